@@ -1,0 +1,15 @@
+# The CRDT kernel: clocks, cells, the keyspace, the op codec. Knows no RESP, no socket, no file and no wall clock.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from crdtredis.buffer cimport Buffer, Span
+
+include "core/mem.pxd"
+include "core/hash.pxd"
+include "core/table.pxd"
+include "core/actors.pxd"
+include "core/cell.pxd"
+include "core/codec.pxd"
+include "core/keyspace.pxd"
+include "core/segment.pxd"

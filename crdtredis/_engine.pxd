@@ -1,0 +1,13 @@
+# The server loop: epoll, connections, dispatch. What a command handler may use stands in engine/call.pxd.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from crdtredis.buffer cimport Buffer, Span
+from crdtredis._core cimport Kernel, Replica, Watch
+from crdtredis._resp cimport Parser, Reply
+
+include "engine/call.pxd"
+include "engine/executor.pxd"
+include "engine/bridge.pxd"
+include "engine/loop.pxd"

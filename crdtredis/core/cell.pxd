@@ -1,0 +1,58 @@
+# The cell: a register and a counter in one. model: writes nobody has observed away, and one tally per actor that incremented.
+
+cdef enum:
+    W_CLEARS = 1            # a SET: cleared the key's deadline at its stamp
+    W_NUMBER = 2            # deadline register: `value` holds an int64 of ms, 0 = "no deadline"
+
+cdef struct Write:
+    Write *next
+    uint64_t dot
+    uint64_t stamp
+    uint16_t actor          # the stamp's actor: the dot's, but for a deadline asserted again
+    uint16_t flags
+    uint32_t n              # bytes of value, which follow the struct
+
+cdef struct Tally:
+    Tally *next             # ascending rank of actor
+    uint16_t actor
+    uint32_t run_index
+    uint64_t run_seq        # the run is named by (run_seq, run_index): the increment that began it
+    uint64_t seq            # last increment seen
+    uint64_t back_seq       # newest take-back: `back` was the total as of this seq; 0: none
+    uint64_t reset          # dot of the op that took back
+    long double total
+    long double back
+
+cdef struct Cell:
+    Write *writes           # newest first is not promised: see cell_winner
+    Tally *tallies
+
+# Who is applying what: the op as the rules see it.
+cdef struct Applying:
+    uint16_t slot           # the op's actor
+    uint64_t seq
+    uint64_t stamp
+    int local               # made here: everything present is observed
+    Actors *actors          # actors.v[slot].deps is the op's deps while it is applied
+
+cdef inline char *write_value(Write *w) noexcept nogil:
+    return <char*>w + sizeof(Write)
+
+cdef inline int tally_is_stub(const Tally *t) noexcept nogil:
+    return t.back_seq >= t.seq
+
+cdef inline int observed(const Applying *op, uint64_t dot) noexcept nogil:
+    if op.local:
+        return 1
+    cdef uint16_t slot = dot_slot(dot)
+    if slot == op.slot:
+        return dot_seq(dot) <= op.seq
+    return actor_knows(op.actors, op.slot, slot) >= dot_seq(dot)
+
+cdef int later(Actors *a, uint64_t stamp1, uint16_t actor1, uint64_t stamp2, uint16_t actor2) noexcept nogil   # 1 > 2
+cdef int cell_live(const Cell *c) noexcept nogil
+cdef int cell_empty(const Cell *c) noexcept nogil
+cdef Write *cell_winner(Actors *a, const Cell *c) noexcept nogil               # NULL without writes
+cdef void cell_free(Cell *c) noexcept nogil
+# The sum of a counter over the winner's number. 1: whole, in *whole (saturated); 2: fraction, in *real; 0: the winner is not a number.
+cdef int cell_number(Actors *a, const Cell *c, int64_t *whole, long double *real) noexcept nogil

@@ -1,0 +1,60 @@
+# Ops in protobuf wire format (proto/crdtredis.proto). One strict decoder, one encoder; both are tested against the generated classes.
+
+cdef enum EffectKind:
+    ASSIGN = 0
+    INCREMENT = 1
+    REMOVE = 2
+    DELETE = 3
+    DEADLINE = 4
+    FLUSH = 5
+
+cdef enum KeyType:
+    T_STRING = 0
+    T_HASH = 1
+    T_SET = 2
+    T_ZSET = 3
+    T_LIST = 4
+    T_COUNT = 5
+    T_NONE = 255
+
+cdef struct Effect:
+    int kind
+    uint32_t db
+    Span key
+    int type
+    Span name
+    Span value
+    int keep
+    uint64_t run_seq
+    uint32_t run_index
+    long double total
+    Span seen               # the encoded `seen` fields, tags included, one after the other
+    int64_t deadline
+    uint64_t stamp
+    uint64_t actor          # an actor id, not a slot
+
+cdef struct SeenTally:
+    uint64_t actor          # an actor id
+    uint64_t run_seq
+    uint32_t run_index
+    uint64_t seq
+    long double total
+    int type
+    Span name
+    Span key
+
+# What stands before an op's effects.
+cdef struct OpHead:
+    uint64_t seq
+    uint64_t stamp
+    Span deps               # encoded `deps` fields
+    Span effects            # encoded `effects` fields
+
+cdef void encode_effect(Buffer *b, const Effect *x) noexcept nogil             # with the tag and length of Op.effects
+cdef void encode_seen(Buffer *b, const SeenTally *s) noexcept nogil            # with the tag and length of Effect.seen
+cdef void encode_dep(Buffer *b, uint64_t actor, uint64_t seq) noexcept nogil   # with the tag and length of Op.deps
+# Decoders take a cursor (*p, end), advance it past one element and return 1, 0 at the end, -1 where the bytes are not what the format says.
+cdef int decode_op(const char **p, const char *end, OpHead *out) noexcept nogil
+cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept nogil
+cdef int decode_seen(const char **p, const char *end, SeenTally *out) noexcept nogil
+cdef int decode_dep(const char **p, const char *end, uint64_t *actor, uint64_t *seq) noexcept nogil

@@ -1,0 +1,128 @@
+# Databases, keys, and the interface of the command handlers: reading, and making effects.
+#
+# A handler looks a key up, decides, and calls the functions of "local effects" between op_begin and op_end. They encode the effect
+# into the open op and apply it by the very function that remote ops use. Nothing else may change the keyspace.
+
+cdef enum:
+    DATABASES = 16
+
+# What an E_ENTRY element points to: whatever a plain string key does not need.
+cdef struct Entry:
+    Element *owner
+    void *collections       # other types than string (none yet)
+    Cell deadline           # register of absolute ms (W_NUMBER writes)
+    uint32_t heap           # place in the deadline heap + 1; 0: not in it
+    uint32_t db
+
+cdef struct Database:
+    Table table
+    size_t live             # keys with a live value; the table also holds stubs and leftovers
+
+cdef struct HeapItem:
+    int64_t at              # ms: when this replica should look at the key
+    Entry *entry
+
+# A key somebody WATCHes (or blocks on); version grows with every effect on it, local or remote.
+cdef struct Watch:
+    Watch *next
+    uint64_t version
+    uint32_t db
+    uint32_t holders
+    size_t n                # bytes of key, which follow the struct
+
+# Consecutive finished ops of one actor in Kernel.ops.
+cdef struct Run:
+    uint16_t slot
+    uint64_t first
+    uint64_t last
+    size_t begin            # offset in Kernel.ops
+
+cdef struct Kernel:
+    Database db[16]
+    Actors actors
+    uint16_t me             # slot of this process's actor
+    uint64_t hash_key[2]
+    uint64_t seed           # for random choices (never in applying)
+    # time, passed in
+    int64_t now             # ms since 1970; set by the owner before each turn or call
+    uint64_t hlc            # the greatest timestamp seen or made
+    # the op being made: effects are encoded into `effects`, and the finished op into `ops`
+    int depth               # op_begin nesting
+    int has_op              # the first effect of this op has been made
+    uint32_t effect_count
+    Applying op
+    Buffer effects
+    Buffer seen             # scratch
+    # finished ops, own and received, not yet taken: runs[i] says whose ops begin where in `ops`
+    Buffer ops
+    Run *runs
+    uint32_t run_n
+    uint32_t run_cap
+    # deadlines
+    HeapItem *heap
+    uint32_t heap_n
+    uint32_t heap_cap
+    int64_t reap_grace      # ms that other replicas leave to the one that set the deadline
+    # watched keys
+    Watch *watches[64]
+    uint32_t watch_n
+    # counters and scratch
+    uint64_t changes        # effects applied since the start ("dirty")
+    uint64_t expired        # keys reaped here
+    uint64_t conflicts      # concurrent writes that had to be decided
+    int64_t stubs           # live stub tallies
+    char number[5200]       # where string_view formats a number
+    void *extra             # the part of the kernel that only core/ knows
+
+# ---- reading ------------------------------------------------------------------------------------------------------
+cdef uint32_t key_hash(Kernel *k, const char *p, size_t n) noexcept nogil
+# The element under key whether visible or not: what the functions that make effects want to be given.
+cdef Element *key_find(Kernel *k, uint32_t db, Span key) noexcept nogil
+cdef int key_visible(Kernel *k, Element *e) noexcept nogil                     # e may be NULL; alive by value and by deadline
+cdef int key_type(Kernel *k, Element *e) noexcept nogil                        # T_*, the visible one; T_NONE for NULL or an invisible key
+cdef int64_t key_deadline(Kernel *k, Element *e) noexcept nogil                # ms since 1970; -1: none
+cdef void key_touch(Kernel *k, Element *e) noexcept nogil                      # sets the access time
+cdef int64_t key_idle(Kernel *k, Element *e) noexcept nogil                    # seconds
+cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil                   # bytes of the key and all it holds
+cdef Element *key_random(Kernel *k, uint32_t db) noexcept nogil                # a visible key, NULL when there is none
+# A visible string's bytes: valid until the next change of the key or the next string_view (numbers are formatted into k.number).
+cdef Span string_view(Kernel *k, Element *e) noexcept nogil
+cdef int string_int(Kernel *k, Element *e, int64_t *out) noexcept nogil        # 1 when the value is a whole number in 64 bits
+cdef int string_real(Kernel *k, Element *e, long double *out) noexcept nogil   # 1 when it is a finite number
+
+# ---- local effects ------------------------------------------------------------------------------------------------
+# Every command that may change anything runs between these two; they nest (EXEC around commands). The op is made at its first effect.
+cdef void op_begin(Kernel *k) noexcept nogil
+cdef int op_end(Kernel *k) noexcept nogil                                      # 1 when an op was finished by this call
+# `e` is what key_find just returned (NULL: no such key) and is dead afterwards: look the key up again.
+cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value, int keep_deadline) noexcept nogil
+# Adds to a visible string that is a number, or starts at 0. The caller has checked type and overflow.
+cdef void string_add(Kernel *k, uint32_t db, Span key, Element *e, long double step) noexcept nogil
+cdef void key_delete(Kernel *k, uint32_t db, Element *e) noexcept nogil        # visible or not
+cdef void key_expire(Kernel *k, uint32_t db, Element *e, int64_t deadline) noexcept nogil   # of a visible key; 0: PERSIST
+cdef void db_flush(Kernel *k, uint32_t db) noexcept nogil
+# Removes keys whose deadline has passed, at most `most`, each as an op of its own; returns ms until the next is due, -1 if none is.
+cdef int64_t reap(Kernel *k, int most) noexcept nogil
+
+# ---- watching -----------------------------------------------------------------------------------------------------
+cdef Watch *watch_hold(Kernel *k, uint32_t db, Span key) noexcept nogil
+cdef void watch_release(Kernel *k, Watch *w) noexcept nogil
+
+# ---- remote ops ---------------------------------------------------------------------------------------------------
+cdef enum Received:
+    RECEIVED_ALL = 0        # every op is applied, known already, or waits for what it depends on
+    RECEIVED_BAD = -1       # the bytes are not a Batch; ops before the bad one are applied
+    RECEIVED_FULL = -2      # the waiting room is full; ask again later
+    RECEIVED_STRANGER = -3  # a run of an actor nobody declared, or a declaration that contradicts a known one
+cdef int receive(Kernel *k, const char *p, size_t n) noexcept nogil
+cdef size_t waiting_ops(Kernel *k) noexcept nogil
+cdef size_t waiting_bytes(Kernel *k) noexcept nogil
+
+# ---- what is to be logged and sent --------------------------------------------------------------------------------
+cdef int has_ops(Kernel *k) noexcept nogil
+# Appends the encoded Batch of all finished ops, and of actors declared since the last call, to b, and forgets them.
+cdef void take_ops(Kernel *k, Buffer *b) noexcept nogil
+
+cdef class Replica:
+    """See core/replica.pxi."""
+    cdef Kernel k

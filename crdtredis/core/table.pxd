@@ -1,0 +1,60 @@
+# The one element table: keyspace, hashes, sets and sorted sets.
+#
+# Open addressing, Robin Hood order, a slot is one word: pointer (48 bits), distance from home (8), bits of the hash (8); so a
+# miss and a removal look at no element. Growth and shrinking move a few elements per change, never all at once.
+
+cdef enum:
+    E_PLAIN = 1             # one write: dot and stamp in the header, value inline
+    E_CELL = 2              # a Cell (writes and tallies) stands before the key
+    E_ENTRY = 4             # keyspace only: a pointer to an Entry stands before that
+    E_CLEARS = 8            # E_PLAIN only: the write was a SET, which cleared the key's deadline at its stamp
+    E_HEAD = 32             # sizeof(Element)
+
+# One allocation: Element, [Entry*], [Cell], key, [value].
+cdef struct Element:
+    uint64_t dot            # E_PLAIN: the write's dot, actor slot << 48 | seq
+    uint64_t stamp          # E_PLAIN: its timestamp; its actor is the dot's
+    uint32_t hash
+    uint32_t klen
+    uint32_t vlen           # E_PLAIN: bytes of value
+    uint32_t meta           # bits 0-7: E_*; bits 8-31: second of the last access (mod 2^24)
+
+cdef struct Table:
+    uint64_t *slots[2]      # [0] the table, or the one being emptied; [1] the one being filled
+    size_t mask[2]          # capacity - 1; capacity is 0 or a power of two
+    size_t used[2]
+    size_t emptied          # slots of [0] below this are empty; meaningful while slots[1] is there
+
+ctypedef void (*TableVisit)(void *arg, Element *e) noexcept nogil
+
+cdef inline uint32_t element_flags(const Element *e) noexcept nogil:
+    return e.meta & 0xff
+
+cdef inline size_t element_before_key(uint32_t flags) noexcept nogil:
+    return E_HEAD + (8 if flags & E_ENTRY else 0) + (16 if flags & E_CELL else 0)
+
+cdef inline char *element_key(Element *e) noexcept nogil:
+    return <char*>e + element_before_key(e.meta)
+
+cdef inline char *element_value(Element *e) noexcept nogil:
+    return element_key(e) + e.klen
+
+cdef inline size_t table_count(Table *t) noexcept nogil:
+    return t.used[0] + t.used[1]
+
+cdef void table_init(Table *t) noexcept nogil
+# Frees the slots; visit (may be NULL) is called with each element and frees it.
+cdef void table_clear(Table *t, TableVisit visit, void *arg) noexcept nogil
+cdef Element *table_find(Table *t, const char *key, size_t n, uint32_t hash) noexcept nogil
+cdef void table_add(Table *t, Element *e) noexcept nogil                       # its key must be absent
+cdef void table_remove(Table *t, Element *e) noexcept nogil                    # e must be in t; not freed
+cdef void table_swap(Table *t, Element *old, Element *new) noexcept nogil      # same key; old is not touched otherwise and may be freed already
+cdef Element *table_random(Table *t, uint64_t *seed) noexcept nogil            # uniform, O(1) expected; NULL when empty; seed is a xorshift state, not 0
+# SCAN: visits at least one home bucket; returns the next cursor, 0 at the end. Redis's guarantee: an element that is in the table from
+# the first call to the last is visited at least once, whatever is added, removed, grown or shrunk between calls. visit must not change t.
+cdef uint64_t table_scan(Table *t, uint64_t cursor, TableVisit visit, void *arg) noexcept nogil
+# Plain walk while nothing changes: start with pos = 0; NULL at the end.
+cdef Element *table_next(Table *t, size_t *pos) noexcept nogil
+cdef int table_work(Table *t, int elements) noexcept nogil                     # moves up to `elements` of a growth under way; 1 while more is left
+cdef size_t table_memory(Table *t) noexcept nogil                              # bytes of slots
+cdef int table_check(Table *t, const uint64_t *hash_key) noexcept nogil        # every invariant, O(n): 0 sound, else the number of the broken one

@@ -1,0 +1,1 @@
+# epoll loop and connections: see engine/loop.pxi.

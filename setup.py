@@ -1,0 +1,34 @@
+"""Builds the compiled modules: every crdtredis/_*.pyx and crdtredis/commands/*.pyx.
+
+CRDT_REDIS_BUILD chooses the kind: "release" (default), "debug" (assertions, no optimisation), "sanitize" (AddressSanitizer and
+UndefinedBehaviorSanitizer).
+"""
+import os
+from glob import glob
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+KINDS = {
+    "release": (["-O2", "-fno-strict-aliasing"], []),
+    "debug": (["-O0", "-g", "-DCRDT_DEBUG=1"], []),
+    "sanitize": (["-O1", "-g", "-DCRDT_DEBUG=1", "-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"],
+                 ["-fsanitize=address,undefined"]),
+}
+compile_args, link_args = KINDS[os.environ.get("CRDT_REDIS_BUILD", "release")]
+# Floating point must give the same bits in every replica, so no contraction into fused multiply-add.
+compile_args = [*compile_args, "-ffp-contract=off", "-Wno-unused-function"]
+
+
+def extensions():
+    parts = [p for folder in ("core", "resp", "engine") for p in glob(f"crdtredis/{folder}/*.px[di]")] + glob("crdtredis/*.pxd")
+    for source in sorted(glob("crdtredis/_*.pyx") + glob("crdtredis/commands/*.pyx")):
+        name = ".".join(Path(source).with_suffix("").parts)
+        yield Extension(name, [source], depends=parts, extra_compile_args=compile_args, extra_link_args=link_args)
+
+
+DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False,
+              "embedsignature": True}
+
+setup(ext_modules=cythonize(list(extensions()), compiler_directives=DIRECTIVES))
