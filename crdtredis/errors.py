@@ -1,0 +1,46 @@
+"""Error replies of plain commands, and the errors that stop a start.
+
+A plain command refuses by raising CommandError with the whole reply text, code first ("ERR syntax error"); the executor turns
+it into an error reply and changes nothing. Texts that more than one command gives stand here as constants, worded as Redis
+words them, because clients match on them. Hot commands are C and take theirs from the fail_* functions of engine/executor.
+
+StartError is what the command line turns into one line on standard error and an exit code.
+"""
+
+
+class CommandError(Exception):
+    """An error reply: the text as sent, without the leading '-'."""
+
+
+SYNTAX = "ERR syntax error"
+NOT_INTEGER = "ERR value is not an integer or out of range"
+NOT_FLOAT = "ERR value is not a valid float"
+NO_SUCH_KEY = "ERR no such key"
+WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
+DB_INDEX = "ERR DB index is out of range"
+OUT_OF_RANGE = "ERR index out of range"
+
+
+def wrong_arity(name: str) -> CommandError:
+    """For commands that check the number of arguments of a subcommand themselves: name is "config|get"."""
+    return CommandError(f"ERR wrong number of arguments for '{name.lower()}' command")
+
+
+def unknown_subcommand(container: str, sub: bytes) -> CommandError:
+    shown = sub[:128].decode("utf-8", "replace")
+    return CommandError(f"ERR unknown subcommand '{shown}'. Try {container.upper()} HELP.")
+
+
+# Exit codes of `crdt-redis`: 0 stopped as asked; 1 an unforeseen failure (with a traceback in the log).
+EXIT_CONFIG = 2         # a setting or a flag is wrong; also what argument errors give
+EXIT_ADDRESS = 3        # an address or port cannot be listened on
+EXIT_DATA = 4           # the data directory is locked, belongs to another replica, or holds a damaged segment
+EXIT_FORCED = 130       # a second signal cut the orderly stop short
+
+
+class StartError(Exception):
+    """The server cannot start (or `check` found damage): lines for standard error, and the exit code."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code
