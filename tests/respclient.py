@@ -152,3 +152,14 @@ def _value(raw: bytes, at: int):
 
 def _hashable(value):
     return tuple(value) if isinstance(value, list) else value
+
+
+def elements(raw: bytes) -> list[bytes]:
+    """The elements of one array reply, each as its own bytes."""
+    at = raw.index(b"\r\n") + 2
+    out = []
+    while at < len(raw):
+        _, end = _value(raw, at)
+        out.append(raw[at:end])
+        at = end
+    return out
