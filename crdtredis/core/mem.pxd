@@ -1,6 +1,7 @@
 # Allocation of keyspace memory. Counted, so that max_memory and INFO need no guess; ends the process when the system has none left.
 
 cdef void *mem_alloc(size_t n) noexcept nogil
+cdef void *mem_zalloc(size_t n) noexcept nogil  # all bytes zero; large blocks come zeroed from the kernel, page by page as they are touched
 cdef void *mem_realloc(void *p, size_t n) noexcept nogil
 cdef void mem_free(void *p) noexcept nogil
 cdef size_t mem_used() noexcept nogil           # bytes held by live allocations, as malloc rounds them

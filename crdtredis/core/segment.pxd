@@ -1,5 +1,9 @@
 # Appending records to a segment: [length u32 LE][CRC-32C u32 LE of length and payload][payload: an encoded Batch].
 
+cdef enum:
+    RECORD_HEAD = 8
+    RECORD_MAX = 0xfffffff7  # bytes of payload; whoever fills a record bounds what goes into it far below
+
 # Wraps the payload that b holds from `at` on, where record_begin left room for the head.
 cdef size_t record_begin(Buffer *b) noexcept nogil                             # returns `at`
 cdef void record_end(Buffer *b, size_t at) noexcept nogil

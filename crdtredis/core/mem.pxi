@@ -1,0 +1,80 @@
+# How much memory does the keyspace hold, and does it give all of it back?
+#
+# Every allocation of the kernel goes through here, so both answers are a counter and not a walk. The bytes counted are what
+# malloc really set aside: the usable size it reports plus its own word in front of each block. The figure leaves out what malloc
+# keeps in its free lists; RSS, which INFO shows beside it, includes that.
+#
+# The counters are plain integers: the keyspace belongs to one thread at a time (the engine's; at start the recovering one; in tests the
+# test's), and what crosses to other threads is Python bytes. The allocator is the C library's. A faster one can be preloaded without a
+# change here as long as it provides malloc_usable_size.
+#
+# Out of memory ends the process with one line on stderr: sizes that a client, a peer or a file may choose are bounded
+# before they get here, max_memory refuses writes long before, and half-applied operations would be worse than a restart.
+#
+# Debug builds overwrite what is freed, so that a use after free reads nonsense soon instead of old truth for a while.
+
+from libc.stdio cimport fprintf, stderr
+from libc.stdlib cimport abort, calloc, free, malloc, realloc
+
+cdef extern from *:
+    """
+    #include <malloc.h>
+    #include <string.h>
+    #ifdef CRDT_DEBUG
+    #define mem_poison(p) memset((p), 0xdd, malloc_usable_size(p))
+    #else
+    #define mem_poison(p) ((void)0)
+    #endif
+    """
+    size_t malloc_usable_size(void *p) noexcept nogil
+    void mem_poison(void *p) noexcept nogil
+
+cdef size_t mem_bytes = 0
+cdef int64_t mem_blocks = 0
+
+
+cdef void mem_exhausted(size_t n) noexcept nogil:
+    fprintf(stderr, "crdt-redis: out of memory (asked for %zu bytes with %zu in use)\n", n, mem_bytes)
+    abort()
+
+
+cdef void *mem_counted(void *p, size_t n) noexcept nogil:
+    global mem_bytes, mem_blocks
+    if p == NULL:
+        mem_exhausted(n)
+    mem_bytes += malloc_usable_size(p) + sizeof(size_t)
+    mem_blocks += 1
+    return p
+
+
+cdef void *mem_alloc(size_t n) noexcept nogil:
+    return mem_counted(malloc(n), n)
+
+
+cdef void *mem_zalloc(size_t n) noexcept nogil:
+    return mem_counted(calloc(1, n), n)
+
+
+cdef void *mem_realloc(void *p, size_t n) noexcept nogil:
+    global mem_bytes, mem_blocks
+    if p != NULL:
+        mem_bytes -= malloc_usable_size(p) + sizeof(size_t)
+        mem_blocks -= 1
+    return mem_counted(realloc(p, n), n)
+
+
+cdef void mem_free(void *p) noexcept nogil:
+    global mem_bytes, mem_blocks
+    if p != NULL:
+        mem_bytes -= malloc_usable_size(p) + sizeof(size_t)
+        mem_blocks -= 1
+        mem_poison(p)
+        free(p)
+
+
+cdef size_t mem_used() noexcept nogil:
+    return mem_bytes
+
+
+cdef int64_t mem_live() noexcept nogil:
+    return mem_blocks

@@ -1,0 +1,156 @@
+# The test door: what the tests need to reach of parts that the Replica does not show. Nothing in the product uses it.
+
+cdef class TableProbe:
+    """A Table of plain elements without values, with a choice of hash so that tests can force collisions."""
+    cdef Table t
+    cdef uint64_t key[2]
+    cdef uint64_t seed
+    cdef Buffer seen            # elements a scan visited
+
+    def __cinit__(self, uint64_t seed=1):
+        table_init(&self.t)
+        self.key[0] = seed * <uint64_t>0x9e3779b97f4a7c15
+        self.key[1] = ~seed
+        self.seed = seed
+
+    def __dealloc__(self):
+        self.clear()
+        buffer_free(&self.seen)
+
+    def clear(self):
+        table_clear(&self.t, probe_free, NULL)
+
+    def add(self, bytes key, hash=None):
+        """Add an absent key. `hash` replaces the sum of the key; then find, remove and check need it too."""
+        cdef Element *e = probe_element(key, self.sum(key, hash))
+        table_add(&self.t, e)
+
+    def remove(self, bytes key, hash=None):
+        cdef Element *e = table_find(&self.t, key, len(key), self.sum(key, hash))
+        if e == NULL:
+            raise KeyError(key)
+        table_remove(&self.t, e)
+        mem_free(e)
+
+    def swap(self, bytes key):
+        """Replace the key's element by a fresh one, the old being freed before."""
+        cdef uint32_t hash = self.sum(key, None)
+        cdef Element *old = table_find(&self.t, key, len(key), hash)
+        cdef Element *new = probe_element(key, hash)
+        mem_free(old)
+        table_swap(&self.t, old, new)
+
+    def find(self, bytes key, hash=None):
+        cdef Element *e = table_find(&self.t, key, len(key), self.sum(key, hash))
+        return None if e == NULL else probe_key(e)
+
+    def random(self):
+        cdef Element *e = table_random(&self.t, &self.seed)
+        return None if e == NULL else probe_key(e)
+
+    def scan(self, uint64_t cursor):
+        self.seen.n = 0
+        cursor = table_scan(&self.t, cursor, probe_visit, &self.seen)
+        cdef Element **v = <Element**>self.seen.p
+        return cursor, [probe_key(v[i]) for i in range(self.seen.n // sizeof(void*))]
+
+    def keys(self):
+        cdef size_t pos = 0
+        cdef Element *e = table_next(&self.t, &pos)
+        out = []
+        while e != NULL:
+            out.append(probe_key(e))
+            e = table_next(&self.t, &pos)
+        return out
+
+    def work(self, int elements):
+        return table_work(&self.t, elements)
+
+    def check(self, hashed=True):
+        return table_check(&self.t, self.key if hashed else NULL)
+
+    def memory(self):
+        return table_memory(&self.t)
+
+    def resizing(self):
+        return self.t.slots[1] != NULL
+
+    def left(self):
+        """Elements the old array still holds."""
+        return self.t.used[0] if self.t.slots[1] != NULL else 0
+
+    def __len__(self):
+        return table_count(&self.t)
+
+    cdef uint32_t sum(self, bytes key, hash):
+        return siphash(key, len(key), self.key) if hash is None else hash
+
+
+cdef Element *probe_element(bytes key, uint32_t hash):
+    cdef Element *e = <Element*>mem_alloc(sizeof(Element) + len(key))
+    e.meta = E_PLAIN
+    e.hash = hash
+    e.klen = len(key)
+    e.vlen = 0
+    memcpy(element_key(e), <const char*>key, len(key))
+    return e
+
+
+cdef bytes probe_key(Element *e):
+    return element_key(e)[:e.klen]
+
+
+cdef void probe_visit(void *arg, Element *e) noexcept nogil:
+    buffer_add(<Buffer*>arg, &e, sizeof(e))
+
+
+cdef void probe_free(void *arg, Element *e) noexcept nogil:
+    mem_free(e)
+
+
+def probe_memory():
+    """(live allocations, bytes they hold)"""
+    return mem_live(), mem_used()
+
+
+def probe_siphash(bytes data, uint64_t k0, uint64_t k1):
+    cdef uint64_t key[2]
+    key[0] = k0
+    key[1] = k1
+    return siphash64(data, len(data), key), siphash(data, len(data), key)
+
+
+def probe_crc32c(const unsigned char[::1] data, uint32_t crc=0, bint by_tables=False):
+    cdef const char *p = <const char*>&data[0] if data.shape[0] else NULL
+    if by_tables:
+        return <uint32_t>~crc32c_tables(~crc, p, data.shape[0])
+    return crc32c(crc, p, data.shape[0])
+
+
+def probe_record(bytes payload, bytes before=b""):
+    """`before` and one record with this payload, as the engine builds it."""
+    cdef Buffer b
+    cdef size_t at
+    b.p = NULL
+    b.n = b.cap = 0
+    buffer_add(&b, <const char*>before, len(before))
+    at = record_begin(&b)
+    buffer_add(&b, <const char*>payload, len(payload))
+    record_end(&b, at)
+    out = b.p[:b.n]
+    buffer_free(&b)
+    return out
+
+
+def probe_records(bytes data):
+    """The payloads up to the first that is not whole, the status there and its offset."""
+    cdef const char *begin = data
+    cdef const char *p = begin
+    cdef Span payload
+    cdef int status
+    out = []
+    while True:
+        status = record_next(&p, begin + len(data), &payload)
+        if status != 1:
+            return out, status, p - begin
+        out.append(payload.p[:payload.n])

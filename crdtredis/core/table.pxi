@@ -1,0 +1,441 @@
+# The element table: which element has this key, which elements are there, and which shall it be?
+#
+# Keyspace, hashes, sets and sorted sets all ask these, with from one to hundreds of millions of elements, so one structure has
+# to be small when it is small and never stop the loop when it is large.
+#
+# Slots. Open addressing: an array of words, each 0 or
+#
+#     bits 0-47 address of the element | bits 48-55 distance | bits 56-63 top byte of the element's hash
+#
+# `distance` is 1 in the element's home slot (hash & mask), 2 in the next and so on, 255 at most. Chains of nodes, as Redis has them, cost
+# 8 bytes and a cache miss per element more. A word holds enough to compare without going to the element: a look-up meets
+# a foreign element with the same distance and top byte about once in 256 probes.
+#
+# Robin Hood order. An insertion that meets an element nearer to its home than itself takes that slot and carries the other on.
+# So along a cluster the homes ascend, distances stay short and nearly equal even at load 0.8, and a look-up can stop at the
+# first slot whose distance is below its own: a miss ends as soon as a hit would. A removal pulls the rest of the cluster back by
+# one slot, until an empty slot or an element at home. No tombstones, so a table that changes for years is as good as a fresh one.
+#
+# Growing and shrinking. A full array gets a successor of twice the size, one that is 7/8 empty a successor of half. Each later
+# change moves two elements (or passes 32 slots), from the array's beginning on; look-ups ask both, adds go to the successor. All slots below
+# `emptied` are empty, yet an element may sit behind `emptied` although its home lies before: probing therefore starts at
+# `emptied` with the distance an element would have there. Elements that wrapped around the end are moved first, at the start, for they
+# would be cut off from their homes (at most 254, usually a handful). Growing begins at 13/16 load and ends when 2/5 as many
+# again were added; shrinking begins at 1/8 and is over long before the successor could fill. Only a distance beyond 255, which takes
+# a hash no secret key would give, finishes everything at once and doubles. An empty table owns no memory.
+#
+# SCAN. The cursor is a home bucket with its bits in reverse: it counts 0, 100, 010, 110 ... (for 8 buckets), the highest bit first.
+# Where an element sits changes with every insertion nearby, but its home bucket does not, so a call visits everything whose home is the
+# cursor's bucket. Why reversed: growing from 4 to 8 splits bucket b into b and b + 4, shrinking joins them, and in this order the two
+# halves are neighbours. Say a table of 4 was scanned at 00 and 10, so the cursor says "next is 01". Growing to 8, 00 becomes {000,
+# 100} and 10 becomes {010, 110}; in reversed order these four are exactly what stands before 001, where the cursor now points. Nothing
+# scanned comes again, nothing is left out. Shrinking at a cursor in the middle of a pair (say 101 of 8, so 001 is done) returns
+# to 01 of 4 and sees 001's elements again: twice is allowed, never is not. While two arrays exist, a call visits the bucket of the
+# smaller one and all buckets of the larger one into which it splits; an element is in exactly one of them.
+#
+# Random choice draws slots of both arrays until one is occupied: uniform, and since load stays above about 1/16, quick.
+
+cdef extern from *:
+    void prefetch "__builtin_prefetch" (const void *p) noexcept nogil
+    int bits_below "__builtin_ctzll" (unsigned long long x) noexcept nogil
+    uint64_t bytes_reversed "__builtin_bswap64" (uint64_t x) noexcept nogil
+
+from libc.string cimport memcmp
+
+cdef enum:
+    SMALLEST_TABLE = 4
+    DISTANCE_MAX = 255
+    STEP_ELEMENTS = 2       # moved per change while two arrays exist
+    STEP_SLOTS = 32         # passed per change at most: old arrays of a shrinking table are mostly empty
+
+cdef inline Element *slot_element(uint64_t word) noexcept nogil:
+    return <Element*>(word & <uint64_t>0xffffffffffff)
+
+cdef inline size_t slot_distance(uint64_t word) noexcept nogil:
+    return word >> 48 & 0xff                    # 0: empty
+
+cdef inline uint64_t slot_word(Element *e) noexcept nogil:
+    """The word of e at home; the distance is counted up in it."""
+    return <uint64_t>e | <uint64_t>1 << 48 | <uint64_t>(e.hash >> 24) << 56
+
+cdef inline size_t table_capacity(const Table *t, int i) noexcept nogil:
+    return t.mask[i] + 1 if t.slots[i] else 0
+
+cdef inline size_t table_limit(size_t capacity) noexcept nogil:
+    """Elements a table of this capacity holds before it grows: 3 of 4, 6 of 8, 13 of 16."""
+    return capacity * 13 >> 4
+
+
+# ---- one array --------------------------------------------------------------------------------------------------------
+
+cdef inline size_t probe_start(const Table *t, int i, uint32_t hash, size_t *distance) noexcept nogil:
+    """Where the search for this hash begins in array i, and the distance that an element of its home would have there."""
+    cdef size_t home = hash & t.mask[i]
+    distance[0] = 1
+    if i == 0 and home < t.emptied:
+        distance[0] += t.emptied - home
+        return t.emptied
+    return home
+
+
+cdef size_t slot_of(const Table *t, int i, const Element *e, uint32_t hash) noexcept nogil:
+    """The slot of array i that points to e, which is not looked into; capacity where there is none."""
+    cdef size_t capacity = table_capacity(t, i)
+    cdef size_t at, distance
+    if capacity == 0:
+        return 0
+    at = probe_start(t, i, hash, &distance)
+    if at < capacity:
+        while slot_distance(t.slots[i][at]) >= distance:
+            if slot_element(t.slots[i][at]) == e:
+                return at
+            at = (at + 1) & t.mask[i]
+            distance += 1
+    return capacity
+
+
+cdef int array_insert(Table *t, int i, Element *e) noexcept nogil:
+    """1 when e has its place. 0, and nothing changed, where some element would end up too far from home."""
+    cdef uint64_t *slots = t.slots[i]
+    cdef size_t mask = t.mask[i]
+    cdef uint64_t word = slot_word(e)
+    cdef uint64_t other
+    cdef size_t at = e.hash & mask
+    cdef size_t hole, back
+    while slot_distance(slots[at]) >= slot_distance(word):
+        if slot_distance(word) == DISTANCE_MAX:
+            return 0
+        word += <uint64_t>1 << 48
+        at = (at + 1) & mask
+    # Along the cluster the homes ascend, so carrying each poorer element on comes to pushing the rest of the cluster by one slot.
+    hole = at
+    while slots[hole]:
+        if slot_distance(slots[hole]) == DISTANCE_MAX:
+            return 0
+        hole = (hole + 1) & mask
+    while hole != at:
+        back = (hole - 1) & mask
+        other = slots[back]
+        slots[hole] = other + (<uint64_t>1 << 48)
+        hole = back
+    slots[at] = word
+    t.used[i] += 1
+    return 1
+
+
+cdef void array_remove(Table *t, int i, size_t at) noexcept nogil:
+    cdef uint64_t *slots = t.slots[i]
+    cdef size_t next = (at + 1) & t.mask[i]
+    while slot_distance(slots[next]) > 1:
+        slots[at] = slots[next] - (<uint64_t>1 << 48)
+        at = next
+        next = (next + 1) & t.mask[i]
+    slots[at] = 0
+    t.used[i] -= 1
+
+
+# ---- growing and shrinking ----------------------------------------------------------------------------------------------
+
+cdef void array_open(Table *t, int i, size_t capacity) noexcept nogil:
+    t.slots[i] = <uint64_t*>mem_zalloc(capacity * sizeof(uint64_t))
+    t.mask[i] = capacity - 1
+    t.used[i] = 0
+
+
+cdef void table_join(Table *t) noexcept nogil:
+    """The old array is empty: its successor is the table."""
+    mem_free(t.slots[0])
+    t.slots[0] = t.slots[1]
+    t.mask[0] = t.mask[1]
+    t.used[0] = t.used[1]
+    t.slots[1] = NULL
+    t.mask[1] = 0
+    t.used[1] = 0
+    t.emptied = 0
+
+
+cdef void table_rebuild(Table *t) noexcept nogil:
+    """All at once into one larger array: the way out when a distance would not fit into its byte."""
+    cdef Table all
+    cdef size_t capacity = max(table_capacity(t, 0), table_capacity(t, 1))
+    cdef size_t pos
+    cdef Element *e
+    while True:
+        capacity *= 2
+        table_init(&all)
+        array_open(&all, 0, capacity)
+        pos = 0
+        e = table_next(t, &pos)
+        while e != NULL and array_insert(&all, 0, e):
+            e = table_next(t, &pos)
+        if e == NULL:
+            break
+        mem_free(all.slots[0])
+    mem_free(t.slots[0])
+    mem_free(t.slots[1])
+    t[0] = all
+
+
+cdef int table_take(Table *t, size_t at) noexcept nogil:
+    """Move the element of the old array's slot to the successor. 0: the table was rebuilt instead and is one array."""
+    cdef Element *e = slot_element(t.slots[0][at])
+    if not array_insert(t, 1, e):
+        table_rebuild(t)
+        return 0
+    t.slots[0][at] = 0
+    t.used[0] -= 1
+    return 1
+
+
+cdef int table_work(Table *t, int elements) noexcept nogil:
+    cdef size_t capacity, ahead
+    cdef int slots = elements * (STEP_SLOTS // STEP_ELEMENTS)
+    if t.slots[1] == NULL:
+        return 0
+    capacity = t.mask[0] + 1
+    while t.used[0] and elements and slots:
+        if t.slots[0][t.emptied]:
+            if not table_take(t, t.emptied):
+                return 0
+            elements -= 1
+        t.emptied += 1
+        slots -= 1
+    if t.used[0] == 0:
+        table_join(t)
+        return 0
+    # The next call reads the hashes of the next elements: have them in the cache by then.
+    for ahead in range(t.emptied, min(t.emptied + STEP_ELEMENTS + 1, capacity)):
+        prefetch(slot_element(t.slots[0][ahead]))
+    return 1
+
+
+cdef void table_resize(Table *t, size_t capacity) noexcept nogil:
+    """Begin to move from the array to a successor of this capacity."""
+    cdef size_t at = 0
+    array_open(t, 1, capacity)
+    t.emptied = 0
+    while at <= t.mask[0] and slot_distance(t.slots[0][at]) > at + 1:       # wrapped around the end
+        if not table_take(t, at):
+            return
+        at += 1
+    t.emptied = at
+    table_work(t, STEP_ELEMENTS)
+
+
+# ---- the interface --------------------------------------------------------------------------------------------------------
+
+cdef void table_init(Table *t) noexcept nogil:
+    t.slots[0] = NULL
+    t.slots[1] = NULL
+    t.mask[0] = 0
+    t.mask[1] = 0
+    t.used[0] = 0
+    t.used[1] = 0
+    t.emptied = 0
+
+
+cdef void table_clear(Table *t, TableVisit visit, void *arg) noexcept nogil:
+    cdef size_t pos = 0
+    cdef Element *e
+    if visit != NULL:
+        e = table_next(t, &pos)
+        while e != NULL:
+            visit(arg, e)
+            e = table_next(t, &pos)
+    mem_free(t.slots[0])
+    mem_free(t.slots[1])
+    table_init(t)
+
+
+cdef Element *table_find(Table *t, const char *key, size_t n, uint32_t hash) noexcept nogil:
+    cdef uint64_t *slots
+    cdef uint64_t word
+    cdef uint64_t wanted
+    cdef size_t at, distance, mask
+    cdef Element *e
+    cdef int i
+    # The successor first: while a table grows or shrinks it is where the newer elements are.
+    for i in range(1, -1, -1):
+        slots = t.slots[i]
+        if slots == NULL or t.used[i] == 0:
+            continue
+        mask = t.mask[i]
+        at = probe_start(t, i, hash, &distance)
+        while distance <= DISTANCE_MAX:
+            word = slots[at]
+            if slot_distance(word) < distance:
+                break
+            wanted = <uint64_t>(hash >> 24) << 8 | distance
+            if word >> 48 == wanted:
+                e = slot_element(word)
+                if e.hash == hash and e.klen == n and memcmp(element_key(e), key, n) == 0:
+                    return e
+            at = (at + 1) & mask
+            distance += 1
+    return NULL
+
+
+cdef void table_add(Table *t, Element *e) noexcept nogil:
+    cdef int i
+    if t.slots[0] == NULL:
+        array_open(t, 0, SMALLEST_TABLE)
+    elif t.slots[1] != NULL:
+        table_work(t, STEP_ELEMENTS)
+    if t.slots[1] == NULL and t.used[0] >= table_limit(t.mask[0] + 1):
+        table_resize(t, (t.mask[0] + 1) * 2)
+    while True:
+        i = 1 if t.slots[1] != NULL else 0
+        if t.used[i] < t.mask[i] and array_insert(t, i, e):
+            return
+        table_rebuild(t)
+
+
+cdef void table_remove(Table *t, Element *e) noexcept nogil:
+    cdef int i = 1
+    cdef size_t at = slot_of(t, 1, e, e.hash)
+    if at == table_capacity(t, 1):
+        i = 0
+        at = slot_of(t, 0, e, e.hash)
+    array_remove(t, i, at)
+    if table_count(t) == 0:
+        table_clear(t, NULL, NULL)
+    elif t.slots[1] != NULL:
+        table_work(t, STEP_ELEMENTS)
+    elif t.mask[0] >= SMALLEST_TABLE and t.used[0] * 8 <= t.mask[0] + 1:
+        table_resize(t, (t.mask[0] + 1) // 2)
+
+
+cdef void table_swap(Table *t, Element *old, Element *new) noexcept nogil:
+    cdef int i = 1
+    cdef size_t at = slot_of(t, 1, old, new.hash)
+    if at == table_capacity(t, 1):
+        i = 0
+        at = slot_of(t, 0, old, new.hash)
+    t.slots[i][at] = t.slots[i][at] & ~<uint64_t>0xffffffffffff | <uint64_t>new
+
+
+cdef Element *table_random(Table *t, uint64_t *seed) noexcept nogil:
+    cdef size_t first = table_capacity(t, 0) - t.emptied        # slots of the old array that can hold something
+    cdef size_t slots = first + table_capacity(t, 1)
+    cdef uint64_t x
+    cdef size_t at
+    cdef uint64_t word
+    if table_count(t) == 0:
+        return NULL
+    while True:
+        x = seed[0]             # xorshift64*; its upper 32 bits are the good ones
+        x ^= x >> 12
+        x ^= x << 25
+        x ^= x >> 27
+        seed[0] = x
+        # scaled instead of a remainder: the bias is below slots / 2^32
+        at = (x * <uint64_t>0x2545f4914f6cdd1d >> 32) * slots >> 32
+        word = t.slots[0][t.emptied + at] if at < first else t.slots[1][at - first]
+        if word:
+            return slot_element(word)
+
+
+cdef uint64_t bits_reversed(uint64_t x) noexcept nogil:
+    x = x >> 1 & <uint64_t>0x5555555555555555 | (x & <uint64_t>0x5555555555555555) << 1
+    x = x >> 2 & <uint64_t>0x3333333333333333 | (x & <uint64_t>0x3333333333333333) << 2
+    x = x >> 4 & <uint64_t>0x0f0f0f0f0f0f0f0f | (x & <uint64_t>0x0f0f0f0f0f0f0f0f) << 4
+    return bytes_reversed(x)
+
+
+cdef uint64_t cursor_next(uint64_t cursor, size_t mask) noexcept nogil:
+    """The bucket after `cursor` in reversed order: set the bits above the mask, so that the carry runs through them from the other end."""
+    return bits_reversed(bits_reversed(cursor | ~<uint64_t>mask) + 1)
+
+
+cdef void bucket_visit(Table *t, int i, size_t home, TableVisit visit, void *arg) noexcept nogil:
+    """Visit the elements of array i whose home this is: they stand together, behind those of earlier homes."""
+    cdef size_t distance
+    cdef size_t at = probe_start(t, i, <uint32_t>home, &distance)
+    if at > t.mask[i]:
+        return
+    while slot_distance(t.slots[i][at]) >= distance:
+        if slot_distance(t.slots[i][at]) == distance:
+            visit(arg, slot_element(t.slots[i][at]))
+        at = (at + 1) & t.mask[i]
+        distance += 1
+
+
+cdef uint64_t table_scan(Table *t, uint64_t cursor, TableVisit visit, void *arg) noexcept nogil:
+    cdef int small = 0
+    cdef int large
+    if table_count(t) == 0:
+        return 0
+    if t.slots[1] == NULL:
+        bucket_visit(t, 0, cursor & t.mask[0], visit, arg)
+        return cursor_next(cursor, t.mask[0])
+    if t.mask[1] < t.mask[0]:
+        small = 1
+    large = 1 - small
+    bucket_visit(t, small, cursor & t.mask[small], visit, arg)
+    while True:
+        bucket_visit(t, large, cursor & t.mask[large], visit, arg)
+        cursor = cursor_next(cursor, t.mask[large])
+        if not cursor & (t.mask[small] ^ t.mask[large]):        # all buckets that the small one splits into are done
+            return cursor
+
+
+cdef Element *table_next(Table *t, size_t *pos) noexcept nogil:
+    cdef size_t first = table_capacity(t, 0)
+    cdef size_t slots = first + table_capacity(t, 1)
+    cdef uint64_t word
+    while pos[0] < slots:
+        word = t.slots[0][pos[0]] if pos[0] < first else t.slots[1][pos[0] - first]
+        pos[0] += 1
+        if word:
+            return slot_element(word)
+    return NULL
+
+
+cdef size_t table_memory(Table *t) noexcept nogil:
+    return (table_capacity(t, 0) + table_capacity(t, 1)) * sizeof(uint64_t)
+
+
+cdef int table_check(Table *t, const uint64_t *hash_key) noexcept nogil:
+    cdef size_t at, mask, used, before
+    cdef uint64_t word
+    cdef Element *e
+    cdef int i
+    if table_count(t) == 0 and (t.slots[0] != NULL or t.slots[1] != NULL):
+        return 1                                # an empty table owns no memory
+    if t.slots[1] != NULL and (t.slots[0] == NULL or t.used[0] == 0):
+        return 2                                # a successor without anything to take over
+    if t.slots[1] == NULL and t.emptied:
+        return 3
+    for i in range(2):
+        if t.slots[i] == NULL:
+            if t.used[i] or t.mask[i]:
+                return 4
+            continue
+        mask = t.mask[i]
+        if mask & (mask + 1) or mask + 1 < SMALLEST_TABLE:
+            return 5                            # capacity is a power of two
+        used = 0
+        for at in range(mask + 1):
+            word = t.slots[i][at]
+            if word == 0:
+                continue
+            used += 1
+            e = slot_element(word)
+            if e == NULL or slot_distance(word) == 0:
+                return 6
+            if word >> 56 != e.hash >> 24:
+                return 7                        # the word's part of the hash is the element's
+            if (e.hash + slot_distance(word) - 1 & mask) != at:
+                return 8                        # the distance is the distance
+            if i == 0 and at < t.emptied:
+                return 9
+            before = slot_distance(t.slots[i][at - 1 & mask])
+            if slot_distance(word) > before + 1 and not (i == 0 and t.slots[1] != NULL and at == t.emptied):
+                return 10                       # homes ascend along a cluster, and no cluster begins away from home
+            if hash_key != NULL and e.hash != siphash(element_key(e), e.klen, hash_key):
+                return 11
+        if used != t.used[i]:
+            return 12
+        if used > mask:
+            return 13                           # an empty slot ends every search
+    return 0
