@@ -1,0 +1,102 @@
+"""Logging: lines for people or JSON, to standard error or a file that log rotation may move away.
+
+The standard library's logging does the work; every module logs to logging.getLogger("crdtredis.<part>"). Times are UTC with
+milliseconds. A text line is "2026-01-31T12:00:00.123Z info    storage: message"; a JSON line is one object with time, level, logger,
+message and, after an exception, traceback. A line break inside a message becomes a space, so that no client or peer can forge a line.
+
+A log that cannot be written (disk full, standard error closed) must never stop the server: such errors are swallowed.
+"""
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+
+ROOT = "crdtredis"
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def _time(record: logging.LogRecord) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+
+
+def _part(record: logging.LogRecord) -> str:
+    return record.name.removeprefix(ROOT).lstrip(".") or "server"
+
+
+class TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = f"{_time(record)} {record.levelname.lower():7} {_part(record)}: {' '.join(record.getMessage().splitlines())}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {"time": _time(record), "level": record.levelname.lower(), "logger": _part(record), "message": record.getMessage()}
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields, ensure_ascii=False)
+
+
+class Output(logging.Handler):
+    """One append-mode file descriptor. A line is one write, so lines of several processes never mix inside."""
+
+    def __init__(self, path: str = "") -> None:
+        """OSError when the file cannot be opened."""
+        super().__init__()
+        self.path = path
+        self.fd = self._open()
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640) if self.path else sys.__stderr__.fileno()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            os.write(self.fd, self.format(record).encode("utf-8", "replace") + b"\n")
+        except (OSError, ValueError):
+            pass
+
+    def reopen(self) -> None:
+        """Go on in a new file under the old name; stay with the old file when that fails. OSError then."""
+        if self.path:
+            with self.lock:
+                old, self.fd = self.fd, self._open()
+                os.close(old)
+
+    def close(self) -> None:
+        if self.path and self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        super().close()
+
+
+def start(level: str, path: str, style: str) -> Output:
+    """Direct the log of this process. OSError when the file cannot be opened. Call again to direct it elsewhere."""
+    output = Output(path)
+    logger = logging.getLogger(ROOT)
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    logger.addHandler(output)
+    logger.propagate = False
+    set_level(level)
+    set_style(style)
+    return output
+
+
+def set_level(level: str) -> None:
+    logging.getLogger(ROOT).setLevel(LEVELS[level])
+
+
+def set_style(style: str) -> None:
+    for handler in logging.getLogger(ROOT).handlers:
+        handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+
+
+def reopen() -> None:
+    """What SIGHUP asks for."""
+    for handler in logging.getLogger(ROOT).handlers:
+        if isinstance(handler, Output):
+            handler.reopen()

@@ -1,0 +1,288 @@
+"""Configuration: every setting from every source, precedence, faults by name, changes at run time, and what is printed."""
+import json
+import os
+import stat
+
+import pytest
+
+from crdtredis.config import (BY_NAME, BY_PUBLIC, MASK, SETTINGS, Config, ConfigError, Fault, example, format_duration, help_text,
+                              is_loopback, is_peer, parse_duration, parse_flags, parse_size, reference)
+
+FIXED_NAMES = {      # those that existing deployments use, with their defaults
+    "server_port": 6379, "http_port": 8080, "replica_id": "", "data_dir": "./data", "peers": (), "max_segment_size": 67108864,
+    "compaction_threshold": 10, "sync_interval": 5 * 10**9, "gc_interval": 60 * 10**9, "sync_timeout": 30 * 10**9, "max_retries": 3,
+    "retry_interval": 10**9, "auth_token": "", "enable_tls": False, "tls_cert_file": "", "tls_key_file": "", "log_file": "",
+    "log_level": "info", "log_format": "text", "max_connections": 10000, "max_memory": 0, "redis_addr": "", "redis_db": 0,
+    "cluster_name": "default",
+}
+
+
+def faults_of(call, *args, **kwargs) -> list[str]:
+    with pytest.raises(ConfigError) as e:
+        call(*args, **kwargs)
+    assert str(e.value).splitlines() == [str(f) for f in e.value.faults], "one line per fault"
+    return [str(f) for f in e.value.faults]
+
+
+def load_flags(*argv, **sources) -> Config:
+    faults: list[Fault] = []
+    values, _ = parse_flags(argv, faults, {"--config": True, "--version": False})
+    return Config.load(flags=values, faults=faults, **sources)
+
+
+# ---- declarations ----
+
+def test_fixed_names_and_defaults():
+    assert {name: Config().values[name] for name in FIXED_NAMES} == FIXED_NAMES
+
+
+def test_declarations_are_sound():
+    assert len(BY_NAME) == len(SETTINGS)
+    spellings = [n for s in SETTINGS for n in {s.name.replace("_", "-"), s.public}]
+    assert len(spellings) == len(set(spellings)) == len(BY_PUBLIC), "two settings share a spelling in CONFIG"
+    flags = [f for s in SETTINGS for f in s.flags]
+    assert len(flags) == len(set(flags))
+    for s in SETTINGS:
+        assert s.help.endswith(".") and s.group, s.name
+        assert s.kind.from_text(s.kind.to_text(s.initial)) == s.initial, s.name
+        assert s.kind.from_json(json.loads(json.dumps(s.kind.to_json(s.initial)))) == s.initial, s.name
+
+
+@pytest.mark.parametrize("variable, name", [
+    ("CRDT_REDIS_PORT", "server_port"), ("CRDT_HTTP_PORT", "http_port"), ("CRDT_REPLICA_ID", "replica_id"),
+    ("CRDT_DATA_DIR", "data_dir"), ("CRDT_PEERS", "peers"), ("CRDT_CLUSTER_NAME", "cluster_name"), ("CRDT_AUTH_TOKEN", "auth_token"),
+    ("CRDT_LOG_LEVEL", "log_level"), ("CRDT_LOG_FILE", "log_file"), ("CRDT_MAX_MEMORY", "max_memory")])
+def test_environment_names(variable, name):
+    text, value = {"server_port": ("7000", 7000), "http_port": ("7001", 7001), "peers": ("a:1, b:2", ("a:1", "b:2")),
+                   "log_level": ("debug", "debug"), "max_memory": ("64mb", 64 << 20)}.get(name, ("x", "x"))
+    config = Config.load(environ={variable: text, "PATH": "/bin"})
+    assert config.values[name] == value and config.origin(name) == f"environment {variable}" and not config.warnings
+
+
+# ---- values ----
+
+@pytest.mark.parametrize("text, ns", [("0", 0), ("250ms", 250_000_000), ("5s", 5 * 10**9), ("1.5s", 1_500_000_000), ("1h30m", 5400 * 10**9),
+                                      ("7us", 7000), ("7µs", 7000), ("3ns", 3), ("2d", 172_800 * 10**9)])
+def test_duration(text, ns):
+    assert parse_duration(text) == ns
+    assert parse_duration(format_duration(ns)) == ns
+
+
+@pytest.mark.parametrize("text", ["", "5", "s", "5 s", "-5s", "5sec", "1e3s", "∞", "5s3"])
+def test_bad_duration(text):
+    with pytest.raises(ValueError):
+        parse_duration(text)
+
+
+@pytest.mark.parametrize("text, n", [("0", 0), ("17", 17), ("64mb", 64 << 20), ("64M", 64_000_000), ("1Gb", 1 << 30), ("2k", 2000),
+                                     ("2kb", 2048), ("5b", 5)])
+def test_size(text, n):
+    assert parse_size(text) == n
+
+
+@pytest.mark.parametrize("text", ["", "mb", "-1", "1.5mb", "1mib", "0x10"])
+def test_bad_size(text):
+    with pytest.raises(ValueError):
+        parse_size(text)
+
+
+def test_a_bare_integer_counts_nanoseconds_but_for_redis_settings():
+    config = Config.of(sync_interval=250_000_000, retry_interval="1500ms", timeout=300, tcp_keepalive="1m")
+    assert (config.seconds("sync_interval"), config.ms("retry_interval"), config.seconds("timeout")) == (0.25, 1500, 300.0)
+    assert config.tcp_keepalive == 60 * 10**9
+
+
+@pytest.mark.parametrize("address, is_it", [("127.0.0.1", True), ("127.9.9.9", True), ("-::1", True), ("localhost", True), ("*", False),
+                                            ("0.0.0.0", False), ("::", False), ("127.0.0.1.example", False), ("10.0.0.1", False)])
+def test_loopback(address, is_it):
+    assert is_loopback(address) is is_it
+
+
+@pytest.mark.parametrize("peer, good", [("a:1", True), ("http://a.b:8080", True), ("https://[::1]:8080/", True), ("[::1]:80", True),
+                                        ("a", False), ("a:0", False), ("a:65536", False), ("ftp://a:1", False), ("a:1/path", False)])
+def test_peer_addresses(peer, good):
+    assert is_peer(peer) is good
+
+
+def test_peer_urls():
+    config = Config.of(peers=["a:1", "http://b:2/", "https://c:3", "a:1"])
+    assert config.peer_urls == ("http://a:1", "http://b:2", "https://c:3")
+
+
+# ---- sources ----
+
+def test_precedence(tmp_path):
+    file = tmp_path / "c.json"
+    file.write_text(json.dumps({"_": "a comment", "server_port": 1, "http_port": 2, "log_level": "error"}))
+    config = load_flags("--port", "11", file=str(file), environ={"CRDT_REDIS_PORT": "21", "CRDT_HTTP_PORT": "22"})
+    assert (config.server_port, config.http_port, config.log_level, config.max_retries) == (11, 22, "error", 3)
+    assert [config.origin(n) for n in ("server_port", "http_port", "log_level", "max_retries")] == [
+        "flag --port", "environment CRDT_HTTP_PORT", f"file {file}", "default"]
+
+
+def test_flags_in_all_their_forms():
+    config = load_flags("--server-port=7", "--peers", "a:1", "--peers=b:2,c:3", "--protected-mode=no", "--sync-interval", "1s", "--requirepass", "-x")
+    assert (config.server_port, config.peers, config.protected_mode, config.requirepass) == (7, ("a:1", "b:2", "c:3"), False, "-x")
+    values, others = parse_flags(["--version", "--protected-mode", "--port", "1", "--config=f"], [], {"--config": True, "--version": False})
+    assert values == {"protected_mode": ("yes", "--protected-mode"), "server_port": ("1", "--port")}
+    assert others == {"--version": "", "--config": "f"} or others == {"--version": "yes", "--config": "f"}
+
+
+def test_every_fault_is_named_at_once(tmp_path):
+    file = tmp_path / "c.json"
+    file.write_text('{"server_port": "6379", "max_memry": 1, "port": 1, "enable_tls": "yes", "max_retries": 1.0, "hz": null}')
+    lines = faults_of(load_flags, "--http-port", "99999", "--log-levle", "debug", "--peers", "--data-dir=x", "stray", file=str(file),
+                      environ={"CRDT_SYNC_INTERVAL": "soon", "CRDT_MAX_MEMORI": "1"})
+    text = "\n".join(lines)
+    assert len(lines) == 11, text
+    for part in ("--log-levle (command line): no such setting (did you mean --log-level?)",
+                 "peers (flag --peers): expected a value after the flag",
+                 "stray (command line): expected a flag, which begins with --",
+                 f'server_port (file {file}): expected a whole number from 0 to 65535, not "6379"',
+                 f"max_memry (file {file}): no such setting (did you mean max_memory?)",
+                 f"port (file {file}): no such setting (here it is server_port)",
+                 f'enable_tls (file {file}): expected true or false (yes or no in flags, the environment and CONFIG SET), not "yes"',
+                 f"hz (file {file}): expected a whole number from 1 to 500, not null",
+                 "http_port (flag --http-port): expected a whole number from 0 to 65535, not \"99999\"",
+                 "sync_interval (environment CRDT_SYNC_INTERVAL): expected a duration"):
+        assert part in text
+
+
+def test_every_setting_refuses_nonsense_by_name():
+    for s in SETTINGS:
+        for raw in ({"a": 1}, ["\0"], None, "\0"):
+            line, = faults_of(Config.of, **{s.name: raw})
+            assert line.startswith(f"{s.name} (settings): expected "), line
+
+
+def test_unknown_environment_variables_are_warnings():
+    config = Config.load(environ={"CRDT_REDIS_PROT": "1", "CRDT_CONFIG": "x", "OTHER": "1"})
+    assert config.warnings == ["environment CRDT_REDIS_PROT: no such setting (did you mean CRDT_REDIS_PORT?); ignored"]
+
+
+def test_secrets_are_in_no_fault():
+    for name in ("requirepass", "auth_token"):
+        assert "s3cret" not in "".join(faults_of(Config.of, **{name: "s3cret\r\n"}))
+
+
+@pytest.mark.parametrize("content, what", [
+    (b"", "expected JSON: "), (b"{", "at line 1, column 2"), (b"[]", "expected a JSON object of settings"), (b'{"a": "\xff"}', "UTF-8"),
+    (b'{"hz": 1, "hz": 2}', "hz (file FILE): stands there twice"), (b"[" * 100_000, "expected JSON")])
+def test_bad_files(tmp_path, content, what):
+    file = tmp_path / "c.json"
+    file.write_bytes(content)
+    line, = faults_of(Config.load, file=str(file))
+    assert what.replace("FILE", str(file)) in line and str(file) in line
+
+
+def test_missing_file():
+    assert faults_of(Config.load, file="/nonexistent/c.json") == ["file /nonexistent/c.json: cannot be read: No such file or directory"]
+
+
+# ---- settings that go together ----
+
+def test_safe_by_default():
+    lines = faults_of(Config.of, bind=["127.0.0.1", "10.0.0.1"])
+    assert len(lines) == 2 and lines[0].startswith("requirepass (default): expected a value, since bind opens 10.0.0.1")
+    assert lines[1].startswith("auth_token (default): ")
+    assert faults_of(Config.of, bind="*", requirepass="x") == [lines[1].replace("10.0.0.1", "*")]
+    assert "since http_bind opens 0.0.0.0" in faults_of(Config.of, http_bind=["0.0.0.0"])[0]
+    Config.of(bind="*", requirepass="x", auth_token="y")
+    Config.of(bind="*", protected_mode=False)
+    Config.of(bind="*", requirepass="x", http_port=0)
+
+
+def test_what_does_not_go_together(tmp_path):
+    assert "since there is no unixsocket" in faults_of(Config.of, server_port=0)[0]
+    Config.of(server_port=0, unixsocket="/tmp/x")
+    assert "another port than server_port" in faults_of(Config.of, server_port=7, http_port=7)[0]
+    assert "since there are peers" in faults_of(Config.of, peers=["a:1"], http_port=0)[0]
+    lines = faults_of(Config.of, enable_tls=True, tls_cert_file=str(tmp_path / "none"))
+    assert [line.split()[0] for line in lines] == ["tls_cert_file", "tls_key_file"]
+
+
+# ---- CONFIG GET, SET, REWRITE and /config ----
+
+def test_config_get():
+    config = Config.of(max_memory="64mb", timeout=30, peers=["a:1", "b:2"])
+    assert config.get(["maxmemory"]) == {"maxmemory": str(64 << 20)}
+    assert config.get(["MAX_MEMORY"]) == {"max-memory": str(64 << 20)}
+    assert config.get(["server_port", "port"]) == {"port": "6379"}
+    assert config.get(["server_port"]) == {"server_port": "6379"}
+    assert config.get(["timeout", "peers", "sync-interval", "protected-mode", "none"]) == {
+        "timeout": "30", "peers": "a:1 b:2", "sync-interval": "5s", "protected-mode": "yes"}
+    assert config.get(["save"]) == {"save": ""} and config.get(["appendonly"]) == {"appendonly": "yes"}
+    assert set(config.get(["*"])) == {s.public for s in SETTINGS}
+    assert config.get(["tcp-*"]) == {"tcp-keepalive": "300", "tcp-backlog": "511"}
+
+
+def test_config_set_is_all_or_nothing():
+    config, told = Config(), []
+    config.observe(["max_memory", "timeout"], lambda name, value: told.append((name, value)))
+    config.set_texts([("maxmemory", "1gb"), ("TIMEOUT", "5"), ("appendfsync", "always"), ("save", ""), ("port", "6379")])
+    assert (config.max_memory, config.seconds("timeout"), config.appendfsync) == (1 << 30, 5.0, "always")
+    assert sorted(told) == [("max_memory", 1 << 30), ("timeout", 5 * 10**9)]
+    assert config.origin("max_memory") == "CONFIG SET" and config.origin("save") == "default"
+    lines = faults_of(config.set_texts, [("maxmemory", "2gb"), ("hz", "0"), ("port", "1"), ("maxmemry", "1"), ("max_memory", "1mb")])
+    assert [line.split(" (")[0] for line in lines] == ["maxmemry", "max_memory", "hz", "port"]
+    assert config.max_memory == 1 << 30 and len(told) == 2
+
+
+def test_an_observer_can_refuse():
+    config, told = Config(), []
+
+    def observer(name, value):
+        told.append((name, value))
+        if value == 200:
+            raise ValueError("no room for 200")
+    config.observe(["hz"], observer)
+    assert faults_of(config.set_texts, [("hz", "200"), ("max_retries", "9")]) == ["hz (CONFIG SET): no room for 200"]
+    assert (config.hz, config.max_retries, told) == (10, 3, [("hz", 200), ("hz", 10)])
+
+
+def test_safety_holds_at_run_time():
+    config = Config.of(bind="*", requirepass="x", auth_token="y")
+    assert "requirepass" in faults_of(config.set_texts, [("requirepass", "")])[0]
+    assert config.requirepass == "x"
+    config.set_texts([("protected-mode", "no"), ("requirepass", "")])
+
+
+def test_http_config():
+    config = Config.of(auth_token="tok", log_level="debug")
+    shown = config.as_json()
+    assert (shown["auth_token"], shown["requirepass"], shown["log_level"], shown["sync_interval"]) == (MASK, "", "debug", "5s")
+    json.dumps(shown)
+    config.patch({**shown, "max_memory": "1mb", "requirepass": "new", "sync_interval": 10**9})
+    assert (config.auth_token, config.max_memory, config.requirepass, config.sync_interval) == ("tok", 1 << 20, "new", 10**9)
+    lines = faults_of(config.patch, {"max_memry": 1, "hz": "10", "data_dir": "/x"})
+    assert [line.split(" (")[0] for line in lines] == ["max_memry", "hz", "data_dir"]
+
+
+def test_rewrite(tmp_path):
+    file = tmp_path / "c.json"
+    file.write_text(json.dumps({"_hz": "comment", "hz": 20, "log_level": "error"}))
+    os.chmod(file, 0o600)
+    config = Config.load(file=str(file), environ={"CRDT_MAX_RETRIES": "7"})
+    config.set_texts([("hz", "30"), ("sync-interval", "3s")])
+    config.rewrite()
+    assert json.loads(file.read_text()) == {"_hz": "comment", "hz": 30, "log_level": "error", "sync_interval": "3s"}
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600 and os.listdir(tmp_path) == ["c.json"]
+    with pytest.raises(ValueError):
+        Config().rewrite()
+
+
+# ---- what is printed ----
+
+def test_the_example_is_complete_and_loads_back(tmp_path):
+    file = tmp_path / "c.json"
+    file.write_text(example())
+    assert Config.load(file=str(file)).values == Config().values
+    keys = list(json.loads(example()))
+    for s in SETTINGS:
+        assert keys[keys.index(s.name) - 1] == "_" + s.name, "each setting follows its comment"
+
+
+def test_help_and_reference_name_every_setting():
+    for s in SETTINGS:
+        assert all(flag in help_text() for flag in s.flags)
+        assert f"| `{s.name}` |" in reference()
