@@ -103,13 +103,13 @@ def test_colliding_hashes(hashes):
     table.clear()
 
 
-def test_a_distance_that_would_not_fit_makes_the_table_larger_at_once():
-    """The homes of these fall together until the mask reaches bit 12: a full array of 255 in a row has to give way."""
+@pytest.mark.parametrize("home", [lambda i: 0, lambda i: i < 200, lambda i: i & 1], ids=["own", "pushed", "mixed"])
+def test_a_distance_that_would_not_fit_makes_the_table_larger_at_once(home):
+    """The homes of these fall together until the mask reaches bit 12, so more than 255 in a row have to give way."""
     table, hashes = TableProbe(), {}
     for i in range(600):
-        hashes[key(i)] = (i % 7) << 12
-        if list(hashes.values()).count(hashes[key(i)]) <= 200:
-            table.add(key(i), hashes[key(i)])
+        hashes[key(i)] = (i % 7) << 12 | home(i)
+        table.add(key(i), hashes[key(i)])
         assert table.check(hashed=False) == 0
     assert table.memory() >= 8 << 12
     assert all(table.find(k, h) == k for k, h in hashes.items())
