@@ -1,8 +1,16 @@
-# The CRDT kernel, one extension of several parts. Each part is core/<part>.pxi with its contract in core/<part>.pxd:
+# The CRDT kernel, one extension of several parts. Each part is core/<part>.pxi with its contract in core/<part>.pxd; read them in
+# this order:
 #
 #     mem       counted allocation
 #     hash      SipHash-1-3 and CRC-32C
 #     table     the element table
+#     actors    actors, their order, what each has seen
+#     cell      the cell: writes and tallies
+#     codec     ops as bytes
+#     keyspace  shapes of a key, visibility, deadlines, applying effects
+#     effects   making ops (local commands)
+#     receive   taking ops in, the waiting room, giving them out
+#     replica   the Replica, as Python sees it
 #     segment   records of the log
 #     probe     the test door: small Python classes over parts that nothing else shows
 
@@ -10,9 +18,17 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
+from crdtredis.numbers cimport format_int64, format_long_double, parse_int64, parse_long_double
 
 include "core/mem.pxi"
 include "core/hash.pxi"
 include "core/table.pxi"
+include "core/actors.pxi"
+include "core/cell.pxi"
+include "core/codec.pxi"
+include "core/keyspace.pxi"
+include "core/effects.pxi"
+include "core/receive.pxi"
+include "core/replica.pxi"
 include "core/segment.pxi"
 include "core/probe.pxi"

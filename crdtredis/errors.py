@@ -31,6 +31,18 @@ def unknown_subcommand(container: str, sub: bytes) -> CommandError:
     return CommandError(f"ERR unknown subcommand '{shown}'. Try {container.upper()} HELP.")
 
 
+class DamagedBatch(ValueError):
+    """Bytes that should be a batch of ops are not, or say something this version does not understand."""
+
+
+class StrangerError(ValueError):
+    """An op of an actor that is not declared, a declaration that contradicts a known one, or an op of this very process it never made."""
+
+
+class WaitingRoomFull(Exception):
+    """Too many ops wait for ops they depend on: nothing is lost if the sender offers them again later."""
+
+
 # Exit codes of `crdt-redis`: 0 stopped as asked; 1 an unforeseen failure (with a traceback in the log).
 EXIT_CONFIG = 2         # a setting or a flag is wrong; also what argument errors give
 EXIT_ADDRESS = 3        # an address or port cannot be listened on

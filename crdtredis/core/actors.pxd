@@ -2,8 +2,14 @@
 
 cdef enum:
     MAX_ACTORS = 65535
+    MAX_REPLICA_ID = 255    # bytes
     SEQ_BITS = 48
     NO_SLOT = 65535
+
+# A clock by slot; what lies beyond n is 0.
+cdef struct Row:
+    uint64_t *v
+    uint32_t n
 
 cdef struct Actor:
     uint64_t id             # see proto: hash of epoch and replica
@@ -12,8 +18,8 @@ cdef struct Actor:
     uint32_t rank           # place in the order of all known actors: compare these, and only within one moment
     uint16_t replica_slot   # slot of the first known actor of the same replica: equal exactly for actors of one replica
     uint64_t applied        # the clock: highest seq applied, without gaps
-    uint64_t *deps          # by slot: the deps of its newest applied op, which is what it is known to have seen
-    uint32_t deps_cap
+    Row deps                # the deps of its newest applied op
+    Row heard               # its clock as it told it itself (acknowledgements, handshakes), or NULL
 
 cdef struct Actors:
     Actor *v                # by slot
@@ -37,5 +43,7 @@ cdef uint16_t actors_find(Actors *a, uint64_t id) noexcept nogil               #
 cdef uint64_t actor_id(const char *replica, size_t n, uint64_t epoch)          # takes the GIL: hashlib
 # Slot of a declared actor, added when new; NO_SLOT when the id contradicts a known actor or the slots are used up.
 cdef uint16_t actors_declare(Actors *a, uint64_t id, const char *replica, size_t n, uint64_t epoch) noexcept nogil
-cdef uint64_t actor_knows(Actors *a, uint16_t who, uint16_t of) noexcept nogil # deps row, 0 where nothing is known
-cdef void actor_learn(Actors *a, uint16_t who, uint16_t of, uint64_t seq) noexcept nogil
+cdef inline uint64_t row_get(const Row *r, uint16_t slot) noexcept nogil:
+    return r.v[slot] if slot < r.n else 0
+
+cdef void row_raise(Row *r, uint16_t slot, uint64_t seq) noexcept nogil        # to seq, if it is below

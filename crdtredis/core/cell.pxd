@@ -33,7 +33,7 @@ cdef struct Applying:
     uint64_t seq
     uint64_t stamp
     int local               # made here: everything present is observed
-    Actors *actors          # actors.v[slot].deps is the op's deps while it is applied
+    Actors *actors          # actors.v[slot].deps are the op's deps while it is applied
 
 cdef inline char *write_value(Write *w) noexcept nogil:
     return <char*>w + sizeof(Write)
@@ -47,7 +47,7 @@ cdef inline int observed(const Applying *op, uint64_t dot) noexcept nogil:
     cdef uint16_t slot = dot_slot(dot)
     if slot == op.slot:
         return dot_seq(dot) <= op.seq
-    return actor_knows(op.actors, op.slot, slot) >= dot_seq(dot)
+    return row_get(&op.actors.v[op.slot].deps, slot) >= dot_seq(dot)
 
 cdef int later(Actors *a, uint64_t stamp1, uint16_t actor1, uint64_t stamp2, uint16_t actor2) noexcept nogil   # 1 > 2
 cdef int cell_live(const Cell *c) noexcept nogil

@@ -53,8 +53,8 @@ cdef struct OpHead:
 cdef void encode_effect(Buffer *b, const Effect *x) noexcept nogil             # with the tag and length of Op.effects
 cdef void encode_seen(Buffer *b, const SeenTally *s) noexcept nogil            # with the tag and length of Effect.seen
 cdef void encode_dep(Buffer *b, uint64_t actor, uint64_t seq) noexcept nogil   # with the tag and length of Op.deps
-# Decoders take a cursor (*p, end), advance it past one element and return 1, 0 at the end, -1 where the bytes are not what the format says.
-cdef int decode_op(const char **p, const char *end, OpHead *out) noexcept nogil
+cdef int decode_op(Span body, OpHead *out) noexcept nogil                      # body: without tag and length; 1, or -1 when damaged
+# These take a cursor (*p, end), advance it past one element and return 1, 0 at the end, -1 where the bytes are not what the format says.
 cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept nogil
 cdef int decode_seen(const char **p, const char *end, SeenTally *out) noexcept nogil
 cdef int decode_dep(const char **p, const char *end, uint64_t *actor, uint64_t *seq) noexcept nogil

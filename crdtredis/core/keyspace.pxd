@@ -5,6 +5,9 @@
 
 cdef enum:
     DATABASES = 16
+    MAX_BYTES = 1 << 30     # of one key, name or value in an op; commands keep to proto-max-bulk-len, which is less
+    CONFLICTS = 128         # how many CRDT.CONFLICTS remembers
+    CONFLICT_TEXT = 64      # bytes of key and of each value it remembers
 
 # What an E_ENTRY element points to: whatever a plain string key does not need.
 cdef struct Entry:
@@ -37,6 +40,23 @@ cdef struct Run:
     uint64_t last
     size_t begin            # offset in Kernel.ops
 
+# A received op that waits for what it depends on: ascending seq per actor.
+cdef struct Waiting:
+    Waiting *next
+    uint64_t seq
+    size_t n                # bytes of the op, which follow the struct
+
+# Concurrent writes that had to be decided.
+cdef struct Conflict:
+    int64_t at              # ms, by the local clock
+    uint32_t db
+    uint32_t key_n
+    uint32_t n[2]           # bytes of winner's and loser's value
+    uint16_t actor[2]
+    uint64_t stamp[2]
+    char key[64]
+    char value[2][64]
+
 cdef struct Kernel:
     Database db[16]
     Actors actors
@@ -53,11 +73,24 @@ cdef struct Kernel:
     Applying op
     Buffer effects
     Buffer seen             # scratch
+    int deps_changed        # a remote op was applied since this actor's last op
     # finished ops, own and received, not yet taken: runs[i] says whose ops begin where in `ops`
     Buffer ops
     Run *runs
     uint32_t run_n
     uint32_t run_cap
+    uint32_t declared       # actors below this slot were in a Batch already
+    int recovering          # what is received is in the log already
+    # the waiting room
+    Waiting **waiting       # by slot
+    uint32_t waiting_cap
+    size_t waiting_n
+    size_t waiting_size     # bytes
+    size_t waiting_limit
+    int64_t max_skew        # ms: ops stamped further ahead wait
+    size_t held             # waiting ops whose time has not come, as of the last look
+    Effect *decoded         # the effects of the op under examination
+    uint32_t decoded_cap
     # deadlines
     HeapItem *heap
     uint32_t heap_n
@@ -72,7 +105,9 @@ cdef struct Kernel:
     uint64_t conflicts      # concurrent writes that had to be decided
     int64_t stubs           # live stub tallies
     char number[5200]       # where string_view formats a number
-    void *extra             # the part of the kernel that only core/ knows
+    Conflict *conflict      # ring, newest at (conflicts - 1) % CONFLICTS
+    uint64_t collect_cursor # where the search for stubs goes on
+    uint32_t collect_db
 
 # ---- reading ------------------------------------------------------------------------------------------------------
 cdef uint32_t key_hash(Kernel *k, const char *p, size_t n) noexcept nogil
@@ -115,8 +150,10 @@ cdef enum Received:
     RECEIVED_FULL = -2      # the waiting room is full; ask again later
     RECEIVED_STRANGER = -3  # a run of an actor nobody declared, or a declaration that contradicts a known one
 cdef int receive(Kernel *k, const char *p, size_t n) noexcept nogil
-cdef size_t waiting_ops(Kernel *k) noexcept nogil
-cdef size_t waiting_bytes(Kernel *k) noexcept nogil
+# Looks again at ops that waited for the clock on the wall; called now and then.
+cdef void retry_waiting(Kernel *k) noexcept nogil
+# Lets go of stubs that nobody needs; looks at about `most` keys and goes on there next time.
+cdef void collect(Kernel *k, int most) noexcept nogil
 
 # ---- what is to be logged and sent --------------------------------------------------------------------------------
 cdef int has_ops(Kernel *k) noexcept nogil
@@ -126,3 +163,8 @@ cdef void take_ops(Kernel *k, Buffer *b) noexcept nogil
 cdef class Replica:
     """See core/replica.pxi."""
     cdef Kernel k
+    cdef readonly str id    # the replica's
+    cdef act_as(self, uint64_t epoch)
+    cdef str name(self, uint16_t slot)
+    cdef dict write(self, uint64_t dot, uint64_t stamp, uint16_t actor, int clears, value)
+    cdef describe(self, Cell *c, list writes, list tallies)

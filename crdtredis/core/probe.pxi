@@ -154,3 +154,37 @@ def probe_records(bytes data):
         if status != 1:
             return out, status, p - begin
         out.append(payload.p[:payload.n])
+
+
+def probe_make(Replica r, effects):
+    """One op of the effects [(name, db, key, argument)]: ("set" | "keep", value), ("add", step), ("del", None), ("expire", ms), ("flush", None).
+    Keys that "add" and "expire" need are looked after by the caller, as commands do."""
+    cdef Kernel *k = &r.k
+    cdef Span key
+    cdef Element *e
+    cdef bytes value, name_key
+    op_begin(k)
+    for name, db, name_key, argument in effects:
+        key = span(name_key, len(name_key))
+        e = key_find(k, db, key)
+        if name == "set" or name == "keep":
+            value = argument
+            string_set(k, db, key, e, span(value, len(value)), name == "keep")
+        elif name == "add":
+            string_add(k, db, key, e, <long double><double>argument)
+        elif name == "flush":
+            db_flush(k, db)
+        elif e != NULL and name == "del":
+            key_delete(k, db, e)
+        elif name == "expire" and key_visible(k, e):
+            key_expire(k, db, e, argument)
+    return op_end(k)
+
+
+def probe_get(Replica r, uint32_t db, bytes key):
+    cdef Element *e = key_find(&r.k, db, span(key, len(key)))
+    cdef Span s
+    if not key_visible(&r.k, e):
+        return None
+    s = string_view(&r.k, e)
+    return s.p[:s.n]

@@ -1,0 +1,135 @@
+# Actors: who made an op. Every process start of a replica is a new actor (replica id, epoch), so that a crash, a restored
+# backup or a copied disk can never issue the same dot twice.
+#
+# On disk and between peers an actor is named by a 64-bit id, the hash of both; in memory by a 16-bit slot, so that a dot fits
+# one word. Slots are given in the order in which this process meets actors and mean nothing outside it: nothing that is
+# compared, stored or sent may depend on them. Where order matters (equal timestamps, summing tallies) `rank` is compared: the
+# place of an actor among all known ones by (replica id, epoch). A new actor moves the ranks above it, never their order.
+#
+# `deps` of an actor is the clock it had when it made its newest op that is applied here. It serves twice: ops carry only what
+# changed in it, and it tells what the actor is known to have seen, which decides when a stub may go.
+
+import hashlib
+
+from libc.stdlib cimport calloc, malloc
+from libc.string cimport memcmp, memmove, memset, strcmp, strlen
+
+
+cdef void actors_init(Actors *a) noexcept nogil:
+    memset(a, 0, sizeof(Actors))
+
+
+cdef void actors_free(Actors *a) noexcept nogil:
+    cdef uint32_t i
+    for i in range(a.n):
+        mem_free(a.v[i].replica)
+        mem_free(a.v[i].deps.v)
+        mem_free(a.v[i].heard.v)
+    mem_free(a.v)
+    mem_free(a.by_id)
+    memset(a, 0, sizeof(Actors))
+
+
+cdef uint16_t actors_find(Actors *a, uint64_t id) noexcept nogil:
+    cdef uint32_t i
+    cdef uint16_t s
+    if a.by_id == NULL:
+        return NO_SLOT
+    i = <uint32_t>id & a.by_id_mask
+    while a.by_id[i]:
+        s = <uint16_t>(a.by_id[i] - 1)
+        if a.v[s].id == id:
+            return s
+        i = (i + 1) & a.by_id_mask
+    return NO_SLOT
+
+
+cdef void actors_index(Actors *a, uint16_t slot) noexcept nogil:
+    cdef uint32_t i = <uint32_t>a.v[slot].id & a.by_id_mask
+    while a.by_id[i]:
+        i = (i + 1) & a.by_id_mask
+    a.by_id[i] = <uint16_t>(slot + 1)
+
+
+cdef uint64_t actor_id(const char *replica, size_t n, uint64_t epoch):
+    digest = hashlib.blake2b((<object>epoch).to_bytes(8, "little") + replica[:n], digest_size=8).digest()
+    return <uint64_t>int.from_bytes(digest, "little")
+
+
+cdef int actor_before(const Actor *x, const char *replica, uint64_t epoch) noexcept nogil:
+    """Is x before (replica, epoch)? UTF-8 sorts by bytes as by code points."""
+    cdef int c = strcmp(x.replica, replica)
+    return c < 0 or (c == 0 and x.epoch < epoch)
+
+
+cdef uint16_t actors_declare(Actors *a, uint64_t id, const char *replica, size_t n, uint64_t epoch) noexcept nogil:
+    cdef uint16_t slot = actors_find(a, id)
+    cdef uint32_t i, rank = 0
+    cdef Actor *x
+    if slot != NO_SLOT:
+        x = &a.v[slot]
+        if x.epoch == epoch and strlen(x.replica) == n and memcmp(x.replica, replica, n) == 0:
+            return slot
+        return NO_SLOT
+    if a.n == MAX_ACTORS or n == 0:
+        return NO_SLOT
+    for i in range(n):
+        if replica[i] == 0:
+            return NO_SLOT
+    if a.n == a.cap:
+        a.cap = a.cap * 2 if a.cap else 8
+        a.v = <Actor*>mem_realloc(a.v, a.cap * sizeof(Actor))
+    slot = <uint16_t>a.n
+    x = &a.v[slot]
+    memset(x, 0, sizeof(Actor))
+    x.id = id
+    x.epoch = epoch
+    x.replica = <char*>mem_alloc(n + 1)
+    memcpy(x.replica, replica, n)
+    x.replica[n] = 0
+    x.replica_slot = slot
+    for i in range(a.n):
+        if strcmp(a.v[i].replica, x.replica) == 0:
+            x.replica_slot = a.v[i].replica_slot
+        if actor_before(&a.v[i], x.replica, epoch):
+            rank += 1
+        else:
+            a.v[i].rank += 1
+    x.rank = rank
+    a.n += 1
+    if a.by_id == NULL or a.n * 2 > a.by_id_mask:
+        mem_free(a.by_id)
+        a.by_id_mask = (a.by_id_mask + 1) * 2 - 1 if a.by_id_mask else 31
+        a.by_id = <uint16_t*>mem_alloc((<size_t>a.by_id_mask + 1) * sizeof(uint16_t))
+        memset(a.by_id, 0, (<size_t>a.by_id_mask + 1) * sizeof(uint16_t))
+        for i in range(a.n):
+            actors_index(a, <uint16_t>i)
+    else:
+        actors_index(a, slot)
+    return slot
+
+
+cdef void row_raise(Row *r, uint16_t slot, uint64_t seq) noexcept nogil:
+    cdef uint32_t n
+    if slot >= r.n:
+        n = (<uint32_t>slot | 7) + 1
+        r.v = <uint64_t*>mem_realloc(r.v, n * sizeof(uint64_t))
+        memset(r.v + r.n, 0, (n - r.n) * sizeof(uint64_t))
+        r.n = n
+    if r.v[slot] < seq:
+        r.v[slot] = seq
+
+
+cdef uint64_t actor_has_seen(Actors *a, uint16_t who, uint16_t of) noexcept nogil:
+    """The highest seq of `of` that `who` is known to have applied."""
+    cdef uint64_t x = row_get(&a.v[who].deps, of), y = row_get(&a.v[who].heard, of)
+    return x if x > y else y
+
+
+cdef int actor_is_gone(Actors *a, uint16_t slot) noexcept nogil:
+    """Has its replica started again since? Then it makes no more ops."""
+    cdef uint32_t i
+    for i in range(a.n):
+        if a.v[i].replica_slot == a.v[slot].replica_slot and a.v[i].epoch > a.v[slot].epoch:
+            return 1
+    return 0

@@ -1,0 +1,267 @@
+# The cell: one register and one counter in one, the only building block of replicated state.
+#
+# Writes. An assign removes the writes it observed and adds its own. So two writes stand side by side exactly when neither
+# origin had seen the other; the winner is the later by (timestamp, replica id, epoch), which is a total order that agrees with
+# causality. Which writes remain depends only on the set of ops: a write is there unless an applied op observed it.
+#
+# Tallies. Each actor's increments of one cell are kept as one running total, named by the run that it belongs to. An increment
+# carries the new total, never a step: applied twice it changes nothing. What removes a cell cannot remove a tally, for its actor
+# may have added to it meanwhile; instead the remover lists the tallies as it saw them, and that much is taken back:
+#
+#     A: INCRBY c 10  (A's tally: seq 1, total 10), synced
+#     A: INCRBY c 2   (seq 2, total 12)   ||   B: DEL c, which lists (A, seq 1, total 10)
+#     A applies the delete after its increment:  total 12, back 10 as of seq 1  -> 2
+#     B applies the increment after its delete:  total 12, back 10 as of seq 1  -> 2
+#
+# Of two take-backs the one as of the greater seq holds, not the greater sum: increments can be negative. A tally of which
+# everything is taken back is a stub: it adds nothing, and stays until its actor is known to have seen the take-back and all it
+# did before has arrived; for until then an increment like A's second may come and must count only its own part. A new run
+# (after the actor itself has seen its tally taken back) replaces an older one. A run is named by seq and effect index, since
+# one transaction may increment, delete and increment again.
+#
+# Totals are 80-bit extended numbers: exact for every 64-bit integer, and what Redis computes INCRBYFLOAT with.
+
+cdef extern from *:
+    """
+    typedef __int128 crdt_int128;
+    """
+    ctypedef long long int128 "crdt_int128"
+
+
+cdef int later(Actors *a, uint64_t stamp1, uint16_t actor1, uint64_t stamp2, uint16_t actor2) noexcept nogil:
+    if stamp1 != stamp2:
+        return stamp1 > stamp2
+    return a.v[actor1].rank > a.v[actor2].rank
+
+
+cdef int cell_live(const Cell *c) noexcept nogil:
+    cdef const Tally *t = c.tallies
+    if c.writes != NULL:
+        return 1
+    while t != NULL:
+        if not tally_is_stub(t):
+            return 1
+        t = t.next
+    return 0
+
+
+cdef int cell_empty(const Cell *c) noexcept nogil:
+    return c.writes == NULL and c.tallies == NULL
+
+
+cdef Write *cell_winner(Actors *a, const Cell *c) noexcept nogil:
+    cdef Write *best = c.writes
+    cdef Write *w
+    if best == NULL:
+        return NULL
+    w = best.next
+    while w != NULL:
+        if later(a, w.stamp, w.actor, best.stamp, best.actor):
+            best = w
+        w = w.next
+    return best
+
+
+cdef void cell_free(Cell *c) noexcept nogil:
+    cdef Write *w = c.writes
+    cdef Write *wn
+    cdef Tally *t = c.tallies
+    cdef Tally *tn
+    while w != NULL:
+        wn = w.next
+        mem_free(w)
+        w = wn
+    while t != NULL:
+        tn = t.next
+        mem_free(t)
+        t = tn
+    c.writes = NULL
+    c.tallies = NULL
+
+
+cdef int is_whole(long double v) noexcept nogil:
+    """Is v a whole number of 64 bits?"""
+    return -9223372036854775808.0 <= v < 9223372036854775808.0 and v == <long double><int64_t>v
+
+
+cdef int is_integral(long double v) noexcept nogil:
+    """Is v a whole number? A tally may leave 64 bits while the counter stays inside."""
+    return -1e36 < v < 1e36 and v == <long double><int128>v
+
+
+cdef int cell_number(Actors *a, const Cell *c, int64_t *whole, long double *real) noexcept nogil:
+    cdef Write *w = cell_winner(a, c)
+    cdef const Tally *t
+    cdef int64_t base = 0
+    cdef long double base_real = 0
+    cdef int all_whole = 1
+    cdef int128 sum
+    if w != NULL and not parse_int64(write_value(w), w.n, &base):
+        if not parse_long_double(write_value(w), w.n, &base_real):
+            return 0
+        all_whole = 0
+    t = c.tallies
+    while t != NULL and all_whole:
+        all_whole = tally_is_stub(t) or (is_integral(t.total) and is_integral(t.back))
+        t = t.next
+    t = c.tallies
+    if all_whole:
+        sum = <int128>base
+        while t != NULL:
+            if not tally_is_stub(t):
+                sum += <int128>t.total - <int128>t.back
+            t = t.next
+        if sum > <int128>9223372036854775807LL:
+            whole[0] = 9223372036854775807LL
+        elif sum < -<int128>9223372036854775807LL - 1:
+            whole[0] = -9223372036854775807LL - 1
+        else:
+            whole[0] = <int64_t>sum
+        return 1
+    real[0] = <long double>base + base_real
+    while t != NULL:                       # in the order of actors: the same additions, the same bits, in every replica
+        if not tally_is_stub(t):
+            real[0] += t.total - t.back
+        t = t.next
+    return 2
+
+
+# ---- effects on one cell -------------------------------------------------------------------------------------------
+
+cdef Tally *cell_tally(const Cell *c, uint16_t actor) noexcept nogil:
+    cdef Tally *t = c.tallies
+    while t != NULL and t.actor != actor:
+        t = t.next
+    return t
+
+
+cdef void cell_drop_tally(Cell *c, Tally *gone) noexcept nogil:
+    cdef Tally **at = &c.tallies
+    while at[0] != gone:
+        at = &at[0].next
+    at[0] = gone.next
+    mem_free(gone)
+
+
+cdef void cell_remove_writes(Cell *c, const Applying *op) noexcept nogil:
+    """Removes the writes that op observed. Order is free: a write goes as soon as, and only if, an op that observed it is applied,
+    and causal delivery brings the write before that op."""
+    cdef Write **at = &c.writes
+    cdef Write *w
+    while at[0] != NULL:
+        w = at[0]
+        if observed(op, w.dot):
+            at[0] = w.next
+            mem_free(w)
+        else:
+            at = &w.next
+
+
+cdef void cell_take_back(Kernel *k, Cell *c, const Applying *op, Span seen) noexcept nogil:
+    """Takes back the tallies listed in `seen`, as of their listed seq. Order is free: for each run the take-back of the greatest
+    seq holds, whichever comes first, and the tally's own total only grows in seq."""
+    cdef const char *p = seen.p
+    cdef const char *end = seen.p + seen.n
+    cdef SeenTally s
+    cdef uint16_t slot
+    while decode_seen(&p, end, &s) == 1:
+        slot = actors_find(&k.actors, s.actor)
+        if slot != NO_SLOT:
+            cell_take_back_one(k, c, op, slot, &s)
+
+
+cdef void cell_take_back_one(Kernel *k, Cell *c, const Applying *op, uint16_t slot, const SeenTally *s) noexcept nogil:
+    cdef Tally *t = cell_tally(c, slot)
+    cdef int was_stub
+    if t == NULL or t.run_seq != s.run_seq or t.run_index != s.run_index or s.seq <= t.back_seq:
+        return
+    was_stub = tally_is_stub(t)
+    t.back_seq = s.seq
+    t.back = s.total
+    t.reset = make_dot(op.slot, op.seq)
+    if tally_is_stub(t):
+        if slot == op.slot:                # its actor took it back itself, so has seen it: it needs no stub
+            cell_drop_tally(c, t)
+            k.stubs -= was_stub
+        else:
+            k.stubs += 1 - was_stub
+
+
+cdef Write *cell_add_write(Cell *c, uint64_t dot, uint64_t stamp, uint16_t actor, uint16_t flags, Span value) noexcept nogil:
+    cdef Write *w = <Write*>mem_alloc(sizeof(Write) + value.n)
+    w.next = c.writes
+    w.dot = dot
+    w.stamp = stamp
+    w.actor = actor
+    w.flags = flags
+    w.n = <uint32_t>value.n
+    copy_span(write_value(w), value)
+    c.writes = w
+    return w
+
+
+cdef void cell_increment(Kernel *k, Cell *c, const Applying *op, uint64_t run_seq, uint32_t run_index, long double total) noexcept nogil:
+    """The actor's own tally moves to a new total. Its increments of one run arrive in the order they were made, and an older
+    one met again (replay) is passed over by its seq; so the newest total stands in the end."""
+    cdef Tally *t = cell_tally(c, op.slot)
+    cdef Tally **at
+    if t != NULL:
+        if t.run_seq == run_seq and t.run_index == run_index:
+            if op.seq >= t.seq:
+                k.stubs -= tally_is_stub(t)
+                t.seq = op.seq
+                t.total = total
+                k.stubs += tally_is_stub(t)
+            return
+        if t.run_seq > run_seq or (t.run_seq == run_seq and t.run_index > run_index):
+            return
+        k.stubs -= tally_is_stub(t)
+        cell_drop_tally(c, t)
+    t = <Tally*>mem_alloc(sizeof(Tally))
+    memset(t, 0, sizeof(Tally))
+    t.actor = op.slot
+    t.run_seq = run_seq
+    t.run_index = run_index
+    t.seq = op.seq
+    t.total = total
+    at = &c.tallies
+    while at[0] != NULL and k.actors.v[at[0].actor].rank < k.actors.v[op.slot].rank:
+        at = &at[0].next
+    t.next = at[0]
+    at[0] = t
+
+
+cdef int stub_may_go(Kernel *k, const Tally *t) noexcept nogil:
+    """May t be let go? Only when no increment made without knowing of the take-back can still come. Either its actor has seen the
+    take-back and all it did before that is applied here; or its actor is gone for good, and every replica, heard after it knew of
+    the successor, has no op of the actor that is not applied here."""
+    cdef Actors *a = &k.actors
+    cdef Actor *r
+    cdef uint16_t next = NO_SLOT
+    cdef uint32_t i
+    if t.actor == k.me or (actor_has_seen(a, t.actor, dot_slot(t.reset)) >= dot_seq(t.reset)
+                           and a.v[t.actor].applied >= actor_has_seen(a, t.actor, t.actor)):
+        return 1
+    for i in range(a.n):
+        if a.v[i].replica_slot == a.v[t.actor].replica_slot and a.v[i].epoch > a.v[t.actor].epoch:
+            if next == NO_SLOT or a.v[i].epoch < a.v[next].epoch:
+                next = <uint16_t>i
+    if next == NO_SLOT:
+        return 0
+    for i in range(a.n):
+        r = &a.v[i]
+        if i != k.me and not actor_is_gone(a, <uint16_t>i):
+            if row_get(&r.heard, next) == 0 or row_get(&r.heard, t.actor) > a.v[t.actor].applied:
+                return 0
+    return 1
+
+
+cdef void cell_forget_stubs(Kernel *k, Cell *c) noexcept nogil:
+    cdef Tally *t = c.tallies
+    cdef Tally *next
+    while t != NULL:
+        next = t.next
+        if tally_is_stub(t) and stub_may_go(k, t):
+            cell_drop_tally(c, t)
+            k.stubs -= 1
+        t = next

@@ -1,0 +1,423 @@
+# The op codec: protobuf wire format of proto/crdtredis.proto, written and read without the generated classes.
+#
+# The encoder emits fields in ascending order and omits defaults, which is what the generated classes emit, byte for byte (see
+# tests/core/test_codec.py). The decoder is stricter than protobuf: fields must ascend, repeated ones stand together, every
+# field, kind and type must be known, every length fit in what is left. An op that says something this version does not
+# understand is refused whole, because applying the rest of it would make replicas differ for ever.
+#
+# A tag is field << 3 | wire type: 0 varint, 1 fixed64, 2 length-delimited.
+
+cdef inline size_t varint_size(uint64_t v) noexcept nogil:
+    cdef size_t n = 1
+    while v >= 128:
+        v >>= 7
+        n += 1
+    return n
+
+
+cdef inline char *put_varint(char *p, uint64_t v) noexcept nogil:
+    while v >= 128:
+        p[0] = <char>(v | 128)
+        p += 1
+        v >>= 7
+    p[0] = <char>v
+    return p + 1
+
+
+cdef inline char *put_fixed64(char *p, uint64_t v) noexcept nogil:
+    memcpy(p, &v, 8)                       # both supported machines are little endian
+    return p + 8
+
+
+cdef inline char *put_span(char *p, int tag, Span s) noexcept nogil:
+    p[0] = <char>tag
+    p = put_varint(p + 1, s.n)
+    copy_span(p, s)
+    return p + s.n
+
+
+cdef inline char *put_total(char *p, int whole_tag, int fraction_tag, long double total) noexcept nogil:
+    if is_whole(total):
+        if total == 0:
+            return p
+        p[0] = <char>whole_tag
+        return put_varint(p + 1, zigzag(<int64_t>total))
+    p[0] = <char>fraction_tag
+    p[1] = 10
+    extended_store(p + 2, total)
+    return p + 12
+
+
+cdef inline uint64_t zigzag(int64_t v) noexcept nogil:
+    return (<uint64_t>v << 1) ^ <uint64_t>(v >> 63)
+
+
+cdef inline int64_t unzigzag(uint64_t v) noexcept nogil:
+    return <int64_t>(v >> 1) ^ -<int64_t>(v & 1)
+
+
+cdef extern from *:
+    """
+    #include <math.h>
+    #include <stdint.h>
+    #include <string.h>
+    /* 80-bit extended numbers as 8 bytes of mantissa (explicit leading bit) and 2 bytes of sign and exponent, little endian. On
+       x86-64 that is how long double lies in memory; elsewhere (binary128) it is taken apart, and rounded to the same mantissa. */
+    static void crdt_extended_store(char *out, long double v) {
+    #if defined(__x86_64__)
+        memcpy(out, &v, 10);
+    #else
+        int e; uint16_t se = signbit(v) ? 0x8000 : 0; uint64_t m = 0;
+        long double f = frexpl(fabsl(v), &e);
+        if (v != 0) { m = (uint64_t)rintl(ldexpl(f, 64)); if (m == 0) { m = 1ULL << 63; e++; } se |= (uint16_t)(e + 16382); }
+        memcpy(out, &m, 8); memcpy(out + 8, &se, 2);
+    #endif
+    }
+    /* 0 where the bytes are not a finite, normal number. */
+    static int crdt_extended_load(const char *in, long double *v) {
+        uint64_t m; uint16_t se;
+        memcpy(&m, in, 8); memcpy(&se, in + 8, 2);
+        if ((se & 0x7fff) == 0x7fff || !(m >> 63)) return 0;
+        *v = ldexpl((long double)m, (int)(se & 0x7fff) - 16382 - 64);
+        if (se & 0x8000) *v = -*v;
+        return 1;
+    }
+    """
+    void extended_store "crdt_extended_store"(char *out, long double v) noexcept nogil
+    int extended_load "crdt_extended_load"(const char *p, long double *v) noexcept nogil
+
+
+# ---- encoding ------------------------------------------------------------------------------------------------------
+
+cdef void encode_effect(Buffer *b, const Effect *x) noexcept nogil:
+    cdef size_t body = effect_size(x)
+    cdef char *p = buffer_need(b, body + 11)
+    cdef char *start = p
+    p[0] = <char>(4 << 3 | 2)
+    p = put_varint(p + 1, body)
+    if x.kind:
+        p[0] = 1 << 3
+        p = put_varint(p + 1, x.kind)
+    if x.db:
+        p[0] = 2 << 3
+        p = put_varint(p + 1, x.db)
+    if x.key.n:
+        p = put_span(p, 3 << 3 | 2, x.key)
+    if x.type:
+        p[0] = 4 << 3
+        p = put_varint(p + 1, x.type)
+    if x.name.n:
+        p = put_span(p, 5 << 3 | 2, x.name)
+    if x.value.n:
+        p = put_span(p, 6 << 3 | 2, x.value)
+    if x.keep:
+        p[0] = 7 << 3
+        p[1] = 1
+        p += 2
+    if x.run_seq:
+        p[0] = 8 << 3
+        p = put_varint(p + 1, x.run_seq)
+    if x.run_index:
+        p[0] = 9 << 3
+        p = put_varint(p + 1, x.run_index)
+    if x.kind == INCREMENT:
+        p = put_total(p, 10 << 3, 11 << 3 | 2, x.total)
+    if x.seen.n:
+        memcpy(p, x.seen.p, x.seen.n)
+        p += x.seen.n
+    if x.deadline:
+        p[0] = 13 << 3
+        p = put_varint(p + 1, <uint64_t>x.deadline)
+    if x.stamp:
+        p[0] = 14 << 3 | 1
+        p = put_fixed64(p + 1, x.stamp)
+    if x.actor:
+        p[0] = 15 << 3 | 1
+        p = put_fixed64(p + 1, x.actor)
+    b.n += p - start
+
+
+cdef inline size_t span_size(Span s) noexcept nogil:
+    return 1 + varint_size(s.n) + s.n if s.n else 0
+
+
+cdef inline size_t number_size(uint64_t v) noexcept nogil:
+    return 1 + varint_size(v) if v else 0
+
+
+cdef inline size_t total_size(long double total) noexcept nogil:
+    if is_whole(total):
+        return number_size(zigzag(<int64_t>total))
+    return 12
+
+
+cdef size_t effect_size(const Effect *x) noexcept nogil:
+    cdef size_t n = (number_size(x.kind) + number_size(x.db) + span_size(x.key) + number_size(x.type) + span_size(x.name)
+                     + span_size(x.value) + (2 if x.keep else 0) + number_size(x.run_seq) + number_size(x.run_index) + x.seen.n
+                     + number_size(<uint64_t>x.deadline) + (9 if x.stamp else 0) + (9 if x.actor else 0))
+    if x.kind == INCREMENT:
+        n += total_size(x.total)
+    return n
+
+
+cdef void encode_seen(Buffer *b, const SeenTally *s) noexcept nogil:
+    cdef size_t body = (9 + number_size(s.run_seq) + number_size(s.run_index) + number_size(s.seq) + total_size(s.total)
+                        + number_size(s.type) + span_size(s.name) + span_size(s.key))
+    cdef char *p = buffer_need(b, body + 11)
+    cdef char *start = p
+    p[0] = <char>(12 << 3 | 2)
+    p = put_varint(p + 1, body)
+    p[0] = 1 << 3 | 1
+    p = put_fixed64(p + 1, s.actor)
+    if s.run_seq:
+        p[0] = 2 << 3
+        p = put_varint(p + 1, s.run_seq)
+    if s.run_index:
+        p[0] = 3 << 3
+        p = put_varint(p + 1, s.run_index)
+    if s.seq:
+        p[0] = 4 << 3
+        p = put_varint(p + 1, s.seq)
+    p = put_total(p, 5 << 3, 6 << 3 | 2, s.total)
+    if s.type:
+        p[0] = 7 << 3
+        p = put_varint(p + 1, s.type)
+    if s.name.n:
+        p = put_span(p, 8 << 3 | 2, s.name)
+    if s.key.n:
+        p = put_span(p, 9 << 3 | 2, s.key)
+    b.n += p - start
+
+
+cdef void encode_dep(Buffer *b, uint64_t actor, uint64_t seq) noexcept nogil:
+    cdef char *p = buffer_need(b, 32)
+    cdef char *start = p
+    p[0] = 3 << 3 | 2
+    p[1] = <char>(9 + number_size(seq))
+    p[2] = 1 << 3 | 1
+    p = put_fixed64(p + 3, actor)
+    if seq:
+        p[0] = 2 << 3
+        p = put_varint(p + 1, seq)
+    b.n += p - start
+
+
+# ---- decoding ------------------------------------------------------------------------------------------------------
+
+cdef struct Field:
+    uint32_t number
+    uint32_t wire
+    uint64_t v              # varint or fixed64
+    Span s                  # length-delimited
+
+
+cdef int get_varint(const char **p, const char *end, uint64_t *v) noexcept nogil:
+    cdef uint64_t x = 0
+    cdef int shift = 0
+    cdef uint8_t c
+    while p[0] < end and shift < 64:
+        c = <uint8_t>p[0][0]
+        p[0] += 1
+        if shift == 63 and c > 1:
+            return 0
+        x |= <uint64_t>(c & 127) << shift
+        if c < 128:
+            v[0] = x
+            return 1
+        shift += 7
+    return 0
+
+
+cdef int get_field(const char **p, const char *end, Field *f) noexcept nogil:
+    """The field at the cursor: 1; 0 at the end; -1 where there is none."""
+    cdef uint64_t tag
+    if p[0] == end:
+        return 0
+    if not get_varint(p, end, &tag) or tag >> 3 == 0 or tag >> 3 > 1000:
+        return -1
+    f.number = <uint32_t>(tag >> 3)
+    f.wire = <uint32_t>(tag & 7)
+    if f.wire == 0:
+        return 1 if get_varint(p, end, &f.v) else -1
+    if f.wire == 1:
+        if end - p[0] < 8:
+            return -1
+        memcpy(&f.v, p[0], 8)
+        p[0] += 8
+        return 1
+    if f.wire == 2:
+        if not get_varint(p, end, &f.v) or f.v > <uint64_t>(end - p[0]):
+            return -1
+        f.s = span(p[0], <size_t>f.v)
+        p[0] += f.v
+        return 1
+    return -1
+
+
+cdef int get_message(const char **p, const char *end, uint32_t number, Span *body) noexcept nogil:
+    """The next element of repeated message field `number`: 1, 0 at the end, -1 where something else stands."""
+    cdef Field f
+    cdef int r = get_field(p, end, &f)
+    if r != 1:
+        return r
+    if f.number != number or f.wire != 2:
+        return -1
+    body[0] = f.s
+    return 1
+
+
+cdef int decode_op(Span raw, OpHead *h) noexcept nogil:
+    cdef Field f
+    cdef const char *p = raw.p
+    cdef const char *end = raw.p + raw.n
+    cdef const char *at
+    cdef uint32_t before = 0
+    cdef int r
+    memset(h, 0, sizeof(OpHead))
+    h.deps = span(p, 0)
+    h.effects = span(p, 0)
+    while True:
+        at = p
+        r = get_field(&p, end, &f)
+        if r != 1:
+            break
+        if f.number < before or (f.number == before and f.number < 3):
+            return -1
+        before = f.number
+        if f.number == 1 and f.wire == 0:
+            h.seq = f.v
+        elif f.number == 2 and f.wire == 1:
+            h.stamp = f.v
+        elif f.number == 3 and f.wire == 2:
+            if h.deps.n == 0:
+                h.deps.p = at
+            h.deps.n = p - h.deps.p
+        elif f.number == 4 and f.wire == 2:
+            if h.effects.n == 0:
+                h.effects.p = at
+            h.effects.n = p - h.effects.p
+        else:
+            return -1
+    return -1 if r < 0 or h.seq == 0 or h.seq >> SEQ_BITS or h.stamp == 0 else 1
+
+
+cdef int decode_dep(const char **p, const char *end, uint64_t *actor, uint64_t *seq) noexcept nogil:
+    cdef Span body
+    cdef Field f
+    cdef const char *q
+    cdef int r = get_message(p, end, 3, &body)
+    if r != 1:
+        return r
+    q = body.p
+    if get_field(&q, body.p + body.n, &f) != 1 or f.number != 1 or f.wire != 1:
+        return -1
+    actor[0] = f.v
+    if get_field(&q, body.p + body.n, &f) != 1 or f.number != 2 or f.wire != 0 or q != body.p + body.n or f.v >> SEQ_BITS:
+        return -1
+    seq[0] = f.v
+    return 1
+
+
+cdef int decode_seen(const char **p, const char *end, SeenTally *out) noexcept nogil:
+    cdef Span body
+    cdef Field f
+    cdef const char *q
+    cdef uint32_t before = 0
+    cdef int r = get_message(p, end, 12, &body)
+    if r != 1:
+        return r
+    memset(out, 0, sizeof(SeenTally))
+    q = body.p
+    while True:
+        r = get_field(&q, body.p + body.n, &f)
+        if r != 1:
+            break
+        if f.number <= before:
+            return -1
+        before = f.number
+        if f.number == 1 and f.wire == 1:
+            out.actor = f.v
+        elif f.number == 2 and f.wire == 0:
+            out.run_seq = f.v
+        elif f.number == 3 and f.wire == 0 and f.v >> 32 == 0:
+            out.run_index = <uint32_t>f.v
+        elif f.number == 4 and f.wire == 0:
+            out.seq = f.v
+        elif f.number == 5 and f.wire == 0:
+            out.total = <long double>unzigzag(f.v)
+        elif f.number == 6 and f.wire == 2 and f.s.n == 10 and extended_load(f.s.p, &out.total):
+            pass
+        elif f.number == 7 and f.wire == 0 and f.v < T_COUNT:
+            out.type = <int>f.v
+        elif f.number == 8 and f.wire == 2:
+            out.name = f.s
+        elif f.number == 9 and f.wire == 2:
+            out.key = f.s
+        else:
+            return -1
+    return -1 if r < 0 else 1
+
+
+cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept nogil:
+    cdef Span body
+    cdef Field f
+    cdef const char *q
+    cdef const char *at
+    cdef const char *last
+    cdef uint32_t before = 0
+    cdef SeenTally s
+    cdef int r = get_message(p, end, 4, &body)
+    if r != 1:
+        return r
+    memset(out, 0, sizeof(Effect))
+    q = body.p
+    last = body.p + body.n
+    out.key = span(q, 0)
+    out.name = span(q, 0)
+    out.value = span(q, 0)
+    out.seen = span(q, 0)
+    while True:
+        at = q
+        r = get_field(&q, last, &f)
+        if r != 1:
+            break
+        if f.number < before or (f.number == before and f.number != 12):
+            return -1
+        before = f.number
+        if f.number == 1 and f.wire == 0 and f.v <= FLUSH:
+            out.kind = <int>f.v
+        elif f.number == 2 and f.wire == 0 and f.v < DATABASES:
+            out.db = <uint32_t>f.v
+        elif f.number == 3 and f.wire == 2 and f.s.n <= MAX_BYTES:
+            out.key = f.s
+        elif f.number == 4 and f.wire == 0 and f.v < T_COUNT:
+            out.type = <int>f.v
+        elif f.number == 5 and f.wire == 2 and f.s.n <= MAX_BYTES:
+            out.name = f.s
+        elif f.number == 6 and f.wire == 2 and f.s.n <= MAX_BYTES:
+            out.value = f.s
+        elif f.number == 7 and f.wire == 0 and f.v == 1:
+            out.keep = 1
+        elif f.number == 8 and f.wire == 0:
+            out.run_seq = f.v
+        elif f.number == 9 and f.wire == 0 and f.v >> 32 == 0:
+            out.run_index = <uint32_t>f.v
+        elif f.number == 10 and f.wire == 0:
+            out.total = <long double>unzigzag(f.v)
+        elif f.number == 11 and f.wire == 2 and f.s.n == 10 and extended_load(f.s.p, &out.total):
+            pass
+        elif f.number == 12 and f.wire == 2:
+            if out.seen.n == 0:
+                out.seen.p = at
+            out.seen.n = q - out.seen.p
+            if decode_seen(&at, q, &s) != 1:
+                return -1
+        elif f.number == 13 and f.wire == 0 and f.v >> 63 == 0:
+            out.deadline = <int64_t>f.v
+        elif f.number == 14 and f.wire == 1:
+            out.stamp = f.v
+        elif f.number == 15 and f.wire == 1:
+            out.actor = f.v
+        else:
+            return -1
+    return -1 if r < 0 else 1

@@ -1,0 +1,319 @@
+# The one entrance for remote ops, whatever brought them: a push, a pull, a relay, the log at the start.
+#
+# An op is applied when it is the next of its actor and everything it had seen is applied too (causal delivery); one that is known
+# is dropped; any other waits in a bounded room, as bytes. An op is checked whole before anything of it is applied.
+
+cdef int ready(Kernel *k, uint16_t slot, const OpHead *h) noexcept nogil:
+    """1: may be applied; 0: must wait; -1: its deps are not what the format says."""
+    cdef const char *p = h.deps.p
+    cdef uint64_t actor, seq
+    cdef uint16_t of
+    cdef int r, result = 1
+    while True:
+        r = decode_dep(&p, h.deps.p + h.deps.n, &actor, &seq)
+        if r == 0:
+            break
+        of = actors_find(&k.actors, actor)
+        if r < 0 or of == slot:
+            return -1
+        if of == NO_SLOT or k.actors.v[of].applied < seq:
+            result = 0
+    if h.seq != k.actors.v[slot].applied + 1:
+        return 0
+    if not k.recovering and <int64_t>(h.stamp >> 16) > k.now + k.max_skew:
+        k.held += 1
+        return 0
+    return result
+
+
+cdef int effect_is_sound(const Effect *x, const OpHead *h) noexcept nogil:
+    """What the wire format allows and the meaning does not."""
+    cdef const char *p = x.seen.p
+    cdef SeenTally s
+    if x.type != T_STRING or x.name.n:
+        return 0                           # a type that this version does not hold
+    if x.kind == INCREMENT:
+        return 0 < x.run_seq <= h.seq and x.seen.n == 0
+    if x.kind == DEADLINE:
+        return (x.stamp == 0) == (x.actor == 0) and x.stamp <= h.stamp
+    if x.kind == FLUSH:
+        return x.key.n == 0
+    while decode_seen(&p, x.seen.p + x.seen.n, &s) == 1:
+        if s.type != T_STRING or s.name.n or s.key.n:
+            return 0
+    return 1
+
+
+cdef int examine(Kernel *k, const OpHead *h) noexcept nogil:
+    """Decodes all effects into k.decoded; their number, or -1 when one is not sound."""
+    cdef const char *p = h.effects.p
+    cdef int n = 0
+    cdef int r
+    while True:
+        if n == <int>k.decoded_cap:
+            k.decoded_cap = k.decoded_cap * 2 if k.decoded_cap else 16
+            k.decoded = <Effect*>mem_realloc(k.decoded, k.decoded_cap * sizeof(Effect))
+        r = decode_effect(&p, h.effects.p + h.effects.n, &k.decoded[n])
+        if r == 0:
+            return n if n else -1
+        if r < 0 or not effect_is_sound(&k.decoded[n], h):
+            return -1
+        n += 1
+
+
+cdef int apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span raw) noexcept nogil:
+    """Applies an op that is ready and examined. 0 when it names an actor that its own deps do not cover."""
+    cdef Applying op
+    cdef const char *p = h.deps.p
+    cdef uint64_t actor, seq
+    cdef Effect *x
+    cdef int i
+    cdef char *out
+    for i in range(effects):
+        if k.decoded[i].actor and actors_find(&k.actors, k.decoded[i].actor) == NO_SLOT:
+            return 0
+    while decode_dep(&p, h.deps.p + h.deps.n, &actor, &seq) == 1:
+        row_raise(&k.actors.v[slot].deps, actors_find(&k.actors, actor), seq)
+    op.slot = slot
+    op.seq = h.seq
+    op.stamp = h.stamp
+    op.local = 0
+    op.actors = &k.actors
+    for i in range(effects):
+        x = &k.decoded[i]
+        apply_effect(k, &op, x, NULL if x.kind == FLUSH else key_find(k, x.db, x.key))
+    k.actors.v[slot].applied = h.seq
+    k.deps_changed = 1
+    if h.stamp > k.hlc:
+        k.hlc = h.stamp
+    if not k.recovering:
+        run_extend(k, slot, h.seq)
+        out = buffer_need(&k.ops, raw.n + 11)
+        out[0] = 2 << 3 | 2
+        out = put_varint(out + 1, raw.n)
+        memcpy(out, raw.p, raw.n)
+        k.ops.n = out + raw.n - k.ops.p
+    return 1
+
+
+cdef int receive_op(Kernel *k, uint16_t slot, Span raw, const OpHead *h) noexcept nogil:
+    cdef int effects, r
+    if h.seq <= k.actors.v[slot].applied:
+        return RECEIVED_ALL
+    if slot == k.me:
+        return RECEIVED_STRANGER           # an op of this very process that it never made: somebody else has its identity
+    r = ready(k, slot, h)
+    effects = examine(k, h) if r >= 0 else -1
+    if effects < 0:
+        return RECEIVED_BAD
+    if r:
+        return RECEIVED_ALL if apply_op(k, slot, h, effects, raw) else RECEIVED_BAD
+    return wait_for(k, slot, raw, h.seq)
+
+
+# ---- the waiting room ----------------------------------------------------------------------------------------------
+
+cdef int wait_for(Kernel *k, uint16_t slot, Span raw, uint64_t seq) noexcept nogil:
+    cdef Waiting **at
+    cdef Waiting *w
+    cdef uint32_t cap
+    if slot >= k.waiting_cap:
+        cap = (<uint32_t>slot | 7) + 1
+        k.waiting = <Waiting**>mem_realloc(k.waiting, cap * sizeof(Waiting*))
+        memset(k.waiting + k.waiting_cap, 0, (cap - k.waiting_cap) * sizeof(Waiting*))
+        k.waiting_cap = cap
+    at = &k.waiting[slot]
+    while at[0] != NULL and at[0].seq < seq:
+        at = &at[0].next
+    if at[0] != NULL and at[0].seq == seq:
+        return RECEIVED_ALL
+    if k.waiting_size + raw.n + sizeof(Waiting) > k.waiting_limit:
+        return RECEIVED_FULL
+    w = <Waiting*>mem_alloc(sizeof(Waiting) + raw.n)
+    w.next = at[0]
+    w.seq = seq
+    w.n = raw.n
+    memcpy(<char*>w + sizeof(Waiting), raw.p, raw.n)
+    at[0] = w
+    k.waiting_n += 1
+    k.waiting_size += raw.n + sizeof(Waiting)
+    return RECEIVED_ALL
+
+
+cdef void leave_room(Kernel *k, uint32_t slot) noexcept nogil:
+    cdef Waiting *w = k.waiting[slot]
+    k.waiting[slot] = w.next
+    k.waiting_n -= 1
+    k.waiting_size -= w.n + sizeof(Waiting)
+    mem_free(w)
+
+
+cdef void retry_waiting(Kernel *k) noexcept nogil:
+    cdef OpHead h
+    cdef Waiting *w
+    cdef Span raw
+    cdef uint32_t slot
+    cdef int moved = 1
+    while moved and k.waiting_n:
+        moved = 0
+        k.held = 0
+        for slot in range(k.waiting_cap):
+            while k.waiting[slot] != NULL:
+                w = k.waiting[slot]
+                raw = span(<char*>w + sizeof(Waiting), w.n)
+                decode_op(raw, &h)
+                if h.seq > k.actors.v[slot].applied:
+                    if ready(k, <uint16_t>slot, &h) != 1:
+                        break
+                    apply_op(k, <uint16_t>slot, &h, examine(k, &h), raw)
+                    moved = 1
+                leave_room(k, slot)
+    if k.waiting_n == 0:
+        k.held = 0
+
+
+# ---- batches -------------------------------------------------------------------------------------------------------
+
+cdef int receive_actor(Kernel *k, Span body) noexcept nogil:
+    cdef const char *p = body.p
+    cdef const char *end = body.p + body.n
+    cdef Field f
+    cdef uint64_t id
+    cdef Span replica
+    if get_field(&p, end, &f) != 1 or f.number != 1 or f.wire != 1:
+        return RECEIVED_BAD
+    id = f.v
+    if get_field(&p, end, &f) != 1 or f.number != 2 or f.wire != 2 or f.s.n > MAX_REPLICA_ID:
+        return RECEIVED_BAD
+    replica = f.s
+    if get_field(&p, end, &f) != 1 or f.number != 3 or f.wire != 0 or p != end:
+        return RECEIVED_BAD
+    return RECEIVED_ALL if actors_declare(&k.actors, id, replica.p, replica.n, f.v) != NO_SLOT else RECEIVED_STRANGER
+
+
+cdef int receive_run(Kernel *k, Span body) noexcept nogil:
+    cdef const char *p = body.p
+    cdef const char *end = body.p + body.n
+    cdef Field f
+    cdef OpHead h
+    cdef Span raw
+    cdef uint16_t slot
+    cdef int r
+    if get_field(&p, end, &f) != 1 or f.number != 1 or f.wire != 1:
+        return RECEIVED_BAD
+    slot = actors_find(&k.actors, f.v)
+    if slot == NO_SLOT:
+        return RECEIVED_STRANGER
+    while True:
+        r = get_message(&p, end, 2, &raw)
+        if r == 0:
+            return RECEIVED_ALL
+        if r < 0 or decode_op(raw, &h) < 0:
+            return RECEIVED_BAD
+        r = receive_op(k, slot, raw, &h)
+        if r != RECEIVED_ALL:
+            return r
+
+
+cdef int receive(Kernel *k, const char *p, size_t n) noexcept nogil:
+    cdef const char *end = p + n
+    cdef Field f
+    cdef int r
+    while True:
+        r = get_field(&p, end, &f)
+        if r == 0:
+            break
+        if r == 1 and f.number == 1 and f.wire == 2:
+            r = receive_actor(k, f.s)
+        elif r == 1 and f.number == 2 and f.wire == 2:
+            r = receive_run(k, f.s)
+        else:
+            r = RECEIVED_BAD
+        if r != RECEIVED_ALL:
+            break
+    if k.waiting_n:
+        retry_waiting(k)
+    return r
+
+
+# ---- what is to be logged and sent ---------------------------------------------------------------------------------
+
+cdef int has_ops(Kernel *k) noexcept nogil:
+    return k.run_n > 0 or k.declared < k.actors.n
+
+
+cdef void encode_actor(Buffer *b, const Actor *a) noexcept nogil:
+    """With the tag and length of Batch.actors."""
+    cdef Span replica = span(a.replica, strlen(a.replica))
+    cdef size_t body = 9 + span_size(replica) + number_size(a.epoch)
+    cdef char *p = buffer_need(b, body + 11)
+    cdef char *begin = p
+    p[0] = 1 << 3 | 2
+    p = put_varint(p + 1, body)
+    p[0] = 1 << 3 | 1
+    p = put_fixed64(p + 1, a.id)
+    p = put_span(p, 2 << 3 | 2, replica)
+    if a.epoch:
+        p[0] = 3 << 3
+        p = put_varint(p + 1, a.epoch)
+    b.n += p - begin
+
+
+cdef void take_ops(Kernel *k, Buffer *b) noexcept nogil:
+    cdef uint32_t i
+    cdef size_t n, end
+    cdef char *p
+    while k.declared < k.actors.n:
+        encode_actor(b, &k.actors.v[k.declared])
+        k.declared += 1
+    for i in range(k.run_n):
+        end = k.runs[i + 1].begin if i + 1 < k.run_n else k.ops.n
+        n = end - k.runs[i].begin
+        p = buffer_need(b, n + 20)
+        p[0] = 2 << 3 | 2
+        p = put_varint(p + 1, n + 9)
+        p[0] = 1 << 3 | 1
+        p = put_fixed64(p + 1, k.actors.v[k.runs[i].slot].id)
+        memcpy(p, k.ops.p + k.runs[i].begin, n)
+        b.n = p + n - b.p
+    k.run_n = 0
+    k.ops.n = 0
+    if k.ops.cap > 4 << 20:
+        buffer_free(&k.ops)
+
+
+# ---- stubs ---------------------------------------------------------------------------------------------------------
+
+cdef void gather_stub(void *arg, Element *e) noexcept nogil:
+    cdef Cell *c
+    cdef Tally *t
+    if e.meta & E_CELL:
+        t = element_cell(e).tallies
+        while t != NULL:
+            if tally_is_stub(t):
+                buffer_add(<Buffer*>arg, &e, sizeof(Element*))
+                return
+            t = t.next
+
+
+cdef void collect(Kernel *k, int most) noexcept nogil:
+    cdef Buffer found
+    cdef Element *e
+    cdef size_t i
+    cdef int live
+    if k.stubs == 0:
+        return
+    memset(&found, 0, sizeof(Buffer))
+    while most > 0:
+        found.n = 0
+        k.collect_cursor = table_scan(&k.db[k.collect_db].table, k.collect_cursor, gather_stub, &found)
+        most -= 1
+        for i in range(found.n // sizeof(Element*)):
+            e = (<Element**>found.p)[i]
+            live = element_live(e)
+            cell_forget_stubs(k, element_cell(e))
+            settle(k, k.collect_db, e, live)
+        if k.collect_cursor == 0:
+            k.collect_db = (k.collect_db + 1) % DATABASES
+            most -= 4
+    buffer_free(&found)
