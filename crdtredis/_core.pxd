@@ -1,4 +1,4 @@
-# The CRDT kernel: clocks, cells, the keyspace, the op codec. Knows no RESP, no socket, no file and no wall clock.
+# The CRDT kernel: clocks, cells, the keyspace, the op codec. Knows no RESP, no socket and no wall clock; of files, only the segment that log appends to.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -13,3 +13,4 @@ include "core/cell.pxd"
 include "core/codec.pxd"
 include "core/keyspace.pxd"
 include "core/segment.pxd"
+include "core/log.pxd"

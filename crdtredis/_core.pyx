@@ -12,6 +12,7 @@
 #     receive   taking ops in, the waiting room, giving them out
 #     replica   the Replica, as Python sees it
 #     segment   records of the log
+#     log       the segment file that is appended to
 #     probe     the test door: small Python classes over parts that nothing else shows
 
 from libc.stddef cimport size_t
@@ -31,4 +32,5 @@ include "core/effects.pxi"
 include "core/receive.pxi"
 include "core/replica.pxi"
 include "core/segment.pxi"
+include "core/log.pxi"
 include "core/probe.pxi"

@@ -1,0 +1,34 @@
+# The open end of the log: one segment file that the engine thread appends to, and what is known about its durability.
+
+cdef enum LogState:
+    LOG_CLOSED = 0
+    LOG_OPEN = 1
+    LOG_FAILED = 2          # a write or fdatasync failed: refuse writes (-MISCONF) until storage/segments.py has begun a new file
+
+cdef enum LogPolicy:
+    LOG_NO = 0
+    LOG_EVERYSEC = 1
+    LOG_ALWAYS = 2
+
+cdef class SegmentWriter:
+    """See core/log.pxi. The engine reads `state` before a write command, calls append once per turn, and `wants_tick` after it."""
+    # the file; changed by the engine thread only
+    cdef int fd             # -1: none
+    cdef readonly uint64_t number
+    cdef int64_t end        # bytes of header and whole records; other threads may read up to here
+    cdef int64_t durable    # of these, known to be on disk; changed by whoever called fdatasync
+    cdef int64_t limit      # bytes from which on the segment wants a successor
+    cdef int policy
+    # the failure that closed the file
+    cdef int state
+    cdef int error          # errno
+    cdef int syncing        # it was fdatasync that failed: nothing after `durable` can be relied on
+    cdef Buffer pending     # records that could not be written; they go first into the next file
+
+    # 0: written, and on disk where the policy is `always`. -1: the log has failed; what was given is kept and written later, but
+    # nothing of this turn may be acknowledged.
+    cdef int append(self, const char *p, size_t n) noexcept nogil
+    # 1: log.tick() has something to do (a successor is due). The owner also calls tick once a second.
+    cdef int wants_tick(self) noexcept nogil
+    cdef int sync_now(self) noexcept nogil
+    cdef void failed(self, int error, int syncing) noexcept nogil

@@ -1,0 +1,249 @@
+# What happens to a turn's records between memory and disk, and what when the disk says no?
+#
+# The engine hands over the records of a whole turn at once: one write, and with the policy `always` one fdatasync, before any reply
+# of the turn leaves. Both happen here without the GIL. Everything rarer (new files, the everysec thread, trying again) is Python in
+# storage/segments.py, which owns the writer and exchanges the file under it.
+#
+# A failed write or fdatasync is final for the file. After a failed fdatasync the kernel may have dropped the dirty pages and
+# marked them clean, so that a second call succeeds without anything having reached the disk; asking again would be
+# a lie to the clients. Therefore:
+#
+#   - failed write: what the file took of the record is cut off again, if it can be; the records wait in `pending`.
+#   - failed fdatasync: everything after `durable` is in doubt; storage/segments.py writes it again into another file.
+#   - in both cases the state is LOG_FAILED until a new file has taken it all and is on disk. The clients of the turn get errors, not
+#     OK: their writes are in memory and will be in the log if the process lives to see the disk recover, but nobody was promised so.
+#
+# `pending` is bounded because the engine accepts no writes, no ops from peers and reaps nothing while the log has failed: it
+# holds what one turn had left.
+#
+# Threads: the engine thread appends; the everysec thread publishes `durable` and may set the failure; the sync thread reads `end`. All are
+# single words, stored with release and loaded with acquire order, so a reader that sees an end also sees the file reach it.
+
+from libc.errno cimport EINTR, EIO, errno
+from posix.types cimport off_t
+from posix.unistd cimport fdatasync, ftruncate, write
+
+cdef extern from *:
+    """
+    static inline void publish(int64_t *p, int64_t x) { __atomic_store_n(p, x, __ATOMIC_RELEASE); }
+    static inline int64_t published(int64_t *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+    static inline void publish_state(int *p, int x) { __atomic_store_n(p, x, __ATOMIC_RELEASE); }
+    static inline int published_state(int *p) { return __atomic_load_n(p, __ATOMIC_ACQUIRE); }
+    """
+    void publish(int64_t *p, int64_t x) noexcept nogil
+    int64_t published(int64_t *p) noexcept nogil
+    void publish_state(int *p, int x) noexcept nogil
+    int published_state(int *p) noexcept nogil
+
+
+cdef class SegmentWriter:
+    def __cinit__(self):
+        self.fd = -1
+
+    def __dealloc__(self):
+        buffer_free(&self.pending)
+
+    cdef int append(self, const char *p, size_t n) noexcept nogil:
+        if self.state != LOG_OPEN:
+            buffer_add(&self.pending, p, n)
+            return -1
+        cdef size_t done = 0
+        cdef ssize_t r
+        while done < n:
+            r = write(self.fd, p + done, n - done)
+            if r > 0:
+                done += r
+            elif r == 0 or errno != EINTR:
+                self.failed(errno if r else EIO, 0)
+                ftruncate(self.fd, self.end)
+                buffer_add(&self.pending, p, n)
+                return -1
+        publish(&self.end, self.end + <int64_t>n)
+        if self.policy == LOG_ALWAYS:
+            return self.sync_now()
+        return 0
+
+    cdef int sync_now(self) noexcept nogil:
+        while fdatasync(self.fd) != 0:
+            if errno != EINTR:
+                self.failed(errno, 1)
+                return -1
+        publish(&self.durable, self.end)
+        return 0
+
+    cdef void failed(self, int error, int syncing) noexcept nogil:
+        self.error = error
+        self.syncing |= syncing
+        publish_state(&self.state, LOG_FAILED)
+
+    cdef int wants_tick(self) noexcept nogil:
+        return self.state == LOG_OPEN and self.end >= self.limit
+
+    # ---- for storage/segments.py ---------------------------------------------------------------------------------------
+
+    def attach(self, int fd, uint64_t number, int64_t size, int64_t durable, int64_t limit, int policy):
+        """Go on in this file, which holds `size` bytes. Whatever was pending is in it. Returns the former descriptor, or -1."""
+        cdef int former = self.fd
+        self.fd = fd
+        self.number = number
+        publish(&self.durable, durable)
+        publish(&self.end, size)
+        self.limit = limit
+        self.policy = policy
+        self.pending.n = 0
+        self.error = 0
+        self.syncing = 0
+        publish_state(&self.state, LOG_OPEN if fd >= 0 else LOG_CLOSED)
+        return former
+
+    def add(self, bytes records):
+        """append for Python callers: True when written."""
+        cdef const char *p = records
+        cdef size_t n = len(records)
+        cdef int r
+        with nogil:
+            r = self.append(p, n)
+        return r == 0
+
+    def fail(self, int error, bint syncing):
+        """Called by the thread whose fdatasync failed."""
+        self.failed(error, syncing)
+
+    def mark_durable(self, int fd, int64_t size):
+        """The first `size` bytes of this file are on disk. Ignored when another file has taken its place."""
+        if fd == self.fd and size > self.durable:
+            publish(&self.durable, size)
+
+    def place(self):
+        """(number, end): all whole records are before it. One consistent pair, whatever the engine does meanwhile."""
+        return self.number, published(&self.end)
+
+    def waiting(self):
+        """Records that could not be written."""
+        return self.pending.p[:self.pending.n] if self.pending.n else b""
+
+    def configure(self, int64_t limit, int policy):
+        self.limit = limit
+        self.policy = policy
+
+    @property
+    def descriptor(self):
+        return self.fd
+
+    @property
+    def is_open(self):
+        return self.state == LOG_OPEN
+
+    @property
+    def is_failed(self):
+        return published_state(&self.state) == LOG_FAILED
+
+    @property
+    def failure(self):
+        """(errno, whether it was fdatasync)"""
+        return self.error, bool(self.syncing)
+
+    @property
+    def durable_end(self):
+        return published(&self.durable)
+
+    @property
+    def due(self):
+        return bool(self.wants_tick())
+
+
+# ---- records for Python: whole stretches at a time, never one by one ---------------------------------------------------
+
+def record(bytes payload not None):
+    """One record with this payload."""
+    cdef Buffer b
+    cdef size_t at
+    b.p = NULL
+    b.n = b.cap = 0
+    at = record_begin(&b)
+    buffer_add(&b, <const char*>payload, len(payload))
+    record_end(&b, at)
+    out = b.p[:b.n]
+    buffer_free(&b)
+    return out
+
+
+def records_join(const unsigned char[::1] data not None, size_t begin, size_t most):
+    """The payloads of whole records from `begin` on, joined (so they are one Batch), until they reach `most` bytes.
+
+    Returns (payloads, offset behind the last record taken, number of records, status of what comes next: 1 nothing wrong,
+    0 the end of data, -1 a record cut short, -2 a damaged one).
+    """
+    cdef Buffer b
+    cdef const char *base = <const char*>&data[0] if data.shape[0] else NULL
+    cdef const char *p = base + begin
+    cdef const char *end = base + data.shape[0]
+    cdef Span payload
+    cdef size_t count = 0
+    cdef int status = 1
+    b.p = NULL
+    b.n = b.cap = 0
+    if begin > <size_t>data.shape[0]:
+        raise ValueError("begin lies behind the end")
+    with nogil:
+        while b.n < most:
+            status = record_next(&p, end, &payload)
+            if status != 1:
+                break
+            buffer_add(&b, payload.p, payload.n)
+            count += 1
+    out = b.p[:b.n] if b.n else b""
+    buffer_free(&b)
+    return out, p - base, count, status
+
+
+cdef int looks_like_batch(const char *p, const char *end) noexcept nogil:
+    """Whether these bytes are one or more fields of a Batch, none of which reaches beyond the end. Looks at nothing inside them."""
+    cdef uint64_t n
+    cdef int shift
+    if p == end:
+        return 0
+    while p < end:
+        if p[0] != 0x0a and p[0] != 0x12:
+            return 0
+        p += 1
+        n = 0
+        shift = 0
+        while True:
+            if p == end or shift > 28:
+                return 0
+            n |= <uint64_t>(<uint8_t>p[0] & 127) << shift
+            shift += 7
+            p += 1
+            if not <uint8_t>(p - 1)[0] & 128:
+                break
+        if n > <uint64_t>(end - p):
+            return 0
+        p += n
+    return 1
+
+
+def record_find(const unsigned char[::1] data not None, size_t begin):
+    """Offset of the first sound record that holds a Batch at or behind `begin`, wherever it starts; -1 when there is none.
+
+    Tells damage (sound records follow) from a torn tail (none do). The cheap look at the payload's fields comes before the
+    checksum, so garbage whose first bytes happen to be a long length does not make this quadratic.
+    """
+    cdef const char *base = <const char*>&data[0] if data.shape[0] else NULL
+    cdef const char *end = base + data.shape[0]
+    cdef const char *p
+    cdef const char *q
+    cdef Span payload
+    cdef uint32_t n
+    cdef int64_t found = -1
+    with nogil:
+        p = base + begin
+        while end - p > RECORD_HEAD:
+            memcpy(&n, p, 4)
+            if n <= <size_t>(end - p) - RECORD_HEAD and looks_like_batch(p + RECORD_HEAD, p + RECORD_HEAD + n):
+                q = p
+                if record_next(&q, end, &payload) == 1:
+                    found = p - base
+                    break
+            p += 1
+    return found
