@@ -27,17 +27,20 @@ cdef inline Span span(const char *p, size_t n) noexcept nogil:
     return s
 
 
-cdef inline void buffer_grow(Buffer *b, size_t more) noexcept nogil:
-    """Cold part of buffer_need: at least doubles, so that appending is amortised O(1)."""
-    cdef size_t cap = b.cap * 2 if b.cap else 256
-    if cap < b.n + more:
-        cap = b.n + more
+cdef inline void buffer_resize(Buffer *b, size_t cap) noexcept nogil:
+    """Allocate exactly `cap` bytes, more than 0 and not fewer than are in use."""
     cdef char *p = <char*>realloc(b.p, cap)
     if p == NULL:
         fputs("crdt-redis: out of memory\n", stderr)
         abort()
     b.p = p
     b.cap = cap
+
+
+cdef inline void buffer_grow(Buffer *b, size_t more) noexcept nogil:
+    """Cold part of buffer_need: at least doubles, so that appending is amortised O(1)."""
+    cdef size_t cap = b.cap * 2 if b.cap else 256
+    buffer_resize(b, cap if cap > b.n + more else b.n + more)
 
 
 cdef inline char *buffer_need(Buffer *b, size_t more) noexcept nogil:

@@ -6,29 +6,31 @@ cdef enum ParseStatus:
     PARSE_ERROR = -1        # `error` says why; the connection must be closed after the error is sent
 
 cdef struct Parser:
-    # what was received: [start, in.n) is not yet consumed
+    # what was received. Offsets: `start` <= `pos` <= buf.n; the command under construction begins at start, its rest at pos
     Buffer buf
     size_t start
-    # the command under construction; argv spans point into buf and live until the next parser_room or parser_next
+    size_t pos
+    size_t scanned          # bytes from pos on that are known to hold no line end
+    # the command under construction or just made; its spans point into buf and live until the next parser_room or parser_next
     Span *argv
     int argc
     int argv_cap
-    size_t *offsets         # argv as offsets into buf, while buf may still move
-    long long multibulk     # arguments still to come, 0 between commands
-    long long bulk          # length of the bulk string under way, -1 if its header is not yet read
-    size_t scanned          # where the search for the next CRLF goes on
+    int64_t multibulk       # arguments still to come, 0 between commands
+    int64_t bulk            # length of the bulk string under way, -1 if its header is not yet read
     # limits
-    long long max_bulk      # proto-max-bulk-len, bytes
-    int authenticated       # unauthenticated clients are held to 10 arguments of 16 KiB, as in Redis
-    const char *error       # static text without the leading '-', e.g. "ERR Protocol error: invalid bulk length"
+    int64_t max_bulk        # proto-max-bulk-len, bytes
+    int authenticated       # 0: at most 10 arguments of at most 16 KiB
+    const char *error       # without the leading '-', e.g. "ERR Protocol error: invalid bulk length"; NULL while all is well
     char error_text[64]     # where a text with a variable part is made
 
-cdef void parser_init(Parser *p, long long max_bulk) noexcept nogil
+cdef void parser_init(Parser *p, int64_t max_bulk) noexcept nogil
 cdef void parser_free(Parser *p) noexcept nogil
-# Room to read into: at least 16 KiB, or what a large bulk string still lacks (so a 512 MB argument costs linear time and one
-# buffer of its size). Moves or shrinks the buffer: spans of the last command are dead after it.
+# Room to read into: at least 8 KiB, or all that a large bulk string still lacks. May move or shrink the buffer: the spans of the
+# last command are dead after it.
 cdef char *parser_room(Parser *p, size_t *room) noexcept nogil
-cdef void parser_fed(Parser *p, size_t n) noexcept nogil
+cdef void parser_fed(Parser *p, size_t n) noexcept nogil                       # n bytes of that room are filled
 cdef int parser_next(Parser *p) noexcept nogil
-# Bytes held by the buffer and the argument arrays.
-cdef size_t parser_memory(Parser *p) noexcept nogil
+# Give back what large commands needed; all of it when nothing is under way. Happens by itself after a large command, so this is for
+# clients that have been idle for a while. The spans of the last command are dead after it.
+cdef void parser_trim(Parser *p) noexcept nogil
+cdef size_t parser_memory(Parser *p) noexcept nogil                            # bytes held by the buffer and the arguments
