@@ -143,7 +143,7 @@ cdef int parser_next(Parser *p) noexcept nogil:
             return drained(p)
         if at[0] != 42:
             return inline_command(p)
-        if not short_header(&at, end, &left):
+        if not short_header(p, &at, end, &left):
             status = header(p, &at, end, &left, "ERR Protocol error: too big mbulk count string")
             if status != PARSE_READY:
                 return status
@@ -156,7 +156,7 @@ cdef int parser_next(Parser *p) noexcept nogil:
     argc = p.argc
     while left:
         if bulk < 0:
-            if not (at < end and at[0] == 36 and short_header(&at, end, &bulk)):
+            if not (at < end and at[0] == 36 and short_header(p, &at, end, &bulk)):
                 line = at
                 status = header(p, &at, end, &bulk, "ERR Protocol error: too big bulk count string")
                 if status != PARSE_READY:
@@ -186,24 +186,26 @@ cdef int parser_next(Parser *p) noexcept nogil:
     return status
 
 
-cdef inline int short_header(const char **at, const char *end, int64_t *out) noexcept nogil:
+cdef inline int short_header(Parser *p, const char **at, const char *end, int64_t *out) noexcept nogil:
     """The length after the sign at *at, if it is whole and of the form nearly all have: a few digits, no leading zero, CR."""
-    cdef const char *p = at[0] + 1
-    cdef const char *stop = p + 10 if end - p > 11 else end - 1
+    cdef const char *digits = at[0] + 1
+    cdef const char *c = digits
+    cdef const char *stop = c + 10 if end - c > 11 else end - 1
     cdef uint64_t v = 0
     cdef unsigned int digit
-    if p < stop and p[0] == 48:
-        p += 1
+    if c < stop and c[0] == 48:
+        c += 1
     else:
-        while p < stop:
-            digit = <unsigned char>p[0] - 48
+        while c < stop:
+            digit = <unsigned char>c[0] - 48
             if digit > 9:
                 break
             v = v * 10 + digit
-            p += 1
-    if p >= stop or p[0] != 13 or p == at[0] + 1:
+            c += 1
+    if c >= stop or c[0] != 13 or c == digits:
         return 0
-    at[0] = p + 2
+    at[0] = c + 2
+    p.scanned = 0
     out[0] = <int64_t>v
     return 1
 
