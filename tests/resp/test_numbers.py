@@ -86,6 +86,6 @@ def test_doubles_as_the_redis_that_is_installed(reference):
     """7.0 writes 17 digits: it agrees wherever 17 digits drop to the shortest form by themselves."""
     with Connection(reference.port) as redis:
         redis("FLUSHALL")
-        for text in (b"0", b"1", b"-1", b"0.5", b"1.25", b"1e15", b"inf", b"-inf", b"4503599627370495", b"0.03125", b"1e300"):
+        for text in (b"0", b"1", b"-1", b"0.5", b"1.25", b"1e15", b"inf", b"-inf", b"4503599627370495", b"0.03125"):
             redis("ZADD", "z", text, "m")
             assert redis("ZSCORE", "z", "m") == show_double(float(text)), text
