@@ -19,6 +19,11 @@ NO_SUCH_KEY = "ERR no such key"
 WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
 DB_INDEX = "ERR DB index is out of range"
 OUT_OF_RANGE = "ERR index out of range"
+TIMEOUT_NOT_INTEGER = "ERR timeout is not an integer or out of range"
+TIMEOUT_NEGATIVE = "ERR timeout is negative"
+NO_AUTH = "NOAUTH Authentication required."
+WRONG_PASS = "WRONGPASS invalid username-password pair or user is disabled."
+INTERNAL = "ERR internal error"     # a plain command failed in a way nobody foresaw; the log has the traceback
 
 
 def wrong_arity(name: str) -> CommandError:
@@ -29,6 +34,14 @@ def wrong_arity(name: str) -> CommandError:
 def unknown_subcommand(container: str, sub: bytes) -> CommandError:
     shown = sub[:128].decode("utf-8", "replace")
     return CommandError(f"ERR unknown subcommand '{shown}'. Try {container.upper()} HELP.")
+
+
+def integer(arg: bytes, text: str = NOT_INTEGER, low: int = -2**63, high: int = 2**63 - 1) -> int:
+    """An argument as Redis reads integers: digits, perhaps a '-' before them; no '+', no space, no leading zero."""
+    digits = arg[1:] if arg[:1] == b"-" else arg
+    if not digits.isdigit() or len(digits) > 19 or (digits[:1] == b"0" and arg != b"0") or not low <= int(arg) <= high:
+        raise CommandError(text)
+    return int(arg)
 
 
 class DamagedBatch(ValueError):

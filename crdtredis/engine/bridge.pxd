@@ -1,7 +1,40 @@
 # The only crossing between the engine thread and the sync thread: two bounded queues of byte blocks under a mutex, two eventfds.
 
+cdef enum BlockKind:
+    BLOCK_OPS = 1           # engine -> sync: an encoded Batch, logged
+    BLOCK_GAP = 2           # engine -> sync: Batches were dropped here; read them from the segments
+    BLOCK_ANSWER = 3        # engine -> sync: to a RECEIVE of the same token: status (int8), then this replica's clock
+    BLOCK_RECEIVE = 4       # sync -> engine: an encoded Batch from a peer
+
+cdef enum:
+    ANSWER_UNLOGGED = -4    # beside the codes of Received: applied, but the log could not take it; send it again later
+
 cdef struct Block:
     Block *next
     int kind
     uint64_t token
     size_t n                # bytes, which follow the struct
+
+cdef struct Queue:
+    Block *head
+    Block *tail
+    size_t blocks
+    size_t bytes
+
+cdef class Bridge:
+    cdef void *lock                     # pthread mutex over all that follows
+    cdef Queue out                      # to the sync thread
+    cdef Queue in_                      # to the engine
+    cdef size_t out_max                 # bytes of OPS blocks
+    cdef int wanted                     # somebody wants OPS
+    cdef int sync_fd
+    cdef int engine_fd
+    cdef int signalled                  # sync_fd has been written to and not yet drained
+    cdef readonly uint64_t gaps         # how often OPS were dropped
+
+    # engine side
+    cdef void put_ops(self, const char *p, size_t n) noexcept nogil
+    cdef void put_answer(self, uint64_t token, int status, Kernel *k) noexcept nogil
+    cdef Block *take(self) noexcept nogil                                       # NULL when empty; the caller frees it
+    cdef void put(self, Block *b) noexcept nogil
+    cdef void raise_signal(self) noexcept nogil

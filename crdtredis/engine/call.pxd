@@ -6,18 +6,23 @@ cdef enum ClientFlag:
     CLIENT_CLOSE = 4        # close once the replies so far are sent
     CLIENT_AUTHENTICATED = 8
     CLIENT_REPLY_OFF = 16   # CLIENT REPLY OFF
-    CLIENT_REPLY_SKIP = 32  # ... SKIP: the next command's reply is dropped
+    CLIENT_REPLY_SKIP = 32  # ... SKIP: this command's reply is dropped
     CLIENT_BLOCKED = 64     # a deferred reply is outstanding: nothing more is parsed from it
     CLIENT_NO_TOUCH = 128
     CLIENT_NO_EVICT = 256
     CLIENT_IN_EXEC = 512
+    CLIENT_SKIP_NEXT = 1024 # CLIENT REPLY SKIP was just run
+    CLIENT_KILLED = 2048    # close at the end of the turn, unsent replies or not
+    CLIENT_WROTE = 4096     # it made an op in this turn: its replies wait for the log
+    CLIENT_POSTPONED = 8192 # its next command waits for the end of CLIENT PAUSE
+    CLIENT_UNIX = 16384     # connected over the Unix socket
 
 cdef struct Watched:
     Watch *watch
     uint64_t version        # at WATCH time
     int expired             # the key had already expired then: its going away is no change
 
-# The state of one client as commands see it; a Connection (loop.pxd) holds one, and so does a Python Session.
+# The state of one client as commands see it; a Connection (loop.pxd) begins with one, and a Python Session without a socket owns one.
 cdef struct Client:
     uint64_t id
     uint32_t db
@@ -26,22 +31,38 @@ cdef struct Client:
     # MULTI
     Buffer queue            # queued commands: per command uint32 argc, then per argument uint32 length and bytes
     uint32_t queued
+    uint32_t queue_flags    # CommandFlags of all queued commands
     Watched *watched
     uint32_t watched_n
     uint32_t watched_cap
     # for CLIENT LIST and SLOWLOG
-    void *session           # borrowed Session once a plain command has run, else NULL
-    void *command           # Command of the last call
+    void *session           # owned reference to its Session once a plain command has run, else NULL
+    Command *command        # of the last call
     int64_t created         # ms
     int64_t active          # ms of the last command
+    uint64_t wrote          # own seq after its last write: what WAIT waits for
+    int fd                  # -1 without a socket
+    char *name              # CLIENT SETNAME, SETINFO: allocated, NULL when not set
+    char *lib_name
+    char *lib_ver
+    char addr[64]           # "ip:port", "[ip]:port", or the path of the Unix socket and ":0"
+
+# What the commands of one Executor count together.
+cdef struct Stats:
+    uint64_t commands
+    uint64_t hits           # keyspace_hits and keyspace_misses: bumped by the reading commands
+    uint64_t misses
+    uint64_t errors         # error replies of any kind
+    uint64_t transactions   # EXECs that ran
 
 cdef struct Call:
     Kernel *kernel
     Client *client
     Reply *reply            # &client.reply
+    Stats *stats
     Span *argv              # argv[0] is the command name as sent
     int argc
     uint32_t db             # client.db
-    void *executor          # borrowed Executor
+    Dispatch *dispatch      # the Executor this call runs in
 
 ctypedef void (*HotHandler)(Call *c) noexcept nogil

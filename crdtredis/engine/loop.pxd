@@ -1,1 +1,154 @@
 # epoll loop and connections: see engine/loop.pxi.
+
+cdef enum ConnState:
+    CONN_READY = 1          # on the list of those to be read and run in the next turn
+    CONN_READABLE = 2       # the socket may hold more (edge-triggered: nobody says so twice)
+    CONN_UNPARSED = 4       # whole commands may be left in the parser: its share of the turn was used up
+    CONN_HUNGUP = 8         # the peer shut down its side, or the socket broke: read to the end
+    CONN_WANTS_OUT = 16     # EPOLLOUT is registered: the socket did not take all
+    CONN_SEND = 32          # on the list of those to be looked at when the turn ends
+    CONN_DEAD = 64          # on the list of those to be freed when the turn ends
+
+# Replies that the socket did not take. Blocks own their bytes; small rests are put together, large ones move without a copy.
+cdef struct OutBlock:
+    OutBlock *next
+    Buffer buf
+    size_t sent
+
+cdef struct Conn:
+    Client client           # first, so that a Client with an fd is a Conn
+    uint32_t state
+    Parser parser
+    OutBlock *out_head
+    OutBlock *out_tail
+    size_t out_bytes        # unsent bytes in those blocks
+    size_t out_blocks
+    int64_t soft_since      # ms since when the soft output limit is exceeded, 0: it is not
+    # within one turn
+    size_t turn_at          # client.reply.buf.n when the turn's first reply began
+    uint32_t turn_replies   # commands that answered
+    Buffer held             # a command that CLIENT PAUSE holds back
+    # lists
+    Conn *prev
+    Conn *next
+    Conn *next_ready
+    Conn *next_send
+    Conn *next_dead
+
+cdef struct Listener:
+    int fd
+    int is_unix
+    int pending             # accept stopped early: the burst was long, or descriptors ran out
+    char path[64]
+
+# An answer owed to the sync thread once the turn is logged.
+cdef struct Answer:
+    uint64_t token
+    int status
+
+# Bytes or commands per second over the last 16 samples.
+cdef struct Rate:
+    uint64_t last
+    uint64_t samples[16]
+    uint32_t at
+
+cdef class Loop:
+    cdef readonly Executor executor
+    cdef Dispatch *d
+    cdef Kernel *k
+    cdef readonly Bridge bridge
+    cdef readonly SegmentWriter log     # None: nothing is logged
+    cdef object log_tick
+    # descriptors
+    cdef int ep
+    cdef int wake_fd                    # eventfd: call_soon, stop
+    cdef int signal_fd                  # read end of the pipe for signal.set_wakeup_fd
+    cdef readonly int signal_write_fd
+    cdef Listener listeners[16]
+    cdef int listener_n
+    cdef void *events                   # struct epoll_event[]
+    # connections
+    cdef Conn *conns                    # newest first
+    cdef Conn *cron_at                  # where the next slice of idle checks begins
+    cdef Conn *ready
+    cdef Conn *send_list
+    cdef Conn *dead
+    cdef readonly uint32_t connected
+    cdef Buffer shared                  # read buffer lent to one parser at a time
+    # one turn
+    cdef int64_t now                    # wall clock, ms
+    cdef int64_t mono                   # monotonic, ms
+    cdef Buffer record
+    cdef Answer *answers
+    cdef uint32_t answer_n
+    cdef uint32_t answer_cap
+    cdef int received_more              # the bridge's queue was left before it was empty
+    cdef int bridge_ready
+    cdef int calls_ready
+    # what is due
+    cdef int64_t next_cron
+    cdef int64_t next_python
+    cdef int64_t next_reap
+    cdef uint64_t cron_n
+    cdef int working                    # `work` is not empty
+    cdef int stopping
+    cdef object calls                   # deque of callables for call_soon
+    cdef list periodic                  # [due, interval, callable]
+    cdef list work
+    cdef public list on_stop            # called once, when the last turn is done and before replies are flushed
+    # settings
+    cdef uint32_t max_clients_
+    cdef public int64_t timeout         # s of idleness after which a client is closed, 0: never
+    cdef int keepalive                  # s
+    cdef int hz_
+    cdef public size_t output_hard      # bytes, 0: no limit
+    cdef public size_t output_soft
+    cdef public int64_t output_soft_seconds
+    cdef public size_t query_limit      # bytes of unfinished commands and MULTI queue
+    cdef public int64_t max_bulk        # bytes of one argument
+    cdef public bint protected_mode     # refuse strangers from other hosts while there is no password
+    cdef public size_t max_memory       # bytes of keyspace, 0: no limit
+    # statistics
+    cdef uint64_t accepted
+    cdef uint64_t rejected
+    cdef uint64_t closed_output         # for exceeding an output limit
+    cdef uint64_t closed_query
+    cdef uint64_t timed_out
+    cdef uint64_t net_in
+    cdef uint64_t net_out
+    cdef uint64_t turns
+    cdef Rate ops_rate
+    cdef Rate in_rate
+    cdef Rate out_rate
+
+    cdef int watch_fd(self, int fd, uint64_t tag) except -1
+    cdef add_listener(self, s, str path)
+    cdef Conn *find(self, uint64_t id) noexcept
+    cdef void turn(self) noexcept nogil
+    cdef int wait_ms(self) noexcept nogil
+    cdef void set_clock(self) noexcept nogil
+    cdef void accept_all(self) noexcept nogil
+    cdef void accept_from(self, Listener *l) noexcept nogil
+    cdef void refuse_socket(self, int fd, const char *text) noexcept nogil
+    cdef void process(self, Conn *c) noexcept nogil
+    cdef int run_commands(self, Conn *c, uint32_t *left) noexcept nogil
+    cdef void run_held(self, Conn *c) noexcept nogil
+    cdef void lend(self, Conn *c) noexcept nogil
+    cdef void take_back(self, Conn *c) noexcept nogil
+    cdef void receive_blocks(self) noexcept nogil
+    cdef void reap_due(self) noexcept nogil
+    cdef void log_turn(self) noexcept nogil
+    cdef void watch_log(self) noexcept nogil
+    cdef void log_failed(self) noexcept nogil
+    cdef void send_all(self) noexcept nogil
+    cdef void send_conn(self, Conn *c) noexcept nogil
+    cdef int write_out(self, Conn *c) noexcept nogil
+    cdef void keep_rest(self, Conn *c, size_t sent) noexcept nogil
+    cdef void check_output(self, Conn *c) noexcept nogil
+    cdef void want_out(self, Conn *c, int on) noexcept nogil
+    cdef void kill(self, Conn *c) noexcept nogil
+    cdef void free_dead(self) noexcept nogil
+    cdef void cron(self) noexcept nogil
+    cdef void check_idle(self) noexcept nogil
+    cdef void end_pause(self) noexcept nogil
+    cdef void wind_down(self) noexcept nogil

@@ -1,0 +1,232 @@
+# The crossing between the engine thread and the sync thread: what each may ask of the other, and nothing else.
+#
+#   engine -> sync   OPS      the Batch a turn has logged, if the sync side wants ops (set_wanted)
+#                    GAP      the queue was full and its oldest OPS were dropped: read them from the segments
+#                    ANSWER   what became of a RECEIVE
+#   sync -> engine   RECEIVE  a Batch from a peer; applied within a turn, logged with it, then answered
+#
+# Blocks are immutable bytes with one owner at a time, moved from hand to hand under a mutex that is held for a few pointer
+# assignments. Neither side ever waits for the other: the engine drops OPS rather than let a slow sync thread hold its memory (they are
+# in the segments, and sequence numbers show what is missing), and the sync side looks at `incoming` before it reads more from a peer.
+# An eventfd is written only when the other side has seen its last signal, so a busy engine pays for one write per drain, not per turn.
+
+
+from crdtredis._core cimport Actor, encode_dep
+
+import os
+
+OPS = BLOCK_OPS
+GAP = BLOCK_GAP
+ANSWER = BLOCK_ANSWER
+UNLOGGED = ANSWER_UNLOGGED
+
+cdef extern from "<pthread.h>" nogil:
+    ctypedef struct pthread_mutex_t:
+        pass
+    int pthread_mutex_init(pthread_mutex_t *m, void *attr)
+    int pthread_mutex_lock(pthread_mutex_t *m)
+    int pthread_mutex_unlock(pthread_mutex_t *m)
+    int pthread_mutex_destroy(pthread_mutex_t *m)
+
+cdef extern from "<unistd.h>" nogil:
+    ssize_t write(int fd, const void *p, size_t n)
+    ssize_t read(int fd, void *p, size_t n)
+    int close(int fd)
+
+
+cdef inline char *block_bytes(Block *b) noexcept nogil:
+    return <char*>b + sizeof(Block)
+
+
+cdef Block *new_block(int kind, uint64_t token, const char *p, size_t n) noexcept nogil:
+    cdef Block *b = <Block*>need_memory(malloc(sizeof(Block) + n))
+    b.next = NULL
+    b.kind = kind
+    b.token = token
+    b.n = n
+    if n:
+        memcpy(block_bytes(b), p, n)
+    return b
+
+
+cdef void queue_put(Queue *q, Block *b) noexcept nogil:
+    if q.tail != NULL:
+        q.tail.next = b
+    else:
+        q.head = b
+    q.tail = b
+    q.blocks += 1
+    q.bytes += b.n
+
+
+cdef Block *queue_take(Queue *q) noexcept nogil:
+    cdef Block *b = q.head
+    if b != NULL:
+        q.head = b.next
+        if q.head == NULL:
+            q.tail = NULL
+        q.blocks -= 1
+        q.bytes -= b.n
+    return b
+
+
+cdef void queue_drop_ops(Queue *q) noexcept nogil:
+    """Drops every OPS block and leaves one GAP in the place of the first; answers stay, in order."""
+    cdef Queue kept
+    cdef Block *b
+    cdef int marked = 0
+    memset(&kept, 0, sizeof(Queue))
+    while True:
+        b = queue_take(q)
+        if b == NULL:
+            break
+        b.next = NULL
+        if b.kind == BLOCK_OPS or b.kind == BLOCK_GAP:
+            free(b)
+            if marked:
+                continue
+            marked = 1
+            b = new_block(BLOCK_GAP, 0, NULL, 0)
+        queue_put(&kept, b)
+    q[0] = kept
+
+
+cdef void signal_fd(int fd) noexcept nogil:
+    cdef uint64_t one = 1
+    write(fd, &one, 8)
+
+
+cdef class Bridge:
+    """The two queues. The methods are the sync thread's side; the engine uses the C methods.
+
+    max_out     bytes of OPS that may wait for the sync thread before they are dropped (see GAP).
+    """
+
+    def __cinit__(self, size_t max_out=64 << 20):
+        self.lock = need_memory(malloc(sizeof(pthread_mutex_t)))
+        pthread_mutex_init(<pthread_mutex_t*>self.lock, NULL)
+        self.out_max = max_out
+        self.sync_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.engine_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def __dealloc__(self):
+        cdef Block *b
+        for q in range(2):
+            while True:
+                b = queue_take(&self.out if q else &self.in_)
+                if b == NULL:
+                    break
+                free(b)
+        pthread_mutex_destroy(<pthread_mutex_t*>self.lock)
+        free(self.lock)
+        close(self.sync_fd)
+        close(self.engine_fd)
+
+    @property
+    def fd(self) -> int:
+        """Readable when drain() has something: for the sync thread's event loop."""
+        return self.sync_fd
+
+    @property
+    def incoming(self) -> tuple[int, int]:
+        """Blocks and bytes of RECEIVE that the engine has not yet taken: stop reading from peers while this is large."""
+        pthread_mutex_lock(<pthread_mutex_t*>self.lock)
+        blocks, size = self.in_.blocks, self.in_.bytes
+        pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
+        return blocks, size
+
+    @property
+    def outgoing(self) -> tuple[int, int]:
+        """Blocks and bytes that drain() would answer."""
+        pthread_mutex_lock(<pthread_mutex_t*>self.lock)
+        blocks, size = self.out.blocks, self.out.bytes
+        pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
+        return blocks, size
+
+    def set_wanted(self, bint wanted):
+        """Whether anybody is to be sent ops. While False the engine copies none; turning it on says GAP first."""
+        pthread_mutex_lock(<pthread_mutex_t*>self.lock)
+        if wanted and not self.wanted:
+            queue_put(&self.out, new_block(BLOCK_GAP, 0, NULL, 0))
+            self.raise_signal()
+        self.wanted = wanted
+        pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
+
+    def drain(self) -> list[tuple[int, int, bytes]]:
+        """Everything queued for the sync thread, in order: (kind, token, bytes), kind one of OPS, GAP, ANSWER.
+
+        OPS: an encoded Batch. ANSWER: one signed byte of status (0: applied, known already or waiting for what it depends on; negative:
+        Received's codes, or UNLOGGED), then this replica's clock as the `deps` of an encoded Op.
+        """
+        cdef uint64_t count
+        cdef Queue taken
+        cdef Block *b
+        out = []
+        read(self.sync_fd, &count, 8)
+        pthread_mutex_lock(<pthread_mutex_t*>self.lock)
+        taken = self.out
+        memset(&self.out, 0, sizeof(Queue))
+        self.signalled = 0
+        pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
+        while True:
+            b = queue_take(&taken)
+            if b == NULL:
+                break
+            out.append((b.kind, b.token, PyBytes_FromStringAndSize(block_bytes(b), <Py_ssize_t>b.n)))
+            free(b)
+        return out
+
+    def send_receive(self, uint64_t token, bytes batch not None):
+        """Hands the engine a Batch from a peer; an ANSWER with this token follows once it is applied and logged.
+
+        At most 256 KiB at a time keeps clients' waits short: a Batch is applied in one go.
+        """
+        cdef Block *b = new_block(BLOCK_RECEIVE, token, PyBytes_AS_STRING(batch), <size_t>PyBytes_GET_SIZE(batch))
+        cdef int first
+        pthread_mutex_lock(<pthread_mutex_t*>self.lock)
+        first = self.in_.head == NULL
+        queue_put(&self.in_, b)
+        pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
+        if first:
+            signal_fd(self.engine_fd)
+
+    # -- engine side
+
+    cdef void raise_signal(self) noexcept nogil:
+        """With the lock held."""
+        if not self.signalled:
+            self.signalled = 1
+            signal_fd(self.sync_fd)
+
+    cdef void put(self, Block *b) noexcept nogil:
+        pthread_mutex_lock(<pthread_mutex_t*>self.lock)
+        if b.kind == BLOCK_OPS and self.out.bytes + b.n > self.out_max:
+            queue_drop_ops(&self.out)
+            self.gaps += 1
+        queue_put(&self.out, b)
+        self.raise_signal()
+        pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
+
+    cdef void put_ops(self, const char *p, size_t n) noexcept nogil:
+        self.put(new_block(BLOCK_OPS, 0, p, n))
+
+    cdef void put_answer(self, uint64_t token, int status, Kernel *k) noexcept nogil:
+        cdef Buffer clock
+        cdef char code = <char>status
+        cdef uint32_t i
+        cdef Actor *a
+        memset(&clock, 0, sizeof(Buffer))
+        buffer_add(&clock, &code, 1)
+        for i in range(k.actors.n):
+            a = &k.actors.v[i]
+            if a.applied:
+                encode_dep(&clock, a.id, a.applied)
+        self.put(new_block(BLOCK_ANSWER, token, clock.p, clock.n))
+        buffer_free(&clock)
+
+    cdef Block *take(self) noexcept nogil:
+        cdef Block *b
+        pthread_mutex_lock(<pthread_mutex_t*>self.lock)
+        b = queue_take(&self.in_)
+        pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
+        return b

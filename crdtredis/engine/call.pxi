@@ -1,0 +1,96 @@
+# What handlers use: the standard refusals and the reading of arguments.
+#
+# The texts of compiled commands are all in this file and in executor.pxi's block of the same kind; errors.py has the same ones for
+# plain commands. Clients match on them, so they are Redis's, word for word.
+
+from crdtredis._resp cimport (PARSE_ERROR, PARSE_MORE, PARSE_READY, parser_fed, parser_free, parser_init, parser_memory, parser_next,
+                              parser_room, parser_trim, reply_array, reply_error, reply_error_span, reply_null_array, reply_object,
+                              reply_ok, reply_simple)
+from crdtredis.buffer cimport buffer_add, buffer_free, buffer_need, span
+from libc.stdio cimport fputs, snprintf, stderr
+from libc.stdlib cimport abort, calloc, free, malloc, realloc
+from libc.string cimport memcmp, memcpy, memmove, memset, strlen
+
+cdef enum:
+    SHOWN_ARG = 128         # bytes of an unknown command, and of its arguments, that are repeated to the client
+
+
+cdef void fail(Call *c, const char *text) noexcept nogil:
+    reply_error(c.reply, text)
+
+
+cdef void fail_arity(Call *c) noexcept nogil:
+    reply_arity(c.reply, c.client.command)
+
+
+cdef void fail_syntax(Call *c) noexcept nogil:
+    reply_error(c.reply, "ERR syntax error")
+
+
+cdef void fail_type(Call *c) noexcept nogil:
+    reply_error(c.reply, "WRONGTYPE Operation against a key holding the wrong kind of value")
+
+
+cdef void fail_int(Call *c) noexcept nogil:
+    reply_error(c.reply, "ERR value is not an integer or out of range")
+
+
+cdef void fail_float(Call *c) noexcept nogil:
+    reply_error(c.reply, "ERR value is not a valid float")
+
+
+cdef void reply_arity(Reply *r, Command *cmd) noexcept nogil:
+    cdef char text[128]
+    snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", cmd.name)
+    reply_error(r, text)
+
+
+cdef inline char lower(char ch) noexcept nogil:
+    return ch | 0x20 if c'A' <= ch <= c'Z' else ch
+
+
+cdef int is_word(Span arg, const char *word) noexcept nogil:
+    cdef size_t i
+    for i in range(arg.n):
+        # the word is upper case; its NUL equals no byte that has bit 0x20 cleared but NUL itself, which is ruled out first
+        if word[i] == 0 or (arg.p[i] & <char>0xdf if c'a' <= arg.p[i] <= c'z' else arg.p[i]) != word[i]:
+            return 0
+    return word[arg.n] == 0
+
+
+# ---- commands as flat bytes ---------------------------------------------------------------------------------------
+
+cdef void pack_command(Buffer *b, Span *argv, int argc) noexcept nogil:
+    cdef uint32_t n = <uint32_t>argc
+    cdef int i
+    buffer_add(b, &n, 4)
+    for i in range(argc):
+        n = <uint32_t>argv[i].n
+        buffer_add(b, &n, 4)
+        buffer_add(b, argv[i].p, argv[i].n)
+
+
+cdef const char *unpack_command(const char *p, Span **argv, int *cap, int *argc) noexcept nogil:
+    """Points argv into the packed bytes at p; answers where the next command begins."""
+    cdef uint32_t n
+    cdef int i
+    memcpy(&n, p, 4)
+    p += 4
+    argc[0] = <int>n
+    if cap[0] < argc[0]:
+        cap[0] = argc[0]
+        free(argv[0])
+        argv[0] = <Span*>need_memory(malloc(sizeof(Span) * <size_t>cap[0]))
+    for i in range(argc[0]):
+        memcpy(&n, p, 4)
+        argv[0][i] = span(p + 4, n)
+        p += 4 + n
+    return p
+
+
+cdef inline void *need_memory(void *p) noexcept nogil:
+    """See buffer.pxd: a failed allocation ends the process."""
+    if p == NULL:
+        fputs("crdt-redis: out of memory\n", stderr)
+        abort()
+    return p

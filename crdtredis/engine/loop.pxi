@@ -1,0 +1,1241 @@
+# The loop: what one turn does, and in which order.
+#
+#   1  epoll_wait; the clock is read once
+#   2  accept what waits; call_soon and periodic callbacks, deferred replies that are due
+#   3  for every client that has bytes: read, parse, run, replies into its buffer
+#   4  apply what peers sent (within a time budget), reap expired keys
+#   5  the turn's ops: one record, one append to the log; then the same bytes to the sync thread
+#   6  replies to the sockets, connections to be closed closed
+#
+# A reply leaves in step 6 only, so no client is told of a write that step 5 has not logged. Should the log fail, the replies of
+# those who wrote in this turn are replaced by errors; the log keeps the record for its next file, and until that is open writes,
+# ops from peers and the reaping of expired keys are refused or left.
+#
+# System calls are what an unpipelined request costs, so there are two for each, recv and send, and epoll's shared among all that
+# are ready. Sockets are edge-triggered: registered once and never touched again unless a send falls short, and the kernel does not
+# put a ready socket back on its list to look at it once more. The price is that nobody says twice that a socket has bytes: a client
+# that was left before its socket was empty stays on our own list (CONN_READABLE). TCP_NODELAY and keepalive are set on the
+# listening socket, from which Linux's accepted sockets inherit them.
+#
+# Fairness: within a turn a client may read 256 KiB, run 1,000 commands and gather 1 MiB of replies; what it wants beyond
+# that, it gets in the next turn, after the others. Clients share one read buffer, lent to whoever is being read and kept by him
+# only if a command is cut in the middle: ten thousand idle clients own no buffer, and the bytes parsed are hot in the cache.
+#
+# The GIL is held from a turn's first Python call to its end and never otherwise.
+#
+# Not here: TLS.
+
+import collections
+import os
+import resource
+import signal
+import socket
+
+from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
+from libc.string cimport strerror, strncpy
+
+from crdtredis._core cimport LOG_FAILED, LOG_OPEN, RECORD_HEAD, has_ops, mem_used, receive, record_begin, record_end, table_work, take_ops
+from crdtredis.buffer cimport buffer_grow
+
+cdef extern from "<sys/epoll.h>" nogil:
+    ctypedef union epoll_data_t:
+        void *ptr
+        uint64_t u64
+    struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int epoll_create1(int flags)
+    int epoll_ctl(int ep, int op, int fd, epoll_event *e)
+    int epoll_wait(int ep, epoll_event *events, int n, int timeout)
+    enum:
+        EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP, EPOLLET, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CTL_DEL, EPOLL_CLOEXEC
+
+cdef extern from "<sys/uio.h>" nogil:
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
+cdef extern from "<sys/socket.h>" nogil:
+    struct sockaddr:
+        unsigned short sa_family
+    struct sockaddr_storage:
+        unsigned short ss_family
+    ctypedef unsigned int socklen_t
+    struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
+    int accept4(int fd, sockaddr *addr, socklen_t *n, int flags)
+    int getsockname(int fd, sockaddr *addr, socklen_t *n)
+    ssize_t recv(int fd, void *p, size_t n, int flags)
+    ssize_t send(int fd, const void *p, size_t n, int flags)
+    ssize_t sendmsg(int fd, const msghdr *m, int flags)
+    int shutdown(int fd, int how)
+    enum:
+        AF_INET, AF_INET6, AF_UNIX, SOCK_NONBLOCK, SOCK_CLOEXEC, MSG_NOSIGNAL, SHUT_WR
+
+cdef extern from "<arpa/inet.h>" nogil:
+    struct in_addr:
+        uint32_t s_addr
+    struct in6_addr:
+        unsigned char s6_addr[16]
+    struct sockaddr_in:
+        in_addr sin_addr
+        unsigned short sin_port
+    struct sockaddr_in6:
+        in6_addr sin6_addr
+        unsigned short sin6_port
+    const char *inet_ntop(int family, const void *addr, char *out, socklen_t n)
+    unsigned short ntohs(unsigned short x)
+
+cdef extern from "<time.h>" nogil:
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *out)
+    enum:
+        CLOCK_REALTIME, CLOCK_MONOTONIC
+
+cdef enum:
+    EVENTS = 1024           # per epoll_wait
+    TAG_WAKE = 1            # epoll data of what is no connection: below any address
+    TAG_BRIDGE = 2
+    TAG_SIGNAL = 3
+    TAG_LISTENER = 16
+    LISTENERS = 16
+    READ_SIZE = 64 << 10    # of the shared read buffer
+    READ_TURN = 256 << 10   # bytes one client may read in a turn
+    RUN_TURN = 1000         # commands it may run
+    REPLY_TURN = 1 << 20    # bytes of replies after which it waits for the next turn
+    KEEP_REPLY = 64 << 10   # a larger reply buffer is given back once it is sent
+    SMALL_REST = 16 << 10   # unsent bytes that are copied together rather than kept as a block of their own
+    SEND_TURN = 4 << 20     # bytes one client may be sent in a turn
+    IOVECS = 64
+    ACCEPT_TURN = 1000
+    REAP_TURN = 100         # keys
+    REHASH_TURN = 2000      # elements per database and cron run
+    RECEIVE_US = 2000       # time for peers' ops in a turn
+    FLUSH_MS = 1000         # for unsent replies at the end
+
+
+cdef inline int64_t clock_ms(int clock) noexcept nogil:
+    cdef timespec t
+    clock_gettime(clock, &t)
+    return <int64_t>t.tv_sec * 1000 + t.tv_nsec // 1000000
+
+
+cdef void format_address(char *out, size_t room, sockaddr_storage *a, const char *unix_path) noexcept nogil:
+    cdef char ip[48]
+    if a.ss_family == AF_INET:
+        inet_ntop(AF_INET, &(<sockaddr_in*>a).sin_addr, ip, sizeof(ip))
+        snprintf(out, room, "%s:%d", ip, <int>ntohs((<sockaddr_in*>a).sin_port))
+    elif a.ss_family == AF_INET6:
+        inet_ntop(AF_INET6, &(<sockaddr_in6*>a).sin6_addr, ip, sizeof(ip))
+        snprintf(out, room, "[%s]:%d", ip, <int>ntohs((<sockaddr_in6*>a).sin6_port))
+    else:
+        snprintf(out, room, "%s:0", unix_path)
+
+
+cdef int is_loopback(sockaddr_storage *a) noexcept nogil:
+    cdef unsigned char *p
+    if a.ss_family == AF_INET:
+        return (<unsigned char*>&(<sockaddr_in*>a).sin_addr)[0] == 127
+    if a.ss_family == AF_INET6:
+        p = (<sockaddr_in6*>a).sin6_addr.s6_addr
+        if memcmp(p, <const char*>b"\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1", 16) == 0:
+            return 1
+        return memcmp(p, <const char*>b"\0\0\0\0\0\0\0\0\0\0\xff\xff\x7f", 13) == 0
+    return 1
+
+
+cdef str local_address(Client *c):
+    cdef sockaddr_storage a
+    cdef socklen_t n = sizeof(a)
+    cdef char text[64]
+    if c.flags & CLIENT_UNIX:
+        return c.addr.decode()
+    if getsockname(c.fd, <sockaddr*>&a, &n) != 0:
+        return ""
+    format_address(text, sizeof(text), &a, b"")
+    return text.decode()
+
+
+cdef void loop_wake(void *loop, Client *client) noexcept nogil:
+    """A reply was added, or the client may go on, outside of its own turn at the parser."""
+    cdef Conn *c = <Conn*>client
+    add_send(<Loop>loop, c)
+    if not client.flags & CLIENT_BLOCKED:
+        add_ready(<Loop>loop, c)
+
+
+cdef inline void add_ready(Loop self, Conn *c) noexcept nogil:
+    if not c.state & (CONN_READY | CONN_DEAD):
+        c.state |= CONN_READY
+        c.next_ready = self.ready
+        self.ready = c
+
+
+cdef inline void add_send(Loop self, Conn *c) noexcept nogil:
+    if not c.state & (CONN_SEND | CONN_DEAD):
+        c.state |= CONN_SEND
+        c.next_send = self.send_list
+        self.send_list = c
+
+
+cdef class Loop:
+    """Serves an Executor's commands to sockets, on the thread that calls run().
+
+    executor    what runs the commands.
+    log         the SegmentWriter that takes each turn's record before its replies leave; None: nothing is logged.
+    log_tick    called when the log wants it (SegmentWriter.wants_tick).
+    bridge      the crossing to the sync thread; None: no replication.
+
+    Everything but call_soon() and stop() belongs to the thread of run(), or to the time before it.
+    """
+
+    def __cinit__(self, Executor executor, SegmentWriter log=None, Bridge bridge=None, log_tick=None):
+        self.ep = self.wake_fd = self.signal_fd = self.signal_write_fd = -1
+        self.executor = executor
+        self.d = &executor.d
+        self.k = executor.d.kernel
+        self.bridge = bridge
+        self.calls = collections.deque()
+        self.periodic = []
+        self.work = []
+        self.on_stop = []
+        self.events = need_memory(malloc(sizeof(epoll_event) * EVENTS))
+        self.next_python = -1
+        self.timeout = 0
+        self.keepalive = 300
+        self.hz_ = 10
+        self.query_limit = 1 << 30
+        self.max_bulk = 512 << 20
+        self.protected_mode = True
+        self.ep = epoll_create1(EPOLL_CLOEXEC)
+        self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.signal_fd, self.signal_write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.watch_fd(self.wake_fd, TAG_WAKE)
+        self.watch_fd(self.signal_fd, TAG_SIGNAL)
+        if bridge is not None:
+            self.watch_fd(bridge.engine_fd, TAG_BRIDGE)
+        self.log = log
+        self.log_tick = log_tick
+        self.max_clients = 10000
+        self.d.loop = <void*>self
+        self.d.wake = loop_wake
+        self.set_clock()
+
+    def __dealloc__(self):
+        cdef int i
+        while self.conns != NULL:
+            self.kill(self.conns)
+            self.free_dead()
+        for i in range(self.listener_n):
+            if self.listeners[i].fd >= 0:
+                close(self.listeners[i].fd)
+        for fd in (self.ep, self.wake_fd, self.signal_fd, self.signal_write_fd):
+            if fd >= 0:
+                close(fd)
+        if self.d != NULL and self.d.loop == <void*>self:
+            self.d.loop = NULL
+            self.d.wake = NULL
+        buffer_free(&self.shared)
+        buffer_free(&self.record)
+        free(self.answers)
+        free(self.events)
+
+    cdef int watch_fd(self, int fd, uint64_t tag) except -1:
+        cdef epoll_event e
+        e.events = EPOLLIN | <uint32_t>EPOLLET
+        e.data.u64 = tag
+        if epoll_ctl(self.ep, EPOLL_CTL_ADD, fd, &e) != 0:
+            raise OSError(errno, strerror(errno).decode())
+        return 0
+
+    # ---- settings ---------------------------------------------------------------------------------------------------
+
+    @property
+    def max_clients(self) -> int:
+        return self.max_clients_
+
+    @max_clients.setter
+    def max_clients(self, uint32_t value):
+        """As many as the limit of open files allows; 32 descriptors are left for everything else."""
+        need = value + 32
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != resource.RLIM_INFINITY and soft < need:
+            allowed = need if hard == resource.RLIM_INFINITY else min(need, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+            if allowed < need:
+                log.warning("max_connections %d needs %d open files, and %d are allowed: %d connections", value, need, allowed,
+                            max(allowed - 32, 1))
+                value = max(allowed - 32, 1)
+        self.max_clients_ = value
+
+    @property
+    def hz(self) -> int:
+        return self.hz_
+
+    @hz.setter
+    def hz(self, int value):
+        self.hz_ = min(max(value, 1), 500)
+
+    @property
+    def tcp_keepalive(self) -> int:
+        return self.keepalive
+
+    @tcp_keepalive.setter
+    def tcp_keepalive(self, int seconds):
+        """For connections accepted from now on; 0: off."""
+        cdef int i
+        self.keepalive = seconds
+        for i in range(self.listener_n):
+            if not self.listeners[i].is_unix:
+                with socket.socket(fileno=os.dup(self.listeners[i].fd)) as s:
+                    self.set_keepalive(s)
+
+    def set_keepalive(self, s):
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1 if self.keepalive else 0)
+        if self.keepalive:
+            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, self.keepalive)
+            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(self.keepalive // 3, 1))
+            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+
+    def listen_tcp(self, str host, int port, int backlog=511) -> int:
+        """Listens on one address (IPv4 or IPv6); port 0 picks one. Answers the port. OSError where that is impossible."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        s = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.set_keepalive(s)
+            s.bind((host, port))
+            s.listen(backlog)
+            port = s.getsockname()[1]
+            self.add_listener(s, "")
+        except BaseException:
+            s.close()
+            raise
+        return port
+
+    def listen_unix(self, str path, int perm=0, int backlog=511):
+        """Listens on a Unix socket; a socket file left over from an earlier process is replaced. perm 0: as the umask has it."""
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        try:
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass
+            s.bind(path)
+            if perm:
+                os.chmod(path, perm)
+            s.listen(backlog)
+            self.add_listener(s, path)
+        except BaseException:
+            s.close()
+            raise
+
+    cdef add_listener(self, s, str path):
+        cdef Listener *l
+        cdef bytes name = path.encode()[:60]
+        if self.listener_n == LISTENERS:
+            raise OSError("too many addresses to listen on")
+        l = &self.listeners[self.listener_n]
+        self.watch_fd(s.fileno(), TAG_LISTENER + self.listener_n)
+        l.fd = s.detach()
+        l.is_unix = bool(path)
+        l.pending = 1
+        memcpy(l.path, PyBytes_AS_STRING(name), len(name) + 1)
+        self.listener_n += 1
+
+    def addresses(self) -> list[str]:
+        """Where it listens: "ip:port", "[ip]:port", or the path of a Unix socket."""
+        cdef sockaddr_storage a
+        cdef socklen_t n
+        cdef char text[64]
+        cdef int i
+        out = []
+        for i in range(self.listener_n):
+            if self.listeners[i].is_unix:
+                out.append(self.listeners[i].path.decode())
+            elif self.listeners[i].fd >= 0:
+                n = sizeof(a)
+                getsockname(self.listeners[i].fd, <sockaddr*>&a, &n)
+                format_address(text, sizeof(text), &a, b"")
+                out.append(text.decode())
+        return out
+
+    # ---- from Python ------------------------------------------------------------------------------------------------
+
+    def call_soon(self, fn):
+        """Has fn() called on the engine thread, in its next turn. From any thread. What it raises is logged."""
+        self.calls.append(fn)
+        signal_fd(self.wake_fd)
+
+    def stop(self):
+        """Ends run() after the turn under way. From any thread, and from a signal handler."""
+        self.stopping = 1
+        signal_fd(self.wake_fd)
+
+    def every(self, double seconds, fn):
+        """Has fn() called on the engine thread every so many seconds, at least 1: each call takes the GIL."""
+        if seconds < 1:
+            raise ValueError("at least a second apart")
+        due = clock_ms(CLOCK_MONOTONIC) + int(seconds * 1000)
+        self.periodic.append([due, int(seconds * 1000), fn])
+        self.next_python = min(item[0] for item in self.periodic)
+
+    def add_work(self, fn):
+        """Has fn() called in every turn, with no waiting between turns, until it answers False: recovery, in slices."""
+        self.work.append(fn)
+        self.working = 1
+        signal_fd(self.wake_fd)
+
+    def run(self):
+        """Serves until stop(), or until a signal handler raises, which is raised here after an orderly end."""
+        is_main = False
+        old = -1
+        try:
+            old = signal.set_wakeup_fd(self.signal_write_fd, warn_on_full_buffer=False)
+            is_main = True
+        except ValueError:
+            pass        # not the main thread: signals are somebody else's affair
+        self.next_cron = clock_ms(CLOCK_MONOTONIC)
+        self.d.in_loop = 1
+        try:
+            with nogil:
+                while not self.stopping:
+                    self.turn()
+                self.wind_down()
+        finally:
+            self.d.in_loop = 0
+            if is_main:
+                signal.set_wakeup_fd(old)
+        if self.executor.pending is not None:
+            pending, self.executor.pending = self.executor.pending, None
+            raise pending
+
+    def close(self):
+        """Closes listening sockets and connections at once. For loops that are not running."""
+        cdef int i
+        for i in range(self.listener_n):
+            if self.listeners[i].fd >= 0:
+                close(self.listeners[i].fd)
+                self.listeners[i].fd = -1
+        while self.conns != NULL:
+            self.kill(self.conns)
+            self.free_dead()
+
+    def stats(self) -> dict:
+        """Counters since the start, and rates per second over the last 16 cron runs."""
+        cdef uint32_t blocked = 0
+        cdef Conn *c = self.conns
+        while c != NULL:
+            blocked += (c.client.flags & CLIENT_BLOCKED) != 0
+            c = c.next
+        return {"connected": self.connected, "blocked": blocked, "accepted": self.accepted, "rejected": self.rejected,
+                "net_in": self.net_in, "net_out": self.net_out, "turns": self.turns, "timed_out": self.timed_out,
+                "closed_output": self.closed_output, "closed_query": self.closed_query,
+                "ops_per_second": rate_of(&self.ops_rate), "in_per_second": rate_of(&self.in_rate),
+                "out_per_second": rate_of(&self.out_rate)}
+
+    def clients(self) -> list[dict]:
+        """One row per connection, oldest first, as CLIENT LIST shows it."""
+        cdef Conn *c = self.conns
+        out = []
+        while c != NULL:
+            if not c.state & CONN_DEAD:
+                out.append(client_row(&c.client, c))
+            c = c.next
+        out.reverse()
+        return out
+
+    def session_of(self, uint64_t id) -> Session | None:
+        """The session of a connected client."""
+        cdef Conn *c = self.find(id)
+        return session_of(self.executor, &c.client) if c != NULL else None
+
+    def kill_client(self, uint64_t id) -> bool:
+        """Closes a connection at the end of the turn, unsent replies or not."""
+        cdef Conn *c = self.find(id)
+        if c == NULL:
+            return False
+        c.client.flags |= CLIENT_KILLED
+        add_send(self, c)
+        return True
+
+    cdef Conn *find(self, uint64_t id) noexcept:
+        cdef Conn *c = self.conns
+        while c != NULL and (c.client.id != id or c.state & CONN_DEAD):
+            c = c.next
+        return c
+
+    def pause(self, int64_t ms, bint writes_only):
+        """CLIENT PAUSE: commands wait, or those that write. A pause is made longer or stricter by another, never shorter or laxer."""
+        until = self.k.now + ms
+        if self.d.guard & (GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE):
+            until = max(until, self.d.pause_until)
+            writes_only = writes_only and not self.d.guard & GUARD_PAUSE_ALL
+        self.d.pause_until = until
+        self.d.guard = self.d.guard & ~<uint32_t>(GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE)
+        self.d.guard |= GUARD_PAUSE_WRITE if writes_only else GUARD_PAUSE_ALL
+
+    def unpause(self):
+        self.end_pause()
+
+    # ---- the turn ---------------------------------------------------------------------------------------------------
+
+    cdef void set_clock(self) noexcept nogil:
+        self.now = clock_ms(CLOCK_REALTIME)
+        self.mono = clock_ms(CLOCK_MONOTONIC)
+        self.k.now = self.now
+
+    cdef int wait_ms(self) noexcept nogil:
+        """How long epoll_wait may sleep."""
+        cdef int64_t ms
+        cdef int i
+        if self.ready != NULL or self.received_more or self.working or self.stopping:
+            return 0
+        for i in range(self.listener_n):
+            if self.listeners[i].pending == 1:
+                return 0
+        ms = self.next_cron - self.mono
+        if self.d.next_deferred >= 0 and self.d.next_deferred - self.now < ms:
+            ms = self.d.next_deferred - self.now
+        if self.d.pause_until and self.d.pause_until - self.now < ms:
+            ms = self.d.pause_until - self.now
+        return <int>ms if ms > 0 else 0
+
+    cdef void turn(self) noexcept nogil:
+        cdef epoll_event *events = <epoll_event*>self.events
+        cdef epoll_event *e
+        cdef Conn *c
+        cdef Conn *ready
+        cdef int i, n
+        cdef int accepting = 0
+        n = epoll_wait(self.ep, events, EVENTS, self.wait_ms())
+        self.turns += 1
+        self.set_clock()
+        for i in range(n):
+            e = &events[i]
+            if e.data.u64 >= 4096:
+                c = <Conn*>e.data.ptr
+                if e.events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+                    c.state |= CONN_READABLE
+                    if e.events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+                        c.state |= CONN_HUNGUP
+                    add_ready(self, c)
+                if e.events & EPOLLOUT:
+                    add_send(self, c)
+            elif e.data.u64 >= TAG_LISTENER:
+                self.listeners[e.data.u64 - TAG_LISTENER].pending = 1
+            elif e.data.u64 == TAG_WAKE:
+                self.calls_ready = 1
+            elif e.data.u64 == TAG_BRIDGE:
+                self.bridge_ready = 1
+            elif e.data.u64 == TAG_SIGNAL:
+                take_gil(self.d)
+                loop_signals(self)
+        self.accept_all()
+        if self.calls_ready:
+            self.calls_ready = 0
+            take_gil(self.d)
+            loop_calls(self)
+        if self.working:
+            take_gil(self.d)
+            loop_work(self)
+        if self.next_python >= 0 and self.mono >= self.next_python:
+            take_gil(self.d)
+            loop_periodic(self)
+        if self.d.next_deferred >= 0 and self.now >= self.d.next_deferred:
+            take_gil(self.d)
+            loop_deferred(self)
+        if self.d.pause_until and self.now >= self.d.pause_until:
+            self.end_pause()
+        if self.mono >= self.next_cron:
+            self.cron()
+        if self.log is not None:
+            self.watch_log()
+        # Newest first on the list; those that are not done are put on a new one.
+        ready = self.ready
+        self.ready = NULL
+        while ready != NULL:
+            c = ready
+            ready = c.next_ready
+            c.state &= ~<uint32_t>CONN_READY
+            self.process(c)
+        if self.bridge_ready or self.received_more:
+            self.receive_blocks()
+        if self.now >= self.next_reap:
+            self.reap_due()
+        if has_ops(self.k) or self.answer_n:
+            self.log_turn()
+        self.send_all()
+        self.free_dead()
+        drop_gil(self.d)
+        if self.d.interrupted:
+            self.stopping = 1
+
+    # ---- accept -----------------------------------------------------------------------------------------------------
+
+    cdef void accept_all(self) noexcept nogil:
+        cdef int i
+        for i in range(self.listener_n):
+            if self.listeners[i].pending == 1:
+                self.accept_from(&self.listeners[i])
+
+    cdef void accept_from(self, Listener *l) noexcept nogil:
+        cdef sockaddr_storage a
+        cdef socklen_t n
+        cdef epoll_event e
+        cdef Conn *c
+        cdef int fd, i
+        for i in range(ACCEPT_TURN):
+            n = sizeof(a)
+            fd = accept4(l.fd, <sockaddr*>&a, &n, SOCK_NONBLOCK | SOCK_CLOEXEC)
+            if fd < 0:
+                if errno == EINTR or errno == ECONNABORTED:
+                    continue
+                # Out of descriptors or memory: the connections stay in the backlog, and the next cron run tries again.
+                l.pending = 2 if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM else 0
+                return
+            self.accepted += 1
+            if self.connected >= self.max_clients_:
+                self.refuse_socket(fd, "-ERR max number of clients reached\r\n")
+                continue
+            if self.protected_mode and not self.d.need_auth and not is_loopback(&a):
+                self.refuse_socket(fd, "-DENIED crdt-redis runs in protected mode: without a password it serves this host only. Set "
+                                       "requirepass, or turn protected_mode off.\r\n")
+                continue
+            c = <Conn*>need_memory(calloc(1, sizeof(Conn)))
+            client_init(self.d, &c.client, 2)
+            c.client.fd = fd
+            if l.is_unix:
+                c.client.flags |= CLIENT_UNIX
+            format_address(c.client.addr, sizeof(c.client.addr), &a, l.path)
+            parser_init(&c.parser, self.max_bulk)
+            e.events = EPOLLIN | EPOLLRDHUP | <uint32_t>EPOLLET
+            e.data.ptr = c
+            if epoll_ctl(self.ep, EPOLL_CTL_ADD, fd, &e) != 0:
+                close(fd)
+                parser_free(&c.parser)
+                client_free(self.d, &c.client)
+                free(c)
+                continue
+            c.next = self.conns
+            if c.next != NULL:
+                c.next.prev = c
+            self.conns = c
+            self.connected += 1
+
+    cdef void refuse_socket(self, int fd, const char *text) noexcept nogil:
+        self.rejected += 1
+        send(fd, text, strlen(text), MSG_NOSIGNAL)
+        close(fd)
+
+    # ---- read and run -----------------------------------------------------------------------------------------------
+
+    cdef void lend(self, Conn *c) noexcept nogil:
+        """The shared buffer to a parser that has none."""
+        if c.parser.buf.p == NULL:
+            if self.shared.p == NULL:
+                buffer_grow(&self.shared, READ_SIZE)
+            c.parser.buf = self.shared
+            memset(&self.shared, 0, sizeof(Buffer))
+
+    cdef void take_back(self, Conn *c) noexcept nogil:
+        """... and back, unless a command is cut in the middle."""
+        cdef Parser *p = &c.parser
+        if p.buf.p == NULL:
+            return
+        if p.buf.n == 0 and self.shared.p == NULL and p.buf.cap >= READ_SIZE:
+            self.shared = p.buf
+            memset(&p.buf, 0, sizeof(Buffer))
+        elif p.buf.n == 0 or (p.bulk < READ_SIZE and not c.state & CONN_UNPARSED):
+            parser_trim(p)
+
+    cdef void process(self, Conn *c) noexcept nogil:
+        """One client's share of a turn."""
+        cdef Client *client = &c.client
+        cdef size_t budget = READ_TURN
+        cdef size_t room
+        cdef ssize_t got
+        cdef char *p
+        cdef uint32_t left = RUN_TURN
+        if c.state & CONN_DEAD or client.flags & (CLIENT_CLOSE | CLIENT_KILLED):
+            return
+        if client.flags & CLIENT_BLOCKED:
+            if c.state & CONN_HUNGUP:
+                client.flags |= CLIENT_KILLED
+                add_send(self, c)
+            return
+        if not c.state & CONN_SEND:
+            c.turn_at = client.reply.buf.n
+            c.turn_replies = 0
+        client.flags &= ~<uint32_t>CLIENT_WROTE
+        client.active = self.now
+        self.d.tick = cycles()
+        if c.held.n:
+            self.run_held(c)
+        self.lend(c)
+        if c.state & CONN_UNPARSED:
+            c.state &= ~<uint32_t>CONN_UNPARSED
+            self.run_commands(c, &left)
+        while (c.state & (CONN_READABLE | CONN_UNPARSED) == CONN_READABLE and budget
+               and not client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED)):
+            p = parser_room(&c.parser, &room)
+            if room > budget:
+                room = budget
+            got = recv(client.fd, p, room, 0)
+            if got > 0:
+                parser_fed(&c.parser, <size_t>got)
+                self.net_in += <uint64_t>got
+                budget -= <size_t>got
+                if <size_t>got < room and not c.state & CONN_HUNGUP:
+                    c.state &= ~<uint32_t>CONN_READABLE
+                self.d.tick = cycles()
+                self.run_commands(c, &left)
+                if c.parser.buf.n - c.parser.start + client.queue.n > self.query_limit:
+                    self.closed_query += 1
+                    client.flags |= CLIENT_KILLED
+            elif got == 0:
+                # It will send no more, but may still be reading: what it asked for is answered, then the connection is closed.
+                c.state &= ~<uint32_t>CONN_READABLE
+                client.flags |= CLIENT_KILLED if client.flags & CLIENT_BLOCKED else CLIENT_CLOSE
+            elif errno == EAGAIN:
+                c.state &= ~<uint32_t>CONN_READABLE
+            elif errno != EINTR:
+                client.flags |= CLIENT_KILLED
+        self.take_back(c)
+        if client.reply.buf.n or client.flags & (CLIENT_CLOSE | CLIENT_KILLED):
+            add_send(self, c)
+        if c.state & (CONN_READABLE | CONN_UNPARSED) and not client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED):
+            add_ready(self, c)
+
+    cdef int run_commands(self, Conn *c, uint32_t *left) noexcept nogil:
+        """Runs what the parser has, until more bytes are needed (0) or the client must wait (1)."""
+        cdef Client *client = &c.client
+        cdef Parser *p = &c.parser
+        cdef Dispatch *d = self.d
+        cdef size_t at
+        cdef int status
+        p.authenticated = (client.flags & CLIENT_AUTHENTICATED) != 0
+        while True:
+            if left[0] == 0 or client.reply.buf.n > REPLY_TURN:
+                c.state |= CONN_UNPARSED
+                return 1
+            status = parser_next(p)
+            if status == PARSE_READY:
+                if p.argc == 0:
+                    continue
+                left[0] -= 1
+                if d.guard & (GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE) and must_wait(d, client, p.argv, p.argc):
+                    pack_command(&c.held, p.argv, p.argc)
+                    client.flags |= CLIENT_BLOCKED | CLIENT_POSTPONED
+                    c.state |= CONN_UNPARSED
+                    return 1
+                at = client.reply.buf.n
+                execute(d, client, p.argv, p.argc)
+                c.turn_replies += client.reply.buf.n > at
+                if client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED):
+                    c.state |= CONN_UNPARSED
+                    return 1
+                p.authenticated = (client.flags & CLIENT_AUTHENTICATED) != 0
+            elif status == PARSE_MORE:
+                return 0
+            else:
+                reply_error(&client.reply, p.error)
+                client.flags |= CLIENT_CLOSE
+                return 1
+
+    cdef void run_held(self, Conn *c) noexcept nogil:
+        """The command that CLIENT PAUSE held back."""
+        cdef Buffer held = c.held
+        cdef Span *argv = NULL
+        cdef int cap = 0
+        cdef int argc = 0
+        memset(&c.held, 0, sizeof(Buffer))
+        unpack_command(held.p, &argv, &cap, &argc)
+        execute(self.d, &c.client, argv, argc)
+        c.turn_replies += 1
+        free(argv)
+        buffer_free(&held)
+
+    cdef void end_pause(self) noexcept nogil:
+        cdef Conn *c = self.conns
+        self.d.pause_until = 0
+        self.d.guard &= ~<uint32_t>(GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE)
+        while c != NULL:
+            if c.client.flags & CLIENT_POSTPONED:
+                c.client.flags &= ~<uint32_t>(CLIENT_POSTPONED | CLIENT_BLOCKED)
+                add_ready(self, c)
+            c = c.next
+
+    # ---- peers, deadlines, the log ----------------------------------------------------------------------------------
+
+    cdef void receive_blocks(self) noexcept nogil:
+        cdef uint64_t begun = cycles()
+        cdef uint64_t most = <uint64_t>(RECEIVE_US * self.d.ticks_per_usec)
+        cdef uint64_t count
+        cdef Block *b
+        cdef int status
+        if self.bridge_ready:
+            self.bridge_ready = 0
+            read(self.bridge.engine_fd, &count, 8)
+        self.received_more = 1
+        while True:
+            b = self.bridge.take()
+            if b == NULL:
+                self.received_more = 0
+                return
+            status = ANSWER_UNLOGGED
+            if not self.d.guard & GUARD_MISCONF:
+                status = receive(self.k, block_bytes(b), b.n)
+            if self.answer_n == self.answer_cap:
+                self.answer_cap = self.answer_cap * 2 if self.answer_cap else 16
+                self.answers = <Answer*>need_memory(realloc(self.answers, sizeof(Answer) * self.answer_cap))
+            self.answers[self.answer_n].token = b.token
+            self.answers[self.answer_n].status = status
+            self.answer_n += 1
+            free(b)
+            if cycles() - begun > most:
+                return
+
+    cdef void reap_due(self) noexcept nogil:
+        cdef int64_t ms
+        if self.d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE):
+            self.next_reap = self.now + 100
+            return
+        ms = reap(self.k, REAP_TURN)
+        self.next_reap = self.now + (ms if 0 <= ms < 100 else 100)
+
+    cdef void log_turn(self) noexcept nogil:
+        """The turn's ops into the log, then to the sync thread, with the answers to what it handed in."""
+        cdef size_t at
+        cdef int logged = 1
+        cdef uint32_t i
+        if has_ops(self.k):
+            at = record_begin(&self.record)
+            take_ops(self.k, &self.record)
+            record_end(&self.record, at)
+            if self.log is not None and self.log.append(self.record.p, self.record.n) != 0:
+                logged = 0
+                self.log_failed()
+            elif self.bridge is not None and self.bridge.wanted:
+                self.bridge.put_ops(self.record.p + RECORD_HEAD, self.record.n - RECORD_HEAD)
+            self.record.n = 0
+            if self.record.cap > 4 << 20:
+                buffer_free(&self.record)
+        for i in range(self.answer_n):
+            self.bridge.put_answer(self.answers[i].token, self.answers[i].status if logged else ANSWER_UNLOGGED, self.k)
+        self.answer_n = 0
+
+    cdef void watch_log(self) noexcept nogil:
+        """Follows the state of the log, which its own thread may change: writes are refused while it has failed."""
+        if self.log.state == LOG_FAILED:
+            if not self.d.guard & GUARD_MISCONF:
+                snprintf(self.d.misconf, sizeof(self.d.misconf), "MISCONF Errors writing to the AOF file: %s",
+                         strerror(self.log.error))
+                self.d.guard |= GUARD_MISCONF
+        elif self.d.guard & GUARD_MISCONF and self.log.state == LOG_OPEN:
+            self.d.guard &= ~<uint32_t>GUARD_MISCONF
+            if self.bridge is not None and self.bridge.wanted:
+                self.bridge.put(new_block(BLOCK_GAP, 0, NULL, 0))       # what waited is in the log now
+        if self.log_tick is not None and self.log.wants_tick():
+            take_gil(self.d)
+            loop_log_tick(self)
+
+    cdef void log_failed(self) noexcept nogil:
+        """Nobody whose write is not logged is told that it was done."""
+        cdef Conn *c = self.send_list
+        cdef uint32_t i
+        self.watch_log()
+        while c != NULL:
+            if c.client.flags & CLIENT_WROTE:
+                c.client.reply.buf.n = c.turn_at
+                for i in range(c.turn_replies):
+                    reply_error(&c.client.reply, self.d.misconf)
+            c = c.next_send
+
+    # ---- replies to sockets -----------------------------------------------------------------------------------------
+
+    cdef void send_all(self) noexcept nogil:
+        cdef Conn *c = self.send_list
+        cdef Conn *next
+        self.send_list = NULL
+        while c != NULL:
+            next = c.next_send
+            c.state &= ~<uint32_t>CONN_SEND
+            if c.client.flags & CLIENT_KILLED:
+                self.kill(c)
+            else:
+                self.send_conn(c)
+            c = next
+
+    cdef void send_conn(self, Conn *c) noexcept nogil:
+        cdef Reply *r = &c.client.reply
+        cdef ssize_t sent
+        if c.out_head == NULL:
+            if r.buf.n:
+                sent = send(c.client.fd, r.buf.p, r.buf.n, MSG_NOSIGNAL)
+                if sent < 0:
+                    if errno != EAGAIN and errno != EINTR:
+                        self.kill(c)
+                        return
+                    sent = 0
+                self.net_out += <uint64_t>sent
+                if <size_t>sent == r.buf.n:
+                    r.buf.n = 0
+                    if r.buf.cap > KEEP_REPLY:
+                        buffer_free(&r.buf)
+                else:
+                    self.keep_rest(c, <size_t>sent)
+                    self.want_out(c, 1)
+        else:
+            if r.buf.n:
+                self.keep_rest(c, 0)
+            if not self.write_out(c):
+                return
+        if c.out_head != NULL:
+            self.check_output(c)
+        elif c.client.flags & CLIENT_CLOSE:
+            self.kill(c)
+
+    cdef void keep_rest(self, Conn *c, size_t sent) noexcept nogil:
+        """What the socket did not take of the reply buffer goes to the end of the queue."""
+        cdef Buffer *b = &c.client.reply.buf
+        cdef OutBlock *o = c.out_tail
+        cdef size_t rest = b.n - sent
+        c.out_bytes += rest
+        if o != NULL and rest <= SMALL_REST and o.buf.n < SMALL_REST:
+            buffer_add(&o.buf, b.p + sent, rest)
+            b.n = 0
+            return
+        o = <OutBlock*>need_memory(calloc(1, sizeof(OutBlock)))
+        if rest <= SMALL_REST:
+            buffer_add(&o.buf, b.p + sent, rest)
+            b.n = 0
+        else:
+            o.buf = b[0]
+            o.sent = sent
+            memset(b, 0, sizeof(Buffer))
+        if c.out_tail != NULL:
+            c.out_tail.next = o
+        else:
+            c.out_head = o
+        c.out_tail = o
+        c.out_blocks += 1
+
+    cdef int write_out(self, Conn *c) noexcept nogil:
+        """Sends queued blocks until the socket is full; 0 when the connection broke."""
+        cdef iovec iov[IOVECS]
+        cdef msghdr m
+        cdef OutBlock *o
+        cdef size_t total = 0
+        cdef size_t left
+        cdef ssize_t sent
+        cdef int n
+        memset(&m, 0, sizeof(m))
+        m.msg_iov = iov
+        while c.out_head != NULL and total < SEND_TURN:
+            o = c.out_head
+            n = 0
+            while o != NULL and n < IOVECS:
+                iov[n].iov_base = o.buf.p + o.sent
+                iov[n].iov_len = o.buf.n - o.sent
+                n += 1
+                o = o.next
+            m.msg_iovlen = <size_t>n
+            sent = sendmsg(c.client.fd, &m, MSG_NOSIGNAL)
+            if sent < 0:
+                if errno == EINTR:
+                    continue
+                if errno == EAGAIN:
+                    self.want_out(c, 1)
+                    return 1
+                self.kill(c)
+                return 0
+            self.net_out += <uint64_t>sent
+            total += <size_t>sent
+            c.out_bytes -= <size_t>sent
+            left = <size_t>sent
+            while left:
+                o = c.out_head
+                if left < o.buf.n - o.sent:
+                    o.sent += left
+                    break
+                left -= o.buf.n - o.sent
+                c.out_head = o.next
+                if c.out_head == NULL:
+                    c.out_tail = NULL
+                c.out_blocks -= 1
+                buffer_free(&o.buf)
+                free(o)
+        if c.out_head == NULL:
+            c.soft_since = 0
+            self.want_out(c, 0)
+        else:
+            add_send(self, c)       # its share of the turn is used up, and edges come only after a short send
+        return 1
+
+    cdef void want_out(self, Conn *c, int on) noexcept nogil:
+        cdef epoll_event e
+        if on == ((c.state & CONN_WANTS_OUT) != 0):
+            return
+        c.state ^= CONN_WANTS_OUT
+        e.events = EPOLLIN | EPOLLRDHUP | <uint32_t>EPOLLET
+        if on:
+            e.events |= EPOLLOUT
+        e.data.ptr = c
+        epoll_ctl(self.ep, EPOLL_CTL_MOD, c.client.fd, &e)
+
+    cdef void check_output(self, Conn *c) noexcept nogil:
+        """client-output-buffer-limit: above the hard limit, or above the soft one for too long, the client is dropped."""
+        if self.output_hard and c.out_bytes > self.output_hard:
+            self.closed_output += 1
+            self.kill(c)
+        elif self.output_soft and c.out_bytes > self.output_soft:
+            if c.soft_since == 0:
+                c.soft_since = self.mono
+            elif self.mono - c.soft_since > self.output_soft_seconds * 1000:
+                self.closed_output += 1
+                self.kill(c)
+        else:
+            c.soft_since = 0
+
+    # ---- the end of a connection ------------------------------------------------------------------------------------
+
+    cdef void kill(self, Conn *c) noexcept nogil:
+        if c.state & CONN_DEAD:
+            return
+        c.state |= CONN_DEAD
+        c.next_dead = self.dead
+        self.dead = c
+
+    cdef void free_dead(self) noexcept nogil:
+        """At the end of the turn, when no list and no event refers to them."""
+        cdef Conn *c
+        cdef Conn **at
+        cdef OutBlock *o
+        if self.dead == NULL:
+            return
+        # A dead one may still stand on the lists of the next turn.
+        at = &self.ready
+        while at[0] != NULL:
+            if at[0].state & CONN_DEAD:
+                at[0] = at[0].next_ready
+            else:
+                at = &at[0].next_ready
+        at = &self.send_list
+        while at[0] != NULL:
+            if at[0].state & CONN_DEAD:
+                at[0] = at[0].next_send
+            else:
+                at = &at[0].next_send
+        while self.dead != NULL:
+            c = self.dead
+            self.dead = c.next_dead
+            if self.cron_at == c:
+                self.cron_at = c.next
+            if c.prev != NULL:
+                c.prev.next = c.next
+            else:
+                self.conns = c.next
+            if c.next != NULL:
+                c.next.prev = c.prev
+            self.connected -= 1
+            close(c.client.fd)
+            while c.out_head != NULL:
+                o = c.out_head
+                c.out_head = o.next
+                buffer_free(&o.buf)
+                free(o)
+            buffer_free(&c.held)
+            parser_free(&c.parser)
+            client_free(self.d, &c.client)
+            free(c)
+
+    # ---- cron -------------------------------------------------------------------------------------------------------
+
+    cdef void cron(self) noexcept nogil:
+        cdef int i
+        self.cron_n += 1
+        self.next_cron = self.mono + 1000 // self.hz_
+        for i in range(16):
+            table_work(&self.k.db[i].table, REHASH_TURN)
+        for i in range(self.listener_n):
+            if self.listeners[i].pending == 2:
+                self.listeners[i].pending = 1
+        if self.max_memory and mem_used() > self.max_memory:
+            self.d.guard |= GUARD_OOM
+        else:
+            self.d.guard &= ~<uint32_t>GUARD_OOM
+        rate_sample(&self.ops_rate, self.d.stats.commands, self.hz_)
+        rate_sample(&self.in_rate, self.net_in, self.hz_)
+        rate_sample(&self.out_rate, self.net_out, self.hz_)
+        self.check_idle()
+
+    cdef void check_idle(self) noexcept nogil:
+        """A slice of the clients, so that each is looked at about once a second: timeouts, soft limits, memory given back."""
+        cdef uint32_t n = self.connected // <uint32_t>self.hz_ + 5
+        cdef Conn *c
+        cdef int64_t idle
+        while n and self.conns != NULL:
+            n -= 1
+            c = self.cron_at
+            if c == NULL:
+                c = self.conns
+            self.cron_at = c.next
+            idle = self.now - c.client.active
+            if self.timeout and idle > self.timeout * 1000 and not c.client.flags & CLIENT_BLOCKED:
+                self.timed_out += 1
+                self.kill(c)
+            elif c.out_head != NULL:
+                self.check_output(c)
+            elif idle > 2000 and c.client.reply.buf.n == 0:
+                buffer_free(&c.client.reply.buf)
+                if c.parser.buf.n == 0 and not c.client.flags & CLIENT_BLOCKED:
+                    parser_trim(&c.parser)
+            if self.cron_at == NULL:
+                return
+
+    # ---- the end ----------------------------------------------------------------------------------------------------
+
+    cdef void wind_down(self) noexcept nogil:
+        """The last turn is logged and answered: no new connections; on_stop; then a moment for replies that are still queued."""
+        cdef epoll_event *events = <epoll_event*>self.events
+        cdef Conn *c
+        cdef int64_t deadline
+        cdef int i, n, waiting
+        for i in range(self.listener_n):
+            close(self.listeners[i].fd)
+            self.listeners[i].fd = -1
+            self.listeners[i].pending = 0
+        take_gil(self.d)
+        loop_stopping(self)
+        drop_gil(self.d)
+        deadline = clock_ms(CLOCK_MONOTONIC) + FLUSH_MS
+        while True:
+            self.set_clock()
+            waiting = 0
+            c = self.conns
+            while c != NULL:
+                waiting += c.out_head != NULL
+                c = c.next
+            if not waiting or self.mono >= deadline:
+                break
+            n = epoll_wait(self.ep, events, EVENTS, 20)
+            for i in range(n):
+                if events[i].data.u64 >= 4096 and events[i].events & EPOLLOUT:
+                    self.send_conn(<Conn*>events[i].data.ptr)
+            self.free_dead()
+        c = self.conns
+        while c != NULL:
+            self.kill(c)
+            c = c.next
+        self.free_dead()
+        drop_gil(self.d)
+
+
+# ---- the loop's Python side -----------------------------------------------------------------------------------------
+
+cdef void loop_calls(Loop self) noexcept with gil:
+    cdef uint64_t count
+    read(self.wake_fd, &count, 8)
+    for _ in range(len(self.calls)):
+        guarded(self, self.calls.popleft())
+
+
+cdef void loop_work(Loop self) noexcept with gil:
+    for fn in list(self.work):
+        if guarded(self, fn) is False or self.stopping:
+            self.work.remove(fn)
+    self.working = len(self.work) > 0
+
+
+cdef void loop_periodic(Loop self) noexcept with gil:
+    for item in self.periodic:
+        if self.mono >= item[0]:
+            item[0] = self.mono + item[1]
+            guarded(self, item[2])
+    self.next_python = min(item[0] for item in self.periodic)
+
+
+cdef void loop_log_tick(Loop self) noexcept with gil:
+    guarded(self, self.log_tick)
+
+
+cdef void loop_deferred(Loop self) noexcept with gil:
+    guarded(self, self.executor.expire_deferred)
+
+
+cdef void loop_stopping(Loop self) noexcept with gil:
+    for fn in self.on_stop:
+        guarded(self, fn)
+
+
+cdef void loop_signals(Loop self) noexcept with gil:
+    """The interpreter runs its signal handlers here, since nothing else on this thread may do so for a long time."""
+    cdef char scratch[64]
+    while read(self.signal_fd, scratch, sizeof(scratch)) > 0:
+        pass
+    guarded(self, check_signals)
+
+
+def check_signals():
+    PyErr_CheckSignals()
+
+
+cdef object guarded(Loop self, fn):
+    """fn(), whatever it raises. Answers False when it failed."""
+    try:
+        return fn()
+    except Exception:
+        log.exception("%r failed", fn)
+    except BaseException as e:
+        self.executor.pending = e
+        self.stopping = 1
+    return False
+
+
+cdef void rate_sample(Rate *r, uint64_t total, int hz) noexcept nogil:
+    r.samples[r.at % 16] = (total - r.last) * <uint64_t>hz
+    r.last = total
+    r.at += 1
+
+
+cdef uint64_t rate_of(Rate *r) noexcept:
+    cdef uint64_t sum = 0
+    cdef int i
+    for i in range(16):
+        sum += r.samples[i]
+    return sum // 16
+
+
+cdef dict client_row(Client *c, Conn *conn):
+    """Every field of CLIENT LIST, in its order."""
+    cdef size_t qbuf = conn.parser.buf.n - conn.parser.start if conn != NULL else 0
+    cdef size_t memory = sizeof(Conn) + c.reply.buf.cap + c.queue.cap
+    flags = "".join(letter for bit, letter in ((CLIENT_MULTI, "x"), (CLIENT_BLOCKED, "b"), (CLIENT_CLOSE, "c"), (CLIENT_KILLED, "A"),
+                                               (CLIENT_UNIX, "U"), (CLIENT_NO_EVICT, "e"), (CLIENT_NO_TOUCH, "T")) if c.flags & bit)
+    if conn != NULL:
+        memory += parser_memory(&conn.parser) + conn.out_bytes
+    now = c.active if conn == NULL else clock_ms(CLOCK_REALTIME)
+    session = <Session>c.session if c.session != NULL else None
+    return {
+        "id": c.id, "addr": c.addr.decode(), "laddr": local_address(c) if c.fd >= 0 else "", "fd": c.fd, "name": text_of(c.name),
+        "age": max(now - c.created, 0) // 1000, "idle": max(now - c.active, 0) // 1000, "flags": flags or "N", "db": c.db,
+        "sub": 0, "psub": 0, "ssub": 0, "multi": c.queued if c.flags & CLIENT_MULTI else -1, "qbuf": qbuf,
+        "qbuf-free": conn.parser.buf.cap - conn.parser.buf.n if conn != NULL else 0, "argv-mem": 0, "multi-mem": c.queue.n,
+        "rbs": c.reply.buf.cap, "rbp": c.reply.buf.n, "obl": c.reply.buf.n, "oll": conn.out_blocks if conn != NULL else 0,
+        "omem": conn.out_bytes if conn != NULL else 0, "tot-mem": memory,
+        "events": "rw" if conn != NULL and conn.state & CONN_WANTS_OUT else "r",
+        "cmd": c.command.name.decode() if c.command != NULL else "NULL", "user": session.user if session is not None else "default",
+        "redir": -1, "resp": c.reply.resp, "lib-name": text_of(c.lib_name), "lib-ver": text_of(c.lib_ver),
+    }
+
+
+def session_row(Session session) -> dict:
+    """The row of one client (CLIENT INFO)."""
+    return client_row(session.c, <Conn*>session.c if session.c.fd >= 0 else NULL)
