@@ -158,7 +158,7 @@ cdef class RequestParser:
                 commands.append([self.p.argv[i].p[:self.p.argv[i].n] for i in range(self.p.argc)])
             elif status == PARSE_ERROR:
                 text = self.p.error
-                raise ProtocolError(text.decode("utf-8", "replace"), commands)
+                raise ProtocolError(text.decode("utf-8", "surrogateescape"), commands)
             elif left == 0:
                 return commands
             else:
