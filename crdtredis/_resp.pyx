@@ -1,6 +1,6 @@
 # The RESP codec, one extension of several parts. Each part is resp/<part>.pxi with its contract in resp/<part>.pxd:
 #
-#     numbers   numbers in text, exactly as Redis reads and writes them
+#     numbers   doubles in text, exactly as Redis reads and writes them
 #     parser    bytes of a client -> commands
 #     writer    replies -> bytes
 #     objects   replies that plain Python commands return, and the codec's face towards Python

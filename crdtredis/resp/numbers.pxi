@@ -1,52 +1,18 @@
-# Which texts are numbers, and how is a number written?
+# How is a double read and written?
 #
-# Both are part of the protocol: clients compare scores as text, and INCR refuses " 1" and "01". Integers are Redis's own strict
-# form, one text per value. Floating point is read by the C library (so hexadecimal and "infinity" are accepted, as in Redis) in the C
-# locale, which Python leaves in force as long as nobody calls setlocale for numbers.
+# Scores are compared as text by clients, so the form is part of the protocol: the shortest digits that read back as the same double,
+# so 0.1 is "0.1", although the stored value is nearer to 0.1000000000000000055. Whole numbers up to 2^62 are written in full;
+# otherwise Redis 7.2's layout rules decide between decimal and scientific (see format_double). The digits are found by trying 15, 16 and
+# 17 through the C library: correct by construction, about a microsecond, and nothing hot writes doubles.
 #
-# A double is written in the shortest form that reads back as the same double: 0.1 is "0.1", although the stored value is nearer to
-# 0.1000000000000000055. Whole numbers up to 2^62 are written in full; otherwise Redis 7.2's layout rules decide between decimal and
-# scientific (see format_double). Doubles are formatted by trying 15, 16 and 17 digits through the C library: correct by
-# construction, about a microsecond, and nothing hot writes them.
+# Integers and long doubles, which the kernel needs too, are in crdtredis/numbers.pxd.
 #
-# Limit: a floating-point text of 5 KiB or more is refused, as Redis does for INCRBYFLOAT (its ZADD would take it).
+# Limit: a text of 5 KiB or more is refused, as Redis does for long doubles (its ZADD would take it).
 
 from libc cimport errno as c
 from libc.math cimport isinf, isnan
-from libc.stdint cimport INT64_MAX
 from libc.stdio cimport snprintf
-from libc.stdlib cimport strtod, strtold
-
-cdef enum:
-    REAL_TEXT = 5120        # bytes for any long double in decimal, and the limit for texts
-
-cdef const char *PAIRS = (b"0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
-                          b"5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899")
-
-
-cdef inline int is_space(char c) noexcept nogil:
-    return c == 32 or 9 <= c <= 13
-
-
-cdef int parse_int64(const char *p, size_t n, int64_t *out) noexcept nogil:
-    cdef int negative = n > 0 and p[0] == 45
-    cdef size_t i = negative
-    cdef uint64_t v = 0, digit, most = <uint64_t>INT64_MAX + negative
-    if n == i or n > 20:
-        return 0
-    if p[i] == 48:
-        if n > 1:
-            return 0
-        out[0] = 0
-        return 1
-    while i < n:
-        digit = <unsigned char>p[i] - 48
-        if digit > 9 or v > (most - digit) // 10:
-            return 0
-        v = v * 10 + digit
-        i += 1
-    out[0] = <int64_t>(0 - v if negative else v)
-    return 1
+from libc.stdlib cimport strtod
 
 
 cdef int parse_double(const char *p, size_t n, double *out) noexcept nogil:
@@ -62,47 +28,6 @@ cdef int parse_double(const char *p, size_t n, double *out) noexcept nogil:
         return 0
     out[0] = v
     return 1
-
-
-cdef int parse_long_double(const char *p, size_t n, long double *out) noexcept nogil:
-    cdef char text[REAL_TEXT]
-    cdef char *end
-    if n == 0 or n >= REAL_TEXT or is_space(p[0]):
-        return 0
-    memcpy(text, p, n)
-    text[n] = 0
-    c.errno = 0
-    cdef long double v = strtold(text, &end)
-    if end != text + n or v != v or (c.errno == c.ERANGE and (v == 0 or v - v != 0)):      # v - v: not 0 for an infinity
-        return 0
-    out[0] = v
-    return 1
-
-
-cdef inline int format_uint64(uint64_t v, char *out) noexcept nogil:
-    cdef int n = 1
-    cdef uint64_t rest = v
-    while rest >= 100:
-        rest //= 100
-        n += 2
-    n += rest >= 10
-    cdef char *at = out + n
-    while v >= 100:
-        at -= 2
-        memcpy(at, PAIRS + v % 100 * 2, 2)
-        v //= 100
-    if v >= 10:
-        memcpy(out, PAIRS + v * 2, 2)
-    else:
-        out[0] = <char>(48 + v)
-    return n
-
-
-cdef int format_int64(int64_t v, char *out) noexcept nogil:
-    if v >= 0:
-        return format_uint64(<uint64_t>v, out)
-    out[0] = 45
-    return 1 + format_uint64(0 - <uint64_t>v, out + 1)
 
 
 cdef int format_double(double v, char *out) noexcept nogil:
@@ -178,16 +103,3 @@ cdef int exponent(const char *p) noexcept nogil:
         v = v * 10 + digit[0] - 48
         digit += 1
     return -v if p[1] == 45 else v
-
-
-cdef int format_long_double(long double v, char *out) noexcept nogil:
-    """17 decimals less the zeros at the end, and never "-0"."""
-    cdef int n = snprintf(out, REAL_TEXT, b"%.17Lf", v)
-    if memchr(out, 46, n) != NULL:
-        while out[n - 1] == 48:
-            n -= 1
-        n -= out[n - 1] == 46
-    if n == 2 and out[0] == 45 and out[1] == 48:
-        out[0] = 48
-        n = 1
-    return n
