@@ -349,10 +349,10 @@ S = Setting
 SETTINGS: tuple[Setting, ...] = (
     *_declare(
         "Identity and data",
-        S("replica_id", Text("up to 64 of letters, digits and ._:-, or nothing", r"[A-Za-z0-9._:-]*", 64), "",
+        S("replica_id", Text("up to 128 letters, digits and ._:-, or nothing", r"[A-Za-z0-9._:-]*", 128), "",
           "Name of this replica, unique in the cluster. Empty: the one in the data directory, or host name and a random suffix. It is "
           "kept in the data directory, and starting there with another one is refused."),
-        S("cluster_name", Text("1 to 64 of letters, digits and ._:-", r"[A-Za-z0-9._:-]+", 64), "default",
+        S("cluster_name", Text("1 to 64 letters, digits and ._:-", r"[A-Za-z0-9._:-]+", 64), "default",
           "Replicas talk only to replicas of the same cluster name."),
         S("data_dir", Text("a path", r"[^\0]+"), "./data", "Directory of the segments, the identity and the lock. Made when missing.",
           redis="dir"),
