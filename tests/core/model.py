@@ -1,0 +1,227 @@
+"""An executable model of strings, counters and deadlines under replication: dictionaries instead of speed.
+
+The kernel must give this model's outcome for every schedule (test_model.py). It is written to be read: a key is a set of *writes*, a
+*tally* per actor, and the writes of its deadline register; an op is a list of effects; applying one is a function of op and state.
+
+Names are those of the kernel. An actor is (replica id, epoch), a dot is (actor, seq), a clock is {actor: seq}. Numbers are exact
+fractions, so a test that compares texts uses steps that binary fractions hold exactly.
+
+    a, b = Model("a"), Model("b")
+    ops = [a.execute([("add", 0, b"k", 7)], now=1), b.execute([("add", 0, b"k", 3)], now=1)]
+    a.receive(ops[1]); b.receive(ops[0])
+    assert a.get(0, b"k", now=1) == b.get(0, b"k", now=1) == b"10"
+"""
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+WHOLE = re.compile(rb"-?[1-9][0-9]*|0")
+REAL = re.compile(rb"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+LEAST, MOST = -2**63, 2**63 - 1
+
+
+def number(text: bytes) -> Fraction | None:
+    """The number that a string is, or None."""
+    if WHOLE.fullmatch(text) and LEAST <= int(text) <= MOST:
+        return Fraction(int(text))
+    return Fraction(text.decode()) if REAL.fullmatch(text) else None
+
+
+def number_text(value: Fraction) -> bytes:
+    """Whole numbers saturated to 64 bits; fractions (whose denominator is a power of two) in full."""
+    if value.denominator == 1:
+        return b"%d" % min(max(value.numerator, LEAST), MOST)
+    places = value.denominator.bit_length() - 1
+    digits = f"{abs(value.numerator) * 5**places:0{places + 1}d}"
+    return f"{'-' if value < 0 else ''}{digits[:-places]}.{digits[-places:]}".rstrip("0").encode()
+
+
+@dataclass
+class Op:
+    dot: tuple
+    stamp: int
+    deps: dict
+    effects: list = field(default_factory=list)
+
+    def observed(self, dot) -> bool:
+        return dot == self.dot or self.deps.get(dot[0], 0) >= dot[1]
+
+
+@dataclass
+class Tally:
+    run: tuple                       # (seq, effect index) of the increment that began it
+    seq: int                         # the newest increment, and the sum of the run up to there
+    total: Fraction
+    back_seq: int = 0                # the newest take-back: the sum as of that increment counts no more
+    back: Fraction = Fraction(0)
+
+    @property
+    def live(self) -> bool:
+        return self.seq > self.back_seq
+
+
+@dataclass
+class Key:
+    writes: dict = field(default_factory=dict)        # dot -> (stamp, actor, value, clears the deadline)
+    tallies: dict = field(default_factory=dict)       # actor -> Tally
+    deadlines: dict = field(default_factory=dict)     # dot -> (stamp, actor, ms or None for "no deadline")
+
+    def live(self) -> bool:
+        return bool(self.writes) or any(t.live for t in self.tallies.values())
+
+    def empty(self) -> bool:
+        return not (self.writes or self.tallies or self.deadlines)
+
+    def seen(self) -> list:
+        return [(a, t.run, t.seq, t.total) for a, t in self.tallies.items() if t.live]
+
+    def stated(self):
+        """(stamp, actor, whether a deadline write says it, ms or None): the latest word on the deadline; None when there is none."""
+        words = [(s, a, True, ms) for s, a, ms in self.deadlines.values()]
+        words += [(s, a, False, None) for s, a, _, clears in self.writes.values() if clears]
+        return max(words, key=lambda w: w[:3], default=None)
+
+    def text(self) -> bytes | None:
+        winner = max(self.writes.values(), key=lambda w: w[:2], default=None)
+        live = [t for t in self.tallies.values() if t.live]
+        if not live:
+            return winner and winner[2]
+        base = number(winner[2]) if winner else Fraction(0)
+        return winner[2] if base is None else number_text(base + sum(t.total - t.back for t in live))
+
+    # effects
+    def remove(self, op: Op, seen: list) -> None:
+        self.writes = {d: w for d, w in self.writes.items() if not op.observed(d)}
+        for actor, run, seq, total in seen:
+            t = self.tallies.get(actor)
+            if t and t.run == run and seq > t.back_seq:
+                t.back_seq, t.back = seq, total
+                if not t.live and actor == op.dot[0]:
+                    del self.tallies[actor]            # its own actor took it back: nobody needs the stub
+
+    def clear_deadline(self, op: Op) -> None:
+        self.deadlines = {d: w for d, w in self.deadlines.items() if not op.observed(d)}
+
+    def increment(self, op: Op, run, total) -> None:
+        actor, seq = op.dot
+        t = self.tallies.get(actor)
+        if t is None or t.run < run:
+            self.tallies[actor] = Tally(run, seq, total)
+        elif t.run == run and seq >= t.seq:
+            t.seq, t.total = seq, total
+
+
+class Model:
+    """One replica."""
+
+    def __init__(self, replica: str, epoch: int = 1):
+        self.actor = (replica, epoch)
+        self.clock: dict = {}
+        self.hlc = 0
+        self.keys: dict[tuple, Key] = {}               # (db, key) -> Key
+        self.room: list[Op] = []                       # ops that wait for others
+
+    # ---- commands: each list of them is one op -------------------------------------------------------------------
+    def execute(self, commands: list, now: int) -> Op | None:
+        """("set" | "keep", db, key, value), ("add", db, key, step), ("del", db, key, None), ("expire", db, key, ms; 0: never),
+        ("flush", db, b"", None). The op, applied here; None when nothing was changed."""
+        op = Op((self.actor, self.clock.get(self.actor, 0) + 1), max(self.hlc + 1, now << 16), dict(self.clock))
+        for name, db, key, argument in commands:
+            self._command(op, now, name, (db, key), argument)
+        if not op.effects:
+            return None
+        self._record(op)
+        return op
+
+    def _make(self, op: Op, *effect) -> None:
+        op.effects.append(effect)
+        self._apply(op, effect)
+
+    def _command(self, op: Op, now: int, name: str, at: tuple, argument) -> None:
+        k = self.keys.get(at)
+        if name == "flush":
+            if any(db == at[0] for db, _ in self.keys):
+                self._make(op, "flush", at, {key: x.seen() for key, x in self.keys.items() if key[0] == at[0]})
+        elif name == "del":
+            if k:
+                self._make(op, "delete", at, k.seen())
+        elif name == "expire":
+            if k and self.get(*at, now) is not None:
+                self._make(op, "deadline", at, argument or None, op.stamp, self.actor)
+        else:
+            if k and self.get(*at, now) is None:       # what is hidden goes first
+                self._make(op, "delete", at, k.seen())
+            elif k and name in ("keep", "add"):
+                word = k.stated()                      # what was said about the deadline goes on being said
+                if word and (word[2] or name == "keep"):
+                    self._make(op, "deadline", at, word[3], word[0], word[1])
+            k = self.keys.get(at)
+            if name == "add":
+                t = k.tallies.get(self.actor) if k else None
+                run, total = (t.run, t.total) if t and t.live else ((op.dot[1], len(op.effects)), Fraction(0))
+                self._make(op, "increment", at, run, total + Fraction(argument))
+            else:
+                self._make(op, "assign", at, argument, name == "keep", k.seen() if k else [])
+
+    # ---- ops ---------------------------------------------------------------------------------------------------------
+    def receive(self, op: Op) -> None:
+        """The one entrance for others' ops: known ones are dropped, those that come too early wait."""
+        moved = all(op.dot != w.dot for w in self.room)
+        if moved:
+            self.room.append(op)
+        while moved:
+            moved = False
+            for op in list(self.room):
+                actor, seq = op.dot
+                if self.clock.get(actor, 0) >= seq:
+                    self.room.remove(op)
+                elif self.clock.get(actor, 0) == seq - 1 and all(self.clock.get(a, 0) >= n for a, n in op.deps.items()):
+                    self.room.remove(op)
+                    for effect in op.effects:
+                        self._apply(op, effect)
+                    self._record(op)
+                    moved = True
+
+    def _record(self, op: Op) -> None:
+        self.clock[op.dot[0]] = op.dot[1]
+        self.hlc = max(self.hlc, op.stamp)
+
+    def _apply(self, op: Op, effect: tuple) -> None:
+        kind, at, *rest = effect
+        if kind == "flush":
+            for key in [key for key in self.keys if key[0] == at[0]]:
+                self._apply(op, ("delete", key, rest[0].get(key, [])))
+            return
+        k = self.keys.setdefault(at, Key())
+        if kind == "assign":
+            value, keep, seen = rest
+            k.remove(op, seen)
+            if not keep:
+                k.clear_deadline(op)
+            k.writes[op.dot] = (op.stamp, op.dot[0], value, not keep)
+        elif kind == "increment":
+            k.increment(op, *rest)
+        elif kind == "delete":
+            k.remove(op, rest[0])
+            k.clear_deadline(op)
+        elif kind == "deadline":
+            ms, stamp, actor = rest
+            k.clear_deadline(op)
+            k.deadlines[op.dot] = (stamp, actor, ms)
+        if k.empty():
+            del self.keys[at]
+
+    # ---- views -------------------------------------------------------------------------------------------------------
+    def get(self, db: int, key: bytes, now: int) -> bytes | None:
+        k = self.keys.get((db, key))
+        if k is None or not k.live():
+            return None
+        word = k.stated()
+        return None if word and word[3] is not None and now > word[3] else k.text()
+
+    def deadline(self, db: int, key: bytes) -> int:
+        """ms, or -1."""
+        word = self.keys[db, key].stated() if (db, key) in self.keys else None
+        return word[3] if word and word[3] is not None else -1
