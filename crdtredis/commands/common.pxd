@@ -1,0 +1,125 @@
+# What the hot command groups share: looking up a string, ranges, deadlines and sizes, each with Redis's own rules and refusals.
+# Header only: all functions are inline.
+#
+# A handler answers either by one of these refusals and returns, or does its work; so helpers that can refuse return 0 (or
+# REFUSED) after they have answered. The executor opens and closes the op of a writing command, and an op without an effect
+# leaves no trace: a handler that finds nothing to change just makes none.
+#
+# A Span of a key's value (string_view) is dead after the next change of the key, and that of a number after the next string_view.
+
+from libc.stdint cimport INT64_MAX, int64_t
+from libc.string cimport memcpy, memset
+
+from crdtredis._core cimport Element, T_NONE, T_STRING, key_find, key_touch, key_type
+from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, fail, fail_int, fail_type
+from crdtredis._resp cimport parse_int64
+from crdtredis.buffer cimport Buffer, Span, buffer_need
+
+cdef enum:
+    MAX_STRING = 512 << 20      # bytes of a value, as Redis's default proto-max-bulk-len
+
+cdef enum Found:
+    REFUSED = -1                # the key holds another type, and the client has been told
+    MISSING = 0
+    FOUND = 1
+
+
+cdef inline void touch(Call *c, Element *e) noexcept nogil:
+    """Note an access, unless the client asked not to (CLIENT NO-TOUCH)."""
+    if not c.client.flags & CLIENT_NO_TOUCH:
+        key_touch(c.kernel, e)
+
+
+cdef inline int find_string(Call *c, int i, Element **e) noexcept nogil:
+    """Look up argv[i] in order to change it. *e is what key_find gave, also when nothing is visible there."""
+    e[0] = key_find(c.kernel, c.db, c.argv[i])
+    cdef int type = key_type(c.kernel, e[0])
+    if type == T_STRING:
+        return FOUND
+    if type == T_NONE:
+        return MISSING
+    fail_type(c)
+    return REFUSED
+
+
+cdef inline int read_string(Call *c, int i, Element **e) noexcept nogil:
+    """Look up argv[i] in order to read it: as find_string, and counts the hit or miss."""
+    cdef int found = find_string(c, i, e)
+    if found == FOUND:
+        c.stats.hits += 1
+        touch(c, e[0])
+    elif found == MISSING:
+        c.stats.misses += 1
+    else:
+        c.stats.hits += 1
+    return found
+
+
+cdef inline int read_int(Call *c, Span arg, int64_t *out) noexcept nogil:
+    """An integer argument, or a refusal."""
+    if parse_int64(arg.p, arg.n, out):
+        return 1
+    fail_int(c)
+    return 0
+
+
+cdef inline void clamp_range(int64_t *first, int64_t *last, int64_t n) noexcept nogil:
+    """Inclusive ends, negative ones counting from the end, brought into a string of n elements; first > last: nothing is left.
+
+    As in Redis 7, a `last` far below zero becomes 0, not -1: GETRANGE k 0 -100 answers the first byte."""
+    if first[0] < 0:
+        first[0] += n
+        if first[0] < 0:
+            first[0] = 0
+    if last[0] < 0:
+        last[0] += n
+        if last[0] < 0:
+            last[0] = 0
+    if last[0] >= n:
+        last[0] = n - 1
+
+
+cdef inline void fail_expire(Call *c) noexcept nogil:
+    """Refuse a deadline. argv[0] is a command's name, so its length is bounded."""
+    cdef char text[128]
+    cdef const char *head = b"ERR invalid expire time in '"
+    cdef size_t n = 28, i
+    cdef Span name = c.argv[0]
+    memcpy(text, head, n)
+    for i in range(min(name.n, <size_t>64)):
+        text[n] = name.p[i] | 32 if c'A' <= name.p[i] <= c'Z' else name.p[i]
+        n += 1
+    memcpy(text + n, b"' command", 10)
+    fail(c, text)
+
+
+cdef inline int read_deadline(Call *c, Span arg, int64_t unit, int relative, int64_t *out) noexcept nogil:
+    """The expiry argument of SET and its kin: a positive number of `unit` ms, from now on or since 1970. *out is ms since 1970."""
+    cdef int64_t v
+    if not read_int(c, arg, &v):
+        return 0
+    if v <= 0 or v > INT64_MAX // unit or (relative and v * unit > INT64_MAX - c.kernel.now):
+        fail_expire(c)
+        return 0
+    out[0] = v * unit + (c.kernel.now if relative else 0)
+    return 1
+
+
+cdef inline int size_allowed(Call *c, size_t n) noexcept nogil:
+    """Whether a value may have n bytes, or a refusal."""
+    if n <= MAX_STRING:
+        return 1
+    fail(c, b"ERR string exceeds maximum allowed size (proto-max-bulk-len)")
+    return 0
+
+
+cdef inline Buffer copy_grown(Span v, size_t n) noexcept nogil:
+    """A copy of v to change, with zero bytes up to a length of n if it is shorter. The caller frees it."""
+    cdef Buffer b
+    cdef size_t size = max(v.n, n)
+    memset(&b, 0, sizeof(b))
+    buffer_need(&b, size)
+    memcpy(b.p, v.p, v.n)
+    memset(b.p + v.n, 0, size - v.n)
+    b.n = size
+    return b
