@@ -12,8 +12,9 @@ from libc.string cimport memcpy, memset
 
 from crdtredis._core cimport Element, key_delete, key_find, key_visible, string_set, string_view
 from crdtredis._engine cimport Call, fail, fail_syntax, hot, is_word
-from crdtredis._resp cimport parse_int64, reply_array, reply_int, reply_null
+from crdtredis._resp cimport reply_array, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
+from crdtredis.numbers cimport parse_int64
 from crdtredis.commands.common cimport (FOUND, MAX_STRING, MISSING, REFUSED, clamp_range, copy_grown, find_string, read_int, read_string)
 
 from crdtredis.commands.table import command

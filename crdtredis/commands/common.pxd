@@ -12,8 +12,8 @@ from libc.string cimport memcpy, memset
 
 from crdtredis._core cimport Element, T_NONE, T_STRING, key_find, key_touch, key_type
 from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, fail, fail_int, fail_type
-from crdtredis._resp cimport parse_int64
 from crdtredis.buffer cimport Buffer, Span, buffer_need
+from crdtredis.numbers cimport parse_int64
 
 cdef enum:
     MAX_STRING = 512 << 20      # bytes of a value, as Redis's default proto-max-bulk-len

@@ -22,8 +22,9 @@ from libc.string cimport memcpy, memset
 from crdtredis._core cimport (Element, Kernel, T_NONE, T_STRING, key_deadline, key_delete, key_expire, key_find, key_type, key_visible,
                               string_add, string_int, string_real, string_set, string_view)
 from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_syntax, fail_type, hot, is_word
-from crdtredis._resp cimport (parse_int64, parse_long_double, reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok)
+from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
+from crdtredis.numbers cimport parse_long_double
 from crdtredis.commands.common cimport (FOUND, MAX_STRING, MISSING, REFUSED, clamp_range, copy_grown, find_string, read_deadline,
                                         read_int, read_string, size_allowed, touch)
 
@@ -138,7 +139,7 @@ cdef void set_(Call *c) noexcept nogil:
         e = key_find(c.kernel, c.db, c.argv[1])
     if options & O_CONDITIONS:
         there = key_visible(c.kernel, e)
-        if there if options & O_NX else not there:
+        if there == (1 if options & O_NX else 0):
             if not options & O_GET:
                 reply_null(c.reply)
             return
