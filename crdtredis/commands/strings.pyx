@@ -21,10 +21,10 @@ from libc.string cimport memcpy, memset
 
 from crdtredis._core cimport (Element, Kernel, T_NONE, T_STRING, key_deadline, key_delete, key_expire, key_find, key_type, key_visible,
                               string_add, string_int, string_real, string_set, string_view)
-from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_syntax, fail_type, hot, is_word
+from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_int, fail_syntax, fail_type, hot, is_word
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
-from crdtredis.numbers cimport parse_long_double
+from crdtredis.numbers cimport REAL_TEXT, format_long_double, parse_int64, parse_long_double
 from crdtredis.commands.common cimport (FOUND, MAX_STRING, MISSING, REFUSED, clamp_range, copy_grown, find_string, read_deadline,
                                         read_int, read_string, size_allowed, touch)
 
@@ -32,6 +32,9 @@ from crdtredis.commands.table import command
 
 cdef extern from "<math.h>" nogil:
     bint isfinite(long double v)
+    long double floorl(long double v)
+
+cdef long double two_to_63 = 9223372036854775808.0
 
 # Options of SET and GETEX. Within each of the two groups of rivals, at most one can be given (but that one repeatedly).
 cdef enum Option:
@@ -340,12 +343,15 @@ cdef void setrange(Call *c) noexcept nogil:
 cdef void add(Call *c, int64_t step) noexcept nogil:
     cdef Element *e
     cdef int64_t v = 0
+    cdef Span text
     cdef int found = find_string(c, 1, &e)
     if found == REFUSED:
         return
     if found and not string_int(c.kernel, e, &v):
-        fail(c, b"ERR value is not an integer or out of range")
-        return
+        text = string_view(c.kernel, e)                         # fractions that add up to a whole number are one, too
+        if not parse_int64(text.p, text.n, &v):
+            fail_int(c)
+            return
     if v > INT64_MAX - step if step > 0 else v < INT64_MIN - step:
         fail(c, b"ERR increment or decrement would overflow")
         return
@@ -377,8 +383,15 @@ cdef void decrby(Call *c) noexcept nogil:
     add(c, -step)
 
 
+cdef int leaves_integers(Call *c, Element *e, long double v, long double step) noexcept nogil:
+    """Whether a whole number in 64 bits becomes a whole number beyond: there, where increments add up, the sum would stop."""
+    cdef int64_t whole
+    return (v + step < -two_to_63 or v + step >= two_to_63) and step == floorl(step) and (v == 0 or string_int(c.kernel, e, &whole))
+
+
 cdef void incrbyfloat(Call *c) noexcept nogil:
     cdef Element *e
+    cdef char number[REAL_TEXT]
     cdef long double v = 0, step
     cdef Span text
     cdef int found = find_string(c, 1, &e)
@@ -395,7 +408,10 @@ cdef void incrbyfloat(Call *c) noexcept nogil:
     if not isfinite(v + step):
         fail(c, b"ERR increment would produce NaN or Infinity")
         return
-    string_add(c.kernel, c.db, c.argv[1], e, step)
+    if leaves_integers(c, e, v, step):
+        string_set(c.kernel, c.db, c.argv[1], e, span(number, format_long_double(v + step, number)), 1)
+    else:
+        string_add(c.kernel, c.db, c.argv[1], e, step)
     reply_value(c, key_find(c.kernel, c.db, c.argv[1]))         # what GET will answer, to the byte
 
 

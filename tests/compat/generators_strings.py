@@ -82,10 +82,10 @@ COMMANDS = [
     lambda r: ["APPEND", key(r), value(r)], lambda r: ["APPEND", key(r), value(r)],
     lambda r: [r.choice(["GETRANGE", "SUBSTR"]), key(r), index(r), index(r)], lambda r: ["GETRANGE", key(r), integer(r), integer(r)],
     _setrange,
-    lambda r: [r.choice(["INCR", "DECR"]), key(r)], lambda r: [r.choice(["INCR", "DECR"]), r.choice(["n", "n2"])],
-    lambda r: [r.choice(["INCRBY", "DECRBY"]), key(r), integer(r)], lambda r: [r.choice(["INCRBY", "DECRBY"]), r.choice(["n", "n2"]), integer(r)],
+    lambda r: [r.choice(["INCR", "DECR"]), key(r)], lambda r: [r.choice(["INCR", "DECR"]), r.choice(["n", "n2", "f"])],
+    lambda r: [r.choice(["INCRBY", "DECRBY"]), key(r), integer(r)], lambda r: [r.choice(["INCRBY", "DECRBY"]), r.choice(["n", "n2", "f"]), integer(r)],
     lambda r: ["INCRBYFLOAT", key(r), real(r)], lambda r: ["INCRBYFLOAT", r.choice(["f", "n"]), real(r)],
     lambda r: ["INCRBYFLOAT", r.choice(["f", "n"]), integer(r)],
-    lambda r: ["TTL", key(r)], lambda r: ["PERSIST", key(r)], lambda r: ["EXISTS", key(r)], lambda r: ["DEL", key(r)],
+    lambda r: ["TTL", key(r)],
     _lcs, lambda r: ["SET", key(r), _few_letters(r)],
 ]
