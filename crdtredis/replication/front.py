@@ -1,0 +1,301 @@
+"""The sync thread, seen from outside: `server.sync`. It owns a thread with an asyncio loop in which the hub, the peers and HTTP live.
+
+Every method here may be called from any thread, the engine's above all, and none of them waits: they set a flag, read a few
+numbers, or leave a message for the loop. Who wants to wait for replication (WAIT, CRDT.SYNC) hands over a callback; it is called in
+the engine thread (through engine.call_soon), once, with the outcome, also when the time is up or the server stops.
+
+Reading numbers across threads needs no lock: what is read is replaced or counted up by the loop's thread alone, and a view that is a
+moment old is all that a status command promises. PAUSE is stricter: its flags are set before the call returns, and the loop checks
+them wherever bytes would cross.
+"""
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import ssl
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from crdtredis._engine import ANSWER, GAP, OPS
+from crdtredis.replication import plan
+from crdtredis.replication.hub import Hub, Identity
+from crdtredis.replication.oplog import Segments
+from crdtredis.replication.peer import Peer, PeerInfo
+from crdtredis.replication.wire import Clock
+
+log = logging.getLogger("crdtredis.replication")
+
+STOP_PATIENCE = 5.0                     # seconds that a stop leaves to what is in flight
+
+
+@dataclass(frozen=True)
+class SyncOutcome:
+    """Of CRDT.SYNC: the peers that have, and gave, everything; and those that are reachable but did not finish, or are not reachable."""
+    synced: tuple[str, ...]
+    unfinished: tuple[str, ...]
+    unreachable: tuple[str, ...]
+
+
+class EngineLink:
+    """hub.Engine over the real bridge."""
+
+    def __init__(self, bridge: Any, call_soon: Callable[..., None]) -> None:
+        self.bridge, self.call_soon = bridge, call_soon
+        self.fd = bridge.fd
+        self.want = lambda: bridge.set_wanted(True)
+        self.receive = bridge.send_receive
+
+    def drain(self) -> tuple[list[bytes], list[tuple[int, int]], bool]:
+        batches, answers, gap = [], [], False
+        for kind, token, data in self.bridge.drain():
+            if kind == OPS:
+                batches.append(data)
+            elif kind == ANSWER:
+                answers.append((token, int.from_bytes(data[:1], "little", signed=True)))
+            else:
+                gap |= kind == GAP
+        return batches, answers, gap
+
+    async def call(self, function: Callable[[], Any]) -> Any:
+        outcome: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def run() -> None:
+            if outcome.set_running_or_notify_cancel():
+                try:
+                    outcome.set_result(function())
+                except BaseException as e:
+                    outcome.set_exception(e)
+
+        self.call_soon(run)
+        return await asyncio.wrap_future(outcome)
+
+
+class Front:
+    """server.sync. Make it before the engine runs, start() it then; stop() ends the thread."""
+
+    def __init__(self, identity: Identity, bridge: Any, call_soon: Callable[..., None], segments: Segments, settings: plan.Settings,
+                 peers: Iterable[str] = (), application: Callable[[Front], web.Application] | None = None,
+                 addresses: Iterable[tuple[str, int]] = (), server_tls: ssl.SSLContext | None = None,
+                 client_tls: ssl.SSLContext | None = None) -> None:
+        """peers: URLs. application: makes what is served at `addresses` (host, port; port 0: any), when there are any."""
+        self.call_soon = call_soon
+        self.hub = Hub(identity, EngineLink(bridge, call_soon), segments, settings)
+        self.bound: list[tuple[str, int]] = []                  # what is listened on, once started
+        self._urls = list(peers)
+        self._application, self._addresses = application, list(addresses)
+        self._server_tls, self._client_tls = server_tls, client_tls
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._tasks: dict[Peer, asyncio.Task[None]] = {}
+        self._stop: asyncio.Event | None = None
+
+    # ---- thread -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Returns when HTTP is listened on; raises OSError where that fails."""
+        started: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main(started)), name="sync", daemon=True)
+        self._thread.start()
+        started.result()
+
+    def stop(self, patience: float = STOP_PATIENCE) -> None:
+        """End it: no new requests, what is in flight may finish."""
+        if self._thread and self._thread.is_alive():
+            self._soon(self._stop.set)
+            self._thread.join(patience)
+
+    async def _main(self, started: concurrent.futures.Future[None]) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(2, "sync-read"))
+        hub, runner = self.hub, None
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._client_tls or True, keepalive_timeout=60)
+        auth = {"Authorization": f"Bearer {hub.settings.token}"} if hub.settings.token else {}
+        async with aiohttp.ClientSession(connector=connector, headers=auth, auto_decompress=False) as hub.http:
+            try:
+                hub.start()
+                if self._application and self._addresses:
+                    runner = web.AppRunner(self._application(self), access_log=None, handle_signals=False, shutdown_timeout=STOP_PATIENCE / 2)
+                    await runner.setup()
+                    for host, port in self._addresses:
+                        await self._listen(runner, host, port)
+                for url in self._urls:
+                    self._add(url)
+            except BaseException as e:
+                started.set_exception(e)
+                hub.stop()
+                if runner:
+                    await runner.cleanup()
+                return
+            started.set_result(None)
+            await self._stop.wait()
+            hub.stop()
+            for t in list(self._tasks.values()):
+                t.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            if runner:
+                await runner.cleanup()
+
+    async def _listen(self, runner: web.AppRunner, host: str, port: int) -> None:
+        optional = host.startswith("-")
+        try:
+            site = web.TCPSite(runner, {"*": None, "::*": "::"}.get(host.lstrip("-"), host.lstrip("-")), port, ssl_context=self._server_tls)
+            await site.start()
+        except OSError:
+            if not optional:
+                raise
+            return
+        self.bound += [s.getsockname()[:2] for s in site._server.sockets]
+
+    def _soon(self, function: Callable[..., Any], *args: Any) -> None:
+        """Have the loop call it; nothing happens when the loop is gone."""
+        if self._loop and not self._loop.is_closed():
+            try:
+                self._loop.call_soon_threadsafe(function, *args)
+            except RuntimeError:
+                pass                                            # closed between the two lines: the server is stopping
+
+    # ---- peers --------------------------------------------------------------------------------------------------------
+
+    def peers(self) -> list[PeerInfo]:
+        return [p.info() for p in list(self.hub.peers)]
+
+    def find(self, name: str) -> Peer:
+        """By URL, host:port or replica id. Raises KeyError."""
+        name = name.rstrip("/")
+        for p in list(self.hub.peers):
+            if name in (p.url, p.url.partition("://")[2]) or (p.replica and name == p.replica):
+                return p
+        raise KeyError(name)
+
+    def add(self, url: str) -> None:
+        """Raises ValueError where there is such a peer already."""
+        try:
+            self.find(url)
+        except KeyError:
+            self._soon(self._add, url)
+        else:
+            raise ValueError(f"there is a peer {url} already")
+
+    def _add(self, url: str) -> None:
+        peer = Peer(self.hub, url)
+        self.hub.peers.append(peer)
+        self._tasks[peer] = self._loop.create_task(peer.run())
+
+    def remove(self, name: str) -> None:
+        """Raises KeyError. Its own requests are still answered: it is another replica's peer until removed there too."""
+        self._soon(self._remove, self.find(name))
+
+    def _remove(self, peer: Peer) -> None:
+        if peer in self.hub.peers:
+            self.hub.peers.remove(peer)
+            self._tasks.pop(peer).cancel()
+            self.hub.wake()
+
+    def pause(self, name: str) -> None:
+        """Cut replication with a peer, or with all ("*"), in both directions, from now on. Raises KeyError."""
+        self._set_paused(name, True)
+
+    def resume(self, name: str) -> None:
+        self._set_paused(name, False)
+
+    def _set_paused(self, name: str, paused: bool) -> None:
+        if name == "*":
+            self.hub.paused_all = paused
+            if not paused:
+                for p in list(self.hub.peers):
+                    p.paused = False
+        else:
+            self.find(name).paused = paused
+        self._soon(self._refresh)
+
+    def _refresh(self) -> None:
+        for p in self.hub.peers:
+            p.refresh()
+
+    # ---- waiting ------------------------------------------------------------------------------------------------------
+
+    def acknowledged(self, clock: Clock) -> int:
+        """How many peers have all of `clock` in their logs. For WAIT: {own actor id: seq of the client's last write}."""
+        return self.hub.acknowledged(clock)
+
+    def when_acknowledged(self, clock: Clock, count: int, done: Callable[[int], None], timeout: float | None = None) -> None:
+        """done(number) in the engine thread, when `count` peers have all of `clock` or after `timeout` seconds (None: no limit)."""
+        self._wait(self._until_acknowledged(clock, count, timeout), done, lambda: self.acknowledged(clock))
+
+    async def _until_acknowledged(self, clock: Clock, count: int, timeout: float | None) -> int:
+        try:
+            await asyncio.wait_for(self.hub.until(lambda: self.hub.acknowledged(clock) >= count), timeout)
+        except asyncio.TimeoutError:
+            pass
+        return self.hub.acknowledged(clock)
+
+    def when_synced(self, done: Callable[[SyncOutcome], None], timeout: float | None = None) -> None:
+        """Bring every reachable peer and this replica to the same clock; done(outcome) in the engine thread."""
+        names = tuple(p.url for p in list(self.hub.peers))
+        self._wait(self._synchronise(timeout), done, lambda: SyncOutcome((), (), names))
+
+    def _wait(self, coroutine: Any, done: Callable[[Any], None], otherwise: Callable[[], Any]) -> None:
+        async def run() -> None:
+            try:
+                outcome = await coroutine
+            except (Exception, asyncio.CancelledError):
+                log.exception("waiting for replication ended early")
+                outcome = otherwise()
+            self.call_soon(done, outcome)
+
+        if self._loop is None or self._loop.is_closed():
+            coroutine.close()
+            self.call_soon(done, otherwise())
+        else:
+            self._soon(lambda: self._hold(self._loop.create_task(run())))
+
+    def _hold(self, task: asyncio.Task[None]) -> None:
+        """The loop itself keeps only weak references to tasks."""
+        held = self.__dict__.setdefault("_held", set())
+        held.add(task)
+        task.add_done_callback(held.discard)
+
+    async def _synchronise(self, timeout: float | None) -> SyncOutcome:
+        """First fetch everything any reachable peer has, then see that each has all of it: after this, whatever one replica had at the
+        beginning is everywhere."""
+        hub = self.hub
+        candidates = [p for p in hub.peers if p.state != "self"]
+        here: set[Peer] = set()
+        done: set[Peer] = set()
+
+        async def fetch(p: Peer) -> None:
+            if not await p.ready():
+                return
+            try:
+                await p.exchange(everything=True)
+            except Exception:                                   # it may have gone since it was last heard of: one new attempt
+                if not await p.ready():
+                    return
+                await p.exchange(everything=True)
+            here.add(p)
+
+        async def finish(p: Peer, target: Clock) -> None:
+            await p.bring_up(target)
+            done.add(p)
+
+        async def work() -> None:
+            await asyncio.gather(*(fetch(p) for p in candidates), return_exceptions=True)
+            view = await hub.engine.call(hub.identity.view)
+            target = dict(view.clock)
+            for p in here:
+                plan.join(target, p.known)
+            await hub.until(lambda: plan.covers(hub.head, target))
+            await asyncio.gather(*(finish(p, target) for p in here), return_exceptions=True)
+
+        try:
+            await asyncio.wait_for(work(), timeout)
+        except asyncio.TimeoutError:
+            pass
+        return SyncOutcome(tuple(p.url for p in done), tuple(p.url for p in here - done),
+                           tuple(p.url for p in candidates if p not in here))

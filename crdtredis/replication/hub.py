@@ -1,0 +1,426 @@
+"""The middle of replication: who we are, what is logged here, what comes in, and who waits for what. Runs in the sync thread's loop.
+
+    engine --drain--> OpLog --cursors--> peer.Peer --HTTP--> other replicas
+    engine <-receive-- push, pull, handshake (here) <--HTTP-- other replicas
+
+There is one entrance for foreign ops, `receive`, whether a peer pushed them or we pulled them: the engine applies and logs them,
+and only then the future resolves, so that an answer never claims more than the log holds. What arrives is bounded by a budget in bytes
+over all peers; who finds it used up waits, and the peers' windows close by themselves.
+
+The engine is looked at as soon as it has made something, but not more often than every `linger` seconds: at low rates an op leaves at
+once, at high ones each look brings many turns, and the cost per op of Python and HTTP goes towards nothing.
+
+Sessions: a handshake opens one per replica, and every push and pull names it. A replica that restarted has forgotten its sessions and
+so makes the other side shake hands, and send its clock, again. Two processes with one replica id: the one that came later
+takes the id over here and the earlier is refused from then on, so the two cannot replace each other in turn for ever.
+
+PAUSE is checked where bytes would cross: before anything is handed to the engine and before anything leaves. All state here
+belongs to the loop's thread, except `paused_all` and Peer.paused, which are plain flags that PAUSE sets at once from the engine thread.
+"""
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from crdtredis.replication import plan
+from crdtredis.replication.oplog import Cursor, NeedsFullSync, OpLog, Segments
+from crdtredis.replication.wire import BODY_MAX, PROTOCOL, Actor, Clock, Refusal, declarations, declare, entries, ranges, to_clock, wire
+
+if TYPE_CHECKING:
+    from crdtredis.replication.peer import Peer
+
+log = logging.getLogger("crdtredis.replication")
+
+RETIRED = 1000                          # processes remembered as superseded, over all replica ids
+# What the engine says of a Batch it could not take whole (see Received in core/keyspace.pxd and ANSWER_UNLOGGED in engine/bridge.pxd).
+RECEIVE_FAULTS = {
+    -1: (wire.MALFORMED, "the ops do not decode"),
+    -2: (wire.BUSY, "too many ops wait for what they depend on"),
+    -3: (wire.MALFORMED, "ops of an actor that was never declared, or a declaration that contradicts a known one"),
+    -4: (wire.BUSY, "the log cannot be written"),
+}
+
+
+class Engine(Protocol):
+    """What is needed of the engine thread. All but `call` never block."""
+
+    fd: int                             # readable when `drain` has something
+
+    def drain(self) -> tuple[list[bytes], list[tuple[int, int]], bool]:
+        """(logged batches in order, [(token, status) of finished receives], were batches dropped before or among these?)"""
+
+    def want(self) -> None:
+        """Have it hand over, from now on, what it logs."""
+
+    def receive(self, token: int, batch: bytes) -> None:
+        """Queue a Batch to be applied and logged; drain() brings the answer."""
+
+    async def call(self, function: Callable[[], Any]) -> Any:
+        """Run in the engine thread, between two turns."""
+
+
+@dataclass(frozen=True)
+class View:
+    """The kernel as of one moment."""
+    clock: Clock
+    actors: dict[int, Actor]
+    waiting: int = 0                    # ops held back, for their time or for what they depend on
+
+
+@dataclass
+class Identity:
+    """This process among the replicas. Two functions for the engine thread: renew(epoch) makes an epoch above that one durable, writes
+    under it from then on and returns the new actor; view() looks at the kernel."""
+    actor: Actor
+    actors: dict[int, Actor]            # all that the kernel knows
+    clock: Clock                        # of the log, at the start
+    renew: Callable[[int], Actor]
+    view: Callable[[], View]
+    process: int = field(default_factory=lambda: random.SystemRandom().getrandbits(63) | 1)
+
+
+@dataclass
+class Session:
+    replica: str
+    process: int
+    key: int
+    heard: float                        # monotonic, of the newest request
+    cursor: Cursor | None = None        # of its pulls
+
+
+class Budget:
+    """Bytes that may be held at a time; one request larger than all of it passes alone."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.used = most, 0
+        self._freed = asyncio.Condition()
+
+    async def acquire(self, n: int) -> None:
+        async with self._freed:
+            await self._freed.wait_for(lambda: self.used == 0 or self.used + n <= self.most)
+            self.used += n
+
+    async def release(self, n: int) -> None:
+        async with self._freed:
+            self.used -= n
+            self._freed.notify_all()
+
+
+class Hub:
+    def __init__(self, identity: Identity, engine: Engine, segments: Segments, settings: plan.Settings,
+                 chance: random.Random | None = None) -> None:
+        self.identity, self.engine, self.settings = identity, engine, settings
+        self.chance = chance or random.Random()
+        self.actors = dict(identity.actors)
+        self.own = {a.id for a in self.actors.values() if a.replica == self.replica} | {identity.actor.id}
+        self.met: dict[int, Actor] = {}                         # own actors peers told of that are none of ours
+        self.log = OpLog(identity.clock, segments, settings.memory)
+        self.peers: list[Peer] = []
+        self.sessions: dict[str, Session] = {}
+        self.paused_all = False
+        self.stopping = False
+        self.waiting = 0                                        # ops in the kernel's waiting room, as last asked
+        self.conflict = ""                                      # two processes use our replica id: what was said about it
+        self.received_ops = self.duplicate_ops = self.refused = 0
+        self.budget = Budget(settings.inbound)
+        self._retired: OrderedDict[int, str] = OrderedDict()
+        self._tokens = 0
+        self._receiving: dict[int, asyncio.Future[int]] = {}
+        self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._draining: asyncio.TimerHandle | None = None
+        self._wanted = False
+        self._resync: asyncio.Task[None] | None = None
+        self._held: list[bytes] | None = None                   # batches drained while resynchronising
+        self._missed = False                                    # ... and of those some were dropped: once more
+        self._renewing = asyncio.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def replica(self) -> str:
+        return self.identity.actor.replica
+
+    @property
+    def head(self) -> Clock:
+        return self.log.head.seqs
+
+    # ---- what the engine made -----------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self.engine.fd, self._drain)
+
+    def stop(self) -> None:
+        self.stopping = True
+        self._loop.remove_reader(self.engine.fd)
+        if self._draining:
+            self._draining.cancel()
+        for f in self._receiving.values():
+            f.cancel()
+
+    def _drain(self) -> None:
+        if self._look():
+            # Look again after a while instead of at the next turn, and watch the descriptor only once there is nothing.
+            if self._draining is None:
+                self._loop.remove_reader(self.engine.fd)
+            self._draining = self._loop.call_later(self.settings.linger, self._drain)
+        elif self._draining is not None:
+            self._draining = None
+            self._loop.add_reader(self.engine.fd, self._drain)
+
+    def _look(self) -> bool:
+        batches, acks, dropped = self.engine.drain()
+        joined = list(self._joined(batches))
+        if self._held is not None:
+            self._held += joined
+            if dropped or sum(map(len, self._held)) > self.settings.memory:
+                self._held.clear()
+                self._missed = True
+        elif dropped or not self._append(joined):
+            self._start_resync()
+        if batches:
+            for p in self.peers:
+                p.grown.set()
+        for token, status in acks:
+            future = self._receiving.pop(token, None)
+            if future and not future.done():
+                future.set_result(status)
+        if batches or acks:
+            self.wake()
+        return bool(batches or acks)
+
+    def _joined(self, batches: list[bytes]) -> Iterable[bytes]:
+        """The turns' batches put together to about a chunk each: Batches concatenated are a Batch."""
+        parts: list[bytes] = []
+        size = 0
+        for batch in batches:
+            if batch.startswith(b"\x0a"):
+                for a in declarations(batch):
+                    self.actors[a.id] = a
+            if size and size + len(batch) > self.settings.chunk:
+                yield b"".join(parts)
+                parts, size = [], 0
+            parts.append(batch)
+            size += len(batch)
+        if parts:
+            yield b"".join(parts)
+
+    async def _catch_up_with_engine(self) -> None:
+        """Batches are missing between what is here and what the engine makes now; they are in the segments. What is drained meanwhile
+        is held, for part of it follows on the clock that is being asked for."""
+        try:
+            self._missed = True
+            while self._missed:
+                self._held, self._missed = [], False
+                view = await self.engine.call(self.identity.view)
+                self.actors.update(view.actors)
+                self.waiting = view.waiting
+                self.log.reset(view.clock)
+                if not self._append(self._held):
+                    self._missed = True
+        finally:
+            self._held = self._resync = None
+        for p in self.peers:
+            p.grown.set()
+        self.wake()
+
+    def _append(self, batches: list[bytes]) -> bool:
+        """False where something is missing before or between them."""
+        now = time.monotonic()
+        return all(self.log.append(batch, now) for batch in batches)
+
+    async def want(self) -> None:
+        """From now on the engine is to hand over what it logs (before there is a peer it does not, since that costs). Returns when the
+        log here is up to date."""
+        if not self._wanted:
+            self._wanted = True
+            self.engine.want()
+            self._start_resync()
+        if self._resync:
+            await asyncio.shield(self._resync)
+
+    def _start_resync(self) -> None:
+        self._held = []
+        self._resync = self._loop.create_task(self._catch_up_with_engine())
+
+    # ---- waiting ------------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Something moved: our clock or what a peer has. Lets those go whose condition holds."""
+        if self._waiters:
+            left = []
+            for condition, future in self._waiters:
+                if future.done():
+                    continue
+                if condition():
+                    future.set_result(None)
+                else:
+                    left.append((condition, future))
+            self._waiters = left
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        if not condition():
+            future = self._loop.create_future()
+            self._waiters.append((condition, future))
+            await future
+
+    def acknowledged(self, clock: Clock) -> int:
+        """Peers that have all of `clock` in their log."""
+        return sum(1 for p in self.peers if p.is_replica and plan.covers(p.known, clock))
+
+    # ---- what comes in ------------------------------------------------------------------------------------------------
+
+    async def receive(self, batch: bytes) -> None:
+        """Have ops applied and logged. Raises Refusal: MALFORMED or BUSY."""
+        try:
+            found = ranges(batch)
+        except ValueError as e:
+            raise Refusal(wire.MALFORMED, f"the ops do not decode: {e}") from e
+        declarations(batch)
+        self.received_ops += sum(last - first + 1 for _, first, last in found)
+        if found and all(last <= self.head.get(actor, 0) for actor, _, last in found):
+            self.duplicate_ops += sum(last - first + 1 for _, first, last in found)
+            return
+        self._tokens += 1
+        token, future = self._tokens, self._loop.create_future()
+        self._receiving[token] = future
+        try:
+            self.engine.receive(token, batch)
+            status = await future
+        finally:
+            self._receiving.pop(token, None)
+        if status in RECEIVE_FAULTS:
+            raise Refusal(*RECEIVE_FAULTS[status])
+        if any(last > self.head.get(actor, 0) for actor, _, last in found):
+            for p in self.peers:                                # some wait: ask around soon for what they depend on
+                p.hurry()
+
+    async def meet(self, hello: wire.Hello, told: Iterable[Actor]) -> None:
+        """What a peer's Hello tells about ourselves: maybe that we must take a newer epoch before going on."""
+        async with self._renewing:
+            told = list(told)
+            above = plan.newer_epoch(self.replica, self.identity.actor, self.head, self.actors | self.met, told, to_clock(hello.clock))
+            if above is not None:
+                self.met.update({a.id: a for a in told if a.replica == self.replica and a.id not in self.actors})
+                old = self.identity.actor
+                new = await self.engine.call(lambda: self.identity.renew(above))
+                self.identity.actor = self.actors[new.id] = new
+                self.own.add(new.id)
+                log.warning("%s knows replica %s in a later life than this one (epoch %d): going on as epoch %d",
+                            hello.replica, self.replica, old.epoch, new.epoch)
+
+    def hello(self, session: int = 0) -> tuple[wire.Hello, bytes]:
+        own = self.identity.actor
+        return wire.Hello(version=PROTOCOL, cluster=self.settings.cluster, replica=own.replica, epoch=own.epoch,
+                          process=self.identity.process, now=int(time.time() * 1000), clock=entries(self.head),
+                          session=session), declare(self.actors.values())
+
+    def judge(self, hello: wire.Hello) -> None:
+        try:
+            plan.judge(hello, cluster=self.settings.cluster, replica=self.replica, process=self.identity.process,
+                       now_ms=int(time.time() * 1000), skew=self.settings.skew)
+        except Refusal as e:
+            if e.code == wire.SAME_REPLICA:
+                self.conflict = e.text
+            raise
+
+    def cut_off(self, replica: str) -> bool:
+        """Is replication with this replica paused? A caller nobody can place may be the paused peer that has not been met yet."""
+        if self.paused_all or any(p.paused and p.replica == replica for p in self.peers):
+            return True
+        unmet = any(p.paused and not p.replica for p in self.peers)
+        return unmet and not any(p.replica == replica for p in self.peers)
+
+    def _refuse_paused(self, replica: str) -> None:
+        if self.stopping:
+            raise Refusal(wire.STOPPING, "this replica is stopping")
+        if self.cut_off(replica):
+            raise Refusal(wire.PAUSED, "replication with this replica is paused (CRDT.PEER RESUME)")
+
+    async def handshake(self, hello: wire.Hello, declared: bytes) -> tuple[wire.Hello, bytes]:
+        """Answer a handshake. Raises Refusal."""
+        told = declarations(declared)
+        await self.want()
+        if hello.process == self.identity.process:
+            return self.hello()                                 # a peer list that names this replica itself: the caller will see
+        self.judge(hello)
+        self._refuse_paused(hello.replica)
+        if hello.process in self._retired:
+            raise Refusal(wire.SAME_REPLICA, f"another process has taken over replica_id {hello.replica!r}: "
+                                             "give each replica its own, or stop one of them")
+        await self.meet(hello, told)
+        before = self.sessions.get(hello.replica)
+        if before and before.process != hello.process:
+            self._retired[before.process] = before.replica
+            while len(self._retired) > RETIRED:
+                self._retired.popitem(last=False)
+        session = Session(hello.replica, hello.process, self.chance.getrandbits(63) | 1, time.monotonic())
+        self.sessions[hello.replica] = session
+        for p in self.peers:
+            if p.replica == hello.replica or not p.replica:
+                p.wanted.set()                                  # it is there: do not wait for our own back-off
+        return self.hello(session.key)
+
+    def session(self, replica: str, key: int) -> Session:
+        found = self.sessions.get(replica)
+        if found is None or found.key != key:
+            raise Refusal(wire.NO_SESSION, "no such session: shake hands first")
+        self._refuse_paused(replica)
+        found.heard = time.monotonic()
+        return found
+
+    def _has(self, replica: str, clock: Clock) -> None:
+        for p in self.peers:
+            if p.replica == replica:
+                plan.join(p.known, clock)
+
+    async def push(self, replica: str, request: wire.Push, batch: bytes) -> wire.Answer:
+        """Take ops from a peer; answered once they are logged, or wait for others. Raises Refusal."""
+        self.session(replica, request.session)
+        if batch:
+            await self.receive(batch)
+            self._has(replica, {actor: last for actor, _, last in ranges(batch)})
+        head = self.log.head
+        return wire.Answer(clock=entries(head.since(request.known)), version=head.version, waiting=self.waiting)
+
+    async def pull(self, replica: str, request: wire.Pull) -> tuple[wire.Answer, bytes]:
+        """Ops for a peer that has request.clock, up to request.limit bytes. Raises Refusal."""
+        session = self.session(replica, request.session)
+        clock = to_clock(request.clock)
+        self._has(replica, clock)
+        batch, more = b"", False
+        if request.limit:
+            cursor, session.cursor = session.cursor, None       # taken: a second pull meanwhile gets its own
+            if cursor is None or not plan.covers(clock, cursor.clock):
+                try:
+                    cursor = self.log.cursor(clock)
+                except NeedsFullSync as e:
+                    raise Refusal(wire.NEEDS_FULL_SYNC, f"{replica} needs a full sync: the log of {self.replica} no longer holds "
+                                                        f"ops that it lacks ({e})") from e
+            plan.join(cursor.clock, clock)
+            batch = await self.read(cursor, min(request.limit, self.settings.chunk))
+            more = self.log.pending(cursor)
+            batch = self.foreword(batch, clock) + batch if batch else b""
+            session.cursor = cursor
+            self._refuse_paused(replica)                        # reading took time
+        head = self.log.head
+        return wire.Answer(clock=entries(head.seqs), version=head.version, waiting=self.waiting, more=more), batch
+
+    async def read(self, cursor: Cursor, limit: int) -> bytes:
+        """The next ops for a cursor, from memory or the segments; b"" when it has everything."""
+        while self.log.is_old(cursor):
+            batch = await asyncio.to_thread(self.log.older, cursor, limit)
+            if batch:
+                return batch
+        return self.log.take(cursor, limit)
+
+    def foreword(self, batch: bytes, known: Iterable[int]) -> bytes:
+        """Declarations of every actor that the reader of this batch may not know: ops name actors in runs, deps and effects, and
+        those are never others than what this replica knows."""
+        missing = self.actors.keys() - set(known)
+        return declare(self.actors[a] for a in missing) if missing else b""

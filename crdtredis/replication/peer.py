@@ -1,0 +1,457 @@
+"""One peer: the conversation this replica leads with it. One task, never in anyone's way.
+
+    wait until allowed -> shake hands -> push and exchange side by side until something fails -> back off, again
+
+*Push* follows a cursor over the log, own ops only. When caught up, ops leave as soon as the hub brings them; while the window
+is full they gather, so the batches grow with the load. Several requests are in flight; the receiver's waiting room and the
+density of seqs make their order harmless. What a peer acknowledged (`known`) is what its answers say, and is taken afresh from its
+Hello whenever it comes back: it may have lost its unsynced tail.
+
+*Exchange* compares clocks every sync_interval, fetches what is overdue and hands on what the peer cannot get otherwise: the rules
+are plan.overdue's. It also repeats own ops that were sent but never applied.
+
+A failure ends the conversation: back-off with jitter, then a new handshake. After max_retries the peer counts as down and is tried on
+at the cap. A refusal (wrong cluster, wrong token, a second process with one id ...) is shown as such and tried again at the cap,
+for operators mend things. A peer that lacks ops which the log no longer holds is not pushed to: its state says it needs a full sync.
+
+Everything but `paused` belongs to the sync thread's loop.
+"""
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from crdtredis.replication import plan
+from crdtredis.replication.oplog import Cursor, NeedsFullSync
+from crdtredis.replication.wire import BODY_MAX, CONTENT_TYPE, Clock, Refusal, declarations, decode, encode, entries, ranges, to_clock, wire
+
+if TYPE_CHECKING:
+    from crdtredis.replication.hub import Hub
+
+log = logging.getLogger("crdtredis.replication")
+
+# Refusals that a new handshake, or a moment's patience, can mend; the others need an operator.
+PASSING = {wire.NO_SESSION, wire.BUSY, wire.STOPPING, wire.PAUSED}
+BUSY_PAUSE = 0.05                       # seconds before sending again to a peer whose queues are full
+BRING_UP_PATIENCE = 0.5                 # seconds that CRDT.SYNC gives the ordinary push before it sends ops once more
+BREATHER = 0.2                          # least seconds between two exchanges, however much in a hurry somebody is
+
+
+@dataclass
+class Counts:
+    """Since the peer was added."""
+    ops_sent: int = 0
+    bytes_sent: int = 0
+    pushes: int = 0
+    ops_received: int = 0               # answers to pulls; what it pushed is counted by its own session
+    bytes_received: int = 0
+    pulls: int = 0
+    exchanges: int = 0
+    relayed: int = 0                    # ops of other origins handed on
+    handshakes: int = 0
+    failures: int = 0
+    full_syncs: int = 0                 # how often it was found to need one
+
+
+@dataclass(frozen=True)
+class PeerInfo:
+    """What CRDT.PEERS, INFO and /stats show of a peer."""
+    url: str
+    replica: str                        # "" until it has been met
+    state: str                          # connecting, up, retrying, down, refused, paused, needs full sync, self
+    lag_ops: int                        # own ops it has not acknowledged
+    lag_ms: int                         # age of the oldest of them
+    queued_bytes: int                   # bytes of the log from there on, as far as memory holds it
+    in_flight: int
+    missing_ops: int                    # ops it is known to have and this replica has not
+    last_contact_ms: int                # since its last answer; -1: never
+    error: str                          # the last one; "" while all is well
+    counts: Counts
+
+
+class Peer:
+    def __init__(self, hub: Hub, url: str) -> None:
+        self.hub, self.url = hub, url.rstrip("/")
+        self.replica = ""
+        self.paused = False
+        self.error = ""
+        self.counts = Counts()
+        self.known: Clock = {}                                  # what it has in its log, as far as we were told
+        self.grown = asyncio.Event()                            # the log has grown
+        self.wanted = asyncio.Event()                           # do not sleep: try now
+        self._state = "connecting"
+        self._failures = 0                                      # in a row
+        self._contact = 0.0
+        self._cursor: Cursor | None = None                      # of the push
+        self._window = plan.Window(hub.settings.window)
+        self._session = 0
+        self._version = 0                                       # of its clock
+        self._declared: set[int] = set()                        # actors it knows
+        self._it_lacks = ""                                     # why it needs a full sync
+        self._here_lacks = ""                                   # why this replica does, as far as this peer can help
+        self._pushes: set[asyncio.Task[None]] = set()
+        self._moved = asyncio.Event()                           # a push was answered
+        self._exchanging = asyncio.Lock()
+        self._before: Clock | None = None                       # our clock at the last exchange,
+        self._theirs: Clock | None = None                       # and the peer's
+        self._conversation: asyncio.Task[None] | None = None
+        self._outcome: asyncio.Future[bool] | None = None       # of the next attempt, for who waits for it
+
+    # ---- what others see ----------------------------------------------------------------------------------------------
+
+    @property
+    def is_paused(self) -> bool:
+        return self.paused or self.hub.paused_all
+
+    @property
+    def state(self) -> str:
+        if self._state == "self":
+            return "self"
+        if self.is_paused:
+            return "paused"
+        return "needs full sync" if self._state == "up" and (self._it_lacks or self._here_lacks) else self._state
+
+    @property
+    def is_replica(self) -> bool:
+        """Its acknowledgements count: it was met, and is not ourselves under another name."""
+        return bool(self.replica) and self._state != "self"
+
+    def info(self) -> PeerInfo:
+        now = time.monotonic()
+        cursor = self._cursor or Cursor({}, self.hub.own)
+        ops, age, size = self.hub.log.lag(cursor, self.known, now) if self._state != "self" else (0, 0.0, 0)
+        return PeerInfo(self.url, self.replica, self.state, ops, int(age * 1000), size, self._window.in_flight,
+                        plan.behind(self.hub.head, self.known), int((now - self._contact) * 1000) if self._contact else -1,
+                        self.error or self._it_lacks or self._here_lacks, self.counts)
+
+    # ---- the task -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        hub = self.hub
+        await hub.want()
+        while not hub.stopping:
+            if self.is_paused:
+                await self._sleep(3600.0)
+                continue
+            self._conversation = asyncio.create_task(self._converse())
+            try:
+                await asyncio.wait({self._conversation})
+                fault = None if self._conversation.cancelled() else self._conversation.exception()
+            finally:
+                self._conversation.cancel()
+            self._told(False)
+            if fault is None or self.is_paused:                 # cancelled by PAUSE, or a clean end: shake hands again
+                continue
+            await self._sleep(self._after(fault))
+
+    def _after(self, fault: BaseException) -> float:
+        """Note a failed conversation; returns the pause before the next."""
+        s = self.hub.settings
+        self.counts.failures += 1
+        was_up, before = self._state == "up", self.error
+        self._failures = 1 if was_up else self._failures + 1
+        self.error = str(fault) or type(fault).__name__
+        if isinstance(fault, Refusal):
+            self.error = f"{fault.name}: {fault.text}"
+            if fault.code not in PASSING:
+                self._state = "refused"
+                if self.error != before:
+                    log.error("peer %s refused: %s", self.url, self.error)
+                return plan.backoff(self._failures, s.retry, s.retry_cap, self.hub.chance)
+            if fault.code == wire.NO_SESSION and was_up:
+                self._state = "connecting"
+                return 0.0
+        elif not isinstance(fault, (OSError, aiohttp.ClientError, asyncio.TimeoutError)):
+            log.error("peer %s: unforeseen", self.url, exc_info=fault)
+        self._state = "down" if self._failures > s.max_retries else "retrying"
+        if was_up or self._failures == s.max_retries + 1:
+            log.warning("peer %s %s: %s", self.url, "is down" if self._state == "down" else "lost", self.error)
+        return plan.backoff(self._failures, s.retry, s.retry_cap, self.hub.chance)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Until the time is up or somebody wants this peer now."""
+        if seconds:
+            try:
+                await asyncio.wait_for(self.wanted.wait(), seconds)
+            except asyncio.TimeoutError:
+                return
+        self.wanted.clear()
+
+    def refresh(self) -> None:
+        """PAUSE, RESUME or a change of settings: look at the flags again."""
+        if self.is_paused and self._conversation:
+            self._conversation.cancel()
+        self.wanted.set()
+
+    def hurry(self) -> None:
+        """Compare clocks soon."""
+        if self._state == "up":
+            self.wanted.set()
+
+    async def ready(self) -> bool:
+        """Is it up, if need be after one more attempt?"""
+        if self._state == "up" and self._session:
+            return True
+        if self.is_paused or self._state == "self":
+            return False
+        if self._outcome is None:
+            self._outcome = asyncio.get_running_loop().create_future()
+        self.wanted.set()
+        return await asyncio.shield(self._outcome)
+
+    def _told(self, up: bool) -> None:
+        outcome, self._outcome = self._outcome, None
+        if outcome and not outcome.done():
+            outcome.set_result(up)
+
+    # ---- the conversation ---------------------------------------------------------------------------------------------
+
+    async def _converse(self) -> None:
+        hub = self.hub
+        if self._state != "up":
+            self._state = self._state if self._state in ("down", "refused", "self") else "connecting"
+        await self._handshake()
+        if self._state == "self":
+            self._told(False)
+            await asyncio.Event().wait()                        # nothing to do until PAUSE, RESUME or REMOVE
+        self._window = plan.Window(hub.settings.window)
+        self._failures, self.error, self._it_lacks = 0, "", ""
+        self._before, self._theirs = dict(hub.head), dict(self.known)
+        self._state = "up"
+        self.wanted.clear()
+        tasks = {asyncio.create_task(self._exchange_loop())}
+        try:
+            self._cursor = hub.log.cursor(self.known, hub.own)
+            tasks.add(asyncio.create_task(self._push_loop()))
+        except NeedsFullSync as e:
+            self._needs_full_sync(e)
+        log.info("peer %s is up: replica %s, %d ops behind, %d ops ahead", self.url, self.replica,
+                 plan.behind(self.known, hub.head), plan.behind(hub.head, self.known))
+        self._told(True)
+        hub.wake()
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for t in done:
+                t.result()
+        finally:
+            self._session = 0
+            for t in tasks | self._pushes:
+                t.cancel()
+            await asyncio.gather(*tasks, *self._pushes, return_exceptions=True)
+            self._pushes.clear()
+
+    def _needs_full_sync(self, e: NeedsFullSync) -> None:
+        if not self._it_lacks:
+            self.counts.full_syncs += 1
+            self._it_lacks = f"{self.replica} needs a full sync: the log here no longer holds ops that it lacks ({e})"
+            log.error("peer %s: %s", self.url, self._it_lacks)
+
+    def _servable(self) -> bool:
+        try:
+            self.hub.log.cursor(self.known)
+        except NeedsFullSync:
+            return False
+        return True
+
+    async def _handshake(self) -> None:
+        hub = self.hub
+        self.counts.handshakes += 1
+        mine, declared = hub.hello()
+        hello, batch = await self._ask("handshake", mine, declared, wire.Hello)
+        if hello.process == hub.identity.process:
+            self._state, self.replica, self.error = "self", hub.replica, "this is the replica itself"
+            return
+        hub.judge(hello)
+        told = declarations(batch)
+        if self.replica and self.replica != hello.replica:
+            log.warning("peer %s was replica %s and is now %s", self.url, self.replica, hello.replica)
+        self.replica = hello.replica
+        if hub.cut_off(self.replica):
+            raise Refusal(wire.PAUSED, "replication with this replica is paused here")
+        epoch = hub.identity.actor.epoch
+        await hub.meet(hello, told)
+        if hub.identity.actor.epoch != epoch:                   # say so before going on
+            return await self._handshake()
+        if self._state == "self":
+            self._state = "connecting"
+        self.known = to_clock(hello.clock)
+        self._declared = {a.id for a in told}
+        self._session, self._version = hello.session, 0
+
+    async def _ask(self, what: str, head, batch: bytes, kind) -> tuple:
+        """One request. Raises Refusal, or what aiohttp raises."""
+        hub = self.hub
+        body = encode(head, batch)
+        headers = {"Content-Type": CONTENT_TYPE, "X-Replica": hub.replica}
+        timeout = aiohttp.ClientTimeout(total=hub.settings.timeout)
+        async with hub.http.post(f"{self.url}/replication/{what}", data=body, headers=headers, timeout=timeout,
+                                 allow_redirects=False) as r:
+            if (r.content_length or 0) > BODY_MAX:
+                raise Refusal(wire.TOO_LARGE, "the answer is too large")
+            answer = await r.read()
+            if r.content_type != CONTENT_TYPE:
+                raise Refusal(wire.UNKNOWN, f"{urlsplit(self.url).netloc} answered {r.status} as something else than a replica")
+        self._contact = time.monotonic()
+        if r.status != 200:
+            failure, _ = decode(wire.Failure, answer)
+            raise Refusal(failure.code, failure.text)
+        return decode(kind, answer)
+
+    def _heard(self, answer: wire.Answer) -> None:
+        plan.join(self.known, to_clock(answer.clock))
+        self._version = max(self._version, answer.version)
+        self.hub.wake()
+
+    # ---- push ---------------------------------------------------------------------------------------------------------
+
+    async def _push_loop(self) -> None:
+        hub = self.hub
+        while True:
+            self._moved.clear()
+            if not self._window.open:
+                await self._next(self._moved)
+                continue
+            self.grown.clear()
+            batch = await hub.read(self._cursor, hub.settings.chunk)
+            if not batch:
+                await self._next(self.grown)
+                continue
+            self._window.in_flight += 1
+            self._pushes.add(asyncio.create_task(self._deliver(batch)))
+
+    async def _next(self, event: asyncio.Event) -> None:
+        """Wait for the event while pushes are in flight; raises what a push raised."""
+        waiting = asyncio.ensure_future(event.wait())
+        try:
+            while not waiting.done():
+                done, _ = await asyncio.wait({waiting, *self._pushes}, return_when=asyncio.FIRST_COMPLETED)
+                for t in done - {waiting}:
+                    self._pushes.discard(t)
+                    self._window.in_flight -= 1
+                    try:
+                        t.result()
+                    except Refusal as e:
+                        if e.code != wire.BUSY:
+                            raise
+                        await self._yield_to_busy()
+                    else:
+                        self._window.succeeded()
+                    self._moved.set()
+                    if event is self._moved:
+                        return
+        finally:
+            waiting.cancel()
+
+    async def _yield_to_busy(self) -> None:
+        """The peer's queues are full: fewer at a time, after a pause, and again from what it acknowledged."""
+        self._window.refused()
+        await asyncio.gather(*self._pushes, return_exceptions=True)
+        self._window.in_flight = 0
+        self._pushes.clear()
+        await asyncio.sleep(BUSY_PAUSE)
+        self._cursor = self.hub.log.cursor(self.known, self.hub.own)
+
+    async def _deliver(self, batch: bytes) -> None:
+        """One push, answered."""
+        hub = self.hub
+        told = hub.actors.keys() - self._declared
+        if told:
+            batch = hub.foreword(batch, self._declared) + batch
+        answer, _ = await self._ask("push", wire.Push(session=self._session, known=self._version), batch, wire.Answer)
+        self._declared |= told
+        self.counts.pushes += 1
+        self.counts.bytes_sent += len(batch)
+        self.counts.ops_sent += sum(last - first + 1 for _, first, last in ranges(batch))
+        self._heard(answer)
+
+    # ---- exchange -----------------------------------------------------------------------------------------------------
+
+    async def _exchange_loop(self) -> None:
+        s = self.hub.settings
+        pause = s.settle
+        while True:
+            await self._sleep(pause)
+            await self.exchange()
+            if self._it_lacks and self._servable():
+                return                                          # others brought it up: shake hands, and push again
+            await asyncio.sleep(min(BREATHER, s.interval))
+            pause = self.hub.settings.interval
+
+    async def exchange(self, everything: bool = False) -> None:
+        """Compare clocks and move what is overdue, in both directions; `everything` takes whatever is lacking here at once."""
+        async with self._exchanging:
+            hub = self.hub
+            self.counts.exchanges += 1
+            answer, _ = await self._ask("pull", wire.Pull(session=self._session, clock=entries(hub.head)), b"", wire.Answer)
+            self._heard(answer)
+            theirs = to_clock(answer.clock)
+            due = plan.lacking(hub.head, theirs) if everything else plan.overdue(hub.head, theirs, self._before)
+            stuck = plan.overdue(theirs, self._before or {}, self._theirs)
+            self._before, self._theirs = dict(hub.head), theirs
+            if due:
+                await self._pull(due, theirs)
+            elif plan.covers(hub.head, theirs):
+                self._here_lacks = ""
+            if stuck and not self._window.in_flight and not self._it_lacks:
+                await self.hand_on(set(stuck))
+
+    async def _pull(self, due: Clock, theirs: Clock) -> None:
+        """Fetch ops of the actors in `due`. The clock sent claims the peer's own state for all others, so that they stay out."""
+        hub = self.hub
+        clock = {**hub.head, **plan.lacking(hub.head, theirs)}
+        for actor in due:
+            clock[actor] = hub.head.get(actor, 0)
+        more = True
+        while more and not self.is_paused:
+            try:
+                answer, batch = await self._ask("pull", wire.Pull(session=self._session, clock=entries(clock), limit=hub.settings.chunk), b"",
+                                                wire.Answer)
+            except Refusal as e:
+                if e.code != wire.NEEDS_FULL_SYNC:
+                    raise
+                if not self._here_lacks:
+                    log.error("peer %s: %s", self.url, e.text)
+                self._here_lacks = e.text
+                return
+            self._heard(answer)
+            self.counts.pulls += 1
+            if self.is_paused or not batch:
+                return
+            found = ranges(batch)
+            self.counts.bytes_received += len(batch)
+            self.counts.ops_received += sum(last - first + 1 for _, first, last in found)
+            await hub.receive(batch)
+            plan.join(clock, {actor: last for actor, _, last in found})
+            more = answer.more
+
+    async def hand_on(self, actors: set[int]) -> None:
+        """Push ops of these actors from what the peer is known to have, one request after the other."""
+        hub = self.hub
+        try:
+            cursor = hub.log.cursor(self.known, actors)
+        except NeedsFullSync as e:
+            return self._needs_full_sync(e)
+        while batch := await hub.read(cursor, hub.settings.chunk):
+            before = self.counts.ops_sent
+            await self._deliver(batch)
+            self.counts.relayed += self.counts.ops_sent - before
+
+    async def bring_up(self, target: Clock) -> None:
+        """Return when the peer has all of `target`: what is being pushed anyway is awaited, the rest handed on."""
+        while not plan.covers(self.known, target):
+            own = plan.only(target, self.hub.own)
+            try:
+                await asyncio.wait_for(self.hub.until(lambda: plan.covers(self.known, own)), BRING_UP_PATIENCE)
+            except asyncio.TimeoutError:
+                pass
+            missing = plan.lacking(self.known, target)
+            if missing:
+                await self.hand_on(set(missing))
+            if not plan.covers(self.known, target):             # it has them, and they wait there for others
+                await asyncio.sleep(BREATHER)

@@ -1,0 +1,153 @@
+"""Who gets what, when: the decisions of replication as pure functions of clocks. No socket, no time of its own, no chance of its own.
+
+How do ops reach every replica at least once, soon, and without every replica sending everything to every other?
+
+- *Push, own ops only.* A replica pushes the ops of its own actors (all epochs) to every peer, as they are made. In a full mesh
+  that is each op once over each link.
+- *Exchange, everything.* Every sync_interval two replicas compare clocks (pull). What a peer has and this replica lacks is asked
+  for only when it is *overdue*: lacking at the exchange before too, with nothing arrived from that actor since. Ops on
+  their way from their origin are thus not fetched a second time, while those of an origin that cannot reach us arrive through a
+  third replica. The same rule, one exchange later, lets a replica hand on foreign ops to a peer that cannot ask for them.
+
+A watermark is always a clock, one seq per actor, never a time: an op of an actor whose clock is behind, or that took a detour,
+sorts before things already exchanged, and a watermark of time would lose it for ever.
+
+Worked example. A|C are cut off from each other, B reaches both. A makes a1..a9 and pushes them to B. C exchanges with B: lacks a9
+but first sees so now; one exchange later still a0, nothing moved: asks B for (a: 0) and gets a1..a9 from B's log.
+
+What bounds it all: `Window` (requests in flight, per peer), `Settings.chunk` (bytes of a request), and that a peer owns no queue:
+it is a cursor into the one log, and falls back from memory to segments when it is slow.
+"""
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from crdtredis.replication.wire import PROTOCOL, Actor, Clock, Refusal, wire
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What replication needs of the configuration. Times in seconds, sizes in bytes."""
+    cluster: str = "default"
+    token: str = ""
+    interval: float = 5.0               # between exchanges with one peer
+    timeout: float = 30.0               # for one answer
+    retry: float = 1.0                  # first pause after a failed attempt
+    retry_cap: float = 30.0
+    max_retries: int = 3
+    skew: float = 60.0                  # allowed difference of wall clocks
+    chunk: int = 256 << 10              # ops per request; one engine turn applies a chunk, so this bounds what clients notice
+    window: int = 4                     # requests in flight per peer
+    memory: int = 64 << 20              # recent ops kept in memory
+    inbound: int = 64 << 20             # bytes of ops received and not yet applied, over all peers
+    linger: float = 0.003               # least time between two looks at what the engine has made
+
+    @property
+    def settle(self) -> float:
+        """From the handshake to the first exchange: long enough for what is on its way to arrive."""
+        return min(1.0, self.interval)
+
+
+# ---- clocks -----------------------------------------------------------------------------------------------------------
+
+
+def covers(clock: Mapping[int, int], other: Mapping[int, int]) -> bool:
+    return all(clock.get(a, 0) >= s for a, s in other.items())
+
+
+def lacking(have: Mapping[int, int], there: Mapping[int, int]) -> Clock:
+    """The part of `there` that `have` does not cover."""
+    return {a: s for a, s in there.items() if have.get(a, 0) < s}
+
+
+def behind(have: Mapping[int, int], there: Mapping[int, int]) -> int:
+    """Ops that `there` covers and `have` does not."""
+    return sum(s - have.get(a, 0) for a, s in lacking(have, there).items())
+
+
+def join(clock: Clock, other: Mapping[int, int]) -> None:
+    """clock := the least clock that covers both."""
+    for a, s in other.items():
+        if clock.get(a, 0) < s:
+            clock[a] = s
+
+
+def only(clock: Mapping[int, int], actors: Iterable[int]) -> Clock:
+    return {a: clock[a] for a in actors if a in clock}
+
+
+def overdue(have: Mapping[int, int], there: Mapping[int, int], before: Mapping[int, int] | None) -> Clock:
+    """What is lacking and did not move: `before` is `have` as it was at the exchange before, None if there was none."""
+    if before is None:
+        return {}
+    return {a: s for a, s in lacking(have, there).items() if have.get(a, 0) == before.get(a, 0)}
+
+
+def below_log(floor: Mapping[int, int], clock: Mapping[int, int]) -> Clock:
+    """Where a reader with this clock lacks ops that a log beginning after `floor` no longer holds: {actor: last lost seq}."""
+    return lacking(clock, floor)
+
+
+# ---- the handshake ----------------------------------------------------------------------------------------------------
+
+
+def judge(hello: wire.Hello, *, cluster: str, replica: str, process: int, now_ms: int, skew: float) -> None:
+    """Raises Refusal when replication with the sender of this Hello must not be."""
+    if hello.version != PROTOCOL:
+        raise Refusal(wire.WRONG_VERSION, f"replication protocol {hello.version} at the peer, {PROTOCOL} here: run versions that share one")
+    if hello.cluster != cluster:
+        raise Refusal(wire.WRONG_CLUSTER, f"cluster_name {hello.cluster!r} at the peer, {cluster!r} here")
+    if not hello.replica or not hello.epoch:
+        raise Refusal(wire.MALFORMED, "the handshake names no replica or no epoch")
+    if hello.replica == replica and hello.process != process:
+        raise Refusal(wire.SAME_REPLICA, f"replica_id {replica!r} is used by two processes: give each replica its own")
+    off = (hello.now - now_ms) / 1000
+    if abs(off) > skew:
+        raise Refusal(wire.CLOCK_SKEW, f"the peer's wall clock is {abs(off):.1f} s {'ahead of' if off > 0 else 'behind'} this one's, "
+                                       f"more than max_clock_skew ({skew:g} s)")
+
+
+def newer_epoch(replica: str, own: Actor, clock: Mapping[int, int], known: Mapping[int, Actor],
+                told: Iterable[Actor], theirs: Mapping[int, int]) -> int | None:
+    """The epoch that this replica's next one must exceed before it goes on, or None when all is well.
+
+    own, clock, known: this replica's actor, clock and known actors; told, theirs: the actors and the clock a peer sent. A peer
+    that knows this replica in an epoch it does not know, or with ops of its own actor that it never made, has met a later life of
+    it (a restored backup, a resumed snapshot, a lost directory): from here on the same dots could be issued twice.
+
+    A restored from yesterday's disk with a clock set back starts in epoch 5; B knows (A, 7). A must leave epoch 5 for one above 7.
+    """
+    epochs = [a.epoch for a in told if a.replica == replica and a.id not in known]
+    if theirs.get(own.id, 0) > clock.get(own.id, 0):
+        epochs.append(own.epoch)
+    return max([own.epoch, *epochs]) if epochs else None
+
+
+# ---- pace -------------------------------------------------------------------------------------------------------------
+
+
+def backoff(attempt: int, first: float, cap: float, chance: random.Random) -> float:
+    """Seconds to wait after the attempt-th failure in a row (from 1): doubling up to cap, each drawn from its upper half so that
+    replicas that failed together do not come back together."""
+    return min(max(first, cap), first * 2 ** min(attempt - 1, 30)) * chance.uniform(0.5, 1.0)
+
+
+class Window:
+    """How many requests may be in flight: halves when the peer is busy, grows by one per window of successes, within 1..most."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.size = float(most)
+        self.in_flight = 0
+
+    @property
+    def open(self) -> bool:
+        return self.in_flight < int(self.size)
+
+    def succeeded(self) -> None:
+        self.size = min(float(self.most), self.size + 1 / self.size)
+
+    def refused(self) -> None:
+        self.size = max(1.0, self.size / 2)

@@ -1,0 +1,124 @@
+"""What travels between replicas, as bytes: framing, limits, versions, and the little that Python must know of a Batch.
+
+A body is [length of the head, 4 bytes little endian][head: a message of proto/replication.proto][an encoded Batch]. The Batch is
+the op bytes as the kernel made them: this module hands them on and never parses an op. Two things about a Batch are needed here:
+
+- which ops it holds and how to cut those off that a peer has. The kernel answers both (`ranges`, `cut`), in one pass over the bytes.
+- the declarations of actors at its very front, because an op may only be sent to a peer that knows the actors it names. The
+  encoder puts declarations first, so reading them stops at the first byte that is none (`declarations`).
+
+Everything from a peer is hostile until checked: every length is compared with what is there before anything is allocated, a head
+is at most HEAD_MAX bytes, and whatever does not decode raises Refusal with code MALFORMED. Pure: no socket, no clock.
+"""
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError, Message
+
+from crdtredis._core import batch_ranges as ranges, slice_batch as cut
+from crdtredis.replication import crdtredis_pb2 as ops, replication_pb2 as wire
+
+__all__ = ["Actor", "Clock", "Refusal", "actor_id", "cut", "declarations", "decode", "declare", "encode", "entries", "ranges", "to_clock",
+           "PROTOCOL", "BODY_MAX", "CONTENT_TYPE"]
+
+Clock = dict[int, int]                  # actor id -> highest seq, without gaps
+
+PROTOCOL = 1                            # raised when an older receiver could not understand a sender
+CONTENT_TYPE = "application/x-crdt-redis"
+HEAD_MAX = 4 << 20                      # a clock of 65535 actors takes about 1.2 MB
+BODY_MAX = 1 << 30                      # one op may hold one value of 512 MB, and a transaction several
+
+
+class Refusal(Exception):
+    """One side says no. `code` is a wire.Code, `text` says why in words an operator can act on."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code, self.text = code, text
+
+    @property
+    def name(self) -> str:
+        return wire.Code.Name(self.code).lower().replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Actor:
+    """One process start of one replica."""
+    id: int
+    replica: str
+    epoch: int
+
+
+def actor_id(replica: str, epoch: int) -> int:
+    """The id by which ops name an actor: see Actor.id in proto/crdtredis.proto."""
+    digest = hashlib.blake2b(epoch.to_bytes(8, "little") + replica.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def encode(head: Message, batch: bytes = b"") -> bytes:
+    data = head.SerializeToString()
+    return b"".join((len(data).to_bytes(4, "little"), data, batch))
+
+
+def decode(kind: type[Message], body: bytes) -> tuple[Message, bytes]:
+    """The head and the Batch behind it. Raises Refusal(MALFORMED)."""
+    size = int.from_bytes(body[:4], "little") if len(body) >= 4 else HEAD_MAX + 1
+    if size > HEAD_MAX or size > len(body) - 4:
+        raise Refusal(wire.MALFORMED, "the body is shorter than its head says, or the head longer than allowed")
+    head = kind()
+    try:
+        head.ParseFromString(body[4:4 + size])
+    except DecodeError as e:
+        raise Refusal(wire.MALFORMED, f"the head is no {kind.DESCRIPTOR.name}") from e
+    return head, body[4 + size:]
+
+
+def entries(clock: Mapping[int, int]) -> list[wire.ClockEntry]:
+    return [wire.ClockEntry(actor=a, seq=s) for a, s in clock.items()]
+
+
+def to_clock(found: Iterable[wire.ClockEntry]) -> Clock:
+    return {e.actor: e.seq for e in found}
+
+
+def failure(refusal: Refusal) -> bytes:
+    return encode(wire.Failure(code=refusal.code, text=refusal.text))
+
+
+def declare(actors: Iterable[Actor]) -> bytes:
+    """A Batch of declarations only; put before other Batches it is part of them."""
+    return ops.Batch(actors=[ops.Actor(id=a.id, replica=a.replica, epoch=a.epoch) for a in actors]).SerializeToString()
+
+
+def declarations(batch: bytes) -> list[Actor]:
+    """The actors declared at the front of a Batch. Raises Refusal where one is cut short, wrong or not what its id says."""
+    found, at = [], 0
+    while at < len(batch) and batch[at] == 0x0A:                # field 1 of Batch, length-delimited
+        size, at = _varint(batch, at + 1)
+        if size > 4096 or size > len(batch) - at:
+            raise Refusal(wire.MALFORMED, "a declaration of an actor is cut short or too long")
+        try:
+            actor = ops.Actor.FromString(batch[at:at + size])
+        except DecodeError as e:
+            raise Refusal(wire.MALFORMED, "a declaration of an actor does not decode") from e
+        if actor.id != actor_id(actor.replica, actor.epoch):
+            raise Refusal(wire.MALFORMED, f"actor {actor.id:016x} is not what {actor.replica!r} in epoch {actor.epoch} is called")
+        found.append(Actor(actor.id, actor.replica, actor.epoch))
+        at += size
+    return found
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 35, 7):
+        if at >= len(data):
+            break
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise Refusal(wire.MALFORMED, "a length is cut short or too long")
