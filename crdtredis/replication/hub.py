@@ -28,9 +28,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from crdtredis.errors import DamagedBatch
 from crdtredis.replication import plan
-from crdtredis.replication.oplog import Cursor, NeedsFullSync, OpLog, Segments
-from crdtredis.replication.wire import BODY_MAX, PROTOCOL, Actor, Clock, Refusal, declarations, declare, entries, ranges, to_clock, wire
+from crdtredis.replication.oplog import Cursor, NeedsFullSync, OpLog, Piece, Segments
+from crdtredis.replication.wire import PROTOCOL, Actor, Clock, Refusal, declarations, declare, entries, ranges, to_clock, wire
 
 if TYPE_CHECKING:
     from crdtredis.replication.peer import Peer
@@ -275,17 +276,18 @@ class Hub:
 
     # ---- what comes in ------------------------------------------------------------------------------------------------
 
-    async def receive(self, batch: bytes) -> None:
-        """Have ops applied and logged. Raises Refusal: MALFORMED or BUSY."""
+    async def receive(self, batch: bytes) -> Clock:
+        """Have ops applied and logged; returns {actor: last seq} of what the batch holds. Raises Refusal: MALFORMED or BUSY."""
         try:
             found = ranges(batch)
-        except ValueError as e:
+        except DamagedBatch as e:
             raise Refusal(wire.MALFORMED, f"the ops do not decode: {e}") from e
-        declarations(batch)
-        self.received_ops += sum(last - first + 1 for _, first, last in found)
-        if found and all(last <= self.head.get(actor, 0) for actor, _, last in found):
-            self.duplicate_ops += sum(last - first + 1 for _, first, last in found)
-            return
+        last = {actor: last for actor, _, last in found}
+        count = sum(last - first + 1 for _, first, last in found)
+        self.received_ops += count
+        if found and plan.covers(self.head, last):
+            self.duplicate_ops += count
+            return last
         self._tokens += 1
         token, future = self._tokens, self._loop.create_future()
         self._receiving[token] = future
@@ -296,9 +298,10 @@ class Hub:
             self._receiving.pop(token, None)
         if status in RECEIVE_FAULTS:
             raise Refusal(*RECEIVE_FAULTS[status])
-        if any(last > self.head.get(actor, 0) for actor, _, last in found):
+        if not plan.covers(self.head, last):
             for p in self.peers:                                # some wait: ask around soon for what they depend on
                 p.hurry()
+        return last
 
     async def meet(self, hello: wire.Hello, told: Iterable[Actor]) -> None:
         """What a peer's Hello tells about ourselves: maybe that we must take a newer epoch before going on."""
@@ -383,8 +386,7 @@ class Hub:
         """Take ops from a peer; answered once they are logged, or wait for others. Raises Refusal."""
         self.session(replica, request.session)
         if batch:
-            await self.receive(batch)
-            self._has(replica, {actor: last for actor, _, last in ranges(batch)})
+            self._has(replica, await self.receive(batch))
         head = self.log.head
         return wire.Answer(clock=entries(head.since(request.known)), version=head.version, waiting=self.waiting)
 
@@ -403,24 +405,24 @@ class Hub:
                     raise Refusal(wire.NEEDS_FULL_SYNC, f"{replica} needs a full sync: the log of {self.replica} no longer holds "
                                                         f"ops that it lacks ({e})") from e
             plan.join(cursor.clock, clock)
-            batch = await self.read(cursor, min(request.limit, self.settings.chunk))
+            piece = await self.read(cursor, min(request.limit, self.settings.chunk))
             more = self.log.pending(cursor)
-            batch = self.foreword(batch, clock) + batch if batch else b""
+            batch = self.foreword(clock) + piece.batch if piece else b""
             session.cursor = cursor
             self._refuse_paused(replica)                        # reading took time
         head = self.log.head
         return wire.Answer(clock=entries(head.seqs), version=head.version, waiting=self.waiting, more=more), batch
 
-    async def read(self, cursor: Cursor, limit: int) -> bytes:
-        """The next ops for a cursor, from memory or the segments; b"" when it has everything."""
+    async def read(self, cursor: Cursor, limit: int) -> Piece:
+        """The next ops for a cursor, from memory or the segments; NOTHING when it has everything."""
         while self.log.is_old(cursor):
-            batch = await asyncio.to_thread(self.log.older, cursor, limit)
-            if batch:
-                return batch
+            piece = await asyncio.to_thread(self.log.older, cursor, limit)
+            if piece:
+                return piece
         return self.log.take(cursor, limit)
 
-    def foreword(self, batch: bytes, known: Iterable[int]) -> bytes:
-        """Declarations of every actor that the reader of this batch may not know: ops name actors in runs, deps and effects, and
+    def foreword(self, known: Iterable[int]) -> bytes:
+        """Declarations of every actor that a reader who knows `known` may not know: ops name actors in runs, deps and effects, and
         those are never others than what this replica knows."""
         missing = self.actors.keys() - set(known)
         return declare(self.actors[a] for a in missing) if missing else b""

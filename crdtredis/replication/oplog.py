@@ -57,6 +57,19 @@ class Entry:
     offset: int                         # bytes that came before it
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a reader was handed out."""
+    batch: bytes
+    ops: int
+
+    def __bool__(self) -> bool:
+        return self.ops > 0
+
+
+NOTHING = Piece(b"", 0)
+
+
 @dataclass(slots=True)
 class Cursor:
     """A reader's place. `clock` covers what it has and what was handed out to it; `actors`: it wants no others (None: all)."""
@@ -143,7 +156,7 @@ class OpLog:
 
     def reset(self, clock: Clock) -> None:
         """Forget memory: everything up to `clock`, the replica's own, is now read from the segments."""
-        self._first = self.end
+        self._first = self.end + 1                              # one more, so that readers at the end are before it, too
         self._entries.clear()
         self.bytes = 0
         for actor, seq in plan.lacking(self.head.seqs, clock).items():
@@ -180,12 +193,11 @@ class OpLog:
         """Is there anything for this reader?"""
         return bool(plan.lacking(cursor.clock, cursor.part(self.head.seqs)))
 
-    def take(self, cursor: Cursor, limit: int) -> bytes:
-        """The next ops from memory, about `limit` bytes (at least one entry's, if any are wanted); b"" at the end."""
+    def take(self, cursor: Cursor, limit: int) -> Piece:
+        """The next ops from memory, about `limit` bytes (at least one entry's, if any are wanted); NOTHING at the end."""
         cursor.at = max(cursor.at, self._first)
-        parts, size, clock = [], 0, cursor.clock
-        entries = islice(self._entries, cursor.at - self._first, None)
-        for e in entries:
+        parts, size, ops, clock = [], 0, 0, cursor.clock
+        for e in islice(self._entries, cursor.at - self._first, None):
             wanted = {a: r for a, r in e.ranges.items() if r[1] > clock.get(a, 0) and cursor.wants(a)}
             if wanted:
                 if size and size + len(e.batch) > limit:
@@ -194,13 +206,14 @@ class OpLog:
                 part = e.batch if whole else cut(e.batch, cursor.mask(e.ranges))
                 parts.append(part)
                 size += len(part)
-                for a, (_, last) in wanted.items():
+                for a, (first, last) in wanted.items():
+                    ops += last - max(first - 1, clock.get(a, 0))
                     clock[a] = last
             cursor.at += 1
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return Piece(parts[0] if len(parts) == 1 else b"".join(parts), ops) if parts else NOTHING
 
-    def older(self, cursor: Cursor, limit: int) -> bytes:
-        """The next ops from the segments, about `limit` bytes; b"" when the end was reached: go on with `take`, or here if `is_old`
+    def older(self, cursor: Cursor, limit: int) -> Piece:
+        """The next ops from the segments, about `limit` bytes; NOTHING when the end was reached: go on with `take`, or here if `is_old`
         still says so. Blocks on the disk. A cursor is used by one caller at a time."""
         if cursor.old is None:
             cursor.old = iter(self.segments.since(dict(cursor.clock)))
@@ -209,18 +222,19 @@ class OpLog:
             parts.append(batch)
             size += len(batch)
             if size >= limit:
-                part = self._wanted(cursor, b"".join(parts))
-                if part:
-                    return part
+                piece = self._wanted(cursor, b"".join(parts))
+                if piece:
+                    return piece
                 parts, size = [], 0
         cursor.old = None
         return self._wanted(cursor, b"".join(parts))
 
     @staticmethod
-    def _wanted(cursor: Cursor, batch: bytes) -> bytes:
-        part = cut(batch, cursor.mask({a for a, _, _ in ranges(batch)}))
-        plan.join(cursor.clock, {a: last for a, _, last in ranges(part)})
-        return part
+    def _wanted(cursor: Cursor, batch: bytes) -> Piece:
+        part = cut(batch, cursor.clock if cursor.actors is None else cursor.mask({a for a, _, _ in ranges(batch)}))
+        found = ranges(part)
+        plan.join(cursor.clock, {a: last for a, _, last in found})
+        return Piece(part, sum(last - first + 1 for _, first, last in found)) if found else NOTHING
 
     # ---- how far a reader is ------------------------------------------------------------------------------------------
 

@@ -28,8 +28,8 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from crdtredis.replication import plan
-from crdtredis.replication.oplog import Cursor, NeedsFullSync
-from crdtredis.replication.wire import BODY_MAX, CONTENT_TYPE, Clock, Refusal, declarations, decode, encode, entries, ranges, to_clock, wire
+from crdtredis.replication.oplog import Cursor, NeedsFullSync, Piece
+from crdtredis.replication.wire import BODY_MAX, CONTENT_TYPE, Clock, Refusal, declarations, decode, encode, entries, to_clock, wire
 
 if TYPE_CHECKING:
     from crdtredis.replication.hub import Hub
@@ -318,12 +318,12 @@ class Peer:
                 await self._next(self._moved)
                 continue
             self.grown.clear()
-            batch = await hub.read(self._cursor, hub.settings.chunk)
-            if not batch:
+            piece = await hub.read(self._cursor, hub.settings.chunk)
+            if not piece:
                 await self._next(self.grown)
                 continue
             self._window.in_flight += 1
-            self._pushes.add(asyncio.create_task(self._deliver(batch)))
+            self._pushes.add(asyncio.create_task(self._deliver(piece)))
 
     async def _next(self, event: asyncio.Event) -> None:
         """Wait for the event while pushes are in flight; raises what a push raised."""
@@ -357,17 +357,16 @@ class Peer:
         await asyncio.sleep(BUSY_PAUSE)
         self._cursor = self.hub.log.cursor(self.known, self.hub.own)
 
-    async def _deliver(self, batch: bytes) -> None:
+    async def _deliver(self, piece: Piece) -> None:
         """One push, answered."""
         hub = self.hub
         told = hub.actors.keys() - self._declared
-        if told:
-            batch = hub.foreword(batch, self._declared) + batch
+        batch = hub.foreword(self._declared) + piece.batch if told else piece.batch
         answer, _ = await self._ask("push", wire.Push(session=self._session, known=self._version), batch, wire.Answer)
         self._declared |= told
         self.counts.pushes += 1
         self.counts.bytes_sent += len(batch)
-        self.counts.ops_sent += sum(last - first + 1 for _, first, last in ranges(batch))
+        self.counts.ops_sent += piece.ops
         self._heard(answer)
 
     # ---- exchange -----------------------------------------------------------------------------------------------------
@@ -423,11 +422,9 @@ class Peer:
             self.counts.pulls += 1
             if self.is_paused or not batch:
                 return
-            found = ranges(batch)
             self.counts.bytes_received += len(batch)
-            self.counts.ops_received += sum(last - first + 1 for _, first, last in found)
-            await hub.receive(batch)
-            plan.join(clock, {actor: last for actor, _, last in found})
+            self.counts.ops_received += plan.behind(clock, to := await hub.receive(batch))
+            plan.join(clock, to)
             more = answer.more
 
     async def hand_on(self, actors: set[int]) -> None:
@@ -437,10 +434,9 @@ class Peer:
             cursor = hub.log.cursor(self.known, actors)
         except NeedsFullSync as e:
             return self._needs_full_sync(e)
-        while batch := await hub.read(cursor, hub.settings.chunk):
-            before = self.counts.ops_sent
-            await self._deliver(batch)
-            self.counts.relayed += self.counts.ops_sent - before
+        while piece := await hub.read(cursor, hub.settings.chunk):
+            await self._deliver(piece)
+            self.counts.relayed += piece.ops
 
     async def bring_up(self, target: Clock) -> None:
         """Return when the peer has all of `target`: what is being pushed anyway is awaited, the rest handed on."""

@@ -1,0 +1,221 @@
+"""Replicas with real kernels, hubs, peers and HTTP in one event loop, but with an engine and a disk of a few lines: what a node has
+logged is a list that survives its restart. So a test can lose a tail, go back to an old copy, or cut a log short."""
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from types import SimpleNamespace
+
+import aiohttp
+from aiohttp import web
+
+from crdtredis._core import Replica, probe_get, probe_make
+from crdtredis.errors import DamagedBatch, StrangerError, WaitingRoomFull
+from crdtredis.http.app import application
+from crdtredis.replication import plan
+from crdtredis.replication.hub import Hub, Identity, View
+from crdtredis.replication.peer import Peer
+from crdtredis.replication.wire import Actor, declare, ranges
+
+FAST = dict(interval=0.1, retry=0.02, retry_cap=0.1, timeout=5.0, linger=0.001)
+
+
+class Log:
+    """Segments in memory: batches from `begin` on, each with what the clock was before it."""
+
+    def __init__(self):
+        self.batches: list[tuple[dict, bytes]] = []
+        self.reads = 0
+
+    def append(self, before: dict, batch: bytes) -> None:
+        self.batches.append((before, batch))
+
+    def floor(self):
+        return dict(self.batches[0][0]) if self.batches else {}
+
+    def since(self, clock):
+        self.reads += 1
+        start = max((i for i, (before, _) in enumerate(self.batches) if plan.covers(clock, before)), default=0)
+        for _, batch in list(self.batches[start:]):
+            yield batch
+
+
+class FakeEngine:
+    """Applies and logs at once what it is given. `room` is how many batches wait for the hub before all are dropped."""
+
+    def __init__(self, replica: Replica, log: Log, room: int = 1 << 30):
+        self.replica, self.log, self.room = replica, log, room
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK)
+        self.out: list[bytes] = []
+        self.answers: list[tuple[int, int]] = []
+        self.dropped = self.wanted = False
+        self.received: list[bytes] = []
+        self.logged = replica.clock_ids()
+
+    def want(self):
+        self.wanted = True
+
+    def turn(self):
+        """The end of a turn: log what was made or received, and hand it on."""
+        before, self.logged = self.logged, self.replica.clock_ids()
+        batch = self.replica.take_ops()
+        if batch:
+            self.log.append(before, batch)
+            if self.wanted:
+                self.out.append(batch)
+                if len(self.out) > self.room:
+                    self.out.clear()
+                    self.dropped = True
+            os.eventfd_write(self.fd, 1)
+
+    def drain(self):
+        try:
+            os.eventfd_read(self.fd)
+        except BlockingIOError:
+            pass
+        out = self.out, self.answers, self.dropped
+        self.out, self.answers, self.dropped = [], [], False
+        return out
+
+    def receive(self, token, batch):
+        self.received.append(batch)
+        self.replica.now = int(time.time() * 1000)
+        status = 0
+        try:
+            self.replica.receive(batch)
+        except DamagedBatch:
+            status = -1
+        except WaitingRoomFull:
+            status = -2
+        except StrangerError:
+            status = -3
+        self.turn()
+        self.answers.append((token, status))
+        os.eventfd_write(self.fd, 1)
+
+    async def call(self, function):
+        return function()
+
+
+class Node:
+    """One replica, startable again after stop() on what its log holds."""
+
+    def __init__(self, name: str, **settings):
+        self.name, self.log = name, Log()
+        self.settings = plan.Settings(**{**FAST, **settings})
+        self.port = 0
+        self.epoch = 0
+        self.names: list[Node] = []
+        self.running = False
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self, peers=None, epoch=None):
+        if peers is not None:
+            self.names = list(peers)
+        self.epoch = epoch if epoch is not None else max(self.epoch + 1, int(time.time() * 1000))
+        self.replica = r = Replica(self.name, self.epoch, max_clock_skew=int(self.settings.skew * 1000))
+        r.now = int(time.time() * 1000)
+        r.recovering = True
+        for _, batch in self.log.batches:
+            r.receive(batch)
+        r.recovering = False
+        self.log.append(r.clock_ids(), declare(self.view().actors.values()))    # as the header of a new segment does
+        self.engine = FakeEngine(r, self.log)
+        self.hub = Hub(Identity(Actor(r.actor, self.name, r.epoch), self.view().actors, r.clock_ids(), self.renew, self.view), self.engine,
+                       self.log, self.settings, random.Random(1))
+        self.hub.http = aiohttp.ClientSession(headers={"Authorization": f"Bearer {self.settings.token}"} if self.settings.token else {})
+        self.hub.start()
+        self.runner = web.AppRunner(application(SimpleNamespace(hub=self.hub)), handle_signals=False, shutdown_timeout=0.1)
+        await self.runner.setup()
+        site = web.TCPSite(self.runner, "127.0.0.1", self.port)
+        await site.start()
+        self.port = site._server.sockets[0].getsockname()[1]
+        self.tasks = {}
+        self.running = True
+        return self
+
+    def view(self) -> View:
+        r = self.replica
+        return View(r.clock_ids(), {i: Actor(i, name, epoch) for i, name, epoch, _ in r.actors()}, r.waiting()["ops"])
+
+    def renew(self, above: int) -> Actor:
+        self.replica.new_epoch(max(above + 1, int(time.time() * 1000)))
+        self.epoch = self.replica.epoch
+        return Actor(self.replica.actor, self.name, self.epoch)
+
+    def connect(self, *others: Node) -> None:
+        for o in others or [n for n in self.names if n is not self]:
+            peer = Peer(self.hub, o.url)
+            self.hub.peers.append(peer)
+            self.tasks[peer] = asyncio.create_task(peer.run())
+
+    async def stop(self):
+        if self.running:
+            self.running = False
+            self.hub.stop()
+            for t in self.tasks.values():
+                t.cancel()
+            await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+            await self.hub.http.close()
+            await self.runner.cleanup()
+            os.close(self.engine.fd)
+
+    def set(self, key: str, value: str, turn: bool = True) -> None:
+        self.replica.now = int(time.time() * 1000)
+        probe_make(self.replica, [("set", 0, key.encode(), value.encode())])
+        if turn:
+            self.engine.turn()
+
+    def get(self, key: str):
+        value = probe_get(self.replica, 0, key.encode())
+        return value if value is None else value.decode()
+
+    def peer(self, other: Node) -> Peer:
+        return next(p for p in self.hub.peers if p.url == other.url)
+
+    def pause(self, name="*", paused=True):
+        if name == "*":
+            self.hub.paused_all = paused
+        else:
+            self.peer(name).paused = paused
+        for p in self.hub.peers:
+            p.refresh()
+
+
+class Network:
+    def __init__(self, n: int = 3, **settings):
+        self.nodes = [Node(name, **settings) for name in "abcdefgh"[:n]]
+
+    async def __aenter__(self):
+        for node in self.nodes:
+            await node.start(self.nodes)
+        for node in self.nodes:
+            node.connect()
+        return self.nodes
+
+    async def __aexit__(self, *_):
+        for node in self.nodes:
+            await node.stop()
+
+
+async def until(condition, seconds: float = 8.0):
+    """Wait for a condition to come true; the assertion message is its value at the end."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not come true in time"
+        await asyncio.sleep(0.005)
+
+
+async def converged(nodes, seconds: float = 8.0):
+    await until(lambda: len({n.replica.digest() for n in nodes}) == 1 and len({tuple(sorted(n.replica.clock_ids().items())) for n in nodes}) == 1,
+                seconds)
+
+
+def traffic(node: Node) -> int:
+    """Ops the node's engine was handed by peers so far, repeats included."""
+    return sum(last - first + 1 for batch in node.engine.received for _, first, last in ranges(batch))

@@ -1,0 +1,444 @@
+"""Replicas in conversation: real kernels, real HTTP on loopback, engine and disk of a few lines (network.py).
+
+Named after what they guard against. The classic faults of such systems: the whole log applied at every sync; ids used again after a crash
+or a restored backup; a time as watermark; two nodes that sync each other for ever; a dead peer that stops the others; a queue without
+bound. Each has its test here.
+"""
+import asyncio
+import time
+
+import aiohttp
+import pytest
+
+from crdtredis.replication import plan
+from crdtredis.replication.peer import Peer
+from crdtredis.replication.wire import CONTENT_TYPE, PROTOCOL, decode, encode, entries, wire
+from tests.replication.network import Network, Node, converged, traffic, until
+
+
+def run(coroutine_function):
+    """A test that is a coroutine."""
+    def test():
+        asyncio.run(asyncio.wait_for(coroutine_function(), 60))
+    test.__name__, test.__doc__ = coroutine_function.__name__, coroutine_function.__doc__
+    return test
+
+
+async def all_up(*nodes):
+    await until(lambda: all(p.state == "up" for n in nodes for p in n.hub.peers))
+
+
+@run
+async def test_ops_reach_everyone_once():
+    async with Network(3) as nodes:
+        await all_up(*nodes)
+        for i in range(300):
+            for n in nodes:
+                n.set(f"{n.name}{i}", str(i))
+            if i % 20 == 0:
+                await asyncio.sleep(0.002)
+        await converged(nodes)
+        await asyncio.sleep(0.5)                                # several exchanges later: nothing is sent once more
+        assert [traffic(n) for n in nodes] == [600, 600, 600]
+        assert all(p.counts.relayed == 0 and p.info().lag_ops == 0 for n in nodes for p in n.hub.peers)
+
+
+@run
+async def test_replicas_that_agree_are_silent():
+    async with Network(3) as nodes:
+        await all_up(*nodes)
+        nodes[0].set("k", "v")
+        await converged(nodes)
+        await asyncio.sleep(0.3)
+        before = [(len(n.engine.received), p.counts.pushes, p.counts.pulls) for n in nodes for p in n.hub.peers]
+        exchanges = sum(p.counts.exchanges for n in nodes for p in n.hub.peers)
+        await asyncio.sleep(0.6)
+        assert before == [(len(n.engine.received), p.counts.pushes, p.counts.pulls) for n in nodes for p in n.hub.peers]
+        assert sum(p.counts.exchanges for n in nodes for p in n.hub.peers) > exchanges
+
+
+@run
+async def test_an_outage_is_caught_up_without_repeats():
+    async with Network(3, memory=5_000) as (a, b, c):
+        await all_up(a, b, c)
+        a.set("before", "x")
+        await converged([a, b, c])
+        await b.stop()
+        for i in range(2000):
+            a.set(f"k{i}", f"v{i}")
+            if i % 100 == 0:
+                await asyncio.sleep(0.001)
+        await until(lambda: len(c.replica.clock_ids()) == len(a.replica.clock_ids()) and c.get("k1999") == "v1999")
+        assert a.hub.log.bytes <= 10_000                        # so what b lacks is in the segments
+        reads = a.log.reads
+        await b.start()
+        b.connect()
+        await converged([a, b, c])
+        assert a.log.reads > reads and traffic(b) == 2000       # and not the op it had, nor any twice
+        assert c.peer(b).counts.relayed == 0
+
+
+@run
+async def test_what_a_third_replica_missed_is_handed_on():
+    async with Network(3) as (a, b, c):
+        await all_up(a, b, c)
+        a.pause(c), c.pause(a)
+        for i in range(50):
+            a.set(f"k{i}", "v")
+        await until(lambda: c.get("k49") == "v")
+        await converged([a, b, c])
+        assert b.peer(c).counts.relayed + c.peer(b).counts.ops_received >= 50
+
+
+@run
+async def test_handed_on_also_to_a_peer_that_cannot_ask():
+    nodes = [Node(n) for n in "abc"]
+    a, b, c = nodes
+    try:
+        for n in nodes:
+            await n.start(nodes)
+        a.connect(b), b.connect(a, c)                           # c calls nobody, and nobody but b calls c
+        a.set("k", "v")
+        await until(lambda: c.get("k") == "v")
+    finally:
+        for n in nodes:
+            await n.stop()
+
+
+@run
+async def test_an_op_stamped_long_ago_arrives_late_and_counts():
+    """With a time as watermark it would be lost: c has exchanged much with both others before it comes."""
+    async with Network(3) as (a, b, c):
+        await all_up(a, b, c)
+        a.pause()
+        a.set("old", "v")
+        for i in range(30):
+            b.set(f"k{i}", "v")
+            await asyncio.sleep(0.01)
+        assert c.get("k29") == "v" and c.get("old") is None
+        a.pause(paused=False)
+        await converged([a, b, c])
+        assert c.get("old") == "v"
+
+
+@run
+async def test_pause_cuts_both_directions_and_resume_joins_them():
+    async with Network(3) as (a, b, c):
+        await all_up(a, b, c)
+        a.pause()
+        a.set("from-a", "1"), b.set("from-b", "2")
+        await until(lambda: c.get("from-b") == "2")
+        await asyncio.sleep(0.4)
+        assert b.get("from-a") is None and a.get("from-b") is None and c.get("from-a") is None
+        assert all(p.state == "paused" for p in a.hub.peers)
+        a.pause(paused=False)
+        await converged([a, b, c], 3)
+
+
+@run
+async def test_pause_of_one_peer_holds_before_it_was_ever_met():
+    nodes = [Node("a"), Node("b")]
+    a, b = nodes
+    try:
+        await a.start(nodes)
+        await b.start(nodes)
+        peer = Peer(a.hub, b.url)
+        peer.paused = True
+        a.hub.peers.append(peer)
+        b.connect()
+        b.set("k", "v")
+        await until(lambda: "paused" in b.peer(a).error)
+        assert a.get("k") is None
+    finally:
+        for n in nodes:
+            await n.stop()
+
+
+@run
+async def test_a_dead_and_a_mute_peer_stop_nobody():
+    """One refuses connections, one accepts and never answers."""
+    async def mute(reader, writer):
+        await asyncio.sleep(60)
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    dead = await asyncio.start_server(mute, "127.0.0.1", 0)
+    ports = [s.sockets[0].getsockname()[1] for s in (server, dead)]
+    dead.close()
+    async with Network(2, timeout=0.3, max_retries=2) as (a, b):
+        for port in ports:
+            peer = Peer(a.hub, f"http://127.0.0.1:{port}")
+            a.hub.peers.append(peer)
+            a.tasks[peer] = asyncio.create_task(peer.run())
+        await until(lambda: a.peer(b).state == "up")
+        worst = 0.0
+        for i in range(200):
+            at = time.monotonic()
+            a.set(f"k{i}", "v")
+            await until(lambda: b.get(f"k{i}") == "v", 2)
+            worst = max(worst, time.monotonic() - at)
+        assert worst < 1.0
+        await until(lambda: [p.state for p in a.hub.peers] == ["up", "down", "down"])
+        tried = a.hub.peers[2].counts.handshakes
+        await until(lambda: a.hub.peers[2].counts.handshakes > tried)   # down, but still tried
+        info = a.hub.peers[2].info()
+        assert info.error and info.lag_ops == 200 and info.queued_bytes > 0
+    server.close()
+
+
+@run
+async def test_a_slow_peer_costs_no_memory():
+    """Its backlog is its place in the log, which is bounded, not a queue."""
+    async with Network(2, memory=20_000, timeout=10.0) as (a, b):
+        await all_up(a, b)
+        await b.stop()
+        for i in range(5000):
+            a.set(f"k{i % 10}", "v" * 50)
+            if i % 50 == 0:
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(0.1)
+        assert a.hub.log.bytes <= 40_000 and a.hub.log.end - a.hub.log._first <= 5000
+        assert not a.hub._receiving and not a.peer(b)._pushes
+
+
+@run
+async def test_what_arrives_is_bounded():
+    async with Network(2, inbound=1000) as (a, b):
+        await all_up(a, b)
+        budget = b.hub.budget
+        await budget.acquire(900)
+        a.set("k", "v" * 500)
+        await asyncio.sleep(0.2)
+        assert b.get("k") is None                               # waits in its own connection
+        await budget.release(900)
+        await until(lambda: b.get("k") is not None)
+        a.set("big", "v" * 5000)                                # more than the whole budget: alone
+        await until(lambda: b.get("big") is not None)
+        assert budget.used == 0
+
+
+@run
+async def test_the_hub_falls_behind_the_engine_and_loses_nothing():
+    async with Network(2) as (a, b):
+        await all_up(a, b)
+        a.engine.room = 3
+        for i in range(500):
+            a.set(f"k{i}", str(i))
+            if i % 7 == 0:
+                await asyncio.sleep(0.001)
+        await converged([a, b])
+        assert traffic(b) == 500
+
+
+@run
+async def test_a_lost_tail_comes_back_and_no_dot_is_used_twice():
+    """kill -9 before the log reached the disk: b has ops of a that a has not."""
+    async with Network(3) as (a, b, c):
+        await all_up(a, b, c)
+        for i in range(20):
+            a.set(f"k{i}", "first life")
+        await converged([a, b, c])
+        await a.stop()
+        del a.log.batches[5:]
+        await a.start()
+        a.set("k19", "second life")                             # before it has met anybody
+        a.connect()
+        await converged([a, b, c])
+        assert a.get("k10") == "first life" and len({n.get("k19") for n in (a, b, c)}) == 1
+
+
+@run
+async def test_a_restored_backup_goes_on_as_a_newer_epoch():
+    """The clock was set back too, so that even the start's epoch is an old one."""
+    async with Network(2) as (a, b):
+        await all_up(a, b)
+        a.set("k", "1")
+        await converged([a, b])
+        backup, old = list(a.log.batches), a.epoch
+        await a.stop()
+        await a.start()
+        a.connect()
+        later = a.epoch
+        for i in range(10):
+            a.set(f"later{i}", "x")
+        await converged([a, b])
+        await a.stop()
+        a.log.batches = backup
+        await a.start(epoch=old + 1)
+        assert a.epoch < later
+        a.connect()
+        await converged([a, b])
+        assert a.epoch > later and a.get("later9") == "x"
+        a.set("k", "2")
+        await converged([a, b])
+        assert b.get("k") == "2"
+
+
+@run
+async def test_an_actor_known_with_ops_it_never_made_is_left():
+    """What a resumed snapshot of a machine looks like to its peers: the same actor, earlier."""
+    async with Network(2) as (a, b):
+        await all_up(a, b)
+        a.set("k", "1")
+        await converged([a, b])
+        epoch = a.epoch
+        await a.stop()
+        a.log.batches.clear()
+        await a.start(epoch=epoch)
+        a.connect()
+        await converged([a, b])
+        assert a.epoch > epoch and a.get("k") == "1"
+        a.set("k", "2")
+        await converged([a, b])
+        assert b.get("k") == "2"
+
+
+@run
+async def test_two_processes_with_one_replica_id_are_refused_clearly():
+    async with Network(2) as (a, b):
+        await all_up(a, b)
+        twin = Node("a")
+        try:
+            await twin.start([b])
+            twin.connect(b)
+            await until(lambda: a.peer(b).state == "refused" or twin.peer(b).state == "refused")
+            text = a.peer(b).error + twin.peer(b).error
+            assert "replica_id 'a'" in text and "same replica" in text
+            await asyncio.sleep(0.5)                            # and they do not take turns for ever
+            assert a.peer(b).state == "refused" and twin.peer(b).state == "up" and twin.epoch < time.time() * 1000 + 5000
+        finally:
+            await twin.stop()
+
+
+@run
+async def test_a_peer_list_may_name_the_replica_itself():
+    async with Network(2) as (a, b):
+        a.connect(a)
+        await until(lambda: a.peer(a).state == "self")
+        a.set("k", "v")
+        await until(lambda: b.get("k") == "v")
+        assert a.hub.acknowledged({}) == 1
+
+
+@pytest.mark.parametrize("change, what", [
+    ({"cluster": "other"}, "wrong cluster"), ({"token": "secret"}, "unauthorized"), ({"token": ""}, "unauthorized")])
+def test_a_stranger_is_refused(change, what):
+    async def test():
+        a, b = Node("a", token="right"), Node("b", **{"token": "right"} | change)
+        try:
+            await a.start([b])
+            await b.start([a])
+            b.connect()
+            b.set("k", "v")
+            await until(lambda: b.peer(a).state == "refused")
+            assert what in b.peer(a).error and a.get("k") is None
+        finally:
+            await a.stop()
+            await b.stop()
+    asyncio.run(test())
+
+
+@run
+async def test_a_clock_too_far_off_is_refused():
+    async with Network(2, skew=0.5) as (a, b):
+        await all_up(a, b)
+        hello, declared = b.hub.hello()
+        hello.now += 700
+        async with a.hub.http.post(f"{a.url}/replication/handshake", data=encode(hello, declared),
+                                   headers={"Content-Type": CONTENT_TYPE}) as r:
+            failure, _ = decode(wire.Failure, await r.read())
+        assert r.status == 409 and failure.code == wire.CLOCK_SKEW and "max_clock_skew" in failure.text
+
+
+@run
+async def test_the_same_push_twice_changes_nothing():
+    async with Network(2) as (a, b):
+        await all_up(a, b)
+        session = b.hub.sessions["a"].key
+        a.hub.peers[0].paused = True
+        a.hub.peers[0].refresh()
+        a.set("k", "v")
+        batch = a.hub.foreword(()) + a.log.batches[-1][1]
+        for n in (1, 2, 3):
+            async with a.hub.http.post(f"{b.url}/replication/push", data=encode(wire.Push(session=session), batch),
+                                       headers={"Content-Type": CONTENT_TYPE, "X-Replica": "a"}) as r:
+                answer, _ = decode(wire.Answer, await r.read())
+            assert r.status == 200 and {e.actor: e.seq for e in answer.clock}[a.replica.actor] == 1
+        assert b.get("k") == "v" and len(b.engine.received) == 1 and b.hub.duplicate_ops == 2
+
+
+@run
+async def test_garbage_is_refused_and_harms_nobody():
+    async with Network(2) as (a, b):
+        await all_up(a, b)
+        session = b.hub.sessions["a"].key
+        good = {"Content-Type": CONTENT_TYPE, "X-Replica": "a"}
+        for path, body, headers, status in (
+                ("push", b"", good, 400), ("push", b"\xff" * 100, good, 400), ("push", encode(wire.Push(session=1)), good, 409),
+                ("push", encode(wire.Push(session=session), b"\xff" * 100), good, 400),
+                ("push", encode(wire.Push(session=session), b"\x12\x0b\x09" + b"\x01" * 8 + b"\x12\x00"), good, 400),
+                ("push", encode(wire.Push(session=session)), {**good, "Content-Type": "text/plain"}, 400),
+                ("push", encode(wire.Push(session=session)), {**good, "X-Replica": "b"}, 409),
+                ("pull", encode(wire.Pull(session=5, clock=entries({1: 1}))), good, 409), ("handshake", b"\x01\x02", good, 400),
+                ("handshake", encode(wire.Hello(version=PROTOCOL + 1)), good, 403)):
+            async with a.hub.http.post(f"{b.url}/replication/{path}", data=body, headers=headers) as r:
+                assert r.status == status, (path, body)
+                failure, _ = decode(wire.Failure, await r.read())
+                assert failure.text and "Traceback" not in failure.text
+        async with a.hub.http.get(f"{b.url}/replication/push") as r:
+            assert r.status == 405
+        async with a.hub.http.get(f"{b.url}/nothing") as r:
+            assert r.status == 404 and "Traceback" not in await r.text()
+        a.set("k", "v")
+        await until(lambda: b.get("k") == "v")
+
+
+@run
+async def test_a_peer_below_the_log_is_told_and_sent_nothing_it_could_not_use():
+    async with Network(2, memory=100) as (a, b):
+        await all_up(a, b)
+        await b.stop()
+        for i in range(20):
+            a.set(f"k{i}", "v" * 20)
+        await asyncio.sleep(0.05)
+        del a.log.batches[:10]
+        b.log.batches.clear()
+        await b.start()
+        b.connect()
+        b.set("own", "1")
+        await until(lambda: a.peer(b).state == "needs full sync" and b.peer(a).state == "needs full sync")
+        assert "no longer holds" in a.peer(b).info().error and "no longer holds" in b.peer(a).info().error
+        await asyncio.sleep(0.3)
+        assert b.get("k19") is None and b.replica.waiting()["ops"] == 0
+        assert a.get("own") == "1"                              # the other direction is as always
+
+
+@run
+async def test_another_peer_can_spare_the_full_sync():
+    async with Network(3, memory=100) as (a, b, c):
+        await all_up(a, b, c)
+        await b.stop()
+        for i in range(20):
+            a.set(f"k{i}", "v" * 20)
+            await asyncio.sleep(0.001)
+        await until(lambda: c.get("k19"))
+        del a.log.batches[:10]
+        await b.start()
+        b.connect()
+        await converged([a, b, c])
+        await all_up(a, b, c)
+
+
+@run
+async def test_ops_from_the_future_are_held_not_lost():
+    async with Network(2, skew=0.6) as (a, b):
+        await all_up(a, b)
+        a.replica.now = int(time.time() * 1000) + 1500
+        from crdtredis._core import probe_make
+        probe_make(a.replica, [("set", 0, b"k", b"v")])
+        a.engine.turn()
+        await asyncio.sleep(0.2)
+        assert b.get("k") is None and b.replica.waiting()["held"] == 1
+        assert a.peer(b).known.get(a.replica.actor, 0) == 0     # not claimed
+        await until(lambda: b.replica.tick() and b.get("k") == "v" or (setattr(b.replica, "now", int(time.time() * 1000)), False)[1])
+        b.engine.turn()
+        await converged([a, b])

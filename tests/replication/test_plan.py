@@ -1,0 +1,74 @@
+"""The decisions of replication, without a byte on any wire."""
+import random
+
+import pytest
+
+from crdtredis.replication import plan
+from crdtredis.replication.wire import PROTOCOL, Actor, Refusal, actor_id, wire
+
+
+def hello(**change):
+    return wire.Hello(**{"version": PROTOCOL, "cluster": "c", "replica": "b", "epoch": 5, "process": 2, "now": 1_000_000} | change)
+
+
+def judge(h, **change):
+    plan.judge(h, **{"cluster": "c", "replica": "a", "process": 1, "now_ms": 1_000_000, "skew": 60.0} | change)
+
+
+def actor(replica, epoch):
+    return Actor(actor_id(replica, epoch), replica, epoch)
+
+
+def test_clocks():
+    assert plan.covers({1: 5}, {1: 5}) and plan.covers({1: 5}, {}) and not plan.covers({1: 5}, {2: 1})
+    assert plan.lacking({1: 5, 2: 3}, {1: 4, 2: 9, 3: 1}) == {2: 9, 3: 1}
+    assert plan.behind({1: 5, 2: 3}, {1: 4, 2: 9, 3: 1}) == 7
+    clock = {1: 5, 2: 3}
+    plan.join(clock, {1: 4, 2: 9, 3: 1})
+    assert clock == {1: 5, 2: 9, 3: 1}
+
+
+def test_only_what_stands_still_is_overdue():
+    assert plan.overdue({1: 5}, {1: 9}, None) == {}                     # never compared before
+    assert plan.overdue({1: 5}, {1: 9}, {1: 4}) == {}                   # arriving
+    assert plan.overdue({1: 5, 2: 1}, {1: 9, 2: 2}, {1: 5}) == {1: 9}   # 1 stands still, 2 has moved
+    assert plan.overdue({}, {3: 1}, {}) == {3: 1}                       # an actor nobody has delivered a thing of
+
+
+@pytest.mark.parametrize("change, code", [
+    ({"version": PROTOCOL + 1}, wire.WRONG_VERSION), ({"cluster": "other"}, wire.WRONG_CLUSTER), ({"replica": ""}, wire.MALFORMED),
+    ({"epoch": 0}, wire.MALFORMED), ({"replica": "a"}, wire.SAME_REPLICA), ({"now": 1_061_000}, wire.CLOCK_SKEW),
+    ({"now": 938_000}, wire.CLOCK_SKEW)])
+def test_a_wrong_hello_is_refused(change, code):
+    judge(hello())
+    with pytest.raises(Refusal) as e:
+        judge(hello(**change))
+    assert e.value.code == code and len(e.value.text) > 20
+
+
+def test_an_epoch_met_elsewhere_is_left():
+    own, later = actor("a", 10), actor("a", 17)
+    known = {own.id: own}
+    ask = lambda clock, told, theirs: plan.newer_epoch("a", own, clock, known, told, theirs)
+    assert ask({own.id: 3}, [own, actor("b", 99)], {own.id: 3}) is None
+    assert ask({own.id: 3}, [own, later], {own.id: 3}) == 17            # a later life of ours
+    assert ask({own.id: 3}, [own], {own.id: 4}) == 10                   # a dot of ours that we never made
+    assert ask({own.id: 3}, [actor("a", 4)], {}) == 10                  # an earlier life that our disk has lost
+
+
+def test_back_off_grows_to_its_cap_and_is_spread():
+    chance = random.Random(4)
+    for attempt, most in ((1, 1.0), (2, 2.0), (3, 4.0), (10, 30.0), (1000, 30.0)):
+        found = [plan.backoff(attempt, 1.0, 30.0, chance) for _ in range(100)]
+        assert most / 2 <= min(found) and max(found) <= most and len(set(found)) > 50
+    assert plan.backoff(3, 60.0, 30.0, chance) >= 30.0                  # a retry_interval above the cap is respected
+
+
+def test_the_window_halves_and_recovers():
+    w = plan.Window(4)
+    w.refused(), w.refused(), w.refused()
+    w.in_flight = 1
+    assert not w.open and w.size == 1.0
+    for _ in range(12):
+        w.succeeded()
+    assert int(w.size) == 4 and w.open
