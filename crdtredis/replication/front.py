@@ -24,10 +24,10 @@ from aiohttp import web
 
 from crdtredis._engine import ANSWER, GAP, OPS
 from crdtredis.replication import plan
-from crdtredis.replication.hub import Hub, Identity
+from crdtredis.replication.hub import Hub, Identity, View
 from crdtredis.replication.oplog import Segments
 from crdtredis.replication.peer import Peer, PeerInfo
-from crdtredis.replication.wire import Clock
+from crdtredis.replication.wire import Actor, Clock
 
 log = logging.getLogger("crdtredis.replication")
 
@@ -76,6 +76,51 @@ class EngineLink:
         return await asyncio.wrap_future(outcome)
 
 
+def settings_of(config: Any) -> plan.Settings:
+    """What replication needs of a config.Config."""
+    return plan.Settings(cluster=config.cluster_name, token=config.auth_token, interval=config.seconds("sync_interval"),
+                         timeout=config.seconds("sync_timeout"), retry=config.seconds("retry_interval"), max_retries=config.max_retries,
+                         skew=config.seconds("max_clock_skew"))
+
+
+LIVE = ("sync_interval", "sync_timeout", "retry_interval", "max_retries")      # settings that may change while it runs
+
+
+def identity_of(replica: Any, renew: Callable[[int], None]) -> Identity:
+    """What replication needs of the kernel, which is recovered and not yet running. renew(above) makes an epoch above that one durable and
+    has the replica go on under it; it is called in the engine thread, like everything here but this function itself."""
+    def actor() -> Actor:
+        return Actor(replica.actor, replica.id, replica.epoch)
+
+    def view() -> View:
+        found = replica.actors()
+        return View({i: seq for i, _, _, seq in found if seq}, {i: Actor(i, name, epoch) for i, name, epoch, _ in found},
+                    replica.waiting()["ops"])
+
+    def renewed(above: int) -> Actor:
+        renew(above)
+        return actor()
+
+    def hear(peer: Actor, clock: Clock) -> int:
+        replica.hear(peer.id, clock)
+        return replica.waiting()["ops"]
+
+    now = view()
+    return Identity(actor(), now.actors, now.clock, renewed, view, hear)
+
+
+def tls_of(config: Any) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
+    """(for what listens, for what connects); None: no TLS there, or the system's defaults. Raises OSError or ssl.SSLError."""
+    server = client = None
+    if config.enable_tls:
+        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        server.minimum_version = ssl.TLSVersion.TLSv1_2
+        server.load_cert_chain(config.tls_cert_file, config.tls_key_file)
+    if config.tls_ca_file:
+        client = ssl.create_default_context(cafile=config.tls_ca_file)
+    return server, client
+
+
 class Front:
     """server.sync. Make it before the engine runs, start() it then; stop() ends the thread."""
 
@@ -94,6 +139,7 @@ class Front:
         self._thread: threading.Thread | None = None
         self._tasks: dict[Peer, asyncio.Task[None]] = {}
         self._stop: asyncio.Event | None = None
+        self._waiting: set[asyncio.Task[None]] = set()
 
     # ---- thread -------------------------------------------------------------------------------------------------------
 
@@ -135,9 +181,10 @@ class Front:
             started.set_result(None)
             await self._stop.wait()
             hub.stop()
-            for t in list(self._tasks.values()):
+            tasks = [*self._tasks.values(), *self._waiting]
+            for t in tasks:
                 t.cancel()
-            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             if runner:
                 await runner.cleanup()
 
@@ -151,6 +198,16 @@ class Front:
                 raise
             return
         self.bound += [s.getsockname()[:2] for s in site._server.sockets]
+
+    def configure(self, config: Any) -> None:
+        """Take over the settings in LIVE."""
+        fresh = settings_of(config)
+
+        def change() -> None:
+            self.hub.settings = fresh
+            self._refresh()
+
+        self._soon(change)
 
     def _soon(self, function: Callable[..., Any], *args: Any) -> None:
         """Have the loop call it; nothing happens when the loop is gone."""
@@ -244,22 +301,23 @@ class Front:
         async def run() -> None:
             try:
                 outcome = await coroutine
-            except (Exception, asyncio.CancelledError):
-                log.exception("waiting for replication ended early")
+            except asyncio.CancelledError:                      # the server is stopping
                 outcome = otherwise()
-            self.call_soon(done, outcome)
+            except Exception:
+                log.exception("waiting for replication failed")
+                outcome = otherwise()
+            self.call_soon(lambda: done(outcome))
+
+        def begin() -> None:
+            task = self._loop.create_task(run())
+            self._waiting.add(task)                             # the loop itself keeps only weak references to tasks
+            task.add_done_callback(self._waiting.discard)
 
         if self._loop is None or self._loop.is_closed():
             coroutine.close()
-            self.call_soon(done, otherwise())
+            self.call_soon(lambda: done(otherwise()))
         else:
-            self._soon(lambda: self._hold(self._loop.create_task(run())))
-
-    def _hold(self, task: asyncio.Task[None]) -> None:
-        """The loop itself keeps only weak references to tasks."""
-        held = self.__dict__.setdefault("_held", set())
-        held.add(task)
-        task.add_done_callback(held.discard)
+            self._soon(begin)
 
     async def _synchronise(self, timeout: float | None) -> SyncOutcome:
         """First fetch everything any reachable peer has, then see that each has all of it: after this, whatever one replica had at the

@@ -76,13 +76,15 @@ class View:
 
 @dataclass
 class Identity:
-    """This process among the replicas. Two functions for the engine thread: renew(epoch) makes an epoch above that one durable, writes
-    under it from then on and returns the new actor; view() looks at the kernel."""
+    """This process among the replicas. Three functions for the engine thread: renew(epoch) makes an epoch above that one durable, writes
+    under it from then on and returns the new actor; view() looks at the kernel; hear(actor, clock) tells it what a peer has, so that it
+    can let go of what was kept for that one, and returns how many ops wait."""
     actor: Actor
     actors: dict[int, Actor]            # all that the kernel knows
     clock: Clock                        # of the log, at the start
     renew: Callable[[int], Actor]
     view: Callable[[], View]
+    hear: Callable[[Actor, Clock], int]
     process: int = field(default_factory=lambda: random.SystemRandom().getrandbits(63) | 1)
 
 

@@ -29,7 +29,7 @@ import aiohttp
 
 from crdtredis.replication import plan
 from crdtredis.replication.oplog import Cursor, NeedsFullSync, Piece
-from crdtredis.replication.wire import BODY_MAX, CONTENT_TYPE, Clock, Refusal, declarations, decode, encode, entries, to_clock, wire
+from crdtredis.replication.wire import BODY_MAX, CONTENT_TYPE, Actor, Clock, Refusal, actor_id, declarations, decode, encode, entries, to_clock, wire
 
 if TYPE_CHECKING:
     from crdtredis.replication.hub import Hub
@@ -90,6 +90,7 @@ class Peer:
         self._contact = 0.0
         self._cursor: Cursor | None = None                      # of the push
         self._window = plan.Window(hub.settings.window)
+        self._actor: Actor | None = None                        # that it acts as
         self._session = 0
         self._version = 0                                       # of its clock
         self._declared: set[int] = set()                        # actors it knows
@@ -280,6 +281,7 @@ class Peer:
             return await self._handshake()
         if self._state == "self":
             self._state = "connecting"
+        self._actor = Actor(actor_id(hello.replica, hello.epoch), hello.replica, hello.epoch)
         self.known = to_clock(hello.clock)
         self._declared = {a.id for a in told}
         self._session, self._version = hello.session, 0
@@ -390,6 +392,7 @@ class Peer:
             answer, _ = await self._ask("pull", wire.Pull(session=self._session, clock=entries(hub.head)), b"", wire.Answer)
             self._heard(answer)
             theirs = to_clock(answer.clock)
+            hub.waiting = await hub.engine.call(lambda: hub.identity.hear(self._actor, theirs))
             due = plan.lacking(hub.head, theirs) if everything else plan.overdue(hub.head, theirs, self._before)
             stuck = plan.overdue(theirs, self._before or {}, self._theirs)
             self._before, self._theirs = dict(hub.head), theirs

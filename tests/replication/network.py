@@ -126,7 +126,8 @@ class Node:
         r.recovering = False
         self.log.append(r.clock_ids(), declare(self.view().actors.values()))    # as the header of a new segment does
         self.engine = FakeEngine(r, self.log)
-        self.hub = Hub(Identity(Actor(r.actor, self.name, r.epoch), self.view().actors, r.clock_ids(), self.renew, self.view), self.engine,
+        self.hub = Hub(Identity(Actor(r.actor, self.name, r.epoch), self.view().actors, r.clock_ids(), self.renew, self.view, self.hear),
+                       self.engine,
                        self.log, self.settings, random.Random(1))
         self.hub.http = aiohttp.ClientSession(headers={"Authorization": f"Bearer {self.settings.token}"} if self.settings.token else {})
         self.hub.start()
@@ -147,6 +148,10 @@ class Node:
         self.replica.new_epoch(max(above + 1, int(time.time() * 1000)))
         self.epoch = self.replica.epoch
         return Actor(self.replica.actor, self.name, self.epoch)
+
+    def hear(self, actor: Actor, clock: dict) -> int:
+        self.replica.hear(actor.id, clock)
+        return self.replica.waiting()["ops"]
 
     def connect(self, *others: Node) -> None:
         for o in others or [n for n in self.names if n is not self]:
