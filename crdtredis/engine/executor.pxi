@@ -58,6 +58,10 @@ FLAG_BITS = {
     "blocking": C_BLOCKING, "movablekeys": C_MOVABLEKEYS, "skip_slowlog": C_SKIP_SLOWLOG, "container": C_CONTAINER, "exec": C_EXEC,
 }
 
+# Client flags that plain commands set.
+client_flags = {"REPLY_OFF": CLIENT_REPLY_OFF, "REPLY_SKIP": CLIENT_REPLY_SKIP, "SKIP_NEXT": CLIENT_SKIP_NEXT, "NO_EVICT": CLIENT_NO_EVICT,
+                "NO_TOUCH": CLIENT_NO_TOUCH}
+
 cdef enum:
     SLOW_ARGS = 32          # arguments of a slow command that are kept, and bytes of each
     SLOW_BYTES = 128
@@ -279,6 +283,7 @@ cdef inline void mark_wrote(Dispatch *d, Client *client) noexcept nogil:
 
 cdef void execute(Dispatch *d, Client *client, Span *argv, int argc) noexcept nogil:
     cdef size_t at = client.reply.buf.n
+    cdef uint32_t before = client.flags
     cdef Command *cmd = find_command(d, argv[0])
     cdef Command *container
     cdef char text[TEXT_MAX]
@@ -288,7 +293,7 @@ cdef void execute(Dispatch *d, Client *client, Span *argv, int argc) noexcept no
         if cmd == NULL:
             refuse_subcommand(d, client, container, argv[1])
             count_error(d, client.reply.buf.p + at, client.reply.buf.n - at)
-            finish_reply(client, at)
+            finish_reply(client, at, before)
             return
     if cmd == NULL:
         refuse_unknown(d, client, argv, argc)
@@ -297,7 +302,7 @@ cdef void execute(Dispatch *d, Client *client, Span *argv, int argc) noexcept no
         refuse(d, client, cmd, text)
     elif d.guard == 0 and client.flags & (CLIENT_MULTI | CLIENT_AUTHENTICATED) == CLIENT_AUTHENTICATED:
         call_command(d, client, cmd, argv, argc)
-        finish_reply(client, at)
+        finish_reply(client, at, before)
         return
     elif not refused(d, client, cmd):
         if client.flags & CLIENT_MULTI and not cmd.flags & C_NO_QUEUE:
@@ -307,18 +312,18 @@ cdef void execute(Dispatch *d, Client *client, Span *argv, int argc) noexcept no
             reply_simple(&client.reply, "QUEUED")
         else:
             call_command(d, client, cmd, argv, argc)
-        finish_reply(client, at)
+        finish_reply(client, at, before)
         return
     count_error(d, client.reply.buf.p + at, client.reply.buf.n - at)
-    finish_reply(client, at)
+    finish_reply(client, at, before)
 
 
-cdef inline void finish_reply(Client *client, size_t at) noexcept nogil:
-    """CLIENT REPLY OFF and SKIP drop what the command said."""
-    if client.flags & (CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP | CLIENT_SKIP_NEXT):
-        if client.flags & (CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP):
-            client.reply.buf.n = at
-            client.flags &= ~<uint32_t>CLIENT_REPLY_SKIP
+cdef inline void finish_reply(Client *client, size_t at, uint32_t before) noexcept nogil:
+    """CLIENT REPLY OFF and SKIP drop what a command said, if they hold before it (flags) and after it."""
+    if before & client.flags & (CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP):
+        client.reply.buf.n = at
+    if client.flags & (CLIENT_REPLY_SKIP | CLIENT_SKIP_NEXT):
+        client.flags &= ~<uint32_t>CLIENT_REPLY_SKIP
         if client.flags & CLIENT_SKIP_NEXT:
             client.flags = client.flags & ~<uint32_t>CLIENT_SKIP_NEXT | CLIENT_REPLY_SKIP
 
@@ -341,7 +346,8 @@ cdef void exec_queued(Call *c) noexcept nogil:
     cdef Dispatch *d = c.dispatch
     cdef Buffer queue = client.queue
     cdef uint32_t n = client.queued
-    cdef uint32_t i
+    cdef uint32_t i, before
+    cdef size_t at
     cdef const char *p = queue.p
     cdef Span *argv = NULL
     cdef int cap = 0
@@ -371,7 +377,11 @@ cdef void exec_queued(Call *c) noexcept nogil:
         cmd = find_command(d, argv[0])
         if cmd.flags & C_CONTAINER and argc > 1:
             cmd = find_subcommand(d, cmd, argv[1])
+        at = c.reply.buf.n
+        before = client.flags
         call_command(d, client, cmd, argv, argc)
+        if before & client.flags & (CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP):
+            c.reply.buf.n = at
     if op_end(d.kernel):
         mark_wrote(d, client)
     client.command = me
@@ -617,7 +627,7 @@ cdef class Token:
             reply_object(&c.reply, value)
         if c.reply.buf.n > at and c.reply.buf.p[at] == c'-':
             count_error(&self.session.executor.d, c.reply.buf.p + at, c.reply.buf.n - at)
-        finish_reply(c, at)
+        finish_reply(c, at, c.flags)
         if self.session.executor.d.wake != NULL and c.fd >= 0:
             self.session.executor.d.wake(self.session.executor.d.loop, c)
         return True
@@ -847,6 +857,11 @@ cdef class Executor:
             while self.d.table[i] != NULL:
                 i = (i + 1) & self.d.mask
             self.d.table[i] = cmd
+
+    @property
+    def loop(self):
+        """The Loop that serves it, or None."""
+        return <object>self.d.loop if self.d.loop != NULL else None
 
     def session(self, int resp=2) -> Session:
         """A client without a connection."""

@@ -1,0 +1,365 @@
+"""HELLO, AUTH and CLIENT: who a connection is, and what it may ask about others.
+
+There is one user, "default", whose password is requirepass. Client-side caching (CLIENT TRACKING) is not offered: asked to turn it on,
+the server says so, and what clients call without needing it is answered as by a server where it is off.
+"""
+import hmac
+
+from crdtredis import REDIS_VERSION
+from crdtredis._engine import client_flags, session_row
+from crdtredis._resp import Failure, Simple, Verbatim
+from crdtredis.commands.table import NO_REPLY, command
+from crdtredis.errors import SYNTAX, TIMEOUT_NEGATIVE, TIMEOUT_NOT_INTEGER, WRONG_PASS, CommandError, integer
+
+OK = Simple("OK")
+SPECIAL = "cannot contain spaces, newlines or special characters."
+CLIENT_TYPES = {b"normal": "normal", b"master": "master", b"slave": "replica", b"replica": "replica", b"pubsub": "pubsub"}
+FLAGS = "noscript loading stale"
+
+
+def text(arg: bytes) -> str:
+    return arg.decode("utf-8", "surrogateescape")
+
+
+def check_password(session, user: bytes, password: bytes) -> None:
+    """WRONGPASS unless this is the one user and, if one is set, the password. Compared in constant time."""
+    wanted = session.executor.requirepass
+    if user != b"default" or (wanted is not None and not hmac.compare_digest(wanted, password)):
+        raise CommandError(WRONG_PASS)
+    session.authenticated = True
+    session.user = "default"
+
+
+def printable(arg: bytes, error: str) -> str:
+    if any(not 33 <= c <= 126 for c in arg):
+        raise CommandError(error)
+    return text(arg)
+
+
+def no_more_than(most: int, argv: list[bytes]) -> None:
+    """For subcommands whose arity has no upper bound in the command table, though they have one."""
+    if len(argv) > most:
+        raise CommandError(f"ERR unknown subcommand or wrong number of arguments for '{text(argv[1])}'. Try CLIENT HELP.")
+
+
+def set_name(session, name: bytes) -> None:
+    session.name = printable(name, f"ERR Client names {SPECIAL}")
+
+
+@command("AUTH", arity=-2, flags="noscript loading stale fast no_auth allow_busy", group="connection", since="1.0.0", complexity="O(1)",
+         summary="Authenticates the connection.")
+def auth(session, argv):
+    if len(argv) > 3:
+        raise CommandError(SYNTAX)
+    if len(argv) == 2:
+        if session.executor.requirepass is None:
+            raise CommandError("ERR AUTH <password> called without any password configured for the default user. Are you sure your "
+                               "configuration is correct?")
+        check_password(session, b"default", argv[1])
+    else:
+        check_password(session, argv[1], argv[2])
+    return OK
+
+
+@command("HELLO", arity=-1, flags="noscript loading stale fast no_auth allow_busy", group="connection", since="6.0.0", complexity="O(1)",
+         summary="Shakes hands: protocol version, authentication, name.")
+def hello(session, argv):
+    resp = session.resp
+    if len(argv) > 1:
+        resp = integer(argv[1], "ERR Protocol version is not an integer or out of range")
+        if resp not in (2, 3):
+            raise CommandError("NOPROTO unsupported protocol version")
+    name = None
+    at = 2
+    while at < len(argv):
+        word, more = argv[at].upper(), len(argv) - at - 1
+        if word == b"AUTH" and more >= 2:
+            check_password(session, argv[at + 1], argv[at + 2])
+            at += 3
+        elif word == b"SETNAME" and more >= 1:
+            name = argv[at + 1]
+            printable(name, f"ERR Client names {SPECIAL}")
+            at += 2
+        else:
+            raise CommandError(f"ERR Syntax error in HELLO option '{text(argv[at])}'")
+    if not session.authenticated:
+        raise CommandError("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> "
+                           "<pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
+    if name is not None:
+        set_name(session, name)
+    session.resp = resp
+    return {"server": "redis", "version": REDIS_VERSION, "proto": resp, "id": session.id, "mode": "standalone", "role": "master",
+            "modules": []}
+
+
+@command("CLIENT", arity=-2, flags="container", group="connection", since="2.4.0", complexity="Depends on subcommand.",
+         summary="A container for client connection commands.")
+def client(session, argv):
+    raise CommandError(SYNTAX)      # reached with registered subcommands only, and each of those has a function
+
+
+def subcommand(name: str, *, arity: int, since: str, summary: str, flags: str = FLAGS, complexity: str = "O(1)"):
+    return command(f"CLIENT|{name}", arity=arity, flags=flags, group="connection", since=since, complexity=complexity, summary=summary)
+
+
+@subcommand("ID", arity=2, since="5.0.0", summary="Answers the id of this connection.")
+def client_id(session, argv):
+    return session.id
+
+
+@subcommand("GETNAME", arity=2, since="2.6.9", summary="Answers the name of this connection.")
+def client_getname(session, argv):
+    return session.name or None
+
+
+@subcommand("SETNAME", arity=3, since="2.6.9", summary="Names this connection.")
+def client_setname(session, argv):
+    set_name(session, argv[2])
+    return OK
+
+
+@subcommand("SETINFO", arity=4, since="7.2.0", summary="Tells the name or version of the client library.")
+def client_setinfo(session, argv):
+    attribute = argv[2].lower()
+    if attribute not in (b"lib-name", b"lib-ver"):
+        raise CommandError(f"ERR Unrecognized option '{text(argv[2])}'")
+    setattr(session, text(attribute).replace("-", "_"), printable(argv[3], f"ERR {text(argv[2])} {SPECIAL}"))
+    return OK
+
+
+def rows(session) -> list[dict]:
+    """What CLIENT LIST shows: all connections, or just this client where there are none."""
+    loop = session.executor.loop
+    return loop.clients() if loop is not None else [session_row(session)]
+
+
+def line(row: dict) -> str:
+    return " ".join(f"{name}={value}" for name, value in row.items()) + "\n"
+
+
+@subcommand("INFO", arity=2, since="6.2.0", summary="Describes this connection.")
+def client_info(session, argv):
+    return Verbatim(line(session_row(session)))
+
+
+def client_type(arg: bytes) -> str:
+    found = CLIENT_TYPES.get(arg.lower())
+    if found is None:
+        raise CommandError(f"ERR Unknown client type '{text(arg)}'")
+    return found
+
+
+@subcommand("LIST", arity=-2, since="2.4.0", complexity="O(N) where N is the number of client connections",
+            summary="Describes the connections, all or some.")
+def client_list(session, argv):
+    if len(argv) == 2:
+        chosen = rows(session)
+    elif len(argv) == 4 and argv[2].upper() == b"TYPE":
+        chosen = rows(session) if client_type(argv[3]) == "normal" else []
+    elif len(argv) > 3 and argv[2].upper() == b"ID":
+        by_id = {row["id"]: row for row in rows(session)}
+        ids = [integer(arg, "ERR Invalid client ID") for arg in argv[3:]]
+        chosen = [by_id[i] for i in ids if i in by_id]
+    else:
+        raise CommandError(SYNTAX)
+    return Verbatim("".join(map(line, chosen)))
+
+
+@subcommand("KILL", arity=-3, since="2.4.0", complexity="O(N) where N is the number of client connections",
+            summary="Closes connections, by address or by filters.")
+def client_kill(session, argv):
+    if len(argv) == 3:
+        filters, skip_me = {"addr": text(argv[2])}, False
+    else:
+        filters, skip_me = kill_filters(argv[2:])
+    wanted_type = filters.pop("type", "normal")
+    killed = 0
+    for row in rows(session):
+        if wanted_type != "normal" or any(row[field] != value for field, value in filters.items()):
+            continue
+        if row["id"] == session.id:
+            if skip_me:
+                continue
+            session.close()
+        else:
+            session.executor.loop.kill_client(row["id"])
+        killed += 1
+    if len(argv) > 3:
+        return killed
+    if not killed:
+        raise CommandError("ERR No such client")
+    return OK
+
+
+def kill_filters(args: list[bytes]) -> tuple[dict, bool]:
+    """The name-value pairs of CLIENT KILL, as fields of a row, and whether the caller is spared."""
+    filters, skip_me = {}, True
+    if len(args) % 2:
+        raise CommandError(SYNTAX)
+    for name, value in zip(args[::2], args[1::2]):
+        match name.upper():
+            case b"ID":
+                filters["id"] = integer(value, "ERR client-id should be greater than 0", low=1)
+            case b"TYPE":
+                filters["type"] = client_type(value)
+            case b"ADDR":
+                filters["addr"] = text(value)
+            case b"LADDR":
+                filters["laddr"] = text(value)
+            case b"USER":
+                if value != b"default":
+                    raise CommandError(f"ERR No such user '{text(value)}'")
+                filters["user"] = "default"
+            case b"SKIPME" if value.upper() in (b"YES", b"NO"):
+                skip_me = value.upper() == b"YES"
+            case _:
+                raise CommandError(SYNTAX)
+    return filters, skip_me
+
+
+@subcommand("PAUSE", arity=-3, since="2.9.50", summary="Holds commands back, or those that write, for a time in milliseconds.")
+def client_pause(session, argv):
+    no_more_than(4, argv)
+    modes = {b"WRITE": True, b"ALL": False}
+    mode = argv[3].upper() if len(argv) == 4 else b"ALL"
+    if mode not in modes:
+        raise CommandError("ERR CLIENT PAUSE mode must be WRITE or ALL")
+    ms = integer(argv[2], TIMEOUT_NOT_INTEGER)
+    if ms < 0:
+        raise CommandError(TIMEOUT_NEGATIVE)
+    if session.executor.loop is not None:
+        session.executor.loop.pause(ms, modes[mode])
+    return OK
+
+
+@subcommand("UNPAUSE", arity=2, since="6.2.0", complexity="O(N) Where N is the number of paused clients", summary="Ends CLIENT PAUSE.")
+def client_unpause(session, argv):
+    if session.executor.loop is not None:
+        session.executor.loop.unpause()
+    return OK
+
+
+def on_off(arg: bytes) -> bool:
+    if arg.upper() not in (b"ON", b"OFF"):
+        raise CommandError(SYNTAX)
+    return arg.upper() == b"ON"
+
+
+@subcommand("REPLY", arity=3, since="3.2.0", summary="Turns replies off, on, or off for the next command.")
+def client_reply(session, argv):
+    mode = argv[2].upper()
+    if mode == b"ON":
+        session.set_flag(client_flags["REPLY_OFF"] | client_flags["REPLY_SKIP"] | client_flags["SKIP_NEXT"], False)
+        return OK
+    if mode == b"OFF":
+        session.set_flag(client_flags["REPLY_OFF"], True)
+    elif mode == b"SKIP":
+        if not session.flags & client_flags["REPLY_OFF"]:
+            session.set_flag(client_flags["SKIP_NEXT"], True)
+    else:
+        raise CommandError(SYNTAX)
+    return NO_REPLY
+
+
+@subcommand("NO-EVICT", arity=3, since="7.0.0", flags="admin " + FLAGS, summary="Accepted: no client is evicted here.")
+def client_no_evict(session, argv):
+    session.set_flag(client_flags["NO_EVICT"], on_off(argv[2]))
+    return OK
+
+
+@subcommand("NO-TOUCH", arity=3, since="7.2.0", summary="Whether this connection's reads leave access times alone.")
+def client_no_touch(session, argv):
+    session.set_flag(client_flags["NO_TOUCH"], on_off(argv[2]))
+    return OK
+
+
+@subcommand("UNBLOCK", arity=-3, since="5.0.0", flags="admin " + FLAGS, complexity="O(log N) where N is the number of client connections",
+            summary="Ends another connection's wait, as by timeout or with an error.")
+def client_unblock(session, argv):
+    no_more_than(4, argv)
+    reason = argv[3].upper() if len(argv) == 4 else b"TIMEOUT"
+    if reason not in (b"TIMEOUT", b"ERROR"):
+        raise CommandError("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
+    wanted = integer(argv[2])
+    loop = session.executor.loop
+    other = loop.session_of(wanted) if loop is not None and wanted > 0 else None
+    if other is None or other.token is None:
+        return 0
+    if reason == b"ERROR":
+        return int(other.token.resolve(Failure("UNBLOCKED client unblocked via CLIENT UNBLOCK")))
+    return int(other.token.expire())
+
+
+@subcommand("TRACKING", arity=-3, since="6.0.0", summary="Client-side caching is not offered: it can only be turned off.")
+def client_tracking(session, argv):
+    if on_off(argv[2]):
+        raise CommandError("ERR client tracking is not supported by this server")
+    return OK
+
+
+@subcommand("CACHING", arity=3, since="6.0.0", summary="Needs CLIENT TRACKING, which is not offered.")
+def client_caching(session, argv):
+    raise CommandError("ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled")
+
+
+@subcommand("GETREDIR", arity=2, since="6.0.0", summary="Answers -1: tracking is off.")
+def client_getredir(session, argv):
+    return -1
+
+
+@subcommand("TRACKINGINFO", arity=2, since="6.2.0", summary="Answers that tracking is off.")
+def client_trackinginfo(session, argv):
+    return {"flags": {"off"}, "redirect": -1, "prefixes": []}
+
+
+HELP = """\
+CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:
+CACHING (YES|NO)
+    Not available: needs tracking.
+GETNAME
+    The name of this connection.
+GETREDIR
+    The connection that tracking notices go to: always -1.
+ID
+    The id of this connection.
+INFO
+    A line about this connection.
+KILL <ip:port>
+    Close the connection from this address.
+KILL <option> <value> [<option> <value> [...]]
+    Close the connections that all of these fit. Options are:
+    * ADDR <ip:port>
+    * LADDR <ip:port>
+    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)
+    * USER <username>
+    * SKIPME (YES|NO)
+    * ID <client-id>
+LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] | [ID <client-id> [...]]
+    A line about each connection.
+NO-EVICT (ON|OFF)
+    Accepted; no connection is evicted.
+NO-TOUCH (ON|OFF)
+    Leave the access times of keys alone.
+PAUSE <timeout> [WRITE|ALL]
+    Hold all commands, or those that write, back for so many milliseconds.
+REPLY (ON|OFF|SKIP)
+    Turn replies on or off, or off for one command.
+SETINFO (LIB-NAME|LIB-VER) <value>
+    Tell what library this is.
+SETNAME <name>
+    Name this connection.
+TRACKING (ON|OFF) [...]
+    Not available: can only be turned off.
+TRACKINGINFO
+    The state of tracking: off.
+UNBLOCK <clientid> [TIMEOUT|ERROR]
+    End the wait of a connection.
+UNPAUSE
+    End a pause.
+HELP
+    This text.""".splitlines()
+
+
+@subcommand("HELP", arity=2, since="5.0.0", flags="loading stale", summary="Lists the subcommands.")
+def client_help(session, argv):
+    return [Simple(text_line) for text_line in HELP]
