@@ -32,7 +32,6 @@ from crdtredis.commands.table import command
 
 cdef extern from "<math.h>" nogil:
     bint isfinite(long double v)
-    long double floorl(long double v)
 
 cdef long double two_to_63 = 9223372036854775808.0
 
@@ -383,16 +382,11 @@ cdef void decrby(Call *c) noexcept nogil:
     add(c, -step)
 
 
-cdef int leaves_integers(Call *c, Element *e, long double v, long double step) noexcept nogil:
-    """Whether a whole number in 64 bits becomes a whole number beyond: there, where increments add up, the sum would stop."""
-    cdef int64_t whole
-    return (v + step < -two_to_63 or v + step >= two_to_63) and step == floorl(step) and (v == 0 or string_int(c.kernel, e, &whole))
-
-
 cdef void incrbyfloat(Call *c) noexcept nogil:
     cdef Element *e
     cdef char number[REAL_TEXT]
     cdef long double v = 0, step
+    cdef int64_t whole
     cdef Span text
     cdef int found = find_string(c, 1, &e)
     if found == REFUSED:
@@ -408,10 +402,11 @@ cdef void incrbyfloat(Call *c) noexcept nogil:
     if not isfinite(v + step):
         fail(c, b"ERR increment would produce NaN or Infinity")
         return
-    if leaves_integers(c, e, v, step):
-        string_set(c.kernel, c.db, c.argv[1], e, span(number, format_long_double(v + step, number)), 1)
-    else:
-        string_add(c.kernel, c.db, c.argv[1], e, step)
+    string_add(c.kernel, c.db, c.argv[1], e, step)
+    if v + step < -two_to_63 or v + step >= two_to_63:
+        e = key_find(c.kernel, c.db, c.argv[1])
+        if string_int(c.kernel, e, &whole):                     # a sum of whole numbers stops at 64 bits; Redis goes on
+            string_set(c.kernel, c.db, c.argv[1], e, span(number, format_long_double(v + step, number)), 1)
     reply_value(c, key_find(c.kernel, c.db, c.argv[1]))         # what GET will answer, to the byte
 
 
