@@ -188,3 +188,46 @@ def probe_get(Replica r, uint32_t db, bytes key):
         return None
     s = string_view(&r.k, e)
     return s.p[:s.n]
+
+
+def probe_reencode(bytes op):
+    """An op's body decoded and encoded again, all the way down; None where the decoder refuses it."""
+    cdef OpHead h
+    cdef Buffer b, seen
+    cdef const char *p
+    cdef const char *q
+    cdef uint64_t actor, seq
+    cdef Effect x
+    cdef SeenTally s
+    cdef int r
+    if decode_op(span(op, len(op)), &h) < 0:
+        return None
+    memset(&b, 0, sizeof(Buffer))
+    memset(&seen, 0, sizeof(Buffer))
+    put_varint(buffer_need(&b, 20) + 1, h.seq)
+    b.p[0] = 1 << 3
+    b.n = 1 + varint_size(h.seq)
+    b.p[b.n] = 2 << 3 | 1
+    put_fixed64(b.p + b.n + 1, h.stamp)
+    b.n += 9
+    p = h.deps.p
+    r = decode_dep(&p, h.deps.p + h.deps.n, &actor, &seq)
+    while r == 1:
+        encode_dep(&b, actor, seq)
+        r = decode_dep(&p, h.deps.p + h.deps.n, &actor, &seq)
+    p = h.effects.p
+    while r == 0:
+        r = decode_effect(&p, h.effects.p + h.effects.n, &x)
+        if r != 1:
+            break
+        q = x.seen.p
+        seen.n = 0
+        while decode_seen(&q, x.seen.p + x.seen.n, &s) == 1:
+            encode_seen(&seen, &s)
+        x.seen = span(seen.p, seen.n)
+        encode_effect(&b, &x)
+        r = 0
+    out = b.p[:b.n] if r == 0 else None
+    buffer_free(&b)
+    buffer_free(&seen)
+    return out
