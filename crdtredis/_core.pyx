@@ -7,6 +7,7 @@
 #     actors    actors, their order, what each has seen
 #     cell      the cell: writes and tallies
 #     codec     ops as bytes
+#     order     ranks of sorted set members
 #     keyspace  shapes of a key, visibility, deadlines, applying effects
 #     effects   making ops (local commands)
 #     receive   taking ops in, the waiting room, giving them out
@@ -27,6 +28,7 @@ include "core/table.pxi"
 include "core/actors.pxi"
 include "core/cell.pxi"
 include "core/codec.pxi"
+include "core/order.pxi"
 include "core/keyspace.pxi"
 include "core/effects.pxi"
 include "core/receive.pxi"

@@ -7,6 +7,7 @@ cdef enum EffectKind:
     DELETE = 3
     DEADLINE = 4
     FLUSH = 5
+    CLEAR = 6
 
 cdef enum KeyType:
     T_STRING = 0

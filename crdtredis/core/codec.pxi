@@ -69,16 +69,16 @@ cdef extern from *:
     #else
         int e; uint16_t se = signbit(v) ? 0x8000 : 0; uint64_t m = 0;
         long double f = frexpl(fabsl(v), &e);
-        if (v != 0) { m = (uint64_t)rintl(ldexpl(f, 64)); if (m == 0) { m = 1ULL << 63; e++; } se |= (uint16_t)(e + 16382); }
+        if (isinf(v)) { m = 1ULL << 63; se |= 0x7fff; } else if (v != 0) { m = (uint64_t)rintl(ldexpl(f, 64)); if (m == 0) { m = 1ULL << 63; e++; } se |= (uint16_t)(e + 16382); }
         memcpy(out, &m, 8); memcpy(out + 8, &se, 2);
     #endif
     }
-    /* 0 where the bytes are not a finite, normal number. */
+    /* 0 where the bytes are no normal number (an infinity is one: sorted set scores can be). */
     static int crdt_extended_load(const char *in, long double *v) {
         uint64_t m; uint16_t se;
         memcpy(&m, in, 8); memcpy(&se, in + 8, 2);
-        if ((se & 0x7fff) == 0x7fff || !(m >> 63)) return 0;
-        *v = ldexpl((long double)m, (int)(se & 0x7fff) - 16382 - 64);
+        if (!(m >> 63) || ((se & 0x7fff) == 0x7fff && m << 1)) return 0;
+        *v = (se & 0x7fff) == 0x7fff ? (long double)INFINITY : ldexpl((long double)m, (int)(se & 0x7fff) - 16382 - 64);
         if (se & 0x8000) *v = -*v;
         return 1;
     }
@@ -384,7 +384,7 @@ cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept no
         if f.number < before or (f.number == before and f.number != 12):
             return -1
         before = f.number
-        if f.number == 1 and f.wire == 0 and f.v <= FLUSH:
+        if f.number == 1 and f.wire == 0 and f.v <= CLEAR:
             out.kind = <int>f.v
         elif f.number == 2 and f.wire == 0 and f.v < DATABASES:
             out.db = <uint32_t>f.v

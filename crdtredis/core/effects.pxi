@@ -95,13 +95,10 @@ cdef void start(Kernel *k, Effect *x, int kind, uint32_t db, Span key) noexcept 
     x.key = key
 
 
-cdef void list_tallies(Kernel *k, Effect *x, Element *e, int name_key) noexcept nogil:
-    """Adds the live tallies of e to x.seen, which lies in the scratch buffer k.seen."""
-    cdef const Tally *t
+cdef void list_cell(Kernel *k, Element *e, int type, Span name, Span key) noexcept nogil:
+    """Adds the live tallies of one cell to k.seen, with the place that the kind of effect asks for."""
+    cdef const Tally *t = element_cell(e).tallies if e.meta & E_CELL else NULL
     cdef SeenTally s
-    if not e.meta & E_CELL:
-        return
-    t = element_cell(e).tallies
     while t != NULL:
         if not tally_is_stub(t):
             memset(&s, 0, sizeof(SeenTally))
@@ -110,11 +107,29 @@ cdef void list_tallies(Kernel *k, Effect *x, Element *e, int name_key) noexcept 
             s.run_index = t.run_index
             s.seq = t.seq
             s.total = t.total
-            if name_key:
-                s.key = span(element_key(e), e.klen)
+            s.type = type
+            s.name = name
+            s.key = key
             encode_seen(&k.seen, &s)
         t = t.next
-    x.seen = span(k.seen.p, k.seen.n)
+
+
+cdef void list_key(Kernel *k, Element *e, int only, Span key) noexcept nogil:
+    """The live tallies of everything under a key, or of one type (T_NONE: all)."""
+    cdef Collection *c = element_entry(e).collections if e.meta & E_ENTRY else NULL
+    cdef Element *m
+    cdef size_t pos
+    if only == T_NONE or only == T_STRING:
+        list_cell(k, e, T_STRING, span(NULL, 0), key)
+    while c != NULL:
+        if c.cells and (only == T_NONE or only == c.type):
+            pos = 0
+            while True:
+                m = table_next(&c.table, &pos)
+                if m == NULL:
+                    break
+                list_cell(k, m, c.type, span(element_key(m), m.klen), key)
+        c = c.next
 
 
 cdef Element *prepare(Kernel *k, uint32_t db, Span key, Element *e, int removes_value) noexcept nogil:
@@ -145,24 +160,50 @@ cdef Element *prepare(Kernel *k, uint32_t db, Span key, Element *e, int removes_
 
 cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value, int keep_deadline) noexcept nogil:
     cdef Effect x
-    if e != NULL and (keep_deadline or not key_visible(k, e)):
+    if e != NULL and e.meta & E_ENTRY and element_entry(e).collections != NULL:
+        e = replace_collections(k, db, key, e, keep_deadline)
+    elif e != NULL and (keep_deadline or not key_visible(k, e)):
         e = prepare(k, db, key, e, 1)
     start(k, &x, ASSIGN, db, key)
     x.value = value
     x.keep = keep_deadline
     if e != NULL and e.meta & E_CELL:
         k.seen.n = 0
-        list_tallies(k, &x, e, 0)
+        list_cell(k, e, T_STRING, span(NULL, 0), span(NULL, 0))
+        x.seen = span(k.seen.p, k.seen.n)
     make(k, &x, e)
+
+
+cdef Element *replace_collections(Kernel *k, uint32_t db, Span key, Element *e, int keep_deadline) noexcept nogil:
+    """A string is about to take the place of another type: all that is there goes, but for a deadline that is to be kept."""
+    cdef Effect x
+    cdef int64_t deadline = 0
+    cdef uint64_t stamp
+    cdef uint16_t actor
+    cdef int stated = stated_deadline(k, e, &deadline, &stamp, &actor) if keep_deadline and key_visible(k, e) else STATED_NOT
+    key_delete(k, db, e)
+    e = key_find(k, db, key)
+    if stated == STATED_DEADLINE and deadline:
+        start(k, &x, DEADLINE, db, key)
+        x.deadline = deadline
+        x.stamp = stamp
+        x.actor = k.actors.v[actor].id
+        make(k, &x, e)
+        e = key_find(k, db, key)
+    return e
 
 
 cdef void string_add(Kernel *k, uint32_t db, Span key, Element *e, long double step) noexcept nogil:
     cdef Effect x
-    cdef Tally *t = NULL
     e = prepare(k, db, key, e, 0)
     start(k, &x, INCREMENT, db, key)
-    if e != NULL and e.meta & E_CELL:
-        t = cell_tally(element_cell(e), k.me)
+    set_run(k, &x, e, step)
+    make(k, &x, e)
+
+
+cdef void set_run(Kernel *k, Effect *x, Element *e, long double step) noexcept nogil:
+    """The new total of this actor's own tally in e (NULL: none yet): its run goes on, or a new one begins."""
+    cdef Tally *t = cell_tally(element_cell(e), k.me) if e != NULL and e.meta & E_CELL else NULL
     if t != NULL and not tally_is_stub(t):
         x.run_seq = t.run_seq
         x.run_index = t.run_index
@@ -171,14 +212,14 @@ cdef void string_add(Kernel *k, uint32_t db, Span key, Element *e, long double s
         x.run_seq = k.op.seq
         x.run_index = k.effect_count
         x.total = step
-    make(k, &x, e)
 
 
 cdef void key_delete(Kernel *k, uint32_t db, Element *e) noexcept nogil:
     cdef Effect x
     start(k, &x, DELETE, db, span(element_key(e), e.klen))
     k.seen.n = 0
-    list_tallies(k, &x, e, 0)
+    list_key(k, e, T_NONE, span(NULL, 0))
+    x.seen = span(k.seen.p, k.seen.n)
     # The key's bytes lie in e, which apply may free: they are read from the encoded effect instead.
     make_of_own_key(k, &x, e)
 
@@ -214,10 +255,106 @@ cdef void db_flush(Kernel *k, uint32_t db) noexcept nogil:
         e = table_next(&k.db[db].table, &pos)
         if e == NULL:
             break
-        list_tallies(k, &x, e, 1)
+        list_key(k, e, T_NONE, span(element_key(e), e.klen))
+    x.seen = span(k.seen.p, k.seen.n)
     make(k, &x, NULL)
     if k.seen.cap > 1 << 20:
         buffer_free(&k.seen)
+
+
+cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type) noexcept nogil:
+    cdef Effect x
+    cdef Collection *c
+    cdef int other
+    e = prepare(k, db, key, e, 0)
+    if e == NULL:
+        return NULL
+    for other in range(T_COUNT):
+        if other == type or e == NULL:
+            continue
+        c = entry_collection(element_entry(e), other) if e.meta & E_ENTRY else NULL
+        if (other == T_STRING and value_live(e)) or (c != NULL and c.live):
+            start(k, &x, CLEAR, db, key)
+            x.type = other
+            k.seen.n = 0
+            list_key(k, e, other, span(NULL, 0))
+            x.seen = span(k.seen.p, k.seen.n)
+            make(k, &x, e)
+            e = key_find(k, db, key)
+    return e
+
+
+cdef Element *member_of(Element *e, int type, Span name, uint32_t hash) noexcept nogil:
+    cdef Collection *c = entry_collection(element_entry(e), type) if e != NULL and e.meta & E_ENTRY else NULL
+    return table_find(&c.table, name.p, name.n, hash) if c != NULL else NULL
+
+
+cdef Element *make_member(Kernel *k, Effect *x, Element *e, Element *m, int type, Span name) noexcept nogil:
+    """make() for a member: lists the tallies that an assign or a removal takes back."""
+    x.type = type
+    x.name = name
+    if x.kind != INCREMENT and m != NULL and m.meta & E_CELL:
+        k.seen.n = 0
+        list_cell(k, m, T_STRING, span(NULL, 0), span(NULL, 0))
+        x.seen = span(k.seen.p, k.seen.n)
+    make(k, x, e)
+    return key_find(k, x.db, x.key)
+
+
+cdef Element *member_set(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name, Span value) noexcept nogil:
+    cdef Effect x
+    start(k, &x, ASSIGN, db, key)
+    x.value = value
+    return make_member(k, &x, e, member_of(e, type, name, key_hash(k, name.p, name.n)), type, name)
+
+
+cdef Element *member_add(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name, long double step) noexcept nogil:
+    cdef Effect x
+    cdef Element *m = member_of(e, type, name, key_hash(k, name.p, name.n))
+    start(k, &x, INCREMENT, db, key)
+    set_run(k, &x, m, step)
+    return make_member(k, &x, e, m, type, name)
+
+
+cdef Element *member_remove(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name) noexcept nogil:
+    cdef Effect x
+    start(k, &x, REMOVE, db, key)
+    return make_member(k, &x, e, member_of(e, type, name, key_hash(k, name.p, name.n)), type, name)
+
+
+cdef void key_copy(Kernel *k, Element *e, uint32_t to_db, Span to) noexcept nogil:
+    cdef int type = key_type(k, e)
+    cdef int64_t deadline = key_deadline(k, e)
+    cdef Element *there = key_find(k, to_db, to)
+    cdef Collection *c
+    cdef Element *m
+    cdef Span v
+    cdef double score
+    cdef size_t pos = 0
+    if there == e:
+        return
+    if type == T_STRING:
+        v = string_view(k, e)
+        string_set(k, to_db, to, there, v, 0)
+    else:
+        if there != NULL:
+            key_delete(k, to_db, there)
+        there = key_find(k, to_db, to)     # stubs stay
+        c = entry_collection(element_entry(e), type)
+        while True:
+            m = table_next(&c.table, &pos)
+            if m == NULL:
+                break
+            if value_live(m):
+                v = span(NULL, 0)
+                if type == T_HASH:
+                    v = member_view(k, m)
+                elif type == T_ZSET:
+                    score = member_score(k, m)
+                    v = span(<const char*>&score, 8)
+                there = member_set(k, to_db, to, there, type, span(element_key(m), m.klen), v)
+    if deadline >= 0:
+        key_expire(k, to_db, key_find(k, to_db, to), deadline)
 
 
 cdef int64_t reap(Kernel *k, int most) noexcept nogil:

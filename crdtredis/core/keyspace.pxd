@@ -6,13 +6,24 @@
 cdef enum:
     DATABASES = 16
     MAX_BYTES = 1 << 30     # of one key, name or value in an op; commands keep to proto-max-bulk-len, which is less
+    MEMORY_SAMPLES = 8
     CONFLICTS = 128         # how many CRDT.CONFLICTS remembers
     CONFLICT_TEXT = 64      # bytes of key and of each value it remembers
+
+# A hash, set or sorted set: members are elements like keys, each with a cell. A hash field's value is bytes, a set member has none, a
+# sorted set member's is its score (8 bytes, double).
+cdef struct Collection:
+    Collection *next
+    int type                # T_*
+    size_t live             # members with a live cell; the table also holds stubs
+    size_t cells            # members that are not plain: only they can have tallies
+    Table table
+    Order order             # sorted sets: the live members by (score, name)
 
 # What an E_ENTRY element points to: whatever a plain string key does not need.
 cdef struct Entry:
     Element *owner
-    void *collections       # other types than string (none yet)
+    Collection *collections # what the key holds beside a string; nearly always one, never an empty one
     Cell deadline           # register of absolute ms (W_NUMBER writes)
     uint32_t heap           # place in the deadline heap + 1; 0: not in it
     uint32_t db
@@ -50,11 +61,14 @@ cdef struct Waiting:
 cdef struct Conflict:
     int64_t at              # ms, by the local clock
     uint32_t db
+    int type
     uint32_t key_n
+    uint32_t name_n
     uint32_t n[2]           # bytes of winner's and loser's value
     uint16_t actor[2]
     uint64_t stamp[2]
     char key[64]
+    char name[64]
     char value[2][64]
 
 cdef struct Kernel:
@@ -105,6 +119,7 @@ cdef struct Kernel:
     uint64_t conflicts      # concurrent writes that had to be decided
     int64_t stubs           # live stub tallies
     char number[5200]       # where string_view formats a number
+    Collection *garbage     # detached collections, freed a little at a time
     Conflict *conflict      # ring, newest at (conflicts - 1) % CONFLICTS
     uint64_t collect_cursor # where the search for stubs goes on
     uint32_t collect_db
@@ -118,12 +133,19 @@ cdef int key_type(Kernel *k, Element *e) noexcept nogil                        #
 cdef int64_t key_deadline(Kernel *k, Element *e) noexcept nogil                # ms since 1970; -1: none
 cdef void key_touch(Kernel *k, Element *e) noexcept nogil                      # sets the access time
 cdef int64_t key_idle(Kernel *k, Element *e) noexcept nogil                    # seconds
-cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil                   # bytes of the key and all it holds
+cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil                   # bytes of the key and all it holds; of members a sample is taken
 cdef Element *key_random(Kernel *k, uint32_t db) noexcept nogil                # a visible key, NULL when there is none
 # A visible string's bytes: valid until the next change of the key or the next string_view (numbers are formatted into k.number).
 cdef Span string_view(Kernel *k, Element *e) noexcept nogil
 cdef int string_int(Kernel *k, Element *e, int64_t *out) noexcept nogil        # 1 when the value is a whole number in 64 bits
 cdef int string_real(Kernel *k, Element *e, long double *out) noexcept nogil   # 1 when it is a finite number
+
+# The collection of this type when it is the visible one, else NULL.
+cdef Collection *key_collection(Kernel *k, Element *e, int type) noexcept nogil
+cdef Element *member_find(Kernel *k, Collection *c, Span name) noexcept nogil  # a live member or NULL
+cdef Element *member_random(Kernel *k, Collection *c) noexcept nogil           # a live member; c.live > 0
+cdef Span member_view(Kernel *k, Element *m) noexcept nogil                    # a hash field's value, as string_view
+cdef double member_score(Kernel *k, Element *m) noexcept nogil
 
 # ---- local effects ------------------------------------------------------------------------------------------------
 # Every command that may change anything runs between these two; they nest (EXEC around commands). The op is made at its first effect.
@@ -134,6 +156,17 @@ cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value, i
 # Adds to a visible string that is a number, or starts at 0. The caller has checked type and overflow.
 cdef void string_add(Kernel *k, uint32_t db, Span key, Element *e, long double step) noexcept nogil
 cdef void key_delete(Kernel *k, uint32_t db, Element *e) noexcept nogil        # visible or not
+# Begins a write to the members of key, of which `e` is given: an expired or invisible remainder goes first, a deadline is asserted
+# again, and values of other types that a clash has hidden go. The caller has checked that a visible key has this type.
+cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type) noexcept nogil
+# One member's cell. `e` is what key_prepare or the function before returned; returns what stands under the key afterwards (NULL: nothing).
+cdef Element *member_set(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name, Span value) noexcept nogil
+cdef Element *member_add(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name, long double step) noexcept nogil
+cdef Element *member_remove(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name) noexcept nogil
+# Writes the visible value of e under another key, over whatever is there, with its deadline. Names and spans may lie in e.
+cdef void key_copy(Kernel *k, Element *e, uint32_t to_db, Span to) noexcept nogil
+# Frees detached collections, about `most` members; 1 while more is left.
+cdef int free_garbage(Kernel *k, int most) noexcept nogil
 cdef void key_expire(Kernel *k, uint32_t db, Element *e, int64_t deadline) noexcept nogil   # of a visible key; 0: PERSIST
 cdef void db_flush(Kernel *k, uint32_t db) noexcept nogil
 # Removes keys whose deadline has passed, at most `most`, each as an op of its own; returns ms until the next is due, -1 if none is.
@@ -167,4 +200,5 @@ cdef class Replica:
     cdef act_as(self, uint64_t epoch)
     cdef str name(self, uint16_t slot)
     cdef dict write(self, uint64_t dot, uint64_t stamp, uint16_t actor, int clears, value)
+    cdef describe_value(self, Element *e, dict out)
     cdef describe(self, Cell *c, list writes, list tallies)

@@ -39,11 +39,22 @@ cdef inline uint32_t access_second(Kernel *k) noexcept nogil:
     return <uint32_t>(k.now // 1000) & 0xffffff
 
 
-cdef inline int element_live(Element *e) noexcept nogil:
-    if e.meta & E_PLAIN:
+cdef inline int value_live(Element *e) noexcept nogil:
+    """Does the element's own cell (a string's, a member's) hold anything?"""
+    return 1 if e.meta & E_PLAIN else cell_live(element_cell(e)) if e.meta & E_CELL else 0
+
+
+cdef int element_live(Element *e) noexcept nogil:
+    """Does the key or member hold anything, of whatever type?"""
+    cdef Collection *c
+    if value_live(e):
         return 1
-    if e.meta & E_CELL:
-        return cell_live(element_cell(e))
+    if e.meta & E_ENTRY:
+        c = element_entry(e).collections
+        while c != NULL:
+            if c.live:
+                return 1
+            c = c.next
     return 0
 
 
@@ -125,12 +136,17 @@ cdef Element *open_entry(Kernel *k, uint32_t db, Element *e) noexcept nogil:
 cdef void element_free(Kernel *k, Element *e) noexcept nogil:
     """Frees a detached element and all it holds."""
     cdef Entry *x = element_entry(e)
+    cdef Collection *c
     if e.meta & E_CELL:
         forget_tallies(k, element_cell(e))
         cell_free(element_cell(e))
     if x != NULL:
         heap_remove(k, x)
         cell_free(&x.deadline)
+        while x.collections != NULL:
+            c = x.collections
+            x.collections = c.next
+            collection_free(k, c)
         mem_free(x)
     mem_free(e)
 
@@ -142,9 +158,9 @@ cdef void forget_tallies(Kernel *k, Cell *c) noexcept nogil:
         t = t.next
 
 
-cdef void settle(Kernel *k, uint32_t db, Element *e, int was_live) noexcept nogil:
-    """After a change: the smallest shape that holds what e holds, the count of live keys, the heap. e may be gone afterwards."""
-    cdef Table *t = &k.db[db].table
+cdef void settle(Kernel *k, Table *t, size_t *live, Element *e, int was_live) noexcept nogil:
+    """After a change of a key or member of t: the smallest shape that holds what e holds, the count of live ones, the heap. e may be
+    gone afterwards."""
     cdef uint32_t flags = e.meta & 0xff
     cdef Entry *x = element_entry(e)
     cdef Span value = span(element_value(e), e.vlen)
@@ -155,20 +171,21 @@ cdef void settle(Kernel *k, uint32_t db, Element *e, int was_live) noexcept nogi
         w = c.writes
         if cell_empty(&c):
             flags &= ~<uint32_t>E_CELL
-            value = span(NULL, 0)
             w = NULL
         elif w != NULL and w.next == NULL and c.tallies == NULL and w.actor == dot_slot(w.dot):
             flags = (flags & ~<uint32_t>E_CELL) | E_PLAIN | (E_CLEARS if w.flags & W_CLEARS else 0)
             value = span(write_value(w), w.n)
         else:
             w = NULL
-    if x != NULL and cell_empty(&x.deadline) and x.collections == NULL:
-        flags &= ~<uint32_t>E_ENTRY
-        heap_remove(k, x)
-        mem_free(x)
-        x = NULL
+    if x != NULL:
+        drop_empty_collections(k, x)
+        if cell_empty(&x.deadline) and x.collections == NULL:
+            flags &= ~<uint32_t>E_ENTRY
+            heap_remove(k, x)
+            mem_free(x)
+            x = NULL
     if flags & (E_PLAIN | E_CELL | E_ENTRY) == 0:
-        k.db[db].live -= was_live
+        live[0] -= was_live
         table_remove(t, e)
         mem_free(e)
         return
@@ -180,7 +197,155 @@ cdef void settle(Kernel *k, uint32_t db, Element *e, int was_live) noexcept nogi
             mem_free(w)
     if x != NULL:
         heap_place(k, x)
-    k.db[db].live += element_live(e) - was_live
+    live[0] += element_live(e) - was_live
+
+
+# ---- collections ---------------------------------------------------------------------------------------------------
+
+cdef Collection *entry_collection(Entry *x, int type) noexcept nogil:
+    cdef Collection *c = x.collections
+    while c != NULL and c.type != type:
+        c = c.next
+    return c
+
+
+cdef Collection *collection_open(Entry *x, int type) noexcept nogil:
+    cdef Collection *c = entry_collection(x, type)
+    if c == NULL:
+        c = <Collection*>mem_alloc(sizeof(Collection))
+        memset(c, 0, sizeof(Collection))
+        c.type = type
+        c.next = x.collections
+        x.collections = c
+    return c
+
+
+cdef void free_member(void *arg, Element *m) noexcept nogil:
+    element_free(<Kernel*>arg, m)
+
+
+cdef void collection_free(Kernel *k, Collection *c) noexcept nogil:
+    order_free(&c.order)
+    table_clear(&c.table, free_member, k)
+    mem_free(c)
+
+
+cdef void drop_empty_collections(Kernel *k, Entry *x) noexcept nogil:
+    cdef Collection **at = &x.collections
+    cdef Collection *c
+    while at[0] != NULL:
+        c = at[0]
+        if table_count(&c.table) == 0:
+            at[0] = c.next
+            collection_free(k, c)
+        else:
+            at = &c.next
+
+
+cdef uint64_t score_hint(double score) noexcept nogil:
+    """An integer that orders as the score does."""
+    cdef int64_t bits
+    if score == 0:
+        score = 0                          # -0 is 0
+    memcpy(&bits, &score, 8)
+    return <uint64_t>bits ^ (<uint64_t>1 << 63) if bits >= 0 else ~<uint64_t>bits
+
+
+cdef void unindex(Kernel *k, Collection *c, Element *m) noexcept nogil:
+    """Before a change of member m (NULL: none yet): takes it out of the counts and the order."""
+    if m == NULL:
+        return
+    c.cells -= (m.meta & E_CELL) != 0
+    if c.type == T_ZSET and value_live(m):
+        order_remove(&c.order, score_hint(member_score(k, m)), m)
+
+
+cdef void index(Kernel *k, Collection *c, Span name, uint32_t hash) noexcept nogil:
+    """After it: puts in what stands there now, which may have moved, or gone."""
+    cdef Element *m = table_find(&c.table, name.p, name.n, hash)
+    if m == NULL:
+        return
+    c.cells += (m.meta & E_CELL) != 0
+    if c.type == T_ZSET and value_live(m):
+        order_insert(&c.order, score_hint(member_score(k, m)), m)
+
+
+cdef void collection_remove(Kernel *k, const Applying *op, Collection *c, Span seen) noexcept nogil:
+    """Removes what op observed of a whole collection. `seen` lists the tallies it saw, by type and name."""
+    cdef const char *p = seen.p
+    cdef SeenTally s
+    cdef Table old
+    cdef Element *m
+    cdef Collection *rest
+    cdef uint16_t slot
+    cdef size_t pos = 0
+    cdef int live
+    order_free(&c.order)
+    if c.cells:
+        while decode_seen(&p, seen.p + seen.n, &s) == 1:
+            slot = actors_find(&k.actors, s.actor)
+            m = NULL
+            if s.type == c.type and slot != NO_SLOT:
+                m = table_find(&c.table, s.name.p, s.name.n, key_hash(k, s.name.p, s.name.n))
+            if m != NULL and m.meta & E_CELL:
+                live = value_live(m)
+                cell_take_back_one(k, element_cell(m), op, slot, &s)
+                c.live += value_live(m) - live
+    elif op.local:                         # all of it is observed and plain: freed later, a little at a time
+        rest = <Collection*>mem_alloc(sizeof(Collection))
+        rest[0] = c[0]
+        rest.next = k.garbage
+        rest.live = 0
+        k.garbage = rest
+        table_init(&c.table)
+        c.live = 0
+        return
+    old = c.table
+    table_init(&c.table)
+    c.cells = 0
+    while True:
+        m = table_next(&old, &pos)
+        if m == NULL:
+            break
+        if m.meta & E_PLAIN and observed(op, m.dot):
+            c.live -= 1
+            mem_free(m)
+            continue
+        table_add(&c.table, m)
+        if m.meta & E_CELL:
+            live = value_live(m)
+            cell_remove_writes(element_cell(m), op)
+            settle(k, &c.table, &c.live, m, live)
+    table_clear(&old, NULL, NULL)
+    pos = 0
+    while True:
+        m = table_next(&c.table, &pos)
+        if m == NULL:
+            break
+        c.cells += (m.meta & E_CELL) != 0
+        if c.type == T_ZSET and value_live(m):
+            order_insert(&c.order, score_hint(member_score(k, m)), m)
+
+
+cdef int free_garbage(Kernel *k, int most) noexcept nogil:
+    cdef Collection *c
+    cdef Element *m
+    cdef size_t pos
+    while k.garbage != NULL and most > 0:
+        c = k.garbage
+        pos = c.live                       # in garbage: where to go on in the table
+        while most > 0:
+            m = table_next(&c.table, &pos)
+            if m == NULL:
+                break
+            mem_free(m)
+            most -= 1
+        c.live = pos
+        if most > 0:
+            k.garbage = c.next
+            table_clear(&c.table, NULL, NULL)
+            mem_free(c)
+    return k.garbage != NULL
 
 
 # ---- deadlines -----------------------------------------------------------------------------------------------------
@@ -295,7 +460,7 @@ cdef void heap_place(Kernel *k, Entry *x) noexcept nogil:
 
 # ---- applying effects ----------------------------------------------------------------------------------------------
 
-cdef void note_conflict(Kernel *k, uint32_t db, Element *e) noexcept nogil:
+cdef void note_conflict(Kernel *k, const Effect *at, Element *e) noexcept nogil:
     """Remembers the two latest of the writes that stand side by side in e."""
     cdef Conflict *c = &k.conflict[k.conflicts % CONFLICTS]
     cdef Write *w[2]
@@ -309,9 +474,12 @@ cdef void note_conflict(Kernel *k, uint32_t db, Element *e) noexcept nogil:
         x = x.next
     k.conflicts += 1
     c.at = k.now
-    c.db = db
-    c.key_n = e.klen if e.klen < CONFLICT_TEXT else CONFLICT_TEXT
-    memcpy(c.key, element_key(e), c.key_n)
+    c.db = at.db
+    c.type = at.type
+    c.key_n = <uint32_t>(at.key.n if at.key.n < CONFLICT_TEXT else CONFLICT_TEXT)
+    copy_span(c.key, span(at.key.p, c.key_n))
+    c.name_n = <uint32_t>(at.name.n if at.name.n < CONFLICT_TEXT else CONFLICT_TEXT)
+    copy_span(c.name, span(at.name.p, c.name_n))
     for i in range(2):
         c.actor[i] = w[i].actor
         c.stamp[i] = w[i].stamp
@@ -319,76 +487,140 @@ cdef void note_conflict(Kernel *k, uint32_t db, Element *e) noexcept nogil:
         memcpy(c.value[i], write_value(w[i]), c.n[i])
 
 
-cdef void apply_assign(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
+# The effects on one cell, wherever it is: the string of a key, or a member of a collection. t is the table it is in, `live` its
+# count of live elements, name its key there, e what stands there or NULL.
+
+cdef void assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live, Span name, uint32_t hash, Element *e,
+                    uint32_t flags) noexcept nogil:
     """value := x.value. Removes the writes and takes back the tallies that op observed, adds its own write. Any two such effects
     commute: each removes only what it had seen, and neither had seen the other unless it is applied after it."""
-    cdef Database *d = &k.db[x.db]
-    cdef uint32_t flags = E_PLAIN if x.keep else E_PLAIN | E_CLEARS
     cdef uint64_t dot = make_dot(op.slot, op.seq)
     cdef Cell *c
-    cdef Entry *entry
     cdef int was_live
     if e == NULL:
-        e = element_new(k, x.key, key_hash(k, x.key.p, x.key.n), flags, x.value.n)
+        e = element_new(k, name, hash, flags, x.value.n)
         copy_span(element_value(e), x.value)
         e.dot = dot
         e.stamp = op.stamp
-        table_add(&d.table, e)
-        d.live += 1
+        table_add(t, e)
+        live[0] += 1
         return
     if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN and observed(op, e.dot):
-        e = element_assign(k, &d.table, e, flags, x.value)
+        e = element_assign(k, t, e, flags, x.value)
         e.dot = dot
         e.stamp = op.stamp
         return
     was_live = element_live(e)
-    entry = element_entry(e)
-    if entry != NULL and not x.keep:
-        cell_remove_writes(&entry.deadline, op)
-    e = open_cell(k, &d.table, e)
+    e = open_cell(k, t, e)
     c = element_cell(e)
     cell_remove_writes(c, op)
     cell_take_back(k, c, op, x.seen)
-    cell_add_write(c, dot, op.stamp, op.slot, 0 if x.keep else W_CLEARS, x.value)
-    if c.writes.next != NULL:
-        note_conflict(k, x.db, e)
-    settle(k, x.db, e, was_live)
+    cell_add_write(c, dot, op.stamp, op.slot, W_CLEARS if flags & E_CLEARS else 0, x.value)
+    if c.writes.next != NULL and x.type != T_SET:                       # two writes of a set's member say the same
+        note_conflict(k, x, e)
+    settle(k, t, live, e, was_live)
+
+
+cdef Element *increment_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live, Span name, uint32_t hash,
+                           Element *e) noexcept nogil:
+    cdef int was_live = 0
+    if e == NULL:
+        e = element_new(k, name, hash, E_CELL, 0)
+        table_add(t, e)
+    else:
+        was_live = element_live(e)
+        e = open_cell(k, t, e)
+    cell_increment(k, element_cell(e), op, x.run_seq, x.run_index, x.total)
+    live[0] += element_live(e) - was_live
+    return e
+
+
+cdef void remove_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live, Element *e) noexcept nogil:
+    cdef int was_live
+    if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN:
+        if observed(op, e.dot):
+            live[0] -= 1
+            table_remove(t, e)
+            mem_free(e)
+        return
+    was_live = element_live(e)
+    e = open_cell(k, t, e)
+    cell_remove_writes(element_cell(e), op)
+    cell_take_back(k, element_cell(e), op, x.seen)
+    settle(k, t, live, e, was_live)
+
+
+cdef void apply_to_member(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
+    """ASSIGN, INCREMENT and REMOVE of a member. The member's cell follows the rules of every cell, and a collection is no more than
+    its members, so nothing new is to be argued; a key is there as long as any member is."""
+    cdef Database *d = &k.db[x.db]
+    cdef uint32_t hash = key_hash(k, x.name.p, x.name.n)
+    cdef Collection *c = NULL
+    cdef Element *m = NULL
+    cdef int was_live
+    if e == NULL:
+        if x.kind == REMOVE:
+            return
+        e = element_new(k, x.key, key_hash(k, x.key.p, x.key.n), 0, 0)
+        table_add(&d.table, e)
+    was_live = element_live(e)
+    if x.kind == REMOVE:
+        c = entry_collection(element_entry(e), x.type) if e.meta & E_ENTRY else NULL
+        m = table_find(&c.table, x.name.p, x.name.n, hash) if c != NULL else NULL
+        if m == NULL:
+            return
+    else:
+        e = open_entry(k, x.db, e)
+        c = collection_open(element_entry(e), x.type)
+        m = table_find(&c.table, x.name.p, x.name.n, hash)
+    unindex(k, c, m)
+    if x.kind == ASSIGN:
+        assign_in(k, op, x, &c.table, &c.live, x.name, hash, m, E_PLAIN)
+    elif x.kind == INCREMENT:
+        increment_in(k, op, x, &c.table, &c.live, x.name, hash, m)
+    else:
+        remove_in(k, op, x, &c.table, &c.live, m)
+    index(k, c, x.name, hash)
+    settle(k, &d.table, &d.live, e, was_live)
+
+
+cdef void apply_assign(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
+    if e != NULL and e.meta & E_ENTRY and not x.keep:
+        cell_remove_writes(&element_entry(e).deadline, op)
+    assign_in(k, op, x, &k.db[x.db].table, &k.db[x.db].live, x.key, key_hash(k, x.key.p, x.key.n) if e == NULL else e.hash, e,
+              E_PLAIN if x.keep else E_PLAIN | E_CLEARS)
 
 
 cdef void apply_increment(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
-    cdef Database *d = &k.db[x.db]
-    cdef int was_live = 0
-    if e == NULL:
-        e = element_new(k, x.key, key_hash(k, x.key.p, x.key.n), E_CELL, 0)
-        table_add(&d.table, e)
-    else:
-        was_live = element_live(e)
-        e = open_cell(k, &d.table, e)
-    cell_increment(k, element_cell(e), op, x.run_seq, x.run_index, x.total)
-    d.live += cell_live(element_cell(e)) - was_live
+    e = increment_in(k, op, x, &k.db[x.db].table, &k.db[x.db].live, x.key, key_hash(k, x.key.p, x.key.n) if e == NULL else e.hash, e)
     if e.meta & E_ENTRY:
         heap_place(k, element_entry(e))
 
 
 cdef void apply_removal(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
-    """REMOVE: the string under the key; DELETE: the deadline too. What op did not observe stays."""
+    """REMOVE: the string under the key; CLEAR: one type; DELETE: all types and the deadline. What op did not observe stays."""
     cdef Database *d = &k.db[x.db]
+    cdef Collection *c
     cdef int was_live
     if e == NULL:
         return
-    if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN:
-        if observed(op, e.dot):
-            d.live -= 1
-            table_remove(&d.table, e)
-            mem_free(e)
+    if not e.meta & E_ENTRY:
+        if x.kind != CLEAR or x.type == T_STRING:
+            remove_in(k, op, x, &d.table, &d.live, e)
         return
     was_live = element_live(e)
-    if x.kind == DELETE and e.meta & E_ENTRY:
+    c = element_entry(e).collections
+    while c != NULL:
+        if x.kind == DELETE or (x.kind == CLEAR and x.type == c.type):
+            collection_remove(k, op, c, x.seen)
+        c = c.next
+    if x.kind == DELETE:
         cell_remove_writes(&element_entry(e).deadline, op)
-    e = open_cell(k, &d.table, e)
-    cell_remove_writes(element_cell(e), op)
-    cell_take_back(k, element_cell(e), op, x.seen)
-    settle(k, x.db, e, was_live)
+    if x.kind != CLEAR or x.type == T_STRING:
+        e = open_cell(k, &d.table, e)
+        cell_remove_writes(element_cell(e), op)
+        cell_take_back(k, element_cell(e), op, x.seen)
+    settle(k, &d.table, &d.live, e, was_live)
 
 
 cdef void apply_deadline(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
@@ -410,6 +642,31 @@ cdef void apply_deadline(Kernel *k, const Applying *op, const Effect *x, Element
     heap_place(k, entry)
 
 
+cdef void flush_tally(Kernel *k, const Applying *op, uint32_t db, const SeenTally *s) noexcept nogil:
+    """Takes back one of the tallies that a FLUSH lists by key, type and name."""
+    cdef uint16_t slot = actors_find(&k.actors, s.actor)
+    cdef Element *e = key_find(k, db, s.key)
+    cdef Collection *c = NULL
+    cdef Element *m = e
+    cdef int was_live
+    if e == NULL or slot == NO_SLOT:
+        return
+    if s.type != T_STRING:
+        c = entry_collection(element_entry(e), s.type) if e.meta & E_ENTRY else NULL
+        m = table_find(&c.table, s.name.p, s.name.n, key_hash(k, s.name.p, s.name.n)) if c != NULL else NULL
+    if m == NULL or not m.meta & E_CELL:
+        return
+    was_live = element_live(e)
+    if c != NULL:
+        unindex(k, c, m)
+        c.live -= value_live(m)
+    cell_take_back_one(k, element_cell(m), op, slot, s)
+    if c != NULL:
+        c.live += value_live(m)
+        index(k, c, s.name, m.hash)
+    k.db[db].live += element_live(e) - was_live
+
+
 cdef void apply_flush(Kernel *k, const Applying *op, const Effect *x) noexcept nogil:
     """Removes what op observed from every key of a database. The tallies it saw are listed by key; everything else is told by dots,
     key by key as in DELETE, so it commutes with all that DELETE commutes with."""
@@ -419,16 +676,10 @@ cdef void apply_flush(Kernel *k, const Applying *op, const Effect *x) noexcept n
     cdef SeenTally s
     cdef Element *e
     cdef Effect one
-    cdef uint16_t slot
     cdef size_t pos = 0
     touch_all(k, x.db)
     while decode_seen(&p, x.seen.p + x.seen.n, &s) == 1:
-        e = key_find(k, x.db, s.key)
-        slot = actors_find(&k.actors, s.actor)
-        if e != NULL and e.meta & E_CELL and slot != NO_SLOT:
-            d.live -= cell_live(element_cell(e))
-            cell_take_back_one(k, element_cell(e), op, slot, &s)
-            d.live += cell_live(element_cell(e))
+        flush_tally(k, op, x.db, &s)
     old = d.table
     table_init(&d.table)
     memset(&one, 0, sizeof(Effect))
@@ -448,7 +699,9 @@ cdef void apply_flush(Kernel *k, const Applying *op, const Effect *x) noexcept n
 
 
 cdef void apply_effect(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
-    if x.kind == ASSIGN:
+    if x.type != T_STRING and x.kind <= REMOVE:
+        apply_to_member(k, op, x, e)
+    elif x.kind == ASSIGN:
         apply_assign(k, op, x, e)
     elif x.kind == INCREMENT:
         apply_increment(k, op, x, e)
@@ -483,8 +736,72 @@ cdef int key_visible(Kernel *k, Element *e) noexcept nogil:
     return 1
 
 
+cdef int live_type(Element *e) noexcept nogil:
+    """The type that shows where several are live, the same in every replica: list, hash, sorted set, set, string."""
+    cdef Collection *c = element_entry(e).collections if e.meta & E_ENTRY else NULL
+    cdef int best = T_NONE
+    while c != NULL:
+        if c.live and (best == T_NONE or type_rank(c.type) < type_rank(best)):
+            best = c.type
+        c = c.next
+    return best if best != T_NONE else T_STRING if value_live(e) else T_NONE
+
+
+cdef inline int type_rank(int type) noexcept nogil:
+    return 0 if type == T_LIST else 1 if type == T_HASH else 2 if type == T_ZSET else 3
+
+
 cdef int key_type(Kernel *k, Element *e) noexcept nogil:
-    return T_STRING if key_visible(k, e) else T_NONE
+    return live_type(e) if key_visible(k, e) else T_NONE
+
+
+cdef Collection *key_collection(Kernel *k, Element *e, int type) noexcept nogil:
+    return entry_collection(element_entry(e), type) if key_type(k, e) == type else NULL
+
+
+cdef Element *member_find(Kernel *k, Collection *c, Span name) noexcept nogil:
+    cdef Element *m = table_find(&c.table, name.p, name.n, key_hash(k, name.p, name.n))
+    return m if m != NULL and value_live(m) else NULL
+
+
+cdef Element *member_random(Kernel *k, Collection *c) noexcept nogil:
+    cdef Element *m
+    cdef size_t pos = 0
+    cdef int i
+    for i in range(100):
+        m = table_random(&c.table, &k.seed)
+        if value_live(m):
+            return m
+    while True:                            # nearly all are stubs
+        m = table_next(&c.table, &pos)
+        if m == NULL or value_live(m):
+            return m
+
+
+cdef Span member_view(Kernel *k, Element *m) noexcept nogil:
+    return string_view(k, m)
+
+
+cdef double member_score(Kernel *k, Element *m) noexcept nogil:
+    """A sorted set's: the winner's score and the tallies, in the order of actors; infinity less infinity is 0."""
+    cdef double score = 0
+    cdef long double sum
+    cdef Write *w
+    cdef Tally *t
+    if m.meta & E_PLAIN:
+        memcpy(&score, element_value(m), 8)
+        return score
+    w = cell_winner(&k.actors, element_cell(m))
+    if w != NULL:
+        memcpy(&score, write_value(w), 8)
+    sum = score
+    t = element_cell(m).tallies
+    while t != NULL:
+        if not tally_is_stub(t):
+            sum += t.total - t.back
+        t = t.next
+    score = <double>sum
+    return score if score == score else 0
 
 
 cdef void key_touch(Kernel *k, Element *e) noexcept nogil:
@@ -510,10 +827,27 @@ cdef size_t cell_memory(const Cell *c) noexcept nogil:
 
 cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil:
     cdef size_t n = malloc_usable_size(e) + 8
+    cdef size_t members, pos
+    cdef Collection *c
+    cdef Element *m
+    cdef int i
     if e.meta & E_CELL:
         n += cell_memory(element_cell(e))
-    if e.meta & E_ENTRY:
-        n += malloc_usable_size(element_entry(e)) + cell_memory(&element_entry(e).deadline)
+    if not e.meta & E_ENTRY:
+        return n
+    n += malloc_usable_size(element_entry(e)) + cell_memory(&element_entry(e).deadline)
+    c = element_entry(e).collections
+    while c != NULL:
+        members = pos = 0
+        i = 0
+        while i < MEMORY_SAMPLES:
+            m = table_next(&c.table, &pos)
+            if m == NULL:
+                break
+            members += key_memory(k, m) - 8
+            i += 1
+        n += sizeof(Collection) + table_memory(&c.table) + order_memory(&c.order) + (members * table_count(&c.table) // i if i else 0)
+        c = c.next
     return n
 
 

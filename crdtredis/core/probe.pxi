@@ -157,28 +157,137 @@ def probe_records(bytes data):
 
 
 def probe_make(Replica r, effects):
-    """One op of the effects [(name, db, key, argument)]: ("set" | "keep", value), ("add", step), ("del", None), ("expire", ms), ("flush", None).
+    """One op of the effects [(name, db, key, argument)]: ("set" | "keep", value), ("add", step), ("del", None), ("expire", ms), ("flush", None),
+    ("member", (what, type, name, value | step)) with what "set", "add" or "remove", passed over where the visible type is another.
     Keys that "add" and "expire" need are looked after by the caller, as commands do."""
     cdef Kernel *k = &r.k
     cdef Span key
     cdef Element *e
     cdef bytes value, name_key
     op_begin(k)
-    for name, db, name_key, argument in effects:
+    for what, db, name_key, argument in effects:
         key = span(name_key, len(name_key))
         e = key_find(k, db, key)
-        if name == "set" or name == "keep":
+        if what == "set" or what == "keep":
             value = argument
-            string_set(k, db, key, e, span(value, len(value)), name == "keep")
-        elif name == "add":
+            string_set(k, db, key, e, span(value, len(value)), what == "keep")
+        elif what == "add":
             string_add(k, db, key, e, <long double><double>argument)
-        elif name == "flush":
+        elif what == "flush":
             db_flush(k, db)
-        elif e != NULL and name == "del":
+        elif what == "member":
+            probe_member(k, db, key, argument)
+        elif e != NULL and what == "del":
             key_delete(k, db, e)
-        elif name == "expire" and key_visible(k, e):
+        elif what == "expire" and key_visible(k, e):
             key_expire(k, db, e, argument)
     return op_end(k)
+
+
+cdef probe_member(Kernel *k, uint32_t db, Span key, tuple effect):
+    cdef bytes name = effect[2]
+    cdef bytes value
+    cdef int type = effect[1]
+    cdef Element *e = key_find(k, db, key)
+    cdef Span n = span(name, len(name))
+    cdef double score
+    what, argument = effect[0], effect[3]
+    if key_visible(k, e) and key_type(k, e) != type:
+        return
+    if what == "remove":
+        if key_collection(k, e, type) != NULL:
+            member_remove(k, db, key, key_prepare(k, db, key, e, type), type, n)
+        return
+    e = key_prepare(k, db, key, e, type)
+    if what == "add":
+        member_add(k, db, key, e, type, n, argument)
+    elif type == T_ZSET:
+        score = argument
+        member_set(k, db, key, e, type, n, span(<const char*>&score, 8))
+    else:
+        value = argument
+        member_set(k, db, key, e, type, n, span(value, len(value)))
+
+
+def probe_members(Replica r, uint32_t db, bytes key):
+    """(type, members): {name: value or score}, sorted sets as a list in order; (T_NONE, None) for no visible key."""
+    cdef Kernel *k = &r.k
+    cdef Element *e = key_find(k, db, span(key, len(key)))
+    cdef int type = key_type(k, e)
+    cdef Collection *c
+    cdef OrderCursor at
+    cdef Item *item
+    cdef Element *m
+    cdef size_t pos = 0
+    if type == T_NONE or type == T_STRING:
+        return type, None if type == T_NONE else probe_get(r, db, key)
+    c = key_collection(k, e, type)
+    if type == T_ZSET:
+        out = []
+        item = order_at(&c.order, 0, &at)
+        while item != NULL:
+            out.append((probe_key(item.e), member_score(k, item.e)))
+            item = order_next(&at)
+        return type, out
+    members = {}
+    while True:
+        m = table_next(&c.table, &pos)
+        if m == NULL:
+            return type, members
+        if value_live(m):
+            members[probe_key(m)] = member_view(k, m).p[:member_view(k, m).n]
+
+
+cdef class OrderProbe:
+    """An Order of elements without a table."""
+    cdef Order o
+    cdef dict names
+
+    def __cinit__(self):
+        memset(&self.o, 0, sizeof(Order))
+        self.names = {}
+
+    def __dealloc__(self):
+        order_free(&self.o)
+        for address in self.names.values():
+            mem_free(<void*><size_t>address[1])
+
+    def insert(self, double score, bytes name):
+        cdef Element *e = probe_element(name, 0)
+        self.names[name] = score, <size_t>e
+        order_insert(&self.o, score_hint(score), e)
+
+    def remove(self, bytes name):
+        score, address = self.names.pop(name)
+        cdef Element *e = <Element*><size_t>address
+        order_remove(&self.o, score_hint(score), e)
+        mem_free(e)
+
+    def rank(self, double score, bytes name):
+        return order_rank(&self.o, score_hint(score), span(name, len(name)))
+
+    def at(self, size_t rank):
+        cdef OrderCursor at
+        cdef Item *item = order_at(&self.o, rank, &at)
+        return None if item == NULL else probe_key(item.e)
+
+    def names_from(self, size_t rank, bint backwards=False):
+        cdef OrderCursor at
+        cdef Item *item = order_at(&self.o, rank, &at)
+        out = []
+        while item != NULL:
+            out.append(probe_key(item.e))
+            item = order_prev(&at) if backwards else order_next(&at)
+        return out
+
+    def check(self):
+        return order_check(&self.o)
+
+    def memory(self):
+        return order_memory(&self.o)
+
+    def __len__(self):
+        return self.o.n
 
 
 def probe_get(Replica r, uint32_t db, bytes key):

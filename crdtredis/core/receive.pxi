@@ -30,18 +30,32 @@ cdef int effect_is_sound(const Effect *x, const OpHead *h) noexcept nogil:
     """What the wire format allows and the meaning does not."""
     cdef const char *p = x.seen.p
     cdef SeenTally s
-    if x.type != T_STRING or x.name.n:
-        return 0                           # a type that this version does not hold
+    if x.type == T_LIST or (x.type != T_STRING and x.kind > REMOVE and x.kind != CLEAR) or (x.name.n and (x.type == T_STRING or x.kind > REMOVE)):
+        return 0                           # a type that this version does not hold, or a name where there are no members
+    if x.kind == ASSIGN and ((x.type == T_SET and x.value.n) or (x.type == T_ZSET and not is_score(x.value))):
+        return 0
     if x.kind == INCREMENT:
-        return 0 < x.run_seq <= h.seq and x.seen.n == 0
+        return 0 < x.run_seq <= h.seq and x.seen.n == 0 and (x.type == T_ZSET or is_finite(x.total))
     if x.kind == DEADLINE:
         return (x.stamp == 0) == (x.actor == 0) and x.stamp <= h.stamp
     if x.kind == FLUSH:
         return x.key.n == 0
     while decode_seen(&p, x.seen.p + x.seen.n, &s) == 1:
-        if s.type != T_STRING or s.name.n or s.key.n:
+        if s.key.n or (x.kind <= REMOVE and (s.type != T_STRING or s.name.n)) or (x.kind == CLEAR and s.type != x.type):
             return 0
     return 1
+
+
+cdef int is_score(Span value) noexcept nogil:
+    cdef double score
+    if value.n != 8:
+        return 0
+    memcpy(&score, value.p, 8)
+    return score == score
+
+
+cdef inline int is_finite(long double v) noexcept nogil:
+    return v - v == 0
 
 
 cdef int examine(Kernel *k, const OpHead *h) noexcept nogil:
@@ -285,19 +299,51 @@ cdef void take_ops(Kernel *k, Buffer *b) noexcept nogil:
 # ---- stubs ---------------------------------------------------------------------------------------------------------
 
 cdef void gather_stub(void *arg, Element *e) noexcept nogil:
-    cdef Cell *c
-    cdef Tally *t
-    if e.meta & E_CELL:
-        t = element_cell(e).tallies
-        while t != NULL:
-            if tally_is_stub(t):
-                buffer_add(<Buffer*>arg, &e, sizeof(Element*))
-                return
-            t = t.next
+    """Notes e when it, or a member of it, may have stubs."""
+    cdef Collection *c = element_entry(e).collections if e.meta & E_ENTRY else NULL
+    cdef int found = (e.meta & E_CELL) != 0 and has_stub(element_cell(e))
+    while c != NULL:
+        found |= c.cells > 0
+        c = c.next
+    if found:
+        buffer_add(<Buffer*>arg, &e, sizeof(Element*))
+
+
+cdef int has_stub(const Cell *c) noexcept nogil:
+    cdef const Tally *t = c.tallies
+    while t != NULL and not tally_is_stub(t):
+        t = t.next
+    return t != NULL
+
+
+cdef void gather_member(void *arg, Element *m) noexcept nogil:
+    if m.meta & E_CELL and has_stub(element_cell(m)):
+        buffer_add(<Buffer*>arg, &m, sizeof(Element*))
+
+
+cdef void collect_members(Kernel *k, Collection *c) noexcept nogil:
+    cdef Buffer found
+    cdef Element *m
+    cdef size_t i
+    cdef int live
+    memset(&found, 0, sizeof(Buffer))
+    table_walk(&c.table, gather_member, &found)
+    for i in range(found.n // sizeof(Element*)):
+        m = (<Element**>found.p)[i]
+        live = value_live(m)
+        if not live:                       # a stub beside live writes or tallies changes no score, so the order need not know
+            c.cells -= 1
+            cell_forget_stubs(k, element_cell(m))
+            c.cells += not cell_empty(element_cell(m))
+            settle(k, &c.table, &c.live, m, live)
+        else:
+            cell_forget_stubs(k, element_cell(m))
+    buffer_free(&found)
 
 
 cdef void collect(Kernel *k, int most) noexcept nogil:
     cdef Buffer found
+    cdef Collection *c
     cdef Element *e
     cdef size_t i
     cdef int live
@@ -311,8 +357,14 @@ cdef void collect(Kernel *k, int most) noexcept nogil:
         for i in range(found.n // sizeof(Element*)):
             e = (<Element**>found.p)[i]
             live = element_live(e)
-            cell_forget_stubs(k, element_cell(e))
-            settle(k, k.collect_db, e, live)
+            if e.meta & E_CELL:
+                cell_forget_stubs(k, element_cell(e))
+            c = element_entry(e).collections if e.meta & E_ENTRY else NULL
+            while c != NULL:
+                if c.cells:
+                    collect_members(k, c)
+                c = c.next
+            settle(k, &k.db[k.collect_db].table, &k.db[k.collect_db].live, e, live)
         if k.collect_cursor == 0:
             k.collect_db = (k.collect_db + 1) % DATABASES
             most -= 4

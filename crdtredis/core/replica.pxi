@@ -9,6 +9,9 @@ import os
 from crdtredis.errors import DamagedBatch, StrangerError, WaitingRoomFull
 
 
+TYPE_NAMES = {T_STRING: "string", T_HASH: "hash", T_SET: "set", T_ZSET: "zset", T_LIST: "list", T_NONE: "none"}
+
+
 cdef class Replica:
     """The state of one replica, acting as the actor (replica_id, epoch).
 
@@ -41,6 +44,7 @@ cdef class Replica:
 
     def __dealloc__(self):
         cdef Kernel *k = &self.k
+        free_garbage(k, 0x7fffffff)
         cdef Watch *w
         cdef int i
         for i in range(DATABASES):
@@ -231,18 +235,42 @@ cdef class Replica:
     def inspect(self, uint32_t db, bytes key):
         """The state of a key as a dict: writes (latest first, so the first is the winner), tallies, deadline writes; None for no key."""
         cdef Element *e = key_find(&self.k, db, span(key, len(key)))
-        cdef Cell c
+        cdef Collection *c
         if e == NULL:
             return None
-        out = {"type": "string" if element_live(e) else "none", "visible": bool(key_visible(&self.k, e)), "writes": [], "tallies": [],
-               "deadline": key_deadline(&self.k, e), "deadlines": [], "memory": key_memory(&self.k, e)}
+        out = {"type": TYPE_NAMES[live_type(e)], "visible": bool(key_visible(&self.k, e)), "writes": [], "tallies": [],
+               "collections": {}, "deadline": key_deadline(&self.k, e), "deadlines": [], "memory": key_memory(&self.k, e)}
+        self.describe_value(e, out)
+        if e.meta & E_ENTRY:
+            self.describe(&element_entry(e).deadline, out["deadlines"], None)
+            c = element_entry(e).collections
+            while c != NULL:
+                out["collections"][TYPE_NAMES[c.type]] = {"live": c.live, "elements": table_count(&c.table)}
+                c = c.next
+        return out
+
+    def inspect_member(self, uint32_t db, bytes key, bytes name):
+        """{type: {"writes", "tallies"}} of a member of each collection under a key that has it; None for no key."""
+        cdef Element *e = key_find(&self.k, db, span(key, len(key)))
+        cdef Element *m
+        cdef Collection *c
+        if e == NULL:
+            return None
+        out = {}
+        c = element_entry(e).collections if e.meta & E_ENTRY else NULL
+        while c != NULL:
+            m = table_find(&c.table, name, len(name), key_hash(&self.k, name, len(name)))
+            if m != NULL:
+                out[TYPE_NAMES[c.type]] = {"writes": [], "tallies": []}
+                self.describe_value(m, out[TYPE_NAMES[c.type]])
+            c = c.next
+        return out
+
+    cdef describe_value(self, Element *e, dict out):
         if e.meta & E_PLAIN:
             out["writes"].append(self.write(e.dot, e.stamp, dot_slot(e.dot), e.meta & E_CLEARS, element_value(e)[:e.vlen]))
         elif e.meta & E_CELL:
             self.describe(element_cell(e), out["writes"], out["tallies"])
-        if e.meta & E_ENTRY:
-            self.describe(&element_entry(e).deadline, out["deadlines"], None)
-        return out
 
     cdef str name(self, uint16_t slot):
         return f"{self.k.actors.v[slot].replica.decode()}/{self.k.actors.v[slot].epoch}"
@@ -276,41 +304,82 @@ cdef class Replica:
             c = &k.conflict[(k.conflicts - 1 - i) % CONFLICTS]
             sides = [{"actor": self.name(c.actor[j]), "ms": c.stamp[j] >> 16, "counter": c.stamp[j] & 0xffff,
                       "value": c.value[j][:c.n[j]]} for j in range(2)]
-            out.append({"ms": c.at, "db": c.db, "key": c.key[:c.key_n], "winner": sides[0], "loser": sides[1]})
+            out.append({"ms": c.at, "db": c.db, "key": c.key[:c.key_n], "type": TYPE_NAMES[c.type], "name": c.name[:c.name_n], "winner": sides[0], "loser": sides[1]})
         return out
 
     def check(self):
         """Raises AssertionError when an invariant of the kernel does not hold. Cost: linear in the keyspace."""
         cdef Kernel *k = &self.k
         cdef Element *e
+        cdef Collection *c
         cdef size_t pos, live
         cdef uint32_t i
         cdef int64_t stubs = 0
-        cdef Tally *t
         for db in range(DATABASES):
-            assert table_check(&k.db[db].table, k.hash_key) == 0, f"table {db}: {table_check(&k.db[db].table, k.hash_key)}"
             pos = live = 0
+            stubs += check_table(k, &k.db[db].table, &live)
             while True:
                 e = table_next(&k.db[db].table, &pos)
                 if e == NULL:
                     break
-                live += element_live(e)
-                assert e.meta & (E_PLAIN | E_CELL | E_ENTRY), "an element without content"
-                assert (e.meta & (E_PLAIN | E_CELL)) != E_PLAIN | E_CELL, "two values"
-                if e.meta & E_ENTRY:
-                    assert element_entry(e).owner == e and element_entry(e).db == db, "an entry that is not its element's"
-                if e.meta & E_CELL:
-                    t = element_cell(e).tallies
-                    while t != NULL:
-                        stubs += tally_is_stub(t)
-                        assert t.next == NULL or k.actors.v[t.actor].rank < k.actors.v[t.next.actor].rank, "tallies out of order"
-                        t = t.next
+                if not e.meta & E_ENTRY:
+                    continue
+                assert element_entry(e).owner == e and element_entry(e).db == db, "an entry that is not its element's"
+                c = element_entry(e).collections
+                while c != NULL:
+                    stubs += check_collection(k, c)
+                    c = c.next
             assert live == k.db[db].live, f"db {db}: {k.db[db].live} keys counted, {live} there"
         assert stubs == k.stubs, f"{k.stubs} stubs counted, {stubs} there"
         for i in range(k.heap_n):
             assert k.heap[i].entry.heap == i + 1, "heap: an entry that does not know its place"
             assert i == 0 or k.heap[(i - 1) // 2].at <= k.heap[i].at, "heap: order"
         assert k.depth == 0 and not k.has_op, "an op was left open"
+
+
+cdef int64_t check_table(Kernel *k, Table *t, size_t *live) except -1:
+    """Asserts what holds for keys and members alike; returns the stubs in t and counts its live elements."""
+    cdef Element *e
+    cdef Tally *y
+    cdef size_t pos = 0
+    cdef int64_t stubs = 0
+    assert table_check(t, k.hash_key) == 0, f"table: {table_check(t, k.hash_key)}"
+    while True:
+        e = table_next(t, &pos)
+        if e == NULL:
+            return stubs
+        live[0] += element_live(e)
+        assert e.meta & (E_PLAIN | E_CELL | E_ENTRY), "an element without content"
+        assert (e.meta & (E_PLAIN | E_CELL)) != E_PLAIN | E_CELL, "two values"
+        y = element_cell(e).tallies if e.meta & E_CELL else NULL
+        while y != NULL:
+            stubs += tally_is_stub(y)
+            assert y.next == NULL or k.actors.v[y.actor].rank < k.actors.v[y.next.actor].rank, "tallies out of order"
+            y = y.next
+
+
+cdef int64_t check_collection(Kernel *k, Collection *c) except -1:
+    cdef OrderCursor at
+    cdef Item *item
+    cdef Element *m
+    cdef size_t live = 0, cells = 0, pos = 0
+    cdef int64_t stubs = check_table(k, &c.table, &live)
+    assert table_count(&c.table), "an empty collection"
+    assert live == c.live, f"{c.live} members counted, {live} there"
+    while True:
+        m = table_next(&c.table, &pos)
+        if m == NULL:
+            break
+        cells += (m.meta & E_CELL) != 0
+    assert cells == c.cells, f"{c.cells} cells counted, {cells} there"
+    assert order_check(&c.order) == 0, f"order: {order_check(&c.order)}"
+    assert c.order.n == (live if c.type == T_ZSET else 0), f"{c.order.n} in order, {live} live"
+    item = order_at(&c.order, 0, &at)
+    while item != NULL:
+        assert item.hint == score_hint(member_score(k, item.e)), "order: a score that is not the member's"
+        assert table_find(&c.table, element_key(item.e), item.e.klen, item.e.hash) == item.e, "order: a member that is not there"
+        item = order_next(&at)
+    return stubs
 
 
 cdef void free_visited(void *arg, Element *e) noexcept nogil:
@@ -332,19 +401,24 @@ cdef void table_walk(Table *t, TableVisit visit, void *arg) noexcept nogil:
 cdef struct Digest:
     Kernel *k
     uint32_t db
+    int type
+    Span key                # of the collection whose members are being added
     uint64_t sum[2]
     Buffer b
 
 
 cdef void digest_add(Digest *d, Element *e, int what, const uint64_t *facts, int n, Span value) noexcept nogil:
     cdef uint64_t key[2]
-    cdef uint32_t head[3]
+    cdef uint32_t head[5]
     cdef int i
     head[0] = d.db
-    head[1] = what
-    head[2] = e.klen
+    head[1] = d.type
+    head[2] = what
+    head[3] = <uint32_t>d.key.n
+    head[4] = e.klen
     d.b.n = 0
     buffer_add(&d.b, head, sizeof(head))
+    buffer_add(&d.b, d.key.p, d.key.n)
     buffer_add(&d.b, element_key(e), e.klen)
     buffer_add(&d.b, facts, n * sizeof(uint64_t))
     buffer_add(&d.b, value.p, value.n)
@@ -380,7 +454,7 @@ cdef void digest_cell(Digest *d, Element *e, int what, const Cell *c) noexcept n
         t = t.next
 
 
-cdef void digest_element(void *arg, Element *e) noexcept nogil:
+cdef void digest_value(void *arg, Element *e) noexcept nogil:
     cdef Digest *d = <Digest*>arg
     cdef uint64_t facts[5]
     if e.meta & E_PLAIN:
@@ -391,8 +465,23 @@ cdef void digest_element(void *arg, Element *e) noexcept nogil:
         digest_add(d, e, 0, facts, 5, span(element_value(e), e.vlen))
     elif e.meta & E_CELL:
         digest_cell(d, e, 0, element_cell(e))
-    if e.meta & E_ENTRY:
-        digest_cell(d, e, 2, &element_entry(e).deadline)
+
+
+cdef void digest_element(void *arg, Element *e) noexcept nogil:
+    cdef Digest *d = <Digest*>arg
+    cdef Collection *c
+    d.type = T_STRING
+    d.key = span(NULL, 0)
+    digest_value(d, e)
+    if not e.meta & E_ENTRY:
+        return
+    digest_cell(d, e, 2, &element_entry(e).deadline)
+    c = element_entry(e).collections
+    d.key = span(element_key(e), e.klen)
+    while c != NULL:
+        d.type = c.type
+        table_walk(&c.table, digest_value, d)
+        c = c.next
 
 
 # ---- batches as bytes ----------------------------------------------------------------------------------------------

@@ -100,7 +100,7 @@ ACTOR = pb.Actor(id=7, replica="X", epoch=1)
 
 
 @pytest.mark.parametrize("effect", [
-    dict(kind=pb.ASSIGN, key=b"k", type=pb.HASH, name=b"f", value=b"v"),                # a type this version does not hold
+    dict(kind=pb.ASSIGN, key=b"k", type=pb.LIST, name=b"f", value=b"v"),                # a type this version does not hold
     dict(kind=pb.ASSIGN, key=b"k", name=b"f", value=b"v"),                              # a string has no fields
     dict(kind=pb.INCREMENT, key=b"k", run_seq=0, whole=1),                              # a run without a name
     dict(kind=pb.INCREMENT, key=b"k", run_seq=2, whole=1),                              # a run from the future
@@ -108,6 +108,10 @@ ACTOR = pb.Actor(id=7, replica="X", epoch=1)
     dict(kind=pb.DEADLINE, key=b"k", deadline=5, stamp=1, actor=99),                    # ... or of somebody unknown
     dict(kind=pb.DEADLINE, key=b"k", deadline=5, stamp=2 << 16, actor=7),               # ... or later than the op
     dict(kind=pb.FLUSH, key=b"k"),
+    dict(kind=pb.DELETE, key=b"k", name=b"f"),
+    dict(kind=pb.ASSIGN, key=b"k", type=pb.SET, name=b"m", value=b"v"),
+    dict(kind=pb.ASSIGN, key=b"k", type=pb.ZSET, name=b"m", value=b"12345678"[:7]),
+    dict(kind=pb.ASSIGN, key=b"k", type=pb.ZSET, name=b"m", value=bytes(6) + b"\xf8\x7f"),      # not a number
     dict(kind=pb.DELETE, key=b"k", seen=[pb.Seen(actor=7, seq=1, key=b"l")]),
     dict(kind=pb.DELETE, key=b"k", db=16),
     dict(kind=pb.DELETE, key=b"k", deadline=-1),

@@ -1,0 +1,409 @@
+# The order index of a sorted set: a B+ tree with counts.
+#
+# Leaves hold up to 64 items in order and are linked in both directions; branches hold for each child its first item and how many
+# items lie below it, so ranks are sums along one path. Against a skip list: 16 bytes an item and a sixth for slack instead of about
+# 60, and a search touches three or four nodes, comparing integers (hints) nearly all the time. Members with equal scores are
+# told apart by name.
+#
+# The first item of a child stands in its branch as a copy and names a living member always: whoever changes the first item of a
+# node corrects the copies on the way up. A full node splits in half, but where an item goes behind everything the new node takes
+# it alone, so that sets filled in ascending order are full. A node that falls below a quarter is joined to a neighbour
+# where both fit into three quarters. A set of a few members is one leaf of the size it needs.
+
+cdef enum:
+    LEAF_ITEMS = 64
+    BRANCH_CHILDREN = 32
+
+cdef struct Leaf:
+    uint32_t n
+    uint32_t cap            # items allocated, which follow the struct
+    Leaf *prev
+    Leaf *next
+
+cdef struct Branch:
+    uint32_t n
+    void *child[32]
+    size_t count[32]        # items below the child
+    Item low[32]            # first item below the child
+
+# What a split leaves behind for the parent: the new right-hand node.
+cdef struct Split:
+    void *node
+
+
+cdef inline Item *leaf_items(Leaf *l) noexcept nogil:
+    return <Item*>(<char*>l + sizeof(Leaf))
+
+
+cdef inline int before_name(Element *e, Span name) noexcept nogil:
+    """Is e's name before `name`, by bytes and then the shorter first?"""
+    cdef size_t n = e.klen if e.klen < name.n else name.n
+    cdef int r = memcmp(element_key(e), name.p, n) if n else 0
+    return r < 0 or (r == 0 and e.klen < name.n)
+
+
+cdef inline int item_before(const Item *i, uint64_t hint, Span name) noexcept nogil:
+    return i.hint < hint or (i.hint == hint and before_name(i.e, name))
+
+
+cdef uint32_t leaf_position(Leaf *l, uint64_t hint, Span name) noexcept nogil:
+    """Number of items of l before (hint, name)."""
+    cdef uint32_t low = 0, high = l.n, mid
+    while low < high:
+        mid = (low + high) // 2
+        if item_before(&leaf_items(l)[mid], hint, name):
+            low = mid + 1
+        else:
+            high = mid
+    return low
+
+
+cdef uint32_t branch_position(Branch *b, uint64_t hint, Span name) noexcept nogil:
+    """The child in which (hint, name) is or belongs: the last one whose first item is not behind it."""
+    cdef uint32_t low = 1, high = b.n, mid
+    while low < high:
+        mid = (low + high) // 2
+        if item_before(&b.low[mid], hint, name) or (b.low[mid].hint == hint and same_name(b.low[mid].e, name)):
+            low = mid + 1
+        else:
+            high = mid
+    return low - 1
+
+
+cdef inline int same_name(Element *e, Span name) noexcept nogil:
+    return e.klen == name.n and (name.n == 0 or memcmp(element_key(e), name.p, name.n) == 0)
+
+
+cdef inline Item *first_item(void *node, int height) noexcept nogil:
+    return &(<Branch*>node).low[0] if height else &leaf_items(<Leaf*>node)[0]
+
+
+cdef size_t node_count(void *node, int height) noexcept nogil:
+    cdef Branch *b = <Branch*>node
+    cdef size_t n = 0
+    cdef uint32_t i
+    if height == 0:
+        return (<Leaf*>node).n
+    for i in range(b.n):
+        n += b.count[i]
+    return n
+
+
+cdef Leaf *leaf_new(uint32_t cap) noexcept nogil:
+    cdef Leaf *l = <Leaf*>mem_alloc(sizeof(Leaf) + cap * sizeof(Item))
+    memset(l, 0, sizeof(Leaf))
+    l.cap = cap
+    return l
+
+
+# ---- insertion -----------------------------------------------------------------------------------------------------
+
+cdef Leaf *leaf_insert(Leaf *l, uint32_t at, Item item, Split *split) noexcept nogil:
+    """Returns l, which a small leaf that grows leaves for another place (only ever a root)."""
+    cdef Leaf *right
+    cdef uint32_t keep
+    if l.n == l.cap and l.cap < LEAF_ITEMS:
+        l = <Leaf*>mem_realloc(l, sizeof(Leaf) + 2 * l.cap * sizeof(Item))
+        l.cap *= 2
+    if l.n == LEAF_ITEMS:
+        right = leaf_new(LEAF_ITEMS)
+        keep = LEAF_ITEMS if at == LEAF_ITEMS and l.next == NULL else LEAF_ITEMS // 2
+        right.n = LEAF_ITEMS - keep
+        memcpy(leaf_items(right), leaf_items(l) + keep, right.n * sizeof(Item))
+        l.n = keep
+        right.prev = l
+        right.next = l.next
+        if right.next != NULL:
+            right.next.prev = right
+        l.next = right
+        split.node = right
+        if at > keep or keep == LEAF_ITEMS:
+            leaf_place(right, at - keep, item)
+        else:
+            leaf_place(l, at, item)
+        return l
+    leaf_place(l, at, item)
+    return l
+
+
+cdef void leaf_place(Leaf *l, uint32_t at, Item item) noexcept nogil:
+    cdef Item *v = leaf_items(l)
+    memmove(v + at + 1, v + at, (l.n - at) * sizeof(Item))
+    v[at] = item
+    l.n += 1
+
+
+cdef void branch_place(Branch *b, uint32_t at, void *child, int child_height) noexcept nogil:
+    memmove(&b.child[at + 1], &b.child[at], (b.n - at) * sizeof(void*))
+    memmove(&b.count[at + 1], &b.count[at], (b.n - at) * sizeof(size_t))
+    memmove(&b.low[at + 1], &b.low[at], (b.n - at) * sizeof(Item))
+    b.child[at] = child
+    b.count[at] = node_count(child, child_height)
+    b.low[at] = first_item(child, child_height)[0]
+    b.n += 1
+
+
+cdef void branch_move(Branch *to, Branch *b, uint32_t begin) noexcept nogil:
+    """Appends b's children from `begin` on to another branch."""
+    cdef uint32_t n = b.n - begin
+    memcpy(&to.child[to.n], &b.child[begin], n * sizeof(void*))
+    memcpy(&to.count[to.n], &b.count[begin], n * sizeof(size_t))
+    memcpy(&to.low[to.n], &b.low[begin], n * sizeof(Item))
+    to.n += n
+    b.n = begin
+
+
+cdef void *node_insert(void *node, int height, Item item, Split *split) noexcept nogil:
+    cdef Span name = span(element_key(item.e), item.e.klen)
+    cdef Branch *b = <Branch*>node
+    cdef Branch *right
+    cdef uint32_t at
+    cdef Split below
+    split.node = NULL
+    if height == 0:
+        return leaf_insert(<Leaf*>node, leaf_position(<Leaf*>node, item.hint, name), item, split)
+    at = branch_position(b, item.hint, name)
+    node_insert(b.child[at], height - 1, item, &below)
+    b.low[at] = first_item(b.child[at], height - 1)[0]
+    if below.node == NULL:
+        b.count[at] += 1
+        return b
+    b.count[at] = node_count(b.child[at], height - 1)
+    if b.n == BRANCH_CHILDREN:
+        right = <Branch*>mem_alloc(sizeof(Branch))
+        right.n = 0
+        branch_move(right, b, BRANCH_CHILDREN - 1 if at == BRANCH_CHILDREN - 1 else BRANCH_CHILDREN // 2)
+        split.node = right
+        if at + 1 > b.n:
+            branch_place(right, at + 1 - b.n, below.node, height - 1)
+            return b
+    branch_place(b, at + 1, below.node, height - 1)
+    return b
+
+
+cdef void order_insert(Order *o, uint64_t hint, Element *e) noexcept nogil:
+    cdef Item item
+    cdef Split split
+    cdef Branch *root
+    item.hint = hint
+    item.e = e
+    if o.root == NULL:
+        o.root = leaf_new(4)
+        o.height = 0
+    o.root = node_insert(o.root, o.height, item, &split)
+    o.n += 1
+    if split.node != NULL:
+        root = <Branch*>mem_alloc(sizeof(Branch))
+        root.n = 0
+        branch_place(root, 0, o.root, o.height)
+        branch_place(root, 1, split.node, o.height)
+        o.root = root
+        o.height += 1
+
+
+# ---- removal -------------------------------------------------------------------------------------------------------
+
+cdef void node_join(Branch *b, uint32_t at, int height) noexcept nogil:
+    """Moves everything of child at + 1 to child `at`; height is the children's."""
+    cdef Leaf *l = <Leaf*>b.child[at]
+    cdef Leaf *r = <Leaf*>b.child[at + 1]
+    if height:
+        branch_move(<Branch*>b.child[at], <Branch*>b.child[at + 1], 0)
+    else:
+        memcpy(leaf_items(l) + l.n, leaf_items(r), r.n * sizeof(Item))
+        l.n += r.n
+        l.next = r.next
+        if r.next != NULL:
+            r.next.prev = l
+    mem_free(b.child[at + 1])
+    b.count[at] += b.count[at + 1]
+    b.low[at] = first_item(b.child[at], height)[0]
+    branch_drop(b, at + 1)
+
+
+cdef void branch_drop(Branch *b, uint32_t at) noexcept nogil:
+    b.n -= 1
+    memmove(&b.child[at], &b.child[at + 1], (b.n - at) * sizeof(void*))
+    memmove(&b.count[at], &b.count[at + 1], (b.n - at) * sizeof(size_t))
+    memmove(&b.low[at], &b.low[at + 1], (b.n - at) * sizeof(Item))
+
+
+cdef void node_unlink(void *node, int height) noexcept nogil:
+    """Frees an empty node."""
+    cdef Leaf *l = <Leaf*>node
+    if height == 0:
+        if l.prev != NULL:
+            l.prev.next = l.next
+        if l.next != NULL:
+            l.next.prev = l.prev
+    mem_free(node)
+
+
+cdef inline uint32_t node_fill(void *node, int height) noexcept nogil:
+    return (<Branch*>node).n if height else (<Leaf*>node).n
+
+
+cdef void node_remove(void *node, int height, uint64_t hint, Span name) noexcept nogil:
+    cdef Branch *b = <Branch*>node
+    cdef Leaf *l = <Leaf*>node
+    cdef uint32_t at, full, fill
+    if height == 0:
+        at = leaf_position(l, hint, name)
+        l.n -= 1
+        memmove(leaf_items(l) + at, leaf_items(l) + at + 1, (l.n - at) * sizeof(Item))
+        return
+    at = branch_position(b, hint, name)
+    node_remove(b.child[at], height - 1, hint, name)
+    b.count[at] -= 1
+    full = BRANCH_CHILDREN if height > 1 else LEAF_ITEMS
+    fill = node_fill(b.child[at], height - 1)
+    if fill == 0:
+        node_unlink(b.child[at], height - 1)
+        branch_drop(b, at)
+        return
+    b.low[at] = first_item(b.child[at], height - 1)[0]
+    if fill < full // 4 and b.n > 1:
+        if at + 1 == b.n:
+            at -= 1
+        if node_fill(b.child[at], height - 1) + node_fill(b.child[at + 1], height - 1) <= full - full // 4:
+            node_join(b, at, height - 1)
+
+
+cdef void order_remove(Order *o, uint64_t hint, Element *e) noexcept nogil:
+    cdef void *root
+    node_remove(o.root, o.height, hint, span(element_key(e), e.klen))
+    o.n -= 1
+    while o.height and (<Branch*>o.root).n == 1:
+        root = (<Branch*>o.root).child[0]
+        mem_free(o.root)
+        o.root = root
+        o.height -= 1
+    if o.n == 0:
+        order_free(o)
+
+
+cdef void node_free(void *node, int height) noexcept nogil:
+    cdef uint32_t i
+    if height:
+        for i in range((<Branch*>node).n):
+            node_free((<Branch*>node).child[i], height - 1)
+    mem_free(node)
+
+
+cdef void order_free(Order *o) noexcept nogil:
+    if o.root != NULL:
+        node_free(o.root, o.height)
+    o.root = NULL
+    o.n = 0
+    o.height = 0
+
+
+# ---- looking -------------------------------------------------------------------------------------------------------
+
+cdef size_t order_rank(Order *o, uint64_t hint, Span name) noexcept nogil:
+    cdef void *node = o.root
+    cdef int height = o.height
+    cdef size_t rank = 0
+    cdef uint32_t at, i
+    if node == NULL:
+        return 0
+    while height:
+        at = branch_position(<Branch*>node, hint, name)
+        for i in range(at):
+            rank += (<Branch*>node).count[i]
+        node = (<Branch*>node).child[at]
+        height -= 1
+    return rank + leaf_position(<Leaf*>node, hint, name)
+
+
+cdef Item *order_at(Order *o, size_t rank, OrderCursor *cursor) noexcept nogil:
+    cdef void *node = o.root
+    cdef int height = o.height
+    cdef uint32_t i
+    if rank >= o.n:
+        return NULL
+    while height:
+        i = 0
+        while rank >= (<Branch*>node).count[i]:
+            rank -= (<Branch*>node).count[i]
+            i += 1
+        node = (<Branch*>node).child[i]
+        height -= 1
+    cursor.leaf = node
+    cursor.at = <uint32_t>rank
+    return leaf_items(<Leaf*>node) + rank
+
+
+cdef Item *order_next(OrderCursor *cursor) noexcept nogil:
+    cdef Leaf *l = <Leaf*>cursor.leaf
+    cursor.at += 1
+    while cursor.at >= l.n:
+        l = l.next
+        if l == NULL:
+            return NULL
+        cursor.leaf = l
+        cursor.at = 0
+    return leaf_items(l) + cursor.at
+
+
+cdef Item *order_prev(OrderCursor *cursor) noexcept nogil:
+    cdef Leaf *l = <Leaf*>cursor.leaf
+    while cursor.at == 0:
+        l = l.prev
+        if l == NULL:
+            return NULL
+        cursor.leaf = l
+        cursor.at = l.n
+    cursor.at -= 1
+    return leaf_items(l) + cursor.at
+
+
+cdef size_t node_memory(void *node, int height) noexcept nogil:
+    cdef size_t n = malloc_usable_size(node) + 8
+    cdef uint32_t i
+    if height:
+        for i in range((<Branch*>node).n):
+            n += node_memory((<Branch*>node).child[i], height - 1)
+    return n
+
+
+cdef size_t order_memory(const Order *o) noexcept nogil:
+    return node_memory(o.root, o.height) if o.root != NULL else 0
+
+
+cdef int node_check(void *node, int height, int is_root) noexcept nogil:
+    cdef Branch *b = <Branch*>node
+    cdef Leaf *l = <Leaf*>node
+    cdef uint32_t i
+    cdef int r
+    cdef Item *v
+    if height == 0:
+        v = leaf_items(l)
+        if l.n == 0 or l.n > l.cap or l.cap > LEAF_ITEMS:
+            return 1
+        for i in range(1, l.n):
+            if not item_before(&v[i - 1], v[i].hint, span(element_key(v[i].e), v[i].e.klen)):
+                return 2
+        if l.next != NULL and (l.next.prev != l or not item_before(&v[l.n - 1], leaf_items(l.next)[0].hint,
+                               span(element_key(leaf_items(l.next)[0].e), leaf_items(l.next)[0].e.klen))):
+            return 3
+        return 0
+    if b.n == 0 or (is_root and b.n < 2):
+        return 4
+    for i in range(b.n):
+        if b.count[i] != node_count(b.child[i], height - 1) or b.count[i] == 0:
+            return 5
+        if b.low[i].e != first_item(b.child[i], height - 1).e or b.low[i].hint != first_item(b.child[i], height - 1).hint:
+            return 6
+        r = node_check(b.child[i], height - 1, 0)
+        if r:
+            return r
+    return 0
+
+
+cdef int order_check(Order *o) noexcept nogil:
+    if o.root == NULL:
+        return 7 if o.n or o.height else 0
+    if node_count(o.root, o.height) != o.n:
+        return 8
+    return node_check(o.root, o.height, 1)
