@@ -1,0 +1,82 @@
+# Glob patterns as Redis understands them (KEYS, SCAN MATCH, CONFIG GET, COMMAND LIST FILTERBY PATTERN). Header only.
+#
+#   *        any bytes, none included            ?        one byte
+#   [abc]    one of these                        [a-z]    one byte of the range, either end first
+#   [^abc]   any other                           \x       x itself, inside a class as well
+#
+# A class that is never closed ends with the pattern. A range compares bytes as signed, so that a pattern finds the same keys
+# as on Redis built for x86. An empty text matches only the empty pattern: callers ask glob_is_all first, which makes a lone
+# "*" find the empty key, too.
+#
+# Every element but the star takes exactly one byte. So it is enough to come back to the last star on a mismatch (an earlier
+# one could only repeat what the last one tried on a shorter text): at most len(pattern) * len(text) steps, no recursion.
+
+from libc.stddef cimport size_t
+
+
+cdef inline signed char glob_fold(char c, int nocase) noexcept nogil:
+    return c + 32 if nocase and c >= c'A' and c <= c'Z' else c
+
+
+cdef inline size_t glob_one(const char *p, size_t n, size_t i, char text, int nocase) noexcept nogil:
+    """Where the pattern goes on after its element at i, which is no star, has taken the byte `text`; 0 when it does not match."""
+    cdef signed char c = glob_fold(text, nocase), low, high
+    cdef int invert, hit = 0
+    if p[i] == c'?':
+        return i + 1
+    if p[i] != c'[':
+        if p[i] == c'\\' and n - i >= 2:
+            i += 1
+        return i + 1 if glob_fold(p[i], nocase) == c else 0
+    i += 1
+    invert = i < n and p[i] == c'^'
+    if invert:
+        i += 1
+    while i < n and p[i] != c']':
+        if p[i] == c'\\' and n - i >= 2:
+            i += 1
+            low = high = glob_fold(p[i], nocase)
+        elif n - i >= 3 and p[i + 1] == c'-':
+            low = glob_fold(p[i], nocase)
+            high = glob_fold(p[i + 2], nocase)
+            i += 2
+        else:
+            low = high = glob_fold(p[i], nocase)
+        if low <= c <= high or high <= c <= low:
+            hit = 1
+        i += 1
+    if i < n:
+        i += 1
+    return i if hit != invert else 0
+
+
+cdef inline int glob_match(const char *p, size_t n, const char *text, size_t length, int nocase) noexcept nogil:
+    """1 when the whole text matches the whole pattern."""
+    cdef size_t i = 0, at = 0, after_star = 0, tried = 0, goes_on
+    while at < length:
+        if i < n and p[i] == c'*':
+            while i < n and p[i] == c'*':
+                i += 1
+            if i == n:
+                return 1
+            after_star = i
+            tried = at
+            continue
+        goes_on = glob_one(p, n, i, text[at], nocase) if i < n else 0
+        if goes_on:
+            i = goes_on
+            at += 1
+        elif after_star:
+            tried += 1
+            at = tried
+            i = after_star
+        else:
+            return 0
+    if length:
+        while i < n and p[i] == c'*':
+            i += 1
+    return i == n
+
+
+cdef inline int glob_is_all(const char *p, size_t n) noexcept nogil:
+    return n == 1 and p[0] == c'*'

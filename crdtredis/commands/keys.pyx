@@ -1,0 +1,715 @@
+# cython: language_level=3
+"""Generic key commands: DEL, EXPIRE and TTL with their relatives, SCAN, RENAME, COPY, SWAPDB, OBJECT ...
+
+All of them are hot: no Python object, no GIL. They read through key_find and key_visible, and change the keyspace only
+by the local effects of core/keyspace.pxd, so what travels to other replicas is deletes, assignments and deadlines, never
+a command.
+
+- An expired key is invisible from the moment its deadline passes. No command here removes it for that: the reaper does, with an
+  op of its own. Only what writes under such a key first removes the remainder (the kernel sees to it).
+- RENAME, COPY, MOVE and SWAPDB carry over what is *seen*: the winning value as an assignment, and the deadline. A
+  concurrent write to the source survives under the source, since nobody had observed it. A counter arrives as its sum.
+- SWAPDB rewrites both databases: O(keys in both) in time, memory and op size, where Redis swaps two pointers. A database
+  number is part of every key's name for the peers, so there are no two pointers to swap.
+- SCAN's promise is the table's: whatever is present from the first call to the last is returned at least once.
+"""
+from libc.stddef cimport size_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t, uint64_t
+from libc.string cimport memchr, memcmp, memcpy, memset, strlen
+
+from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Element, Kernel, db_flush,
+                              element_key, key_deadline, key_delete, key_expire, key_find, key_idle, key_random, key_touch, key_type,
+                              key_visible, op_begin, op_end, string_set, string_view, table_next, table_scan)
+from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, fail_int, fail_syntax, hot, is_word
+from crdtredis._resp cimport (Reply, format_int64, parse_int64, reply_array, reply_bulk, reply_error, reply_error_span, reply_int, reply_null,
+                              reply_ok, reply_raw, reply_simple)
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
+from crdtredis.commands.glob cimport glob_is_all, glob_match
+
+from crdtredis.commands.table import command
+
+# ---- error texts ------------------------------------------------------------------------------------------------------------
+cdef const char *NO_SUCH_KEY = "ERR no such key"
+cdef const char *SAME_OBJECT = "ERR source and destination objects are the same"
+cdef const char *DB_INDEX = "ERR DB index is out of range"
+cdef const char *INT_RANGE = "ERR value is out of range, value must between -2147483648 and 2147483647"
+cdef const char *FIRST_DB = "ERR invalid first DB index"
+cdef const char *SECOND_DB = "ERR invalid second DB index"
+cdef const char *CURSOR = "ERR invalid cursor"
+cdef const char *NX_AND_OTHERS = "ERR NX and XX, GT or LT options at the same time are not compatible"
+cdef const char *GT_AND_LT = "ERR GT and LT options at the same time are not compatible"
+cdef const char *NO_LFU = ("ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching "
+                           "between policies at runtime LRU and LFU data will take some time to adjust.")
+
+
+cdef void fail_with(Call *c, const char *before, Span shown, const char *after) noexcept nogil:
+    """An error text around an argument, of which at most 128 bytes are shown, and none after a NUL."""
+    cdef char text[256]
+    cdef size_t n = strlen(before), tail = strlen(after), length = shown.n if shown.n < 128 else 128
+    cdef const void *nul = memchr(shown.p, 0, length) if length else NULL
+    if nul != NULL:
+        length = <const char*>nul - shown.p
+    memcpy(text, before, n)
+    memcpy(text + n, shown.p, length)
+    memcpy(text + n + length, after, tail)
+    reply_error_span(c.reply, text, n + length + tail)
+
+
+# ---- what several commands share --------------------------------------------------------------------------------------------
+cdef inline Element *find(Call *c, Span key) noexcept nogil:
+    """The key's element if a client may see it, else NULL."""
+    cdef Element *e = key_find(c.kernel, c.db, key)
+    return e if key_visible(c.kernel, e) else NULL
+
+
+cdef inline const char *type_name(int kind) noexcept nogil:
+    if kind == T_STRING:
+        return "string"
+    if kind == T_HASH:
+        return "hash"
+    if kind == T_SET:
+        return "set"
+    if kind == T_ZSET:
+        return "zset"
+    if kind == T_LIST:
+        return "list"
+    return "none"
+
+
+cdef void copy_value(Kernel *k, Element *e, uint32_t db, Span key) noexcept nogil:
+    """Write the value and the deadline that `e` shows under (db, key), in the open op, over whatever is there."""
+    cdef int64_t deadline = key_deadline(k, e)
+    string_set(k, db, key, key_find(k, db, key), string_view(k, e), 0)
+    if deadline != -1:
+        key_expire(k, db, key_find(k, db, key), deadline)
+
+
+cdef int read_db(Call *c, Span text, uint32_t *out) noexcept nogil:
+    """A database number; 0 after the error reply."""
+    cdef int64_t n
+    if not parse_int64(text.p, text.n, &n):
+        fail_int(c)
+    elif n < -2147483648 or n > 2147483647:
+        reply_error(c.reply, INT_RANGE)
+    elif n < 0 or n >= DATABASES:
+        reply_error(c.reply, DB_INDEX)
+    else:
+        out[0] = n
+        return 1
+    return 0
+
+
+# ---- existence --------------------------------------------------------------------------------------------------------------
+cdef void del_(Call *c) noexcept nogil:
+    cdef int64_t n = 0
+    cdef Element *e
+    cdef int i
+    op_begin(c.kernel)
+    for i in range(1, c.argc):
+        e = find(c, c.argv[i])
+        if e != NULL:
+            key_delete(c.kernel, c.db, e)
+            n += 1
+    op_end(c.kernel)
+    reply_int(c.reply, n)
+
+
+cdef void exists(Call *c) noexcept nogil:
+    cdef int64_t n = 0
+    cdef int i
+    for i in range(1, c.argc):
+        n += find(c, c.argv[i]) != NULL
+    reply_int(c.reply, n)
+
+
+cdef void touch(Call *c) noexcept nogil:
+    cdef int64_t n = 0
+    cdef Element *e
+    cdef int i
+    for i in range(1, c.argc):
+        e = find(c, c.argv[i])
+        if e != NULL:
+            key_touch(c.kernel, e)
+            n += 1
+    reply_int(c.reply, n)
+
+
+cdef void type_(Call *c) noexcept nogil:
+    reply_simple(c.reply, type_name(key_type(c.kernel, key_find(c.kernel, c.db, c.argv[1]))))
+
+
+# ---- deadlines --------------------------------------------------------------------------------------------------------------
+cdef void expire_generic(Call *c, const char *invalid, int64_t base, int seconds) noexcept nogil:
+    """EXPIRE and its relatives: argv[2] counts from `base`, in seconds or milliseconds."""
+    cdef Kernel *k = c.kernel
+    cdef int nx = 0, xx = 0, gt = 0, lt = 0, i
+    cdef int64_t when, current
+    for i in range(3, c.argc):
+        if is_word(c.argv[i], "NX"):
+            nx = 1
+        elif is_word(c.argv[i], "XX"):
+            xx = 1
+        elif is_word(c.argv[i], "GT"):
+            gt = 1
+        elif is_word(c.argv[i], "LT"):
+            lt = 1
+        else:
+            fail_with(c, "ERR Unsupported option ", c.argv[i], "")
+            return
+    if nx and (xx or gt or lt):
+        reply_error(c.reply, NX_AND_OTHERS)
+        return
+    if gt and lt:
+        reply_error(c.reply, GT_AND_LT)
+        return
+    if not parse_int64(c.argv[2].p, c.argv[2].n, &when):
+        fail_int(c)
+        return
+    if seconds:
+        if when > INT64_MAX // 1000 or when < INT64_MIN // 1000:
+            reply_error(c.reply, invalid)
+            return
+        when *= 1000
+    if when > INT64_MAX - base:
+        reply_error(c.reply, invalid)
+        return
+    when += base
+    cdef Element *e = find(c, c.argv[1])
+    if e == NULL:
+        reply_int(c.reply, 0)
+        return
+    current = key_deadline(k, e)
+    # Without a deadline a key lives for ever: no time is greater, every time is less.
+    if ((nx and current != -1) or (xx and current == -1) or (gt and (current == -1 or when <= current))
+            or (lt and current != -1 and when >= current)):
+        reply_int(c.reply, 0)
+        return
+    op_begin(k)
+    if when <= k.now:
+        key_delete(k, c.db, e)
+    else:
+        if not c.client.flags & CLIENT_NO_TOUCH:
+            key_touch(k, e)
+        key_expire(k, c.db, e, when)
+    op_end(k)
+    reply_int(c.reply, 1)
+
+
+cdef void expire(Call *c) noexcept nogil:
+    expire_generic(c, "ERR invalid expire time in 'expire' command", c.kernel.now, 1)
+
+
+cdef void pexpire(Call *c) noexcept nogil:
+    expire_generic(c, "ERR invalid expire time in 'pexpire' command", c.kernel.now, 0)
+
+
+cdef void expireat(Call *c) noexcept nogil:
+    expire_generic(c, "ERR invalid expire time in 'expireat' command", 0, 1)
+
+
+cdef void pexpireat(Call *c) noexcept nogil:
+    expire_generic(c, "ERR invalid expire time in 'pexpireat' command", 0, 0)
+
+
+cdef void ttl_generic(Call *c, int64_t base, int seconds) noexcept nogil:
+    cdef Element *e = find(c, c.argv[1])
+    cdef int64_t at
+    if e == NULL:
+        reply_int(c.reply, -2)
+        return
+    at = key_deadline(c.kernel, e)
+    if at == -1:
+        reply_int(c.reply, -1)
+        return
+    at = at - base if at > base else 0
+    reply_int(c.reply, at // 1000 + (at % 1000 >= 500) if seconds else at)
+
+
+cdef void ttl(Call *c) noexcept nogil:
+    ttl_generic(c, c.kernel.now, 1)
+
+
+cdef void pttl(Call *c) noexcept nogil:
+    ttl_generic(c, c.kernel.now, 0)
+
+
+cdef void expiretime(Call *c) noexcept nogil:
+    ttl_generic(c, 0, 1)
+
+
+cdef void pexpiretime(Call *c) noexcept nogil:
+    ttl_generic(c, 0, 0)
+
+
+cdef void persist(Call *c) noexcept nogil:
+    cdef Element *e = find(c, c.argv[1])
+    if e == NULL or key_deadline(c.kernel, e) == -1:
+        reply_int(c.reply, 0)
+        return
+    op_begin(c.kernel)
+    key_expire(c.kernel, c.db, e, 0)
+    op_end(c.kernel)
+    reply_int(c.reply, 1)
+
+
+# ---- walking the keyspace ---------------------------------------------------------------------------------------------------
+# By KeyType.
+cdef const char *TYPE_WORDS[5]
+TYPE_WORDS[:] = [b"STRING", b"HASH", b"SET", b"ZSET", b"LIST"]
+
+
+# What KEYS and SCAN have found so far. The names gather in a reply of their own, because their number stands before them.
+cdef struct Found:
+    Kernel *kernel
+    Span pattern
+    int all                 # the pattern is "*", or there is none
+    int type                # T_*, or -1 for every type
+    int64_t visited         # elements looked at
+    int64_t n
+    Reply names
+
+
+cdef void found_init(Found *f, Call *c) noexcept nogil:
+    memset(f, 0, sizeof(Found))
+    f.kernel = c.kernel
+    f.all = 1
+    f.type = -1
+    f.names.resp = c.reply.resp
+
+
+cdef void found_pattern(Found *f, Span pattern) noexcept nogil:
+    f.pattern = pattern
+    f.all = glob_is_all(pattern.p, pattern.n)
+
+
+cdef void found_reply(Found *f, Reply *r) noexcept nogil:
+    reply_array(r, f.n)
+    reply_raw(r, f.names.buf.p, f.names.buf.n)
+    buffer_free(&f.names.buf)
+
+
+cdef void found_visit(void *arg, Element *e) noexcept nogil:
+    cdef Found *f = <Found*>arg
+    f.visited += 1
+    if not f.all and not glob_match(f.pattern.p, f.pattern.n, element_key(e), e.klen, 0):
+        return
+    if not key_visible(f.kernel, e) or (f.type != -1 and key_type(f.kernel, e) != f.type):
+        return
+    f.n += 1
+    reply_bulk(&f.names, element_key(e), e.klen)
+
+
+cdef void keys(Call *c) noexcept nogil:
+    cdef Found f
+    cdef size_t at = 0
+    cdef Element *e
+    found_init(&f, c)
+    found_pattern(&f, c.argv[1])
+    e = table_next(&c.kernel.db[c.db].table, &at)
+    while e != NULL:
+        found_visit(&f, e)
+        e = table_next(&c.kernel.db[c.db].table, &at)
+    found_reply(&f, c.reply)
+
+
+cdef int read_cursor(Span text, uint64_t *out) noexcept nogil:
+    """As C's strtoul: an optional sign (minus wraps), digits up to a NUL; but no white space before it. Empty text is 0."""
+    cdef uint64_t v = 0
+    cdef size_t i = 0
+    cdef int minus = 0, digits = 0, d
+    if text.n and (text.p[0] == c'-' or text.p[0] == c'+'):
+        minus = text.p[0] == c'-'
+        i = 1
+    while i < text.n and text.p[i] != 0:
+        d = text.p[i] - c'0'
+        if d < 0 or d > 9 or v > (<uint64_t>-1 - d) / 10:
+            return 0
+        v = v * 10 + d
+        digits = 1
+        i += 1
+    if i and not digits:
+        return 0
+    out[0] = 0 - v if minus else v
+    return 1
+
+
+cdef void scan(Call *c) noexcept nogil:
+    cdef Found f
+    cdef uint64_t cursor
+    cdef int64_t count = 10, buckets
+    cdef char digits[24]
+    cdef int i = 2, at = sizeof(digits), kind
+    if not read_cursor(c.argv[1], &cursor):
+        reply_error(c.reply, CURSOR)
+        return
+    found_init(&f, c)
+    while i < c.argc:
+        if i + 1 == c.argc:
+            fail_syntax(c)
+            return
+        if is_word(c.argv[i], "COUNT"):
+            if not parse_int64(c.argv[i + 1].p, c.argv[i + 1].n, &count):
+                fail_int(c)
+                return
+            if count < 1:
+                fail_syntax(c)
+                return
+        elif is_word(c.argv[i], "MATCH"):
+            found_pattern(&f, c.argv[i + 1])
+        elif is_word(c.argv[i], "TYPE"):
+            f.type = T_NONE                             # an unknown type has no keys
+            for kind in range(T_COUNT):
+                if is_word(c.argv[i + 1], TYPE_WORDS[kind]):
+                    f.type = kind
+        else:
+            fail_syntax(c)
+            return
+        i += 2
+    # A table that has just lost most of its keys is mostly empty buckets: look at so many at most, and come back.
+    buckets = count * 10 if count < INT64_MAX // 10 else INT64_MAX
+    while True:
+        cursor = table_scan(&c.kernel.db[c.db].table, cursor, found_visit, &f)
+        buckets -= 1
+        if cursor == 0 or f.visited >= count or buckets <= 0:
+            break
+    while True:
+        at -= 1
+        digits[at] = c'0' + cursor % 10
+        cursor //= 10
+        if cursor == 0:
+            break
+    reply_array(c.reply, 2)
+    reply_bulk(c.reply, digits + at, sizeof(digits) - at)
+    found_reply(&f, c.reply)
+
+
+cdef void randomkey(Call *c) noexcept nogil:
+    cdef Element *e = key_random(c.kernel, c.db)
+    if e == NULL:
+        reply_null(c.reply)
+    else:
+        reply_bulk(c.reply, element_key(e), e.klen)
+
+
+cdef void dbsize(Call *c) noexcept nogil:
+    reply_int(c.reply, c.kernel.db[c.db].live)
+
+
+# ---- moving and copying -----------------------------------------------------------------------------------------------------
+cdef void rename_generic(Call *c, int nx) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef Span source = c.argv[1], target = c.argv[2]
+    cdef Element *e = find(c, source)
+    if e == NULL:
+        reply_error(c.reply, NO_SUCH_KEY)
+        return
+    if source.n == target.n and memcmp(source.p, target.p, source.n) == 0:
+        if nx:
+            reply_int(c.reply, 0)
+        else:
+            reply_ok(c.reply)
+        return
+    if nx and find(c, target) != NULL:
+        reply_int(c.reply, 0)
+        return
+    op_begin(k)
+    copy_value(k, e, c.db, target)
+    key_delete(k, c.db, key_find(k, c.db, source))
+    op_end(k)
+    if nx:
+        reply_int(c.reply, 1)
+    else:
+        reply_ok(c.reply)
+
+
+cdef void rename(Call *c) noexcept nogil:
+    rename_generic(c, 0)
+
+
+cdef void renamenx(Call *c) noexcept nogil:
+    rename_generic(c, 1)
+
+
+cdef void copy(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef Span source = c.argv[1], target = c.argv[2]
+    cdef uint32_t db = c.db
+    cdef int replace = 0, i = 3
+    cdef Element *e
+    while i < c.argc:
+        if is_word(c.argv[i], "REPLACE"):
+            replace = 1
+        elif is_word(c.argv[i], "DB") and i + 1 < c.argc:
+            i += 1
+            if not read_db(c, c.argv[i], &db):
+                return
+        else:
+            fail_syntax(c)
+            return
+        i += 1
+    if db == c.db and source.n == target.n and memcmp(source.p, target.p, source.n) == 0:
+        reply_error(c.reply, SAME_OBJECT)
+        return
+    e = find(c, source)
+    if e == NULL or (not replace and key_visible(k, key_find(k, db, target))):
+        reply_int(c.reply, 0)
+        return
+    op_begin(k)
+    copy_value(k, e, db, target)
+    op_end(k)
+    reply_int(c.reply, 1)
+
+
+cdef void move(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef Span key = c.argv[1]
+    cdef uint32_t db
+    cdef Element *e
+    if not read_db(c, c.argv[2], &db):
+        return
+    if db == c.db:
+        reply_error(c.reply, SAME_OBJECT)
+        return
+    e = find(c, key)
+    if e == NULL or key_visible(k, key_find(k, db, key)):
+        reply_int(c.reply, 0)
+        return
+    op_begin(k)
+    copy_value(k, e, db, key)
+    key_delete(k, c.db, key_find(k, c.db, key))
+    op_end(k)
+    reply_int(c.reply, 1)
+
+
+# One key of a database that SWAPDB carries over; its key and value follow.
+cdef struct Carried:
+    size_t klen
+    size_t vlen
+    int64_t deadline
+
+
+cdef void db_unload(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
+    """Append every visible key to b, then flush the database, in the open op."""
+    cdef size_t at = 0
+    cdef Carried head
+    cdef Span value
+    cdef Element *e = table_next(&k.db[db].table, &at)
+    while e != NULL:
+        if key_visible(k, e):
+            value = string_view(k, e)
+            head.klen = e.klen
+            head.vlen = value.n
+            head.deadline = key_deadline(k, e)
+            buffer_add(b, &head, sizeof(head))
+            buffer_add(b, element_key(e), head.klen)
+            buffer_add(b, value.p, head.vlen)
+        e = table_next(&k.db[db].table, &at)
+    db_flush(k, db)
+
+
+cdef void db_load(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
+    cdef size_t at = 0
+    cdef Carried head
+    cdef Span key, value
+    while at < b.n:
+        memcpy(&head, b.p + at, sizeof(head))
+        at += sizeof(head)
+        key = span(b.p + at, head.klen)
+        value = span(b.p + at + head.klen, head.vlen)
+        at += head.klen + head.vlen
+        string_set(k, db, key, key_find(k, db, key), value, 0)
+        if head.deadline != -1:
+            key_expire(k, db, key_find(k, db, key), head.deadline)
+
+
+cdef void swapdb(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef int64_t one, two
+    cdef Buffer from_one, from_two
+    if not parse_int64(c.argv[1].p, c.argv[1].n, &one) or one < -2147483648 or one > 2147483647:
+        reply_error(c.reply, FIRST_DB)
+        return
+    if not parse_int64(c.argv[2].p, c.argv[2].n, &two) or two < -2147483648 or two > 2147483647:
+        reply_error(c.reply, SECOND_DB)
+        return
+    if one < 0 or one >= DATABASES or two < 0 or two >= DATABASES:
+        reply_error(c.reply, DB_INDEX)
+        return
+    if one != two:
+        memset(&from_one, 0, sizeof(Buffer))
+        memset(&from_two, 0, sizeof(Buffer))
+        op_begin(k)
+        db_unload(k, one, &from_one)
+        db_unload(k, two, &from_two)
+        db_load(k, two, &from_one)
+        db_load(k, one, &from_two)
+        op_end(k)
+        buffer_free(&from_one)
+        buffer_free(&from_two)
+    reply_ok(c.reply)
+
+
+# ---- flushing ---------------------------------------------------------------------------------------------------------------
+cdef void flush_generic(Call *c, uint32_t first, uint32_t last) noexcept nogil:
+    cdef uint32_t db
+    # ASYNC asks Redis to free memory in another thread. Here removal is an op like any other and done when the reply leaves.
+    if c.argc > 2 or (c.argc == 2 and not is_word(c.argv[1], "ASYNC") and not is_word(c.argv[1], "SYNC")):
+        fail_syntax(c)
+        return
+    op_begin(c.kernel)
+    for db in range(first, last + 1):
+        db_flush(c.kernel, db)
+    op_end(c.kernel)
+    reply_ok(c.reply)
+
+
+cdef void flushdb(Call *c) noexcept nogil:
+    flush_generic(c, c.db, c.db)
+
+
+cdef void flushall(Call *c) noexcept nogil:
+    flush_generic(c, 0, DATABASES - 1)
+
+
+# ---- OBJECT -----------------------------------------------------------------------------------------------------------------
+cdef const char *OBJECT_HELP[11]
+OBJECT_HELP[:] = [
+    b"OBJECT <subcommand> [<arg> ...]. Subcommands:",
+    b"ENCODING <key>",
+    b"    How Redis would hold the value: int, embstr or raw.",
+    b"FREQ <key>",
+    b"    Access frequency; an error, since no LFU policy is there.",
+    b"IDLETIME <key>",
+    b"    Seconds since the key was last read or written.",
+    b"REFCOUNT <key>",
+    b"    References to the value.",
+    b"HELP",
+    b"    This text.",
+]
+
+cdef enum:
+    SHARED_INTEGERS = 10000         # Redis shares the objects of 0..9999 and answers INT_MAX as their count of references
+
+
+cdef void object_(Call *c) noexcept nogil:
+    cdef Span sub = c.argv[1], value
+    cdef const char *arity = NULL
+    cdef int64_t whole
+    cdef int i
+    if is_word(sub, "HELP"):
+        if c.argc != 2:
+            reply_error(c.reply, "ERR wrong number of arguments for 'object|help' command")
+            return
+        reply_array(c.reply, 11)
+        for i in range(11):
+            reply_simple(c.reply, OBJECT_HELP[i])
+        return
+    if is_word(sub, "ENCODING"):
+        arity = "ERR wrong number of arguments for 'object|encoding' command"
+    elif is_word(sub, "FREQ"):
+        arity = "ERR wrong number of arguments for 'object|freq' command"
+    elif is_word(sub, "IDLETIME"):
+        arity = "ERR wrong number of arguments for 'object|idletime' command"
+    elif is_word(sub, "REFCOUNT"):
+        arity = "ERR wrong number of arguments for 'object|refcount' command"
+    else:
+        fail_with(c, "ERR unknown subcommand '", sub, "'. Try OBJECT HELP.")
+        return
+    if c.argc != 3:
+        reply_error(c.reply, arity)
+        return
+    cdef Element *e = find(c, c.argv[2])
+    if e == NULL:
+        reply_null(c.reply)
+        return
+    if is_word(sub, "FREQ"):
+        reply_error(c.reply, NO_LFU)
+        return
+    if is_word(sub, "IDLETIME"):
+        reply_int(c.reply, key_idle(c.kernel, e))
+        return
+    value = string_view(c.kernel, e)
+    cdef int is_int = parse_int64(value.p, value.n, &whole)
+    if is_word(sub, "REFCOUNT"):
+        reply_int(c.reply, 2147483647 if is_int and 0 <= whole < SHARED_INTEGERS else 1)
+    elif is_int:
+        reply_bulk(c.reply, "int", 3)
+    elif value.n <= 44:
+        reply_bulk(c.reply, "embstr", 6)
+    else:
+        reply_bulk(c.reply, "raw", 3)
+
+
+# ---- for plain commands -----------------------------------------------------------------------------------------------------
+def matches(bytes pattern not None, bytes text not None, bint nocase=False):
+    """Whether the whole text matches the glob pattern; nocase folds ASCII letters. At most len(pattern) * len(text) steps."""
+    return glob_is_all(pattern, len(pattern)) or glob_match(pattern, len(pattern), text, len(text), nocase)
+
+
+# ---- registration -----------------------------------------------------------------------------------------------------------
+cdef dict ONE_KEY = {"keys": (1, 1, 1), "group": "generic"}
+cdef dict MANY_KEYS = {"keys": (1, -1, 1), "group": "generic"}
+DELETES = "Removes what this replica had seen. A concurrent write survives; a counter keeps concurrent increments."
+DEADLINES = ("The deadline is a register: of concurrent EXPIRE, PERSIST and SET the later timestamp decides it. The value is not touched. "
+             "A time in the past deletes what this replica had seen.")
+RENAMES = "The target gets what this replica had seen, in one op with the removal. A concurrent write to the source survives under the source."
+FLUSHES = "Removes what this replica had seen. A concurrent write survives."
+
+command("DEL", arity=-2, flags="write", since="1.0.0", complexity="O(N) with the number of keys", replicas=DELETES,
+        summary="Deletes keys; answers how many there were.", **MANY_KEYS)(hot(del_))
+command("UNLINK", arity=-2, flags="write fast", since="4.0.0", complexity="O(1) per key", replicas=DELETES,
+        summary="Deletes keys; the same as DEL.", **MANY_KEYS)(hot(del_))
+command("EXISTS", arity=-2, flags="readonly fast", since="1.0.0", complexity="O(N) with the number of keys",
+        summary="Counts how many of the named keys exist; one named twice counts twice.", **MANY_KEYS)(hot(exists))
+command("TOUCH", arity=-2, flags="readonly fast", since="3.2.1", complexity="O(N) with the number of keys",
+        summary="Sets the access time of keys; answers how many exist.", **MANY_KEYS)(hot(touch))
+command("TYPE", arity=2, flags="readonly fast", since="1.0.0", complexity="O(1)",
+        summary="The type of the value under a key.", **ONE_KEY)(hot(type_))
+
+command("EXPIRE", arity=-3, flags="write fast", since="1.0.0", complexity="O(1)", replicas=DEADLINES,
+        summary="Sets a key's time to live in seconds.", **ONE_KEY)(hot(expire))
+command("PEXPIRE", arity=-3, flags="write fast", since="2.6.0", complexity="O(1)", replicas=DEADLINES,
+        summary="Sets a key's time to live in milliseconds.", **ONE_KEY)(hot(pexpire))
+command("EXPIREAT", arity=-3, flags="write fast", since="1.2.0", complexity="O(1)", replicas=DEADLINES,
+        summary="Sets a key's deadline as a Unix time in seconds.", **ONE_KEY)(hot(expireat))
+command("PEXPIREAT", arity=-3, flags="write fast", since="2.6.0", complexity="O(1)", replicas=DEADLINES,
+        summary="Sets a key's deadline as a Unix time in milliseconds.", **ONE_KEY)(hot(pexpireat))
+command("PERSIST", arity=2, flags="write fast", since="2.2.0", complexity="O(1)", replicas=DEADLINES,
+        summary="Removes a key's deadline.", **ONE_KEY)(hot(persist))
+command("TTL", arity=2, flags="readonly fast", since="1.0.0", complexity="O(1)",
+        summary="Seconds until a key expires; -1 without a deadline, -2 without the key.", **ONE_KEY)(hot(ttl))
+command("PTTL", arity=2, flags="readonly fast", since="2.6.0", complexity="O(1)",
+        summary="Milliseconds until a key expires; -1 without a deadline, -2 without the key.", **ONE_KEY)(hot(pttl))
+command("EXPIRETIME", arity=2, flags="readonly fast", since="7.0.0", complexity="O(1)",
+        summary="A key's deadline as a Unix time in seconds.", **ONE_KEY)(hot(expiretime))
+command("PEXPIRETIME", arity=2, flags="readonly fast", since="7.0.0", complexity="O(1)",
+        summary="A key's deadline as a Unix time in milliseconds.", **ONE_KEY)(hot(pexpiretime))
+
+command("KEYS", arity=2, flags="readonly", keys=None, group="generic", since="1.0.0", complexity="O(N) with the keys in the database",
+        summary="Every key whose name matches a pattern.")(hot(keys))
+command("SCAN", arity=-2, flags="readonly", keys=None, group="generic", since="2.8.0", complexity="O(1) per call, O(N) for a whole iteration",
+        summary="Iterates over the keys of the database.")(hot(scan))
+command("RANDOMKEY", arity=1, flags="readonly", keys=None, group="generic", since="1.0.0", complexity="O(1)",
+        summary="A key chosen at random.")(hot(randomkey))
+command("DBSIZE", arity=1, flags="readonly fast", keys=None, group="server", since="1.0.0", complexity="O(1)",
+        summary="The number of keys in the database.")(hot(dbsize))
+
+command("RENAME", arity=3, flags="write", keys=(1, 2, 1), group="generic", since="1.0.0", complexity="O(size of the value)", replicas=RENAMES,
+        summary="Renames a key over whatever has the new name.")(hot(rename))
+command("RENAMENX", arity=3, flags="write fast", keys=(1, 2, 1), group="generic", since="1.0.0", complexity="O(size of the value)",
+        replicas=RENAMES + " Whether the new name is free is decided here alone: two replicas can both succeed.",
+        summary="Renames a key if nothing has the new name.")(hot(renamenx))
+command("COPY", arity=-3, flags="write denyoom", keys=(1, 2, 1), group="generic", since="6.2.0", complexity="O(size of the value)",
+        replicas="The target is assigned the value that this replica had seen: a register write, the later timestamp wins.",
+        summary="Copies the value and deadline of a key to another key.")(hot(copy))
+command("MOVE", arity=3, flags="write fast", keys=(1, 1, 1), group="generic", since="1.0.0", complexity="O(size of the value)", replicas=RENAMES,
+        summary="Moves a key to another database.")(hot(move))
+command("SWAPDB", arity=3, flags="write fast", keys=None, group="server", since="4.0.0", complexity="O(N) with the keys in both databases",
+        replicas="One op that exchanges what this replica had seen. A concurrent write stays in the database it was made in.",
+        summary="Exchanges two databases.")(hot(swapdb))
+command("FLUSHDB", arity=-1, flags="write", keys=None, group="server", since="1.0.0", complexity="O(N) with the keys in the database",
+        replicas=FLUSHES, summary="Removes every key of the database.")(hot(flushdb))
+command("FLUSHALL", arity=-1, flags="write", keys=None, group="server", since="1.0.0", complexity="O(N) with the keys in all databases",
+        replicas=FLUSHES, summary="Removes every key of every database.")(hot(flushall))
+command("OBJECT", arity=-2, flags="readonly", keys=None, group="generic", since="2.2.3", complexity="O(1)",
+        summary="What the server knows about a key's value.")(hot(object_))
