@@ -20,8 +20,8 @@ from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Element, Kernel, db_flush,
                               element_key, key_deadline, key_delete, key_expire, key_find, key_idle, key_random, key_touch, key_type,
                               key_visible, op_begin, op_end, string_set, string_view, table_next, table_scan)
-from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, fail_int, fail_syntax, hot, is_word
-from crdtredis._resp cimport (Reply, format_int64, parse_int64, reply_array, reply_bulk, reply_error, reply_error_span, reply_int, reply_null,
+from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, fail, fail_int, fail_syntax, hot, is_word
+from crdtredis._resp cimport (Reply, format_int64, parse_int64, reply_array, reply_bulk, reply_error_span, reply_int, reply_null,
                               reply_ok, reply_raw, reply_simple)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.glob cimport glob_is_all, glob_match
@@ -62,6 +62,16 @@ cdef inline Element *find(Call *c, Span key) noexcept nogil:
     return e if key_visible(c.kernel, e) else NULL
 
 
+cdef inline Element *read_key(Call *c, Span key) noexcept nogil:
+    """The same for a command that reads: counted as a hit or a miss."""
+    cdef Element *e = find(c, key)
+    if e != NULL:
+        c.stats.hits += 1
+    else:
+        c.stats.misses += 1
+    return e
+
+
 cdef inline const char *type_name(int kind) noexcept nogil:
     if kind == T_STRING:
         return "string"
@@ -90,9 +100,9 @@ cdef int read_db(Call *c, Span text, uint32_t *out) noexcept nogil:
     if not parse_int64(text.p, text.n, &n):
         fail_int(c)
     elif n < -2147483648 or n > 2147483647:
-        reply_error(c.reply, INT_RANGE)
+        fail(c, INT_RANGE)
     elif n < 0 or n >= DATABASES:
-        reply_error(c.reply, DB_INDEX)
+        fail(c, DB_INDEX)
     else:
         out[0] = n
         return 1
@@ -118,7 +128,7 @@ cdef void exists(Call *c) noexcept nogil:
     cdef int64_t n = 0
     cdef int i
     for i in range(1, c.argc):
-        n += find(c, c.argv[i]) != NULL
+        n += read_key(c, c.argv[i]) != NULL
     reply_int(c.reply, n)
 
 
@@ -127,7 +137,7 @@ cdef void touch(Call *c) noexcept nogil:
     cdef Element *e
     cdef int i
     for i in range(1, c.argc):
-        e = find(c, c.argv[i])
+        e = read_key(c, c.argv[i])
         if e != NULL:
             key_touch(c.kernel, e)
             n += 1
@@ -135,7 +145,7 @@ cdef void touch(Call *c) noexcept nogil:
 
 
 cdef void type_(Call *c) noexcept nogil:
-    reply_simple(c.reply, type_name(key_type(c.kernel, key_find(c.kernel, c.db, c.argv[1]))))
+    reply_simple(c.reply, type_name(key_type(c.kernel, read_key(c, c.argv[1]))))
 
 
 # ---- deadlines --------------------------------------------------------------------------------------------------------------
@@ -157,21 +167,21 @@ cdef void expire_generic(Call *c, const char *invalid, int64_t base, int seconds
             fail_with(c, "ERR Unsupported option ", c.argv[i], "")
             return
     if nx and (xx or gt or lt):
-        reply_error(c.reply, NX_AND_OTHERS)
+        fail(c, NX_AND_OTHERS)
         return
     if gt and lt:
-        reply_error(c.reply, GT_AND_LT)
+        fail(c, GT_AND_LT)
         return
     if not parse_int64(c.argv[2].p, c.argv[2].n, &when):
         fail_int(c)
         return
     if seconds:
         if when > INT64_MAX // 1000 or when < INT64_MIN // 1000:
-            reply_error(c.reply, invalid)
+            fail(c, invalid)
             return
         when *= 1000
     if when > INT64_MAX - base:
-        reply_error(c.reply, invalid)
+        fail(c, invalid)
         return
     when += base
     cdef Element *e = find(c, c.argv[1])
@@ -212,7 +222,7 @@ cdef void pexpireat(Call *c) noexcept nogil:
 
 
 cdef void ttl_generic(Call *c, int64_t base, int seconds) noexcept nogil:
-    cdef Element *e = find(c, c.argv[1])
+    cdef Element *e = read_key(c, c.argv[1])
     cdef int64_t at
     if e == NULL:
         reply_int(c.reply, -2)
@@ -340,7 +350,7 @@ cdef void scan(Call *c) noexcept nogil:
     cdef char digits[24]
     cdef int i = 2, at = sizeof(digits), kind
     if not read_cursor(c.argv[1], &cursor):
-        reply_error(c.reply, CURSOR)
+        fail(c, CURSOR)
         return
     found_init(&f, c)
     while i < c.argc:
@@ -401,7 +411,7 @@ cdef void rename_generic(Call *c, int nx) noexcept nogil:
     cdef Span source = c.argv[1], target = c.argv[2]
     cdef Element *e = find(c, source)
     if e == NULL:
-        reply_error(c.reply, NO_SUCH_KEY)
+        fail(c, NO_SUCH_KEY)
         return
     if source.n == target.n and memcmp(source.p, target.p, source.n) == 0:
         if nx:
@@ -448,9 +458,9 @@ cdef void copy(Call *c) noexcept nogil:
             return
         i += 1
     if db == c.db and source.n == target.n and memcmp(source.p, target.p, source.n) == 0:
-        reply_error(c.reply, SAME_OBJECT)
+        fail(c, SAME_OBJECT)
         return
-    e = find(c, source)
+    e = read_key(c, source)
     if e == NULL or (not replace and key_visible(k, key_find(k, db, target))):
         reply_int(c.reply, 0)
         return
@@ -468,7 +478,7 @@ cdef void move(Call *c) noexcept nogil:
     if not read_db(c, c.argv[2], &db):
         return
     if db == c.db:
-        reply_error(c.reply, SAME_OBJECT)
+        fail(c, SAME_OBJECT)
         return
     e = find(c, key)
     if e == NULL or key_visible(k, key_find(k, db, key)):
@@ -527,13 +537,13 @@ cdef void swapdb(Call *c) noexcept nogil:
     cdef int64_t one, two
     cdef Buffer from_one, from_two
     if not parse_int64(c.argv[1].p, c.argv[1].n, &one) or one < -2147483648 or one > 2147483647:
-        reply_error(c.reply, FIRST_DB)
+        fail(c, FIRST_DB)
         return
     if not parse_int64(c.argv[2].p, c.argv[2].n, &two) or two < -2147483648 or two > 2147483647:
-        reply_error(c.reply, SECOND_DB)
+        fail(c, SECOND_DB)
         return
     if one < 0 or one >= DATABASES or two < 0 or two >= DATABASES:
-        reply_error(c.reply, DB_INDEX)
+        fail(c, DB_INDEX)
         return
     if one != two:
         memset(&from_one, 0, sizeof(Buffer))
@@ -588,56 +598,65 @@ OBJECT_HELP[:] = [
 ]
 
 cdef enum:
-    SHARED_INTEGERS = 10000         # Redis shares the objects of 0..9999 and answers INT_MAX as their count of references
+    LONGEST_EMBSTR = 44             # bytes that Redis keeps in one allocation with the object's header
+    SHARED_INTEGERS = 10000         # Redis shares the objects of 0..9999 ...
+    SHARED_COUNT = 2147483647       # ... and answers this as their count of references
 
 
 cdef void object_(Call *c) noexcept nogil:
-    cdef Span sub = c.argv[1], value
-    cdef const char *arity = NULL
-    cdef int64_t whole
+    """OBJECT with a subcommand that there is not; the others have their own functions."""
+    fail_with(c, "ERR unknown subcommand '", c.argv[1], "'. Try OBJECT HELP.")
+
+
+cdef void object_help(Call *c) noexcept nogil:
     cdef int i
-    if is_word(sub, "HELP"):
-        if c.argc != 2:
-            reply_error(c.reply, "ERR wrong number of arguments for 'object|help' command")
-            return
-        reply_array(c.reply, 11)
-        for i in range(11):
-            reply_simple(c.reply, OBJECT_HELP[i])
-        return
-    if is_word(sub, "ENCODING"):
-        arity = "ERR wrong number of arguments for 'object|encoding' command"
-    elif is_word(sub, "FREQ"):
-        arity = "ERR wrong number of arguments for 'object|freq' command"
-    elif is_word(sub, "IDLETIME"):
-        arity = "ERR wrong number of arguments for 'object|idletime' command"
-    elif is_word(sub, "REFCOUNT"):
-        arity = "ERR wrong number of arguments for 'object|refcount' command"
-    else:
-        fail_with(c, "ERR unknown subcommand '", sub, "'. Try OBJECT HELP.")
-        return
-    if c.argc != 3:
-        reply_error(c.reply, arity)
-        return
-    cdef Element *e = find(c, c.argv[2])
+    reply_array(c.reply, 11)
+    for i in range(11):
+        reply_simple(c.reply, OBJECT_HELP[i])
+
+
+cdef Element *object_key(Call *c) noexcept nogil:
+    """The visible element under argv[2]; NULL after the reply."""
+    cdef Element *e = read_key(c, c.argv[2])
     if e == NULL:
         reply_null(c.reply)
-        return
-    if is_word(sub, "FREQ"):
-        reply_error(c.reply, NO_LFU)
-        return
-    if is_word(sub, "IDLETIME"):
-        reply_int(c.reply, key_idle(c.kernel, e))
+    return e
+
+
+cdef void object_encoding(Call *c) noexcept nogil:
+    cdef Element *e = object_key(c)
+    cdef Span value
+    cdef int64_t whole
+    if e == NULL:
         return
     value = string_view(c.kernel, e)
-    cdef int is_int = parse_int64(value.p, value.n, &whole)
-    if is_word(sub, "REFCOUNT"):
-        reply_int(c.reply, 2147483647 if is_int and 0 <= whole < SHARED_INTEGERS else 1)
-    elif is_int:
+    if parse_int64(value.p, value.n, &whole):
         reply_bulk(c.reply, "int", 3)
-    elif value.n <= 44:
+    elif value.n <= LONGEST_EMBSTR:
         reply_bulk(c.reply, "embstr", 6)
     else:
         reply_bulk(c.reply, "raw", 3)
+
+
+cdef void object_refcount(Call *c) noexcept nogil:
+    cdef Element *e = object_key(c)
+    cdef Span value
+    cdef int64_t whole
+    if e == NULL:
+        return
+    value = string_view(c.kernel, e)
+    reply_int(c.reply, SHARED_COUNT if parse_int64(value.p, value.n, &whole) and 0 <= whole < SHARED_INTEGERS else 1)
+
+
+cdef void object_idletime(Call *c) noexcept nogil:
+    cdef Element *e = object_key(c)
+    if e != NULL:
+        reply_int(c.reply, key_idle(c.kernel, e))
+
+
+cdef void object_freq(Call *c) noexcept nogil:
+    if object_key(c) != NULL:
+        fail(c, NO_LFU)
 
 
 # ---- for plain commands -----------------------------------------------------------------------------------------------------
@@ -711,5 +730,14 @@ command("FLUSHDB", arity=-1, flags="write", keys=None, group="server", since="1.
         replicas=FLUSHES, summary="Removes every key of the database.")(hot(flushdb))
 command("FLUSHALL", arity=-1, flags="write", keys=None, group="server", since="1.0.0", complexity="O(N) with the keys in all databases",
         replicas=FLUSHES, summary="Removes every key of every database.")(hot(flushall))
-command("OBJECT", arity=-2, flags="readonly", keys=None, group="generic", since="2.2.3", complexity="O(1)",
+command("OBJECT", arity=-2, flags="container", group="generic", since="2.2.3", complexity="Depends on the subcommand",
         summary="What the server knows about a key's value.")(hot(object_))
+for _name, _handler, _summary in (
+        ("ENCODING", hot(object_encoding), "How Redis would hold the value."),
+        ("FREQ", hot(object_freq), "Access frequency; an error, since there is no LFU policy."),
+        ("IDLETIME", hot(object_idletime), "Seconds since the key was last read or written."),
+        ("REFCOUNT", hot(object_refcount), "The number of references to the value.")):
+    command(f"OBJECT|{_name}", arity=3, flags="readonly", keys=(2, 2, 1), group="generic", since="2.2.3", complexity="O(1)",
+            summary=_summary)(_handler)
+command("OBJECT|HELP", arity=2, flags="loading stale", group="generic", since="6.2.0", complexity="O(1)",
+        summary="Lists the subcommands.")(hot(object_help))
