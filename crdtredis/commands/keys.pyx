@@ -1,9 +1,9 @@
 # cython: language_level=3
 """Generic key commands: DEL, EXPIRE and TTL with their relatives, SCAN, RENAME, COPY, SWAPDB, OBJECT ...
 
-All of them are hot: no Python object, no GIL. They read through key_find and key_visible, and change the keyspace only
-by the local effects of core/keyspace.pxd, so what travels to other replicas is deletes, assignments and deadlines, never
-a command.
+All of them are hot: no Python object, no GIL. They read through key_find and key_visible, and change the keyspace only by the local
+effects of core/keyspace.pxd. The executor opens the op around every command that writes, so RENAME is one op. What travels to other
+replicas is deletes, assignments and deadlines, never a command.
 
 - An expired key is invisible from the moment its deadline passes. No command here removes it for that: the reaper does, with an
   op of its own. Only what writes under such a key first removes the remainder (the kernel sees to it).
@@ -18,8 +18,8 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
 from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Element, Kernel, db_flush,
-                              element_key, key_deadline, key_delete, key_expire, key_find, key_idle, key_random, key_touch, key_type,
-                              key_visible, op_begin, op_end, string_set, string_view, table_next, table_scan)
+                              element_key, key_deadline, key_delete, key_expire, key_find, key_idle, key_memory, key_random, key_touch, key_type,
+                              key_visible, string_set, string_view, table_next, table_scan)
 from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, fail, fail_int, fail_syntax, hot, is_word
 from crdtredis._resp cimport (Reply, format_int64, parse_int64, reply_array, reply_bulk, reply_error_span, reply_int, reply_null,
                               reply_ok, reply_raw, reply_simple)
@@ -27,6 +27,7 @@ from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.glob cimport glob_is_all, glob_match
 
 from crdtredis.commands.table import command
+from crdtredis.commands.usage import help_of
 
 # ---- error texts ------------------------------------------------------------------------------------------------------------
 cdef const char *NO_SUCH_KEY = "ERR no such key"
@@ -36,23 +37,23 @@ cdef const char *INT_RANGE = "ERR value is out of range, value must between -214
 cdef const char *FIRST_DB = "ERR invalid first DB index"
 cdef const char *SECOND_DB = "ERR invalid second DB index"
 cdef const char *CURSOR = "ERR invalid cursor"
+cdef const char *UNSUPPORTED = "ERR Unsupported option "
 cdef const char *NX_AND_OTHERS = "ERR NX and XX, GT or LT options at the same time are not compatible"
 cdef const char *GT_AND_LT = "ERR GT and LT options at the same time are not compatible"
 cdef const char *NO_LFU = ("ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching "
                            "between policies at runtime LRU and LFU data will take some time to adjust.")
 
 
-cdef void fail_with(Call *c, const char *before, Span shown, const char *after) noexcept nogil:
-    """An error text around an argument, of which at most 128 bytes are shown, and none after a NUL."""
-    cdef char text[256]
-    cdef size_t n = strlen(before), tail = strlen(after), length = shown.n if shown.n < 128 else 128
-    cdef const void *nul = memchr(shown.p, 0, length) if length else NULL
+cdef void fail_option(Call *c, Span option) noexcept nogil:
+    """An error text that ends in the option, of which at most 128 bytes are shown, and none after a NUL."""
+    cdef char text[160]
+    cdef size_t n = strlen(UNSUPPORTED), length = option.n if option.n < 128 else 128
+    cdef const void *nul = memchr(option.p, 0, length) if length else NULL
     if nul != NULL:
-        length = <const char*>nul - shown.p
-    memcpy(text, before, n)
-    memcpy(text + n, shown.p, length)
-    memcpy(text + n + length, after, tail)
-    reply_error_span(c.reply, text, n + length + tail)
+        length = <const char*>nul - option.p
+    memcpy(text, UNSUPPORTED, n)
+    memcpy(text + n, option.p, length)
+    reply_error_span(c.reply, text, n + length)
 
 
 # ---- what several commands share --------------------------------------------------------------------------------------------
@@ -114,13 +115,11 @@ cdef void del_(Call *c) noexcept nogil:
     cdef int64_t n = 0
     cdef Element *e
     cdef int i
-    op_begin(c.kernel)
     for i in range(1, c.argc):
         e = find(c, c.argv[i])
         if e != NULL:
             key_delete(c.kernel, c.db, e)
             n += 1
-    op_end(c.kernel)
     reply_int(c.reply, n)
 
 
@@ -164,7 +163,7 @@ cdef void expire_generic(Call *c, const char *invalid, int64_t base, int seconds
         elif is_word(c.argv[i], "LT"):
             lt = 1
         else:
-            fail_with(c, "ERR Unsupported option ", c.argv[i], "")
+            fail_option(c, c.argv[i])
             return
     if nx and (xx or gt or lt):
         fail(c, NX_AND_OTHERS)
@@ -194,14 +193,12 @@ cdef void expire_generic(Call *c, const char *invalid, int64_t base, int seconds
             or (lt and current != -1 and when >= current)):
         reply_int(c.reply, 0)
         return
-    op_begin(k)
     if when <= k.now:
         key_delete(k, c.db, e)
     else:
         if not c.client.flags & CLIENT_NO_TOUCH:
             key_touch(k, e)
         key_expire(k, c.db, e, when)
-    op_end(k)
     reply_int(c.reply, 1)
 
 
@@ -256,9 +253,7 @@ cdef void persist(Call *c) noexcept nogil:
     if e == NULL or key_deadline(c.kernel, e) == -1:
         reply_int(c.reply, 0)
         return
-    op_begin(c.kernel)
     key_expire(c.kernel, c.db, e, 0)
-    op_end(c.kernel)
     reply_int(c.reply, 1)
 
 
@@ -422,10 +417,8 @@ cdef void rename_generic(Call *c, int nx) noexcept nogil:
     if nx and find(c, target) != NULL:
         reply_int(c.reply, 0)
         return
-    op_begin(k)
     copy_value(k, e, c.db, target)
     key_delete(k, c.db, key_find(k, c.db, source))
-    op_end(k)
     if nx:
         reply_int(c.reply, 1)
     else:
@@ -464,9 +457,7 @@ cdef void copy(Call *c) noexcept nogil:
     if e == NULL or (not replace and key_visible(k, key_find(k, db, target))):
         reply_int(c.reply, 0)
         return
-    op_begin(k)
     copy_value(k, e, db, target)
-    op_end(k)
     reply_int(c.reply, 1)
 
 
@@ -484,10 +475,8 @@ cdef void move(Call *c) noexcept nogil:
     if e == NULL or key_visible(k, key_find(k, db, key)):
         reply_int(c.reply, 0)
         return
-    op_begin(k)
     copy_value(k, e, db, key)
     key_delete(k, c.db, key_find(k, c.db, key))
-    op_end(k)
     reply_int(c.reply, 1)
 
 
@@ -548,12 +537,10 @@ cdef void swapdb(Call *c) noexcept nogil:
     if one != two:
         memset(&from_one, 0, sizeof(Buffer))
         memset(&from_two, 0, sizeof(Buffer))
-        op_begin(k)
         db_unload(k, one, &from_one)
         db_unload(k, two, &from_two)
         db_load(k, two, &from_one)
         db_load(k, one, &from_two)
-        op_end(k)
         buffer_free(&from_one)
         buffer_free(&from_two)
     reply_ok(c.reply)
@@ -566,10 +553,8 @@ cdef void flush_generic(Call *c, uint32_t first, uint32_t last) noexcept nogil:
     if c.argc > 2 or (c.argc == 2 and not is_word(c.argv[1], "ASYNC") and not is_word(c.argv[1], "SYNC")):
         fail_syntax(c)
         return
-    op_begin(c.kernel)
     for db in range(first, last + 1):
         db_flush(c.kernel, db)
-    op_end(c.kernel)
     reply_ok(c.reply)
 
 
@@ -582,37 +567,10 @@ cdef void flushall(Call *c) noexcept nogil:
 
 
 # ---- OBJECT -----------------------------------------------------------------------------------------------------------------
-cdef const char *OBJECT_HELP[11]
-OBJECT_HELP[:] = [
-    b"OBJECT <subcommand> [<arg> ...]. Subcommands:",
-    b"ENCODING <key>",
-    b"    How Redis would hold the value: int, embstr or raw.",
-    b"FREQ <key>",
-    b"    Access frequency; an error, since no LFU policy is there.",
-    b"IDLETIME <key>",
-    b"    Seconds since the key was last read or written.",
-    b"REFCOUNT <key>",
-    b"    References to the value.",
-    b"HELP",
-    b"    This text.",
-]
-
 cdef enum:
     LONGEST_EMBSTR = 44             # bytes that Redis keeps in one allocation with the object's header
     SHARED_INTEGERS = 10000         # Redis shares the objects of 0..9999 ...
     SHARED_COUNT = 2147483647       # ... and answers this as their count of references
-
-
-cdef void object_(Call *c) noexcept nogil:
-    """OBJECT with a subcommand that there is not; the others have their own functions."""
-    fail_with(c, "ERR unknown subcommand '", c.argv[1], "'. Try OBJECT HELP.")
-
-
-cdef void object_help(Call *c) noexcept nogil:
-    cdef int i
-    reply_array(c.reply, 11)
-    for i in range(11):
-        reply_simple(c.reply, OBJECT_HELP[i])
 
 
 cdef Element *object_key(Call *c) noexcept nogil:
@@ -657,6 +615,29 @@ cdef void object_idletime(Call *c) noexcept nogil:
 cdef void object_freq(Call *c) noexcept nogil:
     if object_key(c) != NULL:
         fail(c, NO_LFU)
+
+
+cdef void memory_usage(Call *c) noexcept nogil:
+    """MEMORY USAGE key [SAMPLES n]: the samples are checked and passed over, since the table knows the exact sum."""
+    cdef Element *e
+    cdef int64_t samples
+    cdef int i = 3
+    while i < c.argc:
+        if not is_word(c.argv[i], "SAMPLES") or i + 1 == c.argc:
+            fail_syntax(c)
+            return
+        if not parse_int64(c.argv[i + 1].p, c.argv[i + 1].n, &samples):
+            fail_int(c)
+            return
+        if samples < 0:
+            fail_syntax(c)
+            return
+        i += 2
+    e = find(c, c.argv[2])
+    if e == NULL:
+        reply_null(c.reply)
+    else:
+        reply_int(c.reply, key_memory(c.kernel, e))
 
 
 # ---- for plain commands -----------------------------------------------------------------------------------------------------
@@ -710,7 +691,7 @@ command("SCAN", arity=-2, flags="readonly", keys=None, group="generic", since="2
         summary="Iterates over the keys of the database.")(hot(scan))
 command("RANDOMKEY", arity=1, flags="readonly", keys=None, group="generic", since="1.0.0", complexity="O(1)",
         summary="A key chosen at random.")(hot(randomkey))
-command("DBSIZE", arity=1, flags="readonly fast", keys=None, group="server", since="1.0.0", complexity="O(1)",
+command("DBSIZE", arity=1, flags="readonly fast", keys=None, group="server", since="1.0.0", complexity="O(1)", categories="keyspace read",
         summary="The number of keys in the database.")(hot(dbsize))
 
 command("RENAME", arity=3, flags="write", keys=(1, 2, 1), group="generic", since="1.0.0", complexity="O(size of the value)", replicas=RENAMES,
@@ -731,7 +712,7 @@ command("FLUSHDB", arity=-1, flags="write", keys=None, group="server", since="1.
 command("FLUSHALL", arity=-1, flags="write", keys=None, group="server", since="1.0.0", complexity="O(N) with the keys in all databases",
         replicas=FLUSHES, summary="Removes every key of every database.")(hot(flushall))
 command("OBJECT", arity=-2, flags="container", group="generic", since="2.2.3", complexity="Depends on the subcommand",
-        summary="What the server knows about a key's value.")(hot(object_))
+        summary="What the server knows about a key's value.")(help_of("OBJECT"))
 for _name, _handler, _summary in (
         ("ENCODING", hot(object_encoding), "How Redis would hold the value."),
         ("FREQ", hot(object_freq), "Access frequency; an error, since there is no LFU policy."),
@@ -740,4 +721,6 @@ for _name, _handler, _summary in (
     command(f"OBJECT|{_name}", arity=3, flags="readonly", keys=(2, 2, 1), group="generic", since="2.2.3", complexity="O(1)",
             summary=_summary)(_handler)
 command("OBJECT|HELP", arity=2, flags="loading stale", group="generic", since="6.2.0", complexity="O(1)",
-        summary="Lists the subcommands.")(hot(object_help))
+        summary="Lists the subcommands.")(help_of("OBJECT"))
+command("MEMORY|USAGE", arity=-3, flags="readonly", keys=(2, 2, 1), group="server", since="4.0.0", complexity="O(size of the value)",
+        categories="read", summary="Bytes that a key takes, all of its state included.")(hot(memory_usage))

@@ -1,0 +1,186 @@
+"""COMMAND and its subcommands: the command table, told to clients.
+
+Everything is derived from commands/table.py. Only what a registration does not say stands here: what a command does to each of
+its keys (KEY_ACCESS; clients and proxies use it to route), hints for cluster clients (TIPS), and how the arguments are written
+(USAGE in commands/usage.py, from which redis-cli makes its hints).
+
+`COMMAND INFO` is ten elements: name, arity, flags, first key, last key, step, access categories, tips, key specifications,
+subcommands. In RESP3 the lists without an order are sets, and the descriptions are maps.
+"""
+from crdtredis._resp import Simple
+from crdtredis.commands import usage
+from crdtredis.commands.keys import matches
+from crdtredis.commands.table import COMMANDS, Spec, command
+from crdtredis.errors import SYNTAX, CommandError
+
+# Of commands that write: what becomes of the keys. (first, last relative to first or negative from the end, step) with flags; without
+# positions, the registration's. Others: RO, or what "write" alone tells.
+KEY_ACCESS: dict[str, list[tuple[tuple[int, int, int] | None, str]]] = {
+    **dict.fromkeys(("GETSET", "GETEX", "INCR", "DECR", "INCRBY", "DECRBY", "INCRBYFLOAT", "SETBIT", "MOVE"), [(None, "RW access update")]),
+    **dict.fromkeys(("SET", "BITFIELD"), [(None, "RW access update variable_flags")]),
+    **dict.fromkeys(("SETEX", "PSETEX", "MSET"), [(None, "OW update")]),
+    **dict.fromkeys(("SETNX", "MSETNX"), [(None, "OW insert")]),
+    **dict.fromkeys(("SETRANGE", "EXPIRE", "PEXPIRE", "EXPIREAT", "PEXPIREAT", "PERSIST"), [(None, "RW update")]),
+    **dict.fromkeys(("DEL", "UNLINK"), [(None, "RM delete")]),
+    **dict.fromkeys(("STRLEN", "EXISTS", "TYPE", "TOUCH", "WATCH", "MEMORY|USAGE", "OBJECT|ENCODING", "OBJECT|FREQ", "OBJECT|IDLETIME",
+                     "OBJECT|REFCOUNT"), [(None, "RO")]),
+    "GETDEL": [(None, "RW access delete")],
+    "APPEND": [(None, "RW insert")],
+    "BITOP": [((2, 0, 1), "OW update"), ((3, -1, 1), "RO access")],
+    "RENAME": [((1, 0, 1), "RW access delete"), ((2, 0, 1), "OW update")],
+    "RENAMENX": [((1, 0, 1), "RW access delete"), ((2, 0, 1), "OW insert")],
+    "COPY": [((1, 0, 1), "RO access"), ((2, 0, 1), "OW update")],
+}
+
+_ALL = "request_policy:all_shards"
+TIPS: dict[str, str] = {
+    **dict.fromkeys(("DEL", "UNLINK", "EXISTS", "TOUCH"), "request_policy:multi_shard response_policy:agg_sum"),
+    **dict.fromkeys(("FLUSHALL", "FLUSHDB", "PING"), f"{_ALL} response_policy:all_succeeded"),
+    **dict.fromkeys(("TTL", "PTTL", "TIME", "LASTSAVE", "OBJECT|ENCODING", "OBJECT|FREQ", "OBJECT|IDLETIME", "OBJECT|REFCOUNT"),
+                    "nondeterministic_output"),
+    **dict.fromkeys(("COMMAND", "COMMAND|LIST", "COMMAND|DOCS", "COMMAND|INFO"), "nondeterministic_output_order"),
+    "MSET": "request_policy:multi_shard response_policy:all_succeeded",
+    "MSETNX": "request_policy:multi_shard response_policy:agg_min",
+    "MGET": "request_policy:multi_shard",
+    "SCAN": "nondeterministic_output request_policy:special",
+    "KEYS": f"{_ALL} nondeterministic_output_order",
+    "RANDOMKEY": f"{_ALL} nondeterministic_output",
+    "DBSIZE": f"{_ALL} response_policy:agg_sum",
+    "INFO": f"nondeterministic_output {_ALL} response_policy:special",
+    "WAIT": f"{_ALL} response_policy:agg_min",
+    "WAITAOF": f"{_ALL} response_policy:agg_min",
+}
+
+
+def find(name: bytes) -> Spec | None:
+    return COMMANDS.get(name.decode("latin-1").upper())
+
+
+def subcommands(spec: Spec) -> list[Spec]:
+    return [s for s in COMMANDS.values() if s.container == spec.name]
+
+
+def top_level() -> list[Spec]:
+    return [s for s in COMMANDS.values() if s.container is None]
+
+
+def key_access(spec: Spec) -> list[tuple[tuple[int, int, int], str]]:
+    """((first, last, step), flags) for each group of keys; last counts from first, or, negative, from the end of the command."""
+    if not isinstance(spec.keys, tuple):
+        return []
+    first, last, step = spec.keys
+    whole = (first, last - first if last >= 0 else last, step)
+    declared = KEY_ACCESS.get(spec.name) or [(None, "RW access update" if "write" in spec.flags else "RO access")]
+    return [(at or whole, flags) for at, flags in declared]
+
+
+def simple_set(words) -> set:
+    return {Simple(w) for w in words}
+
+
+def describe(spec: Spec) -> list:
+    """The ten elements of COMMAND INFO."""
+    first, last, step = spec.keys if isinstance(spec.keys, tuple) else (0, 0, 0)
+    specs = [{"flags": simple_set(flags.split()),
+              "begin_search": {"type": "index", "spec": {"index": at}},
+              "find_keys": {"type": "range", "spec": {"lastkey": end, "keystep": by, "limit": 0}}}
+             for (at, end, by), flags in key_access(spec)]
+    return [spec.name.lower(), spec.arity, simple_set(spec.redis_flags), first, last, step, simple_set("@" + c for c in spec.categories),
+            TIPS.get(spec.name, "").split(), specs, [describe(s) for s in subcommands(spec)]]
+
+
+def document(spec: Spec) -> dict:
+    """COMMAND DOCS; "replicas" is our own: what concurrent replicas get."""
+    out = {"summary": spec.summary, "since": spec.since, "group": spec.group, "complexity": spec.complexity}
+    if spec.replicas:
+        out["replicas"] = spec.replicas
+    if arguments := usage.arguments(spec.name):
+        out["arguments"] = arguments
+    if under := subcommands(spec):
+        out["subcommands"] = {s.name.lower(): document(s) for s in under}
+    return out
+
+
+def keys_of(argv: list[bytes]) -> tuple[Spec, list[int]]:
+    """The command that argv calls, and where its keys are."""
+    spec = find(argv[0])
+    if spec is not None and "container" in spec.flags and len(argv) > 1:
+        spec = find(argv[0] + b"|" + argv[1]) or spec
+    if spec is None:
+        raise CommandError("ERR Invalid command specified")
+    if spec.keys is None:
+        raise CommandError("ERR The command has no key arguments")
+    if len(argv) != spec.arity and (spec.arity > 0 or len(argv) < -spec.arity):
+        raise CommandError("ERR Invalid number of arguments specified for command")
+    positions = spec.key_positions(argv)
+    if not positions:
+        raise CommandError("ERR Invalid arguments specified for command")
+    return spec, positions
+
+
+# ---- the commands -----------------------------------------------------------------------------------------------------------
+
+@command("COMMAND", arity=-1, flags="loading stale container", group="server", since="2.8.13", complexity="O(N) with the number of commands",
+         summary="Describes every command.", categories="connection")
+def command_all(session, argv):
+    return [describe(s) for s in top_level()]
+
+
+def subcommand(name: str, arity: int, summary: str, since: str = "7.0.0"):
+    return command(f"COMMAND|{name}", arity=arity, flags="loading stale", group="server", since=since, summary=summary,
+                   complexity="O(1)" if name in ("COUNT", "HELP") else "O(N) with the number of commands", categories="connection")
+
+
+@subcommand("COUNT", 2, "The number of commands.", "2.8.13")
+def command_count(session, argv):
+    return len(top_level())
+
+
+@subcommand("INFO", -2, "Describes the named commands, or all.", "2.8.13")
+def command_info(session, argv):
+    if len(argv) == 2:
+        return command_all(session, argv)
+    return [describe(s) if (s := find(name)) else None for name in argv[2:]]
+
+
+@subcommand("DOCS", -2, "Documents the named commands, or all.")
+def command_docs(session, argv):
+    wanted = [s for name in argv[2:] if (s := find(name))] if len(argv) > 2 else top_level()
+    return {s.name.lower(): document(s) for s in wanted}
+
+
+@subcommand("LIST", -2, "The names of commands, filtered if asked for.")
+def command_list(session, argv):
+    if len(argv) == 2:
+        return [s.name.lower() for s in top_level()]
+    if len(argv) != 5 or argv[2].upper() != b"FILTERBY":
+        raise CommandError(SYNTAX)
+    by, what = argv[3].upper(), argv[4]
+    if by == b"MODULE":
+        return []
+    if by == b"ACLCAT":
+        return [s.name.lower() for s in COMMANDS.values() if what.lower().decode("latin-1") in s.categories]
+    if by == b"PATTERN":
+        return [s.name.lower() for s in COMMANDS.values() if matches(what, s.name.lower().encode(), True)]
+    raise CommandError(SYNTAX)
+
+
+@subcommand("GETKEYS", -3, "The keys among the arguments of a command.", "2.8.13")
+def command_getkeys(session, argv):
+    _, positions = keys_of(argv[2:])
+    return [argv[2 + i] for i in positions]
+
+
+@subcommand("GETKEYSANDFLAGS", -3, "The keys among the arguments of a command, and what it does to them.")
+def command_getkeysandflags(session, argv):
+    spec, positions = keys_of(argv[2:])
+    access = {}
+    for (first, last, step), flags in key_access(spec):
+        end = len(argv) - 2 + last if last < 0 else first + last
+        access.update(dict.fromkeys(range(first, end + 1, step), flags))
+    return [[argv[2 + i], simple_set(access.get(i, "RW access update").split())] for i in positions]
+
+
+@subcommand("HELP", 2, "Lists the subcommands.", "5.0.0")
+def command_help(session, argv):
+    return usage.help_lines("COMMAND")

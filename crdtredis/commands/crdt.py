@@ -1,0 +1,112 @@
+"""CRDT.*: a look into the replicated state, and a hand on replication.
+
+CLOCK, DIGEST, INSPECT and CONFLICTS read the kernel; PEERS, PEER and SYNC speak to the sync thread through `server.sync`. A server without one
+(tests, the simulation) has no peers. Replies are maps in RESP3 and flat arrays in RESP2, as usual.
+
+An actor is written replica/epoch: one process start of one replica. Two replicas hold the same state exactly when their CRDT.DIGESTs are
+equal; equal CRDT.CLOCKs say that they have applied the same operations, from which that follows.
+"""
+from dataclasses import asdict
+
+from crdtredis import info
+from crdtredis._resp import Failure, Simple
+from crdtredis.commands import usage
+from crdtredis.commands.table import COMMANDS, NO_REPLY, command
+from crdtredis.config import is_peer
+from crdtredis.errors import NOT_INTEGER, SYNTAX, TIMEOUT_NOT_INTEGER, CommandError, integer
+
+OK = Simple("OK")
+NO_REPLICATION = "ERR This server has no replication"
+
+
+def crdt(name: str, arity: int, flags: str, summary: str, complexity: str = "O(1)", keys=None):
+    return command(f"CRDT.{name}", arity=arity, flags=flags, keys=keys, group="crdt", since="0.1.0", complexity=complexity, summary=summary)
+
+
+def front(session):
+    sync = info.part(session.executor, "sync")
+    if sync is None:
+        raise CommandError(NO_REPLICATION)
+    return sync
+
+
+@crdt("CLOCK", 1, "loading stale fast", "The clock: of each actor, the highest operation applied without gaps.")
+def clock(session, argv):
+    return {f"{replica}/{epoch}": seq for (replica, epoch), seq in sorted(session.replica.clock().items())}
+
+
+@crdt("DIGEST", 1, "admin", "A digest of the whole state, equal on two replicas exactly when their states are.", "O(N) with the keys in all databases")
+def digest(session, argv):
+    return session.replica.digest()
+
+
+@crdt("INSPECT", 2, "readonly", "All that is kept under a key: writes (the winner first), losers, tallies, deadlines, actors and timestamps.",
+      "O(size of the value)", (1, 1, 1))
+def inspect(session, argv):
+    return session.replica.inspect(session.db, argv[1])
+
+
+@crdt("CONFLICTS", -1, "readonly", "The newest concurrent writes that had to be decided, with winner and loser. 128 are kept.", "O(N) with the count")
+def conflicts(session, argv):
+    if len(argv) > 2:
+        raise CommandError("ERR wrong number of arguments for 'crdt.conflicts' command")
+    count = integer(argv[1], NOT_INTEGER, 0) if len(argv) == 2 else 10
+    return session.replica.conflicts(count)
+
+
+@crdt("PEERS", 1, "loading stale", "The peers: state of each link, what it lacks, what has been sent, the last error.", "O(N) with the peers")
+def peers(session, argv):
+    return [asdict(p) for p in info.peer_infos(session.executor)]
+
+
+@crdt("PEER", 3, "admin", "Adds or removes a peer until the server stops, or cuts replication with one (or *) in both directions, and resumes it.")
+def peer(session, argv):
+    what, name = argv[1].upper(), argv[2].decode("utf-8", "surrogateescape")
+    if what not in (b"ADD", b"REMOVE", b"PAUSE", b"RESUME"):
+        raise CommandError(SYNTAX)
+    sync = front(session)
+    if what == b"ADD":
+        if not is_peer(name):
+            raise CommandError("ERR A peer is given as host:port or http://host:port, with its HTTP port")
+        scheme = "https" if info.setting(session.executor, "enable_tls", False) else "http"
+        try:
+            sync.add((name if "://" in name else f"{scheme}://{name}").rstrip("/"))
+        except ValueError as e:
+            raise CommandError(f"ERR {e}") from None
+        return OK
+    try:
+        {b"REMOVE": sync.remove, b"PAUSE": sync.pause, b"RESUME": sync.resume}[what](name)
+    except KeyError:
+        raise CommandError(f"ERR No such peer: {name[:128]}") from None
+    return OK
+
+
+@crdt("SYNC", -1, "noscript no_multi", "Waits until every reachable peer has what this replica has, and the reverse. 0: without a limit of time.",
+      "O(N) with the operations that are missing somewhere")
+def sync(session, argv):
+    if len(argv) > 2:
+        raise CommandError("ERR wrong number of arguments for 'crdt.sync' command")
+    default = info.setting(session.executor, "sync_timeout", 30_000_000_000) // 1_000_000
+    timeout = integer(argv[1], TIMEOUT_NOT_INTEGER, 0) if len(argv) == 2 else default
+    replication = info.part(session.executor, "sync")
+    if replication is None:
+        return {"synced": [], "unreachable": []}
+    token = session.defer()
+
+    def done(outcome):
+        if outcome.unfinished:
+            token.resolve(Failure(f"ERR Not in sync with {', '.join(outcome.unfinished)} after {timeout} ms"))
+        else:
+            token.resolve({"synced": list(outcome.synced), "unreachable": list(outcome.unreachable)})
+
+    replication.when_synced(done, timeout / 1000 if timeout else None)
+    return NO_REPLY
+
+
+@crdt("HELP", 1, "loading stale fast", "Lists the CRDT commands.")
+def help_(session, argv):
+    out = []
+    for spec in COMMANDS.values():
+        if spec.name.startswith("CRDT."):
+            out += [Simple(f"{spec.name} {usage.USAGE.get(spec.name, '')}".rstrip()), Simple(f"    {spec.summary}")]
+    return out

@@ -1,0 +1,152 @@
+"""Commands that look into the running server: SLOWLOG, MEMORY, LATENCY, DEBUG.
+
+The slow log is kept by the executor. Memory figures are those of INFO. Latency events are not sampled: LATENCY
+answers as a Redis does whose latency monitor has seen nothing. MEMORY USAGE is hot and stands in keys.pyx.
+"""
+import ctypes
+import time
+
+from crdtredis import info
+from crdtredis._resp import Simple, Verbatim
+from crdtredis.commands import usage
+from crdtredis.commands.table import command
+from crdtredis.errors import CommandError, integer
+
+OK = Simple("OK")
+
+
+def container(name: str, since: str, summary: str) -> None:
+    command(name, arity=-2, flags="container", group="server", since=since, complexity="Depends on the subcommand", summary=summary)(
+        usage.help_of(name))
+    command(f"{name}|HELP", arity=2, flags="loading stale", group="server", since=since, summary="Lists the subcommands.")(usage.help_of(name))
+
+
+# ---- SLOWLOG ----------------------------------------------------------------------------------------------------------------
+
+container("SLOWLOG", "2.2.12", "The log of slow commands.")
+
+
+@command("SLOWLOG|GET", arity=-2, flags="admin loading stale", group="server", since="2.2.12", complexity="O(N) with the entries answered",
+         summary="The newest entries: id, time, microseconds, arguments, client's address and name. -1: all.")
+def slowlog_get(session, argv):
+    if len(argv) > 3:
+        raise CommandError("ERR wrong number of arguments for 'slowlog|get' command")
+    count = integer(argv[2], "ERR count should be greater than or equal to -1", -1) if len(argv) == 3 else 10
+    return [list(entry) for entry in session.executor.slowlog(count)]
+
+
+@command("SLOWLOG|LEN", arity=2, flags="admin loading stale", group="server", since="2.2.12", summary="The number of entries.")
+def slowlog_len(session, argv):
+    return len(session.executor.slowlog())
+
+
+@command("SLOWLOG|RESET", arity=2, flags="admin loading stale", group="server", since="2.2.12", summary="Removes all entries.")
+def slowlog_reset(session, argv):
+    session.executor.slowlog_reset()
+    return OK
+
+
+# ---- MEMORY -----------------------------------------------------------------------------------------------------------------
+
+container("MEMORY", "4.0.0", "Memory in use.")
+
+
+@command("MEMORY|STATS", arity=2, group="server", since="4.0.0", summary="What takes memory.")
+def memory_stats(session, argv):
+    m = info.memory(session.executor)
+    used, rss, peak = m["used_memory"], m["used_memory_rss"], m["used_memory_peak"]
+    counts = {db: session.replica.keys(db) for db in range(info.DATABASES)}
+    keys = sum(live for live, _ in counts.values())
+    return {
+        "peak.allocated": peak, "total.allocated": used, "startup.allocated": 0, "replication.backlog": 0, "clients.slaves": 0,
+        "clients.normal": 0, "cluster.links": 0, "aof.buffer": 0, "lua.caches": 0, "functions.caches": 0,
+        # A slot of the table is a word; tables are between three and seven eighths full.
+        **{f"db.{db}": {"overhead.hashtable.main": elements * 8, "overhead.hashtable.expires": 0, "overhead.hashtable.slot-to-keys": 0}
+           for db, (live, elements) in counts.items() if elements},
+        "overhead.total": 0, "keys.count": keys, "keys.bytes-per-key": used // keys if keys else 0, "dataset.bytes": used,
+        "dataset.percentage": 100.0, "peak.percentage": 100.0 * rss / peak if peak else 0.0,
+        "fragmentation": rss / used if used else 0.0, "fragmentation.bytes": max(0, rss - used),
+    }
+
+
+@command("MEMORY|DOCTOR", arity=2, group="server", since="4.0.0", summary="Whether anything looks wrong with memory.")
+def memory_doctor(session, argv):
+    m = info.memory(session.executor)
+    limit, used = m["maxmemory"], m["used_memory"]
+    if limit and used > limit * 0.9:
+        return Verbatim(f"The data takes {m['used_memory_human']} of the {m['maxmemory_human']} that max_memory allows: writes will be refused.\n")
+    return Verbatim("Nothing looks wrong with the memory of this server.\n")
+
+
+@command("MEMORY|PURGE", arity=2, group="server", since="4.0.0", summary="Gives free memory back to the system.")
+def memory_purge(session, argv):
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
+    return OK
+
+
+@command("MEMORY|MALLOC-STATS", arity=2, group="server", since="4.0.0", summary="Statistics of the allocator: there are none.")
+def memory_malloc_stats(session, argv):
+    return "Stats not supported for the current allocator"
+
+
+# ---- LATENCY ----------------------------------------------------------------------------------------------------------------
+
+container("LATENCY", "2.8.13", "Latency events.")
+
+
+def latency(name: str, arity: int, summary: str, since: str = "2.8.13"):
+    return command(f"LATENCY|{name}", arity=arity, flags="admin noscript loading stale", group="server", since=since, summary=summary)
+
+
+@latency("LATEST", 2, "The newest sample of each event: none.")
+def latency_latest(session, argv):
+    return []
+
+
+@latency("HISTORY", 3, "The samples of an event: none.")
+def latency_history(session, argv):
+    return []
+
+
+@latency("RESET", -2, "Forgets samples; answers of how many events: 0.")
+def latency_reset(session, argv):
+    return 0
+
+
+@latency("DOCTOR", 2, "A report on latency.")
+def latency_doctor(session, argv):
+    return Verbatim("Latency events are not sampled by this server. See SLOWLOG GET for slow commands and INFO commandstats for the mean "
+                    "time of each command.\n")
+
+
+@latency("GRAPH", 3, "The samples of an event as a graph: none.")
+def latency_graph(session, argv):
+    raise CommandError(f"ERR No samples available for event '{argv[2].decode('utf-8', 'surrogateescape')}'")
+
+
+@latency("HISTOGRAM", -2, "Times of commands as histograms: none.", "7.0.0")
+def latency_histogram(session, argv):
+    return {}
+
+
+# ---- DEBUG ------------------------------------------------------------------------------------------------------------------
+
+@command("DEBUG", arity=-2, flags="admin noscript loading stale", group="server", since="1.0.0", complexity="Depends on the subcommand",
+         summary="SLEEP seconds: makes the whole server stand still, for tests.")
+def debug(session, argv):
+    what = argv[1].upper()
+    if what == b"HELP" and len(argv) == 2:
+        return [Simple("DEBUG <subcommand> [<arg> ...]. Subcommands:"), Simple("SLEEP <seconds>"),
+                Simple("    Stands still for so long; fractions are allowed."), Simple("HELP"), Simple("    This text.")]
+    if what == b"SLEEP" and len(argv) == 3:
+        try:
+            seconds = float(argv[2])
+        except ValueError:
+            raise CommandError("ERR value is not a valid float") from None
+        if not 0 <= seconds <= 3600:
+            raise CommandError("ERR value is out of range, must be between 0 and 3600")
+        time.sleep(seconds)
+        return OK
+    raise CommandError(f"ERR DEBUG subcommand '{argv[1][:128].decode('utf-8', 'replace')}' is not supported by this server")

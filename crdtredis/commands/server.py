@@ -1,0 +1,349 @@
+"""Server commands: INFO, CONFIG, saving and stopping, waiting for replication, and what clients ask at their start.
+
+What Redis does with snapshots and rewrites the log does here (storage/): it is always as new as the last turn. So SAVE, BGSAVE and
+BGREWRITEAOF force it to disk, whatever `appendfsync` says, and LASTSAVE tells when that was last done. A turn is logged when it ends, so all
+that waits for the log (SAVE, WAITAOF) is looked at after the turn in which it was asked.
+
+WAIT counts the peers that have this client's last write in their logs, and all before it. WAITAOF asks the same of this replica's own
+disk and of the peers; peers acknowledge what they have logged, and their disks get it by their own `appendfsync`.
+"""
+import hashlib
+import threading
+import time
+
+from crdtredis import __version__, info
+from crdtredis._resp import Failure, Simple, Verbatim
+from crdtredis.commands import usage
+from crdtredis.commands.table import COMMANDS, NO_REPLY, command
+from crdtredis.config import ConfigError
+from crdtredis.errors import SYNTAX, TIMEOUT_NEGATIVE, TIMEOUT_NOT_INTEGER, CommandError, integer
+
+OK = Simple("OK")
+NO_CLUSTER = "ERR This instance has cluster support disabled"
+NO_CONFIG = "ERR This instance runs without a configuration"
+
+
+def text(arg: bytes) -> str:
+    return arg.decode("utf-8", "surrogateescape")
+
+
+def part(session, name: str):
+    """A part of the server, or None where it has none (tests, the simulation)."""
+    return getattr(session.server, name, None)
+
+
+# ---- INFO and what clients ask ----------------------------------------------------------------------------------------------
+
+@command("INFO", arity=-1, flags="loading stale", group="server", since="1.0.0", complexity="O(N) with the keys that have a deadline",
+         summary="Tells about the server, by sections.", categories="dangerous")
+def info_(session, argv):
+    return Verbatim(info.text(session.executor, map(text, argv[1:])))
+
+
+@command("TIME", arity=1, flags="loading stale fast", group="server", since="2.6.0", summary="The time: seconds since 1970, and microseconds.")
+def time_(session, argv):
+    # The kernel's clock stands still during a turn and counts milliseconds.
+    microseconds = time.time_ns() // 1000 if part(session, "engine") is not None else session.replica.now * 1000
+    return [str(microseconds // 1_000_000), str(microseconds % 1_000_000)]
+
+
+@command("ROLE", arity=1, flags="noscript loading stale fast", group="server", since="2.8.12",
+         summary="The role in Redis's own replication: always that of a master without replicas.", categories="admin dangerous")
+def role(session, argv):
+    return ["master", 0, []]
+
+
+@command("LOLWUT", arity=-1, flags="readonly fast", group="server", since="5.0.0", summary="The version.", categories="read")
+def lolwut(session, argv):
+    return Verbatim(f"crdt-redis {__version__}, Redis ver. {info.REDIS_VERSION}\n")
+
+
+def no_cluster(session, argv):
+    raise CommandError(NO_CLUSTER)
+
+
+for _name, _arity in (("READONLY", 1), ("READWRITE", 1), ("ASKING", 1)):
+    command(_name, arity=_arity, flags="loading stale fast", group="cluster", since="3.0.0", summary="For Redis Cluster; an error here.",
+            categories="connection")(no_cluster)
+command("CLUSTER", arity=-2, flags="loading stale", group="cluster", since="3.0.0", summary="For Redis Cluster; an error here.")(no_cluster)
+
+
+# ---- CONFIG -----------------------------------------------------------------------------------------------------------------
+
+command("CONFIG", arity=-2, flags="loading stale container", group="server", since="2.0.0", complexity="Depends on the subcommand",
+        summary="Reads and changes settings.")(usage.help_of("CONFIG"))
+command("CONFIG|HELP", arity=2, flags="loading stale", group="server", since="5.0.0", summary="Lists the subcommands.")(usage.help_of("CONFIG"))
+
+
+def config_command(name: str, arity: int, summary: str, since: str = "2.0.0"):
+    return command(f"CONFIG|{name}", arity=arity, flags="admin noscript loading stale", group="server", since=since, summary=summary,
+                   complexity="O(N) with the number of settings")
+
+
+def configuration(session):
+    config = part(session, "config")
+    if config is None:
+        raise CommandError(NO_CONFIG)
+    return config
+
+
+@config_command("GET", -3, "The settings whose names match the patterns.")
+def config_get(session, argv):
+    config = part(session, "config")
+    if config is None:
+        return {}
+    patterns = [text(p) for p in argv[2:]]
+    found = config.get(patterns)
+    # A name asked for literally is answered as it was spelled.
+    for spelled in patterns:
+        if spelled not in found and spelled.lower() in found:
+            found[spelled] = found.pop(spelled.lower())
+    return found
+
+
+@config_command("SET", -4, "Changes settings, all or none.")
+def config_set(session, argv):
+    if len(argv) % 2:
+        raise CommandError("ERR wrong number of arguments for 'config|set' command")
+    words = [text(a) for a in argv[2:]]
+    try:
+        configuration(session).set_texts(zip(words[::2], words[1::2]))
+    except ConfigError as e:
+        fault = next((f for f in e.faults if f.reason == "unknown"), e.faults[0])
+        if fault.reason == "unknown":
+            raise CommandError(f"ERR Unknown option or number of arguments for CONFIG SET - '{fault.setting}'") from None
+        problem = "can't set immutable config" if fault.reason == "fixed" else fault.problem
+        raise CommandError(f"ERR CONFIG SET failed (possibly related to argument '{fault.setting}') - {problem}") from None
+    return OK
+
+
+@config_command("RESETSTAT", 2, "Sets the counters that INFO shows to 0.")
+def config_resetstat(session, argv):
+    session.executor.reset_stats()
+    return OK
+
+
+@config_command("REWRITE", 2, "Writes settings changed at run time into the configuration file.", "2.8.0")
+def config_rewrite(session, argv):
+    try:
+        configuration(session).rewrite()
+    except ValueError as e:
+        raise CommandError(f"ERR {str(e)[:1].upper()}{str(e)[1:]}") from None
+    except OSError as e:
+        raise CommandError(f"ERR Rewriting config file: {e.strerror}") from None
+    return OK
+
+
+# ---- the log ----------------------------------------------------------------------------------------------------------------
+
+def after_turn(session, function) -> None:
+    """Has function() called in the engine thread once this turn's ops are in the log."""
+    engine = part(session, "engine")
+    if engine is None:
+        function()
+    else:
+        engine.call_soon(function)
+
+
+def sync_log(session, done) -> None:
+    """Forces to disk all that was done up to this command, in a thread of its own; done(why it failed or None) in the engine thread."""
+    log, server = part(session, "log"), session.server
+    if not hasattr(log, "sync"):
+        done(None)
+        return
+
+    def work():
+        log.sync(all_policies=True)
+        failure = log.status().failure
+        server.engine.call_soon(lambda: finish(failure))
+
+    def finish(failure):
+        if failure is None:
+            server.last_save = time.time_ns() // 1_000_000_000
+        done(failure)
+
+    after_turn(session, lambda: threading.Thread(target=work, name="save", daemon=True).start())
+
+
+@command("SAVE", arity=1, flags="admin noscript no_async_loading no_multi", group="server", since="1.0.0", complexity="O(1)",
+         summary="Forces the log to disk and answers when that is done.")
+def save(session, argv):
+    if not hasattr(part(session, "log"), "sync"):
+        return OK
+    token = session.defer()
+    sync_log(session, lambda failure: token.resolve(OK if failure is None else Failure(f"ERR {failure}")))
+    return NO_REPLY
+
+
+@command("BGSAVE", arity=-1, flags="admin noscript no_async_loading", group="server", since="1.0.0", complexity="O(1)",
+         summary="Has the log forced to disk.")
+def bgsave(session, argv):
+    if len(argv) > 2 or (len(argv) == 2 and argv[1].upper() != b"SCHEDULE"):
+        raise CommandError(SYNTAX)
+    sync_log(session, lambda failure: None)
+    return Simple("Background saving started")
+
+
+@command("BGREWRITEAOF", arity=1, flags="admin noscript no_async_loading", group="server", since="1.0.0", complexity="O(1)",
+         summary="Has the log forced to disk; old segments are compacted without being asked.")
+def bgrewriteaof(session, argv):
+    sync_log(session, lambda failure: None)
+    return Simple("Background append only file rewriting started")
+
+
+@command("LASTSAVE", arity=1, flags="loading stale fast", group="server", since="1.0.0", summary="When the log was last forced to disk on request.",
+         categories="admin dangerous")
+def lastsave(session, argv):
+    return info.last_save(session.executor)
+
+
+@command("SHUTDOWN", arity=-1, flags="admin noscript loading stale no_multi allow_busy", group="server", since="1.0.0",
+         summary="Stops the server: the turn is finished and the log forced to disk.")
+def shutdown(session, argv):
+    words = [a.upper() for a in argv[1:]]
+    if not set(words) <= {b"NOSAVE", b"SAVE", b"NOW", b"FORCE", b"ABORT"} or {b"SAVE", b"NOSAVE"} <= set(words):
+        raise CommandError(SYNTAX)
+    if b"ABORT" in words:
+        if len(words) > 1:
+            raise CommandError(SYNTAX)
+        raise CommandError("ERR No shutdown in progress.")
+    if session.executor.misconf and not {b"NOSAVE", b"FORCE"} & set(words):
+        raise CommandError("ERR Errors trying to SHUTDOWN. Check logs.")
+    engine = part(session, "engine")
+    if engine is None:
+        raise CommandError("ERR Errors trying to SHUTDOWN. Check logs.")
+    engine.stop()
+    return NO_REPLY
+
+
+# ---- waiting ----------------------------------------------------------------------------------------------------------------
+
+def wait_for(session, local: int, peers: int, timeout_ms: int, reply) -> object:
+    """Answers reply(local copies, peers' copies) as soon as both numbers are reached, or the time (0: no limit) is up."""
+    sync = part(session, "sync")
+    clock = {session.replica.actor: session.wrote} if session.wrote else {}
+    count = sync.acknowledged(clock) if sync is not None else 0
+    if (not local and count >= peers) or not session.can_block:
+        return reply(0, count)
+    have = {"local": 0, "peers": count}
+
+    def current():
+        return reply(have["local"], sync.acknowledged(clock) if sync is not None else 0)
+
+    token = session.defer(timeout_ms or None, current)
+
+    def check():
+        if have["local"] >= local and have["peers"] >= peers:
+            token.resolve(reply(have["local"], have["peers"]))
+
+    def acknowledged(n):
+        have["peers"] = n
+        check()
+
+    def on_disk(failure):
+        have["local"] = int(failure is None)
+        check()
+
+    if local:
+        sync_log(session, on_disk)
+    if count < peers and sync is not None:
+        # The front's own time limit only ends its work; the reply's is the engine's.
+        sync.when_acknowledged(clock, peers, acknowledged, timeout_ms / 1000 if timeout_ms else None)
+    return NO_REPLY
+
+
+def timeout_of(arg: bytes) -> int:
+    timeout = integer(arg, TIMEOUT_NOT_INTEGER)
+    if timeout < 0:
+        raise CommandError(TIMEOUT_NEGATIVE)
+    return timeout
+
+
+@command("WAIT", arity=3, flags="noscript", group="generic", since="3.0.0", complexity="O(1)", categories="connection",
+         summary="Waits until so many peers have logged this client's writes; answers how many have.")
+def wait(session, argv):
+    peers = integer(argv[1])
+    return wait_for(session, 0, peers, timeout_of(argv[2]), lambda local, n: n)
+
+
+@command("WAITAOF", arity=4, flags="noscript", group="generic", since="7.2.0", complexity="O(1)", categories="connection",
+         summary="Waits until this client's writes are on this replica's disk and logged by so many peers.")
+def waitaof(session, argv):
+    local, peers = integer(argv[1]), integer(argv[2])
+    if not 0 <= local <= 1:
+        raise CommandError("ERR value is out of range, must be between 0 and 1")
+    if peers < 0:
+        raise CommandError("ERR value is out of range, must be positive")
+    return wait_for(session, local, peers, timeout_of(argv[3]), lambda here, n: [here, n])
+
+
+# ---- users and functions, as far as clients call them -------------------------------------------------------------------------
+
+command("ACL", arity=-2, flags="container", group="server", since="6.0.0", complexity="Depends on the subcommand",
+        summary="Users: there is one, default, with the password of `requirepass`.")(usage.help_of("ACL"))
+command("ACL|HELP", arity=2, flags="loading stale", group="server", since="6.0.0", summary="Lists the subcommands.")(usage.help_of("ACL"))
+
+
+def acl_command(name: str, arity: int, summary: str, admin: bool = True):
+    return command(f"ACL|{name}", arity=arity, flags=f"noscript loading stale{' admin' * admin}", group="server", since="6.0.0", summary=summary)
+
+
+def password_hash(session) -> str | None:
+    password = session.executor.requirepass
+    return hashlib.sha256(password).hexdigest() if password else None
+
+
+@acl_command("WHOAMI", 2, "The name of this connection's user.", admin=False)
+def acl_whoami(session, argv):
+    return "default"
+
+
+@acl_command("LIST", 2, "The users, as rules.")
+def acl_list(session, argv):
+    hashed = password_hash(session)
+    return [f"user default on {'#' + hashed if hashed else 'nopass'} ~* &* +@all"]
+
+
+@acl_command("USERS", 2, "The names of the users.")
+def acl_users(session, argv):
+    return ["default"]
+
+
+@acl_command("GETUSER", 3, "What a user may do.")
+def acl_getuser(session, argv):
+    if argv[2] != b"default":
+        return None
+    hashed = password_hash(session)
+    return {"flags": {"on"} if hashed else {"on", "nopass"}, "passwords": [hashed] if hashed else [], "commands": "+@all", "keys": "~*",
+            "channels": "&*", "selectors": []}
+
+
+@acl_command("CAT", -2, "The categories of commands, or the commands of one.", admin=False)
+def acl_cat(session, argv):
+    if len(argv) > 3:
+        raise CommandError("ERR wrong number of arguments for 'acl|cat' command")
+    if len(argv) == 2:
+        return sorted({c for s in COMMANDS.values() for c in s.categories})
+    wanted = text(argv[2]).lower()
+    found = [s.name.lower() for s in COMMANDS.values() if wanted in s.categories]
+    if not found:
+        raise CommandError(f"ERR Unknown category '{text(argv[2])}'")
+    return found
+
+
+command("FUNCTION", arity=-2, flags="container", group="scripting", since="7.0.0", complexity="Depends on the subcommand",
+        summary="Functions: there are none.")(usage.help_of("FUNCTION"))
+command("FUNCTION|HELP", arity=2, flags="loading stale", group="scripting", since="7.0.0",
+        summary="Lists the subcommands.")(usage.help_of("FUNCTION"))
+
+
+@command("FUNCTION|FLUSH", arity=-2, flags="noscript", group="scripting", since="7.0.0", summary="Removes all functions: there are none.")
+def function_flush(session, argv):
+    if len(argv) > 3 or (len(argv) == 3 and argv[2].upper() not in (b"ASYNC", b"SYNC")):
+        raise CommandError("ERR FUNCTION FLUSH only supports SYNC|ASYNC option")
+    return OK
+
+
+@command("FUNCTION|LIST", arity=-2, flags="noscript", group="scripting", since="7.0.0", summary="The functions: none.")
+def function_list(session, argv):
+    return []
