@@ -19,10 +19,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from crdtredis import __version__
-
-# The Redis whose behaviour is the target; clients choose features by it.
-REDIS_VERSION = "7.2.4"
+from crdtredis import REDIS_VERSION, __version__
 
 DATABASES = 16
 

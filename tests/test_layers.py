@@ -5,7 +5,8 @@
     http                   HTTP routes, over replication
     replication            the sync thread
     storage                files, over the kernel
-    commands, info         handlers, over the engine
+    commands               handlers, over the engine
+    info                   what the server tells about itself
     _engine                loop and dispatch
     commands.table         what a command is
     _core, _resp           kernel and codec: they know nothing of each other
@@ -24,7 +25,8 @@ FLOORS = [
     {"_core", "_resp"},
     {"commands.table"},
     {"_engine"},
-    {"info", "commands"},
+    {"info"},
+    {"commands"},
     {"storage"},
     {"replication"},
     {"http"},
@@ -62,7 +64,8 @@ def imports(path: Path) -> set[str]:
         if module or package:
             found.add((module or package.lstrip(".")))
         else:
-            found.update(n.strip(" (") for n in names.split(",") if n.strip(" (") and not n.strip().startswith("__"))
+            found.update(n.strip(" (") for n in names.split(",") if n.strip(" (") and not n.strip().startswith("__")
+                         and not n.strip(" (").isupper())
     if "commands" in found:                     # from crdtredis.commands import table
         found = (found - {"commands"}) | {f"commands.{n}" for n in re.findall(r"from crdtredis\.commands c?import (\w+)", text)}
     return {member(m) for m in found}

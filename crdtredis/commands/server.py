@@ -11,7 +11,7 @@ import hashlib
 import threading
 import time
 
-from crdtredis import __version__, info
+from crdtredis import REDIS_VERSION, __version__, info
 from crdtredis._resp import Failure, Simple, Verbatim
 from crdtredis.commands import usage
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
@@ -55,7 +55,7 @@ def role(session, argv):
 
 @command("LOLWUT", arity=-1, flags="readonly fast", group="server", since="5.0.0", summary="The version.", categories="read")
 def lolwut(session, argv):
-    return Verbatim(f"crdt-redis {__version__}, Redis ver. {info.REDIS_VERSION}\n")
+    return Verbatim(f"crdt-redis {__version__}, Redis ver. {REDIS_VERSION}\n")
 
 
 def no_cluster(session, argv):
