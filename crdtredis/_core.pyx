@@ -7,7 +7,8 @@
 #     actors    actors, their order, what each has seen
 #     cell      the cell: writes and tallies
 #     codec     ops as bytes
-#     order     ranks of sorted set members
+#     position  where a list element stands
+#     order     ranks of sorted set members and list elements
 #     keyspace  shapes of a key, visibility, deadlines, applying effects
 #     effects   making ops (local commands)
 #     receive   taking ops in, the waiting room, giving them out
@@ -17,7 +18,7 @@
 #     probe     the test door: small Python classes over parts that nothing else shows
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.numbers cimport format_int64, format_long_double, parse_int64, parse_long_double
@@ -28,6 +29,7 @@ include "core/table.pxi"
 include "core/actors.pxi"
 include "core/cell.pxi"
 include "core/codec.pxi"
+include "core/position.pxi"
 include "core/order.pxi"
 include "core/keyspace.pxi"
 include "core/effects.pxi"

@@ -322,6 +322,50 @@ cdef Element *member_remove(Kernel *k, uint32_t db, Span key, Element *e, int ty
     return make_member(k, &x, e, member_of(e, type, name, key_hash(k, name.p, name.n)), type, name)
 
 
+cdef Element *list_at(Collection *c, size_t index) noexcept nogil:
+    cdef OrderCursor at
+    cdef Item *item = order_at(&c.order, index, &at)
+    return item.e if item != NULL else NULL
+
+
+cdef Span position_of(Element *m) noexcept nogil:
+    return span(element_key(m), m.klen) if m != NULL else span(NULL, 0)
+
+
+cdef Element *make_element(Kernel *k, Effect *x, Element *e, Span position) noexcept nogil:
+    """make() for a list element at this position, given as steps."""
+    k.made.n = 0
+    encode_position(&k.actors, &k.made, position, make_dot(k.me, k.op.seq))
+    x.type = T_LIST
+    x.name = span(k.made.p, k.made.n)
+    make(k, x, e)
+    return key_find(k, x.db, x.key)
+
+
+cdef Element *list_insert(Kernel *k, uint32_t db, Span key, Element *e, size_t index, Span value) noexcept nogil:
+    cdef Effect x
+    cdef Collection *c = entry_collection(element_entry(e), T_LIST) if e != NULL and e.meta & E_ENTRY else NULL
+    start(k, &x, ASSIGN, db, key)
+    x.value = value
+    k.position.n = 0
+    between(&k.actors, position_of(list_at(c, index - 1) if c != NULL and index else NULL), position_of(list_at(c, index) if c != NULL else NULL),
+            make_dot(k.me, k.op.seq), k.effect_count, &k.position)
+    return make_element(k, &x, e, span(k.position.p, k.position.n))
+
+
+cdef Element *list_remove(Kernel *k, uint32_t db, Span key, Element *e, size_t index) noexcept nogil:
+    cdef Effect x
+    start(k, &x, REMOVE, db, key)
+    return make_element(k, &x, e, position_of(list_at(entry_collection(element_entry(e), T_LIST), index)))
+
+
+cdef Element *list_set(Kernel *k, uint32_t db, Span key, Element *e, size_t index, Span value) noexcept nogil:
+    cdef Effect x
+    start(k, &x, ASSIGN, db, key)
+    x.value = value
+    return make_element(k, &x, e, position_of(list_at(entry_collection(element_entry(e), T_LIST), index)))
+
+
 cdef void key_copy(Kernel *k, Element *e, uint32_t to_db, Span to) noexcept nogil:
     cdef int type = key_type(k, e)
     cdef int64_t deadline = key_deadline(k, e)
@@ -341,7 +385,10 @@ cdef void key_copy(Kernel *k, Element *e, uint32_t to_db, Span to) noexcept nogi
             key_delete(k, to_db, there)
         there = key_find(k, to_db, to)     # stubs stay
         c = entry_collection(element_entry(e), type)
-        while True:
+        while type == T_LIST and pos < c.order.n:
+            there = list_insert(k, to_db, to, there, pos, member_view(k, list_at(c, pos)))
+            pos += 1
+        while type != T_LIST:
             m = table_next(&c.table, &pos)
             if m == NULL:
                 break

@@ -10,15 +10,15 @@ cdef enum:
     CONFLICTS = 128         # how many CRDT.CONFLICTS remembers
     CONFLICT_TEXT = 64      # bytes of key and of each value it remembers
 
-# A hash, set or sorted set: members are elements like keys, each with a cell. A hash field's value is bytes, a set member has none, a
-# sorted set member's is its score (8 bytes, double).
+# A hash, set, sorted set or list: members are elements like keys, each with a cell. A hash field's value is bytes, a set member has
+# none, a sorted set member's is its score (8 bytes, double). A list element's name is its position, as steps.
 cdef struct Collection:
     Collection *next
     int type                # T_*
     size_t live             # members with a live cell; the table also holds stubs
     size_t cells            # members that are not plain: only they can have tallies
     Table table
-    Order order             # sorted sets: the live members by (score, name)
+    Order order             # sorted sets: the live members by (score, name); lists: the elements by position
 
 # What an E_ENTRY element points to: whatever a plain string key does not need.
 cdef struct Entry:
@@ -87,6 +87,8 @@ cdef struct Kernel:
     Applying op
     Buffer effects
     Buffer seen             # scratch
+    Buffer position         # scratch
+    Buffer made             # scratch: a position in wire form
     int deps_changed        # a remote op was applied since this actor's last op
     # finished ops, own and received, not yet taken: runs[i] says whose ops begin where in `ops`
     Buffer ops
@@ -144,7 +146,9 @@ cdef int string_real(Kernel *k, Element *e, long double *out) noexcept nogil   #
 cdef Collection *key_collection(Kernel *k, Element *e, int type) noexcept nogil
 cdef Element *member_find(Kernel *k, Collection *c, Span name) noexcept nogil  # a live member or NULL
 cdef Element *member_random(Kernel *k, Collection *c) noexcept nogil           # a live member; c.live > 0
-cdef Span member_view(Kernel *k, Element *m) noexcept nogil                    # a hash field's value, as string_view
+cdef Span member_view(Kernel *k, Element *m) noexcept nogil                    # a hash field's or list element's value, as string_view
+cdef Element *list_at(Collection *c, size_t index) noexcept nogil              # NULL beyond the end; go on with order_at and a cursor
+cdef uint64_t score_hint(double score) noexcept nogil                          # what the order of a sorted set compares
 cdef double member_score(Kernel *k, Element *m) noexcept nogil
 
 # ---- local effects ------------------------------------------------------------------------------------------------
@@ -163,6 +167,10 @@ cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type
 cdef Element *member_set(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name, Span value) noexcept nogil
 cdef Element *member_add(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name, long double step) noexcept nogil
 cdef Element *member_remove(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name) noexcept nogil
+# One element of a list: inserted before the one at `index` (the length: at the tail), removed, given another value. e as above.
+cdef Element *list_insert(Kernel *k, uint32_t db, Span key, Element *e, size_t index, Span value) noexcept nogil
+cdef Element *list_remove(Kernel *k, uint32_t db, Span key, Element *e, size_t index) noexcept nogil
+cdef Element *list_set(Kernel *k, uint32_t db, Span key, Element *e, size_t index, Span value) noexcept nogil
 # Writes the visible value of e under another key, over whatever is there, with its deadline. Names and spans may lie in e.
 cdef void key_copy(Kernel *k, Element *e, uint32_t to_db, Span to) noexcept nogil
 # Frees detached collections, about `most` members; 1 while more is left.

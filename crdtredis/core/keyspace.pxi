@@ -209,12 +209,14 @@ cdef Collection *entry_collection(Entry *x, int type) noexcept nogil:
     return c
 
 
-cdef Collection *collection_open(Entry *x, int type) noexcept nogil:
+cdef Collection *collection_open(Kernel *k, Entry *x, int type) noexcept nogil:
     cdef Collection *c = entry_collection(x, type)
     if c == NULL:
         c = <Collection*>mem_alloc(sizeof(Collection))
         memset(c, 0, sizeof(Collection))
         c.type = type
+        if type == T_LIST:
+            c.order.positions = &k.actors
         c.next = x.collections
         x.collections = c
     return c
@@ -251,13 +253,20 @@ cdef uint64_t score_hint(double score) noexcept nogil:
     return <uint64_t>bits ^ (<uint64_t>1 << 63) if bits >= 0 else ~<uint64_t>bits
 
 
+cdef uint64_t member_hint(Kernel *k, Collection *c, Element *m) noexcept nogil:
+    """By what the order compares first: a sorted set's score, the major of a list position."""
+    if c.type == T_ZSET:
+        return score_hint(member_score(k, m))
+    return <uint64_t>(<Step*>element_key(m)).major ^ (<uint64_t>1 << 63)
+
+
 cdef void unindex(Kernel *k, Collection *c, Element *m) noexcept nogil:
     """Before a change of member m (NULL: none yet): takes it out of the counts and the order."""
     if m == NULL:
         return
     c.cells -= (m.meta & E_CELL) != 0
-    if c.type == T_ZSET and value_live(m):
-        order_remove(&c.order, score_hint(member_score(k, m)), m)
+    if c.type >= T_ZSET and value_live(m):
+        order_remove(&c.order, member_hint(k, c, m), m)
 
 
 cdef void index(Kernel *k, Collection *c, Span name, uint32_t hash) noexcept nogil:
@@ -266,8 +275,8 @@ cdef void index(Kernel *k, Collection *c, Span name, uint32_t hash) noexcept nog
     if m == NULL:
         return
     c.cells += (m.meta & E_CELL) != 0
-    if c.type == T_ZSET and value_live(m):
-        order_insert(&c.order, score_hint(member_score(k, m)), m)
+    if c.type >= T_ZSET and value_live(m):
+        order_insert(&c.order, member_hint(k, c, m), m)
 
 
 cdef void collection_remove(Kernel *k, const Applying *op, Collection *c, Span seen) noexcept nogil:
@@ -323,8 +332,8 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c, Span s
         if m == NULL:
             break
         c.cells += (m.meta & E_CELL) != 0
-        if c.type == T_ZSET and value_live(m):
-            order_insert(&c.order, score_hint(member_score(k, m)), m)
+        if c.type >= T_ZSET and value_live(m):
+            order_insert(&c.order, member_hint(k, c, m), m)
 
 
 cdef int free_garbage(Kernel *k, int most) noexcept nogil:
@@ -554,10 +563,17 @@ cdef void apply_to_member(Kernel *k, const Applying *op, const Effect *x, Elemen
     """ASSIGN, INCREMENT and REMOVE of a member. The member's cell follows the rules of every cell, and a collection is no more than
     its members, so nothing new is to be argued; a key is there as long as any member is."""
     cdef Database *d = &k.db[x.db]
-    cdef uint32_t hash = key_hash(k, x.name.p, x.name.n)
+    cdef Span name = x.name
+    cdef uint32_t hash
     cdef Collection *c = NULL
     cdef Element *m = NULL
     cdef int was_live
+    if x.type == T_LIST:
+        k.position.n = 0
+        if decode_position(&k.actors, &k.position, x.name, make_dot(op.slot, op.seq)) != 1:
+            return                         # never: apply_op has looked
+        name = span(k.position.p, k.position.n)
+    hash = key_hash(k, name.p, name.n)
     if e == NULL:
         if x.kind == REMOVE:
             return
@@ -566,21 +582,21 @@ cdef void apply_to_member(Kernel *k, const Applying *op, const Effect *x, Elemen
     was_live = element_live(e)
     if x.kind == REMOVE:
         c = entry_collection(element_entry(e), x.type) if e.meta & E_ENTRY else NULL
-        m = table_find(&c.table, x.name.p, x.name.n, hash) if c != NULL else NULL
+        m = table_find(&c.table, name.p, name.n, hash) if c != NULL else NULL
         if m == NULL:
             return
     else:
         e = open_entry(k, x.db, e)
-        c = collection_open(element_entry(e), x.type)
-        m = table_find(&c.table, x.name.p, x.name.n, hash)
+        c = collection_open(k, element_entry(e), x.type)
+        m = table_find(&c.table, name.p, name.n, hash)
     unindex(k, c, m)
     if x.kind == ASSIGN:
-        assign_in(k, op, x, &c.table, &c.live, x.name, hash, m, E_PLAIN)
+        assign_in(k, op, x, &c.table, &c.live, name, hash, m, E_PLAIN)
     elif x.kind == INCREMENT:
-        increment_in(k, op, x, &c.table, &c.live, x.name, hash, m)
+        increment_in(k, op, x, &c.table, &c.live, name, hash, m)
     else:
         remove_in(k, op, x, &c.table, &c.live, m)
-    index(k, c, x.name, hash)
+    index(k, c, name, hash)
     settle(k, &d.table, &d.live, e, was_live)
 
 

@@ -1,4 +1,4 @@
-# The order index of a sorted set: a B+ tree with counts.
+# The order index of sorted sets and lists: a B+ tree with counts.
 #
 # Leaves hold up to 64 items in order and are linked in both directions; branches hold for each child its first item and how many
 # items lie below it, so ranks are sums along one path. Against a skip list: 16 bytes an item and a sixth for slack instead of about
@@ -35,43 +35,51 @@ cdef inline Item *leaf_items(Leaf *l) noexcept nogil:
     return <Item*>(<char*>l + sizeof(Leaf))
 
 
-cdef inline int before_name(Element *e, Span name) noexcept nogil:
-    """Is e's name before `name`, by bytes and then the shorter first?"""
+cdef int compare_names(Order *o, Element *e, Span name) noexcept nogil:
+    """Below, equal to or above 0 as e's name is before, equal to or after `name`: by bytes and then the shorter first, or as positions."""
     cdef size_t n = e.klen if e.klen < name.n else name.n
-    cdef int r = memcmp(element_key(e), name.p, n) if n else 0
-    return r < 0 or (r == 0 and e.klen < name.n)
+    cdef int r
+    if o.positions != NULL:
+        return compare_positions(o.positions, span(element_key(e), e.klen), name)
+    r = memcmp(element_key(e), name.p, n) if n else 0
+    return r if r else (e.klen > name.n) - (e.klen < name.n)
 
 
-cdef inline int item_before(const Item *i, uint64_t hint, Span name) noexcept nogil:
-    return i.hint < hint or (i.hint == hint and before_name(i.e, name))
+cdef inline int item_before(Order *o, const Item *i, uint64_t hint, Span name, int or_equal) noexcept nogil:
+    return i.hint < hint or (i.hint == hint and compare_names(o, i.e, name) < or_equal)
 
 
-cdef uint32_t leaf_position(Leaf *l, uint64_t hint, Span name) noexcept nogil:
+cdef uint32_t leaf_position(Order *o, Leaf *l, uint64_t hint, Span name) noexcept nogil:
     """Number of items of l before (hint, name)."""
     cdef uint32_t low = 0, high = l.n, mid
     while low < high:
         mid = (low + high) // 2
-        if item_before(&leaf_items(l)[mid], hint, name):
+        if item_before(o, &leaf_items(l)[mid], hint, name, 0):
             low = mid + 1
         else:
             high = mid
     return low
 
 
-cdef uint32_t branch_position(Branch *b, uint64_t hint, Span name) noexcept nogil:
+cdef uint32_t branch_position(Order *o, Branch *b, uint64_t hint, Span name) noexcept nogil:
     """The child in which (hint, name) is or belongs: the last one whose first item is not behind it."""
     cdef uint32_t low = 1, high = b.n, mid
     while low < high:
         mid = (low + high) // 2
-        if item_before(&b.low[mid], hint, name) or (b.low[mid].hint == hint and same_name(b.low[mid].e, name)):
+        if item_before(o, &b.low[mid], hint, name, 1):
             low = mid + 1
         else:
             high = mid
     return low - 1
 
 
-cdef inline int same_name(Element *e, Span name) noexcept nogil:
-    return e.klen == name.n and (name.n == 0 or memcmp(element_key(e), name.p, name.n) == 0)
+cdef uint32_t branch_of_rank(Branch *b, size_t *rank, int inserting) noexcept nogil:
+    """The child that holds the item of this rank, which becomes its rank there; an insertion at a seam goes to the left child."""
+    cdef uint32_t i = 0
+    while i + 1 < b.n and rank[0] >= b.count[i] + inserting:
+        rank[0] -= b.count[i]
+        i += 1
+    return i
 
 
 cdef inline Item *first_item(void *node, int height) noexcept nogil:
@@ -153,17 +161,16 @@ cdef void branch_move(Branch *to, Branch *b, uint32_t begin) noexcept nogil:
     b.n = begin
 
 
-cdef void *node_insert(void *node, int height, Item item, Split *split) noexcept nogil:
-    cdef Span name = span(element_key(item.e), item.e.klen)
+cdef void *node_insert(void *node, int height, size_t rank, Item item, Split *split) noexcept nogil:
     cdef Branch *b = <Branch*>node
     cdef Branch *right
     cdef uint32_t at
     cdef Split below
     split.node = NULL
     if height == 0:
-        return leaf_insert(<Leaf*>node, leaf_position(<Leaf*>node, item.hint, name), item, split)
-    at = branch_position(b, item.hint, name)
-    node_insert(b.child[at], height - 1, item, &below)
+        return leaf_insert(<Leaf*>node, <uint32_t>rank, item, split)
+    at = branch_of_rank(b, &rank, 1)
+    node_insert(b.child[at], height - 1, rank, item, &below)
     b.low[at] = first_item(b.child[at], height - 1)[0]
     if below.node == NULL:
         b.count[at] += 1
@@ -181,7 +188,7 @@ cdef void *node_insert(void *node, int height, Item item, Split *split) noexcept
     return b
 
 
-cdef void order_insert(Order *o, uint64_t hint, Element *e) noexcept nogil:
+cdef void order_insert_at(Order *o, size_t rank, uint64_t hint, Element *e) noexcept nogil:
     cdef Item item
     cdef Split split
     cdef Branch *root
@@ -190,7 +197,7 @@ cdef void order_insert(Order *o, uint64_t hint, Element *e) noexcept nogil:
     if o.root == NULL:
         o.root = leaf_new(4)
         o.height = 0
-    o.root = node_insert(o.root, o.height, item, &split)
+    o.root = node_insert(o.root, o.height, rank, item, &split)
     o.n += 1
     if split.node != NULL:
         root = <Branch*>mem_alloc(sizeof(Branch))
@@ -199,6 +206,10 @@ cdef void order_insert(Order *o, uint64_t hint, Element *e) noexcept nogil:
         branch_place(root, 1, split.node, o.height)
         o.root = root
         o.height += 1
+
+
+cdef void order_insert(Order *o, uint64_t hint, Element *e) noexcept nogil:
+    order_insert_at(o, order_rank(o, hint, span(element_key(e), e.klen)), hint, e)
 
 
 # ---- removal -------------------------------------------------------------------------------------------------------
@@ -243,17 +254,17 @@ cdef inline uint32_t node_fill(void *node, int height) noexcept nogil:
     return (<Branch*>node).n if height else (<Leaf*>node).n
 
 
-cdef void node_remove(void *node, int height, uint64_t hint, Span name) noexcept nogil:
+cdef void node_remove(void *node, int height, size_t rank) noexcept nogil:
     cdef Branch *b = <Branch*>node
     cdef Leaf *l = <Leaf*>node
     cdef uint32_t at, full, fill
     if height == 0:
-        at = leaf_position(l, hint, name)
+        at = <uint32_t>rank
         l.n -= 1
         memmove(leaf_items(l) + at, leaf_items(l) + at + 1, (l.n - at) * sizeof(Item))
         return
-    at = branch_position(b, hint, name)
-    node_remove(b.child[at], height - 1, hint, name)
+    at = branch_of_rank(b, &rank, 0)
+    node_remove(b.child[at], height - 1, rank)
     b.count[at] -= 1
     full = BRANCH_CHILDREN if height > 1 else LEAF_ITEMS
     fill = node_fill(b.child[at], height - 1)
@@ -271,7 +282,7 @@ cdef void node_remove(void *node, int height, uint64_t hint, Span name) noexcept
 
 cdef void order_remove(Order *o, uint64_t hint, Element *e) noexcept nogil:
     cdef void *root
-    node_remove(o.root, o.height, hint, span(element_key(e), e.klen))
+    node_remove(o.root, o.height, order_rank(o, hint, span(element_key(e), e.klen)))
     o.n -= 1
     while o.height and (<Branch*>o.root).n == 1:
         root = (<Branch*>o.root).child[0]
@@ -308,26 +319,21 @@ cdef size_t order_rank(Order *o, uint64_t hint, Span name) noexcept nogil:
     if node == NULL:
         return 0
     while height:
-        at = branch_position(<Branch*>node, hint, name)
+        at = branch_position(o, <Branch*>node, hint, name)
         for i in range(at):
             rank += (<Branch*>node).count[i]
         node = (<Branch*>node).child[at]
         height -= 1
-    return rank + leaf_position(<Leaf*>node, hint, name)
+    return rank + leaf_position(o, <Leaf*>node, hint, name)
 
 
 cdef Item *order_at(Order *o, size_t rank, OrderCursor *cursor) noexcept nogil:
     cdef void *node = o.root
     cdef int height = o.height
-    cdef uint32_t i
     if rank >= o.n:
         return NULL
     while height:
-        i = 0
-        while rank >= (<Branch*>node).count[i]:
-            rank -= (<Branch*>node).count[i]
-            i += 1
-        node = (<Branch*>node).child[i]
+        node = (<Branch*>node).child[branch_of_rank(<Branch*>node, &rank, 0)]
         height -= 1
     cursor.leaf = node
     cursor.at = <uint32_t>rank
@@ -371,7 +377,7 @@ cdef size_t order_memory(const Order *o) noexcept nogil:
     return node_memory(o.root, o.height) if o.root != NULL else 0
 
 
-cdef int node_check(void *node, int height, int is_root) noexcept nogil:
+cdef int node_check(Order *o, void *node, int height, int is_root) noexcept nogil:
     cdef Branch *b = <Branch*>node
     cdef Leaf *l = <Leaf*>node
     cdef uint32_t i
@@ -382,10 +388,10 @@ cdef int node_check(void *node, int height, int is_root) noexcept nogil:
         if l.n == 0 or l.n > l.cap or l.cap > LEAF_ITEMS:
             return 1
         for i in range(1, l.n):
-            if not item_before(&v[i - 1], v[i].hint, span(element_key(v[i].e), v[i].e.klen)):
+            if not item_before(o, &v[i - 1], v[i].hint, span(element_key(v[i].e), v[i].e.klen), 0):
                 return 2
-        if l.next != NULL and (l.next.prev != l or not item_before(&v[l.n - 1], leaf_items(l.next)[0].hint,
-                               span(element_key(leaf_items(l.next)[0].e), leaf_items(l.next)[0].e.klen))):
+        if l.next != NULL and (l.next.prev != l or not item_before(o, &v[l.n - 1], leaf_items(l.next)[0].hint,
+                               span(element_key(leaf_items(l.next)[0].e), leaf_items(l.next)[0].e.klen), 0)):
             return 3
         return 0
     if b.n == 0 or (is_root and b.n < 2):
@@ -395,7 +401,7 @@ cdef int node_check(void *node, int height, int is_root) noexcept nogil:
             return 5
         if b.low[i].e != first_item(b.child[i], height - 1).e or b.low[i].hint != first_item(b.child[i], height - 1).hint:
             return 6
-        r = node_check(b.child[i], height - 1, 0)
+        r = node_check(o, b.child[i], height - 1, 0)
         if r:
             return r
     return 0
@@ -406,4 +412,4 @@ cdef int order_check(Order *o) noexcept nogil:
         return 7 if o.n or o.height else 0
     if node_count(o.root, o.height) != o.n:
         return 8
-    return node_check(o.root, o.height, 1)
+    return node_check(o, o.root, o.height, 1)

@@ -158,7 +158,8 @@ def probe_records(bytes data):
 
 def probe_make(Replica r, effects):
     """One op of the effects [(name, db, key, argument)]: ("set" | "keep", value), ("add", step), ("del", None), ("expire", ms), ("flush", None),
-    ("member", (what, type, name, value | step)) with what "set", "add" or "remove", passed over where the visible type is another.
+    ("member", (what, type, name, value | step)) with what "set", "add" or "remove", for lists (what, T_LIST, value, index) with "insert", "set"
+    or "remove", passed over where the visible type is another.
     Keys that "add" and "expire" need are looked after by the caller, as commands do."""
     cdef Kernel *k = &r.k
     cdef Span key
@@ -190,12 +191,25 @@ cdef probe_member(Kernel *k, uint32_t db, Span key, tuple effect):
     cdef int type = effect[1]
     cdef Element *e = key_find(k, db, key)
     cdef Span n = span(name, len(name))
+    cdef Collection *c
     cdef double score
     what, argument = effect[0], effect[3]
     if key_visible(k, e) and key_type(k, e) != type:
         return
+    c = key_collection(k, e, type)
+    if type == T_LIST:
+        at = min(int(argument), c.live - (what != "insert")) if c != NULL else 0
+        if what == "insert" or c != NULL:
+            e = key_prepare(k, db, key, e, type)
+        if what == "insert":
+            list_insert(k, db, key, e, at, n)
+        elif c != NULL and what == "set":
+            list_set(k, db, key, e, at, n)
+        elif c != NULL:
+            list_remove(k, db, key, e, at)
+        return
     if what == "remove":
-        if key_collection(k, e, type) != NULL:
+        if c != NULL:
             member_remove(k, db, key, key_prepare(k, db, key, e, type), type, n)
         return
     e = key_prepare(k, db, key, e, type)
@@ -222,6 +236,8 @@ def probe_members(Replica r, uint32_t db, bytes key):
     if type == T_NONE or type == T_STRING:
         return type, None if type == T_NONE else probe_get(r, db, key)
     c = key_collection(k, e, type)
+    if type == T_LIST:
+        return type, [member_view(k, list_at(c, i)).p[:member_view(k, list_at(c, i)).n] for i in range(c.live)]
     if type == T_ZSET:
         out = []
         item = order_at(&c.order, 0, &at)

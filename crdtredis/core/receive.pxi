@@ -30,9 +30,11 @@ cdef int effect_is_sound(const Effect *x, const OpHead *h) noexcept nogil:
     """What the wire format allows and the meaning does not."""
     cdef const char *p = x.seen.p
     cdef SeenTally s
-    if x.type == T_LIST or (x.type != T_STRING and x.kind > REMOVE and x.kind != CLEAR) or (x.name.n and (x.type == T_STRING or x.kind > REMOVE)):
+    if (x.type != T_STRING and x.kind > REMOVE and x.kind != CLEAR) or (x.name.n and (x.type == T_STRING or x.kind > REMOVE)):
         return 0                           # a type that this version does not hold, or a name where there are no members
     if x.kind == ASSIGN and ((x.type == T_SET and x.value.n) or (x.type == T_ZSET and not is_score(x.value))):
+        return 0
+    if x.type == T_LIST and x.kind <= REMOVE and (x.kind == INCREMENT or x.seen.n):
         return 0
     if x.kind == INCREMENT:
         return 0 < x.run_seq <= h.seq and x.seen.n == 0 and (x.type == T_ZSET or is_finite(x.total))
@@ -58,6 +60,14 @@ cdef inline int is_finite(long double v) noexcept nogil:
     return v - v == 0
 
 
+cdef int names_position(Kernel *k, const Effect *x, uint64_t dot) noexcept nogil:
+    """As decode_position for the position that x names; 1 where it needs none."""
+    if x.type != T_LIST or x.kind > REMOVE:
+        return 1
+    k.position.n = 0
+    return decode_position(&k.actors, &k.position, x.name, dot)
+
+
 cdef int examine(Kernel *k, const OpHead *h) noexcept nogil:
     """Decodes all effects into k.decoded; their number, or -1 when one is not sound."""
     cdef const char *p = h.effects.p
@@ -70,7 +80,7 @@ cdef int examine(Kernel *k, const OpHead *h) noexcept nogil:
         r = decode_effect(&p, h.effects.p + h.effects.n, &k.decoded[n])
         if r == 0:
             return n if n else -1
-        if r < 0 or not effect_is_sound(&k.decoded[n], h):
+        if r < 0 or not effect_is_sound(&k.decoded[n], h) or names_position(k, &k.decoded[n], 0) < 0:
             return -1
         n += 1
 
@@ -85,6 +95,8 @@ cdef int apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span r
     cdef char *out
     for i in range(effects):
         if k.decoded[i].actor and actors_find(&k.actors, k.decoded[i].actor) == NO_SLOT:
+            return 0
+        if names_position(k, &k.decoded[i], make_dot(slot, h.seq)) != 1:
             return 0
     while decode_dep(&p, h.deps.p + h.deps.n, &actor, &seq) == 1:
         row_raise(&k.actors.v[slot].deps, actors_find(&k.actors, actor), seq)

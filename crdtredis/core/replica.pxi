@@ -60,6 +60,8 @@ cdef class Replica:
         actors_free(&k.actors)
         buffer_free(&k.effects)
         buffer_free(&k.seen)
+        buffer_free(&k.position)
+        buffer_free(&k.made)
         buffer_free(&k.ops)
         mem_free(k.runs)
         mem_free(k.waiting)
@@ -373,10 +375,10 @@ cdef int64_t check_collection(Kernel *k, Collection *c) except -1:
         cells += (m.meta & E_CELL) != 0
     assert cells == c.cells, f"{c.cells} cells counted, {cells} there"
     assert order_check(&c.order) == 0, f"order: {order_check(&c.order)}"
-    assert c.order.n == (live if c.type == T_ZSET else 0), f"{c.order.n} in order, {live} live"
+    assert c.order.n == (live if c.type >= T_ZSET else 0), f"{c.order.n} in order, {live} live"
     item = order_at(&c.order, 0, &at)
     while item != NULL:
-        assert item.hint == score_hint(member_score(k, item.e)), "order: a score that is not the member's"
+        assert item.hint == member_hint(k, c, item.e), "order: a hint that is not the member's"
         assert table_find(&c.table, element_key(item.e), item.e.klen, item.e.hash) == item.e, "order: a member that is not there"
         item = order_next(&at)
     return stubs
@@ -411,15 +413,19 @@ cdef void digest_add(Digest *d, Element *e, int what, const uint64_t *facts, int
     cdef uint64_t key[2]
     cdef uint32_t head[5]
     cdef int i
+    cdef Span name = span(element_key(e), e.klen)
+    d.b.n = 0
+    if d.type == T_LIST:                   # positions in memory name slots
+        encode_position(&d.k.actors, &d.b, name, 0)
+        name = span(NULL, 0)
     head[0] = d.db
     head[1] = d.type
     head[2] = what
     head[3] = <uint32_t>d.key.n
-    head[4] = e.klen
-    d.b.n = 0
+    head[4] = <uint32_t>(d.b.n + name.n)
+    buffer_add(&d.b, name.p, name.n)
     buffer_add(&d.b, head, sizeof(head))
     buffer_add(&d.b, d.key.p, d.key.n)
-    buffer_add(&d.b, element_key(e), e.klen)
     buffer_add(&d.b, facts, n * sizeof(uint64_t))
     buffer_add(&d.b, value.p, value.n)
     for i in range(2):

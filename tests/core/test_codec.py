@@ -100,7 +100,7 @@ ACTOR = pb.Actor(id=7, replica="X", epoch=1)
 
 
 @pytest.mark.parametrize("effect", [
-    dict(kind=pb.ASSIGN, key=b"k", type=pb.LIST, name=b"f", value=b"v"),                # a type this version does not hold
+    dict(kind=pb.ASSIGN, key=b"k", type=pb.LIST, name=b"f", value=b"v"),                # no position
     dict(kind=pb.ASSIGN, key=b"k", name=b"f", value=b"v"),                              # a string has no fields
     dict(kind=pb.INCREMENT, key=b"k", run_seq=0, whole=1),                              # a run without a name
     dict(kind=pb.INCREMENT, key=b"k", run_seq=2, whole=1),                              # a run from the future

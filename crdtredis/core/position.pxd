@@ -1,0 +1,21 @@
+# Positions of list elements: immutable, unique, totally ordered, and the same order in every replica.
+
+# A position is an array of steps, compared one after the other; nearly always it is one.
+cdef struct Step:
+    int64_t major
+    uint64_t run            # dot that began the run of pushes
+    int64_t offset          # in the run
+    uint64_t own            # dot of the op that made the position ...
+    uint32_t own_index      # ... and the effect's place in the op
+    uint32_t run_index      # the same for `run`
+
+cdef enum:
+    MAX_STEPS = 64          # deepest position taken from a peer; see position.pxi on how deep they get
+
+cdef int compare_positions(Actors *a, Span x, Span y) noexcept nogil           # below, equal to, above 0; x and y are steps
+# A fresh position between two neighbours (empty spans: the ends of the list), appended to b as steps. `own`, `index`: who asks.
+cdef void between(Actors *a, Span left, Span right, uint64_t own, uint32_t index, Buffer *b) noexcept nogil
+# Wire form (Effect.name of LIST): actors by id. Where the last step was made by the op that carries it, its dot is left out.
+cdef void encode_position(Actors *a, Buffer *b, Span steps, uint64_t op_dot) noexcept nogil
+# Appends the steps to b: 1; 0 where an actor is unknown; -1 where the bytes are no position. op_dot as above.
+cdef int decode_position(Actors *a, Buffer *b, Span wire, uint64_t op_dot) noexcept nogil
