@@ -1,7 +1,7 @@
 """Builds the compiled modules: every crdtredis/_*.pyx and crdtredis/commands/*.pyx.
 
 CRDT_REDIS_BUILD chooses the kind: "release" (default), "debug" (assertions, no optimisation), "sanitize" (AddressSanitizer and
-UndefinedBehaviorSanitizer).
+UndefinedBehaviorSanitizer; tests/sanitize.sh), "fuzz" (the same, and coverage for libFuzzer: clang; tests/fuzz/run.py).
 """
 import os
 from glob import glob
@@ -10,11 +10,12 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
+SANITIZE = ["-O1", "-g", "-DCRDT_DEBUG=1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"]
 KINDS = {
     "release": (["-O2", "-fno-strict-aliasing"], []),
     "debug": (["-O0", "-g", "-DCRDT_DEBUG=1"], []),
-    "sanitize": (["-O1", "-g", "-DCRDT_DEBUG=1", "-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"],
-                 ["-fsanitize=address,undefined"]),
+    "sanitize": ([*SANITIZE, "-fsanitize=address,undefined"], ["-fsanitize=address,undefined"]),
+    "fuzz": ([*SANITIZE, "-fsanitize=address,undefined,fuzzer-no-link"], ["-fsanitize=address,undefined"]),
 }
 compile_args, link_args = KINDS[os.environ.get("CRDT_REDIS_BUILD", "release")]
 # Floating point must give the same bits in every replica, so no contraction into fused multiply-add.

@@ -62,6 +62,28 @@ cdef int actor_before(const Actor *x, const char *replica, uint64_t epoch) noexc
     return c < 0 or (c == 0 and x.epoch < epoch)
 
 
+cdef int is_name(const char *p, size_t n) noexcept nogil:
+    """Is it UTF-8 without NUL, and not empty? Everybody who shows a replica's name relies on that."""
+    cdef const unsigned char *c = <const unsigned char*>p
+    cdef const unsigned char *end = c + n
+    cdef uint32_t code
+    cdef int more
+    while c < end:
+        more = 0 if c[0] < 0x80 else 1 if 0xc2 <= c[0] < 0xe0 else 2 if 0xe0 <= c[0] < 0xf0 else 3 if 0xf0 <= c[0] < 0xf5 else -1
+        if c[0] == 0 or more < 0 or end - c <= more:
+            return 0
+        code = c[0] & (0x3f >> more)
+        c += 1
+        for _ in range(more):
+            if c[0] & 0xc0 != 0x80:
+                return 0
+            code = code << 6 | c[0] & 0x3f
+            c += 1
+        if 0xd800 <= code < 0xe000 or code > 0x10ffff or (more == 2 and code < 0x800) or (more == 3 and code < 0x10000):
+            return 0                        # a surrogate, or not the shortest form
+    return n > 0
+
+
 cdef uint16_t actors_declare(Actors *a, uint64_t id, const char *replica, size_t n, uint64_t epoch) noexcept nogil:
     cdef uint16_t slot = actors_find(a, id)
     cdef uint32_t i, rank = 0
@@ -71,11 +93,8 @@ cdef uint16_t actors_declare(Actors *a, uint64_t id, const char *replica, size_t
         if x.epoch == epoch and strlen(x.replica) == n and memcmp(x.replica, replica, n) == 0:
             return slot
         return NO_SLOT
-    if a.n == MAX_ACTORS or n == 0:
+    if a.n == MAX_ACTORS or not is_name(replica, n):
         return NO_SLOT
-    for i in range(n):
-        if replica[i] == 0:
-            return NO_SLOT
     if a.n == a.cap:
         a.cap = a.cap * 2 if a.cap else 8
         a.v = <Actor*>mem_realloc(a.v, a.cap * sizeof(Actor))

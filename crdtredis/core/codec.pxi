@@ -327,6 +327,7 @@ cdef int decode_seen(const char **p, const char *end, SeenTally *out) noexcept n
     if r != 1:
         return r
     memset(out, 0, sizeof(SeenTally))
+    out.name.p = out.key.p = b""            # never NULL: memcmp must not be given that, even for 0 bytes
     q = body.p
     while True:
         r = get_field(&q, body.p + body.n, &f)

@@ -212,7 +212,7 @@ cdef int receive_actor(Kernel *k, Span body) noexcept nogil:
     if get_field(&p, end, &f) != 1 or f.number != 2 or f.wire != 2 or f.s.n > MAX_REPLICA_ID:
         return RECEIVED_BAD
     replica = f.s
-    if get_field(&p, end, &f) != 1 or f.number != 3 or f.wire != 0 or p != end:
+    if get_field(&p, end, &f) != 1 or f.number != 3 or f.wire != 0 or f.v == 0 or p != end:
         return RECEIVED_BAD
     return RECEIVED_ALL if actors_declare(&k.actors, id, replica.p, replica.n, f.v) != NO_SLOT else RECEIVED_STRANGER
 

@@ -1,0 +1,168 @@
+"""What is fuzzed: each target takes any bytes and raises, or is killed by a sanitizer, when something is wrong with the code.
+
+A target checks more than "no crash": what must hold between two ways of doing the same thing. `seeds` gives each a corpus of real
+traffic to start from. Examples that once failed lie in tests/fuzz/examples/<target>/ and are run by every test run (test_examples.py).
+"""
+from __future__ import annotations
+
+import random
+import re
+
+from crdtredis._core import Replica, batch_ranges, probe_make, record, record_find, records_join, slice_batch
+from crdtredis._resp import ProtocolError, RequestParser, read_double, read_int, read_long_double, show_double
+from crdtredis.errors import DamagedBatch, StrangerError, WaitingRoomFull
+from tests.resp import blobs
+from tests.respclient import encode
+
+NOW = 1_700_000_000_000
+
+
+# ---- clients -----------------------------------------------------------------------------------------------------------
+
+def requests(data: bytes) -> None:
+    """The commands and the error are the same in one piece and in many; what was parsed, sent again, is parsed the same."""
+    if len(data) < 2:
+        return
+    authenticated, step, data = data[0] & 1, data[1] % 23 + 1, data[2:]
+
+    def parse(pieces):
+        parser, commands = RequestParser(max_bulk=1 << 20, authenticated=authenticated), []
+        for i, piece in enumerate(pieces):
+            try:
+                commands += parser.feed(piece)
+            except ProtocolError as e:
+                return commands + e.commands, str(e)
+            if i % 5 == 4:
+                parser.trim()
+        return commands, None
+
+    whole = commands, error = parse([data])
+    assert parse([data[i:i + step] for i in range(0, len(data), step)]) == whole
+    commands = [c for c in commands if c]
+    if authenticated:
+        assert parse([b"".join(encode(*c) for c in commands)]) == (commands, None)
+
+
+def numbers(data: bytes) -> None:
+    value = read_int(data)
+    canonical = re.fullmatch(rb"0|-?[1-9][0-9]*", data) and -2**63 <= int(data) < 2**63
+    assert value == (int(data) if canonical else None)
+    real = read_double(data)
+    if re.fullmatch(rb"[+-]?[0-9]+(\.[0-9]*)?(e[+-]?[0-9]{1,3})?", data) and 0 < abs(float(data)) < float("inf") and len(data) < 5120:
+        assert real == float(data)
+    if real is not None:
+        assert read_double(show_double(real)) == real
+    long = read_long_double(data)
+    assert long is None or read_long_double(long) == long
+
+
+# ---- peers -------------------------------------------------------------------------------------------------------------
+
+def receive(replica: Replica, batch: bytes) -> bool:
+    """True when the replica took all of it."""
+    try:
+        replica.receive(batch)
+        return True
+    except (DamagedBatch, StrangerError, WaitingRoomFull):
+        return False
+    finally:
+        replica.check()
+
+
+def fresh(name: str) -> Replica:
+    replica = Replica(name, 1, seed=1, waiting_limit=100_000)
+    replica.now = NOW
+    return replica
+
+
+def ops(data: bytes) -> None:
+    """Whatever a peer sends, the state stays sound; sent again it changes nothing; what is handed on gives another replica the same state."""
+    a, b = fresh("a"), fresh("b")
+    whole = receive(a, data)
+    state, clock, handed_on = a.digest(), a.clock(), a.take_ops()
+    if whole:
+        assert receive(a, data) and (a.digest(), a.clock()) == (state, clock)
+    if handed_on:
+        assert receive(b, handed_on)
+        assert (b.digest(), b.clock()) == (state, clock)
+    a.now += 1 << 40
+    a.tick()
+    a.collect()
+    a.check()
+
+
+def batches(data: bytes) -> None:
+    """The sync thread's view of the bytes agrees with itself: cutting off what a clock covers leaves exactly the rest."""
+    try:
+        ranges = batch_ranges(data)
+    except DamagedBatch:
+        ranges = None
+    try:
+        same = slice_batch(data, {})
+    except DamagedBatch:
+        same = None
+    if ranges is None:
+        return
+    assert same is not None
+    assert batch_ranges(same) == ranges or not all(first for _, first, _ in ranges)
+    half = {actor: (first + last) // 2 for actor, first, last in ranges}
+    for actor, first, _ in batch_ranges(slice_batch(data, half)):
+        assert first > half.get(actor, 0)
+
+
+# ---- files -------------------------------------------------------------------------------------------------------------
+
+def records(data: bytes) -> None:
+    """Reading in one stretch and record by record is the same, and nothing sound is passed over."""
+    joined, end, count, status = records_join(data, 0, 1 << 30)
+    at, pieces = 0, []
+    while True:
+        piece, at, one, how = records_join(data, at, 1)
+        pieces.append(piece)
+        if how != 1:
+            break
+    assert (b"".join(pieces), at, how) == (joined, end, status)
+    found = record_find(data, end)
+    assert found == -1 or (found >= end and records_join(data, found, 1)[2] >= 1)
+    assert status != 0 or end == len(data)
+    assert records_join(record(data) + record(b""), 0, 1 << 30) == (data, len(data) + 16, 2, 0)
+
+
+# ---- seeds -------------------------------------------------------------------------------------------------------------
+
+def seeds(target: str) -> list[bytes]:
+    rng = random.Random(target)
+    if target == "requests":
+        return [bytes([1, rng.randrange(256)]) + blobs.stream(rng) for _ in range(300)]
+    if target == "numbers":
+        return [b"0", b"-1", b"9223372036854775807", b"-9223372036854775808", b"1.5", b"1e-320", b"0x1p-3", b"inf", b"nan", b"123456789.123456789"]
+    history = [batch for seed in range(60) for batch in cluster_batches(random.Random(seed))]
+    if target == "records":
+        return [b"".join(record(b) for b in rng.sample(history, 3)) for _ in range(60)]
+    return history
+
+
+def cluster_batches(rng: random.Random) -> list[bytes]:
+    """What three replicas that write concurrently and talk at random put into their logs and send each other."""
+    replicas = [fresh(name) for name in "xyz"]
+    logs = [b""] * 3
+    for _ in range(rng.randrange(4, 25)):
+        i = rng.randrange(3)
+        keys = [rng.choice([b"k", b"key:1", b""]) for _ in range(rng.randrange(1, 4))]
+        probe_make(replicas[i], [effect(rng, key) for key in keys])
+        replicas[i].now += rng.randrange(1000)
+        logs[i] += replicas[i].take_ops()
+        if rng.random() < 0.4:
+            j = rng.randrange(3)
+            receive(replicas[j], logs[i])
+            logs[j] += replicas[j].take_ops()
+    return [log for log in (*logs, logs[0] + logs[1] + logs[2]) if log]
+
+
+def effect(rng: random.Random, key: bytes) -> tuple:
+    kind = rng.choice(["set", "set", "keep", "add", "add", "add", "del", "expire", "flush"])
+    argument = {"set": b"10", "keep": b"text", "add": rng.choice([1, -7, 0.5, 1e18]), "expire": rng.choice([0, NOW + 500, NOW + 10**6])}.get(kind)
+    return kind, rng.choice([0, 0, 0, 15]), key, argument
+
+
+TARGETS = {f.__name__: f for f in (requests, numbers, ops, batches, records)}
