@@ -87,7 +87,7 @@ def ops(data: bytes) -> None:
         assert (b.digest(), b.clock()) == (state, clock)
     a.now += 1 << 40
     a.tick()
-    a.collect()
+    a.collect(1000)
     a.check()
 
 
