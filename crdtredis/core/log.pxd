@@ -23,12 +23,13 @@ cdef class SegmentWriter:
     cdef int state
     cdef int error          # errno
     cdef int syncing        # it was fdatasync that failed: nothing after `durable` can be relied on
+    cdef int noted          # log.tick() has seen the failure
     cdef Buffer pending     # records that could not be written; they go first into the next file
 
     # 0: written, and on disk where the policy is `always`. -1: the log has failed; what was given is kept and written later, but
     # nothing of this turn may be acknowledged.
     cdef int append(self, const char *p, size_t n) noexcept nogil
-    # 1: log.tick() has something to do (a successor is due). The owner also calls tick once a second.
+    # 1: log.tick() has something to do (a successor is due, or a failure is to be told). The owner also calls tick once a second.
     cdef int wants_tick(self) noexcept nogil
     cdef int sync_now(self) noexcept nogil
     cdef void failed(self, int error, int syncing) noexcept nogil

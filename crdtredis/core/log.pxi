@@ -77,7 +77,11 @@ cdef class SegmentWriter:
         publish_state(&self.state, LOG_FAILED)
 
     cdef int wants_tick(self) noexcept nogil:
-        return self.state == LOG_OPEN and self.end >= self.limit
+        if self.state == LOG_OPEN:
+            return self.end >= self.limit
+        if self.state == LOG_FAILED:
+            return not self.noted
+        return 0
 
     # ---- for storage/segments.py ---------------------------------------------------------------------------------------
 
@@ -93,6 +97,7 @@ cdef class SegmentWriter:
         self.pending.n = 0
         self.error = 0
         self.syncing = 0
+        self.noted = 0
         publish_state(&self.state, LOG_OPEN if fd >= 0 else LOG_CLOSED)
         return former
 
@@ -109,6 +114,11 @@ cdef class SegmentWriter:
         """Called by the thread whose fdatasync failed."""
         self.failed(error, syncing)
 
+    def note_failure(self):
+        """(errno, whether it was fdatasync); wants_tick does not ask for this failure again."""
+        self.noted = 1
+        return self.error, bool(self.syncing)
+
     def mark_durable(self, int fd, int64_t size):
         """The first `size` bytes of this file are on disk. Ignored when another file has taken its place."""
         if fd == self.fd and size > self.durable:
@@ -117,6 +127,10 @@ cdef class SegmentWriter:
     def place(self):
         """(number, end): all whole records are before it. One consistent pair, whatever the engine does meanwhile."""
         return self.number, published(&self.end)
+
+    def snapshot(self):
+        """(descriptor, number, end, durable end), consistent."""
+        return self.fd, self.number, published(&self.end), published(&self.durable)
 
     def waiting(self):
         """Records that could not be written."""
@@ -127,25 +141,12 @@ cdef class SegmentWriter:
         self.policy = policy
 
     @property
-    def descriptor(self):
-        return self.fd
-
-    @property
     def is_open(self):
-        return self.state == LOG_OPEN
+        return published_state(&self.state) == LOG_OPEN
 
     @property
     def is_failed(self):
         return published_state(&self.state) == LOG_FAILED
-
-    @property
-    def failure(self):
-        """(errno, whether it was fdatasync)"""
-        return self.error, bool(self.syncing)
-
-    @property
-    def durable_end(self):
-        return published(&self.durable)
 
     @property
     def due(self):

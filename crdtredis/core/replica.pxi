@@ -172,14 +172,13 @@ cdef class Replica:
 
     @property
     def recovering(self):
-        """While True, what is received comes from the log: it is neither given to take_ops nor held back for its timestamp."""
+        """While True, what is received comes from the log: it is neither given to take_ops nor held back for its timestamp. The first
+        Batch after it declares all known actors again, this process's own among them."""
         return bool(self.k.recovering)
 
     @recovering.setter
     def recovering(self, bint value):
         self.k.recovering = value
-        if not value:
-            self.k.declared = self.k.actors.n if self.k.run_n == 0 else self.k.declared
 
     def waiting(self):
         """{"ops", "bytes", "held"}: ops that wait, their bytes, and how many of them only for the clock on the wall."""

@@ -1,0 +1,239 @@
+"""crdt-redis check [--repair] DIR: is this data directory sound, and if not, what can be kept?
+
+Check reads everything and changes nothing. It explains each segment in a line, names damage by file and offset, and says what the
+next start will do. The last step brings the log back into a replica in memory, exactly as a start would.
+
+Repair keeps what is sound. For each segment with damage a new file is written that holds the header (rebuilt where it cannot be
+read) and all records with a right checksum, wherever they stand; then the damaged file is renamed to *.damaged and the new one
+takes its name. A missing segment is replaced by an empty one. Sound files are not touched. The new file's header says "repaired":
+recovery then accepts that ops are missing. Ops that depend on missing ones are not applied until a peer has sent those, so after a
+repair start the replica with its peers, and look at /health: what no peer has is lost, and so is what builds on it.
+
+Running it twice does no more than running it once. It refuses to work on a directory that a server uses.
+"""
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crdtredis._core import Replica, record_find
+from crdtredis.errors import EXIT_DATA, StartError
+from crdtredis.storage.chain import header_of
+from crdtredis.storage.format import (Actor, CutShort, Foreign, FormatError, Header, encode_header, read_batches, segment_numbers,
+                                      segment_path, sync_directory)
+from crdtredis.storage.identity import read_identity
+from crdtredis.storage.lock import DirectoryLock
+from crdtredis.storage.recovery import holds_records, recover
+from crdtredis.storage.segments import write_all
+
+
+@dataclass
+class Finding:
+    """What was found in one segment file."""
+    number: int
+    path: Path
+    header: Header | None = None
+    records: int = 0
+    size: int = 0
+    used: int = 0                       # where the log ends in it
+    faults: list[tuple[int, str]] = field(default_factory=list)    # (offset, what)
+    torn: int | None = None             # offset of a torn tail (newest segment): no damage
+    void: bool = False                  # no part of the log
+    missing: bool = False
+    foreign: bool = False
+
+    def line(self) -> str:
+        if self.missing:
+            return f"{self.path.name}: missing"
+        what = [f"{self.records} records", f"{self.size} bytes"]
+        if self.void:
+            what.append("void: written again in a later segment")
+        if self.header and self.header.repaired:
+            what.append("repaired")
+        if self.torn is not None:
+            what.append(f"torn tail of {self.size - self.torn} bytes at offset {self.torn}: the next start cuts it off")
+        what += [f"DAMAGED at offset {offset}: {reason}" for offset, reason in self.faults]
+        return f"{self.path.name}: " + ", ".join(what)
+
+
+def main(folder: str, repair: bool) -> int:
+    """Print what is found to standard output. 0 when the directory is sound (now); EXIT_DATA otherwise. StartError when it is in use."""
+    where = Path(folder)
+    with DirectoryLock(where):
+        identity = read_identity(where)
+        if identity is None:
+            print(f"{where}: no identity.json: no data directory of a replica")
+            return EXIT_DATA
+        print(f"replica {identity.replica_id}, last epoch {identity.epoch}")
+        findings = examine(where, identity.replica_id)
+        for f in findings:
+            print(f.line())
+        damaged = [f for f in findings if f.faults or f.missing]
+        if damaged and not repair:
+            print(f"{len(damaged)} of {len(findings)} segments are damaged: a start would be refused. "
+                  "Restore them from a backup, or keep what is sound with --repair")
+            return EXIT_DATA
+        if any(f.foreign for f in damaged):
+            print("a segment of another replica is no damage that can be repaired; move it away yourself")
+            return EXIT_DATA
+        actors = {a for f in findings if f.header for a in f.header.actors}
+        actors.add((Replica(identity.replica_id, identity.epoch).actor, identity.replica_id, identity.epoch))
+        for f in damaged:
+            kept, lost = mend(where, f, findings, identity.replica_id, sorted(actors))
+            print(f"{f.path.name}: kept {kept} records, left out {lost} bytes")
+        return rehearse(where, identity.replica_id, identity.epoch)
+
+
+def rehearse(folder: Path, replica_id: str, epoch: int) -> int:
+    """Recover into a replica that is thrown away. A torn tail is cut, as a start would."""
+    replica = Replica(replica_id, epoch + 1, waiting_limit=1 << 40)
+    replica.now = time.time_ns() // 1_000_000
+    try:
+        r = recover(folder, replica_id, replica)
+    except StartError as e:
+        print(e)
+        return EXIT_DATA
+    for cut in r.cuts:
+        print(f"{cut.path.name}: torn tail of {cut.lost} bytes cut off at offset {cut.offset}")
+    print(f"sound: {r.segments} segments, {r.records} records, {r.bytes} bytes" +
+          (f"; {r.waiting} ops wait for others that were lost and that peers may have" if r.waiting else "") +
+          (f"; {r.left_out} records are of unknown actors" if r.left_out else ""))
+    return 0
+
+
+def examine(folder: Path, replica_id: str) -> list[Finding]:
+    """One finding per segment, ascending, missing numbers included."""
+    present = segment_numbers(folder)
+    if not present:
+        return []
+    found = {n: Finding(n, segment_path(folder, n)) for n in range(1, present[-1] + 1)}
+    for n, f in found.items():
+        if n not in present:
+            f.missing = True
+            continue
+        f.size = f.path.stat().st_size
+        try:
+            f.header = header_of(f.path, n, replica_id)
+        except Foreign as e:
+            f.foreign = True
+            f.faults.append((e.offset, e.reason))
+        except CutShort as e:
+            if n == present[-1] and not holds_records(f.path):
+                f.torn = 0
+            else:
+                f.faults.append((e.offset, e.reason))
+        except FormatError as e:
+            f.faults.append((e.offset, e.reason))
+    log = in_log(found)
+    for f, end in log:
+        read_records(f, f.size if end is None else end, newest=f is log[-1][0])
+    return list(found.values())
+
+
+def in_log(found: dict[int, Finding]) -> list[tuple[Finding, int | None]]:
+    """The segments that belong to the log, each with its end as the next one gives it. Where a header that would say so is
+    lost, the segment before is taken to belong to it whole."""
+    numbers = [n for n, f in found.items() if f.torn != 0]
+    out: list[tuple[Finding, int | None]] = []
+    number, end = (numbers[-1] if numbers else 0), None
+    while number >= 1:
+        f = found[number]
+        repaired = f.header is not None and f.header.repaired
+        out.append((f, None if repaired else end))
+        follows = f.header.follows if f.header else (number - 1, None)
+        if follows is None or not 0 < follows[0] < number:
+            number, end = (0, None) if follows is None else (number - 1, None)
+        else:
+            number, end = follows
+    members = {f.number for f, _ in out}
+    for f in found.values():
+        if f.number not in members and f.torn is None:
+            f.void, f.missing = True, False
+            f.faults.clear()
+    return out[::-1]
+
+
+def read_records(f: Finding, end: int, newest: bool) -> None:
+    """Count the records up to `end`, noting each fault and going on behind it."""
+    if f.missing or f.foreign or f.torn == 0:
+        return
+    f.used = end
+    sound = 0
+    for piece in pieces(f, min(end, f.size)):
+        if isinstance(piece, FormatError):
+            f.faults.append((piece.offset, piece.reason))
+        else:
+            f.records += piece[2]
+            sound = piece[1]
+    if f.size < end:
+        f.faults.append((f.size, f"the file ends here, but the log goes on to offset {end}"))
+    elif newest and f.header and len(f.faults) == 1 and f.faults[0][0] >= sound:
+        f.torn = f.faults.pop()[0]
+
+
+def pieces(f: Finding, end: int) -> Iterator[tuple[int, int, int] | FormatError]:
+    """The sound records up to `end` as (offset, offset behind, count), and a FormatError for each stretch between them that is none."""
+    fd = os.open(f.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        at = f.header.size if f.header else 0
+        if f.header is None:
+            at = next_record(fd, 0, end)
+        while at < end:
+            try:
+                for _, after, count in read_batches(fd, at, end):
+                    yield at, after, count
+                    at = after
+                return
+            except FormatError as e:
+                yield e
+                at = next_record(fd, e.offset + 1, end)
+    finally:
+        os.close(fd)
+
+
+def next_record(fd: int, begin: int, end: int) -> int:
+    """Offset of the first sound record from `begin` on, wherever it starts; `end` when there is none."""
+    found = record_find(os.pread(fd, end - begin, begin), 0)
+    return end if found < 0 else begin + found
+
+
+def mend(folder: Path, f: Finding, findings: list[Finding], replica_id: str, actors: list[Actor]) -> tuple[int, int]:
+    """Put a file with what is sound in the damaged one's place: (records kept, bytes left out).
+
+    actors: all that any sound header names, and the last of this replica, since the record that declared one may be lost.
+    """
+    before = next((x for x in reversed(findings) if x.number < f.number and not x.void), None)
+    old = f.header or Header(replica_id, f.number, 0, (), {}, (before.number, before.used or before.size) if before else None)
+    header = Header(replica_id, f.number, old.created_ms, tuple(actors), old.clock, old.follows, repaired=True)
+    draft = f.path.with_suffix(".log.tmp")
+    out = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    kept = sound = 0
+    try:
+        write_all(out, encode_header(header))
+        if not f.missing:
+            source = os.open(f.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                for piece in pieces(f, min(f.used or f.size, f.size)):
+                    if not isinstance(piece, FormatError):
+                        begin, after, count = piece
+                        write_all(out, os.pread(source, after - begin, begin))
+                        kept += count
+                        sound += after - begin
+            finally:
+                os.close(source)
+        os.fsync(out)
+    finally:
+        os.close(out)
+    if not f.missing:
+        taken = 1
+        aside = f.path.with_suffix(".log.damaged")
+        while aside.exists():           # of an earlier repair
+            taken += 1
+            aside = f.path.with_suffix(f".log.{taken}.damaged")
+        os.link(f.path, aside)
+    os.rename(draft, f.path)
+    sync_directory(folder)
+    return kept, f.size - sound - (old.size if f.header else 0)

@@ -1,0 +1,114 @@
+"""Who is this process? A replica for as long as its data lives, and an actor that never was before.
+
+identity.json keeps the replica id and the last epoch. Every start takes a new epoch, max(last + 1, now in ms), and makes it durable
+before anything is written under it. So a dot can never be issued twice:
+
+  - a crash that lost the end of the log: the lost dots belong to the old epoch, and no further dot of that epoch is made;
+  - a restored backup or a VM snapshot: its identity.json is old, but the wall clock is not, so the epoch differs from those
+    of the time that was lost;
+  - a copied disk: both copies take epochs of their own (in the same millisecond only if started in it; the handshake between
+    replicas notices that).
+
+If the clock stands before the last epoch (it was set back), last + 1 is taken. An epoch is no time and nobody reads one out of it.
+
+The file is replaced, never changed in place: temporary file, fsync, rename, fsync of the directory. A crash leaves the old one or the new one.
+"""
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from crdtredis.errors import EXIT_DATA, StartError
+from crdtredis.storage.format import sync_directory
+
+NAME = "identity.json"
+REPLICA_ID = re.compile(r"[^\x00-\x20\x7f]{1,128}")
+EPOCH_MAX = (1 << 63) - 1
+
+
+@dataclass(frozen=True)
+class Identity:
+    replica_id: str
+    epoch: int
+
+
+def read_identity(folder: Path) -> Identity | None:
+    """The identity on disk, None in a fresh directory. StartError when the file cannot be read or understood."""
+    path = folder / NAME
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise StartError(f"{path}: cannot be read: {e.strerror}", EXIT_DATA) from None
+    try:
+        j = orjson.loads(data)
+        if j["format"] != 1:
+            raise ValueError(f"format {j['format']!r}, this program reads format 1")
+        found = Identity(j["replica_id"], j["epoch"])
+        if not isinstance(found.replica_id, str) or not REPLICA_ID.fullmatch(found.replica_id):
+            raise ValueError("replica_id is no replica id")
+        if type(found.epoch) is not int or not 0 < found.epoch < EPOCH_MAX:
+            raise ValueError("epoch is no epoch")
+    except (ValueError, KeyError, TypeError) as e:
+        raise StartError(f"{path}: damaged ({e}). Restore the file, or write {{\"format\":1,\"replica_id\":\"<the id>\",\"epoch\":1}} into it: "
+                         "the next epoch is taken from the clock", EXIT_DATA) from None
+    return found
+
+
+def take_identity(folder: Path, configured: str | None, now_ms: int, hostname: str | None = None) -> Identity:
+    """The identity of this process start, durable when this returns.
+
+    configured: the setting replica_id, None or "" when not given. StartError when it is not the directory's, or the
+    directory cannot be written. The caller holds the lock of the directory.
+    """
+    last = read_identity(folder)
+    if last is None:
+        if any(folder.glob("segment-*.log")):
+            raise StartError(f"{folder} holds segments but no {NAME}: it is not the complete directory of a replica", EXIT_DATA)
+        chosen = configured or default_replica_id(hostname or socket.gethostname())
+        if not REPLICA_ID.fullmatch(chosen):
+            raise StartError(f"replica_id {chosen!r}: expected 1 to 128 characters without spaces", EXIT_DATA)
+        mine = Identity(chosen, max(1, now_ms))
+    else:
+        if configured and configured != last.replica_id:
+            raise StartError(f"{folder} belongs to replica {last.replica_id!r}, but replica_id is configured as {configured!r}; "
+                             "use the former, or another data_dir for a new replica", EXIT_DATA)
+        mine = Identity(last.replica_id, max(last.epoch + 1, now_ms))
+    store_identity(folder, mine)
+    return mine
+
+
+def newer_epoch(folder: Path, mine: Identity, above: int, now_ms: int) -> Identity:
+    """A further epoch for this replica, above `above` too: somebody else has been using its id. Durable when this returns."""
+    mine = Identity(mine.replica_id, max(mine.epoch + 1, above + 1, now_ms))
+    store_identity(folder, mine)
+    return mine
+
+
+def default_replica_id(hostname: str) -> str:
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", hostname)[:100] or "replica"
+    return f"{host}-{secrets.token_hex(4)}"
+
+
+def store_identity(folder: Path, mine: Identity) -> None:
+    path, fresh = folder / NAME, folder / (NAME + ".tmp")
+    data = orjson.dumps({"format": 1, "replica_id": mine.replica_id, "epoch": mine.epoch}) + b"\n"
+    try:
+        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            if os.write(fd, data) != len(data):
+                raise OSError(28, "No space left on device")
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(fresh, path)
+        sync_directory(folder)
+    except OSError as e:
+        raise StartError(f"{path}: cannot be written: {e.strerror}", EXIT_DATA) from None

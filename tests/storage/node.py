@@ -1,0 +1,48 @@
+"""A replica with its log on a real disk, run by hand: what the engine does, without the engine."""
+import random
+from pathlib import Path
+
+from crdtredis._core import Replica, probe_get, probe_make, record
+from crdtredis.storage.recovery import recover
+from crdtredis.storage.segments import SegmentLog
+
+
+class Node:
+    def __init__(self, folder: Path, epoch: int = 1, replica_id: str = "a", **settings) -> None:
+        self.folder = folder
+        self.replica = Replica(replica_id, epoch, seed=epoch)
+        self.recovered = recover(folder, replica_id, self.replica)
+        self.replica.now = 1_000_000 + epoch
+        self.log = SegmentLog(folder, replica_id, self.describe, place=self.recovered.place, wall_ms=lambda: 7, **settings)
+        self.ends = []                  # (segment number, end) after each turn
+
+    def describe(self):
+        return [(i, r, e) for i, r, e, _ in self.replica.actors()], self.replica.clock_ids()
+
+    def turn(self, *effects) -> bool:
+        """One turn that makes one op of these effects [(name, key, argument)]: True when it may be acknowledged."""
+        self.replica.now += 1
+        probe_make(self.replica, [(name, 0, key, argument) for name, key, argument in effects])
+        batch = self.replica.take_ops()
+        ok = self.log.writer.add(record(batch)) if batch else True
+        if self.log.writer.due:
+            self.log.tick()
+        self.ends.append(self.log.writer.place())
+        return ok
+
+    def set(self, key: bytes, value: bytes) -> bool:
+        return self.turn(("set", key, value))
+
+    def fill(self, turns: int, seed: int = 1, size: int = 40) -> None:
+        rng = random.Random(seed)
+        for i in range(turns):
+            self.turn(*(("set", b"k%d" % rng.randrange(50), b"%d:" % i + rng.randbytes(rng.randrange(size))) for _ in range(rng.randrange(1, 4))))
+
+    def get(self, key: bytes):
+        return probe_get(self.replica, 0, key)
+
+    def digest(self) -> str:
+        return self.replica.digest()
+
+    def close(self):
+        return self.log.close()

@@ -1,0 +1,194 @@
+"""crdt-redis check: says what is wrong, changes nothing; with --repair keeps what is sound and leaves the original beside it."""
+import os
+import random
+import shutil
+
+import pytest
+
+from crdtredis._core import Replica, record
+from crdtredis.errors import EXIT_DATA, StartError
+from crdtredis.storage.check import main
+from crdtredis.storage.format import MAGIC, segment_numbers, segment_path
+from crdtredis.storage.identity import take_identity
+from crdtredis.storage.lock import DirectoryLock
+from crdtredis.storage.reader import LogReader
+from crdtredis.storage.recovery import RecoveryError, recover
+from tests.storage.node import Node
+
+
+@pytest.fixture
+def node(tmp_path):
+    take_identity(tmp_path, "a", 1)
+    node = Node(tmp_path, max_segment_size=4000)
+    node.fill(200)
+    node.close()
+    assert node.ends[-1][0] >= 4
+    return node
+
+
+def files(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "LOCK"}
+
+
+def rot(folder, number, at=0.5, n=3):
+    path = segment_path(folder, number)
+    with open(path, "r+b") as f:
+        f.seek(int(path.stat().st_size * at))
+        f.write(b"\xa5" * n)
+
+
+def test_a_sound_directory_is_found_sound(node, capsys):
+    before = files(node.folder)
+    assert main(str(node.folder), False) == 0
+    out = capsys.readouterr().out
+    assert "replica a" in out and "sound:" in out and "200 records" in out
+    assert files(node.folder) == before
+
+
+def test_damage_is_named_and_nothing_is_changed(node, capsys):
+    rot(node.folder, 2)
+    before = files(node.folder)
+    assert main(str(node.folder), False) == EXIT_DATA
+    out = capsys.readouterr().out
+    assert "segment-0000000000000002.log" in out and "DAMAGED at offset" in out and "--repair" in out
+    assert files(node.folder) == before
+
+
+def test_repair_keeps_every_sound_record_and_the_damaged_original(node, capsys):
+    rot(node.folder, 2)
+    damaged = segment_path(node.folder, 2).read_bytes()
+    assert main(str(node.folder), True) == 0
+    out = capsys.readouterr().out
+    assert "wait for others that were lost" in out
+    assert (node.folder / "segment-0000000000000002.log.damaged").read_bytes() == damaged
+    replica = Replica("a", 99)
+    r = recover(node.folder, "a", replica)
+    assert r.records == 199 and r.waiting > 0
+
+
+def test_after_a_repair_a_peer_heals_what_was_lost(node, tmp_path_factory):
+    peer = tmp_path_factory.mktemp("peer")
+    shutil.copytree(node.folder, peer, dirs_exist_ok=True)
+    rot(node.folder, 2)
+    assert main(str(node.folder), True) == 0
+    mine = Node(node.folder, epoch=9)
+    assert mine.recovered.waiting > 0 and mine.digest() != node.digest()
+    last = segment_numbers(peer)[-1]
+    for batch in LogReader(peer, lambda: (last, segment_path(peer, last).stat().st_size)).since(mine.replica.clock_ids()):
+        mine.replica.receive(batch)
+    assert mine.digest() == node.digest() and mine.replica.waiting()["ops"] == 0
+    # and it stays healed, for what came from the peer is logged behind
+    assert mine.log.writer.add(record(mine.replica.take_ops()))
+    mine.close()
+    again = Node(node.folder, epoch=10)
+    assert again.digest() == node.digest() and again.recovered.waiting == 0
+    again.close()
+
+
+def test_a_repaired_directory_is_sound_and_repairing_it_again_changes_nothing(node):
+    rot(node.folder, 1)
+    rot(node.folder, 3)
+    assert main(str(node.folder), True) == 0
+    before = files(node.folder)
+    assert main(str(node.folder), True) == 0
+    assert main(str(node.folder), False) == 0
+    assert files(node.folder) == before
+
+
+@pytest.mark.parametrize("number", [1, 2, -1])
+def test_a_lost_header_is_rebuilt(node, number):
+    number = segment_numbers(node.folder)[number] if number < 0 else number
+    with open(segment_path(node.folder, number), "r+b") as f:
+        f.write(b"garbage" * 5)
+    with pytest.raises(RecoveryError):
+        recover(node.folder, "a", Replica("a", 99))
+    assert main(str(node.folder), True) == 0
+    replica = Replica("a", 99)
+    assert recover(node.folder, "a", replica).records == 200 and replica.digest() == node.digest()
+
+
+def test_a_missing_segment_is_replaced_by_an_empty_one(node):
+    segment_path(node.folder, 2).unlink()
+    assert main(str(node.folder), False) == EXIT_DATA
+    assert main(str(node.folder), True) == 0
+    assert recover(node.folder, "a", Replica("a", 99)).waiting > 0
+
+
+def test_a_closed_segment_that_lost_its_end_is_mended(node):
+    path = segment_path(node.folder, 2)
+    os.truncate(path, path.stat().st_size - 100)
+    assert main(str(node.folder), False) == EXIT_DATA
+    assert main(str(node.folder), True) == 0
+
+
+def test_a_torn_tail_is_no_damage(node, capsys):
+    last = segment_numbers(node.folder)[-1]
+    os.truncate(segment_path(node.folder, last), segment_path(node.folder, last).stat().st_size - 3)
+    assert main(str(node.folder), False) == 0
+    assert "torn tail" in capsys.readouterr().out
+
+
+def test_a_segment_that_was_only_being_created_is_no_damage(node):
+    segment_path(node.folder, segment_numbers(node.folder)[-1] + 1).write_bytes(MAGIC)
+    assert main(str(node.folder), False) == 0
+
+
+def test_a_directory_in_use_is_refused(node):
+    with DirectoryLock(node.folder), pytest.raises(StartError, match="in use"):
+        main(str(node.folder), True)
+
+
+def test_another_directory_is_refused(tmp_path, capsys):
+    assert main(str(tmp_path), True) == EXIT_DATA
+    assert "no data directory" in capsys.readouterr().out
+
+
+def test_a_segment_of_another_replica_is_left_alone(node, tmp_path_factory):
+    strange = tmp_path_factory.mktemp("b")
+    other = Node(strange, replica_id="b")
+    other.fill(5)
+    other.close()
+    shutil.copy(segment_path(strange, 1), segment_path(node.folder, 2))
+    before = files(node.folder)
+    assert main(str(node.folder), True) == EXIT_DATA
+    assert files(node.folder) == before
+
+
+def test_after_any_damage_repair_gives_a_directory_that_starts(tmp_path):
+    rng = random.Random(7)
+    source = tmp_path / "source"
+    source.mkdir()
+    take_identity(source, "a", 1)
+    node = Node(source, max_segment_size=2000)
+    node.fill(60)
+    node.close()
+    last = node.ends[-1][0]
+    for round_ in range(150):
+        folder = tmp_path / "copy"
+        shutil.copytree(source, folder)
+        for _ in range(rng.randrange(1, 4)):
+            path = segment_path(folder, rng.randrange(1, last + 1))
+            if not path.exists():
+                continue
+            data = bytearray(path.read_bytes())
+            if not data:
+                continue
+            kind, at = rng.randrange(5), rng.randrange(len(data))
+            if kind == 0:
+                del data[at:]
+            elif kind == 1:
+                data[at] ^= 1 << rng.randrange(8)
+            elif kind == 2:
+                data[at:at + 300] = rng.randbytes(len(data[at:at + 300]))
+            elif kind == 3:
+                data[at:at] = rng.randbytes(20)
+            if kind == 4 and rng.random() < 0.5:
+                path.unlink()
+            else:
+                path.write_bytes(data)
+        assert main(str(folder), True) == 0, round_
+        replica = Replica("a", 99)
+        recover(folder, "a", replica)
+        assert recover(folder, "a", Replica("a", 100)).cuts == ()
+        assert set(replica.clock()) <= {("a", 1)}
+        shutil.rmtree(folder)

@@ -1,0 +1,108 @@
+"""identity.json and LOCK: who a process is, and that it is alone."""
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from crdtredis.errors import EXIT_DATA, StartError
+from crdtredis.storage import identity
+from crdtredis.storage.identity import Identity, newer_epoch, read_identity, take_identity
+from crdtredis.storage.lock import DirectoryLock
+
+
+def test_a_fresh_directory_takes_the_configured_id_and_the_time(tmp_path):
+    assert take_identity(tmp_path, "eu-1", 5000) == Identity("eu-1", 5000)
+    assert json.loads((tmp_path / "identity.json").read_text()) == {"format": 1, "replica_id": "eu-1", "epoch": 5000}
+
+
+def test_without_a_configured_id_it_is_the_host_name_and_something_random(tmp_path):
+    a = take_identity(tmp_path, None, 1, hostname="box 7/ü")
+    assert a.replica_id.startswith("box-7---") and len(a.replica_id) == len("box-7---") + 8
+    assert take_identity(tmp_path, "", 2).replica_id == a.replica_id
+
+
+@pytest.mark.parametrize("now, expected", [(9000, 9000), (5001, 5001), (5000, 5001), (17, 5001)])
+def test_every_start_takes_a_greater_epoch_even_when_the_clock_was_set_back(tmp_path, now, expected):
+    take_identity(tmp_path, "a", 5000)
+    assert take_identity(tmp_path, "a", now).epoch == expected
+
+
+def test_the_epoch_is_on_disk_before_it_is_returned_and_survives_a_crash_at_any_step(tmp_path, monkeypatch):
+    """The steps are recorded: file synced, renamed, directory synced, in this order; a crash before each leaves a whole file."""
+    take_identity(tmp_path, "a", 100)
+    steps = []
+    real = {name: getattr(os, name) for name in ("write", "fsync", "rename")}
+
+    class Crash(BaseException):
+        pass
+
+    def spy(name):
+        def call(*args):
+            steps.append(name)
+            if len(steps) == crash_at:
+                raise Crash
+            return real[name](*args)
+        return call
+
+    for name in real:
+        monkeypatch.setattr(identity.os, name, spy(name))
+    for crash_at in (1, 2, 3, 4):
+        steps.clear()
+        with pytest.raises(Crash):
+            take_identity(tmp_path, "a", 200 * crash_at)
+        assert read_identity(tmp_path).epoch == (100 if crash_at < 4 else 800)
+    crash_at = 0
+    steps.clear()
+    take_identity(tmp_path, "a", 900)
+    assert steps == ["write", "fsync", "rename", "fsync"]
+
+
+def test_another_configured_id_is_refused(tmp_path):
+    take_identity(tmp_path, "a", 1)
+    with pytest.raises(StartError, match="belongs to replica 'a'.*'b'") as e:
+        take_identity(tmp_path, "b", 2)
+    assert e.value.code == EXIT_DATA and read_identity(tmp_path).epoch == 1
+
+
+def test_a_newer_epoch_at_run_time_is_above_the_strangers(tmp_path):
+    mine = take_identity(tmp_path, "a", 10)
+    assert newer_epoch(tmp_path, mine, 99, 50).epoch == 100
+    assert read_identity(tmp_path).epoch == 100
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format":2,"replica_id":"a","epoch":1}', '{"format":1,"replica_id":"","epoch":1}',
+                                  '{"format":1,"replica_id":"a","epoch":0}', '{"format":1,"replica_id":"a","epoch":true}', "\0" * 40])
+def test_a_damaged_file_is_refused_and_left_alone(tmp_path, text):
+    (tmp_path / "identity.json").write_text(text)
+    with pytest.raises(StartError, match="identity.json: damaged"):
+        take_identity(tmp_path, "a", 1)
+    assert (tmp_path / "identity.json").read_text() == text
+
+
+def test_segments_without_an_identity_are_refused(tmp_path):
+    (tmp_path / "segment-0000000000000001.log").write_bytes(b"")
+    with pytest.raises(StartError, match="no identity.json"):
+        take_identity(tmp_path, "a", 1)
+
+
+def test_a_directory_that_cannot_be_written_stops_the_start(tmp_path):
+    with pytest.raises(StartError, match="cannot be written"):
+        take_identity(tmp_path / "missing", "a", 1)
+
+
+def test_a_second_process_is_refused_and_told_who_holds_the_directory(tmp_path):
+    code = "import sys, pathlib; from crdtredis.storage.lock import DirectoryLock; DirectoryLock(pathlib.Path(sys.argv[1]))"
+    with DirectoryLock(tmp_path):
+        r = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+        assert r.returncode and f"in use by another crdt-redis (process {os.getpid()})" in r.stderr
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == 0
+
+
+def test_the_lock_goes_with_its_process(tmp_path):
+    (tmp_path / "LOCK").write_text("4711\n")
+    with DirectoryLock(tmp_path):
+        with pytest.raises(StartError):
+            DirectoryLock(tmp_path)
+    DirectoryLock(tmp_path).release()

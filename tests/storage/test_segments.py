@@ -1,0 +1,321 @@
+"""The open end of the log: rotation, policies, and what becomes of it when the disk refuses."""
+import errno
+import os
+import resource
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from crdtredis._core import Replica
+from crdtredis.storage import segments
+from crdtredis.storage.format import read_header, segment_numbers, segment_path
+from crdtredis.storage.recovery import recover
+from tests.storage.node import Node
+
+
+def recovered(folder):
+    replica = Replica("a", 99)
+    recover(folder, "a", replica)
+    return replica
+
+
+def header(folder, number):
+    fd = os.open(segment_path(folder, number), os.O_RDONLY)
+    try:
+        return read_header(fd)
+    finally:
+        os.close(fd)
+
+
+# ---- the ordinary course ------------------------------------------------------------------------------------------------
+
+
+def test_a_full_segment_gets_a_successor_whose_header_tells_clock_actors_and_place(tmp_path):
+    node = Node(tmp_path, max_segment_size=600)
+    while node.log.writer.place()[0] == 1:
+        before = node.log.writer.place()[1]
+        node.set(b"k", b"v" * 50)
+    actor = node.replica.actor
+    h = header(tmp_path, 2)
+    assert (h.replica, h.number, h.created_ms, h.actors, h.clock) == ("a", 2, 7, ((actor, "a", 1),), {actor: len(node.ends)})
+    assert h.follows == (1, segment_path(tmp_path, 1).stat().st_size) and h.follows[1] > before
+    node.close()
+
+
+def test_the_thread_makes_former_segments_and_the_open_one_durable_and_closes_the_former(tmp_path, monkeypatch):
+    node = Node(tmp_path, max_segment_size=600)
+    synced = []
+    monkeypatch.setattr(segments.os, "fdatasync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")[-8:-4]))
+    before = len(os.listdir("/proc/self/fd"))
+    node.fill(30)
+    last = node.ends[-1][0]
+    assert last > 3 and node.log.status().unsynced > 0
+    node.log.sync()
+    assert synced == [f"{n:04d}" for n in range(1, last + 1)]
+    assert node.log.status().unsynced == 0 and len(os.listdir("/proc/self/fd")) == before
+    node.log.sync()
+    assert len(synced) == last              # nothing to do
+    node.close()
+
+
+def test_no_never_syncs_but_at_the_end(tmp_path, monkeypatch):
+    node = Node(tmp_path, policy="no", max_segment_size=600)
+    synced = []
+    monkeypatch.setattr(segments.os, "fdatasync", lambda fd: synced.append(fd))
+    node.fill(30)
+    node.log.sync()
+    assert not synced
+    node.close()
+    assert synced
+
+
+def test_always_is_durable_when_append_returns(tmp_path):
+    node = Node(tmp_path, policy="always", max_segment_size=600)
+    for i in range(20):
+        node.set(b"k", b"%d" % i)
+        assert node.log.status().unsynced == 0
+    node.close()
+    assert recovered(tmp_path).digest() == node.digest()
+
+
+def test_a_change_to_always_makes_everything_before_durable(tmp_path):
+    node = Node(tmp_path, policy="everysec", max_segment_size=600)
+    node.fill(20)
+    node.log.configure(policy="always")
+    assert node.log.status().unsynced == 0
+    node.set(b"a", b"b")
+    assert node.log.status().unsynced == 0 and node.log.status().policy == "always"
+    node.close()
+
+
+def test_a_smaller_maximum_takes_effect_with_the_next_turn(tmp_path):
+    node = Node(tmp_path)
+    node.fill(20)
+    node.log.configure(max_segment_size=500)
+    node.set(b"a", b"b")
+    assert node.log.writer.place()[0] == 2
+    node.close()
+
+
+def test_the_thread_runs_by_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "SYNC_INTERVAL", 0.01)
+    node = Node(tmp_path)
+    node.log.start()
+    node.fill(3)
+    for _ in range(500):
+        if node.log.status().unsynced == 0:
+            break
+        node.log._stop.wait(0.01)
+    assert node.log.status().unsynced == 0 and node.log.status().syncs
+    assert node.close() is None
+
+
+def test_when_a_successor_cannot_be_made_the_old_segment_goes_on(tmp_path, monkeypatch):
+    node = Node(tmp_path, max_segment_size=600)
+    monkeypatch.setattr(segments.os, "rename", fail_with(errno.EIO))
+    node.fill(30)
+    assert node.log.writer.place()[0] == 1 and node.log.tick() is None and segment_numbers(tmp_path) == [1]
+    monkeypatch.undo()
+    node.fill(30)
+    assert node.log.writer.place()[0] > 1
+    node.close()
+    assert recovered(tmp_path).digest() == node.digest()
+
+
+# ---- errors -----------------------------------------------------------------------------------------------------------------
+
+
+def fail_with(code):
+    def call(*_):
+        raise OSError(code, os.strerror(code))
+    return call
+
+
+def failing_fdatasync(monkeypatch, which, code=errno.EIO):
+    real = os.fdatasync
+
+    def call(fd):
+        if os.readlink(f"/proc/self/fd/{fd}").endswith(which):
+            raise OSError(code, os.strerror(code))
+        real(fd)
+    monkeypatch.setattr(segments.os, "fdatasync", call)
+
+
+def test_after_a_failed_fdatasync_writes_fail_until_what_is_in_doubt_is_durable_elsewhere(tmp_path, monkeypatch):
+    node = Node(tmp_path)
+    node.fill(10)
+    node.log.sync()
+    durable = node.log.writer.place()[1]
+    node.fill(5, seed=2)
+    failing_fdatasync(monkeypatch, "001.log")
+    node.log.sync()
+    assert node.log.writer.is_failed and node.log.writer.due
+    monkeypatch.setattr(segments.os, "rename", fail_with(errno.EIO))
+    assert not node.set(b"refused", b"x")
+    assert "fdatasync of segment-0000000000000001.log failed: Input/output error" in node.log.tick()
+    assert not node.log.writer.due and segment_numbers(tmp_path) == [1]
+    monkeypatch.undo()
+    assert node.log.tick() is None and node.log.writer.is_open
+    assert header(tmp_path, 2).follows == (1, durable)
+    assert node.set(b"accepted", b"y")
+    node.close()
+    assert node.log.status().failures == 1
+    again = recovered(tmp_path)
+    assert again.digest() == node.digest()
+    # what was in doubt may rot now: it is void
+    with open(segment_path(tmp_path, 1), "r+b") as f:
+        f.truncate(durable + 10)
+        f.seek(durable)
+        f.write(b"rot")
+    assert recovered(tmp_path).digest() == node.digest()
+
+
+def test_a_failed_fdatasync_of_a_former_segment_voids_all_after_it(tmp_path, monkeypatch):
+    node = Node(tmp_path, max_segment_size=600)
+    node.fill(30)
+    last = node.ends[-1][0]
+    assert last >= 4
+    failing_fdatasync(monkeypatch, "002.log")
+    node.log.sync()
+    assert node.log.tick() is None          # fails and heals within the tick: the new file can be written
+    monkeypatch.undo()
+    assert header(tmp_path, last + 1).follows == header(tmp_path, 2).follows
+    assert node.log.status().unsynced == 0
+    node.fill(3)
+    node.close()
+    for number in range(2, last + 1):
+        segment_path(tmp_path, number).write_bytes(b"")
+    assert recovered(tmp_path).digest() == node.digest()
+
+
+def test_what_is_in_doubt_and_cannot_be_read_back_keeps_the_log_failed(tmp_path, monkeypatch):
+    node = Node(tmp_path)
+    node.fill(10)
+    failing_fdatasync(monkeypatch, "001.log")
+    node.log.sync()
+    monkeypatch.undo()
+    with open(segment_path(tmp_path, 1), "r+b") as f:
+        f.seek(300)
+        f.write(b"\0" * 50)
+    assert node.log.tick() and node.log.tick() and node.log.writer.is_failed
+    assert segment_numbers(tmp_path) == [1] and not list(tmp_path.glob("*.tmp"))
+    node.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of one megabyte."""
+    where = tmp_path / "disk"
+    where.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", where], capture_output=True).returncode:
+        pytest.skip("needs the right to mount")
+    yield where
+    subprocess.run(["umount", "-l", where], check=True)
+
+
+@pytest.mark.parametrize("policy", ["everysec", "always"])
+def test_on_a_full_disk_writes_fail_and_nothing_acknowledged_is_lost_and_room_heals_it(small_disk, policy):
+    node = Node(small_disk, policy=policy, max_segment_size=200_000)
+    i, acknowledged = 0, {}
+    while True:
+        key, value = b"k%d" % i, bytes([i % 256]) * 30_000
+        if not node.set(key, value):
+            break
+        acknowledged[key] = value
+        i += 1
+    assert len(acknowledged) > 20
+    assert node.log.tick().endswith("failed: No space left on device")
+    number, end = node.log.writer.place()
+    assert segment_path(small_disk, number).stat().st_size == end           # the torn record was cut off again
+    assert node.log.tick() and node.get(b"k3") == acknowledged[b"k3"]
+    # killed now, everything acknowledged comes back
+    copy = recovered(small_disk)
+    assert copy.clock_ids() == {node.replica.actor: len(acknowledged)}
+    # with room, the log opens again and even the turn that failed is in it
+    subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
+    assert node.log.tick() is None
+    assert node.set(b"after", b"1")
+    node.close()
+    again = recovered(small_disk)
+    assert again.digest() == node.digest() and again.clock_ids() == {node.replica.actor: len(acknowledged) + 2}
+
+
+def test_a_full_disk_during_rotation_leaves_no_half_segment(small_disk):
+    node = Node(small_disk, max_segment_size=100_000)
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(850_000))
+    while node.set(b"k", os.urandom(9_000)):
+        pass
+    assert not list(small_disk.glob("*.tmp"))
+    filler.unlink()
+    assert node.log.tick() is None
+    node.close()
+    assert recovered(small_disk).digest() == node.digest()
+
+
+def test_a_file_size_limit_is_a_write_error_like_any_other(tmp_path):
+    """EFBIG in a process of its own, whose limit falls in the middle of a record."""
+    code = textwrap.dedent("""
+        import resource, sys
+        from pathlib import Path
+        from tests.storage.node import Node
+        node = Node(Path(sys.argv[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+        n = 0
+        while node.set(b"k%d" % n, b"x" * 777):
+            n += 1
+        text = node.log.tick()
+        print(n, node.log.writer.is_failed, text, sep="|")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        print(node.log.tick(), node.set(b"more", b"y"), sep="|")
+        node.close()
+        print(node.digest())
+    """)
+    r = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    first, second, digest = r.stdout.split()[0], r.stdout.splitlines()[1], r.stdout.splitlines()[2]
+    assert int(first.split("|")[0]) == 11 and "|False|None" in r.stdout.splitlines()[0]     # a fresh segment has room at once
+    assert second == "None|True" and recovered(tmp_path).digest() == digest
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)
+
+
+def test_a_descriptor_that_broke_is_a_write_error(tmp_path):
+    """EBADF, as after an unmount by force."""
+    node = Node(tmp_path)
+    node.fill(5)
+    fd = node.log.writer.snapshot()[0]
+    null = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(null, fd)
+    os.close(null)
+    assert not node.set(b"a", b"1")
+    assert node.log.tick() is None          # a new segment takes it
+    node.close()
+    assert recovered(tmp_path).digest() == node.digest()
+
+
+def test_kill_9_at_random_moments_loses_nothing_acknowledged(tmp_path):
+    """The page cache survives the process, so this holds for every policy."""
+    code = textwrap.dedent("""
+        import sys
+        from pathlib import Path
+        from tests.storage.node import Node
+        node = Node(Path(sys.argv[1]), epoch=int(sys.argv[2]), max_segment_size=5000)
+        node.log.start()
+        n = 0
+        while node.set(b"k", b"%d" % n):
+            sys.stdout.write(f"{n}\\n")
+            sys.stdout.flush()
+            n += 1
+    """)
+    for epoch in range(1, 9):
+        p = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(epoch)], stdout=subprocess.PIPE, text=True)
+        for _ in range(37 * epoch):
+            p.stdout.readline()
+        p.kill()
+        rest = p.stdout.read().split("\n")[:-1]
+        p.wait()
+        last = int(rest[-1]) if rest else 37 * epoch - 1
+        node = Node(tmp_path, epoch=100 + epoch)
+        assert int(node.get(b"k")) in (last, last + 1)
+        node.close()
