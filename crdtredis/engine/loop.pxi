@@ -34,7 +34,8 @@ import socket
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.string cimport strerror, strncpy
 
-from crdtredis._core cimport LOG_FAILED, LOG_OPEN, RECORD_HEAD, has_ops, mem_used, receive, record_begin, record_end, table_work, take_ops
+from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, RECORD_HEAD, collect, has_ops, mem_used, receive, record_begin, record_end,
+                              retry_waiting, table_work, take_ops)
 from crdtredis.buffer cimport buffer_grow
 
 cdef extern from "<sys/epoll.h>" nogil:
@@ -113,6 +114,7 @@ cdef enum:
     ACCEPT_TURN = 1000
     REAP_TURN = 100         # keys
     REHASH_TURN = 2000      # elements per database and cron run
+    COLLECT_TURN = 1000     # keys looked at for stubs per cron run
     RECEIVE_US = 2000       # time for peers' ops in a turn
     FLUSH_MS = 1000         # for unsent replies at the end
 
@@ -1064,6 +1066,9 @@ cdef class Loop:
         self.next_cron = self.mono + 1000 // self.hz_
         for i in range(16):
             table_work(&self.k.db[i].table, REHASH_TURN)
+        if not self.d.guard & (GUARD_LOADING | GUARD_MISCONF):
+            retry_waiting(self.k)
+            collect(self.k, COLLECT_TURN)
         for i in range(self.listener_n):
             if self.listeners[i].pending == 2:
                 self.listeners[i].pending = 1

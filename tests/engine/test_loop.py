@@ -1,0 +1,465 @@
+"""The loop over real sockets: how requests arrive, how replies leave, who is closed when, and that nobody disturbs others."""
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import struct
+import sys
+import threading
+import time
+
+import pytest
+
+from crdtredis._core import SegmentWriter
+from tests.engine.conftest import Client, encode, tokens
+
+PONG, OK = b"+PONG\r\n", b"+OK\r\n"
+
+
+def open_files():
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_one_request_in_single_bytes(served):
+    c = served().connect()
+    for byte in encode("SET k value") + encode("GET k"):
+        c.raw(bytes([byte]))
+    c.expect(OK + b"$5\r\nvalue\r\n")
+
+
+def test_pipelines_of_every_size(served):
+    s = served()
+    for n in (1, 2, 999, 1000, 1001, 5000, 100_000):
+        c = s.connect()
+        sender = threading.Thread(target=c.raw, args=(encode("PING") * n,))
+        sender.start()
+        c.expect(PONG * n)
+        sender.join()
+
+
+def test_a_pipeline_sent_before_any_reply_is_read(served):
+    c = served().connect()
+    n = 300
+    c.raw(encode("TEST.BIG 100000") * n + encode("PING"))
+    time.sleep(0.2)
+    one = b"$100000\r\n" + b"x" * 100_000 + b"\r\n"
+    for _ in range(n):
+        c.expect(one)
+    c.expect(PONG)
+
+
+def test_inline_commands(served):
+    c = served().connect()
+    c.raw(b"PING\r\n\r\nPING\nset k 'a b'\r\nget k\r\n")
+    c.expect(PONG * 2 + OK + b"$3\r\na b\r\n")
+
+
+@pytest.mark.parametrize("size", [1, 16 << 10, (64 << 10) - 20, 64 << 10, 1 << 20, 40 << 20])
+def test_values_of_every_size(served, size):
+    c = served().connect()
+    value = os.urandom(min(size, 1 << 16)) * max(size >> 16, 1)
+    sender = threading.Thread(target=c.raw, args=(encode([b"SET", b"k", value]) + encode("GET k"),))
+    sender.start()
+    c.expect(OK + b"$%d\r\n" % len(value))
+    assert c.read(len(value)) == value
+    c.expect(b"\r\n")
+    sender.join()
+
+
+def test_protocol_errors_answer_what_came_before_and_close(served):
+    s = served()
+    other = s.connect()
+    c = s.connect()
+    c.raw(encode("PING") + b"*1\r\n$x\r\n" + encode("PING"))
+    assert c.closed() == PONG + b"-ERR Protocol error: invalid bulk length\r\n"
+    other.send("PING").expect(PONG)
+
+
+def test_strangers_are_held_short(served):
+    s = served()
+    s.executor.requirepass = b"secret"
+    c = s.connect()
+    c.send("PING").expect(b"-NOAUTH Authentication required.\r\n")
+    c.raw(b"*11\r\n")
+    assert c.closed() == b"-ERR Protocol error: unauthenticated multibulk length\r\n"
+    c = s.connect()
+    c.send("AUTH secret", ["ECHO".encode(), b"x" * 20_000]).expect(OK + b"$20000\r\n" + b"x" * 20_000 + b"\r\n")
+
+
+def test_quit_answers_then_closes_and_ignores_the_rest(served):
+    c = served().connect()
+    c.send("PING", "QUIT", "PING")
+    assert c.closed() == PONG + OK
+
+
+def test_half_closed_clients_get_their_replies(served):
+    s = served()
+    for n in (1, 5000):
+        c = s.connect()
+        c.raw(encode("PING") * n)
+        c.sock.shutdown(socket.SHUT_WR)
+        assert c.closed() == PONG * n
+    c = s.connect()
+    c.send("TEST.BIG 30000000")
+    c.sock.shutdown(socket.SHUT_WR)
+    time.sleep(0.2)
+    assert len(c.closed()) == 30_000_000 + 13
+    s.wait(lambda: s.loop.connected == 0)
+
+
+def test_slow_readers_wait_alone(served):
+    s = served()
+    slow, quick = s.connect(), s.connect()
+    for _ in range(20):
+        slow.send("TEST.BIG 1000000")
+    for _ in range(100):
+        quick.send("PING").expect(PONG)
+    s.wait(lambda: s.executor.command_stats()["test.big"][0] == 20)
+    rows = s.on_engine(s.loop.clients)
+    assert rows[0]["omem"] > 5_000_000 and rows[0]["events"] == "rw" and rows[1]["omem"] == 0
+    one = b"$1000000\r\n" + b"x" * 1_000_000 + b"\r\n"
+    for _ in range(20):
+        slow.expect(one)
+    slow.send("PING").expect(PONG)
+    assert s.on_engine(s.loop.clients)[0]["omem"] == 0
+
+
+def test_small_replies_to_a_slow_reader_are_put_together(served):
+    s = served()
+    slow, quick = s.connect(), s.connect()
+    slow.send("TEST.BIG 8000000")
+    for i in range(2000):
+        slow.raw(encode("PING"))
+        if i % 10 == 0:
+            quick.send("PING").expect(PONG)
+    s.wait(lambda: s.executor.command_stats().get("ping", (0,))[0] == 2200)
+    assert s.on_engine(s.loop.clients)[0]["oll"] < 20
+    slow.expect(b"$8000000\r\n" + b"x" * 8_000_000 + b"\r\n" + PONG * 2000)
+
+
+def test_hard_output_limit(served):
+    s = served(output_hard=5_000_000)
+    slow, quick = s.connect(), s.connect()
+    for _ in range(30):
+        slow.send("TEST.BIG 1000000")
+    s.wait(lambda: s.loop.stats()["closed_output"] == 1)
+    assert len(slow.closed()) < 30_000_000
+    quick.send("PING").expect(PONG)
+
+
+def test_soft_output_limit(served):
+    s = served(output_soft=1_000_000, output_soft_seconds=1, hz=100)
+    slow = s.connect()
+    for _ in range(20):
+        slow.send("TEST.BIG 1000000")
+    time.sleep(0.3)
+    assert s.loop.connected == 1
+    s.wait(lambda: s.loop.connected == 0)
+    assert s.loop.stats()["closed_output"] == 1
+
+
+@pytest.mark.parametrize("start", [b"*1000\r\n$4\r\nMGET\r\n", b"*1\r\n$5\r\nMULTI\r\n"])
+def test_query_buffer_limit(served, start):
+    s = served(query_limit=5_000_000)
+    c = s.connect()
+    with pytest.raises((ConnectionResetError, BrokenPipeError)):
+        c.raw(start)
+        for _ in range(30):
+            c.raw(b"$1000000\r\n" + b"x" * 1_000_000 + b"\r\n" if b"MGET" in start else encode([b"ECHO", b"x" * 1_000_000]))
+            time.sleep(0.005)
+    assert s.loop.stats()["closed_query"] == 1
+
+
+def test_max_clients(served):
+    s = served(max_clients=3)
+    clients = [s.connect() for _ in range(3)]
+    for c in clients:
+        c.send("PING").expect(PONG)
+    assert s.connect().closed() == b"-ERR max number of clients reached\r\n"
+    clients[0].sock.close()
+    s.wait(lambda: s.loop.connected == 2)
+    s.connect().send("PING").expect(PONG)
+    assert s.loop.stats()["rejected"] == 1
+
+
+def test_idle_clients_are_closed_and_busy_ones_are_not(served):
+    s = served(timeout=1, hz=100)
+    idle, busy, waiting = s.connect(), s.connect(), s.connect()
+    waiting.send("TEST.DEFER")
+    deadline = time.monotonic() + 2.5
+    while time.monotonic() < deadline:
+        busy.send("PING").expect(PONG)
+        time.sleep(0.05)
+    assert idle.closed() == b""
+    assert s.loop.stats()["timed_out"] == 1 and s.loop.connected == 2
+
+
+def test_burst_of_connections(served):
+    s = served()
+    before = open_files()
+    clients = [s.connect() for _ in range(1000)]
+    for c in clients:
+        c.send("PING")
+    for c in clients:
+        c.expect(PONG)
+    assert s.loop.connected == 1000
+    for c in clients:
+        c.sock.close()
+    s.sockets.clear()
+    s.wait(lambda: s.loop.connected == 0)
+    assert open_files() == before
+
+
+def test_resets_in_the_middle_leave_no_descriptor(served):
+    s = served()
+    before = open_files()
+    for i in range(200):
+        with socket.create_connection(("127.0.0.1", s.port)) as c:
+            c.sendall(encode("SET k v") * 10 + b"*3\r\n$3\r\nSET"[:i % 12])
+            if i % 3 == 0:
+                c.sendall(encode("TEST.BIG 5000000"))
+            if i % 2:
+                c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    s.wait(lambda: s.loop.connected == 0)
+    assert open_files() == before
+    s.connect().send("GET k").expect(b"$1\r\nv\r\n")
+
+
+def test_unix_socket(served, tmp_path):
+    s = served()
+    path = str(tmp_path / "s")
+    open(path, "w").close()
+    s.on_engine(lambda: s.loop.listen_unix(path, 0o700))
+    assert os.stat(path).st_mode & 0o777 == 0o700
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(path)
+    c = s.adopt(sock)
+    c.send("PING").expect(PONG)
+    (row,) = s.on_engine(s.loop.clients)
+    assert row["addr"] == row["laddr"] == f"{path}:0"[:63] and "U" in row["flags"]
+    assert path in s.loop.addresses()
+    c.send("TEST.BIG 5000000").expect(b"$5000000\r\n" + b"x" * 5_000_000 + b"\r\n")
+
+
+def test_ipv6(served):
+    s = served()
+    try:
+        port = s.on_engine(lambda: s.loop.listen_tcp("::1", 0))
+    except Exception:
+        pytest.skip("no IPv6 here")
+    c = s.adopt(socket.create_connection(("::1", port)))
+    c.send("CLIENT INFO")
+    assert b" addr=[::1]:" in c.sock.recv(4096)
+
+
+def test_accepted_sockets_inherit_nodelay_and_keepalive(served):
+    s = served()
+    s.on_engine(lambda: setattr(s.loop, "tcp_keepalive", 120))
+    s.connect().send("PING").expect(PONG)
+    (row,) = s.on_engine(s.loop.clients)
+    with socket.socket(fileno=os.dup(row["fd"])) as accepted:
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 120
+
+
+# ---- CLIENT ---------------------------------------------------------------------------------------------------------
+
+def test_client_list_and_kill(served):
+    s = served()
+    a, b, c = (s.connect() for _ in range(3))
+    a.send("CLIENT SETNAME first").expect(OK)
+    a.send("CLIENT LIST")
+    size = int(a.sock.makefile("rb", 0).readline()[1:])
+    text = a.read(size + 2).decode()
+    assert text.count("\n") == 4 - 1 + text.count("\r\n") - 0 and text.startswith("id=1 addr=127.0.0.1:")
+    fields = dict(f.split("=", 1) for f in text.splitlines()[0].split(" "))
+    assert fields["name"] == "first" and fields["cmd"] == "client|list" and fields["laddr"] == f"127.0.0.1:{s.port}"
+    port = b.sock.getsockname()[1]
+    a.send(f"CLIENT KILL 127.0.0.1:{port}").expect(OK)
+    assert b.closed() == b""
+    a.send(f"CLIENT KILL 127.0.0.1:{port}").expect(b"-ERR No such client\r\n")
+    a.send("CLIENT KILL ID 3 TYPE normal").expect(b":1\r\n")
+    assert c.closed() == b""
+    a.send("PING").expect(PONG)
+    a.send("CLIENT KILL SKIPME no ID 1", "PING")
+    assert a.closed() == b":1\r\n"
+
+
+def test_killing_a_slow_reader(served):
+    s = served()
+    slow, other = s.connect(), s.connect()
+    for _ in range(10):
+        slow.send("TEST.BIG 1000000")
+    s.wait(lambda: s.loop.clients()[0]["omem"] > 1_000_000)
+    other.send("CLIENT KILL ID 1").expect(b":1\r\n")
+    s.wait(lambda: s.loop.connected == 1)
+
+
+def test_pause_holds_writes_back(served):
+    s = served()
+    a, b = s.connect(), s.connect()
+    a.send("CLIENT PAUSE 100000 WRITE", "GET k").expect(OK + b"$-1\r\n")
+    b.send("GET k", "SET k 1", "GET k").expect(b"$-1\r\n")
+    assert b.silent()
+    a.send("MULTI", "GET k", "EXEC").expect(OK + b"+QUEUED\r\n*1\r\n$-1\r\n")
+    a.send("CLIENT UNPAUSE").expect(OK)
+    b.expect(OK + b"$1\r\n1\r\n")
+
+
+def test_pause_of_all_ends_by_itself(served):
+    s = served()
+    a, b = s.connect(), s.connect()
+    begun = time.monotonic()
+    a.send("CLIENT PAUSE 300").expect(OK)
+    b.send("PING", "PING")
+    b.expect(PONG * 2)
+    assert time.monotonic() - begun > 0.25
+
+
+def test_a_paused_client_may_go(served):
+    s = served()
+    a, b = s.connect(), s.connect()
+    a.send("CLIENT PAUSE 100000 WRITE").expect(OK)
+    b.send("SET k 1")
+    time.sleep(0.05)
+    b.sock.close()
+    s.wait(lambda: s.loop.connected == 1)
+    a.send("CLIENT UNPAUSE", "GET k").expect(OK + b"$-1\r\n")
+
+
+def test_deferred_replies(served):
+    s = served()
+    a, b = s.connect(), s.connect()
+    a.send("TEST.DEFER", "PING")
+    b.send("TEST.DEFER 50").expect(b"+TIMEOUT\r\n")
+    assert a.silent()
+    token = next(t for t in reversed(tokens) if not t.done)
+    assert s.on_engine(lambda: token.resolve([1, 2]))
+    a.expect(b"*2\r\n:1\r\n:2\r\n" + PONG)
+    a.send("TEST.DEFER", "PING")
+    time.sleep(0.05)
+    b.send("CLIENT UNBLOCK 1 ERROR").expect(b":1\r\n")
+    a.expect(b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n" + PONG)
+    a.send("TEST.DEFER")
+    time.sleep(0.05)
+    b.send("CLIENT UNBLOCK 1").expect(b":1\r\n")
+    a.expect(b"+TIMEOUT\r\n")
+    a.send("TEST.DEFER")
+    time.sleep(0.05)
+    a.sock.close()
+    s.wait(lambda: s.loop.connected == 1)
+    assert not s.on_engine(lambda: tokens[-1].resolve(1))
+
+
+# ---- Python beside the loop -----------------------------------------------------------------------------------------
+
+def test_call_soon_every_and_work(served):
+    s = served()
+    ticks, work = [], iter([True, None, False, True])
+    s.on_engine(lambda: s.loop.every(1, lambda: ticks.append(time.monotonic())))
+    s.on_engine(lambda: s.loop.add_work(lambda: next(work)))
+    time.sleep(2.3)
+    assert len(ticks) == 2 and 0.9 < ticks[1] - ticks[0] < 1.2
+    assert next(work) is True, "work ends at the first False"
+
+
+def test_failing_callbacks_are_logged(served, caplog):
+    s = served()
+    s.loop.call_soon(lambda: 1 / 0)
+    s.connect().send("PING").expect(PONG)
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_stop_sends_what_is_queued(served):
+    s = served()
+    c = s.connect()
+    c.send("TEST.BIG 20000000")
+    s.wait(lambda: s.loop.clients()[0]["omem"] > 100_000)
+    stopped = []
+    s.loop.on_stop.append(lambda: stopped.append(1))
+    s.loop.stop()
+    assert len(c.closed()) == 20_000_000 + 13
+    s.thread.join(5)
+    assert stopped == [1]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", s.port))
+
+
+def test_hot_commands_go_on_beside_a_thread_that_holds_the_gil(served):
+    """A turn of hot commands never asks for the GIL: with a switch interval of 5 s, one that did would wait that long."""
+    s = served()
+    c = s.connect()
+    c.send("PING", "SET k 1", "INCR k", "MULTI", "GET k", "EXEC", "SELECT 1", "SELECT 0")
+    c.read(len(PONG + OK + b":2\r\n" + OK + b"+QUEUED\r\n*1\r\n$1\r\n2\r\n" + OK + OK))
+    payload = encode("SET k 2") + encode("GET k") + encode("INCR k") + encode("PING")
+    answer = OK + b"$1\r\n2\r\n:3\r\n" + PONG
+    # The client is a process of its own: here every thread would wait for the GIL.
+    program = f"""
+import socket, time
+s = socket.create_connection(("127.0.0.1", {s.port}))
+for i in range(200):
+    s.sendall({payload!r})
+    got = b""
+    while len(got) < {len(answer)}:
+        got += s.recv(100)
+    assert got == {answer!r}, got
+print("done")
+"""
+    import subprocess
+    old = sys.getswitchinterval()
+    sys.setswitchinterval(20)
+    try:
+        begun = time.monotonic()
+        client = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+        while s.executor.stats()["commands"] < 808 and time.monotonic() - begun < 15:
+            pass        # pure Python that never lets go
+        elapsed = time.monotonic() - begun
+    finally:
+        sys.setswitchinterval(old)
+    assert client.communicate(timeout=20)[0] == b"done\n"
+    assert elapsed < 10
+
+
+# ---- the log --------------------------------------------------------------------------------------------------------
+
+def attached(path, size=0):
+    writer = SegmentWriter()
+    writer.attach(os.open(path, os.O_CREAT | os.O_RDWR), 1, size, 0, 1 << 40, 0)
+    return writer
+
+
+def test_what_is_acknowledged_is_in_the_log(served, tmp_path):
+    path = tmp_path / "log"
+    s = served(log=attached(path))
+    c = s.connect()
+    for i in range(100):
+        before = path.stat().st_size
+        c.send(f"SET k{i} v").expect(OK)
+        assert path.stat().st_size > before
+    size = path.stat().st_size
+    c.send("GET k1", "MULTI", "EXEC").expect(b"$1\r\nv\r\n" + OK + b"*0\r\n")
+    assert path.stat().st_size == size
+
+
+def test_nobody_is_told_of_a_write_that_could_not_be_logged(served, tmp_path):
+    writer = attached(tmp_path / "log")
+    s = served(log=writer)
+    c, reader = s.connect(), s.connect()
+    c.send("SET b 1").expect(OK)
+    s.on_engine(lambda: writer.attach(os.open("/dev/full", os.O_WRONLY), 1, 0, 0, 1 << 40, 0))
+    refusal = b"-MISCONF Errors writing to the AOF file: No space left on device\r\n"
+    c.send("GET a", "SET a 1", "PING").expect(refusal * 3)
+    reader.send("PING", "GET a").expect(PONG + b"$1\r\n1\r\n")
+    c.send("SET a 2", "GET a").expect(refusal + b"$1\r\n1\r\n")
+    pending = writer.waiting()
+    assert pending
+
+    path = tmp_path / "next"
+    path.write_bytes(pending)
+    fd = os.open(path, os.O_RDWR | os.O_APPEND)
+    s.on_engine(lambda: writer.attach(fd, 2, len(pending), 0, 1 << 40, 0))
+    c.send("SET a 3", "GET a").expect(OK + b"$1\r\n3\r\n")
+    assert path.stat().st_size > len(pending)
