@@ -67,8 +67,8 @@ DIFFERENCES: list[Rule] = [
          "Redis computes the distance to the limit in 64 bits, where it overflows, and stores the greatest"),
     Rule(("BITFIELD", "BITFIELD_RO"), _never, "an offset `#n` so large that n times the width exceeds 64 bits is an error",
          "Redis multiplies without a check and uses what is left"),
-    Rule(("INCRBYFLOAT",), _never, "digits beyond the 17th decimal place are kept, not shown, and count in later increments",
-         "the sum is kept as a number, so that concurrent increments add up to the same bytes everywhere; Redis keeps its text"),
+    Rule(("INCRBYFLOAT",), _never, "after a `SET` of a fraction, the last of more than 18 significant digits can differ",
+         "the sum and the value that was set are kept apart, so that concurrent increments add up; Redis rounds their sum each time"),
 ]
 
 
