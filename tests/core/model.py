@@ -30,12 +30,12 @@ def number(text: bytes) -> Fraction | None:
 
 
 def number_text(value: Fraction) -> bytes:
-    """Whole numbers saturated to 64 bits; fractions (whose denominator is a power of two) in full."""
+    """Whole numbers saturated to 64 bits; fractions to 17 places."""
     if value.denominator == 1:
         return b"%d" % min(max(value.numerator, LEAST), MOST)
-    places = value.denominator.bit_length() - 1
-    digits = f"{abs(value.numerator) * 5**places:0{places + 1}d}"
-    return f"{'-' if value < 0 else ''}{digits[:-places]}.{digits[-places:]}".rstrip("0").encode()
+    places = 17
+    digits = f"{round(abs(value) * 10**places):0{places + 1}d}"
+    return f"{'-' if value < 0 else ''}{digits[:-places]}.{digits[-places:]}".rstrip("0").rstrip(".").encode()
 
 
 @dataclass

@@ -1,0 +1,15 @@
+"""Seeded clusters in CI: a fixed few thousand schedules, in blocks; world.py says how to run more, or one again."""
+import os
+
+import pytest
+
+from tests.simulation.world import check
+
+SCHEDULES = int(os.environ.get("CRDT_SIMULATION_SCHEDULES", "2000"))
+BLOCKS = 20
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_schedules(block):
+    for seed in range(block, SCHEDULES, BLOCKS):
+        check(seed)

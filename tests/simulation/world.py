@@ -1,0 +1,455 @@
+"""A whole cluster in one process under one seed: simulated time, network and disk around real Replicas and Executors.
+
+What is real: the kernel, the commands, op and batch bytes, cutting batches by clock, recovery from the log, epochs. What is simulated
+is only what is outside: wall clocks (skewed, each its own way), links (cut in any shape and direction, losing, doubling, reordering,
+slow), disks (a power loss takes any part of what was not synced; a backup can come back), and when anything happens.
+
+How ops travel differs by schedule: replicas push their own ops, push all they get (relays), or push nothing; and now and then one
+asks another for what it lacks. Lost messages are not repeated; exchanges make up for them.
+
+What is checked (`World.finish`), after links are healed and everybody is up:
+- digests are equal, and so are the replies to reads;
+- visible keys are what the oracle reads off the bare ops found in the logs (oracle.py): so what was deleted stays deleted, and nothing
+  is counted twice or lost;
+- every acknowledged op is there, unless a disk that held it lost it, which `appendfsync always` prevents;
+- a replica recovered from its log has the digest it had before;
+- no dot ever stood for two ops;
+- after FLUSHALL, and after everybody heard from everybody: no key, no leftover, no stub, no op that waits; and when all is freed,
+  memory is back where it was.
+
+Replay one schedule:  python -m tests.simulation.world --seed 4711 --verbose
+Many:                 python -m tests.simulation.world --schedules 100000
+"""
+from __future__ import annotations
+
+import argparse
+import gc
+import random
+import sys
+import time
+
+from crdtredis._core import Replica, batch_ranges, probe_memory, slice_batch
+from crdtredis._engine import Executor
+from crdtredis.errors import DamagedBatch, StrangerError, WaitingRoomFull
+from crdtredis.replication import crdtredis_pb2 as pb
+from tests.respclient import decode
+from tests.simulation.oracle import Ops, told
+
+START = 1_700_000_000_000                 # ms since 1970 when the world begins
+DATABASES = 2                             # that clients use
+EVERY_OP = (1 << 48) - 1
+KEYS = [b"k", b"l", b"m", b"{n}"]
+GRACE = 2000                              # ms of reap_grace
+FAULTS = (AssertionError, DamagedBatch, StrangerError, WaitingRoomFull)
+
+
+class Disk:
+    """The log of one node: records (batches), of which the first `synced` survive a power loss. And its identity."""
+
+    def __init__(self):
+        self.records: list[bytes] = []
+        self.synced = 0
+        self.epoch = 0                    # identity.json: durable before the epoch is used
+        self.backup: tuple | None = None
+
+    def append(self, record: bytes, sync: bool) -> None:
+        self.records.append(record)
+        if sync:
+            self.synced = len(self.records)
+
+    def dots(self) -> set:
+        return {(actor, seq) for r in self.records for actor, first, last in batch_ranges(r) for seq in range(first, last + 1)}
+
+
+class Node:
+    """A replica that can crash: its process (None while down), its disk, its clock on the wall."""
+
+    def __init__(self, world: "World", name: str, skew: int):
+        self.world, self.name, self.disk = world, name, Disk()
+        self.skew = skew
+        self.start()
+
+    @property
+    def up(self) -> bool:
+        return self.replica is not None
+
+    def now(self) -> int:
+        return self.world.now + self.skew
+
+    # ---- process ---------------------------------------------------------------------------------------------------
+    def start(self) -> None:
+        self.disk.epoch = max(self.disk.epoch + 1, self.now())
+        self.replica = Replica(self.name, self.disk.epoch, seed=self.world.rng.randrange(1 << 30), reap_grace=GRACE)
+        self.replica.now = self.now()
+        self.replica.recovering = True
+        for record in self.disk.records:
+            self.replica.receive(record)
+        self.replica.recovering = False
+        self.declare()
+        self.executor = Executor(self.replica)
+        self.sessions = [self.executor.session(2) for _ in range(2)]
+        self.world.say(f"{self.name} starts, epoch {self.disk.epoch}, clock {self.replica.clock()}")
+
+    def declare(self) -> None:
+        """As the head of a segment does: every actor known here."""
+        actors = [pb.Actor(id=i, replica=r, epoch=e) for i, r, e, _ in self.replica.actors()]
+        self.disk.append(pb.Batch(actors=actors).SerializeToString(), True)
+
+    def stop(self, power: bool) -> None:
+        disk = self.disk
+        self.replica = self.executor = self.sessions = None
+        if power and disk.synced < len(disk.records):
+            before = disk.dots()
+            del disk.records[self.world.rng.randint(disk.synced, len(disk.records)):]
+            self.world.lost |= before - disk.dots()
+        self.world.say(f"{self.name} {'loses power' if power else 'is killed'}, {len(disk.records)} records left")
+
+    def restore(self) -> None:
+        """An older copy of the data directory is put back."""
+        disk, before = self.disk, self.disk.dots()
+        records, disk.epoch = disk.backup
+        disk.records, disk.synced = list(records), len(records)
+        self.world.lost |= before - disk.dots()
+        self.world.say(f"{self.name} is restored from a backup of {len(records)} records")
+
+    # ---- turns -----------------------------------------------------------------------------------------------------
+    def execute(self, session: int, *argv) -> bytes:
+        argv = [a if isinstance(a, bytes) else str(a).encode() for a in argv]
+        self.replica.now = self.now()
+        reply = self.executor.execute(self.sessions[session], argv)
+        if self.world.verbose:
+            self.world.say(f"{self.name}.{session} {b' '.join(argv)!r} -> {reply!r}")
+        return reply
+
+    def end_turn(self) -> None:
+        """Log first, then acknowledge and push."""
+        batch = self.replica.take_ops()
+        if not batch:
+            return
+        self.world.remember(batch)
+        self.disk.append(batch, self.world.always)
+        self.world.acknowledged[self.replica.actor] = self.replica.clock_ids().get(self.replica.actor, 0)
+        if self.world.style == "own":
+            batch = slice_batch(batch, {a: EVERY_OP for a, r, _, _ in self.replica.actors() if r != self.name})
+        if batch and self.world.style != "none":
+            for peer in self.world.nodes:
+                if peer is not self:
+                    self.send(peer, "ops", [batch])
+
+    def tick(self) -> None:
+        self.replica.now = self.now()
+        self.replica.tick()
+        self.end_turn()
+
+    # ---- messages --------------------------------------------------------------------------------------------------
+    def send(self, peer: "Node", kind: str, body=None) -> None:
+        """Every message says who we are and what we have."""
+        self.world.network(self, peer, (kind, self.name, self.replica.actor, self.replica.actors(), body))
+
+    def ask(self, peer: "Node") -> None:
+        self.send(peer, "pull", self.replica.clock_ids())
+
+    def handle(self, message: tuple) -> None:
+        kind, sender, actor, actors, body = message
+        replica, peer = self.replica, self.world.by_name[sender]
+        replica.now = self.now()
+        epoch = next(e for a, _, e, _ in actors if a == actor)
+        if any(r == sender and e > epoch for _, r, e, _ in replica.actors()):
+            return                                    # from a process that has ended since
+        self.check_identity(actors)
+        known = len(replica.actors())
+        for _, r, e, _ in actors:
+            replica.declare(r, e)
+        if len(replica.actors()) > known:
+            self.declare()
+        replica.hear(actor, {a: seq for a, _, _, seq in actors if seq})
+        if kind == "ops":
+            for part in body:
+                replica.receive(part)
+            self.end_turn()
+            self.send(peer, "ack")
+        elif kind == "pull":
+            parts = [p for r in self.disk.records if (p := slice_batch(r, body))]
+            if parts:
+                self.send(peer, "ops", parts[:self.world.rng.choice([1, 3, 1 << 30])])
+
+    def check_identity(self, actors: list) -> None:
+        """A peer that knows a later life of ours than we do: go on under a newer epoch."""
+        replica = self.replica
+        known = {a: seq for a, _, _, seq in replica.actors()}
+        newer = [e for a, r, e, seq in actors if r == self.name and (a not in known or a == replica.actor and seq > known[a])]
+        if newer:
+            self.disk.epoch = max(*newer, self.disk.epoch, self.now()) + 1
+            replica.new_epoch(self.disk.epoch)
+            self.declare()
+            self.world.say(f"{self.name} takes epoch {self.disk.epoch}")
+
+
+class World:
+    """One schedule."""
+
+    def __init__(self, seed: int, verbose: bool = False):
+        self.rng = rng = random.Random(seed)
+        self.seed, self.verbose = seed, verbose
+        self.now = START
+        self.flying: list = []                        # [(due, number, from, to, message)]
+        self.sent = 0
+        self.cut: set = set()                         # (from name, to name)
+        self.lost: set = set()                        # dots that some disk held and lost
+        self.acknowledged: dict[int, int] = {}        # actor id -> highest seq told to a client
+        self.seen: dict[tuple, bytes] = {}            # dot -> its op's bytes
+        self.always = rng.random() < 0.3
+        self.style = rng.choice(["own", "own", "relay", "none"])
+        self.loss, self.double = rng.choice([0, 0, 0.1, 0.5]), rng.choice([0, 0.05, 0.3])
+        self.slow = rng.choice([1, 5, 200, 3000])
+        self.crashes, self.backups = rng.random() < 0.4, rng.random() < 0.15
+        self.skew = rng.choice([0, 5, 500, 20_000, 90_000])
+        self.nodes: list[Node] = []
+        self.by_name: dict[str, Node] = {}
+        for name in rng.sample("abcde", rng.choice([2, 3, 3, 3, 4, 5])):
+            self.now += rng.choice([0, 1, 700])
+            self.by_name[name] = Node(self, name, rng.randint(-self.skew, self.skew))
+            self.nodes.append(self.by_name[name])
+
+    def say(self, text: str) -> None:
+        if self.verbose:
+            print(f"{self.now - START:8d} {text}")
+
+    def remember(self, batch: bytes) -> None:
+        """No dot may ever stand for two different ops."""
+        for run in pb.Batch.FromString(batch).runs:
+            for op in run.ops:
+                body = op.SerializeToString(deterministic=True)
+                assert self.seen.setdefault((run.actor, op.seq), body) == body, f"dot {(run.actor, op.seq)} was used twice"
+
+    # ---- network -----------------------------------------------------------------------------------------------------
+    def network(self, a: Node, b: Node, message: tuple) -> None:
+        rng = self.rng
+        for _ in range(2 if rng.random() < self.double else 1):
+            if rng.random() >= self.loss:
+                self.sent += 1
+                self.flying.append((self.now + rng.randint(0, self.slow), self.sent, a.name, b.name, message))
+
+    def deliver(self) -> None:
+        due = sorted((m for m in self.flying if m[0] <= self.now), key=lambda m: m[:2])
+        self.flying = [m for m in self.flying if m[0] > self.now]
+        for _, _, a, b, message in due:
+            if (a, b) not in self.cut and self.by_name[b].up:
+                self.by_name[b].handle(message)
+
+    def partition(self) -> None:
+        rng, names = self.rng, list(self.by_name)
+        shape = rng.choice(["halves", "one out", "one way", "chain", "some links", "all"])
+        pairs = [(a, b) for a in names for b in names if a != b]
+        one, side = rng.choice(names), {n for n in names if rng.random() < 0.5}
+        self.cut = {(a, b) for a, b in pairs if {
+            "halves": (a in side) != (b in side), "one out": one in (a, b), "one way": a == one,
+            "chain": abs(names.index(a) - names.index(b)) != 1, "some links": rng.random() < 0.5, "all": True}[shape]}
+        self.say(f"partition, {shape}: {sorted(self.cut)}")
+
+    # ---- what happens --------------------------------------------------------------------------------------------------
+    def step(self) -> None:
+        rng = self.rng
+        self.now += rng.choice([0, 0, 1, 1, 3, 20, 20, 300, rng.choice([1, 1, 1, 1, 3000])])
+        self.deliver()
+        node = rng.choice(self.nodes)
+        if not node.up:
+            if rng.random() < 0.3:
+                node.start()
+            return
+        x = rng.random()
+        if x < 0.58:
+            session = rng.randrange(2)
+            for _ in range(rng.choice([1, 1, 1, 2, 5])):
+                for argv in command(rng, node.now()):
+                    node.execute(session, *argv)
+            node.end_turn()
+        elif x < 0.78:
+            node.ask(rng.choice([n for n in self.nodes if n is not node]))
+        elif x < 0.84:
+            node.tick()
+        elif x < 0.88:
+            node.replica.collect()
+        elif x < 0.91:
+            node.disk.synced = len(node.disk.records)
+        elif x < 0.95:
+            self.partition() if rng.random() < 0.5 else self.cut.clear()
+        elif x < 0.955 and not self.backups:          # a clock is set; with an old backup at the same time, epochs could not be told apart
+            node.skew = rng.randint(-self.skew, self.skew)
+        elif x < 0.98 and self.crashes:
+            node.stop(power=rng.random() < 0.6)
+        elif self.backups:
+            if not node.disk.backup:
+                node.disk.backup = (node.disk.records[:node.disk.synced], node.disk.epoch)
+            else:
+                node.stop(False)
+                node.restore()
+
+    def run(self) -> None:
+        for _ in range(self.rng.randint(20, 120)):
+            self.step()
+        self.finish()
+
+    # ---- the end -------------------------------------------------------------------------------------------------------
+    def settle(self, tick: bool = False) -> None:
+        """Everybody exchanges with everybody until nothing moves."""
+        for _ in range(40):
+            before = [n.replica.clock() for n in self.nodes]
+            for a in self.nodes:
+                if tick:
+                    a.tick()
+                for b in self.nodes:
+                    if a is not b:
+                        a.ask(b)
+                while self.flying:
+                    self.now += max(1, self.slow // 10)
+                    self.deliver()
+            if before == [n.replica.clock() for n in self.nodes] and all(c == before[0] for c in before):
+                return
+        raise AssertionError(f"clocks do not meet: {[n.replica.clock() for n in self.nodes]}")
+
+    def finish(self) -> None:
+        self.say("-- everybody up, links healed")
+        self.cut.clear()
+        self.flying.clear()
+        self.loss = self.double = 0
+        self.now += 300_000                           # past every skew: what was held back for its timestamp may come
+        for n in self.nodes:
+            n.skew = 0
+            if not n.up:
+                n.start()
+            n.execute(0, "RESET")
+            n.execute(1, "RESET")
+        self.settle()
+        self.compare()
+        self.settle(tick=True)                        # held ops are tried again, deadlines that passed become deletes
+        self.now += 30_000
+        self.settle(tick=True)
+        found = self.compare()
+        self.nothing_acknowledged_is_missing(found)
+        self.recovery()
+        self.cleared()
+
+    def compare(self) -> Ops:
+        for n in self.nodes:
+            n.replica.check()
+        digests = {n.name: n.replica.digest() for n in self.nodes}
+        assert len(set(digests.values())) == 1, f"digests differ: {digests}"
+        found = Ops()
+        for n in self.nodes:
+            for record in n.disk.records:
+                found.read(record)
+        assert found.clock() == self.nodes[0].replica.clock(), "the logs hold something else than the clocks claim"
+        expected = {at: t for at, t in told(found).items() if t.visible(self.now)}
+        for db in range(DATABASES):
+            reads = [(b"SELECT", db)] + [(c, k) for k in KEYS for c in (b"GET", b"PEXPIRETIME", b"STRLEN", b"TYPE")]
+            replies = [[n.execute(0, *r) for r in reads] for n in self.nodes]
+            assert all(r == replies[0] for r in replies), f"replies differ: {replies}"
+            for i, k in enumerate(KEYS):
+                t = expected.get((db, k))
+                text, deadline = map(decode, replies[0][1 + 4 * i:3 + 4 * i])
+                assert text is None if t is None else t.is_text(text), f"db {db}, key {k!r} is {text}, but the ops say {t}"
+                assert deadline == (-2 if t is None else -1 if t.deadline is None else t.deadline), f"deadline {deadline}, the ops say {t}"
+        return found
+
+    def nothing_acknowledged_is_missing(self, found: Ops) -> None:
+        clock = {i: found.clock().get(name, 0) for i, name in found.names.items()}
+        for actor, seq in self.acknowledged.items():
+            for s in range(clock.get(actor, 0) + 1, seq + 1):
+                assert (actor, s) in self.lost, f"acknowledged op {(found.names.get(actor), s)} is gone, and no disk lost it"
+                assert not self.always or self.backups, "an op is gone although every write was synced"
+
+    def recovery(self) -> None:
+        n = self.rng.choice(self.nodes)
+        digest, clock = n.replica.digest(), n.replica.clock()
+        n.stop(False)
+        n.start()
+        assert (n.replica.digest(), n.replica.clock()) == (digest, clock), f"{n.name} came back another"
+
+    def cleared(self) -> None:
+        for flusher in (self.nodes[0], self.nodes[-1]):
+            for n in self.nodes:                      # every process makes an op: so all know who lives, and what it has seen
+                n.execute(0, "SET", "seen-by-" + n.name, "x")
+                n.end_turn()
+            self.settle()
+            flusher.execute(0, "FLUSHALL")
+            flusher.end_turn()
+            self.settle()
+        self.now += 30_000                            # deadlines without content are cleared away as well
+        self.settle(tick=True)
+        self.settle()
+        for n in self.nodes:
+            n.replica.collect()
+            n.replica.check()
+            stubs, left, waiting = n.replica.stats()["stubs"], [n.replica.keys(db) for db in range(16)], n.replica.waiting()
+            assert stubs == 0, f"{n.name} keeps {stubs} stubs"
+            assert all(x == (0, 0) for x in left), f"{n.name} keeps keys or leftovers after FLUSHALL: {left}"
+            assert waiting["ops"] == 0 or self.lost, f"{n.name} has ops that wait for ever: {waiting}"
+
+    def close(self) -> None:
+        for n in self.nodes:
+            n.replica = n.executor = n.sessions = None
+
+
+def command(rng: random.Random, now: int, inside: bool = False) -> list[tuple]:
+    """A client's next command; a transaction is several. Fractions are such that their sums are exact."""
+    k, other = rng.choice(KEYS), rng.choice(KEYS)
+    soon = rng.choice([1, 5, 30, 400, 5000])
+    if not inside and rng.random() < 0.08:
+        body = [c for _ in range(rng.randint(1, 4)) for c in command(rng, now, True)]
+        return [("WATCH", k)] * (rng.random() < 0.2) + [("MULTI",)] + body + [("EXEC",)]
+    group = rng.random()
+    if group < 0.30:
+        return [rng.choice([("SET", k, rng.choice(["1", "-7", "text", "", "0.5", "9" * 18])), ("SET", k, "v", "PX", soon), ("SET", k, "5", "KEEPTTL"),
+                            ("SET", k, "nx", "NX"), ("GETSET", k, "5"), ("APPEND", k, "1"), ("SETRANGE", k, 1, "7"), ("SETBIT", k, 3, 1),
+                            ("MSET", k, "2", other, "3"), ("MSETNX", k, "2", other, "3")])]
+    if group < 0.62:
+        return [rng.choice([("INCR", k), ("INCR", k), ("INCRBY", k, 10), ("DECRBY", k, 3), ("INCRBY", k, 0), ("DECR", other),
+                            ("INCRBYFLOAT", k, "0.5"), ("INCRBYFLOAT", k, "-0.25")])]
+    if group < 0.76:
+        return [rng.choice([("DEL", k), ("DEL", k), ("DEL", k, other), ("UNLINK", other), ("GETDEL", k)])]
+    if group < 0.88:
+        return [rng.choice([("PEXPIRE", k, soon), ("PEXPIREAT", k, now + soon), ("PEXPIRE", k, soon, "GT"), ("PERSIST", k), ("EXPIRE", k, -1),
+                            ("GETEX", k, "PX", soon), ("GETEX", k, "PERSIST")])]
+    return [rng.choice([("RENAME", k, other), ("RENAMENX", k, other), ("COPY", k, other, "REPLACE"), ("COPY", k, other, "DB", 1), ("MOVE", k, 1),
+                        ("SELECT", rng.randrange(DATABASES)), ("SELECT", 0), ("GET", k), ("PTTL", other), ("EXISTS", k, other),
+                        rng.choice([("FLUSHDB",), ("FLUSHALL",), ("SWAPDB", 0, 1), ("GET", k), ("GET", other)])])]
+
+
+def check(seed: int, verbose: bool = False) -> None:
+    """One schedule, and that it leaves no memory behind."""
+    before = probe_memory()[0]
+    world = World(seed, verbose)
+    try:
+        world.run()
+        world.close()
+        if probe_memory()[0] != before:
+            gc.collect()
+        assert probe_memory()[0] == before, f"{probe_memory()[0] - before} allocations were not freed"
+    except FAULTS as e:
+        world.close()
+        raise AssertionError(f"seed {seed}: {type(e).__name__}: {e}\n"
+                             f"again with: python -m tests.simulation.world --seed {seed} --verbose") from e
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--seed", type=int, help="run this one schedule")
+    p.add_argument("--verbose", action="store_true", help="tell what happens")
+    p.add_argument("--schedules", type=int, default=1000)
+    p.add_argument("--first", type=int, default=1)
+    a = p.parse_args()
+    seeds = [a.seed] if a.seed is not None else range(a.first, a.first + a.schedules)
+    start = time.monotonic()
+    for seed in seeds:
+        try:
+            check(seed, a.verbose)
+        except AssertionError as e:
+            print(e)
+            return 1
+    print(f"{len(seeds)} schedules held, {time.monotonic() - start:.1f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
