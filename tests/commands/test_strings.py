@@ -3,6 +3,7 @@ import itertools
 
 import pytest
 
+from crdtredis._core import probe_make
 from tests.commands.local import NOT_FLOAT, NOT_INTEGER, NOW, NULL, OK, SYNTAX, WRONG_TYPE, Local, array, bulk, error, num, sync
 
 TOO_LONG = error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
@@ -294,6 +295,31 @@ def test_lcs_of_counters_and_of_too_much(c):
 
 
 # ---- other types, accesses ------------------------------------------------------------------------------------------
+HASH = 1
+
+
+def test_other_types(c):
+    probe_make(c.replica, [("member", 0, b"h", ("set", HASH, b"field", b"value"))])
+    c.ops()
+    for argv in (("GET", "h"), ("SET", "h", 1, "GET"), ("SET", "h", 1, "NX", "GET"), ("GETSET", "h", 1), ("GETDEL", "h"), ("GETEX", "h"), ("STRLEN", "h"),
+                 ("GETRANGE", "h", 0, 1), ("APPEND", "h", "x"), ("SETRANGE", "h", 0, "x"), ("SETRANGE", "h", 0, ""), ("INCR", "h"), ("DECRBY", "h", 1),
+                 ("INCRBYFLOAT", "h", 1), ("SETBIT", "h", 0, 1), ("GETBIT", "h", 0), ("BITCOUNT", "h"), ("BITPOS", "h", 1), ("BITOP", "OR", "k", "x", "h"),
+                 ("BITFIELD", "h"), ("BITFIELD", "h", "SET", "u8", 0, 1), ("BITFIELD_RO", "h", "GET", "u8", 0)):
+        assert c(*argv) == WRONG_TYPE, argv
+    assert c("LCS", "k", "h") == error("ERR The specified keys must contain string values")
+    assert c("MGET", "h") == array(NULL) and c("SETNX", "h", 1) == num(0) and c("MSETNX", "h", 1) == num(0) and c("SET", "h", 1, "NX") == NULL
+    assert c.ops() == 0
+    assert c("SET", "h", 1, "XX") == OK and c("GET", "h") == bulk(1)
+
+
+@pytest.mark.parametrize("argv", [("SET", "h", "v"), ("SET", "h", "v", "EX", 10), ("MSET", "h", "v"), ("SETEX", "h", 10, "v"), ("BITOP", "NOT", "h", "k")])
+def test_writes_that_replace_another_type(c, argv):
+    probe_make(c.replica, [("member", 0, b"h", ("set", HASH, b"field", b"value"))])
+    c("SET", "k", "v")
+    assert c(*argv)[:1] in b"+:" and c("TYPE", "h") == b"+string\r\n"
+    assert c("BITOP", "AND", "h", "missing") == num(0) and c("EXISTS", "h") == num(0)
+
+
 def test_hits_and_misses(c):
     c("SET", "k", 1)
     before = c.executor.stats()
