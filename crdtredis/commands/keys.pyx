@@ -17,9 +17,10 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
-from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Element, Kernel, db_flush,
-                              element_key, key_deadline, key_delete, key_expire, key_find, key_idle, key_memory, key_random, key_touch, key_type,
-                              key_visible, string_set, string_view, table_next, table_scan)
+from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Collection, Element, Kernel, db_flush,
+                              element_key, key_collection, key_copy, key_deadline, key_delete, key_expire, key_find, key_idle, key_memory,
+                              key_random, key_touch, key_type, key_visible, member_find, member_score, member_set, member_view, string_set,
+                              string_view, table_next, table_scan)
 from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, fail, fail_int, fail_syntax, hot, is_word
 from crdtredis._resp cimport (Reply, format_int64, parse_int64, reply_array, reply_bulk, reply_error_span, reply_int, reply_null,
                               reply_ok, reply_raw, reply_simple)
@@ -85,14 +86,6 @@ cdef inline const char *type_name(int kind) noexcept nogil:
     if kind == T_LIST:
         return "list"
     return "none"
-
-
-cdef void copy_value(Kernel *k, Element *e, uint32_t db, Span key) noexcept nogil:
-    """Write the value and the deadline that `e` shows under (db, key), in the open op, over whatever is there."""
-    cdef int64_t deadline = key_deadline(k, e)
-    string_set(k, db, key, key_find(k, db, key), string_view(k, e), 0)
-    if deadline != -1:
-        key_expire(k, db, key_find(k, db, key), deadline)
 
 
 cdef int read_db(Call *c, Span text, uint32_t *out) noexcept nogil:
@@ -417,7 +410,7 @@ cdef void rename_generic(Call *c, int nx) noexcept nogil:
     if nx and find(c, target) != NULL:
         reply_int(c.reply, 0)
         return
-    copy_value(k, e, c.db, target)
+    key_copy(k, e, c.db, target)
     key_delete(k, c.db, key_find(k, c.db, source))
     if nx:
         reply_int(c.reply, 1)
@@ -457,7 +450,7 @@ cdef void copy(Call *c) noexcept nogil:
     if e == NULL or (not replace and key_visible(k, key_find(k, db, target))):
         reply_int(c.reply, 0)
         return
-    copy_value(k, e, db, target)
+    key_copy(k, e, db, target)
     reply_int(c.reply, 1)
 
 
@@ -475,48 +468,95 @@ cdef void move(Call *c) noexcept nogil:
     if e == NULL or key_visible(k, key_find(k, db, key)):
         reply_int(c.reply, 0)
         return
-    copy_value(k, e, db, key)
+    key_copy(k, e, db, key)
     key_delete(k, c.db, key_find(k, c.db, key))
     reply_int(c.reply, 1)
 
 
-# One key of a database that SWAPDB carries over; its key and value follow.
+# One key of a database that SWAPDB carries over. Then come the key, and for each of its members (a string has one, without a name)
+# the lengths of name and value and both of them.
 cdef struct Carried:
+    int type
     size_t klen
-    size_t vlen
+    size_t members
     int64_t deadline
+
+
+cdef void carry(Buffer *b, Span name, Span value) noexcept nogil:
+    buffer_add(b, &name.n, sizeof(size_t))
+    buffer_add(b, &value.n, sizeof(size_t))
+    buffer_add(b, name.p, name.n)
+    buffer_add(b, value.p, value.n)
+
+
+cdef const char *carried(const char *p, Span *name, Span *value) noexcept nogil:
+    memcpy(&name.n, p, sizeof(size_t))
+    memcpy(&value.n, p + sizeof(size_t), sizeof(size_t))
+    name.p = p + 2 * sizeof(size_t)
+    value.p = name.p + name.n
+    return value.p + value.n
+
+
+cdef size_t carry_members(Kernel *k, Collection *c, Buffer *b) noexcept nogil:
+    cdef size_t at = 0, n = 0
+    cdef Element *m = table_next(&c.table, &at)
+    cdef Span value
+    cdef double score
+    while m != NULL:
+        if member_find(k, c, span(element_key(m), m.klen)) != NULL:      # not a stub
+            value = span(NULL, 0)
+            if c.type == T_HASH:
+                value = member_view(k, m)
+            elif c.type == T_ZSET:
+                score = member_score(k, m)
+                value = span(<const char*>&score, sizeof(score))
+            carry(b, span(element_key(m), m.klen), value)
+            n += 1
+        m = table_next(&c.table, &at)
+    return n
 
 
 cdef void db_unload(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
     """Append every visible key to b, then flush the database, in the open op."""
-    cdef size_t at = 0
+    cdef size_t at = 0, begin
     cdef Carried head
-    cdef Span value
     cdef Element *e = table_next(&k.db[db].table, &at)
     while e != NULL:
         if key_visible(k, e):
-            value = string_view(k, e)
+            begin = b.n
+            head.type = key_type(k, e)
             head.klen = e.klen
-            head.vlen = value.n
+            head.members = 1
             head.deadline = key_deadline(k, e)
             buffer_add(b, &head, sizeof(head))
             buffer_add(b, element_key(e), head.klen)
-            buffer_add(b, value.p, head.vlen)
+            if head.type == T_STRING:
+                carry(b, span(NULL, 0), string_view(k, e))
+            else:
+                head.members = carry_members(k, key_collection(k, e, head.type), b)
+                memcpy(b.p + begin, &head, sizeof(head))
         e = table_next(&k.db[db].table, &at)
     db_flush(k, db)
 
 
 cdef void db_load(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
-    cdef size_t at = 0
+    cdef const char *p = b.p
+    cdef const char *end = p + b.n
     cdef Carried head
-    cdef Span key, value
-    while at < b.n:
-        memcpy(&head, b.p + at, sizeof(head))
-        at += sizeof(head)
-        key = span(b.p + at, head.klen)
-        value = span(b.p + at + head.klen, head.vlen)
-        at += head.klen + head.vlen
-        string_set(k, db, key, key_find(k, db, key), value, 0)
+    cdef Span key, name, value
+    cdef Element *e
+    cdef size_t i
+    while p < end:
+        memcpy(&head, p, sizeof(head))
+        key = span(p + sizeof(head), head.klen)
+        p = key.p + key.n
+        e = key_find(k, db, key)
+        for i in range(head.members):
+            p = carried(p, &name, &value)
+            if head.type == T_STRING:
+                string_set(k, db, key, e, value, 0)
+            else:
+                e = member_set(k, db, key, e, head.type, name, value)
         if head.deadline != -1:
             key_expire(k, db, key_find(k, db, key), head.deadline)
 
@@ -581,11 +621,21 @@ cdef Element *object_key(Call *c) noexcept nogil:
     return e
 
 
+# By KeyType: what Redis calls its own encodings of large values.
+cdef const char *ENCODINGS[5]
+ENCODINGS[:] = [b"", b"hashtable", b"hashtable", b"skiplist", b"quicklist"]
+
+
 cdef void object_encoding(Call *c) noexcept nogil:
     cdef Element *e = object_key(c)
     cdef Span value
     cdef int64_t whole
+    cdef int kind
     if e == NULL:
+        return
+    kind = key_type(c.kernel, e)
+    if kind != T_STRING:
+        reply_bulk(c.reply, ENCODINGS[kind], strlen(ENCODINGS[kind]))
         return
     value = string_view(c.kernel, e)
     if parse_int64(value.p, value.n, &whole):
@@ -602,8 +652,12 @@ cdef void object_refcount(Call *c) noexcept nogil:
     cdef int64_t whole
     if e == NULL:
         return
-    value = string_view(c.kernel, e)
-    reply_int(c.reply, SHARED_COUNT if parse_int64(value.p, value.n, &whole) and 0 <= whole < SHARED_INTEGERS else 1)
+    if key_type(c.kernel, e) == T_STRING:
+        value = string_view(c.kernel, e)
+        if parse_int64(value.p, value.n, &whole) and 0 <= whole < SHARED_INTEGERS:
+            reply_int(c.reply, SHARED_COUNT)
+            return
+    reply_int(c.reply, 1)
 
 
 cdef void object_idletime(Call *c) noexcept nogil:
