@@ -32,6 +32,12 @@ KEY_ACCESS: dict[str, list[tuple[tuple[int, int, int] | None, str]]] = {
     "COPY": [((1, 0, 1), "RO access"), ((2, 0, 1), "OW update")],
 }
 
+# Where what becomes of the key depends on the call: "variable_flags".
+VARIABLE = {
+    "SET": lambda argv: "RW access update" if b"GET" in (a.upper() for a in argv[3:]) else "OW update",
+    "BITFIELD": lambda argv: "RW access update" if {a.upper() for a in argv[2:]} & {b"SET", b"INCRBY"} else "RO access",
+}
+
 _ALL = "request_policy:all_shards"
 TIPS: dict[str, str] = {
     **dict.fromkeys(("DEL", "UNLINK", "EXISTS", "TOUCH"), "request_policy:multi_shard response_policy:agg_sum"),
@@ -178,6 +184,8 @@ def command_getkeysandflags(session, argv):
     for (first, last, step), flags in key_access(spec):
         end = len(argv) - 2 + last if last < 0 else first + last
         access.update(dict.fromkeys(range(first, end + 1, step), flags))
+    if spec.name in VARIABLE:
+        access[positions[0]] = VARIABLE[spec.name](argv[2:])
     return [[argv[2 + i], simple_set(access.get(i, "RW access update").split())] for i in positions]
 
 

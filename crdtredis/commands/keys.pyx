@@ -46,15 +46,14 @@ cdef const char *NO_LFU = ("ERR An LFU maxmemory policy is not selected, access 
 
 
 cdef void fail_option(Call *c, Span option) noexcept nogil:
-    """An error text that ends in the option, of which at most 128 bytes are shown, and none after a NUL."""
-    cdef char text[160]
-    cdef size_t n = strlen(UNSUPPORTED), length = option.n if option.n < 128 else 128
-    cdef const void *nul = memchr(option.p, 0, length) if length else NULL
-    if nul != NULL:
-        length = <const char*>nul - option.p
-    memcpy(text, UNSUPPORTED, n)
-    memcpy(text + n, option.p, length)
-    reply_error_span(c.reply, text, n + length)
+    """An error text that ends in the option, up to its first NUL."""
+    cdef Buffer text
+    cdef const void *nul = memchr(option.p, 0, option.n) if option.n else NULL
+    memset(&text, 0, sizeof(Buffer))
+    buffer_add(&text, UNSUPPORTED, strlen(UNSUPPORTED))
+    buffer_add(&text, option.p, option.n if nul == NULL else <size_t>(<const char*>nul - option.p))
+    reply_error_span(c.reply, text.p, text.n)
+    buffer_free(&text)
 
 
 # ---- what several commands share --------------------------------------------------------------------------------------------

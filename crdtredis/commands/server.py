@@ -15,7 +15,7 @@ from crdtredis import REDIS_VERSION, __version__, info
 from crdtredis._resp import Failure, Simple, Verbatim
 from crdtredis.commands import usage
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
-from crdtredis.config import ConfigError
+from crdtredis.config import BY_PUBLIC, ConfigError, Fixed
 from crdtredis.errors import SYNTAX, TIMEOUT_NEGATIVE, TIMEOUT_NOT_INTEGER, CommandError, integer
 
 OK = Simple("OK")
@@ -112,7 +112,8 @@ def config_set(session, argv):
         fault = next((f for f in e.faults if f.reason == "unknown"), e.faults[0])
         if fault.reason == "unknown":
             raise CommandError(f"ERR Unknown option or number of arguments for CONFIG SET - '{fault.setting}'") from None
-        problem = "can't set immutable config" if fault.reason == "fixed" else fault.problem
+        fixed = fault.reason == "fixed" or isinstance(BY_PUBLIC[fault.setting.lower().replace("_", "-")].kind, Fixed)
+        problem = "can't set immutable config" if fixed else fault.problem
         raise CommandError(f"ERR CONFIG SET failed (possibly related to argument '{fault.setting}') - {problem}") from None
     return OK
 

@@ -37,10 +37,17 @@ def _near(tolerance):
     return _values(test)
 
 
+def _pairs(x):
+    return x if isinstance(x, dict) else dict(zip(x[::2], x[1::2]))
+
+
+def _scan(t, o):
+    """One call, as in EXEC: the same keys when both are at the end; else cursors and what lies before them are a server's own."""
+    return len(t) == len(o) == 2 and isinstance(t[1], list) and (t[0] != b"0" or o[0] != b"0" or sorted(t[1]) == sorted(o[1]))
+
+
 def _hello(t, o):
-    def fields(x):
-        return x if isinstance(x, dict) else dict(zip(x[::2], x[1::2]))
-    t, o = fields(t), fields(o)
+    t, o = _pairs(t), _pairs(o)
     return list(t) == list(o) and all(t[k] == o[k] for k in t if k not in (b"id", b"version"))
 
 
@@ -48,12 +55,16 @@ NOISE = [
     Rule(("TTL", "EXPIRETIME"), _near(1), "seconds", "the two servers run the command a moment apart"),
     Rule(("PTTL", "PEXPIRETIME"), _near(1500), "milliseconds", "the two servers run the command a moment apart"),
     Rule(("KEYS",), _values(lambda t, o: sorted(t) == sorted(o)), "order", "table order"),
+    Rule(("DBSIZE",), _values(lambda t, o: 0 <= t - o < 4), "keys set to expire in the past", "Redis counts them until it looks at them"),
+    Rule(("SCAN",), _values(_scan), "order, cursors", "table order"),
     Rule(("RANDOMKEY",), _values(lambda t, o: (t is None) == (o is None)), "which key", "chance"),
     Rule(("TIME",), _values(lambda t, o: abs(int(t[0]) - int(o[0])) <= 2), "now", "time"),
     Rule(("LASTSAVE",), _values(lambda t, o: True), "time", "time of the last save"),
     Rule(("CLIENT ID", "MEMORY USAGE", "OBJECT IDLETIME"), _values(lambda t, o: type(t) is type(o)), "number", "of this process"),
     Rule(("CLIENT LIST", "CLIENT INFO", "INFO"), _values(lambda t, o: True), "text", "of this process"),
     Rule(("HELLO",), _values(_hello), "version, id", "of this process; the reported version is that of the Redis whose behaviour is the target"),
+    Rule(("CONFIG GET",), _values(lambda t, o: _pairs(t) == _pairs(o)), "order", "table order"),
+    Rule(("COMMAND GETKEYSANDFLAGS",), _values(lambda t, o: [(k, sorted(f)) for k, f in t] == [(k, sorted(f)) for k, f in o]), "order of the flags", "a set"),
     Rule(("SLOWLOG GET",), _values(lambda t, o: True), "entries", "time"),
 ]
 
@@ -69,6 +80,17 @@ DIFFERENCES: list[Rule] = [
          "Redis multiplies without a check and uses what is left"),
     Rule(("INCRBYFLOAT",), _never, "after a `SET` of a fraction, the last of more than 18 significant digits can differ",
          "the sum and the value that was set are kept apart, so that concurrent increments add up; Redis rounds their sum each time"),
+    Rule(("OBJECT ENCODING", "OBJECT REFCOUNT"), _never, "told from the value alone: `int`, `embstr` to 44 bytes, else `raw`; 2147483647 references "
+         "for 0 to 9999, else 1", "Redis also tells by which command the value was made (`raw` after APPEND, `embstr` after INCRBYFLOAT)"),
+    Rule(("SWAPDB",), _never, "cost: O(keys in both databases)", "the database is part of a key's name for the peers"),
+    Rule(("COMMAND",), _never, "INFO, DOCS and HELP tell of this server's commands in its own words; tips and key specifications are arrays in RESP3, "
+         "not sets; GETKEYS takes a command without arguments, as since 7.2", "derived from this server's table"),
+    Rule(("CONFIG",), _never, "parameters are this server's settings, by Redis's name where there is one; texts about wrong values are its own",
+         "one declaration serves CONFIG, flags, environment, file and HTTP"),
+    Rule(("SAVE", "BGSAVE", "BGREWRITEAOF", "LASTSAVE"), _never, "they force the log to disk", "there are no snapshots: the log is the data"),
+    Rule(("LATENCY", "MEMORY DOCTOR", "MEMORY STATS", "LOLWUT", "DEBUG"), _never, "events and histograms are not sampled; reports are in other words; of DEBUG "
+         "there are SLEEP and SET-ACTIVE-EXPIRE", "they tell of Redis's inside"),
+    Rule(("HELP",), _never, "HELP subcommands answer in their own words", "derived from the command table"),
 ]
 
 

@@ -72,7 +72,7 @@ def last_look() -> list:
     """The steps that end every sequence: what is there, in each database."""
     steps = [(0, (b"RESET",))]
     for db in range(DATABASES):
-        steps += [(0, (b"SELECT", b"%d" % db)), (0, (b"DBSIZE",)), (0, (b"KEYS", b"*"))]
+        steps += [(0, (b"SELECT", b"%d" % db)), (0, (b"KEYS", b"*")), (0, (b"DBSIZE",))]
         for k in KEYS:
             k = k.encode("latin-1")
             steps += [(0, (b"TYPE", k)), (0, (b"GET", k)), (0, (b"STRLEN", k)), (0, (b"PEXPIRETIME", k))]
