@@ -7,12 +7,20 @@ from crdtredis.buffer cimport Buffer, Span
 from crdtredis._core cimport Kernel, Replica, SegmentWriter, Watch
 from crdtredis._resp cimport Parser, Reply
 
+cdef struct Client
 cdef struct Command
 cdef struct Dispatch
+cdef struct Watched
 cdef class Session
 cdef class Executor
+cdef class Loop
 
 include "engine/call.pxd"
+include "engine/slowlog.pxd"
+include "engine/dispatch.pxd"
+include "engine/transaction.pxd"
+include "engine/session.pxd"
 include "engine/executor.pxd"
 include "engine/bridge.pxd"
+include "engine/connection.pxd"
 include "engine/loop.pxd"

@@ -17,11 +17,6 @@ cdef enum ClientFlag:
     CLIENT_POSTPONED = 8192 # its next command waits for the end of CLIENT PAUSE
     CLIENT_UNIX = 16384     # connected over the Unix socket
 
-cdef struct Watched:
-    Watch *watch
-    uint64_t version        # at WATCH time
-    int expired             # the key had already expired then: its going away is no change
-
 # The state of one client as commands see it; a Connection (loop.pxd) begins with one, and a Python Session without a socket owns one.
 cdef struct Client:
     uint64_t id
@@ -66,3 +61,16 @@ cdef struct Call:
     Dispatch *dispatch      # the Executor this call runs in
 
 ctypedef void (*HotHandler)(Call *c) noexcept nogil
+
+# Standard refusals, so that texts live in one place.
+cdef void fail_arity(Call *c) noexcept nogil
+cdef void fail_syntax(Call *c) noexcept nogil
+cdef void fail_type(Call *c) noexcept nogil              # WRONGTYPE
+cdef void fail_int(Call *c) noexcept nogil               # not an integer or out of range
+cdef void fail_float(Call *c) noexcept nogil             # not a valid float
+cdef void fail(Call *c, const char *text) noexcept nogil # any other: "ERR ...", without the '-'
+# Case-insensitive comparison of an argument with an upper-case ASCII word.
+cdef int is_word(Span arg, const char *word) noexcept nogil
+# Commands as flat bytes (Client.queue): append one; read one back into argv, which grows and is kept by the caller.
+cdef void pack_command(Buffer *b, Span *argv, int argc) noexcept nogil
+cdef const char *unpack_command(const char *p, Span **argv, int *cap, int *argc) noexcept nogil

@@ -1,40 +1,5 @@
 # epoll loop and connections: see engine/loop.pxi.
 
-cdef enum ConnState:
-    CONN_READY = 1          # on the list of those to be read and run in the next turn
-    CONN_READABLE = 2       # the socket may hold more (edge-triggered: nobody says so twice)
-    CONN_UNPARSED = 4       # whole commands may be left in the parser: its share of the turn was used up
-    CONN_HUNGUP = 8         # the peer shut down its side, or the socket broke: read to the end
-    CONN_WANTS_OUT = 16     # EPOLLOUT is registered: the socket did not take all
-    CONN_SEND = 32          # on the list of those to be looked at when the turn ends
-    CONN_DEAD = 64          # on the list of those to be freed when the turn ends
-
-# Replies that the socket did not take. Blocks own their bytes; small rests are put together, large ones move without a copy.
-cdef struct OutBlock:
-    OutBlock *next
-    Buffer buf
-    size_t sent
-
-cdef struct Conn:
-    Client client           # first, so that a Client with an fd is a Conn
-    uint32_t state
-    Parser parser
-    OutBlock *out_head
-    OutBlock *out_tail
-    size_t out_bytes        # unsent bytes in those blocks
-    size_t out_blocks
-    int64_t soft_since      # ms since when the soft output limit is exceeded, 0: it is not
-    # within one turn
-    size_t turn_at          # client.reply.buf.n when the turn's first reply began
-    uint32_t turn_replies   # commands that answered
-    Buffer held             # a command that CLIENT PAUSE holds back
-    # lists
-    Conn *prev
-    Conn *next
-    Conn *next_ready
-    Conn *next_send
-    Conn *next_dead
-
 cdef struct Listener:
     int fd
     int is_unix
@@ -127,28 +92,11 @@ cdef class Loop:
     cdef void turn(self) noexcept nogil
     cdef int wait_ms(self) noexcept nogil
     cdef void set_clock(self) noexcept nogil
-    cdef void accept_all(self) noexcept nogil
-    cdef void accept_from(self, Listener *l) noexcept nogil
-    cdef void refuse_socket(self, int fd, const char *text) noexcept nogil
-    cdef void process(self, Conn *c) noexcept nogil
-    cdef int run_commands(self, Conn *c, uint32_t *left) noexcept nogil
-    cdef void run_held(self, Conn *c) noexcept nogil
-    cdef void lend(self, Conn *c) noexcept nogil
-    cdef void take_back(self, Conn *c) noexcept nogil
+    cdef void end_pause(self) noexcept nogil
     cdef void receive_blocks(self) noexcept nogil
     cdef void reap_due(self) noexcept nogil
     cdef void log_turn(self) noexcept nogil
     cdef void watch_log(self) noexcept nogil
     cdef void log_failed(self) noexcept nogil
-    cdef void send_all(self) noexcept nogil
-    cdef void send_conn(self, Conn *c) noexcept nogil
-    cdef int write_out(self, Conn *c) noexcept nogil
-    cdef void keep_rest(self, Conn *c, size_t sent) noexcept nogil
-    cdef void check_output(self, Conn *c) noexcept nogil
-    cdef void want_out(self, Conn *c, int on) noexcept nogil
-    cdef void kill(self, Conn *c) noexcept nogil
-    cdef void free_dead(self) noexcept nogil
     cdef void cron(self) noexcept nogil
-    cdef void check_idle(self) noexcept nogil
-    cdef void end_pause(self) noexcept nogil
     cdef void wind_down(self) noexcept nogil

@@ -1,0 +1,89 @@
+# Dispatch: from argv to reply, with no socket in sight (tests and the simulation stand on this).
+
+cdef enum CommandFlag:
+    C_WRITE = 1             # runs between op_begin and op_end
+    C_READONLY = 2
+    C_DENYOOM = 4
+    C_FAST = 8
+    C_LOADING = 16          # allowed while loading
+    C_STALE = 32
+    C_NO_AUTH = 64
+    C_NO_MULTI = 128        # refused inside MULTI
+    C_NO_QUEUE = 256        # runs at once inside MULTI: EXEC, DISCARD, MULTI, WATCH, QUIT, RESET
+    C_NOSCRIPT = 512
+    C_ADMIN = 1024
+    C_BLOCKING = 2048
+    C_MOVABLEKEYS = 4096
+    C_SKIP_SLOWLOG = 8192
+    C_CONTAINER = 16384     # has subcommands, which are found as "name|sub"
+    C_EXEC = 32768          # EXEC itself: what the queued commands are refused for, it is refused for
+
+cdef enum:
+    NAME_MAX = 48           # of a command, with its subcommand
+    ERROR_CODES = 128
+
+cdef struct Command:
+    char name[48]           # lower case; "client|list" for a subcommand
+    uint32_t name_n
+    uint32_t hash
+    int arity
+    uint32_t flags
+    HotHandler hot          # NULL: plain
+    void *plain             # borrowed Python callable(session, argv: list[bytes]) -> reply object
+    # statistics since CONFIG RESETSTAT
+    uint64_t calls
+    uint64_t ticks          # of the cycle counter
+    uint64_t rejected
+    uint64_t failed
+
+cdef struct ErrorCount:
+    char code[32]
+    uint64_t count
+
+# What refuses commands, as bits, so that the common case is one test.
+cdef enum Guard:
+    GUARD_LOADING = 1
+    GUARD_MISCONF = 2
+    GUARD_OOM = 4
+    GUARD_PAUSE_ALL = 8
+    GUARD_PAUSE_WRITE = 16
+
+# Everything dispatch needs without a Python object; an Executor owns one.
+cdef struct Dispatch:
+    Kernel *kernel
+    Command **table         # open addressing over Command.hash
+    uint32_t mask
+    uint32_t guard
+    int need_auth           # new clients start unauthenticated
+    char misconf[256]       # what -MISCONF says
+    Stats stats
+    ErrorCount error_counts[128]
+    uint64_t tick           # cycle counter at the end of the last command: the start of the next
+    double ticks_per_usec
+    # slow log: a ring
+    int64_t slow_usec       # threshold, negative: off
+    uint64_t slow_ticks
+    SlowEntry *slow
+    uint32_t slow_max
+    uint64_t slow_n         # entries ever made
+    # deferred replies and CLIENT PAUSE
+    int64_t next_deferred   # ms when the first deferred reply times out, -1: none
+    int64_t pause_until     # ms
+    uint64_t next_client
+    # the GIL, held from a turn's first plain command to the turn's end
+    int in_loop
+    int gil_held
+    int gil_state
+    int interrupted         # a signal handler raised inside a plain command
+    void *self              # the Executor
+    void *loop              # the Loop, NULL without one
+    void (*wake)(void *loop, Client *c) noexcept nogil    # the client got a reply or may go on
+
+# Runs one complete command: look-up, arity, authentication, MULTI queueing, loading/MISCONF/OOM refusals, the handler, statistics,
+# slow log. Appends the reply to client.reply. Takes the GIL only for plain commands.
+cdef void execute(Dispatch *d, Client *client, Span *argv, int argc) noexcept nogil
+# 1 when CLIENT PAUSE holds this command back: the caller keeps it and executes it later.
+cdef int must_wait(Dispatch *d, Client *client, Span *argv, int argc) noexcept nogil
+# The only place that runs a handler; EXEC calls it for each queued command.
+cdef void call_command(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc) noexcept nogil
+cdef Command *find_command(Dispatch *d, Span name) noexcept nogil
