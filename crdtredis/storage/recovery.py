@@ -100,7 +100,7 @@ def recover(folder: Path, replica_id: str, replica: Receiver, progress: Callable
                 raise RecoveryError(link.path, 0, "this segment begins after ops that the segments before it do not hold")
             fd = os.open(link.path, os.O_RDWR | os.O_CLOEXEC)
             try:
-                at, end = link.header.size, end_of(link, fd)
+                at, end = link.header.size, os.fstat(fd).st_size if link.end is None else link.end
                 try:
                     for batch, after, count in read_batches(fd, at, end, 1 if repaired else 1 << 20):
                         left_out += not give(replica, batch, link.path, at, repaired)
@@ -154,16 +154,6 @@ def find_links(folder: Path, replica_id: str | None) -> tuple[list[Link], list[P
 
 def holds_records(path: Path) -> bool:
     return record_find(path.read_bytes(), 0) >= 0
-
-
-def end_of(link: Link, fd: int) -> int:
-    """Where the log leaves this file. RecoveryError when the file ends before."""
-    size = os.fstat(fd).st_size
-    if link.end is None:
-        return size
-    if size < link.end:
-        raise RecoveryError(link.path, size, f"the file ends here, but the log goes on to offset {link.end}")
-    return link.end
 
 
 def give(replica: Receiver, batch: bytes, path: Path, at: int, repaired: bool) -> bool:
