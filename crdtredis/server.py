@@ -1,0 +1,458 @@
+"""The server: its parts, put together, started in order and stopped in order.
+
+    main thread     the engine's loop (no GIL on its hot path), recovery in slices, the log's rotation
+    sync            replication and HTTP (replication/front.py)
+    fdatasync       the log's durability (storage/segments.py)
+
+Start: data directory and lock; identity, which makes a new epoch durable; replica, executor, loop; listening sockets. From here on
+clients are answered, with -LOADING, while the log is replayed in slices inside the loop. Then the log is opened for writing, the sync
+thread started, and the doors open. Nothing is written under the new epoch before it is durable and the log is whole.
+
+Stop (SIGTERM, SIGINT, SHUTDOWN): the turn under way is logged and answered, the sync thread ends what is in flight, the log is forced
+to disk, the lock is released, exit code 0. A second signal cuts that short. SIGHUP opens the log file of the messages again.
+
+What cannot start says why in one line and with an exit code of errors.py. What fails later is refused to clients and shown by /health.
+
+Settings that change at run time are applied in the main thread, whoever changed them: `apply` is Config's observer.
+"""
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import signal
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crdtredis import __version__, logs
+from crdtredis._core import Replica, SegmentWriter
+from crdtredis._engine import Bridge, Executor, Loop
+from crdtredis.config import SETTINGS, Config
+from crdtredis.errors import EXIT_ADDRESS, EXIT_CONFIG, EXIT_DATA, EXIT_FORCED, StartError
+from crdtredis.storage.identity import Identity, newer_epoch, take_identity
+from crdtredis.storage.lock import DirectoryLock
+from crdtredis.storage.reader import LogReader
+from crdtredis.storage.recovery import Recovered, recovery
+from crdtredis.storage.segments import SegmentLog
+
+if TYPE_CHECKING:
+    import ssl
+
+    from crdtredis.replication.front import Front
+    from crdtredis.replication.plan import Settings
+
+log = logging.getLogger("crdtredis.server")
+
+PROGRESS = 2.0          # s between two lines about recovery
+COLLECT = 100_000       # buckets looked at per round of stub collection
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Server:
+    """One server. Plain commands reach it as session.server.
+
+    config, replica, executor, engine (the loop), bridge; from the end of recovery on also log (storage.SegmentLog) and sync
+    (replication.Front), None before. started: Unix time in ms. recovered: what recovery found. health() says what is wrong.
+    """
+
+    def __init__(self, config: Config) -> None:
+        """Builds everything that needs no recovery. StartError where that is impossible; nothing is left behind then."""
+        self.config = config
+        self.started = now_ms()
+        self.log: SegmentLog | None = None
+        self.sync: Front | None = None
+        self.recovered: Recovered | None = None
+        self.failed: StartError | None = None
+        self.stop_reason = ""
+        self._stops: list[Callable[[], Any]] = []       # undone in reverse order
+        self._second = 0
+
+        self.output = start_logging(config)
+        try:
+            self.folder = open_folder(config.data_dir)
+            lock = DirectoryLock(self.folder)
+            self._stops.append(lock.release)
+            self.identity = take_identity(self.folder, config.replica_id, self.started)
+            self.replica = Replica(self.identity.replica_id, self.identity.epoch, max_clock_skew=config.ms("max_clock_skew"))
+            self.replica.now = self.started
+            self.executor = Executor(self.replica, self)
+            self.executor.loading = True
+            self.bridge = Bridge()
+            self.writer = SegmentWriter()
+            self.engine = Loop(self.executor, self.writer, self.bridge, self._log_tick)
+            self._stops.append(self.engine.close)
+            for s in SETTINGS:
+                if s.live:
+                    self.apply(s.name, config.values[s.name])
+            config.observe([s.name for s in SETTINGS if s.live], self._changed)
+            self._listen()
+        except BaseException:
+            self._undo()
+            raise
+
+    # ---- life ---------------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Serve until told to stop. Returns the exit code; StartError when the start fails after all (damaged log, HTTP port in use)."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_stop_signal)
+        signal.signal(signal.SIGHUP, self._on_hangup)
+        log.info("crdt-redis %s, replica %s, epoch %d, process %d, data in %s", __version__, self.identity.replica_id, self.identity.epoch,
+                 os.getpid(), self.folder)
+        for warning in self.config.warnings:
+            log.warning("%s", warning)
+        if self.config.redis_addr:
+            log.warning("redis_addr is set, but this version has no Redis mirror: it is ignored")
+        log.info("clients: %s", ", ".join(self.engine.addresses()))
+        self._recovery = self._recover()
+        self.engine.add_work(lambda: next(self._recovery, False))
+        self.engine.every(1, self._each_second)
+        try:
+            self.engine.run()
+        finally:
+            self._undo()
+        if self.failed:
+            raise self.failed
+        log.info("stopped%s", f" ({self.stop_reason})" if self.stop_reason else "")
+        return 0
+
+    def stop(self, reason: str = "") -> None:
+        """Begin an orderly stop. From any thread, and from a signal handler."""
+        self.stop_reason = self.stop_reason or reason
+        self.engine.stop()
+
+    def _on_stop_signal(self, number: int, frame: object) -> None:
+        if self.stop_reason:
+            log.warning("second signal: leaving at once")
+            os._exit(EXIT_FORCED)
+        log.info("%s: stopping", signal.Signals(number).name)
+        self.stop(signal.Signals(number).name)
+
+    def _on_hangup(self, number: int, frame: object) -> None:
+        try:
+            logs.reopen()
+        except OSError as e:
+            log.error("log_file %s cannot be opened again: %s; going on with the old one", self.config.log_file, e.strerror)
+        else:
+            log.info("SIGHUP: log file opened again")
+
+    def _undo(self) -> None:
+        while self._stops:
+            try:
+                self._stops.pop()()
+            except Exception:
+                log.exception("while stopping")
+
+    def _fail(self, error: StartError) -> None:
+        self.failed = error
+        for line in str(error).splitlines():
+            log.error("%s", line)
+        self.engine.stop()
+
+    # ---- sockets ------------------------------------------------------------------------------------------------------
+
+    def _listen(self) -> None:
+        config = self.config
+        if config.server_port:
+            found = 0
+            for address in config.bind:
+                for host in resolve(address):
+                    try:
+                        self.engine.listen_tcp(host, config.server_port, config.tcp_backlog)
+                        found += 1
+                    except OSError as e:
+                        if not may_be_missing(address, e):
+                            raise StartError(f"cannot listen on {show(host, config.server_port)}: {e.strerror or e}", EXIT_ADDRESS) from None
+            if not found:
+                raise StartError(f"none of the addresses {', '.join(config.bind)} can be listened on", EXIT_ADDRESS)
+        if config.unixsocket:
+            path = config.unixsocket
+            try:
+                check_socket_path(path)
+                self.engine.listen_unix(path, config.unixsocketperm, config.tcp_backlog)
+            except OSError as e:
+                raise StartError(f"cannot listen on {path}: {e.strerror or e}", EXIT_ADDRESS) from None
+            self._stops.append(functools.partial(remove_socket, path, os.stat(path).st_ino))
+        if config.http_port:
+            # The HTTP server comes after recovery; that its port is taken should be known before.
+            for address in config.http_addresses:
+                for host in resolve(address):
+                    try:
+                        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as s:
+                            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                            if ":" in host:
+                                s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                            s.bind((host, config.http_port))
+                    except OSError as e:
+                        if not may_be_missing(address, e):
+                            raise StartError(f"cannot listen on {show(host, config.http_port)}: {e.strerror or e}", EXIT_ADDRESS) from None
+
+    # ---- recovery -----------------------------------------------------------------------------------------------------
+
+    def _recover(self) -> Iterator[bool]:
+        """The start's slow part, a slice per step. False ends it."""
+        shown = begun = time.monotonic()
+        steps = recovery(self.folder, self.replica.id, self.replica)
+        try:
+            while True:
+                try:
+                    done, total = next(steps)
+                except StopIteration as e:
+                    self.recovered = e.value
+                    break
+                if time.monotonic() - shown >= PROGRESS:
+                    shown = time.monotonic()
+                    log.info("loading: %d%% of %d MB in %.0f s", 100 * done // max(total, 1), total >> 20, shown - begun)
+                yield True
+            self._open_log()
+            self._start_sync()
+        except StartError as e:
+            self._fail(e)
+        except OSError as e:
+            self._fail(StartError(f"{e.filename or self.folder}: {e.strerror}", EXIT_DATA))
+        except Exception as e:
+            log.exception("the start failed")
+            self._fail(StartError(f"the start failed: {e!r}", 1))
+        else:
+            self.executor.loading = False
+            log.info("ready, %.0f ms after the start", now_ms() - self.started)
+        yield False
+
+    def _open_log(self) -> None:
+        found, config = self.recovered, self.config
+        for cut in found.cuts:
+            log.warning("%s: a torn tail of %d bytes was cut off at offset %d (%s)", cut.path, cut.lost, cut.offset, cut.reason)
+        if found.waiting:
+            log.warning("%d operations wait for others that this log no longer has; peers may still have them", found.waiting)
+        keys = sum(self.replica.keys(db)[0] for db in range(16))
+        log.info("loaded %d keys from %d records, %.1f MB in %d segments, in %.2f s", keys, found.records, found.bytes / 1e6, found.segments,
+                 found.seconds)
+        self.log = SegmentLog(self.folder, self.replica.id, self._describe, place=found.place, policy=config.appendfsync,
+                              max_segment_size=config.max_segment_size, writer=self.writer)
+        self._stops.append(self._close_log)
+        self.log.start()
+
+    def _describe(self) -> tuple[list[tuple[int, str, int]], dict[int, int]]:
+        return [actor[:3] for actor in self.replica.actors()], self.replica.clock_ids()
+
+    def _close_log(self) -> None:
+        failure = self.log.close()
+        if failure:
+            log.error("%s: what was written since then may be lost", failure)
+
+    def _log_tick(self) -> None:
+        if self.log is not None:
+            self.log.tick()
+
+    # ---- replication --------------------------------------------------------------------------------------------------
+
+    def _start_sync(self) -> None:
+        from crdtredis.replication import hub
+        from crdtredis.replication.front import Front
+        from crdtredis.replication.wire import Actor
+
+        def actors() -> dict[int, Actor]:
+            return {id: Actor(id, name, epoch) for id, name, epoch, _ in self.replica.actors()}
+
+        def renew(epoch: int) -> Actor:
+            self.identity = newer_epoch(self.folder, self.identity, epoch, now_ms())
+            self.replica.new_epoch(self.identity.epoch)
+            log.warning("this replica's id was met under another epoch: going on as epoch %d", self.identity.epoch)
+            return Actor(self.replica.actor, self.replica.id, self.replica.epoch)
+
+        def view() -> hub.View:
+            return hub.View(self.replica.clock_ids(), actors(), self.replica.waiting()["ops"])
+
+        config = self.config
+        me = hub.Identity(Actor(self.replica.actor, self.replica.id, self.replica.epoch), actors(), self.replica.clock_ids(), renew, view)
+        server_tls, client_tls = tls_contexts(config)
+        addresses = [(a, config.http_port) for a in config.http_addresses] if config.http_port else []
+        front = Front(me, self.bridge, self._call_soon, LogReader(self.folder, self.writer.place), sync_settings(config), config.peer_urls,
+                      self._application, addresses, server_tls, client_tls)
+        try:
+            front.start()
+        except OSError as e:
+            raise StartError(f"cannot listen for HTTP on port {config.http_port}: {e.strerror or e}", EXIT_ADDRESS) from None
+        self.sync = front
+        self._stops.append(front.stop)
+        if front.bound:
+            log.info("HTTP: %s", ", ".join(show(*address[:2]) for address in front.bound))
+
+    def _application(self, front: Front) -> Any:
+        from crdtredis.http.app import application
+
+        return application(front, self)
+
+    def _call_soon(self, function: Callable[..., Any], *args: Any) -> None:
+        self.engine.call_soon(functools.partial(function, *args) if args else function)
+
+    # ---- now and then -------------------------------------------------------------------------------------------------
+
+    def _each_second(self) -> None:
+        if self.log is not None:
+            self.log.tick()
+            if self.replica.waiting()["held"]:
+                self.replica.receive(b"")       # looks again at what was held back because its timestamp lies ahead
+            self._second += 1
+            if self._second >= self.config.seconds("gc_interval"):
+                self._second = 0
+                self.replica.collect(COLLECT)
+
+    def health(self) -> list[str]:
+        """Reasons why this server should not be given clients; none when all is well. From any thread."""
+        reasons = []
+        if self.executor.loading:
+            reasons.append("loading the log")
+        if self.executor.misconf:
+            reasons.append(self.executor.misconf)
+        held = self.replica.waiting()["held"]
+        if held:
+            reasons.append(f"{held} operations are stamped more than max_clock_skew ahead of this clock")
+        if self.sync is not None and self.sync.hub.conflict:
+            reasons.append(self.sync.hub.conflict)
+        return reasons
+
+    # ---- settings -----------------------------------------------------------------------------------------------------
+
+    def _changed(self, name: str, value: Any) -> None:
+        """Config's observer: in the main thread at once, else in its next turn."""
+        if threading.current_thread() is threading.main_thread():
+            self.apply(name, value)
+        else:
+            self.engine.call_soon(functools.partial(self.apply, name, value))
+
+    def apply(self, name: str, value: Any) -> None:
+        """Bring one setting into force."""
+        executor, engine, config = self.executor, self.engine, self.config
+        if name == "requirepass":
+            executor.requirepass = value.encode() or None
+        elif name == "max_connections":
+            engine.max_clients = value
+        elif name in ("timeout", "tcp_keepalive"):
+            setattr(engine, name, int(config.seconds(name)))
+        elif name in ("hz", "max_memory", "protected_mode"):
+            setattr(engine, name, value)
+        elif name == "client_query_buffer_limit":
+            engine.query_limit = value
+        elif name == "proto_max_bulk_len":
+            engine.max_bulk = value
+        elif name == "client_output_buffer_limit":
+            engine.output_hard, engine.output_soft, engine.output_soft_seconds = next(v[1:] for v in value if v[0] == "normal")
+        elif name in ("slowlog_log_slower_than", "slowlog_max_len"):
+            executor.set_slowlog(config.slowlog_log_slower_than, config.slowlog_max_len)
+        elif name == "max_clock_skew":
+            self.replica.max_clock_skew = config.ms(name)
+        elif name == "log_level":
+            logs.set_level(value)
+        elif name == "log_format":
+            logs.set_style(value)
+        elif name == "appendfsync" and self.log is not None:
+            self.log.configure(policy=value)
+        elif name == "max_segment_size" and self.log is not None:
+            self.log.configure(max_segment_size=value)
+        if self.sync is not None:
+            self.sync.hub.settings = sync_settings(config, self.sync.hub.settings)
+
+
+# ---- helpers --------------------------------------------------------------------------------------------------------
+
+
+def start_logging(config: Config) -> logs.Output:
+    try:
+        return logs.start(config.log_level, config.log_file, config.log_format)
+    except OSError as e:
+        raise StartError(f"log_file ({config.origin('log_file')}): {config.log_file} cannot be opened: {e.strerror}", EXIT_CONFIG) from None
+
+
+def open_folder(path: str) -> Path:
+    """The data directory, made when missing."""
+    folder = Path(path).absolute()
+    try:
+        folder.mkdir(0o750, parents=True, exist_ok=True)
+    except OSError as e:
+        raise StartError(f"data_dir {folder} cannot be made: {e.strerror}", EXIT_DATA) from None
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise StartError(f"data_dir {folder} cannot be read and written: {os.strerror(13)}", EXIT_DATA)
+    return folder
+
+
+def resolve(address: str) -> list[str]:
+    """IP addresses of a `bind` word; "*" is all of IPv4 and, where the machine has it, IPv6."""
+    name = address.lstrip("-")
+    if name in ("*", "::*"):
+        return ["::"] if name == "::*" else ["0.0.0.0", *(["::"] if os.path.exists("/proc/net/if_inet6") else [])]
+    try:
+        return list(dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)))
+    except OSError as e:
+        if address.startswith("-"):
+            return []
+        raise StartError(f"bind: {name} cannot be resolved: {e.strerror or e}", EXIT_ADDRESS) from None
+
+
+def may_be_missing(address: str, e: OSError) -> bool:
+    import errno
+
+    return address.startswith("-") and e.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
+
+def show(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def check_socket_path(path: str) -> None:
+    """OSError where the path is something else than a socket, or a socket somebody listens on: only a stale one may be replaced."""
+    import errno
+
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise OSError(errno.EEXIST, "the path is there and is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as s:
+        try:
+            s.connect(path)
+        except OSError:
+            return
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def remove_socket(path: str, inode: int) -> None:
+    """Unless another server has put its own there."""
+    try:
+        if os.stat(path).st_ino == inode:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def sync_settings(config: Config, base: Settings | None = None) -> Settings:
+    from crdtredis.replication.plan import Settings
+
+    return replace(base or Settings(), cluster=config.cluster_name, token=config.auth_token, interval=config.seconds("sync_interval"),
+                   timeout=config.seconds("sync_timeout"), retry=config.seconds("retry_interval"), max_retries=config.max_retries,
+                   skew=config.seconds("max_clock_skew"))
+
+
+def tls_contexts(config: Config) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
+    """(for the HTTP server, for calls to peers); None: no TLS, and the defaults."""
+    import ssl
+
+    server = client = None
+    try:
+        if config.enable_tls:
+            server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            server.load_cert_chain(config.tls_cert_file, config.tls_key_file)
+        if config.tls_ca_file:
+            client = ssl.create_default_context(cafile=config.tls_ca_file)
+        return server, client
+    except (OSError, ssl.SSLError) as e:
+        raise StartError(f"TLS files cannot be used: {e}", EXIT_CONFIG) from None
