@@ -1,0 +1,261 @@
+"""One server as a process: start, stop, signals, sockets, logs, settings at run time, loading."""
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import time
+
+import pytest
+
+from tests.real.cluster import Server, free_port
+from tests.respclient import Connection, ReplyError
+
+
+def wait_for(condition, what: str, timeout: float = 10.0):
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"not within {timeout} s: {what}")
+
+
+def wait_end(server, timeout: float = 20.0) -> int:
+    code = server.process.wait(timeout)
+    server.process = None
+    server._disconnect()
+    return code
+
+
+# ---- stopping ----
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_in_order(server, number):
+    s = server()
+    for i in range(50):
+        s("SET", i, i)
+    os.kill(s.pid, number)
+    assert wait_end(s) == 0
+    assert f"stopped ({number.name})" in s.log()
+    s.start()
+    assert s("DBSIZE") == 50
+
+
+def test_what_was_acknowledged_before_the_signal_is_there_after_it(server):
+    s = server(appendfsync="no")
+    with s.connect() as c:
+        for i in range(2000):
+            c.send("INCR", "n")
+        os.kill(s.pid, signal.SIGTERM)
+        acknowledged = 0
+        try:
+            while True:
+                acknowledged = max(acknowledged, c.read())
+        except (OSError, EOFError, ValueError):
+            pass
+    assert wait_end(s) == 0
+    s.start()
+    assert int(s("GET", "n") or 0) >= acknowledged
+
+
+@pytest.mark.parametrize("argv", [["SHUTDOWN"], ["SHUTDOWN", "NOSAVE"], ["SHUTDOWN", "SAVE"]])
+def test_shutdown(server, argv):
+    s = server()
+    s("SET", "a", "1")
+    with s.connect() as c:
+        c.send(*argv)
+        assert wait_end(s) == 0
+    s.start()
+    assert s("GET", "a") == b"1"
+
+
+def test_sighup_opens_the_log_file_again(server, tmp_path):
+    path = tmp_path / "server.log"
+    s = server(log_file=path)
+    assert "ready" in path.read_text() and "ready" not in s.log()
+    path.rename(tmp_path / "old.log")
+    os.kill(s.pid, signal.SIGHUP)
+    wait_for(path.exists, "a new log file")
+    s("CONFIG", "SET", "loglevel", "debug")
+    assert s.stop() == 0
+    assert "log file opened again" in path.read_text() and "stopped" in path.read_text()
+    assert "stopped" not in (tmp_path / "old.log").read_text()
+
+
+def test_json_log(server):
+    s = server(log_format="json")
+    s.stop()
+    lines = [json.loads(line) for line in s.log(1000).splitlines()]
+    assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
+    assert any("ready" in line["message"] for line in lines)
+
+
+def test_text_log_and_level(server):
+    s = server(log_level="warning")
+    s.stop()
+    assert s.log(1000) == ""
+    s = server(log_level="info")
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (debug|info|warning|error) +\w+: ", line) for line in s.log(1000).splitlines())
+
+
+# ---- sockets ----
+
+def test_listens_on_loopback_only_by_default(server):
+    s = server()
+    with open("/proc/net/tcp") as f:
+        listening = [line.split()[1] for line in f if line.split()[3] == "0A"]
+    mine = [a for a in listening if int(a.split(":")[1], 16) in (s.port, s.http_port)]
+    assert mine and all(a.startswith("0100007F:") for a in mine)
+
+
+def test_unix_socket(server, tmp_path):
+    path = tmp_path / "redis.sock"
+    s = server(unixsocket=path, unixsocketperm="700")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    with Connection(str(path)) as c:
+        assert c("PING") == b"PONG"
+        c("SET", "a", "1")
+    assert s("GET", "a") == b"1"
+    s.kill()
+    s.start()                       # the socket file the killed process left is replaced
+    with Connection(str(path)) as c:
+        assert c("GET", "a") == b"1"
+    s.stop()
+    assert not path.exists()
+
+
+def test_a_unix_socket_in_use_is_not_taken_over(server, tmp_path):
+    path = tmp_path / "redis.sock"
+    server(unixsocket=path)
+    other = Server("b", unixsocket=path)
+    with pytest.raises(AssertionError, match="ended with 3"):
+        other.start()
+    assert "Address already in use" in other.log()
+    with Connection(str(path)) as c:
+        assert c("PING") == b"PONG"
+
+
+def test_only_a_unix_socket(tmp_path, processes):
+    s = Server("a", unixsocket=tmp_path / "s")
+    s.port = 0
+    s.start(wait=False)
+
+    def answers():
+        try:
+            with Connection(str(tmp_path / "s")) as c:
+                return c("PING") == b"PONG"
+        except (OSError, ReplyError):
+            return False
+    wait_for(answers, "PONG over the Unix socket")
+
+
+def test_restart_at_once_on_the_same_port(server):
+    s = server()
+    clients = [s.connect() for _ in range(10)]
+    s.stop()
+    s.start()
+    assert s("PING") == b"PONG"
+    for c in clients:
+        c.close()
+
+
+def test_password(server):
+    s = Server("a", requirepass="secret")
+    s.start(wait=False)
+
+    def connected():
+        try:
+            return s.connect(password="secret")
+        except (OSError, ReplyError):
+            return None
+    with wait_for(connected, "an answer") as c:
+        assert c("PING") == b"PONG"
+        with s.connect() as stranger:
+            with pytest.raises(ReplyError, match="NOAUTH"):
+                stranger("GET", "a")
+        c("CONFIG", "SET", "requirepass", "other")
+        with pytest.raises(ReplyError, match="WRONGPASS"):
+            s.connect(password="secret")
+        s.connect(password="other").close()
+
+
+# ---- settings at run time ----
+
+def test_config_set_takes_effect(server):
+    s = server()
+    s("CONFIG", "SET", "maxclients", "2")
+    assert s("CONFIG", "GET", "maxclients") == [b"maxclients", b"2"]
+    a = s.connect()
+    with s.connect() as c:
+        with pytest.raises((ReplyError, OSError)):
+            c("PING")
+    a.close()
+    s("CONFIG", "SET", "maxclients", "100", "maxmemory", "1mb", "appendfsync", "always", "slowlog-log-slower-than", "0")
+    with pytest.raises(ReplyError, match="OOM"):
+        for i in range(100):
+            s("SET", i, "x" * 100_000)
+            time.sleep(0.02)
+    with pytest.raises(ReplyError, match="maxmemory"):
+        s("CONFIG", "SET", "maxmemory", "lots")
+    assert s("CONFIG", "GET", "maxmemory") == [b"maxmemory", b"1048576"]
+
+
+def test_config_rewrite(server, tmp_path):
+    file = tmp_path / "c.json"
+    file.write_text(json.dumps({"_hz": "comment", "hz": 20}))
+    s = server(config=file)
+    s("CONFIG", "SET", "hz", "30")
+    s("CONFIG", "REWRITE")
+    assert json.loads(file.read_text()) == {"_hz": "comment", "hz": 30}
+
+
+def test_environment(processes):
+    s = Server("a")
+    s.start(CRDT_MAX_RETRIES="9", CRDT_LOG_FORMAT="json", CRDT_HZZ="1")
+    assert s("CONFIG", "GET", "max-retries") == [b"max-retries", b"9"]
+    assert "CRDT_HZZ: no such setting" in s.log(1000)
+
+
+# ---- loading ----
+
+def test_clients_are_answered_while_it_loads(server):
+    s = server(appendfsync="no")
+    with s.connect() as c:
+        for _ in range(20):
+            for i in range(5000):
+                c.send("SET", f"key:{_}:{i}", "v" * 200)
+            for i in range(5000):
+                c.read()
+    assert s.stop() == 0
+    s.start(wait=False)
+    replies = []
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        try:
+            with s.connect() as c:
+                replies.append(str(c("GET", "key:0:0")))
+        except OSError:
+            time.sleep(0.002)
+            continue
+        except ReplyError as e:
+            replies.append(str(e))
+            continue
+        break
+    assert replies[-1] == str(b"v" * 200)
+    assert any(r.startswith("LOADING ") for r in replies), "never seen loading"
+    assert all(r.startswith("LOADING ") for r in replies[:-1])
+    assert s("DBSIZE") == 100_000
+
+
+def test_nothing_outlives_it(server):
+    """No thread, process or file keeps the data directory: the next start has it at once."""
+    s = server()
+    for _ in range(5):
+        assert s.stop() == 0
+        s.start()
+    assert sorted(p.name for p in s.data_dir.iterdir()) == ["LOCK", "identity.json", "segment-0000000000000001.log"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", free_port()))
