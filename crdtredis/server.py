@@ -26,7 +26,6 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,10 +41,7 @@ from crdtredis.storage.recovery import Recovered, recovery
 from crdtredis.storage.segments import SegmentLog
 
 if TYPE_CHECKING:
-    import ssl
-
     from crdtredis.replication.front import Front
-    from crdtredis.replication.plan import Settings
 
 log = logging.getLogger("crdtredis.server")
 
@@ -256,28 +252,21 @@ class Server:
     # ---- replication --------------------------------------------------------------------------------------------------
 
     def _start_sync(self) -> None:
-        from crdtredis.replication import hub
-        from crdtredis.replication.front import Front
-        from crdtredis.replication.wire import Actor
+        from crdtredis.replication.front import Front, identity_of, settings_of, tls_of
 
-        def actors() -> dict[int, Actor]:
-            return {id: Actor(id, name, epoch) for id, name, epoch, _ in self.replica.actors()}
-
-        def renew(epoch: int) -> Actor:
-            self.identity = newer_epoch(self.folder, self.identity, epoch, now_ms())
+        def renew(above: int) -> None:
+            self.identity = newer_epoch(self.folder, self.identity, above, now_ms())
             self.replica.new_epoch(self.identity.epoch)
             log.warning("this replica's id was met under another epoch: going on as epoch %d", self.identity.epoch)
-            return Actor(self.replica.actor, self.replica.id, self.replica.epoch)
-
-        def view() -> hub.View:
-            return hub.View(self.replica.clock_ids(), actors(), self.replica.waiting()["ops"])
 
         config = self.config
-        me = hub.Identity(Actor(self.replica.actor, self.replica.id, self.replica.epoch), actors(), self.replica.clock_ids(), renew, view)
-        server_tls, client_tls = tls_contexts(config)
+        try:
+            tls = tls_of(config)
+        except OSError as e:                            # ssl.SSLError is one
+            raise StartError(f"TLS files cannot be used: {e}", EXIT_CONFIG) from None
         addresses = [(a, config.http_port) for a in config.http_addresses] if config.http_port else []
-        front = Front(me, self.bridge, self._call_soon, LogReader(self.folder, self.writer.place), sync_settings(config), config.peer_urls,
-                      self._application, addresses, server_tls, client_tls)
+        front = Front(identity_of(self.replica, renew), self.bridge, self._call_soon, LogReader(self.folder, self.writer.place),
+                      settings_of(config), config.peer_urls, self._application, addresses, *tls)
         try:
             front.start()
         except OSError as e:
@@ -285,7 +274,7 @@ class Server:
         self.sync = front
         self._stops.append(front.stop)
         if front.bound:
-            log.info("HTTP: %s", ", ".join(show(*address[:2]) for address in front.bound))
+            log.info("HTTP: %s", ", ".join(show(*address) for address in front.bound))
 
     def _application(self, front: Front) -> Any:
         from crdtredis.http.app import application
@@ -351,16 +340,17 @@ class Server:
             executor.set_slowlog(config.slowlog_log_slower_than, config.slowlog_max_len)
         elif name == "max_clock_skew":
             self.replica.max_clock_skew = config.ms(name)
+            if self.sync is not None:
+                self.sync.configure(config)
         elif name == "log_level":
             logs.set_level(value)
         elif name == "log_format":
             logs.set_style(value)
-        elif name == "appendfsync" and self.log is not None:
-            self.log.configure(policy=value)
-        elif name == "max_segment_size" and self.log is not None:
-            self.log.configure(max_segment_size=value)
-        if self.sync is not None:
-            self.sync.hub.settings = sync_settings(config, self.sync.hub.settings)
+        elif name in ("appendfsync", "max_segment_size"):
+            if self.log is not None:
+                self.log.configure(policy=config.appendfsync, max_segment_size=config.max_segment_size)
+        elif self.sync is not None:
+            self.sync.configure(config)
 
 
 # ---- helpers --------------------------------------------------------------------------------------------------------
@@ -432,27 +422,3 @@ def remove_socket(path: str, inode: int) -> None:
             os.unlink(path)
     except FileNotFoundError:
         pass
-
-
-def sync_settings(config: Config, base: Settings | None = None) -> Settings:
-    from crdtredis.replication.plan import Settings
-
-    return replace(base or Settings(), cluster=config.cluster_name, token=config.auth_token, interval=config.seconds("sync_interval"),
-                   timeout=config.seconds("sync_timeout"), retry=config.seconds("retry_interval"), max_retries=config.max_retries,
-                   skew=config.seconds("max_clock_skew"))
-
-
-def tls_contexts(config: Config) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
-    """(for the HTTP server, for calls to peers); None: no TLS, and the defaults."""
-    import ssl
-
-    server = client = None
-    try:
-        if config.enable_tls:
-            server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            server.load_cert_chain(config.tls_cert_file, config.tls_key_file)
-        if config.tls_ca_file:
-            client = ssl.create_default_context(cafile=config.tls_ca_file)
-        return server, client
-    except (OSError, ssl.SSLError) as e:
-        raise StartError(f"TLS files cannot be used: {e}", EXIT_CONFIG) from None

@@ -105,6 +105,14 @@ cdef class Replica:
         self.k.now = ms
 
     @property
+    def max_clock_skew(self):
+        return self.k.max_skew
+
+    @max_clock_skew.setter
+    def max_clock_skew(self, int64_t ms):
+        self.k.max_skew = ms
+
+    @property
     def hlc(self):
         return self.k.hlc
 

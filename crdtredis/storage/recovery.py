@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -72,10 +72,22 @@ class Recovered:
 
 
 def recover(folder: Path, replica_id: str, replica: Receiver, progress: Callable[[int, int], None] | None = None) -> Recovered:
+    """recovery() in one go; progress(bytes done, bytes in all) is called about once per MiB."""
+    steps = recovery(folder, replica_id, replica)
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as e:
+            return e.value
+        if progress is not None:
+            progress(*step)
+
+
+def recovery(folder: Path, replica_id: str, replica: Receiver) -> Generator[tuple[int, int], None, Recovered]:
     """Give the whole log to a fresh replica and cut a torn tail. The caller holds the lock of the directory.
 
-    progress(bytes done, bytes in all) is called about once per MiB. RecoveryError when anything but a torn tail is wrong; the
-    replica is then to be thrown away. Cost: linear in the log.
+    A generator, so that the caller can serve clients between two steps of about 1 MiB: it yields (bytes done, bytes in all) and returns what
+    it found. RecoveryError when anything but a torn tail is wrong; the replica is then to be thrown away. Cost: linear in the log.
     """
     begun = time.monotonic()
     links, torn_headers = find_links(folder, replica_id)
@@ -106,8 +118,7 @@ def recover(folder: Path, replica_id: str, replica: Receiver, progress: Callable
                         left_out += not give(replica, batch, link.path, at, repaired)
                         at = after
                         records += count
-                        if progress is not None:
-                            progress(done + at, total)
+                        yield done + at, total
                 except FormatError as e:
                     at = e.offset
                     if link is not links[-1]:

@@ -71,8 +71,9 @@ class SegmentLog:
     """
 
     def __init__(self, folder: Path, replica_id: str, describe: Callable[[], tuple[Iterable[Actor], Clock]], *, place: Place | None = None,
-                 policy: str = "everysec", max_segment_size: int = 64 << 20, wall_ms: Callable[[], int] | None = None) -> None:
-        self.writer = SegmentWriter()
+                 policy: str = "everysec", max_segment_size: int = 64 << 20, wall_ms: Callable[[], int] | None = None,
+                 writer: SegmentWriter | None = None) -> None:
+        self.writer = writer or SegmentWriter()
         self._folder = folder
         self._replica_id = replica_id
         self._describe = describe
