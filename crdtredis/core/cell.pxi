@@ -84,9 +84,15 @@ cdef int is_whole(long double v) noexcept nogil:
     return -9223372036854775808.0 <= v < 9223372036854775808.0 and v == <long double><int64_t>v
 
 
-cdef int is_integral(long double v) noexcept nogil:
-    """Is v a whole number? A tally may leave 64 bits while the counter stays inside."""
-    return -1e36 < v < 1e36 and v == <long double><int128>v
+cdef int to_whole(long double v, int128 *out) noexcept nogil:
+    """1 and the value where v is a whole number. A tally may leave 64 bits while the counter stays inside."""
+    if is_whole(v):
+        out[0] = <int128><int64_t>v
+        return 1
+    if -1e36 < v < 1e36 and v == <long double><int128>v:
+        out[0] = <int128>v
+        return 1
+    return 0
 
 
 cdef int cell_number(Actors *a, const Cell *c, int64_t *whole, long double *real) noexcept nogil:
@@ -95,22 +101,19 @@ cdef int cell_number(Actors *a, const Cell *c, int64_t *whole, long double *real
     cdef int64_t base = 0
     cdef long double base_real = 0
     cdef int all_whole = 1
-    cdef int128 sum
+    cdef int128 sum, total, back
     if w != NULL and not parse_int64(write_value(w), w.n, &base):
         if not parse_long_double(write_value(w), w.n, &base_real):
             return 0
         all_whole = 0
+    sum = <int128>base
     t = c.tallies
     while t != NULL and all_whole:
-        all_whole = tally_is_stub(t) or (is_integral(t.total) and is_integral(t.back))
+        if not tally_is_stub(t):
+            all_whole = to_whole(t.total, &total) and to_whole(t.back, &back)
+            sum += total - back
         t = t.next
-    t = c.tallies
     if all_whole:
-        sum = <int128>base
-        while t != NULL:
-            if not tally_is_stub(t):
-                sum += <int128>t.total - <int128>t.back
-            t = t.next
         if sum > <int128>9223372036854775807LL:
             whole[0] = 9223372036854775807LL
         elif sum < -<int128>9223372036854775807LL - 1:
@@ -119,6 +122,7 @@ cdef int cell_number(Actors *a, const Cell *c, int64_t *whole, long double *real
             whole[0] = <int64_t>sum
         return 1
     real[0] = <long double>base + base_real
+    t = c.tallies
     while t != NULL:                       # in the order of actors: the same additions, the same bits, in every replica
         if not tally_is_stub(t):
             real[0] += t.total - t.back
