@@ -28,6 +28,9 @@ CLIENT|PAUSE: timeout [WRITE | ALL]
 CLIENT|REPLY: <ON | OFF | SKIP>
 CLIENT|SETINFO: <LIB-NAME libname | LIB-VER libver>
 CLIENT|SETNAME: connection-name
+CLIENT|CACHING: <YES | NO>
+CLIENT|TRACKING: <ON | OFF> [REDIRECT client-id] [PREFIX prefix]... [BCAST] [OPTIN] [OPTOUT] [NOLOOP]
+CLIENT|UNBLOCK: client-id [TIMEOUT | ERROR]
 COMMAND|DOCS: [command-name]...
 COMMAND|GETKEYS: command [arg]...
 COMMAND|GETKEYSANDFLAGS: command [arg]...

@@ -1,0 +1,148 @@
+"""CRDT.*: reading the state of one replica, and steering replication through a stand-in for the sync thread."""
+from types import SimpleNamespace
+
+import pytest
+
+from tests.commands.parts import client
+from tests.commands.run import NOW, Client, exchange
+from tests.respclient import decode
+
+
+@pytest.fixture
+def c():
+    return client()
+
+
+def pairs(flat):
+    return dict(zip(flat[::2], flat[1::2]))
+
+
+def test_clock(c):
+    assert c("CRDT.CLOCK") == []
+    c("SET", "a", 1)
+    c("MSET", "b", 1, "c", 1)
+    assert c("CRDT.CLOCK") == [b"a/%d" % NOW, 2]
+    d = Client("b")
+    d("SET", "x", 1)
+    exchange(c, d)
+    assert pairs(c("CRDT.CLOCK")) == pairs(d("CRDT.CLOCK")) == {b"a/%d" % NOW: 2, b"b/%d" % NOW: 1}
+
+
+def test_digest_is_equal_exactly_when_states_are(c):
+    d = Client("b")
+    assert c("CRDT.DIGEST") == d("CRDT.DIGEST")
+    c("SET", "a", 1)
+    assert c("CRDT.DIGEST") != d("CRDT.DIGEST")
+    exchange(c, d)
+    assert c("CRDT.DIGEST") == d("CRDT.DIGEST") and len(c("CRDT.DIGEST")) == 32
+    d("EXPIRE", "a", 10)
+    assert c("CRDT.DIGEST") != d("CRDT.DIGEST")
+
+
+def test_inspect_shows_winner_and_loser():
+    c, d = Client("a", resp=3), Client("b", resp=3)
+    c("SET", "k", "first")
+    d.now += 5
+    d("SET", "k", "second")
+    exchange(c, d)
+    assert c("CRDT.INSPECT", "nosuch") is None
+    for x in (c, d):
+        x.now = NOW + 5
+        seen = x("CRDT.INSPECT", "k")
+        assert [w[b"value"] for w in seen[b"writes"]] == [b"second", b"first"]
+        assert seen[b"writes"][0][b"actor"] == b"b/%d" % NOW
+        assert (seen[b"type"], seen[b"visible"]) == (b"string", True)
+    d("SET", "k", "third")
+    assert [w[b"value"] for w in d("CRDT.INSPECT", "k")[b"writes"]] == [b"third"]
+
+
+def test_inspect_of_a_counter_with_a_deadline_in_another_database():
+    c = Client(resp=3)
+    c("SELECT", 3)
+    c("INCRBY", "n", 7)
+    c("PEXPIRE", "n", 5000)
+    seen = c("CRDT.INSPECT", "n")
+    assert seen[b"tallies"][0][b"total"] == b"7" and seen[b"deadline"] == NOW + 5000
+    c("SELECT", 0)
+    assert c("CRDT.INSPECT", "n") is None
+
+
+def test_conflicts():
+    c, d = Client("a", resp=3), Client("b", resp=3)
+    assert c("CRDT.CONFLICTS") == []
+    for i in range(15):
+        c("SET", f"k{i}", "mine")
+        d.now += 1
+        d("SET", f"k{i}", "yours")
+    exchange(c, d)
+    found = c("CRDT.CONFLICTS")
+    assert len(found) == 10 and len(c("CRDT.CONFLICTS", 100)) == 15 and c("CRDT.CONFLICTS", 0) == []
+    assert (found[0][b"key"], found[0][b"winner"][b"value"], found[0][b"loser"][b"value"]) == (b"k14", b"yours", b"mine")
+    assert c.error("CRDT.CONFLICTS", "x") == c.error("CRDT.CONFLICTS", -1) == "ERR value is not an integer or out of range"
+    assert c.error("CRDT.CONFLICTS", 1, 2) == "ERR wrong number of arguments for 'crdt.conflicts' command"
+
+
+def test_peers(monkeypatch, c):
+    from crdtredis.commands import crdt
+    monkeypatch.setattr(crdt, "asdict", lambda p: {"url": p.url, "state": p.state})
+    c.server.sync.urls["http://b:1"] = "b"
+    assert c("CRDT.PEERS") == [[b"url", b"http://b:1", b"state", b"up"]]
+    assert Client()("CRDT.PEERS") == []
+
+
+def test_peer_add_and_remove(c):
+    urls = c.server.sync.urls
+    assert c("CRDT.PEER", "ADD", "10.0.0.1:8080") == b"OK"
+    assert c("CRDT.PEER", "add", "http://host:81/") == b"OK"
+    assert list(urls) == ["http://10.0.0.1:8080", "http://host:81"]
+    assert "already" in c.error("CRDT.PEER", "ADD", "host:81")
+    assert c("CRDT.PEER", "REMOVE", "http://host:81") == b"OK"
+    assert list(urls) == ["http://10.0.0.1:8080"]
+    for name in ["host", "host:0", "ftp://host:1", "host:99999", "a b:1", ""]:
+        assert c.error("CRDT.PEER", "ADD", name).startswith("ERR A peer is given as")
+    assert c.error("CRDT.PEER", "REMOVE", "nosuch") == c.error("CRDT.PEER", "PAUSE", "nosuch") == "ERR No such peer: nosuch"
+    assert c.error("CRDT.PEER", "x", "y") == "ERR syntax error"
+
+
+def test_pause_and_resume(c):
+    sync = c.server.sync
+    assert c("CRDT.PEER", "PAUSE", "*") == b"OK" and sync.paused == {"*"}
+    assert c("CRDT.PEER", "RESUME", "*") == b"OK" and sync.paused == set()
+
+
+def test_sync_answers_when_it_is_done(c):
+    assert c.raw("CRDT.SYNC") == b""
+    done, timeout = c.server.sync.syncing.pop()
+    assert timeout == 30
+    done(SimpleNamespace(synced=("http://b:1",), unfinished=(), unreachable=("http://c:1",)))
+    assert decode(c.session.take_replies()) == [b"synced", [b"http://b:1"], b"unreachable", [b"http://c:1"]]
+
+
+def test_sync_out_of_time_is_an_error(c):
+    c.raw("CRDT.SYNC", 1500)
+    done, timeout = c.server.sync.syncing.pop()
+    assert timeout == 1.5
+    done(SimpleNamespace(synced=(), unfinished=("http://b:1",), unreachable=()))
+    assert c.session.take_replies() == b"-ERR Not in sync with http://b:1 after 1500 ms\r\n"
+
+
+def test_sync_arguments(c):
+    c.raw("CRDT.SYNC", 0)
+    done, timeout = c.server.sync.syncing.pop()
+    assert timeout is None
+    d = c.other()
+    assert d.error("CRDT.SYNC", "x") == d.error("CRDT.SYNC", -1) == "ERR timeout is not an integer or out of range"
+    d("MULTI")
+    assert d.error("CRDT.SYNC") == "ERR Command not allowed inside a transaction"
+
+
+def test_without_replication():
+    c = Client()
+    assert c("CRDT.SYNC") == [b"synced", [], b"unreachable", []]
+    assert c.error("CRDT.PEER", "ADD", "a:1") == "ERR This server has no replication"
+
+
+def test_help_names_every_command(c):
+    text = b"\n".join(c("CRDT.HELP"))
+    for name in (b"CLOCK", b"DIGEST", b"INSPECT key", b"PEERS", b"PEER <ADD", b"SYNC [timeout-ms]", b"CONFLICTS [count]", b"HELP"):
+        assert b"CRDT." + name in text

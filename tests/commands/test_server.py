@@ -1,0 +1,457 @@
+"""INFO, COMMAND, CONFIG, saving, stopping, waiting and looking inside: with stand-ins for the parts of a server, and without any."""
+import threading
+import time
+
+import pytest
+
+from crdtredis import info
+from crdtredis._resp import Simple
+from crdtredis.commands import command, table, usage
+from tests.commands.parts import NOW, client
+from tests.commands.run import Client
+from tests.respclient import decode
+
+
+@pytest.fixture
+def c():
+    return client()
+
+
+def join_threads():
+    for t in threading.enumerate():
+        if t.name == "save":
+            t.join()
+
+
+# ---- INFO -----------------------------------------------------------------------------------------------------------
+
+def fields(text: bytes) -> dict:
+    return dict(line.split(":", 1) for line in text.decode().split("\r\n") if ":" in line)
+
+
+def sections(text: bytes) -> list:
+    return [line[2:] for line in text.decode().split("\r\n") if line.startswith("# ")]
+
+
+@pytest.mark.parametrize("make", [Client, client], ids=["no server", "a server"])
+def test_info_works_with_any_parts_missing(make):
+    c = make()
+    c("SET", "a", 1, "EX", 100)
+    f = fields(c("INFO", "everything"))
+    assert (f["redis_mode"], f["role"], f["aof_last_write_status"], f["db0"]) == ("standalone", "master", "ok", "keys=1,expires=1,avg_ttl=100000")
+    assert int(f["used_memory"]) > 0 and int(f["used_memory_rss"]) > 1_000_000
+    assert f["cmdstat_set"].startswith("calls=1,usec=")
+
+
+def test_info_sections(c):
+    everything = ["Server", "Clients", "Memory", "Persistence", "Stats", "Replication", "CRDT", "CPU", "Modules", "Commandstats", "Errorstats",
+                  "Latencystats", "Cluster", "Keyspace"]
+    default = [s for s in everything if s not in ("Commandstats", "Latencystats")]
+    assert sections(c("INFO", "all")) == sections(c("INFO", "everything")) == everything
+    assert sections(c("INFO")) == sections(c("INFO", "default")) == default
+    assert sections(c("INFO", "CRDT", "server", "nosuch")) == ["Server", "CRDT"]
+    assert sections(c("INFO", "default", "commandstats")) == [s for s in everything if s != "Latencystats"]
+    assert c("INFO", "nosuch") == b""
+
+
+def test_info_has_what_dashboards_look_for(c):
+    f = fields(c("INFO", "everything"))
+    for name in """redis_version process_id run_id tcp_port uptime_in_seconds hz connected_clients blocked_clients maxclients used_memory used_memory_human
+                used_memory_rss used_memory_peak maxmemory maxmemory_policy mem_fragmentation_ratio loading rdb_changes_since_last_save
+                rdb_last_save_time rdb_last_bgsave_status aof_enabled aof_last_write_status total_connections_received total_commands_processed
+                instantaneous_ops_per_sec total_net_input_bytes total_net_output_bytes rejected_connections expired_keys evicted_keys keyspace_hits
+                keyspace_misses latest_fork_usec role connected_slaves master_replid used_cpu_sys used_cpu_user cluster_enabled total_error_replies
+                replica_id epoch peers_up conflicts_decided""".split():
+        assert name in f, name
+    assert (f["connected_clients"], f["instantaneous_ops_per_sec"], f["maxclients"]) == ("3", "12", "10000")
+    assert len(f["run_id"]) == 40
+
+
+def test_info_counts(c):
+    c("SET", "a", 1)
+    c("GET", "a"), c("GET", "b")
+    c.error("NOSUCH")
+    c.error("INCR", "a", "b")
+    f = fields(c("INFO", "all"))
+    assert (f["keyspace_hits"], f["keyspace_misses"], f["total_error_replies"], f["errorstat_ERR"]) == ("1", "1", "2", "count=2")
+    assert f["cmdstat_incr"] == "calls=0,usec=0,usec_per_call=0.00,rejected_calls=1,failed_calls=0"
+    assert c("CONFIG", "RESETSTAT") == b"OK"
+    f = fields(c("INFO", "all"))
+    assert (f["keyspace_hits"], f["total_error_replies"], f.get("errorstat_ERR"), f.get("cmdstat_set")) == ("0", "0", None, None)
+
+
+def test_info_tells_of_peers_and_of_a_failed_log(c):
+    c.server.sync.urls["http://b:1"] = "b"
+    c.executor.misconf = "no space left"
+    f = fields(c("INFO"))
+    assert f["peer0"].startswith("url=http://b:1,replica=b,state=up,lag_ops=0")
+    assert (f["peers"], f["peers_up"], f["total_net_repl_output_bytes"], f["aof_last_write_status"]) == ("1", "1", "11", "err")
+
+
+def test_uptime(c):
+    c.now += 90_000_000
+    f = fields(c("INFO", "server"))
+    assert (f["uptime_in_seconds"], f["uptime_in_days"]) == ("90000", "1")
+
+
+def test_info_is_text_in_resp3(c):
+    assert c.other(3).raw("INFO", "cluster") == b"=34\r\ntxt:# Cluster\r\ncluster_enabled:0\r\n\r\n"
+
+
+@pytest.mark.parametrize("n,text", [(0, "0B"), (1023, "1023B"), (1536, "1.50K"), (1 << 20, "1.00M"), (5 << 30, "5.00G"), (1 << 60, "1024.00P")])
+def test_human_sizes(n, text):
+    assert info.human(n) == text
+
+
+# ---- COMMAND --------------------------------------------------------------------------------------------------------
+
+def test_command_tells_of_the_whole_table(c):
+    names = [i[0] for i in c("COMMAND")]
+    assert c("COMMAND", "COUNT") == len(names) == len(set(names))
+    assert set(names) == set(c("COMMAND", "LIST"))
+    assert {b"get", b"object", b"crdt.clock"} <= set(names) and not any(b"|" in n for n in names)
+    assert [i[0] for i in c("COMMAND", "INFO")] == names
+
+
+def test_command_info(c):
+    get, nothing = c("COMMAND", "INFO", "Get", "nosuch")
+    assert nothing is None
+    assert (get[:2], sorted(get[2]), get[3:6], sorted(get[6])) == ([b"get", 2], [b"fast", b"readonly"], [1, 1, 1], [b"@fast", b"@read", b"@string"])
+    sub = c("COMMAND", "INFO", "object|encoding")[0]
+    assert sub[0] == b"object|encoding" and sub[3] == 2
+    assert {s[0] for s in c("COMMAND", "INFO", "config")[0][9]} == {b"config|get", b"config|set", b"config|resetstat", b"config|rewrite", b"config|help"}
+
+
+def test_key_specifications(c):
+    mset = decode(c.other(3).raw("COMMAND", "INFO", "mset"))[0]
+    assert mset[8][0][b"find_keys"] == {b"type": b"range", b"spec": {b"lastkey": -1, b"keystep": 2, b"limit": 0}}
+    rename = decode(c.other(3).raw("COMMAND", "INFO", "rename"))[0]
+    assert [s[b"begin_search"][b"spec"][b"index"] for s in rename[8]] == [1, 2]
+    assert {frozenset(s[b"flags"]) for s in rename[8]} == {frozenset({b"RW", b"access", b"delete"}), frozenset({b"OW", b"update"})}
+
+
+def test_command_list_filters(c):
+    assert set(c("COMMAND", "LIST", "FILTERBY", "PATTERN", "CONFIG|*")) == {b"config|get", b"config|set", b"config|resetstat", b"config|rewrite",
+                                                                           b"config|help"}
+    assert b"get" in c("COMMAND", "LIST", "filterby", "aclcat", "string")
+    assert c("COMMAND", "LIST", "FILTERBY", "MODULE", "x") == c("COMMAND", "LIST", "FILTERBY", "ACLCAT", "x") == []
+    for args in [("x",), ("FILTERBY", "x", "y"), ("FILTERBY", "PATTERN")]:
+        assert c.error("COMMAND", "LIST", *args) == "ERR syntax error"
+
+
+@pytest.mark.parametrize("call,keys", [("GET a", "a"), ("MSET a 1 b 2", "a b"), ("MSET a 1 b", "a b"), ("RENAME a b", "a b"), ("BITOP AND d a b", "d a b"),
+                                       ("OBJECT ENCODING a", "a"), ("MEMORY USAGE a", "a"), ("del a b c", "a b c"), ("LCS a b LEN", "a b")])
+def test_getkeys(c, call, keys):
+    assert c("COMMAND", "GETKEYS", *call.split()) == keys.encode().split()
+    assert [k for k, _ in c("COMMAND", "GETKEYSANDFLAGS", *call.split())] == keys.encode().split()
+
+
+def test_getkeys_errors(c):
+    assert c.error("COMMAND", "GETKEYS", "nosuch", "a") == "ERR Invalid command specified"
+    assert c.error("COMMAND", "GETKEYS", "PING", "a") == "ERR The command has no key arguments"
+    assert c.error("COMMAND", "GETKEYS", "GET", "a", "b") == "ERR Invalid number of arguments specified for command"
+    assert c.error("COMMAND", "GETKEYS") == "ERR wrong number of arguments for 'command|getkeys' command"
+
+
+def test_what_set_does_to_its_key_depends_on_its_options(c):
+    assert set(c("COMMAND", "GETKEYSANDFLAGS", "SET", "a", "1")[0][1]) == {b"OW", b"update"}
+    assert set(c("COMMAND", "GETKEYSANDFLAGS", "SET", "a", "1", "get")[0][1]) == {b"RW", b"access", b"update"}
+    assert set(c("COMMAND", "GETKEYSANDFLAGS", "BITFIELD", "a", "GET", "u8", "0")[0][1]) == {b"RO", b"access"}
+
+
+def test_docs(c):
+    docs = decode(c.other(3).raw("COMMAND", "DOCS"))
+    assert set(docs) == set(c("COMMAND", "LIST"))
+    for name, d in docs.items():
+        assert d[b"summary"] and d[b"since"] and d[b"group"], name
+    assert b"replicas" in docs[b"set"] and b"replicas" not in docs[b"get"]
+    expire = decode(c.other(3).raw("COMMAND", "DOCS", "expire", "nosuch"))[b"expire"][b"arguments"]
+    assert [a[b"name"] for a in expire] == [b"key", b"seconds", b"option"]
+    assert expire[2][b"type"] == b"oneof" and expire[2][b"flags"] == [b"optional"]
+    assert [a[b"token"] for a in expire[2][b"arguments"]] == [b"NX", b"XX", b"GT", b"LT"]
+
+
+def test_every_usage_names_a_command_and_every_command_with_arguments_has_one():
+    table.load()
+    assert set(usage.USAGE) <= set(table.COMMANDS)
+    for spec in table.COMMANDS.values():
+        arguments = usage.arguments(spec.name)
+        required = sum(Simple("optional") not in a.get("flags", ()) for a in arguments)
+        least = abs(spec.arity) - 1 - (1 if spec.container else 0)
+        if "container" not in spec.flags and spec.group != "cluster" and spec.name != "CLIENT|KILL":
+            assert (required > 0) == (least > 0), (
+                f"{spec.name}, arity {spec.arity}: commands/usage.py says {usage.USAGE.get(spec.name)!r}")
+
+
+def test_what_is_said_of_keys_names_commands_there_are():
+    table.load()
+    assert set(command.KEY_ACCESS) | set(command.VARIABLE) <= set(table.COMMANDS) | {"WATCH"}
+    assert set(command.TIPS) <= set(table.COMMANDS)
+    for spec in table.COMMANDS.values():
+        if "write" in spec.flags and isinstance(spec.keys, tuple):
+            assert spec.name in command.KEY_ACCESS, f"{spec.name}: say in KEY_ACCESS what becomes of its keys"
+
+
+# ---- CONFIG ---------------------------------------------------------------------------------------------------------
+
+def pairs(flat):
+    return dict(zip(flat[::2], flat[1::2]))
+
+
+def test_config_get(c):
+    assert pairs(c("CONFIG", "GET", "save", "appendonly")) == {b"save": b"", b"appendonly": b"yes"}
+    assert pairs(c("CONFIG", "GET", "APPENDONLY")) == {b"APPENDONLY": b"yes"}
+    assert {b"maxmemory", b"maxmemory-policy"} <= set(pairs(c("CONFIG", "GET", "maxmem*")))
+    assert c("CONFIG", "GET", "nosuch*") == []
+    assert len(pairs(c("CONFIG", "GET", "*"))) > 40
+    for name in """maxmemory maxclients appendfsync timeout tcp-keepalive save appendonly databases port bind dir proto-max-bulk-len
+                 slowlog-log-slower-than slowlog-max-len client-output-buffer-limit hz requirepass loglevel""".split():
+        assert pairs(c("CONFIG", "GET", name)).keys() == {name.encode()}, name
+
+
+def test_config_set(c):
+    assert c("CONFIG", "SET", "maxmemory", "100mb", "HZ", 20) == b"OK"
+    assert pairs(c("CONFIG", "GET", "maxmemory", "hz")) == {b"maxmemory": b"104857600", b"hz": b"20"}
+    assert c("CONFIG", "SET", "save", "") == b"OK"
+
+
+@pytest.mark.parametrize("args,text", [
+    (("hz", "11", "nosuch", "1"), "ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'"),
+    (("hz", "11", "HZ", "12"), "ERR CONFIG SET failed (possibly related to argument 'HZ') - duplicate parameter"),
+    (("hz", "11", "port", "1"), "ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config"),
+    (("hz", "11", "appendonly", "no"), "ERR CONFIG SET failed (possibly related to argument 'appendonly') - can't set immutable config"),
+    (("hz", "11", "timeout"), "ERR wrong number of arguments for 'config|set' command")])
+def test_config_set_is_all_or_nothing(c, args, text):
+    assert c.error("CONFIG", "SET", *args) == text
+    assert pairs(c("CONFIG", "GET", "hz")) == {b"hz": b"10"}
+
+
+def test_config_set_of_a_wrong_value(c):
+    assert c.error("CONFIG", "SET", "hz", "11", "maxmemory", "x").startswith("ERR CONFIG SET failed (possibly related to argument 'maxmemory') - ")
+    assert pairs(c("CONFIG", "GET", "hz")) == {b"hz": b"10"}
+
+
+def test_config_rewrite_without_a_file(c):
+    assert c.error("CONFIG", "REWRITE") == "ERR The server is running without a config file"
+
+
+def test_config_rewrite(tmp_path):
+    from types import SimpleNamespace
+
+    from crdtredis.config import Config
+    path = tmp_path / "c.json"
+    path.write_text('{"replica_id": "x"}')
+    c = Client(server=SimpleNamespace(config=Config.load(file=str(path))))
+    c("CONFIG", "SET", "timeout", 7)
+    assert c("CONFIG", "REWRITE") == b"OK"
+    assert Config.load(file=str(path)).seconds("timeout") == 7
+
+
+def test_config_without_a_configuration():
+    c = Client()
+    assert c("CONFIG", "GET", "*") == []
+    assert c.error("CONFIG", "SET", "hz", 10) == "ERR This instance runs without a configuration"
+
+
+# ---- saving and stopping --------------------------------------------------------------------------------------------
+
+def test_save_answers_when_the_log_of_this_turn_is_on_disk(c):
+    assert c.raw("SAVE") == b""
+    assert c.server.log.synced == 0, "the turn's ops are not in the log yet"
+    c.server.engine.turn()
+    join_threads()
+    c.server.engine.turn()
+    assert c.session.take_replies() == b"+OK\r\n"
+    assert c.server.log.synced == 1
+    assert abs(c("LASTSAVE") - time.time()) < 5
+
+
+def test_save_tells_of_a_failure(c):
+    c.server.log.failure = "writing to segment-1 failed: No space left on device"
+    c.raw("SAVE")
+    c.server.engine.turn()
+    join_threads()
+    c.server.engine.turn()
+    assert c.session.take_replies() == b"-ERR writing to segment-1 failed: No space left on device\r\n"
+
+
+def test_bgsave_and_bgrewriteaof(c):
+    assert c("BGSAVE") == c("BGSAVE", "schedule") == b"Background saving started"
+    assert c("BGREWRITEAOF") == b"Background append only file rewriting started"
+    assert c.error("BGSAVE", "x") == c.error("BGSAVE", "SCHEDULE", "x") == "ERR syntax error"
+    c.server.engine.turn()
+    join_threads()
+    assert c.server.log.synced == 3
+
+
+def test_saving_without_a_log():
+    c = Client()
+    assert (c("SAVE"), c("BGSAVE"), c("LASTSAVE")) == (b"OK", b"Background saving started", NOW // 1000)
+
+
+def test_shutdown(c):
+    for args in [("x",), ("SAVE", "NOSAVE"), ("ABORT", "NOW")]:
+        assert c.error("SHUTDOWN", *args) == "ERR syntax error"
+    assert c.error("SHUTDOWN", "ABORT") == "ERR No shutdown in progress."
+    c.executor.misconf = "disk"
+    assert c.error("SHUTDOWN") == "ERR Errors trying to SHUTDOWN. Check logs."
+    assert not c.server.engine.stopped
+    assert c.raw("SHUTDOWN", "NOW", "FORCE") == b""
+    assert c.server.engine.stopped
+
+
+# ---- waiting --------------------------------------------------------------------------------------------------------
+
+def test_wait_answers_at_once_what_is_there(c):
+    c.server.sync.logged = 2
+    assert c("WAIT", 2, 0) == 2
+    assert c("WAIT", 0, 0) == c("WAIT", -1, 100) == 2
+    assert c.server.sync.clock == {}, "a client that has written nothing waits for nothing"
+
+
+def test_wait_waits_for_this_clients_last_write(c):
+    c.other()("SET", "by another", 1)
+    c("SET", "a", 1)
+    c.other()("SET", "later", 1)
+    assert c.raw("WAIT", 1, 0) == b""
+    clock, count, done, timeout = c.server.sync.waiting.pop()
+    assert (clock, count, timeout) == ({c.replica.actor: 2}, 1, None)
+    done(3)
+    assert c.session.take_replies() == b":3\r\n"
+
+
+def test_wait_times_out_with_the_number_there_is(c):
+    c("SET", "a", 1)
+    c.raw("WAIT", 3, 500)
+    c.server.sync.logged = 1
+    c.now += 499
+    c.executor.expire_deferred()
+    assert c.session.take_replies() == b""
+    c.now += 1
+    c.executor.expire_deferred()
+    assert c.session.take_replies() == b":1\r\n"
+    c.server.sync.waiting.pop()[2](3)
+    assert c.session.take_replies() == b"", "answered once"
+
+
+def test_wait_in_a_transaction_does_not_wait(c):
+    c("MULTI")
+    c("SET", "a", 1)
+    c("WAIT", 1, 0)
+    assert c("EXEC") == [b"OK", 0]
+
+
+def test_wait_errors(c):
+    assert c.error("WAIT", "x", 0) == "ERR value is not an integer or out of range"
+    assert c.error("WAIT", 0, "x") == "ERR timeout is not an integer or out of range"
+    assert c.error("WAIT", 0, -1) == "ERR timeout is negative"
+    assert c.error("WAITAOF", 2, 0, 0) == "ERR value is out of range, must be between 0 and 1"
+    assert c.error("WAITAOF", 1, -1, 0) == "ERR value is out of range, must be positive"
+
+
+def test_waitaof_waits_for_the_disk_and_for_peers(c):
+    c("SET", "a", 1)
+    assert c.raw("WAITAOF", 1, 1, 0) == b""
+    c.server.engine.turn()
+    join_threads()
+    c.server.engine.turn()
+    assert c.session.take_replies() == b"", "peers are missing"
+    c.server.sync.waiting.pop()[2](1)
+    assert c.session.take_replies() == b"*2\r\n:1\r\n:1\r\n"
+
+
+def test_waitaof_with_a_failed_disk_times_out(c):
+    c.server.log.failure = "fdatasync failed"
+    c.raw("WAITAOF", 1, 0, 100)
+    c.server.engine.turn()
+    join_threads()
+    c.server.engine.turn()
+    c.now += 100
+    c.executor.expire_deferred()
+    assert c.session.take_replies() == b"*2\r\n:0\r\n:0\r\n"
+
+
+def test_wait_alone():
+    c = Client()
+    c("SET", "a", 1)
+    assert c("WAIT", 0, 0) == 0
+    c.raw("WAIT", 1, 10)
+    c.now += 10
+    c.executor.expire_deferred()
+    assert c.session.take_replies() == b":0\r\n"
+
+
+# ---- the rest -------------------------------------------------------------------------------------------------------
+
+def test_time():
+    c = Client()
+    c.now = 1_234_567_890_123
+    assert c("TIME") == [b"1234567890", b"123000"]
+    assert abs(int(client()("TIME")[0]) - time.time()) < 5
+
+
+def test_small_answers(c):
+    assert c("ROLE") == [b"master", 0, []]
+    assert b"Redis ver. " in c("LOLWUT") and b"Redis ver. " in c("LOLWUT", "VERSION", 5)
+    assert c("FUNCTION", "FLUSH") == c("FUNCTION", "FLUSH", "sync") == b"OK"
+    assert c.error("FUNCTION", "FLUSH", "x") == "ERR FUNCTION FLUSH only supports SYNC|ASYNC option"
+    assert c("FUNCTION", "LIST") == []
+    for name in ("READONLY", "READWRITE", "ASKING"):
+        assert c.error(name) == "ERR This instance has cluster support disabled"
+    assert c.error("CLUSTER", "SLOTS") == "ERR This instance has cluster support disabled"
+
+
+def test_acl(c):
+    assert (c("ACL", "WHOAMI"), c("ACL", "USERS"), c("ACL", "LIST")) == (b"default", [b"default"], [b"user default on nopass ~* &* +@all"])
+    assert c("ACL", "GETUSER", "nobody") is None
+    c.executor.requirepass = b"secret"
+    assert c("ACL", "LIST")[0].startswith(b"user default on #2bb80d53")
+    assert c.error("ACL", "CAT", "nosuch") == "ERR Unknown category 'nosuch'"
+    assert b"get" in c("ACL", "CAT", "string") and b"string" in c("ACL", "CAT")
+
+
+def test_slowlog(c):
+    assert (c("SLOWLOG", "GET"), c("SLOWLOG", "LEN")) == ([], 0)
+    c.executor.set_slowlog(0, 128)
+    for i in range(15):
+        c("ECHO", i)
+    entries = c("SLOWLOG", "GET")
+    assert len(entries) == 10 and c("SLOWLOG", "LEN") >= 15
+    entry = next(e for e in entries if e[3] == [b"ECHO", b"14"])
+    assert (entry[1], len(entry)) == (NOW // 1000, 6)
+    assert len(c("SLOWLOG", "GET", -1)) >= 15 and len(c("SLOWLOG", "GET", 2)) == 2
+    c.executor.set_slowlog(-1, 128)
+    assert c("SLOWLOG", "RESET") == b"OK" and c("SLOWLOG", "LEN") == 0
+    assert c.error("SLOWLOG", "GET", "x") == c.error("SLOWLOG", "GET", -2) == "ERR count should be greater than or equal to -1"
+
+
+def test_memory(c):
+    c("SET", "a", "x")
+    stats = pairs(c("MEMORY", "STATS"))
+    assert stats[b"keys.count"] == 1 and stats[b"dataset.bytes"] > 0 and b"db.0" in stats
+    assert c("MEMORY", "DOCTOR") and c("MEMORY", "MALLOC-STATS")
+    assert c("MEMORY", "PURGE") == b"OK"
+
+
+def test_latency(c):
+    assert (c("LATENCY", "LATEST"), c("LATENCY", "HISTORY", "x"), c("LATENCY", "RESET"), c("LATENCY", "HISTOGRAM", "get")) == ([], [], 0, [])
+    assert c.error("LATENCY", "GRAPH", "x") == "ERR No samples available for event 'x'"
+    assert c("LATENCY", "DOCTOR")
+
+
+def test_debug(c):
+    begun = time.perf_counter()
+    assert c("DEBUG", "SLEEP", "0.05") == b"OK"
+    assert time.perf_counter() - begun >= 0.05
+    assert c.error("DEBUG", "SLEEP", "x") == "ERR value is not a valid float"
+    assert c.error("DEBUG", "SLEEP", "-1").startswith("ERR value is out of range")
+    assert "not supported" in c.error("DEBUG", "JMAP")
+    assert c("DEBUG", "HELP")
+
+
+def test_help_of_every_container(c):
+    table.load()
+    for name in {s.container for s in table.COMMANDS.values() if s.container and f"{s.container}|HELP" in table.COMMANDS}:
+        lines = c(name, "HELP")
+        assert lines[0].startswith(f"{name} <subcommand>".encode()), name
+        assert len(lines) >= 5
