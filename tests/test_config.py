@@ -286,3 +286,10 @@ def test_help_and_reference_name_every_setting():
     for s in SETTINGS:
         assert all(flag in help_text() for flag in s.flags)
         assert f"| `{s.name}` |" in reference()
+
+
+def test_the_readme_has_the_reference():
+    """Between its markers the README holds reference() as it is now: python -c 'from crdtredis.config import reference; print(reference())'"""
+    with open(os.path.join(os.path.dirname(__file__), "..", "README.md"), encoding="utf-8") as f:
+        text = f.read()
+    assert text.split("<!-- reference -->\n")[1].split("\n<!-- end of reference -->")[0] == reference()
