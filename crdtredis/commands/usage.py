@@ -12,6 +12,8 @@ from crdtredis.commands.table import COMMANDS
 _EXPIRY = "<EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds"
 
 USAGE = dict(line.partition(": ")[::2] for line in f"""\
+ACL|CAT: [category]
+ACL|GETUSER: username
 APPEND: key value
 AUTH: [username] password
 BGSAVE: [SCHEDULE]
