@@ -1,7 +1,7 @@
 """Who is this process? A replica for as long as its data lives, and an actor that never was before.
 
-identity.json keeps the replica id and the last epoch. Every start takes a new epoch, max(last + 1, now in ms), and makes it durable
-before anything is written under it. So a dot can never be issued twice:
+identity.json keeps the replica id and the last epoch. Every start takes a new epoch, the time in ms, and makes it durable before
+anything is written under it. So a dot can never be issued twice:
 
   - a crash that lost the end of the log: the lost dots belong to the old epoch, and no further dot of that epoch is made;
   - a restored backup or a VM snapshot: its identity.json is old, but the wall clock is not, so the epoch differs from those
@@ -9,7 +9,8 @@ before anything is written under it. So a dot can never be issued twice:
   - a copied disk: both copies take epochs of their own (in the same millisecond only if started in it; the handshake between
     replicas notices that).
 
-If the clock stands before the last epoch (it was set back), last + 1 is taken. An epoch is no time and nobody reads one out of it.
+If the clock does not stand behind the last epoch (it was set back), the epoch is the last one and a random step of up to a million:
+from one restored backup, two starts under such a clock must not take the same. An epoch is no time and nobody reads one out of it.
 
 The file is replaced, never changed in place: temporary file, fsync, rename, fsync of the directory. A crash leaves the old one or the new one.
 """
@@ -80,16 +81,20 @@ def take_identity(folder: Path, configured: str | None, now_ms: int, hostname: s
         if configured and configured != last.replica_id:
             raise StartError(f"{folder} belongs to replica {last.replica_id!r}, but replica_id is configured as {configured!r}; "
                              "use the former, or another data_dir for a new replica", EXIT_DATA)
-        mine = Identity(last.replica_id, max(last.epoch + 1, now_ms))
+        mine = Identity(last.replica_id, epoch_above(last.epoch, now_ms))
     store_identity(folder, mine)
     return mine
 
 
 def newer_epoch(folder: Path, mine: Identity, above: int, now_ms: int) -> Identity:
     """A further epoch for this replica, above `above` too: somebody else has been using its id. Durable when this returns."""
-    mine = Identity(mine.replica_id, max(mine.epoch + 1, above + 1, now_ms))
+    mine = Identity(mine.replica_id, epoch_above(max(mine.epoch, above), now_ms))
     store_identity(folder, mine)
     return mine
+
+
+def epoch_above(last: int, now_ms: int) -> int:
+    return now_ms if now_ms > last else last + 1 + secrets.randbelow(1 << 20)
 
 
 def default_replica_id(hostname: str) -> str:
