@@ -143,7 +143,7 @@ static void unpack(const char *parent) {
 }
 
 int main(int argc, char **argv) {
-    char footer[FOOTER], name[17], loader[PATH_MAX], program[PATH_MAX], libraries[2 * PATH_MAX];
+    char footer[FOOTER], name[17], loader[PATH_MAX], program[PATH_MAX], libraries[PATH_MAX];
     const char *parent = getenv("TMPDIR");
     if (!parent || !*parent) parent = "/tmp";
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
@@ -175,9 +175,9 @@ int main(int argc, char **argv) {
     if (held >= 0) flock(held, LOCK_SH);
 
     setenv("_CRDT_REDIS_SELF", self, 1);
-    snprintf(loader, sizeof loader, "%s/lib/ld-linux.so.2", dir);
+    snprintf(loader, sizeof loader, "%s/_internal/ld-linux.so.2", dir);
     snprintf(program, sizeof program, "%s/crdt-redis", dir);
-    snprintf(libraries, sizeof libraries, "%s/_internal:%s/lib", dir, dir);
+    snprintf(libraries, sizeof libraries, "%s/_internal", dir);
     char **args = calloc(argc + 5, sizeof *args);
     int k = 0;
     args[k++] = loader;

@@ -14,7 +14,7 @@ from pathlib import Path
 launcher, directory, output = map(Path, sys.argv[1:])
 files = {str(p.relative_to(directory)): p for p in sorted(directory.rglob("*")) if p.is_file()}
 
-# The C library is not among what PyInstaller collects, since it must match the loader: both go into lib/. What else each program and
+# The C library is not among what PyInstaller collects, since it must match the loader; here both are added. What else each program and
 # library needs and the directory does not have is found as the dynamic loader would.
 needed: dict[str, Path] = {}
 binaries = [p for name, p in files.items() if ".so" in name or name == "crdt-redis"]
@@ -26,13 +26,13 @@ for binary in binaries:
             needed[name] = Path(path)
 interpreter = subprocess.run(["readelf", "-p", ".interp", str(directory / "crdt-redis")], capture_output=True, text=True, check=True).stdout
 loader = re.search(r"(/\S+)", interpreter.split("]", 1)[1])[1]
-files |= {f"lib/{name}": path for name, path in sorted(needed.items())} | {"lib/ld-linux.so.2": Path(loader)}
+files |= {f"_internal/{name}": path for name, path in sorted(needed.items())} | {"_internal/ld-linux.so.2": Path(loader)}
 
 index, packer, parts, digest = b"", zlib.compressobj(9), [], hashlib.sha256()
 for name, path in files.items():
     content = path.read_bytes()
     digest.update(name.encode() + b"\0" + content)
-    mode = 0o700 if os.access(path, os.X_OK) or name == "lib/ld-linux.so.2" else 0o600
+    mode = 0o700 if os.access(path, os.X_OK) or name == "_internal/ld-linux.so.2" else 0o600
     index += struct.pack("=IIQ", len(name.encode()), mode, len(content)) + name.encode()
     parts.append(packer.compress(content))
 stream = b"".join([*parts, packer.flush()])

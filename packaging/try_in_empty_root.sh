@@ -31,7 +31,9 @@ mknod -m 666 "$root/dev/urandom" c 1 9
 
 fail() { echo "FAILED: $*" >&2; exit 1; }
 ok() { echo "ok: $*"; }
-inside() { env -i "TMPDIR=${TMP_INSIDE:-/tmp}" chroot "$root" /crdt-redis "$@"; }
+chroot=$(PATH=$PATH:/usr/sbin:/sbin command -v chroot)
+become() { exec env -i "TMPDIR=${TMP_INSIDE:-/tmp}" "$chroot" "$root" /crdt-redis "$@"; }       # "become ... &": $! is the server
+inside() { (become "$@"); }
 free_port() {
     local port
     while port=$((20000 + RANDOM % 12000)); (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
@@ -67,7 +69,7 @@ for what in "first start, which unpacks" "later start"; do
     rm -rf "$root/data"
     port=$(free_port)
     begun=$(now_ms)
-    inside --port "$port" --http-port 0 --data-dir /data >"$root/log" 2>&1 &
+    become --port "$port" --http-port 0 --data-dir /data >"$root/log" 2>&1 &
     pid=$!
     pids+=("$pid")
     wait_for 30 +PONG "$port" PING
@@ -79,7 +81,7 @@ for what in "first start, which unpacks" "later start"; do
 done
 ok "SET, GET, SIGTERM: exit code 0"
 
-inside --port "$port" --http-port 0 --data-dir /data >"$root/log" 2>&1 &
+become --port "$port" --http-port 0 --data-dir /data >"$root/log" 2>&1 &
 pid=$!
 pids+=("$pid")
 wait_for 30 +PONG "$port" PING
@@ -93,7 +95,7 @@ for i in 1 2 3; do ports[i]=$(free_port); https[i]=$(free_port); done
 for i in 1 2 3; do
     peers=
     for j in 1 2 3; do [ $i = $j ] || peers+=${peers:+,}127.0.0.1:${https[j]}; done
-    inside --port "${ports[i]}" --http-port "${https[i]}" --replica-id "r$i" --data-dir "/data$i" --peers "$peers" >"$root/log$i" 2>&1 &
+    become --port "${ports[i]}" --http-port "${https[i]}" --replica-id "r$i" --data-dir "/data$i" --peers "$peers" >"$root/log$i" 2>&1 &
     pids+=($!)
     three[i]=$!
 done
