@@ -24,7 +24,7 @@ def run(theirs, seed: int) -> int:
     theirs("HELLO", resp)
     theirs("FLUSHALL")
     steps = [as_bytes(rng.choice(GENERATORS)(rng)) for _ in range(rng.randint(5, 40))]
-    steps += [(b"GET", k.encode("latin-1")) for k in KEYS]
+    steps += [(look, k.encode("latin-1")) for k in KEYS for look in (b"GET", b"PEXPIRETIME")]
     for i, argv in enumerate(steps):
         ours.replica.now = int(time.time() * 1000)
         theirs.send(*argv)
