@@ -71,9 +71,19 @@ def serve(args: list[str]) -> int:
         print(example())
         return 0
     config = Config.load(flags, os.environ, others.get("--config") or os.environ.get(CONFIG_VARIABLE) or None, faults=faults)
+    keep_standard_descriptors()
     from crdtredis.server import Server
 
     return Server(config).run()
+
+
+def keep_standard_descriptors() -> None:
+    """Where a caller closed 0, 1 or 2, the next file opened would take the number, and messages would be written into data."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 def check(args: list[str]) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 import time
 
 ROOT = "crdtredis"
@@ -50,7 +49,7 @@ class Output(logging.Handler):
         self.fd = self._open()
 
     def _open(self) -> int:
-        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640) if self.path else sys.__stderr__.fileno()
+        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640) if self.path else 2
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -17,7 +17,10 @@ Settings that change at run time are applied in the main thread, whoever changed
 """
 from __future__ import annotations
 
+import errno
+import faulthandler
 import functools
+import gc
 import logging
 import os
 import signal
@@ -102,6 +105,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop_signal)
         signal.signal(signal.SIGHUP, self._on_hangup)
+        faulthandler.enable()                           # a crash in compiled code says where
         log.info("crdt-redis %s, replica %s, epoch %d, process %d, data in %s", __version__, self.identity.replica_id, self.identity.epoch,
                  os.getpid(), self.folder)
         for warning in self.config.warnings:
@@ -150,8 +154,8 @@ class Server:
 
     def _fail(self, error: StartError) -> None:
         self.failed = error
-        for line in str(error).splitlines():
-            log.error("%s", line)
+        if self.output.path:                            # else the command line's own message says it, on standard error
+            log.error("%s", error)
         self.engine.stop()
 
     # ---- sockets ------------------------------------------------------------------------------------------------------
@@ -220,6 +224,7 @@ class Server:
             self._fail(StartError(f"the start failed: {e!r}", 1))
         else:
             self.executor.loading = False
+            gc.freeze()                                 # what is here stays: no collection need look at it again
             log.info("ready, %.0f ms after the start", now_ms() - self.started)
         yield False
 
@@ -389,8 +394,6 @@ def resolve(address: str) -> list[str]:
 
 
 def may_be_missing(address: str, e: OSError) -> bool:
-    import errno
-
     return address.startswith("-") and e.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
@@ -400,8 +403,6 @@ def show(host: str, port: int) -> str:
 
 def check_socket_path(path: str) -> None:
     """OSError where the path is something else than a socket, or a socket somebody listens on: only a stale one may be replaced."""
-    import errno
-
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise OSError(errno.EEXIST, "the path is there and is no socket")

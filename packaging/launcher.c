@@ -145,6 +145,8 @@ static void unpack(const char *parent) {
 int main(int argc, char **argv) {
     char footer[FOOTER], name[17], loader[PATH_MAX], program[PATH_MAX], libraries[PATH_MAX];
     const char *parent = getenv("TMPDIR");
+    for (int fd = 0; fd < 3; fd++)      /* where the caller closed one, no file of ours may take its number */
+        if (fcntl(fd, F_GETFD) < 0) open("/dev/null", O_RDWR);
     if (!parent || !*parent) parent = "/tmp";
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
     if (n < 0 && !realpath(argv[0], self)) die("cannot find", argv[0], "");

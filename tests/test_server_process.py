@@ -5,11 +5,12 @@ import re
 import signal
 import socket
 import stat
+import subprocess
 import time
 
 import pytest
 
-from tests.real.cluster import Server, free_port
+from tests.real.cluster import ROOT, Server, executable, free_port
 from tests.respclient import Connection, ReplyError
 
 
@@ -248,6 +249,25 @@ def test_clients_are_answered_while_it_loads(server):
     assert any(r.startswith("LOADING ") for r in replies), "never seen loading"
     assert all(r.startswith("LOADING ") for r in replies[:-1])
     assert s("DBSIZE") == 100_000
+
+
+def test_closed_standard_descriptors_take_no_data(tmp_path):
+    port = free_port()
+    command = " ".join([*executable(), f"--port {port} --http-port 0 --data-dir {tmp_path}/d --log-level debug"])
+    process = subprocess.Popen(["/bin/sh", "-c", f"exec {command} <&- >&- 2>&-"], cwd=ROOT)
+    try:
+        def answers():
+            try:
+                with Connection(port) as c:
+                    return c("SET", "a", "1")
+            except (OSError, ReplyError):
+                return None
+        wait_for(answers, "an answer")
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+    for path in (tmp_path / "d").iterdir():
+        assert b"info " not in path.read_bytes(), path
 
 
 def test_nothing_outlives_it(server):
