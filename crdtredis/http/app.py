@@ -60,5 +60,5 @@ def application(front: Front, server: Server | None = None) -> web.Application:
     if server is not None:
         from crdtredis.http.operators import Operators
 
-        app.add_routes(Operators(server).routes())
+        app.add_routes(Operators(server, front).routes())
     return app

@@ -83,7 +83,7 @@ class Cursor:
         return self.actors is None or actor in self.actors
 
     def part(self, clock: Clock) -> Clock:
-        return clock if self.actors is None else plan.only(clock, self.actors)
+        return clock if self.actors is None else plan.only(clock, tuple(self.actors))
 
     def mask(self, actors: Iterable[int]) -> Clock:
         """The clock to cut with: what it has, and all of what it does not want."""
@@ -239,14 +239,18 @@ class OpLog:
     # ---- how far a reader is ------------------------------------------------------------------------------------------
 
     def lag(self, cursor: Cursor, acked: Clock, now: float) -> tuple[int, float, int]:
-        """(ops, seconds, bytes) between what this reader has acknowledged and the head; bytes only of what is in memory."""
-        ops = plan.behind(acked, cursor.part(self.head.seqs))
+        """(ops, seconds, bytes) between what this reader has acknowledged and the head; bytes only of what is in memory.
+
+        The one method for other threads too: it iterates over copies, which are made in one step."""
+        ops = plan.behind(acked, cursor.part(dict(self.head.seqs)))
+        if not ops:
+            return 0, 0.0, 0
         at = max(cursor.settled, self._first)
         oldest = None
-        for e in islice(self._entries, at - self._first, None):
+        for e in islice(self._entries.copy(), at - self._first, None):
             if any(last > acked.get(a, 0) and cursor.wants(a) for a, (_, last) in e.ranges.items()):
                 oldest = e
                 break
             at += 1
         cursor.settled = at
-        return (ops, now - oldest.at, self.total - oldest.offset) if ops and oldest else (ops, 0.0, 0)
+        return (ops, now - oldest.at, self.total - oldest.offset) if oldest else (ops, 0.0, 0)

@@ -128,7 +128,7 @@ class Peer:
         cursor = self._cursor or Cursor({}, self.hub.own)
         ops, age, size = self.hub.log.lag(cursor, self.known, now) if self._state != "self" else (0, 0.0, 0)
         return PeerInfo(self.url, self.replica, self.state, ops, int(age * 1000), size, self._window.in_flight,
-                        plan.behind(self.hub.head, self.known), int((now - self._contact) * 1000) if self._contact else -1,
+                        plan.behind(self.hub.head, dict(self.known)), int((now - self._contact) * 1000) if self._contact else -1,
                         self.error or self._it_lacks or self._here_lacks, self.counts)
 
     # ---- the task -----------------------------------------------------------------------------------------------------

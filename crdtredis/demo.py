@@ -1,0 +1,204 @@
+"""`crdt-redis demo`: three replicas on loopback, to play with.
+
+Three child processes, each exactly what a user would start, with data in a temporary directory and ports that were free. A little
+traffic of its own (every second each replica increments one counter and sets one key that all fight for) keeps the picture alive;
+everything shown is read from the replicas, over HTTP (/stats) and with ordinary commands.
+
+Ctrl-C or SIGTERM stops the children in order and removes the directory. Should the demo itself be killed, the kernel ends the children
+(PR_SET_PDEATHSIG).
+"""
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crdtredis.errors import StartError
+
+NAMES = ("amsterdam", "boston", "canberra")
+START_PATIENCE = 30.0                   # seconds until all three must answer
+STOP_PATIENCE = 10.0
+PLAIN_PERIOD = 2.0                      # seconds between two lines where standard output is no terminal
+LIVE_PERIOD = 0.5                       # ... and between two pictures where it is one
+
+
+def command() -> list[str]:
+    """What starts a server: the executable this is, or this interpreter with this package."""
+    if getattr(sys, "frozen", False):
+        return [os.environ.get("_CRDT_REDIS_SELF", sys.executable)]
+    return [sys.executable, "-m", "crdtredis"]
+
+
+def free_ports(n: int) -> list[int]:
+    """Ports that were free together a moment ago."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
+    try:
+        return [s.getsockname()[1] for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()
+
+
+class Client:
+    """A Redis client of the three reply types the demo meets."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), 5.0)
+        self._file = self._socket.makefile("rb")
+
+    def __call__(self, *argv: str) -> str:
+        parts = [a.encode() for a in argv]
+        self._socket.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts))
+        line = self._file.readline()
+        if not line:
+            raise ConnectionError("the server closed the connection")
+        text = line[1:-2].decode("utf-8", "replace")
+        if line[:1] == b"-":
+            raise ValueError(text)
+        if line[:1] != b"$":
+            return text
+        return self._file.read(int(text) + 2)[:-2].decode("utf-8", "replace") if text != "-1" else "(nil)"
+
+    def close(self) -> None:
+        self._file.close()
+        self._socket.close()
+
+
+@dataclass
+class Replica:
+    name: str
+    port: int
+    http_port: int
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+    client: Client | None = None
+    seen: dict = field(default_factory=dict)
+
+    def start(self, peers: list[str]) -> None:
+        libc = ctypes.CDLL(None)
+        flags = {"--port": self.port, "--http-port": self.http_port, "--replica-id": self.name, "--data-dir": self.folder / "data",
+                 "--peers": ",".join(peers), "--bind": "127.0.0.1", "--cluster-name": "demo"}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("CRDT_")}
+        with open(self.folder / "messages.log", "wb") as log:
+            self.process = subprocess.Popen(
+                [*command(), *(str(word) for pair in flags.items() for word in pair)], stdin=subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT, env=environment, start_new_session=True, preexec_fn=lambda: libc.prctl(1, signal.SIGKILL))
+
+    def call(self, *argv: str) -> str:
+        """One command; "?" while the replica cannot be talked to."""
+        try:
+            self.client = self.client or Client(self.port)
+            return self.client(*argv)
+        except (OSError, ValueError):
+            if self.client:
+                self.client.close()
+            self.client = None
+            return "?"
+
+    def look(self) -> None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/stats", timeout=2.0) as r:
+                self.seen = json.load(r)
+        except (OSError, ValueError):
+            self.seen = {}
+
+
+def main() -> int:
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    with tempfile.TemporaryDirectory(prefix="crdt-redis-demo-") as folder:
+        ports = free_ports(2 * len(NAMES))
+        replicas = []
+        for i, name in enumerate(NAMES):
+            (Path(folder) / name).mkdir()
+            replicas.append(Replica(name, ports[2 * i], ports[2 * i + 1], Path(folder) / name))
+        try:
+            begin(replicas, folder)
+            watch(replicas)
+        except KeyboardInterrupt:
+            print("\nstopping ...", flush=True)
+        finally:
+            end(replicas)
+    print("stopped; the data directory is removed")
+    return 0
+
+
+def begin(replicas: list[Replica], folder: str) -> None:
+    for r in replicas:
+        r.start([f"127.0.0.1:{o.http_port}" for o in replicas if o is not r])
+    patience = time.monotonic() + START_PATIENCE
+    while not all(r.call("PING") == "PONG" for r in replicas):
+        for r in replicas:
+            if r.process.poll() is not None:
+                raise StartError(f"replica {r.name} ended: {(r.folder / 'messages.log').read_text(errors='replace').strip()}", 1)
+        if time.monotonic() > patience:
+            raise StartError(f"the replicas did not answer within {START_PATIENCE:g} s", 1)
+        time.sleep(0.05)
+    print(f"Three replicas of one data set are running; their data is in {folder}. Each takes reads and writes:\n")
+    for r in replicas:
+        print(f"  {r.name:<10} redis-cli -p {r.port:<6} http://127.0.0.1:{r.http_port}/stats")
+    print("\nTry: SET k v here, GET k there; INCR n in all of them; CRDT.PEER PAUSE '*' in one, write, CRDT.PEER RESUME '*'.")
+    print("Ctrl-C stops them.\n", flush=True)
+
+
+def watch(replicas: list[Replica]) -> None:
+    live, lines, turn = sys.stdout.isatty(), 0, 0
+    next_write = next_show = time.monotonic()
+    while True:
+        now = time.monotonic()
+        if now >= next_write:
+            next_write, turn = now + 1.0, turn + 1
+            for r in replicas:
+                r.call("INCR", "demo:counter")
+                r.call("SET", "demo:last", f"{r.name} in second {turn}")
+        if now >= next_show:
+            next_show = now + (LIVE_PERIOD if live else PLAIN_PERIOD)
+            picture = draw(replicas)
+            if live and lines:
+                print(f"\x1b[{lines}A\x1b[J", end="")
+            print("\n".join(picture), flush=True)
+            lines = len(picture)
+        time.sleep(max(0.01, min(next_write, next_show) - time.monotonic()))
+
+
+def draw(replicas: list[Replica]) -> list[str]:
+    for r in replicas:
+        r.look()
+    digests = [r.call("CRDT.DIGEST") for r in replicas]
+    names = {f"127.0.0.1:{r.http_port}": r.name for r in replicas}
+    rows = []
+    for r in replicas:
+        ops = r.seen.get("crdt", {}).get("applied_ops", "?")
+        links = "   ".join(f"-> {names.get(p['url'].partition('://')[2], p['url'])}: {p['state']}, {p['lag_ops']} ops, {p['lag_ms']} ms behind"
+                           for p in r.seen.get("peers", ())) or "does not answer"
+        rows.append(f"{r.name:<10} {ops:>7} ops   counter {r.call('GET', 'demo:counter'):>6}   {links}")
+    same = len(set(digests)) == 1 and digests[0] != "?"
+    rows.append(f"digest {digests[0]}: equal in all three" if same else "digests differ just now: " + "  ".join(d[:8] for d in digests))
+    return rows
+
+
+def end(replicas: list[Replica]) -> None:
+    for r in replicas:
+        if r.process and r.process.poll() is None:
+            r.process.terminate()
+    patience = time.monotonic() + STOP_PATIENCE
+    for r in replicas:
+        if r.process:
+            try:
+                r.process.wait(max(0.1, patience - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                r.process.kill()
+                r.process.wait()
+        if r.client:
+            r.client.close()

@@ -1,0 +1,126 @@
+"""Metrics for Prometheus, made at each scrape from one look at the server (info.collect), so that nothing is counted twice or kept.
+
+Counters end in _total, times are seconds, sizes bytes. A registry of our own: the process's default one stays as it is.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+if TYPE_CHECKING:
+    from crdtredis.info import Fields
+    from crdtredis.replication.peer import PeerInfo
+
+PREFIX = "crdt_redis_"
+
+# name -> (section of INFO, field, help)
+GAUGES = {
+    "uptime_seconds": ("server", "uptime_in_seconds", "Time since the start"),
+    "connected_clients": ("clients", "connected_clients", "Client connections"),
+    "blocked_clients": ("clients", "blocked_clients", "Clients that wait for a deferred reply"),
+    "memory_used_bytes": ("memory", "used_memory", "Memory of the keyspace"),
+    "memory_resident_bytes": ("memory", "used_memory_rss", "Resident memory of the process"),
+    "loading": ("persistence", "loading", "1 while the log is read at the start"),
+    "known_actors": ("crdt", "known_actors", "Actors in the clock: one per process start of every replica"),
+    "waiting_ops": ("crdt", "waiting_ops", "Received operations that wait for what they depend on"),
+    "held_ops": ("crdt", "ops_held_for_clock_skew", "Operations held because they are stamped too far ahead of this clock"),
+    "stubs": ("crdt", "stubs", "Tallies taken back and kept until their actor is known to have seen it"),
+}
+COUNTERS = {
+    "connections": ("stats", "total_connections_received", "Connections accepted"),
+    "connections_rejected": ("stats", "rejected_connections", "Connections refused for max_connections"),
+    "commands": ("stats", "total_commands_processed", "Commands executed"),
+    "network_input_bytes": ("stats", "total_net_input_bytes", "Bytes read from clients"),
+    "network_output_bytes": ("stats", "total_net_output_bytes", "Bytes sent to clients"),
+    "keyspace_hits": ("stats", "keyspace_hits", "Reads that found their key"),
+    "keyspace_misses": ("stats", "keyspace_misses", "Reads that did not"),
+    "expired_keys": ("stats", "expired_keys", "Keys removed because their deadline passed"),
+    "own_ops": ("crdt", "own_ops", "Operations of this process"),
+    "applied_ops": ("crdt", "applied_ops", "Operations of all replicas in the clock"),
+    "conflicts": ("crdt", "conflicts_decided", "Concurrent writes that had to be decided"),
+}
+PEER_GAUGES = {
+    "lag_ops": ("lag_ops", 1, "Own operations the peer has not acknowledged"),
+    "lag_seconds": ("lag_ms", 1000, "Age of the oldest of them"),
+    "queued_bytes": ("queued_bytes", 1, "Bytes of the log from there on, as far as memory holds it"),
+    "missing_ops": ("missing_ops", 1, "Operations the peer has and this replica has not"),
+    "pushes_in_flight": ("in_flight", 1, "Requests under way"),
+}
+PEER_COUNTERS = {
+    "sent_ops": ("ops_sent", "Operations sent, repeats included"), "sent_bytes": ("bytes_sent", "Bytes of them"),
+    "received_ops": ("ops_received", "Operations fetched by pull"), "received_bytes": ("bytes_received", "Bytes of them"),
+    "pushes": ("pushes", "Pushes answered"), "pulls": ("pulls", "Pulls answered with operations"), "exchanges": ("exchanges", "Clocks compared"),
+    "relayed_ops": ("relayed", "Operations of third replicas handed on"), "handshakes": ("handshakes", "Handshakes begun"),
+    "failures": ("failures", "Conversations that failed"), "full_syncs_needed": ("full_syncs", "Times the log no longer held what was lacking"),
+}
+STATES = ("connecting", "up", "retrying", "down", "refused", "paused", "needs full sync", "self")
+
+
+class Snapshot:
+    """A collector of one look."""
+
+    def __init__(self, fields: dict[str, Fields], peers: Iterable[PeerInfo]) -> None:
+        self.fields, self.peers = fields, list(peers)
+
+    def collect(self) -> Iterable[Metric]:
+        f = self.fields
+        yield InfoMetricFamily(PREFIX + "server", "What is running", {
+            "version": str(f["server"]["crdt_redis_version"]), "replica": str(f["crdt"]["replica_id"]), "cluster": str(f["crdt"]["cluster_name"]),
+            "epoch": str(f["crdt"]["epoch"])})
+        for name, (section, field, text) in GAUGES.items():
+            yield GaugeMetricFamily(PREFIX + name, text, float(f[section].get(field, 0)))
+        for name, (section, field, text) in COUNTERS.items():
+            yield CounterMetricFamily(PREFIX + name, text, float(f[section].get(field, 0)))
+        yield GaugeMetricFamily(PREFIX + "log_failed", "1 while writes are refused because the log cannot be written",
+                                float(f["persistence"]["aof_last_write_status"] != "ok"))
+        yield from self.commands()
+        yield from self.keyspace()
+        yield from self.of_peers()
+
+    def commands(self) -> Iterable[Metric]:
+        calls = CounterMetricFamily(PREFIX + "command_calls", "Calls by command", labels=["command"])
+        seconds = CounterMetricFamily(PREFIX + "command_seconds", "Time spent in a command", labels=["command"])
+        failed = CounterMetricFamily(PREFIX + "command_failures", "Calls that were refused or answered with an error", labels=["command"])
+        for field, text in self.fields["commandstats"].items():
+            name, found = field.removeprefix("cmdstat_"), dict(part.split("=") for part in text.split(","))
+            calls.add_metric([name], float(found["calls"]))
+            seconds.add_metric([name], float(found["usec"]) / 1e6)
+            failed.add_metric([name], float(found["rejected_calls"]) + float(found["failed_calls"]))
+        return calls, seconds, failed
+
+    def keyspace(self) -> Iterable[Metric]:
+        keys = GaugeMetricFamily(PREFIX + "keys", "Live keys", labels=["db"])
+        expiring = GaugeMetricFamily(PREFIX + "keys_expiring", "Live keys with a deadline", labels=["db"])
+        for db, text in self.fields["keyspace"].items():
+            found = dict(part.split("=") for part in text.split(","))
+            keys.add_metric([db], float(found["keys"]))
+            expiring.add_metric([db], float(found["expires"]))
+        return keys, expiring
+
+    def of_peers(self) -> Iterable[Metric]:
+        state = GaugeMetricFamily(PREFIX + "peer_state", "1 for the state the peer is in", labels=["peer", "replica", "state"])
+        for p in self.peers:
+            for s in STATES:
+                state.add_metric([p.url, p.replica, s], float(p.state == s))
+        yield state
+        for name, (field, unit, text) in PEER_GAUGES.items():
+            gauge = GaugeMetricFamily(f"{PREFIX}peer_{name}", text, labels=["peer", "replica"])
+            for p in self.peers:
+                gauge.add_metric([p.url, p.replica], getattr(p, field) / unit)
+            yield gauge
+        for name, (field, text) in PEER_COUNTERS.items():
+            counter = CounterMetricFamily(f"{PREFIX}peer_{name}", text, labels=["peer", "replica"])
+            for p in self.peers:
+                counter.add_metric([p.url, p.replica], float(getattr(p.counts, field)))
+            yield counter
+
+
+def render(fields: dict[str, Fields], peers: Iterable[PeerInfo]) -> tuple[bytes, str]:
+    """(body, content type) of a scrape."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Snapshot(fields, peers))
+    return generate_latest(registry), CONTENT_TYPE_LATEST

@@ -1,0 +1,97 @@
+"""What operators and their tools ask a server: is it well, what does it do, how is it set.
+
+    GET /health    200 or 503; {"status", "reasons", "warnings"}. A reason means: give this server no clients. That a peer is down is a
+                   warning only, for this replica serves on, and taking it out of service too would help nobody.
+    GET /stats     everything INFO knows, as JSON numbers, with peers and clock
+    GET /metrics   the same for Prometheus
+    GET /config    every setting, secrets masked
+    PATCH /config  {"name": value, ...}: what may change at run time, all or nothing
+
+State of the engine is fetched by a call that runs between two of its turns; an engine that does not come to it within a moment is
+itself a finding, and /health says so.
+"""
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from aiohttp import web
+
+from crdtredis import info
+from crdtredis.config import ConfigError
+from crdtredis.http import metrics
+
+if TYPE_CHECKING:
+    from crdtredis.replication.front import Front
+    from crdtredis.server import Server
+
+PATIENCE = 2.0                          # seconds for the engine to answer
+BODY_MAX = 1 << 20                      # bytes of a PATCH
+
+
+def as_json(data: Any, status: int = 200) -> web.Response:
+    return web.Response(body=orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS, default=str), status=status, content_type="application/json")
+
+
+class Operators:
+    def __init__(self, server: Server, front: Front) -> None:
+        self.server, self.front = server, front
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get("/health", self.health), web.get("/stats", self.stats), web.get("/metrics", self.metrics),
+                web.get("/config", self.config), web.patch("/config", self.change)]
+
+    async def ask(self, function: Callable[[], Any]) -> Any:
+        """Run in the engine thread. TimeoutError when it does not get to it."""
+        return await asyncio.wait_for(self.front.hub.engine.call(function), PATIENCE)
+
+    async def health(self, request: web.Request) -> web.Response:
+        reasons, warnings = [], []
+        try:
+            reasons += await self.ask(self.server.health)
+        except TimeoutError:
+            reasons.append(f"the engine did not answer within {PATIENCE:g} s")
+        for p in self.front.peers():
+            if p.state == "needs full sync":
+                (reasons if p.missing_ops else warnings).append(f"peer {p.replica}: {p.error}")
+            elif p.state not in ("up", "self", "connecting"):
+                warnings.append(f"peer {p.replica or p.url} is {p.state}{f' ({p.error})' if p.error else ''}")
+        return as_json({"status": "failing" if reasons else "ok", "reasons": reasons, "warnings": warnings}, 503 if reasons else 200)
+
+    async def stats(self, request: web.Request) -> web.Response:
+        fields = await self.ask(lambda: info.collect(self.server.executor))
+        clock = await self.ask(self.server.replica.clock)
+        for field in [f for f in fields["crdt"] if f.startswith("peer") and f[4:].isdigit()]:
+            del fields["crdt"][field]                           # "peers" below says it better
+        return as_json({**fields, "peers": [asdict(p) for p in self.front.peers()],
+                        "clock": {f"{replica}/{epoch}": seq for (replica, epoch), seq in clock.items()}})
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        fields = await self.ask(lambda: info.collect(self.server.executor))
+        body, kind = metrics.render(fields, self.front.peers())
+        return web.Response(body=body, headers={"Content-Type": kind})
+
+    async def config(self, request: web.Request) -> web.Response:
+        return as_json(self.server.config.as_json())
+
+    async def change(self, request: web.Request) -> web.Response:
+        if request.content_type != "application/json":
+            return as_json({"error": "expected a body of type application/json"}, 415)
+        if request.content_length is None or request.content_length > BODY_MAX:
+            return as_json({"error": f"expected a Content-Length of at most {BODY_MAX}"}, 413)
+        async with asyncio.timeout(self.front.hub.settings.timeout):
+            body = await request.read()
+        try:
+            wanted = orjson.loads(body)
+            if not isinstance(wanted, dict):
+                raise ValueError
+        except ValueError:
+            return as_json({"error": "expected a JSON object of settings"}, 400)
+        try:
+            await self.ask(lambda: self.server.config.patch(wanted))
+        except ConfigError as e:
+            return as_json({"error": "nothing was changed", "faults": [{"setting": f.setting, "problem": f.problem} for f in e.faults]}, 400)
+        return as_json(self.server.config.as_json())
