@@ -284,7 +284,7 @@ class Server:
     def _application(self, front: Front) -> Any:
         from crdtredis.http.app import application
 
-        return application(front)
+        return application(front, self)
 
     def _call_soon(self, function: Callable[..., Any], *args: Any) -> None:
         self.engine.call_soon(functools.partial(function, *args) if args else function)

@@ -428,7 +428,8 @@ cdef class Loop:
             self.receive_blocks()
         if self.now >= self.next_reap:
             self.reap_due()
-        if has_ops(self.k) or self.answer_n:
+        # While loading there is nothing to log to; what the kernel will want to say first, its actors, waits for the open log.
+        if (has_ops(self.k) or self.answer_n) and not self.d.guard & GUARD_LOADING:
             self.log_turn()
         send_all(self)
         free_dead(self)

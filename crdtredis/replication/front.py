@@ -25,10 +25,10 @@ from aiohttp import web
 
 from crdtredis._engine import ANSWER, GAP, OPS
 from crdtredis.replication import plan
-from crdtredis.replication.hub import Hub, Identity
+from crdtredis.replication.hub import Hub, Identity, View
 from crdtredis.replication.oplog import Segments
 from crdtredis.replication.peer import Peer, PeerInfo
-from crdtredis.replication.wire import Clock
+from crdtredis.replication.wire import Actor, Clock
 
 log = logging.getLogger("crdtredis.replication")
 
@@ -75,6 +75,48 @@ class EngineLink:
 
         self.call_soon(run)
         return await asyncio.wrap_future(outcome)
+
+
+def settings_of(config: Any) -> plan.Settings:
+    """What replication needs of a config.Config."""
+    return plan.Settings(cluster=config.cluster_name, token=config.auth_token, interval=config.seconds("sync_interval"),
+                         timeout=config.seconds("sync_timeout"), retry=config.seconds("retry_interval"), max_retries=config.max_retries,
+                         skew=config.seconds("max_clock_skew"))
+
+
+def identity_of(replica: Any, renew: Callable[[int], None]) -> Identity:
+    """What replication needs of the kernel, which is recovered and not yet running. renew(above) makes an epoch above that one durable and
+    has the replica go on under it; it is called in the engine thread, like everything here but this function itself."""
+    def actor() -> Actor:
+        return Actor(replica.actor, replica.id, replica.epoch)
+
+    def view() -> View:
+        found = replica.actors()
+        return View({i: seq for i, _, _, seq in found if seq}, {i: Actor(i, name, epoch) for i, name, epoch, _ in found},
+                    replica.waiting()["ops"])
+
+    def renewed(above: int) -> Actor:
+        renew(above)
+        return actor()
+
+    def hear(peer: Actor, clock: Clock) -> int:
+        replica.hear(peer.id, clock)
+        return replica.waiting()["ops"]
+
+    now = view()
+    return Identity(actor(), now.actors, now.clock, renewed, view, hear)
+
+
+def tls_of(config: Any) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
+    """(for what listens, for what connects); None: no TLS there, or the system's defaults. Raises OSError or ssl.SSLError."""
+    server = client = None
+    if config.enable_tls:
+        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        server.minimum_version = ssl.TLSVersion.TLSv1_2
+        server.load_cert_chain(config.tls_cert_file, config.tls_key_file)
+    if config.tls_ca_file:
+        client = ssl.create_default_context(cafile=config.tls_ca_file)
+    return server, client
 
 
 class Front:
@@ -155,6 +197,16 @@ class Front:
                 raise
             return
         self.bound += [s.getsockname()[:2] for s in site._server.sockets]
+
+    def configure(self, config: Any) -> None:
+        """Take over changed settings, whichever may change while it runs."""
+        fresh = settings_of(config)
+
+        def change() -> None:
+            self.hub.settings = fresh
+            self._refresh()
+
+        self._soon(change)
 
     def _soon(self, function: Callable[..., Any], *args: Any) -> None:
         """Have the loop call it; nothing happens when the loop is gone."""

@@ -84,7 +84,7 @@ class Identity:
     clock: Clock                        # of the log, at the start
     renew: Callable[[int], Actor]
     view: Callable[[], View]
-    hear: Callable[[Actor, Clock], int] = lambda actor, clock: 0
+    hear: Callable[[Actor, Clock], int]
     process: int = field(default_factory=lambda: random.SystemRandom().getrandbits(63) | 1)
 
 

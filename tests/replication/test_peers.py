@@ -87,7 +87,7 @@ async def test_what_a_third_replica_missed_is_handed_on():
             a.set(f"k{i}", "v")
         await until(lambda: c.get("k49") == "v")
         await converged([a, b, c])
-        assert b.peer(c).counts.relayed + c.peer(b).counts.ops_received >= 50
+        await until(lambda: b.peer(c).counts.relayed + c.peer(b).counts.ops_received >= 50)
 
 
 @run
@@ -202,7 +202,7 @@ async def test_a_slow_peer_costs_no_memory():
 
 @run
 async def test_what_arrives_is_bounded():
-    async with Network(2, inbound=1000) as (a, b):
+    async with Network(2, inbound=1000, interval=20.0) as (a, b):
         await all_up(a, b)
         budget = b.hub.budget
         await budget.acquire(900)
@@ -399,7 +399,8 @@ async def test_a_peer_below_the_log_is_told_and_sent_nothing_it_could_not_use():
         await b.stop()
         for i in range(20):
             a.set(f"k{i}", "v" * 20)
-        await asyncio.sleep(0.05)
+            await until(lambda: a.hub.head.get(a.replica.actor) == i + 1)       # each an entry of its own
+        assert a.hub.log.floor[a.replica.actor] == 19
         del a.log.batches[:10]
         b.log.batches.clear()
         await b.start()
@@ -419,7 +420,7 @@ async def test_another_peer_can_spare_the_full_sync():
         await b.stop()
         for i in range(20):
             a.set(f"k{i}", "v" * 20)
-            await asyncio.sleep(0.001)
+            await until(lambda: a.hub.head.get(a.replica.actor) == i + 1)
         await until(lambda: c.get("k19"))
         del a.log.batches[:10]
         await b.start()

@@ -1,0 +1,97 @@
+"""/health, /stats, /metrics and /config of a running server."""
+import json
+import urllib.error
+import urllib.request
+
+import pytest
+
+from tests.real.cluster import Server
+
+
+def ask(server, path: str, method: str = "GET", body=None, token: str | None = None, kind: str = "application/json"):
+    """(status, headers, body as text)"""
+    data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
+    request = urllib.request.Request(f"http://{server.address}{path}", data, {"Content-Type": kind}, method=method)
+    if token is not None:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as r:
+            return r.status, r.headers, r.read().decode()
+    except urllib.error.HTTPError as e:
+        return e.code, e.headers, e.read().decode()
+
+
+def test_a_healthy_server_says_so(server):
+    status, headers, text = ask(server(), "/health")
+    assert status == 200 and json.loads(text) == {"status": "ok", "reasons": [], "warnings": []}
+    assert headers["Content-Type"].startswith("application/json")
+
+
+def test_a_peer_that_is_down_is_a_warning(server):
+    s = server(peers=["127.0.0.1:1"], retry_interval="10ms", max_retries="1")
+    for _ in range(200):
+        status, _, text = ask(s, "/health")
+        if json.loads(text)["warnings"]:
+            break
+    assert status == 200 and "127.0.0.1:1 is" in json.loads(text)["warnings"][0]
+
+
+def test_stats_are_those_of_info(server):
+    s = server()
+    s("SET", "k", "v")
+    found = json.loads(ask(s, "/stats")[2])
+    assert found["keyspace"]["db0"].startswith("keys=1") and found["crdt"]["replica_id"] == "a" and found["peers"] == []
+    assert list(found["clock"].values()) == [1]
+
+
+def test_metrics_are_read_by_prometheus(server):
+    from prometheus_client.parser import text_string_to_metric_families
+
+    s = server(peers=["127.0.0.1:1"])
+    s("SET", "k", "v"), s("GET", "k")
+    status, headers, text = ask(s, "/metrics")
+    families = {f.name: f for f in text_string_to_metric_families(text)}
+    assert status == 200 and headers["Content-Type"].startswith("text/plain")
+    assert families["crdt_redis_own_ops"].samples[0].value == 1
+    assert {m.labels["command"] for m in families["crdt_redis_command_calls"].samples} >= {"set", "get"}
+    states = [m for m in families["crdt_redis_peer_state"].samples if m.value]
+    assert len(states) == 1 and states[0].labels["peer"] == "http://127.0.0.1:1"
+
+
+def test_the_configuration_is_shown_and_changed(server):
+    s = server(auth_token="hush")
+    found = json.loads(ask(s, "/config", token="hush")[2])
+    assert found["replica_id"] == "a" and found["auth_token"] == "********" and "hush" not in json.dumps(found)
+    status, _, text = ask(s, "/config", "PATCH", {"sync_interval": "2s", "log_level": "debug", "auth_token": "********"}, token="hush")
+    assert status == 200 and json.loads(text)["sync_interval"] == "2s"
+    for wrong, setting in (({"sync_interval": "soon"}, "sync_interval"), ({"data_dir": "/x"}, "data_dir"), ({"no_such": 1}, "no_such")):
+        status, _, text = ask(s, "/config", "PATCH", wrong | {"log_level": "warning"}, token="hush")
+        assert status == 400 and json.loads(text)["faults"][0]["setting"] == setting
+    assert json.loads(ask(s, "/config", token="hush")[2])["log_level"] == "debug"             # all or nothing
+
+
+@pytest.mark.parametrize("body, kind, status", [(b"[", "application/json", 400), (b"[]", "application/json", 400), (b"{}", "text/plain", 415),
+                                                (b" " * (2 << 20), "application/json", 413)])
+def test_a_wrong_patch_is_refused(server, body, kind, status):
+    found, _, text = ask(server(), "/config", "PATCH", body, kind=kind)
+    assert found == status and "error" in json.loads(text)
+
+
+def test_the_token_guards_everything_but_health(server):
+    s = server(auth_token="open-sesame")
+    assert ask(s, "/health")[0] == 200
+    for path in ("/stats", "/metrics", "/config", "/nothing"):
+        assert ask(s, path)[0] == ask(s, path, token="wrong")[0] == 401
+    assert ask(s, "/replication/push", "POST", b"", kind="application/x-crdt-redis")[0] == 401
+    assert ask(s, "/stats", token="open-sesame")[0] == 200 and ask(s, "/nothing", token="open-sesame")[0] == 404
+    assert ask(s, "/stats", "DELETE", token="open-sesame")[0] == 405
+
+
+def test_an_engine_that_does_not_answer_is_a_reason(server):
+    s = server()
+    with s.connect() as c:
+        c.send("DEBUG", "SLEEP", "4")
+        status, _, text = ask(s, "/health")
+        assert status == 503 and "did not answer" in json.loads(text)["reasons"][0]
+        c.read()
+    assert ask(s, "/health")[0] == 200

@@ -1,0 +1,203 @@
+"""Replication between server processes: outages, crashes, restored backups, strangers. The rules in detail are in tests/replication."""
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from tests.real.cluster import Server, free_port
+
+
+def until(condition, seconds: float = 15.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not come true in time"
+        time.sleep(0.02)
+
+
+def peers(server) -> dict[str, dict]:
+    """CRDT.PEERS by replica id, or by URL while it is not known."""
+    found = {}
+    for row in server("CRDT.PEERS"):
+        fields = {k.decode(): v for k, v in zip(row[::2], row[1::2])}
+        found[(fields["replica"] or fields["url"]).decode()] = fields
+    return found
+
+
+def state(server, peer: str) -> bytes:
+    return peers(server).get(peer, {}).get("state")
+
+
+def fill(server, prefix: str, n: int, size: int = 20) -> None:
+    with server.connect() as c:
+        for at in range(0, n, 1000):
+            c.pipeline([("SET", f"{prefix}{i}", "x" * size) for i in range(at, min(n, at + 1000))])
+
+
+def test_writes_everywhere_reach_everywhere(cluster):
+    c = cluster(3)
+    for s in c:
+        fill(s, s.name, 2000)
+        s("INCRBY", "n", 7)
+    c.sync()
+    c.assert_converged()
+    assert [s("DBSIZE") for s in c] == [6001] * 3 and [s("GET", "n") for s in c] == [b"21"] * 3
+
+
+def test_an_outage_is_caught_up_from_segments(cluster):
+    a, b, c = servers = cluster(3)
+    a("SET", "before", "1")
+    servers.sync()
+    b.kill()
+    fill(a, "k", 20_000)
+    a.restart()                                                 # nothing of it is in memory any more
+    fill(c, "late", 100)
+    b.start()
+    servers.sync()
+    servers.assert_converged()
+    assert b("DBSIZE") == 20_101
+
+
+def test_kill_9_and_return(cluster):
+    a, b, c = servers = cluster(3)
+    for round_ in range(3):
+        fill(a, f"r{round_}:", 500)
+        a("INCR", "n")
+        servers.sync()
+        a.restart()
+        a("INCR", "n")
+    servers.sync()
+    servers.assert_converged()
+    assert b("GET", "n") == b"6"
+    assert len({k for k in [x.decode() for x in b("CRDT.CLOCK")[::2]] if k.startswith("a/")}) == 4
+
+
+def test_a_restored_backup_loses_nothing_and_reuses_nothing(cluster, tmp_path):
+    a, b, c = servers = cluster(3)
+    fill(a, "old", 300)
+    a("INCR", "n")
+    servers.sync()
+    a.stop()
+    shutil.copytree(a.data_dir, tmp_path / "backup")
+    a.start()
+    fill(a, "new", 300)
+    a("INCR", "n")
+    servers.sync()
+    a.kill()
+    shutil.rmtree(a.data_dir)
+    shutil.copytree(tmp_path / "backup", a.data_dir)
+    a.start()
+    a("INCR", "n")
+    servers.sync()
+    servers.assert_converged()
+    assert a("GET", "new299") is not None and [s("GET", "n") for s in servers] == [b"3"] * 3
+
+
+def test_a_third_replica_hands_on(cluster):
+    a, b, c = servers = cluster(3)
+    servers.sync()
+    a("CRDT.PEER", "PAUSE", "c"), c("CRDT.PEER", "PAUSE", "a")
+    fill(a, "k", 500)
+    until(lambda: c("DBSIZE") == 500)
+    assert state(a, "c") == b"paused"
+    servers.assert_converged()
+
+
+def test_pause_cuts_and_resume_joins(cluster):
+    a, b, c = servers = cluster(3)
+    servers.sync()
+    a("CRDT.PEER", "PAUSE", "*")
+    a("SET", "k", "a"), b("SET", "other", "b")
+    until(lambda: c("GET", "other") == b"b")
+    time.sleep(0.6)
+    assert b("GET", "k") is None and a("GET", "other") is None
+    a("CRDT.PEER", "RESUME", "*")
+    until(lambda: b("GET", "k") == b"a" and a("GET", "other") == b"b", 3.0)
+
+
+def test_a_dead_peer_delays_nobody(cluster):
+    a, b, c = servers = cluster(3)
+    servers.sync()
+    c.kill()
+    until(lambda: state(a, "c") == b"down")
+    for i in range(20):
+        begun = time.monotonic()
+        a("SET", "k", i)
+        until(lambda: b("GET", "k") == str(i).encode(), 2.0)
+        assert time.monotonic() - begun < 1.0
+    begun = time.monotonic()
+    a("CRDT.SYNC", 5000)
+    assert time.monotonic() - begun < 4.0
+    row = peers(a)["c"]
+    assert row["lag_ops"] >= 20 and row["error"]
+
+
+def test_wait_answers_with_acknowledgements(cluster):
+    a, b, c = servers = cluster(3)
+    servers.sync()
+    with a.connect() as client:
+        client("SET", "k", "v")
+        assert client("WAIT", 2, 5000) == 2
+        assert b("GET", "k") == c("GET", "k") == b"v"
+        b.kill()
+        client("SET", "k", "w")
+        assert client("WAIT", 2, 300) == 1
+
+
+@pytest.mark.parametrize("settings, word", [({"cluster_name": "other"}, b"wrong cluster"), ({"auth_token": "wrong"}, b"unauthorized")])
+def test_a_stranger_is_refused(processes, settings, word):
+    a = Server("a", auth_token="right").start()
+    b = Server("b", peers=[a.address], **{"auth_token": "right"} | settings).start()
+    b("SET", "k", "v")
+    until(lambda: state(b, f"http://{a.address}") == b"refused")
+    assert word in peers(b)[f"http://{a.address}"]["error"] and a("GET", "k") is None
+
+
+def test_two_processes_with_one_replica_id_are_refused(processes):
+    b = Server("b", retry_interval="50ms").start()
+    first = Server("a", peers=[b.address], retry_interval="50ms").start()
+    until(lambda: state(first, "b") == b"up")
+    second = Server("a", peers=[b.address], retry_interval="50ms").start()
+    until(lambda: state(first, "b") == b"refused")
+    assert b"replica_id 'a'" in peers(first)["b"]["error"] and state(second, "b") == b"up"
+
+
+def test_peers_are_added_and_removed_at_run_time(processes):
+    a, b = Server("a", sync_interval="200ms").start(), Server("b", sync_interval="200ms").start()
+    a("SET", "k", "v"), b("SET", "l", "w")
+    a("CRDT.PEER", "ADD", b.address)
+    a("CRDT.SYNC", 5000)
+    assert b("GET", "k") == b"v" and a("GET", "l") == b"w"
+    a("CRDT.PEER", "REMOVE", "b")
+    until(lambda: a("CRDT.PEERS") == [])
+
+
+def test_replication_over_tls(processes, tmp_path):
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", tmp_path / "key", "-out", tmp_path / "cert", "-days", "2",
+                    "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    tls = {"enable_tls": "yes", "tls_cert_file": tmp_path / "cert", "tls_key_file": tmp_path / "key", "tls_ca_file": tmp_path / "cert",
+           "retry_interval": "50ms"}
+    a, b = Server("a", **tls), Server("b", **tls)
+    a.peers, b.peers = [b.address], [a.address]
+    a.start(), b.start()
+    a("SET", "k", "v")
+    a("CRDT.SYNC", 5000)
+    assert b("GET", "k") == b"v" and peers(a)["b"]["url"].startswith(b"https://")
+
+
+def test_stopping_is_quick_with_peers_up_and_down(cluster):
+    a, b, c = servers = cluster(3)
+    servers.sync()
+    c.kill()
+    begun = time.monotonic()
+    assert a.stop() == 0 and b.stop() == 0
+    assert time.monotonic() - begun < 8.0
+
+
+def test_an_http_port_in_use_stops_the_start(processes):
+    a = Server("a").start()
+    b = Server("b")
+    b.http_port = a.http_port
+    with pytest.raises(AssertionError, match="cannot listen"):
+        b.start()
+    assert free_port() != a.http_port
