@@ -9,10 +9,13 @@ import random
 import re
 
 from crdtredis._core import Replica, batch_ranges, probe_make, record, record_find, records_join, slice_batch
+from crdtredis._engine import Executor, Hot
 from crdtredis._resp import ProtocolError, RequestParser, read_double, read_int, read_long_double, show_double
+from crdtredis.commands.table import load
 from crdtredis.errors import DamagedBatch, StrangerError, WaitingRoomFull
+from tests.compat import harness
 from tests.resp import blobs
-from tests.respclient import encode
+from tests.respclient import decode, encode
 
 NOW = 1_700_000_000_000
 
@@ -54,6 +57,32 @@ def numbers(data: bytes) -> None:
         assert read_double(show_double(real)) == real
     long = read_long_double(data)
     assert long is None or read_long_double(long) == long
+
+
+HOT = {name.encode() for name, spec in load().items() if isinstance(spec.handler, Hot)}
+
+
+def commands(data: bytes) -> None:
+    """The commands written in Cython, in one session: each gives one whole reply, and the ops give another replica the same state."""
+    if not data:
+        return
+    try:
+        requests = RequestParser(max_bulk=100_000).feed(data[1:])
+    except ProtocolError as e:
+        requests = e.commands
+    replica, other = fresh("a"), fresh("b")
+    executor = Executor(replica)
+    session = executor.session(2 + data[0] % 2)
+    for argv in requests:
+        if argv and argv[0].upper() in HOT and not any(re.search(rb"\d{7}", a) for a in argv if b"SET" in argv[0].upper() or b"BIT" in argv[0].upper()):
+            replica.now += 7
+            if reply := executor.execute(session, argv):
+                decode(reply)
+            replica.check()
+    other.now = replica.now
+    if made := replica.take_ops():
+        assert receive(other, made)
+    assert (replica.digest(), replica.clock()) == (other.digest(), other.clock())
 
 
 # ---- peers -------------------------------------------------------------------------------------------------------------
@@ -134,6 +163,8 @@ def seeds(target: str) -> list[bytes]:
     rng = random.Random(target)
     if target == "requests":
         return [bytes([1, rng.randrange(256)]) + blobs.stream(rng) for _ in range(300)]
+    if target == "commands":
+        return [bytes([seed % 2]) + b"".join(encode(*argv) for _, argv in harness.make(seed)[1]) for seed in range(200)]
     if target == "numbers":
         return [b"0", b"-1", b"9223372036854775807", b"-9223372036854775808", b"1.5", b"1e-320", b"0x1p-3", b"inf", b"nan", b"123456789.123456789"]
     history = [batch for seed in range(60) for batch in cluster_batches(random.Random(seed))]
@@ -165,4 +196,4 @@ def effect(rng: random.Random, key: bytes) -> tuple:
     return kind, rng.choice([0, 0, 0, 15]), key, argument
 
 
-TARGETS = {f.__name__: f for f in (requests, numbers, ops, batches, records)}
+TARGETS = {f.__name__: f for f in (requests, numbers, commands, ops, batches, records)}
