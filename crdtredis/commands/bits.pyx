@@ -272,7 +272,8 @@ cdef void combine(Buffer *into, Span v, int op) noexcept nogil:
             i += 1
     if op == OP_AND:
         into.n = max(into.n, v.n)
-        memset(p + both, 0, into.n - both)
+        if into.n > both:
+            memset(p + both, 0, into.n - both)
     elif v.n > both:
         buffer_add(into, v.p + both, v.n - both)
 

@@ -119,7 +119,9 @@ cdef inline Buffer copy_grown(Span v, size_t n) noexcept nogil:
     cdef size_t size = max(v.n, n)
     memset(&b, 0, sizeof(b))
     buffer_need(&b, size)
-    memcpy(b.p, v.p, v.n)
-    memset(b.p + v.n, 0, size - v.n)
+    if v.n:
+        memcpy(b.p, v.p, v.n)
+    if size > v.n:
+        memset(b.p + v.n, 0, size - v.n)
     b.n = size
     return b
