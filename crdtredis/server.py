@@ -105,7 +105,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop_signal)
         signal.signal(signal.SIGHUP, self._on_hangup)
-        faulthandler.enable()                           # a crash in compiled code says where
+        faulthandler.enable(2)                          # a crash in compiled code says where
         log.info("crdt-redis %s, replica %s, epoch %d, process %d, data in %s", __version__, self.identity.replica_id, self.identity.epoch,
                  os.getpid(), self.folder)
         for warning in self.config.warnings:
