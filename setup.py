@@ -32,4 +32,4 @@ def extensions():
 DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False,
               "embedsignature": True}
 
-setup(ext_modules=cythonize(list(extensions()), compiler_directives=DIRECTIVES))
+setup(ext_modules=cythonize(list(extensions()), compiler_directives=DIRECTIVES), options={"build_ext": {"parallel": os.cpu_count()}})
