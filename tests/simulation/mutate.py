@@ -1,0 +1,125 @@
+"""Are the tests awake? Breaks the kernel on purpose, in a scratch copy, one fault at a time, and sees which test notices.
+
+    python -m tests.simulation.mutate                 # all faults; ten to twenty minutes
+    python -m tests.simulation.mutate --only "later"  # those whose name contains the word
+    python -m tests.simulation.mutate --list
+
+A property counts only after a deliberate fault has made it fail. Each fault below is one that is easy to make and that the design has a
+sentence against. The script copies the checkout to a temporary directory, replaces one piece of text in a part of the kernel, builds,
+and runs the model test, the exhaustive interleavings and a few hundred schedules of the simulation. It ends with 1 when a fault went
+unnoticed, or when a text to be replaced is no longer there exactly once: then the fault wants to be written anew.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CORE = "crdtredis/core/"
+
+FAULTS = [
+    ("take-back compared by size", CORE + "cell.pxi",
+     "or s.seq <= t.back_seq:", "or (t.back_seq and s.total <= t.back):"),
+    ("run named by its seq alone", CORE + "cell.pxi",
+     "        if t.run_seq == run_seq and t.run_index == run_index:", "        if t.run_seq == run_seq:"),
+    ("stub dropped at once", CORE + "cell.pxi",
+     "        if slot == op.slot:                # its actor", "        if 1:                # its actor"),
+    ("stub let go on an acknowledgement that overtook ops", CORE + "cell.pxi",
+     "and a.v[t.actor].applied >= actor_has_seen(a, t.actor, t.actor)", "and 1"),
+    ("equal stamps not decided by actor", CORE + "cell.pxi",
+     "    return a.v[actor1].rank > a.v[actor2].rank", "    return 0"),
+    ("increment applied as a step", CORE + "cell.pxi",
+     "                t.total = total\n", "                t.total = t.total + total\n"),
+    ("clock advanced before the op is applied", CORE + "receive.pxi",
+     "    k.waiting_n += 1\n", "    k.waiting_n += 1\n    k.actors.v[slot].applied = seq\n"),
+    ("duplicate applied", CORE + "receive.pxi",
+     "    if h.seq <= k.actors.v[slot].applied:\n        return RECEIVED_ALL\n    if slot == k.me:",
+     "    if h.seq < k.actors.v[slot].applied:\n        return RECEIVED_ALL\n"
+     "    if h.seq == k.actors.v[slot].applied:\n        k.actors.v[slot].applied -= 1\n    if slot == k.me:"),
+    ("dependencies not waited for", CORE + "receive.pxi",
+     "        if of == NO_SLOT or k.actors.v[of].applied < seq:\n            result = 0", "        if of == NO_SLOT:\n            result = 0"),
+    ("timestamps of others not taken note of", CORE + "receive.pxi",
+     "    if h.stamp > k.hlc:\n        k.hlc = h.stamp\n", ""),
+    ("dependencies not sent", CORE + "effects.pxi",
+     "    if k.deps_changed:\n", "    if k.deps_changed and 0:\n"),
+    ("set does not list the tallies it saw", CORE + "effects.pxi",
+     "    x.keep = keep_deadline\n    if e != NULL and e.meta & E_CELL:", "    x.keep = keep_deadline\n    if 0:"),
+    ("deadline not asserted again", CORE + "effects.pxi",
+     "    if stated == STATED_DEADLINE or (stated == STATED_CLEAR and removes_value):", "    if 0:"),
+    ("deadline asserted again with a new stamp", CORE + "effects.pxi",
+     "        x.stamp = stamp\n        x.actor = k.actors.v[actor].id\n", ""),
+    ("what has expired comes back with the next write", CORE + "effects.pxi",
+     "    if not key_visible(k, e):\n        key_delete(k, db, e)\n        return key_find(k, db, key)\n", ""),
+    ("flush removes what it did not see", CORE + "keyspace.pxi",
+     "        if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN and observed(op, e.dot):\n            d.live -= 1\n            mem_free(e)",
+     "        if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN:\n            d.live -= 1\n            mem_free(e)"),
+    ("set outranks every deadline", CORE + "keyspace.pxi",
+     "not later(&k.actors, clear_stamp, clear_actor, w.stamp, w.actor)", "0"),
+]
+
+CHECKS = [
+    ("model", [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/core/test_model.py"]),
+    ("simulation", [sys.executable, "-m", "tests.simulation.world", "--schedules", "500"]),
+]
+
+
+def build(where: Path) -> None:
+    out = subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=where, capture_output=True, text=True,
+                         env=os.environ | {"CRDT_REDIS_BUILD": "debug"})
+    if out.returncode:
+        raise SystemExit(out.stdout + out.stderr)
+
+
+def caught_by(where: Path) -> list[str]:
+    out = []
+    for name, argv in CHECKS:
+        try:
+            done = subprocess.run(argv, cwd=where, capture_output=True, text=True, timeout=600, env=os.environ | {"CRDT_MODEL_SCHEDULES": "1000"})
+            failed = done.returncode != 0
+        except subprocess.TimeoutExpired:
+            failed = True
+        if failed:
+            out.append(name)
+    return out
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--only", default="")
+    p.add_argument("--list", action="store_true")
+    a = p.parse_args()
+    faults = [f for f in FAULTS if a.only in f[0]]
+    if a.list:
+        print(*(f[0] for f in faults), sep="\n")
+        return 0
+    bad = 0
+    with tempfile.TemporaryDirectory(prefix="crdt-redis-mutate-") as d:
+        where = Path(d) / "copy"
+        shutil.copytree(ROOT, where, ignore=shutil.ignore_patterns(".git", "build", "*.so", "*.o", "__pycache__", ".hypothesis"))
+        build(where)
+        if sound := caught_by(where):
+            raise SystemExit(f"the unchanged kernel fails: {sound}")
+        for name, path, old, new in faults:
+            file = where / path
+            text = file.read_text()
+            if text.count(old) != 1:
+                print(f"{name:55} OUT OF DATE: the text is there {text.count(old)} times", flush=True)
+                bad += 1
+                continue
+            file.write_text(text.replace(old, new))
+            build(where)
+            found = caught_by(where)
+            print(f"{name:55} {'caught by ' + ', '.join(found) if found else 'NOT CAUGHT'}", flush=True)
+            bad += not found
+            file.write_text(text)
+    print(f"{len(faults) - bad} of {len(faults)} faults caught")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
