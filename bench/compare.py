@@ -1,0 +1,296 @@
+"""The figures of the project: crdt-redis beside redis-server, measured in turn on this machine.
+
+    python -m bench.compare                              # everything; about half an hour
+    python -m bench.compare pipelined --rounds 3 -n 200000
+    python -m bench.compare memory busy lag              # chosen sections
+
+Every figure is a ratio taken in one run: rounds alternate between the two servers, and the median counts. Next to requests per second
+stands the server's CPU time per request (user + system of the process, over the requests), which a busy machine disturbs least. Redis runs
+with `--appendonly yes --appendfsync everysec --save ""`, crdt-redis with `appendfsync everysec`, both on the same disk. Tables are printed
+as Markdown. Nothing here fails for being slow.
+
+CRDT_REDIS_EXECUTABLE chooses the executable to measure instead of this checkout.
+"""
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from tests.real.cluster import Cluster, Process, Reference, Server, executable, stop_all
+
+STRINGS = "ping_mbulk,set,get,incr,mset"
+ROOT = Path(__file__).resolve().parents[1]
+MILLION = 1_000_000
+
+
+# ---- measuring -----------------------------------------------------------------------------------------------------
+
+def redis_with_log() -> Reference:
+    return Reference("--save", "", "--appendonly", "yes", "--appendfsync", "everysec").start()
+
+
+def ours(name: str = "a", **settings) -> Server:
+    return Server(name, appendfsync="everysec", **settings).start()
+
+
+def benchmark(server: Process, test: str, n: int, clients: int, pipeline: int, keys: int, size: int, cpu: int | None = None) -> dict:
+    """One run of redis-benchmark: requests/s, server CPU in microseconds per request, p99 in ms."""
+    argv = ["redis-benchmark", "-p", server.port, "-t", test, "-n", n, "-c", clients, "-P", pipeline, "-r", keys, "-d", size, "--csv"]
+    if cpu is not None:
+        argv = ["taskset", "-c", cpu] + argv
+    before = server.cpu_seconds()
+    out = subprocess.run([str(x) for x in argv], capture_output=True, text=True, check=True)
+    used = server.cpu_seconds() - before
+    row = list(csv.DictReader(io.StringIO(out.stdout)))[-1]
+    return {"rps": float(row["rps"]), "cpu": used / n * 1e6, "p99": float(row["p99_latency_ms"])}
+
+
+def median(runs: list[dict]) -> dict:
+    return {k: statistics.median(r[k] for r in runs) for k in runs[0]}
+
+
+def table(title: str, head: list[str], rows: list[list]) -> None:
+    print(f"\n### {title}\n\n| " + " | ".join(head) + " |\n|" + "---|" * len(head))
+    for row in rows:
+        print("| " + " | ".join(f"{x:.2f}" if isinstance(x, float) else str(x) for x in row) + " |")
+    sys.stdout.flush()
+
+
+def throughput(a, title: str, tests: str, n: int, pipeline: int, sizes=(32,)) -> None:
+    """A table of the tests, redis and ours in turn."""
+    rows = []
+    for size in sizes:
+        theirs, mine = redis_with_log(), ours()
+        runs: dict = {(t, s): [] for t in tests.split(",") for s in (theirs, mine)}
+        for i in range(a.rounds):
+            for test in tests.split(","):
+                for s in (theirs, mine) if i % 2 else (mine, theirs):
+                    runs[test, s].append(benchmark(s, test, n, a.clients, pipeline, a.keys, size))
+        for test in tests.split(","):
+            r, o = median(runs[test, theirs]), median(runs[test, mine])
+            name = test if len(sizes) == 1 else f"{test} {size} B"
+            rows.append([name, f"{r['rps']:.0f}", f"{o['rps']:.0f}", o["rps"] / r["rps"], r["cpu"], o["cpu"], o["cpu"] / r["cpu"],
+                         r["p99"], o["p99"]])
+        theirs.dispose()
+        mine.dispose()
+    table(f"{title} (-n {n} -c {a.clients} -P {pipeline} -r {a.keys}, {a.rounds} rounds)",
+          ["test", "redis req/s", "ours req/s", "ratio", "redis µs CPU/req", "ours µs CPU/req", "ratio", "redis p99 ms", "ours p99 ms"], rows)
+
+
+def fill(server: Process, n: int) -> None:
+    """n strings of 16-byte keys and 32-byte values, in a fixed pseudo-random order."""
+    with server.connect() as c:
+        for start in range(0, n, 10_000):
+            keys = [i * 7919 % n for i in range(start, min(start + 10_000, n))]
+            c.socket.sendall(b"".join(b"*3\r\n$3\r\nSET\r\n$16\r\nkey:%012d\r\n$32\r\n%032d\r\n" % (k, k) for k in keys))
+            for _ in keys:
+                c.raw()
+
+
+# ---- sections --------------------------------------------------------------------------------------------------------
+
+def pipelined(a):
+    throughput(a, "Pipelined throughput", a.tests, a.n, 16)
+
+
+def unpipelined(a):
+    throughput(a, "Unpipelined", a.tests, a.n // 5, 1)
+
+
+def large(a):
+    throughput(a, "Large values", "set,get", a.n // 10, 1, sizes=(1024, 65536))
+
+
+def memory(a):
+    """Growth of resident memory for a million strings, and the start from what is then on disk."""
+    n = a.keys_in_memory
+    pair = (redis_with_log(), ours())
+    grown = []
+    for s in pair:
+        before = s.resident_bytes()
+        fill(s, n)
+        time.sleep(1.5)
+        grown.append((s.resident_bytes() - before) / 1e6)
+    table("Memory: growth of RSS in MB (16-byte key, 32-byte value)", ["what", "redis", "ours", "ratio"],
+          [[f"{n} strings", grown[0], grown[1], grown[1] / grown[0]]])
+    times: dict = {s: [] for s in pair}
+    for s in pair:
+        s.stop(timeout=60)
+    for _ in range(max(3, a.rounds // 2)):
+        for s in pair:
+            start = time.monotonic()
+            s.start(wait=False)
+            s.wait_ready(300)
+            times[s].append(time.monotonic() - start)
+            assert s("DBSIZE") == n
+            s.stop(timeout=60)
+    r, o = (statistics.median(times[s]) for s in pair)
+    table("Start: seconds from exec to PONG", ["what", "redis s", "ours s", "ratio"],
+          [[f"{n} keys: redis from its AOF, ours from segments", r, o, o / r]])
+
+
+class Spinning(Server):
+    """Our server in a process in which a pure-Python thread spins while a file exists (bench/spinning.py)."""
+
+    @property
+    def flag(self) -> Path:
+        return self.directory / "spin"
+
+    def command(self):
+        return [sys.executable, str(ROOT / "bench" / "spinning.py"), str(self.flag)] + super().command()[len(executable()):]
+
+
+def busy(a):
+    s = Spinning("a", appendfsync="everysec").start()
+    runs: dict = {False: [], True: []}
+    for _ in range(a.rounds):
+        for spin in (False, True):
+            s.flag.touch() if spin else s.flag.unlink(missing_ok=True)
+            time.sleep(0.3)
+            runs[spin].append(benchmark(s, "set", a.n // 2, a.clients, 16, a.keys, 32, cpu=os.cpu_count() - 1))
+    idle, spinning = median(runs[False]), median(runs[True])
+    table("A busy sync thread: SET -P 16, client pinned to one core", ["idle req/s", "spinning req/s", "ratio"],
+          [[f"{idle['rps']:.0f}", f"{spinning['rps']:.0f}", spinning["rps"] / idle["rps"]]])
+
+
+def lag(a):
+    """From the write's reply at A until it is visible at B, while A takes writes at a given rate."""
+    c = Cluster(2, appendfsync="everysec").start()
+    c.sync()
+    stopping = threading.Event()
+
+    def load():
+        with c[0].connect() as conn:
+            due = time.monotonic()
+            while not stopping.is_set():
+                conn.pipeline([["SET", f"load:{i}", "x" * 32] for i in range(50)])
+                due += 50 / a.rate
+                time.sleep(max(0.0, due - time.monotonic()))
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    seen = []
+    with c[0].connect() as w, c[1].connect() as r:
+        for i in range(a.samples):
+            w("SET", "probe", i)
+            start = time.perf_counter()
+            while r("GET", "probe") != b"%d" % i:
+                time.sleep(0.0001)
+            seen.append((time.perf_counter() - start) * 1e3)
+            time.sleep(0.01)
+    stopping.set()
+    thread.join()
+    seen.sort()
+    table(f"Replication lag at {a.rate} writes/s on loopback, {a.samples} samples", ["p50 ms", "p99 ms", "max ms"],
+          [[seen[len(seen) // 2], seen[int(len(seen) * 0.99)], seen[-1]]])
+
+
+def peers(a):
+    """CPU of one server per SET, alone and with live peers, until they have taken everything."""
+    rows, alone, n = [], None, a.n // 4
+    for count in (1, 2, 3, 5):
+        c = Cluster(count, appendfsync="everysec").start()
+        c.sync()
+        runs = []
+        for _ in range(a.rounds):
+            before = c[0].cpu_seconds()
+            run = benchmark(c[0], "set", n, a.clients, 16, a.keys, 32)
+            c.sync(120_000)
+            runs.append(run | {"cpu": (c[0].cpu_seconds() - before) / n * 1e6})
+        m = median(runs)
+        alone = alone or m["cpu"]
+        rows.append([count - 1, f"{m['rps']:.0f}", m["cpu"], m["cpu"] / alone])
+        stop_all()
+    table("Cost of peers: SET -P 16 at one server", ["peers", "req/s", "µs CPU/req", "to none"], rows)
+
+
+def catchup(a):
+    """A peer that missed a million small ops."""
+    c = Cluster(2, appendfsync="everysec", sync_interval="1s").start()
+    c.sync()
+    c[1].stop()
+    fill(c[0], a.keys_in_memory)
+    quiet = benchmark(c[0], "set", 20_000, 10, 1, 1000, 32)["p99"]
+    c[1].start()
+    start, during = time.monotonic(), []
+    while c[1]("DBSIZE") < a.keys_in_memory:
+        during.append(benchmark(c[0], "set", 5_000, 10, 1, 1000, 32)["p99"])
+    took = time.monotonic() - start
+    table(f"Catch-up: {a.keys_in_memory} SETs missed", ["seconds", "ops/s", "p99 at the sender before, ms", "during it"],
+          [[took, f"{a.keys_in_memory / took:.0f}", quiet, statistics.median(during) if during else "-"]])
+
+
+def growth(a):
+    rows, first = [], None
+    for n in (10_000, MILLION) + ((10 * MILLION,) if a.ten_million else ()):
+        s = ours()
+        fill(s, n)
+        cost = [median([benchmark(s, test, a.n // 2, a.clients, 16, n, 32) for _ in range(a.rounds)])["cpu"] for test in ("set", "get")]
+        first = first or cost
+        rows.append([n, cost[0], cost[0] / first[0], cost[1], cost[1] / first[1]])
+        s.dispose()
+    table("Growth: µs CPU per request by number of keys (-P 16)", ["keys", "SET", "to first", "GET", "to first"], rows)
+
+
+def program(a):
+    """Size of the executable and its start with an empty data directory."""
+    path = Path(os.environ.get("CRDT_REDIS_EXECUTABLE") or ROOT / "dist" / "crdt-redis")
+    times = []
+    for _ in range(a.rounds):
+        s = Server("a")
+        start = time.monotonic()
+        s.start(wait=False)
+        while True:
+            try:
+                with s.connect() as c:
+                    c("PING")
+                    break
+            except OSError:
+                time.sleep(0.001)
+        times.append(time.monotonic() - start)
+        s.dispose()
+    size = f"{path.stat().st_size / 1e6:.1f} MB" if path.exists() else "not built"
+    table("Executable", ["measured", "size", "exec to first PONG, s"], [[Path(executable()[0]).name, size, statistics.median(times)]])
+
+
+SECTIONS = {f.__name__: f for f in (pipelined, unpipelined, large, memory, busy, lag, peers, catchup, growth, program)}
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; none: all")
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("-n", type=int, default=MILLION, help="requests of a pipelined run; other runs take a part of it")
+    p.add_argument("--clients", type=int, default=50)
+    p.add_argument("--keys", type=int, default=100_000)
+    p.add_argument("--tests", default=STRINGS)
+    p.add_argument("--rate", type=int, default=5000)
+    p.add_argument("--samples", type=int, default=500)
+    p.add_argument("--keys-in-memory", type=int, default=MILLION)
+    p.add_argument("--ten-million", action="store_true", help="growth: 10,000,000 keys as well")
+    a = p.parse_args()
+    if unknown := set(a.sections) - set(SECTIONS):
+        p.error(f"no such section: {', '.join(unknown)}")
+    if not shutil.which("redis-benchmark"):
+        p.error("redis-benchmark is needed: install the Debian package redis-tools")
+    print(f"`python -m bench.compare {' '.join(sys.argv[1:])}`")
+    try:
+        for name in a.sections or SECTIONS:
+            SECTIONS[name](a)
+            stop_all()
+    finally:
+        stop_all()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
