@@ -205,6 +205,10 @@ cdef class Replica:
         with nogil:
             collect(&self.k, most)
 
+    def collect_garbage(self, int most=0x7fffffff):
+        """Frees about `most` members of deleted collections; True while more are left."""
+        return bool(free_garbage(&self.k, most))
+
     # ---- views --------------------------------------------------------------------------------------------------
 
     def stats(self):
