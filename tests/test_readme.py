@@ -1,0 +1,36 @@
+"""The README's example, pasted: what its comments promise is what comes out."""
+import os
+import re
+import shlex
+import subprocess
+
+from tests.real.cluster import ROOT, executable, free_port
+
+
+def test_three_replicas(tmp_path):
+    block, = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    promised = re.findall(r'# "(\w+)"', block)
+    assert promised == ["hello", "7", "10"]
+    ports = {port: str(free_port()) for port in ("7001", "7002", "7003", "8001", "8002", "8003")}
+    for port, free in ports.items():
+        block = block.replace(port, free)
+    ready = f"for p in {ports['7001']} {ports['7002']} {ports['7003']}; do until redis-cli -p $p PING 2>&1 | grep -q PONG; do sleep 0.1; done; done"
+    block = block.replace("/tmp/three", str(tmp_path / "three")).replace("sleep 2", ready)
+    program = tmp_path / "bin" / "crdt-redis"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(executable())} "$@"\n')
+    program.chmod(0o755)
+    environment = os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(["bash", "-c", block + "\nwait"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
+                               start_new_session=True)
+    try:
+        lines = process.communicate(timeout=120)[0].splitlines()
+    finally:
+        try:
+            os.killpg(process.pid, 9)
+        except ProcessLookupError:
+            pass
+    found = iter(lines)
+    assert all(value in found for value in promised), lines
+    digests = [line for line in lines if re.fullmatch(r"[0-9a-f]{32}", line)]
+    assert len(digests) == 3 and len(set(digests)) == 1, lines
