@@ -27,7 +27,7 @@ HARNESS = BUILD / "harness"
 def build() -> dict[str, str]:
     """Builds modules and harness; returns the environment the harness runs in."""
     environment = {**os.environ, "CRDT_REDIS_BUILD": "fuzz", "CC": os.environ.get("CLANG", "clang")}
-    subprocess.run([sys.executable, "setup.py", "-q", "build", "--build-base", str(BUILD), "--build-lib", str(BUILD / "lib")],
+    subprocess.run([sys.executable, "setup.py", "-q", "build", "-j", "2", "--build-base", str(BUILD), "--build-lib", str(BUILD / "lib")],
                    cwd=ROOT, env=environment, check=True)
     library = sysconfig.get_config_var("LIBDIR")
     subprocess.run([environment["CC"], "-g", "-fsanitize=fuzzer,address,undefined", "-rdynamic", f"-I{sysconfig.get_path('include')}",
@@ -74,7 +74,7 @@ def main() -> int:
         print(f"--- {target}", flush=True)
         if subprocess.run(command, env={**environment, "FUZZ_TARGET": target}, cwd=ROOT).returncode:
             failed.append(target)
-    print(f"{len(options.targets) - len(failed)} passed, {len(failed)} failed")
+    print(f"findings in {', '.join(failed)}: see {found}" if failed else f"no finding in {len(options.targets)} targets")
     return 1 if failed else 0
 
 
