@@ -6,7 +6,7 @@
 
 A property counts only after a deliberate fault has made it fail. Each fault below is one that is easy to make and that the design has a
 sentence against. The script copies the checkout to a temporary directory, replaces one piece of text in a part of the kernel, builds,
-and runs the model test, the exhaustive interleavings and a few hundred schedules of the simulation. It ends with 1 when a fault went
+and runs the model test, the exhaustive interleavings and some hundred schedules of the simulation. It ends with 1 when a fault went
 unnoticed, or when a text to be replaced is no longer there exactly once: then the fault wants to be written anew.
 """
 from __future__ import annotations
@@ -64,7 +64,7 @@ FAULTS = [
 
 CHECKS = [
     ("model", [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/core/test_model.py"]),
-    ("simulation", [sys.executable, "-m", "tests.simulation.world", "--schedules", "500"]),
+    ("simulation", [sys.executable, "-m", "tests.simulation.world", "--schedules", "1500"]),
 ]
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from tests.simulation.world import check
 
-SCHEDULES = int(os.environ.get("CRDT_SIMULATION_SCHEDULES", "2000"))
+SCHEDULES = int(os.environ.get("CRDT_SIMULATION_SCHEDULES", "4000"))
 BLOCKS = 20
 
 
