@@ -64,7 +64,7 @@ EXIT_FORCED = 130       # a second signal cut the orderly stop short
 
 
 class StartError(Exception):
-    """The server cannot start (or `check` found damage): lines for standard error, and the exit code."""
+    """The server cannot start, or not stop as it should, or `check` found damage: lines for standard error, and the exit code."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)

@@ -248,7 +248,8 @@ class Server:
     def _close_log(self) -> None:
         failure = self.log.close()
         if failure:
-            log.error("%s: what was written since then may be lost", failure)
+            self.failed = StartError(f"{failure}: what was written since then may be lost", EXIT_DATA)
+            log.error("%s", self.failed)
 
     def _log_tick(self) -> None:
         if self.log is not None:
