@@ -81,7 +81,8 @@ class Process:
     def start(self, wait: bool = True, **environment: str) -> "Process":
         """Start the process and, unless told otherwise, wait until it answers PING."""
         assert self.process is None, "already running"
-        env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | environment
+        env = {k: v for k, v in os.environ.items() if not k.startswith("CRDT_")}
+        env |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | environment
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                             cwd=self.directory, env=env, preexec_fn=_die_with_parent)
