@@ -20,12 +20,13 @@ from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Collection, Element, Kernel, db_flush,
                               element_key, key_collection, key_copy, key_deadline, key_delete, key_expire, key_find, key_idle, key_memory,
                               key_random, key_touch, key_type, key_visible, member_find, member_score, member_set, member_view, string_set,
-                              string_view, table_next, table_scan)
+                              string_view, table_next)
 from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, fail, fail_int, fail_syntax, hot, is_word
-from crdtredis._resp cimport (Reply, format_int64, parse_int64, reply_array, reply_bulk, reply_error_span, reply_int, reply_null,
-                              reply_ok, reply_raw, reply_simple)
+from crdtredis._resp cimport parse_int64, reply_bulk, reply_error_span, reply_int, reply_null, reply_ok, reply_simple
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.glob cimport glob_is_all, glob_match
+from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add, scan_answer, scan_answer_found, scan_init, scan_matches,
+                                          scan_pattern, scan_walk)
 
 from crdtredis.commands.table import command
 from crdtredis.commands.usage import help_of
@@ -37,7 +38,6 @@ cdef const char *DB_INDEX = "ERR DB index is out of range"
 cdef const char *INT_RANGE = "ERR value is out of range, value must between -2147483648 and 2147483647"
 cdef const char *FIRST_DB = "ERR invalid first DB index"
 cdef const char *SECOND_DB = "ERR invalid second DB index"
-cdef const char *CURSOR = "ERR invalid cursor"
 cdef const char *UNSUPPORTED = "ERR Unsupported option "
 cdef const char *NX_AND_OTHERS = "ERR NX and XX, GT or LT options at the same time are not compatible"
 cdef const char *GT_AND_LT = "ERR GT and LT options at the same time are not compatible"
@@ -255,129 +255,40 @@ cdef const char *TYPE_WORDS[5]
 TYPE_WORDS[:] = [b"STRING", b"HASH", b"SET", b"ZSET", b"LIST"]
 
 
-# What KEYS and SCAN have found so far. The names gather in a reply of their own, because their number stands before them.
-cdef struct Found:
-    Kernel *kernel
-    Span pattern
-    int all                 # the pattern is "*", or there is none
-    int type                # T_*, or -1 for every type
-    int64_t visited         # elements looked at
-    int64_t n
-    Reply names
-
-
-cdef void found_init(Found *f, Call *c) noexcept nogil:
-    memset(f, 0, sizeof(Found))
-    f.kernel = c.kernel
-    f.all = 1
-    f.type = -1
-    f.names.resp = c.reply.resp
-
-
-cdef void found_pattern(Found *f, Span pattern) noexcept nogil:
-    f.pattern = pattern
-    f.all = glob_is_all(pattern.p, pattern.n)
-
-
-cdef void found_reply(Found *f, Reply *r) noexcept nogil:
-    reply_array(r, f.n)
-    reply_raw(r, f.names.buf.p, f.names.buf.n)
-    buffer_free(&f.names.buf)
-
-
-cdef void found_visit(void *arg, Element *e) noexcept nogil:
-    cdef Found *f = <Found*>arg
-    f.visited += 1
-    if not f.all and not glob_match(f.pattern.p, f.pattern.n, element_key(e), e.klen, 0):
-        return
-    if not key_visible(f.kernel, e) or (f.type != -1 and key_type(f.kernel, e) != f.type):
-        return
-    f.n += 1
-    reply_bulk(&f.names, element_key(e), e.klen)
+cdef void visit_key(void *arg, Element *e) noexcept nogil:
+    cdef Scan *s = <Scan*>arg
+    if scan_matches(s, e) and key_visible(s.kernel, e) and (s.type == -1 or key_type(s.kernel, e) == s.type):
+        scan_add(s, span(element_key(e), e.klen))
 
 
 cdef void keys(Call *c) noexcept nogil:
-    cdef Found f
+    cdef Scan s
     cdef size_t at = 0
     cdef Element *e
-    found_init(&f, c)
-    found_pattern(&f, c.argv[1])
+    scan_init(&s, c)
+    scan_pattern(&s, c.argv[1])
     e = table_next(&c.kernel.db[c.db].table, &at)
     while e != NULL:
-        found_visit(&f, e)
+        visit_key(&s, e)
         e = table_next(&c.kernel.db[c.db].table, &at)
-    found_reply(&f, c.reply)
-
-
-cdef int read_cursor(Span text, uint64_t *out) noexcept nogil:
-    """As C's strtoul: an optional sign (minus wraps), digits up to a NUL; but no white space before it. Empty text is 0."""
-    cdef uint64_t v = 0
-    cdef size_t i = 0
-    cdef int minus = 0, digits = 0, d
-    if text.n and (text.p[0] == c'-' or text.p[0] == c'+'):
-        minus = text.p[0] == c'-'
-        i = 1
-    while i < text.n and text.p[i] != 0:
-        d = text.p[i] - c'0'
-        if d < 0 or d > 9 or v > (<uint64_t>-1 - d) / 10:
-            return 0
-        v = v * 10 + d
-        digits = 1
-        i += 1
-    if i and not digits:
-        return 0
-    out[0] = 0 - v if minus else v
-    return 1
+    scan_answer_found(&s, c.reply)
 
 
 cdef void scan(Call *c) noexcept nogil:
-    cdef Found f
+    cdef Scan s
+    cdef Span type = span(NULL, 0)
     cdef uint64_t cursor
-    cdef int64_t count = 10, buckets
-    cdef char digits[24]
-    cdef int i = 2, at = sizeof(digits), kind
-    if not read_cursor(c.argv[1], &cursor):
-        fail(c, CURSOR)
+    cdef int kind
+    scan_init(&s, c)
+    if not read_cursor(c, c.argv[1], &cursor) or not read_scan_options(c, 2, &s, &type):
         return
-    found_init(&f, c)
-    while i < c.argc:
-        if i + 1 == c.argc:
-            fail_syntax(c)
-            return
-        if is_word(c.argv[i], "COUNT"):
-            if not parse_int64(c.argv[i + 1].p, c.argv[i + 1].n, &count):
-                fail_int(c)
-                return
-            if count < 1:
-                fail_syntax(c)
-                return
-        elif is_word(c.argv[i], "MATCH"):
-            found_pattern(&f, c.argv[i + 1])
-        elif is_word(c.argv[i], "TYPE"):
-            f.type = T_NONE                             # an unknown type has no keys
-            for kind in range(T_COUNT):
-                if is_word(c.argv[i + 1], TYPE_WORDS[kind]):
-                    f.type = kind
-        else:
-            fail_syntax(c)
-            return
-        i += 2
-    # A table that has just lost most of its keys is mostly empty buckets: look at so many at most, and come back.
-    buckets = count * 10 if count < INT64_MAX // 10 else INT64_MAX
-    while True:
-        cursor = table_scan(&c.kernel.db[c.db].table, cursor, found_visit, &f)
-        buckets -= 1
-        if cursor == 0 or f.visited >= count or buckets <= 0:
-            break
-    while True:
-        at -= 1
-        digits[at] = c'0' + cursor % 10
-        cursor //= 10
-        if cursor == 0:
-            break
-    reply_array(c.reply, 2)
-    reply_bulk(c.reply, digits + at, sizeof(digits) - at)
-    found_reply(&f, c.reply)
+    if type.p != NULL:
+        s.type = T_NONE                                 # an unknown type has no keys
+        for kind in range(T_COUNT):
+            if is_word(type, TYPE_WORDS[kind]):
+                s.type = kind
+    cursor = scan_walk(&s, &c.kernel.db[c.db].table, cursor, visit_key)
+    scan_answer(&s, c.reply, cursor)
 
 
 cdef void randomkey(Call *c) noexcept nogil:

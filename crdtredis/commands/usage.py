@@ -63,7 +63,23 @@ GETDEL: key
 GETEX: key [{_EXPIRY[1:]} | PERSIST]
 GETRANGE: key start end
 GETSET: key value
+HDEL: key field...
 HELLO: [protover [AUTH username password] [SETNAME clientname]]
+HEXISTS: key field
+HGET: key field
+HGETALL: key
+HINCRBY: key field increment
+HINCRBYFLOAT: key field increment
+HKEYS: key
+HLEN: key
+HMGET: key field...
+HMSET: key <field value>...
+HRANDFIELD: key [count [WITHVALUES]]
+HSCAN: key cursor [MATCH pattern] [COUNT count]
+HSET: key <field value>...
+HSETNX: key field value
+HSTRLEN: key field
+HVALS: key
 INCR: key
 INCRBY: key increment
 INCRBYFLOAT: key increment
@@ -93,7 +109,11 @@ PSETEX: key milliseconds value
 PTTL: key
 RENAME: key newkey
 RENAMENX: key newkey
+SADD: key member...
 SCAN: cursor [MATCH pattern] [COUNT count] [TYPE type]
+SCARD: key
+SDIFF: key...
+SDIFFSTORE: destination key...
 SELECT: index
 SET: key value [NX | XX] [GET] [{_EXPIRY[1:]} | KEEPTTL]
 SETBIT: key offset value
@@ -101,9 +121,22 @@ SETEX: key seconds value
 SETNX: key value
 SETRANGE: key offset value
 SHUTDOWN: [NOSAVE | SAVE] [NOW] [FORCE] [ABORT]
+SINTER: key...
+SINTERCARD: numkeys key... [LIMIT limit]
+SINTERSTORE: destination key...
+SISMEMBER: key member
 SLOWLOG|GET: [count]
+SMEMBERS: key
+SMISMEMBER: key member...
+SMOVE: source destination member
+SPOP: key [count]
+SRANDMEMBER: key [count]
+SREM: key member...
+SSCAN: key cursor [MATCH pattern] [COUNT count]
 STRLEN: key
 SUBSTR: key start end
+SUNION: key...
+SUNIONSTORE: destination key...
 SWAPDB: index1 index2
 TOUCH: key...
 TTL: key

@@ -144,6 +144,7 @@ cdef int string_real(Kernel *k, Element *e, long double *out) noexcept nogil   #
 
 # The collection of this type when it is the visible one, else NULL.
 cdef Collection *key_collection(Kernel *k, Element *e, int type) noexcept nogil
+cdef int value_live(Element *e) noexcept nogil                                 # does a member's cell (a string's) hold anything but stubs?
 cdef Element *member_find(Kernel *k, Collection *c, Span name) noexcept nogil  # a live member or NULL
 cdef Element *member_random(Kernel *k, Collection *c) noexcept nogil           # a live member; c.live > 0
 cdef Span member_view(Kernel *k, Element *m) noexcept nogil                    # a hash field's or list element's value, as string_view

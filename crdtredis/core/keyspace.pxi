@@ -39,7 +39,7 @@ cdef inline uint32_t access_second(Kernel *k) noexcept nogil:
     return <uint32_t>(k.now // 1000) & 0xffffff
 
 
-cdef inline int value_live(Element *e) noexcept nogil:
+cdef int value_live(Element *e) noexcept nogil:
     """Does the element's own cell (a string's, a member's) hold anything?"""
     return 1 if e.meta & E_PLAIN else cell_live(element_cell(e)) if e.meta & E_CELL else 0
 

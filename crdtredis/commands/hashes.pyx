@@ -1,0 +1,383 @@
+# cython: language_level=3
+"""Hash commands.
+
+A hash is a table of fields, each with a cell of its own: so what concurrent commands do to one field is what they would do to a string
+of that name, and fields do not meet. The hash is there as long as a field is.
+
+A handler looks its key up, decides, and then writes field by field in the open op: key_prepare once, and member_set, member_add or
+member_remove for each field, each of which takes the key's element as the one before has left it. A command that changes
+nothing (HSETNX of a field that is there, HDEL of one that is not) makes no effect; HSET of the value that is there makes one, for a
+write is a write: it stands against a concurrent HDEL.
+
+A field that was incremented is shown by formatting its sum into the kernel's one scratch place, so a view of it lasts until the next.
+Replies are written while the table is walked; nothing is gathered first.
+"""
+from libc.stddef cimport size_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint64_t
+from libc.string cimport memset
+
+from crdtredis._core cimport (T_HASH, Collection, Element, Kernel, key_collection, key_find, key_prepare, member_add, member_find,
+                              member_random, member_remove, member_set, member_view, string_int, string_real)
+from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_syntax, hot, is_word
+from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
+from crdtredis.buffer cimport Buffer, Span, buffer_free, span
+from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, read_int
+from crdtredis.commands.members cimport (choose, end_removal, find_members, member_live, member_name, next_member, read_choice,
+                                         read_members)
+from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add, scan_answer, scan_init, scan_matches,
+                                          scan_walk_members)
+from crdtredis.numbers cimport REAL_TEXT, format_long_double, parse_int64, parse_long_double
+
+from functools import partial
+
+from crdtredis.commands.table import command
+
+cdef extern from "<math.h>" nogil:
+    bint isfinite(long double v)
+
+cdef long double two_to_63 = 9223372036854775808.0
+
+# What HGETALL and its parts, and HRANDFIELD, answer of each field.
+cdef enum Part:
+    FIELD = 1
+    VALUE = 2
+
+
+cdef inline void reply_span(Call *c, Span v) noexcept nogil:
+    reply_bulk(c.reply, v.p, v.n)
+
+
+cdef inline void reply_field(Call *c, Element *m, int parts) noexcept nogil:
+    if parts & FIELD:
+        reply_span(c, member_name(m))
+    if parts & VALUE:
+        reply_span(c, member_view(c.kernel, m))
+
+
+# ---- writing ------------------------------------------------------------------------------------------------------------
+cdef int64_t set_fields(Call *c) noexcept nogil:
+    """HSET and HMSET: how many fields are new, -1 after a refusal."""
+    cdef Kernel *k = c.kernel
+    cdef Span key = c.argv[1]
+    cdef Collection *h
+    cdef Element *e
+    cdef int64_t before
+    cdef int i
+    if c.argc % 2:
+        fail_arity(c)
+        return -1
+    if find_members(c, key, T_HASH, &e, &h) == REFUSED:
+        return -1
+    before = h.live if h != NULL else 0
+    e = key_prepare(k, c.db, key, e, T_HASH)
+    for i in range(2, c.argc, 2):
+        e = member_set(k, c.db, key, e, T_HASH, c.argv[i], c.argv[i + 1])
+    return key_collection(k, e, T_HASH).live - before
+
+
+cdef void hset(Call *c) noexcept nogil:
+    cdef int64_t new = set_fields(c)
+    if new >= 0:
+        reply_int(c.reply, new)
+
+
+cdef void hmset(Call *c) noexcept nogil:
+    if set_fields(c) >= 0:
+        reply_ok(c.reply)
+
+
+cdef void hsetnx(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef Span key = c.argv[1]
+    cdef Collection *h
+    cdef Element *e
+    cdef int found = find_members(c, key, T_HASH, &e, &h)
+    if found == REFUSED:
+        return
+    if found == FOUND and member_find(k, h, c.argv[2]) != NULL:
+        reply_int(c.reply, 0)
+        return
+    e = key_prepare(k, c.db, key, e, T_HASH)
+    member_set(k, c.db, key, e, T_HASH, c.argv[2], c.argv[3])
+    reply_int(c.reply, 1)
+
+
+cdef void hdel(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef Span key = c.argv[1]
+    cdef Collection *h
+    cdef Element *e
+    cdef int64_t n = 0
+    cdef int i
+    if find_members(c, key, T_HASH, &e, &h) == REFUSED:
+        return
+    for i in range(2, c.argc):
+        if h == NULL:                                       # no such key, or its last field has just gone
+            break
+        if member_find(k, h, c.argv[i]) == NULL:
+            continue
+        if n == 0:
+            e = key_prepare(k, c.db, key, e, T_HASH)
+        e = member_remove(k, c.db, key, e, T_HASH, c.argv[i])
+        h = key_collection(k, e, T_HASH)
+        n += 1
+    if n:
+        end_removal(c, key, e)
+    reply_int(c.reply, n)
+
+
+# ---- counters -----------------------------------------------------------------------------------------------------------
+cdef void hincrby(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef Span key = c.argv[1], field = c.argv[2], text
+    cdef int64_t step, v = 0
+    cdef Collection *h
+    cdef Element *e
+    cdef Element *m = NULL
+    if not read_int(c, c.argv[3], &step):
+        return
+    if find_members(c, key, T_HASH, &e, &h) == REFUSED:
+        return
+    if h != NULL:
+        m = member_find(k, h, field)
+    if m != NULL and not string_int(k, m, &v):
+        text = member_view(k, m)                            # fractions that add up to a whole number are one, too
+        if not parse_int64(text.p, text.n, &v):
+            fail(c, "ERR hash value is not an integer")
+            return
+    if v > INT64_MAX - step if step > 0 else v < INT64_MIN - step:
+        fail(c, "ERR increment or decrement would overflow")
+        return
+    e = key_prepare(k, c.db, key, e, T_HASH)
+    member_add(k, c.db, key, e, T_HASH, field, step)
+    reply_int(c.reply, v + step)
+
+
+# The step makes up for the digits of the sum that are not shown: see INCRBYFLOAT.
+cdef void hincrbyfloat(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef Span key = c.argv[1], field = c.argv[2], text
+    cdef char number[REAL_TEXT]
+    cdef long double v = 0, sum = 0, step
+    cdef int64_t whole
+    cdef Collection *h
+    cdef Element *e
+    cdef Element *m = NULL
+    if not parse_long_double(c.argv[3].p, c.argv[3].n, &step):
+        fail_float(c)
+        return
+    if not isfinite(step):
+        fail(c, "ERR value is NaN or Infinity")
+        return
+    if find_members(c, key, T_HASH, &e, &h) == REFUSED:
+        return
+    if h != NULL:
+        m = member_find(k, h, field)
+    if m != NULL:
+        text = member_view(k, m)
+        if not parse_long_double(text.p, text.n, &v):
+            fail(c, "ERR hash value is not a float")
+            return
+        string_real(k, m, &sum)
+    if not isfinite(v + step):
+        fail(c, "ERR increment would produce NaN or Infinity")
+        return
+    e = key_prepare(k, c.db, key, e, T_HASH)
+    e = member_add(k, c.db, key, e, T_HASH, field, step + (v - sum))
+    m = member_find(k, key_collection(k, e, T_HASH), field)
+    if (v + step < -two_to_63 or v + step >= two_to_63) and string_int(k, m, &whole):
+        # a sum of whole numbers stops at 64 bits; Redis goes on
+        e = member_set(k, c.db, key, e, T_HASH, field, span(number, format_long_double(v + step, number)))
+        m = member_find(k, key_collection(k, e, T_HASH), field)
+    reply_span(c, member_view(k, m))                        # what HGET will answer, to the byte
+
+
+# ---- reading ------------------------------------------------------------------------------------------------------------
+cdef inline int read_field(Call *c, Element **m) noexcept nogil:
+    """The field argv[2] of argv[1]; *m is NULL unless FOUND."""
+    cdef Collection *h
+    cdef int found = read_members(c, c.argv[1], T_HASH, &h)
+    m[0] = member_find(c.kernel, h, c.argv[2]) if found == FOUND else NULL
+    return MISSING if found == FOUND and m[0] == NULL else found
+
+
+cdef void hget(Call *c) noexcept nogil:
+    cdef Element *m
+    cdef int found = read_field(c, &m)
+    if found == FOUND:
+        reply_field(c, m, VALUE)
+    elif found == MISSING:
+        reply_null(c.reply)
+
+
+cdef void hexists(Call *c) noexcept nogil:
+    cdef Element *m
+    cdef int found = read_field(c, &m)
+    if found != REFUSED:
+        reply_int(c.reply, found == FOUND)
+
+
+cdef void hstrlen(Call *c) noexcept nogil:
+    cdef Element *m
+    cdef int found = read_field(c, &m)
+    if found != REFUSED:
+        reply_int(c.reply, <int64_t>member_view(c.kernel, m).n if found == FOUND else 0)
+
+
+cdef void hmget(Call *c) noexcept nogil:
+    cdef Collection *h
+    cdef Element *m
+    cdef int i
+    if read_members(c, c.argv[1], T_HASH, &h) == REFUSED:
+        return
+    reply_array(c.reply, c.argc - 2)
+    for i in range(2, c.argc):
+        m = member_find(c.kernel, h, c.argv[i]) if h != NULL else NULL
+        if m != NULL:
+            reply_field(c, m, VALUE)
+        else:
+            reply_null(c.reply)
+
+
+cdef void hlen(Call *c) noexcept nogil:
+    cdef Collection *h
+    if read_members(c, c.argv[1], T_HASH, &h) != REFUSED:
+        reply_int(c.reply, h.live if h != NULL else 0)
+
+
+cdef void answer_all(Call *c, int parts) noexcept nogil:
+    cdef Collection *h
+    cdef Element *m
+    cdef size_t at = 0
+    if read_members(c, c.argv[1], T_HASH, &h) == REFUSED:
+        return
+    if parts == FIELD | VALUE:
+        reply_map(c.reply, h.live if h != NULL else 0)
+    else:
+        reply_array(c.reply, h.live if h != NULL else 0)
+    if h == NULL:
+        return
+    m = next_member(h, &at)
+    while m != NULL:
+        reply_field(c, m, parts)
+        m = next_member(h, &at)
+
+
+cdef void hgetall(Call *c) noexcept nogil:
+    answer_all(c, FIELD | VALUE)
+
+
+cdef void hkeys(Call *c) noexcept nogil:
+    answer_all(c, FIELD)
+
+
+cdef void hvals(Call *c) noexcept nogil:
+    answer_all(c, VALUE)
+
+
+cdef inline void reply_choice_header(Call *c, size_t n, int parts) noexcept nogil:
+    reply_array(c.reply, n * 2 if parts & VALUE and c.reply.resp == 2 else n)
+
+
+cdef inline void reply_chosen(Call *c, Element *m, int parts) noexcept nogil:
+    if parts & VALUE and c.reply.resp > 2:
+        reply_array(c.reply, 2)
+    reply_field(c, m, parts)
+
+
+cdef void hrandfield(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef int64_t n = 0
+    cdef int parts = FIELD
+    cdef Collection *h
+    cdef Buffer chosen
+    cdef size_t i
+    if c.argc > 2 and not read_choice(c, c.argv[2], &n):
+        return
+    if c.argc > 4 or (c.argc == 4 and not is_word(c.argv[3], "WITHVALUES")):
+        fail_syntax(c)
+        return
+    if c.argc == 4:
+        parts |= VALUE
+        if n > INT64_MAX // 2:
+            fail(c, "ERR value is out of range")
+            return
+    if read_members(c, c.argv[1], T_HASH, &h) == REFUSED:
+        return
+    if c.argc == 2:
+        if h == NULL:
+            reply_null(c.reply)
+        else:
+            reply_field(c, member_random(k, h), FIELD)
+    elif h == NULL or n == 0:
+        reply_array(c.reply, 0)
+    elif n < 0:
+        reply_choice_header(c, -n, parts)
+        for i in range(-n):
+            reply_chosen(c, member_random(k, h), parts)
+    else:
+        memset(&chosen, 0, sizeof(Buffer))
+        choose(k, h, min(<size_t>n, h.live), &chosen)
+        reply_choice_header(c, chosen.n // sizeof(Element*), parts)
+        for i in range(chosen.n // sizeof(Element*)):
+            reply_chosen(c, (<Element**>chosen.p)[i], parts)
+        buffer_free(&chosen)
+
+
+cdef void visit_field(void *arg, Element *m) noexcept nogil:
+    cdef Scan *s = <Scan*>arg
+    if scan_matches(s, m) and member_live(m):
+        scan_add(s, member_name(m))
+        scan_add(s, member_view(s.kernel, m))
+
+
+cdef void hscan(Call *c) noexcept nogil:
+    cdef Scan s
+    cdef Collection *h
+    cdef uint64_t cursor
+    cdef int found
+    scan_init(&s, c)
+    if not read_cursor(c, c.argv[2], &cursor):
+        return
+    found = read_members(c, c.argv[1], T_HASH, &h)
+    if found == REFUSED or (found == FOUND and not read_scan_options(c, 3, &s, NULL)):
+        return
+    scan_answer(&s, c.reply, scan_walk_members(&s, &h.table, cursor, visit_field) if found == FOUND else 0)
+
+
+# ---- registration -------------------------------------------------------------------------------------------------------
+_of_one_key = partial(command, keys=(1, 1, 1), group="hash")
+FIELDS = ("Every field is a register of its own: of concurrent writes to one field the one with the later timestamp wins, writes to different "
+          "fields do not meet, and a write survives a concurrent removal.")
+LOCAL_TEST = "The test is local: two replicas can both succeed concurrently, and then the later timestamp wins."
+REMOVES = "Removes what this replica had seen of each field. A concurrent HSET survives; of a concurrent HINCRBY the increment is left."
+SUM = "Concurrent increments of a field add up: none is lost, none counts twice."
+
+_of_one_key("HSET", arity=-4, flags="write denyoom fast", since="2.0.0", complexity="O(N) with N fields", replicas=FIELDS,
+        summary="Sets fields of a hash; answers how many of them are new.")(hot(hset))
+_of_one_key("HMSET", arity=-4, flags="write denyoom fast", since="2.0.0", complexity="O(N) with N fields", replicas=FIELDS,
+        summary="Sets fields of a hash; HSET by its old name, answers OK.")(hot(hmset))
+_of_one_key("HSETNX", arity=4, flags="write denyoom fast", since="2.0.0", replicas=LOCAL_TEST,
+        summary="Sets a field of a hash if it is not there.")(hot(hsetnx))
+_of_one_key("HDEL", arity=-3, flags="write fast", since="2.0.0", complexity="O(N) with N fields", replicas=REMOVES,
+        summary="Removes fields of a hash; answers how many there were.")(hot(hdel))
+_of_one_key("HINCRBY", arity=4, flags="write denyoom fast", since="2.0.0", replicas=SUM,
+        summary="Adds to the whole number in a field of a hash.")(hot(hincrby))
+_of_one_key("HINCRBYFLOAT", arity=4, flags="write denyoom fast", since="2.6.0", replicas=SUM + " Every replica shows the same bytes.",
+        summary="Adds to the number in a field of a hash.")(hot(hincrbyfloat))
+_of_one_key("HGET", arity=3, flags="readonly fast", since="2.0.0", summary="The value of a field of a hash.")(hot(hget))
+_of_one_key("HMGET", arity=-3, flags="readonly fast", since="2.0.0", complexity="O(N) with N fields",
+        summary="The values of several fields of a hash.")(hot(hmget))
+_of_one_key("HEXISTS", arity=3, flags="readonly fast", since="2.0.0", summary="Whether a hash has a field.")(hot(hexists))
+_of_one_key("HSTRLEN", arity=3, flags="readonly fast", since="3.2.0", summary="The length of a field's value, in bytes.")(hot(hstrlen))
+_of_one_key("HLEN", arity=2, flags="readonly fast", since="2.0.0", summary="The number of fields of a hash.")(hot(hlen))
+_of_one_key("HGETALL", arity=2, flags="readonly", since="2.0.0", complexity="O(N) with N fields of the hash",
+        summary="All fields of a hash and their values.")(hot(hgetall))
+_of_one_key("HKEYS", arity=2, flags="readonly", since="2.0.0", complexity="O(N) with N fields of the hash",
+        summary="All fields of a hash.")(hot(hkeys))
+_of_one_key("HVALS", arity=2, flags="readonly", since="2.0.0", complexity="O(N) with N fields of the hash",
+        summary="All values of a hash.")(hot(hvals))
+_of_one_key("HRANDFIELD", arity=-2, flags="readonly", since="6.2.0", complexity="O(N) with N fields answered, or of the hash if that is most of it",
+        summary="Fields of a hash chosen at random.")(hot(hrandfield))
+_of_one_key("HSCAN", arity=-3, flags="readonly", since="2.8.0", complexity="O(1) per call, O(N) for a whole iteration",
+        summary="Iterates over the fields of a hash and their values.")(hot(hscan))

@@ -1,0 +1,152 @@
+# What the commands of hashes, sets and sorted sets share: looking up a collection, choosing members at random, the end of a removal.
+# Header only: all functions are inline.
+#
+# A collection's table holds stubs as well as members (see core/keyspace.pxd), so whoever walks it asks member_live. c.live is the number of members.
+#
+# Elements do not move while a command only reads or removes others: a Buffer of Element* holds a choice of members without copying
+# a name. And a Table does not own its elements: one made for the length of a command may borrow those of other tables, since all
+# of them hash alike, and so tells repetitions apart at the cost of 8 bytes an element.
+#
+# A Span of a member's name is dead once that member is written or removed: what does so copies the name first.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
+from libc.string cimport memset
+
+from crdtredis._core cimport (Collection, E_PLAIN, Element, Kernel, T_NONE, Table, element_key, key_collection, key_deadline, key_delete,
+                              key_find, key_type, member_random, table_add, table_clear, table_find, table_init, table_next, value_live)
+from crdtredis._engine cimport Call, fail, fail_int, fail_type
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_need, span
+from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, touch
+from crdtredis.numbers cimport parse_int64
+
+cdef enum:
+    MOST_REPEATED = 1 << 24     # members that a random choice with repetition answers: the client names their number, not the data
+
+
+# ---- looking up ---------------------------------------------------------------------------------------------------------
+cdef inline int find_members(Call *c, Span key, int type, Element **e, Collection **out) noexcept nogil:
+    """Look up a key in order to change it. *e is what key_find gave, also when nothing is visible there; *out is NULL unless FOUND."""
+    cdef int there
+    e[0] = key_find(c.kernel, c.db, key)
+    out[0] = key_collection(c.kernel, e[0], type)
+    if out[0] != NULL:
+        return FOUND
+    there = key_type(c.kernel, e[0])
+    if there == T_NONE:
+        return MISSING
+    fail_type(c)
+    return REFUSED
+
+
+cdef inline int read_members(Call *c, Span key, int type, Collection **out) noexcept nogil:
+    """Look up a key in order to read it: as find_members, and counts the hit or miss."""
+    cdef Element *e
+    cdef int found = find_members(c, key, type, &e, out)
+    if found == MISSING:
+        c.stats.misses += 1
+    else:
+        c.stats.hits += 1
+        if found == FOUND:
+            touch(c, e)
+    return found
+
+
+cdef inline int member_live(Element *m) noexcept nogil:
+    """Is what the table holds a member, not a stub?"""
+    return m.meta & E_PLAIN or value_live(m)
+
+
+cdef inline Element *next_member(Collection *c, size_t *at) noexcept nogil:
+    """A walk over the members while nothing changes: start with at = 0; NULL at the end."""
+    cdef Element *m = table_next(&c.table, at)
+    while m != NULL and not member_live(m):
+        m = table_next(&c.table, at)
+    return m
+
+
+cdef inline Span member_name(Element *m) noexcept nogil:
+    return span(element_key(m), m.klen)
+
+
+cdef inline int has_member(Collection *c, Element *m) noexcept nogil:
+    """Has c a member of the same name as m, which is of another collection?"""
+    m = table_find(&c.table, element_key(m), m.klen, m.hash)
+    return m != NULL and member_live(m)
+
+
+# ---- removing -----------------------------------------------------------------------------------------------------------
+cdef inline void end_removal(Call *c, Span key, Element *e) noexcept nogil:
+    """After the removal of members: a key without any is gone, and so is its deadline. e is what stands under the key now."""
+    if e != NULL and key_type(c.kernel, e) == T_NONE and key_deadline(c.kernel, e) != -1:
+        key_delete(c.kernel, c.db, e)
+
+
+# ---- choosing at random -------------------------------------------------------------------------------------------------
+cdef inline int read_choice(Call *c, Span text, int64_t *out) noexcept nogil:
+    """How many members to choose, negative: with repetition; or a refusal."""
+    if not parse_int64(text.p, text.n, out):
+        fail_int(c)
+    elif out[0] < -INT64_MAX:
+        fail(c, "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807")
+    elif out[0] < -MOST_REPEATED:
+        fail(c, "ERR value is out of range")
+    else:
+        return 1
+    return 0
+
+
+cdef inline size_t random_below(Kernel *k, size_t n) noexcept nogil:
+    """xorshift64*, its upper bits scaled: the bias is below n / 2^64."""
+    cdef uint64_t x = k.seed
+    x ^= x >> 12
+    x ^= x << 25
+    x ^= x >> 27
+    k.seed = x
+    return <size_t>(<uint128>(x * <uint64_t>0x2545f4914f6cdd1d) * n >> 64)
+
+
+cdef extern from *:
+    """
+    typedef unsigned __int128 crdt_uint128;
+    """
+    ctypedef unsigned long long uint128 "crdt_uint128"
+
+
+cdef inline void add_all(Collection *c, Buffer *out) noexcept nogil:
+    """Append an Element* for every member."""
+    cdef size_t at = 0
+    cdef Element *m = next_member(c, &at)
+    cdef Element **to = <Element**>buffer_need(out, c.live * sizeof(Element*))
+    while m != NULL:
+        to[0] = m
+        to += 1
+        m = next_member(c, &at)
+    out.n += c.live * sizeof(Element*)
+
+
+cdef inline void choose(Kernel *k, Collection *c, size_t n, Buffer *out) noexcept nogil:
+    """Append n different members, every such choice as likely as any other; n <= c.live. The order is arbitrary."""
+    cdef Table chosen
+    cdef Element **all
+    cdef Element *m
+    cdef size_t i, j, first = out.n
+    if n * 3 < c.live:                  # few of them: draw again what was drawn before
+        table_init(&chosen)
+        while n:
+            m = member_random(k, c)
+            if table_find(&chosen, element_key(m), m.klen, m.hash) == NULL:
+                table_add(&chosen, m)
+                buffer_add(out, &m, sizeof(m))
+                n -= 1
+        table_clear(&chosen, NULL, NULL)
+        return
+    add_all(c, out)
+    if n < c.live:                      # the beginning of a shuffle
+        all = <Element**>(out.p + first)
+        for i in range(n):
+            j = i + random_below(k, c.live - i)
+            m = all[j]
+            all[j] = all[i]
+            all[i] = m
+        out.n = first + n * sizeof(Element*)

@@ -1,0 +1,513 @@
+# cython: language_level=3
+"""Set commands.
+
+A set is a table of members, each with a cell without a value. An add is an assignment: it removes the adds it observed and
+stands under a dot of its own, so a concurrent removal, which had not seen it, leaves it. Hence SADD of a member that is there
+makes an effect, too, though it answers 0:
+
+    A: SREM s a   ||   B: SADD s a, where a is a member already      ->  a stays
+
+SREM, SPOP and SMOVE name the members they remove; of a member that is not there they make no effect.
+
+Combining. SINTER, SUNION and SDIFF, their STORE forms and SINTERCARD choose among the members of the sources as Element*, in a scratch
+Buffer: no name is copied, the number is known before the first member is answered, and SUNION tells repetitions apart with a
+table that borrows the members themselves. A STORE form then copies the names, since its target may be one of the sources, deletes
+the target and writes it anew, in one op.
+"""
+from libc.stddef cimport size_t
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdlib cimport qsort
+from libc.string cimport memcmp, memcpy, memset
+
+from crdtredis._core cimport (T_SET, Collection, Element, Kernel, Table, element_key, key_collection, key_delete, key_find, key_prepare,
+                              key_visible, member_find, member_random, member_remove, member_set, table_add, table_clear, table_find,
+                              table_init)
+from crdtredis._engine cimport Call, fail, fail_syntax, hot, is_word
+from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null, reply_set
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
+from crdtredis.commands.common cimport FOUND, MISSING, REFUSED
+from crdtredis.commands.members cimport (add_all, choose, end_removal, find_members, has_member, member_live, member_name, next_member,
+                                         read_choice, read_members)
+from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add, scan_answer, scan_init, scan_matches,
+                                          scan_walk_members)
+from crdtredis.numbers cimport parse_int64
+
+from functools import partial
+
+from crdtredis.commands.table import command
+
+cdef const char *NOT_POSITIVE = "ERR value is out of range, must be positive"
+
+
+cdef inline Span nothing() noexcept nogil:
+    """A member's value."""
+    return span(NULL, 0)
+
+
+cdef inline void reply_member(Call *c, Element *m) noexcept nogil:
+    reply_bulk(c.reply, element_key(m), m.klen)
+
+
+cdef inline size_t count_of(Buffer *members) noexcept nogil:
+    return members.n // sizeof(Element*)
+
+
+cdef inline void reply_members(Call *c, Buffer *members) noexcept nogil:
+    cdef size_t i
+    for i in range(count_of(members)):
+        reply_member(c, (<Element**>members.p)[i])
+
+
+# ---- one set ------------------------------------------------------------------------------------------------------------
+cdef void sadd(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef Span key = c.argv[1]
+    cdef Collection *s
+    cdef Element *e
+    cdef int64_t before
+    cdef int i
+    if find_members(c, key, T_SET, &e, &s) == REFUSED:
+        return
+    before = s.live if s != NULL else 0
+    e = key_prepare(k, c.db, key, e, T_SET)
+    for i in range(2, c.argc):
+        e = member_set(k, c.db, key, e, T_SET, c.argv[i], nothing())
+    reply_int(c.reply, key_collection(k, e, T_SET).live - before)
+
+
+cdef void srem(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef Span key = c.argv[1]
+    cdef Collection *s
+    cdef Element *e
+    cdef int64_t n = 0
+    cdef int i
+    if find_members(c, key, T_SET, &e, &s) == REFUSED:
+        return
+    for i in range(2, c.argc):
+        if s == NULL:                                       # no such key, or its last member has just gone
+            break
+        if member_find(k, s, c.argv[i]) == NULL:
+            continue
+        if n == 0:
+            e = key_prepare(k, c.db, key, e, T_SET)
+        e = member_remove(k, c.db, key, e, T_SET, c.argv[i])
+        s = key_collection(k, e, T_SET)
+        n += 1
+    if n:
+        end_removal(c, key, e)
+    reply_int(c.reply, n)
+
+
+cdef void smove(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef Span source = c.argv[1], target = c.argv[2], member = c.argv[3]
+    cdef Collection *s
+    cdef Collection *t
+    cdef Element *e
+    cdef Element *to
+    cdef int found = find_members(c, source, T_SET, &e, &s)
+    if found == MISSING:
+        reply_int(c.reply, 0)
+    if found != FOUND or find_members(c, target, T_SET, &to, &t) == REFUSED:
+        return
+    if member_find(k, s, member) == NULL:
+        reply_int(c.reply, 0)
+        return
+    if s != t:
+        e = key_prepare(k, c.db, source, e, T_SET)
+        end_removal(c, source, member_remove(k, c.db, source, e, T_SET, member))
+        to = key_prepare(k, c.db, target, key_find(k, c.db, target), T_SET)
+        member_set(k, c.db, target, to, T_SET, member, nothing())
+    reply_int(c.reply, 1)
+
+
+cdef void scard(Call *c) noexcept nogil:
+    cdef Collection *s
+    if read_members(c, c.argv[1], T_SET, &s) != REFUSED:
+        reply_int(c.reply, s.live if s != NULL else 0)
+
+
+cdef void sismember(Call *c) noexcept nogil:
+    cdef Collection *s
+    if read_members(c, c.argv[1], T_SET, &s) != REFUSED:
+        reply_int(c.reply, s != NULL and member_find(c.kernel, s, c.argv[2]) != NULL)
+
+
+cdef void smismember(Call *c) noexcept nogil:
+    cdef Collection *s
+    cdef int i
+    if read_members(c, c.argv[1], T_SET, &s) == REFUSED:
+        return
+    reply_array(c.reply, c.argc - 2)
+    for i in range(2, c.argc):
+        reply_int(c.reply, s != NULL and member_find(c.kernel, s, c.argv[i]) != NULL)
+
+
+cdef void smembers(Call *c) noexcept nogil:
+    cdef Collection *s
+    cdef Element *m
+    cdef size_t at = 0
+    if read_members(c, c.argv[1], T_SET, &s) == REFUSED:
+        return
+    reply_set(c.reply, s.live if s != NULL else 0)
+    if s == NULL:
+        return
+    m = next_member(s, &at)
+    while m != NULL:
+        reply_member(c, m)
+        m = next_member(s, &at)
+
+
+cdef void visit_member(void *arg, Element *m) noexcept nogil:
+    cdef Scan *s = <Scan*>arg
+    if scan_matches(s, m) and member_live(m):
+        scan_add(s, member_name(m))
+
+
+cdef void sscan(Call *c) noexcept nogil:
+    cdef Scan s
+    cdef Collection *members
+    cdef uint64_t cursor
+    cdef int found
+    scan_init(&s, c)
+    if not read_cursor(c, c.argv[2], &cursor):
+        return
+    found = read_members(c, c.argv[1], T_SET, &members)
+    if found == REFUSED or (found == FOUND and not read_scan_options(c, 3, &s, NULL)):
+        return
+    scan_answer(&s, c.reply, scan_walk_members(&s, &members.table, cursor, visit_member) if found == FOUND else 0)
+
+
+# ---- random members -----------------------------------------------------------------------------------------------------
+cdef void remove_chosen(Call *c, Element *e, Element **chosen, size_t n) noexcept nogil:
+    """Removes members of argv[1], of which e is given. A name is copied first, for it goes with its member."""
+    cdef Span key = c.argv[1]
+    cdef Buffer name
+    cdef size_t i
+    memset(&name, 0, sizeof(Buffer))
+    e = key_prepare(c.kernel, c.db, key, e, T_SET)
+    for i in range(n):
+        name.n = 0
+        buffer_need(&name, chosen[i].klen + 1)
+        buffer_add(&name, element_key(chosen[i]), chosen[i].klen)
+        e = member_remove(c.kernel, c.db, key, e, T_SET, span(name.p, name.n))
+    buffer_free(&name)
+    end_removal(c, key, e)
+
+
+cdef void spop(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef int64_t n = 0
+    cdef Collection *s
+    cdef Element *e
+    cdef Element *m
+    cdef Buffer chosen
+    if c.argc > 3:
+        fail_syntax(c)
+        return
+    if c.argc == 3 and (not parse_int64(c.argv[2].p, c.argv[2].n, &n) or n < 0):
+        fail(c, NOT_POSITIVE)
+        return
+    if find_members(c, c.argv[1], T_SET, &e, &s) == REFUSED:
+        return
+    if c.argc == 2:
+        if s == NULL:
+            reply_null(c.reply)
+            return
+        m = member_random(k, s)
+        reply_member(c, m)
+        remove_chosen(c, e, &m, 1)
+        return
+    if s == NULL or n == 0:
+        reply_set(c.reply, 0)
+        return
+    memset(&chosen, 0, sizeof(Buffer))
+    choose(k, s, min(<size_t>n, s.live), &chosen)
+    reply_set(c.reply, count_of(&chosen))
+    reply_members(c, &chosen)
+    if <size_t>n >= s.live:
+        key_delete(k, c.db, e)                              # all that was observed: the same, in one effect
+    else:
+        remove_chosen(c, e, <Element**>chosen.p, n)
+    buffer_free(&chosen)
+
+
+cdef void srandmember(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef int64_t n = 0
+    cdef Collection *s
+    cdef Buffer chosen
+    cdef int64_t i
+    if c.argc > 3:
+        fail_syntax(c)
+        return
+    if c.argc == 3 and not read_choice(c, c.argv[2], &n):
+        return
+    if read_members(c, c.argv[1], T_SET, &s) == REFUSED:
+        return
+    if c.argc == 2:
+        if s == NULL:
+            reply_null(c.reply)
+        else:
+            reply_member(c, member_random(k, s))
+    elif s == NULL or n == 0:
+        reply_array(c.reply, 0)
+    elif n < 0:
+        reply_array(c.reply, -n)
+        for i in range(-n):
+            reply_member(c, member_random(k, s))
+    else:
+        memset(&chosen, 0, sizeof(Buffer))
+        choose(k, s, min(<size_t>n, s.live), &chosen)
+        reply_array(c.reply, count_of(&chosen))
+        reply_members(c, &chosen)
+        buffer_free(&chosen)
+
+
+# ---- several sets -------------------------------------------------------------------------------------------------------
+cdef enum Combining:
+    INTERSECTION
+    UNION
+    DIFFERENCE
+
+
+# The sources of a command. A key that is not there is a NULL.
+cdef struct Sources:
+    Buffer sets             # of Collection*
+    size_t n
+    size_t missing
+
+
+cdef int read_sources(Call *c, int first, int n, Sources *out) noexcept nogil:
+    """n keys from argv[first] on; 0 after a refusal. Every key's type is looked at, whatever came before. The caller frees out.sets."""
+    cdef Collection *s
+    cdef int i
+    memset(out, 0, sizeof(Sources))
+    for i in range(first, first + n):
+        if read_members(c, c.argv[i], T_SET, &s) == REFUSED:
+            buffer_free(&out.sets)
+            return 0
+        buffer_add(&out.sets, &s, sizeof(s))
+        out.missing += s == NULL
+    out.n = n
+    return 1
+
+
+cdef int by_size(const void *a, const void *b) noexcept nogil:
+    cdef size_t n = (<Collection**>a)[0].live, m = (<Collection**>b)[0].live
+    return (n > m) - (n < m)
+
+
+cdef void intersect(Sources *from_, size_t most, Buffer *out) noexcept nogil:
+    """The members that all have, at most `most` of them: the smallest set's, each looked up in the next larger ones."""
+    cdef Collection **sets = <Collection**>from_.sets.p
+    cdef Element *m
+    cdef size_t at = 0, i
+    if from_.missing:
+        return
+    qsort(sets, from_.n, sizeof(Collection*), by_size)
+    m = next_member(sets[0], &at)
+    while m != NULL and most:
+        for i in range(1, from_.n):
+            if sets[i] != sets[0] and not has_member(sets[i], m):
+                break
+        else:
+            buffer_add(out, &m, sizeof(m))
+            most -= 1
+        m = next_member(sets[0], &at)
+
+
+cdef void unite(Sources *from_, Buffer *out) noexcept nogil:
+    cdef Collection **sets = <Collection**>from_.sets.p
+    cdef Table seen
+    cdef Element *m
+    cdef size_t i, at
+    table_init(&seen)
+    for i in range(from_.n):
+        if sets[i] == NULL:
+            continue
+        at = 0
+        m = next_member(sets[i], &at)
+        while m != NULL:
+            if table_find(&seen, element_key(m), m.klen, m.hash) == NULL:
+                table_add(&seen, m)
+                buffer_add(out, &m, sizeof(m))
+            m = next_member(sets[i], &at)
+    table_clear(&seen, NULL, NULL)
+
+
+cdef void subtract(Sources *from_, Buffer *out) noexcept nogil:
+    """The first set's members that no other has."""
+    cdef Collection **sets = <Collection**>from_.sets.p
+    cdef Element *m
+    cdef size_t at = 0, i
+    if sets[0] == NULL:
+        return
+    m = next_member(sets[0], &at)
+    while m != NULL:
+        for i in range(1, from_.n):
+            if sets[i] != NULL and has_member(sets[i], m):
+                break
+        else:
+            buffer_add(out, &m, sizeof(m))
+        m = next_member(sets[0], &at)
+
+
+cdef int combine(Call *c, int first, Combining how, Buffer *out) noexcept nogil:
+    """Chooses among the members of the keys from argv[first] on; 0 after a refusal. The caller frees out."""
+    cdef Sources from_
+    memset(out, 0, sizeof(Buffer))
+    if not read_sources(c, first, c.argc - first, &from_):
+        return 0
+    if how == INTERSECTION:
+        intersect(&from_, <size_t>-1, out)
+    elif how == UNION:
+        unite(&from_, out)
+    else:
+        subtract(&from_, out)
+    buffer_free(&from_.sets)
+    return 1
+
+
+cdef void answer_combined(Call *c, Combining how) noexcept nogil:
+    cdef Buffer members
+    if combine(c, 1, how, &members):
+        reply_set(c.reply, count_of(&members))
+        reply_members(c, &members)
+        buffer_free(&members)
+
+
+cdef void store_combined(Call *c, Combining how) noexcept nogil:
+    """argv[1] := the combination of the others, whatever it held; an empty one leaves no key."""
+    cdef Kernel *k = c.kernel
+    cdef Span key = c.argv[1]
+    cdef Buffer members
+    cdef Buffer names
+    cdef Element *e
+    cdef Element *m
+    cdef uint32_t klen
+    cdef size_t i, n, at = 0
+    if not combine(c, 2, how, &members):
+        return
+    n = count_of(&members)
+    memset(&names, 0, sizeof(Buffer))
+    for i in range(n):
+        m = (<Element**>members.p)[i]
+        buffer_add(&names, &m.klen, sizeof(uint32_t))
+        buffer_add(&names, element_key(m), m.klen)
+    e = key_find(k, c.db, key)
+    if e != NULL and (n or key_visible(k, e)):
+        key_delete(k, c.db, e)
+        e = key_find(k, c.db, key)                          # concurrent increments may have left stubs
+    for i in range(n):
+        memcpy(&klen, names.p + at, sizeof(uint32_t))
+        at += sizeof(uint32_t)
+        e = member_set(k, c.db, key, e, T_SET, span(names.p + at, klen), nothing())
+        at += klen
+    reply_int(c.reply, n)
+    buffer_free(&names)
+    buffer_free(&members)
+
+
+cdef void sinter(Call *c) noexcept nogil:
+    answer_combined(c, INTERSECTION)
+
+
+cdef void sunion(Call *c) noexcept nogil:
+    answer_combined(c, UNION)
+
+
+cdef void sdiff(Call *c) noexcept nogil:
+    answer_combined(c, DIFFERENCE)
+
+
+cdef void sinterstore(Call *c) noexcept nogil:
+    store_combined(c, INTERSECTION)
+
+
+cdef void sunionstore(Call *c) noexcept nogil:
+    store_combined(c, UNION)
+
+
+cdef void sdiffstore(Call *c) noexcept nogil:
+    store_combined(c, DIFFERENCE)
+
+
+cdef void sintercard(Call *c) noexcept nogil:
+    cdef Sources from_
+    cdef Buffer members
+    cdef int64_t n, limit = 0
+    cdef int i
+    if not parse_int64(c.argv[1].p, c.argv[1].n, &n) or n < 1:
+        fail(c, "ERR numkeys should be greater than 0")
+        return
+    if n > c.argc - 2:
+        fail(c, "ERR Number of keys can't be greater than number of args")
+        return
+    i = 2 + n
+    while i < c.argc:
+        if not is_word(c.argv[i], "LIMIT") or i + 1 == c.argc:
+            fail_syntax(c)
+            return
+        if not parse_int64(c.argv[i + 1].p, c.argv[i + 1].n, &limit) or limit < 0:
+            fail(c, "ERR LIMIT can't be negative")
+            return
+        i += 2
+    if not read_sources(c, 2, n, &from_):
+        return
+    memset(&members, 0, sizeof(Buffer))
+    intersect(&from_, limit if limit else <size_t>-1, &members)
+    reply_int(c.reply, count_of(&members))
+    buffer_free(&members)
+    buffer_free(&from_.sets)
+
+
+# ---- registration -------------------------------------------------------------------------------------------------------
+def _counted_keys(argv: list[bytes]) -> list[int]:
+    """Where the keys of `numkeys key...` stand; as many as are there."""
+    n = int(argv[1]) if argv[1].isdigit() else 0
+    return list(range(2, 2 + n)) if n <= len(argv) - 2 else []
+
+
+_of_one_key = partial(command, keys=(1, 1, 1), group="set")
+_of_keys = partial(command, keys=(1, -1, 1), group="set")
+ADDS = "Concurrent adds are all kept, and an add survives a concurrent removal, also the add of a member that was there already."
+REMOVES = "Removes what this replica had seen. A member that is added concurrently stays."
+STORES = "Replaces what this replica had seen of the target by what it saw of the sources. A concurrent add to the target survives."
+
+_of_one_key("SADD", arity=-3, flags="write denyoom fast", since="1.0.0", complexity="O(N) with N members", replicas=ADDS,
+        summary="Adds members to a set; answers how many are new.")(hot(sadd))
+_of_one_key("SREM", arity=-3, flags="write fast", since="1.0.0", complexity="O(N) with N members", replicas=REMOVES,
+        summary="Removes members of a set; answers how many there were.")(hot(srem))
+command("SMOVE", arity=4, flags="write fast", keys=(1, 2, 1), group="set", since="1.0.0",
+        replicas="Every replica applies removal and add at once. Two replicas that move one member to different sets concurrently leave it in both.",
+        summary="Moves a member from a set to another.")(hot(smove))
+_of_one_key("SPOP", arity=-2, flags="write fast", since="1.0.0", complexity="O(N) with N members answered, or of the set if that is most of it",
+        replicas="Two replicas can be given the same member. It is gone after sync, unless it was added concurrently.",
+        summary="Removes and answers members of a set chosen at random.")(hot(spop))
+_of_one_key("SCARD", arity=2, flags="readonly fast", since="1.0.0", summary="The number of members of a set.")(hot(scard))
+_of_one_key("SISMEMBER", arity=3, flags="readonly fast", since="1.0.0", summary="Whether a set has a member.")(hot(sismember))
+_of_one_key("SMISMEMBER", arity=-3, flags="readonly fast", since="6.2.0", complexity="O(N) with N members asked for",
+        summary="Which of several members a set has.")(hot(smismember))
+_of_one_key("SMEMBERS", arity=2, flags="readonly", since="1.0.0", complexity="O(N) with N members of the set",
+        summary="All members of a set.")(hot(smembers))
+_of_one_key("SRANDMEMBER", arity=-2, flags="readonly", since="1.0.0", complexity="O(N) with N members answered, or of the set if that is most of it",
+        summary="Members of a set chosen at random.")(hot(srandmember))
+_of_one_key("SSCAN", arity=-3, flags="readonly", since="2.8.0", complexity="O(1) per call, O(N) for a whole iteration",
+        summary="Iterates over the members of a set.")(hot(sscan))
+_of_keys("SINTER", arity=-2, flags="readonly", since="1.0.0", complexity="O(N*M) with N members of the smallest set and M sets",
+        summary="The members that all of several sets have.")(hot(sinter))
+command("SINTERCARD", arity=-3, flags="readonly", keys=_counted_keys, group="set", since="7.0.0",
+        complexity="O(N*M) with N members of the smallest set and M sets",
+        summary="How many members all of several sets have.")(hot(sintercard))
+_of_keys("SINTERSTORE", arity=-3, flags="write denyoom", since="1.0.0", complexity="O(N*M) with N members of the smallest set and M sets",
+        replicas=STORES, summary="Stores the members that all of several sets have.")(hot(sinterstore))
+_of_keys("SUNION", arity=-2, flags="readonly", since="1.0.0", complexity="O(N) with the members of all sets",
+        summary="The members that any of several sets has.")(hot(sunion))
+_of_keys("SUNIONSTORE", arity=-3, flags="write denyoom", since="1.0.0", complexity="O(N) with the members of all sets", replicas=STORES,
+        summary="Stores the members that any of several sets has.")(hot(sunionstore))
+_of_keys("SDIFF", arity=-2, flags="readonly", since="1.0.0", complexity="O(N*M) with N members of the first set and M sets",
+        summary="The members of a set that none of the others has.")(hot(sdiff))
+_of_keys("SDIFFSTORE", arity=-3, flags="write denyoom", since="1.0.0", complexity="O(N*M) with N members of the first set and M sets",
+        replicas=STORES, summary="Stores the members of a set that none of the others has.")(hot(sdiffstore))
