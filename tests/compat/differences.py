@@ -46,6 +46,27 @@ def _scan(t, o):
     return len(t) == len(o) == 2 and isinstance(t[1], list) and (t[0] != b"0" or o[0] != b"0" or sorted(t[1]) == sorted(o[1]))
 
 
+def _flat(x):
+    return [y for pair in x.items() for y in pair] if isinstance(x, dict) else x
+
+
+def _field_values(flat):
+    return sorted(zip(flat[::2], flat[1::2]))
+
+
+def _hscan(t, o):
+    return len(t) == len(o) == 2 and isinstance(t[1], list) and (t[0] != b"0" or o[0] != b"0" or _field_values(t[1]) == _field_values(o[1]))
+
+
+def _chosen(argv, theirs, ours):
+    """A random choice: as many, or all that there are, when more than a sequence can have made were asked for."""
+    def test(t, o):
+        if t is None or o is None or not isinstance(t, list):
+            return (t is None) == (o is None)
+        return len(t) == len(o) and (len(argv[2]) < 4 or len(argv) > 3 or sorted(t) == sorted(o))
+    return _values(test)(argv, theirs, ours)
+
+
 def _hello(t, o):
     t, o = _pairs(t), _pairs(o)
     return list(t) == list(o) and all(t[k] == o[k] for k in t if k not in (b"id", b"version"))
@@ -57,6 +78,11 @@ NOISE = [
     Rule(("KEYS",), _values(lambda t, o: sorted(t) == sorted(o)), "order", "table order"),
     Rule(("DBSIZE",), _values(lambda t, o: 0 <= t - o < 4), "keys set to expire in the past", "Redis counts them until it looks at them"),
     Rule(("SCAN",), _values(_scan), "order, cursors", "table order"),
+    Rule(("SMEMBERS", "SINTER", "SUNION", "SDIFF", "HKEYS", "HVALS", "SPOP"), _values(lambda t, o: sorted(t) == sorted(o)), "order", "table order"),
+    Rule(("HGETALL",), _values(lambda t, o: _field_values(_flat(t)) == _field_values(_flat(o))), "order", "table order"),
+    Rule(("SSCAN",), _values(_scan), "order, cursors", "table order"),
+    Rule(("HSCAN",), _values(_hscan), "order, cursors", "table order"),
+    Rule(("SRANDMEMBER", "HRANDFIELD"), _chosen, "which", "chance"),
     Rule(("RANDOMKEY",), _values(lambda t, o: (t is None) == (o is None)), "which key", "chance"),
     Rule(("TIME",), _values(lambda t, o: abs(int(t[0]) - int(o[0])) <= 2), "now", "time"),
     Rule(("LASTSAVE",), _values(lambda t, o: True), "time", "time of the last save"),

@@ -9,7 +9,7 @@ A failing sequence is shrunk, step by step, to one in which every step is needed
     python -m tests.compat.harness --seed 4711                  # that one again
     python -m tests.compat.harness --sequences 100000           # a long run over fresh seeds; --first chooses where to begin
 
-SCAN is run to its end at both servers and compared as a set of keys, since cursors are private to a server. EXEC replies are compared
+SCAN and its kin are run to their end at both servers and compared as a set, since cursors are private to a server. EXEC replies are compared
 element by element, each under the rule of its command.
 """
 from __future__ import annotations
@@ -28,6 +28,7 @@ from tests.respclient import Connection, ReplyError, decode, elements, encode
 
 CLIENTS = 2
 CLOSED = b"(connection closed)"
+SCANS = {b"SCAN": 1, b"HSCAN": 2, b"SSCAN": 2}           # where the cursor stands
 
 
 def generators() -> dict:
@@ -75,7 +76,7 @@ def last_look() -> list:
         steps += [(0, (b"SELECT", b"%d" % db)), (0, (b"KEYS", b"*")), (0, (b"DBSIZE",))]
         for k in KEYS:
             k = k.encode("latin-1")
-            steps += [(0, (b"TYPE", k)), (0, (b"GET", k)), (0, (b"STRLEN", k)), (0, (b"PEXPIRETIME", k))]
+            steps += [(0, (b"TYPE", k)), (0, (b"GET", k)), (0, (b"STRLEN", k)), (0, (b"PEXPIRETIME", k)), (0, (b"HGETALL", k)), (0, (b"SMEMBERS", k))]
     return steps
 
 
@@ -112,15 +113,18 @@ class Side:
 
     @staticmethod
     def _scan(c: Connection, argv, reply: bytes) -> bytes:
-        """SCAN from 0, run to the end: one reply with the sorted set of all keys."""
-        if argv[0].upper() != b"SCAN" or argv[1:2] != (b"0",) or reply[:1] != b"*" or reply.startswith(b"*0") or reply.startswith(b"*-"):
+        """SCAN, HSCAN or SSCAN from 0, run to the end: one reply with the sorted set of all keys, pairs or members."""
+        name = argv[0].upper()
+        at = SCANS.get(name, 0)
+        if not at or argv[at:at + 1] != (b"0",) or reply[:1] != b"*" or reply.startswith(b"*0") or reply.startswith(b"*-"):
             return reply
-        cursor, keys = decode(reply)
+        cursor, found = decode(reply)
         for _ in range(100_000):
             if cursor == b"0":
-                return encode(*sorted(set(keys)))
-            cursor, more = c(*argv[:1], cursor, *argv[2:])
-            keys += more
+                units = zip(found[::2], found[1::2]) if name == b"HSCAN" else ((x,) for x in found)
+                return encode(*(x for unit in sorted(set(units)) for x in unit))
+            cursor, more = c(*argv[:at], cursor, *argv[at + 1:])
+            found += more
         raise AssertionError("SCAN does not end")
 
     def close(self) -> None:
@@ -152,7 +156,7 @@ class Pair:
             while j < len(steps) and steps[j][0] == client:
                 batch.append(steps[j][1])
                 j += 1
-                if batch[-1] and batch[-1][0].upper() == b"SCAN":    # what follows must not be in the pipeline
+                if batch[-1] and batch[-1][0].upper() in SCANS:    # what follows must not be in the pipeline
                     break
             theirs, ours = self.theirs.ask(client, batch), self.ours.ask(client, batch)
             self.commands += len(batch)
