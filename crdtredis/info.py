@@ -91,7 +91,7 @@ def server(x: Any) -> Fields:
     return {
         "redis_version": REDIS_VERSION, "crdt_redis_version": __version__, "redis_git_sha1": "00000000", "redis_git_dirty": 0,
         "redis_build_id": hashlib.sha1(__version__.encode(), usedforsecurity=False).hexdigest()[:16],
-        "redis_mode": "standalone", "os": " ".join(platform.uname()[i] for i in (0, 2, 4)), "arch_bits": 64,
+        "redis_mode": "standalone", "os": " ".join(os.uname()[i] for i in (0, 2, 4)), "arch_bits": 64,
         "monotonic_clock": "POSIX clock_gettime", "multiplexing_api": "epoll",
         "python_version": platform.python_version(), "process_id": os.getpid(), "process_supervised": "no", "run_id": run_id(replica),
         "tcp_port": setting(x, "server_port", 0), "server_time_usec": replica.now * 1000, "uptime_in_seconds": uptime(replica),

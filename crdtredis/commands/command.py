@@ -7,7 +7,9 @@ its keys (KEY_ACCESS; clients and proxies use it to route), hints for cluster cl
 `COMMAND INFO` is ten elements: name, arity, flags, first key, last key, step, access categories, tips, key specifications,
 subcommands. In RESP3 the lists without an order are sets, and the descriptions are maps.
 """
-from crdtredis._resp import Simple
+import functools
+
+from crdtredis._resp import Raw, Simple, encode_reply
 from crdtredis.commands import usage
 from crdtredis.commands.keys import matches
 from crdtredis.commands.table import COMMANDS, Spec, command
@@ -115,6 +117,12 @@ def document(spec: Spec) -> dict:
     return out
 
 
+@functools.cache
+def told(how, spec: Spec, resp: int) -> Raw:
+    """describe or document, as the bytes of the reply: they never change, and all of them together would hold the loop for 10 ms."""
+    return Raw(encode_reply(how(spec), resp))
+
+
 def keys_of(argv: list[bytes]) -> tuple[Spec, list[int]]:
     """The command that argv calls, and where its keys are."""
     spec = find(argv[0])
@@ -137,7 +145,7 @@ def keys_of(argv: list[bytes]) -> tuple[Spec, list[int]]:
 @command("COMMAND", arity=-1, flags="loading stale container", group="server", since="2.8.13", complexity="O(N) with the number of commands",
          summary="Describes every command.", categories="connection")
 def command_all(session, argv):
-    return [describe(s) for s in top_level()]
+    return [told(describe, s, session.resp) for s in top_level()]
 
 
 def subcommand(name: str, arity: int, summary: str, since: str = "7.0.0"):
@@ -154,13 +162,13 @@ def command_count(session, argv):
 def command_info(session, argv):
     if len(argv) == 2:
         return command_all(session, argv)
-    return [describe(s) if (s := find(name)) else None for name in argv[2:]]
+    return [told(describe, s, session.resp) if (s := find(name)) else None for name in argv[2:]]
 
 
 @subcommand("DOCS", -2, "Documents the named commands, or all.")
 def command_docs(session, argv):
     wanted = [s for name in argv[2:] if (s := find(name))] if len(argv) > 2 else top_level()
-    return {s.name.lower(): document(s) for s in wanted}
+    return {s.name.lower(): told(document, s, session.resp) for s in wanted}
 
 
 @subcommand("LIST", -2, "The names of commands, filtered if asked for.")
