@@ -72,6 +72,10 @@ def status_kb(field: str) -> int:
     return 0
 
 
+# What the process takes without data: interpreter, libraries and code. This module is imported before anything is loaded.
+STARTUP_RSS = status_kb("VmRSS")
+
+
 def run_id(replica: Any) -> str:
     """40 hex digits that name this process start, as Redis's do."""
     return hashlib.sha1(f"{replica.id}/{replica.epoch}".encode(), usedforsecurity=False).hexdigest()
@@ -117,16 +121,17 @@ def memory(x: Any) -> Fields:
     rss, peak = status_kb("VmRSS"), status_kb("VmHWM")
     limit = setting(x, "max_memory", 0)
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    # used_memory is the keyspace: what max_memory limits. The process beside it (interpreter, buffers) shows in used_memory_rss; its peak
-    # is the process's, since the kernel counts no peak of its own.
+    # used_memory is the keyspace: what max_memory limits. The peak is the process's, since the kernel counts none. What beside the
+    # data and the process itself takes memory (buffers, replication, gaps between allocations) is told as fragmentation.
+    expected = used + STARTUP_RSS
     return {
         "used_memory": used, "used_memory_human": human(used), "used_memory_rss": rss, "used_memory_rss_human": human(rss),
         "used_memory_peak": peak, "used_memory_peak_human": human(peak), "used_memory_peak_perc": f"{100 * rss / peak if peak else 0:.2f}%",
-        "used_memory_dataset": used, "used_memory_dataset_perc": "100.00%",
+        "used_memory_startup": STARTUP_RSS, "used_memory_dataset": used, "used_memory_dataset_perc": "100.00%",
         "total_system_memory": total, "total_system_memory_human": human(total),
         "used_memory_lua": 0, "used_memory_lua_human": "0B", "used_memory_scripts": 0, "used_memory_scripts_human": "0B",
         "number_of_cached_scripts": 0, "maxmemory": limit, "maxmemory_human": human(limit), "maxmemory_policy": "noeviction",
-        "mem_fragmentation_ratio": f"{rss / used if used else 0:.2f}", "mem_fragmentation_bytes": max(0, rss - used),
+        "mem_fragmentation_ratio": f"{rss / expected if expected else 0:.2f}", "mem_fragmentation_bytes": max(0, rss - expected),
         "mem_not_counted_for_evict": 0, "mem_replication_backlog": 0, "mem_clients_slaves": 0, "mem_clients_normal": 0, "mem_aof_buffer": 0,
         "mem_allocator": "libc", "active_defrag_running": 0, "lazyfree_pending_objects": 0, "lazyfreed_objects": 0,
     }

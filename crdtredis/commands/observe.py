@@ -58,14 +58,14 @@ def memory_stats(session, argv):
     counts = {db: session.replica.keys(db) for db in range(info.DATABASES)}
     keys = sum(live for live, _ in counts.values())
     return {
-        "peak.allocated": peak, "total.allocated": used, "startup.allocated": 0, "replication.backlog": 0, "clients.slaves": 0,
+        "peak.allocated": peak, "total.allocated": used, "startup.allocated": info.STARTUP_RSS, "replication.backlog": 0, "clients.slaves": 0,
         "clients.normal": 0, "cluster.links": 0, "aof.buffer": 0, "lua.caches": 0, "functions.caches": 0,
         # A slot of the table is a word; tables are between three and seven eighths full.
         **{f"db.{db}": {"overhead.hashtable.main": elements * 8, "overhead.hashtable.expires": 0, "overhead.hashtable.slot-to-keys": 0}
            for db, (live, elements) in counts.items() if elements},
         "overhead.total": 0, "keys.count": keys, "keys.bytes-per-key": used // keys if keys else 0, "dataset.bytes": used,
         "dataset.percentage": 100.0, "peak.percentage": 100.0 * rss / peak if peak else 0.0,
-        "fragmentation": rss / used if used else 0.0, "fragmentation.bytes": max(0, rss - used),
+        "fragmentation": float(m["mem_fragmentation_ratio"]), "fragmentation.bytes": m["mem_fragmentation_bytes"],
     }
 
 
