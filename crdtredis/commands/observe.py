@@ -134,12 +134,13 @@ def latency_histogram(session, argv):
 # ---- DEBUG ------------------------------------------------------------------------------------------------------------------
 
 @command("DEBUG", arity=-2, flags="admin noscript loading stale", group="server", since="1.0.0", complexity="Depends on the subcommand",
-         summary="SLEEP seconds: makes the whole server stand still, for tests.")
+         summary="For tests: lets the whole server stand still, or keeps expired keys from being removed.")
 def debug(session, argv):
     what = argv[1].upper()
     if what == b"HELP" and len(argv) == 2:
         return [Simple("DEBUG <subcommand> [<arg> ...]. Subcommands:"), Simple("SLEEP <seconds>"),
-                Simple("    Stands still for so long; fractions are allowed."), Simple("HELP"), Simple("    This text.")]
+                Simple("    Stands still for so long; fractions are allowed."),
+                Simple("SET-ACTIVE-EXPIRE <0|1>"), Simple("    Whether expired keys, which nobody sees, are removed."), Simple("HELP"), Simple("    This text.")]
     if what == b"SLEEP" and len(argv) == 3:
         try:
             seconds = float(argv[2])
@@ -148,5 +149,10 @@ def debug(session, argv):
         if not 0 <= seconds <= 3600:
             raise CommandError("ERR value is out of range, must be between 0 and 3600")
         time.sleep(seconds)
+        return OK
+    if what == b"SET-ACTIVE-EXPIRE" and len(argv) == 3:
+        engine = info.part(session.executor, "engine")
+        if engine is not None:
+            engine.active_expire = argv[2] != b"0"
         return OK
     raise CommandError(f"ERR DEBUG subcommand '{argv[1][:128].decode('utf-8', 'replace')}' is not supported by this server")

@@ -72,6 +72,7 @@ cdef class Loop:
     cdef public size_t query_limit      # bytes of unfinished commands and MULTI queue
     cdef public int64_t max_bulk        # bytes of one argument
     cdef public bint protected_mode     # refuse strangers from other hosts while there is no password
+    cdef public bint active_expire      # reap without being asked: DEBUG SET-ACTIVE-EXPIRE
     cdef public size_t max_memory       # bytes of keyspace, 0: no limit
     # statistics
     cdef uint64_t accepted

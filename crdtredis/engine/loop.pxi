@@ -69,6 +69,7 @@ cdef class Loop:
         self.query_limit = 1 << 30
         self.max_bulk = 512 << 20
         self.protected_mode = True
+        self.active_expire = True
         self.ep = epoll_create1(EPOLL_CLOEXEC)
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.signal_fd, self.signal_write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -479,7 +480,7 @@ cdef class Loop:
 
     cdef void reap_due(self) noexcept nogil:
         cdef int64_t ms
-        if self.d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE):
+        if not self.active_expire or self.d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE):
             self.next_reap = self.now + 100
             return
         ms = reap(self.k, REAP_TURN)
