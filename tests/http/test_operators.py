@@ -1,5 +1,6 @@
 """/health, /stats, /metrics and /config of a running server."""
 import json
+import time
 import urllib.error
 import urllib.request
 
@@ -91,6 +92,7 @@ def test_an_engine_that_does_not_answer_is_a_reason(server):
     s = server()
     with s.connect() as c:
         c.send("DEBUG", "SLEEP", "4")
+        time.sleep(0.5)                                         # until it has begun
         status, _, text = ask(s, "/health")
         assert status == 503 and "did not answer" in json.loads(text)["reasons"][0]
         c.read()
