@@ -343,6 +343,8 @@ class Front:
 
         async def work() -> None:
             await asyncio.gather(*(fetch(p) for p in candidates), return_exceptions=True)
+            if not here:
+                return
             view = await hub.engine.call(hub.identity.view)
             target = dict(view.clock)
             for p in here:
