@@ -159,8 +159,7 @@ class Front:
         self._loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(2, "sync-read"))
         hub, runner = self.hub, None
         connector = aiohttp.TCPConnector(limit=0, ssl=self._client_tls or True, keepalive_timeout=60)
-        auth = {"Authorization": f"Bearer {hub.settings.token}"} if hub.settings.token else {}
-        async with aiohttp.ClientSession(connector=connector, headers=auth, auto_decompress=False) as hub.http:
+        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as hub.http:
             try:
                 hub.start()
                 if self._application and self._addresses:

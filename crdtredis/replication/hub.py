@@ -7,8 +7,8 @@ There is one entrance for foreign ops, `receive`, whether a peer pushed them or 
 and only then the future resolves, so that an answer never claims more than the log holds. What arrives is bounded by a budget in bytes
 over all peers; who finds it used up waits, and the peers' windows close by themselves.
 
-The engine is looked at as soon as it has made something, but not more often than every `linger` seconds: at low rates an op leaves at
-once, at high ones each look brings many turns, and the cost per op of Python and HTTP goes towards nothing.
+The engine is looked at as soon as it has made something, but not more often than plan.Pace says: at low rates an op leaves at once, at
+high ones each look brings many turns, and the cost per op of Python and HTTP goes towards nothing.
 
 Sessions: a handshake opens one per replica, and every push and pull names it. A replica that restarted has forgotten its sessions and
 so makes the other side shake hands, and send its clock, again. Two processes with one replica id: the one that came later
@@ -28,10 +28,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import aiohttp
+from multidict import CIMultiDict
+
 from crdtredis.errors import DamagedBatch
 from crdtredis.replication import plan
 from crdtredis.replication.oplog import Cursor, NeedsFullSync, OpLog, Piece, Segments
-from crdtredis.replication.wire import PROTOCOL, Actor, Clock, Refusal, declarations, declare, entries, ranges, to_clock, wire
+from crdtredis.replication.wire import CONTENT_TYPE, PROTOCOL, Actor, Clock, Refusal, declarations, declare, entries, ranges, to_clock, wire
 
 if TYPE_CHECKING:
     from crdtredis.replication.peer import Peer
@@ -136,6 +139,8 @@ class Hub:
         self._tokens = 0
         self._receiving: dict[int, asyncio.Future[int]] = {}
         self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self.http: aiohttp.ClientSession | None = None          # set by whoever runs the loop
+        self._pace = plan.Pace(settings)
         self._draining: asyncio.TimerHandle | None = None
         self._wanted = False
         self._resync: asyncio.Task[None] | None = None
@@ -147,6 +152,19 @@ class Hub:
     @property
     def replica(self) -> str:
         return self.identity.actor.replica
+
+    @property
+    def settings(self) -> plan.Settings:
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: plan.Settings) -> None:
+        """With what every request to a peer has in common, made once."""
+        self._settings = settings
+        self.timeout = aiohttp.ClientTimeout(total=settings.timeout)
+        self.headers = CIMultiDict({"Content-Type": CONTENT_TYPE, "X-Replica": self.replica})
+        if settings.token:
+            self.headers["Authorization"] = f"Bearer {settings.token}"
 
     @property
     def head(self) -> Clock:
@@ -167,16 +185,18 @@ class Hub:
             f.cancel()
 
     def _drain(self) -> None:
-        if self._look():
+        size = self._look()
+        if size is not None:
             # Look again after a while instead of at the next turn, and watch the descriptor only once there is nothing.
             if self._draining is None:
                 self._loop.remove_reader(self.engine.fd)
-            self._draining = self._loop.call_later(self.settings.linger, self._drain)
+            self._draining = self._loop.call_later(self._pace.pause(size, time.monotonic()), self._drain)
         elif self._draining is not None:
             self._draining = None
             self._loop.add_reader(self.engine.fd, self._drain)
 
-    def _look(self) -> bool:
+    def _look(self) -> int | None:
+        """Take what the engine has: bytes of ops, None when there was nothing at all."""
         batches, acks, dropped = self.engine.drain()
         joined = list(self._joined(batches))
         if self._held is not None:
@@ -195,7 +215,7 @@ class Hub:
                 future.set_result(status)
         if batches or acks:
             self.wake()
-        return bool(batches or acks)
+        return sum(map(len, batches)) if batches or acks else None
 
     def _joined(self, batches: list[bytes]) -> Iterable[bytes]:
         """The turns' batches put together to about a chunk each: Batches concatenated are a Batch."""

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
 from crdtredis.replication import plan
 from crdtredis.replication.oplog import Cursor, NeedsFullSync, Piece
@@ -39,7 +40,7 @@ log = logging.getLogger("crdtredis.replication")
 # Refusals that a new handshake, or a moment's patience, can mend; the others need an operator.
 PASSING = {wire.NO_SESSION, wire.BUSY, wire.STOPPING, wire.PAUSED}
 BUSY_PAUSE = 0.05                       # seconds before sending again to a peer whose queues are full
-BRING_UP_PATIENCE = 0.5                 # seconds that CRDT.SYNC gives the ordinary push before it sends ops once more
+BRING_UP_PATIENCE = 0.1                 # seconds that CRDT.SYNC gives ops to move on by themselves before it hands them on
 BREATHER = 0.2                          # least seconds between two exchanges, however much in a hurry somebody is
 
 
@@ -78,12 +79,13 @@ class PeerInfo:
 class Peer:
     def __init__(self, hub: Hub, url: str) -> None:
         self.hub, self.url = hub, url.rstrip("/")
+        self._urls = {what: URL(f"{self.url}/replication/{what}") for what in ("handshake", "push", "pull")}
         self.replica = ""
         self.paused = False
         self.error = ""
         self.counts = Counts()
         self.known: Clock = {}                                  # what it has in its log, as far as we were told
-        self.grown = asyncio.Event()                            # the log has grown
+        self.grown = asyncio.Event()                            # look again: the log has grown, or a push was answered
         self.wanted = asyncio.Event()                           # do not sleep: try now
         self._state = "connecting"
         self._failures = 0                                      # in a row
@@ -97,7 +99,7 @@ class Peer:
         self._it_lacks = ""                                     # why it needs a full sync
         self._here_lacks = ""                                   # why this replica does, as far as this peer can help
         self._pushes: set[asyncio.Task[None]] = set()
-        self._moved = asyncio.Event()                           # a push was answered
+        self._fault: BaseException | None = None                # what a push ended with
         self._exchanging = asyncio.Lock()
         self._before: Clock | None = None                       # our clock at the last exchange,
         self._theirs: Clock | None = None                       # and the peer's
@@ -221,7 +223,7 @@ class Peer:
         if self._state == "self":
             self._told(False)
             await asyncio.Event().wait()                        # nothing to do until PAUSE, RESUME or REMOVE
-        self._window = plan.Window(hub.settings.window)
+        self._window, self._fault = plan.Window(hub.settings.window), None
         self._failures, self.error, self._it_lacks = 0, "", ""
         self._before, self._theirs = dict(hub.head), dict(self.known)
         self._state = "up"
@@ -289,11 +291,7 @@ class Peer:
     async def _ask(self, what: str, head, batch: bytes, kind) -> tuple:
         """One request. Raises Refusal, or what aiohttp raises."""
         hub = self.hub
-        body = encode(head, batch)
-        headers = {"Content-Type": CONTENT_TYPE, "X-Replica": hub.replica}
-        timeout = aiohttp.ClientTimeout(total=hub.settings.timeout)
-        async with hub.http.post(f"{self.url}/replication/{what}", data=body, headers=headers, timeout=timeout,
-                                 allow_redirects=False) as r:
+        async with hub.http.post(self._urls[what], data=encode(head, batch), headers=hub.headers, timeout=hub.timeout, allow_redirects=False) as r:
             if (r.content_length or 0) > BODY_MAX:
                 raise Refusal(wire.TOO_LARGE, "the answer is too large")
             answer = await r.read()
@@ -315,48 +313,39 @@ class Peer:
     async def _push_loop(self) -> None:
         hub = self.hub
         while True:
-            self._moved.clear()
-            if not self._window.open:
-                await self._next(self._moved)
-                continue
             self.grown.clear()
-            piece = await hub.read(self._cursor, hub.settings.chunk)
-            if not piece:
-                await self._next(self.grown)
-                continue
-            self._window.in_flight += 1
-            self._pushes.add(asyncio.create_task(self._deliver(piece)))
+            if self._fault is not None:
+                fault, self._fault = self._fault, None
+                if not isinstance(fault, Refusal) or fault.code != wire.BUSY:
+                    raise fault
+                await self._yield_to_busy()
+            piece = await hub.read(self._cursor, hub.settings.chunk) if self._window.open else None
+            if piece:
+                self._window.in_flight += 1
+                push = asyncio.create_task(self._deliver(piece))
+                self._pushes.add(push)
+                push.add_done_callback(self._delivered)
+            else:
+                await self.grown.wait()
 
-    async def _next(self, event: asyncio.Event) -> None:
-        """Wait for the event while pushes are in flight; raises what a push raised."""
-        waiting = asyncio.ensure_future(event.wait())
-        try:
-            while not waiting.done():
-                done, _ = await asyncio.wait({waiting, *self._pushes}, return_when=asyncio.FIRST_COMPLETED)
-                for t in done - {waiting}:
-                    self._pushes.discard(t)
-                    self._window.in_flight -= 1
-                    try:
-                        t.result()
-                    except Refusal as e:
-                        if e.code != wire.BUSY:
-                            raise
-                        await self._yield_to_busy()
-                    else:
-                        self._window.succeeded()
-                    self._moved.set()
-                    if event is self._moved:
-                        return
-        finally:
-            waiting.cancel()
+    def _delivered(self, push: asyncio.Task[None]) -> None:
+        """A push ended: the loop looks again, at what there is to send and at what went wrong."""
+        self._pushes.discard(push)
+        self._window.in_flight -= 1
+        if push.cancelled():
+            return
+        if push.exception() is None:
+            self._window.succeeded()
+        else:
+            self._fault = push.exception()
+        self.grown.set()
 
     async def _yield_to_busy(self) -> None:
         """The peer's queues are full: fewer at a time, after a pause, and again from what it acknowledged."""
         self._window.refused()
         await asyncio.gather(*self._pushes, return_exceptions=True)
-        self._window.in_flight = 0
-        self._pushes.clear()
         await asyncio.sleep(BUSY_PAUSE)
+        self._fault = None
         self._cursor = self.hub.log.cursor(self.known, self.hub.own)
 
     async def _deliver(self, piece: Piece) -> None:
@@ -442,15 +431,16 @@ class Peer:
             self.counts.relayed += piece.ops
 
     async def bring_up(self, target: Clock) -> None:
-        """Return when the peer has all of `target`: what is being pushed anyway is awaited, the rest handed on."""
-        while not plan.covers(self.known, target):
-            own = plan.only(target, self.hub.own)
+        """Return when the peer has all of `target`. What is on its way, from here or from others, is awaited; what has stood still for
+        a moment is handed on."""
+        while True:
+            before = dict(self.known)
             try:
-                await asyncio.wait_for(self.hub.until(lambda: plan.covers(self.known, own)), BRING_UP_PATIENCE)
+                return await asyncio.wait_for(self.hub.until(lambda: plan.covers(self.known, target)), BRING_UP_PATIENCE)
             except asyncio.TimeoutError:
-                pass
-            missing = plan.lacking(self.known, target)
-            if missing:
-                await self.hand_on(set(missing))
-            if not plan.covers(self.known, target):             # it has them, and they wait there for others
-                await asyncio.sleep(BREATHER)
+                await self.exchange()
+            stuck = plan.overdue(self.known, target, before)
+            if self._window.in_flight:
+                stuck = {a: s for a, s in stuck.items() if a not in self.hub.own}
+            if stuck:
+                await self.hand_on(set(stuck))

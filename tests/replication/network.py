@@ -129,7 +129,7 @@ class Node:
         self.hub = Hub(Identity(Actor(r.actor, self.name, r.epoch), self.view().actors, r.clock_ids(), self.renew, self.view, self.hear),
                        self.engine,
                        self.log, self.settings, random.Random(1))
-        self.hub.http = aiohttp.ClientSession(headers={"Authorization": f"Bearer {self.settings.token}"} if self.settings.token else {})
+        self.hub.http = aiohttp.ClientSession()
         self.hub.start()
         self.runner = web.AppRunner(application(SimpleNamespace(hub=self.hub)), handle_signals=False, shutdown_timeout=0.1)
         await self.runner.setup()
