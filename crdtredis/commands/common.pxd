@@ -10,7 +10,7 @@
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.string cimport memcpy, memset
 
-from crdtredis._core cimport Element, T_NONE, T_STRING, key_find, key_touch, key_type
+from crdtredis._core cimport Element, KEYS_AHEAD, T_NONE, T_STRING, key_find, key_touch, key_type, keys_expect
 from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, fail, fail_int, fail_type
 from crdtredis.buffer cimport Buffer, Span, buffer_need
 from crdtredis.numbers cimport parse_int64
@@ -28,6 +28,13 @@ cdef inline void touch(Call *c, Element *e) noexcept nogil:
     """Note an access, unless the client asked not to (CLIENT NO-TOUCH)."""
     if not c.client.flags & CLIENT_NO_TOUCH:
         key_touch(c.kernel, e)
+
+
+cdef inline void expect_ahead(Call *c, int i, int step) noexcept nogil:
+    """In a walk over keys that has come to argv[i] (from 1 on, every step-th): now and then, have the next ones fetched from memory.
+    A look-up that misses the caches waits twice; sixteen of them can wait at the same time."""
+    if (i - 1) % (KEYS_AHEAD * step) == 0 and i + step < c.argc:
+        keys_expect(c.kernel, c.db, c.argv + i, (c.argc - i + step - 1) // step, step)
 
 
 cdef inline int find_string(Call *c, int i, Element **e) noexcept nogil:

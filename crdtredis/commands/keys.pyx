@@ -24,6 +24,7 @@ from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET,
 from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, fail, fail_int, fail_syntax, hot, is_word
 from crdtredis._resp cimport parse_int64, reply_bulk, reply_error_span, reply_int, reply_null, reply_ok, reply_simple
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
+from crdtredis.commands.common cimport expect_ahead
 from crdtredis.commands.glob cimport glob_is_all, glob_match
 from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add, scan_answer, scan_answer_found, scan_init, scan_matches,
                                           scan_pattern, scan_walk)
@@ -108,6 +109,7 @@ cdef void del_(Call *c) noexcept nogil:
     cdef Element *e
     cdef int i
     for i in range(1, c.argc):
+        expect_ahead(c, i, 1)
         e = find(c, c.argv[i])
         if e != NULL:
             key_delete(c.kernel, c.db, e)
@@ -119,6 +121,7 @@ cdef void exists(Call *c) noexcept nogil:
     cdef int64_t n = 0
     cdef int i
     for i in range(1, c.argc):
+        expect_ahead(c, i, 1)
         n += read_key(c, c.argv[i]) != NULL
     reply_int(c.reply, n)
 
@@ -128,6 +131,7 @@ cdef void touch(Call *c) noexcept nogil:
     cdef Element *e
     cdef int i
     for i in range(1, c.argc):
+        expect_ahead(c, i, 1)
         e = read_key(c, c.argv[i])
         if e != NULL:
             key_touch(c.kernel, e)

@@ -25,7 +25,7 @@ from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_int, fai
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.numbers cimport REAL_TEXT, format_long_double, parse_int64, parse_long_double
-from crdtredis.commands.common cimport (FOUND, MAX_STRING, MISSING, REFUSED, clamp_range, copy_grown, find_string, read_deadline,
+from crdtredis.commands.common cimport (FOUND, MAX_STRING, MISSING, REFUSED, clamp_range, copy_grown, expect_ahead, find_string, read_deadline,
                                         read_int, read_string, size_allowed, touch)
 
 from crdtredis.commands.table import command
@@ -189,6 +189,7 @@ cdef void mset(Call *c) noexcept nogil:
         fail_arity(c)
         return
     for i in range(1, c.argc, 2):
+        expect_ahead(c, i, 2)
         string_set(c.kernel, c.db, c.argv[i], key_find(c.kernel, c.db, c.argv[i]), c.argv[i + 1], 0)
     reply_ok(c.reply)
 
@@ -199,10 +200,12 @@ cdef void msetnx(Call *c) noexcept nogil:
         fail_arity(c)
         return
     for i in range(1, c.argc, 2):
+        expect_ahead(c, i, 2)
         if key_visible(c.kernel, key_find(c.kernel, c.db, c.argv[i])):
             reply_int(c.reply, 0)
             return
     for i in range(1, c.argc, 2):
+        expect_ahead(c, i, 2)
         string_set(c.kernel, c.db, c.argv[i], key_find(c.kernel, c.db, c.argv[i]), c.argv[i + 1], 0)
     reply_int(c.reply, 1)
 
@@ -249,6 +252,7 @@ cdef void mget(Call *c) noexcept nogil:
     cdef Element *e
     reply_array(c.reply, c.argc - 1)
     for i in range(1, c.argc):
+        expect_ahead(c, i, 1)
         e = key_find(c.kernel, c.db, c.argv[i])
         type = key_type(c.kernel, e)
         if type == T_NONE:

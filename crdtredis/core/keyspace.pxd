@@ -5,6 +5,7 @@
 
 cdef enum:
     DATABASES = 16
+    KEYS_AHEAD = 16         # how many keys keys_expect takes: about as many fetches as a core has under way
     MAX_BYTES = 1 << 30     # of one key, name or value in an op; commands keep to proto-max-bulk-len, which is less
     MEMORY_SAMPLES = 8
     CONFLICTS = 128         # how many CRDT.CONFLICTS remembers
@@ -130,6 +131,8 @@ cdef struct Kernel:
 cdef uint32_t key_hash(Kernel *k, const char *p, size_t n) noexcept nogil
 # The element under key whether visible or not: what the functions that make effects want to be given.
 cdef Element *key_find(Kernel *k, uint32_t db, Span key) noexcept nogil
+# A hint that keys[0], keys[step] ... (n of them, at most KEYS_AHEAD count) are about to be looked up: their memory is fetched side by side.
+cdef void keys_expect(Kernel *k, uint32_t db, const Span *keys, int n, int step) noexcept nogil
 cdef int key_visible(Kernel *k, Element *e) noexcept nogil                     # e may be NULL; alive by value and by deadline
 cdef int key_type(Kernel *k, Element *e) noexcept nogil                        # T_*, the visible one; T_NONE for NULL or an invisible key
 cdef int64_t key_deadline(Kernel *k, Element *e) noexcept nogil                # ms since 1970; -1: none

@@ -742,6 +742,20 @@ cdef Element *key_find(Kernel *k, uint32_t db, Span key) noexcept nogil:
     return table_find(&k.db[db].table, key.p, key.n, siphash(key.p, key.n, k.hash_key))
 
 
+cdef void keys_expect(Kernel *k, uint32_t db, const Span *keys, int n, int step) noexcept nogil:
+    """In a keyspace greater than the caches nearly all of a look-up is two waits for memory, for the slot and then for the element it
+    points to. One key cannot do without; for several, all slots are asked for, then all elements."""
+    cdef uint32_t hashes[KEYS_AHEAD]
+    cdef Table *t = &k.db[db].table
+    cdef int i
+    n = min(n, <int>KEYS_AHEAD)
+    for i in range(n):
+        hashes[i] = siphash(keys[i * step].p, keys[i * step].n, k.hash_key)
+        table_expect_slots(t, hashes[i])
+    for i in range(n):
+        table_expect_element(t, hashes[i])
+
+
 cdef int key_visible(Kernel *k, Element *e) noexcept nogil:
     cdef int64_t deadline
     if e == NULL or not element_live(e):

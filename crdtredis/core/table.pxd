@@ -46,6 +46,9 @@ cdef void table_init(Table *t) noexcept nogil
 # Frees the slots; visit (may be NULL) is called with each element and frees it.
 cdef void table_clear(Table *t, TableVisit visit, void *arg) noexcept nogil
 cdef Element *table_find(Table *t, const char *key, size_t n, uint32_t hash) noexcept nogil
+# Hints ahead of a table_find, for whoever has other work to do meanwhile: first the slots, and when those have come, the element.
+cdef void table_expect_slots(Table *t, uint32_t hash) noexcept nogil
+cdef void table_expect_element(Table *t, uint32_t hash) noexcept nogil
 cdef void table_add(Table *t, Element *e) noexcept nogil                       # its key must be absent
 cdef void table_remove(Table *t, Element *e) noexcept nogil                    # e must be in t; not freed
 cdef void table_swap(Table *t, Element *old, Element *new) noexcept nogil      # same key; old is not touched otherwise and may be freed already

@@ -36,7 +36,11 @@
 # Random choice draws slots of both arrays until one is occupied: uniform, and since load stays above about 1/16, quick.
 
 cdef extern from *:
-    void prefetch "__builtin_prefetch" (const void *p) noexcept nogil
+    """
+    /* The empty statement keeps GCC from taking functions that only prefetch for functions without effect, whose calls it drops. */
+    static inline void prefetch(const void *p) { __builtin_prefetch(p); __asm__ volatile(""); }
+    """
+    void prefetch(const void *p) noexcept nogil
     int bits_below "__builtin_ctzll" (unsigned long long x) noexcept nogil
     uint64_t bytes_reversed "__builtin_bswap64" (uint64_t x) noexcept nogil
 
@@ -273,6 +277,31 @@ cdef Element *table_find(Table *t, const char *key, size_t n, uint32_t hash) noe
             at = (at + 1) & mask
             distance += 1
     return NULL
+
+
+cdef void table_expect_slots(Table *t, uint32_t hash) noexcept nogil:
+    cdef size_t distance
+    cdef int i
+    for i in range(2):
+        if t.slots[i] != NULL:
+            prefetch(&t.slots[i][probe_start(t, i, hash, &distance)])
+
+
+cdef void table_expect_element(Table *t, uint32_t hash) noexcept nogil:
+    cdef uint64_t *slots
+    cdef size_t at, distance
+    cdef int i
+    for i in range(2):
+        slots = t.slots[i]
+        if slots == NULL or t.used[i] == 0:
+            continue
+        at = probe_start(t, i, hash, &distance)
+        while distance <= DISTANCE_MAX and slot_distance(slots[at]) >= distance:
+            if slots[at] >> 48 == (<uint64_t>(hash >> 24) << 8 | distance):
+                prefetch(slot_element(slots[at]))
+                return
+            at = (at + 1) & t.mask[i]
+            distance += 1
 
 
 cdef void table_add(Table *t, Element *e) noexcept nogil:
