@@ -19,7 +19,7 @@ from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
 from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Collection, Element, Kernel, db_flush,
                               element_key, key_collection, key_copy, key_deadline, key_delete, key_expire, key_find, key_idle, key_memory,
-                              key_random, key_touch, key_type, key_visible, member_find, member_score, member_set, member_view, string_set,
+                              key_random, key_touch, key_type, key_visible, list_at, list_insert, member_find, member_score, member_set, member_view, string_set,
                               string_view, table_next)
 from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, fail, fail_int, fail_syntax, hot, is_word
 from crdtredis._resp cimport parse_int64, reply_bulk, reply_error_span, reply_int, reply_null, reply_ok, reply_simple
@@ -413,9 +413,14 @@ cdef const char *carried(const char *p, Span *name, Span *value) noexcept nogil:
 
 cdef size_t carry_members(Kernel *k, Collection *c, Buffer *b) noexcept nogil:
     cdef size_t at = 0, n = 0
-    cdef Element *m = table_next(&c.table, &at)
+    cdef Element *m
     cdef Span value
     cdef double score
+    if c.type == T_LIST:                   # in order; the name, a position, is given anew
+        for n in range(c.live):
+            carry(b, span(NULL, 0), member_view(k, list_at(c, n)))
+        return c.live
+    m = table_next(&c.table, &at)
     while m != NULL:
         if member_find(k, c, span(element_key(m), m.klen)) != NULL:      # not a stub
             value = span(NULL, 0)
@@ -469,6 +474,8 @@ cdef void db_load(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
             p = carried(p, &name, &value)
             if head.type == T_STRING:
                 string_set(k, db, key, e, value, 0)
+            elif head.type == T_LIST:
+                e = list_insert(k, db, key, e, i, value)
             else:
                 e = member_set(k, db, key, e, head.type, name, value)
         if head.deadline != -1:

@@ -187,6 +187,8 @@ cdef int64_t reap(Kernel *k, int most) noexcept nogil
 # ---- watching -----------------------------------------------------------------------------------------------------
 cdef Watch *watch_hold(Kernel *k, uint32_t db, Span key) noexcept nogil
 cdef void watch_release(Kernel *k, Watch *w) noexcept nogil
+# For a command that changed nothing but counts as a change in Redis; every effect does it by itself.
+cdef void key_modified(Kernel *k, uint32_t db, Span key) noexcept nogil
 
 # ---- remote ops ---------------------------------------------------------------------------------------------------
 cdef enum Received:

@@ -729,7 +729,7 @@ cdef void apply_effect(Kernel *k, const Applying *op, const Effect *x, Element *
         apply_removal(k, op, x, e)
     k.changes += 1
     if k.watch_n and x.kind != FLUSH:
-        touch(k, x.db, x.key)
+        key_modified(k, x.db, x.key)
 
 
 # ---- reading -------------------------------------------------------------------------------------------------------
@@ -988,7 +988,7 @@ cdef void watch_release(Kernel *k, Watch *w) noexcept nogil:
     k.watch_n -= 1
 
 
-cdef void touch(Kernel *k, uint32_t db, Span key) noexcept nogil:
+cdef void key_modified(Kernel *k, uint32_t db, Span key) noexcept nogil:
     cdef Watch *w = watch_find(k, db, key)
     if w != NULL:
         w.version += 1

@@ -1,0 +1,526 @@
+"""List commands, but for those that block.
+
+A list is its elements in the order of their positions (core/position.pxi). A handler finds indexes, and asks the kernel to insert, remove
+or change the element at an index; what replicates names positions, so concurrent commands never mean the wrong element.
+
+Ends cost O(log n) with a small constant (no search: the rank is known), an index O(log n), where Redis walks; scans (LREM, LPOS, LINSERT)
+are linear as in Redis. A command that pops several elements, or moves one, is one op.
+"""
+from libc.stddef cimport size_t
+from libc.stdint cimport INT64_MIN, int64_t, uint64_t
+from libc.string cimport memcmp, memset
+
+from crdtredis._core cimport (Collection, Element, Item, OrderCursor, T_LIST, T_NONE, key_collection, key_find, key_prepare, key_type,
+                              list_at, list_insert, list_remove, list_set, member_view, order_at, order_next, order_prev,
+                              key_modified)
+from crdtredis._engine cimport Call, fail, fail_arity, fail_syntax, fail_type, hot, is_word
+from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null, reply_null_array, reply_ok
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
+from crdtredis.numbers cimport parse_int64
+from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, read_int, touch
+
+from crdtredis.commands.table import command
+
+
+# ---- finding ----------------------------------------------------------------------------------------------------------
+cdef int find_list(Call *c, int i, Element **e, Collection **l) noexcept nogil:
+    """Look up argv[i] in order to change it. *e is what key_find gave, also when nothing is visible there; *l only when FOUND."""
+    e[0] = key_find(c.kernel, c.db, c.argv[i])
+    cdef int type = key_type(c.kernel, e[0])
+    l[0] = NULL
+    if type == T_LIST:
+        l[0] = key_collection(c.kernel, e[0], T_LIST)
+        return FOUND
+    if type == T_NONE:
+        return MISSING
+    fail_type(c)
+    return REFUSED
+
+
+cdef int read_list(Call *c, int i, Collection **l) noexcept nogil:
+    """Look up argv[i] in order to read it: as find_list, and counts the hit or miss."""
+    cdef Element *e
+    cdef int found = find_list(c, i, &e, l)
+    c.stats.hits += found != MISSING
+    c.stats.misses += found == MISSING
+    if found == FOUND:
+        touch(c, e)
+    return found
+
+
+cdef inline int same(Span a, Span b) noexcept nogil:
+    return a.n == b.n and (a.n == 0 or memcmp(a.p, b.p, a.n) == 0)
+
+
+cdef inline void reply_element(Call *c, Element *m) noexcept nogil:
+    cdef Span v = member_view(c.kernel, m)
+    reply_bulk(c.reply, v.p, v.n)
+
+
+cdef int element_index(Call *c, Span arg, Collection *l, size_t *index) noexcept nogil:
+    """The index that an argument names, from the end when negative; 0 when there is no such element, -1 after a refusal."""
+    cdef int64_t i
+    if not read_int(c, arg, &i):
+        return -1
+    if i < 0:
+        i += <int64_t>l.live
+    if i < 0 or i >= <int64_t>l.live:
+        return 0
+    index[0] = <size_t>i
+    return 1
+
+
+cdef int read_ends(Call *c, int64_t *first, int64_t *last) noexcept nogil:
+    """argv[2] and argv[3] as the inclusive ends of a range; 0 after a refusal."""
+    return read_int(c, c.argv[2], first) and read_int(c, c.argv[3], last)
+
+
+cdef size_t slice_of(Collection *l, int64_t a, int64_t b, size_t *first) noexcept nogil:
+    """How many elements the range a to b has, and where it begins; negative ends count from the tail."""
+    cdef int64_t size = <int64_t>l.live
+    if a < 0:
+        a = a + size if a + size > 0 else 0
+    if b < 0:
+        b += size
+    if b >= size:
+        b = size - 1
+    first[0] = <size_t>a if a <= b else 0
+    return <size_t>(b - a + 1) if a <= b else 0
+
+
+cdef int read_side(Call *c, Span arg, int *tail) noexcept nogil:
+    """LEFT or RIGHT; 0 after a refusal."""
+    tail[0] = is_word(arg, b"RIGHT")
+    if tail[0] or is_word(arg, b"LEFT"):
+        return 1
+    fail_syntax(c)
+    return 0
+
+
+# ---- pushing ----------------------------------------------------------------------------------------------------------
+cdef size_t push(Call *c, Span key, Element *e, Span *values, int n, int tail) noexcept nogil:
+    """Pushes values one after the other; e is what key_find gave. Returns the length."""
+    cdef Collection *l
+    cdef int i
+    e = key_prepare(c.kernel, c.db, key, e, T_LIST)
+    l = key_collection(c.kernel, e, T_LIST)
+    for i in range(n):
+        e = list_insert(c.kernel, c.db, key, e, l.live if tail and l != NULL else 0, values[i])
+        l = key_collection(c.kernel, e, T_LIST) if l == NULL else l
+    return l.live
+
+
+cdef void push_command(Call *c, int tail, int only_existing) noexcept nogil:
+    cdef Element *e
+    cdef Collection *l
+    cdef int found = find_list(c, 1, &e, &l)
+    if found == FOUND or (found == MISSING and not only_existing):
+        reply_int(c.reply, <int64_t>push(c, c.argv[1], e, c.argv + 2, c.argc - 2, tail))
+    elif found == MISSING:
+        reply_int(c.reply, 0)
+
+
+cdef void lpush(Call *c) noexcept nogil:
+    push_command(c, 0, 0)
+
+
+cdef void rpush(Call *c) noexcept nogil:
+    push_command(c, 1, 0)
+
+
+cdef void lpushx(Call *c) noexcept nogil:
+    push_command(c, 0, 1)
+
+
+cdef void rpushx(Call *c) noexcept nogil:
+    push_command(c, 1, 1)
+
+
+cdef void linsert(Call *c) noexcept nogil:
+    cdef Element *e
+    cdef Collection *l
+    cdef OrderCursor at
+    cdef Item *item
+    cdef size_t index = 0
+    cdef int after = is_word(c.argv[2], b"AFTER")
+    cdef int found
+    if not after and not is_word(c.argv[2], b"BEFORE"):
+        fail_syntax(c)
+        return
+    found = find_list(c, 1, &e, &l)
+    if found == MISSING:
+        reply_int(c.reply, 0)
+    if found != FOUND:
+        return
+    item = order_at(&l.order, 0, &at)
+    while item != NULL and not same(member_view(c.kernel, item.e), c.argv[3]):
+        item = order_next(&at)
+        index += 1
+    if item == NULL:
+        reply_int(c.reply, -1)
+        return
+    e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
+    list_insert(c.kernel, c.db, c.argv[1], e, index + after, c.argv[4])
+    reply_int(c.reply, <int64_t>l.live)
+
+
+# ---- popping ----------------------------------------------------------------------------------------------------------
+cdef void pop(Call *c, Span key, Element *e, size_t n, int tail) noexcept nogil:
+    """Pops n elements, which are there, each answered as a bulk string."""
+    cdef Collection *l
+    cdef size_t i, index
+    e = key_prepare(c.kernel, c.db, key, e, T_LIST)
+    l = key_collection(c.kernel, e, T_LIST)
+    for i in range(n):
+        index = l.live - 1 if tail else 0
+        reply_element(c, list_at(l, index))
+        e = list_remove(c.kernel, c.db, key, e, index)
+
+
+cdef void pop_command(Call *c, int tail) noexcept nogil:
+    cdef Element *e
+    cdef Collection *l
+    cdef int64_t count = 1
+    cdef int found
+    if c.argc > 3:
+        fail_arity(c)
+        return
+    if c.argc == 3 and not read_count(c, c.argv[2], &count):
+        return
+    found = find_list(c, 1, &e, &l)
+    if found == MISSING:
+        if c.argc == 3:
+            reply_null_array(c.reply)
+        else:
+            reply_null(c.reply)
+    if found != FOUND:
+        return
+    if count > <int64_t>l.live:
+        count = <int64_t>l.live
+    if c.argc == 3:
+        reply_array(c.reply, count)
+    if count:
+        pop(c, c.argv[1], e, <size_t>count, tail)
+
+
+cdef int read_count(Call *c, Span arg, int64_t *count) noexcept nogil:
+    """A count of elements to pop; 0 after a refusal."""
+    if not read_int_or(c, arg, count, b"ERR value is out of range, must be positive"):
+        return 0
+    if count[0] < 0:
+        fail(c, b"ERR value is out of range, must be positive")
+        return 0
+    return 1
+
+
+cdef int read_int_or(Call *c, Span arg, int64_t *out, const char *text) noexcept nogil:
+    if parse_int64(arg.p, arg.n, out):
+        return 1
+    fail(c, text)
+    return 0
+
+
+cdef void lpop(Call *c) noexcept nogil:
+    pop_command(c, 0)
+
+
+cdef void rpop(Call *c) noexcept nogil:
+    pop_command(c, 1)
+
+
+cdef void lmpop(Call *c) noexcept nogil:
+    cdef Element *e
+    cdef Collection *l
+    cdef int64_t keys, count = 1
+    cdef int tail, i, found
+    if not read_int_or(c, c.argv[1], &keys, b"ERR numkeys should be greater than 0"):
+        return
+    if keys <= 0:
+        fail(c, b"ERR numkeys should be greater than 0")
+        return
+    if keys > c.argc - 3:
+        fail_syntax(c)
+        return
+    if not read_side(c, c.argv[2 + keys], &tail):
+        return
+    i = <int>keys + 3
+    if i < c.argc:
+        if not is_word(c.argv[i], b"COUNT") or i + 2 != c.argc:
+            fail_syntax(c)
+            return
+        if not read_int_or(c, c.argv[i + 1], &count, b"ERR count should be greater than 0"):
+            return
+        if count <= 0:
+            fail(c, b"ERR count should be greater than 0")
+            return
+    for i in range(2, 2 + <int>keys):
+        found = find_list(c, i, &e, &l)
+        if found == REFUSED:
+            return
+        if found == FOUND:
+            if count > <int64_t>l.live:
+                count = <int64_t>l.live
+            reply_array(c.reply, 2)
+            reply_bulk(c.reply, c.argv[i].p, c.argv[i].n)
+            reply_array(c.reply, count)
+            pop(c, c.argv[i], e, <size_t>count, tail)
+            return
+    reply_null_array(c.reply)
+
+
+cdef void move(Call *c, int from_tail, int to_tail) noexcept nogil:
+    """LMOVE and RPOPLPUSH: argv[1] to argv[2], in one op."""
+    cdef Element *e
+    cdef Element *to
+    cdef Collection *l
+    cdef Collection *there
+    cdef Span value
+    cdef Buffer copy
+    cdef size_t index
+    cdef int found = find_list(c, 1, &e, &l)
+    if found == MISSING:
+        reply_null(c.reply)
+    if found != FOUND or find_list(c, 2, &to, &there) == REFUSED:
+        return
+    index = l.live - 1 if from_tail else 0
+    value = member_view(c.kernel, list_at(l, index))
+    reply_bulk(c.reply, value.p, value.n)
+    memset(&copy, 0, sizeof(Buffer))
+    buffer_add(&copy, value.p, value.n)
+    e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
+    list_remove(c.kernel, c.db, c.argv[1], e, index)
+    value = span(copy.p, copy.n)
+    push(c, c.argv[2], key_find(c.kernel, c.db, c.argv[2]), &value, 1, to_tail)
+    buffer_free(&copy)
+
+
+cdef void lmove(Call *c) noexcept nogil:
+    cdef int from_tail, to_tail
+    if read_side(c, c.argv[3], &from_tail) and read_side(c, c.argv[4], &to_tail):
+        move(c, from_tail, to_tail)
+
+
+cdef void rpoplpush(Call *c) noexcept nogil:
+    move(c, 1, 0)
+
+
+# ---- reading ----------------------------------------------------------------------------------------------------------
+cdef void llen(Call *c) noexcept nogil:
+    cdef Collection *l
+    if read_list(c, 1, &l) != REFUSED:
+        reply_int(c.reply, <int64_t>l.live if l != NULL else 0)
+
+
+cdef void lrange(Call *c) noexcept nogil:
+    cdef Collection *l
+    cdef OrderCursor at
+    cdef Item *item
+    cdef int64_t a, b
+    cdef size_t first = 0, n, i
+    if not read_ends(c, &a, &b) or read_list(c, 1, &l) == REFUSED:
+        return
+    n = slice_of(l, a, b, &first) if l != NULL else 0
+    reply_array(c.reply, <int64_t>n)
+    if n == 0:
+        return
+    item = order_at(&l.order, first, &at)
+    for i in range(n):
+        reply_element(c, item.e)
+        item = order_next(&at)
+
+
+cdef void lindex(Call *c) noexcept nogil:
+    cdef Collection *l
+    cdef size_t index
+    cdef int found = read_list(c, 1, &l)
+    if found == REFUSED:
+        return
+    found = element_index(c, c.argv[2], l, &index) if l != NULL else 0
+    if found == 1:
+        reply_element(c, list_at(l, index))
+    elif found == 0:
+        reply_null(c.reply)
+
+
+cdef void lpos(Call *c) noexcept nogil:
+    cdef Collection *l
+    cdef OrderCursor at
+    cdef Item *item
+    cdef Buffer matches
+    cdef int64_t rank = 1, count = -1, most = 0, v
+    cdef size_t index, looked = 0
+    cdef int i, backwards
+    cdef size_t *hits
+    for i in range(3, c.argc, 2):
+        if i + 1 == c.argc or not (is_word(c.argv[i], b"RANK") or is_word(c.argv[i], b"COUNT") or is_word(c.argv[i], b"MAXLEN")):
+            fail_syntax(c)
+            return
+        if is_word(c.argv[i], b"RANK"):
+            if not read_int(c, c.argv[i + 1], &rank):
+                return
+            if rank == INT64_MIN:
+                fail(c, b"ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807")
+                return
+            if rank == 0:
+                fail(c, b"ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of the list")
+                return
+            continue
+        if not parse_int64(c.argv[i + 1].p, c.argv[i + 1].n, &v) or v < 0:
+            fail(c, b"ERR COUNT can't be negative" if is_word(c.argv[i], b"COUNT") else b"ERR MAXLEN can't be negative")
+            return
+        if is_word(c.argv[i], b"COUNT"):
+            count = v
+        else:
+            most = v
+    if read_list(c, 1, &l) == REFUSED:
+        return
+    memset(&matches, 0, sizeof(Buffer))
+    backwards = rank < 0
+    rank = -rank if backwards else rank
+    item = order_at(&l.order, l.live - 1 if backwards else 0, &at) if l != NULL else NULL
+    while item != NULL and (most == 0 or <int64_t>looked < most):
+        if same(member_view(c.kernel, item.e), c.argv[2]):
+            rank -= 1
+            if rank <= 0:
+                index = l.live - 1 - looked if backwards else looked
+                buffer_add(&matches, &index, sizeof(size_t))
+                if count < 0 or (count and <int64_t>(matches.n // sizeof(size_t)) == count):
+                    break
+        item = order_prev(&at) if backwards else order_next(&at)
+        looked += 1
+    hits = <size_t*>matches.p
+    if count < 0:
+        if matches.n:
+            reply_int(c.reply, <int64_t>hits[0])
+        else:
+            reply_null(c.reply)
+    else:
+        reply_array(c.reply, <int64_t>(matches.n // sizeof(size_t)))
+        for index in range(matches.n // sizeof(size_t)):
+            reply_int(c.reply, <int64_t>hits[index])
+    buffer_free(&matches)
+
+
+# ---- changing ---------------------------------------------------------------------------------------------------------
+cdef void lset(Call *c) noexcept nogil:
+    cdef Element *e
+    cdef Collection *l
+    cdef size_t index
+    cdef int found = find_list(c, 1, &e, &l)
+    if found == MISSING:
+        fail(c, b"ERR no such key")
+    if found != FOUND:
+        return
+    found = element_index(c, c.argv[2], l, &index)
+    if found == 0:
+        fail(c, b"ERR index out of range")
+    if found == 1:
+        e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
+        list_set(c.kernel, c.db, c.argv[1], e, index, c.argv[3])
+        reply_ok(c.reply)
+
+
+cdef void lrem(Call *c) noexcept nogil:
+    cdef Element *e
+    cdef Collection *l
+    cdef OrderCursor at
+    cdef Item *item
+    cdef Buffer matches
+    cdef int64_t count
+    cdef size_t index, n, i
+    cdef int found, backwards
+    if not read_int(c, c.argv[2], &count):
+        return
+    found = find_list(c, 1, &e, &l)
+    if found == MISSING:
+        reply_int(c.reply, 0)
+    if found != FOUND:
+        return
+    backwards = count < 0
+    n = <size_t>(count if count > 0 else 0 - <uint64_t>count)
+    memset(&matches, 0, sizeof(Buffer))
+    index = l.live - 1 if backwards else 0
+    item = order_at(&l.order, index, &at)
+    while item != NULL and (n == 0 or matches.n // sizeof(size_t) < n):
+        if same(member_view(c.kernel, item.e), c.argv[3]):
+            buffer_add(&matches, &index, sizeof(size_t))
+        item = order_prev(&at) if backwards else order_next(&at)
+        index += -1 if backwards else 1
+    n = matches.n // sizeof(size_t)
+    if n:
+        e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
+    for i in range(n):                     # from the tail on, so that the indexes before stay right
+        e = list_remove(c.kernel, c.db, c.argv[1], e, (<size_t*>matches.p)[i if backwards else n - 1 - i])
+    buffer_free(&matches)
+    reply_int(c.reply, <int64_t>n)
+
+
+cdef void ltrim(Call *c) noexcept nogil:
+    cdef Element *e
+    cdef Collection *l
+    cdef int64_t a, b
+    cdef size_t first = 0, n
+    cdef int found
+    if not read_ends(c, &a, &b):
+        return
+    found = find_list(c, 1, &e, &l)
+    if found == REFUSED:
+        return
+    if found == FOUND:
+        key_modified(c.kernel, c.db, c.argv[1])
+        n = slice_of(l, a, b, &first)
+        if n < l.live:
+            e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
+        while l.live > first + n:
+            e = list_remove(c.kernel, c.db, c.argv[1], e, l.live - 1)
+            if e == NULL:
+                break
+        while e != NULL and n and l.live > n:
+            e = list_remove(c.kernel, c.db, c.argv[1], e, 0)
+    reply_ok(c.reply)
+
+
+# ---- registration -----------------------------------------------------------------------------------------------------
+def keys_of_lmpop(argv):
+    count = int(argv[1]) if argv[1].isdigit() else 0
+    return list(range(2, min(2 + count, len(argv))))
+
+
+PUSHED = "Elements pushed concurrently all stay, once each, in one order that all replicas share; one replica's pushes stay together."
+POPPED = "Two replicas that pop the same element concurrently both get it; it is removed once."
+
+for name, handler, end in (("LPUSH", hot(lpush), "head"), ("RPUSH", hot(rpush), "tail")):
+    command(name, arity=-3, flags="write denyoom fast", keys=(1, 1, 1), group="list", since="1.0.0", complexity="O(log N) per element",
+            summary=f"Pushes elements at the {end} of a list, which is made when missing.", replicas=PUSHED)(handler)
+for name, handler, end in (("LPUSHX", hot(lpushx), "head"), ("RPUSHX", hot(rpushx), "tail")):
+    command(name, arity=-3, flags="write denyoom fast", keys=(1, 1, 1), group="list", since="2.2.0", complexity="O(log N) per element",
+            summary=f"Pushes elements at the {end} of a list that exists.", replicas=PUSHED + " Whether the list exists is decided locally.")(handler)
+for name, handler, end in (("LPOP", hot(lpop), "head"), ("RPOP", hot(rpop), "tail")):
+    command(name, arity=-2, flags="write fast", keys=(1, 1, 1), group="list", since="1.0.0", complexity="O(log N) per element",
+            summary=f"Removes elements from the {end} of a list and returns them.", replicas=POPPED)(handler)
+command("LMPOP", arity=-4, flags="write", keys=keys_of_lmpop, group="list", since="7.0.0", complexity="O(K+M log N) for K keys and M elements",
+        summary="Pops elements from the first of several lists that is not empty.", replicas=POPPED)(hot(lmpop))
+command("LMOVE", arity=5, flags="write denyoom", keys=(1, 2, 1), group="list", since="6.2.0", complexity="O(log N)",
+        summary="Moves an element from an end of a list to an end of a list.",
+        replicas="Pop and push are one operation. " + POPPED + " It is then pushed twice.")(hot(lmove))
+command("RPOPLPUSH", arity=3, flags="write denyoom", keys=(1, 2, 1), group="list", since="1.2.0", complexity="O(log N)",
+        summary="Moves the last element of a list to the head of a list.",
+        replicas="Pop and push are one operation. " + POPPED + " It is then pushed twice.")(hot(rpoplpush))
+command("LINSERT", arity=5, flags="write denyoom", keys=(1, 1, 1), group="list", since="2.2.0", complexity="O(N) up to the pivot",
+        summary="Inserts an element before or after another.",
+        replicas="Concurrent inserts beside one element both stay next to it, in the same order everywhere.")(hot(linsert))
+command("LSET", arity=4, flags="write denyoom", keys=(1, 1, 1), group="list", since="1.0.0", complexity="O(log N)",
+        summary="Gives the element at an index another value.",
+        replicas="Of concurrent values for one element the later stays; one that is removed concurrently stays, with the new value.")(hot(lset))
+command("LREM", arity=4, flags="write", keys=(1, 1, 1), group="list", since="1.0.0", complexity="O(N+M log N) for M matches",
+        summary="Removes elements that equal a value.", replicas="Elements pushed concurrently stay.")(hot(lrem))
+command("LTRIM", arity=4, flags="write", keys=(1, 1, 1), group="list", since="1.0.0", complexity="O(M log N) for M removed elements",
+        summary="Removes all elements outside a range of indexes.", replicas="Elements pushed concurrently stay.")(hot(ltrim))
+command("LLEN", arity=2, flags="readonly fast", keys=(1, 1, 1), group="list", since="1.0.0",
+        summary="Returns the length of a list.")(hot(llen))
+command("LRANGE", arity=4, flags="readonly", keys=(1, 1, 1), group="list", since="1.0.0", complexity="O(log N+M) for M elements returned",
+        summary="Returns the elements of a range of indexes.")(hot(lrange))
+command("LINDEX", arity=3, flags="readonly", keys=(1, 1, 1), group="list", since="1.0.0", complexity="O(log N)",
+        summary="Returns the element at an index.")(hot(lindex))
+command("LPOS", arity=-3, flags="readonly", keys=(1, 1, 1), group="list", since="6.0.6", complexity="O(N) up to the last match wanted",
+        summary="Returns the indexes of elements that equal a value.")(hot(lpos))
