@@ -343,6 +343,7 @@ cdef int write_out(Loop self, Conn *c) noexcept nogil:
             return 0
         self.net_out += <uint64_t>sent
         total += <size_t>sent
+        c.client.active = self.now
         c.out_bytes -= <size_t>sent
         left = <size_t>sent
         while left:
