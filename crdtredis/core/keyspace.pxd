@@ -133,6 +133,9 @@ cdef uint32_t key_hash(Kernel *k, const char *p, size_t n) noexcept nogil
 cdef Element *key_find(Kernel *k, uint32_t db, Span key) noexcept nogil
 # A hint that keys[0], keys[step] ... (n of them, at most KEYS_AHEAD count) are about to be looked up: their memory is fetched side by side.
 cdef void keys_expect(Kernel *k, uint32_t db, const Span *keys, int n, int step) noexcept nogil
+# The same in two steps, for whoever looks further ahead: the first answers the key's hash, for the second, to be called a little later.
+cdef uint32_t key_ahead(Kernel *k, uint32_t db, Span key) noexcept nogil
+cdef void hash_ahead(Kernel *k, uint32_t db, uint32_t hash) noexcept nogil
 cdef int key_visible(Kernel *k, Element *e) noexcept nogil                     # e may be NULL; alive by value and by deadline
 cdef int key_type(Kernel *k, Element *e) noexcept nogil                        # T_*, the visible one; T_NONE for NULL or an invisible key
 cdef int64_t key_deadline(Kernel *k, Element *e) noexcept nogil                # ms since 1970; -1: none

@@ -756,6 +756,16 @@ cdef void keys_expect(Kernel *k, uint32_t db, const Span *keys, int n, int step)
         table_expect_element(t, hashes[i])
 
 
+cdef uint32_t key_ahead(Kernel *k, uint32_t db, Span key) noexcept nogil:
+    cdef uint32_t hash = key_hash(k, key.p, key.n)
+    table_expect_slots(&k.db[db].table, hash)
+    return hash
+
+
+cdef void hash_ahead(Kernel *k, uint32_t db, uint32_t hash) noexcept nogil:
+    table_expect_element(&k.db[db].table, hash)
+
+
 cdef int key_visible(Kernel *k, Element *e) noexcept nogil:
     cdef int64_t deadline
     if e == NULL or not element_live(e):

@@ -35,6 +35,14 @@ cdef struct Conn:
     Conn *next_send
     Conn *next_dead
 
+# A command that has been parsed before its turn.
+cdef struct Ahead:
+    size_t at               # where it begins in the parser's buffer
+    Command *command
+    Span *argv              # into Loop.ahead_args
+    int argc
+    uint32_t hash           # of its first key
+
 cdef void accept_all(Loop self) noexcept nogil
 cdef void process(Loop self, Conn *c) noexcept nogil                # one client's share of a turn
 cdef void send_all(Loop self) noexcept nogil                        # the end of the turn: replies, and the marking of who is to be closed

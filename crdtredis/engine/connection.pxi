@@ -12,6 +12,8 @@
 #
 # A connection is freed at the end of a turn only (free_dead), when no list and no event refers to it.
 
+from crdtredis._core cimport hash_ahead, key_ahead
+from crdtredis._resp cimport parser_back, parser_follows
 from crdtredis.buffer cimport buffer_grow
 
 cdef enum:
@@ -24,6 +26,8 @@ cdef enum:
     SEND_TURN = 4 << 20     # bytes one client may be sent in a turn
     IOVECS = 64
     ACCEPT_TURN = 1000
+    AHEAD = 16              # commands of a pipeline that are parsed before the first of them runs
+    AHEAD_ARGS = 128        # and their arguments
 
 
 cdef void loop_wake(void *loop, Client *client) noexcept nogil:
@@ -196,34 +200,79 @@ cdef int run_commands(Loop self, Conn *c, uint32_t *left) noexcept nogil:
     cdef Dispatch *d = self.d
     cdef size_t at
     cdef int status
-    p.authenticated = (client.flags & CLIENT_AUTHENTICATED) != 0
     while True:
-        if left[0] == 0 or client.reply.buf.n > REPLY_TURN:
+        if left[0] == 0 or client.reply.buf.n > REPLY_TURN or client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED):
             c.state |= CONN_UNPARSED
             return 1
+        p.authenticated = (client.flags & CLIENT_AUTHENTICATED) != 0
         status = parser_next(p)
         if status == PARSE_READY:
             if p.argc == 0:
                 continue
-            left[0] -= 1
             if d.guard & (GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE) and must_wait(d, client, p.argv, p.argc):
                 pack_command(&c.held, p.argv, p.argc)
                 client.flags |= CLIENT_BLOCKED | CLIENT_POSTPONED
-                c.state |= CONN_UNPARSED
-                return 1
-            at = client.reply.buf.n
-            execute(d, client, p.argv, p.argc)
-            c.turn_replies += client.reply.buf.n > at
-            if client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED):
-                c.state |= CONN_UNPARSED
-                return 1
-            p.authenticated = (client.flags & CLIENT_AUTHENTICATED) != 0
+            elif p.authenticated and parser_follows(p) and p.argc <= AHEAD_ARGS:
+                run_ahead(self, c, left)
+            else:
+                left[0] -= 1
+                at = client.reply.buf.n
+                execute(d, client, p.argv, p.argc)
+                c.turn_replies += client.reply.buf.n > at
         elif status == PARSE_MORE:
             return 0
         else:
             reply_error(&client.reply, p.error)
             client.flags |= CLIENT_CLOSE
             return 1
+
+
+cdef void run_ahead(Loop self, Conn *c, uint32_t *left) noexcept nogil:
+    """Runs the command in the parser and those that follow it in the pipeline, a batch of them.
+
+    Finding a key costs two reads that nothing in the cache knows of: the slot, and the element it points to. In a table of any size
+    waiting for them is the most expensive part of a command. So a batch is parsed first, and while the later commands are being looked
+    at, the memory that the earlier ones will want is on its way. These are hints: a batch that SELECTs another database, or removes what
+    was fetched, runs no less correctly. What cannot run after all (the client was blocked, say) goes back to the parser.
+    """
+    cdef Client *client = &c.client
+    cdef Parser *p = &c.parser
+    cdef Dispatch *d = self.d
+    cdef Ahead *a
+    cdef Span *room = self.ahead_args
+    cdef int n = 0
+    cdef int i
+    cdef size_t at
+    while True:
+        a = &self.ahead[n]
+        a.at = p.start
+        a.argv = room
+        a.argc = p.argc
+        memcpy(room, p.argv, sizeof(Span) * <size_t>p.argc)
+        room += p.argc
+        a.command = find_command(d, a.argv[0])
+        if a.command != NULL and 0 < a.command.first_key < a.argc:
+            a.hash = key_ahead(self.k, client.db, a.argv[a.command.first_key])
+        n += 1
+        if n == AHEAD or <uint32_t>n == left[0] or not parser_follows(p) or parser_next(p) != PARSE_READY:
+            break       # what is cut off, or wrong, the parser will say again
+        if p.argc == 0 or p.argc > self.ahead_args + AHEAD_ARGS - room:
+            parser_back(p, p.start)
+            break
+    for i in range(n):
+        a = &self.ahead[i]
+        if a.command != NULL and 0 < a.command.first_key < a.argc:
+            hash_ahead(self.k, client.db, a.hash)
+    for i in range(n):
+        a = &self.ahead[i]
+        if i and (client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED | CLIENT_AUTHENTICATED) != CLIENT_AUTHENTICATED
+                  or client.reply.buf.n > REPLY_TURN or d.guard & (GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE)):
+            parser_back(p, a.at)
+            return
+        left[0] -= 1
+        at = client.reply.buf.n
+        execute_found(d, client, a.command, a.argv, a.argc)
+        c.turn_replies += client.reply.buf.n > at
 
 
 cdef void run_held(Loop self, Conn *c) noexcept nogil:

@@ -28,6 +28,7 @@ cdef struct Command:
     uint32_t hash
     int arity
     uint32_t flags
+    int first_key           # 0: none that can be told from the table
     HotHandler hot          # NULL: plain
     void *plain             # borrowed Python callable(session, argv: list[bytes]) -> reply object
     # statistics since CONFIG RESETSTAT
@@ -82,6 +83,8 @@ cdef struct Dispatch:
 # Runs one complete command: look-up, arity, authentication, MULTI queueing, loading/MISCONF/OOM refusals, the handler, statistics,
 # slow log. Appends the reply to client.reply. Takes the GIL only for plain commands.
 cdef void execute(Dispatch *d, Client *client, Span *argv, int argc) noexcept nogil
+# The same for a name that has been looked up: cmd is find_command's answer.
+cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc) noexcept nogil
 # 1 when CLIENT PAUSE holds this command back: the caller keeps it and executes it later.
 cdef int must_wait(Dispatch *d, Client *client, Span *argv, int argc) noexcept nogil
 # The only place that runs a handler; EXEC calls it for each queued command.

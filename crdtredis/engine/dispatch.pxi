@@ -238,9 +238,12 @@ cdef inline void mark_wrote(Dispatch *d, Client *client) noexcept nogil:
 
 
 cdef void execute(Dispatch *d, Client *client, Span *argv, int argc) noexcept nogil:
+    execute_found(d, client, find_command(d, argv[0]), argv, argc)
+
+
+cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc) noexcept nogil:
     cdef size_t at = client.reply.buf.n
     cdef uint32_t before = client.flags
-    cdef Command *cmd = find_command(d, argv[0])
     cdef Command *container
     cdef char text[TEXT_MAX]
     if cmd != NULL and cmd.flags & C_CONTAINER and argc > 1:

@@ -76,6 +76,8 @@ cdef class Executor:
             for flag in spec.flags:
                 bits |= <uint32_t>FLAG_BITS.get(flag, 0)
             cmd.flags = bits
+            if isinstance(spec.keys, tuple):
+                cmd.first_key = spec.keys[0]
             handler = spec.handler if spec.handler is not None else self.specs[spec.container].handler
             if isinstance(handler, Hot):
                 cmd.hot = (<Hot>handler).f

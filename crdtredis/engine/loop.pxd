@@ -39,6 +39,8 @@ cdef class Loop:
     cdef Conn *send_list
     cdef Conn *dead
     cdef readonly uint32_t connected
+    cdef Ahead ahead[16]
+    cdef Span ahead_args[128]
     cdef Buffer shared                  # read buffer lent to one parser at a time
     # one turn
     cdef int64_t now                    # wall clock, ms

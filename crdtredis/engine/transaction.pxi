@@ -87,7 +87,7 @@ cdef inline int is_expired(Kernel *k, uint32_t db, Span key) noexcept nogil:
     if e == NULL:
         return 0
     at = key_deadline(k, e)
-    return at >= 0 and at <= k.now
+    return 0 <= at < k.now
 
 
 cdef void watch_key_for(Dispatch *d, Client *client, Span key) noexcept nogil:

@@ -30,6 +30,11 @@ cdef void parser_free(Parser *p) noexcept nogil
 cdef char *parser_room(Parser *p, size_t *room) noexcept nogil
 cdef void parser_fed(Parser *p, size_t n) noexcept nogil                       # n bytes of that room are filled
 cdef int parser_next(Parser *p) noexcept nogil
+# 1 when a multibulk command, whole or not, follows the one just made: parser_next then moves neither the buffer nor its bytes, so the
+# spans that the caller copied from argv stay good.
+cdef int parser_follows(Parser *p) noexcept nogil
+# Goes back to `at`, a former value of `start`: for a caller that looked ahead over such commands and cannot run them now.
+cdef void parser_back(Parser *p, size_t at) noexcept nogil
 # Give back what large commands needed; all of it when nothing is under way. Happens by itself after a large command, so this is for
 # clients that have been idle for a while. The spans of the last command are dead after it.
 cdef void parser_trim(Parser *p) noexcept nogil

@@ -186,6 +186,19 @@ cdef int parser_next(Parser *p) noexcept nogil:
     return status
 
 
+cdef int parser_follows(Parser *p) noexcept nogil:
+    return p.multibulk == 0 and p.pos < p.buf.n and p.buf.p[p.pos] == 42
+
+
+cdef void parser_back(Parser *p, size_t at) noexcept nogil:
+    p.start = p.pos = at
+    p.argc = 0
+    p.multibulk = 0
+    p.bulk = -1
+    p.scanned = 0
+    p.error = NULL
+
+
 cdef inline int short_header(Parser *p, const char **at, const char *end, int64_t *out) noexcept nogil:
     """The length after the sign at *at, if it is whole and of the form nearly all have: a few digits, no leading zero, CR."""
     cdef const char *digits = at[0] + 1
