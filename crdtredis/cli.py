@@ -35,10 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     try:
         if args[:1] == ["check"]:
-            return check(args[1:])
-        if args[:1] == ["demo"]:
-            return demo(args[1:])
-        return serve(args)
+            code = check(args[1:])
+        elif args[:1] == ["demo"]:
+            code = demo(args[1:])
+        else:
+            code = serve(args)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except ConfigError as e:
         return fail(str(e), EXIT_CONFIG)
     except StartError as e:

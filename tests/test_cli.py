@@ -68,9 +68,10 @@ def test_mistakes(args, part, tmp_path):
 
 
 def test_a_closed_pipe_is_no_error():
-    process = subprocess.Popen([*executable(), "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})
-    process.stdout.close()
-    assert process.stderr.read() == b"" and process.wait() == 0
+    for args in (["--help"], ["--version"], ["--generate-config"]):
+        process = subprocess.Popen([*executable(), *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 0, args
 
 
 def test_little_is_imported_for_little():
