@@ -10,44 +10,19 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MIN, int64_t, uint64_t
 from libc.string cimport memcmp, memset
 
-from crdtredis._core cimport (Collection, Element, Item, OrderCursor, T_LIST, T_NONE, key_collection, key_find, key_prepare, key_type,
-                              list_at, list_insert, list_remove, list_set, member_view, order_at, order_next, order_prev,
-                              key_modified)
-from crdtredis._engine cimport Call, fail, fail_arity, fail_syntax, fail_type, hot, is_word
+from crdtredis._core cimport (T_LIST, Collection, Element, Item, OrderCursor, key_collection, key_find, key_modified, key_prepare, list_at,
+                              list_insert, list_remove, list_set, member_view, order_at, order_next, order_prev)
+from crdtredis._engine cimport Call, fail, fail_arity, fail_syntax, hot, is_word
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null, reply_null_array, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
+from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, read_int
+from crdtredis.commands.members cimport end_removal, find_members, read_members
 from crdtredis.numbers cimport parse_int64
-from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, read_int, touch
 
 from crdtredis.commands.table import command
 
 
 # ---- finding ----------------------------------------------------------------------------------------------------------
-cdef int find_list(Call *c, int i, Element **e, Collection **l) noexcept nogil:
-    """Look up argv[i] in order to change it. *e is what key_find gave, also when nothing is visible there; *l only when FOUND."""
-    e[0] = key_find(c.kernel, c.db, c.argv[i])
-    cdef int type = key_type(c.kernel, e[0])
-    l[0] = NULL
-    if type == T_LIST:
-        l[0] = key_collection(c.kernel, e[0], T_LIST)
-        return FOUND
-    if type == T_NONE:
-        return MISSING
-    fail_type(c)
-    return REFUSED
-
-
-cdef int read_list(Call *c, int i, Collection **l) noexcept nogil:
-    """Look up argv[i] in order to read it: as find_list, and counts the hit or miss."""
-    cdef Element *e
-    cdef int found = find_list(c, i, &e, l)
-    c.stats.hits += found != MISSING
-    c.stats.misses += found == MISSING
-    if found == FOUND:
-        touch(c, e)
-    return found
-
-
 cdef inline int same(Span a, Span b) noexcept nogil:
     return a.n == b.n and (a.n == 0 or memcmp(a.p, b.p, a.n) == 0)
 
@@ -113,7 +88,7 @@ cdef size_t push(Call *c, Span key, Element *e, Span *values, int n, int tail) n
 cdef void push_command(Call *c, int tail, int only_existing) noexcept nogil:
     cdef Element *e
     cdef Collection *l
-    cdef int found = find_list(c, 1, &e, &l)
+    cdef int found = find_members(c, c.argv[1], T_LIST, &e, &l)
     if found == FOUND or (found == MISSING and not only_existing):
         reply_int(c.reply, <int64_t>push(c, c.argv[1], e, c.argv + 2, c.argc - 2, tail))
     elif found == MISSING:
@@ -147,7 +122,7 @@ cdef void linsert(Call *c) noexcept nogil:
     if not after and not is_word(c.argv[2], b"BEFORE"):
         fail_syntax(c)
         return
-    found = find_list(c, 1, &e, &l)
+    found = find_members(c, c.argv[1], T_LIST, &e, &l)
     if found == MISSING:
         reply_int(c.reply, 0)
     if found != FOUND:
@@ -175,6 +150,7 @@ cdef void pop(Call *c, Span key, Element *e, size_t n, int tail) noexcept nogil:
         index = l.live - 1 if tail else 0
         reply_element(c, list_at(l, index))
         e = list_remove(c.kernel, c.db, key, e, index)
+    end_removal(c, key, e)
 
 
 cdef void pop_command(Call *c, int tail) noexcept nogil:
@@ -187,7 +163,7 @@ cdef void pop_command(Call *c, int tail) noexcept nogil:
         return
     if c.argc == 3 and not read_count(c, c.argv[2], &count):
         return
-    found = find_list(c, 1, &e, &l)
+    found = find_members(c, c.argv[1], T_LIST, &e, &l)
     if found == MISSING:
         if c.argc == 3:
             reply_null_array(c.reply)
@@ -254,7 +230,7 @@ cdef void lmpop(Call *c) noexcept nogil:
             fail(c, b"ERR count should be greater than 0")
             return
     for i in range(2, 2 + <int>keys):
-        found = find_list(c, i, &e, &l)
+        found = find_members(c, c.argv[i], T_LIST, &e, &l)
         if found == REFUSED:
             return
         if found == FOUND:
@@ -277,10 +253,10 @@ cdef void move(Call *c, int from_tail, int to_tail) noexcept nogil:
     cdef Span value
     cdef Buffer copy
     cdef size_t index
-    cdef int found = find_list(c, 1, &e, &l)
+    cdef int found = find_members(c, c.argv[1], T_LIST, &e, &l)
     if found == MISSING:
         reply_null(c.reply)
-    if found != FOUND or find_list(c, 2, &to, &there) == REFUSED:
+    if found != FOUND or find_members(c, c.argv[2], T_LIST, &to, &there) == REFUSED:
         return
     index = l.live - 1 if from_tail else 0
     value = member_view(c.kernel, list_at(l, index))
@@ -288,7 +264,7 @@ cdef void move(Call *c, int from_tail, int to_tail) noexcept nogil:
     memset(&copy, 0, sizeof(Buffer))
     buffer_add(&copy, value.p, value.n)
     e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
-    list_remove(c.kernel, c.db, c.argv[1], e, index)
+    end_removal(c, c.argv[1], list_remove(c.kernel, c.db, c.argv[1], e, index))
     value = span(copy.p, copy.n)
     push(c, c.argv[2], key_find(c.kernel, c.db, c.argv[2]), &value, 1, to_tail)
     buffer_free(&copy)
@@ -307,7 +283,7 @@ cdef void rpoplpush(Call *c) noexcept nogil:
 # ---- reading ----------------------------------------------------------------------------------------------------------
 cdef void llen(Call *c) noexcept nogil:
     cdef Collection *l
-    if read_list(c, 1, &l) != REFUSED:
+    if read_members(c, c.argv[1], T_LIST, &l) != REFUSED:
         reply_int(c.reply, <int64_t>l.live if l != NULL else 0)
 
 
@@ -317,7 +293,7 @@ cdef void lrange(Call *c) noexcept nogil:
     cdef Item *item
     cdef int64_t a, b
     cdef size_t first = 0, n, i
-    if not read_ends(c, &a, &b) or read_list(c, 1, &l) == REFUSED:
+    if not read_ends(c, &a, &b) or read_members(c, c.argv[1], T_LIST, &l) == REFUSED:
         return
     n = slice_of(l, a, b, &first) if l != NULL else 0
     reply_array(c.reply, <int64_t>n)
@@ -332,7 +308,7 @@ cdef void lrange(Call *c) noexcept nogil:
 cdef void lindex(Call *c) noexcept nogil:
     cdef Collection *l
     cdef size_t index
-    cdef int found = read_list(c, 1, &l)
+    cdef int found = read_members(c, c.argv[1], T_LIST, &l)
     if found == REFUSED:
         return
     found = element_index(c, c.argv[2], l, &index) if l != NULL else 0
@@ -372,7 +348,7 @@ cdef void lpos(Call *c) noexcept nogil:
             count = v
         else:
             most = v
-    if read_list(c, 1, &l) == REFUSED:
+    if read_members(c, c.argv[1], T_LIST, &l) == REFUSED:
         return
     memset(&matches, 0, sizeof(Buffer))
     backwards = rank < 0
@@ -406,7 +382,7 @@ cdef void lset(Call *c) noexcept nogil:
     cdef Element *e
     cdef Collection *l
     cdef size_t index
-    cdef int found = find_list(c, 1, &e, &l)
+    cdef int found = find_members(c, c.argv[1], T_LIST, &e, &l)
     if found == MISSING:
         fail(c, b"ERR no such key")
     if found != FOUND:
@@ -431,7 +407,7 @@ cdef void lrem(Call *c) noexcept nogil:
     cdef int found, backwards
     if not read_int(c, c.argv[2], &count):
         return
-    found = find_list(c, 1, &e, &l)
+    found = find_members(c, c.argv[1], T_LIST, &e, &l)
     if found == MISSING:
         reply_int(c.reply, 0)
     if found != FOUND:
@@ -451,8 +427,22 @@ cdef void lrem(Call *c) noexcept nogil:
         e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
     for i in range(n):                     # from the tail on, so that the indexes before stay right
         e = list_remove(c.kernel, c.db, c.argv[1], e, (<size_t*>matches.p)[i if backwards else n - 1 - i])
+    if n:
+        end_removal(c, c.argv[1], e)
     buffer_free(&matches)
     reply_int(c.reply, <int64_t>n)
+
+
+cdef void trim(Call *c, Span key, Element *e, size_t first, size_t n) noexcept nogil:
+    """Leaves n elements from `first` on."""
+    cdef size_t length = key_collection(c.kernel, e, T_LIST).live
+    cdef size_t i
+    if n == length:
+        return
+    e = key_prepare(c.kernel, c.db, key, e, T_LIST)
+    for i in range(length - n):
+        e = list_remove(c.kernel, c.db, key, e, length - 1 - i if length - i > first + n else 0)
+    end_removal(c, key, e)
 
 
 cdef void ltrim(Call *c) noexcept nogil:
@@ -463,20 +453,13 @@ cdef void ltrim(Call *c) noexcept nogil:
     cdef int found
     if not read_ends(c, &a, &b):
         return
-    found = find_list(c, 1, &e, &l)
+    found = find_members(c, c.argv[1], T_LIST, &e, &l)
     if found == REFUSED:
         return
     if found == FOUND:
         key_modified(c.kernel, c.db, c.argv[1])
         n = slice_of(l, a, b, &first)
-        if n < l.live:
-            e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
-        while l.live > first + n:
-            e = list_remove(c.kernel, c.db, c.argv[1], e, l.live - 1)
-            if e == NULL:
-                break
-        while e != NULL and n and l.live > n:
-            e = list_remove(c.kernel, c.db, c.argv[1], e, 0)
+        trim(c, c.argv[1], e, first, n)
     reply_ok(c.reply)
 
 
