@@ -26,6 +26,7 @@ import time
 from pathlib import Path
 
 from tests.real.cluster import Cluster, Process, Reference, Server, executable, stop_all
+from tests.respclient import encode
 
 STRINGS = "ping_mbulk,set,get,incr,mset"
 ROOT = Path(__file__).resolve().parents[1]
@@ -208,9 +209,13 @@ def peers(a):
             runs.append(run | {"cpu": (c[0].cpu_seconds() - before) / n * 1e6})
         m = median(runs)
         alone = alone or m["cpu"]
-        rows.append([count - 1, f"{m['rps']:.0f}", m["cpu"], m["cpu"] / alone])
+        command = len(encode("SET", "key:000000012345", "x" * 32))
+        sent = [dict(zip(p[::2], p[1::2])) for p in c[0]("CRDT.PEERS")]
+        sent = [dict(zip(p[b"counts"][::2], p[b"counts"][1::2]))[b"bytes_sent"] / (n * a.rounds) / command for p in sent]
+        rows.append([count - 1, f"{m['rps']:.0f}", m["cpu"], m["cpu"] / alone, max(sent, default="-")])
         stop_all()
-    table("Cost of peers: SET -P 16 at one server", ["peers", "req/s", "µs CPU/req", "to none"], rows)
+    table("Cost of peers: SET -P 16 at one server, 16-byte keys and 32-byte values",
+          ["peers", "req/s", "µs CPU/req", "to none", "bytes sent to a peer / RESP bytes"], rows)
 
 
 def catchup(a):
