@@ -22,7 +22,6 @@ from aiohttp import web
 
 from crdtredis import info
 from crdtredis.config import ConfigError
-from crdtredis.http import metrics
 
 if TYPE_CHECKING:
     from crdtredis.replication.front import Front
@@ -70,6 +69,8 @@ class Operators:
                         "clock": {f"{replica}/{epoch}": seq for (replica, epoch), seq in clock.items()}})
 
     async def metrics(self, request: web.Request) -> web.Response:
+        from crdtredis.http import metrics                      # late: a start must not wait for the Prometheus library
+
         fields = await self.ask(lambda: info.collect(self.server.executor))
         body, kind = metrics.render(fields, self.front.peers())
         return web.Response(body=body, headers={"Content-Type": kind})

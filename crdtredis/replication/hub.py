@@ -196,7 +196,8 @@ class Hub:
             self._loop.add_reader(self.engine.fd, self._drain)
 
     def _look(self) -> int | None:
-        """Take what the engine has: bytes of ops, None when there was nothing at all."""
+        """Take what the engine has: bytes of batches with own ops (0 without any), None when there was nothing at all."""
+        before = self.head.get(self.identity.actor.id)
         batches, acks, dropped = self.engine.drain()
         joined = list(self._joined(batches))
         if self._held is not None:
@@ -215,7 +216,9 @@ class Hub:
                 future.set_result(status)
         if batches or acks:
             self.wake()
-        return sum(map(len, batches)) if batches or acks else None
+        if not batches and not acks:
+            return None
+        return sum(map(len, batches)) if self.head.get(self.identity.actor.id) != before else 0
 
     def _joined(self, batches: list[bytes]) -> Iterable[bytes]:
         """The turns' batches put together to about a chunk each: Batches concatenated are a Batch."""

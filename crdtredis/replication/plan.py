@@ -43,8 +43,8 @@ class Settings:
     memory: int = 64 << 20              # recent ops kept in memory
     inbound: int = 64 << 20             # bytes of ops received and not yet applied, over all peers
     linger: float = 0.004               # least time between two looks at what the engine has made, while it makes little,
-    linger_cap: float = 0.025           # and while it makes much
-    linger_rate: float = 1 << 20        # bytes a second up to which it counts as little
+    linger_cap: float = 0.05            # and while it makes much
+    linger_rate: float = 400_000        # bytes a second up to which it counts as little
 
     @property
     def settle(self) -> float:
@@ -140,8 +140,8 @@ class Pace:
     """How long to let the engine work between two looks: `linger` up to `linger_rate`, then in proportion, at most `linger_cap`.
 
     What a look costs (drain, a request to every peer, its answer) hardly depends on what it brings. At a few thousand small ops a second
-    delay is what matters; at a hundred times as many a look every 25 ms still brings a full chunk, and the cost per op falls to that of
-    copying its bytes.
+    delay is what matters; at a hundred times as many a look every 50 ms brings a chunk or more, and the cost per op falls towards that
+    of copying its bytes. Only own ops count, since only they are pushed: what came from peers must be answered soon.
     """
 
     def __init__(self, settings: Settings) -> None:
