@@ -403,7 +403,7 @@ SETTINGS: tuple[Setting, ...] = (
         S("peers", Items('a list of "host:port" or "http://host:port" with the peers\' http_port', is_peer), [],
           "The other replicas, each with its HTTP port."),
         S("auth_token", Text("a token of visible ASCII characters, or nothing", r"[!-~]*", 512), "",
-          "Bearer token that peers, and operators who change anything over HTTP, must show; the same in all replicas.", secret=True),
+          "Bearer token that peers, operators and Prometheus must show for everything but GET /health; the same in all replicas.", secret=True),
         S("sync_interval", Duration("10ms", "24h"), "5s", "Time between anti-entropy rounds with each peer.", live=True),
         S("sync_timeout", Duration("10ms", "24h"), "30s", "Longest wait for one answer of a peer.", live=True),
         S("retry_interval", Duration("1ms", "1h"), "1s", "First pause after a failed attempt; it doubles up to a cap.", live=True),
