@@ -26,6 +26,7 @@ from crdtredis._resp cimport parse_int64, reply_bulk, reply_error_span, reply_in
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.common cimport expect_ahead
 from crdtredis.commands.glob cimport glob_is_all, glob_match
+from crdtredis.commands.members cimport next_member
 from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add, scan_answer, scan_answer_found, scan_init, scan_matches,
                                           scan_pattern, scan_walk)
 
@@ -542,21 +543,50 @@ cdef Element *object_key(Call *c) noexcept nogil:
     return e
 
 
-# By KeyType: what Redis calls its own encodings of large values.
+# By KeyType: what Redis calls its own encodings of large values, and how far a small one may go by its default limits.
 cdef const char *ENCODINGS[5]
 ENCODINGS[:] = [b"", b"hashtable", b"hashtable", b"skiplist", b"quicklist"]
+cdef size_t SMALL[5]
+SMALL[:] = [0, 512, 128, 128, 2048]     # members
+cdef enum:
+    SMALL_INTSET = 512                  # members of a set of whole numbers
+    SMALL_MEMBER = 64                   # bytes of a name or value; of a list's nothing is asked but
+    SMALL_LIST = 8192                   # bytes of all elements
+
+
+cdef const char *collection_encoding(Kernel *k, Collection *c) noexcept nogil:
+    """How Redis 7.2 would hold it, had it never been larger. Looks at SMALL_INTSET or SMALL_LIST members at most."""
+    cdef size_t at = 0, bytes = 0
+    cdef int whole = c.type == T_SET and c.live <= SMALL_INTSET, small = c.live <= SMALL[c.type]
+    cdef int64_t number
+    cdef Element *m = next_member(c, &at)
+    while m != NULL and (whole or small):
+        if c.type == T_LIST:
+            bytes += member_view(k, m).n
+            small = bytes <= SMALL_LIST
+        else:
+            whole = whole and parse_int64(element_key(m), m.klen, &number)
+            small = small and m.klen <= SMALL_MEMBER and (c.type != T_HASH or member_view(k, m).n <= SMALL_MEMBER)
+        m = next_member(c, &at)
+    if whole:
+        return "intset"
+    if small:
+        return "listpack"
+    return ENCODINGS[c.type]
 
 
 cdef void object_encoding(Call *c) noexcept nogil:
     cdef Element *e = object_key(c)
     cdef Span value
+    cdef const char *name
     cdef int64_t whole
     cdef int kind
     if e == NULL:
         return
     kind = key_type(c.kernel, e)
     if kind != T_STRING:
-        reply_bulk(c.reply, ENCODINGS[kind], strlen(ENCODINGS[kind]))
+        name = collection_encoding(c.kernel, key_collection(c.kernel, e, kind))
+        reply_bulk(c.reply, name, strlen(name))
         return
     value = string_view(c.kernel, e)
     if parse_int64(value.p, value.n, &whole):
