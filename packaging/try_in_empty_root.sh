@@ -105,6 +105,19 @@ for i in 1 2 3; do wait_for 30 6 "${ports[i]}" GET visits; done
 for i in 1 2 3; do kill -TERM "${three[i]}"; code=0; wait "${three[i]}" || code=$?; [ $code = 0 ] || fail "replica $i: exit code $code"; done
 ok "three replicas: INCRBY 1, 2 and 3 make 6 everywhere"
 
+become demo >"$root/log" 2>&1 &
+pid=$!
+pids+=("$pid")
+end=$((SECONDS + 60))
+until grep -q "equal in all three" "$root/log"; do
+    [ $SECONDS -lt $end ] && kill -0 "$pid" 2>/dev/null || { cat "$root/log" >&2; fail "demo"; }
+    sleep 0.1
+done
+kill -TERM "$pid"
+code=0; wait "$pid" || code=$?
+[ $code = 0 ] || { cat "$root/log" >&2; fail "demo: exit code $code"; }
+ok "demo: three replicas, equal; SIGTERM: exit code 0"
+
 # Places it cannot unpack into.
 for place in noexec full; do
     code=0
