@@ -463,3 +463,72 @@ def test_nobody_is_told_of_a_write_that_could_not_be_logged(served, tmp_path):
     s.on_engine(lambda: writer.attach(fd, 2, len(pending), 0, 1 << 40, 0))
     c.send("SET a 3", "GET a").expect(OK + b"$1\r\n3\r\n")
     assert path.stat().st_size > len(pending)
+
+
+# ---- looking ahead in a pipeline ------------------------------------------------------------------------------------
+
+def test_what_was_parsed_ahead_waits_when_its_turn_does_not_come(served):
+    """A batch is parsed before its first command runs; whatever that does to the client, the rest is run as if parsed afterwards."""
+    s = served()
+    c = s.connect()
+    c.send("GET a", "TEST.DEFER 30", "SET a 1", "GET a", "TEST.DEFER 30", "GET a")
+    c.expect(b"$-1\r\n+TIMEOUT\r\n" + OK + b"$1\r\n1\r\n+TIMEOUT\r\n$1\r\n1\r\n")
+    c.send("CLIENT PAUSE 50 WRITE", "GET a", "SET a 2", "GET a", "GET a")
+    c.expect(OK + b"$1\r\n1\r\n" + OK + b"$1\r\n2\r\n" * 2)
+    c.send("SET a 1", "QUIT", "SET a 9")
+    assert c.closed() == OK * 2
+    s.connect().send("GET a").expect(b"$1\r\n1\r\n")
+
+
+def test_authentication_changes_within_a_pipeline(served):
+    s = served()
+    s.executor.requirepass = b"secret"
+    c = s.connect()
+    many = "MGET " + " ".join("k" * 20 for _ in range(20))
+    c.send("AUTH secret", many, "PING", "RESET", "PING", "AUTH secret", "PING")
+    c.expect(OK + b"*20\r\n" + b"$-1\r\n" * 20 + PONG + b"+RESET\r\n-NOAUTH Authentication required.\r\n" + OK + PONG)
+    c.send("PING", "RESET", many, "PING")
+    assert c.closed() == PONG + b"+RESET\r\n-ERR Protocol error: unauthenticated multibulk length\r\n"
+
+
+def test_batches_end_where_they_must(served):
+    s = served()
+    c = s.connect()
+    wide = "MGET " + " ".join(f"k{i}" for i in range(100))
+    answer = b"*100\r\n" + b"$-1\r\n" * 100
+    c.raw(encode("PING") + b"*0\r\n" + encode("PING") + b"\r\n" + encode("PING") + b"ECHO 'a b'\r\n" + encode(wide) + encode(wide)
+          + encode("MGET " + "x " * 199 + "x") + encode("PING") + encode("SET k v")[:-5])
+    c.expect(PONG * 3 + b"$3\r\na b\r\n" + answer * 2 + b"*200\r\n" + b"$-1\r\n" * 200 + PONG)
+    c.raw(encode("SET k v")[-5:] + encode("GET k") + b"*1\r\n!\r\n")
+    assert c.closed() == OK + b"$1\r\nv\r\n-ERR Protocol error: expected '$', got '!'\r\n"
+
+
+def test_databases_change_within_a_batch(served):
+    c = served().connect()
+    c.send("SET k 0", "SELECT 1", "GET k", "SET k 1", "SELECT 0", "GET k", "MULTI", "SELECT 1", "GET k", "EXEC", "GET k")
+    c.expect(OK * 2 + b"$-1\r\n" + OK * 2 + b"$1\r\n0\r\n" + OK + b"+QUEUED\r\n" * 2 + b"*2\r\n" + OK + b"$1\r\n1\r\n$1\r\n1\r\n")
+
+
+def test_memory_returns_to_its_baseline(served):
+    """Connections, pipelines, large values, blocked and paused clients, transactions: nothing of them stays."""
+    s = served()
+
+    def resident():
+        with open("/proc/self/statm") as f:
+            return int(f.read().split()[1]) * 4096
+
+    def once():
+        clients = [s.connect() for _ in range(20)]
+        for c in clients:
+            c.send("MULTI", "SET k v", "GET k", "EXEC", "CLIENT SETNAME x", "TEST.DEFER 1", "PING", "WATCH a b c d e f", "MULTI", "PING")
+            c.send([b"ECHO", b"x" * 200_000])
+        for c in clients:
+            c.sock.close()
+        s.sockets.clear()
+        s.wait(lambda: s.loop.connected == 0)
+    for _ in range(10):
+        once()
+    before = resident()
+    for _ in range(60):
+        once()
+    assert resident() - before < 4 << 20
