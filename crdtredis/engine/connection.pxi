@@ -19,6 +19,7 @@ from crdtredis.buffer cimport buffer_grow
 cdef enum:
     READ_SIZE = 64 << 10    # of the shared read buffer
     READ_TURN = 256 << 10   # bytes one client may read in a turn
+    OPS_TURN = 32 << 20     # bytes of ops after which all clients wait for the next turn: a turn is one record of the log
     RUN_TURN = 1000         # commands it may run
     REPLY_TURN = 1 << 20    # bytes of replies after which it waits for the next turn
     KEEP_REPLY = 64 << 10   # a larger reply buffer is given back once it is sent
@@ -201,7 +202,7 @@ cdef int run_commands(Loop self, Conn *c, uint32_t *left) noexcept nogil:
     cdef size_t at
     cdef int status
     while True:
-        if left[0] == 0 or client.reply.buf.n > REPLY_TURN or client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED):
+        if left[0] == 0 or client.reply.buf.n > REPLY_TURN or self.k.ops.n > OPS_TURN or client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED):
             c.state |= CONN_UNPARSED
             return 1
         p.authenticated = (client.flags & CLIENT_AUTHENTICATED) != 0

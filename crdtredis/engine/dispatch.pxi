@@ -85,6 +85,9 @@ cdef Command *find_subcommand(Dispatch *d, Command *container, Span sub) noexcep
 
 cdef enum:
     TEXT_MAX = 512
+    OP_MAX = 1 << 30        # bytes of queued commands, or of effects, after which a transaction takes no further command
+
+cdef const char *TOO_LARGE = "ERR transaction too large"
 
 
 cdef size_t shown(char *out, Span arg, size_t most) noexcept nogil:
@@ -265,10 +268,13 @@ cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv, i
         return
     elif not refused(d, client, cmd):
         if client.flags & CLIENT_MULTI and not cmd.flags & C_NO_QUEUE:
-            pack_command(&client.queue, argv, argc)
-            client.queued += 1
-            client.queue_flags |= cmd.flags
-            reply_simple(&client.reply, "QUEUED")
+            if client.queue.n > OP_MAX:
+                refuse(d, client, cmd, TOO_LARGE)
+            else:
+                pack_command(&client.queue, argv, argc)
+                client.queued += 1
+                client.queue_flags |= cmd.flags
+                reply_simple(&client.reply, "QUEUED")
         else:
             call_command(d, client, cmd, argv, argc)
         finish_reply(client, at, before)

@@ -46,7 +46,10 @@ cdef void exec_queued(Call *c) noexcept nogil:
             cmd = find_subcommand(d, cmd, argv[1])
         at = c.reply.buf.n
         before = client.flags
-        call_command(d, client, cmd, argv, argc)
+        if d.kernel.effects.n > OP_MAX:
+            fail(c, TOO_LARGE)             # one op must fit one record; what has run stands, as after any error inside EXEC
+        else:
+            call_command(d, client, cmd, argv, argc)
         if before & client.flags & (CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP):
             c.reply.buf.n = at
     if op_end(d.kernel):
