@@ -247,6 +247,22 @@ async def test_a_lost_tail_comes_back_and_no_dot_is_used_twice():
 
 
 @run
+async def test_what_a_peer_acknowledged_and_lost_is_sent_again():
+    """The peer does not ask for it: who sends must take the clock of the handshake, not the greatest it has heard."""
+    async with Network(2) as (a, b):
+        await all_up(a, b)
+        for i in range(20):
+            a.set(f"k{i}", "v")
+            await until(lambda: b.get(f"k{i}") == "v")
+        await converged([a, b])
+        await b.stop()
+        del b.log.batches[10:]
+        await b.start()                                         # and calls nobody
+        await until(lambda: a.peer(b).state == "up" and b.get("k19") == "v")
+        await until(lambda: a.hub.acknowledged({a.replica.actor: 20}) == 1)
+
+
+@run
 async def test_a_restored_backup_goes_on_as_a_newer_epoch():
     """The clock was set back too, so that even the start's epoch is an old one."""
     async with Network(2) as (a, b):
