@@ -9,7 +9,10 @@ python=${PYTHON:-python}
 build=build/sanitize
 CRDT_REDIS_BUILD=sanitize "$python" setup.py -q build -j 2 --build-base $build --build-lib $build/lib
 [ $# -gt 0 ] || set -- tests/resp tests/core tests/commands tests/engine tests/fuzz
-# -P: the current directory, with the ordinary build, is not put first; it comes after build/sanitize/lib.
+# The package is imported before pytest puts the checkout, with the ordinary build, in front.
 LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \
 ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH="$build/lib:." PYTHONDONTWRITEBYTECODE=1 \
-    "$python" -P -m pytest -q -p no:cacheprovider "$@"
+    "$python" -P -c "
+import sys, crdtredis._core, pytest
+assert '$build' in crdtredis._core.__file__, crdtredis._core.__file__
+sys.exit(pytest.main(sys.argv[1:]))" -q -p no:cacheprovider "$@"
