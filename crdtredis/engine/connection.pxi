@@ -188,6 +188,8 @@ cdef void process(Loop self, Conn *c) noexcept nogil:
         elif errno != EINTR:
             client.flags |= CLIENT_KILLED
     take_back(self, c)
+    if client.flags & CLIENT_BLOCKED and c.state & CONN_HUNGUP:
+        client.flags |= CLIENT_KILLED       # nobody is waiting any more, and no event will say so again
     if client.reply.buf.n or client.flags & (CLIENT_CLOSE | CLIENT_KILLED):
         add_send(self, c)
     if c.state & (CONN_READABLE | CONN_UNPARSED) and not client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED):

@@ -354,6 +354,23 @@ def test_deferred_replies(served):
     assert not s.on_engine(lambda: tokens[-1].resolve(1))
 
 
+def test_a_blocked_client_that_goes_at_once_is_noticed(served):
+    s = served()
+    for _ in range(20):
+        s.connect().send("PING", "TEST.DEFER").sock.close()
+    s.wait(lambda: s.loop.stats()["accepted"] == 20 and s.loop.connected == 0)
+
+
+def test_many_keys_expire_soon_after_their_deadline(served):
+    s = served()
+    c = s.connect()
+    for i in range(0, 5000, 100):
+        c.send(*(f"SET k{j} v PX 100" for j in range(i, i + 100))).expect(OK * 100)
+    begun = time.monotonic()
+    s.wait(lambda: s.replica.keys(0) == (0, 0))
+    assert time.monotonic() - begun < 3
+
+
 # ---- Python beside the loop -----------------------------------------------------------------------------------------
 
 def test_call_soon_every_and_work(served):
