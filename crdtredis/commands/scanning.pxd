@@ -65,7 +65,7 @@ cdef inline int read_cursor(Call *c, Span text, uint64_t *out) noexcept nogil:
         i = 1
     while sound and i < text.n and text.p[i] != 0:
         d = text.p[i] - c'0'
-        sound = 0 <= d <= 9 and v <= (<uint64_t>-1 - d) / 10
+        sound = 0 <= d <= 9 and v <= (<uint64_t>-1 - d) // 10
         v = v * 10 + d
         digits = 1
         i += 1

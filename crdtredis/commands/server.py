@@ -210,10 +210,9 @@ def shutdown(session, argv):
         raise CommandError("ERR No shutdown in progress.")
     if session.executor.misconf and not {b"NOSAVE", b"FORCE"} & set(words):
         raise CommandError("ERR Errors trying to SHUTDOWN. Check logs.")
-    engine = part(session, "engine")
-    if engine is None:
+    if session.server is None:
         raise CommandError("ERR Errors trying to SHUTDOWN. Check logs.")
-    engine.stop()
+    session.server.stop("SHUTDOWN")
     return NO_REPLY
 
 
