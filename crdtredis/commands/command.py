@@ -23,16 +23,17 @@ KEY_ACCESS: dict[str, list[tuple[tuple[int, int, int] | None, str]]] = {
     **dict.fromkeys(("SET", "BITFIELD"), [(None, "RW access update variable_flags")]),
     **dict.fromkeys(("SETEX", "PSETEX", "MSET"), [(None, "OW update")]),
     **dict.fromkeys(("SETNX", "MSETNX"), [(None, "OW insert")]),
-    **dict.fromkeys(("SETRANGE", "EXPIRE", "PEXPIRE", "EXPIREAT", "PEXPIREAT", "PERSIST", "HSET", "HMSET"), [(None, "RW update")]),
-    **dict.fromkeys(("HSETNX", "SADD"), [(None, "RW insert")]),
-    **dict.fromkeys(("HDEL", "SREM"), [(None, "RW delete")]),
+    **dict.fromkeys(("SETRANGE", "EXPIRE", "PEXPIRE", "EXPIREAT", "PEXPIREAT", "PERSIST", "HSET", "HMSET",
+                     "LSET"), [(None, "RW update")]),
+    **dict.fromkeys(("HSETNX", "SADD", "LPUSH", "RPUSH", "LPUSHX", "RPUSHX", "LINSERT"), [(None, "RW insert")]),
+    **dict.fromkeys(("HDEL", "SREM", "LREM", "LTRIM"), [(None, "RW delete")]),
     **dict.fromkeys(("DEL", "UNLINK"), [(None, "RM delete")]),
     **dict.fromkeys(("STRLEN", "EXISTS", "TYPE", "TOUCH", "WATCH", "MEMORY|USAGE", "OBJECT|ENCODING", "OBJECT|FREQ", "OBJECT|IDLETIME",
-                     "OBJECT|REFCOUNT", "HEXISTS", "HSTRLEN", "HLEN", "SCARD", "SISMEMBER"), [(None, "RO")]),
-    **dict.fromkeys(("GETDEL", "SPOP"), [(None, "RW access delete")]),
+                     "OBJECT|REFCOUNT", "HEXISTS", "HSTRLEN", "HLEN", "SCARD", "SISMEMBER", "LLEN"), [(None, "RO")]),
+    **dict.fromkeys(("GETDEL", "SPOP", "LPOP", "RPOP"), [(None, "RW access delete")]),
     "APPEND": [(None, "RW insert")],
     "BITOP": [((2, 0, 1), "OW update"), ((3, -1, 1), "RO access")],
-    "SMOVE": [((1, 0, 1), "RW access delete"), ((2, 0, 1), "RW insert")],
+    **dict.fromkeys(("SMOVE", "LMOVE", "RPOPLPUSH"), [((1, 0, 1), "RW access delete"), ((2, 0, 1), "RW insert")]),
     "SINTERSTORE": [((1, 0, 1), "RW update"), ((2, -1, 1), "RO access")],
     **dict.fromkeys(("SUNIONSTORE", "SDIFFSTORE"), [((1, 0, 1), "OW update"), ((2, -1, 1), "RO access")]),
     "RENAME": [((1, 0, 1), "RW access delete"), ((2, 0, 1), "OW update")],
@@ -40,19 +41,30 @@ KEY_ACCESS: dict[str, list[tuple[tuple[int, int, int] | None, str]]] = {
     "COPY": [((1, 0, 1), "RO access"), ((2, 0, 1), "OW update")],
 }
 
+# Commands that are told how many keys follow: where the number stands, and what becomes of the keys.
+COUNTED_KEYS = {"LMPOP": (1, "RW access delete"), "SINTERCARD": (1, "RO access")}
+
 # Where what becomes of the key depends on the call: "variable_flags".
 VARIABLE = {
     "SET": lambda argv: "RW access update" if b"GET" in (a.upper() for a in argv[3:]) else "OW update",
     "BITFIELD": lambda argv: "RW access update" if {a.upper() for a in argv[2:]} & {b"SET", b"INCRBY"} else "RO access",
 }
 
-_ALL = "request_policy:all_shards"
+_ALL, _NODES = "request_policy:all_shards", "request_policy:all_nodes"
 TIPS: dict[str, str] = {
     **dict.fromkeys(("DEL", "UNLINK", "EXISTS", "TOUCH"), "request_policy:multi_shard response_policy:agg_sum"),
     **dict.fromkeys(("FLUSHALL", "FLUSHDB", "PING"), f"{_ALL} response_policy:all_succeeded"),
     **dict.fromkeys(("TTL", "PTTL", "TIME", "LASTSAVE", "OBJECT|ENCODING", "OBJECT|FREQ", "OBJECT|IDLETIME", "OBJECT|REFCOUNT"),
                     "nondeterministic_output"),
-    **dict.fromkeys(("COMMAND", "COMMAND|LIST", "COMMAND|DOCS", "COMMAND|INFO"), "nondeterministic_output_order"),
+    **dict.fromkeys(("COMMAND", "COMMAND|LIST", "COMMAND|DOCS", "COMMAND|INFO", "FUNCTION|LIST"), "nondeterministic_output_order"),
+    **dict.fromkeys(("LATENCY|DOCTOR", "LATENCY|GRAPH", "LATENCY|HISTOGRAM", "LATENCY|HISTORY", "LATENCY|LATEST"),
+                    f"nondeterministic_output {_NODES} response_policy:special"),
+    **dict.fromkeys(("MEMORY|DOCTOR", "MEMORY|MALLOC-STATS", "MEMORY|STATS"), f"nondeterministic_output {_ALL} response_policy:special"),
+    **dict.fromkeys(("CONFIG|SET", "LATENCY|RESET", "SLOWLOG|RESET"), f"{_NODES} response_policy:all_succeeded"),
+    **dict.fromkeys(("MEMORY|PURGE", "FUNCTION|FLUSH"), f"{_ALL} response_policy:all_succeeded"),
+    **dict.fromkeys(("CLIENT|INFO", "CLIENT|LIST"), "nondeterministic_output"),
+    "SLOWLOG|GET": f"nondeterministic_output {_NODES}",
+    "SLOWLOG|LEN": f"nondeterministic_output {_NODES} response_policy:agg_sum",
     **dict.fromkeys(("HGETALL", "HKEYS", "HVALS", "SMEMBERS", "SINTER", "SUNION", "SDIFF"), "nondeterministic_output_order"),
     **dict.fromkeys(("HRANDFIELD", "HSCAN", "SPOP", "SRANDMEMBER", "SSCAN"), "nondeterministic_output"),
     "MSET": "request_policy:multi_shard response_policy:all_succeeded",
@@ -101,6 +113,10 @@ def describe(spec: Spec) -> list:
               "begin_search": {"type": "index", "spec": {"index": at}},
               "find_keys": {"type": "range", "spec": {"lastkey": end, "keystep": by, "limit": 0}}}
              for (at, end, by), flags in key_access(spec)]
+    if spec.name in COUNTED_KEYS:
+        at, flags = COUNTED_KEYS[spec.name]
+        specs = [{"flags": simple_set(flags.split()), "begin_search": {"type": "index", "spec": {"index": at}},
+                  "find_keys": {"type": "keynum", "spec": {"keynumidx": 0, "firstkey": 1, "keystep": 1}}}]
     return [spec.name.lower(), spec.arity, simple_set(spec.redis_flags), first, last, step, simple_set("@" + c for c in spec.categories),
             TIPS.get(spec.name, "").split(), specs, [describe(s) for s in subcommands(spec)]]
 

@@ -690,7 +690,7 @@ command("EXPIRETIME", arity=2, flags="readonly fast", since="7.0.0", complexity=
 command("PEXPIRETIME", arity=2, flags="readonly fast", since="7.0.0", complexity="O(1)",
         summary="A key's deadline as a Unix time in milliseconds.", **ONE_KEY)(hot(pexpiretime))
 
-command("KEYS", arity=2, flags="readonly", keys=None, group="generic", since="1.0.0", complexity="O(N) with the keys in the database",
+command("KEYS", arity=2, flags="readonly", keys=None, group="generic", categories="dangerous", since="1.0.0", complexity="O(N) with the keys in the database",
         summary="Every key whose name matches a pattern.")(hot(keys))
 command("SCAN", arity=-2, flags="readonly", keys=None, group="generic", since="2.8.0", complexity="O(1) per call, O(N) for a whole iteration",
         summary="Iterates over the keys of the database.")(hot(scan))
@@ -709,12 +709,12 @@ command("COPY", arity=-3, flags="write denyoom", keys=(1, 2, 1), group="generic"
         summary="Copies the value and deadline of a key to another key.")(hot(copy))
 command("MOVE", arity=3, flags="write fast", keys=(1, 1, 1), group="generic", since="1.0.0", complexity="O(size of the value)", replicas=RENAMES,
         summary="Moves a key to another database.")(hot(move))
-command("SWAPDB", arity=3, flags="write fast", keys=None, group="server", since="4.0.0", complexity="O(N) with the keys in both databases",
+command("SWAPDB", arity=3, flags="write fast", keys=None, group="server", categories="keyspace dangerous", since="4.0.0", complexity="O(N) with the keys in both databases",
         replicas="One op that exchanges what this replica had seen. A concurrent write stays in the database it was made in.",
         summary="Exchanges two databases.")(hot(swapdb))
-command("FLUSHDB", arity=-1, flags="write", keys=None, group="server", since="1.0.0", complexity="O(N) with the keys in the database",
+command("FLUSHDB", arity=-1, flags="write", keys=None, group="server", categories="keyspace dangerous", since="1.0.0", complexity="O(N) with the keys in the database",
         replicas=FLUSHES, summary="Removes every key of the database.")(hot(flushdb))
-command("FLUSHALL", arity=-1, flags="write", keys=None, group="server", since="1.0.0", complexity="O(N) with the keys in all databases",
+command("FLUSHALL", arity=-1, flags="write", keys=None, group="server", categories="keyspace dangerous", since="1.0.0", complexity="O(N) with the keys in all databases",
         replicas=FLUSHES, summary="Removes every key of every database.")(hot(flushall))
 command("OBJECT", arity=-2, flags="container", group="generic", since="2.2.3", complexity="Depends on the subcommand",
         summary="What the server knows about a key's value.")(help_of("OBJECT"))

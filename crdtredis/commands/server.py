@@ -62,15 +62,15 @@ def no_cluster(session, argv):
     raise CommandError(NO_CLUSTER)
 
 
-for _name, _arity in (("READONLY", 1), ("READWRITE", 1), ("ASKING", 1)):
-    command(_name, arity=_arity, flags="loading stale fast", group="cluster", since="3.0.0", summary="For Redis Cluster; an error here.",
+for _name, _flags in (("READONLY", "loading stale fast"), ("READWRITE", "loading stale fast"), ("ASKING", "fast")):
+    command(_name, arity=1, flags=_flags, group="cluster", since="3.0.0", summary="For Redis Cluster; an error here.",
             categories="connection")(no_cluster)
-command("CLUSTER", arity=-2, flags="loading stale", group="cluster", since="3.0.0", summary="For Redis Cluster; an error here.")(no_cluster)
+command("CLUSTER", arity=-2, group="cluster", since="3.0.0", summary="For Redis Cluster; an error here.")(no_cluster)
 
 
 # ---- CONFIG -----------------------------------------------------------------------------------------------------------------
 
-command("CONFIG", arity=-2, flags="loading stale container", group="server", since="2.0.0", complexity="Depends on the subcommand",
+command("CONFIG", arity=-2, flags="container", group="server", since="2.0.0", complexity="Depends on the subcommand",
         summary="Reads and changes settings.")(usage.help_of("CONFIG"))
 command("CONFIG|HELP", arity=2, flags="loading stale", group="server", since="5.0.0", summary="Lists the subcommands.")(usage.help_of("CONFIG"))
 

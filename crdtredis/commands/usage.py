@@ -22,6 +22,7 @@ BITFIELD: key [GET encoding offset | [OVERFLOW <WRAP | SAT | FAIL>] <SET encodin
 BITFIELD_RO: key [GET encoding offset]...
 BITOP: <AND | OR | XOR | NOT> destkey key...
 BITPOS: key bit [start [end [BYTE | BIT]]]
+CLIENT|CACHING: <YES | NO>
 CLIENT|KILL: <addr | [ID client-id | TYPE type | ADDR addr | LADDR addr | USER username | SKIPME yesno | MAXAGE seconds]...>
 CLIENT|LIST: [TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id...]
 CLIENT|NO-EVICT: <ON | OFF>
@@ -30,7 +31,6 @@ CLIENT|PAUSE: timeout [WRITE | ALL]
 CLIENT|REPLY: <ON | OFF | SKIP>
 CLIENT|SETINFO: <LIB-NAME libname | LIB-VER libver>
 CLIENT|SETNAME: connection-name
-CLIENT|CACHING: <YES | NO>
 CLIENT|TRACKING: <ON | OFF> [REDIRECT client-id] [PREFIX prefix]... [BCAST] [OPTIN] [OPTOUT] [NOLOOP]
 CLIENT|UNBLOCK: client-id [TIMEOUT | ERROR]
 COMMAND|DOCS: [command-name]...
@@ -90,7 +90,20 @@ LATENCY|HISTOGRAM: [command]...
 LATENCY|HISTORY: event
 LATENCY|RESET: [event]...
 LCS: key1 key2 [LEN] [IDX] [MINMATCHLEN min-match-len] [WITHMATCHLEN]
+LINDEX: key index
+LINSERT: key <BEFORE | AFTER> pivot element
+LLEN: key
+LMOVE: source destination <LEFT | RIGHT> <LEFT | RIGHT>
+LMPOP: numkeys key... <LEFT | RIGHT> [COUNT count]
 LOLWUT: [VERSION version]
+LPOP: key [count]
+LPOS: key element [RANK rank] [COUNT num-matches] [MAXLEN len]
+LPUSH: key element...
+LPUSHX: key element...
+LRANGE: key start stop
+LREM: key count element
+LSET: key index element
+LTRIM: key start stop
 MEMORY|USAGE: key [SAMPLES count]
 MGET: key...
 MOVE: key db
@@ -109,6 +122,10 @@ PSETEX: key milliseconds value
 PTTL: key
 RENAME: key newkey
 RENAMENX: key newkey
+RPOP: key [count]
+RPOPLPUSH: source destination
+RPUSH: key element...
+RPUSHX: key element...
 SADD: key member...
 SCAN: cursor [MATCH pattern] [COUNT count] [TYPE type]
 SCARD: key
@@ -150,7 +167,8 @@ WATCH: key...
 TYPES = {
     **dict.fromkeys(("key", "key1", "key2", "newkey", "source", "destination", "destkey"), "key"),
     **dict.fromkeys(("seconds", "milliseconds", "count", "offset", "start", "end", "db", "destination-db", "index", "index1", "index2", "decrement",
-                     "numreplicas", "numlocal", "timeout", "timeout-ms", "cursor", "protover", "min-match-len", "client-id", "version", "bit"), "integer"),
+                     "numreplicas", "numlocal", "numkeys", "stop", "rank", "num-matches", "len", "timeout", "timeout-ms", "cursor", "protover",
+                     "min-match-len", "client-id", "version", "bit"), "integer"),
     **dict.fromkeys(("unix-time-seconds", "unix-time-milliseconds"), "unix-time"),
     "pattern": "pattern",
 }

@@ -197,6 +197,34 @@ def test_what_is_said_of_keys_names_commands_there_are():
             assert spec.name in command.KEY_ACCESS, f"{spec.name}: say in KEY_ACCESS what becomes of its keys"
 
 
+def test_command_info_is_that_of_redis(c, reference):
+    """Arity, flags, keys and categories of the commands of these groups that both have; containers' categories aside, which nobody can use."""
+    def table_of(rows):
+        return {row[0]: row for top in rows for row in [top, *top[9]]}
+
+    with reference.connect(resp=3) as redis:
+        theirs = table_of(redis("COMMAND"))
+    ours = table_of(decode(c.other(3).raw("COMMAND")))
+    later = {b"command|getkeys", b"command|getkeysandflags"}                  # their arity is that of 7.2
+    found = {}
+    for name in ours.keys() & theirs.keys():
+        o, t = ours[name], theirs[name]
+        if table.COMMANDS[name.decode().upper()].group not in ("string", "bitmap", "generic", "server", "scripting", "cluster"):
+            continue
+        for what, i in [("arity", 1), ("first", 3), ("last", 4), ("step", 5)]:
+            if o[i] != t[i] and not (what == "arity" and name in later):
+                found[name, what] = o[i], t[i]
+        for what, i in [("flags", 2), ("categories", 6), ("tips", 7)]:
+            differ = set(o[i]) ^ set(t[i])
+            if differ and not (what == "categories" and (o[9] or name == b"wait")) and name != b"function|flush":
+                found[name, what] = differ
+        keys_of = [[(sorted(s[b"flags"]), s[b"begin_search"], s[b"find_keys"]) for s in x[8]] for x in (o, t)]
+        if keys_of[0] != keys_of[1]:
+            found[name, "keys"] = keys_of
+    assert not found
+    assert len(ours.keys() & theirs.keys()) > 90
+
+
 # ---- CONFIG ---------------------------------------------------------------------------------------------------------
 
 def pairs(flat):
