@@ -76,7 +76,8 @@ def last_look() -> list:
         steps += [(0, (b"SELECT", b"%d" % db)), (0, (b"KEYS", b"*")), (0, (b"DBSIZE",))]
         for k in KEYS:
             k = k.encode("latin-1")
-            steps += [(0, (b"TYPE", k)), (0, (b"GET", k)), (0, (b"STRLEN", k)), (0, (b"PEXPIRETIME", k)), (0, (b"HGETALL", k)), (0, (b"SMEMBERS", k))]
+            steps += [(0, (b"TYPE", k)), (0, (b"GET", k)), (0, (b"STRLEN", k)), (0, (b"PEXPIRETIME", k)), (0, (b"HGETALL", k)), (0, (b"SMEMBERS", k)),
+                      (0, (b"ZRANGE", k, b"0", b"-1", b"WITHSCORES"))]
     return steps
 
 

@@ -1,0 +1,663 @@
+# cython: language_level=3
+"""Sorted set commands on one key. Those that combine several are in zset_algebra.pyx.
+
+A sorted set is a table of members, each with a cell: a score that was assigned, as a register, and tallies of increments. ZADD assigns,
+and so takes back the increments it observed; ZINCRBY and ZADD INCR count, so what two replicas add concurrently adds up:
+
+    A: ZINCRBY z 1 m   ||   B: ZINCRBY z 1 m      -> +2
+    A: ZADD z 5 m      ||   B: ZINCRBY z 1 m      -> 6
+
+Beside the table stands the order of the members by (score, name), with counts. So every range, by rank, score or name, is first brought into
+one form, a Slice of ranks, at the price of two searches; counting needs no more than that.
+
+ZADD of the score that is there makes an effect, too: it stands against a concurrent ZREM. What an option forbids (NX, XX, GT, LT)
+makes none. Removals name members; a command that removes all there are deletes the key: the same, in one effect.
+
+Limit. A range by name means something only where all scores are equal, as in Redis. Where they are not, what is answered is not what Redis
+would answer.
+"""
+from libc.math cimport isfinite, isnan
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport strtod
+from libc.string cimport memcmp, memcpy, memset
+
+from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCursor, element_key, key_collection, key_delete, key_prepare,
+                              member_add, member_find, member_remove, member_score, member_set, order_at, order_next, order_prev,
+                              order_rank, score_hint)
+from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_syntax, hot, is_word
+from crdtredis._resp cimport parse_double, reply_array, reply_double, reply_int, reply_null, reply_null_array
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
+from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, read_int
+from crdtredis.commands.members cimport end_removal, find_members, read_members
+from crdtredis.commands.scored cimport reply_scored, reply_scored_header, score_span
+from crdtredis.numbers cimport REAL_TEXT, parse_int64
+
+from functools import partial
+
+from crdtredis.commands.table import command
+
+
+# ---- ranges -------------------------------------------------------------------------------------------------------------
+cdef enum By:
+    BY_ANY                  # what the options say, ranks if they say nothing
+    BY_RANK
+    BY_SCORE
+    BY_NAME
+
+cdef enum Direction:
+    EITHER                  # what the options say, forward if they say nothing
+    FORWARD
+    REVERSE
+
+# One end of a range by score or name.
+cdef struct Bound:
+    int open                # the bound itself is outside
+    int edge                # by name: -1 for "-", before every name; 1 for "+", behind every name; else 0
+    double score
+    Span name
+
+# A range as a client states it.
+cdef struct Range:
+    By by
+    Direction direction
+    int with_scores
+    int64_t first           # by rank, inclusive, negative ones counting from the end
+    int64_t last
+    Bound low               # by score or name
+    Bound high
+    int64_t offset          # LIMIT
+    int64_t count           # below 0: all
+
+# The same as what it comes to: n members from a rank on, ranks counting from the least whatever the direction.
+cdef struct Slice:
+    size_t first
+    size_t n
+
+
+cdef int read_score_bound(Call *c, Span arg, Bound *b) noexcept nogil:
+    """As C's strtod reads it, with white space before the number, and up to a NUL; empty text is 0."""
+    cdef char text[REAL_TEXT]
+    cdef char *end
+    cdef size_t n
+    b.open = arg.n > 0 and arg.p[0] == c'('
+    n = arg.n - b.open
+    if n < REAL_TEXT:
+        if n:
+            memcpy(text, arg.p + b.open, n)
+        text[n] = 0
+        b.score = strtod(text, &end)
+        if end[0] == 0 and not isnan(b.score):
+            return 1
+    fail(c, "ERR min or max is not a float")
+    return 0
+
+
+cdef int read_name_bound(Call *c, Span arg, Bound *b) noexcept nogil:
+    cdef char first = arg.p[0] if arg.n else 0
+    if first == c'[' or first == c'(':
+        b.open = first == c'('
+        b.edge = 0
+        b.name = span(arg.p + 1, arg.n - 1)
+        return 1
+    if (first == c'-' or first == c'+') and (arg.n == 1 or arg.p[1] == 0):
+        b.open = 1
+        b.edge = 1 if first == c'+' else -1
+        return 1
+    fail(c, "ERR min or max not valid string range item")
+    return 0
+
+
+cdef int read_bounds(Call *c, int i, Range *r) noexcept nogil:
+    """The ends argv[i] and argv[i + 1] of a range of a known kind; 0 after a refusal."""
+    cdef Span low = c.argv[i], high = c.argv[i + 1]
+    if r.by == BY_RANK:
+        return read_int(c, low, &r.first) and read_int(c, high, &r.last)
+    if r.direction == REVERSE:
+        low, high = high, low
+    if r.by == BY_SCORE:
+        return read_score_bound(c, low, &r.low) and read_score_bound(c, high, &r.high)
+    return read_name_bound(c, low, &r.low) and read_name_bound(c, high, &r.high)
+
+
+cdef int read_range(Call *c, int i, By by, Direction direction, int storing, Range *r) noexcept nogil:
+    """The range argv[i] and argv[i + 1] with the options behind it; 0 after a refusal."""
+    cdef int j = i + 2
+    memset(r, 0, sizeof(Range))
+    r.by = by
+    r.direction = direction
+    r.count = -1
+    while j < c.argc:
+        if not storing and is_word(c.argv[j], "WITHSCORES"):
+            r.with_scores = 1
+        elif is_word(c.argv[j], "LIMIT") and j + 2 < c.argc:
+            if not read_int(c, c.argv[j + 1], &r.offset) or not read_int(c, c.argv[j + 2], &r.count):
+                return 0
+            j += 2
+        elif r.direction == EITHER and is_word(c.argv[j], "REV"):
+            r.direction = REVERSE
+        elif r.by == BY_ANY and is_word(c.argv[j], "BYLEX"):
+            r.by = BY_NAME
+        elif r.by == BY_ANY and is_word(c.argv[j], "BYSCORE"):
+            r.by = BY_SCORE
+        else:
+            fail_syntax(c)
+            return 0
+        j += 1
+    if r.by == BY_ANY:
+        r.by = BY_RANK
+    if r.count != -1 and r.by == BY_RANK:
+        fail(c, "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX")
+        return 0
+    if r.with_scores and r.by == BY_NAME:
+        fail(c, "ERR syntax error, WITHSCORES not supported in combination with BYLEX")
+        return 0
+    return read_bounds(c, i, r)
+
+
+cdef size_t items_before(Collection *z, By by, Bound *b, int or_equal) noexcept nogil:
+    """How many members stand before a bound, or on it."""
+    cdef OrderCursor at
+    cdef Item *item
+    cdef uint64_t hint
+    cdef size_t rank
+    if by == BY_SCORE:                                      # hints of neighbouring doubles are neighbours
+        return order_rank(&z.order, score_hint(b.score) + or_equal, span(NULL, 0))
+    if b.edge:
+        return z.order.n if b.edge > 0 else 0
+    hint = order_at(&z.order, 0, &at).hint
+    rank = order_rank(&z.order, hint, b.name)
+    item = order_at(&z.order, rank, &at) if or_equal else NULL
+    if item != NULL and item.hint == hint and item.e.klen == b.name.n and (
+            b.name.n == 0 or memcmp(element_key(item.e), b.name.p, b.name.n) == 0):
+        rank += 1
+    return rank
+
+
+cdef Slice find_slice(Collection *z, Range *r) noexcept nogil:
+    cdef int64_t size = <int64_t>z.order.n, first = r.first, last = r.last
+    cdef size_t low, high
+    cdef Slice s
+    s.first = s.n = 0
+    if r.by == BY_RANK:
+        if first < 0:
+            first = first + size if first + size > 0 else 0
+        if last < 0:
+            last += size
+        if last >= size:
+            last = size - 1
+        if first <= last:
+            s.first = size - 1 - last if r.direction == REVERSE else first
+            s.n = last - first + 1
+        return s
+    low = items_before(z, r.by, &r.low, r.low.open)
+    high = items_before(z, r.by, &r.high, not r.high.open)
+    if low >= high or r.offset < 0 or <size_t>r.offset >= high - low:
+        return s
+    s.first = low
+    s.n = high - low - <size_t>r.offset
+    if r.direction != REVERSE:
+        s.first += <size_t>r.offset
+    if r.count >= 0 and <size_t>r.count < s.n:
+        if r.direction == REVERSE:
+            s.first += s.n - <size_t>r.count
+        s.n = <size_t>r.count
+    return s
+
+
+cdef inline Item *slice_begin(Collection *z, Slice *s, Direction direction, OrderCursor *at) noexcept nogil:
+    """The member to start with, NULL for an empty slice; then slice_next s.n - 1 times."""
+    return order_at(&z.order, s.first + s.n - 1 if direction == REVERSE else s.first, at) if s.n else NULL
+
+
+cdef inline Item *slice_next(OrderCursor *at, Direction direction) noexcept nogil:
+    return order_prev(at) if direction == REVERSE else order_next(at)
+
+
+cdef void reply_slice(Call *c, Collection *z, Slice *s, Direction direction, int with_scores) noexcept nogil:
+    """The members, without a header."""
+    cdef OrderCursor at
+    cdef Item *item = slice_begin(z, s, direction, &at)
+    cdef size_t i
+    for i in range(s.n):
+        reply_scored(c, item.e, member_score(c.kernel, item.e) if with_scores else 0, with_scores)
+        item = slice_next(&at, direction)
+
+
+cdef void remove_slice(Call *c, Span key, Element *e, Collection *z, Slice *s) noexcept nogil:
+    """Removes members of key, whose element is e. A name is copied first, for it goes with its member."""
+    cdef Kernel *k = c.kernel
+    cdef OrderCursor at
+    cdef Element *m
+    cdef Buffer name
+    cdef size_t i
+    if s.n == 0:
+        return
+    if s.n == z.live:
+        key_delete(k, c.db, e)
+        return
+    memset(&name, 0, sizeof(Buffer))
+    e = key_prepare(k, c.db, key, e, T_ZSET)
+    z = key_collection(k, e, T_ZSET)
+    for i in range(s.n):
+        m = order_at(&z.order, s.first, &at).e
+        name.n = 0
+        buffer_need(&name, m.klen + 1)
+        buffer_add(&name, element_key(m), m.klen)
+        e = member_remove(k, c.db, key, e, T_ZSET, span(name.p, name.n))
+    buffer_free(&name)
+
+
+# ---- writing ------------------------------------------------------------------------------------------------------------
+cdef enum AddOption:
+    NX = 1
+    XX = 2
+    GT = 4
+    LT = 8
+    CH = 16
+    INCR = 32
+
+
+cdef inline int read_score(Call *c, Span arg, double *out) noexcept nogil:
+    cdef int64_t whole
+    if arg.n < 16 and parse_int64(arg.p, arg.n, &whole):    # exact, and most scores are
+        out[0] = <double>whole
+        return 1
+    if parse_double(arg.p, arg.n, out):
+        return 1
+    fail_float(c)
+    return 0
+
+
+cdef Element *raise_score(Call *c, Span key, Element *e, Span name, double old, double by, double score) noexcept nogil:
+    """Increments so that exactly `score` is shown, which is `old` + `by` as Redis rounds it. The kernel adds up long doubles and rounds once, so
+    the step is not `by` but what leads there; where a sum keeps digits that are not shown, a second step makes up for them."""
+    cdef Kernel *k = c.kernel
+    cdef long double step = <long double>score - old if isfinite(old) else by
+    cdef double shown
+    cdef int i
+    for i in range(3):
+        e = member_add(k, c.db, key, e, T_ZSET, name, step)
+        shown = member_score(k, member_find(k, key_collection(k, e, T_ZSET), name))
+        if shown == score:
+            return e
+        step = <long double>score - shown
+    # no step leads there from infinity less infinity
+    return member_set(k, c.db, key, e, T_ZSET, name, score_span(&score))
+
+
+cdef int read_add_options(Call *c, int *options) noexcept nogil:
+    """The options of ZADD from argv[2] on, added to those given; returns where the first score stands, 0 after a refusal."""
+    cdef int i = 2, o
+    while i < c.argc:
+        if is_word(c.argv[i], "NX"):
+            options[0] |= NX
+        elif is_word(c.argv[i], "XX"):
+            options[0] |= XX
+        elif is_word(c.argv[i], "GT"):
+            options[0] |= GT
+        elif is_word(c.argv[i], "LT"):
+            options[0] |= LT
+        elif is_word(c.argv[i], "CH"):
+            options[0] |= CH
+        elif is_word(c.argv[i], "INCR"):
+            options[0] |= INCR
+        else:
+            break
+        i += 1
+    o = options[0]
+    if i == c.argc or (c.argc - i) % 2:
+        fail_syntax(c)
+    elif o & NX and o & XX:
+        fail(c, "ERR XX and NX options at the same time are not compatible")
+    elif (o & NX and o & (GT | LT)) or (o & GT and o & LT):
+        fail(c, "ERR GT, LT, and/or NX options at the same time are not compatible")
+    elif o & INCR and c.argc - i > 2:
+        fail(c, "ERR INCR option supports a single increment-element pair")
+    else:
+        return i
+    return 0
+
+
+cdef void add(Call *c, int options) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef int64_t added = 0, changed = 0
+    cdef int first, i, pairs, prepared = 0
+    cdef double one, old, score
+    cdef double *scores = &one
+    cdef Span key = c.argv[1], name
+    cdef Collection *z
+    cdef Element *e
+    cdef Element *m
+    cdef Buffer many
+    first = read_add_options(c, &options)
+    if first == 0:
+        return
+    pairs = (c.argc - first) // 2
+    memset(&many, 0, sizeof(Buffer))
+    if pairs > 1:
+        scores = <double*>buffer_need(&many, pairs * sizeof(double))
+    for i in range(pairs):                                  # a number that is none spoils the whole command
+        if not read_score(c, c.argv[first + 2 * i], &scores[i]):
+            buffer_free(&many)
+            return
+    if find_members(c, key, T_ZSET, &e, &z) == REFUSED:
+        buffer_free(&many)
+        return
+    for i in range(pairs):
+        name = c.argv[first + 2 * i + 1]
+        score = scores[i]
+        old = 0
+        m = member_find(k, z, name) if z != NULL else NULL
+        if m != NULL:
+            if options & NX:
+                continue
+            old = member_score(k, m)
+            if options & INCR:
+                score += old
+                if isnan(score):                            # there is one pair: nothing has been written
+                    fail(c, "ERR resulting score is not a number (NaN)")
+                    return
+            if (options & LT and score >= old) or (options & GT and score <= old):
+                continue
+            changed += score != old
+        elif options & XX:
+            continue
+        else:
+            added += 1
+        if not prepared:
+            e = key_prepare(k, c.db, key, e, T_ZSET)
+            prepared = 1
+        if options & INCR:
+            e = raise_score(c, key, e, name, old, scores[i], score)
+        else:
+            e = member_set(k, c.db, key, e, T_ZSET, name, score_span(&score))
+        z = key_collection(k, e, T_ZSET)
+    if not options & INCR:
+        reply_int(c.reply, added + changed if options & CH else added)
+    elif prepared:
+        reply_double(c.reply, member_score(k, member_find(k, z, name)))
+    else:
+        reply_null(c.reply)
+    buffer_free(&many)
+
+
+cdef void zadd(Call *c) noexcept nogil:
+    add(c, 0)
+
+
+cdef void zincrby(Call *c) noexcept nogil:
+    add(c, INCR)
+
+
+cdef void zrem(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef Span key = c.argv[1]
+    cdef Collection *z
+    cdef Element *e
+    cdef int64_t n = 0
+    cdef int i
+    if find_members(c, key, T_ZSET, &e, &z) == REFUSED:
+        return
+    for i in range(2, c.argc):
+        if z == NULL:                                       # no such key, or its last member has just gone
+            break
+        if member_find(k, z, c.argv[i]) == NULL:
+            continue
+        if n == 0:
+            e = key_prepare(k, c.db, key, e, T_ZSET)
+        e = member_remove(k, c.db, key, e, T_ZSET, c.argv[i])
+        z = key_collection(k, e, T_ZSET)
+        n += 1
+    if n:
+        end_removal(c, key, e)
+    reply_int(c.reply, n)
+
+
+cdef void remove_range(Call *c, By by) noexcept nogil:
+    cdef Collection *z
+    cdef Element *e
+    cdef Range r
+    cdef Slice s
+    memset(&r, 0, sizeof(Range))
+    r.by = by
+    r.count = -1
+    if not read_bounds(c, 2, &r) or find_members(c, c.argv[1], T_ZSET, &e, &z) == REFUSED:
+        return
+    s.n = 0
+    if z != NULL:
+        s = find_slice(z, &r)
+        remove_slice(c, c.argv[1], e, z, &s)
+    reply_int(c.reply, s.n)
+
+
+cdef void zremrangebyrank(Call *c) noexcept nogil:
+    remove_range(c, BY_RANK)
+
+
+cdef void zremrangebyscore(Call *c) noexcept nogil:
+    remove_range(c, BY_SCORE)
+
+
+cdef void zremrangebylex(Call *c) noexcept nogil:
+    remove_range(c, BY_NAME)
+
+
+cdef void pop(Call *c, Direction direction) noexcept nogil:
+    """ZPOPMIN and ZPOPMAX. With a count, RESP3 has an array for each member; without, the one member stands flat in either."""
+    cdef Collection *z
+    cdef Element *e
+    cdef Item *item
+    cdef OrderCursor at
+    cdef int64_t n = 1
+    cdef Slice s
+    if c.argc > 3:
+        fail_syntax(c)
+        return
+    if c.argc == 3 and (not parse_int64(c.argv[2].p, c.argv[2].n, &n) or n < 0):
+        fail(c, "ERR value is out of range, must be positive")
+        return
+    if find_members(c, c.argv[1], T_ZSET, &e, &z) == REFUSED:
+        return
+    if z == NULL or n == 0:
+        reply_array(c.reply, 0)
+        return
+    s.n = min(<size_t>n, z.live)
+    s.first = z.live - s.n if direction == REVERSE else 0
+    if c.argc == 3:
+        reply_scored_header(c, s.n, 1)
+        reply_slice(c, z, &s, direction, 1)
+    else:
+        item = order_at(&z.order, s.first, &at)
+        reply_array(c.reply, 2)
+        reply_scored(c, item.e, 0, 0)
+        reply_double(c.reply, member_score(c.kernel, item.e))
+    remove_slice(c, c.argv[1], e, z, &s)
+
+
+cdef void zpopmin(Call *c) noexcept nogil:
+    pop(c, FORWARD)
+
+
+cdef void zpopmax(Call *c) noexcept nogil:
+    pop(c, REVERSE)
+
+
+# ---- reading ------------------------------------------------------------------------------------------------------------
+cdef void zcard(Call *c) noexcept nogil:
+    cdef Collection *z
+    if read_members(c, c.argv[1], T_ZSET, &z) != REFUSED:
+        reply_int(c.reply, z.live if z != NULL else 0)
+
+
+cdef inline void reply_score(Call *c, Collection *z, Span name) noexcept nogil:
+    cdef Element *m = member_find(c.kernel, z, name) if z != NULL else NULL
+    if m != NULL:
+        reply_double(c.reply, member_score(c.kernel, m))
+    else:
+        reply_null(c.reply)
+
+
+cdef void zscore(Call *c) noexcept nogil:
+    cdef Collection *z
+    if read_members(c, c.argv[1], T_ZSET, &z) != REFUSED:
+        reply_score(c, z, c.argv[2])
+
+
+cdef void zmscore(Call *c) noexcept nogil:
+    cdef Collection *z
+    cdef int i
+    if read_members(c, c.argv[1], T_ZSET, &z) == REFUSED:
+        return
+    reply_array(c.reply, c.argc - 2)
+    for i in range(2, c.argc):
+        reply_score(c, z, c.argv[i])
+
+
+cdef void rank(Call *c, Direction direction) noexcept nogil:
+    cdef Collection *z
+    cdef Element *m = NULL
+    cdef double score
+    cdef size_t n
+    cdef int with_score = c.argc > 3
+    if c.argc > 4:
+        fail_arity(c)
+        return
+    if with_score and not is_word(c.argv[3], "WITHSCORE"):
+        fail_syntax(c)
+        return
+    if read_members(c, c.argv[1], T_ZSET, &z) == REFUSED:
+        return
+    if z != NULL:
+        m = member_find(c.kernel, z, c.argv[2])
+    if m == NULL:
+        if with_score:
+            reply_null_array(c.reply)
+        else:
+            reply_null(c.reply)
+        return
+    score = member_score(c.kernel, m)
+    n = order_rank(&z.order, score_hint(score), c.argv[2])
+    if with_score:
+        reply_array(c.reply, 2)
+    reply_int(c.reply, z.live - 1 - n if direction == REVERSE else n)
+    if with_score:
+        reply_double(c.reply, score)
+
+
+cdef void zrank(Call *c) noexcept nogil:
+    rank(c, FORWARD)
+
+
+cdef void zrevrank(Call *c) noexcept nogil:
+    rank(c, REVERSE)
+
+
+cdef void count_range(Call *c, By by) noexcept nogil:
+    cdef Collection *z
+    cdef Range r
+    memset(&r, 0, sizeof(Range))
+    r.by = by
+    r.count = -1
+    if read_bounds(c, 2, &r) and read_members(c, c.argv[1], T_ZSET, &z) != REFUSED:
+        reply_int(c.reply, find_slice(z, &r).n if z != NULL else 0)
+
+
+cdef void zcount(Call *c) noexcept nogil:
+    count_range(c, BY_SCORE)
+
+
+cdef void zlexcount(Call *c) noexcept nogil:
+    count_range(c, BY_NAME)
+
+
+cdef void answer_range(Call *c, By by, Direction direction) noexcept nogil:
+    cdef Collection *z
+    cdef Range r
+    cdef Slice s
+    if not read_range(c, 2, by, direction, 0, &r) or read_members(c, c.argv[1], T_ZSET, &z) == REFUSED:
+        return
+    if z == NULL:
+        reply_array(c.reply, 0)
+        return
+    s = find_slice(z, &r)
+    reply_scored_header(c, s.n, r.with_scores)
+    reply_slice(c, z, &s, r.direction, r.with_scores)
+
+
+cdef void zrange(Call *c) noexcept nogil:
+    answer_range(c, BY_ANY, EITHER)
+
+
+cdef void zrevrange(Call *c) noexcept nogil:
+    answer_range(c, BY_RANK, REVERSE)
+
+
+cdef void zrangebyscore(Call *c) noexcept nogil:
+    answer_range(c, BY_SCORE, FORWARD)
+
+
+cdef void zrevrangebyscore(Call *c) noexcept nogil:
+    answer_range(c, BY_SCORE, REVERSE)
+
+
+cdef void zrangebylex(Call *c) noexcept nogil:
+    answer_range(c, BY_NAME, FORWARD)
+
+
+cdef void zrevrangebylex(Call *c) noexcept nogil:
+    answer_range(c, BY_NAME, REVERSE)
+
+
+# ---- registration -------------------------------------------------------------------------------------------------------
+_of_one_key = partial(command, keys=(1, 1, 1), group="sorted-set")
+SEARCH = "O(log(N)) with N members"
+SLICE = "O(log(N)+M) with N members and M answered"
+REMOVAL = "O(log(N)*M) with N members and M removed"
+ADDS = ("Of concurrent scores of one member the one with the later timestamp wins; concurrent increments are added to it; a member that is added "
+        "survives a concurrent removal. With INCR as ZINCRBY. NX, XX, GT and LT test what this replica sees.")
+COUNTS = "Concurrent increments of a member add up: none is lost, none counts twice. After a concurrent removal the increment is left."
+REMOVES = ("Removes what this replica had seen of each member. A member that is added concurrently stays; of a concurrent increment the increment "
+           "is left.")
+POPS = "Two replicas can be given the same member. It is gone after sync, unless it was added or incremented concurrently."
+
+_of_one_key("ZADD", arity=-4, flags="write denyoom fast", since="1.2.0", complexity="O(log(N)) per member, with N members", replicas=ADDS,
+        summary="Adds members to a sorted set, or changes their scores.")(hot(zadd))
+_of_one_key("ZINCRBY", arity=4, flags="write denyoom fast", since="1.2.0", complexity=SEARCH, replicas=COUNTS,
+        summary="Adds to the score of a member of a sorted set.")(hot(zincrby))
+_of_one_key("ZREM", arity=-3, flags="write fast", since="1.2.0", complexity=REMOVAL, replicas=REMOVES,
+        summary="Removes members of a sorted set; answers how many there were.")(hot(zrem))
+_of_one_key("ZREMRANGEBYRANK", arity=4, flags="write", since="2.0.0", complexity=REMOVAL, replicas=REMOVES,
+        summary="Removes the members of a sorted set in a range of ranks.")(hot(zremrangebyrank))
+_of_one_key("ZREMRANGEBYSCORE", arity=4, flags="write", since="1.2.0", complexity=REMOVAL, replicas=REMOVES,
+        summary="Removes the members of a sorted set in a range of scores.")(hot(zremrangebyscore))
+_of_one_key("ZREMRANGEBYLEX", arity=4, flags="write", since="2.8.9", complexity=REMOVAL, replicas=REMOVES,
+        summary="Removes the members of a sorted set in a range of names.")(hot(zremrangebylex))
+_of_one_key("ZPOPMIN", arity=-2, flags="write fast", since="5.0.0", complexity=REMOVAL, replicas=POPS,
+        summary="Removes and answers the members with the least scores.")(hot(zpopmin))
+_of_one_key("ZPOPMAX", arity=-2, flags="write fast", since="5.0.0", complexity=REMOVAL, replicas=POPS,
+        summary="Removes and answers the members with the greatest scores.")(hot(zpopmax))
+_of_one_key("ZCARD", arity=2, flags="readonly fast", since="1.2.0", summary="The number of members of a sorted set.")(hot(zcard))
+_of_one_key("ZSCORE", arity=3, flags="readonly fast", since="1.2.0", summary="The score of a member of a sorted set.")(hot(zscore))
+_of_one_key("ZMSCORE", arity=-3, flags="readonly fast", since="6.2.0", complexity="O(N) with N members asked for",
+        summary="The scores of several members of a sorted set.")(hot(zmscore))
+_of_one_key("ZRANK", arity=-3, flags="readonly fast", since="2.0.0", complexity=SEARCH,
+        summary="How many members of a sorted set stand before a member.")(hot(zrank))
+_of_one_key("ZREVRANK", arity=-3, flags="readonly fast", since="2.0.0", complexity=SEARCH,
+        summary="How many members of a sorted set stand behind a member.")(hot(zrevrank))
+_of_one_key("ZCOUNT", arity=4, flags="readonly fast", since="2.0.0", complexity=SEARCH,
+        summary="The number of members with scores in a range.")(hot(zcount))
+_of_one_key("ZLEXCOUNT", arity=4, flags="readonly fast", since="2.8.9", complexity=SEARCH,
+        summary="The number of members with names in a range, where all scores are equal.")(hot(zlexcount))
+_of_one_key("ZRANGE", arity=-4, flags="readonly", since="1.2.0", complexity=SLICE,
+        summary="Members of a sorted set in a range of ranks, scores or names.")(hot(zrange))
+_of_one_key("ZREVRANGE", arity=-4, flags="readonly", since="1.2.0", complexity=SLICE,
+        summary="Members in a range of ranks from the greatest score on; ZRANGE with REV.")(hot(zrevrange))
+_of_one_key("ZRANGEBYSCORE", arity=-4, flags="readonly", since="1.0.5", complexity=SLICE,
+        summary="Members in a range of scores; ZRANGE with BYSCORE.")(hot(zrangebyscore))
+_of_one_key("ZREVRANGEBYSCORE", arity=-4, flags="readonly", since="2.2.0", complexity=SLICE,
+        summary="Members in a range of scores from the greatest on; ZRANGE with BYSCORE and REV.")(hot(zrevrangebyscore))
+_of_one_key("ZRANGEBYLEX", arity=-4, flags="readonly", since="2.8.9", complexity=SLICE,
+        summary="Members in a range of names; ZRANGE with BYLEX.")(hot(zrangebylex))
+_of_one_key("ZREVRANGEBYLEX", arity=-4, flags="readonly", since="2.8.9", complexity=SLICE,
+        summary="Members in a range of names from the last on; ZRANGE with BYLEX and REV.")(hot(zrevrangebylex))
