@@ -151,9 +151,10 @@ def persistence(x: Any) -> Fields:
     }
     if x.misconf:
         out["aof_last_write_error"] = x.misconf
-    info = getattr(log, "info", None)
-    if info is not None:
-        out.update(info())
+    if log is not None:
+        status = log.status()
+        out |= {"appendfsync": status.policy, "log_segment": status.segment, "log_segment_bytes": status.size, "log_unsynced_bytes": status.unsynced,
+                "log_failures": status.failures, "log_syncs": status.syncs, "log_slowest_sync_ms": round(status.slowest_sync * 1000)}
     return out
 
 

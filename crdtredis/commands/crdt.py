@@ -35,7 +35,8 @@ def clock(session, argv):
     return {f"{replica}/{epoch}": seq for (replica, epoch), seq in sorted(session.replica.clock().items())}
 
 
-@crdt("DIGEST", 1, "admin", "A digest of the whole state, equal on two replicas exactly when their states are.", "O(N) with the keys in all databases")
+@crdt("DIGEST", 1, "admin", "A digest of the whole state, equal on two replicas exactly when their states are.",
+      "O(N) with the keys in all databases")
 def digest(session, argv):
     return session.replica.digest()
 

@@ -134,7 +134,7 @@ def latency_histogram(session, argv):
 # ---- DEBUG ------------------------------------------------------------------------------------------------------------------
 
 @command("DEBUG", arity=-2, flags="admin noscript loading stale", group="server", since="1.0.0", complexity="Depends on the subcommand",
-         summary="For tests: lets the whole server stand still, or keeps expired keys from being removed.")
+         summary="For tests: lets the server stand still, or keeps expired keys from being removed.")
 def debug(session, argv):
     what = argv[1].upper()
     if what == b"HELP" and len(argv) == 2:

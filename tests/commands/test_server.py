@@ -88,6 +88,12 @@ def test_info_tells_of_peers_and_of_a_failed_log(c):
     assert (f["peers"], f["peers_up"], f["total_net_repl_output_bytes"], f["aof_last_write_status"]) == ("1", "1", "11", "err")
 
 
+def test_info_tells_of_the_log(c):
+    f = fields(c("INFO", "persistence"))
+    assert (f["aof_enabled"], f["log_segment"], f["log_segment_bytes"], f["log_unsynced_bytes"], f["appendfsync"]) == ("1", "7", "4096", "10", "everysec")
+    assert fields(Client()("INFO", "persistence"))["aof_enabled"] == "0"
+
+
 def test_uptime(c):
     c.now += 90_000_000
     f = fields(c("INFO", "server"))
