@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from crdtredis.replication import plan
@@ -74,6 +75,26 @@ class PeerInfo:
     last_contact_ms: int                # since its last answer; -1: never
     error: str                          # the last one; "" while all is well
     counts: Counts
+
+
+class Body(aiohttp.Payload):
+    """A head and the ops behind it, written one after the other: putting them together, as aiohttp would with the HTTP headers once more,
+    costs as much as sending them."""
+
+    def __init__(self, head: bytes, batch: bytes) -> None:
+        super().__init__((head, batch), content_type=CONTENT_TYPE)
+        self._size = len(head) + len(batch)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        for part in self._value:
+            if part:
+                await writer.write(part)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        await self.write(writer)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return b"".join(self._value).decode(encoding, errors)
 
 
 class Peer:
@@ -291,7 +312,7 @@ class Peer:
     async def _ask(self, what: str, head, batch: bytes, kind) -> tuple:
         """One request. Raises Refusal, or what aiohttp raises."""
         hub = self.hub
-        async with hub.http.post(self._urls[what], data=encode(head, batch), headers=hub.headers, timeout=hub.timeout, allow_redirects=False) as r:
+        async with hub.http.post(self._urls[what], data=Body(encode(head), batch), headers=hub.headers, timeout=hub.timeout, allow_redirects=False) as r:
             if (r.content_length or 0) > BODY_MAX:
                 raise Refusal(wire.TOO_LARGE, "the answer is too large")
             answer = await r.read()

@@ -137,7 +137,8 @@ def backoff(attempt: int, first: float, cap: float, chance: random.Random) -> fl
 
 
 class Pace:
-    """How long to let the engine work between two looks: `linger` up to `linger_rate`, then in proportion, at most `linger_cap`.
+    """How long to let the engine work between two looks: `linger` up to `linger_rate`, then in proportion, at most `linger_cap` or
+    until a chunk is full.
 
     What a look costs (drain, a request to every peer, its answer) hardly depends on what it brings. At a few thousand small ops a second
     delay is what matters; at a hundred times as many a look every 50 ms brings a chunk or more, and the cost per op falls towards that
@@ -156,7 +157,8 @@ class Pace:
         weight = min(1.0, passed / 0.5)
         self.rate += (size / passed - self.rate) * weight
         self._at = now
-        return min(max(s.linger, s.linger * self.rate / s.linger_rate), max(s.linger, s.linger_cap))
+        full = 0.85 * s.chunk / max(self.rate, 1.0)             # a look that brings more than a chunk costs two requests
+        return max(s.linger, min(s.linger * self.rate / s.linger_rate, s.linger_cap, full))
 
 
 class Window:

@@ -72,3 +72,19 @@ def test_the_window_halves_and_recovers():
     for _ in range(12):
         w.succeeded()
     assert int(w.size) == 4 and w.open
+
+
+def test_the_pace_follows_the_rate():
+    s = plan.Settings()
+
+    def settled(rate):
+        pace, now, pause = plan.Pace(s), 0.0, 0.01
+        for _ in range(2000):
+            now += pause
+            pause = pace.pause(int(rate * pause), now)
+        return pause
+
+    assert settled(0) == settled(350_000) == s.linger                   # 5,000 small ops a second: at once
+    assert s.linger < settled(1_500_000) < settled(5_000_000) <= s.linger_cap
+    assert abs(settled(100e6) * 100e6 - s.chunk) < 0.2 * s.chunk        # a chunk a look
+    assert settled(1e9) == s.linger
