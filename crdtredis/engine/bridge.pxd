@@ -14,6 +14,7 @@ cdef struct Block:
     int kind
     uint64_t token
     size_t n                # bytes, which follow the struct
+    size_t room             # ... and for how many there is room
 
 cdef struct Queue:
     Block *head

@@ -42,12 +42,14 @@ cdef inline char *block_bytes(Block *b) noexcept nogil:
     return <char*>b + sizeof(Block)
 
 
-cdef Block *new_block(int kind, uint64_t token, const char *p, size_t n) noexcept nogil:
-    cdef Block *b = <Block*>need_memory(malloc(sizeof(Block) + n))
+cdef Block *new_block(int kind, uint64_t token, const char *p, size_t n, size_t room=0) noexcept nogil:
+    room = n if room < n else room
+    cdef Block *b = <Block*>need_memory(malloc(sizeof(Block) + room))
     b.next = NULL
     b.kind = kind
     b.token = token
     b.n = n
+    b.room = room
     if n:
         memcpy(block_bytes(b), p, n)
     return b
@@ -232,7 +234,23 @@ cdef class Bridge:
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
 
     cdef void put_ops(self, const char *p, size_t n) noexcept nogil:
-        self.put(new_block(BLOCK_OPS, 0, p, n))
+        """A turn's Batch joins the newest block where it may and fits. Blocks grow while nobody drains them, so that a busy engine
+        allocates few, and one that hands over a few ops between answers no more than it needs."""
+        cdef Block *tail
+        cdef size_t room = 0
+        pthread_mutex_lock(<pthread_mutex_t*>self.lock)
+        tail = self.out.tail
+        if tail != NULL and tail.kind == BLOCK_OPS:
+            if tail.n + n <= tail.room and p[0] != DECLARATION and self.out.bytes + n <= self.out_max:
+                memcpy(block_bytes(tail) + tail.n, p, n)
+                tail.n += n
+                self.out.bytes += n
+                self.raise_signal()
+                pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
+                return
+            room = min(2 * tail.room, DRAIN_JOIN)
+        pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
+        self.put(new_block(BLOCK_OPS, 0, p, n, room))
 
     cdef void put_answer(self, uint64_t token, int status, Kernel *k) noexcept nogil:
         cdef Buffer clock

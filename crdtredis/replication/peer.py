@@ -41,7 +41,7 @@ log = logging.getLogger("crdtredis.replication")
 # Refusals that a new handshake, or a moment's patience, can mend; the others need an operator.
 PASSING = {wire.NO_SESSION, wire.BUSY, wire.STOPPING, wire.PAUSED}
 BUSY_PAUSE = 0.05                       # seconds before sending again to a peer whose queues are full
-BRING_UP_PATIENCE = 0.1                 # seconds that CRDT.SYNC gives ops to move on by themselves before it hands them on
+BRING_UP_PATIENCE = 0.1                 # seconds that CRDT.SYNC first gives ops to move on by themselves before it hands them on
 BREATHER = 0.2                          # least seconds between two exchanges, however much in a hurry somebody is
 
 
@@ -454,11 +454,13 @@ class Peer:
     async def bring_up(self, target: Clock) -> None:
         """Return when the peer has all of `target`. What is on its way, from here or from others, is awaited; what has stood still for
         a moment is handed on."""
+        patience = BRING_UP_PATIENCE
         while True:
             before = dict(self.known)
             try:
-                return await asyncio.wait_for(self.hub.until(lambda: plan.covers(self.known, target)), BRING_UP_PATIENCE)
+                return await asyncio.wait_for(self.hub.until(lambda: plan.covers(self.known, target)), patience)
             except asyncio.TimeoutError:
+                patience = min(2 * patience, 10 * BRING_UP_PATIENCE)
                 await self.exchange()
             stuck = plan.overdue(self.known, target, before)
             if self._window.in_flight:
