@@ -162,6 +162,27 @@ UNLINK: key...
 WAIT: numreplicas timeout
 WAITAOF: numlocal numreplicas timeout
 WATCH: key...
+ZADD: key [NX | XX] [GT | LT] [CH] [INCR] <score member>...
+ZCARD: key
+ZCOUNT: key min max
+ZINCRBY: key increment member
+ZLEXCOUNT: key min max
+ZMSCORE: key member...
+ZPOPMAX: key [count]
+ZPOPMIN: key [count]
+ZRANGE: key start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES]
+ZRANGEBYLEX: key min max [LIMIT offset count]
+ZRANGEBYSCORE: key min max [WITHSCORES] [LIMIT offset count]
+ZRANK: key member [WITHSCORE]
+ZREM: key member...
+ZREMRANGEBYLEX: key min max
+ZREMRANGEBYRANK: key start stop
+ZREMRANGEBYSCORE: key min max
+ZREVRANGE: key start stop [WITHSCORES]
+ZREVRANGEBYLEX: key max min [LIMIT offset count]
+ZREVRANGEBYSCORE: key max min [WITHSCORES] [LIMIT offset count]
+ZREVRANK: key member [WITHSCORE]
+ZSCORE: key member
 """.splitlines())
 
 TYPES = {
