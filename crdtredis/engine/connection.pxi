@@ -17,7 +17,7 @@ from crdtredis._resp cimport parser_back, parser_follows
 from crdtredis.buffer cimport buffer_grow
 
 cdef enum:
-    READ_SIZE = 64 << 10    # of the shared read buffer
+    READ_SIZE = 128 << 10   # of the shared read buffer
     READ_TURN = 256 << 10   # bytes one client may read in a turn
     OPS_TURN = 32 << 20     # bytes of ops after which all clients wait for the next turn: a turn is one record of the log
     RUN_TURN = 1000         # commands it may run

@@ -361,7 +361,7 @@ cdef class Loop:
             if self.listeners[i].pending == 1:
                 return 0
         ms = self.next_cron - self.mono
-        if self.next_reap - self.now < ms:
+        if self.k.heap_n and self.next_reap - self.now < ms:
             ms = self.next_reap - self.now
         if self.d.next_deferred >= 0 and self.d.next_deferred - self.now < ms:
             ms = self.d.next_deferred - self.now

@@ -9,7 +9,7 @@
 # moves (and argv with it) only in parser_room: to the front at most once per command, and when it grows, which is by doubling. A
 # large argument tells how much is coming: the last step is then to exactly that size, so a 512 MB value costs linear time and one
 # buffer of its size. What was merely announced is reserved up to 1 MiB; beyond that only as much again as has arrived. After a
-# large command the memory goes back at once, and what is worth keeping for the next read (64 KiB) stays.
+# large command the memory goes back at once, and what is worth keeping for the next read (256 KiB) stays.
 #
 # Where Redis's answer depends on how the bytes were cut into packets (a line slightly longer than 64 KiB, a NUL byte in an
 # inline command, which makes it wait for ever), ours is the one that does not: the line is too long, and NUL is a byte like any other.
@@ -24,7 +24,7 @@ cdef enum:
     ROOM = 8 << 10          # bytes to read into, at least
     LARGE = 32 << 10        # a bulk string from this size on has its room reserved
     RESERVE = 1 << 20       # ... up to this size, before it arrives
-    KEEP = 64 << 10         # a larger buffer is given back when it is no longer needed
+    KEEP = 256 << 10        # a larger buffer is given back when it is no longer needed
     ARGS = 8                # arguments of a new client
     KEEP_ARGS = 1024
     LINE = 64 << 10         # longest inline command or header
