@@ -37,13 +37,15 @@ KEY_ACCESS: dict[str, list[tuple[tuple[int, int, int] | None, str]]] = {
     **dict.fromkeys(("SMOVE", "LMOVE", "RPOPLPUSH"), [((1, 0, 1), "RW access delete"), ((2, 0, 1), "RW insert")]),
     "SINTERSTORE": [((1, 0, 1), "RW update"), ((2, -1, 1), "RO access")],
     **dict.fromkeys(("SUNIONSTORE", "SDIFFSTORE"), [((1, 0, 1), "OW update"), ((2, -1, 1), "RO access")]),
+    "ZRANGESTORE": [((1, 0, 1), "OW update"), ((2, 0, 1), "RO access")],
     "RENAME": [((1, 0, 1), "RW access delete"), ((2, 0, 1), "OW update")],
     "RENAMENX": [((1, 0, 1), "RW access delete"), ((2, 0, 1), "OW insert")],
     "COPY": [((1, 0, 1), "RO access"), ((2, 0, 1), "OW update")],
 }
 
 # Commands that are told how many keys follow: where the number stands, and what becomes of the keys.
-COUNTED_KEYS = {"LMPOP": (1, "RW access delete"), "SINTERCARD": (1, "RO access")}
+COUNTED_KEYS = {"LMPOP": (1, "RW access delete"), **dict.fromkeys(("SINTERCARD", "ZUNION", "ZINTER", "ZDIFF", "ZINTERCARD"), (1, "RO access")),
+                "ZMPOP": (1, "RW access delete")}
 
 # Where what becomes of the key depends on the call: "variable_flags".
 VARIABLE = {
@@ -67,7 +69,7 @@ TIPS: dict[str, str] = {
     "SLOWLOG|GET": f"nondeterministic_output {_NODES}",
     "SLOWLOG|LEN": f"nondeterministic_output {_NODES} response_policy:agg_sum",
     **dict.fromkeys(("HGETALL", "HKEYS", "HVALS", "SMEMBERS", "SINTER", "SUNION", "SDIFF"), "nondeterministic_output_order"),
-    **dict.fromkeys(("HRANDFIELD", "HSCAN", "SPOP", "SRANDMEMBER", "SSCAN"), "nondeterministic_output"),
+    **dict.fromkeys(("HRANDFIELD", "HSCAN", "SPOP", "SRANDMEMBER", "SSCAN", "ZRANDMEMBER", "ZSCAN"), "nondeterministic_output"),
     "MSET": "request_policy:multi_shard response_policy:all_succeeded",
     "MSETNX": "request_policy:multi_shard response_policy:agg_min",
     "MGET": "request_policy:multi_shard",

@@ -55,6 +55,7 @@ cdef inline void store_scored(Call *c, Span key, Buffer *members) noexcept nogil
         e = key_find(k, c.db, key)                          # concurrent increments may have left stubs
     for i in range(n):
         memcpy(&score, copy.p + at, sizeof(double))
+        score += 0.0                                        # a stored zero has no sign
         memcpy(&klen, copy.p + at + sizeof(double), sizeof(uint32_t))
         at += sizeof(double) + sizeof(uint32_t)
         e = member_set(k, c.db, key, e, T_ZSET, span(copy.p + at, klen), score_span(&score))

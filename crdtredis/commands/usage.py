@@ -165,14 +165,22 @@ WATCH: key...
 ZADD: key [NX | XX] [GT | LT] [CH] [INCR] <score member>...
 ZCARD: key
 ZCOUNT: key min max
+ZDIFF: numkeys key... [WITHSCORES]
+ZDIFFSTORE: destination numkeys key...
 ZINCRBY: key increment member
+ZINTER: numkeys key... [WEIGHTS weight...] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES]
+ZINTERCARD: numkeys key... [LIMIT limit]
+ZINTERSTORE: destination numkeys key... [WEIGHTS weight...] [AGGREGATE <SUM | MIN | MAX>]
 ZLEXCOUNT: key min max
+ZMPOP: numkeys key... <MIN | MAX> [COUNT count]
 ZMSCORE: key member...
 ZPOPMAX: key [count]
 ZPOPMIN: key [count]
+ZRANDMEMBER: key [count [WITHSCORES]]
 ZRANGE: key start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES]
 ZRANGEBYLEX: key min max [LIMIT offset count]
 ZRANGEBYSCORE: key min max [WITHSCORES] [LIMIT offset count]
+ZRANGESTORE: destination source min max [BYSCORE | BYLEX] [REV] [LIMIT offset count]
 ZRANK: key member [WITHSCORE]
 ZREM: key member...
 ZREMRANGEBYLEX: key min max
@@ -182,7 +190,10 @@ ZREVRANGE: key start stop [WITHSCORES]
 ZREVRANGEBYLEX: key max min [LIMIT offset count]
 ZREVRANGEBYSCORE: key max min [WITHSCORES] [LIMIT offset count]
 ZREVRANK: key member [WITHSCORE]
+ZSCAN: key cursor [MATCH pattern] [COUNT count]
 ZSCORE: key member
+ZUNION: numkeys key... [WEIGHTS weight...] [AGGREGATE <SUM | MIN | MAX>] [WITHSCORES]
+ZUNIONSTORE: destination numkeys key... [WEIGHTS weight...] [AGGREGATE <SUM | MIN | MAX>]
 """.splitlines())
 
 TYPES = {

@@ -18,19 +18,21 @@ would answer.
 """
 from libc.math cimport isfinite, isnan
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport strtod
 from libc.string cimport memcmp, memcpy, memset
 
 from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCursor, element_key, key_collection, key_delete, key_prepare,
-                              member_add, member_find, member_remove, member_score, member_set, order_at, order_next, order_prev,
+                              member_add, member_find, member_random, member_remove, member_score, member_set, order_at, order_next, order_prev,
                               order_rank, score_hint)
 from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_syntax, hot, is_word
-from crdtredis._resp cimport parse_double, reply_array, reply_double, reply_int, reply_null, reply_null_array
+from crdtredis._resp cimport format_double, parse_double, reply_array, reply_bulk, reply_double, reply_int, reply_null, reply_null_array
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, read_int
-from crdtredis.commands.members cimport end_removal, find_members, read_members
-from crdtredis.commands.scored cimport reply_scored, reply_scored_header, score_span
+from crdtredis.commands.members cimport choose, end_removal, find_members, member_live, member_name, read_choice, read_members
+from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add, scan_answer, scan_init, scan_matches,
+                                          scan_walk_members)
+from crdtredis.commands.scored cimport Scored, reply_scored, reply_scored_header, score_span, store_scored
 from crdtredis.numbers cimport REAL_TEXT, parse_int64
 
 from functools import partial
@@ -68,6 +70,9 @@ cdef struct Range:
     Bound high
     int64_t offset          # LIMIT
     int64_t count           # below 0: all
+
+cdef enum:
+    NESTED = 2              # as with_scores: an array for each member in RESP2, too
 
 # The same as what it comes to: n members from a rank on, ranks counting from the least whatever the direction.
 cdef struct Slice:
@@ -220,6 +225,8 @@ cdef void reply_slice(Call *c, Collection *z, Slice *s, Direction direction, int
     cdef Item *item = slice_begin(z, s, direction, &at)
     cdef size_t i
     for i in range(s.n):
+        if with_scores == NESTED and c.reply.resp == 2:
+            reply_array(c.reply, 2)
         reply_scored(c, item.e, member_score(c.kernel, item.e) if with_scores else 0, with_scores)
         item = slice_next(&at, direction)
 
@@ -264,6 +271,7 @@ cdef inline int read_score(Call *c, Span arg, double *out) noexcept nogil:
         out[0] = <double>whole
         return 1
     if parse_double(arg.p, arg.n, out):
+        out[0] += 0.0                                       # a stored zero has no sign
         return 1
     fail_float(c)
     return 0
@@ -475,6 +483,48 @@ cdef void pop(Call *c, Direction direction) noexcept nogil:
     remove_slice(c, c.argv[1], e, z, &s)
 
 
+cdef void zmpop(Call *c) noexcept nogil:
+    cdef int64_t keys, n = -1
+    cdef int i, j
+    cdef Direction direction
+    cdef Collection *z = NULL
+    cdef Element *e = NULL
+    cdef Slice s
+    if not parse_int64(c.argv[1].p, c.argv[1].n, &keys) or keys < 1:
+        fail(c, "ERR numkeys should be greater than 0")
+        return
+    if keys > c.argc - 3:
+        fail_syntax(c)
+        return
+    i = 2 + <int>keys
+    direction = REVERSE if is_word(c.argv[i], "MAX") else FORWARD
+    if direction == FORWARD and not is_word(c.argv[i], "MIN"):
+        fail_syntax(c)
+        return
+    for j in range(i + 1, c.argc, 2):
+        if n != -1 or j + 1 == c.argc or not is_word(c.argv[j], "COUNT"):
+            fail_syntax(c)
+            return
+        if not parse_int64(c.argv[j + 1].p, c.argv[j + 1].n, &n) or n < 1:
+            fail(c, "ERR count should be greater than 0")
+            return
+    for j in range(2, i):
+        if find_members(c, c.argv[j], T_ZSET, &e, &z) == REFUSED:
+            return
+        if z != NULL:
+            break
+    if z == NULL:
+        reply_null_array(c.reply)
+        return
+    s.n = min(<size_t>n, z.live) if n > 0 else 1
+    s.first = z.live - s.n if direction == REVERSE else 0
+    reply_array(c.reply, 2)
+    reply_bulk(c.reply, c.argv[j].p, c.argv[j].n)
+    reply_array(c.reply, s.n)
+    reply_slice(c, z, &s, direction, NESTED)
+    remove_slice(c, c.argv[j], e, z, &s)
+
+
 cdef void zpopmin(Call *c) noexcept nogil:
     pop(c, FORWARD)
 
@@ -585,6 +635,30 @@ cdef void answer_range(Call *c, By by, Direction direction) noexcept nogil:
     reply_slice(c, z, &s, r.direction, r.with_scores)
 
 
+cdef void zrangestore(Call *c) noexcept nogil:
+    cdef Collection *z
+    cdef OrderCursor at
+    cdef Item *item
+    cdef Buffer members
+    cdef Scored one
+    cdef Range r
+    cdef Slice s
+    cdef size_t i
+    if not read_range(c, 3, BY_ANY, EITHER, 1, &r) or read_members(c, c.argv[2], T_ZSET, &z) == REFUSED:
+        return
+    memset(&members, 0, sizeof(Buffer))
+    if z != NULL:
+        s = find_slice(z, &r)
+        item = slice_begin(z, &s, FORWARD, &at)
+        for i in range(s.n):
+            one.m = item.e
+            one.score = member_score(c.kernel, item.e)
+            buffer_add(&members, &one, sizeof(one))
+            item = order_next(&at)
+    store_scored(c, c.argv[1], &members)
+    buffer_free(&members)
+
+
 cdef void zrange(Call *c) noexcept nogil:
     answer_range(c, BY_ANY, EITHER)
 
@@ -609,7 +683,77 @@ cdef void zrevrangebylex(Call *c) noexcept nogil:
     answer_range(c, BY_NAME, REVERSE)
 
 
+# ---- random members, iteration -------------------------------------------------------------------------------------------
+cdef void zrandmember(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef int64_t n = 0
+    cdef int with_scores = c.argc == 4
+    cdef Collection *z
+    cdef Element *m
+    cdef Buffer chosen
+    cdef int64_t i
+    if c.argc > 2 and not read_choice(c, c.argv[2], &n):
+        return
+    if c.argc > 4 or (with_scores and not is_word(c.argv[3], "WITHSCORES")):
+        fail_syntax(c)
+        return
+    if with_scores and n > INT64_MAX // 2:
+        fail(c, "ERR value is out of range")
+        return
+    if read_members(c, c.argv[1], T_ZSET, &z) == REFUSED:
+        return
+    if c.argc == 2:
+        if z == NULL:
+            reply_null(c.reply)
+        else:
+            reply_scored(c, member_random(k, z), 0, 0)
+    elif z == NULL or n == 0:
+        reply_array(c.reply, 0)
+    elif n < 0:
+        reply_scored_header(c, -n, with_scores)
+        for i in range(-n):
+            m = member_random(k, z)
+            reply_scored(c, m, member_score(k, m), with_scores)
+    else:
+        memset(&chosen, 0, sizeof(Buffer))
+        choose(k, z, min(<size_t>n, z.live), &chosen)
+        n = chosen.n // sizeof(Element*)
+        reply_scored_header(c, n, with_scores)
+        for i in range(n):
+            m = (<Element**>chosen.p)[i]
+            reply_scored(c, m, member_score(k, m), with_scores)
+        buffer_free(&chosen)
+
+
+cdef void visit_member(void *arg, Element *m) noexcept nogil:
+    cdef Scan *s = <Scan*>arg
+    cdef char text[64]
+    if scan_matches(s, m) and member_live(m):
+        scan_add(s, member_name(m))
+        scan_add(s, span(text, format_double(member_score(s.kernel, m), text)))
+
+
+cdef void zscan(Call *c) noexcept nogil:
+    cdef Scan s
+    cdef Collection *z
+    cdef uint64_t cursor
+    cdef int found
+    scan_init(&s, c)
+    if not read_cursor(c, c.argv[2], &cursor):
+        return
+    found = read_members(c, c.argv[1], T_ZSET, &z)
+    if found == REFUSED or (found == FOUND and not read_scan_options(c, 3, &s, NULL)):
+        return
+    scan_answer(&s, c.reply, scan_walk_members(&s, &z.table, cursor, visit_member) if found == FOUND else 0)
+
+
 # ---- registration -------------------------------------------------------------------------------------------------------
+def _counted_keys(argv: list[bytes]) -> list[int]:
+    """Where the keys of `numkeys key...` stand; as many as are there."""
+    n = int(argv[1]) if argv[1].isdigit() else 0
+    return list(range(2, 2 + n)) if n <= len(argv) - 2 else []
+
+
 _of_one_key = partial(command, keys=(1, 1, 1), group="sorted-set")
 SEARCH = "O(log(N)) with N members"
 SLICE = "O(log(N)+M) with N members and M answered"
@@ -637,6 +781,8 @@ _of_one_key("ZPOPMIN", arity=-2, flags="write fast", since="5.0.0", complexity=R
         summary="Removes and answers the members with the least scores.")(hot(zpopmin))
 _of_one_key("ZPOPMAX", arity=-2, flags="write fast", since="5.0.0", complexity=REMOVAL, replicas=POPS,
         summary="Removes and answers the members with the greatest scores.")(hot(zpopmax))
+command("ZMPOP", arity=-4, flags="write", keys=_counted_keys, group="sorted-set", since="7.0.0", complexity=REMOVAL, replicas=POPS,
+        summary="Removes and answers members of the first of several sorted sets that is there.")(hot(zmpop))
 _of_one_key("ZCARD", arity=2, flags="readonly fast", since="1.2.0", summary="The number of members of a sorted set.")(hot(zcard))
 _of_one_key("ZSCORE", arity=3, flags="readonly fast", since="1.2.0", summary="The score of a member of a sorted set.")(hot(zscore))
 _of_one_key("ZMSCORE", arity=-3, flags="readonly fast", since="6.2.0", complexity="O(N) with N members asked for",
@@ -661,3 +807,10 @@ _of_one_key("ZRANGEBYLEX", arity=-4, flags="readonly", since="2.8.9", complexity
         summary="Members in a range of names; ZRANGE with BYLEX.")(hot(zrangebylex))
 _of_one_key("ZREVRANGEBYLEX", arity=-4, flags="readonly", since="2.8.9", complexity=SLICE,
         summary="Members in a range of names from the last on; ZRANGE with BYLEX and REV.")(hot(zrevrangebylex))
+command("ZRANGESTORE", arity=-5, flags="write denyoom", keys=(1, 2, 1), group="sorted-set", since="6.2.0", complexity=SLICE,
+        replicas="Replaces what this replica had seen of the target by what it saw of the source. A concurrent add to the target survives.",
+        summary="Stores members of a sorted set in a range of ranks, scores or names.")(hot(zrangestore))
+_of_one_key("ZRANDMEMBER", arity=-2, flags="readonly", since="6.2.0", complexity="O(N) with N members answered, or of the set if that is most of it",
+        summary="Members of a sorted set chosen at random.")(hot(zrandmember))
+_of_one_key("ZSCAN", arity=-3, flags="readonly", since="2.8.0", complexity="O(1) per call, O(N) for a whole iteration",
+        summary="Iterates over the members of a sorted set and their scores.")(hot(zscan))

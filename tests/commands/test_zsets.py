@@ -288,3 +288,63 @@ def test_the_order_holds_whatever_arrives(two):
         assert rows == sorted(rows, key=lambda x: (x[1], x[0]))
         for n, (m, _) in enumerate(rows):
             assert two.a("ZRANK", "z", m) == b":%d\r\n" % n
+
+
+# ---- several sets ---------------------------------------------------------------------------------------------------
+
+def test_combining_sets_and_sorted_sets(c):
+    c("ZADD", "x", 1, "a", 2, "b", 3, "c")
+    c("ZADD", "y", 10, "b", 20, "c", 30, "d")
+    c("SADD", "s", "c", "e")
+    assert c("ZUNION", 3, "x", "y", "s", "WITHSCORES") == [b"a", b"1", b"e", b"1", b"b", b"12", b"c", b"24", b"d", b"30"]
+    assert c("ZINTER", 2, "x", "y", "WEIGHTS", 2, 1, "AGGREGATE", "MAX", "WITHSCORES") == [b"b", b"10", b"c", b"20"]
+    assert c("ZDIFF", 2, "x", "s", "WITHSCORES") == [b"a", b"1", b"b", b"2"]
+    assert c("ZINTERCARD", 2, "x", "y") == 2
+    assert c("ZINTERCARD", 2, "x", "y", "LIMIT", 1) == 1
+    assert c("ZUNION", 2, "none", "x") == [b"a", b"b", b"c"]
+    assert c.error("ZUNION", 0, "x") == "ERR at least 1 input key is needed for 'zunion' command"
+
+
+def test_a_store_form_may_read_its_target_and_is_one_op(c):
+    c("ZADD", "x", 1, "a", 2, "b", 3, "c")
+    assert c.effects("ZUNIONSTORE", "x", 2, "x", "x") == 1
+    assert pairs(c("ZRANGE", "x", 0, -1, "WITHSCORES")) == [(b"a", 2), (b"b", 4), (b"c", 6)]
+    assert c.effects("ZRANGESTORE", "x", "x", 1, 2) == 1
+    assert c("ZRANGE", "x", 0, -1) == [b"b", b"c"]
+    c("SET", "t", "text")
+    assert c("ZRANGESTORE", "t", "x", 5, "inf", "BYSCORE") == 1
+    assert c("TYPE", "t") == b"zset"
+    assert c("ZINTERSTORE", "t", 2, "t", "none") == 0
+    assert c("EXISTS", "t") == 0
+
+
+def test_pop_from_the_first_that_is_there(c):
+    c("ZADD", "y", 1, "a", 2, "b", 3, "c")
+    assert c("ZMPOP", 2, "x", "y", "MAX", "COUNT", 2) == [b"y", [[b"c", b"3"], [b"b", b"2"]]]
+    assert c("ZMPOP", 1, "y", "MIN") == [b"y", [[b"a", b"1"]]]
+    assert c.raw("ZMPOP", 2, "x", "y", "MIN") == b"*-1\r\n"
+
+
+def test_random_members_and_iteration(c):
+    c("ZADD", "z", *[x for n in range(1000) for x in (n + 0.5, n)])
+    assert len(set(c("ZRANDMEMBER", "z", 700))) == 700
+    flat = c("ZRANDMEMBER", "z", -50, "WITHSCORES")
+    assert all(float(s) == int(m) + 0.5 for m, s in zip(flat[::2], flat[1::2]))
+    found, cursor = {}, b"0"
+    while True:
+        cursor, flat = c("ZSCAN", "z", cursor)
+        found.update(pairs(flat))
+        if cursor == b"0":
+            break
+    assert found == {b"%d" % n: n + 0.5 for n in range(1000)}
+
+
+def test_a_store_and_a_concurrent_add(two):
+    two.a("ZADD", "z", 1, "m")
+    two.a("ZADD", "o", 7, "n")
+    two.sync()
+    two.a("ZUNIONSTORE", "z", 1, "o")
+    two.b("ZADD", "z", 3, "p")
+    two.b("ZINCRBY", "z", 4, "m")
+    two.sync()
+    assert two.both() == [("p", 3), ("m", 4), ("n", 7)]

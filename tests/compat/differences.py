@@ -68,10 +68,10 @@ def _chosen(argv, theirs, ours):
 
 
 def _scores(t, o):
-    """Texts of the same numbers: 7.0 writes scores with 17 digits, 7.2 with as few as it takes."""
+    """Texts of the same numbers: 7.0 writes scores with 17 digits, 7.2 with as few as it takes; a zero may have lost its sign."""
     if isinstance(t, list):
         return len(t) == len(o) and all(map(_scores, t, o))
-    return t == o or (isinstance(t, bytes) and len(o) < len(t) and len(t) > 16 and float(t) == float(o))
+    return t == o or (isinstance(t, bytes) and len(o) < len(t) and (len(t) > 16 or t == b"-0") and float(t) == float(o))
 
 
 def _hello(t, o):
@@ -89,8 +89,9 @@ NOISE = [
     Rule(("HGETALL",), _values(lambda t, o: _field_values(_flat(t)) == _field_values(_flat(o))), "order", "table order"),
     Rule(("SSCAN",), _values(_scan), "order, cursors", "table order"),
     Rule(("HSCAN",), _values(_hscan), "order, cursors", "table order"),
-    Rule(("SRANDMEMBER", "HRANDFIELD"), _chosen, "which", "chance"),
-    Rule(("ZADD", "ZINCRBY", "ZSCORE", "ZMSCORE", "ZRANGE", "ZREVRANGE", "ZRANGEBYSCORE", "ZREVRANGEBYSCORE", "ZPOPMIN", "ZPOPMAX"), _values(_scores),
+    Rule(("SRANDMEMBER", "HRANDFIELD", "ZRANDMEMBER"), _chosen, "which", "chance"),
+    Rule(("ZADD", "ZINCRBY", "ZSCORE", "ZMSCORE", "ZRANGE", "ZREVRANGE", "ZRANGEBYSCORE", "ZREVRANGEBYSCORE", "ZPOPMIN", "ZPOPMAX", "ZMPOP", "ZUNION",
+          "ZINTER", "ZDIFF", "ZSCAN"), _values(_scores),
          "digits", "7.0 writes scores with 17 digits, 7.2, whose form is ours, with as few as it takes"),
     Rule(("RANDOMKEY",), _values(lambda t, o: (t is None) == (o is None)), "which key", "chance"),
     Rule(("TIME",), _values(lambda t, o: abs(int(t[0]) - int(o[0])) <= 2), "now", "time"),
@@ -118,6 +119,10 @@ DIFFERENCES: list[Rule] = [
     Rule(("OBJECT ENCODING", "OBJECT REFCOUNT"), _never, "told from the value alone: `int`, `embstr` to 44 bytes, else `raw`; 2147483647 references "
          "for 0 to 9999, else 1", "Redis also tells by which command the value was made (`raw` after APPEND, `embstr` after INCRBYFLOAT)"),
     Rule(("SWAPDB",), _never, "cost: O(keys in both databases)", "the database is part of a key's name for the peers"),
+    Rule(("ZADD", "ZRANGE"), _never, "a stored score of zero has no sign", "Redis drops the sign in small sorted sets only"),
+    Rule(("ZRANGEBYLEX", "ZLEXCOUNT", "ZREMRANGEBYLEX"), _never, "of members with different scores, other ones are answered",
+         "a range by name means nothing there, and Redis leaves the answer open"),
+    Rule(("ZSCAN",), _never, "scores have as few digits as it takes", "Redis writes 17 of them for large sorted sets"),
     Rule(("COMMAND",), _never, "INFO, DOCS and HELP tell of this server's commands in its own words; tips and key specifications are arrays in RESP3, "
          "not sets; GETKEYS takes a command without arguments, as since 7.2", "derived from this server's table"),
     Rule(("CONFIG",), _never, "parameters are this server's settings, by Redis's name where there is one; texts about wrong values are its own",

@@ -121,7 +121,49 @@ def _pop(rng):
     return out + rng.choice([[], [], ["1"], ["2"], ["0"], ["100"], ["-1"], ["x"], ["1", "2"]])
 
 
+def _combine(rng):
+    keys = [where(rng) for _ in range(rng.choice([1, 2, 2, 2, 3, 4]))]
+    n = len(keys) if rng.random() < 0.9 else rng.choice([0, -1, "x", "", len(keys) + 1, len(keys) - 1, "9223372036854775807"])
+    name = rng.choice(["ZUNION", "ZINTER", "ZDIFF", "ZUNIONSTORE", "ZINTERSTORE", "ZDIFFSTORE", "ZINTERCARD"])
+    out = [name, *([where(rng)] if "STORE" in name else []), n, *keys]
+    if name == "ZINTERCARD":
+        return out + (["LIMIT", rng.choice(["0", "1", "2", "-1", "x"])] if rng.random() < 0.5 else [])
+    if rng.random() < (0.05 if "DIFF" in name else 0.4):
+        out += [case(rng, "WEIGHTS"), *[rng.choice(["1", "2", "-1", "0.5", "0", "inf", "3"]) for _ in keys]]
+    if rng.random() < (0.05 if "DIFF" in name else 0.4):
+        out += [case(rng, "AGGREGATE"), rng.choice(["SUM", "MIN", "max", "MAX", "AVG"])]
+    if rng.random() < (0.05 if "STORE" in name else 0.6):
+        out += [case(rng, "WITHSCORES")]
+    return out if rng.random() < 0.95 else out + [rng.choice(["x", "WEIGHTS", "AGGREGATE", "LIMIT"])]
+
+
+def _store(rng):
+    kind = rng.randrange(3)
+    ends = [(rank(rng), rank(rng)), (score_bound(rng), score_bound(rng), "BYSCORE"), (name_bound(rng), name_bound(rng), "BYLEX")][kind]
+    out = ["ZRANGESTORE", where(rng), SAME if kind == 2 else where(rng), *ends]
+    if rng.random() < 0.4:
+        out += ["REV"]
+    return out + (limit(rng) if rng.random() < 0.3 else [])
+
+
+def _pop_many(rng):
+    keys = [where(rng) for _ in range(rng.choice([1, 2, 3]))]
+    n = len(keys) if rng.random() < 0.9 else rng.choice([0, -1, "x", len(keys) + 1, len(keys) - 1])
+    out = ["ZMPOP", n, *keys, rng.choice(["MIN", "MAX", "min", "MID"] if rng.random() < 0.3 else ["MIN", "MAX"])]
+    return out + rng.choice([[], [], ["COUNT", "1"], ["COUNT", "3"], ["COUNT", "100"], ["COUNT", "0"], ["COUNT", "x"], ["COUNT"], ["COUNT", "1", "COUNT", "1"]])
+
+
+def _random(rng):
+    out = ["ZRANDMEMBER", where(rng)]
+    if rng.random() < 0.8:
+        out.append(rng.choice(["0", "1", "3", "-3", "1000", "-1", "9223372036854775807", "-9223372036854775808", "4611686018427387904", "x", ""]))
+        if rng.random() < 0.5:
+            out.append(case(rng, "WITHSCORES") if rng.random() < 0.9 else rng.choice(["WITHSCORE", "", "1"]))
+    return out
+
+
 COMMANDS = [
+    _combine, _combine, _combine, _combine, _store, _store, _pop_many, _random, lambda r: scan(r, "ZSCAN"), lambda r: ["SADD", where(r), *some(r)],
     _add, _add, _add, _add, _add_one, _same_names, _same_names, lambda r: ["ZREM", SAME, name(r), name(r)],
     lambda r: ["ZINCRBY", where(r), score(r), member(r)], lambda r: ["ZINCRBY", where(r), score(r), member(r)],
     lambda r: ["ZREM", where(r), *some(r)], lambda r: ["ZREM", where(r), *some(r)],

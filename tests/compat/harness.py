@@ -28,7 +28,7 @@ from tests.respclient import Connection, ReplyError, decode, elements, encode
 
 CLIENTS = 2
 CLOSED = b"(connection closed)"
-SCANS = {b"SCAN": 1, b"HSCAN": 2, b"SSCAN": 2}           # where the cursor stands
+SCANS = {b"SCAN": 1, b"HSCAN": 2, b"SSCAN": 2, b"ZSCAN": 2}           # where the cursor stands
 
 
 def generators() -> dict:
@@ -114,7 +114,7 @@ class Side:
 
     @staticmethod
     def _scan(c: Connection, argv, reply: bytes) -> bytes:
-        """SCAN, HSCAN or SSCAN from 0, run to the end: one reply with the sorted set of all keys, pairs or members."""
+        """SCAN, HSCAN, SSCAN or ZSCAN from 0, run to the end: one reply with the sorted set of all keys, pairs or members."""
         name = argv[0].upper()
         at = SCANS.get(name, 0)
         if not at or argv[at:at + 1] != (b"0",) or reply[:1] != b"*" or reply.startswith(b"*0") or reply.startswith(b"*-"):
@@ -122,7 +122,7 @@ class Side:
         cursor, found = decode(reply)
         for _ in range(100_000):
             if cursor == b"0":
-                units = zip(found[::2], found[1::2]) if name == b"HSCAN" else ((x,) for x in found)
+                units = zip(found[::2], found[1::2]) if name in (b"HSCAN", b"ZSCAN") else ((x,) for x in found)
                 return encode(*(x for unit in sorted(set(units)) for x in unit))
             cursor, more = c(*argv[:at], cursor, *argv[at + 1:])
             found += more
