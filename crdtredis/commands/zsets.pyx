@@ -28,7 +28,7 @@ from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCu
 from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_syntax, hot, is_word
 from crdtredis._resp cimport format_double, parse_double, reply_array, reply_bulk, reply_double, reply_int, reply_null, reply_null_array
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
-from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, read_int
+from crdtredis.commands.common cimport FOUND, REFUSED, read_int
 from crdtredis.commands.members cimport choose, end_removal, find_members, member_live, member_name, read_choice, read_members
 from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add, scan_answer, scan_init, scan_matches,
                                           scan_walk_members)
