@@ -221,13 +221,14 @@ cdef void lmpop(Call *c) noexcept nogil:
         return
     i = <int>keys + 3
     if i < c.argc:
-        if not is_word(c.argv[i], b"COUNT") or i + 2 != c.argc:
+        if not is_word(c.argv[i], b"COUNT") or i + 1 == c.argc:
             fail_syntax(c)
             return
-        if not read_int_or(c, c.argv[i + 1], &count, b"ERR count should be greater than 0"):
-            return
-        if count <= 0:
+        if not parse_int64(c.argv[i + 1].p, c.argv[i + 1].n, &count) or count <= 0:
             fail(c, b"ERR count should be greater than 0")
+            return
+        if i + 2 != c.argc:
+            fail_syntax(c)
             return
     for i in range(2, 2 + <int>keys):
         found = find_members(c, c.argv[i], T_LIST, &e, &l)

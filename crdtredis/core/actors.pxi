@@ -143,12 +143,3 @@ cdef uint64_t actor_has_seen(Actors *a, uint16_t who, uint16_t of) noexcept nogi
     """The highest seq of `of` that `who` is known to have applied."""
     cdef uint64_t x = row_get(&a.v[who].deps, of), y = row_get(&a.v[who].heard, of)
     return x if x > y else y
-
-
-cdef int actor_is_gone(Actors *a, uint16_t slot) noexcept nogil:
-    """Has its replica started again since? Then it makes no more ops."""
-    cdef uint32_t i
-    for i in range(a.n):
-        if a.v[i].replica_slot == a.v[slot].replica_slot and a.v[i].epoch > a.v[slot].epoch:
-            return 1
-    return 0

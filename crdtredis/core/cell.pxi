@@ -236,32 +236,15 @@ cdef void cell_increment(Kernel *k, Cell *c, const Applying *op, uint64_t run_se
 
 
 cdef int stub_may_go(Kernel *k, const Tally *t) noexcept nogil:
-    """May t be let go? Only when no increment made without knowing of the take-back can still come. Either its actor has seen the
-    take-back and all it did before that is applied here; or its actor is gone for good, and every replica, heard after it knew of
-    the successor, has no op of the actor that is not applied here."""
+    """May t be let go? Only when no increment made without knowing of the take-back can still come: its actor has seen the take-back, and
+    all it did before that is applied here.
+
+    Of a process that has ended without having seen it, this never becomes true. That nobody's clock names further ops of it proves
+    nothing, for they can lie in a waiting room or be on their way; so such stubs stay, at most as many as the process left live tallies.
+    """
     cdef Actors *a = &k.actors
-    cdef Actor *r
-    cdef uint32_t i
-    if t.actor == k.me or (actor_has_seen(a, t.actor, dot_slot(t.reset)) >= dot_seq(t.reset)
-                           and a.v[t.actor].applied >= actor_has_seen(a, t.actor, t.actor)):
-        return 1
-    if not actor_is_gone(a, t.actor):
-        return 0
-    for i in range(a.n):
-        r = &a.v[i]
-        if i != k.me and not actor_is_gone(a, <uint16_t>i):
-            if not heard_of_successor(a, r, t.actor) or row_get(&r.heard, t.actor) > a.v[t.actor].applied:
-                return 0
-    return 1
-
-
-cdef int heard_of_successor(Actors *a, Actor *r, uint16_t gone) noexcept nogil:
-    """Did the clock heard from r name ops of a later process of gone's replica? Any will do: a process may end without an op."""
-    cdef uint32_t i
-    for i in range(a.n):
-        if a.v[i].replica_slot == a.v[gone].replica_slot and a.v[i].epoch > a.v[gone].epoch and row_get(&r.heard, <uint16_t>i):
-            return 1
-    return 0
+    return t.actor == k.me or (actor_has_seen(a, t.actor, dot_slot(t.reset)) >= dot_seq(t.reset)
+                               and a.v[t.actor].applied >= actor_has_seen(a, t.actor, t.actor))
 
 
 cdef void cell_forget_stubs(Kernel *k, Cell *c) noexcept nogil:

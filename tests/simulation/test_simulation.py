@@ -7,17 +7,14 @@ from tests.simulation.world import check
 
 SCHEDULES = int(os.environ.get("CRDT_SIMULATION_SCHEDULES", "4000"))
 BLOCKS = 20
-# Faults that are known and not yet mended, by seed. They must go on failing: who mends one takes it off the list.
-KNOWN = {2636: "the stub of a process that lost power is let go while later ops of that process still wait somewhere: digests differ"}
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_schedules(block):
     for seed in range(block, SCHEDULES, BLOCKS):
-        if seed not in KNOWN:
-            check(seed)
+        check(seed)
 
 
-@pytest.mark.parametrize("seed", [pytest.param(s, marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=why)) for s, why in KNOWN.items()])
-def test_known_faults(seed):
-    check(seed)
+def test_ops_of_a_dead_process_that_come_late_count_only_their_part():
+    """It lost power after it had sent them; a delete took its tally back, and nobody may forget that while they can still come."""
+    check(2636)
