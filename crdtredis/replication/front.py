@@ -266,7 +266,12 @@ class Front:
                 for p in list(self.hub.peers):
                     p.paused = False
         else:
-            self.find(name).paused = paused
+            peer = self.find(name)
+            if not paused and self.hub.paused_all:              # all others stay paused, now one by one
+                for p in list(self.hub.peers):
+                    p.paused = True
+                self.hub.paused_all = False
+            peer.paused = paused
         self._soon(self._refresh)
 
     def _refresh(self) -> None:
