@@ -115,6 +115,19 @@ def test_pause_cuts_and_resume_joins(cluster):
     until(lambda: b("GET", "k") == b"a" and a("GET", "other") == b"b", 3.0)
 
 
+def test_one_peer_resumes_after_all_were_paused(cluster):
+    a, b, c = servers = cluster(3)
+    servers.sync()
+    c("CRDT.PEER", "PAUSE", "*")
+    a("CRDT.PEER", "PAUSE", "*")
+    a("CRDT.PEER", "RESUME", "b")
+    a("SET", "k", "a")
+    until(lambda: b("GET", "k") == b"a", 3.0)
+    assert state(a, "b") == b"up" and state(a, "c") == b"paused" and c("GET", "k") is None
+    a("CRDT.PEER", "RESUME", "*"), c("CRDT.PEER", "RESUME", "*")
+    until(lambda: c("GET", "k") == b"a", 3.0)
+
+
 def test_a_dead_peer_delays_nobody(cluster):
     a, b, c = servers = cluster(3)
     servers.sync()
