@@ -9,7 +9,8 @@
 #     codec     ops as bytes
 #     position  where a list element stands
 #     order     ranks of sorted set members and list elements
-#     keyspace  shapes of a key, visibility, deadlines, applying effects
+#     keyspace  shapes of a key, deadlines, visibility, watching
+#     apply     what an effect does to the state
 #     effects   making ops (local commands)
 #     receive   taking ops in, the waiting room, giving them out
 #     replica   the Replica, as Python sees it
@@ -32,6 +33,7 @@ include "core/codec.pxi"
 include "core/position.pxi"
 include "core/order.pxi"
 include "core/keyspace.pxi"
+include "core/apply.pxi"
 include "core/effects.pxi"
 include "core/receive.pxi"
 include "core/replica.pxi"

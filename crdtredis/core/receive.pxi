@@ -359,10 +359,9 @@ cdef void collect(Kernel *k, int most) noexcept nogil:
     cdef Element *e
     cdef size_t i
     cdef int live
-    if k.stubs == 0:
-        return
+    cdef int dbs = 0                       # finished in this call: no more than all of them, once
     memset(&found, 0, sizeof(Buffer))
-    while most > 0:
+    while most > 0 and k.stubs and dbs <= DATABASES:
         found.n = 0
         k.collect_cursor = table_scan(&k.db[k.collect_db].table, k.collect_cursor, gather_stub, &found)
         most -= 1
@@ -379,5 +378,5 @@ cdef void collect(Kernel *k, int most) noexcept nogil:
             settle(k, &k.db[k.collect_db].table, &k.db[k.collect_db].live, e, live)
         if k.collect_cursor == 0:
             k.collect_db = (k.collect_db + 1) % DATABASES
-            most -= 4
+            dbs += 1
     buffer_free(&found)

@@ -23,7 +23,7 @@ import socket
 
 from cpython.exc cimport PyErr_CheckSignals
 
-from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, RECORD_HEAD, collect, has_ops, mem_used, reap, receive, record_begin, record_end,
+from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, RECORD_HEAD, collect, free_garbage, has_ops, mem_used, reap, receive, record_begin, record_end,
                               retry_waiting, table_work, take_ops)
 
 cdef enum:
@@ -34,6 +34,8 @@ cdef enum:
     TAG_LISTENER = 16
     LISTENERS = 16
     REAP_TURN = 100         # keys
+    FREE_TURN = 1000        # members of deleted collections freed in a turn ...
+    FREE_CRON = 50000       # ... and in a cron run, when nothing else happens
     REHASH_TURN = 2000      # elements per database and cron run
     COLLECT_TURN = 1000     # keys looked at for stubs per cron run
     RECEIVE_US = 2000       # time for peers' ops in a turn
@@ -431,6 +433,8 @@ cdef class Loop:
             self.receive_blocks()
         if self.now >= self.next_reap:
             self.reap_due()
+        if self.k.garbage != NULL:
+            free_garbage(self.k, FREE_TURN)
         # While loading there is nothing to log to; what the kernel will want to say first, its actors, waits for the open log.
         if (has_ops(self.k) or self.answer_n) and not self.d.guard & GUARD_LOADING:
             self.log_turn()
@@ -547,6 +551,7 @@ cdef class Loop:
         if not self.d.guard & (GUARD_LOADING | GUARD_MISCONF):
             retry_waiting(self.k)
             collect(self.k, COLLECT_TURN)
+        free_garbage(self.k, FREE_CRON)
         for i in range(self.listener_n):
             if self.listeners[i].pending == 2:
                 self.listeners[i].pending = 1

@@ -55,7 +55,7 @@ FAULTS = [
      "        x.stamp = stamp\n        x.actor = k.actors.v[actor].id\n        make(k, &x, e)\n        return", "        make(k, &x, e)\n        return"),
     ("what has expired comes back with the next write", CORE + "effects.pxi",
      "    if not key_visible(k, e):\n        key_delete(k, db, e)\n        return key_find(k, db, key)\n", ""),
-    ("flush removes what it did not see", CORE + "keyspace.pxi",
+    ("flush removes what it did not see", CORE + "apply.pxi",
      "        if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN and observed(op, e.dot):\n            d.live -= 1\n            mem_free(e)",
      "        if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN:\n            d.live -= 1\n            mem_free(e)"),
     ("set outranks every deadline", CORE + "keyspace.pxi",

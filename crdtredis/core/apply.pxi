@@ -1,0 +1,437 @@
+# Applying effects: what an op, made here or received, does to the state.
+#
+# Every apply_* is a function of the op and the state alone: no clock on the wall, no chance. Each is given the element under the
+# key, or NULL. Replicas apply concurrent ops in different orders and must come out equal; that rests on the cell (core/cell.pxi), whose
+# writes and tallies change only by what an op observed or is itself. Everything above the cell is derived: a collection is its
+# members, a key is there as long as anything under it is live, the order index follows the scores.
+#
+#     A: SREM s a  (observes the add of a)   ||   B: SADD s a
+#     A applies B's add after its removal:  a, under B's dot.   B applies A's removal: it does not observe B's dot  ->  a stays
+#
+# Applied twice, an effect changes nothing the second time where its op is known (receive drops it); a full state is never needed
+# for that. Removing a collection of which everything is observed and plain costs O(1): its members are freed later.
+
+# ---- collections ---------------------------------------------------------------------------------------------------
+
+cdef enum:
+    FREED_AT_ONCE = 64      # members: a collection of no more is not worth putting off
+
+
+cdef Collection *entry_collection(Entry *x, int type) noexcept nogil:
+    cdef Collection *c = x.collections
+    while c != NULL and c.type != type:
+        c = c.next
+    return c
+
+
+cdef Collection *collection_open(Kernel *k, Entry *x, int type) noexcept nogil:
+    cdef Collection *c = entry_collection(x, type)
+    if c == NULL:
+        c = <Collection*>mem_alloc(sizeof(Collection))
+        memset(c, 0, sizeof(Collection))
+        c.type = type
+        if type == T_LIST:
+            c.order.positions = &k.actors
+        c.next = x.collections
+        x.collections = c
+    return c
+
+
+cdef void free_member(void *arg, Element *m) noexcept nogil:
+    element_free(<Kernel*>arg, m)
+
+
+cdef void collection_free(Kernel *k, Collection *c) noexcept nogil:
+    order_free(&c.order)
+    table_clear(&c.table, free_member, k)
+    mem_free(c)
+
+
+cdef void drop_empty_collections(Kernel *k, Entry *x) noexcept nogil:
+    cdef Collection **at = &x.collections
+    cdef Collection *c
+    while at[0] != NULL:
+        c = at[0]
+        if table_count(&c.table) == 0:
+            at[0] = c.next
+            collection_free(k, c)
+        else:
+            at = &c.next
+
+
+cdef uint64_t score_hint(double score) noexcept nogil:
+    """An integer that orders as the score does."""
+    cdef int64_t bits
+    if score == 0:
+        score = 0                          # -0 is 0
+    memcpy(&bits, &score, 8)
+    return <uint64_t>bits ^ (<uint64_t>1 << 63) if bits >= 0 else ~<uint64_t>bits
+
+
+cdef uint64_t member_hint(Kernel *k, Collection *c, Element *m) noexcept nogil:
+    """By what the order compares first: a sorted set's score, the major of a list position."""
+    if c.type == T_ZSET:
+        return score_hint(member_score(k, m))
+    return <uint64_t>(<Step*>element_key(m)).major ^ (<uint64_t>1 << 63)
+
+
+cdef void unindex(Kernel *k, Collection *c, Element *m) noexcept nogil:
+    """Before a change of member m (NULL: none yet): takes it out of the counts and the order."""
+    if m == NULL:
+        return
+    c.cells -= (m.meta & E_CELL) != 0
+    if c.type >= T_ZSET and value_live(m):
+        order_remove(&c.order, member_hint(k, c, m), m)
+
+
+cdef void index(Kernel *k, Collection *c, Span name, uint32_t hash) noexcept nogil:
+    """After it: puts in what stands there now, which may have moved, or gone."""
+    cdef Element *m = table_find(&c.table, name.p, name.n, hash)
+    if m == NULL:
+        return
+    c.cells += (m.meta & E_CELL) != 0
+    if c.type >= T_ZSET and value_live(m):
+        order_insert(&c.order, member_hint(k, c, m), m)
+
+
+cdef void collection_remove(Kernel *k, const Applying *op, Collection *c, Span seen) noexcept nogil:
+    """Removes what op observed of a whole collection. `seen` lists the tallies it saw, by type and name."""
+    cdef const char *p = seen.p
+    cdef SeenTally s
+    cdef Table old
+    cdef Element *m
+    cdef Collection *rest
+    cdef uint16_t slot
+    cdef size_t pos = 0
+    cdef int live
+    order_free(&c.order)
+    if c.cells:
+        while decode_seen(&p, seen.p + seen.n, &s) == 1:
+            slot = actors_find(&k.actors, s.actor)
+            m = NULL
+            if s.type == c.type and slot != NO_SLOT:
+                m = table_find(&c.table, s.name.p, s.name.n, key_hash(k, s.name.p, s.name.n))
+            if m != NULL and m.meta & E_CELL:
+                live = value_live(m)
+                cell_take_back_one(k, element_cell(m), op, slot, &s)
+                c.live += value_live(m) - live
+    elif op.local and table_count(&c.table) > FREED_AT_ONCE:        # all of it is observed and plain: freed later, a little at a time
+        rest = <Collection*>mem_alloc(sizeof(Collection))
+        rest[0] = c[0]
+        rest.next = k.garbage
+        rest.live = 0
+        k.garbage = rest
+        table_init(&c.table)
+        c.live = 0
+        return
+    old = c.table
+    table_init(&c.table)
+    c.cells = 0
+    while True:
+        m = table_next(&old, &pos)
+        if m == NULL:
+            break
+        if m.meta & E_PLAIN and observed(op, m.dot):
+            c.live -= 1
+            mem_free(m)
+            continue
+        table_add(&c.table, m)
+        if m.meta & E_CELL:
+            live = value_live(m)
+            cell_remove_writes(element_cell(m), op)
+            settle(k, &c.table, &c.live, m, live)
+    table_clear(&old, NULL, NULL)
+    pos = 0
+    while True:
+        m = table_next(&c.table, &pos)
+        if m == NULL:
+            break
+        c.cells += (m.meta & E_CELL) != 0
+        if c.type >= T_ZSET and value_live(m):
+            order_insert(&c.order, member_hint(k, c, m), m)
+
+
+cdef int free_garbage(Kernel *k, int most) noexcept nogil:
+    cdef Collection *c
+    cdef Element *m
+    cdef size_t pos
+    while k.garbage != NULL and most > 0:
+        c = k.garbage
+        pos = c.live                       # in garbage: where to go on in the table
+        while most > 0:
+            m = table_next(&c.table, &pos)
+            if m == NULL:
+                break
+            mem_free(m)
+            most -= 1
+        c.live = pos
+        if most > 0:
+            k.garbage = c.next
+            table_clear(&c.table, NULL, NULL)
+            mem_free(c)
+    return k.garbage != NULL
+
+
+# ---- applying effects ----------------------------------------------------------------------------------------------
+
+cdef void note_conflict(Kernel *k, const Effect *at, Element *e) noexcept nogil:
+    """Remembers the two latest of the writes that stand side by side in e."""
+    cdef Conflict *c = &k.conflict[k.conflicts % CONFLICTS]
+    cdef Write *w[2]
+    cdef Write *x = element_cell(e).writes
+    cdef int i
+    w[0] = cell_winner(&k.actors, element_cell(e))
+    w[1] = NULL
+    while x != NULL:
+        if x != w[0] and (w[1] == NULL or later(&k.actors, x.stamp, x.actor, w[1].stamp, w[1].actor)):
+            w[1] = x
+        x = x.next
+    k.conflicts += 1
+    c.at = k.now
+    c.db = at.db
+    c.type = at.type
+    c.key_n = <uint32_t>(at.key.n if at.key.n < CONFLICT_TEXT else CONFLICT_TEXT)
+    copy_span(c.key, span(at.key.p, c.key_n))
+    c.name_n = <uint32_t>(at.name.n if at.name.n < CONFLICT_TEXT else CONFLICT_TEXT)
+    copy_span(c.name, span(at.name.p, c.name_n))
+    for i in range(2):
+        c.actor[i] = w[i].actor
+        c.stamp[i] = w[i].stamp
+        c.n[i] = w[i].n if w[i].n < CONFLICT_TEXT else CONFLICT_TEXT
+        memcpy(c.value[i], write_value(w[i]), c.n[i])
+
+
+# The effects on one cell, wherever it is: the string of a key, or a member of a collection. t is the table it is in, `live` its
+# count of live elements, name its key there, e what stands there or NULL.
+
+cdef void assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live, Span name, uint32_t hash, Element *e,
+                    uint32_t flags) noexcept nogil:
+    """value := x.value. Removes the writes and takes back the tallies that op observed, adds its own write. Any two such effects
+    commute: each removes only what it had seen, and neither had seen the other unless it is applied after it."""
+    cdef uint64_t dot = make_dot(op.slot, op.seq)
+    cdef Cell *c
+    cdef int was_live
+    if e == NULL:
+        e = element_new(k, name, hash, flags, x.value.n)
+        copy_span(element_value(e), x.value)
+        e.dot = dot
+        e.stamp = op.stamp
+        table_add(t, e)
+        live[0] += 1
+        return
+    if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN and observed(op, e.dot):
+        e = element_assign(k, t, e, flags, x.value)
+        e.dot = dot
+        e.stamp = op.stamp
+        return
+    was_live = element_live(e)
+    e = open_cell(k, t, e)
+    c = element_cell(e)
+    cell_remove_writes(c, op)
+    cell_take_back(k, c, op, x.seen)
+    cell_add_write(c, dot, op.stamp, op.slot, W_CLEARS if flags & E_CLEARS else 0, x.value)
+    if c.writes.next != NULL and x.type != T_SET:                       # two writes of a set's member say the same
+        note_conflict(k, x, e)
+    settle(k, t, live, e, was_live)
+
+
+cdef Element *increment_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live, Span name, uint32_t hash,
+                           Element *e) noexcept nogil:
+    cdef int was_live = 0
+    if e == NULL:
+        e = element_new(k, name, hash, E_CELL, 0)
+        table_add(t, e)
+    else:
+        was_live = element_live(e)
+        e = open_cell(k, t, e)
+    cell_increment(k, element_cell(e), op, x.run_seq, x.run_index, x.total)
+    live[0] += element_live(e) - was_live
+    return e
+
+
+cdef void remove_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live, Element *e) noexcept nogil:
+    cdef int was_live
+    if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN:
+        if observed(op, e.dot):
+            live[0] -= 1
+            table_remove(t, e)
+            mem_free(e)
+        return
+    was_live = element_live(e)
+    e = open_cell(k, t, e)
+    cell_remove_writes(element_cell(e), op)
+    cell_take_back(k, element_cell(e), op, x.seen)
+    settle(k, t, live, e, was_live)
+
+
+cdef void apply_to_member(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
+    """ASSIGN, INCREMENT and REMOVE of a member. The member's cell follows the rules of every cell, and a collection is no more than
+    its members, so nothing new is to be argued; a key is there as long as any member is."""
+    cdef Database *d = &k.db[x.db]
+    cdef Span name = x.name
+    cdef uint32_t hash
+    cdef Collection *c = NULL
+    cdef Element *m = NULL
+    cdef int was_live
+    if x.type == T_LIST:
+        k.position.n = 0
+        if decode_position(&k.actors, &k.position, x.name, make_dot(op.slot, op.seq)) != 1:
+            return                         # never: apply_op has looked
+        name = span(k.position.p, k.position.n)
+    hash = key_hash(k, name.p, name.n)
+    if e == NULL:
+        if x.kind == REMOVE:
+            return
+        e = element_new(k, x.key, key_hash(k, x.key.p, x.key.n), 0, 0)
+        table_add(&d.table, e)
+    was_live = element_live(e)
+    if x.kind == REMOVE:
+        c = entry_collection(element_entry(e), x.type) if e.meta & E_ENTRY else NULL
+        m = table_find(&c.table, name.p, name.n, hash) if c != NULL else NULL
+        if m == NULL:
+            return
+    else:
+        e = open_entry(k, x.db, e)
+        c = collection_open(k, element_entry(e), x.type)
+        m = table_find(&c.table, name.p, name.n, hash)
+    unindex(k, c, m)
+    if x.kind == ASSIGN:
+        assign_in(k, op, x, &c.table, &c.live, name, hash, m, E_PLAIN)
+    elif x.kind == INCREMENT:
+        increment_in(k, op, x, &c.table, &c.live, name, hash, m)
+    else:
+        remove_in(k, op, x, &c.table, &c.live, m)
+    index(k, c, name, hash)
+    settle(k, &d.table, &d.live, e, was_live)
+
+
+cdef void apply_assign(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
+    if e != NULL and e.meta & E_ENTRY and not x.keep:
+        cell_remove_writes(&element_entry(e).deadline, op)
+    assign_in(k, op, x, &k.db[x.db].table, &k.db[x.db].live, x.key, key_hash(k, x.key.p, x.key.n) if e == NULL else e.hash, e,
+              E_PLAIN if x.keep else E_PLAIN | E_CLEARS)
+
+
+cdef void apply_increment(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
+    e = increment_in(k, op, x, &k.db[x.db].table, &k.db[x.db].live, x.key, key_hash(k, x.key.p, x.key.n) if e == NULL else e.hash, e)
+    if e.meta & E_ENTRY:
+        heap_place(k, element_entry(e))
+
+
+cdef void apply_removal(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
+    """REMOVE: the string under the key; CLEAR: one type; DELETE: all types and the deadline. What op did not observe stays."""
+    cdef Database *d = &k.db[x.db]
+    cdef Collection *c
+    cdef int was_live
+    if e == NULL:
+        return
+    if not e.meta & E_ENTRY:
+        if x.kind != CLEAR or x.type == T_STRING:
+            remove_in(k, op, x, &d.table, &d.live, e)
+        return
+    was_live = element_live(e)
+    c = element_entry(e).collections
+    while c != NULL:
+        if x.kind == DELETE or (x.kind == CLEAR and x.type == c.type):
+            collection_remove(k, op, c, x.seen)
+        c = c.next
+    if x.kind == DELETE:
+        cell_remove_writes(&element_entry(e).deadline, op)
+    if x.kind != CLEAR or x.type == T_STRING:
+        e = open_cell(k, &d.table, e)
+        cell_remove_writes(element_cell(e), op)
+        cell_take_back(k, element_cell(e), op, x.seen)
+    settle(k, &d.table, &d.live, e, was_live)
+
+
+cdef void apply_deadline(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
+    """The deadline register := x.deadline, with op's own stamp or, asserted again, with the stamp it had."""
+    cdef Database *d = &k.db[x.db]
+    cdef uint16_t actor = op.slot
+    cdef uint64_t stamp = op.stamp
+    cdef Entry *entry
+    if x.stamp:
+        stamp = x.stamp
+        actor = actors_find(&k.actors, x.actor)
+    if e == NULL:
+        e = element_new(k, x.key, key_hash(k, x.key.p, x.key.n), 0, 0)
+        table_add(&d.table, e)
+    e = open_entry(k, x.db, e)
+    entry = element_entry(e)
+    cell_remove_writes(&entry.deadline, op)
+    cell_add_write(&entry.deadline, make_dot(op.slot, op.seq), stamp, actor, W_NUMBER, span(<const char*>&x.deadline, 8))
+    heap_place(k, entry)
+
+
+cdef void flush_tally(Kernel *k, const Applying *op, uint32_t db, const SeenTally *s) noexcept nogil:
+    """Takes back one of the tallies that a FLUSH lists by key, type and name."""
+    cdef uint16_t slot = actors_find(&k.actors, s.actor)
+    cdef Element *e = key_find(k, db, s.key)
+    cdef Collection *c = NULL
+    cdef Element *m = e
+    cdef int was_live
+    if e == NULL or slot == NO_SLOT:
+        return
+    if s.type != T_STRING:
+        c = entry_collection(element_entry(e), s.type) if e.meta & E_ENTRY else NULL
+        m = table_find(&c.table, s.name.p, s.name.n, key_hash(k, s.name.p, s.name.n)) if c != NULL else NULL
+    if m == NULL or not m.meta & E_CELL:
+        return
+    was_live = element_live(e)
+    if c != NULL:
+        unindex(k, c, m)
+        c.live -= value_live(m)
+    cell_take_back_one(k, element_cell(m), op, slot, s)
+    if c != NULL:
+        c.live += value_live(m)
+        index(k, c, s.name, m.hash)
+    k.db[db].live += element_live(e) - was_live
+
+
+cdef void apply_flush(Kernel *k, const Applying *op, const Effect *x) noexcept nogil:
+    """Removes what op observed from every key of a database. The tallies it saw are listed by key; everything else is told by dots,
+    key by key as in DELETE, so it commutes with all that DELETE commutes with."""
+    cdef Database *d = &k.db[x.db]
+    cdef Table old
+    cdef const char *p = x.seen.p
+    cdef SeenTally s
+    cdef Element *e
+    cdef Effect one
+    cdef size_t pos = 0
+    touch_all(k, x.db)
+    while decode_seen(&p, x.seen.p + x.seen.n, &s) == 1:
+        flush_tally(k, op, x.db, &s)
+    old = d.table
+    table_init(&d.table)
+    memset(&one, 0, sizeof(Effect))
+    one.kind = DELETE
+    one.db = x.db
+    while True:
+        e = table_next(&old, &pos)
+        if e == NULL:
+            break
+        if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN and observed(op, e.dot):
+            d.live -= 1
+            mem_free(e)
+        else:
+            table_add(&d.table, e)
+            apply_removal(k, op, &one, e)
+    table_clear(&old, NULL, NULL)
+
+
+cdef void apply_effect(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
+    if x.type != T_STRING and x.kind <= REMOVE:
+        apply_to_member(k, op, x, e)
+    elif x.kind == ASSIGN:
+        apply_assign(k, op, x, e)
+    elif x.kind == INCREMENT:
+        apply_increment(k, op, x, e)
+    elif x.kind == DEADLINE:
+        apply_deadline(k, op, x, e)
+    elif x.kind == FLUSH:
+        apply_flush(k, op, x)
+    else:
+        apply_removal(k, op, x, e)
+    k.changes += 1
+    if k.watch_n and x.kind != FLUSH:
+        key_modified(k, x.db, x.key)
