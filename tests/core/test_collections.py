@@ -270,6 +270,20 @@ def test_pushes_of_two_replicas_do_not_interleave(at, in_one_op):
     assert probe_members(a, 0, b"l")[1] == probe_members(b, 0, b"l")[1] in ([b"a"] * 3 + [b"b"] * 3, [b"b"] * 3 + [b"a"] * 3)
 
 
+@pytest.mark.parametrize("at", [0, 10**6])
+def test_pushes_beside_an_element_that_both_know_do_not_interleave(at):
+    a, b = pair()
+    push(a, b"x", 0)
+    exchange(a, b)
+    for _ in range(3):
+        push(a, b"a", at)
+        push(b, b"b", at)
+    exchange(a, b)
+    shown = probe_members(a, 0, b"l")[1]
+    shown.remove(b"x")
+    assert shown in ([b"a"] * 3 + [b"b"] * 3, [b"b"] * 3 + [b"a"] * 3)
+
+
 def test_inserts_after_one_element_stand_next_to_it_in_one_order():
     a, b = pair()
     push(a, b"x", 0)
@@ -317,6 +331,18 @@ def test_a_position_is_not_given_out_twice():
     probe_make(b, [("member", 0, b"l", ("set", pb.LIST, b"1b", 0))])
     exchange(a, b)
     assert sorted(probe_members(a, 0, b"l")[1]) == [b"1b", b"2"]
+
+
+def test_a_place_in_a_run_is_not_given_out_twice():
+    a, b = pair()
+    push(a, b"x", 0)
+    push(a, b"1", 1)
+    exchange(a, b)
+    probe_make(a, [("member", 0, b"l", ("remove", pb.LIST, b"", 1))])
+    push(a, b"2", 1)                                         # goes on in the same run, where 1 stood
+    probe_make(b, [("member", 0, b"l", ("set", pb.LIST, b"1b", 1))])
+    exchange(a, b)
+    assert sorted(probe_members(a, 0, b"l")[1]) == [b"1b", b"2", b"x"]
 
 
 if __name__ == "__main__":
