@@ -17,9 +17,10 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
-from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Collection, Element, Kernel, db_flush,
+from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Collection, Element, Kernel, ListCursor, db_flush,
                               element_key, key_collection, key_copy, key_deadline, key_delete, key_expire, key_find, key_idle, key_memory,
-                              key_random, key_touch, key_type, key_visible, list_at, list_insert, member_find, member_score, member_set, member_view, string_set,
+                              key_random, key_touch, key_type, key_visible, list_insert, list_next, list_seek, list_value,
+                              list_view, member_find, member_score, member_set, member_view, string_set,
                               string_view, table_next)
 from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, fail, fail_int, fail_syntax, hot, is_word
 from crdtredis._resp cimport parse_int64, reply_bulk, reply_error_span, reply_int, reply_null, reply_ok, reply_simple
@@ -419,7 +420,7 @@ cdef size_t carry_members(Kernel *k, Collection *c, Buffer *b) noexcept nogil:
     cdef double score
     if c.type == T_LIST:                   # in order; the name, a position, is given anew
         for n in range(c.live):
-            carry(b, span(NULL, 0), member_view(k, list_at(c, n)))
+            carry(b, span(NULL, 0), list_view(k, c, n))
         return c.live
     m = table_next(&c.table, &at)
     while m != NULL:
@@ -559,14 +560,20 @@ cdef const char *collection_encoding(Kernel *k, Collection *c) noexcept nogil:
     cdef size_t at = 0, bytes = 0
     cdef int whole = c.type == T_SET and c.live <= SMALL_INTSET, small = c.live <= SMALL[c.type]
     cdef int64_t number
-    cdef Element *m = next_member(c, &at)
-    while m != NULL and (whole or small):
-        if c.type == T_LIST:
-            bytes += member_view(k, m).n
+    cdef ListCursor place
+    cdef int more
+    cdef Element *m
+    if c.type == T_LIST:
+        more = list_seek(c, 0, &place)
+        while more and small:
+            bytes += list_value(k, &place).n
             small = bytes <= SMALL_LIST
-        else:
-            whole = whole and parse_int64(element_key(m), m.klen, &number)
-            small = small and m.klen <= SMALL_MEMBER and (c.type != T_HASH or member_view(k, m).n <= SMALL_MEMBER)
+            more = list_next(&place)
+        return "listpack" if small else "quicklist"
+    m = next_member(c, &at)
+    while m != NULL and (whole or small):
+        whole = whole and parse_int64(element_key(m), m.klen, &number)
+        small = small and m.klen <= SMALL_MEMBER and (c.type != T_HASH or member_view(k, m).n <= SMALL_MEMBER)
         m = next_member(c, &at)
     if whole:
         return "intset"

@@ -10,8 +10,8 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MIN, int64_t, uint64_t
 from libc.string cimport memcmp, memset
 
-from crdtredis._core cimport (T_LIST, Collection, Element, Item, OrderCursor, key_collection, key_find, key_modified, key_prepare, list_at,
-                              list_insert, list_remove, list_set, member_view, order_at, order_next, order_prev)
+from crdtredis._core cimport (T_LIST, Collection, Element, ListCursor, key_collection, key_find, key_modified, key_prepare, list_insert,
+                              list_next, list_prev, list_remove, list_seek, list_set, list_value, list_view)
 from crdtredis._engine cimport Call, fail, fail_arity, fail_syntax, hot, is_word
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null, reply_null_array, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
@@ -27,8 +27,7 @@ cdef inline int same(Span a, Span b) noexcept nogil:
     return a.n == b.n and (a.n == 0 or memcmp(a.p, b.p, a.n) == 0)
 
 
-cdef inline void reply_element(Call *c, Element *m) noexcept nogil:
-    cdef Span v = member_view(c.kernel, m)
+cdef inline void reply_element(Call *c, Span v) noexcept nogil:
     reply_bulk(c.reply, v.p, v.n)
 
 
@@ -114,11 +113,10 @@ cdef void rpushx(Call *c) noexcept nogil:
 cdef void linsert(Call *c) noexcept nogil:
     cdef Element *e
     cdef Collection *l
-    cdef OrderCursor at
-    cdef Item *item
+    cdef ListCursor at
     cdef size_t index = 0
     cdef int after = is_word(c.argv[2], b"AFTER")
-    cdef int found
+    cdef int found, more
     if not after and not is_word(c.argv[2], b"BEFORE"):
         fail_syntax(c)
         return
@@ -127,11 +125,11 @@ cdef void linsert(Call *c) noexcept nogil:
         reply_int(c.reply, 0)
     if found != FOUND:
         return
-    item = order_at(&l.order, 0, &at)
-    while item != NULL and not same(member_view(c.kernel, item.e), c.argv[3]):
-        item = order_next(&at)
+    more = list_seek(l, 0, &at)
+    while more and not same(list_value(c.kernel, &at), c.argv[3]):
+        more = list_next(&at)
         index += 1
-    if item == NULL:
+    if not more:
         reply_int(c.reply, -1)
         return
     e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
@@ -148,7 +146,7 @@ cdef void pop(Call *c, Span key, Element *e, size_t n, int tail) noexcept nogil:
     l = key_collection(c.kernel, e, T_LIST)
     for i in range(n):
         index = l.live - 1 if tail else 0
-        reply_element(c, list_at(l, index))
+        reply_element(c, list_view(c.kernel, l, index))
         e = list_remove(c.kernel, c.db, key, e, index)
     end_removal(c, key, e)
 
@@ -260,7 +258,7 @@ cdef void move(Call *c, int from_tail, int to_tail) noexcept nogil:
     if found != FOUND or find_members(c, c.argv[2], T_LIST, &to, &there) == REFUSED:
         return
     index = l.live - 1 if from_tail else 0
-    value = member_view(c.kernel, list_at(l, index))
+    value = list_view(c.kernel, l, index)
     reply_bulk(c.reply, value.p, value.n)
     memset(&copy, 0, sizeof(Buffer))
     buffer_add(&copy, value.p, value.n)
@@ -290,8 +288,7 @@ cdef void llen(Call *c) noexcept nogil:
 
 cdef void lrange(Call *c) noexcept nogil:
     cdef Collection *l
-    cdef OrderCursor at
-    cdef Item *item
+    cdef ListCursor at
     cdef int64_t a, b
     cdef size_t first = 0, n, i
     if not read_ends(c, &a, &b) or read_members(c, c.argv[1], T_LIST, &l) == REFUSED:
@@ -300,10 +297,10 @@ cdef void lrange(Call *c) noexcept nogil:
     reply_array(c.reply, <int64_t>n)
     if n == 0:
         return
-    item = order_at(&l.order, first, &at)
+    list_seek(l, first, &at)
     for i in range(n):
-        reply_element(c, item.e)
-        item = order_next(&at)
+        reply_element(c, list_value(c.kernel, &at))
+        list_next(&at)
 
 
 cdef void lindex(Call *c) noexcept nogil:
@@ -314,19 +311,18 @@ cdef void lindex(Call *c) noexcept nogil:
         return
     found = element_index(c, c.argv[2], l, &index) if l != NULL else 0
     if found == 1:
-        reply_element(c, list_at(l, index))
+        reply_element(c, list_view(c.kernel, l, index))
     elif found == 0:
         reply_null(c.reply)
 
 
 cdef void lpos(Call *c) noexcept nogil:
     cdef Collection *l
-    cdef OrderCursor at
-    cdef Item *item
+    cdef ListCursor at
     cdef Buffer matches
     cdef int64_t rank = 1, count = -1, most = 0, v
     cdef size_t index, looked = 0
-    cdef int i, backwards
+    cdef int i, backwards, more
     cdef size_t *hits
     for i in range(3, c.argc, 2):
         if i + 1 == c.argc or not (is_word(c.argv[i], b"RANK") or is_word(c.argv[i], b"COUNT") or is_word(c.argv[i], b"MAXLEN")):
@@ -354,16 +350,16 @@ cdef void lpos(Call *c) noexcept nogil:
     memset(&matches, 0, sizeof(Buffer))
     backwards = rank < 0
     rank = -rank if backwards else rank
-    item = order_at(&l.order, l.live - 1 if backwards else 0, &at) if l != NULL else NULL
-    while item != NULL and (most == 0 or <int64_t>looked < most):
-        if same(member_view(c.kernel, item.e), c.argv[2]):
+    more = list_seek(l, l.live - 1 if backwards else 0, &at) if l != NULL else 0
+    while more and (most == 0 or <int64_t>looked < most):
+        if same(list_value(c.kernel, &at), c.argv[2]):
             rank -= 1
             if rank <= 0:
                 index = l.live - 1 - looked if backwards else looked
                 buffer_add(&matches, &index, sizeof(size_t))
                 if count < 0 or (count and <int64_t>(matches.n // sizeof(size_t)) == count):
                     break
-        item = order_prev(&at) if backwards else order_next(&at)
+        more = list_prev(&at) if backwards else list_next(&at)
         looked += 1
     hits = <size_t*>matches.p
     if count < 0:
@@ -400,12 +396,11 @@ cdef void lset(Call *c) noexcept nogil:
 cdef void lrem(Call *c) noexcept nogil:
     cdef Element *e
     cdef Collection *l
-    cdef OrderCursor at
-    cdef Item *item
+    cdef ListCursor at
     cdef Buffer matches
     cdef int64_t count
     cdef size_t index, n, i
-    cdef int found, backwards
+    cdef int found, backwards, more
     if not read_int(c, c.argv[2], &count):
         return
     found = find_members(c, c.argv[1], T_LIST, &e, &l)
@@ -417,11 +412,11 @@ cdef void lrem(Call *c) noexcept nogil:
     n = <size_t>(count if count > 0 else 0 - <uint64_t>count)
     memset(&matches, 0, sizeof(Buffer))
     index = l.live - 1 if backwards else 0
-    item = order_at(&l.order, index, &at)
-    while item != NULL and (n == 0 or matches.n // sizeof(size_t) < n):
-        if same(member_view(c.kernel, item.e), c.argv[3]):
+    more = list_seek(l, index, &at)
+    while more and (n == 0 or matches.n // sizeof(size_t) < n):
+        if same(list_value(c.kernel, &at), c.argv[3]):
             buffer_add(&matches, &index, sizeof(size_t))
-        item = order_prev(&at) if backwards else order_next(&at)
+        more = list_prev(&at) if backwards else list_next(&at)
         index += -1 if backwards else 1
     n = matches.n // sizeof(size_t)
     if n:

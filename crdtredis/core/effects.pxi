@@ -328,6 +328,29 @@ cdef Element *list_at(Collection *c, size_t index) noexcept nogil:
     return item.e if item != NULL else NULL
 
 
+cdef int list_seek(Collection *c, size_t index, ListCursor *at) noexcept nogil:
+    at.item = order_at(&c.order, index, &at.order)
+    return at.item != NULL
+
+
+cdef int list_next(ListCursor *at) noexcept nogil:
+    at.item = order_next(&at.order)
+    return at.item != NULL
+
+
+cdef int list_prev(ListCursor *at) noexcept nogil:
+    at.item = order_prev(&at.order)
+    return at.item != NULL
+
+
+cdef Span list_value(Kernel *k, const ListCursor *at) noexcept nogil:
+    return member_view(k, at.item.e)
+
+
+cdef Span list_view(Kernel *k, Collection *c, size_t index) noexcept nogil:
+    return member_view(k, list_at(c, index))
+
+
 cdef Span position_of(Element *m) noexcept nogil:
     return span(element_key(m), m.klen) if m != NULL else span(NULL, 0)
 
@@ -386,7 +409,7 @@ cdef void key_copy(Kernel *k, Element *e, uint32_t to_db, Span to) noexcept nogi
         there = key_find(k, to_db, to)     # stubs stay
         c = entry_collection(element_entry(e), type)
         while type == T_LIST and pos < c.order.n:
-            there = list_insert(k, to_db, to, there, pos, member_view(k, list_at(c, pos)))
+            there = list_insert(k, to_db, to, there, pos, list_view(k, c, pos))
             pos += 1
         while type != T_LIST:
             m = table_next(&c.table, &pos)

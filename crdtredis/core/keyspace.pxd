@@ -21,6 +21,11 @@ cdef struct Collection:
     Table table
     Order order             # sorted sets: the live members by (score, name); lists: the elements by position
 
+# A place in a list.
+cdef struct ListCursor:
+    OrderCursor order
+    Item *item
+
 # What an E_ENTRY element points to: whatever a plain string key does not need.
 cdef struct Entry:
     Element *owner
@@ -153,8 +158,13 @@ cdef Collection *key_collection(Kernel *k, Element *e, int type) noexcept nogil
 cdef int value_live(Element *e) noexcept nogil                                 # does a member's cell (a string's) hold anything but stubs?
 cdef Element *member_find(Kernel *k, Collection *c, Span name) noexcept nogil  # a live member or NULL
 cdef Element *member_random(Kernel *k, Collection *c) noexcept nogil           # a live member; c.live > 0
-cdef Span member_view(Kernel *k, Element *m) noexcept nogil                    # a hash field's or list element's value, as string_view
-cdef Element *list_at(Collection *c, size_t index) noexcept nogil              # NULL beyond the end; go on with order_at and a cursor
+cdef Span member_view(Kernel *k, Element *m) noexcept nogil                    # a hash field's value, as string_view
+# Walking a list: 1 while the cursor stands on an element, whose value stays where it is until the list changes.
+cdef int list_seek(Collection *c, size_t index, ListCursor *at) noexcept nogil
+cdef int list_next(ListCursor *at) noexcept nogil
+cdef int list_prev(ListCursor *at) noexcept nogil
+cdef Span list_value(Kernel *k, const ListCursor *at) noexcept nogil
+cdef Span list_view(Kernel *k, Collection *c, size_t index) noexcept nogil     # the value of an element that is there
 cdef uint64_t score_hint(double score) noexcept nogil                          # what the order of a sorted set compares
 cdef double member_score(Kernel *k, Element *m) noexcept nogil
 

@@ -237,7 +237,7 @@ def probe_members(Replica r, uint32_t db, bytes key):
         return type, None if type == T_NONE else probe_get(r, db, key)
     c = key_collection(k, e, type)
     if type == T_LIST:
-        return type, [member_view(k, list_at(c, i)).p[:member_view(k, list_at(c, i)).n] for i in range(c.live)]
+        return type, [list_view(k, c, i).p[:list_view(k, c, i).n] for i in range(c.live)]
     if type == T_ZSET:
         out = []
         item = order_at(&c.order, 0, &at)
