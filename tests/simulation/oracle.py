@@ -1,23 +1,31 @@
 """The independent oracle: what must be there, read off the bare set of ops, with no state and no merging.
 
 An op is decoded from its stored bytes with the generated protobuf classes, so neither the kernel's codec nor its cells take part. The
-rule is the one rule of the contract: an effect removes what its replica had observed, and nothing else.
+rule is the one rule of the contract: an effect removes what its replica had observed, and nothing else. It holds for every place: the
+string of a key, a field, a member, an element of a list.
 
 - A write survives unless another op that observed it (or a later effect of its own op) assigned or removed at the same place.
 - An increment survives unless such an op removed or assigned there; increments do not remove. A counter is the sum of the surviving
   steps (a step: the total that an increment carries, less the total before it in its run) over the winning write's number.
+- A collection is the places that anything survives at; a list has them in the order of their positions, a sorted set by score.
 - The deadline is the latest of the surviving deadline writes and of the surviving SETs that cleared it.
+- Of several types under one key the first of TYPE_ORDER is seen.
 
 Worked example: A `SET c 10`, synced; A `DEL c` || B `INCRBY c 5`. The delete observed the write and not the increment, so only the
 step 5 survives: c is 5 everywhere.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import struct
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from crdtredis.replication import crdtredis_pb2 as pb
 from tests.core.model import number, number_text
+
+TYPE_ORDER = [pb.LIST, pb.HASH, pb.ZSET, pb.SET, pb.STRING]
+TYPE_NAMES = {pb.STRING: "string", pb.HASH: "hash", pb.SET: "set", pb.ZSET: "zset", pb.LIST: "list"}
 
 
 @dataclass
@@ -32,12 +40,14 @@ class Op:
 
 
 class Ops:
-    """The set of ops found in logs. Deps stand in an op only as far as they changed, so each actor's ops are read in order."""
+    """The set of ops found in logs. Deps stand in an op only as far as they changed, so each actor's ops are read in order.
+    `positions` keeps what was decoded, for the next Ops of the same world."""
 
-    def __init__(self):
+    def __init__(self, positions: dict | None = None):
         self.ops: dict[tuple, Op] = {}
         self.names: dict[int, tuple] = {}
         self.deps: dict[tuple, dict] = {}
+        self.positions = {} if positions is None else positions
 
     def read(self, batch: bytes) -> None:
         b = pb.Batch.FromString(batch)
@@ -59,23 +69,75 @@ class Ops:
             out[actor] = max(out.get(actor, 0), seq)
         return out
 
+    def place(self, op: Op, effect) -> bytes | tuple:
+        """Where in its collection an effect on one member acts: a list position as something that sorts, else the name."""
+        if effect.type != pb.LIST:
+            return effect.name
+        known = (op.dot, effect.name)
+        if known not in self.positions:
+            self.positions[known] = position(effect.name, op.dot, self.names)
+        return self.positions[known]
 
-def total(effect) -> Fraction:
-    """The total that an increment carries."""
+
+def total(effect) -> Fraction | float:
+    """The total that an increment carries; a float where it is infinite or not a number."""
     if not effect.fraction:
         return Fraction(effect.whole)
     mantissa = int.from_bytes(effect.fraction[:8], "little")
     sign_exponent = int.from_bytes(effect.fraction[8:], "little")
+    if sign_exponent & 0x7fff == 0x7fff:
+        return math.nan if mantissa << 1 & (1 << 64) - 1 else math.copysign(math.inf, -1 if sign_exponent & 0x8000 else 1)
     value = Fraction(mantissa) * Fraction(2) ** ((sign_exponent & 0x7fff) - 16383 - 63)
     return -value if sign_exponent & 0x8000 else value
 
 
+def read_varint(data, at):
+    value = shift = 0
+    while True:
+        value |= (data[at] & 127) << shift
+        shift += 7
+        at += 1
+        if not data[at - 1] & 128:
+            return value, at
+
+
+def unzigzag(v):
+    return v >> 1 ^ -(v & 1)
+
+
+def position(data: bytes, dot: tuple, names: dict) -> tuple:
+    """The steps of a list position, given in the op `dot`, as tuples that sort as the kernel must sort them: by major, the dot of the
+    run, offset, own dot. A dot there is ((replica, epoch), seq, effect index); `names` tells actors by their ids."""
+    at, steps = 0, []
+
+    def read_dot(actor):
+        nonlocal at
+        if actor is None:
+            actor, at = names[int.from_bytes(data[at:at + 8], "little")], at + 8
+        seq, at = read_varint(data, at)
+        index, at = read_varint(data, at)
+        return actor, seq, index
+
+    while at < len(data):
+        flags, at = data[at], at + 1
+        major, at = read_varint(data, at)
+        offset, at = read_varint(data, at)
+        if flags & 1:
+            index, at = read_varint(data, at)
+            own = (*dot, index)
+        else:
+            own = read_dot(None)
+        run = own if flags & 2 else read_dot(own[0] if flags & 4 else None)
+        steps.append((unzigzag(major), run, unzigzag(offset), own))
+    return tuple(steps)
+
+
 @dataclass
-class Told:
-    """One key: its text, and its deadline in ms or None. `sum`: the text is this sum."""
-    text: bytes
-    deadline: int | None
-    sum: Fraction | None = None
+class Value:
+    """What a string, a field or an element reads; of a sorted set's member the score. `sum`: it is this sum; `any`: infinities met."""
+    text: bytes | None = None
+    sum: Fraction | float | None = None
+    any: bool = False
 
     def is_text(self, text: bytes | None) -> bool:
         """Is this what a replica may show? Replicas agree to the last byte, but they compute sums with 64-bit mantissas, which hold
@@ -85,14 +147,42 @@ class Told:
             return text == self.text
         return abs((number(text) or 0) - self.sum) <= max(1, abs(self.sum)) / 10**15
 
+    def is_score(self, score: float) -> bool:
+        return self.any or score == self.sum or math.isfinite(self.sum) and abs(score - self.sum) <= max(1, abs(self.sum)) / 10**12
+
+
+@dataclass
+class Told:
+    """One key: its visible type, {place: Value}, and its deadline in ms or None."""
+    type: str
+    members: dict = field(default_factory=dict)
+    deadline: int | None = None
+
     def visible(self, now: int) -> bool:
         return self.deadline is None or now <= self.deadline
+
+    def shows(self, type: str, content) -> bool:
+        """Is this what a client reads? `content`: bytes; {field: bytes}; a set of bytes; [(member, score)]; [bytes]."""
+        if type != self.type:
+            return False
+        m = self.members
+        if type == "string":
+            return m[b""].is_text(content)
+        if type == "hash":
+            return m.keys() == content.keys() and all(v.is_text(content[f]) for f, v in m.items())
+        if type == "set":
+            return m.keys() == content
+        if type == "zset":
+            return len(content) == len(m) and all(n in m and m[n].is_score(s) for n, s in content) and \
+                content == sorted(content, key=lambda x: (x[1], x[0]))
+        return [m[p].text for p in sorted(m)] == content
 
 
 def told(found: Ops) -> dict[tuple[int, bytes], Told]:
     """{(db, key): Told} for every key with content, expired or not."""
-    values: dict[tuple, list] = {}          # (db, key) -> [(op, index, what, payload)]: "write", "add", "remove"
-    deadlines: dict[tuple, list] = {}       # the same for the deadline: "write", "remove"
+    values: dict[tuple, dict] = {}          # (db, key) -> {(type, place): [(op, index, what, payload)]}: "write", "add", "remove"
+    wide: dict[tuple, list] = {}            # (db, key) -> [(op, index, "remove", type or None)]
+    deadlines: dict[tuple, list] = {}       # as values, for the deadline: "write", "remove"
     flushes: dict[int, list] = {}
     sums: dict[tuple, Fraction] = {}
     for op in sorted(found.ops.values(), key=lambda o: o.dot):
@@ -101,41 +191,65 @@ def told(found: Ops) -> dict[tuple[int, bytes], Told]:
                 flushes.setdefault(e.db, []).append((op, i, "remove", None))
                 continue
             at = (e.db, e.key)
-            v, d = values.setdefault(at, []), deadlines.setdefault(at, [])
-            if e.kind == pb.ASSIGN:
-                v.append((op, i, "write", (op.stamp, op.dot[0], e.value, not e.keep)))
-                if not e.keep:
-                    d.append((op, i, "remove", None))
-            elif e.kind == pb.INCREMENT:
-                run = (op.dot[0], at, e.run_seq, e.run_index)
-                v.append((op, i, "add", total(e) - sums.get(run, 0)))
-                sums[run] = total(e)
-            elif e.kind == pb.DEADLINE:
+            if e.kind == pb.DEADLINE:
                 who = found.names[e.actor] if e.actor else op.dot[0]
-                d.append((op, i, "write", (e.stamp or op.stamp, who, True, e.deadline or None)))
+                deadlines.setdefault(at, []).append((op, i, "write", (e.stamp or op.stamp, who, True, e.deadline or None)))
+            elif e.kind == pb.DELETE:
+                wide.setdefault(at, []).append((op, i, "remove", None))
+                deadlines.setdefault(at, []).append((op, i, "remove", None))
+            elif e.kind == pb.CLEAR:
+                wide.setdefault(at, []).append((op, i, "remove", e.type))
             else:
-                v.append((op, i, "remove", None))
-                if e.kind == pb.DELETE:
-                    d.append((op, i, "remove", None))
+                place = (e.type, found.place(op, e))
+                acts = values.setdefault(at, {}).setdefault(place, [])
+                if e.kind == pb.ASSIGN:
+                    acts.append((op, i, "write", (op.stamp, op.dot[0], e.value, not e.keep)))
+                    if e.type == pb.STRING and not e.keep:
+                        deadlines.setdefault(at, []).append((op, i, "remove", None))
+                elif e.kind == pb.INCREMENT:
+                    run = (op.dot[0], at, place, e.run_seq, e.run_index)
+                    acts.append((op, i, "add", total(e) - sums.get(run, 0)))
+                    sums[run] = total(e)
+                else:
+                    acts.append((op, i, "remove", None))
     out = {}
-    for at in values:
-        kept = surviving(values[at] + flushes.get(at[0], []))
-        writes = [p for what, p in kept if what == "write"]
-        steps = [p for what, p in kept if what == "add"]
-        if not writes and not steps:
+    for at, places in values.items():
+        flushed = flushes.get(at[0], [])
+        types: dict[int, dict] = {}
+        clears = []
+        for (type, place), acts in places.items():
+            kept = surviving(acts, [w for w in wide.get(at, []) if w[3] in (None, type)] + flushed)
+            if kept:
+                types.setdefault(type, {})[place] = value_of(type, kept)
+                if type == pb.STRING:
+                    clears += [p for what, p in kept if what == "write" and p[3]]
+        if not types:
             continue
-        words = [p for what, p in surviving(deadlines[at] + flushes.get(at[0], []))]
-        words += [(stamp, actor, False, None) for stamp, actor, _, clears in writes if clears]
-        winner = max(writes, key=lambda w: w[:2], default=None)
-        base = number(winner[2]) if winner else Fraction(0)
-        counted = None if base is None or not steps else base + sum(steps)
-        deadline = max(words, key=lambda w: w[:3])[3] if words else None
-        out[at] = Told(winner[2] if counted is None else number_text(counted), deadline, counted)
+        words = [p for what, p in surviving(deadlines.get(at, []), flushed)]
+        words += [(stamp, actor, False, None) for stamp, actor, _, _ in clears]
+        seen = next(t for t in TYPE_ORDER if t in types)
+        out[at] = Told(TYPE_NAMES[seen], types[seen], max(words, key=lambda w: w[:3])[3] if words else None)
     return out
 
 
-def surviving(acts: list) -> list:
-    """[(what, payload)] of the writes and increments that nothing removed. A write removes what was there before it."""
-    removers = [(op, i) for op, i, what, _ in acts if what != "add"]
+def surviving(acts: list, wide: list = ()) -> list:
+    """[(what, payload)] of the writes and increments that nothing removed, `wide` neither. A write removes what was there before it."""
+    removers = [(op, i) for op, i, what, _ in [*acts, *wide] if what != "add"]
     return [(what, payload) for op, i, what, payload in acts if what != "remove" and
             not any(j > i if o is op else o.observed(op.dot) for o, j in removers)]
+
+
+def value_of(type: int, kept: list) -> Value:
+    winner = max((p for what, p in kept if what == "write"), key=lambda w: w[:2], default=None)
+    steps = [p for what, p in kept if what == "add"]
+    if type == pb.ZSET:
+        base = struct.unpack("<d", winner[2])[0] if winner else 0.0
+        if not steps:
+            return Value(sum=base)
+        parts = [Fraction(base) if math.isfinite(base) else base, *steps]
+        return Value(any=True) if any(isinstance(p, float) for p in parts) else Value(sum=sum(parts))
+    base = number(winner[2]) if winner else Fraction(0)
+    if base is None or not steps:
+        return Value(winner[2])
+    value = base + sum(steps)
+    return Value(number_text(value), value)

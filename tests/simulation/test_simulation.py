@@ -14,7 +14,3 @@ def test_schedules(block):
     for seed in range(block, SCHEDULES, BLOCKS):
         check(seed)
 
-
-def test_ops_of_a_dead_process_that_come_late_count_only_their_part():
-    """It lost power after it had sent them; a delete took its tally back, and nobody may forget that while they can still come."""
-    check(2636)

@@ -8,8 +8,11 @@ a backup can come back), and when anything happens.
 How ops travel differs by schedule: replicas push their own ops, push all they get (relays), or push nothing; and now and then one
 asks another for what it lacks. Lost messages are not repeated; exchanges make up for them.
 
+While it runs, now and then a command or transaction is executed beside a replica without history that holds what clients see here: reply and
+outcome must be the same (views.py, Shadow), whatever mixture of concurrent writes, hidden types and positions lies underneath.
+
 What is checked (`World.finish`), after links are healed and everybody is up:
-- digests are equal, and so are the replies to reads;
+- digests are equal, and so is what clients read of every type (views.py);
 - visible keys are what the oracle reads off the bare ops found in the logs (oracle.py): so what was deleted stays deleted, and nothing
   is counted twice or lost;
 - every acknowledged op is there, unless a disk that held it lost it, which `appendfsync always` prevents;
@@ -34,13 +37,13 @@ from crdtredis._engine import Executor
 from crdtredis.errors import DamagedBatch, StrangerError, WaitingRoomFull
 from crdtredis.replication import crdtredis_pb2 as pb, plan
 from crdtredis.replication.wire import Actor
-from tests.respclient import decode
+from tests.simulation.commands import DATABASES, KEYS, NAMES, Clients
 from tests.simulation.oracle import Ops, told
+from tests.simulation.views import Client, Shadow, can_be_shadowed, view
 
 START = 1_700_000_000_000                 # ms since 1970 when the world begins
-DATABASES = 2                             # that clients use
 EVERY_OP = (1 << 48) - 1
-KEYS = [b"k", b"l", b"m", b"{n}"]
+SHADOWED = 0.1                            # of all commands
 GRACE = 2000                              # ms of reap_grace
 FAULTS = (AssertionError, DamagedBatch, StrangerError, WaitingRoomFull)
 
@@ -90,6 +93,7 @@ class Node:
         self.declare()
         self.executor = Executor(self.replica)
         self.sessions = [self.executor.session(2) for _ in range(2)]
+        self.reader = Client(self.replica, self.executor)
         self.world.say(f"{self.name} starts, epoch {self.disk.epoch}, clock {self.replica.clock()}")
 
     def epoch_above(self, last: int) -> int:
@@ -103,7 +107,7 @@ class Node:
 
     def stop(self, power: bool) -> None:
         disk = self.disk
-        self.replica = self.executor = self.sessions = None
+        self.replica = self.executor = self.sessions = self.reader = None
         if power and disk.synced < len(disk.records):
             before = disk.dots()
             del disk.records[self.world.rng.randint(disk.synced, len(disk.records)):]
@@ -126,6 +130,18 @@ class Node:
         if self.world.verbose:
             self.world.say(f"{self.name}.{session} {b' '.join(argv)!r} -> {reply!r}")
         return reply
+
+    def serve(self, session: int, commands: list[tuple]) -> None:
+        """A command or a transaction of a client, now and then beside a replica without history, which must do the same."""
+        if self.world.rng.random() >= SHADOWED or not can_be_shadowed(commands):
+            for argv in commands:
+                self.execute(session, *argv)
+            return
+        self.replica.now = self.now()
+        shadow = Shadow(self.now(), view(self.reader), self.sessions[session].db)
+        for argv in commands:
+            shadow.compare(argv, self.execute(session, *argv))
+        shadow.compare_views(commands, view(self.reader))
 
     def end_turn(self) -> None:
         """Log first, then acknowledge and push."""
@@ -213,6 +229,8 @@ class World:
         self.slow = rng.choice([1, 5, 200, 3000])
         self.crashes, self.backups = rng.random() < 0.4, rng.random() < 0.15
         self.skew = rng.choice([0, 5, 500, 20_000, 90_000])
+        self.positions: dict = {}                     # of list elements, decoded
+        self.clients = Clients(rng)
         self.nodes: list[Node] = []
         self.by_name: dict[str, Node] = {}
         for name in rng.sample("abcde", rng.choice([2, 3, 3, 3, 4, 5])):
@@ -270,8 +288,7 @@ class World:
         if x < 0.58:
             session = rng.randrange(2)
             for _ in range(rng.choice([1, 1, 1, 2, 5])):
-                for argv in command(rng, node.now()):
-                    node.execute(session, *argv)
+                node.serve(session, self.clients.next(node.now()))
             node.end_turn()
         elif x < 0.78:
             node.ask(rng.choice([n for n in self.nodes if n is not node]))
@@ -344,21 +361,18 @@ class World:
             n.replica.check()
         digests = {n.name: n.replica.digest() for n in self.nodes}
         assert len(set(digests.values())) == 1, f"digests differ: {digests}"
-        found = Ops()
+        found = Ops(self.positions)
         for n in self.nodes:
             for record in n.disk.records:
                 found.read(record)
         assert found.clock() == self.nodes[0].replica.clock(), "the logs hold something else than the clocks claim"
-        expected = {at: t for at, t in told(found).items() if t.visible(self.now)}
-        for db in range(DATABASES):
-            reads = [(b"SELECT", db)] + [(c, k) for k in KEYS for c in (b"GET", b"PEXPIRETIME", b"STRLEN", b"TYPE")]
-            replies = [[n.execute(0, *r) for r in reads] for n in self.nodes]
-            assert all(r == replies[0] for r in replies), f"replies differ: {replies}"
-            for i, k in enumerate(KEYS):
-                t = expected.get((db, k))
-                text, deadline = map(decode, replies[0][1 + 4 * i:3 + 4 * i])
-                assert text is None if t is None else t.is_text(text), f"db {db}, key {k!r} is {text}, but the ops say {t}"
-                assert deadline == (-2 if t is None else -1 if t.deadline is None else t.deadline), f"deadline {deadline}, the ops say {t}"
+        expected = {at: t for at, t in told(found).items() if t.visible(self.now) and at[0] < DATABASES}
+        views = [view(n.reader) for n in self.nodes]
+        assert all(v == views[0] for v in views), f"reads differ: {views}"
+        assert views[0].keys() == expected.keys(), f"there is {views[0]}, but the ops say {expected}"
+        for at, (type, content, deadline) in views[0].items():
+            assert expected[at].shows(type, content), f"{at} is {type} {content}, but the ops say {expected[at]}"
+            assert deadline == expected[at].deadline, f"{at} has the deadline {deadline}, but the ops say {expected[at].deadline}"
         return found
 
     def nothing_acknowledged_is_missing(self, found: Ops) -> None:
@@ -401,37 +415,13 @@ class World:
 
     def stubs(self, n, db: int) -> list[str]:
         """The actors whose stubs a replica keeps in a database."""
-        found = [n.replica.inspect(db, key) for key in KEYS]
-        return [t["actor"] for state in found if state for t in state["tallies"] if t["stub"]]
+        states = [n.replica.inspect(db, key) for key in KEYS]
+        states += [of for key in KEYS for name in NAMES for of in (n.replica.inspect_member(db, key, name.encode()) or {}).values()]
+        return [t["actor"] for state in states if state for t in state["tallies"] if t["stub"]]
 
     def close(self) -> None:
         for n in self.nodes:
-            n.replica = n.executor = n.sessions = None
-
-
-def command(rng: random.Random, now: int, inside: bool = False) -> list[tuple]:
-    """A client's next command; a transaction is several. Fractions are such that their sums are exact."""
-    k, other = rng.choice(KEYS), rng.choice(KEYS)
-    soon = rng.choice([1, 5, 30, 400, 5000])
-    if not inside and rng.random() < 0.08:
-        body = [c for _ in range(rng.randint(1, 4)) for c in command(rng, now, True)]
-        return [("WATCH", k)] * (rng.random() < 0.2) + [("MULTI",)] + body + [("EXEC",)]
-    group = rng.random()
-    if group < 0.30:
-        return [rng.choice([("SET", k, rng.choice(["1", "-7", "text", "", "0.5", "9" * 18])), ("SET", k, "v", "PX", soon), ("SET", k, "5", "KEEPTTL"),
-                            ("SET", k, "nx", "NX"), ("GETSET", k, "5"), ("APPEND", k, "1"), ("SETRANGE", k, 1, "7"), ("SETBIT", k, 3, 1),
-                            ("MSET", k, "2", other, "3"), ("MSETNX", k, "2", other, "3")])]
-    if group < 0.62:
-        return [rng.choice([("INCR", k), ("INCR", k), ("INCRBY", k, 10), ("DECRBY", k, 3), ("INCRBY", k, 0), ("DECR", other),
-                            ("INCRBYFLOAT", k, "0.5"), ("INCRBYFLOAT", k, "-0.25")])]
-    if group < 0.76:
-        return [rng.choice([("DEL", k), ("DEL", k), ("DEL", k, other), ("UNLINK", other), ("GETDEL", k)])]
-    if group < 0.88:
-        return [rng.choice([("PEXPIRE", k, soon), ("PEXPIREAT", k, now + soon), ("PEXPIRE", k, soon, "GT"), ("PERSIST", k), ("EXPIRE", k, -1),
-                            ("GETEX", k, "PX", soon), ("GETEX", k, "PERSIST")])]
-    return [rng.choice([("RENAME", k, other), ("RENAMENX", k, other), ("COPY", k, other, "REPLACE"), ("COPY", k, other, "DB", 1), ("MOVE", k, 1),
-                        ("SELECT", rng.randrange(DATABASES)), ("SELECT", 0), ("GET", k), ("PTTL", other), ("EXISTS", k, other),
-                        rng.choice([("FLUSHDB",), ("FLUSHALL",), ("SWAPDB", 0, 1), ("GET", k), ("GET", other)])])]
+            n.replica = n.executor = n.sessions = n.reader = None
 
 
 def check(seed: int, verbose: bool = False) -> None:

@@ -1,0 +1,105 @@
+"""What clients see of a replica, and whether a command does there what it would do in a fresh one.
+
+`view` reads everything with commands. `Shadow` is the client's model of a command: whatever a replica has merged (writes that stand side
+by side, counters in parts, hidden types, positions of many origins, stubs), to clients it is a Redis that holds what they read. So before
+a command its view is copied, by plain commands, into a replica of one's own without any history; then both execute the command, and must
+give the same reply and read the same afterwards.
+"""
+from __future__ import annotations
+
+from crdtredis._core import Replica
+from crdtredis._engine import Executor
+from tests.respclient import ReplyError, decode
+from tests.simulation.commands import DATABASES, KEYS, RANDOM, UNORDERED
+
+
+class Client:
+    """Commands without effects on anybody's session: a session of one's own."""
+
+    def __init__(self, replica: Replica, executor: Executor):
+        self.replica, self.executor = replica, executor
+        self.session = executor.session(2)
+
+    def __call__(self, *argv):
+        return decode(self.executor.execute(self.session, [a if isinstance(a, bytes) else str(a).encode() for a in argv]))
+
+
+def pairs(flat: list) -> list:
+    return list(zip(flat[::2], flat[1::2]))
+
+
+def content(client: Client, key: bytes, type: str):
+    """As oracle.Told.shows wants it. Reads that overlap must agree."""
+    if type == "string":
+        text = client("GET", key)
+        assert client("STRLEN", key) == len(text)
+        return text
+    if type == "hash":
+        fields = dict(pairs(client("HGETALL", key)))
+        assert client("HLEN", key) == len(fields)
+        return fields
+    if type == "set":
+        members = client("SMEMBERS", key)
+        assert client("SCARD", key) == len(members) == len(set(members))
+        return set(members)
+    if type == "zset":
+        scores = [(m, float(s)) for m, s in pairs(client("ZRANGE", key, 0, -1, "WITHSCORES"))]
+        assert client("ZCARD", key) == len(scores)
+        return scores
+    elements = client("LRANGE", key, 0, -1)
+    assert client("LLEN", key) == len(elements)
+    middle = len(elements) // 2
+    assert [client("LINDEX", key, i) for i in (middle, -1)] == [elements[middle], elements[-1]]
+    return elements
+
+
+def view(client: Client) -> dict:
+    """{(db, key): (type, content, deadline in ms or None)} of the visible keys."""
+    out = {}
+    for db in range(DATABASES):
+        client("SELECT", db)
+        for k in KEYS:
+            type = client("TYPE", k).decode()
+            deadline = client("PEXPIRETIME", k)
+            assert (type == "none") == (deadline == -2), f"{k}: type {type}, deadline {deadline}"
+            if type != "none":
+                out[db, k] = type, content(client, k, type), None if deadline == -1 else deadline
+    return out
+
+
+class Shadow:
+    def __init__(self, now: int, before: dict, selected: int):
+        self.replica = Replica("shadow", 1, seed=1)
+        self.replica.now = now - 1             # a deadline of this very ms would be taken as passed
+        self.executor = Executor(self.replica)
+        self.client = client = Client(self.replica, self.executor)
+        for (db, k), (type, what, deadline) in before.items():
+            client("SELECT", db)
+            if type == "string":
+                client("SET", k, what)
+            elif type == "hash":
+                client("HSET", k, *(x for pair in what.items() for x in pair))
+            elif type == "set":
+                client("SADD", k, *what)
+            elif type == "zset":
+                client("ZADD", k, *(x for m, s in what for x in (repr(s), m)))
+            else:
+                client("RPUSH", k, *what)
+            if deadline is not None:
+                client("PEXPIREAT", k, deadline)
+        client("SELECT", selected)
+        self.replica.now = now
+
+    def compare(self, argv: tuple, reply: bytes) -> None:
+        expected, found = self.client(*argv), decode(reply)
+        if argv[0] in UNORDERED and isinstance(found, list):
+            expected, found = sorted(expected), sorted(found)
+        assert found == expected, f"{argv} answers {found}, but {expected} in a replica without history"
+
+    def compare_views(self, commands: list, after: dict) -> None:
+        told = view(self.client)
+        assert after == told, f"{commands} leaves {after}, but {told} in a replica without history"
+
+
+def can_be_shadowed(commands: list[tuple]) -> bool:
+    return not any(c[0] in RANDOM or len(commands) > 1 and c[0] in UNORDERED for c in commands)
