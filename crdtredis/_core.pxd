@@ -3,7 +3,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from crdtredis.buffer cimport Buffer, Span
+from crdtredis.buffer cimport Buffer, Span, span
 
 include "core/mem.pxd"
 include "core/hash.pxd"

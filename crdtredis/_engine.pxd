@@ -10,6 +10,7 @@ from crdtredis._resp cimport Parser, Reply
 cdef struct Client
 cdef struct Command
 cdef struct Dispatch
+cdef struct Wait
 cdef struct Watched
 cdef class Session
 cdef class Executor
@@ -19,6 +20,7 @@ include "engine/call.pxd"
 include "engine/slowlog.pxd"
 include "engine/dispatch.pxd"
 include "engine/transaction.pxd"
+include "engine/blocking.pxd"
 include "engine/session.pxd"
 include "engine/executor.pxd"
 include "engine/bridge.pxd"

@@ -4,6 +4,7 @@
 #   slowlog       the ring of slow commands
 #   dispatch      which command runs, whether it may, what is counted
 #   transaction   MULTI, EXEC, WATCH
+#   blocking      clients that wait for keys, and when they are served
 #   session       clients, and what plain commands see of them
 #   executor      the command table and settings of one replica: all of the above, with no socket
 #   bridge        the crossing to the sync thread
@@ -17,6 +18,7 @@ include "engine/call.pxi"
 include "engine/slowlog.pxi"
 include "engine/dispatch.pxi"
 include "engine/transaction.pxi"
+include "engine/blocking.pxi"
 include "engine/session.pxi"
 include "engine/executor.pxi"
 include "engine/bridge.pxi"

@@ -111,7 +111,8 @@ def clients(x: Any) -> Fields:
     return {
         "connected_clients": engine.get("connected", 0), "cluster_connections": 0,
         "maxclients": setting(x, "max_connections", 0), "client_recent_max_input_buffer": 0, "client_recent_max_output_buffer": 0,
-        "blocked_clients": engine.get("blocked", 0), "tracking_clients": 0, "clients_in_timeout_table": 0,
+        "blocked_clients": engine.get("blocked", 0), "tracking_clients": 0,
+        "clients_in_timeout_table": engine.get("timeouts", 0),
     }
 
 

@@ -7,7 +7,7 @@ import hmac
 
 from crdtredis import REDIS_VERSION
 from crdtredis._engine import client_flags, session_row
-from crdtredis._resp import Failure, Simple, Verbatim
+from crdtredis._resp import Simple, Verbatim
 from crdtredis.commands.table import NO_REPLY, command
 from crdtredis.errors import SYNTAX, TIMEOUT_NEGATIVE, TIMEOUT_NOT_INTEGER, WRONG_PASS, CommandError, integer
 
@@ -283,11 +283,7 @@ def client_unblock(session, argv):
     wanted = integer(argv[2])
     loop = session.executor.loop
     other = loop.session_of(wanted) if loop is not None and wanted > 0 else None
-    if other is None or other.token is None:
-        return 0
-    if reason == b"ERROR":
-        return int(other.token.resolve(Failure("UNBLOCKED client unblocked via CLIENT UNBLOCK")))
-    return int(other.token.expire())
+    return int(other is not None and other.unblock(reason == b"ERROR"))
 
 
 @subcommand("TRACKING", arity=-3, since="6.0.0", summary="Client-side caching is not offered: it can only be turned off.")

@@ -31,10 +31,10 @@ KEY_ACCESS: dict[str, list[tuple[tuple[int, int, int] | None, str]]] = {
     **dict.fromkeys(("STRLEN", "EXISTS", "TYPE", "TOUCH", "WATCH", "MEMORY|USAGE", "OBJECT|ENCODING", "OBJECT|FREQ", "OBJECT|IDLETIME",
                      "OBJECT|REFCOUNT", "HEXISTS", "HSTRLEN", "HLEN", "SCARD", "SISMEMBER", "LLEN",
                      "ZCARD"), [(None, "RO")]),
-    **dict.fromkeys(("GETDEL", "SPOP", "LPOP", "RPOP", "ZPOPMIN", "ZPOPMAX"), [(None, "RW access delete")]),
+    **dict.fromkeys(("GETDEL", "SPOP", "LPOP", "RPOP", "ZPOPMIN", "ZPOPMAX", "BLPOP", "BRPOP", "BZPOPMIN", "BZPOPMAX"), [(None, "RW access delete")]),
     "APPEND": [(None, "RW insert")],
     "BITOP": [((2, 0, 1), "OW update"), ((3, -1, 1), "RO access")],
-    **dict.fromkeys(("SMOVE", "LMOVE", "RPOPLPUSH"), [((1, 0, 1), "RW access delete"), ((2, 0, 1), "RW insert")]),
+    **dict.fromkeys(("SMOVE", "LMOVE", "RPOPLPUSH", "BLMOVE", "BRPOPLPUSH"), [((1, 0, 1), "RW access delete"), ((2, 0, 1), "RW insert")]),
     "SINTERSTORE": [((1, 0, 1), "RW update"), ((2, -1, 1), "RO access")],
     **dict.fromkeys(("SUNIONSTORE", "SDIFFSTORE"), [((1, 0, 1), "OW update"), ((2, -1, 1), "RO access")]),
     "ZRANGESTORE": [((1, 0, 1), "OW update"), ((2, 0, 1), "RO access")],
@@ -45,7 +45,7 @@ KEY_ACCESS: dict[str, list[tuple[tuple[int, int, int] | None, str]]] = {
 
 # Commands that are told how many keys follow: where the number stands, and what becomes of the keys.
 COUNTED_KEYS = {"LMPOP": (1, "RW access delete"), **dict.fromkeys(("SINTERCARD", "ZUNION", "ZINTER", "ZDIFF", "ZINTERCARD"), (1, "RO access")),
-                "ZMPOP": (1, "RW access delete")}
+                "ZMPOP": (1, "RW access delete"), **dict.fromkeys(("BLMPOP", "BZMPOP"), (2, "RW access delete"))}
 
 # Where what becomes of the key depends on the call: "variable_flags".
 VARIABLE = {

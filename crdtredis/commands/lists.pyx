@@ -1,4 +1,4 @@
-"""List commands, but for those that block.
+"""List commands. Those that block are in blocking.pyx.
 
 A list is its elements in the order of their positions (core/position.pxi). A handler finds indexes, and asks the kernel to insert, remove
 or change the element at an index; what replicates names positions, so concurrent commands never mean the wrong element.
@@ -16,7 +16,7 @@ from crdtredis._engine cimport Call, fail, fail_arity, fail_syntax, hot, is_word
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null, reply_null_array, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, read_int
-from crdtredis.commands.members cimport end_removal, find_members, read_members
+from crdtredis.commands.members cimport end_removal, find_members, read_members, read_pops
 from crdtredis.numbers cimport parse_int64
 
 from crdtredis.commands.table import command
@@ -202,43 +202,27 @@ cdef void rpop(Call *c) noexcept nogil:
     pop_command(c, 1)
 
 
+cdef void pop_several(Call *c, Span key, Element *e, Collection *l, int64_t count, int tail) noexcept nogil:
+    """LMPOP's answer: the key, and at most count elements."""
+    count = min(count, <int64_t>l.live)
+    reply_array(c.reply, 2)
+    reply_bulk(c.reply, key.p, key.n)
+    reply_array(c.reply, count)
+    pop(c, key, e, <size_t>count, tail)
+
+
 cdef void lmpop(Call *c) noexcept nogil:
     cdef Element *e
     cdef Collection *l
-    cdef int64_t keys, count = 1
-    cdef int tail, i, found
-    if not read_int_or(c, c.argv[1], &keys, b"ERR numkeys should be greater than 0"):
+    cdef int64_t count
+    cdef int keys, tail, i, found
+    if not read_pops(c, 1, b"LEFT", b"RIGHT", &keys, &tail, &count):
         return
-    if keys <= 0:
-        fail(c, b"ERR numkeys should be greater than 0")
-        return
-    if keys > c.argc - 3:
-        fail_syntax(c)
-        return
-    if not read_side(c, c.argv[2 + keys], &tail):
-        return
-    i = <int>keys + 3
-    if i < c.argc:
-        if not is_word(c.argv[i], b"COUNT") or i + 1 == c.argc:
-            fail_syntax(c)
-            return
-        if not parse_int64(c.argv[i + 1].p, c.argv[i + 1].n, &count) or count <= 0:
-            fail(c, b"ERR count should be greater than 0")
-            return
-        if i + 2 != c.argc:
-            fail_syntax(c)
-            return
-    for i in range(2, 2 + <int>keys):
+    for i in range(2, 2 + keys):
         found = find_members(c, c.argv[i], T_LIST, &e, &l)
-        if found == REFUSED:
-            return
         if found == FOUND:
-            if count > <int64_t>l.live:
-                count = <int64_t>l.live
-            reply_array(c.reply, 2)
-            reply_bulk(c.reply, c.argv[i].p, c.argv[i].n)
-            reply_array(c.reply, count)
-            pop(c, c.argv[i], e, <size_t>count, tail)
+            pop_several(c, c.argv[i], e, l, count, tail)
+        if found != MISSING:
             return
     reply_null_array(c.reply)
 

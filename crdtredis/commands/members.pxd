@@ -1,4 +1,4 @@
-# What the commands of hashes, sets and sorted sets share: looking up a collection, choosing members at random, the end of a removal.
+# What the commands of hashes, sets, sorted sets and lists share: looking up a collection, choosing members at random, the end of a removal.
 # Header only: all functions are inline.
 #
 # A collection's table holds stubs as well as members (see core/keyspace.pxd), so whoever walks it asks member_live. c.live is the number of members.
@@ -15,7 +15,7 @@ from libc.string cimport memset
 
 from crdtredis._core cimport (Collection, E_PLAIN, Element, Kernel, T_NONE, Table, element_key, key_collection, key_deadline, key_delete,
                               key_find, key_type, member_random, table_add, table_clear, table_find, table_init, table_next, value_live)
-from crdtredis._engine cimport Call, fail, fail_int, fail_type
+from crdtredis._engine cimport Call, fail, fail_int, fail_syntax, fail_type, is_word
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_need, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, touch
 from crdtredis.numbers cimport parse_int64
@@ -80,6 +80,34 @@ cdef inline void end_removal(Call *c, Span key, Element *e) noexcept nogil:
     """After the removal of members: a key without any is gone, and so is its deadline. e is what stands under the key now."""
     if e != NULL and key_type(c.kernel, e) == T_NONE and key_deadline(c.kernel, e) != -1:
         key_delete(c.kernel, c.db, e)
+
+
+cdef inline int read_pops(Call *c, int at, const char *first, const char *last, int *keys, int *from_last, int64_t *count) noexcept nogil:
+    """`numkeys key... first|last [COUNT count]` from argv[at] on, the arguments of LMPOP and its like; 0 after a refusal."""
+    cdef int64_t n
+    cdef int i, counted = 0
+    if not parse_int64(c.argv[at].p, c.argv[at].n, &n) or n < 1:
+        fail(c, "ERR numkeys should be greater than 0")
+        return 0
+    if n > c.argc - at - 2:
+        fail_syntax(c)
+        return 0
+    keys[0] = <int>n
+    i = at + 1 + keys[0]
+    from_last[0] = is_word(c.argv[i], last)
+    if not from_last[0] and not is_word(c.argv[i], first):
+        fail_syntax(c)
+        return 0
+    count[0] = 1
+    for i in range(i + 1, c.argc, 2):
+        if counted or i + 1 == c.argc or not is_word(c.argv[i], "COUNT"):
+            fail_syntax(c)
+            return 0
+        if not parse_int64(c.argv[i + 1].p, c.argv[i + 1].n, count) or count[0] < 1:
+            fail(c, "ERR count should be greater than 0")
+            return 0
+        counted = 1
+    return 1
 
 
 # ---- choosing at random -------------------------------------------------------------------------------------------------

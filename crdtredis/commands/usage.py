@@ -22,6 +22,14 @@ BITFIELD: key [GET encoding offset | [OVERFLOW <WRAP | SAT | FAIL>] <SET encodin
 BITFIELD_RO: key [GET encoding offset]...
 BITOP: <AND | OR | XOR | NOT> destkey key...
 BITPOS: key bit [start [end [BYTE | BIT]]]
+BLMOVE: source destination <LEFT | RIGHT> <LEFT | RIGHT> timeout
+BLMPOP: timeout numkeys key... <LEFT | RIGHT> [COUNT count]
+BLPOP: key... timeout
+BRPOP: key... timeout
+BRPOPLPUSH: source destination timeout
+BZMPOP: timeout numkeys key... <MIN | MAX> [COUNT count]
+BZPOPMAX: key... timeout
+BZPOPMIN: key... timeout
 CLIENT|CACHING: <YES | NO>
 CLIENT|KILL: <addr | [ID client-id | TYPE type | ADDR addr | LADDR addr | USER username | SKIPME yesno | MAXAGE seconds]...>
 CLIENT|LIST: [TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id...]

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""Sorted set commands on one key. Those that combine several are in zset_algebra.pyx.
+"""Sorted set commands on one key. Those that combine several are in zset_algebra.pyx, those that block in blocking.pyx.
 
 A sorted set is a table of members, each with a cell: a score that was assigned, as a register, and tallies of increments. ZADD assigns,
 and so takes back the increments it observed; ZINCRBY and ZADD INCR count, so what two replicas add concurrently adds up:
@@ -28,8 +28,8 @@ from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCu
 from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_syntax, hot, is_word
 from crdtredis._resp cimport format_double, parse_double, reply_array, reply_bulk, reply_double, reply_int, reply_null, reply_null_array
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
-from crdtredis.commands.common cimport FOUND, REFUSED, read_int
-from crdtredis.commands.members cimport choose, end_removal, find_members, member_live, member_name, read_choice, read_members
+from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, read_int
+from crdtredis.commands.members cimport choose, end_removal, find_members, member_live, member_name, read_choice, read_members, read_pops
 from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add, scan_answer, scan_init, scan_matches,
                                           scan_walk_members)
 from crdtredis.commands.scored cimport Scored, reply_scored, reply_scored_header, score_span, store_scored
@@ -451,12 +451,36 @@ cdef void zremrangebylex(Call *c) noexcept nogil:
     remove_range(c, BY_NAME)
 
 
-cdef void pop(Call *c, Direction direction) noexcept nogil:
+cdef Slice end_of(Collection *z, int64_t n, int greatest) noexcept nogil:
+    """At most n members with the least scores, or the greatest."""
+    cdef Slice s
+    s.n = min(<size_t>n, z.live)
+    s.first = z.live - s.n if greatest else 0
+    return s
+
+
+cdef void pop_one(Call *c, Span key, Element *e, Collection *z, int greatest) noexcept nogil:
+    cdef Slice s = end_of(z, 1, greatest)
+    cdef OrderCursor at
+    cdef Item *item = order_at(&z.order, s.first, &at)
+    reply_scored(c, item.e, 0, 0)
+    reply_double(c.reply, member_score(c.kernel, item.e))
+    remove_slice(c, key, e, z, &s)
+
+
+cdef void pop_several(Call *c, Span key, Element *e, Collection *z, int64_t count, int greatest) noexcept nogil:
+    cdef Slice s = end_of(z, count, greatest)
+    reply_array(c.reply, 2)
+    reply_bulk(c.reply, key.p, key.n)
+    reply_array(c.reply, s.n)
+    reply_slice(c, z, &s, REVERSE if greatest else FORWARD, NESTED)
+    remove_slice(c, key, e, z, &s)
+
+
+cdef void pop(Call *c, int greatest) noexcept nogil:
     """ZPOPMIN and ZPOPMAX. With a count, RESP3 has an array for each member; without, the one member stands flat in either."""
     cdef Collection *z
     cdef Element *e
-    cdef Item *item
-    cdef OrderCursor at
     cdef int64_t n = 1
     cdef Slice s
     if c.argc > 3:
@@ -469,68 +493,38 @@ cdef void pop(Call *c, Direction direction) noexcept nogil:
         return
     if z == NULL or n == 0:
         reply_array(c.reply, 0)
-        return
-    s.n = min(<size_t>n, z.live)
-    s.first = z.live - s.n if direction == REVERSE else 0
-    if c.argc == 3:
+    elif c.argc == 3:
+        s = end_of(z, n, greatest)
         reply_scored_header(c, s.n, 1)
-        reply_slice(c, z, &s, direction, 1)
+        reply_slice(c, z, &s, REVERSE if greatest else FORWARD, 1)
+        remove_slice(c, c.argv[1], e, z, &s)
     else:
-        item = order_at(&z.order, s.first, &at)
         reply_array(c.reply, 2)
-        reply_scored(c, item.e, 0, 0)
-        reply_double(c.reply, member_score(c.kernel, item.e))
-    remove_slice(c, c.argv[1], e, z, &s)
+        pop_one(c, c.argv[1], e, z, greatest)
 
 
 cdef void zmpop(Call *c) noexcept nogil:
-    cdef int64_t keys, n = -1
-    cdef int i, j
-    cdef Direction direction
-    cdef Collection *z = NULL
-    cdef Element *e = NULL
-    cdef Slice s
-    if not parse_int64(c.argv[1].p, c.argv[1].n, &keys) or keys < 1:
-        fail(c, "ERR numkeys should be greater than 0")
+    cdef Collection *z
+    cdef Element *e
+    cdef int64_t count
+    cdef int keys, greatest, i, found
+    if not read_pops(c, 1, "MIN", "MAX", &keys, &greatest, &count):
         return
-    if keys > c.argc - 3:
-        fail_syntax(c)
-        return
-    i = 2 + <int>keys
-    direction = REVERSE if is_word(c.argv[i], "MAX") else FORWARD
-    if direction == FORWARD and not is_word(c.argv[i], "MIN"):
-        fail_syntax(c)
-        return
-    for j in range(i + 1, c.argc, 2):
-        if n != -1 or j + 1 == c.argc or not is_word(c.argv[j], "COUNT"):
-            fail_syntax(c)
+    for i in range(2, 2 + keys):
+        found = find_members(c, c.argv[i], T_ZSET, &e, &z)
+        if found == FOUND:
+            pop_several(c, c.argv[i], e, z, count, greatest)
+        if found != MISSING:
             return
-        if not parse_int64(c.argv[j + 1].p, c.argv[j + 1].n, &n) or n < 1:
-            fail(c, "ERR count should be greater than 0")
-            return
-    for j in range(2, i):
-        if find_members(c, c.argv[j], T_ZSET, &e, &z) == REFUSED:
-            return
-        if z != NULL:
-            break
-    if z == NULL:
-        reply_null_array(c.reply)
-        return
-    s.n = min(<size_t>n, z.live) if n > 0 else 1
-    s.first = z.live - s.n if direction == REVERSE else 0
-    reply_array(c.reply, 2)
-    reply_bulk(c.reply, c.argv[j].p, c.argv[j].n)
-    reply_array(c.reply, s.n)
-    reply_slice(c, z, &s, direction, NESTED)
-    remove_slice(c, c.argv[j], e, z, &s)
+    reply_null_array(c.reply)
 
 
 cdef void zpopmin(Call *c) noexcept nogil:
-    pop(c, FORWARD)
+    pop(c, 0)
 
 
 cdef void zpopmax(Call *c) noexcept nogil:
-    pop(c, REVERSE)
+    pop(c, 1)
 
 
 # ---- reading ------------------------------------------------------------------------------------------------------------

@@ -420,6 +420,9 @@ cdef void apply_flush(Kernel *k, const Applying *op, const Effect *x) noexcept n
 
 
 cdef void apply_effect(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
+    cdef uint32_t hash = 0
+    if k.watch_n and x.kind != FLUSH:
+        hash = e.hash if e != NULL else key_hash(k, x.key.p, x.key.n)
     if x.type != T_STRING and x.kind <= REMOVE:
         apply_to_member(k, op, x, e)
     elif x.kind == ASSIGN:
@@ -434,4 +437,4 @@ cdef void apply_effect(Kernel *k, const Applying *op, const Effect *x, Element *
         apply_removal(k, op, x, e)
     k.changes += 1
     if k.watch_n and x.kind != FLUSH:
-        key_modified(k, x.db, x.key)
+        note_touched(k, x.db, x.key, hash)

@@ -42,13 +42,20 @@ cdef struct HeapItem:
     int64_t at              # ms: when this replica should look at the key
     Entry *entry
 
-# A key somebody WATCHes (or blocks on); version grows with every effect on it, local or remote.
+# A key somebody WATCHes or waits for; version grows with every effect on it, local or remote.
 cdef struct Watch:
     Watch *next
+    Watch *next_ready
     uint64_t version
+    void *waiters           # of whoever waits for the key (the engine's), NULL: nobody. An effect then puts it on the list Kernel.ready
+    uint32_t hash
     uint32_t db
     uint32_t holders
+    int ready               # on that list, which is a holder
     size_t n                # bytes of key, which follow the struct
+
+cdef inline Span watch_key(Watch *w) noexcept nogil:
+    return span(<char*>w + sizeof(Watch), w.n)
 
 # Consecutive finished ops of one actor in Kernel.ops.
 cdef struct Run:
@@ -118,9 +125,12 @@ cdef struct Kernel:
     uint32_t heap_n
     uint32_t heap_cap
     int64_t reap_grace      # ms that other replicas leave to the one that set the deadline
-    # watched keys
-    Watch *watches[64]
+    # watched keys: chains by hash
+    Watch **watches
+    uint32_t watch_mask     # chains less one
     uint32_t watch_n
+    Watch *ready            # keys that are waited for and were touched, in that order
+    Watch *ready_last
     # counters and scratch
     uint64_t changes        # effects applied since the start ("dirty")
     uint64_t expired        # keys reaped here
@@ -200,6 +210,7 @@ cdef int64_t reap(Kernel *k, int most) noexcept nogil
 # ---- watching -----------------------------------------------------------------------------------------------------
 cdef Watch *watch_hold(Kernel *k, uint32_t db, Span key) noexcept nogil
 cdef void watch_release(Kernel *k, Watch *w) noexcept nogil
+cdef Watch *watch_take_ready(Kernel *k) noexcept nogil                         # the first of Kernel.ready, to be released; NULL: none
 # For a command that changed nothing but counts as a change in Redis; every effect does it by itself.
 cdef void key_modified(Kernel *k, uint32_t db, Span key) noexcept nogil
 

@@ -49,11 +49,12 @@ cdef class Replica:
         cdef int i
         for i in range(DATABASES):
             table_clear(&k.db[i].table, free_visited, k)
-        for i in range(64):
+        for i in range(<int>k.watch_mask + 1 if k.watches != NULL else 0):
             while k.watches[i] != NULL:
                 w = k.watches[i]
                 k.watches[i] = w.next
                 mem_free(w)
+        mem_free(k.watches)
         for i in range(<int>k.waiting_cap):
             while k.waiting[i] != NULL:
                 leave_room(k, i)

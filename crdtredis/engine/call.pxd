@@ -7,7 +7,7 @@ cdef enum ClientFlag:
     CLIENT_AUTHENTICATED = 8
     CLIENT_REPLY_OFF = 16   # CLIENT REPLY OFF
     CLIENT_REPLY_SKIP = 32  # ... SKIP: this command's reply is dropped
-    CLIENT_BLOCKED = 64     # a deferred reply is outstanding: nothing more is parsed from it
+    CLIENT_BLOCKED = 64     # it is owed a reply (it waits for keys, or a command has deferred): nothing more is parsed from it
     CLIENT_NO_TOUCH = 128
     CLIENT_NO_EVICT = 256
     CLIENT_IN_EXEC = 512
@@ -36,6 +36,7 @@ cdef struct Client:
     int64_t created         # ms
     int64_t active          # ms of the last command
     uint64_t wrote          # own seq after its last write: what WAIT waits for
+    Wait *wait              # for keys (BLPOP and its like), else NULL
     int fd                  # -1 without a socket
     char *name              # CLIENT SETNAME, SETINFO: allocated, NULL when not set
     char *lib_name

@@ -24,7 +24,8 @@ cdef struct Conn:
     size_t out_bytes        # unsent bytes in those blocks
     size_t out_blocks
     int64_t soft_since      # ms since when the soft output limit is exceeded, 0: it is not
-    # within one turn
+    # within one turn, and dead in others
+    uint64_t turn           # which
     size_t turn_at          # client.reply.buf.n when the turn's first reply began
     uint32_t turn_replies   # commands that answered
     Buffer held             # a command that CLIENT PAUSE holds back

@@ -35,8 +35,17 @@ cdef void loop_wake(void *loop, Client *client) noexcept nogil:
     """A reply was added, or the client may go on, outside of its own turn at the parser."""
     cdef Conn *c = <Conn*>client
     add_send(<Loop>loop, c)
-    if not client.flags & CLIENT_BLOCKED:
+    if not client.flags & CLIENT_BLOCKED and (c.held.n or c.state & (CONN_READABLE | CONN_UNPARSED)):
         add_ready(<Loop>loop, c)
+
+
+cdef void begin_turn(Loop self, Conn *c) noexcept nogil:
+    """Before the first reply to c in a turn, or one that may be."""
+    if c.turn != self.turns:
+        c.turn = self.turns
+        c.turn_at = c.client.reply.buf.n
+        c.turn_replies = 0
+        c.client.flags &= ~<uint32_t>CLIENT_WROTE
 
 
 cdef inline void add_ready(Loop self, Conn *c) noexcept nogil:
@@ -131,7 +140,7 @@ cdef void take_back(Loop self, Conn *c) noexcept nogil:
     if p.buf.n == 0 and self.shared.p == NULL and p.buf.cap >= READ_SIZE:
         self.shared = p.buf
         memset(&p.buf, 0, sizeof(Buffer))
-    elif p.buf.n == 0 or (p.bulk < READ_SIZE and not c.state & CONN_UNPARSED):
+    elif p.buf.n == 0 or (p.bulk < READ_SIZE and (c.client.flags & CLIENT_BLOCKED or not c.state & CONN_UNPARSED)):
         parser_trim(p)
 
 
@@ -150,10 +159,7 @@ cdef void process(Loop self, Conn *c) noexcept nogil:
             client.flags |= CLIENT_KILLED
             add_send(self, c)
         return
-    if not c.state & CONN_SEND:
-        c.turn_at = client.reply.buf.n
-        c.turn_replies = 0
-    client.flags &= ~<uint32_t>CLIENT_WROTE
+    begin_turn(self, c)
     client.active = self.now
     self.d.tick = cycles()
     if c.held.n:
@@ -204,6 +210,9 @@ cdef int run_commands(Loop self, Conn *c, uint32_t *left) noexcept nogil:
     cdef size_t at
     cdef int status
     while True:
+        if client.flags & CLIENT_BLOCKED and p.pos == p.buf.n:
+            parser_next(p)                      # says that there is no more, and lets go of the buffer: the wait may be long
+            return 1
         if left[0] == 0 or client.reply.buf.n > REPLY_TURN or self.k.ops.n > OPS_TURN or client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED):
             c.state |= CONN_UNPARSED
             return 1
@@ -284,10 +293,11 @@ cdef void run_held(Loop self, Conn *c) noexcept nogil:
     cdef Span *argv = NULL
     cdef int cap = 0
     cdef int argc = 0
+    cdef size_t at = c.client.reply.buf.n
     memset(&c.held, 0, sizeof(Buffer))
     unpack_command(held.p, &argv, &cap, &argc)
     execute(self.d, &c.client, argv, argc)
-    c.turn_replies += 1
+    c.turn_replies += c.client.reply.buf.n > at
     free(argv)
     buffer_free(&held)
 

@@ -70,6 +70,12 @@ cdef struct Dispatch:
     # deferred replies and CLIENT PAUSE
     int64_t next_deferred   # ms when the first deferred reply times out, -1: none
     int64_t pause_until     # ms
+    # clients that wait for keys (engine/blocking.pxi)
+    Wait **timeouts         # heap by deadline, of those that have one
+    uint32_t timeout_n
+    uint32_t timeout_cap
+    Span *again             # argv of the command that is run again
+    int again_cap
     uint64_t next_client
     # the GIL, held from a turn's first plain command to the turn's end
     int in_loop

@@ -199,11 +199,26 @@ cdef void count_error(Dispatch *d, const char *p, size_t n) noexcept nogil:
 # ---- running ------------------------------------------------------------------------------------------------------
 
 cdef void call_command(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc) noexcept nogil:
-    """Runs the handler: the only place that does."""
-    cdef Call c
+    """Runs the handler and counts it. What it owes a client that it blocks is for run_again."""
     cdef size_t at = client.reply.buf.n
     cdef uint64_t begun = d.tick
     cdef uint64_t now
+    client.command = cmd
+    run_handler(d, client, cmd, argv, argc)
+    now = cycles()
+    d.tick = now
+    now -= begun
+    cmd.ticks += now
+    cmd.calls += 1
+    d.stats.commands += 1
+    count_reply(d, client, cmd, at)
+    if now >= d.slow_ticks and not cmd.flags & C_SKIP_SLOWLOG and not client.flags & CLIENT_BLOCKED:
+        note_slow(d, client, argv, argc, now)
+
+
+cdef inline void run_handler(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc) noexcept nogil:
+    """The only place that does. A command that writes is one op, or part of the one of EXEC."""
+    cdef Call c
     c.kernel = d.kernel
     c.client = client
     c.reply = &client.reply
@@ -212,7 +227,6 @@ cdef void call_command(Dispatch *d, Client *client, Command *cmd, Span *argv, in
     c.argc = argc
     c.db = client.db
     c.dispatch = d
-    client.command = cmd
     if cmd.flags & C_WRITE:
         op_begin(d.kernel)
     if cmd.hot != NULL:
@@ -222,17 +236,13 @@ cdef void call_command(Dispatch *d, Client *client, Command *cmd, Span *argv, in
         run_plain(d, client, cmd, argv, argc)
     if cmd.flags & C_WRITE and op_end(d.kernel):
         mark_wrote(d, client)
-    now = cycles()
-    d.tick = now
-    now -= begun
-    cmd.ticks += now
-    cmd.calls += 1
-    d.stats.commands += 1
+
+
+cdef inline void count_reply(Dispatch *d, Client *client, Command *cmd, size_t at) noexcept nogil:
+    """An error among the replies counts as one of cmd's. The command's reply begins at `at`."""
     if client.reply.buf.n > at and client.reply.buf.p[at] == c'-':
         cmd.failed += 1
         count_error(d, client.reply.buf.p + at, client.reply.buf.n - at)
-    if now >= d.slow_ticks and not cmd.flags & C_SKIP_SLOWLOG and not client.flags & CLIENT_BLOCKED:
-        note_slow(d, client, argv, argc, now)
 
 
 cdef inline void mark_wrote(Dispatch *d, Client *client) noexcept nogil:
@@ -265,6 +275,8 @@ cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv, i
     elif d.guard == 0 and client.flags & (CLIENT_MULTI | CLIENT_AUTHENTICATED) == CLIENT_AUTHENTICATED:
         call_command(d, client, cmd, argv, argc)
         finish_reply(client, at, before)
+        if d.kernel.ready != NULL:
+            serve_ready(d)
         return
     elif not refused(d, client, cmd):
         if client.flags & CLIENT_MULTI and not cmd.flags & C_NO_QUEUE:
@@ -278,16 +290,19 @@ cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv, i
         else:
             call_command(d, client, cmd, argv, argc)
         finish_reply(client, at, before)
+        if d.kernel.ready != NULL:
+            serve_ready(d)
         return
     count_error(d, client.reply.buf.p + at, client.reply.buf.n - at)
     finish_reply(client, at, before)
 
 
 cdef inline void finish_reply(Client *client, size_t at, uint32_t before) noexcept nogil:
-    """CLIENT REPLY OFF and SKIP drop what a command said, if they hold before it (flags) and after it."""
+    """CLIENT REPLY OFF and SKIP drop what a command said, if they hold before it (flags) and after it. One that has blocked its client is
+    not over yet."""
     if before & client.flags & (CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP):
         client.reply.buf.n = at
-    if client.flags & (CLIENT_REPLY_SKIP | CLIENT_SKIP_NEXT):
+    if client.flags & (CLIENT_REPLY_SKIP | CLIENT_SKIP_NEXT) and not client.flags & CLIENT_BLOCKED:
         client.flags &= ~<uint32_t>CLIENT_REPLY_SKIP
         if client.flags & CLIENT_SKIP_NEXT:
             client.flags = client.flags & ~<uint32_t>CLIENT_SKIP_NEXT | CLIENT_REPLY_SKIP

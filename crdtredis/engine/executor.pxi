@@ -52,6 +52,8 @@ cdef class Executor:
         for i in range(self.d.slow_max):
             buffer_free(&self.d.slow[i].args)
         free(self.d.slow)
+        free(self.d.timeouts)
+        free(self.d.again)
 
     cdef build_table(self):
         cdef Command *cmd
@@ -130,9 +132,16 @@ cdef class Executor:
             raise pending
         return session.take_replies()
 
+    def serve_waiting(self):
+        """Serves clients that wait for keys, after what a peer sent. The loop does it by itself; without one, whoever hands ops to the
+        replica does."""
+        serve_ready(&self.d)
+
     def expire_deferred(self):
-        """Answers every deferred reply whose time is up. The loop calls it; without one, whoever moves the time does."""
+        """Answers every deferred reply and every client waiting for keys whose time is up. The loop does so by itself; without one,
+        whoever moves the time calls this."""
         cdef Token token
+        expire_waiting(&self.d)
         while self.deferred and self.deferred[0][0] <= self.d.kernel.now:
             token = heapq.heappop(self.deferred)[2]
             token.expire()

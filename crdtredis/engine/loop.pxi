@@ -3,7 +3,7 @@
 #   1  epoll_wait; the clock is read once
 #   2  accept what waits; call_soon and periodic callbacks, deferred replies that are due
 #   3  for every client that has bytes: read, parse, run, replies into its buffer
-#   4  apply what peers sent (within a time budget), reap expired keys
+#   4  apply what peers sent (within a time budget), reap expired keys, serve who waited for what came
 #   5  the turn's ops: one record, one append to the log; then the same bytes to the sync thread
 #   6  replies to the sockets, connections to be closed closed
 #
@@ -296,7 +296,7 @@ cdef class Loop:
         while c != NULL:
             blocked += (c.client.flags & CLIENT_BLOCKED) != 0
             c = c.next
-        return {"connected": self.connected, "blocked": blocked, "accepted": self.accepted, "rejected": self.rejected,
+        return {"connected": self.connected, "blocked": blocked, "timeouts": self.d.timeout_n, "accepted": self.accepted, "rejected": self.rejected,
                 "net_in": self.net_in, "net_out": self.net_out, "turns": self.turns, "timed_out": self.timed_out,
                 "closed_output": self.closed_output, "closed_query": self.closed_query,
                 "ops_per_second": rate_of(&self.ops_rate), "in_per_second": rate_of(&self.in_rate),
@@ -367,6 +367,8 @@ cdef class Loop:
             ms = self.next_reap - self.now
         if self.d.next_deferred >= 0 and self.d.next_deferred - self.now < ms:
             ms = self.d.next_deferred - self.now
+        if self.d.timeout_n and self.d.timeouts[0].deadline - self.now < ms:
+            ms = self.d.timeouts[0].deadline - self.now
         if self.d.pause_until and self.d.pause_until - self.now < ms:
             ms = self.d.pause_until - self.now
         return <int>ms if ms > 0 else 0
@@ -415,6 +417,7 @@ cdef class Loop:
         if self.d.next_deferred >= 0 and self.now >= self.d.next_deferred:
             take_gil(self.d)
             loop_deferred(self)
+        expire_waiting(self.d)
         if self.d.pause_until and self.now >= self.d.pause_until:
             self.end_pause()
         if self.mono >= self.next_cron:
@@ -433,6 +436,8 @@ cdef class Loop:
             self.receive_blocks()
         if self.now >= self.next_reap:
             self.reap_due()
+        if self.k.ready != NULL:
+            serve_ready(self.d)
         if self.k.garbage != NULL:
             free_garbage(self.k, FREE_TURN)
         # While loading there is nothing to log to; what the kernel will want to say first, its actors, waits for the open log.
@@ -534,7 +539,7 @@ cdef class Loop:
         cdef uint32_t i
         self.watch_log()
         while c != NULL:
-            if c.client.flags & CLIENT_WROTE:
+            if c.client.flags & CLIENT_WROTE and c.turn == self.turns:
                 c.client.reply.buf.n = c.turn_at
                 for i in range(c.turn_replies):
                     reply_error(&c.client.reply, self.d.misconf)

@@ -44,6 +44,7 @@ cdef void client_init(Dispatch *d, Client *c, int resp) noexcept nogil:
 
 cdef void client_free(Dispatch *d, Client *c) noexcept nogil:
     drop_transaction(d, c)
+    stop_waiting(d, c)
     buffer_free(&c.reply.buf)
     free(c.watched)
     free(c.name)
@@ -301,6 +302,18 @@ cdef class Session:
             heapq.heappush(x.deferred, (token.deadline, x.deferred_n, token))
             x.d.next_deferred = x.deferred[0][0]
         return token
+
+    def unblock(self, bint error=False) -> bool:
+        """Ends what the client waits for, as its time limit would, or with an error. False when it waits for nothing, or only for the end
+        of CLIENT PAUSE."""
+        if self.c == NULL:
+            return False
+        if self.c.wait != NULL:
+            give_up(&self.executor.d, self.c, UNBLOCKED if error else NULL)
+            return True
+        if self.token is None:
+            return False
+        return self.token.resolve(Failure(UNBLOCKED.decode())) if error else self.token.expire()
 
     def take_replies(self) -> bytes:
         """Bytes replied so far to a session without a connection."""

@@ -4,7 +4,7 @@
 # all their effects are one op, applied everywhere at once or not yet. WATCH holds the kernel's Watch of a key, whose version
 # every effect on the key raises, from here or from a peer, and EXEC compares versions.
 
-from crdtredis._core cimport Element, key_deadline, key_find, key_visible, watch_hold, watch_release
+from crdtredis._core cimport Element, key_deadline, key_find, key_visible, watch_hold, watch_key, watch_release
 
 
 cdef void exec_queued(Call *c) noexcept nogil:
@@ -77,10 +77,6 @@ cdef void unwatch_all(Dispatch *d, Client *client) noexcept nogil:
         free(client.watched)
         client.watched = NULL
         client.watched_cap = 0
-
-
-cdef inline Span watch_key(Watch *w) noexcept nogil:
-    return span(<char*>w + sizeof(Watch), w.n)
 
 
 cdef inline int is_expired(Kernel *k, uint32_t db, Span key) noexcept nogil:

@@ -1,0 +1,202 @@
+"""Commands that wait until there is something to take: BLPOP and its like for lists and sorted sets.
+
+Each takes what its first key that is there holds, like the command that does not block, by the same function. Where nothing is there the
+client waits, and the handler is called again when one of the keys may hold something (engine/blocking.pxi says when, and for whom first). Then keys of
+another type count as missing: only the call itself is refused for them. Inside EXEC nobody waits: nothing is answered at once.
+
+    A: BLPOP q 0, waiting   ||   B: BLPOP q 0, waiting;   C: RPUSH q job     -> once the push has reached both, both have the job
+
+An element is taken at the replica that serves the client, by an op that the others learn of like any other. So a queue whose every job must be
+done once has its workers at one replica; a job pushed there is, as a rule, taken before another replica hears of it.
+"""
+from libc.math cimport ceill
+from libc.stdint cimport INT64_MAX, int64_t
+
+from crdtredis._core cimport T_LIST, T_ZSET, Collection, Element, key_collection, key_find
+from crdtredis._engine cimport CLIENT_IN_EXEC, Call, fail, hot, wait_for_keys
+from crdtredis._resp cimport reply_array, reply_bulk, reply_null, reply_null_array
+from crdtredis.buffer cimport Span
+from crdtredis.commands cimport lists, zsets
+from crdtredis.commands.common cimport FOUND, MISSING
+from crdtredis.commands.members cimport find_members, read_pops
+from crdtredis.numbers cimport parse_long_double
+
+from crdtredis.commands.table import command
+
+
+cdef int read_timeout(Call *c, Span arg, int64_t *ms) noexcept nogil:
+    """Seconds, perhaps with a fraction, as milliseconds, rounded up; 0: no limit. 0 after a refusal."""
+    cdef long double seconds
+    if c.client.wait != NULL:                   # it has been read
+        ms[0] = 0
+        return 1
+    if not parse_long_double(arg.p, arg.n, &seconds):
+        fail(c, b"ERR timeout is not a float or out of range")
+        return 0
+    seconds = ceill(seconds * 1000)
+    if seconds < 0:
+        fail(c, b"ERR timeout is negative")
+        return 0
+    if seconds > <long double>(INT64_MAX - c.kernel.now):
+        fail(c, b"ERR timeout is out of range")
+        return 0
+    ms[0] = <int64_t>seconds
+    return 1
+
+
+cdef int find_first(Call *c, int type, int first, int n, int *at, Element **e, Collection **out) noexcept nogil:
+    """The first of n keys from argv[first] on that holds this type: argv[*at]."""
+    cdef int found
+    cdef int i
+    for i in range(first, first + n):
+        at[0] = i
+        if c.client.wait == NULL:
+            found = find_members(c, c.argv[i], type, e, out)
+        else:
+            e[0] = key_find(c.kernel, c.db, c.argv[i])
+            out[0] = key_collection(c.kernel, e[0], type)
+            found = FOUND if out[0] != NULL else MISSING
+        if found != MISSING:
+            return found
+    return MISSING
+
+
+cdef void wait(Call *c, int type, int first, int n, int64_t timeout_ms) noexcept nogil:
+    if c.client.flags & CLIENT_IN_EXEC:
+        reply_null_array(c.reply)
+    else:
+        wait_for_keys(c, type, first, n, timeout_ms)
+
+
+# ---- lists --------------------------------------------------------------------------------------------------------------
+cdef void pop_element(Call *c, int tail) noexcept nogil:
+    cdef Element *e
+    cdef Collection *l
+    cdef int64_t timeout
+    cdef int i, found
+    if not read_timeout(c, c.argv[c.argc - 1], &timeout):
+        return
+    found = find_first(c, T_LIST, 1, c.argc - 2, &i, &e, &l)
+    if found == FOUND:
+        reply_array(c.reply, 2)
+        reply_bulk(c.reply, c.argv[i].p, c.argv[i].n)
+        lists.pop(c, c.argv[i], e, 1, tail)
+    elif found == MISSING:
+        wait(c, T_LIST, 1, c.argc - 2, timeout)
+
+
+cdef void blpop(Call *c) noexcept nogil:
+    pop_element(c, 0)
+
+
+cdef void brpop(Call *c) noexcept nogil:
+    pop_element(c, 1)
+
+
+cdef void blmpop(Call *c) noexcept nogil:
+    cdef Element *e
+    cdef Collection *l
+    cdef int64_t timeout, count
+    cdef int keys, tail, i, found
+    if not read_pops(c, 2, b"LEFT", b"RIGHT", &keys, &tail, &count) or not read_timeout(c, c.argv[1], &timeout):
+        return
+    found = find_first(c, T_LIST, 3, keys, &i, &e, &l)
+    if found == FOUND:
+        lists.pop_several(c, c.argv[i], e, l, count, tail)
+    elif found == MISSING:
+        wait(c, T_LIST, 3, keys, timeout)
+
+
+cdef void move(Call *c, int from_tail, int to_tail) noexcept nogil:
+    """The last argument is the time limit."""
+    cdef Element *e
+    cdef Collection *l
+    cdef int64_t timeout
+    cdef int i, found
+    if not read_timeout(c, c.argv[c.argc - 1], &timeout):
+        return
+    found = find_first(c, T_LIST, 1, 1, &i, &e, &l)
+    if found == FOUND:
+        lists.move(c, from_tail, to_tail)
+    elif found == MISSING and c.client.flags & CLIENT_IN_EXEC:
+        reply_null(c.reply)
+    elif found == MISSING:
+        wait_for_keys(c, T_LIST, 1, 1, timeout)
+
+
+cdef void blmove(Call *c) noexcept nogil:
+    cdef int from_tail, to_tail
+    if lists.read_side(c, c.argv[3], &from_tail) and lists.read_side(c, c.argv[4], &to_tail):
+        move(c, from_tail, to_tail)
+
+
+cdef void brpoplpush(Call *c) noexcept nogil:
+    move(c, 1, 0)
+
+
+# ---- sorted sets --------------------------------------------------------------------------------------------------------
+cdef void pop_member(Call *c, int greatest) noexcept nogil:
+    cdef Element *e
+    cdef Collection *z
+    cdef int64_t timeout
+    cdef int i, found
+    if not read_timeout(c, c.argv[c.argc - 1], &timeout):
+        return
+    found = find_first(c, T_ZSET, 1, c.argc - 2, &i, &e, &z)
+    if found == FOUND:
+        reply_array(c.reply, 3)
+        reply_bulk(c.reply, c.argv[i].p, c.argv[i].n)
+        zsets.pop_one(c, c.argv[i], e, z, greatest)
+    elif found == MISSING:
+        wait(c, T_ZSET, 1, c.argc - 2, timeout)
+
+
+cdef void bzpopmin(Call *c) noexcept nogil:
+    pop_member(c, 0)
+
+
+cdef void bzpopmax(Call *c) noexcept nogil:
+    pop_member(c, 1)
+
+
+cdef void bzmpop(Call *c) noexcept nogil:
+    cdef Element *e
+    cdef Collection *z
+    cdef int64_t timeout, count
+    cdef int keys, greatest, i, found
+    if not read_pops(c, 2, b"MIN", b"MAX", &keys, &greatest, &count) or not read_timeout(c, c.argv[1], &timeout):
+        return
+    found = find_first(c, T_ZSET, 3, keys, &i, &e, &z)
+    if found == FOUND:
+        zsets.pop_several(c, c.argv[i], e, z, count, greatest)
+    elif found == MISSING:
+        wait(c, T_ZSET, 3, keys, timeout)
+
+
+# ---- registration -------------------------------------------------------------------------------------------------------
+def counted_keys(argv: list[bytes]) -> list[int]:
+    """Where the keys of `timeout numkeys key...` stand; as many as are there."""
+    n = int(argv[2]) if argv[2].isdigit() else 0
+    return list(range(3, 3 + n)) if n <= len(argv) - 3 else []
+
+
+LOCAL = "Waiting is local to a replica. Two replicas that see the same element, each with a client that waits, both give it out; it is removed once."
+
+for name, handler, end in (("BLPOP", hot(blpop), "head"), ("BRPOP", hot(brpop), "tail")):
+    command(name, arity=-3, flags="write blocking", keys=(1, -2, 1), group="list", since="2.0.0", complexity="O(N) for N keys",
+            summary=f"Pops an element from the {end} of the first list that is there, or waits for one.", replicas=LOCAL)(handler)
+command("BLMPOP", arity=-5, flags="write blocking", keys=counted_keys, group="list", since="7.0.0", complexity="O(K+M log N) for K keys and M elements",
+        summary="Pops elements from the first list that is there, or waits for one.", replicas=LOCAL)(hot(blmpop))
+command("BLMOVE", arity=6, flags="write denyoom blocking", keys=(1, 2, 1), group="list", since="6.2.0", complexity="O(log N)",
+        summary="Moves an element from an end of a list to an end of a list, or waits for one.",
+        replicas="Pop and push are one operation. " + LOCAL + " It is then pushed twice.")(hot(blmove))
+command("BRPOPLPUSH", arity=4, flags="write denyoom blocking", keys=(1, 2, 1), group="list", since="2.2.0", complexity="O(log N)",
+        summary="Moves the last element of a list to the head of a list, or waits for one.",
+        replicas="Pop and push are one operation. " + LOCAL + " It is then pushed twice.")(hot(brpoplpush))
+for name, handler, which in (("BZPOPMIN", hot(bzpopmin), "least"), ("BZPOPMAX", hot(bzpopmax), "greatest")):
+    command(name, arity=-3, flags="write fast blocking", keys=(1, -2, 1), group="sorted-set", since="5.0.0", complexity="O(log(N)) with N members",
+            summary=f"Removes and answers the member with the {which} score of the first sorted set that is there, or waits for one.",
+            replicas=LOCAL)(handler)
+command("BZMPOP", arity=-5, flags="write blocking", keys=counted_keys, group="sorted-set", since="7.0.0",
+        complexity="O(K+M*log(N)) with K keys, N members and M of them removed",
+        summary="Removes and answers members of the first sorted set that is there, or waits for one.", replicas=LOCAL)(hot(bzmpop))

@@ -1,0 +1,31 @@
+# Clients that wait for keys: what BLPOP and its like call when nothing is there.
+
+# One client at one key, in the line of those that wait for a type there.
+cdef struct Waiter:
+    Waiter *prev
+    Waiter *next
+    Wait *wait
+    Watch *watch
+
+# Those who wait for a type at a key, who came first at the head. Watch.waiters is an array of these, one for each type.
+cdef struct Line:
+    Waiter *first
+    Waiter *last
+
+# What a client waits for. Its Waiters follow, one for each key.
+cdef struct Wait:
+    Client *client
+    int type                # T_*, of what the command takes
+    Buffer args             # the command, as in Client.queue
+    uint64_t ticks          # that it took when it was called
+    int64_t deadline        # ms, 0: none
+    uint32_t timeout        # place in Dispatch.timeouts + 1; 0: none
+    uint32_t n
+
+# Blocks the client until one of the n keys from argv[first] on holds this type; then the handler is called again. It keeps waiting when it
+# calls this again, else what it replies ends the wait. timeout_ms 0: no limit. Not for CLIENT_IN_EXEC, where commands answer at once.
+cdef void wait_for_keys(Call *c, int type, int first, int n, int64_t timeout_ms) noexcept nogil
+cdef void serve_ready(Dispatch *d) noexcept nogil                               # whoever waits for a key that was touched; never inside an op
+cdef void expire_waiting(Dispatch *d) noexcept nogil                            # those whose time is up
+cdef void give_up(Dispatch *d, Client *client, const char *error) noexcept nogil    # ends a wait with an error, NULL: as its time limit does
+cdef void stop_waiting(Dispatch *d, Client *client) noexcept nogil              # ends it without a word, if there is one
