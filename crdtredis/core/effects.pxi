@@ -266,7 +266,8 @@ cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type
     cdef Effect x
     cdef Collection *c
     cdef int other
-    e = prepare(k, db, key, e, 0)
+    # A SET that a clash has hidden may be what says that there is no deadline.
+    e = prepare(k, db, key, e, type != T_STRING and e != NULL and value_live(e))
     if e == NULL:
         return NULL
     for other in range(T_COUNT):
