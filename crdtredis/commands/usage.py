@@ -9,10 +9,6 @@ import re
 from crdtredis._resp import Simple
 from crdtredis.commands.table import COMMANDS
 
-_UNIT = "<M | KM | FT | MI>"
-_PLACES = "[ASC | DESC] [COUNT count [ANY]]"
-_WITH = "[WITHCOORD] [WITHDIST] [WITHHASH]"
-_AREA = f"<FROMMEMBER member | FROMLONLAT longitude latitude> <BYRADIUS radius {_UNIT} | BYBOX width height {_UNIT}>"
 _EXPIRY = "<EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds"
 
 USAGE = dict(line.partition(": ")[::2] for line in f"""\
@@ -61,6 +57,7 @@ DEBUG: subcommand [arg]...
 DECR: key
 DECRBY: key decrement
 DEL: key...
+DUMP: key
 ECHO: message
 EXISTS: key...
 EXPIRE: key seconds [NX | XX | GT | LT]
@@ -69,16 +66,6 @@ EXPIRETIME: key
 FLUSHALL: [ASYNC | SYNC]
 FLUSHDB: [ASYNC | SYNC]
 FUNCTION|FLUSH: [ASYNC | SYNC]
-GEOADD: key [NX | XX] [CH] <longitude latitude member>...
-GEODIST: key member1 member2 [M | KM | FT | MI]
-GEOHASH: key [member]...
-GEOPOS: key [member]...
-GEORADIUS: key longitude latitude radius {_UNIT} {_WITH} {_PLACES} [STORE key | STOREDIST key]
-GEORADIUS_RO: key longitude latitude radius {_UNIT} {_WITH} {_PLACES}
-GEORADIUSBYMEMBER: key member radius {_UNIT} {_WITH} {_PLACES} [STORE key | STOREDIST key]
-GEORADIUSBYMEMBER_RO: key member radius {_UNIT} {_WITH} {_PLACES}
-GEOSEARCH: key {_AREA} {_PLACES} {_WITH}
-GEOSEARCHSTORE: destination source {_AREA} {_PLACES} [STOREDIST]
 GET: key
 GETBIT: key offset
 GETDEL: key
@@ -144,6 +131,7 @@ PSETEX: key milliseconds value
 PTTL: key
 RENAME: key newkey
 RENAMENX: key newkey
+RESTORE: key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]
 RPOP: key [count]
 RPOPLPUSH: source destination
 RPUSH: key element...
@@ -222,9 +210,8 @@ TYPES = {
     **dict.fromkeys(("key", "key1", "key2", "newkey", "source", "destination", "destkey"), "key"),
     **dict.fromkeys(("seconds", "milliseconds", "count", "offset", "start", "end", "db", "destination-db", "index", "index1", "index2", "decrement",
                      "numreplicas", "numlocal", "numkeys", "stop", "rank", "num-matches", "len", "timeout", "timeout-ms", "cursor", "protover",
-                     "min-match-len", "client-id", "version", "bit"), "integer"),
+                     "min-match-len", "client-id", "ttl", "frequency", "version", "bit"), "integer"),
     **dict.fromkeys(("unix-time-seconds", "unix-time-milliseconds"), "unix-time"),
-    **dict.fromkeys(("longitude", "latitude", "radius", "width", "height"), "double"),
     "pattern": "pattern",
 }
 

@@ -156,6 +156,7 @@ cdef int key_type(Kernel *k, Element *e) noexcept nogil                        #
 cdef int64_t key_deadline(Kernel *k, Element *e) noexcept nogil                # ms since 1970; -1: none
 cdef void key_touch(Kernel *k, Element *e) noexcept nogil                      # sets the access time
 cdef int64_t key_idle(Kernel *k, Element *e) noexcept nogil                    # seconds
+cdef void key_set_idle(Kernel *k, Element *e, int64_t seconds) noexcept nogil  # as if the last access were so long ago; at most 194 days
 cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil                   # bytes of the key and all it holds; of members a sample is taken
 cdef Element *key_random(Kernel *k, uint32_t db) noexcept nogil                # a visible key, NULL when there is none
 # A visible string's bytes: valid until the next change of the key or the next string_view (numbers are formatted into k.number).

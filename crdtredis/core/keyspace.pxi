@@ -424,6 +424,11 @@ cdef int64_t key_idle(Kernel *k, Element *e) noexcept nogil:
     return (access_second(k) - (e.meta >> 8)) & 0xffffff
 
 
+cdef void key_set_idle(Kernel *k, Element *e, int64_t seconds) noexcept nogil:
+    cdef uint32_t ago = <uint32_t>min(seconds, <int64_t>0xffffff)
+    e.meta = (e.meta & 0xff) | (access_second(k) - ago) << 8
+
+
 cdef size_t cell_memory(const Cell *c) noexcept nogil:
     cdef size_t n = 0
     cdef Write *w = c.writes

@@ -69,6 +69,7 @@ cdef void fail_syntax(Call *c) noexcept nogil
 cdef void fail_type(Call *c) noexcept nogil              # WRONGTYPE
 cdef void fail_int(Call *c) noexcept nogil               # not an integer or out of range
 cdef void fail_float(Call *c) noexcept nogil             # not a valid float
+cdef void fail_too_large(Call *c) noexcept nogil         # transaction too large
 cdef void fail(Call *c, const char *text) noexcept nogil # any other: "ERR ...", without the '-'
 # Case-insensitive comparison of an argument with an upper-case ASCII word.
 cdef int is_word(Span arg, const char *word) noexcept nogil

@@ -39,6 +39,10 @@ cdef void fail_float(Call *c) noexcept nogil:
     reply_error(c.reply, "ERR value is not a valid float")
 
 
+cdef void fail_too_large(Call *c) noexcept nogil:
+    reply_error(c.reply, TOO_LARGE)
+
+
 cdef void reply_arity(Reply *r, Command *cmd) noexcept nogil:
     cdef char text[128]
     snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", cmd.name)

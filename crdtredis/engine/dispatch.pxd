@@ -21,6 +21,7 @@ cdef enum CommandFlag:
 cdef enum:
     NAME_MAX = 48           # of a command, with its subcommand
     ERROR_CODES = 128
+    OP_MAX = 1 << 30        # bytes of queued commands, or of effects, after which a transaction takes no further command
 
 cdef struct Command:
     char name[48]           # lower case; "client|list" for a subcommand

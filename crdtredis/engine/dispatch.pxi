@@ -85,7 +85,6 @@ cdef Command *find_subcommand(Dispatch *d, Command *container, Span sub) noexcep
 
 cdef enum:
     TEXT_MAX = 512
-    OP_MAX = 1 << 30        # bytes of queued commands, or of effects, after which a transaction takes no further command
 
 cdef const char *TOO_LARGE = "ERR transaction too large"
 

@@ -47,7 +47,7 @@ cdef void exec_queued(Call *c) noexcept nogil:
         at = c.reply.buf.n
         before = client.flags
         if d.kernel.effects.n > OP_MAX:
-            fail(c, TOO_LARGE)             # one op must fit one record; what has run stands, as after any error inside EXEC
+            fail_too_large(c)              # one op must fit one record; what has run stands, as after any error inside EXEC
         else:
             call_command(d, client, cmd, argv, argc)
         if before & client.flags & (CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP):

@@ -11,9 +11,12 @@ import re
 from crdtredis._core import Replica, batch_ranges, record, record_find, records_join, slice_batch
 from crdtredis._engine import Executor, Hot
 from crdtredis._resp import ProtocolError, RequestParser, read_double, read_int, read_long_double, show_double
+from crdtredis.commands.rdb import sealed
 from crdtredis.commands.table import load
 from crdtredis.errors import DamagedBatch, StrangerError, WaitingRoomFull
-from tests.compat import harness
+from tests.commands import payloads
+from tests.commands.run import Client, exchange
+from tests.compat import generators_dump, harness
 from tests.resp import blobs
 from tests.respclient import decode, encode
 
@@ -89,6 +92,23 @@ def commands(data: bytes) -> None:
     if made := replica.take_ops():
         assert receive(other, made)
     assert (replica.digest(), replica.clock()) == (other.digest(), other.clock())
+
+
+def dumps(data: bytes) -> None:
+    """RESTORE of any bytes behind a right checksum: refused without a trace, or a value that DUMP gives again and that other replicas get."""
+    c = Client()
+    before = c.replica.digest()
+    reply = decode(c.raw("RESTORE", "k", 0, sealed(data)))
+    c.replica.check()
+    if reply != b"OK":
+        assert str(reply) == "ERR Bad data format" and c.replica.digest() == before and not c.replica.take_ops()
+        return
+    value = payloads.read(c, "k")
+    assert value is not None and value != []
+    assert c("RESTORE", "copy", 0, c("DUMP", "k")) == b"OK" and payloads.read(c, "copy") == value
+    other = Client("b")
+    exchange(c, other)
+    assert payloads.read(other, "k") == value and other.replica.digest() == c.replica.digest()
 
 
 # ---- peers -------------------------------------------------------------------------------------------------------------
@@ -171,6 +191,8 @@ def seeds(target: str) -> list[bytes]:
         return [bytes([1, rng.randrange(256)]) + blobs.stream(rng) for _ in range(300)]
     if target == "commands":
         return [bytes([seed % 2]) + b"".join(encode(*argv) for _, argv in harness.make(seed)[1]) for seed in range(200)]
+    if target == "dumps":
+        return [generators_dump.body(rng) for _ in range(300)]
     if target == "numbers":
         return [b"0", b"-1", b"9223372036854775807", b"-9223372036854775808", b"1.5", b"1e-320", b"0x1p-3", b"inf", b"nan", b"123456789.123456789"]
     history = [batch for seed in range(60) for batch in cluster_batches(random.Random(seed))]
@@ -197,4 +219,4 @@ def cluster_batches(rng: random.Random) -> list[bytes]:
     return [log for log in (*logs, logs[0] + logs[1] + logs[2]) if log]
 
 
-TARGETS = {f.__name__: f for f in (requests, numbers, commands, ops, batches, records)}
+TARGETS = {f.__name__: f for f in (requests, numbers, commands, dumps, ops, batches, records)}

@@ -1,0 +1,341 @@
+# cython: language_level=3
+"""DUMP and RESTORE: a key's value as bytes that any Redis server takes, and back.
+
+DUMP writes what all servers since 4.0 read: texts after a count, and sets of whole numbers packed. RESTORE reads all forms that Redis
+has ever written for strings, lists, sets, sorted sets and hashes (rdb.pyx), up to those of 7.2.
+
+RESTORE is all or nothing: the payload is read to its end before the first effect is made. What it holds is collected in one buffer of at
+most OP_MAX bytes, since it becomes one op; so a small payload that stands for more than that is refused while it unfolds, not after.
+
+For other replicas a restored value is new: REPLACE deletes what was there and adds the members under dots of its own. Idle times stay
+local, as all access times do.
+"""
+from libc.stddef cimport size_t
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t
+from libc.string cimport memcmp, memcpy, memset
+
+from crdtredis._core cimport (T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Collection, Element, Kernel, ListCursor, key_collection,
+                              key_delete, key_expire, key_find, key_hash, key_set_idle, key_type, key_visible, list_insert, list_next,
+                              list_seek, list_value, member_score, member_set, member_view, string_set, string_view)
+from crdtredis._engine cimport OP_MAX, Call, fail, fail_syntax, fail_too_large, hot, is_word
+from crdtredis._resp cimport reply_bulk, reply_null, reply_ok
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
+from crdtredis.commands.common cimport fail_expire, read_int, touch
+from crdtredis.commands.members cimport member_name, next_member
+from crdtredis.commands.rdb cimport (RDB_BAD, RDB_GOOD, RDB_HASH, RDB_LIST, RDB_SET, RDB_SET_INTSET, RDB_STRING, RDB_TRAILER, RDB_WRITTEN,
+                                     RDB_ZSET_2, RdbCursor, rdb_kind, rdb_put_double, rdb_put_length, rdb_put_text, rdb_read, rdb_seal,
+                                     rdb_sealed)
+from crdtredis.numbers cimport parse_int64
+
+from crdtredis.commands.table import command
+
+
+# ---- DUMP -------------------------------------------------------------------------------------------------------------
+cdef extern from "<stdlib.h>" nogil:
+    void qsort(void *base, size_t n, size_t size, int (*compare)(const void *, const void *) noexcept nogil)
+
+
+cdef enum:
+    MOST_PACKED = 512           # members: beyond, Redis by default does not pack numbers either
+
+
+cdef void put_type(Buffer *b, int type) noexcept nogil:
+    buffer_need(b, 1)[0] = <char>type
+    b.n += 1
+
+
+cdef int by_value(const void *a, const void *b) noexcept nogil:
+    cdef int64_t x = (<const int64_t*>a)[0], y = (<const int64_t*>b)[0]
+    return (x > y) - (x < y)
+
+
+cdef int put_intset(Buffer *b, Collection *c) noexcept nogil:
+    """Appends a set of whole numbers, packed, and returns 1; or leaves b alone, where another member is met."""
+    cdef Buffer numbers, packed
+    cdef int64_t *v
+    cdef int64_t number
+    cdef uint32_t size, count
+    cdef size_t at = 0, i
+    cdef Element *m = next_member(c, &at)
+    memset(&numbers, 0, sizeof(Buffer))
+    while m != NULL and c.live <= MOST_PACKED and parse_int64(member_name(m).p, m.klen, &number):
+        buffer_add(&numbers, &number, sizeof(int64_t))
+        m = next_member(c, &at)
+    count = <uint32_t>(numbers.n // sizeof(int64_t))
+    if count < c.live:
+        buffer_free(&numbers)
+        return 0
+    v = <int64_t*>numbers.p
+    qsort(v, count, sizeof(int64_t), by_value)
+    number = max(v[count - 1], -1 - v[0])
+    size = 2 if number < 1 << 15 else 4 if number < <int64_t>1 << 31 else 8
+    memset(&packed, 0, sizeof(Buffer))
+    buffer_add(&packed, &size, 4)
+    buffer_add(&packed, &count, 4)
+    for i in range(count):
+        buffer_add(&packed, &v[i], size)
+    put_type(b, RDB_SET_INTSET)
+    rdb_put_text(b, span(packed.p, packed.n))
+    buffer_free(&packed)
+    buffer_free(&numbers)
+    return 1
+
+
+cdef void put_members(Buffer *b, Kernel *k, Collection *c) noexcept nogil:
+    cdef size_t at = 0
+    cdef ListCursor place
+    cdef Element *m
+    cdef int more
+    rdb_put_length(b, c.live)
+    if c.type == T_LIST:
+        more = list_seek(c, 0, &place)
+        while more:
+            rdb_put_text(b, list_value(k, &place))
+            more = list_next(&place)
+        return
+    m = next_member(c, &at)
+    while m != NULL:
+        rdb_put_text(b, member_name(m))
+        if c.type == T_HASH:
+            rdb_put_text(b, member_view(k, m))
+        elif c.type == T_ZSET:
+            rdb_put_double(b, member_score(k, m))
+        m = next_member(c, &at)
+
+
+cdef void dump(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef Element *e = key_find(k, c.db, c.argv[1])
+    cdef int kind = key_type(k, e)
+    cdef Buffer out
+    if kind == T_NONE:
+        c.stats.misses += 1
+        reply_null(c.reply)
+        return
+    c.stats.hits += 1
+    touch(c, e)
+    memset(&out, 0, sizeof(Buffer))
+    if kind == T_STRING:
+        put_type(&out, RDB_STRING)
+        rdb_put_text(&out, string_view(k, e))
+    elif kind != T_SET or not put_intset(&out, key_collection(k, e, T_SET)):
+        put_type(&out, RDB_LIST if kind == T_LIST else RDB_HASH if kind == T_HASH else RDB_ZSET_2 if kind == T_ZSET else RDB_SET)
+        put_members(&out, k, key_collection(k, e, kind))
+    rdb_seal(&out, RDB_WRITTEN)
+    reply_bulk(c.reply, out.p, out.n)
+    buffer_free(&out)
+
+
+# ---- collecting what a payload holds ----------------------------------------------------------------------------------
+cdef enum:
+    TOO_MUCH = 1                # beside RdbStatus: more than one op may hold
+    EFFECT_SIZE = 32            # bytes of an encoded effect beside key, name and value, at most ...
+    PLACE_SIZE = 32             # ... and of the place of a list element
+
+# Before each element in Collected.all; name and value follow, and as many bytes as bring the next one to a multiple of four.
+cdef struct Found:
+    uint32_t hash               # of the name
+    uint32_t name               # bytes
+    uint32_t value
+
+# All elements of a payload, and where names are unique a hash table of them with open addressing, which tells a name that comes twice.
+cdef struct Collected:
+    Kernel *k
+    int kind                    # T_*
+    size_t key                  # bytes: each effect repeats it
+    size_t room                 # bytes of effects that may still be made
+    size_t n
+    Buffer all
+    Buffer table                # uint32_t: an element's offset in `all` + 1, 0: free
+    size_t mask                 # slots of the table - 1
+
+
+cdef inline size_t found_size(const Found *f) noexcept nogil:
+    return sizeof(Found) + ((<size_t>f.name + f.value + 3) & ~<size_t>3)
+
+
+cdef inline const char *found_name(const Found *f) noexcept nogil:
+    return <const char*>f + sizeof(Found)
+
+
+cdef void grow_table(Collected *x) noexcept nogil:
+    cdef size_t at = 0, i
+    cdef uint32_t *slots
+    cdef Found *f
+    x.mask = x.mask * 2 + 1 if x.mask else 15
+    slots = <uint32_t*>buffer_need(&x.table, (x.mask + 1) * sizeof(uint32_t))
+    memset(slots, 0, (x.mask + 1) * sizeof(uint32_t))
+    while at < x.all.n:
+        f = <Found*>(x.all.p + at)
+        i = f.hash & x.mask
+        while slots[i]:
+            i = (i + 1) & x.mask
+        slots[i] = <uint32_t>at + 1
+        at += found_size(f)
+
+
+cdef int add_name(Collected *x, Span name, uint32_t hash) noexcept nogil:
+    """Enters the element that is about to be appended; 0 where one of that name is there."""
+    cdef uint32_t *slots
+    cdef size_t i
+    cdef Found *f
+    if (x.n + 1) * 2 > x.mask:
+        grow_table(x)
+    slots = <uint32_t*>x.table.p
+    i = hash & x.mask
+    while slots[i]:
+        f = <Found*>(x.all.p + slots[i] - 1)
+        if f.hash == hash and f.name == name.n and memcmp(found_name(f), name.p, name.n) == 0:
+            return 0
+        i = (i + 1) & x.mask
+    slots[i] = <uint32_t>x.all.n + 1
+    return 1
+
+
+cdef int collect(void *arg, Span name, Span value) noexcept nogil:
+    """An RdbVisit."""
+    cdef Collected *x = <Collected*>arg
+    cdef size_t effect = EFFECT_SIZE + (PLACE_SIZE if x.kind == T_LIST else 0) + x.key + name.n + value.n
+    cdef Found f
+    if effect > x.room:
+        return TOO_MUCH
+    x.room -= effect
+    f.hash = 0
+    f.name = <uint32_t>name.n
+    f.value = <uint32_t>value.n
+    if x.kind != T_LIST and x.kind != T_STRING:
+        f.hash = key_hash(x.k, name.p, name.n)
+        if not add_name(x, name, f.hash):
+            return RDB_BAD
+    buffer_need(&x.all, found_size(&f))
+    memcpy(x.all.p + x.all.n, &f, sizeof(Found))
+    if name.n:
+        memcpy(x.all.p + x.all.n + sizeof(Found), name.p, name.n)
+    if value.n:
+        memcpy(x.all.p + x.all.n + sizeof(Found) + name.n, value.p, value.n)
+    x.all.n += found_size(&f)
+    x.n += 1
+    return RDB_GOOD
+
+
+cdef int collect_payload(Collected *x, Span payload) noexcept nogil:
+    """1, or the first thing that is wrong with it."""
+    cdef RdbCursor at
+    cdef int type = <unsigned char>payload.p[0], status
+    at.p = <const unsigned char*>payload.p + 1
+    at.left = payload.n - 1 - RDB_TRAILER
+    x.kind = rdb_kind(type)
+    status = rdb_read(&at, type, collect, x)
+    return RDB_BAD if status == RDB_GOOD and at.left else status
+
+
+# ---- RESTORE ----------------------------------------------------------------------------------------------------------
+cdef void put_collected(Call *c, Collected *x) noexcept nogil:
+    """The key := what was collected, whatever it held."""
+    cdef Kernel *k = c.kernel
+    cdef Span key = c.argv[1], name, value
+    cdef Element *e = key_find(k, c.db, key)
+    cdef size_t at = 0, i
+    cdef Found *f
+    if e != NULL and x.kind != T_STRING:
+        key_delete(k, c.db, e)
+        e = key_find(k, c.db, key)          # concurrent increments may have left stubs
+    for i in range(x.n):
+        f = <Found*>(x.all.p + at)
+        at += found_size(f)
+        name = span(found_name(f), f.name)
+        value = span(name.p + f.name, f.value)
+        if x.kind == T_STRING:
+            string_set(k, c.db, key, e, value, 0)
+        elif x.kind == T_LIST:
+            e = list_insert(k, c.db, key, e, i, value)
+        else:
+            e = member_set(k, c.db, key, e, x.kind, name, value)
+
+
+cdef int read_restore_options(Call *c, int *replace, int *absolute, int64_t *idle) noexcept nogil:
+    """0 after a refusal. FREQ is checked and passed over: there is no LFU policy that would use it."""
+    cdef int64_t freq = -1
+    cdef int i = 4
+    while i < c.argc:
+        if is_word(c.argv[i], "REPLACE"):
+            replace[0] = 1
+        elif is_word(c.argv[i], "ABSTTL"):
+            absolute[0] = 1
+        elif is_word(c.argv[i], "IDLETIME") and i + 1 < c.argc and freq == -1:
+            i += 1
+            if not read_int(c, c.argv[i], idle):
+                return 0
+            if idle[0] < 0:
+                fail(c, "ERR Invalid IDLETIME value, must be >= 0")
+                return 0
+        elif is_word(c.argv[i], "FREQ") and i + 1 < c.argc and idle[0] == -1:
+            i += 1
+            if not read_int(c, c.argv[i], &freq):
+                return 0
+            if freq < 0 or freq > 255:
+                fail(c, "ERR Invalid FREQ value, must be >= 0 and <= 255")
+                return 0
+        else:
+            fail_syntax(c)
+            return 0
+        i += 1
+    return 1
+
+
+cdef void restore(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef Span key = c.argv[1], payload = c.argv[3]
+    cdef int replace = 0, absolute = 0, there, status
+    cdef int64_t idle = -1, deadline
+    cdef size_t used = k.effects.n if k.has_op else 0
+    cdef Collected found
+    if not read_restore_options(c, &replace, &absolute, &idle):
+        return
+    there = key_visible(k, key_find(k, c.db, key))
+    if there and not replace:
+        fail(c, "BUSYKEY Target key name already exists.")
+        return
+    if not read_int(c, c.argv[2], &deadline):
+        return
+    if deadline < 0:
+        fail(c, "ERR Invalid TTL value, must be >= 0")
+        return
+    if deadline and not absolute:
+        if deadline > INT64_MAX - k.now:
+            fail_expire(c)
+            return
+        deadline += k.now
+    if not rdb_sealed(payload):
+        fail(c, "ERR DUMP payload version or checksum are wrong")
+        return
+    memset(&found, 0, sizeof(Collected))
+    found.k = k
+    found.key = key.n
+    found.room = OP_MAX - used if used < OP_MAX else 0
+    status = collect_payload(&found, payload)
+    if status == TOO_MUCH:
+        fail_too_large(c)
+    elif status != RDB_GOOD:
+        fail(c, "ERR Bad data format")
+    else:
+        if deadline and deadline <= k.now:
+            if there:
+                key_delete(k, c.db, key_find(k, c.db, key))
+        else:
+            put_collected(c, &found)
+            if deadline:
+                key_expire(k, c.db, key_find(k, c.db, key), deadline)
+            key_set_idle(k, key_find(k, c.db, key), max(idle, <int64_t>0))
+        reply_ok(c.reply)
+    buffer_free(&found.all)
+    buffer_free(&found.table)
+
+
+# ---- registration -----------------------------------------------------------------------------------------------------
+command("DUMP", arity=2, flags="readonly", keys=(1, 1, 1), group="generic", since="2.6.0", complexity="O(size of the value)",
+        summary="The value of a key as bytes that RESTORE takes, here and in Redis.")(hot(dump))
+command("RESTORE", arity=-4, flags="write denyoom", keys=(1, 1, 1), group="generic", categories="dangerous", since="2.6.0",
+        complexity="O(size of the value)", summary="Makes a key from what DUMP gave, here or in Redis.",
+        replicas="The key is assigned as if it were new, like SET, or DEL and adds, in one operation: with REPLACE what this replica had seen goes, "
+                 "and what was written concurrently survives. Whether the key is free is decided locally.")(hot(restore))

@@ -1,0 +1,63 @@
+# Values in the form in which Redis saves them ("RDB"): what DUMP and RESTORE exchange, and what snapshot files hold.
+#
+# Reading is a cursor over bytes that nobody vouches for and a function that is told what a value holds, element by element; it knows
+# no command and no keyspace. What is well formed in itself is checked here: every length, that a collection is not empty, that a score
+# is a number. Whether a name comes twice is for the visitor to notice, which has the table for it.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint64_t
+
+from crdtredis.buffer cimport Buffer, Span
+
+cdef enum:
+    RDB_NEWEST = 11         # the greatest version of the format that is read: Redis 7.2's
+    RDB_WRITTEN = 8         # the version that is written: Redis 4.0 and all after it read it
+    RDB_TRAILER = 10        # bytes of version and checksum after a dumped value
+    RDB_LONGEST = 512 << 20 # bytes of one text, as Redis's default proto-max-bulk-len
+
+# The byte before a value.
+cdef enum RdbType:
+    RDB_STRING = 0
+    RDB_LIST = 1
+    RDB_SET = 2
+    RDB_ZSET = 3            # scores as text
+    RDB_HASH = 4
+    RDB_ZSET_2 = 5          # scores as doubles
+    RDB_HASH_ZIPMAP = 9
+    RDB_LIST_ZIPLIST = 10
+    RDB_SET_INTSET = 11
+    RDB_ZSET_ZIPLIST = 12
+    RDB_HASH_ZIPLIST = 13
+    RDB_LIST_QUICKLIST = 14
+    RDB_HASH_LISTPACK = 16
+    RDB_ZSET_LISTPACK = 17
+    RDB_LIST_QUICKLIST_2 = 18
+    RDB_SET_LISTPACK = 20
+
+cdef enum RdbStatus:
+    RDB_GOOD = 0
+    RDB_BAD = -1            # the bytes are not a value of this type
+
+# What is not yet read.
+cdef struct RdbCursor:
+    const unsigned char *p
+    size_t left
+
+# Told of each element, in the order of the bytes; the spans are dead when it returns. Not RDB_GOOD: reading stops with that answer.
+#
+#     string, list    value           set             name
+#     hash            name, value     sorted set      name, value: the score, a double
+ctypedef int (*RdbVisit)(void *arg, Span name, Span value) noexcept nogil
+
+# ---- reading ----------------------------------------------------------------------------------------------------------
+cdef int rdb_kind(int type) noexcept nogil                      # T_* of an RdbType; T_NONE for what is not read: streams, modules, unknown ones
+# Reads one value and leaves the cursor behind it. Memory beside the visitor's: three texts of the value, decompressed.
+cdef int rdb_read(RdbCursor *at, int type, RdbVisit visit, void *arg) noexcept nogil
+# 1 when a dumped value ends in a version not above RDB_NEWEST and the right checksum.
+cdef int rdb_sealed(Span payload) noexcept nogil
+
+# ---- writing ----------------------------------------------------------------------------------------------------------
+cdef void rdb_put_length(Buffer *b, uint64_t n) noexcept nogil
+cdef void rdb_put_text(Buffer *b, Span text) noexcept nogil     # as a number or compressed where that is shorter
+cdef void rdb_put_double(Buffer *b, double v) noexcept nogil
+cdef void rdb_seal(Buffer *b, int version) noexcept nogil       # appends version and checksum of all that b holds
