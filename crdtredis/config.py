@@ -317,6 +317,7 @@ class Setting:
     flag: str = ""                  # a second flag
     env: str = ""                   # the variable's name where it is not CRDT_<NAME>
     secret: bool = False            # never shown by /config, faults or logs
+    aliases: tuple[str, ...] = ()   # older names of Redis's, for CONFIG GET and SET
 
     @property
     def public(self) -> str:
@@ -382,7 +383,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *_declare(
         "Memory and disk",
-        S("max_memory", Size("1mb", "1024tb", zero="no limit"), 0,
+        S("max_memory", Size("1", "1024tb", zero="no limit"), 0,
           "Refuse commands that would use more memory once the data takes this much; 0: no limit. Nothing is evicted.",
           live=True, redis="maxmemory"),
         S("maxmemory_policy", Fixed("noeviction"), "noeviction", "What happens at max_memory."),
@@ -431,6 +432,45 @@ SETTINGS: tuple[Setting, ...] = (
         S("hz", Int(1, 500), 10, "Rounds of background work a second (expiry, idle clients).", live=True),
     ),
     *_declare(
+        "What OBJECT ENCODING answers, and nothing else: values are held alike, large or small",
+        S("hash_max_listpack_entries", Int(0, 2**31 - 1), 512, "A hash with more fields is called hashtable, not listpack.", live=True,
+          aliases=("hash-max-ziplist-entries",)),
+        S("hash_max_listpack_value", Int(0, 2**31 - 1, "bytes"), 64, "A hash with a longer field or value is called hashtable.", live=True,
+          aliases=("hash-max-ziplist-value",)),
+        S("set_max_intset_entries", Int(0, 2**31 - 1), 512, "A set of so many whole numbers at most is called intset.", live=True),
+        S("set_max_listpack_entries", Int(0, 2**31 - 1), 128, "Any other set with more members is called hashtable, not listpack.", live=True),
+        S("set_max_listpack_value", Int(0, 2**31 - 1, "bytes"), 64, "A set with a longer member is called hashtable.", live=True),
+        S("zset_max_listpack_entries", Int(0, 2**31 - 1), 128, "A sorted set with more members is called skiplist, not listpack.", live=True,
+          aliases=("zset-max-ziplist-entries",)),
+        S("zset_max_listpack_value", Int(0, 2**31 - 1, "bytes"), 64, "A sorted set with a longer member is called skiplist.", live=True,
+          aliases=("zset-max-ziplist-value",)),
+        S("list_max_listpack_size", Int(-5, 2**31 - 1), -2,
+          "A list with more elements, or, from -1 to -5, more than 4, 8, 16, 32 or 64 KiB, is called quicklist, not listpack.", live=True,
+          aliases=("list-max-ziplist-size",)),
+    ),
+    *_declare(
+        "Known to Redis, without effect here",
+        S("list_compress_depth", Int(0, 2**31 - 1), 0, "No effect: lists are not compressed.", live=True),
+        S("activerehashing", Bool(), True, "No effect: tables always grow turn by turn.", live=True),
+        S("lazyfree_lazy_user_del", Bool(), False, "No effect: what is removed is always freed turn by turn.", live=True),
+        S("lazyfree_lazy_user_flush", Bool(), False, "No effect: what is removed is always freed turn by turn.", live=True),
+        S("lazyfree_lazy_server_del", Bool(), False, "No effect: what is removed is always freed turn by turn.", live=True),
+        S("lazyfree_lazy_expire", Bool(), False, "No effect: what is removed is always freed turn by turn.", live=True),
+        S("lazyfree_lazy_eviction", Bool(), False, "No effect: what is removed is always freed turn by turn.", live=True),
+        S("activedefrag", Bool(), False, "No effect: memory is not rearranged.", live=True),
+        S("maxmemory_samples", Int(1, 64), 5, "No effect: nothing is evicted.", live=True),
+        S("lfu_log_factor", Int(0, 2**31 - 1), 10, "No effect: nothing is evicted.", live=True),
+        S("lfu_decay_time", Int(0, 2**31 - 1), 1, "No effect: nothing is evicted.", live=True),
+        S("rdbcompression", Bool(), True, "No effect: there are no snapshots.", live=True),
+        S("rdbchecksum", Bool(), True, "No effect: there are no snapshots.", live=True),
+        S("rdb_key_save_delay", Int(-2**31, 2**31 - 1, "microseconds"), 0, "No effect: there are no snapshots.", live=True),
+        S("stop_writes_on_bgsave_error", Bool(), True, "No effect: while the log cannot be written, writes are always refused.", live=True),
+        S("no_appendfsync_on_rewrite", Bool(), False, "No effect: the log is never rewritten.", live=True),
+        S("auto_aof_rewrite_percentage", Int(0, 2**31 - 1), 100, "No effect: the log is never rewritten.", live=True),
+        S("auto_aof_rewrite_min_size", Size("0", "1024tb"), 67_108_864, "No effect: the log is never rewritten.", live=True),
+        S("aof_use_rdb_preamble", Bool(), True, "No effect: the log is never rewritten.", live=True),
+    ),
+    *_declare(
         "Redis mirror",
         S("redis_addr", Text('"host:port", or nothing', r"(?:(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5})?"), "",
           "A Redis server to mirror to. Accepted for existing files; this version has no mirror and says so at the start."),
@@ -442,7 +482,8 @@ BY_NAME = {s.name: s for s in SETTINGS}
 BY_FLAG = {flag: s for s in SETTINGS for flag in s.flags}
 BY_VARIABLE = {s.variable: s for s in SETTINGS}
 # Any spelling of CONFIG GET and SET, with dashes: the setting's own name or Redis's.
-BY_PUBLIC = {alias.replace("_", "-"): s for s in SETTINGS for alias in (s.name, s.public)}
+BY_PUBLIC = {alias.replace("_", "-"): s for s in SETTINGS for alias in (s.name, s.public, *s.aliases)}
+ENCODING_LIMITS = tuple(s.name for s in SETTINGS if "_max_listpack_" in s.name or "_max_intset_" in s.name)
 # Not a setting, since it says where the settings are.
 CONFIG_VARIABLE = "CRDT_CONFIG"
 
@@ -658,7 +699,7 @@ class Config:
         globs = [re.compile(translate(p.lower().replace("_", "-")), re.S) for p in patterns]
         shown: dict[str, str] = {}
         for s in SETTINGS:
-            for name in (s.public, s.name):
+            for name in (s.public, s.name, *s.aliases):
                 if any(g.match(name.replace("_", "-")) for g in globs):
                     shown[name if name == s.public or name in patterns else name.replace("_", "-")] = s.kind.to_text(self.values[s.name])
                     break

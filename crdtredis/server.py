@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 from crdtredis import __version__, logs
 from crdtredis._core import Replica, SegmentWriter
 from crdtredis._engine import Bridge, Executor, Loop
-from crdtredis.config import SETTINGS, Config
+from crdtredis.config import ENCODING_LIMITS, SETTINGS, Config
 from crdtredis.errors import EXIT_ADDRESS, EXIT_CONFIG, EXIT_DATA, EXIT_FORCED, StartError
 from crdtredis.storage.identity import Identity, newer_epoch, take_identity
 from crdtredis.storage.lock import DirectoryLock
@@ -334,7 +334,9 @@ class Server:
             engine.max_clients = value
         elif name in ("timeout", "tcp_keepalive"):
             setattr(engine, name, int(config.seconds(name)))
-        elif name in ("hz", "max_memory", "protected_mode"):
+        elif name == "max_memory":
+            executor.max_memory = value
+        elif name in ("hz", "protected_mode"):
             setattr(engine, name, value)
         elif name == "client_query_buffer_limit":
             engine.query_limit = value
@@ -344,6 +346,8 @@ class Server:
             engine.output_hard, engine.output_soft, engine.output_soft_seconds = next(v[1:] for v in value if v[0] == "normal")
         elif name in ("slowlog_log_slower_than", "slowlog_max_len"):
             executor.set_slowlog(config.slowlog_log_slower_than, config.slowlog_max_len)
+        elif name in ENCODING_LIMITS:
+            executor.set_encoding_limits(**{n: config.values[n] for n in ENCODING_LIMITS})
         elif name == "max_clock_skew":
             self.replica.max_clock_skew = config.ms(name)
             if self.sync is not None:

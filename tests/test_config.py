@@ -38,7 +38,7 @@ def test_fixed_names_and_defaults():
 
 def test_declarations_are_sound():
     assert len(BY_NAME) == len(SETTINGS)
-    spellings = [n for s in SETTINGS for n in {s.name.replace("_", "-"), s.public}]
+    spellings = [n for s in SETTINGS for n in {s.name.replace("_", "-"), s.public, *s.aliases}]
     assert len(spellings) == len(set(spellings)) == len(BY_PUBLIC), "two settings share a spelling in CONFIG"
     flags = [f for s in SETTINGS for f in s.flags]
     assert len(flags) == len(set(flags))
@@ -213,6 +213,8 @@ def test_config_get():
         "timeout": "30", "peers": "a:1 b:2", "sync-interval": "5s", "protected-mode": "yes"}
     assert config.get(["save"]) == {"save": ""} and config.get(["appendonly"]) == {"appendonly": "yes"}
     assert set(config.get(["*"])) == {s.public for s in SETTINGS}
+    assert config.get(["hash-max-ziplist-value"]) == {"hash-max-ziplist-value": "64"}, "an older name of Redis's"
+    assert config.get(["hash-max-*"]) == {"hash-max-listpack-entries": "512", "hash-max-listpack-value": "64"}, "each once"
     assert config.get(["tcp-*"]) == {"tcp-keepalive": "300", "tcp-backlog": "511"}
 
 

@@ -22,7 +22,7 @@ from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET,
                               key_random, key_touch, key_type, key_visible, list_insert, list_next, list_seek, list_value,
                               list_view, member_find, member_score, member_set, member_view, string_set,
                               string_view, table_next)
-from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, fail, fail_int, fail_syntax, hot, is_word
+from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, EncodingLimits, fail, fail_int, fail_syntax, hot, is_word
 from crdtredis._resp cimport parse_int64, reply_bulk, reply_error_span, reply_int, reply_null, reply_ok, reply_simple
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.common cimport expect_ahead
@@ -544,37 +544,41 @@ cdef Element *object_key(Call *c) noexcept nogil:
     return e
 
 
-# By KeyType: what Redis calls its own encodings of large values, and how far a small one may go by its default limits.
+# By KeyType: what Redis calls its own encodings of large values.
 cdef const char *ENCODINGS[5]
 ENCODINGS[:] = [b"", b"hashtable", b"hashtable", b"skiplist", b"quicklist"]
-cdef size_t SMALL[5]
-SMALL[:] = [0, 512, 128, 128, 2048]     # members
 cdef enum:
-    SMALL_INTSET = 512                  # members of a set of whole numbers
-    SMALL_MEMBER = 64                   # bytes of a name or value; of a list's nothing is asked but
-    SMALL_LIST = 8192                   # bytes of all elements
+    PACKED_OVERHEAD = 2                 # bytes that Redis adds to each element of a small list
+    LOOKED_AT = 100000                  # members at most that OBJECT ENCODING looks at, however high the limits are set
 
 
-cdef const char *collection_encoding(Kernel *k, Collection *c) noexcept nogil:
-    """How Redis 7.2 would hold it, had it never been larger. Looks at SMALL_INTSET or SMALL_LIST members at most."""
-    cdef size_t at = 0, bytes = 0
-    cdef int whole = c.type == T_SET and c.live <= SMALL_INTSET, small = c.live <= SMALL[c.type]
-    cdef int64_t number
+cdef const char *list_encoding(Kernel *k, Collection *c, int64_t limit) noexcept nogil:
+    """By list-max-listpack-size: a count of elements, in 8 KiB, or a choice of bytes."""
+    cdef int64_t left = 8192 if limit >= 0 else <int64_t>4096 << min(-limit - 1, 4)
     cdef ListCursor place
-    cdef int more
-    cdef Element *m
-    if c.type == T_LIST:
-        more = list_seek(c, 0, &place)
-        while more and small:
-            bytes += list_value(k, &place).n
-            small = bytes <= SMALL_LIST
-            more = list_next(&place)
-        return "listpack" if small else "quicklist"
-    m = next_member(c, &at)
-    while m != NULL and (whole or small):
+    cdef int more = list_seek(c, 0, &place)
+    if limit >= 0 and <int64_t>c.live > limit:
+        return "quicklist"
+    while more:
+        left -= list_value(k, &place).n + PACKED_OVERHEAD
+        if left < 0:
+            return "quicklist"
+        more = list_next(&place)
+    return "listpack"
+
+
+cdef const char *collection_encoding(Kernel *k, Collection *c, EncodingLimits *limits) noexcept nogil:
+    """How Redis 7.2 would hold it, had it never been larger."""
+    cdef size_t at = 0
+    cdef int looked = 0
+    cdef int whole = c.type == T_SET and <int64_t>c.live <= limits.whole, small = <int64_t>c.live <= limits.entries[c.type]
+    cdef int64_t number, longest = limits.value[c.type]
+    cdef Element *m = next_member(c, &at)
+    while m != NULL and (whole or small) and looked < LOOKED_AT:
         whole = whole and parse_int64(element_key(m), m.klen, &number)
-        small = small and m.klen <= SMALL_MEMBER and (c.type != T_HASH or member_view(k, m).n <= SMALL_MEMBER)
+        small = small and m.klen <= longest and (c.type != T_HASH or <int64_t>member_view(k, m).n <= longest)
         m = next_member(c, &at)
+        looked += 1
     if whole:
         return "intset"
     if small:
@@ -585,6 +589,7 @@ cdef const char *collection_encoding(Kernel *k, Collection *c) noexcept nogil:
 cdef void object_encoding(Call *c) noexcept nogil:
     cdef Element *e = object_key(c)
     cdef Span value
+    cdef Collection *collection
     cdef const char *name
     cdef int64_t whole
     cdef int kind
@@ -592,7 +597,11 @@ cdef void object_encoding(Call *c) noexcept nogil:
         return
     kind = key_type(c.kernel, e)
     if kind != T_STRING:
-        name = collection_encoding(c.kernel, key_collection(c.kernel, e, kind))
+        collection = key_collection(c.kernel, e, kind)
+        if kind == T_LIST:
+            name = list_encoding(c.kernel, collection, c.dispatch.encoding.list_size)
+        else:
+            name = collection_encoding(c.kernel, collection, &c.dispatch.encoding)
         reply_bulk(c.reply, name, strlen(name))
         return
     value = string_view(c.kernel, e)

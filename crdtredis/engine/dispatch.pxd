@@ -46,9 +46,16 @@ cdef struct ErrorCount:
 cdef enum Guard:
     GUARD_LOADING = 1
     GUARD_MISCONF = 2
-    GUARD_OOM = 4
+    GUARD_OOM = 4           # there is a max_memory to compare with
     GUARD_PAUSE_ALL = 8
     GUARD_PAUSE_WRITE = 16
+
+# Up to where OBJECT ENCODING calls a collection small: Redis's settings, which hold nothing together here. See keys.pyx.
+cdef struct EncodingLimits:
+    int64_t entries[5]      # by KeyType: members
+    int64_t value[5]        # bytes of a name or value
+    int64_t whole           # members of a set of whole numbers
+    int64_t list_size       # of a list: elements, or, from -1 to -5, 4 to 64 KiB in all
 
 # Everything dispatch needs without a Python object; an Executor owns one.
 cdef struct Dispatch:
@@ -56,6 +63,7 @@ cdef struct Dispatch:
     Command **table         # open addressing over Command.hash
     uint32_t mask
     uint32_t guard
+    size_t max_memory       # bytes of keyspace, 0: no limit
     int need_auth           # new clients start unauthenticated
     char misconf[256]       # what -MISCONF says
     Stats stats
@@ -68,6 +76,7 @@ cdef struct Dispatch:
     SlowEntry *slow
     uint32_t slow_max
     uint64_t slow_n         # entries ever made
+    EncodingLimits encoding
     # deferred replies and CLIENT PAUSE
     int64_t next_deferred   # ms when the first deferred reply times out, -1: none
     int64_t pause_until     # ms

@@ -11,7 +11,7 @@
 # Time per command is the difference of two readings of the cycle counter (8 ns each; the end of one command is the start of the
 # next), which serves statistics and the slow log; it is turned into microseconds only when somebody asks.
 
-from crdtredis._core cimport op_begin, op_end
+from crdtredis._core cimport mem_used, op_begin, op_end
 
 cdef extern from *:
     """
@@ -163,7 +163,7 @@ cdef int refused(Dispatch *d, Client *client, Command *cmd) noexcept nogil:
     if client.flags & CLIENT_MULTI and cmd.flags & C_NO_MULTI:
         refuse(d, client, cmd, "ERR Command not allowed inside a transaction")
         return 1
-    if d.guard & GUARD_OOM and effective & C_DENYOOM:
+    if effective & C_DENYOOM and d.guard & GUARD_OOM and mem_used() > d.max_memory:
         refuse(d, client, cmd, "OOM command not allowed when used memory > 'maxmemory'.")
         return 1
     if d.guard & GUARD_MISCONF and effective & C_WRITE:

@@ -5,6 +5,8 @@
 
 import time
 
+from crdtredis._core cimport T_HASH, T_SET, T_ZSET
+
 FLAG_BITS = {
     "write": C_WRITE, "readonly": C_READONLY, "denyoom": C_DENYOOM, "fast": C_FAST, "loading": C_LOADING, "stale": C_STALE,
     "no_auth": C_NO_AUTH, "no_multi": C_NO_MULTI, "no_queue": C_NO_QUEUE, "noscript": C_NOSCRIPT, "admin": C_ADMIN,
@@ -42,6 +44,7 @@ cdef class Executor:
         self.d.ticks_per_usec = calibrated()
         self.build_table()
         self.set_slowlog(10000, 128)
+        self.set_encoding_limits()
 
     def __dealloc__(self):
         cdef uint32_t i
@@ -170,12 +173,14 @@ cdef class Executor:
         self.set_guard(GUARD_LOADING, value)
 
     @property
-    def out_of_memory(self) -> bool:
-        return (self.d.guard & GUARD_OOM) != 0
+    def max_memory(self) -> int:
+        """Bytes of keyspace above which commands that would use more are refused, 0: no limit."""
+        return self.d.max_memory
 
-    @out_of_memory.setter
-    def out_of_memory(self, bint value):
-        self.set_guard(GUARD_OOM, value)
+    @max_memory.setter
+    def max_memory(self, size_t value):
+        self.d.max_memory = value
+        self.set_guard(GUARD_OOM, value > 0)
 
     @property
     def misconf(self) -> str | None:
@@ -241,6 +246,20 @@ cdef class Executor:
             self.d.slow_ticks = <uint64_t>(<double>threshold_usec * self.d.ticks_per_usec)
         if max_len != self.d.slow_max:
             resize_slowlog(&self.d, max_len)
+
+    def set_encoding_limits(self, *, int64_t hash_max_listpack_entries=512, int64_t hash_max_listpack_value=64, int64_t set_max_intset_entries=512,
+                            int64_t set_max_listpack_entries=128, int64_t set_max_listpack_value=64, int64_t zset_max_listpack_entries=128,
+                            int64_t zset_max_listpack_value=64, int64_t list_max_listpack_size=-2):
+        """What OBJECT ENCODING goes by, as the settings of these names."""
+        cdef EncodingLimits *e = &self.d.encoding
+        e.entries[<int>T_HASH] = hash_max_listpack_entries
+        e.entries[<int>T_SET] = set_max_listpack_entries
+        e.entries[<int>T_ZSET] = zset_max_listpack_entries
+        e.value[<int>T_HASH] = hash_max_listpack_value
+        e.value[<int>T_SET] = set_max_listpack_value
+        e.value[<int>T_ZSET] = zset_max_listpack_value
+        e.whole = set_max_intset_entries
+        e.list_size = list_max_listpack_size
 
     @property
     def slowlog_threshold(self) -> int:

@@ -75,7 +75,6 @@ cdef class Loop:
     cdef public int64_t max_bulk        # bytes of one argument
     cdef public bint protected_mode     # refuse strangers from other hosts while there is no password
     cdef public bint active_expire      # reap without being asked: DEBUG SET-ACTIVE-EXPIRE
-    cdef public size_t max_memory       # bytes of keyspace, 0: no limit
     # statistics
     cdef uint64_t accepted
     cdef uint64_t rejected

@@ -23,7 +23,7 @@ import socket
 
 from cpython.exc cimport PyErr_CheckSignals
 
-from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, RECORD_HEAD, collect, free_garbage, has_ops, mem_used, reap, receive, record_begin, record_end,
+from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, RECORD_HEAD, collect, free_garbage, has_ops, reap, receive, record_begin, record_end,
                               retry_waiting, table_work, take_ops)
 
 cdef enum:
@@ -560,10 +560,6 @@ cdef class Loop:
         for i in range(self.listener_n):
             if self.listeners[i].pending == 2:
                 self.listeners[i].pending = 1
-        if self.max_memory and mem_used() > self.max_memory:
-            self.d.guard |= GUARD_OOM
-        else:
-            self.d.guard &= ~<uint32_t>GUARD_OOM
         rate_sample(&self.ops_rate, self.d.stats.commands, self.hz_)
         rate_sample(&self.in_rate, self.net_in, self.hz_)
         rate_sample(&self.out_rate, self.net_out, self.hz_)

@@ -80,9 +80,12 @@ def test_misconf_refuses_writes_only(run, executor):
 
 def test_out_of_memory_refuses_what_may_grow(run, executor):
     run("SET k v")
-    executor.out_of_memory = True
-    assert run("SET k w", "GET k", "MULTI", "APPEND k x") == (
-        b"-OOM command not allowed when used memory > 'maxmemory'.\r\n$1\r\nv\r\n+OK\r\n-OOM command not allowed when used memory > 'maxmemory'.\r\n")
+    executor.max_memory = 1
+    assert run("SET k w", "GET k", "MULTI", "APPEND k x", "DISCARD") == (
+        b"-OOM command not allowed when used memory > 'maxmemory'.\r\n$1\r\nv\r\n+OK\r\n-OOM command not allowed when used memory > 'maxmemory'.\r\n+OK\r\n")
+    executor.max_memory = executor.replica.stats()["memory"] + 100_000
+    assert run("SET k w", "SETRANGE big 200000 x", "SET k v", "DEL big", "SET k v") == (
+        b"+OK\r\n:200001\r\n-OOM command not allowed when used memory > 'maxmemory'.\r\n:1\r\n+OK\r\n"), "as of each command"
 
 
 def test_statistics(run, executor):

@@ -1,0 +1,131 @@
+"""Redis's own test suite, written in Tcl, run against our server: what passes, what fails, and why that is as it should be.
+
+The suite belongs to Redis and is not part of this repository. Take a checkout of Redis 7.0 (its `runtest` wants `tclsh`, and `redis-cli`
+and `redis-benchmark` in its src/: built there, or links to installed ones) and name it:
+
+    python -m tests.compat.tcl /path/to/redis-7.0                           # every unit of UNITS
+    python -m tests.compat.tcl /path/to/redis-7.0 type/string expire        # these
+    python -m tests.compat.tcl /path/to/redis-7.0 --reference               # against redis-server: what there is to pass
+
+Each unit gets a fresh server, since the units of the suite leave settings behind, and runs in the suite's mode for external servers, without
+the tests that want DEBUG or a Redis-style replica. Of a unit it prints how many tests passed, failed, were never reached (an exception
+ends a block of tests) and were not meant for external servers, and each failure that `tcl_differences.py` does not justify. A justified
+failure that passes is reported too: the list is to be true. The exit code is 0 when there was nothing to report.
+"""
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.compat.tcl_differences import DIFFERENCES, HANGING, SETTINGS, UNITS, WITHOUT_ENCODINGS
+from tests.real.cluster import Process, Reference, Server, stop_all
+
+LINE = re.compile(r"\[(ok|err|ignore|skip|exception|TIMEOUT)\]:? ?(.*)")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass
+class Outcome:
+    """What became of one unit's tests: names, and of failed ones what the suite said."""
+    passed: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    ignored: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)              # exceptions outside of a test: what follows in the block is not run
+
+
+def read(output: str) -> Outcome:
+    """The outcome told by the lines that `runtest` prints. A failure is told again at the end: the first telling counts."""
+    found = Outcome()
+    text: list[str] | None = None                                # lines of the failure being read
+    for line in COLOUR.sub("", output).splitlines():
+        if line.strip() == "The End":
+            break
+        m = LINE.match(line)
+        if not m:
+            if text is not None:
+                text.append(line)
+            continue
+        kind, rest = m.groups()
+        text = None
+        if kind == "ok":
+            found.passed.append(re.sub(r" \(\d+ ms\)$", "", rest))
+        elif kind == "ignore":
+            found.ignored.append(rest)
+        elif kind == "err" and " in tests/" in rest:
+            text = [rest]
+            found.failed[rest.rpartition(" in tests/")[0]] = text
+        elif kind != "skip":
+            text = [f"[{kind}] {rest}"]
+            found.broken.append(text)
+    found.failed = {name: "\n    ".join(lines[1:]) for name, lines in found.failed.items()}
+    found.broken = ["\n    ".join(lines) for lines in found.broken]
+    return found
+
+
+def run(suite: Path, unit: str, server: Process, skip: list[str], timeout: int) -> tuple[Outcome, str]:
+    """Run one unit against a running server. `timeout` is in seconds, of one test."""
+    argv = ["./runtest", "--host", "127.0.0.1", "--port", str(server.port), "--durable", "--tags", "-needs:debug -needs:repl",
+            "--timeout", str(timeout), "--baseport", str(21111 + 80 * (os.getpid() % 100)), "--single", f"unit/{unit}"]
+    if unit in WITHOUT_ENCODINGS:
+        argv.append("--ignore-encoding")
+    for name in skip:
+        argv += ["--skiptest", f"/^{name}$"]
+    done = subprocess.run(argv, cwd=suite, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    text = done.stdout.decode("utf-8", "replace")
+    return read(text), text
+
+
+def justified(unit: str, name: str) -> str | None:
+    """Why this test may fail, if there is a reason."""
+    return next((reason for pattern, reason in DIFFERENCES.get(unit, []) if re.fullmatch(pattern, name)), None)
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("suite", type=Path, help="a checkout of Redis 7.0")
+    p.add_argument("units", nargs="*", help="units to run (all that UNITS names)")
+    p.add_argument("--reference", action="store_true", help="run against redis-server")
+    p.add_argument("--timeout", type=int, default=120, help="seconds that one test may take")
+    p.add_argument("--keep", type=Path, metavar="DIR", help="write what the suite printed to DIR/<unit>.txt")
+    a = p.parse_args()
+    report = 0
+    print(f"{'unit':<16}{'of':>5}{'passed':>8}{'listed':>8}{'failed':>8}{'not run':>9}{'ignored':>9}")
+    try:
+        for unit in a.units or UNITS:
+            server = Reference("--save", "", "--enable-protected-configs", "yes") if a.reference else Server(appendfsync="no", **SETTINGS)
+            server.start()
+            hanging = [] if a.reference else HANGING.get(unit, [])
+            found, text = run(a.suite.resolve(), unit, server, hanging, a.timeout)
+            if a.keep:
+                a.keep.mkdir(parents=True, exist_ok=True)
+                (a.keep / f"{unit.replace('/', '-')}.txt").write_text(text)
+            alive = server.process.poll() is None
+            server.dispose()
+            reasons = {name: None if a.reference else justified(unit, name) for name in found.failed}
+            listed = [name for name, reason in reasons.items() if reason]
+            wrong = [name for name, reason in reasons.items() if not reason]
+            total = UNITS.get(unit, 0)
+            not_run = max(0, total - len(found.passed) - len(found.failed))
+            print(f"{unit:<16}{total:>5}{len(found.passed):>8}{len(listed):>8}{len(wrong):>8}{not_run:>9}{len(found.ignored):>9}", flush=True)
+            for name in wrong:
+                print(f"  failed: {name}\n    {found.failed[name]}")
+            for text in found.broken:
+                print(f"  broke off: {text}")
+            if not alive:
+                print(f"  the server ended:\n{server.log()}")
+            stale = [] if a.reference else [name for name in found.passed if justified(unit, name)]
+            for name in stale:
+                print(f"  passes, but is listed as different: {name}")
+            report += len(wrong) + len(found.broken) + len(stale) + (not alive) + (not_run > len(hanging))
+    finally:
+        stop_all()
+    return 1 if report else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
