@@ -59,7 +59,7 @@ cdef Command *find_command(Dispatch *d, Span name) noexcept nogil:
         cmd = d.table[i]
         if cmd == NULL:
             return NULL
-        if cmd.hash == h and cmd.name_n == name.n and same_name(cmd.name, name.p, name.n):
+        if cmd.hash == h and cmd.name_n == name.n and not cmd.flags & C_SUBCOMMAND and same_name(cmd.name, name.p, name.n):
             return cmd
         i = (i + 1) & d.mask
 

@@ -80,7 +80,7 @@ cdef class Executor:
             bits = 0
             for flag in spec.flags:
                 bits |= <uint32_t>FLAG_BITS.get(flag, 0)
-            cmd.flags = bits
+            cmd.flags = bits | (C_SUBCOMMAND if spec.container else 0)
             if isinstance(spec.keys, tuple):
                 cmd.first_key = spec.keys[0]
             handler = spec.handler if spec.handler is not None else self.specs[spec.container].handler

@@ -358,13 +358,13 @@ def test_with_no_memory_left_what_waits_is_served_all_the_same():
     blocks(a, "BLMOVE", "k", "l", "LEFT", "LEFT", 0)
     b("MULTI")
     b("RPUSH", "k", "x")
-    b.executor.out_of_memory = True
+    b.executor.max_memory = 1
     assert b.error("BLMOVE", "k", "l", "LEFT", "LEFT", 0).startswith("OOM")
-    b.executor.out_of_memory = False
+    b.executor.max_memory = 0
     b("DISCARD")
     other = Client("b")
     other("RPUSH", "k", "x")
-    a.executor.out_of_memory = True
+    a.executor.max_memory = 1
     exchange(a, other)
     a.executor.serve_waiting()
     assert got(a) == b"x"

@@ -411,6 +411,30 @@ def test_object_encoding_and_refcount(c, value, encoding, references):
     assert (c("OBJECT", "ENCODING", "a"), c("object", "refcount", "a")) == (encoding, references)
 
 
+@pytest.mark.parametrize("limits,before,after", [
+    ({"hash_max_listpack_entries": 1}, "listpack", "hashtable"), ({"hash_max_listpack_value": 0}, "listpack", "hashtable"),
+    ({"set_max_intset_entries": 1}, "intset", "listpack"), ({"set_max_intset_entries": 1, "set_max_listpack_entries": 1}, "intset", "hashtable"),
+    ({"set_max_intset_entries": 0, "set_max_listpack_value": 0}, "intset", "hashtable"),
+    ({"zset_max_listpack_entries": 1}, "listpack", "skiplist"), ({"zset_max_listpack_value": 0}, "listpack", "skiplist"),
+    ({"list_max_listpack_size": 1}, "listpack", "quicklist"), ({"list_max_listpack_size": 0}, "listpack", "quicklist"),
+    ({"list_max_listpack_size": -5}, "listpack", "listpack")])
+def test_object_encoding_goes_by_limits(c, limits, before, after):
+    make = {"h": ("HSET", "k", "1", "a", "2", "b"), "s": ("SADD", "k", "1", "2"), "z": ("ZADD", "k", "1", "1", "2", "2"), "l": ("RPUSH", "k", "a", "b")}
+    c(*make[next(iter(limits))[0]])
+    assert c("OBJECT", "ENCODING", "k") == before.encode()
+    c.executor.set_encoding_limits(**limits)
+    assert c("OBJECT", "ENCODING", "k") == after.encode()
+
+
+@pytest.mark.parametrize("limit,fits", [(-1, 4094), (-2, 8190), (-5, 65534), (1, 8190)])
+def test_a_small_list_by_bytes(c, limit, fits):
+    c.executor.set_encoding_limits(list_max_listpack_size=limit)
+    c("RPUSH", "l", "x" * fits)
+    assert c("OBJECT", "ENCODING", "l") == b"listpack"
+    c("LSET", "l", 0, "x" * (fits + 1))
+    assert c("OBJECT", "ENCODING", "l") == b"quicklist"
+
+
 def test_object_of_a_counter(c):
     c("INCRBY", "n", 12345)
     assert c("OBJECT", "ENCODING", "n") == b"int"

@@ -78,6 +78,10 @@ def test_misconf_refuses_writes_only(run, executor):
     assert run("GET k", "EXEC") == b"$1\r\nv\r\n-ERR EXEC without MULTI\r\n"
 
 
+def test_a_subcommand_is_found_through_its_container_only(run):
+    assert run("COMMAND|COUNT x", "MULTI", "COMMAND|COUNT", "DISCARD").count(b"-ERR unknown command 'COMMAND|COUNT'") == 2
+
+
 def test_out_of_memory_refuses_what_may_grow(run, executor):
     run("SET k v")
     executor.max_memory = 1
