@@ -8,6 +8,7 @@ cdef enum:
     KEYS_AHEAD = 16         # how many keys keys_expect takes: about as many fetches as a core has under way
     MAX_BYTES = 1 << 30     # of one key, name or value in an op; commands keep to proto-max-bulk-len, which is less
     MEMORY_SAMPLES = 8
+    DECODED_KEPT = 256      # effects: the room for those of one op is kept up to this size
     CONFLICTS = 128         # how many CRDT.CONFLICTS remembers
     CONFLICT_TEXT = 64      # bytes of key and of each value it remembers
 

@@ -119,6 +119,10 @@ cdef int apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span r
         out = put_varint(out + 1, raw.n)
         memcpy(out, raw.p, raw.n)
         k.ops.n = out + raw.n - k.ops.p
+    if k.decoded_cap > DECODED_KEPT:       # a giant transaction is no reason to keep its size for ever
+        mem_free(k.decoded)
+        k.decoded = NULL
+        k.decoded_cap = 0
     return 1
 
 

@@ -1,13 +1,13 @@
 """Are the tests awake? Breaks the kernel on purpose, in a scratch copy, one fault at a time, and sees which test notices.
 
-    python -m tests.simulation.mutate                 # all faults; ten to twenty minutes
+    python -m tests.simulation.mutate                 # all faults; half an hour
     python -m tests.simulation.mutate --only "later"  # those whose name contains the word
     python -m tests.simulation.mutate --list
 
 A property counts only after a deliberate fault has made it fail. Each fault below is one that is easy to make and that the design has a
 sentence against. The script copies the checkout to a temporary directory, replaces one piece of text in a part of the kernel, builds,
-and runs the model test, the exhaustive interleavings and some hundred schedules of the simulation. It ends with 1 when a fault went
-unnoticed, or when a text to be replaced is no longer there exactly once: then the fault wants to be written anew.
+and runs the tests in CHECKS. It ends with 1 when a fault went unnoticed, or when a text to be replaced is no longer there exactly
+once: then the fault wants to be written anew.
 """
 from __future__ import annotations
 
@@ -60,10 +60,56 @@ FAULTS = [
      "        if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN:\n            d.live -= 1\n            mem_free(e)"),
     ("set outranks every deadline", CORE + "keyspace.pxi",
      "not later(&k.actors, clear_stamp, clear_actor, w.stamp, w.actor)", "0"),
+    # collections
+    ("member removed without looking at its dot", CORE + "apply.pxi",
+     "        if observed(op, e.dot):\n            live[0] -= 1\n            table_remove(t, e)", "        if 1:\n            live[0] -= 1\n            table_remove(t, e)"),
+    ("removal of a whole collection takes what it did not see", CORE + "apply.pxi",
+     "        if m.meta & E_PLAIN and observed(op, m.dot):", "        if m.meta & E_PLAIN:"),
+    ("a large collection is let go at once for others' removals too", CORE + "apply.pxi",
+     "    elif op.local and table_count(&c.table) > FREED_AT_ONCE:", "    elif table_count(&c.table) > FREED_AT_ONCE:"),
+    ("removal of a whole collection forgets cells", CORE + "apply.pxi",
+     "            cell_remove_writes(element_cell(m), op)\n            settle(k, &c.table", "            settle(k, &c.table"),
+    ("members of a removed collection not settled", CORE + "apply.pxi",
+     "            cell_remove_writes(element_cell(m), op)\n            settle(k, &c.table, &c.live, m, live)",
+     "            cell_remove_writes(element_cell(m), op)"),
+    ("key not settled after its member", CORE + "apply.pxi",
+     "    index(k, c, name, hash)\n    settle(k, &d.table, &d.live, e, was_live)\n",
+     "    index(k, c, name, hash)\n    d.live += element_live(e) - was_live\n"),
+    ("removal of one type removes all", CORE + "apply.pxi",
+     "        if x.kind == DELETE or (x.kind == CLEAR and x.type == c.type):", "        if x.kind == DELETE or x.kind == CLEAR:"),
+    ("increments do not move a score in the order", CORE + "apply.pxi",
+     "        return score_hint(member_score(k, m))", "        return score_hint(0 if m.meta & E_CELL else member_score(k, m))"),
+    ("tallies of a member not listed by what removes it", CORE + "effects.pxi",
+     "    if x.kind != INCREMENT and m != NULL and m.meta & E_CELL:", "    if 0:"),
+    ("tallies of members not listed by what removes the key", CORE + "effects.pxi",
+     "        if c.cells and (only == T_NONE or only == c.type):", "        if 0:"),
+    ("flush does not take members' tallies back", CORE + "apply.pxi",
+     "    if m == NULL or not m.meta & E_CELL:\n        return\n    was_live", "    if m == NULL or c != NULL or not m.meta & E_CELL:\n        return\n    was_live"),
+    ("hidden types outlive a write that saw them", CORE + "effects.pxi",
+     "        if (other == T_STRING and value_live(e)) or (c != NULL and c.live):", "        if 0:"),
+    ("a hidden set takes its word on the deadline along", CORE + "effects.pxi",
+     "prepare(k, db, key, e, type != T_STRING and e != NULL and value_live(e))", "prepare(k, db, key, e, 0)"),
+    # lists
+    ("a run continued by another actor", CORE + "position.pxi",
+     "    if dot_slot(last.run) != dot_slot(own) or last.offset ==", "    if last.offset =="),
+    ("a place in a run given out twice", CORE + "position.pxi",
+     "    s.offset += by\n    s.own = own\n    s.own_index = index\n", "    s.offset += by\n"),
+    ("elements of one place in a run not told apart in the order", CORE + "position.pxi",
+     "            r = compare_dots(a, p[i].own, p[i].own_index, q[i].own, q[i].own_index)", "            r = 0"),
+    ("runs in the order in which a replica met their actors", CORE + "position.pxi",
+     "compare_int64(a.v[dot_slot(x)].rank, a.v[dot_slot(y)].rank)", "compare_int64(dot_slot(x), dot_slot(y))"),
+    ("an insert left of what hangs below its neighbour stands behind it", CORE + "position.pxi",
+     "            s.major = position_steps(right)[position_depth(left)].major - 1", "            s.major = position_steps(right)[position_depth(left)].major + 1"),
+    ("a value for an element that has gone is dropped", CORE + "apply.pxi",
+     "    unindex(k, c, m)\n    if x.kind == ASSIGN:",
+     "    if m == NULL and x.type == T_LIST and (<Step*>(name.p + name.n))[-1].own != make_dot(op.slot, op.seq):\n"
+     "        settle(k, &d.table, &d.live, e, was_live)\n        return\n    unindex(k, c, m)\n    if x.kind == ASSIGN:"),
 ]
 
 CHECKS = [
     ("model", [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/core/test_model.py"]),
+    ("collections", [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/core/test_collections.py"]),
+    ("interleavings", [sys.executable, "-m", "tests.simulation.test_interleavings"]),
     ("simulation", [sys.executable, "-m", "tests.simulation.world", "--schedules", "1500"]),
 ]
 

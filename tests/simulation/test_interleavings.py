@@ -12,7 +12,7 @@ The shapes, each with every combination of the commands of a type on every state
 What an op is depends only on what its replica had seen, so each is made once and used in all combinations: an order costs some
 microseconds, and CI replays a few hundred thousand. An op is one command, or several in MULTI and EXEC.
 
-    python -m tests.simulation.test_interleavings --large                             # all commands in every shape; an hour
+    python -m tests.simulation.test_interleavings --large                             # all commands in every shape; ten minutes
     python -m tests.simulation.test_interleavings --large --only "list, three: two by two"
     python -m tests.simulation.test_interleavings --only "list, three: LPOP k || RPUSH k p || DEL k"          # one, as a failure names it
 """
@@ -56,13 +56,14 @@ BEFORE = {
              "deadline": ["RPUSH k x y z; PEXPIREAT k 7000", "LPOP k; LPUSH k w", "LSET k 1 u"]},
 }
 SHORT = {
-    "string": ["SET k 100", "APPEND k 5", "INCRBY k 7", "DEL k", "PEXPIREAT k 5000", "INCR k; DEL k; INCRBY k 2"],
-    "hash": ["HSET k f a", "HINCRBY k f 2", "HDEL k f", "DEL k", "PEXPIREAT k 5000", "HINCRBY k f 1; HDEL k f; HINCRBY k f 3"],
-    "set": ["SADD k x", "SREM k x", "SPOP k", "DEL k", "SMOVE k l x", "PEXPIREAT k 5000"],
-    "zset": ["ZADD k 5 x", "ZINCRBY k 1 x", "ZREM k x", "ZPOPMIN k", "DEL k", "ZINCRBY k 1 x; ZREM k x; ZINCRBY k 3 x"],
-    "list": ["RPUSH k p", "LPUSH k p q", "LPOP k", "RPOP k", "LSET k 0 n", "LINSERT k AFTER x i", "DEL k", "LPOP k; LPUSH k t"],
+    "string": ["SET k 100", "APPEND k 5", "INCRBY k 7", "DECRBY k 4", "DEL k", "PEXPIREAT k 5000", "PERSIST k", "INCR k; DEL k; INCRBY k 2"],
+    "hash": ["HSET k f a", "HSET k f 5 g 6", "HINCRBY k f 2", "HDEL k f", "HDEL k f g h", "DEL k", "PEXPIREAT k 5000", "HINCRBY k f 1; HDEL k f; HINCRBY k f 3"],
+    "set": ["SADD k x", "SADD k x y z", "SREM k x", "SPOP k", "DEL k", "SMOVE k l x", "SUNIONSTORE l k l", "PEXPIREAT k 5000"],
+    "zset": ["ZADD k 5 x", "ZINCRBY k 1 x", "ZINCRBY k -2 y", "ZREM k x", "ZPOPMIN k", "ZADD k GT CH 7 x", "DEL k", "ZINCRBY k 1 x; ZREM k x; ZINCRBY k 3 x"],
+    "list": ["RPUSH k p", "LPUSH k p q", "LPOP k", "RPOP k", "LSET k 0 n", "LINSERT k AFTER x i", "LINSERT k BEFORE x j", "LTRIM k 1 -1", "DEL k",
+             "LPOP k; LPUSH k t"],
 }
-CLASHING = ["SET k 1", "INCR k", "HSET k f a", "HINCRBY k f 2", "HDEL k f", "SADD k x", "SREM k x", "ZADD k 5 x", "ZINCRBY k 1 x", "ZREM k x", "RPUSH k p",
+CLASHING = ["SET k 1", "INCR k", "HSET k f a", "HSET k f a; PEXPIREAT k 5000", "HINCRBY k f 2", "HDEL k f", "SADD k x", "SREM k x", "ZADD k 5 x", "ZINCRBY k 1 x", "ZREM k x", "RPUSH k p",
             "LPOP k", "LSET k 0 n", "DEL k", "PEXPIREAT k 5000", "RENAME k l", "SET k v KEEPTTL"]
 AFTER_CLASH = ["DEL k", "SET k v KEEPTTL", "HSET k f z", "RPUSH k z", "SADD k z", "ZADD k 1 z", "INCR k", "RENAME k l", "PERSIST k"]
 
