@@ -112,7 +112,7 @@ def clients(x: Any) -> Fields:
         "connected_clients": engine.get("connected", 0), "cluster_connections": 0,
         "maxclients": setting(x, "max_connections", 0), "client_recent_max_input_buffer": 0, "client_recent_max_output_buffer": 0,
         "blocked_clients": engine.get("blocked", 0), "tracking_clients": 0,
-        "clients_in_timeout_table": engine.get("timeouts", 0),
+        "clients_in_timeout_table": engine.get("timeouts", 0), "total_blocking_keys": engine.get("waited_keys", 0), "total_blocking_keys_on_nokey": 0,
     }
 
 

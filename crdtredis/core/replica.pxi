@@ -215,7 +215,7 @@ cdef class Replica:
     def stats(self):
         cdef Kernel *k = &self.k
         return {"changes": k.changes, "expired": k.expired, "conflicts": k.conflicts, "stubs": k.stubs, "actors": k.actors.n,
-                "deadlines": k.heap_n, "memory": mem_used()}
+                "deadlines": k.heap_n, "watched": k.watch_n, "memory": mem_used()}
 
     def keys(self, uint32_t db=0):
         """(live keys, all elements) of a database; the difference is stubs and deadlines without content."""

@@ -96,6 +96,7 @@ cdef void wait_for_keys(Call *c, int type, int first, int n, int64_t timeout_ms)
         watch = watch_hold(d.kernel, c.db, c.argv[first + i])
         if watch.waiters == NULL:
             watch.waiters = need_memory(calloc(T_COUNT, sizeof(Line)))
+            d.waited_keys += 1
         line = <Line*>watch.waiters + type
         if line.last != NULL and line.last.wait == w:
             watch_release(d.kernel, watch)      # the same key once more
@@ -135,6 +136,7 @@ cdef void leave_line(Dispatch *d, Waiter *x, int type) noexcept nogil:
     else:
         free(lines)
         x.watch.waiters = NULL
+        d.waited_keys -= 1
     watch_release(d.kernel, x.watch)
 
 

@@ -82,6 +82,7 @@ cdef struct Dispatch:
     int64_t next_deferred   # ms when the first deferred reply times out, -1: none
     int64_t pause_until     # ms
     # clients that wait for keys (engine/blocking.pxi)
+    uint32_t waited_keys    # how many keys somebody waits for
     Wait **timeouts         # heap by deadline, of those that have one
     uint32_t timeout_n
     uint32_t timeout_cap

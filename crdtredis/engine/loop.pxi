@@ -296,7 +296,8 @@ cdef class Loop:
         while c != NULL:
             blocked += (c.client.flags & CLIENT_BLOCKED) != 0
             c = c.next
-        return {"connected": self.connected, "blocked": blocked, "timeouts": self.d.timeout_n, "accepted": self.accepted, "rejected": self.rejected,
+        return {"connected": self.connected, "blocked": blocked, "timeouts": self.d.timeout_n, "waited_keys": self.d.waited_keys,
+                "accepted": self.accepted, "rejected": self.rejected,
                 "net_in": self.net_in, "net_out": self.net_out, "turns": self.turns, "timed_out": self.timed_out,
                 "closed_output": self.closed_output, "closed_query": self.closed_query,
                 "ops_per_second": rate_of(&self.ops_rate), "in_per_second": rate_of(&self.in_rate),

@@ -457,5 +457,6 @@ def test_memory_returns():
         first("RPUSH", f"k{i}", "x")
         assert got(waiting) == [f"k{i}".encode(), b"x"]
         first.replica.take_ops()
+    assert first.replica.stats()["watched"] == 0
     after = first.replica.stats()["memory"]
     assert after <= before + 1000
