@@ -24,7 +24,7 @@ class Client:
         return decode(self.executor.execute(self.session, [a if isinstance(a, bytes) else str(a).encode() for a in argv]))
 
 
-def pairs(flat: list) -> list:
+def flat_pairs(flat: list) -> list:
     return list(zip(flat[::2], flat[1::2]))
 
 
@@ -35,7 +35,7 @@ def content(client: Client, key: bytes, type: str):
         assert client("STRLEN", key) == len(text)
         return text
     if type == "hash":
-        fields = dict(pairs(client("HGETALL", key)))
+        fields = dict(flat_pairs(client("HGETALL", key)))
         assert client("HLEN", key) == len(fields)
         return fields
     if type == "set":
@@ -43,7 +43,7 @@ def content(client: Client, key: bytes, type: str):
         assert client("SCARD", key) == len(members) == len(set(members))
         return set(members)
     if type == "zset":
-        scores = [(m, float(s)) for m, s in pairs(client("ZRANGE", key, 0, -1, "WITHSCORES"))]
+        scores = [(m, float(s)) for m, s in flat_pairs(client("ZRANGE", key, 0, -1, "WITHSCORES"))]
         assert client("ZCARD", key) == len(scores)
         return scores
     elements = client("LRANGE", key, 0, -1)
