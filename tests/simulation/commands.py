@@ -6,7 +6,12 @@ values are few, so that commands meet; fractions are such that their sums are ex
 """
 from __future__ import annotations
 
+import functools
 import random
+
+from crdtredis._core import Replica
+from crdtredis._engine import Executor
+from tests.respclient import decode
 
 KEYS = [b"k", b"l", b"m", b"{n}"]
 DATABASES = 2                             # that clients use
@@ -17,6 +22,26 @@ SIDES = ["LEFT", "RIGHT"]
 RANDOM = {"SPOP", "SRANDMEMBER", "HRANDFIELD", "ZRANDMEMBER"}
 # Replies whose order is that of a table.
 UNORDERED = {"HGETALL", "SMEMBERS"}
+
+
+@functools.cache
+def dumps() -> dict[str, list[bytes]]:
+    """{type: payloads that RESTORE takes}."""
+    executor = Executor(Replica("dump", 1, seed=1))
+    session = executor.session(2)
+
+    def run(*argv):
+        return decode(executor.execute(session, [str(a).encode() for a in argv]))
+
+    def dumped(*argv):
+        run(*argv)
+        payload = run("DUMP", "k")
+        run("DEL", "k")
+        return payload
+
+    return {"string": [dumped("SET", "k", "restored"), dumped("SET", "k", 7)], "hash": [dumped("HSET", "k", "a", "restored", "b", 5)],
+            "set": [dumped("SADD", "k", "a", "b"), dumped("SADD", "k", 1, 2)], "zset": [dumped("ZADD", "k", 1, "a", "2.5", "c")],
+            "list": [dumped("RPUSH", "k", "x", "y", "r"), dumped("RPUSH", "k", *range(40))]}
 
 
 class Clients:
@@ -44,6 +69,11 @@ class Clients:
             return [self.any_type(k, other)]
         kind = self.home[k] if rng.random() < 0.85 else rng.choice(self.types)
         other = rng.choice([o for o in self.keys if self.home[o] == kind] or [k])
+        if rng.random() < 0.03:
+            return [("RESTORE", k, rng.choice([0, 0, self.soon()]), rng.choice(dumps()[kind]), *rng.choice([(), ("REPLACE",), ("REPLACE",)]))]
+        if inside and rng.random() < 0.05:                    # there they never wait
+            return [rng.choice([("BLPOP", k, other, 0), ("BRPOP", k, 0), ("BLMOVE", k, other, *rng.choices(SIDES, k=2), 0), ("BZPOPMIN", k, other, 0),
+                                ("BLMPOP", 0, 2, k, other, "LEFT"), ("BZMPOP", 0, 1, k, "MAX")])]
         return [getattr(self, kind)(k, other)]
 
     # ---- keys --------------------------------------------------------------------------------------------------------
@@ -109,6 +139,8 @@ class Clients:
                                ("ZREMRANGEBYRANK", k, 0, 0), ("ZREMRANGEBYLEX", k, "[a", "[b"), ("ZMPOP", 2, k, other, "MAX")])
         if x < 0.84:
             return rng.choice([("ZUNIONSTORE", k, 2, other, k), ("ZINTERSTORE", k, 2, other, k, "WEIGHTS", 1, 2), ("ZDIFFSTORE", k, 2, other, k),
+                               ("GEOADD", k, rng.choice([2, 3]), 41, m), ("GEOADD", k, "NX", "13.361389", "38.115556", n),
+                               ("GEOSEARCHSTORE", k, other, "FROMLONLAT", 3, 41, "BYRADIUS", 2000, "km"),
                                ("ZRANGESTORE", k, other, 0, 1), ("ZUNIONSTORE", k, 1, other, "WEIGHTS", 2, "AGGREGATE", "MAX")])
         return rng.choice([("ZRANGE", k, 0, -1), ("ZREVRANGE", k, 0, 1, "WITHSCORES"), ("ZRANK", k, m), ("ZREVRANK", k, m), ("ZCOUNT", k, 1, 3),
                            ("ZSCORE", k, m), ("ZCARD", k), ("ZRANGEBYSCORE", k, "(0", 4), ("ZRANDMEMBER", k)])
