@@ -1,57 +1,17 @@
 """The public contract of concurrent commands, on three real server processes.
 
-Every worked example and every table row about strings, counters, keys, expiry, transactions, FLUSH* and RENAME. Replication is paused
-in both directions at all three before the concurrent part and resumed after it; replies before that are local. Every test runs twice,
-with the roles of the replicas exchanged, so that no outcome hangs on which of them has the greater id, and ends with equal digests.
+Every worked example and every table row about strings, counters, keys, expiry, transactions, FLUSH* and RENAME; collections and clashes of
+types are in test_semantics_collections.py. Replication is paused in both directions at all three before the concurrent part and resumed
+after it; replies before that are local. Every test runs twice, with the roles of the replicas exchanged, so that no outcome hangs on
+which of them has the greater id, and ends with equal digests (conftest.py).
 """
 import time
 
 import pytest
 
-from tests.real.cluster import Cluster
 from tests.respclient import ReplyError
 
 LATER = 0.005                                   # seconds between two commands of which one must have the later timestamp
-
-
-@pytest.fixture(scope="module")
-def mesh():
-    c = Cluster(3).start()
-    yield c
-    for s in c:
-        s.dispose()
-
-
-class World:
-    """A, B and C, empty and in step at first."""
-
-    def __init__(self, mesh, roles):
-        self.mesh = mesh
-        self.A, self.B, self.C = (mesh[i] for i in roles)
-
-    def S(self):
-        self.mesh.sync()
-
-    def apart(self):
-        self.mesh.pause()
-
-    def all(self, *argv):
-        """The reply that all three give, once it has been seen to be one and the same."""
-        replies = [s(*argv) for s in self.mesh]
-        assert replies[0] == replies[1] == replies[2], f"{argv}: {replies}"
-        return replies[0]
-
-
-@pytest.fixture(params=[(0, 1, 2), (2, 1, 0)], ids=["abc", "cba"])
-def w(mesh, request):
-    mesh.sync()
-    mesh[0]("FLUSHALL")
-    mesh.sync()
-    world = World(mesh, request.param)
-    assert world.all("DBSIZE") == 0
-    yield world
-    mesh.sync()
-    mesh.assert_converged()
 
 
 # ---- worked examples ---------------------------------------------------------------------------------------------
