@@ -8,8 +8,10 @@
 #     cell      the cell: writes and tallies
 #     codec     ops as bytes
 #     position  where a list element stands
+#     block     list elements, packed
 #     order     ranks of sorted set members and list elements
 #     keyspace  shapes of a key, deadlines, visibility, watching
+#     list      the elements of a list and what effects do to them
 #     apply     what an effect does to the state
 #     effects   making ops (local commands)
 #     receive   taking ops in, the waiting room, giving them out
@@ -19,7 +21,8 @@
 #     probe     the test door: small Python classes over parts that nothing else shows
 
 from libc.stddef cimport size_t
-from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.limits cimport INT_MAX
+from libc.stdint cimport INT64_MAX, INT64_MIN, int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.numbers cimport format_int64, format_long_double, parse_int64, parse_long_double
@@ -31,8 +34,10 @@ include "core/actors.pxi"
 include "core/cell.pxi"
 include "core/codec.pxi"
 include "core/position.pxi"
+include "core/block.pxi"
 include "core/order.pxi"
 include "core/keyspace.pxi"
+include "core/list.pxi"
 include "core/apply.pxi"
 include "core/effects.pxi"
 include "core/receive.pxi"

@@ -13,10 +13,6 @@
 
 # ---- collections ---------------------------------------------------------------------------------------------------
 
-cdef enum:
-    FREED_AT_ONCE = 64      # members: a collection of no more is not worth putting off
-
-
 cdef Collection *entry_collection(Entry *x, int type) noexcept nogil:
     cdef Collection *c = x.collections
     while c != NULL and c.type != type:
@@ -42,6 +38,8 @@ cdef void free_member(void *arg, Element *m) noexcept nogil:
 
 
 cdef void collection_free(Kernel *k, Collection *c) noexcept nogil:
+    if c.type == T_LIST:
+        list_free(c)
     order_free(&c.order)
     table_clear(&c.table, free_member, k)
     mem_free(c)
@@ -52,7 +50,7 @@ cdef void drop_empty_collections(Kernel *k, Entry *x) noexcept nogil:
     cdef Collection *c
     while at[0] != NULL:
         c = at[0]
-        if table_count(&c.table) == 0:
+        if table_count(&c.table) == 0 and c.order.n == 0:
             at[0] = c.next
             collection_free(k, c)
         else:
@@ -69,10 +67,8 @@ cdef uint64_t score_hint(double score) noexcept nogil:
 
 
 cdef uint64_t member_hint(Kernel *k, Collection *c, Element *m) noexcept nogil:
-    """By what the order compares first: a sorted set's score, the major of a list position."""
-    if c.type == T_ZSET:
-        return score_hint(member_score(k, m))
-    return <uint64_t>(<Step*>element_key(m)).major ^ (<uint64_t>1 << 63)
+    """By what the order compares first."""
+    return score_hint(member_score(k, m))
 
 
 cdef void unindex(Kernel *k, Collection *c, Element *m) noexcept nogil:
@@ -80,7 +76,7 @@ cdef void unindex(Kernel *k, Collection *c, Element *m) noexcept nogil:
     if m == NULL:
         return
     c.cells -= (m.meta & E_CELL) != 0
-    if c.type >= T_ZSET and value_live(m):
+    if c.type == T_ZSET and value_live(m):
         order_remove(&c.order, member_hint(k, c, m), m)
 
 
@@ -90,7 +86,7 @@ cdef void index(Kernel *k, Collection *c, Span name, uint32_t hash) noexcept nog
     if m == NULL:
         return
     c.cells += (m.meta & E_CELL) != 0
-    if c.type >= T_ZSET and value_live(m):
+    if c.type == T_ZSET and value_live(m):
         order_insert(&c.order, member_hint(k, c, m), m)
 
 
@@ -104,6 +100,21 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c, Span s
     cdef uint16_t slot
     cdef size_t pos = 0
     cdef int live
+    if op.local and c.cells == 0 and table_count(&c.table) + c.order.n > FREED_AT_ONCE:    # all is observed and plain: freed later, a little at a time
+        rest = <Collection*>mem_alloc(sizeof(Collection))
+        rest[0] = c[0]
+        rest.next = k.garbage
+        rest.live = 0
+        k.garbage = rest
+        table_init(&c.table)
+        c.order.root = NULL
+        c.order.n = 0
+        c.order.height = 0
+        c.live = 0
+        return
+    if c.type == T_LIST:
+        list_remove_observed(op, c)
+        return
     order_free(&c.order)
     if c.cells:
         while decode_seen(&p, seen.p + seen.n, &s) == 1:
@@ -115,15 +126,6 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c, Span s
                 live = value_live(m)
                 cell_take_back_one(k, element_cell(m), op, slot, &s)
                 c.live += value_live(m) - live
-    elif op.local and table_count(&c.table) > FREED_AT_ONCE:        # all of it is observed and plain: freed later, a little at a time
-        rest = <Collection*>mem_alloc(sizeof(Collection))
-        rest[0] = c[0]
-        rest.next = k.garbage
-        rest.live = 0
-        k.garbage = rest
-        table_init(&c.table)
-        c.live = 0
-        return
     old = c.table
     table_init(&c.table)
     c.cells = 0
@@ -147,7 +149,7 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c, Span s
         if m == NULL:
             break
         c.cells += (m.meta & E_CELL) != 0
-        if c.type >= T_ZSET and value_live(m):
+        if c.type == T_ZSET and value_live(m):
             order_insert(&c.order, member_hint(k, c, m), m)
 
 
@@ -157,6 +159,8 @@ cdef int free_garbage(Kernel *k, int most) noexcept nogil:
     cdef size_t pos
     while k.garbage != NULL and most > 0:
         c = k.garbage
+        if list_free_some(c, &most) if c.type == T_LIST else order_free_some(&c.order, &most):
+            break
         pos = c.live                       # in garbage: where to go on in the table
         while most > 0:
             m = table_next(&c.table, &pos)
@@ -174,13 +178,13 @@ cdef int free_garbage(Kernel *k, int most) noexcept nogil:
 
 # ---- applying effects ----------------------------------------------------------------------------------------------
 
-cdef void note_conflict(Kernel *k, const Effect *at, Element *e) noexcept nogil:
-    """Remembers the two latest of the writes that stand side by side in e."""
+cdef void note_conflict(Kernel *k, const Effect *at, const Cell *cell) noexcept nogil:
+    """Remembers the two latest of the writes that stand side by side."""
     cdef Conflict *c = &k.conflict[k.conflicts % CONFLICTS]
     cdef Write *w[2]
-    cdef Write *x = element_cell(e).writes
+    cdef Write *x = cell.writes
     cdef int i
-    w[0] = cell_winner(&k.actors, element_cell(e))
+    w[0] = cell_winner(&k.actors, cell)
     w[1] = NULL
     while x != NULL:
         if x != w[0] and (w[1] == NULL or later(&k.actors, x.stamp, x.actor, w[1].stamp, w[1].actor)):
@@ -231,7 +235,7 @@ cdef void assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, si
     cell_take_back(k, c, op, x.seen)
     cell_add_write(c, dot, op.stamp, op.slot, W_CLEARS if flags & E_CLEARS else 0, x.value)
     if c.writes.next != NULL and x.type != T_SET:                       # two writes of a set's member say the same
-        note_conflict(k, x, e)
+        note_conflict(k, x, c)
     settle(k, t, live, e, was_live)
 
 
@@ -269,16 +273,10 @@ cdef void apply_to_member(Kernel *k, const Applying *op, const Effect *x, Elemen
     its members, so nothing new is to be argued; a key is there as long as any member is."""
     cdef Database *d = &k.db[x.db]
     cdef Span name = x.name
-    cdef uint32_t hash
+    cdef uint32_t hash = key_hash(k, name.p, name.n)
     cdef Collection *c = NULL
     cdef Element *m = NULL
     cdef int was_live
-    if x.type == T_LIST:
-        k.position.n = 0
-        if decode_position(&k.actors, &k.position, x.name, make_dot(op.slot, op.seq)) != 1:
-            return                         # never: apply_op has looked
-        name = span(k.position.p, k.position.n)
-    hash = key_hash(k, name.p, name.n)
     if e == NULL:
         if x.kind == REMOVE:
             return
@@ -423,7 +421,9 @@ cdef void apply_effect(Kernel *k, const Applying *op, const Effect *x, Element *
     cdef uint32_t hash = 0
     if k.watch_n and x.kind != FLUSH:
         hash = e.hash if e != NULL else key_hash(k, x.key.p, x.key.n)
-    if x.type != T_STRING and x.kind <= REMOVE:
+    if x.type == T_LIST and x.kind <= REMOVE:
+        apply_to_list(k, op, x, e)
+    elif x.type != T_STRING and x.kind <= REMOVE:
         apply_to_member(k, op, x, e)
     elif x.kind == ASSIGN:
         apply_assign(k, op, x, e)

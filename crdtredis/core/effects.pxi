@@ -323,43 +323,10 @@ cdef Element *member_remove(Kernel *k, uint32_t db, Span key, Element *e, int ty
     return make_member(k, &x, e, member_of(e, type, name, key_hash(k, name.p, name.n)), type, name)
 
 
-cdef Element *list_at(Collection *c, size_t index) noexcept nogil:
-    cdef OrderCursor at
-    cdef Item *item = order_at(&c.order, index, &at)
-    return item.e if item != NULL else NULL
-
-
-cdef int list_seek(Collection *c, size_t index, ListCursor *at) noexcept nogil:
-    at.item = order_at(&c.order, index, &at.order)
-    return at.item != NULL
-
-
-cdef int list_next(ListCursor *at) noexcept nogil:
-    at.item = order_next(&at.order)
-    return at.item != NULL
-
-
-cdef int list_prev(ListCursor *at) noexcept nogil:
-    at.item = order_prev(&at.order)
-    return at.item != NULL
-
-
-cdef Span list_value(Kernel *k, const ListCursor *at) noexcept nogil:
-    return member_view(k, at.item.e)
-
-
-cdef Span list_view(Kernel *k, Collection *c, size_t index) noexcept nogil:
-    return member_view(k, list_at(c, index))
-
-
-cdef Span position_of(Element *m) noexcept nogil:
-    return span(element_key(m), m.klen) if m != NULL else span(NULL, 0)
-
-
-cdef Element *make_element(Kernel *k, Effect *x, Element *e, Span position) noexcept nogil:
-    """make() for a list element at this position, given as steps."""
+cdef Element *make_element(Kernel *k, Effect *x, Element *e) noexcept nogil:
+    """make() for the list element at the position in k.position."""
     k.made.n = 0
-    encode_position(&k.actors, &k.made, position, make_dot(k.me, k.op.seq))
+    encode_position(&k.actors, &k.made, span(k.position.p, k.position.n), make_dot(k.me, k.op.seq))
     x.type = T_LIST
     x.name = span(k.made.p, k.made.n)
     make(k, x, e)
@@ -369,25 +336,73 @@ cdef Element *make_element(Kernel *k, Effect *x, Element *e, Span position) noex
 cdef Element *list_insert(Kernel *k, uint32_t db, Span key, Element *e, size_t index, Span value) noexcept nogil:
     cdef Effect x
     cdef Collection *c = entry_collection(element_entry(e), T_LIST) if e != NULL and e.meta & E_ENTRY else NULL
+    cdef size_t n = c.live if c != NULL else 0
+    cdef size_t middle = 0
     start(k, &x, ASSIGN, db, key)
     x.value = value
-    k.position.n = 0
-    between(&k.actors, position_of(list_at(c, index - 1) if c != NULL and index else NULL), position_of(list_at(c, index) if c != NULL else NULL),
-            make_dot(k.me, k.op.seq), k.effect_count, &k.position)
-    return make_element(k, &x, e, span(k.position.p, k.position.n))
+    k.made.n = k.position.n = 0
+    if index:
+        middle = list_position(c, index - 1, &k.made).n
+    if index < n:
+        list_position(c, index, &k.made)
+    between(&k.actors, span(k.made.p, middle), span(k.made.p + middle, k.made.n - middle), make_dot(k.me, k.op.seq), k.effect_count, &k.position)
+    if position_depth(span(k.position.p, k.position.n)) > MAX_STEPS:
+        return list_insert(k, db, key, list_flatten(k, db, key, e, index), index, value)
+    return make_element(k, &x, e)
+
+
+cdef Element *list_flatten(Kernel *k, uint32_t db, Span key, Element *e, size_t index) noexcept nogil:
+    """Moves the elements around `index` that stand below the top to fresh positions at the same place, as removals and inserts. A removal
+    or an LSET of one of them that another replica makes meanwhile names the old position: the element stays, or is there twice."""
+    cdef Collection *c = entry_collection(element_entry(e), T_LIST)
+    cdef ListCursor at
+    cdef Buffer values
+    cdef Span v
+    cdef size_t first = index, last = index, n
+    cdef const char *p
+    cdef int more
+    more = list_seek(c, index - 1, &at)
+    while more and at.block.depth > 1:
+        first -= 1
+        more = list_prev(&at)
+    more = list_seek(c, index, &at)
+    while more and at.block.depth > 1:
+        last += 1
+        more = list_next(&at)
+    memset(&values, 0, sizeof(Buffer))
+    list_seek(c, first, &at)
+    for n in range(first, last):
+        v = list_value(k, &at)
+        buffer_add(&values, &v.n, sizeof(size_t))
+        buffer_add(&values, v.p, v.n)
+        list_next(&at)
+    for n in range(first, last):
+        e = list_remove(k, db, key, e, first)
+    p = values.p
+    for n in range(first, last):
+        memcpy(&v.n, p, sizeof(size_t))
+        v.p = p + sizeof(size_t)
+        p = v.p + v.n
+        e = list_insert(k, db, key, e, n, v)
+    buffer_free(&values)
+    return e
 
 
 cdef Element *list_remove(Kernel *k, uint32_t db, Span key, Element *e, size_t index) noexcept nogil:
     cdef Effect x
     start(k, &x, REMOVE, db, key)
-    return make_element(k, &x, e, position_of(list_at(entry_collection(element_entry(e), T_LIST), index)))
+    k.position.n = 0
+    list_position(entry_collection(element_entry(e), T_LIST), index, &k.position)
+    return make_element(k, &x, e)
 
 
 cdef Element *list_set(Kernel *k, uint32_t db, Span key, Element *e, size_t index, Span value) noexcept nogil:
     cdef Effect x
     start(k, &x, ASSIGN, db, key)
     x.value = value
-    return make_element(k, &x, e, position_of(list_at(entry_collection(element_entry(e), T_LIST), index)))
+    k.position.n = 0
+    list_position(entry_collection(element_entry(e), T_LIST), index, &k.position)
+    return make_element(k, &x, e)
 
 
 cdef void key_copy(Kernel *k, Element *e, uint32_t to_db, Span to) noexcept nogil:
@@ -397,8 +412,10 @@ cdef void key_copy(Kernel *k, Element *e, uint32_t to_db, Span to) noexcept nogi
     cdef Collection *c
     cdef Element *m
     cdef Span v
+    cdef ListCursor at
     cdef double score
     cdef size_t pos = 0
+    cdef int more
     if there == e:
         return
     if type == T_STRING:
@@ -409,9 +426,11 @@ cdef void key_copy(Kernel *k, Element *e, uint32_t to_db, Span to) noexcept nogi
             key_delete(k, to_db, there)
         there = key_find(k, to_db, to)     # stubs stay
         c = entry_collection(element_entry(e), type)
-        while type == T_LIST and pos < c.order.n:
-            there = list_insert(k, to_db, to, there, pos, list_view(k, c, pos))
+        more = type == T_LIST and list_seek(c, 0, &at)
+        while more:
+            there = list_insert(k, to_db, to, there, pos, list_value(k, &at))
             pos += 1
+            more = list_next(&at)
         while type != T_LIST:
             m = table_next(&c.table, &pos)
             if m == NULL:

@@ -13,19 +13,20 @@ cdef enum:
     CONFLICT_TEXT = 64      # bytes of key and of each value it remembers
 
 # A hash, set, sorted set or list: members are elements like keys, each with a cell. A hash field's value is bytes, a set member has
-# none, a sorted set member's is its score (8 bytes, double). A list element's name is its position, as steps.
+# none, a sorted set member's is its score (8 bytes, double). Of a list, elements stand in blocks (core/block.pxi).
 cdef struct Collection:
     Collection *next
     int type                # T_*
     size_t live             # members with a live cell; the table also holds stubs
     size_t cells            # members that are not plain: only they can have tallies
-    Table table
-    Order order             # sorted sets: the live members by (score, name); lists: the elements by position
+    Table table             # empty for lists
+    Order order             # sorted sets: the live members by (score, name); lists: the blocks by position
 
 # A place in a list.
 cdef struct ListCursor:
     OrderCursor order
-    Item *item
+    Block *block
+    uint32_t at             # index in the block
 
 # What an E_ENTRY element points to: whatever a plain string key does not need.
 cdef struct Entry:

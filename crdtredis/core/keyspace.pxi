@@ -463,6 +463,8 @@ cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil:
                 break
             members += key_memory(k, m) - 8
             i += 1
+        if c.type == T_LIST:
+            n += list_memory(c)
         n += sizeof(Collection) + table_memory(&c.table) + order_memory(&c.order) + (members * table_count(&c.table) // i if i else 0)
         c = c.next
     return n

@@ -1,5 +1,7 @@
 # The order index of sorted sets and lists: a B+ tree with counts.
 #
+# Of a list, the items are blocks: each counts as many elements as it holds, and ranks are of elements. Else the two are the same.
+#
 # Leaves hold up to 64 items in order and are linked in both directions; branches hold for each child its first item and how many
 # items lie below it, so ranks are sums along one path. Against a skip list: 16 bytes an item and a sixth for slack instead of about
 # 60, and a search touches three or four nodes, comparing integers (hints) nearly all the time. Members with equal scores are
@@ -35,26 +37,31 @@ cdef inline Item *leaf_items(Leaf *l) noexcept nogil:
     return <Item*>(<char*>l + sizeof(Leaf))
 
 
-cdef int compare_names(Order *o, Element *e, Span name) noexcept nogil:
-    """Below, equal to or above 0 as e's name is before, equal to or after `name`: by bytes and then the shorter first, or as positions."""
+cdef inline size_t item_weight(const Order *o, const Item *i) noexcept nogil:
+    return i.hint if o.positions != NULL else 1
+
+
+cdef int compare_names(Element *e, Span name) noexcept nogil:
+    """Below, equal to or above 0 as e's name is before, equal to or after `name`: by bytes, and then the shorter first."""
     cdef size_t n = e.klen if e.klen < name.n else name.n
     cdef int r
-    if o.positions != NULL:
-        return compare_positions(o.positions, span(element_key(e), e.klen), name)
     r = memcmp(element_key(e), name.p, n) if n else 0
     return r if r else (e.klen > name.n) - (e.klen < name.n)
 
 
 cdef inline int item_before(Order *o, const Item *i, uint64_t hint, Span name, int or_equal) noexcept nogil:
-    return i.hint < hint or (i.hint == hint and compare_names(o, i.e, name) < or_equal)
+    cdef Block *b = <Block*>i.e
+    if o.positions != NULL:
+        return compare_to_place(o.positions, b, block_head(b), name) < or_equal
+    return i.hint < hint or (i.hint == hint and compare_names(i.e, name) < or_equal)
 
 
-cdef uint32_t leaf_position(Order *o, Leaf *l, uint64_t hint, Span name) noexcept nogil:
-    """Number of items of l before (hint, name)."""
+cdef uint32_t leaf_position(Order *o, Leaf *l, uint64_t hint, Span name, int or_equal) noexcept nogil:
+    """Number of items of l before (hint, name), or not behind it."""
     cdef uint32_t low = 0, high = l.n, mid
     while low < high:
         mid = (low + high) // 2
-        if item_before(o, &leaf_items(l)[mid], hint, name, 0):
+        if item_before(o, &leaf_items(l)[mid], hint, name, or_equal):
             low = mid + 1
         else:
             high = mid
@@ -82,16 +89,34 @@ cdef uint32_t branch_of_rank(Branch *b, size_t *rank, int inserting) noexcept no
     return i
 
 
+cdef uint32_t leaf_of_rank(const Order *o, Leaf *l, size_t *rank) noexcept nogil:
+    """The item that holds the element of this rank, which becomes its rank there."""
+    cdef uint32_t i = 0
+    if o.positions == NULL:
+        i = <uint32_t>rank[0]
+        rank[0] = 0
+        return i
+    while i < l.n and rank[0] >= leaf_items(l)[i].hint:
+        rank[0] -= leaf_items(l)[i].hint
+        i += 1
+    return i
+
+
 cdef inline Item *first_item(void *node, int height) noexcept nogil:
     return &(<Branch*>node).low[0] if height else &leaf_items(<Leaf*>node)[0]
 
 
-cdef size_t node_count(void *node, int height) noexcept nogil:
+cdef size_t node_count(const Order *o, void *node, int height) noexcept nogil:
     cdef Branch *b = <Branch*>node
+    cdef Leaf *l = <Leaf*>node
     cdef size_t n = 0
     cdef uint32_t i
     if height == 0:
-        return (<Leaf*>node).n
+        if o.positions == NULL:
+            return l.n
+        for i in range(l.n):
+            n += leaf_items(l)[i].hint
+        return n
     for i in range(b.n):
         n += b.count[i]
     return n
@@ -141,12 +166,12 @@ cdef void leaf_place(Leaf *l, uint32_t at, Item item) noexcept nogil:
     l.n += 1
 
 
-cdef void branch_place(Branch *b, uint32_t at, void *child, int child_height) noexcept nogil:
+cdef void branch_place(const Order *o, Branch *b, uint32_t at, void *child, int child_height) noexcept nogil:
     memmove(&b.child[at + 1], &b.child[at], (b.n - at) * sizeof(void*))
     memmove(&b.count[at + 1], &b.count[at], (b.n - at) * sizeof(size_t))
     memmove(&b.low[at + 1], &b.low[at], (b.n - at) * sizeof(Item))
     b.child[at] = child
-    b.count[at] = node_count(child, child_height)
+    b.count[at] = node_count(o, child, child_height)
     b.low[at] = first_item(child, child_height)[0]
     b.n += 1
 
@@ -161,55 +186,78 @@ cdef void branch_move(Branch *to, Branch *b, uint32_t begin) noexcept nogil:
     b.n = begin
 
 
-cdef void *node_insert(void *node, int height, size_t rank, Item item, Split *split) noexcept nogil:
+cdef void *node_insert(const Order *o, void *node, int height, size_t rank, Item item, Split *split) noexcept nogil:
     cdef Branch *b = <Branch*>node
     cdef Branch *right
     cdef uint32_t at
     cdef Split below
     split.node = NULL
     if height == 0:
-        return leaf_insert(<Leaf*>node, <uint32_t>rank, item, split)
+        at = leaf_of_rank(o, <Leaf*>node, &rank)
+        return leaf_insert(<Leaf*>node, at, item, split)
     at = branch_of_rank(b, &rank, 1)
-    node_insert(b.child[at], height - 1, rank, item, &below)
+    node_insert(o, b.child[at], height - 1, rank, item, &below)
     b.low[at] = first_item(b.child[at], height - 1)[0]
     if below.node == NULL:
-        b.count[at] += 1
+        b.count[at] += item_weight(o, &item)
         return b
-    b.count[at] = node_count(b.child[at], height - 1)
+    b.count[at] = node_count(o, b.child[at], height - 1)
     if b.n == BRANCH_CHILDREN:
         right = <Branch*>mem_alloc(sizeof(Branch))
         right.n = 0
         branch_move(right, b, BRANCH_CHILDREN - 1 if at == BRANCH_CHILDREN - 1 else BRANCH_CHILDREN // 2)
         split.node = right
         if at + 1 > b.n:
-            branch_place(right, at + 1 - b.n, below.node, height - 1)
+            branch_place(o, right, at + 1 - b.n, below.node, height - 1)
             return b
-    branch_place(b, at + 1, below.node, height - 1)
+    branch_place(o, b, at + 1, below.node, height - 1)
     return b
 
 
-cdef void order_insert_at(Order *o, size_t rank, uint64_t hint, Element *e) noexcept nogil:
-    cdef Item item
+cdef void order_insert_at(Order *o, size_t rank, Item item) noexcept nogil:
     cdef Split split
     cdef Branch *root
-    item.hint = hint
-    item.e = e
     if o.root == NULL:
-        o.root = leaf_new(4)
+        o.root = leaf_new(4 if o.positions == NULL else 1)
         o.height = 0
-    o.root = node_insert(o.root, o.height, rank, item, &split)
-    o.n += 1
+    o.root = node_insert(o, o.root, o.height, rank, item, &split)
+    o.n += item_weight(o, &item)
     if split.node != NULL:
         root = <Branch*>mem_alloc(sizeof(Branch))
         root.n = 0
-        branch_place(root, 0, o.root, o.height)
-        branch_place(root, 1, split.node, o.height)
+        branch_place(o, root, 0, o.root, o.height)
+        branch_place(o, root, 1, split.node, o.height)
         o.root = root
         o.height += 1
 
 
 cdef void order_insert(Order *o, uint64_t hint, Element *e) noexcept nogil:
-    order_insert_at(o, order_rank(o, hint, span(element_key(e), e.klen)), hint, e)
+    cdef Item item
+    item.hint = hint
+    item.e = e
+    order_insert_at(o, order_rank(o, hint, span(element_key(e), e.klen)), item)
+
+
+cdef int64_t node_change(const Order *o, void *node, int height, size_t rank, Item item) noexcept nogil:
+    """Returns how many elements there are more."""
+    cdef Branch *b = <Branch*>node
+    cdef Leaf *l = <Leaf*>node
+    cdef uint32_t at
+    cdef int64_t more
+    if height == 0:
+        at = leaf_of_rank(o, l, &rank)
+        more = <int64_t>item_weight(o, &item) - <int64_t>item_weight(o, &leaf_items(l)[at])
+        leaf_items(l)[at] = item
+        return more
+    at = branch_of_rank(b, &rank, 0)
+    more = node_change(o, b.child[at], height - 1, rank, item)
+    b.count[at] += more
+    b.low[at] = first_item(b.child[at], height - 1)[0]
+    return more
+
+
+cdef void order_change_at(Order *o, size_t rank, Item item) noexcept nogil:
+    o.n += node_change(o, o.root, o.height, rank, item)
 
 
 # ---- removal -------------------------------------------------------------------------------------------------------
@@ -254,36 +302,43 @@ cdef inline uint32_t node_fill(void *node, int height) noexcept nogil:
     return (<Branch*>node).n if height else (<Leaf*>node).n
 
 
-cdef void node_remove(void *node, int height, size_t rank) noexcept nogil:
+cdef size_t node_remove(const Order *o, void *node, int height, size_t rank) noexcept nogil:
+    """Returns how many elements went."""
     cdef Branch *b = <Branch*>node
     cdef Leaf *l = <Leaf*>node
     cdef uint32_t at, full, fill
+    cdef size_t fewer
     if height == 0:
-        at = <uint32_t>rank
+        at = leaf_of_rank(o, l, &rank)
+        fewer = item_weight(o, &leaf_items(l)[at])
         l.n -= 1
         memmove(leaf_items(l) + at, leaf_items(l) + at + 1, (l.n - at) * sizeof(Item))
-        return
+        return fewer
     at = branch_of_rank(b, &rank, 0)
-    node_remove(b.child[at], height - 1, rank)
-    b.count[at] -= 1
+    fewer = node_remove(o, b.child[at], height - 1, rank)
+    b.count[at] -= fewer
     full = BRANCH_CHILDREN if height > 1 else LEAF_ITEMS
     fill = node_fill(b.child[at], height - 1)
     if fill == 0:
         node_unlink(b.child[at], height - 1)
         branch_drop(b, at)
-        return
+        return fewer
     b.low[at] = first_item(b.child[at], height - 1)[0]
     if fill < full // 4 and b.n > 1:
         if at + 1 == b.n:
             at -= 1
         if node_fill(b.child[at], height - 1) + node_fill(b.child[at + 1], height - 1) <= full - full // 4:
             node_join(b, at, height - 1)
+    return fewer
 
 
 cdef void order_remove(Order *o, uint64_t hint, Element *e) noexcept nogil:
+    order_remove_at(o, order_rank(o, hint, span(element_key(e), e.klen)))
+
+
+cdef void order_remove_at(Order *o, size_t rank) noexcept nogil:
     cdef void *root
-    node_remove(o.root, o.height, order_rank(o, hint, span(element_key(e), e.klen)))
-    o.n -= 1
+    o.n -= node_remove(o, o.root, o.height, rank)
     while o.height and (<Branch*>o.root).n == 1:
         root = (<Branch*>o.root).child[0]
         mem_free(o.root)
@@ -293,20 +348,31 @@ cdef void order_remove(Order *o, uint64_t hint, Element *e) noexcept nogil:
         order_free(o)
 
 
-cdef void node_free(void *node, int height) noexcept nogil:
-    cdef uint32_t i
-    if height:
-        for i in range((<Branch*>node).n):
-            node_free((<Branch*>node).child[i], height - 1)
+cdef int node_free(void *node, int height, int *most) noexcept nogil:
+    cdef Branch *b = <Branch*>node
+    while height and b.n:
+        if not node_free(b.child[b.n - 1], height - 1, most):
+            return 0
+        b.n -= 1
+    if most[0] <= 0:
+        return 0
+    most[0] -= 1
     mem_free(node)
+    return 1
 
 
-cdef void order_free(Order *o) noexcept nogil:
-    if o.root != NULL:
-        node_free(o.root, o.height)
+cdef int order_free_some(Order *o, int *most) noexcept nogil:
+    if o.root != NULL and not node_free(o.root, o.height, most):
+        return 1
     o.root = NULL
     o.n = 0
     o.height = 0
+    return 0
+
+
+cdef void order_free(Order *o) noexcept nogil:
+    cdef int most = INT_MAX
+    order_free_some(o, &most)
 
 
 # ---- looking -------------------------------------------------------------------------------------------------------
@@ -324,7 +390,34 @@ cdef size_t order_rank(Order *o, uint64_t hint, Span name) noexcept nogil:
             rank += (<Branch*>node).count[i]
         node = (<Branch*>node).child[at]
         height -= 1
-    return rank + leaf_position(o, <Leaf*>node, hint, name)
+    return rank + leaf_position(o, <Leaf*>node, hint, name, 0)
+
+
+cdef Block *order_search(Order *o, Span position, size_t *rank) noexcept nogil:
+    cdef void *node = o.root
+    cdef int height = o.height
+    cdef uint32_t at, i
+    cdef Leaf *l
+    rank[0] = 0
+    if node == NULL:
+        return NULL
+    while height:
+        at = (<Branch*>node).n - 1         # the tail, where most come, is worth a look of its own
+        if not item_before(o, &(<Branch*>node).low[at], 0, position, 1):
+            at = branch_position(o, <Branch*>node, 0, position)
+        for i in range(at):
+            rank[0] += (<Branch*>node).count[i]
+        node = (<Branch*>node).child[at]
+        height -= 1
+    l = <Leaf*>node
+    at = l.n
+    if not item_before(o, &leaf_items(l)[at - 1], 0, position, 1):
+        at = leaf_position(o, l, 0, position, 1)
+    if at == 0:
+        return NULL
+    for i in range(at - 1):
+        rank[0] += leaf_items(l)[i].hint
+    return <Block*>leaf_items(l)[at - 1].e
 
 
 cdef Item *order_at(Order *o, size_t rank, OrderCursor *cursor) noexcept nogil:
@@ -336,8 +429,9 @@ cdef Item *order_at(Order *o, size_t rank, OrderCursor *cursor) noexcept nogil:
         node = (<Branch*>node).child[branch_of_rank(<Branch*>node, &rank, 0)]
         height -= 1
     cursor.leaf = node
-    cursor.at = <uint32_t>rank
-    return leaf_items(<Leaf*>node) + rank
+    cursor.at = leaf_of_rank(o, <Leaf*>node, &rank)
+    cursor.within = <uint32_t>rank
+    return leaf_items(<Leaf*>node) + cursor.at
 
 
 cdef Item *order_next(OrderCursor *cursor) noexcept nogil:
@@ -377,6 +471,18 @@ cdef size_t order_memory(const Order *o) noexcept nogil:
     return node_memory(o.root, o.height) if o.root != NULL else 0
 
 
+cdef int items_ordered(Order *o, const Item *x, const Item *y) noexcept nogil:
+    cdef Buffer head
+    cdef int r
+    if o.positions == NULL:
+        return item_before(o, x, y.hint, span(element_key(y.e), y.e.klen), 0)
+    memset(&head, 0, sizeof(Buffer))
+    block_position(<Block*>y.e, block_head(<Block*>y.e), &head)
+    r = compare_to_place(o.positions, <Block*>x.e, block_tail(<Block*>x.e), span(head.p, head.n)) < 0
+    buffer_free(&head)
+    return r
+
+
 cdef int node_check(Order *o, void *node, int height, int is_root) noexcept nogil:
     cdef Branch *b = <Branch*>node
     cdef Leaf *l = <Leaf*>node
@@ -388,16 +494,15 @@ cdef int node_check(Order *o, void *node, int height, int is_root) noexcept nogi
         if l.n == 0 or l.n > l.cap or l.cap > LEAF_ITEMS:
             return 1
         for i in range(1, l.n):
-            if not item_before(o, &v[i - 1], v[i].hint, span(element_key(v[i].e), v[i].e.klen), 0):
+            if not items_ordered(o, &v[i - 1], &v[i]):
                 return 2
-        if l.next != NULL and (l.next.prev != l or not item_before(o, &v[l.n - 1], leaf_items(l.next)[0].hint,
-                               span(element_key(leaf_items(l.next)[0].e), leaf_items(l.next)[0].e.klen), 0)):
+        if l.next != NULL and (l.next.prev != l or not items_ordered(o, &v[l.n - 1], leaf_items(l.next))):
             return 3
         return 0
     if b.n == 0 or (is_root and b.n < 2):
         return 4
     for i in range(b.n):
-        if b.count[i] != node_count(b.child[i], height - 1) or b.count[i] == 0:
+        if b.count[i] != node_count(o, b.child[i], height - 1) or b.count[i] == 0:
             return 5
         if b.low[i].e != first_item(b.child[i], height - 1).e or b.low[i].hint != first_item(b.child[i], height - 1).hint:
             return 6
@@ -410,6 +515,6 @@ cdef int node_check(Order *o, void *node, int height, int is_root) noexcept nogi
 cdef int order_check(Order *o) noexcept nogil:
     if o.root == NULL:
         return 7 if o.n or o.height else 0
-    if node_count(o.root, o.height) != o.n:
+    if node_count(o, o.root, o.height) != o.n:
         return 8
     return node_check(o, o.root, o.height, 1)

@@ -10,7 +10,11 @@ cdef struct Step:
     uint32_t run_index      # the same for `run`
 
 cdef enum:
-    MAX_STEPS = 64          # deepest position taken from a peer; see position.pxi on how deep they get
+    MAX_STEPS = 64          # deepest position made, or taken from a peer
+
+cdef inline int64_t offset_step(uint32_t depth) noexcept nogil:
+    """How far apart the offsets of neighbours in a run are made."""
+    return 1 if depth == 1 else <int64_t>1 << 40
 
 cdef int compare_positions(Actors *a, Span x, Span y) noexcept nogil           # below, equal to, above 0; x and y are steps
 # A fresh position between two neighbours (empty spans: the ends of the list), appended to b as steps. `own`, `index`: who asks.

@@ -16,9 +16,12 @@
 #
 #     x, z in one run; LINSERT l AFTER x y   ->   y = x + (0, new run, 0)   ||   the other replica's y2 = x + (0, its run, 0)
 #
-# Inserting again and again at one place goes on in the run so begun, so depth stays at two for the usual patterns; a
-# deeper position needs an insert between two inserts of others. Source: the idea of immutable, dense positions is that of Logoot and
-# of Fugue; runs are what keeps them short.
+# Inserting again and again at one place goes on in the run so begun. Below the top, offsets are far apart (offset_step), which leaves
+# room halfway between two of a run. So depth stays at two for the usual patterns. Inserting alternately to the left and to the right of the
+# last insert takes a step more about every hundred times, and inserts of several replicas in turn, between each other's, a step
+# each; where one would be too deep, the elements around it get fresh positions first (list_insert).
+#
+# Source: the idea of immutable, dense positions is that of Logoot and of Fugue; runs are what keeps them short.
 
 cdef inline Step *position_steps(Span s) noexcept nogil:
     return <Step*>s.p
@@ -40,31 +43,35 @@ cdef int compare_dots(Actors *a, uint64_t x, uint32_t x_index, uint64_t y, uint3
     return compare_int64(x_index, y_index)
 
 
+cdef int compare_steps(Actors *a, const Step *x, const Step *y) noexcept nogil:
+    cdef int r = compare_int64(x.major, y.major)
+    if r == 0:
+        r = compare_dots(a, x.run, x.run_index, y.run, y.run_index)
+    if r == 0:
+        r = compare_int64(x.offset, y.offset)
+    return r if r else compare_dots(a, x.own, x.own_index, y.own, y.own_index)
+
+
 cdef int compare_positions(Actors *a, Span x, Span y) noexcept nogil:
     cdef Step *p = position_steps(x)
     cdef Step *q = position_steps(y)
     cdef uint32_t i
     cdef int r
     for i in range(min(position_depth(x), position_depth(y))):
-        r = compare_int64(p[i].major, q[i].major)
-        if r == 0:
-            r = compare_dots(a, p[i].run, p[i].run_index, q[i].run, q[i].run_index)
-        if r == 0:
-            r = compare_int64(p[i].offset, q[i].offset)
-        if r == 0:
-            r = compare_dots(a, p[i].own, p[i].own_index, q[i].own, q[i].own_index)
+        r = compare_steps(a, &p[i], &q[i])
         if r:
             return r
     return compare_int64(position_depth(x), position_depth(y))
 
 
-cdef int continues(Actors *a, Span from_, int by, Span left, Span right, uint64_t own, uint32_t index, Buffer *b) noexcept nogil:
+cdef int continues(Actors *a, Span from_, int64_t by, Span left, Span right, uint64_t own, uint32_t index, Buffer *b) noexcept nogil:
     """Goes on with the run of a neighbour, if it is this actor's own and that leads between the two: 1, and the steps are in b."""
     cdef Step *last = position_steps(from_) + position_depth(from_) - 1
     cdef size_t begin = b.n
     cdef Span made
     cdef Step *s
-    if dot_slot(last.run) != dot_slot(own) or last.offset == (INT64_MAX if by > 0 else INT64_MIN):
+    by *= offset_step(position_depth(from_))
+    if dot_slot(last.run) != dot_slot(own) or (last.offset > INT64_MAX - by if by > 0 else last.offset < INT64_MIN - by):
         return 0
     buffer_add(b, from_.p, from_.n)
     made = span(b.p + begin, from_.n)
@@ -78,11 +85,32 @@ cdef int continues(Actors *a, Span from_, int by, Span left, Span right, uint64_
     return 1
 
 
+cdef int halfway(Span left, Span right, uint64_t own, uint32_t index, Buffer *b) noexcept nogil:
+    """The same between two neighbours of one run."""
+    cdef Step *p = position_steps(left) + position_depth(left) - 1
+    cdef Step *q = position_steps(right) + position_depth(right) - 1
+    cdef Step *s
+    cdef uint64_t room
+    if left.n == 0 or left.n != right.n or memcmp(left.p, right.p, left.n - sizeof(Step)) or dot_slot(p.run) != dot_slot(own):
+        return 0
+    room = <uint64_t>q.offset - <uint64_t>p.offset
+    if p.major != q.major or p.run != q.run or p.run_index != q.run_index or room < 2:
+        return 0
+    buffer_add(b, left.p, left.n)
+    s = <Step*>(b.p + b.n) - 1
+    s.offset += <int64_t>(room // 2)
+    s.own = own
+    s.own_index = index
+    return 1
+
+
 cdef void between(Actors *a, Span left, Span right, uint64_t own, uint32_t index, Buffer *b) noexcept nogil:
     cdef Step s
     if left.n and continues(a, left, 1, left, right, own, index, b):
         return
     if right.n and continues(a, right, -1, left, right, own, index, b):
+        return
+    if halfway(left, right, own, index, b):
         return
     memset(&s, 0, sizeof(Step))
     s.run = s.own = own

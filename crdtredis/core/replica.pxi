@@ -244,6 +244,7 @@ cdef class Replica:
                 d.db = i
                 table_walk(&self.k.db[i].table, digest_element, &d)
             buffer_free(&d.b)
+            buffer_free(&d.name)
         return f"{d.sum[0]:016x}{d.sum[1]:016x}"
 
     def inspect(self, uint32_t db, bytes key):
@@ -259,7 +260,7 @@ cdef class Replica:
             self.describe(&element_entry(e).deadline, out["deadlines"], None)
             c = element_entry(e).collections
             while c != NULL:
-                out["collections"][TYPE_NAMES[c.type]] = {"live": c.live, "elements": table_count(&c.table)}
+                out["collections"][TYPE_NAMES[c.type]] = {"live": c.live, "elements": table_count(&c.table) + c.order.n * (c.type == T_LIST)}
                 c = c.next
         return out
 
@@ -377,7 +378,11 @@ cdef int64_t check_collection(Kernel *k, Collection *c) except -1:
     cdef Item *item
     cdef Element *m
     cdef size_t live = 0, cells = 0, pos = 0
-    cdef int64_t stubs = check_table(k, &c.table, &live)
+    cdef int64_t stubs
+    if c.type == T_LIST:
+        check_list(k, c)
+        return 0
+    stubs = check_table(k, &c.table, &live)
     assert table_count(&c.table), "an empty collection"
     assert live == c.live, f"{c.live} members counted, {live} there"
     while True:
@@ -387,13 +392,27 @@ cdef int64_t check_collection(Kernel *k, Collection *c) except -1:
         cells += (m.meta & E_CELL) != 0
     assert cells == c.cells, f"{c.cells} cells counted, {cells} there"
     assert order_check(&c.order) == 0, f"order: {order_check(&c.order)}"
-    assert c.order.n == (live if c.type >= T_ZSET else 0), f"{c.order.n} in order, {live} live"
+    assert c.order.n == (live if c.type == T_ZSET else 0), f"{c.order.n} in order, {live} live"
     item = order_at(&c.order, 0, &at)
     while item != NULL:
         assert item.hint == member_hint(k, c, item.e), "order: a hint that is not the member's"
         assert table_find(&c.table, element_key(item.e), item.e.klen, item.e.hash) == item.e, "order: a member that is not there"
         item = order_next(&at)
     return stubs
+
+
+cdef int check_list(Kernel *k, Collection *c) except -1:
+    cdef OrderCursor at
+    cdef Item *item
+    assert c.order.n, "an empty list"
+    assert c.order.n == c.live and table_count(&c.table) == 0 and c.cells == 0, f"{c.live} elements counted, {c.order.n} in order"
+    assert order_check(&c.order) == 0, f"order: {order_check(&c.order)}"
+    item = order_at(&c.order, 0, &at)
+    while item != NULL:
+        assert item.hint == (<Block*>item.e).n, "order: a block that has another size"
+        assert block_check(<Block*>item.e) == 0, f"block: {block_check(<Block*>item.e)}"
+        item = order_next(&at)
+    return 0
 
 
 cdef void free_visited(void *arg, Element *e) noexcept nogil:
@@ -419,22 +438,19 @@ cdef struct Digest:
     Span key                # of the collection whose members are being added
     uint64_t sum[2]
     Buffer b
+    Buffer name             # a list element's: its position, which in memory names slots, as it is sent
 
 
-cdef void digest_add(Digest *d, Element *e, int what, const uint64_t *facts, int n, Span value) noexcept nogil:
+cdef void digest_add(Digest *d, Span name, int what, const uint64_t *facts, int n, Span value) noexcept nogil:
     cdef uint64_t key[2]
     cdef uint32_t head[5]
     cdef int i
-    cdef Span name = span(element_key(e), e.klen)
     d.b.n = 0
-    if d.type == T_LIST:                   # positions in memory name slots
-        encode_position(&d.k.actors, &d.b, name, 0)
-        name = span(NULL, 0)
     head[0] = d.db
     head[1] = d.type
     head[2] = what
     head[3] = <uint32_t>d.key.n
-    head[4] = <uint32_t>(d.b.n + name.n)
+    head[4] = <uint32_t>name.n
     buffer_add(&d.b, name.p, name.n)
     buffer_add(&d.b, head, sizeof(head))
     buffer_add(&d.b, d.key.p, d.key.n)
@@ -446,7 +462,8 @@ cdef void digest_add(Digest *d, Element *e, int what, const uint64_t *facts, int
         d.sum[i] += siphash64(d.b.p, d.b.n, key)
 
 
-cdef void digest_cell(Digest *d, Element *e, int what, const Cell *c) noexcept nogil:
+cdef void digest_cell(Digest *d, Span name, int what, const Cell *c, uint64_t own) noexcept nogil:
+    """own: dot of the insert of a list element, else 0."""
     cdef Actor *actors = d.k.actors.v
     cdef Write *w = c.writes
     cdef Tally *t = c.tallies
@@ -455,10 +472,10 @@ cdef void digest_cell(Digest *d, Element *e, int what, const Cell *c) noexcept n
     while w != NULL:
         facts[0] = actors[dot_slot(w.dot)].id
         facts[1] = dot_seq(w.dot)
-        facts[2] = w.stamp
+        facts[2] = w.stamp if w.dot != own else 0
         facts[3] = actors[w.actor].id
         facts[4] = w.flags
-        digest_add(d, e, what, facts, 5, span(write_value(w), w.n))
+        digest_add(d, name, what, facts, 5, span(write_value(w), w.n))
         w = w.next
     while t != NULL:
         if not tally_is_stub(t):
@@ -468,7 +485,7 @@ cdef void digest_cell(Digest *d, Element *e, int what, const Cell *c) noexcept n
             facts[3] = t.seq
             extended_store(totals, t.total)
             extended_store(totals + 10, t.back)
-            digest_add(d, e, what + 1, facts, 4, span(totals, 20))
+            digest_add(d, name, what + 1, facts, 4, span(totals, 20))
         t = t.next
 
 
@@ -480,9 +497,9 @@ cdef void digest_value(void *arg, Element *e) noexcept nogil:
         facts[1] = dot_seq(e.dot)
         facts[2] = e.stamp
         facts[4] = W_CLEARS if e.meta & E_CLEARS else 0
-        digest_add(d, e, 0, facts, 5, span(element_value(e), e.vlen))
+        digest_add(d, span(element_key(e), e.klen), 0, facts, 5, span(element_value(e), e.vlen))
     elif e.meta & E_CELL:
-        digest_cell(d, e, 0, element_cell(e))
+        digest_cell(d, span(element_key(e), e.klen), 0, element_cell(e), 0)
 
 
 cdef void digest_element(void *arg, Element *e) noexcept nogil:
@@ -493,13 +510,35 @@ cdef void digest_element(void *arg, Element *e) noexcept nogil:
     digest_value(d, e)
     if not e.meta & E_ENTRY:
         return
-    digest_cell(d, e, 2, &element_entry(e).deadline)
+    digest_cell(d, span(element_key(e), e.klen), 2, &element_entry(e).deadline, 0)
     c = element_entry(e).collections
     d.key = span(element_key(e), e.klen)
     while c != NULL:
         d.type = c.type
         table_walk(&c.table, digest_value, d)
+        if c.type == T_LIST:
+            digest_list(d, c)
         c = c.next
+
+
+cdef void digest_list(Digest *d, Collection *c) noexcept nogil:
+    cdef uint64_t facts[5]
+    cdef Place place
+    cdef ListCursor at
+    cdef int more = list_seek(c, 0, &at)
+    facts[2] = facts[4] = 0                # an insert has no stamp
+    while more:
+        place = block_place_of(at.block, page_place(at.block, at.at))
+        d.b.n = d.name.n = 0
+        block_position(at.block, &place, &d.b)
+        encode_position(&d.k.actors, &d.name, span(d.b.p, d.b.n), 0)
+        if block_packed(at.block):
+            facts[0] = facts[3] = d.k.actors.v[dot_slot(place.own)].id
+            facts[1] = dot_seq(place.own)
+            digest_add(d, span(d.name.p, d.name.n), 0, facts, 5, list_value(d.k, &at))
+        else:
+            digest_cell(d, span(d.name.p, d.name.n), 0, &at.block.cell, place.own)
+        more = list_next(&at)
 
 
 # ---- batches as bytes ----------------------------------------------------------------------------------------------

@@ -1,0 +1,284 @@
+# The elements of a list: reading them, and what effects do to them.
+#
+# A list is blocks (core/block.pxi) in an order (core/order.pxi) that counts their elements. It is fully described by which positions it
+# holds and by the writes of each; how these are divided into blocks differs between replicas and means nothing.
+#
+# An element is a cell under a name, which is its position, so the rules of cells hold (core/cell.pxi); no two inserts ever name the same
+# position. What is special is that an insert's write needs no stamp: whoever assigns to the element, or removes it, has observed that write.
+#
+#     A: LSET l 0 x   ||   B: LPOP l of the same element   ->   in both orders: the insert's write goes, A's stays: x, at its old place
+#
+# Where B's removal comes first, A's assign finds no element and makes one at the position: as a block of its own, with a Cell.
+
+cdef enum:
+    FREED_AT_ONCE = 64      # members or elements: a collection of no more is not worth putting off
+
+
+cdef inline Item block_item(Block *b) noexcept nogil:
+    cdef Item item
+    item.hint = b.n
+    item.e = <Element*>b
+    return item
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+cdef int list_seek(Collection *c, size_t index, ListCursor *at) noexcept nogil:
+    cdef Item *item = order_at(&c.order, index, &at.order)
+    if item == NULL:
+        return 0
+    at.block = <Block*>item.e
+    at.at = at.order.within
+    return 1
+
+
+cdef int list_next(ListCursor *at) noexcept nogil:
+    cdef Item *item
+    at.at += 1
+    if at.at < at.block.n:
+        return 1
+    item = order_next(&at.order)
+    if item == NULL:
+        return 0
+    at.block = <Block*>item.e
+    at.at = 0
+    return 1
+
+
+cdef int list_prev(ListCursor *at) noexcept nogil:
+    cdef Item *item
+    if at.at == 0:
+        item = order_prev(&at.order)
+        if item == NULL:
+            return 0
+        at.block = <Block*>item.e
+        at.at = at.block.n
+    at.at -= 1
+    return 1
+
+
+cdef Span list_value(Kernel *k, const ListCursor *at) noexcept nogil:
+    return block_value(k, at.block, at.at)
+
+
+cdef Span list_view(Kernel *k, Collection *c, size_t index) noexcept nogil:
+    cdef ListCursor at
+    list_seek(c, index, &at)
+    return list_value(k, &at)
+
+
+cdef Span list_position(Collection *c, size_t index, Buffer *to) noexcept nogil:
+    """Appends the steps of an element that is there. The span is good until the buffer grows."""
+    cdef ListCursor at
+    cdef Place place
+    cdef size_t begin = to.n
+    list_seek(c, index, &at)
+    place = block_place_of(at.block, page_place(at.block, at.at))
+    block_position(at.block, &place, to)
+    return span(to.p + begin, to.n - begin)
+
+
+cdef size_t list_memory(Collection *c) noexcept nogil:
+    """Bytes of the blocks, estimated from some of them."""
+    cdef OrderCursor at
+    cdef Item *item
+    cdef size_t bytes = 0, elements = 0, i
+    for i in range(MEMORY_SAMPLES):
+        item = order_at(&c.order, c.order.n // MEMORY_SAMPLES * i, &at)
+        bytes += malloc_usable_size(item.e) + 8 + cell_memory(&(<Block*>item.e).cell)
+        elements += item.hint
+    return bytes * c.order.n // elements
+
+
+# ---- changing --------------------------------------------------------------------------------------------------------
+
+cdef Block *list_cut(Collection *c, size_t rank, Block *b, uint32_t i) noexcept nogil:
+    """Cuts block b, before which `rank` elements stand, before its element i, where that is inside. Returns what b is then."""
+    cdef Block *rest
+    if 0 < i < b.n:
+        rest = block_cut(&b, i)
+        order_change_at(&c.order, rank, block_item(b))
+        order_insert_at(&c.order, rank + b.n, block_item(rest))
+    return b
+
+
+cdef int list_append(Collection *c, size_t rank, Block *b, Span position, Span value) noexcept nogil:
+    """Appends to the page of block b, if that leads to `position`."""
+    cdef Step *s = position_steps(position) + position_depth(position) - 1
+    cdef Place place
+    if not of_run(b, position):
+        return 0
+    place.offset = s.offset
+    place.own = s.own
+    place.index = s.own_index
+    if not block_append(&b, &place, value):
+        return 0
+    order_change_at(&c.order, rank, block_item(b))
+    return 1
+
+
+cdef void list_put(Collection *c, Block *b, size_t rank, uint32_t i, Span position, Span value) noexcept nogil:
+    """Puts a new element behind the first i elements of b (NULL: before all that there is), packed."""
+    cdef OrderCursor at
+    cdef Item *next
+    if b != NULL:
+        b = list_cut(c, rank, b, i)
+        if b.direction >= 0 and list_append(c, rank, b, position, value):
+            return
+        rank += b.n
+    next = order_at(&c.order, rank, &at)
+    if next == NULL or (<Block*>next.e).direction > 0 or not list_append(c, rank, <Block*>next.e, position, value):
+        order_insert_at(&c.order, rank, block_item(block_new(position, value)))
+
+
+cdef void list_assign(Kernel *k, const Applying *op, const Effect *x, Collection *c, Block *b, size_t rank, uint32_t i, int found,
+                      Span position) noexcept nogil:
+    """A new element, or another value for the one at index i of b. As with every cell: removes the writes that op observed, adds its own."""
+    cdef uint64_t dot = make_dot(op.slot, op.seq)
+    cdef uint64_t own = position_steps(position)[position_depth(position) - 1].own
+    cdef Block *single = NULL
+    if not found and own == dot and x.value.n <= LARGEST_PACKED:
+        list_put(c, b, rank, i, position, x.value)
+        return
+    if b != NULL and (not found or block_packed(b)):
+        b = list_cut(c, rank, b, i)
+        if i:
+            rank += b.n
+    if not found:
+        single = block_new(position, span(NULL, 0))
+        order_insert_at(&c.order, rank, block_item(single))
+    elif block_packed(b):
+        single = list_single(k, c, rank, position)
+    else:
+        single = b
+    cell_remove_writes(&single.cell, op)
+    cell_add_write(&single.cell, dot, op.stamp, op.slot, 0, x.value)
+    if single.cell.writes.next != NULL:
+        note_conflict(k, x, &single.cell)
+
+
+cdef Block *list_single(Kernel *k, Collection *c, size_t rank, Span position) noexcept nogil:
+    """Takes the packed element at index `rank`, the first of its block, out into a block with a cell."""
+    cdef OrderCursor at
+    cdef Block *b = <Block*>order_at(&c.order, rank, &at).e
+    cdef Block *single = block_new(position, span(NULL, 0))
+    b = list_cut(c, rank, b, 1)
+    cell_add_write(&single.cell, b.first.own, 0, dot_slot(b.first.own), 0, block_value(k, b, 0))
+    order_change_at(&c.order, rank, block_item(single))
+    block_free(b)
+    return single
+
+
+cdef void list_take(const Applying *op, Collection *c, Block *b, size_t rank, uint32_t i, Span position) noexcept nogil:
+    """Removes what op observed of the element at index i of b."""
+    if block_packed(b):
+        if not observed(op, position_steps(position)[position_depth(position) - 1].own):
+            return
+        if b.n > 1:
+            b = block_remove(b, i)
+            order_change_at(&c.order, rank, block_item(b))
+            return
+    else:
+        cell_remove_writes(&b.cell, op)
+        if b.cell.writes != NULL:
+            return
+    order_remove_at(&c.order, rank)
+    block_free(b)
+
+
+cdef void apply_to_list(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
+    """ASSIGN and REMOVE of an element: the effects on a cell, whose name is a position."""
+    cdef Database *d = &k.db[x.db]
+    cdef Collection *c = NULL
+    cdef Block *b
+    cdef Span position
+    cdef size_t rank
+    cdef uint32_t i = 0
+    cdef int was_live, found = 0
+    k.position.n = 0
+    if decode_position(&k.actors, &k.position, x.name, make_dot(op.slot, op.seq)) != 1:
+        return                             # never: apply_op has looked
+    position = span(k.position.p, k.position.n)
+    if e == NULL:
+        if x.kind == REMOVE:
+            return
+        e = element_new(k, x.key, key_hash(k, x.key.p, x.key.n), 0, 0)
+        table_add(&d.table, e)
+    was_live = element_live(e)
+    if x.kind == ASSIGN:
+        e = open_entry(k, x.db, e)
+        c = collection_open(k, element_entry(e), T_LIST)
+    elif e.meta & E_ENTRY:
+        c = entry_collection(element_entry(e), T_LIST)
+    if c == NULL:
+        return
+    b = order_search(&c.order, position, &rank)
+    if b != NULL:
+        i = block_search(&k.actors, b, position, &found)
+    if x.kind == ASSIGN:
+        list_assign(k, op, x, c, b, rank, i, found, position)
+    elif found:
+        list_take(op, c, b, rank, i, position)
+    c.live = c.order.n
+    settle(k, &d.table, &d.live, e, was_live)
+
+
+# ---- the whole list --------------------------------------------------------------------------------------------------
+
+cdef Block *block_unobserved(const Applying *op, Block *b) noexcept nogil:
+    """What op had not observed of b: b, part of it, or NULL. The dots ascend along the page, so one cut tells."""
+    cdef Place place = b.first
+    cdef Block *rest
+    cdef uint32_t p = b.begin
+    if not block_packed(b):
+        cell_remove_writes(&b.cell, op)
+        if b.cell.writes != NULL:
+            return b
+    elif not observed(op, b.first.own):
+        return b
+    elif not observed(op, b.last.own):
+        while observed(op, place.own):
+            p += 1
+            place_forward(b, p, &place)
+        rest = block_cut(&b, p - b.begin if b.direction > 0 else b.begin + b.n - p)
+        block_free(b if rest.first.own == place.own else rest)
+        return rest if rest.first.own == place.own else b
+    block_free(b)
+    return NULL
+
+
+cdef void list_remove_observed(const Applying *op, Collection *c) noexcept nogil:
+    """Removes what op observed. Looks at every block, and into those of which it observed a part."""
+    cdef Order old = c.order
+    cdef OrderCursor at
+    cdef Block *b
+    cdef Item *item = order_at(&old, 0, &at)
+    c.order.root = NULL
+    c.order.n = 0
+    c.order.height = 0
+    while item != NULL:
+        b = block_unobserved(op, <Block*>item.e)
+        if b != NULL:
+            order_insert_at(&c.order, c.order.n, block_item(b))
+        item = order_next(&at)
+    order_free(&old)
+    c.live = c.order.n
+
+
+cdef int list_free_some(Collection *c, int *most) noexcept nogil:
+    """Frees blocks of a list that is not used any more, and then its order; c.live says how far it has come. 1 while more is left."""
+    cdef OrderCursor at
+    cdef Item *item = order_at(&c.order, c.live, &at)
+    while item != NULL and most[0] > 0:
+        most[0] -= 1
+        c.live += item.hint
+        block_free(<Block*>item.e)
+        item = order_next(&at)
+    return item != NULL or order_free_some(&c.order, most)
+
+
+cdef void list_free(Collection *c) noexcept nogil:
+    cdef int most = INT_MAX
+    c.live = 0
+    while list_free_some(c, &most):
+        most = INT_MAX
