@@ -97,11 +97,11 @@ def commands(data: bytes) -> None:
 def dumps(data: bytes) -> None:
     """RESTORE of any bytes behind a right checksum: refused without a trace, or a value that DUMP gives again and that other replicas get."""
     c = Client()
-    before = c.replica.digest()
+    before = c.replica.digest(), c.replica.clock()
     reply = decode(c.raw("RESTORE", "k", 0, sealed(data)))
     c.replica.check()
     if reply != b"OK":
-        assert str(reply) == "ERR Bad data format" and c.replica.digest() == before and not c.replica.take_ops()
+        assert str(reply) == "ERR Bad data format" and (c.replica.digest(), c.replica.clock()) == before
         return
     value = payloads.read(c, "k")
     assert value is not None and value != []
@@ -192,7 +192,7 @@ def seeds(target: str) -> list[bytes]:
     if target == "commands":
         return [bytes([seed % 2]) + b"".join(encode(*argv) for _, argv in harness.make(seed)[1]) for seed in range(200)]
     if target == "dumps":
-        return [generators_dump.body(rng) for _ in range(300)]
+        return [b""] + [generators_dump.body(rng)[:rng.choice([None, None, 9])] for _ in range(300)]
     if target == "numbers":
         return [b"0", b"-1", b"9223372036854775807", b"-9223372036854775808", b"1.5", b"1e-320", b"0x1p-3", b"inf", b"nan", b"123456789.123456789"]
     history = [batch for seed in range(60) for batch in cluster_batches(random.Random(seed))]
