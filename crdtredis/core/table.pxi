@@ -49,6 +49,7 @@ from libc.string cimport memcmp
 cdef enum:
     SMALLEST_TABLE = 4
     DISTANCE_MAX = 255
+    WALK_AHEAD = 12         # slots by which a walk fetches elements before it comes to them
     STEP_ELEMENTS = 2       # moved per change while two arrays exist
     STEP_SLOTS = 32         # passed per change at most: old arrays of a shrinking table are mostly empty
 
@@ -411,9 +412,13 @@ cdef uint64_t table_scan(Table *t, uint64_t cursor, TableVisit visit, void *arg)
 cdef Element *table_next(Table *t, size_t *pos) noexcept nogil:
     cdef size_t first = table_capacity(t, 0)
     cdef size_t slots = first + table_capacity(t, 1)
+    cdef size_t ahead
     cdef uint64_t word
     while pos[0] < slots:
         word = t.slots[0][pos[0]] if pos[0] < first else t.slots[1][pos[0] - first]
+        ahead = pos[0] + WALK_AHEAD
+        if ahead < slots:
+            prefetch(slot_element(t.slots[0][ahead] if ahead < first else t.slots[1][ahead - first]))
         pos[0] += 1
         if word:
             return slot_element(word)
