@@ -21,7 +21,7 @@ from crdtredis.commands.common cimport FOUND, MISSING
 from crdtredis.commands.members cimport find_members, read_pops
 from crdtredis.numbers cimport parse_long_double
 
-from crdtredis.commands.table import command
+from crdtredis.commands.table import command, counted_keys
 
 
 cdef int read_timeout(Call *c, Span arg, int64_t *ms) noexcept nogil:
@@ -174,18 +174,12 @@ cdef void bzmpop(Call *c) noexcept nogil:
 
 
 # ---- registration -------------------------------------------------------------------------------------------------------
-def counted_keys(argv: list[bytes]) -> list[int]:
-    """Where the keys of `timeout numkeys key...` stand; as many as are there."""
-    n = int(argv[2]) if argv[2].isdigit() else 0
-    return list(range(3, 3 + n)) if n <= len(argv) - 3 else []
-
-
 LOCAL = "Waiting is local to a replica. Two replicas that see the same element, each with a client that waits, both give it out; it is removed once."
 
 for name, handler, end in (("BLPOP", hot(blpop), "head"), ("BRPOP", hot(brpop), "tail")):
     command(name, arity=-3, flags="write blocking", keys=(1, -2, 1), group="list", since="2.0.0", complexity="O(N) for N keys",
             summary=f"Pops an element from the {end} of the first list that is there, or waits for one.", replicas=LOCAL)(handler)
-command("BLMPOP", arity=-5, flags="write blocking", keys=counted_keys, group="list", since="7.0.0", complexity="O(K+M log N) for K keys and M elements",
+command("BLMPOP", arity=-5, flags="write blocking", keys=counted_keys(2), group="list", since="7.0.0", complexity="O(K+M log N) for K keys and M elements",
         summary="Pops elements from the first list that is there, or waits for one.", replicas=LOCAL)(hot(blmpop))
 command("BLMOVE", arity=6, flags="write denyoom blocking", keys=(1, 2, 1), group="list", since="6.2.0", complexity="O(log N)",
         summary="Moves an element from an end of a list to an end of a list, or waits for one.",
@@ -197,6 +191,6 @@ for name, handler, which in (("BZPOPMIN", hot(bzpopmin), "least"), ("BZPOPMAX", 
     command(name, arity=-3, flags="write fast blocking", keys=(1, -2, 1), group="sorted-set", since="5.0.0", complexity="O(log(N)) with N members",
             summary=f"Removes and answers the member with the {which} score of the first sorted set that is there, or waits for one.",
             replicas=LOCAL)(handler)
-command("BZMPOP", arity=-5, flags="write blocking", keys=counted_keys, group="sorted-set", since="7.0.0",
+command("BZMPOP", arity=-5, flags="write blocking", keys=counted_keys(2), group="sorted-set", since="7.0.0",
         complexity="O(K+M*log(N)) with K keys, N members and M of them removed",
         summary="Removes and answers members of the first sorted set that is there, or waits for one.", replicas=LOCAL)(hot(bzmpop))

@@ -24,7 +24,7 @@ KEY_ACCESS: dict[str, list[tuple[tuple[int, int, int] | None, str]]] = {
     **dict.fromkeys(("SETEX", "PSETEX", "MSET", "RESTORE"), [(None, "OW update")]),
     **dict.fromkeys(("SETNX", "MSETNX"), [(None, "OW insert")]),
     **dict.fromkeys(("SETRANGE", "EXPIRE", "PEXPIRE", "EXPIREAT", "PEXPIREAT", "PERSIST", "HSET", "HMSET",
-                     "LSET", "ZADD"), [(None, "RW update")]),
+                     "LSET", "ZADD", "GEOADD"), [(None, "RW update")]),
     **dict.fromkeys(("HSETNX", "SADD", "LPUSH", "RPUSH", "LPUSHX", "RPUSHX", "LINSERT"), [(None, "RW insert")]),
     **dict.fromkeys(("HDEL", "SREM", "LREM", "LTRIM", "ZREM", "ZREMRANGEBYRANK", "ZREMRANGEBYSCORE", "ZREMRANGEBYLEX"), [(None, "RW delete")]),
     **dict.fromkeys(("DEL", "UNLINK"), [(None, "RM delete")]),
@@ -41,11 +41,18 @@ KEY_ACCESS: dict[str, list[tuple[tuple[int, int, int] | None, str]]] = {
     "RENAME": [((1, 0, 1), "RW access delete"), ((2, 0, 1), "OW update")],
     "RENAMENX": [((1, 0, 1), "RW access delete"), ((2, 0, 1), "OW insert")],
     "COPY": [((1, 0, 1), "RO access"), ((2, 0, 1), "OW update")],
+    "GEOSEARCHSTORE": [((1, 0, 1), "OW update"), ((2, 0, 1), "RO access")],
+    **dict.fromkeys(("GEORADIUS", "GEORADIUSBYMEMBER"), [((1, 0, 1), "RO access")]),
+    **dict.fromkeys(("ZUNIONSTORE", "ZINTERSTORE", "ZDIFFSTORE"), [((1, 0, 1), "OW update")]),
 }
 
-# Commands that are told how many keys follow: where the number stands, and what becomes of the keys.
+# Keys that are found in the arguments, beside those that KEY_ACCESS gives a place.
+# The number of keys stands here, the keys behind it; and what becomes of them.
 COUNTED_KEYS = {"LMPOP": (1, "RW access delete"), **dict.fromkeys(("SINTERCARD", "ZUNION", "ZINTER", "ZDIFF", "ZINTERCARD"), (1, "RO access")),
-                "ZMPOP": (1, "RW access delete"), **dict.fromkeys(("BLMPOP", "BZMPOP"), (2, "RW access delete"))}
+                "ZMPOP": (1, "RW access delete"), **dict.fromkeys(("BLMPOP", "BZMPOP"), (2, "RW access delete")),
+                **dict.fromkeys(("ZUNIONSTORE", "ZINTERSTORE", "ZDIFFSTORE"), (2, "RO access"))}
+# A key stands behind each of these words, looked for from there on.
+KEYWORD_KEYS = {"GEORADIUS": (6, ("STORE", "STOREDIST"), "OW update"), "GEORADIUSBYMEMBER": (5, ("STORE", "STOREDIST"), "OW update")}
 
 # Where what becomes of the key depends on the call: "variable_flags".
 VARIABLE = {
@@ -96,13 +103,43 @@ def top_level() -> list[Spec]:
 
 
 def key_access(spec: Spec) -> list[tuple[tuple[int, int, int], str]]:
-    """((first, last, step), flags) for each group of keys; last counts from first, or, negative, from the end of the command."""
+    """((first, last, step), flags) for each group of keys with fixed places; last counts from first, or, negative, from the end of the command."""
+    declared = KEY_ACCESS.get(spec.name)
     if not isinstance(spec.keys, tuple):
-        return []
+        return declared or []
     first, last, step = spec.keys
     whole = (first, last - first if last >= 0 else last, step)
-    declared = KEY_ACCESS.get(spec.name) or [(None, "RW access update" if "write" in spec.flags else "RO access")]
-    return [(at or whole, flags) for at, flags in declared]
+    return [(at or whole, flags) for at, flags in declared or [(None, "RW access update" if "write" in spec.flags else "RO access")]]
+
+
+def key_specs(spec: Spec) -> list[tuple[str, dict, dict]]:
+    """Flags, where to begin, and what to find there, for each group of keys."""
+    def index(at):
+        return {"type": "index", "spec": {"index": at}}
+
+    def span(last, step):
+        return {"type": "range", "spec": {"lastkey": last, "keystep": step, "limit": 0}}
+
+    out = [(flags, index(first), span(last, step)) for (first, last, step), flags in key_access(spec)]
+    if spec.name in COUNTED_KEYS:
+        at, flags = COUNTED_KEYS[spec.name]
+        out.append((flags, index(at), {"type": "keynum", "spec": {"keynumidx": 0, "firstkey": 1, "keystep": 1}}))
+    if spec.name in KEYWORD_KEYS:
+        start, words, flags = KEYWORD_KEYS[spec.name]
+        out += [(flags, {"type": "keyword", "spec": {"keyword": word, "startfrom": start}}, span(0, 1)) for word in words]
+    return out
+
+
+def access_of(spec: Spec, argv: list[bytes], positions: list[int]) -> list[str]:
+    """What argv's command does to each of its keys."""
+    access = {}
+    for (first, last, step), flags in key_access(spec):
+        end = len(argv) + last if last < 0 else first + last
+        access.update(dict.fromkeys(range(first, end + 1, step), flags))
+    found = (COUNTED_KEYS.get(spec.name) or KEYWORD_KEYS.get(spec.name) or ("",))[-1]
+    if spec.name in VARIABLE:
+        access[positions[0]] = VARIABLE[spec.name](argv)
+    return [access.get(i, found) for i in positions]
 
 
 def simple_set(words) -> set:
@@ -111,15 +148,8 @@ def simple_set(words) -> set:
 
 def describe(spec: Spec) -> list:
     """The ten elements of COMMAND INFO."""
-    first, last, step = spec.keys if isinstance(spec.keys, tuple) else (0, 0, 0)
-    specs = [{"flags": simple_set(flags.split()),
-              "begin_search": {"type": "index", "spec": {"index": at}},
-              "find_keys": {"type": "range", "spec": {"lastkey": end, "keystep": by, "limit": 0}}}
-             for (at, end, by), flags in key_access(spec)]
-    if spec.name in COUNTED_KEYS:
-        at, flags = COUNTED_KEYS[spec.name]
-        specs = [{"flags": simple_set(flags.split()), "begin_search": {"type": "index", "spec": {"index": at}},
-                  "find_keys": {"type": "keynum", "spec": {"keynumidx": 0, "firstkey": 1, "keystep": 1}}}]
+    first, last, step = spec.keys if isinstance(spec.keys, tuple) else (1, 1, 1) if key_access(spec) else (0, 0, 0)
+    specs = [{"flags": simple_set(flags.split()), "begin_search": begin, "find_keys": find} for flags, begin, find in key_specs(spec)]
     return [spec.name.lower(), spec.arity, simple_set(spec.redis_flags), first, last, step, simple_set("@" + c for c in spec.categories),
             TIPS.get(spec.name, "").split(), specs, [describe(s) for s in subcommands(spec)]]
 
@@ -215,13 +245,7 @@ def command_getkeys(session, argv):
 @subcommand("GETKEYSANDFLAGS", -3, "The keys among the arguments of a command, and what it does to them.")
 def command_getkeysandflags(session, argv):
     spec, positions = keys_of(argv[2:])
-    access = {}
-    for (first, last, step), flags in key_access(spec):
-        end = len(argv) - 2 + last if last < 0 else first + last
-        access.update(dict.fromkeys(range(first, end + 1, step), flags))
-    if spec.name in VARIABLE:
-        access[positions[0]] = VARIABLE[spec.name](argv[2:])
-    return [[argv[2 + i], simple_set(access.get(i, "RW access update").split())] for i in positions]
+    return [[argv[2 + i], simple_set(flags.split())] for i, flags in zip(positions, access_of(spec, argv[2:], positions))]
 
 
 @subcommand("HELP", 2, "Lists the subcommands.", "5.0.0")

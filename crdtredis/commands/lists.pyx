@@ -19,7 +19,7 @@ from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, read_int
 from crdtredis.commands.members cimport end_removal, find_members, read_members, read_pops
 from crdtredis.numbers cimport parse_int64
 
-from crdtredis.commands.table import command
+from crdtredis.commands.table import command, counted_keys
 
 
 # ---- finding ----------------------------------------------------------------------------------------------------------
@@ -444,11 +444,6 @@ cdef void ltrim(Call *c) noexcept nogil:
 
 
 # ---- registration -----------------------------------------------------------------------------------------------------
-def keys_of_lmpop(argv):
-    count = int(argv[1]) if argv[1].isdigit() else 0
-    return list(range(2, min(2 + count, len(argv))))
-
-
 PUSHED = "Elements pushed concurrently all stay, once each, in one order that all replicas share; one replica's pushes stay together."
 POPPED = "Two replicas that pop the same element concurrently both get it; it is removed once."
 
@@ -461,7 +456,7 @@ for name, handler, end in (("LPUSHX", hot(lpushx), "head"), ("RPUSHX", hot(rpush
 for name, handler, end in (("LPOP", hot(lpop), "head"), ("RPOP", hot(rpop), "tail")):
     command(name, arity=-2, flags="write fast", keys=(1, 1, 1), group="list", since="1.0.0", complexity="O(log N) per element",
             summary=f"Removes elements from the {end} of a list and returns them.", replicas=POPPED)(handler)
-command("LMPOP", arity=-4, flags="write", keys=keys_of_lmpop, group="list", since="7.0.0", complexity="O(K+M log N) for K keys and M elements",
+command("LMPOP", arity=-4, flags="write", keys=counted_keys(1), group="list", since="7.0.0", complexity="O(K+M log N) for K keys and M elements",
         summary="Pops elements from the first of several lists that is not empty.", replicas=POPPED)(hot(lmpop))
 command("LMOVE", arity=5, flags="write denyoom", keys=(1, 2, 1), group="list", since="6.2.0", complexity="O(log N)",
         summary="Moves an element from an end of a list to an end of a list.",

@@ -1,15 +1,19 @@
-# What the commands of sorted sets share: answering a member with its score, and storing a result. Header only: all functions are inline.
+# What the commands of sorted sets share: adding members, answering one with its score, storing a result. Header only: all functions are inline.
 #
 # In RESP3 a member with its score is an array of two, in RESP2 the two follow one another, so the header of the whole differs as well.
 
+from libc.math cimport isfinite, isnan
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy, memset
 
-from crdtredis._core cimport T_ZSET, Element, Kernel, element_key, key_delete, key_find, key_visible, member_set
-from crdtredis._engine cimport Call
-from crdtredis._resp cimport reply_array, reply_bulk, reply_double, reply_int
+from crdtredis._core cimport (T_ZSET, Collection, Element, Kernel, element_key, key_collection, key_delete, key_find, key_prepare, key_visible,
+                              member_add, member_find, member_score, member_set)
+from crdtredis._engine cimport Call, fail
+from crdtredis._resp cimport reply_array, reply_bulk, reply_double, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
+from crdtredis.commands.common cimport REFUSED
+from crdtredis.commands.members cimport find_members
 
 # One member of a result. The Element is of a source, which is not changed as long as the result is in use.
 cdef struct Scored:
@@ -34,6 +38,84 @@ cdef inline void reply_scored(Call *c, Element *m, double score, int with_scores
         reply_double(c.reply, score)
 
 
+# ---- adding -------------------------------------------------------------------------------------------------------------
+cdef enum AddOption:
+    NX = 1
+    XX = 2
+    GT = 4
+    LT = 8
+    CH = 16
+    INCR = 32
+
+
+cdef inline Element *raise_score(Call *c, Span key, Element *e, Span name, double old, double by, double score) noexcept nogil:
+    """Increments so that exactly `score` is shown, which is `old` + `by` as Redis rounds it. The kernel adds up long doubles and rounds once, so
+    the step is not `by` but what leads there; where a sum keeps digits that are not shown, a second step makes up for them."""
+    cdef Kernel *k = c.kernel
+    cdef long double step = <long double>score - old if isfinite(old) else by
+    cdef double shown
+    cdef int i
+    for i in range(3):
+        e = member_add(k, c.db, key, e, T_ZSET, name, step)
+        shown = member_score(k, member_find(k, key_collection(k, e, T_ZSET), name))
+        if shown == score:
+            return e
+        step = <long double>score - shown
+    # no step leads there from infinity less infinity
+    return member_set(k, c.db, key, e, T_ZSET, name, score_span(&score))
+
+
+cdef inline void add_scored(Call *c, int options, const double *scores, int n, const Span *names, int step) noexcept nogil:
+    """ZADD to argv[1], whose options and scores have been read: the i-th name is names[i * step]. With INCR there is one, and its score is what
+    to add."""
+    cdef Kernel *k = c.kernel
+    cdef int64_t added = 0, changed = 0
+    cdef int i, prepared = 0
+    cdef double old, score
+    cdef Span key = c.argv[1], name
+    cdef Collection *z
+    cdef Element *e
+    cdef Element *m
+    if find_members(c, key, T_ZSET, &e, &z) == REFUSED:
+        return
+    for i in range(n):
+        name = names[i * step]
+        score = scores[i]
+        old = 0
+        m = member_find(k, z, name) if z != NULL else NULL
+        if m != NULL:
+            if options & NX:
+                continue
+            old = member_score(k, m)
+            if options & INCR:
+                score += old
+                if isnan(score):                            # nothing has been written
+                    fail(c, "ERR resulting score is not a number (NaN)")
+                    return
+            if (options & LT and score >= old) or (options & GT and score <= old):
+                continue
+            changed += score != old
+        elif options & XX:
+            continue
+        else:
+            added += 1
+        if not prepared:
+            e = key_prepare(k, c.db, key, e, T_ZSET)
+            prepared = 1
+        if options & INCR:
+            e = raise_score(c, key, e, name, old, scores[i], score)
+        else:
+            e = member_set(k, c.db, key, e, T_ZSET, name, score_span(&score))
+        z = key_collection(k, e, T_ZSET)
+    if not options & INCR:
+        reply_int(c.reply, added + changed if options & CH else added)
+    elif prepared:
+        reply_double(c.reply, member_score(k, member_find(k, z, name)))
+    else:
+        reply_null(c.reply)
+
+
+# ---- storing ------------------------------------------------------------------------------------------------------------
 cdef inline void store_scored(Call *c, Span key, Buffer *members) noexcept nogil:
     """key := the members (of Scored), whatever it held, in one op; without any it is gone. Answers their number. Names are copied first:
     the target may be a source."""

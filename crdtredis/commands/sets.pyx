@@ -34,7 +34,7 @@ from crdtredis.numbers cimport parse_int64
 
 from functools import partial
 
-from crdtredis.commands.table import command
+from crdtredis.commands.table import command, counted_keys
 
 cdef const char *NOT_POSITIVE = "ERR value is out of range, must be positive"
 
@@ -464,12 +464,6 @@ cdef void sintercard(Call *c) noexcept nogil:
 
 
 # ---- registration -------------------------------------------------------------------------------------------------------
-def _counted_keys(argv: list[bytes]) -> list[int]:
-    """Where the keys of `numkeys key...` stand; as many as are there."""
-    n = int(argv[1]) if argv[1].isdigit() else 0
-    return list(range(2, 2 + n)) if n <= len(argv) - 2 else []
-
-
 _of_one_key = partial(command, keys=(1, 1, 1), group="set")
 _of_keys = partial(command, keys=(1, -1, 1), group="set")
 ADDS = "Concurrent adds are all kept, and an add survives a concurrent removal, also the add of a member that was there already."
@@ -498,7 +492,7 @@ _of_one_key("SSCAN", arity=-3, flags="readonly", since="2.8.0", complexity="O(1)
         summary="Iterates over the members of a set.")(hot(sscan))
 _of_keys("SINTER", arity=-2, flags="readonly", since="1.0.0", complexity="O(N*M) with N members of the smallest set and M sets",
         summary="The members that all of several sets have.")(hot(sinter))
-command("SINTERCARD", arity=-3, flags="readonly", keys=_counted_keys, group="set", since="7.0.0",
+command("SINTERCARD", arity=-3, flags="readonly", keys=counted_keys(1), group="set", since="7.0.0",
         complexity="O(N*M) with N members of the smallest set and M sets",
         summary="How many members all of several sets have.")(hot(sintercard))
 _of_keys("SINTERSTORE", arity=-3, flags="write denyoom", since="1.0.0", complexity="O(N*M) with N members of the smallest set and M sets",

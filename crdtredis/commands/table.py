@@ -79,6 +79,22 @@ class Spec:
         return list(range(first, end + 1, step))
 
 
+def counted_keys(at: int, target: bool = False) -> Callable[[list[bytes]], list[int]]:
+    """For `keys`: where the keys of `numkeys key...` stand, numkeys at argv[at]; with target also argv[1]. A number that cannot be right has none."""
+    def positions(argv: list[bytes]) -> list[int]:
+        n = int(argv[at]) if argv[at].isdigit() else 0
+        return [1] * target + list(range(at + 1, at + 1 + n)) if 0 < n < len(argv) - at else []
+    return positions
+
+
+def keyword_keys(start: int, *words: bytes) -> Callable[[list[bytes]], list[int]]:
+    """For `keys`: argv[1], and what stands behind the first of each of the words from argv[start] on."""
+    def positions(argv: list[bytes]) -> list[int]:
+        options = [a.upper() for a in argv[start:-1]]
+        return [1] + [start + options.index(w) + 1 for w in words if w in options]
+    return positions
+
+
 COMMANDS: dict[str, Spec] = {}
 
 

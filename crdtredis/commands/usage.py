@@ -9,6 +9,10 @@ import re
 from crdtredis._resp import Simple
 from crdtredis.commands.table import COMMANDS
 
+_UNIT = "<M | KM | FT | MI>"
+_PLACES = "[ASC | DESC] [COUNT count [ANY]]"
+_WITH = "[WITHCOORD] [WITHDIST] [WITHHASH]"
+_AREA = f"<FROMMEMBER member | FROMLONLAT longitude latitude> <BYRADIUS radius {_UNIT} | BYBOX width height {_UNIT}>"
 _EXPIRY = "<EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds"
 
 USAGE = dict(line.partition(": ")[::2] for line in f"""\
@@ -66,6 +70,16 @@ EXPIRETIME: key
 FLUSHALL: [ASYNC | SYNC]
 FLUSHDB: [ASYNC | SYNC]
 FUNCTION|FLUSH: [ASYNC | SYNC]
+GEOADD: key [NX | XX] [CH] <longitude latitude member>...
+GEODIST: key member1 member2 [M | KM | FT | MI]
+GEOHASH: key [member]...
+GEOPOS: key [member]...
+GEORADIUS: key longitude latitude radius {_UNIT} {_WITH} {_PLACES} [STORE key | STOREDIST key]
+GEORADIUS_RO: key longitude latitude radius {_UNIT} {_WITH} {_PLACES}
+GEORADIUSBYMEMBER: key member radius {_UNIT} {_WITH} {_PLACES} [STORE key | STOREDIST key]
+GEORADIUSBYMEMBER_RO: key member radius {_UNIT} {_WITH} {_PLACES}
+GEOSEARCH: key {_AREA} {_PLACES} {_WITH}
+GEOSEARCHSTORE: destination source {_AREA} {_PLACES} [STOREDIST]
 GET: key
 GETBIT: key offset
 GETDEL: key
@@ -212,6 +226,7 @@ TYPES = {
                      "numreplicas", "numlocal", "numkeys", "stop", "rank", "num-matches", "len", "timeout", "timeout-ms", "cursor", "protover",
                      "min-match-len", "client-id", "ttl", "frequency", "version", "bit"), "integer"),
     **dict.fromkeys(("unix-time-seconds", "unix-time-milliseconds"), "unix-time"),
+    **dict.fromkeys(("longitude", "latitude", "radius", "width", "height"), "double"),
     "pattern": "pattern",
 }
 

@@ -27,7 +27,7 @@ from crdtredis.commands.members cimport member_live, next_member
 from crdtredis.commands.scored cimport Scored, reply_scored, reply_scored_header, store_scored
 from crdtredis.numbers cimport parse_int64
 
-from crdtredis.commands.table import command
+from crdtredis.commands.table import command, counted_keys
 
 cdef enum Combining:
     INTERSECTION
@@ -368,14 +368,6 @@ cdef void zintercard(Call *c) noexcept nogil:
 
 
 # ---- registration -------------------------------------------------------------------------------------------------------
-def _counted_keys(at: int):
-    """Where the keys of `numkeys key...` stand, numkeys at argv[at]; a target before it is one, too."""
-    def positions(argv: list[bytes]) -> list[int]:
-        n = int(argv[at]) if argv[at].isdigit() else 0
-        return list(range(1, at)) + (list(range(at + 1, at + 1 + n)) if n < len(argv) - at else [])
-    return positions
-
-
 STORES = ("Replaces what this replica had seen of the target by what it saw of the sources. A concurrent add to the target survives, of a concurrent "
           "increment the increment is left.")
 INTERSECTING = "O(N*M+L*log(L)) with N members of the smallest source, M sources and L members found"
@@ -386,10 +378,10 @@ for _name, _cost, _what, _since, _answering, _storing in [
         ("ZUNION", UNITING, "members that any of several sorted sets has", "2.0.0", hot(zunion), hot(zunionstore)),
         ("ZINTER", INTERSECTING, "members that all of several sorted sets have", "2.0.0", hot(zinter), hot(zinterstore)),
         ("ZDIFF", SUBTRACTING, "members of a sorted set that no other has", "6.2.0", hot(zdiff), hot(zdiffstore))]:
-    command(_name, arity=-3, flags="readonly", keys=_counted_keys(1), group="sorted-set", since="6.2.0", complexity=_cost,
+    command(_name, arity=-3, flags="readonly", keys=counted_keys(1), group="sorted-set", since="6.2.0", complexity=_cost,
             summary=f"The {_what}.")(_answering)
-    command(f"{_name}STORE", arity=-4, flags="write denyoom", keys=_counted_keys(2), group="sorted-set", since=_since, complexity=_cost,
+    command(f"{_name}STORE", arity=-4, flags="write denyoom", keys=counted_keys(2, target=True), group="sorted-set", since=_since, complexity=_cost,
             replicas=STORES, summary=f"Stores the {_what}.")(_storing)
-command("ZINTERCARD", arity=-3, flags="readonly", keys=_counted_keys(1), group="sorted-set", since="7.0.0",
+command("ZINTERCARD", arity=-3, flags="readonly", keys=counted_keys(1), group="sorted-set", since="7.0.0",
         complexity="O(N*M) with N members of the smallest source and M sources",
         summary="How many members all of several sorted sets have.")(hot(zintercard))

@@ -16,15 +16,14 @@ makes none. Removals name members; a command that removes all there are deletes 
 Limit. A range by name means something only where all scores are equal, as in Redis. Where they are not, what is answered is not what Redis
 would answer.
 """
-from libc.math cimport isfinite, isnan
+from libc.math cimport isnan
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport strtod
 from libc.string cimport memcmp, memcpy, memset
 
 from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCursor, element_key, key_collection, key_delete, key_prepare,
-                              member_add, member_find, member_random, member_remove, member_score, member_set, order_at, order_next, order_prev,
-                              order_rank, score_hint)
+                              member_find, member_random, member_remove, member_score, order_at, order_next, order_prev, order_rank, score_hint)
 from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_syntax, hot, is_word
 from crdtredis._resp cimport format_double, parse_double, reply_array, reply_bulk, reply_double, reply_int, reply_null, reply_null_array
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
@@ -32,12 +31,12 @@ from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, read_int
 from crdtredis.commands.members cimport choose, end_removal, find_members, member_live, member_name, read_choice, read_members, read_pops
 from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add, scan_answer, scan_init, scan_matches,
                                           scan_walk_members)
-from crdtredis.commands.scored cimport Scored, reply_scored, reply_scored_header, score_span, store_scored
+from crdtredis.commands.scored cimport CH, GT, INCR, LT, NX, XX, Scored, add_scored, reply_scored, reply_scored_header, store_scored
 from crdtredis.numbers cimport REAL_TEXT, parse_int64
 
 from functools import partial
 
-from crdtredis.commands.table import command
+from crdtredis.commands.table import command, counted_keys
 
 
 # ---- ranges -------------------------------------------------------------------------------------------------------------
@@ -256,15 +255,6 @@ cdef void remove_slice(Call *c, Span key, Element *e, Collection *z, Slice *s) n
 
 
 # ---- writing ------------------------------------------------------------------------------------------------------------
-cdef enum AddOption:
-    NX = 1
-    XX = 2
-    GT = 4
-    LT = 8
-    CH = 16
-    INCR = 32
-
-
 cdef inline int read_score(Call *c, Span arg, double *out) noexcept nogil:
     cdef int64_t whole
     if arg.n < 16 and parse_int64(arg.p, arg.n, &whole):    # exact, and most scores are
@@ -275,23 +265,6 @@ cdef inline int read_score(Call *c, Span arg, double *out) noexcept nogil:
         return 1
     fail_float(c)
     return 0
-
-
-cdef Element *raise_score(Call *c, Span key, Element *e, Span name, double old, double by, double score) noexcept nogil:
-    """Increments so that exactly `score` is shown, which is `old` + `by` as Redis rounds it. The kernel adds up long doubles and rounds once, so
-    the step is not `by` but what leads there; where a sum keeps digits that are not shown, a second step makes up for them."""
-    cdef Kernel *k = c.kernel
-    cdef long double step = <long double>score - old if isfinite(old) else by
-    cdef double shown
-    cdef int i
-    for i in range(3):
-        e = member_add(k, c.db, key, e, T_ZSET, name, step)
-        shown = member_score(k, member_find(k, key_collection(k, e, T_ZSET), name))
-        if shown == score:
-            return e
-        step = <long double>score - shown
-    # no step leads there from infinity less infinity
-    return member_set(k, c.db, key, e, T_ZSET, name, score_span(&score))
 
 
 cdef int read_add_options(Call *c, int *options) noexcept nogil:
@@ -328,65 +301,20 @@ cdef int read_add_options(Call *c, int *options) noexcept nogil:
 
 
 cdef void add(Call *c, int options) noexcept nogil:
-    cdef Kernel *k = c.kernel
-    cdef int64_t added = 0, changed = 0
-    cdef int first, i, pairs, prepared = 0
-    cdef double one, old, score
+    cdef int first = read_add_options(c, &options), i, pairs = (c.argc - first) // 2
+    cdef double one
     cdef double *scores = &one
-    cdef Span key = c.argv[1], name
-    cdef Collection *z
-    cdef Element *e
-    cdef Element *m
     cdef Buffer many
-    first = read_add_options(c, &options)
     if first == 0:
         return
-    pairs = (c.argc - first) // 2
     memset(&many, 0, sizeof(Buffer))
     if pairs > 1:
         scores = <double*>buffer_need(&many, pairs * sizeof(double))
     for i in range(pairs):                                  # a number that is none spoils the whole command
         if not read_score(c, c.argv[first + 2 * i], &scores[i]):
-            buffer_free(&many)
-            return
-    if find_members(c, key, T_ZSET, &e, &z) == REFUSED:
-        buffer_free(&many)
-        return
-    for i in range(pairs):
-        name = c.argv[first + 2 * i + 1]
-        score = scores[i]
-        old = 0
-        m = member_find(k, z, name) if z != NULL else NULL
-        if m != NULL:
-            if options & NX:
-                continue
-            old = member_score(k, m)
-            if options & INCR:
-                score += old
-                if isnan(score):                            # there is one pair: nothing has been written
-                    fail(c, "ERR resulting score is not a number (NaN)")
-                    return
-            if (options & LT and score >= old) or (options & GT and score <= old):
-                continue
-            changed += score != old
-        elif options & XX:
-            continue
-        else:
-            added += 1
-        if not prepared:
-            e = key_prepare(k, c.db, key, e, T_ZSET)
-            prepared = 1
-        if options & INCR:
-            e = raise_score(c, key, e, name, old, scores[i], score)
-        else:
-            e = member_set(k, c.db, key, e, T_ZSET, name, score_span(&score))
-        z = key_collection(k, e, T_ZSET)
-    if not options & INCR:
-        reply_int(c.reply, added + changed if options & CH else added)
-    elif prepared:
-        reply_double(c.reply, member_score(k, member_find(k, z, name)))
+            break
     else:
-        reply_null(c.reply)
+        add_scored(c, options, scores, pairs, c.argv + first + 1, 2)
     buffer_free(&many)
 
 
@@ -742,12 +670,6 @@ cdef void zscan(Call *c) noexcept nogil:
 
 
 # ---- registration -------------------------------------------------------------------------------------------------------
-def _counted_keys(argv: list[bytes]) -> list[int]:
-    """Where the keys of `numkeys key...` stand; as many as are there."""
-    n = int(argv[1]) if argv[1].isdigit() else 0
-    return list(range(2, 2 + n)) if n <= len(argv) - 2 else []
-
-
 _of_one_key = partial(command, keys=(1, 1, 1), group="sorted-set")
 SEARCH = "O(log(N)) with N members"
 SLICE = "O(log(N)+M) with N members and M answered"
@@ -775,7 +697,7 @@ _of_one_key("ZPOPMIN", arity=-2, flags="write fast", since="5.0.0", complexity=R
         summary="Removes and answers the members with the least scores.")(hot(zpopmin))
 _of_one_key("ZPOPMAX", arity=-2, flags="write fast", since="5.0.0", complexity=REMOVAL, replicas=POPS,
         summary="Removes and answers the members with the greatest scores.")(hot(zpopmax))
-command("ZMPOP", arity=-4, flags="write", keys=_counted_keys, group="sorted-set", since="7.0.0", complexity=REMOVAL, replicas=POPS,
+command("ZMPOP", arity=-4, flags="write", keys=counted_keys(1), group="sorted-set", since="7.0.0", complexity=REMOVAL, replicas=POPS,
         summary="Removes and answers members of the first of several sorted sets that is there.")(hot(zmpop))
 _of_one_key("ZCARD", arity=2, flags="readonly fast", since="1.2.0", summary="The number of members of a sorted set.")(hot(zcard))
 _of_one_key("ZSCORE", arity=3, flags="readonly fast", since="1.2.0", summary="The score of a member of a sorted set.")(hot(zscore))

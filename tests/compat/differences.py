@@ -61,8 +61,11 @@ def _hscan(t, o):
 
 
 def _zscan(t, o):
-    return len(t) == len(o) == 2 and isinstance(t[1], list) and (t[0] != b"0" or o[0] != b"0" or
-                                                                 _scores(*([x for pair in _field_values(r[1]) for x in pair] for r in (t, o))))
+    return len(t) == len(o) == 2 and isinstance(t[1], list) and (t[0] != b"0" or o[0] != b"0" or _scores(_by_member(t[1]), _by_member(o[1])))
+
+
+def _by_member(flat):
+    return [x for pair in _field_values(flat) for x in pair]
 
 
 def _chosen(argv, theirs, ours):
@@ -75,10 +78,20 @@ def _chosen(argv, theirs, ours):
 
 
 def _scores(t, o):
-    """Texts of the same numbers: 7.0 writes scores with 17 digits, 7.2 with as few as it takes; a zero may have lost its sign."""
+    """Texts of the same numbers: 7.0 writes scores with 17 digits, 7.2 with as few as it takes, or with an exponent; a zero may have lost its sign."""
     if isinstance(t, list):
         return len(t) == len(o) and all(map(_scores, t, o))
-    return t == o or (isinstance(t, bytes) and len(o) < len(t) and (len(t) > 16 or t == b"-0") and float(t) == float(o))
+    return t == o or (isinstance(t, bytes) and (b"e" in o or len(o) < len(t) and (len(t) > 16 or t == b"-0")) and float(t) == float(o))
+
+
+def _as_many(argv, theirs, ours):
+    """With COUNT and without ANY: as many, and of other places; distances are equal where they are told."""
+    words = {a.upper() for a in argv}
+    if b"COUNT" not in words or b"ANY" in words:
+        return False
+    def distance(x):
+        return x[1] if b"WITHDIST" in words else b""
+    return _values(lambda t, o: [distance(x) for x in t] == [distance(x) for x in o])(argv, theirs, ours)
 
 
 def _dumped(t, o):
@@ -110,6 +123,8 @@ NOISE = [
     Rule(("ZADD", "ZINCRBY", "ZSCORE", "ZMSCORE", "ZRANGE", "ZREVRANGE", "ZRANGEBYSCORE", "ZREVRANGEBYSCORE", "ZPOPMIN", "ZPOPMAX", "ZMPOP", "ZUNION",
           "ZINTER", "ZDIFF"), _values(_scores),
          "digits", "7.0 writes scores with 17 digits, 7.2, whose form is ours, with as few as it takes"),
+    Rule(("GEOSEARCH", "GEORADIUS", "GEORADIUS_RO", "GEORADIUSBYMEMBER", "GEORADIUSBYMEMBER_RO"), _as_many, "which, of places at exactly the same distance",
+         "with COUNT, Redis sorts in part only, and what comes first there is no promise"),
     Rule(("DUMP",), _values(_dumped), "bytes", "a value has many forms; ours are those that Redis reads since 4.0"),
     Rule(("ZSCAN",), _values(lambda t, o: _zscan(t, o) or _scores(t, o)), "order, cursors, digits", "table order; see ZRANGE"),
     Rule(("RANDOMKEY",), _values(lambda t, o: (t is None) == (o is None)), "which key", "chance"),
@@ -146,6 +161,8 @@ DIFFERENCES: list[Rule] = [
          "no LFU policy"),
     Rule(("ZRANGEBYLEX", "ZLEXCOUNT", "ZREMRANGEBYLEX"), _never, "of members with different scores, other ones are answered",
          "a range by name means nothing there, and Redis leaves the answer open"),
+    Rule(("GEOSEARCH", "GEORADIUS", "GEORADIUSBYMEMBER", "GEOSEARCHSTORE"), _never, "of places at exactly the same distance, `COUNT` takes those found first",
+         "Redis sorts them in part only, and takes any"),
     Rule(("ZSCAN",), _never, "scores have as few digits as it takes", "Redis writes 17 of them for large sorted sets"),
     Rule(("COMMAND",), _never, "INFO, DOCS and HELP tell of this server's commands in its own words; tips and key specifications are arrays in RESP3, "
          "not sets; GETKEYS takes a command without arguments, as since 7.2", "derived from this server's table"),

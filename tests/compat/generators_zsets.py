@@ -137,6 +137,10 @@ def _combine(rng):
     return out if rng.random() < 0.95 else out + [rng.choice(["x", "WEIGHTS", "AGGREGATE", "LIMIT"])]
 
 
+def _keys(rng):
+    return ["COMMAND", rng.choice(["GETKEYS", "GETKEYSANDFLAGS"]), *rng.choice([_combine, _pop_many, _store])(rng)]
+
+
 def _store(rng):
     kind = rng.randrange(3)
     ends = [(rank(rng), rank(rng)), (score_bound(rng), score_bound(rng), "BYSCORE"), (name_bound(rng), name_bound(rng), "BYLEX")][kind]
@@ -163,7 +167,7 @@ def _random(rng):
 
 
 COMMANDS = [
-    _combine, _combine, _combine, _combine, _store, _store, _pop_many, _random, lambda r: scan(r, "ZSCAN"), lambda r: ["SADD", where(r), *some(r)],
+    _combine, _combine, _combine, _combine, _keys, _store, _store, _pop_many, _random, lambda r: scan(r, "ZSCAN"), lambda r: ["SADD", where(r), *some(r)],
     _add, _add, _add, _add, _add_one, _same_names, _same_names, lambda r: ["ZREM", SAME, name(r), name(r)],
     lambda r: ["ZINCRBY", where(r), score(r), member(r)], lambda r: ["ZINCRBY", where(r), score(r), member(r)],
     lambda r: ["ZREM", where(r), *some(r)], lambda r: ["ZREM", where(r), *some(r)],

@@ -1,0 +1,720 @@
+# cython: language_level=3
+"""Geo commands: places on earth in a sorted set.
+
+A place is a member whose score tells where it is. Longitude (-180 to 180) and latitude (-85.05 to 85.05, the square map of the Mercator
+projection) are each cut into 2^26 equal parts, and the bits of the two numbers take turns, longitude first: 52 bits, which a double holds
+exactly. Places that are near one another so mostly have near scores: the first 2 * s bits name a Cell, one of 4^s on the map, and all places in it
+are one range of scores. So GEOADD is ZADD, and everything that holds of concurrent scores holds of concurrent places.
+
+A search covers its area with the cell of the centre and the eight around it, at the greatest s at which they are large enough, and measures
+the distance (haversine, on a sphere) of every member in these nine ranges.
+
+Clients see which cells are searched, and in which order: without ASC or DESC the answer has the order of finding, and ANY takes what comes
+first. Both are Redis's, and so are constants and the order of every floating point operation: scores, digits and the verdict on places at the very
+edge are the same.
+
+What is not Redis's: of places at exactly the same distance, COUNT takes those found first; Redis's partial sorting takes any.
+
+Source of the idea: G. Niemeyer's geohash (2008) and Morton's order (1966).
+"""
+from libc.math cimport M_PI, asin, cos, fabs, llrint, sin, sqrt
+from libc.stddef cimport size_t
+from libc.stdint cimport INT64_MIN, int64_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport qsort
+from libc.string cimport memcpy, memset
+
+from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCursor, element_key, member_find, member_score, order_at, order_next,
+                              order_rank, score_hint)
+from crdtredis._engine cimport Call, fail, fail_float, fail_syntax, hot, is_word
+from crdtredis._resp cimport parse_double, reply_array, reply_bulk, reply_int, reply_null, reply_null_array, reply_raw
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
+from crdtredis.commands.common cimport REFUSED, read_int
+from crdtredis.commands.members cimport read_members
+from crdtredis.commands.scored cimport CH, NX, XX, Scored, add_scored, store_scored
+from crdtredis.numbers cimport REAL_TEXT, format_int64, format_long_double
+
+from functools import partial
+
+from crdtredis.commands.table import command, keyword_keys
+
+cdef enum:
+    STEPS = 26                          # the finest cells: 52 bits
+    HASH_TEXT = 11                      # letters of a geohash
+
+cdef const char *LETTERS = "0123456789bcdefghjkmnpqrstuvwxyz"
+cdef double EARTH = 6372797.560856      # m, radius
+cdef double MAP = 20037726.37           # m, half the width of the map
+cdef double RADIAN = M_PI / 180
+cdef double MAX_LATITUDE = 85.05112878
+
+
+# ---- places and cells ---------------------------------------------------------------------------------------------------
+cdef struct Place:
+    double lon                          # degrees
+    double lat
+
+# A cell of the map at 2^step by 2^step; x counts eastward, y northward. The place at 180 degrees east is in the column 2^step, which no other
+# place is in and no neighbour leads to; the same for the row at the northern edge.
+cdef struct Cell:
+    uint32_t x
+    uint32_t y
+    int step
+
+
+cdef inline uint64_t spread(uint64_t v) noexcept nogil:
+    """The lower 32 bits of v, each followed upwards by a 0."""
+    v = (v | v << 16) & <uint64_t>0x0000ffff0000ffff
+    v = (v | v << 8) & <uint64_t>0x00ff00ff00ff00ff
+    v = (v | v << 4) & <uint64_t>0x0f0f0f0f0f0f0f0f
+    v = (v | v << 2) & <uint64_t>0x3333333333333333
+    return (v | v << 1) & <uint64_t>0x5555555555555555
+
+
+cdef inline uint32_t gather(uint64_t v) noexcept nogil:
+    """Every second bit of v: what was spread."""
+    v &= <uint64_t>0x5555555555555555
+    v = (v | v >> 1) & <uint64_t>0x3333333333333333
+    v = (v | v >> 2) & <uint64_t>0x0f0f0f0f0f0f0f0f
+    v = (v | v >> 4) & <uint64_t>0x00ff00ff00ff00ff
+    v = (v | v >> 8) & <uint64_t>0x0000ffff0000ffff
+    return <uint32_t>(v | v >> 16)
+
+
+cdef inline uint64_t cell_bits(Cell *c) noexcept nogil:
+    return spread(c.x) << 1 | spread(c.y)
+
+
+cdef inline Cell cell_at(Place p, double max_latitude, int step) noexcept nogil:
+    """The cell that holds p, on a map that ends at max_latitude in north and south."""
+    cdef Cell c
+    cdef double parts = <double>(1 << step)
+    c.x = <uint32_t>((p.lon + 180) / 360 * parts)
+    c.y = <uint32_t>((p.lat + max_latitude) / (max_latitude + max_latitude) * parts)
+    c.step = step
+    return c
+
+
+cdef inline double west_of(uint32_t x, int step) noexcept nogil:
+    """The longitude at which column x begins; the one before ends there."""
+    return -180 + x / <double>(1 << step) * 360
+
+
+cdef inline double south_of(uint32_t y, int step) noexcept nogil:
+    return -MAX_LATITUDE + y / <double>(1 << step) * (MAX_LATITUDE + MAX_LATITUDE)
+
+
+cdef inline double score_of(Place p) noexcept nogil:
+    cdef Cell c = cell_at(p, MAX_LATITUDE, STEPS)
+    return <double>cell_bits(&c)
+
+
+cdef inline double within(double v, double most) noexcept nogil:
+    return most if v > most else -most if v < -most else v
+
+
+cdef inline Place place_of(double score) noexcept nogil:
+    """The middle of the cell that a score names. Any score names one: what a double out of range becomes is what x86 makes of it in Redis."""
+    cdef uint64_t bits
+    cdef uint32_t x, y
+    cdef Place p
+    if score >= 0:
+        bits = <uint64_t>score if score < 18446744073709551616. else 0
+    else:
+        bits = <uint64_t><int64_t>score if score >= -9223372036854775808. else <uint64_t>1 << 63
+    x = gather(bits >> 1)
+    y = gather(bits)
+    p.lon = within((west_of(x, STEPS) + west_of(x + 1, STEPS)) / 2, 180)
+    p.lat = within((south_of(y, STEPS) + south_of(y + 1, STEPS)) / 2, MAX_LATITUDE)
+    return p
+
+
+cdef inline double latitudes_apart(double a, double b) noexcept nogil:
+    """m along a meridian"""
+    return EARTH * fabs(a * RADIAN - b * RADIAN)
+
+
+cdef double distance(Place a, Place b) noexcept nogil:
+    """m on a great circle"""
+    cdef double u, v = sin((b.lon * RADIAN - a.lon * RADIAN) / 2), h
+    if v == 0:
+        return latitudes_apart(a.lat, b.lat)
+    u = sin((b.lat * RADIAN - a.lat * RADIAN) / 2)
+    h = u * u + cos(a.lat * RADIAN) * cos(b.lat * RADIAN) * v * v
+    return 2.0 * EARTH * asin(sqrt(h))      # for opposite places h may be 1 + 2^-52, whose root is 1 again
+
+
+# ---- searching ----------------------------------------------------------------------------------------------------------
+cdef enum Shape:
+    NO_SHAPE
+    CIRCLE
+    BOX
+
+cdef struct Area:
+    Shape shape
+    Place centre
+    double unit                         # m
+    double radius                       # of a circle, in units
+    double width                        # of a box, in units
+    double height
+
+# A member in the area.
+cdef struct Found:
+    Element *m
+    Place at
+    double score
+    double away                         # m from the centre
+    size_t nth                          # in the order of finding
+
+# Where the nine cells lie, in the order in which they are searched.
+cdef int[9] EAST = [0, 0, 0, 1, -1, 1, -1, 1, -1]
+cdef int[9] NORTH = [0, 1, -1, 0, 0, 1, 1, -1, -1]
+
+
+cdef inline Cell moved(Cell c, int east, int north) noexcept nogil:
+    """A neighbour; around the earth, also across the poles' edges of the map."""
+    cdef uint32_t last = (1 << c.step) - 1
+    if east:
+        c.x = (c.x + <uint32_t>east) & last
+    if north:
+        c.y = (c.y + <uint32_t>north) & last
+    return c
+
+
+cdef int step_for(double reach, double lat) noexcept nogil:
+    """The step at which nine cells mostly cover what lies within `reach` m."""
+    cdef int step = -1
+    if reach == 0:
+        return STEPS
+    while reach < MAP:
+        reach *= 2
+        step += 1
+    if fabs(lat) > 66:                  # cells are narrow near the poles
+        step -= 1
+    if fabs(lat) > 80:
+        step -= 1
+    return max(1, min(step, <int>STEPS))
+
+
+cdef void cover(Area *a, Cell *cells) noexcept nogil:
+    """The nine cells to search; those with step 0 hold nothing of the area."""
+    cdef double tall = a.unit * (a.radius if a.shape == CIRCLE else a.height / 2)
+    cdef double wide = a.unit * (a.radius if a.shape == CIRCLE else a.width / 2)
+    cdef double reach = a.unit * (a.radius if a.shape == CIRCLE else sqrt(a.width / 2 * (a.width / 2) + a.height / 2 * (a.height / 2)))
+    cdef double up = tall / EARTH / RADIAN
+    # a degree of longitude is shortest at the side of the area that is nearer to the pole
+    cdef double side = wide / EARTH / cos((a.centre.lat - up if a.centre.lat < 0 else a.centre.lat + up) * RADIAN) / RADIAN
+    cdef double west = a.centre.lon - side, east = a.centre.lon + side
+    cdef double south = a.centre.lat - up, north = a.centre.lat + up
+    cdef int step = step_for(reach, a.centre.lat), i, no_west, no_east, no_south, no_north
+    cdef Cell c = cell_at(a.centre, MAX_LATITUDE, step)
+    if step > 1 and (south_of(moved(c, 0, 1).y + 1, step) < north or south_of(moved(c, 0, -1).y, step) > south
+                     or west_of(moved(c, 1, 0).x + 1, step) < east or west_of(moved(c, -1, 0).x, step) > west):
+        step -= 1
+        c = cell_at(a.centre, MAX_LATITUDE, step)
+    no_south = step > 1 and south_of(c.y, step) < south
+    no_north = step > 1 and south_of(c.y + 1, step) > north
+    no_west = step > 1 and west_of(c.x, step) < west
+    no_east = step > 1 and west_of(c.x + 1, step) > east
+    for i in range(9):
+        cells[i] = moved(c, EAST[i], NORTH[i])
+        if (NORTH[i] < 0 and no_south) or (NORTH[i] > 0 and no_north) or (EAST[i] < 0 and no_west) or (EAST[i] > 0 and no_east):
+            cells[i].step = 0
+
+
+cdef int inside(Area *a, Place p, double *away) noexcept nogil:
+    """Is p in the area? Then *away is how far from the centre."""
+    cdef Place beside
+    if a.shape == CIRCLE:
+        away[0] = distance(a.centre, p)
+        return not away[0] > a.radius * a.unit
+    if latitudes_apart(p.lat, a.centre.lat) > a.height * a.unit / 2:
+        return 0
+    beside.lon = a.centre.lon
+    beside.lat = p.lat
+    if distance(p, beside) > a.width * a.unit / 2:
+        return 0
+    away[0] = distance(a.centre, p)
+    return 1
+
+
+cdef void search_cell(Kernel *k, Collection *z, Area *a, Cell *cell, size_t most, Buffer *out) noexcept nogil:
+    """Appends the members of one cell that are in the area, until there are `most` in all."""
+    cdef uint64_t bits = cell_bits(cell)
+    cdef int rest = 2 * (STEPS - cell.step)
+    cdef uint64_t end = score_hint(<double>((bits + 1) << rest))
+    cdef OrderCursor at
+    cdef Item *item = order_at(&z.order, order_rank(&z.order, score_hint(<double>(bits << rest)), span(NULL, 0)), &at)
+    cdef Found f
+    while item != NULL and item.hint < end and out.n < most * sizeof(Found):
+        f.m = item.e
+        f.score = member_score(k, item.e)
+        f.at = place_of(f.score)
+        if inside(a, f.at, &f.away):
+            f.nth = out.n
+            buffer_add(out, &f, sizeof(f))
+        item = order_next(&at)
+
+
+cdef void search_area(Kernel *k, Collection *z, Area *a, size_t most, Buffer *out) noexcept nogil:
+    cdef Cell cells[9]
+    cdef int i, last = -1
+    cover(a, cells)
+    for i in range(9):
+        # on a map of four cells, neighbours coincide
+        if cells[i].step and (last < 0 or cells[i].x != cells[last].x or cells[i].y != cells[last].y):
+            search_cell(k, z, a, &cells[i], most, out)
+            last = i
+
+
+cdef int nearer(const void *a, const void *b) noexcept nogil:
+    cdef const Found *x = <const Found*>a
+    cdef const Found *y = <const Found*>b
+    return (x.away > y.away) - (x.away < y.away) if x.away != y.away else (x.nth > y.nth) - (x.nth < y.nth)
+
+
+cdef int farther(const void *a, const void *b) noexcept nogil:
+    cdef const Found *x = <const Found*>a
+    cdef const Found *y = <const Found*>b
+    return (x.away < y.away) - (x.away > y.away) if x.away != y.away else (x.nth > y.nth) - (x.nth < y.nth)
+
+
+ctypedef int (*Compare)(const void *a, const void *b) noexcept nogil
+
+
+cdef void sink(Found *heap, size_t n, size_t i, Compare before) noexcept nogil:
+    """In a heap with its last at the top: brings the i-th to where it belongs."""
+    cdef size_t child = 2 * i + 1
+    cdef Found f = heap[i]
+    while child < n:
+        if child + 1 < n and before(&heap[child], &heap[child + 1]) < 0:
+            child += 1
+        if before(&f, &heap[child]) >= 0:
+            break
+        heap[i] = heap[child]
+        i = child
+        child = 2 * i + 1
+    heap[i] = f
+
+
+cdef void sort_first(Found *all, size_t n, size_t most, Compare before) noexcept nogil:
+    """Brings the first `most` of n to the front, in order. Those chosen so far stand in a heap, so the others cost a comparison each."""
+    cdef size_t i
+    if most < n:
+        for i in range(most // 2):
+            sink(all, most, most // 2 - 1 - i, before)
+        for i in range(most, n):
+            if before(&all[i], &all[0]) < 0:
+                all[0] = all[i]
+                sink(all, most, 0, before)
+    qsort(all, most, sizeof(Found), before)
+
+
+# ---- reading arguments --------------------------------------------------------------------------------------------------
+cdef int read_number(Call *c, Span arg, double *out, const char *text) noexcept nogil:
+    """A real number, or a refusal with the text."""
+    if parse_double(arg.p, arg.n, out):
+        return 1
+    fail(c, text)
+    return 0
+
+
+cdef int read_place(Call *c, int i, Place *out) noexcept nogil:
+    """The longitude and latitude argv[i] and argv[i + 1]; 0 after a refusal."""
+    cdef char text[1024]                                    # %f of a double has up to 317 bytes
+    if not parse_double(c.argv[i].p, c.argv[i].n, &out.lon) or not parse_double(c.argv[i + 1].p, c.argv[i + 1].n, &out.lat):
+        fail_float(c)
+        return 0
+    if fabs(out.lon) <= 180 and fabs(out.lat) <= MAX_LATITUDE:
+        return 1
+    snprintf(text, sizeof(text), "ERR invalid longitude,latitude pair %f,%f", out.lon, out.lat)
+    fail(c, text)
+    return 0
+
+
+cdef int read_unit(Call *c, Span arg, double *out) noexcept nogil:
+    """m in a unit; 0 after a refusal."""
+    if is_word(arg, "M"):
+        out[0] = 1
+    elif is_word(arg, "KM"):
+        out[0] = 1000
+    elif is_word(arg, "FT"):
+        out[0] = 0.3048
+    elif is_word(arg, "MI"):
+        out[0] = 1609.34
+    else:
+        fail(c, "ERR unsupported unit provided. please use M, KM, FT, MI")
+        return 0
+    return 1
+
+
+cdef int read_circle(Call *c, int i, Area *a) noexcept nogil:
+    """Radius and unit from argv[i] on; 0 after a refusal."""
+    a.shape = CIRCLE
+    if not read_number(c, c.argv[i], &a.radius, "ERR need numeric radius"):
+        return 0
+    if a.radius < 0:
+        fail(c, "ERR radius cannot be negative")
+        return 0
+    return read_unit(c, c.argv[i + 1], &a.unit)
+
+
+cdef int read_box(Call *c, int i, Area *a) noexcept nogil:
+    """Width, height and unit from argv[i] on; 0 after a refusal."""
+    a.shape = BOX
+    if (not read_number(c, c.argv[i], &a.width, "ERR need numeric width")
+            or not read_number(c, c.argv[i + 1], &a.height, "ERR need numeric height")):
+        return 0
+    if a.width < 0 or a.height < 0:
+        fail(c, "ERR height or width cannot be negative")
+        return 0
+    return read_unit(c, c.argv[i + 2], &a.unit)
+
+
+cdef int member_place(Call *c, Collection *z, Span name, Place *out) noexcept nogil:
+    """Where a member is; 0 if there is none of that name."""
+    cdef Element *m = member_find(c.kernel, z, name) if z != NULL else NULL
+    if m != NULL:
+        out[0] = place_of(member_score(c.kernel, m))
+    return m != NULL
+
+
+cdef int read_centre(Call *c, Collection *z, Span name, Place *out) noexcept nogil:
+    """Where the member is around which to search; 0 after a refusal. Without a key the answer is empty, whatever the name."""
+    if z == NULL or member_place(c, z, name, out):
+        return 1
+    fail(c, "ERR could not decode requested zset member")
+    return 0
+
+
+# ---- replies ------------------------------------------------------------------------------------------------------------
+cdef void reply_distance(Call *c, double d) noexcept nogil:
+    """Four decimals. The product is rounded, not its digits: a half goes to the even side."""
+    cdef char text[32]
+    cdef int64_t v = llrint(d * 10000)
+    cdef int n = format_int64(v // 10000, text), i
+    text[n] = c'.'
+    v %= 10000
+    for i in range(4):
+        text[n + 4 - i] = <char>(48 + v % 10)
+        v //= 10
+    reply_bulk(c.reply, text, n + 5)
+
+
+cdef inline void reply_degrees(Call *c, double v) noexcept nogil:
+    cdef char text[REAL_TEXT]
+    cdef int n
+    if c.reply.resp == 2:
+        reply_bulk(c.reply, text, format_long_double(v, text))
+        return
+    text[0] = c','
+    n = 1 + format_long_double(v, text + 1)
+    text[n] = 13
+    text[n + 1] = 10
+    reply_raw(c.reply, text, n + 2)
+
+
+cdef void reply_place(Call *c, Place p) noexcept nogil:
+    reply_array(c.reply, 2)
+    reply_degrees(c, p.lon)
+    reply_degrees(c, p.lat)
+
+
+# ---- places -------------------------------------------------------------------------------------------------------------
+cdef void geoadd(Call *c) noexcept nogil:
+    cdef int first = 2, options = 0, i, n
+    cdef Buffer scores
+    cdef Place p
+    while first < c.argc:
+        if is_word(c.argv[first], "NX"):
+            options |= NX
+        elif is_word(c.argv[first], "XX"):
+            options |= XX
+        elif is_word(c.argv[first], "CH"):
+            options |= CH
+        else:
+            break
+        first += 1
+    n = (c.argc - first) // 3
+    if n == 0 or (c.argc - first) % 3 or (options & NX and options & XX):
+        fail_syntax(c)
+        return
+    memset(&scores, 0, sizeof(Buffer))
+    buffer_need(&scores, n * sizeof(double))
+    for i in range(n):
+        if not read_place(c, first + 3 * i, &p):
+            break
+        (<double*>scores.p)[i] = score_of(p)
+    else:
+        add_scored(c, options, <double*>scores.p, n, c.argv + first + 2, 3)
+    buffer_free(&scores)
+
+
+cdef void geopos(Call *c) noexcept nogil:
+    cdef Collection *z
+    cdef Place p
+    cdef int i
+    if read_members(c, c.argv[1], T_ZSET, &z) == REFUSED:
+        return
+    reply_array(c.reply, c.argc - 2)
+    for i in range(2, c.argc):
+        if member_place(c, z, c.argv[i], &p):
+            reply_place(c, p)
+        else:
+            reply_null_array(c.reply)
+
+
+cdef void geohash(Call *c) noexcept nogil:
+    """The common geohash, whose map goes to the poles. Ten letters of five bits; the eleventh would tell of bits that are not there."""
+    cdef char text[HASH_TEXT]
+    cdef Collection *z
+    cdef uint64_t bits
+    cdef Place p
+    cdef Cell cell
+    cdef int i, j
+    if read_members(c, c.argv[1], T_ZSET, &z) == REFUSED:
+        return
+    reply_array(c.reply, c.argc - 2)
+    for i in range(2, c.argc):
+        if not member_place(c, z, c.argv[i], &p):
+            reply_null(c.reply)
+            continue
+        cell = cell_at(p, 90, STEPS)
+        bits = cell_bits(&cell) >> 2
+        for j in range(HASH_TEXT - 1):
+            text[HASH_TEXT - 2 - j] = LETTERS[bits & 31]
+            bits >>= 5
+        text[HASH_TEXT - 1] = LETTERS[0]
+        reply_bulk(c.reply, text, HASH_TEXT)
+
+
+cdef void geodist(Call *c) noexcept nogil:
+    cdef double unit = 1
+    cdef Collection *z
+    cdef Place a, b
+    if c.argc > 5:
+        fail_syntax(c)
+        return
+    if (c.argc == 5 and not read_unit(c, c.argv[4], &unit)) or read_members(c, c.argv[1], T_ZSET, &z) == REFUSED:
+        return
+    if member_place(c, z, c.argv[2], &a) and member_place(c, z, c.argv[3], &b):
+        reply_distance(c, distance(a, b) / unit)
+    else:
+        reply_null(c.reply)
+
+
+# ---- searches -----------------------------------------------------------------------------------------------------------
+cdef enum Form:
+    BY_OPTIONS = 1          # GEOSEARCH: centre and shape are options
+    FROM_MEMBER = 2         # GEORADIUSBYMEMBER; else GEORADIUS
+    READ_ONLY = 4           # no STORE, no STOREDIST
+    INTO_FIRST = 8          # GEOSEARCHSTORE: argv[1] is the target, argv[2] the source
+
+cdef enum Order:
+    AS_FOUND
+    NEAREST_FIRST
+    FARTHEST_FIRST
+
+# A search as a client states it.
+cdef struct Query:
+    Area area
+    int from_member
+    int from_place
+    Order order
+    int any
+    int64_t count           # 0: all
+    int with_distance
+    int with_score
+    int with_place
+    Span *target            # NULL: answer
+    int store_distance
+
+
+cdef int read_option(Call *c, int i, int form, Collection *z, Query *q) noexcept nogil:
+    """The option argv[i]: how many arguments it takes with its name; 0 after a refusal."""
+    cdef int left = c.argc - i - 1
+    cdef Span arg = c.argv[i]
+    if is_word(arg, "WITHDIST"):
+        q.with_distance = 1
+    elif is_word(arg, "WITHHASH"):
+        q.with_score = 1
+    elif is_word(arg, "WITHCOORD"):
+        q.with_place = 1
+    elif is_word(arg, "ANY"):
+        q.any = 1
+    elif is_word(arg, "ASC"):
+        q.order = NEAREST_FIRST
+    elif is_word(arg, "DESC"):
+        q.order = FARTHEST_FIRST
+    elif is_word(arg, "COUNT") and left >= 1:
+        if not read_int(c, c.argv[i + 1], &q.count):
+            return 0
+        if q.count <= 0:
+            fail(c, "ERR COUNT must be > 0")
+            return 0
+        return 2
+    elif form & INTO_FIRST and is_word(arg, "STOREDIST"):
+        q.store_distance = 1
+    elif not form & (READ_ONLY | BY_OPTIONS) and left >= 1 and (is_word(arg, "STORE") or is_word(arg, "STOREDIST")):
+        q.target = &c.argv[i + 1]
+        q.store_distance = is_word(arg, "STOREDIST")
+        return 2
+    elif form & BY_OPTIONS and is_word(arg, "FROMMEMBER") and left >= 1 and not q.from_place:
+        q.from_member = 1
+        return 2 if read_centre(c, z, c.argv[i + 1], &q.area.centre) else 0
+    elif form & BY_OPTIONS and is_word(arg, "FROMLONLAT") and left >= 2 and not q.from_member:
+        q.from_place = 1
+        return 3 if read_place(c, i + 1, &q.area.centre) else 0
+    elif form & BY_OPTIONS and is_word(arg, "BYRADIUS") and left >= 2 and q.area.shape != BOX:
+        return 3 if read_circle(c, i + 1, &q.area) else 0
+    elif form & BY_OPTIONS and is_word(arg, "BYBOX") and left >= 3 and q.area.shape != CIRCLE:
+        return 4 if read_box(c, i + 1, &q.area) else 0
+    else:
+        fail_syntax(c)
+        return 0
+    return 1
+
+
+cdef void fail_either(Call *c, const char *what) noexcept nogil:
+    """argv[0] is a command's name, so its length is bounded."""
+    cdef char text[160]
+    snprintf(text, sizeof(text), "ERR exactly one of %s can be specified for %.*s", what, <int>c.argv[0].n, c.argv[0].p)
+    fail(c, text)
+
+
+cdef int read_query(Call *c, int form, Collection *z, Query *q) noexcept nogil:
+    """The whole command, whose source is z (NULL: no such key); 0 after a refusal."""
+    cdef int i, n
+    memset(q, 0, sizeof(Query))
+    if form & BY_OPTIONS:
+        i = 3 if form & INTO_FIRST else 2
+        if form & INTO_FIRST:
+            q.target = &c.argv[1]
+    elif form & FROM_MEMBER:
+        i = 5
+        if z != NULL and (not read_centre(c, z, c.argv[2], &q.area.centre) or not read_circle(c, 3, &q.area)):
+            return 0
+    else:
+        i = 6
+        if not read_place(c, 2, &q.area.centre) or not read_circle(c, 4, &q.area):
+            return 0
+    while i < c.argc:
+        n = read_option(c, i, form, z, q)
+        if n == 0:
+            return 0
+        i += n
+    if q.target != NULL and (q.with_distance or q.with_score or q.with_place):
+        fail(c, "ERR GEOSEARCHSTORE is not compatible with WITHDIST, WITHHASH and WITHCOORD options" if form & INTO_FIRST else
+             "ERR STORE option in GEORADIUS is not compatible with WITHDIST, WITHHASH and WITHCOORD options")
+    elif form & BY_OPTIONS and not q.from_member and not q.from_place:
+        fail_either(c, "FROMMEMBER or FROMLONLAT")
+    elif form & BY_OPTIONS and q.area.shape == NO_SHAPE:
+        fail_either(c, "BYRADIUS and BYBOX")
+    elif q.any and not q.count:
+        fail(c, "ERR the ANY argument requires COUNT argument")
+    else:
+        if q.count and not q.any and q.order == AS_FOUND:
+            q.order = NEAREST_FIRST                         # a number of them: the nearest
+        return 1
+    return 0
+
+
+cdef void answer(Call *c, Query *q, Found *found, size_t n) noexcept nogil:
+    cdef int more = q.with_distance + q.with_score + q.with_place
+    cdef size_t i
+    cdef Found *f
+    reply_array(c.reply, n)
+    for i in range(n):
+        f = &found[i]
+        if more:
+            reply_array(c.reply, 1 + more)
+        reply_bulk(c.reply, element_key(f.m), f.m.klen)
+        if q.with_distance:
+            reply_distance(c, f.away / q.area.unit)
+        if q.with_score:
+            reply_int(c.reply, <int64_t>f.score if fabs(f.score) < 9223372036854775808. else INT64_MIN)
+        if q.with_place:
+            reply_place(c, f.at)
+
+
+cdef void store(Call *c, Query *q, Found *found, size_t n) noexcept nogil:
+    cdef Buffer members
+    cdef Scored one
+    cdef size_t i
+    memset(&members, 0, sizeof(Buffer))
+    for i in range(n):
+        one.m = found[i].m
+        one.score = found[i].away / q.area.unit if q.store_distance else found[i].score
+        buffer_add(&members, &one, sizeof(one))
+    store_scored(c, q.target[0], &members)
+    buffer_free(&members)
+
+
+cdef void search(Call *c, int form) noexcept nogil:
+    cdef Collection *z
+    cdef Buffer found
+    cdef Query q
+    cdef size_t n, wanted
+    if read_members(c, c.argv[2 if form & INTO_FIRST else 1], T_ZSET, &z) == REFUSED or not read_query(c, form, z, &q):
+        return
+    memset(&found, 0, sizeof(Buffer))
+    if z != NULL:
+        search_area(c.kernel, z, &q.area, <size_t>q.count if q.any else <size_t>-1 // sizeof(Found), &found)
+    n = found.n // sizeof(Found)
+    wanted = min(n, <size_t>q.count) if q.count else n
+    if q.order != AS_FOUND and n:
+        sort_first(<Found*>found.p, n, wanted, nearer if q.order == NEAREST_FIRST else farther)
+    if q.target != NULL:
+        store(c, &q, <Found*>found.p, wanted)
+    else:
+        answer(c, &q, <Found*>found.p, wanted)
+    buffer_free(&found)
+
+
+cdef void georadius(Call *c) noexcept nogil:
+    search(c, 0)
+
+
+cdef void georadius_ro(Call *c) noexcept nogil:
+    search(c, READ_ONLY)
+
+
+cdef void georadiusbymember(Call *c) noexcept nogil:
+    search(c, FROM_MEMBER)
+
+
+cdef void georadiusbymember_ro(Call *c) noexcept nogil:
+    search(c, FROM_MEMBER | READ_ONLY)
+
+
+cdef void geosearch(Call *c) noexcept nogil:
+    search(c, BY_OPTIONS)
+
+
+cdef void geosearchstore(Call *c) noexcept nogil:
+    search(c, BY_OPTIONS | INTO_FIRST)
+
+
+# ---- registration -------------------------------------------------------------------------------------------------------
+_of_one_key = partial(command, keys=(1, 1, 1), group="geo")
+ADDS = ("As ZADD: of concurrent places of one member the one with the later timestamp wins; a member that is added survives a concurrent removal. "
+        "NX and XX test what this replica sees.")
+STORES = "Replaces what this replica had seen of the target by what it found. A concurrent add to the target survives."
+MEMBERS = "O(log(N)*M) with N members and M asked for"
+SEARCH = "O(log(N)+M) with N members, M of them in or near the area; with ASC, DESC or COUNT also O(L*log(L)) with L found"
+
+_of_one_key("GEOADD", arity=-5, flags="write denyoom", since="3.2.0", complexity="O(log(N)) per member, with N members", replicas=ADDS,
+        summary="Adds places to a sorted set, or moves them.")(hot(geoadd))
+_of_one_key("GEODIST", arity=-4, flags="readonly", since="3.2.0", complexity="O(log(N))", summary="The distance between two places.")(hot(geodist))
+_of_one_key("GEOHASH", arity=-2, flags="readonly", since="3.2.0", complexity=MEMBERS, summary="The geohashes of places.")(hot(geohash))
+_of_one_key("GEOPOS", arity=-2, flags="readonly", since="3.2.0", complexity=MEMBERS, summary="Longitude and latitude of places.")(hot(geopos))
+_of_one_key("GEOSEARCH", arity=-7, flags="readonly", since="6.2.0", complexity=SEARCH, summary="The places in a circle or box.")(hot(geosearch))
+command("GEOSEARCHSTORE", arity=-8, flags="write denyoom", keys=(1, 2, 1), group="geo", since="6.2.0", complexity=SEARCH, replicas=STORES,
+        summary="Stores the places in a circle or box.")(hot(geosearchstore))
+command("GEORADIUS", arity=-6, flags="write denyoom", keys=keyword_keys(6, b"STORE", b"STOREDIST"), group="geo", since="3.2.0", complexity=SEARCH, replicas=STORES,
+        summary="The places in a circle, answered or stored.")(hot(georadius))
+command("GEORADIUSBYMEMBER", arity=-5, flags="write denyoom", keys=keyword_keys(5, b"STORE", b"STOREDIST"), group="geo", since="3.2.0", complexity=SEARCH, replicas=STORES,
+        summary="The places in a circle around one of them, answered or stored.")(hot(georadiusbymember))
+_of_one_key("GEORADIUS_RO", arity=-6, flags="readonly", since="3.2.10", complexity=SEARCH, summary="The places in a circle.")(hot(georadius_ro))
+_of_one_key("GEORADIUSBYMEMBER_RO", arity=-5, flags="readonly", since="3.2.10", complexity=SEARCH,
+        summary="The places in a circle around one of them.")(hot(georadiusbymember_ro))
