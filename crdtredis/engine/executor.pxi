@@ -113,13 +113,16 @@ cdef class Executor:
     def execute(self, Session session, list argv) -> bytes:
         """Runs one command for a session made by session(); answers the RESP bytes, empty while the reply is deferred.
 
-        argv: list of bytes, at least the name. Never raises for what a client may send.
+        argv: list of bytes, at least the name. Never raises for what a client may send; ValueError while the client is owed a reply, since a
+        connection reads nothing from it then.
         """
         cdef Span *spans
         cdef bytes arg
         cdef int i
         if not argv:
             raise ValueError("a command has a name")
+        if session.c.flags & CLIENT_BLOCKED:
+            raise ValueError("the client is owed the reply to an earlier command")
         spans = <Span*>need_memory(malloc(sizeof(Span) * len(argv)))
         try:
             for i, arg in enumerate(argv):

@@ -232,6 +232,11 @@ cdef class Session:
         self.set_flag(CLIENT_AUTHENTICATED, value)
 
     @property
+    def blocked(self) -> bool:
+        """Whether it is owed the reply to a command that waits."""
+        return self.c != NULL and self.c.flags & CLIENT_BLOCKED != 0
+
+    @property
     def can_block(self) -> bool:
         """Whether defer() may be called: not inside EXEC, where every command answers at once."""
         return not self.c.flags & CLIENT_IN_EXEC

@@ -1,9 +1,12 @@
 """Commands that wait for keys, without sockets: what they answer, who is served, in which order, and what ends a wait."""
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from tests.commands.run import Client, exchange
+from tests.compat import waiting
 from tests.respclient import ReplyError, decode
 
 BLOCKED = b""           # what execute answers while the reply is owed
@@ -430,6 +433,61 @@ def test_a_flush_elsewhere_that_uncovers_another_type():
     b.replica.receive(a.replica.take_ops())
     b.executor.serve_waiting()
     assert got(waiting) == [b"k", b"m", b"1"]
+
+
+def waits_for(argv: tuple) -> tuple[bytes, set]:
+    """The type and the keys that a waiting command waits for."""
+    keys = argv[1:2] if argv[0] in ("BLMOVE", "BRPOPLPUSH") else argv[1:]
+    return b"zset" if "Z" in argv[0] else b"list", set(keys) & set(waiting.KEYS)
+
+
+def test_nobody_waits_for_what_is_there():
+    """Random commands at three replicas that hear of each other now and then, out of order: whoever still waits has nothing to take, and all
+    replicas end up equal."""
+    for seed in range(60):
+        rng = random.Random(seed)
+        replicas = [Client(name, epoch=1_700_000_000_000 + i) for i, name in enumerate("abc")]
+        for r in replicas:
+            for other in replicas:
+                r.replica.declare(other.replica.id, other.replica.epoch)
+        sessions = [[r.other() for _ in range(4)] for r in replicas]
+        last: dict[Client, tuple] = {}
+        inbox: list[list[bytes]] = [[], [], []]
+        for n in range(200):
+            i = rng.randrange(3)
+            r = replicas[i]
+            free = [c for c in sessions[i] if not c.session.blocked]
+            if rng.random() < 0.3:
+                rng.shuffle(inbox[i])
+                while inbox[i]:
+                    r.replica.receive(inbox[i].pop())
+                r.executor.serve_waiting()
+            elif len(free) < 2:
+                rng.choice(sessions[i]).session.unblock(rng.random() < 0.5)
+            else:
+                c = rng.choice(free)
+                last[c] = waiting.waits(rng) if rng.random() < 0.4 else waiting.plain(rng, rng.choice(waiting.KEYS)) if rng.random() < 0.9 else rng.choice(
+                    [("FLUSHALL",), ("SET", "a", "x"), ("PEXPIRE", "b", 5)])
+                c.raw(*last[c])
+            r.now += 1
+            if made := r.replica.take_ops():
+                for j in {0, 1, 2} - {i}:
+                    inbox[j].append(made)
+            for c in sessions[i]:
+                c.session.take_replies()
+                if c.session.blocked:
+                    wanted, keys = waits_for(last[c])
+                    assert wanted not in [r("TYPE", k) for k in keys], (seed, n, last[c])
+        for r, batches in zip(replicas, inbox):
+            for batch in batches:
+                r.replica.receive(batch)
+        assert len({r.replica.digest() for r in replicas}) == 1, seed
+        for r, some in zip(replicas, sessions):
+            for c in some:
+                c.session.unblock()
+            r.executor.serve_waiting()
+            assert r.replica.stats()["watched"] == 0
+            r.replica.check()
 
 
 # ---- many ---------------------------------------------------------------------------------------------------------------

@@ -155,6 +155,7 @@ def test_elements_from_a_peer(served):
     c.expect(popped("k", "x") + b"*3\r\n$1\r\nz\r\n$1\r\nm\r\n$1\r\n1\r\n")
     deadline = time.monotonic() + 5
     peer.now = int(time.time() * 1000)
+    peer.declare(s.replica.id, s.replica.epoch)         # the loop may have done so before anybody wanted ops
     while time.monotonic() < deadline:
         for kind, _, data in bridge.drain():
             if kind == OPS:

@@ -16,7 +16,7 @@ from crdtredis.commands.table import load
 from crdtredis.errors import DamagedBatch, StrangerError, WaitingRoomFull
 from tests.commands import payloads
 from tests.commands.run import Client, exchange
-from tests.compat import generators_dump, harness
+from tests.compat import generators_dump, harness, waiting
 from tests.resp import blobs
 from tests.respclient import decode, encode
 
@@ -72,7 +72,8 @@ def worth_running(argv) -> bool:
 
 
 def commands(data: bytes) -> None:
-    """The commands written in Cython, in one session: each gives one whole reply, and the ops give another replica the same state."""
+    """The commands written in Cython: each gives one whole reply, and the ops give another replica the same state. While one session waits for a
+    key another goes on; when all of them wait, the first is unblocked."""
     if not data:
         return
     try:
@@ -81,13 +82,22 @@ def commands(data: bytes) -> None:
         requests = e.commands
     replica, other = fresh("a"), fresh("b")
     executor = Executor(replica)
-    session = executor.session(2 + data[0] % 2)
+    sessions = [executor.session(2 + data[0] % 2) for _ in range(3)]
     for argv in requests:
         if worth_running(argv):
             replica.now += 7
+            executor.expire_deferred()
+            session = next((s for s in sessions if not s.blocked), sessions[0])
+            session.unblock(True)
+            if reply := session.take_replies():
+                decode(reply)
             if reply := executor.execute(session, argv):
                 decode(reply)
             replica.check()
+    for session in sessions:
+        session.unblock()
+        if reply := session.take_replies():
+            decode(reply)
     other.now = replica.now
     if made := replica.take_ops():
         assert receive(other, made)
@@ -190,7 +200,8 @@ def seeds(target: str) -> list[bytes]:
     if target == "requests":
         return [bytes([1, rng.randrange(256)]) + blobs.stream(rng) for _ in range(300)]
     if target == "commands":
-        return [bytes([seed % 2]) + b"".join(encode(*argv) for _, argv in harness.make(seed)[1]) for seed in range(200)]
+        return [bytes([seed % 2]) + b"".join(encode(*argv) for argv in argvs) for seed in range(200)
+                for argvs in ([argv for _, argv in harness.make(seed)[1]], [argv for _, some in waiting.make(seed)[1] for argv in some])]
     if target == "dumps":
         return [b""] + [generators_dump.body(rng)[:rng.choice([None, None, 9])] for _ in range(300)]
     if target == "numbers":
