@@ -159,6 +159,25 @@ cdef int read_range(Call *c, int i, By by, Direction direction, int storing, Ran
     return read_bounds(c, i, r)
 
 
+cdef size_t names_before(Collection *z, Span name, int or_equal) noexcept nogil:
+    """How many members have a lesser name, or this one, told by halving: members of different scores may be in the order of their names too."""
+    cdef OrderCursor at
+    cdef Element *e
+    cdef size_t low = 0, high = z.order.n, middle
+    cdef int order
+    while low < high:
+        middle = (low + high) // 2
+        e = order_at(&z.order, middle, &at).e
+        order = memcmp(element_key(e), name.p, min(<size_t>e.klen, name.n)) if name.n else 0
+        if order == 0:
+            order = (e.klen > name.n) - (e.klen < name.n)
+        if order < 0 or (order == 0 and or_equal):
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
 cdef size_t items_before(Collection *z, By by, Bound *b, int or_equal) noexcept nogil:
     """How many members stand before a bound, or on it."""
     cdef OrderCursor at
@@ -170,6 +189,8 @@ cdef size_t items_before(Collection *z, By by, Bound *b, int or_equal) noexcept 
     if b.edge:
         return z.order.n if b.edge > 0 else 0
     hint = order_at(&z.order, 0, &at).hint
+    if order_at(&z.order, z.order.n - 1, &at).hint != hint:
+        return names_before(z, b.name, or_equal)
     rank = order_rank(&z.order, hint, b.name)
     item = order_at(&z.order, rank, &at) if or_equal else NULL
     if item != NULL and item.hint == hint and item.e.klen == b.name.n and (

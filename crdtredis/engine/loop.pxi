@@ -425,9 +425,13 @@ cdef class Loop:
             self.cron()
         if self.log is not None:
             self.watch_log()
-        # Newest first on the list; those that are not done are put on a new one.
-        ready = self.ready
-        self.ready = NULL
+        # The list has the newest first, and commands run in the order they came in. Who is not done is put on a new list.
+        ready = NULL
+        while self.ready != NULL:
+            c = self.ready
+            self.ready = c.next_ready
+            c.next_ready = ready
+            ready = c
         while ready != NULL:
             c = ready
             ready = c.next_ready

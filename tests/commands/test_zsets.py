@@ -128,6 +128,18 @@ def test_ranges_against_a_plain_list(c):
         assert (c("ZRANK", "z", m), c("ZREVRANK", "z", m)) == (n, len(rows) - 1 - n)
 
 
+def test_a_range_of_names_where_scores_differ_but_sort_alike(c):
+    """Redis leaves open what that is, yet answers what is meant."""
+    names = [b"", b"a", b"aa", b"b", b"b\0", b"c", b"\xff"]
+    c("ZADD", "z", *[x for i, n in enumerate(names) for x in (i, n)])
+    for i, a in enumerate(names):
+        for j, b in enumerate(names):
+            assert c("ZRANGEBYLEX", "z", b"[" + a, b"[" + b) == names[i:j + 1]
+            assert c("ZRANGEBYLEX", "z", b"(" + a, b"(" + b) == names[i + 1:j]
+            assert c("ZLEXCOUNT", "z", b"[" + a, b"(" + b) == max(j - i, 0)
+    assert c("ZRANGESTORE", "t", "z", "[aa", "+", "BYLEX") == 5 and c("ZRANGE", "t", 0, 0, "WITHSCORES") == [b"aa", b"2"]
+
+
 def test_ranges_of_names(c):
     names = sorted(b"%x" % n for n in range(0, 600, 3)) + [b""]
     c("ZADD", "z", *[x for n in names for x in (7, n)])

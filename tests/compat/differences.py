@@ -159,8 +159,8 @@ DIFFERENCES: list[Rule] = [
     Rule(("RESTORE",), _never, "bytes after the value, an encoding in place of a count, a score that is no number are bad data; a deadline beyond 64 bits is "
          "refused; an idle time is kept up to 194 days; FREQ is checked and has no effect", "no server writes such payloads, Redis looks less closely; there is "
          "no LFU policy"),
-    Rule(("ZRANGEBYLEX", "ZLEXCOUNT", "ZREMRANGEBYLEX"), _never, "of members with different scores, other ones are answered",
-         "a range by name means nothing there, and Redis leaves the answer open"),
+    Rule(("ZRANGEBYLEX", "ZLEXCOUNT", "ZREMRANGEBYLEX"), _never, "of members that are not in the order of their names, since their "
+         "scores differ, other ones are answered", "a range by name means nothing there, and Redis leaves the answer open"),
     Rule(("GEOSEARCH", "GEORADIUS", "GEORADIUSBYMEMBER", "GEOSEARCHSTORE"), _never, "of places at exactly the same distance, `COUNT` takes those found first",
          "Redis sorts them in part only, and takes any"),
     Rule(("ZSCAN",), _never, "scores have as few digits as it takes", "Redis writes 17 of them for large sorted sets"),

@@ -29,6 +29,21 @@ def test_one_request_in_single_bytes(served):
     c.expect(OK + b"$5\r\nvalue\r\n")
 
 
+def test_commands_run_in_the_order_they_came_in(served):
+    """Many clients send while the server is busy: all are found ready at once."""
+    s = served()
+    busy, clients = s.connect(), [s.connect() for _ in range(50)]
+    for c in clients:
+        c.send("PING").expect(PONG)
+    busy.send("DEBUG SLEEP 0.3")
+    time.sleep(0.1)
+    for i, c in enumerate(clients):
+        c.send(f"RPUSH l {i}")
+    busy.expect(OK)
+    for i, c in enumerate(clients):
+        c.expect(b":%d\r\n" % (i + 1))
+
+
 def test_pipelines_of_every_size(served):
     s = served()
     for n in (1, 2, 999, 1000, 1001, 5000, 100_000):
