@@ -2,7 +2,8 @@
 from __future__ import annotations
 
 UNITS: dict[str, int] = {
-    "type/string": 75, "type/list": 220, "type/list-2": 2, "type/list-3": 11, "type/set": 95, "type/zset": 308, "type/hash": 72, "type/incr": 23,
+    "type/string": 74,          # and one more where INFO says that the allocator is jemalloc
+    "type/list": 220, "type/list-2": 2, "type/list-3": 11, "type/set": 95, "type/zset": 308, "type/hash": 72, "type/incr": 23,
     "expire": 58, "scan": 17, "keyspace": 52, "multi": 39, "sort": 52, "dump": 11, "geo": 59, "bitops": 45, "bitfield": 16, "protocol": 19, "other": 17,
 }
 # What a server of 7.2 calls otherwise than one of 7.0. Sets can be told to be as in 7.0, and are; of lists, encodings are not compared.
@@ -10,5 +11,22 @@ SETTINGS = {"set_max_listpack_entries": 0}
 WITHOUT_ENCODINGS = {"type/list", "type/list-2", "type/list-3", "sort", "keyspace"}
 # unit -> patterns of tests that would wait for ever for what is not there, and keep those after them from running
 HANGING: dict[str, list[str]] = {}
+
+ORDER = "compares the order of the fields, which is the table's here; that of Redis changes with the size of the hash"
+ENCODING = "OBJECT ENCODING tells from the value alone, not from the commands that made it"
+STREAMS = "no streams yet"
+SCRIPTS = "no scripts yet"
 # unit -> (pattern of the test's name, why it fails)
-DIFFERENCES: dict[str, list[tuple[str, str]]] = {}
+DIFFERENCES: dict[str, list[tuple[str, str]]] = {
+    "type/string": [("SETRANGE against integer-encoded key", ENCODING)],
+    "type/hash": [("Hash ziplist of various encodings.*", ORDER)],
+    "type/set": [("SINTER with same integer elements but different encoding", ENCODING),
+                 ("SMOVE only notify dstset when the addition is successful",
+                  "adding what is there already asserts it again, so that it outlives a concurrent removal; that is a change, and WATCH sees it")],
+    "type/zset": [("Z(M?)SCORE - .*", "compares texts of scores; as in 7.2, they have as few digits as it takes, not 17")],
+    "dump": [("RESTORE can set L[RF]U", "sets maxmemory-policy; nothing is evicted here, so there is one policy")],
+    "keyspace": [("COPY basic usage for stream.*", STREAMS), ("MOVE basic usage", "counts keys, and the tests of streams left some")],
+    "multi": [(".*script timeout", SCRIPTS), ("Blocking commands ignores the timeout", STREAMS)],
+    "other": [("RESET clears client state", "no client tracking yet"), ("RESET clears MONITOR state", "no MONITOR yet"),
+              ("RESET clears Pub/Sub state", "no publish/subscribe yet"), ("RESET clears authenticated state", "no ACL users yet")],
+}
