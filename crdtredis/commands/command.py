@@ -42,7 +42,7 @@ KEY_ACCESS: dict[str, list[tuple[tuple[int, int, int] | None, str]]] = {
     "RENAMENX": [((1, 0, 1), "RW access delete"), ((2, 0, 1), "OW insert")],
     "COPY": [((1, 0, 1), "RO access"), ((2, 0, 1), "OW update")],
     "GEOSEARCHSTORE": [((1, 0, 1), "OW update"), ((2, 0, 1), "RO access")],
-    **dict.fromkeys(("GEORADIUS", "GEORADIUSBYMEMBER"), [((1, 0, 1), "RO access")]),
+    **dict.fromkeys(("GEORADIUS", "GEORADIUSBYMEMBER", "SORT", "SORT_RO"), [((1, 0, 1), "RO access")]),
     **dict.fromkeys(("ZUNIONSTORE", "ZINTERSTORE", "ZDIFFSTORE"), [((1, 0, 1), "OW update")]),
 }
 
@@ -53,6 +53,8 @@ COUNTED_KEYS = {"LMPOP": (1, "RW access delete"), **dict.fromkeys(("SINTERCARD",
                 **dict.fromkeys(("ZUNIONSTORE", "ZINTERSTORE", "ZDIFFSTORE"), (2, "RO access"))}
 # A key stands behind each of these words, looked for from there on.
 KEYWORD_KEYS = {"GEORADIUS": (6, ("STORE", "STOREDIST"), "OW update"), "GEORADIUSBYMEMBER": (5, ("STORE", "STOREDIST"), "OW update")}
+# Keys of which a specification cannot tell where they stand: what BY and GET find, and SORT's target, which STORE names wherever it stands.
+UNKNOWN_KEYS = {"SORT": ("RO access", "OW update"), "SORT_RO": ("RO access",)}
 
 # Where what becomes of the key depends on the call: "variable_flags".
 VARIABLE = {
@@ -127,7 +129,8 @@ def key_specs(spec: Spec) -> list[tuple[str, dict, dict]]:
     if spec.name in KEYWORD_KEYS:
         start, words, flags = KEYWORD_KEYS[spec.name]
         out += [(flags, {"type": "keyword", "spec": {"keyword": word, "startfrom": start}}, span(0, 1)) for word in words]
-    return out
+    unknown = {"type": "unknown", "spec": {}}
+    return out + [(flags, unknown, unknown) for flags in UNKNOWN_KEYS.get(spec.name, ())]
 
 
 def access_of(spec: Spec, argv: list[bytes], positions: list[int]) -> list[str]:
@@ -136,7 +139,7 @@ def access_of(spec: Spec, argv: list[bytes], positions: list[int]) -> list[str]:
     for (first, last, step), flags in key_access(spec):
         end = len(argv) + last if last < 0 else first + last
         access.update(dict.fromkeys(range(first, end + 1, step), flags))
-    found = (COUNTED_KEYS.get(spec.name) or KEYWORD_KEYS.get(spec.name) or ("",))[-1]
+    found = (COUNTED_KEYS.get(spec.name) or KEYWORD_KEYS.get(spec.name) or UNKNOWN_KEYS.get(spec.name) or ("",))[-1]
     if spec.name in VARIABLE:
         access[positions[0]] = VARIABLE[spec.name](argv)
     return [access.get(i, found) for i in positions]

@@ -52,6 +52,23 @@ cdef inline int read_members(Call *c, Span key, int type, Collection **out) noex
     return found
 
 
+cdef inline int read_any(Call *c, Span key, int types, Collection **out) noexcept nogil:
+    """The same for a command that takes several types: a bit 1 << T_* for each."""
+    cdef Element *e = key_find(c.kernel, c.db, key)
+    cdef int type = key_type(c.kernel, e)
+    out[0] = NULL
+    if type == T_NONE:
+        c.stats.misses += 1
+        return MISSING
+    c.stats.hits += 1
+    if not types >> type & 1:
+        fail_type(c)
+        return REFUSED
+    touch(c, e)
+    out[0] = key_collection(c.kernel, e, type)
+    return FOUND
+
+
 cdef inline int member_live(Element *m) noexcept nogil:
     """Is what the table holds a member, not a stub?"""
     return m.meta & E_PLAIN or value_live(m)

@@ -259,14 +259,14 @@ def timeout_of(arg: bytes) -> int:
     return timeout
 
 
-@command("WAIT", arity=3, flags="noscript", group="generic", since="3.0.0", complexity="O(1)", categories="connection",
+@command("WAIT", arity=3, flags="noscript", group="generic", since="3.0.0", complexity="O(1)", categories="-keyspace connection",
          summary="Waits until so many peers have logged this client's writes; answers how many have.")
 def wait(session, argv):
     peers = integer(argv[1])
     return wait_for(session, 0, peers, timeout_of(argv[2]), lambda local, n: n)
 
 
-@command("WAITAOF", arity=4, flags="noscript", group="generic", since="7.2.0", complexity="O(1)", categories="connection",
+@command("WAITAOF", arity=4, flags="noscript", group="generic", since="7.2.0", complexity="O(1)", categories="-keyspace connection",
          summary="Waits until this client's writes are on this replica's disk and logged by so many peers.")
 def waitaof(session, argv):
     local, peers = integer(argv[1]), integer(argv[2])

@@ -100,11 +100,12 @@ COMMANDS: dict[str, Spec] = {}
 
 def command(name: str, *, arity: int, group: str, since: str, summary: str, complexity: str = "O(1)", flags: str = "",
             keys=None, replicas: str = "", categories: str = ""):
-    """Registers the handler it is called with, and returns it."""
+    """Registers the handler it is called with, and returns it. `categories` are beside the derived ones; "-name" takes one of these away."""
     def register(handler):
-        flag_set = frozenset(flags.split())
+        flag_set, words = frozenset(flags.split()), categories.split()
+        derived = {c for c in derive_categories(flag_set, group) if f"-{c}" not in words}
         spec = Spec(name, arity, flag_set, keys, group, since, complexity, summary, replicas,
-                    derive_categories(flag_set, group) | frozenset(categories.split()), handler)
+                    frozenset(derived | {w for w in words if w[0] != "-"}), handler)
         check(spec)
         COMMANDS[name] = spec
         return handler

@@ -170,6 +170,8 @@ SLOWLOG|GET: [count]
 SMEMBERS: key
 SMISMEMBER: key member...
 SMOVE: source destination member
+SORT: key [BY by-pattern] [LIMIT offset count] [GET get-pattern]... [ASC | DESC] [ALPHA] [STORE destination]
+SORT_RO: key [BY by-pattern] [LIMIT offset count] [GET get-pattern]... [ASC | DESC] [ALPHA]
 SPOP: key [count]
 SRANDMEMBER: key [count]
 SREM: key member...
@@ -227,7 +229,7 @@ TYPES = {
                      "min-match-len", "client-id", "ttl", "frequency", "version", "bit"), "integer"),
     **dict.fromkeys(("unix-time-seconds", "unix-time-milliseconds"), "unix-time"),
     **dict.fromkeys(("longitude", "latitude", "radius", "width", "height"), "double"),
-    "pattern": "pattern",
+    **dict.fromkeys(("pattern", "by-pattern", "get-pattern"), "pattern"),
 }
 
 TOKEN = re.compile(r"\.\.\.|[][<>|]|[^][<>|\s.]+")

@@ -17,13 +17,12 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
-from crdtredis._core cimport (T_NONE, T_SET, T_ZSET, Collection, Element, Kernel, element_key, key_collection, key_find, key_type,
-                              member_score, score_hint, table_find)
-from crdtredis._engine cimport Call, fail, fail_syntax, fail_type, hot, is_word
+from crdtredis._core cimport T_SET, T_ZSET, Collection, Element, Kernel, element_key, member_score, score_hint, table_find
+from crdtredis._engine cimport Call, fail, fail_syntax, hot, is_word
 from crdtredis._resp cimport parse_double, reply_int
 from crdtredis.buffer cimport Buffer, buffer_add, buffer_free
-from crdtredis.commands.common cimport read_int, touch
-from crdtredis.commands.members cimport member_live, next_member
+from crdtredis.commands.common cimport REFUSED, read_int
+from crdtredis.commands.members cimport member_live, next_member, read_any
 from crdtredis.commands.scored cimport Scored, reply_scored, reply_scored_header, store_scored
 from crdtredis.numbers cimport parse_int64
 
@@ -89,24 +88,6 @@ cdef inline Element *source_find(const Source *s, Element *m) noexcept nogil:
     return m if m != NULL and member_live(m) else NULL
 
 
-cdef int read_source(Call *c, int i, Source *out) noexcept nogil:
-    """The sorted set or set under argv[i]; 0 after a refusal."""
-    cdef Element *e = key_find(c.kernel, c.db, c.argv[i])
-    cdef int type = key_type(c.kernel, e)
-    out.weight = 1
-    out.c = key_collection(c.kernel, e, type) if type == T_ZSET or type == T_SET else NULL
-    if out.c != NULL:
-        c.stats.hits += 1
-        touch(c, e)
-    elif type == T_NONE:
-        c.stats.misses += 1
-    else:
-        c.stats.hits += 1
-        fail_type(c)
-        return 0
-    return 1
-
-
 # ---- reading the command ------------------------------------------------------------------------------------------------
 cdef void fail_no_keys(Call *c) noexcept nogil:
     """argv[0] is a command's name, so its length is bounded."""
@@ -128,7 +109,8 @@ cdef int read_sources(Call *c, int first, int64_t n, Plan *p) noexcept nogil:
     p.n = n
     for i in range(n):
         s.place = i
-        if not read_source(c, first + i, &s):
+        s.weight = 1
+        if read_any(c, c.argv[first + i], 1 << T_ZSET | 1 << T_SET, &s.c) == REFUSED:
             return 0
         buffer_add(&p.sources, &s, sizeof(s))
     return 1

@@ -163,6 +163,9 @@ DIFFERENCES: list[Rule] = [
          "scores differ, other ones are answered", "a range by name means nothing there, and Redis leaves the answer open"),
     Rule(("GEOSEARCH", "GEORADIUS", "GEORADIUSBYMEMBER", "GEOSEARCHSTORE"), _never, "of places at exactly the same distance, `COUNT` takes those found first",
          "Redis sorts them in part only, and takes any"),
+    Rule(("SORT", "SORT_RO"), _never, "`ALPHA` compares bytes, all of them, and equal ones keep their order",
+         "Redis asks the locale, stops at a NUL without `STORE`, and with `BY` and `LIMIT` sorts in part only"),
+    Rule(("SORT", "SORT_RO"), _never, "a number out of range spoils only the call that meets it", "in Redis also the next one, by what it leaves in errno"),
     Rule(("ZSCAN",), _never, "scores have as few digits as it takes", "Redis writes 17 of them for large sorted sets"),
     Rule(("COMMAND",), _never, "INFO, DOCS and HELP tell of this server's commands in its own words; tips and key specifications are arrays in RESP3, "
          "not sets; GETKEYS takes a command without arguments, as since 7.2", "derived from this server's table"),

@@ -4,7 +4,7 @@ Redis takes any."""
 from __future__ import annotations
 
 from tests.compat.generators_zsets import ZSETS, score
-from tests.compat.words import BAD_FLOATS, BAD_INTEGERS, case, key
+from tests.compat.words import BAD_DOUBLES, BAD_INTEGERS, case, key
 
 PLACES = ["g", "g", "g", "g2", "s", "{t}1"]
 MEMBERS = ["Palermo", "Catania", "Agrigento", "edge1", "edge2", "a", "b", "c", "d", "e", "", "\0\xff"]
@@ -32,7 +32,7 @@ def place(rng, bad=0.03):
     out = [rng.choice(LONGITUDES) if rng.random() < 0.6 else repr(rng.uniform(-180, 180)),
            rng.choice(LATITUDES) if rng.random() < 0.6 else repr(rng.uniform(-85, 85))]
     if rng.random() < bad:
-        out[rng.randrange(2)] = rng.choice(OUTSIDE + BAD_FLOATS)
+        out[rng.randrange(2)] = rng.choice(OUTSIDE + BAD_DOUBLES)
     return out
 
 
@@ -41,7 +41,7 @@ def unit(rng):
 
 
 def distance(rng):
-    return rng.choice(DISTANCES) if rng.random() < 0.96 else rng.choice(["-1", "-0.0", *BAD_FLOATS])
+    return rng.choice(DISTANCES) if rng.random() < 0.96 else rng.choice(["-1", "-0.0", *BAD_DOUBLES])
 
 
 def _add(rng):

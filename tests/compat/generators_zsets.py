@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.compat.generators_hashes import field, scan
 from tests.compat.generators_sets import SETS, member
-from tests.compat.words import BAD_FLOATS, BAD_INTEGERS, case, key, text
+from tests.compat.words import BAD_DOUBLES, BAD_INTEGERS, case, key, text
 
 ZSETS = ["s", "{t}1", "k"]
 SAME = "same"                                           # here all members have the score 0: no other group's command comes to it
@@ -22,7 +22,7 @@ def where(rng):
 
 
 def score(rng, bad=0.05):
-    return rng.choice(BAD_FLOATS if rng.random() < bad else SCORES)
+    return rng.choice(BAD_DOUBLES if rng.random() < bad else SCORES)
 
 
 def name(rng):
@@ -59,7 +59,7 @@ def score_bound(rng):
     bound = rng.choice(["-inf", "+inf", "inf", "0", "1", "2", "-1", "1.5", "0.1", "10", "1e3", "-2"])
     if rng.random() < 0.3:
         bound = "(" + bound
-    return bound if rng.random() < 0.95 else rng.choice([*BAD_FLOATS, "((1", "(", " 1", "1\0x", "x"])
+    return bound if rng.random() < 0.95 else rng.choice([*BAD_DOUBLES, "((1", "(", " 1", "1\0x", "x"])
 
 
 def name_bound(rng):

@@ -17,6 +17,7 @@ BAD_INTEGERS = ["", "+1", "01", "-0", "1.0", "1e3", " 1", "1 ", "x", "0x10", "92
                 "18446744073709551616", "1\0"]
 FLOATS = ["0", "1.5", "-2.25", "3.0", "1e3", "-1e-3", "0.1", "0.2", "1e15", "123456789.123456789", "5.0e-2", ".5", "5."]
 BAD_FLOATS = ["", "nan", "inf", "-inf", "+inf", "1e400", "abc", "1,5", " 1", "1 ", "0x1p3", "1e", "--1"]
+BAD_DOUBLES = [x for x in BAD_FLOATS if x != "1e400"]        # out of range for a double; having read such a one, Redis refuses the next SORT
 TEXTS = ["", "a", "abc", "hello world", "\0\1\2", "\xff\xfe", "12abc", "x" * 44, "y" * 45, "long" * 300, "line\r\nbreak"]
 
 
