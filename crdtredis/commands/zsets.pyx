@@ -708,12 +708,11 @@ _of_one_key("ZINCRBY", arity=4, flags="write denyoom fast", since="1.2.0", compl
         summary="Adds to the score of a member of a sorted set.")(hot(zincrby))
 _of_one_key("ZREM", arity=-3, flags="write fast", since="1.2.0", complexity=REMOVAL, replicas=REMOVES,
         summary="Removes members of a sorted set; answers how many there were.")(hot(zrem))
-_of_one_key("ZREMRANGEBYRANK", arity=4, flags="write", since="2.0.0", complexity=REMOVAL, replicas=REMOVES,
-        summary="Removes the members of a sorted set in a range of ranks.")(hot(zremrangebyrank))
-_of_one_key("ZREMRANGEBYSCORE", arity=4, flags="write", since="1.2.0", complexity=REMOVAL, replicas=REMOVES,
-        summary="Removes the members of a sorted set in a range of scores.")(hot(zremrangebyscore))
-_of_one_key("ZREMRANGEBYLEX", arity=4, flags="write", since="2.8.9", complexity=REMOVAL, replicas=REMOVES,
-        summary="Removes the members of a sorted set in a range of names.")(hot(zremrangebylex))
+for _name, _since, _of, _handler in [("ZREMRANGEBYRANK", "2.0.0", "ranks", hot(zremrangebyrank)),
+                                     ("ZREMRANGEBYSCORE", "1.2.0", "scores", hot(zremrangebyscore)),
+                                     ("ZREMRANGEBYLEX", "2.8.9", "names", hot(zremrangebylex))]:
+    _of_one_key(_name, arity=4, flags="write", since=_since, complexity=REMOVAL, replicas=REMOVES,
+            summary=f"Removes the members of a sorted set in a range of {_of}.")(_handler)
 _of_one_key("ZPOPMIN", arity=-2, flags="write fast", since="5.0.0", complexity=REMOVAL, replicas=POPS,
         summary="Removes and answers the members with the least scores.")(hot(zpopmin))
 _of_one_key("ZPOPMAX", arity=-2, flags="write fast", since="5.0.0", complexity=REMOVAL, replicas=POPS,
@@ -734,16 +733,14 @@ _of_one_key("ZLEXCOUNT", arity=4, flags="readonly fast", since="2.8.9", complexi
         summary="The number of members with names in a range, where all scores are equal.")(hot(zlexcount))
 _of_one_key("ZRANGE", arity=-4, flags="readonly", since="1.2.0", complexity=SLICE,
         summary="Members of a sorted set in a range of ranks, scores or names.")(hot(zrange))
-_of_one_key("ZREVRANGE", arity=-4, flags="readonly", since="1.2.0", complexity=SLICE,
-        summary="Members in a range of ranks from the greatest score on; ZRANGE with REV.")(hot(zrevrange))
-_of_one_key("ZRANGEBYSCORE", arity=-4, flags="readonly", since="1.0.5", complexity=SLICE,
-        summary="Members in a range of scores; ZRANGE with BYSCORE.")(hot(zrangebyscore))
-_of_one_key("ZREVRANGEBYSCORE", arity=-4, flags="readonly", since="2.2.0", complexity=SLICE,
-        summary="Members in a range of scores from the greatest on; ZRANGE with BYSCORE and REV.")(hot(zrevrangebyscore))
-_of_one_key("ZRANGEBYLEX", arity=-4, flags="readonly", since="2.8.9", complexity=SLICE,
-        summary="Members in a range of names; ZRANGE with BYLEX.")(hot(zrangebylex))
-_of_one_key("ZREVRANGEBYLEX", arity=-4, flags="readonly", since="2.8.9", complexity=SLICE,
-        summary="Members in a range of names from the last on; ZRANGE with BYLEX and REV.")(hot(zrevrangebylex))
+for _name, _since, _what, _options, _handler in [
+        ("ZREVRANGE", "1.2.0", "ranks from the greatest score on", "REV", hot(zrevrange)),
+        ("ZRANGEBYSCORE", "1.0.5", "scores", "BYSCORE", hot(zrangebyscore)),
+        ("ZREVRANGEBYSCORE", "2.2.0", "scores from the greatest on", "BYSCORE and REV", hot(zrevrangebyscore)),
+        ("ZRANGEBYLEX", "2.8.9", "names", "BYLEX", hot(zrangebylex)),
+        ("ZREVRANGEBYLEX", "2.8.9", "names from the last on", "BYLEX and REV", hot(zrevrangebylex))]:
+    _of_one_key(_name, arity=-4, flags="readonly", since=_since, complexity=SLICE,
+            summary=f"Members in a range of {_what}; ZRANGE with {_options}.")(_handler)
 command("ZRANGESTORE", arity=-5, flags="write denyoom", keys=(1, 2, 1), group="sorted-set", since="6.2.0", complexity=SLICE,
         replicas="Replaces what this replica had seen of the target by what it saw of the source. A concurrent add to the target survives.",
         summary="Stores members of a sorted set in a range of ranks, scores or names.")(hot(zrangestore))

@@ -155,7 +155,7 @@ DIFFERENCES: list[Rule] = [
          "made (`raw` after APPEND, `embstr` after INCRBYFLOAT), and goes on calling large what once was"),
     Rule(("HRANDFIELD", "SRANDMEMBER"), _never, "a count below -16777216 is out of range", "the client, not the data, says how long that reply is"),
     Rule(("SWAPDB",), _never, "cost: O(keys in both databases)", "the database is part of a key's name for the peers"),
-    Rule(("ZADD", "ZRANGE"), _never, "a stored score of zero has no sign", "Redis drops the sign in small sorted sets only"),
+    Rule(("ZADD", "ZINCRBY", "ZRANGE"), _never, "a stored score of zero has no sign, nor the reply of an increment", "Redis drops the sign in small sorted sets only"),
     Rule(("RESTORE",), _never, "bytes after the value, an encoding in place of a count, a score that is no number are bad data; a deadline beyond 64 bits is "
          "refused; an idle time is kept up to 194 days; FREQ is checked and has no effect", "no server writes such payloads, Redis looks less closely; there is "
          "no LFU policy"),
