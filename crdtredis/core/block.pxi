@@ -346,9 +346,11 @@ cdef Block *block_cut(Block **at, uint32_t i) noexcept nogil:
     rest = block_part(b, p, b.begin + b.n - p, b.used - page_begin(b, p) + 2 * (b.begin + b.n - p))
     x.last = left
     rest.first = right
+    if b.direction < 0:
+        x, rest = rest, x
     mem_free(b)
-    at[0] = x if b.direction > 0 else rest
-    return rest if b.direction > 0 else x
+    at[0] = x
+    return rest
 
 
 cdef void page_remove_last(Block *b) noexcept nogil:

@@ -18,6 +18,8 @@ DATABASES = 2                             # that clients use
 NAMES = ["a", "b", "c", "d"]
 TYPES = ["string", "hash", "set", "zset", "list"]
 SIDES = ["LEFT", "RIGHT"]
+# A command so refused would prove nothing.
+MEANINGLESS = (b"-ERR unknown command", b"-ERR wrong number of arguments", b"-ERR syntax error", b"-ERR DUMP payload")
 # Replies and effects that chance decides.
 RANDOM = {"SPOP", "SRANDMEMBER", "HRANDFIELD", "ZRANDMEMBER"}
 # Replies whose order is that of a table.
@@ -51,6 +53,7 @@ class Clients:
         self.home = {k: rng.choice(self.types) for k in KEYS}
         self.keys = KEYS[:rng.choice([1, 2, 4, 4])]   # one key alone meets itself more often
         self.long = rng.choice([0, 0, 0, 20, 100])    # elements that a push may bring
+        self.large = rng.random() < 0.1               # values that are larger than what a block of a list packs, or nearly
         self.pushed = 0
 
     def next(self, now: int, inside: bool = False) -> list[tuple]:
@@ -151,6 +154,8 @@ class Clients:
         if self.rng.random() < 0.4:
             return self.rng.choice("xyz")
         self.pushed += 1
+        if self.large and self.rng.random() < 0.3:
+            return f"{self.pushed}:".ljust(self.rng.choice([60, 1000, 2048, 2049, 5000]), "v")
         return str(self.pushed)
 
     def index(self):

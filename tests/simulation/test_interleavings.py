@@ -29,6 +29,7 @@ import pytest
 from crdtredis._core import Replica, probe_members
 from crdtredis._engine import Executor
 from crdtredis.replication import crdtredis_pb2 as pb
+from tests.simulation.commands import MEANINGLESS
 from tests.simulation.oracle import TYPE_NAMES, Ops, told
 
 NONE = 255
@@ -102,7 +103,8 @@ def origin(name: str, before: tuple, heard: tuple, own: tuple, at: int = 0) -> t
 def execute(executor, session, op: str) -> None:
     commands = [c.split(" ") for c in op.split("; ")]
     for argv in commands if len(commands) == 1 else [["MULTI"], *commands, ["EXEC"]]:
-        executor.execute(session, [a.encode() for a in argv])
+        reply = executor.execute(session, [a.encode() for a in argv])
+        assert not reply.startswith(MEANINGLESS), f"{argv}: {reply}"
 
 
 @functools.cache

@@ -37,7 +37,7 @@ from crdtredis._engine import Executor
 from crdtredis.errors import DamagedBatch, StrangerError, WaitingRoomFull
 from crdtredis.replication import crdtredis_pb2 as pb, plan
 from crdtredis.replication.wire import Actor
-from tests.simulation.commands import DATABASES, KEYS, NAMES, Clients
+from tests.simulation.commands import DATABASES, KEYS, MEANINGLESS, NAMES, Clients
 from tests.simulation.oracle import Ops, told
 from tests.simulation.views import Client, Shadow, can_be_shadowed, view
 
@@ -129,6 +129,7 @@ class Node:
         reply = self.executor.execute(self.sessions[session], argv)
         if self.world.verbose:
             self.world.say(f"{self.name}.{session} {b' '.join(argv)!r} -> {reply!r}")
+        assert not reply.startswith(MEANINGLESS), f"{argv} is no command: {reply}"
         return reply
 
     def serve(self, session: int, commands: list[tuple]) -> None:
