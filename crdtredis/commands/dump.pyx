@@ -14,9 +14,10 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
-from crdtredis._core cimport (T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Collection, Element, Kernel, ListCursor, key_collection,
-                              key_delete, key_expire, key_find, key_hash, key_set_idle, key_type, key_visible, list_insert, list_next,
-                              list_seek, list_value, member_score, member_set, member_view, string_set, string_view)
+from crdtredis._core cimport (T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Collection, Element, Item, Kernel, ListCursor, OrderCursor,
+                              key_collection, key_delete, key_expire, key_find, key_hash, key_set_idle, key_type, key_visible,
+                              list_insert, list_next, list_seek, list_value, member_score, member_set, member_view, order_at, order_prev,
+                              string_set, string_view)
 from crdtredis._engine cimport OP_MAX, Call, fail, fail_syntax, fail_too_large, hot, is_word
 from crdtredis._resp cimport reply_bulk, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
@@ -84,6 +85,8 @@ cdef int put_intset(Buffer *b, Collection *c) noexcept nogil:
 cdef void put_members(Buffer *b, Kernel *k, Collection *c) noexcept nogil:
     cdef size_t at = 0
     cdef ListCursor place
+    cdef OrderCursor score
+    cdef Item *item
     cdef Element *m
     cdef int more
     rdb_put_length(b, c.live)
@@ -92,15 +95,19 @@ cdef void put_members(Buffer *b, Kernel *k, Collection *c) noexcept nogil:
         while more:
             rdb_put_text(b, list_value(k, &place))
             more = list_next(&place)
-        return
-    m = next_member(c, &at)
-    while m != NULL:
-        rdb_put_text(b, member_name(m))
-        if c.type == T_HASH:
-            rdb_put_text(b, member_view(k, m))
-        elif c.type == T_ZSET:
-            rdb_put_double(b, member_score(k, m))
+    elif c.type == T_ZSET:                              # from the greatest on, as Redis does: it inserts fastest at the head
+        item = order_at(&c.order, c.live - 1, &score)
+        while item != NULL:
+            rdb_put_text(b, member_name(item.e))
+            rdb_put_double(b, member_score(k, item.e))
+            item = order_prev(&score)
+    else:
         m = next_member(c, &at)
+        while m != NULL:
+            rdb_put_text(b, member_name(m))
+            if c.type == T_HASH:
+                rdb_put_text(b, member_view(k, m))
+            m = next_member(c, &at)
 
 
 cdef void dump(Call *c) noexcept nogil:

@@ -413,6 +413,8 @@ cdef void key_copy(Kernel *k, Element *e, uint32_t to_db, Span to) noexcept nogi
     cdef Element *m
     cdef Span v
     cdef ListCursor at
+    cdef OrderCursor place
+    cdef Item *item
     cdef double score
     cdef size_t pos = 0
     cdef int more
@@ -431,18 +433,17 @@ cdef void key_copy(Kernel *k, Element *e, uint32_t to_db, Span to) noexcept nogi
             there = list_insert(k, to_db, to, there, pos, list_value(k, &at))
             pos += 1
             more = list_next(&at)
-        while type != T_LIST:
-            m = table_next(&c.table, &pos)
-            if m == NULL:
-                break
+        item = order_at(&c.order, 0, &place) if type == T_ZSET else NULL
+        while item != NULL:                # in order, so that each goes to the end
+            score = member_score(k, item.e)
+            there = member_set(k, to_db, to, there, type, span(element_key(item.e), item.e.klen), span(<const char*>&score, 8))
+            item = order_next(&place)
+        m = table_next(&c.table, &pos) if type == T_HASH or type == T_SET else NULL
+        while m != NULL:
             if value_live(m):
-                v = span(NULL, 0)
-                if type == T_HASH:
-                    v = member_view(k, m)
-                elif type == T_ZSET:
-                    score = member_score(k, m)
-                    v = span(<const char*>&score, 8)
+                v = member_view(k, m) if type == T_HASH else span(NULL, 0)
                 there = member_set(k, to_db, to, there, type, span(element_key(m), m.klen), v)
+            m = table_next(&c.table, &pos)
     if deadline >= 0:
         key_expire(k, to_db, key_find(k, to_db, to), deadline)
 
