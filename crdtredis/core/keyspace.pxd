@@ -213,6 +213,7 @@ cdef int64_t reap(Kernel *k, int most) noexcept nogil
 # ---- watching -----------------------------------------------------------------------------------------------------
 cdef Watch *watch_hold(Kernel *k, uint32_t db, Span key) noexcept nogil
 cdef void watch_release(Kernel *k, Watch *w) noexcept nogil
+cdef void watch_put_ready(Kernel *k, Watch *w) noexcept nogil                   # at the end of Kernel.ready
 cdef Watch *watch_take_ready(Kernel *k) noexcept nogil                         # the first of Kernel.ready, to be released; NULL: none
 # For a command that changed nothing but counts as a change in Redis; every effect does it by itself.
 cdef void key_modified(Kernel *k, uint32_t db, Span key) noexcept nogil

@@ -605,7 +605,12 @@ cdef void watch_release(Kernel *k, Watch *w) noexcept nogil:
 
 cdef inline void note_watch(Kernel *k, Watch *w) noexcept nogil:
     w.version += 1
-    if w.waiters != NULL and not w.ready:
+    if w.waiters != NULL:
+        watch_put_ready(k, w)
+
+
+cdef void watch_put_ready(Kernel *k, Watch *w) noexcept nogil:
+    if not w.ready:
         w.ready = 1
         w.holders += 1
         w.next_ready = NULL

@@ -11,18 +11,24 @@
 # What is served is as good as a command of its own: one op, its effects on other keys make those ready in turn (BLMOVE), until nothing is left. It
 # terminates since whoever is served has left all his lines. One element for ten thousand waiting clients costs one of them.
 #
+# A turn is one record of the log, so it ends when its ops are many; who is left is served in the next one.
+#
 # While commands that write are held back or refused (CLIENT PAUSE, loading, a log that cannot be written), keys stay ready and nobody is
 # served; time limits run on. What happens at `max_memory` is decided when a command is called, not again when it is served.
 #
 # A wait is local to a replica: an element that two replicas see, each with a client waiting, is taken at both, as by LPOP || LPOP.
 
-from crdtredis._core cimport T_COUNT, key_type, watch_take_ready
+from crdtredis._core cimport T_COUNT, key_type, watch_put_ready, watch_take_ready
 
 cdef const char *UNBLOCKED = "UNBLOCKED client unblocked via CLIENT UNBLOCK"
 
 
 cdef inline Waiter *waiters_of(Wait *w) noexcept nogil:
     return <Waiter*>(<char*>w + sizeof(Wait))
+
+
+cdef inline size_t wait_memory(const Wait *w) noexcept nogil:
+    return sizeof(Wait) + w.n * sizeof(Waiter) + w.args.cap
 
 
 # ---- time limits ----------------------------------------------------------------------------------------------------
@@ -184,11 +190,17 @@ cdef void give_up(Dispatch *d, Client *client, const char *error) noexcept nogil
 
 # ---- serving --------------------------------------------------------------------------------------------------------
 
+cdef inline int may_serve(Dispatch *d) noexcept nogil:
+    return not d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE)
+
+
+cdef inline int turn_is_full(Dispatch *d) noexcept nogil:
+    return d.loop != NULL and d.kernel.ops.n > OPS_TURN
+
+
 cdef void serve_ready(Dispatch *d) noexcept nogil:
     cdef Watch *watch
-    if d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE):
-        return
-    while True:
+    while may_serve(d) and not turn_is_full(d):
         watch = watch_take_ready(d.kernel)
         if watch == NULL:
             return
@@ -203,10 +215,12 @@ cdef void serve_key(Dispatch *d, Watch *watch) noexcept nogil:
     if type >= T_COUNT or watch.waiters == NULL:
         return
     x = (<Line*>watch.waiters + type).first
-    while x != NULL and key_type(d.kernel, key_find(d.kernel, watch.db, watch_key(watch))) == type:
+    while x != NULL and not turn_is_full(d) and key_type(d.kernel, key_find(d.kernel, watch.db, watch_key(watch))) == type:
         next = x.next                           # a client stands in a line once, and only the one that is served leaves
         run_again(d, x.wait)
         x = next
+    if x != NULL and turn_is_full(d):
+        watch_put_ready(d.kernel, watch)
 
 
 cdef void run_again(Dispatch *d, Wait *w) noexcept nogil:

@@ -34,6 +34,7 @@ cdef enum:
 cdef void loop_wake(void *loop, Client *client) noexcept nogil:
     """A reply was added, or the client may go on, outside of its own turn at the parser."""
     cdef Conn *c = <Conn*>client
+    client.active = (<Loop>loop).now
     add_send(<Loop>loop, c)
     if not client.flags & CLIENT_BLOCKED and (c.held.n or c.state & (CONN_READABLE | CONN_UNPARSED)):
         add_ready(<Loop>loop, c)
@@ -550,7 +551,7 @@ cdef str local_address(Client *c):
 cdef dict client_row(Client *c, Conn *conn):
     """Every field of CLIENT LIST, in its order."""
     cdef size_t qbuf = conn.parser.buf.n - conn.parser.start if conn != NULL else 0
-    cdef size_t memory = sizeof(Conn) + c.reply.buf.cap + c.queue.cap
+    cdef size_t memory = sizeof(Conn) + c.reply.buf.cap + c.queue.cap + (wait_memory(c.wait) if c.wait != NULL else 0)
     flags = "".join(letter for bit, letter in ((CLIENT_MULTI, "x"), (CLIENT_BLOCKED, "b"), (CLIENT_CLOSE, "c"), (CLIENT_KILLED, "A"),
                                                (CLIENT_UNIX, "U"), (CLIENT_NO_EVICT, "e"), (CLIENT_NO_TOUCH, "T")) if c.flags & bit)
     if conn != NULL:
@@ -561,7 +562,7 @@ cdef dict client_row(Client *c, Conn *conn):
         "id": c.id, "addr": c.addr.decode(), "laddr": local_address(c) if c.fd >= 0 else "", "fd": c.fd, "name": text_of(c.name),
         "age": max(now - c.created, 0) // 1000, "idle": max(now - c.active, 0) // 1000, "flags": flags or "N", "db": c.db,
         "sub": 0, "psub": 0, "ssub": 0, "multi": c.queued if c.flags & CLIENT_MULTI else -1, "qbuf": qbuf,
-        "qbuf-free": conn.parser.buf.cap - conn.parser.buf.n if conn != NULL else 0, "argv-mem": 0, "multi-mem": c.queue.n,
+        "qbuf-free": conn.parser.buf.cap - conn.parser.buf.n if conn != NULL else 0, "argv-mem": c.wait.args.n if c.wait != NULL else 0, "multi-mem": c.queue.n,
         "rbs": c.reply.buf.cap, "rbp": c.reply.buf.n, "obl": c.reply.buf.n, "oll": conn.out_blocks if conn != NULL else 0,
         "omem": conn.out_bytes if conn != NULL else 0, "tot-mem": memory,
         "events": "rw" if conn != NULL and conn.state & CONN_WANTS_OUT else "r",

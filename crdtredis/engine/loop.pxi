@@ -358,7 +358,7 @@ cdef class Loop:
         """How long epoll_wait may sleep."""
         cdef int64_t ms
         cdef int i
-        if self.ready != NULL or self.received_more or self.working or self.stopping:
+        if self.ready != NULL or self.received_more or (self.k.ready != NULL and may_serve(self.d)) or self.working or self.stopping:
             return 0
         for i in range(self.listener_n):
             if self.listeners[i].pending == 1:

@@ -321,6 +321,21 @@ def test_replies_that_the_client_does_not_want():
     assert a.session.take_replies() == b"*-1\r\n"
 
 
+def test_keys_that_have_expired_are_not_there():
+    a, b = clients(2)
+    b("RPUSH", "k", "old")
+    b("PEXPIRE", "k", 10)
+    b.now += 11
+    blocks(a, "BLPOP", "k", 0)
+    b("RPUSH", "k", "new")
+    assert got(a) == [b"k", b"new"] and b("EXISTS", "k") == 0
+    b("RPUSH", "k", "x")
+    b("PEXPIRE", "k", 10)
+    assert a("BLPOP", "k", 0) == [b"k", b"x"]
+    b("RPUSH", "k", "y")
+    assert b("PTTL", "k") == -1
+
+
 # ---- what is counted ----------------------------------------------------------------------------------------------------
 
 def test_a_command_that_waits_is_counted_once():

@@ -258,3 +258,37 @@ def test_a_move_by_the_one_who_waits_and_then_works(served):
         d.send("RPUSH jobs job").expect(b":1\r\n")
     worker.expect(b"$3\r\njob\r\n:1\r\n" * 300)
     d.send("EXISTS jobs mine").expect(b":0\r\n")
+
+
+def test_a_client_that_was_served_late_has_not_been_idle(served):
+    s = served(timeout=1, hz=100)
+    a, d = s.connect(), s.connect()
+    a.send("BLPOP k 0")
+    for _ in range(15):
+        time.sleep(0.1)
+        d.send("PING").expect(PONG)
+    d.send("RPUSH k x").expect(b":1\r\n")
+    a.expect(popped("k", "x"))
+    time.sleep(0.3)
+    a.send("PING").expect(PONG)
+
+
+def test_a_large_element_that_goes_round_many_clients(served):
+    """Each move is an op with the whole element; a turn takes no more than it does of other commands."""
+    s = served()
+    many = [s.connect() for _ in range(30)]
+    for i, c in enumerate(many):
+        c.send("BLMOVE k k LEFT RIGHT 0")
+        blocked(s, i + 1)
+    last, d = s.connect(), s.connect()
+    last.send("BLPOP k 0")
+    blocked(s, 31)
+    element = b"x" * (10 << 20)
+    turns = s.on_engine(lambda: s.loop.stats()["turns"])
+    d.send([b"RPUSH", b"k", element]).expect(b":1\r\n")
+    last.sock.settimeout(60)
+    last.expect(b"*2\r\n$1\r\nk\r\n$%d\r\n%b\r\n" % (len(element), element))
+    for c in many:
+        c.expect(b"$%d\r\n%b\r\n" % (len(element), element))
+    assert s.on_engine(lambda: s.loop.stats()["turns"]) - turns > 30 * 10 // 32
+    d.send("EXISTS k").expect(b":0\r\n")
