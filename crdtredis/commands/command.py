@@ -226,7 +226,7 @@ def command_docs(session, argv):
 @subcommand("LIST", -2, "The names of commands, filtered if asked for.")
 def command_list(session, argv):
     if len(argv) == 2:
-        return [s.name.lower() for s in top_level()]
+        return [s.name.lower() for s in COMMANDS.values()]
     if len(argv) != 5 or argv[2].upper() != b"FILTERBY":
         raise CommandError(SYNTAX)
     by, what = argv[3].upper(), argv[4]

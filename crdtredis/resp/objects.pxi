@@ -78,7 +78,7 @@ cdef int put_object(Reply *r, object value) except -1:
             put_object(r, item)
     elif isinstance(value, (set, frozenset)):
         reply_set(r, len(value))
-        for item in value:
+        for item in sorted(value, key=str):                 # one order in every process
             put_object(r, item)
     elif value is NullArray or isinstance(value, NullArray):
         reply_null_array(r)

@@ -114,7 +114,8 @@ def test_human_sizes(n, text):
 def test_command_tells_of_the_whole_table(c):
     names = [i[0] for i in c("COMMAND")]
     assert c("COMMAND", "COUNT") == len(names) == len(set(names))
-    assert set(names) == set(c("COMMAND", "LIST"))
+    listed = c("COMMAND", "LIST")
+    assert set(names) == {n for n in listed if b"|" not in n} and {b"client|list", b"config|get"} <= set(listed)
     assert {b"get", b"object", b"crdt.clock"} <= set(names) and not any(b"|" in n for n in names)
     assert [i[0] for i in c("COMMAND", "INFO")] == names
 
@@ -160,14 +161,14 @@ def test_getkeys_errors(c):
 
 
 def test_what_set_does_to_its_key_depends_on_its_options(c):
-    assert set(c("COMMAND", "GETKEYSANDFLAGS", "SET", "a", "1")[0][1]) == {b"OW", b"update"}
-    assert set(c("COMMAND", "GETKEYSANDFLAGS", "SET", "a", "1", "get")[0][1]) == {b"RW", b"access", b"update"}
-    assert set(c("COMMAND", "GETKEYSANDFLAGS", "BITFIELD", "a", "GET", "u8", "0")[0][1]) == {b"RO", b"access"}
+    assert c("COMMAND", "GETKEYSANDFLAGS", "SET", "a", "1")[0][1] == [b"OW", b"update"], "in Redis's order"
+    assert c("COMMAND", "GETKEYSANDFLAGS", "SET", "a", "1", "get")[0][1] == [b"RW", b"access", b"update"]
+    assert c("COMMAND", "GETKEYSANDFLAGS", "BITFIELD", "a", "GET", "u8", "0")[0][1] == [b"RO", b"access"]
 
 
 def test_docs(c):
     docs = decode(c.other(3).raw("COMMAND", "DOCS"))
-    assert set(docs) == set(c("COMMAND", "LIST"))
+    assert set(docs) == {i[0] for i in c("COMMAND")}
     for name, d in docs.items():
         assert d[b"summary"] and d[b"since"] and d[b"group"], name
     assert b"replicas" in docs[b"set"] and b"replicas" not in docs[b"get"]
