@@ -87,13 +87,23 @@ def throughput(a, title: str, tests: str, n: int, pipeline: int, sizes=(32,)) ->
           ["test", "redis req/s", "ours req/s", "ratio", "redis µs CPU/req", "ours µs CPU/req", "ratio", "redis p99 ms", "ours p99 ms"], rows)
 
 
-def fill(server: Process, n: int) -> None:
-    """n strings of 16-byte keys and 32-byte values, in a fixed pseudo-random order."""
+# What one command of a fill is, by the number it is for: names have 16 bytes, values 32.
+FILLS = {
+    "strings": lambda i: (b"SET", b"key:%012d" % i, b"%032d" % i),
+    "set members": lambda i: (b"SADD", b"set", b"key:%012d" % i),
+    "sorted set members": lambda i: (b"ZADD", b"zset", b"%d" % i, b"key:%012d" % i),
+    "hash fields": lambda i: (b"HSET", b"hash", b"key:%012d" % i, b"%032d" % i),
+    "list elements": lambda i: (b"RPUSH", b"list", b"%032d" % i),
+}
+
+
+def fill(server: Process, n: int, what: str = "strings") -> None:
+    """n of them, in a fixed pseudo-random order."""
     with server.connect() as c:
         for start in range(0, n, 10_000):
-            keys = [i * 7919 % n for i in range(start, min(start + 10_000, n))]
-            c.socket.sendall(b"".join(b"*3\r\n$3\r\nSET\r\n$16\r\nkey:%012d\r\n$32\r\n%032d\r\n" % (k, k) for k in keys))
-            for _ in keys:
+            numbers = [i * 7919 % n for i in range(start, min(start + 10_000, n))]
+            c.socket.sendall(b"".join(encode(*FILLS[what](i)) for i in numbers))
+            for _ in numbers:
                 c.raw()
 
 
@@ -112,17 +122,21 @@ def large(a):
 
 
 def memory(a):
-    """Growth of resident memory for a million strings, and the start from what is then on disk."""
+    """Growth of resident memory for a million of each, and the start from a million strings on disk."""
     n = a.keys_in_memory
-    pair = (redis_with_log(), ours())
-    grown = []
-    for s in pair:
-        before = s.resident_bytes()
-        fill(s, n)
-        time.sleep(1.5)
-        grown.append((s.resident_bytes() - before) / 1e6)
-    table("Memory: growth of RSS in MB (16-byte key, 32-byte value)", ["what", "redis", "ours", "ratio"],
-          [[f"{n} strings", grown[0], grown[1], grown[1] / grown[0]]])
+    rows = []
+    for what in reversed(FILLS):                             # strings last: the start is measured from them
+        pair = (redis_with_log(), ours())
+        grown = []
+        for s in pair:
+            before = s.resident_bytes()
+            fill(s, n, what)
+            time.sleep(1.5)
+            grown.append((s.resident_bytes() - before) / 1e6)
+        rows.insert(0, [f"{n} {what}", *grown, grown[1] / grown[0]])
+        if what != "strings":
+            stop_all()
+    table("Memory: growth of RSS in MB (names of 16 bytes, values of 32)", ["what", "redis", "ours", "ratio"], rows)
     times: dict = {s: [] for s in pair}
     for s in pair:
         s.stop(timeout=60)
@@ -239,11 +253,46 @@ def growth(a):
     for n in (10_000, MILLION) + ((10 * MILLION,) if a.ten_million else ()):
         s = ours()
         fill(s, n)
-        cost = [median([benchmark(s, test, a.n // 2, a.clients, 16, n, 32) for _ in range(a.rounds)])["cpu"] for test in ("set", "get")]
-        first = first or cost
-        rows.append([n, cost[0], cost[0] / first[0], cost[1], cost[1] / first[1]])
+        used = [median([benchmark(s, test, a.n // 2, a.clients, 16, n, 32) for _ in range(a.rounds)])["cpu"] for test in ("set", "get")]
+        first = first or used
+        rows.append([n, used[0], used[0] / first[0], used[1], used[1] / first[1]])
         s.dispose()
     table("Growth: µs CPU per request by number of keys (-P 16)", ["keys", "SET", "to first", "GET", "to first"], rows)
+    s, times = ours(), {}
+    sizes = (10, 1000, MILLION)
+    for n in sizes:
+        for what in ("list elements", "sorted set members"):
+            fill(s, n, what)
+        for name, commands in GROWING.items():
+            commands = [c.replace("MIDDLE", str(n // 2)) for c in commands]
+            times.setdefault(name, []).append(statistics.median(cost(s, commands) for _ in range(a.rounds)))
+        s("FLUSHALL")
+    table("Growth: µs CPU per request by size of the list or sorted set (one client, 10,000 in a pipeline)",
+          ["command", *map(str, sizes), "last to first"], [[name, *t, t[-1] / t[0]] for name, t in times.items()])
+
+
+# Read the same, or leave the size as it was: a push is followed by a pop.
+GROWING = {
+    "LPUSH, LPOP": ("LPUSH list x", "LPOP list"),
+    "LINDEX middle": ("LINDEX list MIDDLE",),
+    "LSET middle": ("LSET list MIDDLE x",),
+    "ZADD middle": ("ZADD zset MIDDLE key:000000000001",),
+    "ZRANK": ("ZRANK zset key:000000000003",),
+    "ZRANGE middle": ("ZRANGE zset MIDDLE MIDDLE",),
+    "ZADD, ZPOPMIN": ("ZADD zset -1 first", "ZPOPMIN zset"),
+}
+
+
+def cost(server: Process, commands: list[str], times: int = 10_000) -> float:
+    """Server CPU in µs per command."""
+    data = b"".join(encode(*c.split()) for c in commands) * times
+    before = server.cpu_seconds()
+    with server.connect() as c:
+        for _ in range(5):
+            c.socket.sendall(data)
+            for _ in range(times * len(commands)):
+                c.raw()
+    return (server.cpu_seconds() - before) / (5 * times * len(commands)) * 1e6
 
 
 def program(a):

@@ -219,14 +219,14 @@ cdef void assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, si
         e = element_new(k, name, hash, flags, x.value.n)
         copy_span(element_value(e), x.value)
         e.dot = dot
-        e.stamp = op.stamp
+        element_put_stamp(e, op.stamp)
         table_add(t, e)
         live[0] += 1
         return
     if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN and observed(op, e.dot):
         e = element_assign(k, t, e, flags, x.value)
         e.dot = dot
-        e.stamp = op.stamp
+        element_put_stamp(e, op.stamp)
         return
     was_live = element_live(e)
     e = open_cell(k, t, e)
@@ -294,7 +294,7 @@ cdef void apply_to_member(Kernel *k, const Applying *op, const Effect *x, Elemen
         m = table_find(&c.table, name.p, name.n, hash)
     unindex(k, c, m)
     if x.kind == ASSIGN:
-        assign_in(k, op, x, &c.table, &c.live, name, hash, m, E_PLAIN)
+        assign_in(k, op, x, &c.table, &c.live, name, hash, m, E_PLAIN | E_BARE if x.type == T_SET else E_PLAIN)
     elif x.kind == INCREMENT:
         increment_in(k, op, x, &c.table, &c.live, name, hash, m)
     else:

@@ -72,7 +72,7 @@ cdef Element *element_reshape(Kernel *k, Table *t, Element *e, uint32_t flags, S
     is copied for E_PLAIN."""
     cdef Element *x = element_new(k, span(element_key(e), e.klen), e.hash, flags, value.n)
     x.dot = e.dot
-    x.stamp = e.stamp
+    element_put_stamp(x, element_stamp(e))
     x.meta = flags | (e.meta & ~<uint32_t>0xff)
     copy_span(element_value(x), value)
     if flags & e.meta & E_ENTRY:
@@ -89,7 +89,7 @@ cdef Element *element_assign(Kernel *k, Table *t, Element *e, uint32_t flags, Sp
     """A plain value over a plain one: in place where the allocation fits without waste."""
     cdef size_t size = element_before_key(e.meta) + e.klen + value.n
     cdef size_t room = malloc_usable_size(e)
-    if flags & E_ENTRY == e.meta & E_ENTRY and size <= room and room - size <= 24 + size // 8:
+    if flags & (E_ENTRY | E_BARE) == e.meta & (E_ENTRY | E_BARE) and size <= room and room - size <= 24 + size // 8:
         if value.n:
             memmove(element_value(e), value.p, value.n)
         e.vlen = <uint32_t>value.n
@@ -108,7 +108,7 @@ cdef Element *open_cell(Kernel *k, Table *t, Element *e) noexcept nogil:
     c.tallies = NULL
     if e.meta & E_PLAIN:
         slot = dot_slot(e.dot)
-        cell_add_write(&c, e.dot, e.stamp, slot, W_CLEARS if e.meta & E_CLEARS else 0, span(element_value(e), e.vlen))
+        cell_add_write(&c, e.dot, element_stamp(e), slot, W_CLEARS if e.meta & E_CLEARS else 0, span(element_value(e), e.vlen))
     e = element_reshape(k, t, e, (e.meta & E_ENTRY) | E_CELL, span(NULL, 0))
     element_cell(e)[0] = c
     return e

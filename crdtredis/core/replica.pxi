@@ -265,7 +265,7 @@ cdef class Replica:
         return out
 
     def inspect_member(self, uint32_t db, bytes key, bytes name):
-        """{type: {"writes", "tallies"}} of a member of each collection under a key that has it; None for no key."""
+        """{type: {"writes", "tallies"}} of a member of each collection under a key that has it; None for no key. A set's member has no time (0)."""
         cdef Element *e = key_find(&self.k, db, span(key, len(key)))
         cdef Element *m
         cdef Collection *c
@@ -283,7 +283,7 @@ cdef class Replica:
 
     cdef describe_value(self, Element *e, dict out):
         if e.meta & E_PLAIN:
-            out["writes"].append(self.write(e.dot, e.stamp, dot_slot(e.dot), e.meta & E_CLEARS, element_value(e)[:e.vlen]))
+            out["writes"].append(self.write(e.dot, element_stamp(e), dot_slot(e.dot), e.meta & E_CLEARS, element_value(e)[:e.vlen]))
         elif e.meta & E_CELL:
             self.describe(element_cell(e), out["writes"], out["tallies"])
 
@@ -472,7 +472,7 @@ cdef void digest_cell(Digest *d, Span name, int what, const Cell *c, uint64_t ow
     while w != NULL:
         facts[0] = actors[dot_slot(w.dot)].id
         facts[1] = dot_seq(w.dot)
-        facts[2] = w.stamp if w.dot != own else 0
+        facts[2] = w.stamp if w.dot != own and d.type != T_SET else 0
         facts[3] = actors[w.actor].id
         facts[4] = w.flags
         digest_add(d, name, what, facts, 5, span(write_value(w), w.n))
@@ -495,7 +495,7 @@ cdef void digest_value(void *arg, Element *e) noexcept nogil:
     if e.meta & E_PLAIN:
         facts[0] = facts[3] = d.k.actors.v[dot_slot(e.dot)].id
         facts[1] = dot_seq(e.dot)
-        facts[2] = e.stamp
+        facts[2] = element_stamp(e) if d.type != T_SET else 0
         facts[4] = W_CLEARS if e.meta & E_CLEARS else 0
         digest_add(d, span(element_key(e), e.klen), 0, facts, 5, span(element_value(e), e.vlen))
     elif e.meta & E_CELL:

@@ -5,19 +5,20 @@
 
 cdef enum:
     E_PLAIN = 1             # one write: dot and stamp in the header, value inline
+    E_BARE = 16             # E_PLAIN only: a member of a set, without a stamp; of values that are all empty none needs to win
     E_CELL = 2              # a Cell (writes and tallies) stands before the key
     E_ENTRY = 4             # keyspace only: a pointer to an Entry stands before that
     E_CLEARS = 8            # E_PLAIN only: the write was a SET, which cleared the key's deadline at its stamp
     E_HEAD = 32             # sizeof(Element)
 
-# One allocation: Element, [Entry*], [Cell], key, [value].
+# One allocation: Element (E_BARE: up to its stamp), [Entry*], [Cell], key, [value].
 cdef struct Element:
     uint64_t dot            # E_PLAIN: the write's dot, actor slot << 48 | seq
-    uint64_t stamp          # E_PLAIN: its timestamp; its actor is the dot's
     uint32_t hash
     uint32_t klen
     uint32_t vlen           # E_PLAIN: bytes of value
     uint32_t meta           # bits 0-7: E_*; bits 8-31: second of the last access (mod 2^24)
+    uint64_t stamp          # E_PLAIN: its timestamp; its actor is the dot's
 
 cdef struct Table:
     uint64_t *slots[2]      # [0] the table, or the one being emptied; [1] the one being filled
@@ -31,7 +32,14 @@ cdef inline uint32_t element_flags(const Element *e) noexcept nogil:
     return e.meta & 0xff
 
 cdef inline size_t element_before_key(uint32_t flags) noexcept nogil:
-    return E_HEAD + (8 if flags & E_ENTRY else 0) + (16 if flags & E_CELL else 0)
+    return E_HEAD + (8 if flags & E_ENTRY else 0) + (16 if flags & E_CELL else 0) - (8 if flags & E_BARE else 0)
+
+cdef inline uint64_t element_stamp(const Element *e) noexcept nogil:
+    return 0 if e.meta & E_BARE else e.stamp
+
+cdef inline void element_put_stamp(Element *e, uint64_t stamp) noexcept nogil:
+    if not e.meta & E_BARE:
+        e.stamp = stamp
 
 cdef inline char *element_key(Element *e) noexcept nogil:
     return <char*>e + element_before_key(e.meta)
