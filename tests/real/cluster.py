@@ -147,9 +147,8 @@ class Process:
             return "(no output)"
 
     def cpu_seconds(self) -> float:
-        """User and system time the process has used so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """User and system time that the process's threads have used so far."""
+        return sum(int(f.read_text().split()[0]) for f in Path(f"/proc/{self.pid}/task").glob("*/schedstat")) / 1e9
 
     def resident_bytes(self) -> int:
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
