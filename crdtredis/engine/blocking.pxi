@@ -6,7 +6,7 @@
 # turn for what peers sent, `serve_ready` looks at each of these keys: as long as it holds the type that somebody waits for, the one who came first
 # has his command run again, by the same handler. So he takes the first of his keys, in the order of his arguments, that has something.
 #
-#     A waits at k; then B; then A again at k, l.   RPUSH k x y  ->  A takes x, B takes y; the second A waits on.
+#     A waits at k; then B at l, k; then C at k.   RPUSH k x y  ->  A takes x, B takes y, C waits on.
 #
 # What is served is as good as a command of its own: one op, its effects on other keys make those ready in turn (BLMOVE), until nothing is left. It
 # terminates since whoever is served has left all his lines. One element for ten thousand waiting clients costs one of them.
@@ -191,7 +191,7 @@ cdef void give_up(Dispatch *d, Client *client, const char *error) noexcept nogil
 # ---- serving --------------------------------------------------------------------------------------------------------
 
 cdef inline int may_serve(Dispatch *d) noexcept nogil:
-    return not d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE)
+    return d.kernel.depth == 0 and not d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE)
 
 
 cdef inline int turn_is_full(Dispatch *d) noexcept nogil:

@@ -89,6 +89,15 @@ FAULTS = [
      "        if (other == T_STRING and value_live(e)) or (c != NULL and c.live):", "        if 0:"),
     ("a hidden set takes its word on the deadline along", CORE + "effects.pxi",
      "prepare(k, db, key, e, type != T_STRING and e != NULL and value_live(e))", "prepare(k, db, key, e, 0)"),
+    # clients that wait for keys
+    ("who waits does not hear of a flush", CORE + "keyspace.pxi",
+     "key_find(k, db, watch_key(w)) != NULL:\n                note_watch(k, w)", "key_find(k, db, watch_key(w)) != NULL:\n                w.version += 1"),
+    ("who came last is served first", "crdtredis/engine/blocking.pxi",
+     "    x = (<Line*>watch.waiters + type).first\n", "    x = (<Line*>watch.waiters + type).last\n"),
+    ("who waits is refused for keys of another type", "crdtredis/commands/blocking.pyx",
+     "        if c.client.wait == NULL:\n            found", "        if 1:\n            found"),
+    ("what is served makes nothing ready", "crdtredis/engine/blocking.pxi",
+     "    while may_serve(d) and not turn_is_full(d):\n        watch = watch_take_ready", "    if may_serve(d) and not turn_is_full(d):\n        watch = watch_take_ready"),
     # lists
     ("a run continued by another actor", CORE + "position.pxi",
      "    if dot_slot(last.run) != dot_slot(own) or (last.offset", "    if (last.offset"),
@@ -115,6 +124,7 @@ FAULTS = [
 # The quickest first: what one has caught is not shown to the next.
 CHECKS = [
     ("collections", [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/core/test_collections.py"]),
+    ("waiting", [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/commands/test_blocking.py"]),
     ("simulation", [sys.executable, "-m", "tests.simulation.world", "--schedules", "300"]),
     ("model", [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/core/test_model.py"]),
     ("interleavings", [sys.executable, "-m", "tests.simulation.test_interleavings"]),
