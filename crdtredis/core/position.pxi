@@ -87,11 +87,15 @@ cdef int continues(Actors *a, Span from_, int64_t by, Span left, Span right, uin
 
 cdef int halfway(Span left, Span right, uint64_t own, uint32_t index, Buffer *b) noexcept nogil:
     """The same between two neighbours of one run."""
-    cdef Step *p = position_steps(left) + position_depth(left) - 1
-    cdef Step *q = position_steps(right) + position_depth(right) - 1
+    cdef Step *p
+    cdef Step *q
     cdef Step *s
     cdef uint64_t room
-    if left.n == 0 or left.n != right.n or memcmp(left.p, right.p, left.n - sizeof(Step)) or dot_slot(p.run) != dot_slot(own):
+    if left.n == 0 or left.n != right.n or memcmp(left.p, right.p, left.n - sizeof(Step)):
+        return 0
+    p = position_steps(left) + position_depth(left) - 1
+    q = position_steps(right) + position_depth(right) - 1
+    if dot_slot(p.run) != dot_slot(own):
         return 0
     room = <uint64_t>q.offset - <uint64_t>p.offset
     if p.major != q.major or p.run != q.run or p.run_index != q.run_index or room < 2:
