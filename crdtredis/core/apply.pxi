@@ -9,7 +9,8 @@
 #     A applies B's add after its removal:  a, under B's dot.   B applies A's removal: it does not observe B's dot  ->  a stays
 #
 # Applied twice, an effect changes nothing the second time where its op is known (receive drops it); a full state is never needed
-# for that. Removing a collection of which everything is observed and plain costs O(1): its members are freed later.
+# for that. Removing a collection of which everything is observed and plain costs O(1): its members are freed later. That a remote op
+# has observed everything is told by the newest dots of each actor in it, so no member is looked at.
 
 # ---- collections ---------------------------------------------------------------------------------------------------
 
@@ -42,6 +43,7 @@ cdef void collection_free(Kernel *k, Collection *c) noexcept nogil:
         list_free(c)
     order_free(&c.order)
     table_clear(&c.table, free_member, k)
+    mem_free(c.newest.v)
     mem_free(c)
 
 
@@ -90,27 +92,74 @@ cdef void index(Kernel *k, Collection *c, Span name, uint32_t hash) noexcept nog
         order_insert(&c.order, member_hint(k, c, m), m)
 
 
+cdef void note_newest(const Applying *op, Collection *c) noexcept nogil:
+    """After an assign to c: its dot counts, and of a collection that has just become large, all dots."""
+    cdef Element *m
+    cdef ListCursor at
+    cdef size_t pos = 0
+    cdef int more
+    if c.newest.v == NULL:
+        if c.live <= SMALL_COLLECTION:
+            return
+        m = table_next(&c.table, &pos)
+        while m != NULL:
+            if m.meta & E_PLAIN:
+                row_raise(&c.newest, dot_slot(m.dot), dot_seq(m.dot))
+            else:
+                row_raise_writes(&c.newest, element_cell(m))
+            m = table_next(&c.table, &pos)
+        more = c.type == T_LIST and list_seek(c, 0, &at)
+        while more:
+            row_raise(&c.newest, dot_slot(at.block.last.own), dot_seq(at.block.last.own))
+            row_raise_writes(&c.newest, &at.block.cell)
+            more = list_next(&at)
+    row_raise(&c.newest, op.slot, op.seq)
+
+
+cdef void row_raise_writes(Row *r, const Cell *c) noexcept nogil:
+    cdef Write *w = c.writes
+    while w != NULL:
+        row_raise(r, dot_slot(w.dot), dot_seq(w.dot))
+        w = w.next
+
+
+cdef int all_observed(const Applying *op, const Collection *c) noexcept nogil:
+    """Has op surely observed every write of c? Where not, one has to look."""
+    cdef uint32_t slot
+    if op.local:
+        return 1
+    for slot in range(c.newest.n):
+        if c.newest.v[slot] and not observed(op, make_dot(<uint16_t>slot, c.newest.v[slot])):
+            return 0
+    return c.newest.v != NULL
+
+
+cdef void discard(Kernel *k, Collection *c) noexcept nogil:
+    """Empties c of all its members, which are freed later, a little at a time."""
+    cdef Collection *rest = <Collection*>mem_alloc(sizeof(Collection))
+    cdef Actors *positions = c.order.positions
+    rest[0] = c[0]
+    rest.next = k.garbage
+    rest.live = 0
+    k.garbage = rest
+    table_init(&c.table)
+    memset(&c.order, 0, sizeof(Order))
+    memset(&c.newest, 0, sizeof(Row))
+    c.order.positions = positions
+    c.live = 0
+
+
 cdef void collection_remove(Kernel *k, const Applying *op, Collection *c, Span seen) noexcept nogil:
     """Removes what op observed of a whole collection. `seen` lists the tallies it saw, by type and name."""
     cdef const char *p = seen.p
     cdef SeenTally s
     cdef Table old
     cdef Element *m
-    cdef Collection *rest
     cdef uint16_t slot
     cdef size_t pos = 0
     cdef int live
-    if op.local and c.cells == 0 and table_count(&c.table) + c.order.n > FREED_AT_ONCE:    # all is observed and plain: freed later, a little at a time
-        rest = <Collection*>mem_alloc(sizeof(Collection))
-        rest[0] = c[0]
-        rest.next = k.garbage
-        rest.live = 0
-        k.garbage = rest
-        table_init(&c.table)
-        c.order.root = NULL
-        c.order.n = 0
-        c.order.height = 0
-        c.live = 0
+    if c.cells == 0 and c.live > SMALL_COLLECTION and all_observed(op, c):
+        discard(k, c)
         return
     if c.type == T_LIST:
         list_remove_observed(op, c)
@@ -172,6 +221,7 @@ cdef int free_garbage(Kernel *k, int most) noexcept nogil:
         if most > 0:
             k.garbage = c.next
             table_clear(&c.table, NULL, NULL)
+            mem_free(c.newest.v)
             mem_free(c)
     return k.garbage != NULL
 
@@ -295,6 +345,7 @@ cdef void apply_to_member(Kernel *k, const Applying *op, const Effect *x, Elemen
     unindex(k, c, m)
     if x.kind == ASSIGN:
         assign_in(k, op, x, &c.table, &c.live, name, hash, m, E_PLAIN | E_BARE if x.type == T_SET else E_PLAIN)
+        note_newest(op, c)
     elif x.kind == INCREMENT:
         increment_in(k, op, x, &c.table, &c.live, name, hash, m)
     else:

@@ -19,6 +19,7 @@ cdef struct Collection:
     int type                # T_*
     size_t live             # members with a live cell; the table also holds stubs
     size_t cells            # members that are not plain: only they can have tallies
+    Row newest              # by actor: no write here is newer. Of a small collection nothing, which is told by v == NULL
     Table table             # empty for lists
     Order order             # sorted sets: the live members by (score, name); lists: the blocks by position
 

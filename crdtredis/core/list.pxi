@@ -11,7 +11,7 @@
 # Where B's removal comes first, A's assign finds no element and makes one at the position: as a block of its own, with a Cell.
 
 cdef enum:
-    FREED_AT_ONCE = 64      # members or elements: a collection of no more is not worth putting off
+    SMALL_COLLECTION = 64   # members or elements: of no more, none is worth remembering or putting off
 
 
 cdef inline Item block_item(Block *b) noexcept nogil:
@@ -217,6 +217,7 @@ cdef void apply_to_list(Kernel *k, const Applying *op, const Effect *x, Element 
         i = block_search(&k.actors, b, position, &found)
     if x.kind == ASSIGN:
         list_assign(k, op, x, c, b, rank, i, found, position)
+        note_newest(op, c)
     elif found:
         list_take(op, c, b, rank, i, position)
     c.live = c.order.n

@@ -156,6 +156,45 @@ def push(r, value, at):
     probe_make(r, [("member", 0, b"l", ("insert", pb.LIST, value, at))])
 
 
+@pytest.mark.parametrize("type", [pb.SET, pb.HASH, pb.ZSET, pb.LIST])
+@pytest.mark.parametrize("unseen", [None, "the newest", "an old one assigned again", "one of a third replica"])
+def test_a_large_collection_goes_at_once_only_where_all_of_it_was_seen(type, unseen):
+    """A removal from afar of a hundred members and more looks at the newest dot of each actor instead of the members."""
+    def add(r, i):
+        name, argument = (b"%d" % i, 10**6) if type == pb.LIST else (b"%d" % i, b"v" if type == pb.HASH else b"" if type == pb.SET else i)
+        probe_make(r, [("member", 0, b"l", ("insert" if type == pb.LIST else "set", type, name, argument))])
+
+    a, b, c = (Replica(name, 1, seed=i) for i, name in enumerate("ABC"))
+    for i in range(200):
+        add(a, i)
+    for source in a, b, c:
+        batch = source.take_ops()
+        for target in a, b, c:
+            target.receive(batch)
+    if unseen == "the newest":
+        add(a, 200)
+    elif unseen == "an old one assigned again":
+        if type == pb.LIST:
+            probe_make(a, [("member", 0, b"l", ("set", type, b"3", 3))])
+        else:
+            add(a, 3)
+    elif unseen == "one of a third replica":
+        add(c, 201)
+        a.receive(c.take_ops())
+    probe_make(b, [("del", 0, b"l", None)])
+    a.receive(b.take_ops())
+    a.check()
+    left = {None: [], "the newest": [b"200"], "an old one assigned again": [b"3"], "one of a third replica": [b"201"]}[unseen]
+    kind, shown = probe_members(a, 0, b"l")
+    assert ([] if kind == NONE else [name for name, _ in shown] if type == pb.ZSET else list(shown)) == left
+    batch = a.take_ops()
+    for r in b, c:
+        r.receive(batch)
+    while a.collect_garbage(10):
+        pass
+    assert a.digest() == b.digest() == c.digest()
+
+
 @pytest.mark.parametrize("at", [0, 10**6])
 @pytest.mark.parametrize("in_one_op", [True, False])
 def test_pushes_of_two_replicas_do_not_interleave(at, in_one_op):
