@@ -290,7 +290,7 @@ cdef void heap_place(Kernel *k, Entry *x) noexcept nogil:
     if (live and deadline == 0) or cell_empty(&x.deadline):
         heap_remove(k, x)
         return
-    at = deadline + 1 if live else <int64_t>(stamp >> 16) + 1000
+    at = min(deadline, <int64_t>1 << 62) + 1 if live else <int64_t>(stamp >> 16) + 1000
     if k.actors.v[actor].replica_slot != k.actors.v[k.me].replica_slot:
         at += k.reap_grace
     if x.heap == 0:

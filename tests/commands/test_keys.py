@@ -127,6 +127,13 @@ def test_an_unmet_condition_keeps_a_key_from_a_deadline_in_the_past(c):
     assert c("TTL", "a") == 10
 
 
+def test_the_last_deadline_of_all(c):
+    c("SET", "k", "v")
+    c("PEXPIREAT", "k", 2**63 - 1)
+    c.replica.tick()
+    assert c("GET", "k") == b"v" and c("PEXPIRETIME", "k") == 2**63 - 1
+
+
 def test_expire_errors(c):
     c("SET", "a", 1)
     assert c.error("EXPIRE", "a", "x", "foo") == "ERR Unsupported option foo"
