@@ -68,7 +68,7 @@ TIPS: dict[str, str] = {
     **dict.fromkeys(("FLUSHALL", "FLUSHDB", "PING"), f"{_ALL} response_policy:all_succeeded"),
     **dict.fromkeys(("TTL", "PTTL", "TIME", "LASTSAVE", "DUMP", "OBJECT|ENCODING", "OBJECT|FREQ", "OBJECT|IDLETIME", "OBJECT|REFCOUNT"),
                     "nondeterministic_output"),
-    **dict.fromkeys(("COMMAND", "COMMAND|LIST", "COMMAND|DOCS", "COMMAND|INFO", "FUNCTION|LIST"), "nondeterministic_output_order"),
+    **dict.fromkeys(("COMMAND", "COMMAND|LIST", "COMMAND|DOCS", "COMMAND|INFO", "FUNCTION|LIST", "MODULE|LIST"), "nondeterministic_output_order"),
     **dict.fromkeys(("LATENCY|DOCTOR", "LATENCY|GRAPH", "LATENCY|HISTOGRAM", "LATENCY|HISTORY", "LATENCY|LATEST"),
                     f"nondeterministic_output {_NODES} response_policy:special"),
     **dict.fromkeys(("MEMORY|DOCTOR", "MEMORY|MALLOC-STATS", "MEMORY|STATS"), f"nondeterministic_output {_ALL} response_policy:special"),

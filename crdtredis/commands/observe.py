@@ -4,14 +4,16 @@ The slow log is kept by the executor. Memory figures are those of INFO. Latency 
 answers as a Redis does whose latency monitor has seen nothing. MEMORY USAGE is hot and stands in keys.pyx.
 """
 import ctypes
+import logging
 import time
 
 from crdtredis import info
-from crdtredis._resp import Simple, Verbatim
+from crdtredis._resp import Raw, Simple, Verbatim, encode_reply
 from crdtredis.commands import usage
 from crdtredis.commands.table import command
 from crdtredis.errors import CommandError, integer
 
+log = logging.getLogger("crdtredis.debug")
 OK = Simple("OK")
 
 
@@ -133,26 +135,76 @@ def latency_histogram(session, argv):
 
 # ---- DEBUG ------------------------------------------------------------------------------------------------------------------
 
+DEBUG_HELP = """\
+DEBUG <subcommand> [<arg> ...]. Subcommands:
+ERROR <text>
+    Answers with this error: for tests of clients.
+LOG <message>
+    Writes the message to the log.
+PROTOCOL <string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false>
+    Answers with a value of this type: for tests of clients.
+SET-ACTIVE-EXPIRE <0|1>
+    Whether expired keys, which nobody sees, are removed.
+SLEEP <seconds>
+    Stands still for so long; fractions are allowed.
+HELP
+    This text."""
+# DEBUG PROTOCOL: the values that Redis's answers with, since tests compare them. Of the last two, what comes before a reply in RESP3.
+VALUES = {"string": "Hello World", "integer": 12345, "double": 3.141, "bignum": 1234567999999999999999999999999999999, "null": None, "array": [0, 1, 2],
+          "set": {0, 1, 2}, "map": {0: False, 1: True, 2: False}, "verbatim": Verbatim("This is a verbatim\nstring"), "true": True, "false": False}
+ATTRIBUTE = b"|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n", "Some real reply following the attribute"
+PUSH = b">2\r\n$16\r\nserver-cpu-usage\r\n:42\r\n", "Some real reply following the push reply"
+
+
+def debug_sleep(session, arg: bytes):
+    try:
+        seconds = float(arg)
+    except ValueError:
+        raise CommandError("ERR value is not a valid float") from None
+    if not 0 <= seconds <= 3600:
+        raise CommandError("ERR value is out of range, must be between 0 and 3600")
+    time.sleep(seconds)
+    return OK
+
+
+def debug_set_active_expire(session, arg: bytes):
+    engine = info.part(session.executor, "engine")
+    if engine is not None:
+        engine.active_expire = arg != b"0"
+    return OK
+
+
+def debug_log(session, arg: bytes):
+    log.warning("DEBUG LOG: %s", arg[:1024].decode("utf-8", "backslashreplace"))
+    return OK
+
+
+def debug_error(session, arg: bytes):
+    raise CommandError(" ".join(arg.decode("utf-8", "surrogateescape").splitlines()))
+
+
+def debug_protocol(session, arg: bytes):
+    name = arg.decode("latin-1").lower()
+    if name in VALUES:
+        return VALUES[name]
+    if name == "push" and session.resp < 3:
+        raise CommandError("ERR RESP2 is not supported by this command")
+    if name not in ("attrib", "push"):
+        raise CommandError(f"ERR Wrong protocol type name. Please use one of the following: {'|'.join(VALUES)}|attrib|push")
+    before, text = ATTRIBUTE if name == "attrib" else PUSH
+    return Raw((before if session.resp >= 3 else b"") + encode_reply(text, session.resp))
+
+
+DEBUG = {b"SLEEP": debug_sleep, b"SET-ACTIVE-EXPIRE": debug_set_active_expire, b"LOG": debug_log, b"ERROR": debug_error, b"PROTOCOL": debug_protocol}
+
+
 @command("DEBUG", arity=-2, flags="admin noscript loading stale", group="server", since="1.0.0", complexity="Depends on the subcommand",
-         summary="For tests: lets the server stand still, or keeps expired keys from being removed.")
+         summary="For tests: lets the server stand still, keeps expired keys from being removed, answers as it is told.")
 def debug(session, argv):
     what = argv[1].upper()
     if what == b"HELP" and len(argv) == 2:
-        return [Simple("DEBUG <subcommand> [<arg> ...]. Subcommands:"), Simple("SLEEP <seconds>"),
-                Simple("    Stands still for so long; fractions are allowed."),
-                Simple("SET-ACTIVE-EXPIRE <0|1>"), Simple("    Whether expired keys, which nobody sees, are removed."), Simple("HELP"), Simple("    This text.")]
-    if what == b"SLEEP" and len(argv) == 3:
-        try:
-            seconds = float(argv[2])
-        except ValueError:
-            raise CommandError("ERR value is not a valid float") from None
-        if not 0 <= seconds <= 3600:
-            raise CommandError("ERR value is out of range, must be between 0 and 3600")
-        time.sleep(seconds)
-        return OK
-    if what == b"SET-ACTIVE-EXPIRE" and len(argv) == 3:
-        engine = info.part(session.executor, "engine")
-        if engine is not None:
-            engine.active_expire = argv[2] != b"0"
-        return OK
-    raise CommandError(f"ERR DEBUG subcommand '{argv[1][:128].decode('utf-8', 'replace')}' is not supported by this server")
+        return [Simple(line) for line in DEBUG_HELP.splitlines()]
+    if what not in DEBUG or len(argv) != 3:
+        raise CommandError(f"ERR DEBUG subcommand '{argv[1][:128].decode('utf-8', 'replace')}' is not supported by this server, or not with "
+                           f"{len(argv) - 2} arguments")
+    return DEBUG[what](session, argv[2])

@@ -344,6 +344,16 @@ def function_flush(session, argv):
     return OK
 
 
+command("MODULE", arity=-2, flags="container", group="server", since="4.0.0", complexity="Depends on the subcommand",
+        summary="Modules: there are none.")(usage.help_of("MODULE"))
+command("MODULE|HELP", arity=2, flags="loading stale", group="server", since="5.0.0", summary="Lists the subcommands.")(usage.help_of("MODULE"))
+
+
+@command("MODULE|LIST", arity=2, flags="admin noscript", group="server", since="4.0.0", summary="The modules: none.")
+def module_list(session, argv):
+    return []
+
+
 @command("FUNCTION|LIST", arity=-2, flags="noscript", group="scripting", since="7.0.0", summary="The functions: none.")
 def function_list(session, argv):
     return []

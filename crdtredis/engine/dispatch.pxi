@@ -308,10 +308,13 @@ cdef inline void finish_reply(Client *client, size_t at, uint32_t before) noexce
 
 
 cdef int must_wait(Dispatch *d, Client *client, Span *argv, int argc) noexcept nogil:
-    cdef Command *cmd
+    cdef Command *cmd = find_command(d, argv[0])
+    if cmd != NULL and cmd.flags & C_CONTAINER and argc > 1:
+        cmd = find_subcommand(d, cmd, argv[1])
+    if cmd == NULL or (argc != cmd.arity and (cmd.arity > 0 or argc < -cmd.arity)):
+        return 0                                            # refused at once
+    if not client.flags & CLIENT_AUTHENTICATED and not cmd.flags & C_NO_AUTH:
+        return 0
     if d.guard & GUARD_PAUSE_ALL:
         return 1
-    cmd = find_command(d, argv[0])
-    if cmd == NULL:
-        return 0
     return (cmd.flags & C_WRITE) != 0 or (cmd.flags & C_EXEC and client.queue_flags & C_WRITE)

@@ -495,6 +495,24 @@ def test_debug(c):
     assert c("DEBUG", "set-active-expire", 1) == b"OK" and c.server.engine.active_expire is True
     assert "not supported" in c.error("DEBUG", "JMAP")
     assert c("DEBUG", "HELP")
+    assert c("DEBUG", "LOG", "x") == b"OK" and c.error("DEBUG", "ERROR", "LOADING so\r\nit is") == "LOADING so it is"
+    three = c.other(3)
+    for name, plain, typed in [
+            ("integer", b":12345\r\n", b":12345\r\n"), ("double", b"$5\r\n3.141\r\n", b",3.141\r\n"), ("null", b"$-1\r\n", b"_\r\n"),
+            ("true", b":1\r\n", b"#t\r\n"), ("false", b":0\r\n", b"#f\r\n"), ("set", b"*3\r\n:0\r\n:1\r\n:2\r\n", b"~3\r\n:0\r\n:1\r\n:2\r\n"),
+            ("map", b"*6\r\n:0\r\n:0\r\n:1\r\n:1\r\n:2\r\n:0\r\n", b"%3\r\n:0\r\n#f\r\n:1\r\n#t\r\n:2\r\n#f\r\n"),
+            ("verbatim", b"$25\r\nThis is a verbatim\nstring\r\n", b"=29\r\ntxt:This is a verbatim\nstring\r\n"),
+            ("bignum", b"$37\r\n1234567999999999999999999999999999999\r\n", b"(1234567999999999999999999999999999999\r\n")]:
+        assert (c.raw("DEBUG", "PROTOCOL", name), three.raw("DEBUG", "PROTOCOL", name)) == (plain, typed)
+    text = b"$39\r\nSome real reply following the attribute\r\n"
+    assert c.raw("DEBUG", "PROTOCOL", "attrib") == text
+    assert three.raw("DEBUG", "PROTOCOL", "attrib") == b"|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n" + text
+    assert three.raw("DEBUG", "PROTOCOL", "push").startswith(b">2\r\n") and "RESP2" in c.error("DEBUG", "PROTOCOL", "push")
+    assert "string|integer" in c.error("DEBUG", "PROTOCOL", "x")
+
+
+def test_no_modules(c):
+    assert c("MODULE", "LIST") == [] and b"LIST" in c("MODULE", "HELP")
 
 
 def test_help_of_every_container(c):

@@ -173,7 +173,7 @@ DIFFERENCES: list[Rule] = [
          "one declaration serves CONFIG, flags, environment, file and HTTP"),
     Rule(("SAVE", "BGSAVE", "BGREWRITEAOF", "LASTSAVE"), _never, "they force the log to disk", "there are no snapshots: the log is the data"),
     Rule(("LATENCY", "MEMORY DOCTOR", "MEMORY STATS", "LOLWUT", "DEBUG"), _never, "events and histograms are not sampled; reports are in other words; of DEBUG "
-         "there are SLEEP and SET-ACTIVE-EXPIRE", "they tell of Redis's inside"),
+         "there are ERROR, LOG, PROTOCOL, SET-ACTIVE-EXPIRE and SLEEP", "they tell of Redis's inside"),
     Rule(("HELP",), _never, "HELP subcommands answer in their own words", "derived from the command table"),
 ]
 

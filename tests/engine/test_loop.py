@@ -324,6 +324,18 @@ def test_pause_holds_writes_back(served):
     b.expect(OK + b"$1\r\n1\r\n")
 
 
+def test_a_pause_does_not_hold_refusals_back(served):
+    s = served()
+    a, b = s.connect(), s.connect()
+    for mode in ("WRITE", "ALL"):
+        a.send(f"CLIENT PAUSE 100000 {mode}").expect(OK)
+        b.send("SET k", "NOPE", "CLIENT NOPE")
+        b.expect(b"-ERR wrong number of arguments for 'set' command\r\n-ERR unknown command 'NOPE', with args beginning with: \r\n"
+                 b"-ERR unknown subcommand 'NOPE'. Try CLIENT HELP.\r\n")
+        if mode == "WRITE":
+            a.send("CLIENT UNPAUSE").expect(OK)
+
+
 def test_pause_of_all_ends_by_itself(served):
     s = served()
     a, b = s.connect(), s.connect()
