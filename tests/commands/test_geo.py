@@ -235,6 +235,20 @@ def test_every_digit_is_that_of_redis(reference, seed):
             assert ours(*argv) == theirs.raw(), argv
 
 
+def test_the_order_of_finding_is_that_of_redis(reference):
+    """Without ASC or DESC: cell by cell, here with places in all nine."""
+    rng = random.Random(5)
+    ours = Local()
+    calls = [["GEOADD", "g", *[a for i in range(500) for a in (repr(rng.gauss(10, 3)), repr(rng.gauss(10, 3)), i)]]]
+    calls += [["GEOSEARCH", "g", "FROMLONLAT", repr(rng.gauss(10, 2)), repr(rng.gauss(10, 2)), "BYRADIUS", repr(10 ** rng.uniform(3.5, 5.9)), "m"]
+              for _ in range(200)]
+    with reference.connect() as theirs:
+        theirs("FLUSHALL")
+        for argv in calls:
+            theirs.send(*argv)
+            assert ours(*argv) == theirs.raw(), argv
+
+
 # ---- two replicas ---------------------------------------------------------------------------------------------------
 
 def test_the_later_place_wins():

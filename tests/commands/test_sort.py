@@ -54,6 +54,8 @@ def test_patterns(c):
     assert c("SORT", "l", "BY", "w_*") == [b"b", b"c", b"a"]
     assert c("SORT", "l", "BY", "h_*->f") == [b"c", b"b", b"a"]
     assert c("SORT", "l", "BY", "w_*", "ALPHA", "DESC") == [b"a", b"c", b"b"]
+    assert c("SORT", "l", "BY", "h_*->f", "ALPHA") == [b"b", b"c", b"a"]            # no weight comes first
+    assert c("SORT", "l", "BY", "h_*->f", "ALPHA", "DESC") == [b"a", b"c", b"b"]
     assert c("SORT", "l", "ALPHA", "GET", "#", "GET", "h_*->g", "GET", "x-*-y", "GET", "w_a") == [
         b"a", b"one", None, None, b"b", None, None, None, b"c", None, b"7", None]
     assert c("SORT", "l", "BY", "nosort", "GET", "*->") == [None, None, b"arrow"]   # no field: a key of that name
