@@ -74,6 +74,9 @@ class Clients:
         other = rng.choice([o for o in self.keys if self.home[o] == kind] or [k])
         if rng.random() < 0.03:
             return [("RESTORE", k, rng.choice([0, 0, self.soon()]), rng.choice(dumps()[kind]), *rng.choice([(), ("REPLACE",), ("REPLACE",)]))]
+        if kind in ("set", "zset", "list") and rng.random() < 0.04:
+            to = rng.choice([o for o in self.keys if self.home[o] == "list"] or [k])
+            return [rng.choice([("SORT", k, "ALPHA", "STORE", to), ("SORT", k, "ALPHA", "DESC", "LIMIT", 0, 2, "STORE", to), ("SORT_RO", k, "ALPHA")])]
         if inside and rng.random() < 0.05:                    # there they never wait
             return [rng.choice([("BLPOP", k, other, 0), ("BRPOP", k, 0), ("BLMOVE", k, other, *rng.choices(SIDES, k=2), 0), ("BZPOPMIN", k, other, 0),
                                 ("BLMPOP", 0, 2, k, other, "LEFT"), ("BZMPOP", 0, 1, k, "MAX")])]
