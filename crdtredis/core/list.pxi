@@ -242,8 +242,11 @@ cdef Block *block_unobserved(const Applying *op, Block *b) noexcept nogil:
             p += 1
             place_forward(b, p, &place)
         rest = block_cut(&b, p - b.begin if b.direction > 0 else b.begin + b.n - p)
-        block_free(b if rest.first.own == place.own else rest)
-        return rest if rest.first.own == place.own else b
+        if rest.first.own == place.own:
+            block_free(b)
+            return rest
+        block_free(rest)
+        return b
     block_free(b)
     return NULL
 
