@@ -1,7 +1,8 @@
 """What is fuzzed: each target takes any bytes and raises, or is killed by a sanitizer, when something is wrong with the code.
 
 A target checks more than "no crash": what must hold between two ways of doing the same thing. `seeds` gives each a corpus of real
-traffic to start from. Examples that once failed lie in tests/fuzz/examples/<target>/ and are run by every test run (test_examples.py).
+traffic to start from. Examples that once failed (of dumps: one sound and one damaged payload of each form, found by fuzzing) lie in
+tests/fuzz/examples/<target>/ and are run by every test run (test_examples.py).
 """
 from __future__ import annotations
 
