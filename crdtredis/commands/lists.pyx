@@ -246,10 +246,15 @@ cdef void move(Call *c, int from_tail, int to_tail) noexcept nogil:
     reply_bulk(c.reply, value.p, value.n)
     memset(&copy, 0, sizeof(Buffer))
     buffer_add(&copy, value.p, value.n)
-    e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
-    end_removal(c, c.argv[1], list_remove(c.kernel, c.db, c.argv[1], e, index))
     value = span(copy.p, copy.n)
-    push(c, c.argv[2], key_find(c.kernel, c.db, c.argv[2]), &value, 1, to_tail)
+    if l == there:                      # pushed first: a list of one element is never empty and keeps its deadline, as in Redis
+        push(c, c.argv[2], e, &value, 1, to_tail)
+        index += not to_tail
+        list_remove(c.kernel, c.db, c.argv[1], key_find(c.kernel, c.db, c.argv[1]), index)
+    else:
+        e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
+        end_removal(c, c.argv[1], list_remove(c.kernel, c.db, c.argv[1], e, index))
+        push(c, c.argv[2], key_find(c.kernel, c.db, c.argv[2]), &value, 1, to_tail)
     buffer_free(&copy)
 
 
