@@ -318,7 +318,7 @@ cdef void remove_in(Kernel *k, const Applying *op, const Effect *x, Table *t, si
     settle(k, t, live, e, was_live)
 
 
-cdef void apply_to_member(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
+cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
     """ASSIGN, INCREMENT and REMOVE of a member. The member's cell follows the rules of every cell, and a collection is no more than
     its members, so nothing new is to be argued; a key is there as long as any member is."""
     cdef Database *d = &k.db[x.db]
@@ -329,7 +329,7 @@ cdef void apply_to_member(Kernel *k, const Applying *op, const Effect *x, Elemen
     cdef int was_live
     if e == NULL:
         if x.kind == REMOVE:
-            return
+            return NULL
         e = element_new(k, x.key, key_hash(k, x.key.p, x.key.n), 0, 0)
         table_add(&d.table, e)
     was_live = element_live(e)
@@ -337,7 +337,7 @@ cdef void apply_to_member(Kernel *k, const Applying *op, const Effect *x, Elemen
         c = entry_collection(element_entry(e), x.type) if e.meta & E_ENTRY else NULL
         m = table_find(&c.table, name.p, name.n, hash) if c != NULL else NULL
         if m == NULL:
-            return
+            return e
     else:
         e = open_entry(k, x.db, e)
         c = collection_open(k, element_entry(e), x.type)
@@ -351,7 +351,7 @@ cdef void apply_to_member(Kernel *k, const Applying *op, const Effect *x, Elemen
     else:
         remove_in(k, op, x, &c.table, &c.live, m)
     index(k, c, name, hash)
-    settle(k, &d.table, &d.live, e, was_live)
+    return settle(k, &d.table, &d.live, e, was_live)
 
 
 cdef void apply_assign(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
@@ -468,14 +468,16 @@ cdef void apply_flush(Kernel *k, const Applying *op, const Effect *x) noexcept n
     table_clear(&old, NULL, NULL)
 
 
-cdef void apply_effect(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
+cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
+    """For an effect on a member, returns what stands under the key then."""
+    cdef Element *left = NULL
     cdef uint32_t hash = 0
     if k.watch_n and x.kind != FLUSH:
         hash = e.hash if e != NULL else key_hash(k, x.key.p, x.key.n)
     if x.type == T_LIST and x.kind <= REMOVE:
-        apply_to_list(k, op, x, e)
+        left = apply_to_list(k, op, x, e)
     elif x.type != T_STRING and x.kind <= REMOVE:
-        apply_to_member(k, op, x, e)
+        left = apply_to_member(k, op, x, e)
     elif x.kind == ASSIGN:
         apply_assign(k, op, x, e)
     elif x.kind == INCREMENT:
@@ -489,3 +491,4 @@ cdef void apply_effect(Kernel *k, const Applying *op, const Effect *x, Element *
     k.changes += 1
     if k.watch_n and x.kind != FLUSH:
         note_touched(k, x.db, x.key, hash)
+    return left

@@ -79,11 +79,11 @@ cdef void run_extend(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
     r.begin = k.ops.n
 
 
-cdef void make(Kernel *k, Effect *x, Element *e) noexcept nogil:
-    """One effect of the open op: encoded, then applied to e, which is what stands under its key."""
+cdef Element *make(Kernel *k, Effect *x, Element *e) noexcept nogil:
+    """One effect of the open op: encoded, then applied to e, which is what stands under its key. Returns what apply_effect does."""
     encode_effect(&k.effects, x)
     k.effect_count += 1
-    apply_effect(k, &k.op, x, e)
+    return apply_effect(k, &k.op, x, e)
 
 
 cdef void start(Kernel *k, Effect *x, int kind, uint32_t db, Span key) noexcept nogil:
@@ -298,8 +298,7 @@ cdef Element *make_member(Kernel *k, Effect *x, Element *e, Element *m, int type
         k.seen.n = 0
         list_cell(k, m, T_STRING, span(NULL, 0), span(NULL, 0))
         x.seen = span(k.seen.p, k.seen.n)
-    make(k, x, e)
-    return key_find(k, x.db, x.key)
+    return make(k, x, e)
 
 
 cdef Element *member_set(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name, Span value) noexcept nogil:
@@ -329,8 +328,7 @@ cdef Element *make_element(Kernel *k, Effect *x, Element *e) noexcept nogil:
     encode_position(&k.actors, &k.made, span(k.position.p, k.position.n), make_dot(k.me, k.op.seq))
     x.type = T_LIST
     x.name = span(k.made.p, k.made.n)
-    make(k, x, e)
-    return key_find(k, x.db, x.key)
+    return make(k, x, e)
 
 
 cdef Element *list_insert(Kernel *k, uint32_t db, Span key, Element *e, size_t index, Span value) noexcept nogil:

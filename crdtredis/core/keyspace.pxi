@@ -152,9 +152,9 @@ cdef void forget_tallies(Kernel *k, Cell *c) noexcept nogil:
         t = t.next
 
 
-cdef void settle(Kernel *k, Table *t, size_t *live, Element *e, int was_live) noexcept nogil:
-    """After a change of a key or member of t: the smallest shape that holds what e holds, the count of live ones, the heap. e may be
-    gone afterwards."""
+cdef Element *settle(Kernel *k, Table *t, size_t *live, Element *e, int was_live) noexcept nogil:
+    """After a change of a key or member of t: the smallest shape that holds what e holds, the count of live ones, the heap.
+    Returns what e has become; NULL where nothing is left of it."""
     cdef uint32_t flags = e.meta & 0xff
     cdef Entry *x = element_entry(e)
     cdef Span value = span(element_value(e), e.vlen)
@@ -182,7 +182,7 @@ cdef void settle(Kernel *k, Table *t, size_t *live, Element *e, int was_live) no
         live[0] -= was_live
         table_remove(t, e)
         mem_free(e)
-        return
+        return NULL
     if flags != e.meta & 0xff:
         e = element_reshape(k, t, e, flags, value)
         if w != NULL:
@@ -192,6 +192,7 @@ cdef void settle(Kernel *k, Table *t, size_t *live, Element *e, int was_live) no
     if x != NULL:
         heap_place(k, x)
     live[0] += element_live(e) - was_live
+    return e
 
 
 # ---- deadlines -----------------------------------------------------------------------------------------------------
@@ -236,7 +237,7 @@ cdef int64_t key_deadline(Kernel *k, Element *e) noexcept nogil:
     cdef int64_t deadline
     cdef uint64_t stamp
     cdef uint16_t actor
-    if not e.meta & E_ENTRY:
+    if not e.meta & E_ENTRY or element_entry(e).deadline.writes == NULL:
         return -1
     stated_deadline(k, e, &deadline, &stamp, &actor)
     return deadline if deadline else -1
@@ -285,9 +286,13 @@ cdef void heap_place(Kernel *k, Entry *x) noexcept nogil:
     cdef int64_t deadline, at
     cdef uint64_t stamp = 0
     cdef uint16_t actor = 0
-    cdef int live = element_live(x.owner)
+    cdef int live
+    if cell_empty(&x.deadline):
+        heap_remove(k, x)
+        return
+    live = element_live(x.owner)
     stated_deadline(k, x.owner, &deadline, &stamp, &actor)
-    if (live and deadline == 0) or cell_empty(&x.deadline):
+    if live and deadline == 0:
         heap_remove(k, x)
         return
     at = min(deadline, <int64_t>1 << 62) + 1 if live else <int64_t>(stamp >> 16) + 1000

@@ -186,7 +186,7 @@ cdef void list_take(const Applying *op, Collection *c, Block *b, size_t rank, ui
     block_free(b)
 
 
-cdef void apply_to_list(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
+cdef Element *apply_to_list(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
     """ASSIGN and REMOVE of an element: the effects on a cell, whose name is a position."""
     cdef Database *d = &k.db[x.db]
     cdef Collection *c = NULL
@@ -197,11 +197,11 @@ cdef void apply_to_list(Kernel *k, const Applying *op, const Effect *x, Element 
     cdef int was_live, found = 0
     k.position.n = 0
     if decode_position(&k.actors, &k.position, x.name, make_dot(op.slot, op.seq)) != 1:
-        return                             # never: apply_op has looked
+        return e                           # never: apply_op has looked
     position = span(k.position.p, k.position.n)
     if e == NULL:
         if x.kind == REMOVE:
-            return
+            return NULL
         e = element_new(k, x.key, key_hash(k, x.key.p, x.key.n), 0, 0)
         table_add(&d.table, e)
     was_live = element_live(e)
@@ -211,7 +211,7 @@ cdef void apply_to_list(Kernel *k, const Applying *op, const Effect *x, Element 
     elif e.meta & E_ENTRY:
         c = entry_collection(element_entry(e), T_LIST)
     if c == NULL:
-        return
+        return e
     b = order_search(&c.order, position, &rank)
     if b != NULL:
         i = block_search(&k.actors, b, position, &found)
@@ -221,7 +221,7 @@ cdef void apply_to_list(Kernel *k, const Applying *op, const Effect *x, Element 
     elif found:
         list_take(op, c, b, rank, i, position)
     c.live = c.order.n
-    settle(k, &d.table, &d.live, e, was_live)
+    return settle(k, &d.table, &d.live, e, was_live)
 
 
 # ---- the whole list --------------------------------------------------------------------------------------------------
