@@ -11,15 +11,15 @@
 #
 #     A: RPUSH l a1 a2 || B: RPUSH l b1 b2, l empty   ->   both at major 0: A's run, then B's (by dot), in both replicas
 #
-# Between two neighbours there may be no room in their runs: then the position has one step more, below its left neighbour (after it
-# and before all that follows), or, where the right neighbour hangs below the left, one major before that one's step:
+# Between two neighbours there may be no room in their runs: then a run begins at a level where there is a major between theirs, or
+# the position has one step more, below its left neighbour (after it and before all that follows):
 #
 #     x, z in one run; LINSERT l AFTER x y   ->   y = x + (0, new run, 0)   ||   the other replica's y2 = x + (0, its run, 0)
 #
-# Inserting again and again at one place goes on in the run so begun. Below the top, offsets are far apart (offset_step), which leaves
-# room halfway between two of a run. So depth stays at two for the usual patterns. Inserting alternately to the left and to the right of the
-# last insert takes a step more about every hundred times, and inserts of several replicas in turn, between each other's, a step
-# each; where one would be too deep, the elements around it get fresh positions first (list_insert).
+# Inserting again and again at one place goes on in the run so begun. Below the top, offsets and majors are far apart, which leaves
+# room halfway between two. So depth stays at two for the usual patterns; inserting alternately to the left and to the right of the last
+# insert takes a step more every fifty times or so. Where one would be too deep, the elements around it get fresh positions first
+# (list_insert).
 #
 # Source: the idea of immutable, dense positions is that of Logoot and of Fugue; runs are what keeps them short.
 
@@ -108,6 +108,34 @@ cdef int halfway(Span left, Span right, uint64_t own, uint32_t index, Buffer *b)
     return 1
 
 
+cdef int beside(Span left, Span right, Step *s, Buffer *b) noexcept nogil:
+    """Begins a run at a level that the neighbours have already, the highest at which there is a major between theirs."""
+    cdef Step *p = position_steps(left)
+    cdef Step *q = position_steps(right)
+    cdef uint32_t m = position_depth(left), n = position_depth(right), d
+    cdef uint64_t room
+    cdef int64_t by = 1
+    cdef int alike = 1                     # the steps above this level
+    for d in range(max(m, n)):
+        if alike and d < m and d < n:
+            room = <uint64_t>q[d].major - <uint64_t>p[d].major
+            if room >= 2:
+                s.major = p[d].major + <int64_t>(room // 2)
+                buffer_add(b, left.p, d * sizeof(Step))
+                return 1
+            alike = memcmp(&p[d], &q[d], sizeof(Step)) == 0
+        elif d < m and p[d].major <= INT64_MAX - by:       # all that shares left's steps so far stands before right
+            s.major = p[d].major + by
+            buffer_add(b, left.p, d * sizeof(Step))
+            return 1
+        elif d < n and q[d].major >= INT64_MIN + by:       # and all that shares right's, behind left
+            s.major = q[d].major - by
+            buffer_add(b, right.p, d * sizeof(Step))
+            return 1
+        by = <int64_t>1 << 32
+    return 0
+
+
 cdef void between(Actors *a, Span left, Span right, uint64_t own, uint32_t index, Buffer *b) noexcept nogil:
     cdef Step s
     if left.n and continues(a, left, 1, left, right, own, index, b):
@@ -123,10 +151,8 @@ cdef void between(Actors *a, Span left, Span right, uint64_t own, uint32_t index
         s.major = position_steps(left)[0].major + 1
     elif left.n == 0 and right.n:
         s.major = position_steps(right)[0].major - 1
-    elif left.n:
+    elif left.n and not beside(left, right, &s, b):
         buffer_add(b, left.p, left.n)
-        if right.n > left.n and memcmp(left.p, right.p, left.n) == 0:           # right hangs below left: before its subtree
-            s.major = position_steps(right)[position_depth(left)].major - 1
     buffer_add(b, &s, sizeof(Step))
 
 

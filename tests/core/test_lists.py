@@ -189,16 +189,43 @@ def test_what_a_queue_took_is_given_back():
 
 
 def test_an_index_in_the_middle_of_a_long_list():
+    """So many inserts to the left and right of the last one that positions become too deep and are given anew, several times."""
     r = Side("A", 1)
     model = []
-    for i in range(3000):
+    longest = 0
+    for i in range(8000):
         r.do([Side.insert(model, len(model) // 2, b"%d" % i)])
+        longest = max(longest, len(r.replica.take_ops()))
+    assert longest > 30_000                                  # an op that moved hundreds
     r.replica.check()
     assert r.shown() == model
     while model:
         r.do([Side.remove(model, len(model) // 2)])
     assert r.shown() == []
     r.replica.check()
+
+
+@pytest.mark.parametrize("apart", [1, 7, 40])
+def test_replicas_that_insert_between_each_others_inserts(apart):
+    """Every such insert is a step deeper, until the elements around it get fresh positions. In turn it is a plain list; when both insert
+    at once, before they have heard of each other, every element stays, once."""
+    sides = [Side("A", 1), Side("B", 2)]
+    model = [b"first", b"last"]
+    sides[0].do([("member", 0, KEY, ("insert", pb.LIST, v, 10**9)) for v in model])
+    exchange(*sides)
+    for i in range(300):
+        sides[i % 2].do([Side.insert(model, len(model) // 2, b"%d" % i)])
+        if i % apart == 0:
+            exchange(*sides)
+            assert sides[0].replica.digest() == sides[1].replica.digest()
+            model = sides[0].shown()
+        else:
+            model = sides[(i + 1) % 2].shown()
+    exchange(*sides)
+    for s in sides:
+        s.replica.check()
+        assert sorted(s.shown()) == sorted([b"first", b"last", *[b"%d" % i for i in range(300)]])
+        assert s.shown()[0] == b"first" and s.shown()[-1] == b"last"
 
 
 def test_a_delete_that_saw_half_of_a_block():
