@@ -6,6 +6,7 @@ and `redis-benchmark` in its src/: built there, or links to installed ones) and 
     python -m tests.compat.tcl /path/to/redis-7.0                           # every unit of UNITS
     python -m tests.compat.tcl /path/to/redis-7.0 type/string expire        # these
     python -m tests.compat.tcl /path/to/redis-7.0 --reference               # against redis-server: what there is to pass
+    python -m tests.compat.tcl /path/to/redis-7.0 --peer                    # a second replica follows, and must agree after each unit
 
 Each unit gets a fresh server, since the units of the suite leave settings behind, and runs in the suite's mode for external servers, without
 the tests that want DEBUG or a Redis-style replica. Of a unit it prints how many tests passed, failed, were never reached (an exception
@@ -23,7 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.compat.tcl_differences import DIFFERENCES, HANGING, SETTINGS, UNITS, WITHOUT_ENCODINGS
-from tests.real.cluster import Process, Reference, Server, stop_all
+from tests.real.cluster import Cluster, Process, Reference, stop_all
+from tests.respclient import ReplyError
 
 LINE = re.compile(r"\[(ok|err|ignore|skip|exception|TIMEOUT)\]:? ?(.*)")
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -80,6 +82,21 @@ def run(suite: Path, unit: str, server: Process, skip: list[str], timeout: int) 
     return read(text), text
 
 
+def agree(cluster: Cluster) -> str:
+    """What is wrong when two replicas that are in sync do not hold the same, or one of them does not after a restart; else nothing."""
+    try:
+        cluster.sync()
+        cluster.assert_converged()
+        before = cluster.digests()
+        cluster[0].stop()
+        cluster[0].start()
+        cluster.sync()
+        cluster.assert_converged()
+        return "" if cluster.digests() == before else "after a restart"
+    except (AssertionError, ReplyError) as e:
+        return str(e)
+
+
 def justified(unit: str, name: str) -> str | None:
     """Why this test may fail, if there is a reason."""
     return next((reason for pattern, reason in DIFFERENCES.get(unit, []) if re.fullmatch(pattern, name)), None)
@@ -90,6 +107,7 @@ def main() -> int:
     p.add_argument("suite", type=Path, help="a checkout of Redis 7.0")
     p.add_argument("units", nargs="*", help="units to run (all that UNITS names)")
     p.add_argument("--reference", action="store_true", help="run against redis-server")
+    p.add_argument("--peer", action="store_true", help="run against one of two replicas; both must hold the same in the end, restarted or not")
     p.add_argument("--timeout", type=int, default=120, help="seconds that one test may take")
     p.add_argument("--keep", type=Path, metavar="DIR", help="write what the suite printed to DIR/<unit>.txt")
     a = p.parse_args()
@@ -97,15 +115,17 @@ def main() -> int:
     print(f"{'unit':<16}{'of':>5}{'passed':>8}{'listed':>8}{'failed':>8}{'not run':>9}{'ignored':>9}")
     try:
         for unit in a.units or UNITS:
-            server = Reference("--save", "", "--enable-protected-configs", "yes") if a.reference else Server(appendfsync="no", **SETTINGS)
-            server.start()
+            cluster = Cluster(2 if a.peer else 1, appendfsync="no", **SETTINGS)
+            server = Reference("--save", "", "--enable-protected-configs", "yes").start() if a.reference else cluster.start()[0]
             hanging = [] if a.reference else HANGING.get(unit, [])
             found, text = run(a.suite.resolve(), unit, server, hanging, a.timeout)
             if a.keep:
                 a.keep.mkdir(parents=True, exist_ok=True)
                 (a.keep / f"{unit.replace('/', '-')}.txt").write_text(text)
             alive = server.process.poll() is None
-            server.dispose()
+            differ = agree(cluster) if a.peer and alive else ""
+            for s in (server, *cluster):
+                s.dispose()
             reasons = {name: None if a.reference else justified(unit, name) for name in found.failed}
             listed = [name for name, reason in reasons.items() if reason]
             wrong = [name for name, reason in reasons.items() if not reason]
@@ -118,10 +138,12 @@ def main() -> int:
                 print(f"  broke off: {text}")
             if not alive:
                 print(f"  the server ended:\n{server.log()}")
+            if differ:
+                print(f"  the replicas differ: {differ}")
             stale = [] if a.reference else [name for name in found.passed if justified(unit, name)]
             for name in stale:
                 print(f"  passes, but is listed as different: {name}")
-            report += len(wrong) + len(found.broken) + len(stale) + (not alive) + (not_run > len(hanging))
+            report += len(wrong) + len(found.broken) + len(stale) + (not alive) + bool(differ) + (not_run > len(hanging))
     finally:
         stop_all()
     return 1 if report else 0
