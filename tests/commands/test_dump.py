@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from crdtredis.commands.rdb import sealed
 from tests.commands import payloads
-from tests.commands.payloads import FORMS, Choice, length, listpack, lzf, read, seal, text, write, ziplist
+from tests.commands.payloads import FORMS, Choice, length, listpack, lzf, read, seal, text, write, ziplist, zipmap
 from tests.commands.run import NOW, Client, exchange
 from tests.respclient import ReplyError
 
@@ -205,6 +205,10 @@ def test_mangled(form, data):
     attempt(Client(), sealed(bytes(body)))
 
 
+def altered(packed: bytes, at: int) -> bytes:
+    return text(packed[:at] + bytes([packed[at] + 1]) + packed[at + 1:])
+
+
 PACKED_PAIRS = {"hash ziplist": (b"\x0d", ziplist), "hash listpack": (b"\x10", listpack), "zset ziplist": (b"\x0c", ziplist), "zset listpack": (b"\x11", listpack)}
 REFUSED = {
     "an empty list": b"\x01\0", "an empty set": b"\x02\0", "an empty zset": b"\x05\0", "an empty hash": b"\x04\0", "a quicklist without nodes": b"\x12\0",
@@ -224,6 +228,14 @@ REFUSED = {
     **{f"an empty {name}": head + text(pack([])) for name, (head, pack) in PACKED_PAIRS.items()},
     **{f"a {name} with a score of text": head + text(pack([b"a", b"x"])) for name, (head, pack) in PACKED_PAIRS.items() if "zset" in name},
     **{f"a {name} with a score of nan": head + text(pack([b"a", b"nan"])) for name, (head, pack) in PACKED_PAIRS.items() if "zset" in name},
+    # what a packed form says a second time
+    **{f"a list in a listpack with another {what}": b"\x12\x01\x02" + altered(listpack([b"a", b"b"]), at)
+       for what, at in [("size", 0), ("count", 4), ("length behind an entry", 8), ("length behind the last entry", 11)]},
+    "a listpack with a long length behind an entry": b"\x12\x01\x02" + text(listpack([b"a" * 126]).replace(b"a\x01\x80\xff", b"a\x00\x80\xff")),
+    **{f"a list in a ziplist with another {what}": b"\x0a" + altered(ziplist([b"a", b"b"]), at)
+       for what, at in [("size", 0), ("last entry", 4), ("count", 8), ("length before the first entry", 10), ("length before an entry", 13)]},
+    **{f"a zipmap with another {what}": b"\x09" + altered(zipmap({b"a": b"x"}), at) for what, at in [("count", 0), ("unused length", 4)]},
+    "an intset with another count": b"\x0b" + text(struct.pack("<IIhhh", 2, 2, 5, 6, 7)),
     "a string of a huge length": b"\0\x81" + b"\xff" * 8, "a set of a huge count": b"\x02\x81" + b"\x7f" * 8 + b"\x01a",
     "a compressed text that claims too much": b"\0\xc3\x05" + b"\x80" + (400 * 1024 * 1024).to_bytes(4, "big") + b"\0a\xe0\xff\0",
     "a compressed text that claims 89 times its size": b"\0\xc3\x05" + length(89 * 5) + b"\0a\xe0\xff\0",
@@ -237,6 +249,15 @@ def test_refused(name):
     c = Client()
     assert c.error("RESTORE", "k", 0, seal(REFUSED[name])) == BAD_FORMAT
     assert c("EXISTS", "k") == 0 and c.effects("RESTORE", "k", 0, seal(REFUSED[name])) == 0
+
+
+def test_a_restored_zero_has_no_sign():
+    c = Client()
+    c("RESTORE", "k", 0, seal(b"\x05\x01\x01a" + struct.pack("<d", -0.0)))
+    assert c("ZSCORE", "k", "a") == b"0"
+    d = Client("b")
+    d("ZADD", "k", 0, "a")
+    assert c("DUMP", "k") == d("DUMP", "k")
 
 
 def test_other_types_are_refused():
