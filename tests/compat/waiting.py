@@ -26,10 +26,16 @@ LOOK = {b"list": lambda k: ("LRANGE", k, 0, -1), b"zset": lambda k: ("ZRANGE", k
 
 def command(rng: random.Random) -> list[tuple]:
     """What one client does: a command, or a transaction."""
+    one = rng.choice(KEYS)
     if rng.random() < 0.1:
-        one = rng.choice(KEYS)
-        return [("MULTI",), *(plain(rng, one) for _ in range(rng.randint(1, 4))), *([waits(rng)] if rng.random() < 0.3 else []), ("EXEC",)]
-    return [waits(rng) if rng.random() < 0.5 else plain(rng, rng.choice(KEYS))]
+        inside = [x for _ in range(rng.randint(1, 4)) for x in changes(rng, one)]
+        return [("MULTI",), *inside, *([waits(rng)] if rng.random() < 0.3 else []), ("EXEC",)]
+    return [waits(rng)] if rng.random() < 0.5 else changes(rng, one)
+
+
+def changes(rng: random.Random, key: str) -> list[tuple]:
+    argv = plain(rng, key)
+    return [("DEL", key), argv] if argv[0] in ("ZUNIONSTORE", "ZRANGESTORE") else [argv]
 
 
 def waits(rng: random.Random) -> tuple:
