@@ -17,6 +17,7 @@
 cdef enum:
     PAGE = 8184             # bytes a block takes: two pages of the machine's with malloc's own word
     LARGEST_PACKED = 2048   # bytes of value
+    MOST_PACKED = 512       # elements: a place without a stride is found by walking
     LONGEST_GAP = 30        # bytes, as written in a page
 
 # What tells an element from the one before it: the two are `seqs` and `offsets` apart. In a page: (seqs << 1) where the offset is
@@ -164,8 +165,10 @@ cdef int of_run(Block *b, Span position) noexcept nogil:
 
 cdef uint32_t block_search(Actors *a, Block *b, Span position, int *found) noexcept nogil:
     """How many elements of b stand before a position that is not before b's head; and whether one has it."""
+    cdef int64_t offset = position_steps(position)[b.depth - 1].offset if position_depth(position) >= b.depth else 0
     cdef Place place = b.first
-    cdef uint32_t p = b.begin, end = b.begin + b.n
+    cdef uint32_t p = b.begin
+    cdef uint64_t way
     cdef int r = compare_to_place(a, b, block_tail(b), position)
     found[0] = 0
     if r <= 0:                             # the tail, or behind it
@@ -174,15 +177,21 @@ cdef uint32_t block_search(Actors *a, Block *b, Span position, int *found) noexc
     if compare_to_place(a, b, block_head(b), position) == 0:
         found[0] = 1
         return 0
-    while p + 1 < end:
+    # In the run, between head and tail: whatever stands there has the block's steps up to the offset.
+    if b.stride != STRIDE_NONE:
+        way = <uint64_t>offset - <uint64_t>b.first.offset
+        p += <uint32_t>((way if b.direction > 0 else 0 - way) // <uint64_t>offset_step(b.depth))
+        place = block_place_of(b, p)
+    while place.offset < offset if b.direction > 0 else place.offset > offset:
         p += 1
         place_forward(b, p, &place)
-        r = compare_to_place(a, b, &place, position)
-        if r == 0 or (r > 0) == (b.direction > 0):
-            break
+    # p is the first place of the page at the offset, or past it.
+    r = compare_to_place(a, b, &place, position)
     found[0] = r == 0
     p -= b.begin
-    return p if b.direction > 0 else b.n - p - (r == 0)
+    if b.direction > 0:
+        return p + (r < 0)
+    return b.n - p - (r >= 0)
 
 
 # ---- making ----------------------------------------------------------------------------------------------------------
@@ -305,7 +314,7 @@ cdef int block_append(Block **at, const Place *place, Span value) noexcept nogil
     cdef char *to
     cdef uint32_t need, follows
     cdef int gives_up
-    if not block_packed(b) or value.n > LARGEST_PACKED or not gap_between(b, place, &g, &direction):
+    if not block_packed(b) or b.n == MOST_PACKED or value.n > LARGEST_PACKED or not gap_between(b, place, &g, &direction):
         return 0
     follows = <uint32_t>(g.seqs + 1) if g.plain and g.seqs < STRIDE_NEW - 1 else STRIDE_NONE
     if b.stride == STRIDE_NEW and follows:
