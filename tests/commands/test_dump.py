@@ -144,6 +144,15 @@ def test_compression(data):
     assert restored(c("DUMP", "k")[:-10]) == data
 
 
+@pytest.mark.parametrize("far", [8191, 8192, 8193, 8194])
+def test_compression_looks_back_8192_bytes(far):
+    data = b"abcdefgh" + random.Random(far).randbytes(far - 8) + b"abcdefgh" + bytes(5000)
+    c = Client()
+    c("SET", "k", data)
+    payload = c("DUMP", "k")
+    assert len(payload) < far + 1000 and restored(payload[:-10]) == data
+
+
 # ---- damage ----------------------------------------------------------------------------------------------------------
 def attempt(c: Client, payload: bytes) -> bool:
     """Whether it is taken. What is not changes nothing."""
@@ -213,7 +222,7 @@ PACKED_PAIRS = {"hash ziplist": (b"\x0d", ziplist), "hash listpack": (b"\x10", l
 REFUSED = {
     "an empty list": b"\x01\0", "an empty set": b"\x02\0", "an empty zset": b"\x05\0", "an empty hash": b"\x04\0", "a quicklist without nodes": b"\x12\0",
     "a quicklist of an empty ziplist": b"\x0e\x01" + text(ziplist([])), "a quicklist of an empty listpack": b"\x12\x01\x02" + text(listpack([])),
-    "an empty plain node": b"\x12\x01\x01\0", "an unknown kind of node": b"\x12\x01\x03\x01x", "an empty ziplist": b"\x0a" + text(ziplist([])),
+    "an empty plain node": b"\x12\x01\x01\0", "an unknown kind of node": b"\x12\x01\x03" + text(listpack([b"a"])), "an empty ziplist": b"\x0a" + text(ziplist([])),
     "an empty intset": b"\x0b" + text(struct.pack("<II", 2, 0)), "an empty zipmap": b"\x09\x02\0\xff",
     "an intset out of order": b"\x0b" + text(struct.pack("<IIhh", 2, 2, 5, 4)), "an intset with a number twice": b"\x0b" + text(struct.pack("<IIhh", 2, 2, 5, 5)),
     "an intset of 3 byte numbers": b"\x0b" + text(struct.pack("<IIhh", 3, 1, 5, 5)),
@@ -235,6 +244,7 @@ REFUSED = {
     **{f"a list in a ziplist with another {what}": b"\x0a" + altered(ziplist([b"a", b"b"]), at)
        for what, at in [("size", 0), ("last entry", 4), ("count", 8), ("length before the first entry", 10), ("length before an entry", 13)]},
     **{f"a zipmap with another {what}": b"\x09" + altered(zipmap({b"a": b"x"}), at) for what, at in [("count", 0), ("unused length", 4)]},
+    "a zipmap with a long length of a short name": b"\x09" + text(b"\x01\xfe\x01\0\0\0a\x01\0x\xff"),
     "an intset with another count": b"\x0b" + text(struct.pack("<IIhhh", 2, 2, 5, 6, 7)),
     "a string of a huge length": b"\0\x81" + b"\xff" * 8, "a set of a huge count": b"\x02\x81" + b"\x7f" * 8 + b"\x01a",
     "a compressed text that claims too much": b"\0\xc3\x05" + b"\x80" + (400 * 1024 * 1024).to_bytes(4, "big") + b"\0a\xe0\xff\0",
@@ -249,6 +259,14 @@ def test_refused(name):
     c = Client()
     assert c.error("RESTORE", "k", 0, seal(REFUSED[name])) == BAD_FORMAT
     assert c("EXISTS", "k") == 0 and c.effects("RESTORE", "k", 0, seal(REFUSED[name])) == 0
+
+
+@pytest.mark.parametrize("n", [2, 7, 8, 9, 100, 1000])
+def test_a_name_that_comes_twice_among_many(n):
+    names = [b"%d" % i for i in range(n)]
+    for again in {0, 1, n // 2, n - 1}:
+        assert not attempt(Client(), seal(b"\x02" + length(n + 1) + b"".join(map(text, [*names, names[again]]))))
+    assert attempt(Client(), seal(b"\x02" + length(n) + b"".join(map(text, names))))
 
 
 def test_a_restored_zero_has_no_sign():
