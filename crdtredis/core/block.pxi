@@ -12,7 +12,7 @@
 #
 # The page is in the order of pushing, so LPUSH appends as RPUSH does and `direction` tells how to read it. Popping at the page's begin
 # moves `begin` along, at its end it shortens `used`: both O(1). In the middle the rest of the page moves up. An insert in the middle of
-# a block cuts it in two. A block is at most PAGE bytes, and twice that where it gave up its stride when it was full.
+# a block cuts it in two. A block takes at most PAGE bytes, and a few more where it gave up its stride when it was full.
 
 cdef enum:
     PAGE = 8184             # bytes a block takes: two pages of the machine's with malloc's own word
@@ -91,12 +91,17 @@ cdef Span block_value(Kernel *k, Block *b, uint32_t at) noexcept nogil:
     return span(value, block_page(b) + page_end(b, p)[0] - value)
 
 
+cdef inline int64_t offset_on(const Block *b, int64_t offset, uint64_t by) noexcept nogil:
+    """The offset that is `by` further along the page."""
+    return <int64_t>(<uint64_t>offset + (0 - by if b.direction < 0 else by))
+
+
 cdef inline void place_forward(const Block *b, uint32_t p, Place *place) noexcept nogil:
     """From the element before p to p."""
     cdef Gap g
     read_gap(b, p, &g)
     place.own += g.seqs
-    place.offset += b.direction * <int64_t>g.offsets
+    place.offset = offset_on(b, place.offset, g.offsets)
     place.index = g.index if not g.plain else 0 if g.seqs else place.index + 1
 
 
@@ -109,7 +114,7 @@ cdef Place block_place_of(Block *b, uint32_t p) noexcept nogil:
     if b.stride != STRIDE_NONE and p > b.begin:
         i = p - b.begin
         place.own += <uint64_t>i * (b.stride - 1)
-        place.offset += b.direction * <int64_t>i * offset_step(b.depth)
+        place.offset = offset_on(b, place.offset, i * <uint64_t>offset_step(b.depth))
         place.index = place.index + i if b.stride == 1 else 0
         return place
     for i in range(b.begin + 1, p + 1):
@@ -303,7 +308,7 @@ cdef int gap_between(const Block *b, const Place *place, Gap *g, int *direction)
     g.index = place.index
     g.offsets = <uint64_t>place.offset - <uint64_t>last.offset if direction[0] > 0 else <uint64_t>last.offset - <uint64_t>place.offset
     g.plain = g.offsets == <uint64_t>offset_step(b.depth) and place.index == (0 if g.seqs else last.index + 1)
-    return g.offsets < <uint64_t>1 << 63
+    return 1
 
 
 cdef int block_append(Block **at, const Place *place, Span value) noexcept nogil:
@@ -374,7 +379,7 @@ cdef void page_remove_last(Block *b) noexcept nogil:
         return
     read_gap(b, p, &g)
     b.last.own -= g.seqs
-    b.last.offset -= b.direction * <int64_t>g.offsets
+    b.last.offset = offset_on(b, b.last.offset, 0 - g.offsets)
     if g.plain and g.seqs == 0:
         b.last.index -= 1
         return
