@@ -85,8 +85,11 @@ cdef void unindex(Kernel *k, Collection *c, Element *m) noexcept nogil:
 cdef void index(Kernel *k, Collection *c, Span name, uint32_t hash) noexcept nogil:
     """After it: puts in what stands there now, which may have moved, or gone."""
     cdef Element *m = table_find(&c.table, name.p, name.n, hash)
-    if m == NULL:
-        return
+    if m != NULL:
+        index_member(k, c, m)
+
+
+cdef void index_member(Kernel *k, Collection *c, Element *m) noexcept nogil:
     c.cells += (m.meta & E_CELL) != 0
     if c.type == T_ZSET and value_live(m):
         order_insert(&c.order, member_hint(k, c, m), m)

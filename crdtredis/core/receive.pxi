@@ -347,13 +347,11 @@ cdef void collect_members(Kernel *k, Collection *c) noexcept nogil:
     for i in range(found.n // sizeof(Element*)):
         m = (<Element**>found.p)[i]
         live = value_live(m)
-        if not live:                       # a stub beside live writes or tallies changes no score, so the order need not know
-            c.cells -= 1
-            cell_forget_stubs(k, element_cell(m))
-            c.cells += not cell_empty(element_cell(m))
-            settle(k, &c.table, &c.live, m, live)
-        else:
-            cell_forget_stubs(k, element_cell(m))
+        unindex(k, c, m)
+        cell_forget_stubs(k, element_cell(m))
+        m = settle(k, &c.table, &c.live, m, live)
+        if m != NULL:
+            index_member(k, c, m)
     buffer_free(&found)
 
 
