@@ -53,6 +53,7 @@ class Clients:
         self.home = {k: rng.choice(self.types) for k in KEYS}
         self.keys = KEYS[:rng.choice([1, 2, 4, 4])]   # one key alone meets itself more often
         self.long = rng.choice([0, 0, 0, 20, 100])    # elements that a push may bring
+        self.many = rng.random() < 0.15               # now and then a hundred members: large collections are removed in another way
         self.large = rng.random() < 0.1               # values that are larger than what a block of a list packs, or nearly
         self.pushed = 0
 
@@ -74,6 +75,8 @@ class Clients:
         other = rng.choice([o for o in self.keys if self.home[o] == kind] or [k])
         if rng.random() < 0.03:
             return [("RESTORE", k, rng.choice([0, 0, self.soon()]), rng.choice(dumps()[kind]), *rng.choice([(), ("REPLACE",), ("REPLACE",)]))]
+        if self.many and kind in ("hash", "set", "zset") and rng.random() < 0.2:
+            return [self.several(kind, k)]
         if kind in ("set", "zset", "list") and rng.random() < 0.04:
             to = rng.choice([o for o in self.keys if self.home[o] == "list"] or [k])
             return [rng.choice([("SORT", k, "ALPHA", "STORE", to), ("SORT", k, "ALPHA", "DESC", "LIMIT", 0, 2, "STORE", to), ("SORT_RO", k, "ALPHA")])]
@@ -81,6 +84,16 @@ class Clients:
             return [rng.choice([("BLPOP", k, other, 0), ("BRPOP", k, 0), ("BLMOVE", k, other, *rng.choices(SIDES, k=2), 0), ("BZPOPMIN", k, other, 0),
                                 ("BLMPOP", 0, 2, k, other, "LEFT"), ("BZMPOP", 0, 1, k, "MAX")])]
         return [getattr(self, kind)(k, other)]
+
+    def several(self, kind, k):
+        """Many members at once. They are no counters: World.stubs looks for those under NAMES."""
+        rng = self.rng
+        members = range(start := rng.randrange(60), start + rng.choice([5, 40, 100]))
+        if rng.random() < 0.6:
+            return {"hash": ("HSET", k, *(x for m in members for x in (m, m))), "set": ("SADD", k, *members),
+                    "zset": ("ZADD", k, *(x for m in members for x in (m % 7, m)))}[kind]
+        return {"hash": ("HDEL", k, *members), "set": rng.choice([("SREM", k, *members), ("SPOP", k, 30)]),
+                "zset": rng.choice([("ZREM", k, *members), ("ZREMRANGEBYRANK", k, 3, 50), ("ZPOPMIN", k, 30)])}[kind]
 
     # ---- keys --------------------------------------------------------------------------------------------------------
     def soon(self):
