@@ -78,10 +78,10 @@ def _chosen(argv, theirs, ours):
 
 
 def _scores(t, o):
-    """Texts of the same numbers: 7.0 writes scores with 17 digits, 7.2 with as few as it takes, or with an exponent; a zero may have lost its sign."""
+    """Texts of the same numbers: 7.0 writes scores with 17 digits, 7.2 with as few as it takes, and each with an exponent elsewhere; a zero may have lost its sign."""
     if isinstance(t, list):
         return len(t) == len(o) and all(map(_scores, t, o))
-    return t == o or (isinstance(t, bytes) and (b"e" in o or len(o) < len(t) and (len(t) > 16 or t == b"-0")) and float(t) == float(o))
+    return t == o or (isinstance(t, bytes) and (b"e" in o + t or len(o) < len(t) and (len(t) > 16 or t == b"-0")) and float(t) == float(o))
 
 
 def _as_many(argv, theirs, ours):
