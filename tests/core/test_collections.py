@@ -93,6 +93,22 @@ class Cluster:
                         self.deliver(i, j, 1 << 30)
 
 
+def as_lists_do(shown, effects, key):
+    """What random effects make of a list, in its own replica."""
+    shown = list(shown)
+    for what, _, of, argument in effects:
+        if what in ("del", "flush") and (what == "flush" or of == key):
+            shown = []
+        elif what == "member" and of == key:
+            do, _, value, at = argument
+            if do == "insert":
+                shown.insert(at, value)
+            elif shown:
+                at = min(at, len(shown) - 1)
+                shown[at:at + 1] = [value] if do == "set" else []
+    return shown
+
+
 def run(seed, steps=50):
     rng = random.Random(seed)
     types = rng.choice([[t] for t in TYPE_ORDER] + [TYPE_ORDER, TYPE_ORDER])
@@ -103,7 +119,13 @@ def run(seed, steps=50):
         c.replicas[i].now = now
         x = rng.random()
         if x < .6:
-            probe_make(c.replicas[i], [random_effect(rng, types) for _ in range(rng.choice([1, 1, 1, 3]))])
+            effects = [random_effect(rng, types) for _ in range(rng.choice([1, 1, 1, 3]))]
+            before = {key: probe_members(c.replicas[i], 0, key) for key in KEYS}
+            probe_make(c.replicas[i], effects)
+            if types == [pb.LIST]:
+                for key in KEYS:
+                    found = probe_members(c.replicas[i], 0, key)[1] or []
+                    assert found == as_lists_do(before[key][1] or [], effects, key), f"seed {seed}: {effects} on {before}"
             c.take(i)
         elif x < .9:
             if i != j:
