@@ -1,4 +1,5 @@
 """Seeded clusters in CI: a fixed few thousand schedules, in blocks; world.py says how to run more, or one again."""
+import gc
 import os
 
 import pytest
@@ -11,6 +12,7 @@ BLOCKS = 20
 
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_schedules(block):
+    gc.collect()                                             # what earlier tests left must not go while a schedule counts its memory
     for seed in range(block, SCHEDULES, BLOCKS):
         check(seed)
 
