@@ -292,6 +292,20 @@ def test_a_position_is_not_given_out_twice():
     assert sorted(probe_members(a, 0, b"l")[1]) == [b"1b", b"2"]
 
 
+def test_a_value_replaces_those_it_has_seen():
+    a, b = pair()
+    for i in range(3):
+        push(a, b"%d" % i, 10**6)
+    exchange(a, b)
+    sizes = []
+    for i in range(20):
+        r = (a, b)[i % 2]
+        probe_make(r, [("member", 0, b"l", ("set", pb.LIST, b"v", 1))])
+        exchange(a, b)
+        sizes.append([x.inspect(0, b"l")["memory"] for x in (a, b)])
+    assert sizes[-1] == sizes[0] and a.stats()["conflicts"] == b.stats()["conflicts"] == 0
+
+
 def test_a_place_in_a_run_is_not_given_out_twice():
     a, b = pair()
     push(a, b"x", 0)
