@@ -578,3 +578,17 @@ def test_a_transaction_over_all_types(w):
     w.S()
     assert fields(w, "h") == {b"f": b"105"} and members(w, "s") == {b"a"} and scores(w, "z") == {b"a": b"2"}
     assert elements(w, "l") == [b"c"] and elements(w, "l2") == [b"b"]
+
+
+@pytest.mark.parametrize("write", [["HSET", "h", "g", "2"], ["HINCRBY", "h", "f", "1"], ["SREM", "s", "a"], ["ZINCRBY", "z", "1", "a"], ["LPOP", "l"],
+                                   ["LSET", "l", "0", "b"], ["EXPIRE", "s", "100"]])
+def test_watch_is_broken_by_a_remote_write_to_a_member(w, write):
+    for argv in (("HSET", "h", "f", "1"), ("SADD", "s", "a"), ("ZADD", "z", 1, "a"), ("RPUSH", "l", "a", "c")):
+        w.A(*argv)
+    w.S()
+    with w.A.connect() as a:
+        a("WATCH", write[1])
+        w.B(*write)
+        w.S()
+        assert a.pipeline([["MULTI"], ["SET", "done", 1], ["EXEC"]])[-1] is None
+        assert a.pipeline([["MULTI"], ["SET", "done", 1], ["EXEC"]])[-1] == [b"OK"]
