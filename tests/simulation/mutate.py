@@ -55,6 +55,10 @@ FAULTS = [
      "        x.stamp = stamp\n        x.actor = k.actors.v[actor].id\n        make(k, &x, e)\n        return", "        make(k, &x, e)\n        return"),
     ("what has expired comes back with the next write", CORE + "effects.pxi",
      "    if not key_visible(k, e):\n        key_delete(k, db, e)\n        return key_find(k, db, key)\n", ""),
+    ("a large collection removed whole although a newer write is there", CORE + "apply.pxi",
+     "            return 0\n    return c.newest.v != NULL", "            continue\n    return c.newest.v != NULL"),
+    ("newest dots noted once only", CORE + "apply.pxi",
+     "    row_raise(&c.newest, op.slot, op.seq)\n", ""),
     ("flush removes what it did not see", CORE + "apply.pxi",
      "        if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN and observed(op, e.dot):\n            d.live -= 1\n            mem_free(e)",
      "        if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN:\n            d.live -= 1\n            mem_free(e)"),
@@ -125,7 +129,8 @@ FAULTS = [
 
 # The quickest first: what one has caught is not shown to the next.
 CHECKS = [
-    ("collections", [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/core/test_collections.py"]),
+    ("collections", [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/core/test_collections.py",
+                     "tests/core/test_lists.py"]),
     ("waiting", [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/commands/test_blocking.py"]),
     ("simulation", [sys.executable, "-m", "tests.simulation.world", "--schedules", "300"]),
     ("model", [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/core/test_model.py"]),
