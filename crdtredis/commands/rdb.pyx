@@ -245,13 +245,14 @@ cdef int read_listpack(Reader *r, Span packed) noexcept nogil:
     """Size (4 bytes), count (2; 65535: unknown), entries, 255. An entry: a head that tells kind and length, bytes, and the size of both
     in 7 bits a byte, to be read backwards."""
     cdef const unsigned char *p = <const unsigned char*>packed.p
-    cdef const unsigned char *end = p + packed.n - 1
+    cdef const unsigned char *end
     cdef uint64_t said, count = 0, size
     cdef unsigned char head
     cdef size_t left
     cdef int before, back, status
-    if packed.n < 7 or little(p, 4) != packed.n or end[0] != 255:
+    if packed.n < 7 or little(p, 4) != packed.n or p[packed.n - 1] != 255:
         return RDB_BAD
+    end = p + packed.n - 1
     said = little(p + 4, 2)
     p += 6
     while p < end:
@@ -311,14 +312,16 @@ cdef int read_ziplist(Reader *r, Span packed) noexcept nogil:
     """Size (4 bytes), where the last entry is (4), count (2; 65535: unknown), entries, 255. An entry: the size of the one before it
     (1 byte, or 254 and 4), a head that tells kind and length, bytes."""
     cdef const unsigned char *begin = <const unsigned char*>packed.p
-    cdef const unsigned char *end = begin + packed.n - 1
-    cdef const unsigned char *p = begin + 10
+    cdef const unsigned char *end
+    cdef const unsigned char *p
     cdef const unsigned char *entry = NULL
     cdef uint64_t said, count = 0, before = 0, n
     cdef unsigned char head
     cdef int status
-    if packed.n < 11 or little(begin, 4) != packed.n or end[0] != 255 or little(begin + 4, 4) > packed.n - 1:
+    if packed.n < 11 or little(begin, 4) != packed.n or begin[packed.n - 1] != 255 or little(begin + 4, 4) > packed.n - 1:
         return RDB_BAD
+    end = begin + packed.n - 1
+    p = begin + 10
     said = little(begin + 8, 2)
     while p < end:
         entry = p
