@@ -3,6 +3,7 @@
 #
 # Builds the modules into build/sanitize with CRDT_REDIS_BUILD=sanitize (gcc) and runs against those. Python itself is not
 # instrumented, so the run-time library is preloaded, Python allocates through malloc, and leaks are not looked for (Python never frees all).
+# It also keeps what is freed for a while, so the one test that looks at the resident memory of its own process is left out.
 # What the library reports goes to the standard error as it is: it ends the process, and with it what pytest would have kept.
 set -eu
 cd "$(dirname "$0")/.."
@@ -17,4 +18,5 @@ ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH="$build/
     "$python" -P -c "
 import sys, crdtredis._core, pytest
 assert '$build' in crdtredis._core.__file__, crdtredis._core.__file__
-sys.exit(pytest.main(sys.argv[1:]))" -q -p no:cacheprovider --capture=sys "$@"
+sys.exit(pytest.main(sys.argv[1:]))" -q -p no:cacheprovider --capture=sys \
+    --deselect tests/engine/test_loop.py::test_memory_returns_to_its_baseline "$@"
