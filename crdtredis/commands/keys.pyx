@@ -20,7 +20,7 @@ from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Collection, Element, Kernel, ListCursor, db_flush,
                               element_key, key_collection, key_copy, key_deadline, key_delete, key_expire, key_find, key_idle, key_memory,
                               key_random, key_touch, key_type, key_visible, list_insert, list_next, list_seek, list_value,
-                              list_view, member_find, member_score, member_set, member_view, string_set,
+                              member_find, member_score, member_set, member_view, string_set,
                               string_view, table_next)
 from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, EncodingLimits, fail, fail_int, fail_syntax, hot, is_word
 from crdtredis._resp cimport parse_int64, reply_bulk, reply_error_span, reply_int, reply_null, reply_ok, reply_simple
@@ -417,10 +417,14 @@ cdef size_t carry_members(Kernel *k, Collection *c, Buffer *b) noexcept nogil:
     cdef size_t at = 0, n = 0
     cdef Element *m
     cdef Span value
+    cdef ListCursor place
+    cdef int more
     cdef double score
     if c.type == T_LIST:                   # in order; the name, a position, is given anew
-        for n in range(c.live):
-            carry(b, span(NULL, 0), list_view(k, c, n))
+        more = list_seek(c, 0, &place)
+        while more:
+            carry(b, span(NULL, 0), list_value(k, &place))
+            more = list_next(&place)
         return c.live
     m = table_next(&c.table, &at)
     while m != NULL:

@@ -140,15 +140,13 @@ cdef int all_observed(const Applying *op, const Collection *c) noexcept nogil:
 cdef void discard(Kernel *k, Collection *c) noexcept nogil:
     """Empties c of all its members, which are freed later, a little at a time."""
     cdef Collection *rest = <Collection*>mem_alloc(sizeof(Collection))
-    cdef Actors *positions = c.order.positions
     rest[0] = c[0]
     rest.next = k.garbage
     rest.live = 0
     k.garbage = rest
     table_init(&c.table)
-    memset(&c.order, 0, sizeof(Order))
+    order_forget(&c.order)
     memset(&c.newest, 0, sizeof(Row))
-    c.order.positions = positions
     c.live = 0
 
 
@@ -200,9 +198,7 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c, Span s
         m = table_next(&c.table, &pos)
         if m == NULL:
             break
-        c.cells += (m.meta & E_CELL) != 0
-        if c.type == T_ZSET and value_live(m):
-            order_insert(&c.order, member_hint(k, c, m), m)
+        index_member(k, c, m)
 
 
 cdef int free_garbage(Kernel *k, int most) noexcept nogil:
@@ -224,8 +220,7 @@ cdef int free_garbage(Kernel *k, int most) noexcept nogil:
         if most > 0:
             k.garbage = c.next
             table_clear(&c.table, NULL, NULL)
-            mem_free(c.newest.v)
-            mem_free(c)
+            collection_free(k, c)
     return k.garbage != NULL
 
 

@@ -257,9 +257,7 @@ cdef void list_remove_observed(const Applying *op, Collection *c) noexcept nogil
     cdef OrderCursor at
     cdef Block *b
     cdef Item *item = order_at(&old, 0, &at)
-    c.order.root = NULL
-    c.order.n = 0
-    c.order.height = 0
+    order_forget(&c.order)
     while item != NULL:
         b = block_unobserved(op, <Block*>item.e)
         if b != NULL:

@@ -361,12 +361,17 @@ cdef int node_free(void *node, int height, int *most) noexcept nogil:
     return 1
 
 
-cdef int order_free_some(Order *o, int *most) noexcept nogil:
-    if o.root != NULL and not node_free(o.root, o.height, most):
-        return 1
+cdef inline void order_forget(Order *o) noexcept nogil:
+    """Leaves it empty; the nodes are another's now, or freed."""
     o.root = NULL
     o.n = 0
     o.height = 0
+
+
+cdef int order_free_some(Order *o, int *most) noexcept nogil:
+    if o.root != NULL and not node_free(o.root, o.height, most):
+        return 1
+    order_forget(o)
     return 0
 
 
