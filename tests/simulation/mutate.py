@@ -55,6 +55,8 @@ FAULTS = [
      "        x.stamp = stamp\n        x.actor = k.actors.v[actor].id\n        make(k, &x, e)\n        return", "        make(k, &x, e)\n        return"),
     ("what has expired comes back with the next write", CORE + "effects.pxi",
      "    if not key_visible(k, e):\n        key_delete(k, db, e)\n        return key_find(k, db, key)\n", ""),
+    ("a run begun between majors that leave no room", CORE + "position.pxi",
+     "            if room >= 2:\n                s.major", "            if room >= 1:\n                s.major"),
     ("a large collection removed whole although a newer write is there", CORE + "apply.pxi",
      "            return 0\n    return c.newest.v != NULL", "            continue\n    return c.newest.v != NULL"),
     ("newest dots noted once only", CORE + "apply.pxi",
