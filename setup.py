@@ -23,10 +23,9 @@ compile_args = [*compile_args, "-ffp-contract=off", "-Wno-unused-function"]
 
 
 def extensions():
-    parts = [p for folder in ("core", "resp", "engine") for p in glob(f"crdtredis/{folder}/*.px[di]")] + glob("crdtredis/*.pxd")
     for source in sorted(glob("crdtredis/_*.pyx") + glob("crdtredis/commands/*.pyx")):
         name = ".".join(Path(source).with_suffix("").parts)
-        yield Extension(name, [source], depends=parts, extra_compile_args=compile_args, extra_link_args=link_args)
+        yield Extension(name, [source], extra_compile_args=compile_args, extra_link_args=link_args)
 
 
 DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False,
