@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from crdtredis import __version__
 from crdtredis.config import CONFIG_VARIABLE, Config, ConfigError, Fault, example, help_text, near, parse_flags
@@ -16,15 +17,16 @@ from crdtredis.errors import EXIT_CONFIG, StartError
 USAGE = """\
 crdt-redis: an active-active Redis. Every replica takes reads and writes, and all converge.
 
-  crdt-redis [flags]                start a server
+  crdt-redis [FILE] [flags]         start a server
   crdt-redis demo                   start three replicas on loopback and show them converge
   crdt-redis check [--repair] DIR   examine the data directory of a server that is not running; keep what is sound
   crdt-redis --generate-config      print a complete configuration file
   crdt-redis --version
 
   --config FILE
-        Read settings from this JSON file (or the one that CRDT_CONFIG names). A setting's value is that of its
-        flag, else of its environment variable, else of the file, else the default.
+        Read settings from this file (or the one that CRDT_CONFIG names), JSON or a redis.conf; a FILE before the
+        flags is the same. A setting's value is that of its flag, else of its environment variable, else of the
+        file, else the default.
 """
 # Flags that are no settings, and whether they take a value.
 EXTRA = {"--config": True, "--generate-config": False, "--version": False, "--help": False}
@@ -61,8 +63,11 @@ def fail(lines: str, code: int) -> int:
 
 def serve(args: list[str]) -> int:
     faults: list[Fault] = []
+    file = ""
     if args and not args[0].startswith("-"):
-        raise StartError(f"no such command: {args[0]}{near(args[0], COMMANDS)}; crdt-redis --help lists them", EXIT_CONFIG)
+        file = args.pop(0)
+        if not (os.path.exists(file) or "/" in file or file.endswith((".conf", ".json"))):
+            raise StartError(f"no such command or file: {file}{near(file, COMMANDS)}; crdt-redis --help lists the commands", EXIT_CONFIG)
     args = ["--help" if a == "-h" else "--version" if a in ("-v", "-V") else a for a in args]
     flags, others = parse_flags(args, faults, EXTRA)
     if "--help" in others:
@@ -74,11 +79,59 @@ def serve(args: list[str]) -> int:
     if "--generate-config" in others and not faults:
         print(example())
         return 0
-    config = Config.load(flags, os.environ, others.get("--config") or os.environ.get(CONFIG_VARIABLE) or None, faults=faults)
+    file = others.pop("--config", "") or file or os.environ.get(CONFIG_VARIABLE)
+    config = Config.load(flags, os.environ, file or None, faults=faults)
+    if others:
+        config.warnings.append(f"without effect here: {', '.join(f'{flag} {words}'.strip() for flag, words in others.items())}")
     keep_standard_descriptors()
+    started = daemonize() if config.daemonize else lambda: None
     from crdtredis.server import Server
 
-    return Server(config).run()
+    server = Server(config)
+    with pid_file(config.pidfile):
+        started()
+        return server.run()
+
+
+def daemonize() -> Callable[[], None]:
+    """Go on in a child in a session of its own. What returns there is to be called once the start has succeeded; only then this
+    process ends, with 0, and with the child's exit code when it ends before. Until then messages reach the terminal."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(write)
+        started = os.read(read, 1)
+        os._exit(0 if started else os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 255)
+    os.close(read)
+    os.setsid()
+
+    def done() -> None:
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in range(3):
+            os.dup2(null, fd)
+        os.close(null)
+        os.write(write, b"1")
+        os.close(write)
+
+    return done
+
+
+@contextmanager
+def pid_file(path: str) -> Iterator[None]:
+    """The file with this process's id while the body runs. One that cannot be written is told and no reason to stop, as in Redis."""
+    if path:
+        try:
+            with open(path, "w", encoding="ascii") as f:
+                f.write(f"{os.getpid()}\n")
+        except OSError as e:
+            print(f"crdt-redis: pidfile {path} cannot be written: {e.strerror}", file=sys.stderr)
+            path = ""
+    try:
+        yield
+    finally:
+        if path:
+            with suppress(OSError):
+                os.unlink(path)
 
 
 def keep_standard_descriptors() -> None:

@@ -27,6 +27,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from crdtredis import redisconf
+
 NS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 1_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000,
       "d": 86_400_000_000_000}
 BYTES = {"": 1, "b": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2, "g": 1000**3, "gb": 1024**3, "t": 1000**4, "tb": 1024**4}
@@ -330,12 +332,32 @@ class Setting:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        own = "--" + self.name.replace("_", "-")
-        return (f"--{self.flag}", own) if self.flag else (own,)
+        """Ours, and Redis's where that differs: --max-memory and --maxmemory."""
+        names = (self.flag, self.name.replace("_", "-"), self.redis)
+        return tuple(dict.fromkeys(f"--{name}" for name in names if name))
+
+    @property
+    def is_list(self) -> bool:
+        """Its value is several words: in a flag up to the next one, in a redis.conf to the line's end."""
+        return isinstance(self.kind, (Items, BufferLimits)) or self.name == "save"
+
+    @property
+    def directives(self) -> tuple[str, ...]:
+        """Its names in a redis.conf, the one to write first."""
+        return tuple(dict.fromkeys(n.replace("_", "-") for n in (self.public, self.name, *self.aliases)))
+
+    def words(self, value: Any) -> tuple[str, ...]:
+        """The value as words of a redis.conf's line."""
+        text = self.kind.to_text(value)
+        return tuple(text.split()) or ("",) if self.is_list else (text,)
 
     @property
     def initial(self) -> Any:
         return self.kind.from_json(self.default)
+
+    def has_only(self, text: str) -> bool:
+        """Whether this is a setting of Redis's that has one value here, and the text asks for another."""
+        return isinstance(self.kind, Fixed) and text.lower() != self.kind.text
 
     def show(self, value: Any) -> Any:
         """The value as JSON, a secret masked."""
@@ -420,10 +442,12 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *_declare(
         "Logging and monitoring",
-        S("log_level", Choice("debug", "info", "warning", "error", also={"verbose": "debug", "notice": "info"}), "info",
+        S("log_level", Choice("debug", "info", "warning", "error", also={"verbose": "debug", "notice": "info", "nothing": "error"}), "info",
           "Least important messages to log.", live=True, redis="loglevel"),
         S("log_file", Text("a path, or nothing", r"[^\0]*"), "", "File to log to, opened again on SIGHUP; empty: standard error.",
           redis="logfile"),
+        S("daemonize", Bool(), False, "Go on in the background once the start has succeeded; messages then go to log_file alone."),
+        S("pidfile", Text("a path, or nothing", r"[^\0]*"), "", "File to hold the process id while the server runs."),
         S("log_format", Choice("text", "json"), "text", "Lines for people, or one JSON object per line.", live=True),
         S("slowlog_log_slower_than", Int(-1, 2**62, "microseconds"), 10_000,
           "SLOWLOG takes commands slower than this; 0: all, -1: none.", live=True),
@@ -450,6 +474,8 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *_declare(
         "Known to Redis, without effect here",
+        S("supervised", Choice("no", "auto", "systemd", "upstart"), "no",
+          "No effect: a service manager that asks to be told (NOTIFY_SOCKET) is."),
         S("list_compress_depth", Int(0, 2**31 - 1), 0, "No effect: lists are not compressed.", live=True),
         S("activerehashing", Bool(), True, "No effect: tables always grow turn by turn.", live=True),
         S("lazyfree_lazy_user_del", Bool(), False, "No effect: what is removed is always freed turn by turn.", live=True),
@@ -479,7 +505,7 @@ SETTINGS: tuple[Setting, ...] = (
 )
 
 BY_NAME = {s.name: s for s in SETTINGS}
-BY_FLAG = {flag: s for s in SETTINGS for flag in s.flags}
+BY_FLAG = {flag: s for s in SETTINGS for flag in (*s.flags, *(f"--{alias}" for alias in s.aliases))}
 BY_VARIABLE = {s.variable: s for s in SETTINGS}
 # Any spelling of CONFIG GET and SET, with dashes: the setting's own name or Redis's.
 BY_PUBLIC = {alias.replace("_", "-"): s for s in SETTINGS for alias in (s.name, s.public, *s.aliases)}
@@ -539,10 +565,18 @@ def parse_flags(argv: Sequence[str], faults: list[Fault], extra: Mapping[str, bo
     """Split the command line: ({setting: (text, flag)}, {other flag: text}).
 
     extra: flags that are no settings, and whether they take a value. A flag's value follows it, or an "=". A flag of a yes-or-no
-    setting may stand alone. A list's flag may be repeated. What cannot be read is added to faults.
+    setting may stand alone. A list's flag may be repeated, and takes all words up to the next flag. What cannot be read is added to
+    faults. A flag that is a directive of Redis's without effect here comes back among the others, with its words.
     """
     values: dict[str, tuple[str, str]] = {}
     others: dict[str, str] = {}
+
+    def words() -> str:
+        found = []
+        while args and not args[0].startswith("--"):
+            found.append(args.pop(0))
+        return " ".join(found)
+
     args = list(argv)
     while args:
         arg = args.pop(0)
@@ -551,6 +585,9 @@ def parse_flags(argv: Sequence[str], faults: list[Fault], extra: Mapping[str, bo
             faults.append(Fault(arg, "command line", "expected a flag, which begins with --", "unknown"))
             continue
         setting = BY_FLAG.get(flag)
+        if setting is None and flag[2:].lower() in redisconf.NO_EFFECT:
+            others[flag] = value if equals else words()
+            continue
         if setting is None and flag not in extra:
             faults.append(_unknown(flag, "command line", [*BY_FLAG, *extra]))
             if not equals and args and not args[0].startswith("--"):
@@ -559,13 +596,13 @@ def parse_flags(argv: Sequence[str], faults: list[Fault], extra: Mapping[str, bo
         alone = isinstance(setting.kind, Bool) if setting else not extra[flag]
         if not equals:
             if args and not args[0].startswith("--") and (setting or extra[flag]):
-                value = args.pop(0)
+                value = words() if setting and setting.is_list else args.pop(0)
             elif alone:
                 value = "yes"
             else:
                 faults.append(Fault(setting.name if setting else flag, f"flag {flag}", "expected a value after the flag"))
                 continue
-        if setting is None:
+        if setting is None or setting.has_only(value):
             others[flag] = value
         elif setting.name in values and isinstance(setting.kind, Items):
             values[setting.name] = (f"{values[setting.name][0]},{value}", flag)
@@ -574,7 +611,16 @@ def parse_flags(argv: Sequence[str], faults: list[Fault], extra: Mapping[str, bo
     return values, others
 
 
-def read_file(path: str) -> dict[str, Any]:
+def read_text(path: str) -> str:
+    """A configuration file. ConfigError where it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as f:
+            return f.read()
+    except OSError as e:
+        raise ConfigError([Fault("", f"file {path}", f"cannot be read: {os.strerror(e.errno or 0)}")]) from None
+
+
+def parse_json(text: str, path: str) -> dict[str, Any]:
     """The file's object, comments ("_..." keys) included. ConfigError when it is no JSON object or names something twice."""
     origin = f"file {path}"
     faults: list[Fault] = []
@@ -588,19 +634,46 @@ def read_file(path: str) -> dict[str, Any]:
         return seen
 
     try:
-        with open(path, encoding="utf-8") as f:
-            data = json.load(f, object_pairs_hook=pairs)
-    except OSError as e:
-        raise ConfigError([Fault("", origin, f"cannot be read: {os.strerror(e.errno or 0)}")]) from None
+        text.encode()                   # surrogates are bytes that are no UTF-8
+        data = json.loads(text, object_pairs_hook=pairs)
     except json.JSONDecodeError as e:
         raise ConfigError([Fault("", origin, f"expected JSON: {e.msg} at line {e.lineno}, column {e.colno}")]) from None
-    except (UnicodeDecodeError, RecursionError):
+    except (UnicodeEncodeError, RecursionError):
         raise ConfigError([Fault("", origin, "expected JSON in UTF-8")]) from None
     if not isinstance(data, dict):
         faults.append(Fault("", origin, "expected a JSON object of settings"))
     if faults:
         raise ConfigError(faults)
     return data
+
+
+def parse_redis_conf(text: str, path: str) -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """What a redis.conf sets: ({setting: (text, origin)}, warnings). ConfigError with every fault."""
+    values: dict[str, tuple[str, str]] = {}
+    passed: list[str] = []
+    faults: list[Fault] = []
+    try:
+        lines = redisconf.read(path, text)
+    except redisconf.SyntaxFault as e:
+        raise ConfigError([Fault("", e.origin, str(e))]) from None
+    except OSError as e:
+        raise ConfigError([Fault("", f"file {e.filename}", f"cannot be read: {os.strerror(e.errno or 0)}")]) from None
+    lists = {name: True for s in SETTINGS if s.is_list and s.name != "bind" for name in s.directives}
+    for line in redisconf.merge(lines, lists).values():
+        setting = BY_PUBLIC.get(line.directive.replace("_", "-"))
+        joined = " ".join(line.words)
+        if line.directive in redisconf.REFUSED and joined not in ("", "0"):
+            faults.append(Fault(line.directive, line.origin, f"{redisconf.REFUSED[line.directive]}: the server does not start "
+                                "with less than the file asks for", "unknown"))
+        elif setting is None or setting.has_only(joined):
+            passed.append(f"{line.directive} {joined}".strip() if setting else line.directive)
+        elif len(line.words) != 1 and not setting.is_list:
+            faults.append(Fault(line.directive, line.origin, f"expected one word, {setting.kind.expected}"))
+        else:
+            values[setting.name] = joined, line.origin
+    if faults:
+        raise ConfigError(faults)
+    return values, [f"file {path}: without effect here: {', '.join(passed)}"] if passed else []
 
 
 # ---- the configuration ----------------------------------------------------------------------------------------------
@@ -637,13 +710,18 @@ class Config:
         flags: what parse_flags returned. settings: an object as the file would hold it, used in the file's place.
         """
         config, found = cls(file=file), list(faults)
+        given: dict[str, tuple[Any, str, bool]] = {}            # setting -> (raw value, origin, is text)
         if file is not None:
             try:
-                settings = read_file(file)
+                text = read_text(file)
+                if redisconf.is_redis_conf(file, text):
+                    texts, config.warnings = parse_redis_conf(text, file)
+                    given = {name: (raw, where, True) for name, (raw, where) in texts.items()}
+                else:
+                    settings = parse_json(text, file)
             except ConfigError as e:
                 found += e.faults
         origin = f"file {file}" if file is not None else "settings"
-        given: dict[str, tuple[Any, str, bool]] = {}            # setting -> (raw value, origin, is text)
         for name, raw in (settings or {}).items():
             if name in BY_NAME:
                 given[name] = (raw, origin, False)
@@ -777,15 +855,21 @@ class Config:
         """CONFIG REWRITE: put what was changed at run time into the file, leaving its order and comments. ValueError without a file."""
         if self.file is None:
             raise ValueError("the server is running without a config file")
-        data = read_file(self.file)
-        data.update({s.name: s.kind.to_json(self.values[s.name]) for s in SETTINGS
-                     if self.origin(s.name) in ("CONFIG SET", "PATCH /config")})
+        changed = [s for s in SETTINGS if self.origin(s.name) in ("CONFIG SET", "PATCH /config")]
+        text = read_text(self.file)
+        if redisconf.is_redis_conf(self.file, text):
+            text = redisconf.rewrite(text, {s.name: (s.directives, s.words(self.values[s.name])) for s in changed})
+        else:
+            data = parse_json(text, self.file)
+            data.update({s.name: s.kind.to_json(self.values[s.name]) for s in changed})
+            text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
         path = os.path.realpath(self.file)
         mode = os.stat(path).st_mode & 0o777
         temporary = f"{path}.{os.getpid()}.tmp"
         try:
-            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as f:
-                f.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+            with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8",
+                      errors="surrogateescape") as f:
+                f.write(text)
                 f.flush()
                 os.fsync(f.fileno())
             os.replace(temporary, path)

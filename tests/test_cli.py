@@ -57,7 +57,7 @@ def test_wrong_settings_are_all_named(tmp_path):
 
 
 @pytest.mark.parametrize("args, part", [
-    (["dmeo"], "no such command: dmeo (did you mean demo?)"), (["--prot", "1"], "did you mean --port?"), (["--port"], "expected a value"),
+    (["dmeo"], "no such command or file: dmeo (did you mean demo?)"), (["--prot", "1"], "did you mean --port?"), (["--port"], "expected a value"),
     (["--config", "/nonexistent.json"], "cannot be read: No such file or directory"), (["check"], "usage: crdt-redis check"),
     (["check", "/nonexistent"], "no such directory"), (["demo", "x"], "usage: crdt-redis demo"),
     (["--log-file", "/nonexistent/x.log"], "cannot be opened: No such file or directory"),

@@ -21,6 +21,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "crdtredis"
 FLOORS = [
+    {"redisconf"},
     {"errors", "config", "logs", "buffer", "numbers", "__init__"},
     {"_core", "_resp"},
     {"commands.table"},
