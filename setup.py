@@ -4,12 +4,27 @@ CRDT_REDIS_BUILD chooses the kind: "release" (default), "debug" (assertions, no 
 UndefinedBehaviorSanitizer; tests/sanitize.sh), "fuzz" (the same, and coverage for libFuzzer: clang; tests/fuzz/run.py).
 """
 import os
+import shutil
+import sysconfig
 from glob import glob
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
+
+
+def need_compiler():
+    """One line in place of pages of a failing build."""
+    compiler = os.environ.get("CC", sysconfig.get_config_var("CC") or "cc").split()[0]
+    include = sysconfig.get_path("include")
+    if shutil.which(compiler) is None:
+        raise SystemExit(f"crdtredis: building it takes a C compiler, and there is no {compiler} (Debian: apt-get install gcc libc6-dev)")
+    if not os.path.exists(os.path.join(include, "Python.h")):
+        raise SystemExit(f"crdtredis: building it takes Python's headers, and {include} has none (Debian: apt-get install python3-dev)")
+
+
+need_compiler()
 SANITIZE = ["-O1", "-g", "-DCRDT_DEBUG=1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"]
 KINDS = {
     "release": (["-O2", "-fno-strict-aliasing"], []),

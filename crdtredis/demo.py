@@ -2,9 +2,10 @@
 
 Three child processes, each exactly what a user would start, with data in a temporary directory and ports that were free. A little
 traffic of its own (every second each replica increments one counter and sets one key that all fight for) keeps the picture alive;
-everything shown is read from the replicas, over HTTP (/stats) and with ordinary commands.
+everything shown is read from the replicas, over HTTP (/stats) and with ordinary commands. In a terminal the picture has the whole
+screen and follows its size (rich does that); elsewhere it is printed every two seconds.
 
-Ctrl-C or SIGTERM stops the children in order and removes the directory. Should the demo itself be killed, the kernel ends the children
+Ctrl-C or SIGTERM stops the children in order and removes the directory; a second one changes nothing, since the stop is bounded. Should the demo itself be killed, the kernel ends the children
 (PR_SET_PDEATHSIG).
 """
 from __future__ import annotations
@@ -21,6 +22,11 @@ import time
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
 from crdtredis.errors import StartError
 
@@ -114,9 +120,13 @@ class Replica:
 
 def main() -> int:
     def stop(number: int, frame: object) -> None:
+        for again in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(again, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    console = Console(highlight=False, soft_wrap=False)
     with tempfile.TemporaryDirectory(prefix="crdt-redis-demo-") as folder:
         ports = free_ports(2 * len(NAMES))
         replicas = []
@@ -124,17 +134,17 @@ def main() -> int:
             (Path(folder) / name).mkdir()
             replicas.append(Replica(name, ports[2 * i], ports[2 * i + 1], Path(folder) / name))
         try:
-            begin(replicas, folder)
-            watch(replicas)
+            begin(replicas)
+            watch(console, replicas, folder)
         except KeyboardInterrupt:
-            print("\nstopping ...", flush=True)
+            console.print("stopping ...")
         finally:
             end(replicas)
-    print("stopped; the data directory is removed")
+    console.print("stopped; the data directory is removed")
     return 0
 
 
-def begin(replicas: list[Replica], folder: str) -> None:
+def begin(replicas: list[Replica]) -> None:
     for r in replicas:
         r.start([f"127.0.0.1:{o.http_port}" for o in replicas if o is not r])
     patience = time.monotonic() + START_PATIENCE
@@ -145,47 +155,79 @@ def begin(replicas: list[Replica], folder: str) -> None:
         if time.monotonic() > patience:
             raise StartError(f"the replicas did not answer within {START_PATIENCE:g} s", 1)
         time.sleep(0.05)
-    print(f"Three replicas of one data set are running; their data is in {folder}. Each takes reads and writes:\n")
-    for r in replicas:
-        print(f"  {r.name:<10} redis-cli -p {r.port:<6} http://127.0.0.1:{r.http_port}/stats")
-    print("\nTry: SET k v here, GET k there; INCR n in all of them; CRDT.PEER PAUSE '*' in one, write, CRDT.PEER RESUME '*'.")
-    print("Ctrl-C stops them.\n", flush=True)
 
 
-def watch(replicas: list[Replica]) -> None:
-    live, lines, turn = sys.stdout.isatty(), 0, 0
-    next_write = next_show = time.monotonic()
-    while True:
-        now = time.monotonic()
-        if now >= next_write:
-            next_write, turn = now + 1.0, turn + 1
-            for r in replicas:
-                r.call("INCR", "demo:counter")
-                r.call("SET", "demo:last", f"{r.name} in second {turn}")
-        if now >= next_show:
-            next_show = now + (LIVE_PERIOD if live else PLAIN_PERIOD)
-            picture = draw(replicas)
-            if live and lines:
-                print(f"\x1b[{lines}A\x1b[J", end="")
-            print("\n".join(picture), flush=True)
-            lines = len(picture)
-        time.sleep(max(0.01, min(next_write, next_show) - time.monotonic()))
+def watch(console: Console, replicas: list[Replica], folder: str) -> None:
+    """Write and show until interrupted."""
+    head = introduction(replicas, folder)
+    live = Live(console=console, screen=True, auto_refresh=False) if console.is_terminal else None
+    if live:
+        live.start()
+    else:
+        console.print(head)
+    try:
+        turn = 0
+        next_write = next_show = time.monotonic()
+        while True:
+            now = time.monotonic()
+            if now >= next_write:
+                next_write, turn = now + 1.0, turn + 1
+                for r in replicas:
+                    r.call("INCR", "demo:counter")
+                    r.call("SET", "demo:last", f"{r.name} in second {turn}")
+            if now >= next_show:
+                next_show = now + (LIVE_PERIOD if live else PLAIN_PERIOD)
+                picture = draw(replicas)
+                if live:
+                    live.update(Group(head, picture), refresh=True)
+                else:
+                    console.print(picture)
+            time.sleep(max(0.01, min(next_write, next_show) - time.monotonic()))
+    finally:
+        if live:
+            live.stop()
 
 
-def draw(replicas: list[Replica]) -> list[str]:
+def introduction(replicas: list[Replica], folder: str) -> RenderableType:
+    """How to connect, and what to try."""
+    lines = ["Three replicas of one data set are running. Each takes reads and writes:", ""]
+    lines += [f"  {r.name:<10} redis-cli -p {r.port:<6} http://127.0.0.1:{r.http_port}/stats" for r in replicas]
+    lines += ["", "Try: SET k v here, GET k there; INCR n in all of them; CRDT.PEER PAUSE '*' in one, write on both sides, "
+              "CRDT.PEER RESUME '*'. Ctrl-C stops them.", f"Their data is in {folder}", ""]
+    return Text("\n".join(lines))
+
+
+def draw(replicas: list[Replica]) -> RenderableType:
+    """The replicas as a table: what each holds, and how each is linked with the others."""
     for r in replicas:
         r.look()
     digests = [r.call("CRDT.DIGEST") for r in replicas]
     names = {f"127.0.0.1:{r.http_port}": r.name for r in replicas}
-    rows = []
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("replica", no_wrap=True)
+    table.add_column("ops", justify="right", no_wrap=True)
+    table.add_column("demo:counter", justify="right", no_wrap=True)
+    for name in NAMES:
+        table.add_column(f"to {name}", overflow="fold")
     for r in replicas:
         ops = r.seen.get("crdt", {}).get("applied_ops", "?")
-        links = "   ".join(f"-> {names.get(p['url'].partition('://')[2], p['url'])}: {p['state']}, {p['lag_ops']} ops, {p['lag_ms']} ms behind"
-                           for p in r.seen.get("peers", ())) or "does not answer"
-        rows.append(f"{r.name:<10} {ops:>7} ops   counter {r.call('GET', 'demo:counter'):>6}   {links}")
-    same = len(set(digests)) == 1 and digests[0] != "?"
-    rows.append(f"digest {digests[0]}: equal in all three" if same else "digests differ just now: " + "  ".join(d[:8] for d in digests))
-    return rows
+        links = {names.get(p["url"].partition("://")[2]): link(p) for p in r.seen.get("peers", ())}
+        table.add_row(r.name, str(ops), r.call("GET", "demo:counter"),
+                      *("" if name == r.name else links.get(name, "no answer") for name in NAMES))
+    if "?" in digests:
+        verdict = "a replica does not answer"
+    elif len(set(digests)) == 1:
+        verdict = f"digest {digests[0][:16]}: equal in all three"
+    else:
+        verdict = "digests differ just now: " + "  ".join(d[:8] for d in digests)
+    return Group(table, Text(verdict), Text(""))
+
+
+def link(peer: dict) -> str:
+    """A link's state, and how far behind its other end is."""
+    if peer["state"] != "up" or not peer["lag_ops"]:
+        return peer["state"] + (f", {peer['lag_ops']} behind" if peer["lag_ops"] else "")
+    return f"{peer['lag_ops']} ops, {peer['lag_ms']} ms"
 
 
 def end(replicas: list[Replica]) -> None:

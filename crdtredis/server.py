@@ -106,6 +106,7 @@ class Server:
             signal.signal(number, self._on_stop_signal)
         signal.signal(signal.SIGHUP, self._on_hangup)
         faulthandler.enable(2)                          # a crash in compiled code says where
+        log.info("connect with: %s", how_to_connect(self.config))
         log.info("crdt-redis %s, replica %s, epoch %d, process %d, data in %s", __version__, self.identity.replica_id, self.identity.epoch,
                  os.getpid(), self.folder)
         for warning in self.config.warnings:
@@ -364,6 +365,18 @@ class Server:
 
 
 # ---- helpers --------------------------------------------------------------------------------------------------------
+
+
+def how_to_connect(config: Config) -> str:
+    """The redis-cli command that reaches this server."""
+    words = ["redis-cli"]
+    if config.server_port:
+        host = config.bind[0].lstrip("-")
+        words += ["-h", host] if host not in ("127.0.0.1", "localhost", "*", "0.0.0.0") else []
+        words += ["-p", str(config.server_port)] if config.server_port != 6379 else []
+    else:
+        words += ["-s", config.unixsocket]
+    return " ".join(words + (["--askpass"] if config.requirepass else []))
 
 
 def start_logging(config: Config) -> logs.Output:
