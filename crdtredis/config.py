@@ -247,9 +247,11 @@ class BufferLimits(Kind):
         limits = dict.fromkeys(self.classes, (0, 0, 0))
         for i in range(0, len(words), 4):
             name = "replica" if words[i].lower() == "slave" else words[i].lower()
-            if name not in limits or not words[i + 3].isdecimal():
+            if name not in limits or not re.fullmatch("[0-9]{1,9}", words[i + 3]):
                 raise ValueError
             limits[name] = (parse_size(words[i + 1]), parse_size(words[i + 2]), int(words[i + 3]))
+            if max(limits[name][:2]) >= 1 << 62:
+                raise ValueError
         return tuple((name, *limit) for name, limit in limits.items())
 
     def to_json(self, value: Any) -> str:
@@ -394,7 +396,7 @@ SETTINGS: tuple[Setting, ...] = (
         S("max_connections", Int(1, 1_000_000), 10_000, "Client connections at a time; further ones get an error and are closed.",
           live=True, redis="maxclients"),
         S("timeout", Duration("1s", "8760h", "s", zero="never"), 0, "Close a client that has been idle for so long; 0: never.", live=True),
-        S("tcp_keepalive", Duration("1s", "24h", "s", zero="off"), 300, "TCP keepalive period for client connections; 0: off.", live=True),
+        S("tcp_keepalive", Duration("1s", "9h", "s", zero="off"), 300, "TCP keepalive period for client connections; 0: off.", live=True),
         S("tcp_backlog", Int(1, 65535), 511, "Length of the queue of connections not yet accepted."),
         S("client_output_buffer_limit", BufferLimits(), "normal 0 0 0 replica 268435456 67108864 60 pubsub 33554432 8388608 60",
           "Disconnect a client whose unread replies exceed the hard limit, or the soft one for so many seconds; 0: no limit.", live=True),
@@ -449,7 +451,7 @@ SETTINGS: tuple[Setting, ...] = (
         S("daemonize", Bool(), False, "Go on in the background once the start has succeeded; messages then go to log_file alone."),
         S("pidfile", Text("a path, or nothing", r"[^\0]*"), "", "File to hold the process id while the server runs."),
         S("log_format", Choice("text", "json"), "text", "Lines for people, or one JSON object per line.", live=True),
-        S("slowlog_log_slower_than", Int(-1, 2**62, "microseconds"), 10_000,
+        S("slowlog_log_slower_than", Int(-1, 10**15, "microseconds"), 10_000,
           "SLOWLOG takes commands slower than this; 0: all, -1: none.", live=True),
         S("slowlog_max_len", Int(0, 1_000_000), 128, "Entries that SLOWLOG keeps.", live=True),
         S("latency_monitor_threshold", Int(0, 2**31 - 1, "milliseconds"), 0, "LATENCY takes events slower than this; 0: none.", live=True),
@@ -844,6 +846,9 @@ class Config:
             self.values.update(old)
             self._tell(old)
             raise ConfigError([Fault(given[next(iter(new))][0], origin, str(e))]) from None
+        except Exception:                   # an observer's own fault: what it did not bring into force is not shown as if it were
+            self.values.update(old)
+            raise
         self.origins.update(dict.fromkeys(new, origin))
 
     def _tell(self, changed: Mapping[str, Any]) -> None:

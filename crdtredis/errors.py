@@ -21,6 +21,7 @@ DB_INDEX = "ERR DB index is out of range"
 OUT_OF_RANGE = "ERR index out of range"
 TIMEOUT_NOT_INTEGER = "ERR timeout is not an integer or out of range"
 TIMEOUT_NEGATIVE = "ERR timeout is negative"
+TIMEOUT_OUT_OF_RANGE = "ERR timeout is out of range"
 NO_AUTH = "NOAUTH Authentication required."
 WRONG_PASS = "WRONGPASS invalid username-password pair or user is disabled."
 INTERNAL = "ERR internal error"     # a plain command failed in a way nobody foresaw; the log has the traceback
@@ -42,6 +43,16 @@ def integer(arg: bytes, text: str = NOT_INTEGER, low: int = -2**63, high: int = 
     if not digits.isdigit() or len(digits) > 19 or (digits[:1] == b"0" and arg != b"0") or not low <= int(arg) <= high:
         raise CommandError(text)
     return int(arg)
+
+
+def time_limit(arg: bytes, now: int) -> int:
+    """A time limit in milliseconds, 0 for none, that can be added to `now` (ms since 1970)."""
+    ms = integer(arg, TIMEOUT_NOT_INTEGER)
+    if ms < 0:
+        raise CommandError(TIMEOUT_NEGATIVE)
+    if ms > 2**63 - 1 - now:
+        raise CommandError(TIMEOUT_OUT_OF_RANGE)
+    return ms
 
 
 class DamagedBatch(ValueError):

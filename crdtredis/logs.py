@@ -4,7 +4,8 @@ The standard library's logging does the work; every module logs to logging.getLo
 milliseconds. A text line is "2026-01-31T12:00:00.123Z info    storage: message"; a JSON line is one object with time, level, logger,
 message and, after an exception, traceback. A line break inside a message becomes a space, so that no client or peer can forge a line.
 
-A log that cannot be written (disk full, standard error closed) must never stop the server: such errors are swallowed.
+A log that cannot be written (disk full, standard error closed) must never stop the server: such errors are swallowed. Nor may a fault that
+a client can repeat fill the disk: of one message (see Brake) only so many are written in a while, and the next one says how many were not.
 """
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 
 ROOT = "crdtredis"
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -39,12 +41,40 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(fields, ensure_ascii=False)
 
 
+class Brake(logging.Filter):
+    """Lets through so many records of one kind in PERIOD: MOST of one message, FAULTS of those with a traceback. A message is a format, so
+    its arguments make no difference. The first record of the next period says how many were left out."""
+
+    PERIOD = 10.0           # seconds
+    MOST, FAULTS = 100, 5
+    KINDS = 1000            # messages counted at a time
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self.clock = clock
+        self.kinds: dict[tuple[str, str], tuple[float, int]] = {}      # -> begin of its period, records in it
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now, kind = self.clock(), (record.name, str(record.msg))
+        most = self.FAULTS if record.exc_info else self.MOST
+        begun, count = self.kinds.get(kind, (now, 0))
+        if now - begun >= self.PERIOD:
+            if count > most:
+                record.msg, record.args = f"{record.getMessage()} (and {count - most} times more, not shown)", ()
+            begun, count = now, 0
+        elif not count and len(self.kinds) >= self.KINDS:
+            self.kinds.clear()
+        self.kinds[kind] = (begun, count + 1)
+        return count < most
+
+
 class Output(logging.Handler):
     """One append-mode file descriptor. A line is one write, so lines of several processes never mix inside."""
 
     def __init__(self, path: str = "") -> None:
         """OSError when the file cannot be opened."""
         super().__init__()
+        self.addFilter(Brake())
         self.path = path
         self.fd = self._open()
 

@@ -9,7 +9,7 @@ from crdtredis import REDIS_VERSION
 from crdtredis._engine import client_flags, session_row
 from crdtredis._resp import Simple, Verbatim
 from crdtredis.commands.table import NO_REPLY, command
-from crdtredis.errors import SYNTAX, TIMEOUT_NEGATIVE, TIMEOUT_NOT_INTEGER, WRONG_PASS, CommandError, integer
+from crdtredis.errors import SYNTAX, WRONG_PASS, CommandError, integer, time_limit
 
 OK = Simple("OK")
 SPECIAL = "cannot contain spaces, newlines or special characters."
@@ -224,9 +224,7 @@ def client_pause(session, argv):
     mode = argv[3].upper() if len(argv) == 4 else b"ALL"
     if mode not in modes:
         raise CommandError("ERR CLIENT PAUSE mode must be WRITE or ALL")
-    ms = integer(argv[2], TIMEOUT_NOT_INTEGER)
-    if ms < 0:
-        raise CommandError(TIMEOUT_NEGATIVE)
+    ms = time_limit(argv[2], session.replica.now)
     if session.executor.loop is not None:
         session.executor.loop.pause(ms, modes[mode])
     return OK

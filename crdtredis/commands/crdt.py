@@ -13,7 +13,7 @@ from crdtredis._resp import Failure, Simple
 from crdtredis.commands import usage
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
 from crdtredis.config import is_peer
-from crdtredis.errors import NOT_INTEGER, SYNTAX, TIMEOUT_NOT_INTEGER, CommandError, integer
+from crdtredis.errors import NOT_INTEGER, SYNTAX, CommandError, integer, time_limit
 
 OK = Simple("OK")
 NO_REPLICATION = "ERR This server has no replication"
@@ -88,7 +88,7 @@ def sync(session, argv):
     if len(argv) > 2:
         raise CommandError("ERR wrong number of arguments for 'crdt.sync' command")
     default = info.setting(session.executor, "sync_timeout", 30_000_000_000) // 1_000_000
-    timeout = integer(argv[1], TIMEOUT_NOT_INTEGER, 0) if len(argv) == 2 else default
+    timeout = time_limit(argv[1], session.replica.now) if len(argv) == 2 else default
     replication = info.part(session.executor, "sync")
     if replication is None:
         return {"synced": [], "unreachable": []}

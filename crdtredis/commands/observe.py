@@ -6,6 +6,7 @@ answers as a Redis does whose latency monitor has seen nothing. MEMORY USAGE is 
 import ctypes
 import logging
 import time
+from math import inf
 
 from crdtredis import info
 from crdtredis._resp import Raw, Simple, Verbatim, encode_reply
@@ -161,9 +162,10 @@ def debug_sleep(session, arg: bytes):
         seconds = float(arg)
     except ValueError:
         raise CommandError("ERR value is not a valid float") from None
-    if not 0 <= seconds <= 3600:
+    if 3600 < seconds < inf:
         raise CommandError("ERR value is out of range, must be between 0 and 3600")
-    time.sleep(seconds)
+    if 0 < seconds < inf:                   # any other is no time at all, as in Redis
+        time.sleep(seconds)
     return OK
 
 

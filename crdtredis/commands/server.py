@@ -16,7 +16,7 @@ from crdtredis._resp import Failure, Simple, Verbatim
 from crdtredis.commands import usage
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
 from crdtredis.config import BY_PUBLIC, ConfigError, Fixed
-from crdtredis.errors import SYNTAX, TIMEOUT_NEGATIVE, TIMEOUT_NOT_INTEGER, CommandError, integer
+from crdtredis.errors import SYNTAX, CommandError, integer, time_limit
 
 OK = Simple("OK")
 NO_CLUSTER = "ERR This instance has cluster support disabled"
@@ -252,18 +252,11 @@ def wait_for(session, local: int, peers: int, timeout_ms: int, reply) -> object:
     return NO_REPLY
 
 
-def timeout_of(arg: bytes) -> int:
-    timeout = integer(arg, TIMEOUT_NOT_INTEGER)
-    if timeout < 0:
-        raise CommandError(TIMEOUT_NEGATIVE)
-    return timeout
-
-
 @command("WAIT", arity=3, flags="noscript", group="generic", since="3.0.0", complexity="O(1)", categories="-keyspace connection",
          summary="Waits until so many peers have logged this client's writes; answers how many have.")
 def wait(session, argv):
     peers = integer(argv[1])
-    return wait_for(session, 0, peers, timeout_of(argv[2]), lambda local, n: n)
+    return wait_for(session, 0, peers, time_limit(argv[2], session.replica.now), lambda local, n: n)
 
 
 @command("WAITAOF", arity=4, flags="noscript", group="generic", since="7.2.0", complexity="O(1)", categories="-keyspace connection",
@@ -274,7 +267,7 @@ def waitaof(session, argv):
         raise CommandError("ERR value is out of range, must be between 0 and 1")
     if peers < 0:
         raise CommandError("ERR value is out of range, must be positive")
-    return wait_for(session, local, peers, timeout_of(argv[3]), lambda here, n: [here, n])
+    return wait_for(session, local, peers, time_limit(argv[3], session.replica.now), lambda here, n: [here, n])
 
 
 # ---- users and functions, as far as clients call them -------------------------------------------------------------------------

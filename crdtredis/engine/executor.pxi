@@ -148,6 +148,7 @@ cdef class Executor:
         whoever moves the time calls this."""
         cdef Token token
         expire_waiting(&self.d)
+        # Token.expire raises nothing, whatever on_timeout does: else the first to raise would be due again in every turn.
         while self.deferred and self.deferred[0][0] <= self.d.kernel.now:
             token = heapq.heappop(self.deferred)[2]
             token.expire()

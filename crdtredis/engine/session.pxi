@@ -109,18 +109,25 @@ cdef void run_plain(Dispatch *d, Client *client, Command *cmd, Span *argv, int a
         if not client.flags & CLIENT_BLOCKED and result is not table.NO_REPLY:
             reply_object(&client.reply, result)
     except CommandError as e:
-        client.reply.buf.n = at
-        reply_text(client, str(e))
+        take_back_reply(client, at, str(e))
     except Exception:
-        client.reply.buf.n = at
         log.exception("command %s failed", cmd.name.decode())
-        reply_text(client, INTERNAL)
+        take_back_reply(client, at, INTERNAL)
     except BaseException as e:
         # A signal handler raised (KeyboardInterrupt): the loop ends its turn and raises it.
-        client.reply.buf.n = at
-        reply_text(client, INTERNAL)
+        take_back_reply(client, at, INTERNAL)
         x.pending = e
         d.interrupted = 1
+
+
+cdef void take_back_reply(Client *client, size_t at, str error):
+    """An error in place of what the command said, and of what it still owed: who was refused waits for nothing."""
+    client.reply.buf.n = at
+    if client.session != NULL and (<Session>client.session).token is not None:
+        (<Session>client.session).token.done = True
+        (<Session>client.session).token = None
+        client.flags &= ~<uint32_t>CLIENT_BLOCKED
+    reply_text(client, error)
 
 
 cdef void reply_text(Client *client, str text):
@@ -155,8 +162,12 @@ cdef class Token:
         self.session.token = None
         c.flags &= ~<uint32_t>CLIENT_BLOCKED
         at = c.reply.buf.n
-        if value is not table.NO_REPLY:
-            reply_object(&c.reply, value)
+        try:
+            if value is not table.NO_REPLY:
+                reply_object(&c.reply, value)
+        except Exception:
+            log.exception("the reply to %s cannot be sent", c.command.name.decode())
+            take_back_reply(c, at, INTERNAL)
         if c.reply.buf.n > at and c.reply.buf.p[at] == c'-':
             count_error(&self.session.executor.d, c.reply.buf.p + at, c.reply.buf.n - at)
         finish_reply(c, at, c.flags)
@@ -172,6 +183,9 @@ cdef class Token:
             value = self.on_timeout() if callable(self.on_timeout) else self.on_timeout
         except CommandError as e:
             value = Failure(str(e))
+        except Exception:
+            log.exception("the time limit of %s failed", self.session.c.command.name.decode())
+            value = Failure(INTERNAL)
         return self.resolve(value)
 
 
@@ -294,15 +308,17 @@ cdef class Session:
 
     def defer(self, timeout_ms=None, on_timeout=None) -> Token:
         """Leaves the command unanswered until token.resolve(reply), or until timeout_ms have passed (None: no limit), when
-        on_timeout, or what it returns, is the reply. Until then nothing more is read from the client. Only where can_block."""
+        on_timeout, or what it returns, is the reply. Until then nothing more is read from the client. Only where can_block. OverflowError,
+        and the client waits for nothing, where timeout_ms from now is beyond 63 bits."""
         cdef Token token = Token.__new__(Token)
         cdef Executor x = self.executor
+        cdef int64_t deadline = x.d.kernel.now + timeout_ms if timeout_ms is not None else 0
         token.session = self
         token.on_timeout = on_timeout
         self.token = token
         self.c.flags |= CLIENT_BLOCKED
         if timeout_ms is not None:
-            token.deadline = x.d.kernel.now + timeout_ms
+            token.deadline = deadline
             x.deferred_n += 1
             heapq.heappush(x.deferred, (token.deadline, x.deferred_n, token))
             x.d.next_deferred = x.deferred[0][0]

@@ -27,6 +27,20 @@ def _register():
             return b"at once"
         tokens.append(session.defer(int(argv[1]) if len(argv) > 1 else None, lambda: Simple("TIMEOUT")))
 
+    @command("TEST.DEFER.RAISE", 2, "blocking")
+    def defer_and_fail(session, argv):
+        """Fails after defer(), in the time limit, or because what it resolves to is no reply."""
+        def in_time():
+            raise ZeroDivisionError("in the time limit")
+        token = session.defer(20, in_time)
+        if argv[1] == b"at-once":
+            raise ZeroDivisionError("after defer()")
+        if argv[1] == b"refused":
+            raise CommandError("CODE as asked")
+        if argv[1] == b"reply":
+            token.resolve([1, object()])
+        return table.NO_REPLY
+
     @command("TEST.RAISE", 2)
     def fail(session, argv):
         if argv[1] == b"command":
