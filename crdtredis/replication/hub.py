@@ -402,26 +402,35 @@ class Hub:
         found.heard = time.monotonic()
         return found
 
-    def _has(self, replica: str, clock: Clock) -> None:
+    def _has(self, session: Session, clock: Clock) -> None:
+        """The process of this session has all of `clock` in its log."""
         for p in self.peers:
-            if p.replica == replica:
+            if p.replica == session.replica and p.process == session.process:
                 plan.join(p.known, clock)
 
     async def push(self, replica: str, request: wire.Push, batch: bytes) -> wire.Answer:
         """Take ops from a peer; answered once they are logged, or wait for others. Raises Refusal."""
-        self.session(replica, request.session)
+        session = self.session(replica, request.session)
         if batch:
-            self._has(replica, await self.receive(batch))
+            self._has(session, await self.receive(batch))
         head = self.log.head
         return wire.Answer(clock=entries(head.since(request.known)), version=head.version, waiting=self.waiting)
 
     async def pull(self, replica: str, request: wire.Pull) -> tuple[wire.Answer, bytes]:
-        """Ops for a peer that has request.clock, up to request.limit bytes. Raises Refusal."""
+        """A comparison of clocks, or up to request.limit bytes of the ops that a peer wants. Raises Refusal.
+
+        Only a comparison says what the peer has logged. C fetches b1, which depends on an a1 it lacks: C's next pull claims b1, so that
+        it is not sent again, while b1 waits in C's memory; a WAIT at B that took this for an acknowledgement would lie."""
         session = self.session(replica, request.session)
         clock = to_clock(request.clock)
-        self._has(replica, clock)
         batch, more = b"", False
-        if request.limit:
+        if not request.limit:
+            self._has(session, clock)
+            self.wake()
+        else:
+            known = {a for a, seq in clock.items() if seq}
+            if request.actors:
+                clock = plan.leaving_out(clock, self.head, set(request.actors))
             cursor, session.cursor = session.cursor, None       # taken: a second pull meanwhile gets its own
             if cursor is None or not plan.covers(clock, cursor.clock):
                 try:
@@ -432,7 +441,7 @@ class Hub:
             plan.join(cursor.clock, clock)
             piece = await self.read(cursor, min(request.limit, self.settings.chunk))
             more = self.log.pending(cursor)
-            batch = self.foreword(clock) + piece.batch if piece else b""
+            batch = self.foreword(known) + piece.batch if piece else b""
             session.cursor = cursor
             self._refuse_paused(replica)                        # reading took time
         head = self.log.head

@@ -102,6 +102,7 @@ class Peer:
         self.hub, self.url = hub, url.rstrip("/")
         self._urls = {what: URL(f"{self.url}/replication/{what}") for what in ("handshake", "push", "pull")}
         self.replica = ""
+        self.process = 0                                        # of the Hello that `known` began with
         self.paused = False
         self.error = ""
         self.counts = Counts()
@@ -305,7 +306,7 @@ class Peer:
         if self._state == "self":
             self._state = "connecting"
         self._actor = Actor(actor_id(hello.replica, hello.epoch), hello.replica, hello.epoch)
-        self.known = to_clock(hello.clock)
+        self.process, self.known = hello.process, to_clock(hello.clock)
         self._declared = {a.id for a in told}
         self._session, self._version = hello.session, 0
 
@@ -407,23 +408,21 @@ class Peer:
             stuck = plan.overdue(theirs, self._before or {}, self._theirs)
             self._before, self._theirs = dict(hub.head), theirs
             if due:
-                await self._pull(due, theirs)
+                await self._pull(due)
             elif plan.covers(hub.head, theirs):
                 self._here_lacks = ""
             if stuck and not self._window.in_flight and not self._it_lacks:
                 await self.hand_on(set(stuck))
 
-    async def _pull(self, due: Clock, theirs: Clock) -> None:
-        """Fetch ops of the actors in `due`. The clock sent claims the peer's own state for all others, so that they stay out."""
+    async def _pull(self, due: Clock) -> None:
+        """Fetch ops of the actors in `due`. The clock sent covers what is here and what the answers brought."""
         hub = self.hub
-        clock = {**hub.head, **plan.lacking(hub.head, theirs)}
-        for actor in due:
-            clock[actor] = hub.head.get(actor, 0)
+        clock = dict(hub.head)
         more = True
         while more and not self.is_paused:
             try:
-                answer, batch = await self._ask("pull", wire.Pull(session=self._session, clock=entries(clock), limit=hub.settings.chunk), b"",
-                                                wire.Answer)
+                pull = wire.Pull(session=self._session, clock=entries(clock), limit=hub.settings.chunk, actors=due)
+                answer, batch = await self._ask("pull", pull, b"", wire.Answer)
             except Refusal as e:
                 if e.code != wire.NEEDS_FULL_SYNC:
                     raise
@@ -436,9 +435,10 @@ class Peer:
             if self.is_paused or not batch:
                 return
             self.counts.bytes_received += len(batch)
-            self.counts.ops_received += plan.behind(clock, to := await hub.receive(batch))
+            brought = plan.behind(clock, to := await hub.receive(batch))
+            self.counts.ops_received += brought
             plan.join(clock, to)
-            more = answer.more
+            more = answer.more and brought > 0
 
     async def hand_on(self, actors: set[int]) -> None:
         """Push ops of these actors from what the peer is known to have, one request after the other."""

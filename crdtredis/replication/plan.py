@@ -80,6 +80,11 @@ def only(clock: Mapping[int, int], actors: Iterable[int]) -> Clock:
     return {a: clock[a] for a in actors if a in clock}
 
 
+def leaving_out(have: Mapping[int, int], there: Mapping[int, int], wanted: set[int]) -> Clock:
+    """The clock to serve a reader by that has `have` and wants of `there` no other actors than `wanted`."""
+    return {**have, **{a: s for a, s in lacking(have, there).items() if a not in wanted}}
+
+
 def overdue(have: Mapping[int, int], there: Mapping[int, int], before: Mapping[int, int] | None) -> Clock:
     """What is lacking and did not move: `before` is `have` as it was at the exchange before, None if there was none."""
     if before is None:

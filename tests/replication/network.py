@@ -126,6 +126,7 @@ class Node:
         r.recovering = False
         self.log.append(r.clock_ids(), declare(self.view().actors.values()))    # as the header of a new segment does
         self.engine = FakeEngine(r, self.log)
+        self.engine.turn()                                      # declares its actor, before any op of it
         self.hub = Hub(Identity(Actor(r.actor, self.name, r.epoch), self.view().actors, r.clock_ids(), self.renew, self.view, self.hear),
                        self.engine,
                        self.log, self.settings, random.Random(1))
