@@ -16,10 +16,12 @@
 #     effects   making ops (local commands)
 #     receive   taking ops in, the waiting room, giving them out
 #     replica   the Replica, as Python sees it
+#     batch     Batches as bytes: which ops they hold, and cutting them
 #     segment   records of the log
 #     log       the segment file that is appended to
 #     probe     the test door: small Python classes over parts that nothing else shows
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stddef cimport size_t
 from libc.limits cimport INT_MAX
 from libc.stdint cimport INT64_MAX, INT64_MIN, int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -42,6 +44,7 @@ include "core/apply.pxi"
 include "core/effects.pxi"
 include "core/receive.pxi"
 include "core/replica.pxi"
+include "core/batch.pxi"
 include "core/segment.pxi"
 include "core/log.pxi"
 include "core/probe.pxi"

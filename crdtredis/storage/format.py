@@ -130,13 +130,14 @@ def read_header(fd: int) -> Header:
         raise FormatError(8, f"the header is not what the format says: {e!r}") from None
 
 
-def read_batches(fd: int, begin: int, end: int, most: int = 1 << 20) -> Iterator[tuple[bytes, int, int]]:
+def read_batches(fd: int, begin: int, end: int, most: int = 1 << 20, chunk: int = CHUNK) -> Iterator[tuple[bytes, int, int]]:
     """The records of a segment file between two offsets, joined to Batches of about `most` bytes: (Batch, offset behind it, records).
+    chunk: bytes read at once, unless a record is larger.
 
     FormatError at the first record that is not sound, CutShort if it reaches beyond `end`; all before it have been given out.
     Reads with pread in pieces: a mapped file would turn an I/O error or a shorter file into a signal that ends the process.
     """
-    at, want = begin, CHUNK
+    at, want = begin, chunk
     while at < end:
         data = os.pread(fd, min(want, end - at), at)
         pos, status = 0, 1
@@ -152,7 +153,7 @@ def read_batches(fd: int, begin: int, end: int, most: int = 1 << 20) -> Iterator
             need = 8 + (int.from_bytes(head[:4], "little") if len(head) == 8 else 0)
             if at + need > end:
                 raise CutShort(at, "a record that is cut short")
-            want = max(CHUNK, need)
+            want = max(chunk, need)
         if pos == 0 and len(data) < min(want, end - at) and at + len(data) >= os.fstat(fd).st_size:
             raise CutShort(at, "the file ends here")
 

@@ -4,6 +4,9 @@ Peers that lack more than memory holds are served from the segment files. The st
 the peer's clock covers: everything in earlier ones it has. From there on every record is given out; cutting what the peer has is
 the caller's business (it does so anyway).
 
+A reader is a place, a segment's number and an offset in it, and nothing else: no file stays open and no bytes are kept for one
+that pauses, so it may come back after days and goes on where it was.
+
 Reading beside the writer is safe because the reader never goes beyond the place that the writer published after its write, and
 closed segments do not change. When a failed file gave way to another (format.py, the chain) while it was being read, the reader
 goes on in the new one: what had been void and is read twice is known by its dots.
@@ -15,51 +18,69 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from crdtredis.storage.chain import Link, read_chain
-from crdtredis.storage.format import Clock, Header, Place, covered, declaration, read_batches
+from crdtredis.storage.format import Clock, Header, Place, covered, declaration, read_batches, segment_path
 
 
 class LogReader:
-    """For worker threads; each iteration has its own file descriptor."""
+    """For worker threads; nothing here changes but the headers and links that are known."""
 
     def __init__(self, folder: Path, place: Callable[[], Place], batch_bytes: int = 1 << 18) -> None:
-        """place: SegmentWriter.place, where the log ends now."""
+        """place: SegmentWriter.place, where the log ends now. batch_bytes: of one read, unless a record is larger."""
         self._folder = folder
         self._place = place
         self._batch = batch_bytes
         self._headers: dict[int, Header] = {}
+        self._links: list[Link] = []
 
     def links(self) -> list[Link]:
-        return read_chain(self._folder, self._place()[0], None, self._headers)
+        newest = self._place()[0]
+        links = self._links
+        if not links or links[-1].number != newest:     # a segment's place in the chain is settled when the next one begins
+            links = self._links = read_chain(self._folder, newest, None, self._headers)
+        return links
 
     def floor(self) -> dict[int, int]:
         """The clock at the beginning of the oldest segment: ops up to there are not in the log."""
         return dict(self.links()[0].header.clock)
 
-    def since(self, clock: Clock) -> Iterator[bytes]:
-        """Batches of about `batch_bytes`, in log order, from a place before which `clock` covers every op, up to the end of the log as it
-        is when it is reached. The first declares the actors of the ops before that place. Raises FormatError on a damaged record, OSError."""
+    def find(self, clock: Clock) -> Place:
+        """A place before which `clock` covers every op."""
+        return self._start(clock)[1]
+
+    def _start(self, clock: Clock) -> tuple[Header, Place]:
         links = self.links()
-        first = max((i for i, link in enumerate(links) if covered(link.header.clock, clock)), default=0)
-        actors = links[first].header.actors
-        if actors:
-            yield declaration(actors)
-        link: Link | None = links[first]
-        while link is not None:
-            fd = os.open(link.path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                at = link.header.size
-                while True:
-                    number, end = self._place()
-                    if number != link.number:               # closed, perhaps only now: then the chain says where it ends
-                        links = self.links()
-                        mine = next((x for x in links if x.number == link.number), None)
-                        end = at if mine is None else os.fstat(fd).st_size if mine.end is None else mine.end
-                    for batch, at, _ in read_batches(fd, at, end, self._batch):
-                        yield batch
-                    if number != link.number:
-                        break
-                    if self._place() == (number, at):
-                        return
-            finally:
-                os.close(fd)
-            link = next((x for x in links if x.number > link.number), None)
+        link = links[max((i for i, link in enumerate(links) if covered(link.header.clock, clock)), default=0)]
+        return link.header, (link.number, link.header.size)
+
+    def read(self, place: Place) -> tuple[bytes, Place]:
+        """The records from a place on, as a Batch of about `batch_bytes` but of one record at least, and the place behind them;
+        b"" at the end of the log as it is now. Raises FormatError on a damaged record, OSError."""
+        number, at = place
+        while True:
+            newest, end = self._place()
+            links = self.links() if number != newest else ()
+            if links:                                   # closed, perhaps only now: then the chain says where it ends
+                mine = next((x for x in links if x.number == number), None)
+                end = at if mine is None else os.stat(mine.path).st_size if mine.end is None else mine.end
+            if at < end:
+                fd = os.open(segment_path(self._folder, number), os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    for batch, at, _ in read_batches(fd, at, end, self._batch, self._batch):
+                        return batch, (number, at)
+                finally:
+                    os.close(fd)
+            following = next((x for x in links if x.number > number), None)
+            if following is None:
+                return b"", (number, at)
+            number, at = following.number, following.header.size
+
+    def since(self, clock: Clock) -> Iterator[bytes]:
+        """Batches, from `find` up to the end of the log as it is when it is reached. The first declares the actors of the ops before."""
+        header, place = self._start(clock)
+        if header.actors:
+            yield declaration(header.actors)
+        while True:
+            batch, place = self.read(place)
+            if not batch:
+                return
+            yield batch

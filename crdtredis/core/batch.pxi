@@ -1,0 +1,182 @@
+# Encoded Batches as bytes, for those who hand them on: which ops one holds, and how it is cut between ops. Nothing here looks
+# at more of an op than its seq: what the op holds is examined by `receive`, and every op passes here several times.
+
+cdef inline uint64_t op_seq(Span op) noexcept nogil:
+    """The seq, an op's first field; 0 where it is not there."""
+    cdef const char *p = op.p + 1
+    cdef uint64_t seq
+    if op.n < 2 or op.p[0] != 1 << 3 or not get_varint(&p, op.p + op.n, &seq) or seq >> SEQ_BITS:
+        return 0
+    return seq
+
+
+cdef enum:
+    RUN_HEAD = 20           # bytes before the ops of a run, at most: two keys, a length, the actor
+
+
+cdef char *put_run_head(char *p, uint64_t actor, size_t n) noexcept nogil:
+    """What stands before n bytes of ops."""
+    p[0] = 2 << 3 | 2
+    p = put_varint(p + 1, n + 9)
+    p[0] = 1 << 3 | 1
+    return put_fixed64(p + 1, actor)
+
+
+cdef void add_run(Buffer *b, uint64_t actor, Span ops) noexcept nogil:
+    cdef char *p = put_run_head(buffer_need(b, ops.n + RUN_HEAD), actor, ops.n)
+    memcpy(p, ops.p, ops.n)
+    b.n = p + ops.n - b.p
+
+
+cdef object taken(Buffer *b, uint64_t actor, Span ops):
+    """bytes: what is in b, which is left empty, and these ops behind it. Ops alone, maybe many megabytes, are copied once."""
+    cdef char head[RUN_HEAD]
+    cdef size_t n
+    if b.n == 0:
+        n = put_run_head(head, actor, ops.n) - head
+        out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(n + ops.n))
+        memcpy(PyBytes_AS_STRING(out), head, n)
+        memcpy(PyBytes_AS_STRING(out) + n, ops.p, ops.n)
+        return out
+    if ops.n:
+        add_run(b, actor, ops)
+    out = b.p[:b.n]
+    b.n = 0
+    return out
+
+
+def batch_ranges(bytes batch):
+    """[(actor id, first seq, last seq)] of the runs of a Batch, in order. DamagedBatch where it is none, as far as this looks."""
+    cdef const char *p = batch
+    cdef const char *end = p + len(batch)
+    cdef const char *q
+    cdef Field f, g
+    cdef Span raw
+    cdef uint64_t seq
+    cdef int r
+    out = []
+    while True:
+        r = get_field(&p, end, &f)
+        if r == 0:
+            return out
+        if r < 0 or f.wire != 2 or f.number > 2:
+            raise DamagedBatch("not a batch")
+        if f.number == 1:
+            continue
+        q = f.s.p
+        if get_field(&q, f.s.p + f.s.n, &g) != 1 or g.number != 1 or g.wire != 1:
+            raise DamagedBatch("a run without its actor")
+        first = last = 0
+        while True:
+            r = get_message(&q, f.s.p + f.s.n, 2, &raw)
+            if r == 0:
+                break
+            seq = op_seq(raw) if r > 0 else 0
+            if seq == 0:
+                raise DamagedBatch("a damaged op")
+            first = first or seq
+            last = seq
+        if first:
+            out.append((g.v, first, last))
+
+
+def slice_batch(bytes batch, clock):
+    """The Batch without the ops that `clock` {actor id: seq} covers; declarations of actors stay. b"" when no op is left.
+    DamagedBatch where it is none. Cost: linear in the bytes; nothing is decoded but the seqs."""
+    cdef const char *p = batch
+    cdef const char *end = p + len(batch)
+    cdef const char *q
+    cdef const char *at
+    cdef Field f, g
+    cdef Span raw
+    cdef uint64_t seq
+    cdef Buffer b, ops
+    cdef uint64_t known
+    cdef int r = 1
+    cdef int any_op = 0
+    memset(&b, 0, sizeof(Buffer))
+    memset(&ops, 0, sizeof(Buffer))
+    try:
+        while True:
+            at = p
+            r = get_field(&p, end, &f)
+            if r == 0:
+                break
+            if r < 0 or f.wire != 2 or f.number > 2:
+                raise DamagedBatch("not a batch")
+            if f.number == 1:
+                buffer_add(&b, at, p - at)
+                continue
+            q = f.s.p
+            if get_field(&q, f.s.p + f.s.n, &g) != 1 or g.number != 1 or g.wire != 1:
+                raise DamagedBatch("a run without its actor")
+            known = clock.get(g.v, 0)
+            ops.n = 0
+            while True:
+                at = q
+                r = get_message(&q, f.s.p + f.s.n, 2, &raw)
+                if r == 0:
+                    break
+                seq = op_seq(raw) if r > 0 else 0
+                if seq == 0:
+                    raise DamagedBatch("a damaged op")
+                if seq > known:
+                    buffer_add(&ops, at, q - at)
+            if ops.n:
+                any_op = 1
+                add_run(&b, g.v, span(ops.p, ops.n))
+        return b.p[:b.n] if any_op else b""
+    finally:
+        buffer_free(&b)
+        buffer_free(&ops)
+
+
+def split_batch(bytes batch, size_t most):
+    """[Batch]: the same ops, in order, in Batches of at most `most` bytes; an op that alone takes more stands in one of its own,
+    whose bytes are the same wherever it was cut out. Declarations are left out where anything was cut. DamagedBatch where it
+    is none. Cost: one copy of the bytes."""
+    cdef const char *p = batch
+    cdef const char *end = p + len(batch)
+    cdef const char *q
+    cdef const char *at
+    cdef Field f, g
+    cdef Span raw, ops
+    cdef Buffer b
+    cdef int r
+    if <size_t>len(batch) <= most:
+        return [batch]
+    out = []
+    memset(&b, 0, sizeof(Buffer))
+    try:
+        while True:
+            r = get_field(&p, end, &f)
+            if r == 0:
+                break
+            if r < 0 or f.wire != 2 or f.number > 2:
+                raise DamagedBatch("not a batch")
+            if f.number == 1:
+                continue
+            q = f.s.p
+            if get_field(&q, f.s.p + f.s.n, &g) != 1 or g.number != 1 or g.wire != 1:
+                raise DamagedBatch("a run without its actor")
+            ops = span(q, 0)
+            while True:
+                at = q
+                r = get_message(&q, f.s.p + f.s.n, 2, &raw)
+                if r == 0:
+                    break
+                if r < 0:
+                    raise DamagedBatch("a damaged op")
+                if b.n + ops.n and b.n + RUN_HEAD + <size_t>(q - ops.p) > most:
+                    out.append(taken(&b, g.v, ops))
+                    ops = span(at, 0)
+                ops.n = q - ops.p
+            if ops.n and b.n + ops.n + RUN_HEAD > most:
+                out.append(taken(&b, g.v, ops))
+            elif ops.n:
+                add_run(&b, g.v, ops)
+        if b.n:
+            out.append(b.p[:b.n])
+        return [batch] if len(out) == 1 and len(out[0]) == len(batch) else out
+    finally:
+        buffer_free(&b)
