@@ -126,7 +126,7 @@ class Hub:
         self.actors = dict(identity.actors)
         self.own = {a.id for a in self.actors.values() if a.replica == self.replica} | {identity.actor.id}
         self.met: dict[int, Actor] = {}                         # own actors peers told of that are none of ours
-        self.log = OpLog(identity.clock, segments, settings.memory)
+        self.log = OpLog(identity.clock, segments, settings.memory, most_entry=settings.chunk)
         self.peers: list[Peer] = []
         self.sessions: dict[str, Session] = {}
         self.paused_all = False

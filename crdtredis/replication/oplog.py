@@ -13,21 +13,31 @@ An entry is one Batch as it came from the engine: the ops of one or more turns, 
 part, or wants in part, is cut (in the kernel). Since the engine writes a turn to the segment before it hands the same bytes here, the
 segments hold everything that memory ever held.
 
+No piece that is handed out holds much more than what was asked for, but for one op at least: batches are cut between ops, here and when
+they come from segments. An op of more than LARGE bytes is always a piece of its own. It may be hundreds of megabytes and takes a peer long
+to fetch, so its bytes are shared by all who were handed it, from memory or from segments (`_large`), and live as long as one of them.
+
+A cursor that fell back to segments remembers its place in them, for memory may move on past it again before the peer catches up.
+
 Memory is bounded in bytes and entries. Times are monotonic seconds, passed in. Nothing here does I/O but `older`, which is meant
-for a worker thread and touches nothing but the cursor.
+for worker threads, one of which reads at a time.
 """
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from crdtredis.replication import plan
-from crdtredis.replication.wire import Clock, cut, ranges
+from crdtredis.replication.wire import PART, Clock, cut, ranges, split
 
+READ_MOST = 4 << 20                     # bytes of the segments after which others may read, whether something was found or not
 ALL = (1 << 64) - 1                     # as a seq in a clock: every op of that actor
+Place = tuple[int, int]                 # in the stored log: a segment's number and an offset in it
 
 
 class NeedsFullSync(Exception):
@@ -44,9 +54,20 @@ class Segments(Protocol):
     def floor(self) -> Clock:
         """The clock at the beginning of the oldest segment: ops up to there are not in the log."""
 
-    def since(self, clock: Clock) -> Iterator[bytes]:
-        """Batches, in the order they were logged, from a place before which every op is covered by clock, up to the end of the
-        log as it is when reached."""
+    def find(self, clock: Clock) -> Place:
+        """A place before which every op is covered by clock."""
+
+    def read(self, place: Place) -> tuple[bytes, Place]:
+        """Some records from there on as one Batch, in the order they were logged, and the place behind them; b"" at the end of the log."""
+
+
+class Large:
+    """An op of more than PART bytes, in a Batch of its own. Holding this object, not its bytes, is what shares them."""
+
+    __slots__ = ("batch", "actor", "seq", "__weakref__")
+
+    def __init__(self, batch: bytes, actor: int, seq: int) -> None:
+        self.batch, self.actor, self.seq = batch, actor, seq
 
 
 @dataclass(slots=True)
@@ -55,6 +76,7 @@ class Entry:
     ranges: dict[int, tuple[int, int]]  # actor -> first and last seq; dense
     at: float                           # when it came
     offset: int                         # bytes that came before it
+    large: Large | None = None          # it is one op of more than PART bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +84,7 @@ class Piece:
     """What a reader was handed out."""
     batch: bytes
     ops: int
+    large: Large | None = None          # of which this is all
 
     def __bool__(self) -> bool:
         return self.ops > 0
@@ -77,7 +100,9 @@ class Cursor:
     actors: set[int] | None = None
     at: int = 0                         # number of the next entry to look at
     settled: int = 0                    # entries before this one are known to be no longer needed
-    old: Iterator[bytes] | None = None
+    place: Place | None = None          # in the segments: what it wants of the ops before was handed out
+    reading: bool = False               # the end of the segments was not reached yet
+    read: deque[bytes] = field(default_factory=deque)           # from before `place`, to be handed out first
 
     def wants(self, actor: int) -> bool:
         return self.actors is None or actor in self.actors
@@ -88,6 +113,14 @@ class Cursor:
     def mask(self, actors: Iterable[int]) -> Clock:
         """The clock to cut with: what it has, and all of what it does not want."""
         return self.clock if self.actors is None else {**self.clock, **{a: ALL for a in actors if a not in self.actors}}
+
+
+def spans(batch: bytes) -> dict[int, tuple[int, int]]:
+    """{actor: (first seq, last seq)} of the ops in a Batch."""
+    found: dict[int, tuple[int, int]] = {}
+    for actor, first, last in ranges(batch):
+        found[actor] = (found[actor][0] if actor in found else first, last)
+    return found
 
 
 class Head:
@@ -114,16 +147,18 @@ class Head:
 
 
 class OpLog:
-    def __init__(self, clock: Clock, segments: Segments, most_bytes: int, most_entries: int = 50_000) -> None:
-        """clock: what the segments hold when memory is still empty."""
+    def __init__(self, clock: Clock, segments: Segments, most_bytes: int, most_entries: int = 50_000, most_entry: int = 512 << 10) -> None:
+        """clock: what the segments hold when memory is still empty. most_entry: bytes of an entry, unless it is one op."""
         self.head = Head(clock)
         self.floor: Clock = dict(clock)
         self.segments = segments
-        self.most_bytes, self.most_entries = most_bytes, most_entries
+        self.most_bytes, self.most_entries, self.most_entry = most_bytes, most_entries, min(most_entry, PART)
         self.bytes = 0                  # in memory
         self.total = 0                  # ever appended
         self._first = 0                 # number of the oldest entry in memory
         self._entries: deque[Entry] = deque()
+        self._large: WeakValueDictionary[tuple[int, int], Large] = WeakValueDictionary()
+        self._disk = threading.Lock()   # one reads at a time, so that no more than one record is held beside what is handed out
 
     @property
     def end(self) -> int:
@@ -131,11 +166,7 @@ class OpLog:
 
     def append(self, batch: bytes, now: float) -> bool:
         """Take what the engine has logged. False where it does not follow on what is here: blocks were dropped between, see `reset`."""
-        found: dict[int, tuple[int, int]] = {}
-        for actor, first, last in ranges(batch):
-            if actor in found:
-                first, last = min(found[actor][0], first), max(found[actor][1], last)
-            found[actor] = first, last
+        found = spans(batch)
         seqs = self.head.seqs
         if all(last <= seqs.get(actor, 0) for actor, (_, last) in found.items()):
             return True
@@ -144,15 +175,33 @@ class OpLog:
         for actor, (_, last) in found.items():
             if last > seqs.get(actor, 0):
                 self.head.advance(actor, last)
-        self._entries.append(Entry(batch, found, now, self.total))
-        self.bytes += len(batch)
-        self.total += len(batch)
+        for part in split(batch, self.most_entry):
+            large = self._shared(part) if len(part) > PART else None
+            self._entries.append(Entry(large.batch if large else part, found if part is batch else spans(part), now, self.total, large))
+            self.bytes += len(part)
+            self.total += len(part)
         while (self.bytes > self.most_bytes or len(self._entries) > self.most_entries) and len(self._entries) > 1:
-            gone = self._entries.popleft()
-            self._first += 1
-            self.bytes -= len(gone.batch)
-            plan.join(self.floor, {a: last for a, (_, last) in gone.ranges.items()})
+            self._drop_oldest()
         return True
+
+    def _drop_oldest(self) -> None:
+        gone = self._entries.popleft()
+        self._first += 1
+        self.bytes -= len(gone.batch)
+        plan.join(self.floor, {a: last for a, (_, last) in gone.ranges.items()})
+
+    def _shared(self, batch: bytes) -> Large:
+        """This op as it is already held by somebody, else as it is given."""
+        (actor, seq, _), = ranges(batch)
+        found = self._large.get((actor, seq))
+        if found is None:
+            found = self._large[actor, seq] = Large(batch, actor, seq)
+        return found
+
+    def shrink(self) -> None:
+        """Let go of a newest entry that alone is more than memory should hold; who still lacks it reads it from the segments."""
+        if self.bytes > self.most_bytes:
+            self._drop_oldest()
 
     def reset(self, clock: Clock) -> None:
         """Forget memory: everything up to `clock`, the replica's own, is now read from the segments."""
@@ -187,7 +236,7 @@ class OpLog:
 
     def is_old(self, cursor: Cursor) -> bool:
         """Must the next ops for this reader come from `older`?"""
-        return cursor.old is not None or self._is_old(cursor)
+        return cursor.reading or self._is_old(cursor)
 
     def pending(self, cursor: Cursor) -> bool:
         """Is there anything for this reader?"""
@@ -196,7 +245,7 @@ class OpLog:
     def take(self, cursor: Cursor, limit: int) -> Piece:
         """The next ops from memory, about `limit` bytes (at least one entry's, if any are wanted); NOTHING at the end."""
         cursor.at = max(cursor.at, self._first)
-        parts, size, ops, clock = [], 0, 0, cursor.clock
+        parts, size, ops, clock, large = [], 0, 0, cursor.clock, None
         for e in islice(self._entries, cursor.at - self._first, None):
             wanted = {a: r for a, r in e.ranges.items() if r[1] > clock.get(a, 0) and cursor.wants(a)}
             if wanted:
@@ -206,35 +255,53 @@ class OpLog:
                 part = e.batch if whole else cut(e.batch, cursor.mask(e.ranges))
                 parts.append(part)
                 size += len(part)
+                large = large or e.large
                 for a, (first, last) in wanted.items():
                     ops += last - max(first - 1, clock.get(a, 0))
                     clock[a] = last
             cursor.at += 1
-        return Piece(parts[0] if len(parts) == 1 else b"".join(parts), ops) if parts else NOTHING
+        return Piece(parts[0] if len(parts) == 1 else b"".join(parts), ops, large) if parts else NOTHING
 
     def older(self, cursor: Cursor, limit: int) -> Piece:
-        """The next ops from the segments, about `limit` bytes; NOTHING when the end was reached: go on with `take`, or here if `is_old`
-        still says so. Blocks on the disk. A cursor is used by one caller at a time."""
-        if cursor.old is None:
-            cursor.old = iter(self.segments.since(dict(cursor.clock)))
-        parts, size = [], 0
-        for batch in cursor.old:
-            parts.append(batch)
-            size += len(batch)
-            if size >= limit:
-                piece = self._wanted(cursor, b"".join(parts))
-                if piece:
-                    return piece
-                parts, size = [], 0
-        cursor.old = None
-        return self._wanted(cursor, b"".join(parts))
+        """The next ops from the segments, about `limit` bytes; NOTHING when there were none for this reader, or the end was reached: go on
+        as `is_old` says. Blocks on the disk. A cursor is used by one caller at a time; one that raised is spoilt."""
+        with self._disk:
+            if not cursor.reading:
+                cursor.reading = True
+                unwanted = {} if cursor.actors is None else dict.fromkeys(self.head.seqs.keys() - cursor.actors, ALL)
+                found = self.segments.find({**unwanted, **cursor.clock})
+                cursor.place = max(found, cursor.place) if cursor.place else found
+            parts, size, ops, passed = [], 0, 0, 0
+            while passed < READ_MOST:
+                if not cursor.read:
+                    batch, cursor.place = self.segments.read(cursor.place)
+                    cursor.read.extend(self._wanted(cursor, batch))
+                    cursor.reading = bool(batch)
+                    passed += len(batch)
+                    if not batch:
+                        break
+                while cursor.read and (not size or size + len(cursor.read[0]) <= limit):
+                    parts.append(cursor.read.popleft())
+                    size += len(parts[-1])
+                    for a, first, last in ranges(parts[-1]):
+                        ops += last - first + 1
+                        cursor.clock[a] = last
+                if size > PART:
+                    large = self._shared(parts[0])
+                    return Piece(large.batch, ops, large)
+                if cursor.read:
+                    break
+            return Piece(b"".join(parts), ops) if parts else NOTHING
 
-    @staticmethod
-    def _wanted(cursor: Cursor, batch: bytes) -> Piece:
-        part = cut(batch, cursor.clock if cursor.actors is None else cursor.mask({a for a, _, _ in ranges(batch)}))
-        found = ranges(part)
-        plan.join(cursor.clock, {a: last for a, _, last in found})
-        return Piece(part, sum(last - first + 1 for _, first, last in found)) if found else NOTHING
+    def _wanted(self, cursor: Cursor, batch: bytes) -> list[bytes]:
+        """What this reader lacks and wants of a Batch, cut to entries."""
+        found, clock = ranges(batch), cursor.clock
+        wanted = [r for r in found if r[2] > clock.get(r[0], 0) and cursor.wants(r[0])]
+        if not wanted:
+            return []
+        if len(wanted) < len(found) or any(first <= clock.get(a, 0) for a, first, _ in wanted):
+            batch = cut(batch, cursor.mask({a for a, _, _ in found}))
+        return split(batch, self.most_entry)
 
     # ---- how far a reader is ------------------------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 A body is [length of the head, 4 bytes little endian][head: a message of proto/replication.proto][an encoded Batch]. The Batch is
 the op bytes as the kernel made them: this module hands them on and never parses an op. Two things about a Batch are needed here:
 
-- which ops it holds and how to cut those off that a peer has. The kernel answers both (`ranges`, `cut`), in one pass over the bytes.
+- which ops it holds, how to cut those off that a peer has, and how to cut it into smaller ones. The kernel answers all three (`ranges`,
+  `cut`, `split`), in one pass over the bytes.
 - the declarations of actors at its very front, because an op may only be sent to a peer that knows the actors it names. The
   encoder puts declarations first, so reading them stops at the first byte that is none (`declarations`).
 
@@ -18,17 +19,18 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError, Message
 
-from crdtredis._core import batch_ranges as ranges, slice_batch as cut
+from crdtredis._core import batch_ranges as ranges, slice_batch as cut, split_batch as split
 from crdtredis.replication import crdtredis_pb2 as ops, replication_pb2 as wire
 
-__all__ = ["Actor", "Clock", "Refusal", "actor_id", "cut", "declarations", "decode", "declare", "encode", "entries", "ranges", "to_clock",
-           "PROTOCOL", "BODY_MAX", "CONTENT_TYPE"]
+__all__ = ["Actor", "Clock", "Refusal", "actor_id", "cut", "declarations", "decode", "declare", "encode", "entries", "ranges", "split", "to_clock",
+           "PROTOCOL", "BODY_MAX", "CONTENT_TYPE", "PART"]
 
 Clock = dict[int, int]                  # actor id -> highest seq, without gaps
 
 PROTOCOL = 1                            # raised when an older receiver could not understand a sender
 CONTENT_TYPE = "application/x-crdt-redis"
 HEAD_MAX = 4 << 20                      # a clock of 65535 actors takes about 1.2 MB
+PART = 2 << 20                          # bytes of a Batch beyond which it is one op and travels in parts of so many
 BODY_MAX = 1 << 30                      # one op may hold one value of 512 MB, and a transaction several
 
 

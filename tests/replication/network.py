@@ -27,7 +27,7 @@ class Log:
 
     def __init__(self):
         self.batches: list[tuple[dict, bytes]] = []
-        self.reads = 0
+        self.reads = self.read_bytes = 0
 
     def append(self, before: dict, batch: bytes) -> None:
         self.batches.append((before, batch))
@@ -35,11 +35,14 @@ class Log:
     def floor(self):
         return dict(self.batches[0][0]) if self.batches else {}
 
-    def since(self, clock):
+    def find(self, clock):
         self.reads += 1
-        start = max((i for i, (before, _) in enumerate(self.batches) if plan.covers(clock, before)), default=0)
-        for _, batch in list(self.batches[start:]):
-            yield batch
+        return 0, max((i for i, (before, _) in enumerate(self.batches) if plan.covers(clock, before)), default=0)
+
+    def read(self, place):
+        batch = self.batches[place[1]][1] if place[1] < len(self.batches) else b""
+        self.read_bytes += len(batch)
+        return batch, (0, place[1] + bool(batch))
 
 
 class FakeEngine:

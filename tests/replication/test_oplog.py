@@ -6,7 +6,7 @@ import pytest
 from crdtredis._core import Replica, probe_make
 from crdtredis.replication import plan
 from crdtredis.replication.oplog import Head, NeedsFullSync, OpLog
-from crdtredis.replication.wire import ranges
+from crdtredis.replication.wire import PART, ranges
 from tests.replication.network import Log
 
 
@@ -99,6 +99,102 @@ def test_a_repeated_batch_is_not_logged_twice():
     log = OpLog({}, w.stored, most_bytes=1 << 20)
     batch = w.turn(3)
     assert log.append(batch, 0.0) and log.append(batch, 0.0) and log.end == 1
+
+
+def made(replica, *sizes) -> bytes:
+    """A turn's Batch of ops with values of so many bytes."""
+    for i, size in enumerate(sizes):
+        probe_make(replica, [("set", 0, b"key%d" % i, b"v" * size)])
+    return replica.take_ops()
+
+
+@pytest.mark.parametrize("memory", [1 << 30, 0], ids=["memory", "segments"])
+def test_a_turn_larger_than_a_request_is_handed_out_in_requests_and_an_op_larger_than_a_part_alone(memory):
+    a, stored = Replica("a", 1), Log()
+    sizes = [3000] * 400 + [PART + 1] + [10] * 3 + [700_000]
+    stored.append({}, made(a, *sizes))
+    log = OpLog({}, stored, most_bytes=memory)
+    assert log.append(stored.batches[0][1], 0.0)
+    if not memory:
+        log.reset({a.actor: len(sizes)})
+    cursor, pieces = log.cursor({}), []
+    while piece := log.older(cursor, 512 << 10) if log.is_old(cursor) else log.take(cursor, 512 << 10):
+        pieces.append(piece)
+    assert sum(p.ops for p in pieces) == len(sizes) and cursor.clock == {a.actor: len(sizes)}
+    assert [(p.ops, p.large is not None) for p in pieces if len(p.batch) > 512 << 10] == [(1, True), (1, False)]
+    large = next(p.large for p in pieces if p.large)
+    assert (large.actor, large.seq) == (a.actor, 401) and ranges(large.batch) == [(a.actor, 401, 401)]
+
+
+def test_readers_share_the_bytes_of_a_large_op_wherever_each_got_them():
+    a, stored = Replica("a", 1), Log()
+    log = OpLog({}, stored, most_bytes=1 << 20)
+    batch = made(a, 5, PART + 1)
+    stored.append({}, batch)
+    log.append(batch, 0.0)
+    log.append(batch, 0.0)
+    early = log.cursor({a.actor: 1})
+    taken = log.take(early, 1000)
+    log.append(made(a, 5), 0.0)                                 # now memory holds only this one
+    pieces = [taken]
+    for _ in range(2):
+        late = log.cursor({a.actor: 1})
+        assert log.is_old(late)
+        pieces.append(log.older(late, 1000))
+    assert all(p.large is taken.large and p.batch is taken.batch for p in pieces)
+    del taken, pieces
+    assert not log._large                                       # and with the last of them the bytes go
+
+
+def test_an_entry_larger_than_memory_is_let_go_of():
+    a, stored = Replica("a", 1), Log()
+    log = OpLog({}, stored, most_bytes=1 << 20)
+    log.append(made(a, PART), 0.0)
+    assert log.bytes > log.most_bytes
+    log.shrink()
+    assert log.bytes == 0 and log.floor == log.head.seqs
+    log.append(made(a, 5), 0.0)
+    log.shrink()
+    assert log.end - log._first == 1 and log.take(log.cursor({a.actor: 1}), 1000).ops == 1
+
+
+def test_a_reader_that_falls_back_goes_on_near_where_it_was():
+    """It wants only the ops of `a`, so its clock never says what it was handed out of the others' log."""
+    w = Writer("a", "b")
+    log = OpLog({}, w.stored, most_bytes=2000)
+    a, b = (r.actor for r in w.replicas)
+    cursor = log.cursor({}, {a})
+    for _ in range(300):
+        log.append(w.turn(1, 9), 0.0)
+        log.take(cursor, 1 << 20)
+    for round_ in range(5):
+        before, done = w.stored.read_bytes, cursor.clock[a]
+        for _ in range(20):
+            log.append(w.turn(1, 9), 0.0)
+        while not log.is_old(cursor):
+            log.append(w.turn(1, 9), 0.0)
+        behind = sum(len(batch) for _, batch in w.stored.batches[done:])
+        while log.is_old(cursor):
+            log.older(cursor, 500)
+        assert cursor.clock[a] > done + 10
+        assert w.stored.read_bytes - before <= behind + 2000
+        drain(log, cursor)
+
+
+def test_a_pause_between_two_readings_costs_nothing_although_segments_begin_far_back():
+    """Its own place is nearer than the last beginning of a segment that its clock covers."""
+    w = Writer("a", "b")
+    log = OpLog({}, w.stored, most_bytes=1)
+    w.stored.find = lambda clock: (0, 0)
+    cursor = log.cursor({}, {w.replicas[0].actor})
+    for _ in range(100):
+        log.append(w.turn(1, 1), 0.0)
+    assert drain(log, cursor)[1] == 100
+    for _ in range(10):
+        log.append(w.turn(1, 1), 0.0)
+    before = w.stored.read_bytes
+    assert drain(log, cursor)[1] == 10
+    assert w.stored.read_bytes - before == sum(len(batch) for _, batch in w.stored.batches[-10:])
 
 
 def test_missing_batches_are_noticed_and_read_from_segments():
