@@ -284,7 +284,7 @@ def wanted(names: Iterable[str]) -> list[str]:
 
 
 def collect(executor: Any, names: Iterable[str] = ("all",)) -> dict[str, Fields]:
-    """{section: {field: value}}. Cost: keyspace walks the keys that have a deadline, all else is O(peers + commands)."""
+    """{section: {field: value}}. Cost: O(peers + commands + connections), whatever the size of the data."""
     return {name: SECTIONS[name](executor) for name in wanted(names)}
 
 

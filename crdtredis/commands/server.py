@@ -34,7 +34,7 @@ def part(session, name: str):
 
 # ---- INFO and what clients ask ----------------------------------------------------------------------------------------------
 
-@command("INFO", arity=-1, flags="loading stale", group="server", since="1.0.0", complexity="O(N) with the keys that have a deadline",
+@command("INFO", arity=-1, flags="loading stale", group="server", since="1.0.0", complexity="O(1)",
          summary="Tells about the server, by sections.", categories="dangerous")
 def info_(session, argv):
     return Verbatim(info.text(session.executor, map(text, argv[1:])))

@@ -35,11 +35,13 @@ cdef struct Entry:
     Collection *collections # what the key holds beside a string; nearly always one, never an empty one
     Cell deadline           # register of absolute ms (W_NUMBER writes)
     uint32_t heap           # place in the deadline heap + 1; 0: not in it
-    uint32_t db
+    uint16_t db
+    uint16_t expiring       # counted in its database's `expiring`
 
 cdef struct Database:
     Table table
     size_t live             # keys with a live value; the table also holds stubs and leftovers
+    size_t expiring         # those of them that have a deadline
 
 cdef struct HeapItem:
     int64_t at              # ms: when this replica should look at the key

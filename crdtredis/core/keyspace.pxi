@@ -122,7 +122,7 @@ cdef Element *open_entry(Kernel *k, uint32_t db, Element *e) noexcept nogil:
     x = <Entry*>mem_alloc(sizeof(Entry))
     memset(x, 0, sizeof(Entry))
     x.owner = e
-    x.db = db
+    x.db = <uint16_t>db
     (<Entry**>(<char*>e + E_HEAD))[0] = x
     return e
 
@@ -268,10 +268,16 @@ cdef void heap_sift(Kernel *k, uint32_t i) noexcept nogil:
     heap_set(k, i, item)
 
 
+cdef inline void count_expiring(Kernel *k, Entry *x, int expiring) noexcept nogil:
+    k.db[x.db].expiring += <size_t>(expiring - x.expiring)
+    x.expiring = <uint16_t>expiring
+
+
 cdef void heap_remove(Kernel *k, Entry *x) noexcept nogil:
     cdef uint32_t i
     if x.heap == 0:
         return
+    count_expiring(k, x, 0)
     i = x.heap - 1
     x.heap = 0
     k.heap_n -= 1
@@ -306,6 +312,7 @@ cdef void heap_place(Kernel *k, Entry *x) noexcept nogil:
         k.heap_n += 1
     k.heap[x.heap - 1].at = at
     k.heap[x.heap - 1].entry = x
+    count_expiring(k, x, live)
     heap_sift(k, x.heap - 1)
 
 

@@ -211,6 +211,45 @@ def test_flushall_leaves_a_concurrent_write(c):
 
 # ---- moving and copying ---------------------------------------------------------------------------------------------
 
+def test_keys_with_a_deadline_are_counted_as_they_come_and_go(c):
+    def counted(db=0):
+        c.replica.check()                           # which counts them one by one
+        return c.replica.deadlines(db)[0]
+
+    for i in range(10):
+        c("SET", f"k{i}", i, "PX", 1000 * (i + 1))
+    assert c.replica.deadlines(0) == (10, 5500)
+    c("PERSIST", "k0")
+    c("SET", "k1", "without")
+    c("SET", "k2", "with", "KEEPTTL")
+    c("DEL", "k3")
+    c("INCR", "k4")
+    c("EXPIRE", "k5", 7)
+    assert counted() == 7
+    c("SADD", "s", "a")
+    c("EXPIRE", "s", 100)
+    c("SREM", "s", "a")
+    assert counted() == 7
+    c("RENAME", "k6", "k7")
+    c("MOVE", "k8", 1)
+    assert (counted(), counted(1)) == (5, 1)
+    c("SWAPDB", 0, 1)
+    assert (counted(), counted(1)) == (1, 5)
+    c.now += 60_000
+    c.replica.tick()
+    assert (counted(), counted(1)) == (0, 0)
+    c("SET", "k", "v", "EX", 10)
+    c("FLUSHALL")
+    assert counted() == 0
+
+
+def test_the_mean_time_to_live_is_that_of_a_sample(c):
+    for i in range(20_000):
+        c("SET", f"k{i}", i, "PX", 100_000 + i)
+    n, mean = c.replica.deadlines(0)
+    assert n == 20_000 and 108_000 < mean < 112_000
+
+
 def test_rename_carries_the_deadline_and_drops_the_target(c):
     c("SET", "a", 1, "EX", 100)
     c("SET", "b", 2, "EX", 5)

@@ -55,6 +55,8 @@ FAULTS = [
      "        x.stamp = stamp\n        x.actor = k.actors.v[actor].id\n        make(k, &x, e)\n        return", "        make(k, &x, e)\n        return"),
     ("what has expired comes back with the next write", CORE + "effects.pxi",
      "    if not key_visible(k, e):\n        key_delete(k, db, e)\n        return key_find(k, db, key)\n", ""),
+    ("a key with a deadline still counted when it has none", CORE + "keyspace.pxi",
+     "    count_expiring(k, x, 0)\n", ""),
     ("a run begun between majors that leave no room", CORE + "position.pxi",
      "            if room >= 2:\n                s.major", "            if room >= 1:\n                s.major"),
     ("a large collection removed whole although a newer write is there", CORE + "apply.pxi",
