@@ -89,6 +89,7 @@ cdef struct Dispatch:
     Span *again             # argv of the command that is run again
     int again_cap
     uint64_t next_client
+    int64_t next_http_warning   # ms before which no further one is logged
     # the GIL, held from a turn's first plain command to the turn's end
     int in_loop
     int gil_held

@@ -139,6 +139,23 @@ cdef void refuse_unknown(Dispatch *d, Client *client, Span *argv, int argc) noex
     refuse(d, client, NULL, text)
 
 
+cdef void close_http(Dispatch *d, Client *client) noexcept nogil:
+    """A browser talks HTTP to us, made to by a web page whose request body holds commands (cross-protocol scripting): its connection ends
+    with the first line that only HTTP has, before any of the body is run, and unanswered. Browsers send Host: before a body, whatever the
+    method."""
+    client.flags |= CLIENT_KILLED
+    if d.kernel.now >= d.next_http_warning:
+        d.next_http_warning = d.kernel.now + 60_000
+        take_gil(d)
+        warn_of_http(client)
+
+
+cdef void warn_of_http(Client *client) noexcept with gil:
+    log.warning("Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to Redis. This is likely due to an "
+                "attacker attempting to use Cross Protocol Scripting to compromise your Redis instance. Connection from %s aborted.",
+                client.addr.decode("utf-8", "replace"))
+
+
 cdef void refuse_subcommand(Dispatch *d, Client *client, Command *container, Span sub) noexcept nogil:
     cdef char text[TEXT_MAX]
     cdef char arg[SHOWN_ARG + 1]
@@ -266,6 +283,9 @@ cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv, i
             count_error(d, client.reply.buf.p + at, client.reply.buf.n - at)
             finish_reply(client, at, before)
             return
+    if cmd == NULL and (is_word(argv[0], "POST") or is_word(argv[0], "HOST:")):
+        close_http(d, client)
+        return
     if cmd == NULL:
         refuse_unknown(d, client, argv, argc)
     elif argc != cmd.arity and (cmd.arity > 0 or argc < -cmd.arity):

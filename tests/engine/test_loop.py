@@ -103,6 +103,45 @@ def test_strangers_are_held_short(served):
     c.send("AUTH secret", ["ECHO".encode(), b"x" * 20_000]).expect(OK + b"$20000\r\n" + b"x" * 20_000 + b"\r\n")
 
 
+HTTP = b"%b / HTTP/1.1\r\nHost: localhost:6379\r\nContent-Type: text/plain\r\n\r\nSET k evil\r\n"
+
+
+@pytest.mark.parametrize("request_", [
+    HTTP % b"POST", HTTP % b"GET", HTTP % b"PUT", HTTP % b"BREW", HTTP.lower() % b"post", b"PING\r\n" + HTTP % b"POST",
+    b"host: x\r\nSET k evil\r\n", b"POST\r\nSET k evil\r\n",
+    encode("PING") + encode("pOsT /") + encode("SET k evil"), encode("SET j 1") * 20 + encode("Host: x") + encode("SET k evil") * 20,
+    encode("MULTI") + encode("PING") + encode("POST /") + encode("SET k evil") + encode("EXEC"),
+    encode("CLIENT PAUSE 100000 WRITE") + encode("POST /") + encode("SET k evil"),
+], ids=lambda r: r[:24].decode().split("\r\n")[0])
+@pytest.mark.parametrize("password", [None, b"secret"])
+def test_what_a_browser_sends_is_not_run(served, request_, password, caplog):
+    s = served()
+    s.executor.requirepass = password
+    c, d = s.connect(), s.connect()
+    if password and request_[:1] == b"*":
+        c.send("AUTH secret").expect(OK)
+    c.raw(request_)
+    assert b"evil" not in c.closed()
+    if password:
+        d.send("AUTH secret").expect(OK)
+    d.send("GET k").expect(b"$-1\r\n")
+    assert sum("SECURITY ATTACK" in r.getMessage() for r in caplog.records) == 1
+
+
+def test_browsers_are_told_of_once_a_minute(served, caplog):
+    s = served()
+    for _ in range(50):
+        assert s.connect().raw(HTTP % b"POST").closed() == b""
+    assert len(caplog.records) == 1 and "127.0.0.1:" in caplog.text
+
+
+def test_words_that_only_begin_like_http(served):
+    c = served().connect()
+    for word in ("POSTS", "HOST", "Host:x"):
+        c.send(word).expect(b"-ERR unknown command '%b', with args beginning with: \r\n" % word.encode())
+    c.send("PING").expect(PONG)
+
+
 def test_quit_answers_then_closes_and_ignores_the_rest(served):
     c = served().connect()
     c.send("PING", "QUIT", "PING")
