@@ -272,7 +272,7 @@ class Server:
         except OSError as e:                            # ssl.SSLError is one
             raise StartError(f"TLS files cannot be used: {e}", EXIT_CONFIG) from None
         addresses = [(a, config.http_port) for a in config.http_addresses] if config.http_port else []
-        front = Front(identity_of(self.replica, renew), self.bridge, self._call_soon, LogReader(self.folder, self.writer.place),
+        front = Front(identity_of(self.replica, renew, lambda: not self.executor.misconf), self.bridge, self._call_soon, LogReader(self.folder, self.writer.place),
                       settings_of(config), config.peer_urls, self._application, addresses, *tls)
         try:
             front.start()
@@ -313,8 +313,8 @@ class Server:
         held = self.replica.waiting()["held"]
         if held:
             reasons.append(f"{held} operations are stamped more than max_clock_skew ahead of this clock")
-        if self.sync is not None and self.sync.hub.conflict:
-            reasons.append(self.sync.hub.conflict)
+        if self.sync is not None:
+            reasons += self.sync.hub.faults()
         return reasons
 
     # ---- settings -----------------------------------------------------------------------------------------------------

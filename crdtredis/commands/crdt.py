@@ -100,7 +100,7 @@ def sync(session, argv):
         else:
             token.resolve({"synced": list(outcome.synced), "unreachable": list(outcome.unreachable)})
 
-    replication.when_synced(done, timeout / 1000 if timeout else None)
+    token.ended = replication.when_synced(done, timeout / 1000 if timeout else None)
     return NO_REPLY
 
 

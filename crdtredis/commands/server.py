@@ -221,14 +221,14 @@ def shutdown(session, argv):
 def wait_for(session, local: int, peers: int, timeout_ms: int, reply) -> object:
     """Answers reply(local copies, peers' copies) as soon as both numbers are reached, or the time (0: no limit) is up."""
     sync = part(session, "sync")
-    clock = {session.replica.actor: session.wrote} if session.wrote else {}
-    count = sync.acknowledged(clock) if sync is not None else 0
+    wrote = session.wrote_as, session.wrote             # (0, 0): nothing, so any replica has it
+    count = sync.acknowledged(*wrote) if sync is not None else 0
     if (not local and count >= peers) or not session.can_block:
         return reply(0, count)
     have = {"local": 0, "peers": count}
 
     def current():
-        return reply(have["local"], sync.acknowledged(clock) if sync is not None else 0)
+        return reply(have["local"], sync.acknowledged(*wrote) if sync is not None else 0)
 
     token = session.defer(timeout_ms or None, current)
 
@@ -247,8 +247,7 @@ def wait_for(session, local: int, peers: int, timeout_ms: int, reply) -> object:
     if local:
         sync_log(session, on_disk)
     if count < peers and sync is not None:
-        # The front's own time limit only ends its work; the reply's is the engine's.
-        sync.when_acknowledged(clock, peers, acknowledged, timeout_ms / 1000 if timeout_ms else None)
+        token.ended = sync.when_acknowledged(*wrote, peers, acknowledged)
     return NO_REPLY
 
 

@@ -3,7 +3,7 @@
 cdef enum BlockKind:
     BLOCK_OPS = 1           # engine -> sync: an encoded Batch, logged
     BLOCK_GAP = 2           # engine -> sync: Batches were dropped here; read them from the segments
-    BLOCK_ANSWER = 3        # engine -> sync: to a RECEIVE of the same token: status (int8), then this replica's clock
+    BLOCK_ANSWER = 3        # engine -> sync: to a RECEIVE of the same token: status (int8)
     BLOCK_RECEIVE = 4       # sync -> engine: an encoded Batch from a peer
 
 cdef enum:
@@ -35,7 +35,7 @@ cdef class Bridge:
 
     # engine side
     cdef void put_ops(self, const char *p, size_t n) noexcept nogil
-    cdef void put_answer(self, uint64_t token, int status, Kernel *k) noexcept nogil
+    cdef void put_answer(self, uint64_t token, int status) noexcept nogil
     cdef Block *take(self) noexcept nogil                                       # NULL when empty; the caller frees it
     cdef void put(self, Block *b) noexcept nogil
     cdef void raise_signal(self) noexcept nogil

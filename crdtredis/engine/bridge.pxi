@@ -11,8 +11,6 @@
 # An eventfd is written only when the other side has seen its last signal, so a busy engine pays for one write per drain, not per turn.
 
 
-from crdtredis._core cimport Actor, encode_dep
-
 import os
 
 cdef enum:
@@ -181,7 +179,7 @@ cdef class Bridge:
 
         OPS: an encoded Batch, of one turn or of several put together to about DRAIN_JOIN bytes; declarations of actors stand at its
         front. ANSWER: one signed byte of status (0: applied, known already or waiting for what it depends on; negative: Received's codes,
-        or UNLOGGED), then this replica's clock as the `deps` of an encoded Op.
+        or UNLOGGED).
         """
         cdef uint64_t count
         cdef Queue taken
@@ -252,19 +250,9 @@ cdef class Bridge:
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
         self.put(new_block(BLOCK_OPS, 0, p, n, room))
 
-    cdef void put_answer(self, uint64_t token, int status, Kernel *k) noexcept nogil:
-        cdef Buffer clock
+    cdef void put_answer(self, uint64_t token, int status) noexcept nogil:
         cdef char code = <char>status
-        cdef uint32_t i
-        cdef Actor *a
-        memset(&clock, 0, sizeof(Buffer))
-        buffer_add(&clock, &code, 1)
-        for i in range(k.actors.n):
-            a = &k.actors.v[i]
-            if a.applied:
-                encode_dep(&clock, a.id, a.applied)
-        self.put(new_block(BLOCK_ANSWER, token, clock.p, clock.n))
-        buffer_free(&clock)
+        self.put(new_block(BLOCK_ANSWER, token, &code, 1))
 
     cdef Block *take(self) noexcept nogil:
         cdef Block *b

@@ -35,7 +35,8 @@ cdef struct Client:
     Command *command        # of the last call
     int64_t created         # ms
     int64_t active          # ms of the last command
-    uint64_t wrote          # own seq after its last write: what WAIT waits for
+    uint64_t wrote          # own seq after its last write: what WAIT waits for,
+    uint64_t wrote_as       # ... and the actor whose seq it is: this replica's may be another by then
     Wait *wait              # for keys (BLPOP and its like), else NULL
     int fd                  # -1 without a socket
     char *name              # CLIENT SETNAME, SETINFO: allocated, NULL when not set

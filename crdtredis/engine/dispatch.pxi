@@ -264,6 +264,7 @@ cdef inline void count_reply(Dispatch *d, Client *client, Command *cmd, size_t a
 cdef inline void mark_wrote(Dispatch *d, Client *client) noexcept nogil:
     client.flags |= CLIENT_WROTE
     client.wrote = d.kernel.actors.v[d.kernel.me].applied
+    client.wrote_as = d.kernel.actors.v[d.kernel.me].id
 
 
 cdef void execute(Dispatch *d, Client *client, Span *argv, int argc) noexcept nogil:

@@ -14,6 +14,7 @@ cdef class Executor:
     cdef list handlers                  # keeps the plain callables and the specs alive
     cdef list deferred                  # heap of (deadline, number, Token)
     cdef uint64_t deferred_n
+    cdef Py_ssize_t deferred_done       # tokens of the heap that were done since it was last swept
     cdef object pending                 # exception of a signal handler, for the loop to raise
     cdef readonly dict specs            # name -> table.Spec
 

@@ -520,7 +520,7 @@ cdef class Loop:
             if self.record.cap > 4 << 20:
                 buffer_free(&self.record)
         for i in range(self.answer_n):
-            self.bridge.put_answer(self.answers[i].token, self.answers[i].status if logged else ANSWER_UNLOGGED, self.k)
+            self.bridge.put_answer(self.answers[i].token, self.answers[i].status if logged else ANSWER_UNLOGGED)
         self.answer_n = 0
 
     cdef void watch_log(self) noexcept nogil:

@@ -23,6 +23,9 @@ cdef extern from "Python.h":
 
 cdef object log = logging.getLogger("crdtredis.engine")
 
+cdef enum:
+    DONE_KEPT = 64          # tokens in the heap of deadlines that are done: so many are not worth a sweep
+
 # Client flags that plain commands set.
 client_flags = {"REPLY_OFF": CLIENT_REPLY_OFF, "REPLY_SKIP": CLIENT_REPLY_SKIP, "SKIP_NEXT": CLIENT_SKIP_NEXT, "NO_EVICT": CLIENT_NO_EVICT,
                 "NO_TOUCH": CLIENT_NO_TOUCH}
@@ -63,7 +66,7 @@ cdef void end_session(Client *c) noexcept with gil:
     cdef Session s = <Session>c.session
     c.session = NULL
     if s.token is not None:
-        s.token.done = True
+        token_done(s.token)
         s.token = None
     s.c = NULL
     Py_DECREF(s)
@@ -124,7 +127,7 @@ cdef void take_back_reply(Client *client, size_t at, str error):
     """An error in place of what the command said, and of what it still owed: who was refused waits for nothing."""
     client.reply.buf.n = at
     if client.session != NULL and (<Session>client.session).token is not None:
-        (<Session>client.session).token.done = True
+        token_done((<Session>client.session).token)
         (<Session>client.session).token = None
         client.flags &= ~<uint32_t>CLIENT_BLOCKED
     reply_text(client, error)
@@ -148,6 +151,25 @@ cdef Session session_of(Executor x, Client *client):
     return <Session>client.session
 
 
+cdef void token_done(Token t) noexcept:
+    """Nothing is owed any more. What worked for the reply hears of it, and the heap of deadlines does not keep it: without this, clients
+    that leave would stand there until a time they chose themselves."""
+    cdef Executor x = t.session.executor
+    t.done = True
+    ended, t.ended = t.ended, None
+    if ended is not None:
+        try:
+            ended()
+        except Exception:
+            log.exception("what worked for a deferred reply cannot be stopped")
+    if t.deadline is not None:
+        x.deferred_done += 1
+        if x.deferred_done > DONE_KEPT and 2 * x.deferred_done > len(x.deferred):
+            x.deferred[:] = [entry for entry in x.deferred if not (<Token>entry[2]).done]
+            heapq.heapify(x.deferred)
+            x.deferred_done = 0
+
+
 cdef class Token:
     """A reply still owed to a client whose command called session.defer(). Engine thread only."""
 
@@ -157,7 +179,7 @@ cdef class Token:
         cdef size_t at
         if self.done:
             return False
-        self.done = True
+        token_done(self)
         c = self.session.c
         self.session.token = None
         c.flags &= ~<uint32_t>CLIENT_BLOCKED
@@ -295,6 +317,11 @@ cdef class Session:
     def wrote(self) -> int:
         """Seq of this replica's own op that held the client's last write; 0: it has written nothing."""
         return self.c.wrote if self.c != NULL else 0
+
+    @property
+    def wrote_as(self) -> int:
+        """The actor of that op: not the replica's of now, if it has taken a new epoch since."""
+        return self.c.wrote_as if self.c != NULL else 0
 
     def set_flag(self, uint32_t flag, bint on):
         if on:

@@ -4,7 +4,8 @@ With an `auth_token`, every route but GET /health wants it as bearer token, /met
 about keys and peers are nobody's business who was not let in. /health stays open because load balancers and orchestrators seldom
 carry secrets, and says no more than which part is failing.
 
-No answer holds a traceback or a path: what a handler did not foresee is logged, and the client is told "internal error".
+No answer holds a traceback or a path: what a handler did not foresee is logged, and the client gets "internal error". Errors are JSON; on
+the replication routes they are the Failure of the protocol, like every other refusal there, whoever finds them.
 """
 from __future__ import annotations
 
@@ -27,6 +28,18 @@ log = logging.getLogger("crdtredis.http")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPEN = {"/health"}
+PEERS = "/replication/"                 # what lies below is for peers
+
+
+def error(request: web.Request, status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
+    """In the language of who asks."""
+    if not request.path.startswith(PEERS):
+        return web.json_response({"error": text}, status=status, headers=headers)
+    code = wire.TOO_LARGE if status == 413 else wire.MALFORMED if 400 <= status < 500 and status != 408 else wire.UNKNOWN
+    response = refused(Refusal(code, text))
+    response.set_status(status)
+    response.headers.update(headers or {})
+    return response
 
 
 def application(front: Front, server: Server | None = None) -> web.Application:
@@ -38,7 +51,7 @@ def application(front: Front, server: Server | None = None) -> web.Application:
         if token and request.path not in OPEN:
             given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
             if not hmac.compare_digest(given, b"Bearer " + token):
-                if request.path.startswith("/replication/"):
+                if request.path.startswith(PEERS):
                     return refused(Refusal(wire.UNAUTHORIZED, "the auth_token is missing or another one than this replica's"))
                 return web.json_response({"error": "unauthorized"}, status=401, headers={"WWW-Authenticate": "Bearer"})
         try:
@@ -46,14 +59,14 @@ def application(front: Front, server: Server | None = None) -> web.Application:
         except web.HTTPException as e:
             if e.status < 400:
                 raise
-            return web.json_response({"error": e.reason.lower()}, status=e.status, headers={k: v for k, v in e.headers.items() if k == "Allow"})
+            return error(request, e.status, e.reason.lower(), {k: v for k, v in e.headers.items() if k == "Allow"})
         except TimeoutError:
-            return web.json_response({"error": "timeout"}, status=408)
+            return error(request, 408, "timeout")
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception:
             log.exception("%s %s", request.method, request.path)
-            return web.json_response({"error": "internal error"}, status=500)
+            return error(request, 500, "internal error")
 
     app = web.Application(middlewares=[guard], client_max_size=BODY_MAX)
     app.add_routes(Replication(front).routes())

@@ -6,7 +6,10 @@ the engine thread (through engine.call_soon), once, with the outcome, also when 
 
 Reading numbers across threads needs no lock: what is read is replaced or counted up by the loop's thread alone, and a view that is a
 moment old is all that a status command promises. PAUSE is stricter: its flags are set before the call returns, and the loop checks
-them wherever bytes would cross.
+them wherever bytes would cross. So is the list of peers, which ADD and REMOVE replace by another before they return: the next command
+of the same pipeline sees it. Only the peers' tasks begin and end later.
+
+Threads: the loop's, two that read segments, and one per host name that is being looked up (replication/names.py).
 """
 from __future__ import annotations
 
@@ -26,13 +29,16 @@ from aiohttp import web
 from crdtredis._engine import ANSWER, GAP, OPS
 from crdtredis.replication import plan
 from crdtredis.replication.hub import Hub, Identity, View
+from crdtredis.replication.names import Names
 from crdtredis.replication.oplog import Segments
 from crdtredis.replication.peer import Peer, PeerInfo
+from crdtredis.replication.waiters import Waiter
 from crdtredis.replication.wire import Actor, Clock
 
 log = logging.getLogger("crdtredis.replication")
 
 STOP_PATIENCE = 5.0                     # seconds that a stop leaves to what is in flight
+SYNCS = 16                              # CRDT.SYNCs at work; more wait for one of these
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class EngineLink:
         self.fd = bridge.fd
         self.want = lambda: bridge.set_wanted(True)
         self.receive = bridge.send_receive
+        self.soon = call_soon
 
     def drain(self) -> tuple[list[bytes], list[tuple[int, int]], bool]:
         batches, answers, gap = [], [], False
@@ -84,16 +91,17 @@ def settings_of(config: Any) -> plan.Settings:
                          skew=config.seconds("max_clock_skew"))
 
 
-def identity_of(replica: Any, renew: Callable[[int], None]) -> Identity:
+def identity_of(replica: Any, renew: Callable[[int], None], logged: Callable[[], bool] = lambda: True) -> Identity:
     """What replication needs of the kernel, which is recovered and not yet running. renew(above) makes an epoch above that one durable and
-    has the replica go on under it; it is called in the engine thread, like everything here but this function itself."""
+    has the replica go on under it; logged() says whether all that the kernel has is in the log. Both are called in the engine thread, like
+    everything here but this function itself."""
     def actor() -> Actor:
         return Actor(replica.actor, replica.id, replica.epoch)
 
     def view() -> View:
         found = replica.actors()
         return View({i: seq for i, _, _, seq in found if seq}, {i: Actor(i, name, epoch) for i, name, epoch, _ in found},
-                    replica.waiting()["ops"])
+                    replica.waiting()["ops"], logged())
 
     def renewed(above: int) -> Actor:
         renew(above)
@@ -136,8 +144,10 @@ class Front:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._tasks: dict[Peer, asyncio.Task[None]] = {}
+        self._changing = threading.Lock()                       # the list of peers
         self._stop: asyncio.Event | None = None
         self._waiting: set[asyncio.Task[None]] = set()
+        self._syncs = asyncio.Semaphore(SYNCS)
 
     # ---- thread -------------------------------------------------------------------------------------------------------
 
@@ -158,7 +168,7 @@ class Front:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(2, "sync-read"))
         hub, runner = self.hub, None
-        connector = aiohttp.TCPConnector(limit=0, ssl=self._client_tls or True, keepalive_timeout=60)
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._client_tls or True, keepalive_timeout=60, resolver=Names())
         async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as hub.http:
             try:
                 hub.start()
@@ -168,7 +178,7 @@ class Front:
                     for host, port in self._addresses:
                         await self._listen(runner, host, port)
                 for url in self._urls:
-                    self._add(url)
+                    self._begin(self._join(url))
             except BaseException as e:
                 started.set_exception(e)
                 hub.stop()
@@ -230,27 +240,33 @@ class Front:
 
     def add(self, url: str) -> None:
         """Raises ValueError where there is such a peer already."""
-        try:
-            self.find(url)
-        except KeyError:
-            self._soon(self._add, url)
-        else:
-            raise ValueError(f"there is a peer {url} already")
+        with self._changing:
+            try:
+                self.find(url)
+            except KeyError:
+                peer = self._join(url)
+            else:
+                raise ValueError(f"there is a peer {url} already")
+        self._soon(self._begin, peer)
 
-    def _add(self, url: str) -> None:
+    def _join(self, url: str) -> Peer:
         peer = Peer(self.hub, url)
-        self.hub.peers.append(peer)
+        self.hub.peers = [*self.hub.peers, peer]
+        return peer
+
+    def _begin(self, peer: Peer) -> None:
         self._tasks[peer] = self._loop.create_task(peer.run())
 
     def remove(self, name: str) -> None:
         """Raises KeyError. Its own requests are still answered: it is another replica's peer until removed there too."""
-        self._soon(self._remove, self.find(name))
+        with self._changing:
+            peer = self.find(name)
+            self.hub.peers = [p for p in self.hub.peers if p is not peer]
+        self._soon(self._end, peer)
 
-    def _remove(self, peer: Peer) -> None:
-        if peer in self.hub.peers:
-            self.hub.peers.remove(peer)
-            self._tasks.pop(peer).cancel()
-            self.hub.wake()
+    def _end(self, peer: Peer) -> None:
+        self._tasks.pop(peer).cancel()
+        self.hub.wake()
 
     def pause(self, name: str) -> None:
         """Cut replication with a peer, or with all ("*"), in both directions, from now on. Raises KeyError."""
@@ -280,47 +296,41 @@ class Front:
 
     # ---- waiting ------------------------------------------------------------------------------------------------------
 
-    def acknowledged(self, clock: Clock) -> int:
-        """How many peers have all of `clock` in their logs. For WAIT: {own actor id: seq of the client's last write}."""
-        return self.hub.acknowledged(clock)
+    def acknowledged(self, actor: int, seq: int) -> int:
+        """How many replicas have this op of one of our actors in their logs; (0, 0): how many replicas there are."""
+        return self.hub.acknowledged(actor, seq)
 
-    def when_acknowledged(self, clock: Clock, count: int, done: Callable[[int], None], timeout: float | None = None) -> None:
-        """done(number) in the engine thread, when `count` peers have all of `clock` or after `timeout` seconds (None: no limit)."""
-        self._wait(self._until_acknowledged(clock, count, timeout), done, lambda: self.acknowledged(clock))
+    def when_acknowledged(self, actor: int, seq: int, count: int, done: Callable[[int], None]) -> Callable[[], None]:
+        """done(number) in the engine thread, when `count` replicas have that op in their logs. Call what is returned when nobody waits any
+        more, in any case."""
+        waiter = Waiter(actor, seq, count, done)
+        self._soon(self.hub.wait, waiter)
+        return lambda: self._soon(self.hub.waiters.leave, waiter)
 
-    async def _until_acknowledged(self, clock: Clock, count: int, timeout: float | None) -> int:
-        try:
-            await asyncio.wait_for(self.hub.until(lambda: self.hub.acknowledged(clock) >= count), timeout)
-        except asyncio.TimeoutError:
-            pass
-        return self.hub.acknowledged(clock)
+    def when_synced(self, done: Callable[[SyncOutcome], None], timeout: float | None = None) -> Callable[[], None]:
+        """Bring every reachable peer and this replica to the same clock; done(outcome) in the engine thread, after `timeout` seconds at
+        the latest (None: no limit). Call what is returned when nobody waits any more."""
+        names = tuple(p.url for p in self.hub.peers)
+        tasks: list[asyncio.Task[None]] = []
 
-    def when_synced(self, done: Callable[[SyncOutcome], None], timeout: float | None = None) -> None:
-        """Bring every reachable peer and this replica to the same clock; done(outcome) in the engine thread."""
-        names = tuple(p.url for p in list(self.hub.peers))
-        self._wait(self._synchronise(timeout), done, lambda: SyncOutcome((), (), names))
-
-    def _wait(self, coroutine: Any, done: Callable[[Any], None], otherwise: Callable[[], Any]) -> None:
         async def run() -> None:
             try:
-                outcome = await coroutine
-            except asyncio.CancelledError:                      # the server is stopping
-                outcome = otherwise()
+                outcome = await self._synchronise(timeout)
+            except asyncio.CancelledError:                      # the server is stopping, or nobody waits
+                outcome = SyncOutcome((), (), names)
             except Exception:
                 log.exception("waiting for replication failed")
-                outcome = otherwise()
+                outcome = SyncOutcome((), (), names)
             self.call_soon(lambda: done(outcome))
 
         def begin() -> None:
             task = self._loop.create_task(run())
+            tasks.append(task)
             self._waiting.add(task)                             # the loop itself keeps only weak references to tasks
             task.add_done_callback(self._waiting.discard)
 
-        if self._loop is None or self._loop.is_closed():
-            coroutine.close()
-            self.call_soon(lambda: done(otherwise()))
-        else:
-            self._soon(begin)
+        self._soon(begin)
+        return lambda: self._soon(lambda: [t.cancel() for t in tasks])
 
     async def _synchronise(self, timeout: float | None) -> SyncOutcome:
         """First fetch everything any reachable peer has, then see that each has all of it: after this, whatever one replica had at the
@@ -357,7 +367,8 @@ class Front:
             await asyncio.gather(*(finish(p, target) for p in here), return_exceptions=True)
 
         try:
-            await asyncio.wait_for(work(), timeout)
+            async with asyncio.timeout(timeout), self._syncs:
+                await work()
         except asyncio.TimeoutError:
             pass
         return SyncOutcome(tuple(p.url for p in done), tuple(p.url for p in here - done),

@@ -12,7 +12,11 @@ high ones each look brings many turns, and the cost per op of Python and HTTP go
 
 Sessions: a handshake opens one per replica, and every push and pull names it. A replica that restarted has forgotten its sessions and
 so makes the other side shake hands, and send its clock, again. Two processes with one replica id: the one that came later
-takes the id over here and the earlier is refused from then on, so the two cannot replace each other in turn for ever.
+takes the id over here and the earlier is refused, so the two cannot replace each other in turn for ever. When the later one has been
+silent for Settings.silence, the earlier may come back: what its clients wrote is not lost with the mistake. /health of the refused says so.
+
+The log that failed: the engine goes on reading and hands over nothing, and the head here stays where the log was. What is in the
+kernel and not in the log is claimed to nobody; the engine says GAP when the log is whole again.
 
 PAUSE is checked where bytes would cross: before anything is handed to the engine and before anything leaves. All state here
 belongs to the loop's thread, except `paused_all` and Peer.paused, which are plain flags that PAUSE sets at once from the engine thread.
@@ -33,7 +37,8 @@ from multidict import CIMultiDict
 
 from crdtredis.errors import DamagedBatch
 from crdtredis.replication import plan
-from crdtredis.replication.oplog import Cursor, NeedsFullSync, OpLog, Piece, Segments
+from crdtredis.replication.oplog import NOTHING, Cursor, NeedsFullSync, OpLog, Piece, Segments
+from crdtredis.replication.waiters import Waiter, Waiters
 from crdtredis.replication.wire import CONTENT_TYPE, PROTOCOL, Actor, Clock, Refusal, declarations, declare, entries, ranges, to_clock, wire
 
 if TYPE_CHECKING:
@@ -65,6 +70,9 @@ class Engine(Protocol):
     def receive(self, token: int, batch: bytes) -> None:
         """Queue a Batch to be applied and logged; drain() brings the answer."""
 
+    def soon(self, function: Callable[[], Any]) -> None:
+        """Have the engine thread run it, between two turns."""
+
     async def call(self, function: Callable[[], Any]) -> Any:
         """Run in the engine thread, between two turns."""
 
@@ -75,6 +83,7 @@ class View:
     clock: Clock
     actors: dict[int, Actor]
     waiting: int = 0                    # ops held back, for their time or for what they depend on
+    logged: bool = True                 # all of `clock` is in the log
 
 
 @dataclass
@@ -132,13 +141,14 @@ class Hub:
         self.paused_all = False
         self.stopping = False
         self.waiting = 0                                        # ops in the kernel's waiting room, as last asked
-        self.conflict = ""                                      # two processes use our replica id: what was said about it
+        self._twin = ("", 0.0)                                  # another process with our replica id called: what it was told, when
         self.received_ops = self.duplicate_ops = self.refused = 0
         self.budget = Budget(settings.inbound)
         self._retired: OrderedDict[int, str] = OrderedDict()
         self._tokens = 0
         self._receiving: dict[int, asyncio.Future[int]] = {}
-        self._waiters: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self.waiters = Waiters()
+        self._until: dict[asyncio.Future[None], Callable[[], bool]] = {}
         self.http: aiohttp.ClientSession | None = None          # set by whoever runs the loop
         self._pace = plan.Pace(settings)
         self._draining: asyncio.TimerHandle | None = None
@@ -246,6 +256,8 @@ class Hub:
                 view = await self.engine.call(self.identity.view)
                 self.actors.update(view.actors)
                 self.waiting = view.waiting
+                if not view.logged:                             # the head stays: a GAP will come with the log's recovery
+                    break
                 self.log.reset(view.clock)
                 if not self._append(self._held):
                     self._missed = True
@@ -278,26 +290,53 @@ class Hub:
 
     def wake(self) -> None:
         """Something moved: our clock or what a peer has. Lets those go whose condition holds."""
-        if self._waiters:
-            left = []
-            for condition, future in self._waiters:
-                if future.done():
-                    continue
-                if condition():
-                    future.set_result(None)
-                else:
-                    left.append((condition, future))
-            self._waiters = left
+        for future, condition in list(self._until.items()):
+            if not future.done() and condition():
+                future.set_result(None)
+        freed = [x for actor in self.waiters.actors for x in self.waiters.free(actor, self._reached(actor))]
+        if freed:
+            self.engine.soon(lambda: [done(replicas) for done, replicas in freed])
 
     async def until(self, condition: Callable[[], bool]) -> None:
         if not condition():
             future = self._loop.create_future()
-            self._waiters.append((condition, future))
-            await future
+            self._until[future] = condition
+            try:
+                await future
+            finally:
+                del self._until[future]
 
-    def acknowledged(self, clock: Clock) -> int:
-        """Peers that have all of `clock` in their log."""
-        return sum(1 for p in self.peers if p.is_replica and plan.covers(p.known, clock))
+    def wait(self, waiter: Waiter) -> None:
+        """Have waiter.done called in the engine thread, once enough replicas have what it waits for."""
+        self.waiters.enter(waiter)
+        self.wake()
+
+    def _reached(self, actor: int) -> list[int]:
+        """Up to where each replica has this actor in its log, greatest first. A replica with two addresses is one replica."""
+        reached: dict[str, int] = {}
+        for p in self.peers:
+            if p.is_replica:
+                reached[p.replica] = max(reached.get(p.replica, 0), p.known.get(actor, 0))
+        return sorted(reached.values(), reverse=True)
+
+    def acknowledged(self, actor: int, seq: int) -> int:
+        """Replicas that have this op of ours in their log."""
+        return sum(1 for s in self._reached(actor) if s >= seq)
+
+    # ---- what operators must know ---------------------------------------------------------------------------------------
+
+    @property
+    def conflict(self) -> str:
+        """What shows that another process uses our replica id, "" where nothing does. From any thread."""
+        text, at = self._twin
+        if text and time.monotonic() - at < self.settings.silence:
+            return text
+        return next((f"peer {p.url}: {p.error}" for p in self.peers if p.refusal == wire.SAME_REPLICA), "")
+
+    def faults(self) -> list[str]:
+        """Why clients should not be given to this server, as far as replication knows. From any thread."""
+        conflict = self.conflict
+        return [conflict] * bool(conflict) + [f"operations of {p.replica} cannot be taken here: {p.error}" for p in self.peers if p.cannot_take]
 
     # ---- what comes in ------------------------------------------------------------------------------------------------
 
@@ -354,7 +393,7 @@ class Hub:
                        now_ms=int(time.time() * 1000), skew=self.settings.skew)
         except Refusal as e:
             if e.code == wire.SAME_REPLICA:
-                self.conflict = e.text
+                self._twin = e.text, time.monotonic()
             raise
 
     def cut_off(self, replica: str) -> bool:
@@ -378,12 +417,12 @@ class Hub:
             return self.hello()                                 # a peer list that names this replica itself: the caller will see
         self.judge(hello)
         self._refuse_paused(hello.replica)
-        if hello.process in self._retired:
-            raise Refusal(wire.SAME_REPLICA, f"another process has taken over replica_id {hello.replica!r}: "
-                                             "give each replica its own, or stop one of them")
+        self._refuse_retired(hello)
         await self.meet(hello, told)
+        self._refuse_retired(hello)                             # that took time
         before = self.sessions.get(hello.replica)
         if before and before.process != hello.process:
+            self._retired.pop(hello.process, None)
             self._retired[before.process] = before.replica
             while len(self._retired) > RETIRED:
                 self._retired.popitem(last=False)
@@ -393,6 +432,13 @@ class Hub:
             if p.replica == hello.replica or not p.replica:
                 p.wanted.set()                                  # it is there: do not wait for our own back-off
         return self.hello(session.key)
+
+    def _refuse_retired(self, hello: wire.Hello) -> None:
+        """A and its copy A' both call: A, A', A (refused, and so on). A' is stopped; A calls after `silence`: A' is the refused one now."""
+        session = self.sessions.get(hello.replica)
+        if hello.process in self._retired and session and time.monotonic() - session.heard < self.settings.silence:
+            raise Refusal(wire.SAME_REPLICA, f"another process has taken over replica_id {hello.replica!r}: "
+                                             "give each replica its own, or stop one of them")
 
     def session(self, replica: str, key: int) -> Session:
         found = self.sessions.get(replica)
@@ -448,12 +494,16 @@ class Hub:
         return wire.Answer(clock=entries(head.seqs), version=head.version, waiting=self.waiting, more=more), batch
 
     async def read(self, cursor: Cursor, limit: int) -> Piece:
-        """The next ops for a cursor, from memory or the segments; NOTHING when it has everything."""
-        while self.log.is_old(cursor):
+        """The next ops for a cursor, from memory or the segments; NOTHING when it has everything, or when the segments have nothing for it
+        although memory begins behind it. That is so for a moment after memory has moved on while they were read, hence the second look, and
+        never for longer unless files were taken away: then it is no reason to look for ever."""
+        for _ in range(2):
+            if not self.log.is_old(cursor):
+                return self.log.take(cursor, limit)
             piece = await asyncio.to_thread(self.log.older, cursor, limit)
             if piece:
                 return piece
-        return self.log.take(cursor, limit)
+        return NOTHING if self.log.is_old(cursor) else self.log.take(cursor, limit)
 
     def foreword(self, known: Iterable[int]) -> bytes:
         """Declarations of every actor that a reader who knows `known` may not know: ops name actors in runs, deps and effects, and

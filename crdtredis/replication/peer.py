@@ -12,7 +12,8 @@ are plan.overdue's. It also repeats own ops that were sent but never applied.
 
 A failure ends the conversation: back-off with jitter, then a new handshake. After max_retries the peer counts as down and is tried on
 at the cap. A refusal (wrong cluster, wrong token, a second process with one id ...) is shown as such and tried again at the cap,
-for operators mend things. A peer that lacks ops which the log no longer holds is not pushed to: its state says it needs a full sync.
+for operators mend things. Where ops are refused, here or there, a handshake proves nothing: the state stays "refused" until what was refused
+has arrived (`Impasse`). A peer that lacks ops which the log no longer holds is not pushed to: its state says it needs a full sync.
 
 Everything but `paused` belongs to the sync thread's loop.
 """
@@ -31,7 +32,7 @@ from yarl import URL
 
 from crdtredis.replication import plan
 from crdtredis.replication.oplog import Cursor, NeedsFullSync, Piece
-from crdtredis.replication.wire import BODY_MAX, CONTENT_TYPE, Actor, Clock, Refusal, actor_id, declarations, decode, encode, entries, to_clock, wire
+from crdtredis.replication.wire import BODY_MAX, CONTENT_TYPE, Actor, Clock, Refusal, actor_id, declarations, decode, encode, entries, ranges, to_clock, wire
 
 if TYPE_CHECKING:
     from crdtredis.replication.hub import Hub
@@ -40,6 +41,8 @@ log = logging.getLogger("crdtredis.replication")
 
 # Refusals that a new handshake, or a moment's patience, can mend; the others need an operator.
 PASSING = {wire.NO_SESSION, wire.BUSY, wire.STOPPING, wire.PAUSED}
+# Those that are about the ops sent.
+UNTAKEABLE = {wire.MALFORMED, wire.TOO_LARGE}
 BUSY_PAUSE = 0.05                       # seconds before sending again to a peer whose queues are full
 BRING_UP_PATIENCE = 0.1                 # seconds that CRDT.SYNC first gives ops to move on by themselves before it hands them on
 BREATHER = 0.2                          # least seconds between two exchanges, however much in a hurry somebody is
@@ -59,6 +62,14 @@ class Counts:
     handshakes: int = 0
     failures: int = 0
     full_syncs: int = 0                 # how often it was found to need one
+
+
+@dataclass
+class Impasse:
+    """Ops that were refused, as clocks: what the peer must have, and what this replica must have, before the link counts as up again."""
+    error: str
+    there: Clock = field(default_factory=dict)
+    here: Clock = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,7 @@ class Peer:
         self.process = 0                                        # of the Hello that `known` began with
         self.paused = False
         self.error = ""
+        self.refusal: int | None = None                         # its code, where the last fault was one that an operator must mend
         self.counts = Counts()
         self.known: Clock = {}                                  # what it has in its log, as far as we were told
         self.grown = asyncio.Event()                            # look again: the log has grown, or a push was answered
@@ -122,6 +134,7 @@ class Peer:
         self._here_lacks = ""                                   # why this replica does, as far as this peer can help
         self._pushes: set[asyncio.Task[None]] = set()
         self._fault: BaseException | None = None                # what a push ended with
+        self._impasse: Impasse | None = None
         self._exchanging = asyncio.Lock()
         self._before: Clock | None = None                       # our clock at the last exchange,
         self._theirs: Clock | None = None                       # and the peer's
@@ -146,6 +159,11 @@ class Peer:
     def is_replica(self) -> bool:
         """Its acknowledgements count: it was met, and is not ourselves under another name."""
         return bool(self.replica) and self._state != "self"
+
+    @property
+    def cannot_take(self) -> bool:
+        """Are there ops of this peer that this replica refuses?"""
+        return self._impasse is not None and bool(self._impasse.here)
 
     def info(self) -> PeerInfo:
         now = time.monotonic()
@@ -185,14 +203,17 @@ class Peer:
         if isinstance(fault, Refusal):
             self.error = f"{fault.name}: {fault.text}"
             if fault.code not in PASSING:
-                self._state = "refused"
+                self._state, self.refusal = "refused", fault.code
+                if self._impasse:
+                    self._impasse.error = self.error
                 if self.error != before:
                     log.error("peer %s refused: %s", self.url, self.error)
                 return plan.backoff(self._failures, s.retry, s.retry_cap, self.hub.chance)
             if fault.code == wire.NO_SESSION and was_up:
                 self._state = "connecting"
                 return 0.0
-        elif not isinstance(fault, (OSError, aiohttp.ClientError, asyncio.TimeoutError)):
+        self.refusal = None
+        if not isinstance(fault, (Refusal, OSError, aiohttp.ClientError, asyncio.TimeoutError)):
             log.error("peer %s: unforeseen", self.url, exc_info=fault)
         self._state = "down" if self._failures > s.max_retries else "retrying"
         if was_up or self._failures == s.max_retries + 1:
@@ -216,12 +237,12 @@ class Peer:
 
     def hurry(self) -> None:
         """Compare clocks soon."""
-        if self._state == "up":
+        if self._session:
             self.wanted.set()
 
     async def ready(self) -> bool:
         """Is it up, if need be after one more attempt?"""
-        if self._state == "up" and self._session:
+        if self._session:
             return True
         if self.is_paused or self._state == "self":
             return False
@@ -246,9 +267,12 @@ class Peer:
             self._told(False)
             await asyncio.Event().wait()                        # nothing to do until PAUSE, RESUME or REMOVE
         self._window, self._fault = plan.Window(hub.settings.window), None
-        self._failures, self.error, self._it_lacks = 0, "", ""
+        self._it_lacks = ""
         self._before, self._theirs = dict(hub.head), dict(self.known)
-        self._state = "up"
+        if self._impasse:
+            self._state, self.error = "refused", self._impasse.error
+        else:
+            self._is_up()
         self.wanted.clear()
         tasks = {asyncio.create_task(self._exchange_loop())}
         try:
@@ -256,8 +280,6 @@ class Peer:
             tasks.add(asyncio.create_task(self._push_loop()))
         except NeedsFullSync as e:
             self._needs_full_sync(e)
-        log.info("peer %s is up: replica %s, %d ops behind, %d ops ahead", self.url, self.replica,
-                 plan.behind(self.known, hub.head), plan.behind(hub.head, self.known))
         self._told(True)
         hub.wake()
         try:
@@ -270,6 +292,11 @@ class Peer:
                 t.cancel()
             await asyncio.gather(*tasks, *self._pushes, return_exceptions=True)
             self._pushes.clear()
+
+    def _is_up(self) -> None:
+        self._state, self._failures, self.error, self.refusal, self._impasse = "up", 0, "", None, None
+        log.info("peer %s is up: replica %s, %d ops behind, %d ops ahead", self.url, self.replica,
+                 plan.behind(self.known, self.hub.head), plan.behind(self.hub.head, self.known))
 
     def _needs_full_sync(self, e: NeedsFullSync) -> None:
         if not self._it_lacks:
@@ -306,6 +333,8 @@ class Peer:
         if self._state == "self":
             self._state = "connecting"
         self._actor = Actor(actor_id(hello.replica, hello.epoch), hello.replica, hello.epoch)
+        if hello.process != self.process:
+            self._impasse = None                                # what it had then it may have lost
         self.process, self.known = hello.process, to_clock(hello.clock)
         self._declared = {a.id for a in told}
         self._session, self._version = hello.session, 0
@@ -375,7 +404,13 @@ class Peer:
         hub = self.hub
         told = hub.actors.keys() - self._declared
         batch = hub.foreword(self._declared) + piece.batch if told else piece.batch
-        answer, _ = await self._ask("push", wire.Push(session=self._session, known=self._version), batch, wire.Answer)
+        try:
+            answer, _ = await self._ask("push", wire.Push(session=self._session, known=self._version), batch, wire.Answer)
+        except Refusal as e:
+            if e.code in UNTAKEABLE:
+                self._impasse = self._impasse or Impasse(e.text)
+                plan.join(self._impasse.there, {actor: last for actor, _, last in ranges(piece.batch)})
+            raise
         self._declared |= told
         self.counts.pushes += 1
         self.counts.bytes_sent += len(batch)
@@ -408,11 +443,19 @@ class Peer:
             stuck = plan.overdue(theirs, self._before or {}, self._theirs)
             self._before, self._theirs = dict(hub.head), theirs
             if due:
-                await self._pull(due)
+                try:
+                    await self._pull(due)
+                except Refusal as e:
+                    if e.code in UNTAKEABLE:
+                        self._impasse = self._impasse or Impasse(e.text)
+                        plan.join(self._impasse.here, due)
+                    raise
             elif plan.covers(hub.head, theirs):
                 self._here_lacks = ""
             if stuck and not self._window.in_flight and not self._it_lacks:
                 await self.hand_on(set(stuck))
+            if self._impasse and plan.covers(self.known, self._impasse.there) and plan.covers(hub.head, self._impasse.here):
+                self._is_up()
 
     async def _pull(self, due: Clock) -> None:
         """Fetch ops of the actors in `due`. The clock sent covers what is here and what the answers brought."""

@@ -47,6 +47,11 @@ class Settings:
     linger_rate: float = 400_000        # bytes a second up to which it counts as little
 
     @property
+    def silence(self) -> float:
+        """After so long without a word a process counts as gone: one that lives exchanges clocks, or tries to, more often."""
+        return 3 * self.interval + 2 * self.retry_cap
+
+    @property
     def settle(self) -> float:
         """From the handshake to the first exchange: long enough for what is on its way to arrive."""
         return min(1.0, self.interval)

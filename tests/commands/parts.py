@@ -58,7 +58,7 @@ class PeerInfo:
 
 class Sync:
     def __init__(self):
-        self.urls, self.paused, self.logged, self.waiting, self.syncing = {}, set(), 0, [], []
+        self.urls, self.paused, self.logged, self.waiting, self.syncing, self.left = {}, set(), 0, [], [], []
 
     def peers(self):
         return [PeerInfo(u, r) for u, r in self.urls.items()]
@@ -84,15 +84,17 @@ class Sync:
     def resume(self, name):
         self.paused.discard(name)
 
-    def acknowledged(self, clock):
-        self.clock = clock
+    def acknowledged(self, actor, seq):
+        self.wrote = actor, seq
         return self.logged
 
-    def when_acknowledged(self, clock, count, done, timeout=None):
-        self.waiting.append((clock, count, done, timeout))
+    def when_acknowledged(self, actor, seq, count, done):
+        self.waiting.append((actor, seq, count, done))
+        return lambda: self.left.append(done)
 
     def when_synced(self, done, timeout=None):
         self.syncing.append((done, timeout))
+        return lambda: self.left.append(done)
 
 
 def client(**settings) -> Client:

@@ -131,7 +131,8 @@ def test_sync_arguments(c):
     done, timeout = c.server.sync.syncing.pop()
     assert timeout is None
     d = c.other()
-    assert d.error("CRDT.SYNC", "x") == d.error("CRDT.SYNC", -1) == "ERR timeout is not an integer or out of range"
+    assert d.error("CRDT.SYNC", "x") == "ERR timeout is not an integer or out of range"
+    assert d.error("CRDT.SYNC", -1) == "ERR timeout is negative"
     d("MULTI")
     assert d.error("CRDT.SYNC") == "ERR Command not allowed inside a transaction"
 

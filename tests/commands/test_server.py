@@ -352,7 +352,7 @@ def test_wait_answers_at_once_what_is_there(c):
     c.server.sync.logged = 2
     assert c("WAIT", 2, 0) == 2
     assert c("WAIT", 0, 0) == c("WAIT", -1, 100) == 2
-    assert c.server.sync.clock == {}, "a client that has written nothing waits for nothing"
+    assert c.server.sync.wrote == (0, 0), "a client that has written nothing waits for nothing"
 
 
 def test_wait_waits_for_this_clients_last_write(c):
@@ -360,10 +360,34 @@ def test_wait_waits_for_this_clients_last_write(c):
     c("SET", "a", 1)
     c.other()("SET", "later", 1)
     assert c.raw("WAIT", 1, 0) == b""
-    clock, count, done, timeout = c.server.sync.waiting.pop()
-    assert (clock, count, timeout) == ({c.replica.actor: 2}, 1, None)
+    actor, seq, count, done = c.server.sync.waiting.pop()
+    assert (actor, seq, count) == (c.replica.actor, 2, 1)
     done(3)
     assert c.session.take_replies() == b":3\r\n"
+    assert c.server.sync.left == [done]
+
+
+def test_wait_waits_for_the_op_of_the_actor_that_made_it(c):
+    """The replica may have gone on as another actor since, whose seqs begin anew."""
+    c("SET", "a", 1)
+    before = c.replica.actor
+    c.replica.new_epoch(c.replica.epoch + 1)
+    assert c.raw("WAIT", 1, 0) == b""
+    assert c.server.sync.waiting.pop()[:2] == (before, 1) and c.replica.actor != before
+
+
+@pytest.mark.parametrize("command", [("WAIT", 1, 5000), ("WAITAOF", 0, 1, 5000), ("CRDT.SYNC", 5000)])
+def test_who_waits_no_longer_is_not_kept(c, command):
+    """Its time was up, or another client ended its wait: what waits for peers hears of it."""
+    sync = c.server.sync
+    c.raw(*command)
+    c.session.unblock(error=True)
+    assert len(sync.left) == 1 and c.session.take_replies().startswith(b"-UNBLOCKED")
+    if command[0] != "CRDT.SYNC":                               # its time limit is the sync thread's
+        c.raw(*command)
+        c.now += 5000
+        c.executor.expire_deferred()
+        assert len(sync.left) == 2
 
 
 def test_wait_times_out_with_the_number_there_is(c):
@@ -376,7 +400,7 @@ def test_wait_times_out_with_the_number_there_is(c):
     c.now += 1
     c.executor.expire_deferred()
     assert c.session.take_replies() == b":1\r\n"
-    c.server.sync.waiting.pop()[2](3)
+    c.server.sync.waiting.pop()[3](3)
     assert c.session.take_replies() == b"", "answered once"
 
 
@@ -402,7 +426,7 @@ def test_waitaof_waits_for_the_disk_and_for_peers(c):
     join_threads()
     c.server.engine.turn()
     assert c.session.take_replies() == b"", "peers are missing"
-    c.server.sync.waiting.pop()[2](1)
+    c.server.sync.waiting.pop()[3](1)
     assert c.session.take_replies() == b"*2\r\n:1\r\n:1\r\n"
 
 

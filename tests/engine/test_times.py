@@ -1,13 +1,14 @@
 """Times that clients give: whatever the number, the answer is Redis 7.2's, nobody is stuck, and the loop sleeps afterwards."""
 from __future__ import annotations
 
+import gc
 import logging
 import time
 
 import pytest
 
 from crdtredis.logs import Brake
-from tests.engine.conftest import encode
+from tests.engine.conftest import encode, tokens
 from tests.engine.test_blocking import blocked
 
 INTERNAL, PONG = b"-ERR internal error\r\n", b"+PONG\r\n"
@@ -123,3 +124,20 @@ def test_the_brake_forgets_kinds_beyond_a_bound():
     for i in range(3 * brake.KINDS):
         assert brake.filter(logging.LogRecord("crdtredis.x", logging.INFO, "", 0, f"message {i}", (), None))
     assert len(brake.kinds) <= brake.KINDS
+
+
+def test_what_works_for_a_reply_hears_that_nobody_wants_it(served):
+    """The client closed: nothing is kept for it, whatever time limit it gave."""
+    s, ended = served(), []
+    tokens.clear()
+    for n in range(300):
+        c = s.connect()
+        c.send("TEST.DEFER 1000000000")
+        s.wait(lambda n=n: len(tokens) == n + 1)
+        tokens[n].ended = lambda n=n: ended.append(n)
+        c.sock.close()
+        s.wait(lambda n=n: len(ended) == n + 1)
+    kind = type(tokens[0])
+    tokens.clear()
+    assert ended == list(range(300))
+    assert s.on_engine(lambda: sum(isinstance(o, kind) for o in gc.get_objects())) < 150, "the heap of time limits is swept"

@@ -1,7 +1,10 @@
 """Replication between server processes: outages, crashes, restored backups, strangers. The rules in detail are in tests/replication."""
+import json
 import shutil
 import subprocess
 import time
+import urllib.error
+import urllib.request
 
 import pytest
 
@@ -214,3 +217,50 @@ def test_an_http_port_in_use_stops_the_start(processes):
     with pytest.raises(AssertionError, match="cannot listen"):
         b.start()
     assert free_port() != a.http_port
+
+
+def test_a_peer_removed_and_added_in_one_pipeline_is_there(processes):
+    a, b = Server("a", sync_interval="200ms").start(), Server("b", sync_interval="200ms").start()
+    with a.connect() as c:
+        for _ in range(20):
+            assert c.pipeline([("CRDT.PEER", "ADD", b.address), ("CRDT.PEER", "REMOVE", b.address), ("CRDT.PEER", "ADD", b.address)]) == [b"OK"] * 3
+            assert len(c("CRDT.PEERS")) == 1
+            assert c("CRDT.PEER", "REMOVE", b.address) == b"OK" and c("CRDT.PEERS") == []
+        c("CRDT.PEER", "ADD", b.address)
+        c("SET", "k", "v")
+        until(lambda: b("GET", "k") == b"v")
+
+
+def test_a_copied_directory_run_twice_is_told(processes):
+    """Both talk to b only. The one that b refuses says so to whoever asks for its health. (That it comes back when the other has gone:
+    slow_replication.py.)"""
+    first, second, b = run_twice()
+    first("SET", "mine", "1"), second("SET", "its", "2")
+    until(lambda: b("GET", "its") == b"2")
+    status, found = health(first)
+    assert status == 503 and "has taken over replica_id 'a'" in found["reasons"][0] and health(second)[0] == 200
+
+
+def run_twice(**settings) -> tuple[Server, Server, Server]:
+    """a, refused by b since a copy of its directory runs; that copy; b."""
+    quick = {"sync_interval": "50ms", "retry_interval": "50ms"} | settings
+    b = Server("b", **quick).start()
+    first = Server("a", peers=[b.address], **quick).start()
+    first("SET", "k", "1")
+    until(lambda: b("GET", "k") == b"1")
+    first.stop()
+    second = Server("a", peers=[b.address], **quick)
+    shutil.copytree(first.data_dir, second.data_dir)
+    first.start()
+    until(lambda: state(first, "b") == b"up")
+    second.start()
+    until(lambda: state(first, "b") == b"refused")
+    return first, second, b
+
+
+def health(server) -> tuple[int, dict]:
+    try:
+        with urllib.request.urlopen(f"http://{server.address}/health", timeout=10) as r:
+            return r.status, json.load(r)
+    except urllib.error.HTTPError as e:
+        return e.code, json.load(e)

@@ -16,6 +16,7 @@ from crdtredis.errors import DamagedBatch, StrangerError, WaitingRoomFull
 from crdtredis.http.app import application
 from crdtredis.replication import plan
 from crdtredis.replication.hub import Hub, Identity, View
+from crdtredis.replication.names import Names
 from crdtredis.replication.peer import Peer
 from crdtredis.replication.wire import Actor, declare, ranges
 
@@ -56,12 +57,35 @@ class FakeEngine:
         self.dropped = self.wanted = False
         self.received: list[bytes] = []
         self.logged = replica.clock_ids()
+        self.failed = False             # the log takes nothing
+        self.unlogged = b""
 
     def want(self):
         self.wanted = True
 
+    def signal(self):
+        os.eventfd_write(self.fd, 1)
+
+    def overflow(self):
+        """The hub has fallen behind."""
+        self.out.clear()
+        self.dropped = True
+        self.signal()
+
+    def heal(self):
+        """The log is whole again, and holds what waited."""
+        self.failed = False
+        batch, self.unlogged = self.unlogged, b""
+        self.log.append(self.logged, batch)
+        self.logged = self.replica.clock_ids()
+        if self.wanted:
+            self.overflow()
+
     def turn(self):
         """The end of a turn: log what was made or received, and hand it on."""
+        if self.failed:
+            self.unlogged += self.replica.take_ops()
+            return
         before, self.logged = self.logged, self.replica.clock_ids()
         batch = self.replica.take_ops()
         if batch:
@@ -83,6 +107,9 @@ class FakeEngine:
         return out
 
     def receive(self, token, batch):
+        if self.failed:
+            self.answers.append((token, -4))
+            return self.signal()
         self.received.append(batch)
         self.replica.now = int(time.time() * 1000)
         status = 0
@@ -100,6 +127,9 @@ class FakeEngine:
 
     async def call(self, function):
         return function()
+
+    def soon(self, function):
+        function()
 
 
 class Node:
@@ -133,7 +163,7 @@ class Node:
         self.hub = Hub(Identity(Actor(r.actor, self.name, r.epoch), self.view().actors, r.clock_ids(), self.renew, self.view, self.hear),
                        self.engine,
                        self.log, self.settings, random.Random(1))
-        self.hub.http = aiohttp.ClientSession()
+        self.hub.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, resolver=Names()))
         self.hub.start()
         self.runner = web.AppRunner(application(SimpleNamespace(hub=self.hub)), handle_signals=False, shutdown_timeout=0.1)
         await self.runner.setup()
@@ -146,7 +176,8 @@ class Node:
 
     def view(self) -> View:
         r = self.replica
-        return View(r.clock_ids(), {i: Actor(i, name, epoch) for i, name, epoch, _ in r.actors()}, r.waiting()["ops"])
+        logged = not (self.running and self.engine.failed)
+        return View(r.clock_ids(), {i: Actor(i, name, epoch) for i, name, epoch, _ in r.actors()}, r.waiting()["ops"], logged)
 
     def renew(self, above: int) -> Actor:
         self.replica.new_epoch(max(above + 1, int(time.time() * 1000)))

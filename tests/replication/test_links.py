@@ -1,12 +1,13 @@
 """Links that are not as the mesh would like them: one direction only, one replica under two names, a process beside its own copy, a log
 that has failed. What a peer is said to have, it must have; and what stands in the way must be seen and must pass."""
 import asyncio
-import time
+import random
 
 import aiohttp
-import pytest
 
+from crdtredis.replication import plan
 from crdtredis.replication.peer import Peer
+from crdtredis.replication.waiters import Waiter
 from crdtredis.replication.wire import CONTENT_TYPE, declarations, decode, encode, entries, ranges, wire
 from tests.replication.network import Network, Node, converged, until
 from tests.replication.test_peers import all_up, run
@@ -79,9 +80,9 @@ async def test_a_pull_of_ops_says_nothing_about_what_is_logged():
         claimed = entries({me: 1})
         await ask(b, "pull", wire.Pull(session=session, clock=claimed, limit=1000))
         await ask(b, "pull", wire.Pull(session=session, clock=claimed, limit=1000, actors=[me]))
-        assert b.peer(a).known.get(me, 0) == 0 and b.hub.acknowledged({me: 1}) == 0
+        assert b.peer(a).known.get(me, 0) == 0 and b.hub.acknowledged(me, 1) == 0
         await ask(b, "pull", wire.Pull(session=session, clock=claimed))
-        assert b.hub.acknowledged({me: 1}) == 1
+        assert b.hub.acknowledged(me, 1) == 1
 
 
 @run
@@ -108,3 +109,227 @@ async def test_what_a_process_has_is_not_put_down_to_another_of_the_same_replica
         b.set("k", "v")
         await ask(b, "pull", wire.Pull(session=answer.session, clock=entries({b.replica.actor: 1000})))
         assert b.peer(a).known.get(b.replica.actor, 0) < 1000
+
+
+# ---- what is refused ------------------------------------------------------------------------------------------------
+
+
+def refusing(node: Node):
+    """Have the node's engine refuse, as it would what does not decode, until the returned list is filled."""
+    healed, receive = [], node.engine.receive
+
+    def refuse(token, batch):
+        if healed:
+            return receive(token, batch)
+        node.engine.answers.append((token, -1))
+        node.engine.signal()
+
+    node.engine.receive = refuse
+    return healed
+
+
+@run
+async def test_a_link_whose_ops_are_refused_says_so_all_the_time():
+    """b fetches from a what it cannot take, a pushes to c what c cannot take: handshakes succeed, and prove nothing."""
+    nodes = a, b, c = [Node(n) for n in "abc"]
+    try:
+        await started(*nodes)
+        b.connect(a), a.connect(c)
+        await all_up(a, b)
+        healed = refusing(b), refusing(c)
+        a.set("k", "v")
+        fetching, pushing = b.peer(a), a.peer(c)
+        await until(lambda: fetching.state == pushing.state == "refused")
+        states = set()
+        handshakes = fetching.counts.handshakes, pushing.counts.handshakes
+        await until(lambda: states.update((fetching.state, pushing.state)) or (
+            fetching.counts.handshakes > handshakes[0] + 3 and pushing.counts.handshakes > handshakes[1] + 3))
+        assert states == {"refused"}
+        assert b.hub.faults() == [f"operations of a cannot be taken here: {fetching.error}"] and "malformed" in fetching.error
+        assert a.hub.faults() == []                             # it serves on, and c is the one with a problem
+        for h in healed:
+            h.append(True)
+        await until(lambda: fetching.state == pushing.state == "up" and b.get("k") == c.get("k") == "v")
+        assert fetching.error == pushing.error == "" and b.hub.faults() == []
+    finally:
+        await stopped(*nodes)
+
+
+# ---- acknowledgements -----------------------------------------------------------------------------------------------
+
+
+@run
+async def test_one_replica_under_two_addresses_counts_once():
+    async with Network(2) as (a, b):
+        other = Peer(a.hub, b.url.replace("127.0.0.1", "localhost"))
+        a.hub.peers.append(other)
+        a.tasks[other] = asyncio.create_task(other.run())
+        await all_up(a)
+        a.set("k", "v")
+        await until(lambda: all(p.known.get(a.replica.actor) == 1 for p in a.hub.peers))
+        assert a.hub.acknowledged(a.replica.actor, 1) == a.hub.acknowledged(0, 0) == 1
+
+
+@run
+async def test_who_waits_is_answered_once_enough_replicas_have_it():
+    async with Network(3) as (a, b, c):
+        await all_up(a, b, c)
+        a.pause(c), c.pause(a), b.pause(c), c.pause(b)
+        answers, me = [], a.replica.actor
+        a.set("k", "v")
+        waiters = [Waiter(me, 1, count, lambda n, count=count: answers.append((count, n))) for count in (1, 2, 2, 3)]
+        for w in waiters:
+            a.hub.wait(w)
+        await until(lambda: answers == [(1, 1)])
+        a.hub.waiters.leave(waiters[1])                         # its client has gone
+        for n, m in ((a, c), (c, a), (b, c), (c, b)):
+            n.pause(m, paused=False)
+        await until(lambda: len(answers) > 1)
+        assert answers == [(1, 1), (2, 2)] and len(a.hub.waiters) == 1
+
+
+@run
+async def test_nothing_is_claimed_that_is_not_logged():
+    """With relays, slow links and ops that arrive before what they depend on: whatever a peer is said to have, its log has. The log of a
+    node of this network cannot lose anything, so what it has holds for ever."""
+    async with Network(3, interval=0.05) as nodes:
+        await all_up(*nodes)
+        chance = random.Random(5)
+        delay_some(nodes, chance)
+        for i in range(150):
+            n = chance.choice(nodes)
+            n.set(f"k{chance.randrange(10)}", str(i))
+            if chance.random() < 0.2:
+                n.pause(chance.choice([m for m in nodes if m is not n]), paused=chance.random() < 0.5)
+            await asyncio.sleep(chance.random() * 0.01)
+            overclaims(nodes)
+        for n in nodes:
+            n.pause(paused=False)
+            for p in n.hub.peers:
+                p.paused = False
+                p.refresh()
+        await until(lambda: overclaims(nodes) or len({n.replica.digest() for n in nodes}) == 1, 20)
+        await converged(nodes)
+
+
+def overclaims(nodes) -> None:
+    for n in nodes:
+        for p in n.hub.peers:
+            other = next(m for m in nodes if m.url == p.url)
+            assert plan.covers(other.engine.logged, p.known), (n.name, p.replica)
+
+
+def delay_some(nodes, chance) -> None:
+    """Pushes take a while to be applied, each as long as it likes, so they overtake each other."""
+    for n in nodes:
+        receive = n.engine.receive
+
+        def later(token, batch, receive=receive):
+            asyncio.get_running_loop().call_later(chance.random() * 0.03, receive, token, batch)
+
+        n.engine.receive = later
+
+
+# ---- two processes with one id ----------------------------------------------------------------------------------------
+
+
+@run
+async def test_a_refused_process_comes_back_when_the_other_has_gone():
+    """A copied directory, run twice. What the refused one's clients wrote meanwhile is not lost; and it knows that it is refused."""
+    a, twin, b = Node("a", **SHORT), Node("a", **SHORT), Node("b", **SHORT)
+    try:
+        await started(a, twin, b)
+        a.connect(b)
+        await all_up(a)
+        twin.connect(b)
+        await until(lambda: a.peer(b).state == "refused" and twin.peer(b).state == "up")
+        a.set("mine", "1"), twin.set("its", "2")
+        await until(lambda: b.get("its") == "2")
+        assert "has taken over replica_id 'a'" in a.hub.conflict and a.hub.faults() == [a.hub.conflict]
+        assert twin.hub.faults() == [] and b.hub.faults() == []
+        sessions = b.hub.sessions["a"].process
+        await asyncio.sleep(2 * b.hub.settings.silence)         # the other lives: it stays out, and they do not take turns
+        assert a.peer(b).state == "refused" and b.hub.sessions["a"].process == sessions and b.get("mine") is None
+        await twin.stop()
+        await until(lambda: b.get("mine") == "1" and a.get("its") == "2")
+        await converged([a, b])
+        assert a.hub.faults() == [] and a.epoch > twin.epoch
+    finally:
+        await stopped(a, twin, b)
+
+
+SHORT = {"interval": 0.05, "retry_cap": 0.05}
+
+
+@run
+async def test_a_twin_that_calls_is_a_fault_only_while_it_does():
+    a, twin = Node("a", **SHORT), Node("a", **SHORT)
+    try:
+        await started(a, twin)
+        twin.connect(a)
+        await until(lambda: a.hub.conflict and twin.hub.conflict)
+        await twin.stop()
+        await until(lambda: not a.hub.conflict)
+    finally:
+        await stopped(a, twin)
+
+
+# ---- the log --------------------------------------------------------------------------------------------------------
+
+
+@run
+async def test_what_the_failed_log_lacks_is_not_claimed():
+    """The hub falls behind while the log of a has failed, and reads what the kernel has: the kernel has more than the log."""
+    async with Network(2) as (a, b):
+        await all_up(a, b)
+        a.set("k", "1")
+        await converged([a, b])
+        me = a.replica.actor
+        a.engine.failed = True
+        a.set("k", "2")                                         # in memory only; its client got an error
+        a.engine.overflow()
+        await asyncio.sleep(0.2)
+        assert a.hub.head == {me: 1} and b.peer(a).info().missing_ops == 0
+        reads = a.log.reads
+        await asyncio.sleep(0.3)
+        assert a.log.reads <= reads + 2
+        b.set("l", "1")                                         # not taken in meanwhile, but nothing ends
+        await asyncio.sleep(0.2)
+        assert a.peer(b).error == "" or "busy" in a.peer(b).error or a.peer(b).state == "up"
+        a.engine.heal()
+        await converged([a, b])
+        assert b.get("k") == "2" and a.get("l") == "1"
+
+
+@run
+async def test_a_peer_is_served_while_the_log_has_failed_with_what_it_holds():
+    """The first peer ever comes while the log has failed: it is answered, from the clock of the start."""
+    a, b = Node("a"), Node("b")
+    try:
+        await started(a, b)
+        a.set("k", "1")
+        a.engine.failed = True
+        a.set("l", "1")
+        b.connect(a)
+        await all_up(b)
+        assert a.hub.head == {}
+        a.engine.heal()
+        await until(lambda: b.get("k") == b.get("l") == "1")
+    finally:
+        await stopped(a, b)
+
+
+@run
+async def test_a_reader_whom_the_segments_cannot_serve_does_not_spin():
+    """Files were taken away under the server: memory begins behind what they hold."""
+    async with Network(2, memory=200) as (a, b):
+        await all_up(a, b)
+        await b.stop()
+        for i in range(20):
+            a.set(f"k{i}", "v" * 20)
+            await until(lambda: a.hub.head.get(a.replica.actor) == i + 1)
+        cursor = a.hub.log.cursor({})
+        a.log.batches.clear()
+        reads = a.log.reads
+        assert not await asyncio.wait_for(a.hub.read(cursor, 1000), 5)
+        assert a.log.reads - reads == 2

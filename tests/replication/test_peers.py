@@ -259,7 +259,7 @@ async def test_what_a_peer_acknowledged_and_lost_is_sent_again():
         del b.log.batches[10:]
         await b.start()                                         # and calls nobody
         await until(lambda: a.peer(b).state == "up" and b.get("k19") == "v")
-        await until(lambda: a.hub.acknowledged({a.replica.actor: 20}) == 1)
+        await until(lambda: a.hub.acknowledged(a.replica.actor, 20) == 1)
 
 
 @run
@@ -332,7 +332,7 @@ async def test_a_peer_list_may_name_the_replica_itself():
         await until(lambda: a.peer(a).state == "self")
         a.set("k", "v")
         await until(lambda: b.get("k") == "v")
-        assert a.hub.acknowledged({}) == 1
+        assert a.hub.acknowledged(0, 0) == 1
 
 
 @pytest.mark.parametrize("change, what", [
@@ -401,9 +401,13 @@ async def test_garbage_is_refused_and_harms_nobody():
                 failure, _ = decode(wire.Failure, await r.read())
                 assert failure.text and "Traceback" not in failure.text
         async with a.hub.http.get(f"{b.url}/replication/push") as r:
-            assert r.status == 405
+            assert r.status == 405 and r.headers["Allow"] == "POST"
+            failure, _ = decode(wire.Failure, await r.read())
+            assert failure.code == wire.MALFORMED and failure.text == "method not allowed"
         async with a.hub.http.get(f"{b.url}/nothing") as r:
-            assert r.status == 404 and "Traceback" not in await r.text()
+            assert r.status == 404 and await r.json() == {"error": "not found"}
+        async with a.hub.http.post(f"{b.url}/replication/nothing", data=b"") as r:
+            assert r.status == 404 and decode(wire.Failure, await r.read())[0].text == "not found"
         a.set("k", "v")
         await until(lambda: b.get("k") == "v")
 

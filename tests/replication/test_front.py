@@ -1,0 +1,97 @@
+"""The sync thread as the engine's thread sees it: nothing waits, what was said holds from then on, and nobody who left is kept."""
+import asyncio
+import threading
+import time
+
+import pytest
+
+from crdtredis._core import Replica
+from crdtredis._engine import Bridge
+from crdtredis.replication import plan
+from crdtredis.replication.front import SYNCS, Front, identity_of
+from tests.replication.network import Log
+
+NOWHERE = "http://127.0.0.1:9"          # the port of discard: nobody listens
+
+
+@pytest.fixture
+def front():
+    lock = threading.Lock()
+
+    def call_soon(function):
+        with lock:
+            function()
+
+    replica = Replica("a", 1)
+    f = Front(identity_of(replica, replica.new_epoch), Bridge(), call_soon, Log(), plan.Settings(retry=0.05, retry_cap=0.05))
+    f.start()
+    yield f
+    f.stop()
+    assert not f._thread.is_alive()
+
+
+def until(condition, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not come true in time"
+        time.sleep(0.005)
+
+
+def test_add_and_remove_hold_at_once(front):
+    """As in one pipeline: none of these waits for the thread."""
+    for _ in range(200):
+        front.add(NOWHERE)
+        with pytest.raises(ValueError):
+            front.add(NOWHERE)
+        front.remove(NOWHERE)
+        with pytest.raises(KeyError):
+            front.remove(NOWHERE)
+        front.add(NOWHERE)
+        assert [p.url for p in front.peers()] == [NOWHERE]
+        front.remove(NOWHERE)
+    assert front.peers() == []
+    front.add(NOWHERE)
+    until(lambda: len(front._tasks) == 1 and front.find(NOWHERE).counts.handshakes > 1)
+
+
+def test_who_waits_for_replicas_and_leaves_is_forgotten(front):
+    """As thousands of clients do that close while they wait for more replicas than there are."""
+    leave = [front.when_acknowledged(1, k, 2, lambda n: None) for k in range(5000)]
+    until(lambda: len(front.hub.waiters) == 5000)
+    for f in leave:
+        f()
+        f()
+    until(lambda: len(front.hub.waiters) == 0)
+
+
+@pytest.fixture
+def stuck(front):
+    """A peer that is never ready nor gone; one entry per CRDT.SYNC at work on it."""
+    found = []
+
+    async def never():
+        found.append(True)
+        await asyncio.Event().wait()
+
+    front.add(NOWHERE)
+    front.find(NOWHERE).ready = never
+    return found
+
+
+def test_who_waits_for_a_sync_and_leaves_is_forgotten(front, stuck):
+    leave = [front.when_synced(lambda outcome: None) for _ in range(10 * SYNCS)]
+    until(lambda: len(front._waiting) == 10 * SYNCS and len(stuck) == SYNCS)
+    for f in leave:
+        f()
+        f()
+    until(lambda: not front._waiting)
+
+
+def test_a_sync_ends_with_its_time_however_many_others_are_at_work(front, stuck):
+    outcomes = []
+    for _ in range(SYNCS):
+        front.when_synced(outcomes.append)
+    until(lambda: len(stuck) == SYNCS)
+    front.when_synced(outcomes.append, 0.05)
+    until(lambda: outcomes)
+    assert outcomes[0].unreachable == (NOWHERE,) and len(stuck) == SYNCS
