@@ -4,7 +4,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from crdtredis.buffer cimport Buffer, Span
-from crdtredis._core cimport Kernel, Replica, SegmentWriter, Watch
+from crdtredis._core cimport Kernel, Record, Replica, SegmentWriter, Watch
 from crdtredis._resp cimport Parser, Reply
 
 cdef struct Client

@@ -402,7 +402,8 @@ SETTINGS: tuple[Setting, ...] = (
           "Disconnect a client whose unread replies exceed the hard limit, or the soft one for so many seconds; 0: no limit.", live=True),
         S("client_query_buffer_limit", Size("1mb", "1024gb"), 1_073_741_824,
           "Disconnect a client whose unfinished command takes more than this.", live=True),
-        S("proto_max_bulk_len", Size("1mb", "4gb"), 536_870_912, "Longest single argument of a command.", live=True),
+        # one value must fit an op (core/keyspace.pxd, OP_MOST) whatever else stands in it, and so does the longest string
+        S("proto_max_bulk_len", Size("1mb", "512mb"), 536_870_912, "Longest single argument of a command.", live=True),
         S("databases", Fixed(16), 16, "Number of databases."),
     ),
     *_declare(

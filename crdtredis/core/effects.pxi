@@ -28,14 +28,17 @@ cdef void open_op(Kernel *k) noexcept nogil:
     k.op.actors = &k.actors
     k.effect_count = 0
     k.effects.n = 0
+    buffer_need(&k.effects, HEAD_ROOM)
+    k.effects.n = HEAD_ROOM
 
 
 cdef void close_op(Kernel *k) noexcept nogil:
     """Encodes the finished op behind the others, and moves the clock to it."""
     cdef Actor *me = &k.actors.v[k.me]
     cdef uint32_t i
-    cdef size_t body
+    cdef size_t head, body
     cdef char *p
+    cdef Run *r
     k.seen.n = 0
     if k.deps_changed:
         for i in range(k.actors.n):
@@ -43,40 +46,65 @@ cdef void close_op(Kernel *k) noexcept nogil:
                 encode_dep(&k.seen, k.actors.v[i].id, k.actors.v[i].applied)
                 row_raise(&me.deps, <uint16_t>i, k.actors.v[i].applied)
         k.deps_changed = 0
-    body = number_size(k.op.seq) + 9 + k.seen.n + k.effects.n
-    run_extend(k, k.me, k.op.seq)
-    p = buffer_need(&k.ops, body + 11)
+    head = number_size(k.op.seq) + 9 + k.seen.n
+    body = head + k.effects.n - HEAD_ROOM
+    if body < LARGE_OP:
+        r = run_extend(k, k.me, k.op.seq)
+        p = put_op_head(k, buffer_need(&k.ops, body + 11), body)
+        memcpy(p, k.effects.p + HEAD_ROOM, k.effects.n - HEAD_ROOM)
+        k.ops.n = p + k.effects.n - HEAD_ROOM - k.ops.p
+        r.end = k.ops.n
+    else:
+        r = run_begin(k, k.me, k.op.seq)
+        head += 1 + varint_size(body)
+        r.begin = HEAD_ROOM - head
+        if head + RUN_HEAD + RECORD_HEAD > HEAD_ROOM:      # deps on many actors
+            buffer_need(&k.effects, head)
+            memmove(k.effects.p + HEAD_ROOM + head, k.effects.p + HEAD_ROOM, k.effects.n - HEAD_ROOM)
+            k.effects.n += head
+            r.begin = HEAD_ROOM
+        put_op_head(k, k.effects.p + r.begin, body)
+        r.large = k.effects
+        memset(&k.effects, 0, sizeof(Buffer))
+    k.ops_size += body
+    me.applied = k.op.seq
+    if k.effects.cap > LARGE_OP:           # a giant value or transaction is no reason to keep its size for ever
+        buffer_free(&k.effects)
+
+
+cdef char *put_op_head(Kernel *k, char *p, size_t body) noexcept nogil:
+    """Batch.Run.ops' tag and length, and what stands before the effects. The deps are in k.seen."""
     p[0] = 2 << 3 | 2
     p = put_varint(p + 1, body)
     p[0] = 1 << 3
     p = put_varint(p + 1, k.op.seq)
     p[0] = 2 << 3 | 1
     p = put_fixed64(p + 1, k.op.stamp)
-    k.ops.n = p - k.ops.p
-    buffer_add(&k.ops, k.seen.p, k.seen.n)
-    buffer_add(&k.ops, k.effects.p, k.effects.n)
-    me.applied = k.op.seq
-    if k.effects.cap > 1 << 20:            # a giant value or transaction is no reason to keep its size for ever
-        buffer_free(&k.effects)
+    copy_span(p, span(k.seen.p, k.seen.n))
+    return p + k.seen.n
 
 
-cdef void run_extend(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
-    """Says that the op about to be appended to k.ops is (slot, seq)."""
+cdef Run *run_extend(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
+    """The run of the op (slot, seq), which is about to be appended to k.ops."""
+    cdef Run *r = &k.runs[k.run_n - 1] if k.run_n else NULL
+    if r == NULL or r.slot != slot or r.last != seq - 1 or r.large.p != NULL:
+        return run_begin(k, slot, seq)
+    r.last = seq
+    return r
+
+
+cdef Run *run_begin(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
     cdef Run *r
-    if k.run_n:
-        r = &k.runs[k.run_n - 1]
-        if r.slot == slot and r.last == seq - 1:
-            r.last = seq
-            return
     if k.run_n == k.run_cap:
         k.run_cap = k.run_cap * 2 if k.run_cap else 16
         k.runs = <Run*>mem_realloc(k.runs, k.run_cap * sizeof(Run))
     r = &k.runs[k.run_n]
     k.run_n += 1
+    memset(r, 0, sizeof(Run))
     r.slot = slot
-    r.first = seq
     r.last = seq
     r.begin = k.ops.n
+    return r
 
 
 cdef Element *make(Kernel *k, Effect *x, Element *e) noexcept nogil:

@@ -9,6 +9,8 @@ cdef enum:
     MAX_BYTES = 1 << 30     # of one key, name or value in an op; commands keep to proto-max-bulk-len, which is less
     MEMORY_SAMPLES = 8
     DECODED_KEPT = 256      # effects: the room for those of one op is kept up to this size
+    LARGE_OP = 1 << 20      # bytes from which on a finished op keeps its buffer, which goes to the log and to the sync thread uncopied
+    HEAD_ROOM = 256         # bytes before an op's effects, where its head and that of its record are written
     CONFLICTS = 128         # how many CRDT.CONFLICTS remembers
     CONFLICT_TEXT = 64      # bytes of key and of each value it remembers
 
@@ -62,12 +64,20 @@ cdef struct Watch:
 cdef inline Span watch_key(Watch *w) noexcept nogil:
     return span(<char*>w + sizeof(Watch), w.n)
 
-# Consecutive finished ops of one actor in Kernel.ops.
+# Consecutive finished ops of one actor in Kernel.ops, bytes [begin, end); or a single large one in a buffer of its own, from `begin` to
+# its end, with HEAD_ROOM bytes or more before it for what a record puts in front.
 cdef struct Run:
     uint16_t slot
-    uint64_t first
-    uint64_t last
-    size_t begin            # offset in Kernel.ops
+    uint64_t last           # seq
+    size_t begin
+    size_t end
+    Buffer large
+
+# A record of the log (core/segment.pxi): bytes [at, buf.n) of buf.
+cdef struct Record:
+    Buffer buf
+    size_t at
+    int large               # it holds a single large op, and nobody else wants the buffer
 
 # A received op that waits for what it depends on: ascending seq per actor.
 cdef struct Waiting:
@@ -108,9 +118,11 @@ cdef struct Kernel:
     Buffer position         # scratch
     Buffer made             # scratch: a position in wire form
     int deps_changed        # a remote op was applied since this actor's last op
-    # finished ops, own and received, not yet taken: runs[i] says whose ops begin where in `ops`
+    # finished ops, own and received, not yet taken: runs from run_at on say whose ops stand where in `ops`
     Buffer ops
+    size_t ops_size         # bytes of all, the large ones included
     Run *runs
+    uint32_t run_at
     uint32_t run_n
     uint32_t run_cap
     uint32_t declared       # actors below this slot were in a Batch already
@@ -235,8 +247,9 @@ cdef void collect(Kernel *k, int most) noexcept nogil
 
 # ---- what is to be logged and sent --------------------------------------------------------------------------------
 cdef int has_ops(Kernel *k) noexcept nogil
-# Appends the encoded Batch of all finished ops, and of actors declared since the last call, to b, and forgets them.
-cdef void take_ops(Kernel *k, Buffer *b) noexcept nogil
+# The next finished ops, and the actors declared since the last call, as one record with an encoded Batch of about `most` bytes, or one
+# op if it is larger; they are forgotten here. 0: there are none. The record begun is whole but for record_end.
+cdef int take_record(Kernel *k, Record *r, size_t most) noexcept nogil
 
 cdef class Replica:
     """See core/replica.pxi."""

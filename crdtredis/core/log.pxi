@@ -43,7 +43,7 @@ cdef class SegmentWriter:
     def __dealloc__(self):
         buffer_free(&self.pending)
 
-    cdef int append(self, const char *p, size_t n) noexcept nogil:
+    cdef int append(self, const char *p, size_t n, int more) noexcept nogil:
         if self.state != LOG_OPEN:
             buffer_add(&self.pending, p, n)
             return -1
@@ -59,7 +59,7 @@ cdef class SegmentWriter:
                 buffer_add(&self.pending, p, n)
                 return -1
         publish(&self.end, self.end + <int64_t>n)
-        if self.policy == LOG_ALWAYS:
+        if self.policy == LOG_ALWAYS and not more:
             return self.sync_now()
         return 0
 
@@ -107,7 +107,7 @@ cdef class SegmentWriter:
         cdef size_t n = len(records)
         cdef int r
         with nogil:
-            r = self.append(p, n)
+            r = self.append(p, n, 0)
         return r == 0
 
     def fail(self, int error, bint syncing):

@@ -142,6 +142,18 @@ def probe_record(bytes payload, bytes before=b""):
     return out
 
 
+def probe_take(Replica r, size_t most):
+    """The records of about `most` bytes that the finished ops make, whole."""
+    cdef Record record
+    memset(&record, 0, sizeof(Record))
+    out = []
+    while take_record(&r.k, &record, most):
+        record_end(&record.buf, record.at)
+        out.append(record.buf.p[record.at:record.buf.n])
+    buffer_free(&record.buf)
+    return out
+
+
 def probe_records(bytes data):
     """The payloads up to the first that is not whole, the status there and its offset."""
     cdef const char *begin = data

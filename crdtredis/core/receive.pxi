@@ -113,17 +113,29 @@ cdef int apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span r
     if h.stamp > k.hlc:
         k.hlc = h.stamp
     if not k.recovering:
-        run_extend(k, slot, h.seq)
-        out = buffer_need(&k.ops, raw.n + 11)
-        out[0] = 2 << 3 | 2
-        out = put_varint(out + 1, raw.n)
-        memcpy(out, raw.p, raw.n)
-        k.ops.n = out + raw.n - k.ops.p
+        keep_received(k, slot, h.seq, raw)
     if k.decoded_cap > DECODED_KEPT:       # a giant transaction is no reason to keep its size for ever
         mem_free(k.decoded)
         k.decoded = NULL
         k.decoded_cap = 0
     return 1
+
+
+cdef void keep_received(Kernel *k, uint16_t slot, uint64_t seq, Span raw) noexcept nogil:
+    """Puts an applied op with those that are to be logged and sent on."""
+    cdef Run *r = run_extend(k, slot, seq) if raw.n < LARGE_OP else run_begin(k, slot, seq)
+    cdef Buffer *b = &k.ops if raw.n < LARGE_OP else &r.large
+    cdef char *p
+    if raw.n >= LARGE_OP:
+        buffer_resize(b, HEAD_ROOM + 11 + raw.n)
+        r.begin = b.n = HEAD_ROOM
+    p = buffer_need(b, raw.n + 11)
+    p[0] = 2 << 3 | 2
+    p = put_varint(p + 1, raw.n)
+    memcpy(p, raw.p, raw.n)
+    b.n = p + raw.n - b.p
+    r.end = b.n
+    k.ops_size += raw.n
 
 
 cdef int receive_op(Kernel *k, uint16_t slot, Span raw, const OpHead *h) noexcept nogil:
@@ -289,27 +301,64 @@ cdef void encode_actor(Buffer *b, const Actor *a) noexcept nogil:
     b.n += p - begin
 
 
-cdef void take_ops(Kernel *k, Buffer *b) noexcept nogil:
-    cdef uint32_t i
-    cdef size_t n, end
-    cdef char *p
+cdef size_t run_part(Kernel *k, const Run *r, size_t room, int one) noexcept nogil:
+    """Bytes of the first ops of a run that go into `room` bytes. one: at least of the first, however large."""
+    cdef const char *begin = k.ops.p + r.begin
+    cdef const char *end = k.ops.p + r.end
+    cdef const char *p = begin
+    cdef const char *at = begin
+    cdef Span op
+    if r.end - r.begin <= room:
+        return r.end - r.begin
+    while get_message(&p, end, 2, &op) == 1 and (<size_t>(p - begin) <= room or (one and at == begin)):
+        at = p
+    return at - begin
+
+
+cdef int take_record(Kernel *k, Record *r, size_t most) noexcept nogil:
+    cdef Buffer *b = &r.buf
+    cdef Run *run
+    cdef size_t n
+    if not has_ops(k):
+        return 0
+    r.large = 0
+    b.n = 0
+    r.at = record_begin(b)
     while k.declared < k.actors.n:
         encode_actor(b, &k.actors.v[k.declared])
         k.declared += 1
-    for i in range(k.run_n):
-        end = k.runs[i + 1].begin if i + 1 < k.run_n else k.ops.n
-        n = end - k.runs[i].begin
-        p = buffer_need(b, n + 20)
-        p[0] = 2 << 3 | 2
-        p = put_varint(p + 1, n + 9)
-        p[0] = 1 << 3 | 1
-        p = put_fixed64(p + 1, k.actors.v[k.runs[i].slot].id)
-        memcpy(p, k.ops.p + k.runs[i].begin, n)
-        b.n = p + n - b.p
-    k.run_n = 0
-    k.ops.n = 0
-    if k.ops.cap > 4 << 20:
-        buffer_free(&k.ops)
+    while k.run_at < k.run_n:
+        run = &k.runs[k.run_at]
+        if run.large.p != NULL:
+            if b.n == RECORD_HEAD:
+                take_large(k, run, r)
+            break
+        n = b.n - RECORD_HEAD + RUN_HEAD
+        n = run_part(k, run, most - n if n < most else 0, b.n == RECORD_HEAD)
+        if n == 0:
+            break
+        add_run(b, k.actors.v[run.slot].id, span(k.ops.p + run.begin, n))
+        run.begin += n
+        if run.begin < run.end:
+            break
+        k.run_at += 1
+    if k.run_at == k.run_n:
+        k.run_at = k.run_n = 0
+        k.ops_size = k.ops.n = 0
+        if k.ops.cap > 4 << 20:
+            buffer_free(&k.ops)
+    return 1
+
+
+cdef void take_large(Kernel *k, Run *run, Record *r) noexcept nogil:
+    """Makes the buffer of a large op the record's, with the heads right before the op."""
+    cdef size_t n = run.large.n - run.begin
+    buffer_free(&r.buf)
+    r.buf = run.large
+    r.large = 1
+    r.at = run.begin - 10 - varint_size(n + 9) - RECORD_HEAD
+    put_run_head(r.buf.p + r.at + RECORD_HEAD, k.actors.v[run.slot].id, n)
+    k.run_at += 1
 
 
 # ---- stubs ---------------------------------------------------------------------------------------------------------

@@ -67,6 +67,8 @@ cdef class Replica:
         buffer_free(&k.position)
         buffer_free(&k.made)
         buffer_free(&k.ops)
+        for i in range(<int>k.run_n):
+            buffer_free(&k.runs[i].large)
         mem_free(k.runs)
         mem_free(k.waiting)
         mem_free(k.decoded)
@@ -157,12 +159,13 @@ cdef class Replica:
 
     def take_ops(self):
         """The encoded Batch of all ops, own and received, that were finished since the last call; b"" when there are none."""
-        cdef Buffer b
-        memset(&b, 0, sizeof(Buffer))
-        take_ops(&self.k, &b)
-        out = b.p[:b.n] if b.n else b""
-        buffer_free(&b)
-        return out
+        cdef Record r
+        memset(&r, 0, sizeof(Record))
+        out = []
+        while take_record(&self.k, &r, <size_t>-1):
+            out.append(r.buf.p[r.at + RECORD_HEAD:r.buf.n])
+        buffer_free(&r.buf)
+        return b"".join(out)
 
     def receive(self, bytes batch):
         """Applies an encoded Batch; ops whose dependencies are missing wait, known ones are dropped.

@@ -2,7 +2,8 @@
 
 cdef enum:
     RECORD_HEAD = 8
-    RECORD_MAX = 0xfffffff7  # bytes of payload; whoever fills a record bounds what goes into it far below
+    RECORD_MAX = 0xfffffff7  # bytes of payload
+    RECORD_FULL = 4 << 20    # bytes from which on a record takes no further op
 
 # Wraps the payload that b holds from `at` on, where record_begin left room for the head.
 cdef size_t record_begin(Buffer *b) noexcept nogil                             # returns `at`

@@ -8,6 +8,9 @@
 # The record is built in place: the caller makes room for the head, lets the encoder append the payload, and then the head is
 # filled in. Nothing is copied, and the bytes behind the head are what peers are sent.
 #
+# A record holds ops up to RECORD_FULL bytes, or one op. So what a reader must hold at once is bounded by the largest op, and a turn that
+# made more is several records; after a crash between them the log ends with a whole op like any other.
+#
 # A reader sees "cut short" where the bytes end inside a record: at the end of the newest segment that is a write a crash
 # interrupted, anywhere else damage. Which one it is, storage/recovery.py decides; here are only the bytes.
 
@@ -25,6 +28,9 @@ cdef size_t record_begin(Buffer *b) noexcept nogil:
 cdef void record_end(Buffer *b, size_t at) noexcept nogil:
     cdef size_t n = b.n - at - RECORD_HEAD
     cdef char *head = b.p + at
+    if n > RECORD_MAX:                     # never: no op is as large. What cannot be read again must not be written
+        fprintf(stderr, "crdt-redis: a record of %zu bytes\n", n)
+        abort()
     store32(head, <uint32_t>n)
     store32(head + 4, crc32c(crc32c(0, head, 4), head + RECORD_HEAD, n))
 

@@ -11,7 +11,7 @@
 # What is served is as good as a command of its own: one op, its effects on other keys make those ready in turn (BLMOVE), until nothing is left. It
 # terminates since whoever is served has left all his lines. One element for ten thousand waiting clients costs one of them.
 #
-# A turn is one record of the log, so it ends when its ops are many; who is left is served in the next one.
+# A turn ends when its ops are many; who is left is served in the next one.
 #
 # While commands that write are held back or refused (CLIENT PAUSE, loading, a log that cannot be written), keys stay ready and nobody is
 # served; time limits run on. What happens at `max_memory` is decided when a command is called, not again when it is served.
@@ -195,7 +195,7 @@ cdef inline int may_serve(Dispatch *d) noexcept nogil:
 
 
 cdef inline int turn_is_full(Dispatch *d) noexcept nogil:
-    return d.loop != NULL and d.kernel.ops.n > OPS_TURN
+    return d.loop != NULL and d.kernel.ops_size > (<Loop>d.loop).turn_limit
 
 
 cdef void serve_ready(Dispatch *d) noexcept nogil:

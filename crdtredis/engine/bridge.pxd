@@ -13,8 +13,11 @@ cdef struct Block:
     Block *next
     int kind
     uint64_t token
-    size_t n                # bytes, which follow the struct
-    size_t room             # ... and for how many there is room
+    char *bytes             # behind the struct, in `owned`, or in `lent`
+    size_t n
+    size_t room             # behind the struct, for how many bytes there is room
+    void *owned             # malloced, freed with the block; NULL: nothing
+    void *lent              # a Python object, let go by the sync thread: of a RECEIVE, then of its ANSWER; NULL: none
 
 cdef struct Queue:
     Block *head
@@ -35,7 +38,8 @@ cdef class Bridge:
 
     # engine side
     cdef void put_ops(self, const char *p, size_t n) noexcept nogil
-    cdef void put_answer(self, uint64_t token, int status) noexcept nogil
-    cdef Block *take(self) noexcept nogil                                       # NULL when empty; the caller frees it
+    cdef void put_large(self, Buffer *b, size_t at) noexcept nogil              # takes the buffer, whose bytes from `at` on are the Batch
+    cdef Block *take(self) noexcept nogil                                       # NULL when empty; goes back with put_answer
+    cdef void put_answer(self, Block *b, int status) noexcept nogil
     cdef void put(self, Block *b) noexcept nogil
     cdef void raise_signal(self) noexcept nogil

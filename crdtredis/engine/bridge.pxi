@@ -8,6 +8,9 @@
 # Blocks are immutable bytes with one owner at a time, moved from hand to hand under a mutex that is held for a few pointer
 # assignments. Neither side ever waits for the other: the engine drops OPS rather than let a slow sync thread hold its memory (they are
 # in the segments, and sequence numbers show what is missing), and the sync side looks at `incoming` before it reads more from a peer.
+# Nobody copies what is large: the engine hands over the buffer of a large op that it has logged, and reads a RECEIVE in the bytes object
+# that the sync side lends, which goes back with the answer, since only there can it be let go.
+#
 # An eventfd is written only when the other side has seen its last signal, so a busy engine pays for one write per drain, not per turn.
 
 
@@ -36,21 +39,32 @@ cdef extern from "<unistd.h>" nogil:
     int close(int fd)
 
 
-cdef inline char *block_bytes(Block *b) noexcept nogil:
-    return <char*>b + sizeof(Block)
-
-
 cdef Block *new_block(int kind, uint64_t token, const char *p, size_t n, size_t room=0) noexcept nogil:
-    room = n if room < n else room
+    """With a copy of the bytes; p NULL: for bytes elsewhere, of which there are n."""
+    room = 0 if p == NULL else n if room < n else room
     cdef Block *b = <Block*>need_memory(malloc(sizeof(Block) + room))
-    b.next = NULL
+    memset(b, 0, sizeof(Block))
     b.kind = kind
     b.token = token
+    b.bytes = <char*>b + sizeof(Block)
     b.n = n
     b.room = room
-    if n:
-        memcpy(block_bytes(b), p, n)
+    if p != NULL and n:
+        memcpy(b.bytes, p, n)
     return b
+
+
+cdef void free_block(Block *b) noexcept nogil:
+    """Of the sync thread's, `lent` goes first."""
+    free(b.owned)
+    free(b)
+
+
+cdef give_back(Block *b):
+    """A block that the sync thread is done with."""
+    if b.lent != NULL:
+        Py_DECREF(<object>b.lent)
+    free_block(b)
 
 
 cdef void queue_put(Queue *q, Block *b) noexcept nogil:
@@ -86,7 +100,7 @@ cdef void queue_drop_ops(Queue *q) noexcept nogil:
             break
         b.next = NULL
         if b.kind == BLOCK_OPS or b.kind == BLOCK_GAP:
-            free(b)
+            free_block(b)
             if marked:
                 continue
             marked = 1
@@ -101,15 +115,15 @@ cdef bytes take_turns(Queue *q):
     cdef size_t n = q.head.n
     cdef Block *b = q.head.next
     cdef char *p
-    while b != NULL and b.kind == BLOCK_OPS and b.n and block_bytes(b)[0] != DECLARATION and n + b.n <= DRAIN_JOIN:
+    while b != NULL and b.kind == BLOCK_OPS and b.n and b.bytes[0] != DECLARATION and n + b.n <= DRAIN_JOIN:
         n += b.n
         b = b.next
     out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>n)
     p = PyBytes_AS_STRING(out)
     while q.head != b:
-        memcpy(p, block_bytes(q.head), q.head.n)
+        memcpy(p, q.head.bytes, q.head.n)
         p += q.head.n
-        free(queue_take(q))
+        free_block(queue_take(q))
     return out
 
 
@@ -138,7 +152,7 @@ cdef class Bridge:
                 b = queue_take(&self.out if q else &self.in_)
                 if b == NULL:
                     break
-                free(b)
+                give_back(b)
         pthread_mutex_destroy(<pthread_mutex_t*>self.lock)
         free(self.lock)
         close(self.sync_fd)
@@ -196,8 +210,8 @@ cdef class Bridge:
                 out.append((OPS, 0, take_turns(&taken)))
             else:
                 b = queue_take(&taken)
-                out.append((b.kind, b.token, PyBytes_FromStringAndSize(block_bytes(b), <Py_ssize_t>b.n)))
-                free(b)
+                out.append((b.kind, b.token, PyBytes_FromStringAndSize(b.bytes, <Py_ssize_t>b.n)))
+                give_back(b)
         return out
 
     def send_receive(self, uint64_t token, bytes batch not None):
@@ -205,8 +219,11 @@ cdef class Bridge:
 
         At most 512 KiB at a time keeps clients' waits short: a Batch is applied in one go.
         """
-        cdef Block *b = new_block(BLOCK_RECEIVE, token, PyBytes_AS_STRING(batch), <size_t>PyBytes_GET_SIZE(batch))
+        cdef Block *b = new_block(BLOCK_RECEIVE, token, NULL, <size_t>PyBytes_GET_SIZE(batch))
         cdef int first
+        b.bytes = PyBytes_AS_STRING(batch)
+        b.lent = <void*>batch
+        Py_INCREF(batch)
         pthread_mutex_lock(<pthread_mutex_t*>self.lock)
         first = self.in_.head == NULL
         queue_put(&self.in_, b)
@@ -240,7 +257,7 @@ cdef class Bridge:
         tail = self.out.tail
         if tail != NULL and tail.kind == BLOCK_OPS:
             if tail.n + n <= tail.room and p[0] != DECLARATION and self.out.bytes + n <= self.out_max:
-                memcpy(block_bytes(tail) + tail.n, p, n)
+                memcpy(tail.bytes + tail.n, p, n)
                 tail.n += n
                 self.out.bytes += n
                 self.raise_signal()
@@ -250,9 +267,20 @@ cdef class Bridge:
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
         self.put(new_block(BLOCK_OPS, 0, p, n, room))
 
-    cdef void put_answer(self, uint64_t token, int status) noexcept nogil:
+    cdef void put_large(self, Buffer *buf, size_t at) noexcept nogil:
+        cdef Block *b = new_block(BLOCK_OPS, 0, NULL, buf.n - at)
+        b.owned = buf.p
+        b.bytes = buf.p + at
+        memset(buf, 0, sizeof(Buffer))
+        self.put(b)
+
+    cdef void put_answer(self, Block *b, int status) noexcept nogil:
+        """b: the RECEIVE."""
         cdef char code = <char>status
-        self.put(new_block(BLOCK_ANSWER, token, &code, 1))
+        cdef Block *answer = new_block(BLOCK_ANSWER, b.token, &code, 1)
+        answer.lent = b.lent
+        free_block(b)
+        self.put(answer)
 
     cdef Block *take(self) noexcept nogil:
         cdef Block *b

@@ -19,7 +19,7 @@ from crdtredis.buffer cimport buffer_grow
 cdef enum:
     READ_SIZE = 128 << 10   # of the shared read buffer
     READ_TURN = 256 << 10   # bytes one client may read in a turn
-    OPS_TURN = 32 << 20     # bytes of ops after which all clients wait for the next turn: a turn is one record of the log
+    OPS_TURN = 32 << 20     # bytes of ops after which all clients wait for the next turn, where they are logged and sent
     RUN_TURN = 1000         # commands it may run
     REPLY_TURN = 1 << 20    # bytes of replies after which it waits for the next turn
     KEEP_REPLY = 64 << 10   # a larger reply buffer is given back once it is sent
@@ -214,7 +214,8 @@ cdef int run_commands(Loop self, Conn *c, uint32_t *left) noexcept nogil:
         if client.flags & CLIENT_BLOCKED and p.pos == p.buf.n:
             parser_next(p)                      # says that there is no more, and lets go of the buffer: the wait may be long
             return 1
-        if left[0] == 0 or client.reply.buf.n > REPLY_TURN or self.k.ops.n > OPS_TURN or client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED):
+        if (left[0] == 0 or client.reply.buf.n > REPLY_TURN or turn_is_full(d)
+                or client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED)):
             c.state |= CONN_UNPARSED
             return 1
         p.authenticated = (client.flags & CLIENT_AUTHENTICATED) != 0
@@ -279,7 +280,7 @@ cdef void run_ahead(Loop self, Conn *c, uint32_t *left) noexcept nogil:
     for i in range(n):
         a = &self.ahead[i]
         if i and (client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED | CLIENT_AUTHENTICATED) != CLIENT_AUTHENTICATED
-                  or client.reply.buf.n > REPLY_TURN or d.guard & (GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE)):
+                  or client.reply.buf.n > REPLY_TURN or turn_is_full(d) or d.guard & (GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE)):
             parser_back(p, a.at)
             return
         left[0] -= 1

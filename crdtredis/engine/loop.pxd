@@ -8,7 +8,7 @@ cdef struct Listener:
 
 # An answer owed to the sync thread once the turn is logged.
 cdef struct Answer:
-    uint64_t token
+    Block *block            # the RECEIVE
     int status
 
 # Bytes or commands per second over the last 16 samples.
@@ -45,7 +45,7 @@ cdef class Loop:
     # one turn
     cdef int64_t now                    # wall clock, ms
     cdef int64_t mono                   # monotonic, ms
-    cdef Buffer record
+    cdef Record record
     cdef Answer *answers
     cdef uint32_t answer_n
     cdef uint32_t answer_cap
@@ -72,6 +72,8 @@ cdef class Loop:
     cdef public size_t output_soft
     cdef public int64_t output_soft_seconds
     cdef public size_t query_limit      # bytes of unfinished commands and MULTI queue
+    cdef public size_t turn_limit       # bytes of ops after which all clients, and peers, wait for the next turn
+    cdef public size_t record_limit     # bytes of a record of the log, unless one op is larger
     cdef public int64_t max_bulk        # bytes of one argument
     cdef public bint protected_mode     # refuse strangers from other hosts while there is no password
     cdef public bint active_expire      # reap without being asked: DEBUG SET-ACTIVE-EXPIRE

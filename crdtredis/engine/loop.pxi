@@ -23,8 +23,8 @@ import socket
 
 from cpython.exc cimport PyErr_CheckSignals
 
-from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, RECORD_HEAD, collect, free_garbage, has_ops, reap, receive, record_begin, record_end,
-                              retry_waiting, table_work, take_ops)
+from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, RECORD_FULL, RECORD_HEAD, collect, free_garbage, has_ops, reap, receive, record_end,
+                              retry_waiting, table_work, take_record)
 
 cdef enum:
     EVENTS = 1024           # per epoll_wait
@@ -69,6 +69,8 @@ cdef class Loop:
         self.keepalive = 300
         self.hz_ = 10
         self.query_limit = 1 << 30
+        self.turn_limit = OPS_TURN
+        self.record_limit = RECORD_FULL
         self.max_bulk = 512 << 20
         self.protected_mode = True
         self.active_expire = True
@@ -101,7 +103,9 @@ cdef class Loop:
             self.d.loop = NULL
             self.d.wake = NULL
         buffer_free(&self.shared)
-        buffer_free(&self.record)
+        buffer_free(&self.record.buf)
+        for i in range(<int>self.answer_n):
+            give_back(self.answers[i].block)
         free(self.answers)
         free(self.events)
 
@@ -483,15 +487,14 @@ cdef class Loop:
                 return
             status = ANSWER_UNLOGGED
             if not self.d.guard & GUARD_MISCONF:
-                status = receive(self.k, block_bytes(b), b.n)
+                status = receive(self.k, b.bytes, b.n)
             if self.answer_n == self.answer_cap:
                 self.answer_cap = self.answer_cap * 2 if self.answer_cap else 16
                 self.answers = <Answer*>need_memory(realloc(self.answers, sizeof(Answer) * self.answer_cap))
-            self.answers[self.answer_n].token = b.token
+            self.answers[self.answer_n].block = b
             self.answers[self.answer_n].status = status
             self.answer_n += 1
-            free(b)
-            if cycles() - begun > most:
+            if cycles() - begun > most or turn_is_full(self.d):
                 return
 
     cdef void reap_due(self) noexcept nogil:
@@ -503,24 +506,26 @@ cdef class Loop:
         self.next_reap = self.now + (ms if 0 <= ms < 100 else 100)
 
     cdef void log_turn(self) noexcept nogil:
-        """The turn's ops into the log, then to the sync thread, with the answers to what it handed in."""
-        cdef size_t at
+        """The turn's ops into the log, then to the sync thread, with the answers to what it handed in. They are several records where they
+        are many, and the sync thread is given each by itself: neither holds more at a time than a record or one op."""
+        cdef Record *r = &self.record
         cdef int logged = 1
         cdef uint32_t i
-        if has_ops(self.k):
-            at = record_begin(&self.record)
-            take_ops(self.k, &self.record)
-            record_end(&self.record, at)
-            if self.log is not None and self.log.append(self.record.p, self.record.n) != 0:
+        while take_record(self.k, r, self.record_limit):
+            record_end(&r.buf, r.at)
+            if self.log is not None and self.log.append(r.buf.p + r.at, r.buf.n - r.at, self.k.run_n > 0) != 0:
                 logged = 0
-                self.log_failed()
             elif self.bridge is not None and self.bridge.wanted:
-                self.bridge.put_ops(self.record.p + RECORD_HEAD, self.record.n - RECORD_HEAD)
-            self.record.n = 0
-            if self.record.cap > 4 << 20:
-                buffer_free(&self.record)
+                if r.large:
+                    self.bridge.put_large(&r.buf, r.at + RECORD_HEAD)
+                else:
+                    self.bridge.put_ops(r.buf.p + RECORD_HEAD, r.buf.n - RECORD_HEAD)
+        if r.buf.cap > 2 * RECORD_FULL:
+            buffer_free(&r.buf)
+        if not logged:
+            self.log_failed()
         for i in range(self.answer_n):
-            self.bridge.put_answer(self.answers[i].token, self.answers[i].status if logged else ANSWER_UNLOGGED)
+            self.bridge.put_answer(self.answers[i].block, self.answers[i].status if logged else ANSWER_UNLOGGED)
         self.answer_n = 0
 
     cdef void watch_log(self) noexcept nogil:

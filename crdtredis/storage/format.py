@@ -17,7 +17,7 @@ A segment:
         clock                   {"id": seq}: every op up to there stands in earlier segments; more may
         follows                 [number, offset], or null in the first segment: see below
         repaired                true in a segment that `check --repair` wrote: ops may be missing, and others wait for them
-    record ...                  one per turn of the engine; the payload is an encoded Batch (proto/crdtredis.proto)
+    record ...                  one or more per turn of the engine; the payload is an encoded Batch (proto/crdtredis.proto)
 
     record = length of payload (u32 LE), CRC-32C of those 4 bytes and the payload (u32 LE), payload: see core/segment.pxi
 
@@ -139,7 +139,7 @@ def read_batches(fd: int, begin: int, end: int, most: int = 1 << 20, chunk: int 
     """
     at, want = begin, chunk
     while at < end:
-        data = os.pread(fd, min(want, end - at), at)
+        data = pread(fd, min(want, end - at), at)
         pos, status = 0, 1
         while status == 1:
             batch, pos, count, status = records_join(data, pos, most)
@@ -156,6 +156,14 @@ def read_batches(fd: int, begin: int, end: int, most: int = 1 << 20, chunk: int 
             want = max(chunk, need)
         if pos == 0 and len(data) < min(want, end - at) and at + len(data) >= os.fstat(fd).st_size:
             raise CutShort(at, "the file ends here")
+
+
+def pread(fd: int, size: int, at: int) -> bytes:
+    """os.pread that goes on to `size` bytes or the end of the file: one call gives at most 2 GiB."""
+    data = os.pread(fd, size, at)
+    while len(data) < size and (more := os.pread(fd, size - len(data), at + len(data))):
+        data += more
+    return data
 
 
 def declaration(actors: Iterable[Actor]) -> bytes:

@@ -272,6 +272,12 @@ def test_config_set_is_all_or_nothing(c, args, text):
     assert pairs(c("CONFIG", "GET", "hz")) == {b"hz": b"10"}
 
 
+def test_no_argument_may_be_longer_than_an_op_can_hold(c):
+    text = c.error("CONFIG", "SET", "proto-max-bulk-len", "2gb")
+    assert text.startswith("ERR CONFIG SET failed (possibly related to argument 'proto-max-bulk-len') - expected a size from 1mb to 512mb")
+    assert c("CONFIG", "SET", "proto-max-bulk-len", "512mb") == b"OK"
+
+
 def test_config_set_of_a_wrong_value(c):
     assert c.error("CONFIG", "SET", "hz", "11", "maxmemory", "x").startswith("ERR CONFIG SET failed (possibly related to argument 'maxmemory') - ")
     assert pairs(c("CONFIG", "GET", "hz")) == {b"hz": b"10"}

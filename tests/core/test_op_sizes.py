@@ -1,0 +1,82 @@
+"""How large things become: the records that the ops of a turn are cut into."""
+import pytest
+
+from crdtredis.replication import crdtredis_pb2 as pb
+from crdtredis._core import Replica, probe_make, probe_records, probe_take
+
+NOW = 1_700_000_000_000
+LARGE = 1 << 20                         # bytes from which on an op keeps its buffer
+
+
+def replica(name="a", **settings):
+    r = Replica(name, NOW, seed=1, **settings)
+    r.now = NOW
+    return r
+
+
+def ops(payload: bytes) -> list[tuple[int, int]]:
+    """(actor, seq) of the ops of a Batch."""
+    return [(run.actor, op.seq) for run in pb.Batch.FromString(payload).runs for op in run.ops]
+
+
+def taken(r, most: int) -> list[bytes]:
+    """The payloads of the records."""
+    records = probe_take(r, most)
+    payloads, status, _ = probe_records(b"".join(records))
+    assert status == 0 and len(payloads) == len(records), "a record that cannot be read again"
+    return payloads
+
+
+@pytest.mark.parametrize("most", [1, 100, 1000, 10_000, 1 << 40])
+def test_the_ops_of_a_turn_are_cut_into_records_between_ops(most):
+    a, b, other = replica("a"), replica("b"), replica("c")
+    for i in range(200):
+        probe_make(a, [("set", 0, b"k%d" % i, b"x" * (i * 7 % 300))])
+        if i % 10 == 9:
+            probe_make(other, [("set", 0, b"o%d" % i, b"y" * i)])
+            a.declare("c", NOW)
+            a.receive(other.take_ops())
+    payloads = taken(a, most)
+    for p in payloads:
+        assert len(p) <= most or len(ops(p)) <= 1
+    order = [dot for p in payloads for dot in ops(p)]
+    assert len(order) == 220 and len(set(order)) == 220
+    for actor in (a.actor, other.actor):
+        seqs = [seq for who, seq in order if who == actor]
+        assert seqs == list(range(1, len(seqs) + 1)), "the order of the ops"
+    for p in payloads:
+        b.receive(p)
+    assert b.digest() == a.digest() and b.waiting()["ops"] == 0
+    assert a.take_ops() == b"" and not taken(a, most)
+
+
+@pytest.mark.parametrize("size", [LARGE - 100, LARGE - 40, LARGE, 3 * LARGE])
+@pytest.mark.parametrize("actors", [0, 1, 9, 12, 300])
+def test_a_large_op_is_a_record_of_its_own(size, actors):
+    """Its head, which names what it depends on, is put before it in the buffer it was made in, or in a larger one."""
+    a, b = replica("a"), replica("b")
+    for i in range(actors):
+        other = replica(f"o{i}")
+        probe_make(other, [("set", 0, b"of%d" % i, b"v")])
+        a.receive(other.take_ops())
+    probe_make(a, [("set", 0, b"before", b"1")])
+    probe_make(a, [("set", 0, b"large", b"x" * size), ("set", 0, b"with it", b"2")])
+    probe_make(a, [("set", 0, b"after", b"3")])
+    payloads = taken(a, 4 << 20)
+    if size >= LARGE:
+        assert [len(ops(p)) for p in payloads if len(p) >= LARGE] == [1]
+    for p in payloads:
+        b.receive(p)
+    assert b.digest() == a.digest() and b.waiting()["ops"] == 0
+    passed_on = taken(b, 4 << 20)
+    assert sorted(dot for p in passed_on for dot in ops(p)) == sorted(dot for p in payloads for dot in ops(p))
+    c = replica("c")
+    for p in passed_on:
+        c.receive(p)
+    assert c.digest() == a.digest()
+
+
+def test_what_is_not_taken_is_freed():
+    a = replica()
+    probe_make(a, [("set", 0, b"large", b"x" * LARGE)])
+    del a
