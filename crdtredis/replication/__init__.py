@@ -3,6 +3,8 @@
     wire     bodies and clocks as bytes            (pure)
     plan     what to send to whom, and when        (pure)
     oplog    the log as peers are served with it: memory and segments
+    waiters  who waits for how many replicas       (pure)
+    names    host names to addresses, in threads of their own
     hub      who we are, what comes in, who waits for what
     peer     the conversation with one peer
     front    the thread itself, and what the rest of the server may ask of it

@@ -497,13 +497,15 @@ class Hub:
         """The next ops for a cursor, from memory or the segments; NOTHING when it has everything, or when the segments have nothing for it
         although memory begins behind it. That is so for a moment after memory has moved on while they were read, hence the second look, and
         never for longer unless files were taken away: then it is no reason to look for ever."""
-        for _ in range(2):
-            if not self.log.is_old(cursor):
-                return self.log.take(cursor, limit)
+        looks = 0
+        while self.log.is_old(cursor):
+            looks += not cursor.reading
+            if looks > 2:
+                return NOTHING
             piece = await asyncio.to_thread(self.log.older, cursor, limit)
             if piece:
                 return piece
-        return NOTHING if self.log.is_old(cursor) else self.log.take(cursor, limit)
+        return self.log.take(cursor, limit)
 
     def foreword(self, known: Iterable[int]) -> bytes:
         """Declarations of every actor that a reader who knows `known` may not know: ops name actors in runs, deps and effects, and
