@@ -8,6 +8,7 @@ from crdtredis.buffer cimport Buffer, Span, span
 include "core/mem.pxd"
 include "core/hash.pxd"
 include "core/table.pxd"
+include "core/waiting.pxd"
 include "core/actors.pxd"
 include "core/cell.pxd"
 include "core/codec.pxd"

@@ -14,7 +14,8 @@
 #     list      the elements of a list and what effects do to them
 #     apply     what an effect does to the state
 #     effects   making ops (local commands)
-#     receive   taking ops in, the waiting room, giving them out
+#     waiting   ops that may not be applied yet
+#     receive   taking ops in, giving them out
 #     replica   the Replica, as Python sees it
 #     batch     Batches as bytes: which ops they hold, and cutting them
 #     segment   records of the log
@@ -42,6 +43,7 @@ include "core/keyspace.pxi"
 include "core/list.pxi"
 include "core/apply.pxi"
 include "core/effects.pxi"
+include "core/waiting.pxi"
 include "core/receive.pxi"
 include "core/replica.pxi"
 include "core/batch.pxi"

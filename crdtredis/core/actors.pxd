@@ -20,6 +20,7 @@ cdef struct Actor:
     uint64_t applied        # the clock: highest seq applied, without gaps
     Row deps                # the deps of its newest applied op
     Row heard               # its clock as it told it itself (acknowledgements, handshakes), or NULL
+    Backlog backlog         # its ops in the waiting room
 
 cdef struct Actors:
     Actor *v                # by slot

@@ -79,12 +79,6 @@ cdef struct Record:
     size_t at
     int large               # it holds a single large op, and nobody else wants the buffer
 
-# A received op that waits for what it depends on: ascending seq per actor.
-cdef struct Waiting:
-    Waiting *next
-    uint64_t seq
-    size_t n                # bytes of the op, which follow the struct
-
 # Concurrent writes that had to be decided.
 cdef struct Conflict:
     int64_t at              # ms, by the local clock
@@ -127,14 +121,9 @@ cdef struct Kernel:
     uint32_t run_cap
     uint32_t declared       # actors below this slot were in a Batch already
     int recovering          # what is received is in the log already
-    # the waiting room
-    Waiting **waiting       # by slot
-    uint32_t waiting_cap
-    size_t waiting_n
-    size_t waiting_size     # bytes
-    size_t waiting_limit
+    Room room               # ops that may not be applied yet
     int64_t max_skew        # ms: ops stamped further ahead wait
-    size_t held             # waiting ops whose time has not come, as of the last look
+    int64_t accepted        # ms since 1970: up to here stamps are no further ahead than if it were now; 0: none are
     Effect *decoded         # the effects of the op under examination
     uint32_t decoded_cap
     # deadlines
@@ -240,8 +229,11 @@ cdef enum Received:
     RECEIVED_FULL = -2      # the waiting room is full; ask again later
     RECEIVED_STRANGER = -3  # a run of an actor nobody declared, or a declaration that contradicts a known one
 cdef int receive(Kernel *k, const char *p, size_t n) noexcept nogil
-# Looks again at ops that waited for the clock on the wall; called now and then.
-cdef void retry_waiting(Kernel *k) noexcept nogil
+# Applies waiting ops that may be applied by now, as many as take about `most` bytes. 1 while more of them are left: then it is to be
+# called again soon. Called now and then in any case, for those that wait for the clock on the wall.
+cdef int retry_waiting(Kernel *k, size_t most) noexcept nogil
+# Would others hold back the next op made here, because the timestamps here have run away from the clock?
+cdef int stamps_run_ahead(Kernel *k) noexcept nogil
 # Lets go of stubs that nobody needs; looks at about `most` keys and goes on there next time.
 cdef void collect(Kernel *k, int most) noexcept nogil
 

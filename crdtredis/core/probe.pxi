@@ -235,6 +235,17 @@ cdef probe_member(Kernel *k, uint32_t db, Span key, tuple effect):
         member_set(k, db, key, e, type, n, span(value, len(value)))
 
 
+def probe_receive(Replica r, bytes batch):
+    """One call of receive, as a turn of the loop makes it: (Received, whether more waiting ops may be applied)."""
+    cdef int status = receive(&r.k, batch, len(batch))
+    return status, r.k.room.ready != 0
+
+
+def probe_retry(Replica r):
+    """One more turn for the waiting room: whether more waiting ops may be applied."""
+    return bool(retry_waiting(&r.k, ROOM_TURN))
+
+
 def probe_members(Replica r, uint32_t db, bytes key):
     """(type, members): {name: value or score}, sorted sets as a list in order; (T_NONE, None) for no visible key."""
     cdef Kernel *k = &r.k

@@ -1,30 +1,8 @@
 # The one entrance for remote ops, whatever brought them: a push, a pull, a relay, the log at the start.
 #
 # An op is applied when it is the next of its actor and everything it had seen is applied too (causal delivery); one that is known
-# is dropped; any other waits in a bounded room, as bytes. An op is checked whole before anything of it is applied.
-
-cdef int ready(Kernel *k, uint16_t slot, const OpHead *h) noexcept nogil:
-    """1: may be applied; 0: must wait; -1: its deps are not what the format says."""
-    cdef const char *p = h.deps.p
-    cdef uint64_t actor, seq
-    cdef uint16_t of
-    cdef int r, result = 1
-    while True:
-        r = decode_dep(&p, h.deps.p + h.deps.n, &actor, &seq)
-        if r == 0:
-            break
-        of = actors_find(&k.actors, actor)
-        if r < 0 or of == slot:
-            return -1
-        if of == NO_SLOT or k.actors.v[of].applied < seq:
-            result = 0
-    if h.seq != k.actors.v[slot].applied + 1:
-        return 0
-    if not k.recovering and <int64_t>(h.stamp >> 16) > k.now + k.max_skew:
-        k.held += 1
-        return 0
-    return result
-
+# is dropped; any other waits in a bounded room, as bytes (core/waiting.pxi). An op is checked whole when it comes: what waits is sound, names
+# none but declared actors, and is applied without being asked again.
 
 cdef int effect_is_sound(const Effect *x, const OpHead *h) noexcept nogil:
     """What the wire format allows and the meaning does not."""
@@ -85,19 +63,25 @@ cdef int examine(Kernel *k, const OpHead *h) noexcept nogil:
         n += 1
 
 
-cdef int apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span raw) noexcept nogil:
-    """Applies an op that is ready and examined. 0 when it names an actor that its own deps do not cover."""
+cdef int names_known(Kernel *k, uint16_t slot, const OpHead *h, int effects) noexcept nogil:
+    """Are all actors declared that the examined effects name?"""
+    cdef int i
+    for i in range(effects):
+        if k.decoded[i].actor and actors_find(&k.actors, k.decoded[i].actor) == NO_SLOT:
+            return 0
+        if names_position(k, &k.decoded[i], make_dot(slot, h.seq)) != 1:
+            return 0
+    return 1
+
+
+cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span raw) noexcept nogil:
+    """Applies an op that is the next, and examined."""
     cdef Applying op
     cdef const char *p = h.deps.p
     cdef uint64_t actor, seq
     cdef Effect *x
     cdef int i
     cdef char *out
-    for i in range(effects):
-        if k.decoded[i].actor and actors_find(&k.actors, k.decoded[i].actor) == NO_SLOT:
-            return 0
-        if names_position(k, &k.decoded[i], make_dot(slot, h.seq)) != 1:
-            return 0
     while decode_dep(&p, h.deps.p + h.deps.n, &actor, &seq) == 1:
         row_raise(&k.actors.v[slot].deps, actors_find(&k.actors, actor), seq)
     op.slot = slot
@@ -118,7 +102,8 @@ cdef int apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span r
         mem_free(k.decoded)
         k.decoded = NULL
         k.decoded_cap = 0
-    return 1
+    if table_count(&k.room.ops):
+        wake(k, slot)
 
 
 cdef void keep_received(Kernel *k, uint16_t slot, uint64_t seq, Span raw) noexcept nogil:
@@ -139,79 +124,30 @@ cdef void keep_received(Kernel *k, uint16_t slot, uint64_t seq, Span raw) noexce
 
 
 cdef int receive_op(Kernel *k, uint16_t slot, Span raw, const OpHead *h) noexcept nogil:
-    cdef int effects, r
+    cdef uint16_t of = 0
+    cdef uint64_t until = 0
+    cdef int effects, why
     if h.seq <= k.actors.v[slot].applied:
         return RECEIVED_ALL
     if slot == k.me:
         return RECEIVED_STRANGER           # an op of this very process that it never made: somebody else has its identity
-    r = ready(k, slot, h)
-    effects = examine(k, h) if r >= 0 else -1
-    if effects < 0:
-        return RECEIVED_BAD
-    if r:
-        return RECEIVED_ALL if apply_op(k, slot, h, effects, raw) else RECEIVED_BAD
-    return wait_for(k, slot, raw, h.seq)
-
-
-# ---- the waiting room ----------------------------------------------------------------------------------------------
-
-cdef int wait_for(Kernel *k, uint16_t slot, Span raw, uint64_t seq) noexcept nogil:
-    cdef Waiting **at
-    cdef Waiting *w
-    cdef uint32_t cap
-    if slot >= k.waiting_cap:
-        cap = (<uint32_t>slot | 7) + 1
-        k.waiting = <Waiting**>mem_realloc(k.waiting, cap * sizeof(Waiting*))
-        memset(k.waiting + k.waiting_cap, 0, (cap - k.waiting_cap) * sizeof(Waiting*))
-        k.waiting_cap = cap
-    at = &k.waiting[slot]
-    while at[0] != NULL and at[0].seq < seq:
-        at = &at[0].next
-    if at[0] != NULL and at[0].seq == seq:
+    if room_find(k, slot, h.seq) != NULL:
         return RECEIVED_ALL
-    if k.waiting_size + raw.n + sizeof(Waiting) > k.waiting_limit:
+    why = blocked(k, slot, h, &of, &until)
+    if why == BLOCKED_STRANGER:
+        return RECEIVED_STRANGER
+    effects = examine(k, h) if why >= 0 else -1
+    if effects < 0 or not names_known(k, slot, h, effects):
+        return RECEIVED_BAD
+    if why == BLOCKED_NOT:
+        apply_op(k, slot, h, effects, raw)
+        return RECEIVED_ALL
+    if room_is_full(k, slot, raw.n):
         return RECEIVED_FULL
-    w = <Waiting*>mem_alloc(sizeof(Waiting) + raw.n)
-    w.next = at[0]
-    w.seq = seq
-    w.n = raw.n
-    memcpy(<char*>w + sizeof(Waiting), raw.p, raw.n)
-    at[0] = w
-    k.waiting_n += 1
-    k.waiting_size += raw.n + sizeof(Waiting)
+    room_put(k, slot, h.seq, raw)
+    if why != BLOCKED_BY_OWN and k.actors.v[slot].backlog.state == BACKLOG_IDLE:
+        put_off(k, slot, why, of, until)
     return RECEIVED_ALL
-
-
-cdef void leave_room(Kernel *k, uint32_t slot) noexcept nogil:
-    cdef Waiting *w = k.waiting[slot]
-    k.waiting[slot] = w.next
-    k.waiting_n -= 1
-    k.waiting_size -= w.n + sizeof(Waiting)
-    mem_free(w)
-
-
-cdef void retry_waiting(Kernel *k) noexcept nogil:
-    cdef OpHead h
-    cdef Waiting *w
-    cdef Span raw
-    cdef uint32_t slot
-    cdef int moved = 1
-    while moved and k.waiting_n:
-        moved = 0
-        k.held = 0
-        for slot in range(k.waiting_cap):
-            while k.waiting[slot] != NULL:
-                w = k.waiting[slot]
-                raw = span(<char*>w + sizeof(Waiting), w.n)
-                decode_op(raw, &h)
-                if h.seq > k.actors.v[slot].applied:
-                    if ready(k, <uint16_t>slot, &h) != 1:
-                        break
-                    apply_op(k, <uint16_t>slot, &h, examine(k, &h), raw)
-                    moved = 1
-                leave_room(k, slot)
-    if k.waiting_n == 0:
-        k.held = 0
 
 
 # ---- batches -------------------------------------------------------------------------------------------------------
@@ -234,13 +170,14 @@ cdef int receive_actor(Kernel *k, Span body) noexcept nogil:
 
 
 cdef int receive_run(Kernel *k, Span body) noexcept nogil:
+    """Goes on behind an op that finds the waiting room full, for of those that follow some may need no room."""
     cdef const char *p = body.p
     cdef const char *end = body.p + body.n
     cdef Field f
     cdef OpHead h
     cdef Span raw
     cdef uint16_t slot
-    cdef int r
+    cdef int r, result = RECEIVED_ALL
     if get_field(&p, end, &f) != 1 or f.number != 1 or f.wire != 1:
         return RECEIVED_BAD
     slot = actors_find(&k.actors, f.v)
@@ -249,18 +186,20 @@ cdef int receive_run(Kernel *k, Span body) noexcept nogil:
     while True:
         r = get_message(&p, end, 2, &raw)
         if r == 0:
-            return RECEIVED_ALL
+            return result
         if r < 0 or decode_op(raw, &h) < 0:
             return RECEIVED_BAD
         r = receive_op(k, slot, raw, &h)
-        if r != RECEIVED_ALL:
+        if r == RECEIVED_FULL:
+            result = r
+        elif r != RECEIVED_ALL:
             return r
 
 
 cdef int receive(Kernel *k, const char *p, size_t n) noexcept nogil:
     cdef const char *end = p + n
     cdef Field f
-    cdef int r
+    cdef int r, result = RECEIVED_ALL
     while True:
         r = get_field(&p, end, &f)
         if r == 0:
@@ -271,11 +210,13 @@ cdef int receive(Kernel *k, const char *p, size_t n) noexcept nogil:
             r = receive_run(k, f.s)
         else:
             r = RECEIVED_BAD
-        if r != RECEIVED_ALL:
+        if r == RECEIVED_FULL:
+            result = r
+        elif r != RECEIVED_ALL:
+            result = r
             break
-    if k.waiting_n:
-        retry_waiting(k)
-    return r
+    retry_waiting(k, ROOM_TURN)
+    return result
 
 
 # ---- what is to be logged and sent ---------------------------------------------------------------------------------

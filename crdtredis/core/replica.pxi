@@ -21,7 +21,7 @@ cdef class Replica:
     replica_id: 1 to 255 bytes of UTF-8 without NUL. epoch: ms, greater than every earlier one of this replica id.
     seed: makes hashing and random choices repeatable (tests); left out, they are unpredictable.
     reap_grace: ms that other replicas leave to the one that set a deadline to remove the key. max_clock_skew: ms; ops stamped
-    further ahead of `now` wait. waiting_limit: bytes of ops that may wait for others.
+    further ahead of `now` wait. waiting_limit: bytes of ops that may wait for others, half of it of one actor.
     """
 
     def __init__(self, str replica_id, uint64_t epoch, *, seed=None, int64_t reap_grace=10_000, int64_t max_clock_skew=60_000,
@@ -35,7 +35,7 @@ cdef class Replica:
         k.seed = int.from_bytes(randomness[16:], "little") | 1
         k.reap_grace = reap_grace
         k.max_skew = max_clock_skew
-        k.waiting_limit = waiting_limit
+        k.room.limit = waiting_limit
         self.id = replica_id
         self.act_as(epoch)
 
@@ -58,9 +58,7 @@ cdef class Replica:
                 k.watches[i] = w.next
                 mem_free(w)
         mem_free(k.watches)
-        for i in range(<int>k.waiting_cap):
-            while k.waiting[i] != NULL:
-                leave_room(k, i)
+        table_clear(&k.room.ops, free_visited, k)
         actors_free(&k.actors)
         buffer_free(&k.effects)
         buffer_free(&k.seen)
@@ -70,7 +68,6 @@ cdef class Replica:
         for i in range(<int>k.run_n):
             buffer_free(&k.runs[i].large)
         mem_free(k.runs)
-        mem_free(k.waiting)
         mem_free(k.decoded)
         mem_free(k.heap)
         mem_free(k.conflict)
@@ -84,6 +81,8 @@ cdef class Replica:
         cdef uint16_t slot = actors_declare(&self.k.actors, actor_id(replica, len(replica), epoch), replica, len(replica), epoch)
         if slot == NO_SLOT:
             raise ValueError("too many actors, or two with one id")
+        if self.k.actors.v[slot].applied or self.k.actors.v[slot].backlog.n:
+            raise ValueError(f"epoch {epoch} of {self.id} has ops that others hold")
         self.k.me = slot
         self.k.deps_changed = 1
 
@@ -171,13 +170,16 @@ cdef class Replica:
         """Applies an encoded Batch; ops whose dependencies are missing wait, known ones are dropped.
 
         DamagedBatch: the bytes are not a Batch; ops before the damage are applied. StrangerError: an actor is not declared, or its
-        declaration contradicts a known one. WaitingRoomFull: send the rest again later. Cost: linear in the bytes.
+        declaration contradicts a known one; ops before it are applied. WaitingRoomFull: send what is not applied again later. Cost: linear in
+        the bytes, and those of the waiting ops that may be applied then: all of them are, while the loop spreads them over its turns.
         """
         cdef int r
         cdef const char *p = batch
         cdef size_t n = len(batch)
         with nogil:
             r = receive(&self.k, p, n)
+            while retry_waiting(&self.k, ROOM_TURN):
+                pass
         if r == RECEIVED_BAD:
             raise DamagedBatch("the bytes are not a batch of this version")
         if r == RECEIVED_STRANGER:
@@ -196,14 +198,26 @@ cdef class Replica:
         self.k.recovering = value
 
     def waiting(self):
-        """{"ops", "bytes", "held"}: ops that wait, their bytes, and how many of them only for the clock on the wall."""
-        return {"ops": self.k.waiting_n, "bytes": self.k.waiting_size, "held": self.k.held}
+        """{"ops", "bytes", "held"}: ops that wait, the bytes they take, and how many of them for the clock on the wall."""
+        return {"ops": table_count(&self.k.room.ops), "bytes": self.k.room.bytes, "held": self.k.room.held_ops}
+
+    def held(self):
+        """[(replica id, epoch, number of ops, ms of the first one's stamp)] of the actors whose ops wait for the clock on the wall."""
+        cdef Actor *a
+        cdef uint32_t i
+        out = []
+        for i in range(self.k.actors.n if self.k.room.held else 0):
+            a = &self.k.actors.v[i]
+            if a.backlog.state == BACKLOG_HELD:
+                out.append((a.replica.decode(), a.epoch, a.backlog.n, a.backlog.until))
+        return out
 
     def tick(self):
         """What the loop does now and then: retries held ops, reaps, collects stubs. Returns ms until the next deadline, or -1."""
         cdef int64_t wait
         with nogil:
-            retry_waiting(&self.k)
+            while retry_waiting(&self.k, ROOM_TURN):
+                pass
             wait = reap(&self.k, 1 << 30)
         return wait
 
@@ -365,6 +379,72 @@ cdef class Replica:
             assert k.heap[i].entry.heap == i + 1, "heap: an entry that does not know its place"
             assert i == 0 or k.heap[(i - 1) // 2].at <= k.heap[i].at, "heap: order"
         assert k.depth == 0 and not k.has_op, "an op was left open"
+        check_room(k)
+
+
+cdef int check_room(Kernel *k) except -1:
+    """Asserts that what waits is counted, and that each actor is where it belongs by what its next op waits for."""
+    cdef Actors *a = &k.actors
+    cdef Backlog *b
+    cdef Element *m
+    cdef OpHead h
+    cdef uint16_t of = 0
+    cdef uint64_t until = 0
+    cdef size_t pos = 0, bytes = 0, held = 0, n
+    cdef uint32_t slot
+    cdef int why
+    ops = [[0, 0] for _ in range(a.n)]
+    assert table_check(&k.room.ops, k.hash_key) == 0, f"room: table: {table_check(&k.room.ops, k.hash_key)}"
+    while True:
+        m = table_next(&k.room.ops, &pos)
+        if m == NULL:
+            break
+        memcpy(&until, element_key(m), sizeof(until))
+        assert dot_seq(until) > a.v[dot_slot(until)].applied, "room: an op that is applied"
+        ops[dot_slot(until)][0] += 1
+        ops[dot_slot(until)][1] += room_size(m.vlen)
+    waiting = heap_slots(a, k.room.held)
+    assert sorted(waiting) == [slot for slot in range(a.n) if a.v[slot].backlog.state == BACKLOG_HELD], "room: the heap of those held"
+    for slot in range(a.n):
+        b = &a.v[slot].backlog
+        assert ops[slot] == [b.n, b.bytes], f"room: {ops[slot]} there, {b.n} and {b.bytes} counted"
+        bytes += b.bytes
+        held += b.n if b.state == BACKLOG_HELD else 0
+        below = heap_slots(a, b.blocked)
+        for x in below:
+            assert a.v[x].backlog.state == BACKLOG_BLOCKED, "room: in a heap, but not blocked"
+            assert a.v[x].backlog.until > a.v[slot].applied, "room: what it waits for is here"
+        waiting += below
+        m = room_find(k, slot, a.v[slot].applied + 1)
+        if b.state == BACKLOG_READY:
+            continue
+        why = BLOCKED_BY_OWN
+        if m != NULL:
+            assert decode_op(span(element_value(m), m.vlen), &h) == 1, "room: bytes that are no op"
+            why = blocked(k, slot, &h, &of, &until)
+        if b.state == BACKLOG_IDLE:
+            assert why == BLOCKED_BY_OWN, f"room: idle, but {why}"
+        elif b.state == BACKLOG_BLOCKED:
+            assert why == BLOCKED_BY_OTHER, f"room: blocked, but {why}"
+    assert len(waiting) == len(set(waiting)), "room: in two heaps"
+    n = sum(1 for slot in range(a.n) if a.v[slot].backlog.state in (BACKLOG_BLOCKED, BACKLOG_HELD))
+    assert len(waiting) == n, f"room: {n} wait, {len(waiting)} in heaps"
+    assert bytes == k.room.bytes and held == k.room.held_ops, "room: counts"
+    return 0
+
+
+cdef list heap_slots(Actors *a, uint16_t root):
+    """The slots in a heap; asserts its order."""
+    out, left = [], [(root, 0)] if root else []
+    while left:
+        x, least = left.pop()
+        assert a.v[x - 1].backlog.until >= least, "room: heap order"
+        out.append(x - 1)
+        child = a.v[x - 1].backlog.child
+        while child:
+            left.append((child, a.v[x - 1].backlog.until))
+            child = a.v[child - 1].backlog.next
+    return out
 
 
 cdef int64_t check_table(Kernel *k, Table *t, size_t *live) except -1:

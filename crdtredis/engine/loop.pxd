@@ -49,7 +49,7 @@ cdef class Loop:
     cdef Answer *answers
     cdef uint32_t answer_n
     cdef uint32_t answer_cap
-    cdef int received_more              # the bridge's queue was left before it was empty
+    cdef int received_more              # time was up before the waiting room and the bridge's queue had given all they could
     cdef int bridge_ready
     cdef int calls_ready
     # what is due
@@ -98,6 +98,7 @@ cdef class Loop:
     cdef void set_clock(self) noexcept nogil
     cdef void end_pause(self) noexcept nogil
     cdef void receive_blocks(self) noexcept nogil
+    cdef void receive_block(self, Block *b) noexcept nogil
     cdef void reap_due(self) noexcept nogil
     cdef void log_turn(self) noexcept nogil
     cdef void watch_log(self) noexcept nogil

@@ -23,8 +23,8 @@ import socket
 
 from cpython.exc cimport PyErr_CheckSignals
 
-from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, RECORD_FULL, RECORD_HEAD, collect, free_garbage, has_ops, reap, receive, record_end,
-                              retry_waiting, table_work, take_record)
+from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, RECORD_FULL, RECORD_HEAD, ROOM_TURN, collect, free_garbage, has_ops, reap, receive,
+                              record_end, retry_waiting, table_work, take_record)
 
 cdef enum:
     EVENTS = 1024           # per epoll_wait
@@ -471,31 +471,35 @@ cdef class Loop:
     # ---- peers, deadlines, the log ----------------------------------------------------------------------------------
 
     cdef void receive_blocks(self) noexcept nogil:
+        """What may leave the waiting room goes before what has just come: so that the room does not grow while there is no time for both."""
         cdef uint64_t begun = cycles()
         cdef uint64_t most = <uint64_t>(RECEIVE_US * self.d.ticks_per_usec)
         cdef uint64_t count
         cdef Block *b
-        cdef int status
         if self.bridge_ready:
             self.bridge_ready = 0
             read(self.bridge.engine_fd, &count, 8)
         self.received_more = 1
         while True:
-            b = self.bridge.take()
-            if b == NULL:
-                self.received_more = 0
-                return
-            status = ANSWER_UNLOGGED
-            if not self.d.guard & GUARD_MISCONF:
-                status = receive(self.k, b.bytes, b.n)
-            if self.answer_n == self.answer_cap:
-                self.answer_cap = self.answer_cap * 2 if self.answer_cap else 16
-                self.answers = <Answer*>need_memory(realloc(self.answers, sizeof(Answer) * self.answer_cap))
-            self.answers[self.answer_n].block = b
-            self.answers[self.answer_n].status = status
-            self.answer_n += 1
+            if self.d.guard & GUARD_MISCONF or not retry_waiting(self.k, ROOM_TURN):
+                b = self.bridge.take() if self.bridge is not None else NULL
+                if b == NULL:
+                    self.received_more = 0
+                    return
+                self.receive_block(b)
             if cycles() - begun > most or turn_is_full(self.d):
                 return
+
+    cdef void receive_block(self, Block *b) noexcept nogil:
+        cdef int status = ANSWER_UNLOGGED
+        if not self.d.guard & GUARD_MISCONF:
+            status = receive(self.k, b.bytes, b.n)
+        if self.answer_n == self.answer_cap:
+            self.answer_cap = self.answer_cap * 2 if self.answer_cap else 16
+            self.answers = <Answer*>need_memory(realloc(self.answers, sizeof(Answer) * self.answer_cap))
+        self.answers[self.answer_n].block = b
+        self.answers[self.answer_n].status = status
+        self.answer_n += 1
 
     cdef void reap_due(self) noexcept nogil:
         cdef int64_t ms
@@ -564,7 +568,7 @@ cdef class Loop:
         for i in range(16):
             table_work(&self.k.db[i].table, REHASH_TURN)
         if not self.d.guard & (GUARD_LOADING | GUARD_MISCONF):
-            retry_waiting(self.k)
+            self.received_more |= retry_waiting(self.k, ROOM_TURN)
             collect(self.k, COLLECT_TURN)
         free_garbage(self.k, FREE_CRON)
         for i in range(self.listener_n):

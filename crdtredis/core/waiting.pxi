@@ -1,0 +1,224 @@
+# The waiting room: received ops that may not be applied yet. Which ones may be by now, without looking at the others?
+#
+# Ops of one actor are applied in order, so of each actor only the next op matters, and it waits for one thing at a time:
+#
+#     its predecessor          nothing is noted: whoever applies an op looks whether the next one is here
+#     an op of another actor   the first that its deps name and that is missing: its actor is put into that other actor's heap, by
+#                              the seq that is waited for; when an op with that seq is applied, it is taken out and looked at again
+#     the clock on the wall    its actor is in the heap of those, by the time of the op
+#
+# So an op comes in at the cost of a look-up (a table by dot: the ops of one actor are in no order), and leaves at that of two. Nothing
+# is ever looked at in vain: an op that is applied wakes exactly those whose wait is over. The heaps are pairing heaps that
+# link the actors themselves, so they take no memory and an actor is in one of them at most.
+#
+# What is woken stands in a queue, and `retry_waiting` works on it for as many bytes as its caller grants: one op that was missing can set a
+# million free, and they are then applied over many turns of the loop.
+#
+# The room is bounded in bytes, and one actor may take half of it: so one replica whose ops nobody may apply (its clock is wrong, or what
+# they depend on is nowhere to be had) does not keep the others' from waiting their moment. Ops that need not wait are taken in
+# however full it is, which is what empties it.
+#
+# Invariant, between two calls: an op in the room has a seq above what is applied of its actor; an actor is BLOCKED or HELD exactly if its
+# next op is here, is not READY, and that is what it waits for (Replica.check).
+
+cdef enum Blocked:
+    BLOCKED_STRANGER = -2   # its deps name an actor that nobody declared
+    BLOCKED_BAD = -1        # its deps are not what the format says
+    BLOCKED_NOT = 0         # may be applied
+    BLOCKED_BY_OWN = 1      # an earlier op of its actor is missing
+    BLOCKED_BY_OTHER = 2    # an op of another actor is
+    BLOCKED_BY_TIME = 3     # it is stamped too far ahead of the clock on the wall
+
+
+cdef inline int64_t latest_stamp(Kernel *k) noexcept nogil:
+    """ms: stamps beyond are too far ahead. What operators have accepted counts as if it were that late already."""
+    return max(k.now, k.accepted) + k.max_skew
+
+
+cdef int stamps_run_ahead(Kernel *k) noexcept nogil:
+    return <int64_t>(k.hlc >> 16) > latest_stamp(k)
+
+
+cdef int blocked(Kernel *k, uint16_t slot, const OpHead *h, uint16_t *of, uint64_t *until) noexcept nogil:
+    """What an op waits for, a Blocked. BY_OTHER: for op `until` of the actor `of`; BY_TIME: for the ms `until`."""
+    cdef const char *p = h.deps.p
+    cdef uint64_t actor, seq
+    cdef uint16_t at
+    cdef int r, result = BLOCKED_NOT
+    while True:
+        r = decode_dep(&p, h.deps.p + h.deps.n, &actor, &seq)
+        if r == 0:
+            break
+        at = actors_find(&k.actors, actor)
+        if r < 0 or at == slot:
+            return BLOCKED_BAD
+        if at == NO_SLOT:
+            return BLOCKED_STRANGER
+        if result == BLOCKED_NOT and k.actors.v[at].applied < seq:
+            result = BLOCKED_BY_OTHER
+            of[0] = at
+            until[0] = seq
+    if h.seq != k.actors.v[slot].applied + 1:
+        return BLOCKED_BY_OWN
+    if result == BLOCKED_NOT and not k.recovering and <int64_t>(h.stamp >> 16) > latest_stamp(k):
+        until[0] = h.stamp >> 16
+        return BLOCKED_BY_TIME
+    return result
+
+
+# ---- heaps of actors -----------------------------------------------------------------------------------------------
+
+cdef uint16_t heap_join(Actors *a, uint16_t x, uint16_t y) noexcept nogil:
+    """The root of both heaps in one."""
+    if x == 0 or y == 0:
+        return x | y
+    if a.v[y - 1].backlog.until < a.v[x - 1].backlog.until:
+        x, y = y, x
+    a.v[y - 1].backlog.next = a.v[x - 1].backlog.child
+    a.v[x - 1].backlog.child = y
+    return x
+
+
+cdef uint16_t heap_rest(Actors *a, uint16_t root) noexcept nogil:
+    """The root without it: its children joined in pairs from the first on, and the pairs from the last back."""
+    cdef uint16_t at = a.v[root - 1].backlog.child
+    cdef uint16_t pairs = 0
+    cdef uint16_t x, y
+    a.v[root - 1].backlog.child = 0
+    while at:
+        x = at
+        y = a.v[x - 1].backlog.next
+        at = a.v[y - 1].backlog.next if y else 0
+        x = heap_join(a, x, y)
+        a.v[x - 1].backlog.next = pairs
+        pairs = x
+    at = 0
+    while pairs:
+        x = pairs
+        pairs = a.v[x - 1].backlog.next
+        at = heap_join(a, at, x)
+    if at:
+        a.v[at - 1].backlog.next = 0
+    return at
+
+
+# ---- in and out ----------------------------------------------------------------------------------------------------
+
+cdef Element *room_find(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
+    cdef uint64_t dot = make_dot(slot, seq)
+    if k.actors.v[slot].backlog.n == 0:
+        return NULL
+    return table_find(&k.room.ops, <const char*>&dot, sizeof(dot), key_hash(k, <const char*>&dot, sizeof(dot)))
+
+
+cdef inline size_t room_size(size_t n) noexcept nogil:
+    """Bytes that an op of n bytes takes in the room."""
+    return E_HEAD + sizeof(uint64_t) + n + 2 * sizeof(uint64_t)
+
+
+cdef int room_is_full(Kernel *k, uint16_t slot, size_t n) noexcept nogil:
+    """Is there no room for one more op of n bytes?"""
+    return (k.room.bytes + room_size(n) > k.room.limit
+            or k.actors.v[slot].backlog.bytes + room_size(n) > k.room.limit // ROOM_SHARE)
+
+
+cdef void room_put(Kernel *k, uint16_t slot, uint64_t seq, Span raw) noexcept nogil:
+    cdef Backlog *b = &k.actors.v[slot].backlog
+    cdef uint64_t dot = make_dot(slot, seq)
+    cdef Span key = span(<const char*>&dot, sizeof(dot))
+    cdef Element *m = element_new(k, key, key_hash(k, key.p, key.n), E_PLAIN, raw.n)
+    copy_span(element_value(m), raw)
+    table_add(&k.room.ops, m)
+    k.room.bytes += room_size(raw.n)
+    b.bytes += room_size(raw.n)
+    b.n += 1
+    k.room.held_ops += b.state == BACKLOG_HELD
+
+
+cdef void room_take(Kernel *k, uint16_t slot, Element *m) noexcept nogil:
+    """Of an actor that is READY."""
+    cdef Backlog *b = &k.actors.v[slot].backlog
+    k.room.bytes -= room_size(m.vlen)
+    b.bytes -= room_size(m.vlen)
+    b.n -= 1
+    table_remove(&k.room.ops, m)
+    mem_free(m)
+
+
+# ---- waiting and waking --------------------------------------------------------------------------------------------
+
+cdef void look_at(Kernel *k, uint16_t slot) noexcept nogil:
+    """Puts an actor that is in no heap at the end of the queue."""
+    cdef Backlog *b = &k.actors.v[slot].backlog
+    if b.state == BACKLOG_READY:
+        return
+    b.state = BACKLOG_READY
+    b.next = 0
+    if k.room.ready == 0:
+        k.room.ready = slot + 1
+    else:
+        k.actors.v[k.room.ready_last - 1].backlog.next = slot + 1
+    k.room.ready_last = slot + 1
+
+
+cdef void put_off(Kernel *k, uint16_t slot, int why, uint16_t of, uint64_t until) noexcept nogil:
+    """An actor that is in no heap and not in the queue: its next op is here and waits."""
+    cdef Backlog *b = &k.actors.v[slot].backlog
+    b.until = until
+    b.next = b.child = 0
+    if why == BLOCKED_BY_TIME:
+        b.state = BACKLOG_HELD
+        k.room.held = heap_join(&k.actors, k.room.held, slot + 1)
+        k.room.held_ops += b.n
+    else:
+        b.state = BACKLOG_BLOCKED
+        k.actors.v[of].backlog.blocked = heap_join(&k.actors, k.actors.v[of].backlog.blocked, slot + 1)
+
+
+cdef void wake(Kernel *k, uint16_t slot) noexcept nogil:
+    """After an op of an actor was applied: whose next op may be applied by now?"""
+    cdef Backlog *b = &k.actors.v[slot].backlog
+    cdef uint16_t first
+    while b.blocked and k.actors.v[b.blocked - 1].backlog.until <= k.actors.v[slot].applied:
+        first = b.blocked
+        b.blocked = heap_rest(&k.actors, first)
+        k.actors.v[first - 1].backlog.state = BACKLOG_IDLE
+        look_at(k, first - 1)
+    if b.n and b.state == BACKLOG_IDLE:
+        look_at(k, slot)
+
+
+cdef int retry_waiting(Kernel *k, size_t most) noexcept nogil:
+    cdef Backlog *b
+    cdef Element *m
+    cdef OpHead h
+    cdef Span raw
+    cdef uint16_t slot, first, of = 0
+    cdef uint64_t until = 0
+    cdef int why
+    while k.room.held and <int64_t>k.actors.v[k.room.held - 1].backlog.until <= latest_stamp(k):
+        first = k.room.held
+        k.room.held = heap_rest(&k.actors, first)
+        b = &k.actors.v[first - 1].backlog
+        b.state = BACKLOG_IDLE
+        k.room.held_ops -= b.n
+        look_at(k, first - 1)
+    while k.room.ready and most > 0:
+        slot = k.room.ready - 1
+        b = &k.actors.v[slot].backlog
+        m = room_find(k, slot, k.actors.v[slot].applied + 1)
+        why = BLOCKED_BY_OWN
+        if m != NULL:
+            raw = span(element_value(m), m.vlen)
+            decode_op(raw, &h)
+            why = blocked(k, slot, &h, &of, &until)
+        if why == BLOCKED_NOT:
+            apply_op(k, slot, &h, examine(k, &h), raw)         # it was examined when it came
+            most -= min(most, room_size(m.vlen))
+            room_take(k, slot, m)
+            continue
+        k.room.ready = b.next
+        b.state = BACKLOG_IDLE
+        if m != NULL:
+            put_off(k, slot, why, of, until)
+    return k.room.ready != 0
