@@ -1,8 +1,10 @@
 """The replication routes: bodies in, bodies out. What is accepted and why is decided in replication/hub.py.
 
-Before a body is read its length must be known and allowed, and there must be room for it in the budget of bytes received and not yet
-applied: a sender that is faster than the engine waits here, in its own connection. Reading is under a time limit. The media type is
-insisted on, so that no web page can make a browser send such a request without asking first.
+A body's length must be declared and allowed, and there must be room for it in the budget of what its sender has under way here, before it
+is read: a sender that is faster than the engine waits, in its own connections and without keeping others waiting. Reading and
+writing go on as long as something moves (flow.Patience); answers with ops are a few per peer at a time, so that nobody who asks and
+does not read fills this process with answers. The media type is insisted on, so that no web page can make a browser send such a request without
+asking first, and encodings are refused, since a small body must not unfold into a large one.
 """
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from crdtredis.replication.wire import BODY_MAX, CONTENT_TYPE, Refusal, decode, encode, failure, wire
+from crdtredis.replication.flow import STEP, Patience, read
+from crdtredis.replication.wire import BODY_MAX, CONTENT_TYPE, HEAD_MAX, Refusal, decode, encode, failure, wire
 
 if TYPE_CHECKING:
     from crdtredis.replication.front import Front
@@ -35,37 +38,71 @@ class Replication:
         return [web.post("/replication/handshake", self.handshake), web.post("/replication/push", self.push),
                 web.post("/replication/pull", self.pull)]
 
-    async def handshake(self, request: web.Request) -> web.Response:
-        return await self.answer(request, wire.Hello, lambda hello, batch: self.hub.handshake(hello, batch))
+    async def handshake(self, request: web.Request) -> web.StreamResponse:
+        return await self.answer(request, wire.Hello, lambda hello, batch: self.hub.handshake(hello, batch), BODY_MAX)
 
-    async def push(self, request: web.Request) -> web.Response:
+    async def push(self, request: web.Request) -> web.StreamResponse:
         async def work(head: wire.Push, batch: bytes) -> tuple[wire.Answer, bytes]:
             return await self.hub.push(request.headers.get("X-Replica", ""), head, batch), b""
 
-        return await self.answer(request, wire.Push, work)
+        return await self.answer(request, wire.Push, work, BODY_MAX)
 
-    async def pull(self, request: web.Request) -> web.Response:
-        return await self.answer(request, wire.Pull, lambda head, _: self.hub.pull(request.headers.get("X-Replica", ""), head))
-
-    async def answer(self, request: web.Request, kind, work) -> web.Response:
-        hub, size = self.hub, request.content_length
+    async def pull(self, request: web.Request) -> web.StreamResponse:
+        replica = request.headers.get("X-Replica", "")
+        answers = self.hub.traffic(replica).answers
         try:
-            if request.content_type != CONTENT_TYPE:
-                raise Refusal(wire.MALFORMED, f"expected a body of type {CONTENT_TYPE}")
+            async with asyncio.timeout(self.hub.settings.timeout):
+                await answers.acquire()
+        except TimeoutError:
+            return refused(Refusal(wire.BUSY, "answers to earlier requests of this replica have not been read"))
+        try:
+            return await self.answer(request, wire.Pull, lambda head, _: self.hub.pull(replica, head), HEAD_MAX + 4)
+        finally:
+            answers.release()
+
+    async def answer(self, request: web.Request, kind, work, most: int) -> web.StreamResponse:
+        """most: bytes that a body of this kind can have."""
+        hub = self.hub
+        budget, size = hub.traffic(request.headers.get("X-Replica", "")).inbound, request.content_length
+        try:
+            if request.content_type != CONTENT_TYPE or "Content-Encoding" in request.headers:
+                raise Refusal(wire.MALFORMED, f"expected a body of type {CONTENT_TYPE}, not encoded")
             if size is None:
                 raise Refusal(wire.MALFORMED, "expected a Content-Length")
-            if size > BODY_MAX:
-                raise Refusal(wire.TOO_LARGE, f"a body of {size} bytes is more than {BODY_MAX}")
-            await hub.budget.acquire(size)
+            if size > most:
+                raise Refusal(wire.TOO_LARGE, f"a body of {size} bytes is more than {most}")
+            await budget.acquire(size)
             try:
-                async with asyncio.timeout(hub.settings.timeout):
-                    body = await request.read()
+                async with Patience(hub.settings.timeout) as patience:
+                    body = await read(request.content, size, size, patience)
                 head, batch = decode(kind, body)
                 del body
                 out, ops = await work(head, batch)
+                del batch
             finally:
-                await hub.budget.release(size)
+                budget.release(size)
         except Refusal as e:
             hub.refused += 1
             return refused(e)
-        return web.Response(body=encode(out, ops), content_type=CONTENT_TYPE)
+        except ConnectionError:                                 # it broke off while it was sending: nobody reads this
+            return refused(Refusal(wire.UNKNOWN, "the body ended early"))
+        return await self.send(request, encode(out, ops))
+
+    async def send(self, request: web.Request, body: bytes) -> web.StreamResponse:
+        if len(body) <= STEP:
+            return web.Response(body=body, content_type=CONTENT_TYPE)
+        response = web.StreamResponse()
+        response.content_type, response.content_length = CONTENT_TYPE, len(body)
+        try:
+            async with Patience(self.hub.settings.timeout) as patience:
+                await response.prepare(request)
+                for at in range(0, len(body), STEP):
+                    await response.write(memoryview(body)[at:at + STEP])
+                    patience.moved(STEP)
+                await response.write_eof()
+        except TimeoutError:
+            if request.transport:
+                request.transport.abort()                       # and what the socket would not take goes with it
+        except ConnectionError:
+            pass                                                # who asked has gone: aiohttp sees that too
+        return response

@@ -5,7 +5,7 @@
 
 There is one entrance for foreign ops, `receive`, whether a peer pushed them or we pulled them: the engine applies and logs them,
 and only then the future resolves, so that an answer never claims more than the log holds. What arrives is bounded by a budget in bytes
-over all peers; who finds it used up waits, and the peers' windows close by themselves.
+for each peer; who finds it used up waits, and the peers' windows close by themselves.
 
 The engine is looked at as soon as it has made something, but not more often than plan.Pace says: at low rates an op leaves at once, at
 high ones each look brings many turns, and the cost per op of Python and HTTP goes towards nothing.
@@ -37,9 +37,11 @@ from multidict import CIMultiDict
 
 from crdtredis.errors import DamagedBatch
 from crdtredis.replication import plan
-from crdtredis.replication.oplog import NOTHING, Cursor, NeedsFullSync, OpLog, Piece, Segments
+from crdtredis.replication.flow import Traffic
+from crdtredis.replication.oplog import NOTHING, Cursor, Large, NeedsFullSync, OpLog, Piece, Segments
 from crdtredis.replication.waiters import Waiter, Waiters
-from crdtredis.replication.wire import CONTENT_TYPE, PROTOCOL, Actor, Clock, Refusal, declarations, declare, entries, ranges, to_clock, wire
+from crdtredis.replication.wire import (CONTENT_TYPE, OP_MOST, PART, PROTOCOL, Actor, Clock, Refusal, declarations, declare, entries, ranges,
+                                        to_clock, wire)
 
 if TYPE_CHECKING:
     from crdtredis.replication.peer import Peer
@@ -106,25 +108,8 @@ class Session:
     process: int
     key: int
     heard: float                        # monotonic, of the newest request
+    traffic: Traffic                    # of the replica, in whatever session
     cursor: Cursor | None = None        # of its pulls
-
-
-class Budget:
-    """Bytes that may be held at a time; one request larger than all of it passes alone."""
-
-    def __init__(self, most: int) -> None:
-        self.most, self.used = most, 0
-        self._freed = asyncio.Condition()
-
-    async def acquire(self, n: int) -> None:
-        async with self._freed:
-            await self._freed.wait_for(lambda: self.used == 0 or self.used + n <= self.most)
-            self.used += n
-
-    async def release(self, n: int) -> None:
-        async with self._freed:
-            self.used -= n
-            self._freed.notify_all()
 
 
 class Hub:
@@ -143,7 +128,7 @@ class Hub:
         self.waiting = 0                                        # ops in the kernel's waiting room, as last asked
         self._twin = ("", 0.0)                                  # another process with our replica id called: what it was told, when
         self.received_ops = self.duplicate_ops = self.refused = 0
-        self.budget = Budget(settings.inbound)
+        self.strangers = Traffic(settings.inbound)              # of callers without a session
         self._retired: OrderedDict[int, str] = OrderedDict()
         self._tokens = 0
         self._receiving: dict[int, asyncio.Future[int]] = {}
@@ -171,7 +156,6 @@ class Hub:
     def settings(self, settings: plan.Settings) -> None:
         """With what every request to a peer has in common, made once."""
         self._settings = settings
-        self.timeout = aiohttp.ClientTimeout(total=settings.timeout)
         self.headers = CIMultiDict({"Content-Type": CONTENT_TYPE, "X-Replica": self.replica})
         if settings.token:
             self.headers["Authorization"] = f"Bearer {settings.token}"
@@ -426,7 +410,8 @@ class Hub:
             self._retired[before.process] = before.replica
             while len(self._retired) > RETIRED:
                 self._retired.popitem(last=False)
-        session = Session(hello.replica, hello.process, self.chance.getrandbits(63) | 1, time.monotonic())
+        session = Session(hello.replica, hello.process, self.chance.getrandbits(63) | 1, time.monotonic(),
+                          before.traffic if before else Traffic(self.settings.inbound))
         self.sessions[hello.replica] = session
         for p in self.peers:
             if p.replica == hello.replica or not p.replica:
@@ -448,6 +433,11 @@ class Hub:
         found.heard = time.monotonic()
         return found
 
+    def traffic(self, replica: str) -> Traffic:
+        """By what a request says of its sender."""
+        found = self.sessions.get(replica)
+        return found.traffic if found else self.strangers
+
     def _has(self, session: Session, clock: Clock) -> None:
         """The process of this session has all of `clock` in its log."""
         for p in self.peers:
@@ -456,11 +446,47 @@ class Hub:
 
     async def push(self, replica: str, request: wire.Push, batch: bytes) -> wire.Answer:
         """Take ops from a peer; answered once they are logged, or wait for others. Raises Refusal."""
-        session = self.session(replica, request.session)
-        if batch:
+        session, part = self.session(replica, request.session), None
+        if request.HasField("part"):
+            part = await self._take_part(session, request.part, batch)
+        elif batch:
             self._has(session, await self.receive(batch))
         head = self.log.head
-        return wire.Answer(clock=entries(head.since(request.known)), version=head.version, waiting=self.waiting)
+        return wire.Answer(clock=entries(head.since(request.known)), version=head.version, waiting=self.waiting, part=part)
+
+    async def _take_part(self, session: Session, part: wire.Part, data: bytes) -> wire.Part:
+        """Returns which part is wanted next. What is here stays, should the engine refuse the whole for the moment."""
+        parts, data = session.traffic.parts, await self.told(part, data)
+        if self.head.get(part.actor, 0) < part.seq:             # else it came by another way
+            self._make_room(session, part.size)
+            whole = parts.add(part, data)
+            if whole is None:
+                return wire.Part(actor=part.actor, seq=part.seq, size=part.size, at=parts.held(part))
+            try:
+                self._has(session, await self.receive(whole))
+            except Refusal as e:
+                if e.code == wire.MALFORMED:
+                    parts.clear()
+                raise
+        parts.clear()
+        return wire.Part(actor=part.actor, seq=part.seq, size=part.size, at=part.size)
+
+    def _make_room(self, session: Session, size: int) -> None:
+        """Bound what large ops of all peers take while they come in. Refusal(BUSY)."""
+        others = sorted((s for s in self.sessions.values() if s is not session), key=lambda s: s.heard)
+        used = sum(s.traffic.parts.have for s in others)
+        for other in others:
+            if used + size > 2 * OP_MOST and other.traffic.parts.have:
+                if time.monotonic() - other.heard < self.settings.timeout:
+                    raise Refusal(wire.BUSY, "other large ops are on their way here")
+                used -= other.traffic.parts.have
+                other.traffic.parts.clear()
+
+    async def told(self, part: wire.Part, data: bytes) -> bytes:
+        """Take the declarations that stand before a part; returns the part."""
+        if part.told:
+            await self.receive(data[:part.told])
+        return data[part.told:]
 
     async def pull(self, replica: str, request: wire.Pull) -> tuple[wire.Answer, bytes]:
         """A comparison of clocks, or up to request.limit bytes of the ops that a peer wants. Raises Refusal.
@@ -468,11 +494,14 @@ class Hub:
         Only a comparison says what the peer has logged. C fetches b1, which depends on an a1 it lacks: C's next pull claims b1, so that
         it is not sent again, while b1 waits in C's memory; a WAIT at B that took this for an acknowledgement would lie."""
         session = self.session(replica, request.session)
-        clock = to_clock(request.clock)
+        clock, part = to_clock(request.clock), None
         batch, more = b"", False
         if not request.limit:
             self._has(session, clock)
             self.wake()
+        elif lent := self._still_lent(session, request.part):
+            part, batch = self._lend(session, lent, request.part, b"")
+            more = True
         else:
             known = {a for a, seq in clock.items() if seq}
             if request.actors:
@@ -487,11 +516,31 @@ class Hub:
             plan.join(cursor.clock, clock)
             piece = await self.read(cursor, min(request.limit, self.settings.chunk))
             more = self.log.pending(cursor)
-            batch = self.foreword(known) + piece.batch if piece else b""
+            batch = self.foreword(known) if piece else b""
+            if piece.large:
+                part, batch = self._lend(session, piece.large, request.part, batch)
+                more = True
+            else:
+                batch += piece.batch
+                session.traffic.lend(None, 0.0)
             session.cursor = cursor
             self._refuse_paused(replica)                        # reading took time
         head = self.log.head
-        return wire.Answer(clock=entries(head.seqs), version=head.version, waiting=self.waiting, more=more), batch
+        return wire.Answer(clock=entries(head.seqs), version=head.version, waiting=self.waiting, more=more, part=part), batch
+
+    @staticmethod
+    def _still_lent(session: Session, part: wire.Part) -> Large | None:
+        lent = session.traffic.lent
+        return lent if lent and part.at and (lent.actor, lent.seq) == (part.actor, part.seq) else None
+
+    def _lend(self, session: Session, large: Large, wanted: wire.Part, told: bytes) -> tuple[wire.Part, bytes]:
+        """A part of this op, from where it is wanted on, and what belongs behind the head."""
+        size = len(large.batch)
+        known = (wanted.actor, wanted.seq, wanted.size) == (large.actor, large.seq, size) and wanted.at < size
+        at = wanted.at if known else 0
+        session.traffic.lend(large, self.settings.timeout)
+        part = wire.Part(actor=large.actor, seq=large.seq, size=size, at=at, told=len(told))
+        return part, told + memoryview(large.batch)[at:at + PART]
 
     async def read(self, cursor: Cursor, limit: int) -> Piece:
         """The next ops for a cursor, from memory or the segments; NOTHING when it has everything, or when the segments have nothing for it

@@ -22,17 +22,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import aiohttp
-from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from crdtredis.replication import plan
-from crdtredis.replication.oplog import Cursor, NeedsFullSync, Piece
-from crdtredis.replication.wire import BODY_MAX, CONTENT_TYPE, Actor, Clock, Refusal, actor_id, declarations, decode, encode, entries, ranges, to_clock, wire
+from crdtredis.replication.flow import Body, Parts, Patience, read
+from crdtredis.replication.oplog import Cursor, Large, NeedsFullSync, Piece
+from crdtredis.replication.wire import (BODY_MAX, CONTENT_TYPE, HEAD_MAX, PART, Actor, Clock, Refusal, actor_id, declarations, decode,
+                                        encode, entries, ranges, to_clock, wire)
 
 if TYPE_CHECKING:
     from crdtredis.replication.hub import Hub
@@ -45,6 +47,7 @@ PASSING = {wire.NO_SESSION, wire.BUSY, wire.STOPPING, wire.PAUSED}
 UNTAKEABLE = {wire.MALFORMED, wire.TOO_LARGE}
 BUSY_PAUSE = 0.05                       # seconds before sending again to a peer whose queues are full
 BRING_UP_PATIENCE = 0.1                 # seconds that CRDT.SYNC first gives ops to move on by themselves before it hands them on
+NO_LIMIT = aiohttp.ClientTimeout()      # of aiohttp's own: see flow.Patience
 BREATHER = 0.2                          # least seconds between two exchanges, however much in a hurry somebody is
 
 
@@ -88,26 +91,6 @@ class PeerInfo:
     counts: Counts
 
 
-class Body(aiohttp.Payload):
-    """A head and the ops behind it, written one after the other: putting them together, as aiohttp would with the HTTP headers once more,
-    costs as much as sending them."""
-
-    def __init__(self, head: bytes, batch: bytes) -> None:
-        super().__init__((head, batch), content_type=CONTENT_TYPE)
-        self._size = len(head) + len(batch)
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        for part in self._value:
-            if part:
-                await writer.write(part)
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        await self.write(writer)
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return b"".join(self._value).decode(encoding, errors)
-
-
 class Peer:
     def __init__(self, hub: Hub, url: str) -> None:
         self.hub, self.url = hub, url.rstrip("/")
@@ -133,6 +116,9 @@ class Peer:
         self._it_lacks = ""                                     # why it needs a full sync
         self._here_lacks = ""                                   # why this replica does, as far as this peer can help
         self._pushes: set[asyncio.Task[None]] = set()
+        self._sending = asyncio.Lock()                          # a large op: one at a time
+        self._sent = wire.Part()                                # how much it has of the last one
+        self._parts = Parts()                                   # of the last one fetched from it
         self._fault: BaseException | None = None                # what a push ended with
         self._impasse: Impasse | None = None
         self._exchanging = asyncio.Lock()
@@ -315,7 +301,7 @@ class Peer:
         hub = self.hub
         self.counts.handshakes += 1
         mine, declared = hub.hello()
-        hello, batch = await self._ask("handshake", mine, declared, wire.Hello)
+        hello, batch = await self._ask("handshake", mine, declared, wire.Hello, BODY_MAX)
         if hello.process == hub.identity.process:
             self._state, self.replica, self.error = "self", hub.replica, "this is the replica itself"
             return
@@ -339,15 +325,15 @@ class Peer:
         self._declared = {a.id for a in told}
         self._session, self._version = hello.session, 0
 
-    async def _ask(self, what: str, head, batch: bytes, kind) -> tuple:
-        """One request. Raises Refusal, or what aiohttp raises."""
+    async def _ask(self, what: str, head, batch: bytes | memoryview, kind, most: int = HEAD_MAX + 4) -> tuple:
+        """One request; its answer may have `most` bytes. Raises Refusal, TimeoutError, or what aiohttp raises."""
         hub = self.hub
-        async with hub.http.post(self._urls[what], data=Body(encode(head), batch), headers=hub.headers, timeout=hub.timeout, allow_redirects=False) as r:
-            if (r.content_length or 0) > BODY_MAX:
-                raise Refusal(wire.TOO_LARGE, "the answer is too large")
-            answer = await r.read()
-            if r.content_type != CONTENT_TYPE:
-                raise Refusal(wire.UNKNOWN, f"{urlsplit(self.url).netloc} answered {r.status} as something else than a replica")
+        async with Patience(hub.settings.timeout) as patience:
+            async with hub.http.post(self._urls[what], data=Body(encode(head), batch, patience=patience), headers=hub.headers,
+                                     timeout=NO_LIMIT, allow_redirects=False) as r:
+                answer = await read(r.content, r.content_length, most, patience)
+        if r.content_type != CONTENT_TYPE:
+            raise Refusal(wire.UNKNOWN, f"{urlsplit(self.url).netloc} answered {r.status} as something else than a replica")
         self._contact = time.monotonic()
         if r.status != 200:
             failure, _ = decode(wire.Failure, answer)
@@ -376,6 +362,8 @@ class Peer:
                 push = asyncio.create_task(self._deliver(piece))
                 self._pushes.add(push)
                 push.add_done_callback(self._delivered)
+                if piece.large:                                 # what comes behind it could only wait for it over there
+                    await asyncio.wait({push})
             else:
                 await self.grown.wait()
 
@@ -400,22 +388,47 @@ class Peer:
         self._cursor = self.hub.log.cursor(self.known, self.hub.own)
 
     async def _deliver(self, piece: Piece) -> None:
-        """One push, answered."""
-        hub = self.hub
-        told = hub.actors.keys() - self._declared
-        batch = hub.foreword(self._declared) + piece.batch if told else piece.batch
+        """One push, answered; of a large op as many as it takes."""
         try:
-            answer, _ = await self._ask("push", wire.Push(session=self._session, known=self._version), batch, wire.Answer)
+            if piece.large:
+                async with self._sending:
+                    await self._deliver_large(piece.large)
+            else:
+                told = self.hub.actors.keys() - self._declared
+                await self._push(self.hub.foreword(self._declared) + piece.batch if told else piece.batch, told)
         except Refusal as e:
             if e.code in UNTAKEABLE:
                 self._impasse = self._impasse or Impasse(e.text)
                 plan.join(self._impasse.there, {actor: last for actor, _, last in ranges(piece.batch)})
             raise
+        self.counts.ops_sent += piece.ops
+
+    async def _deliver_large(self, large: Large) -> None:
+        """In parts, beginning with the first that the peer is not known to have."""
+        view, told = memoryview(large.batch), self.hub.actors.keys() - self._declared
+        foreword = self.hub.foreword(self._declared) if told else b""
+        if (self._sent.actor, self._sent.seq, self._sent.size) != (large.actor, large.seq, len(view)):
+            self._sent = wire.Part(actor=large.actor, seq=large.seq, size=len(view))
+        at, patience = min(self._sent.at, len(view) - 1), 3     # the last byte again is how to hear that it has all
+        while at < len(view):
+            part = wire.Part(actor=large.actor, seq=large.seq, size=len(view), at=at, told=len(foreword))
+            answer = await self._push(foreword + view[at:at + PART] if foreword else view[at:at + PART], told, part)
+            foreword, told = b"", set()
+            patience -= answer.part.at <= at                    # it may have lost what it had, but not again and again
+            if patience < 0:
+                raise Refusal(wire.UNKNOWN, f"{self.replica} does not get on with an op of {len(view)} bytes")
+            at = self._sent.at = answer.part.at
+        if not any(p._sending.locked() for p in self.hub.peers if p is not self):
+            self.hub.log.shrink()
+
+    async def _push(self, batch: bytes | memoryview, told: Set[int], part: wire.Part | None = None) -> wire.Answer:
+        head = wire.Push(session=self._session, known=self._version, part=part)
+        answer, _ = await self._ask("push", head, batch, wire.Answer)
         self._declared |= told
         self.counts.pushes += 1
         self.counts.bytes_sent += len(batch)
-        self.counts.ops_sent += piece.ops
         self._heard(answer)
+        return answer
 
     # ---- exchange -----------------------------------------------------------------------------------------------------
 
@@ -452,7 +465,9 @@ class Peer:
                     raise
             elif plan.covers(hub.head, theirs):
                 self._here_lacks = ""
-            if stuck and not self._window.in_flight and not self._it_lacks:
+            if self._window.in_flight:
+                stuck = {a: s for a, s in stuck.items() if a not in hub.own}
+            if stuck and not self._it_lacks:
                 await self.hand_on(set(stuck))
             if self._impasse and plan.covers(self.known, self._impasse.there) and plan.covers(hub.head, self._impasse.here):
                 self._is_up()
@@ -464,8 +479,8 @@ class Peer:
         more = True
         while more and not self.is_paused:
             try:
-                pull = wire.Pull(session=self._session, clock=entries(clock), limit=hub.settings.chunk, actors=due)
-                answer, batch = await self._ask("pull", pull, b"", wire.Answer)
+                pull = wire.Pull(session=self._session, clock=entries(clock), limit=hub.settings.chunk, actors=due, part=self._parts.next())
+                answer, batch = await self._ask("pull", pull, b"", wire.Answer, BODY_MAX)
             except Refusal as e:
                 if e.code != wire.NEEDS_FULL_SYNC:
                     raise
@@ -478,10 +493,24 @@ class Peer:
             if self.is_paused or not batch:
                 return
             self.counts.bytes_received += len(batch)
+            if answer.HasField("part"):
+                batch = await self._fetched(answer.part, batch)
+                if batch is None:
+                    continue
             brought = plan.behind(clock, to := await hub.receive(batch))
             self.counts.ops_received += brought
             plan.join(clock, to)
             more = answer.more and brought > 0
+
+    async def _fetched(self, part: wire.Part, data: bytes) -> bytes | None:
+        """The whole op once this was its last part."""
+        before = self._parts.held(part)
+        whole = self._parts.add(part, await self.hub.told(part, data))
+        if whole is not None:
+            self._parts.clear()
+        elif self._parts.held(part) == before:
+            raise Refusal(wire.MALFORMED, f"{self.replica} sends the same part of an op again")
+        return whole
 
     async def hand_on(self, actors: set[int]) -> None:
         """Push ops of these actors from what the peer is known to have, one request after the other."""

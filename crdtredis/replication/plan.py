@@ -15,8 +15,9 @@ sorts before things already exchanged, and a watermark of time would lose it for
 Worked example. A|C are cut off from each other, B reaches both. A makes a1..a9 and pushes them to B. C exchanges with B: lacks a9
 but first sees so now; one exchange later still a0, nothing moved: asks B for (a: 0) and gets a1..a9 from B's log.
 
-What bounds it all: `Window` (requests in flight, per peer), `Settings.chunk` (bytes of a request), and that a peer owns no queue:
-it is a cursor into the one log, and falls back from memory to segments when it is slow.
+What bounds it all: `Window` (requests in flight, per peer), `Settings.chunk` (bytes of a request, unless it is one op; larger ops than
+wire.PART go in parts), and that a peer owns no queue: it is a cursor into the one log, and falls back from memory to segments when it
+is slow.
 """
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ class Settings:
     cluster: str = "default"
     token: str = ""
     interval: float = 5.0               # between exchanges with one peer
-    timeout: float = 30.0               # for one answer
+    timeout: float = 30.0               # without progress of a request or its answer
     retry: float = 1.0                  # first pause after a failed attempt
     retry_cap: float = 30.0
     max_retries: int = 3
@@ -41,7 +42,7 @@ class Settings:
     chunk: int = 512 << 10              # bytes of ops per request; an engine turn applies a chunk (about 2 ms), which clients may notice
     window: int = 4                     # requests in flight per peer
     memory: int = 64 << 20              # recent ops kept in memory
-    inbound: int = 64 << 20             # bytes of ops received and not yet applied, over all peers
+    inbound: int = 16 << 20             # bytes of ops received and not yet applied, of each peer
     linger: float = 0.004               # least time between two looks at what the engine has made, while it makes little,
     linger_cap: float = 0.05            # and while it makes much
     linger_rate: float = 400_000        # bytes a second up to which it counts as little

@@ -23,15 +23,16 @@ from crdtredis._core import batch_ranges as ranges, slice_batch as cut, split_ba
 from crdtredis.replication import crdtredis_pb2 as ops, replication_pb2 as wire
 
 __all__ = ["Actor", "Clock", "Refusal", "actor_id", "cut", "declarations", "decode", "declare", "encode", "entries", "ranges", "split", "to_clock",
-           "PROTOCOL", "BODY_MAX", "CONTENT_TYPE", "PART"]
+           "PROTOCOL", "BODY_MAX", "CONTENT_TYPE", "HEAD_MAX", "OP_MOST", "PART"]
 
 Clock = dict[int, int]                  # actor id -> highest seq, without gaps
 
 PROTOCOL = 1                            # raised when an older receiver could not understand a sender
 CONTENT_TYPE = "application/x-crdt-redis"
 HEAD_MAX = 4 << 20                      # a clock of 65535 actors takes about 1.2 MB
+BODY_MAX = 32 << 20                     # a head, declarations of 65535 actors (10 MB), and a request's ops or a part of one
 PART = 2 << 20                          # bytes of a Batch beyond which it is one op and travels in parts of so many
-BODY_MAX = 1 << 30                      # one op may hold one value of 512 MB, and a transaction several
+OP_MOST = 2 << 30                       # bytes of such a Batch; beyond what is made today, since old logs hold larger ops
 
 
 class Refusal(Exception):
