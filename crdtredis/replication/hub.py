@@ -414,7 +414,7 @@ class Hub:
                           before.traffic if before else Traffic(self.settings.inbound))
         self.sessions[hello.replica] = session
         for p in self.peers:
-            if p.replica == hello.replica or not p.replica:
+            if (p.replica == hello.replica or not p.replica) and (p.state != "up" or p.process != hello.process):
                 p.wanted.set()                                  # it is there: do not wait for our own back-off
         return self.hello(session.key)
 
