@@ -128,13 +128,15 @@ cdef void row_raise_writes(Row *r, const Cell *c) noexcept nogil:
 
 cdef int all_observed(const Applying *op, const Collection *c) noexcept nogil:
     """Has op surely observed every write of c? Where not, one has to look."""
+    return op.local or (c.newest.v != NULL and row_observed(op, &c.newest))
+
+
+cdef int row_observed(const Applying *op, const Row *r) noexcept nogil:
     cdef uint32_t slot
-    if op.local:
-        return 1
-    for slot in range(c.newest.n):
-        if c.newest.v[slot] and not observed(op, make_dot(<uint16_t>slot, c.newest.v[slot])):
+    for slot in range(r.n):
+        if r.v[slot] and not observed(op, make_dot(<uint16_t>slot, r.v[slot])):
             return 0
-    return c.newest.v != NULL
+    return 1
 
 
 cdef void discard(Kernel *k, Collection *c) noexcept nogil:
@@ -201,6 +203,41 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c, Span s
         index_member(k, c, m)
 
 
+cdef void discard_database(Kernel *k, uint32_t db) noexcept nogil:
+    """Empties a database of which nothing is to stay; its keys are freed later, as garbage of type T_STRING."""
+    cdef Database *d = &k.db[db]
+    cdef Collection *rest = <Collection*>mem_alloc(sizeof(Collection))
+    memset(rest, 0, sizeof(Collection))
+    rest.type = T_STRING
+    rest.table = d.table
+    rest.next = k.garbage
+    k.garbage = rest
+    table_init(&d.table)
+    d.live = d.tallies = d.expiring = 0
+    heap_forget(k, db)
+    mem_free(d.newest.v)
+    memset(&d.newest, 0, sizeof(Row))
+
+
+cdef void free_key(Kernel *k, Element *e) noexcept nogil:
+    """One key of a discarded database: what it holds of collections becomes garbage of its own."""
+    cdef Entry *x = element_entry(e)
+    cdef Collection *c
+    if x != NULL:
+        x.heap = 0                         # the heap has forgotten it, and so have the counts
+        x.expiring = 0
+        while x.collections != NULL:
+            c = x.collections
+            x.collections = c.next
+            if c.live > SMALL_COLLECTION:
+                c.live = 0
+                c.next = k.garbage.next    # behind the database, which is being worked on
+                k.garbage.next = c
+            else:
+                collection_free(k, c)
+    element_free(k, e)
+
+
 cdef int free_garbage(Kernel *k, int most) noexcept nogil:
     cdef Collection *c
     cdef Element *m
@@ -214,7 +251,10 @@ cdef int free_garbage(Kernel *k, int most) noexcept nogil:
             m = table_next(&c.table, &pos)
             if m == NULL:
                 break
-            mem_free(m)
+            if c.type == T_STRING:
+                free_key(k, m)
+            else:
+                element_free(k, m)
             most -= 1
         c.live = pos
         if most > 0:
@@ -435,9 +475,28 @@ cdef void flush_tally(Kernel *k, const Applying *op, uint32_t db, const SeenTall
     k.db[db].live += element_live(e) - was_live
 
 
+cdef int leaves_no_tally(Kernel *k, const Applying *op, const Effect *x) noexcept nogil:
+    """Are all tallies in the database op's own actor's, which it takes back itself and so needs no stub of? Where there are stubs, in
+    whatever database, they are looked for one by one."""
+    cdef const char *p = x.seen.p
+    cdef SeenTally s
+    cdef size_t own = 0
+    if k.stubs:
+        return k.db[x.db].tallies == 0
+    while k.db[x.db].tallies and decode_seen(&p, x.seen.p + x.seen.n, &s) == 1:
+        own += actors_find(&k.actors, s.actor) == op.slot
+    return own == k.db[x.db].tallies
+
+
 cdef void apply_flush(Kernel *k, const Applying *op, const Effect *x) noexcept nogil:
     """Removes what op observed from every key of a database. The tallies it saw are listed by key; everything else is told by dots,
-    key by key as in DELETE, so it commutes with all that DELETE commutes with."""
+    key by key as in DELETE, so it commutes with all that DELETE commutes with. Where op has observed everything that is here, which
+    the newest dots tell, and no stub would stay, nothing is left and no key is looked at; a write that comes later finds the same
+    empty database either way:
+
+        A: FLUSHDB   ||   B: SET k v
+        B applies the flush: its newest dot (B, 1) is not observed, so k is looked at, and stays.  A applies the SET: k is there.
+    """
     cdef Database *d = &k.db[x.db]
     cdef Table old
     cdef const char *p = x.seen.p
@@ -446,6 +505,9 @@ cdef void apply_flush(Kernel *k, const Applying *op, const Effect *x) noexcept n
     cdef Effect one
     cdef size_t pos = 0
     touch_all(k, x.db)
+    if (op.local or row_observed(op, &d.newest)) and leaves_no_tally(k, op, x):
+        discard_database(k, x.db)
+        return
     while decode_seen(&p, x.seen.p + x.seen.n, &s) == 1:
         flush_tally(k, op, x.db, &s)
     old = d.table
@@ -470,6 +532,9 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x, Eleme
     """For an effect on a member, returns what stands under the key then."""
     cdef Element *left = NULL
     cdef uint32_t hash = 0
+    k.in_db = x.db
+    if x.kind <= INCREMENT or x.kind == DEADLINE:
+        row_raise(&k.db[x.db].newest, op.slot, op.seq)
     if k.watch_n and x.kind != FLUSH:
         hash = e.hash if e != NULL else key_hash(k, x.key.p, x.key.n)
     if x.type == T_LIST and x.kind <= REMOVE:

@@ -139,8 +139,9 @@ cdef Tally *cell_tally(const Cell *c, uint16_t actor) noexcept nogil:
     return t
 
 
-cdef void cell_drop_tally(Cell *c, Tally *gone) noexcept nogil:
+cdef void cell_drop_tally(Kernel *k, Cell *c, Tally *gone) noexcept nogil:
     cdef Tally **at = &c.tallies
+    k.db[k.in_db].tallies -= 1
     while at[0] != gone:
         at = &at[0].next
     at[0] = gone.next
@@ -185,7 +186,7 @@ cdef void cell_take_back_one(Kernel *k, Cell *c, const Applying *op, uint16_t sl
     t.reset = make_dot(op.slot, op.seq)
     if tally_is_stub(t):
         if slot == op.slot:                # its actor took it back itself, so has seen it: it needs no stub
-            cell_drop_tally(c, t)
+            cell_drop_tally(k, c, t)
             k.stubs -= was_stub
         else:
             k.stubs += 1 - was_stub
@@ -220,7 +221,8 @@ cdef void cell_increment(Kernel *k, Cell *c, const Applying *op, uint64_t run_se
         if t.run_seq > run_seq or (t.run_seq == run_seq and t.run_index > run_index):
             return
         k.stubs -= tally_is_stub(t)
-        cell_drop_tally(c, t)
+        cell_drop_tally(k, c, t)
+    k.db[k.in_db].tallies += 1
     t = <Tally*>mem_alloc(sizeof(Tally))
     memset(t, 0, sizeof(Tally))
     t.actor = op.slot
@@ -253,6 +255,6 @@ cdef void cell_forget_stubs(Kernel *k, Cell *c) noexcept nogil:
     while t != NULL:
         next = t.next
         if tally_is_stub(t) and stub_may_go(k, t):
-            cell_drop_tally(c, t)
+            cell_drop_tally(k, c, t)
             k.stubs -= 1
         t = next

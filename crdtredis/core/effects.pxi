@@ -279,7 +279,7 @@ cdef void db_flush(Kernel *k, uint32_t db) noexcept nogil:
         return
     start(k, &x, FLUSH, db, span(NULL, 0))
     k.seen.n = 0
-    while True:
+    while k.db[db].tallies:
         e = table_next(&k.db[db].table, &pos)
         if e == NULL:
             break

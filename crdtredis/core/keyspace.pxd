@@ -44,6 +44,9 @@ cdef struct Database:
     Table table
     size_t live             # keys with a live value; the table also holds stubs and leftovers
     size_t expiring         # those of them that have a deadline
+    size_t tallies          # counter entries in it, stubs included
+    uint32_t timed          # keys in the deadline heap
+    Row newest              # by actor: no write, increment or deadline here is newer
 
 cdef struct HeapItem:
     int64_t at              # ms: when this replica should look at the key
@@ -101,6 +104,7 @@ cdef struct Kernel:
     uint64_t seed           # for random choices (never in applying)
     # time, passed in
     int64_t now             # ms since 1970; set by the owner before each turn or call
+    uint32_t in_db          # the database that is being changed
     uint64_t hlc            # the greatest timestamp seen or made
     # the op being made: effects are encoded into `effects`, and the finished op into `ops`
     int depth               # op_begin nesting

@@ -251,10 +251,15 @@ cdef void heap_set(Kernel *k, uint32_t i, HeapItem item) noexcept nogil:
 cdef void heap_sift(Kernel *k, uint32_t i) noexcept nogil:
     """Moves the item at i to where it belongs, up or down."""
     cdef HeapItem item = k.heap[i]
-    cdef uint32_t j
     while i and k.heap[(i - 1) // 2].at > item.at:
         heap_set(k, i, k.heap[(i - 1) // 2])
         i = (i - 1) // 2
+    heap_sink(k, i, item)
+
+
+cdef void heap_sink(Kernel *k, uint32_t i, HeapItem item) noexcept nogil:
+    """Puts the item at i, or further down where an earlier one stands below."""
+    cdef uint32_t j
     while True:
         j = 2 * i + 1
         if j >= k.heap_n:
@@ -281,9 +286,24 @@ cdef void heap_remove(Kernel *k, Entry *x) noexcept nogil:
     i = x.heap - 1
     x.heap = 0
     k.heap_n -= 1
+    k.db[x.db].timed -= 1
     if i < k.heap_n:
         heap_set(k, i, k.heap[k.heap_n])
         heap_sift(k, i)
+
+
+cdef void heap_forget(Kernel *k, uint32_t db) noexcept nogil:
+    """Leaves out all keys of a database. Their entries are not told. O(1) where no other has deadlines."""
+    cdef uint32_t i, n = 0
+    if k.heap_n > k.db[db].timed:
+        for i in range(k.heap_n):
+            if k.heap[i].entry.db != db:
+                heap_set(k, n, k.heap[i])
+                n += 1
+    k.heap_n = n
+    k.db[db].timed = 0
+    for i in range(n // 2, 0, -1):
+        heap_sink(k, i - 1, k.heap[i - 1])
 
 
 cdef void heap_place(Kernel *k, Entry *x) noexcept nogil:
@@ -310,6 +330,7 @@ cdef void heap_place(Kernel *k, Entry *x) noexcept nogil:
             k.heap = <HeapItem*>mem_realloc(k.heap, k.heap_cap * sizeof(HeapItem))
         x.heap = k.heap_n + 1
         k.heap_n += 1
+        k.db[x.db].timed += 1
     k.heap[x.heap - 1].at = at
     k.heap[x.heap - 1].entry = x
     count_expiring(k, x, live)

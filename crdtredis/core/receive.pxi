@@ -355,6 +355,7 @@ cdef void collect(Kernel *k, int most) noexcept nogil:
     memset(&found, 0, sizeof(Buffer))
     while most > 0 and k.stubs and dbs <= DATABASES:
         found.n = 0
+        k.in_db = k.collect_db
         k.collect_cursor = table_scan(&k.db[k.collect_db].table, k.collect_cursor, gather_stub, &found)
         most -= 1
         for i in range(found.n // sizeof(Element*)):

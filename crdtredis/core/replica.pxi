@@ -52,6 +52,7 @@ cdef class Replica:
         cdef int i
         for i in range(DATABASES):
             table_clear(&k.db[i].table, free_visited, k)
+            mem_free(k.db[i].newest.v)
         for i in range(<int>k.watch_mask + 1 if k.watches != NULL else 0):
             while k.watches[i] != NULL:
                 w = k.watches[i]
@@ -353,12 +354,12 @@ cdef class Replica:
         cdef Kernel *k = &self.k
         cdef Element *e
         cdef Collection *c
-        cdef size_t pos, live, expiring
-        cdef uint32_t i
+        cdef size_t pos, live, tallies, expiring
+        cdef uint32_t i, timed
         cdef int64_t stubs = 0
         for db in range(DATABASES):
-            pos = live = expiring = 0
-            stubs += check_table(k, &k.db[db].table, &live)
+            pos = live = tallies = timed = expiring = 0
+            stubs += check_table(k, db, &k.db[db].table, &live, &tallies)
             while True:
                 e = table_next(&k.db[db].table, &pos)
                 if e == NULL:
@@ -368,12 +369,15 @@ cdef class Replica:
                 assert element_entry(e).owner == e and element_entry(e).db == db, "an entry that is not its element's"
                 assert element_entry(e).expiring == (element_live(e) and key_deadline(k, e) != -1), "a deadline counted that is none, or not counted"
                 expiring += element_entry(e).expiring
+                timed += element_entry(e).heap != 0
                 c = element_entry(e).collections
                 while c != NULL:
-                    stubs += check_collection(k, c)
+                    stubs += check_collection(k, db, c, &tallies)
                     c = c.next
             assert live == k.db[db].live, f"db {db}: {k.db[db].live} keys counted, {live} there"
             assert expiring == k.db[db].expiring, f"db {db}: {k.db[db].expiring} deadlines counted, {expiring} there"
+            assert tallies == k.db[db].tallies, f"db {db}: {k.db[db].tallies} tallies counted, {tallies} there"
+            assert timed == k.db[db].timed, f"db {db}: {k.db[db].timed} keys in the heap counted, {timed} there"
         assert stubs == k.stubs, f"{k.stubs} stubs counted, {stubs} there"
         for i in range(k.heap_n):
             assert k.heap[i].entry.heap == i + 1, "heap: an entry that does not know its place"
@@ -447,8 +451,8 @@ cdef list heap_slots(Actors *a, uint16_t root):
     return out
 
 
-cdef int64_t check_table(Kernel *k, Table *t, size_t *live) except -1:
-    """Asserts what holds for keys and members alike; returns the stubs in t and counts its live elements."""
+cdef int64_t check_table(Kernel *k, uint32_t db, Table *t, size_t *live, size_t *tallies) except -1:
+    """Asserts what holds for keys and members alike; returns the stubs in t and counts its live elements and tallies."""
     cdef Element *e
     cdef Tally *y
     cdef size_t pos = 0
@@ -461,14 +465,16 @@ cdef int64_t check_table(Kernel *k, Table *t, size_t *live) except -1:
         live[0] += element_live(e)
         assert e.meta & (E_PLAIN | E_CELL | E_ENTRY), "an element without content"
         assert (e.meta & (E_PLAIN | E_CELL)) != E_PLAIN | E_CELL, "two values"
+        assert not e.meta & E_PLAIN or dot_seq(e.dot) <= row_get(&k.db[db].newest, dot_slot(e.dot)), "a write newer than the newest"
         y = element_cell(e).tallies if e.meta & E_CELL else NULL
         while y != NULL:
+            tallies[0] += 1
             stubs += tally_is_stub(y)
             assert y.next == NULL or k.actors.v[y.actor].rank < k.actors.v[y.next.actor].rank, "tallies out of order"
             y = y.next
 
 
-cdef int64_t check_collection(Kernel *k, Collection *c) except -1:
+cdef int64_t check_collection(Kernel *k, uint32_t db, Collection *c, size_t *tallies) except -1:
     cdef OrderCursor at
     cdef Item *item
     cdef Element *m
@@ -477,7 +483,7 @@ cdef int64_t check_collection(Kernel *k, Collection *c) except -1:
     if c.type == T_LIST:
         check_list(k, c)
         return 0
-    stubs = check_table(k, &c.table, &live)
+    stubs = check_table(k, db, &c.table, &live, tallies)
     assert table_count(&c.table), "an empty collection"
     assert live == c.live, f"{c.live} members counted, {live} there"
     while True:

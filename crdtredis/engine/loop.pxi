@@ -34,8 +34,7 @@ cdef enum:
     TAG_LISTENER = 16
     LISTENERS = 16
     REAP_TURN = 100         # keys
-    FREE_TURN = 1000        # members of deleted collections freed in a turn ...
-    FREE_CRON = 50000       # ... and in a cron run, when nothing else happens
+    FREE_TURN = 1000        # keys of flushed databases and members of deleted collections freed in a turn
     REHASH_TURN = 2000      # elements per database and cron run
     COLLECT_TURN = 1000     # keys looked at for stubs per cron run
     RECEIVE_US = 2000       # time for peers' ops in a turn
@@ -362,7 +361,7 @@ cdef class Loop:
         """How long epoll_wait may sleep."""
         cdef int64_t ms
         cdef int i
-        if self.ready != NULL or self.received_more or (self.k.ready != NULL and may_serve(self.d)) or self.working or self.stopping:
+        if self.ready != NULL or self.received_more or self.k.garbage != NULL or (self.k.ready != NULL and may_serve(self.d)) or self.working or self.stopping:
             return 0
         for i in range(self.listener_n):
             if self.listeners[i].pending == 1:
@@ -570,7 +569,6 @@ cdef class Loop:
         if not self.d.guard & (GUARD_LOADING | GUARD_MISCONF):
             self.received_more |= retry_waiting(self.k, ROOM_TURN)
             collect(self.k, COLLECT_TURN)
-        free_garbage(self.k, FREE_CRON)
         for i in range(self.listener_n):
             if self.listeners[i].pending == 2:
                 self.listeners[i].pending = 1

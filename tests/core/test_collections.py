@@ -23,12 +23,12 @@ NONE = 255
 
 # ---- random clusters -----------------------------------------------------------------------------------------------
 
-def random_effect(rng, types):
+def random_effect(rng, types, flushes=.01):
     key = rng.choice(KEYS)
     x = rng.random()
     if x < .06:
         return "del", 0, key, None
-    if x < .07:
+    if x < .06 + flushes:
         return "flush", 0, b"", None
     type = rng.choice(types)
     name = rng.choice([b"a", b"b", b"c"])
@@ -109,7 +109,7 @@ def as_lists_do(shown, effects, key):
     return shown
 
 
-def run(seed, steps=50):
+def run(seed, steps=50, flushes=.01):
     rng = random.Random(seed)
     types = rng.choice([[t] for t in TYPE_ORDER] + [TYPE_ORDER, TYPE_ORDER])
     c = Cluster(rng, rng.choice([2, 3, 3]))
@@ -119,7 +119,7 @@ def run(seed, steps=50):
         c.replicas[i].now = now
         x = rng.random()
         if x < .6:
-            effects = [random_effect(rng, types) for _ in range(rng.choice([1, 1, 1, 3]))]
+            effects = [random_effect(rng, types, flushes) for _ in range(rng.choice([1, 1, 1, 3]))]
             before = {key: probe_members(c.replicas[i], 0, key) for key in KEYS}
             probe_make(c.replicas[i], effects)
             if types == [pb.LIST]:
