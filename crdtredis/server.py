@@ -238,8 +238,8 @@ class Server:
         keys = sum(self.replica.keys(db)[0] for db in range(16))
         log.info("loaded %d keys from %d records, %.1f MB in %d segments, in %.2f s", keys, found.records, found.bytes / 1e6, found.segments,
                  found.seconds)
-        self.log = SegmentLog(self.folder, self.replica.id, self._describe, place=found.place, policy=config.appendfsync,
-                              max_segment_size=config.max_segment_size, writer=self.writer)
+        self.log = SegmentLog(self.folder, self.replica.id, self._describe, place=found.place, unsynced=found.unsynced, beyond=found.beyond,
+                              policy=config.appendfsync, max_segment_size=config.max_segment_size, writer=self.writer)
         self._stops.append(self._close_log)
         self.log.start()
 

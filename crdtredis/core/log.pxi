@@ -85,8 +85,11 @@ cdef class SegmentWriter:
 
     # ---- for storage/segments.py ---------------------------------------------------------------------------------------
 
-    def attach(self, int fd, uint64_t number, int64_t size, int64_t durable, int64_t limit, int policy):
-        """Go on in this file, which holds `size` bytes. Whatever was pending is in it. Returns the former descriptor, or -1."""
+    def attach(self, int fd, uint64_t number, int64_t size, int64_t durable, int64_t limit, int policy, bint healed=True):
+        """Go on in this file, which holds `size` bytes. Returns the former descriptor, or -1.
+
+        healed: it also holds whatever was pending and in doubt, so that a failure is over. Otherwise one that has come meanwhile, from the
+        thread that syncs, stands: what it put in doubt is still in doubt."""
         cdef int former = self.fd
         self.fd = fd
         self.number = number
@@ -94,6 +97,8 @@ cdef class SegmentWriter:
         publish(&self.end, size)
         self.limit = limit
         self.policy = policy
+        if self.state == LOG_FAILED and not healed:
+            return former
         self.pending.n = 0
         self.error = 0
         self.syncing = 0
@@ -172,8 +177,8 @@ def record(bytes payload not None):
 def records_join(const unsigned char[::1] data not None, size_t begin, size_t most):
     """The payloads of whole records from `begin` on, joined (so they are one Batch), until they reach `most` bytes.
 
-    Returns (payloads, offset behind the last record taken, number of records, status of what comes next: 1 nothing wrong,
-    0 the end of data, -1 a record cut short, -2 a damaged one).
+    Returns (payloads, offset behind the last record taken, number of records that have a payload, status of what comes next: 1 nothing
+    wrong, 0 the end of data, -1 a record cut short, -2 a damaged one).
     """
     cdef Buffer b
     cdef const char *base = <const char*>&data[0] if data.shape[0] else NULL
@@ -192,7 +197,7 @@ def records_join(const unsigned char[::1] data not None, size_t begin, size_t mo
             if status != 1:
                 break
             buffer_add(&b, payload.p, payload.n)
-            count += 1
+            count += payload.n > 0
     out = b.p[:b.n] if b.n else b""
     buffer_free(&b)
     return out, p - base, count, status

@@ -2,35 +2,49 @@
 
 From the newest segment backwards, each header's `follows` says where the log goes on in an earlier file. The result is a list of links
 in reading order; what is in no link is void.
+
+A link keeps only what the chain needs of a header. Clocks and actors grow with the replica's past, and all headers together with its
+square: whoever wants one reads it then (`Link.header`) and lets it go.
 """
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from crdtredis.storage.format import Foreign, FormatError, Header, read_header, segment_path
+from crdtredis.storage.format import CutShort, Foreign, FormatError, Header, Place, read_header, segment_path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Link:
-    path: Path
-    header: Header
+    folder: Path
+    number: int
+    begin: int                          # the first record begins here
     end: int | None                     # the log leaves the file here; None: at its end (the newest segment, and repaired ones)
+    follows: Place | None
+    repaired: bool
 
     @property
-    def number(self) -> int:
-        return self.header.number
+    def path(self) -> Path:
+        return segment_path(self.folder, self.number)
+
+    def header(self) -> Header:
+        """Read again. FormatError, OSError."""
+        return header_of(self.path, self.number, None)
 
 
 class ChainError(Exception):
-    """The chain is broken at this file."""
+    """The chain is broken at this file. torn: as a crash could have left it (the file or the end of its header is missing)."""
 
-    def __init__(self, path: Path, offset: int, reason: str) -> None:
+    def __init__(self, path: Path, number: int, offset: int, reason: str, torn: bool) -> None:
         super().__init__(f"{path}: offset {offset}: {reason}")
         self.path = path
+        self.number = number
         self.offset = offset
         self.reason = reason
+        self.torn = torn
 
 
 def header_of(path: Path, number: int, replica_id: str | None) -> Header:
@@ -47,29 +61,35 @@ def header_of(path: Path, number: int, replica_id: str | None) -> Header:
     return header
 
 
-def read_chain(folder: Path, newest: int, replica_id: str | None, known: dict[int, Header] | None = None) -> list[Link]:
+def index_of(links: Sequence[Link], number: int) -> int:
+    """Of the first link whose number is at least this."""
+    return bisect_left(links, number, key=lambda link: link.number)
+
+
+def read_chain(folder: Path, newest: int, replica_id: str | None, known: Sequence[Link] = ()) -> list[Link]:
     """The links from the first segment to `newest`. ChainError where it is broken.
 
-    known: headers read before, by number; those read now are added. A header never changes once it is written.
+    known: the links as they were once. Only what has come since is read: a header never changes once it is written.
     """
     links: list[Link] = []
     number, end = newest, None
     while True:
+        at = index_of(known, number)
+        if at < len(known) and known[at].number == number:
+            link = known[at]
+            links.append(replace(link, end=None if link.repaired else end))
+            return [*known[:at], *reversed(links)]
         path = segment_path(folder, number)
-        header = known.get(number) if known is not None else None
-        if header is None:
-            try:
-                header = header_of(path, number, replica_id)
-            except FormatError as e:
-                raise ChainError(path, e.offset, e.reason) from None
-            except FileNotFoundError:
-                raise ChainError(path, 0, f"the file is missing, but segment {links[-1].number} continues it" if links else
-                                 "the file is missing") from None
-            if known is not None:
-                known[number] = header
-        links.append(Link(path, header, None if header.repaired else end))
+        try:
+            header = header_of(path, number, replica_id)
+        except FormatError as e:
+            raise ChainError(path, number, e.offset, e.reason, isinstance(e, CutShort)) from None
+        except FileNotFoundError:
+            raise ChainError(path, number, 0, f"the file is missing, but segment {links[-1].number} continues it" if links else
+                             "the file is missing", True) from None
+        links.append(Link(folder, number, header.size, None if header.repaired else end, header.follows, header.repaired))
         if header.follows is None:
             return links[::-1]
         number, end = header.follows
-        if number >= header.number:
-            raise ChainError(path, 8, f"the header says that it follows segment {number}")
+        if number >= links[-1].number:
+            raise ChainError(path, links[-1].number, 8, f"the header says that it follows segment {number}", False)

@@ -1,7 +1,7 @@
 """crdt-redis check [--repair] DIR: is this data directory sound, and if not, what can be kept?
 
 Check reads everything and changes nothing. It explains each segment in a line, names damage by file and offset, and says what the
-next start will do. The last step brings the log back into a replica in memory, exactly as a start would.
+next start will do. The last step brings the log back into a replica in memory, as a start would.
 
 Repair keeps what is sound. For each segment with damage a new file is written that holds the header (rebuilt where it cannot be
 read) and all records with a right checksum, wherever they stand; then the damaged file is renamed to *.damaged and the new one
@@ -9,24 +9,29 @@ takes its name. A missing segment is replaced by an empty one. Sound files are n
 recovery then accepts that ops are missing. Ops that depend on missing ones are not applied until a peer has sent those, so after a
 repair start the replica with its peers, and look at /health: what no peer has is lost, and so is what builds on it.
 
+An op that is sound as bytes but that this version cannot apply (a fault in the version that made it) stops the start, too, and no peer would
+take it. Repair names it and puts an op without effect in its place; the original record stays in the *.damaged file.
+
 Running it twice does no more than running it once. It refuses to work on a directory that a server uses.
 """
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from crdtredis._core import Replica, record_find
+from crdtredis._core import Replica, record, record_find
 from crdtredis.errors import EXIT_DATA, StartError
+from crdtredis.storage.batch import Op, ops_of, run
 from crdtredis.storage.chain import header_of
-from crdtredis.storage.format import (Actor, CutShort, Foreign, FormatError, Header, encode_header, read_batches, segment_numbers,
+from crdtredis.storage.format import (Actor, CutShort, Foreign, FormatError, Header, encode_header, read_at, read_batches, segment_numbers,
                                       segment_path, sync_directory)
 from crdtredis.storage.identity import read_identity
 from crdtredis.storage.lock import DirectoryLock
-from crdtredis.storage.recovery import holds_records, recover
+from crdtredis.storage.recovery import described, free_name, holds_records, may_be_torn, recover
 from crdtredis.storage.segments import write_all
 
 
@@ -40,7 +45,8 @@ class Finding:
     size: int = 0
     used: int = 0                       # where the log ends in it
     faults: list[tuple[int, str]] = field(default_factory=list)    # (offset, what)
-    torn: int | None = None             # offset of a torn tail (newest segment): no damage
+    torn: int | None = None             # offset of the torn end of the log: no damage
+    behind: bool = False                # stands behind the torn end
     void: bool = False                  # no part of the log
     missing: bool = False
     foreign: bool = False
@@ -55,6 +61,8 @@ class Finding:
             what.append("repaired")
         if self.torn is not None:
             what.append(f"torn tail of {self.size - self.torn} bytes at offset {self.torn}: the next start cuts it off")
+        if self.behind:
+            what.append("behind the torn end: the next start sets it aside")
         what += [f"DAMAGED at offset {offset}: {reason}" for offset, reason in self.faults]
         return f"{self.path.name}: " + ", ".join(what)
 
@@ -69,6 +77,8 @@ def main(folder: str, repair: bool) -> int:
             return EXIT_DATA
         print(f"replica {identity.replica_id}, last epoch {identity.epoch}")
         findings = examine(where, identity.replica_id)
+        if any(f.faults or f.missing for f in findings):
+            forgive(findings, where, identity.replica_id, identity.epoch)
         for f in findings:
             print(f.line())
         damaged = [f for f in findings if f.faults or f.missing]
@@ -82,22 +92,73 @@ def main(folder: str, repair: bool) -> int:
         actors = {a for f in findings if f.header for a in f.header.actors}
         actors.add((Replica(identity.replica_id, identity.epoch).actor, identity.replica_id, identity.epoch))
         for f in damaged:
-            kept, lost = mend(where, f, findings, identity.replica_id, sorted(actors))
+            kept, lost = mend(f, findings, identity.replica_id, sorted(actors))
             print(f"{f.path.name}: kept {kept} records, left out {lost} bytes")
+        if repair:
+            replace_ops(where, identity.replica_id, identity.epoch, sorted(actors))
         return rehearse(where, identity.replica_id, identity.epoch)
 
 
-def rehearse(folder: Path, replica_id: str, epoch: int) -> int:
-    """Recover into a replica that is thrown away. A torn tail is cut, as a start would."""
+def replica_for(replica_id: str, epoch: int) -> Replica:
+    """One that is thrown away."""
     replica = Replica(replica_id, epoch + 1, waiting_limit=1 << 40)
     replica.now = time.time_ns() // 1_000_000
+    return replica
+
+
+def replace_ops(folder: Path, replica_id: str, epoch: int, actors: list[Actor]) -> None:
+    """Put ops without effect in the place of those that cannot be applied."""
+    replica = replica_for(replica_id, epoch)
+    found: dict[Path, dict[int, dict[tuple[int, int], bytes] | None]] = {}      # see `rewritten`
+
+    def replace(path: Path, offset: int, op: Op | None) -> bytes:
+        instead = op.without_effect if op else b""
+        print(f"{path.name}: offset {offset}: {described(replica, op)} cannot be applied: "
+              + ("set aside; one without effect is in its place" if instead else "left out"))
+        records = found.setdefault(path, {})
+        if op is None:
+            records[offset] = None
+            return b""
+        records.setdefault(offset, {})[op.actor, op.seq] = instead
+        return op.declared + run(op.actor, [instead]) if instead else b""
+
     try:
-        r = recover(folder, replica_id, replica)
+        recover(folder, replica_id, replica, change=False, replace=replace)
+    except StartError:
+        return                          # rehearse() says it
+    for path, records in found.items():
+        header = dataclasses.replace(header_of(path, int(path.name[8:24]), replica_id), actors=tuple(actors), repaired=True)
+        exchange(path, header, rewritten(path, header.size, records))
+
+
+def rewritten(path: Path, begin: int, records: dict[int, dict[tuple[int, int], bytes] | None]) -> Iterator[bytes]:
+    """The records of a segment, some with other ops: records[offset] is {(actor, seq): the op to write instead}, or None to leave it out."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        at = begin
+        for batch, after, _ in read_batches(fd, begin, os.fstat(fd).st_size, 1):
+            hit = next((offset for offset in records if at <= offset < after), None)
+            if hit is None:
+                yield read_at(fd, after - at, at)
+            elif (instead := records[hit]) is not None:
+                ops = list(ops_of(batch))
+                runs = [run(op.actor, [raw]) for op in ops if (raw := instead.get((op.actor, op.seq), op.raw))]
+                yield record(b"".join([ops[-1].declared, *runs]))
+            at = after
+    finally:
+        os.close(fd)
+
+
+def rehearse(folder: Path, replica_id: str, epoch: int) -> int:
+    """Recover into a replica that is thrown away, without a change."""
+    replica = replica_for(replica_id, epoch)
+    try:
+        r = recover(folder, replica_id, replica, change=False)
     except StartError as e:
         print(e)
         return EXIT_DATA
     for cut in r.cuts:
-        print(f"{cut.path.name}: torn tail of {cut.lost} bytes cut off at offset {cut.offset}")
+        print(f"{cut.path.name}: {cut.reason}: the next start " + ("sets it aside" if cut.kept else f"cuts {cut.lost} bytes off at offset {cut.offset}"))
     print(f"sound: {r.segments} segments, {r.records} records, {r.bytes} bytes" +
           (f"; {r.waiting} ops wait for others that were lost and that peers may have" if r.waiting else "") +
           (f"; {r.left_out} records are of unknown actors" if r.left_out else ""))
@@ -131,6 +192,21 @@ def examine(folder: Path, replica_id: str) -> list[Finding]:
     for f, end in log:
         read_records(f, f.size if end is None else end, newest=f is log[-1][0])
     return list(found.values())
+
+
+def forgive(findings: list[Finding], folder: Path, replica_id: str, epoch: int) -> None:
+    """Faults that a loss of power explains are none: recovery is the judge."""
+    try:
+        found = recover(folder, replica_id, replica_for(replica_id, epoch), change=False)
+    except StartError:
+        return
+    for f in findings:
+        cut = next((c for c in found.cuts if c.path == f.path), None)
+        if cut is not None:
+            f.behind, f.torn = cut.kept, None if cut.kept else cut.offset
+        if cut is not None or f.missing:
+            f.missing = False
+            f.faults.clear()
 
 
 def in_log(found: dict[int, Finding]) -> list[tuple[Finding, int | None]]:
@@ -196,44 +272,54 @@ def pieces(f: Finding, end: int) -> Iterator[tuple[int, int, int] | FormatError]
 
 def next_record(fd: int, begin: int, end: int) -> int:
     """Offset of the first sound record from `begin` on, wherever it starts; `end` when there is none."""
-    found = record_find(os.pread(fd, end - begin, begin), 0)
+    found = record_find(read_at(fd, end - begin, begin), 0)
     return end if found < 0 else begin + found
 
 
-def mend(folder: Path, f: Finding, findings: list[Finding], replica_id: str, actors: list[Actor]) -> tuple[int, int]:
+def mend(f: Finding, findings: list[Finding], replica_id: str, actors: list[Actor]) -> tuple[int, int]:
     """Put a file with what is sound in the damaged one's place: (records kept, bytes left out).
 
     actors: all that any sound header names, and the last of this replica, since the record that declared one may be lost.
     """
     before = next((x for x in reversed(findings) if x.number < f.number and not x.void), None)
-    old = f.header or Header(replica_id, f.number, 0, (), {}, (before.number, before.used or before.size) if before else None)
-    header = Header(replica_id, f.number, old.created_ms, tuple(actors), old.clock, old.follows, repaired=True)
-    draft = f.path.with_suffix(".log.tmp")
-    out = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    after = next((x for x in findings if x.number > f.number and not x.void), None)
+    # Of a lost header's clocks this is left: nothing that stands before this segment is beyond what stands before the next.
+    lost = Header(replica_id, f.number, 0, (), {}, (before.number, before.used or before.size) if before else None,
+                  ceiling=after.header.ceiling if after and after.header else None)
+    header = dataclasses.replace(f.header or lost, actors=tuple(actors), repaired=True)
     kept = sound = 0
+
+    def records() -> Iterator[bytes]:
+        nonlocal kept, sound
+        if f.missing:
+            return
+        source = os.open(f.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            for piece in pieces(f, min(f.used or f.size, f.size)):
+                if not isinstance(piece, FormatError):
+                    begin, after, count = piece
+                    yield read_at(source, after - begin, begin)
+                    kept += count
+                    sound += after - begin
+        finally:
+            os.close(source)
+
+    exchange(f.path, header, records())
+    return kept, f.size - sound - (f.header.size if f.header else 0)
+
+
+def exchange(path: Path, header: Header, records: Iterable[bytes]) -> None:
+    """Write a segment anew; what had its name, if anything, becomes *.damaged."""
+    draft = path.with_suffix(".log.tmp")
+    out = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         write_all(out, encode_header(header))
-        if not f.missing:
-            source = os.open(f.path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                for piece in pieces(f, min(f.used or f.size, f.size)):
-                    if not isinstance(piece, FormatError):
-                        begin, after, count = piece
-                        write_all(out, os.pread(source, after - begin, begin))
-                        kept += count
-                        sound += after - begin
-            finally:
-                os.close(source)
+        for data in records:
+            write_all(out, data)
         os.fsync(out)
     finally:
         os.close(out)
-    if not f.missing:
-        taken = 1
-        aside = f.path.with_suffix(".log.damaged")
-        while aside.exists():           # of an earlier repair
-            taken += 1
-            aside = f.path.with_suffix(f".log.{taken}.damaged")
-        os.link(f.path, aside)
-    os.rename(draft, f.path)
-    sync_directory(folder)
-    return kept, f.size - sound - (old.size if f.header else 0)
+    if path.exists():
+        os.link(path, free_name(path, "damaged"))
+    os.rename(draft, path)
+    sync_directory(path.parent)

@@ -1,9 +1,11 @@
 """What stands in a data directory. This page comes before the code that writes and reads it.
 
-    LOCK                        locked with flock while a server (or `check --repair`) uses the directory; holds the process id
+    LOCK                        locked with flock, as the directory itself is, while a server (or `check`) uses the directory; holds
+                                the process id
     identity.json               {"format": 1, "replica_id": "eu-1", "epoch": 1767225600000}: see identity.py
     segment-<16 digits>.log     the log, numbered from 1
     *.damaged                   what `check --repair` set aside; nothing reads it
+    *.torn                      segments behind a torn end, set aside by a start (recovery.py); nothing reads them
 
 A segment:
 
@@ -14,10 +16,15 @@ A segment:
         number                  the one in the file name
         created_ms              wall clock, for people
         actors                  [[id, replica, epoch], ...]: all that are named in `clock`, and perhaps more
-        clock                   {"id": seq}: every op up to there stands in earlier segments; more may
+        clock                   {"id": seq}: every op up to there stands in earlier segments
+        ceiling                 {"id": seq}: no op beyond there stands in earlier segments. Left out where it is `clock`, as it nearly
+                                always is; null where a repair could not tell
         follows                 [number, offset], or null in the first segment: see below
         repaired                true in a segment that `check --repair` wrote: ops may be missing, and others wait for them
-    record ...                  one or more per turn of the engine; the payload is an encoded Batch (proto/crdtredis.proto)
+        unsynced                [number, offset]: from there on the log was not known to be on disk when this segment was begun. Left
+                                out where all of it was
+    record ...                  one or more per turn of the engine; the payload is an encoded Batch (proto/crdtredis.proto). One without
+                                payload is a mark: all earlier segments are on disk
 
     record = length of payload (u32 LE), CRC-32C of those 4 bytes and the payload (u32 LE), payload: see core/segment.pxi
 
@@ -29,7 +36,11 @@ and then forwards. Whole segments can be void. `follows` also shows when a close
     segment 7                       segment 8                     segment 9, follows [7, 5000]
     [header|records ... 5000|void]  [void: ...................]   [header|records of 7 from 5000 on, those of 8, what was pending|...]
 
-**What may be torn.** Only the end of the newest segment: a crash came in the middle of a write. See recovery.py.
+**What may be torn.** The end of the log: a crash came in the middle of a write. That is the end of the newest segment; or, where the power
+went while earlier ones were not on disk yet, a place that `unsynced` allows and no mark behind it denies. See recovery.py.
+
+**Where a reader may begin.** At a segment whose ceiling its clock covers: then it lacks nothing of what stands before. Versions that wrote no
+ceiling gave a segment begun after a failed write the clock of the one it follows, so of two with the same clock only the first is a beginning.
 
 Numbers have no gaps. A change of this page changes `format` and the digit of the magic.
 """
@@ -37,7 +48,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,9 +90,11 @@ class Header:
     number: int
     created_ms: int
     actors: tuple[Actor, ...]
-    clock: dict[int, int]
+    clock: Clock
     follows: Place | None
     repaired: bool = False
+    ceiling: Clock | None = None        # None: unknown
+    unsynced: Place | None = None
     size: int = 0                       # bytes of magic and header record: where the first record begins
 
 
@@ -95,17 +108,44 @@ def segment_numbers(folder: Path) -> list[int]:
 
 
 def encode_header(h: Header) -> bytes:
-    payload = orjson.dumps({"format": FORMAT, "replica": h.replica, "number": h.number, "created_ms": h.created_ms,
-                            "actors": [list(a) for a in h.actors], "clock": {str(a): s for a, s in h.clock.items()}, "follows": h.follows,
-                            **({"repaired": True} if h.repaired else {})})
-    return MAGIC + record(payload)
+    fields = {"format": FORMAT, "replica": h.replica, "number": h.number, "created_ms": h.created_ms,
+              "actors": [list(a) for a in h.actors], "clock": as_json(h.clock), "follows": h.follows}
+    if h.ceiling != h.clock:
+        fields["ceiling"] = None if h.ceiling is None else as_json(h.ceiling)
+    if h.repaired:
+        fields["repaired"] = True
+    if h.unsynced:
+        fields["unsynced"] = h.unsynced
+    return MAGIC + record(orjson.dumps(fields))
+
+
+def as_json(clock: Clock) -> dict[str, int]:
+    return {str(actor): seq for actor, seq in clock.items()}
+
+
+def from_json(clock: dict[str, int]) -> dict[int, int]:
+    return {int(actor): int(seq) for actor, seq in clock.items()}
+
+
+def as_place(pair: list[int] | None) -> Place | None:
+    return (int(pair[0]), int(pair[1])) if pair else None
+
+
+def read_at(fd: int, size: int, offset: int) -> bytes:
+    """`size` bytes from `offset` on, fewer where the file ends. OSError. (One pread gives 2 GiB at most, and may give less.)"""
+    pieces = []
+    while size > 0 and (piece := os.pread(fd, size, offset)):
+        pieces.append(piece)
+        offset += len(piece)
+        size -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def read_header(fd: int) -> Header:
     """The header of an open segment file. FormatError where it is not one, CutShort where the file ends before it is complete."""
     start = os.pread(fd, len(MAGIC) + 8, 0)
     if start[:len(MAGIC)] != MAGIC[:len(start)]:
-        if start.strip(b"\0") or os.pread(fd, 1 << 16, 0).strip(b"\0"):
+        if not MAGIC.startswith(os.pread(fd, 1 << 16, 0).rstrip(b"\0")):
             raise FormatError(0, f"does not begin with {MAGIC.decode()}: no segment of this format version")
         raise CutShort(0, "holds nothing but zeros")
     size = 16 + int.from_bytes(start[8:12], "little")
@@ -113,8 +153,8 @@ def read_header(fd: int) -> Header:
         raise CutShort(0, "ends within the header")
     if size > HEADER_MOST:
         raise FormatError(8, "the header record is damaged")
-    data = os.pread(fd, size, 0)
-    if len(data) < size:
+    data = read_at(fd, size, 0)
+    if len(data) < size or data[-1] == 0:       # JSON does not end like that, a file that was enlarged before it was written does
         raise CutShort(0, "ends within the header")
     payload, end, count, _ = records_join(data, 8, 1)
     if count != 1 or end != size:
@@ -123,66 +163,67 @@ def read_header(fd: int) -> Header:
         j = orjson.loads(payload)
         if j["format"] != FORMAT:
             raise FormatError(8, f"format {j['format']}, this program reads format {FORMAT}")
-        return Header(j["replica"], j["number"], j["created_ms"], tuple((int(a), str(r), int(e)) for a, r, e in j["actors"]),
-                      {int(a): int(s) for a, s in j["clock"].items()}, tuple(j["follows"]) if j["follows"] else None,
-                      bool(j.get("repaired")), size)
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        clock, repaired = from_json(j["clock"]), bool(j.get("repaired"))
+        ceiling = None if repaired else clock           # of a header that names none
+        if "ceiling" in j:
+            ceiling = None if j["ceiling"] is None else from_json(j["ceiling"])
+        return Header(j["replica"], j["number"], j["created_ms"], tuple((int(a), str(r), int(e)) for a, r, e in j["actors"]), clock,
+                      as_place(j["follows"]), repaired, ceiling, as_place(j.get("unsynced")), size)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
         raise FormatError(8, f"the header is not what the format says: {e!r}") from None
 
 
 def read_batches(fd: int, begin: int, end: int, most: int = 1 << 20, chunk: int = CHUNK) -> Iterator[tuple[bytes, int, int]]:
-    """The records of a segment file between two offsets, joined to Batches of about `most` bytes: (Batch, offset behind it, records).
-    chunk: bytes read at once, unless a record is larger.
+    """The records of a segment file between two offsets, joined to Batches of about `most` bytes: (Batch, offset behind it, records
+    without the marks). A Batch is empty where only marks are left. chunk: bytes read at once, unless a record is larger.
 
     FormatError at the first record that is not sound, CutShort if it reaches beyond `end`; all before it have been given out.
     Reads with pread in pieces: a mapped file would turn an I/O error or a shorter file into a signal that ends the process.
     """
     at, want = begin, chunk
     while at < end:
-        data = pread(fd, min(want, end - at), at)
+        size = min(want, end - at)
+        data = read_at(fd, size, at)
         pos, status = 0, 1
         while status == 1:
+            before = pos
             batch, pos, count, status = records_join(data, pos, most)
-            if count:
+            if pos > before:
                 yield batch, at + pos, count
         at += pos
         if status == -2:
             raise FormatError(at, "a damaged record (length or checksum)")
+        if pos == 0 and len(data) < size:
+            raise CutShort(at, "the file ends here")
         if status == -1:
             head = data[pos:pos + 8]
             need = 8 + (int.from_bytes(head[:4], "little") if len(head) == 8 else 0)
             if at + need > end:
                 raise CutShort(at, "a record that is cut short")
             want = max(chunk, need)
-        if pos == 0 and len(data) < min(want, end - at) and at + len(data) >= os.fstat(fd).st_size:
-            raise CutShort(at, "the file ends here")
 
 
-def pread(fd: int, size: int, at: int) -> bytes:
-    """os.pread that goes on to `size` bytes or the end of the file: one call gives at most 2 GiB."""
-    data = os.pread(fd, size, at)
-    while len(data) < size and (more := os.pread(fd, size - len(data), at + len(data))):
-        data += more
-    return data
+def marks(batch: bytes, records: int, size: int) -> int:
+    """How many marks stood among `size` bytes of records that were joined to this Batch."""
+    return (size - len(batch)) // 8 - records
 
 
-def declaration(actors: Iterable[Actor]) -> bytes:
-    """A Batch that declares these actors: what must come before ops that are read from the middle of the log."""
-    out = bytearray()
-    for actor, replica, epoch in actors:
-        name = replica.encode()
-        body = b"\x09" + actor.to_bytes(8, "little") + b"\x12" + varint(len(name)) + name + (b"\x18" + varint(epoch) if epoch else b"")
-        out += b"\x0a" + varint(len(body)) + body
-    return bytes(out)
+def holds_mark(fd: int, begin: int) -> bool:
+    """Whether there is a mark among the records from `begin` to the end of the file, as far as they are sound."""
+    at = begin
+    try:
+        for batch, after, count in read_batches(fd, begin, os.fstat(fd).st_size):
+            if marks(batch, count, after - at):
+                return True
+            at = after
+    except FormatError:
+        pass                            # where the sound ones end
+    return False
 
 
-def varint(n: int) -> bytes:
-    out = bytearray()
-    while n > 127:
-        out.append(n & 127 | 128)
-        n >>= 7
-    out.append(n)
-    return bytes(out)
+def lacking(have: Clock, want: Clock) -> Clock:
+    """What `want` has and `have` has not: {actor: seq}."""
+    return {actor: seq for actor, seq in want.items() if seq > have.get(actor, 0)}
 
 
 def covered(clock: Clock, by: Clock) -> bool:

@@ -1,6 +1,6 @@
 """The log as the sync thread reads it, while the engine goes on writing it.
 
-Peers that lack more than memory holds are served from the segment files. The start is the last segment whose header's clock
+Peers that lack more than memory holds are served from the segment files. The start is the last segment whose header's ceiling
 the peer's clock covers: everything in earlier ones it has. From there on every record is given out; cutting what the peer has is
 the caller's business (it does so anyway).
 
@@ -17,40 +17,48 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from crdtredis.storage.chain import Link, read_chain
-from crdtredis.storage.format import Clock, Header, Place, covered, declaration, read_batches, segment_path
+from crdtredis.storage.batch import declaration
+from crdtredis.storage.chain import Link, index_of, read_chain
+from crdtredis.storage.format import Clock, Header, Place, covered, read_batches, segment_path
 
 
 class LogReader:
-    """For worker threads; nothing here changes but the headers and links that are known."""
+    """For worker threads; nothing here changes but the links that are known."""
 
     def __init__(self, folder: Path, place: Callable[[], Place], batch_bytes: int = 1 << 18) -> None:
         """place: SegmentWriter.place, where the log ends now. batch_bytes: of one read, unless a record is larger."""
         self._folder = folder
         self._place = place
         self._batch = batch_bytes
-        self._headers: dict[int, Header] = {}
-        self._links: list[Link] = []
+        self._links: list[Link] = []    # as last read; replaced, never changed
 
     def links(self) -> list[Link]:
-        newest = self._place()[0]
-        links = self._links
+        """The chain up to the open segment. Cost: linear in the segments that were begun since the last call."""
+        links, newest = self._links, self._place()[0]
         if not links or links[-1].number != newest:     # a segment's place in the chain is settled when the next one begins
-            links = self._links = read_chain(self._folder, newest, None, self._headers)
+            self._links = links = read_chain(self._folder, newest, None, links)
         return links
 
-    def floor(self) -> dict[int, int]:
+    def floor(self) -> Clock:
         """The clock at the beginning of the oldest segment: ops up to there are not in the log."""
-        return dict(self.links()[0].header.clock)
+        header = self.links()[0].header()
+        return header.ceiling or header.clock
 
     def find(self, clock: Clock) -> Place:
         """A place before which `clock` covers every op."""
         return self._start(clock)[1]
 
     def _start(self, clock: Clock) -> tuple[Header, Place]:
+        """The last segment where a reader with this clock may begin: format.py says where that is."""
         links = self.links()
-        link = links[max((i for i, link in enumerate(links) if covered(link.header.clock, clock)), default=0)]
-        return link.header, (link.number, link.header.size)
+        i = len(links) - 1
+        header = links[i].header()
+        while i > 0:
+            before = links[i - 1].header()
+            if header.ceiling is not None and covered(header.ceiling, clock) and header.clock != before.clock:
+                break
+            i, header = i - 1, before
+        return header, (header.number, header.size)
 
     def read(self, place: Place) -> tuple[bytes, Place]:
         """The records from a place on, as a Batch of about `batch_bytes` but of one record at least, and the place behind them;
@@ -58,21 +66,23 @@ class LogReader:
         number, at = place
         while True:
             newest, end = self._place()
-            links = self.links() if number != newest else ()
+            links = self.links() if number != newest else []
+            i = index_of(links, number)
             if links:                                   # closed, perhaps only now: then the chain says where it ends
-                mine = next((x for x in links if x.number == number), None)
+                mine = links[i] if links[i].number == number else None
                 end = at if mine is None else os.stat(mine.path).st_size if mine.end is None else mine.end
             if at < end:
                 fd = os.open(segment_path(self._folder, number), os.O_RDONLY | os.O_CLOEXEC)
                 try:
                     for batch, at, _ in read_batches(fd, at, end, self._batch, self._batch):
-                        return batch, (number, at)
+                        if batch:
+                            return batch, (number, at)
                 finally:
                     os.close(fd)
-            following = next((x for x in links if x.number > number), None)
-            if following is None:
+            if not links:
                 return b"", (number, at)
-            number, at = following.number, following.header.size
+            following = links[i + (links[i].number == number)]
+            number, at = following.number, following.begin
 
     def since(self, clock: Clock) -> Iterator[bytes]:
         """Batches, from `find` up to the end of the log as it is when it is reached. The first declares the actors of the ops before."""

@@ -2,32 +2,42 @@
 
 Every record of the log is given to the replica in order, by the entrance that all foreign ops use. Three things can be wrong:
 
-  torn tail   The newest segment ends in something that is no whole record, and no sound record stands behind it. That is what a crash
+  torn end    The log ends in something that is no whole record, and no sound record stands behind it in that file. That is what a crash
               in the middle of a write leaves. It is cut off and reported. With `always` nothing acknowledged was in it; with
               `everysec` and a crash of the machine at most about the last second. Peers that had received those writes give them back.
-  damage      A bad record with a sound one behind it, a bad record in a closed segment, a closed segment that ends too early, a
+              Nearly always it is the end of the newest segment. When the power goes soon after a rotation, the segment before may have
+              lost its end, its header or its name, and the newest be there: see below.
+  damage      A bad record with a sound one behind it, a bad record in a segment that was on disk, one that ends too early, a
               missing file, a header that is not this replica's: bits rotted, or somebody worked on the files. The start is refused with
               file, offset and reason, and nothing is changed. `crdt-redis check` explains, `check --repair` keeps what is sound.
-  nonsense    The checksum is right, but the payload is no batch of this version, or needs ops that the log does not hold. Refused too.
+  nonsense    The checksum is right, but the payload is no batch of this version, or needs ops that the log does not hold. Refused too. Where
+              one op of a batch cannot be applied it is named, and `check --repair` puts one without effect in its place.
 
 Never does it leave out a record in the middle and go on, for the clock would then claim ops that are not there.
 
-How a torn tail is told from damage in the newest segment: the rest of the file is searched for a sound record at any offset. A value that
-contains the bytes of a segment could so make a torn tail look like damage; then the start is refused without need, and repair helps.
+How a torn end is told from damage in a segment that has successors: the header of the newest names the place from which on the log was not
+known to be on disk (`unsynced`), and no segment behind holds the mark that it came to be. The successors are then set aside (*.torn):
+nothing in them was durable by any promise, for the fdatasync thread goes in the order of the log. Some of their ops could be
+applied all the same, and those that build on what was lost would wait for it, perhaps for ever; a log that simply ends is worth more.
+
+How it is told in the segment itself: the rest of the file is searched for a sound record at any offset. A value that contains
+the bytes of a segment could so make a torn end look like damage; then the start is refused without need, and repair helps.
 """
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from crdtredis._core import record_find
+from crdtredis._core import batch_ranges, record_find
 from crdtredis.errors import EXIT_DATA, DamagedBatch, StartError, StrangerError, WaitingRoomFull
+from crdtredis.storage.batch import Op, ops_of
 from crdtredis.storage.chain import ChainError, Link, header_of, read_chain
-from crdtredis.storage.format import CutShort, FormatError, Place, covered, read_batches, segment_numbers, segment_path, sync_directory
+from crdtredis.storage.format import (Clock, CutShort, FormatError, Place, covered, holds_mark, lacking, marks, read_at, read_batches, read_header,
+                                      segment_numbers, segment_path, sync_directory)
 
 
 class RecoveryError(StartError):
@@ -48,15 +58,17 @@ class Receiver(Protocol):
     def declare(self, replica_id: str, epoch: int) -> object: ...
     def clock_ids(self) -> dict[int, int]: ...
     def waiting(self) -> dict[str, int]: ...
+    def actors(self) -> list[tuple[int, str, int, int]]: ...
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A torn tail that was cut off."""
+    """A torn end that was cut off."""
     path: Path
-    offset: int                         # the file ends here now; 0: it had no complete header and was removed
+    offset: int                         # the file ends here now; 0: it is not there any more
     lost: int                           # bytes
     reason: str
+    kept: bool = False                  # removed from the log, but left as *.torn
 
 
 @dataclass(frozen=True)
@@ -67,13 +79,16 @@ class Recovered:
     records: int
     bytes: int
     seconds: float
-    waiting: int                        # ops that need others which a repaired log lost and peers may still have
-    left_out: int                       # records of a repaired log whose actors are declared nowhere, or that found no room to wait
+    unsynced: Place | None = None       # from here on it is not known to be on disk, beside the newest segment
+    waiting: int = 0                    # ops that need others which a repaired log lost and peers may still have
+    left_out: int = 0                   # records of a repaired log whose actors are declared nowhere, or that found no room to wait
+    beyond: Clock = field(default_factory=dict)     # up to where a repaired log holds ops that are not applied: {actor: seq}
 
 
-def recover(folder: Path, replica_id: str, replica: Receiver, progress: Callable[[int, int], None] | None = None) -> Recovered:
+def recover(folder: Path, replica_id: str, replica: Receiver, progress: Callable[[int, int], None] | None = None,
+            **how: object) -> Recovered:
     """recovery() in one go; progress(bytes done, bytes in all) is called about once per MiB."""
-    steps = recovery(folder, replica_id, replica)
+    steps = recovery(folder, replica_id, replica, **how)
     while True:
         try:
             step = next(steps)
@@ -83,114 +98,233 @@ def recover(folder: Path, replica_id: str, replica: Receiver, progress: Callable
             progress(*step)
 
 
-def recovery(folder: Path, replica_id: str, replica: Receiver) -> Generator[tuple[int, int], None, Recovered]:
-    """Give the whole log to a fresh replica and cut a torn tail. The caller holds the lock of the directory.
+def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool = True,
+             replace: Callable[[Path, int, Op | None], bytes] | None = None) -> Generator[tuple[int, int], None, Recovered]:
+    """Give the whole log to a fresh replica and cut a torn end. The caller holds the lock of the directory.
 
     A generator, so that the caller can serve clients between two steps of about 1 MiB: it yields (bytes done, bytes in all) and returns what
-    it found. RecoveryError when anything but a torn tail is wrong; the replica is then to be thrown away. Cost: linear in the log.
+    it found. RecoveryError when anything but a torn end is wrong; nothing on disk is changed then, and the replica is to be thrown
+    away. Cost: linear in the log.
+
+    change: False leaves a torn end where it is. replace(file, offset of the record, op): the Batch to go on with instead of an op that cannot
+    be applied (None: of a record that is no Batch at all); without it, such an op is an error.
     """
     begun = time.monotonic()
-    links, torn_headers = find_links(folder, replica_id)
-    for path in torn_headers:
-        os.unlink(path)
-    if torn_headers:
-        sync_directory(folder)
-    cuts = [Cut(path, 0, 0, "was being created") for path in torn_headers]
-    if not links:
-        return Recovered(None, tuple(cuts), 0, 0, 0, time.monotonic() - begun, 0, 0)
+    links, cuts = find_links(folder, replica_id)
     total = sum(link.path.stat().st_size if link.end is None else link.end for link in links)
     done = records = left_out = 0
-    place: Place = (0, 0)
-    repaired = any(link.header.repaired for link in links)
+    place: Place | None = None
+    unsynced: Place | None = None
+    repaired = any(link.repaired for link in links)
+    logged: dict[int, int] = {}         # up to where a repaired log has ops, applied or not
+    torn = False
     replica.recovering = True
     try:
-        for link in links if repaired else links[:1]:
-            for _, name, epoch in link.header.actors:
-                replica.declare(name, epoch)
-        for link in links:
-            if not repaired and not covered(link.header.clock, replica.clock_ids()):
+        declare(replica, links if repaired else links[:1])
+        for i, link in enumerate(links):
+            header = link.header()
+            if not repaired and not covered(header.clock, replica.clock_ids()):
                 raise RecoveryError(link.path, 0, "this segment begins after ops that the segments before it do not hold")
-            fd = os.open(link.path, os.O_RDWR | os.O_CLOEXEC)
+            unsynced = header.unsynced
+            fd = os.open(link.path, (os.O_RDWR if change else os.O_RDONLY) | os.O_CLOEXEC)
             try:
-                at, end = link.header.size, os.fstat(fd).st_size if link.end is None else link.end
+                at, end = link.begin, os.fstat(fd).st_size if link.end is None else link.end
                 try:
                     for batch, after, count in read_batches(fd, at, end, 1 if repaired else 1 << 20):
-                        left_out += not give(replica, batch, link.path, at, repaired)
+                        left_out += not give(replica, batch, Stretch(link.path, fd, at, after), repaired, replace)
+                        if repaired:
+                            logged |= lacking(logged, {actor: last for actor, _, last in batch_ranges(batch)})
+                        if marks(batch, count, after - at):
+                            unsynced = None
                         at = after
                         records += count
                         yield done + at, total
                 except FormatError as e:
-                    at = e.offset
-                    if link is not links[-1]:
-                        raise RecoveryError(link.path, e.offset, e.reason) from None
-                    cuts.append(cut_tail(link.path, fd, e))
+                    at, torn = e.offset, True
+                    cuts += behind(folder, links[-1].number, link.number)
+                    cuts.append(torn_end(link, links[i + 1:], fd, e))
+                    if change:
+                        remove(folder, cuts)
+                        os.ftruncate(fd, at)
+                        os.fsync(fd)
                 done += at
                 place = (link.number, at)
             finally:
                 os.close(fd)
+            if torn:
+                links = links[:i + 1]
+                break
     finally:
         replica.recovering = False
     waiting = replica.waiting()["ops"]
     if waiting and not repaired:
         raise RecoveryError(links[-1].path, place[1], f"{waiting} ops need others that the log does not hold")
-    return Recovered(place, tuple(cuts), len(links), records, done, time.monotonic() - begun, waiting, left_out)
+    if cuts and change and not torn:
+        remove(folder, cuts)
+    return Recovered(place, tuple(cuts), len(links), records, done, time.monotonic() - begun, unsynced, waiting, left_out,
+                     lacking(replica.clock_ids(), logged))
 
 
-def find_links(folder: Path, replica_id: str | None) -> tuple[list[Link], list[Path]]:
-    """The log's links, and newest files that were only being created. RecoveryError where the chain is broken."""
+def declare(replica: Receiver, links: list[Link]) -> None:
+    """Make known the actors that these headers name."""
+    seen = set()
+    for link in links:
+        for actor in link.header().actors:
+            if actor not in seen:
+                seen.add(actor)
+                replica.declare(actor[1], actor[2])
+
+
+# ---- the torn end -----------------------------------------------------------------------------------------------------
+
+
+def find_links(folder: Path, replica_id: str | None) -> tuple[list[Link], list[Cut]]:
+    """The log's links, and the newest files where they are behind its torn end. RecoveryError where the chain is broken."""
     numbers = segment_numbers(folder)
-    if numbers and numbers != list(range(numbers[0], numbers[-1] + 1)):
-        missing = next(n for n in range(numbers[0], numbers[-1]) if n not in numbers)
-        raise RecoveryError(segment_path(folder, missing), 0, "the file is missing, and later ones are there")
-    torn = []
+    cuts: list[Cut] = []
     while numbers:
-        path = segment_path(folder, numbers[-1])
+        newest, path = numbers[-1], segment_path(folder, numbers[-1])
         try:
-            header_of(path, numbers[-1], replica_id)
-            break
+            header_of(path, newest, replica_id)
         except CutShort as e:
             if holds_records(path):     # the length of the header record rotted
                 raise RecoveryError(path, e.offset, f"{e.reason}, but sound records are there") from None
-            torn.append(path)
+            cuts.append(Cut(path, 0, path.stat().st_size, "was being created"))
             numbers.pop()
+            continue
         except FormatError as e:
             raise RecoveryError(path, e.offset, e.reason) from None
-    if not numbers:
-        return [], torn
-    try:
-        return read_chain(folder, numbers[-1], replica_id), torn
-    except ChainError as e:
-        raise RecoveryError(e.path, e.offset, e.reason) from None
+        try:
+            return whole_chain(folder, numbers, replica_id), cuts
+        except ChainError as e:
+            later = [n for n in numbers if n > e.number]
+            if not e.torn or (e.path.exists() and holds_records(e.path)) or not may_be_torn(folder, later, (e.number, 0)):
+                raise RecoveryError(e.path, e.offset, e.reason) from None
+            cuts += behind(folder, newest, e.number)
+            numbers = numbers[:-len(later)]
+    return [], cuts
+
+
+def whole_chain(folder: Path, numbers: list[int], replica_id: str | None) -> list[Link]:
+    """read_chain of a directory that has these segments. A gap in them breaks it, too, even where only void ones are missing."""
+    links = read_chain(folder, numbers[-1], replica_id)
+    for expected, number in enumerate(numbers, numbers[0]):
+        if number != expected:
+            raise ChainError(segment_path(folder, expected), expected, 0, "the file is missing, and later ones are there", True)
+    return links
+
+
+def may_be_torn(folder: Path, later: list[int], place: Place) -> bool:
+    """Whether a loss of power may have ended the log at `place`, in front of these segments: when the newest was begun, what stands there was
+    not known to be on disk, and no mark behind says that it came to be."""
+    unsynced = header_of(segment_path(folder, later[-1]), later[-1], None).unsynced
+    if unsynced is None or unsynced > place:
+        return False
+    for number in later:
+        fd = os.open(segment_path(folder, number), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if holds_mark(fd, read_header(fd).size):
+                return False
+        except FormatError:
+            pass                        # its header is lost, too, and with it the marks behind
+        finally:
+            os.close(fd)
+    return True
+
+
+def torn_end(link: Link, later: list[Link], fd: int, e: FormatError) -> Cut:
+    """That the log ends here as a crash ends it. RecoveryError where it is damage."""
+    if later and not may_be_torn(link.folder, [x.number for x in later], (link.number, e.offset)):
+        raise RecoveryError(link.path, e.offset, e.reason) from None
+    size = os.fstat(fd).st_size
+    found = record_find(read_at(fd, size - e.offset, e.offset), 1)
+    if found >= 0:
+        raise RecoveryError(link.path, e.offset, f"{e.reason}, and a sound record follows at offset {e.offset + found}: "
+                                                 "no torn end, but damage") from None
+    return Cut(link.path, e.offset, size - e.offset, e.reason)
+
+
+def behind(folder: Path, newest: int, number: int) -> list[Cut]:
+    """The segments behind a torn end in segment `number`, newest first."""
+    return [Cut(path, 0, path.stat().st_size, f"stood behind the torn end of segment {number}", kept=True)
+            for n in range(newest, number, -1) if (path := segment_path(folder, n)).exists()]
+
+
+def remove(folder: Path, cuts: list[Cut]) -> None:
+    """Take these segments out of the log; they come newest first, so that a crash in between leaves what is judged as before."""
+    for cut in cuts:
+        if cut.offset == 0 and cut.kept:
+            cut.path.rename(free_name(cut.path, "torn"))
+        elif cut.offset == 0:
+            cut.path.unlink()
+    sync_directory(folder)
+
+
+def free_name(path: Path, ending: str) -> Path:
+    """segment-1.log.torn, or segment-1.log.2.torn where that is taken, ..."""
+    taken, found = 1, path.with_suffix(f".log.{ending}")
+    while found.exists():
+        taken += 1
+        found = path.with_suffix(f".log.{taken}.{ending}")
+    return found
 
 
 def holds_records(path: Path) -> bool:
     return record_find(path.read_bytes(), 0) >= 0
 
 
-def give(replica: Receiver, batch: bytes, path: Path, at: int, repaired: bool) -> bool:
+# ---- ops that cannot be applied ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Whole records of a segment file."""
+    path: Path
+    fd: int
+    begin: int
+    end: int
+
+
+def give(replica: Receiver, batch: bytes, where: Stretch, repaired: bool, replace: Callable[[Path, int, Op | None], bytes] | None) -> bool:
     """False when a record of a repaired log had to be left out: peers may have what it holds."""
     try:
-        replica.receive(batch)
-    except DamagedBatch as e:
-        raise RecoveryError(path, at, f"a sound record here or in the MiB behind it cannot be applied: {e}") from None
-    except StrangerError as e:
+        try:
+            replica.receive(batch)
+        except DamagedBatch:
+            for offset, op in unsound(replica, where):
+                if replace is None:
+                    raise RecoveryError(where.path, offset, f"{described(replica, op)} cannot be applied") from None
+                replica.receive(replace(where.path, offset, op))
+    except (StrangerError, WaitingRoomFull) as e:
         if not repaired:
-            raise RecoveryError(path, at, f"a sound record here or in the MiB behind it cannot be applied: {e}") from None
-        return False
-    except WaitingRoomFull as e:
-        if not repaired:
-            raise RecoveryError(path, at, f"ops need others that the log does not hold: {e}") from None
+            raise RecoveryError(where.path, where.begin, f"a sound record here or in the MiB behind it cannot be applied: {e}") from None
         return False
     return True
 
 
-def cut_tail(path: Path, fd: int, e: FormatError) -> Cut:
-    """Cut the newest segment at this offset, unless a sound record stands behind it."""
-    size = os.fstat(fd).st_size
-    rest = os.pread(fd, size - e.offset, e.offset)
-    found = record_find(rest, 1)
-    if found >= 0:
-        raise RecoveryError(path, e.offset, f"{e.reason}, and a sound record follows at offset {e.offset + found}: no torn tail, but damage")
-    os.ftruncate(fd, e.offset)
-    os.fsync(fd)
-    return Cut(path, e.offset, size - e.offset, e.reason)
+def unsound(replica: Receiver, where: Stretch) -> Iterator[tuple[int, Op | None]]:
+    """Gives the records one by one, and those that are refused op by op: (offset of the record, each op that is refused). None instead of
+    an op: the record is no Batch. What was given before is given again, which changes nothing."""
+    at = where.begin
+    for batch, after, _ in read_batches(where.fd, where.begin, where.end, 1):
+        try:
+            replica.receive(batch)
+        except DamagedBatch:
+            try:
+                ops = list(ops_of(batch))
+            except FormatError:
+                yield at, None
+                ops = []
+            for op in ops:
+                try:
+                    replica.receive(op.alone)
+                except DamagedBatch:
+                    yield at, op
+        at = after
+
+
+def described(replica: Receiver, op: Op | None) -> str:
+    if op is None:
+        return "the sound record here is no batch of this version and"
+    name = next((f"{name}/{epoch}" for actor, name, epoch, _ in replica.actors() if actor == op.actor), f"{op.actor:016x}")
+    return f"op {op.seq} of actor {name}, in the sound record here,"

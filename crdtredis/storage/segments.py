@@ -10,13 +10,21 @@ Who does what:
 Policies (`appendfsync`): `always`, the engine syncs each turn before its replies leave, and a new segment before it is used. `everysec`, about
 a second can be lost when the machine crashes, and nothing when only the process does. `no`, the kernel decides.
 
-A new segment costs the loop an open, a write and a rename; with `everysec` all syncing that goes with it is the thread's.
+A new segment costs the loop an open, a write and a rename; with `everysec` all syncing that goes with it is the thread's, in the order of
+the log: never does a later segment become durable by it before an earlier one, and when no former one is left, a mark in the
+open one says so. Until then its header says from where on a loss of power may have left nothing (`unsynced`).
 
 **Failure.** core/log.pxi says why a failed file is never trusted again. tick() then writes a fresh segment: header, all that is
 in doubt in former files (after a failed fdatasync), the records that could not be written. Only when that is durable does
 it get its name and the log is open again; so a full disk heals by itself within a second of being given room. The header's
 `follows` voids what was written again. If what is in doubt cannot even be read back, the log stays failed: memory has it, the
-disk does not, and only a restart (and the peers) can settle it.
+disk does not, and only a restart (and the peers) can settle it. While anything is in doubt, nothing is synced but by that: asked a
+second time, the kernel would say that all is well.
+
+**Start.** A server that was killed on a full disk must come up again, with what it has, for reading. So the log may begin its life failed:
+while `claim` (which makes this process's epoch durable) cannot be done, nothing is written.
+
+**Removal.** Somebody may take the open file's name away; the bytes live on as long as the descriptor. tick() looks, and writes the file again.
 """
 from __future__ import annotations
 
@@ -29,15 +37,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from crdtredis._core import SegmentWriter
-from crdtredis.storage.chain import header_of
-from crdtredis.storage.format import (Actor, Clock, FormatError, Header, Place, encode_header, read_batches, segment_path,
-                                      sync_directory)
+from crdtredis._core import SegmentWriter, record
+from crdtredis.storage.chain import ChainError, header_of, read_chain
+from crdtredis.storage.format import (Actor, Clock, FormatError, Header, Place, encode_header, lacking, read_at, read_batches, segment_numbers,
+                                      segment_path, sync_directory)
 
 POLICIES = {"no": 0, "everysec": 1, "always": 2}      # as enum LogPolicy in core/log.pxd
 ALWAYS = POLICIES["always"]
 NO = POLICIES["no"]
 SYNC_INTERVAL = 1.0                                     # s
+COPY = 4 << 20                                          # bytes at once
+MARK = record(b"")                                      # see format.py
 
 log = logging.getLogger("storage")
 
@@ -54,6 +64,7 @@ class Former:
 @dataclass(frozen=True)
 class LogStatus:
     failure: str | None                 # why writes are refused; None: all is well
+    missing: str | None                 # a closed segment that somebody removed: the next start will be refused
     segment: int                        # number of the open segment
     size: int                           # bytes in it
     unsynced: int                       # bytes not known to be on disk
@@ -67,22 +78,31 @@ class SegmentLog:
     """The log, open for writing at `place` (from recovery; None in a fresh directory). OSError when that is impossible.
 
     describe: () -> (actors, clock) of the replica, for headers: exactly what has been appended so far, which is true between turns.
+    unsynced, beyond: as recovery found them. claim: what must be done before anything is written; OSError while it cannot be.
     Methods are for the engine thread unless they say otherwise. The writer is the engine's part.
     """
 
     def __init__(self, folder: Path, replica_id: str, describe: Callable[[], tuple[Iterable[Actor], Clock]], *, place: Place | None = None,
+                 unsynced: Place | None = None, beyond: Clock | None = None, claim: Callable[[], None] | None = None,
                  policy: str = "everysec", max_segment_size: int = 64 << 20, wall_ms: Callable[[], int] | None = None,
                  writer: SegmentWriter | None = None) -> None:
         self.writer = writer or SegmentWriter()
         self._folder = folder
         self._replica_id = replica_id
         self._describe = describe
+        self._beyond = beyond or {}                     # ops in earlier segments that the clock does not cover (a repaired log)
+        self._claim = claim
         self._policy = policy
         self._most = max_segment_size
         self._wall_ms = wall_ms or (lambda: time.time_ns() // 1_000_000)
         self._formers: list[Former] = []
+        self._loose: Place | None = None                # from here to the first former nothing was synced (policy `no`)
+        self._named = 0                                 # names up to this number are on disk
+        self._unmarked = False                          # the open segment's header says `unsynced`, and no mark yet that it is over
         self._doubt: Place | None = None                # nothing behind this place may be on disk
         self._failure: str | None = None
+        self._missing: str | None = None
+        self._listed = 0                                # ns; the directory's time when its names were last looked at
         self._failures = self._syncs = 0
         self._slowest = 0.0
         self._formers_lock = threading.Lock()           # the list; held for moments
@@ -91,14 +111,16 @@ class SegmentLog:
         self._thread: threading.Thread | None = None
         for leftover in folder.glob("segment-*.tmp"):
             leftover.unlink()
-        if place is not None and place[1] < max_segment_size:
-            number, size = place
-            fd = os.open(segment_path(folder, number), os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-            os.fdatasync(fd)
+        if place is None:
+            fd, size = self._create(1, None, durable=True)
+            self.writer.attach(fd, 1, size, size, self._limit(size), POLICIES[policy])
         else:
-            number = place[0] + 1 if place else 1
-            fd, size = self._create(number, place, durable=True)
-        self.writer.attach(fd, number, size, size, self._limit(size), POLICIES[policy])
+            self._resume(place, unsynced)
+        self._first = segment_numbers(folder)[0]
+        if claim is not None:
+            self._try_claim()
+        elif place is not None and place[1] >= max_segment_size and self.writer.is_open:
+            self._succeed()
 
     def start(self) -> None:
         """Start the fdatasync thread."""
@@ -109,11 +131,15 @@ class SegmentLog:
 
     def tick(self) -> str | None:
         """Do what is due. Returns why writes must be refused (for -MISCONF), None when the log is open."""
+        if self._is_gone():
+            self._restore()
         if self.writer.is_failed:
             self._note()
             self._retry()
         elif self.writer.due:
             self._succeed()
+        else:
+            self._mark()
         return self._failure
 
     def configure(self, *, policy: str | None = None, max_segment_size: int | None = None) -> None:
@@ -131,12 +157,14 @@ class SegmentLog:
             self._thread.join()
             self._thread = None
         self.sync(all_policies=True)
+        if self.writer.is_open and self._mark():
+            self.sync(all_policies=True)
         if self.writer.is_failed:
             self._note()
         former = self.writer.attach(-1, 0, 0, 0, 0, 0)
         for fd in [former, *(f.fd for f in self._formers)]:
             if fd >= 0:
-                os.close(fd)
+                shut(fd)
         self._formers.clear()
         return self._failure
 
@@ -146,46 +174,124 @@ class SegmentLog:
         _, number, end, durable = self.writer.snapshot()
         with self._formers_lock:
             unsynced = end - durable + sum(f.end - f.durable for f in self._formers)
-        return LogStatus(self._failure, number, end, unsynced, self._policy, self._failures, self._syncs, self._slowest)
+        return LogStatus(self._failure, self._missing, number, end, unsynced, self._policy, self._failures, self._syncs, self._slowest)
 
     def sync(self, all_policies: bool = False) -> None:
-        """Make durable what the policy asks for. A failure closes the log for writes; see status()."""
+        """Make durable what the policy asks for, in the order of the log. A failure closes the log for writes; see status()."""
         with self._sync_lock:
+            if self._doubt is not None:
+                return                                  # asked again, the kernel would say that all is well
             wanted = all_policies or self._policy != "no"
+            if wanted and not (self._sync_names() and self._sync_loose()):
+                return
             while True:
                 with self._formers_lock:
                     if not self._formers:
                         break
                     f = self._formers[0]
-                if wanted and f.durable < f.end:
-                    if not self._fdatasync(f.fd, (f.number, f.durable)):
+                if f.durable < f.end:
+                    if not wanted:
+                        self._loose = self._loose or (f.number, f.durable)
+                    elif not self._fdatasync(f.fd, (f.number, f.durable)):
                         return
-                    f.durable = f.end
+                    else:
+                        f.durable = f.end
                 with self._formers_lock:
                     self._formers.pop(0)
-                os.close(f.fd)
+                shut(f.fd)
             if wanted and self.writer.is_open:
                 fd, number, end, durable = self.writer.snapshot()
-                if durable < end and self._fdatasync(fd, (number, durable)):
+                if number <= self._named and durable < end and self._fdatasync(fd, (number, durable)):
                     self.writer.mark_durable(fd, end)
 
-    # ---- inside -------------------------------------------------------------------------------------------------------
+    # ---- syncing ------------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while not self._stop.wait(SYNC_INTERVAL):
             self.sync()
+            self._look_around()
 
     def _fdatasync(self, fd: int, place: Place) -> bool:
+        """Of what begins at `place`. Where it fails, that and all behind it is in doubt."""
         begun = time.monotonic()
         try:
             os.fdatasync(fd)
         except OSError as e:
-            self._doubt = min(self._doubt or place, place)
-            self.writer.fail(e.errno, True)
-            return False
+            return self._in_doubt(place, e)
         self._syncs += 1
         self._slowest = max(self._slowest, time.monotonic() - begun)
         return True
+
+    def _in_doubt(self, place: Place, e: OSError) -> bool:
+        self._doubt = min(self._doubt or place, place)
+        self.writer.fail(e.errno, True)
+        return False
+
+    def _sync_names(self) -> bool:
+        """The names of all segments so far: a file whose name is lost is lost, synced or not."""
+        _, number, end, durable = self.writer.snapshot()
+        if number > self._named:
+            try:
+                sync_directory(self._folder)
+            except OSError as e:
+                return self._in_doubt(self._unsynced(number, end, durable) or (number, end), e)
+            self._named = number
+        return True
+
+    def _sync_loose(self) -> bool:
+        """What was written, and closed, while nothing was to be synced."""
+        while self._loose is not None:
+            number = self._loose[0]
+            try:
+                fd = os.open(segment_path(self._folder, number), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                pass                                    # _look_around tells
+            except OSError as e:
+                return self._in_doubt(self._loose, e)
+            else:
+                try:
+                    if not self._fdatasync(fd, self._loose):
+                        return False
+                finally:
+                    shut(fd)
+            with self._formers_lock:
+                first = self._formers[0].number if self._formers else self.writer.place()[0]
+            self._loose = (number + 1, 0) if number + 1 < first else None
+        return True
+
+    def _unsynced(self, number: int, end: int, durable: int) -> Place | None:
+        """Where what is not known to be on disk begins, if the open segment is this. None: nowhere."""
+        if self._loose is not None:
+            return self._loose
+        with self._formers_lock:
+            if self._formers:
+                return self._formers[0].number, self._formers[0].durable
+        return (number, durable) if durable < end else None
+
+    def _mark(self) -> bool:
+        """Say in the open segment that all former ones are on disk, once they are. True when it was said now."""
+        if not self._unmarked or self._formers or self._loose is not None:
+            return False
+        self._unmarked = False
+        return self.writer.add(MARK)
+
+    def _look_around(self) -> None:
+        """Are the closed segments still there? Nothing can be done about it here, but somebody should know before the next start."""
+        try:
+            now = os.stat(self._folder).st_mtime_ns
+            if now == self._listed:
+                return
+            newest, numbers = self.writer.place()[0], set(segment_numbers(self._folder))
+        except OSError as e:
+            log.error("%s cannot be read: %s", self._folder, e.strerror)
+            return
+        self._listed = now
+        gone = [segment_path(self._folder, n).name for n in range(self._first, newest) if n not in numbers]
+        was, self._missing = self._missing, f"{gone[0]} was removed: the next start will be refused" if gone else None
+        if gone and not was:
+            log.error("%s: %s", self._folder, self._missing)
+
+    # ---- files --------------------------------------------------------------------------------------------------------
 
     def _limit(self, size: int) -> int:
         """Where a segment of this size so far is full: a large header must not bring rotation with every turn."""
@@ -197,52 +303,90 @@ class SegmentLog:
         if self._failure is None:
             self._failures += 1
             number, _ = self.writer.place()
-            what = "fdatasync of" if syncing else "writing to"
-            self._failure = f"{what} {segment_path(self._folder, number).name} failed: {os.strerror(error)}"
-            log.error("%s; writes are refused until a new segment can be written", self._failure)
+            what = f"{'fdatasync of' if syncing else 'writing to'} {segment_path(self._folder, number).name}"
+            self._failure = f"{what if self._claim is None else 'writing a new epoch to identity.json'} failed: {os.strerror(error)}"
+            log.error("%s; writes are refused until %s can be written", self._failure, "a new segment" if self._claim is None else "it")
 
-    def _create(self, number: int, follows: Place | None, *, durable: bool, clock: Clock | None = None,
-                copy: Callable[[int], None] | None = None) -> tuple[int, int]:
-        """A new segment file under its final name: (descriptor, size). copy appends what it must hold before it gets the name."""
-        actors, now = self._describe()
-        header = Header(self._replica_id, number, self._wall_ms(), tuple(actors), dict(now if clock is None else clock), follows)
+    def _resume(self, place: Place, unsynced: Place | None) -> None:
+        """Go on in the newest segment. Whatever the policy, all that was recovered is durable then, or in doubt."""
+        number, size = place
+        for n in range(unsynced[0], number) if unsynced else ():
+            fd = os.open(segment_path(self._folder, n), os.O_RDWR | os.O_CLOEXEC)
+            self._formers.append(Former(fd, n, os.fstat(fd).st_size, 0))
+        fd = os.open(segment_path(self._folder, number), os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        self.writer.attach(fd, number, size, 0, self._limit(size), POLICIES[self._policy])
+        self._unmarked = unsynced is not None
+        self.sync(all_policies=True)
+
+    def _try_claim(self) -> None:
+        try:
+            self._claim()
+            self._claim = None
+        except OSError as e:
+            self.writer.fail(e.errno, False)
+
+    def _draft(self, number: int, fill: Callable[[int], None], durable: bool) -> int:
+        """A file that `fill` has written, under the name of segment `number`: its descriptor. Before it is whole it has another name."""
         path = segment_path(self._folder, number)
         draft = path.with_suffix(".log.tmp")
-        fd = os.open(draft, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        fd = os.open(draft, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            write_all(fd, encode_header(header))
-            if copy is not None:
-                copy(fd)
+            fill(fd)
             if durable:
                 os.fdatasync(fd)
             os.rename(draft, path)
             if durable:
                 sync_directory(self._folder)
-            return fd, os.fstat(fd).st_size
+                self._named = number
+            return fd
         except BaseException:
-            os.close(fd)
-            for leftover in (draft, path):
-                try:
-                    os.unlink(leftover)
-                except OSError:
-                    pass                # the next attempt writes over it
+            shut(fd)
+            draft.unlink(missing_ok=True)
             raise
+
+    def _create(self, number: int, follows: Place | None, *, durable: bool, unsynced: Place | None = None, clock: Clock | None = None,
+                copy: Callable[[int], None] = lambda fd: None) -> tuple[int, int]:
+        """A new segment: (descriptor, size). clock: at `follows`, where that is not now. copy appends what it must hold from the beginning."""
+        actors, now = self._describe()
+        self._beyond = lacking(now, self._beyond)
+        header = Header(self._replica_id, number, self._wall_ms(), tuple(actors), now if clock is None else clock, follows,
+                        ceiling={**now, **self._beyond}, unsynced=unsynced)
+
+        def fill(fd: int) -> None:
+            write_all(fd, encode_header(header))
+            copy(fd)
+
+        try:
+            fd = self._draft(number, fill, durable)
+        except BaseException:
+            segment_path(self._folder, number).unlink(missing_ok=True)      # it had its name, but perhaps not on disk
+            raise
+        return fd, os.fstat(fd).st_size
 
     def _succeed(self) -> None:
         """The segment is full: go on in the next. If that one cannot be made, the old one goes on growing meanwhile."""
         fd, number, end, durable = self.writer.snapshot()
         policy = POLICIES[self._policy]
+        unsynced = self._unsynced(number, end, durable)
         try:
-            new, size = self._create(number + 1, (number, end), durable=policy == ALWAYS)
+            new, size = self._create(number + 1, (number, end), durable=policy == ALWAYS, unsynced=unsynced)
         except OSError as e:
             log.warning("no new segment can be made (%s); segment %d goes on", e.strerror, number)
             self.writer.configure(end + self._most // 16, policy)
             return
         with self._formers_lock:
             self._formers.append(Former(fd, number, end, durable))
-        self.writer.attach(new, number + 1, size, size if policy == ALWAYS else 0, self._limit(size), policy)
+        self._unmarked = unsynced is not None
+        self.writer.attach(new, number + 1, size, size if policy == ALWAYS else 0, self._limit(size), policy, healed=False)
+
+    # ---- what went wrong ----------------------------------------------------------------------------------------------
 
     def _retry(self) -> None:
+        """Open the log again in a new segment, with all that is in doubt or was not written."""
+        if self._claim is not None:
+            self._try_claim()
+            if self._claim is not None:
+                return
         with self._sync_lock:
             fd, number, end, durable = self.writer.snapshot()
             _, syncing = self.writer.note_failure()
@@ -251,16 +395,17 @@ class SegmentLog:
 
             def copy(to: int) -> None:
                 if doubt is not None:
-                    for f in [*(f for f in self._formers if f.number >= doubt[0]), Former(fd, number, end, durable)]:
-                        self._copy_records(to, f, doubt)
+                    self._copy_records(to, doubt, number, end)
                 write_all(to, self.writer.waiting())
 
             try:
                 header = header_of(segment_path(self._folder, follows[0]), follows[0], None)
                 if follows[1] < header.size and header.follows is not None:
                     follows = header.follows            # even the header is in doubt: the log leaves that file out
-                new, size = self._create(number + 1, follows, durable=True, clock=header.clock, copy=copy)
-            except (OSError, FormatError) as e:
+                # Of what the former segments hold behind that header the clock says nothing, and what waited is not in them yet: two bounds.
+                unsynced = self._unsynced(number, end, durable) if doubt is None else None
+                new, size = self._create(number + 1, follows, durable=True, unsynced=unsynced, clock=header.clock, copy=copy)
+            except (OSError, FormatError, ChainError) as e:
                 log.debug("the log cannot be opened again yet: %s", e)
                 return
             with self._formers_lock:
@@ -269,25 +414,77 @@ class SegmentLog:
                 self._formers = [f for f in self._formers if f not in void]
                 current = Former(fd, number, end, durable)
                 (self._formers if doubt is None else void).append(current)
+            if doubt is not None:
+                self._loose = None
+            self._unmarked = unsynced is not None
+            self._doubt = None
             self.writer.attach(new, number + 1, size, size, self._limit(size), POLICIES[self._policy])
             for f in void:
-                os.close(f.fd)
-            self._doubt = None
+                shut(f.fd)
             log.warning("the log is open again in segment %d, after: %s", number + 1, self._failure)
             self._failure = None
 
-    def _copy_records(self, to: int, f: Former, doubt: Place) -> None:
-        """Write again what former file `f` holds behind the place in doubt, if it can be read back whole."""
-        path = segment_path(self._folder, f.number)
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    def _copy_records(self, to: int, doubt: Place, number: int, end: int) -> None:
+        """Write again what the log holds from the place in doubt to the end of segment `number`, if it can be read back whole."""
+        for link in read_chain(self._folder, number, None):
+            if link.number < doubt[0]:
+                continue
+            fd = os.open(link.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                at = max(link.begin, doubt[1] if link.number == doubt[0] else 0)
+                last = end if link.number == number else os.fstat(fd).st_size if link.end is None else link.end
+                for _, after, _ in read_batches(fd, at, last):
+                    write_all(to, read_at(fd, after - at, at))
+                    at = after
+            finally:
+                os.close(fd)
+
+    def _is_gone(self) -> bool:
+        """Has somebody taken the open segment's name away?"""
+        fd, number, _, _ = self.writer.snapshot()
+        if fd < 0:
+            return False
         try:
-            begin = doubt[1] if f.number == doubt[0] else 0
-            begin = max(begin, header_of(path, f.number, None).size)
-            for _, after, _ in read_batches(fd, begin, f.end):
-                write_all(to, os.pread(fd, after - begin, begin))
-                begin = after
-        finally:
-            os.close(fd)
+            os.stat(segment_path(self._folder, number))
+            return os.fstat(fd).st_nlink == 0           # another file has the name
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False                # a descriptor that broke: the next write says so
+
+    def _restore(self) -> None:
+        """Write the open segment, whose name is gone, again from what its descriptor still reaches."""
+        with self._sync_lock:
+            fd, number, end, _ = self.writer.snapshot()
+            name = segment_path(self._folder, number).name
+
+            def copy(to: int) -> None:
+                at = 0
+                while at < end:
+                    data = read_at(fd, min(COPY, end - at), at)
+                    if not data:
+                        raise OSError(errno.EIO, os.strerror(errno.EIO))
+                    write_all(to, data)
+                    at += len(data)
+
+            try:
+                new = self._draft(number, copy, durable=True)
+            except OSError as e:
+                if self.writer.is_open:
+                    log.error("%s was removed under the running server and cannot be written again: %s", name, e.strerror)
+                    self.writer.fail(e.errno, False)
+                return
+            self.writer.attach(new, number, end, end, self._limit(0), POLICIES[self._policy], healed=False)
+            shut(fd)
+            log.error("%s was removed under the running server; it has been written again", name)
+
+
+def shut(fd: int) -> None:
+    """Close it. An error here tells nothing: what matters was synced before, and the descriptor is gone in any case."""
+    try:
+        os.close(fd)
+    except OSError as e:
+        log.warning("closing a segment: %s", e.strerror)
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -13,7 +13,8 @@ class Node:
         self.replica = Replica(replica_id, epoch, seed=epoch)
         self.recovered = recover(folder, replica_id, self.replica)
         self.replica.now = 1_000_000 + epoch
-        self.log = SegmentLog(folder, replica_id, self.describe, place=self.recovered.place, wall_ms=lambda: 7, **settings)
+        self.log = SegmentLog(folder, replica_id, self.describe, place=self.recovered.place, unsynced=self.recovered.unsynced,
+                              beyond=self.recovered.beyond, wall_ms=lambda: 7, **settings)
         self.ends = []                  # (segment number, end) after each turn
 
     def describe(self):
@@ -23,7 +24,7 @@ class Node:
         """One turn that makes one op of these effects [(name, key, argument)]: True when it may be acknowledged."""
         self.replica.now += 1
         probe_make(self.replica, [(name, 0, key, argument) for name, key, argument in effects])
-        batch = self.replica.take_ops()
+        batch = self.last = self.replica.take_ops()
         ok = self.log.writer.add(record(batch)) if batch else True
         if self.log.writer.due:
             self.log.tick()

@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
-from crdtredis._core import Replica, record
+from crdtredis._core import Replica, probe_get, record
 from crdtredis.errors import EXIT_DATA, StartError
+from crdtredis.storage.batch import run, sized, varint
 from crdtredis.storage.check import main
 from crdtredis.storage.format import MAGIC, segment_numbers, segment_path
 from crdtredis.storage.identity import take_identity
@@ -192,3 +193,113 @@ def test_after_any_damage_repair_gives_a_directory_that_starts(tmp_path):
         assert recover(folder, "a", Replica("a", 100)).cuts == ()
         assert set(replica.clock()) <= {("a", 1)}
         shutil.rmtree(folder)
+
+
+# ---- ops that cannot be applied ---------------------------------------------------------------------------------------
+
+
+def op_of(replica, seq, effects):
+    """An encoded Batch with one op; `effects` are encoded Effects."""
+    body = b"\x08" + varint(seq) + b"\x11" + (replica.hlc + 1).to_bytes(8, "little") + b"".join(sized(4, e) for e in effects)
+    return run(replica.actor, [body])
+
+
+SOUND = b"\x1a\x01k\x32\x01v"                            # ASSIGN of a string
+UNSOUND = b"\x08\x01\x1a\x01n\x40\x01\x50\x02\x28\x05"      # INCREMENT with fields out of order
+
+
+@pytest.fixture
+def refused(tmp_path):
+    """A log with an op in its middle that no replica of this version takes."""
+    take_identity(tmp_path, "a", 1)
+    node = Node(tmp_path)
+    node.fill(10)
+    node.bad = node.replica.clock_ids()[node.replica.actor] + 1
+    node.log.writer.add(record(op_of(node.replica, node.bad, [SOUND, UNSOUND])))
+    for i in range(5):
+        node.log.writer.add(record(op_of(node.replica, node.bad + 1 + i, [b"\x1a\x05after\x32\x01%d" % i])))
+    node.close()
+    return node
+
+
+def test_an_op_that_cannot_be_applied_stops_the_start_and_is_named(refused, capsys):
+    with pytest.raises(RecoveryError, match=f"offset {refused.ends[9][1]}: op {refused.bad} of actor a/1, in the sound record here, cannot be applied"):
+        recover(refused.folder, "a", Replica("a", 99))
+    before = files(refused.folder)
+    assert main(str(refused.folder), False) == EXIT_DATA
+    assert f"op {refused.bad} of actor a/1" in capsys.readouterr().out
+    assert files(refused.folder) == before
+
+
+def test_repair_puts_an_op_without_effect_in_its_place(refused, capsys):
+    damaged = segment_path(refused.folder, 1).read_bytes()
+    assert main(str(refused.folder), True) == 0
+    assert f"op {refused.bad} of actor a/1, in the sound record here, cannot be applied: set aside" in capsys.readouterr().out
+    assert (refused.folder / "segment-0000000000000001.log.damaged").read_bytes() == damaged
+    replica = Replica("a", 99)
+    r = recover(refused.folder, "a", replica)
+    assert r.waiting == 0 and replica.clock_ids()[refused.replica.actor] == refused.bad + 5
+    assert probe_get(replica, 0, b"after") == b"4" and probe_get(replica, 0, b"k") is None
+    # a peer that is served from this log takes all of it, and both are equal
+    peer = Replica("b", 1)
+    peer.now = 1 << 40
+    size = segment_path(refused.folder, 1).stat().st_size
+    for batch in LogReader(refused.folder, lambda: (1, size)).since({}):
+        peer.receive(batch)
+    assert peer.digest() == replica.digest() and peer.waiting()["ops"] == 0
+    # twice does no more than once
+    before = files(refused.folder)
+    assert main(str(refused.folder), True) == 0 and files(refused.folder) == before
+
+
+def test_a_record_that_is_no_batch_is_left_out_by_repair(node, capsys):
+    last = segment_numbers(node.folder)[-1]
+    path = segment_path(node.folder, last)
+    path.write_bytes(path.read_bytes() + record(b"\x7a\x03abc"))
+    assert main(str(node.folder), False) == EXIT_DATA and "is no batch of this version" in capsys.readouterr().out
+    assert main(str(node.folder), True) == 0 and "left out" in capsys.readouterr().out
+    assert recover(node.folder, "a", Replica("a", 99)).records == 200
+
+
+def test_several_such_ops_in_several_segments_are_mended_at_once(tmp_path):
+    take_identity(tmp_path, "a", 1)
+    node = Node(tmp_path, max_segment_size=700)
+    seq = 0
+    for i in range(30):
+        seq += 1
+        batch = op_of(node.replica, seq, [UNSOUND] if i % 7 == 3 else [b"\x1a\x02k%d\x32\x01v" % (i % 10)])
+        if i == 0:
+            batch = node.replica.take_ops() + batch
+        assert node.log.writer.add(record(batch))
+        node.log.tick()
+    node.close()
+    assert segment_numbers(tmp_path)[-1] >= 3
+    assert main(str(tmp_path), True) == 0
+    replica = Replica("a", 99)
+    assert recover(tmp_path, "a", replica).waiting == 0 and replica.clock_ids() == {node.replica.actor: 30}
+
+
+# ---- check changes nothing ------------------------------------------------------------------------------------------------
+
+
+def test_check_leaves_a_torn_end_where_it_is(node):
+    last = segment_numbers(node.folder)[-1]
+    with open(segment_path(node.folder, last), "ab") as f:
+        f.write(b"torn")
+    segment_path(node.folder, last + 1).write_bytes(MAGIC)
+    before = files(node.folder)
+    assert main(str(node.folder), False) == 0
+    assert files(node.folder) == before
+
+
+def test_what_a_loss_of_power_leaves_at_a_rotation_is_no_damage(tmp_path, capsys):
+    take_identity(tmp_path, "a", 1)
+    node = Node(tmp_path, max_segment_size=2000)
+    node.fill(60)
+    os.truncate(segment_path(tmp_path, 2), 900)
+    before = files(tmp_path)
+    assert main(str(tmp_path), False) == 0
+    out = capsys.readouterr().out
+    assert "torn tail" in out and "behind the torn end: the next start sets it aside" in out and "DAMAGED" not in out
+    assert files(tmp_path) == before
+    assert main(str(tmp_path), True) == 0 and files(tmp_path) == before

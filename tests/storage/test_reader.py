@@ -1,11 +1,16 @@
 """The log as peers are served from it, read while it is being written."""
 import os
+import random
 import threading
+from dataclasses import replace
 
 import pytest
 
-from crdtredis._core import Replica
-from crdtredis.storage import segments
+from crdtredis._core import Replica, record
+from crdtredis.storage import chain, check, segments
+from crdtredis.storage.chain import header_of
+from crdtredis.storage.format import encode_header, segment_numbers, segment_path
+from crdtredis.storage.identity import take_identity
 from crdtredis.storage.reader import LogReader
 from tests.storage.node import Node
 
@@ -42,17 +47,17 @@ def test_it_begins_at_the_last_segment_that_the_clock_covers(node):
     links = reader.links()
     for link in links:
         whole = sum(map(len, reader.since({})))
-        part = sum(map(len, reader.since(link.header.clock)))
+        part = sum(map(len, reader.since(link.header().clock)))
         size = sum(x.path.stat().st_size for x in links if x.number >= link.number)
         assert part <= size and (link is links[0]) == (part == whole)
         if link is not links[0]:
             # a peer with that clock can apply it, although the actors were declared in the first segment
             actor = node.replica.actor
-            assert link.header.clock[actor] > 0
+            assert link.header().clock[actor] > 0
             fresh = peer()
-            for batch in reader.since(link.header.clock):
+            for batch in reader.since(link.header().clock):
                 fresh.receive(batch)
-            assert fresh.waiting()["ops"] == 200 - link.header.clock[actor]
+            assert fresh.waiting()["ops"] == 200 - link.header().clock[actor]
 
 
 def test_what_a_clock_lacks_is_complete(node):
@@ -125,3 +130,155 @@ def test_it_goes_on_when_the_segment_it_reads_becomes_void(node, monkeypatch):
             assert node.log.tick() is None
             node.fill(3, seed=4)
     assert node.log.writer.place()[0] >= 2 and other.digest() == node.digest()
+
+
+# ---- where it may begin -----------------------------------------------------------------------------------------------
+
+
+def prefix(node, n):
+    """A peer that has the first n ops."""
+    other = peer()
+    for batch in node.made[:n]:
+        other.receive(batch)
+    return other
+
+
+def everybody_gets_everything(node):
+    """Whatever part of the ops somebody has, the rest is found from there."""
+    reader = LogReader(node.folder, node.log.writer.place)
+    for n in range(0, len(node.made) + 1):
+        other = prefix(node, n)
+        fed(reader, other.clock_ids(), other)
+        assert other.digest() == node.digest() and other.waiting()["ops"] == 0, n
+
+
+def refuse_writes(node):
+    fd, null = node.log.writer.snapshot()[0], os.open("/dev/full", os.O_RDWR)
+    os.dup2(null, fd)
+    os.close(null)
+
+
+def made(node, n):
+    """n turns of one op each, remembered; the last may be refused."""
+    node.made = getattr(node, "made", [])
+    for _ in range(n):
+        node.set(b"k%d" % len(node.made), b"v" * 20)
+        node.made.append(node.last)
+
+
+def test_a_segment_begun_after_a_failed_write_is_no_beginning_for_who_lacks_what_stands_before_it(node):
+    made(node, 100)
+    refuse_writes(node)
+    made(node, 1)
+    assert node.log.tick() is None
+    made(node, 20)
+    everybody_gets_everything(node)
+
+
+def test_nor_is_one_that_an_older_version_began_so(node):
+    made(node, 100)
+    refuse_writes(node)
+    made(node, 1)
+    assert node.log.tick() is None
+    path = segment_path(node.folder, node.log.writer.place()[0])
+    old = header_of(path, node.log.writer.place()[0], None)
+    records = path.read_bytes()[old.size:]
+    path.write_bytes(encode_header(replace(old, ceiling=old.clock)) + records)
+    reader = LogReader(node.folder, lambda: (old.number, path.stat().st_size))
+    for n in range(102):
+        other = prefix(node, n)
+        fed(reader, other.clock_ids(), other)
+        assert other.digest() == node.digest()
+
+
+def test_nor_is_one_whose_header_a_repair_rebuilt(tmp_path):
+    take_identity(tmp_path, "a", 1)
+    first = Node(tmp_path, max_segment_size=2000)
+    made(first, 100)
+    first.close()
+    for number in (2, 3):
+        with open(segment_path(tmp_path, number), "r+b") as f:
+            f.write(b"garbage" * 5)
+    assert check.main(str(tmp_path), True) == 0
+    again = Node(tmp_path, epoch=2, max_segment_size=2000)
+    again.made = first.made
+    everybody_gets_everything(again)
+    made(again, 60)
+    everybody_gets_everything(again)
+    again.close()
+
+
+def test_whoever_reads_gets_everything_whatever_went_wrong_before(tmp_path, monkeypatch):
+    for seed in range(12):
+        rng = random.Random(seed)
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        node = Node(folder, max_segment_size=rng.choice([600, 2000]))
+        history = []
+        for epoch in range(2, 5):
+            node.made = history
+            for _ in range(40):
+                made(node, rng.randrange(1, 3))
+                what = rng.random()
+                if what < 0.1:
+                    refuse_writes(node)
+                elif what < 0.2:
+                    with monkeypatch.context() as m:
+                        m.setattr(segments.os, "fdatasync", lambda fd: (_ for _ in ()).throw(OSError(5, os.strerror(5))))
+                        node.log.sync()
+                elif what < 0.4:
+                    node.log.sync()
+                node.log.tick()
+            node.log.tick()
+            everybody_gets_everything(node)
+            node.close()
+            node = Node(folder, epoch=epoch, max_segment_size=rng.choice([600, 2000]))
+        node.close()
+
+
+def test_headers_are_read_once_not_once_for_every_segment(node, monkeypatch):
+    while node.log.writer.place()[0] < 60:
+        node.fill(1)
+    opened = []
+    real = chain.header_of
+    monkeypatch.setattr(chain, "header_of", lambda path, *rest: opened.append(path) or real(path, *rest))
+    reader = LogReader(node.folder, node.log.writer.place)
+    for _ in range(5):
+        assert fed(reader, {}).digest() == node.digest()
+    assert len(opened) <= 60 + 5 * 60               # the chain once, and the search for a beginning once a time
+    before = len(opened)
+    node.fill(20)
+    clock = node.replica.clock_ids()
+    for _ in range(5):
+        fed(reader, clock)
+    assert len(opened) - before <= 20 + 5 * 2
+
+
+def test_ops_that_a_repaired_log_holds_but_could_not_apply_are_not_behind_a_later_beginning(tmp_path):
+    """1 ... 9 are lost; a healed 10 ... 100 stands in earlier segments than 1 ... 9, which a peer gives back, and a crash follows at once."""
+    take_identity(tmp_path, "a", 1)
+    first = Node(tmp_path, max_segment_size=700)
+    made(first, 60)
+    first.close()
+    with open(segment_path(tmp_path, 2), "r+b") as f:
+        f.seek(-20, 2)
+        f.write(b"\xff")
+    assert check.main(str(tmp_path), True) == 0
+    lost = Node(tmp_path, epoch=2, max_segment_size=700)
+    assert lost.recovered.beyond == {first.replica.actor: 60} and lost.recovered.waiting
+    lost.close()
+    assert header_of(segment_path(tmp_path, segment_numbers(tmp_path)[-1]), segment_numbers(tmp_path)[-1], None).ceiling is not None
+    healed = Node(tmp_path, epoch=3, max_segment_size=700)
+    for batch in first.made:
+        healed.replica.receive(batch)
+    # as if the process had ended after it logged only the op that was missing
+    applied = healed.replica.clock_ids()[first.replica.actor]
+    missing = lost.replica.clock_ids()[first.replica.actor]
+    assert applied == 60 and missing < 60
+    healed.log.writer.add(record(first.made[missing]))
+    healed.log.close()
+    again = Node(tmp_path, epoch=4, max_segment_size=700)
+    again.made = first.made
+    assert again.recovered.waiting == 0
+    everybody_gets_everything(again)
+    again.close()

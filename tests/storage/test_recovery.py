@@ -345,6 +345,14 @@ def test_truncation_and_rot_at_random_places(tmp_path):
     assert min(outcomes.values()) > 30, outcomes
 
 
+def test_a_read_that_gives_less_than_was_asked_for_is_not_the_end_of_the_file(many, monkeypatch):
+    """As any read above 2 GiB less a page does: a record beyond that was read again and again."""
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, n, at: real(fd, min(n, 100), at))
+    r, replica = again(many.folder)
+    assert replica.digest() == many.digest() and r.records == 200
+
+
 def test_read_header_never_fails_otherwise_than_it_says(tmp_path):
     from crdtredis.storage.format import FormatError
     rng = random.Random(3)

@@ -294,6 +294,221 @@ def test_a_descriptor_that_broke_is_a_write_error(tmp_path):
     assert recovered(tmp_path).digest() == node.digest()
 
 
+# ---- what is in doubt -----------------------------------------------------------------------------------------------------
+
+
+def syncing_fails(monkeypatch, times=1):
+    """fdatasync fails this often and then, as kernels do, says that all is well."""
+    real, left = os.fdatasync, [times]
+
+    def call(fd):
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(fd)
+    monkeypatch.setattr(segments.os, "fdatasync", call)
+
+
+def lose(folder, number, end):
+    """What was behind this place never reached the disk."""
+    with open(segment_path(folder, number), "r+b") as f:
+        size = f.seek(0, 2)
+        f.seek(end)
+        f.write(bytes(size - end))
+
+
+def test_a_sync_that_fails_while_a_successor_is_made_closes_the_log_and_what_was_in_doubt_is_written_again(tmp_path, monkeypatch):
+    node = Node(tmp_path, max_segment_size=600)
+    node.set(b"first", b"1")
+    node.log.sync()
+    durable = node.log.writer.place()[1]
+    while node.log.writer.place()[1] < 500:
+        node.set(b"k", b"v" * 30)
+    rename = os.rename
+
+    def slow(a, b):
+        rename(a, b)
+        monkeypatch.setattr(segments.os, "rename", rename)
+        with monkeypatch.context() as m:
+            syncing_fails(m)
+            node.log.sync()                             # what the thread does meanwhile
+    monkeypatch.setattr(segments.os, "rename", slow)
+    node.set(b"k", b"v" * 100)
+    assert node.log.writer.place()[0] == 2 and node.log.writer.is_failed
+    assert not node.set(b"refused", b"x")
+    assert node.log.tick() is None and node.log.status().failures == 1
+    lose(tmp_path, 1, durable)
+    node.set(b"accepted", b"y")
+    node.log.sync()
+    assert recovered(tmp_path).digest() == node.digest()
+    # a later failure of another kind has nothing to do with it
+    null = os.open("/dev/full", os.O_RDWR)
+    os.dup2(null, node.log.writer.snapshot()[0])
+    os.close(null)
+    assert not node.set(b"refused", b"x2")
+    assert node.log.tick() is None
+    node.close()
+    assert recovered(tmp_path).digest() == node.digest()
+
+
+def test_what_was_in_doubt_stays_so_however_often_the_kernel_is_asked_again(tmp_path, monkeypatch):
+    node = Node(tmp_path, max_segment_size=600)
+    node.fill(30)
+    assert node.ends[-1][0] >= 3
+    syncing_fails(monkeypatch)
+    node.log.sync()
+    monkeypatch.setattr(segments.os, "rename", fail_with(errno.ENOSPC))
+    assert node.log.tick()
+    for _ in range(3):
+        node.log.sync()                                 # the former ones "succeed" now
+    monkeypatch.undo()
+    assert node.log.tick() is None
+    durable = header(tmp_path, 1).size
+    lose(tmp_path, 1, durable)
+    node.close()
+    assert recovered(tmp_path).digest() == node.digest()
+
+
+def test_with_a_name_that_cannot_be_made_durable_the_file_behind_it_is_in_doubt(tmp_path, monkeypatch):
+    node = Node(tmp_path, max_segment_size=600)
+    node.log.sync()
+    node.fill(10)
+    last = node.ends[-1][0]
+    assert last > 1
+    monkeypatch.setattr(segments, "sync_directory", fail_with(errno.EIO))
+    node.log.sync()
+    assert node.log.writer.is_failed and node.log.tick() and node.log.status().unsynced > 0
+    monkeypatch.undo()
+    assert node.log.tick() is None
+    node.close()
+    for number in range(2, last + 1):
+        segment_path(tmp_path, number).write_bytes(b"")
+    assert recovered(tmp_path).digest() == node.digest()
+
+
+def test_what_was_closed_while_nothing_was_synced_is_synced_when_the_policy_changes(tmp_path, monkeypatch):
+    node = Node(tmp_path, policy="no", max_segment_size=600)
+    node.fill(20)
+    node.log.sync()
+    last = node.ends[-1][0]
+    assert last > 3
+    synced = []
+    monkeypatch.setattr(segments.os, "fdatasync", lambda fd: synced.append(int(os.readlink(f"/proc/self/fd/{fd}")[-8:-4])))
+    node.log.configure(policy="everysec")
+    node.log.sync()
+    assert synced == list(range(1, last + 1))
+    monkeypatch.undo()
+    node.log.tick()
+    node.close()
+
+
+def test_a_sync_that_fails_at_the_start_closes_the_log_and_does_not_stop_the_start(tmp_path, monkeypatch):
+    first = Node(tmp_path)
+    first.fill(10)
+    syncing_fails(monkeypatch)
+    node = Node(tmp_path, epoch=2)
+    assert node.log.writer.is_failed and node.digest() == first.digest()
+    assert node.log.tick() is None
+    node.set(b"a", b"1")
+    node.close()
+    segment_path(tmp_path, 1).write_bytes(segment_path(tmp_path, 1).read_bytes()[:header(tmp_path, 1).size])
+    assert recovered(tmp_path).digest() == node.digest()
+
+
+def test_a_full_disk_at_the_start_does_not_stop_it_even_where_the_newest_segment_is_full(tmp_path, monkeypatch):
+    first = Node(tmp_path)
+    first.fill(10)
+    monkeypatch.setattr(segments.os, "rename", fail_with(errno.ENOSPC))
+    node = Node(tmp_path, epoch=2, max_segment_size=100)
+    assert node.log.writer.place()[0] == 1 and node.set(b"a", b"1")
+    monkeypatch.undo()
+    node.close()
+    assert recovered(tmp_path).digest() == node.digest()
+
+
+# ---- a log that begins its life failed --------------------------------------------------------------------------------------
+
+
+def test_nothing_is_written_before_the_epoch_is_claimed(tmp_path):
+    first = Node(tmp_path)
+    first.fill(10)
+    first.close()
+    before = segment_path(tmp_path, 1).read_bytes()
+    claims = [OSError(errno.ENOSPC, "No space left on device")] * 3
+
+    def claim():
+        if claims:
+            raise claims.pop()
+
+    node = Node(tmp_path, epoch=2, claim=claim)
+    assert node.log.writer.is_failed and not node.set(b"a", b"1")
+    assert node.log.tick() == "writing a new epoch to identity.json failed: No space left on device"
+    assert segment_path(tmp_path, 1).read_bytes() == before and segment_numbers(tmp_path) == [1]
+    node.log.tick()
+    assert node.log.tick() is None and not claims
+    assert node.set(b"b", b"2")
+    node.close()
+    assert recovered(tmp_path).digest() == node.digest()
+
+
+# ---- files that somebody takes away -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["removed", "moved away", "replaced"])
+def test_an_open_segment_that_lost_its_name_is_written_again(tmp_path, how):
+    node = Node(tmp_path)
+    node.fill(20)
+    path = segment_path(tmp_path, 1)
+    if how == "removed":
+        path.unlink()
+    elif how == "moved away":
+        path.rename(tmp_path / "elsewhere")
+    else:
+        (tmp_path / "other").write_bytes(b"something else")
+        (tmp_path / "other").rename(path)
+    node.set(b"in the lost file", b"1")
+    assert node.log.tick() is None
+    assert recovered(tmp_path).digest() == node.digest()
+    assert node.set(b"after", b"2")
+    node.close()
+    assert recovered(tmp_path).digest() == node.digest()
+
+
+def test_while_it_cannot_be_written_again_writes_are_refused(tmp_path, monkeypatch):
+    node = Node(tmp_path)
+    node.fill(20)
+    segment_path(tmp_path, 1).unlink()
+    with monkeypatch.context() as m:
+        m.setattr(segments.os, "rename", fail_with(errno.ENOSPC))
+        assert node.log.tick() and not node.set(b"a", b"1")
+        assert node.log.tick()
+    assert node.log.tick() is None and node.set(b"b", b"1")
+    node.close()
+    assert recovered(tmp_path).digest() == node.digest()
+
+
+def test_a_closed_segment_that_was_removed_is_told(tmp_path):
+    node = Node(tmp_path, max_segment_size=600)
+    node.fill(30)
+    node.log.sync()
+    node.log._look_around()
+    assert node.log.status().missing is None
+    segment_path(tmp_path, 2).unlink()
+    node.log._look_around()
+    assert node.log.status().missing == "segment-0000000000000002.log was removed: the next start will be refused"
+    node.close()
+
+
+def test_files_are_for_their_owner_only(tmp_path):
+    node = Node(tmp_path, max_segment_size=600)
+    node.fill(10)
+    node.close()
+    assert {p.stat().st_mode & 0o777 for p in tmp_path.glob("segment-*")} == {0o600}
+
+
+# ---- kill -9 ------------------------------------------------------------------------------------------------------------
+
+
 def test_kill_9_at_random_moments_loses_nothing_acknowledged(tmp_path):
     """The page cache survives the process, so this holds for every policy."""
     code = textwrap.dedent("""
