@@ -1,5 +1,6 @@
 """Replicas with real kernels, hubs, peers and HTTP in one event loop, but with an engine and a disk of a few lines: what a node has
-logged is a list that survives its restart. So a test can lose a tail, go back to an old copy, or cut a log short."""
+logged is a list that survives its restart. So a test can lose a tail, go back to an old copy, or cut a log short. Every node checks at each
+step what must always hold (invariants.py); where it did not, stop() says so."""
 from __future__ import annotations
 
 import asyncio
@@ -19,6 +20,7 @@ from crdtredis.replication.hub import Hub, Identity, View
 from crdtredis.replication.names import Names
 from crdtredis.replication.peer import Peer
 from crdtredis.replication.wire import Actor, declare, ranges
+from tests.replication.invariants import watch
 
 FAST = dict(interval=0.1, retry=0.02, retry_cap=0.1, timeout=5.0, linger=0.001)
 
@@ -164,6 +166,7 @@ class Node:
                        self.engine,
                        self.log, self.settings, random.Random(1))
         self.hub.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, resolver=Names()))
+        watch(self)
         self.hub.start()
         self.runner = web.AppRunner(application(SimpleNamespace(hub=self.hub)), handle_signals=False, shutdown_timeout=0.1)
         await self.runner.setup()
@@ -204,6 +207,7 @@ class Node:
             await self.hub.http.close()
             await self.runner.cleanup()
             os.close(self.engine.fd)
+            assert not self.broken, self.broken
 
     def set(self, key: str, value: str, turn: bool = True) -> None:
         self.replica.now = int(time.time() * 1000)

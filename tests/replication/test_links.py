@@ -5,10 +5,10 @@ import random
 
 import aiohttp
 
-from crdtredis.replication import plan
 from crdtredis.replication.peer import Peer
 from crdtredis.replication.waiters import Waiter
 from crdtredis.replication.wire import CONTENT_TYPE, declarations, decode, encode, entries, ranges, wire
+from tests.replication.invariants import overclaims
 from tests.replication.network import Network, Node, converged, until
 from tests.replication.test_peers import all_up, run
 
@@ -212,13 +212,6 @@ async def test_nothing_is_claimed_that_is_not_logged():
         await converged(nodes)
 
 
-def overclaims(nodes) -> None:
-    for n in nodes:
-        for p in n.hub.peers:
-            other = next(m for m in nodes if m.url == p.url)
-            assert plan.covers(other.engine.logged, p.known), (n.name, p.replica)
-
-
 def delay_some(nodes, chance) -> None:
     """Pushes take a while to be applied, each as long as it likes, so they overtake each other."""
     for n in nodes:
@@ -335,3 +328,62 @@ async def test_a_reader_whom_the_segments_cannot_serve_does_not_spin():
         reads = a.log.reads
         assert not await asyncio.wait_for(a.hub.read(cursor, 1000), 5)
         assert a.log.reads - reads == 2
+
+
+# ---- bad company ----------------------------------------------------------------------------------------------------
+
+
+async def resets(reader, writer):
+    await reader.read(100)
+    writer.transport.abort()
+
+
+async def speaks_something_else(reader, writer):
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\nhello")
+
+
+async def speaks_no_http(reader, writer):
+    writer.write(b"\xff" * 1000)
+
+
+async def answers_nonsense(reader, writer):
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-crdt-redis\r\nContent-Length: 100\r\n\r\n" + b"\xff" * 100)
+
+
+async def answers_half(reader, writer):
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-crdt-redis\r\nContent-Length: 100\r\n\r\n\x01")
+    await asyncio.sleep(60)
+
+
+async def fails(reader, writer):
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 500 Oops\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+
+
+async def reads_nothing(reader, writer):
+    await asyncio.sleep(60)
+
+
+@run
+async def test_no_kind_of_bad_peer_stops_the_others():
+    kinds = [resets, speaks_something_else, speaks_no_http, answers_nonsense, answers_half, fails, reads_nothing]
+    servers = [await asyncio.start_server(kind, "127.0.0.1", 0) for kind in kinds]
+    async with Network(2, timeout=0.3) as (a, b):
+        await all_up(a, b)
+        for s in servers:
+            peer = Peer(a.hub, f"http://127.0.0.1:{s.sockets[0].getsockname()[1]}")
+            a.hub.peers.append(peer)
+            a.tasks[peer] = asyncio.create_task(peer.run())
+        bad = a.hub.peers[1:]
+        written = 0
+        while not all(p.counts.handshakes > 2 for p in bad):
+            a.set(f"k{written}", "v")
+            await until(lambda: b.get(f"k{written}") == "v")
+            written += 1
+        assert a.peer(b).counts.failures == 0 and all(p.error and p.state != "up" for p in bad)
+        assert all(not p._pushes and not p.known for p in bad) and written > 0
+    for s in servers:
+        s.close()

@@ -1,12 +1,12 @@
-"""Are the tests awake? Breaks the kernel on purpose, in a scratch copy, one fault at a time, and sees which test notices.
+"""Are the tests awake? Breaks the kernel or replication on purpose, in a scratch copy, one fault at a time, and sees which test notices.
 
     python -m tests.simulation.mutate                 # all faults; half an hour
     python -m tests.simulation.mutate --only "later"  # those whose name contains the word
     python -m tests.simulation.mutate --list
 
 A property counts only after a deliberate fault has made it fail. Each fault below is one that is easy to make and that the design has a
-sentence against. The script copies the checkout to a temporary directory, replaces one piece of text in a part of the kernel, builds,
-and runs the tests in CHECKS. It ends with 1 when a fault went unnoticed, or when a text to be replaced is no longer there exactly
+sentence against. The script copies the checkout to a temporary directory, replaces one piece of text, builds, and runs the tests in CHECKS,
+or in PEER_CHECKS where the text is one of replication. It ends with 1 when a fault went unnoticed, or when a text to be replaced is no longer there exactly
 once: then the fault wants to be written anew.
 """
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CORE = "crdtredis/core/"
+PEERS = "crdtredis/replication/"
 
 FAULTS = [
     ("take-back compared by size", CORE + "cell.pxi",
@@ -137,6 +138,45 @@ FAULTS = [
      "    cell_remove_writes(&single.cell, op)\n    cell_add_write(", "    cell_add_write("),
     ("what is left of two gaps in a block counts one", CORE + "block.pxi",
      "    g.seqs += h.seqs\n", "    g.seqs = h.seqs\n"),
+    # replication
+    ("acknowledged what still waits for others", PEERS + "hub.py",
+     "clock=entries(head.since(request.known))", "clock=entries({**head.since(request.known), **{a: last for a, _, last in ranges(batch)}})"),
+    ("claimed what the failed log lacks", PEERS + "hub.py",
+     "                if not view.logged:", "                if 0:"),
+    ("a pull's clock taken for what is logged", PEERS + "hub.py",
+     "        if not request.limit:\n            self._has(session, clock)\n", "        self._has(session, clock)\n        if not request.limit:\n"),
+    ("what one process has put down to another of its replica", PEERS + "hub.py",
+     "            if p.replica == session.replica and p.process == session.process:", "            if p.replica == session.replica:"),
+    ("a replica with two addresses counted twice", PEERS + "hub.py",
+     "                reached[p.replica] = max(reached.get(p.replica, 0),", "                reached[p.url] = max(reached.get(p.url, 0),"),
+    ("an actor claimed without an op not declared", PEERS + "hub.py",
+     "            known = {a for a, seq in clock.items() if seq}\n", "            known = set(clock)\n            known.update(request.actors)\n"),
+    ("ops sent that the asker does not want", PEERS + "hub.py",
+     "                clock = plan.leaving_out(clock, self.head, set(request.actors))\n", "                pass\n"),
+    ("a refused process let in while the other lives", PEERS + "hub.py",
+     "if hello.process in self._retired and session and", "if 0 and session and"),
+    ("a refused process never let in again", PEERS + "hub.py",
+     " and session and time.monotonic() - session.heard < self.settings.silence:", ":"),
+    ("segments that hold nothing read for ever", PEERS + "hub.py",
+     "            looks += not cursor.reading\n", ""),
+    ("a link counted as up at the handshake although its ops are refused", PEERS + "peer.py",
+     "        if self._impasse:\n            self._state, self.error =", "        if 0:\n            self._state, self.error ="),
+    ("the clock of a peer's former life kept", PEERS + "peer.py",
+     "        self.process, self.known = hello.process, to_clock(hello.clock)\n",
+     "        self.process = hello.process\n        plan.join(self.known, to_clock(hello.clock))\n"),
+    ("a relay left out", PEERS + "peer.py",
+     "            if stuck and not self._window.in_flight", "            if 0 and not self._window.in_flight"),
+    ("a cursor moved past what did not fit", PEERS + "oplog.py",
+     "                if size and size + len(e.batch) > limit:\n                    break\n",
+     "                if size and size + len(e.batch) > limit:\n                    cursor.at += 1\n                    break\n"),
+    ("a cursor's clock moved by what it does not want", PEERS + "oplog.py",
+     "                for a, (first, last) in wanted.items():\n                    ops +=", "                for a, (first, last) in e.ranges.items():\n                    ops +="),
+    ("what is fetched asked for while it is on its way", PEERS + "plan.py",
+     "    return {a: s for a, s in lacking(have, there).items() if have.get(a, 0) == before.get(a, 0)}", "    return lacking(have, there)"),
+    ("who waits no longer kept", PEERS + "waiters.py",
+     "        waiter.done = None\n        self._gone += 1\n", "        return\n        self._gone += 1\n"),
+    ("a client that has gone kept waiting for peers", "crdtredis/commands/server.py",
+     "        token.ended = sync.when_acknowledged(", "        sync.when_acknowledged("),
 ]
 
 # The quickest first: what one has caught is not shown to the next.
@@ -150,6 +190,16 @@ CHECKS = [
     ("pops", [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/simulation/test_pops.py"]),
     ("long simulation", [sys.executable, "-m", "tests.simulation.world", "--first", "301", "--schedules", "2500"]),
 ]
+
+
+PEER_CHECKS = [
+    ("replication", [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/replication"]),
+    ("commands", [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/commands/test_server.py"]),
+]
+
+
+def checks_of(path: str) -> list[tuple[str, list[str]]]:
+    return PEER_CHECKS if path.endswith(".py") else CHECKS
 
 
 def build(where: Path) -> None:
@@ -171,9 +221,9 @@ def change(where: Path, file: Path, text: str) -> None:
             old.unlink()
 
 
-def caught_by(where: Path) -> str | None:
-    """The first of CHECKS that fails. One that hangs does; the limit is for a machine that does much else beside."""
-    for name, argv in CHECKS:
+def caught_by(where: Path, checks: list[tuple[str, list[str]]]) -> str | None:
+    """The first of the checks that fails. One that hangs does; the limit is for a machine that does much else beside."""
+    for name, argv in checks:
         try:
             done = subprocess.run(argv, cwd=where, capture_output=True, text=True, timeout=1800, env=os.environ | {"CRDT_MODEL_SCHEDULES": "1000"})
         except subprocess.TimeoutExpired:
@@ -197,8 +247,9 @@ def main() -> int:
         where = Path(d) / "copy"
         shutil.copytree(ROOT, where, ignore=shutil.ignore_patterns(".git", "build", "*.so", "*.o", "__pycache__", ".hypothesis"))
         build(where)
-        if sound := caught_by(where):
-            raise SystemExit(f"the unchanged kernel fails: {sound}")
+        for checks in [c for c in (PEER_CHECKS, CHECKS) if any(checks_of(path) is c for _, path, *_ in faults)]:
+            if sound := caught_by(where, checks):
+                raise SystemExit(f"the unchanged source fails: {sound}")
         for name, path, old, new in faults:
             file = where / path
             text = file.read_text()
@@ -207,8 +258,9 @@ def main() -> int:
                 bad += 1
                 continue
             change(where, file, text.replace(old, new))
-            build(where)
-            found = caught_by(where)
+            if file.suffix != ".py":
+                build(where)
+            found = caught_by(where, checks_of(path))
             print(f"{name:70} {'caught by ' + found if found else 'NOT CAUGHT'}", flush=True)
             bad += not found
             change(where, file, text)

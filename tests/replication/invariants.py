@@ -1,0 +1,64 @@
+"""What must hold in every test of this folder, whatever it is about. `watch` has a node check it at each step:
+
+- *A cursor never moves past what was not sent.* After a reader was handed a piece, its clock is what it was and what the piece holds, no more;
+  and the piece leaves no gap above what it was. What is skipped here no later reading would find.
+- *Nothing is acknowledged before it is logged.* Every clock that leaves the node, with a Hello or an Answer, is covered by its log as of then.
+- *A peer is taken to have only what its log has* (`overclaims`; holds while no log loses a tail).
+"""
+from __future__ import annotations
+
+from crdtredis.replication import plan
+from crdtredis.replication.oplog import OpLog
+from crdtredis.replication.wire import ranges, to_clock
+
+
+def watch(node) -> None:
+    """What is broken is found in node.broken, and ends the request or the read that broke it."""
+    node.broken = []
+    watch_readers(node.hub.log, node.broken)
+    for name in ("push", "pull", "handshake"):
+        setattr(node.hub, name, checked(getattr(node.hub, name), node))
+
+
+def watch_readers(log: OpLog, broken: list[str]) -> None:
+    for name in ("take", "older"):
+        setattr(log, name, moved(getattr(log, name), broken))
+
+
+def must(holds: bool, broken: list[str], text: str) -> None:
+    if not holds:
+        broken.append(text)
+        raise AssertionError(text)
+
+
+def moved(read, broken):
+    def reading(cursor, limit):
+        before = dict(cursor.clock)
+        piece = read(cursor, limit)
+        reached = dict(before)
+        for actor, first, last in ranges(piece.batch):
+            must(first <= reached.get(actor, 0) + 1, broken, f"ops {reached.get(actor, 0) + 1} to {first - 1} of {actor:x} left out")
+            must(cursor.wants(actor), broken, f"ops of {actor:x}, which is not wanted")
+            reached[actor] = max(reached.get(actor, 0), last)
+        must(cursor.clock == reached, broken, f"the cursor went from {before} to {cursor.clock} with {ranges(piece.batch)}")
+        return piece
+
+    return reading
+
+
+def checked(answer, node):
+    async def answering(*args):
+        out = await answer(*args)
+        head = out[0] if isinstance(out, tuple) else out
+        claimed = to_clock(head.clock)
+        must(plan.covers(node.engine.logged, claimed), node.broken, f"{node.name} claims {claimed}, and has logged {node.engine.logged}")
+        return out
+
+    return answering
+
+
+def overclaims(nodes) -> None:
+    for n in nodes:
+        for p in n.hub.peers:
+            other = next(m for m in nodes if m.url == p.url)
+            assert plan.covers(other.engine.logged, p.known), f"{n.name} takes {other.name} to have {p.known}: it has {other.engine.logged}"
