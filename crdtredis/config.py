@@ -426,6 +426,8 @@ SETTINGS: tuple[Setting, ...] = (
         S("http_port", Int(0, 65535), 8080, "TCP port for peers, operators and metrics; 0: none (then no replication).",
           env="CRDT_HTTP_PORT"),
         S("http_bind", Items("a list of addresses, or an empty one", is_address), [], "Addresses for http_port; empty: those of bind."),
+        S("http_max_connections", Int(8, 1_000_000), 256,
+          "HTTP connections at a time. One that waits for its first request makes room for a new one; so many descriptors are kept for them."),
         S("peers", Items('a list of "host:port" or "http://host:port" with the peers\' http_port', is_peer), [],
           "The other replicas, each with its HTTP port."),
         S("auth_token", Text("a token of visible ASCII characters, or nothing", r"[!-~]*", 512), "",

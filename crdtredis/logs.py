@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 
 ROOT = "crdtredis"
+LIBRARIES = ("aiohttp", "asyncio")      # what they say goes where ours does, from warnings on
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -104,12 +105,13 @@ class Output(logging.Handler):
 def start(level: str, path: str, style: str) -> Output:
     """Direct the log of this process. OSError when the file cannot be opened. Call again to direct it elsewhere."""
     output = Output(path)
-    logger = logging.getLogger(ROOT)
-    for handler in list(logger.handlers):
-        logger.removeHandler(handler)
-        handler.close()
-    logger.addHandler(output)
-    logger.propagate = False
+    for name in (ROOT, *LIBRARIES):
+        logger = logging.getLogger(name)
+        for handler in list(logger.handlers):
+            logger.removeHandler(handler)
+            handler.close()
+        logger.addHandler(output)
+        logger.propagate = False
     set_level(level)
     set_style(style)
     return output

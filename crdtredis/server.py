@@ -23,6 +23,7 @@ import functools
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import stat
@@ -44,11 +45,17 @@ from crdtredis.storage.recovery import Recovered, recovery
 from crdtredis.storage.segments import SegmentLog
 
 if TYPE_CHECKING:
+    import ssl
+
+    from crdtredis.http.serving import Loading
     from crdtredis.replication.front import Front
 
 log = logging.getLogger("crdtredis.server")
 
 PROGRESS = 2.0          # s between two lines about recovery
+LOADING_AFTER = 0.25    # s of loading after which /health is answered meanwhile: a short start needs no thread for it
+OWN_FILES = 64          # descriptors for the log, the sync thread, listening sockets
+PEER_FILES = 8          # ... and for the connections to one peer
 COLLECT = 100_000       # buckets looked at per round of stub collection
 
 
@@ -73,6 +80,8 @@ class Server:
         self.failed: StartError | None = None
         self.stop_reason = ""
         self._stops: list[Callable[[], Any]] = []       # undone in reverse order
+        self._http: list[socket.socket] = []
+        self._loading: Loading | None = None
         self._second = 0
 
         self.output = start_logging(config)
@@ -88,6 +97,8 @@ class Server:
             self.bridge = Bridge()
             self.writer = SegmentWriter()
             self.engine = Loop(self.executor, self.writer, self.bridge, self._log_tick)
+            self.http_limit = http_limit(config)
+            self.engine.reserve = OWN_FILES + self.http_limit + PEER_FILES * len(config.peers)
             self._stops.append(self.engine.close)
             for s in SETTINGS:
                 if s.live:
@@ -184,18 +195,17 @@ class Server:
                 raise StartError(f"cannot listen on {path}: {e.strerror or e}", EXIT_ADDRESS) from None
             self._stops.append(functools.partial(remove_socket, path, os.stat(path).st_ino))
         if config.http_port:
-            # The HTTP server comes after recovery; that its port is taken should be known before.
+            # Nobody accepts here yet: until the log is loaded a thread of its own does, when that takes long; then replication's.
+            self._stops.append(lambda: [s.close() for s in self._http])
             for address in config.http_addresses:
                 for host in resolve(address):
                     try:
-                        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as s:
-                            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                            if ":" in host:
-                                s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                            s.bind((host, config.http_port))
+                        self._http.append(listening(host, config.http_port, config.tcp_backlog))
                     except OSError as e:
                         if not may_be_missing(address, e):
                             raise StartError(f"cannot listen on {show(host, config.http_port)}: {e.strerror or e}", EXIT_ADDRESS) from None
+            if not self._http:
+                raise StartError(f"none of the addresses {', '.join(config.http_addresses)} can be listened on", EXIT_ADDRESS)
 
     # ---- recovery -----------------------------------------------------------------------------------------------------
 
@@ -210,11 +220,15 @@ class Server:
                 except StopIteration as e:
                     self.recovered = e.value
                     break
+                if self._http and self._loading is None and time.monotonic() - begun >= LOADING_AFTER:
+                    self._answer_loading()
                 if time.monotonic() - shown >= PROGRESS:
                     shown = time.monotonic()
                     log.info("loading: %d%% of %d MB in %.0f s", 100 * done // max(total, 1), total >> 20, shown - begun)
                 yield True
             self._open_log()
+            if self._loading is not None:
+                self._loading.stop()
             self._start_sync()
         except StartError as e:
             self._fail(e)
@@ -243,6 +257,12 @@ class Server:
         self._stops.append(self._close_log)
         self.log.start()
 
+    def _answer_loading(self) -> None:
+        from crdtredis.http.serving import Loading
+
+        self._loading = Loading(self._http, self._tls()[0])
+        self._stops.append(self._loading.stop)
+
     def _describe(self) -> tuple[list[tuple[int, str, int]], dict[int, int]]:
         return [actor[:3] for actor in self.replica.actors()], self.replica.clock_ids()
 
@@ -259,34 +279,36 @@ class Server:
     # ---- replication --------------------------------------------------------------------------------------------------
 
     def _start_sync(self) -> None:
-        from crdtredis.replication.front import Front, identity_of, settings_of, tls_of
+        from crdtredis.replication.front import Front, identity_of, settings_of
 
         def renew(above: int) -> None:
             self.identity = newer_epoch(self.folder, self.identity, above, now_ms())
             self.replica.new_epoch(self.identity.epoch)
             log.warning("this replica's id was met under another epoch: going on as epoch %d", self.identity.epoch)
 
+        async def serve(front: Front) -> Any:
+            from crdtredis.http import serving
+            from crdtredis.http.app import application
+
+            return await serving.serve(application(front, self), self._http, self.http_limit, server_tls)
+
         config = self.config
-        try:
-            tls = tls_of(config)
-        except OSError as e:                            # ssl.SSLError is one
-            raise StartError(f"TLS files cannot be used: {e}", EXIT_CONFIG) from None
-        addresses = [(a, config.http_port) for a in config.http_addresses] if config.http_port else []
-        front = Front(identity_of(self.replica, renew, lambda: not self.executor.misconf), self.bridge, self._call_soon, LogReader(self.folder, self.writer.place),
-                      settings_of(config), config.peer_urls, self._application, addresses, *tls)
-        try:
-            front.start()
-        except OSError as e:
-            raise StartError(f"cannot listen for HTTP on port {config.http_port}: {e.strerror or e}", EXIT_ADDRESS) from None
+        server_tls, client_tls = self._tls()
+        front = Front(identity_of(self.replica, renew, lambda: not self.executor.misconf), self.bridge, self._call_soon,
+                      LogReader(self.folder, self.writer.place), settings_of(config), config.peer_urls, serve if self._http else None, client_tls)
+        front.start()
         self.sync = front
         self._stops.append(front.stop)
-        if front.bound:
-            log.info("HTTP: %s", ", ".join(show(*address) for address in front.bound))
+        if self._http:
+            log.info("HTTP: %s", ", ".join(show(*s.getsockname()[:2]) for s in self._http))
 
-    def _application(self, front: Front) -> Any:
-        from crdtredis.http.app import application
+    def _tls(self) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
+        from crdtredis.replication.front import tls_of
 
-        return application(front, self)
+        try:
+            return tls_of(self.config)
+        except OSError as e:                            # ssl.SSLError is one
+            raise StartError(f"TLS files cannot be used: {e}", EXIT_CONFIG) from None
 
     def _call_soon(self, function: Callable[..., Any], *args: Any) -> None:
         self.engine.call_soon(functools.partial(function, *args) if args else function)
@@ -379,6 +401,13 @@ def how_to_connect(config: Config) -> str:
     return " ".join(words + (["--askpass"] if config.requirepass else []))
 
 
+def http_limit(config: Config) -> int:
+    """HTTP connections at a time; where few descriptors are allowed, a quarter of them. 0: HTTP is off."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most = config.http_max_connections if files == resource.RLIM_INFINITY else min(config.http_max_connections, max(files // 4, 8))
+    return most if config.http_port else 0
+
+
 def start_logging(config: Config) -> logs.Output:
     try:
         return logs.start(config.log_level, config.log_file, config.log_format)
@@ -409,6 +438,22 @@ def resolve(address: str) -> list[str]:
         if address.startswith("-"):
             return []
         raise StartError(f"bind: {name} cannot be resolved: {e.strerror or e}", EXIT_ADDRESS) from None
+
+
+def listening(host: str, port: int, backlog: int) -> socket.socket:
+    """A socket that listens on one address and does not block. OSError where that is impossible."""
+    s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if ":" in host:
+            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        s.bind((host, port))
+        s.listen(backlog)
+        s.setblocking(False)
+    except BaseException:
+        s.close()
+        raise
+    return s
 
 
 def may_be_missing(address: str, e: OSError) -> bool:

@@ -65,6 +65,7 @@ cdef class Loop:
     cdef public list on_stop            # called once, when the last turn is done and before replies are flushed
     # settings
     cdef uint32_t max_clients_
+    cdef public uint32_t reserve        # descriptors left to everything but clients
     cdef public int64_t timeout         # s of idleness after which a client is closed, 0: never
     cdef int keepalive                  # s
     cdef int hz_

@@ -82,6 +82,7 @@ cdef class Loop:
             self.watch_fd(bridge.engine_fd, TAG_BRIDGE)
         self.log = log
         self.log_tick = log_tick
+        self.reserve = 32
         self.max_clients = 10000
         self.d.loop = <void*>self
         self.d.wake = loop_wake
@@ -124,16 +125,16 @@ cdef class Loop:
 
     @max_clients.setter
     def max_clients(self, uint32_t value):
-        """As many as the limit of open files allows; 32 descriptors are left for everything else."""
-        need = value + 32
+        """As many as the limit of open files allows, with `reserve` descriptors left for everything else."""
+        need = value + self.reserve
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != resource.RLIM_INFINITY and soft < need:
             allowed = need if hard == resource.RLIM_INFINITY else min(need, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
             if allowed < need:
                 log.warning("max_connections %d needs %d open files, and %d are allowed: %d connections", value, need, allowed,
-                            max(allowed - 32, 1))
-                value = max(allowed - 32, 1)
+                            max(allowed - self.reserve, 1))
+                value = max(allowed - self.reserve, 1)
         self.max_clients_ = value
 
     @property

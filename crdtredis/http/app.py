@@ -4,6 +4,23 @@ With an `auth_token`, every route but GET /health wants it as bearer token, /met
 about keys and peers are nobody's business who was not let in. /health stays open because load balancers and orchestrators seldom
 carry secrets, and says no more than which part is failing.
 
+**Web pages.** A browser on this machine, or on one that can reach it, runs the scripts of any page;
+none of them has business here.
+
+- *A page that calls our address* (cross-origin) cannot read the answers, since none has a CORS
+  header, but what it sends arrives. So whatever changes something or replicates is refused when it
+  has an Origin or a Sec-Fetch-Site header: browsers put Origin on every such request and let no
+  script leave it out; replicas, curl and libraries send neither. PATCH and the media type of
+  replication are also such that a browser asks first (OPTIONS), and it gets no permission.
+- *A page whose own host name points to our address* (DNS rebinding) is one origin with us for the
+  browser: it reads answers, chooses the media type, and over plain http there is no Sec-Fetch-Site.
+  But Host names its domain, and its POST still has an Origin. So without an `auth_token`
+  operators' routes answer only a Host that is an IP address (then the page came from that very
+  address), localhost, or a name in http_bind or bind. With a token any name will do: the page does
+  not know the token. Replication routes take any Host, because replicas on a private network call
+  each other by whatever names they have. /health answers to any name, as load balancers need, but
+  gives its reasons only where the others would answer.
+
 No answer holds a traceback or a path: what a handler did not foresee is logged, and the client gets "internal error". Errors are JSON; on
 the replication routes they are the Failure of the protocol, like every other refusal there, whoever finds them.
 """
@@ -12,7 +29,9 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import re
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -29,31 +48,56 @@ log = logging.getLogger("crdtredis.http")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPEN = {"/health"}
 PEERS = "/replication/"                 # what lies below is for peers
+SAFE = {"GET", "HEAD"}
+FROM_PAGES = ("Origin", "Sec-Fetch-Site")
+# In a request: whether it showed the token or came for a name of ours.
+TRUSTED = "trusted"
 
 
 def error(request: web.Request, status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
     """In the language of who asks."""
     if not request.path.startswith(PEERS):
         return web.json_response({"error": text}, status=status, headers=headers)
-    code = wire.TOO_LARGE if status == 413 else wire.MALFORMED if 400 <= status < 500 and status != 408 else wire.UNKNOWN
+    code = {401: wire.UNAUTHORIZED, 403: wire.UNAUTHORIZED, 408: wire.UNKNOWN, 413: wire.TOO_LARGE}.get(
+        status, wire.MALFORMED if 400 <= status < 500 else wire.UNKNOWN)
     response = refused(Refusal(code, text))
     response.set_status(status)
     response.headers.update(headers or {})
     return response
 
 
+def is_our_name(request: web.Request, names: set[str]) -> bool:
+    """Whether Host, which HTTP/1.0 may lack, names no domain, or one of `names`."""
+    for host in request.headers.getall("Host", ()):
+        name = re.sub(r":[0-9]*$", "", host).lower().removesuffix(".")
+        if name != "localhost" and not name.endswith(".localhost") and name not in names:
+            try:
+                ip_address(name.removeprefix("[").removesuffix("]"))
+            except ValueError:
+                return False
+    return True
+
+
 def application(front: Front, server: Server | None = None) -> web.Application:
     """The routes for peers, and with a server those for operators too."""
     token = front.hub.settings.token.encode()
+    names = {name.removeprefix("-").lower() for name in server.config.http_addresses} if server is not None else set()
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if token and request.path not in OPEN:
-            given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-            if not hmac.compare_digest(given, b"Bearer " + token):
-                if request.path.startswith(PEERS):
-                    return refused(Refusal(wire.UNAUTHORIZED, "the auth_token is missing or another one than this replica's"))
-                return web.json_response({"error": "unauthorized"}, status=401, headers={"WWW-Authenticate": "Bearer"})
+        replicates = request.path.startswith(PEERS)
+        if (replicates or request.method not in SAFE) and any(h in request.headers for h in FROM_PAGES):
+            return error(request, 403, "web pages have no business here")
+        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        showed_token = bool(token) and hmac.compare_digest(given, b"Bearer " + token)
+        request[TRUSTED] = showed_token or is_our_name(request, names)
+        if request.path in OPEN:
+            pass
+        elif token and not showed_token:
+            return error(request, 401, "the auth_token is missing or another one than this replica's",
+                         {"WWW-Authenticate": "Bearer"})
+        elif not replicates and not request[TRUSTED]:
+            return error(request, 421, "without an auth_token, Host must be an IP address, localhost or a name in http_bind")
         try:
             return await handler(request)
         except web.HTTPException as e:

@@ -1,6 +1,6 @@
 """What operators and their tools ask a server: is it well, what does it do, how is it set.
 
-    GET /health    200 or 503; {"status", "reasons", "warnings"}. A reason means: give this server no clients. That a peer is down is a
+    GET /health    200 or 503; {"status"}, and "reasons" and "warnings" for whom app.py trusts. A reason means: give this server no clients. That a peer is down is a
                    warning only, for this replica serves on, and taking it out of service too would help nobody.
     GET /stats     everything INFO knows, as JSON numbers, with peers and clock
     GET /metrics   the same for Prometheus
@@ -58,7 +58,10 @@ class Operators:
                 (reasons if p.missing_ops else warnings).append(f"peer {p.replica}: {p.error}")
             elif p.state not in ("up", "self", "connecting"):
                 warnings.append(f"peer {p.replica or p.url} is {p.state}{f' ({p.error})' if p.error else ''}")
-        return as_json({"status": "failing" if reasons else "ok", "reasons": reasons, "warnings": warnings}, 503 if reasons else 200)
+        found: dict[str, Any] = {"status": "failing" if reasons else "ok"}
+        if request["trusted"]:
+            found |= {"reasons": reasons, "warnings": warnings}
+        return as_json(found, 503 if reasons else 200)
 
     async def stats(self, request: web.Request) -> web.Response:
         fields = await self.ask(lambda: info.collect(self.server.executor))

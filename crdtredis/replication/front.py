@@ -15,16 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import errno
 import logging
 import ssl
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 
 from crdtredis._engine import ANSWER, GAP, OPS
 from crdtredis.replication import plan
@@ -131,16 +129,13 @@ class Front:
     """server.sync. Make it before the engine runs, start() it then; stop() ends the thread."""
 
     def __init__(self, identity: Identity, bridge: Any, call_soon: Callable[..., None], segments: Segments, settings: plan.Settings,
-                 peers: Iterable[str] = (), application: Callable[[Front], web.Application] | None = None,
-                 addresses: Iterable[tuple[str, int]] = (), server_tls: ssl.SSLContext | None = None,
+                 peers: Iterable[str] = (), serve: Callable[[Front], Awaitable[Any]] | None = None,
                  client_tls: ssl.SSLContext | None = None) -> None:
-        """peers: URLs. application: makes what is served at `addresses` (host, port; port 0: any), when there are any."""
+        """peers: URLs. serve: begins to serve HTTP; what it answers has a coroutine close()."""
         self.call_soon = call_soon
         self.hub = Hub(identity, EngineLink(bridge, call_soon), segments, settings)
-        self.bound: list[tuple[str, int]] = []                  # what is listened on, once started
         self._urls = list(peers)
-        self._application, self._addresses = application, list(addresses)
-        self._server_tls, self._client_tls = server_tls, client_tls
+        self._serve, self._client_tls = serve, client_tls
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._tasks: dict[Peer, asyncio.Task[None]] = {}
@@ -152,7 +147,7 @@ class Front:
     # ---- thread -------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Returns when HTTP is listened on; raises OSError where that fails."""
+        """Returns when HTTP is served; raises what `serve` does."""
         started: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main(started)), name="sync", daemon=True)
         self._thread.start()
@@ -167,23 +162,20 @@ class Front:
     async def _main(self, started: concurrent.futures.Future[None]) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(2, "sync-read"))
-        hub, runner = self.hub, None
+        hub, served = self.hub, None
         connector = aiohttp.TCPConnector(limit=0, ssl=self._client_tls or True, keepalive_timeout=60, resolver=Names())
         async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as hub.http:
             try:
                 hub.start()
-                if self._application and self._addresses:
-                    runner = web.AppRunner(self._application(self), access_log=None, handle_signals=False, shutdown_timeout=STOP_PATIENCE / 2)
-                    await runner.setup()
-                    for host, port in self._addresses:
-                        await self._listen(runner, host, port)
+                if self._serve:
+                    served = await self._serve(self)
                 for url in self._urls:
                     self._begin(self._join(url))
             except BaseException as e:
                 started.set_exception(e)
                 hub.stop()
-                if runner:
-                    await runner.cleanup()
+                if served:
+                    await served.close()
                 return
             started.set_result(None)
             await self._stop.wait()
@@ -192,20 +184,8 @@ class Front:
             for t in tasks:
                 t.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if runner:
-                await runner.cleanup()
-
-    async def _listen(self, runner: web.AppRunner, host: str, port: int) -> None:
-        """host as in the setting `bind`: "*" is all, and one with a leading - may be missing on this machine."""
-        name = host.removeprefix("-")
-        try:
-            site = web.TCPSite(runner, {"*": None, "::*": "::"}.get(name, name), port, ssl_context=self._server_tls)
-            await site.start()
-        except OSError as e:
-            if name == host or e.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-                raise
-            return
-        self.bound += [s.getsockname()[:2] for s in site._server.sockets]
+            if served:
+                await served.close()
 
     def configure(self, config: Any) -> None:
         """Take over changed settings, whichever may change while it runs."""

@@ -49,7 +49,7 @@ SYNC_INTERVAL = 1.0                                     # s
 COPY = 4 << 20                                          # bytes at once
 MARK = record(b"")                                      # see format.py
 
-log = logging.getLogger("storage")
+log = logging.getLogger("crdtredis.storage")
 
 
 @dataclass

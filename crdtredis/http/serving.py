@@ -1,0 +1,296 @@
+"""Listening for HTTP: how many connections there may be, and how long one may stand still.
+
+The Redis clients of this process live on the same file descriptors, and whoever reaches the port can open connections and then say
+nothing, or half a request, or read no answer. So there are at most `limit` connections, the engine leaves that many descriptors to us
+(Loop.reserve), and each connection must get on:
+
+    TLS handshake           done within HEADERS seconds
+    request line, headers   whole within HEADERS seconds of their first byte, the first ones of the connection's beginning
+    a body                  some of it every STALL seconds, however long all of it takes
+    an answer               some of it taken every STALL seconds
+    between requests        IDLE seconds; more than the keep-alive of our own peers
+
+Time in which the transport is paused is ours, not the sender's, and does not count. Beyond the limit the one that has waited longest for its
+first request makes room for the newcomer, else the one idle for longest between two; while all are at work, the newcomer is closed. So
+half-sent requests, however many, keep neither peers nor operators out.
+
+aiohttp has none of this but a timeout between requests, and no place for it: it is done one layer below, by a Protocol around aiohttp's,
+with an accept loop of our own (an asyncio server counts a connection only after its TLS handshake).
+"""
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web, web_response
+
+from crdtredis.replication.wire import CONTENT_TYPE, Refusal, failure, wire
+
+log = logging.getLogger("crdtredis.http")
+
+ACCEPTS = 64                            # connections accepted before others of the loop have their turn
+LOOK = 1.0                              # seconds between two looks at all connections
+# What aiohttp calls itself in answers, the ones to malformed requests included, which no handler sees: nobody is told versions.
+web_response.SERVER_SOFTWARE = "crdt-redis"
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds, as above."""
+    headers: float = 10.0
+    stall: float = 30.0
+    idle: float = 75.0
+
+
+class Connection(asyncio.Protocol):
+    """One connection: `inner` speaks HTTP, this one looks at the clock. Times are the loop's."""
+
+    def __init__(self, listener: Listener, inner: asyncio.Protocol, now: float) -> None:
+        self.listener, self.inner = listener, inner
+        self.transport: asyncio.Transport | None = None
+        self.task: asyncio.Task[None] | None = None             # the TLS handshake
+        self.request: web.BaseRequest | None = None             # that a handler is at work on
+        self.requests = 0                                       # that handlers were given
+        self.asked: float | None = now                          # when the headers that are not whole yet began
+        self.moved = now                                        # when bytes last came or went, or a request ended
+        self.unsent = 0
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.listener.of[transport] = self
+        self.inner.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self.moved = self.listener.now()
+        if self.request is None and self.asked is None:
+            self.asked = self.moved
+        self.inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self.inner.eof_received()
+
+    def pause_writing(self) -> None:
+        self.inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.inner.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.listener.open.discard(self)
+        self.listener.of.pop(self.transport, None)
+        self.inner.connection_lost(exc)
+
+    # What the application says.
+
+    def begin(self, request: web.BaseRequest) -> None:
+        self.request, self.asked = request, None
+        self.requests += 1
+        self.moved = self.listener.now()
+
+    def end(self) -> None:
+        self.request, self.moved = None, self.listener.now()
+
+    # What the listener asks.
+
+    def is_late(self, now: float) -> bool:
+        patience, t = self.listener.patience, self.transport
+        if t is None:                                           # its handshake has a limit of its own
+            return False
+        unsent = t.get_write_buffer_size()
+        if unsent:
+            if unsent != self.unsent:
+                self.unsent, self.moved = unsent, now
+            return now - self.moved > patience.stall
+        self.unsent = 0
+        if self.request is not None:
+            if self.request.content.is_eof() or not t.is_reading():
+                self.moved = now
+            return now - self.moved > patience.stall
+        if self.asked is not None:
+            return now - self.asked > patience.headers
+        return now - self.moved > patience.idle
+
+    def drop(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+        elif self.task is not None:
+            self.task.cancel()
+
+
+class Listener:
+    """Accepts on these sockets, which listen and do not block, until stop(). They stay open: they are the caller's.
+
+    make        a new protocol for each connection.
+    limit       connections at a time. open, refused, late, displaced: those there are, and counts since the start.
+    """
+
+    def __init__(self, make: Callable[[], asyncio.Protocol], sockets: Iterable[socket.socket], limit: int, tls: ssl.SSLContext | None = None,
+                 patience: Patience = Patience()) -> None:
+        self.make, self.sockets, self.limit, self.tls, self.patience = make, list(sockets), limit, tls, patience
+        self.loop = asyncio.get_running_loop()
+        self.now = self.loop.time
+        self.open: set[Connection] = set()
+        self.of: dict[Any, Connection] = {}                     # by transport
+        self.refused = self.late = self.displaced = 0
+        self._timer: asyncio.Handle | None = None
+        for s in self.sockets:
+            self.loop.add_reader(s, self._accept, s)
+        self._look()
+
+    def stop(self) -> None:
+        """No new connections; those that are open stay."""
+        for s in self.sockets:
+            self.loop.remove_reader(s)
+        self.sockets = []
+
+    def close(self) -> None:
+        self.stop()
+        self._timer.cancel()
+        for c in list(self.open):
+            c.drop()
+
+    # ---- accepting ----------------------------------------------------------------------------------------------------
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(ACCEPTS):
+            try:
+                s, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as e:                                # out of descriptors: they wait in the backlog
+                log.warning("HTTP connections cannot be accepted: %s", e.strerror)
+                self.loop.remove_reader(listening)
+                self.loop.call_later(1.0, self._again, listening)
+                return
+            s.setblocking(False)
+            if len(self.open) >= self.limit and not self._make_room():
+                self.refused += 1
+                s.close()
+                continue
+            c = Connection(self, self.make(), self.now())
+            self.open.add(c)
+            c.task = self.loop.create_task(self._connect(c, s))
+
+    def _again(self, listening: socket.socket) -> None:
+        if listening in self.sockets:
+            self.loop.add_reader(listening, self._accept, listening)
+
+    async def _connect(self, c: Connection, s: socket.socket) -> None:
+        try:
+            await self.loop.connect_accepted_socket(lambda: c, s, ssl=self.tls, ssl_handshake_timeout=self.patience.headers if self.tls else None)
+        except OSError:                                         # no TLS, none in time, or gone (ssl.SSLError is an OSError)
+            pass
+        finally:
+            if c.transport is None:
+                self.open.discard(c)
+                s.close()
+            c.task = None
+
+    def _make_room(self) -> bool:
+        """Drop the connection that is missed least, if any is without a request."""
+        idle = [c for c in self.open if c.request is None]
+        if not idle:
+            return False
+        c = min(idle, key=lambda c: (c.requests > 0, c.moved if c.asked is None else c.asked))
+        self.displaced += 1
+        self.open.discard(c)
+        c.drop()
+        return True
+
+    def _look(self) -> None:
+        now = self.now()
+        for c in [c for c in self.open if c.is_late(now)]:
+            self.late += 1
+            c.drop()
+        self._timer = self.loop.call_later(min(LOOK, self.patience.headers / 2), self._look)
+
+
+# ---- the two servers ------------------------------------------------------------------------------------------------
+
+
+class Served:
+    """An application that is being served."""
+
+    def __init__(self, runner: web.AppRunner, listener: Listener) -> None:
+        self.runner, self.listener = runner, listener
+
+    async def close(self) -> None:
+        """No new connections and no new requests; those under way may finish (AppRunner's shutdown_timeout)."""
+        self.listener.stop()
+        await self.runner.cleanup()
+        self.listener.close()
+
+
+async def serve(app: web.Application, sockets: Iterable[socket.socket], limit: int, tls: ssl.SSLContext | None = None, shutdown: float = 2.5,
+                patience: Patience = Patience()) -> Served:
+    """Serve app. Call it in the loop that is to do it. shutdown: seconds that a stop leaves to requests under way."""
+    @web.middleware
+    async def noted(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+        c = listener.of.get(request.transport)
+        if c is None:                                           # it has ended meanwhile
+            return await handler(request)
+        c.begin(request)
+        try:
+            return await handler(request)
+        finally:
+            c.end()
+
+    app.middlewares.insert(0, noted)
+    runner = web.AppRunner(app, access_log=None, logger=log, handle_signals=False, shutdown_timeout=shutdown, keepalive_timeout=patience.idle)
+    await runner.setup()
+    assert runner.server is not None
+    listener = Listener(runner.server, sockets, limit, tls, patience)
+    return Served(runner, listener)
+
+
+class Loading:
+    """While the log is loaded there is no application yet: a thread that answers /health with 503, and peers with "try again"."""
+
+    REASON = "loading the log"
+
+    def __init__(self, sockets: Iterable[socket.socket], tls: ssl.SSLContext | None = None) -> None:
+        self._sockets, self._tls = list(sockets), tls
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name="loading", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Returns when nothing is accepted any more."""
+        self._started.wait()
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._done.set)
+            self._thread.join()
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._done = asyncio.Event()
+        listener = Listener(lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=16 << 10), self._answer), self._sockets, 64, self._tls)
+        self._started.set()
+        await self._done.wait()
+        listener.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            path = (await reader.readuntil(b"\r\n\r\n")).split(b" ", 2)[1]
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, IndexError, OSError):
+            writer.close()
+            return
+        if path.startswith(b"/replication/"):
+            kind, body = CONTENT_TYPE, failure(Refusal(wire.BUSY, self.REASON))
+        elif path.partition(b"?")[0] == b"/health":
+            kind, body = "application/json", b'{"status":"failing","reasons":["%b"],"warnings":[]}' % self.REASON.encode()
+        else:
+            kind, body = "application/json", b'{"error":"%b"}' % self.REASON.encode()
+        writer.write(b"HTTP/1.1 503 Service Unavailable\r\nServer: crdt-redis\r\nContent-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+                     % (kind.encode(), len(body)) + body)
+        writer.close()
