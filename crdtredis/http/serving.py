@@ -54,7 +54,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, listener: Listener, inner: asyncio.Protocol, now: float) -> None:
         self.listener, self.inner = listener, inner
         self.transport: asyncio.Transport | None = None
-        self.task: asyncio.Task[None] | None = None             # the TLS handshake
+        self.task: asyncio.Task[None] | None = None             # Listener._connect, until there is a transport
+        self.begun = False                                      # it has
         self.request: web.BaseRequest | None = None             # that a handler is at work on
         self.requests = 0                                       # that handlers were given
         self.asked: float | None = now                          # when the headers that are not whole yet began
@@ -179,21 +180,27 @@ class Listener:
             c = Connection(self, self.make(), self.now())
             self.open.add(c)
             c.task = self.loop.create_task(self._connect(c, s))
+            c.task.add_done_callback(lambda _, c=c, s=s: self._connected(c, s))
 
     def _again(self, listening: socket.socket) -> None:
         if listening in self.sockets:
             self.loop.add_reader(listening, self._accept, listening)
 
     async def _connect(self, c: Connection, s: socket.socket) -> None:
+        c.begun = True                                          # from here on the socket is asyncio's to close
         try:
-            await self.loop.connect_accepted_socket(lambda: c, s, ssl=self.tls, ssl_handshake_timeout=self.patience.headers if self.tls else None)
-        except OSError:                                         # no TLS, none in time, or gone (ssl.SSLError is an OSError)
+            await self.loop.connect_accepted_socket(
+                lambda: c, s, ssl=self.tls, ssl_handshake_timeout=self.patience.headers if self.tls else None)
+        except OSError:                                         # no TLS, none in time, or gone
             pass
-        finally:
-            if c.transport is None:
-                self.open.discard(c)
-                s.close()
-            c.task = None
+
+    def _connected(self, c: Connection, s: socket.socket) -> None:
+        """At the end of _connect, also where it was cancelled, perhaps before it began."""
+        c.task = None
+        if c.transport is None:
+            self.open.discard(c)
+        if not c.begun:
+            s.close()
 
     def _make_room(self) -> bool:
         """Drop the connection that is missed least, if any is without a request."""

@@ -1,5 +1,6 @@
 """/health, /stats, /metrics and /config of a running server."""
 import json
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +21,19 @@ def ask(server, path: str, method: str = "GET", body=None, token: str | None = N
             return r.status, r.headers, r.read().decode()
     except urllib.error.HTTPError as e:
         return e.code, e.headers, e.read().decode()
+
+
+def until(condition, seconds=60):
+    """What condition() answers once it is true; an OSError counts as false."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            if found := condition():
+                return found
+        except OSError:
+            pass
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
 
 
 def test_a_healthy_server_says_so(server):
@@ -97,3 +111,51 @@ def test_an_engine_that_does_not_answer_is_a_reason(server):
         assert status == 503 and "did not answer" in json.loads(text)["reasons"][0]
         c.read()
     assert ask(s, "/health")[0] == 200
+
+
+class SlowStart(Server):
+    """Its log takes as long to load as the file `wait` is there."""
+
+    CODE = """if True:
+        import os, sys, time
+        import crdtredis.server as server
+        real = server.recovery
+        def slow(*args):
+            while os.path.exists("wait"):
+                time.sleep(0.01)
+                yield 0, 1
+            return (yield from real(*args))
+        server.recovery = slow
+        from crdtredis.cli import main
+        sys.exit(main(sys.argv[1:]))"""
+
+    def command(self):
+        (self.directory / "wait").touch()
+        return [sys.executable, "-c", self.CODE, *super().command()[3:]]
+
+
+def test_health_answers_while_the_log_is_loaded(processes):
+    s, peer = SlowStart("a"), Server("b")
+    peer.peers, s.peers = [s.address], [peer.address]
+    peer.start()
+    s.start(wait=False)
+    status, headers, text = until(lambda: ask(s, "/health"))
+    assert status == 503 and json.loads(text) == {"status": "failing", "reasons": ["loading the log"], "warnings": []}
+    assert headers["Content-Type"] == "application/json" and headers["Server"] == "crdt-redis"
+    for path in ("/stats", "/config", "/metrics"):
+        assert ask(s, path)[0] == 503
+    until(lambda: "loading" in "".join(json.loads(ask(peer, "/health")[2])["warnings"]))          # the peer is told why
+    (s.directory / "wait").unlink()
+    until(lambda: ask(s, "/health")[0] == 200)
+    peer("SET", "k", "v")
+    peer("CRDT.SYNC")
+    assert s("GET", "k") == b"v"
+
+
+def test_a_start_that_fails_while_loading_ends(processes):
+    s = SlowStart("a")
+    s.data_dir.mkdir()
+    s.start(wait=False)
+    assert until(lambda: ask(s, "/health"))[0] == 503
+    s.process.terminate()
+    assert s.process.wait(20) == 0

@@ -1,0 +1,302 @@
+"""Connections that stand still, and more of them than there is room for: aiohttp behind our listener, with little patience."""
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import subprocess
+import threading
+import time
+
+import pytest
+from aiohttp import web
+
+from crdtredis.http.serving import Patience, serve
+from crdtredis.server import listening
+
+REQUEST = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
+LITTLE = Patience(headers=0.3, stall=0.3, idle=0.6)
+LONG = 20.0                             # seconds after which a test gives up; none takes as long
+
+
+class Site:
+    """GET /x answers at once, /big with 64 MB; POST /body tells the size of what came; GET /hang answers when told to."""
+
+    def __init__(self, limit=8, patience=LITTLE, tls=None):
+        self.sockets = [listening("127.0.0.1", 0, 512)]
+        self.port = self.sockets[0].getsockname()[1]
+        self.go = self.loop = self.listener = None
+        started = threading.Event()
+
+        async def main():
+            self.loop, self.go, self.end = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+            app = web.Application(client_max_size=1 << 30)
+            app.add_routes([web.get("/x", self.at_once), web.get("/big", self.big), web.get("/hang", self.hang), web.post("/body", self.body)])
+            served = await serve(app, self.sockets, limit, tls, 0.1, patience)
+            self.listener = served.listener
+            started.set()
+            await self.end.wait()
+            await served.close()
+
+        self.thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
+        self.thread.start()
+        assert started.wait(LONG)
+
+    async def at_once(self, request):
+        return web.Response(text="x")
+
+    async def big(self, request):
+        return web.Response(body=b"y" * (64 << 20))
+
+    async def hang(self, request):
+        await self.go.wait()
+        return web.Response(text="went")
+
+    async def body(self, request):
+        return web.Response(text=str(len(await request.read())))
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), LONG)
+
+    def until(self, condition):
+        end = time.monotonic() + LONG
+        while not condition():
+            assert time.monotonic() < end, "waited in vain"
+            time.sleep(0.01)
+
+    def close(self):
+        self.loop.call_soon_threadsafe(self.go.set)
+        self.loop.call_soon_threadsafe(self.end.set)
+        self.thread.join(LONG)
+        assert not self.thread.is_alive()
+        for s in self.sockets:
+            s.close()
+
+
+@pytest.fixture
+def site():
+    made = []
+
+    def make(**options):
+        made.append(Site(**options))
+        return made[-1]
+    yield make
+    for s in made:
+        s.close()
+
+
+def answer(c: socket.socket) -> bytes:
+    """The body of one short answer, b"" when the connection was ended instead."""
+    got = b""
+    try:
+        while b"\r\n\r\n" not in got or not got.partition(b"\r\n\r\n")[2]:
+            more = c.recv(1 << 16)
+            if not more:
+                return b""
+            got += more
+    except ConnectionResetError:
+        return b""
+    return got.partition(b"\r\n\r\n")[2]
+
+
+def is_ended(c: socket.socket) -> bool:
+    """Waits for the end."""
+    try:
+        while c.recv(1 << 16):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", REQUEST[:-2], b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Le"])
+def test_headers_that_do_not_come(site, sent):
+    s = site()
+    with s.connect() as c:
+        c.sendall(sent)
+        assert is_ended(c)
+    s.until(lambda: not s.listener.open)
+    assert s.listener.late == 1
+
+
+def test_headers_that_come_byte_by_byte_for_ever(site):
+    s = site()
+    with s.connect() as c:
+        with pytest.raises(OSError):
+            for i in range(10_000):
+                c.sendall(REQUEST[:24] + b"x" if i == 0 else b"x")
+                time.sleep(0.01)
+    s.until(lambda: s.listener.late == 1)
+
+
+def test_headers_of_a_second_request_that_do_not_come(site):
+    s = site()
+    with s.connect() as c:
+        c.sendall(REQUEST)
+        assert answer(c) == b"x"
+        c.sendall(REQUEST[:10])
+        assert is_ended(c)
+
+
+def test_a_connection_is_kept_between_requests_and_ended_when_idle(site):
+    s = site(patience=Patience(headers=0.1, stall=0.1, idle=1.5))
+    with s.connect() as c:
+        for _ in range(3):
+            c.sendall(REQUEST)
+            assert answer(c) == b"x"
+            time.sleep(0.4)             # longer than headers and stall
+        assert is_ended(c)
+
+
+def test_a_body_that_stops(site):
+    s = site()
+    with s.connect() as c:
+        c.sendall(b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n" + b"x" * 500)
+        assert is_ended(c)
+    s.until(lambda: s.listener.late == 1)
+
+
+def test_a_body_that_comes_slowly_is_waited_for(site):
+    s = site(patience=Patience(headers=2, stall=2, idle=2))
+    with s.connect() as c:
+        c.sendall(b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 30\r\n\r\n")
+        for _ in range(30):             # three seconds in all
+            c.sendall(b"x")
+            time.sleep(0.1)
+        assert answer(c) == b"30"
+
+
+def test_an_answer_that_nobody_reads(site):
+    s = site()
+    with s.connect() as c:
+        c.sendall(REQUEST.replace(b"/x", b"/big"))
+        s.until(lambda: s.listener.late == 1)
+        s.until(lambda: not s.listener.open)
+
+
+def test_an_answer_that_is_read_slowly_is_sent_whole(site):
+    s = site(patience=Patience(headers=1, stall=1, idle=1))
+    with s.connect() as c:
+        c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        c.sendall(REQUEST.replace(b"/x", b"/big"))
+        got = 0
+        while got < 64 << 20:
+            more = len(c.recv(1 << 20))
+            assert more, f"ended after {got} bytes"
+            got += more
+            time.sleep(0.004)
+
+
+def test_a_handler_that_takes_its_time_is_not_hurried(site):
+    s = site(patience=Patience(headers=0.1, stall=0.1, idle=0.1))
+    with s.connect() as c:
+        c.sendall(REQUEST.replace(b"/x", b"/hang"))
+        time.sleep(0.6)
+        s.loop.call_soon_threadsafe(s.go.set)
+        assert answer(c) == b"went"
+
+
+def test_half_sent_requests_keep_nobody_out(site):
+    s = site(limit=8, patience=Patience())
+    regular = s.connect()
+    regular.sendall(REQUEST)
+    assert answer(regular) == b"x"
+    half = [s.connect() for _ in range(100)]
+    for c in half:
+        c.sendall(REQUEST[:20])
+    with s.connect() as c:
+        c.sendall(REQUEST)
+        assert answer(c) == b"x"
+    regular.sendall(REQUEST)            # it had asked before: the others went first
+    assert answer(regular) == b"x"
+    assert len(s.listener.open) <= 8 and s.listener.displaced >= 90
+    for c in [regular, *half]:
+        c.close()
+
+
+def test_while_all_are_at_work_a_newcomer_is_closed(site):
+    s = site(limit=4, patience=Patience())
+    busy = [s.connect() for _ in range(4)]
+    for c in busy:
+        c.sendall(REQUEST.replace(b"/x", b"/hang"))
+    s.until(lambda: sum(c.request is not None for c in s.listener.open) == 4)
+    with s.connect() as c:
+        assert is_ended(c)
+    assert s.listener.refused == 1
+    s.loop.call_soon_threadsafe(s.go.set)
+    for c in busy:
+        assert answer(c) == b"went"
+        c.close()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    where = tmp_path_factory.mktemp("tls")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", where / "key.pem", "-out", where / "cert.pem", "-days", "2",
+                    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True)
+    return where
+
+
+def test_handshakes_that_do_not_come_are_counted(site, certificate):
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+    s = site(limit=4, tls=tls, patience=Patience(headers=1))
+    silent = [s.connect() for _ in range(20)]
+    s.until(lambda: s.listener.displaced >= 16)
+    client = ssl.create_default_context(cafile=certificate / "cert.pem")
+    with s.connect() as raw, client.wrap_socket(raw, server_hostname="localhost") as c:
+        c.sendall(REQUEST)
+        assert answer(c) == b"x"
+    for c in silent:
+        assert is_ended(c)              # the last ones after their time
+        c.close()
+    s.until(lambda: not s.listener.open)
+
+
+def test_out_of_descriptors_is_no_end(site):
+    """accept() fails for a while: what waits in the backlog is served afterwards."""
+    s = site()
+
+    class Exhausted:
+        def __init__(self, real, times):
+            self.real, self.times = real, times
+
+        def accept(self):
+            self.times -= 1
+            if self.times >= 0:
+                raise OSError(24, "Too many open files")
+            return self.real.accept()
+
+        def fileno(self):
+            return self.real.fileno()
+
+    def exhaust():
+        s.listener.stop()
+        s.listener.sockets = [Exhausted(s.sockets[0], 2)]
+        s.loop.add_reader(s.listener.sockets[0], s.listener._accept, s.listener.sockets[0])
+
+    s.loop.call_soon_threadsafe(exhaust)
+    with s.connect() as c:
+        c.sendall(REQUEST)
+        assert answer(c) == b"x"
+
+
+def test_http_cannot_use_up_the_descriptors_of_redis_clients(server):
+    """A server with few descriptors and a thousand half-sent requests: redis clients and operators come in all the same."""
+    s = server(http_max_connections="64")
+    half = [socket.create_connection(("127.0.0.1", s.http_port), LONG) for _ in range(1000)]
+    for c in half:
+        try:
+            c.sendall(REQUEST[:20])
+        except OSError:
+            pass                        # it has been displaced already
+    clients = [s.connect() for _ in range(50)]
+    assert all(c("PING") == b"PONG" for c in clients)
+    with socket.create_connection(("127.0.0.1", s.http_port), LONG) as c:
+        c.sendall(REQUEST.replace(b"/x", b"/health").replace(b"Host: a", b"Host: localhost"))
+        assert b'"ok"' in answer(c)
+    assert len(os.listdir(f"/proc/{s.pid}/fd")) < 64 + 50 + 64
+    for c in (*half, *clients):
+        c.close()
+
