@@ -28,12 +28,15 @@ cdef void add_run(Buffer *b, uint64_t actor, Span ops) noexcept nogil:
     b.n = p + ops.n - b.p
 
 
-cdef object taken(Buffer *b, uint64_t actor, Span ops):
-    """bytes: what is in b, which is left empty, and these ops behind it. Ops alone, maybe many megabytes, are copied once."""
+cdef object taken(bytes batch, Buffer *b, uint64_t actor, Span ops):
+    """bytes: what is in b, which is left empty, and behind it these ops of `batch`. Ops alone, maybe many megabytes, are copied
+    once, and not at all where they are the whole of it."""
     cdef char head[RUN_HEAD]
     cdef size_t n
     if b.n == 0:
         n = put_run_head(head, actor, ops.n) - head
+        if n + ops.n == <size_t>len(batch):
+            return batch
         out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(n + ops.n))
         memcpy(PyBytes_AS_STRING(out), head, n)
         memcpy(PyBytes_AS_STRING(out) + n, ops.p, ops.n)
@@ -168,15 +171,15 @@ def split_batch(bytes batch, size_t most):
                 if r < 0:
                     raise DamagedBatch("a damaged op")
                 if b.n + ops.n and b.n + RUN_HEAD + <size_t>(q - ops.p) > most:
-                    out.append(taken(&b, g.v, ops))
+                    out.append(taken(batch, &b, g.v, ops))
                     ops = span(at, 0)
                 ops.n = q - ops.p
             if ops.n and b.n + ops.n + RUN_HEAD > most:
-                out.append(taken(&b, g.v, ops))
+                out.append(taken(batch, &b, g.v, ops))
             elif ops.n:
                 add_run(&b, g.v, ops)
         if b.n:
             out.append(b.p[:b.n])
-        return [batch] if len(out) == 1 and len(out[0]) == len(batch) else out
+        return out
     finally:
         buffer_free(&b)

@@ -199,7 +199,8 @@ class OpLog:
         return found
 
     def shrink(self) -> None:
-        """Let go of a newest entry that alone is more than memory should hold; who still lacks it reads it from the segments."""
+        """Let go of a newest entry that alone is more than memory should hold; who still lacks it reads it from the segments. Called now
+        and then, for those who take it at once should find it."""
         if self.bytes > self.most_bytes:
             self._drop_oldest()
 

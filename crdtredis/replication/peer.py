@@ -418,8 +418,6 @@ class Peer:
             if patience < 0:
                 raise Refusal(wire.UNKNOWN, f"{self.replica} does not get on with an op of {len(view)} bytes")
             at = self._sent.at = answer.part.at
-        if not any(p._sending.locked() for p in self.hub.peers if p is not self):
-            self.hub.log.shrink()
 
     async def _push(self, batch: bytes | memoryview, told: Set[int], part: wire.Part | None = None) -> wire.Answer:
         head = wire.Push(session=self._session, known=self._version, part=part)
@@ -455,6 +453,8 @@ class Peer:
             due = plan.lacking(hub.head, theirs) if everything else plan.overdue(hub.head, theirs, self._before)
             stuck = plan.overdue(theirs, self._before or {}, self._theirs)
             self._before, self._theirs = dict(hub.head), theirs
+            if not any(p._sending.locked() for p in hub.peers):
+                hub.log.shrink()
             if due:
                 try:
                     await self._pull(due)
