@@ -432,8 +432,11 @@ SETTINGS: tuple[Setting, ...] = (
           "The other replicas, each with its HTTP port."),
         S("auth_token", Text("a token of visible ASCII characters, or nothing", r"[!-~]*", 512), "",
           "Bearer token that peers, operators and Prometheus must show for everything but GET /health; the same in all replicas.", secret=True),
+        S("allow_plain_peers", Bool(), False,
+          "Send auth_token to peers on other machines over plain HTTP too, where whoever can listen reads it: for networks that are private "
+          "or encrypted otherwise. Without it such a peer is refused; https:// and loopback always work.", live=True),
         S("sync_interval", Duration("10ms", "24h"), "5s", "Time between anti-entropy rounds with each peer.", live=True),
-        S("sync_timeout", Duration("10ms", "24h"), "30s", "Longest wait for one answer of a peer.", live=True),
+        S("sync_timeout", Duration("10ms", "24h"), "30s", "Longest time in which a request to a peer or its answer makes no progress.", live=True),
         S("retry_interval", Duration("1ms", "1h"), "1s", "First pause after a failed attempt; it doubles up to a cap.", live=True),
         S("max_retries", Int(0, 1_000_000), 3, "Failed attempts after which a peer counts as down (it is still tried).", live=True),
         S("gc_interval", Duration("10ms", "24h"), "60s", "Time between rounds of dropping what every peer has seen.", live=True),

@@ -86,7 +86,7 @@ def settings_of(config: Any) -> plan.Settings:
     """What replication needs of a config.Config."""
     return plan.Settings(cluster=config.cluster_name, token=config.auth_token, interval=config.seconds("sync_interval"),
                          timeout=config.seconds("sync_timeout"), retry=config.seconds("retry_interval"), max_retries=config.max_retries,
-                         skew=config.seconds("max_clock_skew"))
+                         skew=config.seconds("max_clock_skew"), allow_plain=config.allow_plain_peers)
 
 
 def identity_of(replica: Any, renew: Callable[[int], None], logged: Callable[[], bool] = lambda: True) -> Identity:

@@ -328,6 +328,8 @@ class Peer:
     async def _ask(self, what: str, head, batch: bytes | memoryview, kind, most: int = HEAD_MAX + 4) -> tuple:
         """One request; its answer may have `most` bytes. Raises Refusal, TimeoutError, or what aiohttp raises."""
         hub = self.hub
+        if reason := plan.exposed(self.url, hub.settings):
+            raise Refusal(wire.UNAUTHORIZED, reason)
         async with Patience(hub.settings.timeout) as patience:
             async with hub.http.post(self._urls[what], data=Body(encode(head), batch, patience=patience), headers=hub.headers,
                                      timeout=NO_LIMIT, allow_redirects=False) as r:

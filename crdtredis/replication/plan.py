@@ -24,7 +24,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
+from crdtredis.config import is_loopback
 from crdtredis.replication.wire import PROTOCOL, Actor, Clock, Refusal, wire
 
 
@@ -33,6 +35,7 @@ class Settings:
     """What replication needs of the configuration. Times in seconds, sizes in bytes."""
     cluster: str = "default"
     token: str = ""
+    allow_plain: bool = False           # the token may cross a network unencrypted
     interval: float = 5.0               # between exchanges with one peer
     timeout: float = 30.0               # without progress of a request or its answer
     retry: float = 1.0                  # first pause after a failed attempt
@@ -56,6 +59,15 @@ class Settings:
     def settle(self) -> float:
         """From the handshake to the first exchange: long enough for what is on its way to arrive."""
         return min(1.0, self.interval)
+
+
+def exposed(url: str, settings: Settings) -> str:
+    """Why the token must not be sent to this peer, "" where it may."""
+    parts = urlsplit(url)
+    if not settings.token or settings.allow_plain or parts.scheme == "https" or is_loopback(parts.hostname or ""):
+        return ""
+    return (f"auth_token would cross the network unencrypted to {parts.netloc}: name the peer as https://{parts.netloc} (enable_tls there), or, on a "
+            "private network, set allow_plain_peers (CONFIG SET allow-plain-peers yes)")
 
 
 # ---- clocks -----------------------------------------------------------------------------------------------------------

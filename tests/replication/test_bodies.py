@@ -4,10 +4,14 @@ import asyncio
 import os
 import random
 import socket
+from dataclasses import replace
 
+import aiohttp
+import aiohttp.abc
 import pytest
 from aiohttp import web
 
+from crdtredis.replication import plan
 from crdtredis.replication.flow import ANSWERS, STEP, Budget, Parts
 from crdtredis.replication.peer import Peer
 from crdtredis.replication.wire import BODY_MAX, CONTENT_TYPE, HEAD_MAX, OP_MOST, PART, Refusal, decode, encode, entries, wire
@@ -356,3 +360,48 @@ def test_a_budget_serves_in_order_and_survives_who_gives_up():
         await asyncio.gather(late, return_exceptions=True)
         assert budget.used == 0 and not budget._waiting
     asyncio.run(test())
+
+
+class Everywhere(aiohttp.abc.AbstractResolver):
+    """Every host name is this machine's."""
+
+    async def resolve(self, host, port=0, family=socket.AF_INET):
+        return [{"hostname": host, "host": "127.0.0.1", "port": port, "family": socket.AF_INET, "proto": 0, "flags": 0}]
+
+    async def close(self):
+        pass
+
+
+@run
+async def test_the_token_crosses_no_network_unencrypted_unless_that_is_allowed():
+    shown = []
+
+    async def record(request):
+        shown.append(request.headers.get("Authorization"))
+        return web.Response(status=503)
+    runner, url = await serving(record)
+    a = Node("a", token="secret", retry=60.0, retry_cap=60.0)
+    try:
+        await a.start([])
+        await a.hub.http.close()
+        a.hub.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Everywhere()))
+        peer = Peer(a.hub, url.replace("127.0.0.1", "peer.example"))
+        a.hub.peers.append(peer)
+        a.tasks[peer] = asyncio.create_task(peer.run())
+        await until(lambda: peer.state == "refused")
+        assert "allow_plain_peers" in peer.error and "https://peer.example" in peer.error and not shown
+        a.hub.settings = replace(a.hub.settings, allow_plain=True)
+        peer.refresh()
+        await until(lambda: shown == ["Bearer secret"])
+    finally:
+        await a.stop()
+        await runner.cleanup()
+
+
+def test_where_the_token_may_go():
+    with_token = plan.Settings(token="secret")
+    for url in ("https://peer:1", "http://localhost:1", "http://127.0.0.1:1", "http://127.9.9.9:1", "http://[::1]:1", "http://LOCALHOST:1"):
+        assert plan.exposed(url, with_token) == "", url
+    for url in ("http://peer:1", "http://10.0.0.1:1", "http://[fe80::1]:1", "http://127.0.0.1.example:1", "http://localhost.example:1"):
+        assert plan.exposed(url, with_token), url
+        assert plan.exposed(url, plan.Settings()) == plan.exposed(url, replace(with_token, allow_plain=True)) == ""
