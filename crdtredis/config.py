@@ -16,6 +16,10 @@ by its own with dashes; both are understood with dashes or underscores.
 Changes at run time: `change` checks everything first, then stores all values, then tells the observers. An observer that raises
 ValueError undoes the whole change. Observers run in the thread that changes; the server's hand over to the engine.
 
+Secrets need stand neither in the file nor on the command line: `requirepass_file` and `auth_token_file`
+name files that hold nothing else, and credentials of systemd by these settings' names are found by
+themselves ($CREDENTIALS_DIRECTORY). A secret given outright goes before both.
+
 Safe by default: listening on anything but loopback needs `requirepass` (clients) and `auth_token` (peers), or `protected_mode` off.
 """
 from __future__ import annotations
@@ -391,6 +395,8 @@ SETTINGS: tuple[Setting, ...] = (
         S("unixsocketperm", Octal(), "0", "Permissions of the Unix socket, in octal; 0: what the umask leaves."),
         S("requirepass", Text("a password without line breaks, or nothing", r"[^\0\r\n]*", 512), "",
           "Password that clients must give with AUTH or HELLO.", live=True, secret=True),
+        S("requirepass_file", Text("a path, or nothing", r"[^\0]*"), "",
+          "File that holds the password, when requirepass is empty; else, the systemd credential requirepass."),
         S("protected_mode", Bool(), True,
           "Refuse to listen on anything but loopback without requirepass for clients and auth_token for peers.", live=True),
         S("max_connections", Int(1, 1_000_000), 10_000, "Client connections at a time; further ones get an error and are closed.",
@@ -432,6 +438,8 @@ SETTINGS: tuple[Setting, ...] = (
           "The other replicas, each with its HTTP port."),
         S("auth_token", Text("a token of visible ASCII characters, or nothing", r"[!-~]*", 512), "",
           "Bearer token that peers, operators and Prometheus must show for everything but GET /health; the same in all replicas.", secret=True),
+        S("auth_token_file", Text("a path, or nothing", r"[^\0]*"), "",
+          "File that holds the token, when auth_token is empty; else, the systemd credential auth_token."),
         S("allow_plain_peers", Bool(), False,
           "Send auth_token to peers on other machines over plain HTTP too, where whoever can listen reads it: for networks that are private "
           "or encrypted otherwise. Without it such a peer is refused; https:// and loopback always work.", live=True),
@@ -750,10 +758,44 @@ class Config:
             if len(found) == count:
                 config.values[name] = value
                 config.origins[name] = where
+        if file is not None and any(s.secret and config.values[s.name] and config.origin(s.name).startswith("file ") for s in SETTINGS):
+            config._warn_if_open(file)
+        config._read_secrets(environ or {}, found)
         found += config._together(config.values)
         if found:
             raise ConfigError(found)
         return config
+
+    def _read_secrets(self, environ: Mapping[str, str], faults: list[Fault]) -> None:
+        for s in SETTINGS:
+            if not s.secret:
+                continue
+            setting = f"{s.name}_file"
+            path, origin = self.values[setting], self.origin(setting)
+            if not path:
+                path, origin = os.path.join(environ.get("CREDENTIALS_DIRECTORY", ""), s.name), "systemd credential"
+                if "CREDENTIALS_DIRECTORY" not in environ or not os.path.exists(path):
+                    continue
+            if self.values[s.name]:
+                self.warnings.append(f"{setting} ({origin}): not read, since {s.name} ({self.origin(s.name)}) is given")
+                continue
+            try:
+                with open(path, "rb") as f:
+                    text = f.read(4097).decode("utf-8", "surrogateescape")
+            except OSError as e:
+                faults.append(Fault(setting, origin, f"{path} cannot be read: {os.strerror(e.errno or 0)}"))
+                continue
+            text = text.removesuffix("\n").removesuffix("\r")
+            value = _read(s, text, f"file {path}", faults, text=True)
+            if value == "":
+                faults.append(Fault(setting, origin, f"{path} is empty"))
+            elif value:
+                self.values[s.name], self.origins[s.name] = value, f"file {path}"
+                self._warn_if_open(path)
+
+    def _warn_if_open(self, path: str) -> None:
+        if os.stat(path).st_mode & 0o007:
+            self.warnings.append(f"file {path}: it holds a secret, and everybody on this machine may read it (chmod o= {path})")
 
     # -- reading --
 

@@ -97,7 +97,7 @@ def server(x: Any) -> Fields:
         "redis_build_id": hashlib.sha1(__version__.encode(), usedforsecurity=False).hexdigest()[:16],
         "redis_mode": "standalone", "os": " ".join(os.uname()[i] for i in (0, 2, 4)), "arch_bits": 64,
         "monotonic_clock": "POSIX clock_gettime", "multiplexing_api": "epoll",
-        "python_version": platform.python_version(), "process_id": os.getpid(), "process_supervised": "no", "run_id": run_id(replica),
+        "python_version": platform.python_version(), "process_id": os.getpid(), "process_supervised": "systemd" if os.environ.get("NOTIFY_SOCKET") else "no", "run_id": run_id(replica),
         "tcp_port": setting(x, "server_port", 0), "server_time_usec": replica.now * 1000, "uptime_in_seconds": uptime(replica),
         "uptime_in_days": uptime(replica) // 86400, "hz": setting(x, "hz", 10), "configured_hz": setting(x, "hz", 10),
         "lru_clock": replica.now // 1000 % (1 << 24), "executable": os.path.abspath(sys.argv[0] or sys.executable),

@@ -17,6 +17,7 @@ Settings that change at run time are applied in the main thread, whoever changed
 """
 from __future__ import annotations
 
+import contextlib
 import errno
 import faulthandler
 import functools
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("crdtredis.server")
 
+START_PATIENCE = 60_000_000     # µs without progress after which a service manager may take the start for failed
 PROGRESS = 2.0          # s between two lines about recovery
 LOADING_AFTER = 0.25    # s of loading after which /health is answered meanwhile: a short start needs no thread for it
 OWN_FILES = 64          # descriptors for the log, the sync thread, listening sockets
@@ -140,6 +142,7 @@ class Server:
     def stop(self, reason: str = "") -> None:
         """Begin an orderly stop. From any thread, and from a signal handler."""
         self.stop_reason = self.stop_reason or reason
+        notify("STOPPING=1\nSTATUS=Stopping")
         self.engine.stop()
 
     def _on_stop_signal(self, number: int, frame: object) -> None:
@@ -224,6 +227,7 @@ class Server:
                     self._answer_loading()
                 if time.monotonic() - shown >= PROGRESS:
                     shown = time.monotonic()
+                    notify(f"EXTEND_TIMEOUT_USEC={START_PATIENCE}\nSTATUS=Loading: {100 * done // max(total, 1)}%")
                     log.info("loading: %d%% of %d MB in %.0f s", 100 * done // max(total, 1), total >> 20, shown - begun)
                 yield True
             self._open_log()
@@ -240,6 +244,7 @@ class Server:
         else:
             self.executor.loading = False
             gc.freeze()                                 # what is here stays: no collection need look at it again
+            notify("READY=1\nSTATUS=Serving clients")
             log.info("ready, %.0f ms after the start", now_ms() - self.started)
         yield False
 
@@ -399,6 +404,14 @@ def how_to_connect(config: Config) -> str:
     else:
         words += ["-s", config.unixsocket]
     return " ".join(words + (["--askpass"] if config.requirepass else []))
+
+
+def notify(state: str) -> None:
+    """Tell the service manager, where one asks to be told (systemd's Type=notify; sd_notify(3) has the words). It may have gone meanwhile."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address[:1] in ("/", "@"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s, contextlib.suppress(OSError):
+            s.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
 
 
 def http_limit(config: Config) -> int:

@@ -295,3 +295,76 @@ def test_the_readme_has_the_reference():
     with open(os.path.join(os.path.dirname(__file__), "..", "README.md"), encoding="utf-8") as f:
         text = f.read()
     assert text.split("<!-- reference -->\n")[1].split("\n<!-- end of reference -->")[0] == reference()
+
+
+# ---- secrets from files ----
+
+def secret_file(path, text: bytes, mode=0o600) -> str:
+    path.write_bytes(text)
+    path.chmod(mode)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["requirepass", "auth_token"])
+@pytest.mark.parametrize("text", [b"s3cret", b"s3cret\n", b"s3cret\r\n"])
+def test_a_secret_from_a_file(tmp_path, name, text):
+    path = secret_file(tmp_path / "secret", text)
+    config = Config.of(**{f"{name}_file": path})
+    assert config.values[name] == "s3cret" and config.origin(name) == f"file {path}" and not config.warnings
+    assert config.as_json()[name] == MASK and "s3cret" not in json.dumps(config.as_json())
+    assert load_flags("--bind", "0.0.0.0", f"--{name}-file".replace("_", "-"), path,
+                      f"--{'auth-token' if name == 'requirepass' else 'requirepass'}", "x").values[name] == "s3cret"
+
+
+def test_every_secret_has_a_file():
+    for s in SETTINGS:
+        assert not s.secret or f"{s.name}_file" in BY_NAME
+
+
+def test_faults_of_secret_files(tmp_path):
+    missing = str(tmp_path / "missing")
+    assert faults_of(Config.of, requirepass_file=missing) == [f"requirepass_file (settings): {missing} cannot be read: No such file or directory"]
+    for text, problem in ((b"", "is empty"), (b"\n", "is empty"), (b"two\nlines", "expected a password"), (b"x" * 5000, "expected a password"),
+                          (b"nul\0", "expected a password")):
+        found = faults_of(Config.of, requirepass_file=secret_file(tmp_path / "s", text))
+        assert len(found) == 1 and problem in found[0] and "lines" not in found[0].replace("line breaks", "")
+    assert "expected a token" in faults_of(Config.of, auth_token_file=secret_file(tmp_path / "s", b"with space"))[0]
+
+
+def test_a_secret_given_outright_goes_before_a_file(tmp_path):
+    path = secret_file(tmp_path / "secret", b"from-file")
+    config = Config.of(requirepass="given", requirepass_file=path)
+    assert config.requirepass == "given" and config.warnings == ["requirepass_file (settings): not read, since requirepass (settings) is given"]
+    assert Config.of(requirepass="", requirepass_file=path).requirepass == "from-file"
+
+
+def test_systemd_credentials_are_found_by_name(tmp_path):
+    secret_file(tmp_path / "requirepass", b"p\n")
+    config = Config.load(environ={"CREDENTIALS_DIRECTORY": str(tmp_path)})
+    assert (config.requirepass, config.auth_token) == ("p", "") and not config.warnings
+    other = secret_file(tmp_path / "other", b"q\n")
+    assert Config.load(environ={"CREDENTIALS_DIRECTORY": str(tmp_path)}, settings={"requirepass_file": other}).requirepass == "q"
+    assert "not read" in Config.load(environ={"CREDENTIALS_DIRECTORY": str(tmp_path)}, settings={"requirepass": "r"}).warnings[0]
+    assert Config.load(environ={"CREDENTIALS_DIRECTORY": str(tmp_path / "none")}).requirepass == ""
+
+
+def test_a_secret_that_everybody_may_read_is_a_warning(tmp_path):
+    assert "everybody" in Config.of(requirepass_file=secret_file(tmp_path / "s", b"x", 0o644)).warnings[0]
+    file = tmp_path / "settings.json"
+    file.write_text(json.dumps({"requirepass": "x"}))
+    file.chmod(0o644)
+    assert "everybody" in Config.load(file=str(file)).warnings[0]
+    file.chmod(0o640)
+    assert not Config.load(file=str(file)).warnings
+    file.write_text(json.dumps({"requirepass": ""}))
+    file.chmod(0o644)
+    assert not Config.load(file=str(file)).warnings
+
+
+def test_a_secret_changed_at_run_time_holds_after_a_rewrite(tmp_path):
+    file = tmp_path / "settings.json"
+    file.write_text(json.dumps({"requirepass_file": secret_file(tmp_path / "s", b"old")}))
+    config = Config.load(file=str(file))
+    config.set_texts([("requirepass", "new")])
+    config.rewrite()
+    assert Config.load(file=str(file)).requirepass == "new"

@@ -14,6 +14,7 @@ from tests.respclient import Connection
 def load(tmp_path, text, name="redis.conf"):
     file = tmp_path / name
     file.write_text(text, errors="surrogateescape")
+    file.chmod(0o600)
     return Config.load(file=str(file))
 
 

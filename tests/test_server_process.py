@@ -7,6 +7,7 @@ import socket
 import stat
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -284,3 +285,69 @@ def test_nothing_outlives_it(server):
     assert sorted(p.name for p in s.data_dir.iterdir()) == ["LOCK", "identity.json", "segment-0000000000000001.log"]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", free_port()))
+
+
+# ---- the service manager ----
+
+class Manager:
+    """What systemd listens on with Type=notify."""
+
+    def __init__(self, address):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.settimeout(30)
+        self.socket.bind(address)
+
+    def next(self) -> list[str]:
+        return self.socket.recv(4096).decode().split("\n")
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_a_service_manager_is_told_of_start_and_stop(processes, abstract):
+    s = Server()
+    address = f"@crdt-redis-test-{s.port}" if abstract else str(s.directory / "notify")
+    manager = Manager("\0" + address[1:] if abstract else address)
+    s.start(wait=False, NOTIFY_SOCKET=address)
+    assert "READY=1" in manager.next()
+    assert s("SET", "k", "v") == b"OK"                  # it is served, with no LOADING any more
+    assert b"process_supervised:systemd" in s("INFO", "server")
+    s.process.terminate()
+    assert "STOPPING=1" in manager.next()
+    assert s.process.wait(20) == 0
+    manager.socket.close()
+
+
+def test_a_service_manager_that_has_gone_is_no_fault(processes):
+    s = Server()
+    s.start(NOTIFY_SOCKET=str(s.directory / "nobody"))
+    assert s("PING") == b"PONG"
+    for address in ("relative", "vsock:1:2", "\udcff"):
+        s.kill()
+        s.start(NOTIFY_SOCKET=address)
+        assert s("PING") == b"PONG"
+
+
+def test_secrets_of_a_process_come_from_credentials(processes):
+    s = Server()
+    credentials = s.directory / "credentials"
+    credentials.mkdir()
+    for name in ("requirepass", "auth_token"):
+        (credentials / name).write_text(f"{name}-secret\n")
+        (credentials / name).chmod(0o400)
+    s.settings["bind"] = "0.0.0.0"                      # which wants both
+    s.start(wait=False, CREDENTIALS_DIRECTORY=str(credentials))
+
+    def answers():
+        try:
+            with s.connect(password="requirepass-secret") as c:
+                return c("PING") == b"PONG"
+        except OSError:
+            assert s.process.poll() is None, s.log()
+    wait_for(answers, "PONG", 30)
+    assert "secret" not in Path(f"/proc/{s.pid}/cmdline").read_text() + s.log()
+
+
+def test_the_unit_hands_over_what_only_root_reads():
+    unit = (ROOT / "packaging" / "crdt-redis.service").read_text()
+    assert "\nType=notify\n" in unit and "\nLoadCredential=crdt-redis.json:/etc/crdt-redis.json\n" in unit
+    command, = (line for line in unit.splitlines() if line.startswith("ExecStart="))
+    assert "${CREDENTIALS_DIRECTORY}/crdt-redis.json" in command and "/etc/" not in command

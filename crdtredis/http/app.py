@@ -50,8 +50,6 @@ OPEN = {"/health"}
 PEERS = "/replication/"                 # what lies below is for peers
 SAFE = {"GET", "HEAD"}
 FROM_PAGES = ("Origin", "Sec-Fetch-Site")
-# In a request: whether it showed the token or came for a name of ours.
-TRUSTED = "trusted"
 
 
 def error(request: web.Request, status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
@@ -83,20 +81,24 @@ def application(front: Front, server: Server | None = None) -> web.Application:
     token = front.hub.settings.token.encode()
     names = {name.removeprefix("-").lower() for name in server.config.http_addresses} if server is not None else set()
 
+    def shows_token(request: web.Request) -> bool:
+        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        return bool(token) and hmac.compare_digest(given, b"Bearer " + token)
+
+    def is_trusted(request: web.Request) -> bool:
+        return shows_token(request) or is_our_name(request, names)
+
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         replicates = request.path.startswith(PEERS)
         if (replicates or request.method not in SAFE) and any(h in request.headers for h in FROM_PAGES):
             return error(request, 403, "web pages have no business here")
-        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-        showed_token = bool(token) and hmac.compare_digest(given, b"Bearer " + token)
-        request[TRUSTED] = showed_token or is_our_name(request, names)
         if request.path in OPEN:
             pass
-        elif token and not showed_token:
+        elif token and not shows_token(request):
             return error(request, 401, "the auth_token is missing or another one than this replica's",
                          {"WWW-Authenticate": "Bearer"})
-        elif not replicates and not request[TRUSTED]:
+        elif not replicates and not is_trusted(request):
             return error(request, 421, "without an auth_token, Host must be an IP address, localhost or a name in http_bind")
         try:
             return await handler(request)
@@ -117,5 +119,5 @@ def application(front: Front, server: Server | None = None) -> web.Application:
     if server is not None:
         from crdtredis.http.operators import Operators
 
-        app.add_routes(Operators(server, front).routes())
+        app.add_routes(Operators(server, front, is_trusted).routes())
     return app

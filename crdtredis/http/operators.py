@@ -1,7 +1,8 @@
 """What operators and their tools ask a server: is it well, what does it do, how is it set.
 
-    GET /health    200 or 503; {"status"}, and "reasons" and "warnings" for whom app.py trusts. A reason means: give this server no clients. That a peer is down is a
-                   warning only, for this replica serves on, and taking it out of service too would help nobody.
+    GET /health    200 or 503; {"status"}, and "reasons" and "warnings" for whom app.py trusts. A reason
+                   means: give this server no clients. That a peer is down is a warning only, for this
+                   replica serves on, and taking it out of service too would help nobody.
     GET /stats     everything INFO knows, as JSON numbers, with peers and clock
     GET /metrics   the same for Prometheus
     GET /config    every setting, secrets masked
@@ -36,8 +37,8 @@ def as_json(data: Any, status: int = 200) -> web.Response:
 
 
 class Operators:
-    def __init__(self, server: Server, front: Front) -> None:
-        self.server, self.front = server, front
+    def __init__(self, server: Server, front: Front, is_trusted: Callable[[web.Request], bool]) -> None:
+        self.server, self.front, self.is_trusted = server, front, is_trusted
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/health", self.health), web.get("/stats", self.stats), web.get("/metrics", self.metrics),
@@ -59,7 +60,7 @@ class Operators:
             elif p.state not in ("up", "self", "connecting"):
                 warnings.append(f"peer {p.replica or p.url} is {p.state}{f' ({p.error})' if p.error else ''}")
         found: dict[str, Any] = {"status": "failing" if reasons else "ok"}
-        if request["trusted"]:
+        if self.is_trusted(request):
             found |= {"reasons": reasons, "warnings": warnings}
         return as_json(found, 503 if reasons else 200)
 
