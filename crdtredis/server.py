@@ -4,7 +4,8 @@
     sync            replication and HTTP (replication/front.py)
     fdatasync       the log's durability (storage/segments.py)
 
-Start: data directory and lock; identity, which makes a new epoch durable; replica, executor, loop; listening sockets. From here on
+Start: data directory and lock; identity, which makes a new epoch durable (on a full disk the log does so later, and refuses writes
+until then); replica, executor, loop; listening sockets. From here on
 clients are answered, with -LOADING, while the log is replayed in slices inside the loop. Then the log is opened for writing, the sync
 thread started, and the doors open. Nothing is written under the new epoch before it is durable and the log is whole.
 
@@ -39,7 +40,8 @@ from crdtredis._core import Replica, SegmentWriter
 from crdtredis._engine import Bridge, Executor, Loop
 from crdtredis.config import ENCODING_LIMITS, SETTINGS, Config
 from crdtredis.errors import EXIT_ADDRESS, EXIT_CONFIG, EXIT_DATA, EXIT_FORCED, StartError
-from crdtredis.storage.identity import Identity, newer_epoch, take_identity
+from crdtredis.storage.format import Clock, lacking
+from crdtredis.storage.identity import Identity, newer_epoch, store_identity, take_identity
 from crdtredis.storage.lock import DirectoryLock
 from crdtredis.storage.reader import LogReader
 from crdtredis.storage.recovery import Recovered, recovery
@@ -81,6 +83,7 @@ class Server:
         self.recovered: Recovered | None = None
         self.failed: StartError | None = None
         self.stop_reason = ""
+        self._beyond: Clock = {}                        # what a repaired log holds and could not apply: it waits for what was lost
         self._stops: list[Callable[[], Any]] = []       # undone in reverse order
         self._http: list[socket.socket] = []
         self._loading: Loading | None = None
@@ -254,11 +257,17 @@ class Server:
             log.warning("%s: a torn tail of %d bytes was cut off at offset %d (%s)", cut.path, cut.lost, cut.offset, cut.reason)
         if found.waiting:
             log.warning("%d operations wait for others that this log no longer has; peers may still have them", found.waiting)
+        if found.left_out:
+            log.warning("%d records were left out, for the log no longer says whose they are; peers may still have them", found.left_out)
+        self._beyond = found.beyond
         keys = sum(self.replica.keys(db)[0] for db in range(16))
         log.info("loaded %d keys from %d records, %.1f MB in %d segments, in %.2f s", keys, found.records, found.bytes / 1e6, found.segments,
                  found.seconds)
-        self.log = SegmentLog(self.folder, self.replica.id, self._describe, place=found.place, unsynced=found.unsynced, beyond=found.beyond,
-                              policy=config.appendfsync, max_segment_size=config.max_segment_size, writer=self.writer)
+        claim = None if self.identity.stored else lambda: store_identity(self.folder, self.identity)
+        self.log = SegmentLog(self.folder, self.replica.id, self._describe, place=found.place,
+                              unsynced=found.unsynced, beyond=found.beyond, claim=claim,
+                              policy=config.appendfsync, max_segment_size=config.max_segment_size,
+                              writer=self.writer)
         self._stops.append(self._close_log)
         self.log.start()
 
@@ -323,6 +332,8 @@ class Server:
     def _each_second(self) -> None:
         if self.log is not None:
             self.log.tick()
+            if self._beyond:
+                self._beyond = lacking(self.replica.clock_ids(), self._beyond)
             if self.replica.waiting()["held"]:
                 self.replica.receive(b"")       # looks again at what was held back because its timestamp lies ahead
             self._second += 1
@@ -337,6 +348,11 @@ class Server:
             reasons.append("loading the log")
         if self.executor.misconf:
             reasons.append(self.executor.misconf)
+        if self.log is not None and (missing := self.log.status().missing):
+            reasons.append(missing)
+        if beyond := self._beyond:
+            reasons.append(f"acknowledged operations of {len(beyond)} actors in the repaired log wait for others that it lost: "
+                           "start the peers, which may have them")
         held = self.replica.waiting()["held"]
         if held:
             reasons.append(f"{held} operations are stamped more than max_clock_skew ahead of this clock")
@@ -432,11 +448,14 @@ def open_folder(path: str) -> Path:
     """The data directory, made when missing."""
     folder = Path(path).absolute()
     try:
-        folder.mkdir(0o750, parents=True, exist_ok=True)
+        folder.mkdir(0o700, parents=True, exist_ok=True)
+        mode = folder.stat().st_mode & 0o777
     except OSError as e:
         raise StartError(f"data_dir {folder} cannot be made: {e.strerror}", EXIT_DATA) from None
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise StartError(f"data_dir {folder} cannot be read and written: {os.strerror(13)}", EXIT_DATA)
+    if mode & 0o077:
+        log.warning("data_dir %s is open to other users of this machine (mode %o): chmod 700 it", folder, mode)
     return folder
 
 

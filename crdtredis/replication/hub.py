@@ -359,7 +359,10 @@ class Hub:
             if above is not None:
                 self.met.update({a.id: a for a in told if a.replica == self.replica and a.id not in self.actors})
                 old = self.identity.actor
-                new = await self.engine.call(lambda: self.identity.renew(above))
+                try:
+                    new = await self.engine.call(lambda: self.identity.renew(above))
+                except OSError as e:                            # a full disk: nothing of ours was said to anybody
+                    raise Refusal(wire.BUSY, f"{self.replica} cannot store a new epoch: {e.strerror}") from e
                 self.identity.actor = self.actors[new.id] = new
                 self.own.add(new.id)
                 log.warning("%s knows replica %s in a later life than this one (epoch %d): going on as epoch %d",

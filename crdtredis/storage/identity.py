@@ -13,14 +13,19 @@ If the clock does not stand behind the last epoch (it was set back), the epoch i
 from one restored backup, two starts under such a clock must not take the same. An epoch is no time and nobody reads one out of it.
 
 The file is replaced, never changed in place: temporary file, fsync, rename, fsync of the directory. A crash leaves the old one or the new one.
+
+On a full disk that cannot be done, and a server that was killed there must come up again all the same, with what it has. It then takes an epoch
+that is not stored yet, and makes no op under it before it is (SegmentLog's `claim`): clients read, writes are refused as on any full
+disk, and the next start may take what epoch it likes, for nothing was made under this one.
 """
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
@@ -37,6 +42,7 @@ EPOCH_MAX = (1 << 63) - 1
 class Identity:
     replica_id: str
     epoch: int
+    stored: bool = True                 # False: it could not be written, and nothing may be made under this epoch before it is
 
 
 def read_identity(folder: Path) -> Identity | None:
@@ -64,10 +70,10 @@ def read_identity(folder: Path) -> Identity | None:
 
 
 def take_identity(folder: Path, configured: str | None, now_ms: int, hostname: str | None = None) -> Identity:
-    """The identity of this process start, durable when this returns.
+    """The identity of this process start, durable when this returns, unless its `stored` is False.
 
-    configured: the setting replica_id, None or "" when not given. StartError when it is not the directory's, or the
-    directory cannot be written. The caller holds the lock of the directory.
+    configured: the setting replica_id, None or "" when not given. StartError when it is not the directory's, or a
+    fresh directory cannot be written. The caller holds the lock of the directory.
     """
     last = read_identity(folder)
     if last is None:
@@ -82,12 +88,18 @@ def take_identity(folder: Path, configured: str | None, now_ms: int, hostname: s
             raise StartError(f"{folder} belongs to replica {last.replica_id!r}, but replica_id is configured as {configured!r}; "
                              "use the former, or another data_dir for a new replica", EXIT_DATA)
         mine = Identity(last.replica_id, epoch_above(last.epoch, now_ms))
-    store_identity(folder, mine)
+    try:
+        store_identity(folder, mine)
+    except OSError as e:
+        if last is None:
+            raise StartError(f"{folder / NAME}: cannot be written: {e.strerror}", EXIT_DATA) from None
+        return replace(mine, stored=False)
     return mine
 
 
 def newer_epoch(folder: Path, mine: Identity, above: int, now_ms: int) -> Identity:
-    """A further epoch for this replica, above `above` too: somebody else has been using its id. Durable when this returns."""
+    """A further epoch for this replica, above `above` too: somebody else has been using its id. Durable when this returns; OSError when
+    it cannot be made so."""
     mine = Identity(mine.replica_id, epoch_above(max(mine.epoch, above), now_ms))
     store_identity(folder, mine)
     return mine
@@ -103,17 +115,15 @@ def default_replica_id(hostname: str) -> str:
 
 
 def store_identity(folder: Path, mine: Identity) -> None:
+    """Make it durable. OSError; the old one is there then, or the new one."""
     path, fresh = folder / NAME, folder / (NAME + ".tmp")
     data = orjson.dumps({"format": 1, "replica_id": mine.replica_id, "epoch": mine.epoch}) + b"\n"
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
-            if os.write(fd, data) != len(data):
-                raise OSError(28, "No space left on device")
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(fresh, path)
-        sync_directory(folder)
-    except OSError as e:
-        raise StartError(f"{path}: cannot be written: {e.strerror}", EXIT_DATA) from None
+        if os.write(fd, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(fresh, path)
+    sync_directory(folder)

@@ -1,4 +1,6 @@
 """identity.json and LOCK: who a process is, and that it is alone."""
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -7,7 +9,7 @@ import sys
 import pytest
 
 from crdtredis.errors import EXIT_DATA, StartError
-from crdtredis.storage import identity
+from crdtredis.storage import identity, lock
 from crdtredis.storage.identity import Identity, newer_epoch, read_identity, store_identity, take_identity
 from crdtredis.storage.lock import DirectoryLock
 
@@ -119,3 +121,48 @@ def test_the_lock_goes_with_its_process(tmp_path):
         with pytest.raises(StartError):
             DirectoryLock(tmp_path)
     DirectoryLock(tmp_path).release()
+
+
+def test_whoever_removes_the_file_lock_admits_nobody(tmp_path):
+    with DirectoryLock(tmp_path):
+        (tmp_path / "LOCK").unlink()
+        with pytest.raises(StartError, match="in use by another"):
+            DirectoryLock(tmp_path)
+
+
+def test_a_version_that_locks_only_the_file_is_seen(tmp_path):
+    with open(tmp_path / "LOCK", "w") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        with pytest.raises(StartError, match="in use by another"):
+            DirectoryLock(tmp_path)
+
+
+@pytest.mark.parametrize("refused", ["LOCK", ""])
+def test_one_of_the_two_locks_is_enough(tmp_path, monkeypatch, refused):
+    """No room for the file; or a file system that cannot lock a directory."""
+    real = os.open
+
+    def call(path, *rest):
+        if path == (tmp_path / refused if refused else tmp_path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, *rest)
+    monkeypatch.setattr(lock.os, "open", call)
+    with DirectoryLock(tmp_path):
+        with pytest.raises(StartError, match="in use by another"):
+            DirectoryLock(tmp_path)
+
+
+def test_on_a_full_disk_an_epoch_is_taken_that_is_stored_later(tmp_path, monkeypatch):
+    take_identity(tmp_path, "a", 100)
+    with monkeypatch.context() as m:
+        m.setattr(identity.os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        mine = take_identity(tmp_path, "a", 200)
+        assert mine == Identity("a", 200, stored=False) and read_identity(tmp_path).epoch == 100
+    store_identity(tmp_path, mine)
+    assert read_identity(tmp_path) == Identity("a", 200)
+
+
+def test_files_are_for_their_owner_only(tmp_path):
+    take_identity(tmp_path, "a", 1)
+    with DirectoryLock(tmp_path):
+        assert {p.name: p.stat().st_mode & 0o777 for p in tmp_path.iterdir()} == {"identity.json": 0o600, "LOCK": 0o600}
