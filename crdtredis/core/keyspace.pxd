@@ -8,7 +8,7 @@ cdef enum:
     KEYS_AHEAD = 16         # how many keys keys_expect takes: about as many fetches as a core has under way
     MAX_BYTES = 1 << 30     # of one key, name or value in an op; commands keep to proto-max-bulk-len, which is less
     MEMORY_SAMPLES = 8
-    DECODED_KEPT = 256      # effects: the room for those of one op is kept up to this size
+    DECODED_KEPT = 64       # effects of a received op that are decoded once; the others again when they are applied
     LARGE_OP = 1 << 20      # bytes from which on a finished op keeps its buffer, which goes to the log and to the sync thread uncopied
     HEAD_ROOM = 256         # bytes before an op's effects, where its head and that of its record are written
     CONFLICTS = 128         # how many CRDT.CONFLICTS remembers
@@ -128,8 +128,9 @@ cdef struct Kernel:
     Room room               # ops that may not be applied yet
     int64_t max_skew        # ms: ops stamped further ahead wait
     int64_t accepted        # ms since 1970: up to here stamps are no further ahead than if it were now; 0: none are
-    Effect *decoded         # the effects of the op under examination
-    uint32_t decoded_cap
+    # the op under examination
+    Effect *decoded         # its first DECODED_KEPT effects
+    const char *decoded_rest    # where the others begin
     # deadlines
     HeapItem *heap
     uint32_t heap_n

@@ -47,31 +47,32 @@ cdef int names_position(Kernel *k, const Effect *x, uint64_t dot) noexcept nogil
 
 
 cdef int examine(Kernel *k, const OpHead *h) noexcept nogil:
-    """Decodes all effects into k.decoded; their number, or -1 when one is not sound."""
+    """Looks at all effects and keeps the first; their number, or -1 when one is not sound. An effect decoded takes far more room than its bytes,
+    so of a large op the others are decoded again one by one (next_effect). All actors that an effect names must be declared."""
     cdef const char *p = h.effects.p
+    cdef Effect other
+    cdef Effect *x
     cdef int n = 0
     cdef int r
     while True:
-        if n == <int>k.decoded_cap:
-            k.decoded_cap = k.decoded_cap * 2 if k.decoded_cap else 16
-            k.decoded = <Effect*>mem_realloc(k.decoded, k.decoded_cap * sizeof(Effect))
-        r = decode_effect(&p, h.effects.p + h.effects.n, &k.decoded[n])
+        x = &k.decoded[n] if n < DECODED_KEPT else &other
+        if n == DECODED_KEPT:
+            k.decoded_rest = p
+        r = decode_effect(&p, h.effects.p + h.effects.n, x)
         if r == 0:
             return n if n else -1
-        if r < 0 or not effect_is_sound(&k.decoded[n], h) or names_position(k, &k.decoded[n], 0) < 0:
+        if (r < 0 or not effect_is_sound(x, h) or names_position(k, x, 0) != 1
+                or (x.actor and actors_find(&k.actors, x.actor) == NO_SLOT)):
             return -1
         n += 1
 
 
-cdef int names_known(Kernel *k, uint16_t slot, const OpHead *h, int effects) noexcept nogil:
-    """Are all actors declared that the examined effects name?"""
-    cdef int i
-    for i in range(effects):
-        if k.decoded[i].actor and actors_find(&k.actors, k.decoded[i].actor) == NO_SLOT:
-            return 0
-        if names_position(k, &k.decoded[i], make_dot(slot, h.seq)) != 1:
-            return 0
-    return 1
+cdef inline Effect *next_effect(Kernel *k, const OpHead *h, int i, Effect *other) noexcept nogil:
+    """The i-th effect of the op that has been examined, asked for in order; `other` lends its room."""
+    if i < DECODED_KEPT:
+        return &k.decoded[i]
+    decode_effect(&k.decoded_rest, h.effects.p + h.effects.n, other)
+    return other
 
 
 cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span raw) noexcept nogil:
@@ -79,9 +80,9 @@ cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span 
     cdef Applying op
     cdef const char *p = h.deps.p
     cdef uint64_t actor, seq
+    cdef Effect other
     cdef Effect *x
     cdef int i
-    cdef char *out
     while decode_dep(&p, h.deps.p + h.deps.n, &actor, &seq) == 1:
         row_raise(&k.actors.v[slot].deps, actors_find(&k.actors, actor), seq)
     op.slot = slot
@@ -90,7 +91,7 @@ cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span 
     op.local = 0
     op.actors = &k.actors
     for i in range(effects):
-        x = &k.decoded[i]
+        x = next_effect(k, h, i, &other)
         apply_effect(k, &op, x, NULL if x.kind == FLUSH else key_find(k, x.db, x.key))
     k.actors.v[slot].applied = h.seq
     k.deps_changed = 1
@@ -98,10 +99,6 @@ cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span 
         k.hlc = h.stamp
     if not k.recovering:
         keep_received(k, slot, h.seq, raw)
-    if k.decoded_cap > DECODED_KEPT:       # a giant transaction is no reason to keep its size for ever
-        mem_free(k.decoded)
-        k.decoded = NULL
-        k.decoded_cap = 0
     if table_count(&k.room.ops):
         wake(k, slot)
 
@@ -137,7 +134,7 @@ cdef int receive_op(Kernel *k, uint16_t slot, Span raw, const OpHead *h) noexcep
     if why == BLOCKED_STRANGER:
         return RECEIVED_STRANGER
     effects = examine(k, h) if why >= 0 else -1
-    if effects < 0 or not names_known(k, slot, h, effects):
+    if effects < 0:
         return RECEIVED_BAD
     if why == BLOCKED_NOT:
         apply_op(k, slot, h, effects, raw)

@@ -44,6 +44,7 @@ cdef class Replica:
         memset(k, 0, sizeof(Kernel))
         actors_init(&k.actors)
         k.conflict = <Conflict*>mem_alloc(CONFLICTS * sizeof(Conflict))
+        k.decoded = <Effect*>mem_alloc(DECODED_KEPT * sizeof(Effect))
 
     def __dealloc__(self):
         cdef Kernel *k = &self.k

@@ -1,8 +1,12 @@
-"""How large things become: the records that the ops of a turn are cut into."""
+"""How large things become: the records that the ops of a turn are cut into, what is held of a received op."""
+import subprocess
+import sys
+
 import pytest
 
 from crdtredis.replication import crdtredis_pb2 as pb
 from crdtredis._core import Replica, probe_make, probe_records, probe_take
+from crdtredis.errors import DamagedBatch
 
 NOW = 1_700_000_000_000
 LARGE = 1 << 20                         # bytes from which on an op keeps its buffer
@@ -80,3 +84,55 @@ def test_what_is_not_taken_is_freed():
     a = replica()
     probe_make(a, [("set", 0, b"large", b"x" * LARGE)])
     del a
+
+
+RECEIVER = """
+import re, sys
+from crdtredis._core import Replica
+def peak():
+    return int(re.search("VmHWM: *(.*) kB", open("/proc/self/status").read())[1]) << 10
+batch = sys.stdin.buffer.read()
+r = Replica("b", 1)
+r.now = 1_700_000_000_000
+before = peak()
+r.receive(batch)
+print(peak() - before, r.stats()["memory"], r.keys()[0])
+"""
+
+
+def test_a_received_op_is_not_held_in_decoded_form():
+    """Half a million effects: decoded they are many times as large as their bytes."""
+    a = replica("a")
+    probe_make(a, [("member", 0, b"s", ("set", 2, b"%06d" % i, b"")) for i in range(500_000)])
+    batch = a.take_ops()
+    out = subprocess.run([sys.executable, "-c", RECEIVER], input=batch, stdout=subprocess.PIPE, check=True, timeout=120).stdout
+    grown, memory, keys = map(int, out.split())
+    assert keys == 1 and len(batch) < 20_000_000
+    assert grown < memory + 2 * len(batch), f"{grown} bytes for {len(batch)}, of which {memory} stay"
+
+
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 66, 200, 1000])
+def test_an_op_is_applied_whole_or_not_at_all_however_many_effects_it_has(n):
+    a = replica("a")
+    probe_make(a, [("set", 0, b"k%d" % i, b"v%d" % i) for i in range(n)])
+    batch = a.take_ops()
+    b = replica("b")
+    b.receive(batch)
+    assert b.digest() == a.digest()
+    message = pb.Batch.FromString(batch)
+    for at in sorted({0, n // 2, n - 1}):
+        bad = pb.Batch.FromString(batch)
+        bad.runs[0].ops[0].effects[at].kind = pb.FLUSH          # names a key: not sound
+        c = replica("c")
+        with pytest.raises(DamagedBatch):
+            c.receive(bad.SerializeToString())
+        assert c.keys() == (0, 0)
+        strange = pb.Batch.FromString(batch)
+        effect = strange.runs[0].ops[0].effects[at]
+        effect.Clear()
+        effect.kind, effect.key, effect.deadline, effect.stamp, effect.actor = pb.DEADLINE, b"k", NOW, 1, 77    # nobody declared actor 77
+        with pytest.raises(DamagedBatch):
+            c.receive(strange.SerializeToString())
+        assert c.keys() == (0, 0)
+        c.receive(message.SerializeToString())
+        assert c.digest() == a.digest()
