@@ -84,6 +84,8 @@ class Replication:
         except Refusal as e:
             hub.refused += 1
             return refused(e)
+        except TimeoutError as e:
+            return refused(Refusal(wire.UNKNOWN, f"the body did not come: {e}"))
         except ConnectionError:                                 # it broke off while it was sending: nobody reads this
             return refused(Refusal(wire.UNKNOWN, "the body ended early"))
         return await self.send(request, encode(out, ops))
@@ -98,7 +100,7 @@ class Replication:
                 await response.prepare(request)
                 for at in range(0, len(body), STEP):
                     await response.write(memoryview(body)[at:at + STEP])
-                    patience.moved(STEP)
+                    patience.wrote(STEP)
                 await response.write_eof()
         except TimeoutError:
             if request.transport:

@@ -1,7 +1,8 @@
 """How bodies move over a link: bounded in bytes, and given up when nothing moves, not when it takes long.
 
 - *Patience* is a time limit on progress. Each STEP bytes that move, in either direction, renew it, so a gigabyte over a slow line
-  is no fault, and a line that stands still, or a peer that trickles, is one.
+  is no fault, and a line that stands still, or a peer that trickles, is one. What was written may still stand in buffers on the way,
+  the systems' or a proxy's, where nobody sees it move, so the limit grows with it.
 - *Budget* bounds the bytes of one sender that are held here and not yet applied. Each peer has its own (Traffic): one that uploads
   slowly, or is faster than the engine, keeps only itself waiting, in its own connections.
 - *Parts* puts together one large op. It outlives connections and sessions, so that the op goes on where it stopped.
@@ -22,14 +23,21 @@ from crdtredis.replication.oplog import Large
 from crdtredis.replication.wire import CONTENT_TYPE, OP_MOST, Refusal, wire
 
 STEP = 64 << 10                         # bytes
+SLOW = 512 << 10                        # bytes that a line which is no fault brings over within one time limit
 ANSWERS = 4                             # with ops, under way to one peer
 
 
+def patience_for(seconds: float, unanswered: int) -> float:
+    """How long to wait with so many bytes perhaps still on the way."""
+    return seconds * (1 + unanswered / SLOW)
+
+
 class Patience:
-    """async with Patience(seconds) as p: ... p.moved(n) whenever bytes have moved. TimeoutError when it is over."""
+    """async with Patience(seconds) as p: ... p.moved(n) whenever bytes have come, p.wrote(n) when some were written. TimeoutError when it is
+    over."""
 
     def __init__(self, seconds: float) -> None:
-        self._seconds, self._limit, self._moved = seconds, asyncio.timeout(seconds), 0
+        self._seconds, self._limit, self._moved, self._wrote = seconds, asyncio.timeout(seconds), 0, 0
 
     async def __aenter__(self) -> Patience:
         await self._limit.__aenter__()
@@ -45,7 +53,11 @@ class Patience:
         self._moved += n
         if self._moved >= STEP:
             self._moved = 0
-            self._limit.reschedule(asyncio.get_running_loop().time() + self._seconds)
+            self._limit.reschedule(asyncio.get_running_loop().time() + patience_for(self._seconds, self._wrote))
+
+    def wrote(self, n: int) -> None:
+        self._wrote += n
+        self.moved(n)
 
 
 class Budget:
@@ -117,7 +129,7 @@ class Body(aiohttp.Payload):
             for at in range(0, len(view), STEP):
                 step = view[at:at + STEP]
                 await writer.write(step)
-                self._patience.moved(len(step))
+                self._patience.wrote(len(step))
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         await self.write(writer)
