@@ -72,14 +72,22 @@ cdef int read_side(Call *c, Span arg, int *tail) noexcept nogil:
 
 
 # ---- pushing ----------------------------------------------------------------------------------------------------------
+cdef void fail_room(Call *c) noexcept nogil:
+    """Where the kernel has no position left for an insert (core/position.pxi)."""
+    fail(c, b"ERR no room left at this place of the list: too many elements were inserted between the same two")
+
+
 cdef size_t push(Call *c, Span key, Element *e, Span *values, int n, int tail) noexcept nogil:
-    """Pushes values one after the other; e is what key_find gave. Returns the length."""
+    """Pushes values one after the other; e is what key_find gave. Returns the length, or 0 after a refusal."""
     cdef Collection *l
     cdef int i
     e = key_prepare(c.kernel, c.db, key, e, T_LIST)
     l = key_collection(c.kernel, e, T_LIST)
     for i in range(n):
         e = list_insert(c.kernel, c.db, key, e, l.live if tail and l != NULL else 0, values[i])
+        if e == NULL:                      # only ever the first: the others stand in its run
+            fail_room(c)
+            return 0
         l = key_collection(c.kernel, e, T_LIST) if l == NULL else l
     return l.live
 
@@ -87,9 +95,12 @@ cdef size_t push(Call *c, Span key, Element *e, Span *values, int n, int tail) n
 cdef void push_command(Call *c, int tail, int only_existing) noexcept nogil:
     cdef Element *e
     cdef Collection *l
+    cdef size_t length
     cdef int found = find_members(c, c.argv[1], T_LIST, &e, &l)
     if found == FOUND or (found == MISSING and not only_existing):
-        reply_int(c.reply, <int64_t>push(c, c.argv[1], e, c.argv + 2, c.argc - 2, tail))
+        length = push(c, c.argv[1], e, c.argv + 2, c.argc - 2, tail)
+        if length:
+            reply_int(c.reply, <int64_t>length)
     elif found == MISSING:
         reply_int(c.reply, 0)
 
@@ -133,8 +144,11 @@ cdef void linsert(Call *c) noexcept nogil:
         reply_int(c.reply, -1)
         return
     e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
-    list_insert(c.kernel, c.db, c.argv[1], e, index + after, c.argv[4])
-    reply_int(c.reply, <int64_t>l.live)
+    e = list_insert(c.kernel, c.db, c.argv[1], e, index + after, c.argv[4])
+    if e == NULL:
+        fail_room(c)
+    else:
+        reply_int(c.reply, <int64_t>key_collection(c.kernel, e, T_LIST).live)
 
 
 # ---- popping ----------------------------------------------------------------------------------------------------------
@@ -243,18 +257,18 @@ cdef void move(Call *c, int from_tail, int to_tail) noexcept nogil:
         return
     index = l.live - 1 if from_tail else 0
     value = list_view(c.kernel, l, index)
-    reply_bulk(c.reply, value.p, value.n)
     memset(&copy, 0, sizeof(Buffer))
     buffer_add(&copy, value.p, value.n)
     value = span(copy.p, copy.n)
-    if l == there:                      # pushed first: a list of one element is never empty and keeps its deadline, as in Redis
-        push(c, c.argv[2], e, &value, 1, to_tail)
-        index += not to_tail
-        list_remove(c.kernel, c.db, c.argv[1], key_find(c.kernel, c.db, c.argv[1]), index)
-    else:
-        e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
-        end_removal(c, c.argv[1], list_remove(c.kernel, c.db, c.argv[1], e, index))
-        push(c, c.argv[2], key_find(c.kernel, c.db, c.argv[2]), &value, 1, to_tail)
+    # Pushed first: it may be refused, and a list of one element that moves to itself is never empty and keeps its deadline, as in Redis.
+    if push(c, c.argv[2], to, &value, 1, to_tail):
+        reply_bulk(c.reply, value.p, value.n)
+        e = key_find(c.kernel, c.db, c.argv[1])
+        if l == there:
+            list_remove(c.kernel, c.db, c.argv[1], e, index + (not to_tail))
+        else:
+            e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
+            end_removal(c, c.argv[1], list_remove(c.kernel, c.db, c.argv[1], e, index))
     buffer_free(&copy)
 
 

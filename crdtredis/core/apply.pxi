@@ -23,9 +23,10 @@ cdef Collection *entry_collection(Entry *x, int type) noexcept nogil:
 
 cdef Collection *collection_open(Kernel *k, Entry *x, int type) noexcept nogil:
     cdef Collection *c = entry_collection(x, type)
+    cdef size_t size = sizeof(Collection) + (2 * sizeof(uint64_t) if type == T_LIST else 0)
     if c == NULL:
-        c = <Collection*>mem_alloc(sizeof(Collection))
-        memset(c, 0, sizeof(Collection))
+        c = <Collection*>mem_alloc(size)
+        memset(c, 0, size)
         c.type = type
         if type == T_LIST:
             c.order.positions = &k.actors

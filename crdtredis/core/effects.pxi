@@ -359,59 +359,33 @@ cdef Element *make_element(Kernel *k, Effect *x, Element *e) noexcept nogil:
     return make(k, x, e)
 
 
-cdef Element *list_insert(Kernel *k, uint32_t db, Span key, Element *e, size_t index, Span value) noexcept nogil:
-    cdef Effect x
-    cdef Collection *c = entry_collection(element_entry(e), T_LIST) if e != NULL and e.meta & E_ENTRY else NULL
+cdef int list_place(Kernel *k, Collection *c, size_t index) noexcept nogil:
+    """A position for an element before the one at `index`, into k.position: 1; 0 where there is no room for one."""
     cdef size_t n = c.live if c != NULL else 0
-    cdef size_t middle = 0
-    start(k, &x, ASSIGN, db, key)
-    x.value = value
+    cdef size_t middle = 0, end
+    cdef int later = 0
+    cdef uint64_t own = make_dot(k.me, k.op.seq if k.has_op else k.actors.v[k.me].applied + 1)
     k.made.n = k.position.n = 0
     if index:
         middle = list_position(c, index - 1, &k.made).n
     if index < n:
         list_position(c, index, &k.made)
-    between(&k.actors, span(k.made.p, middle), span(k.made.p + middle, k.made.n - middle), make_dot(k.me, k.op.seq), k.effect_count, &k.position)
-    if position_depth(span(k.position.p, k.position.n)) > MAX_STEPS:
-        return list_insert(k, db, key, list_flatten(k, db, key, e, index), index, value)
+    end = k.made.n
+    if 0 < index < n:
+        later = later_in_run(span(k.made.p, middle), span(k.made.p + middle, end - middle), list_recent(c))
+    if (later < 0 and index >= 2) or (later > 0 and index + 1 < n):
+        list_position(c, index - 2 if later < 0 else index + 1, &k.made)
+    return between(&k.actors, span(k.made.p, middle), span(k.made.p + middle, end - middle), span(k.made.p + end, k.made.n - end),
+                   list_recent(c) if c != NULL else NULL, own, k.effect_count if k.has_op else 0, &k.position)
+
+
+cdef Element *list_insert(Kernel *k, uint32_t db, Span key, Element *e, size_t index, Span value) noexcept nogil:
+    cdef Effect x
+    if not list_place(k, entry_collection(element_entry(e), T_LIST) if e != NULL and e.meta & E_ENTRY else NULL, index):
+        return NULL                        # no op has been begun for it
+    start(k, &x, ASSIGN, db, key)
+    x.value = value
     return make_element(k, &x, e)
-
-
-cdef Element *list_flatten(Kernel *k, uint32_t db, Span key, Element *e, size_t index) noexcept nogil:
-    """Moves the elements around `index` that stand below the top to fresh positions at the same place, as removals and inserts. A removal
-    or an LSET of one of them that another replica makes meanwhile names the old position: the element stays, or is there twice."""
-    cdef Collection *c = entry_collection(element_entry(e), T_LIST)
-    cdef ListCursor at
-    cdef Buffer values
-    cdef Span v
-    cdef size_t first = index, last = index, n
-    cdef const char *p
-    cdef int more
-    more = list_seek(c, index - 1, &at)
-    while more and at.block.depth > 1:
-        first -= 1
-        more = list_prev(&at)
-    more = list_seek(c, index, &at)
-    while more and at.block.depth > 1:
-        last += 1
-        more = list_next(&at)
-    memset(&values, 0, sizeof(Buffer))
-    list_seek(c, first, &at)
-    for n in range(first, last):
-        v = list_value(k, &at)
-        buffer_add(&values, &v.n, sizeof(size_t))
-        buffer_add(&values, v.p, v.n)
-        list_next(&at)
-    for n in range(first, last):
-        e = list_remove(k, db, key, e, first)
-    p = values.p
-    for n in range(first, last):
-        memcpy(&v.n, p, sizeof(size_t))
-        v.p = p + sizeof(size_t)
-        p = v.p + v.n
-        e = list_insert(k, db, key, e, n, v)
-    buffer_free(&values)
-    return e
 
 
 cdef Element *list_remove(Kernel *k, uint32_t db, Span key, Element *e, size_t index) noexcept nogil:

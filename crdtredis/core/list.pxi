@@ -216,6 +216,9 @@ cdef Element *apply_to_list(Kernel *k, const Applying *op, const Effect *x, Elem
     if b != NULL:
         i = block_search(&k.actors, b, position, &found)
     if x.kind == ASSIGN:
+        if not found:
+            list_recent(c)[1] = list_recent(c)[0]
+            list_recent(c)[0] = make_dot(op.slot, op.seq)
         list_assign(k, op, x, c, b, rank, i, found, position)
         note_newest(op, c)
     elif found:

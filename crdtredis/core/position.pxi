@@ -1,9 +1,10 @@
 # Where a list element stands.
 #
 # A position is given to an element when it is inserted and never changes, so that "after this one" means the same in every replica.
-# It is a step (major, run, offset, own): runs with a lower major stand before those with a higher, runs of one major are ordered by
-# the dot that began them, the elements of a run by offset. `own` is the dot of the insert, and makes the position unique for
-# all time: a position given out, popped and asked for again differs from the first.
+# It is steps (major, run, offset, own), compared one after the other; a position stands before all that begin with it. At a level,
+# runs with a lower major stand before those with a higher, runs of one major are ordered by the dot that began them, the elements of
+# a run by offset. `own` is the dot of the insert, and makes the position unique for all time: a position given out, popped and
+# asked for again differs from the first.
 #
 # Pushing at the tail goes on with the last element's run, offset + 1, while that run is this actor's own; else it begins a run at
 # major + 1. Pushing at the head mirrors this. So the elements of one push, and of one replica's pushes in a row, share a run and
@@ -11,17 +12,41 @@
 #
 #     A: RPUSH l a1 a2 || B: RPUSH l b1 b2, l empty   ->   both at major 0: A's run, then B's (by dot), in both replicas
 #
-# Between two neighbours there may be no room in their runs: then a run begins at a level where there is a major between theirs, or
-# the position has one step more, below its left neighbour (after it and before all that follows):
+# Between two neighbours that leave no room at the top, the position has one step more, below one of them:
 #
 #     x, z in one run; LINSERT l AFTER x y   ->   y = x + (0, new run, 0)   ||   the other replica's y2 = x + (0, its run, 0)
 #
-# Inserting again and again at one place goes on in the run so begun. Below the top, offsets and majors are far apart, which leaves
-# room halfway between two. So depth stays at two for the usual patterns; inserting alternately to the left and to the right of the last
-# insert takes a step more every fifty times or so. Where one would be too deep, the elements around it get fresh positions first
-# (list_insert).
+# An insert takes the highest level at which there is room (`find`): inside a run of this actor's own, at the end of one, or for a
+# new run. Below the top, offsets and majors are far apart, so that there is room. No live element ever moves. How long may positions
+# get? Whoever picks every place by the positions that are there can cost them a bit an insert; no scheme that never moves anything
+# escapes that. Use has patterns, and those cost next to nothing:
 #
-# Source: the idea of immutable, dense positions is that of Logoot and of Fugue; runs are what keeps them short.
+# - Always before, or always after the same element: offsets count on, 8 million in each direction, then majors.
+# - To the left and right of the newest in turn (an index in the middle): `share` sees which pattern its neighbours are of, and
+#   shares the room out as 1/3, 1/10, 1/21 ... of what is left: n inserts take 2 log n bits, and a million fit in one level.
+# - At random: halves of halves, log n bits.
+# - By several replicas, between each other's inserts: a run inside another's run is a level more. From OWN_LEVELS on, every
+#   actor goes on in others' runs too, so that levels are used up only as by one. What two insert there at once, at the same
+#   place, may interleave; a little chance in the offset keeps their elements apart, and so their room.
+#
+# Majors and offsets at the ends of all numbers, which only a peer's mistake can bring, take nothing of that away: a last step is
+# never at the least major, so that below left there is always something before right.
+#
+# A position has at most MAX_STEPS steps. An insert that would need more is refused (`between` answers 0), and nothing has changed. The
+# same limit holds for what is received, so whatever is made is taken. tests/core/test_positions.py measures patterns and limit.
+#
+# Sources: the idea of immutable, dense positions is that of Logoot and of Fugue; runs are what keeps them short. That it is a bit an
+# insert in the worst case: E. Cohen, H. Kaplan, T. Milo, "Labeling dynamic XML trees", 2002.
+
+cdef enum:
+    OWN_LEVELS = 8          # levels at which an actor goes on in its own runs only
+
+# Where there is room for a new element: behind the first `levels` steps of a neighbour.
+cdef struct Room:
+    Span above              # the neighbour
+    uint32_t levels
+    Step step               # the step to be made, but for own; its run is 0 where a run is to be begun
+    int below               # 1: a run is begun below that step, which is at the least major
 
 cdef inline Step *position_steps(Span s) noexcept nogil:
     return <Step*>s.p
@@ -64,96 +89,181 @@ cdef int compare_positions(Actors *a, Span x, Span y) noexcept nogil:
     return compare_int64(position_depth(x), position_depth(y))
 
 
-cdef int continues(Actors *a, Span from_, int64_t by, Span left, Span right, uint64_t own, uint32_t index, Buffer *b) noexcept nogil:
-    """Goes on with the run of a neighbour, if it is this actor's own and that leads between the two: 1, and the steps are in b."""
-    cdef Step *last = position_steps(from_) + position_depth(from_) - 1
-    cdef size_t begin = b.n
-    cdef Span made
-    cdef Step *s
-    by *= offset_step(position_depth(from_))
-    if dot_slot(last.run) != dot_slot(own) or (last.offset > INT64_MAX - by if by > 0 else last.offset < INT64_MIN - by):
-        return 0
-    buffer_add(b, from_.p, from_.n)
-    made = span(b.p + begin, from_.n)
-    s = position_steps(made) + position_depth(made) - 1
-    s.offset += by
-    s.own = own
-    s.own_index = index
-    if (left.n and compare_positions(a, left, made) >= 0) or (right.n and compare_positions(a, made, right) >= 0):
-        b.n = begin
-        return 0
-    return 1
+# ---- making one ----------------------------------------------------------------------------------------------------
+
+cdef inline int of_same_run(const Step *x, const Step *y) noexcept nogil:
+    return x.run == y.run and x.run_index == y.run_index and x.major == y.major
 
 
-cdef int halfway(Span left, Span right, uint64_t own, uint32_t index, Buffer *b) noexcept nogil:
-    """The same between two neighbours of one run."""
-    cdef Step *p
-    cdef Step *q
-    cdef Step *s
-    cdef uint64_t room
-    if left.n == 0 or left.n != right.n or memcmp(left.p, right.p, left.n - sizeof(Step)):
-        return 0
-    p = position_steps(left) + position_depth(left) - 1
-    q = position_steps(right) + position_depth(right) - 1
-    if dot_slot(p.run) != dot_slot(own):
-        return 0
-    room = <uint64_t>q.offset - <uint64_t>p.offset
-    if p.major != q.major or p.run != q.run or p.run_index != q.run_index or room < 2:
-        return 0
-    buffer_add(b, left.p, left.n)
-    s = <Step*>(b.p + b.n) - 1
-    s.offset += <int64_t>(room // 2)
-    s.own = own
-    s.own_index = index
-    return 1
-
-
-cdef int beside(Span left, Span right, Step *s, Buffer *b) noexcept nogil:
-    """Begins a run at a level that the neighbours have already, the highest at which there is a major between theirs."""
-    cdef Step *p = position_steps(left)
-    cdef Step *q = position_steps(right)
-    cdef uint32_t m = position_depth(left), n = position_depth(right), d
-    cdef uint64_t room
-    cdef int64_t by = 1
-    cdef int alike = 1                     # the steps above this level
-    for d in range(max(m, n)):
-        if alike and d < m and d < n:
-            room = <uint64_t>q[d].major - <uint64_t>p[d].major
-            if room >= 2:
-                s.major = p[d].major + <int64_t>(room // 2)
-                buffer_add(b, left.p, d * sizeof(Step))
-                return 1
-            alike = memcmp(&p[d], &q[d], sizeof(Step)) == 0
-        elif d < m and p[d].major <= INT64_MAX - by:       # all that shares left's steps so far stands before right
-            s.major = p[d].major + by
-            buffer_add(b, left.p, d * sizeof(Step))
-            return 1
-        elif d < n and q[d].major >= INT64_MIN + by:       # and all that shares right's, behind left
-            s.major = q[d].major - by
-            buffer_add(b, right.p, d * sizeof(Step))
-            return 1
-        by = <int64_t>1 << 32
+cdef int later_of(const Step *x, const Step *y, const uint64_t *recent) noexcept nogil:
+    """1 where x is known to have been inserted after y, -1 where before, else 0."""
+    cdef int i
+    if dot_slot(x.own) == dot_slot(y.own):
+        return 1 if x.own > y.own or (x.own == y.own and x.own_index > y.own_index) else -1
+    for i in range(2):
+        if x.own == recent[i] or y.own == recent[i]:
+            return 1 if x.own == recent[i] else -1
     return 0
 
 
-cdef void between(Actors *a, Span left, Span right, uint64_t own, uint32_t index, Buffer *b) noexcept nogil:
-    cdef Step s
-    if left.n and continues(a, left, 1, left, right, own, index, b):
-        return
-    if right.n and continues(a, right, -1, left, right, own, index, b):
-        return
-    if halfway(left, right, own, index, b):
-        return
-    memset(&s, 0, sizeof(Step))
-    s.run = s.own = own
-    s.run_index = s.own_index = index
-    if right.n == 0 and left.n:
-        s.major = position_steps(left)[0].major + 1
-    elif left.n == 0 and right.n:
-        s.major = position_steps(right)[0].major - 1
-    elif left.n and not beside(left, right, &s, b):
-        buffer_add(b, left.p, left.n)
-    buffer_add(b, &s, sizeof(Step))
+cdef int later_in_run(Span left, Span right, const uint64_t *recent) noexcept nogil:
+    cdef Step *p
+    cdef Step *q
+    if left.n != right.n or left.n <= sizeof(Step) or memcmp(left.p, right.p, left.n - sizeof(Step)):
+        return 0
+    p = position_steps(left) + position_depth(left) - 1
+    q = position_steps(right) + position_depth(right) - 1
+    return later_of(q, p, recent) if of_same_run(p, q) else 0
+
+
+cdef uint64_t share(Span left, Span right, Span beyond, const uint64_t *recent, uint32_t d, int *from_left) noexcept nogil:
+    """How far from its left, else its right neighbour an element goes into the room between two of a run, whose offsets are at least
+    2 apart. `beyond` stands at the other side of the later one of them, or is empty.
+
+    When the other neighbour is later than the one beyond, the last inserts came in turn from both sides: so the next will be between
+    this one and the later neighbour, and the place is beside the other. Else all came from one side, and it is beside the later one. The
+    way to it follows from the ways before: as 1/n of the room was enough n inserts ago, it is a little less now."""
+    cdef Step *p = position_steps(left) + d
+    cdef Step *q = position_steps(right) + d
+    cdef Step *f
+    cdef Step *later
+    cdef Step *other
+    cdef uint64_t room = <uint64_t>q.offset - <uint64_t>p.offset
+    cdef uint64_t way
+    cdef int turns
+    from_left[0] = 1
+    if position_depth(beyond) <= d or memcmp(beyond.p, left.p, d * sizeof(Step)):
+        return room // 2
+    f = position_steps(beyond) + d
+    later = p if later_of(p, q, recent) > 0 else q
+    other = q if later == p else p
+    turns = later_of(other, f, recent)
+    if not of_same_run(f, p) or f.offset == later.offset or turns == 0:
+        return room // 2
+    way = <uint64_t>later.offset - <uint64_t>f.offset if later == p else <uint64_t>f.offset - <uint64_t>later.offset
+    from_left[0] = (later == p) != (turns > 0)
+    way = <uint64_t>(<double>room / (<double>room / <double>way + 2))
+    return way if way else 1
+
+
+cdef inline uint64_t by_chance(Actors *a, uint64_t own, uint64_t way) noexcept nogil:
+    """Of a way in another's run, between a half and all of it, which is another for each insert of each actor."""
+    cdef uint64_t x = (a.v[dot_slot(own)].id ^ dot_seq(own)) * <uint64_t>0x9e3779b97f4a7c15
+    return way - (x ^ x >> 32) % (way // 2 + 1)
+
+
+cdef inline int may_join(const Step *of, uint32_t d, uint64_t own) noexcept nogil:
+    """May this actor's elements go into that run?"""
+    return (dot_slot(of.run) == dot_slot(own) or d >= OWN_LEVELS) and of.major > INT64_MIN
+
+
+cdef inline int run_on(Actors *a, const Step *from_, int direction, uint32_t d, uint64_t own, Step *s) noexcept nogil:
+    """Goes on at the end of a run, if this actor may."""
+    cdef int64_t way = offset_step(d + 1)
+    if not may_join(from_, d, own):
+        return 0
+    if dot_slot(from_.run) != dot_slot(own):
+        way = <int64_t>by_chance(a, own, way)
+    if from_.offset > INT64_MAX - way if direction > 0 else from_.offset < INT64_MIN + way:
+        return 0
+    s[0] = from_[0]
+    s.offset += way if direction > 0 else -way
+    return 1
+
+
+cdef inline int run_beside(const Step *from_, int direction, uint32_t d, Step *s) noexcept nogil:
+    """Begins a run behind or before all that a level holds."""
+    cdef uint64_t room = <uint64_t>INT64_MAX - <uint64_t>from_.major if direction > 0 else <uint64_t>from_.major - <uint64_t>INT64_MIN - 1
+    cdef int64_t by = <int64_t>1 << 32 if d and room >> 32 else 1
+    if room == 0 or from_.major == INT64_MIN:
+        return 0
+    s.major = from_.major + (by if direction > 0 else -by)
+    return 1
+
+
+cdef int find(Actors *a, Span left, Span right, Span beyond, const uint64_t *recent, uint64_t own, Room *at) noexcept nogil:
+    """Finds the highest level with room between two neighbours: 1 and *at, else 0. Both are not empty.
+
+    While the steps above a level are alike, a new step must stand between both neighbours'. Where they part, whatever shares left's steps
+    so far and stands behind left is before right, and the reverse. Where left has ended and right goes on, only right's side is left."""
+    cdef uint32_t m = position_depth(left), n = position_depth(right), d
+    cdef Step *p
+    cdef Step *q
+    cdef Step *s = &at.step
+    cdef uint64_t room
+    cdef int alike = right.n > 0           # steps above this level; without a right neighbour all behind left will do
+    cdef int from_left
+    for d in range(MAX_STEPS):
+        at.levels = d
+        p = position_steps(left) + d if d < m else NULL
+        q = position_steps(right) + d if d < n else NULL
+        if alike and p != NULL and q != NULL:
+            if memcmp(p, q, sizeof(Step)) == 0:
+                continue
+            alike = 0
+            at.above = left
+            if of_same_run(p, q):
+                room = <uint64_t>q.offset - <uint64_t>p.offset
+                if room >= 2 and may_join(p, d, own):
+                    s[0] = p[0]
+                    room = share(left, right, beyond, recent, d, &from_left)
+                    if dot_slot(p.run) != dot_slot(own):
+                        room = by_chance(a, own, room)
+                    s.offset = <int64_t>(<uint64_t>p.offset + room if from_left else <uint64_t>q.offset - room)
+                    return 1
+                continue
+            if run_on(a, p, 1, d, own, s) or run_on(a, q, -1, d, own, s):
+                return 1
+            room = <uint64_t>q.major - <uint64_t>p.major
+            if room >= 2:
+                s.major = p.major + <int64_t>(room // 2)
+                return 1
+            continue
+        if p != NULL:
+            at.above = left
+            if run_on(a, p, 1, d, own, s):
+                return 1
+        if q != NULL:
+            at.above = right
+            if run_on(a, q, -1, d, own, s):
+                return 1
+        if p != NULL:
+            at.above = left
+            if run_beside(p, 1, d, s):
+                return 1
+        if q != NULL:
+            at.above = right
+            if run_beside(q, -1, d, s):
+                return 1
+        if p == NULL and not alike:
+            at.above = left
+            return 1
+        if p == NULL and q == NULL:        # right has no more than the lowest steps there are below left
+            at.above = right
+            at.levels = d - 1
+            at.below = 1
+            s.major = INT64_MIN
+            return position_steps(right)[d - 1].major == INT64_MIN + 1
+    return 0
+
+
+cdef int between(Actors *a, Span left, Span right, Span beyond, const uint64_t *recent, uint64_t own, uint32_t index, Buffer *b) noexcept nogil:
+    cdef Room at
+    memset(&at, 0, sizeof(Room))
+    if left.n or right.n:
+        if not find(a, left, right, beyond, recent, own, &at):
+            return 0
+        buffer_add(b, at.above.p, at.levels * sizeof(Step))
+    at.step.own = own
+    at.step.own_index = index
+    if at.step.run == 0:
+        at.step.run = own
+        at.step.run_index = index
+    buffer_add(b, &at.step, sizeof(Step))
+    if at.below:
+        at.step.major = 0
+        buffer_add(b, &at.step, sizeof(Step))
+    return 1
 
 
 # ---- wire form -----------------------------------------------------------------------------------------------------
@@ -258,4 +368,4 @@ cdef int decode_position(Actors *a, Buffer *b, Span wire, uint64_t op_dot) noexc
                 return -1
             known &= r
         buffer_add(b, &s, sizeof(Step))
-    return known if depth else -1
+    return known if depth and s.major > INT64_MIN else -1

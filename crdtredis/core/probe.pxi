@@ -246,6 +246,34 @@ def probe_retry(Replica r):
     return bool(retry_waiting(&r.k, ROOM_TURN))
 
 
+def probe_between(Replica r, bytes left, bytes right):
+    """A position between two, in wire form with all dots (b"": an end of the list), for the next op of r; None where there is no room.
+    DamagedBatch where one of them is no position of actors that r knows."""
+    cdef Kernel *k = &r.k
+    cdef Buffer steps, made, out
+    cdef size_t middle
+    cdef uint64_t recent[2]
+    memset(recent, 0, sizeof(recent))
+    memset(&steps, 0, sizeof(Buffer))
+    memset(&made, 0, sizeof(Buffer))
+    memset(&out, 0, sizeof(Buffer))
+    try:
+        if left and decode_position(&k.actors, &steps, span(left, len(left)), 0) != 1:
+            raise DamagedBatch("left is no position")
+        middle = steps.n
+        if right and decode_position(&k.actors, &steps, span(right, len(right)), 0) != 1:
+            raise DamagedBatch("right is no position")
+        if not between(&k.actors, span(steps.p, middle), span(steps.p + middle, steps.n - middle), span(NULL, 0), recent,
+                       make_dot(k.me, k.actors.v[k.me].applied + 1), 0, &made):
+            return None
+        encode_position(&k.actors, &out, span(made.p, made.n), 0)
+        return out.p[:out.n]
+    finally:
+        buffer_free(&steps)
+        buffer_free(&made)
+        buffer_free(&out)
+
+
 def probe_members(Replica r, uint32_t db, bytes key):
     """(type, members): {name: value or score}, sorted sets as a list in order; (T_NONE, None) for no visible key."""
     cdef Kernel *k = &r.k

@@ -189,14 +189,12 @@ def test_what_a_queue_took_is_given_back():
 
 
 def test_an_index_in_the_middle_of_a_long_list():
-    """So many inserts to the left and right of the last one that positions become too deep and are given anew, several times."""
+    """Thousands of inserts to the left and right of the last one, into few blocks; no op says more than its element."""
     r = Side("A", 1)
     model = []
-    longest = 0
     for i in range(8000):
         r.do([Side.insert(model, len(model) // 2, b"%d" % i)])
-        longest = max(longest, len(r.replica.take_ops()))
-    assert longest > 30_000                                  # an op that moved hundreds
+        assert len(r.replica.take_ops()) < 100
     r.replica.check()
     assert r.shown() == model
     while model:
@@ -207,8 +205,8 @@ def test_an_index_in_the_middle_of_a_long_list():
 
 @pytest.mark.parametrize("apart", [1, 7, 40])
 def test_replicas_that_insert_between_each_others_inserts(apart):
-    """Every such insert is a step deeper, until the elements around it get fresh positions. In turn it is a plain list; when both insert
-    at once, before they have heard of each other, every element stays, once."""
+    """In turn it is a plain list; when both insert at once, before they have heard of each other, every element is there, once, and in the
+    order in which each replica had it."""
     sides = [Side("A", 1), Side("B", 2)]
     model = [b"first", b"last"]
     sides[0].do([("member", 0, KEY, ("insert", pb.LIST, v, 10**9)) for v in model])
@@ -216,9 +214,12 @@ def test_replicas_that_insert_between_each_others_inserts(apart):
     for i in range(300):
         sides[i % 2].do([Side.insert(model, len(model) // 2, b"%d" % i)])
         if i % apart == 0:
+            before = [s.shown() for s in sides]
             exchange(*sides)
             assert sides[0].replica.digest() == sides[1].replica.digest()
             model = sides[0].shown()
+            for shown in before:
+                assert [v for v in model if v in set(shown)] == shown
         else:
             model = sides[(i + 1) % 2].shown()
     exchange(*sides)
