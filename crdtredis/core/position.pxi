@@ -42,7 +42,7 @@ cdef enum:
     OWN_LEVELS = 8          # levels at which an actor goes on in its own runs only
 
 # Where there is room for a new element: behind the first `levels` steps of a neighbour.
-cdef struct Room:
+cdef struct Spot:
     Span above              # the neighbour
     uint32_t levels
     Step step               # the step to be made, but for own; its run is 0 where a run is to be begun
@@ -181,7 +181,7 @@ cdef inline int run_beside(const Step *from_, int direction, uint32_t d, Step *s
     return 1
 
 
-cdef int find(Actors *a, Span left, Span right, Span beyond, const uint64_t *recent, uint64_t own, Room *at) noexcept nogil:
+cdef int find(Actors *a, Span left, Span right, Span beyond, const uint64_t *recent, uint64_t own, Spot *at) noexcept nogil:
     """Finds the highest level with room between two neighbours: 1 and *at, else 0. Both are not empty.
 
     While the steps above a level are alike, a new step must stand between both neighbours'. Where they part, whatever shares left's steps
@@ -248,8 +248,8 @@ cdef int find(Actors *a, Span left, Span right, Span beyond, const uint64_t *rec
 
 
 cdef int between(Actors *a, Span left, Span right, Span beyond, const uint64_t *recent, uint64_t own, uint32_t index, Buffer *b) noexcept nogil:
-    cdef Room at
-    memset(&at, 0, sizeof(Room))
+    cdef Spot at
+    memset(&at, 0, sizeof(Spot))
     if left.n or right.n:
         if not find(a, left, right, beyond, recent, own, &at):
             return 0

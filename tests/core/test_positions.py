@@ -156,10 +156,10 @@ def test_pushes_beside_the_ends_of_all_numbers():
         assert a.replica.digest() == b.replica.digest()
 
 
-def batch_at(peer, steps, value):
-    """An op of a peer that inserts at a position of its choice."""
+def batch_at(peer, steps, value, ids={}):
+    """An op of a peer that inserts at a position of its choice. `ids`: of the actors that the steps name, beside the peer's own."""
     actor = next(i for i, r, _, _ in peer.replica.actors() if r == peer.replica.id)
-    ids = {peer.replica.id: actor}
+    ids = {**ids, peer.replica.id: actor}
     op = pb.Op(seq=1, stamp=1000 << 16, effects=[pb.Effect(kind=pb.ASSIGN, type=pb.LIST, key=KEY, value=value, name=wire(steps, ids))])
     return pb.Batch(actors=[pb.Actor(id=actor, replica=peer.replica.id, epoch=1)], runs=[pb.Run(actor=actor, ops=[op])]).SerializeToString()
 
@@ -183,6 +183,30 @@ def test_a_push_beside_the_last_of_all_positions_is_refused(end):
         assert a.replica.take_ops() == b"" and (a.replica.digest(), a.replica.clock()) == before
     assert a.do("LPUSH" if end == "tail" else "RPUSH", KEY, "v") == 2
     assert a.do("LRANGE", "from", 0, -1) == [b"x"]
+
+
+def test_a_position_that_names_a_dot_to_come_is_the_same_everywhere():
+    """A peer makes up the very position that A's first push will have. Whichever arrives first, all show the same."""
+    peer, a, b, c = Node("P"), Node("A"), Node("B"), Node("C")
+    ids = {r: i for n in (peer, a) for i, r, _, _ in n.replica.actors()}
+    for n in (b, c, peer):
+        n.replica.declare("A", 1)
+    dot = ("A", 1, 0)
+    for value in (b"v", b"v" * 3000):
+        a.replica.now = 2000                                 # its stamp is the later
+        made_up = batch_at(peer, [(0, dot, 0, dot)], b"made up", ids)
+        assert a.do("RPUSH", KEY, value) == 1
+        pushed = a.replica.take_ops()
+        for n, batches in ((a, [made_up]), (b, [made_up, pushed]), (c, [pushed, made_up])):
+            for batch in batches:
+                n.replica.receive(batch)
+            n.replica.take_ops()
+            n.replica.check()
+        assert a.elements() == b.elements() == c.elements() == [b"made up"]
+        assert a.replica.digest() == b.replica.digest() == c.replica.digest()
+        peer, a, b, c = Node("P"), Node("A"), Node("B"), Node("C")
+        for n in (b, c):
+            n.replica.declare("A", 1)
 
 
 def test_what_is_no_position_is_refused():
