@@ -450,6 +450,9 @@ SETTINGS: tuple[Setting, ...] = (
         S("gc_interval", Duration("10ms", "24h"), "60s", "Time between rounds of dropping what every peer has seen.", live=True),
         S("max_clock_skew", Duration("1ms", "24h"), "60s",
           "Hold back operations stamped further ahead of the local clock than this, until it gets there.", live=True),
+        S("accept_stamps_until", Int(0, 32_503_680_000, "seconds since 1970"), 0,
+          "Take it for the time until the clock gets there, where max_clock_skew is concerned: the way on after a replica's clock was "
+          "wrong, set at every replica. 0: the clock alone counts.", live=True),
         S("enable_tls", Bool(), False, "TLS on http_port, and towards peers given without a scheme."),
         S("tls_cert_file", Text("a path, or nothing", r"[^\0]*"), "", "Certificate chain in PEM format."),
         S("tls_key_file", Text("a path, or nothing", r"[^\0]*"), "", "Private key in PEM format."),

@@ -206,9 +206,12 @@ def crdt(x: Any) -> Fields:
         "replica_id": replica.id, "epoch": replica.epoch, "cluster_name": setting(x, "cluster_name", ""),
         "own_ops": clock.get((replica.id, replica.epoch), 0), "applied_ops": sum(clock.values()), "known_actors": stats["actors"],
         "waiting_ops": waiting["ops"], "waiting_bytes": waiting["bytes"], "ops_held_for_clock_skew": waiting["held"],
+        "stamps_ahead_seconds": max(0, (replica.hlc >> 16) - replica.now) / 1000, "writes_refused_for_clock": int(replica.runs_ahead),
         "effects_applied": stats["changes"], "conflicts_decided": stats["conflicts"], "stubs": stats["stubs"],
         "keys_with_deadline_state": stats["deadlines"], "peers": len(peers), "peers_up": sum(p.state == "up" for p in peers),
     }
+    for i, (name, epoch, ops, ms) in enumerate(replica.held()):
+        out[f"held{i}"] = f"replica={name},epoch={epoch},ops={ops},ahead_ms={ms - replica.now}"
     for i, p in enumerate(peers):
         out[f"peer{i}"] = (f"url={p.url},replica={p.replica},state={p.state.replace(' ', '-')},lag_ops={p.lag_ops},lag_ms={p.lag_ms},"
                            f"queued_bytes={p.queued_bytes},missing_ops={p.missing_ops},last_contact_ms={p.last_contact_ms}")

@@ -87,6 +87,7 @@ class Server:
         self._stops: list[Callable[[], Any]] = []       # undone in reverse order
         self._http: list[socket.socket] = []
         self._loading: Loading | None = None
+        self._ahead: set[str] = set()                   # replicas whose timestamps lie too far ahead, as last told in the log
         self._second = 0
 
         self.output = start_logging(config)
@@ -334,15 +335,26 @@ class Server:
             self.log.tick()
             if self._beyond:
                 self._beyond = lacking(self.replica.clock_ids(), self._beyond)
-            if self.replica.waiting()["held"]:
-                self.replica.receive(b"")       # looks again at what was held back because its timestamp lies ahead
+            self._watch_clock()
             self._second += 1
             if self._second >= self.config.seconds("gc_interval"):
                 self._second = 0
                 self.replica.collect(COLLECT)
 
-    def health(self) -> list[str]:
-        """Reasons why this server should not be given clients; none when all is well. From any thread."""
+    def _watch_clock(self) -> None:
+        """Tells the log when timestamps begin and cease to lie too far ahead of the clock: ours, and those of what is held."""
+        found = held(self.replica)
+        if self.replica.runs_ahead:
+            found[self.replica.id] = ahead_of_clock(self.replica)
+        for name in found.keys() - self._ahead:
+            (log.error if name == self.replica.id else log.warning)("%s", found[name])
+        for name in self._ahead - found.keys():
+            log.info("timestamps of replica %s are no longer too far ahead of the clock here", name)
+        self._ahead = set(found)
+
+    def health(self) -> tuple[list[str], list[str]]:
+        """(reasons why this server should not be given clients, warnings); none when all is well. In the engine thread. That others are
+        stamped ahead is no reason, for whose clock is wrong cannot be told from here, and all who hold them back would be out of service."""
         reasons = []
         if self.executor.loading:
             reasons.append("loading the log")
@@ -353,12 +365,11 @@ class Server:
         if beyond := self._beyond:
             reasons.append(f"acknowledged operations of {len(beyond)} actors in the repaired log wait for others that it lost: "
                            "start the peers, which may have them")
-        held = self.replica.waiting()["held"]
-        if held:
-            reasons.append(f"{held} operations are stamped more than max_clock_skew ahead of this clock")
+        if self.replica.runs_ahead:
+            reasons.append(ahead_of_clock(self.replica))
         if self.sync is not None:
             reasons += self.sync.hub.faults()
-        return reasons
+        return reasons, list(held(self.replica).values())
 
     # ---- settings -----------------------------------------------------------------------------------------------------
 
@@ -396,6 +407,8 @@ class Server:
             self.replica.max_clock_skew = config.ms(name)
             if self.sync is not None:
                 self.sync.configure(config)
+        elif name == "accept_stamps_until":
+            self.replica.accepted = value * 1000
         elif name == "log_level":
             logs.set_level(value)
         elif name == "log_format":
@@ -408,6 +421,25 @@ class Server:
 
 
 # ---- helpers --------------------------------------------------------------------------------------------------------
+
+
+def ahead_of_clock(replica: Replica) -> str:
+    """Why writes are refused, and what an operator may do, where replica.runs_ahead."""
+    until = replica.hlc >> 16
+    return (f"timestamps here are {(until - replica.now) / 1000:.0f} s ahead of the clock, more than max_clock_skew: writes are refused. This "
+            "clock, or that of a replica whose operations were accepted, has been wrong. When all clocks are right, wait until they get "
+            f"there, or set accept_stamps_until to {until // 1000 + 1} at every replica")
+
+
+def held(replica: Replica) -> dict[str, str]:
+    """{replica id: what to say of it} of those whose ops wait here because they are stamped too far ahead."""
+    ops: dict[str, tuple[int, int]] = {}
+    for name, _, n, ms in replica.held():
+        before, latest = ops.get(name, (0, 0))
+        ops[name] = before + n, max(latest, ms)
+    return {name: f"operations of replica {name} are held ({n}): they are stamped {(ms - replica.now) / 1000:.0f} s ahead of the clock here, more "
+                  "than max_clock_skew. If that replica's clock is right, its own /health says how to go on; if not, it wants to be set"
+            for name, (n, ms) in ops.items()}
 
 
 def how_to_connect(config: Config) -> str:

@@ -452,6 +452,8 @@ cdef int64_t reap(Kernel *k, int most) noexcept nogil:
     cdef Element *e
     cdef Entry *x
     cdef int64_t wait
+    if stamps_run_ahead(k):
+        return -1
     while k.heap_n and most > 0:
         x = k.heap[0].entry
         e = x.owner

@@ -221,7 +221,8 @@ cdef void key_copy(Kernel *k, Element *e, uint32_t to_db, Span to) noexcept nogi
 cdef int free_garbage(Kernel *k, int most) noexcept nogil
 cdef void key_expire(Kernel *k, uint32_t db, Element *e, int64_t deadline) noexcept nogil   # of a visible key; 0: PERSIST
 cdef void db_flush(Kernel *k, uint32_t db) noexcept nogil
-# Removes keys whose deadline has passed, at most `most`, each as an op of its own; returns ms until the next is due, -1 if none is.
+# Removes keys whose deadline has passed, at most `most`, each as an op of its own; returns ms until the next is due, -1 if none is, or
+# if no op may be made because the timestamps run ahead of the clock.
 cdef int64_t reap(Kernel *k, int most) noexcept nogil
 
 # ---- watching -----------------------------------------------------------------------------------------------------

@@ -121,7 +121,22 @@ cdef class Replica:
 
     @property
     def hlc(self):
+        """The greatest timestamp seen or made: ms << 16 | counter."""
         return self.k.hlc
+
+    @property
+    def accepted(self):
+        """ms since 1970: up to here, and max_clock_skew beyond, no stamp is too far ahead, whatever the clock says."""
+        return self.k.accepted
+
+    @accepted.setter
+    def accepted(self, int64_t ms):
+        self.k.accepted = ms
+
+    @property
+    def runs_ahead(self):
+        """Are the timestamps here so far ahead of the clock that others would hold back the next op? The owner then lets no command write."""
+        return bool(stamps_run_ahead(&self.k))
 
     def actors(self):
         """[(actor id, replica id, epoch, highest seq applied)] in no particular order."""
@@ -215,7 +230,7 @@ cdef class Replica:
         return out
 
     def tick(self):
-        """What the loop does now and then: retries held ops, reaps, collects stubs. Returns ms until the next deadline, or -1."""
+        """What the loop does now and then: retries held ops, and reaps. Returns ms until the next deadline, or -1."""
         cdef int64_t wait
         with nogil:
             while retry_waiting(&self.k, ROOM_TURN):

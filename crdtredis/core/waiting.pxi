@@ -31,11 +31,14 @@ cdef enum Blocked:
 
 
 cdef inline int64_t latest_stamp(Kernel *k) noexcept nogil:
-    """ms: stamps beyond are too far ahead. What operators have accepted counts as if it were that late already."""
+    """ms: stamps beyond are too far ahead. With stamps accepted up to some time it is as if the clock were there already."""
     return max(k.now, k.accepted) + k.max_skew
 
 
 cdef int stamps_run_ahead(Kernel *k) noexcept nogil:
+    """A stamp made here is above all that were seen, so a clock that has once been wrong, here or where an accepted stamp came from, leaves
+    its mark on every later one. That agrees with causality, and without it a deadline that has been replaced could win again. So
+    neither are such stamps made smaller, nor is more of them made: it is for people to say which time holds."""
     return <int64_t>(k.hlc >> 16) > latest_stamp(k)
 
 
@@ -117,9 +120,9 @@ cdef inline size_t room_size(size_t n) noexcept nogil:
 
 
 cdef int room_is_full(Kernel *k, uint16_t slot, size_t n) noexcept nogil:
-    """Is there no room for one more op of n bytes?"""
-    return (k.room.bytes + room_size(n) > k.room.limit
-            or k.actors.v[slot].backlog.bytes + room_size(n) > k.room.limit // ROOM_SHARE)
+    """Is there no room for one more op of n bytes? For what this replica's own log holds there always is: nobody would send it again."""
+    return not k.recovering and (k.room.bytes + room_size(n) > k.room.limit
+                                 or k.actors.v[slot].backlog.bytes + room_size(n) > k.room.limit // ROOM_SHARE)
 
 
 cdef void room_put(Kernel *k, uint16_t slot, uint64_t seq, Span raw) noexcept nogil:

@@ -191,7 +191,7 @@ cdef void give_up(Dispatch *d, Client *client, const char *error) noexcept nogil
 # ---- serving --------------------------------------------------------------------------------------------------------
 
 cdef inline int may_serve(Dispatch *d) noexcept nogil:
-    return d.kernel.depth == 0 and not d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE)
+    return d.kernel.depth == 0 and not d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_CLOCK | GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE)
 
 
 cdef inline int turn_is_full(Dispatch *d) noexcept nogil:

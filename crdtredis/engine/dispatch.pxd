@@ -50,6 +50,7 @@ cdef enum Guard:
     GUARD_OOM = 4           # there is a max_memory to compare with
     GUARD_PAUSE_ALL = 8
     GUARD_PAUSE_WRITE = 16
+    GUARD_CLOCK = 32        # the timestamps run ahead of the clock: see watch_clock
 
 # Up to where OBJECT ENCODING calls a collection small: Redis's settings, which hold nothing together here. See keys.pyx.
 cdef struct EncodingLimits:
@@ -99,6 +100,8 @@ cdef struct Dispatch:
     void *loop              # the Loop, NULL without one
     void (*wake)(void *loop, Client *c) noexcept nogil    # the client got a reply or may go on
 
+# Sets GUARD_CLOCK or takes it away, after the clock or the timestamps have moved.
+cdef void watch_clock(Dispatch *d) noexcept nogil
 # Runs one complete command: look-up, arity, authentication, MULTI queueing, loading/MISCONF/OOM refusals, the handler, statistics,
 # slow log. Appends the reply to client.reply. Takes the GIL only for plain commands.
 cdef void execute(Dispatch *d, Client *client, Span *argv, int argc) noexcept nogil

@@ -5,13 +5,13 @@
 # enough arguments, a client that is authenticated and not in MULTI, nothing wrong with the server, it costs one hash look-up, one
 # test of flags and the handler.
 #
-# The order in which a command is refused is Redis's: unknown, arity, NOAUTH, not in MULTI, OOM, MISCONF, LOADING; then MULTI
-# queues it. A refusal while queueing spoils the transaction: EXEC answers EXECABORT.
+# The order in which a command is refused is Redis's: unknown, arity, NOAUTH, not in MULTI, OOM, MISCONF, LOADING; then our CLOCKAHEAD; then
+# MULTI queues it. A refusal while queueing spoils the transaction: EXEC answers EXECABORT.
 #
 # Time per command is the difference of two readings of the cycle counter (8 ns each; the end of one command is the start of the
 # next), which serves statistics and the slow log; it is turned into microseconds only when somebody asks.
 
-from crdtredis._core cimport mem_used, op_begin, op_end
+from crdtredis._core cimport mem_used, op_begin, op_end, stamps_run_ahead
 
 cdef extern from *:
     """
@@ -87,6 +87,8 @@ cdef enum:
     TEXT_MAX = 512
 
 cdef const char *TOO_LARGE = "ERR transaction too large"
+cdef const char *CLOCK_AHEAD = ("CLOCKAHEAD Writes are refused: timestamps here are ahead of the clock by more than max-clock-skew. "
+                                "GET /health says how to go on")
 
 
 cdef size_t shown(char *out, Span arg, size_t most) noexcept nogil:
@@ -189,7 +191,18 @@ cdef int refused(Dispatch *d, Client *client, Command *cmd) noexcept nogil:
     if d.guard & GUARD_LOADING and not cmd.flags & C_LOADING:
         refuse(d, client, cmd, "LOADING Redis is loading the dataset in memory")
         return 1
+    if d.guard & GUARD_CLOCK and effective & C_WRITE:
+        refuse(d, client, cmd, CLOCK_AHEAD)
+        return 1
     return 0
+
+
+cdef void watch_clock(Dispatch *d) noexcept nogil:
+    """What is written while the timestamps run ahead would be held back by every replica with a right clock, and acknowledged all the same."""
+    if stamps_run_ahead(d.kernel):
+        d.guard |= GUARD_CLOCK
+    else:
+        d.guard &= ~<uint32_t>GUARD_CLOCK
 
 
 cdef void count_error(Dispatch *d, const char *p, size_t n) noexcept nogil:

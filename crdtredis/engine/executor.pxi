@@ -128,6 +128,7 @@ cdef class Executor:
             for i, arg in enumerate(argv):
                 spans[i] = span(PyBytes_AS_STRING(arg), <size_t>PyBytes_GET_SIZE(arg))
             self.d.tick = cycles()
+            watch_clock(&self.d)
             session.c.active = self.d.kernel.now
             execute(&self.d, session.c, spans, <int>len(argv))
         finally:
@@ -198,6 +199,11 @@ cdef class Executor:
             text = f"MISCONF {value}".encode()[:255]
             memcpy(self.d.misconf, PyBytes_AS_STRING(text), len(text) + 1)
         self.set_guard(GUARD_MISCONF, value is not None)
+
+    @property
+    def clock_ahead(self) -> bool:
+        """Are writes refused because the timestamps run ahead of the clock?"""
+        return (self.d.guard & GUARD_CLOCK) != 0
 
     cdef set_guard(self, uint32_t bit, bint on):
         if on:

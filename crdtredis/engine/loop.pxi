@@ -388,6 +388,7 @@ cdef class Loop:
         n = epoll_wait(self.ep, events, EVENTS, self.wait_ms())
         self.turns += 1
         self.set_clock()
+        watch_clock(self.d)
         for i in range(n):
             e = &events[i]
             if e.data.u64 >= 4096:

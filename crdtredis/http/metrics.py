@@ -28,6 +28,8 @@ GAUGES = {
     "known_actors": ("crdt", "known_actors", "Actors in the clock: one per process start of every replica"),
     "waiting_ops": ("crdt", "waiting_ops", "Received operations that wait for what they depend on"),
     "held_ops": ("crdt", "ops_held_for_clock_skew", "Operations held because they are stamped too far ahead of this clock"),
+    "stamps_ahead_seconds": ("crdt", "stamps_ahead_seconds", "How far the timestamps here are ahead of the clock"),
+    "writes_refused_for_clock": ("crdt", "writes_refused_for_clock", "1 while that is more than max_clock_skew, and writes are refused"),
     "stubs": ("crdt", "stubs", "Tallies taken back and kept until their actor is known to have seen it"),
 }
 COUNTERS = {

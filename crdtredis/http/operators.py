@@ -51,7 +51,7 @@ class Operators:
     async def health(self, request: web.Request) -> web.Response:
         reasons, warnings = [], []
         try:
-            reasons += await self.ask(self.server.health)
+            reasons, warnings = await self.ask(self.server.health)
         except TimeoutError:
             reasons.append(f"the engine did not answer within {PATIENCE:g} s")
         for p in self.front.peers():

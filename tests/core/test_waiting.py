@@ -191,6 +191,20 @@ def test_an_op_larger_than_the_room_is_applied_when_it_need_not_wait():
     assert probe_get(z, 0, b"large") == b"x" * 5000
 
 
+def test_what_a_repaired_log_holds_finds_room():
+    """Behind a record that was lost, everything waits: nobody but this log may have it."""
+    a, z = replicas("az", waiting_limit=1000)
+    lost, *rest = parts_from(a, 300, 40)
+    z.recovering = True
+    z.receive(b"".join(rest))
+    z.recovering = False
+    assert z.waiting()["ops"] == 299
+    with pytest.raises(WaitingRoomFull):
+        z.receive(write(a))
+    z.receive(lost)                                                       # a peer had it
+    assert z.clock() == {("a", 1): 300} and z.waiting()["bytes"] == 0
+
+
 def test_all_memory_is_given_back():
     before = probe_memory()
     a, b, z = replicas("abz")
@@ -271,3 +285,45 @@ def test_those_held_go_in_the_order_of_their_times():
         z.tick()
         z.check()
         assert {name for name, _ in z.clock()} == {o.id for o in order[:i + 1]}
+
+
+def test_stamps_are_accepted_up_to_a_time():
+    a, z = replicas("az")
+    a.now = NOW + 7_200_000
+    ahead = write(a)
+    z.receive(ahead)
+    assert z.waiting()["held"] == 1 and not z.runs_ahead
+    z.accepted = NOW + 7_200_000 - SKEW - 1                               # a little less than it takes
+    z.tick()
+    assert z.waiting()["held"] == 1
+    z.accepted = NOW + 7_200_000 - SKEW
+    z.tick()
+    assert z.clock() == {("a", 1): 1} and z.hlc == a.hlc and z.now == NOW
+    z.check()
+
+
+def test_who_took_in_accepted_stamps_makes_its_own_behind_them_and_is_well_while_they_are_accepted():
+    """The stamps of what was seen are below those of what is made, or a replaced deadline could come back: so they go on from there."""
+    a, b, z = replicas("abz")
+    a.now, b.accepted = NOW + 7_200_000, NOW + 7_200_000
+    b.receive(write(a))
+    b.take_ops()
+    made = write(b, b"of b")
+    assert a.hlc < b.hlc < a.hlc + 10 and not b.runs_ahead
+    b.accepted = 0
+    assert b.runs_ahead
+    b.now = NOW + 7_200_000 - SKEW
+    assert not b.runs_ahead                                               # the clock has come
+    z.receive(made)
+    assert z.waiting() == {"ops": 1, "bytes": z.waiting()["bytes"], "held": 0}        # behind a's op
+
+
+@pytest.mark.parametrize("set_back", [0, SKEW, SKEW + 1])
+def test_a_clock_that_is_set_back_runs_ahead_beyond_the_allowed_skew(set_back):
+    a, = replicas("a", reap_grace=0)
+    probe_make(a, [("set", 0, b"k", b"v"), ("expire", 0, b"k", NOW - 3 * SKEW)])
+    a.take_ops()
+    a.now = NOW - set_back
+    assert a.runs_ahead == (set_back > SKEW)
+    a.tick()                                                              # nor is what has expired removed by an op
+    assert bool(a.take_ops()) == (set_back <= SKEW)

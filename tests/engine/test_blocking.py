@@ -199,6 +199,22 @@ def test_a_pause_that_is_ended_by_a_client(served):
     a.expect(popped("k", "x"))
 
 
+def test_who_waits_is_not_served_while_writes_are_refused_for_the_clock(served):
+    bridge = Bridge()
+    s = served(bridge=bridge)
+    c = s.connect()
+    c.send("BLPOP k 0")
+    blocked(s, 1)
+    s.connect().send("SET a 1").expect(OK)
+    s.on_engine(lambda: setattr(s.replica, "max_clock_skew", -1000))      # what has just been stamped is too far ahead
+    batch, _ = batch_of("RPUSH k 1")
+    bridge.send_receive(1, batch)
+    s.wait(lambda: s.replica.keys()[0] == 2)
+    assert c.silent()
+    s.on_engine(lambda: setattr(s.replica, "max_clock_skew", 60_000))
+    c.expect(popped("k", "1"))
+
+
 def test_a_command_that_a_pause_held_back_may_wait(served):
     s = served()
     a, d = s.connect(), s.connect()

@@ -78,6 +78,23 @@ def test_misconf_refuses_writes_only(run, executor):
     assert run("GET k", "EXEC") == b"$1\r\nv\r\n-ERR EXEC without MULTI\r\n"
 
 
+def test_a_clock_that_was_set_back_refuses_writes_until_it_has_come_there_again(run, executor, replica):
+    run("SET k v")
+    replica.now = NOW - replica.max_clock_skew - 1
+    refusal = (b"CLOCKAHEAD Writes are refused: timestamps here are ahead of the clock by more than max-clock-skew. "
+               b"GET /health says how to go on\r\n")
+    assert run("SET k w", "GET k", "LPUSH l x", "INCR n") == b"-" + refusal + b"$1\r\nv\r\n" + b"-" + refusal + b"-" + refusal
+    assert executor.clock_ahead and run("MULTI", "GET k", "EXEC") == b"+OK\r\n+QUEUED\r\n*1\r\n$1\r\nv\r\n"
+    assert run("MULTI", "SET k w", "EXEC") == b"+OK\r\n-" + refusal + b"-EXECABORT Transaction discarded because of previous errors.\r\n"
+    replica.accepted = NOW                                                 # an operator's word
+    assert run("SET k w", "GET k") == b"+OK\r\n$1\r\nw\r\n" and not executor.clock_ahead
+    run("MULTI", "SET k x")
+    replica.accepted = 0
+    assert run("EXEC") == b"-EXECABORT Transaction discarded because of: " + refusal
+    replica.now = NOW - replica.max_clock_skew                             # the clock has come there
+    assert run("SET k y") == b"+OK\r\n"
+
+
 def test_a_subcommand_is_found_through_its_container_only(run):
     assert run("COMMAND|COUNT x", "MULTI", "COMMAND|COUNT", "DISCARD").count(b"-ERR unknown command 'COMMAND|COUNT'") == 2
 
