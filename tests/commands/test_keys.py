@@ -578,7 +578,7 @@ def test_patterns_match_as_the_definition_says():
 
 
 def test_no_pattern_takes_long():
-    begun = time.perf_counter()
+    begun = time.process_time()                     # of this process alone, whatever else the machine does
     assert not matches(b"a*" * 200 + b"b", b"a" * 20_000)
     assert not matches(b"*[a-z]" * 300 + b"!", b"x" * 5_000)
-    assert time.perf_counter() - begun < 2
+    assert time.process_time() - begun < 2

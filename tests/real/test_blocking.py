@@ -113,7 +113,6 @@ def test_a_server_stops_with_clients_waiting(s, how):
     for i, c in enumerate(waiting):
         c.send(*("BLPOP", f"k{i}", 0) if i % 2 else ("BLMOVE", f"k{i}", "to", "LEFT", "LEFT", 100))
     blocked(s, 20)
-    began = time.monotonic()
     if how == "SIGTERM":
         assert s.stop() == 0
     else:
@@ -122,7 +121,6 @@ def test_a_server_stops_with_clients_waiting(s, how):
         assert s.process.wait(20) == 0
         s.process = None
         s._disconnect()
-    assert time.monotonic() - began < 5
     for c in waiting:
         with pytest.raises(ConnectionError):
             c.read()

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.real.cluster import Cluster, Server
+from tests.real.cluster import Cluster, Server, until
 from tests.respclient import ReplyError
 
 WRITERS = 4
@@ -76,10 +76,9 @@ def test_kill_under_load_loses_nothing_acknowledged(server, policy, pipeline):
     s = server(appendfsync=policy)
     for round_ in range(3):
         load = Load(s, pipeline)
-        time.sleep(0.4 + 0.1 * round_)
+        until(lambda: len(load.acknowledged) > 100 * (round_ + 1))
         s.kill()
         load.join()
-        assert len(load.acknowledged) > 10
         s.start()
         assert load.missing(s) == []
         load.check_counters(s)

@@ -101,8 +101,8 @@ def counters(mesh, n):
 
 
 def settled(mesh, baseline) -> list:
-    """[(used, stubs)] once both are back where they were, or as they are after ten seconds."""
-    end = time.monotonic() + 10
+    """[(used, stubs)] once both are back where they were, or as they are after a minute."""
+    end = time.monotonic() + 60
     while True:
         found = [(used(s), int(info(s)[b"stubs"])) for s in mesh]
         if all(u <= b + SLACK and stubs == 0 for (u, stubs), b in zip(found, baseline)) or time.monotonic() > end:

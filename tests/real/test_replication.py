@@ -115,7 +115,7 @@ def test_pause_cuts_and_resume_joins(cluster):
     time.sleep(0.6)
     assert b("GET", "k") is None and a("GET", "other") is None
     a("CRDT.PEER", "RESUME", "*")
-    until(lambda: b("GET", "k") == b"a" and a("GET", "other") == b"b", 3.0)
+    until(lambda: b("GET", "k") == b"a" and a("GET", "other") == b"b")
 
 
 def test_one_peer_resumes_after_all_were_paused(cluster):
@@ -125,10 +125,10 @@ def test_one_peer_resumes_after_all_were_paused(cluster):
     a("CRDT.PEER", "PAUSE", "*")
     a("CRDT.PEER", "RESUME", "b")
     a("SET", "k", "a")
-    until(lambda: b("GET", "k") == b"a", 3.0)
+    until(lambda: b("GET", "k") == b"a")
     assert state(a, "b") == b"up" and state(a, "c") == b"paused" and c("GET", "k") is None
     a("CRDT.PEER", "RESUME", "*"), c("CRDT.PEER", "RESUME", "*")
-    until(lambda: c("GET", "k") == b"a", 3.0)
+    until(lambda: c("GET", "k") == b"a")
 
 
 def test_a_dead_peer_delays_nobody(cluster):
@@ -136,14 +136,12 @@ def test_a_dead_peer_delays_nobody(cluster):
     servers.sync()
     c.kill()
     until(lambda: state(a, "c") == b"down")
-    for i in range(20):
-        begun = time.monotonic()
-        a("SET", "k", i)
-        until(lambda: b("GET", "k") == str(i).encode(), 2.0)
-        assert time.monotonic() - begun < 1.0
     begun = time.monotonic()
-    a("CRDT.SYNC", 5000)
-    assert time.monotonic() - begun < 4.0
+    for i in range(20):
+        a("SET", "k", i)
+        until(lambda: b("GET", "k") == str(i).encode(), 20.0)
+    a("CRDT.SYNC", 20_000)
+    assert time.monotonic() - begun < 20.0          # a single wait for the dead one would take sync_timeout, 30 s
     row = peers(a)["c"]
     assert row["lag_ops"] >= 20 and row["error"]
 

@@ -106,18 +106,15 @@ def test_TTL_1(w):
 
 
 def test_TTL_2(w):
-    w.A("SET", "k", 1, "PX", 600)
-    start = time.monotonic()
+    w.A("SET", "k", 1, "PX", 3000)
     w.S()
     w.apart()
-    while time.monotonic() < start + 0.5:
-        time.sleep(0.005)
     assert w.B("INCR", "k") == 2, "the machine was too slow: the key expired before the increment"
     while w.A("EXISTS", "k"):
         time.sleep(0.01)
     time.sleep(0.2)
     w.S()
-    end = time.monotonic() + 1
+    end = time.monotonic() + 10
     while any(s("EXISTS", "k") for s in w.mesh):
         assert time.monotonic() < end, "still there"
         time.sleep(0.01)
