@@ -5,7 +5,9 @@
 #     hash      SipHash-1-3 and CRC-32C
 #     table     the element table
 #     actors    actors, their order, what each has seen
+#     exact     sums without rounding
 #     cell      the cell: writes and tallies
+#     shown     what a counter or a score shows
 #     codec     ops as bytes
 #     position  where a list element stands
 #     block     list elements, packed
@@ -28,13 +30,15 @@ from libc.limits cimport INT_MAX
 from libc.stdint cimport INT64_MAX, INT64_MIN, int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, buffer_resize, span
-from crdtredis.numbers cimport format_int64, format_long_double, parse_int64, parse_long_double
+from crdtredis.numbers cimport REAL_TEXT, format_int64, format_long_double, parse_int64, parse_long_double
 
 include "core/mem.pxi"
 include "core/hash.pxi"
 include "core/table.pxi"
 include "core/actors.pxi"
+include "core/exact.pxi"
 include "core/cell.pxi"
+include "core/shown.pxi"
 include "core/codec.pxi"
 include "core/position.pxi"
 include "core/block.pxi"

@@ -16,8 +16,8 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint64_t
 from libc.string cimport memset
 
-from crdtredis._core cimport (T_HASH, Collection, Element, Kernel, key_collection, key_find, key_prepare, member_add, member_find,
-                              member_random, member_remove, member_set, member_view, string_int, string_real)
+from crdtredis._core cimport (NO_NUMBER, T_HASH, WHOLE, Collection, Element, Kernel, key_collection, key_find, key_prepare, member_add, member_find,
+                              member_random, member_remove, member_set, member_view, string_int)
 from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_syntax, hot, is_word
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_free, span
@@ -34,8 +34,6 @@ from crdtredis.commands.table import command
 
 cdef extern from "<math.h>" nogil:
     bint isfinite(long double v)
-
-cdef long double two_to_63 = 9223372036854775808.0
 
 # What HGETALL and its parts, and HRANDFIELD, answer of each field.
 cdef enum Part:
@@ -131,35 +129,39 @@ cdef void hincrby(Call *c) noexcept nogil:
     cdef Kernel *k = c.kernel
     cdef Span key = c.argv[1], field = c.argv[2], text
     cdef int64_t step, v = 0
+    cdef long double wanted
     cdef Collection *h
     cdef Element *e
     cdef Element *m = NULL
+    cdef int kind = WHOLE
     if not read_int(c, c.argv[3], &step):
         return
     if find_members(c, key, T_HASH, &e, &h) == REFUSED:
         return
     if h != NULL:
         m = member_find(k, h, field)
-    if m != NULL and not string_int(k, m, &v):
-        text = member_view(k, m)                            # fractions that add up to a whole number are one, too
+    if m != NULL:
+        kind = string_int(k, m, &v)
+    if kind == NO_NUMBER:
+        text = member_view(k, m)                            # fractions that add up to what is shown as a whole number are one, too
         if not parse_int64(text.p, text.n, &v):
             fail(c, "ERR hash value is not an integer")
             return
     if v > INT64_MAX - step if step > 0 else v < INT64_MIN - step:
         fail(c, "ERR increment or decrement would overflow")
         return
+    wanted = v + step
     e = key_prepare(k, c.db, key, e, T_HASH)
-    member_add(k, c.db, key, e, T_HASH, field, step)
+    member_add(k, c.db, key, e, T_HASH, field, step, &wanted if kind != WHOLE else NULL)
     reply_int(c.reply, v + step)
 
 
-# The step makes up for the digits of the sum that are not shown: see INCRBYFLOAT.
+# Shown as Redis rounds it: see INCRBYFLOAT.
 cdef void hincrbyfloat(Call *c) noexcept nogil:
     cdef Kernel *k = c.kernel
     cdef Span key = c.argv[1], field = c.argv[2], text
     cdef char number[REAL_TEXT]
-    cdef long double v = 0, sum = 0, step
-    cdef int64_t whole
+    cdef long double v = 0, step, wanted
     cdef Collection *h
     cdef Element *e
     cdef Element *m = NULL
@@ -178,18 +180,13 @@ cdef void hincrbyfloat(Call *c) noexcept nogil:
         if not parse_long_double(text.p, text.n, &v):
             fail(c, "ERR hash value is not a float")
             return
-        string_real(k, m, &sum)
-    if not isfinite(v + step):
+    wanted = v + step
+    if not isfinite(wanted):
         fail(c, "ERR increment would produce NaN or Infinity")
         return
     e = key_prepare(k, c.db, key, e, T_HASH)
-    e = member_add(k, c.db, key, e, T_HASH, field, step + (v - sum))
-    m = member_find(k, key_collection(k, e, T_HASH), field)
-    if (v + step < -two_to_63 or v + step >= two_to_63) and string_int(k, m, &whole):
-        # a sum of whole numbers stops at 64 bits; Redis goes on
-        e = member_set(k, c.db, key, e, T_HASH, field, span(number, format_long_double(v + step, number)))
-        m = member_find(k, key_collection(k, e, T_HASH), field)
-    reply_span(c, member_view(k, m))                        # what HGET will answer, to the byte
+    member_add(k, c.db, key, e, T_HASH, field, step, &wanted)
+    reply_bulk(c.reply, number, format_long_double(wanted, number))
 
 
 # ---- reading ------------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 #
 # In RESP3 a member with its score is an array of two, in RESP2 the two follow one another, so the header of the whole differs as well.
 
-from libc.math cimport isfinite, isnan
+from libc.math cimport isnan
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy, memset
@@ -48,23 +48,6 @@ cdef enum AddOption:
     INCR = 32
 
 
-cdef inline Element *raise_score(Call *c, Span key, Element *e, Span name, double old, double by, double score) noexcept nogil:
-    """Increments so that exactly `score` is shown, which is `old` + `by` as Redis rounds it. The kernel adds up long doubles and rounds once, so
-    the step is not `by` but what leads there; where a sum keeps digits that are not shown, a second step makes up for them."""
-    cdef Kernel *k = c.kernel
-    cdef long double step = <long double>score - old if isfinite(old) else by
-    cdef double shown
-    cdef int i
-    for i in range(3):
-        e = member_add(k, c.db, key, e, T_ZSET, name, step)
-        shown = member_score(k, member_find(k, key_collection(k, e, T_ZSET), name))
-        if shown == score:
-            return e
-        step = <long double>score - shown
-    # no step leads there from infinity less infinity
-    return member_set(k, c.db, key, e, T_ZSET, name, score_span(&score))
-
-
 cdef inline void add_scored(Call *c, int options, const double *scores, int n, const Span *names, int step) noexcept nogil:
     """ZADD to argv[1], whose options and scores have been read: the i-th name is names[i * step]. With INCR there is one, and its score is what
     to add."""
@@ -72,6 +55,7 @@ cdef inline void add_scored(Call *c, int options, const double *scores, int n, c
     cdef int64_t added = 0, changed = 0
     cdef int i, prepared = 0
     cdef double old, score
+    cdef long double shown
     cdef Span key = c.argv[1], name
     cdef Collection *z
     cdef Element *e
@@ -103,7 +87,8 @@ cdef inline void add_scored(Call *c, int options, const double *scores, int n, c
             e = key_prepare(k, c.db, key, e, T_ZSET)
             prepared = 1
         if options & INCR:
-            e = raise_score(c, key, e, name, old, scores[i], score)
+            shown = score                                   # as Redis rounds it
+            e = member_add(k, c.db, key, e, T_ZSET, name, scores[i], &shown)
         else:
             e = member_set(k, c.db, key, e, T_ZSET, name, score_span(&score))
         z = key_collection(k, e, T_ZSET)

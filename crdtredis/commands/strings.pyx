@@ -19,8 +19,8 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from crdtredis._core cimport (Element, Kernel, T_NONE, T_STRING, key_deadline, key_delete, key_expire, key_find, key_type, key_visible,
-                              string_add, string_int, string_real, string_set, string_view)
+from crdtredis._core cimport (NO_NUMBER, Element, Kernel, T_NONE, T_STRING, key_deadline, key_delete, key_expire, key_find, key_type, key_visible,
+                              WHOLE, string_add, string_int, string_set, string_view)
 from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_int, fail_syntax, fail_type, hot, is_word
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
@@ -32,8 +32,6 @@ from crdtredis.commands.table import command
 
 cdef extern from "<math.h>" nogil:
     bint isfinite(long double v)
-
-cdef long double two_to_63 = 9223372036854775808.0
 
 # Options of SET and GETEX. Within each of the two groups of rivals, at most one can be given (but that one repeatedly).
 cdef enum Option:
@@ -347,18 +345,22 @@ cdef void add(Call *c, int64_t step) noexcept nogil:
     cdef Element *e
     cdef int64_t v = 0
     cdef Span text
-    cdef int found = find_string(c, 1, &e)
+    cdef long double wanted
+    cdef int kind = WHOLE, found = find_string(c, 1, &e)
     if found == REFUSED:
         return
-    if found and not string_int(c.kernel, e, &v):
-        text = string_view(c.kernel, e)                         # fractions that add up to a whole number are one, too
+    if found:
+        kind = string_int(c.kernel, e, &v)
+    if kind == NO_NUMBER:
+        text = string_view(c.kernel, e)                         # fractions that add up to what is shown as a whole number are one, too
         if not parse_int64(text.p, text.n, &v):
             fail_int(c)
             return
     if v > INT64_MAX - step if step > 0 else v < INT64_MIN - step:
         fail(c, b"ERR increment or decrement would overflow")
         return
-    string_add(c.kernel, c.db, c.argv[1], e, step)
+    wanted = v + step
+    string_add(c.kernel, c.db, c.argv[1], e, step, &wanted if kind != WHOLE else NULL)
     reply_int(c.reply, v + step)
 
 
@@ -386,13 +388,12 @@ cdef void decrby(Call *c) noexcept nogil:
     add(c, -step)
 
 
-# Redis keeps the text, so each increment starts from the 17 decimals shown; the kernel keeps the sum, in more digits than are shown,
-# and after a hundred times 0.1 the difference would show. So the step makes up for what is not shown.
+# Redis keeps the text, so each increment starts from the 17 decimals shown, and is rounded; the kernel keeps what was added, and shows what Redis
+# would as long as nothing concurrent is known.
 cdef void incrbyfloat(Call *c) noexcept nogil:
     cdef Element *e
     cdef char number[REAL_TEXT]
-    cdef long double v = 0, sum = 0, step
-    cdef int64_t whole
+    cdef long double v = 0, step, wanted
     cdef Span text
     cdef int found = find_string(c, 1, &e)
     if found == REFUSED:
@@ -402,19 +403,15 @@ cdef void incrbyfloat(Call *c) noexcept nogil:
         if not parse_long_double(text.p, text.n, &v):
             fail_float(c)
             return
-        string_real(c.kernel, e, &sum)
     if not parse_long_double(c.argv[2].p, c.argv[2].n, &step):
         fail_float(c)
         return
-    if not isfinite(v + step):
+    wanted = v + step
+    if not isfinite(wanted):
         fail(c, b"ERR increment would produce NaN or Infinity")
         return
-    string_add(c.kernel, c.db, c.argv[1], e, step + (v - sum))
-    if v + step < -two_to_63 or v + step >= two_to_63:
-        e = key_find(c.kernel, c.db, c.argv[1])
-        if string_int(c.kernel, e, &whole):                     # a sum of whole numbers stops at 64 bits; Redis goes on
-            string_set(c.kernel, c.db, c.argv[1], e, span(number, format_long_double(v + step, number)), 1)
-    reply_value(c, key_find(c.kernel, c.db, c.argv[1]))         # what GET will answer, to the byte
+    string_add(c.kernel, c.db, c.argv[1], e, step, &wanted)
+    reply_bulk(c.reply, number, format_long_double(wanted, number))
 
 
 # ---- LCS ------------------------------------------------------------------------------------------------------------

@@ -337,7 +337,7 @@ cdef Element *increment_in(Kernel *k, const Applying *op, const Effect *x, Table
     else:
         was_live = element_live(e)
         e = open_cell(k, t, e)
-    cell_increment(k, element_cell(e), op, x.run_seq, x.run_index, x.total)
+    cell_increment(k, element_cell(e), op, x)
     live[0] += element_live(e) - was_live
     return e
 

@@ -20,8 +20,14 @@ cdef struct Tally:
     uint64_t seq            # last increment seen
     uint64_t back_seq       # newest take-back: `back` was the total as of this seq; 0: none
     uint64_t reset          # dot of the op that took back
-    long double total
-    long double back
+    Number total            # the sum of the run's increments as of seq
+    Number back
+    Shown *shown            # what the newest increment was answered with, where it is not what the sum says; NULL: it is
+
+# See core/shown.pxi.
+cdef struct Shown:
+    uint64_t context
+    char number[10]         # 80-bit
 
 cdef struct Cell:
     Write *writes           # newest first is not promised: see cell_winner
@@ -54,5 +60,3 @@ cdef int cell_live(const Cell *c) noexcept nogil
 cdef int cell_empty(const Cell *c) noexcept nogil
 cdef Write *cell_winner(Actors *a, const Cell *c) noexcept nogil               # NULL without writes
 cdef void cell_free(Cell *c) noexcept nogil
-# The sum of a counter over the winner's number. 1: whole, in *whole (saturated); 2: fraction, in *real; 0: the winner is not a number.
-cdef int cell_number(Actors *a, const Cell *c, int64_t *whole, long double *real) noexcept nogil

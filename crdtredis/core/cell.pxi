@@ -19,14 +19,10 @@
 # (after the actor itself has seen its tally taken back) replaces an older one. A run is named by seq and effect index, since
 # one transaction may increment, delete and increment again.
 #
-# Totals are 80-bit extended numbers: exact for every 64-bit integer, and what Redis computes INCRBYFLOAT with.
-
-cdef extern from *:
-    """
-    typedef __int128 crdt_int128;
-    """
-    ctypedef long long int128 "crdt_int128"
-
+# Totals are exact (core/exact.pxi): a tally is the sum of what its clients added, to the last bit, so that what is left after a
+# take-back is what was added since.
+#
+# What a cell shows, where it is a counter, is in core/shown.pxi.
 
 cdef int later(Actors *a, uint64_t stamp1, uint16_t actor1, uint64_t stamp2, uint16_t actor2) noexcept nogil:
     if stamp1 != stamp2:
@@ -73,61 +69,17 @@ cdef void cell_free(Cell *c) noexcept nogil:
         w = wn
     while t != NULL:
         tn = t.next
-        mem_free(t)
+        tally_free(t)
         t = tn
     c.writes = NULL
     c.tallies = NULL
 
 
-cdef int is_whole(long double v) noexcept nogil:
-    """Is v a whole number of 64 bits?"""
-    return -9223372036854775808.0 <= v < 9223372036854775808.0 and v == <long double><int64_t>v
-
-
-cdef int to_whole(long double v, int128 *out) noexcept nogil:
-    """1 and the value where v is a whole number. A tally may leave 64 bits while the counter stays inside."""
-    if is_whole(v):
-        out[0] = <int128><int64_t>v
-        return 1
-    if -1e36 < v < 1e36 and v == <long double><int128>v:
-        out[0] = <int128>v
-        return 1
-    return 0
-
-
-cdef int cell_number(Actors *a, const Cell *c, int64_t *whole, long double *real) noexcept nogil:
-    cdef Write *w = cell_winner(a, c)
-    cdef const Tally *t
-    cdef int64_t base = 0
-    cdef long double base_real = 0
-    cdef int all_whole = 1
-    cdef int128 sum, total, back
-    if w != NULL and not parse_int64(write_value(w), w.n, &base):
-        if not parse_long_double(write_value(w), w.n, &base_real):
-            return 0
-        all_whole = 0
-    sum = <int128>base
-    t = c.tallies
-    while t != NULL and all_whole:
-        if not tally_is_stub(t):
-            all_whole = to_whole(t.total, &total) and to_whole(t.back, &back)
-            sum += total - back
-        t = t.next
-    if all_whole:
-        if sum > <int128>9223372036854775807LL:
-            whole[0] = 9223372036854775807LL
-        elif sum < -<int128>9223372036854775807LL - 1:
-            whole[0] = -9223372036854775807LL - 1
-        else:
-            whole[0] = <int64_t>sum
-        return 1
-    real[0] = <long double>base + base_real
-    t = c.tallies
-    while t != NULL:                       # in the order of actors: the same additions, the same bits, in every replica
-        if not tally_is_stub(t):
-            real[0] += t.total - t.back
-        t = t.next
-    return 2
+cdef void tally_free(Tally *t) noexcept nogil:
+    number_free(&t.total)
+    number_free(&t.back)
+    mem_free(t.shown)
+    mem_free(t)
 
 
 # ---- effects on one cell -------------------------------------------------------------------------------------------
@@ -145,7 +97,7 @@ cdef void cell_drop_tally(Kernel *k, Cell *c, Tally *gone) noexcept nogil:
     while at[0] != gone:
         at = &at[0].next
     at[0] = gone.next
-    mem_free(gone)
+    tally_free(gone)
 
 
 cdef void cell_remove_writes(Cell *c, const Applying *op) noexcept nogil:
@@ -182,7 +134,7 @@ cdef void cell_take_back_one(Kernel *k, Cell *c, const Applying *op, uint16_t sl
         return
     was_stub = tally_is_stub(t)
     t.back_seq = s.seq
-    t.back = s.total
+    number_take(&t.back, &s.total)
     t.reset = make_dot(op.slot, op.seq)
     if tally_is_stub(t):
         if slot == op.slot:                # its actor took it back itself, so has seen it: it needs no stub
@@ -205,31 +157,42 @@ cdef Write *cell_add_write(Cell *c, uint64_t dot, uint64_t stamp, uint16_t actor
     return w
 
 
-cdef void cell_increment(Kernel *k, Cell *c, const Applying *op, uint64_t run_seq, uint32_t run_index, long double total) noexcept nogil:
+cdef void tally_move(Tally *t, uint64_t seq, const Effect *x) noexcept nogil:
+    t.seq = seq
+    number_take(&t.total, &x.total)
+    if x.shown.n == 0:
+        if t.shown != NULL:
+            mem_free(t.shown)
+            t.shown = NULL
+        return
+    if t.shown == NULL:
+        t.shown = <Shown*>mem_alloc(sizeof(Shown))
+    t.shown.context = x.context
+    memcpy(t.shown.number, x.shown.p, EXTENDED)
+
+
+cdef void cell_increment(Kernel *k, Cell *c, const Applying *op, const Effect *x) noexcept nogil:
     """The actor's own tally moves to a new total. Its increments of one run arrive in the order they were made, and an older
     one met again (replay) is passed over by its seq; so the newest total stands in the end."""
     cdef Tally *t = cell_tally(c, op.slot)
     cdef Tally **at
     if t != NULL:
-        if t.run_seq == run_seq and t.run_index == run_index:
+        if t.run_seq == x.run_seq and t.run_index == x.run_index:
             if op.seq >= t.seq:
                 k.stubs -= tally_is_stub(t)
-                t.seq = op.seq
-                t.total = total
+                tally_move(t, op.seq, x)
                 k.stubs += tally_is_stub(t)
             return
-        if t.run_seq > run_seq or (t.run_seq == run_seq and t.run_index > run_index):
+        if t.run_seq > x.run_seq or (t.run_seq == x.run_seq and t.run_index > x.run_index):
             return
         k.stubs -= tally_is_stub(t)
         cell_drop_tally(k, c, t)
     k.db[k.in_db].tallies += 1
-    t = <Tally*>mem_alloc(sizeof(Tally))
-    memset(t, 0, sizeof(Tally))
+    t = <Tally*>mem_zalloc(sizeof(Tally))
     t.actor = op.slot
-    t.run_seq = run_seq
-    t.run_index = run_index
-    t.seq = op.seq
-    t.total = total
+    t.run_seq = x.run_seq
+    t.run_index = x.run_index
+    tally_move(t, op.seq, x)
     at = &c.tallies
     while at[0] != NULL and k.actors.v[at[0].actor].rank < k.actors.v[op.slot].rank:
         at = &at[0].next

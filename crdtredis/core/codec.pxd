@@ -28,18 +28,20 @@ cdef struct Effect:
     int keep
     uint64_t run_seq
     uint32_t run_index
-    long double total
+    Total total
     Span seen               # the encoded `seen` fields, tags included, one after the other
     int64_t deadline
     uint64_t stamp
     uint64_t actor          # an actor id, not a slot
+    Span shown              # an 80-bit number, with
+    uint64_t context        # see core/cell.pxi
 
 cdef struct SeenTally:
     uint64_t actor          # an actor id
     uint64_t run_seq
     uint32_t run_index
     uint64_t seq
-    long double total
+    Total total
     int type
     Span name
     Span key

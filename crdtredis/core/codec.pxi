@@ -36,16 +36,14 @@ cdef inline char *put_span(char *p, int tag, Span s) noexcept nogil:
     return p + s.n
 
 
-cdef inline char *put_total(char *p, int whole_tag, int fraction_tag, long double total) noexcept nogil:
-    if is_whole(total):
-        if total == 0:
-            return p
-        p[0] = <char>whole_tag
-        return put_varint(p + 1, zigzag(<int64_t>total))
-    p[0] = <char>fraction_tag
-    p[1] = 10
-    extended_store(p + 2, total)
-    return p + 12
+cdef inline char *put_total(char *p, int whole_tag, const Total *t) noexcept nogil:
+    """Field `whole`, or `fraction`, which is the next."""
+    if t.fraction.n:
+        return put_span(p, whole_tag + 8 | 2, t.fraction)
+    if t.whole == 0:
+        return p
+    p[0] = <char>whole_tag
+    return put_varint(p + 1, zigzag(t.whole))
 
 
 cdef inline uint64_t zigzag(int64_t v) noexcept nogil:
@@ -54,37 +52,6 @@ cdef inline uint64_t zigzag(int64_t v) noexcept nogil:
 
 cdef inline int64_t unzigzag(uint64_t v) noexcept nogil:
     return <int64_t>(v >> 1) ^ -<int64_t>(v & 1)
-
-
-cdef extern from *:
-    """
-    #include <math.h>
-    #include <stdint.h>
-    #include <string.h>
-    /* 80-bit extended numbers as 8 bytes of mantissa (explicit leading bit) and 2 bytes of sign and exponent, little endian. On
-       x86-64 that is how long double lies in memory; elsewhere (binary128) it is taken apart, and rounded to the same mantissa. */
-    static void crdt_extended_store(char *out, long double v) {
-    #if defined(__x86_64__)
-        memcpy(out, &v, 10);
-    #else
-        int e; uint16_t se = signbit(v) ? 0x8000 : 0; uint64_t m = 0;
-        long double f = frexpl(fabsl(v), &e);
-        if (isinf(v)) { m = 1ULL << 63; se |= 0x7fff; } else if (v != 0) { m = (uint64_t)rintl(ldexpl(f, 64)); if (m == 0) { m = 1ULL << 63; e++; } se |= (uint16_t)(e + 16382); }
-        memcpy(out, &m, 8); memcpy(out + 8, &se, 2);
-    #endif
-    }
-    /* 0 where the bytes are no normal number (an infinity is one: sorted set scores can be). */
-    static int crdt_extended_load(const char *in, long double *v) {
-        uint64_t m; uint16_t se;
-        memcpy(&m, in, 8); memcpy(&se, in + 8, 2);
-        if (!(m >> 63) || ((se & 0x7fff) == 0x7fff && m << 1)) return 0;
-        *v = (se & 0x7fff) == 0x7fff ? (long double)INFINITY : ldexpl((long double)m, (int)(se & 0x7fff) - 16382 - 64);
-        if (se & 0x8000) *v = -*v;
-        return 1;
-    }
-    """
-    void extended_store "crdt_extended_store"(char *out, long double v) noexcept nogil
-    int extended_load "crdt_extended_load"(const char *p, long double *v) noexcept nogil
 
 
 # ---- encoding ------------------------------------------------------------------------------------------------------
@@ -121,7 +88,7 @@ cdef void encode_effect(Buffer *b, const Effect *x) noexcept nogil:
         p[0] = 9 << 3
         p = put_varint(p + 1, x.run_index)
     if x.kind == INCREMENT:
-        p = put_total(p, 10 << 3, 11 << 3 | 2, x.total)
+        p = put_total(p, 10 << 3, &x.total)
     if x.seen.n:
         memcpy(p, x.seen.p, x.seen.n)
         p += x.seen.n
@@ -134,7 +101,22 @@ cdef void encode_effect(Buffer *b, const Effect *x) noexcept nogil:
     if x.actor:
         p[0] = 15 << 3 | 1
         p = put_fixed64(p + 1, x.actor)
+    if x.kind == INCREMENT:
+        if x.total.exact.n:
+            p = put_span(put_far(p, 16 << 3 | 2), 1, x.total.exact)
+        if x.shown.n:
+            p = put_span(put_far(p, 17 << 3 | 2), 1, x.shown)
+        if x.context:
+            p = put_far(p, 18 << 3 | 1)
+            p[0] = 1
+            p = put_fixed64(p + 1, x.context)
     b.n += p - start
+
+
+cdef inline char *put_far(char *p, int tag) noexcept nogil:
+    """Of a tag of two bytes, fields 16 to 31, the first. The second is 1."""
+    p[0] = <char>(tag & 127 | 128)
+    return p + 1
 
 
 cdef inline size_t span_size(Span s) noexcept nogil:
@@ -145,10 +127,9 @@ cdef inline size_t number_size(uint64_t v) noexcept nogil:
     return 1 + varint_size(v) if v else 0
 
 
-cdef inline size_t total_size(long double total) noexcept nogil:
-    if is_whole(total):
-        return number_size(zigzag(<int64_t>total))
-    return 12
+cdef inline size_t total_size(const Total *t) noexcept nogil:
+    """Without the tag of an Exact, which depends on where it stands."""
+    return span_size(t.fraction) if t.fraction.n else number_size(zigzag(t.whole))
 
 
 cdef size_t effect_size(const Effect *x) noexcept nogil:
@@ -156,13 +137,17 @@ cdef size_t effect_size(const Effect *x) noexcept nogil:
                      + span_size(x.value) + (2 if x.keep else 0) + number_size(x.run_seq) + number_size(x.run_index) + x.seen.n
                      + number_size(<uint64_t>x.deadline) + (9 if x.stamp else 0) + (9 if x.actor else 0))
     if x.kind == INCREMENT:
-        n += total_size(x.total)
+        n += total_size(&x.total) + far_size(x.total.exact) + far_size(x.shown) + (10 if x.context else 0)
     return n
 
 
+cdef inline size_t far_size(Span s) noexcept nogil:
+    return 1 + span_size(s) if s.n else 0
+
+
 cdef void encode_seen(Buffer *b, const SeenTally *s) noexcept nogil:
-    cdef size_t body = (9 + number_size(s.run_seq) + number_size(s.run_index) + number_size(s.seq) + total_size(s.total)
-                        + number_size(s.type) + span_size(s.name) + span_size(s.key))
+    cdef size_t body = (9 + number_size(s.run_seq) + number_size(s.run_index) + number_size(s.seq) + total_size(&s.total)
+                        + number_size(s.type) + span_size(s.name) + span_size(s.key) + span_size(s.total.exact))
     cdef char *p = buffer_need(b, body + 11)
     cdef char *start = p
     p[0] = <char>(12 << 3 | 2)
@@ -178,7 +163,7 @@ cdef void encode_seen(Buffer *b, const SeenTally *s) noexcept nogil:
     if s.seq:
         p[0] = 4 << 3
         p = put_varint(p + 1, s.seq)
-    p = put_total(p, 5 << 3, 6 << 3 | 2, s.total)
+    p = put_total(p, 5 << 3, &s.total)
     if s.type:
         p[0] = 7 << 3
         p = put_varint(p + 1, s.type)
@@ -186,6 +171,26 @@ cdef void encode_seen(Buffer *b, const SeenTally *s) noexcept nogil:
         p = put_span(p, 8 << 3 | 2, s.name)
     if s.key.n:
         p = put_span(p, 9 << 3 | 2, s.key)
+    if s.total.exact.n:
+        p = put_span(p, 10 << 3 | 2, s.total.exact)
+    b.n += p - start
+
+
+cdef void encode_exact(Buffer *b, const Sum *s) noexcept nogil:
+    """The body of a message Exact."""
+    cdef char *p = buffer_need(b, s.n * sizeof(uint64_t) + 48)
+    cdef char *start = p
+    if s.low:
+        p[0] = 1 << 3
+        p = put_varint(p + 1, zigzag(s.low))
+    if s.n:
+        p = put_span(p, 2 << 3 | 2, span(<const char*>s.limb, s.n * sizeof(uint64_t)))      # both supported machines are little endian
+    if s.plus:
+        p[0] = 3 << 3
+        p = put_varint(p + 1, s.plus)
+    if s.minus:
+        p[0] = 4 << 3
+        p = put_varint(p + 1, s.minus)
     b.n += p - start
 
 
@@ -318,6 +323,50 @@ cdef int decode_dep(const char **p, const char *end, uint64_t *actor, uint64_t *
     return 1
 
 
+cdef int decode_exact(Span body, Sum *out) noexcept nogil:
+    """*out, to which infinities and limbs are added: 1, or -1 where the bytes are no message Exact."""
+    cdef const char *p = body.p
+    cdef uint64_t limb[LIMB_HIGH - LIMB_LOW]
+    cdef uint32_t before = 0
+    cdef Field f
+    cdef int64_t low = 0
+    cdef size_t n = 0
+    cdef int r
+    while True:
+        r = get_field(&p, body.p + body.n, &f)
+        if r != 1:
+            break
+        if f.number <= before:
+            return -1
+        before = f.number
+        if f.number == 1 and f.wire == 0:
+            low = unzigzag(f.v)
+        elif f.number == 2 and f.wire == 2 and f.s.n % sizeof(uint64_t) == 0 and f.s.n <= sizeof(limb):
+            n = f.s.n // sizeof(uint64_t)
+            copy_span(<char*>limb, f.s)
+        elif f.number == 3 and f.wire == 0 and f.v >> COUNT_BITS == 0:
+            out.plus += f.v
+        elif f.number == 4 and f.wire == 0 and f.v >> COUNT_BITS == 0:
+            out.minus += f.v
+        else:
+            return -1
+    if r < 0 or low < LIMB_LOW or low > LIMB_HIGH or low + <int64_t>n > LIMB_HIGH:
+        return -1
+    sum_add_limbs(out, limb, <int>low, <int>n, 0)
+    return 1
+
+
+cdef int exact_is_sound(Span body) noexcept nogil:
+    cdef Sum s
+    sum_zero(&s)
+    return decode_exact(body, &s) == 1
+
+
+cdef inline int total_is_sound(const Total *t) noexcept nogil:
+    """Has it one form?"""
+    return (t.whole != 0) + (t.fraction.n != 0) + (t.exact.n != 0) <= 1
+
+
 cdef int decode_seen(const char **p, const char *end, SeenTally *out) noexcept nogil:
     cdef Span body
     cdef Field f
@@ -345,18 +394,20 @@ cdef int decode_seen(const char **p, const char *end, SeenTally *out) noexcept n
         elif f.number == 4 and f.wire == 0:
             out.seq = f.v
         elif f.number == 5 and f.wire == 0:
-            out.total = <long double>unzigzag(f.v)
-        elif f.number == 6 and f.wire == 2 and f.s.n == 10 and extended_load(f.s.p, &out.total):
-            pass
+            out.total.whole = unzigzag(f.v)
+        elif f.number == 6 and f.wire == 2 and f.s.n == EXTENDED:
+            out.total.fraction = f.s
         elif f.number == 7 and f.wire == 0 and f.v < T_COUNT:
             out.type = <int>f.v
         elif f.number == 8 and f.wire == 2:
             out.name = f.s
         elif f.number == 9 and f.wire == 2:
             out.key = f.s
+        elif f.number == 10 and f.wire == 2 and exact_is_sound(f.s):
+            out.total.exact = f.s
         else:
             return -1
-    return -1 if r < 0 else 1
+    return -1 if r < 0 or not total_is_sound(&out.total) else 1
 
 
 cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept nogil:
@@ -404,9 +455,9 @@ cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept no
         elif f.number == 9 and f.wire == 0 and f.v >> 32 == 0:
             out.run_index = <uint32_t>f.v
         elif f.number == 10 and f.wire == 0:
-            out.total = <long double>unzigzag(f.v)
-        elif f.number == 11 and f.wire == 2 and f.s.n == 10 and extended_load(f.s.p, &out.total):
-            pass
+            out.total.whole = unzigzag(f.v)
+        elif f.number == 11 and f.wire == 2 and f.s.n == EXTENDED:
+            out.total.fraction = f.s
         elif f.number == 12 and f.wire == 2:
             if out.seen.n == 0:
                 out.seen.p = at
@@ -419,6 +470,12 @@ cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept no
             out.stamp = f.v
         elif f.number == 15 and f.wire == 1:
             out.actor = f.v
+        elif f.number == 16 and f.wire == 2 and exact_is_sound(f.s):
+            out.total.exact = f.s
+        elif f.number == 17 and f.wire == 2 and f.s.n == EXTENDED:
+            out.shown = f.s
+        elif f.number == 18 and f.wire == 1:
+            out.context = f.v
         else:
             return -1
-    return -1 if r < 0 else 1
+    return -1 if r < 0 or not total_is_sound(&out.total) else 1

@@ -134,7 +134,7 @@ cdef void list_cell(Kernel *k, Element *e, int type, Span name, Span key) noexce
             s.run_seq = t.run_seq
             s.run_index = t.run_index
             s.seq = t.seq
-            s.total = t.total
+            number_total(&t.total, &k.total, &s.total)
             s.type = type
             s.name = name
             s.key = key
@@ -221,25 +221,69 @@ cdef Element *replace_collections(Kernel *k, uint32_t db, Span key, Element *e, 
     return e
 
 
-cdef void string_add(Kernel *k, uint32_t db, Span key, Element *e, long double step) noexcept nogil:
+cdef void string_add(Kernel *k, uint32_t db, Span key, Element *e, long double step, const long double *wanted) noexcept nogil:
     cdef Effect x
+    cdef char shown[EXTENDED]
     e = prepare(k, db, key, e, 0)
     start(k, &x, INCREMENT, db, key)
-    set_run(k, &x, e, step)
+    set_run(k, &x, e, step, wanted, shown)
     make(k, &x, e)
 
 
-cdef void set_run(Kernel *k, Effect *x, Element *e, long double step) noexcept nogil:
-    """The new total of this actor's own tally in e (NULL: none yet): its run goes on, or a new one begins."""
+cdef void set_run(Kernel *k, Effect *x, Element *e, long double step, const long double *wanted, char *shown) noexcept nogil:
+    """The new total of this actor's own tally in e (NULL: none yet): its run goes on, or a new one begins. `shown` is room for what must be
+    shown where that is not the sum."""
     cdef Tally *t = cell_tally(element_cell(e), k.me) if e != NULL and e.meta & E_CELL else NULL
+    cdef Number nothing
     if t != NULL and not tally_is_stub(t):
         x.run_seq = t.run_seq
         x.run_index = t.run_index
-        x.total = t.total + step
+        total_after(k, &t.total, step, &x.total)
     else:
+        t = NULL
         x.run_seq = k.op.seq
         x.run_index = k.effect_count
-        x.total = step
+        memset(&nothing, 0, sizeof(Number))
+        total_after(k, &nothing, step, &x.total)
+    if wanted != NULL:
+        set_shown(k, x, e, t, wanted[0], shown)
+
+
+cdef void set_shown(Kernel *k, Effect *x, Element *e, const Tally *t, long double wanted, char *shown) noexcept nogil:
+    """Where the sum will not be shown as `wanted`, x says that this is to be shown. t: the tally that moves to x.total, NULL: a new one."""
+    cdef Tally mine
+    cdef Reading r = element_reading(k, e)
+    memset(&mine, 0, sizeof(Tally))
+    if t != NULL:
+        mine = t[0]
+    mine.actor = k.me
+    mine.run_seq = x.run_seq
+    mine.run_index = x.run_index
+    mine.seq = k.op.seq
+    mine.shown = NULL
+    mine.total.more = NULL                  # t's
+    number_take(&mine.total, &x.total)
+    r.mine = &mine
+    if not shows(&k.actors, &r, x.type == T_ZSET, wanted):
+        extended_store(shown, wanted)
+        x.shown = span(shown, EXTENDED)
+        x.context = reading_context(&k.actors, &r)
+    number_free(&mine.total)
+
+
+cdef void total_after(Kernel *k, const Number *total, long double step, Total *out) noexcept nogil:
+    """total + step, lying in k.total."""
+    cdef Sum sum
+    cdef int128 whole
+    if total.more == NULL and is_whole(step):
+        whole = <int128>total.whole + <int64_t>step
+        out.whole = <int64_t>whole
+        if whole == <int128>out.whole:
+            return
+    sum_zero(&sum)
+    sum_add_number(&sum, total)
+    sum_add_real(&sum, step)
+    sum_total(&sum, &k.total, out)
 
 
 cdef void key_delete(Kernel *k, uint32_t db, Element *e) noexcept nogil:
@@ -336,11 +380,14 @@ cdef Element *member_set(Kernel *k, uint32_t db, Span key, Element *e, int type,
     return make_member(k, &x, e, member_of(e, type, name, key_hash(k, name.p, name.n)), type, name)
 
 
-cdef Element *member_add(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name, long double step) noexcept nogil:
+cdef Element *member_add(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name, long double step,
+                         const long double *wanted) noexcept nogil:
     cdef Effect x
+    cdef char shown[EXTENDED]
     cdef Element *m = member_of(e, type, name, key_hash(k, name.p, name.n))
     start(k, &x, INCREMENT, db, key)
-    set_run(k, &x, m, step)
+    x.type = type
+    set_run(k, &x, m, step, wanted, shown)
     return make_member(k, &x, e, m, type, name)
 
 

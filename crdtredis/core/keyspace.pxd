@@ -119,6 +119,7 @@ cdef struct Kernel:
     Buffer seen             # scratch
     Buffer position         # scratch
     Buffer made             # scratch: a position in wire form
+    Buffer total            # scratch: a total in wire form
     int deps_changed        # a remote op was applied since this actor's last op
     # finished ops, own and received, not yet taken: runs from run_at on say whose ops stand where in `ops`
     Buffer ops
@@ -176,11 +177,11 @@ cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil                   #
 cdef Element *key_random(Kernel *k, uint32_t db) noexcept nogil                # a visible key, NULL when there is none
 # A visible string's bytes: valid until the next change of the key or the next string_view (numbers are formatted into k.number).
 cdef Span string_view(Kernel *k, Element *e) noexcept nogil
-cdef int string_int(Kernel *k, Element *e, int64_t *out) noexcept nogil        # 1 when the value is a whole number in 64 bits
-cdef int string_real(Kernel *k, Element *e, long double *out) noexcept nogil   # 1 when it is a finite number
+cdef int string_int(Kernel *k, Element *e, int64_t *out) noexcept nogil        # WHOLE, WHOLE_SHOWN, or NO_NUMBER where it is no whole number
 
 # The collection of this type when it is the visible one, else NULL.
 cdef Collection *key_collection(Kernel *k, Element *e, int type) noexcept nogil
+cdef Reading element_reading(Kernel *k, Element *e) noexcept nogil
 cdef int value_live(Element *e) noexcept nogil                                 # does a member's cell (a string's) hold anything but stubs?
 cdef Element *member_find(Kernel *k, Collection *c, Span name) noexcept nogil  # a live member or NULL
 cdef Element *member_random(Kernel *k, Collection *c) noexcept nogil           # a live member; c.live > 0
@@ -200,15 +201,16 @@ cdef void op_begin(Kernel *k) noexcept nogil
 cdef int op_end(Kernel *k) noexcept nogil                                      # 1 when an op was finished by this call
 # `e` is what key_find just returned (NULL: no such key) and is dead afterwards: look the key up again.
 cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value, int keep_deadline) noexcept nogil
-# Adds to a visible string that is a number, or starts at 0. The caller has checked type and overflow.
-cdef void string_add(Kernel *k, uint32_t db, Span key, Element *e, long double step) noexcept nogil
+# Adds to a visible string that is a number, or starts at 0. The caller has checked type and overflow. `wanted`: what must be shown then, be it the
+# sum or not; NULL: the sum. Both are finite.
+cdef void string_add(Kernel *k, uint32_t db, Span key, Element *e, long double step, const long double *wanted) noexcept nogil
 cdef void key_delete(Kernel *k, uint32_t db, Element *e) noexcept nogil        # visible or not
 # Begins a write to the members of key, of which `e` is given: an expired or invisible remainder goes first, a deadline is asserted
 # again, and values of other types that a clash has hidden go. The caller has checked that a visible key has this type.
 cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type) noexcept nogil
 # One member's cell. `e` is what key_prepare or the function before returned; returns what stands under the key afterwards (NULL: nothing).
 cdef Element *member_set(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name, Span value) noexcept nogil
-cdef Element *member_add(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name, long double step) noexcept nogil
+cdef Element *member_add(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name, long double step, const long double *wanted) noexcept nogil
 cdef Element *member_remove(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name) noexcept nogil
 # One element of a list: inserted before the one at `index` (the length: at the tail), removed, given another value. e as above. An
 # insert gives NULL, and has done nothing, where there is no room between two neighbours (core/position.pxi); a fresh list has room.

@@ -428,25 +428,14 @@ cdef Span member_view(Kernel *k, Element *m) noexcept nogil:
 
 
 cdef double member_score(Kernel *k, Element *m) noexcept nogil:
-    """A sorted set's: the winner's score and the tallies, in the order of actors; infinity less infinity is 0."""
-    cdef double score = 0
-    cdef long double sum
-    cdef Write *w
-    cdef Tally *t
+    """A sorted set's."""
+    cdef double score
+    cdef Reading r
     if m.meta & E_PLAIN:
         memcpy(&score, element_value(m), 8)
         return score
-    w = cell_winner(&k.actors, element_cell(m))
-    if w != NULL:
-        memcpy(&score, write_value(w), 8)
-    sum = score
-    t = element_cell(m).tallies
-    while t != NULL:
-        if not tally_is_stub(t):
-            sum += t.total - t.back
-        t = t.next
-    score = <double>sum
-    return score if score == score else 0
+    r = element_reading(k, m)
+    return shown_score(&k.actors, &r)
 
 
 cdef void key_touch(Kernel *k, Element *e) noexcept nogil:
@@ -470,7 +459,7 @@ cdef size_t cell_memory(const Cell *c) noexcept nogil:
         n += malloc_usable_size(w)
         w = w.next
     while t != NULL:
-        n += malloc_usable_size(t)
+        n += malloc_usable_size(t) + malloc_usable_size(t.total.more) + malloc_usable_size(t.back.more) + malloc_usable_size(t.shown)
         t = t.next
     return n
 
@@ -519,48 +508,49 @@ cdef Element *key_random(Kernel *k, uint32_t db) noexcept nogil:
 
 
 cdef Span string_view(Kernel *k, Element *e) noexcept nogil:
-    cdef Cell *c
-    cdef Write *w
     cdef int64_t whole
     cdef long double real
+    cdef Reading r
     cdef int kind
     if e.meta & E_PLAIN:
         return span(element_value(e), e.vlen)
-    c = element_cell(e)
-    w = cell_winner(&k.actors, c)
-    if w != NULL and not has_live_tally(c):
-        return span(write_value(w), w.n)
-    kind = cell_number(&k.actors, c, &whole, &real)
-    if kind == 1:
-        return span(k.number, format_int64(whole, k.number))
-    if kind == 2:
-        return span(k.number, format_long_double(real, k.number))
-    return span(write_value(w), w.n)       # text hides the tallies
+    r = element_reading(k, e)
+    if r.dot and next_tally(&r, NULL) == NULL:
+        return r.value
+    kind = shown_number(&k.actors, &r, &whole, &real)
+    if kind == NO_NUMBER:
+        return r.value                     # text hides the tallies
+    return span(k.number, format_long_double(real, k.number) if kind == REAL else format_int64(whole, k.number))
 
 
-cdef int has_live_tally(const Cell *c) noexcept nogil:
-    cdef const Tally *t = c.tallies
-    while t != NULL and tally_is_stub(t):
-        t = t.next
-    return t != NULL
+cdef Reading element_reading(Kernel *k, Element *e) noexcept nogil:
+    """Of e's own cell, which may be none (NULL: no element); without anything in the place of a tally."""
+    cdef Reading r
+    cdef Write *w
+    memset(&r, 0, sizeof(Reading))
+    if e != NULL and e.meta & E_PLAIN:
+        r.dot = e.dot
+        r.value = span(element_value(e), e.vlen)
+    elif e != NULL and e.meta & E_CELL:
+        r.tallies = element_cell(e).tallies
+        w = cell_winner(&k.actors, element_cell(e))
+        if w != NULL:
+            r.dot = w.dot
+            r.value = span(write_value(w), w.n)
+    return r
 
 
 cdef int string_int(Kernel *k, Element *e, int64_t *out) noexcept nogil:
     cdef long double real
-    if e.meta & E_PLAIN:
-        return parse_int64(element_value(e), e.vlen, out)
-    return cell_number(&k.actors, element_cell(e), out, &real) == 1
-
-
-cdef int string_real(Kernel *k, Element *e, long double *out) noexcept nogil:
-    cdef int64_t whole
+    cdef Reading r
     cdef int kind
     if e.meta & E_PLAIN:
-        return parse_long_double(element_value(e), e.vlen, out)
-    kind = cell_number(&k.actors, element_cell(e), &whole, out)
-    if kind == 1:
-        out[0] = <long double>whole
-    return kind != 0
+        return WHOLE if parse_int64(element_value(e), e.vlen, out) else NO_NUMBER
+    r = element_reading(k, e)
+    if r.dot and next_tally(&r, NULL) == NULL:
+        return WHOLE if parse_int64(r.value.p, r.value.n, out) else NO_NUMBER
+    kind = shown_number(&k.actors, &r, out, &real)
+    return kind if kind != REAL else NO_NUMBER
 
 
 # ---- watching ------------------------------------------------------------------------------------------------------

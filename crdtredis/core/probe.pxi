@@ -169,7 +169,8 @@ def probe_records(bytes data):
 
 
 def probe_make(Replica r, effects):
-    """One op of the effects [(name, db, key, argument)]: ("set" | "keep", value), ("add", step), ("del", None), ("expire", ms), ("flush", None),
+    """One op of the effects [(name, db, key, argument)]: ("set" | "keep", value), ("add", step), ("incr", step as text; the number shown is that of
+    INCRBYFLOAT), ("del", None), ("expire", ms), ("flush", None),
     ("member", (what, type, name, value | step)) with what "set", "add" or "remove", for lists (what, T_LIST, value, index) with "insert", "set"
     or "remove", passed over where the visible type is another.
     Keys that "add" and "expire" need are looked after by the caller, as commands do."""
@@ -185,7 +186,9 @@ def probe_make(Replica r, effects):
             value = argument
             string_set(k, db, key, e, span(value, len(value)), what == "keep")
         elif what == "add":
-            string_add(k, db, key, e, <long double><double>argument)
+            string_add(k, db, key, e, <long double><double>argument, NULL)
+        elif what == "incr":
+            probe_incr(k, db, key, e, argument)
         elif what == "flush":
             db_flush(k, db)
         elif what == "member":
@@ -195,6 +198,17 @@ def probe_make(Replica r, effects):
         elif what == "expire" and key_visible(k, e):
             key_expire(k, db, e, argument)
     return op_end(k)
+
+
+cdef probe_incr(Kernel *k, uint32_t db, Span key, Element *e, bytes text):
+    cdef long double v = 0, step
+    cdef Span shown
+    if key_visible(k, e):
+        shown = string_view(k, e)
+        assert parse_long_double(shown.p, shown.n, &v)
+    assert parse_long_double(text, len(text), &step)
+    v += step
+    string_add(k, db, key, e, step, &v)
 
 
 cdef probe_member(Kernel *k, uint32_t db, Span key, tuple effect):
@@ -226,7 +240,7 @@ cdef probe_member(Kernel *k, uint32_t db, Span key, tuple effect):
         return
     e = key_prepare(k, db, key, e, type)
     if what == "add":
-        member_add(k, db, key, e, type, n, argument)
+        member_add(k, db, key, e, type, n, argument, NULL)
     elif type == T_ZSET:
         score = argument
         member_set(k, db, key, e, type, n, span(<const char*>&score, 8))
@@ -364,6 +378,51 @@ def probe_get(Replica r, uint32_t db, bytes key):
         return None
     s = string_view(&r.k, e)
     return s.p[:s.n]
+
+
+def probe_same_text(bytes v, bytes w):
+    """(what same_text says, the two texts) of two 80-bit numbers."""
+    cdef char texts[2][REAL_TEXT]
+    cdef long double a = extended_load(v), b = extended_load(w)
+    return bool(same_text(a, b)), texts[0][:format_long_double(a, texts[0])], texts[1][:format_long_double(b, texts[1])]
+
+
+def probe_sum(terms):
+    """The sum of 64-bit integers and 80-bit numbers (10 bytes), those in a tuple taken away: (whole, fraction, exact) as in an op, sum_real as 10
+    bytes, sum_double."""
+    cdef Sum s
+    cdef Buffer b
+    cdef Total t
+    cdef Number v, less
+    cdef char real[EXTENDED]
+    memset(&b, 0, sizeof(Buffer))
+    memset(&v, 0, sizeof(Number))
+    sum_zero(&s)
+    for term in terms:
+        memset(&less, 0, sizeof(Number))
+        if isinstance(term, tuple):
+            memset(&t, 0, sizeof(Total))
+            term = term[0]
+            if isinstance(term, int):
+                t.whole = term
+            else:
+                t.fraction = span(term, len(term))
+            number_take(&less, &t)
+            sum_add_difference(&s, &v, &less)
+            number_free(&less)
+        elif isinstance(term, int):
+            sum_add_whole(&s, term)
+        else:
+            sum_add_extended(&s, term)
+    sum_total(&s, &b, &t)
+    number_take(&v, &t)                     # and what is taken in is what was given out
+    sum_zero(&s)
+    sum_add_number(&s, &v)
+    extended_store(real, sum_real(&s))
+    out = (t.whole, t.fraction.p[:t.fraction.n], t.exact.p[:t.exact.n]), real[:EXTENDED], sum_double(&s)
+    number_free(&v)
+    buffer_free(&b)
+    return out
 
 
 def probe_reencode(bytes op):

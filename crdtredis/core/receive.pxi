@@ -15,7 +15,7 @@ cdef int effect_is_sound(const Effect *x, const OpHead *h) noexcept nogil:
     if x.type == T_LIST and x.kind <= REMOVE and (x.kind == INCREMENT or x.seen.n):
         return 0
     if x.kind == INCREMENT:
-        return 0 < x.run_seq <= h.seq and x.seen.n == 0 and (x.type == T_ZSET or is_finite(x.total))
+        return 0 < x.run_seq <= h.seq and x.seen.n == 0 and (x.shown.n or x.context == 0)
     if x.kind == DEADLINE:
         return (x.stamp == 0) == (x.actor == 0) and x.stamp <= h.stamp
     if x.kind == FLUSH:
@@ -32,10 +32,6 @@ cdef int is_score(Span value) noexcept nogil:
         return 0
     memcpy(&score, value.p, 8)
     return score == score
-
-
-cdef inline int is_finite(long double v) noexcept nogil:
-    return v - v == 0
 
 
 cdef int names_position(Kernel *k, const Effect *x, uint64_t dot) noexcept nogil:

@@ -66,6 +66,7 @@ cdef class Replica:
         buffer_free(&k.seen)
         buffer_free(&k.position)
         buffer_free(&k.made)
+        buffer_free(&k.total)
         buffer_free(&k.ops)
         for i in range(<int>k.run_n):
             buffer_free(&k.runs[i].large)
@@ -288,6 +289,8 @@ cdef class Replica:
                 table_walk(&self.k.db[i].table, digest_element, &d)
             buffer_free(&d.b)
             buffer_free(&d.name)
+            buffer_free(&d.total)
+            buffer_free(&d.totals)
         return f"{d.sum[0]:016x}{d.sum[1]:016x}"
 
     def inspect(self, uint32_t db, bytes key):
@@ -340,7 +343,6 @@ cdef class Replica:
     cdef describe(self, Cell *c, list writes, list tallies):
         cdef Write *w = c.writes
         cdef Tally *t = c.tallies
-        cdef char text[5200]
         rows = []
         while w != NULL:
             value = (<int64_t*>write_value(w))[0] if w.flags & W_NUMBER else write_value(w)[:w.n]
@@ -348,9 +350,8 @@ cdef class Replica:
             w = w.next
         writes += [row for _, row in sorted(rows, key=lambda r: r[0], reverse=True)]
         while t != NULL:
-            tallies.append({"actor": self.name(t.actor), "run": [t.run_seq, t.run_index], "seq": t.seq,
-                            "total": text[:format_long_double(t.total, text)], "back_seq": t.back_seq,
-                            "back": text[:format_long_double(t.back, text)], "stub": bool(tally_is_stub(t))})
+            tallies.append({"actor": self.name(t.actor), "run": [t.run_seq, t.run_index], "seq": t.seq, "total": number_text(&t.total),
+                            "back_seq": t.back_seq, "back": number_text(&t.back), "stub": bool(tally_is_stub(t))})
             t = t.next
 
     def conflicts(self, count=10):
@@ -544,6 +545,15 @@ cdef void table_walk(Table *t, TableVisit visit, void *arg) noexcept nogil:
         e = table_next(t, &pos)
 
 
+cdef bytes number_text(const Number *v):
+    """As INCRBYFLOAT writes numbers, so rounded."""
+    cdef char text[REAL_TEXT]
+    cdef Sum s
+    sum_zero(&s)
+    sum_add_number(&s, v)
+    return text[:format_long_double(sum_real(&s), text)]
+
+
 # ---- digest --------------------------------------------------------------------------------------------------------
 # The sum, modulo 2^64 and under two keys, of a hash of every write, live tally and deadline write with its place. A sum, so the
 # order in which a replica meets them is no matter; actors stand in it by their ids, never by their slots.
@@ -556,6 +566,8 @@ cdef struct Digest:
     uint64_t sum[2]
     Buffer b
     Buffer name             # a list element's: its position, which in memory names slots, as it is sent
+    Buffer total
+    Buffer totals           # of a tally, as they are sent
 
 
 cdef void digest_add(Digest *d, Span name, int what, const uint64_t *facts, int n, Span value) noexcept nogil:
@@ -585,7 +597,6 @@ cdef void digest_cell(Digest *d, Span name, int what, const Cell *c, uint64_t ow
     cdef Write *w = c.writes
     cdef Tally *t = c.tallies
     cdef uint64_t facts[5]
-    cdef char totals[20]
     while w != NULL:
         facts[0] = actors[dot_slot(w.dot)].id
         facts[1] = dot_seq(w.dot)
@@ -600,10 +611,24 @@ cdef void digest_cell(Digest *d, Span name, int what, const Cell *c, uint64_t ow
             facts[1] = t.run_seq
             facts[2] = t.run_index
             facts[3] = t.seq
-            extended_store(totals, t.total)
-            extended_store(totals + 10, t.back)
-            digest_add(d, name, what + 1, facts, 4, span(totals, 20))
+            d.totals.n = 0
+            digest_total(d, &t.total)
+            digest_total(d, &t.back)
+            if t.shown != NULL:
+                buffer_add(&d.totals, &t.shown.context, sizeof(uint64_t))
+                buffer_add(&d.totals, t.shown.number, EXTENDED)
+            digest_add(d, name, what + 1, facts, 4, span(d.totals.p, d.totals.n))
         t = t.next
+
+
+cdef void digest_total(Digest *d, const Number *v) noexcept nogil:
+    cdef Total t
+    number_total(v, &d.total, &t)
+    buffer_add(&d.totals, &t.whole, sizeof(int64_t))
+    buffer_add(&d.totals, &t.fraction.n, sizeof(size_t))
+    buffer_add(&d.totals, t.fraction.p, t.fraction.n)
+    buffer_add(&d.totals, &t.exact.n, sizeof(size_t))
+    buffer_add(&d.totals, t.exact.p, t.exact.n)
 
 
 cdef void digest_value(void *arg, Element *e) noexcept nogil:

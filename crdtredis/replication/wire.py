@@ -27,7 +27,7 @@ __all__ = ["Actor", "Clock", "Refusal", "actor_id", "cut", "declarations", "deco
 
 Clock = dict[int, int]                  # actor id -> highest seq, without gaps
 
-PROTOCOL = 1                            # raised when an older receiver could not understand a sender
+PROTOCOL = 2                            # raised when an older receiver could not understand a sender
 CONTENT_TYPE = "application/x-crdt-redis"
 HEAD_MAX = 4 << 20                      # a clock of 65535 actors takes about 1.2 MB
 BODY_MAX = 32 << 20                     # a head, declarations of 65535 actors (10 MB), and a request's ops or a part of one

@@ -3,8 +3,9 @@
 The kernel must give this model's outcome for every schedule (test_model.py). It is written to be read: a key is a set of *writes*, a
 *tally* per actor, and the writes of its deadline register; an op is a list of effects; applying one is a function of op and state.
 
-Names are those of the kernel. An actor is (replica id, epoch), a dot is (actor, seq), a clock is {actor: seq}. Numbers are exact
-fractions, so a test that compares texts uses steps that binary fractions hold exactly.
+Names are those of the kernel. An actor is (replica id, epoch), a dot is (actor, seq), a clock is {actor: seq}. Totals are exact
+fractions; what is read of them is rounded once, to 64 bits of mantissa. A single Redis rounds at every increment: where that shows, an
+increment carries what its client was answered (`Tally.shown`), which holds as long as the key reads from the same writes and tallies.
 
     a, b = Model("a"), Model("b")
     ops = [a.execute([("add", 0, b"k", 7)], now=1), b.execute([("add", 0, b"k", 3)], now=1)]
@@ -13,6 +14,7 @@ fractions, so a test that compares texts uses steps that binary fractions hold e
 """
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -22,17 +24,38 @@ REAL = re.compile(rb"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 LEAST, MOST = -2**63, 2**63 - 1
 
 
+def is_whole(text: bytes) -> bool:
+    return WHOLE.fullmatch(text) is not None and LEAST <= int(text) <= MOST
+
+
+def rounded(value: Fraction, bits: int = 64) -> Fraction:
+    """The nearest number with so many bits of mantissa, of two the even one."""
+    size = abs(value)
+    unit = Fraction(2) ** (size.numerator.bit_length() - size.denominator.bit_length() - bits - 1)
+    while value and round(size / unit) >> bits:         # two or three bits too fine, so not rounded yet
+        unit *= 2
+    return round(value / unit) * unit
+
+
 def number(text: bytes) -> Fraction | None:
     """The number that a string is, or None."""
-    if WHOLE.fullmatch(text) and LEAST <= int(text) <= MOST:
+    if is_whole(text):
         return Fraction(int(text))
-    return Fraction(text.decode()) if REAL.fullmatch(text) else None
+    return rounded(Fraction(text.decode())) if REAL.fullmatch(text) else None
+
+
+def sum_of(base: Fraction, parts: list, is_real: bool) -> Fraction:
+    """What is read of a sum: whole numbers stop at the limits of 64 bits, unless they are `is_real`."""
+    value = base + sum(parts)
+    if value.denominator == 1 and (not is_real or LEAST <= value <= MOST):
+        return min(max(value, Fraction(LEAST)), Fraction(MOST))
+    return rounded(value)
 
 
 def number_text(value: Fraction) -> bytes:
-    """Whole numbers saturated to 64 bits; fractions to 17 places."""
+    """To 17 places."""
     if value.denominator == 1:
-        return b"%d" % min(max(value.numerator, LEAST), MOST)
+        return b"%d" % value.numerator
     places = 17
     digits = f"{round(abs(value) * 10**places):0{places + 1}d}"
     return f"{'-' if value < 0 else ''}{digits[:-places]}.{digits[-places:]}".rstrip("0").rstrip(".").encode()
@@ -56,6 +79,7 @@ class Tally:
     total: Fraction
     back_seq: int = 0                # the newest take-back: the sum as of that increment counts no more
     back: Fraction = Fraction(0)
+    shown: tuple | None = None       # (what was read, the number its client was shown): of the newest increment
 
     @property
     def live(self) -> bool:
@@ -83,13 +107,25 @@ class Key:
         words += [(s, a, False, None) for s, a, _, clears in self.writes.values() if clears]
         return max(words, key=lambda w: w[:3], default=None)
 
+    def context(self) -> frozenset:
+        """All that the number is read from."""
+        dot = max(self.writes, key=lambda d: self.writes[d][:2], default=None)
+        return frozenset([dot, *((a, t.run, t.seq, t.back_seq) for a, t in self.tallies.items() if t.live)])
+
     def text(self) -> bytes | None:
         winner = max(self.writes.values(), key=lambda w: w[:2], default=None)
         live = [t for t in self.tallies.values() if t.live]
         if not live:
             return winner and winner[2]
         base = number(winner[2]) if winner else Fraction(0)
-        return winner[2] if base is None else number_text(base + sum(t.total - t.back for t in live))
+        if base is None:
+            return winner[2]
+        answers = [t.shown[1] for t in live if t.shown and t.shown[0] == self.context()]
+        assert len(answers) < 2, "two increments that have seen each other"
+        if answers:
+            return number_text(answers[0])
+        is_real = winner is not None and not is_whole(winner[2]) or any(t.shown and not LEAST <= t.shown[1] <= MOST for t in live)
+        return number_text(sum_of(base, [t.total - t.back for t in live], is_real))
 
     # effects
     def remove(self, op: Op, seen: list) -> None:
@@ -104,13 +140,13 @@ class Key:
     def clear_deadline(self, op: Op) -> None:
         self.deadlines = {d: w for d, w in self.deadlines.items() if not op.observed(d)}
 
-    def increment(self, op: Op, run, total) -> None:
+    def increment(self, op: Op, run, total, shown=None) -> None:
         actor, seq = op.dot
         t = self.tallies.get(actor)
         if t is None or t.run < run:
-            self.tallies[actor] = Tally(run, seq, total)
+            self.tallies[actor] = Tally(run, seq, total, shown=shown)
         elif t.run == run and seq >= t.seq:
-            t.seq, t.total = seq, total
+            t.seq, t.total, t.shown = seq, total, shown
 
 
 class Model:
@@ -125,8 +161,9 @@ class Model:
 
     # ---- commands: each list of them is one op -------------------------------------------------------------------
     def execute(self, commands: list, now: int) -> Op | None:
-        """("set" | "keep", db, key, value), ("add", db, key, step), ("del", db, key, None), ("expire", db, key, ms; 0: never),
-        ("flush", db, b"", None). The op, applied here; None when nothing was changed."""
+        """("set" | "keep", db, key, value), ("add", db, key, step), ("incr", db, key, step as text: shown as Redis adds it),
+        ("del", db, key, None), ("expire", db, key, ms; 0: never), ("flush", db, b"", None). The op, applied here; None when nothing
+        was changed."""
         op = Op((self.actor, self.clock.get(self.actor, 0) + 1), max(self.hlc + 1, now << 16), dict(self.clock))
         for name, db, key, argument in commands:
             self._command(op, now, name, (db, key), argument)
@@ -153,15 +190,22 @@ class Model:
         else:
             if k and self.get(*at, now) is None:       # what is hidden goes first
                 self._make(op, "delete", at, k.seen())
-            elif k and name in ("keep", "add"):
+            elif k and name in ("keep", "add", "incr"):
                 word = k.stated()                      # what was said about the deadline goes on being said
                 if word and (word[2] or name == "keep"):
                     self._make(op, "deadline", at, word[3], word[0], word[1])
             k = self.keys.get(at)
-            if name == "add":
+            if name in ("add", "incr"):
                 t = k.tallies.get(self.actor) if k else None
                 run, total = (t.run, t.total) if t and t.live else ((op.dot[1], len(op.effects)), Fraction(0))
-                self._make(op, "increment", at, run, total + Fraction(argument))
+                step, shown = number(argument) if name == "incr" else Fraction(argument), None
+                if name == "incr":
+                    after = copy.deepcopy(k) if k else Key()
+                    wanted = rounded(number(after.text() or b"0") + step)
+                    after.increment(op, run, total + step)
+                    if after.text() != number_text(wanted):
+                        shown = after.context(), wanted
+                self._make(op, "increment", at, run, total + step, shown)
             else:
                 self._make(op, "assign", at, argument, name == "keep", k.seen() if k else [])
 

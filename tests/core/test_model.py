@@ -58,19 +58,22 @@ class Both:
 
 
 def command(rng, b: Both, now, huge: bool):
-    """A command that a client could cause now: deletes and deadlines only of visible keys, increments only of numbers. `huge`: numbers
-    at the 64-bit limits, and then no fractions beside them, whose sum 80 bits cannot hold exactly."""
+    """A command that a client could cause now: deletes and deadlines only of visible keys, increments only of numbers. `huge`: many
+    numbers at the 64-bit limits and beyond."""
     key = rng.choice(KEYS)
     value = b.model.get(0, key, now)
     x = rng.random()
     if x < 0.16:
-        return ("set", 0, key, rng.choice([b"1", b"-5", b"text", b"", b"9223372036854775807" if huge else b"0.25"]))
+        return ("set", 0, key, rng.choice([b"1", b"-5", b"text", b"", b"9223372036854775807" if huge else b"0.1"]))
     if x < 0.28:
         return ("keep", 0, key, rng.choice([b"7", b"tail", b"-9223372036854775808" if huge else b"1.5"]))
     if x < 0.62:
         if value is not None and number(value) is None:
             return ("del", 0, key, None)
-        return ("add", 0, key, rng.choice([1, 2, -3, 10, 0, 2.0**62 if huge else 0.5, -2.0**62 if huge else -0.25]))
+        if rng.random() < 0.6:
+            return ("add", 0, key, rng.choice([1, 2, -3, 10, 0, 2.0**62 if huge else 0.5, -2.0**62 if huge else -0.25]))
+        return ("incr", 0, key, rng.choice([b"0.1", b"-0.3", b"123456789.1", b"7", b"1e-30", b"9223372036854775807" if huge else b"1e15",
+                                            b"-9223372036854775807" if huge else b"-1e15", b"1e20" if huge else b"0.7"]))
     if x < 0.80:
         return ("del", 0, key, None) if value is not None else ("add", 0, key, 1)
     if x < 0.95:

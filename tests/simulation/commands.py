@@ -2,7 +2,7 @@
 
 Each schedule has its own mixture: one type alone, so that its rare cases are met often, or all types at once. In a mixture every key
 has a type that it mostly is used as, so that commands rarely fail, and now and then is used as another, so that types clash. Names and
-values are few, so that commands meet; fractions are such that their sums are exact.
+values are few, so that commands meet; of fractions some are such as binary numbers do not hold.
 """
 from __future__ import annotations
 
@@ -119,7 +119,8 @@ class Clients:
                                ("SETBIT", k, 3, 1), ("MSET", k, "2", other, "3"), ("MSETNX", k, "2", other, "3"), ("GETDEL", k), ("GET", k),
                                ("GETEX", k, "PX", soon), ("GETEX", k, "PERSIST"), ("STRLEN", k), ("BITOP", "NOT", k, other)])
         return rng.choice([("INCR", k), ("INCR", k), ("INCRBY", k, 10), ("DECRBY", k, 3), ("INCRBY", k, 0), ("DECR", other),
-                           ("INCRBYFLOAT", k, "0.5"), ("INCRBYFLOAT", k, "-0.25")])
+                           ("INCRBYFLOAT", k, "0.5"), ("INCRBYFLOAT", k, rng.choice(["-0.25", "0.1", "-0.3", "123456789.1", "1e20"])),
+                           ("INCRBY", k, rng.choice([2**63 - 1, -2**63]))])
 
     # ---- hashes ------------------------------------------------------------------------------------------------------
     def hash(self, k, other):
@@ -128,7 +129,7 @@ class Clients:
         v = rng.choice(["1", "-7", "text", "", "0.5"])
         if rng.random() < 0.35:
             return rng.choice([("HINCRBY", k, f, 1), ("HINCRBY", k, f, 10), ("HINCRBY", k, g, -3), ("HINCRBY", k, f, 0),
-                               ("HINCRBYFLOAT", k, f, "0.5"), ("HINCRBYFLOAT", k, g, "-0.25")])
+                               ("HINCRBYFLOAT", k, f, "0.5"), ("HINCRBYFLOAT", k, g, rng.choice(["-0.25", "0.1", "123456789.1"]))])
         return rng.choice([("HSET", k, f, v), ("HSET", k, f, v, g, "2"), ("HMSET", k, f, v), ("HSETNX", k, f, v), ("HDEL", k, f), ("HDEL", k, f, g),
                            ("HDEL", k, *NAMES), ("HGET", k, f), ("HGETALL", k), ("HLEN", k), ("HMGET", k, f, g), ("HSTRLEN", k, f), ("HRANDFIELD", k)])
 
@@ -148,7 +149,7 @@ class Clients:
         score = rng.choice([0, 1, 1, 2, 3, -1, "0.5", 5, 10, "inf" if rng.random() < 0.1 else 4])
         x = rng.random()
         if x < 0.25:
-            return rng.choice([("ZINCRBY", k, score, m), ("ZINCRBY", k, 1, m), ("ZINCRBY", k, "-0.25", n), ("ZADD", k, "INCR", 2, m),
+            return rng.choice([("ZINCRBY", k, score, m), ("ZINCRBY", k, 1, m), ("ZINCRBY", k, rng.choice(["-0.25", "0.1", "-0.3", "1e16"]), n), ("ZADD", k, "INCR", 2, m),
                                ("ZADD", k, "GT", "INCR", -1, m), ("ZADD", k, "XX", "INCR", 1, n)])
         if x < 0.55:
             return rng.choice([("ZADD", k, score, m), ("ZADD", k, score, m, 1, n), ("ZADD", k, "NX", score, m), ("ZADD", k, "XX", score, m),

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from crdtredis.replication import crdtredis_pb2 as pb
-from tests.core.model import number, number_text
+from tests.core.model import LEAST, MOST, is_whole, number, number_text, sum_of
 
 TYPE_ORDER = [pb.LIST, pb.HASH, pb.ZSET, pb.SET, pb.STRING]
 TYPE_NAMES = {pb.STRING: "string", pb.HASH: "hash", pb.SET: "set", pb.ZSET: "zset", pb.LIST: "list"}
@@ -81,13 +81,25 @@ class Ops:
 
 def total(effect) -> Fraction | float:
     """The total that an increment carries; a float where it is infinite or not a number."""
-    if not effect.fraction:
-        return Fraction(effect.whole)
-    mantissa = int.from_bytes(effect.fraction[:8], "little")
-    sign_exponent = int.from_bytes(effect.fraction[8:], "little")
+    if effect.HasField("exact"):
+        return exact_value(effect.exact)
+    return extended_value(effect.fraction) if effect.fraction else Fraction(effect.whole)
+
+
+def exact_value(x) -> Fraction | float:
+    """Of a message Exact."""
+    if x.plus or x.minus:
+        return math.nan if x.plus and x.minus else math.inf if x.plus else -math.inf
+    return int.from_bytes(x.limbs, "little", signed=True) * Fraction(2) ** (64 * x.low)
+
+
+def extended_value(data: bytes) -> Fraction | float:
+    """Of an 80-bit number."""
+    mantissa = int.from_bytes(data[:8], "little")
+    sign_exponent = int.from_bytes(data[8:], "little")
     if sign_exponent & 0x7fff == 0x7fff:
         return math.nan if mantissa << 1 & (1 << 64) - 1 else math.copysign(math.inf, -1 if sign_exponent & 0x8000 else 1)
-    value = Fraction(mantissa) * Fraction(2) ** ((sign_exponent & 0x7fff) - 16383 - 63)
+    value = mantissa * Fraction(2) ** (max(sign_exponent & 0x7fff, 1) - 16383 - 63)
     return -value if sign_exponent & 0x8000 else value
 
 
@@ -134,21 +146,18 @@ def position(data: bytes, dot: tuple, names: dict) -> tuple:
 
 @dataclass
 class Value:
-    """What a string, a field or an element reads; of a sorted set's member the score. `sum`: it is this sum; `any`: infinities met."""
+    """What a string, a field or an element reads; of a sorted set's member the score. `answers`: what may stand for it, since a client was
+    shown it as the result of one of the increments."""
     text: bytes | None = None
-    sum: Fraction | float | None = None
-    any: bool = False
+    score: float | None = None
+    any: bool = False                       # infinities met
+    answers: list = field(default_factory=list)
 
     def is_text(self, text: bytes | None) -> bool:
-        """Is this what a replica may show? Replicas agree to the last byte, but they compute sums with 64-bit mantissas, which hold
-        decimal fractions only nearly: those may be off by what rounding explains. And only sums of 64-bit numbers saturate."""
-        exact = self.sum is None or self.sum.denominator & (self.sum.denominator - 1) == 0 and abs(self.sum) < 2**62
-        if exact or text is None or text == self.text:
-            return text == self.text
-        return abs((number(text) or 0) - self.sum) <= max(1, abs(self.sum)) / 10**15
+        return text == self.text or text in map(number_text, self.answers)
 
     def is_score(self, score: float) -> bool:
-        return self.any or score == self.sum or math.isfinite(self.sum) and abs(score - self.sum) <= max(1, abs(self.sum)) / 10**12
+        return self.any or score == self.score or score in self.answers
 
 
 @dataclass
@@ -208,7 +217,7 @@ def told(found: Ops) -> dict[tuple[int, bytes], Told]:
                         deadlines.setdefault(at, []).append((op, i, "remove", None))
                 elif e.kind == pb.INCREMENT:
                     run = (op.dot[0], at, place, e.run_seq, e.run_index)
-                    acts.append((op, i, "add", total(e) - sums.get(run, 0)))
+                    acts.append((op, i, "add", (total(e) - sums.get(run, 0), extended_value(e.shown) if e.shown else None)))
                     sums[run] = total(e)
                 else:
                     acts.append((op, i, "remove", None))
@@ -241,15 +250,16 @@ def surviving(acts: list, wide: list = ()) -> list:
 
 def value_of(type: int, kept: list) -> Value:
     winner = max((p for what, p in kept if what == "write"), key=lambda w: w[:2], default=None)
-    steps = [p for what, p in kept if what == "add"]
+    steps = [p[0] for what, p in kept if what == "add"]
+    answers = [p[1] for what, p in kept if what == "add" and p[1] is not None]
     if type == pb.ZSET:
         base = struct.unpack("<d", winner[2])[0] if winner else 0.0
-        if not steps:
-            return Value(sum=base)
         parts = [Fraction(base) if math.isfinite(base) else base, *steps]
-        return Value(any=True) if any(isinstance(p, float) for p in parts) else Value(sum=sum(parts))
+        if any(isinstance(p, float) for p in parts):
+            return Value(any=bool(steps), score=base)
+        return Value(score=float(sum(parts)), answers=answers)
     base = number(winner[2]) if winner else Fraction(0)
     if base is None or not steps:
         return Value(winner[2])
-    value = base + sum(steps)
-    return Value(number_text(value), value)
+    is_real = winner is not None and not is_whole(winner[2]) or any(not LEAST <= a <= MOST for a in answers)
+    return Value(number_text(sum_of(base, steps, is_real)), answers=answers)
