@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import shutil
 import signal
 import socket
@@ -25,17 +26,22 @@ from pathlib import Path
 from tests.respclient import Connection, ReplyError
 
 ROOT = Path(__file__).resolve().parents[2]
+PORTS = 10_000, 32_000                   # below net.ipv4.ip_local_port_range
 START_TIMEOUT = 30.0                     # seconds until a server must answer PING; generous, for a busy CI machine
 running: list["Process"] = []            # every process started and not yet disposed of
 _given: set[int] = set()
 
 
 def free_port() -> int:
-    """A TCP port that was free a moment ago and that this process has not given out before."""
+    """A TCP port that was free a moment ago and that this process has not given out before. None that the system gives to outgoing
+    connections: one of those could have it when a server starts, or starts again."""
     while True:
+        port = random.randrange(*PORTS)
         with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
         if port not in _given:
             _given.add(port)
             return port
