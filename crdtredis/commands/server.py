@@ -137,33 +137,47 @@ def config_rewrite(session, argv):
 
 # ---- the log ----------------------------------------------------------------------------------------------------------------
 
-def after_turn(session, function) -> None:
-    """Has function() called in the engine thread once this turn's ops are in the log."""
-    engine = part(session, "engine")
-    if engine is None:
-        function()
-    else:
-        engine.call_soon(function)
+class Saves:
+    """Who waits for the log to be forced to disk. One thread at a time works for all who have asked so far; who asks meanwhile is served by
+    the next, since what he did may not be in what is being forced. Engine thread only."""
+
+    def __init__(self, server) -> None:
+        self.server, self.asked, self.busy = server, [], False
+
+    def ask(self, done) -> None:
+        self.asked.append(done)
+        if not self.busy:
+            self.busy = True
+            self.server.engine.call_soon(self.start)            # once this turn's ops are in the log
+
+    def start(self) -> None:
+        served, self.asked = self.asked, []
+        threading.Thread(target=self.work, args=(served,), name="save", daemon=True).start()
+
+    def work(self, served) -> None:
+        self.server.log.sync(all_policies=True)
+        failure = self.server.log.status().failure
+        self.server.engine.call_soon(lambda: self.finish(served, failure))
+
+    def finish(self, served, failure) -> None:
+        if failure is None:
+            self.server.last_save = time.time_ns() // 1_000_000_000
+        self.busy = bool(self.asked)
+        if self.busy:
+            self.server.engine.call_soon(self.start)
+        for done in served:
+            done(failure)
 
 
 def sync_log(session, done) -> None:
-    """Forces to disk all that was done up to this command, in a thread of its own; done(why it failed or None) in the engine thread."""
-    log, server = part(session, "log"), session.server
-    if not hasattr(log, "sync"):
+    """Forces to disk all that was done up to this command; done(why it failed or None) in the engine thread."""
+    server = session.server
+    if not hasattr(part(session, "log"), "sync"):
         done(None)
         return
-
-    def work():
-        log.sync(all_policies=True)
-        failure = log.status().failure
-        server.engine.call_soon(lambda: finish(failure))
-
-    def finish(failure):
-        if failure is None:
-            server.last_save = time.time_ns() // 1_000_000_000
-        done(failure)
-
-    after_turn(session, lambda: threading.Thread(target=work, name="save", daemon=True).start())
+    if not hasattr(server, "saves"):
+        server.saves = Saves(server)
+    server.saves.ask(done)
 
 
 @command("SAVE", arity=1, flags="admin noscript no_async_loading no_multi", group="server", since="1.0.0", complexity="O(1)",

@@ -333,7 +333,24 @@ def test_bgsave_and_bgrewriteaof(c):
     assert c.error("BGSAVE", "x") == c.error("BGSAVE", "SCHEDULE", "x") == "ERR syntax error"
     c.server.engine.turn()
     join_threads()
-    assert c.server.log.synced == 3
+    assert c.server.log.synced == 1, "for all who had asked"
+
+
+def test_who_asks_for_the_disk_while_it_is_at_work_gets_the_next_round(c):
+    """However many clients wait, there is one thread."""
+    others = [c.other() for _ in range(50)]
+    for d in others[:25]:
+        d.raw("WAITAOF", 1, 0, 0)
+    c.server.engine.turn()                                      # at work for the first half
+    for d in others[25:]:
+        d.raw("WAITAOF", 1, 0, 0)
+    for _ in range(2):
+        join_threads()
+        c.server.engine.turn()
+    join_threads()
+    assert c.server.log.synced == 2
+    c.server.engine.turn()
+    assert {d.session.take_replies() for d in others} == {b"*2\r\n:1\r\n:0\r\n"} and c.server.log.synced == 2
 
 
 def test_saving_without_a_log():
