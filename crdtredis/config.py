@@ -487,8 +487,8 @@ SETTINGS: tuple[Setting, ...] = (
           aliases=("zset-max-ziplist-entries",)),
         S("zset_max_listpack_value", Int(0, 2**31 - 1, "bytes"), 64, "A sorted set with a longer member is called skiplist.", live=True,
           aliases=("zset-max-ziplist-value",)),
-        S("list_max_listpack_size", Int(-5, 2**31 - 1), -2,
-          "A list with more elements, or, from -1 to -5, more than 4, 8, 16, 32 or 64 KiB, is called quicklist, not listpack.", live=True,
+        S("list_max_listpack_size", Int(-2**31, 2**31 - 1), -2,
+          "A list with more elements, or, from -1 to -5 (or less), more than 4, 8, 16, 32 or 64 KiB, is called quicklist, not listpack.", live=True,
           aliases=("list-max-ziplist-size",)),
     ),
     *_declare(

@@ -60,7 +60,8 @@ PROGRESS = 2.0          # s between two lines about recovery
 LOADING_AFTER = 0.25    # s of loading after which /health is answered meanwhile: a short start needs no thread for it
 OWN_FILES = 64          # descriptors for the log, the sync thread, listening sockets
 PEER_FILES = 8          # ... and for the connections to one peer
-COLLECT = 100_000       # buckets looked at per round of stub collection
+WAITING_LONG = 10       # s of that after which /health warns
+MEMORY_LOW = 0.9        # part of max_memory in use from which on it does
 
 
 def now_ms() -> int:
@@ -88,7 +89,7 @@ class Server:
         self._http: list[socket.socket] = []
         self._loading: Loading | None = None
         self._ahead: set[str] = set()                   # replicas whose timestamps lie too far ahead, as last told in the log
-        self._second = 0
+        self._waiting = 0                               # s for which received ops have waited for others
 
         self.output = start_logging(config)
         try:
@@ -336,10 +337,8 @@ class Server:
             if self._beyond:
                 self._beyond = lacking(self.replica.clock_ids(), self._beyond)
             self._watch_clock()
-            self._second += 1
-            if self._second >= self.config.seconds("gc_interval"):
-                self._second = 0
-                self.replica.collect(COLLECT)
+            waiting = self.replica.waiting()
+            self._waiting = self._waiting + 1 if waiting["ops"] > waiting["held"] else 0
 
     def _watch_clock(self) -> None:
         """Tells the log when timestamps begin and cease to lie too far ahead of the clock: ours, and those of what is held."""
@@ -369,7 +368,15 @@ class Server:
             reasons.append(ahead_of_clock(self.replica))
         if self.sync is not None:
             reasons += self.sync.hub.faults()
-        return reasons, list(held(self.replica).values())
+        warnings = list(held(self.replica).values())
+        waiting = self.replica.waiting()
+        if self._waiting >= WAITING_LONG and waiting["ops"] > waiting["held"]:
+            warnings.append(f"{waiting['ops'] - waiting['held']} received operations have waited for others for {self._waiting} s")
+        used = self.replica.stats()["memory"]
+        if self.config.max_memory and used >= MEMORY_LOW * self.config.max_memory:
+            warnings.append(f"used memory is {100 * used // self.config.max_memory}% of max_memory: "
+                            "at 100% commands that need more are refused")
+        return reasons, warnings
 
     # ---- settings -----------------------------------------------------------------------------------------------------
 
@@ -391,6 +398,8 @@ class Server:
             setattr(engine, name, int(config.seconds(name)))
         elif name == "max_memory":
             executor.max_memory = value
+        elif name == "gc_interval":
+            engine.collect_every, engine.next_collect = config.ms(name), 0
         elif name in ("hz", "protected_mode"):
             setattr(engine, name, value)
         elif name == "client_query_buffer_limit":

@@ -351,3 +351,22 @@ def test_the_unit_hands_over_what_only_root_reads():
     assert "\nType=notify\n" in unit and "\nLoadCredential=crdt-redis.json:/etc/crdt-redis.json\n" in unit
     command, = (line for line in unit.splitlines() if line.startswith("ExecStart="))
     assert "${CREDENTIALS_DIRECTORY}/crdt-redis.json" in command and "/etc/" not in command
+
+
+def test_what_every_part_says_reaches_the_log_file():
+    """The log of the process hangs on "crdtredis"; a part that logs under another name is not heard."""
+    for path in (ROOT / "crdtredis").rglob("*.p*"):
+        if path.suffix in (".py", ".pyx", ".pxi"):
+            for name in re.findall(r"""getLogger\("([^"]*)""", path.read_text()):
+                assert name.startswith("crdtredis.") or path.name == "logs.py", f"{path.name}: {name}"
+
+
+def test_storage_messages_reach_the_log_file(processes):
+    s = Server(log_file="messages.log")
+    s.start()
+    s("SET", "k", "v")
+    s.kill()
+    with open(max(s.data_dir.glob("segment-*.log")), "ab") as f:
+        f.write(b"torn")
+    s.start()
+    assert "torn tail" in (s.directory / "messages.log").read_text()

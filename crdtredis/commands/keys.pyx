@@ -557,11 +557,11 @@ cdef enum:
 
 
 cdef const char *list_encoding(Kernel *k, Collection *c, int64_t limit) noexcept nogil:
-    """By list-max-listpack-size: a count of elements, in 8 KiB, or a choice of bytes."""
+    """By list-max-listpack-size: a count of elements (0 is 1), in 8 KiB, or a choice of bytes (below -5 is -5)."""
     cdef int64_t left = 8192 if limit >= 0 else <int64_t>4096 << min(-limit - 1, 4)
     cdef ListCursor place
     cdef int more = list_seek(c, 0, &place)
-    if limit >= 0 and <int64_t>c.live > limit:
+    if limit >= 0 and <int64_t>c.live > max(limit, <int64_t>1):
         return "quicklist"
     while more:
         left -= list_value(k, &place).n + PACKED_OVERHEAD

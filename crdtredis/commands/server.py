@@ -12,7 +12,7 @@ import threading
 import time
 
 from crdtredis import REDIS_VERSION, __version__, info
-from crdtredis._resp import Failure, Simple, Verbatim
+from crdtredis._resp import Failure, Ordered, Simple, Verbatim
 from crdtredis.commands import usage
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
 from crdtredis.config import BY_PUBLIC, ConfigError, Fixed
@@ -307,7 +307,7 @@ def acl_whoami(session, argv):
 @acl_command("LIST", 2, "The users, as rules.")
 def acl_list(session, argv):
     hashed = password_hash(session)
-    return [f"user default on {'#' + hashed if hashed else 'nopass'} ~* &* +@all"]
+    return [f"user default on {f'sanitize-payload #{hashed}' if hashed else 'nopass sanitize-payload'} ~* &* +@all"]
 
 
 @acl_command("USERS", 2, "The names of the users.")
@@ -320,7 +320,7 @@ def acl_getuser(session, argv):
     if argv[2] != b"default":
         return None
     hashed = password_hash(session)
-    return {"flags": {"on"} if hashed else {"on", "nopass"}, "passwords": [hashed] if hashed else [], "commands": "+@all", "keys": "~*",
+    return {"flags": Ordered(("on", "sanitize-payload") if hashed else ("on", "nopass", "sanitize-payload")), "passwords": [hashed] if hashed else [], "commands": "+@all", "keys": "~*",
             "channels": "&*", "selectors": []}
 
 

@@ -19,7 +19,7 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from crdtredis._core cimport (NO_NUMBER, Element, Kernel, T_NONE, T_STRING, key_deadline, key_delete, key_expire, key_find, key_type, key_visible,
+from crdtredis._core cimport (NO_NUMBER, Element, Kernel, T_NONE, T_STRING, key_deadline, key_delete, key_expire, key_find, key_modified, key_type, key_visible,
                               WHOLE, string_add, string_int, string_set, string_view)
 from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_int, fail_syntax, fail_type, hot, is_word
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
@@ -311,6 +311,8 @@ cdef void append(Call *c) noexcept nogil:
         memcpy(b.p + v.n, tail.p, tail.n)
         string_set(c.kernel, c.db, c.argv[1], e, span(b.p, b.n), 1)
         buffer_free(&b)
+    else:
+        key_modified(c.kernel, c.db, c.argv[1])     # to whoever watches it, as in Redis
 
 
 cdef void setrange(Call *c) noexcept nogil:

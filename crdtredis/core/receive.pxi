@@ -344,9 +344,8 @@ cdef void collect(Kernel *k, int most) noexcept nogil:
     cdef Element *e
     cdef size_t i
     cdef int live
-    cdef int dbs = 0                       # finished in this call: no more than all of them, once
     memset(&found, 0, sizeof(Buffer))
-    while most > 0 and k.stubs and dbs <= DATABASES:
+    while most > 0 and k.stubs:
         found.n = 0
         k.in_db = k.collect_db
         k.collect_cursor = table_scan(&k.db[k.collect_db].table, k.collect_cursor, gather_stub, &found)
@@ -364,5 +363,6 @@ cdef void collect(Kernel *k, int most) noexcept nogil:
             settle(k, &k.db[k.collect_db].table, &k.db[k.collect_db].live, e, live)
         if k.collect_cursor == 0:
             k.collect_db = (k.collect_db + 1) % DATABASES
-            dbs += 1
+            if k.collect_db == 0:
+                break                       # the round is over
     buffer_free(&found)

@@ -323,6 +323,11 @@ cdef void send_all(Loop self) noexcept nogil:
 cdef void send_conn(Loop self, Conn *c) noexcept nogil:
     cdef Reply *r = &c.client.reply
     cdef ssize_t sent
+    # What one turn made counts whole, as in Redis, whether the socket would take it or not.
+    if self.output_hard and c.out_bytes + r.buf.n > self.output_hard:
+        self.closed_output += 1
+        kill(self, c)
+        return
     if c.out_head == NULL:
         if r.buf.n:
             sent = send(c.client.fd, r.buf.p, r.buf.n, MSG_NOSIGNAL)

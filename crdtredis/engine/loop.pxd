@@ -56,6 +56,7 @@ cdef class Loop:
     cdef int64_t next_cron
     cdef int64_t next_python
     cdef int64_t next_reap
+    cdef public int64_t next_collect           # when the next round of letting stubs go begins, or goes on
     cdef uint64_t cron_n
     cdef int working                    # `work` is not empty
     cdef int stopping
@@ -77,6 +78,7 @@ cdef class Loop:
     cdef public size_t record_limit     # bytes of a record of the log, unless one op is larger
     cdef public int64_t max_bulk        # bytes of one argument
     cdef public bint protected_mode     # refuse strangers from other hosts while there is no password
+    cdef public int64_t collect_every   # ms between the end of one such round and the beginning of the next
     cdef public bint active_expire      # reap without being asked: DEBUG SET-ACTIVE-EXPIRE
     # statistics
     cdef uint64_t accepted

@@ -73,6 +73,7 @@ cdef class Loop:
         self.max_bulk = 512 << 20
         self.protected_mode = True
         self.active_expire = True
+        self.collect_every = 60_000
         self.ep = epoll_create1(EPOLL_CLOEXEC)
         self.wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.signal_fd, self.signal_write_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -570,7 +571,10 @@ cdef class Loop:
             table_work(&self.k.db[i].table, REHASH_TURN)
         if not self.d.guard & (GUARD_LOADING | GUARD_MISCONF):
             self.received_more |= retry_waiting(self.k, ROOM_TURN)
-            collect(self.k, COLLECT_TURN)
+            if self.mono >= self.next_collect:
+                collect(self.k, COLLECT_TURN)
+                if self.k.collect_db == 0 and self.k.collect_cursor == 0:
+                    self.next_collect = self.mono + self.collect_every
         for i in range(self.listener_n):
             if self.listeners[i].pending == 2:
                 self.listeners[i].pending = 1

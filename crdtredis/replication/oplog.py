@@ -25,6 +25,7 @@ for worker threads, one of which reads at a time.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -153,6 +154,7 @@ class OpLog:
         self.floor: Clock = dict(clock)
         self.segments = segments
         self.most_bytes, self.most_entries, self.most_entry = most_bytes, most_entries, min(most_entry, PART)
+        self.born = time.monotonic()
         self.bytes = 0                  # in memory
         self.total = 0                  # ever appended
         self._first = 0                 # number of the oldest entry in memory
@@ -307,7 +309,8 @@ class OpLog:
     # ---- how far a reader is ------------------------------------------------------------------------------------------
 
     def lag(self, cursor: Cursor, acked: Clock, now: float) -> tuple[int, float, int]:
-        """(ops, seconds, bytes) between what this reader has acknowledged and the head; bytes only of what is in memory.
+        """(ops, seconds, bytes) between what this reader has acknowledged and the head; bytes only of what is in memory. The
+        seconds are those since the oldest of the ops came; at least, where it is older than what is in memory.
 
         The one method for other threads too: it iterates over copies, which are made in one step."""
         ops = plan.behind(acked, cursor.part(dict(self.head.seqs)))
@@ -315,10 +318,13 @@ class OpLog:
             return 0, 0.0, 0
         at = max(cursor.settled, self._first)
         oldest = None
-        for e in islice(self._entries.copy(), at - self._first, None):
+        entries = self._entries.copy()
+        for e in islice(entries, at - self._first, None):
             if any(last > acked.get(a, 0) and cursor.wants(a) for a, (_, last) in e.ranges.items()):
                 oldest = e
                 break
             at += 1
         cursor.settled = at
-        return (ops, now - oldest.at, self.total - oldest.offset) if oldest else (ops, 0.0, 0)
+        if oldest is None:
+            return ops, now - (entries[0].at if entries else self.born), 0
+        return ops, now - oldest.at, self.total - oldest.offset

@@ -14,6 +14,9 @@ class Failure(str):
 class Verbatim(str):
     """Text for people: INFO, CLIENT LIST."""
 
+class Ordered(tuple):
+    """A set whose members come in this order. (Of a set or frozenset they come sorted.)"""
+
 class Push(list):
     """An out-of-band message."""
 
@@ -67,6 +70,8 @@ cdef int put_object(Reply *r, object value) except -1:
     elif isinstance(value, (list, tuple)):
         if isinstance(value, Push):
             reply_push(r, len(value))
+        elif isinstance(value, Ordered):
+            reply_set(r, len(value))
         else:
             reply_array(r, len(value))
         for item in value:

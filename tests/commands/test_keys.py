@@ -577,6 +577,15 @@ def test_patterns_match_as_the_definition_says():
         assert matches(p.encode(), s.encode()) == match(p, s), (p, s)
 
 
+@pytest.mark.parametrize("limit, element, least", [(0, 1, 2), (1, 1, 2), (3, 1, 4), (-1, 100, 41), (-5, 1000, 66), (-6, 1000, 66), (-2**31, 1000, 66)])
+def test_where_a_list_is_called_a_quicklist(c, limit, element, least):
+    """The bytes of -5 hold for everything below it, and 0 is 1."""
+    c.executor.set_encoding_limits(list_max_listpack_size=limit)
+    for n in range(1, least + 1):
+        c("RPUSH", "l", "x" * element)
+        assert c("OBJECT", "ENCODING", "l") == (b"quicklist" if n == least else b"listpack"), n
+
+
 def test_no_pattern_takes_long():
     begun = time.process_time()                     # of this process alone, whatever else the machine does
     assert not matches(b"a*" * 200 + b"b", b"a" * 20_000)

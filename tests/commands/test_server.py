@@ -495,10 +495,13 @@ def test_small_answers(c):
 
 
 def test_acl(c):
-    assert (c("ACL", "WHOAMI"), c("ACL", "USERS"), c("ACL", "LIST")) == (b"default", [b"default"], [b"user default on nopass ~* &* +@all"])
+    assert (c("ACL", "WHOAMI"), c("ACL", "USERS"), c("ACL", "LIST")) == (b"default", [b"default"], [b"user default on nopass sanitize-payload ~* &* +@all"])
     assert c("ACL", "GETUSER", "nobody") is None
+    assert c("ACL", "GETUSER", "default")[:2] == [b"flags", [b"on", b"nopass", b"sanitize-payload"]]
+    c.executor.requirepass = b"x"
+    assert c("ACL", "GETUSER", "default")[1] == [b"on", b"sanitize-payload"]
     c.executor.requirepass = b"secret"
-    assert c("ACL", "LIST")[0].startswith(b"user default on #2bb80d53")
+    assert c("ACL", "LIST")[0].startswith(b"user default on sanitize-payload #2bb80d53")
     assert c.error("ACL", "CAT", "nosuch") == "ERR Unknown category 'nosuch'"
     assert b"get" in c("ACL", "CAT", "string") and b"string" in c("ACL", "CAT")
 

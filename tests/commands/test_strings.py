@@ -411,3 +411,14 @@ def test_sum_beyond_64_bits_saturates(ab):
     b("INCRBY", "n", 9)
     sync(a, b)
     assert both(ab, "GET", "n") == bulk(MAX) and both(ab, "INCR", "n") == OVERFLOW
+
+
+def test_an_append_of_nothing_counts_as_a_change_to_who_watches(c):
+    c("SET", "k", "v")
+    other = c.executor.session()
+    c("WATCH", "k")
+    c.ops()
+    c.executor.execute(other, [b"APPEND", b"k", b""])
+    assert c.ops() == 0
+    c("MULTI"), c("PING")
+    assert c("EXEC") == b"*-1\r\n"

@@ -202,6 +202,18 @@ def test_hard_output_limit(served):
     quick.send("PING").expect(PONG)
 
 
+@pytest.mark.parametrize("n", [1, 20])
+def test_the_hard_limit_counts_all_that_a_turn_made(served, n):
+    """The socket would take 150 KB at once: what counts is what was made, as in Redis."""
+    s = served(output_hard=100_000)
+    c, other = s.connect(), s.connect()
+    c.send(f"TEST.BIG {90_000 // n}").expect(b"$%d\r\n%b\r\n" % (90_000 // n, b"x" * (90_000 // n)))
+    c.send(*[f"TEST.BIG {150_000 // n}"] * n)
+    assert c.closed() == b""
+    other.send("PING").expect(PONG)
+    assert s.loop.stats()["closed_output"] == 1
+
+
 def test_soft_output_limit(served):
     s = served(output_soft=1_000_000, output_soft_seconds=1, hz=100)
     slow = s.connect()
@@ -432,6 +444,25 @@ def test_many_keys_expire_soon_after_their_deadline(served):
     for i in range(0, 5000, 100):
         c.send(*(f"SET k{j} v PX 100" for j in range(i, i + 100))).expect(OK * 100)
     s.wait(lambda: s.replica.keys(0) == (0, 0))
+
+
+def test_stubs_are_let_go_of_in_rounds(served):
+    from tests.engine.test_bridge import batch_of
+
+    s = served(collect_every=1 << 40)
+    batch, peer = batch_of("INCR c")
+    c = s.connect()
+
+    s.on_engine(lambda: s.replica.receive(batch))
+    c.send("DEL c").expect(b":1\r\n")
+    assert s.replica.stats()["stubs"] == 1
+    s.on_engine(lambda: s.replica.hear(peer.actor, s.replica.clock_ids()))
+    turns = s.loop.stats()["turns"]
+    s.wait(lambda: s.loop.stats()["turns"] > turns + 10)
+    time.sleep(0.3)                         # some rounds of cron
+    assert s.replica.stats()["stubs"] == 1, "the first round is over, and the next is far off"
+    s.loop.next_collect = 0
+    s.wait(lambda: s.replica.stats()["stubs"] == 0)
 
 
 # ---- Python beside the loop -----------------------------------------------------------------------------------------

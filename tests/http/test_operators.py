@@ -51,6 +51,30 @@ def test_a_peer_that_is_down_is_a_warning(server):
     assert status == 200 and "127.0.0.1:1 is" in json.loads(text)["warnings"][0]
 
 
+def test_memory_that_runs_out_is_a_warning(server):
+    s = server(max_memory="2mb")
+    assert json.loads(ask(s, "/health")[2])["warnings"] == []
+    for i in range(21):
+        s("SET", f"k{i}", "x" * 100_000)
+    found = json.loads(ask(s, "/health")[2])
+    assert found["status"] == "ok" and "of max_memory" in found["warnings"][0]
+
+
+def test_operations_that_wait_for_long_are_a_warning(monkeypatch):
+    from types import SimpleNamespace
+
+    from crdtredis import server as module
+
+    replica = SimpleNamespace(waiting=lambda: {"ops": 7, "bytes": 700, "held": 3}, stats=lambda: {"memory": 10}, runs_ahead=0,
+                              ahead=lambda: [], clock_ids=dict)
+    monkeypatch.setattr(module, "held", lambda replica: {})
+    fake = SimpleNamespace(executor=SimpleNamespace(loading=False, misconf=None), log=None, replica=replica, sync=None, _beyond={},
+                           _waiting=module.WAITING_LONG, config=SimpleNamespace(max_memory=0))
+    assert module.Server.health(fake) == ([], [f"4 received operations have waited for others for {module.WAITING_LONG} s"])
+    fake._waiting -= 1
+    assert module.Server.health(fake) == ([], [])
+
+
 def test_stats_are_those_of_info(server):
     s = server()
     s("SET", "k", "v")

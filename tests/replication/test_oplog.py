@@ -250,3 +250,14 @@ def test_the_head_tells_what_changed():
     head.advance(3, 1)
     head.advance(2, 8)
     assert head.since(seen) == {2: 8, 3: 1} and head.since(head.version) == {}
+
+
+def test_lag_of_what_is_older_than_memory():
+    """After a restart memory holds nothing of what the segments do: it is at least as old as the process."""
+    w = Writer("a")
+    w.turn(5)
+    log = OpLog(w.clock, w.stored, most_bytes=10_000)
+    log.born = 100.0
+    cursor = log.cursor({})
+    assert log.lag(cursor, {}, 130.0) == (5, 30.0, 0)
+    assert log.lag(cursor, dict(w.clock), 130.0) == (0, 0.0, 0)
