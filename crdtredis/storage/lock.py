@@ -16,7 +16,7 @@ from pathlib import Path
 
 from crdtredis.errors import EXIT_DATA, StartError
 
-log = logging.getLogger("storage")
+log = logging.getLogger("crdtredis.storage")
 
 
 class DirectoryLock:
