@@ -256,8 +256,19 @@ def errorstats(x: Any) -> Fields:
 
 @section
 def latencystats(x: Any) -> Fields:
-    # Times are summed per command (see commandstats), not kept as histograms.
-    return {}
+    # From histograms, so each is the upper bound of a power of two.
+    return {f"latency_percentiles_usec_{name}": ",".join(f"p{p}={percentile(took, p / 100):.3f}" for p in (50, 99, 99.9))
+            for name, took in x.latencies().items()}
+
+
+def percentile(took: list[int], part: float) -> float:
+    """Microseconds within which that part of the calls was done; `took` as in Executor.latencies."""
+    wanted, found = part * sum(took), 0
+    for i, n in enumerate(took):
+        found += n
+        if n and found >= wanted:
+            return float(1 << i)
+    return 0.0
 
 
 @section

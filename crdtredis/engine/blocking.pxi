@@ -240,6 +240,7 @@ cdef void run_again(Dispatch *d, Wait *w) noexcept nogil:
         return
     took = cycles() - begun
     cmd.ticks += took
+    note_latency(d, cmd, w.ticks + took)
     count_reply(d, client, cmd, at)
     if w.ticks + took >= d.slow_ticks and not cmd.flags & C_SKIP_SLOWLOG:
         note_slow(d, client, d.again, argc, w.ticks + took)

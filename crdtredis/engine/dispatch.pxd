@@ -22,6 +22,7 @@ cdef enum CommandFlag:
 cdef enum:
     NAME_MAX = 48           # of a command, with its subcommand
     ERROR_CODES = 128
+    LATENCIES = 24          # the last but one bound is 4.2 s
     OP_MAX = 1 << 30        # bytes of queued commands, or of effects, after which a transaction takes no further command
 
 cdef struct Command:
@@ -38,6 +39,7 @@ cdef struct Command:
     uint64_t ticks          # of the cycle counter
     uint64_t rejected
     uint64_t failed
+    uint64_t took[24]       # LATENCIES: calls that took up to 1, 2, 4 ... µs; the last ones, longer than the bound before
 
 cdef struct ErrorCount:
     char code[32]
@@ -72,6 +74,8 @@ cdef struct Dispatch:
     ErrorCount error_counts[128]
     uint64_t tick           # cycle counter at the end of the last command: the start of the next
     double ticks_per_usec
+    uint64_t latency_bound[23]      # in ticks: 1, 2, 4 ... µs
+    int latency_shift               # highest bit of the first of them
     # slow log: a ring
     int64_t slow_usec       # threshold, negative: off
     uint64_t slow_ticks

@@ -32,6 +32,12 @@ cdef extern from *:
     """
     uint64_t cycles() noexcept nogil
 
+cdef extern from *:
+    """
+    static inline int highest_bit(uint64_t x) { return 63 - __builtin_clzll(x | 1); }
+    """
+    int highest_bit(uint64_t x) noexcept nogil
+
 
 # ---- look-up ------------------------------------------------------------------------------------------------------
 
@@ -239,10 +245,23 @@ cdef void call_command(Dispatch *d, Client *client, Command *cmd, Span *argv, in
     now -= begun
     cmd.ticks += now
     cmd.calls += 1
+    if not client.flags & CLIENT_BLOCKED:
+        note_latency(d, cmd, now)
     d.stats.commands += 1
     count_reply(d, client, cmd, at)
     if now >= d.slow_ticks and not cmd.flags & C_SKIP_SLOWLOG and not client.flags & CLIENT_BLOCKED:
         note_slow(d, client, argv, argc, now)
+
+
+cdef inline void note_latency(Dispatch *d, Command *cmd, uint64_t ticks) noexcept nogil:
+    """A power of two of ticks is at most one off from that of microseconds."""
+    cdef int i = highest_bit(ticks) - d.latency_shift
+    if i < 0:
+        i = 0
+    elif i >= LATENCIES:
+        i = LATENCIES - 1
+    i += i < LATENCIES - 1 and ticks > d.latency_bound[i]
+    cmd.took[i] += 1
 
 
 cdef inline void run_handler(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc) noexcept nogil:

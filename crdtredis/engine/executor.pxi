@@ -42,6 +42,9 @@ cdef class Executor:
         self.d.slow_usec = -1
         self.d.slow_ticks = <uint64_t>-1
         self.d.ticks_per_usec = calibrated()
+        for i in range(LATENCIES - 1):
+            self.d.latency_bound[i] = <uint64_t>(self.d.ticks_per_usec * (1 << i))
+        self.d.latency_shift = highest_bit(self.d.latency_bound[0])
         self.build_table()
         self.set_slowlog(10000, 128)
         self.set_encoding_limits()
@@ -229,6 +232,17 @@ cdef class Executor:
                 out[cmd.name.decode()] = (cmd.calls, int(<double>cmd.ticks / self.d.ticks_per_usec), cmd.rejected, cmd.failed)
         return out
 
+    def latencies(self) -> dict:
+        """Name -> calls by how long they took: up to 1, 2, 4 ... 2**22 µs, and longer. Of commands called at least once."""
+        cdef uint32_t i
+        cdef Command *cmd
+        out = {}
+        for i in range(self.d.mask + 1):
+            cmd = self.d.table[i]
+            if cmd != NULL and cmd.calls:
+                out[cmd.name.decode()] = [cmd.took[j] for j in range(LATENCIES)]
+        return out
+
     def error_stats(self) -> dict:
         """Error code -> count."""
         return {self.d.error_counts[i].code.decode("utf-8", "replace"): self.d.error_counts[i].count
@@ -243,6 +257,7 @@ cdef class Executor:
             cmd = self.d.table[i]
             if cmd != NULL:
                 cmd.calls = cmd.ticks = cmd.rejected = cmd.failed = 0
+                memset(cmd.took, 0, sizeof(cmd.took))
 
     # -- slow log
 

@@ -4,11 +4,14 @@ Counters end in _total, times are seconds, sizes bytes. A registry of our own: t
 """
 from __future__ import annotations
 
+import os
+import resource
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 if TYPE_CHECKING:
@@ -62,11 +65,37 @@ PEER_COUNTERS = {
 STATES = ("connecting", "up", "retrying", "down", "refused", "paused", "needs full sync", "self")
 
 
+@dataclass(frozen=True)
+class Disk:
+    """What the system says; segments may number thousands, so it is asked for in a thread of its own."""
+    log_bytes: int
+    segments: int
+    free: int
+    size: int
+    open_files: int
+    max_open_files: int
+
+
+def look(folder: str) -> Disk:
+    log_bytes = segments = 0
+    with os.scandir(folder) as entries:
+        for e in entries:
+            if e.name.startswith("segment-"):
+                try:
+                    log_bytes += e.stat().st_size
+                except FileNotFoundError:                       # removed meanwhile
+                    continue
+                segments += 1
+    space = os.statvfs(folder)
+    return Disk(log_bytes, segments, space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize, len(os.listdir("/proc/self/fd")) - 1,
+                resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
 class Snapshot:
     """A collector of one look."""
 
-    def __init__(self, fields: dict[str, Fields], peers: Iterable[PeerInfo]) -> None:
-        self.fields, self.peers = fields, list(peers)
+    def __init__(self, fields: dict[str, Fields], peers: Iterable[PeerInfo], latencies: dict[str, list[int]], disk: Disk) -> None:
+        self.fields, self.peers, self.latencies, self.disk = fields, list(peers), latencies, disk
 
     def collect(self) -> Iterable[Metric]:
         f = self.fields
@@ -79,9 +108,25 @@ class Snapshot:
             yield CounterMetricFamily(PREFIX + name, text, float(f[section].get(field, 0)))
         yield GaugeMetricFamily(PREFIX + "log_failed", "1 while writes are refused because the log cannot be written",
                                 float(f["persistence"]["aof_last_write_status"] != "ok"))
+        yield from self.resources()
         yield from self.commands()
         yield from self.keyspace()
         yield from self.of_peers()
+
+    def resources(self) -> Iterable[Metric]:
+        cpu = CounterMetricFamily(PREFIX + "cpu_seconds", "CPU time of the process", labels=["mode"])
+        for mode, field in (("user", "used_cpu_user"), ("system", "used_cpu_sys")):
+            cpu.add_metric([mode], float(self.fields["cpu"][field]))
+        yield cpu
+        for name, value, text in (
+                ("log_bytes", self.disk.log_bytes, "Size of all segments of the log"),
+                ("log_segments", self.disk.segments, "Segments of the log"),
+                ("log_unsynced_bytes", self.fields["persistence"].get("log_unsynced_bytes", 0), "Bytes of the log not forced to disk yet"),
+                ("disk_free_bytes", self.disk.free, "Free space where the data directory is"),
+                ("disk_size_bytes", self.disk.size, "Size of that file system"),
+                ("open_files", self.disk.open_files, "File descriptors in use"),
+                ("max_open_files", self.disk.max_open_files, "File descriptors allowed")):
+            yield GaugeMetricFamily(PREFIX + name, text, float(value))
 
     def commands(self) -> Iterable[Metric]:
         calls = CounterMetricFamily(PREFIX + "command_calls", "Calls by command", labels=["command"])
@@ -92,7 +137,12 @@ class Snapshot:
             calls.add_metric([name], float(found["calls"]))
             seconds.add_metric([name], float(found["usec"]) / 1e6)
             failed.add_metric([name], float(found["rejected_calls"]) + float(found["failed_calls"]))
-        return calls, seconds, failed
+        took = [sum(of) for of in zip(*self.latencies.values())]
+        buckets = [(f"{(1 << i) / 1e6:g}", float(sum(took[:i + 1]))) for i in range(len(took) - 1)] + [("+Inf", float(sum(took)))]
+        total = sum(float(dict(part.split("=") for part in text.split(","))["usec"]) for text in self.fields["commandstats"].values())
+        duration = HistogramMetricFamily(PREFIX + "command_duration_seconds", "How long commands took, all together", buckets=buckets,
+                                         sum_value=total / 1e6)
+        return calls, seconds, failed, duration
 
     def keyspace(self) -> Iterable[Metric]:
         keys = GaugeMetricFamily(PREFIX + "keys", "Live keys", labels=["db"])
@@ -121,8 +171,8 @@ class Snapshot:
             yield counter
 
 
-def render(fields: dict[str, Fields], peers: Iterable[PeerInfo]) -> tuple[bytes, str]:
-    """(body, content type) of a scrape."""
+def render(fields: dict[str, Fields], peers: Iterable[PeerInfo], latencies: dict[str, list[int]], disk: Disk) -> tuple[bytes, str]:
+    """(body, content type) of a scrape. latencies: Executor.latencies()."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Snapshot(fields, peers))
+    registry.register(Snapshot(fields, peers, latencies, disk))
     return generate_latest(registry), CONTENT_TYPE_LATEST

@@ -75,8 +75,10 @@ class Operators:
     async def metrics(self, request: web.Request) -> web.Response:
         from crdtredis.http import metrics                      # late: a start must not wait for the Prometheus library
 
-        fields = await self.ask(lambda: info.collect(self.server.executor))
-        body, kind = metrics.render(fields, self.front.peers())
+        executor = self.server.executor
+        fields, latencies = await self.ask(lambda: (info.collect(executor), executor.latencies()))
+        disk = await asyncio.to_thread(metrics.look, str(self.server.folder))
+        body, kind = metrics.render(fields, self.front.peers(), latencies, disk)
         return web.Response(body=body, headers={"Content-Type": kind})
 
     async def config(self, request: web.Request) -> web.Response:

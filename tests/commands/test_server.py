@@ -535,6 +535,32 @@ def test_latency(c):
     assert c("LATENCY", "DOCTOR")
 
 
+def test_latency_histograms(c):
+    c("CONFIG", "RESETSTAT")
+    for i in range(300):
+        c("SET", "k", i)
+    c("DEBUG", "SLEEP", "0.003"), c("CLIENT", "ID"), c("CLIENT", "GETNAME")
+    found = {name: dict(zip(v[::2], v[1::2])) for name, v in zip(*[iter(c("LATENCY", "HISTOGRAM"))] * 2)}
+    assert set(found) == {b"config|resetstat", b"set", b"debug", b"client|id", b"client|getname"}
+    bounds = found[b"set"][b"histogram_usec"]
+    assert found[b"set"][b"calls"] == 300 and bounds[-1] == 300 and bounds[1::2] == sorted(bounds[1::2])
+    assert all(b & (b - 1) == 0 for b in bounds[::2]) and bounds[::2] == sorted(bounds[::2])
+    assert found[b"debug"][b"histogram_usec"][0] >= 4096 and found[b"debug"][b"calls"] == 1
+    assert sorted(c("LATENCY", "HISTOGRAM", "client", "SET", "nope")[::2]) == [b"client|getname", b"client|id", b"set"]
+    fields = dict(line.split(":") for line in c("INFO", "latencystats").decode().splitlines()[1:])
+    assert fields["latency_percentiles_usec_debug"].startswith("p50=")
+    assert float(fields["latency_percentiles_usec_debug"].split("p99=")[1].split(",")[0]) >= 4096
+
+
+def test_percentiles_of_a_histogram():
+    from crdtredis.info import percentile
+
+    took = [0] * 24
+    assert percentile(took, 0.5) == 0
+    took[3], took[10] = 99, 1
+    assert (percentile(took, 0.5), percentile(took, 0.99), percentile(took, 0.999)) == (8, 8, 1024)
+
+
 def test_debug(c):
     begun = time.perf_counter()
     assert c("DEBUG", "SLEEP", "0.05") == b"OK"

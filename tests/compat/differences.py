@@ -172,7 +172,7 @@ DIFFERENCES: list[Rule] = [
     Rule(("CONFIG",), _never, "parameters are this server's settings, by Redis's name where there is one; texts about wrong values are its own",
          "one declaration serves CONFIG, flags, environment, file and HTTP"),
     Rule(("SAVE", "BGSAVE", "BGREWRITEAOF", "LASTSAVE"), _never, "they force the log to disk", "there are no snapshots: the log is the data"),
-    Rule(("LATENCY", "MEMORY DOCTOR", "MEMORY STATS", "LOLWUT", "DEBUG"), _never, "events and histograms are not sampled; reports are in other words; of DEBUG "
+    Rule(("LATENCY", "MEMORY DOCTOR", "MEMORY STATS", "LOLWUT", "DEBUG"), _never, "events are not sampled; reports are in other words; of DEBUG "
          "there are ERROR, LOG, PROTOCOL, SET-ACTIVE-EXPIRE and SLEEP", "they tell of Redis's inside"),
     Rule(("ACL LIST", "ACL GETUSER"), lambda argv, theirs, ours: theirs.replace(b"nopass", b"nopass sanitize-payload").split(b"\r\n")[2:] == ours.split(b"\r\n")[2:],
          "the flag sanitize-payload is listed", "as in 7.2"),

@@ -93,6 +93,15 @@ def test_metrics_are_read_by_prometheus(server):
     assert status == 200 and headers["Content-Type"].startswith("text/plain")
     assert families["crdt_redis_own_ops"].samples[0].value == 1
     assert {m.labels["command"] for m in families["crdt_redis_command_calls"].samples} >= {"set", "get"}
+    took = families["crdt_redis_command_duration_seconds"].samples
+    assert families["crdt_redis_command_duration_seconds"].type == "histogram"
+    buckets = [m.value for m in took if m.name.endswith("_bucket")]
+    count = next(m.value for m in took if m.name.endswith("_count"))
+    assert buckets == sorted(buckets) and buckets[-1] == count >= 2 and next(m.value for m in took if m.name.endswith("_sum")) > 0
+    for name in ("log_bytes", "log_segments", "disk_free_bytes", "disk_size_bytes", "open_files", "max_open_files"):
+        assert families[f"crdt_redis_{name}"].samples[0].value > 0, name
+    assert families["crdt_redis_open_files"].samples[0].value < 64
+    assert {m.labels["mode"] for m in families["crdt_redis_cpu_seconds"].samples} == {"user", "system"}
     states = [m for m in families["crdt_redis_peer_state"].samples if m.value]
     assert len(states) == 1 and states[0].labels["peer"] == "http://127.0.0.1:1"
 
