@@ -224,7 +224,7 @@ def peers(a):
         m = median(runs)
         alone = alone or m["cpu"]
         command = len(encode("SET", "key:000000012345", "x" * 32))
-        sent = [dict(zip(p[::2], p[1::2])) for p in c[0]("CRDT.PEERS")]
+        sent = [dict(zip(p[::2], p[1::2])) for p in c[0]("CRDT.PEERS", "VERBOSE")]
         sent = [dict(zip(p[b"counts"][::2], p[b"counts"][1::2]))[b"bytes_sent"] / (n * a.rounds) / command for p in sent]
         rows.append([count - 1, f"{m['rps']:.0f}", m["cpu"], m["cpu"] / alone, max(sent, default="-")])
         stop_all()

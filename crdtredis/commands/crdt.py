@@ -6,6 +6,7 @@ CLOCK, DIGEST, INSPECT and CONFLICTS read the kernel; PEERS, PEER and SYNC speak
 An actor is written replica/epoch: one process start of one replica. Two replicas hold the same state exactly when their CRDT.DIGESTs are
 equal; equal CRDT.CLOCKs say that they have applied the same operations, from which that follows.
 """
+import time
 from dataclasses import asdict
 
 from crdtredis import info
@@ -47,17 +48,48 @@ def inspect(session, argv):
     return session.replica.inspect(session.db, argv[1])
 
 
-@crdt("CONFLICTS", -1, "readonly", "The newest concurrent writes that had to be decided, with winner and loser. 128 are kept.", "O(N) with the count")
+def verbose(argv: list[bytes], most: int) -> bool:
+    """Takes a last argument VERBOSE off argv, which may then be of `most` words."""
+    found = len(argv) > 1 and argv[-1].upper() == b"VERBOSE"
+    if found:
+        del argv[-1]
+    if len(argv) > most:
+        raise CommandError(SYNTAX)
+    return found
+
+
+@crdt("CONFLICTS", -1, "readonly", "The newest concurrent writes that had to be decided, a line each: when, where, winner, loser. "
+      "VERBOSE: all that is known of them. 128 are kept.", "O(N) with the count")
 def conflicts(session, argv):
-    if len(argv) > 2:
-        raise CommandError("ERR wrong number of arguments for 'crdt.conflicts' command")
+    argv = list(argv)
+    whole = verbose(argv, 2)
     count = integer(argv[1], NOT_INTEGER, 0) if len(argv) == 2 else 10
-    return session.replica.conflicts(count)
+    found = session.replica.conflicts(count)
+    return found if whole else [conflict_line(c) for c in found]
 
 
-@crdt("PEERS", 1, "loading stale", "The peers: state of each link, what it lacks, what has been sent, the last error.", "O(N) with the peers")
+def conflict_line(c: dict) -> str:
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(c["ms"] / 1000))
+    at = " ".join(repr(part)[1:] for part in (c["key"], c["name"]) if part or part is c["key"])
+    won, lost = (f"{repr(side['value'])[1:]} of {side['actor'].rpartition('/')[0]}" for side in (c["winner"], c["loser"]))
+    return f"{when} db {c['db']} {c['type']} {at}: {won} won over {lost}"
+
+
+@crdt("PEERS", -1, "loading stale", "The peers, a line each: address, replica, state, what it lacks, the last error. "
+      "VERBOSE: all that is counted of them.", "O(N) with the peers")
 def peers(session, argv):
-    return [asdict(p) for p in info.peer_infos(session.executor)]
+    whole = verbose(list(argv), 1)
+    found = info.peer_infos(session.executor)
+    return [asdict(p) if whole else peer_line(p) for p in found]
+
+
+def peer_line(p) -> str:
+    words = [f"{p.url} {p.replica or '(not met yet)'}: {p.state}"]
+    if p.state != "self":
+        words.append(f"it lacks {p.lag_ops} of ours" + (f" for {p.lag_ms} ms" if p.lag_ops else ""))
+        words.append(f"we lack {p.missing_ops} of its")
+        words.append("never heard" if p.last_contact_ms < 0 else f"heard {p.last_contact_ms} ms ago")
+    return ", ".join(words) + (f"; {p.error}" if p.error else "")
 
 
 @crdt("PEER", 3, "admin", "Adds or removes a peer until the server stops, or cuts replication with one (or *) in both directions, and resumes it.")

@@ -53,9 +53,10 @@ COMMAND|LIST: [FILTERBY <MODULE module-name | ACLCAT category | PATTERN pattern>
 CONFIG|GET: parameter...
 CONFIG|SET: <parameter value>...
 COPY: source destination [DB destination-db] [REPLACE]
-CRDT.CONFLICTS: [count]
+CRDT.CONFLICTS: [count] [VERBOSE]
 CRDT.INSPECT: key
 CRDT.PEER: <ADD | REMOVE | PAUSE | RESUME> peer
+CRDT.PEERS: [VERBOSE]
 CRDT.SYNC: [timeout-ms]
 DEBUG: subcommand [arg]...
 DECR: key

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from crdtredis.replication.peer import Counts, PeerInfo
 from tests.commands.parts import client
 from tests.commands.run import NOW, Client, exchange
 from tests.respclient import decode
@@ -75,19 +76,37 @@ def test_conflicts():
         d.now += 1
         d("SET", f"k{i}", "yours")
     exchange(c, d)
-    found = c("CRDT.CONFLICTS")
-    assert len(found) == 10 and len(c("CRDT.CONFLICTS", 100)) == 15 and c("CRDT.CONFLICTS", 0) == []
+    found = c("CRDT.CONFLICTS", "VERBOSE")
+    assert len(c("CRDT.CONFLICTS")) == len(found) == 10 and len(c("CRDT.CONFLICTS", 100)) == len(c("CRDT.CONFLICTS", 100, "verbose")) == 15 and c("CRDT.CONFLICTS", 0) == []
     assert (found[0][b"key"], found[0][b"winner"][b"value"], found[0][b"loser"][b"value"]) == (b"k14", b"yours", b"mine")
     assert c.error("CRDT.CONFLICTS", "x") == c.error("CRDT.CONFLICTS", -1) == "ERR value is not an integer or out of range"
-    assert c.error("CRDT.CONFLICTS", 1, 2) == "ERR wrong number of arguments for 'crdt.conflicts' command"
+    assert c.error("CRDT.CONFLICTS", 1, 2) == "ERR syntax error"
 
 
 def test_peers(monkeypatch, c):
     from crdtredis.commands import crdt
     monkeypatch.setattr(crdt, "asdict", lambda p: {"url": p.url, "state": p.state})
     c.server.sync.urls["http://b:1"] = "b"
-    assert c("CRDT.PEERS") == [[b"url", b"http://b:1", b"state", b"up"]]
-    assert Client()("CRDT.PEERS") == []
+    assert c("CRDT.PEERS", "VERBOSE") == [[b"url", b"http://b:1", b"state", b"up"]]
+    assert Client()("CRDT.PEERS") == [] and c.error("CRDT.PEERS", "x") == "ERR syntax error"
+
+
+def test_a_line_per_peer():
+    from crdtredis.commands.crdt import peer_line
+    up = PeerInfo("http://b:1", "b", "up", 0, 0, 0, 0, 2, 15, "", Counts())
+    assert peer_line(up) == "http://b:1 b: up, it lacks 0 of ours, we lack 2 of its, heard 15 ms ago"
+    down = PeerInfo("http://c:1", "", "down", 7, 1500, 0, 0, 0, -1, "refused", Counts())
+    assert peer_line(down) == ("http://c:1 (not met yet): down, it lacks 7 of ours for 1500 ms, we lack 0 of its, never heard; refused")
+
+
+def test_a_line_per_conflict():
+    c, d = Client("a", resp=3), Client("b", resp=3)
+    c("HSET", "h", "f", "mine")
+    d.now += 1
+    d("HSET", "h", "f", "it's \n")
+    exchange(c, d)
+    line, = c("CRDT.CONFLICTS")
+    assert line.endswith(b"""db 0 hash 'h' 'f': "it's \\n" of b won over 'mine' of a""")
 
 
 def test_peer_add_and_remove(c):

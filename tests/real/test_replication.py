@@ -21,9 +21,9 @@ def until(condition, seconds: float = 15.0):
 
 
 def peers(server) -> dict[str, dict]:
-    """CRDT.PEERS by replica id, or by URL while it is not known."""
+    """CRDT.PEERS VERBOSE by replica id, or by URL while it is not known."""
     found = {}
-    for row in server("CRDT.PEERS"):
+    for row in server("CRDT.PEERS", "VERBOSE"):
         fields = {k.decode(): v for k, v in zip(row[::2], row[1::2])}
         found[(fields["replica"] or fields["url"]).decode()] = fields
     return found
