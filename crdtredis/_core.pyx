@@ -15,6 +15,7 @@
 #     keyspace  shapes of a key, deadlines, visibility, watching
 #     list      the elements of a list and what effects do to them
 #     apply     what an effect does to the state
+#     sizes     how large an op may become
 #     effects   making ops (local commands)
 #     waiting   ops that may not be applied yet
 #     receive   taking ops in, giving them out
@@ -46,6 +47,7 @@ include "core/order.pxi"
 include "core/keyspace.pxi"
 include "core/list.pxi"
 include "core/apply.pxi"
+include "core/sizes.pxi"
 include "core/effects.pxi"
 include "core/waiting.pxi"
 include "core/receive.pxi"

@@ -10,7 +10,7 @@
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.string cimport memcpy, memset
 
-from crdtredis._core cimport Element, KEYS_AHEAD, T_NONE, T_STRING, key_find, key_touch, key_type, keys_expect
+from crdtredis._core cimport Element, KEYS_AHEAD, T_NONE, T_STRING, key_find, key_touch, key_type, keys_expect, op_room
 from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, fail, fail_int, fail_type
 from crdtredis.buffer cimport Buffer, Span, buffer_need
 from crdtredis.numbers cimport parse_int64
@@ -110,6 +110,20 @@ cdef inline int read_deadline(Call *c, Span arg, int64_t unit, int relative, int
         return 0
     out[0] = v * unit + (c.kernel.now if relative else 0)
     return 1
+
+
+cdef inline size_t args_size(Call *c, int first) noexcept nogil:
+    """Bytes of argv[first] and all that follow."""
+    cdef size_t n = 0
+    cdef int i
+    for i in range(first, c.argc):
+        n += c.argv[i].n
+    return n
+
+
+cdef inline int args_fit(Call *c, int first, int step) noexcept nogil:
+    """Is there room in the op for effects on argv[1], each with `step` of the arguments from argv[first] on? Where not, the client is told."""
+    return op_room(c.kernel, c.db, <size_t>((c.argc - first) // step), c.argv[1].n, args_size(c, first))
 
 
 cdef inline int size_allowed(Call *c, size_t n) noexcept nogil:

@@ -5,7 +5,7 @@ DUMP writes what all servers since 4.0 read: texts after a count, and sets of wh
 has ever written for strings, lists, sets, sorted sets and hashes (rdb.pyx), up to those of 7.2.
 
 RESTORE is all or nothing: the payload is read to its end before the first effect is made. What it holds is collected in one buffer of at
-most OP_MAX bytes, since it becomes one op; so a small payload that stands for more than that is refused while it unfolds, not after.
+most OP_MOST bytes, since it becomes one op; so a small payload that stands for more than that is refused while it unfolds, not after.
 
 For other replicas a restored value is new: REPLACE deletes what was there and adds the members under dots of its own. Idle times stay
 local, as all access times do.
@@ -17,11 +17,11 @@ from libc.string cimport memcmp, memcpy, memset
 from crdtredis._core cimport (T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Collection, Element, Item, Kernel, ListCursor, OrderCursor,
                               key_collection, key_delete, key_expire, key_find, key_hash, key_set_idle, key_type, key_visible,
                               list_insert, list_next, list_seek, list_value, member_score, member_set, member_view, order_at, order_prev,
-                              string_set, string_view)
-from crdtredis._engine cimport OP_MAX, Call, fail, fail_syntax, fail_too_large, hot, is_word
+                              removal_size, string_set, string_view)
+from crdtredis._engine cimport Call, fail, fail_syntax, fail_too_large, hot, is_word
 from crdtredis._resp cimport reply_bulk, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
-from crdtredis.commands.common cimport fail_expire, read_int, touch
+from crdtredis.commands.common cimport MAX_STRING, fail_expire, read_int, touch
 from crdtredis.commands.members cimport member_name, next_member
 from crdtredis.commands.rdb cimport (RDB_BAD, RDB_GOOD, RDB_HASH, RDB_LIST, RDB_SET, RDB_SET_INTSET, RDB_STRING, RDB_TRAILER, RDB_WRITTEN,
                                      RDB_ZSET_2, RdbCursor, rdb_kind, rdb_put_double, rdb_put_length, rdb_put_text, rdb_read, rdb_seal,
@@ -137,7 +137,7 @@ cdef void dump(Call *c) noexcept nogil:
 cdef enum:
     TOO_MUCH = 1                # beside RdbStatus: more than one op may hold
     EFFECT_SIZE = 32            # bytes of an encoded effect beside key, name and value, at most ...
-    PLACE_SIZE = 32             # ... and of the place of a list element
+    PLACE_SIZE = 64             # ... and of the place of a list element
 
 # Before each element in Collected.all; name and value follow, and as many bytes as bring the next one to a multiple of four.
 cdef struct Found:
@@ -204,7 +204,7 @@ cdef int collect(void *arg, Span name, Span value) noexcept nogil:
     cdef Collected *x = <Collected*>arg
     cdef size_t effect = EFFECT_SIZE + (PLACE_SIZE if x.kind == T_LIST else 0) + x.key + name.n + value.n
     cdef Found f
-    if effect > x.room:
+    if effect > x.room or value.n > MAX_STRING:
         return TOO_MUCH
     x.room -= effect
     f.hash = 0
@@ -295,11 +295,13 @@ cdef void restore(Call *c) noexcept nogil:
     cdef Span key = c.argv[1], payload = c.argv[3]
     cdef int replace = 0, absolute = 0, there, status
     cdef int64_t idle = -1, deadline
-    cdef size_t used = k.effects.n if k.has_op else 0
+    cdef Element *e
+    cdef size_t used
     cdef Collected found
     if not read_restore_options(c, &replace, &absolute, &idle):
         return
-    there = key_visible(k, key_find(k, c.db, key))
+    e = key_find(k, c.db, key)
+    there = key_visible(k, e)
     if there and not replace:
         fail(c, "BUSYKEY Target key name already exists.")
         return
@@ -319,7 +321,8 @@ cdef void restore(Call *c) noexcept nogil:
     memset(&found, 0, sizeof(Collected))
     found.k = k
     found.key = key.n
-    found.room = OP_MAX - used if used < OP_MAX else 0
+    used = (k.effects.n if k.has_op else 0) + (removal_size(k, e) if e != NULL else 0) + 3 * (EFFECT_SIZE + key.n)
+    found.room = k.op_most - used if used < k.op_most else 0
     status = collect_payload(&found, payload)
     if status == TOO_MUCH:
         fail_too_large(c)

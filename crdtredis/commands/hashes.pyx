@@ -21,7 +21,7 @@ from crdtredis._core cimport (NO_NUMBER, T_HASH, WHOLE, Collection, Element, Ker
 from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_syntax, hot, is_word
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_free, span
-from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, read_int
+from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_fit, read_int
 from crdtredis.commands.members cimport (choose, end_removal, find_members, member_live, member_name, next_member, read_choice,
                                          read_members)
 from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add, scan_answer, scan_init, scan_matches,
@@ -66,6 +66,8 @@ cdef int64_t set_fields(Call *c) noexcept nogil:
         return -1
     if find_members(c, key, T_HASH, &e, &h) == REFUSED:
         return -1
+    if not args_fit(c, 2, 2):
+        return -1
     before = h.live if h != NULL else 0
     e = key_prepare(k, c.db, key, e, T_HASH)
     for i in range(2, c.argc, 2):
@@ -107,7 +109,7 @@ cdef void hdel(Call *c) noexcept nogil:
     cdef Element *e
     cdef int64_t n = 0
     cdef int i
-    if find_members(c, key, T_HASH, &e, &h) == REFUSED:
+    if find_members(c, key, T_HASH, &e, &h) == REFUSED or not args_fit(c, 2, 1):
         return
     for i in range(2, c.argc):
         if h == NULL:                                       # no such key, or its last field has just gone

@@ -21,8 +21,8 @@ from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET,
                               element_key, key_collection, key_copy, key_deadline, key_delete, key_expire, key_find, key_idle, key_memory,
                               key_random, key_touch, key_type, key_visible, list_insert, list_next, list_seek, list_value,
                               member_find, member_score, member_set, member_view, string_set,
-                              string_view, table_next)
-from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, EncodingLimits, fail, fail_int, fail_syntax, hot, is_word
+                              copy_size, flush_size, op_room, removal_size, string_view, table_next)
+from crdtredis._engine cimport CLIENT_IN_EXEC, CLIENT_NO_TOUCH, Call, EncodingLimits, fail, fail_int, fail_syntax, hot, is_word
 from crdtredis._resp cimport parse_int64, reply_bulk, reply_error_span, reply_int, reply_null, reply_ok, reply_simple
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.common cimport expect_ahead
@@ -108,8 +108,15 @@ cdef int read_db(Call *c, Span text, uint32_t *out) noexcept nogil:
 # ---- existence --------------------------------------------------------------------------------------------------------------
 cdef void del_(Call *c) noexcept nogil:
     cdef int64_t n = 0
+    cdef size_t bytes = 0
     cdef Element *e
     cdef int i
+    if c.client.flags & CLIENT_IN_EXEC:                 # where it cannot be cut: see core/sizes.pxi
+        for i in range(1, c.argc):
+            e = find(c, c.argv[i])
+            bytes += removal_size(c.kernel, e) if e != NULL else 0
+        if not op_room(c.kernel, c.db, 0, 0, bytes):
+            return
     for i in range(1, c.argc):
         expect_ahead(c, i, 1)
         e = find(c, c.argv[i])
@@ -326,7 +333,8 @@ cdef void rename_generic(Call *c, int nx) noexcept nogil:
     if nx and find(c, target) != NULL:
         reply_int(c.reply, 0)
         return
-    key_copy(k, e, c.db, target)
+    if not key_copy(k, e, c.db, target, removal_size(k, e)):
+        return
     key_delete(k, c.db, key_find(k, c.db, source))
     if nx:
         reply_int(c.reply, 1)
@@ -366,8 +374,7 @@ cdef void copy(Call *c) noexcept nogil:
     if e == NULL or (not replace and key_visible(k, key_find(k, db, target))):
         reply_int(c.reply, 0)
         return
-    key_copy(k, e, db, target)
-    reply_int(c.reply, 1)
+    reply_int(c.reply, key_copy(k, e, db, target, 0))
 
 
 cdef void move(Call *c) noexcept nogil:
@@ -384,7 +391,8 @@ cdef void move(Call *c) noexcept nogil:
     if e == NULL or key_visible(k, key_find(k, db, key)):
         reply_int(c.reply, 0)
         return
-    key_copy(k, e, db, key)
+    if not key_copy(k, e, db, key, removal_size(k, e)):
+        return
     key_delete(k, c.db, key_find(k, c.db, key))
     reply_int(c.reply, 1)
 
@@ -439,6 +447,17 @@ cdef size_t carry_members(Kernel *k, Collection *c, Buffer *b) noexcept nogil:
             n += 1
         m = table_next(&c.table, &at)
     return n
+
+
+cdef size_t swap_size(Kernel *k, uint32_t db) noexcept nogil:
+    """Bytes of the effects that carry over all of a database."""
+    cdef size_t at = 0, bytes = flush_size(k, db)
+    cdef Element *e = table_next(&k.db[db].table, &at)
+    while e != NULL:
+        if key_visible(k, e):
+            bytes += copy_size(k, e, e.klen)
+        e = table_next(&k.db[db].table, &at)
+    return bytes
 
 
 cdef void db_unload(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
@@ -502,6 +521,8 @@ cdef void swapdb(Call *c) noexcept nogil:
         fail(c, DB_INDEX)
         return
     if one != two:
+        if not op_room(k, one, 0, 0, swap_size(k, one) + swap_size(k, two)):
+            return
         memset(&from_one, 0, sizeof(Buffer))
         memset(&from_two, 0, sizeof(Buffer))
         db_unload(k, one, &from_one)
@@ -516,10 +537,16 @@ cdef void swapdb(Call *c) noexcept nogil:
 # ---- flushing ---------------------------------------------------------------------------------------------------------------
 cdef void flush_generic(Call *c, uint32_t first, uint32_t last) noexcept nogil:
     cdef uint32_t db
+    cdef size_t bytes = 0
     # ASYNC asks Redis to free memory in another thread. Here removal is an op like any other and done when the reply leaves.
     if c.argc > 2 or (c.argc == 2 and not is_word(c.argv[1], "ASYNC") and not is_word(c.argv[1], "SYNC")):
         fail_syntax(c)
         return
+    if c.client.flags & CLIENT_IN_EXEC:                 # where it cannot be cut: see core/sizes.pxi
+        for db in range(first, last + 1):
+            bytes += flush_size(c.kernel, db)
+        if not op_room(c.kernel, first, 0, 0, bytes):
+            return
     for db in range(first, last + 1):
         db_flush(c.kernel, db)
     reply_ok(c.reply)

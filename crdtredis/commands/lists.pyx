@@ -10,12 +10,12 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MIN, int64_t, uint64_t
 from libc.string cimport memcmp, memset
 
-from crdtredis._core cimport (T_LIST, Collection, Element, ListCursor, key_collection, key_find, key_modified, key_prepare, list_insert,
+from crdtredis._core cimport (MAX_STEPS, STEP_ROOM, T_LIST, Collection, Element, ListCursor, op_fits, op_room, place_size, key_collection, key_delete, key_find, key_modified, key_prepare, list_insert,
                               list_next, list_prev, list_remove, list_seek, list_set, list_value, list_view)
 from crdtredis._engine cimport Call, fail, fail_arity, fail_syntax, hot, is_word
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null, reply_null_array, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
-from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, read_int
+from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_size, read_int
 from crdtredis.commands.members cimport end_removal, find_members, read_members, read_pops
 from crdtredis.numbers cimport parse_int64
 
@@ -98,6 +98,8 @@ cdef void push_command(Call *c, int tail, int only_existing) noexcept nogil:
     cdef size_t length
     cdef int found = find_members(c, c.argv[1], T_LIST, &e, &l)
     if found == FOUND or (found == MISSING and not only_existing):
+        if not op_room(c.kernel, c.db, c.argc - 2, c.argv[1].n, args_size(c, 2) + 2 * STEP_ROOM * (c.argc - 2)):
+            return
         length = push(c, c.argv[1], e, c.argv + 2, c.argc - 2, tail)
         if length:
             reply_int(c.reply, <int64_t>length)
@@ -151,11 +153,19 @@ cdef void linsert(Call *c) noexcept nogil:
         reply_int(c.reply, <int64_t>key_collection(c.kernel, e, T_LIST).live)
 
 
+# ---- room in the op ---------------------------------------------------------------------------------------------------
+cdef int removals_fit(Call *c, Span key, Collection *l, size_t n) noexcept nogil:
+    """Is there room in the op for the removal of n elements? Where not, the client is told."""
+    return op_fits(c.kernel, c.db, n, key.n, n * STEP_ROOM * MAX_STEPS) or op_room(c.kernel, c.db, n, key.n, n * place_size(l))
+
+
 # ---- popping ----------------------------------------------------------------------------------------------------------
 cdef void pop(Call *c, Span key, Element *e, size_t n, int tail) noexcept nogil:
     """Pops n elements, which are there, each answered as a bulk string."""
     cdef Collection *l
     cdef size_t i, index
+    if not removals_fit(c, key, key_collection(c.kernel, e, T_LIST), n):
+        return
     e = key_prepare(c.kernel, c.db, key, e, T_LIST)
     l = key_collection(c.kernel, e, T_LIST)
     for i in range(n):
@@ -249,7 +259,7 @@ cdef void move(Call *c, int from_tail, int to_tail) noexcept nogil:
     cdef Collection *there
     cdef Span value
     cdef Buffer copy
-    cdef size_t index
+    cdef size_t index, size
     cdef int found = find_members(c, c.argv[1], T_LIST, &e, &l)
     if found == MISSING:
         reply_null(c.reply)
@@ -257,6 +267,10 @@ cdef void move(Call *c, int from_tail, int to_tail) noexcept nogil:
         return
     index = l.live - 1 if from_tail else 0
     value = list_view(c.kernel, l, index)
+    size = max(c.argv[1].n, c.argv[2].n)
+    if (not op_fits(c.kernel, c.db, 2, size, value.n + (MAX_STEPS + 2) * STEP_ROOM)
+            and not op_room(c.kernel, c.db, 2, size, value.n + 2 * STEP_ROOM + place_size(l))):
+        return
     memset(&copy, 0, sizeof(Buffer))
     buffer_add(&copy, value.p, value.n)
     value = span(copy.p, copy.n)
@@ -422,6 +436,9 @@ cdef void lrem(Call *c) noexcept nogil:
         more = list_prev(&at) if backwards else list_next(&at)
         index += -1 if backwards else 1
     n = matches.n // sizeof(size_t)
+    if not removals_fit(c, c.argv[1], l, n):
+        buffer_free(&matches)
+        return
     if n:
         e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
     for i in range(n):                     # from the tail on, so that the indexes before stay right
@@ -436,7 +453,10 @@ cdef void trim(Call *c, Span key, Element *e, size_t first, size_t n) noexcept n
     """Leaves n elements from `first` on."""
     cdef size_t length = key_collection(c.kernel, e, T_LIST).live
     cdef size_t i
-    if n == length:
+    if n == 0:
+        key_delete(c.kernel, c.db, e)                   # all that was observed: the same, in one effect
+        return
+    if n == length or not removals_fit(c, key, key_collection(c.kernel, e, T_LIST), length - n):
         return
     e = key_prepare(c.kernel, c.db, key, e, T_LIST)
     for i in range(length - n):

@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from crdtredis._core cimport (T_ZSET, Collection, Element, Kernel, element_key, key_collection, key_delete, key_find, key_prepare, key_visible,
-                              member_add, member_find, member_score, member_set)
+                              member_add, member_find, member_score, member_set, op_room, removal_size)
 from crdtredis._engine cimport Call, fail
 from crdtredis._resp cimport reply_array, reply_bulk, reply_double, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
@@ -60,7 +60,10 @@ cdef inline void add_scored(Call *c, int options, const double *scores, int n, c
     cdef Collection *z
     cdef Element *e
     cdef Element *m
-    if find_members(c, key, T_ZSET, &e, &z) == REFUSED:
+    cdef size_t bytes = 0
+    for i in range(n):
+        bytes += names[i * step].n + sizeof(double)
+    if find_members(c, key, T_ZSET, &e, &z) == REFUSED or not op_room(k, c.db, <size_t>n, key.n, bytes):
         return
     for i in range(n):
         name = names[i * step]
@@ -117,7 +120,9 @@ cdef inline void store_scored(Call *c, Span key, Buffer *members) noexcept nogil
         buffer_add(&copy, &all[i].m.klen, sizeof(uint32_t))
         buffer_add(&copy, element_key(all[i].m), all[i].m.klen)
     e = key_find(k, c.db, key)
-    if e != NULL and (n or key_visible(k, e)):
+    if not op_room(k, c.db, n, key.n, copy.n + (removal_size(k, e) if e != NULL else 0)):
+        n = 0                                               # the client is told of it
+    elif e != NULL and (n or key_visible(k, e)):
         key_delete(k, c.db, e)
         e = key_find(k, c.db, key)                          # concurrent increments may have left stubs
     for i in range(n):

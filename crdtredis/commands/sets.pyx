@@ -20,12 +20,12 @@ from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
 from crdtredis._core cimport (T_SET, Collection, Element, Kernel, Table, element_key, key_collection, key_delete, key_find, key_prepare,
-                              key_visible, member_find, member_random, member_remove, member_set, table_add, table_clear, table_find,
+                              key_visible, member_find, member_random, member_remove, member_set, op_room, removal_size, table_add, table_clear, table_find,
                               table_init)
 from crdtredis._engine cimport Call, fail, fail_syntax, hot, is_word
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null, reply_set
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
-from crdtredis.commands.common cimport FOUND, MISSING, REFUSED
+from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_fit
 from crdtredis.commands.members cimport (add_all, choose, end_removal, find_members, has_member, member_live, member_name, next_member,
                                          read_choice, read_members)
 from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add, scan_answer, scan_init, scan_matches,
@@ -66,7 +66,7 @@ cdef void sadd(Call *c) noexcept nogil:
     cdef Element *e
     cdef int64_t before
     cdef int i
-    if find_members(c, key, T_SET, &e, &s) == REFUSED:
+    if find_members(c, key, T_SET, &e, &s) == REFUSED or not args_fit(c, 2, 1):
         return
     before = s.live if s != NULL else 0
     e = key_prepare(k, c.db, key, e, T_SET)
@@ -82,7 +82,7 @@ cdef void srem(Call *c) noexcept nogil:
     cdef Element *e
     cdef int64_t n = 0
     cdef int i
-    if find_members(c, key, T_SET, &e, &s) == REFUSED:
+    if find_members(c, key, T_SET, &e, &s) == REFUSED or not args_fit(c, 2, 1):
         return
     for i in range(2, c.argc):
         if s == NULL:                                       # no such key, or its last member has just gone
@@ -114,7 +114,7 @@ cdef void smove(Call *c) noexcept nogil:
     if member_find(k, s, member) == NULL:
         reply_int(c.reply, 0)
         return
-    if s != t:
+    if s != t and op_room(k, c.db, 2, max(source.n, target.n), 2 * member.n):
         e = key_prepare(k, c.db, source, e, T_SET)
         end_removal(c, source, member_remove(k, c.db, source, e, T_SET, member))
         to = key_prepare(k, c.db, target, key_find(k, c.db, target), T_SET)
@@ -184,7 +184,11 @@ cdef void remove_chosen(Call *c, Element *e, Element **chosen, size_t n) noexcep
     """Removes members of argv[1], of which e is given. A name is copied first, for it goes with its member."""
     cdef Span key = c.argv[1]
     cdef Buffer name
-    cdef size_t i
+    cdef size_t i, bytes = 0
+    for i in range(n):
+        bytes += chosen[i].klen
+    if not op_room(c.kernel, c.db, n, key.n, bytes):
+        return
     memset(&name, 0, sizeof(Buffer))
     e = key_prepare(c.kernel, c.db, key, e, T_SET)
     for i in range(n):
@@ -397,7 +401,9 @@ cdef void store_combined(Call *c, Combining how) noexcept nogil:
         buffer_add(&names, &m.klen, sizeof(uint32_t))
         buffer_add(&names, element_key(m), m.klen)
     e = key_find(k, c.db, key)
-    if e != NULL and (n or key_visible(k, e)):
+    if not op_room(k, c.db, n, key.n, names.n + (removal_size(k, e) if e != NULL else 0)):
+        n = 0                                               # the client is told of it
+    elif e != NULL and (n or key_visible(k, e)):
         key_delete(k, c.db, e)
         e = key_find(k, c.db, key)                          # concurrent increments may have left stubs
     for i in range(n):

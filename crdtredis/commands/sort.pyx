@@ -20,8 +20,8 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport qsort, strtod
 from libc.string cimport memchr, memcmp, memcpy, memset
 
-from crdtredis._core cimport (T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Collection, Element, Item, Kernel, ListCursor, OrderCursor,
-                              key_collection, key_delete, key_find, key_type, key_visible, list_insert, list_next, list_prev, list_seek, list_value,
+from crdtredis._core cimport (STEP_ROOM, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Collection, Element, Item, Kernel, ListCursor, OrderCursor,
+                              key_collection, key_delete, key_find, key_type, key_visible, list_insert, list_next, list_prev, list_seek, list_value, op_room, removal_size,
                               member_find, member_view, order_at, order_next, order_prev, string_view)
 from crdtredis._engine cimport Call, fail, fail_syntax, hot, is_word
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null
@@ -372,6 +372,8 @@ cdef void store(Call *c, Sorting *s, size_t first, size_t n) noexcept nogil:
                 v.n = 0
             add_text(&s.result, v)
     e = key_find(k, c.db, s.target[0])
+    if not op_room(k, c.db, length, s.target[0].n, s.result.n + 2 * STEP_ROOM * length + (removal_size(k, e) if e != NULL else 0)):
+        return
     if e != NULL and (length or key_visible(k, e)):
         key_delete(k, c.db, e)
         e = key_find(k, c.db, s.target[0])                  # concurrent increments may have left stubs

@@ -19,13 +19,14 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from crdtredis._core cimport (NO_NUMBER, Element, Kernel, T_NONE, T_STRING, key_deadline, key_delete, key_expire, key_find, key_modified, key_type, key_visible,
-                              WHOLE, string_add, string_int, string_set, string_view)
+from crdtredis._core cimport (EFFECT_ROOM, NO_NUMBER, Element, Kernel, T_NONE, T_STRING, key_deadline, key_delete, key_expire, key_find,
+                              key_modified, key_type, key_visible, WHOLE, op_room, remainder_size, string_add, string_int, string_set,
+                              string_view)
 from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_int, fail_syntax, fail_type, hot, is_word
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.numbers cimport REAL_TEXT, format_long_double, parse_int64, parse_long_double
-from crdtredis.commands.common cimport (FOUND, MAX_STRING, MISSING, REFUSED, clamp_range, copy_grown, expect_ahead, find_string, read_deadline,
+from crdtredis.commands.common cimport (FOUND, MAX_STRING, MISSING, REFUSED, args_size, clamp_range, copy_grown, expect_ahead, find_string, read_deadline,
                                         read_int, read_string, size_allowed, touch)
 
 from crdtredis.commands.table import command
@@ -181,10 +182,21 @@ cdef void getset(Call *c) noexcept nogil:
         string_set(c.kernel, c.db, c.argv[1], e, c.argv[2], 0)
 
 
+cdef int pairs_fit(Call *c) noexcept nogil:
+    """Is there room in the op for all that is to be set, and for the removal of what has expired there? Where not, the client is told."""
+    cdef size_t bytes = args_size(c, 1)
+    cdef int i
+    for i in range(1, c.argc, 2):
+        bytes += EFFECT_ROOM + c.argv[i].n + remainder_size(c.kernel, c.db, key_find(c.kernel, c.db, c.argv[i]))
+    return op_room(c.kernel, c.db, c.argc // 2, 0, bytes)
+
+
 cdef void mset(Call *c) noexcept nogil:
     cdef int i
     if c.argc % 2 == 0:
         fail_arity(c)
+        return
+    if not pairs_fit(c):
         return
     for i in range(1, c.argc, 2):
         expect_ahead(c, i, 2)
@@ -202,6 +214,8 @@ cdef void msetnx(Call *c) noexcept nogil:
         if key_visible(c.kernel, key_find(c.kernel, c.db, c.argv[i])):
             reply_int(c.reply, 0)
             return
+    if not pairs_fit(c):
+        return
     for i in range(1, c.argc, 2):
         expect_ahead(c, i, 2)
         string_set(c.kernel, c.db, c.argv[i], key_find(c.kernel, c.db, c.argv[i]), c.argv[i + 1], 0)

@@ -23,11 +23,11 @@ from libc.stdlib cimport strtod
 from libc.string cimport memcmp, memcpy, memset
 
 from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCursor, element_key, key_collection, key_delete, key_prepare,
-                              member_find, member_random, member_remove, member_score, order_at, order_next, order_prev, order_rank, score_hint)
+                              member_find, member_random, member_remove, member_score, order_at, op_room, order_next, order_prev, order_rank, score_hint)
 from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_syntax, hot, is_word
 from crdtredis._resp cimport format_double, parse_double, reply_array, reply_bulk, reply_double, reply_int, reply_null, reply_null_array
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
-from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, read_int
+from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_fit, read_int
 from crdtredis.commands.members cimport choose, end_removal, find_members, member_live, member_name, read_choice, read_members, read_pops
 from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add, scan_answer, scan_init, scan_matches,
                                           scan_walk_members)
@@ -256,12 +256,19 @@ cdef void remove_slice(Call *c, Span key, Element *e, Collection *z, Slice *s) n
     cdef Kernel *k = c.kernel
     cdef OrderCursor at
     cdef Element *m
+    cdef Item *item
     cdef Buffer name
-    cdef size_t i
+    cdef size_t i, bytes = 0
     if s.n == 0:
         return
     if s.n == z.live:
         key_delete(k, c.db, e)
+        return
+    item = order_at(&z.order, s.first, &at)
+    for i in range(s.n):
+        bytes += item.e.klen
+        item = order_next(&at)
+    if not op_room(k, c.db, s.n, key.n, bytes):
         return
     memset(&name, 0, sizeof(Buffer))
     e = key_prepare(k, c.db, key, e, T_ZSET)
@@ -354,7 +361,7 @@ cdef void zrem(Call *c) noexcept nogil:
     cdef Element *e
     cdef int64_t n = 0
     cdef int i
-    if find_members(c, key, T_ZSET, &e, &z) == REFUSED:
+    if find_members(c, key, T_ZSET, &e, &z) == REFUSED or not args_fit(c, 2, 1):
         return
     for i in range(2, c.argc):
         if z == NULL:                                       # no such key, or its last member has just gone

@@ -6,10 +6,13 @@
 
 cdef void op_begin(Kernel *k) noexcept nogil:
     k.depth += 1
+    k.began = k.changes
+    k.refused = 0
 
 
 cdef int op_end(Kernel *k) noexcept nogil:
     k.depth -= 1
+    k.refused = 0
     if k.depth or not k.has_op:
         return 0
     k.has_op = 0
@@ -33,20 +36,20 @@ cdef void open_op(Kernel *k) noexcept nogil:
 
 
 cdef void close_op(Kernel *k) noexcept nogil:
-    """Encodes the finished op behind the others, and moves the clock to it."""
+    """Encodes the finished op behind the others, and moves the clock to it. Leaves k.seen alone: see close_early."""
     cdef Actor *me = &k.actors.v[k.me]
     cdef uint32_t i
     cdef size_t head, body
     cdef char *p
     cdef Run *r
-    k.seen.n = 0
+    k.made.n = 0
     if k.deps_changed:
         for i in range(k.actors.n):
             if i != k.me and k.actors.v[i].applied > row_get(&me.deps, <uint16_t>i):
-                encode_dep(&k.seen, k.actors.v[i].id, k.actors.v[i].applied)
+                encode_dep(&k.made, k.actors.v[i].id, k.actors.v[i].applied)
                 row_raise(&me.deps, <uint16_t>i, k.actors.v[i].applied)
         k.deps_changed = 0
-    head = number_size(k.op.seq) + 9 + k.seen.n
+    head = number_size(k.op.seq) + 9 + k.made.n
     body = head + k.effects.n - HEAD_ROOM
     if body < LARGE_OP:
         r = run_extend(k, k.me, k.op.seq)
@@ -73,15 +76,15 @@ cdef void close_op(Kernel *k) noexcept nogil:
 
 
 cdef char *put_op_head(Kernel *k, char *p, size_t body) noexcept nogil:
-    """Batch.Run.ops' tag and length, and what stands before the effects. The deps are in k.seen."""
+    """Batch.Run.ops' tag and length, and what stands before the effects. The deps are in k.made."""
     p[0] = 2 << 3 | 2
     p = put_varint(p + 1, body)
     p[0] = 1 << 3
     p = put_varint(p + 1, k.op.seq)
     p[0] = 2 << 3 | 1
     p = put_fixed64(p + 1, k.op.stamp)
-    copy_span(p, span(k.seen.p, k.seen.n))
-    return p + k.seen.n
+    copy_span(p, span(k.made.p, k.made.n))
+    return p + k.made.n
 
 
 cdef Run *run_extend(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
@@ -115,6 +118,9 @@ cdef Element *make(Kernel *k, Effect *x, Element *e) noexcept nogil:
 
 
 cdef void start(Kernel *k, Effect *x, int kind, uint32_t db, Span key) noexcept nogil:
+    if op_used(k) > k.op_most:             # never: see core/sizes.pxi
+        close_early(k)
+        k.torn += 1
     if not k.has_op:
         open_op(k)
     memset(x, 0, sizeof(Effect))
@@ -142,8 +148,8 @@ cdef void list_cell(Kernel *k, Element *e, int type, Span name, Span key) noexce
         t = t.next
 
 
-cdef void list_key(Kernel *k, Element *e, int only, Span key) noexcept nogil:
-    """The live tallies of everything under a key, or of one type (T_NONE: all)."""
+cdef int list_key(Kernel *k, Element *e, int only, Span key, size_t most) noexcept nogil:
+    """Adds the live tallies of everything under a key, or of one type (T_NONE: all). 0 once k.seen is longer than `most`, where it ends."""
     cdef Collection *c = element_entry(e).collections if e.meta & E_ENTRY else NULL
     cdef Element *m
     cdef size_t pos
@@ -154,10 +160,11 @@ cdef void list_key(Kernel *k, Element *e, int only, Span key) noexcept nogil:
             pos = 0
             while True:
                 m = table_next(&c.table, &pos)
-                if m == NULL:
+                if m == NULL or k.seen.n > most:
                     break
                 list_cell(k, m, c.type, span(element_key(m), m.klen), key)
         c = c.next
+    return k.seen.n <= most
 
 
 cdef Element *prepare(Kernel *k, uint32_t db, Span key, Element *e, int removes_value) noexcept nogil:
@@ -171,7 +178,7 @@ cdef Element *prepare(Kernel *k, uint32_t db, Span key, Element *e, int removes_
     if e == NULL:
         return NULL
     if not key_visible(k, e):
-        key_delete(k, db, e)
+        remove_key(k, db, e, 0)
         return key_find(k, db, key)
     if not e.meta & E_ENTRY and not removes_value:
         return e
@@ -188,6 +195,9 @@ cdef Element *prepare(Kernel *k, uint32_t db, Span key, Element *e, int removes_
 
 cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value, int keep_deadline) noexcept nogil:
     cdef Effect x
+    # in a transaction, what is removed first cannot be an op of its own
+    if not op_room(k, db, 1, key.n, value.n + (removal_size(k, e) if k.depth > 1 and e != NULL and e.meta & E_ENTRY else 0)):
+        return
     if e != NULL and e.meta & E_ENTRY and element_entry(e).collections != NULL:
         e = replace_collections(k, db, key, e, keep_deadline)
     elif e != NULL and (keep_deadline or not key_visible(k, e)):
@@ -209,7 +219,7 @@ cdef Element *replace_collections(Kernel *k, uint32_t db, Span key, Element *e, 
     cdef uint64_t stamp
     cdef uint16_t actor
     cdef int stated = stated_deadline(k, e, &deadline, &stamp, &actor) if keep_deadline and key_visible(k, e) else STATED_NOT
-    key_delete(k, db, e)
+    remove_key(k, db, e, 0)
     e = key_find(k, db, key)
     if stated == STATED_DEADLINE and deadline:
         start(k, &x, DEADLINE, db, key)
@@ -287,13 +297,31 @@ cdef void total_after(Kernel *k, const Number *total, long double step, Total *o
 
 
 cdef void key_delete(Kernel *k, uint32_t db, Element *e) noexcept nogil:
+    if not k.refused:
+        remove_key(k, db, e, 1)
+
+
+cdef void remove_key(Kernel *k, uint32_t db, Element *e, int refusable) noexcept nogil:
+    """refusable: where it does not fit a transaction, the command is refused. It never is where the handler has gone beyond that."""
     cdef Effect x
-    start(k, &x, DELETE, db, span(element_key(e), e.klen))
+    cdef uint32_t klen = e.klen
     k.seen.n = 0
-    list_key(k, e, T_NONE, span(NULL, 0))
+    if not list_key(k, e, T_NONE, span(NULL, 0), k.op_most) or not op_fits(k, db, 0, klen, k.seen.n):
+        if may_refuse(k) and refusable:
+            k.refused = 1
+            return
+        if not op_cut(k, db, klen):
+            e = shed_members(k, db, e)
+            if e == NULL:
+                return
+            k.seen.n = 0
+            list_key(k, e, T_NONE, span(NULL, 0), k.op_most)
+    start(k, &x, DELETE, db, span(element_key(e), e.klen))
     x.seen = span(k.seen.p, k.seen.n)
     # The key's bytes lie in e, which apply may free: they are read from the encoded effect instead.
     make_of_own_key(k, &x, e)
+    if k.seen.cap > LARGE_OP:
+        buffer_free(&k.seen)
 
 
 cdef void make_of_own_key(Kernel *k, Effect *x, Element *e) noexcept nogil:
@@ -310,6 +338,8 @@ cdef void make_of_own_key(Kernel *k, Effect *x, Element *e) noexcept nogil:
 
 cdef void key_expire(Kernel *k, uint32_t db, Element *e, int64_t deadline) noexcept nogil:
     cdef Effect x
+    if not op_room(k, db, 1, e.klen if e != NULL else 0, 0):
+        return
     start(k, &x, DEADLINE, db, span(element_key(e), e.klen))
     x.deadline = deadline
     make_of_own_key(k, &x, e)
@@ -317,20 +347,19 @@ cdef void key_expire(Kernel *k, uint32_t db, Element *e, int64_t deadline) noexc
 
 cdef void db_flush(Kernel *k, uint32_t db) noexcept nogil:
     cdef Effect x
-    cdef Element *e
-    cdef size_t pos = 0
-    if table_count(&k.db[db].table) == 0:
+    if k.refused or table_count(&k.db[db].table) == 0:
         return
+    if not list_database(k, db) or not op_fits(k, db, 0, 0, k.seen.n):
+        if may_refuse(k):
+            k.refused = 1
+            return
+        if not op_cut(k, db, 0):
+            shed_keys(k, db)
+            list_database(k, db)
     start(k, &x, FLUSH, db, span(NULL, 0))
-    k.seen.n = 0
-    while k.db[db].tallies:
-        e = table_next(&k.db[db].table, &pos)
-        if e == NULL:
-            break
-        list_key(k, e, T_NONE, span(element_key(e), e.klen))
     x.seen = span(k.seen.p, k.seen.n)
     make(k, &x, NULL)
-    if k.seen.cap > 1 << 20:
+    if k.seen.cap > LARGE_OP:
         buffer_free(&k.seen)
 
 
@@ -350,7 +379,7 @@ cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type
             start(k, &x, CLEAR, db, key)
             x.type = other
             k.seen.n = 0
-            list_key(k, e, other, span(NULL, 0))
+            list_key(k, e, other, span(NULL, 0), <size_t>-1)
             x.seen = span(k.seen.p, k.seen.n)
             make(k, &x, e)
             e = key_find(k, db, key)
@@ -452,7 +481,7 @@ cdef Element *list_set(Kernel *k, uint32_t db, Span key, Element *e, size_t inde
     return make_element(k, &x, e)
 
 
-cdef void key_copy(Kernel *k, Element *e, uint32_t to_db, Span to) noexcept nogil:
+cdef int key_copy(Kernel *k, Element *e, uint32_t to_db, Span to, size_t bytes) noexcept nogil:
     cdef int type = key_type(k, e)
     cdef int64_t deadline = key_deadline(k, e)
     cdef Element *there = key_find(k, to_db, to)
@@ -466,7 +495,10 @@ cdef void key_copy(Kernel *k, Element *e, uint32_t to_db, Span to) noexcept nogi
     cdef size_t pos = 0
     cdef int more
     if there == e:
-        return
+        return 1
+    bytes += copy_size(k, e, to.n) + (removal_size(k, there) if there != NULL else 0)
+    if not op_room(k, to_db, 0, to.n, bytes):
+        return 0
     if type == T_STRING:
         v = string_view(k, e)
         string_set(k, to_db, to, there, v, 0)
@@ -493,6 +525,7 @@ cdef void key_copy(Kernel *k, Element *e, uint32_t to_db, Span to) noexcept nogi
             m = table_next(&c.table, &pos)
     if deadline >= 0:
         key_expire(k, to_db, key_find(k, to_db, to), deadline)
+    return 1
 
 
 cdef int64_t reap(Kernel *k, int most) noexcept nogil:

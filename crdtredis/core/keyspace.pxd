@@ -114,6 +114,10 @@ cdef struct Kernel:
     int depth               # op_begin nesting
     int has_op              # the first effect of this op has been made
     uint32_t effect_count
+    size_t op_most          # bytes of effects: OP_MOST, less in tests
+    uint64_t began          # `changes` when the command under way began
+    int refused             # it would make the op too large: it makes no effect
+    uint64_t torn           # ops that were closed in the middle of a command: none
     Applying op
     Buffer effects
     Buffer seen             # scratch
@@ -197,6 +201,7 @@ cdef double member_score(Kernel *k, Element *m) noexcept nogil
 
 # ---- local effects ------------------------------------------------------------------------------------------------
 # Every command that may change anything runs between these two; they nest (EXEC around commands). The op is made at its first effect.
+# A command that makes more than one effect asks before the first whether they fit (core/sizes.pxd).
 cdef void op_begin(Kernel *k) noexcept nogil
 cdef int op_end(Kernel *k) noexcept nogil                                      # 1 when an op was finished by this call
 # `e` is what key_find just returned (NULL: no such key) and is dead afterwards: look the key up again.
@@ -217,8 +222,9 @@ cdef Element *member_remove(Kernel *k, uint32_t db, Span key, Element *e, int ty
 cdef Element *list_insert(Kernel *k, uint32_t db, Span key, Element *e, size_t index, Span value) noexcept nogil
 cdef Element *list_remove(Kernel *k, uint32_t db, Span key, Element *e, size_t index) noexcept nogil
 cdef Element *list_set(Kernel *k, uint32_t db, Span key, Element *e, size_t index, Span value) noexcept nogil
-# Writes the visible value of e under another key, over whatever is there, with its deadline. Names and spans may lie in e.
-cdef void key_copy(Kernel *k, Element *e, uint32_t to_db, Span to) noexcept nogil
+# Writes the visible value of e under another key, over whatever is there, with its deadline. Names and spans may lie in e. 0: refused, with
+# nothing done, since that and `bytes` of other effects of the command would make the op too large.
+cdef int key_copy(Kernel *k, Element *e, uint32_t to_db, Span to, size_t bytes) noexcept nogil
 # Frees detached collections, about `most` members; 1 while more is left.
 cdef int free_garbage(Kernel *k, int most) noexcept nogil
 cdef void key_expire(Kernel *k, uint32_t db, Element *e, int64_t deadline) noexcept nogil   # of a visible key; 0: PERSIST

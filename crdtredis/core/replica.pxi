@@ -36,6 +36,7 @@ cdef class Replica:
         k.reap_grace = reap_grace
         k.max_skew = max_clock_skew
         k.room.limit = waiting_limit
+        k.op_most = OP_MOST
         self.id = replica_id
         self.act_as(epoch)
 
@@ -119,6 +120,15 @@ cdef class Replica:
     @max_clock_skew.setter
     def max_clock_skew(self, int64_t ms):
         self.k.max_skew = ms
+
+    @property
+    def op_limit(self):
+        """Bytes of the effects of one op, beyond which commands are refused (core/sizes.pxi)."""
+        return self.k.op_most
+
+    @op_limit.setter
+    def op_limit(self, size_t n):
+        self.k.op_most = n
 
     @property
     def hlc(self):
@@ -253,7 +263,7 @@ cdef class Replica:
     def stats(self):
         cdef Kernel *k = &self.k
         return {"changes": k.changes, "expired": k.expired, "conflicts": k.conflicts, "stubs": k.stubs, "actors": k.actors.n,
-                "deadlines": k.heap_n, "watched": k.watch_n, "memory": mem_used()}
+                "deadlines": k.heap_n, "torn": k.torn, "watched": k.watch_n, "memory": mem_used()}
 
     def keys(self, uint32_t db=0):
         """(live keys, all elements) of a database; the difference is stubs and deadlines without content."""

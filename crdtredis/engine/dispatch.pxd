@@ -23,7 +23,6 @@ cdef enum:
     NAME_MAX = 48           # of a command, with its subcommand
     ERROR_CODES = 128
     LATENCIES = 24          # the last but one bound is 4.2 s
-    OP_MAX = 1 << 30        # bytes of queued commands, or of effects, after which a transaction takes no further command
 
 cdef struct Command:
     char name[48]           # lower case; "client|list" for a subcommand
@@ -32,6 +31,8 @@ cdef struct Command:
     int arity
     uint32_t flags
     int first_key           # 0: none that can be told from the table
+    int last_key            # negative: from the end
+    int key_step
     HotHandler hot          # NULL: plain
     void *plain             # borrowed Python callable(session, argv: list[bytes]) -> reply object
     # statistics since CONFIG RESETSTAT

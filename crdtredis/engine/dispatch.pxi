@@ -11,7 +11,7 @@
 # Time per command is the difference of two readings of the cycle counter (8 ns each; the end of one command is the start of the
 # next), which serves statistics and the slow log; it is turned into microseconds only when somebody asks.
 
-from crdtredis._core cimport mem_used, op_begin, op_end, stamps_run_ahead
+from crdtredis._core cimport key_find, mem_used, op_begin, op_end, op_fits, op_room, remainder_size, stamps_run_ahead
 
 cdef extern from *:
     """
@@ -92,7 +92,7 @@ cdef Command *find_subcommand(Dispatch *d, Command *container, Span sub) noexcep
 cdef enum:
     TEXT_MAX = 512
 
-cdef const char *TOO_LARGE = "ERR transaction too large"
+cdef const char *TOO_LARGE = "ERR operation too large"
 cdef const char *CLOCK_AHEAD = ("CLOCKAHEAD Writes are refused: timestamps here are ahead of the clock by more than max-clock-skew. "
                                 "GET /health says how to go on")
 
@@ -264,8 +264,17 @@ cdef inline void note_latency(Dispatch *d, Command *cmd, uint64_t ticks) noexcep
     cmd.took[i] += 1
 
 
+cdef inline size_t size_of(Span *argv, int argc) noexcept nogil:
+    cdef size_t n = 0
+    cdef int i
+    for i in range(argc):
+        n += argv[i].n
+    return n
+
+
 cdef inline void run_handler(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc) noexcept nogil:
     """The only place that does. A command that writes is one op, or part of the one of EXEC."""
+    cdef size_t at = client.reply.buf.n
     cdef Call c
     c.kernel = d.kernel
     c.client = client
@@ -277,13 +286,24 @@ cdef inline void run_handler(Dispatch *d, Client *client, Command *cmd, Span *ar
     c.dispatch = d
     if cmd.flags & C_WRITE:
         op_begin(d.kernel)
-    if cmd.hot != NULL:
+        # What one effect may hold of the arguments. The handler asks for what more it makes.
+        if cmd.flags & C_DENYOOM and not op_room(d.kernel, client.db, 1, argv[1].n if argc > 1 else 0, size_of(argv, argc)):
+            pass
+        elif cmd.hot != NULL:
+            cmd.hot(&c)
+        else:
+            take_gil(d)
+            run_plain(d, client, cmd, argv, argc)
+        if d.kernel.refused:
+            client.reply.buf.n = at
+            fail_too_large(&c)
+        if op_end(d.kernel):
+            mark_wrote(d, client)
+    elif cmd.hot != NULL:
         cmd.hot(&c)
     else:
         take_gil(d)
         run_plain(d, client, cmd, argv, argc)
-    if cmd.flags & C_WRITE and op_end(d.kernel):
-        mark_wrote(d, client)
 
 
 cdef inline void count_reply(Dispatch *d, Client *client, Command *cmd, size_t at) noexcept nogil:
@@ -332,7 +352,7 @@ cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv, i
         return
     elif not refused(d, client, cmd):
         if client.flags & CLIENT_MULTI and not cmd.flags & C_NO_QUEUE:
-            if client.queue.n > OP_MAX:
+            if client.queue.n + size_of(argv, argc) > d.kernel.op_most:
                 refuse(d, client, cmd, TOO_LARGE)
             else:
                 pack_command(&client.queue, argv, argc)

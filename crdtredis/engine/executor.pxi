@@ -85,7 +85,7 @@ cdef class Executor:
                 bits |= <uint32_t>FLAG_BITS.get(flag, 0)
             cmd.flags = bits | (C_SUBCOMMAND if spec.container else 0)
             if isinstance(spec.keys, tuple):
-                cmd.first_key = spec.keys[0]
+                cmd.first_key, cmd.last_key, cmd.key_step = spec.keys
             handler = spec.handler if spec.handler is not None else self.specs[spec.container].handler
             if isinstance(handler, Hot):
                 cmd.hot = (<Hot>handler).f

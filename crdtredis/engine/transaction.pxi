@@ -46,8 +46,8 @@ cdef void exec_queued(Call *c) noexcept nogil:
             cmd = find_subcommand(d, cmd, argv[1])
         at = c.reply.buf.n
         before = client.flags
-        if d.kernel.effects.n > OP_MAX:
-            fail_too_large(c)              # one op must fit one record; what has run stands, as after any error inside EXEC
+        if not remainders_fit(d, client, cmd, argv, argc):
+            fail_too_large(c)              # what has run stands, as after any error inside EXEC
         else:
             call_command(d, client, cmd, argv, argc)
         if before & client.flags & (CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP):
@@ -58,6 +58,17 @@ cdef void exec_queued(Call *c) noexcept nogil:
     free(argv)
     buffer_free(&queue)
     drop_transaction(d, client)
+
+
+cdef int remainders_fit(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc) noexcept nogil:
+    """Does what a command of EXEC will first remove of its keys fit the op, unless it is huge always? Alone it would be an op of its own."""
+    cdef size_t bytes = 0
+    cdef int last = cmd.last_key if cmd.last_key >= 0 else argc + cmd.last_key
+    cdef int i = cmd.first_key if cmd.flags & C_WRITE else 0
+    while 0 < i <= last:
+        bytes += remainder_size(d.kernel, client.db, key_find(d.kernel, client.db, argv[i]))
+        i += cmd.key_step
+    return bytes == 0 or op_fits(d.kernel, client.db, 0, 0, bytes)
 
 
 cdef void drop_transaction(Dispatch *d, Client *client) noexcept nogil:

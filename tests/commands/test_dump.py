@@ -16,7 +16,7 @@ from tests.respclient import ReplyError
 
 BAD_FORMAT = "ERR Bad data format"
 BAD_SEAL = "ERR DUMP payload version or checksum are wrong"
-TOO_LARGE = "ERR transaction too large"
+TOO_LARGE = "ERR operation too large"
 EXAMPLES = settings(max_examples=60, deadline=None)
 
 INF = float("inf")
