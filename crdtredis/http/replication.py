@@ -9,11 +9,13 @@ asking first, and encodings are refused, since a small body must not unfold into
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from crdtredis.replication.flow import STEP, Patience, read
+from crdtredis.replication.stream import UPGRADE, Inlet
 from crdtredis.replication.wire import BODY_MAX, CONTENT_TYPE, HEAD_MAX, Refusal, decode, encode, failure, wire
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class Replication:
 
     def routes(self) -> list[web.RouteDef]:
         return [web.post("/replication/handshake", self.handshake), web.post("/replication/push", self.push),
-                web.post("/replication/pull", self.pull)]
+                web.post("/replication/pull", self.pull), web.get("/replication/stream", self.stream)]
 
     async def handshake(self, request: web.Request) -> web.StreamResponse:
         return await self.answer(request, wire.Hello, lambda hello, batch: self.hub.handshake(hello, batch), BODY_MAX)
@@ -46,6 +48,20 @@ class Replication:
             return await self.hub.push(request.headers.get("X-Replica", ""), head, batch), b""
 
         return await self.answer(request, wire.Push, work, BODY_MAX)
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        """Pushes from here on come as frames (replication/stream.py)."""
+        try:
+            if request.headers.get("Upgrade", "").lower() != UPGRADE:
+                raise Refusal(wire.MALFORMED, f"expected Upgrade: {UPGRADE}")
+            key = request.headers.get("X-Session", "")
+            session = self.hub.session(request.headers.get("X-Replica", ""), int(key, 16) if re.fullmatch("[0-9a-f]{1,16}", key) else 0)
+        except Refusal as e:
+            return refused(e)
+        response = web.StreamResponse(status=101, headers={"Connection": "Upgrade", "Upgrade": UPGRADE})
+        await response.prepare(request)
+        await Inlet(self.hub, session, request.transport).ended
+        return response
 
     async def pull(self, request: web.Request) -> web.StreamResponse:
         replica = request.headers.get("X-Replica", "")

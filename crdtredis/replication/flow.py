@@ -15,12 +15,16 @@ import asyncio
 from collections import deque
 from io import BytesIO
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
 from crdtredis.replication.oplog import Large
 from crdtredis.replication.wire import CONTENT_TYPE, OP_MOST, Refusal, wire
+
+if TYPE_CHECKING:
+    from crdtredis.replication.stream import Link
 
 STEP = 64 << 10                         # bytes
 SLOW = 512 << 10                        # bytes that a line which is no fault brings over within one time limit
@@ -187,6 +191,7 @@ class Traffic:
         self.answers = asyncio.Semaphore(ANSWERS)
         self.parts = Parts()
         self.lent: Large | None = None                          # an op that it fetches in parts
+        self.stream: Link | None = None                         # on which it pushes
         self._end: asyncio.TimerHandle | None = None
 
     def lend(self, large: Large | None, seconds: float) -> None:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("crdtredis.replication")
 
+STOPPED = -100                          # beside the engine's answers: it will give none any more
 RETIRED = 1000                          # processes remembered as superseded, over all replica ids
 # What the engine says of a Batch it could not take whole (see Received in core/keyspace.pxd and ANSWER_UNLOGGED in engine/bridge.pxd).
 RECEIVE_FAULTS = {
@@ -55,6 +56,7 @@ RECEIVE_FAULTS = {
     -2: (wire.BUSY, "too many ops wait for what they depend on"),
     -3: (wire.MALFORMED, "ops of an actor that was never declared, or a declaration that contradicts a known one"),
     -4: (wire.BUSY, "the log cannot be written"),
+    STOPPED: (wire.STOPPING, "this replica is stopping"),
 }
 
 
@@ -131,7 +133,7 @@ class Hub:
         self.strangers = Traffic(settings.inbound)              # of callers without a session
         self._retired: OrderedDict[int, str] = OrderedDict()
         self._tokens = 0
-        self._receiving: dict[int, asyncio.Future[int]] = {}
+        self._receiving: dict[int, Callable[[int], None]] = {}
         self.waiters = Waiters()
         self._until: dict[asyncio.Future[None], Callable[[], bool]] = {}
         self.http: aiohttp.ClientSession | None = None          # set by whoever runs the loop
@@ -175,22 +177,29 @@ class Hub:
         self._loop.remove_reader(self.engine.fd)
         if self._draining:
             self._draining.cancel()
-        for f in self._receiving.values():
-            f.cancel()
+        for s in self.sessions.values():
+            if s.traffic.stream:
+                s.traffic.stream.close()
+        receiving, self._receiving = self._receiving, {}
+        for finish in receiving.values():
+            finish(STOPPED)
 
     def _drain(self) -> None:
-        size = self._look()
-        if size is not None:
-            # Look again after a while instead of at the next turn, and watch the descriptor only once there is nothing.
-            if self._draining is None:
-                self._loop.remove_reader(self.engine.fd)
-            self._draining = self._loop.call_later(self._pace.pause(size, time.monotonic()), self._drain)
-        elif self._draining is not None:
-            self._draining = None
-            self._loop.add_reader(self.engine.fd, self._drain)
+        """The engine has something: look at once, or, soon after another look, when its pause is over."""
+        wait = self._pace.due - time.monotonic()
+        if wait > 0:
+            self._loop.remove_reader(self.engine.fd)
+            self._draining = self._loop.call_later(wait, self._drain_late)
+        else:
+            self._pace.looked(self._look(), time.monotonic())
 
-    def _look(self) -> int | None:
-        """Take what the engine has: bytes of batches with own ops (0 without any), None when there was nothing at all."""
+    def _drain_late(self) -> None:
+        self._draining = None
+        self._loop.add_reader(self.engine.fd, self._drain)
+        self._pace.looked(self._look(), time.monotonic())
+
+    def _look(self) -> int:
+        """Take what the engine has: bytes of batches with own ops."""
         before = self.head.get(self.identity.actor.id)
         batches, acks, dropped = self.engine.drain()
         joined = list(self._joined(batches))
@@ -203,15 +212,13 @@ class Hub:
             self._start_resync()
         if batches:
             for p in self.peers:
-                p.grown.set()
+                p.grow()
         for token, status in acks:
-            future = self._receiving.pop(token, None)
-            if future and not future.done():
-                future.set_result(status)
+            finish = self._receiving.pop(token, None)
+            if finish:
+                finish(status)
         if batches or acks:
             self.wake()
-        if not batches and not acks:
-            return None
         return sum(map(len, batches)) if self.head.get(self.identity.actor.id) != before else 0
 
     def _joined(self, batches: list[bytes]) -> Iterable[bytes]:
@@ -248,7 +255,7 @@ class Hub:
         finally:
             self._held = self._resync = None
         for p in self.peers:
-            p.grown.set()
+            p.grow()
         self.wake()
 
     def _append(self, batches: list[bytes]) -> bool:
@@ -324,32 +331,45 @@ class Hub:
 
     # ---- what comes in ------------------------------------------------------------------------------------------------
 
-    async def receive(self, batch: bytes) -> Clock:
-        """Have ops applied and logged; returns {actor: last seq} of what the batch holds. Raises Refusal: MALFORMED or BUSY."""
+    def take(self, batch: bytes, done: Callable[[Clock, Refusal | None], None]) -> None:
+        """Have ops applied and logged; then done({actor: last seq} of what the batch holds, None or a Refusal: MALFORMED or BUSY)."""
         try:
             found = ranges(batch)
         except DamagedBatch as e:
-            raise Refusal(wire.MALFORMED, f"the ops do not decode: {e}") from e
+            return done({}, Refusal(wire.MALFORMED, f"the ops do not decode: {e}"))
         last = {actor: last for actor, _, last in found}
         count = sum(last - first + 1 for _, first, last in found)
         self.received_ops += count
         if found and plan.covers(self.head, last):
             self.duplicate_ops += count
-            return last
+            return done(last, None)
+
+        def finish(status: int) -> None:
+            if status in RECEIVE_FAULTS:
+                return done({}, Refusal(*RECEIVE_FAULTS[status]))
+            if not plan.covers(self.head, last):
+                for p in self.peers:                            # some wait: ask around soon for what they depend on
+                    p.hurry()
+            done(last, None)
+
         self._tokens += 1
-        token, future = self._tokens, self._loop.create_future()
-        self._receiving[token] = future
-        try:
-            self.engine.receive(token, batch)
-            status = await future
-        finally:
-            self._receiving.pop(token, None)
-        if status in RECEIVE_FAULTS:
-            raise Refusal(*RECEIVE_FAULTS[status])
-        if not plan.covers(self.head, last):
-            for p in self.peers:                                # some wait: ask around soon for what they depend on
-                p.hurry()
-        return last
+        self._receiving[self._tokens] = finish
+        self.engine.receive(self._tokens, batch)
+
+    async def receive(self, batch: bytes) -> Clock:
+        """As `take`; raises its Refusal."""
+        future = self._loop.create_future()
+
+        def done(last: Clock, refusal: Refusal | None) -> None:
+            if future.done():
+                return                                          # nobody waits any more
+            if refusal:
+                future.set_exception(refusal)
+            else:
+                future.set_result(last)
+
+        self.take(batch, done)
+        return await future
 
     async def meet(self, hello: wire.Hello, told: Iterable[Actor]) -> None:
         """What a peer's Hello tells about ourselves: maybe that we must take a newer epoch before going on."""
@@ -441,7 +461,7 @@ class Hub:
         found = self.sessions.get(replica)
         return found.traffic if found else self.strangers
 
-    def _has(self, session: Session, clock: Clock) -> None:
+    def has(self, session: Session, clock: Clock) -> None:
         """The process of this session has all of `clock` in its log."""
         for p in self.peers:
             if p.replica == session.replica and p.process == session.process:
@@ -453,9 +473,13 @@ class Hub:
         if request.HasField("part"):
             part = await self._take_part(session, request.part, batch)
         elif batch:
-            self._has(session, await self.receive(batch))
+            self.has(session, await self.receive(batch))
+        return self.answer(request.known, part=part)
+
+    def answer(self, version: int, **more: Any) -> wire.Answer:
+        """To pushes: what the log has got since the clock had this version."""
         head = self.log.head
-        return wire.Answer(clock=entries(head.since(request.known)), version=head.version, waiting=self.waiting, part=part)
+        return wire.Answer(clock=entries(head.since(version)), version=head.version, waiting=self.waiting, **more)
 
     async def _take_part(self, session: Session, part: wire.Part, data: bytes) -> wire.Part:
         """Returns which part is wanted next. What is here stays, should the engine refuse the whole for the moment."""
@@ -466,7 +490,7 @@ class Hub:
             if whole is None:
                 return wire.Part(actor=part.actor, seq=part.seq, size=part.size, at=parts.held(part))
             try:
-                self._has(session, await self.receive(whole))
+                self.has(session, await self.receive(whole))
             except Refusal as e:
                 if e.code == wire.MALFORMED:
                     parts.clear()
@@ -500,7 +524,7 @@ class Hub:
         clock, part = to_clock(request.clock), None
         batch, more = b"", False
         if not request.limit:
-            self._has(session, clock)
+            self.has(session, clock)
             self.wake()
         elif lent := self._still_lent(session, request.part):
             part, batch = self._lend(session, lent, request.part, b"")

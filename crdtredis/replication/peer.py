@@ -31,8 +31,9 @@ import aiohttp
 from yarl import URL
 
 from crdtredis.replication import plan
-from crdtredis.replication.flow import Body, Parts, Patience, read
+from crdtredis.replication.flow import Body, Parts, Patience, patience_for, read
 from crdtredis.replication.oplog import Cursor, Large, NeedsFullSync, Piece
+from crdtredis.replication.stream import UPGRADE, Outlet, Sent
 from crdtredis.replication.wire import (BODY_MAX, CONTENT_TYPE, HEAD_MAX, PART, Actor, Clock, Refusal, actor_id, declarations, decode,
                                         encode, entries, ranges, to_clock, wire)
 
@@ -94,7 +95,7 @@ class PeerInfo:
 class Peer:
     def __init__(self, hub: Hub, url: str) -> None:
         self.hub, self.url = hub, url.rstrip("/")
-        self._urls = {what: URL(f"{self.url}/replication/{what}") for what in ("handshake", "push", "pull")}
+        self._urls = {what: URL(f"{self.url}/replication/{what}") for what in ("handshake", "push", "pull", "stream")}
         self.replica = ""
         self.process = 0                                        # of the Hello that `known` began with
         self.paused = False
@@ -109,6 +110,10 @@ class Peer:
         self._contact = 0.0
         self._cursor: Cursor | None = None                      # of the push
         self._window = plan.Window(hub.settings.window)
+        self._outlet: Outlet | None = None                      # the stream, where there is one
+        self._lost: Exception | None = None                     # it has ended, and why
+        self._idle = False                                      # nothing to send, nothing went wrong: the loop waits for `grown`
+        self._next: Piece | None = None                         # to be sent before what the log has
         self._actor: Actor | None = None                        # that it acts as
         self._session = 0
         self._version = 0                                       # of its clock
@@ -155,7 +160,7 @@ class Peer:
         now = time.monotonic()
         cursor = self._cursor or Cursor({}, self.hub.own)
         ops, age, size = self.hub.log.lag(cursor, self.known, now) if self._state != "self" else (0, 0.0, 0)
-        return PeerInfo(self.url, self.replica, self.state, ops, int(age * 1000), size, self._window.in_flight,
+        return PeerInfo(self.url, self.replica, self.state, ops, int(age * 1000), size, self._in_flight,
                         plan.behind(self.hub.head, dict(self.known)), int((now - self._contact) * 1000) if self._contact else -1,
                         self.error or self._it_lacks or self._here_lacks, self.counts)
 
@@ -252,7 +257,7 @@ class Peer:
         if self._state == "self":
             self._told(False)
             await asyncio.Event().wait()                        # nothing to do until PAUSE, RESUME or REMOVE
-        self._window, self._fault = plan.Window(hub.settings.window), None
+        self._window, self._fault, self._next = plan.Window(hub.settings.window), None, None
         self._it_lacks = ""
         self._before, self._theirs = dict(hub.head), dict(self.known)
         if self._impasse:
@@ -260,6 +265,7 @@ class Peer:
         else:
             self._is_up()
         self.wanted.clear()
+        response = await self._open_stream()
         tasks = {asyncio.create_task(self._exchange_loop())}
         try:
             self._cursor = hub.log.cursor(self.known, hub.own)
@@ -278,6 +284,24 @@ class Peer:
                 t.cancel()
             await asyncio.gather(*tasks, *self._pushes, return_exceptions=True)
             self._pushes.clear()
+            if response is not None:
+                outlet, self._outlet = self._outlet, None
+                outlet.link.close()
+                response.close()
+
+    async def _open_stream(self) -> aiohttp.ClientResponse | None:
+        """Sets the outlet, where the peer has streams; what is returned must be closed with it."""
+        self._outlet, self._lost = None, None
+        s = self.hub.settings
+        async with Patience(s.timeout) as patience:
+            headers = {**self.hub.headers, "Connection": "Upgrade", "Upgrade": UPGRADE, "X-Session": f"{self._session:x}"}
+            response = await self.hub.http.get(self._urls["stream"], headers=headers, timeout=NO_LIMIT, allow_redirects=False)
+            if response.status != 101:                          # an older replica, or a proxy that knows no such thing; why else, requests tell
+                async with response:
+                    await read(response.content, response.content_length, BODY_MAX, patience)
+                return None
+        self._outlet = Outlet(response.connection.transport, self._answered, self._ended, lambda n: patience_for(self.hub.settings.timeout, n))
+        return response
 
     def _is_up(self) -> None:
         self._state, self._failures, self.error, self.refusal, self._impasse = "up", 0, "", None, None
@@ -349,17 +373,36 @@ class Peer:
 
     # ---- push ---------------------------------------------------------------------------------------------------------
 
+    @property
+    def _in_flight(self) -> int:
+        """Pushes under way."""
+        outlet = self._outlet
+        return self._window.in_flight + (len(outlet.unanswered) if outlet and outlet.bytes else 0)
+
+    @property
+    def _open(self) -> bool:
+        """May more be sent? As requests so many at a time, on a stream as many bytes as so many requests have."""
+        if self._outlet:
+            return self._outlet.bytes < int(self._window.size) * self.hub.settings.chunk
+        return self._window.open
+
     async def _push_loop(self) -> None:
         hub = self.hub
         while True:
             self.grown.clear()
+            if self._lost is not None:
+                raise self._lost
             if self._fault is not None:
                 fault, self._fault = self._fault, None
                 if not isinstance(fault, Refusal) or fault.code != wire.BUSY:
                     raise fault
                 await self._yield_to_busy()
-            piece = await hub.read(self._cursor, hub.settings.chunk) if self._window.open else None
-            if piece:
+            piece, self._next = self._next, None
+            if not piece and self._open:
+                piece = await hub.read(self._cursor, hub.settings.chunk)
+            if piece and self._outlet and not piece.large:
+                self._send(piece)
+            elif piece:
                 self._window.in_flight += 1
                 push = asyncio.create_task(self._deliver(piece))
                 self._pushes.add(push)
@@ -367,7 +410,60 @@ class Peer:
                 if piece.large:                                 # what comes behind it could only wait for it over there
                     await asyncio.wait({push})
             else:
-                await self.grown.wait()
+                self._idle = True
+                try:
+                    await self.grown.wait()
+                finally:
+                    self._idle = False
+
+    def grow(self) -> None:
+        """The log has grown, or there is room for more: send it, at once where nothing but sending is to be done."""
+        if not self._idle or not self._outlet or self._fault:
+            self.grown.set()
+            return
+        log, cursor = self.hub.log, self._cursor
+        while cursor.at < log.end and self._open:
+            if log.is_old(cursor):
+                self.grown.set()
+                return
+            piece = log.take(cursor, self.hub.settings.chunk)
+            if piece.large:
+                self._next = piece
+                self.grown.set()
+                return
+            if not piece:
+                return
+            self._send(piece)
+
+    def _send(self, piece: Piece) -> None:
+        """On the stream. PAUSE, which ends the conversation, holds before that: nothing leaves any more."""
+        if self.is_paused:
+            return
+        told = self.hub.actors.keys() - self._declared
+        batch = self.hub.foreword(self._declared) + piece.batch if told else piece.batch
+        self._outlet.push(piece, batch, told)                   # each, until one has its answer
+
+    def _answered(self, pushes: list[Sent], message: wire.Answer | wire.Failure) -> None:
+        """An answer has come on the stream."""
+        self._contact = time.monotonic()
+        refused = pushes.pop().piece if isinstance(message, wire.Failure) and pushes else None
+        for piece, size, told in pushes:
+            if piece:
+                self._declared |= told
+                self._window.succeeded()
+                self.counts.pushes += 1
+                self.counts.bytes_sent += size
+                self.counts.ops_sent += piece.ops
+        if refused is None:
+            self._heard(message)
+        else:
+            self._fault = self._refused(Refusal(message.code, message.text), refused)
+        self.grow()
+
+    def _ended(self, outlet: Outlet, why: Exception) -> None:
+        if outlet is self._outlet:
+            self._lost = why
+            self.grown.set()
 
     def _delivered(self, push: asyncio.Task[None]) -> None:
         """A push ended: the loop looks again, at what there is to send and at what went wrong."""
@@ -385,6 +481,9 @@ class Peer:
         """The peer's queues are full: fewer at a time, after a pause, and again from what it acknowledged."""
         self._window.refused()
         await asyncio.gather(*self._pushes, return_exceptions=True)
+        while self._outlet and self._outlet.bytes and not self._lost:
+            self.grown.clear()
+            await self.grown.wait()
         await asyncio.sleep(BUSY_PAUSE)
         self._fault = None
         self._cursor = self.hub.log.cursor(self.known, self.hub.own)
@@ -399,11 +498,15 @@ class Peer:
                 told = self.hub.actors.keys() - self._declared
                 await self._push(self.hub.foreword(self._declared) + piece.batch if told else piece.batch, told)
         except Refusal as e:
-            if e.code in UNTAKEABLE:
-                self._impasse = self._impasse or Impasse(e.text)
-                plan.join(self._impasse.there, {actor: last for actor, _, last in ranges(piece.batch)})
-            raise
+            raise self._refused(e, piece)
         self.counts.ops_sent += piece.ops
+
+    def _refused(self, refusal: Refusal, piece: Piece) -> Refusal:
+        """Note what was refused; returns the refusal."""
+        if refusal.code in UNTAKEABLE:
+            self._impasse = self._impasse or Impasse(refusal.text)
+            plan.join(self._impasse.there, {actor: last for actor, _, last in ranges(piece.batch)})
+        return refusal
 
     async def _deliver_large(self, large: Large) -> None:
         """In parts, beginning with the first that the peer is not known to have."""
@@ -448,6 +551,8 @@ class Peer:
         async with self._exchanging:
             hub = self.hub
             self.counts.exchanges += 1
+            if self._outlet:
+                self._outlet.look()
             answer, _ = await self._ask("pull", wire.Pull(session=self._session, clock=entries(hub.head)), b"", wire.Answer)
             self._heard(answer)
             theirs = to_clock(answer.clock)
@@ -467,7 +572,7 @@ class Peer:
                     raise
             elif plan.covers(hub.head, theirs):
                 self._here_lacks = ""
-            if self._window.in_flight:
+            if self._in_flight:
                 stuck = {a: s for a, s in stuck.items() if a not in hub.own}
             if stuck and not self._it_lacks:
                 await self.hand_on(set(stuck))
@@ -537,7 +642,7 @@ class Peer:
                 patience = min(2 * patience, 10 * BRING_UP_PATIENCE)
                 await self.exchange()
             stuck = plan.overdue(self.known, target, before)
-            if self._window.in_flight:
+            if self._in_flight:
                 stuck = {a: s for a, s in stuck.items() if a not in self.hub.own}
             if stuck:
                 await self.hand_on(set(stuck))

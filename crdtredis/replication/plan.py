@@ -46,9 +46,9 @@ class Settings:
     window: int = 4                     # requests in flight per peer
     memory: int = 64 << 20              # recent ops kept in memory
     inbound: int = 16 << 20             # bytes of ops received and not yet applied, of each peer
-    linger: float = 0.004               # least time between two looks at what the engine has made, while it makes little,
-    linger_cap: float = 0.05            # and while it makes much
-    linger_rate: float = 400_000        # bytes a second up to which it counts as little
+    linger: float = 0.001               # least time between two looks at what the engine has made, while it makes little,
+    linger_cap: float = 0.02            # and while it makes much
+    linger_rate: float = 1_000_000      # bytes a second up to which it counts as little
 
     @property
     def silence(self) -> float:
@@ -161,27 +161,28 @@ def backoff(attempt: int, first: float, cap: float, chance: random.Random) -> fl
 
 class Pace:
     """How long to let the engine work between two looks: `linger` up to `linger_rate`, then in proportion, at most `linger_cap` or
-    until a chunk is full.
+    until a chunk is full. The first look after a rest is at once.
 
-    What a look costs (drain, a request to every peer, its answer) hardly depends on what it brings. At a few thousand small ops a second
-    delay is what matters; at a hundred times as many a look every 50 ms brings a chunk or more, and the cost per op falls towards that
+    What a look costs (drain, a push to every peer, its answer) hardly depends on what it brings. At a few thousand small ops a second
+    delay is what matters; at a hundred times as many a look every few ms brings a chunk or more, and the cost per op falls towards that
     of copying its bytes. Only own ops count, since only they are pushed: what came from peers must be answered soon.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.rate = 0.0                 # bytes a second, smoothed over about half a second
+        self.due = 0.0                  # when to look next, at the earliest
         self._at = 0.0
 
-    def pause(self, size: int, now: float) -> float:
-        """Until the next look, after one that brought `size` bytes."""
+    def looked(self, size: int, now: float) -> None:
+        """A look at this moment brought `size` bytes."""
         s = self.settings
         passed = max(now - self._at, 1e-6)
         weight = min(1.0, passed / 0.5)
         self.rate += (size / passed - self.rate) * weight
         self._at = now
-        full = 0.85 * s.chunk / max(self.rate, 1.0)             # a look that brings more than a chunk costs two requests
-        return max(s.linger, min(s.linger * self.rate / s.linger_rate, s.linger_cap, full))
+        full = 0.85 * s.chunk / max(self.rate, 1.0)             # a look that brings more than a chunk costs two pushes
+        self.due = now + max(s.linger, min(s.linger * self.rate / s.linger_rate, s.linger_cap, full))
 
 
 class Window:

@@ -16,8 +16,10 @@ def watch(node) -> None:
     """What is broken is found in node.broken, and ends the request or the read that broke it."""
     node.broken = []
     watch_readers(node.hub.log, node.broken)
-    for name in ("push", "pull", "handshake"):
+    for name in ("pull", "handshake"):
         setattr(node.hub, name, checked(getattr(node.hub, name), node))
+    answer = node.hub.answer
+    node.hub.answer = lambda *args, **more: logged(answer(*args, **more), node)
 
 
 def watch_readers(log: OpLog, broken: list[str]) -> None:
@@ -49,12 +51,16 @@ def moved(read, broken):
 def checked(answer, node):
     async def answering(*args):
         out = await answer(*args)
-        head = out[0] if isinstance(out, tuple) else out
-        claimed = to_clock(head.clock)
-        must(plan.covers(node.engine.logged, claimed), node.broken, f"{node.name} claims {claimed}, and has logged {node.engine.logged}")
+        logged(out[0], node)
         return out
 
     return answering
+
+
+def logged(head, node):
+    claimed = to_clock(head.clock)
+    must(plan.covers(node.engine.logged, claimed), node.broken, f"{node.name} claims {claimed}, and has logged {node.engine.logged}")
+    return head
 
 
 def overclaims(nodes) -> None:

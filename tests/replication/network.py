@@ -134,6 +134,17 @@ class FakeEngine:
         function()
 
 
+streams = True                          # whether nodes started from here on offer streams to push on
+
+
+@web.middleware
+async def without_streams(request, handler):
+    """As an older replica, or a proxy between."""
+    if request.path.endswith("/stream"):
+        raise web.HTTPNotFound
+    return await handler(request)
+
+
 class Node:
     """One replica, startable again after stop() on what its log holds."""
 
@@ -168,7 +179,10 @@ class Node:
         self.hub.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, resolver=Names()))
         watch(self)
         self.hub.start()
-        self.runner = web.AppRunner(application(SimpleNamespace(hub=self.hub)), handle_signals=False, shutdown_timeout=0.1)
+        app = application(SimpleNamespace(hub=self.hub))
+        if not streams:
+            app.middlewares.append(without_streams)
+        self.runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=0.1)
         await self.runner.setup()
         site = web.TCPSite(self.runner, "127.0.0.1", self.port)
         await site.start()

@@ -140,11 +140,13 @@ FAULTS = [
      "    g.seqs += h.seqs\n", "    g.seqs = h.seqs\n"),
     # replication
     ("acknowledged what still waits for others", PEERS + "hub.py",
-     "clock=entries(head.since(request.known))", "clock=entries({**head.since(request.known), **{a: last for a, _, last in ranges(batch)}})"),
+     "            if not plan.covers(self.head, last):\n                for p in",
+     "            [self.log.head.advance(a, s) for a, s in last.items() if s > self.head.get(a, 0)]\n"
+     "            if not plan.covers(self.head, last):\n                for p in"),
     ("claimed what the failed log lacks", PEERS + "hub.py",
      "                if not view.logged:", "                if 0:"),
     ("a pull's clock taken for what is logged", PEERS + "hub.py",
-     "        if not request.limit:\n            self._has(session, clock)\n", "        self._has(session, clock)\n        if not request.limit:\n"),
+     "        if not request.limit:\n            self.has(session, clock)\n", "        self.has(session, clock)\n        if not request.limit:\n"),
     ("what one process has put down to another of its replica", PEERS + "hub.py",
      "            if p.replica == session.replica and p.process == session.process:", "            if p.replica == session.replica:"),
     ("a replica with two addresses counted twice", PEERS + "hub.py",

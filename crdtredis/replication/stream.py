@@ -1,0 +1,228 @@
+"""Pushes on one long-lived connection, for a request of its own costs HTTP ten times what a small push costs otherwise.
+
+    GET /replication/stream, Upgrade: crdt-redis   ->
+                                                   <-   101, and from here on frames:
+    push                                           ->
+                                                   <-   answer, or failure
+
+    frame = [length of what follows: u32 LE][kind: 1 byte][a body as in a request: see proto/replication.proto]
+
+Pushes are applied in the order in which they come. An answer is for all pushes up to the number it names, so one answer may do for many: what
+was logged is said at once, and then not again for ANSWER_PAUSE. A failure is for the push it names alone. An empty push is a question
+whether anybody is there.
+
+Where no stream can be had (an older replica, a proxy that knows no Upgrade), pushes are requests; large ops always are.
+
+Bounds: a frame is as long as a body may be, and is refused by its length. The receiver stops reading while it holds more that is not applied
+than its budget, and the sender's window is smaller than that.
+"""
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Set
+from typing import TYPE_CHECKING, NamedTuple
+
+from crdtredis.replication.oplog import NOTHING, Piece
+from crdtredis.replication.wire import BODY_MAX, HEAD_MAX, Clock, Refusal, decode, encode, wire
+
+if TYPE_CHECKING:
+    from crdtredis.replication.hub import Hub, Session
+
+UPGRADE = "crdt-redis"                  # the protocol's name in the header
+PUSH, ANSWER, FAILURE = 1, 2, 3
+FRAME_HEAD = 5                          # bytes
+JOIN = 64 << 10                         # bytes of a frame up to which it is put together, to be sent with one call
+ANSWER_PAUSE = 0.005                    # seconds
+PENDING = 200                           # bytes that a push takes here beside its own, until it is answered
+
+
+class Link(asyncio.Protocol):
+    """Frames over a connection that HTTP has left to us. `inner` is the protocol it had before, which hears of its end."""
+
+    def __init__(self, transport: asyncio.Transport, most: int, frame: Callable[[int, bytes], None],
+                 lost: Callable[[Exception], None]) -> None:
+        """most: bytes of the longest frame expected. frame(kind, body) is called for each, and may raise Refusal; lost(why) once, at the end."""
+        self.transport, self.most, self._frame, self._lost = transport, most, frame, lost
+        self.closed = False
+        self._why: Exception | None = None
+        self._rest = bytearray()
+        self._inner = transport.get_protocol()
+        transport.set_protocol(self)
+
+    def send(self, kind: int, *parts: bytes) -> None:
+        if self.closed:
+            return
+        size = 1 + sum(map(len, parts))
+        head = size.to_bytes(4, "little") + kind.to_bytes(1, "little")
+        if size <= JOIN:
+            self.transport.write(b"".join((head, *parts)))
+        else:
+            self.transport.write(head + parts[0])
+            for part in parts[1:]:
+                self.transport.write(part)
+
+    def close(self, why: Exception | None = None) -> None:
+        """At once; what the system has taken may still arrive."""
+        self._why = self._why or why
+        self.closed = True
+        self.transport.abort()
+
+    # What asyncio calls.
+
+    def data_received(self, data: bytes) -> None:
+        buffer: bytes | bytearray = data
+        if self._rest:
+            self._rest += data
+            buffer = self._rest
+        at = 0
+        try:
+            while len(buffer) - at >= FRAME_HEAD and not self.closed:
+                size = int.from_bytes(buffer[at:at + 4], "little")
+                if not 1 <= size <= self.most:
+                    raise Refusal(wire.TOO_LARGE, f"a frame of {size} bytes, where at most {self.most} were expected")
+                if len(buffer) - at - 4 < size:
+                    break
+                body = bytes(buffer[at + FRAME_HEAD:at + 4 + size])
+                kind = buffer[at + 4]
+                at += 4 + size
+                self._frame(kind, body)
+        except Refusal as e:
+            self.close(e)
+        if buffer is self._rest:
+            del self._rest[:at]
+        elif at < len(data):
+            self._rest += data[at:]
+
+    def eof_received(self) -> bool:
+        return False                                            # close
+
+    def pause_writing(self) -> None:
+        """The window, or the pause between answers, bounds what is written."""
+
+    def resume_writing(self) -> None:
+        pass
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.closed = True
+        self._inner.connection_lost(error)
+        self._lost(self._why or error or ConnectionResetError("the stream has ended"))
+
+
+class Inlet:
+    """The side that answers: takes pushes of one peer, until the connection ends or another stream of that peer begins."""
+
+    def __init__(self, hub: Hub, session: Session, transport: asyncio.Transport) -> None:
+        self.hub, self.session = hub, session
+        self.ended = asyncio.get_running_loop().create_future()
+        self.link = Link(transport, BODY_MAX, self._frame, lambda why: self.ended.done() or self.ended.set_result(None))
+        self._pending: deque[list] = deque()                    # [bytes, done, Refusal or None], in the order they came
+        self._held = 0                                          # bytes of them
+        self._answered = self._said = 0                         # pushes that are, and that the peer knows to be
+        self._version = 0                                       # of the clock in the newest answer
+        self._at = 0.0                                          # when that was
+        self._later: asyncio.TimerHandle | None = None
+        before, session.traffic.stream = session.traffic.stream, self.link
+        if before:
+            before.close()
+
+    def _frame(self, kind: int, body: bytes) -> None:
+        if kind != PUSH:
+            raise Refusal(wire.MALFORMED, f"a frame of kind {kind}")
+        push = [len(body) + PENDING, False, None]
+        self._pending.append(push)
+        self._held += push[0]
+        if self._held > self.session.traffic.inbound.most:
+            self.link.transport.pause_reading()
+        try:
+            self.hub.session(self.session.replica, self.session.key)
+            _, batch = decode(wire.Push, body)
+        except Refusal as e:
+            self._done(push, {}, e)
+        else:
+            if batch:
+                self.hub.take(batch, lambda last, refusal: self._done(push, last, refusal))
+            else:
+                self._done(push, {}, None)
+
+    def _done(self, push: list, last: Clock, refusal: Refusal | None) -> None:
+        push[1:] = True, refusal
+        if refusal is None:
+            self.hub.has(self.session, last)
+        while self._pending and self._pending[0][1]:
+            size, _, refusal = self._pending.popleft()
+            self._held -= size
+            self._answered += 1
+            if refusal is not None:
+                self.hub.refused += 1
+                self.link.send(FAILURE, encode(wire.Failure(code=refusal.code, text=refusal.text, pushes=self._answered)))
+        if self._held <= self.session.traffic.inbound.most and not self.link.closed:
+            self.link.transport.resume_reading()
+        if self._later is None and self._answered > self._said:
+            wait = self._at + ANSWER_PAUSE - time.monotonic()
+            if wait <= 0:
+                self._answer()
+            else:
+                self._later = asyncio.get_running_loop().call_later(wait, self._answer)
+
+    def _answer(self) -> None:
+        self._later, self._at = None, time.monotonic()
+        answer = self.hub.answer(self._version, pushes=self._answered)
+        self._version, self._said = answer.version, self._answered
+        self.link.send(ANSWER, encode(answer))
+
+
+class Sent(NamedTuple):
+    piece: Piece
+    size: int                           # bytes, declarations included
+    told: Set[int]                      # actors declared with it
+
+
+class Outlet:
+    """The side that pushes."""
+
+    def __init__(self, transport: asyncio.Transport, heard: Callable[[list[Sent], wire.Answer | wire.Failure], None],
+                 lost: Callable[[Outlet, Exception], None], limit: Callable[[int], float]) -> None:
+        """heard(pushes, message): these have had their answer; a failure is about the last of them. lost: the stream has ended.
+        limit(bytes): seconds to wait for any answer when so many bytes are under way."""
+        self._hear, self._limit = heard, limit
+        self.unanswered: deque[Sent] = deque()
+        self.bytes = 0                                          # of them
+        self._settled = 0                                       # pushes that have had their answer
+        self._heard = 0.0                                       # when the newest came, or what is under way began
+        self.link = Link(transport, HEAD_MAX + FRAME_HEAD, self._frame, lambda why: lost(self, why))
+
+    def push(self, piece: Piece, batch: bytes, told: Set[int] = frozenset()) -> None:
+        if not self.unanswered:
+            self._heard = time.monotonic()
+        self.unanswered.append(Sent(piece, len(batch), told))
+        self.bytes += len(batch)
+        self.link.send(PUSH, NO_HEAD, batch)
+
+    def look(self) -> None:
+        """End it where it stands still, and ask whether anybody is there. To be called now and then."""
+        if self.unanswered and time.monotonic() - self._heard > self._limit(self.bytes):
+            self.link.close(TimeoutError(f"nothing moved for {time.monotonic() - self._heard:.1f} s"))
+        elif not self.unanswered:
+            self.push(NOTHING, b"")
+
+    def _settle(self, until: int) -> list[Sent]:
+        pushes = []
+        while self._settled < until and self.unanswered:
+            pushes.append(self.unanswered.popleft())
+            self.bytes -= pushes[-1].size
+            self._settled += 1
+        if self._settled != until:
+            raise Refusal(wire.MALFORMED, "an answer to what was not sent, or was answered before")
+        return pushes
+
+    def _frame(self, kind: int, body: bytes) -> None:
+        if kind not in (ANSWER, FAILURE):
+            raise Refusal(wire.MALFORMED, f"a frame of kind {kind}")
+        self._heard = time.monotonic()
+        message, _ = decode(wire.Answer if kind == ANSWER else wire.Failure, body)
+        self._hear(self._settle(message.pushes), message)
+
+
+NO_HEAD = bytes(4)                      # an empty Push
