@@ -62,6 +62,7 @@ OWN_FILES = 64          # descriptors for the log, the sync thread, listening so
 PEER_FILES = 8          # ... and for the connections to one peer
 WAITING_LONG = 10       # s of that after which /health warns
 MEMORY_LOW = 0.9        # part of max_memory in use from which on it does
+ACTORS_MANY = 16_384    # processes in the clocks from which on somebody should know: 65535 are the end
 
 
 def now_ms() -> int:
@@ -90,6 +91,7 @@ class Server:
         self._loading: Loading | None = None
         self._ahead: set[str] = set()                   # replicas whose timestamps lie too far ahead, as last told in the log
         self._waiting = 0                               # s for which received ops have waited for others
+        self._actors_told = ACTORS_MANY
 
         self.output = start_logging(config)
         try:
@@ -280,7 +282,8 @@ class Server:
         self._stops.append(self._loading.stop)
 
     def _describe(self) -> tuple[list[tuple[int, str, int]], dict[int, int]]:
-        return [actor[:3] for actor in self.replica.actors()], self.replica.clock_ids()
+        actors = [actor for actor in self.replica.actors() if actor[3]]     # an actor without ops is not kept
+        return [actor[:3] for actor in actors], {actor[0]: actor[3] for actor in actors}
 
     def _close_log(self) -> None:
         failure = self.log.close()
@@ -334,11 +337,18 @@ class Server:
     def _each_second(self) -> None:
         if self.log is not None:
             self.log.tick()
+            self._count_actors()
             if self._beyond:
                 self._beyond = lacking(self.replica.clock_ids(), self._beyond)
             self._watch_clock()
             waiting = self.replica.waiting()
             self._waiting = self._waiting + 1 if waiting["ops"] > waiting["held"] else 0
+
+    def _count_actors(self) -> None:
+        actors = self.replica.stats()["actors"]
+        if actors >= self._actors_told:
+            self._actors_told = actors + ACTORS_MANY // 8
+            log.warning("%s", many_actors(actors))
 
     def _watch_clock(self) -> None:
         """Tells the log when timestamps begin and cease to lie too far ahead of the clock: ours, and those of what is held."""
@@ -372,10 +382,13 @@ class Server:
         waiting = self.replica.waiting()
         if self._waiting >= WAITING_LONG and waiting["ops"] > waiting["held"]:
             warnings.append(f"{waiting['ops'] - waiting['held']} received operations have waited for others for {self._waiting} s")
-        used = self.replica.stats()["memory"]
+        stats = self.replica.stats()
+        used = stats["memory"]
         if self.config.max_memory and used >= MEMORY_LOW * self.config.max_memory:
             warnings.append(f"used memory is {100 * used // self.config.max_memory}% of max_memory: "
                             "at 100% commands that need more are refused")
+        if stats["actors"] >= ACTORS_MANY:
+            warnings.append(many_actors(stats["actors"]))
         return reasons, warnings
 
     # ---- settings -----------------------------------------------------------------------------------------------------
@@ -449,6 +462,11 @@ def held(replica: Replica) -> dict[str, str]:
     return {name: f"operations of replica {name} are held ({n}): they are stamped {(ms - replica.now) / 1000:.0f} s ahead of the clock here, more "
                   "than max_clock_skew. If that replica's clock is right, its own /health says how to go on; if not, it wants to be set"
             for name, (n, ms) in ops.items()}
+
+
+def many_actors(n: int) -> str:
+    """Each process that made an operation stays in the clocks, and there is room for 65535."""
+    return f"the replicas of this cluster have made operations in {n} processes: 65535 are the end. Restart less often"
 
 
 def how_to_connect(config: Config) -> str:

@@ -16,6 +16,7 @@ cdef struct Actor:
     uint64_t epoch
     char *replica           # NUL-terminated UTF-8 without NUL inside
     uint32_t rank           # place in the order of all known actors: compare these, and only within one moment
+    int logged              # its declaration is in the log, or will be with the next op
     uint16_t replica_slot   # slot of the first known actor of the same replica: equal exactly for actors of one replica
     uint64_t applied        # the clock: highest seq applied, without gaps
     Row deps                # the deps of its newest applied op

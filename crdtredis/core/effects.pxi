@@ -97,7 +97,11 @@ cdef Run *run_extend(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
 
 
 cdef Run *run_begin(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
+    """As run_extend, but a run of its own. Here an actor is declared, with its first op: one that makes none leaves no trace."""
     cdef Run *r
+    if not k.actors.v[slot].logged:
+        k.actors.v[slot].logged = 1
+        encode_actor(&k.declarations, &k.actors.v[slot])
     if k.run_n == k.run_cap:
         k.run_cap = k.run_cap * 2 if k.run_cap else 16
         k.runs = <Run*>mem_realloc(k.runs, k.run_cap * sizeof(Run))

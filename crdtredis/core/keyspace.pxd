@@ -132,7 +132,7 @@ cdef struct Kernel:
     uint32_t run_at
     uint32_t run_n
     uint32_t run_cap
-    uint32_t declared       # actors below this slot were in a Batch already
+    Buffer declarations     # of the actors whose first ops are among these
     int recovering          # what is received is in the log already
     Room room               # ops that may not be applied yet
     int64_t max_skew        # ms: ops stamped further ahead wait

@@ -150,6 +150,7 @@ cdef int receive_actor(Kernel *k, Span body) noexcept nogil:
     cdef const char *end = body.p + body.n
     cdef Field f
     cdef uint64_t id
+    cdef uint16_t slot
     cdef Span replica
     if get_field(&p, end, &f) != 1 or f.number != 1 or f.wire != 1:
         return RECEIVED_BAD
@@ -159,7 +160,11 @@ cdef int receive_actor(Kernel *k, Span body) noexcept nogil:
     replica = f.s
     if get_field(&p, end, &f) != 1 or f.number != 3 or f.wire != 0 or f.v == 0 or p != end:
         return RECEIVED_BAD
-    return RECEIVED_ALL if actors_declare(&k.actors, id, replica.p, replica.n, f.v) != NO_SLOT else RECEIVED_STRANGER
+    slot = actors_declare(&k.actors, id, replica.p, replica.n, f.v)
+    if slot == NO_SLOT:
+        return RECEIVED_STRANGER
+    k.actors.v[slot].logged |= k.recovering
+    return RECEIVED_ALL
 
 
 cdef int receive_run(Kernel *k, Span body) noexcept nogil:
@@ -215,7 +220,7 @@ cdef int receive(Kernel *k, const char *p, size_t n) noexcept nogil:
 # ---- what is to be logged and sent ---------------------------------------------------------------------------------
 
 cdef int has_ops(Kernel *k) noexcept nogil:
-    return k.run_n > 0 or k.declared < k.actors.n
+    return k.run_n > 0
 
 
 cdef void encode_actor(Buffer *b, const Actor *a) noexcept nogil:
@@ -258,9 +263,9 @@ cdef int take_record(Kernel *k, Record *r, size_t most) noexcept nogil:
     r.large = 0
     b.n = 0
     r.at = record_begin(b)
-    while k.declared < k.actors.n:
-        encode_actor(b, &k.actors.v[k.declared])
-        k.declared += 1
+    if k.declarations.n:
+        buffer_add(b, k.declarations.p, k.declarations.n)
+        k.declarations.n = 0
     while k.run_at < k.run_n:
         run = &k.runs[k.run_at]
         if run.large.p != NULL:

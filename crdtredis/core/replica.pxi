@@ -68,6 +68,7 @@ cdef class Replica:
         buffer_free(&k.position)
         buffer_free(&k.made)
         buffer_free(&k.total)
+        buffer_free(&k.declarations)
         buffer_free(&k.ops)
         for i in range(<int>k.run_n):
             buffer_free(&k.runs[i].large)
@@ -161,14 +162,17 @@ cdef class Replica:
 
     def clock_ids(self):
         """{actor id: highest seq applied}, actors without ops left out."""
-        return {actor: seq for actor, _, _, seq in self.actors() if seq}
+        cdef uint32_t i
+        return {self.k.actors.v[i].id: self.k.actors.v[i].applied for i in range(self.k.actors.n) if self.k.actors.v[i].applied}
 
     def declare(self, str replica_id, uint64_t epoch):
         """Makes an actor known (a peer that said hello); returns its id. StrangerError when that is impossible."""
         name = replica_id.encode()
         id = actor_id(name, len(name), epoch)
-        if actors_declare(&self.k.actors, id, name, len(name), epoch) == NO_SLOT:
+        cdef uint16_t slot = actors_declare(&self.k.actors, id, name, len(name), epoch)
+        if slot == NO_SLOT:
             raise StrangerError(f"actor {replica_id}/{epoch} cannot be taken in")
+        self.k.actors.v[slot].logged |= self.k.recovering
         return id
 
     def hear(self, uint64_t actor, clock):
@@ -217,8 +221,7 @@ cdef class Replica:
 
     @property
     def recovering(self):
-        """While True, what is received comes from the log: it is neither given to take_ops nor held back for its timestamp. The first
-        Batch after it declares all known actors again, this process's own among them."""
+        """While True, what is received or declared comes from the log: it is neither given to take_ops nor held back for its timestamp."""
         return bool(self.k.recovering)
 
     @recovering.setter

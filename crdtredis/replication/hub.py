@@ -392,7 +392,7 @@ class Hub:
         own = self.identity.actor
         return wire.Hello(version=PROTOCOL, cluster=self.settings.cluster, replica=own.replica, epoch=own.epoch,
                           process=self.identity.process, now=int(time.time() * 1000), clock=entries(self.head),
-                          session=session), declare(self.actors.values())
+                          session=session), self.foreword(())
 
     def judge(self, hello: wire.Hello) -> None:
         try:
@@ -586,5 +586,10 @@ class Hub:
     def foreword(self, known: Iterable[int]) -> bytes:
         """Declarations of every actor that a reader who knows `known` may not know: ops name actors in runs, deps and effects, and
         those are never others than what this replica knows."""
-        missing = self.actors.keys() - set(known)
+        missing = self.untold(known)
         return declare(self.actors[a] for a in missing) if missing else b""
+
+    def untold(self, known: Iterable[int]) -> set[int]:
+        """Actors of which there are ops here and that are not among `known`. A process that made no op yet is nobody's business: told, it
+        would be kept by every replica for ever."""
+        return (self.actors.keys() & self.head.keys()) - set(known)

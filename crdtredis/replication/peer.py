@@ -495,7 +495,7 @@ class Peer:
                 async with self._sending:
                     await self._deliver_large(piece.large)
             else:
-                told = self.hub.actors.keys() - self._declared
+                told = self.hub.untold(self._declared)
                 await self._push(self.hub.foreword(self._declared) + piece.batch if told else piece.batch, told)
         except Refusal as e:
             raise self._refused(e, piece)
@@ -510,7 +510,7 @@ class Peer:
 
     async def _deliver_large(self, large: Large) -> None:
         """In parts, beginning with the first that the peer is not known to have."""
-        view, told = memoryview(large.batch), self.hub.actors.keys() - self._declared
+        view, told = memoryview(large.batch), self.hub.untold(self._declared)
         foreword = self.hub.foreword(self._declared) if told else b""
         if (self._sent.actor, self._sent.seq, self._sent.size) != (large.actor, large.seq, len(view)):
             self._sent = wire.Part(actor=large.actor, seq=large.seq, size=len(view))

@@ -5,14 +5,22 @@ the file before its reply leaves. Power loss can take what was not yet synced: t
 segment. Then the torn record goes, everything before it stays, and what a peer had received comes back from that peer. Any damage that
 a torn write cannot explain stops the start, with file and offset.
 """
+import os
 import random
 import threading
 import time
 
 import pytest
 
+from crdtredis._core import record
+from crdtredis.replication.wire import actor_id, declarations
+from crdtredis.storage.batch import declaration, run
+from crdtredis.storage.chain import read_chain
+from crdtredis.storage.format import read_batches, segment_numbers
+from crdtredis.storage.identity import take_identity
 from tests.real.cluster import Cluster, Server, until
 from tests.respclient import ReplyError
+from tests.storage.node import Node
 
 WRITERS = 4
 
@@ -238,3 +246,50 @@ def test_another_replica_id_is_refused(processes):
     s.name = "z"
     with pytest.raises(AssertionError, match="(?i)replica.?id"):
         s.start()
+
+
+def test_starts_that_make_no_operation_are_kept_nowhere(cluster):
+    """Neither at the replica that was started, nor at its peer, on disk or in what they tell each other."""
+    c = cluster(2)
+    a, b = c
+    a("SET", "k", 1)
+    b("SET", "l", 1)
+    c.sync()
+    for _ in range(5):
+        a.restart()
+        a("GET", "k")
+        b("SET", "l", 2)                            # is pushed to each life of A
+        c.sync()
+    a("SET", "k", 2)
+    c.sync()
+    b.restart()
+    b("SET", "l", 3)
+    c.sync()
+    ours = {}
+    for s in c:
+        s.stop()
+        declared = set()
+        numbers = segment_numbers(s.data_dir)
+        for link in read_chain(s.data_dir, numbers[-1], None):
+            declared |= {(r, e) for _, r, e in link.header().actors}
+            with open(link.path, "rb") as f:
+                for batch, _, _ in read_batches(f.fileno(), link.begin, os.fstat(f.fileno()).st_size, 1):
+                    declared |= {(a.replica, a.epoch) for a in declarations(batch)}
+        ours[s.name] = declared
+    assert ours["a"] == ours["b"] and sorted(r for r, _ in ours["a"]) == ["a", "a", "b", "b"]
+
+
+def test_long_before_the_actors_are_used_up_there_is_a_warning(processes):
+    s = Server()
+    s.data_dir.mkdir()
+    take_identity(s.data_dir, "a", 1)
+    node = Node(s.data_dir)
+    actors = [(actor_id("b", i), "b", i) for i in range(1, 16_400)]
+    ops = [run(actor, [b"\x08\x01\x11" + (1).to_bytes(8, "little") + b"\x22\x04\x08\x03\x1a\x00"]) for actor, _, _ in actors]
+    assert node.log.writer.add(record(declaration(actors) + b"".join(ops)))
+    node.close()
+    s.start()
+    end = time.monotonic() + 20
+    while "65535 are the end" not in s.log():
+        assert time.monotonic() < end
+        time.sleep(0.1)

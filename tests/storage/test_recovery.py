@@ -7,7 +7,10 @@ import pytest
 
 from crdtredis._core import Replica, record
 from crdtredis.errors import StartError
+from crdtredis.storage.batch import fields
+from crdtredis.storage.chain import header_of
 from crdtredis.storage.format import MAGIC, Header, encode_header, read_header, segment_numbers, segment_path
+from crdtredis.storage.reader import LogReader
 from crdtredis.storage.recovery import RecoveryError, recover
 from tests.storage.node import Node
 
@@ -74,11 +77,32 @@ def test_recovered_ops_are_not_logged_again(one):
     assert b"k1" not in replica.take_ops()
 
 
-def test_the_actors_of_the_log_and_the_new_one_are_declared_in_the_first_batch(one):
-    _, replica = again(one.folder)
+def test_an_actor_is_declared_with_its_first_op_and_never_again(one):
+    node = Node(one.folder, epoch=2)
+    assert node.replica.take_ops() == b""
+    node.set(b"k", b"v")
+    assert [a for a in fields(node.last) if a[0] == 1] and node.last.count(b"\x12\x01a\x18") == 1       # only a/2
+    node.set(b"k", b"w")
+    assert b"\x12\x01a\x18" not in node.last
+    node.close()
+    r, replica = again(one.folder)
+    assert replica.clock() == {("a", 1): 50, ("a", 2): 2} and r.waiting == 0
     other = Replica("b", 1)
-    other.receive(replica.take_ops())
-    assert {(r, e) for _, r, e, _ in other.actors()} == {("a", 1), ("a", 99), ("b", 1)}
+    for batch in LogReader(one.folder, lambda: r.place).since({}):
+        other.receive(batch)
+    assert {(r, e) for _, r, e, _ in other.actors()} == {("a", 1), ("a", 2), ("b", 1)}
+
+
+def test_a_process_start_without_an_op_leaves_no_trace(many):
+    before = {p.name: p.read_bytes() for p in many.folder.glob("segment-*")}
+    for epoch in range(2, 40):
+        Node(many.folder, epoch=epoch, max_segment_size=1 << 20).close()
+    assert {p.name: p.read_bytes() for p in many.folder.glob("segment-*")} == before
+    node = Node(many.folder, epoch=50, max_segment_size=1)
+    node.set(b"k", b"v")
+    node.close()
+    last = segment_numbers(many.folder)[-1]
+    assert {(r, e) for _, r, e in header_of(segment_path(many.folder, last), last, "a").actors} == {("a", 1), ("a", 50)}
 
 
 def test_a_restart_goes_on_in_the_same_segment(one):
