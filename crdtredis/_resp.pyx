@@ -9,7 +9,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 from libc.string cimport memchr, memcpy, memmove, memset, strlen
 
-from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, buffer_resize
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_grow, buffer_need, buffer_resize
 
 include "resp/numbers.pxi"
 include "resp/parser.pxi"

@@ -37,6 +37,7 @@ cdef inline void scan_init(Scan *s, Call *c) noexcept nogil:
     s.type = -1
     s.count = 10
     s.found.resp = c.reply.resp
+    s.found.most = c.reply.most
 
 
 cdef inline void scan_pattern(Scan *s, Span pattern) noexcept nogil:
@@ -120,6 +121,7 @@ cdef inline uint64_t scan_walk_members(Scan *s, Table *t, uint64_t cursor, Table
 cdef inline void scan_answer_found(Scan *s, Reply *r) noexcept nogil:
     reply_array(r, s.n)
     reply_raw(r, s.found.buf.p, s.found.buf.n)
+    r.over |= s.found.over
     buffer_free(&s.found.buf)
 
 

@@ -46,6 +46,9 @@ cdef void begin_turn(Loop self, Conn *c) noexcept nogil:
         c.turn = self.turns
         c.turn_at = c.client.reply.buf.n
         c.turn_replies = 0
+        c.client.reply.most = 0
+        if self.output_hard:
+            c.client.reply.most = self.output_hard - c.out_bytes if self.output_hard > c.out_bytes else 1
         c.client.flags &= ~<uint32_t>CLIENT_WROTE
 
 
@@ -197,7 +200,7 @@ cdef void process(Loop self, Conn *c) noexcept nogil:
     take_back(self, c)
     if client.flags & CLIENT_BLOCKED and c.state & CONN_HUNGUP:
         client.flags |= CLIENT_KILLED       # nobody is waiting any more, and no event will say so again
-    if client.reply.buf.n or client.flags & (CLIENT_CLOSE | CLIENT_KILLED):
+    if client.reply.buf.n or client.reply.over or client.flags & (CLIENT_CLOSE | CLIENT_KILLED):
         add_send(self, c)
     if c.state & (CONN_READABLE | CONN_UNPARSED) and not client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED):
         add_ready(self, c)
@@ -214,7 +217,7 @@ cdef int run_commands(Loop self, Conn *c, uint32_t *left) noexcept nogil:
         if client.flags & CLIENT_BLOCKED and p.pos == p.buf.n:
             parser_next(p)                      # says that there is no more, and lets go of the buffer: the wait may be long
             return 1
-        if (left[0] == 0 or client.reply.buf.n > REPLY_TURN or turn_is_full(d)
+        if (left[0] == 0 or client.reply.buf.n > REPLY_TURN or client.reply.over or turn_is_full(d)
                 or client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED)):
             c.state |= CONN_UNPARSED
             return 1
@@ -280,7 +283,7 @@ cdef void run_ahead(Loop self, Conn *c, uint32_t *left) noexcept nogil:
     for i in range(n):
         a = &self.ahead[i]
         if i and (client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED | CLIENT_AUTHENTICATED) != CLIENT_AUTHENTICATED
-                  or client.reply.buf.n > REPLY_TURN or turn_is_full(d) or d.guard & (GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE)):
+                  or client.reply.buf.n > REPLY_TURN or client.reply.over or turn_is_full(d) or d.guard & (GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE)):
             parser_back(p, a.at)
             return
         left[0] -= 1
@@ -324,7 +327,7 @@ cdef void send_conn(Loop self, Conn *c) noexcept nogil:
     cdef Reply *r = &c.client.reply
     cdef ssize_t sent
     # What one turn made counts whole, as in Redis, whether the socket would take it or not.
-    if self.output_hard and c.out_bytes + r.buf.n > self.output_hard:
+    if r.over or (self.output_hard and c.out_bytes + r.buf.n > self.output_hard):
         self.closed_output += 1
         kill(self, c)
         return

@@ -3,6 +3,8 @@
 cdef struct Reply:
     Buffer buf
     int resp
+    int over                # there was more than `most`: what is here is not whole, and nobody shall see it
+    size_t most             # bytes; 0: no limit
 
 cdef void reply_raw(Reply *r, const char *p, size_t n) noexcept nogil
 cdef void reply_ok(Reply *r) noexcept nogil

@@ -83,3 +83,48 @@ def test_what_a_peer_sent_is_lent_to_the_engine_and_let_go_with_the_answer(serve
     assert token == 1 and sys.getrefcount(batch) == before
     bridge.send_receive(2, batch)
     del bridge, s
+
+
+def peak(fresh=False) -> int:
+    """Bytes that this process has held at most; fresh: from now on."""
+    if fresh:
+        with open("/proc/self/clear_refs", "w") as f:
+            f.write("5")
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("VmHWM")) << 10
+
+
+@pytest.mark.parametrize("lines", [["MGET " + " ".join(["k"] * 100)], ["MULTI", *["GET k"] * 100, "EXEC"], ["LRANGE l 0 -1"], ["KEYS *"]])
+def test_what_a_command_answers_beyond_the_output_limit_is_not_kept(served, lines):
+    """200 MB and more, of which the client will see nothing."""
+    s = served(output_hard=1_000_000)
+    c, other = s.connect(), s.connect()
+    c.send("SET k " + "x" * 2_000_000, *["RPUSH l " + " ".join(["y" * 100_000] * 20)] * 100).read(5)
+    s.wait(lambda: s.executor.command_stats().get("rpush", (0,))[0] == 100)
+    if lines == ["KEYS *"]:
+        s.on_engine(lambda: [s.executor.execute(s.executor.session(), [b"SET", b"%d" % i * 100_000, b""]) for i in range(100_000, 100_100)])
+    before = peak(fresh=True)
+    c.send(*lines)
+    s.wait(lambda: s.loop.stats()["closed_output"] == 1)
+    assert peak() - before < 50_000_000
+    try:
+        assert len(c.closed()) < 1_000_000
+    except ConnectionResetError:
+        pass
+    other.send("PING").expect(b"+PONG\r\n")
+
+
+def test_answers_of_any_kind_come_to_the_limit_at_any_place(served):
+    """The buffer is begun anew inside each kind of answer once; whoever gets there is closed, everybody else gets all."""
+    s = served(output_hard=1500)
+    lines = ["MULTI", "ECHO " + "x" * 300, "LPUSH s x", "ZSCORE z m", "COMMAND COUNT", "GET none", "CONFIG GET max*", "HGETALL h", "SMEMBERS t"] * 1
+    c = s.connect()
+    c.send("SET s 1", "ZADD z 1.5 m", "HSET h f v", "SADD t m").expect(OK + b":1\r\n" * 3)
+    ends = set()
+    for n in range(0, 1200, 7):
+        c = s.connect()
+        c.send(*lines[:1], "ECHO " + "y" * n, *lines[1:], "EXEC", "QUIT")
+        got = c.closed()
+        ends.add(bool(got))
+        assert not got or got.endswith(OK)
+    assert ends == {True, False}
