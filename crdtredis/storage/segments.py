@@ -8,7 +8,8 @@ Who does what:
                     after the same, and reports a failure. It alone closes descriptors, so none is closed under it.
 
 Policies (`appendfsync`): `always`, the engine syncs each turn before its replies leave, and a new segment before it is used. `everysec`, about
-a second can be lost when the machine crashes, and nothing when only the process does. `no`, the kernel decides.
+a second can be lost when the machine crashes, and nothing when only the process does. `no`, the kernel decides about the open segment;
+closed ones are synced all the same, so that what a loss of power may take away is never more than the end.
 
 A new segment costs the loop an open, a write and a rename; with `everysec` all syncing that goes with it is the thread's, in the order of
 the log: never does a later segment become durable by it before an earlier one, and when no former one is left, a mark in the
@@ -96,7 +97,7 @@ class SegmentLog:
         self._most = max_segment_size
         self._wall_ms = wall_ms or (lambda: time.time_ns() // 1_000_000)
         self._formers: list[Former] = []
-        self._loose: Place | None = None                # from here to the first former nothing was synced (policy `no`)
+        self._loose: Place | None = None                # from here on what the last process closed may not be on disk
         self._named = 0                                 # names up to this number are on disk
         self._unmarked = False                          # the open segment's header says `unsynced`, and no mark yet that it is over
         self._doubt: Place | None = None                # nothing behind this place may be on disk
@@ -177,12 +178,12 @@ class SegmentLog:
         return LogStatus(self._failure, self._missing, number, end, unsynced, self._policy, self._failures, self._syncs, self._slowest)
 
     def sync(self, all_policies: bool = False) -> None:
-        """Make durable what the policy asks for, in the order of the log. A failure closes the log for writes; see status()."""
+        """Make durable what the policy asks for, in the order of the log; closed segments in any case. A failure closes the log for
+        writes; see status()."""
         with self._sync_lock:
             if self._doubt is not None:
                 return                                  # asked again, the kernel would say that all is well
-            wanted = all_policies or self._policy != "no"
-            if wanted and not (self._sync_names() and self._sync_loose()):
+            if not (self._sync_names() and self._sync_loose()):
                 return
             while True:
                 with self._formers_lock:
@@ -190,18 +191,15 @@ class SegmentLog:
                         break
                     f = self._formers[0]
                 if f.durable < f.end:
-                    if not wanted:
-                        self._loose = self._loose or (f.number, f.durable)
-                    elif not self._fdatasync(f.fd, (f.number, f.durable)):
+                    if not self._fdatasync(f.fd, (f.number, f.durable)):
                         return
-                    else:
-                        f.durable = f.end
+                    f.durable = f.end
                 with self._formers_lock:
                     self._formers.pop(0)
                 shut(f.fd)
-            if wanted and self.writer.is_open:
+            if (all_policies or self._policy != "no") and self.writer.is_open:
                 fd, number, end, durable = self.writer.snapshot()
-                if number <= self._named and durable < end and self._fdatasync(fd, (number, durable)):
+                if durable < end and number <= self._named and self._fdatasync(fd, (number, durable)):
                     self.writer.mark_durable(fd, end)
 
     # ---- syncing ------------------------------------------------------------------------------------------------------
@@ -239,7 +237,7 @@ class SegmentLog:
         return True
 
     def _sync_loose(self) -> bool:
-        """What was written, and closed, while nothing was to be synced."""
+        """What the last process closed and perhaps did not come to sync."""
         while self._loose is not None:
             number = self._loose[0]
             try:
@@ -310,9 +308,7 @@ class SegmentLog:
     def _resume(self, place: Place, unsynced: Place | None) -> None:
         """Go on in the newest segment. Whatever the policy, all that was recovered is durable then, or in doubt."""
         number, size = place
-        for n in range(unsynced[0], number) if unsynced else ():
-            fd = os.open(segment_path(self._folder, n), os.O_RDWR | os.O_CLOEXEC)
-            self._formers.append(Former(fd, n, os.fstat(fd).st_size, 0))
+        self._loose = unsynced
         fd = os.open(segment_path(self._folder, number), os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         self.writer.attach(fd, number, size, 0, self._limit(size), POLICIES[self._policy])
         self._unmarked = unsynced is not None

@@ -1,4 +1,4 @@
-"""Are the tests awake? Breaks the kernel or replication on purpose, in a scratch copy, one fault at a time, and sees which test notices.
+"""Are the tests awake? Breaks the kernel, replication or the log on purpose, in a scratch copy, one fault at a time, and sees which test notices.
 
     python -m tests.simulation.mutate                 # all faults; half an hour
     python -m tests.simulation.mutate --only "later"  # those whose name contains the word
@@ -6,7 +6,7 @@
 
 A property counts only after a deliberate fault has made it fail. Each fault below is one that is easy to make and that the design has a
 sentence against. The script copies the checkout to a temporary directory, replaces one piece of text, builds, and runs the tests in CHECKS,
-or in PEER_CHECKS where the text is one of replication. It ends with 1 when a fault went unnoticed, or when a text to be replaced is no longer there exactly
+in PEER_CHECKS where the text is one of replication, in STORAGE_CHECKS where the fault is one of the log. It ends with 1 when a fault went unnoticed, or when a text to be replaced is no longer there exactly
 once: then the fault wants to be written anew.
 """
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CORE = "crdtredis/core/"
 PEERS = "crdtredis/replication/"
+STORAGE = "crdtredis/storage/"
 
 FAULTS = [
     ("take-back compared by size", CORE + "cell.pxi",
@@ -203,6 +204,58 @@ FAULTS = [
      "        waiter.done = None\n        self._gone += 1\n", "        return\n        self._gone += 1\n"),
     ("a client that has gone kept waiting for peers", "crdtredis/commands/server.py",
      "        token.ended = sync.when_acknowledged(", "        sync.when_acknowledged("),
+    ("log: always without fdatasync", CORE + "log.pxi",
+     "        if self.policy == LOG_ALWAYS and not more:\n", "        if 0:\n"),
+    ("log: a failure forgotten with the next segment", CORE + "log.pxi",
+     "        if self.state == LOG_FAILED and not healed:\n", "        if 0:\n"),
+    ("log: what is in doubt synced again", STORAGE + "segments.py",
+     "            if self._doubt is not None:\n                return ", "            if 0:\n                return "),
+    ("log: former segments never synced", STORAGE + "segments.py",
+     "                if f.durable < f.end:\n", "                if 0:\n"),
+    ("log: names never synced", STORAGE + "segments.py",
+     "        if number > self._named:\n", "        if 0:\n"),
+    ("log: a start does not sync what a killed process left", STORAGE + "segments.py",
+     "        self._loose = unsynced\n", "        self._loose = None\n"),
+    ("log: a header silent about what is not synced", STORAGE + "segments.py",
+     "        unsynced = self._unsynced(number, end, durable)\n        try:\n", "        unsynced = None\n        try:\n"),
+    ("log: no mark", STORAGE + "segments.py",
+     "        return self.writer.add(MARK)\n", "        return False\n"),
+    ("log: a mark too early", STORAGE + "segments.py",
+     "        if not self._unmarked or self._formers or self._loose is not None:\n", "        if not self._unmarked:\n"),
+    ("log: the ceiling without what waits", STORAGE + "segments.py",
+     "ceiling={**now, **self._beyond}", "ceiling=now"),
+    ("log: written before the epoch is stored", STORAGE + "segments.py",
+     "        if claim is not None:\n            self._try_claim()\n        elif", "        if"),
+    ("log: a removed segment goes unnoticed", STORAGE + "segments.py",
+     "        if self._is_gone():\n", "        if 0:\n"),
+    ("log: a reader begins by the lower bound", STORAGE + "reader.py",
+     "covered(header.ceiling, clock) and", "covered(header.clock, clock) and"),
+    ("log: a reader trusts the headers of older versions", STORAGE + "reader.py",
+     " and header.clock != before.clock:\n", ":\n"),
+    ("log: headers read again for every segment", STORAGE + "reader.py",
+     "        if not links or links[-1].number != newest:  ", "        if 1:  "),
+    ("log: marks not heeded", STORAGE + "recovery.py",
+     "            if holds_mark(fd, read_header(fd).size):\n", "            if 0:\n"),
+    ("log: a torn end where all was synced", STORAGE + "recovery.py",
+     "    if unsynced is None or unsynced > place:\n", "    if unsynced is None:\n"),
+    ('log: segments behind a torn end left there', STORAGE + "recovery.py",
+     '            cut.path.rename(free_name(cut.path, "torn"))\n', '            pass\n'),
+    ("log: segments behind a torn end removed from the oldest on", STORAGE + "recovery.py",
+     "            for n in range(newest, number, -1) if", "            for n in range(number + 1, newest + 1) if"),
+    ("log: check cuts a torn end", STORAGE + "recovery.py",
+     "                    if change:\n", "                    if 1:\n"),
+    ("log: a short read is the end", STORAGE + "format.py",
+     "        size -= len(piece)\n", "        size = 0\n"),
+    ("log: zeros in a header are damage", STORAGE + "format.py",
+     " or data[-1] == 0:  ", ":  "),
+    ("log: only the file LOCK is locked", STORAGE + "lock.py",
+     "            directory = self._lock(folder, os.O_RDONLY | os.O_DIRECTORY)\n", "            directory = False\n"),
+    ("log: a repaired header keeps a lost ceiling", STORAGE + "check.py",
+     "ceiling=after.header.ceiling if after and after.header else None)", "ceiling={})"),
+    ("log: an actor declared again at each start", CORE + "receive.pxi",
+     "    k.actors.v[slot].logged |= k.recovering\n", ""),
+    ("log: an actor never declared", CORE + "effects.pxi",
+     "        encode_actor(&k.declarations, &k.actors.v[slot])\n", ""),
 ]
 
 # The quickest first: what one has caught is not shown to the next.
@@ -224,7 +277,15 @@ PEER_CHECKS = [
 ]
 
 
-def checks_of(path: str) -> list[tuple[str, list[str]]]:
+STORAGE_CHECKS = [
+    (name, [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"tests/storage/test_{name}.py"])
+    for name in ("segments", "reader", "identity", "power_loss", "check", "recovery")
+]
+
+
+def checks_of(name: str, path: str) -> list[tuple[str, list[str]]]:
+    if name.startswith("log:"):
+        return STORAGE_CHECKS
     return PEER_CHECKS if path.endswith(".py") else CHECKS
 
 
@@ -271,9 +332,9 @@ def main() -> int:
     bad = 0
     with tempfile.TemporaryDirectory(prefix="crdt-redis-mutate-") as d:
         where = Path(d) / "copy"
-        shutil.copytree(ROOT, where, ignore=shutil.ignore_patterns(".git", "build", "*.so", "*.o", "__pycache__", ".hypothesis"))
+        shutil.copytree(ROOT, where, ignore=shutil.ignore_patterns(".git", ".venv", "build", "*.so", "*.o", "__pycache__", ".hypothesis"))
         build(where)
-        for checks in [c for c in (PEER_CHECKS, CHECKS) if any(checks_of(path) is c for _, path, *_ in faults)]:
+        for checks in [c for c in (PEER_CHECKS, STORAGE_CHECKS, CHECKS) if any(checks_of(name, path) is c for name, path, *_ in faults)]:
             if sound := caught_by(where, checks):
                 raise SystemExit(f"the unchanged source fails: {sound}")
         for name, path, old, new in faults:
@@ -286,7 +347,7 @@ def main() -> int:
             change(where, file, text.replace(old, new))
             if file.suffix != ".py":
                 build(where)
-            found = caught_by(where, checks_of(path))
+            found = caught_by(where, checks_of(name, path))
             print(f"{name:70} {'caught by ' + found if found else 'NOT CAUGHT'}", flush=True)
             bad += not found
             change(where, file, text)

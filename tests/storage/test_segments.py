@@ -60,15 +60,17 @@ def test_the_thread_makes_former_segments_and_the_open_one_durable_and_closes_th
     node.close()
 
 
-def test_no_never_syncs_but_at_the_end(tmp_path, monkeypatch):
+def test_no_syncs_closed_segments_and_the_open_one_at_the_end(tmp_path, monkeypatch):
     node = Node(tmp_path, policy="no", max_segment_size=600)
     synced = []
-    monkeypatch.setattr(segments.os, "fdatasync", lambda fd: synced.append(fd))
+    monkeypatch.setattr(segments.os, "fdatasync", lambda fd: synced.append(int(os.readlink(f"/proc/self/fd/{fd}")[-8:-4])))
     node.fill(30)
+    last = node.ends[-1][0]
+    assert last > 3 and not synced
     node.log.sync()
-    assert not synced
+    assert synced == list(range(1, last))
     node.close()
-    assert synced
+    assert synced[last - 1] == last
 
 
 def test_always_is_durable_when_append_returns(tmp_path):
@@ -275,7 +277,7 @@ def test_a_file_size_limit_is_a_write_error_like_any_other(tmp_path):
     """)
     r = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     first, second, digest = r.stdout.split()[0], r.stdout.splitlines()[1], r.stdout.splitlines()[2]
-    assert int(first.split("|")[0]) == 11 and "|False|None" in r.stdout.splitlines()[0]     # a fresh segment has room at once
+    assert int(first.split("|")[0]) == 12 and "|False|None" in r.stdout.splitlines()[0]     # a fresh segment has room at once
     assert second == "None|True" and recovered(tmp_path).digest() == digest
     assert resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -386,20 +388,16 @@ def test_with_a_name_that_cannot_be_made_durable_the_file_behind_it_is_in_doubt(
     assert recovered(tmp_path).digest() == node.digest()
 
 
-def test_what_was_closed_while_nothing_was_synced_is_synced_when_the_policy_changes(tmp_path, monkeypatch):
-    node = Node(tmp_path, policy="no", max_segment_size=600)
-    node.fill(20)
-    node.log.sync()
+def test_a_start_syncs_what_a_killed_process_had_closed_one_file_at_a_time(tmp_path, monkeypatch):
+    node = Node(tmp_path, max_segment_size=600)
+    node.fill(30)
     last = node.ends[-1][0]
     assert last > 3
-    synced = []
-    monkeypatch.setattr(segments.os, "fdatasync", lambda fd: synced.append(int(os.readlink(f"/proc/self/fd/{fd}")[-8:-4])))
-    node.log.configure(policy="everysec")
-    node.log.sync()
-    assert synced == list(range(1, last + 1))
-    monkeypatch.undo()
-    node.log.tick()
-    node.close()
+    synced, opened = [], []
+    monkeypatch.setattr(segments.os, "fdatasync", lambda fd: synced.append(int(os.readlink(f"/proc/self/fd/{fd}")[-8:-4])) or
+                        opened.append(len(os.listdir("/proc/self/fd"))))
+    Node(tmp_path, epoch=2)
+    assert synced == list(range(1, last + 1)) and max(opened) - min(opened) <= 1
 
 
 def test_a_sync_that_fails_at_the_start_closes_the_log_and_does_not_stop_the_start(tmp_path, monkeypatch):
