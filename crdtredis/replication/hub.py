@@ -3,8 +3,8 @@
     engine --drain--> OpLog --cursors--> peer.Peer --HTTP--> other replicas
     engine <-receive-- push, pull, handshake (here) <--HTTP-- other replicas
 
-There is one entrance for foreign ops, `receive`, whether a peer pushed them or we pulled them: the engine applies and logs them,
-and only then the future resolves, so that an answer never claims more than the log holds. What arrives is bounded by a budget in bytes
+There is one entrance for foreign ops, `take`, whether a peer pushed them or we pulled them: the engine applies and logs them,
+and only then it says that it is done, so that an answer never claims more than the log holds. What arrives is bounded by a budget in bytes
 for each peer; who finds it used up waits, and the peers' windows close by themselves.
 
 The engine is looked at as soon as it has made something, but not more often than plan.Pace says: at low rates an op leaves at once, at

@@ -2,9 +2,10 @@
 
     wait until allowed -> shake hands -> push and exchange side by side until something fails -> back off, again
 
-*Push* follows a cursor over the log, own ops only. When caught up, ops leave as soon as the hub brings them; while the window
-is full they gather, so the batches grow with the load. Several requests are in flight; the receiver's waiting room and the
-density of seqs make their order harmless. What a peer acknowledged (`known`) is what its answers say, and is taken afresh from its
+*Push* follows a cursor over the log, own ops only. When caught up, ops leave as soon as the hub brings them, on a stream (stream.py) and
+without a task of their own (`grow`); while the window is full they gather, so the batches grow with the load. Where there is no stream,
+each push is a request and several are in flight; the receiver's waiting room and the density of seqs make their order harmless. What
+must be read from segments, and large ops, which go in requests of their own, are the push loop's. What a peer acknowledged (`known`) is what its answers say, and is taken afresh from its
 Hello whenever it comes back: it may have lost its unsynced tail.
 
 *Exchange* compares clocks every sync_interval, fetches what is overdue and hands on what the peer cannot get otherwise: the rules

@@ -48,7 +48,7 @@ class Settings:
     inbound: int = 16 << 20             # bytes of ops received and not yet applied, of each peer
     linger: float = 0.001               # least time between two looks at what the engine has made, while it makes little,
     linger_cap: float = 0.02            # and while it makes much
-    linger_rate: float = 1_000_000      # bytes a second up to which it counts as little
+    linger_rate: float = 2_000_000      # bytes a second up to which it counts as little
 
     @property
     def silence(self) -> float:
@@ -159,9 +159,12 @@ def backoff(attempt: int, first: float, cap: float, chance: random.Random) -> fl
     return min(max(first, cap), first * 2 ** min(attempt - 1, 30)) * chance.uniform(0.5, 1.0)
 
 
+BURST = 4                               # looks that need not wait for each other
+
+
 class Pace:
     """How long to let the engine work between two looks: `linger` up to `linger_rate`, then in proportion, at most `linger_cap` or
-    until a chunk is full. The first look after a rest is at once.
+    until a chunk is full. After a rest some looks follow each other at once (BURST); only their number over time is bounded.
 
     What a look costs (drain, a push to every peer, its answer) hardly depends on what it brings. At a few thousand small ops a second
     delay is what matters; at a hundred times as many a look every few ms brings a chunk or more, and the cost per op falls towards that
@@ -171,7 +174,7 @@ class Pace:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.rate = 0.0                 # bytes a second, smoothed over about half a second
-        self.due = 0.0                  # when to look next, at the earliest
+        self.due = 0.0                  # when to look next, at the earliest; looks before then were ahead of their time
         self._at = 0.0
 
     def looked(self, size: int, now: float) -> None:
@@ -182,7 +185,8 @@ class Pace:
         self.rate += (size / passed - self.rate) * weight
         self._at = now
         full = 0.85 * s.chunk / max(self.rate, 1.0)             # a look that brings more than a chunk costs two pushes
-        self.due = now + max(s.linger, min(s.linger * self.rate / s.linger_rate, s.linger_cap, full))
+        pause = max(s.linger, min(s.linger * self.rate / s.linger_rate, s.linger_cap, full))
+        self.due = max(self.due, now - BURST * pause) + pause
 
 
 class Window:

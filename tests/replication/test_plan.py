@@ -82,10 +82,23 @@ def test_the_pace_follows_the_rate():
         for _ in range(2000):
             now += pause
             pace.looked(int(rate * pause), now)
-            pause = pace.due - now
+            pause = max(pace.due - now, 0.0)
         return round(pause, 9)
 
-    assert settled(0) == settled(900_000) == s.linger                   # 20,000 small ops a second
-    assert s.linger < settled(1_500_000) < settled(5_000_000) <= s.linger_cap
+    assert settled(0) == settled(1_900_000) == s.linger                 # 20,000 small ops a second
+    assert s.linger < settled(3_000_000) < settled(8_000_000) <= s.linger_cap
     assert abs(settled(100e6) * 100e6 - s.chunk) < 0.2 * s.chunk        # a chunk a look
     assert settled(1e9) == s.linger
+
+
+def test_after_a_rest_some_looks_follow_each_other_at_once():
+    s = plan.Settings()
+    pace, now, looks = plan.Pace(s), 1000.0, 0
+    while pace.due <= now:
+        pace.looked(100, now)
+        looks += 1
+    assert looks == plan.BURST + 1
+    for _ in range(20):                                         # and then one at a time, spaced
+        now = pace.due
+        pace.looked(100, now)
+        assert abs(pace.due - now - s.linger) < 1e-6
