@@ -179,8 +179,6 @@ FAULTS = [
      "        if self.is_paused:\n            return\n        told", "        told"),
     ("a stream that stands still kept", PEERS + "stream.py",
      "        if self.unanswered and time.monotonic()", "        if 0 and time.monotonic()"),
-    ("a former conversation's stream ends this one", PEERS + "peer.py",
-     "        if outlet is self._outlet:\n", "        if 1:\n"),
     ("a relay left out", PEERS + "peer.py",
      "            if stuck and not self._it_lacks:", "            if 0 and not self._it_lacks:"),
     ("a part of an op taken wherever it belongs", PEERS + "flow.py",
