@@ -19,6 +19,7 @@
 #     effects   making ops (local commands)
 #     waiting   ops that may not be applied yet
 #     receive   taking ops in, giving them out
+#     stubs     letting go of stubs nobody needs
 #     replica   the Replica, as Python sees it
 #     batch     Batches as bytes: which ops they hold, and cutting them
 #     segment   records of the log
@@ -51,6 +52,7 @@ include "core/sizes.pxi"
 include "core/effects.pxi"
 include "core/waiting.pxi"
 include "core/receive.pxi"
+include "core/stubs.pxi"
 include "core/replica.pxi"
 include "core/batch.pxi"
 include "core/segment.pxi"

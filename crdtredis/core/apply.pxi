@@ -78,7 +78,9 @@ cdef void unindex(Kernel *k, Collection *c, Element *m) noexcept nogil:
     """Before a change of member m (NULL: none yet): takes it out of the counts and the order."""
     if m == NULL:
         return
-    c.cells -= (m.meta & E_CELL) != 0
+    if m.meta & E_CELL:
+        c.cells -= 1
+        c.stubs -= has_stub(element_cell(m))
     if c.type == T_ZSET and value_live(m):
         order_remove(&c.order, member_hint(k, c, m), m)
 
@@ -91,7 +93,9 @@ cdef void index(Kernel *k, Collection *c, Span name, uint32_t hash) noexcept nog
 
 
 cdef void index_member(Kernel *k, Collection *c, Element *m) noexcept nogil:
-    c.cells += (m.meta & E_CELL) != 0
+    if m.meta & E_CELL:
+        c.cells += 1
+        c.stubs += has_stub(element_cell(m))
     if c.type == T_ZSET and value_live(m):
         order_insert(&c.order, member_hint(k, c, m), m)
 
@@ -181,7 +185,7 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c, Span s
                 c.live += value_live(m) - live
     old = c.table
     table_init(&c.table)
-    c.cells = 0
+    c.cells = c.stubs = 0
     while True:
         m = table_next(&old, &pos)
         if m == NULL:

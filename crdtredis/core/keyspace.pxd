@@ -19,7 +19,8 @@ cdef enum:
 cdef struct Collection:
     Collection *next
     int type                # T_*
-    size_t live             # members with a live cell; the table also holds stubs
+    uint32_t stubs          # members with a stub
+    size_t live             # members with a live cell; the table also holds those that have stubs only
     size_t cells            # members that are not plain: only they can have tallies
     Row newest              # by actor: no write here is newer. Of a small collection nothing, which is told by v == NULL
     Table table             # empty for lists
@@ -159,8 +160,11 @@ cdef struct Kernel:
     char number[5200]       # where string_view formats a number
     Collection *garbage     # detached collections, freed a little at a time
     Conflict *conflict      # ring, newest at (conflicts - 1) % CONFLICTS
-    uint64_t collect_cursor # where the search for stubs goes on
+    # where the search for stubs goes on
     uint32_t collect_db
+    uint64_t collect_cursor # a bucket of the database's table
+    uint32_t collect_place  # in it: each key has one for itself and one for each collection
+    uint64_t collect_member # a bucket of that collection's table
 
 # ---- reading ------------------------------------------------------------------------------------------------------
 cdef uint32_t key_hash(Kernel *k, const char *p, size_t n) noexcept nogil
@@ -253,8 +257,9 @@ cdef int receive(Kernel *k, const char *p, size_t n) noexcept nogil
 cdef int retry_waiting(Kernel *k, size_t most) noexcept nogil
 # Would others hold back the next op made here, because the timestamps here have run away from the clock?
 cdef int stamps_run_ahead(Kernel *k) noexcept nogil
-# Lets go of stubs that nobody needs; looks at about `most` keys and goes on there next time.
-cdef void collect(Kernel *k, int most) noexcept nogil
+# Lets go of stubs that nobody needs; looks at `most` buckets of keys or members and goes on there next time.
+# 1 when that ended a round.
+cdef int collect(Kernel *k, int most) noexcept nogil
 
 # ---- what is to be logged and sent --------------------------------------------------------------------------------
 cdef int has_ops(Kernel *k) noexcept nogil

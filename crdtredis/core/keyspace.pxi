@@ -409,18 +409,33 @@ cdef Element *member_find(Kernel *k, Collection *c, Span name) noexcept nogil:
     return m if m != NULL and value_live(m) else NULL
 
 
+cdef inline size_t random_tries(Table *t, size_t live) noexcept nogil:
+    """How many draws to make, until one is live, before all are looked at: enough nearly always, and few beside a look at all."""
+    return 100 + (4 * table_count(t) // live if live >= 64 else 0)
+
+
+cdef inline int random_takes(Kernel *k, size_t n) noexcept nogil:
+    """Does the n-th of some take the place of the one chosen among those before? So each is as likely in the end."""
+    return (next_random(&k.seed) >> 32) * n >> 32 == 0
+
+
 cdef Element *member_random(Kernel *k, Collection *c) noexcept nogil:
     cdef Element *m
-    cdef size_t pos = 0
-    cdef int i
-    for i in range(100):
+    cdef Element *found = NULL
+    cdef size_t pos = 0, n = 0
+    for n in range(random_tries(&c.table, c.live)):
         m = table_random(&c.table, &k.seed)
         if value_live(m):
             return m
+    n = 0
     while True:                            # nearly all are stubs
         m = table_next(&c.table, &pos)
-        if m == NULL or value_live(m):
-            return m
+        if m == NULL:
+            return found
+        if value_live(m):
+            n += 1
+            if random_takes(k, n):
+                found = m
 
 
 cdef Span member_view(Kernel *k, Element *m) noexcept nogil:
@@ -495,16 +510,21 @@ cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil:
 cdef Element *key_random(Kernel *k, uint32_t db) noexcept nogil:
     cdef Table *t = &k.db[db].table
     cdef Element *e
-    cdef size_t pos = 0
-    cdef int i
-    for i in range(100):
+    cdef Element *found = NULL
+    cdef size_t pos = 0, n = 0
+    for n in range(random_tries(t, k.db[db].live)):
         e = table_random(t, &k.seed)
         if e == NULL or key_visible(k, e):
             return e
+    n = 0
     while True:                            # nearly all keys are expired or stubs
         e = table_next(t, &pos)
-        if e == NULL or key_visible(k, e):
-            return e
+        if e == NULL:
+            return found
+        if key_visible(k, e):
+            n += 1
+            if random_takes(k, n):
+                found = e
 
 
 cdef Span string_view(Kernel *k, Element *e) noexcept nogil:

@@ -253,9 +253,12 @@ cdef class Replica:
         return wait
 
     def collect(self, int most=1 << 20):
-        """Lets go of stubs nobody needs any more, looking at about `most` keys."""
+        """Lets go of stubs nobody needs any more, looking at `most` buckets of keys or members from where the last call ended. True when it has
+        been through all of them. Cost: linear in `most`."""
+        cdef int over
         with nogil:
-            collect(&self.k, most)
+            over = collect(&self.k, most)
+        return bool(over)
 
     def collect_garbage(self, int most=0x7fffffff):
         """Frees about `most` members of deleted collections; True while more are left."""
@@ -508,7 +511,7 @@ cdef int64_t check_collection(Kernel *k, uint32_t db, Collection *c, size_t *tal
     cdef OrderCursor at
     cdef Item *item
     cdef Element *m
-    cdef size_t live = 0, cells = 0, pos = 0
+    cdef size_t live = 0, cells = 0, pos = 0, with_stubs = 0
     cdef int64_t stubs
     if c.type == T_LIST:
         check_list(k, c)
@@ -521,6 +524,8 @@ cdef int64_t check_collection(Kernel *k, uint32_t db, Collection *c, size_t *tal
         if m == NULL:
             break
         cells += (m.meta & E_CELL) != 0
+        with_stubs += m.meta & E_CELL and has_stub(element_cell(m))
+    assert with_stubs == c.stubs, f"{c.stubs} members with stubs counted, {with_stubs} there"
     assert cells == c.cells, f"{c.cells} cells counted, {cells} there"
     assert order_check(&c.order) == 0, f"order: {order_check(&c.order)}"
     assert c.order.n == (live if c.type == T_ZSET else 0), f"{c.order.n} in order, {live} live"

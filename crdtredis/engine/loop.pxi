@@ -36,7 +36,7 @@ cdef enum:
     REAP_TURN = 100         # keys
     FREE_TURN = 1000        # keys of flushed databases and members of deleted collections freed in a turn
     REHASH_TURN = 2000      # elements per database and cron run
-    COLLECT_TURN = 1000     # keys looked at for stubs per cron run
+    COLLECT_TURN = 1000     # buckets looked at for stubs per cron run
     RECEIVE_US = 2000       # time for peers' ops in a turn
     FLUSH_MS = 1000         # for unsent replies at the end
 
@@ -571,10 +571,8 @@ cdef class Loop:
             table_work(&self.k.db[i].table, REHASH_TURN)
         if not self.d.guard & (GUARD_LOADING | GUARD_MISCONF):
             self.received_more |= retry_waiting(self.k, ROOM_TURN)
-            if self.mono >= self.next_collect:
-                collect(self.k, COLLECT_TURN)
-                if self.k.collect_db == 0 and self.k.collect_cursor == 0:
-                    self.next_collect = self.mono + self.collect_every
+            if self.mono >= self.next_collect and collect(self.k, COLLECT_TURN):
+                self.next_collect = self.mono + self.collect_every
         for i in range(self.listener_n):
             if self.listeners[i].pending == 2:
                 self.listeners[i].pending = 1

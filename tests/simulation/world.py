@@ -382,6 +382,7 @@ class World:
 
     def compare(self) -> Ops:
         for n in self.nodes:
+            n.replica.now = n.now()                   # the same for all: a deadline has passed or not
             n.replica.check()
         digests = {n.name: n.replica.digest() for n in self.nodes}
         assert len(set(digests.values())) == 1, f"digests differ: {digests}"
@@ -426,7 +427,8 @@ class World:
         self.settle(tick=True)
         self.settle()
         for n in self.nodes:
-            n.replica.collect(2000)
+            n.replica.collect(5000)                   # to the end of the round,
+            assert n.replica.collect(5000)            # and another one
             n.replica.check()
             left, waiting = [n.replica.keys(db) for db in range(16)], n.replica.waiting()
             stubs = [s for db in range(16) for s in self.stubs(n, db)]

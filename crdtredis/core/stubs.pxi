@@ -1,0 +1,104 @@
+# Stubs: tallies of which everything is taken back, kept until no increment can come that does not know of it (stub_may_go). This is how they
+# are found again, a few buckets at a time.
+#
+# One place goes round all databases, in rounds of which the owner says when each begins: bucket by bucket of a database's table as SCAN does, and in it place by place: each key's own
+# cell, then its collections, each again bucket by bucket. Collections without stubs are passed over, and nothing is looked at while there are none
+# at all. The place is kept as numbers, so whatever is removed meanwhile leaves nothing dangling; where a bucket has changed, a place may
+# be passed over, and the next round comes to it.
+
+cdef int has_stub(const Cell *c) noexcept nogil:
+    cdef const Tally *t = c.tallies
+    while t != NULL and not tally_is_stub(t):
+        t = t.next
+    return t != NULL
+
+
+cdef void gather_key(void *arg, Element *e) noexcept nogil:
+    if e.meta & (E_CELL | E_ENTRY):
+        buffer_add(<Buffer*>arg, &e, sizeof(Element*))
+
+
+cdef void gather_stub(void *arg, Element *m) noexcept nogil:
+    if m.meta & E_CELL and has_stub(element_cell(m)):
+        buffer_add(<Buffer*>arg, &m, sizeof(Element*))
+
+
+cdef void collect_members(Kernel *k, Element *e, Collection *c, Buffer *found, int *most) noexcept nogil:
+    """Some buckets of a collection under key e."""
+    cdef Database *d = &k.db[k.collect_db]
+    cdef Element *m
+    cdef size_t i
+    cdef int live
+    while c.stubs:
+        found.n = 0
+        k.collect_member = table_scan(&c.table, k.collect_member, gather_stub, found)
+        for i in range(found.n // sizeof(Element*)):
+            m = (<Element**>found.p)[i]
+            live = value_live(m)
+            unindex(k, c, m)
+            cell_forget_stubs(k, element_cell(m))
+            m = settle(k, &c.table, &c.live, m, live)
+            if m != NULL:
+                index_member(k, c, m)
+        if table_count(&c.table) == 0:
+            k.collect_member = 0           # the next place moves up
+            settle(k, &d.table, &d.live, e, element_live(e))
+            return
+        most[0] -= 1
+        if k.collect_member == 0:
+            break
+        if most[0] <= 0:
+            return
+    k.collect_member = 0
+    k.collect_place += 1
+
+
+cdef int collect_place(Kernel *k, Buffer *keys, Buffer *found, int *most) noexcept nogil:
+    """The next place in a bucket with these keys; 0 when there is none."""
+    cdef Database *d = &k.db[k.collect_db]
+    cdef uint32_t left = k.collect_place
+    cdef Collection *c
+    cdef Element *e
+    cdef size_t i
+    cdef int live
+    for i in range(keys.n // sizeof(Element*)):
+        e = (<Element**>keys.p)[i]
+        c = element_entry(e).collections if e.meta & E_ENTRY else NULL
+        if left == 0:
+            k.collect_place += 1
+            if e.meta & E_CELL and has_stub(element_cell(e)):
+                live = element_live(e)
+                cell_forget_stubs(k, element_cell(e))
+                k.collect_place -= settle(k, &d.table, &d.live, e, live) == NULL
+            return 1
+        left -= 1
+        while c != NULL:
+            if left == 0:
+                collect_members(k, e, c, found, most)
+                return 1
+            left -= 1
+            c = c.next
+    return 0
+
+
+cdef int collect(Kernel *k, int most) noexcept nogil:
+    cdef Buffer keys, found
+    cdef uint64_t next
+    cdef int over = 0
+    memset(&keys, 0, sizeof(Buffer))
+    memset(&found, 0, sizeof(Buffer))
+    while most > 0 and k.stubs and not over:
+        most -= 1
+        k.in_db = k.collect_db
+        keys.n = 0
+        next = table_scan(&k.db[k.collect_db].table, k.collect_cursor, gather_key, &keys)
+        if collect_place(k, &keys, &found, &most):
+            continue
+        k.collect_cursor = next
+        k.collect_place = 0
+        if next == 0:
+            k.collect_db = (k.collect_db + 1) % DATABASES
+            over = k.collect_db == 0
+    buffer_free(&keys)
+    buffer_free(&found)
+    return over or k.stubs == 0

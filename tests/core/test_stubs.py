@@ -1,0 +1,239 @@
+"""Stubs: how long they live, over restarts too; and that looking for those that may go costs little, however many there are."""
+import random
+from collections import Counter
+
+import pytest
+
+from crdtredis._core import Replica, probe_get, probe_make, slice_batch
+from crdtredis._engine import Executor
+from tests.respclient import decode
+
+NOW = 1_700_000_000_000
+HASH = 1
+
+
+class Node:
+    """A replica, its log, and a client."""
+
+    def __init__(self, name: str, epoch: int, log: list[bytes] = ()):
+        self.replica = r = Replica(name, epoch, seed=5)
+        r.now = NOW
+        r.recovering = True
+        for batch in log:
+            r.receive(batch)
+        r.recovering = False
+        self.log = list(log)
+        self.executor = Executor(r)
+        self.session = self.executor.session()
+
+    def __call__(self, *argv):
+        return decode(self.executor.execute(self.session, [a if isinstance(a, bytes) else str(a).encode() for a in argv]))
+
+    def turn(self) -> bytes:
+        batch = self.replica.take_ops()
+        if batch:
+            self.log.append(batch)
+        return batch
+
+    def hear(self, *others: "Node") -> None:
+        """Everything the others have, and that they have it; then they hear of us."""
+        for o in others:
+            o.turn()
+            for _, name, epoch, _ in o.replica.actors():
+                self.replica.declare(name, epoch)
+            for batch in o.log:
+                self.replica.receive(batch)
+            self.replica.hear(o.replica.actor, o.replica.clock_ids())
+        self.turn()
+
+    @property
+    def stubs(self) -> int:
+        return self.replica.stats()["stubs"]
+
+
+def meet(*nodes: Node) -> None:
+    for _ in range(2):
+        for n in nodes:
+            n.hear(*(o for o in nodes if o is not n))
+
+
+def counted(a: Node, key: str, fields) -> None:
+    for f in fields:
+        a("HINCRBY", key, f, 1)
+
+
+def test_a_call_looks_at_no_more_than_it_is_granted():
+    a, b = Node("a", 1), Node("b", 1)
+    counted(b, "h", range(5000))
+    meet(a, b)
+    a("DEL", "h")
+    a.hear(b)
+    assert a.stubs == 5000 and a("EXISTS", "h") == 0
+    for _ in range(20):
+        a.replica.collect(100)
+    assert a.stubs == 5000                                                # b has not seen the removal
+    meet(a, b)
+    calls = 0
+    while a.stubs:
+        before, calls = a.stubs, calls + 1
+        a.replica.collect(100)
+        a.replica.check()
+        assert before - a.stubs <= 300 and calls < 1000                   # a bucket holds one on the average
+    assert calls >= 20 and a.replica.keys() == (0, 0)                     # the last stub takes collection and key along
+
+
+def test_members_without_stubs_cost_nothing():
+    a, b = Node("a", 1), Node("b", 1)
+    counted(a, "large", range(20_000))
+    counted(b, "h", range(3))
+    meet(a, b)
+    a("HDEL", "h", *range(3))
+    meet(a, b)
+    assert a.stubs == 3
+    a.replica.collect(200)                                                # the slots of two small tables, and of fifteen empty databases
+    assert a.stubs == 0 and a("HLEN", "large") == 20_000
+
+
+def test_stubs_that_must_stay_do_not_hide_those_that_may_go():
+    """Some of a process that ended without having seen the removal stay, in a hash of their own and beside others."""
+    a, b, dead = Node("a", 1), Node("b", 1), Node("dead", 1)
+    for key in ("h", "mixed", "other"):
+        counted(dead, key, range(1000))
+    meet(a, b, dead)
+    for key in ("mixed", "i", "j", "k"):
+        counted(b, key, range(1000, 1300))
+    b("INCR", "n")
+    meet(a, b)
+    a("FLUSHALL")
+    meet(a, b)
+    assert a.stubs == 3000 + 1200 + 1
+    for _ in range(200):
+        a.replica.collect(100)
+    a.replica.check()
+    assert a.stubs == 3000 and a.replica.keys() == (0, 3)
+    assert a("HRANDFIELD", "h") is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_looked_through_may_change_meanwhile(seed):
+    rng = random.Random(seed)
+    a, b = Node("a", 1), Node("b", 1)
+    for step in range(150):
+        n, key = rng.choice([a, b]), rng.choice("hijk")
+        x = rng.random()
+        if x < 0.6:
+            counted(n, key, rng.sample(range(300), rng.choice([1, 5, 80])))
+        elif x < 0.7:
+            n("HSET", key, *(v for f in rng.sample(range(300), 20) for v in (f, 1)))
+        elif x < 0.9:
+            n("HDEL", key, *rng.sample(range(300), rng.choice([1, 10, 200])))
+        else:
+            n(*rng.choice([("DEL", key), ("DEL", key), ("FLUSHDB",), ("RENAME", key, "h")]))
+        if rng.random() < 0.3:
+            meet(a, b)
+        for n in (a, b):
+            n.replica.collect(rng.choice([0, 3, 50]))
+            n.replica.collect_garbage(rng.choice([0, 10]))
+            n.replica.check()
+    meet(a, b)
+    meet(a, b)
+    for n in (a, b):
+        for _ in range(10):
+            n.replica.collect()
+        assert n.stubs == 0
+    assert a.replica.digest() == b.replica.digest()
+
+
+# ---- choosing at random among them -----------------------------------------------------------------------------------
+
+
+def even(found: Counter, among: int, draws: int) -> bool:
+    """Is every one drawn about as often? Six standard deviations."""
+    mean = draws / among
+    return len(found) == among and all(abs(n - mean) < 6 * mean ** 0.5 for n in found.values())
+
+
+@pytest.mark.parametrize("live", [1, 3, 70, 500])
+def test_every_field_is_as_likely_among_stubs(live):
+    a, b = Node("a", 1), Node("b", 1)
+    counted(b, "h", range(5000))
+    meet(a, b)
+    a("HDEL", "h", *range(live, 5000))
+    assert a.stubs == 5000 - live and a("HLEN", "h") == live
+    draws = 400 if live < 10 else 20 * live
+    assert even(Counter(a("HRANDFIELD", "h") for _ in range(draws)), live, draws)
+    assert len(a("HRANDFIELD", "h", live)) == live
+
+
+def test_every_key_is_as_likely_among_expired_ones():
+    a = Node("a", 1)
+    for i in range(3000):
+        a("SET", f"k{i}", "v", *(("PXAT", NOW + 1) if i >= 3 else ()))
+    a.replica.now = NOW + 10                                              # nobody has removed them yet
+    assert even(Counter(a("RANDOMKEY") for _ in range(300)), 3, 300)
+    a("DEL", "k0", "k1", "k2")
+    assert a("RANDOMKEY") is None
+
+
+# ---- how long they live, over restarts --------------------------------------------------------------------------------
+
+
+def test_an_increment_on_its_way_from_a_process_that_ended_counts_only_its_own_part():
+    """a INCRs (1), and again (2) on the way to b; a ends and starts again; b, which saw the first only, deletes. The next process of a has seen
+    the delete, but that is no word on what the one before had sent: b keeps the stub, or (2) would count as 2."""
+    a, b = Node("a", 1), Node("b", 1)
+    a("INCR", "n")
+    b.hear(a)
+    a("INCR", "n")
+    on_its_way = a.turn()
+    a = Node("a", 2, a.log)                                               # orderly: its log has everything
+    b("DEL", "n")
+    b.turn()
+    b.replica.declare("a", 2)
+    b.replica.hear(a.replica.actor, {**a.replica.clock_ids(), **b.replica.clock_ids()})
+    a.hear(b)
+    assert a("GET", "n") == b"1"
+    a("SET", "x", "1")
+    a_op = slice_batch(a.turn(), {})
+    b.replica.receive(a_op)                                               # waits: it has seen the second INCR
+    b.replica.collect()
+    assert b.stubs == 1
+    b.replica.receive(on_its_way)
+    assert b("GET", "n") == b"1" and b.replica.digest() == a.replica.digest()
+
+
+def test_an_increment_that_its_own_replica_lost_counts_only_its_own_part():
+    """a loses power and with it the second INCR, which b has. The next process of a deletes what it knows of; it keeps the stub for when b
+    brings the increment back."""
+    a, b = Node("a", 1), Node("b", 1)
+    a("INCR", "n")
+    a.turn()
+    kept = list(a.log)
+    a("INCR", "n")
+    b.hear(a)
+    a = Node("a", 2, kept)
+    a("DEL", "n")
+    a.turn()
+    a.replica.collect()
+    assert a.stubs == 1
+    a.hear(b)
+    assert a("GET", "n") == b"1"
+    b.hear(a)
+    assert b("GET", "n") == b"1" and b.replica.digest() == a.replica.digest()
+
+
+def test_restarts_alone_leave_no_stubs():
+    """Ten lives of a replica that counts, deletes its own and ends: what each took back of itself needs no stub, elsewhere neither."""
+    log, b = [], Node("b", 1)
+    for epoch in range(1, 11):
+        a = Node("a", epoch, log)
+        counted(a, "h", range(10))
+        a("INCR", "n")
+        meet(a, b)
+        a("DEL", "h", "n")
+        meet(a, b)
+        log = a.log
+        a.replica.collect()
+        b.replica.collect()
+        assert a.stubs == b.stubs == 0
+    assert probe_get(a.replica, 0, b"n") is None and not probe_make(a.replica, [("del", 0, b"n", None)])
