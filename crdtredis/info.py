@@ -143,7 +143,7 @@ def persistence(x: Any) -> Fields:
     stats = x.replica.stats()
     log = part(x, "log")
     out = {
-        "loading": int(x.loading), "async_loading": 0, "rdb_changes_since_last_save": stats["changes"], "rdb_bgsave_in_progress": 0,
+        "loading": int(x.loading), "async_loading": 0, "rdb_changes_since_last_save": x.changes, "rdb_bgsave_in_progress": 0,
         "rdb_last_save_time": last_save(x), "rdb_last_bgsave_status": "ok", "rdb_last_bgsave_time_sec": -1, "rdb_current_bgsave_time_sec": -1,
         "rdb_saves": 0, "rdb_last_cow_size": 0, "aof_enabled": int(log is not None), "aof_rewrite_in_progress": 0, "aof_rewrite_scheduled": 0,
         "aof_last_rewrite_time_sec": -1, "aof_current_rewrite_time_sec": -1, "aof_last_bgrewrite_status": "ok", "aof_rewrites": 0,

@@ -547,7 +547,9 @@ cdef void flush_generic(Call *c, uint32_t first, uint32_t last) noexcept nogil:
             bytes += flush_size(c.kernel, db)
         if not op_room(c.kernel, first, 0, 0, bytes):
             return
+    c.changes = 0
     for db in range(first, last + 1):
+        c.changes += <int64_t>c.kernel.db[db].live
         db_flush(c.kernel, db)
     reply_ok(c.reply)
 

@@ -95,6 +95,7 @@ cdef inline void add_scored(Call *c, int options, const double *scores, int n, c
         else:
             e = member_set(k, c.db, key, e, T_ZSET, name, score_span(&score))
         z = key_collection(k, e, T_ZSET)
+    c.changes = added + changed
     if not options & INCR:
         reply_int(c.reply, added + changed if options & CH else added)
     elif prepared:

@@ -72,7 +72,8 @@ cdef void sadd(Call *c) noexcept nogil:
     e = key_prepare(k, c.db, key, e, T_SET)
     for i in range(2, c.argc):
         e = member_set(k, c.db, key, e, T_SET, c.argv[i], nothing())
-    reply_int(c.reply, key_collection(k, e, T_SET).live - before)
+    c.changes = key_collection(k, e, T_SET).live - before
+    reply_int(c.reply, c.changes)
 
 
 cdef void srem(Call *c) noexcept nogil:
@@ -115,6 +116,7 @@ cdef void smove(Call *c) noexcept nogil:
         reply_int(c.reply, 0)
         return
     if s != t and op_room(k, c.db, 2, max(source.n, target.n), 2 * member.n):
+        c.changes = 2 - (t != NULL and member_find(k, t, member) != NULL)
         e = key_prepare(k, c.db, source, e, T_SET)
         end_removal(c, source, member_remove(k, c.db, source, e, T_SET, member))
         to = key_prepare(k, c.db, target, key_find(k, c.db, target), T_SET)
@@ -231,6 +233,7 @@ cdef void spop(Call *c) noexcept nogil:
     reply_set(c.reply, count_of(&chosen))
     reply_members(c, &chosen)
     if <size_t>n >= s.live:
+        c.changes = s.live
         key_delete(k, c.db, e)                              # all that was observed: the same, in one effect
     else:
         remove_chosen(c, e, <Element**>chosen.p, n)

@@ -327,6 +327,7 @@ cdef void append(Call *c) noexcept nogil:
         buffer_free(&b)
     else:
         key_modified(c.kernel, c.db, c.argv[1])     # to whoever watches it, as in Redis
+        c.changes = 1
 
 
 cdef void setrange(Call *c) noexcept nogil:

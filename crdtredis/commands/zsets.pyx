@@ -261,6 +261,7 @@ cdef void remove_slice(Call *c, Span key, Element *e, Collection *z, Slice *s) n
     cdef size_t i, bytes = 0
     if s.n == 0:
         return
+    c.changes = s.n
     if s.n == z.live:
         key_delete(k, c.db, e)
         return

@@ -51,6 +51,7 @@ cdef struct Stats:
     uint64_t misses
     uint64_t errors         # error replies of any kind
     uint64_t transactions   # EXECs that ran
+    int64_t changes         # what Redis would count as changes of own commands, less the effects they made
 
 cdef struct Call:
     Kernel *kernel
@@ -61,6 +62,7 @@ cdef struct Call:
     int argc
     uint32_t db             # client.db
     Dispatch *dispatch      # the Executor this call runs in
+    int64_t changes         # what Redis counts as changes, where that is not the number of effects; -1: it is
 
 ctypedef void (*HotHandler)(Call *c) noexcept nogil
 

@@ -17,6 +17,7 @@ cdef enum CommandFlag:
     C_SKIP_SLOWLOG = 8192
     C_CONTAINER = 16384     # has subcommands, which are found as "name|sub"
     C_SUBCOMMAND = 65536    # found through its container only: a client's "config|get" names nothing
+    C_ONE_CHANGE = 131072   # Redis counts it as one change, however many effects it takes here
     C_EXEC = 32768          # EXEC itself: what the queued commands are refused for, it is refused for
 
 cdef enum:

@@ -272,10 +272,18 @@ cdef inline size_t size_of(Span *argv, int argc) noexcept nogil:
     return n
 
 
+cdef inline void count_changes(Dispatch *d, Command *cmd, Call *c, uint64_t effects) noexcept nogil:
+    if c.changes < 0 and cmd.flags & C_ONE_CHANGE and effects:
+        c.changes = 1
+    if c.changes >= 0:
+        d.stats.changes += c.changes - <int64_t>effects
+
+
 cdef inline void run_handler(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc) noexcept nogil:
     """The only place that does. A command that writes is one op, or part of the one of EXEC."""
     cdef size_t at = client.reply.buf.n
     cdef Call c
+    cdef uint64_t before = d.kernel.changes
     c.kernel = d.kernel
     c.client = client
     c.reply = &client.reply
@@ -284,6 +292,7 @@ cdef inline void run_handler(Dispatch *d, Client *client, Command *cmd, Span *ar
     c.argc = argc
     c.db = client.db
     c.dispatch = d
+    c.changes = -1
     if cmd.flags & C_WRITE:
         op_begin(d.kernel)
         # What one effect may hold of the arguments. The handler asks for what more it makes.
@@ -297,6 +306,8 @@ cdef inline void run_handler(Dispatch *d, Client *client, Command *cmd, Span *ar
         if d.kernel.refused:
             client.reply.buf.n = at
             fail_too_large(&c)
+        else:
+            count_changes(d, cmd, &c, d.kernel.changes - before)
         if op_end(d.kernel):
             mark_wrote(d, client)
     elif cmd.hot != NULL:

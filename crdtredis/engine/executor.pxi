@@ -13,6 +13,13 @@ FLAG_BITS = {
     "blocking": C_BLOCKING, "movablekeys": C_MOVABLEKEYS, "skip_slowlog": C_SKIP_SLOWLOG, "container": C_CONTAINER, "exec": C_EXEC,
 }
 
+# What Redis counts as one change (rdb_changes_since_last_save); of any other command each effect is one, unless the handler says.
+ONE_CHANGE = frozenset("""
+    SET SETEX PSETEX GETEX APPEND SETRANGE SETBIT RENAME RENAMENX COPY MOVE SWAPDB LMOVE RPOPLPUSH BLMOVE BRPOPLPUSH
+    SUNIONSTORE SINTERSTORE SDIFFSTORE ZUNIONSTORE ZINTERSTORE ZDIFFSTORE ZRANGESTORE GEOSEARCHSTORE GEORADIUS GEORADIUSBYMEMBER
+    RESTORE
+""".split())
+
 
 cdef class Hot:
     pass
@@ -83,7 +90,7 @@ cdef class Executor:
             bits = 0
             for flag in spec.flags:
                 bits |= <uint32_t>FLAG_BITS.get(flag, 0)
-            cmd.flags = bits | (C_SUBCOMMAND if spec.container else 0)
+            cmd.flags = bits | (C_SUBCOMMAND if spec.container else 0) | (C_ONE_CHANGE if spec.name in ONE_CHANGE else 0)
             if isinstance(spec.keys, tuple):
                 cmd.first_key, cmd.last_key, cmd.key_step = spec.keys
             handler = spec.handler if spec.handler is not None else self.specs[spec.container].handler
@@ -221,6 +228,11 @@ cdef class Executor:
         return {"commands": self.d.stats.commands, "hits": self.d.stats.hits, "misses": self.d.stats.misses,
                 "errors": self.d.stats.errors, "transactions": self.d.stats.transactions}
 
+    @property
+    def changes(self) -> int:
+        """Changes since the start, counted as Redis counts them: rdb_changes_since_last_save."""
+        return max(<int64_t>self.d.kernel.changes + self.d.stats.changes, 0)
+
     def command_stats(self) -> dict:
         """Name -> (calls, usec, rejected, failed), of commands called or refused at least once."""
         cdef uint32_t i
@@ -251,7 +263,9 @@ cdef class Executor:
     def reset_stats(self):
         cdef uint32_t i
         cdef Command *cmd
+        cdef int64_t changes = self.d.stats.changes             # which it is not about
         memset(&self.d.stats, 0, sizeof(Stats))
+        self.d.stats.changes = changes
         memset(self.d.error_counts, 0, sizeof(self.d.error_counts))
         for i in range(self.d.mask + 1):
             cmd = self.d.table[i]
