@@ -454,6 +454,7 @@ cdef void trim(Call *c, Span key, Element *e, size_t first, size_t n) noexcept n
     cdef size_t length = key_collection(c.kernel, e, T_LIST).live
     cdef size_t i
     if n == 0:
+        c.changes = length
         key_delete(c.kernel, c.db, e)                   # all that was observed: the same, in one effect
         return
     if n == length or not removals_fit(c, key, key_collection(c.kernel, e, T_LIST), length - n):
