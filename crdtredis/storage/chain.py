@@ -47,11 +47,11 @@ class ChainError(Exception):
         self.torn = torn
 
 
-def header_of(path: Path, number: int, replica_id: str | None) -> Header:
-    """The header of one segment, checked against its name and owner. FormatError (CutShort), OSError."""
+def header_of(path: Path, number: int, replica_id: str | None, brief: bool = False) -> Header:
+    """The header of one segment, checked against its name and owner. FormatError (CutShort), OSError. brief: see read_header."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        header = read_header(fd)
+        header = read_header(fd, brief)
     finally:
         os.close(fd)
     if replica_id is not None and header.replica != replica_id:
@@ -81,7 +81,7 @@ def read_chain(folder: Path, newest: int, replica_id: str | None, known: Sequenc
             return [*known[:at], *reversed(links)]
         path = segment_path(folder, number)
         try:
-            header = header_of(path, number, replica_id)
+            header = header_of(path, number, replica_id, brief=True)
         except FormatError as e:
             raise ChainError(path, number, e.offset, e.reason, isinstance(e, CutShort)) from None
         except FileNotFoundError:

@@ -141,8 +141,10 @@ def read_at(fd: int, size: int, offset: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def read_header(fd: int) -> Header:
-    """The header of an open segment file. FormatError where it is not one, CutShort where the file ends before it is complete."""
+def read_header(fd: int, brief: bool = False) -> Header:
+    """The header of an open segment file. FormatError where it is not one, CutShort where the file ends before it is complete.
+
+    brief: without what grows with the replica's past, actors and clocks, which then are empty."""
     start = os.pread(fd, len(MAGIC) + 8, 0)
     if start[:len(MAGIC)] != MAGIC[:len(start)]:
         if not MAGIC.startswith(os.pread(fd, 1 << 16, 0).rstrip(b"\0")):
@@ -163,6 +165,8 @@ def read_header(fd: int) -> Header:
         j = orjson.loads(payload)
         if j["format"] != FORMAT:
             raise FormatError(8, f"format {j['format']}, this program reads format {FORMAT}")
+        if brief:
+            j |= {"actors": [], "clock": {}, "ceiling": None}
         clock, repaired = from_json(j["clock"]), bool(j.get("repaired"))
         ceiling = None if repaired else clock           # of a header that names none
         if "ceiling" in j:

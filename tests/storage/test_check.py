@@ -7,7 +7,7 @@ import pytest
 
 from crdtredis._core import Replica, probe_get, record
 from crdtredis.errors import EXIT_DATA, StartError
-from crdtredis.storage.batch import run, sized, varint
+from crdtredis.storage.batch import declaration, run, sized, varint
 from crdtredis.storage.check import main
 from crdtredis.storage.format import MAGIC, segment_numbers, segment_path
 from crdtredis.storage.identity import take_identity
@@ -269,7 +269,7 @@ def test_several_such_ops_in_several_segments_are_mended_at_once(tmp_path):
         seq += 1
         batch = op_of(node.replica, seq, [UNSOUND] if i % 7 == 3 else [b"\x1a\x02k%d\x32\x01v" % (i % 10)])
         if i == 0:
-            batch = node.replica.take_ops() + batch
+            batch = declaration([(node.replica.actor, "a", 1)]) + batch
         assert node.log.writer.add(record(batch))
         node.log.tick()
     node.close()

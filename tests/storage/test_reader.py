@@ -241,7 +241,7 @@ def test_headers_are_read_once_not_once_for_every_segment(node, monkeypatch):
         node.fill(1)
     opened = []
     real = chain.header_of
-    monkeypatch.setattr(chain, "header_of", lambda path, *rest: opened.append(path) or real(path, *rest))
+    monkeypatch.setattr(chain, "header_of", lambda path, *rest, **how: opened.append(path) or real(path, *rest, **how))
     reader = LogReader(node.folder, node.log.writer.place)
     for _ in range(5):
         assert fed(reader, {}).digest() == node.digest()
