@@ -74,7 +74,8 @@ cdef int read_side(Call *c, Span arg, int *tail) noexcept nogil:
 # ---- pushing ----------------------------------------------------------------------------------------------------------
 cdef void fail_room(Call *c) noexcept nogil:
     """Where the kernel has no position left for an insert (core/position.pxi)."""
-    fail(c, b"ERR no room left at this place of the list: too many elements were inserted between the same two")
+    fail(c, b"ERR no room left at this place of the list: too many elements were inserted "
+            b"between the same two")
 
 
 cdef size_t push(Call *c, Span key, Element *e, Span *values, int n, int tail) noexcept nogil:
@@ -274,7 +275,8 @@ cdef void move(Call *c, int from_tail, int to_tail) noexcept nogil:
     memset(&copy, 0, sizeof(Buffer))
     buffer_add(&copy, value.p, value.n)
     value = span(copy.p, copy.n)
-    # Pushed first: it may be refused, and a list of one element that moves to itself is never empty and keeps its deadline, as in Redis.
+    # Pushed first: it may be refused; and a list of one element that moves to itself is never empty
+    # and keeps its deadline, as in Redis.
     if push(c, c.argv[2], to, &value, 1, to_tail):
         reply_bulk(c.reply, value.p, value.n)
         e = key_find(c.kernel, c.db, c.argv[1])

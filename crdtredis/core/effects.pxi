@@ -440,7 +440,7 @@ cdef Element *make_element(Kernel *k, Effect *x, Element *e) noexcept nogil:
 
 
 cdef int list_place(Kernel *k, Collection *c, size_t index) noexcept nogil:
-    """A position for an element before the one at `index`, into k.position: 1; 0 where there is no room for one."""
+    """A position before the element at `index`, into k.position: 1; 0 where there is no room."""
     cdef size_t n = c.live if c != NULL else 0
     cdef size_t middle = 0, end
     cdef int later = 0
@@ -452,16 +452,21 @@ cdef int list_place(Kernel *k, Collection *c, size_t index) noexcept nogil:
         list_position(c, index, &k.made)
     end = k.made.n
     if 0 < index < n:
-        later = later_in_run(span(k.made.p, middle), span(k.made.p + middle, end - middle), list_recent(c))
+        later = later_in_run(span(k.made.p, middle), span(k.made.p + middle, end - middle),
+                             list_recent(c))
     if (later < 0 and index >= 2) or (later > 0 and index + 1 < n):
         list_position(c, index - 2 if later < 0 else index + 1, &k.made)
-    return between(&k.actors, span(k.made.p, middle), span(k.made.p + middle, end - middle), span(k.made.p + end, k.made.n - end),
-                   list_recent(c) if c != NULL else NULL, own, k.effect_count if k.has_op else 0, &k.position)
+    return between(&k.actors, span(k.made.p, middle), span(k.made.p + middle, end - middle),
+                   span(k.made.p + end, k.made.n - end), list_recent(c) if c != NULL else NULL,
+                   own, k.effect_count if k.has_op else 0, &k.position)
 
 
 cdef Element *list_insert(Kernel *k, uint32_t db, Span key, Element *e, size_t index, Span value) noexcept nogil:
     cdef Effect x
-    if not list_place(k, entry_collection(element_entry(e), T_LIST) if e != NULL and e.meta & E_ENTRY else NULL, index):
+    cdef Collection *c = NULL
+    if e != NULL and e.meta & E_ENTRY:
+        c = entry_collection(element_entry(e), T_LIST)
+    if not list_place(k, c, index):
         return NULL                        # no op has been begun for it
     start(k, &x, ASSIGN, db, key)
     x.value = value

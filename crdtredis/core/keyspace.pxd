@@ -26,7 +26,8 @@ cdef struct Collection:
     Table table             # empty for lists
     Order order             # sorted sets: the live members by (score, name); lists: the blocks by position
 
-# Of a list, what follows the struct: the dots of the last two inserts applied, the last first. Says nothing about the state.
+# Of a list, what follows the struct: the dots of the last two inserts applied, the last first. Not
+# state: they only help to guess where the next will be.
 cdef inline uint64_t *list_recent(Collection *c) noexcept nogil:
     return <uint64_t*>(<char*>c + sizeof(Collection))
 
@@ -221,8 +222,9 @@ cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type
 cdef Element *member_set(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name, Span value) noexcept nogil
 cdef Element *member_add(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name, long double step, const long double *wanted) noexcept nogil
 cdef Element *member_remove(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name) noexcept nogil
-# One element of a list: inserted before the one at `index` (the length: at the tail), removed, given another value. e as above. An
-# insert gives NULL, and has done nothing, where there is no room between two neighbours (core/position.pxi); a fresh list has room.
+# One element of a list: inserted before the one at `index` (the length: at the tail), removed, given another value. e as above.
+# An insert gives NULL, and has done nothing, where there is no room between two neighbours
+# (core/position.pxi); in a fresh list there is.
 cdef Element *list_insert(Kernel *k, uint32_t db, Span key, Element *e, size_t index, Span value) noexcept nogil
 cdef Element *list_remove(Kernel *k, uint32_t db, Span key, Element *e, size_t index) noexcept nogil
 cdef Element *list_set(Kernel *k, uint32_t db, Span key, Element *e, size_t index, Span value) noexcept nogil

@@ -152,8 +152,10 @@ cdef void list_assign(Kernel *k, const Applying *op, const Effect *x, Collection
     else:
         single = b
     cell_remove_writes(&single.cell, op)
-    # An insert counts without a stamp here too. It meets another write only where a peer made up a position that names the dot of an op
-    # yet to come: the other write wins then, whichever comes first.
+    # An insert counts without a stamp here too. It meets another write only where a peer made up a
+    # position that names the dot of an op yet to come:
+    #     A: RPUSH l v, its op n   ||   P: x at the position that A's op n will give
+    # In both orders the cell holds v without a stamp and x with one, so x is shown.
     cell_add_write(&single.cell, dot, op.stamp if own != dot else 0, op.slot, 0, x.value)
     if single.cell.writes.next != NULL:
         note_conflict(k, x, &single.cell)

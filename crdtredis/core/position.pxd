@@ -17,11 +17,13 @@ cdef inline int64_t offset_step(uint32_t depth) noexcept nogil:
     return 1 if depth == 1 else <int64_t>1 << 40
 
 cdef int compare_positions(Actors *a, Span x, Span y) noexcept nogil           # below, equal to, above 0; x and y are steps
-# A fresh position between two neighbours (empty spans: the ends of the list), appended to b as steps: 1; 0 where it would have more
-# than MAX_STEPS. `own`, `index`: who asks. `recent`: the dots of the last two inserts into the list, the last first. `beyond`: the
-# element at the other side of the later neighbour, where later_in_run tells which that is; else empty.
-cdef int between(Actors *a, Span left, Span right, Span beyond, const uint64_t *recent, uint64_t own, uint32_t index, Buffer *b) noexcept nogil
-# 1 where two neighbours are of one run and the right one is the later, -1 where the left one is; else 0.
+# A fresh position between two neighbours (empty spans: the ends of the list), appended to b as
+# steps: 1; 0 where it would have more than MAX_STEPS. `own`, `index`: who asks. `recent`: the dots
+# of the last two inserts into the list, the last first. `beyond`: the element at the other side of
+# the later neighbour, where later_in_run tells which that is; else empty.
+cdef int between(Actors *a, Span left, Span right, Span beyond, const uint64_t *recent,
+                 uint64_t own, uint32_t index, Buffer *b) noexcept nogil
+# Of two neighbours in one run, which is the later? 1: the right one, -1: the left one, 0: unknown.
 cdef int later_in_run(Span left, Span right, const uint64_t *recent) noexcept nogil
 # Wire form (Effect.name of LIST): actors by id. Where the last step was made by the op that carries it, its dot is left out.
 cdef void encode_position(Actors *a, Buffer *b, Span steps, uint64_t op_dot) noexcept nogil

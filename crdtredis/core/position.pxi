@@ -1,42 +1,54 @@
 # Where a list element stands.
 #
-# A position is given to an element when it is inserted and never changes, so that "after this one" means the same in every replica.
-# It is steps (major, run, offset, own), compared one after the other; a position stands before all that begin with it. At a level,
-# runs with a lower major stand before those with a higher, runs of one major are ordered by the dot that began them, the elements of
-# a run by offset. `own` is the dot of the insert, and makes the position unique for all time: a position given out, popped and
-# asked for again differs from the first.
+# A position is given to an element when it is inserted and never changes, so that "after this one"
+# means the same in every replica. It is steps (major, run, offset, own), compared one after the
+# other; a position stands before all that begin with it. At a level, runs with a lower major stand
+# before those with a higher, runs of one major are ordered by the dot that began them, the elements
+# of a run by offset. `own` is the dot of the insert, and makes the position unique for all time: a
+# position given out, popped and asked for again differs from the first.
 #
-# Pushing at the tail goes on with the last element's run, offset + 1, while that run is this actor's own; else it begins a run at
-# major + 1. Pushing at the head mirrors this. So the elements of one push, and of one replica's pushes in a row, share a run and
-# cannot interleave with another's:
+# Pushing at the tail goes on with the last element's run, offset + 1, while that run is this
+# actor's own; else it begins a run at major + 1. Pushing at the head mirrors this. So the elements
+# of one push, and of one replica's pushes in a row, share a run and cannot interleave with another's:
 #
-#     A: RPUSH l a1 a2 || B: RPUSH l b1 b2, l empty   ->   both at major 0: A's run, then B's (by dot), in both replicas
+#     A: RPUSH l a1 a2 || B: RPUSH l b1 b2, l empty   ->   both at major 0: A's run, then B's (by
+#                                                          dot), in both replicas
 #
-# Between two neighbours that leave no room at the top, the position has one step more, below one of them:
+# Between two neighbours that leave no room at the top, the position has one step more, below one of
+# them:
 #
-#     x, z in one run; LINSERT l AFTER x y   ->   y = x + (0, new run, 0)   ||   the other replica's y2 = x + (0, its run, 0)
+#     x, z in one run; LINSERT l AFTER x y   ->   y = x + (0, new run, 0)
+#                       || the other replica's    y2 = x + (0, its run, 0)
 #
-# An insert takes the highest level at which there is room (`find`): inside a run of this actor's own, at the end of one, or for a
-# new run. Below the top, offsets and majors are far apart, so that there is room. No live element ever moves. How long may positions
-# get? Whoever picks every place by the positions that are there can cost them a bit an insert; no scheme that never moves anything
-# escapes that. Use has patterns, and those cost next to nothing:
+# An insert takes the highest level at which there is room (`find`): inside a run of this actor's
+# own, at the end of one, or for a new run. Below the top, offsets and majors are far apart, so that
+# there is room. No live element ever moves.
 #
-# - Always before, or always after the same element: offsets count on, 8 million in each direction, then majors.
-# - To the left and right of the newest in turn (an index in the middle): `share` sees which pattern its neighbours are of, and
-#   shares the room out as 1/3, 1/10, 1/21 ... of what is left: n inserts take 2 log n bits, and a million fit in one level.
-# - At random: halves of halves, log n bits.
-# - By several replicas, between each other's inserts: a run inside another's run is a level more. From OWN_LEVELS on, every
-#   actor goes on in others' runs too, so that levels are used up only as by one. What two insert there at once, at the same
-#   place, may interleave; a little chance in the offset keeps their elements apart, and so their room.
+# How long may positions get? Whoever chooses each place by the positions that are there can cost
+# them a bit an insert; no scheme that moves nothing escapes that. Use has patterns, and those cost
+# next to nothing:
 #
-# Majors and offsets at the ends of all numbers, which only a peer's mistake can bring, take nothing of that away: a last step is
-# never at the least major, so that below left there is always something before right.
+# - Always before, or always after the same element: offsets count on, 8 million in each direction,
+#   then majors.
+# - To the left and right of the newest in turn (an index in the middle): `share` sees which pattern
+#   its neighbours are of, and takes a third of the room, a fourth of what is left, a fifth ... So n
+#   inserts take 2 log n bits, and a million fit in one level.
+# - At random: halves of halves, some log n bits.
+# - By several replicas, between each other's inserts: a run inside another's run is a level more.
+#   From OWN_LEVELS on, every actor goes on in others' runs too, so that levels are used up only as
+#   by one. What two insert there at one place at once may interleave; a little chance in the offset
+#   keeps their elements apart, and so leaves room between them.
 #
-# A position has at most MAX_STEPS steps. An insert that would need more is refused (`between` answers 0), and nothing has changed. The
-# same limit holds for what is received, so whatever is made is taken. tests/core/test_positions.py measures patterns and limit.
+# Majors and offsets at the ends of all numbers, which only a peer's mistake can bring, take nothing
+# of that away: a last step is never at the least major, so there is always something before it.
 #
-# Sources: the idea of immutable, dense positions is that of Logoot and of Fugue; runs are what keeps them short. That it is a bit an
-# insert in the worst case: E. Cohen, H. Kaplan, T. Milo, "Labeling dynamic XML trees", 2002.
+# A position has at most MAX_STEPS steps. An insert that would need more is refused (`between`
+# answers 0), and nothing has changed. The same limit holds for what is received, so whatever is
+# made is taken. tests/core/test_positions.py measures patterns and limit.
+#
+# Sources: immutable, dense positions are the idea of Logoot and of Fugue; runs keep them short. That
+# it is a bit an insert in the worst case: E. Cohen, H. Kaplan, T. Milo, "Labeling dynamic XML
+# trees", 2002.
 
 cdef enum:
     OWN_LEVELS = 8          # levels at which an actor goes on in its own runs only
@@ -45,8 +57,9 @@ cdef enum:
 cdef struct Spot:
     Span above              # the neighbour
     uint32_t levels
-    Step step               # the step to be made, but for own; its run is 0 where a run is to be begun
+    Step step               # to be made, but for own; its run is 0 where a run is to be begun
     int below               # 1: a run is begun below that step, which is at the least major
+
 
 cdef inline Step *position_steps(Span s) noexcept nogil:
     return <Step*>s.p
@@ -116,13 +129,16 @@ cdef int later_in_run(Span left, Span right, const uint64_t *recent) noexcept no
     return later_of(q, p, recent) if of_same_run(p, q) else 0
 
 
-cdef uint64_t share(Span left, Span right, Span beyond, const uint64_t *recent, uint32_t d, int *from_left) noexcept nogil:
-    """How far from its left, else its right neighbour an element goes into the room between two of a run, whose offsets are at least
-    2 apart. `beyond` stands at the other side of the later one of them, or is empty.
+cdef uint64_t share(Span left, Span right, Span beyond, const uint64_t *recent, uint32_t d,
+                    int *from_left) noexcept nogil:
+    """How far from its left, else its right neighbour an element goes into the room between two of
+    a run, whose offsets are at least 2 apart. `beyond` stands at the other side of the later one of
+    them, or is empty.
 
-    When the other neighbour is later than the one beyond, the last inserts came in turn from both sides: so the next will be between
-    this one and the later neighbour, and the place is beside the other. Else all came from one side, and it is beside the later one. The
-    way to it follows from the ways before: as 1/n of the room was enough n inserts ago, it is a little less now."""
+    When the other neighbour is later than the one beyond, the last inserts came in turn from both
+    sides: so the next will be between this one and the later neighbour, and the place is beside the
+    other. Else all came from one side, and it is beside the later one. The way to it follows from
+    the way before: when that was 1/n of the room, this is 1/(n + 1) of what is left."""
     cdef Step *p = position_steps(left) + d
     cdef Step *q = position_steps(right) + d
     cdef Step *f
@@ -140,14 +156,16 @@ cdef uint64_t share(Span left, Span right, Span beyond, const uint64_t *recent, 
     turns = later_of(other, f, recent)
     if not of_same_run(f, p) or f.offset == later.offset or turns == 0:
         return room // 2
-    way = <uint64_t>later.offset - <uint64_t>f.offset if later == p else <uint64_t>f.offset - <uint64_t>later.offset
+    way = <uint64_t>later.offset - <uint64_t>f.offset
+    if later == q:
+        way = 0 - way
     from_left[0] = (later == p) != (turns > 0)
     way = <uint64_t>(<double>room / (<double>room / <double>way + 2))
     return way if way else 1
 
 
 cdef inline uint64_t by_chance(Actors *a, uint64_t own, uint64_t way) noexcept nogil:
-    """Of a way in another's run, between a half and all of it, which is another for each insert of each actor."""
+    """Between a half and all of a way in another's run: not the same for any two inserts."""
     cdef uint64_t x = (a.v[dot_slot(own)].id ^ dot_seq(own)) * <uint64_t>0x9e3779b97f4a7c15
     return way - (x ^ x >> 32) % (way // 2 + 1)
 
@@ -157,7 +175,8 @@ cdef inline int may_join(const Step *of, uint32_t d, uint64_t own) noexcept nogi
     return (dot_slot(of.run) == dot_slot(own) or d >= OWN_LEVELS) and of.major > INT64_MIN
 
 
-cdef inline int run_on(Actors *a, const Step *from_, int direction, uint32_t d, uint64_t own, Step *s) noexcept nogil:
+cdef inline int run_on(Actors *a, const Step *from_, int direction, uint32_t d, uint64_t own,
+                       Step *s) noexcept nogil:
     """Goes on at the end of a run, if this actor may."""
     cdef int64_t way = offset_step(d + 1)
     if not may_join(from_, d, own):
@@ -173,7 +192,8 @@ cdef inline int run_on(Actors *a, const Step *from_, int direction, uint32_t d, 
 
 cdef inline int run_beside(const Step *from_, int direction, uint32_t d, Step *s) noexcept nogil:
     """Begins a run behind or before all that a level holds."""
-    cdef uint64_t room = <uint64_t>INT64_MAX - <uint64_t>from_.major if direction > 0 else <uint64_t>from_.major - <uint64_t>INT64_MIN - 1
+    cdef uint64_t room = <uint64_t>INT64_MAX - <uint64_t>from_.major if direction > 0 \
+        else <uint64_t>from_.major - <uint64_t>INT64_MIN - 1
     cdef int64_t by = <int64_t>1 << 32 if d and room >> 32 else 1
     if room == 0 or from_.major == INT64_MIN:
         return 0
@@ -181,17 +201,20 @@ cdef inline int run_beside(const Step *from_, int direction, uint32_t d, Step *s
     return 1
 
 
-cdef int find(Actors *a, Span left, Span right, Span beyond, const uint64_t *recent, uint64_t own, Spot *at) noexcept nogil:
-    """Finds the highest level with room between two neighbours: 1 and *at, else 0. Both are not empty.
+cdef int find(Actors *a, Span left, Span right, Span beyond, const uint64_t *recent, uint64_t own,
+              Spot *at) noexcept nogil:
+    """Finds the highest level with room between two neighbours, not both of them empty: 1 and *at,
+    else 0.
 
-    While the steps above a level are alike, a new step must stand between both neighbours'. Where they part, whatever shares left's steps
-    so far and stands behind left is before right, and the reverse. Where left has ended and right goes on, only right's side is left."""
+    While the steps above a level are alike, a new step must stand between both neighbours'. Below
+    where they part, whatever shares left's steps and stands behind left is before right, and the
+    reverse. Where left ends and right goes on with the same steps, there is only right's side."""
     cdef uint32_t m = position_depth(left), n = position_depth(right), d
     cdef Step *p
     cdef Step *q
     cdef Step *s = &at.step
     cdef uint64_t room
-    cdef int alike = right.n > 0           # steps above this level; without a right neighbour all behind left will do
+    cdef int alike = right.n > 0           # so far; without right, all behind left will do
     cdef int from_left
     for d in range(MAX_STEPS):
         at.levels = d
@@ -209,7 +232,8 @@ cdef int find(Actors *a, Span left, Span right, Span beyond, const uint64_t *rec
                     room = share(left, right, beyond, recent, d, &from_left)
                     if dot_slot(p.run) != dot_slot(own):
                         room = by_chance(a, own, room)
-                    s.offset = <int64_t>(<uint64_t>p.offset + room if from_left else <uint64_t>q.offset - room)
+                    s.offset = <int64_t>(<uint64_t>p.offset + room if from_left
+                                         else <uint64_t>q.offset - room)
                     return 1
                 continue
             if run_on(a, p, 1, d, own, s) or run_on(a, q, -1, d, own, s):
@@ -238,7 +262,7 @@ cdef int find(Actors *a, Span left, Span right, Span beyond, const uint64_t *rec
         if p == NULL and not alike:
             at.above = left
             return 1
-        if p == NULL and q == NULL:        # right has no more than the lowest steps there are below left
+        if p == NULL and q == NULL:        # of right, below left, only the lowest steps there are
             at.above = right
             at.levels = d - 1
             at.below = 1
@@ -247,7 +271,8 @@ cdef int find(Actors *a, Span left, Span right, Span beyond, const uint64_t *rec
     return 0
 
 
-cdef int between(Actors *a, Span left, Span right, Span beyond, const uint64_t *recent, uint64_t own, uint32_t index, Buffer *b) noexcept nogil:
+cdef int between(Actors *a, Span left, Span right, Span beyond, const uint64_t *recent,
+                 uint64_t own, uint32_t index, Buffer *b) noexcept nogil:
     cdef Spot at
     memset(&at, 0, sizeof(Spot))
     if left.n or right.n:
@@ -268,6 +293,7 @@ cdef int between(Actors *a, Span left, Span right, Span beyond, const uint64_t *
 
 # ---- wire form -----------------------------------------------------------------------------------------------------
 # Per step: flags, major and offset (zigzag), own dot, run dot. A dot is actor id (fixed64), seq and index (varints).
+# One to MAX_STEPS steps (versions that moved elements took 64); the last one's major is above the least.
 
 cdef enum StepFlag:
     STEP_OWN_IS_OP = 1      # own is the op's dot: only its index is given

@@ -33,3 +33,18 @@ def test_moving_the_last_element_elsewhere_ends_the_list_and_its_deadline(c):
     assert c("EXISTS", "l") == 0 and c("PTTL", "m") == -1
     c("RPUSH", "l", "b")
     assert c("PTTL", "l") == -1
+
+
+def test_many_inserts_to_both_sides_of_the_newest(c):
+    """Each answers the length, also where nothing but such inserts is left of the list (whose moving
+    elsewhere was once a use after free)."""
+    c("RPUSH", "l", "first", "newest-1", "last")
+    c("LREM", "l", 1, "first")
+    for i in range(600):
+        if i == 2:
+            assert c("LREM", "l", 1, "last") == c("LREM", "l", 1, "newest-1") == 1
+        length = c("LLEN", "l")
+        argv = ("BEFORE", "AFTER")[i % 2], f"newest{i - 1}", f"newest{i}"
+        assert c("LINSERT", "l", *argv) == length + 1
+    there = c("LRANGE", "l", 0, -1)
+    assert len(there) == len(set(there)) == 600

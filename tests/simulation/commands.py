@@ -55,6 +55,7 @@ class Clients:
         self.long = rng.choice([0, 0, 0, 20, 100])    # elements that a push may bring
         self.many = rng.random() < 0.15               # now and then a hundred members: large collections are removed in another way
         self.large = rng.random() < 0.1               # values that are larger than what a block of a list packs, or nearly
+        self.crowd = self.types == ["list"] and rng.random() < 0.4    # most work at one place, beside each other's newest elements
         self.pushed = 0
 
     def next(self, now: int, inside: bool = False) -> list[tuple]:
@@ -181,6 +182,8 @@ class Clients:
 
     def list(self, k, other):
         rng = self.rng
+        if self.crowd and rng.random() < 0.7:
+            return "LINSERT", k, rng.choice(["BEFORE", "AFTER"]), str(max(1, self.pushed - rng.choice([0, 0, 0, 1, 1, 2, 5]))), self.element()
         x = rng.random()
         if x < 0.40:
             n = rng.choice([1, 1, 1, 2, 3, rng.randint(1, self.long) if self.long else 1])
