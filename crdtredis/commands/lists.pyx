@@ -146,6 +146,8 @@ cdef void linsert(Call *c) noexcept nogil:
     if not more:
         reply_int(c.reply, -1)
         return
+    if not value_fits(c, l, c.argv[4]):
+        return
     e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
     e = list_insert(c.kernel, c.db, c.argv[1], e, index + after, c.argv[4])
     if e == NULL:
@@ -158,6 +160,12 @@ cdef void linsert(Call *c) noexcept nogil:
 cdef int removals_fit(Call *c, Span key, Collection *l, size_t n) noexcept nogil:
     """Is there room in the op for the removal of n elements? Where not, the client is told."""
     return op_fits(c.kernel, c.db, n, key.n, n * STEP_ROOM * MAX_STEPS) or op_room(c.kernel, c.db, n, key.n, n * place_size(l))
+
+
+cdef int value_fits(Call *c, Collection *l, Span value) noexcept nogil:
+    """The same for one value at a place of the list, or beside it."""
+    return (op_fits(c.kernel, c.db, 1, c.argv[1].n, value.n + MAX_STEPS * STEP_ROOM)
+            or op_room(c.kernel, c.db, 1, c.argv[1].n, value.n + place_size(l) + 2 * STEP_ROOM))
 
 
 # ---- popping ----------------------------------------------------------------------------------------------------------
@@ -406,7 +414,7 @@ cdef void lset(Call *c) noexcept nogil:
     found = element_index(c, c.argv[2], l, &index)
     if found == 0:
         fail(c, b"ERR index out of range")
-    if found == 1:
+    if found == 1 and value_fits(c, l, c.argv[3]):
         e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
         list_set(c.kernel, c.db, c.argv[1], e, index, c.argv[3])
         reply_ok(c.reply)
