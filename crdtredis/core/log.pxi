@@ -174,6 +174,14 @@ def record(bytes payload not None):
     return out
 
 
+def record_sound(bytes head not None, bytes payload not None):
+    """Whether these 8 bytes are the head of a record with this payload."""
+    cdef uint32_t n, crc
+    memcpy(&n, <const char*>head, 4)
+    memcpy(&crc, <const char*>head + 4, 4)
+    return n == len(payload) and crc == crc32c(crc32c(0, head, 4), payload, n)
+
+
 def records_join(const unsigned char[::1] data not None, size_t begin, size_t most):
     """The payloads of whole records from `begin` on, joined (so they are one Batch), until they reach `most` bytes.
 

@@ -54,7 +54,7 @@ from pathlib import Path
 
 import orjson
 
-from crdtredis._core import record, records_join
+from crdtredis._core import record, record_sound, records_join
 
 MAGIC = b"CRDTSEG1"
 FORMAT = 1
@@ -184,9 +184,9 @@ def read_batches(fd: int, begin: int, end: int, most: int = 1 << 20, chunk: int 
     FormatError at the first record that is not sound, CutShort if it reaches beyond `end`; all before it have been given out.
     Reads with pread in pieces: a mapped file would turn an I/O error or a shorter file into a signal that ends the process.
     """
-    at, want = begin, chunk
+    at = begin
     while at < end:
-        size = min(want, end - at)
+        size = min(chunk, end - at)
         data = read_at(fd, size, at)
         pos, status = 0, 1
         while status == 1:
@@ -204,7 +204,15 @@ def read_batches(fd: int, begin: int, end: int, most: int = 1 << 20, chunk: int 
             need = 8 + (int.from_bytes(head[:4], "little") if len(head) == 8 else 0)
             if at + need > end:
                 raise CutShort(at, "a record that is cut short")
-            want = max(chunk, need)
+            if need > chunk:                        # one large op: held once
+                payload = read_at(fd, need - 8, at + 8)
+                if len(payload) < need - 8:
+                    raise CutShort(at, "the file ends here")
+                if not record_sound(head, payload):
+                    raise FormatError(at, "a damaged record (length or checksum)")
+                at += need
+                yield payload, at, 1
+                del payload
 
 
 def marks(batch: bytes, records: int, size: int) -> int:

@@ -9,7 +9,7 @@ import pytest
 from crdtredis._core import Replica, record
 from crdtredis.storage import chain, check, segments
 from crdtredis.storage.chain import header_of
-from crdtredis.storage.format import encode_header, segment_numbers, segment_path
+from crdtredis.storage.format import CutShort, FormatError, encode_header, read_batches, segment_numbers, segment_path
 from crdtredis.storage.identity import take_identity
 from crdtredis.storage.reader import LogReader
 from tests.storage.node import Node
@@ -282,3 +282,30 @@ def test_ops_that_a_repaired_log_holds_but_could_not_apply_are_not_behind_a_late
     assert again.recovered.waiting == 0
     everybody_gets_everything(again)
     again.close()
+
+
+def test_records_larger_than_what_is_read_at_once_are_held_once(tmp_path):
+    """Each comes alone, as it stands in the file; a cut or a flipped bit in one is told as in any other."""
+    payloads = [b"a" * 30, b"b" * 500, b"c" * 5000, b"d", b"e" * 1000]
+    path = tmp_path / "file"
+    data = b"".join(map(record, payloads))
+    path.write_bytes(data)
+    fd = os.open(path, os.O_RDWR)
+    found = list(read_batches(fd, 0, len(data), 100, 200))
+    assert b"".join(batch for batch, _, _ in found) == b"".join(payloads) and found[-1][1] == len(data)
+    assert [batch for batch, _, _ in found if len(batch) > 200] == [p for p in payloads if len(p) > 200]
+    begin = 38 + 508
+    for end in (begin + 4, begin + 200, begin + 5000):
+        with pytest.raises(CutShort) as e:
+            list(read_batches(fd, 0, end, 100, 200))
+        assert e.value.offset == begin
+    for at in (begin + 5, begin + 100, begin + 5007):
+        os.pwrite(fd, bytes([data[at] ^ 4]), at)
+        with pytest.raises(FormatError) as e:
+            list(read_batches(fd, 0, len(data), 100, 200))
+        assert e.value.offset == begin
+        os.pwrite(fd, data[at:at + 1], at)
+    os.ftruncate(fd, begin + 3000)
+    with pytest.raises(CutShort):
+        list(read_batches(fd, 0, len(data), 100, 200))
+    os.close(fd)
