@@ -1,4 +1,5 @@
-"""Encoded Batches by hand (proto/crdtredis.proto), where storage needs one that nobody made, or one op of many.
+"""Encoded Batches by hand (proto/crdtredis.proto), where storage needs one that nobody made, or one
+op of many.
 
 Not for what happens often: receiving, cutting and joining Batches is the kernel's.
 """
@@ -27,10 +28,11 @@ class Op:
 
     @property
     def without_effect(self) -> bytes:
-        """An encoded Op in its place that changes nothing: it deletes a key that no client made. b"" where the head of it cannot be
-        read, so that none can be made.
+        """An encoded Op in its place that changes nothing: it deletes a key that no client made.
+        b"" where the head of it cannot be read, so that none can be made.
 
-        Replicas that apply it instead of the other are equal to each other, and the ops behind it can be applied."""
+        Replicas that apply it instead of the other are equal to each other, and the ops behind it
+        can be applied."""
         try:
             parts = list(fields(self.raw))
         except FormatError:
@@ -118,6 +120,8 @@ def run(actor: int, ops: Iterable[bytes]) -> bytes:
 
 
 def declaration(actors: Iterable[Actor]) -> bytes:
-    """A Batch that declares these actors: what must come before ops that are read from the middle of the log."""
-    return b"".join(sized(1, b"\x09" + actor.to_bytes(8, "little") + sized(2, replica.encode()) + (b"\x18" + varint(epoch) if epoch else b""))
+    """A Batch that declares these actors: what must come before ops that are read from the middle
+    of the log."""
+    return b"".join(sized(1, b"\x09" + actor.to_bytes(8, "little") + sized(2, replica.encode()) +
+                          (b"\x18" + varint(epoch) if epoch else b""))
                     for actor, replica, epoch in actors)

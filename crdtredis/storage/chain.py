@@ -1,10 +1,11 @@
 """Which parts of the segment files are the log? (format.py explains the chain.)
 
-From the newest segment backwards, each header's `follows` says where the log goes on in an earlier file. The result is a list of links
-in reading order; what is in no link is void.
+From the newest segment backwards, each header's `follows` says where the log goes on in an earlier
+file. The result is a list of links in reading order; what is in no link is void.
 
-A link keeps only what the chain needs of a header. Clocks and actors grow with the replica's past, and all headers together with its
-square: whoever wants one reads it then (`Link.header`) and lets it go.
+A link keeps only what the chain needs of a header. Clocks and actors grow with the replica's past,
+and all headers together with its square: whoever wants one reads it then (`Link.header`) and lets
+it go.
 """
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from crdtredis.storage.format import CutShort, Foreign, FormatError, Header, Place, read_header, segment_path
+from crdtredis.storage.format import (CutShort, Foreign, FormatError, Header, Place, read_header,
+                                      segment_path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,8 @@ class Link:
     folder: Path
     number: int
     begin: int                          # the first record begins here
-    end: int | None                     # the log leaves the file here; None: at its end (the newest segment, and repaired ones)
+    end: int | None                     # the log leaves the file here; None: at its end (the newest
+                                        # segment, and repaired ones)
     follows: Place | None
     repaired: bool
 
@@ -36,7 +39,8 @@ class Link:
 
 
 class ChainError(Exception):
-    """The chain is broken at this file. torn: as a crash could have left it (the file or the end of its header is missing)."""
+    """The chain is broken at this file. torn: as a crash could have left it (the file or the end of
+    its header is missing)."""
 
     def __init__(self, path: Path, number: int, offset: int, reason: str, torn: bool) -> None:
         super().__init__(f"{path}: offset {offset}: {reason}")
@@ -48,7 +52,8 @@ class ChainError(Exception):
 
 
 def header_of(path: Path, number: int, replica_id: str | None, brief: bool = False) -> Header:
-    """The header of one segment, checked against its name and owner. FormatError (CutShort), OSError. brief: see read_header."""
+    """The header of one segment, checked against its name and owner. FormatError (CutShort),
+    OSError. brief: see read_header."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         header = read_header(fd, brief)
@@ -66,10 +71,12 @@ def index_of(links: Sequence[Link], number: int) -> int:
     return bisect_left(links, number, key=lambda link: link.number)
 
 
-def read_chain(folder: Path, newest: int, replica_id: str | None, known: Sequence[Link] = ()) -> list[Link]:
+def read_chain(folder: Path, newest: int, replica_id: str | None,
+               known: Sequence[Link] = ()) -> list[Link]:
     """The links from the first segment to `newest`. ChainError where it is broken.
 
-    known: the links as they were once. Only what has come since is read: a header never changes once it is written.
+    known: the links as they were once. Only what has come since is read: a header never changes
+    once it is written.
     """
     links: list[Link] = []
     number, end = newest, None
@@ -85,11 +92,13 @@ def read_chain(folder: Path, newest: int, replica_id: str | None, known: Sequenc
         except FormatError as e:
             raise ChainError(path, number, e.offset, e.reason, isinstance(e, CutShort)) from None
         except FileNotFoundError:
-            raise ChainError(path, number, 0, f"the file is missing, but segment {links[-1].number} continues it" if links else
-                             "the file is missing", True) from None
-        links.append(Link(folder, number, header.size, None if header.repaired else end, header.follows, header.repaired))
+            what = f", but segment {links[-1].number} continues it" if links else ""
+            raise ChainError(path, number, 0, f"the file is missing{what}", True) from None
+        links.append(Link(folder, number, header.size, None if header.repaired else end, header.follows,
+                          header.repaired))
         if header.follows is None:
             return links[::-1]
         number, end = header.follows
         if number >= links[-1].number:
-            raise ChainError(path, links[-1].number, 8, f"the header says that it follows segment {number}", False)
+            reason = f"the header says that it follows segment {number}"
+            raise ChainError(path, links[-1].number, 8, reason, False)

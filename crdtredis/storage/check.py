@@ -1,18 +1,23 @@
 """crdt-redis check [--repair] DIR: is this data directory sound, and if not, what can be kept?
 
-Check reads everything and changes nothing. It explains each segment in a line, names damage by file and offset, and says what the
-next start will do. The last step brings the log back into a replica in memory, as a start would.
+Check reads everything and changes nothing. It explains each segment in a line, names damage by file
+and offset, and says what the next start will do. The last step brings the log back into a replica
+in memory, as a start would.
 
-Repair keeps what is sound. For each segment with damage a new file is written that holds the header (rebuilt where it cannot be
-read) and all records with a right checksum, wherever they stand; then the damaged file is renamed to *.damaged and the new one
-takes its name. A missing segment is replaced by an empty one. Sound files are not touched. The new file's header says "repaired":
-recovery then accepts that ops are missing. Ops that depend on missing ones are not applied until a peer has sent those, so after a
-repair start the replica with its peers, and look at /health: what no peer has is lost, and so is what builds on it.
+Repair keeps what is sound. For each segment with damage a new file is written that holds the header
+(rebuilt where it cannot be read) and all records with a right checksum, wherever they stand; then
+the damaged file is renamed to *.damaged and the new one takes its name. A missing segment is
+replaced by an empty one. Sound files are not touched. The new file's header says "repaired":
+recovery then accepts that ops are missing. Ops that depend on missing ones are not applied until a
+peer has sent those, so after a repair start the replica with its peers, and look at /health: what
+no peer has is lost, and so is what builds on it.
 
-An op that is sound as bytes but that this version cannot apply (a fault in the version that made it) stops the start, too, and no peer would
-take it. Repair names it and puts an op without effect in its place; the original record stays in the *.damaged file.
+An op that is sound as bytes but that this version cannot apply (a fault in the version that made
+it) stops the start, too, and no peer would take it. Repair names it and puts an op without effect
+in its place; the original record stays in the *.damaged file.
 
-Running it twice does no more than running it once. It refuses to work on a directory that a server uses.
+Running it twice does no more than running it once. It refuses to work on a directory that a server
+uses.
 """
 from __future__ import annotations
 
@@ -27,8 +32,9 @@ from crdtredis._core import Replica, record, record_find
 from crdtredis.errors import EXIT_DATA, StartError
 from crdtredis.storage.batch import Op, ops_of, run
 from crdtredis.storage.chain import header_of
-from crdtredis.storage.format import (Actor, CutShort, Foreign, FormatError, Header, encode_header, read_at, read_batches, segment_numbers,
-                                      segment_path, sync_directory)
+from crdtredis.storage.format import (Actor, CutShort, Foreign, FormatError, Header, encode_header,
+                                      read_at, read_batches, segment_numbers, segment_path,
+                                      sync_directory)
 from crdtredis.storage.identity import read_identity
 from crdtredis.storage.lock import DirectoryLock
 from crdtredis.storage.recovery import described, free_name, holds_records, may_be_torn, recover
@@ -68,7 +74,8 @@ class Finding:
 
 
 def main(folder: str, repair: bool) -> int:
-    """Print what is found to standard output. 0 when the directory is sound (now); EXIT_DATA otherwise. StartError when it is in use."""
+    """Print what is found to standard output. 0 when the directory is sound (now); EXIT_DATA
+    otherwise. StartError when it is in use."""
     where = Path(folder)
     with DirectoryLock(where):
         identity = read_identity(where)
@@ -127,12 +134,15 @@ def replace_ops(folder: Path, replica_id: str, epoch: int, actors: list[Actor]) 
     except StartError:
         return                          # rehearse() says it
     for path, records in found.items():
-        header = dataclasses.replace(header_of(path, int(path.name[8:24]), replica_id), actors=tuple(actors), repaired=True)
+        header = dataclasses.replace(header_of(path, int(path.name[8:24]), replica_id),
+                                     actors=tuple(actors), repaired=True)
         exchange(path, header, rewritten(path, header.size, records))
 
 
-def rewritten(path: Path, begin: int, records: dict[int, dict[tuple[int, int], bytes] | None]) -> Iterator[bytes]:
-    """The records of a segment, some with other ops: records[offset] is {(actor, seq): the op to write instead}, or None to leave it out."""
+def rewritten(path: Path, begin: int,
+              records: dict[int, dict[tuple[int, int], bytes] | None]) -> Iterator[bytes]:
+    """The records of a segment, some with other ops: records[offset] is {(actor, seq): the op to
+    write instead}, or None to leave it out."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         at = begin
@@ -142,7 +152,8 @@ def rewritten(path: Path, begin: int, records: dict[int, dict[tuple[int, int], b
                 yield read_at(fd, after - at, at)
             elif (instead := records[hit]) is not None:
                 ops = list(ops_of(batch))
-                runs = [run(op.actor, [raw]) for op in ops if (raw := instead.get((op.actor, op.seq), op.raw))]
+                runs = [run(op.actor, [raw]) for op in ops
+                        if (raw := instead.get((op.actor, op.seq), op.raw))]
                 yield record(b"".join([ops[-1].declared, *runs]))
             at = after
     finally:
@@ -158,7 +169,8 @@ def rehearse(folder: Path, replica_id: str, epoch: int) -> int:
         print(e)
         return EXIT_DATA
     for cut in r.cuts:
-        print(f"{cut.path.name}: {cut.reason}: the next start " + ("sets it aside" if cut.kept else f"cuts {cut.lost} bytes off at offset {cut.offset}"))
+        what = "sets it aside" if cut.kept else f"cuts {cut.lost} bytes off at offset {cut.offset}"
+        print(f"{cut.path.name}: {cut.reason}: the next start {what}")
     print(f"sound: {r.segments} segments, {r.records} records, {r.bytes} bytes" +
           (f"; {r.waiting} ops wait for others that were lost and that peers may have" if r.waiting else "") +
           (f"; {r.left_out} records are of unknown actors" if r.left_out else ""))
@@ -210,8 +222,8 @@ def forgive(findings: list[Finding], folder: Path, replica_id: str, epoch: int) 
 
 
 def in_log(found: dict[int, Finding]) -> list[tuple[Finding, int | None]]:
-    """The segments that belong to the log, each with its end as the next one gives it. Where a header that would say so is
-    lost, the segment before is taken to belong to it whole."""
+    """The segments that belong to the log, each with its end as the next one gives it. Where a
+    header that would say so is lost, the segment before is taken to belong to it whole."""
     numbers = [n for n, f in found.items() if f.torn != 0]
     out: list[tuple[Finding, int | None]] = []
     number, end = (numbers[-1] if numbers else 0), None
@@ -251,7 +263,8 @@ def read_records(f: Finding, end: int, newest: bool) -> None:
 
 
 def pieces(f: Finding, end: int) -> Iterator[tuple[int, int, int] | FormatError]:
-    """The sound records up to `end` as (offset, offset behind, count), and a FormatError for each stretch between them that is none."""
+    """The sound records up to `end` as (offset, offset behind, count), and a FormatError for each
+    stretch between them that is none."""
     fd = os.open(f.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         at = f.header.size if f.header else 0
@@ -271,20 +284,25 @@ def pieces(f: Finding, end: int) -> Iterator[tuple[int, int, int] | FormatError]
 
 
 def next_record(fd: int, begin: int, end: int) -> int:
-    """Offset of the first sound record from `begin` on, wherever it starts; `end` when there is none."""
+    """Offset of the first sound record from `begin` on, wherever it starts; `end` when there is
+    none."""
     found = record_find(read_at(fd, end - begin, begin), 0)
     return end if found < 0 else begin + found
 
 
-def mend(f: Finding, findings: list[Finding], replica_id: str, actors: list[Actor]) -> tuple[int, int]:
+def mend(f: Finding, findings: list[Finding], replica_id: str,
+         actors: list[Actor]) -> tuple[int, int]:
     """Put a file with what is sound in the damaged one's place: (records kept, bytes left out).
 
-    actors: all that any sound header names, and the last of this replica, since the record that declared one may be lost.
+    actors: all that any sound header names, and the last of this replica, since the record that
+    declared one may be lost.
     """
     before = next((x for x in reversed(findings) if x.number < f.number and not x.void), None)
     after = next((x for x in findings if x.number > f.number and not x.void), None)
-    # Of a lost header's clocks this is left: nothing that stands before this segment is beyond what stands before the next.
-    lost = Header(replica_id, f.number, 0, (), {}, (before.number, before.used or before.size) if before else None,
+    # Of a lost header's clocks this is left: nothing that stands before this segment is beyond what
+    # stands before the next.
+    follows = (before.number, before.used or before.size) if before else None
+    lost = Header(replica_id, f.number, 0, (), {}, follows,
                   ceiling=after.header.ceiling if after and after.header else None)
     header = dataclasses.replace(f.header or lost, actors=tuple(actors), repaired=True)
     kept = sound = 0

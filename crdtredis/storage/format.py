@@ -1,11 +1,12 @@
 """What stands in a data directory. This page comes before the code that writes and reads it.
 
-    LOCK                        locked with flock, as the directory itself is, while a server (or `check`) uses the directory; holds
-                                the process id
+    LOCK                        locked with flock, as the directory itself is, while a server (or
+                                `check`) uses the directory; holds the process id
     identity.json               {"format": 1, "replica_id": "eu-1", "epoch": 1767225600000}: see identity.py
     segment-<16 digits>.log     the log, numbered from 1
     *.damaged                   what `check --repair` set aside; nothing reads it
-    *.torn                      segments behind a torn end, set aside by a start (recovery.py); nothing reads them
+    *.torn                      segments behind a torn end, set aside by a start (recovery.py);
+                                nothing reads them
 
 A segment:
 
@@ -17,30 +18,36 @@ A segment:
         created_ms              wall clock, for people
         actors                  [[id, replica, epoch], ...]: all that are named in `clock`, and perhaps more
         clock                   {"id": seq}: every op up to there stands in earlier segments
-        ceiling                 {"id": seq}: no op beyond there stands in earlier segments. Left out where it is `clock`, as it nearly
-                                always is; null where a repair could not tell
+        ceiling                 {"id": seq}: no op beyond there stands in earlier segments. Left out
+                                where it is `clock`, as it nearly always is; null where a repair
+                                could not tell
         follows                 [number, offset], or null in the first segment: see below
         repaired                true in a segment that `check --repair` wrote: ops may be missing, and others wait for them
-        unsynced                [number, offset]: from there on the log was not known to be on disk when this segment was begun. Left
-                                out where all of it was
-    record ...                  one or more per turn of the engine; the payload is an encoded Batch (proto/crdtredis.proto). One without
-                                payload is a mark: all earlier segments are on disk
+        unsynced                [number, offset]: from there on the log was not known to be on disk
+                                when this segment was begun. Left out where all of it was
+    record ...                  one or more per turn of the engine; the payload is an encoded Batch
+                                (proto/crdtredis.proto). One without payload is a mark: all earlier
+                                segments are on disk
 
     record = length of payload (u32 LE), CRC-32C of those 4 bytes and the payload (u32 LE), payload: see core/segment.pxi
 
-**The chain.** A segment continues the log at the place that its `follows` names. Nearly always that is the end of the segment before. After
-a failed write or fdatasync it lies further back: what came behind that place is in doubt, is written again at the beginning of the new
-segment, and is void where it stood. So the log is read from the newest segment backwards, place by place, to find what counts,
-and then forwards. Whole segments can be void. `follows` also shows when a closed segment has lost its end.
+**The chain.** A segment continues the log at the place that its `follows` names. Nearly always that
+is the end of the segment before. After a failed write or fdatasync it lies further back: what came
+behind that place is in doubt, is written again at the beginning of the new segment, and is void
+where it stood. So the log is read from the newest segment backwards, place by place, to find what
+counts, and then forwards. Whole segments can be void. `follows` also shows when a closed segment
+has lost its end.
 
     segment 7                       segment 8                     segment 9, follows [7, 5000]
     [header|records ... 5000|void]  [void: ...................]   [header|records of 7 from 5000 on, those of 8, what was pending|...]
 
-**What may be torn.** The end of the log: a crash came in the middle of a write. That is the end of the newest segment; or, where the power
-went while earlier ones were not on disk yet, a place that `unsynced` allows and no mark behind it denies. See recovery.py.
+**What may be torn.** The end of the log: a crash came in the middle of a write. That is the end of
+the newest segment; or, where the power went while earlier ones were not on disk yet, a place that
+`unsynced` allows and no mark behind it denies. See recovery.py.
 
-**Where a reader may begin.** At a segment whose ceiling its clock covers: then it lacks nothing of what stands before. Versions that wrote no
-ceiling gave a segment begun after a failed write the clock of the one it follows, so of two with the same clock only the first is a beginning.
+**Where a reader may begin.** At a segment whose ceiling its clock covers: then it lacks nothing of
+what stands before. Versions that wrote no ceiling gave a segment begun after a failed write the
+clock of the one it follows, so of two with the same clock only the first is a beginning.
 
 Numbers have no gaps. A change of this page changes `format` and the digit of the magic.
 """
@@ -108,8 +115,9 @@ def segment_numbers(folder: Path) -> list[int]:
 
 
 def encode_header(h: Header) -> bytes:
-    fields = {"format": FORMAT, "replica": h.replica, "number": h.number, "created_ms": h.created_ms,
-              "actors": [list(a) for a in h.actors], "clock": as_json(h.clock), "follows": h.follows}
+    fields = {"format": FORMAT, "replica": h.replica, "number": h.number,
+              "created_ms": h.created_ms, "actors": [list(a) for a in h.actors],
+              "clock": as_json(h.clock), "follows": h.follows}
     if h.ceiling != h.clock:
         fields["ceiling"] = None if h.ceiling is None else as_json(h.ceiling)
     if h.repaired:
@@ -132,7 +140,8 @@ def as_place(pair: list[int] | None) -> Place | None:
 
 
 def read_at(fd: int, size: int, offset: int) -> bytes:
-    """`size` bytes from `offset` on, fewer where the file ends. OSError. (One pread gives 2 GiB at most, and may give less.)"""
+    """`size` bytes from `offset` on, fewer where the file ends. OSError. (One pread gives 2 GiB at
+    most, and may give less.)"""
     pieces = []
     while size > 0 and (piece := os.pread(fd, size, offset)):
         pieces.append(piece)
@@ -142,7 +151,8 @@ def read_at(fd: int, size: int, offset: int) -> bytes:
 
 
 def read_header(fd: int, brief: bool = False) -> Header:
-    """The header of an open segment file. FormatError where it is not one, CutShort where the file ends before it is complete.
+    """The header of an open segment file. FormatError where it is not one, CutShort where the file
+    ends before it is complete.
 
     brief: without what grows with the replica's past, actors and clocks, which then are empty."""
     start = os.pread(fd, len(MAGIC) + 8, 0)
@@ -156,7 +166,8 @@ def read_header(fd: int, brief: bool = False) -> Header:
     if size > HEADER_MOST:
         raise FormatError(8, "the header record is damaged")
     data = read_at(fd, size, 0)
-    if len(data) < size or data[-1] == 0:       # JSON does not end like that, a file that was enlarged before it was written does
+    if len(data) < size or data[-1] == 0:
+        # JSON does not end in a zero; a file that was enlarged before it was written does.
         raise CutShort(0, "ends within the header")
     payload, end, count, _ = records_join(data, 8, 1)
     if count != 1 or end != size:
@@ -171,18 +182,22 @@ def read_header(fd: int, brief: bool = False) -> Header:
         ceiling = None if repaired else clock           # of a header that names none
         if "ceiling" in j:
             ceiling = None if j["ceiling"] is None else from_json(j["ceiling"])
-        return Header(j["replica"], j["number"], j["created_ms"], tuple((int(a), str(r), int(e)) for a, r, e in j["actors"]), clock,
+        actors = tuple((int(a), str(r), int(e)) for a, r, e in j["actors"])
+        return Header(j["replica"], j["number"], j["created_ms"], actors, clock,
                       as_place(j["follows"]), repaired, ceiling, as_place(j.get("unsynced")), size)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
         raise FormatError(8, f"the header is not what the format says: {e!r}") from None
 
 
-def read_batches(fd: int, begin: int, end: int, most: int = 1 << 20, chunk: int = CHUNK) -> Iterator[tuple[bytes, int, int]]:
-    """The records of a segment file between two offsets, joined to Batches of about `most` bytes: (Batch, offset behind it, records
-    without the marks). A Batch is empty where only marks are left. chunk: bytes read at once, unless a record is larger.
+def read_batches(fd: int, begin: int, end: int, most: int = 1 << 20,
+                 chunk: int = CHUNK) -> Iterator[tuple[bytes, int, int]]:
+    """The records of a segment file between two offsets, joined to Batches of about `most` bytes:
+    (Batch, offset behind it, records without the marks). A Batch is empty where only marks are
+    left. chunk: bytes read at once, unless a record is larger.
 
-    FormatError at the first record that is not sound, CutShort if it reaches beyond `end`; all before it have been given out.
-    Reads with pread in pieces: a mapped file would turn an I/O error or a shorter file into a signal that ends the process.
+    FormatError at the first record that is not sound, CutShort if it reaches beyond `end`; all
+    before it have been given out. Reads with pread in pieces: a mapped file would turn an I/O error
+    or a shorter file into a signal that ends the process.
     """
     at = begin
     while at < end:
@@ -221,7 +236,8 @@ def marks(batch: bytes, records: int, size: int) -> int:
 
 
 def holds_mark(fd: int, begin: int) -> bool:
-    """Whether there is a mark among the records from `begin` to the end of the file, as far as they are sound."""
+    """Whether there is a mark among the records from `begin` to the end of the file, as far as they
+    are sound."""
     at = begin
     try:
         for batch, after, count in read_batches(fd, begin, os.fstat(fd).st_size):

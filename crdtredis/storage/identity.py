@@ -1,7 +1,7 @@
 """Who is this process? A replica for as long as its data lives, and an actor that never was before.
 
-identity.json keeps the replica id and the last epoch. Every start takes a new epoch, the time in ms, and makes it durable before
-anything is written under it. So a dot can never be issued twice:
+identity.json keeps the replica id and the last epoch. Every start takes a new epoch, the time in
+ms, and makes it durable before anything is written under it. So a dot can never be issued twice:
 
   - a crash that lost the end of the log: the lost dots belong to the old epoch, and no further dot of that epoch is made;
   - a restored backup or a VM snapshot: its identity.json is old, but the wall clock is not, so the epoch differs from those
@@ -9,14 +9,17 @@ anything is written under it. So a dot can never be issued twice:
   - a copied disk: both copies take epochs of their own (in the same millisecond only if started in it; the handshake between
     replicas notices that).
 
-If the clock does not stand behind the last epoch (it was set back), the epoch is the last one and a random step of up to a million:
-from one restored backup, two starts under such a clock must not take the same. An epoch is no time and nobody reads one out of it.
+If the clock does not stand behind the last epoch (it was set back), the epoch is the last one and a
+random step of up to a million: from one restored backup, two starts under such a clock must not
+take the same. An epoch is no time and nobody reads one out of it.
 
-The file is replaced, never changed in place: temporary file, fsync, rename, fsync of the directory. A crash leaves the old one or the new one.
+The file is replaced, never changed in place: temporary file, fsync, rename, fsync of the directory.
+A crash leaves the old one or the new one.
 
-On a full disk that cannot be done, and a server that was killed there must come up again all the same, with what it has. It then takes an epoch
-that is not stored yet, and makes no op under it before it is (SegmentLog's `claim`): clients read, writes are refused as on any full
-disk, and the next start may take what epoch it likes, for nothing was made under this one.
+On a full disk that cannot be done, and a server that was killed there must come up again all the
+same, with what it has. It then takes an epoch that is not stored yet, and makes no op under it
+before it is (SegmentLog's `claim`): clients read, writes are refused as on any full disk, and the
+next start may take what epoch it likes, for nothing was made under this one.
 """
 from __future__ import annotations
 
@@ -42,11 +45,13 @@ EPOCH_MAX = (1 << 63) - 1
 class Identity:
     replica_id: str
     epoch: int
-    stored: bool = True                 # False: it could not be written, and nothing may be made under this epoch before it is
+    stored: bool = True                 # False: it could not be written, and nothing may be made
+                                        # under this epoch before it is
 
 
 def read_identity(folder: Path) -> Identity | None:
-    """The identity on disk, None in a fresh directory. StartError when the file cannot be read or understood."""
+    """The identity on disk, None in a fresh directory. StartError when the file cannot be read or
+    understood."""
     path = folder / NAME
     try:
         data = path.read_bytes()
@@ -72,8 +77,8 @@ def read_identity(folder: Path) -> Identity | None:
 def take_identity(folder: Path, configured: str | None, now_ms: int, hostname: str | None = None) -> Identity:
     """The identity of this process start, durable when this returns, unless its `stored` is False.
 
-    configured: the setting replica_id, None or "" when not given. StartError when it is not the directory's, or a
-    fresh directory cannot be written. The caller holds the lock of the directory.
+    configured: the setting replica_id, None or "" when not given. StartError when it is not the
+    directory's, or a fresh directory cannot be written. The caller holds the lock of the directory.
     """
     last = read_identity(folder)
     if last is None:
@@ -98,8 +103,8 @@ def take_identity(folder: Path, configured: str | None, now_ms: int, hostname: s
 
 
 def newer_epoch(folder: Path, mine: Identity, above: int, now_ms: int) -> Identity:
-    """A further epoch for this replica, above `above` too: somebody else has been using its id. Durable when this returns; OSError when
-    it cannot be made so."""
+    """A further epoch for this replica, above `above` too: somebody else has been using its id.
+    Durable when this returns; OSError when it cannot be made so."""
     mine = Identity(mine.replica_id, epoch_above(max(mine.epoch, above), now_ms))
     store_identity(folder, mine)
     return mine

@@ -1,11 +1,12 @@
 """One process per data directory.
 
-The directory itself is locked with flock, and the file LOCK in it: held as long as the process lives, whatever way it ends, so there is no
-stale lock to remove by hand, and whoever removes LOCK all the same admits nobody. The file is for versions that knew no other lock, for file
-systems where a directory cannot be locked (NFS), and for the process id in it, which is only for the message.
+The directory itself is locked with flock, and the file LOCK in it: held as long as the process
+lives, whatever way it ends, so there is no stale lock to remove by hand, and whoever removes LOCK
+all the same admits nobody. The file is for versions that knew no other lock, for file systems where
+a directory cannot be locked (NFS), and for the process id in it, which is only for the message.
 
-flock (not fcntl) because the lock belongs to the open file: closing another descriptor of the same file, in a library say, does not
-release it. On NFS, Linux turns it into a lock on the server.
+flock (not fcntl) because the lock belongs to the open file: closing another descriptor of the same
+file, in a library say, does not release it. On NFS, Linux turns it into a lock on the server.
 """
 from __future__ import annotations
 
@@ -49,8 +50,8 @@ class DirectoryLock:
             self._fds.append(fd)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StartError(f"{self.folder} is in use by another crdt-redis (process {self._owner()}); each replica needs its own data_dir",
-                             EXIT_DATA) from None
+            raise StartError(f"{self.folder} is in use by another crdt-redis (process {self._owner()}); "
+                             "each replica needs its own data_dir", EXIT_DATA) from None
         except OSError as e:
             log.warning("%s cannot be locked: %s", path, e.strerror)
             return False

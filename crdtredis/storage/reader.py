@@ -1,15 +1,17 @@
 """The log as the sync thread reads it, while the engine goes on writing it.
 
-Peers that lack more than memory holds are served from the segment files. The start is the last segment whose header's ceiling
-the peer's clock covers: everything in earlier ones it has. From there on every record is given out; cutting what the peer has is
-the caller's business (it does so anyway).
+Peers that lack more than memory holds are served from the segment files. The start is the last
+segment whose header's ceiling the peer's clock covers: everything in earlier ones it has. From
+there on every record is given out; cutting what the peer has is the caller's business (it does so
+anyway).
 
-A reader is a place, a segment's number and an offset in it, and nothing else: no file stays open and no bytes are kept for one
-that pauses, so it may come back after days and goes on where it was.
+A reader is a place, a segment's number and an offset in it, and nothing else: no file stays open
+and no bytes are kept for one that pauses, so it may come back after days and goes on where it was.
 
-Reading beside the writer is safe because the reader never goes beyond the place that the writer published after its write, and
-closed segments do not change. When a failed file gave way to another (format.py, the chain) while it was being read, the reader
-goes on in the new one: what had been void and is read twice is known by its dots.
+Reading beside the writer is safe because the reader never goes beyond the place that the writer
+published after its write, and closed segments do not change. When a failed file gave way to another
+(format.py, the chain) while it was being read, the reader goes on in the new one: what had been
+void and is read twice is known by its dots.
 """
 from __future__ import annotations
 
@@ -26,16 +28,19 @@ class LogReader:
     """For worker threads; nothing here changes but the links that are known."""
 
     def __init__(self, folder: Path, place: Callable[[], Place], batch_bytes: int = 1 << 18) -> None:
-        """place: SegmentWriter.place, where the log ends now. batch_bytes: of one read, unless a record is larger."""
+        """place: SegmentWriter.place, where the log ends now. batch_bytes: of one read, unless a
+        record is larger."""
         self._folder = folder
         self._place = place
         self._batch = batch_bytes
         self._links: list[Link] = []    # as last read; replaced, never changed
 
     def links(self) -> list[Link]:
-        """The chain up to the open segment. Cost: linear in the segments that were begun since the last call."""
+        """The chain up to the open segment. Cost: linear in the segments that were begun since the
+        last call."""
         links, newest = self._links, self._place()[0]
-        if not links or links[-1].number != newest:     # a segment's place in the chain is settled when the next one begins
+        if not links or links[-1].number != newest:
+            # A segment's place in the chain is settled when the next one begins.
             self._links = links = read_chain(self._folder, newest, None, links)
         return links
 
@@ -49,28 +54,33 @@ class LogReader:
         return self._start(clock)[1]
 
     def _start(self, clock: Clock) -> tuple[Header, Place]:
-        """The last segment where a reader with this clock may begin: format.py says where that is."""
+        """The last segment where a reader with this clock may begin: format.py says where that
+        is."""
         links = self.links()
         i = len(links) - 1
         header = links[i].header()
         while i > 0:
             before = links[i - 1].header()
-            if header.ceiling is not None and covered(header.ceiling, clock) and header.clock != before.clock:
+            known = header.ceiling is not None and covered(header.ceiling, clock)
+            if known and header.clock != before.clock:
                 break
             i, header = i - 1, before
         return header, (header.number, header.size)
 
     def read(self, place: Place) -> tuple[bytes, Place]:
-        """The records from a place on, as a Batch of about `batch_bytes` but of one record at least, and the place behind them;
-        b"" at the end of the log as it is now. Raises FormatError on a damaged record, OSError."""
+        """The records from a place on, as a Batch of about `batch_bytes` but of one record at
+        least, and the place behind them; b"" at the end of the log as it is now. Raises FormatError
+        on a damaged record, OSError."""
         number, at = place
         while True:
             newest, end = self._place()
             links = self.links() if number != newest else []
             i = index_of(links, number)
-            if links:                                   # closed, perhaps only now: then the chain says where it ends
+            if links:                   # closed, perhaps only now: then the chain says where it ends
                 mine = links[i] if links[i].number == number else None
-                end = at if mine is None else os.stat(mine.path).st_size if mine.end is None else mine.end
+                end = at if mine is None else mine.end
+                if end is None:
+                    end = os.stat(mine.path).st_size
             if at < end:
                 fd = os.open(segment_path(self._folder, number), os.O_RDONLY | os.O_CLOEXEC)
                 try:
@@ -85,7 +95,8 @@ class LogReader:
             number, at = following.number, following.begin
 
     def since(self, clock: Clock) -> Iterator[bytes]:
-        """Batches, from `find` up to the end of the log as it is when it is reached. The first declares the actors of the ops before."""
+        """Batches, from `find` up to the end of the log as it is when it is reached. The first
+        declares the actors of the ops before."""
         header, place = self._start(clock)
         if header.actors:
             yield declaration(header.actors)

@@ -1,27 +1,37 @@
 """Bringing the log back into memory at the start: what is cut, what is refused, what is never done.
 
-Every record of the log is given to the replica in order, by the entrance that all foreign ops use. Three things can be wrong:
+Every record of the log is given to the replica in order, by the entrance that all foreign ops use.
+Three things can be wrong:
 
-  torn end    The log ends in something that is no whole record, and no sound record stands behind it in that file. That is what a crash
-              in the middle of a write leaves. It is cut off and reported. With `always` nothing acknowledged was in it; with
-              `everysec` and a crash of the machine at most about the last second. Peers that had received those writes give them back.
-              Nearly always it is the end of the newest segment. When the power goes soon after a rotation, the segment before may have
-              lost its end, its header or its name, and the newest be there: see below.
-  damage      A bad record with a sound one behind it, a bad record in a segment that was on disk, one that ends too early, a
-              missing file, a header that is not this replica's: bits rotted, or somebody worked on the files. The start is refused with
-              file, offset and reason, and nothing is changed. `crdt-redis check` explains, `check --repair` keeps what is sound.
-  nonsense    The checksum is right, but the payload is no batch of this version, or needs ops that the log does not hold. Refused too. Where
-              one op of a batch cannot be applied it is named, and `check --repair` puts one without effect in its place.
+  torn end    The log ends in something that is no whole record, and no sound record stands behind it
+              in that file. That is what a crash in the middle of a write leaves. It is cut off and
+              reported. With `always` nothing acknowledged was in it; with `everysec` and a crash of
+              the machine at most about the last second. Peers that had received those writes give
+              them back. Nearly always it is the end of the newest segment. When the power goes soon
+              after a rotation, the segment before may have lost its end, its header or its name,
+              and the newest be there: see below.
+  damage      A bad record with a sound one behind it, a bad record in a segment that was on disk,
+              one that ends too early, a missing file, a header that is not this replica's: bits
+              rotted, or somebody worked on the files. The start is refused with file, offset and
+              reason, and nothing is changed. `crdt-redis check` explains, `check --repair` keeps
+              what is sound.
+  nonsense    The checksum is right, but the payload is no batch of this version, or needs ops that
+              the log does not hold. Refused too. Where one op of a batch cannot be applied it is
+              named, and `check --repair` puts one without effect in its place.
 
-Never does it leave out a record in the middle and go on, for the clock would then claim ops that are not there.
+Never does it leave out a record in the middle and go on, for the clock would then claim ops that
+are not there.
 
-How a torn end is told from damage in a segment that has successors: the header of the newest names the place from which on the log was not
-known to be on disk (`unsynced`), and no segment behind holds the mark that it came to be. The successors are then set aside (*.torn):
-nothing in them was durable by any promise, for the fdatasync thread goes in the order of the log. Some of their ops could be
-applied all the same, and those that build on what was lost would wait for it, perhaps for ever; a log that simply ends is worth more.
+How a torn end is told from damage in a segment that has successors: the header of the newest names
+the place from which on the log was not known to be on disk (`unsynced`), and no segment behind
+holds the mark that it came to be. The successors are then set aside (*.torn): nothing in them was
+durable by any promise, for the fdatasync thread goes in the order of the log. Some of their ops
+could be applied all the same, and those that build on what was lost would wait for it, perhaps for
+ever; a log that simply ends is worth more.
 
-How it is told in the segment itself: the rest of the file is searched for a sound record at any offset. A value that contains
-the bytes of a segment could so make a torn end look like damage; then the start is refused without need, and repair helps.
+How it is told in the segment itself: the rest of the file is searched for a sound record at any
+offset. A value that contains the bytes of a segment could so make a torn end look like damage; then
+the start is refused without need, and repair helps.
 """
 from __future__ import annotations
 
@@ -36,8 +46,9 @@ from crdtredis._core import batch_ranges, record_find
 from crdtredis.errors import EXIT_DATA, DamagedBatch, StartError, StrangerError, WaitingRoomFull
 from crdtredis.storage.batch import Op, ops_of
 from crdtredis.storage.chain import ChainError, Link, header_of, read_chain
-from crdtredis.storage.format import (Clock, CutShort, FormatError, Place, covered, holds_mark, lacking, marks, read_at, read_batches, read_header,
-                                      segment_numbers, segment_path, sync_directory)
+from crdtredis.storage.format import (Clock, CutShort, FormatError, Place, covered, holds_mark, lacking,
+                                      marks, read_at, read_batches, read_header, segment_numbers,
+                                      segment_path, sync_directory)
 
 
 class RecoveryError(StartError):
@@ -71,6 +82,9 @@ class Cut:
     kept: bool = False                  # removed from the log, but left as *.torn
 
 
+Replace = Callable[[Path, int, Op | None], bytes]
+
+
 @dataclass(frozen=True)
 class Recovered:
     place: Place | None                 # where the log ends; None: there is none yet
@@ -79,14 +93,16 @@ class Recovered:
     records: int
     bytes: int
     seconds: float
-    unsynced: Place | None = None       # from here on it is not known to be on disk, beside the newest segment
-    waiting: int = 0                    # ops that need others which a repaired log lost and peers may still have
-    left_out: int = 0                   # records of a repaired log whose actors are declared nowhere, or that found no room to wait
-    beyond: Clock = field(default_factory=dict)     # up to where a repaired log holds ops that are not applied: {actor: seq}
+    unsynced: Place | None = None       # from here on closed segments are not known to be on disk
+    # Of a repaired log:
+    waiting: int = 0                    # ops that need others which it lost and peers may still have
+    left_out: int = 0                   # records whose actors are declared nowhere, or that found no
+                                        # room to wait
+    beyond: Clock = field(default_factory=dict)     # up to where ops stand in it that are not applied
 
 
-def recover(folder: Path, replica_id: str, replica: Receiver, progress: Callable[[int, int], None] | None = None,
-            **how: object) -> Recovered:
+def recover(folder: Path, replica_id: str, replica: Receiver,
+            progress: Callable[[int, int], None] | None = None, **how: object) -> Recovered:
     """recovery() in one go; progress(bytes done, bytes in all) is called about once per MiB."""
     steps = recovery(folder, replica_id, replica, **how)
     while True:
@@ -99,15 +115,18 @@ def recover(folder: Path, replica_id: str, replica: Receiver, progress: Callable
 
 
 def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool = True,
-             replace: Callable[[Path, int, Op | None], bytes] | None = None) -> Generator[tuple[int, int], None, Recovered]:
-    """Give the whole log to a fresh replica and cut a torn end. The caller holds the lock of the directory.
+             replace: Replace | None = None) -> Generator[tuple[int, int], None, Recovered]:
+    """Give the whole log to a fresh replica and cut a torn end. The caller holds the lock of the
+    directory.
 
-    A generator, so that the caller can serve clients between two steps of about 1 MiB: it yields (bytes done, bytes in all) and returns what
-    it found. RecoveryError when anything but a torn end is wrong; nothing on disk is changed then, and the replica is to be thrown
-    away. Cost: linear in the log.
+    A generator, so that the caller can serve clients between two steps of about 1 MiB: it yields
+    (bytes done, bytes in all) and returns what it found. RecoveryError when anything but a torn end
+    is wrong; nothing on disk is changed then, and the replica is to be thrown away. Cost: linear in
+    the log.
 
-    change: False leaves a torn end where it is. replace(file, offset of the record, op): the Batch to go on with instead of an op that cannot
-    be applied (None: of a record that is no Batch at all); without it, such an op is an error.
+    change: False leaves a torn end where it is. replace(file, offset of the record, op): the Batch
+    to go on with instead of an op that cannot be applied (None: of a record that is no Batch at
+    all); without it, such an op is an error.
     """
     begun = time.monotonic()
     links, cuts = find_links(folder, replica_id)
@@ -124,16 +143,19 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
         for i, link in enumerate(links):
             header = link.header()
             if not repaired and not covered(header.clock, replica.clock_ids()):
-                raise RecoveryError(link.path, 0, "this segment begins after ops that the segments before it do not hold")
+                raise RecoveryError(link.path, 0, "this segment begins after ops that the segments "
+                                                  "before it do not hold")
             unsynced = header.unsynced
             fd = os.open(link.path, (os.O_RDWR if change else os.O_RDONLY) | os.O_CLOEXEC)
             try:
                 at, end = link.begin, os.fstat(fd).st_size if link.end is None else link.end
                 try:
-                    for batch, after, count in read_batches(fd, at, end, 1 if repaired else 1 << 20):
-                        left_out += not give(replica, batch, Stretch(link.path, fd, at, after), repaired, replace)
+                    most = 1 if repaired else 1 << 20
+                    for batch, after, count in read_batches(fd, at, end, most):
+                        where = Stretch(link.path, fd, at, after)
+                        left_out += not give(replica, batch, where, repaired, replace)
                         if repaired:
-                            logged |= lacking(logged, {actor: last for actor, _, last in batch_ranges(batch)})
+                            logged |= lacking(logged, {a: last for a, _, last in batch_ranges(batch)})
                         if marks(batch, count, after - at):
                             unsynced = None
                         at = after
@@ -161,8 +183,8 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
         raise RecoveryError(links[-1].path, place[1], f"{waiting} ops need others that the log does not hold")
     if cuts and change and not torn:
         remove(folder, cuts)
-    return Recovered(place, tuple(cuts), len(links), records, done, time.monotonic() - begun, unsynced, waiting, left_out,
-                     lacking(replica.clock_ids(), logged))
+    return Recovered(place, tuple(cuts), len(links), records, done, time.monotonic() - begun, unsynced,
+                     waiting, left_out, lacking(replica.clock_ids(), logged))
 
 
 def declare(replica: Receiver, links: list[Link]) -> None:
@@ -175,11 +197,12 @@ def declare(replica: Receiver, links: list[Link]) -> None:
                 replica.declare(actor[1], actor[2])
 
 
-# ---- the torn end -----------------------------------------------------------------------------------------------------
+# ---- the torn end --------------------------------------------------------------------------------
 
 
 def find_links(folder: Path, replica_id: str | None) -> tuple[list[Link], list[Cut]]:
-    """The log's links, and the newest files where they are behind its torn end. RecoveryError where the chain is broken."""
+    """The log's links, and the newest files where they are behind its torn end. RecoveryError where
+    the chain is broken."""
     numbers = segment_numbers(folder)
     cuts: list[Cut] = []
     while numbers:
@@ -198,7 +221,8 @@ def find_links(folder: Path, replica_id: str | None) -> tuple[list[Link], list[C
             return whole_chain(folder, numbers, replica_id), cuts
         except ChainError as e:
             later = [n for n in numbers if n > e.number]
-            if not e.torn or (e.path.exists() and holds_records(e.path)) or not may_be_torn(folder, later, (e.number, 0)):
+            empty = not e.path.exists() or not holds_records(e.path)
+            if not (e.torn and empty and may_be_torn(folder, later, (e.number, 0))):
                 raise RecoveryError(e.path, e.offset, e.reason) from None
             cuts += behind(folder, newest, e.number)
             numbers = numbers[:-len(later)]
@@ -206,17 +230,20 @@ def find_links(folder: Path, replica_id: str | None) -> tuple[list[Link], list[C
 
 
 def whole_chain(folder: Path, numbers: list[int], replica_id: str | None) -> list[Link]:
-    """read_chain of a directory that has these segments. A gap in them breaks it, too, even where only void ones are missing."""
+    """read_chain of a directory that has these segments. A gap in them breaks it, too, even where
+    only void ones are missing."""
     links = read_chain(folder, numbers[-1], replica_id)
     for expected, number in enumerate(numbers, numbers[0]):
         if number != expected:
-            raise ChainError(segment_path(folder, expected), expected, 0, "the file is missing, and later ones are there", True)
+            raise ChainError(segment_path(folder, expected), expected, 0,
+                             "the file is missing, and later ones are there", True)
     return links
 
 
 def may_be_torn(folder: Path, later: list[int], place: Place) -> bool:
-    """Whether a loss of power may have ended the log at `place`, in front of these segments: when the newest was begun, what stands there was
-    not known to be on disk, and no mark behind says that it came to be."""
+    """Whether a loss of power may have ended the log at `place`, in front of these segments: when
+    the newest was begun, what stands there was not known to be on disk, and no mark behind says
+    that it came to be."""
     unsynced = header_of(segment_path(folder, later[-1]), later[-1], None).unsynced
     if unsynced is None or unsynced > place:
         return False
@@ -239,19 +266,21 @@ def torn_end(link: Link, later: list[Link], fd: int, e: FormatError) -> Cut:
     size = os.fstat(fd).st_size
     found = record_find(read_at(fd, size - e.offset, e.offset), 1)
     if found >= 0:
-        raise RecoveryError(link.path, e.offset, f"{e.reason}, and a sound record follows at offset {e.offset + found}: "
-                                                 "no torn end, but damage") from None
+        raise RecoveryError(link.path, e.offset, f"{e.reason}, and a sound record follows at offset "
+                                                 f"{e.offset + found}: no torn end, but damage") from None
     return Cut(link.path, e.offset, size - e.offset, e.reason)
 
 
 def behind(folder: Path, newest: int, number: int) -> list[Cut]:
     """The segments behind a torn end in segment `number`, newest first."""
-    return [Cut(path, 0, path.stat().st_size, f"stood behind the torn end of segment {number}", kept=True)
+    reason = f"stood behind the torn end of segment {number}"
+    return [Cut(path, 0, path.stat().st_size, reason, kept=True)
             for n in range(newest, number, -1) if (path := segment_path(folder, n)).exists()]
 
 
 def remove(folder: Path, cuts: list[Cut]) -> None:
-    """Take these segments out of the log; they come newest first, so that a crash in between leaves what is judged as before."""
+    """Take these segments out of the log; they come newest first, so that a crash in between leaves
+    what is judged as before."""
     for cut in cuts:
         if cut.offset == 0 and cut.kept:
             cut.path.rename(free_name(cut.path, "torn"))
@@ -273,7 +302,7 @@ def holds_records(path: Path) -> bool:
     return record_find(path.read_bytes(), 0) >= 0
 
 
-# ---- ops that cannot be applied ---------------------------------------------------------------------------------------
+# ---- ops that cannot be applied ------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -285,7 +314,8 @@ class Stretch:
     end: int
 
 
-def give(replica: Receiver, batch: bytes, where: Stretch, repaired: bool, replace: Callable[[Path, int, Op | None], bytes] | None) -> bool:
+def give(replica: Receiver, batch: bytes, where: Stretch, repaired: bool,
+         replace: Replace | None) -> bool:
     """False when a record of a repaired log had to be left out: peers may have what it holds."""
     try:
         try:
@@ -293,18 +323,21 @@ def give(replica: Receiver, batch: bytes, where: Stretch, repaired: bool, replac
         except DamagedBatch:
             for offset, op in unsound(replica, where):
                 if replace is None:
-                    raise RecoveryError(where.path, offset, f"{described(replica, op)} cannot be applied") from None
+                    what = described(replica, op)
+                    raise RecoveryError(where.path, offset, f"{what} cannot be applied") from None
                 replica.receive(replace(where.path, offset, op))
     except (StrangerError, WaitingRoomFull) as e:
         if not repaired:
-            raise RecoveryError(where.path, where.begin, f"a sound record here or in the MiB behind it cannot be applied: {e}") from None
+            raise RecoveryError(where.path, where.begin, "a sound record here or in the MiB behind it "
+                                                         f"cannot be applied: {e}") from None
         return False
     return True
 
 
 def unsound(replica: Receiver, where: Stretch) -> Iterator[tuple[int, Op | None]]:
-    """Gives the records one by one, and those that are refused op by op: (offset of the record, each op that is refused). None instead of
-    an op: the record is no Batch. What was given before is given again, which changes nothing."""
+    """Gives the records one by one, and those that are refused op by op: (offset of the record,
+    each op that is refused). None instead of an op: the record is no Batch. What was given before
+    is given again, which changes nothing."""
     at = where.begin
     for batch, after, _ in read_batches(where.fd, where.begin, where.end, 1):
         try:
@@ -326,5 +359,5 @@ def unsound(replica: Receiver, where: Stretch) -> Iterator[tuple[int, Op | None]
 def described(replica: Receiver, op: Op | None) -> str:
     if op is None:
         return "the sound record here is no batch of this version and"
-    name = next((f"{name}/{epoch}" for actor, name, epoch, _ in replica.actors() if actor == op.actor), f"{op.actor:016x}")
-    return f"op {op.seq} of actor {name}, in the sound record here,"
+    names = {actor: f"{name}/{epoch}" for actor, name, epoch, _ in replica.actors()}
+    return f"op {op.seq} of actor {names.get(op.actor, f'{op.actor:016x}')}, in the sound record here,"

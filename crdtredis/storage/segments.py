@@ -7,25 +7,30 @@ Who does what:
     fdatasync       a thread of its own that once a second makes durable what is not (policy everysec), closes former segments
                     after the same, and reports a failure. It alone closes descriptors, so none is closed under it.
 
-Policies (`appendfsync`): `always`, the engine syncs each turn before its replies leave, and a new segment before it is used. `everysec`, about
-a second can be lost when the machine crashes, and nothing when only the process does. `no`, the kernel decides about the open segment;
-closed ones are synced all the same, so that what a loss of power may take away is never more than the end.
+Policies (`appendfsync`): `always`, the engine syncs each turn before its replies leave, and a new
+segment before it is used. `everysec`, about a second can be lost when the machine crashes, and
+nothing when only the process does. `no`, the kernel decides about the open segment; closed ones are
+synced all the same, so that what a loss of power may take away is never more than the end.
 
-A new segment costs the loop an open, a write and a rename; with `everysec` all syncing that goes with it is the thread's, in the order of
-the log: never does a later segment become durable by it before an earlier one, and when no former one is left, a mark in the
-open one says so. Until then its header says from where on a loss of power may have left nothing (`unsynced`).
+A new segment costs the loop an open, a write and a rename; with `everysec` all syncing that goes
+with it is the thread's, in the order of the log: never does a later segment become durable by it
+before an earlier one, and when no former one is left, a mark in the open one says so. Until then
+its header says from where on a loss of power may have left nothing (`unsynced`).
 
-**Failure.** core/log.pxi says why a failed file is never trusted again. tick() then writes a fresh segment: header, all that is
-in doubt in former files (after a failed fdatasync), the records that could not be written. Only when that is durable does
-it get its name and the log is open again; so a full disk heals by itself within a second of being given room. The header's
-`follows` voids what was written again. If what is in doubt cannot even be read back, the log stays failed: memory has it, the
-disk does not, and only a restart (and the peers) can settle it. While anything is in doubt, nothing is synced but by that: asked a
-second time, the kernel would say that all is well.
+**Failure.** core/log.pxi says why a failed file is never trusted again. tick() then writes a fresh
+segment: header, all that is in doubt in former files (after a failed fdatasync), the records that
+could not be written. Only when that is durable does it get its name and the log is open again; so a
+full disk heals by itself within a second of being given room. The header's `follows` voids what was
+written again. If what is in doubt cannot even be read back, the log stays failed: memory has it,
+the disk does not, and only a restart (and the peers) can settle it. While anything is in doubt,
+nothing is synced but by that: asked a second time, the kernel would say that all is well.
 
-**Start.** A server that was killed on a full disk must come up again, with what it has, for reading. So the log may begin its life failed:
-while `claim` (which makes this process's epoch durable) cannot be done, nothing is written.
+**Start.** A server that was killed on a full disk must come up again, with what it has, for
+reading. So the log may begin its life failed: while `claim` (which makes this process's epoch
+durable) cannot be done, nothing is written.
 
-**Removal.** Somebody may take the open file's name away; the bytes live on as long as the descriptor. tick() looks, and writes the file again.
+**Removal.** Somebody may take the open file's name away; the bytes live on as long as the
+descriptor. tick() looks, and writes the file again.
 """
 from __future__ import annotations
 
@@ -40,8 +45,9 @@ from pathlib import Path
 
 from crdtredis._core import SegmentWriter, record
 from crdtredis.storage.chain import ChainError, header_of, read_chain
-from crdtredis.storage.format import (Actor, Clock, FormatError, Header, Place, encode_header, lacking, read_at, read_batches, segment_numbers,
-                                      segment_path, sync_directory)
+from crdtredis.storage.format import (Actor, Clock, FormatError, Header, Place, encode_header, lacking,
+                                      read_at, read_batches, segment_numbers, segment_path,
+                                      sync_directory)
 
 POLICIES = {"no": 0, "everysec": 1, "always": 2}      # as enum LogPolicy in core/log.pxd
 ALWAYS = POLICIES["always"]
@@ -65,7 +71,7 @@ class Former:
 @dataclass(frozen=True)
 class LogStatus:
     failure: str | None                 # why writes are refused; None: all is well
-    missing: str | None                 # a closed segment that somebody removed: the next start will be refused
+    missing: str | None                 # a closed segment that somebody removed
     segment: int                        # number of the open segment
     size: int                           # bytes in it
     unsynced: int                       # bytes not known to be on disk
@@ -76,38 +82,46 @@ class LogStatus:
 
 
 class SegmentLog:
-    """The log, open for writing at `place` (from recovery; None in a fresh directory). OSError when that is impossible.
+    """The log, open for writing at `place` (from recovery; None in a fresh directory). OSError when
+    that is impossible.
 
-    describe: () -> (actors, clock) of the replica, for headers: exactly what has been appended so far, which is true between turns.
-    unsynced, beyond: as recovery found them. claim: what must be done before anything is written; OSError while it cannot be.
-    Methods are for the engine thread unless they say otherwise. The writer is the engine's part.
+    describe: () -> (actors, clock) of the replica, for headers: exactly what has been appended so
+    far, which is true between turns. unsynced, beyond: as recovery found them. claim: what must be
+    done before anything is written; OSError while it cannot be. Methods are for the engine thread
+    unless they say otherwise. The writer is the engine's part.
     """
 
-    def __init__(self, folder: Path, replica_id: str, describe: Callable[[], tuple[Iterable[Actor], Clock]], *, place: Place | None = None,
-                 unsynced: Place | None = None, beyond: Clock | None = None, claim: Callable[[], None] | None = None,
-                 policy: str = "everysec", max_segment_size: int = 64 << 20, wall_ms: Callable[[], int] | None = None,
+    def __init__(self, folder: Path, replica_id: str,
+                 describe: Callable[[], tuple[Iterable[Actor], Clock]], *,
+                 place: Place | None = None, unsynced: Place | None = None,
+                 beyond: Clock | None = None, claim: Callable[[], None] | None = None,
+                 policy: str = "everysec", max_segment_size: int = 64 << 20,
+                 wall_ms: Callable[[], int] | None = None,
                  writer: SegmentWriter | None = None) -> None:
         self.writer = writer or SegmentWriter()
         self._folder = folder
         self._replica_id = replica_id
         self._describe = describe
-        self._beyond = beyond or {}                     # ops in earlier segments that the clock does not cover (a repaired log)
+        self._beyond = beyond or {}     # ops in a repaired log's segments that are not applied
         self._claim = claim
         self._policy = policy
         self._most = max_segment_size
         self._wall_ms = wall_ms or (lambda: time.time_ns() // 1_000_000)
         self._formers: list[Former] = []
-        self._loose: Place | None = None                # from here on what the last process closed may not be on disk
-        self._named = 0                                 # names up to this number are on disk
-        self._unmarked = False                          # the open segment's header says `unsynced`, and no mark yet that it is over
-        self._doubt: Place | None = None                # nothing behind this place may be on disk
+        self._loose: Place | None = None        # from here on what the last process closed may not
+                                                # be on disk
+        self._named = 0                 # names up to this number are on disk
+        self._unmarked = False          # the open segment's header says `unsynced`, and no mark yet
+                                        # that it is over
+        self._doubt: Place | None = None        # nothing behind this place may be on disk
         self._failure: str | None = None
         self._missing: str | None = None
-        self._listed = 0                                # ns; the directory's time when its names were last looked at
+        self._listed = 0                # ns; the directory's time when its names were last looked at
         self._failures = self._syncs = 0
         self._slowest = 0.0
-        self._formers_lock = threading.Lock()           # the list; held for moments
-        self._sync_lock = threading.Lock()              # fdatasync and closing; held for as long as the disk takes
+        self._formers_lock = threading.Lock()   # the list; held for moments
+        self._sync_lock = threading.Lock()      # fdatasync and closing; held for as long as the disk
+                                                # takes
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         for leftover in folder.glob("segment-*.tmp"):
@@ -128,10 +142,11 @@ class SegmentLog:
         self._thread = threading.Thread(target=self._run, name="fdatasync", daemon=True)
         self._thread.start()
 
-    # ---- the engine's calls -------------------------------------------------------------------------------------------
+    # ---- the engine's calls ----------------------------------------------------------------------
 
     def tick(self) -> str | None:
-        """Do what is due. Returns why writes must be refused (for -MISCONF), None when the log is open."""
+        """Do what is due. Returns why writes must be refused (for -MISCONF), None when the log is
+        open."""
         if self._is_gone():
             self._restore()
         if self.writer.is_failed:
@@ -144,7 +159,8 @@ class SegmentLog:
         return self._failure
 
     def configure(self, *, policy: str | None = None, max_segment_size: int | None = None) -> None:
-        """Change settings at run time. From `always` on, everything before is durable when this returns."""
+        """Change settings at run time. From `always` on, everything before is durable when this
+        returns."""
         self._policy = policy or self._policy
         self._most = max_segment_size or self._most
         self.writer.configure(self._limit(0), POLICIES[self._policy])
@@ -169,20 +185,21 @@ class SegmentLog:
         self._formers.clear()
         return self._failure
 
-    # ---- for any thread -----------------------------------------------------------------------------------------------
+    # ---- for any thread --------------------------------------------------------------------------
 
     def status(self) -> LogStatus:
         _, number, end, durable = self.writer.snapshot()
         with self._formers_lock:
             unsynced = end - durable + sum(f.end - f.durable for f in self._formers)
-        return LogStatus(self._failure, self._missing, number, end, unsynced, self._policy, self._failures, self._syncs, self._slowest)
+        return LogStatus(self._failure, self._missing, number, end, unsynced, self._policy,
+                         self._failures, self._syncs, self._slowest)
 
     def sync(self, all_policies: bool = False) -> None:
-        """Make durable what the policy asks for, in the order of the log; closed segments in any case. A failure closes the log for
-        writes; see status()."""
+        """Make durable what the policy asks for, in the order of the log; closed segments in any
+        case. A failure closes the log for writes; see status()."""
         with self._sync_lock:
             if self._doubt is not None:
-                return                                  # asked again, the kernel would say that all is well
+                return                  # asked again, the kernel would say that all is well
             if not (self._sync_names() and self._sync_loose()):
                 return
             while True:
@@ -199,10 +216,11 @@ class SegmentLog:
                 shut(f.fd)
             if (all_policies or self._policy != "no") and self.writer.is_open:
                 fd, number, end, durable = self.writer.snapshot()
-                if durable < end and number <= self._named and self._fdatasync(fd, (number, durable)):
+                named = number <= self._named
+                if named and durable < end and self._fdatasync(fd, (number, durable)):
                     self.writer.mark_durable(fd, end)
 
-    # ---- syncing ------------------------------------------------------------------------------------------------------
+    # ---- syncing ---------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while not self._stop.wait(SYNC_INTERVAL):
@@ -258,7 +276,8 @@ class SegmentLog:
         return True
 
     def _unsynced(self, number: int, end: int, durable: int) -> Place | None:
-        """Where what is not known to be on disk begins, if the open segment is this. None: nowhere."""
+        """Where what is not known to be on disk begins, if the open segment is this. None:
+        nowhere."""
         if self._loose is not None:
             return self._loose
         with self._formers_lock:
@@ -267,14 +286,16 @@ class SegmentLog:
         return (number, durable) if durable < end else None
 
     def _mark(self) -> bool:
-        """Say in the open segment that all former ones are on disk, once they are. True when it was said now."""
+        """Say in the open segment that all former ones are on disk, once they are. True when it was
+        said now."""
         if not self._unmarked or self._formers or self._loose is not None:
             return False
         self._unmarked = False
         return self.writer.add(MARK)
 
     def _look_around(self) -> None:
-        """Are the closed segments still there? Nothing can be done about it here, but somebody should know before the next start."""
+        """Are the closed segments still there? Nothing can be done about it here, but somebody
+        should know before the next start."""
         try:
             now = os.stat(self._folder).st_mtime_ns
             if now == self._listed:
@@ -284,15 +305,19 @@ class SegmentLog:
             log.error("%s cannot be read: %s", self._folder, e.strerror)
             return
         self._listed = now
-        gone = [segment_path(self._folder, n).name for n in range(self._first, newest) if n not in numbers]
-        was, self._missing = self._missing, f"{gone[0]} was removed: the next start will be refused" if gone else None
-        if gone and not was:
+        gone = next((n for n in range(self._first, newest) if n not in numbers), None)
+        was, self._missing = self._missing, None
+        if gone is not None:
+            name = segment_path(self._folder, gone).name
+            self._missing = f"{name} was removed: the next start will be refused"
+        if self._missing and not was:
             log.error("%s: %s", self._folder, self._missing)
 
-    # ---- files --------------------------------------------------------------------------------------------------------
+    # ---- files -----------------------------------------------------------------------------------
 
     def _limit(self, size: int) -> int:
-        """Where a segment of this size so far is full: a large header must not bring rotation with every turn."""
+        """Where a segment of this size so far is full: a large header must not bring rotation with
+        every turn."""
         return max(self._most, size + self._most // 2)
 
     def _note(self) -> None:
@@ -300,13 +325,17 @@ class SegmentLog:
         error, syncing = self.writer.note_failure()
         if self._failure is None:
             self._failures += 1
-            number, _ = self.writer.place()
-            what = f"{'fdatasync of' if syncing else 'writing to'} {segment_path(self._folder, number).name}"
-            self._failure = f"{what if self._claim is None else 'writing a new epoch to identity.json'} failed: {os.strerror(error)}"
-            log.error("%s; writes are refused until %s can be written", self._failure, "a new segment" if self._claim is None else "it")
+            name = segment_path(self._folder, self.writer.place()[0]).name
+            what = f"fdatasync of {name}" if syncing else f"writing to {name}"
+            if self._claim is not None:
+                what = "writing a new epoch to identity.json"
+            self._failure = f"{what} failed: {os.strerror(error)}"
+            log.error("%s; writes are refused until it, or a new segment, can be written",
+                      self._failure)
 
     def _resume(self, place: Place, unsynced: Place | None) -> None:
-        """Go on in the newest segment. Whatever the policy, all that was recovered is durable then, or in doubt."""
+        """Go on in the newest segment. Whatever the policy, all that was recovered is durable then,
+        or in doubt."""
         number, size = place
         self._loose = unsynced
         fd = os.open(segment_path(self._folder, number), os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
@@ -322,7 +351,8 @@ class SegmentLog:
             self.writer.fail(e.errno, False)
 
     def _draft(self, number: int, fill: Callable[[int], None], durable: bool) -> int:
-        """A file that `fill` has written, under the name of segment `number`: its descriptor. Before it is whole it has another name."""
+        """A file that `fill` has written, under the name of segment `number`: its descriptor.
+        Before it is whole it has another name."""
         path = segment_path(self._folder, number)
         draft = path.with_suffix(".log.tmp")
         fd = os.open(draft, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -340,13 +370,15 @@ class SegmentLog:
             draft.unlink(missing_ok=True)
             raise
 
-    def _create(self, number: int, follows: Place | None, *, durable: bool, unsynced: Place | None = None, clock: Clock | None = None,
+    def _create(self, number: int, follows: Place | None, *, durable: bool,
+                unsynced: Place | None = None, clock: Clock | None = None,
                 copy: Callable[[int], None] = lambda fd: None) -> tuple[int, int]:
-        """A new segment: (descriptor, size). clock: at `follows`, where that is not now. copy appends what it must hold from the beginning."""
+        """A new segment: (descriptor, size). clock: at `follows`, where that is not now. copy
+        appends what it must hold from the beginning."""
         actors, now = self._describe()
         self._beyond = lacking(now, self._beyond)
-        header = Header(self._replica_id, number, self._wall_ms(), tuple(actors), now if clock is None else clock, follows,
-                        ceiling={**now, **self._beyond}, unsynced=unsynced)
+        header = Header(self._replica_id, number, self._wall_ms(), tuple(actors),
+                        now if clock is None else clock, follows, ceiling={**now, **self._beyond}, unsynced=unsynced)
 
         def fill(fd: int) -> None:
             write_all(fd, encode_header(header))
@@ -355,17 +387,20 @@ class SegmentLog:
         try:
             fd = self._draft(number, fill, durable)
         except BaseException:
-            segment_path(self._folder, number).unlink(missing_ok=True)      # it had its name, but perhaps not on disk
+            # It may have its name, but perhaps not on disk.
+            segment_path(self._folder, number).unlink(missing_ok=True)
             raise
         return fd, os.fstat(fd).st_size
 
     def _succeed(self) -> None:
-        """The segment is full: go on in the next. If that one cannot be made, the old one goes on growing meanwhile."""
+        """The segment is full: go on in the next. If that one cannot be made, the old one goes on
+        growing meanwhile."""
         fd, number, end, durable = self.writer.snapshot()
         policy = POLICIES[self._policy]
         unsynced = self._unsynced(number, end, durable)
         try:
-            new, size = self._create(number + 1, (number, end), durable=policy == ALWAYS, unsynced=unsynced)
+            new, size = self._create(number + 1, (number, end), durable=policy == ALWAYS,
+                                     unsynced=unsynced)
         except OSError as e:
             log.warning("no new segment can be made (%s); segment %d goes on", e.strerror, number)
             self.writer.configure(end + self._most // 16, policy)
@@ -373,9 +408,10 @@ class SegmentLog:
         with self._formers_lock:
             self._formers.append(Former(fd, number, end, durable))
         self._unmarked = unsynced is not None
-        self.writer.attach(new, number + 1, size, size if policy == ALWAYS else 0, self._limit(size), policy, healed=False)
+        self.writer.attach(new, number + 1, size, size if policy == ALWAYS else 0,
+                           self._limit(size), policy, healed=False)
 
-    # ---- what went wrong ----------------------------------------------------------------------------------------------
+    # ---- what went wrong -------------------------------------------------------------------------
 
     def _retry(self) -> None:
         """Open the log again in a new segment, with all that is in doubt or was not written."""
@@ -397,15 +433,18 @@ class SegmentLog:
             try:
                 header = header_of(segment_path(self._folder, follows[0]), follows[0], None)
                 if follows[1] < header.size and header.follows is not None:
-                    follows = header.follows            # even the header is in doubt: the log leaves that file out
-                # Of what the former segments hold behind that header the clock says nothing, and what waited is not in them yet: two bounds.
+                    follows = header.follows    # even the header is in doubt: that file is left out
+                # Of what the former segments hold behind that header the clock says nothing, and
+                # what waited is not in them yet: two bounds.
                 unsynced = self._unsynced(number, end, durable) if doubt is None else None
-                new, size = self._create(number + 1, follows, durable=True, unsynced=unsynced, clock=header.clock, copy=copy)
+                new, size = self._create(number + 1, follows, durable=True, unsynced=unsynced,
+                                         clock=header.clock, copy=copy)
             except (OSError, FormatError, ChainError) as e:
                 log.debug("the log cannot be opened again yet: %s", e)
                 return
             with self._formers_lock:
-                # What is in doubt has been written again. A file of which only a write failed still has to be synced.
+                # What is in doubt has been written again. A file of which only a write failed still
+                # has to be synced.
                 void = [f for f in self._formers if doubt is not None and f.number >= doubt[0]]
                 self._formers = [f for f in self._formers if f not in void]
                 current = Former(fd, number, end, durable)
@@ -414,21 +453,25 @@ class SegmentLog:
                 self._loose = None
             self._unmarked = unsynced is not None
             self._doubt = None
-            self.writer.attach(new, number + 1, size, size, self._limit(size), POLICIES[self._policy])
+            self.writer.attach(new, number + 1, size, size, self._limit(size),
+                               POLICIES[self._policy])
             for f in void:
                 shut(f.fd)
             log.warning("the log is open again in segment %d, after: %s", number + 1, self._failure)
             self._failure = None
 
     def _copy_records(self, to: int, doubt: Place, number: int, end: int) -> None:
-        """Write again what the log holds from the place in doubt to the end of segment `number`, if it can be read back whole."""
+        """Write again what the log holds from the place in doubt to the end of segment `number`, if
+        it can be read back whole."""
         for link in read_chain(self._folder, number, None):
             if link.number < doubt[0]:
                 continue
             fd = os.open(link.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 at = max(link.begin, doubt[1] if link.number == doubt[0] else 0)
-                last = end if link.number == number else os.fstat(fd).st_size if link.end is None else link.end
+                last = end if link.number == number else link.end
+                if last is None:
+                    last = os.fstat(fd).st_size
                 for _, after, _ in read_batches(fd, at, last):
                     write_all(to, read_at(fd, after - at, at))
                     at = after
@@ -449,7 +492,8 @@ class SegmentLog:
             return False                # a descriptor that broke: the next write says so
 
     def _restore(self) -> None:
-        """Write the open segment, whose name is gone, again from what its descriptor still reaches."""
+        """Write the open segment, whose name is gone, again from what its descriptor still
+        reaches."""
         with self._sync_lock:
             fd, number, end, _ = self.writer.snapshot()
             name = segment_path(self._folder, number).name
@@ -467,16 +511,19 @@ class SegmentLog:
                 new = self._draft(number, copy, durable=True)
             except OSError as e:
                 if self.writer.is_open:
-                    log.error("%s was removed under the running server and cannot be written again: %s", name, e.strerror)
+                    log.error("%s was removed under the running server and cannot be written again: %s",
+                              name, e.strerror)
                     self.writer.fail(e.errno, False)
                 return
-            self.writer.attach(new, number, end, end, self._limit(0), POLICIES[self._policy], healed=False)
+            self.writer.attach(new, number, end, end, self._limit(0), POLICIES[self._policy],
+                               healed=False)
             shut(fd)
             log.error("%s was removed under the running server; it has been written again", name)
 
 
 def shut(fd: int) -> None:
-    """Close it. An error here tells nothing: what matters was synced before, and the descriptor is gone in any case."""
+    """Close it. An error here tells nothing: what matters was synced before, and the descriptor is
+    gone in any case."""
     try:
         os.close(fd)
     except OSError as e:

@@ -1,4 +1,5 @@
-"""Servers on disks that fill, fail, stall and lose their power: what was acknowledged under which promise, and what heals by itself.
+"""Servers on disks that fill, fail, stall and lose their power: what was acknowledged under which
+promise, and what heals by itself.
 
 The disk is simulated below the C library of the real process (tests/storage/faults.py).
 """
@@ -98,7 +99,8 @@ def test_with_always_what_was_acknowledged_survives_any_loss_of_power(on_disk):
 
 
 def test_with_everysec_what_the_thread_has_synced_survives_and_the_rest_ends_at_one_place(on_disk):
-    """Rotations all the time, so that power is lost around one; a stalled disk keeps several segments open."""
+    """Rotations all the time, so that power is lost around one; a stalled disk keeps several
+    segments open."""
     a, disk = on_disk(max_segment_size="64kb")
     rng = random.Random(2)
     held, n, cut = {}, 0, False
@@ -192,7 +194,8 @@ def test_a_server_that_was_killed_on_a_full_disk_comes_up_reads_and_heals(on_dis
 
 
 def test_a_sync_that_fails_while_a_new_segment_is_made(on_disk):
-    """Every acknowledged write comes back although no byte that the failed sync put in doubt ever reached the disk."""
+    """Every acknowledged write comes back although no byte that the failed sync put in doubt ever
+    reached the disk."""
     a, disk = on_disk(max_segment_size="64kb")
     begin(a, disk)
     held = {}

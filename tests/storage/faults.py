@@ -6,10 +6,11 @@
     disk.heal()
     disk.power_loss(rng)                        # after the process is dead: leaves in the directory what a disk might have
 
-What a loss of power leaves. A file has at least the bytes it had at its last fdatasync, at most those it had in the end, and between them
-perhaps zeros, as file systems do that enlarge a file before its content is there. Names are changed in the order in which they
-were given, and at least those before the last fsync of the directory. Nothing else is promised by POSIX or by
-the journaling file systems of Linux, and nothing else may be relied on.
+What a loss of power leaves. A file has at least the bytes it had at its last fdatasync, at most
+those it had in the end, and between them perhaps zeros, as file systems do that enlarge a file
+before its content is there. Names are changed in the order in which they were given, and at least
+those before the last fsync of the directory. Nothing else is promised by POSIX or by the journaling
+file systems of Linux, and nothing else may be relied on.
 """
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ def library() -> Path:
 
 
 class Disk:
-    """Of one data directory. It must be of one file system with its parent, where the bookkeeping goes."""
+    """Of one data directory. It must be of one file system with its parent, where the bookkeeping
+    goes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(os.path.realpath(folder))
@@ -61,8 +63,9 @@ class Disk:
     # ---- faults -------------------------------------------------------------------------------------------------------
 
     def fail(self, call: str, match: str = "", error: int = 0, *, skip: int = 0, times: int = -1, delay: float = 0.0, most: int = 0) -> int:
-        """From the next call on: those of CALLS on names that contain `match` fail with this errno (0: they do not; KILL: the process dies),
-        but for the first `skip`, and at most `times`. delay: seconds each takes; most: bytes each moves. Returns a number for hits()."""
+        """From the next call on: those of CALLS on names that contain `match` fail with this errno
+        (0: they do not; KILL: the process dies), but for the first `skip`, and at most `times`.
+        delay: seconds each takes; most: bytes each moves. Returns a number for hits()."""
         for i in range(RULES):
             if RULE.unpack_from(self._rules, i * RULE.size)[0] == 0:
                 # The kind of call comes last: before it, there is no rule.
@@ -78,7 +81,8 @@ class Disk:
         self._rules[:] = bytes(len(self._rules))
 
     def fill(self) -> None:
-        """No room: nothing can be created or grow. What is there can be read, cut, renamed and synced."""
+        """No room: nothing can be created or grow. What is there can be read, cut, renamed and
+        synced."""
         import errno
         for call in ("create", "write"):
             self.fail(call, "", errno.ENOSPC)
@@ -89,8 +93,8 @@ class Disk:
         return [line.split(" ", 2) for line in self._trace.read_text().splitlines()]
 
     def power_loss(self, rng: random.Random | None = None, target: Path | None = None) -> Path:
-        """Make the directory (or `target`) what a disk might hold that lost its power now. Without rng: the least that was promised.
-        Returns the directory. Only after the process is dead."""
+        """Make the directory (or `target`) what a disk might hold that lost its power now. Without
+        rng: the least that was promised. Returns the directory. Only after the process is dead."""
         events = self.events()
         promised = max((i for i, e in enumerate(events) if e[0] == "names"), default=-1)
         changes = [i for i, e in enumerate(events) if e[0] in ("name", "gone") and i > promised]
