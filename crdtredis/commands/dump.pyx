@@ -310,11 +310,6 @@ cdef void restore(Call *c) noexcept nogil:
     if deadline < 0:
         fail(c, "ERR Invalid TTL value, must be >= 0")
         return
-    if deadline and not absolute:
-        if deadline > INT64_MAX - k.now:
-            fail_expire(c)
-            return
-        deadline += k.now
     if not rdb_sealed(payload):
         fail(c, "ERR DUMP payload version or checksum are wrong")
         return
@@ -328,7 +323,11 @@ cdef void restore(Call *c) noexcept nogil:
         fail_too_large(c)
     elif status != RDB_GOOD:
         fail(c, "ERR Bad data format")
+    elif deadline and not absolute and deadline > INT64_MAX - k.now:
+        fail_expire(c)
     else:
+        if deadline and not absolute:
+            deadline += k.now
         if deadline and deadline <= k.now:
             if there:
                 key_delete(k, c.db, key_find(k, c.db, key))

@@ -15,6 +15,7 @@ cdef struct Write:
 cdef struct Tally:
     Tally *next             # ascending rank of actor
     uint16_t actor
+    uint16_t wide           # the run has left 64 bits as a floating point number, so sums that it is part of do not stop there
     uint32_t run_index
     uint64_t run_seq        # the run is named by (run_seq, run_index): the increment that began it
     uint64_t seq            # last increment seen

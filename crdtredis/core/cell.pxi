@@ -159,6 +159,7 @@ cdef Write *cell_add_write(Cell *c, uint64_t dot, uint64_t stamp, uint16_t actor
 
 cdef void tally_move(Tally *t, uint64_t seq, const Effect *x) noexcept nogil:
     t.seq = seq
+    t.wide = <uint16_t>x.wide
     number_take(&t.total, &x.total)
     if x.shown.n == 0:
         if t.shown != NULL:

@@ -34,7 +34,8 @@ cdef struct Effect:
     uint64_t stamp
     uint64_t actor          # an actor id, not a slot
     Span shown              # an 80-bit number, with
-    uint64_t context        # see core/cell.pxi
+    uint64_t context        # see core/shown.pxi
+    int wide                # see core/cell.pxd
 
 cdef struct SeenTally:
     uint64_t actor          # an actor id

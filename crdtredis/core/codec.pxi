@@ -110,6 +110,10 @@ cdef void encode_effect(Buffer *b, const Effect *x) noexcept nogil:
             p = put_far(p, 18 << 3 | 1)
             p[0] = 1
             p = put_fixed64(p + 1, x.context)
+        if x.wide:
+            p = put_far(p, 19 << 3)
+            p[0] = p[1] = 1
+            p += 2
     b.n += p - start
 
 
@@ -137,7 +141,7 @@ cdef size_t effect_size(const Effect *x) noexcept nogil:
                      + span_size(x.value) + (2 if x.keep else 0) + number_size(x.run_seq) + number_size(x.run_index) + x.seen.n
                      + number_size(<uint64_t>x.deadline) + (9 if x.stamp else 0) + (9 if x.actor else 0))
     if x.kind == INCREMENT:
-        n += total_size(&x.total) + far_size(x.total.exact) + far_size(x.shown) + (10 if x.context else 0)
+        n += total_size(&x.total) + far_size(x.total.exact) + far_size(x.shown) + (10 if x.context else 0) + (3 if x.wide else 0)
     return n
 
 
@@ -476,6 +480,8 @@ cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept no
             out.shown = f.s
         elif f.number == 18 and f.wire == 1:
             out.context = f.v
+        elif f.number == 19 and f.wire == 0 and f.v == 1:
+            out.wide = 1
         else:
             return -1
     return -1 if r < 0 or not total_is_sound(&out.total) else 1

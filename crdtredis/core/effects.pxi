@@ -3,6 +3,10 @@
 #
 # The op is opened by its first effect and closed by the outermost op_end. It observes everything that is here, its own earlier
 # effects included.
+#
+# What we encode we must accept: an op that the decoder refuses would be acknowledged, and then keep this replica from starting and its
+# peers from going on. So every effect passes the check that received ones pass. Commands see to it that none fails: where one would, a
+# debug build aborts, and a release build makes nothing of that effect and has the command answered with an error.
 
 cdef void op_begin(Kernel *k) noexcept nogil:
     k.depth += 1
@@ -16,6 +20,8 @@ cdef int op_end(Kernel *k) noexcept nogil:
     if k.depth or not k.has_op:
         return 0
     k.has_op = 0
+    if k.effect_count == 0:                # its only one was refused
+        return 0
     close_op(k)
     return 1
 
@@ -116,9 +122,19 @@ cdef Run *run_begin(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
 
 cdef Element *make(Kernel *k, Effect *x, Element *e) noexcept nogil:
     """One effect of the open op: encoded, then applied to e, which is what stands under its key. Returns what apply_effect does."""
+    if not may_be_made(k, x):
+        return e
     encode_effect(&k.effects, x)
     k.effect_count += 1
     return apply_effect(k, &k.op, x, e)
+
+
+cdef inline int may_be_made(Kernel *k, const Effect *x) noexcept nogil:
+    if effect_is_sound(x, k.op.seq, k.op.stamp):
+        return 1
+    mem_assert_not("an effect that no replica would accept")
+    k.refused = 1
+    return 0
 
 
 cdef void start(Kernel *k, Effect *x, int kind, uint32_t db, Span key) noexcept nogil:
@@ -217,7 +233,8 @@ cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value, i
 
 
 cdef Element *replace_collections(Kernel *k, uint32_t db, Span key, Element *e, int keep_deadline) noexcept nogil:
-    """A string is about to take the place of another type: all that is there goes, but for a deadline that is to be kept."""
+    """A string is about to take the place of another type: all that is there goes, but for what is said about a deadline that is to be kept. That
+    there is none is such a word, too:  A: PERSIST h, then SET h x KEEPTTL  ||  B: EXPIRE h 5, earlier  ->  no deadline."""
     cdef Effect x
     cdef int64_t deadline = 0
     cdef uint64_t stamp
@@ -225,7 +242,7 @@ cdef Element *replace_collections(Kernel *k, uint32_t db, Span key, Element *e, 
     cdef int stated = stated_deadline(k, e, &deadline, &stamp, &actor) if keep_deadline and key_visible(k, e) else STATED_NOT
     remove_key(k, db, e, 0)
     e = key_find(k, db, key)
-    if stated == STATED_DEADLINE and deadline:
+    if stated != STATED_NOT:
         start(k, &x, DEADLINE, db, key)
         x.deadline = deadline
         x.stamp = stamp
@@ -252,6 +269,7 @@ cdef void set_run(Kernel *k, Effect *x, Element *e, long double step, const long
     if t != NULL and not tally_is_stub(t):
         x.run_seq = t.run_seq
         x.run_index = t.run_index
+        x.wide = t.wide
         total_after(k, &t.total, step, &x.total)
     else:
         t = NULL
@@ -260,6 +278,8 @@ cdef void set_run(Kernel *k, Effect *x, Element *e, long double step, const long
         memset(&nothing, 0, sizeof(Number))
         total_after(k, &nothing, step, &x.total)
     if wanted != NULL:
+        if x.type != T_ZSET and (is_beyond(step) or is_beyond(wanted[0])):
+            x.wide = 1
         set_shown(k, x, e, t, wanted[0], shown)
 
 
@@ -274,6 +294,7 @@ cdef void set_shown(Kernel *k, Effect *x, Element *e, const Tally *t, long doubl
     mine.run_seq = x.run_seq
     mine.run_index = x.run_index
     mine.seq = k.op.seq
+    mine.wide = <uint16_t>x.wide
     mine.shown = NULL
     mine.total.more = NULL                  # t's
     number_take(&mine.total, &x.total)
@@ -333,6 +354,8 @@ cdef void make_of_own_key(Kernel *k, Effect *x, Element *e) noexcept nogil:
     cdef size_t at = k.effects.n
     cdef const char *p
     cdef Effect copy
+    if not may_be_made(k, x):
+        return
     encode_effect(&k.effects, x)
     k.effect_count += 1
     p = k.effects.p + at

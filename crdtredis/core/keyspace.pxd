@@ -118,7 +118,7 @@ cdef struct Kernel:
     uint32_t effect_count
     size_t op_most          # bytes of effects: OP_MOST, less in tests
     uint64_t began          # `changes` when the command under way began
-    int refused             # it would make the op too large: it makes no effect
+    int refused             # a Refused, if it is: what it would make is no good, and it makes none of it
     uint64_t torn           # ops that were closed in the middle of a command: none
     Applying op
     Buffer effects

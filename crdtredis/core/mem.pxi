@@ -14,7 +14,8 @@
 # The C library keeps small freed blocks aside and joins them all together at the next free of a large one: after a million members
 # were freed, a stop of a third of a second. So it is told to join each as it is freed.
 #
-# Debug builds overwrite what is freed, so that a use after free reads nonsense soon instead of old truth for a while.
+# Debug builds overwrite what is freed, so that a use after free reads nonsense soon instead of old truth for a while; and they end where something
+# happens that must not.
 
 from libc.stdio cimport fprintf, stderr
 from libc.stdlib cimport abort, calloc, free, malloc, realloc
@@ -25,14 +26,17 @@ cdef extern from *:
     #include <string.h>
     #ifdef CRDT_DEBUG
     #define mem_poison(p) memset((p), 0xdd, malloc_usable_size(p))
+    #define mem_assert_not(what) (fprintf(stderr, "crdt-redis: %s\\n", what), abort())
     #else
     #define mem_poison(p) ((void)0)
+    #define mem_assert_not(what) ((void)0)
     #endif
     """
     int M_MXFAST
     int mallopt(int what, int value) noexcept nogil
     size_t malloc_usable_size(void *p) noexcept nogil
     void mem_poison(void *p) noexcept nogil
+    void mem_assert_not(const char *what) noexcept nogil     # this must not be reached
 
 mallopt(M_MXFAST, 0)
 

@@ -4,20 +4,25 @@
 # is dropped; any other waits in a bounded room, as bytes (core/waiting.pxi). An op is checked whole when it comes: what waits is sound, names
 # none but declared actors, and is applied without being asked again.
 
-cdef int effect_is_sound(const Effect *x, const OpHead *h) noexcept nogil:
-    """What the wire format allows and the meaning does not."""
+cdef int effect_is_sound(const Effect *x, uint64_t seq, uint64_t stamp) noexcept nogil:
+    """Does an effect of the op of this seq and stamp mean something? Of those that come, what the wire format allows and the meaning does not is
+    refused; of those made here, what is no good to be told to others (core/effects.pxi), so what the decoder refuses is looked at, too."""
     cdef const char *p = x.seen.p
     cdef SeenTally s
+    if x.key.n > MAX_BYTES or x.name.n > MAX_BYTES or x.value.n > MAX_BYTES:
+        return 0
     if (x.type != T_STRING and x.kind > REMOVE and x.kind != CLEAR) or (x.name.n and (x.type == T_STRING or x.kind > REMOVE)):
         return 0                           # a type that this version does not hold, or a name where there are no members
     if x.kind == ASSIGN and ((x.type == T_SET and x.value.n) or (x.type == T_ZSET and not is_score(x.value))):
         return 0
     if x.type == T_LIST and x.kind <= REMOVE and (x.kind == INCREMENT or x.seen.n):
         return 0
+    if x.kind != INCREMENT and (x.total.exact.n or x.shown.n or x.context or x.wide):
+        return 0
     if x.kind == INCREMENT:
-        return 0 < x.run_seq <= h.seq and x.seen.n == 0 and (x.shown.n or x.context == 0)
+        return 0 < x.run_seq <= seq and x.seen.n == 0 and (x.shown.n or x.context == 0)
     if x.kind == DEADLINE:
-        return (x.stamp == 0) == (x.actor == 0) and x.stamp <= h.stamp
+        return (x.stamp == 0) == (x.actor == 0) and x.stamp <= stamp and x.deadline >= 0
     if x.kind == FLUSH:
         return x.key.n == 0
     while decode_seen(&p, x.seen.p + x.seen.n, &s) == 1:
@@ -57,7 +62,7 @@ cdef int examine(Kernel *k, const OpHead *h) noexcept nogil:
         r = decode_effect(&p, h.effects.p + h.effects.n, x)
         if r == 0:
             return n if n else -1
-        if (r < 0 or not effect_is_sound(x, h) or names_position(k, x, 0) != 1
+        if (r < 0 or not effect_is_sound(x, h.seq, h.stamp) or names_position(k, x, 0) != 1
                 or (x.actor and actors_find(&k.actors, x.actor) == NO_SLOT)):
             return -1
         n += 1

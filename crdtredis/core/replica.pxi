@@ -632,6 +632,7 @@ cdef void digest_cell(Digest *d, Span name, int what, const Cell *c, uint64_t ow
             d.totals.n = 0
             digest_total(d, &t.total)
             digest_total(d, &t.back)
+            buffer_add(&d.totals, &t.wide, sizeof(uint16_t))
             if t.shown != NULL:
                 buffer_add(&d.totals, &t.shown.context, sizeof(uint64_t))
                 buffer_add(&d.totals, t.shown.number, EXTENDED)

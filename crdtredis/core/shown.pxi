@@ -101,7 +101,7 @@ cdef int shown_number(Actors *a, const Reading *r, int64_t *whole, long double *
     sum = <int128>v
     t = next_tally(r, NULL)
     while t != NULL:
-        if t.total.more != NULL or t.back.more != NULL or t.shown != NULL:
+        if t.total.more != NULL or t.back.more != NULL or t.shown != NULL or t.wide:
             return shown_sum(a, r, v, 0, 0, whole, real)
         sum += <int128>t.total.whole - t.back.whole
         t = next_tally(r, t)
@@ -113,8 +113,8 @@ cdef int shown_number(Actors *a, const Reading *r, int64_t *whole, long double *
 
 
 cdef int shown_sum(Actors *a, const Reading *r, int64_t base, long double real_base, int is_real, int64_t *whole, long double *real) noexcept nogil:
-    """The rest of shown_number, where an answer may hold or more than 64-bit numbers are added up. is_real: the sum may leave 64 bits. A
-    counter that a client saw leave them is such a one: to INCRBYFLOAT it is no 64-bit number."""
+    """The rest of shown_number, where an answer may hold or more than 64-bit numbers are added up. is_real: the sum may leave 64 bits, as it may where
+    INCRBYFLOAT had a part in it that left them."""
     cdef const Tally *t = next_tally(r, NULL)
     cdef Sum sum
     cdef int kind
@@ -126,8 +126,7 @@ cdef int shown_sum(Actors *a, const Reading *r, int64_t base, long double real_b
     sum_add_real(&sum, real_base)
     while t != NULL:
         sum_add_difference(&sum, &t.total, &t.back)
-        if t.shown != NULL and is_beyond(extended_load(t.shown.number)):
-            is_real = 1
+        is_real |= t.wide
         t = next_tally(r, t)
     kind = sum_whole(&sum, whole)
     if kind == 1 or (kind == 2 and not is_real):

@@ -93,6 +93,7 @@ cdef enum:
     TEXT_MAX = 512
 
 cdef const char *TOO_LARGE = "ERR operation too large"
+cdef const char *UNSOUND = "ERR a result of this command is none that replicas could be told, and was not stored"
 cdef const char *CLOCK_AHEAD = ("CLOCKAHEAD Writes are refused: timestamps here are ahead of the clock by more than max-clock-skew. "
                                 "GET /health says how to go on")
 
@@ -305,7 +306,7 @@ cdef inline void run_handler(Dispatch *d, Client *client, Command *cmd, Span *ar
             run_plain(d, client, cmd, argv, argc)
         if d.kernel.refused:
             client.reply.buf.n = at
-            fail_too_large(&c)
+            fail(&c, TOO_LARGE if d.kernel.refused == REFUSED_LARGE else UNSOUND)
         else:
             count_changes(d, cmd, &c, d.kernel.changes - before)
         if op_end(d.kernel):

@@ -307,6 +307,7 @@ def test_errors_in_their_order():
         (("k", "x", good), "ERR value is not an integer or out of range"), (("k", -1, good), "ERR Invalid TTL value, must be >= 0"),
         (("k", -1, b"..."), "ERR Invalid TTL value, must be >= 0"), (("k", 0, b"..."), BAD_SEAL), (("k", 0, b""), BAD_SEAL), (("k", 0, seal(b"")), BAD_FORMAT),
         (("k", 2**63 - 1, good), "ERR invalid expire time in 'restore' command"), (("busy", "x", b"..."), "BUSYKEY Target key name already exists."),
+        (("k", 2**63 - 1, b"..."), BAD_SEAL), (("k", 2**63 - 1, seal(b"")), BAD_FORMAT),        # the payload is looked at before the deadline
     ]:
         c("SET", "busy", 1)
         assert c.effects("RESTORE", *argv) == 0

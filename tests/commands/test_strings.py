@@ -403,6 +403,40 @@ def test_concurrent_lifetimes(ab):
     assert a.deadline("k") == b.deadline("k") == NOW + 5001
 
 
+@pytest.mark.parametrize("before", [("HSET", "k", "f", "v"), ("RPUSH", "k", "x"), ("SADD", "k", "x"), ("ZADD", "k", 1, "x"), ("SET", "k", "v")])
+def test_a_set_that_keeps_the_deadline_keeps_that_there_is_none(ab, before):
+    """PERSIST is the later word on the deadline, whatever type the key had."""
+    a, b = ab
+    a(*before)
+    a("EXPIRE", "k", 100)
+    sync(a, b)
+    b("EXPIRE", "k", 5)
+    a.later(1)
+    a("PERSIST", "k")
+    a("SET", "k", "x", "KEEPTTL")
+    sync(a, b)
+    assert a.deadline("k") == b.deadline("k") == -1 and both(ab, "GET", "k") == bulk("x")
+
+
+def test_a_set_that_keeps_the_deadline_keeps_the_word_of_a_hidden_set(ab):
+    """A's HSET hides B's SET, which was the later word on the deadline: there is none. A's SET KEEPTTL takes the place of both."""
+    a, b = ab
+    c = Local("c")
+    sync(a, b, c)
+    a("HSET", "k", "f", "v")
+    c("SADD", "k", "x")
+    c("EXPIRE", "k", 5)
+    b.later(1)
+    b("SET", "k", "v")
+    early = a.replica.take_ops() + b.replica.take_ops()
+    a.replica.receive(early)
+    a("SET", "k", "x", "KEEPTTL")
+    for made in (early, a.replica.take_ops(), c.replica.take_ops()):
+        for r in (a, b, c):
+            r.replica.receive(made)
+    assert {r.deadline("k") for r in (a, b, c)} == {-1}
+
+
 def test_sum_beyond_64_bits_saturates(ab):
     a, b = ab
     a("SET", "n", MAX - 10)

@@ -80,6 +80,7 @@ class Tally:
     back_seq: int = 0                # the newest take-back: the sum as of that increment counts no more
     back: Fraction = Fraction(0)
     shown: tuple | None = None       # (what was read, the number its client was shown): of the newest increment
+    wide: bool = False               # it has left 64 bits as a floating point number: sums with it do not stop there
 
     @property
     def live(self) -> bool:
@@ -124,7 +125,7 @@ class Key:
         assert len(answers) < 2, "two increments that have seen each other"
         if answers:
             return number_text(answers[0])
-        is_real = winner is not None and not is_whole(winner[2]) or any(t.shown and not LEAST <= t.shown[1] <= MOST for t in live)
+        is_real = winner is not None and not is_whole(winner[2]) or any(t.wide for t in live)
         return number_text(sum_of(base, [t.total - t.back for t in live], is_real))
 
     # effects
@@ -140,13 +141,13 @@ class Key:
     def clear_deadline(self, op: Op) -> None:
         self.deadlines = {d: w for d, w in self.deadlines.items() if not op.observed(d)}
 
-    def increment(self, op: Op, run, total, shown=None) -> None:
+    def increment(self, op: Op, run, total, shown=None, wide=False) -> None:
         actor, seq = op.dot
         t = self.tallies.get(actor)
         if t is None or t.run < run:
-            self.tallies[actor] = Tally(run, seq, total, shown=shown)
+            self.tallies[actor] = Tally(run, seq, total, shown=shown, wide=wide)
         elif t.run == run and seq >= t.seq:
-            t.seq, t.total, t.shown = seq, total, shown
+            t.seq, t.total, t.shown, t.wide = seq, total, shown, wide
 
 
 class Model:
@@ -199,13 +200,15 @@ class Model:
                 t = k.tallies.get(self.actor) if k else None
                 run, total = (t.run, t.total) if t and t.live else ((op.dot[1], len(op.effects)), Fraction(0))
                 step, shown = number(argument) if name == "incr" else Fraction(argument), None
+                wide = bool(t and t.live and t.wide)
                 if name == "incr":
                     after = copy.deepcopy(k) if k else Key()
                     wanted = rounded(number(after.text() or b"0") + step)
-                    after.increment(op, run, total + step)
+                    wide |= not (LEAST <= step <= MOST and LEAST <= wanted <= MOST)
+                    after.increment(op, run, total + step, wide=wide)
                     if after.text() != number_text(wanted):
                         shown = after.context(), wanted
-                self._make(op, "increment", at, run, total + step, shown)
+                self._make(op, "increment", at, run, total + step, shown, wide)
             else:
                 self._make(op, "assign", at, argument, name == "keep", k.seen() if k else [])
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from crdtredis.replication import crdtredis_pb2 as pb
-from tests.core.model import LEAST, MOST, is_whole, number, number_text, sum_of
+from tests.core.model import is_whole, number, number_text, sum_of
 
 TYPE_ORDER = [pb.LIST, pb.HASH, pb.ZSET, pb.SET, pb.STRING]
 TYPE_NAMES = {pb.STRING: "string", pb.HASH: "hash", pb.SET: "set", pb.ZSET: "zset", pb.LIST: "list"}
@@ -217,7 +217,7 @@ def told(found: Ops) -> dict[tuple[int, bytes], Told]:
                         deadlines.setdefault(at, []).append((op, i, "remove", None))
                 elif e.kind == pb.INCREMENT:
                     run = (op.dot[0], at, place, e.run_seq, e.run_index)
-                    acts.append((op, i, "add", (total(e) - sums.get(run, 0), extended_value(e.shown) if e.shown else None)))
+                    acts.append((op, i, "add", (total(e) - sums.get(run, 0), extended_value(e.shown) if e.shown else None, e.wide)))
                     sums[run] = total(e)
                 else:
                     acts.append((op, i, "remove", None))
@@ -261,5 +261,5 @@ def value_of(type: int, kept: list) -> Value:
     base = number(winner[2]) if winner else Fraction(0)
     if base is None or not steps:
         return Value(winner[2])
-    is_real = winner is not None and not is_whole(winner[2]) or any(not LEAST <= a <= MOST for a in answers)
+    is_real = winner is not None and not is_whole(winner[2]) or any(p[2] for what, p in kept if what == "add")
     return Value(number_text(sum_of(base, steps, is_real)), answers=answers)

@@ -1,0 +1,262 @@
+"""Numbers at their limits and over several replicas: sums are exact, what is shown is what one Redis would show, and whatever a command makes is
+accepted by every replica."""
+import itertools
+import random
+from fractions import Fraction
+
+import pytest
+
+from tests.commands.run import NOW, Client, exchange
+from tests.core.model import number, number_text, rounded
+from tests.respclient import ReplyError
+
+MOST, LEAST = 2**63 - 1, -2**63
+
+
+@pytest.fixture
+def ab():
+    a, b = Client("a"), Client("b")
+    exchange(a, b)
+    return a, b
+
+
+def both(ab, *argv):
+    """The reply that both give; their states are the same."""
+    a, b = ab
+    exchange(a, b)
+    told = a(*argv)
+    assert b(*argv) == told and a.replica.digest() == b.replica.digest()
+    a.replica.check()
+    b.replica.check()
+    return told
+
+
+# ---- what is left after a take-back -------------------------------------------------------------------------------------
+@pytest.mark.parametrize("base", ["123456789", "1e15", "0.3", "-7.7", "1e-30", "1e4000", "9223372036854775807", "-1e20"])
+@pytest.mark.parametrize("step", ["0.1", "-0.3", "5", "1e-17", "123456789.123456789", "1e25"])
+def test_an_increment_that_the_deleter_had_not_seen_is_left_exactly(base, step):
+    for remove, read, add in [(["DEL", "k"], ["GET", "k"], lambda c, v: c("INCRBYFLOAT", "k", v)),
+                              (["FLUSHALL"], ["GET", "k"], lambda c, v: c("INCRBYFLOAT", "k", v)),
+                              (["HDEL", "h", "f"], ["HGET", "h", "f"], lambda c, v: c("HINCRBYFLOAT", "h", "f", v)),
+                              (["DEL", "h"], ["HGET", "h", "f"], lambda c, v: c("HINCRBYFLOAT", "h", "f", v))]:
+        lone, a, b = Client("l"), Client("a"), Client("b")
+        add(lone, step)
+        for first in (a, b):                              # of the remover's own, and of another's
+            exchange(a, b)
+            add(first, base)
+            exchange(a, b)
+            a(*remove)
+            add(b, step)
+            assert both((a, b), *read) == lone(*read), remove
+            a(*remove)
+
+
+@pytest.mark.parametrize("base", ["123456789", "1e300", "inf", "0.3", "-1e-300"])
+@pytest.mark.parametrize("step", ["0.1", "5", "-1e-310", "1.7e308"])
+def test_an_increment_of_a_score_that_the_remover_had_not_seen_is_left_exactly(base, step):
+    for first, remove in itertools.product((0, 1), (["ZREM", "z", "m"], ["DEL", "z"], ["FLUSHDB"])):
+        ab = a, b = Client("a"), Client("b")
+        exchange(a, b)
+        ab[first]("ZINCRBY", "z", base, "m")
+        exchange(a, b)
+        a(*remove)
+        b("ZINCRBY", "z", step, "m")
+        assert float(both(ab, "ZSCORE", "z", "m")) == float(step)
+    a, b = Client("a"), Client("b")
+    a("ZADD", "z", base, "m")
+    exchange(a, b)
+    a("ZREM", "z", "m")
+    b("ZINCRBY", "z", step, "m")
+    assert float(both((a, b), "ZSCORE", "z", "m")) == float(step)
+
+
+def test_a_set_replaces_what_it_saw_and_the_rest_stays_on_top(ab):
+    a, b = ab
+    a("INCRBYFLOAT", "k", "123456789.1")
+    exchange(a, b)
+    a("SET", "k", "100")
+    b("INCRBYFLOAT", "k", "0.1")
+    assert both(ab, "GET", "k") == b"100.1"
+
+
+# ---- sums ---------------------------------------------------------------------------------------------------------------
+def test_totals_beyond_64_bits_are_exact(ab):
+    a, b = ab
+    for _ in range(3):
+        a("INCRBY", "k", MOST)
+        b("INCRBY", "k", -MOST)
+        a("HINCRBY", "h", "f", 9 - MOST)
+        b("HINCRBY", "h", "f", MOST - 10)
+        assert both(ab, "GET", "k") == b"0"
+    assert [a("INCR", "k") for _ in range(5)] == [1, 2, 3, 4, 5]
+    assert both(ab, "GET", "k") == b"5" and both(ab, "HGET", "h", "f") == b"-3"
+    a("DEL", "k")
+    b("INCRBY", "k", 7)
+    assert both(ab, "GET", "k") == b"7"
+
+
+def test_what_is_answered_is_what_is_read_at_the_limit(ab):
+    a, b = ab
+    a("INCRBY", "k", MOST)
+    b("INCRBY", "k", MOST)
+    assert both(ab, "GET", "k") == b"%d" % MOST
+    assert a.error("INCR", "k") == "ERR increment or decrement would overflow"
+    assert a("DECR", "k") == MOST - 1 and both(ab, "GET", "k") == b"%d" % (MOST - 1)
+    assert b("INCR", "k") == MOST and b("DECRBY", "k", 5) == MOST - 5 and both(ab, "GET", "k") == b"%d" % (MOST - 5)
+    a("INCRBY", "k", -1)
+    b("INCRBY", "k", -1)                                    # more than one client's view: the sum again
+    assert both(ab, "GET", "k") == b"%d" % MOST
+
+
+def test_increments_beyond_64_bits_add_up_where_they_are_floats(ab):
+    a, b = ab
+    assert a("INCRBYFLOAT", "k", "1e19") == b("INCRBYFLOAT", "k", "1e19") == b"10000000000000000000"
+    a("HINCRBYFLOAT", "h", "f", "-3e19")
+    b("HINCRBYFLOAT", "h", "f", "1e19")
+    assert both(ab, "GET", "k") == b"20000000000000000000" and both(ab, "HGET", "h", "f") == b"-20000000000000000000"
+    assert b("INCRBYFLOAT", "k", "0.5") == b"20000000000000000000" and both(ab, "GET", "k") == b"20000000000000000000"
+    a("DEL", "k")
+    b("INCRBYFLOAT", "k", "0.25")
+    assert both(ab, "GET", "k") == b"0.25"
+
+
+def test_a_number_larger_than_the_type_can_be_taken_from_again(ab):
+    a, b = ab
+    a("INCRBYFLOAT", "k", "1.1e4932")
+    b("INCRBYFLOAT", "k", "1.1e4932")
+    assert len(both(ab, "GET", "k")) == 4933
+    assert a.error("INCRBYFLOAT", "k", "1.1e4932") == "ERR increment would produce NaN or Infinity"
+    a("INCRBYFLOAT", "k", "-1.1e4932")
+    b("INCRBYFLOAT", "k", "-1.1e4932")
+    assert both(ab, "GET", "k") == b"0"
+
+
+def test_the_order_of_arrival_does_not_show():
+    steps = ["0.1", "123456789.1", "-0.3", "1e20", "-1e20", "7", "1e-10"]
+    clients = [Client(str(i)) for i in range(len(steps))]
+    exchange(*clients)
+    ops = []
+    for c, step in zip(clients, steps):
+        c("INCRBYFLOAT", "k", step)
+        c("ZINCRBY", "z", step, "m")
+        ops.append(c.replica.take_ops())
+    shown = set()
+    for order in itertools.islice(itertools.permutations(range(len(steps))), 0, 5040, 97):
+        c = Client("reader")
+        for name in clients:
+            c.replica.declare(name.replica.id, name.replica.epoch)
+        for i in order:
+            c.replica.receive(ops[i])
+        shown.add((c("GET", "k"), c("ZSCORE", "z", "m"), c.replica.digest()))
+    assert len(shown) == 1
+    value, score, _ = shown.pop()
+    assert value == number_text(rounded(sum(number(s.encode()) for s in steps))) and float(score) == float(sum(Fraction(float(s)) for s in steps))
+
+
+# ---- what is shown ------------------------------------------------------------------------------------------------------
+def test_every_replica_shows_what_the_client_was_shown(ab):
+    a, b = ab
+    a("INCRBYFLOAT", "k", "123456789.1")
+    for _ in range(20):
+        for c in ab:
+            told = c("INCRBYFLOAT", "k", "0.1")
+            assert both(ab, "GET", "k") == told
+            told = c("ZINCRBY", "z", "0.1", "m")
+            assert both(ab, "ZSCORE", "z", "m") == told
+    assert told == b"4.000000000000002"                    # as forty additions of doubles round it
+    a("ZREM", "z", "m")
+    b("ZINCRBY", "z", "0.1", "m")
+    assert both(ab, "ZSCORE", "z", "m") == b"0.1"
+
+
+def test_a_shown_number_counts_again_when_what_came_between_is_gone():
+    a, b, c, d = (Client(name) for name in "abcd")
+    exchange(a, b, c, d)
+    for _ in range(9):
+        a("ZINCRBY", "z", "0.1", "m")
+    b("ZINCRBY", "z", "0.1", "m")
+    of_a, of_b = a.replica.take_ops(), b.replica.take_ops()
+    c.replica.receive(of_b)
+    c("ZREM", "z", "m")                                     # b's alone
+    of_c = c.replica.take_ops()
+    for ops, score in ((of_a, b"0.8999999999999999"), (of_b, b"1"), (of_c, b"0.8999999999999999")):
+        d.replica.receive(ops)
+        assert d("ZSCORE", "z", "m") == score
+        d.replica.check()
+
+
+# ---- infinities ---------------------------------------------------------------------------------------------------------
+def test_infinite_scores(ab):
+    a, b = ab
+    a("ZINCRBY", "z", "inf", "m")
+    b("ZINCRBY", "z", "-inf", "m")
+    assert both(ab, "ZSCORE", "z", "m") == b"0"
+    assert a("ZINCRBY", "z", "-inf", "m") == b"-inf" and both(ab, "ZSCORE", "z", "m") == b"-inf"
+    assert a.error("ZINCRBY", "z", "inf", "m") == "ERR resulting score is not a number (NaN)"
+    assert b("ZINCRBY", "z", "5", "m") == b"-inf" and both(ab, "ZRANGE", "z", 0, -1, "WITHSCORES") == [b"m", b"-inf"]
+    a("ZREM", "z", "m")
+    b("ZINCRBY", "z", "7", "m")
+    assert both(ab, "ZSCORE", "z", "m") == b"7"
+    assert a("ZINCRBY", "z", "1.7e308", "m") and a("ZINCRBY", "z", "1.7e308", "m") == b"inf" and both(ab, "ZSCORE", "z", "m") == b"inf"
+    assert b("ZINCRBY", "z", "-1.7e308", "m") == b"inf" and both(ab, "ZSCORE", "z", "m") == b"inf"
+
+
+# ---- what is made is accepted -------------------------------------------------------------------------------------------
+TINY, HUGE = "1e-4940", "1.1e4932"
+REALS = ["0", "-0", "0.1", TINY, f"-{TINY}", HUGE, f"-{HUGE}", "1e-4951", "3.7e-4951", "inf", "-inf", "nan", "1e5000", "1e-5000", "4.9e-324",
+         "1.8e308", "9223372036854775808", "-9223372036854775809", "0x1p-16445", "1e20"]
+WHOLES = ["0", "1", "-1", str(MOST), str(LEAST), str(MOST + 1), str(LEAST - 1), "9223372036854775", "-9223372036854775", str(NOW), str(-NOW), str(1 << 29),
+          str((1 << 32) - 1), str(1 << 61), "x", "1e3"]
+OFFSETS = ["0", "7", "-1", "x", str(MOST), str(LEAST), str(MOST + 1), str(1 << 33), str(1 << 61)]       # none that makes a value of megabytes
+COMMANDS = [
+    "INCRBYFLOAT k R", "HINCRBYFLOAT h f R", "ZINCRBY z R m", "ZADD z INCR R m", "ZADD z R m", "ZADD z R m R n", "GEOADD g R R p",
+    "ZUNIONSTORE s 2 z z WEIGHTS R R", "ZUNIONSTORE s 2 z zz WEIGHTS R R AGGREGATE MAX", "ZINTERSTORE s 2 z z WEIGHTS R R",
+    "ZRANGESTORE s z R R BYSCORE", "ZREMRANGEBYSCORE z R R", "GEOSEARCHSTORE s g FROMLONLAT 0 0 BYRADIUS R km STOREDIST", "SET k R",
+    "INCRBY k I", "DECRBY k I", "HINCRBY h f I", "EXPIRE k I", "PEXPIRE h I", "EXPIREAT k I", "PEXPIREAT z I", "PEXPIREAT k I GT",
+    "SET k v EX I", "SET k v PX I", "SET k v EXAT I", "SET k v PXAT I", "SETEX k I v", "PSETEX k I v", "GETEX k EX I", "GETEX k PXAT I",
+    "SETRANGE k O v", "SETBIT k O 1", "BITFIELD k SET i64 O I", "BITFIELD k INCRBY i64 0 I", "BITFIELD k OVERFLOW SAT INCRBY u8 O I",
+    "LSET l I v", "LTRIM l I I", "LREM l I x", "LINSERT l BEFORE x R", "LPOP l I", "SPOP e I", "ZPOPMIN z I", "ZREMRANGEBYRANK z I I",
+    "LMPOP I l LEFT", "ZMPOP 1 z MAX COUNT I", "SORT l STORE s LIMIT I I", "RESTORE r I D", "RESTORE r I D ABSTTL", "RESTORE r I D REPLACE IDLETIME I",
+    "MOVE k I", "COPY k kk DB I", "SWAPDB I I",
+]
+BEFORE = {
+    "nothing": [],
+    "small": ["INCRBY k 5", "HINCRBY h f 5", "ZADD z 1 m", "GEOADD g 1 1 p", "RPUSH l x 2 3", "SADD e a b"],
+    "extreme": [f"INCRBYFLOAT k {HUGE}", f"HINCRBYFLOAT h f {TINY}", "ZADD z inf m", "ZADD zz -inf m", "GEOADD g -180 -85 p", f"RPUSH l {LEAST} x nan", "SADD e inf nan",
+                f"PEXPIREAT h {MOST}"],
+    "limits": [f"INCRBY k {MOST}", f"HINCRBY h f {LEAST}", "ZADD z -1.7e308 m", "ZADD zz 1.7e308 m", f"PEXPIREAT k {MOST}", f"PEXPIREAT z {MOST}"],
+    "fraction": ["SET k -1.1e4932", f"HSET h f -{TINY}", "ZINCRBY z 0.1 m", "ZINCRBY z 0.2 m", "ZADD zz 4.9e-324 m", "RPUSH l 0.1"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("before", BEFORE)
+def test_whatever_a_command_makes_is_accepted(command, before):
+    """Twice in one replica, so that the second meets what the first left, and once in another that has not seen these."""
+    payload = Client("d")
+    payload("ZADD", "k", "1.5", "m", "inf", "n")
+    payload = payload("DUMP", "k")
+    choices = [{"R": REALS, "I": WHOLES, "O": OFFSETS, "D": [payload]}.get(w, [w]) for w in command.split()]
+    every = list(itertools.product(*choices))
+    for argv in random.Random(command).sample(every, min(len(every), 40)):
+        a, b, late = Client("a"), Client("b"), Client("late")
+        exchange(a, b, late)
+        for other in BEFORE[before]:
+            a(*other.split())
+        made = a.replica.take_ops()
+        if made:
+            b.replica.receive(made)
+        for c in (a, a, b):
+            try:
+                c(*argv)
+            except ReplyError as e:
+                assert not str(e).startswith("ERR a result of this command")
+        made += (there := b.replica.take_ops()) + (here := a.replica.take_ops())
+        late.replica.receive(made)
+        if here:
+            b.replica.receive(here)
+        if there:
+            a.replica.receive(there)
+        assert a.replica.digest() == b.replica.digest() == late.replica.digest(), argv
+        for c in (a, b, late):
+            c.replica.check()
