@@ -218,7 +218,7 @@ cdef void discard_database(Kernel *k, uint32_t db) noexcept nogil:
     rest.next = k.garbage
     k.garbage = rest
     table_init(&d.table)
-    d.live = d.tallies = d.expiring = 0
+    d.live = d.tallies = d.exact = d.expiring = 0
     heap_forget(k, db)
     mem_free(d.newest.v)
     memset(&d.newest, 0, sizeof(Row))

@@ -94,6 +94,7 @@ cdef Tally *cell_tally(const Cell *c, uint16_t actor) noexcept nogil:
 cdef void cell_drop_tally(Kernel *k, Cell *c, Tally *gone) noexcept nogil:
     cdef Tally **at = &c.tallies
     k.db[k.in_db].tallies -= 1
+    k.db[k.in_db].exact -= number_room(&gone.total)
     while at[0] != gone:
         at = &at[0].next
     at[0] = gone.next
@@ -157,10 +158,12 @@ cdef Write *cell_add_write(Cell *c, uint64_t dot, uint64_t stamp, uint16_t actor
     return w
 
 
-cdef void tally_move(Tally *t, uint64_t seq, const Effect *x) noexcept nogil:
+cdef void tally_move(Kernel *k, Tally *t, uint64_t seq, const Effect *x) noexcept nogil:
     t.seq = seq
     t.wide = <uint16_t>x.wide
+    k.db[k.in_db].exact -= number_room(&t.total)
     number_take(&t.total, &x.total)
+    k.db[k.in_db].exact += number_room(&t.total)
     if x.shown.n == 0:
         if t.shown != NULL:
             mem_free(t.shown)
@@ -181,7 +184,7 @@ cdef void cell_increment(Kernel *k, Cell *c, const Applying *op, const Effect *x
         if t.run_seq == x.run_seq and t.run_index == x.run_index:
             if op.seq >= t.seq:
                 k.stubs -= tally_is_stub(t)
-                tally_move(t, op.seq, x)
+                tally_move(k, t, op.seq, x)
                 k.stubs += tally_is_stub(t)
             return
         if t.run_seq > x.run_seq or (t.run_seq == x.run_seq and t.run_index > x.run_index):
@@ -193,7 +196,7 @@ cdef void cell_increment(Kernel *k, Cell *c, const Applying *op, const Effect *x
     t.actor = op.slot
     t.run_seq = x.run_seq
     t.run_index = x.run_index
-    tally_move(t, op.seq, x)
+    tally_move(k, t, op.seq, x)
     at = &c.tallies
     while at[0] != NULL and k.actors.v[at[0].actor].rank < k.actors.v[op.slot].rank:
         at = &at[0].next

@@ -20,10 +20,7 @@ cdef int op_end(Kernel *k) noexcept nogil:
     if k.depth or not k.has_op:
         return 0
     k.has_op = 0
-    if k.effect_count == 0:                # its only one was refused
-        return 0
-    close_op(k)
-    return 1
+    return close_op(k)
 
 
 cdef void open_op(Kernel *k) noexcept nogil:
@@ -41,13 +38,16 @@ cdef void open_op(Kernel *k) noexcept nogil:
     k.effects.n = HEAD_ROOM
 
 
-cdef void close_op(Kernel *k) noexcept nogil:
-    """Encodes the finished op behind the others, and moves the clock to it. Leaves k.seen alone: see close_early."""
+cdef int close_op(Kernel *k) noexcept nogil:
+    """Encodes the finished op behind the others, and moves the clock to it. 0 where there is none: its only effect was refused. Leaves k.seen
+    alone: see close_early."""
     cdef Actor *me = &k.actors.v[k.me]
     cdef uint32_t i
     cdef size_t head, body
     cdef char *p
     cdef Run *r
+    if k.effect_count == 0:
+        return 0
     k.made.n = 0
     if k.deps_changed:
         for i in range(k.actors.n):
@@ -79,6 +79,7 @@ cdef void close_op(Kernel *k) noexcept nogil:
     me.applied = k.op.seq
     if k.effects.cap > LARGE_OP:           # a giant value or transaction is no reason to keep its size for ever
         buffer_free(&k.effects)
+    return 1
 
 
 cdef char *put_op_head(Kernel *k, char *p, size_t body) noexcept nogil:
@@ -133,7 +134,7 @@ cdef inline int may_be_made(Kernel *k, const Effect *x) noexcept nogil:
     if effect_is_sound(x, k.op.seq, k.op.stamp):
         return 1
     mem_assert_not("an effect that no replica would accept")
-    k.refused = 1
+    k.refused = REFUSED_UNSOUND
     return 0
 
 
@@ -333,7 +334,7 @@ cdef void remove_key(Kernel *k, uint32_t db, Element *e, int refusable) noexcept
     k.seen.n = 0
     if not list_key(k, e, T_NONE, span(NULL, 0), k.op_most) or not op_fits(k, db, 0, klen, k.seen.n):
         if may_refuse(k) and refusable:
-            k.refused = 1
+            k.refused = REFUSED_LARGE
             return
         if not op_cut(k, db, klen):
             e = shed_members(k, db, e)
@@ -378,7 +379,7 @@ cdef void db_flush(Kernel *k, uint32_t db) noexcept nogil:
         return
     if not list_database(k, db) or not op_fits(k, db, 0, 0, k.seen.n):
         if may_refuse(k):
-            k.refused = 1
+            k.refused = REFUSED_LARGE
             return
         if not op_cut(k, db, 0):
             shed_keys(k, db)

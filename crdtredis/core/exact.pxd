@@ -5,6 +5,7 @@ cdef enum:
     LIMB_HIGH = 258         # no limb of a total stands here or higher: totals are below 2^16511 in size
     SUM_LIMBS = 520         # those between, and what the totals of all actors together may need above
     COUNT_BITS = 56         # of how many infinities a total counts
+    EXACT_ROOM = 4200       # bytes of a message Exact at most, with its tag and length
     EXTENDED = 10           # bytes of an 80-bit number: 8 of mantissa with its leading bit, 2 of sign and exponent
 
 # A sum under way, on the stack. Two's complement; limb[i] counts 2^(64 * (low + i)). The first limb is not 0, the last not superfluous.
@@ -45,6 +46,7 @@ cdef void sum_total(const Sum *s, Buffer *b, Total *out) noexcept nogil         
 cdef void number_total(const Number *v, Buffer *b, Total *out) noexcept nogil   # the same
 cdef void number_take(Number *v, const Total *t) noexcept nogil                 # *v := t; what *v held is freed
 cdef void number_free(Number *v) noexcept nogil
+cdef size_t number_room(const Number *v) noexcept nogil                         # bytes of its message Exact at most, with tag and length
 cdef int exact_is_sound(Span body) noexcept nogil                               # are the bytes a message Exact?
 cdef long double extended_load(const char *p) noexcept nogil                    # never a NaN: what is none is 0
 cdef void extended_store(char *out, long double v) noexcept nogil

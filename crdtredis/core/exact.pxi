@@ -327,6 +327,10 @@ cdef void number_take(Number *v, const Total *t) noexcept nogil:
     memcpy(v.more + 1, s.limb, s.n * sizeof(uint64_t))
 
 
+cdef size_t number_room(const Number *v) noexcept nogil:
+    return 48 + v.more.n * sizeof(uint64_t) if v.more != NULL else 0
+
+
 cdef void number_free(Number *v) noexcept nogil:
     mem_free(v.more)
     v.more = NULL

@@ -51,6 +51,7 @@ cdef struct Database:
     size_t live             # keys with a live value; the table also holds stubs and leftovers
     size_t expiring         # those of them that have a deadline
     size_t tallies          # counter entries in it, stubs included
+    size_t exact            # bytes that their totals take in an op beyond SEEN_ROOM
     uint32_t timed          # keys in the deadline heap
     Row newest              # by actor: no write, increment or deadline here is newer
 

@@ -387,12 +387,13 @@ cdef class Replica:
         cdef Kernel *k = &self.k
         cdef Element *e
         cdef Collection *c
-        cdef size_t pos, live, tallies, expiring
+        cdef size_t pos, live, expiring
+        cdef size_t tallies[2]
         cdef uint32_t i, timed
         cdef int64_t stubs = 0
         for db in range(DATABASES):
-            pos = live = tallies = timed = expiring = 0
-            stubs += check_table(k, db, &k.db[db].table, &live, &tallies)
+            pos = live = tallies[0] = tallies[1] = timed = expiring = 0
+            stubs += check_table(k, db, &k.db[db].table, &live, tallies)
             while True:
                 e = table_next(&k.db[db].table, &pos)
                 if e == NULL:
@@ -405,11 +406,12 @@ cdef class Replica:
                 timed += element_entry(e).heap != 0
                 c = element_entry(e).collections
                 while c != NULL:
-                    stubs += check_collection(k, db, c, &tallies)
+                    stubs += check_collection(k, db, c, tallies)
                     c = c.next
             assert live == k.db[db].live, f"db {db}: {k.db[db].live} keys counted, {live} there"
             assert expiring == k.db[db].expiring, f"db {db}: {k.db[db].expiring} deadlines counted, {expiring} there"
-            assert tallies == k.db[db].tallies, f"db {db}: {k.db[db].tallies} tallies counted, {tallies} there"
+            assert tallies[0] == k.db[db].tallies, f"db {db}: {k.db[db].tallies} tallies counted, {tallies[0]} there"
+            assert tallies[1] == k.db[db].exact, f"db {db}: {k.db[db].exact} bytes of exact totals counted, {tallies[1]} there"
             assert timed == k.db[db].timed, f"db {db}: {k.db[db].timed} keys in the heap counted, {timed} there"
         assert stubs == k.stubs, f"{k.stubs} stubs counted, {stubs} there"
         for i in range(k.heap_n):
@@ -485,7 +487,7 @@ cdef list heap_slots(Actors *a, uint16_t root):
 
 
 cdef int64_t check_table(Kernel *k, uint32_t db, Table *t, size_t *live, size_t *tallies) except -1:
-    """Asserts what holds for keys and members alike; returns the stubs in t and counts its live elements and tallies."""
+    """Asserts what holds for keys and members alike; returns the stubs in t and counts its live elements, tallies and bytes of exact totals."""
     cdef Element *e
     cdef Tally *y
     cdef size_t pos = 0
@@ -502,9 +504,23 @@ cdef int64_t check_table(Kernel *k, uint32_t db, Table *t, size_t *live, size_t 
         y = element_cell(e).tallies if e.meta & E_CELL else NULL
         while y != NULL:
             tallies[0] += 1
+            tallies[1] += number_room(&y.total)
+            check_number(&y.total)
+            check_number(&y.back)
             stubs += tally_is_stub(y)
             assert y.next == NULL or k.actors.v[y.actor].rank < k.actors.v[y.next.actor].rank, "tallies out of order"
             y = y.next
+
+
+cdef int check_number(const Number *v) except -1:
+    cdef const uint64_t *limb = limbs_of(v.more)
+    cdef int n = v.more.n if v.more != NULL else 0
+    if v.more == NULL:
+        return 0
+    assert n == 0 or LIMB_LOW <= v.more.low and v.more.low + n <= LIMB_HIGH, "a total out of bounds"
+    assert n == 0 or limb[0] and (n == 1 or limb[n - 1] != sign_of(limb, n - 1)), "a total with limbs that say nothing"
+    assert v.more.plus or v.more.minus or n > 1 or n and v.more.low, "a total that is a 64-bit number"
+    return 0
 
 
 cdef int64_t check_collection(Kernel *k, uint32_t db, Collection *c, size_t *tallies) except -1:

@@ -8,6 +8,10 @@ cdef enum:
     SEEN_ROOM = 64          # for each of these, beside their names and keys
     STEP_ROOM = 64          # for each step of a list position
 
+cdef enum Refused:
+    REFUSED_LARGE = 1       # the op would be too large
+    REFUSED_UNSOUND = 2     # an effect would be one that no replica accepts: see core/effects.pxi
+
 # Asked before a command makes its first effect: is there room for n effects on keys of `key` bytes, with names and values of
 # `bytes` in all? The tallies that they list are counted here, and a few effects more for what goes with any write.
 cdef int op_fits(Kernel *k, uint32_t db, size_t n, size_t key, size_t bytes) noexcept nogil

@@ -21,14 +21,14 @@ cdef inline size_t op_used(Kernel *k) noexcept nogil:
 cdef int op_fits(Kernel *k, uint32_t db, size_t n, size_t key, size_t bytes) noexcept nogil:
     # No effect lists more than one tally of an actor, and no tally is listed twice.
     cdef size_t tallies = min(n * k.actors.n, k.db[db].tallies)
-    return op_used(k) + (n + 3) * (EFFECT_ROOM + key) + tallies * SEEN_ROOM + bytes <= k.op_most
+    return op_used(k) + (n + 3) * (EFFECT_ROOM + key) + tallies * SEEN_ROOM + min(tallies * EXACT_ROOM, k.db[db].exact) + bytes <= k.op_most
 
 
 cdef int op_room(Kernel *k, uint32_t db, size_t n, size_t key, size_t bytes) noexcept nogil:
     if k.refused:
         return 0
     if k.changes == k.began and not op_fits(k, db, n, key, bytes):
-        k.refused = 1
+        k.refused = REFUSED_LARGE
         return 0
     return 1
 

@@ -11,7 +11,7 @@
 # Time per command is the difference of two readings of the cycle counter (8 ns each; the end of one command is the start of the
 # next), which serves statistics and the slow log; it is turned into microseconds only when somebody asks.
 
-from crdtredis._core cimport key_find, mem_used, op_begin, op_end, op_fits, op_room, remainder_size, stamps_run_ahead
+from crdtredis._core cimport REFUSED_LARGE, key_find, mem_used, op_begin, op_end, op_fits, op_room, remainder_size, stamps_run_ahead
 
 cdef extern from *:
     """
