@@ -37,7 +37,7 @@ from crdtredis.storage.format import (Actor, CutShort, Foreign, FormatError, Hea
                                       sync_directory)
 from crdtredis.storage.identity import read_identity
 from crdtredis.storage.lock import DirectoryLock
-from crdtredis.storage.recovery import described, free_name, holds_records, may_be_torn, recover
+from crdtredis.storage.recovery import Gap, described, free_name, holds_records, may_be_torn, recover
 from crdtredis.storage.segments import write_all
 
 
@@ -101,9 +101,12 @@ def main(folder: str, repair: bool) -> int:
         for f in damaged:
             kept, lost = mend(f, findings, identity.replica_id, sorted(actors))
             print(f"{f.path.name}: kept {kept} records, left out {lost} bytes")
-        if repair:
-            replace_ops(where, identity.replica_id, identity.epoch, sorted(actors))
-        return rehearse(where, identity.replica_id, identity.epoch)
+        while repair and mend_ops(where, identity.replica_id, identity.epoch, sorted(actors)):
+            pass                        # what stood behind the first gap was not looked at yet
+        code = rehearse(where, identity.replica_id, identity.epoch)
+        if code and not repair:
+            print("a start would be refused. --repair keeps what can be applied")
+        return code
 
 
 def replica_for(replica_id: str, epoch: int) -> Replica:
@@ -113,8 +116,9 @@ def replica_for(replica_id: str, epoch: int) -> Replica:
     return replica
 
 
-def replace_ops(folder: Path, replica_id: str, epoch: int, actors: list[Actor]) -> None:
-    """Put ops without effect in the place of those that cannot be applied."""
+def mend_ops(folder: Path, replica_id: str, epoch: int, actors: list[Actor]) -> bool:
+    """Put ops without effect in the place of those that cannot be applied, and accept that some are
+    missing though every byte is sound (a record cut out by hand). True when something was done."""
     replica = replica_for(replica_id, epoch)
     found: dict[Path, dict[int, dict[tuple[int, int], bytes] | None]] = {}      # see `rewritten`
 
@@ -131,12 +135,16 @@ def replace_ops(folder: Path, replica_id: str, epoch: int, actors: list[Actor]) 
 
     try:
         recover(folder, replica_id, replica, change=False, replace=replace)
+    except Gap as e:
+        print(f"{e.path.name}: {e.reason}: accepted")
+        found.setdefault(e.path, {})    # written again as it is, but "repaired"
     except StartError:
-        return                          # rehearse() says it
+        return False                    # rehearse() says it
     for path, records in found.items():
         header = dataclasses.replace(header_of(path, int(path.name[8:24]), replica_id),
                                      actors=tuple(actors), repaired=True)
         exchange(path, header, rewritten(path, header.size, records))
+    return bool(found)
 
 
 def rewritten(path: Path, begin: int,
@@ -156,6 +164,8 @@ def rewritten(path: Path, begin: int,
                         if (raw := instead.get((op.actor, op.seq), op.raw))]
                 yield record(b"".join([ops[-1].declared, *runs]))
             at = after
+    except FormatError:
+        pass                            # the torn end of the log
     finally:
         os.close(fd)
 

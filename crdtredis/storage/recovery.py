@@ -61,6 +61,10 @@ class RecoveryError(StartError):
         self.reason = reason
 
 
+class Gap(RecoveryError):
+    """Every byte is sound, and ops are missing."""
+
+
 class Receiver(Protocol):
     """What recovery needs of a Replica."""
     recovering: bool
@@ -143,8 +147,8 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
         for i, link in enumerate(links):
             header = link.header()
             if not repaired and not covered(header.clock, replica.clock_ids()):
-                raise RecoveryError(link.path, 0, "this segment begins after ops that the segments "
-                                                  "before it do not hold")
+                raise Gap(link.path, 0, "this segment begins after ops that the segments before it do "
+                                        "not hold")
             unsynced = header.unsynced
             fd = os.open(link.path, (os.O_RDWR if change else os.O_RDONLY) | os.O_CLOEXEC)
             try:
@@ -180,7 +184,7 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
         replica.recovering = False
     waiting = replica.waiting()["ops"]
     if waiting and not repaired:
-        raise RecoveryError(links[-1].path, place[1], f"{waiting} ops need others that the log does not hold")
+        raise Gap(links[-1].path, place[1], f"{waiting} ops need others that the log does not hold")
     if cuts and change and not torn:
         remove(folder, cuts)
     return Recovered(place, tuple(cuts), len(links), records, done, time.monotonic() - begun, unsynced,
@@ -328,8 +332,8 @@ def give(replica: Receiver, batch: bytes, where: Stretch, repaired: bool,
                 replica.receive(replace(where.path, offset, op))
     except (StrangerError, WaitingRoomFull) as e:
         if not repaired:
-            raise RecoveryError(where.path, where.begin, "a sound record here or in the MiB behind it "
-                                                         f"cannot be applied: {e}") from None
+            raise Gap(where.path, where.begin, "a sound record here or in the MiB behind it cannot be "
+                                               f"applied: {e}") from None
         return False
     return True
 

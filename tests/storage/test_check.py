@@ -9,7 +9,7 @@ from crdtredis._core import Replica, probe_get, record
 from crdtredis.errors import EXIT_DATA, StartError
 from crdtredis.storage.batch import declaration, run, sized, varint
 from crdtredis.storage.check import main
-from crdtredis.storage.format import MAGIC, segment_numbers, segment_path
+from crdtredis.storage.format import MAGIC, read_batches, read_header, segment_numbers, segment_path
 from crdtredis.storage.identity import take_identity
 from crdtredis.storage.lock import DirectoryLock
 from crdtredis.storage.reader import LogReader
@@ -277,6 +277,22 @@ def test_several_such_ops_in_several_segments_are_mended_at_once(tmp_path):
     assert main(str(tmp_path), True) == 0
     replica = Replica("a", 99)
     assert recover(tmp_path, "a", replica).waiting == 0 and replica.clock_ids() == {node.replica.actor: 30}
+
+
+def test_a_record_cut_out_of_the_middle_is_accepted_by_repair(node, capsys):
+    """Every byte that is there is sound. The same in the newest segment and in two closed ones."""
+    for number in (2, 3, segment_numbers(node.folder)[-1]):
+        path = segment_path(node.folder, number)
+        with open(path, "rb") as f:
+            size = os.fstat(f.fileno()).st_size
+            first, second = [after for _, after, _ in read_batches(f.fileno(), read_header(f.fileno()).size, size, 1)][:2]
+        data = path.read_bytes()
+        path.write_bytes(data[:first] + data[second:] + record(b"") * ((second - first) // 8))
+    before = files(node.folder)
+    assert main(str(node.folder), False) == EXIT_DATA
+    assert "--repair" in capsys.readouterr().out and files(node.folder) == before
+    assert main(str(node.folder), True) == 0
+    assert recover(node.folder, "a", Replica("a", 99)).waiting > 0
 
 
 # ---- check changes nothing ------------------------------------------------------------------------------------------------
