@@ -361,8 +361,10 @@ def test_what_was_in_doubt_stays_so_however_often_the_kernel_is_asked_again(tmp_
     node.log.sync()
     monkeypatch.setattr(segments.os, "rename", fail_with(errno.ENOSPC))
     assert node.log.tick()
+    unsynced = node.log.status().unsynced
     for _ in range(3):
-        node.log.sync()                                 # the former ones "succeed" now
+        node.log.sync()                                 # the former ones would "succeed" now
+    assert node.log.status().unsynced == unsynced
     monkeypatch.undo()
     assert node.log.tick() is None
     durable = header(tmp_path, 1).size
