@@ -336,7 +336,6 @@ class Server:
 
     def _each_second(self) -> None:
         if self.log is not None:
-            self.log.tick()
             self._count_actors()
             if self._beyond:
                 self._beyond = lacking(self.replica.clock_ids(), self._beyond)

@@ -58,6 +58,7 @@ cdef class Loop:
     cdef int64_t next_reap
     cdef public int64_t next_collect           # when the next round of letting stubs go begins, or goes on
     cdef uint64_t cron_n
+    cdef int tick_due                   # a second has passed since the log was last asked whether something is due
     cdef int working                    # `work` is not empty
     cdef int stopping
     cdef object calls                   # deque of callables for call_soon
@@ -105,6 +106,7 @@ cdef class Loop:
     cdef void reap_due(self) noexcept nogil
     cdef void log_turn(self) noexcept nogil
     cdef void watch_log(self) noexcept nogil
+    cdef void tick_log(self) noexcept nogil
     cdef void log_failed(self) noexcept nogil
     cdef void cron(self) noexcept nogil
     cdef void wind_down(self) noexcept nogil

@@ -454,6 +454,8 @@ cdef class Loop:
         # While loading there is nothing to log to; what the kernel will want to say first, its actors, waits for the open log.
         if (has_ops(self.k) or self.answer_n) and not self.d.guard & GUARD_LOADING:
             self.log_turn()
+        if self.log is not None:
+            self.tick_log()
         send_all(self)
         free_dead(self)
         drop_gil(self.d)
@@ -545,15 +547,22 @@ cdef class Loop:
             self.d.guard &= ~<uint32_t>GUARD_MISCONF
             if self.bridge is not None and self.bridge.wanted:
                 self.bridge.put(new_block(BLOCK_GAP, 0, NULL, 0))       # what waited is in the log now
-        if self.log_tick is not None and self.log.wants_tick():
+
+    cdef void tick_log(self) noexcept nogil:
+        """Lets the log do what is due, a new segment above all. Its header says what stands before it, by the kernel's clock: so this is
+        done only where all that the kernel has applied was handed to the log."""
+        if self.log_tick is not None and not has_ops(self.k) and (self.tick_due or self.log.wants_tick()):
+            self.tick_due = 0
             take_gil(self.d)
             loop_log_tick(self)
+            self.watch_log()
 
     cdef void log_failed(self) noexcept nogil:
         """Nobody whose write is not logged is told that it was done."""
         cdef Conn *c = self.send_list
         cdef uint32_t i
         self.watch_log()
+        self.tick_log()
         while c != NULL:
             if c.client.flags & CLIENT_WROTE and c.turn == self.turns:
                 c.client.reply.buf.n = c.turn_at
@@ -566,6 +575,7 @@ cdef class Loop:
     cdef void cron(self) noexcept nogil:
         cdef int i
         self.cron_n += 1
+        self.tick_due |= self.cron_n % <uint64_t>self.hz_ == 0
         self.next_cron = self.mono + 1000 // self.hz_
         for i in range(16):
             table_work(&self.k.db[i].table, REHASH_TURN)

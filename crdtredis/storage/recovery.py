@@ -146,9 +146,6 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
         declare(replica, links if repaired else links[:1])
         for i, link in enumerate(links):
             header = link.header()
-            if not repaired and not covered(header.clock, replica.clock_ids()):
-                raise Gap(link.path, 0, "this segment begins after ops that the segments before it do "
-                                        "not hold")
             unsynced = header.unsynced
             fd = os.open(link.path, (os.O_RDWR if change else os.O_RDONLY) | os.O_CLOEXEC)
             try:
@@ -182,6 +179,14 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
                 break
     finally:
         replica.recovering = False
+    # In the end, and not where a segment begins: ops of an actor have no gaps, so what a clock names
+    # and the log lacks stays missing; and an earlier version began segments before it had written
+    # the last ops that the header's clock names, which stand behind that header then.
+    clock = replica.clock_ids()
+    for link in links if not repaired else []:
+        if not covered(link.header().clock, clock):
+            raise RecoveryError(link.path, 0, "this segment begins after ops that the segments "
+                                              "before it do not hold")
     waiting = replica.waiting()["ops"]
     if waiting and not repaired:
         raise Gap(links[-1].path, place[1], f"{waiting} ops need others that the log does not hold")

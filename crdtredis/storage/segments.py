@@ -423,6 +423,14 @@ class SegmentLog:
             fd, number, end, durable = self.writer.snapshot()
             _, syncing = self.writer.note_failure()
             doubt = self._doubt or ((number, durable) if syncing else None)
+            if doubt is None and self._policy == "always" and durable < end:
+                # The file took some records of the turn that failed at a later one. What is
+                # acknowledged from now on must not stand behind records that are not on disk.
+                try:
+                    os.fdatasync(fd)
+                    durable = end
+                except OSError:
+                    doubt = number, durable
             follows = doubt or (number, end)
 
             def copy(to: int) -> None:
