@@ -2,6 +2,7 @@
 
 cdef enum:
     MAX_ACTORS = 65535
+    RANK_GAP_BITS = 46      # between two ranks when all are given anew: 2^46
     MAX_REPLICA_ID = 255    # bytes
     SEQ_BITS = 48
     NO_SLOT = 65535
@@ -15,7 +16,7 @@ cdef struct Actor:
     uint64_t id             # see proto: hash of epoch and replica
     uint64_t epoch
     char *replica           # NUL-terminated UTF-8 without NUL inside
-    uint32_t rank           # place in the order of all known actors: compare these, and only within one moment
+    uint64_t rank           # ascends in the order of all known actors: compare these, and only within one moment; below 2^63
     int logged              # its declaration is in the log, or will be with the next op
     uint16_t replica_slot   # slot of the first known actor of the same replica: equal exactly for actors of one replica
     uint64_t applied        # the clock: highest seq applied, without gaps
@@ -27,6 +28,7 @@ cdef struct Actors:
     Actor *v                # by slot
     uint32_t n
     uint32_t cap
+    uint16_t *ordered       # slots in the order of ranks
     uint16_t *by_id         # open addressing over id: slot + 1, 0 empty
     uint32_t by_id_mask
 

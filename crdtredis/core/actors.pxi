@@ -4,7 +4,7 @@
 # On disk and between peers an actor is named by a 64-bit id, the hash of both; in memory by a 16-bit slot, so that a dot fits
 # one word. Slots are given in the order in which this process meets actors and mean nothing outside it: nothing that is
 # compared, stored or sent may depend on them. Where order matters (equal timestamps, summing tallies) `rank` is compared: the
-# place of an actor among all known ones by (replica id, epoch). A new actor moves the ranks above it, never their order.
+# places of all known actors by (replica id, epoch). A new one takes a rank between its neighbours'; where there is none, all get new ones.
 #
 # `deps` of an actor is the clock it had when it made its newest op that is applied here. It serves twice: ops carry only what
 # changed in it, and it tells what the actor is known to have seen, which decides when a stub may go.
@@ -26,6 +26,7 @@ cdef void actors_free(Actors *a) noexcept nogil:
         mem_free(a.v[i].deps.v)
         mem_free(a.v[i].heard.v)
     mem_free(a.v)
+    mem_free(a.ordered)
     mem_free(a.by_id)
     memset(a, 0, sizeof(Actors))
 
@@ -84,9 +85,34 @@ cdef int is_name(const char *p, size_t n) noexcept nogil:
     return n > 0
 
 
+cdef void actors_rank(Actors *a, uint16_t slot) noexcept nogil:
+    """Finds the place in the order of an actor that is not in it, and of what replica it is."""
+    cdef Actor *x = &a.v[slot]
+    cdef uint32_t low = 0, high = a.n, at
+    cdef uint64_t below, above, gap = <uint64_t>1 << RANK_GAP_BITS
+    while low < high:
+        at = (low + high) // 2
+        if actor_before(&a.v[a.ordered[at]], x.replica, x.epoch):
+            low = at + 1
+        else:
+            high = at
+    memmove(&a.ordered[low + 1], &a.ordered[low], (a.n - low) * sizeof(uint16_t))
+    a.ordered[low] = slot
+    x.replica_slot = slot
+    for at in range(low - 1 if low else 0, min(low + 2, a.n + 1)):      # all of one replica stand together
+        if strcmp(a.v[a.ordered[at]].replica, x.replica) == 0 and a.ordered[at] != slot:
+            x.replica_slot = a.v[a.ordered[at]].replica_slot
+    below = a.v[a.ordered[low - 1]].rank if low else 0
+    above = a.v[a.ordered[low + 1]].rank if low < a.n else min(below + 2 * gap, <uint64_t>1 << 63)
+    x.rank = below + (above - below) // 2
+    if x.rank == below:
+        for at in range(a.n + 1):
+            a.v[a.ordered[at]].rank = (at + 1) * gap
+
+
 cdef uint16_t actors_declare(Actors *a, uint64_t id, const char *replica, size_t n, uint64_t epoch) noexcept nogil:
     cdef uint16_t slot = actors_find(a, id)
-    cdef uint32_t i, rank = 0
+    cdef uint32_t i
     cdef Actor *x
     if slot != NO_SLOT:
         x = &a.v[slot]
@@ -98,6 +124,7 @@ cdef uint16_t actors_declare(Actors *a, uint64_t id, const char *replica, size_t
     if a.n == a.cap:
         a.cap = a.cap * 2 if a.cap else 8
         a.v = <Actor*>mem_realloc(a.v, a.cap * sizeof(Actor))
+        a.ordered = <uint16_t*>mem_realloc(a.ordered, a.cap * sizeof(uint16_t))
     slot = <uint16_t>a.n
     x = &a.v[slot]
     memset(x, 0, sizeof(Actor))
@@ -106,15 +133,7 @@ cdef uint16_t actors_declare(Actors *a, uint64_t id, const char *replica, size_t
     x.replica = <char*>mem_alloc(n + 1)
     memcpy(x.replica, replica, n)
     x.replica[n] = 0
-    x.replica_slot = slot
-    for i in range(a.n):
-        if strcmp(a.v[i].replica, x.replica) == 0:
-            x.replica_slot = a.v[i].replica_slot
-        if actor_before(&a.v[i], x.replica, epoch):
-            rank += 1
-        else:
-            a.v[i].rank += 1
-    x.rank = rank
+    actors_rank(a, slot)
     a.n += 1
     if a.by_id == NULL or a.n * 2 > a.by_id_mask:
         mem_free(a.by_id)

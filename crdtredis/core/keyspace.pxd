@@ -13,6 +13,8 @@ cdef enum:
     HEAD_ROOM = 256         # bytes before an op's effects, where its head and that of its record are written
     CONFLICTS = 128         # how many CRDT.CONFLICTS remembers
     CONFLICT_TEXT = 64      # bytes of key and of each value it remembers
+    NEWCOMERS = 16384       # actors that peers may declare at once, all they know to a new replica among them; then one every NEWCOMER_MS
+    NEWCOMER_MS = 10000
 
 # A hash, set, sorted set or list: members are elements like keys, each with a cell. A hash field's value is bytes, a set member has
 # none, a sorted set member's is its score (8 bytes, double). Of a list, elements stand in blocks (core/block.pxi).
@@ -139,6 +141,8 @@ cdef struct Kernel:
     int recovering          # what is received is in the log already
     Room room               # ops that may not be applied yet
     int64_t max_skew        # ms: ops stamped further ahead wait
+    int64_t newcomers       # actors that peers declared, less one for every NEWCOMER_MS since; at `newcomers_at` (ms)
+    int64_t newcomers_at
     int64_t accepted        # ms since 1970: up to here stamps are no further ahead than if it were now; 0: none are
     # the op under examination
     Effect *decoded         # its first DECODED_KEPT effects
@@ -254,6 +258,7 @@ cdef enum Received:
     RECEIVED_BAD = -1       # the bytes are not a Batch; ops before the bad one are applied
     RECEIVED_FULL = -2      # the waiting room is full; ask again later
     RECEIVED_STRANGER = -3  # a run of an actor nobody declared, or a declaration that contradicts a known one
+    RECEIVED_CROWD = -5     # more new actors at once than are taken in (-4: see ANSWER_UNLOGGED)
 cdef int receive(Kernel *k, const char *p, size_t n) noexcept nogil
 # Applies waiting ops that may be applied by now, as many as take about `most` bytes. 1 while more of them are left: then it is to be
 # called again soon. Called now and then in any case, for those that wait for the clock on the wall.

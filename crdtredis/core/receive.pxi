@@ -150,6 +150,17 @@ cdef int receive_op(Kernel *k, uint16_t slot, Span raw, const OpHead *h) noexcep
 
 # ---- batches -------------------------------------------------------------------------------------------------------
 
+cdef int newcomer_may_come(Kernel *k) noexcept nogil:
+    """Actors with ops are never forgotten, and of slots there are 65535: no peer may use them up before people notice."""
+    if k.now < k.newcomers_at or k.now - k.newcomers_at >= NEWCOMER_MS:
+        k.newcomers = max(<int64_t>0, k.newcomers - max(<int64_t>0, (k.now - k.newcomers_at) // NEWCOMER_MS))
+        k.newcomers_at = k.now
+    if k.newcomers == NEWCOMERS:
+        return 0
+    k.newcomers += 1
+    return 1
+
+
 cdef int receive_actor(Kernel *k, Span body) noexcept nogil:
     cdef const char *p = body.p
     cdef const char *end = body.p + body.n
@@ -165,6 +176,8 @@ cdef int receive_actor(Kernel *k, Span body) noexcept nogil:
     replica = f.s
     if get_field(&p, end, &f) != 1 or f.number != 3 or f.wire != 0 or f.v == 0 or p != end:
         return RECEIVED_BAD
+    if actors_find(&k.actors, id) == NO_SLOT and not k.recovering and not newcomer_may_come(k):
+        return RECEIVED_CROWD
     slot = actors_declare(&k.actors, id, replica.p, replica.n, f.v)
     if slot == NO_SLOT:
         return RECEIVED_STRANGER

@@ -214,6 +214,8 @@ cdef class Replica:
                 pass
         if r == RECEIVED_BAD:
             raise DamagedBatch("the bytes are not a batch of this version")
+        if r == RECEIVED_CROWD:
+            raise StrangerError("more new actors at once than are taken in")
         if r == RECEIVED_STRANGER:
             raise StrangerError("a run of an actor that is not declared, or a declaration that contradicts a known one")
         if r == RECEIVED_FULL:
@@ -419,6 +421,22 @@ cdef class Replica:
             assert i == 0 or k.heap[(i - 1) // 2].at <= k.heap[i].at, "heap: order"
         assert k.depth == 0 and not k.has_op, "an op was left open"
         check_room(k)
+        check_actors(&k.actors)
+
+
+cdef int check_actors(Actors *a) except -1:
+    cdef Actor *x
+    cdef Actor *y
+    cdef uint32_t i
+    for i in range(a.n):
+        x = &a.v[a.ordered[i]]
+        assert actors_find(a, x.id) == a.ordered[i], "actors: one that is not found by its id"
+        assert strcmp(x.replica, a.v[x.replica_slot].replica) == 0, "actors: of another replica"
+        if i:
+            y = &a.v[a.ordered[i - 1]]
+            assert actor_before(y, x.replica, x.epoch) and y.rank < x.rank < <uint64_t>1 << 63, "actors: out of order"
+            assert (y.replica_slot == x.replica_slot) == (strcmp(y.replica, x.replica) == 0), "actors: replicas not told apart"
+    return 0
 
 
 cdef int check_room(Kernel *k) except -1:

@@ -56,6 +56,7 @@ RECEIVE_FAULTS = {
     -2: (wire.BUSY, "too many ops wait for what they depend on"),
     -3: (wire.MALFORMED, "ops of an actor that was never declared, or a declaration that contradicts a known one"),
     -4: (wire.BUSY, "the log cannot be written"),
+    -5: (wire.BUSY, "more new processes of replicas at once than are taken in"),
     STOPPED: (wire.STOPPING, "this replica is stopping"),
 }
 
@@ -121,7 +122,6 @@ class Hub:
         self.chance = chance or random.Random()
         self.actors = dict(identity.actors)
         self.own = {a.id for a in self.actors.values() if a.replica == self.replica} | {identity.actor.id}
-        self.met: dict[int, Actor] = {}                         # own actors peers told of that are none of ours
         self.log = OpLog(identity.clock, segments, settings.memory, most_entry=settings.chunk)
         self.peers: list[Peer] = []
         self.sessions: dict[str, Session] = {}
@@ -144,6 +144,7 @@ class Hub:
         self._held: list[bytes] | None = None                   # batches drained while resynchronising
         self._missed = False                                    # ... and of those some were dropped: once more
         self._renewing = asyncio.Lock()
+        self._renewals = plan.Renewals()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -374,10 +375,11 @@ class Hub:
     async def meet(self, hello: wire.Hello, told: Iterable[Actor]) -> None:
         """What a peer's Hello tells about ourselves: maybe that we must take a newer epoch before going on."""
         async with self._renewing:
-            told = list(told)
-            above = plan.newer_epoch(self.replica, self.identity.actor, self.head, self.actors | self.met, told, to_clock(hello.clock))
+            above = plan.newer_epoch(self.identity.actor, self.head, told, to_clock(hello.clock), int(time.time() * 1000))
             if above is not None:
-                self.met.update({a.id: a for a in told if a.replica == self.replica and a.id not in self.actors})
+                if not self._renewals.take(time.monotonic()):
+                    raise Refusal(wire.SAME_REPLICA, f"{hello.replica} knows replica {self.replica} in a later life, which has happened too often of "
+                                                     "late: does another process use its id?")
                 old = self.identity.actor
                 try:
                     new = await self.engine.call(lambda: self.identity.renew(above))

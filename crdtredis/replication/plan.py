@@ -134,20 +134,43 @@ def judge(hello: wire.Hello, *, cluster: str, replica: str, process: int, now_ms
                                        f"more than max_clock_skew ({skew:g} s)")
 
 
-def newer_epoch(replica: str, own: Actor, clock: Mapping[int, int], known: Mapping[int, Actor],
-                told: Iterable[Actor], theirs: Mapping[int, int]) -> int | None:
+EPOCH_AHEAD = 86_400_000                # ms: what is told of our own epochs beyond that is not believed
+
+
+def newer_epoch(own: Actor, clock: Mapping[int, int], told: Iterable[Actor], theirs: Mapping[int, int], now_ms: int) -> int | None:
     """The epoch that this replica's next one must exceed before it goes on, or None when all is well.
 
-    own, clock, known: this replica's actor, clock and known actors; told, theirs: the actors and the clock a peer sent. A peer
-    that knows this replica in an epoch it does not know, or with ops of its own actor that it never made, has met a later life of
-    it (a restored backup, a resumed snapshot, a lost directory): from here on the same dots could be issued twice.
+    own, clock: this replica's actor and its clock; told, theirs: the actors and the clock a peer sent. A peer that knows this replica in a
+    later epoch, or with ops of its own actor that it never made, has met a later life of it (a restored backup, a resumed snapshot, a
+    lost directory): from here on the same dots could be issued twice.
 
     A restored from yesterday's disk with a clock set back starts in epoch 5; B knows (A, 7). A must leave epoch 5 for one above 7.
+
+    An epoch of earlier days, known here or not, is left behind already. One that lies more than EPOCH_AHEAD in the future is passed over: no
+    epoch that is taken from here on comes near it, and to follow it would be to use up all there are at one peer's word.
     """
-    epochs = [a.epoch for a in told if a.replica == replica and a.id not in known]
+    epochs = [a.epoch for a in told if a.replica == own.replica and own.epoch < a.epoch <= now_ms + EPOCH_AHEAD]
     if theirs.get(own.id, 0) > clock.get(own.id, 0):
         epochs.append(own.epoch)
-    return max([own.epoch, *epochs]) if epochs else None
+    return max(epochs, default=None)
+
+
+class Renewals:
+    """How often this replica may take a new epoch at a peer's word: each is an actor for ever, of which a cluster has 65535. One or two mend
+    whatever has happened to a disk; more come from a second process with this replica's id, or from a peer that makes them up."""
+
+    PER_MINUTE, PER_DAY = 3, 30
+
+    def __init__(self) -> None:
+        self._taken: list[float] = []   # of the last day
+
+    def take(self, now: float) -> bool:
+        """At this time (s)? It counts, if so."""
+        self._taken = [t for t in self._taken if t > now - 86_400]
+        if len(self._taken) >= self.PER_DAY or sum(t > now - 60 for t in self._taken) >= self.PER_MINUTE:
+            return False
+        self._taken.append(now)
+        return True
 
 
 # ---- pace -------------------------------------------------------------------------------------------------------------

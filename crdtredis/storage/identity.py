@@ -39,6 +39,7 @@ from crdtredis.storage.format import sync_directory
 NAME = "identity.json"
 REPLICA_ID = re.compile(r"[^\x00-\x20\x7f]{1,128}")
 EPOCH_MAX = (1 << 63) - 1
+EPOCH_STEP = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,10 @@ def newer_epoch(folder: Path, mine: Identity, above: int, now_ms: int) -> Identi
 
 
 def epoch_above(last: int, now_ms: int) -> int:
-    return now_ms if now_ms > last else last + 1 + secrets.randbelow(1 << 20)
+    """StartError where the next start could not read it: an epoch far beyond all clocks, which only a changed file gives."""
+    if last >= EPOCH_MAX - 1 - EPOCH_STEP:
+        raise StartError(f"epoch {last} in {NAME} leaves none above it: write \"epoch\":1 there, the next is taken from the clock", EXIT_DATA)
+    return now_ms if now_ms > last else last + 1 + secrets.randbelow(EPOCH_STEP)
 
 
 def default_replica_id(hostname: str) -> str:

@@ -152,6 +152,50 @@ def test_strangers_are_refused():
         replica.receive(pb.Batch(runs=[own]).SerializeToString())
 
 
+def test_new_actors_come_in_a_crowd_once_and_one_by_one_then():
+    """A new replica learns all there are at once; nobody can use them all up in a moment."""
+    replica = Replica("A", 1)
+    replica.now = now = 1_700_000_000_000
+
+    def declare(first, n):
+        replica.receive(pb.Batch(actors=[pb.Actor(id=i, replica="X", epoch=i) for i in range(first, first + n)]).SerializeToString())
+
+    declare(1, 16_384)
+    declare(1, 16_384)                                                             # known ones are no newcomers
+    assert len(replica.actors()) == 16_385
+    with pytest.raises(StrangerError, match="more new actors at once"):
+        declare(50_000, 1)
+    replica.now = now + 9_999
+    with pytest.raises(StrangerError):
+        declare(50_000, 1)
+    replica.now = now + 30_000
+    declare(50_000, 3)
+    with pytest.raises(StrangerError):
+        declare(50_003, 1)
+    replica.now = now - 1_000_000                                                  # a clock that was set back lets nobody in, nor out for ever
+    with pytest.raises(StrangerError):
+        declare(50_003, 1)
+    replica.now += 10_000
+    declare(50_003, 1)
+    other = Replica("B", 1)
+    other.recovering = True                                                        # what the log holds is let in
+    other.receive(pb.Batch(actors=[pb.Actor(id=i, replica="X", epoch=i) for i in range(1, 40_000)]).SerializeToString())
+    assert len(other.actors()) == 40_000
+
+
+@pytest.mark.parametrize("shape", ["random", "ascending", "descending", "inside"])
+def test_actors_are_ordered_by_replica_and_epoch_however_they_come(shape):
+    rng = random.Random(7)
+    names = {"random": lambda i: (rng.choice(["a", "ab", "b", "ä", "A"]), rng.randrange(1, 1 << 63)), "ascending": lambda i: ("a", i + 1),
+             "descending": lambda i: ("a", 2**64 - 1 - i), "inside": lambda i: ("a", 2**40 + (i // 2 if i % 2 else 2**30 - i // 2))}[shape]
+    replica = Replica("m", 5)
+    for i in range(2000):
+        replica.declare(*names(i))
+        if i % 400 == 0:
+            replica.check()
+    replica.check()
+
+
 def test_a_slice_lacks_exactly_what_the_clock_covers():
     rng = random.Random(4)
     a = Replica("A", 1, seed=1)

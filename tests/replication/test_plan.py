@@ -48,12 +48,30 @@ def test_a_wrong_hello_is_refused(change, code):
 
 def test_an_epoch_met_elsewhere_is_left():
     own, later = actor("a", 10), actor("a", 17)
-    known = {own.id: own}
-    ask = lambda clock, told, theirs: plan.newer_epoch("a", own, clock, known, told, theirs)
+    ask = lambda clock, told, theirs: plan.newer_epoch(own, clock, told, theirs, 100)
     assert ask({own.id: 3}, [own, actor("b", 99)], {own.id: 3}) is None
     assert ask({own.id: 3}, [own, later], {own.id: 3}) == 17            # a later life of ours
     assert ask({own.id: 3}, [own], {own.id: 4}) == 10                   # a dot of ours that we never made
-    assert ask({own.id: 3}, [actor("a", 4)], {}) == 10                  # an earlier life that our disk has lost
+    assert ask({own.id: 3}, [actor("a", 4)], {}) is None                # an earlier life that our disk has lost: left already
+
+
+def test_an_epoch_far_in_the_future_is_not_followed():
+    own, now = actor("a", 10), 1_700_000_000_000
+    ask = lambda *told: plan.newer_epoch(own, {own.id: 3}, told, {}, now)
+    assert ask(actor("a", now + plan.EPOCH_AHEAD)) == now + plan.EPOCH_AHEAD
+    for epoch in (now + plan.EPOCH_AHEAD + 1, 2**63 - 2, 2**63, 2**64 - 1):
+        assert ask(actor("a", epoch)) is None
+        assert ask(actor("a", epoch), actor("a", 17)) == 17
+
+
+def test_new_epochs_are_few_a_minute_and_few_a_day():
+    r = plan.Renewals()
+    assert [r.take(float(t)) for t in range(10)] == [True] * 3 + [False] * 7
+    assert r.take(61.0) and r.take(62.0)
+    r, taken = plan.Renewals(), 0
+    for t in range(0, 86_400, 7):
+        taken += r.take(float(t))
+    assert taken == 30 and r.take(90_000.0)
 
 
 def test_back_off_grows_to_its_cap_and_is_spread():

@@ -216,9 +216,8 @@ class Node:
     def check_identity(self, actors: list) -> None:
         """A peer that knows a later life of ours than we do: go on under a newer epoch."""
         replica = self.replica
-        known = {a: Actor(a, r, e) for a, r, e, _ in replica.actors()}
-        above = plan.newer_epoch(self.name, known[replica.actor], replica.clock_ids(), known, [Actor(a, r, e) for a, r, e, _ in actors],
-                                 {a: seq for a, _, _, seq in actors})
+        above = plan.newer_epoch(Actor(replica.actor, self.name, replica.epoch), replica.clock_ids(), [Actor(a, r, e) for a, r, e, _ in actors],
+                                 {a: seq for a, _, _, seq in actors}, self.now())
         if above is not None:
             self.disk.epoch = self.epoch_above(max(above, self.disk.epoch))
             replica.new_epoch(self.disk.epoch)

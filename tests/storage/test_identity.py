@@ -87,6 +87,17 @@ def test_a_newer_epoch_at_run_time_is_above_the_strangers(tmp_path):
     assert read_identity(tmp_path).epoch > 99
 
 
+@pytest.mark.parametrize("last", [2**63 - 2, 2**63 - 3 - (1 << 20), 2**62])
+def test_an_epoch_is_stored_only_if_the_next_start_can_read_it(tmp_path, last):
+    store_identity(tmp_path, Identity("a", last))
+    try:
+        taken = take_identity(tmp_path, "a", 1)
+    except StartError as e:
+        assert "leaves none above it" in str(e) and read_identity(tmp_path).epoch == last
+    else:
+        assert read_identity(tmp_path) == taken and taken.epoch > last
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format":2,"replica_id":"a","epoch":1}', '{"format":1,"replica_id":"","epoch":1}',
                                   '{"format":1,"replica_id":"a","epoch":0}', '{"format":1,"replica_id":"a","epoch":true}', "\0" * 40])
 def test_a_damaged_file_is_refused_and_left_alone(tmp_path, text):
