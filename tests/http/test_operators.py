@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 
-from tests.real.cluster import Server
+from tests.real.cluster import Server, executable
 
 
 def ask(server, path: str, method: str = "GET", body=None, token: str | None = None, kind: str = "application/json"):
@@ -162,7 +162,7 @@ class SlowStart(Server):
 
     def command(self):
         (self.directory / "wait").touch()
-        return [sys.executable, "-c", self.CODE, *super().command()[3:]]
+        return [sys.executable, "-c", self.CODE, *super().command()[len(executable()):]]
 
 
 def test_health_answers_while_the_log_is_loaded(processes):
