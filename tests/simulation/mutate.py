@@ -6,7 +6,7 @@
 
 A property counts only after a deliberate fault has made it fail. Each fault below is one that is easy to make and that the design has a
 sentence against. The script copies the checkout to a temporary directory, replaces one piece of text, builds, and runs the tests in CHECKS,
-in PEER_CHECKS where the text is one of replication, in STORAGE_CHECKS where the fault is one of the log. It ends with 1 when a fault went unnoticed, or when a text to be replaced is no longer there exactly
+in PEER_CHECKS where the text is one of replication, in STORAGE_CHECKS and SIZE_CHECKS where the fault is one of the log or of sizes. It ends with 1 when a fault went unnoticed, or when a text to be replaced is no longer there exactly
 once: then the fault wants to be written anew.
 """
 from __future__ import annotations
@@ -56,7 +56,7 @@ FAULTS = [
     ("deadline asserted again with a new stamp", CORE + "effects.pxi",
      "        x.stamp = stamp\n        x.actor = k.actors.v[actor].id\n        make(k, &x, e)\n        return", "        make(k, &x, e)\n        return"),
     ("what has expired comes back with the next write", CORE + "effects.pxi",
-     "    if not key_visible(k, e):\n        key_delete(k, db, e)\n        return key_find(k, db, key)\n", ""),
+     "    if not key_visible(k, e):\n        remove_key(k, db, e, 0)\n        return key_find(k, db, key)\n", ""),
     ("a key with a deadline still counted when it has none", CORE + "keyspace.pxi",
      "    count_expiring(k, x, 0)\n", ""),
     ("a run begun between majors that leave no room", CORE + "position.pxi",
@@ -295,6 +295,40 @@ FAULTS = [
      "    k.actors.v[slot].logged |= k.recovering\n", ""),
     ("log: an actor never declared", CORE + "effects.pxi",
      "        encode_actor(&k.declarations, &k.actors.v[slot])\n", ""),
+    # sizes
+    ("size: a pipeline runs on although the turn is full", "crdtredis/engine/connection.pxi",
+     "or client.reply.over or turn_is_full(d) or d.guard", "or client.reply.over or d.guard"),
+    ("size: a record takes ops without end", CORE + "receive.pxi",
+     "run_part(k, run, most - n if n < most else 0, ", "run_part(k, run, <size_t>-1, "),
+    ("size: a large op has no room for many deps", CORE + "effects.pxi",
+     "        if head + RUN_HEAD + RECORD_HEAD > HEAD_ROOM:", "        if head > HEAD_ROOM:"),
+    ("size: a command is refused half done", CORE + "sizes.pxi",
+     "    if k.changes == k.began and not op_fits(", "    if not op_fits("),
+    ("size: effects counted without their keys", CORE + "sizes.pxi",
+     "(n + 3) * (EFFECT_ROOM + key) + tallies", "(n + 3) * EFFECT_ROOM + tallies"),
+    ("size: listed tallies not counted", CORE + "sizes.pxi",
+     " + tallies * SEEN_ROOM + bytes", " + bytes"),
+    ("size: what a transaction has made before does not count", CORE + "sizes.pxi",
+     "    return op_used(k) + (n + 3)", "    return (n + 3)"),
+    ("size: a removal is cut inside a transaction", CORE + "sizes.pxi",
+     "    return k.depth > 1 and k.changes == k.began", "    return 0"),
+    ("size: a removal lists more than an op may hold", CORE + "effects.pxi",
+     "    if not list_key(k, e, T_NONE, span(NULL, 0), k.op_most) or not op_fits(k, db, 0, klen, k.seen.n):",
+     "    if not list_key(k, e, T_NONE, span(NULL, 0), <size_t>-1):"),
+    ("size: what a transaction first removes of an expired key is not counted", "crdtredis/engine/transaction.pxi",
+     "        if not remainders_fit(", "        if 0 and not remainders_fit("),
+    ("size: what is copied is not counted", CORE + "effects.pxi",
+     "    if not op_room(k, to_db, 0, to.n, bytes):", "    if 0:"),
+    ("size: arguments are not counted", "crdtredis/engine/dispatch.pxi",
+     "        if cmd.flags & C_DENYOOM and not op_room(", "        if 0 and not op_room("),
+    ("size: effects of a received op that are decoded again are not looked at first", CORE + "receive.pxi",
+     "        if r == 0:\n            return n if n else -1\n", "        if r == 0:\n            return n if n else -1\n        if n >= DECODED_KEPT:\n            n += 1\n            continue\n"),
+    ("size: effects are decoded again from the wrong one on", CORE + "receive.pxi",
+     "        if n == DECODED_KEPT:\n            k.decoded_rest = p\n", "        if n == DECODED_KEPT - 1:\n            k.decoded_rest = p\n"),
+    ("size: answers beyond the output limit are kept", "crdtredis/resp/writer.pxi",
+     "    if r.most and (r.over", "    if 0 and (r.over"),
+    ("size: an argument longer than an op can hold", "crdtredis/config.py",
+     'S("proto_max_bulk_len", Size("1mb", "512mb")', 'S("proto_max_bulk_len", Size("1mb", "4gb")'),
 ]
 
 # The quickest first: what one has caught is not shown to the next.
@@ -324,7 +358,16 @@ STORAGE_CHECKS = [
 ]
 
 
+SIZE_CHECKS = [
+    ("sizes", [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/commands/test_sizes.py",
+               "tests/core/test_op_sizes.py", "tests/engine/test_turn_sizes.py"]),
+    ("settings", [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/commands/test_server.py"]),
+]
+
+
 def checks_of(name: str, path: str) -> list[tuple[str, list[str]]]:
+    if name.startswith("size:"):
+        return SIZE_CHECKS
     if name.startswith("log:"):
         return STORAGE_CHECKS
     return PEER_CHECKS if path.endswith(".py") else CHECKS
@@ -375,7 +418,7 @@ def main() -> int:
         where = Path(d) / "copy"
         shutil.copytree(ROOT, where, ignore=shutil.ignore_patterns(".git", ".venv", "build", "*.so", "*.o", "__pycache__", ".hypothesis"))
         build(where)
-        for checks in [c for c in (PEER_CHECKS, STORAGE_CHECKS, CHECKS) if any(checks_of(name, path) is c for name, path, *_ in faults)]:
+        for checks in [c for c in (PEER_CHECKS, STORAGE_CHECKS, SIZE_CHECKS, CHECKS) if any(checks_of(name, path) is c for name, path, *_ in faults)]:
             if sound := caught_by(where, checks):
                 raise SystemExit(f"the unchanged source fails: {sound}")
         for name, path, old, new in faults:
