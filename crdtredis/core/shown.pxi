@@ -177,7 +177,7 @@ cdef uint64_t in_places(long double v) noexcept nogil:
     extended_store(bytes, v)
     memcpy(&m, bytes, 8)
     memcpy(&exponent, bytes + 8, 2)
-    shift = 16383 + 63 - exponent           # from 57 on
+    shift = 16383 + 63 - (exponent & 0x7fff)        # from 57 on; of -0, which has a sign, more than 127
     scaled = <uint128>m * <uint64_t>100000000000000000
     if shift > 127:
         return 0
