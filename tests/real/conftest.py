@@ -6,7 +6,7 @@ from tests.real.cluster import Cluster
 
 @pytest.fixture(scope="module")
 def mesh():
-    c = Cluster(3).start()
+    c = Cluster(3, gc_interval="50ms").start()
     yield c
     for s in c:
         s.dispose()
