@@ -57,10 +57,11 @@ cdef uint64_t actor_id(const char *replica, size_t n, uint64_t epoch):
     return <uint64_t>int.from_bytes(digest, "little")
 
 
-cdef int actor_before(const Actor *x, const char *replica, uint64_t epoch) noexcept nogil:
-    """Is x before (replica, epoch)? UTF-8 sorts by bytes as by code points."""
-    cdef int c = strcmp(x.replica, replica)
-    return c < 0 or (c == 0 and x.epoch < epoch)
+cdef int actor_before(const Actor *x, const Actor *y) noexcept nogil:
+    """By (replica, epoch). UTF-8 sorts by bytes as by code points. Two ids of one epoch, which only a made-up declaration has, are told
+    apart by the id, so that they stand in one order in every replica."""
+    cdef int c = strcmp(x.replica, y.replica)
+    return c < 0 or (c == 0 and (x.epoch < y.epoch or (x.epoch == y.epoch and x.id < y.id)))
 
 
 cdef int is_name(const char *p, size_t n) noexcept nogil:
@@ -92,7 +93,7 @@ cdef void actors_rank(Actors *a, uint16_t slot) noexcept nogil:
     cdef uint64_t below, above, gap = <uint64_t>1 << RANK_GAP_BITS
     while low < high:
         at = (low + high) // 2
-        if actor_before(&a.v[a.ordered[at]], x.replica, x.epoch):
+        if actor_before(&a.v[a.ordered[at]], x):
             low = at + 1
         else:
             high = at

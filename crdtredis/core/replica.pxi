@@ -434,7 +434,7 @@ cdef int check_actors(Actors *a) except -1:
         assert strcmp(x.replica, a.v[x.replica_slot].replica) == 0, "actors: of another replica"
         if i:
             y = &a.v[a.ordered[i - 1]]
-            assert actor_before(y, x.replica, x.epoch) and y.rank < x.rank < <uint64_t>1 << 63, "actors: out of order"
+            assert actor_before(y, x) and y.rank < x.rank < <uint64_t>1 << 63, "actors: out of order"
             assert (y.replica_slot == x.replica_slot) == (strcmp(y.replica, x.replica) == 0), "actors: replicas not told apart"
     return 0
 
