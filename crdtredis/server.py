@@ -282,8 +282,7 @@ class Server:
         self._stops.append(self._loading.stop)
 
     def _describe(self) -> tuple[list[tuple[int, str, int]], dict[int, int]]:
-        actors = [actor for actor in self.replica.actors() if actor[3]]     # an actor without ops is not kept
-        return [actor[:3] for actor in actors], {actor[0]: actor[3] for actor in actors}
+        return self.replica.declared(), self.replica.clock_ids()
 
     def _close_log(self) -> None:
         failure = self.log.close()

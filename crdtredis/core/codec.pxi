@@ -321,8 +321,8 @@ cdef int decode_dep(const char **p, const char *end, uint64_t *actor, uint64_t *
     if get_field(&q, body.p + body.n, &f) != 1 or f.number != 1 or f.wire != 1:
         return -1
     actor[0] = f.v
-    if get_field(&q, body.p + body.n, &f) != 1 or f.number != 2 or f.wire != 0 or q != body.p + body.n or f.v >> SEQ_BITS:
-        return -1
+    if get_field(&q, body.p + body.n, &f) != 1 or f.number != 2 or f.wire != 0 or q != body.p + body.n or f.v >> SEQ_BITS or f.v == 0:
+        return -1              # 0 is no op, and who gets this from here need not know an actor without one
     seq[0] = f.v
     return 1
 

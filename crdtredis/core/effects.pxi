@@ -103,12 +103,17 @@ cdef Run *run_extend(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
     return r
 
 
-cdef Run *run_begin(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
-    """As run_extend, but a run of its own. Here an actor is declared, with its first op: one that makes none leaves no trace."""
-    cdef Run *r
+cdef inline void declare(Kernel *k, uint16_t slot) noexcept nogil:
+    """Has the log name an actor with the next op, unless it does already."""
     if not k.actors.v[slot].logged:
         k.actors.v[slot].logged = 1
         encode_actor(&k.declarations, &k.actors.v[slot])
+
+
+cdef Run *run_begin(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
+    """As run_extend, but a run of its own. Here an actor is declared, with its first op: one that makes none leaves no trace."""
+    cdef Run *r
+    declare(k, slot)
     if k.run_n == k.run_cap:
         k.run_cap = k.run_cap * 2 if k.run_cap else 16
         k.runs = <Run*>mem_realloc(k.runs, k.run_cap * sizeof(Run))

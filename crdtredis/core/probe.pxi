@@ -205,8 +205,10 @@ cdef probe_incr(Kernel *k, uint32_t db, Span key, Element *e, bytes text):
     cdef Span shown
     if key_visible(k, e):
         shown = string_view(k, e)
-        assert parse_long_double(shown.p, shown.n, &v)
-    assert parse_long_double(text, len(text), &step)
+        if not parse_long_double(shown.p, shown.n, &v):
+            raise ValueError("not a number")
+    if not parse_long_double(text, len(text), &step):
+        raise ValueError(text)
     v += step
     string_add(k, db, key, e, step, &v)
 

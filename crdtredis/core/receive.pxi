@@ -76,6 +76,21 @@ cdef inline Effect *next_effect(Kernel *k, const OpHead *h, int i, Effect *other
     return other
 
 
+cdef inline void declare_named(Kernel *k, const Effect *x) noexcept nogil:
+    """Declares the actors that x names, which has just been applied: the log and other replicas get the
+    op from here, and refuse it where they do not know them. What an honest replica names has made an op
+    that came before and is declared with that, so only a hostile peer's ops need this. When the op
+    comes would be too early: it may wait, and its actors be declared with ops of their own till then."""
+    cdef const Step *s = <const Step*>k.position.p
+    cdef size_t i
+    if x.actor:
+        declare(k, actors_find(&k.actors, x.actor))
+    elif x.type == T_LIST and x.kind <= REMOVE:         # apply_to_list has left the position there
+        for i in range(k.position.n // sizeof(Step)):
+            declare(k, dot_slot(s[i].own))
+            declare(k, dot_slot(s[i].run))
+
+
 cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span raw) noexcept nogil:
     """Applies an op that is the next, and examined."""
     cdef Applying op
@@ -94,6 +109,7 @@ cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span 
     for i in range(effects):
         x = next_effect(k, h, i, &other)
         apply_effect(k, &op, x, NULL if x.kind == FLUSH else key_find(k, x.db, x.key))
+        declare_named(k, x)
     k.actors.v[slot].applied = h.seq
     k.deps_changed = 1
     if h.stamp > k.hlc:

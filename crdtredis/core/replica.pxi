@@ -156,6 +156,13 @@ cdef class Replica:
         return [(self.k.actors.v[i].id, self.k.actors.v[i].replica.decode(), self.k.actors.v[i].epoch, self.k.actors.v[i].applied)
                 for i in range(self.k.actors.n)]
 
+    def declared(self):
+        """[(actor id, replica id, epoch)] of the actors that the log names, or will with what take_ops gives next: those with
+        ops, and those that an op names. One that is only known, since a peer said hello, is nobody else's business."""
+        cdef uint32_t i
+        return [(self.k.actors.v[i].id, self.k.actors.v[i].replica.decode(), self.k.actors.v[i].epoch)
+                for i in range(self.k.actors.n) if self.k.actors.v[i].logged]
+
     def clock(self):
         """{(replica id, epoch): highest seq applied}, actors without ops left out."""
         return {(replica, epoch): seq for _, replica, epoch, seq in self.actors() if seq}

@@ -97,9 +97,7 @@ def identity_of(replica: Any, renew: Callable[[int], None], logged: Callable[[],
         return Actor(replica.actor, replica.id, replica.epoch)
 
     def view() -> View:
-        found = replica.actors()
-        return View({i: seq for i, _, _, seq in found if seq}, {i: Actor(i, name, epoch) for i, name, epoch, _ in found},
-                    replica.waiting()["ops"], logged())
+        return View(replica.clock_ids(), {a[0]: Actor(*a) for a in replica.declared()}, replica.waiting()["ops"], logged())
 
     def renewed(above: int) -> Actor:
         renew(above)

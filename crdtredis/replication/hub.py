@@ -86,7 +86,7 @@ class Engine(Protocol):
 class View:
     """The kernel as of one moment."""
     clock: Clock
-    actors: dict[int, Actor]
+    actors: dict[int, Actor]            # that the log declares
     waiting: int = 0                    # ops held back, for their time or for what they depend on
     logged: bool = True                 # all of `clock` is in the log
 
@@ -97,7 +97,7 @@ class Identity:
     under it from then on and returns the new actor; view() looks at the kernel; hear(actor, clock) tells it what a peer has, so that it
     can let go of what was kept for that one, and returns how many ops wait."""
     actor: Actor
-    actors: dict[int, Actor]            # all that the kernel knows
+    actors: dict[int, Actor]            # that the log declares
     clock: Clock                        # of the log, at the start
     renew: Callable[[int], Actor]
     view: Callable[[], View]
@@ -385,7 +385,7 @@ class Hub:
                     new = await self.engine.call(lambda: self.identity.renew(above))
                 except OSError as e:                            # a full disk: nothing of ours was said to anybody
                     raise Refusal(wire.BUSY, f"{self.replica} cannot store a new epoch: {e.strerror}") from e
-                self.identity.actor = self.actors[new.id] = new
+                self.identity.actor = new
                 self.own.add(new.id)
                 log.warning("%s knows replica %s in a later life than this one (epoch %d): going on as epoch %d",
                             hello.replica, self.replica, old.epoch, new.epoch)
@@ -587,11 +587,11 @@ class Hub:
 
     def foreword(self, known: Iterable[int]) -> bytes:
         """Declarations of every actor that a reader who knows `known` may not know: ops name actors in runs, deps and effects, and
-        those are never others than what this replica knows."""
+        the log declares all of them."""
         missing = self.untold(known)
         return declare(self.actors[a] for a in missing) if missing else b""
 
     def untold(self, known: Iterable[int]) -> set[int]:
-        """Actors of which there are ops here and that are not among `known`. A process that made no op yet is nobody's business: told, it
+        """Actors that the log declares and that are not among `known`. A process that made no op yet is nobody's business: told, it
         would be kept by every replica for ever."""
-        return (self.actors.keys() & self.head.keys()) - set(known)
+        return self.actors.keys() - known

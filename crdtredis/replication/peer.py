@@ -440,7 +440,7 @@ class Peer:
         """On the stream. PAUSE, which ends the conversation, holds before that: nothing leaves any more."""
         if self.is_paused:
             return
-        told = self.hub.actors.keys() - self._declared
+        told = self.hub.untold(self._declared)
         batch = self.hub.foreword(self._declared) + piece.batch if told else piece.batch
         self._outlet.push(piece, batch, told)                   # each, until one has its answer
 

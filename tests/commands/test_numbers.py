@@ -6,7 +6,8 @@ from fractions import Fraction
 
 import pytest
 
-from tests.commands.run import NOW, Client, exchange
+from tests.commands.extremes import BEFORE, COMMANDS, choices
+from tests.commands.run import Client, exchange
 from tests.core.model import number, number_text, rounded
 from tests.respclient import ReplyError
 
@@ -77,6 +78,19 @@ def test_a_set_replaces_what_it_saw_and_the_rest_stays_on_top(ab):
     a("SET", "k", "100")
     b("INCRBYFLOAT", "k", "0.1")
     assert both(ab, "GET", "k") == b"100.1"
+
+
+def test_a_set_that_keeps_the_deadline_keeps_that_there_is_none(ab):
+    """A's PERSIST is the later word on the deadline, and its SET takes the place of another type."""
+    a, b = ab
+    for command in (("HSET", "k", "f", "v"), ("EXPIRE", "k", 100)):
+        a(*command)
+    exchange(a, b)
+    b("EXPIRE", "k", 5)
+    a.now += 1
+    a("PERSIST", "k")
+    a("SET", "k", "x", "KEEPTTL")
+    assert both(ab, "TTL", "k") == -1
 
 
 # ---- sums ---------------------------------------------------------------------------------------------------------------
@@ -202,42 +216,11 @@ def test_infinite_scores(ab):
 
 
 # ---- what is made is accepted -------------------------------------------------------------------------------------------
-TINY, HUGE = "1e-4940", "1.1e4932"
-REALS = ["0", "-0", "0.1", TINY, f"-{TINY}", HUGE, f"-{HUGE}", "1e-4951", "3.7e-4951", "inf", "-inf", "nan", "1e5000", "1e-5000", "4.9e-324",
-         "1.8e308", "9223372036854775808", "-9223372036854775809", "0x1p-16445", "1e20"]
-WHOLES = ["0", "1", "-1", str(MOST), str(LEAST), str(MOST + 1), str(LEAST - 1), "9223372036854775", "-9223372036854775", str(NOW), str(-NOW), str(1 << 29),
-          str((1 << 32) - 1), str(1 << 61), "x", "1e3"]
-OFFSETS = ["0", "7", "-1", "x", str(MOST), str(LEAST), str(MOST + 1), str(1 << 33), str(1 << 61)]       # none that makes a value of megabytes
-COMMANDS = [
-    "INCRBYFLOAT k R", "HINCRBYFLOAT h f R", "ZINCRBY z R m", "ZADD z INCR R m", "ZADD z R m", "ZADD z R m R n", "GEOADD g R R p",
-    "ZUNIONSTORE s 2 z z WEIGHTS R R", "ZUNIONSTORE s 2 z zz WEIGHTS R R AGGREGATE MAX", "ZINTERSTORE s 2 z z WEIGHTS R R",
-    "ZRANGESTORE s z R R BYSCORE", "ZREMRANGEBYSCORE z R R", "GEOSEARCHSTORE s g FROMLONLAT 0 0 BYRADIUS R km STOREDIST", "SET k R",
-    "INCRBY k I", "DECRBY k I", "HINCRBY h f I", "EXPIRE k I", "PEXPIRE h I", "EXPIREAT k I", "PEXPIREAT z I", "PEXPIREAT k I GT",
-    "SET k v EX I", "SET k v PX I", "SET k v EXAT I", "SET k v PXAT I", "SETEX k I v", "PSETEX k I v", "GETEX k EX I", "GETEX k PXAT I",
-    "SETRANGE k O v", "SETBIT k O 1", "BITFIELD k SET i64 O I", "BITFIELD k INCRBY i64 0 I", "BITFIELD k OVERFLOW SAT INCRBY u8 O I",
-    "LSET l I v", "LTRIM l I I", "LREM l I x", "LINSERT l BEFORE x R", "LPOP l I", "SPOP e I", "ZPOPMIN z I", "ZREMRANGEBYRANK z I I",
-    "LMPOP I l LEFT", "ZMPOP 1 z MAX COUNT I", "SORT l STORE s LIMIT I I", "RESTORE r I D", "RESTORE r I D ABSTTL", "RESTORE r I D REPLACE IDLETIME I",
-    "MOVE k I", "COPY k kk DB I", "SWAPDB I I",
-]
-BEFORE = {
-    "nothing": [],
-    "small": ["INCRBY k 5", "HINCRBY h f 5", "ZADD z 1 m", "GEOADD g 1 1 p", "RPUSH l x 2 3", "SADD e a b"],
-    "extreme": [f"INCRBYFLOAT k {HUGE}", f"HINCRBYFLOAT h f {TINY}", "ZADD z inf m", "ZADD zz -inf m", "GEOADD g -180 -85 p", f"RPUSH l {LEAST} x nan", "SADD e inf nan",
-                f"PEXPIREAT h {MOST}"],
-    "limits": [f"INCRBY k {MOST}", f"HINCRBY h f {LEAST}", "ZADD z -1.7e308 m", "ZADD zz 1.7e308 m", f"PEXPIREAT k {MOST}", f"PEXPIREAT z {MOST}"],
-    "fraction": ["SET k -1.1e4932", f"HSET h f -{TINY}", "ZINCRBY z 0.1 m", "ZINCRBY z 0.2 m", "ZADD zz 4.9e-324 m", "RPUSH l 0.1"],
-}
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("before", BEFORE)
 def test_whatever_a_command_makes_is_accepted(command, before):
     """Twice in one replica, so that the second meets what the first left, and once in another that has not seen these."""
-    payload = Client("d")
-    payload("ZADD", "k", "1.5", "m", "inf", "n")
-    payload = payload("DUMP", "k")
-    choices = [{"R": REALS, "I": WHOLES, "O": OFFSETS, "D": [payload]}.get(w, [w]) for w in command.split()]
-    every = list(itertools.product(*choices))
+    every = list(itertools.product(*choices(command)))
     for argv in random.Random(command).sample(every, min(len(every), 40)):
         a, b, late = Client("a"), Client("b"), Client("late")
         exchange(a, b, late)

@@ -272,3 +272,22 @@ def test_no_schedule_makes_an_op_too_large_or_half_a_refused_one(seed):
     a.replica.check()
     b.replica.check()
     decode(a.raw("PING"))
+
+
+def test_totals_that_take_kilobytes_count(c):
+    """A counter that was incremented by 1e4900 and by 1e-30 has a total of 2 KB, which whatever replaces or removes it lists."""
+    fields = [f"f{i}" for i in range(60)]
+    for f in fields:
+        for step in ("1e4900", "1e-30", "1e-4900"):
+            c("HINCRBYFLOAT", "h", f, step)
+    refused(c, "HSET", "h", *(x for f in fields for x in (f, "v")))
+    c.replica.take_ops()
+    c("HSET", "h", *(x for f in fields[:20] for x in (f, "v")))
+    c("MULTI")
+    c("HDEL", "h", *fields[20:40])
+    c("DEL", "h")
+    assert c("EXEC")[0] == 20
+    c("FLUSHALL")
+    made = c.replica.take_ops()
+    assert made and max(op_sizes(made)) <= LIMIT and c("DBSIZE") == 0
+    c.replica.check()

@@ -148,8 +148,6 @@ DIFFERENCES: list[Rule] = [
          "Redis computes the distance to the limit in 64 bits, where it overflows, and stores the greatest"),
     Rule(("BITFIELD", "BITFIELD_RO"), _never, "an offset `#n` so large that n times the width exceeds 64 bits is an error",
          "Redis multiplies without a check and uses what is left"),
-    Rule(("INCRBYFLOAT", "HINCRBYFLOAT"), _never, "after a `SET` of a fraction, the last of more than 18 significant digits can differ",
-         "the sum and the value that was set are kept apart, so that concurrent increments add up; Redis rounds their sum each time"),
     Rule(("OBJECT ENCODING", "OBJECT REFCOUNT"), _never, "told from the value alone: `int`, `embstr` to 44 bytes, else `raw`; 2147483647 references "
          "for 0 to 9999, else 1; of collections from what they hold, by the default limits of 7.2", "Redis also tells by which command the value was "
          "made (`raw` after APPEND, `embstr` after INCRBYFLOAT), and goes on calling large what once was"),

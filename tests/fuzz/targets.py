@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+import struct
 
 from crdtredis._core import Replica, batch_ranges, record, record_find, records_join, slice_batch
 from crdtredis._engine import Executor, Hot
@@ -15,13 +16,15 @@ from crdtredis._resp import ProtocolError, RequestParser, read_double, read_int,
 from crdtredis.commands.rdb import sealed
 from crdtredis.commands.table import load
 from crdtredis.errors import DamagedBatch, StrangerError, WaitingRoomFull
-from tests.commands import payloads
+from crdtredis.replication import crdtredis_pb2 as pb
+from tests.commands import extremes, payloads
 from tests.commands.run import Client, exchange
 from tests.compat import generators_dump, harness, waiting
 from tests.resp import blobs
 from tests.respclient import decode, encode
 
 NOW = 1_700_000_000_000
+SCORES = [struct.pack("<d", x) for x in (0.0, -0.0, 0.1, 5e-324, 1.7e308, float("inf"), float("-inf"))]
 
 
 # ---- clients -----------------------------------------------------------------------------------------------------------
@@ -77,14 +80,10 @@ def commands(data: bytes) -> None:
     key another goes on; when all of them wait, the first is unblocked."""
     if not data:
         return
-    try:
-        requests = RequestParser(max_bulk=100_000).feed(data[1:])
-    except ProtocolError as e:
-        requests = e.commands
     replica, other = fresh("a"), fresh("b")
     executor = Executor(replica)
     sessions = [executor.session(2 + data[0] % 2) for _ in range(3)]
-    for argv in requests:
+    for argv in requests_in(data[1:]):
         if worth_running(argv):
             replica.now += 7
             executor.expire_deferred()
@@ -157,6 +156,45 @@ def ops(data: bytes) -> None:
     a.check()
 
 
+def hostile(data: bytes) -> None:
+    """Commands on top of what a peer has sent, whatever that was: the ops they make are accepted by others, and give them the same state."""
+    size = int.from_bytes(data[:2], "little")
+    batch, text = data[2:2 + size], data[2 + size:]
+    if not text:
+        return
+    a, b, late = fresh("a"), fresh("b"), fresh("c")
+    whole = receive(a, batch)
+    executor = Executor(a)
+    for argv in requests_in(text):
+        if worth_running(argv):
+            a.now += 7
+            session = executor.session()
+            if reply := executor.execute(session, argv):
+                assert not reply.startswith(b"-ERR a result of this command")
+                decode(reply)
+            session.unblock()
+            a.check()
+    a.now += 1 << 35                                        # a year: what has a deadline goes
+    a.tick()
+    a.check()
+    b.now = late.now = a.now
+    made = a.take_ops()
+    if made:
+        assert receive(b, made)
+    assert (a.digest(), a.clock()) == (b.digest(), b.clock())
+    if whole and made and not a.waiting()["ops"]:
+        late.declare("a", 1)                                # as a has always known itself, whom the batch may name
+        assert receive(late, batch) and receive(late, made)
+        assert (a.digest(), a.clock()) == (late.digest(), late.clock())
+
+
+def requests_in(data: bytes) -> list:
+    try:
+        return RequestParser(max_bulk=100_000).feed(data)
+    except ProtocolError as e:
+        return e.commands
+
+
 def batches(data: bytes) -> None:
     """The sync thread's view of the bytes agrees with itself: cutting off what a clock covers leaves exactly the rest."""
     try:
@@ -202,15 +240,94 @@ def seeds(target: str) -> list[bytes]:
         return [bytes([1, rng.randrange(256)]) + blobs.stream(rng) for _ in range(300)]
     if target == "commands":
         return [bytes([seed % 2]) + b"".join(encode(*argv) for argv in argvs) for seed in range(200)
-                for argvs in ([argv for _, argv in harness.make(seed)[1]], [argv for _, some in waiting.make(seed)[1] for argv in some])]
+                for argvs in ([argv for _, argv in harness.make(seed)[1]], [argv for _, some in waiting.make(seed)[1] for argv in some])] + \
+            [b"\0" + extreme_commands(rng) for _ in range(100)]
+    if target == "hostile":
+        return [seed for _ in range(150) for batch in [hostile_batch(rng)]
+                for seed in [len(batch).to_bytes(2, "little") + batch + extreme_commands(rng)] if len(seed) < 8000]
     if target == "dumps":
         return [b""] + [generators_dump.body(rng)[:rng.choice([None, None, 9])] for _ in range(300)]
     if target == "numbers":
-        return [b"0", b"-1", b"9223372036854775807", b"-9223372036854775808", b"1.5", b"1e-320", b"0x1p-3", b"inf", b"nan", b"123456789.123456789"]
+        return [b"0", b"-1", b"9223372036854775807", b"-9223372036854775808", b"1.5", b"1e-320", b"0x1p-3", b"inf", b"nan", b"123456789.123456789",
+                *(text.encode() for text in extremes.REALS + extremes.WHOLES + extremes.OFFSETS)]
     history = [batch for seed in range(60) for batch in cluster_batches(random.Random(seed))]
     if target == "records":
         return [b"".join(record(b) for b in rng.sample(history, 3)) for _ in range(60)]
     return history
+
+
+def extreme_commands(rng: random.Random) -> bytes:
+    """With what was there before."""
+    lines = [*rng.choice(list(extremes.BEFORE.values())), *rng.choices(extremes.COMMANDS, k=12)]
+    return b"".join(encode(*(x if isinstance(x, bytes) else x.encode() for x in map(rng.choice, extremes.choices(line)))) for line in lines)
+
+
+def hostile_batch(rng: random.Random) -> bytes:
+    """Ops that the format allows and no replica makes, on the keys that extreme_commands uses."""
+    actors = [pb.Actor(id=r.actor, replica=r.id, epoch=r.epoch) for r in (Replica("x", 1), Replica("y", 2), Replica("a", 1))]
+    batch = pb.Batch(actors=actors)
+    for actor in actors[:2]:
+        run = batch.runs.add(actor=actor.id)
+        for seq in range(1, rng.randint(2, 8)):
+            op = run.ops.add(seq=seq, stamp=rng.choice([1, NOW << 16, (NOW << 16) + 60_000]))
+            for _ in range(rng.randint(1, 4)):
+                hostile_effect(rng, op.effects.add(), seq, op.stamp, [a.id for a in actors])
+    return batch.SerializeToString()
+
+
+def hostile_effect(rng: random.Random, x, seq: int, stamp: int, actors: list[int]) -> None:
+    x.kind = rng.choice([pb.ASSIGN, pb.INCREMENT, pb.INCREMENT, pb.REMOVE, pb.DELETE, pb.DEADLINE, pb.FLUSH, pb.CLEAR])
+    x.key = b"" if x.kind == pb.FLUSH else rng.choice([b"k", b"h", b"z", b"zz", b"l", b"e", b"g", b"s"])
+    if x.kind in (pb.ASSIGN, pb.INCREMENT, pb.REMOVE, pb.CLEAR):
+        x.type = rng.choice([pb.STRING, pb.HASH, pb.ZSET] if x.kind == pb.INCREMENT else [pb.STRING, pb.HASH, pb.SET, pb.ZSET, pb.LIST])
+    if x.type and x.kind != pb.CLEAR:
+        x.name = hostile_position(rng) if x.type == pb.LIST else rng.choice([b"f", b"m", b"n", b"p"])
+    if x.kind == pb.ASSIGN:
+        x.keep = x.type == pb.STRING and rng.random() < 0.5
+        texts = extremes.REALS + extremes.WHOLES
+        x.value = b"" if x.type == pb.SET else rng.choice(SCORES) if x.type == pb.ZSET else rng.choice(texts).encode()
+    elif x.kind == pb.INCREMENT:
+        x.run_seq, x.run_index = rng.randint(1, seq), rng.choice([0, 1, 2**32 - 1])
+        hostile_total(rng, x)
+        x.wide = rng.random() < 0.3
+        if rng.random() < 0.3:
+            x.shown, x.context = rng.randbytes(10), rng.choice([0, rng.getrandbits(64)])
+    elif x.kind == pb.DEADLINE:
+        x.deadline = rng.choice([0, 1, NOW, NOW + 100, 2**62, 2**63 - 1])
+        if rng.random() < 0.5:
+            x.stamp, x.actor = rng.choice([1, stamp]), rng.choice(actors)
+    if x.kind in (pb.ASSIGN, pb.REMOVE, pb.DELETE, pb.CLEAR, pb.FLUSH) and x.type != pb.LIST:
+        for _ in range(rng.choice([0, 0, 1, 3])):
+            s = x.seen.add(actor=rng.choice(actors), run_seq=rng.randint(1, 3), run_index=rng.choice([0, 0, 1]), seq=rng.choice([0, 1, 3, 2**48]))
+            hostile_total(rng, s)
+            if x.kind in (pb.DELETE, pb.FLUSH, pb.CLEAR):
+                s.type = x.type if x.kind == pb.CLEAR else rng.choice([pb.STRING, pb.HASH, pb.ZSET])
+                s.name = rng.choice([b"f", b"m"]) if s.type else b""
+            if x.kind == pb.FLUSH:
+                s.key = rng.choice([b"k", b"h", b"z"])
+
+
+def hostile_total(rng: random.Random, x) -> None:
+    form = rng.random()
+    if form < 0.3:
+        x.whole = rng.choice([0, 1, -1, 2**63 - 1, -2**63])
+    elif form < 0.6:
+        x.fraction = rng.choice([rng.randbytes(10), bytes(10), b"\1" + bytes(9), b"\xff" * 10, b"\xff" * 8 + b"\xfe\x7f", bytes(7) + b"\x80\xff\x7f"])
+    else:
+        low = rng.choice([-257, -2, -1, 0, 100, 250])
+        x.exact.low, x.exact.limbs = low, rng.randbytes(8 * rng.choice([1, 2, 3, 8]))
+        x.exact.plus, x.exact.minus = rng.choice([0, 0, 1, 2**56 - 1]), rng.choice([0, 0, 1, 2**56 - 1])
+
+
+def hostile_position(rng: random.Random) -> bytes:
+    """One step that this op made, anywhere."""
+    def varint(v):
+        return bytes([v]) if v < 128 else bytes([v & 127 | 128]) + varint(v >> 7)
+
+    def zigzag(v):
+        return v << 1 if v >= 0 else (-v << 1) - 1
+    ends = [0, 1, -1, 5, 2**63 - 1, -2**63]
+    return b"\3" + varint(zigzag(rng.choice(ends))) + varint(zigzag(rng.choice(ends))) + varint(rng.choice([0, 1, 2**32 - 1]))
 
 
 def cluster_batches(rng: random.Random) -> list[bytes]:
@@ -231,4 +348,4 @@ def cluster_batches(rng: random.Random) -> list[bytes]:
     return [log for log in (*logs, logs[0] + logs[1] + logs[2]) if log]
 
 
-TARGETS = {f.__name__: f for f in (requests, numbers, commands, dumps, ops, batches, records)}
+TARGETS = {f.__name__: f for f in (requests, numbers, commands, dumps, ops, hostile, batches, records)}

@@ -21,7 +21,7 @@ def make_ahead(server, n: int = 50) -> int:
     (server.data_dir / "identity.json").write_text(json.dumps({"format": 1, "replica_id": server.name, "epoch": now - 1000}))
     replica = Replica(server.name, now - 1000)
     recovered = recover(server.data_dir, server.name, replica)
-    log = SegmentLog(server.data_dir, server.name, lambda: ([a[:3] for a in replica.actors()], replica.clock_ids()), place=recovered.place)
+    log = SegmentLog(server.data_dir, server.name, lambda: (replica.declared(), replica.clock_ids()), place=recovered.place)
     replica.now = now + AHEAD * 1000
     for i in range(n):
         probe_make(replica, [("set", 0, b"ahead:%d" % i, b"v")])

@@ -194,7 +194,7 @@ class Node:
     def view(self) -> View:
         r = self.replica
         logged = not (self.running and self.engine.failed)
-        return View(r.clock_ids(), {i: Actor(i, name, epoch) for i, name, epoch, _ in r.actors()}, r.waiting()["ops"], logged)
+        return View(r.clock_ids(), {a[0]: Actor(*a) for a in r.declared()}, r.waiting()["ops"], logged)
 
     def renew(self, above: int) -> Actor:
         self.replica.new_epoch(max(above + 1, int(time.time() * 1000)))

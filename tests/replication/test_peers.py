@@ -10,6 +10,8 @@ import time
 import aiohttp
 import pytest
 
+from crdtredis._core import Replica
+from crdtredis.replication import crdtredis_pb2 as pb
 from crdtredis.replication import plan
 from crdtredis.replication.peer import Peer
 from crdtredis.replication.wire import CONTENT_TYPE, PROTOCOL, decode, encode, entries, wire
@@ -291,6 +293,33 @@ async def test_a_restored_backup_goes_on_as_a_newer_epoch():
         a.set("k", "2")
         await converged([a, b])
         assert b.get("k") == "2"
+
+
+@run
+async def test_an_actor_without_ops_that_a_hostile_op_names_is_declared_to_others():
+    """b and d take such an op from a stranger: b, which starts again, gives it to a, and a to c. What is cut to chunks lacks
+    the declarations that the log has beside the op."""
+    stranger, idle = Replica("stranger", 1), Replica("idle", 1)
+    op = pb.Op(seq=1, stamp=1 << 16, effects=[
+        pb.Effect(kind=pb.DEADLINE, key=b"k", deadline=2**60, stamp=1, actor=idle.actor)])
+    batch = pb.Batch(actors=[pb.Actor(id=r.actor, replica=r.id, epoch=r.epoch) for r in (stranger, idle)],
+                     runs=[pb.Run(actor=stranger.actor, ops=[op])]).SerializeToString()
+    nodes = [Node(n, chunk=64) for n in "abcd"]
+    a, b, c, d = nodes
+    try:
+        for n in nodes:
+            await n.start(nodes)
+        for n in (b, d):
+            n.engine.receive(0, batch)
+        await b.stop()
+        await b.start(nodes)
+        a.connect(b, c)
+        d.connect(c)
+        await converged(nodes)
+        assert c.replica.clock() == {("stranger", 1): 1}
+    finally:
+        for n in nodes:
+            await n.stop()
 
 
 @run

@@ -18,7 +18,7 @@ class Node:
         self.ends = []                  # (segment number, end) after each turn
 
     def describe(self):
-        return [(i, r, e) for i, r, e, seq in self.replica.actors() if seq], self.replica.clock_ids()
+        return self.replica.declared(), self.replica.clock_ids()
 
     def turn(self, *effects) -> bool:
         """One turn that makes one op of these effects [(name, key, argument)]: True when it may be acknowledged."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from crdtredis._core import Replica, record
+from crdtredis.replication import crdtredis_pb2 as pb
 from crdtredis.storage import chain, check, segments
 from crdtredis.storage.chain import header_of
 from crdtredis.storage.format import CutShort, FormatError, encode_header, read_batches, segment_numbers, segment_path
@@ -67,6 +68,25 @@ def test_what_a_clock_lacks_is_complete(node):
     node.fill(100, seed=2)
     fed(reader, other.clock_ids(), other)
     assert other.digest() == node.digest()
+
+
+def test_an_actor_without_ops_that_an_op_named_is_declared_in_all_later_segments(node):
+    """So who reads on from there knows it, as one who had that op does. Only a hostile peer makes such an op."""
+    stranger, idle = Replica("stranger", 1), Replica("idle", 1)
+    op = pb.Op(seq=1, stamp=1 << 16, effects=[
+        pb.Effect(kind=pb.DEADLINE, key=b"k", deadline=2**60, stamp=1, actor=idle.actor)])
+    node.replica.declare("known", 1)                # and never named
+    node.replica.receive(pb.Batch(actors=[pb.Actor(id=r.actor, replica=r.id, epoch=r.epoch) for r in (stranger, idle)],
+                                  runs=[pb.Run(actor=stranger.actor, ops=[op])]).SerializeToString())
+    node.fill(200)
+    links = LogReader(node.folder, node.log.writer.place).links()
+    assert len(links) > 2
+    for link in links[1:]:
+        assert {name for _, name, _ in link.header().actors} == {"a", "stranger", "idle"}
+    node.close()
+    again = Node(node.folder, epoch=2)
+    assert {name for _, name, _ in again.replica.declared()} == {"a", "stranger", "idle"}
+    again.close()
 
 
 def test_floor_is_where_the_oldest_segment_begins(node):
