@@ -6,8 +6,9 @@
 
 A property counts only after a deliberate fault has made it fail. Each fault below is one that is easy to make and that the design has a
 sentence against. The script copies the checkout to a temporary directory, replaces one piece of text, builds, and runs the tests in CHECKS,
-in PEER_CHECKS where the text is one of replication, in STORAGE_CHECKS and SIZE_CHECKS where the fault is one of the log or of sizes. It ends with 1 when a fault went unnoticed, or when a text to be replaced is no longer there exactly
-once: then the fault wants to be written anew.
+in PEER_CHECKS where the text is one of replication, in STORAGE_CHECKS, SIZE_CHECKS and EARLY_CHECKS where the fault is one of the log, of sizes,
+or of ops that come early and keys that expire. It ends with 1 when a fault went unnoticed, or when a text to be replaced is no longer there
+exactly once: then the fault wants to be written anew.
 """
 from __future__ import annotations
 
@@ -329,6 +330,46 @@ FAULTS = [
      "    k.actors.v[slot].logged |= k.recovering\n", ""),
     ("log: an actor never declared", CORE + "effects.pxi",
      "        encode_actor(&k.declarations, &k.actors.v[slot])\n", ""),
+    # ops that come early, clocks that are wrong, stubs, and who removes what has expired
+    ("early: a full waiting room drops the op and says that it waits", CORE + "receive.pxi",
+     "        return RECEIVED_FULL\n", "        return RECEIVED_ALL\n"),
+    ("early: the waiting room has no bound", CORE + "waiting.pxi",
+     "    return not k.recovering and (k.room.bytes", "    return 0 and (k.room.bytes"),
+    ("early: a repaired log finds no room", CORE + "waiting.pxi",
+     "    return not k.recovering and (k.room.bytes", "    return (k.room.bytes"),
+    ("early: one actor may fill the waiting room", CORE + "waiting.pxi",
+     "> k.room.limit // ROOM_SHARE)", "> k.room.limit)"),
+    ("early: what has left the waiting room still counts", CORE + "waiting.pxi",
+     "    k.room.bytes -= room_size(m.vlen)\n", ""),
+    ("early: what follows an op without room is not looked at", CORE + "receive.pxi",
+     "        if r == RECEIVED_FULL:\n            result = r\n        elif r != RECEIVED_ALL:\n            return r\n",
+     "        if r != RECEIVED_ALL:\n            return r\n"),
+    ("early: an op that waits is taken in twice", CORE + "receive.pxi",
+     "    if room_find(k, slot, h.seq) != NULL:\n        return RECEIVED_ALL\n", ""),
+    ("early: who waits for another's op is not woken", CORE + "waiting.pxi",
+     "        look_at(k, first - 1)\n    if b.n", "    if b.n"),
+    ("early: a turn applies all that is free", CORE + "waiting.pxi",
+     "            most -= min(most, room_size(m.vlen))\n", ""),
+    ("early: an op from the future is not held", CORE + "waiting.pxi",
+     "        until[0] = h.stamp >> 16\n        return BLOCKED_BY_TIME\n", "        return BLOCKED_NOT\n"),
+    ("early: accepted stamps are held all the same", CORE + "waiting.pxi",
+     "    return max(k.now, k.accepted) + k.max_skew", "    return k.now + k.max_skew"),
+    ("early: writes go on while the timestamps run ahead", "crdtredis/engine/dispatch.pxi",
+     "    if d.guard & GUARD_CLOCK and effective & C_WRITE:", "    if 0:"),
+    ("early: expired keys are removed while the timestamps run ahead", CORE + "effects.pxi",
+     "    if stamps_run_ahead(k):\n", "    if 0:\n"),
+    ("early: no grace before reaping", CORE + "keyspace.pxi",
+     "        at += k.reap_grace\n", "        pass\n"),
+    ("early: a stub of this replica's earlier process let go at once", CORE + "cell.pxi",
+     "    return t.actor == k.me or (", "    return a.v[t.actor].replica_slot == a.v[k.me].replica_slot or ("),
+    ("early: members with stubs not counted", CORE + "apply.pxi",
+     "        c.stubs += has_stub(element_cell(m))\n", ""),
+    ("early: a collection is looked through for stubs in one go", CORE + "stubs.pxi",
+     "        if most[0] <= 0:\n            return\n", ""),
+    ("early: the first live one among stubs is chosen", CORE + "keyspace.pxi",
+     "            if random_takes(k, n):\n                found = m\n", "            if n == 1:\n                found = m\n"),
+    ("early: new actors without end", CORE + "receive.pxi",
+     "    if k.newcomers == NEWCOMERS:\n", "    if 0:\n"),
     # sizes
     ("size: a pipeline runs on although the turn is full", "crdtredis/engine/connection.pxi",
      "or client.reply.over or turn_is_full(d) or d.guard", "or client.reply.over or d.guard"),
@@ -401,7 +442,15 @@ SIZE_CHECKS = [
 ]
 
 
+EARLY_CHECKS = [
+    ("early", [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/core/test_waiting.py", "tests/core/test_stubs.py",
+               "tests/core/test_reaping.py", "tests/core/test_codec.py", "tests/engine/test_dispatch.py"]),
+]
+
+
 def checks_of(name: str, path: str) -> list[tuple[str, list[str]]]:
+    if name.startswith("early:"):
+        return EARLY_CHECKS
     if name.startswith("size:"):
         return SIZE_CHECKS
     if name.startswith("log:"):
@@ -454,7 +503,7 @@ def main() -> int:
         where = Path(d) / "copy"
         shutil.copytree(ROOT, where, ignore=shutil.ignore_patterns(".git", ".venv", "build", "*.so", "*.o", "__pycache__", ".hypothesis"))
         build(where)
-        for checks in [c for c in (PEER_CHECKS, STORAGE_CHECKS, SIZE_CHECKS, CHECKS) if any(checks_of(name, path) is c for name, path, *_ in faults)]:
+        for checks in [c for c in (PEER_CHECKS, STORAGE_CHECKS, SIZE_CHECKS, EARLY_CHECKS, CHECKS) if any(checks_of(name, path) is c for name, path, *_ in faults)]:
             if sound := caught_by(where, checks):
                 raise SystemExit(f"the unchanged source fails: {sound}")
         for name, path, old, new in faults:
