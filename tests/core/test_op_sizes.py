@@ -55,7 +55,7 @@ def test_the_ops_of_a_turn_are_cut_into_records_between_ops(most):
 
 
 @pytest.mark.parametrize("size", [LARGE - 100, LARGE - 40, LARGE, 3 * LARGE])
-@pytest.mark.parametrize("actors", [0, 1, 9, 12, 300])
+@pytest.mark.parametrize("actors", [0, 1, 9, 16, 17, 18, 300])
 def test_a_large_op_is_a_record_of_its_own(size, actors):
     """Its head, which names what it depends on, is put before it in the buffer it was made in, or in a larger one."""
     a, b = replica("a"), replica("b")
