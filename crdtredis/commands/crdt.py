@@ -85,7 +85,7 @@ def peers(session, argv):
 
 def peer_line(p) -> str:
     words = [f"{p.url} {p.replica or '(not met yet)'}: {p.state}"]
-    if p.state != "self":
+    if p.state not in ("self", "standby"):
         words.append(f"it lacks {p.lag_ops} of ours" + (f" for {p.lag_ms} ms" if p.lag_ops else ""))
         words.append(f"we lack {p.missing_ops} of its")
         words.append("never heard" if p.last_contact_ms < 0 else f"heard {p.last_contact_ms} ms ago")

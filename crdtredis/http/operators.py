@@ -57,7 +57,7 @@ class Operators:
         for p in self.front.peers():
             if p.state == "needs full sync":
                 (reasons if p.missing_ops else warnings).append(f"peer {p.replica}: {p.error}")
-            elif p.state not in ("up", "self", "connecting"):
+            elif p.state not in ("up", "standby", "self", "connecting"):
                 warnings.append(f"peer {p.replica or p.url} is {p.state}{f' ({p.error})' if p.error else ''}")
         found: dict[str, Any] = {"status": "failing" if reasons else "ok"}
         if self.is_trusted(request):

@@ -29,7 +29,7 @@ from crdtredis.replication import plan
 from crdtredis.replication.hub import Hub, Identity, View
 from crdtredis.replication.names import Names
 from crdtredis.replication.oplog import Segments
-from crdtredis.replication.peer import Peer, PeerInfo
+from crdtredis.replication.peer import APART, Peer, PeerInfo
 from crdtredis.replication.waiters import Waiter
 from crdtredis.replication.wire import Actor, Clock
 
@@ -314,7 +314,7 @@ class Front:
         """First fetch everything any reachable peer has, then see that each has all of it: after this, whatever one replica had at the
         beginning is everywhere."""
         hub = self.hub
-        candidates = [p for p in hub.peers if p.state != "self"]
+        candidates = [p for p in hub.peers if p.state not in APART]
         here: set[Peer] = set()
         done: set[Peer] = set()
 

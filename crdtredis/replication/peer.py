@@ -14,7 +14,8 @@ are plan.overdue's. It also repeats own ops that were sent but never applied.
 A failure ends the conversation: back-off with jitter, then a new handshake. After max_retries the peer counts as down and is tried on
 at the cap. A refusal (wrong cluster, wrong token, a second process with one id ...) is shown as such and tried again at the cap,
 for operators mend things. Where ops are refused, here or there, a handshake proves nothing: the state stays "refused" until what was refused
-has arrived (`Impasse`). A peer that lacks ops which the log no longer holds is not pushed to: its state says it needs a full sync.
+has arrived (`Impasse`). Of several addresses of one replica one is talked to; the others stand by, since a handshake through one ends
+the conversation through another. A peer that lacks ops which the log no longer holds is not pushed to: its state says it needs a full sync.
 
 Everything but `paused` belongs to the sync thread's loop.
 """
@@ -47,6 +48,8 @@ log = logging.getLogger("crdtredis.replication")
 PASSING = {wire.NO_SESSION, wire.BUSY, wire.STOPPING, wire.PAUSED}
 # Those that are about the ops sent.
 UNTAKEABLE = {wire.MALFORMED, wire.TOO_LARGE}
+# States of addresses that need no conversation: this replica's own, and those of a replica that is talked to through another.
+APART = {"self", "standby"}
 BUSY_PAUSE = 0.05                       # seconds before sending again to a peer whose queues are full
 BRING_UP_PATIENCE = 0.1                 # seconds that CRDT.SYNC first gives ops to move on by themselves before it hands them on
 NO_LIMIT = aiohttp.ClientTimeout()      # of aiohttp's own: see flow.Patience
@@ -82,7 +85,7 @@ class PeerInfo:
     """What CRDT.PEERS, INFO and /stats show of a peer."""
     url: str
     replica: str                        # "" until it has been met
-    state: str                          # connecting, up, retrying, down, refused, paused, needs full sync, self
+    state: str                          # connecting, up, retrying, down, refused, paused, needs full sync, standby, self
     lag_ops: int                        # own ops it has not acknowledged
     lag_ms: int                         # age of the oldest of them
     queued_bytes: int                   # bytes of the log from there on, as far as memory holds it
@@ -160,7 +163,7 @@ class Peer:
     def info(self) -> PeerInfo:
         now = time.monotonic()
         cursor = self._cursor or Cursor({}, self.hub.own)
-        ops, age, size = self.hub.log.lag(cursor, self.known, now) if self._state != "self" else (0, 0.0, 0)
+        ops, age, size = self.hub.log.lag(cursor, self.known, now) if self._state not in APART else (0, 0.0, 0)
         return PeerInfo(self.url, self.replica, self.state, ops, int(age * 1000), size, self._in_flight,
                         plan.behind(self.hub.head, dict(self.known)), int((now - self._contact) * 1000) if self._contact else -1,
                         self.error or self._it_lacks or self._here_lacks, self.counts)
@@ -236,7 +239,7 @@ class Peer:
         """Is it up, if need be after one more attempt?"""
         if self._session:
             return True
-        if self.is_paused or self._state == "self":
+        if self.is_paused or self._state in APART:
             return False
         if self._outcome is None:
             self._outcome = asyncio.get_running_loop().create_future()
@@ -253,11 +256,13 @@ class Peer:
     async def _converse(self) -> None:
         hub = self.hub
         if self._state != "up":
-            self._state = self._state if self._state in ("down", "refused", "self") else "connecting"
+            self._state = self._state if self._state in ("down", "refused", "self", "standby") else "connecting"
         await self._handshake()
         if self._state == "self":
             self._told(False)
             await asyncio.Event().wait()                        # nothing to do until PAUSE, RESUME or REMOVE
+        if other := next((p for p in hub.peers if self._is_served_by(p)), None):
+            return await self._stand_by(other)
         self._window, self._fault, self._next = plan.Window(hub.settings.window), None, None
         self._it_lacks = ""
         self._before, self._theirs = dict(hub.head), dict(self.known)
@@ -289,6 +294,19 @@ class Peer:
                 outlet, self._outlet = self._outlet, None
                 outlet.link.close()
                 response.close()
+
+    def _is_served_by(self, other: Peer) -> bool:
+        """Is `other`, in whatever state but a broken one, an address of the same process? Then one conversation is enough."""
+        return (other is not self and other in self.hub.peers and other.process == self.process and other._state != "standby"
+                and (other.is_paused or other._session != 0 or not other._failures))
+
+    async def _stand_by(self, other: Peer) -> None:
+        self._state, self._session = "standby", 0
+        self._failures, self.error, self.refusal = 0, "", None
+        log.info("peer %s stands by: replica %s is reached as %s", self.url, self.replica, other.url)
+        self._told(False)
+        while self._is_served_by(other):
+            await asyncio.sleep(min(self.hub.settings.interval, self.hub.settings.timeout))
 
     async def _open_stream(self) -> aiohttp.ClientResponse | None:
         """Sets the outlet, where the peer has streams; what is returned must be closed with it."""
@@ -341,7 +359,7 @@ class Peer:
         await hub.meet(hello, told)
         if hub.identity.actor.epoch != epoch:                   # say so before going on
             return await self._handshake()
-        if self._state == "self":
+        if self._state in ("self", "standby"):
             self._state = "connecting"
         self._actor = Actor(actor_id(hello.replica, hello.epoch), hello.replica, hello.epoch)
         if hello.process != self.process:

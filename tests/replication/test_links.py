@@ -2,6 +2,7 @@
 that has failed. What a peer is said to have, it must have; and what stands in the way must be seen and must pass."""
 import asyncio
 import random
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -159,15 +160,49 @@ async def test_a_link_whose_ops_are_refused_says_so_all_the_time():
 
 
 @run
-async def test_one_replica_under_two_addresses_counts_once():
+async def test_one_replica_under_two_addresses_has_one_conversation_and_counts_once():
     async with Network(2) as (a, b):
-        other = Peer(a.hub, b.url.replace("127.0.0.1", "localhost"))
+        async def pipe(reader, writer):
+            try:
+                while data := await reader.read(1 << 16):
+                    writer.write(data)
+            except OSError:
+                pass
+            writer.close()
+
+        async def forward(reader, writer):
+            to, back = await asyncio.open_connection("127.0.0.1", urlsplit(b.url).port)
+            open_ends.extend((writer, back))
+            await asyncio.gather(pipe(reader, back), pipe(to, writer))
+
+        open_ends: list[asyncio.StreamWriter] = []
+        road = await asyncio.start_server(forward, "127.0.0.1", 0)
+        other = Peer(a.hub, f"http://127.0.0.1:{road.sockets[0].getsockname()[1]}")
         a.hub.peers.append(other)
         a.tasks[other] = asyncio.create_task(other.run())
-        await all_up(a)
+        first = a.peer(b)
+        await until(lambda: sorted(p.state for p in a.hub.peers) == ["standby", "up"])
+        await asyncio.sleep(0.3)                                # a handshake each, and one more where they crossed
+        assert sorted(p.state for p in a.hub.peers) == ["standby", "up"]
+        assert sum(p.counts.handshakes for p in a.hub.peers) <= 4
         a.set("k", "v")
-        await until(lambda: all(p.known.get(a.replica.actor) == 1 for p in a.hub.peers))
-        assert a.hub.acknowledged(a.replica.actor, 1) == a.hub.acknowledged(0, 0) == 1
+        await until(lambda: b.get("k") == "v" and a.hub.acknowledged(a.replica.actor, 1) == 1)
+        assert a.hub.acknowledged(0, 0) == 1
+
+        # whichever talks, the other takes over when it is lost
+        a.hub.peers.remove(first)
+        a.tasks.pop(first).cancel()
+        await until(lambda: other.state == "up")
+        direct = Peer(a.hub, b.url)
+        a.hub.peers.append(direct)
+        a.tasks[direct] = asyncio.create_task(direct.run())
+        await until(lambda: direct.state == "standby" and other.state == "up")
+        road.close()
+        for end in open_ends:
+            end.transport.abort()
+        await until(lambda: direct.state == "up" and other.state in ("retrying", "down"))
+        a.set("k", "w")
+        await until(lambda: b.get("k") == "w")
 
 
 @run
