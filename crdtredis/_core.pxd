@@ -6,6 +6,7 @@ from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from crdtredis.buffer cimport Buffer, Span, span
 
 include "core/mem.pxd"
+include "core/pages.pxd"
 include "core/hash.pxd"
 include "core/table.pxd"
 include "core/waiting.pxd"

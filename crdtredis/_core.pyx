@@ -2,6 +2,7 @@
 # this order:
 #
 #     mem       counted allocation
+#     pages     freed memory goes back to the system
 #     hash      SipHash-1-3 and CRC-32C
 #     table     the element table
 #     actors    actors, their order, what each has seen
@@ -35,6 +36,7 @@ from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need
 from crdtredis.numbers cimport REAL_TEXT, format_int64, format_long_double, parse_int64, parse_long_double
 
 include "core/mem.pxi"
+include "core/pages.pxi"
 include "core/hash.pxi"
 include "core/table.pxi"
 include "core/actors.pxi"

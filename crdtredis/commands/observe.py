@@ -3,7 +3,6 @@
 The slow log is kept by the executor, and so are the histograms of LATENCY HISTOGRAM. Memory figures are those of INFO. Latency events
 are not sampled: the rest of LATENCY answers as a Redis does whose latency monitor has seen nothing. MEMORY USAGE is hot and stands in keys.pyx.
 """
-import ctypes
 import logging
 import time
 from math import inf
@@ -83,9 +82,7 @@ def memory_doctor(session, argv):
 
 @command("MEMORY|PURGE", arity=2, group="server", since="4.0.0", summary="Gives free memory back to the system.")
 def memory_purge(session, argv):
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(ctypes.c_size_t(0))
+    session.executor.replica.purge()
     return OK
 
 

@@ -80,7 +80,7 @@ cdef void mem_free(void *p) noexcept nogil:
         mem_bytes -= malloc_usable_size(p) + sizeof(size_t)
         mem_blocks -= 1
         mem_poison(p)
-        free(p)
+        pages_free(p)
 
 
 cdef size_t mem_used() noexcept nogil:

@@ -273,6 +273,10 @@ cdef class Replica:
         """Frees about `most` members of deleted collections; True while more are left."""
         return bool(free_garbage(&self.k, most))
 
+    def purge(self):
+        """Has free memory given back to the system, turn by turn of the loop."""
+        pages_purge()
+
     # ---- views --------------------------------------------------------------------------------------------------
 
     def stats(self):

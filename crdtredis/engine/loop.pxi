@@ -23,8 +23,8 @@ import socket
 
 from cpython.exc cimport PyErr_CheckSignals
 
-from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, RECORD_FULL, RECORD_HEAD, ROOM_TURN, collect, free_garbage, has_ops, reap, receive,
-                              record_end, retry_waiting, table_work, take_record)
+from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, RECORD_FULL, RECORD_HEAD, ROOM_TURN, collect, free_garbage, has_ops, pages_due,
+                              pages_give, pages_slices, pages_watch, reap, receive, record_end, retry_waiting, table_work, take_record)
 
 cdef enum:
     EVENTS = 1024           # per epoll_wait
@@ -272,8 +272,10 @@ cdef class Loop:
         self.d.in_loop = 1
         try:
             with nogil:
+                pages_slices(1)
                 while not self.stopping:
                     self.turn()
+                pages_slices(0)
                 self.wind_down()
         finally:
             self.d.in_loop = 0
@@ -365,6 +367,8 @@ cdef class Loop:
         cdef int i
         if self.ready != NULL or self.received_more or self.k.garbage != NULL or (self.k.ready != NULL and may_serve(self.d)) or self.working or self.stopping:
             return 0
+        if pages_due():
+            return 0
         for i in range(self.listener_n):
             if self.listeners[i].pending == 1:
                 return 0
@@ -451,6 +455,8 @@ cdef class Loop:
             serve_ready(self.d)
         if self.k.garbage != NULL:
             free_garbage(self.k, FREE_TURN)
+        elif pages_due():
+            pages_give()
         # While loading there is nothing to log to; what the kernel will want to say first, its actors, waits for the open log.
         if (has_ops(self.k) or self.answer_n) and not self.d.guard & GUARD_LOADING:
             self.log_turn()
@@ -586,6 +592,7 @@ cdef class Loop:
         for i in range(self.listener_n):
             if self.listeners[i].pending == 2:
                 self.listeners[i].pending = 1
+        pages_watch()
         rate_sample(&self.ops_rate, self.d.stats.commands, self.hz_)
         rate_sample(&self.in_rate, self.net_in, self.hz_)
         rate_sample(&self.out_rate, self.net_out, self.hz_)

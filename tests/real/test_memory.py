@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.real.cluster import Cluster
+from tests.real.cluster import Cluster, Server, until
 
 ELEMENTS = int(os.environ.get("CRDT_MEMORY_ELEMENTS", "50000"))
 BATCH = 500
@@ -123,3 +123,43 @@ def test_memory_returns_to_its_baseline(mesh, load):
     assert [s("DBSIZE") for s in mesh] == [0, 0, 0]
     found = settled(mesh, baseline)
     assert all(u <= b + SLACK and stubs == 0 for (u, stubs), b in zip(found, baseline)), f"{baseline} before, {found} (used, stubs) after"
+
+
+def fill(s, how: str) -> None:
+    """About 100 MB."""
+    with s.connect() as c:
+        if how == "one string":
+            c("SET", "large", b"x" * 100_000_000)
+        elif how == "strings":
+            c.pipeline([["MSET", *(w for j in range(i, i + 1000) for w in (f"key:{j}", "v" * (j % 90)))] for i in range(0, 600_000, 1000)])
+        else:
+            c.pipeline([["HSET", "hash", *(w for j in range(i, i + 1000) for w in (f"key:{j}", "v" * (j % 90)))] for i in range(0, 600_000, 1000)])
+        c("SET", "newest", "stays at the end of the heap")
+
+
+@pytest.mark.parametrize("how, command", [("strings", ["FLUSHALL"]), ("hash", ["DEL", "hash"]), ("one string", ["DEL", "large"]),
+                                          ("one string", ["SET", "large", "x"])])
+def test_the_system_gets_the_memory_of_what_is_deleted_back(how, command):
+    """Without being asked, and with what was allocated last still in use."""
+    with_little = 16 << 20
+    s = Server("a", appendfsync="no").start()
+    empty = s.resident_bytes()
+    fill(s, how)
+    assert s.resident_bytes() > empty + 60_000_000
+    s(*command)
+    until(lambda: s.resident_bytes() < empty + with_little)
+    if command != ["FLUSHALL"]:
+        assert s("GET", "newest") == b"stays at the end of the heap"
+    fill(s, how)                                # what was given back can be used again
+    assert s("GET", "key:599999" if how == "strings" else "newest")
+
+
+def test_memory_purge_gives_back_what_is_too_little_to_be_noticed():
+    s = Server("a", appendfsync="no").start()
+    for i in range(0, 40_000, 400):
+        s("MSET", *(w for j in range(i, i + 400) for w in (f"key:{j}", "v" * 150)))
+    for i in range(0, 40_000, 400):
+        s("DEL", *(f"key:{j}" for j in range(i, i + 400)))
+    before = s.resident_bytes()
+    assert s("MEMORY", "PURGE") == b"OK"
+    until(lambda: s.resident_bytes() < before - (5 << 20))

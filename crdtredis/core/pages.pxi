@@ -1,0 +1,146 @@
+# When much is deleted, how does the system get its memory back without a stop of the server?
+#
+# The system takes about 0.1 ms for each MiB of pages it is given, whoever asks and however: munmap of a string of 100 MB, the C library's
+# own trimming of the end of the heap, malloc_trim. Neither of these can be cut into pieces, and malloc_trim in another thread holds the
+# lock that the next malloc waits for. So pages go back here, a MiB per turn of the loop:
+#
+#   - blocks of MAPPED bytes and more malloc maps by themselves. One that is freed is put on a list; its pages go from its end on, with madvise,
+#     and free() comes last and finds little left to do.
+#   - the heap: small blocks that were freed have joined to large free ones. Those are taken from malloc one by one, their pages are given
+#     back, and they are kept until no more are to be had: then all of them are freed. What malloc gives from beyond the end that the heap had
+#     shows that it has no free block of the size left; then smaller ones are looked for.
+#
+# The heap is given back once much less of it is in use than before (GIVE bytes) and nothing more is being freed, so a server whose data
+# comes and goes pays a page fault for each page a few times a second at the worst. The C library's own trimming is off.
+#
+# Not here: the heaps of other threads. Where malloc is another library's, or the caller is not the main thread, all addresses lie beyond the
+# heap's end, and nothing is done.
+
+cdef extern from *:
+    """
+    #include <malloc.h>
+    #include <sys/mman.h>
+    #include <unistd.h>
+    """
+    int M_TRIM_THRESHOLD
+    int M_MMAP_THRESHOLD
+    int MADV_DONTNEED
+    int madvise(void *p, size_t n, int advice) noexcept nogil
+    void *sbrk(ptrdiff_t n) noexcept nogil
+    int getpagesize() noexcept nogil
+
+cdef enum:
+    MAPPED = 32 << 20           # bytes; the most that malloc can be told
+    SLICE = 1 << 20             # bytes given back at once
+    SLICE_LEAST = 1 << 16       # smaller pieces of free memory are left
+    GIVE = 16 << 20             # bytes
+    HELD_TURN = 64              # blocks freed in a slice
+
+mallopt(M_TRIM_THRESHOLD, -1)
+mallopt(M_MMAP_THRESHOLD, MAPPED)
+
+# The head of a block whose pages are going back, or have gone.
+cdef struct Freed:
+    Freed *next
+    size_t n                    # bytes from its start that still have pages
+
+cdef size_t page = getpagesize()
+cdef int pages_sliced = 0
+cdef Freed *pages_large = NULL
+cdef Freed *pages_held = NULL
+cdef size_t pages_slice = 0     # bytes of the free blocks that are looked for; 0: none are
+cdef size_t pages_most = 0      # bytes in use, at most since memory was given back
+cdef size_t pages_last = 0      # when watched last
+
+
+cdef void pages_slices(int on) noexcept nogil:
+    global pages_sliced
+    pages_sliced = on
+    while not on and pages_due():
+        pages_give()
+
+
+cdef void pages_free(void *p) noexcept nogil:
+    global pages_large
+    cdef Freed *f = <Freed*>p
+    cdef size_t n = malloc_usable_size(p)
+    if n < MAPPED or not pages_sliced:
+        free(p)
+        return
+    f.n = n
+    f.next = pages_large
+    pages_large = f
+
+
+cdef void pages_drop(Freed *f, size_t begin, size_t end) noexcept nogil:
+    """Gives back the pages that lie wholly between these offsets; the head of the block stays."""
+    cdef size_t a = <size_t>f + (begin if begin > sizeof(Freed) else sizeof(Freed))
+    a = (a + page - 1) & ~<size_t>(page - 1)
+    cdef size_t z = (<size_t>f + end) & ~<size_t>(page - 1)
+    if z > a:
+        madvise(<void*>a, z - a, MADV_DONTNEED)
+
+
+cdef void pages_watch() noexcept nogil:
+    cdef size_t n = mem_used()
+    if n > pages_most:
+        pages_more(n)
+    elif n >= pages_last and pages_most - n > GIVE:
+        pages_purge()
+    pages_now(n)
+
+
+cdef void pages_more(size_t n) noexcept nogil:
+    global pages_most
+    pages_most = n
+
+
+cdef void pages_now(size_t n) noexcept nogil:
+    global pages_last
+    pages_last = n
+
+
+cdef void pages_purge() noexcept nogil:
+    global pages_slice
+    pages_more(mem_used())
+    pages_slice = SLICE
+
+
+cdef int pages_due() noexcept nogil:
+    return pages_large != NULL or pages_slice or pages_held != NULL
+
+
+cdef void pages_give() noexcept nogil:
+    global pages_large
+    cdef Freed *f = pages_large
+    if f == NULL:
+        pages_give_heap()
+    elif f.n > SLICE:
+        pages_drop(f, f.n - SLICE, f.n)
+        f.n -= SLICE
+    else:
+        pages_large = f.next
+        free(f)
+
+
+cdef void pages_give_heap() noexcept nogil:
+    global pages_held, pages_slice
+    cdef char *end = <char*>sbrk(0)
+    cdef Freed *f
+    cdef int i
+    if pages_slice:
+        f = <Freed*>malloc(pages_slice)
+        if f == NULL or <char*>f + pages_slice > end:
+            free(f)
+            pages_slice = pages_slice // 4 if pages_slice > SLICE_LEAST else 0
+            return
+        pages_drop(f, 0, pages_slice)
+        f.next = pages_held
+        pages_held = f
+        return
+    for i in range(HELD_TURN):
+        f = pages_held
+        if f == NULL:
+            return
+        pages_held = f.next
+        free(f)
