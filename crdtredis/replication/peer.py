@@ -50,7 +50,7 @@ PASSING = {wire.NO_SESSION, wire.BUSY, wire.STOPPING, wire.PAUSED}
 UNTAKEABLE = {wire.MALFORMED, wire.TOO_LARGE}
 # States of addresses that need no conversation: this replica's own, and those of a replica that is talked to through another.
 APART = {"self", "standby"}
-BUSY_PAUSE = 0.05                       # seconds before sending again to a peer whose queues are full
+BUSY_PAUSE = 0.05, 1.0                  # seconds before sending again to a peer whose queues are full: at first, and at most
 BRING_UP_PATIENCE = 0.1                 # seconds that CRDT.SYNC first gives ops to move on by themselves before it hands them on
 NO_LIMIT = aiohttp.ClientTimeout()      # of aiohttp's own: see flow.Patience
 BREATHER = 0.2                          # least seconds between two exchanges, however much in a hurry somebody is
@@ -114,6 +114,7 @@ class Peer:
         self._contact = 0.0
         self._cursor: Cursor | None = None                      # of the push
         self._window = plan.Window(hub.settings.window)
+        self._busy_pause = BUSY_PAUSE[0]
         self._outlet: Outlet | None = None                      # the stream, where there is one
         self._lost: Exception | None = None                     # it has ended, and why
         self._idle = False                                      # nothing to send, nothing went wrong: the loop waits for `grown`
@@ -469,7 +470,7 @@ class Peer:
         for piece, size, told in pushes:
             if piece:
                 self._declared |= told
-                self._window.succeeded()
+                self._taken()
                 self.counts.pushes += 1
                 self.counts.bytes_sent += size
                 self.counts.ops_sent += piece.ops
@@ -484,6 +485,11 @@ class Peer:
             self._lost = why
             self.grown.set()
 
+    def _taken(self) -> None:
+        """A push has been."""
+        self._window.succeeded()
+        self._busy_pause = BUSY_PAUSE[0]
+
     def _delivered(self, push: asyncio.Task[None]) -> None:
         """A push ended: the loop looks again, at what there is to send and at what went wrong."""
         self._pushes.discard(push)
@@ -491,7 +497,7 @@ class Peer:
         if push.cancelled():
             return
         if push.exception() is None:
-            self._window.succeeded()
+            self._taken()
         else:
             self._fault = push.exception()
         self.grown.set()
@@ -503,7 +509,8 @@ class Peer:
         while self._outlet and self._outlet.bytes and not self._lost:
             self.grown.clear()
             await self.grown.wait()
-        await asyncio.sleep(BUSY_PAUSE)
+        await asyncio.sleep(self._busy_pause)
+        self._busy_pause = min(2 * self._busy_pause, BUSY_PAUSE[1])
         self._fault = None
         self._cursor = self.hub.log.cursor(self.known, self.hub.own)
 

@@ -9,14 +9,13 @@ it go.
 """
 from __future__ import annotations
 
-import os
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from crdtredis.storage.format import (CutShort, Foreign, FormatError, Header, Place, read_header,
-                                      segment_path)
+from crdtredis.storage.format import (CutShort, Foreign, FormatError, Header, Place, opened,
+                                      read_header, segment_path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +53,8 @@ class ChainError(Exception):
 def header_of(path: Path, number: int, replica_id: str | None, brief: bool = False) -> Header:
     """The header of one segment, checked against its name and owner. FormatError (CutShort),
     OSError. brief: see read_header."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with opened(path) as fd:
         header = read_header(fd, brief)
-    finally:
-        os.close(fd)
     if replica_id is not None and header.replica != replica_id:
         raise Foreign(8, f"belongs to replica {header.replica!r}, not to {replica_id!r}")
     if header.number != number:

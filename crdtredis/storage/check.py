@@ -33,8 +33,8 @@ from crdtredis.errors import EXIT_DATA, StartError
 from crdtredis.storage.batch import Op, ops_of, run
 from crdtredis.storage.chain import header_of
 from crdtredis.storage.format import (Actor, CutShort, Foreign, FormatError, Header, encode_header,
-                                      read_at, read_batches, segment_numbers, segment_path,
-                                      sync_directory)
+                                      opened, read_at, read_batches, segment_numbers,
+                                      segment_path, sync_directory)
 from crdtredis.storage.identity import read_identity
 from crdtredis.storage.lock import DirectoryLock
 from crdtredis.storage.recovery import Gap, described, free_name, holds_records, may_be_torn, recover
@@ -151,23 +151,21 @@ def rewritten(path: Path, begin: int,
               records: dict[int, dict[tuple[int, int], bytes] | None]) -> Iterator[bytes]:
     """The records of a segment, some with other ops: records[offset] is {(actor, seq): the op to
     write instead}, or None to leave it out."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        at = begin
-        for batch, after, _ in read_batches(fd, begin, os.fstat(fd).st_size, 1):
-            hit = next((offset for offset in records if at <= offset < after), None)
-            if hit is None:
-                yield read_at(fd, after - at, at)
-            elif (instead := records[hit]) is not None:
-                ops = list(ops_of(batch))
-                runs = [run(op.actor, [raw]) for op in ops
-                        if (raw := instead.get((op.actor, op.seq), op.raw))]
-                yield record(b"".join([ops[-1].declared, *runs]))
-            at = after
+        with opened(path) as fd:
+            at = begin
+            for batch, after, _ in read_batches(fd, begin, os.fstat(fd).st_size, 1):
+                hit = next((offset for offset in records if at <= offset < after), None)
+                if hit is None:
+                    yield read_at(fd, after - at, at)
+                elif (instead := records[hit]) is not None:
+                    ops = list(ops_of(batch))
+                    runs = [run(op.actor, [raw]) for op in ops
+                            if (raw := instead.get((op.actor, op.seq), op.raw))]
+                    yield record(b"".join([ops[-1].declared, *runs]))
+                at = after
     except FormatError:
         pass                            # the torn end of the log
-    finally:
-        os.close(fd)
 
 
 def rehearse(folder: Path, replica_id: str, epoch: int) -> int:
@@ -275,8 +273,7 @@ def read_records(f: Finding, end: int, newest: bool) -> None:
 def pieces(f: Finding, end: int) -> Iterator[tuple[int, int, int] | FormatError]:
     """The sound records up to `end` as (offset, offset behind, count), and a FormatError for each
     stretch between them that is none."""
-    fd = os.open(f.path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+    with opened(f.path) as fd:
         at = f.header.size if f.header else 0
         if f.header is None:
             at = next_record(fd, 0, end)
@@ -289,8 +286,6 @@ def pieces(f: Finding, end: int) -> Iterator[tuple[int, int, int] | FormatError]
             except FormatError as e:
                 yield e
                 at = next_record(fd, e.offset + 1, end)
-    finally:
-        os.close(fd)
 
 
 def next_record(fd: int, begin: int, end: int) -> int:
@@ -321,16 +316,13 @@ def mend(f: Finding, findings: list[Finding], replica_id: str,
         nonlocal kept, sound
         if f.missing:
             return
-        source = os.open(f.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
+        with opened(f.path) as source:
             for piece in pieces(f, min(f.used or f.size, f.size)):
                 if not isinstance(piece, FormatError):
                     begin, after, count = piece
                     yield read_at(source, after - begin, begin)
                     kept += count
                     sound += after - begin
-        finally:
-            os.close(source)
 
     exchange(f.path, header, records())
     return kept, f.size - sound - (f.header.size if f.header else 0)
@@ -339,14 +331,11 @@ def mend(f: Finding, findings: list[Finding], replica_id: str,
 def exchange(path: Path, header: Header, records: Iterable[bytes]) -> None:
     """Write a segment anew; what had its name, if anything, becomes *.damaged."""
     draft = path.with_suffix(".log.tmp")
-    out = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
+    with opened(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as out:
         write_all(out, encode_header(header))
         for data in records:
             write_all(out, data)
         os.fsync(out)
-    finally:
-        os.close(out)
     if path.exists():
         os.link(path, free_name(path, "damaged"))
     os.rename(draft, path)

@@ -56,6 +56,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,6 +138,20 @@ def from_json(clock: dict[str, int]) -> dict[int, int]:
 
 def as_place(pair: list[int] | None) -> Place | None:
     return (int(pair[0]), int(pair[1])) if pair else None
+
+
+@contextmanager
+def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
+    """A descriptor of this file, closed at the end. An OSError of what is done with it names the
+    file."""
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        yield fd
+    except OSError as e:
+        e.filename = e.filename or str(path)
+        raise
+    finally:
+        os.close(fd)
 
 
 def read_at(fd: int, size: int, offset: int) -> bytes:

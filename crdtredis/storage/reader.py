@@ -21,7 +21,7 @@ from pathlib import Path
 
 from crdtredis.storage.batch import declaration
 from crdtredis.storage.chain import Link, index_of, read_chain
-from crdtredis.storage.format import Clock, Header, Place, covered, read_batches, segment_path
+from crdtredis.storage.format import Clock, Header, Place, covered, opened, read_batches, segment_path
 
 
 class LogReader:
@@ -82,13 +82,10 @@ class LogReader:
                 if end is None:
                     end = os.stat(mine.path).st_size
             if at < end:
-                fd = os.open(segment_path(self._folder, number), os.O_RDONLY | os.O_CLOEXEC)
-                try:
+                with opened(segment_path(self._folder, number)) as fd:
                     for batch, at, _ in read_batches(fd, at, end, self._batch, self._batch):
                         if batch:
                             return batch, (number, at)
-                finally:
-                    os.close(fd)
             if not links:
                 return b"", (number, at)
             following = links[i + (links[i].number == number)]

@@ -47,8 +47,8 @@ from crdtredis.errors import EXIT_DATA, DamagedBatch, StartError, StrangerError,
 from crdtredis.storage.batch import Op, ops_of
 from crdtredis.storage.chain import ChainError, Link, header_of, read_chain
 from crdtredis.storage.format import (Clock, CutShort, FormatError, Place, covered, holds_mark, lacking,
-                                      marks, read_at, read_batches, read_header, segment_numbers,
-                                      segment_path, sync_directory)
+                                      marks, opened, read_at, read_batches, read_header,
+                                      segment_numbers, segment_path, sync_directory)
 
 
 class RecoveryError(StartError):
@@ -147,8 +147,7 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
         for i, link in enumerate(links):
             header = link.header()
             unsynced = header.unsynced
-            fd = os.open(link.path, (os.O_RDWR if change else os.O_RDONLY) | os.O_CLOEXEC)
-            try:
+            with opened(link.path, os.O_RDWR if change else os.O_RDONLY) as fd:
                 at, end = link.begin, os.fstat(fd).st_size if link.end is None else link.end
                 try:
                     most = 1 if repaired else 1 << 20
@@ -172,8 +171,6 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
                         os.fsync(fd)
                 done += at
                 place = (link.number, at)
-            finally:
-                os.close(fd)
             if torn:
                 links = links[:i + 1]
                 break
@@ -257,14 +254,12 @@ def may_be_torn(folder: Path, later: list[int], place: Place) -> bool:
     if unsynced is None or unsynced > place:
         return False
     for number in later:
-        fd = os.open(segment_path(folder, number), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            if holds_mark(fd, read_header(fd).size):
-                return False
+            with opened(segment_path(folder, number)) as fd:
+                if holds_mark(fd, read_header(fd).size):
+                    return False
         except FormatError:
             pass                        # its header is lost, too, and with it the marks behind
-        finally:
-            os.close(fd)
     return True
 
 

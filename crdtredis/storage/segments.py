@@ -46,8 +46,8 @@ from pathlib import Path
 from crdtredis._core import SegmentWriter, record
 from crdtredis.storage.chain import ChainError, header_of, read_chain
 from crdtredis.storage.format import (Actor, Clock, FormatError, Header, Place, encode_header, lacking,
-                                      read_at, read_batches, segment_numbers, segment_path,
-                                      sync_directory)
+                                      opened, read_at, read_batches, segment_numbers,
+                                      segment_path, sync_directory)
 
 POLICIES = {"no": 0, "everysec": 1, "always": 2}      # as enum LogPolicy in core/log.pxd
 ALWAYS = POLICIES["always"]
@@ -474,8 +474,7 @@ class SegmentLog:
         for link in read_chain(self._folder, number, None):
             if link.number < doubt[0]:
                 continue
-            fd = os.open(link.path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
+            with opened(link.path) as fd:
                 at = max(link.begin, doubt[1] if link.number == doubt[0] else 0)
                 last = end if link.number == number else link.end
                 if last is None:
@@ -483,8 +482,6 @@ class SegmentLog:
                 for _, after, _ in read_batches(fd, at, last):
                     write_all(to, read_at(fd, after - at, at))
                     at = after
-            finally:
-                os.close(fd)
 
     def _is_gone(self) -> bool:
         """Has somebody taken the open segment's name away?"""

@@ -253,6 +253,24 @@ def test_a_read_error_of_the_log_delays_a_peer_and_nothing_else(on_disk):
     assert missing(b, held) == []
 
 
+def test_a_start_on_a_failing_disk_names_the_file_and_leaves_the_log_as_it_is(on_disk):
+    a, disk = on_disk()
+    begin(a, disk)
+    accepted(a, "SET", "k", "v")
+    a.kill()
+    path = segment_path(a.data_dir, 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"torn")
+    for call in ("pread", "ftruncate"):
+        disk.fail(call, "segment", errno.EIO)
+        with pytest.raises(AssertionError, match=f"{path}: Input/output error"):
+            begin(a, disk)
+        disk.heal()
+        assert path.read_bytes().startswith(whole)
+    begin(a, disk)
+    assert a("GET", "k") == b"v"
+
+
 # ---- hands in the directory ---------------------------------------------------------------------------------------------------
 
 
