@@ -96,7 +96,7 @@ def application(front: Front, server: Server | None = None) -> web.Application:
         if request.path in OPEN:
             pass
         elif token and not shows_token(request):
-            return error(request, 401, "the auth_token is missing or another one than this replica's",
+            return error(request, 401, "the auth_token is missing or wrong",
                          {"WWW-Authenticate": "Bearer"})
         elif not replicates and not is_trusted(request):
             return error(request, 421, "without an auth_token, Host must be an IP address, localhost or a name in http_bind")

@@ -62,7 +62,7 @@ PEER_COUNTERS = {
     "relayed_ops": ("relayed", "Operations of third replicas handed on"), "handshakes": ("handshakes", "Handshakes begun"),
     "failures": ("failures", "Conversations that failed"), "full_syncs_needed": ("full_syncs", "Times the log no longer held what was lacking"),
 }
-STATES = ("connecting", "up", "retrying", "down", "refused", "paused", "needs full sync", "standby", "self")
+STATES = ("connecting", "up", "not answering", "retrying", "down", "refused", "paused", "needs full sync", "standby", "self")
 
 
 @dataclass(frozen=True)

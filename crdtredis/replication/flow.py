@@ -12,6 +12,7 @@ A body's bound is checked before it is read where its length is declared, and wh
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from io import BytesIO
 from types import TracebackType
@@ -42,6 +43,7 @@ class Patience:
 
     def __init__(self, seconds: float) -> None:
         self._seconds, self._limit, self._moved, self._wrote = seconds, asyncio.timeout(seconds), 0, 0
+        self._at = time.monotonic()                             # when bytes moved last
 
     async def __aenter__(self) -> Patience:
         await self._limit.__aenter__()
@@ -55,6 +57,7 @@ class Patience:
 
     def moved(self, n: int) -> None:
         self._moved += n
+        self._at = time.monotonic()
         if self._moved >= STEP:
             self._moved = 0
             self._limit.reschedule(asyncio.get_running_loop().time() + patience_for(self._seconds, self._wrote))
@@ -62,6 +65,10 @@ class Patience:
     def wrote(self, n: int) -> None:
         self._wrote += n
         self.moved(n)
+
+    def stands(self, seconds: float) -> bool:
+        """Has nothing moved for so long, and what was written had time to arrive? From any thread."""
+        return time.monotonic() - self._at > patience_for(seconds, self._wrote)
 
 
 class Budget:

@@ -18,6 +18,7 @@ import concurrent.futures
 import logging
 import ssl
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,7 @@ from crdtredis.replication.wire import Actor, Clock
 log = logging.getLogger("crdtredis.replication")
 
 STOP_PATIENCE = 5.0                     # seconds that a stop leaves to what is in flight
+SYNC_PATIENCE = 5.0                     # seconds within which a reachable peer says something to a CRDT.SYNC
 SYNCS = 16                              # CRDT.SYNCs at work; more wait for one of these
 
 
@@ -315,26 +317,42 @@ class Front:
         beginning is everywhere."""
         hub = self.hub
         candidates = [p for p in hub.peers if p.state not in APART]
+        asked: set[Peer] = set()
         here: set[Peer] = set()
         done: set[Peer] = set()
+        patience = SYNC_PATIENCE if timeout is None else min(SYNC_PATIENCE, timeout / 2)
 
         async def fetch(p: Peer) -> None:
-            if not await p.ready():
-                return
-            try:
-                await p.exchange(everything=True)
-            except Exception:                                   # it may have gone since it was last heard of: one new attempt
+            for _ in range(2):                                  # it may have gone since it was last heard of
                 if not await p.ready():
-                    return
-                await p.exchange(everything=True)
-            here.add(p)
+                    break
+                asked.add(p)
+                try:
+                    await p.exchange(everything=True)
+                except Exception:
+                    continue
+                here.add(p)
+                return
+            asked.discard(p)
 
         async def finish(p: Peer, target: Clock) -> None:
             await p.bring_up(target)
             done.add(p)
 
         async def work() -> None:
-            await asyncio.gather(*(fetch(p) for p in candidates), return_exceptions=True)
+            begun = time.monotonic()
+            fetches = {p: asyncio.create_task(fetch(p)) for p in candidates}
+            try:
+                if fetches:
+                    await asyncio.wait(fetches.values(), timeout=patience)
+                for p, task in fetches.items():
+                    if p.contact < begun and not task.done():   # not a word: it is not reachable, and must not keep the others
+                        task.cancel()
+                        asked.discard(p)
+                await asyncio.gather(*fetches.values(), return_exceptions=True)
+            finally:
+                for task in fetches.values():
+                    task.cancel()
             if not here:
                 return
             view = await hub.engine.call(hub.identity.view)
@@ -349,5 +367,6 @@ class Front:
                 await work()
         except asyncio.TimeoutError:
             pass
-        return SyncOutcome(tuple(p.url for p in done), tuple(p.url for p in here - done),
-                           tuple(p.url for p in candidates if p not in here))
+        unfinished = asked - here or here - done                # who has not told all it has keeps the others waiting
+        return SyncOutcome(tuple(p.url for p in done), tuple(p.url for p in unfinished),
+                           tuple(p.url for p in candidates if p not in asked))

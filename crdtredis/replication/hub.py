@@ -50,14 +50,15 @@ log = logging.getLogger("crdtredis.replication")
 
 STOPPED = -100                          # beside the engine's answers: it will give none any more
 RETIRED = 1000                          # processes remembered as superseded, over all replica ids
-# What the engine says of a Batch it could not take whole (see Received in core/keyspace.pxd and ANSWER_UNLOGGED in engine/bridge.pxd).
+# What the engine says of a Batch it could not take whole (see Received in core/keyspace.pxd and ANSWER_UNLOGGED in engine/bridge.pxd);
+# {} is the replica it belongs to, for who sent the Batch reads this as well.
 RECEIVE_FAULTS = {
     -1: (wire.MALFORMED, "the ops do not decode"),
-    -2: (wire.BUSY, "too many ops wait for what they depend on"),
+    -2: (wire.BUSY, "too many ops wait at {} for what they depend on"),
     -3: (wire.MALFORMED, "ops of an actor that was never declared, or a declaration that contradicts a known one"),
-    -4: (wire.BUSY, "the log cannot be written"),
-    -5: (wire.BUSY, "more new processes of replicas at once than are taken in"),
-    STOPPED: (wire.STOPPING, "this replica is stopping"),
+    -4: (wire.BUSY, "the log of {} cannot be written"),
+    -5: (wire.BUSY, "more new processes of replicas at once than {} takes in"),
+    STOPPED: (wire.STOPPING, "{} is stopping"),
 }
 
 
@@ -347,7 +348,8 @@ class Hub:
 
         def finish(status: int) -> None:
             if status in RECEIVE_FAULTS:
-                return done({}, Refusal(*RECEIVE_FAULTS[status]))
+                code, text = RECEIVE_FAULTS[status]
+                return done({}, Refusal(code, text.format(self.replica)))
             if not plan.covers(self.head, last):
                 for p in self.peers:                            # some wait: ask around soon for what they depend on
                     p.hurry()
@@ -414,9 +416,9 @@ class Hub:
 
     def _refuse_paused(self, replica: str) -> None:
         if self.stopping:
-            raise Refusal(wire.STOPPING, "this replica is stopping")
+            raise Refusal(wire.STOPPING, f"{self.replica} is stopping")
         if self.cut_off(replica):
-            raise Refusal(wire.PAUSED, "replication with this replica is paused (CRDT.PEER RESUME)")
+            raise Refusal(wire.PAUSED, f"{self.replica} has paused replication with {replica} (CRDT.PEER RESUME there)")
 
     async def handshake(self, hello: wire.Hello, declared: bytes) -> tuple[wire.Hello, bytes]:
         """Answer a handshake. Raises Refusal."""

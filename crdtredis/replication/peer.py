@@ -13,7 +13,7 @@ are plan.overdue's. It also repeats own ops that were sent but never applied.
 
 A failure ends the conversation: back-off with jitter, then a new handshake. After max_retries the peer counts as down and is tried on
 at the cap. A refusal (wrong cluster, wrong token, a second process with one id ...) is shown as such and tried again at the cap,
-for operators mend things. Where ops are refused, here or there, a handshake proves nothing: the state stays "refused" until what was refused
+for operators mend things; so is an address where something else than a replica answers (faults.py). Where ops are refused, here or there, a handshake proves nothing: the state stays "refused" until what was refused
 has arrived (`Impasse`). Of several addresses of one replica one is talked to; the others stand by, since a handshake through one ends
 the conversation through another. A peer that lacks ops which the log no longer holds is not pushed to: its state says it needs a full sync.
 
@@ -33,6 +33,7 @@ import aiohttp
 from yarl import URL
 
 from crdtredis.replication import plan
+from crdtredis.replication.faults import recognise, words
 from crdtredis.replication.flow import Body, Parts, Patience, patience_for, read
 from crdtredis.replication.oplog import Cursor, Large, NeedsFullSync, Piece
 from crdtredis.replication.stream import UPGRADE, Outlet, Sent
@@ -48,11 +49,14 @@ log = logging.getLogger("crdtredis.replication")
 PASSING = {wire.NO_SESSION, wire.BUSY, wire.STOPPING, wire.PAUSED}
 # Those that are about the ops sent.
 UNTAKEABLE = {wire.MALFORMED, wire.TOO_LARGE}
+# States that an attempt does not change before it has succeeded, or failed otherwise.
+LASTING = {"not answering", "down", "refused", "paused", "self", "standby"}
 # States of addresses that need no conversation: this replica's own, and those of a replica that is talked to through another.
 APART = {"self", "standby"}
 BUSY_PAUSE = 0.05, 1.0                  # seconds before sending again to a peer whose queues are full: at first, and at most
 BRING_UP_PATIENCE = 0.1                 # seconds that CRDT.SYNC first gives ops to move on by themselves before it hands them on
 NO_LIMIT = aiohttp.ClientTimeout()      # of aiohttp's own: see flow.Patience
+MUTE = 5.0                              # seconds without an answer after which a peer is shown as not answering
 BREATHER = 0.2                          # least seconds between two exchanges, however much in a hurry somebody is
 
 
@@ -85,7 +89,7 @@ class PeerInfo:
     """What CRDT.PEERS, INFO and /stats show of a peer."""
     url: str
     replica: str                        # "" until it has been met
-    state: str                          # connecting, up, retrying, down, refused, paused, needs full sync, standby, self
+    state: str                          # connecting, up, not answering, retrying, down, refused, paused, needs full sync, standby, self
     lag_ops: int                        # own ops it has not acknowledged
     lag_ms: int                         # age of the oldest of them
     queued_bytes: int                   # bytes of the log from there on, as far as memory holds it
@@ -112,6 +116,7 @@ class Peer:
         self._state = "connecting"
         self._failures = 0                                      # in a row
         self._contact = 0.0
+        self._asked: set[Patience] = set()                      # requests without an answer yet
         self._cursor: Cursor | None = None                      # of the push
         self._window = plan.Window(hub.settings.window)
         self._busy_pause = BUSY_PAUSE[0]
@@ -149,7 +154,21 @@ class Peer:
             return "self"
         if self.is_paused:
             return "paused"
+        if self._is_mute:
+            return "not answering"
         return "needs full sync" if self._state == "up" and (self._it_lacks or self._here_lacks) else self._state
+
+    @property
+    def contact(self) -> float:
+        """When it answered last (monotonic); 0.0: never."""
+        return self._contact
+
+    @property
+    def _is_mute(self) -> bool:
+        """It takes what is sent, or so it seems, and nothing comes back: stopped, hung, or cut off by something that drops packets."""
+        outlet = self._outlet
+        return (time.monotonic() - self._contact > MUTE
+                and (any(p.stands(MUTE) for p in list(self._asked)) or outlet is not None and outlet.stands(MUTE)))
 
     @property
     def is_replica(self) -> bool:
@@ -167,7 +186,7 @@ class Peer:
         ops, age, size = self.hub.log.lag(cursor, self.known, now) if self._state not in APART else (0, 0.0, 0)
         return PeerInfo(self.url, self.replica, self.state, ops, int(age * 1000), size, self._in_flight,
                         plan.behind(self.hub.head, dict(self.known)), int((now - self._contact) * 1000) if self._contact else -1,
-                        self.error or self._it_lacks or self._here_lacks, self.counts)
+                        self.error or self._it_lacks or self._here_lacks or ("no answer" if self._is_mute else ""), self.counts)
 
     # ---- the task -----------------------------------------------------------------------------------------------------
 
@@ -195,9 +214,14 @@ class Peer:
         self.counts.failures += 1
         was_up, before = self._state == "up", self.error
         self._failures = 1 if was_up else self._failures + 1
-        self.error = str(fault) or type(fault).__name__
+        self.error = words(fault)
         if isinstance(fault, Refusal):
-            self.error = f"{fault.name}: {fault.text}"
+            self.error = fault.text if fault.code == wire.UNKNOWN else f"{fault.name}: {fault.text}"
+            if fault.code == wire.PAUSED:
+                self._state, self.refusal = "paused", None
+                if self.error != before:
+                    log.warning("peer %s: %s", self.url, self.error)
+                return plan.backoff(self._failures, s.retry, s.retry_cap, self.hub.chance)
             if fault.code not in PASSING:
                 self._state, self.refusal = "refused", fault.code
                 if self._impasse:
@@ -211,7 +235,7 @@ class Peer:
         self.refusal = None
         if not isinstance(fault, (Refusal, OSError, aiohttp.ClientError, asyncio.TimeoutError)):
             log.error("peer %s: unforeseen", self.url, exc_info=fault)
-        self._state = "down" if self._failures > s.max_retries else "retrying"
+        self._state = "down" if self._failures > s.max_retries else "not answering" if isinstance(fault, TimeoutError) else "retrying"
         if was_up or self._failures == s.max_retries + 1:
             log.warning("peer %s %s: %s", self.url, "is down" if self._state == "down" else "lost", self.error)
         return plan.backoff(self._failures, s.retry, s.retry_cap, self.hub.chance)
@@ -257,8 +281,13 @@ class Peer:
     async def _converse(self) -> None:
         hub = self.hub
         if self._state != "up":
-            self._state = self._state if self._state in ("down", "refused", "self", "standby") else "connecting"
-        await self._handshake()
+            self._state = self._state if self._state in LASTING else "connecting"
+        try:
+            await self._handshake()
+        except aiohttp.ClientError as e:
+            if reason := await recognise(self.url, e):
+                raise Refusal(wire.UNKNOWN, reason) from e
+            raise
         if self._state == "self":
             self._told(False)
             await asyncio.Event().wait()                        # nothing to do until PAUSE, RESUME or REMOVE
@@ -355,7 +384,7 @@ class Peer:
             log.warning("peer %s was replica %s and is now %s", self.url, self.replica, hello.replica)
         self.replica = hello.replica
         if hub.cut_off(self.replica):
-            raise Refusal(wire.PAUSED, "replication with this replica is paused here")
+            raise Refusal(wire.PAUSED, f"replication with {self.replica} is paused here")
         epoch = hub.identity.actor.epoch
         await hub.meet(hello, told)
         if hub.identity.actor.epoch != epoch:                   # say so before going on
@@ -375,11 +404,15 @@ class Peer:
         if reason := plan.exposed(self.url, hub.settings):
             raise Refusal(wire.UNAUTHORIZED, reason)
         async with Patience(hub.settings.timeout) as patience:
-            async with hub.http.post(self._urls[what], data=Body(encode(head), batch, patience=patience), headers=hub.headers,
-                                     timeout=NO_LIMIT, allow_redirects=False) as r:
-                answer = await read(r.content, r.content_length, most, patience)
+            self._asked.add(patience)
+            try:
+                async with hub.http.post(self._urls[what], data=Body(encode(head), batch, patience=patience), headers=hub.headers,
+                                         timeout=NO_LIMIT, allow_redirects=False) as r:
+                    answer = await read(r.content, r.content_length, most, patience)
+            finally:
+                self._asked.discard(patience)
         if r.content_type != CONTENT_TYPE:
-            raise Refusal(wire.UNKNOWN, f"{urlsplit(self.url).netloc} answered {r.status} as something else than a replica")
+            raise Refusal(wire.UNKNOWN, f"{urlsplit(self.url).netloc} is not a replica's http_port: it answered with {r.status} {r.reason}")
         self._contact = time.monotonic()
         if r.status != 200:
             failure, _ = decode(wire.Failure, answer)

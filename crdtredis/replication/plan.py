@@ -119,19 +119,20 @@ def below_log(floor: Mapping[int, int], clock: Mapping[int, int]) -> Clock:
 
 
 def judge(hello: wire.Hello, *, cluster: str, replica: str, process: int, now_ms: int, skew: float) -> None:
-    """Raises Refusal when replication with the sender of this Hello must not be."""
+    """Raises Refusal when replication with the sender of this Hello must not be. Its text is read on both sides, so it names them."""
     if hello.version != PROTOCOL:
-        raise Refusal(wire.WRONG_VERSION, f"replication protocol {hello.version} at the peer, {PROTOCOL} here: run versions that share one")
-    if hello.cluster != cluster:
-        raise Refusal(wire.WRONG_CLUSTER, f"cluster_name {hello.cluster!r} at the peer, {cluster!r} here")
+        raise Refusal(wire.WRONG_VERSION, f"{hello.replica} speaks replication protocol {hello.version}, {replica} {PROTOCOL}: "
+                                          "run versions that share one")
     if not hello.replica or not hello.epoch:
         raise Refusal(wire.MALFORMED, "the handshake names no replica or no epoch")
+    if hello.cluster != cluster:
+        raise Refusal(wire.WRONG_CLUSTER, f"cluster_name is {hello.cluster!r} at {hello.replica} and {cluster!r} at {replica}")
     if hello.replica == replica and hello.process != process:
         raise Refusal(wire.SAME_REPLICA, f"replica_id {replica!r} is used by two processes: give each replica its own")
     off = (hello.now - now_ms) / 1000
     if abs(off) > skew:
-        raise Refusal(wire.CLOCK_SKEW, f"the peer's wall clock is {abs(off):.1f} s {'ahead of' if off > 0 else 'behind'} this one's, "
-                                       f"more than max_clock_skew ({skew:g} s)")
+        raise Refusal(wire.CLOCK_SKEW, f"the wall clock of {hello.replica} is {abs(off):.1f} s {'ahead of' if off > 0 else 'behind'} that of "
+                                       f"{replica}, more than max_clock_skew ({skew:g} s)")
 
 
 EPOCH_AHEAD = 86_400_000                # ms: what is told of our own epochs beyond that is not believed

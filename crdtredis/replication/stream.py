@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, NamedTuple
 
+from crdtredis.replication.flow import patience_for
 from crdtredis.replication.oplog import NOTHING, Piece
 from crdtredis.replication.wire import BODY_MAX, HEAD_MAX, Clock, Refusal, decode, encode, wire
 
@@ -206,6 +207,10 @@ class Outlet:
             self.link.close(TimeoutError(f"nothing moved for {time.monotonic() - self._heard:.1f} s"))
         elif not self.unanswered:
             self.push(NOTHING, b"")
+
+    def stands(self, seconds: float) -> bool:
+        """Has a push been without any answer for so long? From any thread."""
+        return bool(self.unanswered) and time.monotonic() - self._heard > patience_for(seconds, self.bytes)
 
     def _settle(self, until: int) -> list[Sent]:
         pushes = []

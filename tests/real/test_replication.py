@@ -1,6 +1,8 @@
 """Replication between server processes: outages, crashes, restored backups, strangers. The rules in detail are in tests/replication."""
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 import urllib.error
@@ -158,6 +160,24 @@ def test_wait_answers_with_acknowledgements(cluster):
         b.kill()
         client("SET", "k", "w")
         assert client("WAIT", 2, 300) == 1
+
+
+def test_a_stopped_process_is_named_and_keeps_no_sync_waiting(cluster):
+    """SIGSTOP: connections stand and nothing comes back. CRDT.SYNC brings the others together and says who did not answer."""
+    a, b, c = servers = cluster(3, sync_interval="1s")
+    servers.sync()
+    os.kill(c.pid, signal.SIGSTOP)
+    try:
+        a("SET", "k", "v")
+        found = a("CRDT.SYNC")
+        assert found == [b"synced", [f"http://{b.address}".encode()], b"unreachable", [f"http://{c.address}".encode()]]
+        until(lambda: state(a, "c") == b"not answering")
+        assert peers(a)["c"]["error"] == b"no answer" and state(a, "b") == b"up"
+        with urllib.request.urlopen(f"http://{a.address}/health", timeout=5.0) as r:
+            assert json.load(r)["warnings"] == ["peer c is not answering (no answer)"]
+    finally:
+        os.kill(c.pid, signal.SIGCONT)
+    until(lambda: state(a, "c") == b"up" and c("GET", "k") == b"v")
 
 
 @pytest.mark.parametrize("settings, word", [({"cluster_name": "other"}, b"wrong cluster"), ({"auth_token": "wrong"}, b"unauthorized")])

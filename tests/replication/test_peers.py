@@ -12,7 +12,7 @@ import pytest
 
 from crdtredis._core import Replica
 from crdtredis.replication import crdtredis_pb2 as pb
-from crdtredis.replication import plan
+from crdtredis.replication import peer as peers, plan
 from crdtredis.replication.peer import Peer
 from crdtredis.replication.wire import CONTENT_TYPE, PROTOCOL, decode, encode, entries, wire
 from tests.replication import network
@@ -135,6 +135,8 @@ async def test_pause_cuts_both_directions_and_resume_joins_them():
         await asyncio.sleep(0.4)
         assert b.get("from-a") is None and a.get("from-b") is None and c.get("from-a") is None
         assert all(p.state == "paused" for p in a.hub.peers)
+        assert b.peer(a).state == c.peer(a).state == "paused"
+        assert b.peer(a).error == "paused: a has paused replication with b (CRDT.PEER RESUME there)"
         a.pause(paused=False)
         await converged([a, b, c], 3)
 
@@ -187,6 +189,27 @@ async def test_a_dead_and_a_mute_peer_stop_nobody():
         info = a.hub.peers[2].info()
         assert info.error and info.lag_ops == 200 and info.queued_bytes > 0
     server.close()
+
+
+@run
+async def test_a_peer_that_has_stopped_answering_is_shown_so():
+    """As after SIGSTOP: connections stand, the kernel takes what is sent, and nothing comes back."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(peers, "MUTE", 0.3)
+        patched.setattr(network, "streams", False)
+        async with Network(2, timeout=20.0) as (a, b):
+            await all_up(a, b)
+            resumed, pull = asyncio.Event(), b.hub.pull
+
+            async def hanging(*args):
+                await resumed.wait()
+                return await pull(*args)
+
+            patched.setattr(b.hub, "pull", hanging)
+            await until(lambda: a.peer(b).state == "not answering")
+            assert a.peer(b).info().error == "no answer" and b.peer(a).state == "up"
+            resumed.set()
+            await until(lambda: a.peer(b).state == "up" and not a.peer(b).info().error)
 
 
 @run

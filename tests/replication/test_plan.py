@@ -46,6 +46,13 @@ def test_a_wrong_hello_is_refused(change, code):
     assert e.value.code == code and len(e.value.text) > 20
 
 
+def test_a_refusal_is_read_on_both_sides_and_names_them():
+    with pytest.raises(Refusal, match="cluster_name is 'other' at b and 'c' at a"):
+        judge(hello(cluster="other"))
+    with pytest.raises(Refusal, match="the wall clock of b is 61.0 s ahead of that of a, more"):
+        judge(hello(now=1_061_000))
+
+
 def test_an_epoch_met_elsewhere_is_left():
     own, later = actor("a", 10), actor("a", 17)
     ask = lambda clock, told, theirs: plan.newer_epoch(own, clock, told, theirs, 100)

@@ -1,0 +1,83 @@
+"""Why a peer cannot be talked to, in words that say what to mend.
+
+An exception says what a socket saw; often the address is not what it was taken for. Who is there then is found out by saying PING, in the
+clear and, where that tells nothing, over TLS: Redis answers +PONG or an error, HTTP a status line, and a TLS server takes TLS alone. It is
+asked only after an attempt that was connected and failed before any answer came. Nothing but PING is sent, so no certificate is looked at.
+"""
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from crdtredis.replication.names import Names
+
+PATIENCE = 2.0                          # seconds for each way of asking
+
+
+def words(fault: BaseException) -> str:
+    """A failure to reach a peer, or to go on talking to it."""
+    match fault:
+        case aiohttp.ClientConnectorCertificateError():
+            return f"its certificate is not trusted here (tls_ca_file): {fault.certificate_error}"
+        case aiohttp.ClientConnectorSSLError():
+            return f"TLS fails: {fault.os_error}"
+        case aiohttp.ClientConnectorDNSError():
+            return f"the name {fault.host} cannot be looked up: {fault.os_error.strerror or fault.os_error}"
+        case aiohttp.ClientConnectorError():
+            number = fault.os_error.errno
+            return f"it cannot be reached: {os.strerror(number) if number else str(fault.os_error) or 'it closed the connection'}"
+        case aiohttp.ServerDisconnectedError():
+            return "it closed the connection without an answer"
+        case TimeoutError():
+            return f"it does not answer: {fault}".rstrip(": ")
+        case OSError() if fault.errno:
+            return os.strerror(fault.errno)
+    return str(fault) or type(fault).__name__
+
+
+async def recognise(url: str, fault: aiohttp.ClientError) -> str:
+    """Who is at this address instead of a replica, given how an attempt failed; "" where nobody can be named."""
+    parts = urlsplit(url)
+    at, expects_tls = parts.netloc, parts.scheme == "https"
+    if isinstance(fault, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorDNSError)):
+        return ""
+    if isinstance(fault, aiohttp.ClientConnectorError) and not expects_tls:
+        return ""                                               # nobody is there; with TLS it may have been hung up on
+    clear = await answers(parts.hostname, parts.port, None)
+    if clear == "http":
+        return f"{at} speaks HTTP without TLS: name the peer http://{at}, or set enable_tls there" if expects_tls else ""
+    tls = "" if clear == "redis" else await answers(parts.hostname, parts.port, any_certificate())
+    if "redis" in (clear, tls):
+        return f"{at} is a port for Redis clients: name the peer by its http_port"
+    return f"{at} speaks TLS: name the peer https://{at}" if tls and not expects_tls else ""
+
+
+def any_certificate() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+async def answers(host: str, port: int, tls: ssl.SSLContext | None) -> str:
+    """What answers to PING: "redis", "http" or "other"; "" where no connection comes about, or nothing is said in the clear."""
+    data, is_there = b"", False
+    try:
+        async with asyncio.timeout(PATIENCE):
+            found = await Names().resolve(host, port, socket.AF_UNSPEC)
+            reader, writer = await asyncio.open_connection(found[0]["host"], port, ssl=tls)
+            is_there = True
+            try:
+                writer.write(b"PING\r\n")
+                data = await reader.read(64)
+            finally:
+                writer.transport.abort()
+    except OSError:                                             # TimeoutError and ssl.SSLError are such: that is an answer, too
+        pass
+    if data[:1] in (b"+", b"-"):
+        return "redis"
+    return "http" if data.startswith(b"HTTP/") else "other" if data or is_there and tls else ""
