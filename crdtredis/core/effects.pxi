@@ -97,7 +97,7 @@ cdef char *put_op_head(Kernel *k, char *p, size_t body) noexcept nogil:
 cdef Run *run_extend(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
     """The run of the op (slot, seq), which is about to be appended to k.ops."""
     cdef Run *r = &k.runs[k.run_n - 1] if k.run_n else NULL
-    if r == NULL or r.slot != slot or r.last != seq - 1 or r.large.p != NULL:
+    if r == NULL or r.slot != slot or r.last != seq - 1 or r.large.p != NULL or r.lent.p != NULL:
         return run_begin(k, slot, seq)
     r.last = seq
     return r

@@ -76,20 +76,22 @@ cdef struct Watch:
 cdef inline Span watch_key(Watch *w) noexcept nogil:
     return span(<char*>w + sizeof(Watch), w.n)
 
-# Consecutive finished ops of one actor in Kernel.ops, bytes [begin, end); or a single large one in a buffer of its own, from `begin` to
-# its end, with HEAD_ROOM bytes or more before it for what a record puts in front.
+# Consecutive finished ops of one actor in Kernel.ops, bytes [begin, end); or a single large one, in a buffer of its own, from `begin` to
+# its end, with HEAD_ROOM bytes or more before it for what a record puts in front, or lent, where it was received.
 cdef struct Run:
     uint16_t slot
     uint64_t last           # seq
     size_t begin
     size_t end
     Buffer large
+    Span lent               # without tag and length
 
-# A record of the log (core/segment.pxi): bytes [at, buf.n) of buf.
+# A record of the log (core/segment.pxi): bytes [at, buf.n) of buf, and then those of `rest`.
 cdef struct Record:
     Buffer buf
     size_t at
     int large               # it holds a single large op, and nobody else wants the buffer
+    Span rest               # a large op where it was received; else of no bytes
 
 # Concurrent writes that had to be decided.
 cdef struct Conflict:
@@ -139,6 +141,7 @@ cdef struct Kernel:
     uint32_t run_cap
     Buffer declarations     # of the actors whose first ops are among these
     int recovering          # what is received is in the log already
+    int lending             # the bytes given to `receive` stay there until take_record has given out all that was in them
     Room room               # ops that may not be applied yet
     int64_t max_skew        # ms: ops stamped further ahead wait
     int64_t newcomers       # actors that peers declared, less one for every NEWCOMER_MS since; at `newcomers_at` (ms)

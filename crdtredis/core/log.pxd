@@ -28,7 +28,9 @@ cdef class SegmentWriter:
 
     # 0: written, and on disk where the policy is `always`. -1: the log has failed; what was given is kept and written later, but
     # nothing of this turn may be acknowledged. more: further records of the turn follow, and the last of them will see to the disk.
-    cdef int append(self, const char *p, size_t n, int more) noexcept nogil
+    # `rest` follows the bytes of `record`.
+    cdef int append(self, Span record, Span rest, int more) noexcept nogil
+    cdef int put(self, Span bytes) noexcept nogil
     # 1: log.tick() has something to do (a successor is due, or a failure is to be told). The owner also calls tick once a second.
     cdef int wants_tick(self) noexcept nogil
     cdef int sync_now(self) noexcept nogil

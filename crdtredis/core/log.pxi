@@ -43,25 +43,27 @@ cdef class SegmentWriter:
     def __dealloc__(self):
         buffer_free(&self.pending)
 
-    cdef int append(self, const char *p, size_t n, int more) noexcept nogil:
-        if self.state != LOG_OPEN:
-            buffer_add(&self.pending, p, n)
+    cdef int append(self, Span record, Span rest, int more) noexcept nogil:
+        if self.state != LOG_OPEN or not self.put(record) or not self.put(rest):
+            buffer_add(&self.pending, record.p, record.n)
+            buffer_add(&self.pending, rest.p, rest.n)
             return -1
-        cdef size_t done = 0
-        cdef ssize_t r
-        while done < n:
-            r = write(self.fd, p + done, n - done)
-            if r > 0:
-                done += r
-            elif r == 0 or errno != EINTR:
-                self.failed(errno if r else EIO, 0)
-                ftruncate(self.fd, self.end)
-                buffer_add(&self.pending, p, n)
-                return -1
-        publish(&self.end, self.end + <int64_t>n)
+        publish(&self.end, self.end + <int64_t>(record.n + rest.n))
         if self.policy == LOG_ALWAYS and not more:
             return self.sync_now()
         return 0
+
+    cdef int put(self, Span bytes) noexcept nogil:
+        cdef ssize_t r
+        while bytes.n:
+            r = write(self.fd, bytes.p, bytes.n)
+            if r > 0:
+                bytes = span(bytes.p + r, bytes.n - <size_t>r)
+            elif r == 0 or errno != EINTR:
+                self.failed(errno if r else EIO, 0)
+                ftruncate(self.fd, self.end)
+                return 0
+        return 1
 
     cdef int sync_now(self) noexcept nogil:
         while fdatasync(self.fd) != 0:
@@ -112,7 +114,7 @@ cdef class SegmentWriter:
         cdef size_t n = len(records)
         cdef int r
         with nogil:
-            r = self.append(p, n, 0)
+            r = self.append(span(p, n), span(NULL, 0), 0)
         return r == 0
 
     def fail(self, int error, bint syncing):
@@ -168,7 +170,7 @@ def record(bytes payload not None):
     b.n = b.cap = 0
     at = record_begin(&b)
     buffer_add(&b, <const char*>payload, len(payload))
-    record_end(&b, at)
+    record_end(&b, at, span(NULL, 0))
     out = b.p[:b.n]
     buffer_free(&b)
     return out

@@ -136,7 +136,7 @@ def probe_record(bytes payload, bytes before=b""):
     buffer_add(&b, <const char*>before, len(before))
     at = record_begin(&b)
     buffer_add(&b, <const char*>payload, len(payload))
-    record_end(&b, at)
+    record_end(&b, at, span(NULL, 0))
     out = b.p[:b.n]
     buffer_free(&b)
     return out
@@ -148,8 +148,8 @@ def probe_take(Replica r, size_t most):
     memset(&record, 0, sizeof(Record))
     out = []
     while take_record(&r.k, &record, most):
-        record_end(&record.buf, record.at)
-        out.append(record.buf.p[record.at:record.buf.n])
+        record_end(&record.buf, record.at, record.rest)
+        out.append(record.buf.p[record.at:record.buf.n] + record.rest.p[:record.rest.n])
     buffer_free(&record.buf)
     return out
 

@@ -91,7 +91,7 @@ cdef inline void declare_named(Kernel *k, const Effect *x) noexcept nogil:
             declare(k, dot_slot(s[i].run))
 
 
-cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span raw) noexcept nogil:
+cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span raw, int lent) noexcept nogil:
     """Applies an op that is the next, and examined."""
     cdef Applying op
     cdef const char *p = h.deps.p
@@ -115,16 +115,20 @@ cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span 
     if h.stamp > k.hlc:
         k.hlc = h.stamp
     if not k.recovering:
-        keep_received(k, slot, h.seq, raw)
+        keep_received(k, slot, h.seq, raw, lent)
     if table_count(&k.room.ops):
         wake(k, slot)
 
 
-cdef void keep_received(Kernel *k, uint16_t slot, uint64_t seq, Span raw) noexcept nogil:
-    """Puts an applied op with those that are to be logged and sent on."""
+cdef void keep_received(Kernel *k, uint16_t slot, uint64_t seq, Span raw, int lent) noexcept nogil:
+    """Puts an applied op with those that are to be logged and sent on. lent: its bytes stay until then, so a large one is not copied."""
     cdef Run *r = run_extend(k, slot, seq) if raw.n < LARGE_OP else run_begin(k, slot, seq)
     cdef Buffer *b = &k.ops if raw.n < LARGE_OP else &r.large
     cdef char *p
+    k.ops_size += raw.n
+    if raw.n >= LARGE_OP and lent:
+        r.lent = raw
+        return
     if raw.n >= LARGE_OP:
         buffer_resize(b, HEAD_ROOM + 11 + raw.n)
         r.begin = b.n = HEAD_ROOM
@@ -134,7 +138,6 @@ cdef void keep_received(Kernel *k, uint16_t slot, uint64_t seq, Span raw) noexce
     memcpy(p, raw.p, raw.n)
     b.n = p + raw.n - b.p
     r.end = b.n
-    k.ops_size += raw.n
 
 
 cdef int receive_op(Kernel *k, uint16_t slot, Span raw, const OpHead *h) noexcept nogil:
@@ -154,7 +157,7 @@ cdef int receive_op(Kernel *k, uint16_t slot, Span raw, const OpHead *h) noexcep
     if effects < 0:
         return RECEIVED_BAD
     if why == BLOCKED_NOT:
-        apply_op(k, slot, h, effects, raw)
+        apply_op(k, slot, h, effects, raw, k.lending)
         return RECEIVED_ALL
     if room_is_full(k, slot, raw.n):
         return RECEIVED_FULL
@@ -202,14 +205,14 @@ cdef int receive_actor(Kernel *k, Span body) noexcept nogil:
 
 
 cdef int receive_run(Kernel *k, Span body) noexcept nogil:
-    """Goes on behind an op that finds the waiting room full, for of those that follow some may need no room."""
+    """Ends with an op that finds the waiting room full: what follows waits for it, and would take the room that it needs."""
     cdef const char *p = body.p
     cdef const char *end = body.p + body.n
     cdef Field f
     cdef OpHead h
     cdef Span raw
     cdef uint16_t slot
-    cdef int r, result = RECEIVED_ALL
+    cdef int r
     if get_field(&p, end, &f) != 1 or f.number != 1 or f.wire != 1:
         return RECEIVED_BAD
     slot = actors_find(&k.actors, f.v)
@@ -218,13 +221,11 @@ cdef int receive_run(Kernel *k, Span body) noexcept nogil:
     while True:
         r = get_message(&p, end, 2, &raw)
         if r == 0:
-            return result
+            return RECEIVED_ALL
         if r < 0 or decode_op(raw, &h) < 0:
             return RECEIVED_BAD
         r = receive_op(k, slot, raw, &h)
-        if r == RECEIVED_FULL:
-            result = r
-        elif r != RECEIVED_ALL:
+        if r != RECEIVED_ALL:
             return r
 
 
@@ -295,6 +296,7 @@ cdef int take_record(Kernel *k, Record *r, size_t most) noexcept nogil:
     if not has_ops(k):
         return 0
     r.large = 0
+    r.rest = span(NULL, 0)
     b.n = 0
     r.at = record_begin(b)
     if k.declarations.n:
@@ -302,9 +304,10 @@ cdef int take_record(Kernel *k, Record *r, size_t most) noexcept nogil:
         k.declarations.n = 0
     while k.run_at < k.run_n:
         run = &k.runs[k.run_at]
-        if run.large.p != NULL:
+        if run.large.p != NULL or run.lent.p != NULL:
             if b.n == RECORD_HEAD:
                 take_large(k, run, r)
+                k.run_at += 1
             break
         n = b.n - RECORD_HEAD + RUN_HEAD
         n = run_part(k, run, most - n if n < most else 0, b.n == RECORD_HEAD)
@@ -324,11 +327,19 @@ cdef int take_record(Kernel *k, Record *r, size_t most) noexcept nogil:
 
 
 cdef void take_large(Kernel *k, Run *run, Record *r) noexcept nogil:
-    """Makes the buffer of a large op the record's, with the heads right before the op."""
+    """Makes the buffer of a large op the record's, with the heads right before the op. Of a lent one only the heads are put into the
+    record."""
     cdef size_t n = run.large.n - run.begin
+    cdef char *p
+    if run.lent.p != NULL:
+        n = 1 + varint_size(run.lent.n) + run.lent.n        # as Batch.Run.ops
+        p = put_run_head(buffer_need(&r.buf, RUN_HEAD + 11), k.actors.v[run.slot].id, n)
+        p[0] = 2 << 3 | 2
+        r.buf.n = put_varint(p + 1, run.lent.n) - r.buf.p
+        r.rest = run.lent
+        return
     buffer_free(&r.buf)
     r.buf = run.large
     r.large = 1
     r.at = run.begin - 10 - varint_size(n + 9) - RECORD_HEAD
     put_run_head(r.buf.p + r.at + RECORD_HEAD, k.actors.v[run.slot].id, n)
-    k.run_at += 1

@@ -201,7 +201,7 @@ cdef class Replica:
         memset(&r, 0, sizeof(Record))
         out = []
         while take_record(&self.k, &r, <size_t>-1):
-            out.append(r.buf.p[r.at + RECORD_HEAD:r.buf.n])
+            out.append(r.buf.p[r.at + RECORD_HEAD:r.buf.n] + r.rest.p[:r.rest.n])
         buffer_free(&r.buf)
         return b"".join(out)
 

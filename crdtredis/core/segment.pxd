@@ -7,6 +7,7 @@ cdef enum:
 
 # Wraps the payload that b holds from `at` on, where record_begin left room for the head.
 cdef size_t record_begin(Buffer *b) noexcept nogil                             # returns `at`
-cdef void record_end(Buffer *b, size_t at) noexcept nogil
+# ... and `rest`, which is written behind b's bytes.
+cdef void record_end(Buffer *b, size_t at, Span rest) noexcept nogil
 # One record at the cursor: 1 and the payload; 0 at the end of the bytes; -1 cut short; -2 damaged (length or checksum).
 cdef int record_next(const char **p, const char *end, Span *payload) noexcept nogil

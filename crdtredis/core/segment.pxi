@@ -25,14 +25,16 @@ cdef size_t record_begin(Buffer *b) noexcept nogil:
     return at
 
 
-cdef void record_end(Buffer *b, size_t at) noexcept nogil:
+cdef void record_end(Buffer *b, size_t at, Span rest) noexcept nogil:
     cdef size_t n = b.n - at - RECORD_HEAD
     cdef char *head = b.p + at
-    if n > RECORD_MAX:                     # never: no op is as large. What cannot be read again must not be written
-        fprintf(stderr, "crdt-redis: a record of %zu bytes\n", n)
+    cdef uint32_t crc
+    if n + rest.n > RECORD_MAX:                     # never: no op is as large. What cannot be read again must not be written
+        fprintf(stderr, "crdt-redis: a record of %zu bytes\n", n + rest.n)
         abort()
-    store32(head, <uint32_t>n)
-    store32(head + 4, crc32c(crc32c(0, head, 4), head + RECORD_HEAD, n))
+    store32(head, <uint32_t>(n + rest.n))
+    crc = crc32c(crc32c(0, head, 4), head + RECORD_HEAD, n)
+    store32(head + 4, crc32c(crc, rest.p, rest.n) if rest.n else crc)
 
 
 cdef int record_next(const char **p, const char *end, Span *payload) noexcept nogil:

@@ -216,7 +216,7 @@ cdef int retry_waiting(Kernel *k, size_t most) noexcept nogil:
             decode_op(raw, &h)
             why = blocked(k, slot, &h, &of, &until)
         if why == BLOCKED_NOT:
-            apply_op(k, slot, &h, examine(k, &h), raw)         # it was examined when it came
+            apply_op(k, slot, &h, examine(k, &h), raw, 0)      # it was examined when it came
             most -= min(most, room_size(m.vlen))
             room_take(k, slot, m)
             continue

@@ -13,11 +13,12 @@ cdef struct Block:
     Block *next
     int kind
     uint64_t token
-    char *bytes             # behind the struct, in `owned`, or in `lent`
+    char *bytes             # behind the struct, in `owned`, in `lent` or in `same`
     size_t n
     size_t room             # behind the struct, for how many bytes there is room
     void *owned             # malloced, freed with the block; NULL: nothing
     void *lent              # a Python object, let go by the sync thread: of a RECEIVE, then of its ANSWER; NULL: none
+    void *same              # of OPS: the bytes object of a RECEIVE, if it holds just this; its ANSWER comes later; NULL: none
 
 cdef struct Queue:
     Block *head
@@ -39,6 +40,8 @@ cdef class Bridge:
     # engine side
     cdef void put_ops(self, const char *p, size_t n) noexcept nogil
     cdef void put_large(self, Buffer *b, size_t at) noexcept nogil              # takes the buffer, whose bytes from `at` on are the Batch
+    # A Batch in two pieces, the second of which lies in the RECEIVE `from_`, to be answered later
+    cdef void put_received(self, Span head, Span rest, Block *from_) noexcept nogil
     cdef Block *take(self) noexcept nogil                                       # NULL when empty; goes back with put_answer
     cdef void put_answer(self, Block *b, int status) noexcept nogil
     cdef void put(self, Block *b) noexcept nogil

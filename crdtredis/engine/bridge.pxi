@@ -9,7 +9,8 @@
 # assignments. Neither side ever waits for the other: the engine drops OPS rather than let a slow sync thread hold its memory (they are
 # in the segments, and sequence numbers show what is missing), and the sync side looks at `incoming` before it reads more from a peer.
 # Nobody copies what is large: the engine hands over the buffer of a large op that it has logged, and reads a RECEIVE in the bytes object
-# that the sync side lends, which goes back with the answer, since only there can it be let go.
+# that the sync side lends, which goes back with the answer, since only there can it be let go. A large op in it is logged from there too,
+# and handed back as that object where it is the whole of it: the answer comes behind it, so the object is still there.
 #
 # An eventfd is written only when the other side has seen its last signal, so a busy engine pays for one write per drain, not per turn.
 
@@ -115,6 +116,10 @@ cdef bytes take_turns(Queue *q):
     cdef size_t n = q.head.n
     cdef Block *b = q.head.next
     cdef char *p
+    if q.head.same != NULL:
+        out = <bytes>q.head.same
+        free_block(queue_take(q))
+        return out
     while b != NULL and b.kind == BLOCK_OPS and b.n and b.bytes[0] != DECLARATION and n + b.n <= DRAIN_JOIN:
         n += b.n
         b = b.next
@@ -272,6 +277,19 @@ cdef class Bridge:
         b.owned = buf.p
         b.bytes = buf.p + at
         memset(buf, 0, sizeof(Buffer))
+        self.put(b)
+
+    cdef void put_received(self, Span head, Span rest, Block *from_) noexcept nogil:
+        """What a peer sends is nearly always this Batch alone: then the object that the sync thread lent is handed back."""
+        cdef Block *b = new_block(BLOCK_OPS, 0, NULL, head.n + rest.n)
+        if from_.n == b.n and memcmp(from_.bytes, head.p, head.n) == 0:
+            b.same = from_.lent
+            b.bytes = from_.bytes
+        else:
+            b.owned = need_memory(malloc(b.n))
+            b.bytes = <char*>b.owned
+            memcpy(b.bytes, head.p, head.n)
+            memcpy(b.bytes + head.n, rest.p, rest.n)
         self.put(b)
 
     cdef void put_answer(self, Block *b, int status) noexcept nogil:

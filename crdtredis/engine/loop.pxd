@@ -105,6 +105,7 @@ cdef class Loop:
     cdef void receive_block(self, Block *b) noexcept nogil
     cdef void reap_due(self) noexcept nogil
     cdef void log_turn(self) noexcept nogil
+    cdef Block *block_of(self, const char *p) noexcept nogil
     cdef void watch_log(self) noexcept nogil
     cdef void tick_log(self) noexcept nogil
     cdef void log_failed(self) noexcept nogil

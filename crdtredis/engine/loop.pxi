@@ -503,7 +503,9 @@ cdef class Loop:
     cdef void receive_block(self, Block *b) noexcept nogil:
         cdef int status = ANSWER_UNLOGGED
         if not self.d.guard & GUARD_MISCONF:
+            self.k.lending = not self.d.guard & GUARD_LOADING      # the block stays until log_turn, in this very turn
             status = receive(self.k, b.bytes, b.n)
+            self.k.lending = 0
         if self.answer_n == self.answer_cap:
             self.answer_cap = self.answer_cap * 2 if self.answer_cap else 16
             self.answers = <Answer*>need_memory(realloc(self.answers, sizeof(Answer) * self.answer_cap))
@@ -523,17 +525,22 @@ cdef class Loop:
         """The turn's ops into the log, then to the sync thread, with the answers to what it handed in. They are several records where they
         are many, and the sync thread is given each by itself: neither holds more at a time than a record or one op."""
         cdef Record *r = &self.record
+        cdef Span head
         cdef int logged = 1
         cdef uint32_t i
         while take_record(self.k, r, self.record_limit):
-            record_end(&r.buf, r.at)
-            if self.log is not None and self.log.append(r.buf.p + r.at, r.buf.n - r.at, self.k.run_n > 0) != 0:
+            record_end(&r.buf, r.at, r.rest)
+            head = span(r.buf.p + r.at, r.buf.n - r.at)
+            if self.log is not None and self.log.append(head, r.rest, self.k.run_n > 0) != 0:
                 logged = 0
             elif self.bridge is not None and self.bridge.wanted:
-                if r.large:
+                head = span(head.p + RECORD_HEAD, head.n - RECORD_HEAD)
+                if r.rest.n:
+                    self.bridge.put_received(head, r.rest, self.block_of(r.rest.p))
+                elif r.large:
                     self.bridge.put_large(&r.buf, r.at + RECORD_HEAD)
                 else:
-                    self.bridge.put_ops(r.buf.p + RECORD_HEAD, r.buf.n - RECORD_HEAD)
+                    self.bridge.put_ops(head.p, head.n)
         if r.buf.cap > 2 * RECORD_FULL:
             buffer_free(&r.buf)
         if not logged:
@@ -541,6 +548,13 @@ cdef class Loop:
         for i in range(self.answer_n):
             self.bridge.put_answer(self.answers[i].block, self.answers[i].status if logged else ANSWER_UNLOGGED)
         self.answer_n = 0
+
+    cdef Block *block_of(self, const char *p) noexcept nogil:
+        """The RECEIVE of this turn in whose bytes p lies."""
+        cdef uint32_t i = 0
+        while not self.answers[i].block.bytes <= p < self.answers[i].block.bytes + self.answers[i].block.n:
+            i += 1
+        return self.answers[i].block
 
     cdef void watch_log(self) noexcept nogil:
         """Follows the state of the log, which its own thread may change: writes are refused while it has failed."""

@@ -1,10 +1,13 @@
 """How much a turn does, and what becomes of it: records, blocks for the sync thread, memory."""
 import os
+import resource
+import sys
 
 import pytest
 
-from crdtredis._core import SegmentWriter, batch_ranges, probe_records
-from crdtredis._engine import OPS, Bridge
+from crdtredis._core import Replica, SegmentWriter, batch_ranges, probe_make, probe_records, split_batch
+from crdtredis._engine import ANSWER, OPS, Bridge
+from crdtredis.replication import crdtredis_pb2 as pb
 
 OK = b"+OK\r\n"
 
@@ -66,8 +69,6 @@ def test_the_sync_thread_is_given_large_ops_one_by_one(served):
 
 
 def test_what_a_peer_sent_is_lent_to_the_engine_and_let_go_with_the_answer(served, replica):
-    import sys
-    from crdtredis._core import Replica, probe_make
     bridge = Bridge()
     s = served(bridge=bridge)
     peer = Replica("b", 1_700_000_000_000)
@@ -128,3 +129,97 @@ def test_answers_of_any_kind_come_to_the_limit_at_any_place(served):
         ends.add(bool(got))
         assert not got or got.endswith(OK)
     assert ends == {True, False}
+
+
+# ---- large ops that a peer sent ------------------------------------------------------------------
+
+LARGE = 1 << 20                         # bytes, from which on an op is not copied
+
+
+def from_a_peer(*sizes: int) -> tuple[bytes, list[bytes]]:
+    """The declaration of a peer, and its ops, which set k0, k1 ... to values of these sizes."""
+    peer = Replica("b", 1_700_000_000_000)
+    peer.now = 1_700_000_000_000
+    for i, size in enumerate(sizes):
+        probe_make(peer, [("set", 0, b"k%d" % i, b"%d" % (i % 10) * size)])
+    batches = split_batch(peer.take_ops(), 0)
+    return pb.Batch(actors=[pb.Actor(id=peer.actor, replica="b", epoch=peer.epoch)]).SerializeToString(), batches
+
+
+def received(s, bridge, token: int, batch: bytes) -> list[bytes]:
+    """The Batches that come back, once it is answered."""
+    bridge.send_receive(token, batch)
+    drained = []
+    s.wait(lambda: drained.extend(bridge.drain()) or drained and drained[-1][:2] == (ANSWER, token))
+    assert drained[-1][2] == b"\0"
+    return [batch for kind, _, batch in drained if kind == OPS]
+
+
+def test_a_large_op_that_a_peer_sent_is_logged_as_it_came_and_handed_back_as_the_same_object(logged):
+    bridge = Bridge()
+    bridge.set_wanted(True)
+    s, path = logged(bridge=bridge)
+    declaration, batches = from_a_peer(3 * LARGE, LARGE, 5)
+    received(s, bridge, 1, declaration)
+    for token, batch in enumerate(batches, 2):
+        before = sys.getrefcount(batch)
+        back = received(s, bridge, token, batch)
+        assert b"".join(back)[-len(batch):] == batch
+        assert (back[-1] is batch) == (token < 4)
+        del back
+        assert sys.getrefcount(batch) == before
+    assert b"".join(probe_records(path.read_bytes())[0]) == declaration + b"".join(batches)
+
+
+def test_large_ops_among_others_in_one_batch_are_handed_back_one_by_one(logged):
+    bridge = Bridge()
+    bridge.set_wanted(True)
+    s, path = logged(bridge=bridge)
+    declaration, batches = from_a_peer(5, 2 * LARGE, 6, 7, LARGE, LARGE)
+    sent = declaration + b"".join(batches)
+    before = sys.getrefcount(sent)
+    back = received(s, bridge, 1, sent)
+    assert sys.getrefcount(sent) == before
+    assert b"".join(back) == b"".join(probe_records(path.read_bytes())[0])
+    assert [r for b in back for r in batch_ranges(b)] == [r for r in batch_ranges(b"".join(back))]
+    assert all(sum(last - first + 1 for _, first, last in batch_ranges(b)) == 1 for b in back if len(b) > LARGE)
+    other = Replica("c", 1)
+    other.now = 1_700_000_000_000
+    other.receive(b"".join(back))
+    assert other.digest() == s.on_engine(s.replica.digest)
+
+
+def test_a_large_op_that_cannot_be_logged_is_kept_and_lent_no_longer(served, tmp_path):
+    """The disk takes its head and a part of it: that is cut off again."""
+    bridge, writer, path = Bridge(), SegmentWriter(), tmp_path / "log"
+    writer.attach(os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND), 1, 0, 0, 1 << 40, 0)
+    s = served(bridge=bridge, log=writer)
+    declaration, (batch,) = from_a_peer(3 * LARGE)
+    received(s, bridge, 1, declaration)
+    before, limits = sys.getrefcount(batch), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * LARGE, limits[1]))
+    try:
+        bridge.send_receive(2, batch)
+        s.wait(lambda: writer.is_failed)
+        s.on_engine(lambda: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert bridge.drain()[-1] == (ANSWER, 2, b"\xfc") and sys.getrefcount(batch) == before
+    assert probe_records(path.read_bytes())[:2] == ([declaration], 0)
+    assert probe_records(writer.waiting())[:2] == ([batch], 0)
+
+
+def test_a_large_op_that_the_sync_thread_is_too_slow_for_is_let_go(served):
+    bridge = Bridge(max_out=2 * LARGE)
+    bridge.set_wanted(True)
+    s = served(bridge=bridge)
+    declaration, batches = from_a_peer(LARGE, LARGE, LARGE, LARGE)
+    bridge.send_receive(0, declaration)
+    before = [sys.getrefcount(b) for b in batches]
+    for token, batch in enumerate(batches):
+        bridge.send_receive(token, batch)
+    s.wait(lambda: s.replica.keys(0)[0] == 4)
+    s.on_engine(lambda: None)
+    assert bridge.gaps and bridge.drain()[-1][:2] == (ANSWER, 3)
+    del batch
+    assert [sys.getrefcount(b) for b in batches] == before
