@@ -181,6 +181,16 @@ def test_what_follows_an_op_without_room_is_looked_at():
     assert z.clock() == {("a", 1): 1, ("b", 1): 100}
 
 
+def test_no_op_takes_the_room_that_an_earlier_one_of_its_actor_needs():
+    a, z = replicas("az", waiting_limit=4000)
+    write(a)
+    probe_make(a, [("set", 0, b"k", b"x" * 3000)])
+    probe_make(a, [("set", 0, b"k", b"y")])
+    with pytest.raises(WaitingRoomFull):
+        z.receive(a.take_ops())
+    assert z.waiting()["ops"] == 0
+
+
 def test_an_op_larger_than_the_room_is_applied_when_it_need_not_wait():
     a, z = replicas("az", waiting_limit=1000)
     first, large = write(a), write(a, b"large", b"x" * 5000)
