@@ -18,7 +18,7 @@ cdef struct Wait:
     int type                # T_*, of what the command takes
     Buffer args             # the command, as in Client.queue
     uint64_t ticks          # that it took when it was called
-    int64_t deadline        # ms, 0: none
+    int64_t deadline        # Dispatch.steady, 0: none
     uint32_t timeout        # place in Dispatch.timeouts + 1; 0: none
     uint32_t n
 

@@ -77,7 +77,7 @@ cdef void timeout_remove(Dispatch *d, Wait *w) noexcept nogil:
 
 
 cdef void expire_waiting(Dispatch *d) noexcept nogil:
-    while d.timeout_n and d.timeouts[0].deadline <= d.kernel.now:
+    while d.timeout_n and d.timeouts[0].deadline <= d.steady:
         give_up(d, d.timeouts[0].client, NULL)
 
 
@@ -119,7 +119,7 @@ cdef void wait_for_keys(Call *c, int type, int first, int n, int64_t timeout_ms)
             line.first = x
         line.last = x
     if timeout_ms:
-        w.deadline = d.kernel.now + timeout_ms
+        w.deadline = d.steady + timeout_ms
         timeout_add(d, w)
     c.client.wait = w
     c.client.flags |= CLIENT_BLOCKED

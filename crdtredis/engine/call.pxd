@@ -33,8 +33,8 @@ cdef struct Client:
     # for CLIENT LIST and SLOWLOG
     void *session           # owned reference to its Session once a plain command has run, else NULL
     Command *command        # of the last call
-    int64_t created         # ms
-    int64_t active          # ms of the last command
+    int64_t created         # Dispatch.steady
+    int64_t active          # ... of the last command
     uint64_t wrote          # own seq after its last write: what WAIT waits for,
     uint64_t wrote_as       # ... and the actor whose seq it is: this replica's may be another by then
     Wait *wait              # for keys (BLPOP and its like), else NULL

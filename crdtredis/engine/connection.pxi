@@ -34,7 +34,7 @@ cdef enum:
 cdef void loop_wake(void *loop, Client *client) noexcept nogil:
     """A reply was added, or the client may go on, outside of its own turn at the parser."""
     cdef Conn *c = <Conn*>client
-    client.active = (<Loop>loop).now
+    client.active = (<Loop>loop).mono
     add_send(<Loop>loop, c)
     if not client.flags & CLIENT_BLOCKED and (c.held.n or c.state & (CONN_READABLE | CONN_UNPARSED)):
         add_ready(<Loop>loop, c)
@@ -164,7 +164,7 @@ cdef void process(Loop self, Conn *c) noexcept nogil:
             add_send(self, c)
         return
     begin_turn(self, c)
-    client.active = self.now
+    client.active = self.mono
     self.d.tick = cycles()
     if c.held.n:
         run_held(self, c)
@@ -415,7 +415,7 @@ cdef int write_out(Loop self, Conn *c) noexcept nogil:
             return 0
         self.net_out += <uint64_t>sent
         total += <size_t>sent
-        c.client.active = self.now
+        c.client.active = self.mono
         c.out_bytes -= <size_t>sent
         left = <size_t>sent
         while left:
@@ -529,7 +529,7 @@ cdef void check_idle(Loop self) noexcept nogil:
         if c == NULL:
             c = self.conns
         self.cron_at = c.next
-        idle = self.now - c.client.active
+        idle = self.mono - c.client.active
         if self.timeout and idle > self.timeout * 1000 and not c.client.flags & CLIENT_BLOCKED:
             self.timed_out += 1
             kill(self, c)
@@ -565,7 +565,7 @@ cdef dict client_row(Client *c, Conn *conn):
                                                (CLIENT_UNIX, "U"), (CLIENT_NO_EVICT, "e"), (CLIENT_NO_TOUCH, "T")) if c.flags & bit)
     if conn != NULL:
         memory += parser_memory(&conn.parser) + conn.out_bytes
-    now = c.active if conn == NULL else clock_ms(CLOCK_REALTIME)
+    now = c.active if conn == NULL else clock_ms(CLOCK_MONOTONIC)
     session = <Session>c.session if c.session != NULL else None
     return {
         "id": c.id, "addr": c.addr.decode(), "laddr": local_address(c) if c.fd >= 0 else "", "fd": c.fd, "name": text_of(c.name),

@@ -74,6 +74,8 @@ cdef struct Dispatch:
     char misconf[256]       # what -MISCONF says
     Stats stats
     ErrorCount error_counts[128]
+    # Time that no clock set right, or wrong, moves: ms since some moment. What waits, is paused or idle is measured by it.
+    int64_t steady
     uint64_t tick           # cycle counter at the end of the last command: the start of the next
     double ticks_per_usec
     uint64_t latency_bound[23]      # in ticks: 1, 2, 4 ... µs
@@ -86,8 +88,8 @@ cdef struct Dispatch:
     uint64_t slow_n         # entries ever made
     EncodingLimits encoding
     # deferred replies and CLIENT PAUSE
-    int64_t next_deferred   # ms when the first deferred reply times out, -1: none
-    int64_t pause_until     # ms
+    int64_t next_deferred   # `steady` when the first deferred reply times out, -1: none
+    int64_t pause_until     # the same
     # clients that wait for keys (engine/blocking.pxi)
     uint32_t waited_keys    # how many keys somebody waits for
     Wait **timeouts         # heap by deadline, of those that have one
@@ -96,7 +98,7 @@ cdef struct Dispatch:
     Span *again             # argv of the command that is run again
     int again_cap
     uint64_t next_client
-    int64_t next_http_warning   # ms before which no further one is logged
+    int64_t next_http_warning   # `steady` before which no further one is logged
     # the GIL, held from a turn's first plain command to the turn's end
     int in_loop
     int gil_held
@@ -106,6 +108,8 @@ cdef struct Dispatch:
     void *loop              # the Loop, NULL without one
     void (*wake)(void *loop, Client *c) noexcept nogil    # the client got a reply or may go on
 
+# Without a loop, which sets it in every turn, `steady` is the replica's time.
+cdef void steady_alone(Dispatch *d) noexcept nogil
 # Sets GUARD_CLOCK or takes it away, after the clock or the timestamps have moved.
 cdef void watch_clock(Dispatch *d) noexcept nogil
 # Runs one complete command: look-up, arity, authentication, MULTI queueing, loading/MISCONF/OOM refusals, the handler, statistics,

@@ -153,8 +153,8 @@ cdef void close_http(Dispatch *d, Client *client) noexcept nogil:
     with the first line that only HTTP has, before any of the body is run, and unanswered. Browsers send Host: before a body, whatever the
     method."""
     client.flags |= CLIENT_KILLED
-    if d.kernel.now >= d.next_http_warning:
-        d.next_http_warning = d.kernel.now + 60_000
+    if d.steady >= d.next_http_warning:
+        d.next_http_warning = d.steady + 60_000
         take_gil(d)
         warn_of_http(client)
 
@@ -202,6 +202,11 @@ cdef int refused(Dispatch *d, Client *client, Command *cmd) noexcept nogil:
         refuse(d, client, cmd, CLOCK_AHEAD)
         return 1
     return 0
+
+
+cdef void steady_alone(Dispatch *d) noexcept nogil:
+    if d.loop == NULL:
+        d.steady = d.kernel.now
 
 
 cdef void watch_clock(Dispatch *d) noexcept nogil:

@@ -115,6 +115,7 @@ cdef class Executor:
         s.executor = self
         s.user = "default"
         s.c = &s.own
+        steady_alone(&self.d)
         client_init(&self.d, s.c, resp)
         s.id = s.c.id
         s.own.session = <void*>s      # not counted: __dealloc__ frees the client, and end_session never sees this one
@@ -139,7 +140,8 @@ cdef class Executor:
                 spans[i] = span(PyBytes_AS_STRING(arg), <size_t>PyBytes_GET_SIZE(arg))
             self.d.tick = cycles()
             watch_clock(&self.d)
-            session.c.active = self.d.kernel.now
+            steady_alone(&self.d)
+            session.c.active = self.d.steady
             execute(&self.d, session.c, spans, <int>len(argv))
         finally:
             free(spans)
@@ -158,9 +160,10 @@ cdef class Executor:
         """Answers every deferred reply and every client waiting for keys whose time is up. The loop does so by itself; without one,
         whoever moves the time calls this."""
         cdef Token token
+        steady_alone(&self.d)
         expire_waiting(&self.d)
         # Token.expire raises nothing, whatever on_timeout does: else the first to raise would be due again in every turn.
-        while self.deferred and self.deferred[0][0] <= self.d.kernel.now:
+        while self.deferred and self.deferred[0][0] <= self.d.steady:
             token = heapq.heappop(self.deferred)[2]
             token.expire()
         while self.deferred and (<Token>self.deferred[0][2]).done:

@@ -343,7 +343,7 @@ cdef class Loop:
 
     def pause(self, int64_t ms, bint writes_only):
         """CLIENT PAUSE: commands wait, or those that write. A pause is made longer or stricter by another, never shorter or laxer."""
-        until = self.k.now + ms
+        until = self.d.steady + ms
         if self.d.guard & (GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE):
             until = max(until, self.d.pause_until)
             writes_only = writes_only and not self.d.guard & GUARD_PAUSE_ALL
@@ -358,7 +358,7 @@ cdef class Loop:
 
     cdef void set_clock(self) noexcept nogil:
         self.now = clock_ms(CLOCK_REALTIME)
-        self.mono = clock_ms(CLOCK_MONOTONIC)
+        self.mono = self.d.steady = clock_ms(CLOCK_MONOTONIC)
         self.k.now = self.now
 
     cdef int wait_ms(self) noexcept nogil:
@@ -373,14 +373,14 @@ cdef class Loop:
             if self.listeners[i].pending == 1:
                 return 0
         ms = self.next_cron - self.mono
-        if self.k.heap_n and self.next_reap - self.now < ms:
-            ms = self.next_reap - self.now
-        if self.d.next_deferred >= 0 and self.d.next_deferred - self.now < ms:
-            ms = self.d.next_deferred - self.now
-        if self.d.timeout_n and self.d.timeouts[0].deadline - self.now < ms:
-            ms = self.d.timeouts[0].deadline - self.now
-        if self.d.pause_until and self.d.pause_until - self.now < ms:
-            ms = self.d.pause_until - self.now
+        if self.k.heap_n and self.next_reap - self.mono < ms:
+            ms = self.next_reap - self.mono
+        if self.d.next_deferred >= 0 and self.d.next_deferred - self.mono < ms:
+            ms = self.d.next_deferred - self.mono
+        if self.d.timeout_n and self.d.timeouts[0].deadline - self.mono < ms:
+            ms = self.d.timeouts[0].deadline - self.mono
+        if self.d.pause_until and self.d.pause_until - self.mono < ms:
+            ms = self.d.pause_until - self.mono
         return <int>ms if ms > 0 else 0
 
     cdef void turn(self) noexcept nogil:
@@ -425,11 +425,11 @@ cdef class Loop:
         if self.next_python >= 0 and self.mono >= self.next_python:
             take_gil(self.d)
             loop_periodic(self)
-        if self.d.next_deferred >= 0 and self.now >= self.d.next_deferred:
+        if self.d.next_deferred >= 0 and self.mono >= self.d.next_deferred:
             take_gil(self.d)
             loop_deferred(self)
         expire_waiting(self.d)
-        if self.d.pause_until and self.now >= self.d.pause_until:
+        if self.d.pause_until and self.mono >= self.d.pause_until:
             self.end_pause()
         if self.mono >= self.next_cron:
             self.cron()
@@ -449,7 +449,7 @@ cdef class Loop:
             process(self, c)
         if self.bridge_ready or self.received_more:
             self.receive_blocks()
-        if self.now >= self.next_reap:
+        if self.mono >= self.next_reap:
             self.reap_due()
         if self.k.ready != NULL:
             serve_ready(self.d)
@@ -516,10 +516,10 @@ cdef class Loop:
     cdef void reap_due(self) noexcept nogil:
         cdef int64_t ms
         if not self.active_expire or self.d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE):
-            self.next_reap = self.now + 100
+            self.next_reap = self.mono + 100
             return
         ms = reap(self.k, REAP_TURN)
-        self.next_reap = self.now + (ms if 0 <= ms < 100 else 100)
+        self.next_reap = self.mono + (ms if 0 <= ms < 100 else 100)
 
     cdef void log_turn(self) noexcept nogil:
         """The turn's ops into the log, then to the sync thread, with the answers to what it handed in. They are several records where they

@@ -8,7 +8,7 @@ cdef void client_free(Dispatch *d, Client *c) noexcept nogil
 cdef class Token:
     """A reply still owed to a client whose command called session.defer()."""
     cdef Session session
-    cdef readonly object deadline       # ms, None: no limit
+    cdef readonly object deadline       # Dispatch.steady, None: no limit
     cdef object on_timeout
     cdef readonly bint done
     cdef public object ended            # called once when nothing is owed any more: answered, its time was up, or the client has gone

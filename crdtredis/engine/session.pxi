@@ -39,8 +39,8 @@ cdef void client_init(Dispatch *d, Client *c, int resp) noexcept nogil:
     c.id = d.next_client
     c.fd = -1
     c.reply.resp = resp
-    c.created = d.kernel.now
-    c.active = d.kernel.now
+    c.created = d.steady
+    c.active = d.steady
     if not d.need_auth:
         c.flags = CLIENT_AUTHENTICATED
 
@@ -339,7 +339,7 @@ cdef class Session:
         and the client waits for nothing, where timeout_ms from now is beyond 63 bits."""
         cdef Token token = Token.__new__(Token)
         cdef Executor x = self.executor
-        cdef int64_t deadline = x.d.kernel.now + timeout_ms if timeout_ms is not None else 0
+        cdef int64_t deadline = x.d.steady + timeout_ms if timeout_ms is not None else 0
         token.session = self
         token.on_timeout = on_timeout
         self.token = token
