@@ -17,6 +17,7 @@ import argparse
 import csv
 import io
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -209,6 +210,38 @@ def lag(a):
           [[seen[len(seen) // 2], seen[int(len(seen) * 0.99)], seen[-1]]])
 
 
+def idle(a):
+    """CPU of a replica with so many peers: idle, and while one of them takes single writes at a low rate."""
+    rows = []
+    for count in (1, 2, 3):
+        c = Cluster(count, appendfsync="everysec", sync_interval="5s").start()
+        c.sync()
+        used: dict[int, list[list[float]]] = {0: [], a.low_rate: []}
+        for _ in range(a.rounds):
+            for rate in used:
+                time.sleep(0.5)
+                before, begun = [s.cpu_seconds() for s in c], time.monotonic()
+                steadily(c[0], rate, 5.0)
+                passed = time.monotonic() - begun
+                used[rate].append([(s.cpu_seconds() - b) / passed * 100 for s, b in zip(c, before)])
+        rows.append([count - 1, *(statistics.median(x[i] for x in used[rate]) if i < count else "-" for rate in used for i in (0, 1))])
+        stop_all()
+    table("Idle and light load: % of a core", ["peers", "idle", "a peer, idle", f"{a.low_rate} SET/s here", f"a peer, {a.low_rate} SET/s there"], rows)
+
+
+def steadily(server: Process, rate: int, seconds: float) -> None:
+    """Single SETs, evenly spaced."""
+    begun = due = time.monotonic()
+    with server.connect() as c:
+        while (now := time.monotonic()) < begun + seconds:
+            if not rate:
+                time.sleep(seconds)
+                continue
+            c("SET", f"key:{random.randrange(100_000):012}", "x" * 32)
+            due += 1 / rate
+            time.sleep(max(0.0, due - now))
+
+
 def peers(a):
     """CPU of one server per SET, alone and with live peers, until they have taken everything."""
     rows, alone, n = [], None, a.n // 4
@@ -316,7 +349,7 @@ def program(a):
     table("Executable", ["measured", "size", "exec to first PONG, s"], [[Path(executable()[0]).name, size, statistics.median(times)]])
 
 
-SECTIONS = {f.__name__: f for f in (pipelined, unpipelined, large, memory, busy, lag, peers, catchup, growth, program)}
+SECTIONS = {f.__name__: f for f in (pipelined, unpipelined, large, memory, busy, lag, idle, peers, catchup, growth, program)}
 
 
 def main() -> int:
@@ -328,6 +361,7 @@ def main() -> int:
     p.add_argument("--keys", type=int, default=100_000)
     p.add_argument("--tests", default=STRINGS)
     p.add_argument("--rate", type=int, default=5000)
+    p.add_argument("--low-rate", type=int, default=500)
     p.add_argument("--samples", type=int, default=500)
     p.add_argument("--keys-in-memory", type=int, default=MILLION)
     p.add_argument("--ten-million", action="store_true", help="growth: 10,000,000 keys as well")

@@ -35,14 +35,16 @@ cdef class Bridge:
     cdef int sync_fd
     cdef int engine_fd
     cdef int signalled                  # sync_fd has been written to and not yet drained
+    cdef int patient                    # the sync thread will soon look by itself: only own ops are worth a signal
     cdef readonly uint64_t gaps         # how often OPS were dropped
 
     # engine side
-    cdef void put_ops(self, const char *p, size_t n) noexcept nogil
-    cdef void put_large(self, Buffer *b, size_t at) noexcept nogil              # takes the buffer, whose bytes from `at` on are the Batch
+    # own: there are ops of this replica in it
+    cdef void put_ops(self, const char *p, size_t n, int own) noexcept nogil
+    cdef void put_large(self, Buffer *b, size_t at, int own) noexcept nogil     # takes the buffer, whose bytes from `at` on are the Batch
     # A Batch in two pieces, the second of which lies in the RECEIVE `from_`, to be answered later
     cdef void put_received(self, Span head, Span rest, Block *from_) noexcept nogil
     cdef Block *take(self) noexcept nogil                                       # NULL when empty; goes back with put_answer
     cdef void put_answer(self, Block *b, int status) noexcept nogil
-    cdef void put(self, Block *b) noexcept nogil
-    cdef void raise_signal(self) noexcept nogil
+    cdef void put(self, Block *b, int own) noexcept nogil
+    cdef void raise_signal(self, int own) noexcept nogil

@@ -12,7 +12,9 @@
 # that the sync side lends, which goes back with the answer, since only there can it be let go. A large op in it is logged from there too,
 # and handed back as that object where it is the whole of it: the answer comes behind it, so the object is still there.
 #
-# An eventfd is written only when the other side has seen its last signal, so a busy engine pays for one write per drain, not per turn.
+# An eventfd is written only when the other side has seen its last signal, so a busy engine pays for one write per drain, not per turn. What a
+# peer sent concerns nobody but that peer, whose answers are gathered for a few ms anyway: while the sync thread has said that it will look by
+# itself (`wait_for_more`), only own ops wake it.
 
 
 import os
@@ -189,7 +191,7 @@ cdef class Bridge:
         pthread_mutex_lock(<pthread_mutex_t*>self.lock)
         if wanted and not self.wanted:
             queue_put(&self.out, new_block(BLOCK_GAP, 0, NULL, 0))
-            self.raise_signal()
+            self.raise_signal(1)
         self.wanted = wanted
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
 
@@ -219,6 +221,14 @@ cdef class Bridge:
                 give_back(b)
         return out
 
+    def wait_for_more(self, bint patient):
+        """Whether drain() will be called in a moment, so that what peers sent, and the answers to it, need no signal."""
+        pthread_mutex_lock(<pthread_mutex_t*>self.lock)
+        self.patient = patient
+        if self.out.head != NULL:
+            self.raise_signal(0)
+        pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
+
     def send_receive(self, uint64_t token, bytes batch not None):
         """Hands the engine a Batch from a peer; an ANSWER with this token follows once it is applied and logged.
 
@@ -238,22 +248,22 @@ cdef class Bridge:
 
     # -- engine side
 
-    cdef void raise_signal(self) noexcept nogil:
+    cdef void raise_signal(self, int own) noexcept nogil:
         """With the lock held."""
-        if not self.signalled:
+        if not self.signalled and (own or not self.patient):
             self.signalled = 1
             signal_fd(self.sync_fd)
 
-    cdef void put(self, Block *b) noexcept nogil:
+    cdef void put(self, Block *b, int own) noexcept nogil:
         pthread_mutex_lock(<pthread_mutex_t*>self.lock)
         if b.kind == BLOCK_OPS and self.out.bytes + b.n > self.out_max:
             queue_drop_ops(&self.out)
             self.gaps += 1
         queue_put(&self.out, b)
-        self.raise_signal()
+        self.raise_signal(own)
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
 
-    cdef void put_ops(self, const char *p, size_t n) noexcept nogil:
+    cdef void put_ops(self, const char *p, size_t n, int own) noexcept nogil:
         """A turn's Batch joins the newest block where it may and fits. Blocks grow while nobody drains them, so that a busy engine
         allocates few, and one that hands over a few ops between answers no more than it needs."""
         cdef Block *tail
@@ -265,19 +275,19 @@ cdef class Bridge:
                 memcpy(tail.bytes + tail.n, p, n)
                 tail.n += n
                 self.out.bytes += n
-                self.raise_signal()
+                self.raise_signal(own)
                 pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
                 return
             room = min(2 * tail.room, DRAIN_JOIN)
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
-        self.put(new_block(BLOCK_OPS, 0, p, n, room))
+        self.put(new_block(BLOCK_OPS, 0, p, n, room), own)
 
-    cdef void put_large(self, Buffer *buf, size_t at) noexcept nogil:
+    cdef void put_large(self, Buffer *buf, size_t at, int own) noexcept nogil:
         cdef Block *b = new_block(BLOCK_OPS, 0, NULL, buf.n - at)
         b.owned = buf.p
         b.bytes = buf.p + at
         memset(buf, 0, sizeof(Buffer))
-        self.put(b)
+        self.put(b, own)
 
     cdef void put_received(self, Span head, Span rest, Block *from_) noexcept nogil:
         """What a peer sends is nearly always this Batch alone: then the object that the sync thread lent is handed back."""
@@ -290,7 +300,7 @@ cdef class Bridge:
             b.bytes = <char*>b.owned
             memcpy(b.bytes, head.p, head.n)
             memcpy(b.bytes + head.n, rest.p, rest.n)
-        self.put(b)
+        self.put(b, 0)
 
     cdef void put_answer(self, Block *b, int status) noexcept nogil:
         """b: the RECEIVE."""
@@ -298,7 +308,7 @@ cdef class Bridge:
         cdef Block *answer = new_block(BLOCK_ANSWER, b.token, &code, 1)
         answer.lent = b.lent
         free_block(b)
-        self.put(answer)
+        self.put(answer, 0)
 
     cdef Block *take(self) noexcept nogil:
         cdef Block *b

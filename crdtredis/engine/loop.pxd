@@ -49,6 +49,7 @@ cdef class Loop:
     cdef Answer *answers
     cdef uint32_t answer_n
     cdef uint32_t answer_cap
+    cdef uint64_t own_logged            # seq of the newest own op when a turn was last logged
     cdef int received_more              # time was up before the waiting room and the bridge's queue had given all they could
     cdef int bridge_ready
     cdef int calls_ready

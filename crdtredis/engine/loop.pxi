@@ -526,8 +526,11 @@ cdef class Loop:
         are many, and the sync thread is given each by itself: neither holds more at a time than a record or one op."""
         cdef Record *r = &self.record
         cdef Span head
+        cdef uint64_t newest = self.k.actors.v[self.k.me].applied
+        cdef int own = newest != self.own_logged
         cdef int logged = 1
         cdef uint32_t i
+        self.own_logged = newest
         while take_record(self.k, r, self.record_limit):
             record_end(&r.buf, r.at, r.rest)
             head = span(r.buf.p + r.at, r.buf.n - r.at)
@@ -538,9 +541,9 @@ cdef class Loop:
                 if r.rest.n:
                     self.bridge.put_received(head, r.rest, self.block_of(r.rest.p))
                 elif r.large:
-                    self.bridge.put_large(&r.buf, r.at + RECORD_HEAD)
+                    self.bridge.put_large(&r.buf, r.at + RECORD_HEAD, own)
                 else:
-                    self.bridge.put_ops(head.p, head.n)
+                    self.bridge.put_ops(head.p, head.n, own)
         if r.buf.cap > 2 * RECORD_FULL:
             buffer_free(&r.buf)
         if not logged:
@@ -566,7 +569,7 @@ cdef class Loop:
         elif self.d.guard & GUARD_MISCONF and self.log.state == LOG_OPEN:
             self.d.guard &= ~<uint32_t>GUARD_MISCONF
             if self.bridge is not None and self.bridge.wanted:
-                self.bridge.put(new_block(BLOCK_GAP, 0, NULL, 0))       # what waited is in the log now
+                self.bridge.put(new_block(BLOCK_GAP, 0, NULL, 0), 1)       # what waited is in the log now
 
     cdef void tick_log(self) noexcept nogil:
         """Lets the log do what is due, a new segment above all. Its header says what stands before it, by the kernel's clock: so this is

@@ -57,6 +57,7 @@ class EngineLink:
         self.fd = bridge.fd
         self.want = lambda: bridge.set_wanted(True)
         self.receive = bridge.send_receive
+        self.wait_for_more = bridge.wait_for_more
         self.soon = call_soon
 
     def drain(self) -> tuple[list[bytes], list[tuple[int, int]], bool]:

@@ -8,7 +8,8 @@ and only then it says that it is done, so that an answer never claims more than 
 for each peer; who finds it used up waits, and the peers' windows close by themselves.
 
 The engine is looked at as soon as it has made something, but not more often than plan.Pace says: at low rates an op leaves at once, at
-high ones each look brings many turns, and the cost per op of Python and HTTP goes towards nothing.
+high ones each look brings many turns, and the cost per op of Python and HTTP goes towards nothing. What came from peers is told of at once
+after a rest, and then gathered for a moment (GATHER): nobody but the sender waits for it.
 
 Sessions: a handshake opens one per replica, and every push and pull names it. A replica that restarted has forgotten its sessions and
 so makes the other side shake hands, and send its clock, again. Two processes with one replica id: the one that came later
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("crdtredis.replication")
 
 STOPPED = -100                          # beside the engine's answers: it will give none any more
+GATHER = 0.005                          # seconds; answers to peers are gathered for so long, but for the first after a rest
 RETIRED = 1000                          # processes remembered as superseded, over all replica ids
 # What the engine says of a Batch it could not take whole (see Received in core/keyspace.pxd and ANSWER_UNLOGGED in engine/bridge.pxd);
 # {} is the replica it belongs to, for who sent the Batch reads this as well.
@@ -75,6 +77,9 @@ class Engine(Protocol):
 
     def receive(self, token: int, batch: bytes) -> None:
         """Queue a Batch to be applied and logged; drain() brings the answer."""
+
+    def wait_for_more(self, patient: bool) -> None:
+        """Whether drain() will be called in a moment, so that what peers sent need not be told of."""
 
     def soon(self, function: Callable[[], Any]) -> None:
         """Have the engine thread run it, between two turns."""
@@ -140,6 +145,7 @@ class Hub:
         self.http: aiohttp.ClientSession | None = None          # set by whoever runs the loop
         self._pace = plan.Pace(settings)
         self._draining: asyncio.TimerHandle | None = None
+        self._gathering: asyncio.TimerHandle | None = None
         self._wanted = False
         self._resync: asyncio.Task[None] | None = None
         self._held: list[bytes] | None = None                   # batches drained while resynchronising
@@ -179,6 +185,8 @@ class Hub:
         self._loop.remove_reader(self.engine.fd)
         if self._draining:
             self._draining.cancel()
+        if self._gathering:
+            self._gathering.cancel()
         for s in self.sessions.values():
             if s.traffic.stream:
                 s.traffic.stream.close()
@@ -200,6 +208,19 @@ class Hub:
         self._loop.add_reader(self.engine.fd, self._drain)
         self._pace.looked(self._look(), time.monotonic())
 
+    def _gather(self) -> None:
+        """Look at what comes from peers, from now on, when this time is over."""
+        if self._gathering is None and not self.stopping:
+            self.engine.wait_for_more(True)
+            pause = max(GATHER, self._pace.due - time.monotonic())
+            self._gathering = self._loop.call_later(pause, self._gathered)
+
+    def _gathered(self) -> None:
+        self._gathering = None
+        self._pace.looked(self._look(), time.monotonic())
+        if self._gathering is None:
+            self.engine.wait_for_more(False)
+
     def _look(self) -> int:
         """Take what the engine has: bytes of batches with own ops."""
         before = self.head.get(self.identity.actor.id)
@@ -219,6 +240,8 @@ class Hub:
             finish = self._receiving.pop(token, None)
             if finish:
                 finish(status)
+        if acks:
+            self._gather()
         if batches or acks:
             self.wake()
         return sum(map(len, batches)) if self.head.get(self.identity.actor.id) != before else 0
@@ -360,7 +383,8 @@ class Hub:
         self.engine.receive(self._tokens, batch)
 
     async def receive(self, batch: bytes) -> Clock:
-        """As `take`; raises its Refusal."""
+        """As `take`, for somebody who waits for it; raises its Refusal."""
+        self.engine.wait_for_more(False)
         future = self._loop.create_future()
 
         def done(last: Clock, refusal: Refusal | None) -> None:

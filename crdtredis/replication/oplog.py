@@ -249,7 +249,9 @@ class OpLog:
         """The next ops from memory, about `limit` bytes (at least one entry's, if any are wanted); NOTHING at the end."""
         cursor.at = max(cursor.at, self._first)
         parts, size, ops, clock, large = [], 0, 0, cursor.clock, None
-        for e in islice(self._entries, cursor.at - self._first, None):
+        end = self.end
+        while cursor.at < end:
+            e = self._entries[cursor.at - self._first]          # a deque finds what is near its ends at once
             wanted = {a: r for a, r in e.ranges.items() if r[1] > clock.get(a, 0) and cursor.wants(a)}
             if wanted:
                 if size and size + len(e.batch) > limit:

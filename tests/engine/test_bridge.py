@@ -117,3 +117,32 @@ def test_commands_go_on_while_much_is_received(served, wanted):
     while len(answers) < 200:
         answers += [block for block in drained(bridge) if block[0] == ANSWER]
     assert {a[2][0] for a in answers} == {0}
+
+
+def test_what_peers_sent_is_not_signalled_to_one_who_will_look_by_himself(served):
+    bridge = Bridge()
+    s = served(bridge=bridge)
+    bridge.set_wanted(True)
+    assert [kind for kind, _, _ in drained(bridge)] == [GAP]
+    batch, _ = batch_of("SET a 1")
+
+    def signalled() -> bool:
+        return bool(select.select([bridge.fd], [], [], 0)[0])
+
+    bridge.wait_for_more(True)
+    bridge.send_receive(1, batch)
+    deadline = time.monotonic() + 5
+    while bridge.outgoing[0] < 2:               # the op that was logged, and the answer
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert not signalled()
+    s.connect().send("SET b 1").expect(OK)      # an own op is a signal, and what came before is before it
+    assert signalled()
+    found = drained(bridge, 3)
+    assert [kind for kind, _, _ in found] == [OPS, ANSWER, OPS]
+    bridge.send_receive(2, batch_of("SET a 2")[0])
+    while bridge.outgoing[0] < 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    bridge.wait_for_more(False)                 # what came in between is told of
+    assert signalled() and drained(bridge)[-1][:2] == (ANSWER, 2)

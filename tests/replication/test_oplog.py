@@ -1,5 +1,6 @@
 """The log as its readers see it: memory, segments, and the seam between them."""
 import random
+from collections import deque
 
 import pytest
 
@@ -261,3 +262,20 @@ def test_lag_of_what_is_older_than_memory():
     cursor = log.cursor({})
     assert log.lag(cursor, {}, 130.0) == (5, 30.0, 0)
     assert log.lag(cursor, dict(w.clock), 130.0) == (0, 0.0, 0)
+
+
+class Walked(deque):
+    def __iter__(self):
+        raise AssertionError("the whole log is walked")
+
+
+def test_a_reader_at_the_end_finds_the_next_op_without_a_walk_through_the_log():
+    w = Writer("a")
+    log = OpLog({}, w.stored, most_bytes=1 << 20)
+    log._entries = Walked()
+    for _ in range(20):
+        assert log.append(w.turn(1), 0.0)
+    cursor = log.cursor(w.clock)
+    assert not log.take(cursor, 500)
+    assert log.append(w.turn(2), 0.0)
+    assert log.take(cursor, 500).ops == 2 and cursor.clock == w.clock
