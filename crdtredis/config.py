@@ -56,6 +56,10 @@ class Kind:
     def from_text(self, text: str) -> Any:
         raise NotImplementedError
 
+    def over(self, value: Any, before: Any) -> Any:
+        """What holds once `value` is given where `before` held."""
+        return value
+
     def to_json(self, value: Any) -> Any:
         return value
 
@@ -238,9 +242,10 @@ class Items(Kind):
 
 
 class BufferLimits(Kind):
-    """Redis's client-output-buffer-limit: (class, hard limit, soft limit, seconds over the soft one) four words at a time."""
+    """Redis's client-output-buffer-limit: (class, hard limit, soft limit, seconds over the soft one) four words at a time. A class that
+    is not named keeps the limits it has."""
 
-    expected = 'groups of "CLASS HARD SOFT SECONDS", with a class of normal, replica or pubsub, such as "normal 1gb 256mb 60"'
+    expected = 'groups of "CLASS HARD SOFT SECONDS", with a class of normal, replica or pubsub, such as "normal 1gb 256mb 60"; a class that is not named keeps its limits'
     word = "LIMITS"
     classes = ("normal", "replica", "pubsub")
 
@@ -248,15 +253,19 @@ class BufferLimits(Kind):
         words = text.split()
         if not words or len(words) % 4:
             raise ValueError
-        limits = dict.fromkeys(self.classes, (0, 0, 0))
+        limits: dict[str, tuple[int, int, int]] = {}
         for i in range(0, len(words), 4):
             name = "replica" if words[i].lower() == "slave" else words[i].lower()
-            if name not in limits or not re.fullmatch("[0-9]{1,9}", words[i + 3]):
+            if name not in self.classes or not re.fullmatch("[0-9]{1,9}", words[i + 3]):
                 raise ValueError
             limits[name] = (parse_size(words[i + 1]), parse_size(words[i + 2]), int(words[i + 3]))
             if max(limits[name][:2]) >= 1 << 62:
                 raise ValueError
         return tuple((name, *limit) for name, limit in limits.items())
+
+    def over(self, value: tuple[tuple[str, int, int, int], ...], before: tuple[tuple[str, int, int, int], ...]) -> Any:
+        limits = {group[0]: group for group in before} | {group[0]: group for group in value}
+        return tuple(limits.values())
 
     def to_json(self, value: Any) -> str:
         return self.to_text(value)
@@ -759,7 +768,7 @@ class Config:
             count = len(found)
             value = _read(BY_NAME[name], raw, where, found, text)
             if len(found) == count:
-                config.values[name] = value
+                config.values[name] = BY_NAME[name].kind.over(value, config.values[name])
                 config.origins[name] = where
         if file is not None and any(s.secret and config.values[s.name] and config.origin(s.name).startswith("file ") for s in SETTINGS):
             config._warn_if_open(file)
@@ -880,7 +889,9 @@ class Config:
             value = _read(setting, raw, origin, found, text)
             if found:
                 faults.append(Fault(spelling, origin, found[0].problem))
-            elif value != self.values[name]:
+                continue
+            value = setting.kind.over(value, self.values[name])
+            if value != self.values[name]:
                 if setting.live:
                     new[name] = value
                 else:

@@ -230,6 +230,19 @@ def test_config_set_is_all_or_nothing():
     assert config.max_memory == 1 << 30 and len(told) == 2
 
 
+def test_output_limits_of_one_class_leave_the_others():
+    """As in Redis, in every source."""
+    rest = (("replica", 268435456, 67108864, 60), ("pubsub", 33554432, 8388608, 60))
+    config = Config.of(client_output_buffer_limit="normal 1mb 0 0")
+    assert config.client_output_buffer_limit == (("normal", 1 << 20, 0, 0), *rest)
+    config.set_texts([("client-output-buffer-limit", "pubsub 1 2 3")])
+    assert config.client_output_buffer_limit == (("normal", 1 << 20, 0, 0), rest[0], ("pubsub", 1, 2, 3))
+    config.patch({"client_output_buffer_limit": "slave 4 5 6 normal 0 0 0"})
+    assert config.client_output_buffer_limit == (("normal", 0, 0, 0), ("replica", 4, 5, 6), ("pubsub", 1, 2, 3))
+    flags, _ = parse_flags(["--client-output-buffer-limit", "normal", "7", "8", "9"], [], {})
+    assert Config.load(flags).client_output_buffer_limit == (("normal", 7, 8, 9), *rest)
+
+
 def test_an_observer_can_refuse():
     config, told = Config(), []
 

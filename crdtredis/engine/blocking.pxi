@@ -165,6 +165,7 @@ cdef inline void begin_answer(Dispatch *d, Client *client) noexcept nogil:
     """Before a reply to a client outside of its own turn."""
     if client.fd >= 0:
         begin_turn(<Loop>d.loop, <Conn*>client)
+    client.reply.keep = client.reply.buf.n
 
 
 cdef void end_answer(Dispatch *d, Client *client, size_t at) noexcept nogil:

@@ -345,6 +345,7 @@ cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv, i
     cdef uint32_t before = client.flags
     cdef Command *container
     cdef char text[TEXT_MAX]
+    client.reply.keep = at
     if cmd != NULL and cmd.flags & C_CONTAINER and argc > 1:
         container = cmd
         cmd = find_subcommand(d, container, argv[1])
@@ -386,11 +387,19 @@ cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv, i
     finish_reply(client, at, before)
 
 
+cdef inline void drop_reply(Reply *r, size_t at, int over) noexcept nogil:
+    """Back to its state before a command: `at` bytes, and whether they were over."""
+    r.buf.n = at
+    r.over = over
+    if at == 0 and r.buf.cap > KEEP_REPLY:
+        buffer_free(&r.buf)
+
+
 cdef inline void finish_reply(Client *client, size_t at, uint32_t before) noexcept nogil:
-    """CLIENT REPLY OFF and SKIP drop what a command said, if they hold before it (flags) and after it. One that has blocked its client is
-    not over yet."""
+    """CLIENT REPLY OFF and SKIP drop what a command said, if they hold before it (flags) and after it, however much it was. One that has
+    blocked its client is not over yet."""
     if before & client.flags & (CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP):
-        client.reply.buf.n = at
+        drop_reply(&client.reply, at, 0)
     if client.flags & (CLIENT_REPLY_SKIP | CLIENT_SKIP_NEXT) and not client.flags & CLIENT_BLOCKED:
         client.flags &= ~<uint32_t>CLIENT_REPLY_SKIP
         if client.flags & CLIENT_SKIP_NEXT:

@@ -183,7 +183,7 @@ cdef class Token:
         c = self.session.c
         self.session.token = None
         c.flags &= ~<uint32_t>CLIENT_BLOCKED
-        at = c.reply.buf.n
+        at = c.reply.keep = c.reply.buf.n
         try:
             if value is not table.NO_REPLY:
                 reply_object(&c.reply, value)

@@ -19,6 +19,7 @@ cdef void exec_queued(Call *c) noexcept nogil:
     cdef Span *argv = NULL
     cdef int cap = 0
     cdef int argc = 0
+    cdef int over
     cdef Command *me = client.command
     cdef Command *cmd
     if not client.flags & CLIENT_MULTI:
@@ -45,13 +46,16 @@ cdef void exec_queued(Call *c) noexcept nogil:
         if cmd.flags & C_CONTAINER and argc > 1:
             cmd = find_subcommand(d, cmd, argv[1])
         at = c.reply.buf.n
+        over = c.reply.over
+        if not over:
+            c.reply.keep = at
         before = client.flags
         if not remainders_fit(d, client, cmd, argv, argc):
             fail_too_large(c)              # what has run stands, as after any error inside EXEC
         else:
             call_command(d, client, cmd, argv, argc)
         if before & client.flags & (CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP):
-            c.reply.buf.n = at
+            drop_reply(c.reply, at, over)
     if op_end(d.kernel):
         mark_wrote(d, client)
     client.command = me

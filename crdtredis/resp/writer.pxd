@@ -5,6 +5,7 @@ cdef struct Reply:
     int resp
     int over                # there was more than `most`: what is here is not whole, and nobody shall see it
     size_t most             # bytes; 0: no limit
+    size_t keep             # bytes of earlier replies, which stay whole when this one is `over`
 
 cdef void reply_raw(Reply *r, const char *p, size_t n) noexcept nogil
 cdef void reply_ok(Reply *r) noexcept nogil

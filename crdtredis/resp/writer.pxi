@@ -4,15 +4,15 @@
 # there a map is an array of twice the length, a set or a push an array, a boolean an integer, and doubles, big numbers and
 # verbatim strings are bulk strings.
 
-# A client's unsent replies have a limit, beyond which it is closed and sees none of them. So what one command goes on to make beyond it is
-# dropped as it is made: the buffer is begun anew when it is full.
+# A client's unsent replies have a limit, beyond which it is closed and sees none of them, unless it wants none (CLIENT REPLY). So what one
+# command goes on to make beyond it is dropped as it is made: its part of the buffer is begun anew when it is full.
 
 cdef void reply_grow(Reply *r, size_t more) noexcept nogil:
     """Room for `more` bytes, which there is not."""
     if r.most and (r.over or r.buf.n + more > r.most):
         r.over = 1
-        r.buf.n = 0
-        if r.buf.cap >= more:
+        r.buf.n = min(r.keep, r.buf.n)
+        if r.buf.cap - r.buf.n >= more:
             return
     buffer_grow(&r.buf, more)
 

@@ -214,6 +214,35 @@ def test_the_hard_limit_counts_all_that_a_turn_made(served, n):
     assert s.loop.stats()["closed_output"] == 1
 
 
+BIG = ["GET big", "MGET" + " big" * 5, "MGET" + " small" * 50, "TEST.BIG 5000000"]
+
+
+@pytest.mark.parametrize("much", BIG)
+def test_replies_that_nobody_wants_are_under_no_limit(served, much):
+    """CLIENT REPLY OFF and SKIP: what was said before stays whole, and what comes after is heard."""
+    s = served(output_hard=1_000_000)
+    c, other = s.connect(), s.connect()
+    other.send(f"SET big {'x' * 900_000}", f"SET small {'x' * 60_000}", "RPUSH l " + "x" * 2_000_000).expect(OK + OK + b":1\r\n")
+    before = b"$6\r\nbefore\r\n"
+    c.send("ECHO before", "CLIENT REPLY SKIP", much, "PING").expect(before + PONG)
+    c.send("ECHO before", "CLIENT REPLY OFF", much, much, "CLIENT REPLY ON", "PING").expect(before + OK + PONG)
+    c.send("CLIENT REPLY OFF", "MULTI", much, much, "EXEC", "CLIENT REPLY ON").expect(OK)
+    c.send("CLIENT REPLY OFF", "BLPOP l 0", "BLPOP l 0", "CLIENT REPLY ON")     # the second waits
+    other.send("RPUSH l " + "x" * 2_000_000).expect(b":1\r\n")
+    c.expect(OK)
+    assert s.loop.stats()["closed_output"] == 0
+
+
+@pytest.mark.parametrize("much", BIG[1:])
+def test_too_much_closes_whatever_was_dropped_after_it(served, much):
+    s = served(output_hard=1_000_000)
+    c, other = s.connect(), s.connect()
+    other.send(f"SET big {'x' * 900_000}", f"SET small {'x' * 60_000}").expect(OK + OK)
+    c.send("MULTI", much, "CLIENT REPLY OFF", "GET small", "EXEC")
+    assert len(c.closed()) < 100
+    assert s.loop.stats()["closed_output"] == 1
+
+
 def test_soft_output_limit(served):
     s = served(output_soft=1_000_000, output_soft_seconds=1, hz=100)
     slow = s.connect()
