@@ -22,7 +22,7 @@ from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_syntax, 
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_free, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_fit, read_int
-from crdtredis.commands.members cimport (choose, end_removal, find_members, member_live, member_name, next_member, read_choice,
+from crdtredis.commands.members cimport (choose, draw, draw_begin, end_removal, find_members, member_live, member_name, next_member, read_choice,
                                          read_members)
 from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add, scan_answer, scan_init, scan_matches,
                                           scan_walk_members)
@@ -312,8 +312,10 @@ cdef void hrandfield(Call *c) noexcept nogil:
         reply_array(c.reply, 0)
     elif n < 0:
         reply_choice_header(c, -n, parts)
+        draw_begin(h, -n, &chosen)
         for i in range(-n):
-            reply_chosen(c, member_random(k, h), parts)
+            reply_chosen(c, draw(k, h, &chosen), parts)
+        buffer_free(&chosen)
     else:
         memset(&chosen, 0, sizeof(Buffer))
         choose(k, h, min(<size_t>n, h.live), &chosen)

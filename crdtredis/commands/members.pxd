@@ -21,6 +21,7 @@ from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, touch
 from crdtredis.numbers cimport parse_int64
 
 cdef enum:
+    MANY_DRAWS = 1000           # from which on a look at all members costs less than that each draw passes over stubs
     MOST_REPEATED = 1 << 24     # members that a random choice with repetition answers: the client names their number, not the data
 
 
@@ -168,6 +169,17 @@ cdef inline void add_all(Collection *c, Buffer *out) noexcept nogil:
         to += 1
         m = next_member(c, &at)
     out.n += c.live * sizeof(Element*)
+
+
+cdef inline void draw_begin(Collection *c, size_t n, Buffer *all) noexcept nogil:
+    """Before n draws with repetition, by draw: all members, where they are fewer than many draws; else nothing."""
+    memset(all, 0, sizeof(Buffer))
+    if n >= max(c.live, <size_t>MANY_DRAWS):
+        add_all(c, all)
+
+
+cdef inline Element *draw(Kernel *k, Collection *c, const Buffer *all) noexcept nogil:
+    return (<Element**>all.p)[random_below(k, c.live)] if all.n else member_random(k, c)
 
 
 cdef inline void choose(Kernel *k, Collection *c, size_t n, Buffer *out) noexcept nogil:

@@ -28,7 +28,8 @@ from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_syntax, 
 from crdtredis._resp cimport format_double, parse_double, reply_array, reply_bulk, reply_double, reply_int, reply_null, reply_null_array
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_fit, read_int
-from crdtredis.commands.members cimport choose, end_removal, find_members, member_live, member_name, read_choice, read_members, read_pops
+from crdtredis.commands.members cimport (choose, draw, draw_begin, end_removal, find_members, member_live, member_name, read_choice, read_members,
+                                         read_pops)
 from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add, scan_answer, scan_init, scan_matches,
                                           scan_walk_members)
 from crdtredis.commands.scored cimport CH, GT, INCR, LT, NX, XX, Scored, add_scored, reply_scored, reply_scored_header, store_scored
@@ -662,9 +663,11 @@ cdef void zrandmember(Call *c) noexcept nogil:
         reply_array(c.reply, 0)
     elif n < 0:
         reply_scored_header(c, -n, with_scores)
+        draw_begin(z, -n, &chosen)
         for i in range(-n):
-            m = member_random(k, z)
+            m = draw(k, z, &chosen)
             reply_scored(c, m, member_score(k, m), with_scores)
+        buffer_free(&chosen)
     else:
         memset(&chosen, 0, sizeof(Buffer))
         choose(k, z, min(<size_t>n, z.live), &chosen)

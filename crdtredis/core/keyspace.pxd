@@ -113,6 +113,7 @@ cdef struct Kernel:
     uint16_t me             # slot of this process's actor
     uint64_t hash_key[2]
     uint64_t seed           # for random choices (never in applying)
+    Buffer few              # the live ones that were found among many stubs: see random_among_few
     # time, passed in
     int64_t now             # ms since 1970; set by the owner before each turn or call
     uint32_t in_db          # the database that is being changed

@@ -68,6 +68,7 @@ cdef class Replica:
         buffer_free(&k.position)
         buffer_free(&k.made)
         buffer_free(&k.total)
+        buffer_free(&k.few)
         buffer_free(&k.declarations)
         buffer_free(&k.ops)
         for i in range(<int>k.run_n):

@@ -163,6 +163,50 @@ def test_every_field_is_as_likely_among_stubs(live):
     draws = 400 if live < 10 else 20 * live
     assert even(Counter(a("HRANDFIELD", "h") for _ in range(draws)), live, draws)
     assert len(a("HRANDFIELD", "h", live)) == live
+    assert even(Counter(a("HRANDFIELD", "h", -20 * max(live, 100))), live, 20 * max(live, 100))      # by one look at all
+
+
+def test_every_scored_member_is_as_likely_among_stubs():
+    a, b = Node("a", 1), Node("b", 1)
+    for i in range(3000):
+        b("ZINCRBY", "z", i, i)
+    meet(a, b)
+    a("ZREM", "z", *range(3, 3000))
+    assert even(Counter(a("ZRANDMEMBER", "z", -2000)[i] for i in range(2000)), 3, 2000)
+    assert even(Counter(a("ZRANDMEMBER", "z") for _ in range(400)), 3, 400)
+    found = a("ZRANDMEMBER", "z", -2000, "WITHSCORES")
+    assert all(float(score) == float(member) for member, score in zip(found[::2], found[1::2]))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_was_found_among_stubs_is_used_only_while_it_is_all_there_is(seed):
+    """Hashes and a database of few live elements that are deleted, added and of the same names."""
+    rng = random.Random(seed)
+    a, b = Node("a", 1), Node("b", 1)
+    live = {key: set() for key in "hi"}
+    for key in "hi":
+        counted(b, key, range(3000))
+    for i in range(3000):
+        b("INCR", f"k{i}")
+    meet(a, b)
+    for key in "hi":
+        a("HDEL", key, *range(3000))
+        assert a("EXISTS", key) == 0
+    a("DEL", *(f"k{i}" for i in range(3000)))
+    assert a.stubs == 9000 and a("RANDOMKEY") is None
+    for _ in range(60):
+        key, f = rng.choice("hi"), rng.choice([*range(6), "long" * 1500])
+        if rng.random() < 0.6:
+            a("HSET", key, f, "v")
+            live[key].add(str(f).encode())
+        else:
+            a("HDEL", key, f)
+            live[key].discard(str(f).encode())
+        for key in "hi":
+            if live[key]:
+                assert set(a("HRANDFIELD", key, -60)) == live[key]
+        assert {a("RANDOMKEY") for _ in range(30)} == ({k.encode() for k in "hi" if live[k]} or {None})
+    a.replica.check()
 
 
 def test_every_key_is_as_likely_among_expired_ones():

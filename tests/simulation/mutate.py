@@ -371,7 +371,11 @@ FAULTS = [
     ("early: a collection is looked through for stubs in one go", CORE + "stubs.pxi",
      "        if most[0] <= 0:\n            return\n", ""),
     ("early: the first live one among stubs is chosen", CORE + "keyspace.pxi",
-     "            if random_takes(k, n):\n                found = m\n", "            if n == 1:\n                found = m\n"),
+     "            if random_takes(k, n):\n                found = e\n            if k.few.n", "            if n == 1:\n                found = e\n            if k.few.n"),
+    ("early: the first of those that are known to live among stubs is chosen", CORE + "keyspace.pxi",
+     "            if random_takes(k, n):\n                found = e\n    if n == live:", "            if n == 1:\n                found = e\n    if n == live:"),
+    ("early: those once found among stubs are chosen from although there are others", CORE + "keyspace.pxi",
+     "    if n == live:\n", "    if n:\n"),
     ("early: new actors without end", CORE + "receive.pxi",
      "    if k.newcomers == NEWCOMERS:\n", "    if 0:\n"),
     # sizes
