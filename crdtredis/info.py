@@ -140,7 +140,6 @@ def memory(x: Any) -> Fields:
 
 @section
 def persistence(x: Any) -> Fields:
-    stats = x.replica.stats()
     log = part(x, "log")
     out = {
         "loading": int(x.loading), "async_loading": 0, "rdb_changes_since_last_save": x.changes, "rdb_bgsave_in_progress": 0,

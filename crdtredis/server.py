@@ -38,10 +38,10 @@ from typing import TYPE_CHECKING, Any
 from crdtredis import __version__, logs
 from crdtredis._core import Replica, SegmentWriter
 from crdtredis._engine import Bridge, Executor, Loop
+from crdtredis.clocks import Clock, lacking
 from crdtredis.config import ENCODING_LIMITS, SETTINGS, Config
 from crdtredis.errors import EXIT_ADDRESS, EXIT_CONFIG, EXIT_DATA, EXIT_FORCED, StartError
-from crdtredis.storage.format import Clock, lacking
-from crdtredis.storage.identity import Identity, newer_epoch, store_identity, take_identity
+from crdtredis.storage.identity import newer_epoch, store_identity, take_identity
 from crdtredis.storage.lock import DirectoryLock
 from crdtredis.storage.reader import LogReader
 from crdtredis.storage.recovery import Recovered, recovery

@@ -10,7 +10,7 @@
     _engine                loop and dispatch
     commands.table         what a command is
     _core, _resp           kernel and codec: they know nothing of each other
-    config, errors, logs, buffer, numbers
+    config, errors, logs, buffer, numbers, clocks
 
 Imports made inside a function count like others, those under TYPE_CHECKING do not. In Cython files cimports count as well.
 """
@@ -22,7 +22,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "crdtredis"
 FLOORS = [
     {"redisconf"},
-    {"errors", "config", "logs", "buffer", "numbers", "__init__"},
+    {"errors", "config", "logs", "buffer", "numbers", "clocks", "__init__"},
     {"_core", "_resp"},
     {"commands.table"},
     {"_engine"},

@@ -25,6 +25,8 @@ cdef int effect_is_sound(const Effect *x, uint64_t seq, uint64_t stamp) noexcept
         return (x.stamp == 0) == (x.actor == 0) and x.stamp <= stamp and x.deadline >= 0
     if x.kind == FLUSH:
         return x.key.n == 0
+    if x.seen.n == 0:
+        return 1
     while decode_seen(&p, x.seen.p + x.seen.n, &s) == 1:
         if s.key.n or (x.kind <= REMOVE and (s.type != T_STRING or s.name.n)) or (x.kind == CLEAR and s.type != x.type):
             return 0

@@ -25,6 +25,8 @@ from typing import Any
 
 import aiohttp
 
+from crdtredis import clocks
+from crdtredis.clocks import Actor, Clock
 from crdtredis._engine import ANSWER, GAP, OPS
 from crdtredis.replication import plan
 from crdtredis.replication.hub import Hub, Identity, View
@@ -32,7 +34,6 @@ from crdtredis.replication.names import Names
 from crdtredis.replication.oplog import Segments
 from crdtredis.replication.peer import APART, Peer, PeerInfo
 from crdtredis.replication.waiters import Waiter
-from crdtredis.replication.wire import Actor, Clock
 
 log = logging.getLogger("crdtredis.replication")
 
@@ -359,8 +360,8 @@ class Front:
             view = await hub.engine.call(hub.identity.view)
             target = dict(view.clock)
             for p in here:
-                plan.join(target, p.known)
-            await hub.until(lambda: plan.covers(hub.head, target))
+                clocks.join(target, p.known)
+            await hub.until(lambda: clocks.covers(hub.head, target))
             await asyncio.gather(*(finish(p, target) for p in here), return_exceptions=True)
 
         try:

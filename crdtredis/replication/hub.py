@@ -36,13 +36,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 import aiohttp
 from multidict import CIMultiDict
 
+from crdtredis import clocks
+from crdtredis.clocks import Actor, Clock
 from crdtredis.errors import DamagedBatch
 from crdtredis.replication import plan
 from crdtredis.replication.flow import Traffic
 from crdtredis.replication.oplog import NOTHING, Cursor, Large, NeedsFullSync, OpLog, Piece, Segments
 from crdtredis.replication.waiters import Waiter, Waiters
-from crdtredis.replication.wire import (CONTENT_TYPE, OP_MOST, PART, PROTOCOL, Actor, Clock, Refusal, declarations, declare, entries, ranges,
-                                        to_clock, wire)
+from crdtredis.replication.wire import (CONTENT_TYPE, OP_MOST, PART, PROTOCOL, Refusal, declarations, declare, entries, ranges, to_clock,
+                                        wire)
 
 if TYPE_CHECKING:
     from crdtredis.replication.peer import Peer
@@ -365,7 +367,7 @@ class Hub:
         last = {actor: last for actor, _, last in found}
         count = sum(last - first + 1 for _, first, last in found)
         self.received_ops += count
-        if found and plan.covers(self.head, last):
+        if found and clocks.covers(self.head, last):
             self.duplicate_ops += count
             return done(last, None)
 
@@ -373,7 +375,7 @@ class Hub:
             if status in RECEIVE_FAULTS:
                 code, text = RECEIVE_FAULTS[status]
                 return done({}, Refusal(code, text.format(self.replica)))
-            if not plan.covers(self.head, last):
+            if not clocks.covers(self.head, last):
                 for p in self.peers:                            # some wait: ask around soon for what they depend on
                     p.hurry()
             done(last, None)
@@ -493,7 +495,7 @@ class Hub:
         """The process of this session has all of `clock` in its log."""
         for p in self.peers:
             if p.replica == session.replica and p.process == session.process:
-                plan.join(p.known, clock)
+                clocks.join(p.known, clock)
 
     async def push(self, replica: str, request: wire.Push, batch: bytes) -> wire.Answer:
         """Take ops from a peer; answered once they are logged, or wait for others. Raises Refusal."""
@@ -560,15 +562,15 @@ class Hub:
         else:
             known = {a for a, seq in clock.items() if seq}
             if request.actors:
-                clock = plan.leaving_out(clock, self.head, set(request.actors))
+                clock = clocks.leaving_out(clock, self.head, set(request.actors))
             cursor, session.cursor = session.cursor, None       # taken: a second pull meanwhile gets its own
-            if cursor is None or not plan.covers(clock, cursor.clock):
+            if cursor is None or not clocks.covers(clock, cursor.clock):
                 try:
                     cursor = self.log.cursor(clock)
                 except NeedsFullSync as e:
                     raise Refusal(wire.NEEDS_FULL_SYNC, f"{replica} needs a full sync: the log of {self.replica} no longer holds "
                                                         f"ops that it lacks ({e})") from e
-            plan.join(cursor.clock, clock)
+            clocks.join(cursor.clock, clock)
             piece = await self.read(cursor, min(request.limit, self.settings.chunk))
             more = self.log.pending(cursor)
             batch = self.foreword(known) if piece else b""

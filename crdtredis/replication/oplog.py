@@ -33,8 +33,9 @@ from itertools import islice
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from crdtredis.replication import plan
-from crdtredis.replication.wire import PART, Clock, cut, ranges, split
+from crdtredis import clocks
+from crdtredis.clocks import Clock
+from crdtredis.replication.wire import PART, cut, ranges, split
 
 READ_MOST = 4 << 20                     # bytes of the segments after which others may read, whether something was found or not
 ALL = (1 << 64) - 1                     # as a seq in a clock: every op of that actor
@@ -109,7 +110,7 @@ class Cursor:
         return self.actors is None or actor in self.actors
 
     def part(self, clock: Clock) -> Clock:
-        return clock if self.actors is None else plan.only(clock, tuple(self.actors))
+        return clock if self.actors is None else clocks.only(clock, tuple(self.actors))
 
     def mask(self, actors: Iterable[int]) -> Clock:
         """The clock to cut with: what it has, and all of what it does not want."""
@@ -190,7 +191,7 @@ class OpLog:
         gone = self._entries.popleft()
         self._first += 1
         self.bytes -= len(gone.batch)
-        plan.join(self.floor, {a: last for a, (_, last) in gone.ranges.items()})
+        clocks.join(self.floor, {a: last for a, (_, last) in gone.ranges.items()})
 
     def _shared(self, batch: bytes) -> Large:
         """This op as it is already held by somebody, else as it is given."""
@@ -211,7 +212,7 @@ class OpLog:
         self._first = self.end + 1                              # one more, so that readers at the end are before it, too
         self._entries.clear()
         self.bytes = 0
-        for actor, seq in plan.lacking(self.head.seqs, clock).items():
+        for actor, seq in clocks.lacking(self.head.seqs, clock).items():
             self.head.advance(actor, seq)
         self.floor = dict(self.head.seqs)
 
@@ -229,13 +230,13 @@ class OpLog:
     def check(self, cursor: Cursor) -> None:
         """Raises NeedsFullSync where the log has lost something this reader lacks, of whatever actor: others' ops depend on it."""
         if self._is_old(cursor, every=True):
-            lost = plan.below_log(self.segments.floor(), cursor.clock)
+            lost = clocks.below_log(self.segments.floor(), cursor.clock)
             if lost:
                 raise NeedsFullSync(lost)
 
     def _is_old(self, cursor: Cursor, every: bool = False) -> bool:
         """Does it lack what memory no longer holds?"""
-        return cursor.at < self._first and bool(plan.lacking(cursor.clock, self.floor if every else cursor.part(self.floor)))
+        return cursor.at < self._first and bool(clocks.lacking(cursor.clock, self.floor if every else cursor.part(self.floor)))
 
     def is_old(self, cursor: Cursor) -> bool:
         """Must the next ops for this reader come from `older`?"""
@@ -243,7 +244,7 @@ class OpLog:
 
     def pending(self, cursor: Cursor) -> bool:
         """Is there anything for this reader?"""
-        return bool(plan.lacking(cursor.clock, cursor.part(self.head.seqs)))
+        return bool(clocks.lacking(cursor.clock, cursor.part(self.head.seqs)))
 
     def take(self, cursor: Cursor, limit: int) -> Piece:
         """The next ops from memory, about `limit` bytes (at least one entry's, if any are wanted); NOTHING at the end."""
@@ -315,7 +316,7 @@ class OpLog:
         seconds are those since the oldest of the ops came; at least, where it is older than what is in memory.
 
         The one method for other threads too: it iterates over copies, which are made in one step."""
-        ops = plan.behind(acked, cursor.part(dict(self.head.seqs)))
+        ops = clocks.behind(acked, cursor.part(dict(self.head.seqs)))
         if not ops:
             return 0, 0.0, 0
         at = max(cursor.settled, self._first)

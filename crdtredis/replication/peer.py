@@ -9,7 +9,7 @@ must be read from segments, and large ops, which go in requests of their own, ar
 Hello whenever it comes back: it may have lost its unsynced tail.
 
 *Exchange* compares clocks every sync_interval, fetches what is overdue and hands on what the peer cannot get otherwise: the rules
-are plan.overdue's. It also repeats own ops that were sent but never applied.
+are clocks.overdue's. It also repeats own ops that were sent but never applied.
 
 A failure ends the conversation: back-off with jitter, then a new handshake. After max_retries the peer counts as down and is tried on
 at the cap. A refusal (wrong cluster, wrong token, a second process with one id ...) is shown as such and tried again at the cap,
@@ -32,13 +32,15 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
+from crdtredis import clocks
+from crdtredis.clocks import Actor, Clock, actor_id
 from crdtredis.replication import plan
 from crdtredis.replication.faults import recognise, words
 from crdtredis.replication.flow import Body, Parts, Patience, patience_for, read
 from crdtredis.replication.oplog import Cursor, Large, NeedsFullSync, Piece
 from crdtredis.replication.stream import UPGRADE, Outlet, Sent
-from crdtredis.replication.wire import (BODY_MAX, CONTENT_TYPE, HEAD_MAX, PART, Actor, Clock, Refusal, actor_id, declarations, decode,
-                                        encode, entries, ranges, to_clock, wire)
+from crdtredis.replication.wire import (BODY_MAX, CONTENT_TYPE, HEAD_MAX, PART, Refusal, declarations, decode, encode,
+                                        entries, ranges, to_clock, wire)
 
 if TYPE_CHECKING:
     from crdtredis.replication.hub import Hub
@@ -185,7 +187,7 @@ class Peer:
         cursor = self._cursor or Cursor({}, self.hub.own)
         ops, age, size = self.hub.log.lag(cursor, self.known, now) if self._state not in APART else (0, 0.0, 0)
         return PeerInfo(self.url, self.replica, self.state, ops, int(age * 1000), size, self._in_flight,
-                        plan.behind(self.hub.head, dict(self.known)), int((now - self._contact) * 1000) if self._contact else -1,
+                        clocks.behind(self.hub.head, dict(self.known)), int((now - self._contact) * 1000) if self._contact else -1,
                         self.error or self._it_lacks or self._here_lacks or ("no answer" if self._is_mute else ""), self.counts)
 
     # ---- the task -----------------------------------------------------------------------------------------------------
@@ -355,7 +357,7 @@ class Peer:
     def _is_up(self) -> None:
         self._state, self._failures, self.error, self.refusal, self._impasse = "up", 0, "", None, None
         log.info("peer %s is up: replica %s, %d ops behind, %d ops ahead", self.url, self.replica,
-                 plan.behind(self.known, self.hub.head), plan.behind(self.hub.head, self.known))
+                 clocks.behind(self.known, self.hub.head), clocks.behind(self.hub.head, self.known))
 
     def _needs_full_sync(self, e: NeedsFullSync) -> None:
         if not self._it_lacks:
@@ -420,7 +422,7 @@ class Peer:
         return decode(kind, answer)
 
     def _heard(self, answer: wire.Answer) -> None:
-        plan.join(self.known, to_clock(answer.clock))
+        clocks.join(self.known, to_clock(answer.clock))
         self._version = max(self._version, answer.version)
         self.hub.wake()
 
@@ -564,7 +566,7 @@ class Peer:
         """Note what was refused; returns the refusal."""
         if refusal.code in UNTAKEABLE:
             self._impasse = self._impasse or Impasse(refusal.text)
-            plan.join(self._impasse.there, {actor: last for actor, _, last in ranges(piece.batch)})
+            clocks.join(self._impasse.there, {actor: last for actor, _, last in ranges(piece.batch)})
         return refusal
 
     async def _deliver_large(self, large: Large) -> None:
@@ -621,8 +623,8 @@ class Peer:
             self._heard(answer)
             theirs = to_clock(answer.clock)
             hub.waiting = await hub.engine.call(lambda: hub.identity.hear(self._actor, theirs))
-            due = plan.lacking(hub.head, theirs) if everything else plan.overdue(hub.head, theirs, self._before)
-            stuck = plan.overdue(theirs, self._before or {}, self._theirs)
+            due = clocks.lacking(hub.head, theirs) if everything else clocks.overdue(hub.head, theirs, self._before)
+            stuck = clocks.overdue(theirs, self._before or {}, self._theirs)
             self._before, self._theirs = dict(hub.head), theirs
             if not any(p._sending.locked() for p in hub.peers):
                 hub.log.shrink()
@@ -632,15 +634,15 @@ class Peer:
                 except Refusal as e:
                     if e.code in UNTAKEABLE:
                         self._impasse = self._impasse or Impasse(e.text)
-                        plan.join(self._impasse.here, due)
+                        clocks.join(self._impasse.here, due)
                     raise
-            elif plan.covers(hub.head, theirs):
+            elif clocks.covers(hub.head, theirs):
                 self._here_lacks = ""
             if self._in_flight:
                 stuck = {a: s for a, s in stuck.items() if a not in hub.own}
             if stuck and not self._it_lacks:
                 await self.hand_on(set(stuck))
-            if self._impasse and plan.covers(self.known, self._impasse.there) and plan.covers(hub.head, self._impasse.here):
+            if self._impasse and clocks.covers(self.known, self._impasse.there) and clocks.covers(hub.head, self._impasse.here):
                 self._is_up()
 
     async def _pull(self, due: Clock) -> None:
@@ -668,9 +670,9 @@ class Peer:
                 batch = await self._fetched(answer.part, batch)
                 if batch is None:
                     continue
-            brought = plan.behind(clock, to := await hub.receive(batch))
+            brought = clocks.behind(clock, to := await hub.receive(batch))
             self.counts.ops_received += brought
-            plan.join(clock, to)
+            clocks.join(clock, to)
             more = answer.more and brought > 0
 
     async def _fetched(self, part: wire.Part, data: bytes) -> bytes | None:
@@ -701,11 +703,11 @@ class Peer:
         while True:
             before = dict(self.known)
             try:
-                return await asyncio.wait_for(self.hub.until(lambda: plan.covers(self.known, target)), patience)
+                return await asyncio.wait_for(self.hub.until(lambda: clocks.covers(self.known, target)), patience)
             except asyncio.TimeoutError:
                 patience = min(2 * patience, 10 * BRING_UP_PATIENCE)
                 await self.exchange()
-            stuck = plan.overdue(self.known, target, before)
+            stuck = clocks.overdue(self.known, target, before)
             if self._in_flight:
                 stuck = {a: s for a, s in stuck.items() if a not in self.hub.own}
             if stuck:

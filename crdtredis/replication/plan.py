@@ -26,8 +26,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from crdtredis.clocks import Actor
 from crdtredis.config import is_loopback
-from crdtredis.replication.wire import PROTOCOL, Actor, Clock, Refusal, wire
+from crdtredis.replication.wire import PROTOCOL, Refusal, wire
 
 
 @dataclass(frozen=True)
@@ -68,51 +69,6 @@ def exposed(url: str, settings: Settings) -> str:
         return ""
     return (f"auth_token would cross the network unencrypted to {parts.netloc}: name the peer as https://{parts.netloc} (enable_tls there), or, on a "
             "private network, set allow_plain_peers (CONFIG SET allow-plain-peers yes)")
-
-
-# ---- clocks -----------------------------------------------------------------------------------------------------------
-
-
-def covers(clock: Mapping[int, int], other: Mapping[int, int]) -> bool:
-    return all(clock.get(a, 0) >= s for a, s in other.items())
-
-
-def lacking(have: Mapping[int, int], there: Mapping[int, int]) -> Clock:
-    """The part of `there` that `have` does not cover."""
-    return {a: s for a, s in there.items() if have.get(a, 0) < s}
-
-
-def behind(have: Mapping[int, int], there: Mapping[int, int]) -> int:
-    """Ops that `there` covers and `have` does not."""
-    return sum(s - have.get(a, 0) for a, s in lacking(have, there).items())
-
-
-def join(clock: Clock, other: Mapping[int, int]) -> None:
-    """clock := the least clock that covers both."""
-    for a, s in other.items():
-        if clock.get(a, 0) < s:
-            clock[a] = s
-
-
-def only(clock: Mapping[int, int], actors: Iterable[int]) -> Clock:
-    return {a: clock[a] for a in actors if a in clock}
-
-
-def leaving_out(have: Mapping[int, int], there: Mapping[int, int], wanted: set[int]) -> Clock:
-    """The clock to serve a reader by that has `have` and wants of `there` no other actors than `wanted`."""
-    return {**have, **{a: s for a, s in lacking(have, there).items() if a not in wanted}}
-
-
-def overdue(have: Mapping[int, int], there: Mapping[int, int], before: Mapping[int, int] | None) -> Clock:
-    """What is lacking and did not move: `before` is `have` as it was at the exchange before, None if there was none."""
-    if before is None:
-        return {}
-    return {a: s for a, s in lacking(have, there).items() if have.get(a, 0) == before.get(a, 0)}
-
-
-def below_log(floor: Mapping[int, int], clock: Mapping[int, int]) -> Clock:
-    """Where a reader with this clock lacks ops that a log beginning after `floor` no longer holds: {actor: last lost seq}."""
-    return lacking(clock, floor)
 
 
 # ---- the handshake ----------------------------------------------------------------------------------------------------

@@ -13,19 +13,17 @@ is at most HEAD_MAX bytes, and whatever does not decode raises Refusal with code
 """
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError, Message
 
 from crdtredis._core import batch_ranges as ranges, slice_batch as cut, split_batch as split
+from crdtredis.clocks import Actor, Clock, actor_id
 from crdtredis.replication import crdtredis_pb2 as ops, replication_pb2 as wire
+from crdtredis.storage.batch import declaration as declare
 
-__all__ = ["Actor", "Clock", "Refusal", "actor_id", "cut", "declarations", "decode", "declare", "encode", "entries", "ranges", "split", "to_clock",
+__all__ = ["Refusal", "cut", "declarations", "decode", "declare", "encode", "entries", "ranges", "split", "to_clock",
            "PROTOCOL", "BODY_MAX", "CONTENT_TYPE", "HEAD_MAX", "OP_MOST", "PART"]
-
-Clock = dict[int, int]                  # actor id -> highest seq, without gaps
 
 PROTOCOL = 2                            # raised when an older receiver could not understand a sender
 CONTENT_TYPE = "application/x-crdt-redis"
@@ -45,20 +43,6 @@ class Refusal(Exception):
     @property
     def name(self) -> str:
         return wire.Code.Name(self.code).lower().replace("_", " ")
-
-
-@dataclass(frozen=True)
-class Actor:
-    """One process start of one replica."""
-    id: int
-    replica: str
-    epoch: int
-
-
-def actor_id(replica: str, epoch: int) -> int:
-    """The id by which ops name an actor: see Actor.id in proto/crdtredis.proto."""
-    digest = hashlib.blake2b(epoch.to_bytes(8, "little") + replica.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
 
 
 def encode(head: Message, batch: bytes = b"") -> bytes:
@@ -89,11 +73,6 @@ def to_clock(found: Iterable[wire.ClockEntry]) -> Clock:
 
 def failure(refusal: Refusal) -> bytes:
     return encode(wire.Failure(code=refusal.code, text=refusal.text))
-
-
-def declare(actors: Iterable[Actor]) -> bytes:
-    """A Batch of declarations only; put before other Batches it is part of them."""
-    return ops.Batch(actors=[ops.Actor(id=a.id, replica=a.replica, epoch=a.epoch) for a in actors]).SerializeToString()
 
 
 def declarations(batch: bytes) -> list[Actor]:

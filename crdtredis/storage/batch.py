@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from crdtredis.storage.format import Actor, FormatError
+from crdtredis.clocks import Actor
+from crdtredis.storage.format import FormatError
 
 VARINT, FIXED64, BYTES = 0, 1, 2        # wire types
 

@@ -29,15 +29,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from crdtredis._core import Replica, record, record_find
+from crdtredis.clocks import Actor
 from crdtredis.errors import EXIT_DATA, StartError
 from crdtredis.storage.batch import Op, ops_of, run
 from crdtredis.storage.chain import header_of
-from crdtredis.storage.format import (Actor, CutShort, Foreign, FormatError, Header, encode_header,
+from crdtredis.storage.format import (CutShort, Foreign, FormatError, Header, encode_header,
                                       opened, read_at, read_batches, segment_numbers,
                                       segment_path, sync_directory)
 from crdtredis.storage.identity import read_identity
 from crdtredis.storage.lock import DirectoryLock
-from crdtredis.storage.recovery import Gap, described, free_name, holds_records, may_be_torn, recover
+from crdtredis.storage.recovery import Gap, described, free_name, holds_records, recover
 from crdtredis.storage.segments import write_all
 
 

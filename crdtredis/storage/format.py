@@ -55,7 +55,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +63,7 @@ from pathlib import Path
 import orjson
 
 from crdtredis._core import record, record_sound, records_join
+from crdtredis.clocks import Actor, Clock
 
 MAGIC = b"CRDTSEG1"
 FORMAT = 1
@@ -70,8 +71,6 @@ CHUNK = 4 << 20                         # bytes read at once
 HEADER_MOST = 64 << 20                  # bytes of a header record: 65535 actors fit several times
 SEGMENT_NAME = re.compile(r"segment-(\d{16})\.log")
 
-Clock = Mapping[int, int]               # actor id -> seq
-Actor = tuple[int, str, int]            # id, replica, epoch
 Place = tuple[int, int]                 # segment number, offset in it
 
 
@@ -262,16 +261,6 @@ def holds_mark(fd: int, begin: int) -> bool:
     except FormatError:
         pass                            # where the sound ones end
     return False
-
-
-def lacking(have: Clock, want: Clock) -> Clock:
-    """What `want` has and `have` has not: {actor: seq}."""
-    return {actor: seq for actor, seq in want.items() if seq > have.get(actor, 0)}
-
-
-def covered(clock: Clock, by: Clock) -> bool:
-    """Whether `by` has every op that `clock` has."""
-    return all(seq <= by.get(actor, 0) for actor, seq in clock.items())
 
 
 def sync_directory(folder: Path) -> None:

@@ -19,9 +19,10 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from crdtredis.clocks import Clock, covers
 from crdtredis.storage.batch import declaration
 from crdtredis.storage.chain import Link, index_of, read_chain
-from crdtredis.storage.format import Clock, Header, Place, covered, opened, read_batches, segment_path
+from crdtredis.storage.format import Header, Place, opened, read_batches, segment_path
 
 
 class LogReader:
@@ -61,7 +62,7 @@ class LogReader:
         header = links[i].header()
         while i > 0:
             before = links[i - 1].header()
-            known = header.ceiling is not None and covered(header.ceiling, clock)
+            known = header.ceiling is not None and covers(clock, header.ceiling)
             if known and header.clock != before.clock:
                 break
             i, header = i - 1, before

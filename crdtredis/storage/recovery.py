@@ -43,11 +43,12 @@ from pathlib import Path
 from typing import Protocol
 
 from crdtredis._core import batch_ranges, record_find
+from crdtredis.clocks import Clock, covers, lacking
 from crdtredis.errors import EXIT_DATA, DamagedBatch, StartError, StrangerError, WaitingRoomFull
 from crdtredis.storage.batch import Op, ops_of
 from crdtredis.storage.chain import ChainError, Link, header_of, read_chain
-from crdtredis.storage.format import (Clock, CutShort, FormatError, Place, covered, holds_mark, lacking,
-                                      marks, opened, read_at, read_batches, read_header,
+from crdtredis.storage.format import (CutShort, FormatError, Place, holds_mark, marks, opened,
+                                      read_at, read_batches, read_header,
                                       segment_numbers, segment_path, sync_directory)
 
 
@@ -181,7 +182,7 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
     # the last ops that the header's clock names, which stand behind that header then.
     clock = replica.clock_ids()
     for link in links if not repaired else []:
-        if not covered(link.header().clock, clock):
+        if not covers(clock, link.header().clock):
             raise RecoveryError(link.path, 0, "this segment begins after ops that the segments "
                                               "before it do not hold")
     waiting = replica.waiting()["ops"]

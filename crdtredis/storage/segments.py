@@ -44,9 +44,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crdtredis._core import SegmentWriter, record
+from crdtredis.clocks import Actor, Clock, lacking
 from crdtredis.storage.chain import ChainError, header_of, read_chain
-from crdtredis.storage.format import (Actor, Clock, FormatError, Header, Place, encode_header, lacking,
-                                      opened, read_at, read_batches, segment_numbers,
+from crdtredis.storage.format import (FormatError, Header, Place, encode_header, opened, read_at,
+                                      read_batches, segment_numbers,
                                       segment_path, sync_directory)
 
 POLICIES = {"no": 0, "everysec": 1, "always": 2}      # as enum LogPolicy in core/log.pxd

@@ -1,12 +1,12 @@
 """Redis's own test suite, written in Tcl, run against our server: what passes, what fails, and why that is as it should be.
 
-The suite belongs to Redis and is not part of this repository. Take a checkout of Redis 7.0 (its `runtest` wants `tclsh`, and `redis-cli`
+The suite belongs to Redis and is not part of this repository. Take a checkout of Redis 7.2.4, the version this server claims (its `runtest` wants `tclsh`, and `redis-cli`
 and `redis-benchmark` in its src/: built there, or links to installed ones) and name it:
 
-    python -m tests.compat.tcl /path/to/redis-7.0                           # every unit of UNITS
-    python -m tests.compat.tcl /path/to/redis-7.0 type/string expire        # these
-    python -m tests.compat.tcl /path/to/redis-7.0 --reference               # against redis-server: what there is to pass
-    python -m tests.compat.tcl /path/to/redis-7.0 --peer                    # a second replica follows, and must agree after each unit
+    python -m tests.compat.tcl /path/to/redis-7.2.4                           # every unit of UNITS
+    python -m tests.compat.tcl /path/to/redis-7.2.4 type/string expire        # these
+    python -m tests.compat.tcl /path/to/redis-7.2.4 --reference               # against redis-server: what there is to pass
+    python -m tests.compat.tcl /path/to/redis-7.2.4 --peer                    # a second replica follows, and must agree after each unit
 
 Each unit gets a fresh server, since the units of the suite leave settings behind, and runs in the suite's mode for external servers, without
 the tests that want DEBUG or a Redis-style replica. Of a unit it prints how many tests passed, failed, were not run (skipped, since they would
@@ -24,7 +24,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.compat.tcl_differences import DIFFERENCES, HANGING, SETTINGS, UNITS, WITHOUT_ENCODINGS
+from tests.compat.tcl_differences import DIFFERENCES, HANGING, UNITS, WITHOUT_ENCODINGS
 from tests.real.cluster import Cluster, Process, Reference, stop_all
 from tests.respclient import ReplyError
 
@@ -108,7 +108,7 @@ def justified(unit: str, name: str) -> str | None:
 
 def main() -> int:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("suite", type=Path, help="a checkout of Redis 7.0")
+    p.add_argument("suite", type=Path, help="a checkout of Redis 7.2.4")
     p.add_argument("units", nargs="*", help="units to run (all that UNITS names)")
     p.add_argument("--reference", action="store_true", help="run against redis-server")
     p.add_argument("--peer", action="store_true", help="run against one of two replicas; both must hold the same in the end, restarted or not")
@@ -119,7 +119,7 @@ def main() -> int:
     print(f"{'unit':<16}{'of':>5}{'passed':>8}{'listed':>8}{'failed':>8}{'not run':>9}{'ignored':>9}")
     try:
         for unit in a.units or UNITS:
-            cluster = Cluster(2 if a.peer else 1, appendfsync="no", **SETTINGS)
+            cluster = Cluster(2 if a.peer else 1, appendfsync="no")
             server = Reference("--save", "", "--enable-protected-configs", "yes").start() if a.reference else cluster.start()[0]
             hanging = [] if a.reference else HANGING.get(unit, [])
             found, text = run(a.suite.resolve(), unit, server, hanging, a.timeout)

@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from crdtredis.replication.wire import CONTENT_TYPE, PROTOCOL, Actor, actor_id, decode, declare, encode, wire
+from crdtredis.clocks import Actor, actor_id
+from crdtredis.replication.wire import CONTENT_TYPE, PROTOCOL, decode, declare, encode, wire
 
 
 def shake_hands(server, told=(), clock=None, replica: str = "evil", batch: bytes = b""):

@@ -7,7 +7,7 @@
 """
 from __future__ import annotations
 
-from crdtredis.replication import plan
+from crdtredis import clocks
 from crdtredis.replication.oplog import OpLog
 from crdtredis.replication.wire import ranges, to_clock
 
@@ -59,7 +59,7 @@ def checked(answer, node):
 
 def logged(head, node):
     claimed = to_clock(head.clock)
-    must(plan.covers(node.engine.logged, claimed), node.broken, f"{node.name} claims {claimed}, and has logged {node.engine.logged}")
+    must(clocks.covers(node.engine.logged, claimed), node.broken, f"{node.name} claims {claimed}, and has logged {node.engine.logged}")
     return head
 
 
@@ -67,4 +67,4 @@ def overclaims(nodes) -> None:
     for n in nodes:
         for p in n.hub.peers:
             other = next(m for m in nodes if m.url == p.url)
-            assert plan.covers(other.engine.logged, p.known), f"{n.name} takes {other.name} to have {p.known}: it has {other.engine.logged}"
+            assert clocks.covers(other.engine.logged, p.known), f"{n.name} takes {other.name} to have {p.known}: it has {other.engine.logged}"

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import aiohttp
 from aiohttp import web
 
+from crdtredis import clocks
 from crdtredis._core import Replica, probe_get, probe_make
 from crdtredis.errors import DamagedBatch, StrangerError, WaitingRoomFull
 from crdtredis.http.app import application
@@ -19,7 +20,8 @@ from crdtredis.replication import plan
 from crdtredis.replication.hub import Hub, Identity, View
 from crdtredis.replication.names import Names
 from crdtredis.replication.peer import Peer
-from crdtredis.replication.wire import Actor, declare, ranges
+from crdtredis.clocks import Actor
+from crdtredis.replication.wire import declare, ranges
 from tests.replication.invariants import watch
 
 FAST = dict(interval=0.1, retry=0.02, retry_cap=0.1, timeout=5.0, linger=0.001)
@@ -40,7 +42,7 @@ class Log:
 
     def find(self, clock):
         self.reads += 1
-        return 0, max((i for i, (before, _) in enumerate(self.batches) if plan.covers(clock, before)), default=0)
+        return 0, max((i for i, (before, _) in enumerate(self.batches) if clocks.covers(clock, before)), default=0)
 
     def read(self, place):
         batch = self.batches[place[1]][1] if place[1] < len(self.batches) else b""

@@ -14,7 +14,7 @@ from aiohttp import web
 from crdtredis.replication import plan
 from crdtredis.replication.flow import ANSWERS, STEP, Budget, Parts
 from crdtredis.replication.peer import Peer
-from crdtredis.replication.wire import BODY_MAX, CONTENT_TYPE, HEAD_MAX, OP_MOST, PART, Refusal, decode, encode, entries, wire
+from crdtredis.replication.wire import BODY_MAX, CONTENT_TYPE, HEAD_MAX, OP_MOST, PART, Refusal, decode, encode, wire
 from tests.replication.network import Network, Node, converged, until
 from tests.replication.test_peers import all_up, run
 

@@ -4,8 +4,8 @@ from collections import deque
 
 import pytest
 
+from crdtredis.clocks import behind, join
 from crdtredis._core import Replica, probe_make
-from crdtredis.replication import plan
 from crdtredis.replication.oplog import Head, NeedsFullSync, OpLog
 from crdtredis.replication.wire import PART, ranges
 from tests.replication.network import Log
@@ -26,7 +26,7 @@ class Writer:
             parts.append(r.take_ops())
         batch = b"".join(parts)
         self.stored.append(dict(self.clock), batch)
-        plan.join(self.clock, {a: last for a, _, last in ranges(batch)})
+        join(self.clock, {a: last for a, _, last in ranges(batch)})
         return batch
 
 
@@ -58,7 +58,7 @@ def test_a_reader_gets_each_op_once_wherever_it_lies():
     assert log.bytes <= 2000 and log.floor
     for clock in [*clocks, {w.replicas[0].actor: 5}, {w.replicas[1].actor: w.clock[w.replicas[1].actor]}]:
         at, ops = drain(log, log.cursor(clock))
-        assert at == {**clock, **w.clock} and ops == plan.behind(clock, w.clock)
+        assert at == {**clock, **w.clock} and ops == behind(clock, w.clock)
 
 
 def test_a_reader_of_some_actors_gets_no_others():

@@ -7,12 +7,11 @@ bound. Each has its test here.
 import asyncio
 import time
 
-import aiohttp
 import pytest
 
 from crdtredis._core import Replica
 from crdtredis.replication import crdtredis_pb2 as pb
-from crdtredis.replication import peer as peers, plan
+from crdtredis.replication import peer as peers
 from crdtredis.replication.peer import Peer
 from crdtredis.replication.wire import CONTENT_TYPE, PROTOCOL, decode, encode, entries, wire
 from tests.replication import network

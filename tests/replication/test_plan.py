@@ -3,8 +3,9 @@ import random
 
 import pytest
 
+from crdtredis.clocks import Actor, actor_id
 from crdtredis.replication import plan
-from crdtredis.replication.wire import PROTOCOL, Actor, Refusal, actor_id, wire
+from crdtredis.replication.wire import PROTOCOL, Refusal, wire
 
 
 def hello(**change):
@@ -17,22 +18,6 @@ def judge(h, **change):
 
 def actor(replica, epoch):
     return Actor(actor_id(replica, epoch), replica, epoch)
-
-
-def test_clocks():
-    assert plan.covers({1: 5}, {1: 5}) and plan.covers({1: 5}, {}) and not plan.covers({1: 5}, {2: 1})
-    assert plan.lacking({1: 5, 2: 3}, {1: 4, 2: 9, 3: 1}) == {2: 9, 3: 1}
-    assert plan.behind({1: 5, 2: 3}, {1: 4, 2: 9, 3: 1}) == 7
-    clock = {1: 5, 2: 3}
-    plan.join(clock, {1: 4, 2: 9, 3: 1})
-    assert clock == {1: 5, 2: 9, 3: 1}
-
-
-def test_only_what_stands_still_is_overdue():
-    assert plan.overdue({1: 5}, {1: 9}, None) == {}                     # never compared before
-    assert plan.overdue({1: 5}, {1: 9}, {1: 4}) == {}                   # arriving
-    assert plan.overdue({1: 5, 2: 1}, {1: 9, 2: 2}, {1: 5}) == {1: 9}   # 1 stands still, 2 has moved
-    assert plan.overdue({}, {3: 1}, {}) == {3: 1}                       # an actor nobody has delivered a thing of
 
 
 @pytest.mark.parametrize("change, code", [

@@ -191,6 +191,7 @@ async def test_what_is_refused_on_a_stream_is_named():
             caller.push(b"")
             kind, failure = await caller.answer()
             assert (kind, failure.code, failure.pushes) == (FAILURE, wire.MALFORMED, 1)
+            answer = None
             while kind != ANSWER or answer.pushes < 2:
                 kind, answer = await asyncio.wait_for(caller.answer(), 5)
             b.hub.paused_all = True

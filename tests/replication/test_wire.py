@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from crdtredis._core import Replica, probe_make
+from crdtredis.clocks import Actor
 from crdtredis.replication import crdtredis_pb2, replication_pb2, wire as w
-from crdtredis.replication.wire import Actor, Refusal, wire
+from crdtredis.replication.wire import Refusal, wire
 
 ROOT = Path(__file__).parents[2]
 
