@@ -59,11 +59,11 @@ def test_the_ops_of_a_turn_are_cut_into_records_between_ops(most):
 def test_a_large_op_is_a_record_of_its_own(size, actors):
     """Its head, which names what it depends on, is put before it in the buffer it was made in, or in a larger one."""
     a, b = replica("a"), replica("b")
+    probe_make(a, [("set", 0, b"before", b"1")])
     for i in range(actors):
         other = replica(f"o{i}")
         probe_make(other, [("set", 0, b"of%d" % i, b"v")])
         a.receive(other.take_ops())
-    probe_make(a, [("set", 0, b"before", b"1")])
     probe_make(a, [("set", 0, b"large", b"x" * size), ("set", 0, b"with it", b"2")])
     probe_make(a, [("set", 0, b"after", b"3")])
     payloads = taken(a, 4 << 20)
