@@ -6,7 +6,9 @@ effects of core/keyspace.pxd. The executor opens the op around every command tha
 replicas is deletes, assignments and deadlines, never a command.
 
 - An expired key is invisible from the moment its deadline passes. No command here removes it for that: the reaper does, with an
-  op of its own. Only what writes under such a key first removes the remainder (the kernel sees to it).
+  op of its own, at the end of the turn where this replica set the deadline, and after a grace where another did. Were it removed by who
+  reads it, as in Redis, each replica would make that op, and one whose clock is ahead would take the key from all others too early.
+  Only what writes under such a key first removes the remainder (the kernel sees to it).
 - RENAME, COPY, MOVE and SWAPDB carry over what is *seen*: the winning value as an assignment, and the deadline. A
   concurrent write to the source survives under the source, since nobody had observed it. A counter arrives as its sum.
 - SWAPDB rewrites both databases: O(keys in both) in time, memory and op size, where Redis swaps two pointers. A database

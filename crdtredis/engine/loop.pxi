@@ -449,7 +449,8 @@ cdef class Loop:
             process(self, c)
         if self.bridge_ready or self.received_more:
             self.receive_blocks()
-        if self.mono >= self.next_reap:
+        # Also in the turn in which somebody may have looked at a key that has just expired: with the next command it does not count any more.
+        if self.mono >= self.next_reap or (self.k.heap_n and self.k.heap[0].at <= self.k.now):
             self.reap_due()
         if self.k.ready != NULL:
             serve_ready(self.d)

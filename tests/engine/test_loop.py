@@ -467,6 +467,18 @@ def test_a_blocked_client_that_goes_at_once_is_noticed(served):
     s.wait(lambda: s.loop.stats()["accepted"] == 20 and s.loop.connected == 0)
 
 
+def test_an_expired_key_that_was_looked_at_counts_no_more(served):
+    """SET k v PX 5; GET k until it is nil; DBSIZE."""
+    s = served()
+    c = s.connect()
+    for n in range(20):
+        c.send("SET k v PX 5").expect(OK)
+        while c.send("GET k").read(5) != b"$-1\r\n":
+            c.read(2)
+        c.send("DBSIZE").expect(b":0\r\n")
+        assert s.replica.stats()["expired"] == n + 1
+
+
 def test_many_keys_expire_soon_after_their_deadline(served):
     s = served()
     c = s.connect()
