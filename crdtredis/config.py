@@ -617,7 +617,8 @@ def parse_flags(argv: Sequence[str], faults: list[Fault], extra: Mapping[str, bo
             others[flag] = value if equals else words()
             continue
         if setting is None and flag not in extra:
-            faults.append(_unknown(flag, "command line", [*BY_FLAG, *extra]))
+            refused = redisconf.REFUSED.get(flag[2:].lower())
+            faults.append(Fault(flag, "command line", refused, "unknown") if refused else _unknown(flag, "command line", [*BY_FLAG, *extra]))
             if not equals and args and not args[0].startswith("--"):
                 args.pop(0)
             continue
@@ -679,6 +680,7 @@ def parse_redis_conf(text: str, path: str) -> tuple[dict[str, tuple[str, str]], 
     """What a redis.conf sets: ({setting: (text, origin)}, warnings). ConfigError with every fault."""
     values: dict[str, tuple[str, str]] = {}
     passed: list[str] = []
+    unknown: list[str] = []
     faults: list[Fault] = []
     try:
         lines = redisconf.read(path, text)
@@ -693,6 +695,8 @@ def parse_redis_conf(text: str, path: str) -> tuple[dict[str, tuple[str, str]], 
         if line.directive in redisconf.REFUSED and joined not in ("", "0"):
             faults.append(Fault(line.directive, line.origin, f"{redisconf.REFUSED[line.directive]}: the server does not start "
                                 "with less than the file asks for", "unknown"))
+        elif setting is None and line.directive not in redisconf.NO_EFFECT:
+            unknown.append(line.directive + near(line.directive, (*BY_PUBLIC, *redisconf.NO_EFFECT)))
         elif setting is None or setting.has_only(joined):
             passed.append(f"{line.directive} {joined}".strip() if setting else line.directive)
         elif len(line.words) != 1 and not setting.is_list:
@@ -701,7 +705,8 @@ def parse_redis_conf(text: str, path: str) -> tuple[dict[str, tuple[str, str]], 
             values[setting.name] = joined, line.origin
     if faults:
         raise ConfigError(faults)
-    return values, [f"file {path}: without effect here: {', '.join(passed)}"] if passed else []
+    parts = [f"{what}: {', '.join(found)}" for what, found in (("without effect here", passed), ("not known", unknown)) if found]
+    return values, [f"file {path}: {'; '.join(parts)}"] if parts else []
 
 
 # ---- the configuration ----------------------------------------------------------------------------------------------
@@ -773,6 +778,8 @@ class Config:
         if file is not None and any(s.secret and config.values[s.name] and config.origin(s.name).startswith("file ") for s in SETTINGS):
             config._warn_if_open(file)
         config._read_secrets(environ or {}, found)
+        if not config.enable_tls and (config.tls_cert_file or config.tls_key_file):
+            config.warnings.append("tls_cert_file and tls_key_file have no effect, since enable_tls is off: HTTP is in the clear")
         found += config._together(config.values)
         if found:
             raise ConfigError(found)

@@ -4,8 +4,8 @@ A line is a directive and its words, quoted as Redis quotes them; `include` name
 A directive that is a setting here, under Redis's name or our own, applies as text, exactly as CONFIG SET would take it. The rest
 falls in two groups:
 
-  without effect      known to Redis and meaningless here, misspelt, or with a value that is not to be had (`databases 32`). The
-                      server starts, and one warning names them all.
+  without effect      known to Redis and meaningless here, or with a value that is not to be had (`databases 32`), or known to nobody.
+                      The server starts, and one warning names them all.
   refused             `user`, `aclfile`, `rename-command`, TLS for clients: they close something, and passing over them would
                       leave it open. The start stops at them.
 

@@ -10,7 +10,8 @@ clients are answered, with -LOADING, while the log is replayed in slices inside 
 thread started, and the doors open. Nothing is written under the new epoch before it is durable and the log is whole.
 
 Stop (SIGTERM, SIGINT, SHUTDOWN): the turn under way is logged and answered, the sync thread ends what is in flight, the log is forced
-to disk, the lock is released, exit code 0. A second signal cuts that short. SIGHUP opens the log file of the messages again.
+to disk, the lock is released, exit code 0. A second signal cuts that short; what comes at once is the same signal, sent to the process and
+its group, as timeout(1) and many supervisors do. SIGHUP opens the log file of the messages again.
 
 What cannot start says why in one line and with an exit code of errors.py. What fails later is refused to clients and shown by /health.
 
@@ -58,6 +59,7 @@ log = logging.getLogger("crdtredis.server")
 START_PATIENCE = 60_000_000     # µs without progress after which a service manager may take the start for failed
 PROGRESS = 2.0          # s between two lines about recovery
 LOADING_AFTER = 0.25    # s of loading after which /health is answered meanwhile: a short start needs no thread for it
+ONE_SIGNAL = 0.5        # s within which signals to stop are one
 OWN_FILES = 64          # descriptors for the log, the sync thread, listening sockets
 PEER_FILES = 8          # ... and for the connections to one peer
 WAITING_LONG = 10       # s of that after which /health warns
@@ -85,6 +87,7 @@ class Server:
         self.recovered: Recovered | None = None
         self.failed: StartError | None = None
         self.stop_reason = ""
+        self._signalled = 0.0                           # when the first signal to stop came (monotonic)
         self._beyond: Clock = {}                        # what a repaired log holds and could not apply: it waits for what was lost
         self._stops: list[Callable[[], Any]] = []       # undone in reverse order
         self._http: list[socket.socket] = []
@@ -153,9 +156,12 @@ class Server:
         self.engine.stop()
 
     def _on_stop_signal(self, number: int, frame: object) -> None:
-        if self.stop_reason:
+        if self._signalled:
+            if time.monotonic() - self._signalled < ONE_SIGNAL:
+                return
             log.warning("second signal: leaving at once")
             os._exit(EXIT_FORCED)
+        self._signalled = time.monotonic()
         log.info("%s: stopping", signal.Signals(number).name)
         self.stop(signal.Signals(number).name)
 
@@ -193,7 +199,7 @@ class Server:
                         found += 1
                     except OSError as e:
                         if not may_be_missing(address, e):
-                            raise StartError(f"cannot listen on {show(host, config.server_port)}: {e.strerror or e}", EXIT_ADDRESS) from None
+                            raise StartError(f"cannot listen on {show(host, config.server_port)} (port): {e.strerror or e}", EXIT_ADDRESS) from None
             if not found:
                 raise StartError(f"none of the addresses {', '.join(config.bind)} can be listened on", EXIT_ADDRESS)
         if config.unixsocket:
@@ -213,7 +219,7 @@ class Server:
                         self._http.append(listening(host, config.http_port, config.tcp_backlog))
                     except OSError as e:
                         if not may_be_missing(address, e):
-                            raise StartError(f"cannot listen on {show(host, config.http_port)}: {e.strerror or e}", EXIT_ADDRESS) from None
+                            raise StartError(f"cannot listen on {show(host, config.http_port)} (http_port): {e.strerror or e}", EXIT_ADDRESS) from None
             if not self._http:
                 raise StartError(f"none of the addresses {', '.join(config.http_addresses)} can be listened on", EXIT_ADDRESS)
 
@@ -508,7 +514,8 @@ def open_folder(path: str) -> Path:
         folder.mkdir(0o700, parents=True, exist_ok=True)
         mode = folder.stat().st_mode & 0o777
     except OSError as e:
-        raise StartError(f"data_dir {folder} cannot be made: {e.strerror}", EXIT_DATA) from None
+        problem = "is no directory" if isinstance(e, FileExistsError) else f"cannot be made: {e.strerror}"
+        raise StartError(f"data_dir {folder} {problem}", EXIT_DATA) from None
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise StartError(f"data_dir {folder} cannot be read and written: {os.strerror(13)}", EXIT_DATA)
     if mode & 0o077:

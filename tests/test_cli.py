@@ -82,9 +82,9 @@ def test_little_is_imported_for_little():
 def test_port_in_use(tmp_path, server):
     first = server()
     refused_log = run("--port", first.port, "--http-port", free_port(), "--data-dir", tmp_path / "d")
-    assert refused_log.returncode == 3 and f"cannot listen on 127.0.0.1:{first.port}: Address already in use" in refused_log.stderr
+    assert refused_log.returncode == 3 and f"cannot listen on 127.0.0.1:{first.port} (port): Address already in use" in refused_log.stderr
     result = run("--port", free_port(), "--http-port", first.http_port, "--data-dir", tmp_path / "d")
-    assert result.returncode == 3 and f"cannot listen on 127.0.0.1:{first.http_port}: Address already in use" in result.stderr
+    assert result.returncode == 3 and f"cannot listen on 127.0.0.1:{first.http_port} (http_port): Address already in use" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -100,6 +100,12 @@ def test_another_replica_id_is_refused(server):
     first.stop()
     result = run("--port", first.port, "--http-port", first.http_port, "--data-dir", first.data_dir, "--replica-id", "two")
     assert result.returncode == 4 and "belongs to replica 'one'" in result.stderr
+
+
+def test_data_directory_that_is_none(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = run("--port", free_port(), "--http-port", free_port(), "--data-dir", tmp_path / "file")
+    assert result.returncode == 4 and f"data_dir {tmp_path / 'file'} is no directory" in result.stderr
 
 
 def test_data_directory_that_cannot_be_made(tmp_path):

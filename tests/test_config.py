@@ -243,6 +243,12 @@ def test_output_limits_of_one_class_leave_the_others():
     assert Config.load(flags).client_output_buffer_limit == (("normal", 7, 8, 9), *rest)
 
 
+def test_certificates_that_nothing_uses_are_a_warning(tmp_path):
+    config = Config.of(tls_cert_file=str(tmp_path / "cert"))
+    assert config.warnings == ["tls_cert_file and tls_key_file have no effect, since enable_tls is off: HTTP is in the clear"]
+    assert Config.of().warnings == []
+
+
 def test_an_observer_can_refuse():
     config, told = Config(), []
 

@@ -68,9 +68,9 @@ maxmemory 200mb
 
 
 def test_what_has_no_effect_is_one_warning(tmp_path):
-    config = load(tmp_path, "appendonly no\nsave 900 1\nsave 60 100\ndatabases 32\nreplicaof a 1\nnonsense x\nrdbchecksum yes\n")
+    config = load(tmp_path, "appendonly no\nsave 900 1\nsave 60 100\ndatabases 32\nreplicaof a 1\nnonsense x\nprot 7\nrdbchecksum yes\n")
     assert config.warnings == [f"file {tmp_path}/redis.conf: without effect here: appendonly no, save 900 1 60 100, databases 32, "
-                               "replicaof, nonsense"]
+                               "replicaof; not known: nonsense, prot (did you mean port?)"]
 
 
 @pytest.mark.parametrize("line", ["user default on nopass ~* +@all", "aclfile /etc/users.acl", 'rename-command FLUSHALL ""', "tls-port 6380"])
@@ -107,6 +107,8 @@ def test_flags_as_redis_spells_them():
     config = Config.load(flags, faults=found)
     assert (config.max_memory, config.data_dir, config.log_level, config.bind) == (1 << 30, "/x", "debug", ("127.0.0.1", "::1"))
     assert others == {"--save": "900 1 300 10", "--appendonly": "no", "--replica-read-only": "yes"}
+    parse_flags(["--tls-port", "6380"], found, {})
+    assert [str(f.problem) for f in found] == ["Redis clients connect in the clear here; enable_tls is for HTTP"]
 
 
 def test_rewrite_keeps_lines_and_order(tmp_path):

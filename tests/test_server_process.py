@@ -46,6 +46,17 @@ def test_a_signal_stops_in_order(server, number):
     assert s("DBSIZE") == 50
 
 
+def test_a_signal_sent_to_the_process_and_its_group_is_one(server):
+    """As timeout(1) does: SIGTERM twice within a moment."""
+    s = server()
+    s("SET", "k", "v")
+    os.kill(s.pid, signal.SIGSTOP)                  # so that both are there when it looks
+    os.kill(s.pid, signal.SIGTERM)
+    os.kill(s.pid, signal.SIGINT)
+    os.kill(s.pid, signal.SIGCONT)
+    assert wait_end(s) == 0 and "stopped (SIG" in s.log()
+
+
 def test_what_was_acknowledged_before_the_signal_is_there_after_it(server):
     s = server(appendfsync="no")
     with s.connect() as c:
