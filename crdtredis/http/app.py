@@ -115,7 +115,8 @@ def application(front: Front, server: Server | None = None) -> web.Application:
             return error(request, 500, "internal error")
 
     app = web.Application(middlewares=[guard], client_max_size=BODY_MAX)
-    app.add_routes(Replication(front).routes())
+    limit = server.http_limit if server is not None else 256
+    app.add_routes(Replication(front, max(limit // 2, 1)).routes())
     if server is not None:
         from crdtredis.http.operators import Operators
 

@@ -33,8 +33,10 @@ def refused(refusal: Refusal) -> web.Response:
 
 
 class Replication:
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Front, streams: int) -> None:
+        """streams: at a time. The connections beyond them are for requests, which every peer needs."""
         self.hub = front.hub
+        self._streams, self._most_streams = 0, streams
 
     def routes(self) -> list[web.RouteDef]:
         return [web.post("/replication/handshake", self.handshake), web.post("/replication/push", self.push),
@@ -55,12 +57,18 @@ class Replication:
             if request.headers.get("Upgrade", "").lower() != UPGRADE:
                 raise Refusal(wire.MALFORMED, f"expected Upgrade: {UPGRADE}")
             key = request.headers.get("X-Session", "")
+            if self._streams >= self._most_streams:
+                raise Refusal(wire.BUSY, "there are as many streams as are served at a time")
             session = self.hub.session(request.headers.get("X-Replica", ""), int(key, 16) if re.fullmatch("[0-9a-f]{1,16}", key) else 0)
         except Refusal as e:
             return refused(e)
         response = web.StreamResponse(status=101, headers={"Connection": "Upgrade", "Upgrade": UPGRADE})
-        await response.prepare(request)
-        await Inlet(self.hub, session, request.transport).ended
+        self._streams += 1
+        try:
+            await response.prepare(request)
+            await Inlet(self.hub, session, request.transport).ended
+        finally:
+            self._streams -= 1
         return response
 
     async def pull(self, request: web.Request) -> web.StreamResponse:

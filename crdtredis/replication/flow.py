@@ -201,6 +201,13 @@ class Traffic:
         self.stream: Link | None = None                         # on which it pushes
         self._end: asyncio.TimerHandle | None = None
 
+    def end(self) -> None:
+        """Let go of everything."""
+        self.parts.clear()
+        self.lend(None, 0.0)
+        if self.stream:
+            self.stream.close()
+
     def lend(self, large: Large | None, seconds: float) -> None:
         """Keep this op at hand for so long, or until another."""
         if self._end:

@@ -53,6 +53,7 @@ log = logging.getLogger("crdtredis.replication")
 
 STOPPED = -100                          # beside the engine's answers: it will give none any more
 GATHER = 0.005                          # seconds; answers to peers are gathered for so long, but for the first after a rest
+SESSIONS = 1000                         # of replicas that shook hands, listed here or not
 RETIRED = 1000                          # processes remembered as superseded, over all replica ids
 # What the engine says of a Batch it could not take whole (see Received in core/keyspace.pxd and ANSWER_UNLOGGED in engine/bridge.pxd);
 # {} is the replica it belongs to, for who sent the Batch reads this as well.
@@ -466,10 +467,21 @@ class Hub:
         session = Session(hello.replica, hello.process, self.chance.getrandbits(63) | 1, time.monotonic(),
                           before.traffic if before else Traffic(self.settings.inbound))
         self.sessions[hello.replica] = session
+        self._bound_sessions(session)
         for p in self.peers:
             if (p.replica == hello.replica or not p.replica) and (p.state != "up" or p.process != hello.process):
                 p.wanted.set()                                  # it is there: do not wait for our own back-off
         return self.hello(session.key)
+
+    def _bound_sessions(self, newest: Session) -> None:
+        """Names are cheap: of replicas beyond SESSIONS the one that has been silent for longest shakes hands again, should there be such a
+        one; not a listed peer, whose name others can use but not multiply."""
+        if len(self.sessions) > SESSIONS:
+            listed = {p.replica for p in self.peers} | {newest.replica}
+            gone = min((s for s in self.sessions.values() if s.replica not in listed), key=lambda s: s.heard, default=None)
+            if gone:
+                del self.sessions[gone.replica]
+                gone.traffic.end()
 
     def _refuse_retired(self, hello: wire.Hello) -> None:
         """A and its copy A' both call: A, A', A (refused, and so on). A' is stopped; A calls after `silence`: A' is the refused one now."""
@@ -495,7 +507,7 @@ class Hub:
         """The process of this session has all of `clock` in its log."""
         for p in self.peers:
             if p.replica == session.replica and p.process == session.process:
-                clocks.join(p.known, clock)
+                p.has(clock)
 
     async def push(self, replica: str, request: wire.Push, batch: bytes) -> wire.Answer:
         """Take ops from a peer; answered once they are logged, or wait for others. Raises Refusal."""

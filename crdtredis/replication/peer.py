@@ -39,8 +39,8 @@ from crdtredis.replication.faults import recognise, words
 from crdtredis.replication.flow import Body, Parts, Patience, patience_for, read
 from crdtredis.replication.oplog import Cursor, Large, NeedsFullSync, Piece
 from crdtredis.replication.stream import UPGRADE, Outlet, Sent
-from crdtredis.replication.wire import (BODY_MAX, CONTENT_TYPE, HEAD_MAX, PART, Refusal, declarations, decode, encode,
-                                        entries, ranges, to_clock, wire)
+from crdtredis.replication.wire import (ACTORS_MOST, BODY_MAX, CONTENT_TYPE, HEAD_MAX, PART, Refusal, declarations,
+                                        decode, encode, entries, ranges, to_clock, wire)
 
 if TYPE_CHECKING:
     from crdtredis.replication.hub import Hub
@@ -421,8 +421,14 @@ class Peer:
             raise Refusal(failure.code, failure.text)
         return decode(kind, answer)
 
+    def has(self, clock: Clock) -> None:
+        """It has all of `clock` in its log. Of actors that nobody else ever heard of it may go on making up others."""
+        clocks.join(self.known, clock)
+        if len(self.known) > ACTORS_MOST:
+            self.known = clocks.only(self.known, self.hub.actors)
+
     def _heard(self, answer: wire.Answer) -> None:
-        clocks.join(self.known, to_clock(answer.clock))
+        self.has(to_clock(answer.clock))
         self._version = max(self._version, answer.version)
         self.hub.wake()
 
@@ -635,6 +641,8 @@ class Peer:
                     if e.code in UNTAKEABLE:
                         self._impasse = self._impasse or Impasse(e.text)
                         clocks.join(self._impasse.here, due)
+                        if len(self._impasse.here) > ACTORS_MOST:       # all of what it said lately will do
+                            self._impasse.here = due
                     raise
             elif clocks.covers(hub.head, theirs):
                 self._here_lacks = ""

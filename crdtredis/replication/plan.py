@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 from crdtredis.clocks import Actor
 from crdtredis.config import is_loopback
 from crdtredis.replication.wire import PROTOCOL, Refusal, wire
+from crdtredis.storage.identity import REPLICA_ID
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,8 @@ def exposed(url: str, settings: Settings) -> str:
 
 def judge(hello: wire.Hello, *, cluster: str, replica: str, process: int, now_ms: int, skew: float) -> None:
     """Raises Refusal when replication with the sender of this Hello must not be. Its text is read on both sides, so it names them."""
+    if hello.replica and not REPLICA_ID.fullmatch(hello.replica):
+        raise Refusal(wire.MALFORMED, f"no replica can be called {hello.replica[:128]!r}")
     if hello.version != PROTOCOL:
         raise Refusal(wire.WRONG_VERSION, f"{hello.replica} speaks replication protocol {hello.version}, {replica} {PROTOCOL}: "
                                           "run versions that share one")

@@ -14,7 +14,8 @@ whether anybody is there.
 Where no stream can be had (an older replica, a proxy that knows no Upgrade), pushes are requests; large ops always are.
 
 Bounds: a frame is as long as a body may be, and is refused by its length. The receiver stops reading while it holds more that is not applied
-than its budget, and the sender's window is smaller than that.
+than its budget, or while its answers are not read; the sender's window is smaller than that budget. A stream without a word ends, and where
+there are too many, no further ones begin: what cannot have one goes on in requests.
 """
 from __future__ import annotations
 
@@ -36,6 +37,7 @@ PUSH, ANSWER, FAILURE = 1, 2, 3
 FRAME_HEAD = 5                          # bytes
 JOIN = 64 << 10                         # bytes of a frame up to which it is put together, to be sent with one call
 ANSWER_PAUSE = 0.005                    # seconds
+SILENCE = 600.0                         # seconds: far more than between two questions whether anybody is there
 PENDING = 200                           # bytes that a push takes here beside its own, until it is answered
 
 
@@ -43,9 +45,11 @@ class Link(asyncio.Protocol):
     """Frames over a connection that HTTP has left to us. `inner` is the protocol it had before, which hears of its end."""
 
     def __init__(self, transport: asyncio.Transport, most: int, frame: Callable[[int, bytes], None],
-                 lost: Callable[[Exception], None]) -> None:
-        """most: bytes of the longest frame expected. frame(kind, body) is called for each, and may raise Refusal; lost(why) once, at the end."""
-        self.transport, self.most, self._frame, self._lost = transport, most, frame, lost
+                 lost: Callable[[Exception], None], flow: Callable[[], None] = lambda: None) -> None:
+        """most: bytes of the longest frame expected. frame(kind, body) is called for each, and may raise Refusal; lost(why) once, at the
+        end; flow() when `is_full`, whether what was sent waits to be read over there, has changed."""
+        self.transport, self.most, self._frame, self._lost, self._flow = transport, most, frame, lost, flow
+        self.is_full = False
         self.closed = False
         self._why: Exception | None = None
         self._rest = bytearray()
@@ -100,10 +104,12 @@ class Link(asyncio.Protocol):
         return False                                            # close
 
     def pause_writing(self) -> None:
-        """The window, or the pause between answers, bounds what is written."""
+        self.is_full = True
+        self._flow()
 
     def resume_writing(self) -> None:
-        pass
+        self.is_full = False
+        self._flow()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
@@ -117,16 +123,40 @@ class Inlet:
     def __init__(self, hub: Hub, session: Session, transport: asyncio.Transport) -> None:
         self.hub, self.session = hub, session
         self.ended = asyncio.get_running_loop().create_future()
-        self.link = Link(transport, BODY_MAX, self._frame, lambda why: self.ended.done() or self.ended.set_result(None))
+        self.link = Link(transport, BODY_MAX, self._frame, self._lost, self._read_or_wait)
         self._pending: deque[list] = deque()                    # [bytes, done, Refusal or None], in the order they came
         self._held = 0                                          # bytes of them
         self._answered = self._said = 0                         # pushes that are, and that the peer knows to be
         self._version = 0                                       # of the clock in the newest answer
         self._at = 0.0                                          # when that was
         self._later: asyncio.TimerHandle | None = None
+        self._heard = time.monotonic()
+        self._watch = asyncio.get_running_loop().call_later(SILENCE, self._look)
         before, session.traffic.stream = session.traffic.stream, self.link
         if before:
             before.close()
+
+    def _lost(self, why: Exception) -> None:
+        self._watch.cancel()
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def _read_or_wait(self) -> None:
+        """Who does not read the answers, of which there may be one for every few bytes, is not read from either."""
+        if self.link.closed:
+            return
+        if self._held > self.session.traffic.inbound.most or self.link.is_full:
+            self.link.transport.pause_reading()
+        else:
+            self.link.transport.resume_reading()
+
+    def _look(self) -> None:
+        """The peer's machine may have gone without a word: a stream that is in use asks whether anybody is there."""
+        rest = self._heard + SILENCE - time.monotonic()
+        if rest <= 0 and not self._pending:
+            self.link.close()
+        else:
+            self._watch = asyncio.get_running_loop().call_later(max(rest, 1.0), self._look)
 
     def _frame(self, kind: int, body: bytes) -> None:
         if kind != PUSH:
@@ -134,8 +164,8 @@ class Inlet:
         push = [len(body) + PENDING, False, None]
         self._pending.append(push)
         self._held += push[0]
-        if self._held > self.session.traffic.inbound.most:
-            self.link.transport.pause_reading()
+        self._heard = time.monotonic()
+        self._read_or_wait()
         try:
             self.hub.session(self.session.replica, self.session.key)
             _, batch = decode(wire.Push, body)
@@ -158,8 +188,7 @@ class Inlet:
             if refusal is not None:
                 self.hub.refused += 1
                 self.link.send(FAILURE, encode(wire.Failure(code=refusal.code, text=refusal.text, pushes=self._answered)))
-        if self._held <= self.session.traffic.inbound.most and not self.link.closed:
-            self.link.transport.resume_reading()
+        self._read_or_wait()
         if self._later is None and self._answered > self._said:
             wait = self._at + ANSWER_PAUSE - time.monotonic()
             if wait <= 0:

@@ -13,7 +13,7 @@ is at most HEAD_MAX bytes, and whatever does not decode raises Refusal with code
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from google.protobuf.message import DecodeError, Message
 
@@ -23,13 +23,15 @@ from crdtredis.replication import crdtredis_pb2 as ops, replication_pb2 as wire
 from crdtredis.storage.batch import declaration as declare
 
 __all__ = ["Refusal", "cut", "declarations", "decode", "declare", "encode", "entries", "ranges", "split", "to_clock",
-           "PROTOCOL", "BODY_MAX", "CONTENT_TYPE", "HEAD_MAX", "OP_MOST", "PART"]
+           "ACTORS_MOST", "PROTOCOL", "BODY_MAX", "CONTENT_TYPE", "HEAD_MAX", "OP_MOST", "PART"]
 
 PROTOCOL = 2                            # raised when an older receiver could not understand a sender
 CONTENT_TYPE = "application/x-crdt-redis"
 HEAD_MAX = 4 << 20                      # a clock of 65535 actors takes about 1.2 MB
 BODY_MAX = 32 << 20                     # a head, declarations of 65535 actors (10 MB), and a request's ops or a part of one
 PART = 2 << 20                          # bytes of a Batch beyond which it is one op and travels in parts of so many
+ACTORS_MOST = 65535                     # that a clock can have: core/actors.pxd
+TEXT_MOST = 1000                        # characters of a Refusal's text
 OP_MOST = 2 << 30                       # bytes of such a Batch; beyond what is made today, since old logs hold larger ops
 
 
@@ -37,12 +39,16 @@ class Refusal(Exception):
     """One side says no. `code` is a wire.Code, `text` says why in words an operator can act on."""
 
     def __init__(self, code: int, text: str) -> None:
+        """The text, which a peer may have made, is cut and put on one line: it goes into messages and replies."""
+        text = "".join(c if c.isprintable() else " " for c in text[:TEXT_MOST]) or "no reason given"
         super().__init__(text)
         self.code, self.text = code, text
 
     @property
     def name(self) -> str:
-        return wire.Code.Name(self.code).lower().replace("_", " ")
+        """Of its code; a newer peer may have codes that are not known here."""
+        known = wire.Code.DESCRIPTOR.values_by_number.get(self.code)
+        return known.name.lower().replace("_", " ") if known else f"code {self.code}"
 
 
 def encode(head: Message, batch: bytes = b"") -> bytes:
@@ -67,7 +73,10 @@ def entries(clock: Mapping[int, int]) -> list[wire.ClockEntry]:
     return [wire.ClockEntry(actor=a, seq=s) for a, s in clock.items()]
 
 
-def to_clock(found: Iterable[wire.ClockEntry]) -> Clock:
+def to_clock(found: Collection[wire.ClockEntry]) -> Clock:
+    """Raises Refusal(MALFORMED) where there are more entries than actors can be."""
+    if len(found) > ACTORS_MOST:
+        raise Refusal(wire.MALFORMED, f"a clock of {len(found)} actors, where {ACTORS_MOST} are the most there can be")
     return {e.actor: e.seq for e in found}
 
 

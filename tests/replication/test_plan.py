@@ -23,7 +23,7 @@ def actor(replica, epoch):
 @pytest.mark.parametrize("change, code", [
     ({"version": PROTOCOL + 1}, wire.WRONG_VERSION), ({"cluster": "other"}, wire.WRONG_CLUSTER), ({"replica": ""}, wire.MALFORMED),
     ({"epoch": 0}, wire.MALFORMED), ({"replica": "a"}, wire.SAME_REPLICA), ({"now": 1_061_000}, wire.CLOCK_SKEW),
-    ({"now": 938_000}, wire.CLOCK_SKEW)])
+    ({"now": 938_000}, wire.CLOCK_SKEW), ({"replica": "b" * 129}, wire.MALFORMED), ({"replica": "b\nc"}, wire.MALFORMED)])
 def test_a_wrong_hello_is_refused(change, code):
     judge(hello())
     with pytest.raises(Refusal) as e:
