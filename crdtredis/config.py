@@ -2,7 +2,7 @@
 
 Where does a setting's value come from, what may it be, and what happens when it changes? SETTINGS answers in one place. From it
 come the JSON file's validation, the command line flags, the environment variables, CONFIG GET/SET/REWRITE, GET and PATCH /config,
---generate-config, --help and the reference in the README. A setting that is not declared here does not exist.
+--generate-config, --help and packaging/settings.md. A setting that is not declared here does not exist.
 
 Precedence: flag, environment, file, default. A wrong value stops the start; all faults are reported together, one line each: the
 setting, where the value came from, what was expected. Environment variables that begin with CRDT_ but name no setting are no
@@ -1017,11 +1017,16 @@ def help_text() -> str:
     return "\n".join(lines)
 
 
-def reference() -> str:
-    """The settings as a Markdown table, as it stands in the README."""
+# Those of which most need some; the README shows them.
+COMMON = ("replica_id", "peers", "data_dir", "server_port", "bind", "http_port", "requirepass", "auth_token", "appendfsync", "max_memory",
+          "sync_interval", "max_clock_skew", "log_file")
+
+
+def reference(names: Iterable[str] = BY_NAME) -> str:
+    """These settings as a Markdown table: all stand in packaging/settings.md, COMMON in the README."""
     rows = ["| setting | default | run time | flag, environment, CONFIG name | meaning |", "|---|---|---|---|---|"]
-    for s in SETTINGS:
+    for s in map(BY_NAME.__getitem__, names):
         default = s.kind.to_text(s.initial)
-        names = " ".join(f"`{n}`" for n in (*s.flags, s.variable, s.public))
-        rows.append(f"| `{s.name}` | {f'`{default}`' if default else ''} | {'yes' if s.live else ''} | {names} | {s.help} |".replace("  |", " |"))
+        spellings = " ".join(f"`{n}`" for n in (*s.flags, s.variable, s.public))
+        rows.append(f"| `{s.name}` | {f'`{default}`' if default else ''} | {'yes' if s.live else ''} | {spellings} | {s.help} |".replace("  |", " |"))
     return "\n".join(rows)

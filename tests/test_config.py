@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from crdtredis.config import (BY_NAME, BY_PUBLIC, MASK, SETTINGS, Config, ConfigError, Fault, example, format_duration, help_text,
+from crdtredis.config import (BY_NAME, BY_PUBLIC, COMMON, MASK, SETTINGS, Config, ConfigError, Fault, example, format_duration, help_text,
                               is_loopback, is_peer, parse_duration, parse_flags, parse_size, reference)
 
 FIXED_NAMES = {      # those that existing deployments use, with their defaults
@@ -309,11 +309,12 @@ def test_help_and_reference_name_every_setting():
         assert f"| `{s.name}` |" in reference()
 
 
-def test_the_readme_has_the_reference():
-    """Between its markers the README holds reference() as it is now: python -c 'from crdtredis.config import reference; print(reference())'"""
-    with open(os.path.join(os.path.dirname(__file__), "..", "README.md"), encoding="utf-8") as f:
+@pytest.mark.parametrize("name, names", [("README.md", COMMON), ("packaging/settings.md", BY_NAME)])
+def test_the_pages_have_the_reference(name, names):
+    """Between its markers a page holds reference() as it is now: python -c 'from crdtredis.config import reference; print(reference())'"""
+    with open(os.path.join(os.path.dirname(__file__), "..", name), encoding="utf-8") as f:
         text = f.read()
-    assert text.split("<!-- reference -->\n")[1].split("\n<!-- end of reference -->")[0] == reference()
+    assert text.split("<!-- reference -->\n")[1].split("\n<!-- end of reference -->")[0] == reference(names)
 
 
 # ---- secrets from files ----
