@@ -5,11 +5,12 @@
     python -m bench.compare memory busy lag              # chosen sections
 
 Every figure is a ratio taken in one run: rounds alternate between the two servers, and the median counts. Next to requests per second
-stands the server's CPU time per request (user + system of the process, over the requests), which a busy machine disturbs least. Redis runs
-with `--appendonly yes --appendfsync everysec --save ""`, crdt-redis with `appendfsync everysec`, both on the same disk. Tables are printed
-as Markdown. Nothing here fails for being slow.
+stands the server's CPU time per request (user + system of the process, over the requests), which a busy machine disturbs least. The others
+run with `--appendonly yes --appendfsync everysec --save "" --auto-aof-rewrite-percentage 0`, crdt-redis with its defaults, all on one disk.
+Tables are printed as Markdown. Nothing here fails for being slow.
 
-CRDT_REDIS_EXECUTABLE chooses the executable to measure instead of this checkout.
+CRDT_REDIS_EXECUTABLE chooses the executable to measure instead of this checkout. BENCH_PEERS names servers beside the redis-server on the
+path, for throughput and stalls: BENCH_PEERS="redis-8.2=/path/redis-server valkey-9.1=/path/valkey-server".
 """
 from __future__ import annotations
 
@@ -22,22 +23,39 @@ import shutil
 import statistics
 import subprocess
 import sys
-import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.real.cluster import Cluster, Process, Reference, Server, executable, stop_all
 from tests.respclient import encode
 
-STRINGS = "ping_mbulk,set,get,incr,mset"
+TESTS = "ping_mbulk,set,get,incr,mset,lpush,rpush,lpop,rpop,lrange_100,sadd,hset,spop,zadd,zpopmin"
 ROOT = Path(__file__).resolve().parents[1]
 MILLION = 1_000_000
 
 
 # ---- measuring -----------------------------------------------------------------------------------------------------
 
-def redis_with_log() -> Reference:
-    return Reference("--save", "", "--appendonly", "yes", "--appendfsync", "everysec").start()
+class Peer(Reference):
+    """A server to compare with, with a log as ours has."""
+
+    def __init__(self, name: str, binary: str):
+        super().__init__("--save", "", "--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0")
+        self.name, self.binary = name, binary
+
+    def command(self) -> list[str]:
+        return [self.binary, *super().command()[1:]]
+
+
+def others() -> list[Callable[[], Process]]:
+    """What makes each of the servers to compare with, not started."""
+    found = [("redis-server", Reference("x").command()[0])] + [tuple(p.split("=", 1)) for p in os.environ.get("BENCH_PEERS", "").split()]
+    return [lambda name=name, binary=binary: Peer(name, binary) for name, binary in found]
+
+
+def redis_with_log() -> Process:
+    return others()[0]().start()
 
 
 def ours(name: str = "a", **settings) -> Server:
@@ -67,25 +85,44 @@ def table(title: str, head: list[str], rows: list[list]) -> None:
     sys.stdout.flush()
 
 
+# What the tests that take something away find, by the number of an element.
+PRELOADS = {
+    "lpop": lambda numbers: ("RPUSH", "mylist", *("x" * 32 for _ in numbers)),
+    "rpop": lambda numbers: ("RPUSH", "mylist", *("x" * 32 for _ in numbers)),
+    "spop": lambda numbers: ("SADD", "myset", *(f"element:{i:012}" for i in numbers)),
+    "zpopmin": lambda numbers: ("ZADD", "myzset", *(x for i in numbers for x in (i, f"element:{i:012}"))),
+}
+
+
+def preload(server: Process, test: str, n: int) -> None:
+    """So much that all n requests of the test find something."""
+    if test in PRELOADS:
+        with server.connect() as c:
+            for i in range(0, n, 1000):
+                c(*PRELOADS[test](range(i, i + 1000)))
+
+
 def throughput(a, title: str, tests: str, n: int, pipeline: int, sizes=(32,)) -> None:
-    """A table of the tests, redis and ours in turn."""
+    """A table of the tests, all servers in turn. Ratios are to the best of the others."""
     rows = []
+    names: list[str] = []
     for size in sizes:
-        theirs, mine = redis_with_log(), ours()
-        runs: dict = {(t, s): [] for t in tests.split(",") for s in (theirs, mine)}
+        mine, *theirs = ours(), *(make().start() for make in others())
+        names = [s.name for s in theirs]
+        runs: dict = {(t, s): [] for t in tests.split(",") for s in (mine, *theirs)}
         for i in range(a.rounds):
             for test in tests.split(","):
-                for s in (theirs, mine) if i % 2 else (mine, theirs):
+                for s in (mine, *theirs) if i % 2 else (*theirs, mine):
+                    preload(s, test, n)
                     runs[test, s].append(benchmark(s, test, n, a.clients, pipeline, a.keys, size))
         for test in tests.split(","):
-            r, o = median(runs[test, theirs]), median(runs[test, mine])
-            name = test if len(sizes) == 1 else f"{test} {size} B"
-            rows.append([name, f"{r['rps']:.0f}", f"{o['rps']:.0f}", o["rps"] / r["rps"], r["cpu"], o["cpu"], o["cpu"] / r["cpu"],
-                         r["p99"], o["p99"]])
-        theirs.dispose()
-        mine.dispose()
+            o, found = median(runs[test, mine]), [median(runs[test, s]) for s in theirs]
+            rows.append([test if len(sizes) == 1 else f"{test} {size} B", *(r["cpu"] for r in found), o["cpu"], o["cpu"] / min(r["cpu"] for r in found),
+                         f"{o['rps']:.0f}", o["rps"] / max(r["rps"] for r in found), o["p99"], o["p99"] / min(r["p99"] for r in found)])
+        for s in (mine, *theirs):
+            s.dispose()
     table(f"{title} (-n {n} -c {a.clients} -P {pipeline} -r {a.keys}, {a.rounds} rounds)",
-          ["test", "redis req/s", "ours req/s", "ratio", "redis µs CPU/req", "ours µs CPU/req", "ratio", "redis p99 ms", "ours p99 ms"], rows)
+          ["test", *(f"{name} µs CPU/req" for name in names), "ours", "to the best", "ours req/s", "to the best", "ours p99 ms", "to the best"], rows)
 
 
 # What one command of a fill is, by the number it is for: names have 16 bytes, values 32.
@@ -178,36 +215,46 @@ def busy(a):
           [[f"{idle['rps']:.0f}", f"{spinning['rps']:.0f}", spinning["rps"] / idle["rps"]]])
 
 
+# Writes at a rate, in pipelines of a millisecond or of one, which keep step with no timer of the servers.
+LOADER = """
+import random, socket, sys, time
+port, rate = map(int, sys.argv[1:])
+s = socket.create_connection(("127.0.0.1", port)); s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+batch = max(1, rate // 1000)
+data = b"".join(b"*3\\r\\n$3\\r\\nSET\\r\\n$16\\r\\nkey:%012d\\r\\n$32\\r\\n%032d\\r\\n" % (i, i) for i in range(batch))
+due = time.monotonic()
+while True:
+    s.sendall(data)
+    left = batch
+    while left: left -= s.recv(1 << 16).count(b"\\n")
+    due = max(due + batch / rate * random.uniform(0.5, 1.5), time.monotonic() - 0.1)
+    time.sleep(max(0.0, due - time.monotonic()))
+"""
+
+
 def lag(a):
     """From the write's reply at A until it is visible at B, while A takes writes at a given rate."""
-    c = Cluster(2, appendfsync="everysec").start()
+    c = Cluster(2).start()
     c.sync()
-    stopping = threading.Event()
-
-    def load():
-        with c[0].connect() as conn:
-            due = time.monotonic()
-            while not stopping.is_set():
-                conn.pipeline([["SET", f"load:{i}", "x" * 32] for i in range(50)])
-                due += 50 / a.rate
-                time.sleep(max(0.0, due - time.monotonic()))
-
-    thread = threading.Thread(target=load)
-    thread.start()
-    seen = []
-    with c[0].connect() as w, c[1].connect() as r:
-        for i in range(a.samples):
-            w("SET", "probe", i)
-            start = time.perf_counter()
-            while r("GET", "probe") != b"%d" % i:
-                time.sleep(0.0001)
-            seen.append((time.perf_counter() - start) * 1e3)
-            time.sleep(0.01)
-    stopping.set()
-    thread.join()
-    seen.sort()
-    table(f"Replication lag at {a.rate} writes/s on loopback, {a.samples} samples", ["p50 ms", "p99 ms", "max ms"],
-          [[seen[len(seen) // 2], seen[int(len(seen) * 0.99)], seen[-1]]])
+    rows = []
+    for rate in a.rates:
+        load = subprocess.Popen([sys.executable, "-c", LOADER, str(c[0].port), str(rate)]) if rate else None
+        time.sleep(0.5)
+        seen = []
+        with c[0].connect() as w, c[1].connect() as r:
+            for i in range(a.samples):
+                w("SET", "probe", i)
+                start = time.perf_counter()
+                while r("GET", "probe") != b"%d" % i:
+                    time.sleep(0.0001)
+                seen.append((time.perf_counter() - start) * 1e3)
+                time.sleep(random.uniform(0, 0.02))
+        if load:
+            load.kill()
+            load.wait()
+        seen.sort()
+        rows.append([rate or "single writes", seen[len(seen) // 2], seen[int(len(seen) * 0.99)], seen[-1]])
+    table(f"Replication lag on loopback, {a.samples} samples", ["writes/s beside", "p50 ms", "p99 ms", "max ms"], rows)
 
 
 def idle(a):
@@ -359,8 +406,8 @@ def main() -> int:
     p.add_argument("-n", type=int, default=MILLION, help="requests of a pipelined run; other runs take a part of it")
     p.add_argument("--clients", type=int, default=50)
     p.add_argument("--keys", type=int, default=100_000)
-    p.add_argument("--tests", default=STRINGS)
-    p.add_argument("--rate", type=int, default=5000)
+    p.add_argument("--tests", default=TESTS)
+    p.add_argument("--rates", type=int, nargs="*", default=[0, 500, 5000, 20_000, 100_000], help="of lag: writes/s")
     p.add_argument("--low-rate", type=int, default=500)
     p.add_argument("--samples", type=int, default=500)
     p.add_argument("--keys-in-memory", type=int, default=MILLION)

@@ -5,15 +5,13 @@
     BENCH_PEERS="redis-8.2=/path/redis-server valkey-9.1=/path/valkey-server" python -m bench.stalls
 
 Beside each scenario a client in a process of its own sends a PING every millisecond; the figure is the longest time between two
-replies, median of the rounds, which alternate between the servers. `redis-server` is the one on the path; BENCH_PEERS names
-further ones. Peers run with `--appendonly yes --appendfsync everysec --save "" --auto-aof-rewrite-percentage 0`, ours with its
-defaults. Memory is the resident size two seconds after the scenario over that of the empty server. Tables are printed as Markdown;
-nothing here fails for being slow.
+replies, median of the rounds, which alternate between the servers; which they are stands in bench/compare.py. Memory is the
+resident size two seconds after the scenario over that of the empty server. Tables are printed as Markdown; nothing here fails for
+being slow.
 """
 from __future__ import annotations
 
 import argparse
-import os
 import socket
 import statistics
 import subprocess
@@ -21,8 +19,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench.compare import table
-from tests.real.cluster import Process, Reference, Server, stop_all
+from bench.compare import others, table
+from tests.real.cluster import Process, Server, stop_all
 from tests.respclient import encode
 
 PINGER = """
@@ -41,15 +39,6 @@ while not select.select([sys.stdin], [], [], 0)[0]:
     time.sleep(0.001)
 print(worst, flush=True)
 """
-
-
-class Peer(Reference):
-    def __init__(self, name: str, binary: str):
-        super().__init__("--save", "", "--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0")
-        self.name, self.binary = name, binary
-
-    def command(self) -> list[str]:
-        return [self.binary, *super().command()[1:]]
 
 
 def longest_gap(server: Process, scenario: Callable[[], None]) -> float:
@@ -149,7 +138,6 @@ def insert(server: Process, a) -> float:
 
 def expiry(server: Process, a) -> float:
     def scenario() -> None:
-        begun = time.monotonic()
         with socket.create_connection(("127.0.0.1", server.port)) as s:
             for i in range(0, 500_000, 1000):
                 s.sendall(b"".join(encode(b"SET", b"key:%012d" % j, b"x", b"PXAT", at) for j in range(i, i + 1000)))
@@ -175,12 +163,6 @@ def everysec(server: Process, a) -> float:
 SCENARIOS = {f.__name__: f for f in (flushall, flush_counters, delete, unlink, set_large, get_large, del_large, insert, expiry, everysec)}
 
 
-def servers() -> list[Callable[[], Process]]:
-    made: list[Callable[[], Process]] = [lambda: Server("a")]
-    peers = [("redis-server", Reference("x").command()[0])] + [tuple(p.split("=", 1)) for p in os.environ.get("BENCH_PEERS", "").split()]
-    return made + [lambda name=name, binary=binary: Peer(name, binary) for name, binary in peers]
-
-
 def main() -> int:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("scenarios", nargs="*", help=f"of {', '.join(SCENARIOS)}; none: all")
@@ -195,7 +177,7 @@ def main() -> int:
             gaps: dict[str, list[float]] = {}
             memory: dict[str, list[float]] = {}
             for _ in range(a.rounds):
-                for make in servers():
+                for make in (lambda: Server("a"), *others()):
                     s = make().start()
                     empty = s.resident_bytes()
                     gaps.setdefault(s.name, []).append(SCENARIOS[name](s, a))

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 
-from crdtredis._core import Replica, probe_make, slice_batch
+from crdtredis._core import Replica, probe_make
 from tests.real.cluster import Cluster, Server, stop_all
 from tests.respclient import encode
 
