@@ -40,14 +40,14 @@ def words(fault: BaseException) -> str:
     return str(fault) or type(fault).__name__
 
 
-async def recognise(url: str, fault: aiohttp.ClientError) -> str:
+async def recognise(url: str, fault: aiohttp.ClientError | TimeoutError) -> str:
     """Who is at this address instead of a replica, given how an attempt failed; "" where nobody can be named."""
     parts = urlsplit(url)
     at, expects_tls = parts.netloc, parts.scheme == "https"
     if isinstance(fault, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorDNSError)):
         return ""
-    if isinstance(fault, aiohttp.ClientConnectorError) and not expects_tls:
-        return ""                                               # nobody is there; with TLS it may have been hung up on
+    if isinstance(fault, (aiohttp.ClientConnectorError, TimeoutError)) and not expects_tls:
+        return ""                                               # nobody is there, or awake; a TLS greeting may mean nothing to who is
     clear = await answers(parts.hostname, parts.port, None)
     if clear == "http":
         return f"{at} speaks HTTP without TLS: name the peer http://{at}, or set enable_tls there" if expects_tls else ""

@@ -286,7 +286,7 @@ class Peer:
             self._state = self._state if self._state in LASTING else "connecting"
         try:
             await self._handshake()
-        except aiohttp.ClientError as e:
+        except (aiohttp.ClientError, TimeoutError) as e:
             if reason := await recognise(self.url, e):
                 raise Refusal(wire.UNKNOWN, reason) from e
             raise

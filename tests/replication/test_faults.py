@@ -23,11 +23,19 @@ def certificate(tmp_path_factory):
 
 
 async def redis(reader, writer):
-    """As a Redis does: PING is answered, HTTP is hung up on."""
-    line = await reader.readline()
-    if line == b"PING\r\n":
-        writer.write(b"-NOAUTH Authentication required.\r\n")
+    """As a Redis does: lines are answered, HTTP is hung up on."""
+    while (line := await reader.readline()) and not line.startswith(b"POST "):
+        writer.write(b"-NOAUTH Authentication required.\r\n" if line == b"PING\r\n" else b"-ERR unknown command\r\n")
         await writer.drain()
+    writer.close()
+
+
+async def waiting(reader, writer):
+    """As that, when the greeting holds no end of a line."""
+    first = await reader.readexactly(1)
+    if first != b"P":
+        await reader.read()
+    writer.write(b"-NOAUTH Authentication required.\r\n")
     writer.close()
 
 
@@ -46,7 +54,7 @@ async def closing(reader, writer):
 
 async def said_of(url: str, state: str) -> str:
     """The error of a peer at this address, once it has this state."""
-    node = Node("a", max_retries=1)
+    node = Node("a", max_retries=1, timeout=1.0)
     await node.start([])
     try:
         peer = Peer(node.hub, url)
@@ -61,6 +69,7 @@ async def said_of(url: str, state: str) -> str:
 @pytest.mark.parametrize("scheme, there, over_tls, state, said", [
     ("http", redis, False, "refused", "127.0.0.1:{} is a port for Redis clients: name the peer by its http_port"),
     ("https", redis, False, "refused", "127.0.0.1:{} is a port for Redis clients: name the peer by its http_port"),
+    ("https", waiting, False, "refused", "127.0.0.1:{} is a port for Redis clients: name the peer by its http_port"),
     ("http", redis, True, "refused", "127.0.0.1:{} is a port for Redis clients: name the peer by its http_port"),
     ("http", web, True, "refused", "127.0.0.1:{0} speaks TLS: name the peer https://127.0.0.1:{0}"),
     ("https", web, False, "refused", "127.0.0.1:{0} speaks HTTP without TLS: name the peer http://127.0.0.1:{0}, or set enable_tls there"),
