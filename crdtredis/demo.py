@@ -191,7 +191,7 @@ def watch(console: Console, replicas: list[Replica], folder: str) -> None:
 def introduction(replicas: list[Replica], folder: str) -> RenderableType:
     """How to connect, and what to try."""
     lines = ["Three replicas of one data set are running. Each takes reads and writes:", ""]
-    lines += [f"  {r.name:<10} redis-cli -p {r.port:<6} http://127.0.0.1:{r.http_port}/stats" for r in replicas]
+    lines += [f"{r.name:<10} redis-cli -p {r.port:<5} http://127.0.0.1:{r.http_port}/stats" for r in replicas]
     lines += ["", "Try: SET k v here, GET k there; INCR n in all of them; CRDT.PEER PAUSE '*' in one, write on both sides, "
               "CRDT.PEER RESUME '*'. Ctrl-C stops them.", f"Their data is in {folder}", ""]
     return Text("\n".join(lines))
@@ -203,12 +203,12 @@ def draw(replicas: list[Replica]) -> RenderableType:
         r.look()
     digests = [r.call("CRDT.DIGEST") for r in replicas]
     names = {f"127.0.0.1:{r.http_port}": r.name for r in replicas}
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))       # the longest words fit into 60 columns
     table.add_column("replica", no_wrap=True)
     table.add_column("ops", justify="right", no_wrap=True)
-    table.add_column("demo:counter", justify="right", no_wrap=True)
+    table.add_column("demo:\ncounter", justify="right", no_wrap=True)
     for name in NAMES:
-        table.add_column(f"to {name}", overflow="fold")
+        table.add_column(f"to\n{name}", overflow="fold", min_width=len("connecting"))
     for r in replicas:
         ops = r.seen.get("crdt", {}).get("applied_ops", "?")
         links = {names.get(p["url"].partition("://")[2]): link(p) for p in r.seen.get("peers", ())}
@@ -226,7 +226,7 @@ def draw(replicas: list[Replica]) -> RenderableType:
 def link(peer: dict) -> str:
     """A link's state, and how far behind its other end is."""
     if peer["state"] != "up" or not peer["lag_ops"]:
-        return peer["state"] + (f", {peer['lag_ops']} behind" if peer["lag_ops"] else "")
+        return peer["state"] + (f" ({peer['lag_ops']} behind)" if peer["lag_ops"] else "")
     return f"{peer['lag_ops']} ops, {peer['lag_ms']} ms"
 
 
