@@ -15,7 +15,7 @@ from crdtredis import REDIS_VERSION, __version__, info
 from crdtredis._resp import Failure, Ordered, Simple, Verbatim
 from crdtredis.commands import usage
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
-from crdtredis.config import BY_PUBLIC, ConfigError, Fixed
+from crdtredis.config import ConfigError
 from crdtredis.errors import SYNTAX, CommandError, integer, time_limit
 
 OK = Simple("OK")
@@ -112,8 +112,9 @@ def config_set(session, argv):
         fault = next((f for f in e.faults if f.reason == "unknown"), e.faults[0])
         if fault.reason == "unknown":
             raise CommandError(f"ERR Unknown option or number of arguments for CONFIG SET - '{fault.setting}'") from None
-        fixed = fault.reason == "fixed" or isinstance(BY_PUBLIC[fault.setting.lower().replace("_", "-")].kind, Fixed)
-        problem = "can't set immutable config" if fixed else fault.problem
+        problem = fault.problem
+        if fault.reason == "fixed":
+            problem = "can't set immutable config" + " (CRDT.PEER changes them until the next start)" * (fault.setting.lower() == "peers")
         raise CommandError(f"ERR CONFIG SET failed (possibly related to argument '{fault.setting}') - {problem}") from None
     return OK
 

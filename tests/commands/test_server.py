@@ -265,7 +265,10 @@ def test_config_set(c):
     (("hz", "11", "nosuch", "1"), "ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'"),
     (("hz", "11", "HZ", "12"), "ERR CONFIG SET failed (possibly related to argument 'HZ') - duplicate parameter"),
     (("hz", "11", "port", "1"), "ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config"),
-    (("hz", "11", "appendonly", "no"), "ERR CONFIG SET failed (possibly related to argument 'appendonly') - can't set immutable config"),
+    (("hz", "11", "peers", "a:1"), "ERR CONFIG SET failed (possibly related to argument 'peers') - can't set immutable config "
+                                   "(CRDT.PEER changes them until the next start)"),
+    (("hz", "11", "maxmemory-policy", "allkeys-lru"), "ERR CONFIG SET failed (possibly related to argument 'maxmemory-policy') - "
+                                                      "expected \"noeviction\", the only value there is, not \"allkeys-lru\""),
     (("hz", "11", "timeout"), "ERR wrong number of arguments for 'config|set' command")])
 def test_config_set_is_all_or_nothing(c, args, text):
     assert c.error("CONFIG", "SET", *args) == text

@@ -8,7 +8,7 @@ import pytest
 from crdtredis._core import Replica
 from crdtredis._engine import Bridge
 from crdtredis.replication import plan
-from crdtredis.replication.front import SYNCS, Front, identity_of
+from crdtredis.replication.front import SYNCS, Front, SyncOutcome, identity_of
 from tests.replication.network import Log
 
 NOWHERE = "http://127.0.0.1:9"          # the port of discard: nobody listens
@@ -95,3 +95,35 @@ def test_a_sync_ends_with_its_time_however_many_others_are_at_work(front, stuck)
     front.when_synced(outcomes.append, 0.05)
     until(lambda: outcomes)
     assert outcomes[0].unreachable == (NOWHERE,) and len(stuck) == SYNCS
+
+
+def test_who_says_nothing_is_unreachable_long_before_a_sync_has_to_end(front, stuck, monkeypatch):
+    """As a process after SIGSTOP. What others can be brought to is not kept waiting by it."""
+    monkeypatch.setattr("crdtredis.replication.front.SYNC_PATIENCE", 0.05)
+    outcomes = []
+    front.when_synced(outcomes.append, 3600.0)
+    until(lambda: outcomes)
+    assert outcomes == [SyncOutcome((), (), (NOWHERE,))]
+
+
+def test_a_sync_that_ends_too_early_names_whom_it_waited_for(front):
+    """One has told all it has; another answers and does not come to an end: its name is the one to be said."""
+    front.add(NOWHERE), front.add("http://127.0.0.1:1")
+    done, slow = front.find(NOWHERE), front.find("http://127.0.0.1:1")
+
+    async def ready():
+        return True
+
+    async def at_once(everything=False):
+        pass
+
+    async def never(everything=False):
+        slow._contact = time.monotonic()
+        await asyncio.Event().wait()
+
+    done.ready = slow.ready = ready
+    done.exchange, slow.exchange = at_once, never
+    outcomes = []
+    front.when_synced(outcomes.append, 0.2)
+    until(lambda: outcomes)
+    assert outcomes == [SyncOutcome((), (slow.url,), ())]

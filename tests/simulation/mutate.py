@@ -218,6 +218,14 @@ FAULTS = [
      "        if other := next((p for p in hub.peers if self._is_served_by(p)), None):", "        if other := None:"),
     ("an address that stands by for ever", PEERS + "peer.py",
      "        while self._is_served_by(other):", "        while True:"),
+    ("a peer that stands still shown as up", PEERS + "peer.py",
+     "        return (time.monotonic() - self._contact > MUTE\n", "        return (False\n"),
+    ("a peer that says nothing holds a sync up", PEERS + "front.py",
+     "                        task.cancel()\n                        asked.discard(p)\n", "                        pass\n"),
+    ("the sides of two clusters exchanged", PEERS + "plan.py",
+     "{hello.cluster!r} at {hello.replica} and {cluster!r} at {replica}", "{cluster!r} at {hello.replica} and {hello.cluster!r} at {replica}"),
+    ("a Redis port taken for a broken replica", PEERS + "faults.py",
+     '    if data[:1] in (b"+", b"-"):\n        return "redis"\n', ""),
     ("an actor claimed without an op not declared", PEERS + "hub.py",
      "            known = {a for a, seq in clock.items() if seq}\n", "            known = set(clock)\n            known.update(request.actors)\n"),
     ("ops sent that the asker does not want", PEERS + "hub.py",
@@ -376,6 +384,8 @@ FAULTS = [
      "            if random_takes(k, n):\n                found = e\n    if n == live:", "            if n == 1:\n                found = e\n    if n == live:"),
     ("early: those once found among stubs are chosen from although there are others", CORE + "keyspace.pxi",
      "    if n == live:\n", "    if n:\n"),
+    ("early: a key that was looked at counts until the reaper's next round", "crdtredis/engine/loop.pxi",
+     "        if self.mono >= self.next_reap or (self.k.heap_n and self.k.heap[0].at <= self.k.now):", "        if self.mono >= self.next_reap:"),
     ("early: new actors without end", CORE + "receive.pxi",
      "    if k.newcomers == NEWCOMERS:\n", "    if 0:\n"),
     # sizes
@@ -416,6 +426,10 @@ FAULTS = [
      "crc32c(crc, rest.p, rest.n) if rest.n else crc)", "crc)"),
     ("size: of a lent op that cannot be written only the head is kept", CORE + "log.pxi",
      "            buffer_add(&self.pending, rest.p, rest.n)\n", ""),
+    ("size: a reply that nobody wants closes the client", "crdtredis/engine/dispatch.pxi",
+     "    r.buf.n = at\n    r.over = over\n", "    r.buf.n = at\n"),
+    ("size: what was dropped writes over earlier replies", "crdtredis/resp/writer.pxi",
+     "        r.buf.n = min(r.keep, r.buf.n)\n", "        r.buf.n = 0\n"),
     ("size: an argument longer than an op can hold", "crdtredis/config.py",
      'S("proto_max_bulk_len", Size("1mb", "512mb")', 'S("proto_max_bulk_len", Size("1mb", "4gb")'),
 ]
@@ -451,14 +465,14 @@ STORAGE_CHECKS = [
 
 SIZE_CHECKS = [
     ("sizes", [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/commands/test_sizes.py",
-               "tests/core/test_op_sizes.py", "tests/engine/test_turn_sizes.py"]),
+               "tests/core/test_op_sizes.py", "tests/engine/test_turn_sizes.py", "tests/engine/test_loop.py"]),
     ("settings", [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/commands/test_server.py"]),
 ]
 
 
 EARLY_CHECKS = [
     ("early", [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/core/test_waiting.py", "tests/core/test_stubs.py",
-               "tests/core/test_reaping.py", "tests/core/test_codec.py", "tests/engine/test_dispatch.py"]),
+               "tests/core/test_reaping.py", "tests/core/test_codec.py", "tests/engine/test_dispatch.py", "tests/engine/test_loop.py"]),
 ]
 
 
