@@ -105,7 +105,8 @@ def application(front: Front, server: Server | None = None) -> web.Application:
         except web.HTTPException as e:
             if e.status < 400:
                 raise
-            return error(request, e.status, e.reason.lower(), {k: v for k, v in e.headers.items() if k == "Allow"})
+            text = e.reason.lower() + "; there are /health, /metrics, /stats and /config" * (e.status == 404 and not replicates)
+            return error(request, e.status, text, {k: v for k, v in e.headers.items() if k == "Allow"})
         except TimeoutError:
             return error(request, 408, "timeout")
         except (asyncio.CancelledError, ConnectionError):

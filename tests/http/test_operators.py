@@ -132,6 +132,7 @@ def test_the_token_guards_everything_but_health(server):
         assert ask(s, path)[0] == ask(s, path, token="wrong")[0] == 401
     assert ask(s, "/replication/push", "POST", b"", kind="application/x-crdt-redis")[0] == 401
     assert ask(s, "/stats", token="open-sesame")[0] == 200 and ask(s, "/nothing", token="open-sesame")[0] == 404
+    assert "/health" in ask(s, "/", token="open-sesame")[2]
     assert ask(s, "/stats", "DELETE", token="open-sesame")[0] == 405
 
 
