@@ -834,9 +834,9 @@ class Config:
 
     @property
     def peer_urls(self) -> tuple[str, ...]:
-        """The peers as URLs without a slash at the end; one given as host:port gets https when TLS is on."""
+        """The peers, each once, as URLs without a slash at the end; one given as host:port gets https when TLS is on."""
         scheme = "https" if self.enable_tls else "http"
-        return tuple((peer if "://" in peer else f"{scheme}://{peer}").rstrip("/") for peer in self.peers)
+        return tuple(dict.fromkeys((peer if "://" in peer else f"{scheme}://{peer}").rstrip("/") for peer in self.peers))
 
     def get(self, patterns: Sequence[str]) -> dict[str, str]:
         """CONFIG GET: glob patterns, in any case and with dashes or underscores -> {name: text}. Each setting once, under the spelling

@@ -105,7 +105,7 @@ def test_peer_addresses(peer, good):
 
 
 def test_peer_urls():
-    config = Config.of(peers=["a:1", "http://b:2/", "https://c:3", "a:1"])
+    config = Config.of(peers=["a:1", "http://b:2/", "https://c:3", "a:1", "http://a:1/", "b:2"])
     assert config.peer_urls == ("http://a:1", "http://b:2", "https://c:3")
 
 

@@ -89,6 +89,8 @@ def peer_line(p) -> str:
         words.append(f"it lacks {p.lag_ops} of ours" + (f" for {p.lag_ms} ms" if p.lag_ops else ""))
         words.append(f"we lack {p.missing_ops} of its")
         words.append("never heard" if p.last_contact_ms < 0 else f"heard {p.last_contact_ms} ms ago")
+    elif p.state == "standby":
+        words.append("it is reached by another address")
     return ", ".join(words) + (f"; {p.error}" if p.error else "")
 
 
