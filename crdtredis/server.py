@@ -98,6 +98,7 @@ class Server:
 
         self.output = start_logging(config)
         try:
+            self.tls = tls_of(config)
             self.folder = open_folder(config.data_dir)
             lock = DirectoryLock(self.folder)
             self._stops.append(lock.release)
@@ -284,7 +285,7 @@ class Server:
     def _answer_loading(self) -> None:
         from crdtredis.http.serving import Loading
 
-        self._loading = Loading(self._http, self._tls()[0])
+        self._loading = Loading(self._http, self.tls[0])
         self._stops.append(self._loading.stop)
 
     def _describe(self) -> tuple[list[tuple[int, str, int]], dict[int, int]]:
@@ -317,7 +318,7 @@ class Server:
             return await serving.serve(application(front, self), self._http, self.http_limit, server_tls)
 
         config = self.config
-        server_tls, client_tls = self._tls()
+        server_tls, client_tls = self.tls
         front = Front(identity_of(self.replica, renew, lambda: not self.executor.misconf), self.bridge, self._call_soon,
                       LogReader(self.folder, self.writer.place), settings_of(config), config.peer_urls, serve if self._http else None, client_tls)
         front.start()
@@ -325,14 +326,6 @@ class Server:
         self._stops.append(front.stop)
         if self._http:
             log.info("HTTP: %s", ", ".join(show(*s.getsockname()[:2]) for s in self._http))
-
-    def _tls(self) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
-        from crdtredis.replication.front import tls_of
-
-        try:
-            return tls_of(self.config)
-        except OSError as e:                            # ssl.SSLError is one
-            raise StartError(f"TLS files cannot be used: {e}", EXIT_CONFIG) from None
 
     def _call_soon(self, function: Callable[..., Any], *args: Any) -> None:
         self.engine.call_soon(functools.partial(function, *args) if args else function)
@@ -505,6 +498,35 @@ def start_logging(config: Config) -> logs.Output:
         return logs.start(config.log_level, config.log_file, config.log_format)
     except OSError as e:
         raise StartError(f"log_file ({config.origin('log_file')}): {config.log_file} cannot be opened: {e.strerror}", EXIT_CONFIG) from None
+
+
+def tls_of(config: Config) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
+    """(for what listens, for what connects); None: no TLS there, or the system's defaults. StartError where a file will not do."""
+    server = client = None
+    if not config.enable_tls and not config.tls_ca_file:
+        return server, client
+    import ssl
+
+    def refuse(files: str, e: OSError, expected: str) -> StartError:
+        problem = expected if isinstance(e, ssl.SSLError) else f"cannot be read: {e.strerror}"
+        if getattr(e, "reason", None) == "KEY_VALUES_MISMATCH":
+            problem = "the key is not that of the certificate"
+        return StartError(f"{files}: {problem}", EXIT_CONFIG)
+
+    if config.enable_tls:
+        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        server.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            server.load_cert_chain(config.tls_cert_file, config.tls_key_file, password=lambda: "")     # else it would ask the terminal
+        except OSError as e:
+            raise refuse(f"tls_cert_file {config.tls_cert_file}, tls_key_file {config.tls_key_file}", e,
+                         "expected a certificate chain and its key, without a passphrase, in PEM format") from None
+    if config.tls_ca_file:
+        try:
+            client = ssl.create_default_context(cafile=config.tls_ca_file)
+        except OSError as e:
+            raise refuse(f"tls_ca_file {config.tls_ca_file}", e, "expected certificates in PEM format") from None
+    return server, client
 
 
 def open_folder(path: str) -> Path:

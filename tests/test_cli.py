@@ -102,6 +102,32 @@ def test_another_replica_id_is_refused(server):
     assert result.returncode == 4 and "belongs to replica 'one'" in result.stderr
 
 
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory):
+    """cert and key belong together; other is another key, locked has a passphrase, none is no PEM."""
+    folder = tmp_path_factory.mktemp("pem")
+    for key, cert in (("key", "cert"), ("other", "unused")):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", folder / key, "-out", folder / cert, "-days", "2",
+                        "-subj", "/CN=localhost"], check=True, capture_output=True)
+    subprocess.run(["openssl", "rsa", "-aes128", "-passout", "pass:word", "-in", folder / "key", "-out", folder / "locked"], check=True,
+                   capture_output=True)
+    (folder / "none").write_text("no PEM\n")
+    return folder
+
+
+@pytest.mark.parametrize("cert, key, ca, said", [
+    ("cert", "other", "cert", "the key is not that of the certificate"),
+    ("cert", "locked", "cert", "expected a certificate chain and its key, without a passphrase, in PEM format"),
+    ("none", "key", "cert", "expected a certificate chain and its key, without a passphrase, in PEM format"),
+    ("key", "cert", "cert", "expected a certificate chain and its key, without a passphrase, in PEM format"),
+    ("cert", "key", "none", "expected certificates in PEM format")])
+def test_tls_files_are_judged_before_anybody_is_served(pem, tmp_path, cert, key, ca, said):
+    result = run("--port", free_port(), "--http-port", free_port(), "--data-dir", tmp_path / "d", "--enable-tls", "--tls-cert-file", pem / cert,
+                 "--tls-key-file", pem / key, "--tls-ca-file", pem / ca)
+    assert result.returncode == 2 and said in result.stderr and str(pem / (ca if ca == "none" else cert)) in result.stderr
+    assert "connect with" not in result.stderr and not (tmp_path / "d").exists()
+
+
 def test_data_directory_that_is_none(tmp_path):
     (tmp_path / "file").write_text("")
     result = run("--port", free_port(), "--http-port", free_port(), "--data-dir", tmp_path / "file")

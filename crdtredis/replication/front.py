@@ -115,18 +115,6 @@ def identity_of(replica: Any, renew: Callable[[int], None], logged: Callable[[],
     return Identity(actor(), now.actors, now.clock, renewed, view, hear)
 
 
-def tls_of(config: Any) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
-    """(for what listens, for what connects); None: no TLS there, or the system's defaults. Raises OSError or ssl.SSLError."""
-    server = client = None
-    if config.enable_tls:
-        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        server.minimum_version = ssl.TLSVersion.TLSv1_2
-        server.load_cert_chain(config.tls_cert_file, config.tls_key_file)
-    if config.tls_ca_file:
-        client = ssl.create_default_context(cafile=config.tls_ca_file)
-    return server, client
-
-
 class Front:
     """server.sync. Make it before the engine runs, start() it then; stop() ends the thread."""
 
