@@ -291,3 +291,18 @@ def test_totals_that_take_kilobytes_count(c):
     made = c.replica.take_ops()
     assert made and max(op_sizes(made)) <= LIMIT and c("DBSIZE") == 0
     c.replica.check()
+
+
+def test_counters_that_many_replicas_increment_count(c):
+    """What replaces one lists what each of them has added."""
+    fields = [f"f{i}" for i in range(60)]
+    for i in range(20):
+        other = Client(f"r{i}")
+        for f in fields:
+            other("HINCRBY", "h", f, 1)
+        c.replica.receive(other.replica.take_ops())
+    c.replica.take_ops()
+    c.replica.op_limit = 20_000
+    refused(c, "HSET", "h", *(x for f in fields for x in (f, "v")))
+    c("HSET", "h", *(x for f in fields[:10] for x in (f, "v")))
+    assert op_sizes(c.replica.take_ops())[0] > 10 * 20 * 16 and c.replica.stats()["torn"] == 0
