@@ -361,21 +361,26 @@ class Server:
     def health(self) -> tuple[list[str], list[str]]:
         """(reasons why this server should not be given clients, warnings); none when all is well. In the engine thread. That others are
         stamped ahead is no reason, for whose clock is wrong cannot be told from here, and all who hold them back would be out of service."""
-        reasons = []
+        reasons: list[str] = []
+        lost: list[str] = []
         if self.executor.loading:
             reasons.append("loading the log")
         if self.executor.misconf:
             reasons.append(self.executor.misconf)
         if self.log is not None and (missing := self.log.status().missing):
             reasons.append(missing)
+        has_peers = self.sync is not None and any(p.state != "self" for p in self.sync.peers())
         if beyond := self._beyond:
-            reasons.append(f"acknowledged operations of {len(beyond)} actors in the repaired log wait for others that it lost: "
-                           "start the peers, which may have them")
+            text = f"acknowledged operations of {len(beyond)} actors in the repaired log wait for others that it lost"
+            if has_peers:
+                reasons.append(f"{text}: start the peers, which may have them")
+            else:                                       # nothing will change that: no reason to keep clients away for ever
+                lost.append(f"{text}, and there is no peer that could have them")
         if self.replica.runs_ahead:
             reasons.append(ahead_of_clock(self.replica))
         if self.sync is not None:
             reasons += self.sync.hub.faults()
-        warnings = list(held(self.replica).values())
+        warnings = [*lost, *held(self.replica).values()]
         waiting = self.replica.waiting()
         if self._waiting >= WAITING_LONG and waiting["ops"] > waiting["held"]:
             warnings.append(f"{waiting['ops'] - waiting['held']} received operations have waited for others for {self._waiting} s")

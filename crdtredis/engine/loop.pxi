@@ -84,7 +84,7 @@ cdef class Loop:
         self.log = log
         self.log_tick = log_tick
         self.reserve = 32
-        self.max_clients = 10000
+        self.max_clients_ = 10000                       # whoever has settings asks for as many files
         self.d.loop = <void*>self
         self.d.wake = loop_wake
         self.set_clock()

@@ -324,6 +324,22 @@ def test_after_a_repair_health_tells_that_acknowledged_ops_wait_until_a_peer_has
     until(lambda: a("CRDT.DIGEST") == b("CRDT.DIGEST"))
 
 
+def test_after_a_repair_without_peers_what_waits_for_ever_is_a_warning(on_disk):
+    """Nobody can give back what was lost: a 503 would keep clients away from the only replica for ever."""
+    a, disk = on_disk()
+    begin(a, disk)
+    for i in range(100):
+        accepted(a, "SET", f"k{i}", "v")
+    a.stop()
+    path = segment_path(a.data_dir, 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:len(whole) // 2] + b"\xff\xff\xff" + whole[len(whole) // 2 + 3:])
+    assert check.main(str(a.data_dir), True) == 0
+    begin(a, disk)
+    until(lambda: "there is no peer that could have them" in json.dumps(health(a)[1]["warnings"]))
+    assert health(a)[0] == 200 and a("DBSIZE") < 100 and accepted(a, "SET", "k", "v")
+
+
 def test_a_new_data_directory_is_the_owners_and_an_open_one_is_warned_of(on_disk):
     a, disk = on_disk()
     begin(a, disk)
