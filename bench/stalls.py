@@ -151,7 +151,7 @@ def expiry(server: Process, a) -> float:
 
 
 def everysec(server: Process, a) -> float:
-    """Writes of 100 MB/s or so for five seconds."""
+    """Writes as fast as they are taken (100 MB/s or so) for five seconds."""
     def scenario() -> None:
         end = time.monotonic() + 5
         while time.monotonic() < end:
@@ -160,7 +160,19 @@ def everysec(server: Process, a) -> float:
     return longest_gap(server, scenario)
 
 
-SCENARIOS = {f.__name__: f for f in (flushall, flush_counters, delete, unlink, set_large, get_large, del_large, insert, expiry, everysec)}
+def steady(server: Process, a) -> float:
+    """Writes of 20 MB/s for ten seconds."""
+    def scenario() -> None:
+        begun = due = time.monotonic()
+        while time.monotonic() < begun + 10:
+            send_all(server, (encode(b"SET", b"key:%d" % i, b"x" * 10_000) for i in range(20)), 20)
+            due += 0.01
+            time.sleep(max(0.0, due - time.monotonic()))
+
+    return longest_gap(server, scenario)
+
+
+SCENARIOS = {f.__name__: f for f in (flushall, flush_counters, delete, unlink, set_large, get_large, del_large, insert, expiry, everysec, steady)}
 
 
 def main() -> int:

@@ -20,6 +20,7 @@
 # single words, stored with release and loaded with acquire order, so a reader that sees an end also sees the file reach it.
 
 from libc.errno cimport EINTR, EIO, errno
+from libc.string cimport strerror
 from posix.types cimport off_t
 from posix.unistd cimport fdatasync, ftruncate, write
 
@@ -34,6 +35,12 @@ cdef extern from *:
     int64_t published(int64_t *p) noexcept nogil
     void publish_state(int *p, int x) noexcept nogil
     int published_state(int *p) noexcept nogil
+
+cdef extern from "<fcntl.h>" nogil:
+    int FALLOC_FL_KEEP_SIZE
+    unsigned int SYNC_FILE_RANGE_WRITE
+    int fallocate(int fd, int mode, off_t at, off_t n)
+    int sync_file_range(int fd, off_t at, off_t n, unsigned int flags)
 
 
 cdef class SegmentWriter:
@@ -158,6 +165,27 @@ cdef class SegmentWriter:
     @property
     def due(self):
         return bool(self.wants_tick())
+
+
+def write_back(int fd, int64_t end):
+    """Has the kernel begin to write what of the first `end` bytes is not on its way to the disk. Says nothing of their being there, and takes
+    nothing of what a later fdatasync has to tell. The last page is left: it will be written to again. OSError where even the beginning failed."""
+    cdef int r
+    end &= ~<int64_t>4095
+    if end:
+        with nogil:
+            r = sync_file_range(fd, 0, end, SYNC_FILE_RANGE_WRITE)
+        if r != 0:
+            raise OSError(errno, strerror(errno).decode())
+
+
+def reserve(int fd, int64_t begin, int64_t n):
+    """Has the file system set aside room for n bytes from `begin` on; the file's size stays. OSError."""
+    cdef int r
+    with nogil:
+        r = fallocate(fd, FALLOC_FL_KEEP_SIZE, begin, n)
+    if r != 0:
+        raise OSError(errno, strerror(errno).decode())
 
 
 # ---- records for Python: whole stretches at a time, never one by one ---------------------------------------------------

@@ -12,6 +12,11 @@ segment before it is used. `everysec`, about a second can be lost when the machi
 nothing when only the process does. `no`, the kernel decides about the open segment; closed ones are
 synced all the same, so that what a loss of power may take away is never more than the end.
 
+write() waits while fdatasync has much to write, or the journal of the file system records where.
+So with `everysec`, where much is logged, the thread has the kernel begin to write ten times a
+second, which leaves little to fdatasync, and has room set aside ahead of the end, which is given
+back when the segment is left.
+
 A new segment costs the loop an open, a write and a rename; with `everysec` all syncing that goes
 with it is the thread's, in the order of the log: never does a later segment become durable by it
 before an earlier one, and when no former one is left, a mark in the open one says so. Until then
@@ -43,7 +48,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from crdtredis._core import SegmentWriter, record
+from crdtredis._core import SegmentWriter, record, reserve, write_back
 from crdtredis.clocks import Actor, Clock, lacking
 from crdtredis.storage.chain import ChainError, header_of, read_chain
 from crdtredis.storage.format import (FormatError, Header, Place, encode_header, opened, read_at,
@@ -54,6 +59,10 @@ POLICIES = {"no": 0, "everysec": 1, "always": 2}      # as enum LogPolicy in cor
 ALWAYS = POLICIES["always"]
 NO = POLICIES["no"]
 SYNC_INTERVAL = 1.0                                     # s
+LOOKS = 10                              # between two syncs: has much been written?
+MUCH = 256 << 10                        # bytes between two looks
+AHEAD = 16 << 20                        # bytes of room set aside at a time,
+PLENTY = 64 * AHEAD                     # where so many are free
 COPY = 4 << 20                                          # bytes at once
 MARK = record(b"")                                      # see format.py
 
@@ -123,6 +132,9 @@ class SegmentLog:
         self._formers_lock = threading.Lock()   # the list; held for moments
         self._sync_lock = threading.Lock()      # fdatasync and closing; held for as long as the disk
                                                 # takes
+        self._looked: Place = (0, 0)            # where the log ended when the thread looked last
+        self._reserved: Place = (0, 0)          # up to where there is room; (number, 0): none, and
+                                                # none is to be had
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         for leftover in folder.glob("segment-*.tmp"):
@@ -179,7 +191,10 @@ class SegmentLog:
             self.sync(all_policies=True)
         if self.writer.is_failed:
             self._note()
+        end = self.writer.place()[1]
         former = self.writer.attach(-1, 0, 0, 0, 0, 0)
+        if former >= 0 and self._failure is None:
+            release(former, end)
         for fd in [former, *(f.fd for f in self._formers)]:
             if fd >= 0:
                 shut(fd)
@@ -214,6 +229,7 @@ class SegmentLog:
                     f.durable = f.end
                 with self._formers_lock:
                     self._formers.pop(0)
+                release(f.fd, f.end)
                 shut(f.fd)
             if (all_policies or self._policy != "no") and self.writer.is_open:
                 fd, number, end, durable = self.writer.snapshot()
@@ -224,9 +240,47 @@ class SegmentLog:
     # ---- syncing ---------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        while not self._stop.wait(SYNC_INTERVAL):
+        while True:
+            for _ in range(LOOKS):
+                if self._stop.wait(SYNC_INTERVAL / LOOKS):
+                    return
+                self.ease()
             self.sync()
             self._look_around()
+
+    def ease(self) -> None:
+        """Leave little to do to the next fdatasync, if much has been written since the last call."""
+        with self._sync_lock:
+            fd, number, end, durable = self.writer.snapshot()
+            before, self._looked = self._looked, (number, end)
+            grown = end - before[1] if before[0] == number else end
+            if self._policy != "everysec" or self._doubt is not None or not self.writer.is_open:
+                return
+            if grown < MUCH:
+                return
+            try:
+                write_back(fd, end)
+            except OSError as e:
+                if e.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+                    self._in_doubt(self._unsynced(number, end, durable) or (number, durable), e)
+                    return                              # else: not to be had of this file system
+            self._reserve(fd, number, end)
+
+    def _reserve(self, fd: int, number: int, end: int) -> None:
+        if self._reserved[0] != number:
+            self._reserved = number, end
+        upto = self._reserved[1]
+        if not upto or end + AHEAD // 2 < upto:
+            return
+        try:
+            space = os.fstatvfs(fd)
+            if space.f_bavail * space.f_frsize < PLENTY:
+                return
+            reserve(fd, max(upto, end), AHEAD)
+            self._reserved = number, max(upto, end) + AHEAD
+        except OSError as e:
+            log.debug("no room is set aside in segment %d: %s", number, e.strerror)
+            self._reserved = number, 0
 
     def _fdatasync(self, fd: int, place: Place) -> bool:
         """Of what begins at `place`. Where it fails, that and all behind it is in doubt."""
@@ -525,6 +579,14 @@ class SegmentLog:
                                healed=False)
             shut(fd)
             log.error("%s was removed under the running server; it has been written again", name)
+
+
+def release(fd: int, end: int) -> None:
+    """Give back what was set aside behind the end."""
+    try:
+        os.ftruncate(fd, end)
+    except OSError as e:
+        log.debug("room behind the end of a segment stays: %s", e.strerror)
 
 
 def shut(fd: int) -> None:

@@ -114,6 +114,73 @@ def test_the_thread_runs_by_itself(tmp_path, monkeypatch):
     assert node.close() is None
 
 
+MEG = b"x" * 1_000_000
+
+
+def on_disk(folder, number) -> int:
+    return segment_path(folder, number).stat().st_blocks * 512
+
+
+def test_where_much_is_logged_room_is_set_aside_ahead_and_given_back_when_the_segment_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "PLENTY", 0)
+    node = Node(tmp_path, max_segment_size=6_000_000)
+    node.set(b"k", b"little")
+    node.log.ease()
+    assert on_disk(tmp_path, 1) < 1_000_000, "not where little is logged"
+    node.set(b"k", MEG)
+    node.log.ease()
+    size = segment_path(tmp_path, 1).stat().st_size
+    assert on_disk(tmp_path, 1) >= size + segments.AHEAD - 8192 and size < 1_100_000, "room, but not a longer file"
+    for _ in range(6):
+        node.set(b"k", MEG)
+    node.log.ease()                         # the second segment
+    node.log.sync()
+    assert node.log.writer.place()[0] == 2
+    assert on_disk(tmp_path, 1) < segment_path(tmp_path, 1).stat().st_size + 8192
+    assert on_disk(tmp_path, 2) >= segments.AHEAD
+    node.close()
+    assert on_disk(tmp_path, 2) < segment_path(tmp_path, 2).stat().st_size + 8192
+    assert recovered(tmp_path).clock() == node.replica.clock()
+
+
+@pytest.mark.parametrize("why", [errno.EOPNOTSUPP, errno.ENOSPC])
+def test_where_no_room_can_be_set_aside_the_log_goes_on(tmp_path, monkeypatch, why):
+    def reserve(fd, begin, n):
+        raise OSError(why, os.strerror(why))
+
+    node = Node(tmp_path)
+    monkeypatch.setattr(segments, "reserve", reserve)
+    for _ in range(3):
+        node.set(b"k", MEG)
+        node.log.ease()
+    assert node.log.status().failure is None and node.log.writer.is_open
+    node.close()
+
+
+def test_a_disk_that_fails_when_asked_to_begin_is_noticed(tmp_path, monkeypatch):
+    def fail(fd, end):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    node = Node(tmp_path)
+    monkeypatch.setattr(segments, "write_back", fail)
+    node.set(b"k", MEG)
+    node.log.ease()
+    assert node.log.writer.is_failed
+    assert node.log.tick() is None and node.log.status().failures == 1
+    assert node.log.writer.is_open, "written again in a new segment, durable"
+    node.close()
+    assert recovered(tmp_path).clock() == node.replica.clock()
+
+
+@pytest.mark.parametrize("policy", ["always", "no"])
+def test_nothing_is_begun_early_where_every_turn_is_synced_or_the_kernel_decides(tmp_path, monkeypatch, policy):
+    node = Node(tmp_path, policy=policy)
+    monkeypatch.setattr(segments, "write_back", lambda fd, end: pytest.fail("begun"))
+    node.set(b"k", MEG)
+    node.log.ease()
+    node.close()
+
+
 def test_when_a_successor_cannot_be_made_the_old_segment_goes_on(tmp_path, monkeypatch):
     node = Node(tmp_path, max_segment_size=600)
     monkeypatch.setattr(segments.os, "rename", fail_with(errno.EIO))
