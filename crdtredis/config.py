@@ -840,7 +840,7 @@ class Config:
 
     def get(self, patterns: Sequence[str]) -> dict[str, str]:
         """CONFIG GET: glob patterns, in any case and with dashes or underscores -> {name: text}. Each setting once, under the spelling
-        that matched: Redis's name, else its own."""
+        that matched: Redis's name, else its own. The data directory is shown whole, as in Redis."""
         from fnmatch import translate
 
         globs = [re.compile(translate(p.lower().replace("_", "-")), re.S) for p in patterns]
@@ -848,7 +848,9 @@ class Config:
         for s in SETTINGS:
             for name in (s.public, s.name, *s.aliases):
                 if any(g.match(name.replace("_", "-")) for g in globs):
-                    shown[name if name == s.public or name in patterns else name.replace("_", "-")] = s.kind.to_text(self.values[s.name])
+                    text = s.kind.to_text(self.values[s.name])
+                    shown[name if name == s.public or name in patterns else name.replace("_", "-")] = (
+                        os.path.abspath(text) if s.name == "data_dir" else text)
                     break
         return shown
 

@@ -216,6 +216,7 @@ def test_config_get():
     assert config.get(["hash-max-ziplist-value"]) == {"hash-max-ziplist-value": "64"}, "an older name of Redis's"
     assert config.get(["hash-max-*"]) == {"hash-max-listpack-entries": "512", "hash-max-listpack-value": "64"}, "each once"
     assert config.get(["tcp-*"]) == {"tcp-keepalive": "300", "tcp-backlog": "511"}
+    assert config.get(["dir"]) == {"dir": os.path.abspath("data")}
 
 
 def test_config_set_is_all_or_nothing():
