@@ -369,10 +369,9 @@ class Server:
             reasons.append(self.executor.misconf)
         if self.log is not None and (missing := self.log.status().missing):
             reasons.append(missing)
-        has_peers = self.sync is not None and any(p.state != "self" for p in self.sync.peers())
         if beyond := self._beyond:
             text = f"acknowledged operations of {len(beyond)} actors in the repaired log wait for others that it lost"
-            if has_peers:
+            if self.sync is not None and any(p.state != "self" for p in self.sync.peers()):
                 reasons.append(f"{text}: start the peers, which may have them")
             else:                                       # nothing will change that: no reason to keep clients away for ever
                 lost.append(f"{text}, and there is no peer that could have them")
