@@ -451,7 +451,7 @@ def ahead_of_clock(replica: Replica) -> str:
     until = replica.hlc >> 16
     return (f"timestamps here are {(until - replica.now) / 1000:.0f} s ahead of the clock, more than max_clock_skew: writes are refused. This "
             "clock, or that of a replica whose operations were accepted, has been wrong. When all clocks are right, wait until they get "
-            f"there, or set accept_stamps_until to {until // 1000 + 1} at every replica")
+            f"there, or say CONFIG SET accept-stamps-until {until // 1000 + 1} at every replica")
 
 
 def held(replica: Replica) -> dict[str, str]:

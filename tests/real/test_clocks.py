@@ -58,7 +58,7 @@ def accept(server, until) -> None:
 def test_the_replica_itself_says_so_and_takes_no_writes(abc):
     a = abc[0]
     status, reasons, _ = health(a)
-    assert status == 503 and len(reasons) == 1 and f"set accept_stamps_until to {abc.until} at every replica" in reasons[0]
+    assert status == 503 and len(reasons) == 1 and f"CONFIG SET accept-stamps-until {abc.until} at every replica" in reasons[0]
     for command in (("SET", "k", "v"), ("DEL", "ahead:1"), ("LPUSH", "l", "x"), ("BLPOP", "l", "0")):
         with pytest.raises(ReplyError, match="^CLOCKAHEAD Writes are refused: timestamps here are ahead of the clock"):
             a(*command)
