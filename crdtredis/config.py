@@ -402,7 +402,7 @@ SETTINGS: tuple[Setting, ...] = (
           "Addresses to listen on, for clients and (unless http_bind is given) for HTTP. One with a leading - may be missing."),
         S("unixsocket", Text("a path of at most 107 bytes, or nothing", r"[^\0]*", 107), "", "Path of a Unix socket for Redis clients."),
         S("unixsocketperm", Octal(), "0", "Permissions of the Unix socket, in octal; 0: what the umask leaves."),
-        S("requirepass", Text("a password without line breaks, or nothing", r"[^\0\r\n]*", 512), "",
+        S("requirepass", Text("a password without line breaks, in UTF-8, or nothing", r"[^\0\r\n\ud800-\udfff]*", 512), "",
           "Password that clients must give with AUTH or HELLO.", live=True, secret=True),
         S("requirepass_file", Text("a path, or nothing", r"[^\0]*"), "",
           "File that holds the password, when requirepass is empty; else, the systemd credential requirepass."),
@@ -663,11 +663,12 @@ def parse_json(text: str, path: str) -> dict[str, Any]:
         return seen
 
     try:
-        text.encode()                   # surrogates are bytes that are no UTF-8
+        text.encode()                   # surrogates are bytes that are no UTF-8,
         data = json.loads(text, object_pairs_hook=pairs)
+        json.dumps(data, ensure_ascii=False).encode()       # or escapes like \ud800, which are no characters either
     except json.JSONDecodeError as e:
         raise ConfigError([Fault("", origin, f"expected JSON: {e.msg} at line {e.lineno}, column {e.colno}")]) from None
-    except (UnicodeEncodeError, RecursionError):
+    except (ValueError, RecursionError):            # or a number of thousands of digits, or a depth of thousands
         raise ConfigError([Fault("", origin, "expected JSON in UTF-8")]) from None
     if not isinstance(data, dict):
         faults.append(Fault("", origin, "expected a JSON object of settings"))

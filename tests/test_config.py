@@ -160,6 +160,20 @@ def test_unknown_environment_variables_are_warnings():
     assert config.warnings == ["environment CRDT_REDIS_PROT: no such setting (did you mean CRDT_REDIS_PORT?); ignored"]
 
 
+def test_a_password_that_is_no_utf8_is_refused_in_every_source(tmp_path):
+    conf, secret = tmp_path / "redis.conf", tmp_path / "secret"
+    secret.write_bytes(b"\xff\n")
+    for content in (b"requirepass \xff\n", b'requirepass "\\xff"\n', b"requirepass-file %b\n" % bytes(secret)):
+        conf.write_bytes(content)
+        line, = faults_of(Config.load, file=str(conf))
+        assert "expected a password without line breaks, in UTF-8" in line
+    assert "in UTF-8" in faults_of(Config.load, environ={"CRDT_REQUIREPASS": "\udcff"})[0]
+    config = Config.of()
+    with pytest.raises(ConfigError):
+        config.set_texts([("requirepass", "\udcff")])
+    assert config.requirepass == ""
+
+
 def test_secrets_are_in_no_fault():
     for name in ("requirepass", "auth_token"):
         assert "s3cret" not in "".join(faults_of(Config.of, **{name: "s3cret\r\n"}))
@@ -167,7 +181,8 @@ def test_secrets_are_in_no_fault():
 
 @pytest.mark.parametrize("content, what", [
     (b"", "expected JSON: "), (b"{", "at line 1, column 2"), (b"[]", "expected a JSON object of settings"), (b'{"a": "\xff"}', "UTF-8"),
-    (b'{"hz": 1, "hz": 2}', "hz (file FILE): stands there twice"), (b"[" * 100_000, "expected JSON")])
+    (b'{"hz": 1, "hz": 2}', "hz (file FILE): stands there twice"), (b"[" * 100_000, "expected JSON"),
+    (b'{"max_memory": ' + b"9" * 5000 + b"}", "expected JSON"), (b'{"pidfile": "\\ud800"}', "UTF-8")])
 def test_bad_files(tmp_path, content, what):
     file = tmp_path / "c.json"
     file.write_bytes(content)

@@ -6,6 +6,7 @@ import signal
 import socket
 import stat
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -138,6 +139,16 @@ def test_unix_socket(server, tmp_path):
         assert c("GET", "a") == b"1"
     s.stop()
     assert not path.exists()
+
+
+@pytest.mark.parametrize("name", ["x" + 40 * "é", "xx" + 40 * "é", os.fsdecode(b"\xff\xfe")])
+def test_a_unix_socket_with_any_name(server, name):
+    """More than CLIENT LIST shows of it, cut within a character or before it; bytes that are no character."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        path = os.path.join(folder, name)
+        server(unixsocket=path)
+        with Connection(path) as c:
+            assert b"addr=/tmp/" in c("CLIENT", "LIST") and b"flags=U" in c("CLIENT", "INFO")
 
 
 def test_a_unix_socket_in_use_is_not_taken_over(server, tmp_path):

@@ -205,7 +205,8 @@ cdef class Loop:
 
     cdef add_listener(self, s, str path):
         cdef Listener *l
-        cdef bytes name = path.encode()[:60]
+        # What is shown of it: whole characters of UTF-8, whatever bytes the path has.
+        cdef bytes name = path.encode("utf-8", "replace")[:60].decode("utf-8", "ignore").encode()
         if self.listener_n == LISTENERS:
             raise OSError("too many addresses to listen on")
         l = &self.listeners[self.listener_n]
