@@ -302,7 +302,12 @@ def parse_size(text: str) -> int:
     return int(match[1]) * BYTES[match[2]]
 
 
+PEER_MOST = 300                         # characters: a host's name has 253 at most
+
+
 def is_peer(text: str) -> bool:
+    if len(text) > PEER_MOST:
+        return False
     match = re.fullmatch(r"(?:https?://)?(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})/?", text)
     return bool(match) and 0 < int(match[1]) < 65536
 
@@ -542,10 +547,15 @@ ENCODING_LIMITS = tuple(s.name for s in SETTINGS if "_max_listpack_" in s.name o
 CONFIG_VARIABLE = "CRDT_CONFIG"
 
 
+NEAR_MOST = 64                          # characters
+
+
 def near(word: str, known: Iterable[str]) -> str:
     """' (did you mean X?)' when something known is close, else ''."""
     import difflib
 
+    if len(word) > NEAR_MOST:           # no slip, and to compare it takes a time that grows with its length squared
+        return ""
     found = difflib.get_close_matches(word, list(known), 1, 0.7)
     return f" (did you mean {found[0]}?)" if found else ""
 
@@ -839,18 +849,19 @@ class Config:
         scheme = "https" if self.enable_tls else "http"
         return tuple(dict.fromkeys((peer if "://" in peer else f"{scheme}://{peer}").rstrip("/") for peer in self.peers))
 
-    def get(self, patterns: Sequence[str]) -> dict[str, str]:
+    def get(self, patterns: Sequence[str], matches: Callable[[str, str], bool]) -> dict[str, str]:
         """CONFIG GET: glob patterns, in any case and with dashes or underscores -> {name: text}. Each setting once, under the spelling
-        that matched: Redis's name, else its own. The data directory is shown whole, as in Redis."""
-        from fnmatch import translate
-
-        globs = [re.compile(translate(p.lower().replace("_", "-")), re.S) for p in patterns]
+        that matched: Redis's name, else its own. The data directory is shown whole, as in Redis. matches(pattern, name) knows
+        globs; it is not asked about mere names."""
+        asked, folded = set(patterns), {p.lower().replace("_", "-") for p in patterns}
+        globs = [p for p in folded if is_glob(p)]
         shown: dict[str, str] = {}
         for s in SETTINGS:
             for name in (s.public, s.name, *s.aliases):
-                if any(g.match(name.replace("_", "-")) for g in globs):
+                dashed = name.replace("_", "-")
+                if dashed in folded or any(matches(g, dashed) for g in globs):
                     text = s.kind.to_text(self.values[s.name])
-                    shown[name if name == s.public or name in patterns else name.replace("_", "-")] = (
+                    shown[name if name == s.public or name in asked else dashed] = (
                         os.path.abspath(text) if s.name == "data_dir" else text)
                     break
         return shown
@@ -983,6 +994,11 @@ class Config:
                     fault(secret, f"expected a value, since {binding} opens {outside[0].lstrip('-')} to other machines "
                                   "(or turn protected_mode off)")
         return faults
+
+
+def is_glob(pattern: str) -> bool:
+    """Whether it may match anything but itself."""
+    return any(c in pattern for c in "*?[\\")
 
 
 # ---- what is printed ------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ There is one user, "default", whose password is requirepass. Client-side caching
 the server says so, and what clients call without needing it is answered as by a server where it is off.
 """
 import hmac
+import re
 
 from crdtredis import REDIS_VERSION
 from crdtredis._engine import client_flags, session_row
@@ -31,7 +32,7 @@ def check_password(session, user: bytes, password: bytes) -> None:
 
 
 def printable(arg: bytes, error: str) -> str:
-    if any(not 33 <= c <= 126 for c in arg):
+    if not re.fullmatch(rb"[!-~]*", arg):
         raise CommandError(error)
     return text(arg)
 

@@ -13,7 +13,9 @@ from crdtredis._resp import Raw, Simple, encode_reply
 from crdtredis.commands import usage
 from crdtredis.commands.keys import matches
 from crdtredis.commands.table import COMMANDS, Spec, command
-from crdtredis.errors import SYNTAX, CommandError
+from crdtredis.errors import PATTERN_TOO_LONG, SYNTAX, CommandError
+
+PATTERN_MOST = 4096         # bytes of all patterns of one command
 
 # Of commands that write: what becomes of the keys. (first, last relative to first or negative from the end, step) with flags; without
 # positions, the registration's. Others: RO, or what "write" alone tells.
@@ -223,6 +225,12 @@ def command_docs(session, argv):
     return {s.name.lower(): told(document, s, session.resp) for s in wanted}
 
 
+def check_patterns(patterns: list[bytes]) -> None:
+    """Before they are compared with the names of commands or settings, which are short: what a pattern may cost grows with it."""
+    if sum(map(len, patterns)) > PATTERN_MOST:
+        raise CommandError(PATTERN_TOO_LONG)
+
+
 @subcommand("LIST", -2, "The names of commands, filtered if asked for.")
 def command_list(session, argv):
     if len(argv) == 2:
@@ -235,6 +243,7 @@ def command_list(session, argv):
     if by == b"ACLCAT":
         return [s.name.lower() for s in COMMANDS.values() if what.lower().decode("latin-1") in s.categories]
     if by == b"PATTERN":
+        check_patterns([what])
         return [s.name.lower() for s in COMMANDS.values() if matches(what, s.name.lower().encode(), True)]
     raise CommandError(SYNTAX)
 

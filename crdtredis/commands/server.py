@@ -14,8 +14,10 @@ import time
 from crdtredis import REDIS_VERSION, __version__, info
 from crdtredis._resp import Failure, Ordered, Simple, Verbatim
 from crdtredis.commands import usage
+from crdtredis.commands.command import check_patterns
+from crdtredis.commands.keys import matches
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
-from crdtredis.config import ConfigError
+from crdtredis.config import ConfigError, is_glob
 from crdtredis.errors import SYNTAX, CommandError, integer, time_limit
 
 OK = Simple("OK")
@@ -93,7 +95,8 @@ def config_get(session, argv):
     if config is None:
         return {}
     patterns = [text(p) for p in argv[2:]]
-    found = config.get(patterns)
+    check_patterns([p for p in argv[2:] if is_glob(text(p))])
+    found = config.get(patterns, lambda glob, name: matches(glob.encode("utf-8", "surrogateescape"), name.encode()))
     # A name asked for literally is answered as it was spelled.
     for spelled in patterns:
         if spelled not in found and spelled.lower() in found:

@@ -4,6 +4,8 @@
 # all their effects are one op, applied everywhere at once or not yet. WATCH holds the kernel's Watch of a key, whose version
 # every effect on the key raises, from here or from a peer, and EXEC compares versions.
 
+from libc.stdlib cimport qsort
+
 from crdtredis._core cimport Element, key_deadline, key_find, key_visible, watch_hold, watch_key, watch_release
 
 
@@ -107,18 +109,42 @@ cdef inline int is_expired(Kernel *k, uint32_t db, Span key) noexcept nogil:
 cdef void watch_key_for(Dispatch *d, Client *client, Span key) noexcept nogil:
     """WATCH of one key in the client's database."""
     cdef Watch *w = watch_hold(d.kernel, client.db, key)
-    cdef uint32_t i
-    for i in range(client.watched_n):
-        if client.watched[i].watch == w:
-            watch_release(d.kernel, w)
-            return
     if client.watched_n == client.watched_cap:
-        client.watched_cap = client.watched_cap * 2 if client.watched_cap else 4
-        client.watched = <Watched*>need_memory(realloc(client.watched, sizeof(Watched) * client.watched_cap))
+        watched_once(d, client)
+        if client.watched_n >= client.watched_cap // 2:
+            client.watched_cap = client.watched_cap * 2 if client.watched_cap else 4
+            client.watched = <Watched*>need_memory(realloc(client.watched, sizeof(Watched) * client.watched_cap))
     client.watched[client.watched_n].watch = w
     client.watched[client.watched_n].version = w.version
     client.watched[client.watched_n].expired = is_expired(d.kernel, client.db, key)
     client.watched_n += 1
+
+
+cdef int by_watch(const void *a, const void *b) noexcept nogil:
+    cdef const Watched *x = <const Watched*>a
+    cdef const Watched *y = <const Watched*>b
+    if x.watch != y.watch:
+        return -1 if x.watch < y.watch else 1
+    if x.version != y.version:
+        return -1 if x.version < y.version else 1
+    return x.expired - y.expired
+
+
+cdef void watched_once(Dispatch *d, Client *client) noexcept nogil:
+    """Of several entries of one key only the oldest, which asks for most. Looking for the key at each WATCH would take a time that is
+    squared in their number."""
+    cdef uint32_t i
+    cdef uint32_t n = 0
+    if client.watched_n == 0:
+        return
+    qsort(client.watched, client.watched_n, sizeof(Watched), by_watch)
+    for i in range(client.watched_n):
+        if n and client.watched[n - 1].watch == client.watched[i].watch:
+            watch_release(d.kernel, client.watched[i].watch)
+        else:
+            client.watched[n] = client.watched[i]
+            n += 1
+    client.watched_n = n
 
 
 cdef int watched_changed(Dispatch *d, Client *client) noexcept nogil:

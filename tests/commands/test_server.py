@@ -255,6 +255,22 @@ def test_config_get(c):
         assert pairs(c("CONFIG", "GET", name)).keys() == {name.encode()}, name
 
 
+@pytest.mark.parametrize("pattern", ["[" * 3_000_000, "*a" * 1_000_000, "?*" * 2000 + "z" * 100])
+def test_patterns_that_nobody_needs(c, pattern):
+    """The time that they take is no client's to choose: it would be all others'."""
+    for command in (("CONFIG", "GET"), ("COMMAND", "LIST", "FILTERBY", "PATTERN")):
+        assert c.error(*command, pattern) == "ERR pattern is too long"
+    assert c("CONFIG", "GET", "[" * 1000, "*[" * 500) == []
+    many = c("CONFIG", "GET", *(["x"] * 100_000), "timeout")
+    assert many == [b"timeout", b"0"]
+
+
+def test_long_names_are_compared_with_none(c):
+    assert "Unknown option or number of arguments" in c.error("CONFIG", "SET", "x" * 30_000_000, "1")
+    assert "A peer is given as host:port" in c.error("CRDT.PEER", "ADD", "x" * 30_000_000 + ":1")
+    assert "Client names cannot contain" in c.error("CLIENT", "SETNAME", "x" * 30_000_000 + " ")
+
+
 def test_config_set(c):
     assert c("CONFIG", "SET", "maxmemory", "100mb", "HZ", 20) == b"OK"
     assert pairs(c("CONFIG", "GET", "maxmemory", "hz")) == {b"maxmemory": b"104857600", b"hz": b"20"}

@@ -66,6 +66,21 @@ def test_watch_is_of_a_database(run, executor):
     assert run("MULTI", "EXEC") == OK + b"*0\r\n"
 
 
+def test_watch_of_very_many_keys_and_of_one_again_and_again(run, executor):
+    """Looking through the watched keys at each of them would take minutes."""
+    run("WATCH k")
+    other = executor.session()
+    for round in range(3):
+        assert run("WATCH " + " ".join(f"k{i}" for i in range(300_000))) == OK
+        assert run("WATCH " + " ".join(["k"] * 300_000)) == OK
+        if round == 1:
+            run("SET k 1", session=other)
+    assert run("MULTI", "EXEC") == OK + b"*-1\r\n"
+    run("WATCH a b a b a b a b a b", "WATCH c", "MULTI", "EXEC", "WATCH a b a b a b a b a b")
+    run("SET c 1", session=other)
+    assert run("MULTI", "EXEC") == OK + b"*0\r\n"
+
+
 def test_watch_sees_peers(run, replica):
     peer = Replica("b", NOW, seed=2)
     peer.now = NOW
