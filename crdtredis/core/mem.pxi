@@ -53,6 +53,7 @@ cdef void *mem_counted(void *p, size_t n) noexcept nogil:
     global mem_bytes, mem_blocks
     if p == NULL:
         mem_exhausted(n)
+    huge_pages(p, n)
     mem_bytes += malloc_usable_size(p) + sizeof(size_t)
     mem_blocks += 1
     return p

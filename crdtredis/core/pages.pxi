@@ -2,7 +2,7 @@
 #
 # The system takes about 0.1 ms for each MiB of pages it is given, whoever asks and however: munmap of a string of 100 MB, the C library's
 # own trimming of the end of the heap, malloc_trim. Neither of these can be cut into pieces, and malloc_trim in another thread holds the
-# lock that the next malloc waits for. So pages go back here, a MiB per turn of the loop:
+# lock that the next malloc waits for. So pages go back here, a MiB or two per turn of the loop:
 #
 #   - blocks of MAPPED bytes and more malloc maps by themselves. One that is freed is put on a list; its pages go from its end on, with madvise,
 #     and free() comes last and finds little left to do.
@@ -31,7 +31,8 @@ cdef extern from *:
 
 cdef enum:
     MAPPED = 32 << 20           # bytes; the most that malloc can be told
-    SLICE = 1 << 20             # bytes given back at once
+    SLICE = 1 << 20             # bytes of the heap given back at once
+    HUGE = 2 << 20              # bytes of a large page, where such blocks have them
     SLICE_LEAST = 1 << 16       # smaller pieces of free memory are left
     GIVE = 16 << 20             # bytes
     HELD_TURN = 64              # blocks freed in a slice
@@ -113,11 +114,13 @@ cdef int pages_due() noexcept nogil:
 cdef void pages_give() noexcept nogil:
     global pages_large
     cdef Freed *f = pages_large
+    cdef size_t begin
     if f == NULL:
         pages_give_heap()
-    elif f.n > SLICE:
-        pages_drop(f, f.n - SLICE, f.n)
-        f.n -= SLICE
+    elif f.n > 2 * HUGE:
+        begin = ((<size_t>f + f.n - HUGE) & ~<size_t>(HUGE - 1)) - <size_t>f        # a large page goes as a whole
+        pages_drop(f, begin, f.n)
+        f.n = begin
     else:
         pages_large = f.next
         free(f)
