@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 
 from crdtredis import __version__
 from crdtredis.config import CONFIG_VARIABLE, Config, ConfigError, Fault, example, help_text, near, parse_flags
-from crdtredis.errors import EXIT_CONFIG, StartError
+from crdtredis.errors import EXIT_CONFIG, EXIT_DATA, StartError
 
 USAGE = """\
 crdt-redis: an active-active Redis. Every replica takes reads and writes, and all converge.
@@ -152,7 +152,10 @@ def check(args: list[str]) -> int:
         raise StartError(f"{rest[0]}: no such directory", EXIT_CONFIG)
     from crdtredis.storage.check import main as run
 
-    return run(rest[0], repair)
+    try:
+        return run(rest[0], repair)
+    except OSError as e:                # a disk that fails, or something there that is no file
+        raise StartError(f"{e.filename or rest[0]}: {e.strerror}", EXIT_DATA) from None
 
 
 def demo(args: list[str]) -> int:

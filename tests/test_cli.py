@@ -140,6 +140,19 @@ def test_data_directory_that_cannot_be_made(tmp_path):
     assert result.returncode == 4 and "cannot be made: Not a directory" in result.stderr
 
 
+def test_check_of_a_directory_where_a_segment_should_be(server):
+    first = server()
+    first("SET", "k", "v")
+    first.stop()
+    segment, = first.data_dir.glob("segment-*.log")
+    segment.unlink()
+    segment.mkdir()
+    for how in ((), ("--repair",)):
+        result = run("check", *how, first.data_dir)
+        assert result.returncode == 4 and "Traceback" not in result.stderr
+        assert segment.name in result.stdout + result.stderr
+
+
 def test_check_of_a_sound_and_a_damaged_directory(server):
     first = server()
     for i in range(100):

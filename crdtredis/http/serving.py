@@ -35,6 +35,7 @@ from crdtredis.replication.wire import CONTENT_TYPE, Refusal, failure, wire
 log = logging.getLogger("crdtredis.http")
 
 ACCEPTS = 64                            # connections accepted before others of the loop have their turn
+DISPLACES = 8                           # of them, those that another made room for: its descriptor is closed in a later round
 LOOK = 1.0                              # seconds between two looks at all connections
 # What aiohttp calls itself in answers, the ones to malformed requests included, which no handler sees: nobody is told versions.
 web_response.SERVER_SOFTWARE = "crdt-redis"
@@ -162,7 +163,10 @@ class Listener:
     # ---- accepting ----------------------------------------------------------------------------------------------------
 
     def _accept(self, listening: socket.socket) -> None:
+        before = self.displaced
         for _ in range(ACCEPTS):
+            if self.displaced - before >= DISPLACES:
+                return
             try:
                 s, _ = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

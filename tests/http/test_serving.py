@@ -12,7 +12,7 @@ import time
 import pytest
 from aiohttp import web
 
-from crdtredis.http.serving import Patience, serve
+from crdtredis.http.serving import DISPLACES, Patience, serve
 from crdtredis.server import listening
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -212,6 +212,25 @@ def test_half_sent_requests_keep_nobody_out(site):
     assert answer(regular) == b"x"
     assert len(s.listener.open) <= 8 and s.listener.displaced >= 90
     for c in [regular, *half]:
+        c.close()
+
+
+def test_a_crowd_at_the_door_takes_few_descriptors_beyond_the_limit(site):
+    """Whoever makes room for another keeps its descriptor until the loop closes it: the log may need the next one."""
+    s = site(limit=8)
+    held, most = threading.Event(), []
+    s.loop.call_soon_threadsafe(held.wait, LONG)
+    crowd = [s.connect() for _ in range(60)]
+    before, make = len(os.listdir("/proc/self/fd")), s.listener.make
+
+    def counted():
+        most.append(len(os.listdir("/proc/self/fd")) - before)
+        return make()
+    s.listener.make = counted
+    held.set()
+    s.until(lambda: s.listener.displaced == 52)
+    assert len(most) == 60 and max(most) <= 8 + 2 * DISPLACES
+    for c in crowd:
         c.close()
 
 
