@@ -482,7 +482,8 @@ cdef void flush_tally(Kernel *k, const Applying *op, uint32_t db, const SeenTall
 
 cdef int leaves_no_tally(Kernel *k, const Applying *op, const Effect *x) noexcept nogil:
     """Are all tallies in the database op's own actor's, which it takes back itself and so needs no stub of? Where there are stubs, in
-    whatever database, they are looked for one by one."""
+    whatever database, they are looked for one by one. So another's increment that op had not observed keeps a database from being
+    let go of, whatever the newest dots say."""
     cdef const char *p = x.seen.p
     cdef SeenTally s
     cdef size_t own = 0

@@ -68,8 +68,6 @@ FAULTS = [
      "(op.local or row_observed(op, &d.newest)) and leaves", "leaves"),
     ("a database let go of although stubs must stay", CORE + "apply.pxi",
      "    return own == k.db[x.db].tallies\n", "    return 1\n"),
-    ("an increment is no news of a database", CORE + "apply.pxi",
-     "    if x.kind <= INCREMENT or x.kind == DEADLINE:\n        row_raise(", "    if x.kind == ASSIGN or x.kind == DEADLINE:\n        row_raise("),
     ("a deadline is no news of a database", CORE + "apply.pxi",
      "    if x.kind <= INCREMENT or x.kind == DEADLINE:\n        row_raise(", "    if x.kind <= INCREMENT:\n        row_raise("),
     ("newest dots noted once only", CORE + "apply.pxi",
