@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from crdtredis.replication.names import Names
+from crdtredis.replication.wire import one_line
 
 PATIENCE = 2.0                          # seconds for each way of asking
 
@@ -37,7 +38,7 @@ def words(fault: BaseException) -> str:
             return f"it does not answer: {fault}".rstrip(": ")
         case OSError() if fault.errno:
             return os.strerror(fault.errno)
-    return str(fault) or type(fault).__name__
+    return one_line(str(fault)) or type(fault).__name__        # it may quote what came
 
 
 async def recognise(url: str, fault: aiohttp.ClientError | TimeoutError) -> str:

@@ -22,7 +22,7 @@ from crdtredis.clocks import Actor, Clock, actor_id
 from crdtredis.replication import crdtredis_pb2 as ops, replication_pb2 as wire
 from crdtredis.storage.batch import declaration as declare
 
-__all__ = ["Refusal", "cut", "declarations", "decode", "declare", "encode", "entries", "ranges", "split", "to_clock",
+__all__ = ["Refusal", "cut", "declarations", "decode", "declare", "encode", "entries", "one_line", "ranges", "split", "to_clock",
            "ACTORS_MOST", "PROTOCOL", "BODY_MAX", "CONTENT_TYPE", "HEAD_MAX", "OP_MOST", "PART"]
 
 PROTOCOL = 2                            # raised when an older receiver could not understand a sender
@@ -31,16 +31,20 @@ HEAD_MAX = 4 << 20                      # a clock of 65535 actors takes about 1.
 BODY_MAX = 32 << 20                     # a head, declarations of 65535 actors (10 MB), and a request's ops or a part of one
 PART = 2 << 20                          # bytes of a Batch beyond which it is one op and travels in parts of so many
 ACTORS_MOST = 65535                     # that a clock can have: core/actors.pxd
-TEXT_MOST = 1000                        # characters of a Refusal's text
+TEXT_MOST = 1000                        # characters of what a peer says
 OP_MOST = 2 << 30                       # bytes of such a Batch; beyond what is made today, since old logs hold larger ops
+
+
+def one_line(text: str) -> str:
+    """What a peer may have made goes into messages and replies: cut, and on one line."""
+    return "".join(c if c.isprintable() else " " for c in text[:TEXT_MOST])
 
 
 class Refusal(Exception):
     """One side says no. `code` is a wire.Code, `text` says why in words an operator can act on."""
 
     def __init__(self, code: int, text: str) -> None:
-        """The text, which a peer may have made, is cut and put on one line: it goes into messages and replies."""
-        text = "".join(c if c.isprintable() else " " for c in text[:TEXT_MOST]) or "no reason given"
+        text = one_line(text) or "no reason given"
         super().__init__(text)
         self.code, self.text = code, text
 

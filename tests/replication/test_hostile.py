@@ -126,6 +126,23 @@ def test_a_peer_with_an_unknown_code_and_much_text_is_shown_and_tried_again():
 
 
 @run
+async def test_what_is_no_http_is_quoted_on_one_line():
+    async def garbage(reader, writer):
+        await reader.read(100)
+        writer.write(b"HTTP/1.1 200 OK\r\nX:" + b"\x01y" * 20_000 + b"\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(garbage, "127.0.0.1", 0) as server:
+        async with Network(1, retry=0.01, retry_cap=0.01) as (a,):
+            peer = Peer(a.hub, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            a.hub.peers.append(peer)
+            a.tasks[peer] = asyncio.create_task(peer.run())
+            await until(lambda: peer.counts.failures > 2)
+            assert peer.error.isprintable() and 0 < len(peer.error) < TEXT_MOST + 20
+
+
+@run
 async def test_clocks_of_made_up_actors_are_passed_over():
     async with Network(2, interval=30.0) as (a, b):
         await all_up(a, b)
