@@ -60,6 +60,16 @@ def test_a_write_that_the_flush_had_not_seen_stays():
         r.check()
 
 
+def test_a_deadline_alone_that_the_flush_had_not_seen_stays():
+    a, b = pair()
+    probe_make(a, [("set", 0, b"k", b"v")])
+    exchange(a, b)
+    probe_make(a, [("flush", 0, b"", None)])
+    probe_make(b, [("expire", 0, b"k", 10**9)])
+    exchange(a, b)
+    assert a.keys() == b.keys() == (0, 1) and a.digest() == b.digest()
+
+
 @pytest.mark.parametrize("of", ["own", "another's", "another's, taken back before"])
 def test_counters(of):
     """The flusher's own entries go at once, here and there; of another's a stub stays until that one has seen the flush."""
