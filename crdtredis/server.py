@@ -6,8 +6,9 @@
 
 Start: data directory and lock; identity, which makes a new epoch durable (on a full disk the log does so later, and refuses writes
 until then); replica, executor, loop; listening sockets. From here on
-clients are answered, with -LOADING, while the log is replayed in slices inside the loop. Then the log is opened for writing, the sync
-thread started, and the doors open. Nothing is written under the new epoch before it is durable and the log is whole.
+clients are answered, with -LOADING, while the log is replayed in slices inside the loop. Then the log is opened for writing and the doors
+open. What replication and HTTP are made of takes most of the time of a start to load, so that is done meanwhile, in a thread; then the
+sync thread starts, at the latest when a command asks for it. Nothing is written under the new epoch before it is durable and the log is whole.
 
 Stop (SIGTERM, SIGINT, SHUTDOWN): the turn under way is logged and answered, the sync thread ends what is in flight, the log is forced
 to disk, the lock is released, exit code 0. A second signal cuts that short; what comes at once is the same signal, sent to the process and
@@ -74,8 +75,7 @@ def now_ms() -> int:
 class Server:
     """One server. Plain commands reach it as session.server.
 
-    config, replica, executor, engine (the loop), bridge; from the end of recovery on also log (storage.SegmentLog) and sync
-    (replication.Front), None before. started: Unix time in ms. recovered: what recovery found. health() says what is wrong.
+    config, replica, executor, engine (the loop), bridge; from the end of recovery on also log (storage.SegmentLog) and sync, None before. started: Unix time in ms. recovered: what recovery found. health() says what is wrong.
     """
 
     def __init__(self, config: Config) -> None:
@@ -83,7 +83,9 @@ class Server:
         self.config = config
         self.started = now_ms()
         self.log: SegmentLog | None = None
-        self.sync: Front | None = None
+        self._sync: Front | None = None
+        self._starting: threading.Thread | None = None  # loads what `sync` needs
+        self._logged: Clock = {}                        # the clock as recovered
         self.recovered: Recovered | None = None
         self.failed: StartError | None = None
         self.stop_reason = ""
@@ -245,22 +247,55 @@ class Server:
                     log.info("loading: %d%% of %d MB in %.0f s", 100 * done // max(total, 1), total >> 20, shown - begun)
                 yield True
             self._open_log()
+        except Exception as e:
+            self._start_failed(e)
+        else:
+            self._logged = self.replica.clock_ids()
+            self._starting = threading.Thread(target=self._load_replication, name="start", daemon=True)
+            self._stops.append(self._starting.join)
+            self._starting.start()
+            self.executor.loading = False
+        yield False
+
+    def _load_replication(self) -> None:
+        try:
+            import crdtredis.http.app
+            import crdtredis.http.serving
+            import crdtredis.replication.front  # noqa: F401
+        finally:                                        # should that fail, it fails again there
+            self.engine.call_soon(self._finish_start)
+
+    def _finish_start(self) -> None:
+        loading, self._starting = self._starting, None
+        if loading is None:
+            return                                      # a command was quicker
+        loading.join()
+        try:
             if self._loading is not None:
                 self._loading.stop()
             self._start_sync()
-        except StartError as e:
-            self._fail(e)
-        except OSError as e:
-            self._fail(StartError(f"{e.filename or self.folder}: {e.strerror}", EXIT_DATA))
         except Exception as e:
-            log.exception("the start failed")
-            self._fail(StartError(f"the start failed: {e!r}", 1))
+            self._start_failed(e)
         else:
-            self.executor.loading = False
             gc.freeze()                                 # what is here stays: no collection need look at it again
             notify("READY=1\nSTATUS=Serving clients")
             log.info("ready, %.0f ms after the start", now_ms() - self.started)
-        yield False
+
+    def _start_failed(self, e: Exception) -> None:
+        if isinstance(e, StartError):
+            self._fail(e)
+        elif isinstance(e, OSError):
+            self._fail(StartError(f"{e.filename or self.folder}: {e.strerror}", EXIT_DATA))
+        else:
+            log.error("the start failed", exc_info=e)
+            self._fail(StartError(f"the start failed: {e!r}", 1))
+
+    @property
+    def sync(self) -> Front | None:
+        """The replication.Front. Whoever asks for it in the main thread while it is about to start waits until it has."""
+        if self._starting is not None and threading.current_thread() is threading.main_thread():
+            self._finish_start()
+        return self._sync
 
     def _open_log(self) -> None:
         found, config = self.recovered, self.config
@@ -319,10 +354,12 @@ class Server:
 
         config = self.config
         server_tls, client_tls = self.tls
-        front = Front(identity_of(self.replica, renew, lambda: not self.executor.misconf), self.bridge, self._call_soon,
+        identity = identity_of(self.replica, renew, lambda: not self.executor.misconf)
+        identity.clock = self._logged                   # clients may have written since, even in this turn
+        front = Front(identity, self.bridge, self._call_soon,
                       LogReader(self.folder, self.writer.place), settings_of(config), config.peer_urls, serve if self._http else None, client_tls)
         front.start()
-        self.sync = front
+        self._sync = front
         self._stops.append(front.stop)
         if self._http:
             log.info("HTTP: %s", ", ".join(show(*s.getsockname()[:2]) for s in self._http))

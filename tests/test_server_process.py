@@ -89,7 +89,8 @@ def test_shutdown(server, argv):
 def test_sighup_opens_the_log_file_again(server, tmp_path):
     path = tmp_path / "server.log"
     s = server(log_file=path)
-    assert "ready" in path.read_text() and "ready" not in s.log()
+    wait_for(lambda: "ready" in path.read_text(), "the end of the start")
+    assert "ready" not in s.log()
     path.rename(tmp_path / "old.log")
     os.kill(s.pid, signal.SIGHUP)
     wait_for(path.exists, "a new log file")
@@ -101,6 +102,7 @@ def test_sighup_opens_the_log_file_again(server, tmp_path):
 
 def test_json_log(server):
     s = server(log_format="json")
+    wait_for(lambda: "ready" in s.log(1000), "the end of the start")
     s.stop()
     lines = [json.loads(line) for line in s.log(1000).splitlines()]
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)

@@ -138,6 +138,7 @@ def test_the_token_guards_everything_but_health(server):
 
 def test_an_engine_that_does_not_answer_is_a_reason(server):
     s = server()
+    until(lambda: ask(s, "/health")[0] == 200)      # replication and HTTP start a moment after the first PONG
     with s.connect() as c:
         c.send("DEBUG", "SLEEP", "6")
         until(lambda: "did not answer" in ask(s, "/health")[2])
@@ -182,6 +183,35 @@ def test_health_answers_while_the_log_is_loaded(processes):
     peer("SET", "k", "v")
     peer("CRDT.SYNC")
     assert s("GET", "k") == b"v"
+
+
+class SlowReplication(SlowStart):
+    """What replication and HTTP are made of takes as long to load as the file `wait` is there."""
+
+    CODE = """if True:
+        import os, sys, time
+        from crdtredis.server import Server
+        real = Server._load_replication
+        def slow(self):
+            while os.path.exists("wait"):
+                time.sleep(0.01)
+            real(self)
+        Server._load_replication = slow
+        from crdtredis.cli import main
+        sys.exit(main(sys.argv[1:]))"""
+
+
+def test_clients_are_served_before_replication_is_loaded_and_what_they_wrote_is_replicated(processes):
+    s, peer = SlowReplication("a"), Server("b")
+    peer.peers, s.peers = [s.address], [peer.address]
+    peer.start()
+    s.start()
+    assert s("SET", "early", "v") == b"OK" and s("GET", "early") == b"v"
+    (s.directory / "wait").unlink()
+    with s.connect() as c:
+        assert c.pipeline([["SET", "late", "v"], ["CRDT.SYNC"]])[0] == b"OK"      # in one turn: waits for it
+    until(lambda: peer("MGET", "early", "late") == [b"v", b"v"])
+    assert until(lambda: ask(s, "/health"))[0] == 200
 
 
 def test_a_start_that_fails_while_loading_ends(processes):
