@@ -486,6 +486,8 @@ SETTINGS: tuple[Setting, ...] = (
           "SLOWLOG takes commands slower than this; 0: all, -1: none.", live=True),
         S("slowlog_max_len", Int(0, 1_000_000), 128, "Entries that SLOWLOG keeps.", live=True),
         S("latency_monitor_threshold", Int(0, 2**31 - 1, "milliseconds"), 0, "LATENCY takes events slower than this; 0: none.", live=True),
+        S("enable_debug_command", Choice("no", "yes", "local"), "no",
+          "Who may use DEBUG, which can make the server stand still: nobody, everybody, clients of this machine."),
         S("hz", Int(1, 500), 10, "Rounds of background work a second (expiry, idle clients).", live=True),
     ),
     *_declare(

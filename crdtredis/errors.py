@@ -17,6 +17,8 @@ NOT_INTEGER = "ERR value is not an integer or out of range"
 NOT_FLOAT = "ERR value is not a valid float"
 NO_SUCH_KEY = "ERR no such key"
 WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
+DEBUG_NOT_ALLOWED = ("ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it from a local "
+                     "connection, otherwise you need to set this option in the configuration file, and then restart the server.")
 DB_INDEX = "ERR DB index is out of range"
 OUT_OF_RANGE = "ERR index out of range"
 PATTERN_TOO_LONG = "ERR pattern is too long"

@@ -32,7 +32,7 @@ NO_EFFECT = frozenset("""
     active-defrag-max-scan-fields active-defrag-threshold-lower active-defrag-threshold-upper active-expire-effort
     always-show-logo aof-load-truncated aof-rewrite-incremental-fsync aof-timestamp-enabled aof_rewrite_cpulist appenddirname
     appendfilename bgsave_cpulist bind-source-addr bio_cpulist busy-reply-threshold client-query-buffer-limit
-    cluster-enabled crash-log-enabled crash-memcheck-enabled dbfilename disable-thp dynamic-hz enable-debug-command
+    cluster-enabled crash-log-enabled crash-memcheck-enabled dbfilename disable-thp dynamic-hz
     enable-module-command enable-protected-configs io-threads io-threads-do-reads jemalloc-bg-thread latency-tracking
     latency-tracking-info-percentiles lazyfree-lazy-user-flush loadmodule locale-collate lua-time-limit masterauth masteruser
     maxmemory-clients maxmemory-eviction-tenacity min-replicas-max-lag min-replicas-to-write notify-keyspace-events oom-score-adj

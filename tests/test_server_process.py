@@ -153,6 +153,20 @@ def test_a_unix_socket_with_any_name(server, name):
             assert b"addr=/tmp/" in c("CLIENT", "LIST") and b"flags=U" in c("CLIENT", "INFO")
 
 
+def test_debug_is_for_those_whom_the_setting_lets(server, tmp_path):
+    """As redis-server 7 has it: nobody, unless the configuration says so."""
+    s = server()
+    with pytest.raises(ReplyError, match="ERR DEBUG command not allowed. If the enable-debug-command option"):
+        s("DEBUG", "SLEEP", "0")
+    with pytest.raises(ReplyError, match="immutable"):
+        s("CONFIG", "SET", "enable-debug-command", "yes")
+    assert server(enable_debug_command="yes")("DEBUG", "SLEEP", "0") == b"OK"
+    path = str(tmp_path / "s")
+    assert server(enable_debug_command="local", unixsocket=path)("DEBUG", "SLEEP", "0") == b"OK"
+    with Connection(path) as c:
+        assert c("DEBUG", "SLEEP", "0") == b"OK"
+
+
 def test_a_unix_socket_in_use_is_not_taken_over(server, tmp_path):
     path = tmp_path / "redis.sock"
     server(unixsocket=path)

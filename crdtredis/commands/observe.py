@@ -11,7 +11,8 @@ from crdtredis import info
 from crdtredis._resp import Raw, Simple, Verbatim, encode_reply
 from crdtredis.commands import usage
 from crdtredis.commands.table import command
-from crdtredis.errors import CommandError, integer
+from crdtredis.config import is_loopback
+from crdtredis.errors import DEBUG_NOT_ALLOWED, CommandError, integer
 
 log = logging.getLogger("crdtredis.debug")
 OK = Simple("OK")
@@ -204,12 +205,21 @@ def debug_protocol(session, arg: bytes):
     return Raw((before if session.resp >= 3 else b"") + encode_reply(text, session.resp))
 
 
+def is_local(address: str) -> bool:
+    """Is it that of a client on this machine, as CLIENT LIST shows it? Port 0 is that of a Unix socket."""
+    host, _, port = address.rpartition(":")
+    return port == "0" or is_loopback(host.strip("[]"))
+
+
 DEBUG = {b"SLEEP": debug_sleep, b"SET-ACTIVE-EXPIRE": debug_set_active_expire, b"LOG": debug_log, b"ERROR": debug_error, b"PROTOCOL": debug_protocol}
 
 
 @command("DEBUG", arity=-2, flags="admin noscript loading stale", group="server", since="1.0.0", complexity="Depends on the subcommand",
          summary="For tests: lets the server stand still, keeps expired keys from being removed, answers as it is told.")
 def debug(session, argv):
+    allowed = info.setting(session.executor, "enable_debug_command", "yes")
+    if allowed == "no" or (allowed == "local" and not is_local(session.addr)):
+        raise CommandError(DEBUG_NOT_ALLOWED)
     what = argv[1].upper()
     if what == b"HELP" and len(argv) == 2:
         return [Simple(line) for line in DEBUG_HELP.splitlines()]

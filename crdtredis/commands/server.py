@@ -116,7 +116,7 @@ def config_set(session, argv):
         if fault.reason == "unknown":
             raise CommandError(f"ERR Unknown option or number of arguments for CONFIG SET - '{fault.setting}'") from None
         problem = fault.problem
-        if fault.reason == "fixed":
+        if fault.reason == "fixed" or fault.setting.lower() == "databases":
             problem = "can't set immutable config" + " (CRDT.PEER changes them until the next start)" * (fault.setting.lower() == "peers")
         raise CommandError(f"ERR CONFIG SET failed (possibly related to argument '{fault.setting}') - {problem}") from None
     return OK

@@ -122,7 +122,7 @@ def main() -> int:
     print(f"{'unit':<16}{'of':>5}{'passed':>8}{'listed':>8}{'failed':>8}{'not run':>9}{'ignored':>9}")
     try:
         for unit in a.units or UNITS:
-            cluster = Cluster(2 if a.peer else 1, appendfsync="no")
+            cluster = Cluster(2 if a.peer else 1, appendfsync="no", enable_debug_command="yes")
             server = Reference("--save", "", "--enable-protected-configs", "yes").start() if a.reference else cluster.start()[0]
             hanging = [] if a.reference else HANGING.get(unit, [])
             found, text = run(a.suite.resolve(), unit, server, hanging, a.timeout)

@@ -30,6 +30,8 @@ def test_deadlines_at_the_edges(reference, server, before):
         theirs("FLUSHALL")
         for command in COMMANDS:
             for number in NUMBERS:
+                if before and number == str(before) and command.endswith(("GT", "LT")):
+                    continue                                    # decided by whether a millisecond has passed
                 argv = [number if word == "{}" else word for word in command.split()]
                 (reply, ttl, value), (expected, their_ttl, their_value) = answer(ours, argv), answer(theirs, argv)
                 assert (reply, value) == (expected, their_value), argv

@@ -137,7 +137,7 @@ def test_the_token_guards_everything_but_health(server):
 
 
 def test_an_engine_that_does_not_answer_is_a_reason(server):
-    s = server()
+    s = server(enable_debug_command="local")
     until(lambda: ask(s, "/health")[0] == 200)      # replication and HTTP start a moment after the first PONG
     with s.connect() as c:
         c.send("DEBUG", "SLEEP", "6")
