@@ -99,7 +99,7 @@ class Sync:
 
 def client(**settings) -> Client:
     """A client of a server whose parts are these stand-ins."""
-    server = SimpleNamespace(config=Config.of(**settings), engine=Engine(), log=Log(), sync=Sync(), stop=lambda reason="": server.engine.stop())
+    server = SimpleNamespace(config=Config.of(**{"enable_debug_command": "yes"} | settings), engine=Engine(), log=Log(), sync=Sync(), stop=lambda reason="": server.engine.stop())
     c = Client(server=server)
     c.server = server
     return c
