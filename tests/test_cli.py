@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -140,17 +141,21 @@ def test_data_directory_that_cannot_be_made(tmp_path):
     assert result.returncode == 4 and "cannot be made: Not a directory" in result.stderr
 
 
-def test_check_of_a_directory_where_a_segment_should_be(server):
+@pytest.mark.parametrize("put", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["directory", "fifo", "device"])
+@pytest.mark.parametrize("what", ["segment-*.log", "identity.json"])
+def test_something_else_where_a_file_should_be(server, put, what):
     first = server()
     first("SET", "k", "v")
     first.stop()
-    segment, = first.data_dir.glob("segment-*.log")
-    segment.unlink()
-    segment.mkdir()
+    path, = first.data_dir.glob(what)
+    path.unlink()
+    put(path)
     for how in ((), ("--repair",)):
         result = run("check", *how, first.data_dir)
         assert result.returncode == 4 and "Traceback" not in result.stderr
-        assert segment.name in result.stdout + result.stderr
+        assert path.name in result.stdout + result.stderr
+    with pytest.raises(AssertionError, match=f"ended with 4(.|\n)*{path.name}.* no regular file"):
+        first.start()
 
 
 def test_check_of_a_sound_and_a_damaged_directory(server):

@@ -53,8 +53,10 @@ Numbers have no gaps. A change of this page changes `format` and the digit of th
 """
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -142,9 +144,11 @@ def as_place(pair: list[int] | None) -> Place | None:
 @contextmanager
 def opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
     """A descriptor of this file, closed at the end. An OSError of what is done with it names the
-    file."""
-    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    file; so does one where something else is there, a FIFO, say, which would be waited for."""
+    fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "no regular file")
         yield fd
     except OSError as e:
         e.filename = e.filename or str(path)

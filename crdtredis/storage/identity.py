@@ -34,12 +34,13 @@ from pathlib import Path
 import orjson
 
 from crdtredis.errors import EXIT_DATA, StartError
-from crdtredis.storage.format import sync_directory
+from crdtredis.storage.format import opened, read_at, sync_directory
 
 NAME = "identity.json"
 REPLICA_ID = re.compile(r"[^\x00-\x20\x7f]{1,128}")
 EPOCH_MAX = (1 << 63) - 1
 EPOCH_STEP = 1 << 20
+IDENTITY_MOST = 1 << 16               # bytes of the file that are looked at
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def read_identity(folder: Path) -> Identity | None:
     understood."""
     path = folder / NAME
     try:
-        data = path.read_bytes()
+        with opened(path) as fd:
+            data = read_at(fd, IDENTITY_MOST, 0)
     except FileNotFoundError:
         return None
     except OSError as e:
