@@ -16,12 +16,14 @@ import os
 import platform
 import resource
 import sys
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from crdtredis import REDIS_VERSION, __version__
 
 DATABASES = 16
+BEGUN = time.monotonic()               # of this process, nearly
 
 Fields = dict[str, Any]
 SECTIONS: dict[str, Callable[[Any], Fields]] = {}
@@ -81,9 +83,9 @@ def run_id(replica: Any) -> str:
     return hashlib.sha1(f"{replica.id}/{replica.epoch}".encode(), usedforsecurity=False).hexdigest()
 
 
-def uptime(replica: Any) -> int:
-    """Seconds. An epoch is the time of the start in ms, but where the clock was set back since the last start."""
-    return max(0, replica.now - replica.epoch) // 1000
+def uptime() -> int:
+    """Seconds since the start, whatever has become of the clock."""
+    return int(time.monotonic() - BEGUN)
 
 
 # ---- sections ---------------------------------------------------------------------------------------------------------------
@@ -98,8 +100,8 @@ def server(x: Any) -> Fields:
         "redis_mode": "standalone", "os": " ".join(os.uname()[i] for i in (0, 2, 4)), "arch_bits": 64,
         "monotonic_clock": "POSIX clock_gettime", "multiplexing_api": "epoll",
         "python_version": platform.python_version(), "process_id": os.getpid(), "process_supervised": "systemd" if os.environ.get("NOTIFY_SOCKET") else "no", "run_id": run_id(replica),
-        "tcp_port": setting(x, "server_port", 0), "server_time_usec": replica.now * 1000, "uptime_in_seconds": uptime(replica),
-        "uptime_in_days": uptime(replica) // 86400, "hz": setting(x, "hz", 10), "configured_hz": setting(x, "hz", 10),
+        "tcp_port": setting(x, "server_port", 0), "server_time_usec": replica.now * 1000, "uptime_in_seconds": uptime(),
+        "uptime_in_days": uptime() // 86400, "hz": setting(x, "hz", 10), "configured_hz": setting(x, "hz", 10),
         "lru_clock": replica.now // 1000 % (1 << 24), "executable": os.path.abspath(sys.argv[0] or sys.executable),
         "config_file": os.path.abspath(config.file) if config is not None and config.file else "", "io_threads_active": 0,
     }
