@@ -313,21 +313,18 @@ class Front:
         patience = SYNC_PATIENCE if timeout is None else min(SYNC_PATIENCE, timeout / 2)
 
         async def fetch(p: Peer) -> None:
-            for _ in range(2):                                  # it may have gone since it was last heard of
-                if not await p.ready():
-                    break
+            async def exchange() -> None:
                 asked.add(p)
-                try:
-                    await p.exchange(everything=True)
-                except Exception:
-                    continue
+                await p.exchange(everything=True)
+
+            if await p.try_twice(exchange):
                 here.add(p)
-                return
-            asked.discard(p)
+            else:
+                asked.discard(p)
 
         async def finish(p: Peer, target: Clock) -> None:
-            await p.bring_up(target)
-            done.add(p)
+            if await p.try_twice(lambda: p.bring_up(target)):
+                done.add(p)
 
         async def work() -> None:
             begun = time.monotonic()

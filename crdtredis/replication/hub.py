@@ -331,12 +331,14 @@ class Hub:
         self.wake()
 
     def _reached(self, actor: int) -> list[int]:
-        """Up to where each replica has this actor in its log, greatest first. A replica with two addresses is one replica."""
-        reached: dict[str, int] = {}
+        """Up to where each replica has this actor in its log, greatest first. A replica with two addresses is one replica, of
+        which the process counts that was met last: the former may have had what this one lost."""
+        newest: dict[str, Peer] = {}
         for p in self.peers:
-            if p.is_replica:
-                reached[p.replica] = max(reached.get(p.replica, 0), p.known.get(actor, 0))
-        return sorted(reached.values(), reverse=True)
+            if p.is_replica and (p.replica not in newest or p.met > newest[p.replica].met):
+                newest[p.replica] = p
+        return sorted((max(p.known.get(actor, 0) for p in self.peers if p.is_replica and p.process == n.process)
+                       for n in newest.values()), reverse=True)
 
     def acknowledged(self, actor: int, seq: int) -> int:
         """Replicas that have this op of ours in their log."""

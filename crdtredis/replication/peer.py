@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Set
+from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -108,6 +108,7 @@ class Peer:
         self._urls = {what: URL(f"{self.url}/replication/{what}") for what in ("handshake", "push", "pull", "stream")}
         self.replica = ""
         self.process = 0                                        # of the Hello that `known` began with
+        self.met = 0.0                                          # when it shook hands last (monotonic)
         self.paused = False
         self.error = ""
         self.refusal: int | None = None                         # its code, where the last fault was one that an operator must mend
@@ -273,6 +274,22 @@ class Peer:
         self.wanted.set()
         return await asyncio.shield(self._outcome)
 
+    async def try_twice(self, act: Callable[[], Awaitable[None]]) -> bool:
+        """Did act() succeed, be it after a new handshake? A session ends unseen, until something is asked in it: where the
+        peer has restarted, or has just been met through another of its addresses."""
+        for attempt in range(2):
+            if not (await self.ready() or attempt and await self.ready()):     # of the second the end of the first may be told
+                break
+            session, conversation = self._session, self._conversation
+            try:
+                await act()
+                return True
+            except Exception:
+                if conversation and self._session == session:
+                    conversation.cancel()
+                    await asyncio.wait({conversation})
+        return False
+
     def _told(self, up: bool) -> None:
         outcome, self._outcome = self._outcome, None
         if outcome and not outcome.done():
@@ -396,7 +413,7 @@ class Peer:
         self._actor = Actor(actor_id(hello.replica, hello.epoch), hello.replica, hello.epoch)
         if hello.process != self.process:
             self._impasse = None                                # what it had then it may have lost
-        self.process, self.known = hello.process, to_clock(hello.clock)
+        self.process, self.known, self.met = hello.process, to_clock(hello.clock), time.monotonic()
         self._declared = {a.id for a in told}
         self._session, self._version = hello.session, 0
 

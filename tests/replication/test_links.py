@@ -2,13 +2,18 @@
 that has failed. What a peer is said to have, it must have; and what stands in the way must be seen and must pass."""
 import asyncio
 import random
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import aiohttp
+import pytest
 
+from crdtredis.replication.front import Front
+from crdtredis.replication.hub import Hub
 from crdtredis.replication.peer import Peer
 from crdtredis.replication.waiters import Waiter
 from crdtredis.replication.wire import CONTENT_TYPE, declarations, decode, encode, entries, ranges, wire
+from tests.replication import network
 from tests.replication.invariants import overclaims
 from tests.replication.network import Network, Node, converged, until
 from tests.replication.test_peers import all_up, run
@@ -203,6 +208,49 @@ async def test_one_replica_under_two_addresses_has_one_conversation_and_counts_o
         await until(lambda: direct.state == "up" and other.state in ("retrying", "down"))
         a.set("k", "w")
         await until(lambda: b.get("k") == "w")
+
+
+@run
+async def test_what_a_process_had_and_the_next_lost_is_not_acknowledged_by_an_address_that_met_the_former():
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(network, "streams", False)
+        async with Network(2) as (a, b):
+            a.set("k", "v")
+            await until(lambda: a.hub.acknowledged(a.replica.actor, 1) == 1)
+            other = Peer(a.hub, b.url.replace("127.0.0.1", "localhost"))
+            a.hub.peers.append(other)
+            task = asyncio.create_task(other.run())
+            await until(lambda: other.state == "standby")
+            task.cancel()                                       # the address is dead from now on
+            await b.stop()
+            b.log.batches.clear()
+            held, push = asyncio.Event(), Hub.push
+
+            async def holding(*args):
+                await held.wait()
+                return await push(*args)
+
+            patched.setattr(Hub, "push", holding)
+            await b.start()
+            await until(lambda: a.peer(b).process == b.hub.identity.process)
+            assert other.known and b.get("k") is None
+            assert a.hub.acknowledged(a.replica.actor, 1) == 0
+            held.set()
+            await until(lambda: a.hub.acknowledged(a.replica.actor, 1) == 1)
+
+
+@run
+async def test_what_fails_in_a_session_that_has_ended_is_tried_in_a_new_one():
+    """As of a peer that has restarted, or that was met through another address: nobody has noticed yet."""
+    async with Network(2, interval=60.0) as (a, b):
+        await all_up(a, b)
+        p = a.peer(b)
+        b.hub.sessions.clear()
+        outcome = await Front._synchronise(SimpleNamespace(hub=a.hub, _syncs=asyncio.Semaphore()), 20.0)
+        assert outcome.synced == (b.url,) and p.counts.handshakes == 2
+        b.hub.sessions.clear()
+        a.set("k", "v")
+        assert await p.try_twice(lambda: p.bring_up({a.replica.actor: 1})) and b.get("k") == "v"
 
 
 @run
