@@ -13,7 +13,8 @@ cdef enum:
     HEAD_ROOM = 256         # bytes before an op's effects, where its head and that of its record are written
     CONFLICTS = 128         # how many CRDT.CONFLICTS remembers
     CONFLICT_TEXT = 64      # bytes of key and of each value it remembers
-    NEWCOMERS = 16384       # actors that peers may declare at once, all they know to a new replica among them; then one every NEWCOMER_MS
+    FREELY = 49152          # actors that may be known before newcomers are counted: all that others know must come to a new replica at once
+    NEWCOMERS = 1024        # actors beyond these that peers may declare at once; then one every NEWCOMER_MS
     NEWCOMER_MS = 10000
 
 # A hash, set, sorted set or list: members are elements like keys, each with a cell. A hash field's value is bytes, a set member has

@@ -172,7 +172,9 @@ cdef int receive_op(Kernel *k, uint16_t slot, Span raw, const OpHead *h) noexcep
 # ---- batches -------------------------------------------------------------------------------------------------------
 
 cdef int newcomer_may_come(Kernel *k) noexcept nogil:
-    """Actors with ops are never forgotten, and of slots there are 65535: no peer may use them up before people notice."""
+    """Actors with ops are never forgotten, and of slots there are 65535: no peer may use the last quarter up before people notice."""
+    if k.actors.n < FREELY:
+        return 1
     if k.now < k.newcomers_at or k.now - k.newcomers_at >= NEWCOMER_MS:
         k.newcomers = max(<int64_t>0, k.newcomers - max(<int64_t>0, (k.now - k.newcomers_at) // NEWCOMER_MS))
         k.newcomers_at = k.now

@@ -152,35 +152,40 @@ def test_strangers_are_refused():
         replica.receive(pb.Batch(runs=[own]).SerializeToString())
 
 
-def test_new_actors_come_in_a_crowd_once_and_one_by_one_then():
-    """A new replica learns all there are at once; nobody can use them all up in a moment."""
+def test_new_actors_come_as_they_are_until_few_are_left_and_one_by_one_then():
+    """A new replica learns all there are at once; nobody can use them all up in a moment, nor after a restart."""
     replica = Replica("A", 1)
     replica.now = now = 1_700_000_000_000
 
     def declare(first, n):
         replica.receive(pb.Batch(actors=[pb.Actor(id=i, replica="X", epoch=i) for i in range(first, first + n)]).SerializeToString())
 
-    declare(1, 16_384)
-    declare(1, 16_384)                                                             # known ones are no newcomers
-    assert len(replica.actors()) == 16_385
+    declare(1, 49_151)
+    declare(1, 49_151)                                                             # known ones are no newcomers
+    declare(49_152, 1_024)
+    assert len(replica.actors()) == 50_176
     with pytest.raises(StrangerError, match="more new actors at once"):
-        declare(50_000, 1)
+        declare(60_000, 1)
     replica.now = now + 9_999
     with pytest.raises(StrangerError):
-        declare(50_000, 1)
+        declare(60_000, 1)
     replica.now = now + 30_000
-    declare(50_000, 3)
+    declare(60_000, 3)
     with pytest.raises(StrangerError):
-        declare(50_003, 1)
+        declare(60_003, 1)
     replica.now = now - 1_000_000                                                  # a clock that was set back lets nobody in, nor out for ever
     with pytest.raises(StrangerError):
-        declare(50_003, 1)
+        declare(60_003, 1)
     replica.now += 10_000
-    declare(50_003, 1)
+    declare(60_003, 1)
     other = Replica("B", 1)
     other.recovering = True                                                        # what the log holds is let in
-    other.receive(pb.Batch(actors=[pb.Actor(id=i, replica="X", epoch=i) for i in range(1, 40_000)]).SerializeToString())
-    assert len(other.actors()) == 40_000
+    other.receive(pb.Batch(actors=[pb.Actor(id=i, replica="X", epoch=i) for i in range(1, 60_000)]).SerializeToString())
+    assert len(other.actors()) == 60_000
+    other.recovering = False                                                       # ... and counts with the next process
+    other.receive(pb.Batch(actors=[pb.Actor(id=i, replica="X", epoch=i) for i in range(60_000, 61_024)]).SerializeToString())
+    with pytest.raises(StrangerError):
+        other.receive(pb.Batch(actors=[pb.Actor(id=61_024, replica="X", epoch=61_024)]).SerializeToString())
 
 
 @pytest.mark.parametrize("shape", ["random", "ascending", "descending", "inside"])
