@@ -220,9 +220,11 @@ class Hub:
 
     def _gathered(self) -> None:
         self._gathering = None
-        self._pace.looked(self._look(), time.monotonic())
-        if self._gathering is None:
-            self.engine.wait_for_more(False)
+        try:
+            self._pace.looked(self._look(), time.monotonic())
+        finally:
+            if self._gathering is None:
+                self.engine.wait_for_more(False)
 
     def _look(self) -> int:
         """Take what the engine has: bytes of batches with own ops."""

@@ -314,7 +314,7 @@ class SegmentLog:
         while self._loose is not None:
             number = self._loose[0]
             try:
-                fd = os.open(segment_path(self._folder, number), os.O_RDONLY | os.O_CLOEXEC)
+                fd = os.open(segment_path(self._folder, number), os.O_RDWR | os.O_CLOEXEC)
             except FileNotFoundError:
                 pass                                    # _look_around tells
             except OSError as e:
@@ -323,6 +323,7 @@ class SegmentLog:
                 try:
                     if not self._fdatasync(fd, self._loose):
                         return False
+                    release(fd, os.fstat(fd).st_size)
                 finally:
                     shut(fd)
             with self._formers_lock:
@@ -519,6 +520,7 @@ class SegmentLog:
             self.writer.attach(new, number + 1, size, size, self._limit(size),
                                POLICIES[self._policy])
             for f in void:
+                release(f.fd, f.end)
                 shut(f.fd)
             log.warning("the log is open again in segment %d, after: %s", number + 1, self._failure)
             self._failure = None

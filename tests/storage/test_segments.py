@@ -143,6 +143,29 @@ def test_where_much_is_logged_room_is_set_aside_ahead_and_given_back_when_the_se
     assert recovered(tmp_path).clock() == node.replica.clock()
 
 
+def test_room_that_a_killed_process_or_a_failed_segment_has_set_aside_is_given_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(segments, "PLENTY", 0)
+    node = Node(tmp_path, max_segment_size=3_000_000)
+    node.set(b"k", MEG)
+    node.log.ease()
+    for _ in range(3):
+        node.set(b"k", MEG)                 # the second segment, and then kill -9
+    assert node.log.writer.place()[0] == 2 and on_disk(tmp_path, 1) >= segments.AHEAD
+    node = Node(tmp_path, epoch=2, max_segment_size=30_000_000)
+    assert on_disk(tmp_path, 1) < segment_path(tmp_path, 1).stat().st_size + 8192
+
+    node.set(b"k", MEG)
+    node.log.ease()
+    assert on_disk(tmp_path, 2) >= segments.AHEAD
+    monkeypatch.setattr(segments.os, "fdatasync", fail_with(errno.EIO))
+    node.log.sync()
+    monkeypatch.undo()
+    assert node.log.tick() is None and node.log.writer.place()[0] == 3
+    assert on_disk(tmp_path, 2) < segment_path(tmp_path, 2).stat().st_size + 8192
+    node.close()
+    assert recovered(tmp_path).clock() == node.replica.clock()
+
+
 @pytest.mark.parametrize("why", [errno.EOPNOTSUPP, errno.ENOSPC])
 def test_where_no_room_can_be_set_aside_the_log_goes_on(tmp_path, monkeypatch, why):
     def reserve(fd, begin, n):
