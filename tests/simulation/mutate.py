@@ -215,7 +215,7 @@ FAULTS = [
     ("what a former process had put down to the present one", PEERS + "hub.py",
      "if p.is_replica and p.process == n.process)", "if p.is_replica and p.replica == n.replica)"),
     ("a sync that gives up with the session of a former process", PEERS + "peer.py",
-     "                    conversation.cancel()\n                    await", "                    await"),
+     "                if conversation and self._session == session:", "                if 0:"),
     ("two addresses of one replica that end each other's conversation", PEERS + "peer.py",
      "        if other := next((p for p in hub.peers if self._is_served_by(p)), None):", "        if other := None:"),
     ("an address that stands by for ever", PEERS + "peer.py",
