@@ -38,6 +38,8 @@ def words(fault: BaseException) -> str:
             return f"it does not answer: {fault}".rstrip(": ")
         case OSError() if fault.errno:
             return os.strerror(fault.errno)
+        case aiohttp.ClientOSError():                           # of a request that could not be written, without a number
+            return "it closed the connection before it had read what was sent"
     return one_line(str(fault)) or type(fault).__name__        # it may quote what came
 
 

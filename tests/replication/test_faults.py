@@ -3,9 +3,10 @@ import asyncio
 import ssl
 import subprocess
 
+import aiohttp
 import pytest
 
-from crdtredis.replication.faults import answers, any_certificate
+from crdtredis.replication.faults import answers, any_certificate, words
 from crdtredis.replication.peer import Peer
 from tests.real.cluster import free_port
 from tests.replication.network import Node, until
@@ -96,6 +97,12 @@ def test_who_is_there_instead_is_named(certificate, scheme, there, over_tls, sta
 def test_where_nobody_is_there_it_is_said_in_plain_words(host, said):
     text = asyncio.run(asyncio.wait_for(said_of(f"http://{host}:{free_port()}", "down"), 30))
     assert text.startswith(said)
+
+
+def test_a_connection_lost_while_a_request_is_written_is_said_in_plain_words():
+    """As aiohttp raises it: an OSError without a number."""
+    lost = aiohttp.ClientOSError(None, "Can not write request body for http://127.0.0.1:1/replication/handshake")
+    assert words(lost) == "it closed the connection before it had read what was sent"
 
 
 def test_a_replica_is_known_as_http(certificate):
