@@ -355,5 +355,6 @@ class Front:
         except asyncio.TimeoutError:
             pass
         unfinished = asked - here or here - done                # who has not told all it has keeps the others waiting
+        reached = {p.replica for p in done | unfinished}
         return SyncOutcome(tuple(p.url for p in done), tuple(p.url for p in unfinished),
-                           tuple(p.url for p in candidates if p not in asked))
+                           tuple(p.url for p in candidates if p not in asked and not (p.state == "standby" and p.replica in reached)))

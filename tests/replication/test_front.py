@@ -106,6 +106,35 @@ def test_who_says_nothing_is_unreachable_long_before_a_sync_has_to_end(front, st
     assert outcomes == [SyncOutcome((), (), (NOWHERE,))]
 
 
+def test_an_address_that_has_come_to_stand_by_is_unreachable_only_where_its_replica_is(front):
+    """Of two addresses that were both being tried when the sync began, as after a restart."""
+    front.add(NOWHERE), front.add("http://127.0.0.1:1")
+    first, second = front.find(NOWHERE), front.find("http://127.0.0.1:1")
+
+    async def stands_by():
+        second.replica, second._state = "b", "standby"
+        return False
+
+    async def ready():
+        first.replica = replica
+        return True
+
+    async def at_once(everything=False):
+        pass
+
+    async def brought(target):
+        pass
+
+    second._after = lambda fault: 3600.0                        # what comes of the address itself is not the matter here
+    second.ready, first.ready, first.exchange, first.bring_up = stands_by, ready, at_once, brought
+    for replica, unreachable in (("b", ()), ("c", (second.url,))):
+        second._state = "connecting"
+        outcomes = []
+        front.when_synced(outcomes.append, 10.0)
+        until(lambda: outcomes)
+        assert outcomes == [SyncOutcome((first.url,), (), unreachable)]
+
+
 def test_a_sync_that_ends_too_early_names_whom_it_waited_for(front):
     """One has told all it has; another answers and does not come to an end: its name is the one to be said."""
     front.add(NOWHERE), front.add("http://127.0.0.1:1")
