@@ -75,7 +75,8 @@ def now_ms() -> int:
 class Server:
     """One server. Plain commands reach it as session.server.
 
-    config, replica, executor, engine (the loop), bridge; from the end of recovery on also log (storage.SegmentLog) and sync, None before. started: Unix time in ms. recovered: what recovery found. health() says what is wrong.
+    config, replica, executor, engine (the loop), bridge; from the end of recovery on also log (storage.SegmentLog)
+    and sync, None before. started: Unix time in ms. recovered: what recovery found. health() says what is wrong.
     """
 
     def __init__(self, config: Config) -> None:

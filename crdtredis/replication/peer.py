@@ -11,11 +11,14 @@ Hello whenever it comes back: it may have lost its unsynced tail.
 *Exchange* compares clocks every sync_interval, fetches what is overdue and hands on what the peer cannot get otherwise: the rules
 are clocks.overdue's. It also repeats own ops that were sent but never applied.
 
-A failure ends the conversation: back-off with jitter, then a new handshake. After max_retries the peer counts as down and is tried on
-at the cap. A refusal (wrong cluster, wrong token, a second process with one id ...) is shown as such and tried again at the cap,
-for operators mend things; so is an address where something else than a replica answers (faults.py). Where ops are refused, here or there, a handshake proves nothing: the state stays "refused" until what was refused
-has arrived (`Impasse`). Of several addresses of one replica one is talked to; the others stand by, since a handshake through one ends
-the conversation through another. A peer that lacks ops which the log no longer holds is not pushed to: its state says it needs a full sync.
+A failure ends the conversation: back-off with jitter, then a new handshake. After max_retries the
+peer counts as down and is tried on at the cap. A refusal (wrong cluster, wrong token, a second
+process with one id ...) is shown as such and tried again at the cap, for operators mend things; so
+is an address where something else than a replica answers (faults.py). Where ops are refused, here
+or there, a handshake proves nothing: the state stays "refused" until what was refused has arrived
+(`Impasse`). Of several addresses of one replica one is talked to; the others stand by, since a
+handshake through one ends the conversation through another. A peer that lacks ops which the log no
+longer holds is not pushed to: its state says it needs a full sync.
 
 Everything but `paused` belongs to the sync thread's loop.
 """
