@@ -143,6 +143,7 @@ def test_the_system_gets_the_memory_of_what_is_deleted_back(how, command):
     """Without being asked, and with what was allocated last still in use."""
     with_little = 16 << 20
     s = Server("a", appendfsync="no").start()
+    until(lambda: " ready, " in s.log())                        # what replication and HTTP need is loaded after the first PONG
     empty = s.resident_bytes()
     fill(s, how)
     assert s.resident_bytes() > empty + 60_000_000
