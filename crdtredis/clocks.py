@@ -60,8 +60,3 @@ def overdue(have: Mapping[int, int], there: Mapping[int, int], before: Mapping[i
     if before is None:
         return {}
     return {a: s for a, s in lacking(have, there).items() if have.get(a, 0) == before.get(a, 0)}
-
-
-def below_log(floor: Mapping[int, int], clock: Mapping[int, int]) -> Clock:
-    """Where a reader with this clock lacks ops that a log beginning after `floor` no longer holds: {actor: last lost seq}."""
-    return lacking(clock, floor)

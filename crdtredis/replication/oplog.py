@@ -230,7 +230,7 @@ class OpLog:
     def check(self, cursor: Cursor) -> None:
         """Raises NeedsFullSync where the log has lost something this reader lacks, of whatever actor: others' ops depend on it."""
         if self._is_old(cursor, every=True):
-            lost = clocks.below_log(self.segments.floor(), cursor.clock)
+            lost = clocks.lacking(cursor.clock, self.segments.floor())
             if lost:
                 raise NeedsFullSync(lost)
 

@@ -411,7 +411,7 @@ class Peer:
         await hub.meet(hello, told)
         if hub.identity.actor.epoch != epoch:                   # say so before going on
             return await self._handshake()
-        if self._state in ("self", "standby"):
+        if self._state in APART:
             self._state = "connecting"
         self._actor = Actor(actor_id(hello.replica, hello.epoch), hello.replica, hello.epoch)
         if hello.process != self.process:

@@ -13,7 +13,7 @@ is at most HEAD_MAX bytes, and whatever does not decode raises Refusal with code
 """
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from google.protobuf.message import DecodeError, Message
 

@@ -6,7 +6,6 @@ The disk is simulated below the C library of the real process (tests/storage/fau
 import errno
 import json
 import random
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -51,6 +50,14 @@ def health(server):
             return r.status, json.load(r)
     except urllib.error.HTTPError as e:
         return e.code, json.load(e)
+
+
+def damage_and_repair(server):
+    """Some of what the stopped server had acknowledged is lost."""
+    path = segment_path(server.data_dir, 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:len(whole) // 2] + b"\xff\xff\xff" + whole[len(whole) // 2 + 3:])
+    assert check.main(str(server.data_dir), True) == 0
 
 
 def accepted(server, *argv):
@@ -311,10 +318,7 @@ def test_after_a_repair_health_tells_that_acknowledged_ops_wait_until_a_peer_has
     until(lambda: b("DBSIZE") == 100)
     b.stop()
     a.stop()
-    path = segment_path(a.data_dir, 1)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:len(whole) // 2] + b"\xff\xff\xff" + whole[len(whole) // 2 + 3:])
-    assert check.main(str(a.data_dir), True) == 0
+    damage_and_repair(a)
     begin(a, disk)
     until(lambda: "wait for others that it lost" in json.dumps(health(a)[1]))
     assert health(a)[0] == 503 and a("DBSIZE") < 100
@@ -331,10 +335,7 @@ def test_after_a_repair_without_peers_what_waits_for_ever_is_a_warning(on_disk):
     for i in range(100):
         accepted(a, "SET", f"k{i}", "v")
     a.stop()
-    path = segment_path(a.data_dir, 1)
-    whole = path.read_bytes()
-    path.write_bytes(whole[:len(whole) // 2] + b"\xff\xff\xff" + whole[len(whole) // 2 + 3:])
-    assert check.main(str(a.data_dir), True) == 0
+    damage_and_repair(a)
     begin(a, disk)
     until(lambda: "there is no peer that could have them" in json.dumps(health(a)[1]["warnings"]))
     assert health(a)[0] == 200 and a("DBSIZE") < 100 and accepted(a, "SET", "k", "v")

@@ -212,9 +212,14 @@ class Node:
 
     def connect(self, *others: Node) -> None:
         for o in others or [n for n in self.names if n is not self]:
-            peer = Peer(self.hub, o.url)
-            self.hub.peers.append(peer)
-            self.tasks[peer] = asyncio.create_task(peer.run())
+            self.call(o.url)
+
+    def call(self, url: str) -> Peer:
+        """A further peer, by its address."""
+        peer = Peer(self.hub, url)
+        self.hub.peers.append(peer)
+        self.tasks[peer] = asyncio.create_task(peer.run())
+        return peer
 
     async def stop(self):
         if self.running:

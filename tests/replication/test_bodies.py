@@ -71,9 +71,7 @@ def alone(*nodes: Node) -> None:
 
 
 def through(node: Node, proxy: Proxy) -> Peer:
-    peer = Peer(node.hub, proxy.url)
-    node.hub.peers.append(peer)
-    node.tasks[peer] = asyncio.create_task(peer.run())
+    peer = node.call(proxy.url)
     return peer
 
 
@@ -261,9 +259,7 @@ def test_an_answer_without_end_is_not_read_to_its_end(declared):
         a = Node("a", retry_cap=60.0, retry=60.0)
         try:
             await a.start([])
-            peer = Peer(a.hub, url)
-            a.hub.peers.append(peer)
-            a.tasks[peer] = asyncio.create_task(peer.run())
+            peer = a.call(url)
             await until(lambda: peer.state == "refused")
             assert "too large" in peer.error and sent < BODY_MAX + (64 << 20)
         finally:
@@ -386,9 +382,7 @@ async def test_the_token_crosses_no_network_unencrypted_unless_that_is_allowed()
         await a.start([])
         await a.hub.http.close()
         a.hub.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Everywhere()))
-        peer = Peer(a.hub, url.replace("127.0.0.1", "peer.example"))
-        a.hub.peers.append(peer)
-        a.tasks[peer] = asyncio.create_task(peer.run())
+        peer = a.call(url.replace("127.0.0.1", "peer.example"))
         await until(lambda: peer.state == "refused")
         assert "allow_plain_peers" in peer.error and "https://peer.example" in peer.error and not shown
         a.hub.settings = replace(a.hub.settings, allow_plain=True)

@@ -7,7 +7,6 @@ import aiohttp
 import pytest
 
 from crdtredis.replication.faults import answers, any_certificate, words
-from crdtredis.replication.peer import Peer
 from tests.real.cluster import free_port
 from tests.replication.network import Node, until
 
@@ -58,9 +57,7 @@ async def said_of(url: str, state: str) -> str:
     node = Node("a", max_retries=1, timeout=1.0)
     await node.start([])
     try:
-        peer = Peer(node.hub, url)
-        node.hub.peers.append(peer)
-        node.tasks[peer] = asyncio.create_task(peer.run())
+        peer = node.call(url)
         await until(lambda: peer.info().state == state and peer.info().error)
         return peer.info().error
     finally:

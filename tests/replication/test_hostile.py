@@ -8,7 +8,6 @@ import pytest
 from aiohttp import web
 
 from crdtredis.replication import hub, stream
-from crdtredis.replication.peer import Peer
 from crdtredis.replication.wire import (ACTORS_MOST, CONTENT_TYPE, PROTOCOL, TEXT_MOST, Refusal, encode, entries, to_clock,
                                         wire)
 from tests.replication.network import Network, Node, until
@@ -112,9 +111,7 @@ def test_a_peer_with_an_unknown_code_and_much_text_is_shown_and_tried_again():
         a = Node("a", retry_cap=0.01, retry=0.01)
         try:
             await a.start([])
-            peer = Peer(a.hub, url)
-            a.hub.peers.append(peer)
-            a.tasks[peer] = asyncio.create_task(peer.run())
+            peer = a.call(url)
             await until(lambda: asked >= 3)
             assert peer.state == "refused" and peer.error.startswith("code 99: new reason [2Jxxx")
             assert len(peer.error) < TEXT_MOST + 20
@@ -135,9 +132,7 @@ async def test_what_is_no_http_is_quoted_on_one_line():
 
     async with await asyncio.start_server(garbage, "127.0.0.1", 0) as server:
         async with Network(1, retry=0.01, retry_cap=0.01) as (a,):
-            peer = Peer(a.hub, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-            a.hub.peers.append(peer)
-            a.tasks[peer] = asyncio.create_task(peer.run())
+            peer = a.call(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
             await until(lambda: peer.counts.failures > 2)
             assert peer.error.isprintable() and 0 < len(peer.error) < TEXT_MOST + 20
 

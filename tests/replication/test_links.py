@@ -183,9 +183,7 @@ async def test_one_replica_under_two_addresses_has_one_conversation_and_counts_o
 
         open_ends: list[asyncio.StreamWriter] = []
         road = await asyncio.start_server(forward, "127.0.0.1", 0)
-        other = Peer(a.hub, f"http://127.0.0.1:{road.sockets[0].getsockname()[1]}")
-        a.hub.peers.append(other)
-        a.tasks[other] = asyncio.create_task(other.run())
+        other = a.call(f"http://127.0.0.1:{road.sockets[0].getsockname()[1]}")
         first = a.peer(b)
         quiet = 0, 0.0
 
@@ -205,9 +203,7 @@ async def test_one_replica_under_two_addresses_has_one_conversation_and_counts_o
         a.hub.peers.remove(first)
         a.tasks.pop(first).cancel()
         await until(lambda: other.state == "up")
-        direct = Peer(a.hub, b.url)
-        a.hub.peers.append(direct)
-        a.tasks[direct] = asyncio.create_task(direct.run())
+        direct = a.call(b.url)
         await until(lambda: direct.state == "standby" and other.state == "up")
         road.close()
         for end in open_ends:
@@ -464,9 +460,7 @@ async def test_no_kind_of_bad_peer_stops_the_others():
     async with Network(2, timeout=0.3) as (a, b):
         await all_up(a, b)
         for s in servers:
-            peer = Peer(a.hub, f"http://127.0.0.1:{s.sockets[0].getsockname()[1]}")
-            a.hub.peers.append(peer)
-            a.tasks[peer] = asyncio.create_task(peer.run())
+            a.call(f"http://127.0.0.1:{s.sockets[0].getsockname()[1]}")
         bad = a.hub.peers[1:]
         written = 0
         while not all(p.counts.handshakes > 2 for p in bad):

@@ -6,7 +6,6 @@ import threading
 import pytest
 
 from crdtredis.replication.names import MOST, Names
-from crdtredis.replication.peer import Peer
 from tests.replication.network import Network, converged, until
 from tests.replication.test_peers import all_up, run
 
@@ -34,9 +33,7 @@ def test_dead_names_delay_no_healthy_peer(dead):
             await all_up(a, b)
             await b.stop()
             for i in range(5):
-                peer = Peer(a.hub, f"http://peer{i}.dead:1")
-                a.hub.peers.append(peer)
-                a.tasks[peer] = asyncio.create_task(peer.run())
+                a.call(f"http://peer{i}.dead:1")
             for i in range(500):
                 a.set(f"k{i}", "v")
                 await asyncio.sleep(0)

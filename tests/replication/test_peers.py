@@ -171,9 +171,7 @@ async def test_a_dead_and_a_mute_peer_stop_nobody():
     dead.close()
     async with Network(2, timeout=0.3, max_retries=2) as (a, b):
         for port in ports:
-            peer = Peer(a.hub, f"http://127.0.0.1:{port}")
-            a.hub.peers.append(peer)
-            a.tasks[peer] = asyncio.create_task(peer.run())
+            a.call(f"http://127.0.0.1:{port}")
         await until(lambda: a.peer(b).state == "up")
         worst = 0.0
         for i in range(200):

@@ -7,7 +7,6 @@ import time
 import aiohttp
 import pytest
 
-from crdtredis.replication.peer import Peer
 from crdtredis.replication.stream import ANSWER, FAILURE, NO_HEAD, PENDING, PUSH, UPGRADE
 from crdtredis.replication.wire import BODY_MAX, PROTOCOL, decode, encode, wire
 from tests.replication import network
@@ -263,9 +262,7 @@ def test_an_answer_that_is_none_ends_the_conversation(frame):
                     writer.write(f"HTTP/1.1 200 x\r\nContent-Type: application/x-crdt-redis\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
 
             server = await asyncio.start_server(serve, "127.0.0.1", 0)
-            peer = Peer(a.hub, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-            a.hub.peers.append(peer)
-            a.tasks[peer] = asyncio.create_task(peer.run())
+            peer = a.call(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
             await until(lambda: peer._outlet is not None)
             a.set("k", "v")
             await until(lambda: peer.state == "refused")
