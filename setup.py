@@ -1,7 +1,8 @@
 """Builds the compiled modules: every crdtredis/_*.pyx and crdtredis/commands/*.pyx.
 
-CRDT_REDIS_BUILD chooses the kind: "release" (default), "debug" (assertions, no optimisation), "sanitize" (AddressSanitizer and
-UndefinedBehaviorSanitizer; tests/sanitize.sh), "fuzz" (the same, and coverage for libFuzzer: clang; tests/fuzz/run.py).
+CRDT_REDIS_BUILD chooses the kind: "release" (default), "debug" (assertions, no optimisation),
+"sanitize" (AddressSanitizer and UndefinedBehaviorSanitizer; tests/sanitize.sh), "fuzz" (the same,
+and coverage for libFuzzer: clang; tests/fuzz/run.py).
 """
 import os
 import shutil
@@ -19,21 +20,26 @@ def need_compiler():
     compiler = os.environ.get("CC", sysconfig.get_config_var("CC") or "cc").split()[0]
     include = sysconfig.get_path("include")
     if shutil.which(compiler) is None:
-        raise SystemExit(f"crdtredis: building it takes a C compiler, and there is no {compiler} (Debian: apt-get install gcc libc6-dev)")
+        raise SystemExit(f"crdtredis: building it takes a C compiler, and there is no {compiler} "
+                         "(Debian: apt-get install gcc libc6-dev)")
     if not os.path.exists(os.path.join(include, "Python.h")):
-        raise SystemExit(f"crdtredis: building it takes Python's headers, and {include} has none (Debian: apt-get install python3-dev)")
+        raise SystemExit(f"crdtredis: building it takes Python's headers, and {include} has none "
+                         "(Debian: apt-get install python3-dev)")
 
 
 need_compiler()
-SANITIZE = ["-O1", "-g", "-DCRDT_DEBUG=1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=undefined"]
+SANITIZE = ["-O1", "-g", "-DCRDT_DEBUG=1", "-fno-omit-frame-pointer",
+            "-fno-sanitize-recover=undefined"]
 KINDS = {
     "release": (["-O2", "-fno-strict-aliasing"], []),
     "debug": (["-O0", "-g", "-DCRDT_DEBUG=1"], []),
     "sanitize": ([*SANITIZE, "-fsanitize=address,undefined"], ["-fsanitize=address,undefined"]),
-    "fuzz": ([*SANITIZE, "-fsanitize=address,undefined,fuzzer-no-link"], ["-fsanitize=address,undefined"]),
+    "fuzz": ([*SANITIZE, "-fsanitize=address,undefined,fuzzer-no-link"],
+             ["-fsanitize=address,undefined"]),
 }
 compile_args, link_args = KINDS[os.environ.get("CRDT_REDIS_BUILD", "release")]
-# Floating point must give the same bits in every replica, so no contraction into fused multiply-add.
+# Floating point must give the same bits in every replica, so no contraction into fused
+# multiply-add.
 compile_args = [*compile_args, "-ffp-contract=off", "-Wno-unused-function"]
 
 
@@ -43,7 +49,9 @@ def extensions():
         yield Extension(name, [source], extra_compile_args=compile_args, extra_link_args=link_args)
 
 
-DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True, "initializedcheck": False,
+DIRECTIVES = {"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True,
+              "initializedcheck": False,
               "embedsignature": True}
 
-setup(ext_modules=cythonize(list(extensions()), compiler_directives=DIRECTIVES), options={"build_ext": {"parallel": os.cpu_count()}})
+setup(ext_modules=cythonize(list(extensions()), compiler_directives=DIRECTIVES),
+      options={"build_ext": {"parallel": os.cpu_count()}})

@@ -4,13 +4,15 @@
     python -m bench.compare pipelined --rounds 3 -n 200000
     python -m bench.compare memory busy lag              # chosen sections
 
-Every figure is a ratio taken in one run: rounds alternate between the two servers, and the median counts. Next to requests per second
-stands the server's CPU time per request (user + system of the process, over the requests), which a busy machine disturbs least. The others
-run with `--appendonly yes --appendfsync everysec --save "" --auto-aof-rewrite-percentage 0`, crdt-redis with its defaults, all on one disk.
-Tables are printed as Markdown. Nothing here fails for being slow.
+Every figure is a ratio taken in one run: rounds alternate between the two servers, and the median
+counts. Next to requests per second stands the server's CPU time per request (user + system of the
+process, over the requests), which a busy machine disturbs least. The others run with `--appendonly
+yes --appendfsync everysec --save "" --auto-aof-rewrite-percentage 0`, crdt-redis with its defaults,
+all on one disk. Tables are printed as Markdown. Nothing here fails for being slow.
 
-CRDT_REDIS_EXECUTABLE chooses the executable to measure instead of this checkout. BENCH_PEERS names servers beside the redis-server on the
-path, for throughput and stalls: BENCH_PEERS="redis-8.2=/path/redis-server valkey-9.1=/path/valkey-server".
+CRDT_REDIS_EXECUTABLE chooses the executable to measure instead of this checkout. BENCH_PEERS names
+servers beside the redis-server on the path, for throughput and stalls:
+BENCH_PEERS="redis-8.2=/path/redis-server valkey-9.1=/path/valkey-server".
 """
 from __future__ import annotations
 
@@ -35,13 +37,14 @@ ROOT = Path(__file__).resolve().parents[1]
 MILLION = 1_000_000
 
 
-# ---- measuring -----------------------------------------------------------------------------------------------------
+# ---- measuring -----------------------------------------------------------------------------------
 
 class Peer(Reference):
     """A server to compare with, with a log as ours has."""
 
     def __init__(self, name: str, binary: str):
-        super().__init__("--save", "", "--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0")
+        super().__init__("--save", "", "--appendonly", "yes", "--appendfsync", "everysec",
+                         "--auto-aof-rewrite-percentage", "0")
         self.name, self.binary = name, binary
 
     def command(self) -> list[str]:
@@ -50,7 +53,9 @@ class Peer(Reference):
 
 def others() -> list[Callable[[], Process]]:
     """What makes each of the servers to compare with, not started."""
-    found = [("redis-server", Reference("x").command()[0])] + [tuple(p.split("=", 1)) for p in os.environ.get("BENCH_PEERS", "").split()]
+    found = [("redis-server", Reference("x").command()[0])] + [tuple(p.split("=", 1))
+                                                               for p in os.environ.get(
+                                                                   "BENCH_PEERS", "").split()]
     return [lambda name=name, binary=binary: Peer(name, binary) for name, binary in found]
 
 
@@ -62,9 +67,11 @@ def ours(name: str = "a", **settings) -> Server:
     return Server(name, appendfsync="everysec", **settings).start()
 
 
-def benchmark(server: Process, test: str, n: int, clients: int, pipeline: int, keys: int, size: int, cpu: int | None = None) -> dict:
+def benchmark(server: Process, test: str, n: int, clients: int, pipeline: int, keys: int, size: int,
+              cpu: int | None = None) -> dict:
     """One run of redis-benchmark: requests/s, server CPU in microseconds per request, p99 in ms."""
-    argv = ["redis-benchmark", "-p", server.port, "-t", test, "-n", n, "-c", clients, "-P", pipeline, "-r", keys, "-d", size, "--csv"]
+    argv = ["redis-benchmark", "-p", server.port, "-t", test, "-n", n, "-c", clients, "-P",
+            pipeline, "-r", keys, "-d", size, "--csv"]
     if cpu is not None:
         argv = ["taskset", "-c", cpu] + argv
     before = server.cpu_seconds()
@@ -90,7 +97,8 @@ PRELOADS = {
     "lpop": lambda numbers: ("RPUSH", "mylist", *("x" * 32 for _ in numbers)),
     "rpop": lambda numbers: ("RPUSH", "mylist", *("x" * 32 for _ in numbers)),
     "spop": lambda numbers: ("SADD", "myset", *(f"element:{i:012}" for i in numbers)),
-    "zpopmin": lambda numbers: ("ZADD", "myzset", *(x for i in numbers for x in (i, f"element:{i:012}"))),
+    "zpopmin": lambda numbers: ("ZADD", "myzset",
+                                *(x for i in numbers for x in (i, f"element:{i:012}"))),
 }
 
 
@@ -117,12 +125,16 @@ def throughput(a, title: str, tests: str, n: int, pipeline: int, sizes=(32,)) ->
                     runs[test, s].append(benchmark(s, test, n, a.clients, pipeline, a.keys, size))
         for test in tests.split(","):
             o, found = median(runs[test, mine]), [median(runs[test, s]) for s in theirs]
-            rows.append([test if len(sizes) == 1 else f"{test} {size} B", *(r["cpu"] for r in found), o["cpu"], o["cpu"] / min(r["cpu"] for r in found),
-                         f"{o['rps']:.0f}", o["rps"] / max(r["rps"] for r in found), o["p99"], o["p99"] / min(r["p99"] for r in found)])
+            rows.append([test if len(sizes) == 1 else f"{test} {size} B",
+                         *(r["cpu"] for r in found), o["cpu"],
+                         o["cpu"] / min(r["cpu"] for r in found),
+                         f"{o['rps']:.0f}", o["rps"] / max(r["rps"] for r in found), o["p99"],
+                         o["p99"] / min(r["p99"] for r in found)])
         for s in (mine, *theirs):
             s.dispose()
     table(f"{title} (-n {n} -c {a.clients} -P {pipeline} -r {a.keys}, {a.rounds} rounds)",
-          ["test", *(f"{name} µs CPU/req" for name in names), "ours", "to the best", "ours req/s", "to the best", "ours p99 ms", "to the best"], rows)
+          ["test", *(f"{name} µs CPU/req" for name in names), "ours", "to the best", "ours req/s",
+           "to the best", "ours p99 ms", "to the best"], rows)
 
 
 # What one command of a fill is, by the number it is for: names have 16 bytes, values 32.
@@ -145,7 +157,7 @@ def fill(server: Process, n: int, what: str = "strings") -> None:
                 c.raw()
 
 
-# ---- sections --------------------------------------------------------------------------------------------------------
+# ---- sections ------------------------------------------------------------------------------------
 
 def pipelined(a):
     throughput(a, "Pipelined throughput", a.tests, a.n, 16)
@@ -160,10 +172,12 @@ def large(a):
 
 
 def memory(a):
-    """Growth of resident memory for a million of each, and the start from a million strings on disk."""
+    """Growth of resident memory for a million of each, and the start from a million strings on
+    disk."""
     n = a.keys_in_memory
     rows = []
-    for what in reversed(FILLS):                             # strings last: the start is measured from them
+    # strings last: the start is measured from them
+    for what in reversed(FILLS):
         pair = (redis_with_log(), ours())
         grown = []
         for s in pair:
@@ -174,7 +188,8 @@ def memory(a):
         rows.insert(0, [f"{n} {what}", *grown, grown[1] / grown[0]])
         if what != "strings":
             stop_all()
-    table("Memory: growth of RSS in MB (names of 16 bytes, values of 32)", ["what", "redis", "ours", "ratio"], rows)
+    table("Memory: growth of RSS in MB (names of 16 bytes, values of 32)",
+          ["what", "redis", "ours", "ratio"], rows)
     times: dict = {s: [] for s in pair}
     for s in pair:
         s.stop(timeout=60)
@@ -192,14 +207,16 @@ def memory(a):
 
 
 class Spinning(Server):
-    """Our server in a process in which a pure-Python thread spins while a file exists (bench/spinning.py)."""
+    """Our server in a process in which a pure-Python thread spins while a file exists
+    (bench/spinning.py)."""
 
     @property
     def flag(self) -> Path:
         return self.directory / "spin"
 
     def command(self):
-        return [sys.executable, str(ROOT / "bench" / "spinning.py"), str(self.flag)] + super().command()[len(executable()):]
+        return [sys.executable, str(ROOT / "bench" / "spinning.py"),
+                str(self.flag)] + super().command()[len(executable()):]
 
 
 def busy(a):
@@ -209,13 +226,16 @@ def busy(a):
         for spin in (False, True):
             s.flag.touch() if spin else s.flag.unlink(missing_ok=True)
             time.sleep(0.3)
-            runs[spin].append(benchmark(s, "set", a.n // 2, a.clients, 16, a.keys, 32, cpu=os.cpu_count() - 1))
+            runs[spin].append(benchmark(s, "set", a.n // 2, a.clients, 16, a.keys, 32,
+                                        cpu=os.cpu_count() - 1))
     idle, spinning = median(runs[False]), median(runs[True])
-    table("A busy sync thread: SET -P 16, client pinned to one core", ["idle req/s", "spinning req/s", "ratio"],
+    table("A busy sync thread: SET -P 16, client pinned to one core",
+          ["idle req/s", "spinning req/s", "ratio"],
           [[f"{idle['rps']:.0f}", f"{spinning['rps']:.0f}", spinning["rps"] / idle["rps"]]])
 
 
-# Writes at a rate, in pipelines of a millisecond or of one, which keep step with no timer of the servers.
+# Writes at a rate, in pipelines of a millisecond or of one, which keep step with no timer of the
+# servers.
 LOADER = """
 import random, socket, sys, time
 port, rate = map(int, sys.argv[1:])
@@ -233,12 +253,14 @@ while True:
 
 
 def lag(a):
-    """From the write's reply at A until it is visible at B, while A takes writes at a given rate."""
+    """From the write's reply at A until it is visible at B, while A takes writes at a given
+    rate."""
     c = Cluster(2).start()
     c.sync()
     rows = []
     for rate in a.rates:
-        load = subprocess.Popen([sys.executable, "-c", LOADER, str(c[0].port), str(rate)]) if rate else None
+        load = (subprocess.Popen([sys.executable, "-c", LOADER, str(c[0].port), str(rate)]) if rate
+                else None)
         time.sleep(0.5)
         seen = []
         with c[0].connect() as w, c[1].connect() as r:
@@ -253,12 +275,15 @@ def lag(a):
             load.kill()
             load.wait()
         seen.sort()
-        rows.append([rate or "single writes", seen[len(seen) // 2], seen[int(len(seen) * 0.99)], seen[-1]])
-    table(f"Replication lag on loopback, {a.samples} samples", ["writes/s beside", "p50 ms", "p99 ms", "max ms"], rows)
+        rows.append([rate or "single writes", seen[len(seen) // 2], seen[int(len(seen) * 0.99)],
+                     seen[-1]])
+    table(f"Replication lag on loopback, {a.samples} samples",
+          ["writes/s beside", "p50 ms", "p99 ms", "max ms"], rows)
 
 
 def idle(a):
-    """CPU of a replica with so many peers: idle, and while one of them takes single writes at a low rate."""
+    """CPU of a replica with so many peers: idle, and while one of them takes single writes at a low
+    rate."""
     rows = []
     for count in (1, 2, 3):
         c = Cluster(count, appendfsync="everysec", sync_interval="5s").start()
@@ -271,9 +296,12 @@ def idle(a):
                 steadily(c[0], rate, 5.0)
                 passed = time.monotonic() - begun
                 used[rate].append([(s.cpu_seconds() - b) / passed * 100 for s, b in zip(c, before)])
-        rows.append([count - 1, *(statistics.median(x[i] for x in used[rate]) if i < count else "-" for rate in used for i in (0, 1))])
+        rows.append([count - 1, *(statistics.median(x[i] for x in used[rate]) if i < count else "-"
+                                  for rate in used for i in (0, 1))])
         stop_all()
-    table("Idle and light load: % of a core", ["peers", "idle", "a peer, idle", f"{a.low_rate} SET/s here", f"a peer, {a.low_rate} SET/s there"], rows)
+    table("Idle and light load: % of a core",
+          ["peers", "idle", "a peer, idle", f"{a.low_rate} SET/s here",
+           f"a peer, {a.low_rate} SET/s there"], rows)
 
 
 def steadily(server: Process, rate: int, seconds: float) -> None:
@@ -305,8 +333,11 @@ def peers(a):
         alone = alone or m["cpu"]
         command = len(encode("SET", "key:000000012345", "x" * 32))
         sent = [dict(zip(p[::2], p[1::2])) for p in c[0]("CRDT.PEERS", "VERBOSE")]
-        sent = [dict(zip(p[b"counts"][::2], p[b"counts"][1::2]))[b"bytes_sent"] / (n * a.rounds) / command for p in sent]
-        rows.append([count - 1, f"{m['rps']:.0f}", m["cpu"], m["cpu"] / alone, max(sent, default="-")])
+        sent = [dict(zip(p[b"counts"][::2],
+                         p[b"counts"][1::2]))[b"bytes_sent"] / (n * a.rounds) / command
+                         for p in sent]
+        rows.append([count - 1, f"{m['rps']:.0f}", m["cpu"], m["cpu"] / alone,
+                     max(sent, default="-")])
         stop_all()
     table("Cost of peers: SET -P 16 at one server, 16-byte keys and 32-byte values",
           ["peers", "req/s", "µs CPU/req", "to none", "bytes sent to a peer / RESP bytes"], rows)
@@ -324,8 +355,10 @@ def catchup(a):
     while c[1]("DBSIZE") < a.keys_in_memory:
         during.append(benchmark(c[0], "set", 5_000, 10, 1, 1000, 32)["p99"])
     took = time.monotonic() - start
-    table(f"Catch-up: {a.keys_in_memory} SETs missed", ["seconds", "ops/s", "p99 at the sender before, ms", "during it"],
-          [[took, f"{a.keys_in_memory / took:.0f}", quiet, statistics.median(during) if during else "-"]])
+    table(f"Catch-up: {a.keys_in_memory} SETs missed",
+          ["seconds", "ops/s", "p99 at the sender before, ms", "during it"],
+          [[took, f"{a.keys_in_memory / took:.0f}", quiet, statistics.median(during) if during
+            else "-"]])
 
 
 def growth(a):
@@ -333,11 +366,13 @@ def growth(a):
     for n in (10_000, MILLION) + ((10 * MILLION,) if a.ten_million else ()):
         s = ours()
         fill(s, n)
-        used = [median([benchmark(s, test, a.n // 2, a.clients, 16, n, 32) for _ in range(a.rounds)])["cpu"] for test in ("set", "get")]
+        used = [median([benchmark(s, test, a.n // 2, a.clients, 16, n, 32)
+                        for _ in range(a.rounds)])["cpu"] for test in ("set", "get")]
         first = first or used
         rows.append([n, used[0], used[0] / first[0], used[1], used[1] / first[1]])
         s.dispose()
-    table("Growth: µs CPU per request by number of keys (-P 16)", ["keys", "SET", "to first", "GET", "to first"], rows)
+    table("Growth: µs CPU per request by number of keys (-P 16)",
+          ["keys", "SET", "to first", "GET", "to first"], rows)
     s, times = ours(), {}
     sizes = (10, 1000, MILLION)
     for n in sizes:
@@ -345,10 +380,14 @@ def growth(a):
             fill(s, n, what)
         for name, commands in GROWING.items():
             commands = [c.replace("MIDDLE", str(n // 2)) for c in commands]
-            times.setdefault(name, []).append(statistics.median(cost(s, commands) for _ in range(a.rounds)))
+            times.setdefault(name,
+                             []).append(statistics.median(cost(s, commands)
+                                                          for _ in range(a.rounds)))
         s("FLUSHALL")
-    table("Growth: µs CPU per request by size of the list or sorted set (one client, 10,000 in a pipeline)",
-          ["command", *map(str, sizes), "last to first"], [[name, *t, t[-1] / t[0]] for name, t in times.items()])
+    table("Growth: µs CPU per request by size of the list or sorted set (one client, 10,000 in a "
+          "pipeline)",
+          ["command", *map(str, sizes), "last to first"],
+          [[name, *t, t[-1] / t[0]] for name, t in times.items()])
 
 
 # Read the same, or leave the size as it was: a push is followed by a pop.
@@ -393,21 +432,25 @@ def program(a):
         times.append(time.monotonic() - start)
         s.dispose()
     size = f"{path.stat().st_size / 1e6:.1f} MB" if path.exists() else "not built"
-    table("Executable", ["measured", "size", "exec to first PONG, s"], [[Path(executable()[0]).name, size, statistics.median(times)]])
+    table("Executable", ["measured", "size", "exec to first PONG, s"],
+          [[Path(executable()[0]).name, size, statistics.median(times)]])
 
 
-SECTIONS = {f.__name__: f for f in (pipelined, unpipelined, large, memory, busy, lag, idle, peers, catchup, growth, program)}
+SECTIONS = {f.__name__: f for f in (pipelined, unpipelined, large, memory, busy, lag, idle, peers,
+                                    catchup, growth, program)}
 
 
 def main() -> int:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; none: all")
     p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("-n", type=int, default=MILLION, help="requests of a pipelined run; other runs take a part of it")
+    p.add_argument("-n", type=int, default=MILLION,
+                   help="requests of a pipelined run; other runs take a part of it")
     p.add_argument("--clients", type=int, default=50)
     p.add_argument("--keys", type=int, default=100_000)
     p.add_argument("--tests", default=TESTS)
-    p.add_argument("--rates", type=int, nargs="*", default=[0, 500, 5000, 20_000, 100_000], help="of lag: writes/s")
+    p.add_argument("--rates", type=int, nargs="*", default=[0, 500, 5000, 20_000, 100_000],
+                   help="of lag: writes/s")
     p.add_argument("--low-rate", type=int, default=500)
     p.add_argument("--samples", type=int, default=500)
     p.add_argument("--keys-in-memory", type=int, default=MILLION)

@@ -1,4 +1,5 @@
-"""Runs the server with a pure-Python thread beside it that spins while a file exists: what a busy sync thread costs the clients.
+"""Runs the server with a pure-Python thread beside it that spins while a file exists: what a busy
+sync thread costs the clients.
 
     python bench/spinning.py FLAG-FILE [flags of crdt-redis]
 """

@@ -4,10 +4,11 @@
     python -m bench.stalls flushall expiry --rounds 3
     BENCH_PEERS="redis-8.2=/path/redis-server valkey-9.1=/path/valkey-server" python -m bench.stalls
 
-Beside each scenario a client in a process of its own sends a PING every millisecond; the figure is the longest time between two
-replies, median of the rounds, which alternate between the servers; which they are stands in bench/compare.py. Memory is the
-resident size two seconds after the scenario over that of the empty server. Tables are printed as Markdown; nothing here fails for
-being slow.
+Beside each scenario a client in a process of its own sends a PING every millisecond; the figure is
+the longest time between two replies, median of the rounds, which alternate between the servers;
+which they are stands in bench/compare.py. Memory is the resident size two seconds after the
+scenario over that of the empty server. Tables are printed as Markdown; nothing here fails for being
+slow.
 """
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ print(worst, flush=True)
 
 def longest_gap(server: Process, scenario: Callable[[], None]) -> float:
     """ms between two PONGs at most, while the scenario runs and half a second longer."""
-    with subprocess.Popen([sys.executable, "-c", PINGER, str(server.port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as p:
+    with subprocess.Popen([sys.executable, "-c", PINGER, str(server.port)], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as p:
         p.stdout.readline()
         p.stdin.write("go\n")
         p.stdin.flush()
@@ -80,9 +82,12 @@ def send_all(server: Process, commands, batch: int = 100) -> None:
 def strings(n: int, ttl_ms: int = 0, at_once: int = 100):
     for i in range(0, n, at_once):
         if ttl_ms:
-            yield b"".join(encode(b"SET", b"key:%012d" % j, b"%032d" % j, b"PX", ttl_ms) for j in range(i, i + at_once))
+            yield b"".join(encode(b"SET", b"key:%012d" % j, b"%032d" % j, b"PX", ttl_ms)
+                           for j in range(i, i + at_once))
         else:
-            yield encode(b"MSET", *(word for j in range(i, i + at_once) for word in (b"key:%012d" % j, b"%032d" % j)))
+            yield encode(b"MSET",
+                         *(word for j in range(i, i + at_once)
+                           for word in (b"key:%012d" % j, b"%032d" % j)))
 
 
 def members(n: int):
@@ -140,7 +145,8 @@ def expiry(server: Process, a) -> float:
     def scenario() -> None:
         with socket.create_connection(("127.0.0.1", server.port)) as s:
             for i in range(0, 500_000, 1000):
-                s.sendall(b"".join(encode(b"SET", b"key:%012d" % j, b"x", b"PXAT", at) for j in range(i, i + 1000)))
+                s.sendall(b"".join(encode(b"SET", b"key:%012d" % j, b"x", b"PXAT", at)
+                                   for j in range(i, i + 1000)))
                 left = 1000
                 while left:
                     left -= s.recv(1 << 16).count(b"\n")
@@ -172,7 +178,8 @@ def steady(server: Process, a) -> float:
     return longest_gap(server, scenario)
 
 
-SCENARIOS = {f.__name__: f for f in (flushall, flush_counters, delete, unlink, set_large, get_large, del_large, insert, expiry, everysec, steady)}
+SCENARIOS = {f.__name__: f for f in (flushall, flush_counters, delete, unlink, set_large, get_large,
+                                     del_large, insert, expiry, everysec, steady)}
 
 
 def main() -> int:
@@ -191,17 +198,20 @@ def main() -> int:
             for _ in range(a.rounds):
                 for make in (lambda: Server("a"), *others()):
                     s = make().start()
-                    time.sleep(2)                               # ours loads what replication needs meanwhile
+                    # ours loads what replication needs meanwhile
+                    time.sleep(2)
                     empty = s.resident_bytes()
                     gaps.setdefault(s.name, []).append(SCENARIOS[name](s, a))
                     time.sleep(2)
                     memory.setdefault(s.name, []).append(s.resident_bytes() / empty)
                     s.dispose()
             head = list(gaps)
-            rows.append([name, *(statistics.median(gaps[n]) for n in head), *(statistics.median(memory[n]) for n in head)])
+            rows.append([name, *(statistics.median(gaps[n]) for n in head),
+                         *(statistics.median(memory[n]) for n in head)])
     finally:
         stop_all()
-    table(f"Stalls: longest PING gap in ms, and resident memory afterwards to that when empty ({a.keys} keys, {a.rounds} rounds)",
+    table("Stalls: longest PING gap in ms, and resident memory afterwards to that when empty "
+          f"({a.keys} keys, {a.rounds} rounds)",
           ["scenario", *(f"{n}, ms" for n in head), *(f"{n}, memory" for n in head)], rows)
     return 0
 

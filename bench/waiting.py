@@ -1,11 +1,13 @@
-"""What ops cost that come before what they depend on: the causal buffer, alone and in real clusters.
+"""What ops cost that come before what they depend on: the causal buffer, alone and in real
+clusters.
 
     python -m bench.waiting kernel -n 100000          # seconds of CPU and the longest call, per shape
     python -m bench.waiting mesh --seconds 15         # three writers at full speed, every replica: the longest PING
     python -m bench.waiting line --seconds 15 --rate 60000    # a - b - c without a link from a to c
 
-kernel: a replica is given the same ops in the order that hurts. mesh and line: server processes under load, each with a client that sends
-PING every few milliseconds; then how long it takes until all have the same. Nothing here fails for being slow.
+kernel: a replica is given the same ops in the order that hurts. mesh and line: server processes
+under load, each with a client that sends PING every few milliseconds; then how long it takes until
+all have the same. Nothing here fails for being slow.
 """
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ from tests.respclient import encode
 CHUNK = 4096                    # ops per call, about half a megabyte: what a push carries
 
 
-# ---- the kernel alone ------------------------------------------------------------------------------------------------
+# ---- the kernel alone ----------------------------------------------------------------------------
 
 
 def made(replica: Replica, n: int, now: int) -> bytes:
@@ -100,7 +102,7 @@ def kernel(n: int) -> None:
     print(f"| ... looked at again | | {statistics.mean(spent):.4f} | {max(spent) * 1e3:.1f} |")
 
 
-# ---- real clusters ---------------------------------------------------------------------------------------------------
+# ---- real clusters -------------------------------------------------------------------------------
 
 
 class Pings(threading.Thread):
@@ -123,7 +125,8 @@ class Load(threading.Thread):
 
     def __init__(self, server: Server, seconds: float, rate: int) -> None:
         super().__init__(daemon=True)
-        self.connection, self.seconds, self.rate, self.sent = server.connect(timeout=120), seconds, rate, 0
+        self.connection, self.seconds, self.rate, self.sent = server.connect(
+                timeout=120), seconds, rate, 0
         self.batch = b"".join(encode(b"SET", b"key:%d" % i, b"v" * 32) for i in range(500))
 
     def run(self) -> None:
@@ -139,25 +142,31 @@ class Load(threading.Thread):
             self.sent += 500
 
 
-def under_load(servers: list[Server], writing: list[Server], seconds: float, rate: int, patience: float) -> None:
+def under_load(servers: list[Server], writing: list[Server], seconds: float, rate: int,
+               patience: float) -> None:
     pings, loads = [Pings(s) for s in servers], [Load(s, seconds, rate) for s in writing]
     for t in pings + loads:
         t.start()
     for t in loads:
         t.join()
     written, begun = sum(t.sent for t in loads), time.perf_counter()
-    while time.perf_counter() - begun < patience and len({tuple(map(str, s("CRDT.CLOCK"))) for s in servers}) > 1:
+    while (time.perf_counter() - begun < patience
+           and len({tuple(map(str, s("CRDT.CLOCK"))) for s in servers}) > 1):
         time.sleep(0.1)
     same = len({tuple(map(str, s("CRDT.CLOCK"))) for s in servers}) == 1
     for t in pings:
         t.going = False
         t.join()
-    print(f"{written} writes; all have the same {time.perf_counter() - begun:.1f} s after the last" if same else
+    print(f"{written} writes; all have the same {time.perf_counter() - begun:.1f} s after the last"
+          if same else
           f"{written} writes; NOT the same {patience:.0f} s after the last")
-    print("| replica | longest PING ms | p99 ms | CPU s | RSS MB | waiting |\n|---|---|---|---|---|---|")
+    print("| replica | longest PING ms | p99 ms | CPU s | RSS MB | waiting "
+          "|\n|---|---|---|---|---|---|")
     for s, p in zip(servers, pings):
-        info = dict(line.split(":", 1) for line in s("INFO", "crdt").decode().split("\r\n") if ":" in line)
-        print(f"| {s.name} | {max(p.gaps) * 1e3:.0f} | {sorted(p.gaps)[int(len(p.gaps) * .99)] * 1e3:.1f} | {s.cpu_seconds():.1f} | "
+        info = dict(line.split(":", 1) for line in s("INFO", "crdt").decode().split("\r\n")
+                    if ":" in line)
+        print(f"| {s.name} | {max(p.gaps) * 1e3:.0f} | "
+              f"{sorted(p.gaps)[int(len(p.gaps) * .99)] * 1e3:.1f} | {s.cpu_seconds():.1f} | "
               f"{s.resident_bytes() >> 20} | {info['waiting_ops']} |", flush=True)
 
 

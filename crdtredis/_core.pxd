@@ -1,4 +1,5 @@
-# The CRDT kernel: clocks, cells, the keyspace, the op codec. Knows no RESP, no socket and no wall clock; of files, only the segment that log appends to.
+# The CRDT kernel: clocks, cells, the keyspace, the op codec. Knows no RESP, no socket and no wall
+# clock; of files, only the segment that log appends to.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t

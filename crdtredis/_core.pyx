@@ -1,5 +1,5 @@
-# The CRDT kernel, one extension of several parts. Each part is core/<part>.pxi with its contract in core/<part>.pxd; read them in
-# this order:
+# The CRDT kernel, one extension of several parts. Each part is core/<part>.pxi with its contract in
+# core/<part>.pxd; read them in this order:
 #
 #     mem       counted allocation
 #     pages     freed memory goes back to the system
@@ -30,10 +30,13 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stddef cimport size_t
 from libc.limits cimport INT_MAX
-from libc.stdint cimport INT64_MAX, INT64_MIN, int8_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport (INT64_MAX, INT64_MIN, int8_t, int32_t, int64_t, uint8_t, uint16_t,
+                          uint32_t, uint64_t)
 
-from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, buffer_resize, huge_pages, span
-from crdtredis.numbers cimport REAL_TEXT, format_int64, format_long_double, parse_int64, parse_long_double
+from crdtredis.buffer cimport (Buffer, Span, buffer_add, buffer_free, buffer_need, buffer_resize,
+                               huge_pages, span)
+from crdtredis.numbers cimport (REAL_TEXT, format_int64, format_long_double, parse_int64,
+                                parse_long_double)
 
 include "core/mem.pxi"
 include "core/pages.pxi"

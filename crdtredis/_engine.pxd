@@ -1,4 +1,5 @@
-# The server loop: epoll, connections, dispatch. What a command handler may use stands in engine/call.pxd.
+# The server loop: epoll, connections, dispatch. What a command handler may use stands in
+# engine/call.pxd.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t

@@ -1,7 +1,9 @@
-# Spans and growable byte buffers, shared by every compiled module. Header only: all functions are inline.
+# Spans and growable byte buffers, shared by every compiled module. Header only: all functions are
+# inline.
 #
-# Memory: a failed allocation ends the process with a message, as it does in Redis; every size that a client, a peer or a
-# file can choose is bounded before it gets here. A Buffer is freed by whoever owns the struct that holds it.
+# Memory: a failed allocation ends the process with a message, as it does in Redis; every size that
+# a client, a peer or a file can choose is bounded before it gets here. A Buffer is freed by whoever
+# owns the struct that holds it.
 
 from libc.stddef cimport size_t
 from libc.stdio cimport fputs, stderr

@@ -1,7 +1,9 @@
-"""The command line: `crdt-redis [flags]` starts a server; `check`, `demo`, `--generate-config`, `--version` and `--help` do the rest.
+"""The command line: `crdt-redis [flags]` starts a server; `check`, `demo`, `--generate-config`,
+`--version` and `--help` do the rest.
 
-Everything a call does not need is imported late: the answer to --version must not wait for the HTTP library, nor a server's first
-PONG for the demo. Whatever stops a start is one line per fault on standard error and an exit code of errors.py, never a traceback.
+Everything a call does not need is imported late: the answer to --version must not wait for the HTTP
+library, nor a server's first PONG for the demo. Whatever stops a start is one line per fault on
+standard error and an exit code of errors.py, never a traceback.
 """
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from crdtredis import __version__
-from crdtredis.config import CONFIG_VARIABLE, Config, ConfigError, Fault, example, help_text, near, parse_flags
+from crdtredis.config import (CONFIG_VARIABLE, Config, ConfigError, Fault, example, help_text, near,
+                              parse_flags)
 from crdtredis.errors import EXIT_CONFIG, EXIT_DATA, StartError
 
 USAGE = """\
@@ -50,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StartError as e:
         return fail(str(e), e.code)
     except BrokenPipeError:
-        # Whoever read our output has gone (`crdt-redis --help | head -1`); keep the interpreter from complaining at exit.
+        # Whoever read our output has gone (`crdt-redis --help | head -1`); keep the interpreter
+        # from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
 
@@ -67,7 +71,8 @@ def serve(args: list[str]) -> int:
     if args and not args[0].startswith("-"):
         file = args.pop(0)
         if not (os.path.exists(file) or "/" in file or file.endswith((".conf", ".json"))):
-            raise StartError(f"no such command or file: {file}{near(file, COMMANDS)}; crdt-redis --help lists the commands", EXIT_CONFIG)
+            raise StartError(f"no such command or file: {file}{near(file, COMMANDS)}; crdt-redis "
+                             "--help lists the commands", EXIT_CONFIG)
     args = ["--help" if a == "-h" else "--version" if a in ("-v", "-V") else a for a in args]
     flags, others = parse_flags(args, faults, EXTRA)
     if "--help" in others:
@@ -82,7 +87,8 @@ def serve(args: list[str]) -> int:
     file = others.pop("--config", "") or file or os.environ.get(CONFIG_VARIABLE)
     config = Config.load(flags, os.environ, file or None, faults=faults)
     if others:
-        config.warnings.append(f"without effect here: {', '.join(f'{flag} {words}'.strip() for flag, words in others.items())}")
+        config.warnings.append("without effect here: "
+                               f"{', '.join(f'{flag} {words}'.strip() for flag, words in others.items())}")
     keep_standard_descriptors()
     started = daemonize() if config.daemonize else lambda: None
     from crdtredis.server import Server
@@ -94,8 +100,9 @@ def serve(args: list[str]) -> int:
 
 
 def daemonize() -> Callable[[], None]:
-    """Go on in a child in a session of its own. What returns there is to be called once the start has succeeded; only then this
-    process ends, with 0, and with the child's exit code when it ends before. Until then messages reach the terminal."""
+    """Go on in a child in a session of its own. What returns there is to be called once the start
+    has succeeded; only then this process ends, with 0, and with the child's exit code when it ends
+    before. Until then messages reach the terminal."""
     read, write = os.pipe()
     child = os.fork()
     if child:
@@ -118,7 +125,8 @@ def daemonize() -> Callable[[], None]:
 
 @contextmanager
 def pid_file(path: str) -> Iterator[None]:
-    """The file with this process's id while the body runs. One that cannot be written is told and no reason to stop, as in Redis."""
+    """The file with this process's id while the body runs. One that cannot be written is told and
+    no reason to stop, as in Redis."""
     if path:
         try:
             with open(path, "w", encoding="ascii") as f:
@@ -135,7 +143,8 @@ def pid_file(path: str) -> Iterator[None]:
 
 
 def keep_standard_descriptors() -> None:
-    """Where a caller closed 0, 1 or 2, the next file opened would take the number, and messages would be written into data."""
+    """Where a caller closed 0, 1 or 2, the next file opened would take the number, and messages
+    would be written into data."""
     for fd in range(3):
         try:
             os.fstat(fd)

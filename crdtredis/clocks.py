@@ -1,7 +1,8 @@
-"""What all of storage and replication name: the actors that make ops, and clocks, which say how far the ops of each are there.
+"""What all of storage and replication name: the actors that make ops, and clocks, which say how far
+the ops of each are there.
 
-The ops of an actor are numbered from 1 on, and a clock has no gaps: {actor: 5} is ops 1 to 5. An actor that a clock does not name has
-none. Pure functions; all cost O(length of the clocks).
+The ops of an actor are numbered from 1 on, and a clock has no gaps: {actor: 5} is ops 1 to 5. An
+actor that a clock does not name has none. Pure functions; all cost O(length of the clocks).
 """
 from __future__ import annotations
 
@@ -51,12 +52,15 @@ def only(clock: Mapping[int, int], actors: Iterable[int]) -> Clock:
 
 
 def leaving_out(have: Mapping[int, int], there: Mapping[int, int], wanted: set[int]) -> Clock:
-    """The clock to serve a reader by that has `have` and wants of `there` no other actors than `wanted`."""
+    """The clock to serve a reader by that has `have` and wants of `there` no other actors than
+    `wanted`."""
     return {**have, **{a: s for a, s in lacking(have, there).items() if a not in wanted}}
 
 
-def overdue(have: Mapping[int, int], there: Mapping[int, int], before: Mapping[int, int] | None) -> Clock:
-    """What is lacking and did not move: `before` is `have` as it was at the exchange before, None if there was none."""
+def overdue(have: Mapping[int, int], there: Mapping[int, int],
+            before: Mapping[int, int] | None) -> Clock:
+    """What is lacking and did not move: `before` is `have` as it was at the exchange before, None
+    if there was none."""
     if before is None:
         return {}
     return {a: s for a, s in lacking(have, there).items() if have.get(a, 0) == before.get(a, 0)}

@@ -1,11 +1,13 @@
 """`crdt-redis demo`: three replicas on loopback, to play with.
 
-Three child processes, each exactly what a user would start, with data in a temporary directory and ports that were free. A little
-traffic of its own (every second each replica increments one counter and sets one key that all fight for) keeps the picture alive;
-everything shown is read from the replicas, over HTTP (/stats) and with ordinary commands. In a terminal the picture has the whole
+Three child processes, each exactly what a user would start, with data in a temporary directory and
+ports that were free. A little traffic of its own (every second each replica increments one counter
+and sets one key that all fight for) keeps the picture alive; everything shown is read from the
+replicas, over HTTP (/stats) and with ordinary commands. In a terminal the picture has the whole
 screen and follows its size (rich does that); elsewhere it is printed every two seconds.
 
-Ctrl-C or SIGTERM stops the children in order and removes the directory; a second one changes nothing, since the stop is bounded. Should the demo itself be killed, the kernel ends the children
+Ctrl-C or SIGTERM stops the children in order and removes the directory; a second one changes
+nothing, since the stop is bounded. Should the demo itself be killed, the kernel ends the children
 (PR_SET_PDEATHSIG).
 """
 from __future__ import annotations
@@ -33,7 +35,8 @@ from crdtredis.errors import StartError
 NAMES = ("amsterdam", "boston", "canberra")
 START_PATIENCE = 30.0                   # seconds until all three must answer
 STOP_PATIENCE = 10.0
-PLAIN_PERIOD = 2.0                      # seconds between two lines where standard output is no terminal
+# seconds between two lines where standard output is no terminal
+PLAIN_PERIOD = 2.0
 LIVE_PERIOD = 0.5                       # ... and between two pictures where it is one
 
 
@@ -63,7 +66,8 @@ class Client:
 
     def __call__(self, *argv: str) -> str:
         parts = [a.encode() for a in argv]
-        self._socket.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts))
+        self._socket.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p)
+                                                                for p in parts))
         line = self._file.readline()
         if not line:
             raise ConnectionError("the server closed the connection")
@@ -72,7 +76,8 @@ class Client:
             raise ValueError(text)
         if line[:1] != b"$":
             return text
-        return self._file.read(int(text) + 2)[:-2].decode("utf-8", "replace") if text != "-1" else "(nil)"
+        return (self._file.read(int(text) + 2)[:-2].decode("utf-8", "replace") if text != "-1"
+                else "(nil)")
 
     def close(self) -> None:
         self._file.close()
@@ -91,13 +96,16 @@ class Replica:
 
     def start(self, peers: list[str]) -> None:
         libc = ctypes.CDLL(None)
-        flags = {"--port": self.port, "--http-port": self.http_port, "--replica-id": self.name, "--data-dir": self.folder / "data",
+        flags = {"--port": self.port, "--http-port": self.http_port, "--replica-id": self.name,
+                 "--data-dir": self.folder / "data",
                  "--peers": ",".join(peers), "--bind": "127.0.0.1", "--cluster-name": "demo"}
         environment = {k: v for k, v in os.environ.items() if not k.startswith("CRDT_")}
         with open(self.folder / "messages.log", "wb") as log:
             self.process = subprocess.Popen(
-                [*command(), *(str(word) for pair in flags.items() for word in pair)], stdin=subprocess.DEVNULL, stdout=log,
-                stderr=subprocess.STDOUT, env=environment, start_new_session=True, preexec_fn=lambda: libc.prctl(1, signal.SIGKILL))
+                [*command(), *(str(word) for pair in flags.items() for word in pair)],
+                stdin=subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT, env=environment, start_new_session=True,
+                preexec_fn=lambda: libc.prctl(1, signal.SIGKILL))
 
     def call(self, *argv: str) -> str:
         """One command; "?" while the replica cannot be talked to."""
@@ -112,7 +120,8 @@ class Replica:
 
     def look(self) -> None:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/stats", timeout=2.0) as r:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/stats",
+                                        timeout=2.0) as r:
                 self.seen = json.load(r)
         except (OSError, ValueError):
             self.seen = {}
@@ -151,7 +160,8 @@ def begin(replicas: list[Replica]) -> None:
     while not all(r.call("PING") == "PONG" for r in replicas):
         for r in replicas:
             if r.process.poll() is not None:
-                raise StartError(f"replica {r.name} ended: {(r.folder / 'messages.log').read_text(errors='replace').strip()}", 1)
+                raise StartError(f"replica {r.name} ended: "
+                                 f"{(r.folder / 'messages.log').read_text(errors='replace').strip()}", 1)
         if time.monotonic() > patience:
             raise StartError(f"the replicas did not answer within {START_PATIENCE:g} s", 1)
         time.sleep(0.05)
@@ -191,8 +201,11 @@ def watch(console: Console, replicas: list[Replica], folder: str) -> None:
 def introduction(replicas: list[Replica], folder: str) -> RenderableType:
     """How to connect, and what to try."""
     lines = ["Three replicas of one data set are running. Each takes reads and writes:", ""]
-    lines += [f"{r.name:<10} redis-cli -p {r.port:<5} http://127.0.0.1:{r.http_port}/stats" for r in replicas]
-    lines += ["", "Try: SET k v here, GET k there; INCR n in all of them; CRDT.PEER PAUSE '*' in one, write on both sides, "
+    lines += [f"{r.name:<10} redis-cli -p {r.port:<5} http://127.0.0.1:{r.http_port}/stats"
+              for r in replicas]
+    lines += ["",
+              "Try: SET k v here, GET k there; INCR n in all of them; CRDT.PEER PAUSE '*' in one, "
+              "write on both sides, "
               "CRDT.PEER RESUME '*'. Ctrl-C stops them.", f"Their data is in {folder}", ""]
     return Text("\n".join(lines))
 
@@ -203,7 +216,8 @@ def draw(replicas: list[Replica]) -> RenderableType:
         r.look()
     digests = [r.call("CRDT.DIGEST") for r in replicas]
     names = {f"127.0.0.1:{r.http_port}": r.name for r in replicas}
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))       # the longest words fit into 60 columns
+    # the longest words fit into 60 columns
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("replica", no_wrap=True)
     table.add_column("ops", justify="right", no_wrap=True)
     table.add_column("demo:\ncounter", justify="right", no_wrap=True)

@@ -1,11 +1,13 @@
 """INFO: what a server says of itself, gathered from its parts.
 
-Fields go by Redis's names wherever Redis has a field for the thing, so that dashboards and clients find what they look for; what
-Redis has and this server has not is left out, or stands there with the value it has in a Redis that does not use the thing (no RDB child,
-no replicas of the master-replica kind). What is our own is in the section `crdt`.
+Fields go by Redis's names wherever Redis has a field for the thing, so that dashboards and clients
+find what they look for; what Redis has and this server has not is left out, or stands there with
+the value it has in a Redis that does not use the thing (no RDB child, no replicas of the
+master-replica kind). What is our own is in the section `crdt`.
 
-Everything is read from an Executor. Its `server` may be None (tests, the simulation) and any part of the server may be missing: what only
-that part knows is then left out or 0. Nothing is kept here between two calls.
+Everything is read from an Executor. Its `server` may be None (tests, the simulation) and any part
+of the server may be missing: what only that part knows is then left out or 0. Nothing is kept here
+between two calls.
 
 /stats (http/) is made from the same `collect`, as numbers rather than text.
 """
@@ -74,7 +76,8 @@ def status_kb(field: str) -> int:
     return 0
 
 
-# What the process takes without data: interpreter, libraries and code. This module is imported before anything is loaded.
+# What the process takes without data: interpreter, libraries and code. This module is imported
+# before anything is loaded.
 STARTUP_RSS = status_kb("VmRSS")
 
 
@@ -88,22 +91,31 @@ def uptime() -> int:
     return int(time.monotonic() - BEGUN)
 
 
-# ---- sections ---------------------------------------------------------------------------------------------------------------
+# ---- sections ------------------------------------------------------------------------------------
 
 @section
 def server(x: Any) -> Fields:
     replica = x.replica
     config = part(x, "config")
     return {
-        "redis_version": REDIS_VERSION, "crdt_redis_version": __version__, "redis_git_sha1": "00000000", "redis_git_dirty": 0,
-        "redis_build_id": hashlib.sha1(__version__.encode(), usedforsecurity=False).hexdigest()[:16],
-        "redis_mode": "standalone", "os": " ".join(os.uname()[i] for i in (0, 2, 4)), "arch_bits": 64,
+        "redis_version": REDIS_VERSION, "crdt_redis_version": __version__,
+        "redis_git_sha1": "00000000", "redis_git_dirty": 0,
+        "redis_build_id": hashlib.sha1(__version__.encode(),
+                                       usedforsecurity=False).hexdigest()[:16],
+        "redis_mode": "standalone", "os": " ".join(os.uname()[i] for i in (0, 2, 4)),
+        "arch_bits": 64,
         "monotonic_clock": "POSIX clock_gettime", "multiplexing_api": "epoll",
-        "python_version": platform.python_version(), "process_id": os.getpid(), "process_supervised": "systemd" if os.environ.get("NOTIFY_SOCKET") else "no", "run_id": run_id(replica),
-        "tcp_port": setting(x, "server_port", 0), "server_time_usec": replica.now * 1000, "uptime_in_seconds": uptime(),
-        "uptime_in_days": uptime() // 86400, "hz": setting(x, "hz", 10), "configured_hz": setting(x, "hz", 10),
-        "lru_clock": replica.now // 1000 % (1 << 24), "executable": os.path.abspath(sys.argv[0] or sys.executable),
-        "config_file": os.path.abspath(config.file) if config is not None and config.file else "", "io_threads_active": 0,
+        "python_version": platform.python_version(), "process_id": os.getpid(),
+        "process_supervised": "systemd" if os.environ.get("NOTIFY_SOCKET") else "no",
+        "run_id": run_id(replica),
+        "tcp_port": setting(x, "server_port", 0), "server_time_usec": replica.now * 1000,
+        "uptime_in_seconds": uptime(),
+        "uptime_in_days": uptime() // 86400, "hz": setting(x, "hz", 10),
+        "configured_hz": setting(x, "hz", 10),
+        "lru_clock": replica.now // 1000 % (1 << 24),
+        "executable": os.path.abspath(sys.argv[0] or sys.executable),
+        "config_file": os.path.abspath(config.file) if config is not None and config.file else "",
+        "io_threads_active": 0,
     }
 
 
@@ -112,9 +124,11 @@ def clients(x: Any) -> Fields:
     engine = engine_stats(x)
     return {
         "connected_clients": engine.get("connected", 0), "cluster_connections": 0,
-        "maxclients": setting(x, "max_connections", 0), "client_recent_max_input_buffer": 0, "client_recent_max_output_buffer": 0,
+        "maxclients": setting(x, "max_connections", 0), "client_recent_max_input_buffer": 0,
+        "client_recent_max_output_buffer": 0,
         "blocked_clients": engine.get("blocked", 0), "tracking_clients": 0,
-        "clients_in_timeout_table": engine.get("timeouts", 0), "total_blocking_keys": engine.get("waited_keys", 0), "total_blocking_keys_on_nokey": 0,
+        "clients_in_timeout_table": engine.get("timeouts", 0),
+        "total_blocking_keys": engine.get("waited_keys", 0), "total_blocking_keys_on_nokey": 0,
     }
 
 
@@ -124,19 +138,28 @@ def memory(x: Any) -> Fields:
     rss, peak = status_kb("VmRSS"), status_kb("VmHWM")
     limit = setting(x, "max_memory", 0)
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    # used_memory is the keyspace: what max_memory limits. The peak is the process's, since the kernel counts none. What beside the
-    # data and the process itself takes memory (buffers, replication, gaps between allocations) is told as fragmentation.
+    # used_memory is the keyspace: what max_memory limits. The peak is the process's, since the
+    # kernel counts none. What beside the data and the process itself takes memory (buffers,
+    # replication, gaps between allocations) is told as fragmentation.
     expected = used + STARTUP_RSS
     return {
-        "used_memory": used, "used_memory_human": human(used), "used_memory_rss": rss, "used_memory_rss_human": human(rss),
-        "used_memory_peak": peak, "used_memory_peak_human": human(peak), "used_memory_peak_perc": f"{100 * rss / peak if peak else 0:.2f}%",
-        "used_memory_startup": STARTUP_RSS, "used_memory_dataset": used, "used_memory_dataset_perc": "100.00%",
+        "used_memory": used, "used_memory_human": human(used), "used_memory_rss": rss,
+        "used_memory_rss_human": human(rss),
+        "used_memory_peak": peak, "used_memory_peak_human": human(peak),
+        "used_memory_peak_perc": f"{100 * rss / peak if peak else 0:.2f}%",
+        "used_memory_startup": STARTUP_RSS, "used_memory_dataset": used,
+        "used_memory_dataset_perc": "100.00%",
         "total_system_memory": total, "total_system_memory_human": human(total),
-        "used_memory_lua": 0, "used_memory_lua_human": "0B", "used_memory_scripts": 0, "used_memory_scripts_human": "0B",
-        "number_of_cached_scripts": 0, "maxmemory": limit, "maxmemory_human": human(limit), "maxmemory_policy": "noeviction",
-        "mem_fragmentation_ratio": f"{rss / expected if expected else 0:.2f}", "mem_fragmentation_bytes": max(0, rss - expected),
-        "mem_not_counted_for_evict": 0, "mem_replication_backlog": 0, "mem_clients_slaves": 0, "mem_clients_normal": 0, "mem_aof_buffer": 0,
-        "mem_allocator": "libc", "active_defrag_running": 0, "lazyfree_pending_objects": 0, "lazyfreed_objects": 0,
+        "used_memory_lua": 0, "used_memory_lua_human": "0B", "used_memory_scripts": 0,
+        "used_memory_scripts_human": "0B",
+        "number_of_cached_scripts": 0, "maxmemory": limit, "maxmemory_human": human(limit),
+        "maxmemory_policy": "noeviction",
+        "mem_fragmentation_ratio": f"{rss / expected if expected else 0:.2f}",
+        "mem_fragmentation_bytes": max(0, rss - expected),
+        "mem_not_counted_for_evict": 0, "mem_replication_backlog": 0, "mem_clients_slaves": 0,
+        "mem_clients_normal": 0, "mem_aof_buffer": 0,
+        "mem_allocator": "libc", "active_defrag_running": 0, "lazyfree_pending_objects": 0,
+        "lazyfreed_objects": 0,
     }
 
 
@@ -144,24 +167,32 @@ def memory(x: Any) -> Fields:
 def persistence(x: Any) -> Fields:
     log = part(x, "log")
     out = {
-        "loading": int(x.loading), "async_loading": 0, "rdb_changes_since_last_save": x.changes, "rdb_bgsave_in_progress": 0,
-        "rdb_last_save_time": last_save(x), "rdb_last_bgsave_status": "ok", "rdb_last_bgsave_time_sec": -1, "rdb_current_bgsave_time_sec": -1,
-        "rdb_saves": 0, "rdb_last_cow_size": 0, "aof_enabled": int(log is not None), "aof_rewrite_in_progress": 0, "aof_rewrite_scheduled": 0,
-        "aof_last_rewrite_time_sec": -1, "aof_current_rewrite_time_sec": -1, "aof_last_bgrewrite_status": "ok", "aof_rewrites": 0,
-        "aof_last_write_status": "err" if x.misconf else "ok", "aof_last_cow_size": 0, "module_fork_in_progress": 0,
+        "loading": int(x.loading), "async_loading": 0, "rdb_changes_since_last_save": x.changes,
+        "rdb_bgsave_in_progress": 0,
+        "rdb_last_save_time": last_save(x), "rdb_last_bgsave_status": "ok",
+        "rdb_last_bgsave_time_sec": -1, "rdb_current_bgsave_time_sec": -1,
+        "rdb_saves": 0, "rdb_last_cow_size": 0, "aof_enabled": int(log is not None),
+        "aof_rewrite_in_progress": 0, "aof_rewrite_scheduled": 0,
+        "aof_last_rewrite_time_sec": -1, "aof_current_rewrite_time_sec": -1,
+        "aof_last_bgrewrite_status": "ok", "aof_rewrites": 0,
+        "aof_last_write_status": "err" if x.misconf else "ok", "aof_last_cow_size": 0,
+        "module_fork_in_progress": 0,
         "module_fork_last_cow_size": 0,
     }
     if x.misconf:
         out["aof_last_write_error"] = x.misconf
     if log is not None:
         status = log.status()
-        out |= {"appendfsync": status.policy, "log_segment": status.segment, "log_segment_bytes": status.size, "log_unsynced_bytes": status.unsynced,
-                "log_failures": status.failures, "log_syncs": status.syncs, "log_slowest_sync_ms": round(status.slowest_sync * 1000)}
+        out |= {"appendfsync": status.policy, "log_segment": status.segment,
+                "log_segment_bytes": status.size, "log_unsynced_bytes": status.unsynced,
+                "log_failures": status.failures, "log_syncs": status.syncs,
+                "log_slowest_sync_ms": round(status.slowest_sync * 1000)}
     return out
 
 
 def last_save(x: Any) -> int:
-    """Unix time: the log is always saved, so what counts is the last time it was forced to disk on request, else the start."""
+    """Unix time: the log is always saved, so what counts is the last time it was forced to disk on
+    request, else the start."""
     at = getattr(x.server, "last_save", None)
     return at if at is not None else x.replica.epoch // 1000
 
@@ -170,30 +201,42 @@ def last_save(x: Any) -> int:
 def stats(x: Any) -> Fields:
     counts, engine, replica = x.stats(), engine_stats(x), x.replica.stats()
     return {
-        "total_connections_received": engine.get("accepted", 0), "total_commands_processed": counts["commands"],
-        "instantaneous_ops_per_sec": int(engine.get("ops_per_second", 0)), "total_net_input_bytes": engine.get("net_in", 0),
-        "total_net_output_bytes": engine.get("net_out", 0), "total_net_repl_input_bytes": peer_total(x, "bytes_received"),
+        "total_connections_received": engine.get("accepted", 0),
+        "total_commands_processed": counts["commands"],
+        "instantaneous_ops_per_sec": int(engine.get("ops_per_second", 0)),
+        "total_net_input_bytes": engine.get("net_in", 0),
+        "total_net_output_bytes": engine.get("net_out", 0),
+        "total_net_repl_input_bytes": peer_total(x, "bytes_received"),
         "total_net_repl_output_bytes": peer_total(x, "bytes_sent"),
         "instantaneous_input_kbps": f"{engine.get('in_per_second', 0) / 1024:.2f}",
         "instantaneous_output_kbps": f"{engine.get('out_per_second', 0) / 1024:.2f}",
-        "rejected_connections": engine.get("rejected", 0), "sync_full": peer_total(x, "full_syncs"), "sync_partial_ok": peer_total(x, "pulls"),
-        "sync_partial_err": 0, "expired_keys": replica["expired"], "expired_stale_perc": "0.00", "expired_time_cap_reached_count": 0,
-        "evicted_keys": 0, "evicted_clients": 0, "keyspace_hits": counts["hits"], "keyspace_misses": counts["misses"], "pubsub_channels": 0,
-        "pubsub_patterns": 0, "pubsubshard_channels": 0, "latest_fork_usec": 0, "total_forks": 0, "migrate_cached_sockets": 0,
-        "tracking_total_keys": 0, "tracking_total_items": 0, "tracking_total_prefixes": 0, "unexpected_error_replies": 0,
+        "rejected_connections": engine.get("rejected", 0), "sync_full": peer_total(x, "full_syncs"),
+        "sync_partial_ok": peer_total(x, "pulls"),
+        "sync_partial_err": 0, "expired_keys": replica["expired"], "expired_stale_perc": "0.00",
+        "expired_time_cap_reached_count": 0,
+        "evicted_keys": 0, "evicted_clients": 0, "keyspace_hits": counts["hits"],
+        "keyspace_misses": counts["misses"], "pubsub_channels": 0,
+        "pubsub_patterns": 0, "pubsubshard_channels": 0, "latest_fork_usec": 0, "total_forks": 0,
+        "migrate_cached_sockets": 0,
+        "tracking_total_keys": 0, "tracking_total_items": 0, "tracking_total_prefixes": 0,
+        "unexpected_error_replies": 0,
         "total_error_replies": counts["errors"], "total_reads_processed": engine.get("turns", 0),
         "client_query_buffer_limit_disconnections": engine.get("closed_query", 0),
-        "client_output_buffer_limit_disconnections": engine.get("closed_output", 0), "clients_timed_out": engine.get("timed_out", 0),
+        "client_output_buffer_limit_disconnections": engine.get("closed_output", 0),
+        "clients_timed_out": engine.get("timed_out", 0),
     }
 
 
 @section
 def replication(x: Any) -> Fields:
-    # The replication of Redis does not exist here. Clients read `role` to find out whether they may write: they may.
+    # The replication of Redis does not exist here. Clients read `role` to find out whether they may
+    # write: they may.
     name = run_id(x.replica)
     return {
-        "role": "master", "connected_slaves": 0, "master_failover_state": "no-failover", "master_replid": name,
-        "master_replid2": "0" * 40, "master_repl_offset": 0, "second_repl_offset": -1, "repl_backlog_active": 0, "repl_backlog_size": 0,
+        "role": "master", "connected_slaves": 0, "master_failover_state": "no-failover",
+        "master_replid": name,
+        "master_replid2": "0" * 40, "master_repl_offset": 0, "second_repl_offset": -1,
+        "repl_backlog_active": 0, "repl_backlog_size": 0,
         "repl_backlog_first_byte_offset": 0, "repl_backlog_histlen": 0,
     }
 
@@ -204,17 +247,24 @@ def crdt(x: Any) -> Fields:
     stats, waiting, clock = replica.stats(), replica.waiting(), replica.clock()
     peers = peer_infos(x)
     out: Fields = {
-        "replica_id": replica.id, "epoch": replica.epoch, "cluster_name": setting(x, "cluster_name", ""),
-        "own_ops": clock.get((replica.id, replica.epoch), 0), "applied_ops": sum(clock.values()), "known_actors": stats["actors"],
-        "waiting_ops": waiting["ops"], "waiting_bytes": waiting["bytes"], "ops_held_for_clock_skew": waiting["held"],
-        "stamps_ahead_seconds": max(0, (replica.hlc >> 16) - replica.now) / 1000, "writes_refused_for_clock": int(replica.runs_ahead),
-        "effects_applied": stats["changes"], "conflicts_decided": stats["conflicts"], "stubs": stats["stubs"],
-        "keys_with_deadline_state": stats["deadlines"], "peers": len(peers), "peers_up": sum(p.state == "up" for p in peers),
+        "replica_id": replica.id, "epoch": replica.epoch,
+        "cluster_name": setting(x, "cluster_name", ""),
+        "own_ops": clock.get((replica.id, replica.epoch), 0), "applied_ops": sum(clock.values()),
+        "known_actors": stats["actors"],
+        "waiting_ops": waiting["ops"], "waiting_bytes": waiting["bytes"],
+        "ops_held_for_clock_skew": waiting["held"],
+        "stamps_ahead_seconds": max(0, (replica.hlc >> 16) - replica.now) / 1000,
+        "writes_refused_for_clock": int(replica.runs_ahead),
+        "effects_applied": stats["changes"], "conflicts_decided": stats["conflicts"],
+        "stubs": stats["stubs"],
+        "keys_with_deadline_state": stats["deadlines"], "peers": len(peers),
+        "peers_up": sum(p.state == "up" for p in peers),
     }
     for i, (name, epoch, ops, ms) in enumerate(replica.held()):
         out[f"held{i}"] = f"replica={name},epoch={epoch},ops={ops},ahead_ms={ms - replica.now}"
     for i, p in enumerate(peers):
-        out[f"peer{i}"] = (f"url={p.url},replica={p.replica},state={p.state.replace(' ', '-')},lag_ops={p.lag_ops},lag_ms={p.lag_ms},"
+        out[f"peer{i}"] = (
+                f"url={p.url},replica={p.replica},state={p.state.replace(' ', '-')},lag_ops={p.lag_ops},lag_ms={p.lag_ms},"
                            f"queued_bytes={p.queued_bytes},missing_ops={p.missing_ops},last_contact_ms={p.last_contact_ms}")
     return out
 
@@ -230,11 +280,14 @@ def peer_total(x: Any, count: str) -> int:
 
 @section
 def cpu(x: Any) -> Fields:
-    own, thread = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_THREAD)
+    own, thread = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(
+            resource.RUSAGE_THREAD)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
-        "used_cpu_sys": f"{own.ru_stime:.6f}", "used_cpu_user": f"{own.ru_utime:.6f}", "used_cpu_sys_children": f"{children.ru_stime:.6f}",
-        "used_cpu_user_children": f"{children.ru_utime:.6f}", "used_cpu_sys_main_thread": f"{thread.ru_stime:.6f}",
+        "used_cpu_sys": f"{own.ru_stime:.6f}", "used_cpu_user": f"{own.ru_utime:.6f}",
+        "used_cpu_sys_children": f"{children.ru_stime:.6f}",
+        "used_cpu_user_children": f"{children.ru_utime:.6f}",
+        "used_cpu_sys_main_thread": f"{thread.ru_stime:.6f}",
         "used_cpu_user_main_thread": f"{thread.ru_utime:.6f}",
     }
 
@@ -246,8 +299,10 @@ def modules(x: Any) -> Fields:
 
 @section
 def commandstats(x: Any) -> Fields:
-    return {f"cmdstat_{name}": f"calls={calls},usec={usec},usec_per_call={usec / calls if calls else 0:.2f},rejected_calls={rejected},"
-                               f"failed_calls={failed}" for name, (calls, usec, rejected, failed) in x.command_stats().items()}
+    return {f"cmdstat_{name}":
+                               f"calls={calls},usec={usec},usec_per_call={usec / calls if calls else 0:.2f},rejected_calls={rejected},"
+                               f"failed_calls={failed}" for name,
+                               (calls, usec, rejected, failed) in x.command_stats().items()}
 
 
 @section
@@ -258,12 +313,14 @@ def errorstats(x: Any) -> Fields:
 @section
 def latencystats(x: Any) -> Fields:
     # From histograms, so each is the upper bound of a power of two.
-    return {f"latency_percentiles_usec_{name}": ",".join(f"p{p}={percentile(took, p / 100):.3f}" for p in (50, 99, 99.9))
+    return {f"latency_percentiles_usec_{name}": ",".join(f"p{p}={percentile(took, p / 100):.3f}"
+                                                         for p in (50, 99, 99.9))
             for name, took in x.latencies().items()}
 
 
 def percentile(took: list[int], part: float) -> float:
-    """Microseconds within which that part of the calls was done; `took` as in Executor.latencies."""
+    """Microseconds within which that part of the calls was done; `took` as in
+    Executor.latencies."""
     wanted, found = part * sum(took), 0
     for i, n in enumerate(took):
         found += n
@@ -288,18 +345,21 @@ def keyspace(x: Any) -> Fields:
     return out
 
 
-# ---- gathering --------------------------------------------------------------------------------------------------------------
+# ---- gathering -----------------------------------------------------------------------------------
 
 def wanted(names: Iterable[str]) -> list[str]:
-    """Which sections the arguments of INFO name, in INFO's order; unknown ones are passed over, as in Redis."""
+    """Which sections the arguments of INFO name, in INFO's order; unknown ones are passed over, as
+    in Redis."""
     asked = {name.lower() for name in names} or {"default"}
     if asked & {"all", "everything"}:
         return list(SECTIONS)
-    return [name for name in SECTIONS if name in asked or ("default" in asked and name not in ONLY_ALL)]
+    return [name for name in SECTIONS if name in asked
+            or ("default" in asked and name not in ONLY_ALL)]
 
 
 def collect(executor: Any, names: Iterable[str] = ("all",)) -> dict[str, Fields]:
-    """{section: {field: value}}. Cost: O(peers + commands + connections), whatever the size of the data."""
+    """{section: {field: value}}. Cost: O(peers + commands + connections), whatever the size of the
+    data."""
     return {name: SECTIONS[name](executor) for name in wanted(names)}
 
 

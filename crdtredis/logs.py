@@ -1,11 +1,14 @@
 """Logging: lines for people or JSON, to standard error or a file that log rotation may move away.
 
-The standard library's logging does the work; every module logs to logging.getLogger("crdtredis.<part>"). Times are UTC with
+The standard library's logging does the work; every module logs to
+logging.getLogger("crdtredis.<part>"). Times are UTC with
 milliseconds. A text line is "2026-01-31T12:00:00.123Z info    storage: message"; a JSON line is one object with time, level, logger,
-message and, after an exception, traceback. A line break inside a message becomes a space, so that no client or peer can forge a line.
+message and, after an exception, traceback. A line break inside a message becomes a space, so that
+no client or peer can forge a line.
 
-A log that cannot be written (disk full, standard error closed) must never stop the server: such errors are swallowed. Nor may a fault that
-a client can repeat fill the disk: of one message (see Brake) only so many are written in a while, and the next one says how many were not.
+A log that cannot be written (disk full, standard error closed) must never stop the server: such
+errors are swallowed. Nor may a fault that a client can repeat fill the disk: of one message (see
+Brake) only so many are written in a while, and the next one says how many were not.
 """
 from __future__ import annotations
 
@@ -17,11 +20,13 @@ from collections.abc import Callable
 
 ROOT = "crdtredis"
 LIBRARIES = ("aiohttp", "asyncio")      # what they say goes where ours does, from warnings on
-LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING,
+          "error": logging.ERROR}
 
 
 def _time(record: logging.LogRecord) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+    return time.strftime("%Y-%m-%dT%H:%M:%S",
+                         time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
 
 
 def _part(record: logging.LogRecord) -> str:
@@ -30,21 +35,24 @@ def _part(record: logging.LogRecord) -> str:
 
 class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_time(record)} {record.levelname.lower():7} {_part(record)}: {' '.join(record.getMessage().splitlines())}"
+        line = (f"{_time(record)} {record.levelname.lower():7} {_part(record)}: "
+                f"{' '.join(record.getMessage().splitlines())}")
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        fields = {"time": _time(record), "level": record.levelname.lower(), "logger": _part(record), "message": record.getMessage()}
+        fields = {"time": _time(record), "level": record.levelname.lower(), "logger": _part(record),
+                  "message": record.getMessage()}
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         return json.dumps(fields, ensure_ascii=False)
 
 
 class Brake(logging.Filter):
-    """Lets through so many records of one kind in PERIOD: MOST of one message, FAULTS of those with a traceback. A message is a format, so
-    its arguments make no difference. The first record of the next period says how many were left out."""
+    """Lets through so many records of one kind in PERIOD: MOST of one message, FAULTS of those with
+    a traceback. A message is a format, so its arguments make no difference. The first record of the
+    next period says how many were left out."""
 
     PERIOD = 10.0           # seconds
     MOST, FAULTS = 100, 5
@@ -53,7 +61,8 @@ class Brake(logging.Filter):
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self.clock = clock
-        self.kinds: dict[tuple[str, str], tuple[float, int]] = {}      # -> begin of its period, records in it
+        # -> begin of its period, records in it
+        self.kinds: dict[tuple[str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         now, kind = self.clock(), (record.name, str(record.msg))
@@ -61,7 +70,8 @@ class Brake(logging.Filter):
         begun, count = self.kinds.get(kind, (now, 0))
         if now - begun >= self.PERIOD:
             if count > most:
-                record.msg, record.args = f"{record.getMessage()} (and {count - most} times more, not shown)", ()
+                record.msg, record.args = (f"{record.getMessage()} (and {count - most} times "
+                                           "more, not shown)", ())
             begun, count = now, 0
         elif not count and len(self.kinds) >= self.KINDS:
             self.kinds.clear()
@@ -70,7 +80,8 @@ class Brake(logging.Filter):
 
 
 class Output(logging.Handler):
-    """One append-mode file descriptor. A line is one write, so lines of several processes never mix inside."""
+    """One append-mode file descriptor. A line is one write, so lines of several processes never mix
+    inside."""
 
     def __init__(self, path: str = "") -> None:
         """OSError when the file cannot be opened."""
@@ -80,7 +91,8 @@ class Output(logging.Handler):
         self.fd = self._open()
 
     def _open(self) -> int:
-        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640) if self.path else 2
+        return (os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+                if self.path else 2)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -89,7 +101,8 @@ class Output(logging.Handler):
             pass
 
     def reopen(self) -> None:
-        """Go on in a new file under the old name; stay with the old file when that fails. OSError then."""
+        """Go on in a new file under the old name; stay with the old file when that fails. OSError
+        then."""
         if self.path:
             with self.lock:
                 old, self.fd = self.fd, self._open()
@@ -103,7 +116,8 @@ class Output(logging.Handler):
 
 
 def start(level: str, path: str, style: str) -> Output:
-    """Direct the log of this process. OSError when the file cannot be opened. Call again to direct it elsewhere."""
+    """Direct the log of this process. OSError when the file cannot be opened. Call again to direct
+    it elsewhere."""
     output = Output(path)
     for name in (ROOT, *LIBRARIES):
         logger = logging.getLogger(name)

@@ -1,8 +1,10 @@
-# Numbers in text, exactly as Redis reads and writes them. Header only, shared by the codec and the kernel.
+# Numbers in text, exactly as Redis reads and writes them. Header only, shared by the codec and the
+# kernel.
 #
-# Integers are Redis's own strict form, one text per value. Real numbers are read by the C library (so hexadecimal and "infinity" are
-# accepted, as in Redis) in the C locale, which Python leaves in force as long as nobody calls setlocale for numbers. Doubles, which
-# only replies need, are in resp/numbers.pxi.
+# Integers are Redis's own strict form, one text per value. Real numbers are read by the C library
+# (so hexadecimal and "infinity" are accepted, as in Redis) in the C locale, which Python leaves in
+# force as long as nobody calls setlocale for numbers. Doubles, which only replies need, are in
+# resp/numbers.pxi.
 
 from libc cimport errno as c
 from libc.stddef cimport size_t
@@ -19,7 +21,8 @@ cdef extern from *:
     const char *PAIRS "crdt_pairs"
 
 cdef enum:
-    REAL_TEXT = 5120        # bytes for any long double in decimal, and what a text of one must stay below
+    # bytes for any long double in decimal, and what a text of one must stay below
+    REAL_TEXT = 5120
 
 
 cdef inline int is_space(char c) noexcept nogil:
@@ -27,7 +30,8 @@ cdef inline int is_space(char c) noexcept nogil:
 
 
 cdef inline int parse_int64(const char *p, size_t n, int64_t *out) noexcept nogil:
-    """1 if the span is a 64-bit integer in its only canonical form (no '+', no leading zero, no space), else 0."""
+    """1 if the span is a 64-bit integer in its only canonical form (no '+', no leading zero, no
+    space), else 0."""
     cdef int negative = n > 0 and p[0] == c'-'
     cdef size_t i = negative
     cdef uint64_t v = 0, digit, most = <uint64_t>INT64_MAX + negative
@@ -77,7 +81,8 @@ cdef inline int format_int64(int64_t v, char *out) noexcept nogil:
 
 
 cdef inline int parse_long_double(const char *p, size_t n, long double *out) noexcept nogil:
-    """1 if the whole span is a number (infinity allowed, nan and leading space not, nor what overflows or vanishes), else 0."""
+    """1 if the whole span is a number (infinity allowed, nan and leading space not, nor what
+    overflows or vanishes), else 0."""
     cdef char text[REAL_TEXT]
     cdef char *end
     if n == 0 or n >= REAL_TEXT or is_space(p[0]):
@@ -86,14 +91,16 @@ cdef inline int parse_long_double(const char *p, size_t n, long double *out) noe
     text[n] = 0
     c.errno = 0
     cdef long double v = strtold(text, &end)
-    if end != text + n or v != v or (c.errno == c.ERANGE and (v == 0 or v - v != 0)):      # v - v: not 0 for an infinity
+    # v - v: not 0 for an infinity
+    if end != text + n or v != v or (c.errno == c.ERANGE and (v == 0 or v - v != 0)):
         return 0
     out[0] = v
     return 1
 
 
 cdef inline int format_long_double(long double v, char *out) noexcept nogil:
-    """INCRBYFLOAT's form: 17 decimals less the zeros at the end, never "-0". Returns the length; out holds REAL_TEXT bytes."""
+    """INCRBYFLOAT's form: 17 decimals less the zeros at the end, never "-0". Returns the length;
+    out holds REAL_TEXT bytes."""
     cdef int n = snprintf(out, REAL_TEXT, b"%.17Lf", v)
     if memchr(out, c'.', n) != NULL:                # "inf" has none
         while out[n - 1] == c'0':

@@ -1,15 +1,18 @@
-"""A redis.conf as a source of settings: what applies here, what has no effect, and what must not be passed over.
+"""A redis.conf as a source of settings: what applies here, what has no effect, and what must not be
+passed over.
 
-A line is a directive and its words, quoted as Redis quotes them; `include` names another file of the kind (a glob pattern may).
-A directive that is a setting here, under Redis's name or our own, applies as text, exactly as CONFIG SET would take it. The rest
-falls in two groups:
+A line is a directive and its words, quoted as Redis quotes them; `include` names another file of
+the kind (a glob pattern may). A directive that is a setting here, under Redis's name or our own,
+applies as text, exactly as CONFIG SET would take it. The rest falls in two groups:
 
-  without effect      known to Redis and meaningless here, or with a value that is not to be had (`databases 32`), or known to nobody.
-                      The server starts, and one warning names them all.
-  refused             `user`, `aclfile`, `rename-command`, TLS for clients: they close something, and passing over them would
-                      leave it open. The start stops at them.
+  without effect      known to Redis and meaningless here, or with a value that is not to be had
+                      (`databases 32`), or known to nobody. The server starts, and one warning names
+                      them all.
+  refused             `user`, `aclfile`, `rename-command`, TLS for clients: they close something,
+                      and passing over them would leave it open. The start stops at them.
 
-CONFIG REWRITE keeps the file's lines and order: `rewrite` replaces a changed directive where it stands, else adds it at the end.
+CONFIG REWRITE keeps the file's lines and order: `rewrite` replaces a changed directive where it
+stands, else adds it at the end.
 """
 from __future__ import annotations
 
@@ -26,7 +29,8 @@ REFUSED = {
     "rename-command": "commands cannot be renamed or switched off here",
     "tls-port": "Redis clients connect in the clear here; enable_tls is for HTTP",
 }
-# Directives of Redis 7.2 that are no settings here and close nothing: as flags they are passed over with a warning.
+# Directives of Redis 7.2 that are no settings here and close nothing: as flags they are passed over
+# with a warning.
 NO_EFFECT = frozenset("""
     acllog-max-len acl-pubsub-default active-defrag-cycle-max active-defrag-cycle-min active-defrag-ignore-bytes
     active-defrag-max-scan-fields active-defrag-threshold-lower active-defrag-threshold-upper active-expire-effort
@@ -67,12 +71,14 @@ class SyntaxFault(Exception):
 
 
 def is_redis_conf(path: str, text: str) -> bool:
-    """Whether a configuration file is of this kind and not JSON, which begins with a bracket or is named so."""
+    """Whether a configuration file is of this kind and not JSON, which begins with a bracket or is
+    named so."""
     return not path.endswith(".json") and text.lstrip("\ufeff \t\r\n")[:1] not in ("{", "[")
 
 
 def split(line: str) -> list[str]:
-    """The words of a line. ValueError where a quote is not closed, or something follows it without a space."""
+    """The words of a line. ValueError where a quote is not closed, or something follows it without
+    a space."""
     words, at = [], 0
     line = line.rstrip()
     while at < len(line):
@@ -87,14 +93,17 @@ def split(line: str) -> list[str]:
 
 
 def _unescape(text: str) -> str:
-    # "\xe2\x82\xac" are bytes, as in Redis; what is no UTF-8 stays as surrogates, which no setting takes.
-    raw = re.sub(r"\\x([0-9a-fA-F]{2})|\\(.)", lambda m: chr(0xdc00 + int(m[1], 16)) if m[1] and int(m[1], 16) > 127
+    # "\xe2\x82\xac" are bytes, as in Redis; what is no UTF-8 stays as surrogates, which no setting
+    # takes.
+    raw = re.sub(r"\\x([0-9a-fA-F]{2})|\\(.)", lambda m: chr(0xdc00 + int(m[1], 16)) if m[1]
+                 and int(m[1], 16) > 127
                  else chr(int(m[1], 16)) if m[1] else ESCAPES.get(m[2], m[2]), text)
     return raw.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
 
 
 def read(path: str, text: str, opened: set[str] | None = None, depth: int = 0) -> list[Line]:
-    """The directives of a file and of those it includes, in order. SyntaxFault; OSError of an included file."""
+    """The directives of a file and of those it includes, in order. SyntaxFault; OSError of an
+    included file."""
     opened = set() if opened is None else opened
     opened.add(os.path.realpath(path))
     lines: list[Line] = []
@@ -106,7 +115,8 @@ def read(path: str, text: str, opened: set[str] | None = None, depth: int = 0) -
         try:
             directive, *words = split(line)
         except ValueError:
-            raise SyntaxFault(origin, "expected a directive and its words, with balanced quotes") from None
+            raise SyntaxFault(origin,
+                              "expected a directive and its words, with balanced quotes") from None
         if directive.lower() != "include":
             lines.append(Line(directive.lower(), tuple(words), origin))
             continue
@@ -123,8 +133,9 @@ def read(path: str, text: str, opened: set[str] | None = None, depth: int = 0) -
 
 
 def merge(lines: Iterable[Line], lists: Mapping[str, bool]) -> dict[str, Line]:
-    """{directive: its last line, or all its lines' words where `lists` says so}: `client-output-buffer-limit` adds up, as in
-    Redis, and `save` says the whole schedule in several lines."""
+    """{directive: its last line, or all its lines' words where `lists` says so}:
+    `client-output-buffer-limit` adds up, as in Redis, and `save` says the whole schedule in several
+    lines."""
     merged: dict[str, Line] = {}
     for line in lines:
         before = merged.get(line.directive)
@@ -138,14 +149,17 @@ def quote(word: str) -> str:
     """A word as it may stand in a line."""
     if word and re.fullmatch(r"[^\s\"'\\#]+", word) and word.isprintable():
         return word
-    return '"' + "".join(f"\\{c}" if c in '"\\' else c if c.isprintable() else f"\\x{ord(c):02x}" for c in word) + '"'
+    return '"' + "".join(f"\\{c}" if c in '"\\' else c if c.isprintable() else f"\\x{ord(c):02x}"
+                         for c in word) + '"'
 
 
 def rewrite(text: str, changed: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]) -> str:
-    """The file with these settings: {name: (the directives that set it, the words of its value)}."""
+    """The file with these settings: {name: (the directives that set it, the words of its
+    value)}."""
     out: list[str] = []
     left = dict(changed)
-    owner = {directive: name for name, (directives, _) in changed.items() for directive in directives}
+    owner = {directive: name for name, (directives, _) in changed.items()
+             for directive in directives}
     for line in text.splitlines():
         try:
             directive = split(line)[0].lower().replace("_", "-")
@@ -154,7 +168,8 @@ def rewrite(text: str, changed: Mapping[str, tuple[tuple[str, ...], tuple[str, .
         name = owner.get(directive)
         if name is None:
             out.append(line)
-        elif name in left:              # further lines of the directive go: the first holds the whole value
+        elif name in left:
+            # further lines of the directive go: the first holds the whole value
             out.append(" ".join([directive, *map(quote, left.pop(name)[1])]))
     if left and ADDED not in out:
         out.append(ADDED)

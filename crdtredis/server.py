@@ -1,22 +1,28 @@
 """The server: its parts, put together, started in order and stopped in order.
 
-    main thread     the engine's loop (no GIL on its hot path), recovery in slices, the log's rotation
+    main thread     the engine's loop (no GIL on its hot path), recovery in slices, the log's
+                    rotation
     sync            replication and HTTP (replication/front.py)
     fdatasync       the log's durability (storage/segments.py)
 
-Start: data directory and lock; identity, which makes a new epoch durable (on a full disk the log does so later, and refuses writes
-until then); replica, executor, loop; listening sockets. From here on
-clients are answered, with -LOADING, while the log is replayed in slices inside the loop. Then the log is opened for writing and the doors
-open. What replication and HTTP are made of takes most of the time of a start to load, so that is done meanwhile, in a thread; then the
-sync thread starts, at the latest when a command asks for it. Nothing is written under the new epoch before it is durable and the log is whole.
+Start: data directory and lock; identity, which makes a new epoch durable (on a full disk the log
+does so later, and refuses writes until then); replica, executor, loop; listening sockets. From here
+on clients are answered, with -LOADING, while the log is replayed in slices inside the loop. Then
+the log is opened for writing and the doors open. What replication and HTTP are made of takes most
+of the time of a start to load, so that is done meanwhile, in a thread; then the sync thread starts,
+at the latest when a command asks for it. Nothing is written under the new epoch before it is
+durable and the log is whole.
 
-Stop (SIGTERM, SIGINT, SHUTDOWN): the turn under way is logged and answered, the sync thread ends what is in flight, the log is forced
-to disk, the lock is released, exit code 0. A second signal cuts that short; what comes at once is the same signal, sent to the process and
-its group, as timeout(1) and many supervisors do. SIGHUP opens the log file of the messages again.
+Stop (SIGTERM, SIGINT, SHUTDOWN): the turn under way is logged and answered, the sync thread ends
+what is in flight, the log is forced to disk, the lock is released, exit code 0. A second signal
+cuts that short; what comes at once is the same signal, sent to the process and its group, as
+timeout(1) and many supervisors do. SIGHUP opens the log file of the messages again.
 
-What cannot start says why in one line and with an exit code of errors.py. What fails later is refused to clients and shown by /health.
+What cannot start says why in one line and with an exit code of errors.py. What fails later is
+refused to clients and shown by /health.
 
-Settings that change at run time are applied in the main thread, whoever changed them: `apply` is Config's observer.
+Settings that change at run time are applied in the main thread, whoever changed them: `apply` is
+Config's observer.
 """
 from __future__ import annotations
 
@@ -57,15 +63,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("crdtredis.server")
 
-START_PATIENCE = 60_000_000     # µs without progress after which a service manager may take the start for failed
+# µs without progress after which a service manager may take the start for failed
+START_PATIENCE = 60_000_000
 PROGRESS = 2.0          # s between two lines about recovery
-LOADING_AFTER = 0.25    # s of loading after which /health is answered meanwhile: a short start needs no thread for it
+# s of loading after which /health is answered meanwhile: a short start needs no thread for it
+LOADING_AFTER = 0.25
 ONE_SIGNAL = 0.5        # s within which signals to stop are one
 OWN_FILES = 64          # descriptors for the log, the sync thread, listening sockets
 PEER_FILES = 8          # ... and for the connections to one peer
 WAITING_LONG = 10       # s of that after which /health warns
 MEMORY_LOW = 0.9        # part of max_memory in use from which on it does
-ACTORS_MANY = 16_384    # processes in the clocks from which on somebody should know: 65535 are the end
+# processes in the clocks from which on somebody should know: 65535 are the end
+ACTORS_MANY = 16_384
 
 
 def now_ms() -> int:
@@ -75,12 +84,14 @@ def now_ms() -> int:
 class Server:
     """One server. Plain commands reach it as session.server.
 
-    config, replica, executor, engine (the loop), bridge; from the end of recovery on also log (storage.SegmentLog)
-    and sync, None before. started: Unix time in ms. recovered: what recovery found. health() says what is wrong.
+    config, replica, executor, engine (the loop), bridge; from the end of recovery on also log
+    (storage.SegmentLog) and sync, None before. started: Unix time in ms. recovered: what recovery
+    found. health() says what is wrong.
     """
 
     def __init__(self, config: Config) -> None:
-        """Builds everything that needs no recovery. StartError where that is impossible; nothing is left behind then."""
+        """Builds everything that needs no recovery. StartError where that is impossible; nothing is
+        left behind then."""
         self.config = config
         self.started = now_ms()
         self.log: SegmentLog | None = None
@@ -90,13 +101,17 @@ class Server:
         self.recovered: Recovered | None = None
         self.failed: StartError | None = None
         self.stop_reason = ""
-        self._signalled = 0.0                           # when the first signal to stop came (monotonic)
-        self._beyond: Clock = {}                        # what a repaired log holds and could not apply: it waits for what was lost
+        # when the first signal to stop came (monotonic)
+        self._signalled = 0.0
+        # what a repaired log holds and could not apply: it waits for what was lost
+        self._beyond: Clock = {}
         self._stops: list[Callable[[], Any]] = []       # undone in reverse order
         self._http: list[socket.socket] = []
         self._loading: Loading | None = None
-        self._ahead: set[str] = set()                   # replicas whose timestamps lie too far ahead, as last told in the log
-        self._waiting = 0                               # s for which received ops have waited for others
+        # replicas whose timestamps lie too far ahead, as last told in the log
+        self._ahead: set[str] = set()
+        # s for which received ops have waited for others
+        self._waiting = 0
         self._actors_told = ACTORS_MANY
 
         self.output = start_logging(config)
@@ -106,7 +121,8 @@ class Server:
             lock = DirectoryLock(self.folder)
             self._stops.append(lock.release)
             self.identity = take_identity(self.folder, config.replica_id, self.started)
-            self.replica = Replica(self.identity.replica_id, self.identity.epoch, max_clock_skew=config.ms("max_clock_skew"))
+            self.replica = Replica(self.identity.replica_id, self.identity.epoch,
+                                   max_clock_skew=config.ms("max_clock_skew"))
             self.replica.now = self.started
             self.executor = Executor(self.replica, self)
             self.executor.loading = True
@@ -125,16 +141,18 @@ class Server:
             self._undo()
             raise
 
-    # ---- life ---------------------------------------------------------------------------------------------------------
+    # ---- life ------------------------------------------------------------------------------------
 
     def run(self) -> int:
-        """Serve until told to stop. Returns the exit code; StartError when the start fails after all (damaged log, HTTP port in use)."""
+        """Serve until told to stop. Returns the exit code; StartError when the start fails after
+        all (damaged log, HTTP port in use)."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_stop_signal)
         signal.signal(signal.SIGHUP, self._on_hangup)
         faulthandler.enable(2)                          # a crash in compiled code says where
         log.info("connect with: %s", how_to_connect(self.config))
-        log.info("crdt-redis %s, replica %s, epoch %d, process %d, data in %s", __version__, self.identity.replica_id, self.identity.epoch,
+        log.info("crdt-redis %s, replica %s, epoch %d, process %d, data in %s", __version__,
+                 self.identity.replica_id, self.identity.epoch,
                  os.getpid(), self.folder)
         for warning in self.config.warnings:
             log.warning("%s", warning)
@@ -173,7 +191,8 @@ class Server:
         try:
             logs.reopen()
         except OSError as e:
-            log.error("log_file %s cannot be opened again: %s; going on with the old one", self.config.log_file, e.strerror)
+            log.error("log_file %s cannot be opened again: %s; going on with the old one",
+                      self.config.log_file, e.strerror)
         else:
             log.info("SIGHUP: log file opened again")
 
@@ -186,11 +205,12 @@ class Server:
 
     def _fail(self, error: StartError) -> None:
         self.failed = error
-        if self.output.path:                            # else the command line's own message says it, on standard error
+        # else the command line's own message says it, on standard error
+        if self.output.path:
             log.error("%s", error)
         self.engine.stop()
 
-    # ---- sockets ------------------------------------------------------------------------------------------------------
+    # ---- sockets ---------------------------------------------------------------------------------
 
     def _listen(self) -> None:
         config = self.config
@@ -203,19 +223,23 @@ class Server:
                         found += 1
                     except OSError as e:
                         if not may_be_missing(address, e):
-                            raise StartError(f"cannot listen on {show(host, config.server_port)} (port): {e.strerror or e}", EXIT_ADDRESS) from None
+                            raise StartError(f"cannot listen on {show(host, config.server_port)} "
+                                             f"(port): {e.strerror or e}", EXIT_ADDRESS) from None
             if not found:
-                raise StartError(f"none of the addresses {', '.join(config.bind)} can be listened on", EXIT_ADDRESS)
+                raise StartError(f"none of the addresses {', '.join(config.bind)} can "
+                                 "be listened on", EXIT_ADDRESS)
         if config.unixsocket:
             path = config.unixsocket
             try:
                 check_socket_path(path)
                 self.engine.listen_unix(path, config.unixsocketperm, config.tcp_backlog)
             except OSError as e:
-                raise StartError(f"cannot listen on {path}: {e.strerror or e}", EXIT_ADDRESS) from None
+                raise StartError(f"cannot listen on {path}: {e.strerror or e}",
+                                 EXIT_ADDRESS) from None
             self._stops.append(functools.partial(remove_socket, path, os.stat(path).st_ino))
         if config.http_port:
-            # Nobody accepts here yet: until the log is loaded a thread of its own does, when that takes long; then replication's.
+            # Nobody accepts here yet: until the log is loaded a thread of its own does, when that
+            # takes long; then replication's.
             self._stops.append(lambda: [s.close() for s in self._http])
             for address in config.http_addresses:
                 for host in resolve(address):
@@ -223,11 +247,14 @@ class Server:
                         self._http.append(listening(host, config.http_port, config.tcp_backlog))
                     except OSError as e:
                         if not may_be_missing(address, e):
-                            raise StartError(f"cannot listen on {show(host, config.http_port)} (http_port): {e.strerror or e}", EXIT_ADDRESS) from None
+                            raise StartError(f"cannot listen on {show(host, config.http_port)} "
+                                             f"(http_port): {e.strerror or e}",
+                                             EXIT_ADDRESS) from None
             if not self._http:
-                raise StartError(f"none of the addresses {', '.join(config.http_addresses)} can be listened on", EXIT_ADDRESS)
+                raise StartError(f"none of the addresses {', '.join(config.http_addresses)} can "
+                                 "be listened on", EXIT_ADDRESS)
 
-    # ---- recovery -----------------------------------------------------------------------------------------------------
+    # ---- recovery --------------------------------------------------------------------------------
 
     def _recover(self) -> Iterator[bool]:
         """The start's slow part, a slice per step. False ends it."""
@@ -240,19 +267,23 @@ class Server:
                 except StopIteration as e:
                     self.recovered = e.value
                     break
-                if self._http and self._loading is None and time.monotonic() - begun >= LOADING_AFTER:
+                if (self._http and self._loading is None and time.monotonic() - begun
+                    >= LOADING_AFTER):
                     self._answer_loading()
                 if time.monotonic() - shown >= PROGRESS:
                     shown = time.monotonic()
-                    notify(f"EXTEND_TIMEOUT_USEC={START_PATIENCE}\nSTATUS=Loading: {100 * done // max(total, 1)}%")
-                    log.info("loading: %d%% of %d MB in %.0f s", 100 * done // max(total, 1), total >> 20, shown - begun)
+                    notify(f"EXTEND_TIMEOUT_USEC={START_PATIENCE}\nSTATUS=Loading: "
+                           f"{100 * done // max(total, 1)}%")
+                    log.info("loading: %d%% of %d MB in %.0f s", 100 * done // max(total, 1),
+                             total >> 20, shown - begun)
                 yield True
             self._open_log()
         except Exception as e:
             self._start_failed(e)
         else:
             self._logged = self.replica.clock_ids()
-            self._starting = threading.Thread(target=self._load_replication, name="start", daemon=True)
+            self._starting = threading.Thread(target=self._load_replication, name="start",
+                                              daemon=True)
             self._stops.append(self._starting.join)
             self._starting.start()
             self.executor.loading = False
@@ -278,7 +309,8 @@ class Server:
         except Exception as e:
             self._start_failed(e)
         else:
-            gc.freeze()                                 # what is here stays: no collection need look at it again
+            # what is here stays: no collection need look at it again
+            gc.freeze()
             notify("READY=1\nSTATUS=Serving clients")
             log.info("ready, %.0f ms after the start", now_ms() - self.started)
 
@@ -293,7 +325,8 @@ class Server:
 
     @property
     def sync(self) -> Front | None:
-        """The replication.Front. Whoever asks for it in the main thread while it is about to start waits until it has."""
+        """The replication.Front. Whoever asks for it in the main thread while it is about to start
+        waits until it has."""
         if self._starting is not None and threading.current_thread() is threading.main_thread():
             self._finish_start()
         return self._sync
@@ -301,14 +334,18 @@ class Server:
     def _open_log(self) -> None:
         found, config = self.recovered, self.config
         for cut in found.cuts:
-            log.warning("%s: a torn tail of %d bytes was cut off at offset %d (%s)", cut.path, cut.lost, cut.offset, cut.reason)
+            log.warning("%s: a torn tail of %d bytes was cut off at offset %d (%s)", cut.path,
+                        cut.lost, cut.offset, cut.reason)
         if found.waiting:
-            log.warning("%d operations wait for others that this log no longer has; peers may still have them", found.waiting)
+            log.warning("%d operations wait for others that this log no longer has; peers may "
+                        "still have them", found.waiting)
         if found.left_out:
-            log.warning("%d records were left out, for the log no longer says whose they are; peers may still have them", found.left_out)
+            log.warning("%d records were left out, for the log no longer says whose they are; "
+                        "peers may still have them", found.left_out)
         self._beyond = found.beyond
         keys = sum(self.replica.keys(db)[0] for db in range(16))
-        log.info("loaded %d keys from %d records, %.1f MB in %d segments, in %.2f s", keys, found.records, found.bytes / 1e6, found.segments,
+        log.info("loaded %d keys from %d records, %.1f MB in %d segments, in %.2f s", keys,
+                 found.records, found.bytes / 1e6, found.segments,
                  found.seconds)
         claim = None if self.identity.stored else lambda: store_identity(self.folder, self.identity)
         self.log = SegmentLog(self.folder, self.replica.id, self._describe, place=found.place,
@@ -330,14 +367,15 @@ class Server:
     def _close_log(self) -> None:
         failure = self.log.close()
         if failure:
-            self.failed = StartError(f"{failure}: what was written since then may be lost", EXIT_DATA)
+            self.failed = StartError(f"{failure}: what was written since then may be lost",
+                                     EXIT_DATA)
             log.error("%s", self.failed)
 
     def _log_tick(self) -> None:
         if self.log is not None:
             self.log.tick()
 
-    # ---- replication --------------------------------------------------------------------------------------------------
+    # ---- replication -----------------------------------------------------------------------------
 
     def _start_sync(self) -> None:
         from crdtredis.replication.front import Front, identity_of, settings_of
@@ -345,20 +383,24 @@ class Server:
         def renew(above: int) -> None:
             self.identity = newer_epoch(self.folder, self.identity, above, now_ms())
             self.replica.new_epoch(self.identity.epoch)
-            log.warning("this replica's id was met under another epoch: going on as epoch %d", self.identity.epoch)
+            log.warning("this replica's id was met under another epoch: going on as epoch %d",
+                        self.identity.epoch)
 
         async def serve(front: Front) -> Any:
             from crdtredis.http import serving
             from crdtredis.http.app import application
 
-            return await serving.serve(application(front, self), self._http, self.http_limit, server_tls)
+            return await serving.serve(application(front, self), self._http, self.http_limit,
+                                       server_tls)
 
         config = self.config
         server_tls, client_tls = self.tls
         identity = identity_of(self.replica, renew, lambda: not self.executor.misconf)
-        identity.clock = self._logged                   # clients may have written since, even in this turn
+        # clients may have written since, even in this turn
+        identity.clock = self._logged
         front = Front(identity, self.bridge, self._call_soon,
-                      LogReader(self.folder, self.writer.place), settings_of(config), config.peer_urls, serve if self._http else None, client_tls)
+                      LogReader(self.folder, self.writer.place), settings_of(config),
+                      config.peer_urls, serve if self._http else None, client_tls)
         front.start()
         self._sync = front
         self._stops.append(front.stop)
@@ -368,7 +410,7 @@ class Server:
     def _call_soon(self, function: Callable[..., Any], *args: Any) -> None:
         self.engine.call_soon(functools.partial(function, *args) if args else function)
 
-    # ---- now and then -------------------------------------------------------------------------------------------------
+    # ---- now and then ----------------------------------------------------------------------------
 
     def _each_second(self) -> None:
         if self.log is not None:
@@ -386,7 +428,8 @@ class Server:
             log.warning("%s", many_actors(actors))
 
     def _watch_clock(self) -> None:
-        """Tells the log when timestamps begin and cease to lie too far ahead of the clock: ours, and those of what is held."""
+        """Tells the log when timestamps begin and cease to lie too far ahead of the clock: ours,
+        and those of what is held."""
         found = held(self.replica)
         if self.replica.runs_ahead:
             found[self.replica.id] = ahead_of_clock(self.replica)
@@ -397,8 +440,9 @@ class Server:
         self._ahead = set(found)
 
     def health(self) -> tuple[list[str], list[str]]:
-        """(reasons why this server should not be given clients, warnings); none when all is well. In the engine thread. That others are
-        stamped ahead is no reason, for whose clock is wrong cannot be told from here, and all who hold them back would be out of service."""
+        """(reasons why this server should not be given clients, warnings); none when all is well.
+        In the engine thread. That others are stamped ahead is no reason, for whose clock is wrong
+        cannot be told from here, and all who hold them back would be out of service."""
         reasons: list[str] = []
         lost: list[str] = []
         if self.executor.loading:
@@ -408,10 +452,12 @@ class Server:
         if self.log is not None and (missing := self.log.status().missing):
             reasons.append(missing)
         if beyond := self._beyond:
-            text = f"acknowledged operations of {len(beyond)} actors in the repaired log wait for others that it lost"
+            text = (f"acknowledged operations of {len(beyond)} actors in the repaired log wait for "
+                    "others that it lost")
             if self.sync is not None and any(p.state != "self" for p in self.sync.peers()):
                 reasons.append(f"{text}: start the peers, which may have them")
-            else:                                       # nothing will change that: no reason to keep clients away for ever
+            else:
+                # nothing will change that: no reason to keep clients away for ever
                 lost.append(f"{text}, and there is no peer that could have them")
         if self.replica.runs_ahead:
             reasons.append(ahead_of_clock(self.replica))
@@ -420,17 +466,19 @@ class Server:
         warnings = [*lost, *held(self.replica).values()]
         waiting = self.replica.waiting()
         if self._waiting >= WAITING_LONG and waiting["ops"] > waiting["held"]:
-            warnings.append(f"{waiting['ops'] - waiting['held']} received operations have waited for others for {self._waiting} s")
+            warnings.append(f"{waiting['ops'] - waiting['held']} received operations have waited "
+                            f"for others for {self._waiting} s")
         stats = self.replica.stats()
         used = stats["memory"]
         if self.config.max_memory and used >= MEMORY_LOW * self.config.max_memory:
-            warnings.append(f"used memory is {100 * used // self.config.max_memory}% of max_memory: "
+            warnings.append(f"used memory is {100 * used // self.config.max_memory}% of "
+                            "max_memory: "
                             "at 100% commands that need more are refused")
         if stats["actors"] >= ACTORS_MANY:
             warnings.append(many_actors(stats["actors"]))
         return reasons, warnings
 
-    # ---- settings -----------------------------------------------------------------------------------------------------
+    # ---- settings --------------------------------------------------------------------------------
 
     def _changed(self, name: str, value: Any) -> None:
         """Config's observer: in the main thread at once, else in its next turn."""
@@ -459,7 +507,8 @@ class Server:
         elif name == "proto_max_bulk_len":
             engine.max_bulk = value
         elif name == "client_output_buffer_limit":
-            engine.output_hard, engine.output_soft, engine.output_soft_seconds = next(v[1:] for v in value if v[0] == "normal")
+            engine.output_hard, engine.output_soft, engine.output_soft_seconds = next(
+                    v[1:] for v in value if v[0] == "normal")
         elif name in ("slowlog_log_slower_than", "slowlog_max_len"):
             executor.set_slowlog(config.slowlog_log_slower_than, config.slowlog_max_len)
         elif name in ENCODING_LIMITS:
@@ -476,30 +525,37 @@ class Server:
             logs.set_style(value)
         elif name in ("appendfsync", "max_segment_size"):
             if self.log is not None:
-                self.log.configure(policy=config.appendfsync, max_segment_size=config.max_segment_size)
+                self.log.configure(policy=config.appendfsync,
+                                   max_segment_size=config.max_segment_size)
         elif self.sync is not None:
             self.sync.configure(config)
 
 
-# ---- helpers --------------------------------------------------------------------------------------------------------
+# ---- helpers -------------------------------------------------------------------------------------
 
 
 def ahead_of_clock(replica: Replica) -> str:
     """Why writes are refused, and what an operator may do, where replica.runs_ahead."""
     until = replica.hlc >> 16
-    return (f"timestamps here are {(until - replica.now) / 1000:.0f} s ahead of the clock, more than max_clock_skew: writes are refused. This "
-            "clock, or that of a replica whose operations were accepted, has been wrong. When all clocks are right, wait until they get "
+    return (f"timestamps here are {(until - replica.now) / 1000:.0f} s ahead of the clock, more "
+            "than max_clock_skew: writes are refused. This "
+            "clock, or that of a replica whose operations were accepted, has been wrong. When all "
+            "clocks are right, wait until they get "
             f"there, or say CONFIG SET accept-stamps-until {until // 1000 + 1} at every replica")
 
 
 def held(replica: Replica) -> dict[str, str]:
-    """{replica id: what to say of it} of those whose ops wait here because they are stamped too far ahead."""
+    """{replica id: what to say of it} of those whose ops wait here because they are stamped too far
+    ahead."""
     ops: dict[str, tuple[int, int]] = {}
     for name, _, n, ms in replica.held():
         before, latest = ops.get(name, (0, 0))
         ops[name] = before + n, max(latest, ms)
-    return {name: f"operations of replica {name} are held ({n}): they are stamped {(ms - replica.now) / 1000:.0f} s ahead of the clock here, more "
-                  "than max_clock_skew. If that replica's clock is right, its own /health says how to go on; if not, it wants to be set"
+    return {name:
+                  f"operations of replica {name} are held ({n}): they are stamped "
+                  f"{(ms - replica.now) / 1000:.0f} s ahead of the clock here, more "
+                  "than max_clock_skew. If that replica's clock is right, its own /health says how "
+                  "to go on; if not, it wants to be set"
             for name, (n, ms) in ops.items()}
 
 
@@ -521,7 +577,8 @@ def how_to_connect(config: Config) -> str:
 
 
 def notify(state: str) -> None:
-    """Tell the service manager, where one asks to be told (systemd's Type=notify; sd_notify(3) has the words). It may have gone meanwhile."""
+    """Tell the service manager, where one asks to be told (systemd's Type=notify; sd_notify(3) has
+    the words). It may have gone meanwhile."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address[:1] in ("/", "@"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s, contextlib.suppress(OSError):
@@ -529,9 +586,11 @@ def notify(state: str) -> None:
 
 
 def http_limit(config: Config) -> int:
-    """HTTP connections at a time; where few descriptors are allowed, a quarter of them. 0: HTTP is off."""
+    """HTTP connections at a time; where few descriptors are allowed, a quarter of them. 0: HTTP is
+    off."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    most = config.http_max_connections if files == resource.RLIM_INFINITY else min(config.http_max_connections, max(files // 4, 8))
+    most = (config.http_max_connections if files == resource.RLIM_INFINITY
+            else min(config.http_max_connections, max(files // 4, 8)))
     return most if config.http_port else 0
 
 
@@ -539,11 +598,13 @@ def start_logging(config: Config) -> logs.Output:
     try:
         return logs.start(config.log_level, config.log_file, config.log_format)
     except OSError as e:
-        raise StartError(f"log_file ({config.origin('log_file')}): {config.log_file} cannot be opened: {e.strerror}", EXIT_CONFIG) from None
+        raise StartError(f"log_file ({config.origin('log_file')}): {config.log_file} cannot be "
+                         f"opened: {e.strerror}", EXIT_CONFIG) from None
 
 
 def tls_of(config: Config) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
-    """(for what listens, for what connects); None: no TLS there, or the system's defaults. StartError where a file will not do."""
+    """(for what listens, for what connects); None: no TLS there, or the system's defaults.
+    StartError where a file will not do."""
     server = client = None
     if not config.enable_tls and not config.tls_ca_file:
         return server, client
@@ -559,15 +620,19 @@ def tls_of(config: Config) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None
         server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         server.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
-            server.load_cert_chain(config.tls_cert_file, config.tls_key_file, password=lambda: "")     # else it would ask the terminal
+            # else it would ask the terminal
+            server.load_cert_chain(config.tls_cert_file, config.tls_key_file, password=lambda: "")
         except OSError as e:
-            raise refuse(f"tls_cert_file {config.tls_cert_file}, tls_key_file {config.tls_key_file}", e,
-                         "expected a certificate chain and its key, without a passphrase, in PEM format") from None
+            raise refuse(f"tls_cert_file {config.tls_cert_file}, tls_key_file "
+                         f"{config.tls_key_file}", e,
+                         "expected a certificate chain and its key, without a passphrase, in PEM "
+                         "format") from None
     if config.tls_ca_file:
         try:
             client = ssl.create_default_context(cafile=config.tls_ca_file)
         except OSError as e:
-            raise refuse(f"tls_ca_file {config.tls_ca_file}", e, "expected certificates in PEM format") from None
+            raise refuse(f"tls_ca_file {config.tls_ca_file}", e,
+                         "expected certificates in PEM format") from None
     return server, client
 
 
@@ -578,12 +643,15 @@ def open_folder(path: str) -> Path:
         folder.mkdir(0o700, parents=True, exist_ok=True)
         mode = folder.stat().st_mode & 0o777
     except OSError as e:
-        problem = "is no directory" if isinstance(e, FileExistsError) else f"cannot be made: {e.strerror}"
+        problem = ("is no directory" if isinstance(e, FileExistsError)
+                   else f"cannot be made: {e.strerror}")
         raise StartError(f"data_dir {folder} {problem}", EXIT_DATA) from None
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        raise StartError(f"data_dir {folder} cannot be read and written: {os.strerror(13)}", EXIT_DATA)
+        raise StartError(f"data_dir {folder} cannot be read and written: {os.strerror(13)}",
+                         EXIT_DATA)
     if mode & 0o077:
-        log.warning("data_dir %s is open to other users of this machine (mode %o): chmod 700 it", folder, mode)
+        log.warning("data_dir %s is open to other users of this machine (mode %o): chmod 700 it",
+                    folder, mode)
     return folder
 
 
@@ -591,13 +659,17 @@ def resolve(address: str) -> list[str]:
     """IP addresses of a `bind` word; "*" is all of IPv4 and, where the machine has it, IPv6."""
     name = address.lstrip("-")
     if name in ("*", "::*"):
-        return ["::"] if name == "::*" else ["0.0.0.0", *(["::"] if os.path.exists("/proc/net/if_inet6") else [])]
+        return (["::"] if name == "::*"
+                else ["0.0.0.0", *(["::"] if os.path.exists("/proc/net/if_inet6") else [])])
     try:
-        return list(dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)))
+        return list(dict.fromkeys(str(found[4][0])
+                                  for found in socket.getaddrinfo(name, None,
+                                                                  type=socket.SOCK_STREAM)))
     except OSError as e:
         if address.startswith("-"):
             return []
-        raise StartError(f"bind: {name} cannot be resolved: {e.strerror or e}", EXIT_ADDRESS) from None
+        raise StartError(f"bind: {name} cannot be resolved: {e.strerror or e}",
+                         EXIT_ADDRESS) from None
 
 
 def listening(host: str, port: int, backlog: int) -> socket.socket:
@@ -625,7 +697,8 @@ def show(host: str, port: int) -> str:
 
 
 def check_socket_path(path: str) -> None:
-    """OSError where the path is something else than a socket, or a socket somebody listens on: only a stale one may be replaced."""
+    """OSError where the path is something else than a socket, or a socket somebody listens on: only
+    a stale one may be replaced."""
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise OSError(errno.EEXIST, "the path is there and is no socket")

@@ -1,7 +1,9 @@
-"""Fixtures that every ring of tests shares: real servers, clusters of them, and a redis-server to compare with.
+"""Fixtures that every ring of tests shares: real servers, clusters of them, and a redis-server to
+compare with.
 
-A failing test shows the end of the output of each process it used. After a test, every process that a fixture of wider scope does not
-own is ended and its files are removed; after the session there must be none left.
+A failing test shows the end of the output of each process it used. After a test, every process that
+a fixture of wider scope does not own is ended and its files are removed; after the session there
+must be none left.
 """
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ def pytest_runtest_makereport(item, call):
     report = outcome.get_result()
     if report.failed:
         for process in real.running:
-            report.sections.append((f"output of {process.name} (port {process.port})", process.log()))
+            report.sections.append((f"output of {process.name} (port {process.port})",
+                                    process.log()))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,11 +1,13 @@
 """A RESP client small enough to trust: what the tests and benches talk to servers with.
 
-It sends commands as arrays of bulk strings (`send`), and reads replies either as the exact bytes of one complete reply (`raw`), which
-is what differential tests compare, or as Python values (`read`). Calling the connection does both. Client libraries translate, retry
-and reconnect on their own; a test that says "the server answered this" must not have such a helper in between.
+It sends commands as arrays of bulk strings (`send`), and reads replies either as the exact bytes of
+one complete reply (`raw`), which is what differential tests compare, or as Python values (`read`).
+Calling the connection does both. Client libraries translate, retry and reconnect on their own; a
+test that says "the server answered this" must not have such a helper in between.
 
-Values: simple and bulk strings are `bytes`, integers and booleans as such, doubles `float`, nulls `None`, arrays and pushes `list`, sets
-`list`, maps `dict`, an error is a `ReplyError`, raised by a call and returned by `read` (so that it can stand inside an array).
+Values: simple and bulk strings are `bytes`, integers and booleans as such, doubles `float`, nulls
+`None`, arrays and pushes `list`, sets `list`, maps `dict`, an error is a `ReplyError`, raised by a
+call and returned by `read` (so that it can stand inside an array).
 """
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ class ReplyError(Exception):
 
 
 def encode(*argv) -> bytes:
-    """One command as the array of bulk strings that every client sends. Strings are sent as UTF-8, numbers as their text."""
+    """One command as the array of bulk strings that every client sends. Strings are sent as UTF-8,
+    numbers as their text."""
     parts = [b"*%d\r\n" % len(argv)]
     for a in argv:
         a = a if isinstance(a, bytes) else str(a).encode()
@@ -33,7 +36,8 @@ def encode(*argv) -> bytes:
 class Connection:
     """One client connection to 127.0.0.1:port, or to a Unix socket when `port` is a path."""
 
-    def __init__(self, port: int | str, *, resp: int = 2, password: str | None = None, timeout: float = 20.0):
+    def __init__(self, port: int | str, *, resp: int = 2, password: str | None = None,
+                 timeout: float = 20.0):
         if isinstance(port, int):
             self.socket = socket.create_connection(("127.0.0.1", port), timeout)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -71,7 +75,8 @@ class Connection:
         self.socket.sendall(b"".join(encode(*c) for c in commands))
         return [self.read() for _ in commands]
 
-    # replies ------------------------------------------------------------------------------------------------
+    # replies
+    # ------------------------------------------------------------------------------------------------
     def raw(self) -> bytes:
         """The bytes of one complete reply."""
         start = self.at
@@ -88,7 +93,8 @@ class Connection:
     def _fill(self) -> None:
         more = self.socket.recv(1 << 18)
         if not more:
-            raise ConnectionError(f"the server closed the connection; unread: {self.buffer[self.at:][:200]!r}")
+            raise ConnectionError("the server closed the connection; unread: "
+                                  f"{self.buffer[self.at:][:200]!r}")
         self.buffer += more
 
     def _line(self) -> bytes:
@@ -142,7 +148,8 @@ def _value(raw: bytes, at: int):
     if kind in b"$=!":
         assert raw[at + n:at + n + 2] == b"\r\n", "a bulk string without its end"
         body = raw[at:at + n]
-        return (body[4:] if kind == b"=" else ReplyError(body.decode()) if kind == b"!" else body), at + n + 2
+        return (body[4:] if kind == b"=" else ReplyError(body.decode()) if kind == b"!"
+                else body), at + n + 2
     items = []
     for _ in range(2 * n if kind == b"%" else n):
         item, at = _value(raw, at)

@@ -3,7 +3,8 @@ from crdtredis import clocks
 
 
 def test_clocks():
-    assert clocks.covers({1: 5}, {1: 5}) and clocks.covers({1: 5}, {}) and not clocks.covers({1: 5}, {2: 1})
+    assert (clocks.covers({1: 5}, {1: 5}) and clocks.covers({1: 5}, {})
+            and not clocks.covers({1: 5}, {2: 1}))
     assert clocks.lacking({1: 5, 2: 3}, {1: 4, 2: 9, 3: 1}) == {2: 9, 3: 1}
     assert clocks.behind({1: 5, 2: 3}, {1: 4, 2: 9, 3: 1}) == 7
     clock = {1: 5, 2: 3}
@@ -14,5 +15,7 @@ def test_clocks():
 def test_only_what_stands_still_is_overdue():
     assert clocks.overdue({1: 5}, {1: 9}, None) == {}                     # never compared before
     assert clocks.overdue({1: 5}, {1: 9}, {1: 4}) == {}                   # arriving
-    assert clocks.overdue({1: 5, 2: 1}, {1: 9, 2: 2}, {1: 5}) == {1: 9}   # 1 stands still, 2 has moved
-    assert clocks.overdue({}, {3: 1}, {}) == {3: 1}                       # an actor nobody has delivered a thing of
+    # 1 stands still, 2 has moved
+    assert clocks.overdue({1: 5, 2: 1}, {1: 9, 2: 2}, {1: 5}) == {1: 9}
+    # an actor nobody has delivered a thing of
+    assert clocks.overdue({}, {3: 1}, {}) == {3: 1}

@@ -1,4 +1,5 @@
-"""Imports run downward only. A folder is a floor; what stands on a lower floor knows nothing of what stands above it.
+"""Imports run downward only. A folder is a floor; what stands on a lower floor knows nothing of
+what stands above it.
 
     __main__, cli, demo    the command line
     server                 puts the parts together
@@ -12,7 +13,8 @@
     _core, _resp           kernel and codec: they know nothing of each other
     config, errors, logs, buffer, numbers, clocks
 
-Imports made inside a function count like others, those under TYPE_CHECKING do not. In Cython files cimports count as well.
+Imports made inside a function count like others, those under TYPE_CHECKING do not. In Cython files
+cimports count as well.
 """
 import re
 from pathlib import Path
@@ -36,11 +38,13 @@ FLOORS = [
     {"cli"},
     {"__main__"},
 ]
-IMPORT = re.compile(r"^\s*(?:from\s+crdtredis(\.[\w.]+)?\s+c?import\s+(\(?[\w, ]+)|c?import\s+crdtredis\.([\w.]+))", re.M)
+IMPORT = re.compile(r"^\s*(?:from\s+crdtredis(\.[\w.]+)?\s+c?import\s+(\(?[\w, "
+                    r"]+)|c?import\s+crdtredis\.([\w.]+))", re.M)
 
 
 def unit(path: Path) -> str:
-    """The floor's member a file belongs to: "_core" for core/table.pxi, "commands.table" for commands/table.py."""
+    """The floor's member a file belongs to: "_core" for core/table.pxi, "commands.table" for
+    commands/table.py."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     if parts[0] in ("core", "resp", "engine"):
         return "_" + parts[0]
@@ -65,10 +69,13 @@ def imports(path: Path) -> set[str]:
         if module or package:
             found.add((module or package.lstrip(".")))
         else:
-            found.update(n.strip(" (") for n in names.split(",") if n.strip(" (") and not n.strip().startswith("__")
+            found.update(n.strip(" (") for n in names.split(",") if n.strip(" (")
+                         and not n.strip().startswith("__")
                          and not n.strip(" (").isupper())
     if "commands" in found:                     # from crdtredis.commands import table
-        found = (found - {"commands"}) | {f"commands.{n}" for n in re.findall(r"from crdtredis\.commands c?import (\w+)", text)}
+        found = (found - {"commands"}) | {f"commands.{n}"
+                                          for n in re.findall(
+                                              r"from crdtredis\.commands c?import (\w+)", text)}
     return {member(m) for m in found}
 
 

@@ -12,15 +12,19 @@ def test_three_replicas(tmp_path):
     promised = re.findall(r'# "(\w+)"', block)
     assert promised == ["hello", "7", "10"]
     ports = {port: str(free_port()) for port in ("7001", "7002", "7003", "8001", "8002", "8003")}
-    block = re.sub(r"\b\d{4}\b", lambda m: ports.get(m[0], m[0]), block)             # all at once: a free port may hold another's digits
-    ready = f"for p in {ports['7001']} {ports['7002']} {ports['7003']}; do until redis-cli -p $p PING 2>&1 | grep -q PONG; do sleep 0.1; done; done"
+    # all at once: a free port may hold another's digits
+    block = re.sub(r"\b\d{4}\b", lambda m: ports.get(m[0], m[0]), block)
+    ready = (f"for p in {ports['7001']} {ports['7002']} {ports['7003']}; do until redis-cli -p $p "
+             "PING 2>&1 | grep -q PONG; do sleep 0.1; done; done")
     block = block.replace("/tmp/three", str(tmp_path / "three")).replace("sleep 2", ready)
     program = tmp_path / "bin" / "crdt-redis"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec {shlex.join(executable())} "$@"\n')
     program.chmod(0o755)
-    environment = os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(["bash", "-c", block + "\nwait"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
+    environment = os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}",
+                                "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(["bash", "-c", block + "\nwait"], stdout=subprocess.PIPE,
+                               stderr=subprocess.DEVNULL, text=True, env=environment,
                                start_new_session=True)
     try:
         lines = process.communicate(timeout=120)[0].splitlines()

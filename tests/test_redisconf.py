@@ -1,4 +1,5 @@
-"""A redis.conf: how it is read, what applies, what is named, what stops the start, and that CONFIG REWRITE keeps it."""
+"""A redis.conf: how it is read, what applies, what is named, what stops the start, and that CONFIG
+REWRITE keeps it."""
 import os
 import subprocess
 import time
@@ -25,8 +26,10 @@ def faults(tmp_path, text):
 
 
 @pytest.mark.parametrize("line, words", [
-    ("maxmemory 100mb", ["maxmemory", "100mb"]), ("  a\tb  c ", ["a", "b", "c"]), ('a ""', ["a", ""]), ("a ''", ["a", ""]),
-    ('requirepass "a b\\"c\\x41\\n"', ["requirepass", 'a b"cA\n']), ("requirepass 'it\\'s \\n'", ["requirepass", "it's \\n"]),
+    ("maxmemory 100mb", ["maxmemory", "100mb"]), ("  a\tb  c ", ["a", "b", "c"]),
+    ('a ""', ["a", ""]), ("a ''", ["a", ""]),
+    ('requirepass "a b\\"c\\x41\\n"', ["requirepass", 'a b"cA\n']),
+    ("requirepass 'it\\'s \\n'", ["requirepass", "it's \\n"]),
     ('a "\\xe2\\x82\\xac"', ["a", "€"]), ("a #b", ["a", "#b"])])
 def test_words(line, words):
     assert redisconf.split(line) == words
@@ -36,7 +39,9 @@ def test_words(line, words):
 def test_unbalanced_quotes(line, tmp_path):
     with pytest.raises(ValueError):
         redisconf.split(line)
-    assert "line 2): expected a directive" in faults(tmp_path, f"port 1\n{line}\n").replace("line 2:", "line 2):")
+    assert ("line 2): expected a directive" in faults(tmp_path,
+                                                      f"port 1\n{line}\n").replace(
+                                                          "line 2:", "line 2):"))
 
 
 def test_words_come_back_as_they_were_quoted():
@@ -59,21 +64,28 @@ hash-max-ziplist-entries 7
 peers 127.0.0.1:8081 127.0.0.1:8082
 maxmemory 200mb
 """)
-    assert (config.server_port, config.bind, config.data_dir) == (7000, ("127.0.0.1", "-::1"), "/var/lib/redis")
-    assert (config.max_memory, config.log_level, config.seconds("timeout")) == (200 << 20, "info", 30)
+    assert ((config.server_port, config.bind, config.data_dir) == (7000, ("127.0.0.1", "-::1"),
+                                                                   "/var/lib/redis"))
+    assert ((config.max_memory, config.log_level, config.seconds("timeout"))
+            == (200 << 20, "info", 30))
     assert (config.requirepass, config.hash_max_listpack_entries) == ("pass word", 7)
-    assert config.client_output_buffer_limit[0] == ("normal", 1 << 20, 0, 0) and config.client_output_buffer_limit[2][1] == 32 << 20
+    assert (config.client_output_buffer_limit[0] == ("normal", 1 << 20, 0, 0)
+            and config.client_output_buffer_limit[2][1] == 32 << 20)
     assert config.peers == ("127.0.0.1:8081", "127.0.0.1:8082") and config.warnings == []
     assert config.origin("max_memory") == f"file {tmp_path}/redis.conf, line 13"
 
 
 def test_what_has_no_effect_is_one_warning(tmp_path):
-    config = load(tmp_path, "appendonly no\nsave 900 1\nsave 60 100\ndatabases 32\nreplicaof a 1\nnonsense x\nprot 7\nrdbchecksum yes\n")
-    assert config.warnings == [f"file {tmp_path}/redis.conf: without effect here: appendonly no, save 900 1 60 100, databases 32, "
+    config = load(tmp_path,
+                  "appendonly no\nsave 900 1\nsave 60 100\ndatabases 32\nreplicaof a 1\nnonsense "
+                  "x\nprot 7\nrdbchecksum yes\n")
+    assert config.warnings == [f"file {tmp_path}/redis.conf: without effect here: appendonly no, "
+                               "save 900 1 60 100, databases 32, "
                                "replicaof; not known: nonsense, prot (did you mean port?)"]
 
 
-@pytest.mark.parametrize("line", ["user default on nopass ~* +@all", "aclfile /etc/users.acl", 'rename-command FLUSHALL ""', "tls-port 6380"])
+@pytest.mark.parametrize("line", ["user default on nopass ~* +@all", "aclfile /etc/users.acl",
+                                  'rename-command FLUSHALL ""', "tls-port 6380"])
 def test_what_would_leave_something_open_stops_the_start(tmp_path, line):
     assert "does not start with less than the file asks for" in faults(tmp_path, line)
 
@@ -83,8 +95,11 @@ def test_what_closes_nothing_does_not(tmp_path):
 
 
 @pytest.mark.parametrize("line, part", [
-    ("port x", "expected a whole number"), ("port 1 2", "expected one word"), ("maxmemory", "expected one word"),
-    ("loglevel loud", "expected one of"), ("include /nonexistent.conf", "cannot be read: No such file"), ("include", "expected include FILE")])
+    ("port x", "expected a whole number"), ("port 1 2", "expected one word"),
+    ("maxmemory", "expected one word"),
+    ("loglevel loud", "expected one of"),
+    ("include /nonexistent.conf", "cannot be read: No such file"),
+    ("include", "expected include FILE")])
 def test_wrong_values_are_faults(tmp_path, line, part):
     assert part in faults(tmp_path, line)
 
@@ -102,22 +117,28 @@ def test_include(tmp_path):
 
 def test_flags_as_redis_spells_them():
     found: list = []
-    flags, others = parse_flags(["--maxmemory", "1gb", "--save", "900", "1", "300", "10", "--appendonly", "no", "--dir", "/x", "--loglevel",
-                                 "verbose", "--bind", "127.0.0.1", "::1", "--replica-read-only", "yes", "--save="], found, {})
+    flags, others = parse_flags(["--maxmemory", "1gb", "--save", "900", "1", "300", "10",
+                                 "--appendonly", "no", "--dir", "/x", "--loglevel",
+                                 "verbose", "--bind", "127.0.0.1", "::1", "--replica-read-only",
+                                 "yes", "--save="], found, {})
     config = Config.load(flags, faults=found)
-    assert (config.max_memory, config.data_dir, config.log_level, config.bind) == (1 << 30, "/x", "debug", ("127.0.0.1", "::1"))
+    assert ((config.max_memory, config.data_dir, config.log_level, config.bind)
+            == (1 << 30, "/x", "debug", ("127.0.0.1", "::1")))
     assert others == {"--save": "900 1 300 10", "--appendonly": "no", "--replica-read-only": "yes"}
     parse_flags(["--tls-port", "6380"], found, {})
-    assert [str(f.problem) for f in found] == ["Redis clients connect in the clear here; enable_tls is for HTTP"]
+    assert ([str(f.problem) for f in found]
+            == ["Redis clients connect in the clear here; enable_tls is for HTTP"])
 
 
 def test_rewrite_keeps_lines_and_order(tmp_path):
     config = load(tmp_path, "# mine\nport 7000\nmaxmemory 1gb\n\nloglevel notice\nmaxmemory 2gb\n")
-    config.set_texts([("maxmemory", "100mb"), ("requirepass", 'a "b'), ("client-output-buffer-limit", "normal 1 2 3")])
+    config.set_texts([("maxmemory", "100mb"), ("requirepass", 'a "b'),
+                      ("client-output-buffer-limit", "normal 1 2 3")])
     config.rewrite()
     assert (tmp_path / "redis.conf").read_text() == (
         "# mine\nport 7000\nmaxmemory 104857600\n\nloglevel notice\n# Generated by CONFIG REWRITE\n"
-        'requirepass "a \\"b"\nclient-output-buffer-limit normal 1 2 3 replica 268435456 67108864 60 pubsub 33554432 8388608 60\n')
+        'requirepass "a \\"b"\nclient-output-buffer-limit normal 1 2 3 replica 268435456 67108864 '
+        '60 pubsub 33554432 8388608 60\n')
     again = Config.load(file=str(tmp_path / "redis.conf"))
     assert again.requirepass == 'a "b' and again.max_memory == 100 << 20 and again.warnings == []
     again.set_texts([("hz", "20")])
@@ -127,7 +148,9 @@ def test_rewrite_keeps_lines_and_order(tmp_path):
 
 def test_a_daemon_from_a_redis_conf(tmp_path):
     port = free_port()
-    (tmp_path / "redis.conf").write_text(f"port {port}\ndaemonize yes\npidfile {tmp_path}/r.pid\nlogfile {tmp_path}/r.log\ndir {tmp_path}/d\n")
+    (tmp_path / "redis.conf").write_text(f"port {port}\ndaemonize yes\npidfile "
+                                         f"{tmp_path}/r.pid\nlogfile {tmp_path}/r.log\ndir "
+                                         f"{tmp_path}/d\n")
     start = [*executable(), str(tmp_path / "redis.conf"), "--http-port", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(start, capture_output=True, text=True, timeout=60, env=environment)
@@ -136,7 +159,8 @@ def test_a_daemon_from_a_redis_conf(tmp_path):
     assert os.getsid(pid) == pid
     client = Connection(port)
     assert client("CONFIG", "GET", "dir") == [b"dir", f"{tmp_path}/d".encode()]
-    # A second one fails in the foreground, in its own words and with its exit code, and leaves the first one's pid file alone.
+    # A second one fails in the foreground, in its own words and with its exit code, and leaves the
+    # first one's pid file alone.
     second = subprocess.run(start, capture_output=True, text=True, timeout=60, env=environment)
     assert second.returncode in (3, 4) and int((tmp_path / "r.pid").read_text()) == pid
     client.send("SHUTDOWN")

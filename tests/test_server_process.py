@@ -114,7 +114,8 @@ def test_text_log_and_level(server):
     s.stop()
     assert s.log(1000) == ""
     s = server(log_level="info")
-    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (debug|info|warning|error) +\w+: ", line) for line in s.log(1000).splitlines())
+    assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (debug|info|warning|error) +\w+: ",
+                        line) for line in s.log(1000).splitlines())
 
 
 # ---- sockets ----
@@ -145,7 +146,8 @@ def test_unix_socket(server, tmp_path):
 
 @pytest.mark.parametrize("name", ["x" + 40 * "é", "xx" + 40 * "é", os.fsdecode(b"\xff\xfe")])
 def test_a_unix_socket_with_any_name(server, name):
-    """More than CLIENT LIST shows of it, cut within a character or before it; bytes that are no character."""
+    """More than CLIENT LIST shows of it, cut within a character or before it; bytes that are no
+    character."""
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         path = os.path.join(folder, name)
         server(unixsocket=path)
@@ -156,7 +158,8 @@ def test_a_unix_socket_with_any_name(server, name):
 def test_debug_is_for_those_whom_the_setting_lets(server, tmp_path):
     """As redis-server 7 has it: nobody, unless the configuration says so."""
     s = server()
-    with pytest.raises(ReplyError, match="ERR DEBUG command not allowed. If the enable-debug-command option"):
+    with pytest.raises(ReplyError,
+                       match="ERR DEBUG command not allowed. If the enable-debug-command option"):
         s("DEBUG", "SLEEP", "0")
     with pytest.raises(ReplyError, match="immutable"):
         s("CONFIG", "SET", "enable-debug-command", "yes")
@@ -233,10 +236,12 @@ def test_config_set_takes_effect(server):
         with pytest.raises((ReplyError, OSError)):
             c("PING")
     a.close()
-    s("CONFIG", "SET", "maxclients", "100", "hash-max-ziplist-value", "3", "list-max-listpack-size", "2")
+    s("CONFIG", "SET", "maxclients", "100", "hash-max-ziplist-value", "3", "list-max-listpack-size",
+      "2")
     s("HSET", "h", "f", "four")
     s("RPUSH", "l", 1, 2)
-    assert (s("OBJECT", "ENCODING", "h"), s("OBJECT", "ENCODING", "l")) == (b"hashtable", b"listpack")
+    assert ((s("OBJECT", "ENCODING", "h"), s("OBJECT", "ENCODING", "l"))
+            == (b"hashtable", b"listpack"))
     s("RPUSH", "l", 3)
     assert s("OBJECT", "ENCODING", "l") == b"quicklist"
     s("CONFIG", "SET", "maxmemory", "1mb", "appendfsync", "always", "slowlog-log-slower-than", "0")
@@ -297,7 +302,8 @@ def test_clients_are_answered_while_it_loads(server):
 
 def test_closed_standard_descriptors_take_no_data(tmp_path):
     port = free_port()
-    command = " ".join([*executable(), f"--port {port} --http-port 0 --data-dir {tmp_path}/d --log-level debug"])
+    command = " ".join([*executable(),
+                        f"--port {port} --http-port 0 --data-dir {tmp_path}/d --log-level debug"])
     process = subprocess.Popen(["/bin/sh", "-c", f"exec {command} <&- >&- 2>&-"], cwd=ROOT)
     try:
         def answers():
@@ -320,7 +326,8 @@ def test_nothing_outlives_it(server):
     for _ in range(5):
         assert s.stop() == 0
         s.start()
-    assert sorted(p.name for p in s.data_dir.iterdir()) == ["LOCK", "identity.json", "segment-0000000000000001.log"]
+    assert (sorted(p.name for p in s.data_dir.iterdir()) == ["LOCK", "identity.json",
+                                                             "segment-0000000000000001.log"])
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", free_port()))
 
@@ -386,17 +393,20 @@ def test_secrets_of_a_process_come_from_credentials(processes):
 
 def test_the_unit_hands_over_what_only_root_reads():
     unit = (ROOT / "packaging" / "crdt-redis.service").read_text()
-    assert "\nType=notify\n" in unit and "\nLoadCredential=crdt-redis.json:/etc/crdt-redis.json\n" in unit
+    assert ("\nType=notify\n" in unit
+            and "\nLoadCredential=crdt-redis.json:/etc/crdt-redis.json\n" in unit)
     command, = (line for line in unit.splitlines() if line.startswith("ExecStart="))
     assert "${CREDENTIALS_DIRECTORY}/crdt-redis.json" in command and "/etc/" not in command
 
 
 def test_what_every_part_says_reaches_the_log_file():
-    """The log of the process hangs on "crdtredis"; a part that logs under another name is not heard."""
+    """The log of the process hangs on "crdtredis"; a part that logs under another name is not
+    heard."""
     for path in (ROOT / "crdtredis").rglob("*.p*"):
         if path.suffix in (".py", ".pyx", ".pxi"):
             for name in re.findall(r"""getLogger\("([^"]*)""", path.read_text()):
-                assert name.startswith("crdtredis.") or path.name == "logs.py", f"{path.name}: {name}"
+                assert name.startswith(
+                        "crdtredis.") or path.name == "logs.py", f"{path.name}: {name}"
 
 
 def test_storage_messages_reach_the_log_file(processes):

@@ -1,15 +1,18 @@
-"""Micro-benchmarks of the parts that every request passes: RESP, op codec, table, merge, segment records, and a whole command.
+"""Micro-benchmarks of the parts that every request passes: RESP, op codec, table, merge, segment
+records, and a whole command.
 
     python -m pytest bench/micro                                    # a table; --benchmark-compare for two commits
     python -m pytest bench/micro --benchmark-autosave
 
-Each measures one call that does a thousand things, so that the border between Python and C weighs little. Nothing asserts a time.
+Each measures one call that does a thousand things, so that the border between Python and C weighs
+little. Nothing asserts a time.
 """
 import random
 
 import pytest
 
-from crdtredis._core import Replica, TableProbe, batch_ranges, probe_make, probe_record, probe_records, slice_batch
+from crdtredis._core import (Replica, TableProbe, batch_ranges, probe_make, probe_record,
+                             probe_records, slice_batch)
 from crdtredis._engine import Executor
 from crdtredis._resp import RequestParser, encode_reply
 from tests.respclient import encode
@@ -144,7 +147,8 @@ def test_execute(benchmark, command):
     executor = Executor(r)
     session = executor.session(2)
     rest = {"SET": [b"v" * 32], "PING": None}.get(command, [])
-    argvs = [[command.encode()] + ([] if rest is None else [b"key:%012d" % i, *rest]) for i in range(N)]
+    argvs = [[command.encode()] + ([] if rest is None else [b"key:%012d" % i, *rest])
+             for i in range(N)]
 
     def run():
         for argv in argvs:

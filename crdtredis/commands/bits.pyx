@@ -1,8 +1,9 @@
 """Bitmap commands: SETBIT, GETBIT, BITCOUNT, BITPOS, BITOP, BITFIELD and BITFIELD_RO.
 
-A bitmap is a string; bit 0 is the highest bit of the first byte, and what lies beyond the end reads as zero. To the replicas the string
-is one register, so a command that sets a bit writes the whole value, and of two concurrent ones the later timestamp wins as a whole.
-A command whose bits are already as asked makes no effect, unless it makes the string longer.
+A bitmap is a string; bit 0 is the highest bit of the first byte, and what lies beyond the end reads
+as zero. To the replicas the string is one register, so a command that sets a bit writes the whole
+value, and of two concurrent ones the later timestamp wins as a whole. A command whose bits are
+already as asked makes no effect, unless it makes the string longer.
 
 Scanning goes by words of eight bytes: counting 512 MB takes no longer than in Redis.
 """
@@ -15,7 +16,8 @@ from crdtredis._engine cimport Call, fail, fail_syntax, hot, is_word
 from crdtredis._resp cimport reply_array, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.numbers cimport parse_int64
-from crdtredis.commands.common cimport (FOUND, MAX_STRING, MISSING, REFUSED, clamp_range, copy_grown, find_string, read_int, read_string)
+from crdtredis.commands.common cimport (FOUND, MAX_STRING, MISSING, REFUSED, clamp_range,
+                                        copy_grown, find_string, read_int, read_string)
 
 from crdtredis.commands.table import command
 
@@ -24,7 +26,7 @@ cdef extern from *:
     bint __builtin_add_overflow(int64_t a, int64_t b, int64_t *sum) nogil
 
 
-# ---- bits of a span -------------------------------------------------------------------------------------------------
+# ---- bits of a span ------------------------------------------------------------------------------
 cdef inline uint64_t word_at(const char *p) noexcept nogil:
     cdef uint64_t w
     memcpy(&w, p, 8)
@@ -38,8 +40,8 @@ cdef inline unsigned int bits_in(uint8_t v) noexcept nogil:
 
 
 cdef int64_t count_bits(const char *p, size_t n) noexcept nogil:
-    """Set bits in n bytes. Up to 31 words are counted into eight byte-wide sums side by side (at most 31 * 8 = 248 in each) before
-    those are added up."""
+    """Set bits in n bytes. Up to 31 words are counted into eight byte-wide sums side by side (at
+    most 31 * 8 = 248 in each) before those are added up."""
     cdef int64_t total = 0
     cdef uint64_t w, sums
     cdef size_t words
@@ -64,7 +66,8 @@ cdef int64_t count_bits(const char *p, size_t n) noexcept nogil:
 
 
 cdef int64_t find_bit(const uint8_t *p, int64_t first, int64_t last, int bit) noexcept nogil:
-    """Position of the first bit of that value among the bits first to last, both included and inside; -1 if there is none."""
+    """Position of the first bit of that value among the bits first to last, both included and
+    inside; -1 if there is none."""
     cdef int64_t i = first >> 3, end = last >> 3
     cdef uint64_t flip = 0 if bit else ~<uint64_t>0             # makes what is looked for a set bit
     cdef unsigned int b = (p[i] ^ <uint8_t>flip) & (0xff >> (first & 7))
@@ -111,15 +114,17 @@ cdef void put_field(uint8_t *p, uint64_t at, int bits, uint64_t field) noexcept 
         p += 1
 
 
-# ---- SETBIT, GETBIT -------------------------------------------------------------------------------------------------
+# ---- SETBIT, GETBIT ------------------------------------------------------------------------------
 cdef int read_offset(Call *c, Span arg, int field, int64_t *out) noexcept nogil:
-    """A bit offset inside a value of the greatest size, or a refusal. field: bits of a field, if '#n' may name the n-th such field; else 0."""
+    """A bit offset inside a value of the greatest size, or a refusal. field: bits of a field, if
+    '#n' may name the n-th such field; else 0."""
     cdef int64_t v, unit = 1
     if field and arg.n and arg.p[0] == c'#':
         unit = field
         arg.p += 1
         arg.n -= 1
-    if not parse_int64(arg.p, arg.n, &v) or v < 0 or v > INT64_MAX // unit or v * unit >= <int64_t>MAX_STRING * 8:
+    if (not parse_int64(arg.p, arg.n, &v) or v < 0 or v > INT64_MAX // unit
+        or v * unit >= <int64_t>MAX_STRING * 8):
         fail(c, b"ERR bit offset is not an integer or out of range")
         return 0
     out[0] = v * unit
@@ -162,7 +167,7 @@ cdef void getbit(Call *c) noexcept nogil:
         reply_int(c.reply, get_field(string_view(c.kernel, e), at, 1) if found else 0)
 
 
-# ---- BITCOUNT, BITPOS -----------------------------------------------------------------------------------------------
+# ---- BITCOUNT, BITPOS ----------------------------------------------------------------------------
 cdef int read_unit(Call *c, Span arg, int *by_bit) noexcept nogil:
     if is_word(arg, b"BIT"):
         by_bit[0] = 1
@@ -179,7 +184,8 @@ cdef void bitcount(Call *c) noexcept nogil:
     cdef Span v
     cdef int64_t first = 0, last = -1, total
     cdef int by_bit = 0, found = read_string(c, 1, &e)
-    if found != FOUND:                                          # before the arguments are looked at, as in Redis 7
+    # before the arguments are looked at, as in Redis 7
+    if found != FOUND:
         if found == MISSING:
             reply_int(c.reply, 0)
         return
@@ -203,8 +209,10 @@ cdef void bitcount(Call *c) noexcept nogil:
         first *= 8
         last = last * 8 + 7
     total = count_bits(v.p + (first >> 3), (last >> 3) - (first >> 3) + 1)
-    total -= bits_in(<uint8_t>v.p[first >> 3] & <uint8_t>~(0xff >> (first & 7)))       # before the first bit, in its byte
-    total -= bits_in(<uint8_t>v.p[last >> 3] & <uint8_t>(0x7f >> (last & 7)))          # after the last
+    # before the first bit, in its byte
+    total -= bits_in(<uint8_t>v.p[first >> 3] & <uint8_t>~(0xff >> (first & 7)))
+    # after the last
+    total -= bits_in(<uint8_t>v.p[last >> 3] & <uint8_t>(0x7f >> (last & 7)))
     reply_int(c.reply, total)
 
 
@@ -242,11 +250,12 @@ cdef void bitpos(Call *c) noexcept nogil:
         last = last * 8 + 7
     at = find_bit(<const uint8_t*>v.p, first, last, <int>bit)
     if at < 0 and not bit and c.argc < 5:
-        at = v.n * 8                                            # without a given end, the zeros beyond the string count
+        # without a given end, the zeros beyond the string count
+        at = v.n * 8
     reply_int(c.reply, at)
 
 
-# ---- BITOP ----------------------------------------------------------------------------------------------------------
+# ---- BITOP ---------------------------------------------------------------------------------------
 cdef enum Operation:
     OP_AND
     OP_OR
@@ -264,11 +273,13 @@ cdef void combine(Buffer *into, Span v, int op) noexcept nogil:
     while i < both:
         if both - i >= 8:
             w = word_at(p + i)
-            w = w & word_at(v.p + i) if op == OP_AND else w | word_at(v.p + i) if op == OP_OR else w ^ word_at(v.p + i)
+            w = (w & word_at(v.p + i) if op == OP_AND else w | word_at(v.p + i) if op == OP_OR
+                 else w ^ word_at(v.p + i))
             memcpy(p + i, &w, 8)
             i += 8
         else:
-            p[i] = p[i] & v.p[i] if op == OP_AND else p[i] | v.p[i] if op == OP_OR else p[i] ^ v.p[i]
+            p[i] = (p[i] & v.p[i] if op == OP_AND else p[i] | v.p[i] if op == OP_OR
+                    else p[i] ^ v.p[i])
             i += 1
     if op == OP_AND:
         into.n = max(into.n, v.n)
@@ -321,7 +332,7 @@ cdef void bitop(Call *c) noexcept nogil:
     buffer_free(&b)
 
 
-# ---- BITFIELD -------------------------------------------------------------------------------------------------------
+# ---- BITFIELD ------------------------------------------------------------------------------------
 cdef enum FieldVerb:
     FIELD_GET
     FIELD_SET
@@ -345,9 +356,11 @@ cdef int read_field(Call *c, int i, FieldCall *f) noexcept nogil:
     """Type and offset of a field, argv[i] and argv[i + 1], or a refusal."""
     cdef Span type = c.argv[i]
     cdef int64_t bits
-    if (type.n < 2 or type.p[0] not in (c'i', c'u') or not parse_int64(type.p + 1, type.n - 1, &bits) or bits < 1
+    if (type.n < 2 or type.p[0] not in (c'i', c'u')
+            or not parse_int64(type.p + 1, type.n - 1, &bits) or bits < 1
             or bits > (64 if type.p[0] == c'i' else 63)):
-        fail(c, b"ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not supported but i64 is.")
+        fail(c, b"ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not "
+                b"supported but i64 is.")
         return 0
     f.is_signed = type.p[0] == c'i'
     f.bits = <int>bits
@@ -404,16 +417,19 @@ cdef inline int64_t signed_field(uint64_t raw, int bits) noexcept nogil:
 
 cdef int field_result(const FieldCall *f, uint64_t old, uint64_t *new) noexcept nogil:
     """What SET or INCRBY writes over a field that holds old; 0: it overflows and is to FAIL."""
-    cdef int64_t greatest = <int64_t>((<uint64_t>1 << (f.bits - 1)) - 1) if f.is_signed else <int64_t>((<uint64_t>1 << f.bits) - 1)
+    cdef int64_t greatest = <int64_t>((<uint64_t>1 << (f.bits - 1)) -
+                                      1) if f.is_signed else <int64_t>((<uint64_t>1 << f.bits) - 1)
     cdef int64_t least = -greatest - 1 if f.is_signed else 0
     cdef int64_t base = 0, sum
     cdef int above, below
     if f.verb == FIELD_INCRBY:
         base = signed_field(old, f.bits) if f.is_signed else <int64_t>old
-    if __builtin_add_overflow(base, f.operand, &sum):           # in two's complement, as WRAP wants it
+    # in two's complement, as WRAP wants it
+    if __builtin_add_overflow(base, f.operand, &sum):
         above = f.operand > 0
         below = not above
-    elif f.verb == FIELD_SET and not f.is_signed and sum < 0:   # taken as a huge unsigned number, as in Redis
+    elif f.verb == FIELD_SET and not f.is_signed and sum < 0:
+        # taken as a huge unsigned number, as in Redis
         above = 1
         below = 0
     else:
@@ -452,7 +468,8 @@ cdef void bitfield_calls(Call *c, FieldCall *f, size_t n, int writable) noexcept
     memset(&b, 0, sizeof(b))
     if end:
         b = copy_grown(v, (end + 7) >> 3)
-        changed = b.n > v.n                                     # the string grows even if every call fails
+        # the string grows even if every call fails
+        changed = b.n > v.n
         v = span(b.p, b.n)
     reply_array(c.reply, n)
     for i in range(n):
@@ -487,24 +504,33 @@ cdef void bitfield_ro(Call *c) noexcept nogil:
     bitfield_with(c, 0)
 
 
-# ---- registration ---------------------------------------------------------------------------------------------------
-ONE_REGISTER = "The whole string is one register: of concurrent writes, even to different bits, the one with the later timestamp wins."
+# ---- registration --------------------------------------------------------------------------------
+ONE_REGISTER = ("The whole string is one register: of concurrent writes, even to different bits, "
+                "the one with the later timestamp wins.")
 
 command("SETBIT", arity=4, flags="write denyoom", keys=(1, 1, 1), group="bitmap", since="2.2.0",
-        complexity="O(N) with N bytes of the whole value", summary="Sets or clears one bit of a string.",
+        complexity="O(N) with N bytes of the whole value",
+        summary="Sets or clears one bit of a string.",
         replicas=ONE_REGISTER)(hot(setbit))
 command("GETBIT", arity=3, flags="readonly fast", keys=(1, 1, 1), group="bitmap", since="2.2.0",
         summary="Answers one bit of a string.")(hot(getbit))
-command("BITCOUNT", arity=-2, flags="readonly", keys=(1, 1, 1), group="bitmap", since="2.6.0", complexity="O(N) with N bytes looked at",
+command("BITCOUNT", arity=-2, flags="readonly", keys=(1, 1, 1), group="bitmap", since="2.6.0",
+        complexity="O(N) with N bytes looked at",
         summary="Counts the set bits of a string or of a part of it.")(hot(bitcount))
-command("BITPOS", arity=-3, flags="readonly", keys=(1, 1, 1), group="bitmap", since="2.8.7", complexity="O(N) with N bytes looked at",
+command("BITPOS", arity=-3, flags="readonly", keys=(1, 1, 1), group="bitmap", since="2.8.7",
+        complexity="O(N) with N bytes looked at",
         summary="Answers the position of the first set or clear bit of a string or of a part of it.")(hot(bitpos))
-command("BITOP", arity=-4, flags="write denyoom", keys=(2, -1, 1), group="bitmap", since="2.6.0", complexity="O(N) with N bytes of all sources",
+command("BITOP", arity=-4, flags="write denyoom", keys=(2, -1, 1), group="bitmap", since="2.6.0",
+        complexity="O(N) with N bytes of all sources",
         summary="Stores the bitwise AND, OR, XOR or NOT of strings.",
-        replicas="The result is computed here, from this replica's sources. " + ONE_REGISTER)(hot(bitop))
+        replicas="The result is computed here, from this replica's sources. " +
+        ONE_REGISTER)(hot(bitop))
 command("BITFIELD", arity=-2, flags="write denyoom", keys=(1, 1, 1), group="bitmap", since="3.2.0",
         complexity="O(N) with N bytes of the whole value, and O(1) for each part of the command",
         summary="Reads and writes integers of any width inside a string.",
-        replicas=ONE_REGISTER + " INCRBY of a field is local, unlike INCRBY of a key.")(hot(bitfield))
-command("BITFIELD_RO", arity=-2, flags="readonly fast", keys=(1, 1, 1), group="bitmap", since="6.0.0",
-        complexity="O(1) for each part of the command", summary="Reads integers of any width inside a string.")(hot(bitfield_ro))
+        replicas=ONE_REGISTER +
+        " INCRBY of a field is local, unlike INCRBY of a key.")(hot(bitfield))
+command("BITFIELD_RO", arity=-2, flags="readonly fast", keys=(1, 1, 1), group="bitmap",
+        since="6.0.0",
+        complexity="O(1) for each part of the command",
+        summary="Reads integers of any width inside a string.")(hot(bitfield_ro))

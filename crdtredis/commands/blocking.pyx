@@ -1,13 +1,18 @@
-"""Commands that wait until there is something to take: BLPOP and its like for lists and sorted sets.
+"""Commands that wait until there is something to take: BLPOP and its like for lists and sorted
+sets.
 
-Each takes what its first key that is there holds, like the command that does not block, by the same function. Where nothing is there the
-client waits, and the handler is called again when one of the keys may hold something (engine/blocking.pxi says when, and for whom first). Then keys of
-another type count as missing: only the call itself is refused for them. Inside EXEC nobody waits: nothing is answered at once.
+Each takes what its first key that is there holds, like the command that does not block, by the same
+function. Where nothing is there the client waits, and the handler is called again when one of the
+keys may hold something (engine/blocking.pxi says when, and for whom first). Then keys of another
+type count as missing: only the call itself is refused for them. Inside EXEC nobody waits: nothing
+is answered at once.
 
-    A: BLPOP q 0, waiting   ||   B: BLPOP q 0, waiting;   C: RPUSH q job     -> once the push has reached both, both have the job
+    A: BLPOP q 0, waiting   ||   B: BLPOP q 0, waiting;   C: RPUSH q job     -> once the push has
+                            reached both, both have the job
 
-An element is taken at the replica that serves the client, by an op that the others learn of like any other. So a queue whose every job must be
-done once has its workers at one replica; a job pushed there is, as a rule, taken before another replica hears of it.
+An element is taken at the replica that serves the client, by an op that the others learn of like
+any other. So a queue whose every job must be done once has its workers at one replica; a job pushed
+there is, as a rule, taken before another replica hears of it.
 """
 from libc.math cimport ceill
 from libc.stdint cimport INT64_MAX, int64_t
@@ -25,7 +30,8 @@ from crdtredis.commands.table import command, counted_keys
 
 
 cdef int read_timeout(Call *c, Span arg, int64_t *ms) noexcept nogil:
-    """Seconds, perhaps with a fraction, as milliseconds, rounded up; 0: no limit. 0 after a refusal."""
+    """Seconds, perhaps with a fraction, as milliseconds, rounded up; 0: no limit. 0 after a
+    refusal."""
     cdef long double seconds
     if c.client.wait != NULL:                   # it has been read
         ms[0] = 0
@@ -44,7 +50,8 @@ cdef int read_timeout(Call *c, Span arg, int64_t *ms) noexcept nogil:
     return 1
 
 
-cdef int find_first(Call *c, int type, int first, int n, int *at, Element **e, Collection **out) noexcept nogil:
+cdef int find_first(Call *c, int type, int first, int n, int *at, Element **e,
+                    Collection **out) noexcept nogil:
     """The first of n keys from argv[first] on that holds this type: argv[*at]."""
     cdef int found
     cdef int i
@@ -68,7 +75,7 @@ cdef void wait(Call *c, int type, int first, int n, int64_t timeout_ms) noexcept
         wait_for_keys(c, type, first, n, timeout_ms)
 
 
-# ---- lists --------------------------------------------------------------------------------------------------------------
+# ---- lists ---------------------------------------------------------------------------------------
 cdef void pop_element(Call *c, int tail) noexcept nogil:
     cdef Element *e
     cdef Collection *l
@@ -98,7 +105,8 @@ cdef void blmpop(Call *c) noexcept nogil:
     cdef Collection *l
     cdef int64_t timeout, count
     cdef int keys, tail, i, found
-    if not read_pops(c, 2, b"LEFT", b"RIGHT", &keys, &tail, &count) or not read_timeout(c, c.argv[1], &timeout):
+    if (not read_pops(c, 2, b"LEFT", b"RIGHT", &keys, &tail, &count)
+        or not read_timeout(c, c.argv[1], &timeout)):
         return
     found = find_first(c, T_LIST, 3, keys, &i, &e, &l)
     if found == FOUND:
@@ -134,7 +142,7 @@ cdef void brpoplpush(Call *c) noexcept nogil:
     move(c, 1, 0)
 
 
-# ---- sorted sets --------------------------------------------------------------------------------------------------------
+# ---- sorted sets ---------------------------------------------------------------------------------
 cdef void pop_member(Call *c, int greatest) noexcept nogil:
     cdef Element *e
     cdef Collection *z
@@ -164,7 +172,8 @@ cdef void bzmpop(Call *c) noexcept nogil:
     cdef Collection *z
     cdef int64_t timeout, count
     cdef int keys, greatest, i, found
-    if not read_pops(c, 2, b"MIN", b"MAX", &keys, &greatest, &count) or not read_timeout(c, c.argv[1], &timeout):
+    if (not read_pops(c, 2, b"MIN", b"MAX", &keys, &greatest, &count)
+        or not read_timeout(c, c.argv[1], &timeout)):
         return
     found = find_first(c, T_ZSET, 3, keys, &i, &e, &z)
     if found == FOUND:
@@ -173,24 +182,38 @@ cdef void bzmpop(Call *c) noexcept nogil:
         wait(c, T_ZSET, 3, keys, timeout)
 
 
-# ---- registration -------------------------------------------------------------------------------------------------------
-LOCAL = "Waiting is local to a replica. Two replicas that see the same element, each with a client that waits, both give it out; it is removed once."
+# ---- registration --------------------------------------------------------------------------------
+LOCAL = ("Waiting is local to a replica. Two replicas that see the same element, each with a "
+         "client that waits, both give it out; it is removed once.")
 
 for name, handler, end in (("BLPOP", hot(blpop), "head"), ("BRPOP", hot(brpop), "tail")):
-    command(name, arity=-3, flags="write blocking", keys=(1, -2, 1), group="list", since="2.0.0", complexity="O(N) for N keys",
-            summary=f"Pops an element from the {end} of the first list that is there, or waits for one.", replicas=LOCAL)(handler)
-command("BLMPOP", arity=-5, flags="write blocking", keys=counted_keys(2), group="list", since="7.0.0", complexity="O(K+M log N) for K keys and M elements",
-        summary="Pops elements from the first list that is there, or waits for one.", replicas=LOCAL)(hot(blmpop))
-command("BLMOVE", arity=6, flags="write denyoom blocking", keys=(1, 2, 1), group="list", since="6.2.0", complexity="O(log N)",
+    command(name, arity=-3, flags="write blocking", keys=(1, -2, 1), group="list", since="2.0.0",
+            complexity="O(N) for N keys",
+            summary=f"Pops an element from the {end} of the first list that is there, or waits for "
+                    "one.", replicas=LOCAL)(handler)
+command("BLMPOP", arity=-5, flags="write blocking", keys=counted_keys(2), group="list",
+        since="7.0.0", complexity="O(K+M log N) for K keys and M elements",
+        summary="Pops elements from the first list that is there, or waits for one.",
+        replicas=LOCAL)(hot(blmpop))
+command("BLMOVE", arity=6, flags="write denyoom blocking", keys=(1, 2, 1), group="list",
+        since="6.2.0", complexity="O(log N)",
         summary="Moves an element from an end of a list to an end of a list, or waits for one.",
-        replicas="Pop and push are one operation. " + LOCAL + " It is then pushed twice.")(hot(blmove))
-command("BRPOPLPUSH", arity=4, flags="write denyoom blocking", keys=(1, 2, 1), group="list", since="2.2.0", complexity="O(log N)",
+        replicas="Pop and push are one operation. " + LOCAL +
+        " It is then pushed twice.")(hot(blmove))
+command("BRPOPLPUSH", arity=4, flags="write denyoom blocking", keys=(1, 2, 1), group="list",
+        since="2.2.0", complexity="O(log N)",
         summary="Moves the last element of a list to the head of a list, or waits for one.",
-        replicas="Pop and push are one operation. " + LOCAL + " It is then pushed twice.")(hot(brpoplpush))
-for name, handler, which in (("BZPOPMIN", hot(bzpopmin), "least"), ("BZPOPMAX", hot(bzpopmax), "greatest")):
-    command(name, arity=-3, flags="write fast blocking", keys=(1, -2, 1), group="sorted-set", since="5.0.0", complexity="O(log(N)) with N members",
-            summary=f"Removes and answers the member with the {which} score of the first sorted set that is there, or waits for one.",
+        replicas="Pop and push are one operation. " + LOCAL +
+        " It is then pushed twice.")(hot(brpoplpush))
+for name, handler, which in (("BZPOPMIN", hot(bzpopmin), "least"),
+                             ("BZPOPMAX", hot(bzpopmax), "greatest")):
+    command(name, arity=-3, flags="write fast blocking", keys=(1, -2, 1), group="sorted-set",
+            since="5.0.0", complexity="O(log(N)) with N members",
+            summary=f"Removes and answers the member with the {which} score of the first sorted "
+                    "set that is there, or waits for one.",
             replicas=LOCAL)(handler)
-command("BZMPOP", arity=-5, flags="write blocking", keys=counted_keys(2), group="sorted-set", since="7.0.0",
+command("BZMPOP", arity=-5, flags="write blocking", keys=counted_keys(2), group="sorted-set",
+        since="7.0.0",
         complexity="O(K+M*log(N)) with K keys, N members and M of them removed",
-        summary="Removes and answers members of the first sorted set that is there, or waits for one.", replicas=LOCAL)(hot(bzmpop))
+        summary="Removes and answers members of the first sorted set that is there, or waits for "
+                "one.", replicas=LOCAL)(hot(bzmpop))

@@ -1,7 +1,8 @@
 """HELLO, AUTH and CLIENT: who a connection is, and what it may ask about others.
 
-There is one user, "default", whose password is requirepass. Client-side caching (CLIENT TRACKING) is not offered: asked to turn it on,
-the server says so, and what clients call without needing it is answered as by a server where it is off.
+There is one user, "default", whose password is requirepass. Client-side caching (CLIENT TRACKING)
+is not offered: asked to turn it on, the server says so, and what clients call without needing it is
+answered as by a server where it is off.
 """
 import hmac
 import re
@@ -14,7 +15,8 @@ from crdtredis.errors import SYNTAX, WRONG_PASS, CommandError, integer, time_lim
 
 OK = Simple("OK")
 SPECIAL = "cannot contain spaces, newlines or special characters."
-CLIENT_TYPES = {b"normal": "normal", b"master": "master", b"slave": "replica", b"replica": "replica", b"pubsub": "pubsub"}
+CLIENT_TYPES = {b"normal": "normal", b"master": "master", b"slave": "replica",
+                b"replica": "replica", b"pubsub": "pubsub"}
 FLAGS = "noscript loading stale"
 
 
@@ -23,7 +25,8 @@ def text(arg: bytes) -> str:
 
 
 def check_password(session, user: bytes, password: bytes) -> None:
-    """WRONGPASS unless this is the one user and, if one is set, the password. Compared in constant time."""
+    """WRONGPASS unless this is the one user and, if one is set, the password. Compared in constant
+    time."""
     wanted = session.executor.requirepass
     if user != b"default" or (wanted is not None and not hmac.compare_digest(wanted, password)):
         raise CommandError(WRONG_PASS)
@@ -40,21 +43,24 @@ def printable(arg: bytes, error: str) -> str:
 def no_more_than(most: int, argv: list[bytes]) -> None:
     """For subcommands whose arity has no upper bound in the command table, though they have one."""
     if len(argv) > most:
-        raise CommandError(f"ERR unknown subcommand or wrong number of arguments for '{text(argv[1])}'. Try CLIENT HELP.")
+        raise CommandError("ERR unknown subcommand or wrong number of arguments for "
+                           f"'{text(argv[1])}'. Try CLIENT HELP.")
 
 
 def set_name(session, name: bytes) -> None:
     session.name = printable(name, f"ERR Client names {SPECIAL}")
 
 
-@command("AUTH", arity=-2, flags="noscript loading stale fast no_auth allow_busy", group="connection", since="1.0.0", complexity="O(1)",
+@command("AUTH", arity=-2, flags="noscript loading stale fast no_auth allow_busy",
+         group="connection", since="1.0.0", complexity="O(1)",
          summary="Authenticates the connection.")
 def auth(session, argv):
     if len(argv) > 3:
         raise CommandError(SYNTAX)
     if len(argv) == 2:
         if session.executor.requirepass is None:
-            raise CommandError("ERR AUTH <password> called without any password configured for the default user. Are you sure your "
+            raise CommandError("ERR AUTH <password> called without any password configured for the "
+                               "default user. Are you sure your "
                                "configuration is correct?")
         check_password(session, b"default", argv[1])
     else:
@@ -62,7 +68,8 @@ def auth(session, argv):
     return OK
 
 
-@command("HELLO", arity=-1, flags="noscript loading stale fast no_auth allow_busy", group="connection", since="6.0.0", complexity="O(1)",
+@command("HELLO", arity=-1, flags="noscript loading stale fast no_auth allow_busy",
+         group="connection", since="6.0.0", complexity="O(1)",
          summary="Shakes hands: protocol version, authentication, name.")
 def hello(session, argv):
     resp = session.resp
@@ -84,23 +91,30 @@ def hello(session, argv):
         else:
             raise CommandError(f"ERR Syntax error in HELLO option '{text(argv[at])}'")
     if not session.authenticated:
-        raise CommandError("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> "
-                           "<pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
+        raise CommandError("NOAUTH HELLO must be called with the client already authenticated, "
+                           "otherwise the HELLO <proto> AUTH <user> "
+                           "<pass> option can be used to authenticate the client and select the "
+                           "RESP protocol version at the same time")
     if name is not None:
         set_name(session, name)
     session.resp = resp
-    return {"server": "redis", "version": REDIS_VERSION, "proto": resp, "id": session.id, "mode": "standalone", "role": "master",
+    return {"server": "redis", "version": REDIS_VERSION, "proto": resp, "id": session.id,
+            "mode": "standalone", "role": "master",
             "modules": []}
 
 
-@command("CLIENT", arity=-2, flags="container", group="connection", since="2.4.0", complexity="Depends on subcommand.",
+@command("CLIENT", arity=-2, flags="container", group="connection", since="2.4.0",
+         complexity="Depends on subcommand.",
          summary="A container for client connection commands.")
 def client(session, argv):
-    raise CommandError(SYNTAX)      # reached with registered subcommands only, and each of those has a function
+    # reached with registered subcommands only, and each of those has a function
+    raise CommandError(SYNTAX)
 
 
-def subcommand(name: str, *, arity: int, since: str, summary: str, flags: str = FLAGS, complexity: str = "O(1)"):
-    return command(f"CLIENT|{name}", arity=arity, flags=flags, group="connection", since=since, complexity=complexity, summary=summary)
+def subcommand(name: str, *, arity: int, since: str, summary: str, flags: str = FLAGS,
+               complexity: str = "O(1)"):
+    return command(f"CLIENT|{name}", arity=arity, flags=flags, group="connection", since=since,
+                   complexity=complexity, summary=summary)
 
 
 @subcommand("ID", arity=2, since="5.0.0", summary="Answers the id of this connection.")
@@ -119,12 +133,14 @@ def client_setname(session, argv):
     return OK
 
 
-@subcommand("SETINFO", arity=4, since="7.2.0", summary="Tells the name or version of the client library.")
+@subcommand("SETINFO", arity=4, since="7.2.0",
+            summary="Tells the name or version of the client library.")
 def client_setinfo(session, argv):
     attribute = argv[2].lower()
     if attribute not in (b"lib-name", b"lib-ver"):
         raise CommandError(f"ERR Unrecognized option '{text(argv[2])}'")
-    setattr(session, text(attribute).replace("-", "_"), printable(argv[3], f"ERR {text(argv[2])} {SPECIAL}"))
+    setattr(session, text(attribute).replace("-", "_"),
+            printable(argv[3], f"ERR {text(argv[2])} {SPECIAL}"))
     return OK
 
 
@@ -150,7 +166,8 @@ def client_type(arg: bytes) -> str:
     return found
 
 
-@subcommand("LIST", arity=-2, since="2.4.0", complexity="O(N) where N is the number of client connections",
+@subcommand("LIST", arity=-2, since="2.4.0",
+            complexity="O(N) where N is the number of client connections",
             summary="Describes the connections, all or some.")
 def client_list(session, argv):
     if len(argv) == 2:
@@ -166,7 +183,8 @@ def client_list(session, argv):
     return Verbatim("".join(map(line, chosen)))
 
 
-@subcommand("KILL", arity=-3, since="2.4.0", complexity="O(N) where N is the number of client connections",
+@subcommand("KILL", arity=-3, since="2.4.0",
+            complexity="O(N) where N is the number of client connections",
             summary="Closes connections, by address or by filters.")
 def client_kill(session, argv):
     if len(argv) == 3:
@@ -218,7 +236,8 @@ def kill_filters(args: list[bytes]) -> tuple[dict, bool]:
     return filters, skip_me
 
 
-@subcommand("PAUSE", arity=-3, since="2.9.50", summary="Holds commands back, or those that write, for a time in milliseconds.")
+@subcommand("PAUSE", arity=-3, since="2.9.50",
+            summary="Holds commands back, or those that write, for a time in milliseconds.")
 def client_pause(session, argv):
     no_more_than(4, argv)
     modes = {b"WRITE": True, b"ALL": False}
@@ -231,7 +250,8 @@ def client_pause(session, argv):
     return OK
 
 
-@subcommand("UNPAUSE", arity=2, since="6.2.0", complexity="O(N) Where N is the number of paused clients", summary="Ends CLIENT PAUSE.")
+@subcommand("UNPAUSE", arity=2, since="6.2.0",
+            complexity="O(N) Where N is the number of paused clients", summary="Ends CLIENT PAUSE.")
 def client_unpause(session, argv):
     if session.executor.loop is not None:
         session.executor.loop.unpause()
@@ -244,11 +264,13 @@ def on_off(arg: bytes) -> bool:
     return arg.upper() == b"ON"
 
 
-@subcommand("REPLY", arity=3, since="3.2.0", summary="Turns replies off, on, or off for the next command.")
+@subcommand("REPLY", arity=3, since="3.2.0",
+            summary="Turns replies off, on, or off for the next command.")
 def client_reply(session, argv):
     mode = argv[2].upper()
     if mode == b"ON":
-        session.set_flag(client_flags["REPLY_OFF"] | client_flags["REPLY_SKIP"] | client_flags["SKIP_NEXT"], False)
+        session.set_flag(client_flags["REPLY_OFF"] | client_flags["REPLY_SKIP"] |
+                         client_flags["SKIP_NEXT"], False)
         return OK
     if mode == b"OFF":
         session.set_flag(client_flags["REPLY_OFF"], True)
@@ -260,19 +282,22 @@ def client_reply(session, argv):
     return NO_REPLY
 
 
-@subcommand("NO-EVICT", arity=3, since="7.0.0", flags="admin " + FLAGS, summary="Accepted: no client is evicted here.")
+@subcommand("NO-EVICT", arity=3, since="7.0.0", flags="admin " + FLAGS,
+            summary="Accepted: no client is evicted here.")
 def client_no_evict(session, argv):
     session.set_flag(client_flags["NO_EVICT"], on_off(argv[2]))
     return OK
 
 
-@subcommand("NO-TOUCH", arity=3, since="7.2.0", summary="Whether this connection's reads leave access times alone.")
+@subcommand("NO-TOUCH", arity=3, since="7.2.0",
+            summary="Whether this connection's reads leave access times alone.")
 def client_no_touch(session, argv):
     session.set_flag(client_flags["NO_TOUCH"], on_off(argv[2]))
     return OK
 
 
-@subcommand("UNBLOCK", arity=-3, since="5.0.0", flags="admin " + FLAGS, complexity="O(log N) where N is the number of client connections",
+@subcommand("UNBLOCK", arity=-3, since="5.0.0", flags="admin " + FLAGS,
+            complexity="O(log N) where N is the number of client connections",
             summary="Ends another connection's wait, as by timeout or with an error.")
 def client_unblock(session, argv):
     no_more_than(4, argv)
@@ -285,16 +310,19 @@ def client_unblock(session, argv):
     return int(other is not None and other.unblock(reason == b"ERROR"))
 
 
-@subcommand("TRACKING", arity=-3, since="6.0.0", summary="Client-side caching is not offered: it can only be turned off.")
+@subcommand("TRACKING", arity=-3, since="6.0.0",
+            summary="Client-side caching is not offered: it can only be turned off.")
 def client_tracking(session, argv):
     if on_off(argv[2]):
         raise CommandError("ERR client tracking is not supported by this server")
     return OK
 
 
-@subcommand("CACHING", arity=3, since="6.0.0", summary="Needs CLIENT TRACKING, which is not offered.")
+@subcommand("CACHING", arity=3, since="6.0.0",
+            summary="Needs CLIENT TRACKING, which is not offered.")
 def client_caching(session, argv):
-    raise CommandError("ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled")
+    raise CommandError("ERR CLIENT CACHING can be called only when the client is in tracking mode "
+                       "with OPTIN or OPTOUT mode enabled")
 
 
 @subcommand("GETREDIR", arity=2, since="6.0.0", summary="Answers -1: tracking is off.")

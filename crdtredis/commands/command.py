@@ -1,11 +1,13 @@
 """COMMAND and its subcommands: the command table, told to clients.
 
-Everything is derived from commands/table.py. Only what a registration does not say stands here: what a command does to each of
-its keys (KEY_ACCESS; clients and proxies use it to route), hints for cluster clients (TIPS), and how the arguments are written
-(USAGE in commands/usage.py, from which redis-cli makes its hints).
+Everything is derived from commands/table.py. Only what a registration does not say stands here:
+what a command does to each of its keys (KEY_ACCESS; clients and proxies use it to route), hints for
+cluster clients (TIPS), and how the arguments are written (USAGE in commands/usage.py, from which
+redis-cli makes its hints).
 
-`COMMAND INFO` is ten elements: name, arity, flags, first key, last key, step, access categories, tips, key specifications,
-subcommands. In RESP3 the lists without an order are sets, and the descriptions are maps.
+`COMMAND INFO` is ten elements: name, arity, flags, first key, last key, step, access categories,
+tips, key specifications, subcommands. In RESP3 the lists without an order are sets, and the
+descriptions are maps.
 """
 import functools
 
@@ -17,70 +19,95 @@ from crdtredis.errors import PATTERN_TOO_LONG, SYNTAX, CommandError
 
 PATTERN_MOST = 4096         # bytes of all patterns of one command
 
-# Of commands that write: what becomes of the keys. (first, last relative to first or negative from the end, step) with flags; without
-# positions, the registration's. Others: RO, or what "write" alone tells.
+# Of commands that write: what becomes of the keys. (first, last relative to first or negative from
+# the end, step) with flags; without positions, the registration's. Others: RO, or what "write"
+# alone tells.
 KEY_ACCESS: dict[str, list[tuple[tuple[int, int, int] | None, str]]] = {
-    **dict.fromkeys(("GETSET", "GETEX", "INCR", "DECR", "INCRBY", "DECRBY", "INCRBYFLOAT", "SETBIT", "MOVE", "HINCRBY",
+    **dict.fromkeys(("GETSET", "GETEX", "INCR", "DECR", "INCRBY", "DECRBY", "INCRBYFLOAT", "SETBIT",
+                     "MOVE", "HINCRBY",
                      "HINCRBYFLOAT", "ZINCRBY"), [(None, "RW access update")]),
     **dict.fromkeys(("SET", "BITFIELD"), [(None, "RW access update variable_flags")]),
     **dict.fromkeys(("SETEX", "PSETEX", "MSET", "RESTORE"), [(None, "OW update")]),
     **dict.fromkeys(("SETNX", "MSETNX"), [(None, "OW insert")]),
-    **dict.fromkeys(("SETRANGE", "EXPIRE", "PEXPIRE", "EXPIREAT", "PEXPIREAT", "PERSIST", "HSET", "HMSET",
+    **dict.fromkeys(("SETRANGE", "EXPIRE", "PEXPIRE", "EXPIREAT", "PEXPIREAT", "PERSIST", "HSET",
+                     "HMSET",
                      "LSET", "ZADD", "GEOADD"), [(None, "RW update")]),
-    **dict.fromkeys(("HSETNX", "SADD", "LPUSH", "RPUSH", "LPUSHX", "RPUSHX", "LINSERT"), [(None, "RW insert")]),
-    **dict.fromkeys(("HDEL", "SREM", "LREM", "LTRIM", "ZREM", "ZREMRANGEBYRANK", "ZREMRANGEBYSCORE", "ZREMRANGEBYLEX"), [(None, "RW delete")]),
+    **dict.fromkeys(("HSETNX", "SADD", "LPUSH", "RPUSH", "LPUSHX", "RPUSHX", "LINSERT"),
+                    [(None, "RW insert")]),
+    **dict.fromkeys(("HDEL", "SREM", "LREM", "LTRIM", "ZREM", "ZREMRANGEBYRANK", "ZREMRANGEBYSCORE",
+                     "ZREMRANGEBYLEX"), [(None, "RW delete")]),
     **dict.fromkeys(("DEL", "UNLINK"), [(None, "RM delete")]),
-    **dict.fromkeys(("STRLEN", "EXISTS", "TYPE", "TOUCH", "WATCH", "MEMORY|USAGE", "OBJECT|ENCODING", "OBJECT|FREQ", "OBJECT|IDLETIME",
+    **dict.fromkeys(("STRLEN", "EXISTS", "TYPE", "TOUCH", "WATCH", "MEMORY|USAGE",
+                     "OBJECT|ENCODING", "OBJECT|FREQ", "OBJECT|IDLETIME",
                      "OBJECT|REFCOUNT", "HEXISTS", "HSTRLEN", "HLEN", "SCARD", "SISMEMBER", "LLEN",
                      "ZCARD"), [(None, "RO")]),
-    **dict.fromkeys(("GETDEL", "SPOP", "LPOP", "RPOP", "ZPOPMIN", "ZPOPMAX", "BLPOP", "BRPOP", "BZPOPMIN", "BZPOPMAX"), [(None, "RW access delete")]),
+    **dict.fromkeys(("GETDEL", "SPOP", "LPOP", "RPOP", "ZPOPMIN", "ZPOPMAX", "BLPOP", "BRPOP",
+                     "BZPOPMIN", "BZPOPMAX"), [(None, "RW access delete")]),
     "APPEND": [(None, "RW insert")],
     "BITOP": [((2, 0, 1), "OW update"), ((3, -1, 1), "RO access")],
-    **dict.fromkeys(("SMOVE", "LMOVE", "RPOPLPUSH", "BLMOVE", "BRPOPLPUSH"), [((1, 0, 1), "RW access delete"), ((2, 0, 1), "RW insert")]),
+    **dict.fromkeys(("SMOVE", "LMOVE", "RPOPLPUSH", "BLMOVE", "BRPOPLPUSH"),
+                    [((1, 0, 1), "RW access delete"), ((2, 0, 1), "RW insert")]),
     "SINTERSTORE": [((1, 0, 1), "RW update"), ((2, -1, 1), "RO access")],
-    **dict.fromkeys(("SUNIONSTORE", "SDIFFSTORE"), [((1, 0, 1), "OW update"), ((2, -1, 1), "RO access")]),
+    **dict.fromkeys(("SUNIONSTORE", "SDIFFSTORE"),
+                    [((1, 0, 1), "OW update"), ((2, -1, 1), "RO access")]),
     "ZRANGESTORE": [((1, 0, 1), "OW update"), ((2, 0, 1), "RO access")],
     "RENAME": [((1, 0, 1), "RW access delete"), ((2, 0, 1), "OW update")],
     "RENAMENX": [((1, 0, 1), "RW access delete"), ((2, 0, 1), "OW insert")],
     "COPY": [((1, 0, 1), "RO access"), ((2, 0, 1), "OW update")],
     "GEOSEARCHSTORE": [((1, 0, 1), "OW update"), ((2, 0, 1), "RO access")],
-    **dict.fromkeys(("GEORADIUS", "GEORADIUSBYMEMBER", "SORT", "SORT_RO"), [((1, 0, 1), "RO access")]),
+    **dict.fromkeys(("GEORADIUS", "GEORADIUSBYMEMBER", "SORT", "SORT_RO"),
+                    [((1, 0, 1), "RO access")]),
     **dict.fromkeys(("ZUNIONSTORE", "ZINTERSTORE", "ZDIFFSTORE"), [((1, 0, 1), "OW update")]),
 }
 
 # Keys that are found in the arguments, beside those that KEY_ACCESS gives a place.
 # The number of keys stands here, the keys behind it; and what becomes of them.
-COUNTED_KEYS = {"LMPOP": (1, "RW access delete"), **dict.fromkeys(("SINTERCARD", "ZUNION", "ZINTER", "ZDIFF", "ZINTERCARD"), (1, "RO access")),
-                "ZMPOP": (1, "RW access delete"), **dict.fromkeys(("BLMPOP", "BZMPOP"), (2, "RW access delete")),
+COUNTED_KEYS = {"LMPOP": (1, "RW access delete"),
+                **dict.fromkeys(("SINTERCARD", "ZUNION", "ZINTER", "ZDIFF", "ZINTERCARD"),
+                                (1, "RO access")),
+                "ZMPOP": (1, "RW access delete"),
+                **dict.fromkeys(("BLMPOP", "BZMPOP"), (2, "RW access delete")),
                 **dict.fromkeys(("ZUNIONSTORE", "ZINTERSTORE", "ZDIFFSTORE"), (2, "RO access"))}
 # A key stands behind each of these words, looked for from there on.
-KEYWORD_KEYS = {"GEORADIUS": (6, ("STORE", "STOREDIST"), "OW update"), "GEORADIUSBYMEMBER": (5, ("STORE", "STOREDIST"), "OW update")}
-# Keys of which a specification cannot tell where they stand: what BY and GET find, and SORT's target, which STORE names wherever it stands.
+KEYWORD_KEYS = {"GEORADIUS": (6, ("STORE", "STOREDIST"), "OW update"),
+                "GEORADIUSBYMEMBER": (5, ("STORE", "STOREDIST"), "OW update")}
+# Keys of which a specification cannot tell where they stand: what BY and GET find, and SORT's
+# target, which STORE names wherever it stands.
 UNKNOWN_KEYS = {"SORT": ("RO access", "OW update"), "SORT_RO": ("RO access",)}
 
 # Where what becomes of the key depends on the call: "variable_flags".
 VARIABLE = {
-    "SET": lambda argv: "RW access update" if b"GET" in (a.upper() for a in argv[3:]) else "OW update",
-    "BITFIELD": lambda argv: "RW access update" if {a.upper() for a in argv[2:]} & {b"SET", b"INCRBY"} else "RO access",
+    "SET": lambda argv: "RW access update" if b"GET" in (a.upper() for a in argv[3:])
+    else "OW update",
+    "BITFIELD": lambda argv: "RW access update"
+    if {a.upper() for a in argv[2:]} & {b"SET", b"INCRBY"} else "RO access",
 }
 
 _ALL, _NODES = "request_policy:all_shards", "request_policy:all_nodes"
 TIPS: dict[str, str] = {
-    **dict.fromkeys(("DEL", "UNLINK", "EXISTS", "TOUCH"), "request_policy:multi_shard response_policy:agg_sum"),
+    **dict.fromkeys(("DEL", "UNLINK", "EXISTS", "TOUCH"),
+                    "request_policy:multi_shard response_policy:agg_sum"),
     **dict.fromkeys(("FLUSHALL", "FLUSHDB", "PING"), f"{_ALL} response_policy:all_succeeded"),
-    **dict.fromkeys(("TTL", "PTTL", "TIME", "LASTSAVE", "DUMP", "OBJECT|ENCODING", "OBJECT|FREQ", "OBJECT|IDLETIME", "OBJECT|REFCOUNT"),
+    **dict.fromkeys(("TTL", "PTTL", "TIME", "LASTSAVE", "DUMP", "OBJECT|ENCODING", "OBJECT|FREQ",
+                     "OBJECT|IDLETIME", "OBJECT|REFCOUNT"),
                     "nondeterministic_output"),
-    **dict.fromkeys(("COMMAND", "COMMAND|LIST", "COMMAND|DOCS", "COMMAND|INFO", "FUNCTION|LIST", "MODULE|LIST"), "nondeterministic_output_order"),
-    **dict.fromkeys(("LATENCY|DOCTOR", "LATENCY|GRAPH", "LATENCY|HISTOGRAM", "LATENCY|HISTORY", "LATENCY|LATEST"),
+    **dict.fromkeys(("COMMAND", "COMMAND|LIST", "COMMAND|DOCS", "COMMAND|INFO", "FUNCTION|LIST",
+                     "MODULE|LIST"), "nondeterministic_output_order"),
+    **dict.fromkeys(("LATENCY|DOCTOR", "LATENCY|GRAPH", "LATENCY|HISTOGRAM", "LATENCY|HISTORY",
+                     "LATENCY|LATEST"),
                     f"nondeterministic_output {_NODES} response_policy:special"),
-    **dict.fromkeys(("MEMORY|DOCTOR", "MEMORY|MALLOC-STATS", "MEMORY|STATS"), f"nondeterministic_output {_ALL} response_policy:special"),
-    **dict.fromkeys(("CONFIG|SET", "LATENCY|RESET", "SLOWLOG|RESET"), f"{_NODES} response_policy:all_succeeded"),
+    **dict.fromkeys(("MEMORY|DOCTOR", "MEMORY|MALLOC-STATS", "MEMORY|STATS"),
+                    f"nondeterministic_output {_ALL} response_policy:special"),
+    **dict.fromkeys(("CONFIG|SET", "LATENCY|RESET", "SLOWLOG|RESET"),
+                    f"{_NODES} response_policy:all_succeeded"),
     **dict.fromkeys(("MEMORY|PURGE", "FUNCTION|FLUSH"), f"{_ALL} response_policy:all_succeeded"),
     **dict.fromkeys(("CLIENT|INFO", "CLIENT|LIST"), "nondeterministic_output"),
     "SLOWLOG|GET": f"nondeterministic_output {_NODES}",
     "SLOWLOG|LEN": f"nondeterministic_output {_NODES} response_policy:agg_sum",
-    **dict.fromkeys(("HGETALL", "HKEYS", "HVALS", "SMEMBERS", "SINTER", "SUNION", "SDIFF"), "nondeterministic_output_order"),
-    **dict.fromkeys(("HRANDFIELD", "HSCAN", "SPOP", "SRANDMEMBER", "SSCAN", "ZRANDMEMBER", "ZSCAN"), "nondeterministic_output"),
+    **dict.fromkeys(("HGETALL", "HKEYS", "HVALS", "SMEMBERS", "SINTER", "SUNION", "SDIFF"),
+                    "nondeterministic_output_order"),
+    **dict.fromkeys(("HRANDFIELD", "HSCAN", "SPOP", "SRANDMEMBER", "SSCAN", "ZRANDMEMBER", "ZSCAN"),
+                    "nondeterministic_output"),
     "MSET": "request_policy:multi_shard response_policy:all_succeeded",
     "MSETNX": "request_policy:multi_shard response_policy:agg_min",
     "MGET": "request_policy:multi_shard",
@@ -107,13 +134,15 @@ def top_level() -> list[Spec]:
 
 
 def key_access(spec: Spec) -> list[tuple[tuple[int, int, int], str]]:
-    """((first, last, step), flags) for each group of keys with fixed places; last counts from first, or, negative, from the end of the command."""
+    """((first, last, step), flags) for each group of keys with fixed places; last counts from
+    first, or, negative, from the end of the command."""
     declared = KEY_ACCESS.get(spec.name)
     if not isinstance(spec.keys, tuple):
         return declared or []
     first, last, step = spec.keys
     whole = (first, last - first if last >= 0 else last, step)
-    return [(at or whole, flags) for at, flags in declared or [(None, "RW access update" if "write" in spec.flags else "RO access")]]
+    return [(at or whole, flags) for at, flags in declared
+            or [(None, "RW access update" if "write" in spec.flags else "RO access")]]
 
 
 def key_specs(spec: Spec) -> list[tuple[str, dict, dict]]:
@@ -124,13 +153,16 @@ def key_specs(spec: Spec) -> list[tuple[str, dict, dict]]:
     def span(last, step):
         return {"type": "range", "spec": {"lastkey": last, "keystep": step, "limit": 0}}
 
-    out = [(flags, index(first), span(last, step)) for (first, last, step), flags in key_access(spec)]
+    out = [(flags, index(first), span(last, step)) for (first, last, step),
+           flags in key_access(spec)]
     if spec.name in COUNTED_KEYS:
         at, flags = COUNTED_KEYS[spec.name]
-        out.append((flags, index(at), {"type": "keynum", "spec": {"keynumidx": 0, "firstkey": 1, "keystep": 1}}))
+        out.append((flags, index(at),
+                    {"type": "keynum", "spec": {"keynumidx": 0, "firstkey": 1, "keystep": 1}}))
     if spec.name in KEYWORD_KEYS:
         start, words, flags = KEYWORD_KEYS[spec.name]
-        out += [(flags, {"type": "keyword", "spec": {"keyword": word, "startfrom": start}}, span(0, 1)) for word in words]
+        out += [(flags, {"type": "keyword", "spec": {"keyword": word, "startfrom": start}},
+                 span(0, 1)) for word in words]
     unknown = {"type": "unknown", "spec": {}}
     return out + [(flags, unknown, unknown) for flags in UNKNOWN_KEYS.get(spec.name, ())]
 
@@ -141,7 +173,8 @@ def access_of(spec: Spec, argv: list[bytes], positions: list[int]) -> list[str]:
     for (first, last, step), flags in key_access(spec):
         end = len(argv) + last if last < 0 else first + last
         access.update(dict.fromkeys(range(first, end + 1, step), flags))
-    found = (COUNTED_KEYS.get(spec.name) or KEYWORD_KEYS.get(spec.name) or UNKNOWN_KEYS.get(spec.name) or ("",))[-1]
+    found = (COUNTED_KEYS.get(spec.name) or KEYWORD_KEYS.get(spec.name)
+             or UNKNOWN_KEYS.get(spec.name) or ("",))[-1]
     if spec.name in VARIABLE:
         access[positions[0]] = VARIABLE[spec.name](argv)
     return [access.get(i, found) for i in positions]
@@ -153,15 +186,19 @@ def simple_set(words) -> set:
 
 def describe(spec: Spec) -> list:
     """The ten elements of COMMAND INFO."""
-    first, last, step = spec.keys if isinstance(spec.keys, tuple) else (1, 1, 1) if key_access(spec) else (0, 0, 0)
-    specs = [{"flags": simple_set(flags.split()), "begin_search": begin, "find_keys": find} for flags, begin, find in key_specs(spec)]
-    return [spec.name.lower(), spec.arity, simple_set(spec.redis_flags), first, last, step, simple_set("@" + c for c in spec.categories),
+    first, last, step = (spec.keys if isinstance(spec.keys, tuple) else (1, 1, 1)
+                         if key_access(spec) else (0, 0, 0))
+    specs = [{"flags": simple_set(flags.split()), "begin_search": begin, "find_keys": find}
+             for flags, begin, find in key_specs(spec)]
+    return [spec.name.lower(), spec.arity, simple_set(spec.redis_flags), first, last, step,
+            simple_set("@" + c for c in spec.categories),
             TIPS.get(spec.name, "").split(), specs, [describe(s) for s in subcommands(spec)]]
 
 
 def document(spec: Spec) -> dict:
     """COMMAND DOCS; "replicas" is our own: what concurrent replicas get."""
-    out = {"summary": spec.summary, "since": spec.since, "group": spec.group, "complexity": spec.complexity}
+    out = {"summary": spec.summary, "since": spec.since, "group": spec.group,
+           "complexity": spec.complexity}
     if spec.replicas:
         out["replicas"] = spec.replicas
     if arguments := usage.arguments(spec.name):
@@ -173,7 +210,8 @@ def document(spec: Spec) -> dict:
 
 @functools.cache
 def told(how, spec: Spec, resp: int) -> Raw:
-    """describe or document, as the bytes of the reply: they never change, and all of them together would hold the loop for 10 ms."""
+    """describe or document, as the bytes of the reply: they never change, and all of them together
+    would hold the loop for 10 ms."""
     return Raw(encode_reply(how(spec), resp))
 
 
@@ -194,17 +232,20 @@ def keys_of(argv: list[bytes]) -> tuple[Spec, list[int]]:
     return spec, positions
 
 
-# ---- the commands -----------------------------------------------------------------------------------------------------------
+# ---- the commands --------------------------------------------------------------------------------
 
-@command("COMMAND", arity=-1, flags="loading stale container", group="server", since="2.8.13", complexity="O(N) with the number of commands",
+@command("COMMAND", arity=-1, flags="loading stale container", group="server", since="2.8.13",
+         complexity="O(N) with the number of commands",
          summary="Describes every command.", categories="connection")
 def command_all(session, argv):
     return [told(describe, s, session.resp) for s in top_level()]
 
 
 def subcommand(name: str, arity: int, summary: str, since: str = "7.0.0"):
-    return command(f"COMMAND|{name}", arity=arity, flags="loading stale", group="server", since=since, summary=summary,
-                   complexity="O(1)" if name in ("COUNT", "HELP") else "O(N) with the number of commands", categories="connection")
+    return command(f"COMMAND|{name}", arity=arity, flags="loading stale", group="server",
+                   since=since, summary=summary,
+                   complexity="O(1)" if name in ("COUNT", "HELP")
+                   else "O(N) with the number of commands", categories="connection")
 
 
 @subcommand("COUNT", 2, "The number of commands.", "2.8.13")
@@ -226,7 +267,8 @@ def command_docs(session, argv):
 
 
 def check_patterns(patterns: list[bytes]) -> None:
-    """Before they are compared with the names of commands or settings, which are short: what a pattern may cost grows with it."""
+    """Before they are compared with the names of commands or settings, which are short: what a
+    pattern may cost grows with it."""
     if sum(map(len, patterns)) > PATTERN_MOST:
         raise CommandError(PATTERN_TOO_LONG)
 
@@ -241,10 +283,12 @@ def command_list(session, argv):
     if by == b"MODULE":
         return []
     if by == b"ACLCAT":
-        return [s.name.lower() for s in COMMANDS.values() if what.lower().decode("latin-1") in s.categories]
+        return [s.name.lower() for s in COMMANDS.values()
+                if what.lower().decode("latin-1") in s.categories]
     if by == b"PATTERN":
         check_patterns([what])
-        return [s.name.lower() for s in COMMANDS.values() if matches(what, s.name.lower().encode(), True)]
+        return [s.name.lower() for s in COMMANDS.values()
+                if matches(what, s.name.lower().encode(), True)]
     raise CommandError(SYNTAX)
 
 
@@ -254,10 +298,12 @@ def command_getkeys(session, argv):
     return [argv[2 + i] for i in positions]
 
 
-@subcommand("GETKEYSANDFLAGS", -3, "The keys among the arguments of a command, and what it does to them.")
+@subcommand("GETKEYSANDFLAGS", -3,
+            "The keys among the arguments of a command, and what it does to them.")
 def command_getkeysandflags(session, argv):
     spec, positions = keys_of(argv[2:])
-    return [[argv[2 + i], simple_set(flags.split())] for i, flags in zip(positions, access_of(spec, argv[2:], positions))]
+    return [[argv[2 + i], simple_set(flags.split())] for i,
+            flags in zip(positions, access_of(spec, argv[2:], positions))]
 
 
 @subcommand("HELP", 2, "Lists the subcommands.", "5.0.0")

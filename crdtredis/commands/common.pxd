@@ -1,16 +1,19 @@
-# What the hot command groups share: looking up a string, ranges, deadlines and sizes, each with Redis's own rules and refusals.
-# Header only: all functions are inline.
+# What the hot command groups share: looking up a string, ranges, deadlines and sizes, each with
+# Redis's own rules and refusals. Header only: all functions are inline.
 #
-# A handler answers either by one of these refusals and returns, or does its work; so helpers that can refuse return 0 (or
-# REFUSED) after they have answered. The executor opens and closes the op of a writing command, and an op without an effect
-# leaves no trace: a handler that finds nothing to change just makes none.
+# A handler answers either by one of these refusals and returns, or does its work; so helpers that
+# can refuse return 0 (or REFUSED) after they have answered. The executor opens and closes the op of
+# a writing command, and an op without an effect leaves no trace: a handler that finds nothing to
+# change just makes none.
 #
-# A Span of a key's value (string_view) is dead after the next change of the key, and that of a number after the next string_view.
+# A Span of a key's value (string_view) is dead after the next change of the key, and that of a
+# number after the next string_view.
 
 from libc.stdint cimport INT64_MAX, int64_t
 from libc.string cimport memcpy, memset
 
-from crdtredis._core cimport Element, KEYS_AHEAD, T_NONE, T_STRING, key_find, key_touch, key_type, keys_expect, op_room
+from crdtredis._core cimport (Element, KEYS_AHEAD, T_NONE, T_STRING, key_find, key_touch, key_type,
+                              keys_expect, op_room)
 from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, fail, fail_int, fail_type
 from crdtredis.buffer cimport Buffer, Span, buffer_need
 from crdtredis.numbers cimport parse_int64
@@ -31,14 +34,16 @@ cdef inline void touch(Call *c, Element *e) noexcept nogil:
 
 
 cdef inline void expect_ahead(Call *c, int i, int step) noexcept nogil:
-    """In a walk over keys that has come to argv[i] (from 1 on, every step-th): now and then, have the next ones fetched from memory.
-    A look-up that misses the caches waits twice; sixteen of them can wait at the same time."""
+    """In a walk over keys that has come to argv[i] (from 1 on, every step-th): now and then, have
+    the next ones fetched from memory. A look-up that misses the caches waits twice; sixteen of them
+    can wait at the same time."""
     if (i - 1) % (KEYS_AHEAD * step) == 0 and i + step < c.argc:
         keys_expect(c.kernel, c.db, c.argv + i, (c.argc - i + step - 1) // step, step)
 
 
 cdef inline int find_string(Call *c, int i, Element **e) noexcept nogil:
-    """Look up argv[i] in order to change it. *e is what key_find gave, also when nothing is visible there."""
+    """Look up argv[i] in order to change it. *e is what key_find gave, also when nothing is visible
+    there."""
     e[0] = key_find(c.kernel, c.db, c.argv[i])
     cdef int type = key_type(c.kernel, e[0])
     if type == T_STRING:
@@ -71,9 +76,11 @@ cdef inline int read_int(Call *c, Span arg, int64_t *out) noexcept nogil:
 
 
 cdef inline void clamp_range(int64_t *first, int64_t *last, int64_t n) noexcept nogil:
-    """Inclusive ends, negative ones counting from the end, brought into a string of n elements; first > last: nothing is left.
+    """Inclusive ends, negative ones counting from the end, brought into a string of n elements;
+    first > last: nothing is left.
 
-    As in Redis 7, a `last` far below zero becomes 0, not -1: GETRANGE k 0 -100 answers the first byte."""
+    As in Redis 7, a `last` far below zero becomes 0, not -1: GETRANGE k 0 -100 answers the first
+    byte."""
     if first[0] < 0:
         first[0] += n
         if first[0] < 0:
@@ -100,8 +107,10 @@ cdef inline void fail_expire(Call *c) noexcept nogil:
     fail(c, text)
 
 
-cdef inline int read_deadline(Call *c, Span arg, int64_t unit, int relative, int64_t *out) noexcept nogil:
-    """The expiry argument of SET and its kin: a positive number of `unit` ms, from now on or since 1970. *out is ms since 1970."""
+cdef inline int read_deadline(Call *c, Span arg, int64_t unit, int relative,
+                              int64_t *out) noexcept nogil:
+    """The expiry argument of SET and its kin: a positive number of `unit` ms, from now on or since
+    1970. *out is ms since 1970."""
     cdef int64_t v
     if not read_int(c, arg, &v):
         return 0
@@ -122,8 +131,10 @@ cdef inline size_t args_size(Call *c, int first) noexcept nogil:
 
 
 cdef inline int args_fit(Call *c, int first, int step) noexcept nogil:
-    """Is there room in the op for effects on argv[1], each with `step` of the arguments from argv[first] on? Where not, the client is told."""
-    return op_room(c.kernel, c.db, <size_t>((c.argc - first) // step), c.argv[1].n, args_size(c, first))
+    """Is there room in the op for effects on argv[1], each with `step` of the arguments from
+    argv[first] on? Where not, the client is told."""
+    return op_room(c.kernel, c.db, <size_t>((c.argc - first) // step), c.argv[1].n,
+                   args_size(c, first))
 
 
 cdef inline int size_allowed(Call *c, size_t n) noexcept nogil:
@@ -135,7 +146,8 @@ cdef inline int size_allowed(Call *c, size_t n) noexcept nogil:
 
 
 cdef inline Buffer copy_grown(Span v, size_t n) noexcept nogil:
-    """A copy of v to change, with zero bytes up to a length of n if it is shorter. The caller frees it."""
+    """A copy of v to change, with zero bytes up to a length of n if it is shorter. The caller frees
+    it."""
     cdef Buffer b
     cdef size_t size = max(v.n, n)
     memset(&b, 0, sizeof(b))

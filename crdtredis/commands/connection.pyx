@@ -1,4 +1,5 @@
-# Connection commands that cost nothing but their dispatch: PING, ECHO, SELECT, QUIT, RESET. The others are in client.py.
+# Connection commands that cost nothing but their dispatch: PING, ECHO, SELECT, QUIT, RESET. The
+# others are in client.py.
 
 from crdtredis._core cimport DATABASES
 from crdtredis._engine cimport CLIENT_CLOSE, Call, fail, fail_arity, fail_int, hot, reset_client
@@ -44,11 +45,17 @@ cdef void reset(Call *c) noexcept nogil:
 
 command("PING", arity=-1, flags="fast", group="connection", since="1.0.0", complexity="O(1)",
         summary="Answers PONG, or its argument.")(hot(ping))
-command("ECHO", arity=2, flags="loading stale fast", group="connection", since="1.0.0", complexity="O(1)",
+command("ECHO", arity=2, flags="loading stale fast", group="connection", since="1.0.0",
+        complexity="O(1)",
         summary="Answers its argument.")(hot(echo))
-command("SELECT", arity=2, flags="loading stale fast", group="connection", since="1.0.0", complexity="O(1)",
+command("SELECT", arity=2, flags="loading stale fast", group="connection", since="1.0.0",
+        complexity="O(1)",
         summary="Changes the database of this connection.")(hot(select))
-command("QUIT", arity=-1, flags="noscript loading stale fast no_auth allow_busy no_queue", group="connection", since="1.0.0",
-        complexity="O(1)", summary="Closes the connection once the replies so far are sent.")(hot(quit))
-command("RESET", arity=1, flags="noscript loading stale fast no_auth allow_busy no_queue", group="connection", since="6.2.0",
-        complexity="O(1)", summary="Puts the connection back as it was when it was new.")(hot(reset))
+command("QUIT", arity=-1, flags="noscript loading stale fast no_auth allow_busy no_queue",
+        group="connection", since="1.0.0",
+        complexity="O(1)",
+        summary="Closes the connection once the replies so far are sent.")(hot(quit))
+command("RESET", arity=1, flags="noscript loading stale fast no_auth allow_busy no_queue",
+        group="connection", since="6.2.0",
+        complexity="O(1)",
+        summary="Puts the connection back as it was when it was new.")(hot(reset))

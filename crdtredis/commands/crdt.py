@@ -1,10 +1,12 @@
 """CRDT.*: a look into the replicated state, and a hand on replication.
 
-CLOCK, DIGEST, INSPECT and CONFLICTS read the kernel; PEERS, PEER and SYNC speak to the sync thread through `server.sync`. A server without one
-(tests, the simulation) has no peers. Replies are maps in RESP3 and flat arrays in RESP2, as usual.
+CLOCK, DIGEST, INSPECT and CONFLICTS read the kernel; PEERS, PEER and SYNC speak to the sync thread
+through `server.sync`. A server without one (tests, the simulation) has no peers. Replies are maps
+in RESP3 and flat arrays in RESP2, as usual.
 
-An actor is written replica/epoch: one process start of one replica. Two replicas hold the same state exactly when their CRDT.DIGESTs are
-equal; equal CRDT.CLOCKs say that they have applied the same operations, from which that follows.
+An actor is written replica/epoch: one process start of one replica. Two replicas hold the same
+state exactly when their CRDT.DIGESTs are equal; equal CRDT.CLOCKs say that they have applied the
+same operations, from which that follows.
 """
 import time
 from dataclasses import asdict
@@ -21,7 +23,8 @@ NO_REPLICATION = "ERR This server has no replication"
 
 
 def crdt(name: str, arity: int, flags: str, summary: str, complexity: str = "O(1)", keys=None):
-    return command(f"CRDT.{name}", arity=arity, flags=flags, keys=keys, group="crdt", since="0.1.0", complexity=complexity, summary=summary)
+    return command(f"CRDT.{name}", arity=arity, flags=flags, keys=keys, group="crdt", since="0.1.0",
+                   complexity=complexity, summary=summary)
 
 
 def front(session):
@@ -31,18 +34,23 @@ def front(session):
     return sync
 
 
-@crdt("CLOCK", 1, "loading stale fast", "The clock: of each actor, the highest operation applied without gaps.")
+@crdt("CLOCK", 1, "loading stale fast",
+      "The clock: of each actor, the highest operation applied without gaps.")
 def clock(session, argv):
-    return {f"{replica}/{epoch}": seq for (replica, epoch), seq in sorted(session.replica.clock().items())}
+    return {f"{replica}/{epoch}": seq for (replica, epoch),
+            seq in sorted(session.replica.clock().items())}
 
 
-@crdt("DIGEST", 1, "admin", "A digest of the whole state, equal on two replicas exactly when their states are.",
+@crdt("DIGEST", 1, "admin",
+      "A digest of the whole state, equal on two replicas exactly when their states are.",
       "O(N) with the keys in all databases")
 def digest(session, argv):
     return session.replica.digest()
 
 
-@crdt("INSPECT", 2, "readonly", "All that is kept under a key: writes (the winner first), losers, tallies, deadlines, actors and timestamps.",
+@crdt("INSPECT", 2, "readonly",
+      "All that is kept under a key: writes (the winner first), losers, tallies, deadlines, actors "
+      "and timestamps.",
       "O(size of the value)", (1, 1, 1))
 def inspect(session, argv):
     return session.replica.inspect(session.db, argv[1])
@@ -58,7 +66,9 @@ def verbose(argv: list[bytes], most: int) -> bool:
     return found
 
 
-@crdt("CONFLICTS", -1, "readonly", "The newest concurrent writes that had to be decided, a line each: when, where, winner, loser. "
+@crdt("CONFLICTS", -1, "readonly",
+      "The newest concurrent writes that had to be decided, a line each: when, where, winner, "
+      "loser. "
       "VERBOSE: all that is known of them. 128 are kept.", "O(N) with the count")
 def conflicts(session, argv):
     argv = list(argv)
@@ -71,11 +81,13 @@ def conflicts(session, argv):
 def conflict_line(c: dict) -> str:
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(c["ms"] / 1000))
     at = " ".join(repr(part)[1:] for part in (c["key"], c["name"]) if part or part is c["key"])
-    won, lost = (f"{repr(side['value'])[1:]} of {side['actor'].rpartition('/')[0]}" for side in (c["winner"], c["loser"]))
+    won, lost = (f"{repr(side['value'])[1:]} of {side['actor'].rpartition('/')[0]}"
+                 for side in (c["winner"], c["loser"]))
     return f"{when} db {c['db']} {c['type']} {at}: {won} won over {lost}"
 
 
-@crdt("PEERS", -1, "loading stale", "The peers, a line each: address, replica, state, what it lacks, the last error. "
+@crdt("PEERS", -1, "loading stale",
+      "The peers, a line each: address, replica, state, what it lacks, the last error. "
       "VERBOSE: all that is counted of them.", "O(N) with the peers")
 def peers(session, argv):
     whole = verbose(list(argv), 1)
@@ -88,13 +100,16 @@ def peer_line(p) -> str:
     if p.state not in ("self", "standby"):
         words.append(f"it lacks {p.lag_ops} of ours" + (f" for {p.lag_ms} ms" if p.lag_ops else ""))
         words.append(f"we lack {p.missing_ops} of its")
-        words.append("never heard" if p.last_contact_ms < 0 else f"heard {p.last_contact_ms} ms ago")
+        words.append("never heard" if p.last_contact_ms < 0
+                     else f"heard {p.last_contact_ms} ms ago")
     elif p.state == "standby":
         words.append("it is reached by another address")
     return ", ".join(words) + (f"; {p.error}" if p.error else "")
 
 
-@crdt("PEER", 3, "admin", "Adds or removes a peer until the server stops, or cuts replication with one (or *) in both directions, and resumes it.")
+@crdt("PEER", 3, "admin",
+      "Adds or removes a peer until the server stops, or cuts replication with one (or *) in both "
+      "directions, and resumes it.")
 def peer(session, argv):
     what, name = argv[1].upper(), argv[2].decode("utf-8", "surrogateescape")
     if what not in (b"ADD", b"REMOVE", b"PAUSE", b"RESUME"):
@@ -102,7 +117,8 @@ def peer(session, argv):
     sync = front(session)
     if what == b"ADD":
         if not is_peer(name):
-            raise CommandError("ERR A peer is given as host:port or http://host:port, with its HTTP port")
+            raise CommandError("ERR A peer is given as host:port or http://host:port, with "
+                               "its HTTP port")
         scheme = "https" if info.setting(session.executor, "enable_tls", False) else "http"
         try:
             sync.add((name if "://" in name else f"{scheme}://{name}").rstrip("/"))
@@ -116,7 +132,9 @@ def peer(session, argv):
     return OK
 
 
-@crdt("SYNC", -1, "noscript no_multi", "Waits until every reachable peer has what this replica has, and the reverse. 0: without a limit of time.",
+@crdt("SYNC", -1, "noscript no_multi",
+      "Waits until every reachable peer has what this replica has, and the reverse. 0: without a "
+      "limit of time.",
       "O(N) with the operations that are missing somewhere")
 def sync(session, argv):
     if len(argv) > 2:
@@ -130,9 +148,11 @@ def sync(session, argv):
 
     def done(outcome):
         if outcome.unfinished:
-            token.resolve(Failure(f"ERR Not in sync with {', '.join(outcome.unfinished)} after {timeout} ms"))
+            token.resolve(Failure(f"ERR Not in sync with {', '.join(outcome.unfinished)} after "
+                                  f"{timeout} ms"))
         else:
-            token.resolve({"synced": list(outcome.synced), "unreachable": list(outcome.unreachable)})
+            token.resolve({"synced": list(outcome.synced),
+                           "unreachable": list(outcome.unreachable)})
 
     token.ended = replication.when_synced(done, timeout / 1000 if timeout else None)
     return NO_REPLY
@@ -143,5 +163,6 @@ def help_(session, argv):
     out = []
     for spec in COMMANDS.values():
         if spec.name.startswith("CRDT."):
-            out += [Simple(f"{spec.name} {usage.USAGE.get(spec.name, '')}".rstrip()), Simple(f"    {spec.summary}")]
+            out += [Simple(f"{spec.name} {usage.USAGE.get(spec.name, '')}".rstrip()),
+                    Simple(f"    {spec.summary}")]
     return out

@@ -1,39 +1,47 @@
 # cython: language_level=3
 """DUMP and RESTORE: a key's value as bytes that any Redis server takes, and back.
 
-DUMP writes what all servers since 4.0 read: texts after a count, and sets of whole numbers packed. RESTORE reads all forms that Redis
-has ever written for strings, lists, sets, sorted sets and hashes (rdb.pyx), up to those of 7.2.
+DUMP writes what all servers since 4.0 read: texts after a count, and sets of whole numbers packed.
+RESTORE reads all forms that Redis has ever written for strings, lists, sets, sorted sets and hashes
+(rdb.pyx), up to those of 7.2.
 
-RESTORE is all or nothing: the payload is read to its end before the first effect is made. What it holds is collected in one buffer of at
-most OP_MOST bytes, since it becomes one op; so a small payload that stands for more than that is refused while it unfolds, not after.
+RESTORE is all or nothing: the payload is read to its end before the first effect is made. What it
+holds is collected in one buffer of at most OP_MOST bytes, since it becomes one op; so a small
+payload that stands for more than that is refused while it unfolds, not after.
 
-For other replicas a restored value is new: REPLACE deletes what was there and adds the members under dots of its own. Idle times stay
-local, as all access times do.
+For other replicas a restored value is new: REPLACE deletes what was there and adds the members
+under dots of its own. Idle times stay local, as all access times do.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
-from crdtredis._core cimport (T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Collection, Element, Item, Kernel, ListCursor, OrderCursor,
-                              key_collection, key_delete, key_expire, key_find, key_hash, key_set_idle, key_type, key_visible,
-                              list_insert, list_next, list_seek, list_value, member_score, member_set, member_view, order_at, order_prev,
+from crdtredis._core cimport (T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Collection, Element,
+                              Item, Kernel, ListCursor, OrderCursor,
+                              key_collection, key_delete, key_expire, key_find, key_hash,
+                              key_set_idle, key_type, key_visible,
+                              list_insert, list_next, list_seek, list_value, member_score,
+                              member_set, member_view, order_at, order_prev,
                               removal_size, string_set, string_view)
 from crdtredis._engine cimport Call, fail, fail_syntax, fail_too_large, hot, is_word
 from crdtredis._resp cimport reply_bulk, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.common cimport MAX_STRING, fail_expire, read_int, touch
 from crdtredis.commands.members cimport member_name, next_member
-from crdtredis.commands.rdb cimport (RDB_BAD, RDB_GOOD, RDB_HASH, RDB_LIST, RDB_SET, RDB_SET_INTSET, RDB_STRING, RDB_TRAILER, RDB_WRITTEN,
-                                     RDB_ZSET_2, RdbCursor, rdb_kind, rdb_put_double, rdb_put_length, rdb_put_text, rdb_read, rdb_seal,
+from crdtredis.commands.rdb cimport (RDB_BAD, RDB_GOOD, RDB_HASH, RDB_LIST, RDB_SET, RDB_SET_INTSET,
+                                     RDB_STRING, RDB_TRAILER, RDB_WRITTEN,
+                                     RDB_ZSET_2, RdbCursor, rdb_kind, rdb_put_double,
+                                     rdb_put_length, rdb_put_text, rdb_read, rdb_seal,
                                      rdb_sealed)
 from crdtredis.numbers cimport parse_int64
 
 from crdtredis.commands.table import command
 
 
-# ---- DUMP -------------------------------------------------------------------------------------------------------------
+# ---- DUMP ----------------------------------------------------------------------------------------
 cdef extern from "<stdlib.h>" nogil:
-    void qsort(void *base, size_t n, size_t size, int (*compare)(const void *, const void *) noexcept nogil)
+    void qsort(void *base, size_t n, size_t size,
+               int (*compare)(const void *, const void *) noexcept nogil)
 
 
 cdef enum:
@@ -51,7 +59,8 @@ cdef int by_value(const void *a, const void *b) noexcept nogil:
 
 
 cdef int put_intset(Buffer *b, Collection *c) noexcept nogil:
-    """Appends a set of whole numbers, packed, and returns 1; or leaves b alone, where another member is met."""
+    """Appends a set of whole numbers, packed, and returns 1; or leaves b alone, where another
+    member is met."""
     cdef Buffer numbers, packed
     cdef int64_t *v
     cdef int64_t number
@@ -95,7 +104,8 @@ cdef void put_members(Buffer *b, Kernel *k, Collection *c) noexcept nogil:
         while more:
             rdb_put_text(b, list_value(k, &place))
             more = list_next(&place)
-    elif c.type == T_ZSET:                              # from the greatest on, as Redis does: it inserts fastest at the head
+    elif c.type == T_ZSET:
+        # from the greatest on, as Redis does: it inserts fastest at the head
         item = order_at(&c.order, c.live - 1, &score)
         while item != NULL:
             rdb_put_text(b, member_name(item.e))
@@ -126,26 +136,29 @@ cdef void dump(Call *c) noexcept nogil:
         put_type(&out, RDB_STRING)
         rdb_put_text(&out, string_view(k, e))
     elif kind != T_SET or not put_intset(&out, key_collection(k, e, T_SET)):
-        put_type(&out, RDB_LIST if kind == T_LIST else RDB_HASH if kind == T_HASH else RDB_ZSET_2 if kind == T_ZSET else RDB_SET)
+        put_type(&out, RDB_LIST if kind == T_LIST else RDB_HASH if kind == T_HASH else RDB_ZSET_2
+                 if kind == T_ZSET else RDB_SET)
         put_members(&out, k, key_collection(k, e, kind))
     rdb_seal(&out, RDB_WRITTEN)
     reply_bulk(c.reply, out.p, out.n)
     buffer_free(&out)
 
 
-# ---- collecting what a payload holds ----------------------------------------------------------------------------------
+# ---- collecting what a payload holds -------------------------------------------------------------
 cdef enum:
     TOO_MUCH = 1                # beside RdbStatus: more than one op may hold
     EFFECT_SIZE = 32            # bytes of an encoded effect beside key, name and value, at most ...
     PLACE_SIZE = 64             # ... and of the place of a list element
 
-# Before each element in Collected.all; name and value follow, and as many bytes as bring the next one to a multiple of four.
+# Before each element in Collected.all; name and value follow, and as many bytes as bring the next
+# one to a multiple of four.
 cdef struct Found:
     uint32_t hash               # of the name
     uint32_t name               # bytes
     uint32_t value
 
-# All elements of a payload, and where names are unique a hash table of them with open addressing, which tells a name that comes twice.
+# All elements of a payload, and where names are unique a hash table of them with open addressing,
+# which tells a name that comes twice.
 cdef struct Collected:
     Kernel *k
     int kind                    # T_*
@@ -202,7 +215,8 @@ cdef int add_name(Collected *x, Span name, uint32_t hash) noexcept nogil:
 cdef int collect(void *arg, Span name, Span value) noexcept nogil:
     """An RdbVisit."""
     cdef Collected *x = <Collected*>arg
-    cdef size_t effect = EFFECT_SIZE + (PLACE_SIZE if x.kind == T_LIST else 0) + x.key + name.n + value.n
+    cdef size_t effect = EFFECT_SIZE + (PLACE_SIZE if x.kind == T_LIST
+                                        else 0) + x.key + name.n + value.n
     cdef Found f
     if effect > x.room or value.n > MAX_STRING:
         return TOO_MUCH
@@ -236,7 +250,7 @@ cdef int collect_payload(Collected *x, Span payload) noexcept nogil:
     return RDB_BAD if status == RDB_GOOD and at.left else status
 
 
-# ---- RESTORE ----------------------------------------------------------------------------------------------------------
+# ---- RESTORE -------------------------------------------------------------------------------------
 cdef void put_collected(Call *c, Collected *x) noexcept nogil:
     """The key := what was collected, whatever it held."""
     cdef Kernel *k = c.kernel
@@ -261,7 +275,8 @@ cdef void put_collected(Call *c, Collected *x) noexcept nogil:
 
 
 cdef int read_restore_options(Call *c, int *replace, int *absolute, int64_t *idle) noexcept nogil:
-    """0 after a refusal. FREQ is checked and passed over: there is no LFU policy that would use it."""
+    """0 after a refusal. FREQ is checked and passed over: there is no LFU policy that would use
+    it."""
     cdef int64_t freq = -1
     cdef int i = 4
     while i < c.argc:
@@ -316,7 +331,8 @@ cdef void restore(Call *c) noexcept nogil:
     memset(&found, 0, sizeof(Collected))
     found.k = k
     found.key = key.n
-    used = (k.effects.n if k.has_op else 0) + (removal_size(k, e) if e != NULL else 0) + 3 * (EFFECT_SIZE + key.n)
+    used = (k.effects.n if k.has_op else 0) + (removal_size(k, e) if e != NULL
+                                               else 0) + 3 * (EFFECT_SIZE + key.n)
     found.room = k.op_most - used if used < k.op_most else 0
     status = collect_payload(&found, payload)
     if status == TOO_MUCH:
@@ -341,10 +357,15 @@ cdef void restore(Call *c) noexcept nogil:
     buffer_free(&found.table)
 
 
-# ---- registration -----------------------------------------------------------------------------------------------------
-command("DUMP", arity=2, flags="readonly", keys=(1, 1, 1), group="generic", since="2.6.0", complexity="O(size of the value)",
+# ---- registration --------------------------------------------------------------------------------
+command("DUMP", arity=2, flags="readonly", keys=(1, 1, 1), group="generic", since="2.6.0",
+        complexity="O(size of the value)",
         summary="The value of a key as bytes that RESTORE takes, here and in Redis.")(hot(dump))
-command("RESTORE", arity=-4, flags="write denyoom", keys=(1, 1, 1), group="generic", categories="dangerous", since="2.6.0",
-        complexity="O(size of the value)", summary="Makes a key from what DUMP gave, here or in Redis.",
-        replicas="The key is assigned as if it were new, like SET, or DEL and adds, in one operation: with REPLACE what this replica had seen goes, "
-                 "and what was written concurrently survives. Whether the key is free is decided locally.")(hot(restore))
+command("RESTORE", arity=-4, flags="write denyoom", keys=(1, 1, 1), group="generic",
+        categories="dangerous", since="2.6.0",
+        complexity="O(size of the value)",
+        summary="Makes a key from what DUMP gave, here or in Redis.",
+        replicas="The key is assigned as if it were new, like SET, or DEL and adds, in one "
+                 "operation: with REPLACE what this replica had seen goes, "
+                 "and what was written concurrently survives. Whether the key is free is decided "
+                 "locally.")(hot(restore))

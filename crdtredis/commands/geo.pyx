@@ -1,19 +1,24 @@
 # cython: language_level=3
 """Geo commands: places on earth in a sorted set.
 
-A place is a member whose score tells where it is. Longitude (-180 to 180) and latitude (-85.05 to 85.05, the square map of the Mercator
-projection) are each cut into 2^26 equal parts, and the bits of the two numbers take turns, longitude first: 52 bits, which a double holds
-exactly. Places that are near one another so mostly have near scores: the first 2 * s bits name a Cell, one of 4^s on the map, and all places in it
-are one range of scores. So GEOADD is ZADD, and everything that holds of concurrent scores holds of concurrent places.
+A place is a member whose score tells where it is. Longitude (-180 to 180) and latitude (-85.05 to
+85.05, the square map of the Mercator projection) are each cut into 2^26 equal parts, and the bits
+of the two numbers take turns, longitude first: 52 bits, which a double holds exactly. Places that
+are near one another so mostly have near scores: the first 2 * s bits name a Cell, one of 4^s on the
+map, and all places in it are one range of scores. So GEOADD is ZADD, and everything that holds of
+concurrent scores holds of concurrent places.
 
-A search covers its area with the cell of the centre and the eight around it, at the greatest s at which they are large enough, and measures
-the distance (haversine, on a sphere) of every member in these nine ranges.
+A search covers its area with the cell of the centre and the eight around it, at the greatest s at
+which they are large enough, and measures the distance (haversine, on a sphere) of every member in
+these nine ranges.
 
-Clients see which cells are searched, and in which order: without ASC or DESC the answer has the order of finding, and ANY takes what comes
-first. Both are Redis's, and so are constants and the order of every floating point operation: scores, digits and the verdict on places at the very
-edge are the same.
+Clients see which cells are searched, and in which order: without ASC or DESC the answer has the
+order of finding, and ANY takes what comes first. Both are Redis's, and so are constants and the
+order of every floating point operation: scores, digits and the verdict on places at the very edge
+are the same.
 
-What is not Redis's: of places at exactly the same distance, COUNT takes those found first; Redis's partial sorting takes any.
+What is not Redis's: of places at exactly the same distance, COUNT takes those found first; Redis's
+partial sorting takes any.
 
 Source of the idea: G. Niemeyer's geohash (2008) and Morton's order (1966).
 """
@@ -24,10 +29,12 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport qsort
 from libc.string cimport memcpy, memset
 
-from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCursor, element_key, member_find, member_score, order_at, order_next,
+from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCursor, element_key,
+                              member_find, member_score, order_at, order_next,
                               order_rank, score_hint)
 from crdtredis._engine cimport Call, fail, fail_float, fail_syntax, hot, is_word
-from crdtredis._resp cimport parse_double, reply_array, reply_bulk, reply_int, reply_null, reply_null_array, reply_raw
+from crdtredis._resp cimport (parse_double, reply_array, reply_bulk, reply_int, reply_null,
+                              reply_null_array, reply_raw)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.common cimport REFUSED, read_int
 from crdtredis.commands.members cimport read_members
@@ -49,13 +56,14 @@ cdef double RADIAN = M_PI / 180
 cdef double MAX_LATITUDE = 85.05112878
 
 
-# ---- places and cells ---------------------------------------------------------------------------------------------------
+# ---- places and cells ----------------------------------------------------------------------------
 cdef struct Place:
     double lon                          # degrees
     double lat
 
-# A cell of the map at 2^step by 2^step; x counts eastward, y northward. The place at 180 degrees east is in the column 2^step, which no other
-# place is in and no neighbour leads to; the same for the row at the northern edge.
+# A cell of the map at 2^step by 2^step; x counts eastward, y northward. The place at 180 degrees
+# east is in the column 2^step, which no other place is in and no neighbour leads to; the same for
+# the row at the northern edge.
 cdef struct Cell:
     uint32_t x
     uint32_t y
@@ -114,7 +122,8 @@ cdef inline double within(double v, double most) noexcept nogil:
 
 
 cdef inline Place place_of(double score) noexcept nogil:
-    """The middle of the cell that a score names. Any score names one: what a double out of range becomes is what x86 makes of it in Redis."""
+    """The middle of the cell that a score names. Any score names one: what a double out of range
+    becomes is what x86 makes of it in Redis."""
     cdef uint64_t bits
     cdef uint32_t x, y
     cdef Place p
@@ -141,10 +150,11 @@ cdef double distance(Place a, Place b) noexcept nogil:
         return latitudes_apart(a.lat, b.lat)
     u = sin((b.lat * RADIAN - a.lat * RADIAN) / 2)
     h = u * u + cos(a.lat * RADIAN) * cos(b.lat * RADIAN) * v * v
-    return 2.0 * EARTH * asin(sqrt(h))      # for opposite places h may be 1 + 2^-52, whose root is 1 again
+    # for opposite places h may be 1 + 2^-52, whose root is 1 again
+    return 2.0 * EARTH * asin(sqrt(h))
 
 
-# ---- searching ----------------------------------------------------------------------------------------------------------
+# ---- searching -----------------------------------------------------------------------------------
 cdef enum Shape:
     NO_SHAPE
     CIRCLE
@@ -200,16 +210,21 @@ cdef void cover(Area *a, Cell *cells) noexcept nogil:
     """The nine cells to search; those with step 0 hold nothing of the area."""
     cdef double tall = a.unit * (a.radius if a.shape == CIRCLE else a.height / 2)
     cdef double wide = a.unit * (a.radius if a.shape == CIRCLE else a.width / 2)
-    cdef double reach = a.unit * (a.radius if a.shape == CIRCLE else sqrt(a.width / 2 * (a.width / 2) + a.height / 2 * (a.height / 2)))
+    cdef double reach = a.unit * (a.radius if a.shape == CIRCLE
+                                  else sqrt(a.width / 2 * (a.width / 2) + a.height / 2 *
+                                            (a.height / 2)))
     cdef double up = tall / EARTH / RADIAN
     # a degree of longitude is shortest at the side of the area that is nearer to the pole
-    cdef double side = wide / EARTH / cos((a.centre.lat - up if a.centre.lat < 0 else a.centre.lat + up) * RADIAN) / RADIAN
+    cdef double side = wide / EARTH / cos((a.centre.lat - up if a.centre.lat < 0
+                                           else a.centre.lat + up) * RADIAN) / RADIAN
     cdef double west = a.centre.lon - side, east = a.centre.lon + side
     cdef double south = a.centre.lat - up, north = a.centre.lat + up
     cdef int step = step_for(reach, a.centre.lat), i, no_west, no_east, no_south, no_north
     cdef Cell c = cell_at(a.centre, MAX_LATITUDE, step)
-    if step > 1 and (south_of(moved(c, 0, 1).y + 1, step) < north or south_of(moved(c, 0, -1).y, step) > south
-                     or west_of(moved(c, 1, 0).x + 1, step) < east or west_of(moved(c, -1, 0).x, step) > west):
+    if step > 1 and (south_of(moved(c, 0, 1).y + 1, step) < north
+                     or south_of(moved(c, 0, -1).y, step) > south
+                     or west_of(moved(c, 1, 0).x + 1, step) < east
+                     or west_of(moved(c, -1, 0).x, step) > west):
         step -= 1
         c = cell_at(a.centre, MAX_LATITUDE, step)
     no_south = step > 1 and south_of(c.y, step) < south
@@ -218,7 +233,8 @@ cdef void cover(Area *a, Cell *cells) noexcept nogil:
     no_east = step > 1 and west_of(c.x + 1, step) > east
     for i in range(9):
         cells[i] = moved(c, EAST[i], NORTH[i])
-        if (NORTH[i] < 0 and no_south) or (NORTH[i] > 0 and no_north) or (EAST[i] < 0 and no_west) or (EAST[i] > 0 and no_east):
+        if ((NORTH[i] < 0 and no_south) or (NORTH[i] > 0 and no_north) or (EAST[i] < 0 and no_west)
+            or (EAST[i] > 0 and no_east)):
             cells[i].step = 0
 
 
@@ -226,7 +242,8 @@ cdef int inside(Area *a, Place p, double *away) noexcept nogil:
     """Is p in the area? Then *away is how far from the centre."""
     cdef Place beside
     if a.shape == CIRCLE:
-        if latitudes_apart(p.lat, a.centre.lat) * 0.999999 > a.radius * a.unit:     # by more than rounding can make up for: without a sine
+        # by more than rounding can make up for: without a sine
+        if latitudes_apart(p.lat, a.centre.lat) * 0.999999 > a.radius * a.unit:
             return 0
         away[0] = distance(a.centre, p)
         return not away[0] > a.radius * a.unit
@@ -240,13 +257,15 @@ cdef int inside(Area *a, Place p, double *away) noexcept nogil:
     return 1
 
 
-cdef void search_cell(Kernel *k, Collection *z, Area *a, Cell *cell, size_t most, Buffer *out) noexcept nogil:
+cdef void search_cell(Kernel *k, Collection *z, Area *a, Cell *cell, size_t most,
+                      Buffer *out) noexcept nogil:
     """Appends the members of one cell that are in the area, until there are `most` in all."""
     cdef uint64_t bits = cell_bits(cell)
     cdef int rest = 2 * (STEPS - cell.step)
     cdef uint64_t end = score_hint(<double>((bits + 1) << rest))
     cdef OrderCursor at
-    cdef Item *item = order_at(&z.order, order_rank(&z.order, score_hint(<double>(bits << rest)), span(NULL, 0)), &at)
+    cdef Item *item = order_at(&z.order, order_rank(&z.order, score_hint(<double>(bits << rest)),
+                                                    span(NULL, 0)), &at)
     cdef Found f
     while item != NULL and item.hint < end and out.n < most * sizeof(Found):
         f.m = item.e
@@ -264,7 +283,8 @@ cdef void search_area(Kernel *k, Collection *z, Area *a, size_t most, Buffer *ou
     cover(a, cells)
     for i in range(9):
         # on a map of four cells, neighbours coincide
-        if cells[i].step and (last < 0 or cells[i].x != cells[last].x or cells[i].y != cells[last].y):
+        if (cells[i].step and (last < 0 or cells[i].x != cells[last].x
+                               or cells[i].y != cells[last].y)):
             search_cell(k, z, a, &cells[i], most, out)
             last = i
 
@@ -272,13 +292,15 @@ cdef void search_area(Kernel *k, Collection *z, Area *a, size_t most, Buffer *ou
 cdef int nearer(const void *a, const void *b) noexcept nogil:
     cdef const Found *x = <const Found*>a
     cdef const Found *y = <const Found*>b
-    return (x.away > y.away) - (x.away < y.away) if x.away != y.away else (x.nth > y.nth) - (x.nth < y.nth)
+    return ((x.away > y.away) - (x.away < y.away) if x.away != y.away
+            else (x.nth > y.nth) - (x.nth < y.nth))
 
 
 cdef int farther(const void *a, const void *b) noexcept nogil:
     cdef const Found *x = <const Found*>a
     cdef const Found *y = <const Found*>b
-    return (x.away < y.away) - (x.away > y.away) if x.away != y.away else (x.nth > y.nth) - (x.nth < y.nth)
+    return ((x.away < y.away) - (x.away > y.away) if x.away != y.away
+            else (x.nth > y.nth) - (x.nth < y.nth))
 
 
 ctypedef int (*Compare)(const void *a, const void *b) noexcept nogil
@@ -300,7 +322,8 @@ cdef void sink(Found *heap, size_t n, size_t i, Compare before) noexcept nogil:
 
 
 cdef void sort_first(Found *all, size_t n, size_t most, Compare before) noexcept nogil:
-    """Brings the first `most` of n to the front, in order. Those chosen so far stand in a heap, so the others cost a comparison each."""
+    """Brings the first `most` of n to the front, in order. Those chosen so far stand in a heap, so
+    the others cost a comparison each."""
     cdef size_t i
     if most < n:
         for i in range(most // 2):
@@ -312,7 +335,7 @@ cdef void sort_first(Found *all, size_t n, size_t most, Compare before) noexcept
     qsort(all, most, sizeof(Found), before)
 
 
-# ---- reading arguments --------------------------------------------------------------------------------------------------
+# ---- reading arguments ---------------------------------------------------------------------------
 cdef int read_number(Call *c, Span arg, double *out, const char *text) noexcept nogil:
     """A real number, or a refusal with the text."""
     if parse_double(arg.p, arg.n, out):
@@ -324,7 +347,8 @@ cdef int read_number(Call *c, Span arg, double *out, const char *text) noexcept 
 cdef int read_place(Call *c, int i, Place *out) noexcept nogil:
     """The longitude and latitude argv[i] and argv[i + 1]; 0 after a refusal."""
     cdef char text[1024]                                    # %f of a double has up to 317 bytes
-    if not parse_double(c.argv[i].p, c.argv[i].n, &out.lon) or not parse_double(c.argv[i + 1].p, c.argv[i + 1].n, &out.lat):
+    if (not parse_double(c.argv[i].p, c.argv[i].n, &out.lon)
+        or not parse_double(c.argv[i + 1].p, c.argv[i + 1].n, &out.lat)):
         fail_float(c)
         return 0
     if fabs(out.lon) <= 180 and fabs(out.lat) <= MAX_LATITUDE:
@@ -382,14 +406,15 @@ cdef int member_place(Call *c, Collection *z, Span name, Place *out) noexcept no
 
 
 cdef int read_centre(Call *c, Collection *z, Span name, Place *out) noexcept nogil:
-    """Where the member is around which to search; 0 after a refusal. Without a key the answer is empty, whatever the name."""
+    """Where the member is around which to search; 0 after a refusal. Without a key the answer is
+    empty, whatever the name."""
     if z == NULL or member_place(c, z, name, out):
         return 1
     fail(c, "ERR could not decode requested zset member")
     return 0
 
 
-# ---- replies ------------------------------------------------------------------------------------------------------------
+# ---- replies -------------------------------------------------------------------------------------
 cdef void reply_distance(Call *c, double d) noexcept nogil:
     """Four decimals. The product is rounded, not its digits: a half goes to the even side."""
     cdef char text[32]
@@ -422,7 +447,7 @@ cdef void reply_place(Call *c, Place p) noexcept nogil:
     reply_degrees(c, p.lat)
 
 
-# ---- places -------------------------------------------------------------------------------------------------------------
+# ---- places --------------------------------------------------------------------------------------
 cdef void geoadd(Call *c) noexcept nogil:
     cdef int first = 2, options = 0, i, n
     cdef Buffer scores
@@ -467,7 +492,8 @@ cdef void geopos(Call *c) noexcept nogil:
 
 
 cdef void geohash(Call *c) noexcept nogil:
-    """The common geohash, whose map goes to the poles. Ten letters of five bits; the eleventh would tell of bits that are not there."""
+    """The common geohash, whose map goes to the poles. Ten letters of five bits; the eleventh would
+    tell of bits that are not there."""
     cdef char text[HASH_TEXT]
     cdef Collection *z
     cdef uint64_t bits
@@ -497,7 +523,8 @@ cdef void geodist(Call *c) noexcept nogil:
     if c.argc > 5:
         fail_syntax(c)
         return
-    if (c.argc == 5 and not read_unit(c, c.argv[4], &unit)) or read_members(c, c.argv[1], T_ZSET, &z) == REFUSED:
+    if ((c.argc == 5 and not read_unit(c, c.argv[4], &unit))
+        or read_members(c, c.argv[1], T_ZSET, &z) == REFUSED):
         return
     if member_place(c, z, c.argv[2], &a) and member_place(c, z, c.argv[3], &b):
         reply_distance(c, distance(a, b) / unit)
@@ -505,7 +532,7 @@ cdef void geodist(Call *c) noexcept nogil:
         reply_null(c.reply)
 
 
-# ---- searches -----------------------------------------------------------------------------------------------------------
+# ---- searches ------------------------------------------------------------------------------------
 cdef enum Form:
     BY_OPTIONS = 1          # GEOSEARCH: centre and shape are options
     FROM_MEMBER = 2         # GEORADIUSBYMEMBER; else GEORADIUS
@@ -557,7 +584,8 @@ cdef int read_option(Call *c, int i, int form, Collection *z, Query *q) noexcept
         return 2
     elif form & INTO_FIRST and is_word(arg, "STOREDIST"):
         q.store_distance = 1
-    elif not form & (READ_ONLY | BY_OPTIONS) and left >= 1 and (is_word(arg, "STORE") or is_word(arg, "STOREDIST")):
+    elif (not form & (READ_ONLY | BY_OPTIONS) and left >= 1
+          and (is_word(arg, "STORE") or is_word(arg, "STOREDIST"))):
         q.target = &c.argv[i + 1]
         q.store_distance = is_word(arg, "STOREDIST")
         return 2
@@ -580,7 +608,8 @@ cdef int read_option(Call *c, int i, int form, Collection *z, Query *q) noexcept
 cdef void fail_either(Call *c, const char *what) noexcept nogil:
     """argv[0] is a command's name, so its length is bounded."""
     cdef char text[160]
-    snprintf(text, sizeof(text), "ERR exactly one of %s can be specified for %.*s", what, <int>c.argv[0].n, c.argv[0].p)
+    snprintf(text, sizeof(text), "ERR exactly one of %s can be specified for %.*s", what,
+             <int>c.argv[0].n, c.argv[0].p)
     fail(c, text)
 
 
@@ -594,7 +623,8 @@ cdef int read_query(Call *c, int form, Collection *z, Query *q) noexcept nogil:
             q.target = &c.argv[1]
     elif form & FROM_MEMBER:
         i = 5
-        if z != NULL and (not read_centre(c, z, c.argv[2], &q.area.centre) or not read_circle(c, 3, &q.area)):
+        if (z != NULL and (not read_centre(c, z, c.argv[2], &q.area.centre)
+                           or not read_circle(c, 3, &q.area))):
             return 0
     else:
         i = 6
@@ -606,8 +636,10 @@ cdef int read_query(Call *c, int form, Collection *z, Query *q) noexcept nogil:
             return 0
         i += n
     if q.target != NULL and (q.with_distance or q.with_score or q.with_place):
-        fail(c, "ERR GEOSEARCHSTORE is not compatible with WITHDIST, WITHHASH and WITHCOORD options" if form & INTO_FIRST else
-             "ERR STORE option in GEORADIUS is not compatible with WITHDIST, WITHHASH and WITHCOORD options")
+        fail(c, "ERR GEOSEARCHSTORE is not compatible with WITHDIST, WITHHASH and WITHCOORD options"
+             if form & INTO_FIRST else
+             "ERR STORE option in GEORADIUS is not compatible with WITHDIST, WITHHASH and "
+             "WITHCOORD options")
     elif form & BY_OPTIONS and not q.from_member and not q.from_place:
         fail_either(c, "FROMMEMBER or FROMLONLAT")
     elif form & BY_OPTIONS and q.area.shape == NO_SHAPE:
@@ -634,7 +666,8 @@ cdef void answer(Call *c, Query *q, Found *found, size_t n) noexcept nogil:
         if q.with_distance:
             reply_distance(c, f.away / q.area.unit)
         if q.with_score:
-            reply_int(c.reply, <int64_t>f.score if fabs(f.score) < 9223372036854775808. else INT64_MIN)
+            reply_int(c.reply, <int64_t>f.score if fabs(f.score) < 9223372036854775808.
+                      else INT64_MIN)
         if q.with_place:
             reply_place(c, f.at)
 
@@ -657,11 +690,13 @@ cdef void search(Call *c, int form) noexcept nogil:
     cdef Buffer found
     cdef Query q
     cdef size_t n, wanted
-    if read_members(c, c.argv[2 if form & INTO_FIRST else 1], T_ZSET, &z) == REFUSED or not read_query(c, form, z, &q):
+    if (read_members(c, c.argv[2 if form & INTO_FIRST else 1], T_ZSET, &z) == REFUSED
+        or not read_query(c, form, z, &q)):
         return
     memset(&found, 0, sizeof(Buffer))
     if z != NULL:
-        search_area(c.kernel, z, &q.area, <size_t>q.count if q.any else <size_t>-1 // sizeof(Found), &found)
+        search_area(c.kernel, z, &q.area, <size_t>q.count if q.any else <size_t>-1 // sizeof(Found),
+                    &found)
     n = found.n // sizeof(Found)
     wanted = min(n, <size_t>q.count) if q.count else n
     if q.order != AS_FOUND and n:
@@ -697,26 +732,40 @@ cdef void geosearchstore(Call *c) noexcept nogil:
     search(c, BY_OPTIONS | INTO_FIRST)
 
 
-# ---- registration -------------------------------------------------------------------------------------------------------
+# ---- registration --------------------------------------------------------------------------------
 _of_one_key = partial(command, keys=(1, 1, 1), group="geo")
-ADDS = ("As ZADD: of concurrent places of one member the one with the later timestamp wins; a member that is added survives a concurrent removal. "
+ADDS = ("As ZADD: of concurrent places of one member the one with the later timestamp wins; a "
+        "member that is added survives a concurrent removal. "
         "NX and XX test what this replica sees.")
-STORES = "Replaces what this replica had seen of the target by what it found. A concurrent add to the target survives."
+STORES = ("Replaces what this replica had seen of the target by what it found. A concurrent add to "
+          "the target survives.")
 MEMBERS = "O(log(N)*M) with N members and M asked for"
-SEARCH = "O(log(N)+M) with N members, M of them in or near the area; with ASC, DESC or COUNT also O(L*log(L)) with L found"
+SEARCH = ("O(log(N)+M) with N members, M of them in or near the area; with ASC, DESC or COUNT also "
+          "O(L*log(L)) with L found")
 
-_of_one_key("GEOADD", arity=-5, flags="write denyoom", since="3.2.0", complexity="O(log(N)) per member, with N members", replicas=ADDS,
+_of_one_key("GEOADD", arity=-5, flags="write denyoom", since="3.2.0",
+        complexity="O(log(N)) per member, with N members", replicas=ADDS,
         summary="Adds places to a sorted set, or moves them.")(hot(geoadd))
-_of_one_key("GEODIST", arity=-4, flags="readonly", since="3.2.0", complexity="O(log(N))", summary="The distance between two places.")(hot(geodist))
-_of_one_key("GEOHASH", arity=-2, flags="readonly", since="3.2.0", complexity=MEMBERS, summary="The geohashes of places.")(hot(geohash))
-_of_one_key("GEOPOS", arity=-2, flags="readonly", since="3.2.0", complexity=MEMBERS, summary="Longitude and latitude of places.")(hot(geopos))
-_of_one_key("GEOSEARCH", arity=-7, flags="readonly", since="6.2.0", complexity=SEARCH, summary="The places in a circle or box.")(hot(geosearch))
-command("GEOSEARCHSTORE", arity=-8, flags="write denyoom", keys=(1, 2, 1), group="geo", since="6.2.0", complexity=SEARCH, replicas=STORES,
+_of_one_key("GEODIST", arity=-4, flags="readonly", since="3.2.0", complexity="O(log(N))",
+            summary="The distance between two places.")(hot(geodist))
+_of_one_key("GEOHASH", arity=-2, flags="readonly", since="3.2.0", complexity=MEMBERS,
+            summary="The geohashes of places.")(hot(geohash))
+_of_one_key("GEOPOS", arity=-2, flags="readonly", since="3.2.0", complexity=MEMBERS,
+            summary="Longitude and latitude of places.")(hot(geopos))
+_of_one_key("GEOSEARCH", arity=-7, flags="readonly", since="6.2.0", complexity=SEARCH,
+            summary="The places in a circle or box.")(hot(geosearch))
+command("GEOSEARCHSTORE", arity=-8, flags="write denyoom", keys=(1, 2, 1), group="geo",
+        since="6.2.0", complexity=SEARCH, replicas=STORES,
         summary="Stores the places in a circle or box.")(hot(geosearchstore))
-command("GEORADIUS", arity=-6, flags="write denyoom", keys=keyword_keys(6, b"STORE", b"STOREDIST"), group="geo", since="3.2.0", complexity=SEARCH, replicas=STORES,
+command("GEORADIUS", arity=-6, flags="write denyoom", keys=keyword_keys(6, b"STORE", b"STOREDIST"),
+        group="geo", since="3.2.0", complexity=SEARCH, replicas=STORES,
         summary="The places in a circle, answered or stored.")(hot(georadius))
-command("GEORADIUSBYMEMBER", arity=-5, flags="write denyoom", keys=keyword_keys(5, b"STORE", b"STOREDIST"), group="geo", since="3.2.0", complexity=SEARCH, replicas=STORES,
-        summary="The places in a circle around one of them, answered or stored.")(hot(georadiusbymember))
-_of_one_key("GEORADIUS_RO", arity=-6, flags="readonly", since="3.2.10", complexity=SEARCH, summary="The places in a circle.")(hot(georadius_ro))
+command("GEORADIUSBYMEMBER", arity=-5, flags="write denyoom",
+        keys=keyword_keys(5, b"STORE", b"STOREDIST"), group="geo", since="3.2.0", complexity=SEARCH,
+        replicas=STORES,
+        summary="The places in a circle around one of them, "
+                "answered or stored.")(hot(georadiusbymember))
+_of_one_key("GEORADIUS_RO", arity=-6, flags="readonly", since="3.2.10", complexity=SEARCH,
+            summary="The places in a circle.")(hot(georadius_ro))
 _of_one_key("GEORADIUSBYMEMBER_RO", arity=-5, flags="readonly", since="3.2.10", complexity=SEARCH,
         summary="The places in a circle around one of them.")(hot(georadiusbymember_ro))

@@ -1,15 +1,17 @@
-# Glob patterns as Redis understands them (KEYS, SCAN MATCH, CONFIG GET, COMMAND LIST FILTERBY PATTERN). Header only.
+# Glob patterns as Redis understands them (KEYS, SCAN MATCH, CONFIG GET, COMMAND LIST FILTERBY
+# PATTERN). Header only.
 #
 #   *        any bytes, none included            ?        one byte
 #   [abc]    one of these                        [a-z]    one byte of the range, either end first
 #   [^abc]   any other                           \x       x itself, inside a class as well
 #
-# A class that is never closed ends with the pattern. A range compares bytes as signed, so that a pattern finds the same keys
-# as on Redis built for x86. An empty text matches only the empty pattern: callers ask glob_is_all first, which makes a lone
-# "*" find the empty key, too.
+# A class that is never closed ends with the pattern. A range compares bytes as signed, so that a
+# pattern finds the same keys as on Redis built for x86. An empty text matches only the empty
+# pattern: callers ask glob_is_all first, which makes a lone "*" find the empty key, too.
 #
-# Every element but the star takes exactly one byte. So it is enough to come back to the last star on a mismatch (an earlier
-# one could only repeat what the last one tried on a shorter text): at most len(pattern) * len(text) steps, no recursion.
+# Every element but the star takes exactly one byte. So it is enough to come back to the last star
+# on a mismatch (an earlier one could only repeat what the last one tried on a shorter text): at
+# most len(pattern) * len(text) steps, no recursion.
 
 from libc.stddef cimport size_t
 
@@ -18,8 +20,10 @@ cdef inline signed char glob_fold(char c, int nocase) noexcept nogil:
     return c + 32 if nocase and c >= c'A' and c <= c'Z' else c
 
 
-cdef inline size_t glob_one(const char *p, size_t n, size_t i, char text, int nocase) noexcept nogil:
-    """Where the pattern goes on after its element at i, which is no star, has taken the byte `text`; 0 when it does not match."""
+cdef inline size_t glob_one(const char *p, size_t n, size_t i, char text,
+                            int nocase) noexcept nogil:
+    """Where the pattern goes on after its element at i, which is no star, has taken the byte
+    `text`; 0 when it does not match."""
     cdef signed char c = glob_fold(text, nocase), low, high
     cdef int invert, hit = 0
     if p[i] == c'?':
@@ -50,7 +54,8 @@ cdef inline size_t glob_one(const char *p, size_t n, size_t i, char text, int no
     return i if hit != invert else 0
 
 
-cdef inline int glob_match(const char *p, size_t n, const char *text, size_t length, int nocase) noexcept nogil:
+cdef inline int glob_match(const char *p, size_t n, const char *text, size_t length,
+                           int nocase) noexcept nogil:
     """1 when the whole text matches the whole pattern."""
     cdef size_t i = 0, at = 0, after_star = 0, tried = 0, goes_on
     while at < length:

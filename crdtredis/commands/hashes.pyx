@@ -1,30 +1,36 @@
 # cython: language_level=3
 """Hash commands.
 
-A hash is a table of fields, each with a cell of its own: so what concurrent commands do to one field is what they would do to a string
-of that name, and fields do not meet. The hash is there as long as a field is.
+A hash is a table of fields, each with a cell of its own: so what concurrent commands do to one
+field is what they would do to a string of that name, and fields do not meet. The hash is there as
+long as a field is.
 
-A handler looks its key up, decides, and then writes field by field in the open op: key_prepare once, and member_set, member_add or
-member_remove for each field, each of which takes the key's element as the one before has left it. A command that changes
-nothing (HSETNX of a field that is there, HDEL of one that is not) makes no effect; HSET of the value that is there makes one, for a
+A handler looks its key up, decides, and then writes field by field in the open op: key_prepare
+once, and member_set, member_add or member_remove for each field, each of which takes the key's
+element as the one before has left it. A command that changes nothing (HSETNX of a field that is
+there, HDEL of one that is not) makes no effect; HSET of the value that is there makes one, for a
 write is a write: it stands against a concurrent HDEL.
 
-A field that was incremented is shown by formatting its sum into the kernel's one scratch place, so a view of it lasts until the next.
-Replies are written while the table is walked; nothing is gathered first.
+A field that was incremented is shown by formatting its sum into the kernel's one scratch place, so
+a view of it lasts until the next. Replies are written while the table is walked; nothing is
+gathered first.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint64_t
 from libc.string cimport memset
 
-from crdtredis._core cimport (NO_NUMBER, T_HASH, WHOLE, Collection, Element, Kernel, key_collection, key_find, key_prepare, member_add, member_find,
+from crdtredis._core cimport (NO_NUMBER, T_HASH, WHOLE, Collection, Element, Kernel, key_collection,
+                              key_find, key_prepare, member_add, member_find,
                               member_random, member_remove, member_set, member_view, string_int)
 from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_syntax, hot, is_word
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_free, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_fit, read_int
-from crdtredis.commands.members cimport (choose, draw, draw_begin, end_removal, find_members, member_live, member_name, next_member, read_choice,
+from crdtredis.commands.members cimport (choose, draw, draw_begin, end_removal, find_members,
+                                         member_live, member_name, next_member, read_choice,
                                          read_members)
-from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add, scan_answer, scan_init, scan_matches,
+from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add,
+                                          scan_answer, scan_init, scan_matches,
                                           scan_walk_members)
 from crdtredis.numbers cimport REAL_TEXT, format_long_double, parse_int64, parse_long_double
 
@@ -52,7 +58,7 @@ cdef inline void reply_field(Call *c, Element *m, int parts) noexcept nogil:
         reply_span(c, member_view(c.kernel, m))
 
 
-# ---- writing ------------------------------------------------------------------------------------------------------------
+# ---- writing -------------------------------------------------------------------------------------
 cdef int64_t set_fields(Call *c) noexcept nogil:
     """HSET and HMSET: how many fields are new, -1 after a refusal."""
     cdef Kernel *k = c.kernel
@@ -112,7 +118,8 @@ cdef void hdel(Call *c) noexcept nogil:
     if find_members(c, key, T_HASH, &e, &h) == REFUSED or not args_fit(c, 2, 1):
         return
     for i in range(2, c.argc):
-        if h == NULL:                                       # no such key, or its last field has just gone
+        # no such key, or its last field has just gone
+        if h == NULL:
             break
         if member_find(k, h, c.argv[i]) == NULL:
             continue
@@ -126,7 +133,7 @@ cdef void hdel(Call *c) noexcept nogil:
     reply_int(c.reply, n)
 
 
-# ---- counters -----------------------------------------------------------------------------------------------------------
+# ---- counters ------------------------------------------------------------------------------------
 cdef void hincrby(Call *c) noexcept nogil:
     cdef Kernel *k = c.kernel
     cdef Span key = c.argv[1], field = c.argv[2], text
@@ -145,7 +152,8 @@ cdef void hincrby(Call *c) noexcept nogil:
     if m != NULL:
         kind = string_int(k, m, &v)
     if kind == NO_NUMBER:
-        text = member_view(k, m)                            # fractions that add up to what is shown as a whole number are one, too
+        # fractions that add up to what is shown as a whole number are one, too
+        text = member_view(k, m)
         if not parse_int64(text.p, text.n, &v):
             fail(c, "ERR hash value is not an integer")
             return
@@ -191,7 +199,7 @@ cdef void hincrbyfloat(Call *c) noexcept nogil:
     reply_bulk(c.reply, number, format_long_double(wanted, number))
 
 
-# ---- reading ------------------------------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 cdef inline int read_field(Call *c, Element **m) noexcept nogil:
     """The field argv[2] of argv[1]; *m is NULL unless FOUND."""
     cdef Collection *h
@@ -343,42 +351,60 @@ cdef void hscan(Call *c) noexcept nogil:
     found = read_members(c, c.argv[1], T_HASH, &h)
     if found == REFUSED or (found == FOUND and not read_scan_options(c, 3, &s, NULL)):
         return
-    scan_answer(&s, c.reply, scan_walk_members(&s, &h.table, cursor, visit_field) if found == FOUND else 0)
+    scan_answer(&s, c.reply, scan_walk_members(&s, &h.table, cursor, visit_field) if found == FOUND
+                else 0)
 
 
-# ---- registration -------------------------------------------------------------------------------------------------------
+# ---- registration --------------------------------------------------------------------------------
 _of_one_key = partial(command, keys=(1, 1, 1), group="hash")
-FIELDS = ("Every field is a register of its own: of concurrent writes to one field the one with the later timestamp wins, writes to different "
+FIELDS = ("Every field is a register of its own: of concurrent writes to one field the one with "
+          "the later timestamp wins, writes to different "
           "fields do not meet, and a write survives a concurrent removal.")
-LOCAL_TEST = "The test is local: two replicas can both succeed concurrently, and then the later timestamp wins."
-REMOVES = "Removes what this replica had seen of each field. A concurrent HSET survives; of a concurrent HINCRBY the increment is left."
+LOCAL_TEST = ("The test is local: two replicas can both succeed concurrently, and then the later "
+              "timestamp wins.")
+REMOVES = ("Removes what this replica had seen of each field. A concurrent HSET survives; of a "
+           "concurrent HINCRBY the increment is left.")
 SUM = "Concurrent increments of a field add up: none is lost, none counts twice."
 
-_of_one_key("HSET", arity=-4, flags="write denyoom fast", since="2.0.0", complexity="O(N) with N fields", replicas=FIELDS,
+_of_one_key("HSET", arity=-4, flags="write denyoom fast", since="2.0.0",
+        complexity="O(N) with N fields", replicas=FIELDS,
         summary="Sets fields of a hash; answers how many of them are new.")(hot(hset))
-_of_one_key("HMSET", arity=-4, flags="write denyoom fast", since="2.0.0", complexity="O(N) with N fields", replicas=FIELDS,
+_of_one_key("HMSET", arity=-4, flags="write denyoom fast", since="2.0.0",
+        complexity="O(N) with N fields", replicas=FIELDS,
         summary="Sets fields of a hash; HSET by its old name, answers OK.")(hot(hmset))
 _of_one_key("HSETNX", arity=4, flags="write denyoom fast", since="2.0.0", replicas=LOCAL_TEST,
         summary="Sets a field of a hash if it is not there.")(hot(hsetnx))
-_of_one_key("HDEL", arity=-3, flags="write fast", since="2.0.0", complexity="O(N) with N fields", replicas=REMOVES,
+_of_one_key("HDEL", arity=-3, flags="write fast", since="2.0.0", complexity="O(N) with N fields",
+        replicas=REMOVES,
         summary="Removes fields of a hash; answers how many there were.")(hot(hdel))
 _of_one_key("HINCRBY", arity=4, flags="write denyoom fast", since="2.0.0", replicas=SUM,
         summary="Adds to the whole number in a field of a hash.")(hot(hincrby))
-_of_one_key("HINCRBYFLOAT", arity=4, flags="write denyoom fast", since="2.6.0", replicas=SUM + " Every replica shows the same bytes.",
+_of_one_key("HINCRBYFLOAT", arity=4, flags="write denyoom fast", since="2.6.0",
+        replicas=SUM + " Every replica shows the same bytes.",
         summary="Adds to the number in a field of a hash.")(hot(hincrbyfloat))
-_of_one_key("HGET", arity=3, flags="readonly fast", since="2.0.0", summary="The value of a field of a hash.")(hot(hget))
-_of_one_key("HMGET", arity=-3, flags="readonly fast", since="2.0.0", complexity="O(N) with N fields",
+_of_one_key("HGET", arity=3, flags="readonly fast", since="2.0.0",
+            summary="The value of a field of a hash.")(hot(hget))
+_of_one_key("HMGET", arity=-3, flags="readonly fast", since="2.0.0",
+        complexity="O(N) with N fields",
         summary="The values of several fields of a hash.")(hot(hmget))
-_of_one_key("HEXISTS", arity=3, flags="readonly fast", since="2.0.0", summary="Whether a hash has a field.")(hot(hexists))
-_of_one_key("HSTRLEN", arity=3, flags="readonly fast", since="3.2.0", summary="The length of a field's value, in bytes.")(hot(hstrlen))
-_of_one_key("HLEN", arity=2, flags="readonly fast", since="2.0.0", summary="The number of fields of a hash.")(hot(hlen))
-_of_one_key("HGETALL", arity=2, flags="readonly", since="2.0.0", complexity="O(N) with N fields of the hash",
+_of_one_key("HEXISTS", arity=3, flags="readonly fast", since="2.0.0",
+            summary="Whether a hash has a field.")(hot(hexists))
+_of_one_key("HSTRLEN", arity=3, flags="readonly fast", since="3.2.0",
+            summary="The length of a field's value, in bytes.")(hot(hstrlen))
+_of_one_key("HLEN", arity=2, flags="readonly fast", since="2.0.0",
+            summary="The number of fields of a hash.")(hot(hlen))
+_of_one_key("HGETALL", arity=2, flags="readonly", since="2.0.0",
+        complexity="O(N) with N fields of the hash",
         summary="All fields of a hash and their values.")(hot(hgetall))
-_of_one_key("HKEYS", arity=2, flags="readonly", since="2.0.0", complexity="O(N) with N fields of the hash",
+_of_one_key("HKEYS", arity=2, flags="readonly", since="2.0.0",
+        complexity="O(N) with N fields of the hash",
         summary="All fields of a hash.")(hot(hkeys))
-_of_one_key("HVALS", arity=2, flags="readonly", since="2.0.0", complexity="O(N) with N fields of the hash",
+_of_one_key("HVALS", arity=2, flags="readonly", since="2.0.0",
+        complexity="O(N) with N fields of the hash",
         summary="All values of a hash.")(hot(hvals))
-_of_one_key("HRANDFIELD", arity=-2, flags="readonly", since="6.2.0", complexity="O(N) with N fields answered, or of the hash if that is most of it",
+_of_one_key("HRANDFIELD", arity=-2, flags="readonly", since="6.2.0",
+        complexity="O(N) with N fields answered, or of the hash if that is most of it",
         summary="Fields of a hash chosen at random.")(hot(hrandfield))
-_of_one_key("HSCAN", arity=-3, flags="readonly", since="2.8.0", complexity="O(1) per call, O(N) for a whole iteration",
+_of_one_key("HSCAN", arity=-3, flags="readonly", since="2.8.0",
+        complexity="O(1) per call, O(N) for a whole iteration",
         summary="Iterates over the fields of a hash and their values.")(hot(hscan))

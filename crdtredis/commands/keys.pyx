@@ -1,42 +1,54 @@
 # cython: language_level=3
-"""Generic key commands: DEL, EXPIRE and TTL with their relatives, SCAN, RENAME, COPY, SWAPDB, OBJECT ...
+"""Generic key commands: DEL, EXPIRE and TTL with their relatives, SCAN, RENAME, COPY, SWAPDB,
+OBJECT ...
 
-All of them are hot: no Python object, no GIL. They read through key_find and key_visible, and change the keyspace only by the local
-effects of core/keyspace.pxd. The executor opens the op around every command that writes, so RENAME is one op. What travels to other
-replicas is deletes, assignments and deadlines, never a command.
+All of them are hot: no Python object, no GIL. They read through key_find and key_visible, and
+change the keyspace only by the local effects of core/keyspace.pxd. The executor opens the op around
+every command that writes, so RENAME is one op. What travels to other replicas is deletes,
+assignments and deadlines, never a command.
 
-- An expired key is invisible from the moment its deadline passes. No command here removes it for that: the reaper does, with an
-  op of its own, at the end of the turn where this replica set the deadline, and after a grace where another did. Were it removed by who
-  reads it, as in Redis, each replica would make that op, and one whose clock is ahead would take the key from all others too early.
-  Only what writes under such a key first removes the remainder (the kernel sees to it).
-- RENAME, COPY, MOVE and SWAPDB carry over what is *seen*: the winning value as an assignment, and the deadline. A
-  concurrent write to the source survives under the source, since nobody had observed it. A counter arrives as its sum.
-- SWAPDB rewrites both databases: O(keys in both) in time, memory and op size, where Redis swaps two pointers. A database
-  number is part of every key's name for the peers, so there are no two pointers to swap.
-- SCAN's promise is the table's: whatever is present from the first call to the last is returned at least once.
+- An expired key is invisible from the moment its deadline passes. No command here removes it for
+  that: the reaper does, with an op of its own, at the end of the turn where this replica set the
+  deadline, and after a grace where another did. Were it removed by who reads it, as in Redis, each
+  replica would make that op, and one whose clock is ahead would take the key from all others too
+  early. Only what writes under such a key first removes the remainder (the kernel sees to it).
+- RENAME, COPY, MOVE and SWAPDB carry over what is *seen*: the winning value as an assignment, and
+  the deadline. A concurrent write to the source survives under the source, since nobody had
+  observed it. A counter arrives as its sum.
+- SWAPDB rewrites both databases: O(keys in both) in time, memory and op size, where Redis swaps two
+  pointers. A database number is part of every key's name for the peers, so there are no two
+  pointers to swap.
+- SCAN's promise is the table's: whatever is present from the first call to the last is returned at
+  least once.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
-from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Collection, Element, Kernel, ListCursor, db_flush,
-                              element_key, key_collection, key_copy, key_deadline, key_delete, key_expire, key_find, key_idle, key_memory,
-                              key_random, key_touch, key_type, key_visible, list_insert, list_next, list_seek, list_value,
+from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET,
+                              Collection, Element, Kernel, ListCursor, db_flush,
+                              element_key, key_collection, key_copy, key_deadline, key_delete,
+                              key_expire, key_find, key_idle, key_memory,
+                              key_random, key_touch, key_type, key_visible, list_insert, list_next,
+                              list_seek, list_value,
                               member_find, member_score, member_set, member_view, string_set,
                               copy_size, flush_size, op_room, removal_size, string_view, table_next)
-from crdtredis._engine cimport CLIENT_IN_EXEC, CLIENT_NO_TOUCH, Call, EncodingLimits, fail, fail_int, fail_syntax, hot, is_word
-from crdtredis._resp cimport parse_int64, reply_bulk, reply_error_span, reply_int, reply_null, reply_ok, reply_simple
+from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_NO_TOUCH, Call, EncodingLimits, fail,
+                                fail_int, fail_syntax, hot, is_word)
+from crdtredis._resp cimport (parse_int64, reply_bulk, reply_error_span, reply_int, reply_null,
+                              reply_ok, reply_simple)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.common cimport expect_ahead
 from crdtredis.commands.glob cimport glob_is_all, glob_match
 from crdtredis.commands.members cimport next_member
-from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add, scan_answer, scan_answer_found, scan_init, scan_matches,
+from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add,
+                                          scan_answer, scan_answer_found, scan_init, scan_matches,
                                           scan_pattern, scan_walk)
 
 from crdtredis.commands.table import command
 from crdtredis.commands.usage import help_of
 
-# ---- error texts ------------------------------------------------------------------------------------------------------------
+# ---- error texts ---------------------------------------------------------------------------------
 cdef const char *NO_SUCH_KEY = "ERR no such key"
 cdef const char *SAME_OBJECT = "ERR source and destination objects are the same"
 cdef const char *DB_INDEX = "ERR DB index is out of range"
@@ -46,8 +58,10 @@ cdef const char *SECOND_DB = "ERR invalid second DB index"
 cdef const char *UNSUPPORTED = "ERR Unsupported option "
 cdef const char *NX_AND_OTHERS = "ERR NX and XX, GT or LT options at the same time are not compatible"
 cdef const char *GT_AND_LT = "ERR GT and LT options at the same time are not compatible"
-cdef const char *NO_LFU = ("ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when switching "
-                           "between policies at runtime LRU and LFU data will take some time to adjust.")
+cdef const char *NO_LFU = ("ERR An LFU maxmemory policy is not selected, access frequency not "
+                           "tracked. Please note that when switching "
+                           "between policies at runtime LRU and LFU data will take some time to "
+                           "adjust.")
 
 
 cdef void fail_option(Call *c, Span option) noexcept nogil:
@@ -61,7 +75,7 @@ cdef void fail_option(Call *c, Span option) noexcept nogil:
     buffer_free(&text)
 
 
-# ---- what several commands share --------------------------------------------------------------------------------------------
+# ---- what several commands share -----------------------------------------------------------------
 cdef inline Element *find(Call *c, Span key) noexcept nogil:
     """The key's element if a client may see it, else NULL."""
     cdef Element *e = key_find(c.kernel, c.db, key)
@@ -107,7 +121,7 @@ cdef int read_db(Call *c, Span text, uint32_t *out) noexcept nogil:
     return 0
 
 
-# ---- existence --------------------------------------------------------------------------------------------------------------
+# ---- existence -----------------------------------------------------------------------------------
 cdef void del_(Call *c) noexcept nogil:
     cdef int64_t n = 0
     cdef size_t bytes = 0
@@ -154,7 +168,7 @@ cdef void type_(Call *c) noexcept nogil:
     reply_simple(c.reply, type_name(key_type(c.kernel, read_key(c, c.argv[1]))))
 
 
-# ---- deadlines --------------------------------------------------------------------------------------------------------------
+# ---- deadlines -----------------------------------------------------------------------------------
 cdef void expire_generic(Call *c, const char *invalid, int64_t base, int seconds) noexcept nogil:
     """EXPIRE and its relatives: argv[2] counts from `base`, in seconds or milliseconds."""
     cdef Kernel *k = c.kernel
@@ -196,7 +210,8 @@ cdef void expire_generic(Call *c, const char *invalid, int64_t base, int seconds
         return
     current = key_deadline(k, e)
     # Without a deadline a key lives for ever: no time is greater, every time is less.
-    if ((nx and current != -1) or (xx and current == -1) or (gt and (current == -1 or when <= current))
+    if ((nx and current != -1) or (xx and current == -1)
+            or (gt and (current == -1 or when <= current))
             or (lt and current != -1 and when >= current)):
         reply_int(c.reply, 0)
         return
@@ -264,7 +279,7 @@ cdef void persist(Call *c) noexcept nogil:
     reply_int(c.reply, 1)
 
 
-# ---- walking the keyspace ---------------------------------------------------------------------------------------------------
+# ---- walking the keyspace ------------------------------------------------------------------------
 # By KeyType.
 cdef const char *TYPE_WORDS[5]
 TYPE_WORDS[:] = [b"STRING", b"HASH", b"SET", b"ZSET", b"LIST"]
@@ -272,7 +287,8 @@ TYPE_WORDS[:] = [b"STRING", b"HASH", b"SET", b"ZSET", b"LIST"]
 
 cdef void visit_key(void *arg, Element *e) noexcept nogil:
     cdef Scan *s = <Scan*>arg
-    if scan_matches(s, e) and key_visible(s.kernel, e) and (s.type == -1 or key_type(s.kernel, e) == s.type):
+    if (scan_matches(s, e) and key_visible(s.kernel, e)
+        and (s.type == -1 or key_type(s.kernel, e) == s.type)):
         scan_add(s, span(element_key(e), e.klen))
 
 
@@ -318,7 +334,7 @@ cdef void dbsize(Call *c) noexcept nogil:
     reply_int(c.reply, c.kernel.db[c.db].live)
 
 
-# ---- moving and copying -----------------------------------------------------------------------------------------------------
+# ---- moving and copying --------------------------------------------------------------------------
 cdef void rename_generic(Call *c, int nx) noexcept nogil:
     cdef Kernel *k = c.kernel
     cdef Span source = c.argv[1], target = c.argv[2]
@@ -399,8 +415,8 @@ cdef void move(Call *c) noexcept nogil:
     reply_int(c.reply, 1)
 
 
-# One key of a database that SWAPDB carries over. Then come the key, and for each of its members (a string has one, without a name)
-# the lengths of name and value and both of them.
+# One key of a database that SWAPDB carries over. Then come the key, and for each of its members (a
+# string has one, without a name) the lengths of name and value and both of them.
 cdef struct Carried:
     int type
     size_t klen
@@ -536,12 +552,14 @@ cdef void swapdb(Call *c) noexcept nogil:
     reply_ok(c.reply)
 
 
-# ---- flushing ---------------------------------------------------------------------------------------------------------------
+# ---- flushing ------------------------------------------------------------------------------------
 cdef void flush_generic(Call *c, uint32_t first, uint32_t last) noexcept nogil:
     cdef uint32_t db
     cdef size_t bytes = 0
-    # ASYNC asks Redis to free memory in another thread. Here removal is an op like any other and done when the reply leaves.
-    if c.argc > 2 or (c.argc == 2 and not is_word(c.argv[1], "ASYNC") and not is_word(c.argv[1], "SYNC")):
+    # ASYNC asks Redis to free memory in another thread. Here removal is an op like any other and
+    # done when the reply leaves.
+    if (c.argc > 2 or (c.argc == 2 and not is_word(c.argv[1], "ASYNC")
+                       and not is_word(c.argv[1], "SYNC"))):
         fail_syntax(c)
         return
     if c.client.flags & CLIENT_IN_EXEC:                 # where it cannot be cut: see core/sizes.pxi
@@ -564,9 +582,10 @@ cdef void flushall(Call *c) noexcept nogil:
     flush_generic(c, 0, DATABASES - 1)
 
 
-# ---- OBJECT -----------------------------------------------------------------------------------------------------------------
+# ---- OBJECT --------------------------------------------------------------------------------------
 cdef enum:
-    LONGEST_EMBSTR = 44             # bytes that Redis keeps in one allocation with the object's header
+    # bytes that Redis keeps in one allocation with the object's header
+    LONGEST_EMBSTR = 44
     SHARED_INTEGERS = 10000         # Redis shares the objects of 0..9999 ...
     SHARED_COUNT = 2147483647       # ... and answers this as their count of references
 
@@ -584,11 +603,13 @@ cdef const char *ENCODINGS[5]
 ENCODINGS[:] = [b"", b"hashtable", b"hashtable", b"skiplist", b"quicklist"]
 cdef enum:
     PACKED_OVERHEAD = 2                 # bytes that Redis adds to each element of a small list
-    LOOKED_AT = 100000                  # members at most that OBJECT ENCODING looks at, however high the limits are set
+    # members at most that OBJECT ENCODING looks at, however high the limits are set
+    LOOKED_AT = 100000
 
 
 cdef const char *list_encoding(Kernel *k, Collection *c, int64_t limit) noexcept nogil:
-    """By list-max-listpack-size: a count of elements (0 is 1), in 8 KiB, or a choice of bytes (below -5 is -5)."""
+    """By list-max-listpack-size: a count of elements (0 is 1), in 8 KiB, or a choice of bytes
+    (below -5 is -5)."""
     cdef int64_t left = 8192 if limit >= 0 else <int64_t>4096 << min(-limit - 1, 4)
     cdef ListCursor place
     cdef int more = list_seek(c, 0, &place)
@@ -602,7 +623,8 @@ cdef const char *list_encoding(Kernel *k, Collection *c, int64_t limit) noexcept
     return "listpack"
 
 
-cdef const char *collection_encoding(Kernel *k, Collection *c, EncodingLimits *limits) noexcept nogil:
+cdef const char *collection_encoding(Kernel *k, Collection *c,
+                                     EncodingLimits *limits) noexcept nogil:
     """How Redis 7.2 would hold it, had it never been larger."""
     cdef size_t at = 0
     cdef int looked = 0
@@ -611,7 +633,8 @@ cdef const char *collection_encoding(Kernel *k, Collection *c, EncodingLimits *l
     cdef Element *m = next_member(c, &at)
     while m != NULL and (whole or small) and looked < LOOKED_AT:
         whole = whole and parse_int64(element_key(m), m.klen, &number)
-        small = small and m.klen <= longest and (c.type != T_HASH or <int64_t>member_view(k, m).n <= longest)
+        small = (small and m.klen <= longest
+                 and (c.type != T_HASH or <int64_t>member_view(k, m).n <= longest))
         m = next_member(c, &at)
         looked += 1
     if whole:
@@ -674,7 +697,8 @@ cdef void object_freq(Call *c) noexcept nogil:
 
 
 cdef void memory_usage(Call *c) noexcept nogil:
-    """MEMORY USAGE key [SAMPLES n]: the samples are checked and passed over, since the table knows the exact sum."""
+    """MEMORY USAGE key [SAMPLES n]: the samples are checked and passed over, since the table knows
+    the exact sum."""
     cdef Element *e
     cdef int64_t samples
     cdef int i = 3
@@ -696,87 +720,126 @@ cdef void memory_usage(Call *c) noexcept nogil:
         reply_int(c.reply, key_memory(c.kernel, e))
 
 
-# ---- for plain commands -----------------------------------------------------------------------------------------------------
+# ---- for plain commands --------------------------------------------------------------------------
 def matches(bytes pattern not None, bytes text not None, bint nocase=False):
-    """Whether the whole text matches the glob pattern; nocase folds ASCII letters. At most len(pattern) * len(text) steps."""
-    return glob_is_all(pattern, len(pattern)) or glob_match(pattern, len(pattern), text, len(text), nocase)
+    """Whether the whole text matches the glob pattern; nocase folds ASCII letters. At most
+    len(pattern) * len(text) steps."""
+    return (glob_is_all(pattern, len(pattern)) or glob_match(pattern, len(pattern), text, len(text),
+                                                             nocase))
 
 
-# ---- registration -----------------------------------------------------------------------------------------------------------
+# ---- registration --------------------------------------------------------------------------------
 cdef dict ONE_KEY = {"keys": (1, 1, 1), "group": "generic"}
 cdef dict MANY_KEYS = {"keys": (1, -1, 1), "group": "generic"}
-DELETES = "Removes what this replica had seen. A concurrent write survives; a counter keeps concurrent increments."
-DEADLINES = ("The deadline is a register: of concurrent EXPIRE, PERSIST and SET the later timestamp decides it. The value is not touched. "
+DELETES = ("Removes what this replica had seen. A concurrent write survives; a counter keeps "
+           "concurrent increments.")
+DEADLINES = ("The deadline is a register: of concurrent EXPIRE, PERSIST and SET the later "
+             "timestamp decides it. The value is not touched. "
              "A time in the past deletes what this replica had seen.")
-RENAMES = "The target gets what this replica had seen, in one op with the removal. A concurrent write to the source survives under the source."
+RENAMES = ("The target gets what this replica had seen, in one op with the removal. A concurrent "
+           "write to the source survives under the source.")
 FLUSHES = "Removes what this replica had seen. A concurrent write survives."
 
-command("DEL", arity=-2, flags="write", since="1.0.0", complexity="O(N) with the number of keys", replicas=DELETES,
+command("DEL", arity=-2, flags="write", since="1.0.0", complexity="O(N) with the number of keys",
+        replicas=DELETES,
         summary="Deletes keys; answers how many there were.", **MANY_KEYS)(hot(del_))
-command("UNLINK", arity=-2, flags="write fast", since="4.0.0", complexity="O(1) per key", replicas=DELETES,
+command("UNLINK", arity=-2, flags="write fast", since="4.0.0", complexity="O(1) per key",
+        replicas=DELETES,
         summary="Deletes keys; the same as DEL.", **MANY_KEYS)(hot(del_))
-command("EXISTS", arity=-2, flags="readonly fast", since="1.0.0", complexity="O(N) with the number of keys",
-        summary="Counts how many of the named keys exist; one named twice counts twice.", **MANY_KEYS)(hot(exists))
-command("TOUCH", arity=-2, flags="readonly fast", since="3.2.1", complexity="O(N) with the number of keys",
+command("EXISTS", arity=-2, flags="readonly fast", since="1.0.0",
+        complexity="O(N) with the number of keys",
+        summary="Counts how many of the named keys exist; one named twice counts twice.",
+        **MANY_KEYS)(hot(exists))
+command("TOUCH", arity=-2, flags="readonly fast", since="3.2.1",
+        complexity="O(N) with the number of keys",
         summary="Sets the access time of keys; answers how many exist.", **MANY_KEYS)(hot(touch))
 command("TYPE", arity=2, flags="readonly fast", since="1.0.0", complexity="O(1)",
         summary="The type of the value under a key.", **ONE_KEY)(hot(type_))
 
-command("EXPIRE", arity=-3, flags="write fast", since="1.0.0", complexity="O(1)", replicas=DEADLINES,
+command("EXPIRE", arity=-3, flags="write fast", since="1.0.0", complexity="O(1)",
+        replicas=DEADLINES,
         summary="Sets a key's time to live in seconds.", **ONE_KEY)(hot(expire))
-command("PEXPIRE", arity=-3, flags="write fast", since="2.6.0", complexity="O(1)", replicas=DEADLINES,
+command("PEXPIRE", arity=-3, flags="write fast", since="2.6.0", complexity="O(1)",
+        replicas=DEADLINES,
         summary="Sets a key's time to live in milliseconds.", **ONE_KEY)(hot(pexpire))
-command("EXPIREAT", arity=-3, flags="write fast", since="1.2.0", complexity="O(1)", replicas=DEADLINES,
+command("EXPIREAT", arity=-3, flags="write fast", since="1.2.0", complexity="O(1)",
+        replicas=DEADLINES,
         summary="Sets a key's deadline as a Unix time in seconds.", **ONE_KEY)(hot(expireat))
-command("PEXPIREAT", arity=-3, flags="write fast", since="2.6.0", complexity="O(1)", replicas=DEADLINES,
+command("PEXPIREAT", arity=-3, flags="write fast", since="2.6.0", complexity="O(1)",
+        replicas=DEADLINES,
         summary="Sets a key's deadline as a Unix time in milliseconds.", **ONE_KEY)(hot(pexpireat))
-command("PERSIST", arity=2, flags="write fast", since="2.2.0", complexity="O(1)", replicas=DEADLINES,
+command("PERSIST", arity=2, flags="write fast", since="2.2.0", complexity="O(1)",
+        replicas=DEADLINES,
         summary="Removes a key's deadline.", **ONE_KEY)(hot(persist))
 command("TTL", arity=2, flags="readonly fast", since="1.0.0", complexity="O(1)",
-        summary="Seconds until a key expires; -1 without a deadline, -2 without the key.", **ONE_KEY)(hot(ttl))
+        summary="Seconds until a key expires; -1 without a deadline, -2 without the key.",
+        **ONE_KEY)(hot(ttl))
 command("PTTL", arity=2, flags="readonly fast", since="2.6.0", complexity="O(1)",
-        summary="Milliseconds until a key expires; -1 without a deadline, -2 without the key.", **ONE_KEY)(hot(pttl))
+        summary="Milliseconds until a key expires; -1 without a deadline, -2 without the key.",
+        **ONE_KEY)(hot(pttl))
 command("EXPIRETIME", arity=2, flags="readonly fast", since="7.0.0", complexity="O(1)",
         summary="A key's deadline as a Unix time in seconds.", **ONE_KEY)(hot(expiretime))
 command("PEXPIRETIME", arity=2, flags="readonly fast", since="7.0.0", complexity="O(1)",
         summary="A key's deadline as a Unix time in milliseconds.", **ONE_KEY)(hot(pexpiretime))
 
-command("KEYS", arity=2, flags="readonly", keys=None, group="generic", categories="dangerous", since="1.0.0", complexity="O(N) with the keys in the database",
+command("KEYS", arity=2, flags="readonly", keys=None, group="generic", categories="dangerous",
+        since="1.0.0", complexity="O(N) with the keys in the database",
         summary="Every key whose name matches a pattern.")(hot(keys))
-command("SCAN", arity=-2, flags="readonly", keys=None, group="generic", since="2.8.0", complexity="O(1) per call, O(N) for a whole iteration",
+command("SCAN", arity=-2, flags="readonly", keys=None, group="generic", since="2.8.0",
+        complexity="O(1) per call, O(N) for a whole iteration",
         summary="Iterates over the keys of the database.")(hot(scan))
-command("RANDOMKEY", arity=1, flags="readonly", keys=None, group="generic", since="1.0.0", complexity="O(1)",
+command("RANDOMKEY", arity=1, flags="readonly", keys=None, group="generic", since="1.0.0",
+        complexity="O(1)",
         summary="A key chosen at random.")(hot(randomkey))
-command("DBSIZE", arity=1, flags="readonly fast", keys=None, group="server", since="1.0.0", complexity="O(1)", categories="keyspace read",
+command("DBSIZE", arity=1, flags="readonly fast", keys=None, group="server", since="1.0.0",
+        complexity="O(1)", categories="keyspace read",
         summary="The number of keys in the database.")(hot(dbsize))
 
-command("RENAME", arity=3, flags="write", keys=(1, 2, 1), group="generic", since="1.0.0", complexity="O(size of the value)", replicas=RENAMES,
+command("RENAME", arity=3, flags="write", keys=(1, 2, 1), group="generic", since="1.0.0",
+        complexity="O(size of the value)", replicas=RENAMES,
         summary="Renames a key over whatever has the new name.")(hot(rename))
-command("RENAMENX", arity=3, flags="write fast", keys=(1, 2, 1), group="generic", since="1.0.0", complexity="O(size of the value)",
-        replicas=RENAMES + " Whether the new name is free is decided here alone: two replicas can both succeed.",
+command("RENAMENX", arity=3, flags="write fast", keys=(1, 2, 1), group="generic", since="1.0.0",
+        complexity="O(size of the value)",
+        replicas=RENAMES +
+        " Whether the new name is free is decided here alone: two replicas can both succeed.",
         summary="Renames a key if nothing has the new name.")(hot(renamenx))
-command("COPY", arity=-3, flags="write denyoom", keys=(1, 2, 1), group="generic", since="6.2.0", complexity="O(size of the value)",
-        replicas="The target is assigned the value that this replica had seen: a register write, the later timestamp wins.",
+command("COPY", arity=-3, flags="write denyoom", keys=(1, 2, 1), group="generic", since="6.2.0",
+        complexity="O(size of the value)",
+        replicas="The target is assigned the value that this replica had seen: a register write, "
+                 "the later timestamp wins.",
         summary="Copies the value and deadline of a key to another key.")(hot(copy))
-command("MOVE", arity=3, flags="write fast", keys=(1, 1, 1), group="generic", since="1.0.0", complexity="O(size of the value)", replicas=RENAMES,
+command("MOVE", arity=3, flags="write fast", keys=(1, 1, 1), group="generic", since="1.0.0",
+        complexity="O(size of the value)", replicas=RENAMES,
         summary="Moves a key to another database.")(hot(move))
-command("SWAPDB", arity=3, flags="write fast", keys=None, group="server", categories="keyspace dangerous", since="4.0.0", complexity="O(N) with the keys in both databases",
-        replicas="One op that exchanges what this replica had seen. A concurrent write stays in the database it was made in.",
+command("SWAPDB", arity=3, flags="write fast", keys=None, group="server",
+        categories="keyspace dangerous", since="4.0.0",
+        complexity="O(N) with the keys in both databases",
+        replicas="One op that exchanges what this replica had seen. A concurrent write stays in "
+                 "the database it was made in.",
         summary="Exchanges two databases.")(hot(swapdb))
-command("FLUSHDB", arity=-1, flags="write", keys=None, group="server", categories="keyspace dangerous", since="1.0.0", complexity="O(N) with the keys in the database",
+command("FLUSHDB", arity=-1, flags="write", keys=None, group="server",
+        categories="keyspace dangerous", since="1.0.0",
+        complexity="O(N) with the keys in the database",
         replicas=FLUSHES, summary="Removes every key of the database.")(hot(flushdb))
-command("FLUSHALL", arity=-1, flags="write", keys=None, group="server", categories="keyspace dangerous", since="1.0.0", complexity="O(N) with the keys in all databases",
+command("FLUSHALL", arity=-1, flags="write", keys=None, group="server",
+        categories="keyspace dangerous", since="1.0.0",
+        complexity="O(N) with the keys in all databases",
         replicas=FLUSHES, summary="Removes every key of every database.")(hot(flushall))
-command("OBJECT", arity=-2, flags="container", group="generic", since="2.2.3", complexity="Depends on the subcommand",
+command("OBJECT", arity=-2, flags="container", group="generic", since="2.2.3",
+        complexity="Depends on the subcommand",
         summary="What the server knows about a key's value.")(help_of("OBJECT"))
 for _name, _handler, _summary in (
         ("ENCODING", hot(object_encoding), "How Redis would hold the value."),
         ("FREQ", hot(object_freq), "Access frequency; an error, since there is no LFU policy."),
         ("IDLETIME", hot(object_idletime), "Seconds since the key was last read or written."),
         ("REFCOUNT", hot(object_refcount), "The number of references to the value.")):
-    command(f"OBJECT|{_name}", arity=3, flags="readonly", keys=(2, 2, 1), group="generic", since="2.2.3", complexity="O(1)",
+    command(f"OBJECT|{_name}", arity=3, flags="readonly", keys=(2, 2, 1), group="generic",
+            since="2.2.3", complexity="O(1)",
             summary=_summary)(_handler)
-command("OBJECT|HELP", arity=2, flags="loading stale", group="generic", since="6.2.0", complexity="O(1)",
+command("OBJECT|HELP", arity=2, flags="loading stale", group="generic", since="6.2.0",
+        complexity="O(1)",
         summary="Lists the subcommands.")(help_of("OBJECT"))
-command("MEMORY|USAGE", arity=-3, flags="readonly", keys=(2, 2, 1), group="server", since="4.0.0", complexity="O(size of the value)",
-        categories="read", summary="Bytes that a key takes, all of its state included.")(hot(memory_usage))
+command("MEMORY|USAGE", arity=-3, flags="readonly", keys=(2, 2, 1), group="server", since="4.0.0",
+        complexity="O(size of the value)",
+        categories="read",
+        summary="Bytes that a key takes, all of its state included.")(hot(memory_usage))

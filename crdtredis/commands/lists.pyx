@@ -1,19 +1,25 @@
 """List commands. Those that block are in blocking.pyx.
 
-A list is its elements in the order of their positions (core/position.pxi). A handler finds indexes, and asks the kernel to insert, remove
-or change the element at an index; what replicates names positions, so concurrent commands never mean the wrong element.
+A list is its elements in the order of their positions (core/position.pxi). A handler finds indexes,
+and asks the kernel to insert, remove or change the element at an index; what replicates names
+positions, so concurrent commands never mean the wrong element.
 
-Ends cost O(log n) with a small constant (no search: the rank is known), an index O(log n), where Redis walks; scans (LREM, LPOS, LINSERT)
-are linear as in Redis. A command that pops several elements, or moves one, is one op.
+Ends cost O(log n) with a small constant (no search: the rank is known), an index O(log n), where
+Redis walks; scans (LREM, LPOS, LINSERT) are linear as in Redis. A command that pops several
+elements, or moves one, is one op.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MIN, int64_t, uint64_t
 from libc.string cimport memcmp, memset
 
-from crdtredis._core cimport (MAX_STEPS, STEP_ROOM, T_LIST, Collection, Element, ListCursor, op_fits, op_room, place_size, key_collection, key_delete, key_find, key_modified, key_prepare, list_insert,
-                              list_next, list_prev, list_remove, list_seek, list_set, list_value, list_view)
+from crdtredis._core cimport (MAX_STEPS, STEP_ROOM, T_LIST, Collection, Element, ListCursor,
+                              op_fits, op_room, place_size, key_collection, key_delete, key_find,
+                              key_modified, key_prepare, list_insert,
+                              list_next, list_prev, list_remove, list_seek, list_set, list_value,
+                              list_view)
 from crdtredis._engine cimport Call, fail, fail_arity, fail_syntax, hot, is_word
-from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null, reply_null_array, reply_ok
+from crdtredis._resp cimport (reply_array, reply_bulk, reply_int, reply_null, reply_null_array,
+                              reply_ok)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_size, read_int
 from crdtredis.commands.members cimport end_removal, find_members, read_members, read_pops
@@ -22,7 +28,7 @@ from crdtredis.numbers cimport parse_int64
 from crdtredis.commands.table import command, counted_keys
 
 
-# ---- finding ----------------------------------------------------------------------------------------------------------
+# ---- finding -------------------------------------------------------------------------------------
 cdef inline int same(Span a, Span b) noexcept nogil:
     return a.n == b.n and (a.n == 0 or memcmp(a.p, b.p, a.n) == 0)
 
@@ -32,7 +38,8 @@ cdef inline void reply_element(Call *c, Span v) noexcept nogil:
 
 
 cdef int element_index(Call *c, Span arg, Collection *l, size_t *index) noexcept nogil:
-    """The index that an argument names, from the end when negative; 0 when there is no such element, -1 after a refusal."""
+    """The index that an argument names, from the end when negative; 0 when there is no such
+    element, -1 after a refusal."""
     cdef int64_t i
     if not read_int(c, arg, &i):
         return -1
@@ -50,7 +57,8 @@ cdef int read_ends(Call *c, int64_t *first, int64_t *last) noexcept nogil:
 
 
 cdef size_t slice_of(Collection *l, int64_t a, int64_t b, size_t *first) noexcept nogil:
-    """How many elements the range a to b has, and where it begins; negative ends count from the tail."""
+    """How many elements the range a to b has, and where it begins; negative ends count from the
+    tail."""
     cdef int64_t size = <int64_t>l.live
     if a < 0:
         a = a + size if a + size > 0 else 0
@@ -71,7 +79,7 @@ cdef int read_side(Call *c, Span arg, int *tail) noexcept nogil:
     return 0
 
 
-# ---- pushing ----------------------------------------------------------------------------------------------------------
+# ---- pushing -------------------------------------------------------------------------------------
 cdef void fail_room(Call *c) noexcept nogil:
     """Where the kernel has no position left for an insert (core/position.pxi)."""
     fail(c, b"ERR no room left at this place of the list: too many elements were inserted "
@@ -79,7 +87,8 @@ cdef void fail_room(Call *c) noexcept nogil:
 
 
 cdef size_t push(Call *c, Span key, Element *e, Span *values, int n, int tail) noexcept nogil:
-    """Pushes values one after the other; e is what key_find gave. Returns the length, or 0 after a refusal."""
+    """Pushes values one after the other; e is what key_find gave. Returns the length, or 0 after a
+    refusal."""
     cdef Collection *l
     cdef int i
     e = key_prepare(c.kernel, c.db, key, e, T_LIST)
@@ -99,7 +108,8 @@ cdef void push_command(Call *c, int tail, int only_existing) noexcept nogil:
     cdef size_t length
     cdef int found = find_members(c, c.argv[1], T_LIST, &e, &l)
     if found == FOUND or (found == MISSING and not only_existing):
-        if not op_room(c.kernel, c.db, c.argc - 2, c.argv[1].n, args_size(c, 2) + 2 * STEP_ROOM * (c.argc - 2)):
+        if not op_room(c.kernel, c.db, c.argc - 2, c.argv[1].n,
+                       args_size(c, 2) + 2 * STEP_ROOM * (c.argc - 2)):
             return
         length = push(c, c.argv[1], e, c.argv + 2, c.argc - 2, tail)
         if length:
@@ -156,10 +166,11 @@ cdef void linsert(Call *c) noexcept nogil:
         reply_int(c.reply, <int64_t>key_collection(c.kernel, e, T_LIST).live)
 
 
-# ---- room in the op ---------------------------------------------------------------------------------------------------
+# ---- room in the op ------------------------------------------------------------------------------
 cdef int removals_fit(Call *c, Span key, Collection *l, size_t n) noexcept nogil:
     """Is there room in the op for the removal of n elements? Where not, the client is told."""
-    return op_fits(c.kernel, c.db, n, key.n, n * STEP_ROOM * MAX_STEPS) or op_room(c.kernel, c.db, n, key.n, n * place_size(l))
+    return (op_fits(c.kernel, c.db, n, key.n, n * STEP_ROOM * MAX_STEPS)
+            or op_room(c.kernel, c.db, n, key.n, n * place_size(l)))
 
 
 cdef int value_fits(Call *c, Collection *l, Span value) noexcept nogil:
@@ -168,7 +179,7 @@ cdef int value_fits(Call *c, Collection *l, Span value) noexcept nogil:
             or op_room(c.kernel, c.db, 1, c.argv[1].n, value.n + place_size(l) + 2 * STEP_ROOM))
 
 
-# ---- popping ----------------------------------------------------------------------------------------------------------
+# ---- popping -------------------------------------------------------------------------------------
 cdef void pop(Call *c, Span key, Element *e, size_t n, int tail) noexcept nogil:
     """Pops n elements, which are there, each answered as a bulk string."""
     cdef Collection *l
@@ -235,7 +246,8 @@ cdef void rpop(Call *c) noexcept nogil:
     pop_command(c, 1)
 
 
-cdef void pop_several(Call *c, Span key, Element *e, Collection *l, int64_t count, int tail) noexcept nogil:
+cdef void pop_several(Call *c, Span key, Element *e, Collection *l, int64_t count,
+                      int tail) noexcept nogil:
     """LMPOP's answer: the key, and at most count elements."""
     count = min(count, <int64_t>l.live)
     reply_array(c.reply, 2)
@@ -306,7 +318,7 @@ cdef void rpoplpush(Call *c) noexcept nogil:
     move(c, 1, 0)
 
 
-# ---- reading ----------------------------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 cdef void llen(Call *c) noexcept nogil:
     cdef Collection *l
     if read_members(c, c.argv[1], T_LIST, &l) != REFUSED:
@@ -352,21 +364,25 @@ cdef void lpos(Call *c) noexcept nogil:
     cdef int i, backwards, more
     cdef size_t *hits
     for i in range(3, c.argc, 2):
-        if i + 1 == c.argc or not (is_word(c.argv[i], b"RANK") or is_word(c.argv[i], b"COUNT") or is_word(c.argv[i], b"MAXLEN")):
+        if (i + 1 == c.argc or not (is_word(c.argv[i], b"RANK") or is_word(c.argv[i], b"COUNT")
+                                    or is_word(c.argv[i], b"MAXLEN"))):
             fail_syntax(c)
             return
         if is_word(c.argv[i], b"RANK"):
             if not read_int(c, c.argv[i + 1], &rank):
                 return
             if rank == INT64_MIN:
-                fail(c, b"ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807")
+                fail(c, b"ERR value is out of range, value must between -9223372036854775807 and "
+                        b"9223372036854775807")
                 return
             if rank == 0:
-                fail(c, b"ERR RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to start from the end of the list")
+                fail(c, b"ERR RANK can't be zero: use 1 to start from the first match, 2 from the "
+                        b"second ... or use negative to start from the end of the list")
                 return
             continue
         if not parse_int64(c.argv[i + 1].p, c.argv[i + 1].n, &v) or v < 0:
-            fail(c, b"ERR COUNT can't be negative" if is_word(c.argv[i], b"COUNT") else b"ERR MAXLEN can't be negative")
+            fail(c, b"ERR COUNT can't be negative" if is_word(c.argv[i], b"COUNT")
+                 else b"ERR MAXLEN can't be negative")
             return
         if is_word(c.argv[i], b"COUNT"):
             count = v
@@ -401,7 +417,7 @@ cdef void lpos(Call *c) noexcept nogil:
     buffer_free(&matches)
 
 
-# ---- changing ---------------------------------------------------------------------------------------------------------
+# ---- changing ------------------------------------------------------------------------------------
 cdef void lset(Call *c) noexcept nogil:
     cdef Element *e
     cdef Collection *l
@@ -452,7 +468,8 @@ cdef void lrem(Call *c) noexcept nogil:
     if n:
         e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
     for i in range(n):                     # from the tail on, so that the indexes before stay right
-        e = list_remove(c.kernel, c.db, c.argv[1], e, (<size_t*>matches.p)[i if backwards else n - 1 - i])
+        e = list_remove(c.kernel, c.db, c.argv[1], e,
+                        (<size_t*>matches.p)[i if backwards else n - 1 - i])
     if n:
         end_removal(c, c.argv[1], e)
     buffer_free(&matches)
@@ -465,7 +482,8 @@ cdef void trim(Call *c, Span key, Element *e, size_t first, size_t n) noexcept n
     cdef size_t i
     if n == 0:
         c.changes = length
-        key_delete(c.kernel, c.db, e)                   # all that was observed: the same, in one effect
+        # all that was observed: the same, in one effect
+        key_delete(c.kernel, c.db, e)
         return
     if n == length or not removals_fit(c, key, key_collection(c.kernel, e, T_LIST), length - n):
         return
@@ -493,42 +511,66 @@ cdef void ltrim(Call *c) noexcept nogil:
     reply_ok(c.reply)
 
 
-# ---- registration -----------------------------------------------------------------------------------------------------
-PUSHED = "Elements pushed concurrently all stay, once each, in one order that all replicas share; one replica's pushes stay together."
+# ---- registration --------------------------------------------------------------------------------
+PUSHED = ("Elements pushed concurrently all stay, once each, in one order that all replicas share; "
+          "one replica's pushes stay together.")
 POPPED = "Two replicas that pop the same element concurrently both get it; it is removed once."
 
 for name, handler, end in (("LPUSH", hot(lpush), "head"), ("RPUSH", hot(rpush), "tail")):
-    command(name, arity=-3, flags="write denyoom fast", keys=(1, 1, 1), group="list", since="1.0.0", complexity="O(log N) per element",
-            summary=f"Pushes elements at the {end} of a list, which is made when missing.", replicas=PUSHED)(handler)
+    command(name, arity=-3, flags="write denyoom fast", keys=(1, 1, 1), group="list", since="1.0.0",
+            complexity="O(log N) per element",
+            summary=f"Pushes elements at the {end} of a list, which is made when missing.",
+            replicas=PUSHED)(handler)
 for name, handler, end in (("LPUSHX", hot(lpushx), "head"), ("RPUSHX", hot(rpushx), "tail")):
-    command(name, arity=-3, flags="write denyoom fast", keys=(1, 1, 1), group="list", since="2.2.0", complexity="O(log N) per element",
-            summary=f"Pushes elements at the {end} of a list that exists.", replicas=PUSHED + " Whether the list exists is decided locally.")(handler)
+    command(name, arity=-3, flags="write denyoom fast", keys=(1, 1, 1), group="list", since="2.2.0",
+            complexity="O(log N) per element",
+            summary=f"Pushes elements at the {end} of a list that exists.",
+            replicas=PUSHED + " Whether the list exists is decided locally.")(handler)
 for name, handler, end in (("LPOP", hot(lpop), "head"), ("RPOP", hot(rpop), "tail")):
-    command(name, arity=-2, flags="write fast", keys=(1, 1, 1), group="list", since="1.0.0", complexity="O(log N) per element",
-            summary=f"Removes elements from the {end} of a list and returns them.", replicas=POPPED)(handler)
-command("LMPOP", arity=-4, flags="write", keys=counted_keys(1), group="list", since="7.0.0", complexity="O(K+M log N) for K keys and M elements",
-        summary="Pops elements from the first of several lists that is not empty.", replicas=POPPED)(hot(lmpop))
-command("LMOVE", arity=5, flags="write denyoom", keys=(1, 2, 1), group="list", since="6.2.0", complexity="O(log N)",
+    command(name, arity=-2, flags="write fast", keys=(1, 1, 1), group="list", since="1.0.0",
+            complexity="O(log N) per element",
+            summary=f"Removes elements from the {end} of a list and returns them.",
+            replicas=POPPED)(handler)
+command("LMPOP", arity=-4, flags="write", keys=counted_keys(1), group="list", since="7.0.0",
+        complexity="O(K+M log N) for K keys and M elements",
+        summary="Pops elements from the first of several lists that is not empty.",
+        replicas=POPPED)(hot(lmpop))
+command("LMOVE", arity=5, flags="write denyoom", keys=(1, 2, 1), group="list", since="6.2.0",
+        complexity="O(log N)",
         summary="Moves an element from an end of a list to an end of a list.",
-        replicas="Pop and push are one operation. " + POPPED + " It is then pushed twice.")(hot(lmove))
-command("RPOPLPUSH", arity=3, flags="write denyoom", keys=(1, 2, 1), group="list", since="1.2.0", complexity="O(log N)",
+        replicas="Pop and push are one operation. " + POPPED +
+        " It is then pushed twice.")(hot(lmove))
+command("RPOPLPUSH", arity=3, flags="write denyoom", keys=(1, 2, 1), group="list", since="1.2.0",
+        complexity="O(log N)",
         summary="Moves the last element of a list to the head of a list.",
-        replicas="Pop and push are one operation. " + POPPED + " It is then pushed twice.")(hot(rpoplpush))
-command("LINSERT", arity=5, flags="write denyoom", keys=(1, 1, 1), group="list", since="2.2.0", complexity="O(N) up to the pivot",
+        replicas="Pop and push are one operation. " + POPPED +
+        " It is then pushed twice.")(hot(rpoplpush))
+command("LINSERT", arity=5, flags="write denyoom", keys=(1, 1, 1), group="list", since="2.2.0",
+        complexity="O(N) up to the pivot",
         summary="Inserts an element before or after another.",
-        replicas="Concurrent inserts beside one element both stay next to it, in the same order everywhere.")(hot(linsert))
-command("LSET", arity=4, flags="write denyoom", keys=(1, 1, 1), group="list", since="1.0.0", complexity="O(log N)",
+        replicas="Concurrent inserts beside one element both stay next to it, in the same order "
+                 "everywhere.")(hot(linsert))
+command("LSET", arity=4, flags="write denyoom", keys=(1, 1, 1), group="list", since="1.0.0",
+        complexity="O(log N)",
         summary="Gives the element at an index another value.",
-        replicas="Of concurrent values for one element the later stays; one that is removed concurrently stays, with the new value.")(hot(lset))
-command("LREM", arity=4, flags="write", keys=(1, 1, 1), group="list", since="1.0.0", complexity="O(N+M log N) for M matches",
-        summary="Removes elements that equal a value.", replicas="Elements pushed concurrently stay.")(hot(lrem))
-command("LTRIM", arity=4, flags="write", keys=(1, 1, 1), group="list", since="1.0.0", complexity="O(M log N) for M removed elements",
-        summary="Removes all elements outside a range of indexes.", replicas="Elements pushed concurrently stay.")(hot(ltrim))
+        replicas="Of concurrent values for one element the later stays; one that is removed "
+                 "concurrently stays, with the new value.")(hot(lset))
+command("LREM", arity=4, flags="write", keys=(1, 1, 1), group="list", since="1.0.0",
+        complexity="O(N+M log N) for M matches",
+        summary="Removes elements that equal a value.",
+        replicas="Elements pushed concurrently stay.")(hot(lrem))
+command("LTRIM", arity=4, flags="write", keys=(1, 1, 1), group="list", since="1.0.0",
+        complexity="O(M log N) for M removed elements",
+        summary="Removes all elements outside a range of indexes.",
+        replicas="Elements pushed concurrently stay.")(hot(ltrim))
 command("LLEN", arity=2, flags="readonly fast", keys=(1, 1, 1), group="list", since="1.0.0",
         summary="Returns the length of a list.")(hot(llen))
-command("LRANGE", arity=4, flags="readonly", keys=(1, 1, 1), group="list", since="1.0.0", complexity="O(log N+M) for M elements returned",
+command("LRANGE", arity=4, flags="readonly", keys=(1, 1, 1), group="list", since="1.0.0",
+        complexity="O(log N+M) for M elements returned",
         summary="Returns the elements of a range of indexes.")(hot(lrange))
-command("LINDEX", arity=3, flags="readonly", keys=(1, 1, 1), group="list", since="1.0.0", complexity="O(log N)",
+command("LINDEX", arity=3, flags="readonly", keys=(1, 1, 1), group="list", since="1.0.0",
+        complexity="O(log N)",
         summary="Returns the element at an index.")(hot(lindex))
-command("LPOS", arity=-3, flags="readonly", keys=(1, 1, 1), group="list", since="6.0.6", complexity="O(N) up to the last match wanted",
+command("LPOS", arity=-3, flags="readonly", keys=(1, 1, 1), group="list", since="6.0.6",
+        complexity="O(N) up to the last match wanted",
         summary="Returns the indexes of elements that equal a value.")(hot(lpos))

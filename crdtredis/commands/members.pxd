@@ -1,33 +1,43 @@
-# What the commands of hashes, sets, sorted sets and lists share: looking up a collection, choosing members at random, the end of a removal.
-# Header only: all functions are inline.
+# What the commands of hashes, sets, sorted sets and lists share: looking up a collection, choosing
+# members at random, the end of a removal. Header only: all functions are inline.
 #
-# A collection's table holds stubs as well as members (see core/keyspace.pxd), so whoever walks it asks member_live. c.live is the number of members.
+# A collection's table holds stubs as well as members (see core/keyspace.pxd), so whoever walks it
+# asks member_live. c.live is the number of members.
 #
-# Elements do not move while a command only reads or removes others: a Buffer of Element* holds a choice of members without copying
-# a name. And a Table does not own its elements: one made for the length of a command may borrow those of other tables, since all
-# of them hash alike, and so tells repetitions apart at the cost of 8 bytes an element.
+# Elements do not move while a command only reads or removes others: a Buffer of Element* holds a
+# choice of members without copying a name. And a Table does not own its elements: one made for the
+# length of a command may borrow those of other tables, since all of them hash alike, and so tells
+# repetitions apart at the cost of 8 bytes an element.
 #
-# A Span of a member's name is dead once that member is written or removed: what does so copies the name first.
+# A Span of a member's name is dead once that member is written or removed: what does so copies the
+# name first.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.string cimport memset
 
-from crdtredis._core cimport (Collection, E_PLAIN, Element, Kernel, T_NONE, Table, element_key, key_collection, key_deadline, key_delete,
-                              key_find, key_type, member_random, table_add, table_clear, table_find, table_init, table_next, value_live)
+from crdtredis._core cimport (Collection, E_PLAIN, Element, Kernel, T_NONE, Table, element_key,
+                              key_collection, key_deadline, key_delete,
+                              key_find, key_type, member_random, table_add, table_clear, table_find,
+                              table_init, table_next, value_live)
 from crdtredis._engine cimport Call, fail, fail_int, fail_syntax, fail_type, is_word
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_need, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, touch
 from crdtredis.numbers cimport parse_int64
 
 cdef enum:
-    MANY_DRAWS = 1000           # from which on a look at all members costs less than that each draw passes over stubs
-    MOST_REPEATED = 1 << 24     # members that a random choice with repetition answers: the client names their number, not the data
+    # from which on a look at all members costs less than that each draw passes over stubs
+    MANY_DRAWS = 1000
+    # members that a random choice with repetition answers: the client names their number, not the
+    # data
+    MOST_REPEATED = 1 << 24
 
 
-# ---- looking up ---------------------------------------------------------------------------------------------------------
-cdef inline int find_members(Call *c, Span key, int type, Element **e, Collection **out) noexcept nogil:
-    """Look up a key in order to change it. *e is what key_find gave, also when nothing is visible there; *out is NULL unless FOUND."""
+# ---- looking up ----------------------------------------------------------------------------------
+cdef inline int find_members(Call *c, Span key, int type, Element **e,
+                             Collection **out) noexcept nogil:
+    """Look up a key in order to change it. *e is what key_find gave, also when nothing is visible
+    there; *out is NULL unless FOUND."""
     cdef int there
     e[0] = key_find(c.kernel, c.db, key)
     out[0] = key_collection(c.kernel, e[0], type)
@@ -93,15 +103,18 @@ cdef inline int has_member(Collection *c, Element *m) noexcept nogil:
     return m != NULL and member_live(m)
 
 
-# ---- removing -----------------------------------------------------------------------------------------------------------
+# ---- removing ------------------------------------------------------------------------------------
 cdef inline void end_removal(Call *c, Span key, Element *e) noexcept nogil:
-    """After the removal of members: a key without any is gone, and so is its deadline. e is what stands under the key now."""
+    """After the removal of members: a key without any is gone, and so is its deadline. e is what
+    stands under the key now."""
     if e != NULL and key_type(c.kernel, e) == T_NONE and key_deadline(c.kernel, e) != -1:
         key_delete(c.kernel, c.db, e)
 
 
-cdef inline int read_pops(Call *c, int at, const char *first, const char *last, int *keys, int *from_last, int64_t *count) noexcept nogil:
-    """`numkeys key... first|last [COUNT count]` from argv[at] on, the arguments of LMPOP and its like; 0 after a refusal."""
+cdef inline int read_pops(Call *c, int at, const char *first, const char *last, int *keys,
+                          int *from_last, int64_t *count) noexcept nogil:
+    """`numkeys key... first|last [COUNT count]` from argv[at] on, the arguments of LMPOP and its
+    like; 0 after a refusal."""
     cdef int64_t n
     cdef int i, counted = 0
     if not parse_int64(c.argv[at].p, c.argv[at].n, &n) or n < 1:
@@ -128,13 +141,14 @@ cdef inline int read_pops(Call *c, int at, const char *first, const char *last, 
     return 1
 
 
-# ---- choosing at random -------------------------------------------------------------------------------------------------
+# ---- choosing at random --------------------------------------------------------------------------
 cdef inline int read_choice(Call *c, Span text, int64_t *out) noexcept nogil:
     """How many members to choose, negative: with repetition; or a refusal."""
     if not parse_int64(text.p, text.n, out):
         fail_int(c)
     elif out[0] < -INT64_MAX:
-        fail(c, "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807")
+        fail(c, "ERR value is out of range, value must between -9223372036854775807 and "
+                "9223372036854775807")
     elif out[0] < -MOST_REPEATED:
         fail(c, "ERR value is out of range")
     else:
@@ -172,7 +186,8 @@ cdef inline void add_all(Collection *c, Buffer *out) noexcept nogil:
 
 
 cdef inline void draw_begin(Collection *c, size_t n, Buffer *all) noexcept nogil:
-    """Before n draws with repetition, by draw: all members, where they are fewer than many draws; else nothing."""
+    """Before n draws with repetition, by draw: all members, where they are fewer than many draws;
+    else nothing."""
     memset(all, 0, sizeof(Buffer))
     if n >= max(c.live, <size_t>MANY_DRAWS):
         add_all(c, all)
@@ -183,7 +198,8 @@ cdef inline Element *draw(Kernel *k, Collection *c, const Buffer *all) noexcept 
 
 
 cdef inline void choose(Kernel *k, Collection *c, size_t n, Buffer *out) noexcept nogil:
-    """Append n different members, every such choice as likely as any other; n <= c.live. The order is arbitrary."""
+    """Append n different members, every such choice as likely as any other; n <= c.live. The order
+    is arbitrary."""
     cdef Table chosen
     cdef Element **all
     cdef Element *m

@@ -1,7 +1,8 @@
 """Commands that look into the running server: SLOWLOG, MEMORY, LATENCY, DEBUG.
 
-The slow log is kept by the executor, and so are the histograms of LATENCY HISTOGRAM. Memory figures are those of INFO. Latency events
-are not sampled: the rest of LATENCY answers as a Redis does whose latency monitor has seen nothing. MEMORY USAGE is hot and stands in keys.pyx.
+The slow log is kept by the executor, and so are the histograms of LATENCY HISTOGRAM. Memory figures
+are those of INFO. Latency events are not sampled: the rest of LATENCY answers as a Redis does whose
+latency monitor has seen nothing. MEMORY USAGE is hot and stands in keys.pyx.
 """
 import logging
 import time
@@ -19,37 +20,44 @@ OK = Simple("OK")
 
 
 def container(name: str, since: str, summary: str) -> None:
-    command(name, arity=-2, flags="container", group="server", since=since, complexity="Depends on the subcommand", summary=summary)(
+    command(name, arity=-2, flags="container", group="server", since=since,
+        complexity="Depends on the subcommand", summary=summary)(
         usage.help_of(name))
-    command(f"{name}|HELP", arity=2, flags="loading stale", group="server", since=since, summary="Lists the subcommands.")(usage.help_of(name))
+    command(f"{name}|HELP", arity=2, flags="loading stale", group="server", since=since,
+            summary="Lists the subcommands.")(usage.help_of(name))
 
 
-# ---- SLOWLOG ----------------------------------------------------------------------------------------------------------------
+# ---- SLOWLOG -------------------------------------------------------------------------------------
 
 container("SLOWLOG", "2.2.12", "The log of slow commands.")
 
 
-@command("SLOWLOG|GET", arity=-2, flags="admin loading stale", group="server", since="2.2.12", complexity="O(N) with the entries answered",
-         summary="The newest entries: id, time, microseconds, arguments, client's address and name. -1: all.")
+@command("SLOWLOG|GET", arity=-2, flags="admin loading stale", group="server", since="2.2.12",
+         complexity="O(N) with the entries answered",
+         summary="The newest entries: id, time, microseconds, arguments, client's address and "
+                 "name. -1: all.")
 def slowlog_get(session, argv):
     if len(argv) > 3:
         raise CommandError("ERR wrong number of arguments for 'slowlog|get' command")
-    count = integer(argv[2], "ERR count should be greater than or equal to -1", -1) if len(argv) == 3 else 10
+    count = (integer(argv[2], "ERR count should be greater than or equal to -1", -1)
+             if len(argv) == 3 else 10)
     return [list(entry) for entry in session.executor.slowlog(count)]
 
 
-@command("SLOWLOG|LEN", arity=2, flags="admin loading stale", group="server", since="2.2.12", summary="The number of entries.")
+@command("SLOWLOG|LEN", arity=2, flags="admin loading stale", group="server", since="2.2.12",
+         summary="The number of entries.")
 def slowlog_len(session, argv):
     return len(session.executor.slowlog())
 
 
-@command("SLOWLOG|RESET", arity=2, flags="admin loading stale", group="server", since="2.2.12", summary="Removes all entries.")
+@command("SLOWLOG|RESET", arity=2, flags="admin loading stale", group="server", since="2.2.12",
+         summary="Removes all entries.")
 def slowlog_reset(session, argv):
     session.executor.slowlog_reset()
     return OK
 
 
-# ---- MEMORY -----------------------------------------------------------------------------------------------------------------
+# ---- MEMORY --------------------------------------------------------------------------------------
 
 container("MEMORY", "4.0.0", "Memory in use.")
 
@@ -61,44 +69,54 @@ def memory_stats(session, argv):
     counts = {db: session.replica.keys(db) for db in range(info.DATABASES)}
     keys = sum(live for live, _ in counts.values())
     return {
-        "peak.allocated": peak, "total.allocated": used, "startup.allocated": info.STARTUP_RSS, "replication.backlog": 0, "clients.slaves": 0,
-        "clients.normal": 0, "cluster.links": 0, "aof.buffer": 0, "lua.caches": 0, "functions.caches": 0,
+        "peak.allocated": peak, "total.allocated": used, "startup.allocated": info.STARTUP_RSS,
+        "replication.backlog": 0, "clients.slaves": 0,
+        "clients.normal": 0, "cluster.links": 0, "aof.buffer": 0, "lua.caches": 0,
+        "functions.caches": 0,
         # A slot of the table is a word; tables are between three and seven eighths full.
-        **{f"db.{db}": {"overhead.hashtable.main": elements * 8, "overhead.hashtable.expires": 0, "overhead.hashtable.slot-to-keys": 0}
+        **{f"db.{db}": {"overhead.hashtable.main": elements * 8, "overhead.hashtable.expires": 0,
+                        "overhead.hashtable.slot-to-keys": 0}
            for db, (live, elements) in counts.items() if elements},
-        "overhead.total": 0, "keys.count": keys, "keys.bytes-per-key": used // keys if keys else 0, "dataset.bytes": used,
+        "overhead.total": 0, "keys.count": keys, "keys.bytes-per-key": used // keys if keys else 0,
+        "dataset.bytes": used,
         "dataset.percentage": 100.0, "peak.percentage": 100.0 * rss / peak if peak else 0.0,
-        "fragmentation": float(m["mem_fragmentation_ratio"]), "fragmentation.bytes": m["mem_fragmentation_bytes"],
+        "fragmentation": float(m["mem_fragmentation_ratio"]),
+        "fragmentation.bytes": m["mem_fragmentation_bytes"],
     }
 
 
-@command("MEMORY|DOCTOR", arity=2, group="server", since="4.0.0", summary="Whether anything looks wrong with memory.")
+@command("MEMORY|DOCTOR", arity=2, group="server", since="4.0.0",
+         summary="Whether anything looks wrong with memory.")
 def memory_doctor(session, argv):
     m = info.memory(session.executor)
     limit, used = m["maxmemory"], m["used_memory"]
     if limit and used > limit * 0.9:
-        return Verbatim(f"The data takes {m['used_memory_human']} of the {m['maxmemory_human']} that max_memory allows: writes will be refused.\n")
+        return Verbatim(f"The data takes {m['used_memory_human']} of the {m['maxmemory_human']} "
+                        "that max_memory allows: writes will be refused.\n")
     return Verbatim("Nothing looks wrong with the memory of this server.\n")
 
 
-@command("MEMORY|PURGE", arity=2, group="server", since="4.0.0", summary="Gives free memory back to the system.")
+@command("MEMORY|PURGE", arity=2, group="server", since="4.0.0",
+         summary="Gives free memory back to the system.")
 def memory_purge(session, argv):
     session.executor.replica.purge()
     return OK
 
 
-@command("MEMORY|MALLOC-STATS", arity=2, group="server", since="4.0.0", summary="Statistics of the allocator: there are none.")
+@command("MEMORY|MALLOC-STATS", arity=2, group="server", since="4.0.0",
+         summary="Statistics of the allocator: there are none.")
 def memory_malloc_stats(session, argv):
     return "Stats not supported for the current allocator"
 
 
-# ---- LATENCY ----------------------------------------------------------------------------------------------------------------
+# ---- LATENCY -------------------------------------------------------------------------------------
 
 container("LATENCY", "2.8.13", "Latency events.")
 
 
 def latency(name: str, arity: int, summary: str, since: str = "2.8.13"):
-    return command(f"LATENCY|{name}", arity=arity, flags="admin noscript loading stale", group="server", since=since, summary=summary)
+    return command(f"LATENCY|{name}", arity=arity, flags="admin noscript loading stale",
+                   group="server", since=since, summary=summary)
 
 
 @latency("LATEST", 2, "The newest sample of each event: none.")
@@ -118,16 +136,19 @@ def latency_reset(session, argv):
 
 @latency("DOCTOR", 2, "A report on latency.")
 def latency_doctor(session, argv):
-    return Verbatim("Latency events are not sampled by this server. See SLOWLOG GET for slow commands and INFO commandstats for the mean "
+    return Verbatim("Latency events are not sampled by this server. See SLOWLOG GET for slow "
+                    "commands and INFO commandstats for the mean "
                     "time of each command.\n")
 
 
 @latency("GRAPH", 3, "The samples of an event as a graph: none.")
 def latency_graph(session, argv):
-    raise CommandError(f"ERR No samples available for event '{argv[2].decode('utf-8', 'surrogateescape')}'")
+    raise CommandError("ERR No samples available for event "
+                       f"'{argv[2].decode('utf-8', 'surrogateescape')}'")
 
 
-@latency("HISTOGRAM", -2, "How many calls of the commands took up to 1, 2, 4 ... microseconds.", "7.0.0")
+@latency("HISTOGRAM", -2, "How many calls of the commands took up to 1, 2, 4 ... microseconds.",
+         "7.0.0")
 def latency_histogram(session, argv):
     wanted = {a.decode("utf-8", "surrogateescape").lower() for a in argv[2:]}
     out = {}
@@ -142,7 +163,7 @@ def latency_histogram(session, argv):
     return out
 
 
-# ---- DEBUG ------------------------------------------------------------------------------------------------------------------
+# ---- DEBUG ---------------------------------------------------------------------------------------
 
 DEBUG_HELP = """\
 DEBUG <subcommand> [<arg> ...]. Subcommands:
@@ -158,10 +179,14 @@ SLEEP <seconds>
     Stands still for so long; fractions are allowed.
 HELP
     This text."""
-# DEBUG PROTOCOL: the values that Redis's answers with, since tests compare them. Of the last two, what comes before a reply in RESP3.
-VALUES = {"string": "Hello World", "integer": 12345, "double": 3.141, "bignum": 1234567999999999999999999999999999999, "null": None, "array": [0, 1, 2],
-          "set": {0, 1, 2}, "map": {0: False, 1: True, 2: False}, "verbatim": Verbatim("This is a verbatim\nstring"), "true": True, "false": False}
-ATTRIBUTE = b"|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n", "Some real reply following the attribute"
+# DEBUG PROTOCOL: the values that Redis's answers with, since tests compare them. Of the last two,
+# what comes before a reply in RESP3.
+VALUES = {"string": "Hello World", "integer": 12345, "double": 3.141,
+          "bignum": 1234567999999999999999999999999999999, "null": None, "array": [0, 1, 2],
+          "set": {0, 1, 2}, "map": {0: False, 1: True, 2: False},
+          "verbatim": Verbatim("This is a verbatim\nstring"), "true": True, "false": False}
+ATTRIBUTE = (b"|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n",
+             "Some real reply following the attribute")
 PUSH = b">2\r\n$16\r\nserver-cpu-usage\r\n:42\r\n", "Some real reply following the push reply"
 
 
@@ -200,22 +225,27 @@ def debug_protocol(session, arg: bytes):
     if name == "push" and session.resp < 3:
         raise CommandError("ERR RESP2 is not supported by this command")
     if name not in ("attrib", "push"):
-        raise CommandError(f"ERR Wrong protocol type name. Please use one of the following: {'|'.join(VALUES)}|attrib|push")
+        raise CommandError("ERR Wrong protocol type name. Please use one of the following: "
+                           f"{'|'.join(VALUES)}|attrib|push")
     before, text = ATTRIBUTE if name == "attrib" else PUSH
     return Raw((before if session.resp >= 3 else b"") + encode_reply(text, session.resp))
 
 
 def is_local(address: str) -> bool:
-    """Is it that of a client on this machine, as CLIENT LIST shows it? Port 0 is that of a Unix socket."""
+    """Is it that of a client on this machine, as CLIENT LIST shows it? Port 0 is that of a Unix
+    socket."""
     host, _, port = address.rpartition(":")
     return port == "0" or is_loopback(host.strip("[]"))
 
 
-DEBUG = {b"SLEEP": debug_sleep, b"SET-ACTIVE-EXPIRE": debug_set_active_expire, b"LOG": debug_log, b"ERROR": debug_error, b"PROTOCOL": debug_protocol}
+DEBUG = {b"SLEEP": debug_sleep, b"SET-ACTIVE-EXPIRE": debug_set_active_expire, b"LOG": debug_log,
+         b"ERROR": debug_error, b"PROTOCOL": debug_protocol}
 
 
-@command("DEBUG", arity=-2, flags="admin noscript loading stale", group="server", since="1.0.0", complexity="Depends on the subcommand",
-         summary="For tests: lets the server stand still, keeps expired keys from being removed, answers as it is told.")
+@command("DEBUG", arity=-2, flags="admin noscript loading stale", group="server", since="1.0.0",
+         complexity="Depends on the subcommand",
+         summary="For tests: lets the server stand still, keeps expired keys from being removed, "
+                 "answers as it is told.")
 def debug(session, argv):
     allowed = info.setting(session.executor, "enable_debug_command", "yes")
     if allowed == "no" or (allowed == "local" and not is_local(session.addr)):
@@ -224,6 +254,7 @@ def debug(session, argv):
     if what == b"HELP" and len(argv) == 2:
         return [Simple(line) for line in DEBUG_HELP.splitlines()]
     if what not in DEBUG or len(argv) != 3:
-        raise CommandError(f"ERR DEBUG subcommand '{argv[1][:128].decode('utf-8', 'replace')}' is not supported by this server, or not with "
+        raise CommandError(f"ERR DEBUG subcommand '{argv[1][:128].decode('utf-8', 'replace')}' is "
+                           "not supported by this server, or not with "
                            f"{len(argv) - 2} arguments")
     return DEBUG[what](session, argv[2])

@@ -1,8 +1,10 @@
-# Values in the form in which Redis saves them ("RDB"): what DUMP and RESTORE exchange, and what snapshot files hold.
+# Values in the form in which Redis saves them ("RDB"): what DUMP and RESTORE exchange, and what
+# snapshot files hold.
 #
-# Reading is a cursor over bytes that nobody vouches for and a function that is told what a value holds, element by element; it knows
-# no command and no keyspace. What is well formed in itself is checked here: every length, that a collection is not empty, that a score
-# is a number. Whether a name comes twice is for the visitor to notice, which has the table for it.
+# Reading is a cursor over bytes that nobody vouches for and a function that is told what a value
+# holds, element by element; it knows no command and no keyspace. What is well formed in itself is
+# checked here: every length, that a collection is not empty, that a score is a number. Whether a
+# name comes twice is for the visitor to notice, which has the table for it.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
@@ -43,21 +45,26 @@ cdef struct RdbCursor:
     const unsigned char *p
     size_t left
 
-# Told of each element, in the order of the bytes; the spans are dead when it returns. Not RDB_GOOD: reading stops with that answer.
+# Told of each element, in the order of the bytes; the spans are dead when it returns. Not RDB_GOOD:
+# reading stops with that answer.
 #
 #     string, list    value           set             name
 #     hash            name, value     sorted set      name, value: the score, a double
 ctypedef int (*RdbVisit)(void *arg, Span name, Span value) noexcept nogil
 
-# ---- reading ----------------------------------------------------------------------------------------------------------
-cdef int rdb_kind(int type) noexcept nogil                      # T_* of an RdbType; T_NONE for what is not read: streams, modules, unknown ones
-# Reads one value and leaves the cursor behind it. Memory beside the visitor's: three texts of the value, decompressed.
+# ---- reading -------------------------------------------------------------------------------------
+# T_* of an RdbType; T_NONE for what is not read: streams, modules, unknown ones
+cdef int rdb_kind(int type) noexcept nogil
+# Reads one value and leaves the cursor behind it. Memory beside the visitor's: three texts of the
+# value, decompressed.
 cdef int rdb_read(RdbCursor *at, int type, RdbVisit visit, void *arg) noexcept nogil
 # 1 when a dumped value ends in a version not above RDB_NEWEST and the right checksum.
 cdef int rdb_sealed(Span payload) noexcept nogil
 
-# ---- writing ----------------------------------------------------------------------------------------------------------
+# ---- writing -------------------------------------------------------------------------------------
 cdef void rdb_put_length(Buffer *b, uint64_t n) noexcept nogil
-cdef void rdb_put_text(Buffer *b, Span text) noexcept nogil     # as a number or compressed where that is shorter
+# as a number or compressed where that is shorter
+cdef void rdb_put_text(Buffer *b, Span text) noexcept nogil
 cdef void rdb_put_double(Buffer *b, double v) noexcept nogil
-cdef void rdb_seal(Buffer *b, int version) noexcept nogil       # appends version and checksum of all that b holds
+# appends version and checksum of all that b holds
+cdef void rdb_seal(Buffer *b, int version) noexcept nogil

@@ -3,17 +3,20 @@
 
 A value is a type byte (which its caller has read) and what follows it. There are two layers:
 
-- Lengths and texts. A length is 1, 2, 5 or 9 bytes, told apart by the upper bits of the first. A text is a length and so many bytes,
-  or a number of 8, 16 or 32 bits, or compressed by LZF.
-- A collection is either a count and so many texts, or one text that holds a packed form: listpack, ziplist, zipmap or intset, each
-  the memory of a Redis server of some age, copied out. Lists since 3.2 are several such texts, one for each node.
+- Lengths and texts. A length is 1, 2, 5 or 9 bytes, told apart by the upper bits of the first. A
+  text is a length and so many bytes, or a number of 8, 16 or 32 bits, or compressed by LZF.
+- A collection is either a count and so many texts, or one text that holds a packed form: listpack,
+  ziplist, zipmap or intset, each the memory of a Redis server of some age, copied out. Lists since
+  3.2 are several such texts, one for each node.
 
-Bytes are hostile. Each read is checked against what is left; a count is never believed before its elements have been seen, so nothing
-is allocated for it. The one thing that becomes larger than its bytes is a compressed text: at best 3 bytes become 264, so a claim of
-more than 88 times the compressed size is false, and one of more than RDB_LONGEST is refused.
+Bytes are hostile. Each read is checked against what is left; a count is never believed before its
+elements have been seen, so nothing is allocated for it. The one thing that becomes larger than its
+bytes is a compressed text: at best 3 bytes become 264, so a claim of more than 88 times the
+compressed size is false, and one of more than RDB_LONGEST is refused.
 
-Packed forms also say things twice (their size, their count, each element's length once more behind or after it). Redis walks them
-in both directions and so checks all of it; here the same is refused, so that what one server refuses the other does too.
+Packed forms also say things twice (their size, their count, each element's length once more behind
+or after it). Redis walks them in both directions and so checks all of it; here the same is refused,
+so that what one server refuses the other does too.
 """
 from libc.math cimport INFINITY
 from libc.stddef cimport size_t
@@ -56,7 +59,7 @@ cdef struct Reader:
     Text packed             # the packed form that name and value lie in
 
 
-# ---- numbers as bytes -------------------------------------------------------------------------------------------------
+# ---- numbers as bytes ----------------------------------------------------------------------------
 # All are little endian but the lengths; the machines this runs on are little endian.
 cdef inline uint64_t little(const unsigned char *p, int n) noexcept nogil:
     cdef uint64_t v = 0
@@ -76,7 +79,7 @@ cdef inline uint64_t big(const unsigned char *p, int n) noexcept nogil:
     return v
 
 
-# ---- lengths and texts ------------------------------------------------------------------------------------------------
+# ---- lengths and texts ---------------------------------------------------------------------------
 cdef inline const unsigned char *take(RdbCursor *at, uint64_t n) noexcept nogil:
     """The next n bytes, or NULL where there are not so many."""
     cdef const unsigned char *p = at.p
@@ -88,7 +91,8 @@ cdef inline const unsigned char *take(RdbCursor *at, uint64_t n) noexcept nogil:
 
 
 cdef int read_length(RdbCursor *at, uint64_t *out, int *special) noexcept nogil:
-    """1, or 0 where there is none. `special` (may be NULL: refused) is set for what is not a length but says how a text is encoded."""
+    """1, or 0 where there is none. `special` (may be NULL: refused) is set for what is not a length
+    but says how a text is encoded."""
     cdef const unsigned char *p = take(at, 1)
     cdef unsigned char head
     cdef int more
@@ -168,8 +172,9 @@ cdef int read_compressed(RdbCursor *at, Text *t) noexcept nogil:
 
 
 cdef int expand(const unsigned char *p, size_t n, unsigned char *out, size_t size) noexcept nogil:
-    """LZF: n bytes that stand for `size`. A byte below 32 is followed by so many bytes and one more, to be copied. Another one holds a
-    length (3 bits; 7: a further byte adds to it) and, with the byte that follows, how far back that many bytes and two are repeated from."""
+    """LZF: n bytes that stand for `size`. A byte below 32 is followed by so many bytes and one
+    more, to be copied. Another one holds a length (3 bits; 7: a further byte adds to it) and, with
+    the byte that follows, how far back that many bytes and two are repeated from."""
     cdef size_t i = 0, o = 0, length, back, k
     cdef unsigned char head
     while i < n:
@@ -204,7 +209,7 @@ cdef int expand(const unsigned char *p, size_t n, unsigned char *out, size_t siz
     return o == size
 
 
-# ---- handing on -------------------------------------------------------------------------------------------------------
+# ---- handing on ----------------------------------------------------------------------------------
 cdef inline int hand_on(Reader *r, Span name, Span value) noexcept nogil:
     r.visited += 1
     return r.visit(r.arg, name, value)
@@ -240,10 +245,10 @@ cdef int packed_number(Reader *r, int64_t v) noexcept nogil:
     return packed_entry(r, t.s)
 
 
-# ---- packed forms -----------------------------------------------------------------------------------------------------
+# ---- packed forms --------------------------------------------------------------------------------
 cdef int read_listpack(Reader *r, Span packed) noexcept nogil:
-    """Size (4 bytes), count (2; 65535: unknown), entries, 255. An entry: a head that tells kind and length, bytes, and the size of both
-    in 7 bits a byte, to be read backwards."""
+    """Size (4 bytes), count (2; 65535: unknown), entries, 255. An entry: a head that tells kind and
+    length, bytes, and the size of both in 7 bits a byte, to be read backwards."""
     cdef const unsigned char *p = <const unsigned char*>packed.p
     cdef const unsigned char *end
     cdef uint64_t said, count = 0, size
@@ -279,7 +284,8 @@ cdef int read_listpack(Reader *r, Span packed) noexcept nogil:
             size = 9 if head == 0xf4 else head - 0xee
         else:
             return RDB_BAD
-        back = 1 if size <= 127 else 2 if size < 16383 else 3 if size < 2097151 else 4 if size < 268435455 else 5
+        back = (1 if size <= 127 else 2 if size < 16383 else 3 if size < 2097151 else 4
+                if size < 268435455 else 5)
         if size > left or <size_t>back > left - size or not backwards(p + size, back, size):
             return RDB_BAD
         if head < 0x80:
@@ -298,7 +304,8 @@ cdef int read_listpack(Reader *r, Span packed) noexcept nogil:
 
 
 cdef int backwards(const unsigned char *p, int n, uint64_t size) noexcept nogil:
-    """Do the n bytes at p, read from the last on, say `size`? All but the first have their upper bit set."""
+    """Do the n bytes at p, read from the last on, say `size`? All but the first have their upper
+    bit set."""
     cdef uint64_t v = 0
     cdef int i
     for i in range(n):
@@ -309,8 +316,9 @@ cdef int backwards(const unsigned char *p, int n, uint64_t size) noexcept nogil:
 
 
 cdef int read_ziplist(Reader *r, Span packed) noexcept nogil:
-    """Size (4 bytes), where the last entry is (4), count (2; 65535: unknown), entries, 255. An entry: the size of the one before it
-    (1 byte, or 254 and 4), a head that tells kind and length, bytes."""
+    """Size (4 bytes), where the last entry is (4), count (2; 65535: unknown), entries, 255. An
+    entry: the size of the one before it (1 byte, or 254 and 4), a head that tells kind and length,
+    bytes."""
     cdef const unsigned char *begin = <const unsigned char*>packed.p
     cdef const unsigned char *end
     cdef const unsigned char *p
@@ -318,7 +326,8 @@ cdef int read_ziplist(Reader *r, Span packed) noexcept nogil:
     cdef uint64_t said, count = 0, before = 0, n
     cdef unsigned char head
     cdef int status
-    if packed.n < 11 or little(begin, 4) != packed.n or begin[packed.n - 1] != 255 or little(begin + 4, 4) > packed.n - 1:
+    if (packed.n < 11 or little(begin, 4) != packed.n or begin[packed.n - 1] != 255
+        or little(begin + 4, 4) > packed.n - 1):
         return RDB_BAD
     end = begin + packed.n - 1
     p = begin + 10
@@ -356,7 +365,8 @@ cdef int read_ziplist(Reader *r, Span packed) noexcept nogil:
             n = 0
             status = packed_number(r, head - 0xf1)
         else:
-            n = 1 if head == 0xfe else 2 if head == 0xc0 else 3 if head == 0xf0 else 4 if head == 0xd0 else 8 if head == 0xe0 else 0
+            n = (1 if head == 0xfe else 2 if head == 0xc0 else 3 if head == 0xf0 else 4
+                 if head == 0xd0 else 8 if head == 0xe0 else 0)
             if n == 0 or n > <uint64_t>(end - p):
                 return RDB_BAD
             status = packed_number(r, signed_little(p, <int>n))
@@ -381,13 +391,15 @@ cdef int zipmap_length(RdbCursor *at, uint64_t *out) noexcept nogil:
         if p == NULL:
             return 0
         out[0] = little(p, 4)
-        return out[0] >= 254                # Redis steps over it by the length it would have written
+        # Redis steps over it by the length it would have written
+        return out[0] >= 254
     return 1
 
 
 cdef int read_zipmap(Reader *r, Span packed) noexcept nogil:
-    """Count (1 byte; 254 and above: unknown), pairs, 255. A pair: name, value, each after its length, and between the value's length and
-    the value a byte that tells how many unused ones follow it."""
+    """Count (1 byte; 254 and above: unknown), pairs, 255. A pair: name, value, each after its
+    length, and between the value's length and the value a byte that tells how many unused ones
+    follow it."""
     cdef RdbCursor at
     cdef const unsigned char *p
     cdef uint64_t said, count = 0, n
@@ -432,7 +444,8 @@ cdef int read_intset(Reader *r, Span packed) noexcept nogil:
         return RDB_BAD
     size = little(p, 4)
     count = little(p + 4, 4)
-    if (size != 2 and size != 4 and size != 8) or count != (packed.n - 8) // size or (packed.n - 8) % size:
+    if ((size != 2 and size != 4 and size != 8) or count != (packed.n - 8) // size
+        or (packed.n - 8) % size):
         return RDB_BAD
     p += 8
     for i in range(count):
@@ -446,17 +459,20 @@ cdef int read_intset(Reader *r, Span packed) noexcept nogil:
     return RDB_GOOD
 
 
-# ---- values -----------------------------------------------------------------------------------------------------------
+# ---- values --------------------------------------------------------------------------------------
 cdef int rdb_kind(int type) noexcept nogil:
     if type == RDB_STRING:
         return T_STRING
-    if type == RDB_LIST or type == RDB_LIST_ZIPLIST or type == RDB_LIST_QUICKLIST or type == RDB_LIST_QUICKLIST_2:
+    if (type == RDB_LIST or type == RDB_LIST_ZIPLIST or type == RDB_LIST_QUICKLIST
+        or type == RDB_LIST_QUICKLIST_2):
         return T_LIST
     if type == RDB_SET or type == RDB_SET_INTSET or type == RDB_SET_LISTPACK:
         return T_SET
-    if type == RDB_ZSET or type == RDB_ZSET_2 or type == RDB_ZSET_ZIPLIST or type == RDB_ZSET_LISTPACK:
+    if (type == RDB_ZSET or type == RDB_ZSET_2 or type == RDB_ZSET_ZIPLIST
+        or type == RDB_ZSET_LISTPACK):
         return T_ZSET
-    if type == RDB_HASH or type == RDB_HASH_ZIPMAP or type == RDB_HASH_ZIPLIST or type == RDB_HASH_LISTPACK:
+    if (type == RDB_HASH or type == RDB_HASH_ZIPMAP or type == RDB_HASH_ZIPLIST
+        or type == RDB_HASH_LISTPACK):
         return T_HASH
     return T_NONE
 
@@ -469,7 +485,8 @@ cdef int rdb_read(RdbCursor *at, int type, RdbVisit visit, void *arg) noexcept n
     r.kind = rdb_kind(type)
     r.visit = visit
     r.arg = arg
-    if type == RDB_STRING or type == RDB_LIST or type == RDB_SET or type == RDB_HASH or type == RDB_ZSET or type == RDB_ZSET_2:
+    if (type == RDB_STRING or type == RDB_LIST or type == RDB_SET or type == RDB_HASH
+        or type == RDB_ZSET or type == RDB_ZSET_2):
         status = read_elements(&r, type)
     elif type == RDB_LIST_QUICKLIST or type == RDB_LIST_QUICKLIST_2:
         status = read_quicklist(&r, type)
@@ -497,7 +514,8 @@ cdef int read_elements(Reader *r, int type) noexcept nogil:
         if r.kind != T_STRING and r.kind != T_LIST and not read_text(r.at, &r.name):
             return RDB_BAD
         if r.kind == T_ZSET:
-            if not (read_score(r.at, &score) if type == RDB_ZSET_2 else read_score_text(r.at, &score)):
+            if not (read_score(r.at, &score) if type == RDB_ZSET_2
+                    else read_score_text(r.at, &score)):
                 return RDB_BAD
             status = hand_on_score(r, score)
         else:
@@ -537,7 +555,8 @@ cdef int read_quicklist(Reader *r, int type) noexcept nogil:
         return RDB_BAD
     while count:
         count -= 1
-        if type == RDB_LIST_QUICKLIST_2 and not (read_length(r.at, &container, NULL) and NODE_PLAIN <= container <= NODE_PACKED):
+        if (type == RDB_LIST_QUICKLIST_2 and not (read_length(r.at, &container, NULL)
+                                                  and NODE_PLAIN <= container <= NODE_PACKED)):
             return RDB_BAD
         if not read_text(r.at, &r.packed) or r.packed.s.n == 0:
             return RDB_BAD
@@ -562,8 +581,9 @@ cdef int read_packed(Reader *r, int type) noexcept nogil:
     return read_listpack(r, r.packed.s)
 
 
-# ---- version and checksum ---------------------------------------------------------------------------------------------
-# CRC-64 with Jones's polynomial, reflected, from 0 and not inverted. REMAINDERS[i][b]: of byte b with i zero bytes behind it.
+# ---- version and checksum ------------------------------------------------------------------------
+# CRC-64 with Jones's polynomial, reflected, from 0 and not inverted. REMAINDERS[i][b]: of byte b
+# with i zero bytes behind it.
 cdef uint64_t REMAINDERS[8][256]
 
 
@@ -592,8 +612,14 @@ cdef uint64_t checksum(Span s) noexcept nogil:
     cdef int i
     while n >= 8:
         v ^= little(p, 8)
-        v = (REMAINDERS[7][v & 255] ^ REMAINDERS[6][v >> 8 & 255] ^ REMAINDERS[5][v >> 16 & 255] ^ REMAINDERS[4][v >> 24 & 255]
-             ^ REMAINDERS[3][v >> 32 & 255] ^ REMAINDERS[2][v >> 40 & 255] ^ REMAINDERS[1][v >> 48 & 255] ^ REMAINDERS[0][v >> 56])
+        v = (REMAINDERS[7][v & 255] ^ REMAINDERS[6][v >> 8 &
+                                                    255] ^ REMAINDERS[5][
+                                                        v >> 16 &
+                                                        255] ^ REMAINDERS[4][v >> 24 & 255]
+             ^ REMAINDERS[3][v >> 32 & 255] ^ REMAINDERS[2][v >> 40 &
+                                                            255] ^ REMAINDERS[1][
+                                                                v >> 48 &
+                                                                255] ^ REMAINDERS[0][v >> 56])
         p += 8
         n -= 8
     for i in range(<int>n):
@@ -606,7 +632,8 @@ cdef int rdb_sealed(Span payload) noexcept nogil:
     if payload.n < RDB_TRAILER:
         return 0
     trailer = <const unsigned char*>payload.p + payload.n - RDB_TRAILER
-    return little(trailer, 2) <= RDB_NEWEST and little(trailer + 2, 8) == checksum(span(payload.p, payload.n - 8))
+    return (little(trailer, 2) <= RDB_NEWEST and little(trailer + 2, 8)
+            == checksum(span(payload.p, payload.n - 8)))
 
 
 cdef void rdb_seal(Buffer *b, int version) noexcept nogil:
@@ -629,7 +656,7 @@ def sealed(bytes value, int version=RDB_WRITTEN):
         buffer_free(&b)
 
 
-# ---- writing ----------------------------------------------------------------------------------------------------------
+# ---- writing -------------------------------------------------------------------------------------
 cdef enum:
     SHORTEST_COMPRESSED = 21    # bytes of a text for which compression is tried, as in Redis
     LONGEST_REPEAT = 264
@@ -668,7 +695,8 @@ cdef void rdb_put_text(Buffer *b, Span text) noexcept nogil:
     if text.n <= 11 and parse_int64(text.p, text.n, &v) and v == <int32_t>v:
         size = 1 if v == <int8_t>v else 2 if v == <int16_t>v else 4
         p = buffer_need(b, 5)
-        p[0] = <char>(0xc0 | (TEXT_NUMBER_8 if size == 1 else TEXT_NUMBER_16 if size == 2 else TEXT_NUMBER_32))
+        p[0] = <char>(0xc0 | (TEXT_NUMBER_8 if size == 1 else TEXT_NUMBER_16 if size == 2
+                              else TEXT_NUMBER_32))
         memcpy(p + 1, &v, size)
         b.n += 1 + size
     elif text.n < SHORTEST_COMPRESSED or not put_compressed(b, text):
@@ -678,9 +706,11 @@ cdef void rdb_put_text(Buffer *b, Span text) noexcept nogil:
 
 cdef int put_compressed(Buffer *b, Span text) noexcept nogil:
     """Appends text as LZF and returns 1, or leaves b alone where that is not shorter."""
-    # The lengths come first, but how long the compressed text is shows last: it is moved up to them.
+    # The lengths come first, but how long the compressed text is shows last: it is moved up to
+    # them.
     cdef char *out = buffer_need(b, HEAD_ROOM + text.n)
-    cdef size_t n = compress(<const unsigned char*>text.p, text.n, <unsigned char*>out + HEAD_ROOM, text.n - 7)
+    cdef size_t n = compress(<const unsigned char*>text.p, text.n, <unsigned char*>out + HEAD_ROOM,
+                             text.n - 7)
     if n == 0:
         return 0
     out[0] = <char>(0xc0 | TEXT_LZF)
@@ -692,9 +722,10 @@ cdef int put_compressed(Buffer *b, Span text) noexcept nogil:
     return 1
 
 
-cdef size_t compress(const unsigned char *p, size_t n, unsigned char *out, size_t most) noexcept nogil:
-    """LZF, see expand: how many bytes it took, 0 for more than `most`. Repetitions are looked for at the last place where the same three
-    bytes stood, or others of the same hash."""
+cdef size_t compress(const unsigned char *p, size_t n, unsigned char *out,
+                     size_t most) noexcept nogil:
+    """LZF, see expand: how many bytes it took, 0 for more than `most`. Repetitions are looked for
+    at the last place where the same three bytes stood, or others of the same hash."""
     cdef uint32_t places[MOST_PLACES]       # + 1; 0: none
     cdef int bits = 6
     cdef size_t i = 0, o = 0, plain = 0, at, length, longest, size
@@ -703,7 +734,8 @@ cdef size_t compress(const unsigned char *p, size_t n, unsigned char *out, size_
         bits += 1
     memset(places, 0, sizeof(uint32_t) << bits)
     while i + 3 <= n:
-        h = <uint32_t>(((<uint32_t>p[i] << 16 | <uint32_t>p[i + 1] << 8 | p[i + 2]) * <uint32_t>2654435761) >> (32 - bits))
+        h = <uint32_t>(((<uint32_t>p[i] << 16 | <uint32_t>p[i + 1] << 8 | p[i + 2]) * <
+                        uint32_t>2654435761) >> (32 - bits))
         at = places[h]
         places[h] = <uint32_t>i + 1
         if at == 0 or i - at >= FARTHEST_REPEAT or memcmp(p + at - 1, p + i, 3) != 0:
@@ -729,7 +761,8 @@ cdef size_t compress(const unsigned char *p, size_t n, unsigned char *out, size_
     return o if put_plain(p, plain, n, out, &o, most) else 0
 
 
-cdef int put_plain(const unsigned char *p, size_t begin, size_t end, unsigned char *out, size_t *o, size_t most) noexcept nogil:
+cdef int put_plain(const unsigned char *p, size_t begin, size_t end, unsigned char *out, size_t *o,
+                   size_t most) noexcept nogil:
     cdef size_t n
     while begin < end:
         n = min(end - begin, <size_t>32)

@@ -1,15 +1,18 @@
-# SCAN and its kin: cursor, options and the walk over a table, the same for keys and for members. Header only: all functions are inline.
+# SCAN and its kin: cursor, options and the walk over a table, the same for keys and for members.
+# Header only: all functions are inline.
 #
-# A command reads its cursor and its options into a Scan, walks a table with a visitor of its own, which appends what it finds to
-# scan.found, and answers. What is found gathers in a reply of its own, because its number stands before it.
+# A command reads its cursor and its options into a Scan, walks a table with a visitor of its own,
+# which appends what it finds to scan.found, and answers. What is found gathers in a reply of its
+# own, because its number stands before it.
 #
-# The promise is the table's (table_scan): what is present from the first call to the last is visited at least once. A visitor
-# is given stubs, too, and passes them over.
+# The promise is the table's (table_scan): what is present from the first call to the last is
+# visited at least once. A visitor is given stubs, too, and passes them over.
 
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.string cimport memset
 
-from crdtredis._core cimport Element, Kernel, Table, TableVisit, element_key, table_count, table_scan
+from crdtredis._core cimport (Element, Kernel, Table, TableVisit, element_key, table_count,
+                              table_scan)
 from crdtredis._engine cimport Call, fail, fail_int, fail_syntax, is_word
 from crdtredis._resp cimport Reply, reply_array, reply_bulk, reply_raw
 from crdtredis.buffer cimport Span, buffer_free
@@ -17,7 +20,8 @@ from crdtredis.commands.glob cimport glob_is_all, glob_match
 from crdtredis.numbers cimport format_uint64, parse_int64
 
 cdef enum:
-    SMALL_COLLECTION = 128      # members: a collection of no more is answered at once, as Redis does with compact ones
+    # members: a collection of no more is answered at once, as Redis does with compact ones
+    SMALL_COLLECTION = 128
 
 cdef struct Scan:
     Kernel *kernel
@@ -57,7 +61,8 @@ cdef inline void scan_add(Scan *s, Span text) noexcept nogil:
 
 
 cdef inline int read_cursor(Call *c, Span text, uint64_t *out) noexcept nogil:
-    """As C's strtoul: an optional sign (minus wraps), digits up to a NUL; but no white space before it. Empty text is 0. Or a refusal."""
+    """As C's strtoul: an optional sign (minus wraps), digits up to a NUL; but no white space before
+    it. Empty text is 0. Or a refusal."""
     cdef uint64_t v = 0
     cdef size_t i = 0
     cdef int minus = 0, digits = 0, sound = 1, d
@@ -103,7 +108,8 @@ cdef inline int read_scan_options(Call *c, int i, Scan *s, Span *type) noexcept 
 
 cdef inline uint64_t scan_walk(Scan *s, Table *t, uint64_t cursor, TableVisit visit) noexcept nogil:
     """Visits about s.count elements from the cursor on; returns the next one."""
-    # A table that has just lost most of its elements is mostly empty buckets: look at so many at most, and come back.
+    # A table that has just lost most of its elements is mostly empty buckets: look at so many at
+    # most, and come back.
     cdef int64_t buckets = s.count * 10 if s.count < INT64_MAX // 10 else INT64_MAX
     while True:
         cursor = table_scan(t, cursor, visit, s)
@@ -112,7 +118,8 @@ cdef inline uint64_t scan_walk(Scan *s, Table *t, uint64_t cursor, TableVisit vi
             return cursor
 
 
-cdef inline uint64_t scan_walk_members(Scan *s, Table *t, uint64_t cursor, TableVisit visit) noexcept nogil:
+cdef inline uint64_t scan_walk_members(Scan *s, Table *t, uint64_t cursor,
+                                       TableVisit visit) noexcept nogil:
     if table_count(t) <= SMALL_COLLECTION:
         s.count = INT64_MAX
     return scan_walk(s, t, cursor, visit)

@@ -1,21 +1,26 @@
-# What the commands of sorted sets share: adding members, answering one with its score, storing a result. Header only: all functions are inline.
+# What the commands of sorted sets share: adding members, answering one with its score, storing a
+# result. Header only: all functions are inline.
 #
-# In RESP3 a member with its score is an array of two, in RESP2 the two follow one another, so the header of the whole differs as well.
+# In RESP3 a member with its score is an array of two, in RESP2 the two follow one another, so the
+# header of the whole differs as well.
 
 from libc.math cimport isnan
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy, memset
 
-from crdtredis._core cimport (T_ZSET, Collection, Element, Kernel, element_key, key_collection, key_delete, key_find, key_prepare, key_visible,
-                              member_add, member_find, member_score, member_set, op_room, removal_size)
+from crdtredis._core cimport (T_ZSET, Collection, Element, Kernel, element_key, key_collection,
+                              key_delete, key_find, key_prepare, key_visible,
+                              member_add, member_find, member_score, member_set, op_room,
+                              removal_size)
 from crdtredis._engine cimport Call, fail
 from crdtredis._resp cimport reply_array, reply_bulk, reply_double, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.common cimport REFUSED
 from crdtredis.commands.members cimport find_members
 
-# One member of a result. The Element is of a source, which is not changed as long as the result is in use.
+# One member of a result. The Element is of a source, which is not changed as long as the result is
+# in use.
 cdef struct Scored:
     Element *m
     double score
@@ -38,7 +43,7 @@ cdef inline void reply_scored(Call *c, Element *m, double score, int with_scores
         reply_double(c.reply, score)
 
 
-# ---- adding -------------------------------------------------------------------------------------------------------------
+# ---- adding --------------------------------------------------------------------------------------
 cdef enum AddOption:
     NX = 1
     XX = 2
@@ -48,9 +53,10 @@ cdef enum AddOption:
     INCR = 32
 
 
-cdef inline void add_scored(Call *c, int options, const double *scores, int n, const Span *names, int step) noexcept nogil:
-    """ZADD to argv[1], whose options and scores have been read: the i-th name is names[i * step]. With INCR there is one, and its score is what
-    to add."""
+cdef inline void add_scored(Call *c, int options, const double *scores, int n, const Span *names,
+                            int step) noexcept nogil:
+    """ZADD to argv[1], whose options and scores have been read: the i-th name is names[i * step].
+    With INCR there is one, and its score is what to add."""
     cdef Kernel *k = c.kernel
     cdef int64_t added = 0, changed = 0
     cdef int i, prepared = 0
@@ -63,7 +69,8 @@ cdef inline void add_scored(Call *c, int options, const double *scores, int n, c
     cdef size_t bytes = 0
     for i in range(n):
         bytes += names[i * step].n + sizeof(double)
-    if find_members(c, key, T_ZSET, &e, &z) == REFUSED or not op_room(k, c.db, <size_t>n, key.n, bytes):
+    if (find_members(c, key, T_ZSET, &e, &z) == REFUSED
+        or not op_room(k, c.db, <size_t>n, key.n, bytes)):
         return
     for i in range(n):
         name = names[i * step]
@@ -104,10 +111,10 @@ cdef inline void add_scored(Call *c, int options, const double *scores, int n, c
         reply_null(c.reply)
 
 
-# ---- storing ------------------------------------------------------------------------------------------------------------
+# ---- storing -------------------------------------------------------------------------------------
 cdef inline void store_scored(Call *c, Span key, Buffer *members) noexcept nogil:
-    """key := the members (of Scored), whatever it held, in one op; without any it is gone. Answers their number. Names are copied first:
-    the target may be a source."""
+    """key := the members (of Scored), whatever it held, in one op; without any it is gone. Answers
+    their number. Names are copied first: the target may be a source."""
     cdef Kernel *k = c.kernel
     cdef Scored *all = <Scored*>members.p
     cdef size_t n = members.n // sizeof(Scored), i, at = 0
@@ -125,7 +132,8 @@ cdef inline void store_scored(Call *c, Span key, Buffer *members) noexcept nogil
         n = 0                                               # the client is told of it
     elif e != NULL and (n or key_visible(k, e)):
         key_delete(k, c.db, e)
-        e = key_find(k, c.db, key)                          # concurrent increments may have left stubs
+        # concurrent increments may have left stubs
+        e = key_find(k, c.db, key)
     for i in range(n):
         memcpy(&score, copy.p + at, sizeof(double))
         score += 0.0                                        # a stored zero has no sign

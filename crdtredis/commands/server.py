@@ -1,11 +1,14 @@
-"""Server commands: INFO, CONFIG, saving and stopping, waiting for replication, and what clients ask at their start.
+"""Server commands: INFO, CONFIG, saving and stopping, waiting for replication, and what clients ask
+at their start.
 
-What Redis does with snapshots and rewrites the log does here (storage/): it is always as new as the last turn. So SAVE, BGSAVE and
-BGREWRITEAOF force it to disk, whatever `appendfsync` says, and LASTSAVE tells when that was last done. A turn is logged when it ends, so all
-that waits for the log (SAVE, WAITAOF) is looked at after the turn in which it was asked.
+What Redis does with snapshots and rewrites the log does here (storage/): it is always as new as the
+last turn. So SAVE, BGSAVE and BGREWRITEAOF force it to disk, whatever `appendfsync` says, and
+LASTSAVE tells when that was last done. A turn is logged when it ends, so all that waits for the log
+(SAVE, WAITAOF) is looked at after the turn in which it was asked.
 
-WAIT counts the peers that have this client's last write in their logs, and all before it. WAITAOF asks the same of this replica's own
-disk and of the peers; peers acknowledge what they have logged, and their disks get it by their own `appendfsync`.
+WAIT counts the peers that have this client's last write in their logs, and all before it. WAITAOF
+asks the same of this replica's own disk and of the peers; peers acknowledge what they have logged,
+and their disks get it by their own `appendfsync`.
 """
 import hashlib
 import threading
@@ -34,7 +37,7 @@ def part(session, name: str):
     return getattr(session.server, name, None)
 
 
-# ---- INFO and what clients ask ----------------------------------------------------------------------------------------------
+# ---- INFO and what clients ask -------------------------------------------------------------------
 
 @command("INFO", arity=-1, flags="loading stale", group="server", since="1.0.0", complexity="O(1)",
          summary="Tells about the server, by sections.", categories="dangerous")
@@ -42,20 +45,24 @@ def info_(session, argv):
     return Verbatim(info.text(session.executor, map(text, argv[1:])))
 
 
-@command("TIME", arity=1, flags="loading stale fast", group="server", since="2.6.0", summary="The time: seconds since 1970, and microseconds.")
+@command("TIME", arity=1, flags="loading stale fast", group="server", since="2.6.0",
+         summary="The time: seconds since 1970, and microseconds.")
 def time_(session, argv):
     # The kernel's clock stands still during a turn and counts milliseconds.
-    microseconds = time.time_ns() // 1000 if part(session, "engine") is not None else session.replica.now * 1000
+    microseconds = (time.time_ns() // 1000 if part(session, "engine") is not None
+                    else session.replica.now * 1000)
     return [str(microseconds // 1_000_000), str(microseconds % 1_000_000)]
 
 
 @command("ROLE", arity=1, flags="noscript loading stale fast", group="server", since="2.8.12",
-         summary="The role in Redis's own replication: always that of a master without replicas.", categories="admin dangerous")
+         summary="The role in Redis's own replication: always that of a master without replicas.",
+         categories="admin dangerous")
 def role(session, argv):
     return ["master", 0, []]
 
 
-@command("LOLWUT", arity=-1, flags="readonly fast", group="server", since="5.0.0", summary="The version.", categories="read")
+@command("LOLWUT", arity=-1, flags="readonly fast", group="server", since="5.0.0",
+         summary="The version.", categories="read")
 def lolwut(session, argv):
     return Verbatim(f"crdt-redis {__version__}, Redis ver. {REDIS_VERSION}\n")
 
@@ -64,21 +71,27 @@ def no_cluster(session, argv):
     raise CommandError(NO_CLUSTER)
 
 
-for _name, _flags in (("READONLY", "loading stale fast"), ("READWRITE", "loading stale fast"), ("ASKING", "fast")):
-    command(_name, arity=1, flags=_flags, group="cluster", since="3.0.0", summary="For Redis Cluster; an error here.",
+for _name, _flags in (("READONLY", "loading stale fast"), ("READWRITE", "loading stale fast"),
+                      ("ASKING", "fast")):
+    command(_name, arity=1, flags=_flags, group="cluster", since="3.0.0",
+            summary="For Redis Cluster; an error here.",
             categories="connection")(no_cluster)
-command("CLUSTER", arity=-2, group="cluster", since="3.0.0", summary="For Redis Cluster; an error here.")(no_cluster)
+command("CLUSTER", arity=-2, group="cluster", since="3.0.0",
+        summary="For Redis Cluster; an error here.")(no_cluster)
 
 
-# ---- CONFIG -----------------------------------------------------------------------------------------------------------------
+# ---- CONFIG --------------------------------------------------------------------------------------
 
-command("CONFIG", arity=-2, flags="container", group="server", since="2.0.0", complexity="Depends on the subcommand",
+command("CONFIG", arity=-2, flags="container", group="server", since="2.0.0",
+        complexity="Depends on the subcommand",
         summary="Reads and changes settings.")(usage.help_of("CONFIG"))
-command("CONFIG|HELP", arity=2, flags="loading stale", group="server", since="5.0.0", summary="Lists the subcommands.")(usage.help_of("CONFIG"))
+command("CONFIG|HELP", arity=2, flags="loading stale", group="server", since="5.0.0",
+        summary="Lists the subcommands.")(usage.help_of("CONFIG"))
 
 
 def config_command(name: str, arity: int, summary: str, since: str = "2.0.0"):
-    return command(f"CONFIG|{name}", arity=arity, flags="admin noscript loading stale", group="server", since=since, summary=summary,
+    return command(f"CONFIG|{name}", arity=arity, flags="admin noscript loading stale",
+                   group="server", since=since, summary=summary,
                    complexity="O(N) with the number of settings")
 
 
@@ -96,7 +109,8 @@ def config_get(session, argv):
         return {}
     patterns = [text(p) for p in argv[2:]]
     check_patterns([p for p in argv[2:] if is_glob(text(p))])
-    found = config.get(patterns, lambda glob, name: matches(glob.encode("utf-8", "surrogateescape"), name.encode()))
+    found = config.get(patterns, lambda glob,
+                       name: matches(glob.encode("utf-8", "surrogateescape"), name.encode()))
     # A name asked for literally is answered as it was spelled.
     for spelled in patterns:
         if spelled not in found and spelled.lower() in found:
@@ -114,11 +128,15 @@ def config_set(session, argv):
     except ConfigError as e:
         fault = next((f for f in e.faults if f.reason == "unknown"), e.faults[0])
         if fault.reason == "unknown":
-            raise CommandError(f"ERR Unknown option or number of arguments for CONFIG SET - '{fault.setting}'") from None
+            raise CommandError("ERR Unknown option or number of arguments for CONFIG SET - "
+                               f"'{fault.setting}'") from None
         problem = fault.problem
         if fault.reason == "fixed" or fault.setting.lower() == "databases":
-            problem = "can't set immutable config" + " (CRDT.PEER changes them until the next start)" * (fault.setting.lower() == "peers")
-        raise CommandError(f"ERR CONFIG SET failed (possibly related to argument '{fault.setting}') - {problem}") from None
+            problem = ("can't set immutable config" +
+                       " (CRDT.PEER changes them until the next start)" *
+                       (fault.setting.lower() == "peers"))
+        raise CommandError("ERR CONFIG SET failed (possibly related to argument "
+                           f"'{fault.setting}') - {problem}") from None
     return OK
 
 
@@ -128,7 +146,8 @@ def config_resetstat(session, argv):
     return OK
 
 
-@config_command("REWRITE", 2, "Writes settings changed at run time into the configuration file.", "2.8.0")
+@config_command("REWRITE", 2, "Writes settings changed at run time into the configuration file.",
+                "2.8.0")
 def config_rewrite(session, argv):
     try:
         configuration(session).rewrite()
@@ -139,11 +158,12 @@ def config_rewrite(session, argv):
     return OK
 
 
-# ---- the log ----------------------------------------------------------------------------------------------------------------
+# ---- the log -------------------------------------------------------------------------------------
 
 class Saves:
-    """Who waits for the log to be forced to disk. One thread at a time works for all who have asked so far; who asks meanwhile is served by
-    the next, since what he did may not be in what is being forced. Engine thread only."""
+    """Who waits for the log to be forced to disk. One thread at a time works for all who have asked
+    so far; who asks meanwhile is served by the next, since what he did may not be in what is being
+    forced. Engine thread only."""
 
     def __init__(self, server) -> None:
         self.server, self.asked, self.busy = server, [], False
@@ -152,7 +172,8 @@ class Saves:
         self.asked.append(done)
         if not self.busy:
             self.busy = True
-            self.server.engine.call_soon(self.start)            # once this turn's ops are in the log
+            # once this turn's ops are in the log
+            self.server.engine.call_soon(self.start)
 
     def start(self) -> None:
         served, self.asked = self.asked, []
@@ -174,7 +195,8 @@ class Saves:
 
 
 def sync_log(session, done) -> None:
-    """Forces to disk all that was done up to this command; done(why it failed or None) in the engine thread."""
+    """Forces to disk all that was done up to this command; done(why it failed or None) in the
+    engine thread."""
     server = session.server
     if not hasattr(part(session, "log"), "sync"):
         done(None)
@@ -184,17 +206,20 @@ def sync_log(session, done) -> None:
     server.saves.ask(done)
 
 
-@command("SAVE", arity=1, flags="admin noscript no_async_loading no_multi", group="server", since="1.0.0", complexity="O(1)",
+@command("SAVE", arity=1, flags="admin noscript no_async_loading no_multi", group="server",
+         since="1.0.0", complexity="O(1)",
          summary="Forces the log to disk and answers when that is done.")
 def save(session, argv):
     if not hasattr(part(session, "log"), "sync"):
         return OK
     token = session.defer()
-    sync_log(session, lambda failure: token.resolve(OK if failure is None else Failure(f"ERR {failure}")))
+    sync_log(session,
+             lambda failure: token.resolve(OK if failure is None else Failure(f"ERR {failure}")))
     return NO_REPLY
 
 
-@command("BGSAVE", arity=-1, flags="admin noscript no_async_loading", group="server", since="1.0.0", complexity="O(1)",
+@command("BGSAVE", arity=-1, flags="admin noscript no_async_loading", group="server", since="1.0.0",
+         complexity="O(1)",
          summary="Has the log forced to disk.")
 def bgsave(session, argv):
     if len(argv) > 2 or (len(argv) == 2 and argv[1].upper() != b"SCHEDULE"):
@@ -203,24 +228,28 @@ def bgsave(session, argv):
     return Simple("Background saving started")
 
 
-@command("BGREWRITEAOF", arity=1, flags="admin noscript no_async_loading", group="server", since="1.0.0", complexity="O(1)",
+@command("BGREWRITEAOF", arity=1, flags="admin noscript no_async_loading", group="server",
+         since="1.0.0", complexity="O(1)",
          summary="Has the log forced to disk; old segments are compacted without being asked.")
 def bgrewriteaof(session, argv):
     sync_log(session, lambda failure: None)
     return Simple("Background append only file rewriting started")
 
 
-@command("LASTSAVE", arity=1, flags="loading stale fast", group="server", since="1.0.0", summary="When the log was last forced to disk on request.",
+@command("LASTSAVE", arity=1, flags="loading stale fast", group="server", since="1.0.0",
+         summary="When the log was last forced to disk on request.",
          categories="admin dangerous")
 def lastsave(session, argv):
     return info.last_save(session.executor)
 
 
-@command("SHUTDOWN", arity=-1, flags="admin noscript loading stale no_multi allow_busy", group="server", since="1.0.0",
+@command("SHUTDOWN", arity=-1, flags="admin noscript loading stale no_multi allow_busy",
+         group="server", since="1.0.0",
          summary="Stops the server: the turn is finished and the log forced to disk.")
 def shutdown(session, argv):
     words = [a.upper() for a in argv[1:]]
-    if not set(words) <= {b"NOSAVE", b"SAVE", b"NOW", b"FORCE", b"ABORT"} or {b"SAVE", b"NOSAVE"} <= set(words):
+    if (not set(words) <= {b"NOSAVE", b"SAVE", b"NOW", b"FORCE", b"ABORT"}
+        or {b"SAVE", b"NOSAVE"} <= set(words)):
         raise CommandError(SYNTAX)
     if b"ABORT" in words:
         if len(words) > 1:
@@ -234,10 +263,11 @@ def shutdown(session, argv):
     return NO_REPLY
 
 
-# ---- waiting ----------------------------------------------------------------------------------------------------------------
+# ---- waiting -------------------------------------------------------------------------------------
 
 def wait_for(session, local: int, peers: int, timeout_ms: int, reply) -> object:
-    """Answers reply(local copies, peers' copies) as soon as both numbers are reached, or the time (0: no limit) is up."""
+    """Answers reply(local copies, peers' copies) as soon as both numbers are reached, or the time
+    (0: no limit) is up."""
     sync = part(session, "sync")
     wrote = session.wrote_as, session.wrote             # (0, 0): nothing, so any replica has it
     count = sync.acknowledged(*wrote) if sync is not None else 0
@@ -269,33 +299,42 @@ def wait_for(session, local: int, peers: int, timeout_ms: int, reply) -> object:
     return NO_REPLY
 
 
-@command("WAIT", arity=3, flags="noscript", group="generic", since="3.0.0", complexity="O(1)", categories="-keyspace connection",
-         summary="Waits until so many peers have logged this client's writes; answers how many have.")
+@command("WAIT", arity=3, flags="noscript", group="generic", since="3.0.0", complexity="O(1)",
+         categories="-keyspace connection",
+         summary="Waits until so many peers have logged this client's writes; answers how many "
+                 "have.")
 def wait(session, argv):
     peers = integer(argv[1])
     return wait_for(session, 0, peers, time_limit(argv[2], session.replica.now), lambda local, n: n)
 
 
-@command("WAITAOF", arity=4, flags="noscript", group="generic", since="7.2.0", complexity="O(1)", categories="-keyspace connection",
-         summary="Waits until this client's writes are on this replica's disk and logged by so many peers.")
+@command("WAITAOF", arity=4, flags="noscript", group="generic", since="7.2.0", complexity="O(1)",
+         categories="-keyspace connection",
+         summary="Waits until this client's writes are on this replica's disk and logged by so "
+                 "many peers.")
 def waitaof(session, argv):
     local, peers = integer(argv[1]), integer(argv[2])
     if not 0 <= local <= 1:
         raise CommandError("ERR value is out of range, must be between 0 and 1")
     if peers < 0:
         raise CommandError("ERR value is out of range, must be positive")
-    return wait_for(session, local, peers, time_limit(argv[3], session.replica.now), lambda here, n: [here, n])
+    return wait_for(session, local, peers, time_limit(argv[3], session.replica.now), lambda here,
+                    n: [here, n])
 
 
-# ---- users and functions, as far as clients call them -------------------------------------------------------------------------
+# ---- users and functions, as far as clients call them --------------------------------------------
 
-command("ACL", arity=-2, flags="container", group="server", since="6.0.0", complexity="Depends on the subcommand",
-        summary="Users: there is one, default, with the password of `requirepass`.")(usage.help_of("ACL"))
-command("ACL|HELP", arity=2, flags="loading stale", group="server", since="6.0.0", summary="Lists the subcommands.")(usage.help_of("ACL"))
+command("ACL", arity=-2, flags="container", group="server", since="6.0.0",
+        complexity="Depends on the subcommand",
+        summary="Users: there is one, default, with the password of "
+                "`requirepass`.")(usage.help_of("ACL"))
+command("ACL|HELP", arity=2, flags="loading stale", group="server", since="6.0.0",
+        summary="Lists the subcommands.")(usage.help_of("ACL"))
 
 
 def acl_command(name: str, arity: int, summary: str, admin: bool = True):
-    return command(f"ACL|{name}", arity=arity, flags=f"noscript loading stale{' admin' * admin}", group="server", since="6.0.0", summary=summary)
+    return command(f"ACL|{name}", arity=arity, flags=f"noscript loading stale{' admin' * admin}",
+                   group="server", since="6.0.0", summary=summary)
 
 
 def password_hash(session) -> str | None:
@@ -311,7 +350,8 @@ def acl_whoami(session, argv):
 @acl_command("LIST", 2, "The users, as rules.")
 def acl_list(session, argv):
     hashed = password_hash(session)
-    return [f"user default on {f'sanitize-payload #{hashed}' if hashed else 'nopass sanitize-payload'} ~* &* +@all"]
+    return ["user default on "
+            f"{f'sanitize-payload #{hashed}' if hashed else 'nopass sanitize-payload'} ~* &* +@all"]
 
 
 @acl_command("USERS", 2, "The names of the users.")
@@ -324,7 +364,9 @@ def acl_getuser(session, argv):
     if argv[2] != b"default":
         return None
     hashed = password_hash(session)
-    return {"flags": Ordered(("on", "sanitize-payload") if hashed else ("on", "nopass", "sanitize-payload")), "passwords": [hashed] if hashed else [], "commands": "+@all", "keys": "~*",
+    return {"flags": Ordered(("on", "sanitize-payload") if hashed
+                             else ("on", "nopass", "sanitize-payload")), "passwords": [hashed]
+                             if hashed else [], "commands": "+@all", "keys": "~*",
             "channels": "&*", "selectors": []}
 
 
@@ -341,29 +383,35 @@ def acl_cat(session, argv):
     return found
 
 
-command("FUNCTION", arity=-2, flags="container", group="scripting", since="7.0.0", complexity="Depends on the subcommand",
+command("FUNCTION", arity=-2, flags="container", group="scripting", since="7.0.0",
+        complexity="Depends on the subcommand",
         summary="Functions: there are none.")(usage.help_of("FUNCTION"))
 command("FUNCTION|HELP", arity=2, flags="loading stale", group="scripting", since="7.0.0",
         summary="Lists the subcommands.")(usage.help_of("FUNCTION"))
 
 
-@command("FUNCTION|FLUSH", arity=-2, flags="noscript", group="scripting", since="7.0.0", summary="Removes all functions: there are none.")
+@command("FUNCTION|FLUSH", arity=-2, flags="noscript", group="scripting", since="7.0.0",
+         summary="Removes all functions: there are none.")
 def function_flush(session, argv):
     if len(argv) > 3 or (len(argv) == 3 and argv[2].upper() not in (b"ASYNC", b"SYNC")):
         raise CommandError("ERR FUNCTION FLUSH only supports SYNC|ASYNC option")
     return OK
 
 
-command("MODULE", arity=-2, flags="container", group="server", since="4.0.0", complexity="Depends on the subcommand",
+command("MODULE", arity=-2, flags="container", group="server", since="4.0.0",
+        complexity="Depends on the subcommand",
         summary="Modules: there are none.")(usage.help_of("MODULE"))
-command("MODULE|HELP", arity=2, flags="loading stale", group="server", since="5.0.0", summary="Lists the subcommands.")(usage.help_of("MODULE"))
+command("MODULE|HELP", arity=2, flags="loading stale", group="server", since="5.0.0",
+        summary="Lists the subcommands.")(usage.help_of("MODULE"))
 
 
-@command("MODULE|LIST", arity=2, flags="admin noscript", group="server", since="4.0.0", summary="The modules: none.")
+@command("MODULE|LIST", arity=2, flags="admin noscript", group="server", since="4.0.0",
+         summary="The modules: none.")
 def module_list(session, argv):
     return []
 
 
-@command("FUNCTION|LIST", arity=-2, flags="noscript", group="scripting", since="7.0.0", summary="The functions: none.")
+@command("FUNCTION|LIST", arity=-2, flags="noscript", group="scripting", since="7.0.0",
+         summary="The functions: none.")
 def function_list(session, argv):
     return []

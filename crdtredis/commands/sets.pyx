@@ -1,17 +1,19 @@
 # cython: language_level=3
 """Set commands.
 
-A set is a table of members, each with a cell without a value. An add is an assignment: it removes the adds it observed and
-stands under a dot of its own, so a concurrent removal, which had not seen it, leaves it. Hence SADD of a member that is there
-makes an effect, too, though it answers 0:
+A set is a table of members, each with a cell without a value. An add is an assignment: it removes
+the adds it observed and stands under a dot of its own, so a concurrent removal, which had not seen
+it, leaves it. Hence SADD of a member that is there makes an effect, too, though it answers 0:
 
     A: SREM s a   ||   B: SADD s a, where a is a member already      ->  a stays
 
-SREM, SPOP and SMOVE name the members they remove; of a member that is not there they make no effect.
+SREM, SPOP and SMOVE name the members they remove; of a member that is not there they make no
+effect.
 
-Combining. SINTER, SUNION and SDIFF, their STORE forms and SINTERCARD choose among the members of the sources as Element*, in a scratch
-Buffer: no name is copied, the number is known before the first member is answered, and SUNION tells repetitions apart with a
-table that borrows the members themselves. A STORE form then copies the names, since its target may be one of the sources, deletes
+Combining. SINTER, SUNION and SDIFF, their STORE forms and SINTERCARD choose among the members of
+the sources as Element*, in a scratch Buffer: no name is copied, the number is known before the
+first member is answered, and SUNION tells repetitions apart with a table that borrows the members
+themselves. A STORE form then copies the names, since its target may be one of the sources, deletes
 the target and writes it anew, in one op.
 """
 from libc.stddef cimport size_t
@@ -19,16 +21,20 @@ from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
-from crdtredis._core cimport (T_SET, Collection, Element, Kernel, Table, element_key, key_collection, key_delete, key_find, key_prepare,
-                              key_visible, member_find, member_random, member_remove, member_set, op_room, removal_size, table_add, table_clear, table_find,
+from crdtredis._core cimport (T_SET, Collection, Element, Kernel, Table, element_key,
+                              key_collection, key_delete, key_find, key_prepare,
+                              key_visible, member_find, member_random, member_remove, member_set,
+                              op_room, removal_size, table_add, table_clear, table_find,
                               table_init)
 from crdtredis._engine cimport Call, fail, fail_syntax, hot, is_word
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null, reply_set
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_fit
-from crdtredis.commands.members cimport (add_all, choose, end_removal, find_members, has_member, member_live, member_name, next_member,
+from crdtredis.commands.members cimport (add_all, choose, end_removal, find_members, has_member,
+                                         member_live, member_name, next_member,
                                          read_choice, read_members)
-from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add, scan_answer, scan_init, scan_matches,
+from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add,
+                                          scan_answer, scan_init, scan_matches,
                                           scan_walk_members)
 from crdtredis.numbers cimport parse_int64
 
@@ -58,7 +64,7 @@ cdef inline void reply_members(Call *c, Buffer *members) noexcept nogil:
         reply_member(c, (<Element**>members.p)[i])
 
 
-# ---- one set ------------------------------------------------------------------------------------------------------------
+# ---- one set -------------------------------------------------------------------------------------
 cdef void sadd(Call *c) noexcept nogil:
     cdef Kernel *k = c.kernel
     cdef Span key = c.argv[1]
@@ -86,7 +92,8 @@ cdef void srem(Call *c) noexcept nogil:
     if find_members(c, key, T_SET, &e, &s) == REFUSED or not args_fit(c, 2, 1):
         return
     for i in range(2, c.argc):
-        if s == NULL:                                       # no such key, or its last member has just gone
+        # no such key, or its last member has just gone
+        if s == NULL:
             break
         if member_find(k, s, c.argv[i]) == NULL:
             continue
@@ -178,12 +185,14 @@ cdef void sscan(Call *c) noexcept nogil:
     found = read_members(c, c.argv[1], T_SET, &members)
     if found == REFUSED or (found == FOUND and not read_scan_options(c, 3, &s, NULL)):
         return
-    scan_answer(&s, c.reply, scan_walk_members(&s, &members.table, cursor, visit_member) if found == FOUND else 0)
+    scan_answer(&s, c.reply, scan_walk_members(&s, &members.table, cursor, visit_member)
+                if found == FOUND else 0)
 
 
-# ---- random members -----------------------------------------------------------------------------------------------------
+# ---- random members ------------------------------------------------------------------------------
 cdef void remove_chosen(Call *c, Element *e, Element **chosen, size_t n) noexcept nogil:
-    """Removes members of argv[1], of which e is given. A name is copied first, for it goes with its member."""
+    """Removes members of argv[1], of which e is given. A name is copied first, for it goes with its
+    member."""
     cdef Span key = c.argv[1]
     cdef Buffer name
     cdef size_t i, bytes = 0
@@ -234,7 +243,8 @@ cdef void spop(Call *c) noexcept nogil:
     reply_members(c, &chosen)
     if <size_t>n >= s.live:
         c.changes = s.live
-        key_delete(k, c.db, e)                              # all that was observed: the same, in one effect
+        # all that was observed: the same, in one effect
+        key_delete(k, c.db, e)
     else:
         remove_chosen(c, e, <Element**>chosen.p, n)
     buffer_free(&chosen)
@@ -272,7 +282,7 @@ cdef void srandmember(Call *c) noexcept nogil:
         buffer_free(&chosen)
 
 
-# ---- several sets -------------------------------------------------------------------------------------------------------
+# ---- several sets --------------------------------------------------------------------------------
 cdef enum Combining:
     INTERSECTION
     UNION
@@ -287,7 +297,8 @@ cdef struct Sources:
 
 
 cdef int read_sources(Call *c, int first, int n, Sources *out) noexcept nogil:
-    """n keys from argv[first] on; 0 after a refusal. Every key's type is looked at, whatever came before. The caller frees out.sets."""
+    """n keys from argv[first] on; 0 after a refusal. Every key's type is looked at, whatever came
+    before. The caller frees out.sets."""
     cdef Collection *s
     cdef int i
     memset(out, 0, sizeof(Sources))
@@ -307,7 +318,8 @@ cdef int by_size(const void *a, const void *b) noexcept nogil:
 
 
 cdef void intersect(Sources *from_, size_t most, Buffer *out) noexcept nogil:
-    """The members that all have, at most `most` of them: the smallest set's, each looked up in the next larger ones."""
+    """The members that all have, at most `most` of them: the smallest set's, each looked up in the
+    next larger ones."""
     cdef Collection **sets = <Collection**>from_.sets.p
     cdef Element *m
     cdef size_t at = 0, i
@@ -362,7 +374,8 @@ cdef void subtract(Sources *from_, Buffer *out) noexcept nogil:
 
 
 cdef int combine(Call *c, int first, Combining how, Buffer *out) noexcept nogil:
-    """Chooses among the members of the keys from argv[first] on; 0 after a refusal. The caller frees out."""
+    """Chooses among the members of the keys from argv[first] on; 0 after a refusal. The caller
+    frees out."""
     cdef Sources from_
     memset(out, 0, sizeof(Buffer))
     if not read_sources(c, first, c.argc - first, &from_):
@@ -408,7 +421,8 @@ cdef void store_combined(Call *c, Combining how) noexcept nogil:
         n = 0                                               # the client is told of it
     elif e != NULL and (n or key_visible(k, e)):
         key_delete(k, c.db, e)
-        e = key_find(k, c.db, key)                          # concurrent increments may have left stubs
+        # concurrent increments may have left stubs
+        e = key_find(k, c.db, key)
     for i in range(n):
         memcpy(&klen, names.p + at, sizeof(uint32_t))
         at += sizeof(uint32_t)
@@ -472,45 +486,66 @@ cdef void sintercard(Call *c) noexcept nogil:
     buffer_free(&from_.sets)
 
 
-# ---- registration -------------------------------------------------------------------------------------------------------
+# ---- registration --------------------------------------------------------------------------------
 _of_one_key = partial(command, keys=(1, 1, 1), group="set")
 _of_keys = partial(command, keys=(1, -1, 1), group="set")
-ADDS = "Concurrent adds are all kept, and an add survives a concurrent removal, also the add of a member that was there already."
+ADDS = ("Concurrent adds are all kept, and an add survives a concurrent removal, also the add of a "
+        "member that was there already.")
 REMOVES = "Removes what this replica had seen. A member that is added concurrently stays."
-STORES = "Replaces what this replica had seen of the target by what it saw of the sources. A concurrent add to the target survives."
+STORES = ("Replaces what this replica had seen of the target by what it saw of the sources. A "
+          "concurrent add to the target survives.")
 
-_of_one_key("SADD", arity=-3, flags="write denyoom fast", since="1.0.0", complexity="O(N) with N members", replicas=ADDS,
+_of_one_key("SADD", arity=-3, flags="write denyoom fast", since="1.0.0",
+        complexity="O(N) with N members", replicas=ADDS,
         summary="Adds members to a set; answers how many are new.")(hot(sadd))
-_of_one_key("SREM", arity=-3, flags="write fast", since="1.0.0", complexity="O(N) with N members", replicas=REMOVES,
+_of_one_key("SREM", arity=-3, flags="write fast", since="1.0.0", complexity="O(N) with N members",
+        replicas=REMOVES,
         summary="Removes members of a set; answers how many there were.")(hot(srem))
 command("SMOVE", arity=4, flags="write fast", keys=(1, 2, 1), group="set", since="1.0.0",
-        replicas="Every replica applies removal and add at once. Two replicas that move one member to different sets concurrently leave it in both.",
+        replicas="Every replica applies removal and add at once. Two replicas that move one member "
+                 "to different sets concurrently leave it in both.",
         summary="Moves a member from a set to another.")(hot(smove))
-_of_one_key("SPOP", arity=-2, flags="write fast", since="1.0.0", complexity="O(N) with N members answered, or of the set if that is most of it",
-        replicas="Two replicas can be given the same member. It is gone after sync, unless it was added concurrently.",
+_of_one_key("SPOP", arity=-2, flags="write fast", since="1.0.0",
+        complexity="O(N) with N members answered, or of the set if that is most of it",
+        replicas="Two replicas can be given the same member. It is gone after sync, unless it was "
+                 "added concurrently.",
         summary="Removes and answers members of a set chosen at random.")(hot(spop))
-_of_one_key("SCARD", arity=2, flags="readonly fast", since="1.0.0", summary="The number of members of a set.")(hot(scard))
-_of_one_key("SISMEMBER", arity=3, flags="readonly fast", since="1.0.0", summary="Whether a set has a member.")(hot(sismember))
-_of_one_key("SMISMEMBER", arity=-3, flags="readonly fast", since="6.2.0", complexity="O(N) with N members asked for",
+_of_one_key("SCARD", arity=2, flags="readonly fast", since="1.0.0",
+            summary="The number of members of a set.")(hot(scard))
+_of_one_key("SISMEMBER", arity=3, flags="readonly fast", since="1.0.0",
+            summary="Whether a set has a member.")(hot(sismember))
+_of_one_key("SMISMEMBER", arity=-3, flags="readonly fast", since="6.2.0",
+        complexity="O(N) with N members asked for",
         summary="Which of several members a set has.")(hot(smismember))
-_of_one_key("SMEMBERS", arity=2, flags="readonly", since="1.0.0", complexity="O(N) with N members of the set",
+_of_one_key("SMEMBERS", arity=2, flags="readonly", since="1.0.0",
+        complexity="O(N) with N members of the set",
         summary="All members of a set.")(hot(smembers))
-_of_one_key("SRANDMEMBER", arity=-2, flags="readonly", since="1.0.0", complexity="O(N) with N members answered, or of the set if that is most of it",
+_of_one_key("SRANDMEMBER", arity=-2, flags="readonly", since="1.0.0",
+        complexity="O(N) with N members answered, or of the set if that is most of it",
         summary="Members of a set chosen at random.")(hot(srandmember))
-_of_one_key("SSCAN", arity=-3, flags="readonly", since="2.8.0", complexity="O(1) per call, O(N) for a whole iteration",
+_of_one_key("SSCAN", arity=-3, flags="readonly", since="2.8.0",
+        complexity="O(1) per call, O(N) for a whole iteration",
         summary="Iterates over the members of a set.")(hot(sscan))
-_of_keys("SINTER", arity=-2, flags="readonly", since="1.0.0", complexity="O(N*M) with N members of the smallest set and M sets",
+_of_keys("SINTER", arity=-2, flags="readonly", since="1.0.0",
+        complexity="O(N*M) with N members of the smallest set and M sets",
         summary="The members that all of several sets have.")(hot(sinter))
 command("SINTERCARD", arity=-3, flags="readonly", keys=counted_keys(1), group="set", since="7.0.0",
         complexity="O(N*M) with N members of the smallest set and M sets",
         summary="How many members all of several sets have.")(hot(sintercard))
-_of_keys("SINTERSTORE", arity=-3, flags="write denyoom", since="1.0.0", complexity="O(N*M) with N members of the smallest set and M sets",
-        replicas=STORES, summary="Stores the members that all of several sets have.")(hot(sinterstore))
-_of_keys("SUNION", arity=-2, flags="readonly", since="1.0.0", complexity="O(N) with the members of all sets",
+_of_keys("SINTERSTORE", arity=-3, flags="write denyoom", since="1.0.0",
+        complexity="O(N*M) with N members of the smallest set and M sets",
+        replicas=STORES,
+        summary="Stores the members that all of several sets have.")(hot(sinterstore))
+_of_keys("SUNION", arity=-2, flags="readonly", since="1.0.0",
+        complexity="O(N) with the members of all sets",
         summary="The members that any of several sets has.")(hot(sunion))
-_of_keys("SUNIONSTORE", arity=-3, flags="write denyoom", since="1.0.0", complexity="O(N) with the members of all sets", replicas=STORES,
+_of_keys("SUNIONSTORE", arity=-3, flags="write denyoom", since="1.0.0",
+        complexity="O(N) with the members of all sets", replicas=STORES,
         summary="Stores the members that any of several sets has.")(hot(sunionstore))
-_of_keys("SDIFF", arity=-2, flags="readonly", since="1.0.0", complexity="O(N*M) with N members of the first set and M sets",
+_of_keys("SDIFF", arity=-2, flags="readonly", since="1.0.0",
+        complexity="O(N*M) with N members of the first set and M sets",
         summary="The members of a set that none of the others has.")(hot(sdiff))
-_of_keys("SDIFFSTORE", arity=-3, flags="write denyoom", since="1.0.0", complexity="O(N*M) with N members of the first set and M sets",
-        replicas=STORES, summary="Stores the members of a set that none of the others has.")(hot(sdiffstore))
+_of_keys("SDIFFSTORE", arity=-3, flags="write denyoom", since="1.0.0",
+        complexity="O(N*M) with N members of the first set and M sets",
+        replicas=STORES,
+        summary="Stores the members of a set that none of the others has.")(hot(sdiffstore))

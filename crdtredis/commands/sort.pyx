@@ -1,17 +1,22 @@
 # cython: language_level=3
-"""SORT and SORT_RO: the elements of a list, set or sorted set in order, by themselves or by what keys made of them hold.
+"""SORT and SORT_RO: the elements of a list, set or sorted set in order, by themselves or by what
+keys made of them hold.
 
-The elements are copied first, one after the other into one buffer (a text there is its length, its bytes and a NUL), so they stay what they are
-whatever is looked up or written afterwards. A Row is an element on its way: the number or text to sort by, and the element itself. Rows
-that compare equal keep their first order.
+The elements are copied first, one after the other into one buffer (a text there is its length, its
+bytes and a NUL), so they stay what they are whatever is looked up or written afterwards. A Row is
+an element on its way: the number or text to sort by, and the element itself. Rows that compare
+equal keep their first order.
 
-By number, equal ones are ordered as texts, so the order is the same wherever the elements came from. A text is a number if strtod says so, as in
-Redis: with white space before it, hexadecimal, infinity; the empty one is 0.
+By number, equal ones are ordered as texts, so the order is the same wherever the elements came
+from. A text is a number if strtod says so, as in Redis: with white space before it, hexadecimal,
+infinity; the empty one is 0.
 
-STORE is one op that deletes the target and pushes the result. As everywhere, what is replicated is the result, not the sorting.
+STORE is one op that deletes the target and pushes the result. As everywhere, what is replicated is
+the result, not the sorting.
 
-What is not Redis's: ALPHA compares all bytes. Redis asks the locale, and without STORE looks no further than the first NUL. And with BY and LIMIT
-Redis's partial sorting leaves rows that compare equal in any order.
+What is not Redis's: ALPHA compares all bytes. Redis asks the locale, and without STORE looks no
+further than the first NUL. And with BY and LIMIT Redis's partial sorting leaves rows that compare
+equal in any order.
 """
 from libc cimport errno as err
 from libc.math cimport isnan
@@ -20,9 +25,13 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport qsort, strtod
 from libc.string cimport memchr, memcmp, memcpy, memset
 
-from crdtredis._core cimport (STEP_ROOM, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Collection, Element, Item, Kernel, ListCursor, OrderCursor,
-                              key_collection, key_delete, key_find, key_type, key_visible, list_insert, list_next, list_prev, list_seek, list_value, op_room, removal_size,
-                              member_find, member_view, order_at, order_next, order_prev, string_view)
+from crdtredis._core cimport (STEP_ROOM, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET,
+                              Collection, Element, Item, Kernel, ListCursor, OrderCursor,
+                              key_collection, key_delete, key_find, key_type, key_visible,
+                              list_insert, list_next, list_prev, list_seek, list_value, op_room,
+                              removal_size,
+                              member_find, member_view, order_at, order_next, order_prev,
+                              string_view)
 from crdtredis._engine cimport Call, fail, fail_syntax, hot, is_word
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
@@ -37,7 +46,8 @@ cdef enum:
 
 cdef struct Row:
     double score                        # to sort by, unless ALPHA
-    const char *by                      # to sort by with ALPHA: a text, NULL (which comes first) for none
+    # to sort by with ALPHA: a text, NULL (which comes first) for none
+    const char *by
     const char *name                    # the element: a text. They lie in the first order.
 
 cdef enum Kind:
@@ -72,7 +82,7 @@ cdef struct Sorting:
     Buffer result                       # texts to store
 
 
-# ---- texts --------------------------------------------------------------------------------------------------------------
+# ---- texts ---------------------------------------------------------------------------------------
 cdef inline size_t add_text(Buffer *b, Span v) noexcept nogil:
     """Where it stands. Pointers to texts are made once no more are added."""
     cdef size_t at = b.n
@@ -110,7 +120,7 @@ cdef inline int read_score(const char *p, size_t n, double *out) noexcept nogil:
     return end[0] == 0 and err.errno != err.ERANGE and not isnan(out[0])
 
 
-# ---- patterns -----------------------------------------------------------------------------------------------------------
+# ---- patterns ------------------------------------------------------------------------------------
 cdef Pattern read_pattern(Span text) noexcept nogil:
     cdef Pattern p
     cdef const char *star = <const char*>memchr(text.p, c'*', text.n) if text.n else NULL
@@ -132,7 +142,8 @@ cdef Pattern read_pattern(Span text) noexcept nogil:
 
 
 cdef int find_value(Call *c, const Pattern *p, Span name, Buffer *key, Span *out) noexcept nogil:
-    """What the pattern finds for an element: valid until the next look-up. 0 if there is no such value."""
+    """What the pattern finds for an element: valid until the next look-up. 0 if there is no such
+    value."""
     cdef Kernel *k = c.kernel
     cdef Collection *fields
     cdef Element *e
@@ -163,7 +174,7 @@ cdef int find_value(Call *c, const Pattern *p, Span name, Buffer *key, Span *out
     return 1
 
 
-# ---- reading the command ------------------------------------------------------------------------------------------------
+# ---- reading the command -------------------------------------------------------------------------
 cdef int read_options(Call *c, int read_only, Sorting *s) noexcept nogil:
     """0 after a refusal."""
     cdef Pattern p
@@ -200,7 +211,7 @@ cdef int read_options(Call *c, int read_only, Sorting *s) noexcept nogil:
     return 1
 
 
-# ---- loading ------------------------------------------------------------------------------------------------------------
+# ---- loading -------------------------------------------------------------------------------------
 cdef inline void add_row(Sorting *s, Span name) noexcept nogil:
     cdef Row row
     row.score = 0
@@ -225,7 +236,8 @@ cdef void load_zset(Sorting *s, size_t first, size_t n, int backwards) noexcept 
     cdef Collection *z = s.source
     cdef OrderCursor at
     cdef size_t i
-    cdef Item *item = order_at(&z.order, z.live - 1 - first if backwards else first, &at) if n else NULL
+    cdef Item *item = order_at(&z.order, z.live - 1 - first if backwards else first,
+                               &at) if n else NULL
     for i in range(n):
         add_row(s, member_name(item.e))
         item = order_prev(&at) if backwards else order_next(&at)
@@ -240,7 +252,8 @@ cdef void load_set(Sorting *s) noexcept nogil:
 
 
 cdef void load(Call *c, Sorting *s, size_t *first, size_t *n) noexcept nogil:
-    """Makes the rows: all, or of a sequence that stays as it is, those asked for. *first and *n: which rows are asked for."""
+    """Makes the rows: all, or of a sequence that stays as it is, those asked for. *first and *n:
+    which rows are asked for."""
     cdef size_t size = s.source.live if s.source != NULL else 0, i
     cdef Row *rows
     first[0] = min(<size_t>max(s.skip, <int64_t>0), size)
@@ -294,9 +307,10 @@ cdef int weigh(Call *c, Sorting *s) noexcept nogil:
     return sound
 
 
-# ---- sorting ------------------------------------------------------------------------------------------------------------
+# ---- sorting -------------------------------------------------------------------------------------
 cdef inline int compare_scores(const Row *a, const Row *b) noexcept nogil:
-    return (a.score > b.score) - (a.score < b.score) if a.score != b.score else compare_texts(a.name, b.name)
+    return ((a.score > b.score) - (a.score < b.score) if a.score != b.score
+            else compare_texts(a.name, b.name))
 
 
 cdef inline int compare_weights(const Row *a, const Row *b) noexcept nogil:
@@ -337,7 +351,7 @@ cdef void sort_rows(Sorting *s) noexcept nogil:
         qsort(s.rows.p, n, sizeof(Row), score_down if s.desc else score_up)
 
 
-# ---- the result ---------------------------------------------------------------------------------------------------------
+# ---- the result ----------------------------------------------------------------------------------
 cdef void answer(Call *c, Sorting *s, size_t first, size_t n) noexcept nogil:
     cdef const Pattern *gets = <const Pattern*>s.gets.p
     cdef size_t i, j, columns = s.gets.n // sizeof(Pattern)
@@ -355,8 +369,8 @@ cdef void answer(Call *c, Sorting *s, size_t first, size_t n) noexcept nogil:
 
 
 cdef void store(Call *c, Sorting *s, size_t first, size_t n) noexcept nogil:
-    """target := the result, whatever it held; without any it is gone. Answers the number of elements. Values are gathered first: the target may be
-    a source."""
+    """target := the result, whatever it held; without any it is gone. Answers the number of
+    elements. Values are gathered first: the target may be a source."""
     cdef Kernel *k = c.kernel
     cdef const Pattern *gets = <const Pattern*>s.gets.p
     cdef size_t i, j, columns = s.gets.n // sizeof(Pattern), length = n * max(columns, <size_t>1)
@@ -372,11 +386,13 @@ cdef void store(Call *c, Sorting *s, size_t first, size_t n) noexcept nogil:
                 v.n = 0
             add_text(&s.result, v)
     e = key_find(k, c.db, s.target[0])
-    if not op_room(k, c.db, length, s.target[0].n, s.result.n + 2 * STEP_ROOM * length + (removal_size(k, e) if e != NULL else 0)):
+    if not op_room(k, c.db, length, s.target[0].n,
+                   s.result.n + 2 * STEP_ROOM * length + (removal_size(k, e) if e != NULL else 0)):
         return
     if e != NULL and (length or key_visible(k, e)):
         key_delete(k, c.db, e)
-        e = key_find(k, c.db, s.target[0])                  # concurrent increments may have left stubs
+        # concurrent increments may have left stubs
+        e = key_find(k, c.db, s.target[0])
     text = s.result.p
     for i in range(length):
         v = text_span(text)
@@ -385,13 +401,15 @@ cdef void store(Call *c, Sorting *s, size_t first, size_t n) noexcept nogil:
     reply_int(c.reply, length)
 
 
-# ---- commands -----------------------------------------------------------------------------------------------------------
+# ---- commands ------------------------------------------------------------------------------------
 cdef void run(Call *c, Sorting *s, int read_only) noexcept nogil:
     cdef size_t first = 0, n = 0
-    if not read_options(c, read_only, s) or read_any(c, c.argv[1], 1 << T_LIST | 1 << T_SET | 1 << T_ZSET, &s.source) == REFUSED:
+    if (not read_options(c, read_only, s)
+        or read_any(c, c.argv[1], 1 << T_LIST | 1 << T_SET | 1 << T_ZSET, &s.source) == REFUSED):
         return
     if s.unsorted and s.target != NULL and s.source != NULL and s.source.type == T_SET:
-        s.unsorted = s.by = 0                               # what is stored has some order, not the table's
+        # what is stored has some order, not the table's
+        s.unsorted = s.by = 0
         s.alpha = 1
     load(c, s, &first, &n)
     if not s.unsorted:
@@ -426,9 +444,10 @@ cdef void sort_ro(Call *c) noexcept nogil:
     sort_command(c, 1)
 
 
-# ---- registration -------------------------------------------------------------------------------------------------------
+# ---- registration --------------------------------------------------------------------------------
 def _keys(argv: list[bytes]) -> list[int]:
-    """The source, and the target that the last STORE names. Keys that patterns lead to are not in the arguments."""
+    """The source, and the target that the last STORE names. Keys that patterns lead to are not in
+    the arguments."""
     target, i = [], 2
     while i < len(argv):
         word = argv[i].upper()
@@ -438,10 +457,16 @@ def _keys(argv: list[bytes]) -> list[int]:
     return [1, *target]
 
 
-SORTING = "O(N*log(N)) with N elements; O(M) with M answered of a list or sorted set that stays as it is"
+SORTING = ("O(N*log(N)) with N elements; O(M) with M answered of a list or sorted set that "
+           "stays as it is")
 
-command("SORT", arity=-2, flags="write denyoom", keys=_keys, group="generic", categories="-keyspace set sortedset list dangerous", since="1.0.0",
-        complexity=SORTING, summary="The elements of a list, set or sorted set in order, answered or stored.",
-        replicas="Replaces what this replica had seen of the target by what it sorted. Elements pushed to the target concurrently stay.")(hot(sort))
-command("SORT_RO", arity=-2, flags="readonly movablekeys", keys=(1, 1, 1), group="generic", categories="-keyspace set sortedset list dangerous", since="7.0.0",
-        complexity=SORTING, summary="The elements of a list, set or sorted set in order.")(hot(sort_ro))
+command("SORT", arity=-2, flags="write denyoom", keys=_keys, group="generic",
+        categories="-keyspace set sortedset list dangerous", since="1.0.0",
+        complexity=SORTING,
+        summary="The elements of a list, set or sorted set in order, answered or stored.",
+        replicas="Replaces what this replica had seen of the target by what it sorted. Elements "
+                 "pushed to the target concurrently stay.")(hot(sort))
+command("SORT_RO", arity=-2, flags="readonly movablekeys", keys=(1, 1, 1), group="generic",
+        categories="-keyspace set sortedset list dangerous", since="7.0.0",
+        complexity=SORTING,
+        summary="The elements of a list, set or sorted set in order.")(hot(sort_ro))

@@ -1,32 +1,39 @@
 """String commands: SET and GET and their kin, counters, and LCS.
 
-A handler looks its key up, decides, makes at most one kernel call per key, and answers. Options, replies, error texts and the order in
-which errors are found are those of Redis 7.2.
+A handler looks its key up, decides, makes at most one kernel call per key, and answers. Options,
+replies, error texts and the order in which errors are found are those of Redis 7.2.
 
-What replicates is the outcome, never the command: a value as a whole (SET, APPEND, SETRANGE: one register, so of two concurrent writes
-the later timestamp wins), an increment (INCR and its kin: concurrent ones add up), a deadline in ms since 1970, a removal. So APPEND and
-SETRANGE cost O(length of the whole value), where Redis changes a value in place; the alternative, a text type with mergeable edits, would
-make every GET dearer for the sake of commands whose concurrent use has no meaning that two clients would agree on.
+What replicates is the outcome, never the command: a value as a whole (SET, APPEND, SETRANGE: one
+register, so of two concurrent writes the later timestamp wins), an increment (INCR and its kin:
+concurrent ones add up), a deadline in ms since 1970, a removal. So APPEND and SETRANGE cost
+O(length of the whole value), where Redis changes a value in place; the alternative, a text type
+with mergeable edits, would make every GET dearer for the sake of commands whose concurrent use has
+no meaning that two clients would agree on.
 
-A deadline that has already passed (SET EXAT, GETEX PXAT) is a removal, on the spot. A command that would change nothing (APPEND of
-nothing to a key that is there, SETRANGE of nothing, PERSIST without a deadline) makes no effect.
+A deadline that has already passed (SET EXAT, GETEX PXAT) is a removal, on the spot. A command that
+would change nothing (APPEND of nothing to a key that is there, SETRANGE of nothing, PERSIST without
+a deadline) makes no effect.
 
-A counter is shown by formatting it into the kernel's one scratch place, so a view of it lasts until the next one: what needs two at a
-time (LCS) copies the first.
+A counter is shown by formatting it into the kernel's one scratch place, so a view of it lasts until
+the next one: what needs two at a time (LCS) copies the first.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from crdtredis._core cimport (EFFECT_ROOM, NO_NUMBER, Element, Kernel, T_NONE, T_STRING, key_deadline, key_delete, key_expire, key_find,
-                              key_modified, key_type, key_visible, WHOLE, op_room, remainder_size, string_add, string_int, string_set,
+from crdtredis._core cimport (EFFECT_ROOM, NO_NUMBER, Element, Kernel, T_NONE, T_STRING,
+                              key_deadline, key_delete, key_expire, key_find,
+                              key_modified, key_type, key_visible, WHOLE, op_room, remainder_size,
+                              string_add, string_int, string_set,
                               string_view)
-from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_int, fail_syntax, fail_type, hot, is_word
+from crdtredis._engine cimport (Call, fail, fail_arity, fail_float, fail_int, fail_syntax,
+                                fail_type, hot, is_word)
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.numbers cimport REAL_TEXT, format_long_double, parse_int64, parse_long_double
-from crdtredis.commands.common cimport (FOUND, MAX_STRING, MISSING, REFUSED, args_size, clamp_range, copy_grown, expect_ahead, find_string, read_deadline,
+from crdtredis.commands.common cimport (FOUND, MAX_STRING, MISSING, REFUSED, args_size, clamp_range,
+                                        copy_grown, expect_ahead, find_string, read_deadline,
                                         read_int, read_string, size_allowed, touch)
 
 from crdtredis.commands.table import command
@@ -34,7 +41,8 @@ from crdtredis.commands.table import command
 cdef extern from "<math.h>" nogil:
     bint isfinite(long double v)
 
-# Options of SET and GETEX. Within each of the two groups of rivals, at most one can be given (but that one repeatedly).
+# Options of SET and GETEX. Within each of the two groups of rivals, at most one can be given (but
+# that one repeatedly).
 cdef enum Option:
     O_NX = 1
     O_XX = 2
@@ -52,11 +60,12 @@ cdef enum Option:
     O_OF_GETEX = 496
 
 
-# ---- options and values ---------------------------------------------------------------------------------------------
+# ---- options and values --------------------------------------------------------------------------
 cdef uint32_t option(Span w) noexcept nogil:
     """The option that w names, 0 if none."""
     if w.n == 2:
-        return (O_EX if is_word(w, b"EX") else O_PX if is_word(w, b"PX") else O_NX if is_word(w, b"NX")
+        return (O_EX if is_word(w, b"EX") else O_PX if is_word(w, b"PX") else O_NX
+                if is_word(w, b"NX")
                 else O_XX if is_word(w, b"XX") else 0)
     if w.n == 3:
         return O_GET if is_word(w, b"GET") else 0
@@ -65,7 +74,8 @@ cdef uint32_t option(Span w) noexcept nogil:
     return O_KEEPTTL if is_word(w, b"KEEPTTL") else O_PERSIST if is_word(w, b"PERSIST") else 0
 
 
-cdef int read_options(Call *c, int i, uint32_t allowed, uint32_t *options, Span *expire) noexcept nogil:
+cdef int read_options(Call *c, int i, uint32_t allowed, uint32_t *options,
+                      Span *expire) noexcept nogil:
     """Read argv[i:] as options; 0 after a refusal."""
     cdef uint32_t o, rivals
     options[0] = 0
@@ -88,7 +98,8 @@ cdef int read_options(Call *c, int i, uint32_t allowed, uint32_t *options, Span 
 
 cdef int option_deadline(Call *c, uint32_t options, Span expire, int64_t *deadline) noexcept nogil:
     """The deadline that EX, PX, EXAT or PXAT asks for, in ms since 1970; 0 after a refusal."""
-    return read_deadline(c, expire, 1000 if options & (O_EX | O_EXAT) else 1, options & (O_EX | O_PX), deadline)
+    return read_deadline(c, expire, 1000 if options & (O_EX | O_EXAT) else 1,
+                         options & (O_EX | O_PX), deadline)
 
 
 cdef void drop(Call *c, Element *e) noexcept nogil:
@@ -121,7 +132,7 @@ cdef int reply_old(Call *c, Element **e) noexcept nogil:
     return found != REFUSED
 
 
-# ---- SET and its kin ------------------------------------------------------------------------------------------------
+# ---- SET and its kin -----------------------------------------------------------------------------
 cdef void set_(Call *c) noexcept nogil:
     cdef uint32_t options = 0
     cdef int64_t deadline = 0
@@ -183,11 +194,13 @@ cdef void getset(Call *c) noexcept nogil:
 
 
 cdef int pairs_fit(Call *c) noexcept nogil:
-    """Is there room in the op for all that is to be set, and for the removal of what has expired there? Where not, the client is told."""
+    """Is there room in the op for all that is to be set, and for the removal of what has expired
+    there? Where not, the client is told."""
     cdef size_t bytes = args_size(c, 1)
     cdef int i
     for i in range(1, c.argc, 2):
-        bytes += EFFECT_ROOM + c.argv[i].n + remainder_size(c.kernel, c.db, key_find(c.kernel, c.db, c.argv[i]))
+        bytes += EFFECT_ROOM + c.argv[i].n + remainder_size(c.kernel, c.db,
+                                                            key_find(c.kernel, c.db, c.argv[i]))
     return op_room(c.kernel, c.db, c.argc // 2, 0, bytes)
 
 
@@ -222,7 +235,7 @@ cdef void msetnx(Call *c) noexcept nogil:
     reply_int(c.reply, 1)
 
 
-# ---- GET and its kin ------------------------------------------------------------------------------------------------
+# ---- GET and its kin -----------------------------------------------------------------------------
 cdef void get(Call *c) noexcept nogil:
     cdef Element *e
     reply_old(c, &e)
@@ -304,7 +317,7 @@ cdef void getrange(Call *c) noexcept nogil:
         reply_bulk(c.reply, v.p + first, last - first + 1)
 
 
-# ---- changing a part ------------------------------------------------------------------------------------------------
+# ---- changing a part -----------------------------------------------------------------------------
 cdef void append(Call *c) noexcept nogil:
     cdef Element *e
     cdef Span tail = c.argv[2], v
@@ -357,7 +370,7 @@ cdef void setrange(Call *c) noexcept nogil:
     buffer_free(&b)
 
 
-# ---- counters -------------------------------------------------------------------------------------------------------
+# ---- counters ------------------------------------------------------------------------------------
 cdef void add(Call *c, int64_t step) noexcept nogil:
     cdef Element *e
     cdef int64_t v = 0
@@ -369,7 +382,8 @@ cdef void add(Call *c, int64_t step) noexcept nogil:
     if found:
         kind = string_int(c.kernel, e, &v)
     if kind == NO_NUMBER:
-        text = string_view(c.kernel, e)                         # fractions that add up to what is shown as a whole number are one, too
+        # fractions that add up to what is shown as a whole number are one, too
+        text = string_view(c.kernel, e)
         if not parse_int64(text.p, text.n, &v):
             fail_int(c)
             return
@@ -405,8 +419,8 @@ cdef void decrby(Call *c) noexcept nogil:
     add(c, -step)
 
 
-# Redis keeps the text, so each increment starts from the 17 decimals shown, and is rounded; the kernel keeps what was added, and shows what Redis
-# would as long as nothing concurrent is known.
+# Redis keeps the text, so each increment starts from the 17 decimals shown, and is rounded; the
+# kernel keeps what was added, and shows what Redis would as long as nothing concurrent is known.
 cdef void incrbyfloat(Call *c) noexcept nogil:
     cdef Element *e
     cdef char number[REAL_TEXT]
@@ -431,7 +445,7 @@ cdef void incrbyfloat(Call *c) noexcept nogil:
     reply_bulk(c.reply, number, format_long_double(wanted, number))
 
 
-# ---- LCS ------------------------------------------------------------------------------------------------------------
+# ---- LCS -----------------------------------------------------------------------------------------
 # A stretch that both strings share: from a[a_first] and b[b_first] on, n bytes.
 cdef struct Stretch:
     uint32_t a_first
@@ -440,7 +454,8 @@ cdef struct Stretch:
 
 
 cdef uint32_t *lcs_table(Span a, Span b) noexcept nogil:
-    """Lengths of the longest common subsequences of all prefixes: row i, column j stands for a[:i] and b[:j]. NULL: no memory."""
+    """Lengths of the longest common subsequences of all prefixes: row i, column j stands for a[:i]
+    and b[:j]. NULL: no memory."""
     cdef size_t width = b.n + 1, i, j
     cdef uint32_t *table = <uint32_t*>malloc((a.n + 1) * width * sizeof(uint32_t))
     cdef uint32_t *row
@@ -460,8 +475,8 @@ cdef uint32_t *lcs_table(Span a, Span b) noexcept nogil:
 
 
 cdef void lcs_walk(const uint32_t *table, Span a, Span b, Buffer *stretches) noexcept nogil:
-    """The stretches of one longest common subsequence, last one first. Where several are longest, the walk back from the ends prefers
-    to shorten b: that choice is visible, and it is Redis's."""
+    """The stretches of one longest common subsequence, last one first. Where several are longest,
+    the walk back from the ends prefers to shorten b: that choice is visible, and it is Redis's."""
     cdef size_t width = b.n + 1, i = a.n, j = b.n
     cdef Stretch s
     s.n = 0
@@ -484,7 +499,8 @@ cdef void lcs_walk(const uint32_t *table, Span a, Span b, Buffer *stretches) noe
         buffer_add(stretches, &s, sizeof(s))
 
 
-cdef void lcs_reply_stretches(Call *c, Stretch *s, size_t n, int64_t shortest, int with_length) noexcept nogil:
+cdef void lcs_reply_stretches(Call *c, Stretch *s, size_t n, int64_t shortest,
+                              int with_length) noexcept nogil:
     cdef size_t i
     cdef int64_t shown = 0
     for i in range(n):
@@ -504,7 +520,8 @@ cdef void lcs_reply_stretches(Call *c, Stretch *s, size_t n, int64_t shortest, i
             reply_int(c.reply, s[i].n)
 
 
-cdef void lcs_reply(Call *c, Span a, Span b, int want_length, int want_stretches, int64_t shortest, int with_length) noexcept nogil:
+cdef void lcs_reply(Call *c, Span a, Span b, int want_length, int want_stretches, int64_t shortest,
+                    int with_length) noexcept nogil:
     cdef uint32_t *table
     cdef uint32_t length
     cdef Buffer stretches
@@ -595,14 +612,19 @@ cdef void lcs(Call *c) noexcept nogil:
     buffer_free(&copy)
 
 
-# ---- registration ---------------------------------------------------------------------------------------------------
-ONE_REGISTER = "The value is one register: of concurrent writes the one with the later timestamp wins as a whole."
-LOCAL_TEST = "The test is local: two replicas can both succeed concurrently, and then the later timestamp wins."
-SUM = "Concurrent increments add up: none is lost, none counts twice. As a source of unique numbers it is local to one replica."
+# ---- registration --------------------------------------------------------------------------------
+ONE_REGISTER = ("The value is one register: of concurrent writes the one with the later timestamp "
+                "wins as a whole.")
+LOCAL_TEST = ("The test is local: two replicas can both succeed concurrently, and then the later "
+              "timestamp wins.")
+SUM = ("Concurrent increments add up: none is lost, none counts twice. As a source of unique "
+       "numbers it is local to one replica.")
 
 command("SET", arity=-3, flags="write denyoom", keys=(1, 1, 1), group="string", since="1.0.0",
         summary="Sets a key to a string, whatever it held before, and its lifetime if one is given.",
-        replicas=ONE_REGISTER + " An increment made meanwhile survives on top of a number. NX, XX and GET look at this replica only.")(hot(set_))
+        replicas=ONE_REGISTER +
+        " An increment made meanwhile survives on top of a number. NX, XX and GET look at this "
+        "replica only.")(hot(set_))
 command("SETNX", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string", since="1.0.0",
         summary="Sets a key to a string if the key is not there.", replicas=LOCAL_TEST)(hot(setnx))
 command("SETEX", arity=4, flags="write denyoom", keys=(1, 1, 1), group="string", since="2.0.0",
@@ -611,48 +633,67 @@ command("SETEX", arity=4, flags="write denyoom", keys=(1, 1, 1), group="string",
 command("PSETEX", arity=4, flags="write denyoom", keys=(1, 1, 1), group="string", since="2.6.0",
         summary="Sets a key to a string and its lifetime in milliseconds.",
         replicas=ONE_REGISTER + " The deadline is a register of its own.")(hot(psetex))
-command("GETSET", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string", since="1.0.0",
+command("GETSET", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string",
+        since="1.0.0",
         summary="Sets a key to a string and answers the one it held.",
-        replicas=ONE_REGISTER + " The old value is this replica's: two replicas can both be given the same one.")(hot(getset))
-command("MSET", arity=-3, flags="write denyoom", keys=(1, -1, 2), group="string", since="1.0.1", complexity="O(N) with N keys",
+        replicas=ONE_REGISTER +
+        " The old value is this replica's: two replicas can both be given "
+        "the same one.")(hot(getset))
+command("MSET", arity=-3, flags="write denyoom", keys=(1, -1, 2), group="string", since="1.0.1",
+        complexity="O(N) with N keys",
         summary="Sets several keys to strings at once.",
-        replicas="Every replica applies all of its writes at once. Each key is a register of its own: the later timestamp wins.")(hot(mset))
-command("MSETNX", arity=-3, flags="write denyoom", keys=(1, -1, 2), group="string", since="1.0.1", complexity="O(N) with N keys",
+        replicas="Every replica applies all of its writes at once. Each key is a register of its "
+                 "own: the later timestamp wins.")(hot(mset))
+command("MSETNX", arity=-3, flags="write denyoom", keys=(1, -1, 2), group="string", since="1.0.1",
+        complexity="O(N) with N keys",
         summary="Sets several keys to strings at once if none of them is there.",
         replicas=LOCAL_TEST + " Every replica applies all of its writes at once.")(hot(msetnx))
 command("GET", arity=2, flags="readonly fast", keys=(1, 1, 1), group="string", since="1.0.0",
         summary="Answers the string that a key holds.")(hot(get))
 command("GETDEL", arity=2, flags="write fast", keys=(1, 1, 1), group="string", since="6.2.0",
         summary="Answers the string that a key holds, and removes the key.",
-        replicas="Two replicas can both be given the value. A concurrent write survives the removal.")(hot(getdel))
+        replicas="Two replicas can both be given the value. A concurrent write survives the "
+                 "removal.")(hot(getdel))
 command("GETEX", arity=-2, flags="write fast", keys=(1, 1, 1), group="string", since="6.2.0",
         summary="Answers the string that a key holds, and sets or removes its lifetime.",
-        replicas="The deadline is a register: of concurrent changes the one with the later timestamp wins.")(hot(getex))
-command("MGET", arity=-2, flags="readonly fast", keys=(1, -1, 1), group="string", since="1.0.0", complexity="O(N) with N keys",
+        replicas="The deadline is a register: of concurrent changes the one with the later "
+                 "timestamp wins.")(hot(getex))
+command("MGET", arity=-2, flags="readonly fast", keys=(1, -1, 1), group="string", since="1.0.0",
+        complexity="O(N) with N keys",
         summary="Answers the strings that several keys hold.")(hot(mget))
 command("STRLEN", arity=2, flags="readonly fast", keys=(1, 1, 1), group="string", since="2.2.0",
         summary="Answers the length of the string that a key holds, in bytes.")(hot(strlen_))
-command("GETRANGE", arity=4, flags="readonly", keys=(1, 1, 1), group="string", since="2.4.0", complexity="O(N) with N bytes answered",
+command("GETRANGE", arity=4, flags="readonly", keys=(1, 1, 1), group="string", since="2.4.0",
+        complexity="O(N) with N bytes answered",
         summary="Answers a part of the string that a key holds.")(hot(getrange))
-command("SUBSTR", arity=4, flags="readonly", keys=(1, 1, 1), group="string", since="1.0.0", complexity="O(N) with N bytes answered",
+command("SUBSTR", arity=4, flags="readonly", keys=(1, 1, 1), group="string", since="1.0.0",
+        complexity="O(N) with N bytes answered",
         summary="GETRANGE by its old name.")(hot(getrange))
-command("APPEND", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string", since="2.0.0",
-        complexity="O(N) with N bytes of the whole value", summary="Appends to the string that a key holds.",
+command("APPEND", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string",
+        since="2.0.0",
+        complexity="O(N) with N bytes of the whole value",
+        summary="Appends to the string that a key holds.",
         replicas=ONE_REGISTER)(hot(append))
 command("SETRANGE", arity=4, flags="write denyoom", keys=(1, 1, 1), group="string", since="2.2.0",
-        complexity="O(N) with N bytes of the whole value", summary="Overwrites a part of the string that a key holds.",
+        complexity="O(N) with N bytes of the whole value",
+        summary="Overwrites a part of the string that a key holds.",
         replicas=ONE_REGISTER)(hot(setrange))
 command("INCR", arity=2, flags="write denyoom fast", keys=(1, 1, 1), group="string", since="1.0.0",
         summary="Adds one to the whole number that a key holds.", replicas=SUM)(hot(incr))
 command("DECR", arity=2, flags="write denyoom fast", keys=(1, 1, 1), group="string", since="1.0.0",
         summary="Subtracts one from the whole number that a key holds.", replicas=SUM)(hot(decr))
-command("INCRBY", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string", since="1.0.0",
+command("INCRBY", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string",
+        since="1.0.0",
         summary="Adds to the whole number that a key holds.", replicas=SUM)(hot(incrby))
-command("DECRBY", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string", since="1.0.0",
+command("DECRBY", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string",
+        since="1.0.0",
         summary="Subtracts from the whole number that a key holds.", replicas=SUM)(hot(decrby))
-command("INCRBYFLOAT", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string", since="2.6.0",
+command("INCRBYFLOAT", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string",
+        since="2.6.0",
         summary="Adds to the number that a key holds.",
-        replicas="Concurrent increments add up, to the same bytes in every replica.")(hot(incrbyfloat))
+        replicas="Concurrent increments add up, to the same bytes in "
+                 "every replica.")(hot(incrbyfloat))
 command("LCS", arity=-3, flags="readonly", keys=(1, 2, 1), group="string", since="7.0.0",
         complexity="O(N*M) with N and M bytes of the two strings",
-        summary="Answers the longest common subsequence of two strings, its length, or where it lies.")(hot(lcs))
+        summary="Answers the longest common subsequence of two strings, its length, or where it "
+                "lies.")(hot(lcs))

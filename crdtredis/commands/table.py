@@ -1,22 +1,29 @@
-"""The command table: one registration for every command, hot or plain, from which all else is derived.
+"""The command table: one registration for every command, hot or plain, from which all else is
+derived.
 
 A plain command is a Python function, registered by a decorator:
 
-    @command("CONFIG|GET", arity=-3, flags="admin noscript loading stale", group="server", since="2.0.0",
-             complexity="O(N) with the number of settings matched", summary="Answers the settings whose names match.")
+    @command("CONFIG|GET", arity=-3, flags="admin noscript loading stale", group="server",
+    since="2.0.0",
+             complexity="O(N) with the number of settings matched", summary="Answers the settings
+             whose names match.")
     def config_get(session, argv): ...          # argv: list[bytes], argv[0] the name as sent; returns a reply object
 
-It returns what _resp's reply_object takes, or NO_REPLY, or raises errors.CommandError. A hot command is a C function
-`void f(Call *c) noexcept nogil` in a .pyx and is registered by the same call, in the same words:
+It returns what _resp's reply_object takes, or NO_REPLY, or raises errors.CommandError. A hot
+command is a C function `void f(Call *c) noexcept nogil` in a .pyx and is registered by the same
+call, in the same words:
 
-    command("GET", arity=2, flags="readonly fast", keys=(1, 1, 1), group="string", since="1.0.0", ...)(hot(get))
+    command("GET", arity=2, flags="readonly fast", keys=(1, 1, 1), group="string", since="1.0.0",
+    ...)(hot(get))
 
 - arity counts the name; negative means "at least".
-- flags are Redis's (COMMAND INFO shows them), and three of our own, which it does not show: no_queue (runs at once inside MULTI),
-  container (has subcommands), exec (EXEC itself).
-- keys is (first, last, step) as in COMMAND INFO, None, or a function argv -> list of positions of the keys.
-- A name with a bar is a subcommand. Its container is registered too; the subcommand's function runs if it has one, the container's
-  otherwise (register None), and arity, flags and statistics are the subcommand's own.
+- flags are Redis's (COMMAND INFO shows them), and three of our own, which it does not show:
+  no_queue (runs at once inside MULTI), container (has subcommands), exec (EXEC itself).
+- keys is (first, last, step) as in COMMAND INFO, None, or a function argv -> list of positions of
+  the keys.
+- A name with a bar is a subcommand. Its container is registered too; the subcommand's function runs
+  if it has one, the container's otherwise (register None), and arity, flags and statistics are the
+  subcommand's own.
 - replicas says what concurrent replicas get, in a sentence; a command that writes must say it.
 
 What is wrong is refused here, at import: see `check`.
@@ -33,9 +40,12 @@ FLAGS = frozenset("""
 """.split())
 OWN_FLAGS = frozenset({"no_queue", "container", "exec"})
 # Access categories that the group alone decides; the rest follows from the flags.
-GROUP_CATEGORIES = {"generic": "keyspace", "string": "string", "bitmap": "bitmap", "hash": "hash", "list": "list", "set": "set",
-                    "sorted-set": "sortedset", "stream": "stream", "hyperloglog": "hyperloglog", "geo": "geo", "pubsub": "pubsub",
-                    "scripting": "scripting", "connection": "connection", "transactions": "transaction"}
+GROUP_CATEGORIES = {"generic": "keyspace", "string": "string", "bitmap": "bitmap", "hash": "hash",
+                    "list": "list", "set": "set",
+                    "sorted-set": "sortedset", "stream": "stream", "hyperloglog": "hyperloglog",
+                    "geo": "geo", "pubsub": "pubsub",
+                    "scripting": "scripting", "connection": "connection",
+                    "transactions": "transaction"}
 
 NO_REPLY = object()     # returned by a plain command that says nothing (CLIENT REPLY OFF, SHUTDOWN)
 
@@ -80,7 +90,8 @@ class Spec:
 
 
 def counted_keys(at: int, target: bool = False) -> Callable[[list[bytes]], list[int]]:
-    """For `keys`: where the keys of `numkeys key...` stand, numkeys at argv[at]; with target also argv[1]. A number that cannot be right has none."""
+    """For `keys`: where the keys of `numkeys key...` stand, numkeys at argv[at]; with target also
+    argv[1]. A number that cannot be right has none."""
     def positions(argv: list[bytes]) -> list[int]:
         n = int(argv[at]) if argv[at].isdigit() else 0
         return [1] * target + list(range(at + 1, at + 1 + n)) if 0 < n < len(argv) - at else []
@@ -88,7 +99,8 @@ def counted_keys(at: int, target: bool = False) -> Callable[[list[bytes]], list[
 
 
 def keyword_keys(start: int, *words: bytes) -> Callable[[list[bytes]], list[int]]:
-    """For `keys`: argv[1], and what stands behind the first of each of the words from argv[start] on."""
+    """For `keys`: argv[1], and what stands behind the first of each of the words from argv[start]
+    on."""
     def positions(argv: list[bytes]) -> list[int]:
         options = [a.upper() for a in argv[start:-1]]
         return [1] + [start + options.index(w) + 1 for w in words if w in options]
@@ -98,9 +110,11 @@ def keyword_keys(start: int, *words: bytes) -> Callable[[list[bytes]], list[int]
 COMMANDS: dict[str, Spec] = {}
 
 
-def command(name: str, *, arity: int, group: str, since: str, summary: str, complexity: str = "O(1)", flags: str = "",
+def command(name: str, *, arity: int, group: str, since: str, summary: str,
+            complexity: str = "O(1)", flags: str = "",
             keys=None, replicas: str = "", categories: str = ""):
-    """Registers the handler it is called with, and returns it. `categories` are beside the derived ones; "-name" takes one of these away."""
+    """Registers the handler it is called with, and returns it. `categories` are beside the derived
+    ones; "-name" takes one of these away."""
     def register(handler):
         flag_set, words = frozenset(flags.split()), categories.split()
         derived = {c for c in derive_categories(flag_set, group) if f"-{c}" not in words}
@@ -113,7 +127,8 @@ def command(name: str, *, arity: int, group: str, since: str, summary: str, comp
 
 
 def check(spec: Spec) -> None:
-    """Refuses a registration that cannot be right, so that a mistake stops the first test run and not a client."""
+    """Refuses a registration that cannot be right, so that a mistake stops the first test run and
+    not a client."""
     def refuse(why: str):
         raise ValueError(f"command {spec.name}: {why}")
 
@@ -145,7 +160,8 @@ def check(spec: Spec) -> None:
 def derive_categories(flags: frozenset[str], group: str) -> frozenset[str]:
     """Redis's access categories, without the '@', by its own rules."""
     found = {GROUP_CATEGORIES[group]} if group in GROUP_CATEGORIES else set()
-    for flag, category in (("write", "write"), ("admin", "admin"), ("pubsub", "pubsub"), ("fast", "fast"), ("blocking", "blocking")):
+    for flag, category in (("write", "write"), ("admin", "admin"), ("pubsub", "pubsub"),
+                           ("fast", "fast"), ("blocking", "blocking")):
         if flag in flags:
             found.add(category)
     if "readonly" in flags and group not in ("scripting", "connection", "server", "transactions"):
@@ -158,7 +174,8 @@ def derive_categories(flags: frozenset[str], group: str) -> frozenset[str]:
 
 
 def load() -> dict[str, Spec]:
-    """Imports every module of this package, each of which registers its commands; answers the whole table."""
+    """Imports every module of this package, each of which registers its commands; answers the whole
+    table."""
     package = importlib.import_module("crdtredis.commands")
     for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
         importlib.import_module(f"crdtredis.commands.{module}")

@@ -1,10 +1,13 @@
-# MULTI, EXEC, DISCARD, WATCH, UNWATCH. The work is engine/executor.pxi's; here are the rules of when it may be asked for.
+# MULTI, EXEC, DISCARD, WATCH, UNWATCH. The work is engine/executor.pxi's; here are the rules of
+# when it may be asked for.
 #
-# A transaction is one op: every replica applies all of its effects at once or none yet. WATCH guards against what this replica
-# knows, which includes ops from peers as they arrive; a write that a peer makes concurrently and that arrives after EXEC is not
-# seen by it, so optimistic locking is local to a replica.
+# A transaction is one op: every replica applies all of its effects at once or none yet. WATCH
+# guards against what this replica knows, which includes ops from peers as they arrive; a write that
+# a peer makes concurrently and that arrives after EXEC is not seen by it, so optimistic locking is
+# local to a replica.
 
-from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_MULTI, Call, drop_transaction, exec_queued, fail, hot, unwatch_all,
+from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_MULTI, Call, drop_transaction, exec_queued,
+                                fail, hot, unwatch_all,
                                 watch_key_for)
 from crdtredis._resp cimport reply_ok
 
@@ -51,14 +54,22 @@ cdef void unwatch(Call *c) noexcept nogil:
 
 command("MULTI", arity=1, flags=FLAGS, group="transactions", since="1.2.0", complexity="O(1)",
         summary="Starts a transaction: commands are queued until EXEC.",
-        replicas="The effects of the transaction are one op: every replica applies all of them at once or none yet.")(hot(multi))
-command("EXEC", arity=1, flags="noscript loading stale skip_slowlog no_queue exec", group="transactions", since="1.2.0",
-        complexity="Depends on commands in the transaction", summary="Runs the queued commands as one atomic operation.",
-        replicas="One op. Each effect keeps its own rule against what other replicas did concurrently; there is no roll-back.")(hot(exec_))
-command("DISCARD", arity=1, flags=FLAGS, group="transactions", since="2.0.0", complexity="O(N), when N is the number of queued commands",
+        replicas="The effects of the transaction are one op: every replica applies all of them at "
+                 "once or none yet.")(hot(multi))
+command("EXEC", arity=1, flags="noscript loading stale skip_slowlog no_queue exec",
+        group="transactions", since="1.2.0",
+        complexity="Depends on commands in the transaction",
+        summary="Runs the queued commands as one atomic operation.",
+        replicas="One op. Each effect keeps its own rule against what other replicas did "
+                 "concurrently; there is no roll-back.")(hot(exec_))
+command("DISCARD", arity=1, flags=FLAGS, group="transactions", since="2.0.0",
+        complexity="O(N), when N is the number of queued commands",
         summary="Forgets the queued commands and the watched keys.")(hot(discard))
-command("WATCH", arity=-2, flags=FLAGS, keys=(1, -1, 1), group="transactions", since="2.2.0", complexity="O(1) for every key",
+command("WATCH", arity=-2, flags=FLAGS, keys=(1, -1, 1), group="transactions", since="2.2.0",
+        complexity="O(1) for every key",
         summary="Makes the next EXEC depend on these keys being unchanged.",
-        replicas="Local to a replica: two replicas whose transactions watch the same key can both succeed concurrently.")(hot(watch))
-command("UNWATCH", arity=1, flags="noscript loading stale fast allow_busy", group="transactions", since="2.2.0", complexity="O(1)",
+        replicas="Local to a replica: two replicas whose transactions watch the same key can both "
+                 "succeed concurrently.")(hot(watch))
+command("UNWATCH", arity=1, flags="noscript loading stale fast allow_busy", group="transactions",
+        since="2.2.0", complexity="O(1)",
         summary="Forgets the watched keys.")(hot(unwatch))

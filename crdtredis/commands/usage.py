@@ -1,8 +1,9 @@
-"""How the arguments of each command are written, for COMMAND DOCS (redis-cli makes its hints from it) and the HELP subcommands.
+"""How the arguments of each command are written, for COMMAND DOCS (redis-cli makes its hints from
+it) and the HELP subcommands.
 
-One line per command, in the notation of manual pages: CAPITALS are typed as they stand, lower case is filled in, [ ] may be left
-out, < > only groups, | separates alternatives, and ... repeats what is before it. `arguments` turns a line into the tree that
-COMMAND DOCS answers.
+One line per command, in the notation of manual pages: CAPITALS are typed as they stand, lower case
+is filled in, [ ] may be left out, < > only groups, | separates alternatives, and ... repeats what
+is before it. `arguments` turns a line into the tree that COMMAND DOCS answers.
 """
 import re
 
@@ -12,7 +13,8 @@ from crdtredis.commands.table import COMMANDS
 _UNIT = "<M | KM | FT | MI>"
 _PLACES = "[ASC | DESC] [COUNT count [ANY]]"
 _WITH = "[WITHCOORD] [WITHDIST] [WITHHASH]"
-_AREA = f"<FROMMEMBER member | FROMLONLAT longitude latitude> <BYRADIUS radius {_UNIT} | BYBOX width height {_UNIT}>"
+_AREA = (f"<FROMMEMBER member | FROMLONLAT longitude latitude> <BYRADIUS radius {_UNIT} | BYBOX "
+         f"width height {_UNIT}>")
 _EXPIRY = "<EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds"
 
 USAGE = dict(line.partition(": ")[::2] for line in f"""\
@@ -225,9 +227,12 @@ ZUNIONSTORE: destination numkeys key... [WEIGHTS weight...] [AGGREGATE <SUM | MI
 
 TYPES = {
     **dict.fromkeys(("key", "key1", "key2", "newkey", "source", "destination", "destkey"), "key"),
-    **dict.fromkeys(("seconds", "milliseconds", "count", "offset", "start", "end", "db", "destination-db", "index", "index1", "index2", "decrement",
-                     "numreplicas", "numlocal", "numkeys", "stop", "rank", "num-matches", "len", "timeout", "timeout-ms", "cursor", "protover",
-                     "min-match-len", "client-id", "ttl", "frequency", "version", "bit"), "integer"),
+    **dict.fromkeys(("seconds", "milliseconds", "count", "offset", "start", "end", "db",
+                     "destination-db", "index", "index1", "index2", "decrement",
+                     "numreplicas", "numlocal", "numkeys", "stop", "rank", "num-matches", "len",
+                     "timeout", "timeout-ms", "cursor", "protover",
+                     "min-match-len", "client-id", "ttl", "frequency", "version", "bit"),
+                     "integer"),
     **dict.fromkeys(("unix-time-seconds", "unix-time-milliseconds"), "unix-time"),
     **dict.fromkeys(("longitude", "latitude", "radius", "width", "height"), "double"),
     **dict.fromkeys(("pattern", "by-pattern", "get-pattern"), "pattern"),
@@ -287,7 +292,8 @@ def alternatives(words: list[str]) -> dict:
 
 
 def block(items: list[dict]) -> dict:
-    return items[0] if len(items) == 1 else {"name": items[0]["name"], "type": "block", "arguments": items}
+    return (items[0] if len(items) == 1 else {"name": items[0]["name"], "type": "block",
+                                              "arguments": items})
 
 
 def flag(argument: dict, name: str) -> None:
@@ -299,7 +305,8 @@ def help_lines(container: str) -> list[Simple]:
     out = [f"{container} <subcommand> [<arg> ...]. Subcommands:"]
     for spec in COMMANDS.values():
         if spec.container == container:
-            out += [f"{spec.name.partition('|')[2]} {USAGE.get(spec.name, '')}".rstrip(), f"    {spec.summary}"]
+            out += [f"{spec.name.partition('|')[2]} {USAGE.get(spec.name, '')}".rstrip(),
+                    f"    {spec.summary}"]
     return [Simple(line) for line in out]
 
 

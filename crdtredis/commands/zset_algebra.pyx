@@ -1,15 +1,18 @@
 # cython: language_level=3
 """Sorted set commands that combine several: ZUNION, ZINTER, ZDIFF, their STORE forms, ZINTERCARD.
 
-A source is a sorted set, or a set, whose members count as having the score 1. All sources are looked up before anything is refused or done.
+A source is a sorted set, or a set, whose members count as having the score 1. All sources are
+looked up before anything is refused or done.
 
-Scores are added up as doubles, so the order of the sources shows in the last digit. It is Redis's: the smaller source first, and of equal ones
-the one that was named first. What is not a number becomes 0.
+Scores are added up as doubles, so the order of the sources shows in the last digit. It is Redis's:
+the smaller source first, and of equal ones the one that was named first. What is not a number
+becomes 0.
 
-The result gathers in a Buffer of Scored, whose Elements belong to the sources: no name is copied before a STORE form writes. The union lists
-all members of all sources, brings equal names together by sorting (by hash first, so names are rarely compared), and adds up each
-run; the result is sorted by score and name either way. The intersection looks each member of the smallest source up in the others,
-the difference each member of the first.
+The result gathers in a Buffer of Scored, whose Elements belong to the sources: no name is copied
+before a STORE form writes. The union lists all members of all sources, brings equal names together
+by sorting (by hash first, so names are rarely compared), and adds up each run; the result is sorted
+by score and name either way. The intersection looks each member of the smallest source up in the
+others, the difference each member of the first.
 """
 from libc.math cimport isnan
 from libc.stddef cimport size_t
@@ -17,7 +20,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
-from crdtredis._core cimport T_SET, T_ZSET, Collection, Element, Kernel, element_key, member_score, score_hint, table_find
+from crdtredis._core cimport (T_SET, T_ZSET, Collection, Element, Kernel, element_key, member_score,
+                              score_hint, table_find)
 from crdtredis._engine cimport Call, fail, fail_syntax, hot, is_word
 from crdtredis._resp cimport parse_double, reply_int
 from crdtredis.buffer cimport Buffer, buffer_add, buffer_free
@@ -59,7 +63,7 @@ cdef struct Part:
     size_t place            # of the source, in the order of adding up
 
 
-# ---- sources ------------------------------------------------------------------------------------------------------------
+# ---- sources -------------------------------------------------------------------------------------
 cdef inline size_t source_size(const Source *s) noexcept nogil:
     return s.c.live if s.c != NULL else 0
 
@@ -88,7 +92,7 @@ cdef inline Element *source_find(const Source *s, Element *m) noexcept nogil:
     return m if m != NULL and member_live(m) else NULL
 
 
-# ---- reading the command ------------------------------------------------------------------------------------------------
+# ---- reading the command -------------------------------------------------------------------------
 cdef void fail_no_keys(Call *c) noexcept nogil:
     """argv[0] is a command's name, so its length is bounded."""
     cdef char text[128]
@@ -103,7 +107,8 @@ cdef void fail_no_keys(Call *c) noexcept nogil:
 
 
 cdef int read_sources(Call *c, int first, int64_t n, Plan *p) noexcept nogil:
-    """Looks up the keys argv[first] to argv[first + n - 1]; 0 after a refusal. The caller frees p.sources."""
+    """Looks up the keys argv[first] to argv[first + n - 1]; 0 after a refusal. The caller frees
+    p.sources."""
     cdef Source s
     cdef int64_t i
     p.n = n
@@ -154,7 +159,8 @@ cdef int read_options(Call *c, int i, int counting, int storing, Plan *p) noexce
 
 
 cdef int read_plan(Call *c, int at, Combining how, int counting, Plan *p) noexcept nogil:
-    """A command whose number of keys is argv[at]; 0 after a refusal. The caller frees p.sources, also then."""
+    """A command whose number of keys is argv[at]; 0 after a refusal. The caller frees p.sources,
+    also then."""
     cdef int64_t n
     memset(p, 0, sizeof(Plan))
     p.how = how
@@ -166,14 +172,15 @@ cdef int read_plan(Call *c, int at, Combining how, int counting, Plan *p) noexce
     if n > c.argc - at - 1:
         fail_syntax(c)
         return 0
-    if not read_sources(c, at + 1, n, p) or not read_options(c, at + 1 + <int>n, counting, at > 1, p):
+    if (not read_sources(c, at + 1, n, p) or not read_options(c, at + 1 + <int>n, counting, at > 1,
+                                                              p)):
         return 0
     if how != DIFFERENCE:
         qsort(p.sources.p, p.n, sizeof(Source), smaller_first)
     return 1
 
 
-# ---- combining ----------------------------------------------------------------------------------------------------------
+# ---- combining -----------------------------------------------------------------------------------
 cdef inline double aggregated(Aggregate how, double a, double b) noexcept nogil:
     if how == MIN:
         return b if b < a else a
@@ -291,7 +298,7 @@ cdef int combine(Call *c, int at, Combining how, Plan *p, Buffer *out) noexcept 
     return sound
 
 
-# ---- commands -----------------------------------------------------------------------------------------------------------
+# ---- commands ------------------------------------------------------------------------------------
 cdef void answer_combined(Call *c, Combining how) noexcept nogil:
     cdef Buffer members
     cdef Scored *all
@@ -349,21 +356,29 @@ cdef void zintercard(Call *c) noexcept nogil:
     buffer_free(&members)
 
 
-# ---- registration -------------------------------------------------------------------------------------------------------
-STORES = ("Replaces what this replica had seen of the target by what it saw of the sources. A concurrent add to the target survives, of a concurrent "
+# ---- registration --------------------------------------------------------------------------------
+STORES = ("Replaces what this replica had seen of the target by what it saw of the sources. A "
+          "concurrent add to the target survives, of a concurrent "
           "increment the increment is left.")
-INTERSECTING = "O(N*M+L*log(L)) with N members of the smallest source, M sources and L members found"
+INTERSECTING = ("O(N*M+L*log(L)) with N members of the smallest source, M sources and L "
+                "members found")
 UNITING = "O(N*log(N)) with N members of all sources together"
 SUBTRACTING = "O(N*M+L*log(L)) with N members of the first source, M sources and L members found"
 
 for _name, _cost, _what, _since, _answering, _storing in [
-        ("ZUNION", UNITING, "members that any of several sorted sets has", "2.0.0", hot(zunion), hot(zunionstore)),
-        ("ZINTER", INTERSECTING, "members that all of several sorted sets have", "2.0.0", hot(zinter), hot(zinterstore)),
-        ("ZDIFF", SUBTRACTING, "members of a sorted set that no other has", "6.2.0", hot(zdiff), hot(zdiffstore))]:
-    command(_name, arity=-3, flags="readonly", keys=counted_keys(1), group="sorted-set", since="6.2.0", complexity=_cost,
+        ("ZUNION", UNITING, "members that any of several sorted sets has", "2.0.0", hot(zunion),
+         hot(zunionstore)),
+        ("ZINTER", INTERSECTING, "members that all of several sorted sets have", "2.0.0",
+         hot(zinter), hot(zinterstore)),
+        ("ZDIFF", SUBTRACTING, "members of a sorted set that no other has", "6.2.0", hot(zdiff),
+         hot(zdiffstore))]:
+    command(_name, arity=-3, flags="readonly", keys=counted_keys(1), group="sorted-set",
+            since="6.2.0", complexity=_cost,
             summary=f"The {_what}.")(_answering)
-    command(f"{_name}STORE", arity=-4, flags="write denyoom", keys=counted_keys(2, target=True), group="sorted-set", since=_since, complexity=_cost,
+    command(f"{_name}STORE", arity=-4, flags="write denyoom", keys=counted_keys(2, target=True),
+            group="sorted-set", since=_since, complexity=_cost,
             replicas=STORES, summary=f"Stores the {_what}.")(_storing)
-command("ZINTERCARD", arity=-3, flags="readonly", keys=counted_keys(1), group="sorted-set", since="7.0.0",
+command("ZINTERCARD", arity=-3, flags="readonly", keys=counted_keys(1), group="sorted-set",
+        since="7.0.0",
         complexity="O(N*M) with N members of the smallest source and M sources",
         summary="How many members all of several sorted sets have.")(hot(zintercard))

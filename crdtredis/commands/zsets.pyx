@@ -1,20 +1,24 @@
 # cython: language_level=3
-"""Sorted set commands on one key. Those that combine several are in zset_algebra.pyx, those that block in blocking.pyx.
+"""Sorted set commands on one key. Those that combine several are in zset_algebra.pyx, those that
+block in blocking.pyx.
 
-A sorted set is a table of members, each with a cell: a score that was assigned, as a register, and tallies of increments. ZADD assigns,
-and so takes back the increments it observed; ZINCRBY and ZADD INCR count, so what two replicas add concurrently adds up:
+A sorted set is a table of members, each with a cell: a score that was assigned, as a register, and
+tallies of increments. ZADD assigns, and so takes back the increments it observed; ZINCRBY and ZADD
+INCR count, so what two replicas add concurrently adds up:
 
     A: ZINCRBY z 1 m   ||   B: ZINCRBY z 1 m      -> +2
     A: ZADD z 5 m      ||   B: ZINCRBY z 1 m      -> 6
 
-Beside the table stands the order of the members by (score, name), with counts. So every range, by rank, score or name, is first brought into
-one form, a Slice of ranks, at the price of two searches; counting needs no more than that.
+Beside the table stands the order of the members by (score, name), with counts. So every range, by
+rank, score or name, is first brought into one form, a Slice of ranks, at the price of two searches;
+counting needs no more than that.
 
-ZADD of the score that is there makes an effect, too: it stands against a concurrent ZREM. What an option forbids (NX, XX, GT, LT)
-makes none. Removals name members; a command that removes all there are deletes the key: the same, in one effect.
+ZADD of the score that is there makes an effect, too: it stands against a concurrent ZREM. What an
+option forbids (NX, XX, GT, LT) makes none. Removals name members; a command that removes all there
+are deletes the key: the same, in one effect.
 
-Limit. A range by name means something only where all scores are equal, as in Redis. Where they are not, what is answered is not what Redis
-would answer.
+Limit. A range by name means something only where all scores are equal, as in Redis. Where they are
+not, what is answered is not what Redis would answer.
 """
 from libc.math cimport isnan
 from libc.stddef cimport size_t
@@ -22,17 +26,23 @@ from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport strtod
 from libc.string cimport memcmp, memcpy, memset
 
-from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCursor, element_key, key_collection, key_delete, key_prepare,
-                              member_find, member_random, member_remove, member_score, order_at, op_room, order_next, order_prev, order_rank, score_hint)
+from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCursor, element_key,
+                              key_collection, key_delete, key_prepare,
+                              member_find, member_random, member_remove, member_score, order_at,
+                              op_room, order_next, order_prev, order_rank, score_hint)
 from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_syntax, hot, is_word
-from crdtredis._resp cimport format_double, parse_double, reply_array, reply_bulk, reply_double, reply_int, reply_null, reply_null_array
+from crdtredis._resp cimport (format_double, parse_double, reply_array, reply_bulk, reply_double,
+                              reply_int, reply_null, reply_null_array)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_fit, read_int
-from crdtredis.commands.members cimport (choose, draw, draw_begin, end_removal, find_members, member_live, member_name, read_choice, read_members,
+from crdtredis.commands.members cimport (choose, draw, draw_begin, end_removal, find_members,
+                                         member_live, member_name, read_choice, read_members,
                                          read_pops)
-from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add, scan_answer, scan_init, scan_matches,
+from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add,
+                                          scan_answer, scan_init, scan_matches,
                                           scan_walk_members)
-from crdtredis.commands.scored cimport CH, GT, INCR, LT, NX, XX, Scored, add_scored, reply_scored, reply_scored_header, store_scored
+from crdtredis.commands.scored cimport (CH, GT, INCR, LT, NX, XX, Scored, add_scored, reply_scored,
+                                        reply_scored_header, store_scored)
 from crdtredis.numbers cimport REAL_TEXT, parse_int64
 
 from functools import partial
@@ -40,7 +50,7 @@ from functools import partial
 from crdtredis.commands.table import command, counted_keys
 
 
-# ---- ranges -------------------------------------------------------------------------------------------------------------
+# ---- ranges --------------------------------------------------------------------------------------
 cdef enum By:
     BY_ANY                  # what the options say, ranks if they say nothing
     BY_RANK
@@ -55,7 +65,8 @@ cdef enum Direction:
 # One end of a range by score or name.
 cdef struct Bound:
     int open                # the bound itself is outside
-    int edge                # by name: -1 for "-", before every name; 1 for "+", behind every name; else 0
+    # by name: -1 for "-", before every name; 1 for "+", behind every name; else 0
+    int edge
     double score
     Span name
 
@@ -74,14 +85,16 @@ cdef struct Range:
 cdef enum:
     NESTED = 2              # as with_scores: an array for each member in RESP2, too
 
-# The same as what it comes to: n members from a rank on, ranks counting from the least whatever the direction.
+# The same as what it comes to: n members from a rank on, ranks counting from the least whatever the
+# direction.
 cdef struct Slice:
     size_t first
     size_t n
 
 
 cdef int read_score_bound(Call *c, Span arg, Bound *b) noexcept nogil:
-    """As C's strtod reads it, with white space before the number, and up to a NUL; empty text is 0."""
+    """As C's strtod reads it, with white space before the number, and up to a NUL; empty text is
+    0."""
     cdef char text[REAL_TEXT]
     cdef char *end
     cdef size_t n
@@ -125,7 +138,8 @@ cdef int read_bounds(Call *c, int i, Range *r) noexcept nogil:
     return read_name_bound(c, low, &r.low) and read_name_bound(c, high, &r.high)
 
 
-cdef int read_range(Call *c, int i, By by, Direction direction, int storing, Range *r) noexcept nogil:
+cdef int read_range(Call *c, int i, By by, Direction direction, int storing,
+                    Range *r) noexcept nogil:
     """The range argv[i] and argv[i + 1] with the options behind it; 0 after a refusal."""
     cdef int j = i + 2
     memset(r, 0, sizeof(Range))
@@ -136,7 +150,8 @@ cdef int read_range(Call *c, int i, By by, Direction direction, int storing, Ran
         if not storing and is_word(c.argv[j], "WITHSCORES"):
             r.with_scores = 1
         elif is_word(c.argv[j], "LIMIT") and j + 2 < c.argc:
-            if not read_int(c, c.argv[j + 1], &r.offset) or not read_int(c, c.argv[j + 2], &r.count):
+            if (not read_int(c, c.argv[j + 1], &r.offset)
+                or not read_int(c, c.argv[j + 2], &r.count)):
                 return 0
             j += 2
         elif r.direction == EITHER and is_word(c.argv[j], "REV"):
@@ -152,7 +167,8 @@ cdef int read_range(Call *c, int i, By by, Direction direction, int storing, Ran
     if r.by == BY_ANY:
         r.by = BY_RANK
     if r.count != -1 and r.by == BY_RANK:
-        fail(c, "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX")
+        fail(c, "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or "
+                "BYLEX")
         return 0
     if r.with_scores and r.by == BY_NAME:
         fail(c, "ERR syntax error, WITHSCORES not supported in combination with BYLEX")
@@ -161,7 +177,8 @@ cdef int read_range(Call *c, int i, By by, Direction direction, int storing, Ran
 
 
 cdef size_t names_before(Collection *z, Span name, int or_equal) noexcept nogil:
-    """How many members have a lesser name, or this one, told by halving: members of different scores may be in the order of their names too."""
+    """How many members have a lesser name, or this one, told by halving: members of different
+    scores may be in the order of their names too."""
     cdef OrderCursor at
     cdef Element *e
     cdef size_t low = 0, high = z.order.n, middle
@@ -185,7 +202,8 @@ cdef size_t items_before(Collection *z, By by, Bound *b, int or_equal) noexcept 
     cdef Item *item
     cdef uint64_t hint
     cdef size_t rank
-    if by == BY_SCORE:                                      # hints of neighbouring doubles are neighbours
+    # hints of neighbouring doubles are neighbours
+    if by == BY_SCORE:
         return order_rank(&z.order, score_hint(b.score) + or_equal, span(NULL, 0))
     if b.edge:
         return z.order.n if b.edge > 0 else 0
@@ -231,16 +249,19 @@ cdef Slice find_slice(Collection *z, Range *r) noexcept nogil:
     return s
 
 
-cdef inline Item *slice_begin(Collection *z, Slice *s, Direction direction, OrderCursor *at) noexcept nogil:
+cdef inline Item *slice_begin(Collection *z, Slice *s, Direction direction,
+                              OrderCursor *at) noexcept nogil:
     """The member to start with, NULL for an empty slice; then slice_next s.n - 1 times."""
-    return order_at(&z.order, s.first + s.n - 1 if direction == REVERSE else s.first, at) if s.n else NULL
+    return (order_at(&z.order, s.first + s.n - 1 if direction == REVERSE else s.first, at) if s.n
+            else NULL)
 
 
 cdef inline Item *slice_next(OrderCursor *at, Direction direction) noexcept nogil:
     return order_prev(at) if direction == REVERSE else order_next(at)
 
 
-cdef void reply_slice(Call *c, Collection *z, Slice *s, Direction direction, int with_scores) noexcept nogil:
+cdef void reply_slice(Call *c, Collection *z, Slice *s, Direction direction,
+                      int with_scores) noexcept nogil:
     """The members, without a header."""
     cdef OrderCursor at
     cdef Item *item = slice_begin(z, s, direction, &at)
@@ -253,7 +274,8 @@ cdef void reply_slice(Call *c, Collection *z, Slice *s, Direction direction, int
 
 
 cdef void remove_slice(Call *c, Span key, Element *e, Collection *z, Slice *s) noexcept nogil:
-    """Removes members of key, whose element is e. A name is copied first, for it goes with its member."""
+    """Removes members of key, whose element is e. A name is copied first, for it goes with its
+    member."""
     cdef Kernel *k = c.kernel
     cdef OrderCursor at
     cdef Element *m
@@ -284,7 +306,7 @@ cdef void remove_slice(Call *c, Span key, Element *e, Collection *z, Slice *s) n
     buffer_free(&name)
 
 
-# ---- writing ------------------------------------------------------------------------------------------------------------
+# ---- writing -------------------------------------------------------------------------------------
 cdef inline int read_score(Call *c, Span arg, double *out) noexcept nogil:
     cdef int64_t whole
     if arg.n < 16 and parse_int64(arg.p, arg.n, &whole):    # exact, and most scores are
@@ -298,7 +320,8 @@ cdef inline int read_score(Call *c, Span arg, double *out) noexcept nogil:
 
 
 cdef int read_add_options(Call *c, int *options) noexcept nogil:
-    """The options of ZADD from argv[2] on, added to those given; returns where the first score stands, 0 after a refusal."""
+    """The options of ZADD from argv[2] on, added to those given; returns where the first score
+    stands, 0 after a refusal."""
     cdef int i = 2, o
     while i < c.argc:
         if is_word(c.argv[i], "NX"):
@@ -340,7 +363,8 @@ cdef void add(Call *c, int options) noexcept nogil:
     memset(&many, 0, sizeof(Buffer))
     if pairs > 1:
         scores = <double*>buffer_need(&many, pairs * sizeof(double))
-    for i in range(pairs):                                  # a number that is none spoils the whole command
+    # a number that is none spoils the whole command
+    for i in range(pairs):
         if not read_score(c, c.argv[first + 2 * i], &scores[i]):
             break
     else:
@@ -366,7 +390,8 @@ cdef void zrem(Call *c) noexcept nogil:
     if find_members(c, key, T_ZSET, &e, &z) == REFUSED or not args_fit(c, 2, 1):
         return
     for i in range(2, c.argc):
-        if z == NULL:                                       # no such key, or its last member has just gone
+        # no such key, or its last member has just gone
+        if z == NULL:
             break
         if member_find(k, z, c.argv[i]) == NULL:
             continue
@@ -426,7 +451,8 @@ cdef void pop_one(Call *c, Span key, Element *e, Collection *z, int greatest) no
     remove_slice(c, key, e, z, &s)
 
 
-cdef void pop_several(Call *c, Span key, Element *e, Collection *z, int64_t count, int greatest) noexcept nogil:
+cdef void pop_several(Call *c, Span key, Element *e, Collection *z, int64_t count,
+                      int greatest) noexcept nogil:
     cdef Slice s = end_of(z, count, greatest)
     reply_array(c.reply, 2)
     reply_bulk(c.reply, key.p, key.n)
@@ -436,7 +462,8 @@ cdef void pop_several(Call *c, Span key, Element *e, Collection *z, int64_t coun
 
 
 cdef void pop(Call *c, int greatest) noexcept nogil:
-    """ZPOPMIN and ZPOPMAX. With a count, RESP3 has an array for each member; without, the one member stands flat in either."""
+    """ZPOPMIN and ZPOPMAX. With a count, RESP3 has an array for each member; without, the one
+    member stands flat in either."""
     cdef Collection *z
     cdef Element *e
     cdef int64_t n = 1
@@ -485,7 +512,7 @@ cdef void zpopmax(Call *c) noexcept nogil:
     pop(c, 1)
 
 
-# ---- reading ------------------------------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 cdef void zcard(Call *c) noexcept nogil:
     cdef Collection *z
     if read_members(c, c.argv[1], T_ZSET, &z) != REFUSED:
@@ -577,7 +604,8 @@ cdef void answer_range(Call *c, By by, Direction direction) noexcept nogil:
     cdef Collection *z
     cdef Range r
     cdef Slice s
-    if not read_range(c, 2, by, direction, 0, &r) or read_members(c, c.argv[1], T_ZSET, &z) == REFUSED:
+    if (not read_range(c, 2, by, direction, 0, &r) or read_members(c, c.argv[1], T_ZSET, &z)
+        == REFUSED):
         return
     if z == NULL:
         reply_array(c.reply, 0)
@@ -596,7 +624,8 @@ cdef void zrangestore(Call *c) noexcept nogil:
     cdef Range r
     cdef Slice s
     cdef size_t i
-    if not read_range(c, 3, BY_ANY, EITHER, 1, &r) or read_members(c, c.argv[2], T_ZSET, &z) == REFUSED:
+    if (not read_range(c, 3, BY_ANY, EITHER, 1, &r) or read_members(c, c.argv[2], T_ZSET, &z)
+        == REFUSED):
         return
     memset(&members, 0, sizeof(Buffer))
     if z != NULL:
@@ -635,7 +664,7 @@ cdef void zrevrangebylex(Call *c) noexcept nogil:
     answer_range(c, BY_NAME, REVERSE)
 
 
-# ---- random members, iteration -------------------------------------------------------------------------------------------
+# ---- random members, iteration -------------------------------------------------------------------
 cdef void zrandmember(Call *c) noexcept nogil:
     cdef Kernel *k = c.kernel
     cdef int64_t n = 0
@@ -698,41 +727,57 @@ cdef void zscan(Call *c) noexcept nogil:
     found = read_members(c, c.argv[1], T_ZSET, &z)
     if found == REFUSED or (found == FOUND and not read_scan_options(c, 3, &s, NULL)):
         return
-    scan_answer(&s, c.reply, scan_walk_members(&s, &z.table, cursor, visit_member) if found == FOUND else 0)
+    scan_answer(&s, c.reply, scan_walk_members(&s, &z.table, cursor, visit_member) if found == FOUND
+                else 0)
 
 
-# ---- registration -------------------------------------------------------------------------------------------------------
+# ---- registration --------------------------------------------------------------------------------
 _of_one_key = partial(command, keys=(1, 1, 1), group="sorted-set")
 SEARCH = "O(log(N)) with N members"
 SLICE = "O(log(N)+M) with N members and M answered"
 REMOVAL = "O(log(N)*M) with N members and M removed"
-ADDS = ("Of concurrent scores of one member the one with the later timestamp wins; concurrent increments are added to it; a member that is added "
-        "survives a concurrent removal. With INCR as ZINCRBY. NX, XX, GT and LT test what this replica sees.")
-COUNTS = "Concurrent increments of a member add up: none is lost, none counts twice. After a concurrent removal the increment is left."
-REMOVES = ("Removes what this replica had seen of each member. A member that is added concurrently stays; of a concurrent increment the increment "
+ADDS = ("Of concurrent scores of one member the one with the later timestamp wins; concurrent "
+        "increments are added to it; a member that is added "
+        "survives a concurrent removal. With INCR as ZINCRBY. NX, XX, GT and LT test what this "
+        "replica sees.")
+COUNTS = ("Concurrent increments of a member add up: none is lost, none counts twice. After a "
+          "concurrent removal the increment is left.")
+REMOVES = ("Removes what this replica had seen of each member. A member that is added concurrently "
+           "stays; of a concurrent increment the increment "
            "is left.")
-POPS = "Two replicas can be given the same member. It is gone after sync, unless it was added or incremented concurrently."
+POPS = ("Two replicas can be given the same member. It is gone after sync, unless it was added or "
+        "incremented concurrently.")
 
-_of_one_key("ZADD", arity=-4, flags="write denyoom fast", since="1.2.0", complexity="O(log(N)) per member, with N members", replicas=ADDS,
+_of_one_key("ZADD", arity=-4, flags="write denyoom fast", since="1.2.0",
+        complexity="O(log(N)) per member, with N members", replicas=ADDS,
         summary="Adds members to a sorted set, or changes their scores.")(hot(zadd))
-_of_one_key("ZINCRBY", arity=4, flags="write denyoom fast", since="1.2.0", complexity=SEARCH, replicas=COUNTS,
+_of_one_key("ZINCRBY", arity=4, flags="write denyoom fast", since="1.2.0", complexity=SEARCH,
+        replicas=COUNTS,
         summary="Adds to the score of a member of a sorted set.")(hot(zincrby))
-_of_one_key("ZREM", arity=-3, flags="write fast", since="1.2.0", complexity=REMOVAL, replicas=REMOVES,
+_of_one_key("ZREM", arity=-3, flags="write fast", since="1.2.0", complexity=REMOVAL,
+        replicas=REMOVES,
         summary="Removes members of a sorted set; answers how many there were.")(hot(zrem))
 for _name, _since, _of, _handler in [("ZREMRANGEBYRANK", "2.0.0", "ranks", hot(zremrangebyrank)),
                                      ("ZREMRANGEBYSCORE", "1.2.0", "scores", hot(zremrangebyscore)),
                                      ("ZREMRANGEBYLEX", "2.8.9", "names", hot(zremrangebylex))]:
     _of_one_key(_name, arity=4, flags="write", since=_since, complexity=REMOVAL, replicas=REMOVES,
             summary=f"Removes the members of a sorted set in a range of {_of}.")(_handler)
-_of_one_key("ZPOPMIN", arity=-2, flags="write fast", since="5.0.0", complexity=REMOVAL, replicas=POPS,
+_of_one_key("ZPOPMIN", arity=-2, flags="write fast", since="5.0.0", complexity=REMOVAL,
+        replicas=POPS,
         summary="Removes and answers the members with the least scores.")(hot(zpopmin))
-_of_one_key("ZPOPMAX", arity=-2, flags="write fast", since="5.0.0", complexity=REMOVAL, replicas=POPS,
+_of_one_key("ZPOPMAX", arity=-2, flags="write fast", since="5.0.0", complexity=REMOVAL,
+        replicas=POPS,
         summary="Removes and answers the members with the greatest scores.")(hot(zpopmax))
-command("ZMPOP", arity=-4, flags="write", keys=counted_keys(1), group="sorted-set", since="7.0.0", complexity=REMOVAL, replicas=POPS,
-        summary="Removes and answers members of the first of several sorted sets that is there.")(hot(zmpop))
-_of_one_key("ZCARD", arity=2, flags="readonly fast", since="1.2.0", summary="The number of members of a sorted set.")(hot(zcard))
-_of_one_key("ZSCORE", arity=3, flags="readonly fast", since="1.2.0", summary="The score of a member of a sorted set.")(hot(zscore))
-_of_one_key("ZMSCORE", arity=-3, flags="readonly fast", since="6.2.0", complexity="O(N) with N members asked for",
+command("ZMPOP", arity=-4, flags="write", keys=counted_keys(1), group="sorted-set", since="7.0.0",
+        complexity=REMOVAL, replicas=POPS,
+        summary="Removes and answers members of the first of several sorted sets "
+                "that is there.")(hot(zmpop))
+_of_one_key("ZCARD", arity=2, flags="readonly fast", since="1.2.0",
+            summary="The number of members of a sorted set.")(hot(zcard))
+_of_one_key("ZSCORE", arity=3, flags="readonly fast", since="1.2.0",
+            summary="The score of a member of a sorted set.")(hot(zscore))
+_of_one_key("ZMSCORE", arity=-3, flags="readonly fast", since="6.2.0",
+        complexity="O(N) with N members asked for",
         summary="The scores of several members of a sorted set.")(hot(zmscore))
 _of_one_key("ZRANK", arity=-3, flags="readonly fast", since="2.0.0", complexity=SEARCH,
         summary="How many members of a sorted set stand before a member.")(hot(zrank))
@@ -741,21 +786,29 @@ _of_one_key("ZREVRANK", arity=-3, flags="readonly fast", since="2.0.0", complexi
 _of_one_key("ZCOUNT", arity=4, flags="readonly fast", since="2.0.0", complexity=SEARCH,
         summary="The number of members with scores in a range.")(hot(zcount))
 _of_one_key("ZLEXCOUNT", arity=4, flags="readonly fast", since="2.8.9", complexity=SEARCH,
-        summary="The number of members with names in a range, where all scores are equal.")(hot(zlexcount))
+        summary="The number of members with names in a range, where all "
+                "scores are equal.")(hot(zlexcount))
 _of_one_key("ZRANGE", arity=-4, flags="readonly", since="1.2.0", complexity=SLICE,
         summary="Members of a sorted set in a range of ranks, scores or names.")(hot(zrange))
 for _name, _since, _what, _options, _handler in [
         ("ZREVRANGE", "1.2.0", "ranks from the greatest score on", "REV", hot(zrevrange)),
         ("ZRANGEBYSCORE", "1.0.5", "scores", "BYSCORE", hot(zrangebyscore)),
-        ("ZREVRANGEBYSCORE", "2.2.0", "scores from the greatest on", "BYSCORE and REV", hot(zrevrangebyscore)),
+        ("ZREVRANGEBYSCORE", "2.2.0", "scores from the greatest on", "BYSCORE and REV",
+         hot(zrevrangebyscore)),
         ("ZRANGEBYLEX", "2.8.9", "names", "BYLEX", hot(zrangebylex)),
-        ("ZREVRANGEBYLEX", "2.8.9", "names from the last on", "BYLEX and REV", hot(zrevrangebylex))]:
+        ("ZREVRANGEBYLEX", "2.8.9", "names from the last on", "BYLEX and REV",
+         hot(zrevrangebylex))]:
     _of_one_key(_name, arity=-4, flags="readonly", since=_since, complexity=SLICE,
             summary=f"Members in a range of {_what}; ZRANGE with {_options}.")(_handler)
-command("ZRANGESTORE", arity=-5, flags="write denyoom", keys=(1, 2, 1), group="sorted-set", since="6.2.0", complexity=SLICE,
-        replicas="Replaces what this replica had seen of the target by what it saw of the source. A concurrent add to the target survives.",
-        summary="Stores members of a sorted set in a range of ranks, scores or names.")(hot(zrangestore))
-_of_one_key("ZRANDMEMBER", arity=-2, flags="readonly", since="6.2.0", complexity="O(N) with N members answered, or of the set if that is most of it",
+command("ZRANGESTORE", arity=-5, flags="write denyoom", keys=(1, 2, 1), group="sorted-set",
+        since="6.2.0", complexity=SLICE,
+        replicas="Replaces what this replica had seen of the target by what it saw of the source. "
+                 "A concurrent add to the target survives.",
+        summary="Stores members of a sorted set in a range of ranks, "
+                "scores or names.")(hot(zrangestore))
+_of_one_key("ZRANDMEMBER", arity=-2, flags="readonly", since="6.2.0",
+        complexity="O(N) with N members answered, or of the set if that is most of it",
         summary="Members of a sorted set chosen at random.")(hot(zrandmember))
-_of_one_key("ZSCAN", arity=-3, flags="readonly", since="2.8.0", complexity="O(1) per call, O(N) for a whole iteration",
+_of_one_key("ZSCAN", arity=-3, flags="readonly", since="2.8.0",
+        complexity="O(1) per call, O(N) for a whole iteration",
         summary="Iterates over the members of a sorted set and their scores.")(hot(zscan))

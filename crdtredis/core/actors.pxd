@@ -1,4 +1,5 @@
-# Actors in memory: each has a 16-bit slot, local to this process. Order among actors is (replica id, epoch), never the slot.
+# Actors in memory: each has a 16-bit slot, local to this process. Order among actors is (replica
+# id, epoch), never the slot.
 
 cdef enum:
     MAX_ACTORS = 65535
@@ -16,9 +17,12 @@ cdef struct Actor:
     uint64_t id             # see proto: hash of epoch and replica
     uint64_t epoch
     char *replica           # NUL-terminated UTF-8 without NUL inside
-    uint64_t rank           # ascends in the order of all known actors: compare these, and only within one moment; below 2^63
+    # ascends in the order of all known actors: compare these, and only within one moment; below
+    # 2^63
+    uint64_t rank
     int logged              # its declaration is in the log, or will be with the next op
-    uint16_t replica_slot   # slot of the first known actor of the same replica: equal exactly for actors of one replica
+    # slot of the first known actor of the same replica: equal exactly for actors of one replica
+    uint16_t replica_slot
     uint64_t applied        # the clock: highest seq applied, without gaps
     Row deps                # the deps of its newest applied op
     Row heard               # its clock as it told it itself (acknowledgements, handshakes), or NULL
@@ -43,11 +47,16 @@ cdef inline uint64_t dot_seq(uint64_t dot) noexcept nogil:
 
 cdef void actors_init(Actors *a) noexcept nogil
 cdef void actors_free(Actors *a) noexcept nogil
-cdef uint16_t actors_find(Actors *a, uint64_t id) noexcept nogil               # NO_SLOT when unknown
-cdef uint64_t actor_id(const char *replica, size_t n, uint64_t epoch)          # takes the GIL: hashlib
-# Slot of a declared actor, added when new; NO_SLOT when the id contradicts a known actor or the slots are used up.
-cdef uint16_t actors_declare(Actors *a, uint64_t id, const char *replica, size_t n, uint64_t epoch) noexcept nogil
+# NO_SLOT when unknown
+cdef uint16_t actors_find(Actors *a, uint64_t id) noexcept nogil
+# takes the GIL: hashlib
+cdef uint64_t actor_id(const char *replica, size_t n, uint64_t epoch)
+# Slot of a declared actor, added when new; NO_SLOT when the id contradicts a known actor or the
+# slots are used up.
+cdef uint16_t actors_declare(Actors *a, uint64_t id, const char *replica, size_t n,
+                             uint64_t epoch) noexcept nogil
 cdef inline uint64_t row_get(const Row *r, uint16_t slot) noexcept nogil:
     return r.v[slot] if slot < r.n else 0
 
-cdef void row_raise(Row *r, uint16_t slot, uint64_t seq) noexcept nogil        # to seq, if it is below
+# to seq, if it is below
+cdef void row_raise(Row *r, uint16_t slot, uint64_t seq) noexcept nogil

@@ -1,13 +1,16 @@
-# Actors: who made an op. Every process start of a replica is a new actor (replica id, epoch), so that a crash, a restored
-# backup or a copied disk can never issue the same dot twice.
+# Actors: who made an op. Every process start of a replica is a new actor (replica id, epoch), so
+# that a crash, a restored backup or a copied disk can never issue the same dot twice.
 #
-# On disk and between peers an actor is named by a 64-bit id, the hash of both; in memory by a 16-bit slot, so that a dot fits
-# one word. Slots are given in the order in which this process meets actors and mean nothing outside it: nothing that is
-# compared, stored or sent may depend on them. Where order matters (equal timestamps, summing tallies) `rank` is compared: the
-# places of all known actors by (replica id, epoch). A new one takes a rank between its neighbours'; where there is none, all get new ones.
+# On disk and between peers an actor is named by a 64-bit id, the hash of both; in memory by a
+# 16-bit slot, so that a dot fits one word. Slots are given in the order in which this process meets
+# actors and mean nothing outside it: nothing that is compared, stored or sent may depend on them.
+# Where order matters (equal timestamps, summing tallies) `rank` is compared: the places of all
+# known actors by (replica id, epoch). A new one takes a rank between its neighbours'; where there
+# is none, all get new ones.
 #
-# `deps` of an actor is the clock it had when it made its newest op that is applied here. It serves twice: ops carry only what
-# changed in it, and it tells what the actor is known to have seen, which decides when a stub may go.
+# `deps` of an actor is the clock it had when it made its newest op that is applied here. It serves
+# twice: ops carry only what changed in it, and it tells what the actor is known to have seen, which
+# decides when a stub may go.
 
 import hashlib
 
@@ -53,25 +56,29 @@ cdef void actors_index(Actors *a, uint16_t slot) noexcept nogil:
 
 
 cdef uint64_t actor_id(const char *replica, size_t n, uint64_t epoch):
-    digest = hashlib.blake2b((<object>epoch).to_bytes(8, "little") + replica[:n], digest_size=8).digest()
+    digest = hashlib.blake2b((<object>epoch).to_bytes(8, "little") + replica[:n],
+                             digest_size=8).digest()
     return <uint64_t>int.from_bytes(digest, "little")
 
 
 cdef int actor_before(const Actor *x, const Actor *y) noexcept nogil:
-    """By (replica, epoch). UTF-8 sorts by bytes as by code points. Two ids of one epoch, which only a made-up declaration has, are told
-    apart by the id, so that they stand in one order in every replica."""
+    """By (replica, epoch). UTF-8 sorts by bytes as by code points. Two ids of one epoch, which only
+    a made-up declaration has, are told apart by the id, so that they stand in one order in every
+    replica."""
     cdef int c = strcmp(x.replica, y.replica)
     return c < 0 or (c == 0 and (x.epoch < y.epoch or (x.epoch == y.epoch and x.id < y.id)))
 
 
 cdef int is_name(const char *p, size_t n) noexcept nogil:
-    """Is it UTF-8 without NUL, and not empty? Everybody who shows a replica's name relies on that."""
+    """Is it UTF-8 without NUL, and not empty? Everybody who shows a replica's name relies on
+    that."""
     cdef const unsigned char *c = <const unsigned char*>p
     cdef const unsigned char *end = c + n
     cdef uint32_t code
     cdef int more
     while c < end:
-        more = 0 if c[0] < 0x80 else 1 if 0xc2 <= c[0] < 0xe0 else 2 if 0xe0 <= c[0] < 0xf0 else 3 if 0xf0 <= c[0] < 0xf5 else -1
+        more = (0 if c[0] < 0x80 else 1 if 0xc2 <= c[0] < 0xe0 else 2 if 0xe0 <= c[0] < 0xf0 else 3
+                if 0xf0 <= c[0] < 0xf5 else -1)
         if c[0] == 0 or more < 0 or end - c <= more:
             return 0
         code = c[0] & (0x3f >> more)
@@ -81,7 +88,8 @@ cdef int is_name(const char *p, size_t n) noexcept nogil:
                 return 0
             code = code << 6 | c[0] & 0x3f
             c += 1
-        if 0xd800 <= code < 0xe000 or code > 0x10ffff or (more == 2 and code < 0x800) or (more == 3 and code < 0x10000):
+        if (0xd800 <= code < 0xe000 or code > 0x10ffff or (more == 2 and code < 0x800)
+            or (more == 3 and code < 0x10000)):
             return 0                        # a surrogate, or not the shortest form
     return n > 0
 
@@ -100,7 +108,8 @@ cdef void actors_rank(Actors *a, uint16_t slot) noexcept nogil:
     memmove(&a.ordered[low + 1], &a.ordered[low], (a.n - low) * sizeof(uint16_t))
     a.ordered[low] = slot
     x.replica_slot = slot
-    for at in range(low - 1 if low else 0, min(low + 2, a.n + 1)):      # all of one replica stand together
+    # all of one replica stand together
+    for at in range(low - 1 if low else 0, min(low + 2, a.n + 1)):
         if strcmp(a.v[a.ordered[at]].replica, x.replica) == 0 and a.ordered[at] != slot:
             x.replica_slot = a.v[a.ordered[at]].replica_slot
     below = a.v[a.ordered[low - 1]].rank if low else 0
@@ -111,7 +120,8 @@ cdef void actors_rank(Actors *a, uint16_t slot) noexcept nogil:
             a.v[a.ordered[at]].rank = (at + 1) * gap
 
 
-cdef uint16_t actors_declare(Actors *a, uint64_t id, const char *replica, size_t n, uint64_t epoch) noexcept nogil:
+cdef uint16_t actors_declare(Actors *a, uint64_t id, const char *replica, size_t n,
+                             uint64_t epoch) noexcept nogil:
     cdef uint16_t slot = actors_find(a, id)
     cdef uint32_t i
     cdef Actor *x

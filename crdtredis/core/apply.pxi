@@ -1,18 +1,20 @@
 # Applying effects: what an op, made here or received, does to the state.
 #
-# Every apply_* is a function of the op and the state alone: no clock on the wall, no chance. Each is given the element under the
-# key, or NULL. Replicas apply concurrent ops in different orders and must come out equal; that rests on the cell (core/cell.pxi), whose
-# writes and tallies change only by what an op observed or is itself. Everything above the cell is derived: a collection is its
+# Every apply_* is a function of the op and the state alone: no clock on the wall, no chance. Each
+# is given the element under the key, or NULL. Replicas apply concurrent ops in different orders and
+# must come out equal; that rests on the cell (core/cell.pxi), whose writes and tallies change only
+# by what an op observed or is itself. Everything above the cell is derived: a collection is its
 # members, a key is there as long as anything under it is live, the order index follows the scores.
 #
 #     A: SREM s a  (observes the add of a)   ||   B: SADD s a
 #     A applies B's add after its removal:  a, under B's dot.   B applies A's removal: it does not observe B's dot  ->  a stays
 #
-# Applied twice, an effect changes nothing the second time where its op is known (receive drops it); a full state is never needed
-# for that. Removing a collection of which everything is observed and plain costs O(1): its members are freed later. That a remote op
-# has observed everything is told by the newest dots of each actor in it, so no member is looked at.
+# Applied twice, an effect changes nothing the second time where its op is known (receive drops it);
+# a full state is never needed for that. Removing a collection of which everything is observed and
+# plain costs O(1): its members are freed later. That a remote op has observed everything is told by
+# the newest dots of each actor in it, so no member is looked at.
 
-# ---- collections ---------------------------------------------------------------------------------------------------
+# ---- collections ---------------------------------------------------------------------------------
 
 cdef Collection *entry_collection(Entry *x, int type) noexcept nogil:
     cdef Collection *c = x.collections
@@ -101,7 +103,8 @@ cdef void index_member(Kernel *k, Collection *c, Element *m) noexcept nogil:
 
 
 cdef void note_newest(const Applying *op, Collection *c) noexcept nogil:
-    """After an assign to c: its dot counts, and of a collection that has just become large, all dots."""
+    """After an assign to c: its dot counts, and of a collection that has just become large, all
+    dots."""
     cdef Element *m
     cdef ListCursor at
     cdef size_t pos = 0
@@ -158,7 +161,8 @@ cdef void discard(Kernel *k, Collection *c) noexcept nogil:
 
 
 cdef void collection_remove(Kernel *k, const Applying *op, Collection *c, Span seen) noexcept nogil:
-    """Removes what op observed of a whole collection. `seen` lists the tallies it saw, by type and name."""
+    """Removes what op observed of a whole collection. `seen` lists the tallies it saw, by type and
+    name."""
     cdef const char *p = seen.p
     cdef SeenTally s
     cdef Table old
@@ -209,7 +213,8 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c, Span s
 
 
 cdef void discard_database(Kernel *k, uint32_t db) noexcept nogil:
-    """Empties a database of which nothing is to stay; its keys are freed later, as garbage of type T_STRING."""
+    """Empties a database of which nothing is to stay; its keys are freed later, as garbage of type
+    T_STRING."""
     cdef Database *d = &k.db[db]
     cdef Collection *rest = <Collection*>mem_alloc(sizeof(Collection))
     memset(rest, 0, sizeof(Collection))
@@ -269,7 +274,7 @@ cdef int free_garbage(Kernel *k, int most) noexcept nogil:
     return k.garbage != NULL
 
 
-# ---- applying effects ----------------------------------------------------------------------------------------------
+# ---- applying effects ----------------------------------------------------------------------------
 
 cdef void note_conflict(Kernel *k, const Effect *at, const Cell *cell) noexcept nogil:
     """Remembers the two latest of the writes that stand side by side."""
@@ -280,7 +285,8 @@ cdef void note_conflict(Kernel *k, const Effect *at, const Cell *cell) noexcept 
     w[0] = cell_winner(&k.actors, cell)
     w[1] = NULL
     while x != NULL:
-        if x != w[0] and (w[1] == NULL or later(&k.actors, x.stamp, x.actor, w[1].stamp, w[1].actor)):
+        if (x != w[0]
+            and (w[1] == NULL or later(&k.actors, x.stamp, x.actor, w[1].stamp, w[1].actor))):
             w[1] = x
         x = x.next
     k.conflicts += 1
@@ -298,13 +304,16 @@ cdef void note_conflict(Kernel *k, const Effect *at, const Cell *cell) noexcept 
         memcpy(c.value[i], write_value(w[i]), c.n[i])
 
 
-# The effects on one cell, wherever it is: the string of a key, or a member of a collection. t is the table it is in, `live` its
-# count of live elements, name its key there, e what stands there or NULL.
+# The effects on one cell, wherever it is: the string of a key, or a member of a collection. t is
+# the table it is in, `live` its count of live elements, name its key there, e what stands there or
+# NULL.
 
-cdef void assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live, Span name, uint32_t hash, Element *e,
+cdef void assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live,
+                    Span name, uint32_t hash, Element *e,
                     uint32_t flags) noexcept nogil:
-    """value := x.value. Removes the writes and takes back the tallies that op observed, adds its own write. Any two such effects
-    commute: each removes only what it had seen, and neither had seen the other unless it is applied after it."""
+    """value := x.value. Removes the writes and takes back the tallies that op observed, adds its
+    own write. Any two such effects commute: each removes only what it had seen, and neither had
+    seen the other unless it is applied after it."""
     cdef uint64_t dot = make_dot(op.slot, op.seq)
     cdef Cell *c
     cdef int was_live
@@ -327,12 +336,14 @@ cdef void assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, si
     cell_remove_writes(c, op)
     cell_take_back(k, c, op, x.seen)
     cell_add_write(c, dot, op.stamp, op.slot, W_CLEARS if flags & E_CLEARS else 0, x.value)
-    if c.writes.next != NULL and x.type != T_SET:                       # two writes of a set's member say the same
+    # two writes of a set's member say the same
+    if c.writes.next != NULL and x.type != T_SET:
         note_conflict(k, x, c)
     settle(k, t, live, e, was_live)
 
 
-cdef Element *increment_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live, Span name, uint32_t hash,
+cdef Element *increment_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live,
+                           Span name, uint32_t hash,
                            Element *e) noexcept nogil:
     cdef int was_live = 0
     if e == NULL:
@@ -346,7 +357,8 @@ cdef Element *increment_in(Kernel *k, const Applying *op, const Effect *x, Table
     return e
 
 
-cdef void remove_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live, Element *e) noexcept nogil:
+cdef void remove_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live,
+                    Element *e) noexcept nogil:
     cdef int was_live
     if e.meta & (E_PLAIN | E_ENTRY) == E_PLAIN:
         if observed(op, e.dot):
@@ -361,9 +373,11 @@ cdef void remove_in(Kernel *k, const Applying *op, const Effect *x, Table *t, si
     settle(k, t, live, e, was_live)
 
 
-cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
-    """ASSIGN, INCREMENT and REMOVE of a member. The member's cell follows the rules of every cell, and a collection is no more than
-    its members, so nothing new is to be argued; a key is there as long as any member is."""
+cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x,
+                              Element *e) noexcept nogil:
+    """ASSIGN, INCREMENT and REMOVE of a member. The member's cell follows the rules of every cell,
+    and a collection is no more than its members, so nothing new is to be argued; a key is there as
+    long as any member is."""
     cdef Database *d = &k.db[x.db]
     cdef Span name = x.name
     cdef uint32_t hash = key_hash(k, name.p, name.n)
@@ -387,7 +401,8 @@ cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x, El
         m = table_find(&c.table, name.p, name.n, hash)
     unindex(k, c, m)
     if x.kind == ASSIGN:
-        assign_in(k, op, x, &c.table, &c.live, name, hash, m, E_PLAIN | E_BARE if x.type == T_SET else E_PLAIN)
+        assign_in(k, op, x, &c.table, &c.live, name, hash, m, E_PLAIN | E_BARE if x.type == T_SET
+                  else E_PLAIN)
         note_newest(op, c)
     elif x.kind == INCREMENT:
         increment_in(k, op, x, &c.table, &c.live, name, hash, m)
@@ -400,18 +415,22 @@ cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x, El
 cdef void apply_assign(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
     if e != NULL and e.meta & E_ENTRY and not x.keep:
         cell_remove_writes(&element_entry(e).deadline, op)
-    assign_in(k, op, x, &k.db[x.db].table, &k.db[x.db].live, x.key, key_hash(k, x.key.p, x.key.n) if e == NULL else e.hash, e,
+    assign_in(k, op, x, &k.db[x.db].table, &k.db[x.db].live, x.key, key_hash(k, x.key.p, x.key.n)
+              if e == NULL else e.hash, e,
               E_PLAIN if x.keep else E_PLAIN | E_CLEARS)
 
 
-cdef void apply_increment(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
-    e = increment_in(k, op, x, &k.db[x.db].table, &k.db[x.db].live, x.key, key_hash(k, x.key.p, x.key.n) if e == NULL else e.hash, e)
+cdef void apply_increment(Kernel *k, const Applying *op, const Effect *x,
+                          Element *e) noexcept nogil:
+    e = increment_in(k, op, x, &k.db[x.db].table, &k.db[x.db].live, x.key,
+                     key_hash(k, x.key.p, x.key.n) if e == NULL else e.hash, e)
     if e.meta & E_ENTRY:
         heap_place(k, element_entry(e))
 
 
 cdef void apply_removal(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
-    """REMOVE: the string under the key; CLEAR: one type; DELETE: all types and the deadline. What op did not observe stays."""
+    """REMOVE: the string under the key; CLEAR: one type; DELETE: all types and the deadline. What
+    op did not observe stays."""
     cdef Database *d = &k.db[x.db]
     cdef Collection *c
     cdef int was_live
@@ -437,7 +456,8 @@ cdef void apply_removal(Kernel *k, const Applying *op, const Effect *x, Element 
 
 
 cdef void apply_deadline(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
-    """The deadline register := x.deadline, with op's own stamp or, asserted again, with the stamp it had."""
+    """The deadline register := x.deadline, with op's own stamp or, asserted again, with the stamp
+    it had."""
     cdef Database *d = &k.db[x.db]
     cdef uint16_t actor = op.slot
     cdef uint64_t stamp = op.stamp
@@ -451,11 +471,13 @@ cdef void apply_deadline(Kernel *k, const Applying *op, const Effect *x, Element
     e = open_entry(k, x.db, e)
     entry = element_entry(e)
     cell_remove_writes(&entry.deadline, op)
-    cell_add_write(&entry.deadline, make_dot(op.slot, op.seq), stamp, actor, W_NUMBER, span(<const char*>&x.deadline, 8))
+    cell_add_write(&entry.deadline, make_dot(op.slot, op.seq), stamp, actor, W_NUMBER,
+                   span(<const char*>&x.deadline, 8))
     heap_place(k, entry)
 
 
-cdef void flush_tally(Kernel *k, const Applying *op, uint32_t db, const SeenTally *s) noexcept nogil:
+cdef void flush_tally(Kernel *k, const Applying *op, uint32_t db,
+                      const SeenTally *s) noexcept nogil:
     """Takes back one of the tallies that a FLUSH lists by key, type and name."""
     cdef uint16_t slot = actors_find(&k.actors, s.actor)
     cdef Element *e = key_find(k, db, s.key)
@@ -466,7 +488,8 @@ cdef void flush_tally(Kernel *k, const Applying *op, uint32_t db, const SeenTall
         return
     if s.type != T_STRING:
         c = entry_collection(element_entry(e), s.type) if e.meta & E_ENTRY else NULL
-        m = table_find(&c.table, s.name.p, s.name.n, key_hash(k, s.name.p, s.name.n)) if c != NULL else NULL
+        m = (table_find(&c.table, s.name.p, s.name.n, key_hash(k, s.name.p, s.name.n)) if c != NULL
+             else NULL)
     if m == NULL or not m.meta & E_CELL:
         return
     was_live = element_live(e)
@@ -481,9 +504,10 @@ cdef void flush_tally(Kernel *k, const Applying *op, uint32_t db, const SeenTall
 
 
 cdef int leaves_no_tally(Kernel *k, const Applying *op, const Effect *x) noexcept nogil:
-    """Are all tallies in the database op's own actor's, which it takes back itself and so needs no stub of? Where there are stubs, in
-    whatever database, they are looked for one by one. So another's increment that op had not observed keeps a database from being
-    let go of, whatever the newest dots say."""
+    """Are all tallies in the database op's own actor's, which it takes back itself and so needs no
+    stub of? Where there are stubs, in whatever database, they are looked for one by one. So
+    another's increment that op had not observed keeps a database from being let go of, whatever the
+    newest dots say."""
     cdef const char *p = x.seen.p
     cdef SeenTally s
     cdef size_t own = 0
@@ -495,10 +519,11 @@ cdef int leaves_no_tally(Kernel *k, const Applying *op, const Effect *x) noexcep
 
 
 cdef void apply_flush(Kernel *k, const Applying *op, const Effect *x) noexcept nogil:
-    """Removes what op observed from every key of a database. The tallies it saw are listed by key; everything else is told by dots,
-    key by key as in DELETE, so it commutes with all that DELETE commutes with. Where op has observed everything that is here, which
-    the newest dots tell, and no stub would stay, nothing is left and no key is looked at; a write that comes later finds the same
-    empty database either way:
+    """Removes what op observed from every key of a database. The tallies it saw are listed by key;
+    everything else is told by dots, key by key as in DELETE, so it commutes with all that DELETE
+    commutes with. Where op has observed everything that is here, which the newest dots tell, and no
+    stub would stay, nothing is left and no key is looked at; a write that comes later finds the
+    same empty database either way:
 
         A: FLUSHDB   ||   B: SET k v
         B applies the flush: its newest dot (B, 1) is not observed, so k is looked at, and stays.  A applies the SET: k is there.
@@ -534,7 +559,8 @@ cdef void apply_flush(Kernel *k, const Applying *op, const Effect *x) noexcept n
     table_clear(&old, NULL, NULL)
 
 
-cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
+cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
+                           Element *e) noexcept nogil:
     """For an effect on a member, returns what stands under the key then."""
     cdef Element *left = NULL
     cdef uint32_t hash = 0

@@ -1,5 +1,6 @@
-# Encoded Batches as bytes, for those who hand them on: which ops one holds, and how it is cut between ops. Nothing here looks
-# at more of an op than its seq: what the op holds is examined by `receive`, and every op passes here several times.
+# Encoded Batches as bytes, for those who hand them on: which ops one holds, and how it is cut
+# between ops. Nothing here looks at more of an op than its seq: what the op holds is examined by
+# `receive`, and every op passes here several times.
 
 cdef inline uint64_t op_seq(Span op) noexcept nogil:
     """The seq, an op's first field; 0 where it is not there."""
@@ -29,8 +30,8 @@ cdef void add_run(Buffer *b, uint64_t actor, Span ops) noexcept nogil:
 
 
 cdef object taken(bytes batch, Buffer *b, uint64_t actor, Span ops):
-    """bytes: what is in b, which is left empty, and behind it these ops of `batch`. Ops alone, maybe many megabytes, are copied
-    once, and not at all where they are the whole of it."""
+    """bytes: what is in b, which is left empty, and behind it these ops of `batch`. Ops alone,
+    maybe many megabytes, are copied once, and not at all where they are the whole of it."""
     cdef char head[RUN_HEAD]
     cdef size_t n
     if b.n == 0:
@@ -49,7 +50,8 @@ cdef object taken(bytes batch, Buffer *b, uint64_t actor, Span ops):
 
 
 def batch_ranges(bytes batch):
-    """[(actor id, first seq, last seq)] of the runs of a Batch, in order. DamagedBatch where it is none, as far as this looks."""
+    """[(actor id, first seq, last seq)] of the runs of a Batch, in order. DamagedBatch where it is
+    none, as far as this looks."""
     cdef const char *p = batch
     cdef const char *end = p + len(batch)
     cdef const char *q
@@ -84,8 +86,9 @@ def batch_ranges(bytes batch):
 
 
 def slice_batch(bytes batch, clock):
-    """The Batch without the ops that `clock` {actor id: seq} covers; declarations of actors stay. b"" when no op is left.
-    DamagedBatch where it is none. Cost: linear in the bytes; nothing is decoded but the seqs."""
+    """The Batch without the ops that `clock` {actor id: seq} covers; declarations of actors stay.
+    b"" when no op is left. DamagedBatch where it is none. Cost: linear in the bytes; nothing is
+    decoded but the seqs."""
     cdef const char *p = batch
     cdef const char *end = p + len(batch)
     cdef const char *q
@@ -135,9 +138,10 @@ def slice_batch(bytes batch, clock):
 
 
 def split_batch(bytes batch, size_t most):
-    """[Batch]: the same ops, in order, in Batches of at most `most` bytes; an op that alone takes more stands in one of its own,
-    whose bytes are the same wherever it was cut out. Declarations are left out where anything was cut. DamagedBatch where it
-    is none. Cost: one copy of the bytes."""
+    """[Batch]: the same ops, in order, in Batches of at most `most` bytes; an op that alone takes
+    more stands in one of its own, whose bytes are the same wherever it was cut out. Declarations
+    are left out where anything was cut. DamagedBatch where it is none. Cost: one copy of the
+    bytes."""
     cdef const char *p = batch
     cdef const char *end = p + len(batch)
     cdef const char *q

@@ -6,8 +6,9 @@ cdef struct Place:
     uint64_t own            # dot of its insert ...
     uint32_t index          # ... and the effect's place in the op
 
-# One allocation: Block, the steps above the last, the page. The page holds the values from its begin on, each behind what tells it from
-# the element before (where there is no stride), and where each ends, as uint16, from its end on downwards.
+# One allocation: Block, the steps above the last, the page. The page holds the values from its
+# begin on, each behind what tells it from the element before (where there is no stride), and where
+# each ends, as uint16, from its end on downwards.
 cdef struct Block:
     Cell cell               # of a single element that is not packed: what was assigned to it
     uint32_t n              # elements

@@ -1,18 +1,23 @@
 # How is a list held in little more than the bytes of its elements?
 #
-# Elements that stand side by side mostly were pushed one after the other by one replica: one run, offsets in steps of one, the dots of
-# their inserts in steps that repeat. A Block holds up to a page of such elements. What they share stands in its head once; of each
-# element the page holds the value, where it ends, and, where neighbours' dots are not equally far apart, how it differs from the
-# one before: a byte as a rule.
+# Elements that stand side by side mostly were pushed one after the other by one replica: one run,
+# offsets in steps of one, the dots of their inserts in steps that repeat. A Block holds up to a
+# page of such elements. What they share stands in its head once; of each element the page holds the
+# value, where it ends, and, where neighbours' dots are not equally far apart, how it differs from
+# the one before: a byte as a rule.
 #
-#     RPUSH l a b c    ->    head: run, offsets 0 to 2, the push's dot, indexes 0 to 2;  page: a b c, ends 1 2 3
+#     RPUSH l a b c    ->    head: run, offsets 0 to 2, the push's dot, indexes 0 to 2;  page: a b
+#                      c, ends 1 2 3
 #
-# No timestamp is held: an insert's stamp never decides anything, for whoever assigns to an element has observed its insert. An
-# element that was assigned to (LSET), and one too large for a page, is a block of its own with a Cell.
+# No timestamp is held: an insert's stamp never decides anything, for whoever assigns to an element
+# has observed its insert. An element that was assigned to (LSET), and one too large for a page, is
+# a block of its own with a Cell.
 #
-# The page is in the order of pushing, so LPUSH appends as RPUSH does and `direction` tells how to read it. Popping at the page's begin
-# moves `begin` along, at its end it shortens `used`: both O(1). In the middle the rest of the page moves up. An insert in the middle of
-# a block cuts it in two. A block takes at most PAGE bytes, and a few more where it gave up its stride when it was full.
+# The page is in the order of pushing, so LPUSH appends as RPUSH does and `direction` tells how to
+# read it. Popping at the page's begin moves `begin` along, at its end it shortens `used`: both
+# O(1). In the middle the rest of the page moves up. An insert in the middle of a block cuts it in
+# two. A block takes at most PAGE bytes, and a few more where it gave up its stride when it was
+# full.
 
 cdef enum:
     PAGE = 8184             # bytes a block takes: two pages of the machine's with malloc's own word
@@ -20,8 +25,9 @@ cdef enum:
     MOST_PACKED = 512       # elements: a place without a stride is found by walking
     LONGEST_GAP = 30        # bytes, as written in a page
 
-# What tells an element from the one before it: the two are `seqs` and `offsets` apart. In a page: (seqs << 1) where the offset is
-# the next one and the index too (0 in another op); else (seqs << 1 | 1), index, offsets.
+# What tells an element from the one before it: the two are `seqs` and `offsets` apart. In a page:
+# (seqs << 1) where the offset is the next one and the index too (0 in another op); else (seqs << 1
+# | 1), index, offsets.
 cdef struct Gap:
     uint64_t seqs
     uint64_t offsets
@@ -123,7 +129,8 @@ cdef Place block_place_of(Block *b, uint32_t p) noexcept nogil:
 
 
 cdef int compare_to_place(Actors *a, Block *b, const Place *place, Span position) noexcept nogil:
-    """Below, equal to or above 0 as the element of b at `place` stands before, at or behind a position."""
+    """Below, equal to or above 0 as the element of b at `place` stands before, at or behind a
+    position."""
     cdef Step *q = position_steps(position)
     cdef uint32_t depth = position_depth(position)
     cdef Step last
@@ -162,15 +169,19 @@ cdef void block_position(Block *b, const Place *place, Buffer *to) noexcept nogi
 cdef int of_run(Block *b, Span position) noexcept nogil:
     """Is it a position of the run of b?"""
     cdef Step *q = position_steps(position)
-    if position_depth(position) != b.depth or memcmp(block_steps(b), q, (b.depth - 1) * sizeof(Step)):
+    if (position_depth(position) != b.depth
+        or memcmp(block_steps(b), q, (b.depth - 1) * sizeof(Step))):
         return 0
     q += b.depth - 1
     return q.major == b.major and q.run == b.run and q.run_index == b.run_index
 
 
 cdef uint32_t block_search(Actors *a, Block *b, Span position, int *found) noexcept nogil:
-    """How many elements of b stand before a position that is not before b's head; and whether one has it."""
-    cdef int64_t offset = position_steps(position)[b.depth - 1].offset if position_depth(position) >= b.depth else 0
+    """How many elements of b stand before a position that is not before b's head; and whether one
+    has it."""
+    cdef int64_t offset = position_steps(position)[b.depth -
+                                                   1].offset if position_depth(
+                                                       position) >= b.depth else 0
     cdef Place place = b.first
     cdef uint32_t p = b.begin
     cdef uint64_t way
@@ -182,7 +193,8 @@ cdef uint32_t block_search(Actors *a, Block *b, Span position, int *found) noexc
     if compare_to_place(a, b, block_head(b), position) == 0:
         found[0] = 1
         return 0
-    # In the run, between head and tail: whatever stands there has the block's steps up to the offset.
+    # In the run, between head and tail: whatever stands there has the block's steps up to the
+    # offset.
     if b.stride != STRIDE_NONE:
         way = <uint64_t>offset - <uint64_t>b.first.offset
         p += <uint32_t>((way if b.direction > 0 else 0 - way) // <uint64_t>offset_step(b.depth))
@@ -199,7 +211,7 @@ cdef uint32_t block_search(Actors *a, Block *b, Span position, int *found) noexc
     return b.n - p - (r >= 0)
 
 
-# ---- making ----------------------------------------------------------------------------------------------------------
+# ---- making --------------------------------------------------------------------------------------
 
 cdef Block *block_new(Span position, Span value) noexcept nogil:
     """One element; for one that is not packed, the caller adds a write to the cell."""
@@ -237,7 +249,8 @@ cdef inline uint32_t largest_page(const Block *b) noexcept nogil:
 
 
 cdef Block *block_part(const Block *b, uint32_t p, uint32_t n, uint32_t cap) noexcept nogil:
-    """A new block of n elements of the page from p on, in a page of `cap` bytes. Its places are for the caller to set."""
+    """A new block of n elements of the page from p on, in a page of `cap` bytes. Its places are for
+    the caller to set."""
     cdef size_t head = sizeof(Block) + (b.depth - 1) * sizeof(Step)
     cdef Block *x
     cdef uint32_t from_ = page_begin(b, p), i
@@ -272,7 +285,8 @@ cdef inline Block *block_trim(Block *b) noexcept nogil:
 
 
 cdef Block *block_give_up_stride(Block *b, uint32_t cap) noexcept nogil:
-    """Every element says how it differs from the one before, in two bytes at most, for a stride is below 256."""
+    """Every element says how it differs from the one before, in two bytes at most, for a stride is
+    below 256."""
     cdef Block *x
     cdef Gap g
     cdef char *to
@@ -302,24 +316,29 @@ cdef int gap_between(const Block *b, const Place *place, Gap *g, int *direction)
     if dot_slot(place.own) != dot_slot(last.own) or place.offset == last.offset:
         return 0
     direction[0] = 1 if place.offset > last.offset else -1
-    if (b.direction and b.direction != direction[0]) or place.own < last.own or (place.own == last.own and place.index <= last.index):
+    if ((b.direction and b.direction != direction[0]) or place.own < last.own
+        or (place.own == last.own and place.index <= last.index)):
         return 0
     g.seqs = place.own - last.own
     g.index = place.index
-    g.offsets = <uint64_t>place.offset - <uint64_t>last.offset if direction[0] > 0 else <uint64_t>last.offset - <uint64_t>place.offset
-    g.plain = g.offsets == <uint64_t>offset_step(b.depth) and place.index == (0 if g.seqs else last.index + 1)
+    g.offsets = (<uint64_t>place.offset - <uint64_t>last.offset if direction[0] > 0
+                 else <uint64_t>last.offset - <uint64_t>place.offset)
+    g.plain = (g.offsets == <uint64_t>offset_step(b.depth)
+               and place.index == (0 if g.seqs else last.index + 1))
     return 1
 
 
 cdef int block_append(Block **at, const Place *place, Span value) noexcept nogil:
-    """Appends an element of the run to the page. 1, and the block may have moved; 0 where it does not fit."""
+    """Appends an element of the run to the page. 1, and the block may have moved; 0 where it does
+    not fit."""
     cdef Block *b = at[0]
     cdef Gap g
     cdef int direction
     cdef char *to
     cdef uint32_t need, follows
     cdef int gives_up
-    if not block_packed(b) or b.n == MOST_PACKED or value.n > LARGEST_PACKED or not gap_between(b, place, &g, &direction):
+    if (not block_packed(b) or b.n == MOST_PACKED or value.n > LARGEST_PACKED
+        or not gap_between(b, place, &g, &direction)):
         return 0
     follows = <uint32_t>(g.seqs + 1) if g.plain and g.seqs < STRIDE_NEW - 1 else STRIDE_NONE
     if b.stride == STRIDE_NEW and follows:
@@ -345,18 +364,21 @@ cdef int block_append(Block **at, const Place *place, Span value) noexcept nogil
     return 1
 
 
-# ---- taking apart ----------------------------------------------------------------------------------------------------
+# ---- taking apart --------------------------------------------------------------------------------
 
 cdef Block *block_cut(Block **at, uint32_t i) noexcept nogil:
-    """Cuts b before its element at index i, which is neither 0 nor n: *at is what stands before, the new block the rest."""
+    """Cuts b before its element at index i, which is neither 0 nor n: *at is what stands before,
+    the new block the rest."""
     cdef Block *b = at[0]
-    cdef uint32_t p = page_place(b, i) + (b.direction < 0)         # the first place of the page that goes into its own block
+    # the first place of the page that goes into its own block
+    cdef uint32_t p = page_place(b, i) + (b.direction < 0)
     cdef Place left = block_place_of(b, p - 1)
     cdef Place right = left
     cdef Block *x
     cdef Block *rest
     place_forward(b, p, &right)
-    x = block_part(b, b.begin, p - b.begin, page_end(b, p - 1)[0] - page_begin(b, b.begin) + 2 * (p - b.begin))
+    x = block_part(b, b.begin, p - b.begin,
+                   page_end(b, p - 1)[0] - page_begin(b, b.begin) + 2 * (p - b.begin))
     rest = block_part(b, p, b.begin + b.n - p, b.used - page_begin(b, p) + 2 * (b.begin + b.n - p))
     x.last = left
     rest.first = right
@@ -383,7 +405,8 @@ cdef void page_remove_last(Block *b) noexcept nogil:
     if g.plain and g.seqs == 0:
         b.last.index -= 1
         return
-    b.last.index = 0                       # as the one before it says: so many plain ones of its op before it
+    # as the one before it says: so many plain ones of its op before it
+    b.last.index = 0
     q = p - 1
     while q > b.begin:
         read_gap(b, q, &g)
@@ -394,7 +417,8 @@ cdef void page_remove_last(Block *b) noexcept nogil:
 
 
 cdef Block *block_remove(Block *b, uint32_t i) noexcept nogil:
-    """Removes the element at index i of a block of more than one; returns the block, which may have moved."""
+    """Removes the element at index i of a block of more than one; returns the block, which may have
+    moved."""
     cdef uint32_t p = page_place(b, i)
     cdef uint32_t q, end = b.begin + b.n
     cdef Place next
@@ -419,7 +443,8 @@ cdef Block *block_remove(Block *b, uint32_t i) noexcept nogil:
         b = block_give_up_stride(b, live_bytes(b) + 2 * b.n + LONGEST_GAP)
         p = page_place(b, i)
         end = b.begin + b.n
-    elif b.cap - b.used - 2 * end < LONGEST_GAP:         # the one that is left may be longer than the two that it replaces
+    elif b.cap - b.used - 2 * end < LONGEST_GAP:
+        # the one that is left may be longer than the two that it replaces
         b = block_resize(b, live_bytes(b) + 2 * LONGEST_GAP)
         p = page_place(b, i)
         end = b.begin + b.n
@@ -457,7 +482,8 @@ cdef int block_check(Block *b) noexcept nogil:
         return 1
     if not block_packed(b):
         return 0 if b.n == 1 else 2
-    if b.used + 2 * (b.begin + b.n) > b.cap or b.cap & 1 or page_end(b, b.begin + b.n - 1)[0] != b.used:
+    if (b.used + 2 * (b.begin + b.n) > b.cap or b.cap & 1 or page_end(b, b.begin + b.n - 1)[0]
+        != b.used):
         return 3
     if (b.n == 1) != (b.direction == 0) or (b.stride == STRIDE_NEW and b.n > 1):
         return 4

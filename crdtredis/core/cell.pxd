@@ -1,4 +1,5 @@
-# The cell: a register and a counter in one. model: writes nobody has observed away, and one tally per actor that incremented.
+# The cell: a register and a counter in one. model: writes nobody has observed away, and one tally
+# per actor that incremented.
 
 cdef enum:
     W_CLEARS = 1            # a SET: cleared the key's deadline at its stamp
@@ -15,7 +16,9 @@ cdef struct Write:
 cdef struct Tally:
     Tally *next             # ascending rank of actor
     uint16_t actor
-    uint16_t wide           # the run has left 64 bits as a floating point number, so sums that it is part of do not stop there
+    # the run has left 64 bits as a floating point number, so sums that it is part of do not stop
+    # there
+    uint16_t wide
     uint32_t run_index
     uint64_t run_seq        # the run is named by (run_seq, run_index): the increment that began it
     uint64_t seq            # last increment seen
@@ -23,7 +26,8 @@ cdef struct Tally:
     uint64_t reset          # dot of the op that took back
     Number total            # the sum of the run's increments as of seq
     Number back
-    Shown *shown            # what the newest increment was answered with, where it is not what the sum says; NULL: it is
+    # what the newest increment was answered with, where it is not what the sum says; NULL: it is
+    Shown *shown
 
 # See core/shown.pxi.
 cdef struct Shown:
@@ -56,7 +60,9 @@ cdef inline int observed(const Applying *op, uint64_t dot) noexcept nogil:
         return dot_seq(dot) <= op.seq
     return row_get(&op.actors.v[op.slot].deps, slot) >= dot_seq(dot)
 
-cdef int later(Actors *a, uint64_t stamp1, uint16_t actor1, uint64_t stamp2, uint16_t actor2) noexcept nogil   # 1 > 2
+# 1 > 2
+cdef int later(Actors *a, uint64_t stamp1, uint16_t actor1, uint64_t stamp2,
+               uint16_t actor2) noexcept nogil
 cdef int cell_live(const Cell *c) noexcept nogil
 cdef int cell_empty(const Cell *c) noexcept nogil
 cdef Write *cell_winner(Actors *a, const Cell *c) noexcept nogil               # NULL without writes

@@ -1,4 +1,5 @@
-# Ops in protobuf wire format (proto/crdtredis.proto). One strict decoder, one encoder; both are tested against the generated classes.
+# Ops in protobuf wire format (proto/crdtredis.proto). One strict decoder, one encoder; both are
+# tested against the generated classes.
 
 cdef enum EffectKind:
     ASSIGN = 0
@@ -54,11 +55,16 @@ cdef struct OpHead:
     Span deps               # encoded `deps` fields
     Span effects            # encoded `effects` fields
 
-cdef void encode_effect(Buffer *b, const Effect *x) noexcept nogil             # with the tag and length of Op.effects
-cdef void encode_seen(Buffer *b, const SeenTally *s) noexcept nogil            # with the tag and length of Effect.seen
-cdef void encode_dep(Buffer *b, uint64_t actor, uint64_t seq) noexcept nogil   # with the tag and length of Op.deps
-cdef int decode_op(Span body, OpHead *out) noexcept nogil                      # body: without tag and length; 1, or -1 when damaged
-# These take a cursor (*p, end), advance it past one element and return 1, 0 at the end, -1 where the bytes are not what the format says.
+# with the tag and length of Op.effects
+cdef void encode_effect(Buffer *b, const Effect *x) noexcept nogil
+# with the tag and length of Effect.seen
+cdef void encode_seen(Buffer *b, const SeenTally *s) noexcept nogil
+# with the tag and length of Op.deps
+cdef void encode_dep(Buffer *b, uint64_t actor, uint64_t seq) noexcept nogil
+# body: without tag and length; 1, or -1 when damaged
+cdef int decode_op(Span body, OpHead *out) noexcept nogil
+# These take a cursor (*p, end), advance it past one element and return 1, 0 at the end, -1 where
+# the bytes are not what the format says.
 cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept nogil
 cdef int decode_seen(const char **p, const char *end, SeenTally *out) noexcept nogil
 cdef int decode_dep(const char **p, const char *end, uint64_t *actor, uint64_t *seq) noexcept nogil

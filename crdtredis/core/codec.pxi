@@ -1,9 +1,11 @@
-# The op codec: protobuf wire format of proto/crdtredis.proto, written and read without the generated classes.
+# The op codec: protobuf wire format of proto/crdtredis.proto, written and read without the
+# generated classes.
 #
-# The encoder emits fields in ascending order and omits defaults, which is what the generated classes emit, byte for byte (see
-# tests/core/test_codec.py). The decoder is stricter than protobuf: fields must ascend, repeated ones stand together, every
-# field, kind and type must be known, every length fit in what is left. An op that says something this version does not
-# understand is refused whole, because applying the rest of it would make replicas differ for ever.
+# The encoder emits fields in ascending order and omits defaults, which is what the generated
+# classes emit, byte for byte (see tests/core/test_codec.py). The decoder is stricter than protobuf:
+# fields must ascend, repeated ones stand together, every field, kind and type must be known, every
+# length fit in what is left. An op that says something this version does not understand is refused
+# whole, because applying the rest of it would make replicas differ for ever.
 #
 # A tag is field << 3 | wire type: 0 varint, 1 fixed64, 2 length-delimited.
 
@@ -54,7 +56,7 @@ cdef inline int64_t unzigzag(uint64_t v) noexcept nogil:
     return <int64_t>(v >> 1) ^ -<int64_t>(v & 1)
 
 
-# ---- encoding ------------------------------------------------------------------------------------------------------
+# ---- encoding ------------------------------------------------------------------------------------
 
 cdef void encode_effect(Buffer *b, const Effect *x) noexcept nogil:
     cdef size_t body = effect_size(x)
@@ -137,11 +139,15 @@ cdef inline size_t total_size(const Total *t) noexcept nogil:
 
 
 cdef size_t effect_size(const Effect *x) noexcept nogil:
-    cdef size_t n = (number_size(x.kind) + number_size(x.db) + span_size(x.key) + number_size(x.type) + span_size(x.name)
-                     + span_size(x.value) + (2 if x.keep else 0) + number_size(x.run_seq) + number_size(x.run_index) + x.seen.n
-                     + number_size(<uint64_t>x.deadline) + (9 if x.stamp else 0) + (9 if x.actor else 0))
+    cdef size_t n = (number_size(x.kind) + number_size(x.db) + span_size(x.key) +
+                     number_size(x.type) + span_size(x.name)
+                     + span_size(x.value) + (2 if x.keep else 0) + number_size(x.run_seq) +
+                     number_size(x.run_index) + x.seen.n
+                     + number_size(<uint64_t>x.deadline) + (9 if x.stamp else 0) +
+                     (9 if x.actor else 0))
     if x.kind == INCREMENT:
-        n += total_size(&x.total) + far_size(x.total.exact) + far_size(x.shown) + (10 if x.context else 0) + (3 if x.wide else 0)
+        n += total_size(&x.total) + far_size(x.total.exact) + far_size(x.shown) + (
+                10 if x.context else 0) + (3 if x.wide else 0)
     return n
 
 
@@ -150,8 +156,10 @@ cdef inline size_t far_size(Span s) noexcept nogil:
 
 
 cdef void encode_seen(Buffer *b, const SeenTally *s) noexcept nogil:
-    cdef size_t body = (9 + number_size(s.run_seq) + number_size(s.run_index) + number_size(s.seq) + total_size(&s.total)
-                        + number_size(s.type) + span_size(s.name) + span_size(s.key) + span_size(s.total.exact))
+    cdef size_t body = (9 + number_size(s.run_seq) + number_size(s.run_index) + number_size(s.seq) +
+                        total_size(&s.total)
+                        + number_size(s.type) + span_size(s.name) + span_size(s.key) +
+                        span_size(s.total.exact))
     cdef char *p = buffer_need(b, body + 11)
     cdef char *start = p
     p[0] = <char>(12 << 3 | 2)
@@ -188,7 +196,8 @@ cdef void encode_exact(Buffer *b, const Sum *s) noexcept nogil:
         p[0] = 1 << 3
         p = put_varint(p + 1, zigzag(s.low))
     if s.n:
-        p = put_span(p, 2 << 3 | 2, span(<const char*>s.limb, s.n * sizeof(uint64_t)))      # both supported machines are little endian
+        # both supported machines are little endian
+        p = put_span(p, 2 << 3 | 2, span(<const char*>s.limb, s.n * sizeof(uint64_t)))
     if s.plus:
         p[0] = 3 << 3
         p = put_varint(p + 1, s.plus)
@@ -211,7 +220,7 @@ cdef void encode_dep(Buffer *b, uint64_t actor, uint64_t seq) noexcept nogil:
     b.n += p - start
 
 
-# ---- decoding ------------------------------------------------------------------------------------------------------
+# ---- decoding ------------------------------------------------------------------------------------
 
 cdef struct Field:
     uint32_t number
@@ -264,7 +273,8 @@ cdef int get_field(const char **p, const char *end, Field *f) noexcept nogil:
 
 
 cdef int get_message(const char **p, const char *end, uint32_t number, Span *body) noexcept nogil:
-    """The next element of repeated message field `number`: 1, 0 at the end, -1 where something else stands."""
+    """The next element of repeated message field `number`: 1, 0 at the end, -1 where something else
+    stands."""
     cdef Field f
     cdef int r = get_field(p, end, &f)
     if r != 1:
@@ -321,14 +331,17 @@ cdef int decode_dep(const char **p, const char *end, uint64_t *actor, uint64_t *
     if get_field(&q, body.p + body.n, &f) != 1 or f.number != 1 or f.wire != 1:
         return -1
     actor[0] = f.v
-    if get_field(&q, body.p + body.n, &f) != 1 or f.number != 2 or f.wire != 0 or q != body.p + body.n or f.v >> SEQ_BITS or f.v == 0:
-        return -1              # 0 is no op, and who gets this from here need not know an actor without one
+    if (get_field(&q, body.p + body.n, &f) != 1 or f.number != 2 or f.wire != 0
+        or q != body.p + body.n or f.v >> SEQ_BITS or f.v == 0):
+        # 0 is no op, and who gets this from here need not know an actor without one
+        return -1
     seq[0] = f.v
     return 1
 
 
 cdef int decode_exact(Span body, Sum *out) noexcept nogil:
-    """*out, to which infinities and limbs are added: 1, or -1 where the bytes are no message Exact."""
+    """*out, to which infinities and limbs are added: 1, or -1 where the bytes are no message
+    Exact."""
     cdef const char *p = body.p
     cdef uint64_t limb[LIMB_HIGH - LIMB_LOW]
     cdef uint32_t before = 0
@@ -345,7 +358,8 @@ cdef int decode_exact(Span body, Sum *out) noexcept nogil:
         before = f.number
         if f.number == 1 and f.wire == 0:
             low = unzigzag(f.v)
-        elif f.number == 2 and f.wire == 2 and f.s.n % sizeof(uint64_t) == 0 and f.s.n <= sizeof(limb):
+        elif (f.number == 2 and f.wire == 2 and f.s.n % sizeof(uint64_t) == 0
+              and f.s.n <= sizeof(limb)):
             n = f.s.n // sizeof(uint64_t)
             copy_span(<char*>limb, f.s)
         elif f.number == 3 and f.wire == 0 and f.v >> COUNT_BITS == 0:
@@ -380,7 +394,8 @@ cdef int decode_seen(const char **p, const char *end, SeenTally *out) noexcept n
     if r != 1:
         return r
     memset(out, 0, sizeof(SeenTally))
-    out.name.p = out.key.p = b""            # never NULL: memcmp must not be given that, even for 0 bytes
+    # never NULL: memcmp must not be given that, even for 0 bytes
+    out.name.p = out.key.p = b""
     q = body.p
     while True:
         r = get_field(&q, body.p + body.n, &f)

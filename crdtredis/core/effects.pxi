@@ -1,12 +1,14 @@
-# Making ops: what the command handlers call (keyspace.pxd, "local effects"). Each function encodes an effect into the open op
-# and applies it with the function that remote ops go through, so a replica cannot do to itself what it does not tell others.
+# Making ops: what the command handlers call (keyspace.pxd, "local effects"). Each function encodes
+# an effect into the open op and applies it with the function that remote ops go through, so a
+# replica cannot do to itself what it does not tell others.
 #
-# The op is opened by its first effect and closed by the outermost op_end. It observes everything that is here, its own earlier
-# effects included.
+# The op is opened by its first effect and closed by the outermost op_end. It observes everything
+# that is here, its own earlier effects included.
 #
-# What we encode we must accept: an op that the decoder refuses would be acknowledged, and then keep this replica from starting and its
-# peers from going on. So every effect passes the check that received ones pass. Commands see to it that none fails: where one would, a
-# debug build aborts, and a release build makes nothing of that effect and has the command answered with an error.
+# What we encode we must accept: an op that the decoder refuses would be acknowledged, and then keep
+# this replica from starting and its peers from going on. So every effect passes the check that
+# received ones pass. Commands see to it that none fails: where one would, a debug build aborts, and
+# a release build makes nothing of that effect and has the command answered with an error.
 
 cdef void op_begin(Kernel *k) noexcept nogil:
     k.depth += 1
@@ -39,8 +41,8 @@ cdef void open_op(Kernel *k) noexcept nogil:
 
 
 cdef int close_op(Kernel *k) noexcept nogil:
-    """Encodes the finished op behind the others, and moves the clock to it. 0 where there is none: its only effect was refused. Leaves k.seen
-    alone: see close_early."""
+    """Encodes the finished op behind the others, and moves the clock to it. 0 where there is none:
+    its only effect was refused. Leaves k.seen alone: see close_early."""
     cdef Actor *me = &k.actors.v[k.me]
     cdef uint32_t i
     cdef size_t head, body
@@ -69,7 +71,8 @@ cdef int close_op(Kernel *k) noexcept nogil:
         r.begin = HEAD_ROOM - head
         if head + RUN_HEAD + RECORD_HEAD > HEAD_ROOM:      # deps on many actors
             buffer_need(&k.effects, head)
-            memmove(k.effects.p + HEAD_ROOM + head, k.effects.p + HEAD_ROOM, k.effects.n - HEAD_ROOM)
+            memmove(k.effects.p + HEAD_ROOM + head, k.effects.p + HEAD_ROOM,
+                    k.effects.n - HEAD_ROOM)
             k.effects.n += head
             r.begin = HEAD_ROOM
         put_op_head(k, k.effects.p + r.begin, body)
@@ -77,7 +80,8 @@ cdef int close_op(Kernel *k) noexcept nogil:
         memset(&k.effects, 0, sizeof(Buffer))
     k.ops_size += body
     me.applied = k.op.seq
-    if k.effects.cap > LARGE_OP:           # a giant value or transaction is no reason to keep its size for ever
+    # a giant value or transaction is no reason to keep its size for ever
+    if k.effects.cap > LARGE_OP:
         buffer_free(&k.effects)
     return 1
 
@@ -111,7 +115,8 @@ cdef inline void declare(Kernel *k, uint16_t slot) noexcept nogil:
 
 
 cdef Run *run_begin(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
-    """As run_extend, but a run of its own. Here an actor is declared, with its first op: one that makes none leaves no trace."""
+    """As run_extend, but a run of its own. Here an actor is declared, with its first op: one that
+    makes none leaves no trace."""
     cdef Run *r
     declare(k, slot)
     if k.run_n == k.run_cap:
@@ -127,7 +132,8 @@ cdef Run *run_begin(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
 
 
 cdef Element *make(Kernel *k, Effect *x, Element *e) noexcept nogil:
-    """One effect of the open op: encoded, then applied to e, which is what stands under its key. Returns what apply_effect does."""
+    """One effect of the open op: encoded, then applied to e, which is what stands under its key.
+    Returns what apply_effect does."""
     if not may_be_made(k, x):
         return e
     encode_effect(&k.effects, x)
@@ -156,7 +162,8 @@ cdef void start(Kernel *k, Effect *x, int kind, uint32_t db, Span key) noexcept 
 
 
 cdef void list_cell(Kernel *k, Element *e, int type, Span name, Span key) noexcept nogil:
-    """Adds the live tallies of one cell to k.seen, with the place that the kind of effect asks for."""
+    """Adds the live tallies of one cell to k.seen, with the place that the kind of effect asks
+    for."""
     cdef const Tally *t = element_cell(e).tallies if e.meta & E_CELL else NULL
     cdef SeenTally s
     while t != NULL:
@@ -175,7 +182,8 @@ cdef void list_cell(Kernel *k, Element *e, int type, Span name, Span key) noexce
 
 
 cdef int list_key(Kernel *k, Element *e, int only, Span key, size_t most) noexcept nogil:
-    """Adds the live tallies of everything under a key, or of one type (T_NONE: all). 0 once k.seen is longer than `most`, where it ends."""
+    """Adds the live tallies of everything under a key, or of one type (T_NONE: all). 0 once k.seen
+    is longer than `most`, where it ends."""
     cdef Collection *c = element_entry(e).collections if e.meta & E_ENTRY else NULL
     cdef Element *m
     cdef size_t pos
@@ -193,9 +201,11 @@ cdef int list_key(Kernel *k, Element *e, int only, Span key, size_t most) noexce
     return k.seen.n <= most
 
 
-cdef Element *prepare(Kernel *k, uint32_t db, Span key, Element *e, int removes_value) noexcept nogil:
-    """Begins a write to `key` that keeps its deadline: an expired or invisible remainder goes first; a deadline is asserted again, and
-    so is its absence where the SET that stated it is about to be removed. Returns what stands under the key then."""
+cdef Element *prepare(Kernel *k, uint32_t db, Span key, Element *e,
+                      int removes_value) noexcept nogil:
+    """Begins a write to `key` that keeps its deadline: an expired or invisible remainder goes
+    first; a deadline is asserted again, and so is its absence where the SET that stated it is about
+    to be removed. Returns what stands under the key then."""
     cdef Effect x
     cdef int64_t deadline
     cdef uint64_t stamp
@@ -219,10 +229,13 @@ cdef Element *prepare(Kernel *k, uint32_t db, Span key, Element *e, int removes_
     return e
 
 
-cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value, int keep_deadline) noexcept nogil:
+cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value,
+                     int keep_deadline) noexcept nogil:
     cdef Effect x
     # in a transaction, what is removed first cannot be an op of its own
-    if not op_room(k, db, 1, key.n, value.n + (removal_size(k, e) if k.depth > 1 and e != NULL and e.meta & E_ENTRY else 0)):
+    if not op_room(k, db, 1, key.n,
+                   value.n + (removal_size(k, e) if k.depth > 1 and e != NULL and e.meta & E_ENTRY
+                              else 0)):
         return
     if e != NULL and e.meta & E_ENTRY and element_entry(e).collections != NULL:
         e = replace_collections(k, db, key, e, keep_deadline)
@@ -238,14 +251,18 @@ cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value, i
     make(k, &x, e)
 
 
-cdef Element *replace_collections(Kernel *k, uint32_t db, Span key, Element *e, int keep_deadline) noexcept nogil:
-    """A string is about to take the place of another type: all that is there goes, but for what is said about a deadline that is to be kept. That
-    there is none is such a word, too:  A: PERSIST h, then SET h x KEEPTTL  ||  B: EXPIRE h 5, earlier  ->  no deadline."""
+cdef Element *replace_collections(Kernel *k, uint32_t db, Span key, Element *e,
+                                  int keep_deadline) noexcept nogil:
+    """A string is about to take the place of another type: all that is there goes, but for what is
+    said about a deadline that is to be kept. That
+    there is none is such a word, too:  A: PERSIST h, then SET h x KEEPTTL  ||  B: EXPIRE h 5,
+                                        earlier  ->  no deadline."""
     cdef Effect x
     cdef int64_t deadline = 0
     cdef uint64_t stamp
     cdef uint16_t actor
-    cdef int stated = stated_deadline(k, e, &deadline, &stamp, &actor) if keep_deadline and key_visible(k, e) else STATED_NOT
+    cdef int stated = stated_deadline(k, e, &deadline, &stamp,
+                                      &actor) if keep_deadline and key_visible(k, e) else STATED_NOT
     remove_key(k, db, e, 0)
     e = key_find(k, db, key)
     if stated != STATED_NOT:
@@ -258,7 +275,8 @@ cdef Element *replace_collections(Kernel *k, uint32_t db, Span key, Element *e, 
     return e
 
 
-cdef void string_add(Kernel *k, uint32_t db, Span key, Element *e, long double step, const long double *wanted) noexcept nogil:
+cdef void string_add(Kernel *k, uint32_t db, Span key, Element *e, long double step,
+                     const long double *wanted) noexcept nogil:
     cdef Effect x
     cdef char shown[EXTENDED]
     e = prepare(k, db, key, e, 0)
@@ -267,9 +285,10 @@ cdef void string_add(Kernel *k, uint32_t db, Span key, Element *e, long double s
     make(k, &x, e)
 
 
-cdef void set_run(Kernel *k, Effect *x, Element *e, long double step, const long double *wanted, char *shown) noexcept nogil:
-    """The new total of this actor's own tally in e (NULL: none yet): its run goes on, or a new one begins. `shown` is room for what must be
-    shown where that is not the sum."""
+cdef void set_run(Kernel *k, Effect *x, Element *e, long double step, const long double *wanted,
+                  char *shown) noexcept nogil:
+    """The new total of this actor's own tally in e (NULL: none yet): its run goes on, or a new one
+    begins. `shown` is room for what must be shown where that is not the sum."""
     cdef Tally *t = cell_tally(element_cell(e), k.me) if e != NULL and e.meta & E_CELL else NULL
     cdef Number nothing
     if t != NULL and not tally_is_stub(t):
@@ -289,8 +308,10 @@ cdef void set_run(Kernel *k, Effect *x, Element *e, long double step, const long
         set_shown(k, x, e, t, wanted[0], shown)
 
 
-cdef void set_shown(Kernel *k, Effect *x, Element *e, const Tally *t, long double wanted, char *shown) noexcept nogil:
-    """Where the sum will not be shown as `wanted`, x says that this is to be shown. t: the tally that moves to x.total, NULL: a new one."""
+cdef void set_shown(Kernel *k, Effect *x, Element *e, const Tally *t, long double wanted,
+                    char *shown) noexcept nogil:
+    """Where the sum will not be shown as `wanted`, x says that this is to be shown. t: the tally
+    that moves to x.total, NULL: a new one."""
     cdef Tally mine
     cdef Reading r = element_reading(k, e)
     memset(&mine, 0, sizeof(Tally))
@@ -333,11 +354,13 @@ cdef void key_delete(Kernel *k, uint32_t db, Element *e) noexcept nogil:
 
 
 cdef void remove_key(Kernel *k, uint32_t db, Element *e, int refusable) noexcept nogil:
-    """refusable: where it does not fit a transaction, the command is refused. It never is where the handler has gone beyond that."""
+    """refusable: where it does not fit a transaction, the command is refused. It never is where the
+    handler has gone beyond that."""
     cdef Effect x
     cdef uint32_t klen = e.klen
     k.seen.n = 0
-    if not list_key(k, e, T_NONE, span(NULL, 0), k.op_most) or not op_fits(k, db, 0, klen, k.seen.n):
+    if (not list_key(k, e, T_NONE, span(NULL, 0), k.op_most)
+        or not op_fits(k, db, 0, klen, k.seen.n)):
         if may_refuse(k) and refusable:
             k.refused = REFUSED_LARGE
             return
@@ -420,11 +443,13 @@ cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type
 
 
 cdef Element *member_of(Element *e, int type, Span name, uint32_t hash) noexcept nogil:
-    cdef Collection *c = entry_collection(element_entry(e), type) if e != NULL and e.meta & E_ENTRY else NULL
+    cdef Collection *c = entry_collection(element_entry(e),
+                                          type) if e != NULL and e.meta & E_ENTRY else NULL
     return table_find(&c.table, name.p, name.n, hash) if c != NULL else NULL
 
 
-cdef Element *make_member(Kernel *k, Effect *x, Element *e, Element *m, int type, Span name) noexcept nogil:
+cdef Element *make_member(Kernel *k, Effect *x, Element *e, Element *m, int type,
+                          Span name) noexcept nogil:
     """make() for a member: lists the tallies that an assign or a removal takes back."""
     x.type = type
     x.name = name
@@ -435,14 +460,16 @@ cdef Element *make_member(Kernel *k, Effect *x, Element *e, Element *m, int type
     return make(k, x, e)
 
 
-cdef Element *member_set(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name, Span value) noexcept nogil:
+cdef Element *member_set(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name,
+                         Span value) noexcept nogil:
     cdef Effect x
     start(k, &x, ASSIGN, db, key)
     x.value = value
     return make_member(k, &x, e, member_of(e, type, name, key_hash(k, name.p, name.n)), type, name)
 
 
-cdef Element *member_add(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name, long double step,
+cdef Element *member_add(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name,
+                         long double step,
                          const long double *wanted) noexcept nogil:
     cdef Effect x
     cdef char shown[EXTENDED]
@@ -453,7 +480,8 @@ cdef Element *member_add(Kernel *k, uint32_t db, Span key, Element *e, int type,
     return make_member(k, &x, e, m, type, name)
 
 
-cdef Element *member_remove(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name) noexcept nogil:
+cdef Element *member_remove(Kernel *k, uint32_t db, Span key, Element *e, int type,
+                            Span name) noexcept nogil:
     cdef Effect x
     start(k, &x, REMOVE, db, key)
     return make_member(k, &x, e, member_of(e, type, name, key_hash(k, name.p, name.n)), type, name)
@@ -490,7 +518,8 @@ cdef int list_place(Kernel *k, Collection *c, size_t index) noexcept nogil:
                    own, k.effect_count if k.has_op else 0, &k.position)
 
 
-cdef Element *list_insert(Kernel *k, uint32_t db, Span key, Element *e, size_t index, Span value) noexcept nogil:
+cdef Element *list_insert(Kernel *k, uint32_t db, Span key, Element *e, size_t index,
+                          Span value) noexcept nogil:
     cdef Effect x
     cdef Collection *c = NULL
     if e != NULL and e.meta & E_ENTRY:
@@ -502,7 +531,8 @@ cdef Element *list_insert(Kernel *k, uint32_t db, Span key, Element *e, size_t i
     return make_element(k, &x, e)
 
 
-cdef Element *list_remove(Kernel *k, uint32_t db, Span key, Element *e, size_t index) noexcept nogil:
+cdef Element *list_remove(Kernel *k, uint32_t db, Span key, Element *e,
+                          size_t index) noexcept nogil:
     cdef Effect x
     start(k, &x, REMOVE, db, key)
     k.position.n = 0
@@ -510,7 +540,8 @@ cdef Element *list_remove(Kernel *k, uint32_t db, Span key, Element *e, size_t i
     return make_element(k, &x, e)
 
 
-cdef Element *list_set(Kernel *k, uint32_t db, Span key, Element *e, size_t index, Span value) noexcept nogil:
+cdef Element *list_set(Kernel *k, uint32_t db, Span key, Element *e, size_t index,
+                       Span value) noexcept nogil:
     cdef Effect x
     start(k, &x, ASSIGN, db, key)
     x.value = value
@@ -553,7 +584,8 @@ cdef int key_copy(Kernel *k, Element *e, uint32_t to_db, Span to, size_t bytes) 
         item = order_at(&c.order, 0, &place) if type == T_ZSET else NULL
         while item != NULL:                # in order, so that each goes to the end
             score = member_score(k, item.e)
-            there = member_set(k, to_db, to, there, type, span(element_key(item.e), item.e.klen), span(<const char*>&score, 8))
+            there = member_set(k, to_db, to, there, type, span(element_key(item.e), item.e.klen),
+                               span(<const char*>&score, 8))
             item = order_next(&place)
         m = table_next(&c.table, &pos) if type == T_HASH or type == T_SET else NULL
         while m != NULL:

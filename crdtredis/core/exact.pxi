@@ -1,23 +1,27 @@
 # Sums without rounding.
 #
-# What an actor added to a counter is one total, and what another has seen of it is taken back: what is left must be exactly what was
-# added since, in every replica. Rounded numbers cannot do that:
+# What an actor added to a counter is one total, and what another has seen of it is taken back: what
+# is left must be exactly what was added since, in every replica. Rounded numbers cannot do that:
 #
 #     INCRBYFLOAT k 123456789, synced;  A: INCRBYFLOAT k 0.1  ||  B: DEL k
 #     with 64 bits of mantissa:  (123456789 + 0.1) - 123456789 = 0.09999999999854481
 #
-# So a total is an integer of as many bits as it takes, times a power of two: limbs of 64 bits at multiples of 64, from that of the
-# highest bit to that of the lowest, in two's complement. Clients add 64-bit integers and 80-bit or 64-bit floating point numbers, so
-# every sum lies between LIMB_LOW and LIMB_HIGH: 4 KB at the most; 123456789.1 takes 24 bytes. A total that is a 64-bit integer, as
-# nearly every counter's is, takes none of this. Rounding happens once, when a sum is read.
+# So a total is an integer of as many bits as it takes, times a power of two: limbs of 64 bits at
+# multiples of 64, from that of the highest bit to that of the lowest, in two's complement. Clients
+# add 64-bit integers and 80-bit or 64-bit floating point numbers, so every sum lies between
+# LIMB_LOW and LIMB_HIGH: 4 KB at the most; 123456789.1 takes 24 bytes. A total that is a 64-bit
+# integer, as nearly every counter's is, takes none of this. Rounding happens once, when a sum is
+# read.
 #
 # Infinities, which scores can be, are counted by sign, so that they too can be taken back.
 #
-# Not chosen: sums of two or three floating point numbers with their exact errors (exact only while the terms are near one another in
-# size); decimal numbers (what Redis shows is what binary rounding makes of them).
+# Not chosen: sums of two or three floating point numbers with their exact errors (exact only while
+# the terms are near one another in size); decimal numbers (what Redis shows is what binary rounding
+# makes of them).
 #
-# On x86-64 a long double lies in memory as the 80-bit number of the wire format. Elsewhere (binary128) it is taken apart, and rounded
-# to the same mantissa. Everything after that is done with integers, so it is the same everywhere.
+# On x86-64 a long double lies in memory as the 80-bit number of the wire format. Elsewhere
+# (binary128) it is taken apart, and rounded to the same mantissa. Everything after that is done
+# with integers, so it is the same everywhere.
 
 cdef extern from *:
     """
@@ -63,7 +67,7 @@ cdef long double extended_load(const char *p) noexcept nogil:
     return sum_real(&s)
 
 
-# ---- adding --------------------------------------------------------------------------------------------------------
+# ---- adding --------------------------------------------------------------------------------------
 
 cdef void sum_zero(Sum *s) noexcept nogil:
     s.low = s.n = 0
@@ -76,7 +80,8 @@ cdef inline uint64_t sign_of(const uint64_t *limb, int n) noexcept nogil:
 
 
 cdef void sum_add_limbs(Sum *s, const uint64_t *limb, int low, int n, int negate) noexcept nogil:
-    """Adds a number laid out as a Sum is, or takes it away. The limbs may be superfluous, but lie within the bounds of a Sum."""
+    """Adds a number laid out as a Sum is, or takes it away. The limbs may be superfluous, but lie
+    within the bounds of a Sum."""
     cdef uint64_t flip = 0 - <uint64_t>negate
     cdef uint64_t above = sign_of(limb, n) ^ flip
     cdef uint64_t fill, x
@@ -185,7 +190,7 @@ cdef void sum_add_difference(Sum *s, const Number *v, const Number *less) noexce
         s.minus += v.more.minus > (less.more.minus if less.more != NULL else 0)
 
 
-# ---- reading -------------------------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 
 cdef int sum_whole(const Sum *s, int64_t *out) noexcept nogil:
     out[0] = 0
@@ -246,7 +251,8 @@ cdef long double sum_rounded(const Sum *s, int bits, int least) noexcept nogil:
     negative = sum_size(s, &size)
     bit = max(highest_bit(&size) - bits + 1, least)
     m = bits_from(&size, bit)
-    # up where the rest is above a half, or a half and m odd: the bit below m says so with the one below the rest, or with m's last
+    # up where the rest is above a half, or a half and m odd: the bit below m says so with the one
+    # below the rest, or with m's last
     if bits_from(&size, bit - 1) & 1 and (m & 1 or lowest_bit(&size) < bit - 1):
         m += 1
         if m == 0:                          # of 64 bits
@@ -264,7 +270,7 @@ cdef double sum_double(const Sum *s) noexcept nogil:
     return <double>sum_rounded(s, 53, -1074)
 
 
-# ---- in ops and in memory ------------------------------------------------------------------------------------------
+# ---- in ops and in memory ------------------------------------------------------------------------
 
 cdef void sum_total(const Sum *s, Buffer *b, Total *out) noexcept nogil:
     cdef Sum size

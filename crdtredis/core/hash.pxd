@@ -1,4 +1,6 @@
 # Hashes: SipHash-1-3 keys tables (attackers choose keys), CRC-32C guards records.
 
-cdef uint32_t siphash(const char *p, size_t n, const uint64_t *key) noexcept nogil       # key: two words; the upper 32 bits of the sum
-cdef uint32_t crc32c(uint32_t crc, const char *p, size_t n) noexcept nogil               # chainable: start with 0; SSE4.2 / ARMv8 where there, else tables
+# key: two words; the upper 32 bits of the sum
+cdef uint32_t siphash(const char *p, size_t n, const uint64_t *key) noexcept nogil
+# chainable: start with 0; SSE4.2 / ARMv8 where there, else tables
+cdef uint32_t crc32c(uint32_t crc, const char *p, size_t n) noexcept nogil

@@ -1,13 +1,16 @@
 # Two sums over bytes, each for one purpose.
 #
-# siphash: SipHash-1-3 (Aumasson and Bernstein's construction with one round per word and three at the end) places keys in
-# tables. Clients choose the keys, so the function must be keyed: with a secret drawn at start nobody can prepare keys that
-# collide. 1-3 instead of the original 2-4 is what Rust, Ruby and others use for tables; it costs about half. Only the upper 32 bits
-# are kept: an element stores them, and a table of 2^32 slots is beyond what one replica holds.
+# siphash: SipHash-1-3 (Aumasson and Bernstein's construction with one round per word and three at
+# the end) places keys in tables. Clients choose the keys, so the function must be keyed: with a
+# secret drawn at start nobody can prepare keys that collide. 1-3 instead of the original 2-4 is
+# what Rust, Ruby and others use for tables; it costs about half. Only the upper 32 bits are kept:
+# an element stores them, and a table of 2^32 slots is beyond what one replica holds.
 #
-# crc32c: the Castagnoli CRC (polynomial 0x1EDC6F41, reflected 0x82F63B78) guards records on disk. It finds every burst error up to 32 bits,
-# and the machine computes it: one instruction per 8 bytes on x86-64 with SSE4.2, chosen at run time, and on ARMv8 where the
-# compiler was told that the CRC extension is there. Elsewhere eight tables take 8 bytes per step. It is no protection against intent.
+# crc32c: the Castagnoli CRC (polynomial 0x1EDC6F41, reflected 0x82F63B78) guards records on disk.
+# It finds every burst error up to 32 bits, and the machine computes it: one instruction per 8 bytes
+# on x86-64 with SSE4.2, chosen at run time, and on ARMv8 where the compiler was told that the CRC
+# extension is there. Elsewhere eight tables take 8 bytes per step. It is no protection against
+# intent.
 
 from libc.string cimport memcpy
 
@@ -49,7 +52,7 @@ cdef extern from *:
     uint32_t crc32c_hardware(uint32_t crc, const char *p, size_t n) noexcept nogil
 
 
-# ---- SipHash-1-3 ----------------------------------------------------------------------------------------------------
+# ---- SipHash-1-3 ---------------------------------------------------------------------------------
 
 cdef inline uint64_t load64(const char *p) noexcept nogil:
     """Little-endian word at any address; the supported machines are all little-endian."""
@@ -107,7 +110,7 @@ cdef uint32_t siphash(const char *p, size_t n, const uint64_t *key) noexcept nog
     return <uint32_t>(siphash64(p, n, key) >> 32)
 
 
-# ---- CRC-32C --------------------------------------------------------------------------------------------------------
+# ---- CRC-32C -------------------------------------------------------------------------------------
 
 cdef uint32_t crc_table[8][256]     # [k][b]: the sum of byte b followed by k zero bytes
 cdef int crc_by_hardware = CRC32C_HARDWARE
@@ -134,8 +137,14 @@ cdef uint32_t crc32c_tables(uint32_t crc, const char *p, size_t n) noexcept nogi
     cdef uint64_t x
     while n >= 8:
         x = load64(p) ^ crc
-        crc = (crc_table[7][x & 0xff] ^ crc_table[6][x >> 8 & 0xff] ^ crc_table[5][x >> 16 & 0xff] ^ crc_table[4][x >> 24 & 0xff]
-               ^ crc_table[3][x >> 32 & 0xff] ^ crc_table[2][x >> 40 & 0xff] ^ crc_table[1][x >> 48 & 0xff] ^ crc_table[0][x >> 56])
+        crc = (crc_table[7][x & 0xff] ^ crc_table[6][x >> 8 &
+                                                     0xff] ^ crc_table[5][
+                                                         x >> 16 &
+                                                         0xff] ^ crc_table[4][x >> 24 & 0xff]
+               ^ crc_table[3][x >> 32 & 0xff] ^ crc_table[2][x >> 40 &
+                                                             0xff] ^ crc_table[1][
+                                                                 x >> 48 &
+                                                                 0xff] ^ crc_table[0][x >> 56])
         p += 8
         n -= 8
     while n:

@@ -1,18 +1,24 @@
 # The keyspace: elements and their shapes, deadlines, what is visible, and what is watched.
 #
-# A key is one allocation as long as it is what nearly all keys are: a string with one write (E_PLAIN). Only what needs more
-# has more: a Cell before the key (E_CELL) for concurrent writes and for counters, an Entry (E_ENTRY) for a deadline.
-# `settle` brings a key back to the smallest shape that holds its state, and removes it when it holds none.
+# A key is one allocation as long as it is what nearly all keys are: a string with one write
+# (E_PLAIN). Only what needs more has more: a Cell before the key (E_CELL) for concurrent writes and
+# for counters, an Entry (E_ENTRY) for a deadline. `settle` brings a key back to the smallest shape
+# that holds its state, and removes it when it holds none.
 #
-# Deadlines. A deadline is a register of its own, so EXPIRE never competes with a write to the value. Three rules tie it to the
-# content it guards:
-#   - A write that keeps the deadline asserts it again under its own dot, with the old stamp. So who deletes without having seen
-#     the write leaves both of them:  A: reaps k at its deadline  ||  B: INCR k just before  ->  the increment, and the deadline.
-#   - SET clears the deadline: it removes the deadline writes it observed, and its own stamp outranks those that it could not
-#     see (E_CLEARS, W_CLEARS):       A: SET k v  ||  B: EXPIRE k 10  ->  v, and the later stamp decides the deadline.
-#     A write that removes such a SET but keeps the deadline states "no deadline" with the SET's stamp in its place.
-#   - A passed deadline hides the key at once, by the local clock; removing it is an op like any other (`reap`). A write to a
-#     hidden key removes it first, so that nothing of it comes back.
+# Deadlines. A deadline is a register of its own, so EXPIRE never competes with a write to the
+# value. Three rules tie it to the content it guards:
+#   - A write that keeps the deadline asserts it again under its own dot, with the old stamp. So who
+#     deletes without having seen
+#     the write leaves both of them:  A: reaps k at its deadline  ||  B: INCR k just before  ->  the
+#                                     increment, and the deadline.
+#   - SET clears the deadline: it removes the deadline writes it observed, and its own stamp
+#     outranks those that it could not
+#     see (E_CLEARS, W_CLEARS):       A: SET k v  ||  B: EXPIRE k 10  ->  v, and the later stamp
+#                                     decides the deadline.
+#     A write that removes such a SET but keeps the deadline states "no deadline" with the SET's
+#     stamp in its place.
+#   - A passed deadline hides the key at once, by the local clock; removing it is an op like any
+#     other (`reap`). A write to a hidden key removes it first, so that nothing of it comes back.
 #
 # What effects do to all this is in core/apply.pxi.
 
@@ -52,10 +58,12 @@ cdef int element_live(Element *e) noexcept nogil:
     return 0
 
 
-# ---- shapes --------------------------------------------------------------------------------------------------------
+# ---- shapes --------------------------------------------------------------------------------------
 
-cdef Element *element_new(Kernel *k, Span key, uint32_t hash, uint32_t flags, size_t vlen) noexcept nogil:
-    """A detached element; Entry pointer, cell and value are for the caller to fill (the first two are zero)."""
+cdef Element *element_new(Kernel *k, Span key, uint32_t hash, uint32_t flags,
+                          size_t vlen) noexcept nogil:
+    """A detached element; Entry pointer, cell and value are for the caller to fill (the first two
+    are zero)."""
     cdef size_t before = element_before_key(flags)
     cdef Element *e = <Element*>mem_alloc(before + key.n + vlen)
     memset(e, 0, before)
@@ -67,9 +75,10 @@ cdef Element *element_new(Kernel *k, Span key, uint32_t hash, uint32_t flags, si
     return e
 
 
-cdef Element *element_reshape(Kernel *k, Table *t, Element *e, uint32_t flags, Span value) noexcept nogil:
-    """e in another shape, at the same place of t. Entry and cell go along where both shapes have them; `value` (which may lie in e)
-    is copied for E_PLAIN."""
+cdef Element *element_reshape(Kernel *k, Table *t, Element *e, uint32_t flags,
+                              Span value) noexcept nogil:
+    """e in another shape, at the same place of t. Entry and cell go along where both shapes have
+    them; `value` (which may lie in e) is copied for E_PLAIN."""
     cdef Element *x = element_new(k, span(element_key(e), e.klen), e.hash, flags, value.n)
     x.dot = e.dot
     element_put_stamp(x, element_stamp(e))
@@ -85,11 +94,13 @@ cdef Element *element_reshape(Kernel *k, Table *t, Element *e, uint32_t flags, S
     return x
 
 
-cdef Element *element_assign(Kernel *k, Table *t, Element *e, uint32_t flags, Span value) noexcept nogil:
+cdef Element *element_assign(Kernel *k, Table *t, Element *e, uint32_t flags,
+                             Span value) noexcept nogil:
     """A plain value over a plain one: in place where the allocation fits without waste."""
     cdef size_t size = element_before_key(e.meta) + e.klen + value.n
     cdef size_t room = malloc_usable_size(e)
-    if flags & (E_ENTRY | E_BARE) == e.meta & (E_ENTRY | E_BARE) and size <= room and room - size <= 24 + size // 8:
+    if (flags & (E_ENTRY | E_BARE) == e.meta & (E_ENTRY | E_BARE) and size <= room
+        and room - size <= 24 + size // 8):
         if value.n:
             memmove(element_value(e), value.p, value.n)
         e.vlen = <uint32_t>value.n
@@ -99,7 +110,8 @@ cdef Element *element_assign(Kernel *k, Table *t, Element *e, uint32_t flags, Sp
 
 
 cdef Element *open_cell(Kernel *k, Table *t, Element *e) noexcept nogil:
-    """e with a Cell; a plain write becomes a Write in it. Its value, if any, is in the cell only."""
+    """e with a Cell; a plain write becomes a Write in it. Its value, if any, is in the cell
+    only."""
     cdef Cell c
     cdef uint16_t slot
     if e.meta & E_CELL:
@@ -108,7 +120,8 @@ cdef Element *open_cell(Kernel *k, Table *t, Element *e) noexcept nogil:
     c.tallies = NULL
     if e.meta & E_PLAIN:
         slot = dot_slot(e.dot)
-        cell_add_write(&c, e.dot, element_stamp(e), slot, W_CLEARS if e.meta & E_CLEARS else 0, span(element_value(e), e.vlen))
+        cell_add_write(&c, e.dot, element_stamp(e), slot, W_CLEARS if e.meta & E_CLEARS else 0,
+                       span(element_value(e), e.vlen))
     e = element_reshape(k, t, e, (e.meta & E_ENTRY) | E_CELL, span(NULL, 0))
     element_cell(e)[0] = c
     return e
@@ -118,7 +131,8 @@ cdef Element *open_entry(Kernel *k, uint32_t db, Element *e) noexcept nogil:
     cdef Entry *x
     if e.meta & E_ENTRY:
         return e
-    e = element_reshape(k, &k.db[db].table, e, (e.meta & 0xff) | E_ENTRY, span(element_value(e), e.vlen))
+    e = element_reshape(k, &k.db[db].table, e, (e.meta & 0xff) | E_ENTRY,
+                        span(element_value(e), e.vlen))
     x = <Entry*>mem_alloc(sizeof(Entry))
     memset(x, 0, sizeof(Entry))
     x.owner = e
@@ -153,8 +167,8 @@ cdef void forget_tallies(Kernel *k, Cell *c) noexcept nogil:
 
 
 cdef Element *settle(Kernel *k, Table *t, size_t *live, Element *e, int was_live) noexcept nogil:
-    """After a change of a key or member of t: the smallest shape that holds what e holds, the count of live ones, the heap.
-    Returns what e has become; NULL where nothing is left of it."""
+    """After a change of a key or member of t: the smallest shape that holds what e holds, the count
+    of live ones, the heap. Returns what e has become; NULL where nothing is left of it."""
     cdef uint32_t flags = e.meta & 0xff
     cdef Entry *x = element_entry(e)
     cdef Span value = span(element_value(e), e.vlen)
@@ -195,7 +209,7 @@ cdef Element *settle(Kernel *k, Table *t, size_t *live, Element *e, int was_live
     return e
 
 
-# ---- deadlines -----------------------------------------------------------------------------------------------------
+# ---- deadlines -----------------------------------------------------------------------------------
 
 cdef enum Stated:
     STATED_NOT = 0          # nobody said anything about a deadline
@@ -203,8 +217,10 @@ cdef enum Stated:
     STATED_CLEAR = 2        # a SET that cleared it counts
 
 
-cdef int stated_deadline(Kernel *k, Element *e, int64_t *deadline, uint64_t *stamp, uint16_t *actor) noexcept nogil:
-    """What the deadline register says: the latest of its own writes and of the SETs that cleared it."""
+cdef int stated_deadline(Kernel *k, Element *e, int64_t *deadline, uint64_t *stamp,
+                         uint16_t *actor) noexcept nogil:
+    """What the deadline register says: the latest of its own writes and of the SETs that cleared
+    it."""
     cdef Entry *x = element_entry(e)
     cdef Write *w = cell_winner(&k.actors, &x.deadline) if x != NULL else NULL
     cdef Write *s = NULL
@@ -217,11 +233,14 @@ cdef int stated_deadline(Kernel *k, Element *e, int64_t *deadline, uint64_t *sta
     elif e.meta & E_CELL:
         s = element_cell(e).writes
         while s != NULL:
-            if s.flags & W_CLEARS and (clear_stamp == 0 or later(&k.actors, s.stamp, s.actor, clear_stamp, clear_actor)):
+            if (s.flags & W_CLEARS
+                and (clear_stamp == 0 or later(&k.actors, s.stamp, s.actor, clear_stamp,
+                                               clear_actor))):
                 clear_stamp = s.stamp
                 clear_actor = s.actor
             s = s.next
-    if w != NULL and (clear_stamp == 0 or not later(&k.actors, clear_stamp, clear_actor, w.stamp, w.actor)):
+    if (w != NULL and (clear_stamp == 0 or not later(&k.actors, clear_stamp, clear_actor, w.stamp,
+                                                     w.actor))):
         memcpy(deadline, write_value(w), 8)
         stamp[0] = w.stamp
         actor[0] = w.actor
@@ -293,7 +312,8 @@ cdef void heap_remove(Kernel *k, Entry *x) noexcept nogil:
 
 
 cdef void heap_forget(Kernel *k, uint32_t db) noexcept nogil:
-    """Leaves out all keys of a database. Their entries are not told. O(1) where no other has deadlines."""
+    """Leaves out all keys of a database. Their entries are not told. O(1) where no other has
+    deadlines."""
     cdef uint32_t i, n = 0
     if k.heap_n > k.db[db].timed:
         for i in range(k.heap_n):
@@ -307,8 +327,9 @@ cdef void heap_forget(Kernel *k, uint32_t db) noexcept nogil:
 
 
 cdef void heap_place(Kernel *k, Entry *x) noexcept nogil:
-    """When should this replica look at the key? At its deadline where a process of this replica set it, after a grace where
-    another did; and a deadline without content (DEL || EXPIRE) is cleared away in the same way, counted from when it was set."""
+    """When should this replica look at the key? At its deadline where a process of this replica set
+    it, after a grace where another did; and a deadline without content (DEL || EXPIRE) is cleared
+    away in the same way, counted from when it was set."""
     cdef int64_t deadline, at
     cdef uint64_t stamp = 0
     cdef uint16_t actor = 0
@@ -337,7 +358,7 @@ cdef void heap_place(Kernel *k, Entry *x) noexcept nogil:
     heap_sift(k, x.heap - 1)
 
 
-# ---- reading -------------------------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 
 cdef uint32_t key_hash(Kernel *k, const char *p, size_t n) noexcept nogil:
     return siphash(p, n, k.hash_key)
@@ -348,8 +369,9 @@ cdef Element *key_find(Kernel *k, uint32_t db, Span key) noexcept nogil:
 
 
 cdef void keys_expect(Kernel *k, uint32_t db, const Span *keys, int n, int step) noexcept nogil:
-    """In a keyspace greater than the caches nearly all of a look-up is two waits for memory, for the slot and then for the element it
-    points to. One key cannot do without; for several, all slots are asked for, then all elements."""
+    """In a keyspace greater than the caches nearly all of a look-up is two waits for memory, for
+    the slot and then for the element it points to. One key cannot do without; for several, all
+    slots are asked for, then all elements."""
     cdef uint32_t hashes[KEYS_AHEAD]
     cdef Table *t = &k.db[db].table
     cdef int i
@@ -382,7 +404,8 @@ cdef int key_visible(Kernel *k, Element *e) noexcept nogil:
 
 
 cdef int live_type(Element *e) noexcept nogil:
-    """The type that shows where several are live, the same in every replica: list, hash, sorted set, set, string."""
+    """The type that shows where several are live, the same in every replica: list, hash, sorted
+    set, set, string."""
     cdef Collection *c = element_entry(e).collections if e.meta & E_ENTRY else NULL
     cdef int best = T_NONE
     while c != NULL:
@@ -414,12 +437,14 @@ cdef enum:
 
 
 cdef inline size_t random_tries(Table *t, size_t live) noexcept nogil:
-    """How many draws to make, until one is live, before all are looked at: enough nearly always, and few beside a look at all."""
+    """How many draws to make, until one is live, before all are looked at: enough nearly always,
+    and few beside a look at all."""
     return 100 + (4 * table_count(t) // live if live >= 64 else 0)
 
 
 cdef inline int random_takes(Kernel *k, size_t n) noexcept nogil:
-    """Does the n-th of some take the place of the one chosen among those before? So each is as likely in the end."""
+    """Does the n-th of some take the place of the one chosen among those before? So each is as
+    likely in the end."""
     return (next_random(&k.seed) >> 32) * n >> 32 == 0
 
 
@@ -428,11 +453,13 @@ cdef inline int may_be_chosen(Kernel *k, Element *e, int keys) noexcept nogil:
 
 
 cdef Element *random_among_few(Kernel *k, Table *t, size_t live, int keys) noexcept nogil:
-    """One of the `live` elements of a table that holds far more stubs, or NULL. keys: a table of keys, of which some may be expired.
+    """One of the `live` elements of a table that holds far more stubs, or NULL. keys: a table of
+    keys, of which some may be expired.
 
-    A look at all elements, 90 ms for 500,000, leaves the names of the live ones in k.few. When as many of those names as there are
-    live elements stand for one, they stand for all: so no change has to tell k.few anything, and what it holds may be of another table.
-    Of many commands or draws in a row only the first looks at all, and each after an element has been added."""
+    A look at all elements, 90 ms for 500,000, leaves the names of the live ones in k.few. When as
+    many of those names as there are live elements stand for one, they stand for all: so no change
+    has to tell k.few anything, and what it holds may be of another table. Of many commands or draws
+    in a row only the first looks at all, and each after an element has been added."""
     cdef Element *found = NULL
     cdef Element *e
     cdef size_t at = 0, n = 0
@@ -510,7 +537,8 @@ cdef size_t cell_memory(const Cell *c) noexcept nogil:
         n += malloc_usable_size(w)
         w = w.next
     while t != NULL:
-        n += malloc_usable_size(t) + malloc_usable_size(t.total.more) + malloc_usable_size(t.back.more) + malloc_usable_size(t.shown)
+        n += malloc_usable_size(t) + malloc_usable_size(t.total.more) + malloc_usable_size(
+                t.back.more) + malloc_usable_size(t.shown)
         t = t.next
     return n
 
@@ -538,7 +566,8 @@ cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil:
             i += 1
         if c.type == T_LIST:
             n += list_memory(c)
-        n += sizeof(Collection) + table_memory(&c.table) + order_memory(&c.order) + (members * table_count(&c.table) // i if i else 0)
+        n += sizeof(Collection) + table_memory(&c.table) + order_memory(&c.order) + (
+                members * table_count(&c.table) // i if i else 0)
         c = c.next
     return n
 
@@ -566,11 +595,13 @@ cdef Span string_view(Kernel *k, Element *e) noexcept nogil:
     kind = shown_number(&k.actors, &r, &whole, &real)
     if kind == NO_NUMBER:
         return r.value                     # text hides the tallies
-    return span(k.number, format_long_double(real, k.number) if kind == REAL else format_int64(whole, k.number))
+    return span(k.number, format_long_double(real, k.number) if kind == REAL
+                else format_int64(whole, k.number))
 
 
 cdef Reading element_reading(Kernel *k, Element *e) noexcept nogil:
-    """Of e's own cell, which may be none (NULL: no element); without anything in the place of a tally."""
+    """Of e's own cell, which may be none (NULL: no element); without anything in the place of a
+    tally."""
     cdef Reading r
     cdef Write *w
     memset(&r, 0, sizeof(Reading))
@@ -599,7 +630,7 @@ cdef int string_int(Kernel *k, Element *e, int64_t *out) noexcept nogil:
     return kind if kind != REAL else NO_NUMBER
 
 
-# ---- watching ------------------------------------------------------------------------------------------------------
+# ---- watching ------------------------------------------------------------------------------------
 
 cdef enum:
     WATCH_CHAINS = 64       # at least; they double when there are more watched keys
@@ -607,7 +638,8 @@ cdef enum:
 
 cdef Watch *watch_find(Kernel *k, uint32_t db, Span key, uint32_t hash) noexcept nogil:
     cdef Watch *w = k.watches[hash & k.watch_mask] if k.watches != NULL else NULL
-    while w != NULL and not (w.hash == hash and w.db == db and w.n == key.n and memcmp(watch_key(w).p, key.p, key.n) == 0):
+    while (w != NULL and not (w.hash == hash and w.db == db and w.n == key.n
+                              and memcmp(watch_key(w).p, key.p, key.n) == 0)):
         w = w.next
     return w
 

@@ -1,17 +1,22 @@
 # The elements of a list: reading them, and what effects do to them.
 #
-# A list is blocks (core/block.pxi) in an order (core/order.pxi) that counts their elements. It is fully described by which positions it
-# holds and by the writes of each; how these are divided into blocks differs between replicas and means nothing.
+# A list is blocks (core/block.pxi) in an order (core/order.pxi) that counts their elements. It is
+# fully described by which positions it holds and by the writes of each; how these are divided into
+# blocks differs between replicas and means nothing.
 #
-# An element is a cell under a name, which is its position, so the rules of cells hold (core/cell.pxi); no two inserts ever name the same
-# position. What is special is that an insert's write needs no stamp: whoever assigns to the element, or removes it, has observed that write.
+# An element is a cell under a name, which is its position, so the rules of cells hold
+# (core/cell.pxi); no two inserts ever name the same position. What is special is that an insert's
+# write needs no stamp: whoever assigns to the element, or removes it, has observed that write.
 #
-#     A: LSET l 0 x   ||   B: LPOP l of the same element   ->   in both orders: the insert's write goes, A's stays: x, at its old place
+#     A: LSET l 0 x   ||   B: LPOP l of the same element   ->   in both orders: the insert's write
+#                     goes, A's stays: x, at its old place
 #
-# Where B's removal comes first, A's assign finds no element and makes one at the position: as a block of its own, with a Cell.
+# Where B's removal comes first, A's assign finds no element and makes one at the position: as a
+# block of its own, with a Cell.
 
 cdef enum:
-    SMALL_COLLECTION = 64   # members or elements: of no more, none is worth remembering or putting off
+    # members or elements: of no more, none is worth remembering or putting off
+    SMALL_COLLECTION = 64
 
 
 cdef inline Item block_item(Block *b) noexcept nogil:
@@ -21,7 +26,7 @@ cdef inline Item block_item(Block *b) noexcept nogil:
     return item
 
 
-# ---- reading ---------------------------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 
 cdef int list_seek(Collection *c, size_t index, ListCursor *at) noexcept nogil:
     cdef Item *item = order_at(&c.order, index, &at.order)
@@ -90,10 +95,11 @@ cdef size_t list_memory(Collection *c) noexcept nogil:
     return bytes * c.order.n // elements
 
 
-# ---- changing --------------------------------------------------------------------------------------------------------
+# ---- changing ------------------------------------------------------------------------------------
 
 cdef Block *list_cut(Collection *c, size_t rank, Block *b, uint32_t i) noexcept nogil:
-    """Cuts block b, before which `rank` elements stand, before its element i, where that is inside. Returns what b is then."""
+    """Cuts block b, before which `rank` elements stand, before its element i, where that is inside.
+    Returns what b is then."""
     cdef Block *rest
     if 0 < i < b.n:
         rest = block_cut(&b, i)
@@ -102,7 +108,8 @@ cdef Block *list_cut(Collection *c, size_t rank, Block *b, uint32_t i) noexcept 
     return b
 
 
-cdef int list_append(Collection *c, size_t rank, Block *b, Span position, Span value) noexcept nogil:
+cdef int list_append(Collection *c, size_t rank, Block *b, Span position,
+                     Span value) noexcept nogil:
     """Appends to the page of block b, if that leads to `position`."""
     cdef Step *s = position_steps(position) + position_depth(position) - 1
     cdef Place place
@@ -117,8 +124,10 @@ cdef int list_append(Collection *c, size_t rank, Block *b, Span position, Span v
     return 1
 
 
-cdef void list_put(Collection *c, Block *b, size_t rank, uint32_t i, Span position, Span value) noexcept nogil:
-    """Puts a new element behind the first i elements of b (NULL: before all that there is), packed."""
+cdef void list_put(Collection *c, Block *b, size_t rank, uint32_t i, Span position,
+                   Span value) noexcept nogil:
+    """Puts a new element behind the first i elements of b (NULL: before all that there is),
+    packed."""
     cdef OrderCursor at
     cdef Item *next
     if b != NULL:
@@ -127,13 +136,16 @@ cdef void list_put(Collection *c, Block *b, size_t rank, uint32_t i, Span positi
             return
         rank += b.n
     next = order_at(&c.order, rank, &at)
-    if next == NULL or (<Block*>next.e).direction > 0 or not list_append(c, rank, <Block*>next.e, position, value):
+    if (next == NULL or (<Block*>next.e).direction > 0
+        or not list_append(c, rank, <Block*>next.e, position, value)):
         order_insert_at(&c.order, rank, block_item(block_new(position, value)))
 
 
-cdef void list_assign(Kernel *k, const Applying *op, const Effect *x, Collection *c, Block *b, size_t rank, uint32_t i, int found,
+cdef void list_assign(Kernel *k, const Applying *op, const Effect *x, Collection *c, Block *b,
+                      size_t rank, uint32_t i, int found,
                       Span position) noexcept nogil:
-    """A new element, or another value for the one at index i of b. As with every cell: removes the writes that op observed, adds its own."""
+    """A new element, or another value for the one at index i of b. As with every cell: removes the
+    writes that op observed, adds its own."""
     cdef uint64_t dot = make_dot(op.slot, op.seq)
     cdef uint64_t own = position_steps(position)[position_depth(position) - 1].own
     cdef Block *single = NULL
@@ -162,7 +174,8 @@ cdef void list_assign(Kernel *k, const Applying *op, const Effect *x, Collection
 
 
 cdef Block *list_single(Kernel *k, Collection *c, size_t rank, Span position) noexcept nogil:
-    """Takes the packed element at index `rank`, the first of its block, out into a block with a cell."""
+    """Takes the packed element at index `rank`, the first of its block, out into a block with a
+    cell."""
     cdef OrderCursor at
     cdef Block *b = <Block*>order_at(&c.order, rank, &at).e
     cdef Block *single = block_new(position, span(NULL, 0))
@@ -173,7 +186,8 @@ cdef Block *list_single(Kernel *k, Collection *c, size_t rank, Span position) no
     return single
 
 
-cdef void list_take(const Applying *op, Collection *c, Block *b, size_t rank, uint32_t i, Span position) noexcept nogil:
+cdef void list_take(const Applying *op, Collection *c, Block *b, size_t rank, uint32_t i,
+                    Span position) noexcept nogil:
     """Removes what op observed of the element at index i of b."""
     if block_packed(b):
         if not observed(op, position_steps(position)[position_depth(position) - 1].own):
@@ -190,7 +204,8 @@ cdef void list_take(const Applying *op, Collection *c, Block *b, size_t rank, ui
     block_free(b)
 
 
-cdef Element *apply_to_list(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
+cdef Element *apply_to_list(Kernel *k, const Applying *op, const Effect *x,
+                            Element *e) noexcept nogil:
     """ASSIGN and REMOVE of an element: the effects on a cell, whose name is a position."""
     cdef Database *d = &k.db[x.db]
     cdef Collection *c = NULL
@@ -231,10 +246,11 @@ cdef Element *apply_to_list(Kernel *k, const Applying *op, const Effect *x, Elem
     return settle(k, &d.table, &d.live, e, was_live)
 
 
-# ---- the whole list --------------------------------------------------------------------------------------------------
+# ---- the whole list ------------------------------------------------------------------------------
 
 cdef Block *block_unobserved(const Applying *op, Block *b) noexcept nogil:
-    """What op had not observed of b: b, part of it, or NULL. The dots ascend along the page, so one cut tells."""
+    """What op had not observed of b: b, part of it, or NULL. The dots ascend along the page, so one
+    cut tells."""
     cdef Place place = b.first
     cdef Block *rest
     cdef uint32_t p = b.begin
@@ -259,7 +275,8 @@ cdef Block *block_unobserved(const Applying *op, Block *b) noexcept nogil:
 
 
 cdef void list_remove_observed(const Applying *op, Collection *c) noexcept nogil:
-    """Removes what op observed. Looks at every block, and into those of which it observed a part."""
+    """Removes what op observed. Looks at every block, and into those of which it observed a
+    part."""
     cdef Order old = c.order
     cdef OrderCursor at
     cdef Block *b
@@ -275,7 +292,8 @@ cdef void list_remove_observed(const Applying *op, Collection *c) noexcept nogil
 
 
 cdef int list_free_some(Collection *c, int *most) noexcept nogil:
-    """Frees blocks of a list that is not used any more, and then its order; c.live says how far it has come. 1 while more is left."""
+    """Frees blocks of a list that is not used any more, and then its order; c.live says how far it
+    has come. 1 while more is left."""
     cdef OrderCursor at
     cdef Item *item = order_at(&c.order, c.live, &at)
     while item != NULL and most[0] > 0:

@@ -1,9 +1,12 @@
-# The open end of the log: one segment file that the engine thread appends to, and what is known about its durability.
+# The open end of the log: one segment file that the engine thread appends to, and what is known
+# about its durability.
 
 cdef enum LogState:
     LOG_CLOSED = 0
     LOG_OPEN = 1
-    LOG_FAILED = 2          # a write or fdatasync failed: refuse writes (-MISCONF) until storage/segments.py has begun a new file
+    # a write or fdatasync failed: refuse writes (-MISCONF) until storage/segments.py has begun a
+    # new file
+    LOG_FAILED = 2
 
 cdef enum LogPolicy:
     LOG_NO = 0
@@ -11,7 +14,8 @@ cdef enum LogPolicy:
     LOG_ALWAYS = 2
 
 cdef class SegmentWriter:
-    """See core/log.pxi. The engine reads `state` before a write command, calls append once per turn, and `wants_tick` after it."""
+    """See core/log.pxi. The engine reads `state` before a write command, calls append once per
+    turn, and `wants_tick` after it."""
     # the file; changed by the engine thread only
     cdef int fd             # -1: none
     cdef readonly uint64_t number
@@ -26,12 +30,14 @@ cdef class SegmentWriter:
     cdef int noted          # log.tick() has seen the failure
     cdef Buffer pending     # records that could not be written; they go first into the next file
 
-    # 0: written, and on disk where the policy is `always`. -1: the log has failed; what was given is kept and written later, but
-    # nothing of this turn may be acknowledged. more: further records of the turn follow, and the last of them will see to the disk.
-    # `rest` follows the bytes of `record`.
+    # 0: written, and on disk where the policy is `always`. -1: the log has failed; what was given
+    # is kept and written later, but nothing of this turn may be acknowledged. more: further records
+    # of the turn follow, and the last of them will see to the disk. `rest` follows the bytes of
+    # `record`.
     cdef int append(self, Span record, Span rest, int more) noexcept nogil
     cdef int put(self, Span bytes) noexcept nogil
-    # 1: log.tick() has something to do (a successor is due, or a failure is to be told). The owner also calls tick once a second.
+    # 1: log.tick() has something to do (a successor is due, or a failure is to be told). The owner
+    # also calls tick once a second.
     cdef int wants_tick(self) noexcept nogil
     cdef int sync_now(self) noexcept nogil
     cdef void failed(self, int error, int syncing) noexcept nogil

@@ -1,23 +1,28 @@
 # What happens to a turn's records between memory and disk, and what when the disk says no?
 #
-# The engine hands over the records of a whole turn at once: one write, and with the policy `always` one fdatasync, before any reply
-# of the turn leaves. Both happen here without the GIL. Everything rarer (new files, the everysec thread, trying again) is Python in
-# storage/segments.py, which owns the writer and exchanges the file under it.
+# The engine hands over the records of a whole turn at once: one write, and with the policy `always`
+# one fdatasync, before any reply of the turn leaves. Both happen here without the GIL. Everything
+# rarer (new files, the everysec thread, trying again) is Python in storage/segments.py, which owns
+# the writer and exchanges the file under it.
 #
-# A failed write or fdatasync is final for the file. After a failed fdatasync the kernel may have dropped the dirty pages and
-# marked them clean, so that a second call succeeds without anything having reached the disk; asking again would be
-# a lie to the clients. Therefore:
+# A failed write or fdatasync is final for the file. After a failed fdatasync the kernel may have
+# dropped the dirty pages and marked them clean, so that a second call succeeds without anything
+# having reached the disk; asking again would be a lie to the clients. Therefore:
 #
-#   - failed write: what the file took of the record is cut off again, if it can be; the records wait in `pending`.
-#   - failed fdatasync: everything after `durable` is in doubt; storage/segments.py writes it again into another file.
-#   - in both cases the state is LOG_FAILED until a new file has taken it all and is on disk. The clients of the turn get errors, not
-#     OK: their writes are in memory and will be in the log if the process lives to see the disk recover, but nobody was promised so.
+#   - failed write: what the file took of the record is cut off again, if it can be; the records
+#     wait in `pending`.
+#   - failed fdatasync: everything after `durable` is in doubt; storage/segments.py writes it again
+#     into another file.
+#   - in both cases the state is LOG_FAILED until a new file has taken it all and is on disk. The
+#     clients of the turn get errors, not OK: their writes are in memory and will be in the log if
+#     the process lives to see the disk recover, but nobody was promised so.
 #
-# `pending` is bounded because the engine accepts no writes, no ops from peers and reaps nothing while the log has failed: it
-# holds what one turn had left.
+# `pending` is bounded because the engine accepts no writes, no ops from peers and reaps nothing
+# while the log has failed: it holds what one turn had left.
 #
-# Threads: the engine thread appends; the everysec thread publishes `durable` and may set the failure; the sync thread reads `end`. All are
-# single words, stored with release and loaded with acquire order, so a reader that sees an end also sees the file reach it.
+# Threads: the engine thread appends; the everysec thread publishes `durable` and may set the
+# failure; the sync thread reads `end`. All are single words, stored with release and loaded with
+# acquire order, so a reader that sees an end also sees the file reach it.
 
 from libc.errno cimport EINTR, EIO, errno
 from libc.string cimport strerror
@@ -92,13 +97,15 @@ cdef class SegmentWriter:
             return not self.noted
         return 0
 
-    # ---- for storage/segments.py ---------------------------------------------------------------------------------------
+    # ---- for storage/segments.py -----------------------------------------------------------------
 
-    def attach(self, int fd, uint64_t number, int64_t size, int64_t durable, int64_t limit, int policy, bint healed=True):
+    def attach(self, int fd, uint64_t number, int64_t size, int64_t durable, int64_t limit,
+               int policy, bint healed=True):
         """Go on in this file, which holds `size` bytes. Returns the former descriptor, or -1.
 
-        healed: it also holds whatever was pending and in doubt, so that a failure is over. Otherwise one that has come meanwhile, from the
-        thread that syncs, stands: what it put in doubt is still in doubt."""
+        healed: it also holds whatever was pending and in doubt, so that a failure is over.
+        Otherwise one that has come meanwhile, from the thread that syncs, stands: what it put in
+        doubt is still in doubt."""
         cdef int former = self.fd
         self.fd = fd
         self.number = number
@@ -134,12 +141,14 @@ cdef class SegmentWriter:
         return self.error, bool(self.syncing)
 
     def mark_durable(self, int fd, int64_t size):
-        """The first `size` bytes of this file are on disk. Ignored when another file has taken its place."""
+        """The first `size` bytes of this file are on disk. Ignored when another file has taken its
+        place."""
         if fd == self.fd and size > self.durable:
             publish(&self.durable, size)
 
     def place(self):
-        """(number, end): all whole records are before it. One consistent pair, whatever the engine does meanwhile."""
+        """(number, end): all whole records are before it. One consistent pair, whatever the engine
+        does meanwhile."""
         return self.number, published(&self.end)
 
     def snapshot(self):
@@ -168,8 +177,9 @@ cdef class SegmentWriter:
 
 
 def write_back(int fd, int64_t end):
-    """Has the kernel begin to write what of the first `end` bytes is not on its way to the disk. Says nothing of their being there, and takes
-    nothing of what a later fdatasync has to tell. The last page is left: it will be written to again. OSError where even the beginning failed."""
+    """Has the kernel begin to write what of the first `end` bytes is not on its way to the disk.
+    Says nothing of their being there, and takes nothing of what a later fdatasync has to tell. The
+    last page is left: it will be written to again. OSError where even the beginning failed."""
     cdef int r
     end &= ~<int64_t>4095
     if end:
@@ -180,7 +190,8 @@ def write_back(int fd, int64_t end):
 
 
 def reserve(int fd, int64_t begin, int64_t n):
-    """Has the file system set aside room for n bytes from `begin` on; the file's size stays. OSError."""
+    """Has the file system set aside room for n bytes from `begin` on; the file's size stays.
+    OSError."""
     cdef int r
     with nogil:
         r = fallocate(fd, FALLOC_FL_KEEP_SIZE, begin, n)
@@ -188,7 +199,7 @@ def reserve(int fd, int64_t begin, int64_t n):
         raise OSError(errno, strerror(errno).decode())
 
 
-# ---- records for Python: whole stretches at a time, never one by one ---------------------------------------------------
+# ---- records for Python: whole stretches at a time, never one by one -----------------------------
 
 def record(bytes payload not None):
     """One record with this payload."""
@@ -213,10 +224,12 @@ def record_sound(bytes head not None, bytes payload not None):
 
 
 def records_join(const unsigned char[::1] data not None, size_t begin, size_t most):
-    """The payloads of whole records from `begin` on, joined (so they are one Batch), until they reach `most` bytes.
+    """The payloads of whole records from `begin` on, joined (so they are one Batch), until they
+    reach `most` bytes.
 
-    Returns (payloads, offset behind the last record taken, number of records that have a payload, status of what comes next: 1 nothing
-    wrong, 0 the end of data, -1 a record cut short, -2 a damaged one).
+    Returns (payloads, offset behind the last record taken, number of records that have a payload,
+    status of what comes next: 1 nothing wrong, 0 the end of data, -1 a record cut short, -2 a
+    damaged one).
     """
     cdef Buffer b
     cdef const char *base = <const char*>&data[0] if data.shape[0] else NULL
@@ -242,7 +255,8 @@ def records_join(const unsigned char[::1] data not None, size_t begin, size_t mo
 
 
 cdef int looks_like_batch(const char *p, const char *end) noexcept nogil:
-    """Whether these bytes are one or more fields of a Batch, none of which reaches beyond the end. Looks at nothing inside them."""
+    """Whether these bytes are one or more fields of a Batch, none of which reaches beyond the end.
+    Looks at nothing inside them."""
     cdef uint64_t n
     cdef int shift
     if p == end:
@@ -268,10 +282,12 @@ cdef int looks_like_batch(const char *p, const char *end) noexcept nogil:
 
 
 def record_find(const unsigned char[::1] data not None, size_t begin):
-    """Offset of the first sound record that holds a Batch at or behind `begin`, wherever it starts; -1 when there is none.
+    """Offset of the first sound record that holds a Batch at or behind `begin`, wherever it starts;
+    -1 when there is none.
 
-    Tells damage (sound records follow) from a torn tail (none do). The cheap look at the payload's fields comes before the
-    checksum, so garbage whose first bytes happen to be a long length does not make this quadratic.
+    Tells damage (sound records follow) from a torn tail (none do). The cheap look at the payload's
+    fields comes before the checksum, so garbage whose first bytes happen to be a long length does
+    not make this quadratic.
     """
     cdef const char *base = <const char*>&data[0] if data.shape[0] else NULL
     cdef const char *end = base + data.shape[0]
@@ -284,7 +300,8 @@ def record_find(const unsigned char[::1] data not None, size_t begin):
         p = base + begin
         while end - p > RECORD_HEAD:
             memcpy(&n, p, 4)
-            if n <= <size_t>(end - p) - RECORD_HEAD and looks_like_batch(p + RECORD_HEAD, p + RECORD_HEAD + n):
+            if (n <= <size_t>(end - p) - RECORD_HEAD
+                and looks_like_batch(p + RECORD_HEAD, p + RECORD_HEAD + n)):
                 q = p
                 if record_next(&q, end, &payload) == 1:
                     found = p - base

@@ -1,8 +1,12 @@
-# Allocation of keyspace memory. Counted, so that max_memory and INFO need no guess; ends the process when the system has none left.
+# Allocation of keyspace memory. Counted, so that max_memory and INFO need no guess; ends the
+# process when the system has none left.
 
 cdef void *mem_alloc(size_t n) noexcept nogil
-cdef void *mem_zalloc(size_t n) noexcept nogil  # all bytes zero; large blocks come zeroed from the kernel, page by page as they are touched
+# all bytes zero; large blocks come zeroed from the kernel, page by page as they are touched
+cdef void *mem_zalloc(size_t n) noexcept nogil
 cdef void *mem_realloc(void *p, size_t n) noexcept nogil
 cdef void mem_free(void *p) noexcept nogil
-cdef size_t mem_used() noexcept nogil           # bytes held by live allocations, as malloc rounds them
-cdef int64_t mem_live() noexcept nogil          # number of live allocations; the tests assert that it returns to its baseline
+# bytes held by live allocations, as malloc rounds them
+cdef size_t mem_used() noexcept nogil
+# number of live allocations; the tests assert that it returns to its baseline
+cdef int64_t mem_live() noexcept nogil

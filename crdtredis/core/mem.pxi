@@ -1,21 +1,25 @@
 # How much memory does the keyspace hold, and does it give all of it back?
 #
-# Every allocation of the kernel goes through here, so both answers are a counter and not a walk. The bytes counted are what
-# malloc really set aside: the usable size it reports plus its own word in front of each block. The figure leaves out what malloc
-# keeps in its free lists; RSS, which INFO shows beside it, includes that.
+# Every allocation of the kernel goes through here, so both answers are a counter and not a walk.
+# The bytes counted are what malloc really set aside: the usable size it reports plus its own word
+# in front of each block. The figure leaves out what malloc keeps in its free lists; RSS, which INFO
+# shows beside it, includes that.
 #
-# The counters are plain integers: the keyspace belongs to one thread at a time (the engine's; at start the recovering one; in tests the
-# test's), and what crosses to other threads is Python bytes. The allocator is the C library's. A faster one can be preloaded without a
-# change here as long as it provides malloc_usable_size.
+# The counters are plain integers: the keyspace belongs to one thread at a time (the engine's; at
+# start the recovering one; in tests the test's), and what crosses to other threads is Python bytes.
+# The allocator is the C library's. A faster one can be preloaded without a change here as long as
+# it provides malloc_usable_size.
 #
-# Out of memory ends the process with one line on stderr: sizes that a client, a peer or a file may choose are bounded
-# before they get here, max_memory refuses writes long before, and half-applied operations would be worse than a restart.
+# Out of memory ends the process with one line on stderr: sizes that a client, a peer or a file may
+# choose are bounded before they get here, max_memory refuses writes long before, and half-applied
+# operations would be worse than a restart.
 #
-# The C library keeps small freed blocks aside and joins them all together at the next free of a large one: after a million members
-# were freed, a stop of a third of a second. So it is told to join each as it is freed.
+# The C library keeps small freed blocks aside and joins them all together at the next free of a
+# large one: after a million members were freed, a stop of a third of a second. So it is told to
+# join each as it is freed.
 #
-# Debug builds overwrite what is freed, so that a use after free reads nonsense soon instead of old truth for a while; and they end where something
-# happens that must not.
+# Debug builds overwrite what is freed, so that a use after free reads nonsense soon instead of old
+# truth for a while; and they end where something happens that must not.
 
 from libc.stdio cimport fprintf, stderr
 from libc.stdlib cimport abort, calloc, free, malloc, realloc
@@ -45,7 +49,8 @@ cdef int64_t mem_blocks = 0
 
 
 cdef void mem_exhausted(size_t n) noexcept nogil:
-    fprintf(stderr, "crdt-redis: out of memory (asked for %zu bytes with %zu in use)\n", n, mem_bytes)
+    fprintf(stderr, "crdt-redis: out of memory (asked for %zu bytes with %zu in use)\n", n,
+            mem_bytes)
     abort()
 
 

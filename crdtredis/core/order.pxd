@@ -1,7 +1,9 @@
-# The order of a sorted set's members or a list's elements: which is the n-th, and how many stand before this one, both in O(log n).
+# The order of a sorted set's members or a list's elements: which is the n-th, and how many stand
+# before this one, both in O(log n).
 #
-# A B+ tree with counts. Of a sorted set, an item is a member and a hint, an integer that orders as the score does; members with equal
-# hints are ordered by name. Of a list, an item is a block, which counts as many as it holds elements. See core/order.pxi.
+# A B+ tree with counts. Of a sorted set, an item is a member and a hint, an integer that orders as
+# the score does; members with equal hints are ordered by name. Of a list, an item is a block, which
+# counts as many as it holds elements. See core/order.pxi.
 
 cdef struct Item:
     uint64_t hint           # lists: elements of the block
@@ -19,20 +21,27 @@ cdef struct OrderCursor:
     uint32_t at
     uint32_t within         # lists: which element of the block; order_next and order_prev leave it
 
-cdef void order_free(Order *o) noexcept nogil                                  # frees the tree, not the members; leaves it empty
-# The same a little at a time, for a tree that is not used any more: at most *most nodes, counted down; 1 while more is left.
+# frees the tree, not the members; leaves it empty
+cdef void order_free(Order *o) noexcept nogil
+# The same a little at a time, for a tree that is not used any more: at most *most nodes, counted
+# down; 1 while more is left.
 cdef int order_free_some(Order *o, int *most) noexcept nogil
 cdef void order_insert(Order *o, uint64_t hint, Element *e) noexcept nogil
-cdef void order_remove(Order *o, uint64_t hint, Element *e) noexcept nogil     # it must be there, with its name still readable
+# it must be there, with its name still readable
+cdef void order_remove(Order *o, uint64_t hint, Element *e) noexcept nogil
 # By rank; of a list, the item that holds the element of this rank.
 cdef void order_insert_at(Order *o, size_t rank, Item item) noexcept nogil
 cdef void order_change_at(Order *o, size_t rank, Item item) noexcept nogil
 cdef void order_remove_at(Order *o, size_t rank) noexcept nogil
-# Lists: the last block that begins at or before a position; *rank elements stand before it. NULL where all are behind.
+# Lists: the last block that begins at or before a position; *rank elements stand before it. NULL
+# where all are behind.
 cdef Block *order_search(Order *o, Span position, size_t *rank) noexcept nogil
-cdef size_t order_rank(Order *o, uint64_t hint, Span name) noexcept nogil      # items before (hint, name); name may be of nobody
-cdef Item *order_at(Order *o, size_t rank, OrderCursor *at) noexcept nogil     # NULL beyond the end; `at` stands on the item
+# items before (hint, name); name may be of nobody
+cdef size_t order_rank(Order *o, uint64_t hint, Span name) noexcept nogil
+# NULL beyond the end; `at` stands on the item
+cdef Item *order_at(Order *o, size_t rank, OrderCursor *at) noexcept nogil
 cdef Item *order_next(OrderCursor *at) noexcept nogil                          # NULL at the end
 cdef Item *order_prev(OrderCursor *at) noexcept nogil
 cdef size_t order_memory(const Order *o) noexcept nogil
-cdef int order_check(Order *o) noexcept nogil                                  # every invariant: 0 sound, else the number of the broken one
+# every invariant: 0 sound, else the number of the broken one
+cdef int order_check(Order *o) noexcept nogil

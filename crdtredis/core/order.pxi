@@ -1,16 +1,19 @@
 # The order index of sorted sets and lists: a B+ tree with counts.
 #
-# Of a list, the items are blocks: each counts as many elements as it holds, and ranks are of elements. Else the two are the same.
+# Of a list, the items are blocks: each counts as many elements as it holds, and ranks are of
+# elements. Else the two are the same.
 #
-# Leaves hold up to 64 items in order and are linked in both directions; branches hold for each child its first item and how many
-# items lie below it, so ranks are sums along one path. Against a skip list: 16 bytes an item and a sixth for slack instead of about
-# 60, and a search touches three or four nodes, comparing integers (hints) nearly all the time. Members with equal scores are
-# told apart by name.
+# Leaves hold up to 64 items in order and are linked in both directions; branches hold for each
+# child its first item and how many items lie below it, so ranks are sums along one path. Against a
+# skip list: 16 bytes an item and a sixth for slack instead of about 60, and a search touches three
+# or four nodes, comparing integers (hints) nearly all the time. Members with equal scores are told
+# apart by name.
 #
-# The first item of a child stands in its branch as a copy and names a living member always: whoever changes the first item of a
-# node corrects the copies on the way up. A full node splits in half, but where an item goes behind everything the new node takes
-# it alone, so that sets filled in ascending order are full. A node that falls below a quarter is joined to a neighbour
-# where both fit into three quarters. A set of a few members is one leaf of the size it needs.
+# The first item of a child stands in its branch as a copy and names a living member always: whoever
+# changes the first item of a node corrects the copies on the way up. A full node splits in half,
+# but where an item goes behind everything the new node takes it alone, so that sets filled in
+# ascending order are full. A node that falls below a quarter is joined to a neighbour where both
+# fit into three quarters. A set of a few members is one leaf of the size it needs.
 
 cdef enum:
     LEAF_ITEMS = 64
@@ -42,21 +45,24 @@ cdef inline size_t item_weight(const Order *o, const Item *i) noexcept nogil:
 
 
 cdef int compare_names(Element *e, Span name) noexcept nogil:
-    """Below, equal to or above 0 as e's name is before, equal to or after `name`: by bytes, and then the shorter first."""
+    """Below, equal to or above 0 as e's name is before, equal to or after `name`: by bytes, and
+    then the shorter first."""
     cdef size_t n = e.klen if e.klen < name.n else name.n
     cdef int r
     r = memcmp(element_key(e), name.p, n) if n else 0
     return r if r else (e.klen > name.n) - (e.klen < name.n)
 
 
-cdef inline int item_before(Order *o, const Item *i, uint64_t hint, Span name, int or_equal) noexcept nogil:
+cdef inline int item_before(Order *o, const Item *i, uint64_t hint, Span name,
+                            int or_equal) noexcept nogil:
     cdef Block *b = <Block*>i.e
     if o.positions != NULL:
         return compare_to_place(o.positions, b, block_head(b), name) < or_equal
     return i.hint < hint or (i.hint == hint and compare_names(i.e, name) < or_equal)
 
 
-cdef uint32_t leaf_position(Order *o, Leaf *l, uint64_t hint, Span name, int or_equal) noexcept nogil:
+cdef uint32_t leaf_position(Order *o, Leaf *l, uint64_t hint, Span name,
+                            int or_equal) noexcept nogil:
     """Number of items of l before (hint, name), or not behind it."""
     cdef uint32_t low = 0, high = l.n, mid
     while low < high:
@@ -69,7 +75,8 @@ cdef uint32_t leaf_position(Order *o, Leaf *l, uint64_t hint, Span name, int or_
 
 
 cdef uint32_t branch_position(Order *o, Branch *b, uint64_t hint, Span name) noexcept nogil:
-    """The child in which (hint, name) is or belongs: the last one whose first item is not behind it."""
+    """The child in which (hint, name) is or belongs: the last one whose first item is not behind
+    it."""
     cdef uint32_t low = 1, high = b.n, mid
     while low < high:
         mid = (low + high) // 2
@@ -81,7 +88,8 @@ cdef uint32_t branch_position(Order *o, Branch *b, uint64_t hint, Span name) noe
 
 
 cdef uint32_t branch_of_rank(Branch *b, size_t *rank, int inserting) noexcept nogil:
-    """The child that holds the item of this rank, which becomes its rank there; an insertion at a seam goes to the left child."""
+    """The child that holds the item of this rank, which becomes its rank there; an insertion at a
+    seam goes to the left child."""
     cdef uint32_t i = 0
     while i + 1 < b.n and rank[0] >= b.count[i] + inserting:
         rank[0] -= b.count[i]
@@ -129,7 +137,7 @@ cdef Leaf *leaf_new(uint32_t cap) noexcept nogil:
     return l
 
 
-# ---- insertion -----------------------------------------------------------------------------------------------------
+# ---- insertion -----------------------------------------------------------------------------------
 
 cdef Leaf *leaf_insert(Leaf *l, uint32_t at, Item item, Split *split) noexcept nogil:
     """Returns l, which a small leaf that grows leaves for another place (only ever a root)."""
@@ -166,7 +174,8 @@ cdef void leaf_place(Leaf *l, uint32_t at, Item item) noexcept nogil:
     l.n += 1
 
 
-cdef void branch_place(const Order *o, Branch *b, uint32_t at, void *child, int child_height) noexcept nogil:
+cdef void branch_place(const Order *o, Branch *b, uint32_t at, void *child,
+                       int child_height) noexcept nogil:
     memmove(&b.child[at + 1], &b.child[at], (b.n - at) * sizeof(void*))
     memmove(&b.count[at + 1], &b.count[at], (b.n - at) * sizeof(size_t))
     memmove(&b.low[at + 1], &b.low[at], (b.n - at) * sizeof(Item))
@@ -186,7 +195,8 @@ cdef void branch_move(Branch *to, Branch *b, uint32_t begin) noexcept nogil:
     b.n = begin
 
 
-cdef void *node_insert(const Order *o, void *node, int height, size_t rank, Item item, Split *split) noexcept nogil:
+cdef void *node_insert(const Order *o, void *node, int height, size_t rank, Item item,
+                       Split *split) noexcept nogil:
     cdef Branch *b = <Branch*>node
     cdef Branch *right
     cdef uint32_t at
@@ -205,7 +215,8 @@ cdef void *node_insert(const Order *o, void *node, int height, size_t rank, Item
     if b.n == BRANCH_CHILDREN:
         right = <Branch*>mem_alloc(sizeof(Branch))
         right.n = 0
-        branch_move(right, b, BRANCH_CHILDREN - 1 if at == BRANCH_CHILDREN - 1 else BRANCH_CHILDREN // 2)
+        branch_move(right, b, BRANCH_CHILDREN - 1 if at == BRANCH_CHILDREN - 1
+                    else BRANCH_CHILDREN // 2)
         split.node = right
         if at + 1 > b.n:
             branch_place(o, right, at + 1 - b.n, below.node, height - 1)
@@ -238,7 +249,8 @@ cdef void order_insert(Order *o, uint64_t hint, Element *e) noexcept nogil:
     order_insert_at(o, order_rank(o, hint, span(element_key(e), e.klen)), item)
 
 
-cdef int64_t node_change(const Order *o, void *node, int height, size_t rank, Item item) noexcept nogil:
+cdef int64_t node_change(const Order *o, void *node, int height, size_t rank,
+                         Item item) noexcept nogil:
     """Returns how many elements there are more."""
     cdef Branch *b = <Branch*>node
     cdef Leaf *l = <Leaf*>node
@@ -260,7 +272,7 @@ cdef void order_change_at(Order *o, size_t rank, Item item) noexcept nogil:
     o.n += node_change(o, o.root, o.height, rank, item)
 
 
-# ---- removal -------------------------------------------------------------------------------------------------------
+# ---- removal -------------------------------------------------------------------------------------
 
 cdef void node_join(Branch *b, uint32_t at, int height) noexcept nogil:
     """Moves everything of child at + 1 to child `at`; height is the children's."""
@@ -327,7 +339,8 @@ cdef size_t node_remove(const Order *o, void *node, int height, size_t rank) noe
     if fill < full // 4 and b.n > 1:
         if at + 1 == b.n:
             at -= 1
-        if node_fill(b.child[at], height - 1) + node_fill(b.child[at + 1], height - 1) <= full - full // 4:
+        if node_fill(b.child[at], height - 1) + node_fill(b.child[at + 1],
+                                                          height - 1) <= full - full // 4:
             node_join(b, at, height - 1)
     return fewer
 
@@ -380,7 +393,7 @@ cdef void order_free(Order *o) noexcept nogil:
     order_free_some(o, &most)
 
 
-# ---- looking -------------------------------------------------------------------------------------------------------
+# ---- looking -------------------------------------------------------------------------------------
 
 cdef size_t order_rank(Order *o, uint64_t hint, Span name) noexcept nogil:
     cdef void *node = o.root
@@ -483,7 +496,8 @@ cdef int items_ordered(Order *o, const Item *x, const Item *y) noexcept nogil:
         return item_before(o, x, y.hint, span(element_key(y.e), y.e.klen), 0)
     memset(&head, 0, sizeof(Buffer))
     block_position(<Block*>y.e, block_head(<Block*>y.e), &head)
-    r = compare_to_place(o.positions, <Block*>x.e, block_tail(<Block*>x.e), span(head.p, head.n)) < 0
+    r = compare_to_place(o.positions, <Block*>x.e, block_tail(<Block*>x.e),
+                         span(head.p, head.n)) < 0
     buffer_free(&head)
     return r
 
@@ -501,7 +515,8 @@ cdef int node_check(Order *o, void *node, int height, int is_root) noexcept nogi
         for i in range(1, l.n):
             if not items_ordered(o, &v[i - 1], &v[i]):
                 return 2
-        if l.next != NULL and (l.next.prev != l or not items_ordered(o, &v[l.n - 1], leaf_items(l.next))):
+        if (l.next != NULL
+            and (l.next.prev != l or not items_ordered(o, &v[l.n - 1], leaf_items(l.next)))):
             return 3
         return 0
     if b.n == 0 or (is_root and b.n < 2):
@@ -509,7 +524,8 @@ cdef int node_check(Order *o, void *node, int height, int is_root) noexcept nogi
     for i in range(b.n):
         if b.count[i] != node_count(o, b.child[i], height - 1) or b.count[i] == 0:
             return 5
-        if b.low[i].e != first_item(b.child[i], height - 1).e or b.low[i].hint != first_item(b.child[i], height - 1).hint:
+        if (b.low[i].e != first_item(b.child[i], height - 1).e
+            or b.low[i].hint != first_item(b.child[i], height - 1).hint):
             return 6
         r = node_check(o, b.child[i], height - 1, 0)
         if r:

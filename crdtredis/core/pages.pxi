@@ -1,20 +1,23 @@
 # When much is deleted, how does the system get its memory back without a stop of the server?
 #
-# The system takes about 0.1 ms for each MiB of pages it is given, whoever asks and however: munmap of a string of 100 MB, the C library's
-# own trimming of the end of the heap, malloc_trim. Neither of these can be cut into pieces, and malloc_trim in another thread holds the
-# lock that the next malloc waits for. So pages go back here, a MiB or two per turn of the loop:
+# The system takes about 0.1 ms for each MiB of pages it is given, whoever asks and however: munmap
+# of a string of 100 MB, the C library's own trimming of the end of the heap, malloc_trim. Neither
+# of these can be cut into pieces, and malloc_trim in another thread holds the lock that the next
+# malloc waits for. So pages go back here, a MiB or two per turn of the loop:
 #
-#   - blocks of MAPPED bytes and more malloc maps by themselves. One that is freed is put on a list; its pages go from its end on, with madvise,
-#     and free() comes last and finds little left to do.
-#   - the heap: small blocks that were freed have joined to large free ones. Those are taken from malloc one by one, their pages are given
-#     back, and they are kept until no more are to be had: then all of them are freed. What malloc gives from beyond the end that the heap had
-#     shows that it has no free block of the size left; then smaller ones are looked for.
+#   - blocks of MAPPED bytes and more malloc maps by themselves. One that is freed is put on a list;
+#     its pages go from its end on, with madvise, and free() comes last and finds little left to do.
+#   - the heap: small blocks that were freed have joined to large free ones. Those are taken from
+#     malloc one by one, their pages are given back, and they are kept until no more are to be had:
+#     then all of them are freed. What malloc gives from beyond the end that the heap had shows that
+#     it has no free block of the size left; then smaller ones are looked for.
 #
-# The heap is given back once much less of it is in use than before (GIVE bytes) and nothing more is being freed, so a server whose data
-# comes and goes pays a page fault for each page a few times a second at the worst. The C library's own trimming is off.
+# The heap is given back once much less of it is in use than before (GIVE bytes) and nothing more is
+# being freed, so a server whose data comes and goes pays a page fault for each page a few times a
+# second at the worst. The C library's own trimming is off.
 #
-# Not here: the heaps of other threads. Where malloc is another library's, or the caller is not the main thread, all addresses lie beyond the
-# heap's end, and nothing is done.
+# Not here: the heaps of other threads. Where malloc is another library's, or the caller is not the
+# main thread, all addresses lie beyond the heap's end, and nothing is done.
 
 cdef extern from *:
     """
@@ -118,7 +121,8 @@ cdef void pages_give() noexcept nogil:
     if f == NULL:
         pages_give_heap()
     elif f.n > 2 * HUGE:
-        begin = ((<size_t>f + f.n - HUGE) & ~<size_t>(HUGE - 1)) - <size_t>f        # a large page goes as a whole
+        # a large page goes as a whole
+        begin = ((<size_t>f + f.n - HUGE) & ~<size_t>(HUGE - 1)) - <size_t>f
         pages_drop(f, begin, f.n)
         f.n = begin
     else:

@@ -1,4 +1,5 @@
-# Positions of list elements: immutable, unique, totally ordered, and the same order in every replica.
+# Positions of list elements: immutable, unique, totally ordered, and the same order in every
+# replica.
 
 # A position is an array of steps, compared one after the other; nearly always it is one.
 cdef struct Step:
@@ -16,7 +17,8 @@ cdef inline int64_t offset_step(uint32_t depth) noexcept nogil:
     """How far apart the offsets of neighbours in a run are made."""
     return 1 if depth == 1 else <int64_t>1 << 40
 
-cdef int compare_positions(Actors *a, Span x, Span y) noexcept nogil           # below, equal to, above 0; x and y are steps
+# below, equal to, above 0; x and y are steps
+cdef int compare_positions(Actors *a, Span x, Span y) noexcept nogil
 # A fresh position between two neighbours (empty spans: the ends of the list), appended to b as
 # steps: 1; 0 where it would have more than MAX_STEPS. `own`, `index`: who asks. `recent`: the dots
 # of the last two inserts into the list, the last first. `beyond`: the element at the other side of
@@ -25,7 +27,9 @@ cdef int between(Actors *a, Span left, Span right, Span beyond, const uint64_t *
                  uint64_t own, uint32_t index, Buffer *b) noexcept nogil
 # Of two neighbours in one run, which is the later? 1: the right one, -1: the left one, 0: unknown.
 cdef int later_in_run(Span left, Span right, const uint64_t *recent) noexcept nogil
-# Wire form (Effect.name of LIST): actors by id. Where the last step was made by the op that carries it, its dot is left out.
+# Wire form (Effect.name of LIST): actors by id. Where the last step was made by the op that carries
+# it, its dot is left out.
 cdef void encode_position(Actors *a, Buffer *b, Span steps, uint64_t op_dot) noexcept nogil
-# Appends the steps to b: 1; 0 where an actor is unknown; -1 where the bytes are no position. op_dot as above.
+# Appends the steps to b: 1; 0 where an actor is unknown; -1 where the bytes are no position. op_dot
+# as above.
 cdef int decode_position(Actors *a, Buffer *b, Span wire, uint64_t op_dot) noexcept nogil

@@ -9,7 +9,8 @@
 #
 # Pushing at the tail goes on with the last element's run, offset + 1, while that run is this
 # actor's own; else it begins a run at major + 1. Pushing at the head mirrors this. So the elements
-# of one push, and of one replica's pushes in a row, share a run and cannot interleave with another's:
+# of one push, and of one replica's pushes in a row, share a run and cannot interleave with
+# another's:
 #
 #     A: RPUSH l a1 a2 || B: RPUSH l b1 b2, l empty   ->   both at major 0: A's run, then B's (by
 #                                                          dot), in both replicas
@@ -46,8 +47,8 @@
 # answers 0), and nothing has changed. The same limit holds for what is received, so whatever is
 # made is taken. tests/core/test_positions.py measures patterns and limit.
 #
-# Sources: immutable, dense positions are the idea of Logoot and of Fugue; runs keep them short. That
-# it is a bit an insert in the worst case: E. Cohen, H. Kaplan, T. Milo, "Labeling dynamic XML
+# Sources: immutable, dense positions are the idea of Logoot and of Fugue; runs keep them short.
+# That it is a bit an insert in the worst case: E. Cohen, H. Kaplan, T. Milo, "Labeling dynamic XML
 # trees", 2002.
 
 cdef enum:
@@ -73,7 +74,8 @@ cdef inline int compare_int64(int64_t x, int64_t y) noexcept nogil:
     return (x > y) - (x < y)
 
 
-cdef int compare_dots(Actors *a, uint64_t x, uint32_t x_index, uint64_t y, uint32_t y_index) noexcept nogil:
+cdef int compare_dots(Actors *a, uint64_t x, uint32_t x_index, uint64_t y,
+                      uint32_t y_index) noexcept nogil:
     cdef int r
     if x != y:
         r = compare_int64(a.v[dot_slot(x)].rank, a.v[dot_slot(y)].rank)
@@ -102,7 +104,7 @@ cdef int compare_positions(Actors *a, Span x, Span y) noexcept nogil:
     return compare_int64(position_depth(x), position_depth(y))
 
 
-# ---- making one ----------------------------------------------------------------------------------------------------
+# ---- making one ----------------------------------------------------------------------------------
 
 cdef inline int of_same_run(const Step *x, const Step *y) noexcept nogil:
     return x.run == y.run and x.run_index == y.run_index and x.major == y.major
@@ -122,7 +124,8 @@ cdef int later_of(const Step *x, const Step *y, const uint64_t *recent) noexcept
 cdef int later_in_run(Span left, Span right, const uint64_t *recent) noexcept nogil:
     cdef Step *p
     cdef Step *q
-    if left.n != right.n or left.n <= sizeof(Step) or memcmp(left.p, right.p, left.n - sizeof(Step)):
+    if (left.n != right.n or left.n <= sizeof(Step)
+        or memcmp(left.p, right.p, left.n - sizeof(Step))):
         return 0
     p = position_steps(left) + position_depth(left) - 1
     q = position_steps(right) + position_depth(right) - 1
@@ -291,9 +294,10 @@ cdef int between(Actors *a, Span left, Span right, Span beyond, const uint64_t *
     return 1
 
 
-# ---- wire form -----------------------------------------------------------------------------------------------------
-# Per step: flags, major and offset (zigzag), own dot, run dot. A dot is actor id (fixed64), seq and index (varints).
-# One to MAX_STEPS steps (versions that moved elements took 64); the last one's major is above the least.
+# ---- wire form -----------------------------------------------------------------------------------
+# Per step: flags, major and offset (zigzag), own dot, run dot. A dot is actor id (fixed64), seq and
+# index (varints). One to MAX_STEPS steps (versions that moved elements took 64); the last one's
+# major is above the least.
 
 cdef enum StepFlag:
     STEP_OWN_IS_OP = 1      # own is the op's dot: only its index is given
@@ -340,7 +344,8 @@ cdef int get_index(const char **p, const char *end, uint32_t *index) noexcept no
     return 1
 
 
-cdef int get_dot(Actors *a, const char **p, const char *end, uint16_t slot, uint64_t *dot, uint32_t *index) noexcept nogil:
+cdef int get_dot(Actors *a, const char **p, const char *end, uint16_t slot, uint64_t *dot,
+                 uint32_t *index) noexcept nogil:
     """As decode_position; slot NO_SLOT: the actor stands here."""
     cdef uint64_t id, seq
     if slot == NO_SLOT:
@@ -389,7 +394,8 @@ cdef int decode_position(Actors *a, Buffer *b, Span wire, uint64_t op_dot) noexc
             s.run = s.own
             s.run_index = s.own_index
         else:
-            r = get_dot(a, &p, end, dot_slot(s.own) if flags & STEP_RUN_OF_OWN else NO_SLOT, &s.run, &s.run_index)
+            r = get_dot(a, &p, end, dot_slot(s.own) if flags & STEP_RUN_OF_OWN else NO_SLOT, &s.run,
+                        &s.run_index)
             if r < 0:
                 return -1
             known &= r

@@ -1,7 +1,9 @@
-# The test door: what the tests need to reach of parts that the Replica does not show. Nothing in the product uses it.
+# The test door: what the tests need to reach of parts that the Replica does not show. Nothing in
+# the product uses it.
 
 cdef class TableProbe:
-    """A Table of plain elements without values, with a choice of hash so that tests can force collisions."""
+    """A Table of plain elements without values, with a choice of hash so that tests can force
+    collisions."""
     cdef Table t
     cdef uint64_t key[2]
     cdef uint64_t seed
@@ -21,7 +23,8 @@ cdef class TableProbe:
         table_clear(&self.t, probe_free, NULL)
 
     def add(self, bytes key, hash=None):
-        """Add an absent key. `hash` replaces the sum of the key; then find, remove and check need it too."""
+        """Add an absent key. `hash` replaces the sum of the key; then find, remove and check need
+        it too."""
         cdef Element *e = probe_element(key, self.sum(key, hash))
         table_add(&self.t, e)
 
@@ -169,11 +172,12 @@ def probe_records(bytes data):
 
 
 def probe_make(Replica r, effects):
-    """One op of the effects [(name, db, key, argument)]: ("set" | "keep", value), ("add", step), ("incr", step as text; the number shown is that of
-    INCRBYFLOAT), ("del", None), ("expire", ms), ("flush", None),
-    ("member", (what, type, name, value | step)) with what "set", "add" or "remove", for lists (what, T_LIST, value, index) with "insert", "set"
-    or "remove", passed over where the visible type is another.
-    Keys that "add" and "expire" need are looked after by the caller, as commands do."""
+    """One op of the effects [(name, db, key, argument)]: ("set" | "keep", value), ("add", step),
+    ("incr", step as text; the number shown is that of INCRBYFLOAT), ("del", None), ("expire", ms),
+    ("flush", None), ("member", (what, type, name, value | step)) with what "set", "add" or
+    "remove", for lists (what, T_LIST, value, index) with "insert", "set" or "remove", passed over
+    where the visible type is another. Keys that "add" and "expire" need are looked after by the
+    caller, as commands do."""
     cdef Kernel *k = &r.k
     cdef Span key
     cdef Element *e
@@ -252,7 +256,8 @@ cdef probe_member(Kernel *k, uint32_t db, Span key, tuple effect):
 
 
 def probe_receive(Replica r, bytes batch):
-    """One call of receive, as a turn of the loop makes it: (Received, whether more waiting ops may be applied)."""
+    """One call of receive, as a turn of the loop makes it: (Received, whether more waiting ops may
+    be applied)."""
     cdef int status = receive(&r.k, batch, len(batch))
     return status, r.k.room.ready != 0
 
@@ -263,8 +268,9 @@ def probe_retry(Replica r):
 
 
 def probe_between(Replica r, bytes left, bytes right):
-    """A position between two, in wire form with all dots (b"": an end of the list), for the next op of r; None where there is no room.
-    DamagedBatch where one of them is no position of actors that r knows."""
+    """A position between two, in wire form with all dots (b"": an end of the list), for the next op
+    of r; None where there is no room. DamagedBatch where one of them is no position of actors that
+    r knows."""
     cdef Kernel *k = &r.k
     cdef Buffer steps, made, out
     cdef size_t middle
@@ -279,7 +285,8 @@ def probe_between(Replica r, bytes left, bytes right):
         middle = steps.n
         if right and decode_position(&k.actors, &steps, span(right, len(right)), 0) != 1:
             raise DamagedBatch("right is no position")
-        if not between(&k.actors, span(steps.p, middle), span(steps.p + middle, steps.n - middle), span(NULL, 0), recent,
+        if not between(&k.actors, span(steps.p, middle), span(steps.p + middle, steps.n - middle),
+                       span(NULL, 0), recent,
                        make_dot(k.me, k.actors.v[k.me].applied + 1), 0, &made):
             return None
         encode_position(&k.actors, &out, span(made.p, made.n), 0)
@@ -291,7 +298,8 @@ def probe_between(Replica r, bytes left, bytes right):
 
 
 def probe_members(Replica r, uint32_t db, bytes key):
-    """(type, members): {name: value or score}, sorted sets as a list in order; (T_NONE, None) for no visible key."""
+    """(type, members): {name: value or score}, sorted sets as a list in order; (T_NONE, None) for
+    no visible key."""
     cdef Kernel *k = &r.k
     cdef Element *e = key_find(k, db, span(key, len(key)))
     cdef int type = key_type(k, e)
@@ -386,12 +394,14 @@ def probe_same_text(bytes v, bytes w):
     """(what same_text says, the two texts) of two 80-bit numbers."""
     cdef char texts[2][REAL_TEXT]
     cdef long double a = extended_load(v), b = extended_load(w)
-    return bool(same_text(a, b)), texts[0][:format_long_double(a, texts[0])], texts[1][:format_long_double(b, texts[1])]
+    return bool(same_text(a, b)), texts[0][:format_long_double(a,
+                                                               texts[0])], texts[1][
+                                                                   :format_long_double(b, texts[1])]
 
 
 def probe_sum(terms):
-    """The sum of 64-bit integers and 80-bit numbers (10 bytes), those in a tuple taken away: (whole, fraction, exact) as in an op, sum_real as 10
-    bytes, sum_double."""
+    """The sum of 64-bit integers and 80-bit numbers (10 bytes), those in a tuple taken away:
+    (whole, fraction, exact) as in an op, sum_real as 10 bytes, sum_double."""
     cdef Sum s
     cdef Buffer b
     cdef Total t
@@ -421,14 +431,16 @@ def probe_sum(terms):
     sum_zero(&s)
     sum_add_number(&s, &v)
     extended_store(real, sum_real(&s))
-    out = (t.whole, t.fraction.p[:t.fraction.n], t.exact.p[:t.exact.n]), real[:EXTENDED], sum_double(&s)
+    out = (t.whole, t.fraction.p[:t.fraction.n],
+           t.exact.p[:t.exact.n]), real[:EXTENDED], sum_double(&s)
     number_free(&v)
     buffer_free(&b)
     return out
 
 
 def probe_reencode(bytes op):
-    """An op's body decoded and encoded again, all the way down; None where the decoder refuses it."""
+    """An op's body decoded and encoded again, all the way down; None where the decoder refuses
+    it."""
     cdef OpHead h
     cdef Buffer b, seen
     cdef const char *p

@@ -1,19 +1,25 @@
-# The one entrance for remote ops, whatever brought them: a push, a pull, a relay, the log at the start.
+# The one entrance for remote ops, whatever brought them: a push, a pull, a relay, the log at the
+# start.
 #
-# An op is applied when it is the next of its actor and everything it had seen is applied too (causal delivery); one that is known
-# is dropped; any other waits in a bounded room, as bytes (core/waiting.pxi). An op is checked whole when it comes: what waits is sound, names
-# none but declared actors, and is applied without being asked again.
+# An op is applied when it is the next of its actor and everything it had seen is applied too
+# (causal delivery); one that is known is dropped; any other waits in a bounded room, as bytes
+# (core/waiting.pxi). An op is checked whole when it comes: what waits is sound, names none but
+# declared actors, and is applied without being asked again.
 
 cdef int effect_is_sound(const Effect *x, uint64_t seq, uint64_t stamp) noexcept nogil:
-    """Does an effect of the op of this seq and stamp mean something? Of those that come, what the wire format allows and the meaning does not is
-    refused; of those made here, what is no good to be told to others (core/effects.pxi), so what the decoder refuses is looked at, too."""
+    """Does an effect of the op of this seq and stamp mean something? Of those that come, what the
+    wire format allows and the meaning does not is refused; of those made here, what is no good to
+    be told to others (core/effects.pxi), so what the decoder refuses is looked at, too."""
     cdef const char *p = x.seen.p
     cdef SeenTally s
     if x.key.n > MAX_BYTES or x.name.n > MAX_BYTES or x.value.n > MAX_BYTES:
         return 0
-    if (x.type != T_STRING and x.kind > REMOVE and x.kind != CLEAR) or (x.name.n and (x.type == T_STRING or x.kind > REMOVE)):
-        return 0                           # a type that this version does not hold, or a name where there are no members
-    if x.kind == ASSIGN and ((x.type == T_SET and x.value.n) or (x.type == T_ZSET and not is_score(x.value))):
+    if ((x.type != T_STRING and x.kind > REMOVE and x.kind != CLEAR)
+        or (x.name.n and (x.type == T_STRING or x.kind > REMOVE))):
+        # a type that this version does not hold, or a name where there are no members
+        return 0
+    if (x.kind == ASSIGN
+        and ((x.type == T_SET and x.value.n) or (x.type == T_ZSET and not is_score(x.value)))):
         return 0
     if x.type == T_LIST and x.kind <= REMOVE and (x.kind == INCREMENT or x.seen.n):
         return 0
@@ -28,7 +34,8 @@ cdef int effect_is_sound(const Effect *x, uint64_t seq, uint64_t stamp) noexcept
     if x.seen.n == 0:
         return 1
     while decode_seen(&p, x.seen.p + x.seen.n, &s) == 1:
-        if s.key.n or (x.kind <= REMOVE and (s.type != T_STRING or s.name.n)) or (x.kind == CLEAR and s.type != x.type):
+        if (s.key.n or (x.kind <= REMOVE and (s.type != T_STRING or s.name.n))
+            or (x.kind == CLEAR and s.type != x.type)):
             return 0
     return 1
 
@@ -50,8 +57,9 @@ cdef int names_position(Kernel *k, const Effect *x, uint64_t dot) noexcept nogil
 
 
 cdef int examine(Kernel *k, const OpHead *h) noexcept nogil:
-    """Looks at all effects and keeps the first; their number, or -1 when one is not sound. An effect decoded takes far more room than its bytes,
-    so of a large op the others are decoded again one by one (next_effect). All actors that an effect names must be declared."""
+    """Looks at all effects and keeps the first; their number, or -1 when one is not sound. An
+    effect decoded takes far more room than its bytes, so of a large op the others are decoded again
+    one by one (next_effect). All actors that an effect names must be declared."""
     cdef const char *p = h.effects.p
     cdef Effect other
     cdef Effect *x
@@ -71,7 +79,8 @@ cdef int examine(Kernel *k, const OpHead *h) noexcept nogil:
 
 
 cdef inline Effect *next_effect(Kernel *k, const OpHead *h, int i, Effect *other) noexcept nogil:
-    """The i-th effect of the op that has been examined, asked for in order; `other` lends its room."""
+    """The i-th effect of the op that has been examined, asked for in order; `other` lends its
+    room."""
     if i < DECODED_KEPT:
         return &k.decoded[i]
     decode_effect(&k.decoded_rest, h.effects.p + h.effects.n, other)
@@ -79,10 +88,11 @@ cdef inline Effect *next_effect(Kernel *k, const OpHead *h, int i, Effect *other
 
 
 cdef inline void declare_named(Kernel *k, const Effect *x) noexcept nogil:
-    """Declares the actors that x names, which has just been applied: the log and other replicas get the
-    op from here, and refuse it where they do not know them. What an honest replica names has made an op
-    that came before and is declared with that, so only a hostile peer's ops need this. When the op
-    comes would be too early: it may wait, and its actors be declared with ops of their own till then."""
+    """Declares the actors that x names, which has just been applied: the log and other replicas get
+    the op from here, and refuse it where they do not know them. What an honest replica names has
+    made an op that came before and is declared with that, so only a hostile peer's ops need this.
+    When the op comes would be too early: it may wait, and its actors be declared with ops of their
+    own till then."""
     cdef const Step *s = <const Step*>k.position.p
     cdef size_t i
     if x.actor:
@@ -93,7 +103,8 @@ cdef inline void declare_named(Kernel *k, const Effect *x) noexcept nogil:
             declare(k, dot_slot(s[i].run))
 
 
-cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span raw, int lent) noexcept nogil:
+cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span raw,
+                   int lent) noexcept nogil:
     """Applies an op that is the next, and examined."""
     cdef Applying op
     cdef const char *p = h.deps.p
@@ -123,7 +134,8 @@ cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span 
 
 
 cdef void keep_received(Kernel *k, uint16_t slot, uint64_t seq, Span raw, int lent) noexcept nogil:
-    """Puts an applied op with those that are to be logged and sent on. lent: its bytes stay until then, so a large one is not copied."""
+    """Puts an applied op with those that are to be logged and sent on. lent: its bytes stay until
+    then, so a large one is not copied."""
     cdef Run *r = run_extend(k, slot, seq) if raw.n < LARGE_OP else run_begin(k, slot, seq)
     cdef Buffer *b = &k.ops if raw.n < LARGE_OP else &r.large
     cdef char *p
@@ -149,7 +161,8 @@ cdef int receive_op(Kernel *k, uint16_t slot, Span raw, const OpHead *h) noexcep
     if h.seq <= k.actors.v[slot].applied:
         return RECEIVED_ALL
     if slot == k.me:
-        return RECEIVED_STRANGER           # an op of this very process that it never made: somebody else has its identity
+        # an op of this very process that it never made: somebody else has its identity
+        return RECEIVED_STRANGER
     if room_find(k, slot, h.seq) != NULL:
         return RECEIVED_ALL
     why = blocked(k, slot, h, &of, &until)
@@ -169,14 +182,16 @@ cdef int receive_op(Kernel *k, uint16_t slot, Span raw, const OpHead *h) noexcep
     return RECEIVED_ALL
 
 
-# ---- batches -------------------------------------------------------------------------------------------------------
+# ---- batches -------------------------------------------------------------------------------------
 
 cdef int newcomer_may_come(Kernel *k) noexcept nogil:
-    """Actors with ops are never forgotten, and of slots there are 65535: no peer may use the last quarter up before people notice."""
+    """Actors with ops are never forgotten, and of slots there are 65535: no peer may use the last
+    quarter up before people notice."""
     if k.actors.n < FREELY:
         return 1
     if k.now < k.newcomers_at or k.now - k.newcomers_at >= NEWCOMER_MS:
-        k.newcomers = max(<int64_t>0, k.newcomers - max(<int64_t>0, (k.now - k.newcomers_at) // NEWCOMER_MS))
+        k.newcomers = max(<int64_t>0,
+                          k.newcomers - max(<int64_t>0, (k.now - k.newcomers_at) // NEWCOMER_MS))
         k.newcomers_at = k.now
     if k.newcomers == NEWCOMERS:
         return 0
@@ -209,7 +224,8 @@ cdef int receive_actor(Kernel *k, Span body) noexcept nogil:
 
 
 cdef int receive_run(Kernel *k, Span body) noexcept nogil:
-    """Ends with an op that finds the waiting room full: what follows waits for it, and would take the room that it needs."""
+    """Ends with an op that finds the waiting room full: what follows waits for it, and would take
+    the room that it needs."""
     cdef const char *p = body.p
     cdef const char *end = body.p + body.n
     cdef Field f
@@ -256,7 +272,7 @@ cdef int receive(Kernel *k, const char *p, size_t n) noexcept nogil:
     return result
 
 
-# ---- what is to be logged and sent ---------------------------------------------------------------------------------
+# ---- what is to be logged and sent ---------------------------------------------------------------
 
 cdef int has_ops(Kernel *k) noexcept nogil:
     return k.run_n > 0
@@ -280,7 +296,8 @@ cdef void encode_actor(Buffer *b, const Actor *a) noexcept nogil:
 
 
 cdef size_t run_part(Kernel *k, const Run *r, size_t room, int one) noexcept nogil:
-    """Bytes of the first ops of a run that go into `room` bytes. one: at least of the first, however large."""
+    """Bytes of the first ops of a run that go into `room` bytes. one: at least of the first,
+    however large."""
     cdef const char *begin = k.ops.p + r.begin
     cdef const char *end = k.ops.p + r.end
     cdef const char *p = begin
@@ -288,7 +305,8 @@ cdef size_t run_part(Kernel *k, const Run *r, size_t room, int one) noexcept nog
     cdef Span op
     if r.end - r.begin <= room:
         return r.end - r.begin
-    while get_message(&p, end, 2, &op) == 1 and (<size_t>(p - begin) <= room or (one and at == begin)):
+    while (get_message(&p, end, 2, &op) == 1
+           and (<size_t>(p - begin) <= room or (one and at == begin))):
         at = p
     return at - begin
 
@@ -331,8 +349,8 @@ cdef int take_record(Kernel *k, Record *r, size_t most) noexcept nogil:
 
 
 cdef void take_large(Kernel *k, Run *run, Record *r) noexcept nogil:
-    """Makes the buffer of a large op the record's, with the heads right before the op. Of a lent one only the heads are put into the
-    record."""
+    """Makes the buffer of a large op the record's, with the heads right before the op. Of a lent
+    one only the heads are put into the record."""
     cdef size_t n = run.large.n - run.begin
     cdef char *p
     if run.lent.p != NULL:

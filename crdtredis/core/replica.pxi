@@ -1,8 +1,10 @@
-# The replica: the heart of the server, with no socket, no file, no clock and no thread of its own. Whoever owns it sets `now`
-# (ms since 1970), lets commands make effects, takes the finished ops for the log and the peers, and hands received ones in.
-# So a test can run a whole cluster in one process with simulated time, network and disk.
+# The replica: the heart of the server, with no socket, no file, no clock and no thread of its own.
+# Whoever owns it sets `now` (ms since 1970), lets commands make effects, takes the finished ops for
+# the log and the peers, and hands received ones in. So a test can run a whole cluster in one
+# process with simulated time, network and disk.
 #
-# The owner must not use it from two threads at once. Commands that are hot work on the Kernel inside without the GIL.
+# The owner must not use it from two threads at once. Commands that are hot work on the Kernel
+# inside without the GIL.
 
 import os
 
@@ -12,19 +14,22 @@ from crdtredis.errors import DamagedBatch, StrangerError, WaitingRoomFull
 cdef enum:
     DEADLINE_SAMPLE = 1000  # keys looked at for the mean time to live
 
-TYPE_NAMES = {T_STRING: "string", T_HASH: "hash", T_SET: "set", T_ZSET: "zset", T_LIST: "list", T_NONE: "none"}
+TYPE_NAMES = {T_STRING: "string", T_HASH: "hash", T_SET: "set", T_ZSET: "zset", T_LIST: "list",
+              T_NONE: "none"}
 
 
 cdef class Replica:
     """The state of one replica, acting as the actor (replica_id, epoch).
 
-    replica_id: 1 to 255 bytes of UTF-8 without NUL. epoch: ms, greater than every earlier one of this replica id.
-    seed: makes hashing and random choices repeatable (tests); left out, they are unpredictable.
-    reap_grace: ms that other replicas leave to the one that set a deadline to remove the key. max_clock_skew: ms; ops stamped
-    further ahead of `now` wait. waiting_limit: bytes of ops that may wait for others, half of it of one actor.
+    replica_id: 1 to 255 bytes of UTF-8 without NUL. epoch: ms, greater than every earlier one of
+    this replica id. seed: makes hashing and random choices repeatable (tests); left out, they are
+    unpredictable. reap_grace: ms that other replicas leave to the one that set a deadline to remove
+    the key. max_clock_skew: ms; ops stamped further ahead of `now` wait. waiting_limit: bytes of
+    ops that may wait for others, half of it of one actor.
     """
 
-    def __init__(self, str replica_id, uint64_t epoch, *, seed=None, int64_t reap_grace=10_000, int64_t max_clock_skew=60_000,
+    def __init__(self, str replica_id, uint64_t epoch, *, seed=None, int64_t reap_grace=10_000,
+                 int64_t max_clock_skew=60_000,
                  size_t waiting_limit=64 << 20):
         cdef Kernel *k = &self.k
         if k.actors.n:
@@ -78,13 +83,14 @@ cdef class Replica:
         mem_free(k.heap)
         mem_free(k.conflict)
 
-    # ---- identity and clocks ------------------------------------------------------------------------------------
+    # ---- identity and clocks ---------------------------------------------------------------------
 
     cdef act_as(self, uint64_t epoch):
         replica = self.id.encode()
         if not 0 < len(replica) <= MAX_REPLICA_ID or b"\0" in replica:
             raise ValueError("a replica id is 1 to 255 bytes of UTF-8 without NUL")
-        cdef uint16_t slot = actors_declare(&self.k.actors, actor_id(replica, len(replica), epoch), replica, len(replica), epoch)
+        cdef uint16_t slot = actors_declare(&self.k.actors, actor_id(replica, len(replica), epoch),
+                                            replica, len(replica), epoch)
         if slot == NO_SLOT:
             raise ValueError("too many actors, or two with one id")
         if self.k.actors.v[slot].applied or self.k.actors.v[slot].backlog.n:
@@ -93,7 +99,8 @@ cdef class Replica:
         self.k.deps_changed = 1
 
     def new_epoch(self, uint64_t epoch):
-        """Goes on as a new actor, because this one's identity was met elsewhere. Never inside a command."""
+        """Goes on as a new actor, because this one's identity was met elsewhere. Never inside a
+        command."""
         if epoch <= self.epoch:
             raise ValueError(f"epoch {epoch} is not above {self.epoch}")
         self.act_as(epoch)
@@ -139,7 +146,8 @@ cdef class Replica:
 
     @property
     def accepted(self):
-        """ms since 1970: up to here, and max_clock_skew beyond, no stamp is too far ahead, whatever the clock says."""
+        """ms since 1970: up to here, and max_clock_skew beyond, no stamp is too far ahead, whatever
+        the clock says."""
         return self.k.accepted
 
     @accepted.setter
@@ -148,20 +156,24 @@ cdef class Replica:
 
     @property
     def runs_ahead(self):
-        """Are the timestamps here so far ahead of the clock that others would hold back the next op? The owner then lets no command write."""
+        """Are the timestamps here so far ahead of the clock that others would hold back the next
+        op? The owner then lets no command write."""
         return bool(stamps_run_ahead(&self.k))
 
     def actors(self):
         """[(actor id, replica id, epoch, highest seq applied)] in no particular order."""
         cdef uint32_t i
-        return [(self.k.actors.v[i].id, self.k.actors.v[i].replica.decode(), self.k.actors.v[i].epoch, self.k.actors.v[i].applied)
+        return [(self.k.actors.v[i].id, self.k.actors.v[i].replica.decode(),
+                 self.k.actors.v[i].epoch, self.k.actors.v[i].applied)
                 for i in range(self.k.actors.n)]
 
     def declared(self):
-        """[(actor id, replica id, epoch)] of the actors that the log names, or will with what take_ops gives next: those with
-        ops, and those that an op names. One that is only known, since a peer said hello, is nobody else's business."""
+        """[(actor id, replica id, epoch)] of the actors that the log names, or will with what
+        take_ops gives next: those with ops, and those that an op names. One that is only known,
+        since a peer said hello, is nobody else's business."""
         cdef uint32_t i
-        return [(self.k.actors.v[i].id, self.k.actors.v[i].replica.decode(), self.k.actors.v[i].epoch)
+        return [(self.k.actors.v[i].id, self.k.actors.v[i].replica.decode(),
+                 self.k.actors.v[i].epoch)
                 for i in range(self.k.actors.n) if self.k.actors.v[i].logged]
 
     def clock(self):
@@ -171,10 +183,12 @@ cdef class Replica:
     def clock_ids(self):
         """{actor id: highest seq applied}, actors without ops left out."""
         cdef uint32_t i
-        return {self.k.actors.v[i].id: self.k.actors.v[i].applied for i in range(self.k.actors.n) if self.k.actors.v[i].applied}
+        return {self.k.actors.v[i].id: self.k.actors.v[i].applied for i in range(self.k.actors.n)
+                if self.k.actors.v[i].applied}
 
     def declare(self, str replica_id, uint64_t epoch):
-        """Makes an actor known (a peer that said hello); returns its id. StrangerError when that is impossible."""
+        """Makes an actor known (a peer that said hello); returns its id. StrangerError when that is
+        impossible."""
         name = replica_id.encode()
         id = actor_id(name, len(name), epoch)
         cdef uint16_t slot = actors_declare(&self.k.actors, id, name, len(name), epoch)
@@ -184,7 +198,8 @@ cdef class Replica:
         return id
 
     def hear(self, uint64_t actor, clock):
-        """An acknowledgement or handshake: the clock {actor id: seq} of `actor`, without its ops. Unknown actors are passed over."""
+        """An acknowledgement or handshake: the clock {actor id: seq} of `actor`, without its ops.
+        Unknown actors are passed over."""
         cdef uint16_t who = actors_find(&self.k.actors, actor)
         cdef uint16_t of
         if who == NO_SLOT or who == self.k.me:
@@ -194,10 +209,11 @@ cdef class Replica:
             if of != NO_SLOT:
                 row_raise(&self.k.actors.v[who].heard, of, seq)
 
-    # ---- ops ----------------------------------------------------------------------------------------------------
+    # ---- ops -------------------------------------------------------------------------------------
 
     def take_ops(self):
-        """The encoded Batch of all ops, own and received, that were finished since the last call; b"" when there are none."""
+        """The encoded Batch of all ops, own and received, that were finished since the last call;
+        b"" when there are none."""
         cdef Record r
         memset(&r, 0, sizeof(Record))
         out = []
@@ -207,11 +223,14 @@ cdef class Replica:
         return b"".join(out)
 
     def receive(self, bytes batch):
-        """Applies an encoded Batch; ops whose dependencies are missing wait, known ones are dropped.
+        """Applies an encoded Batch; ops whose dependencies are missing wait, known ones are
+        dropped.
 
-        DamagedBatch: the bytes are not a Batch; ops before the damage are applied. StrangerError: an actor is not declared, or its
-        declaration contradicts a known one; ops before it are applied. WaitingRoomFull: send what is not applied again later. Cost: linear in
-        the bytes, and those of the waiting ops that may be applied then: all of them are, while the loop spreads them over its turns.
+        DamagedBatch: the bytes are not a Batch; ops before the damage are applied. StrangerError:
+        an actor is not declared, or its declaration contradicts a known one; ops before it are
+        applied. WaitingRoomFull: send what is not applied again later. Cost: linear in the bytes,
+        and those of the waiting ops that may be applied then: all of them are, while the loop
+        spreads them over its turns.
         """
         cdef int r
         cdef const char *p = batch
@@ -225,13 +244,15 @@ cdef class Replica:
         if r == RECEIVED_CROWD:
             raise StrangerError("more new actors at once than are taken in")
         if r == RECEIVED_STRANGER:
-            raise StrangerError("a run of an actor that is not declared, or a declaration that contradicts a known one")
+            raise StrangerError("a run of an actor that is not declared, or a declaration that "
+                                "contradicts a known one")
         if r == RECEIVED_FULL:
             raise WaitingRoomFull("too many ops wait for others")
 
     @property
     def recovering(self):
-        """While True, what is received or declared comes from the log: it is neither given to take_ops nor held back for its timestamp."""
+        """While True, what is received or declared comes from the log: it is neither given to
+        take_ops nor held back for its timestamp."""
         return bool(self.k.recovering)
 
     @recovering.setter
@@ -239,11 +260,14 @@ cdef class Replica:
         self.k.recovering = value
 
     def waiting(self):
-        """{"ops", "bytes", "held"}: ops that wait, the bytes they take, and how many of them for the clock on the wall."""
-        return {"ops": table_count(&self.k.room.ops), "bytes": self.k.room.bytes, "held": self.k.room.held_ops}
+        """{"ops", "bytes", "held"}: ops that wait, the bytes they take, and how many of them for
+        the clock on the wall."""
+        return {"ops": table_count(&self.k.room.ops), "bytes": self.k.room.bytes,
+                "held": self.k.room.held_ops}
 
     def held(self):
-        """[(replica id, epoch, number of ops, ms of the first one's stamp)] of the actors whose ops wait for the clock on the wall."""
+        """[(replica id, epoch, number of ops, ms of the first one's stamp)] of the actors whose ops
+        wait for the clock on the wall."""
         cdef Actor *a
         cdef uint32_t i
         out = []
@@ -254,7 +278,8 @@ cdef class Replica:
         return out
 
     def tick(self):
-        """What the loop does now and then: retries held ops, and reaps. Returns ms until the next deadline, or -1."""
+        """What the loop does now and then: retries held ops, and reaps. Returns ms until the next
+        deadline, or -1."""
         cdef int64_t wait
         with nogil:
             while retry_waiting(&self.k, ROOM_TURN):
@@ -263,8 +288,9 @@ cdef class Replica:
         return wait
 
     def collect(self, int most=1 << 20):
-        """Lets go of stubs nobody needs any more, looking at `most` buckets of keys or members from where the last call ended. True when it has
-        been through all of them. Cost: linear in `most`."""
+        """Lets go of stubs nobody needs any more, looking at `most` buckets of keys or members from
+        where the last call ended. True when it has been through all of them. Cost: linear in
+        `most`."""
         cdef int over
         with nogil:
             over = collect(&self.k, most)
@@ -278,23 +304,27 @@ cdef class Replica:
         """Has free memory given back to the system, turn by turn of the loop."""
         pages_purge()
 
-    # ---- views --------------------------------------------------------------------------------------------------
+    # ---- views -----------------------------------------------------------------------------------
 
     def stats(self):
         cdef Kernel *k = &self.k
-        return {"changes": k.changes, "expired": k.expired, "conflicts": k.conflicts, "stubs": k.stubs, "actors": k.actors.n,
+        return {"changes": k.changes, "expired": k.expired, "conflicts": k.conflicts,
+                "stubs": k.stubs, "actors": k.actors.n,
                 "deadlines": k.heap_n, "torn": k.torn, "watched": k.watch_n, "memory": mem_used()}
 
     def keys(self, uint32_t db=0):
-        """(live keys, all elements) of a database; the difference is stubs and deadlines without content."""
+        """(live keys, all elements) of a database; the difference is stubs and deadlines without
+        content."""
         return self.k.db[db].live, table_count(&self.k.db[db].table)
 
     def deadlines(self, uint32_t db=0):
-        """(number of live keys with a deadline, mean ms until it) of a database. The mean is that of a sample where deadlines are many:
-        0 when the sample has none of this database. Cost: that of looking at DEADLINE_SAMPLE keys."""
+        """(number of live keys with a deadline, mean ms until it) of a database. The mean is that
+        of a sample where deadlines are many: 0 when the sample has none of this database. Cost:
+        that of looking at DEADLINE_SAMPLE keys."""
         cdef Kernel *k = &self.k
         cdef uint32_t step = k.heap_n // DEADLINE_SAMPLE + 1
-        cdef uint32_t i = <uint32_t>(k.now % step)      # a place in the heap says nothing of others a fixed step away
+        # a place in the heap says nothing of others a fixed step away
+        cdef uint32_t i = <uint32_t>(k.now % step)
         cdef int64_t n = 0
         cdef double sum = 0
         if k.db[db].expiring == 0:
@@ -307,8 +337,8 @@ cdef class Replica:
         return k.db[db].expiring, <int64_t>(sum / n) if n else 0
 
     def digest(self):
-        """32 hex digits, equal on two replicas exactly when their states are equal, metadata included but for stubs.
-        Cost: linear in the keyspace."""
+        """32 hex digits, equal on two replicas exactly when their states are equal, metadata
+        included but for stubs. Cost: linear in the keyspace."""
         cdef Digest d
         cdef int i
         memset(&d, 0, sizeof(Digest))
@@ -324,24 +354,30 @@ cdef class Replica:
         return f"{d.sum[0]:016x}{d.sum[1]:016x}"
 
     def inspect(self, uint32_t db, bytes key):
-        """The state of a key as a dict: writes (latest first, so the first is the winner), tallies, deadline writes; None for no key."""
+        """The state of a key as a dict: writes (latest first, so the first is the winner), tallies,
+        deadline writes; None for no key."""
         cdef Element *e = key_find(&self.k, db, span(key, len(key)))
         cdef Collection *c
         if e == NULL:
             return None
-        out = {"type": TYPE_NAMES[live_type(e)], "visible": bool(key_visible(&self.k, e)), "writes": [], "tallies": [],
-               "collections": {}, "deadline": key_deadline(&self.k, e), "deadlines": [], "memory": key_memory(&self.k, e)}
+        out = {"type": TYPE_NAMES[live_type(e)], "visible": bool(key_visible(&self.k, e)),
+               "writes": [], "tallies": [],
+               "collections": {}, "deadline": key_deadline(&self.k, e), "deadlines": [],
+               "memory": key_memory(&self.k, e)}
         self.describe_value(e, out)
         if e.meta & E_ENTRY:
             self.describe(&element_entry(e).deadline, out["deadlines"], None)
             c = element_entry(e).collections
             while c != NULL:
-                out["collections"][TYPE_NAMES[c.type]] = {"live": c.live, "elements": table_count(&c.table) + c.order.n * (c.type == T_LIST)}
+                out["collections"][TYPE_NAMES[c.type]] = {"live": c.live,
+                                                          "elements": table_count(&c.table) +
+                                                          c.order.n * (c.type == T_LIST)}
                 c = c.next
         return out
 
     def inspect_member(self, uint32_t db, bytes key, bytes name):
-        """{type: {"writes", "tallies"}} of a member of each collection under a key that has it; None for no key. A set's member has no time (0)."""
+        """{type: {"writes", "tallies"}} of a member of each collection under a key that has it;
+        None for no key. A set's member has no time (0)."""
         cdef Element *e = key_find(&self.k, db, span(key, len(key)))
         cdef Element *m
         cdef Collection *c
@@ -359,7 +395,8 @@ cdef class Replica:
 
     cdef describe_value(self, Element *e, dict out):
         if e.meta & E_PLAIN:
-            out["writes"].append(self.write(e.dot, element_stamp(e), dot_slot(e.dot), e.meta & E_CLEARS, element_value(e)[:e.vlen]))
+            out["writes"].append(self.write(e.dot, element_stamp(e), dot_slot(e.dot),
+                                            e.meta & E_CLEARS, element_value(e)[:e.vlen]))
         elif e.meta & E_CELL:
             self.describe(element_cell(e), out["writes"], out["tallies"])
 
@@ -367,7 +404,8 @@ cdef class Replica:
         return f"{self.k.actors.v[slot].replica.decode()}/{self.k.actors.v[slot].epoch}"
 
     cdef dict write(self, uint64_t dot, uint64_t stamp, uint16_t actor, int clears, value):
-        return {"actor": self.name(dot_slot(dot)), "seq": dot_seq(dot), "ms": stamp >> 16, "counter": stamp & 0xffff,
+        return {"actor": self.name(dot_slot(dot)), "seq": dot_seq(dot), "ms": stamp >> 16,
+                "counter": stamp & 0xffff,
                 "stamped_by": self.name(actor), "clears_deadline": bool(clears), "value": value}
 
     cdef describe(self, Cell *c, list writes, list tallies):
@@ -376,28 +414,35 @@ cdef class Replica:
         rows = []
         while w != NULL:
             value = (<int64_t*>write_value(w))[0] if w.flags & W_NUMBER else write_value(w)[:w.n]
-            rows.append(((w.stamp, self.k.actors.v[w.actor].rank), self.write(w.dot, w.stamp, w.actor, w.flags & W_CLEARS, value)))
+            rows.append(((w.stamp, self.k.actors.v[w.actor].rank),
+                         self.write(w.dot, w.stamp, w.actor, w.flags & W_CLEARS, value)))
             w = w.next
         writes += [row for _, row in sorted(rows, key=lambda r: r[0], reverse=True)]
         while t != NULL:
-            tallies.append({"actor": self.name(t.actor), "run": [t.run_seq, t.run_index], "seq": t.seq, "total": number_text(&t.total),
-                            "back_seq": t.back_seq, "back": number_text(&t.back), "stub": bool(tally_is_stub(t))})
+            tallies.append({"actor": self.name(t.actor), "run": [t.run_seq, t.run_index],
+                            "seq": t.seq, "total": number_text(&t.total),
+                            "back_seq": t.back_seq, "back": number_text(&t.back),
+                            "stub": bool(tally_is_stub(t))})
             t = t.next
 
     def conflicts(self, count=10):
-        """The newest `count` (at most 128) concurrent writes that had to be decided, latest first."""
+        """The newest `count` (at most 128) concurrent writes that had to be decided, latest
+        first."""
         cdef Kernel *k = &self.k
         cdef Conflict *c
         out = []
         for i in range(min(count, k.conflicts, CONFLICTS)):
             c = &k.conflict[(k.conflicts - 1 - i) % CONFLICTS]
-            sides = [{"actor": self.name(c.actor[j]), "ms": c.stamp[j] >> 16, "counter": c.stamp[j] & 0xffff,
+            sides = [{"actor": self.name(c.actor[j]), "ms": c.stamp[j] >> 16,
+                      "counter": c.stamp[j] & 0xffff,
                       "value": c.value[j][:c.n[j]]} for j in range(2)]
-            out.append({"ms": c.at, "db": c.db, "key": c.key[:c.key_n], "type": TYPE_NAMES[c.type], "name": c.name[:c.name_n], "winner": sides[0], "loser": sides[1]})
+            out.append({"ms": c.at, "db": c.db, "key": c.key[:c.key_n], "type": TYPE_NAMES[c.type],
+                        "name": c.name[:c.name_n], "winner": sides[0], "loser": sides[1]})
         return out
 
     def check(self):
-        """Raises AssertionError when an invariant of the kernel does not hold. Cost: linear in the keyspace."""
+        """Raises AssertionError when an invariant of the kernel does not hold. Cost: linear in the
+        keyspace."""
         cdef Kernel *k = &self.k
         cdef Element *e
         cdef Collection *c
@@ -414,8 +459,11 @@ cdef class Replica:
                     break
                 if not e.meta & E_ENTRY:
                     continue
-                assert element_entry(e).owner == e and element_entry(e).db == db, "an entry that is not its element's"
-                assert element_entry(e).expiring == (element_live(e) and key_deadline(k, e) != -1), "a deadline counted that is none, or not counted"
+                assert element_entry(e).owner == e and element_entry(
+                        e).db == db, "an entry that is not its element's"
+                assert element_entry(e).expiring == (element_live(e)
+                                                     and key_deadline(k, e) != -
+                                                     1), "a deadline counted that is none, or not counted"
                 expiring += element_entry(e).expiring
                 timed += element_entry(e).heap != 0
                 c = element_entry(e).collections
@@ -423,10 +471,14 @@ cdef class Replica:
                     stubs += check_collection(k, db, c, tallies)
                     c = c.next
             assert live == k.db[db].live, f"db {db}: {k.db[db].live} keys counted, {live} there"
-            assert expiring == k.db[db].expiring, f"db {db}: {k.db[db].expiring} deadlines counted, {expiring} there"
-            assert tallies[0] == k.db[db].tallies, f"db {db}: {k.db[db].tallies} tallies counted, {tallies[0]} there"
-            assert tallies[1] == k.db[db].exact, f"db {db}: {k.db[db].exact} bytes of exact totals counted, {tallies[1]} there"
-            assert timed == k.db[db].timed, f"db {db}: {k.db[db].timed} keys in the heap counted, {timed} there"
+            assert expiring == k.db[
+                    db].expiring, f"db {db}: {k.db[db].expiring} deadlines counted, {expiring} there"
+            assert tallies[0] == k.db[
+                    db].tallies, f"db {db}: {k.db[db].tallies} tallies counted, {tallies[0]} there"
+            assert tallies[1] == k.db[
+                    db].exact, f"db {db}: {k.db[db].exact} bytes of exact totals counted, {tallies[1]} there"
+            assert timed == k.db[
+                    db].timed, f"db {db}: {k.db[db].timed} keys in the heap counted, {timed} there"
         assert stubs == k.stubs, f"{k.stubs} stubs counted, {stubs} there"
         for i in range(k.heap_n):
             assert k.heap[i].entry.heap == i + 1, "heap: an entry that does not know its place"
@@ -446,13 +498,16 @@ cdef int check_actors(Actors *a) except -1:
         assert strcmp(x.replica, a.v[x.replica_slot].replica) == 0, "actors: of another replica"
         if i:
             y = &a.v[a.ordered[i - 1]]
-            assert actor_before(y, x) and y.rank < x.rank < <uint64_t>1 << 63, "actors: out of order"
-            assert (y.replica_slot == x.replica_slot) == (strcmp(y.replica, x.replica) == 0), "actors: replicas not told apart"
+            assert actor_before(y,
+                                x) and y.rank < x.rank < <uint64_t>1 << 63, "actors: out of order"
+            assert (y.replica_slot == x.replica_slot) == (strcmp(y.replica, x.replica)
+                                                          == 0), "actors: replicas not told apart"
     return 0
 
 
 cdef int check_room(Kernel *k) except -1:
-    """Asserts that what waits is counted, and that each actor is where it belongs by what its next op waits for."""
+    """Asserts that what waits is counted, and that each actor is where it belongs by what its next
+    op waits for."""
     cdef Actors *a = &k.actors
     cdef Backlog *b
     cdef Element *m
@@ -463,7 +518,8 @@ cdef int check_room(Kernel *k) except -1:
     cdef uint32_t slot
     cdef int why
     ops = [[0, 0] for _ in range(a.n)]
-    assert table_check(&k.room.ops, k.hash_key) == 0, f"room: table: {table_check(&k.room.ops, k.hash_key)}"
+    assert table_check(&k.room.ops,
+                       k.hash_key) == 0, f"room: table: {table_check(&k.room.ops, k.hash_key)}"
     while True:
         m = table_next(&k.room.ops, &pos)
         if m == NULL:
@@ -473,7 +529,8 @@ cdef int check_room(Kernel *k) except -1:
         ops[dot_slot(until)][0] += 1
         ops[dot_slot(until)][1] += room_size(m.vlen)
     waiting = heap_slots(a, k.room.held)
-    assert sorted(waiting) == [slot for slot in range(a.n) if a.v[slot].backlog.state == BACKLOG_HELD], "room: the heap of those held"
+    assert sorted(waiting) == [slot for slot in range(a.n) if a.v[slot].backlog.state
+                               == BACKLOG_HELD], "room: the heap of those held"
     for slot in range(a.n):
         b = &a.v[slot].backlog
         assert ops[slot] == [b.n, b.bytes], f"room: {ops[slot]} there, {b.n} and {b.bytes} counted"
@@ -517,7 +574,8 @@ cdef list heap_slots(Actors *a, uint16_t root):
 
 
 cdef int64_t check_table(Kernel *k, uint32_t db, Table *t, size_t *live, size_t *tallies) except -1:
-    """Asserts what holds for keys and members alike; returns the stubs in t and counts its live elements, tallies and bytes of exact totals."""
+    """Asserts what holds for keys and members alike; returns the stubs in t and counts its live
+    elements, tallies and bytes of exact totals."""
     cdef Element *e
     cdef Tally *y
     cdef size_t pos = 0
@@ -530,7 +588,9 @@ cdef int64_t check_table(Kernel *k, uint32_t db, Table *t, size_t *live, size_t 
         live[0] += element_live(e)
         assert e.meta & (E_PLAIN | E_CELL | E_ENTRY), "an element without content"
         assert (e.meta & (E_PLAIN | E_CELL)) != E_PLAIN | E_CELL, "two values"
-        assert not e.meta & E_PLAIN or dot_seq(e.dot) <= row_get(&k.db[db].newest, dot_slot(e.dot)), "a write newer than the newest"
+        assert not e.meta & E_PLAIN or dot_seq(e.dot) <= row_get(&k.db[db].newest,
+                                                                 dot_slot(
+                                                                     e.dot)), "a write newer than the newest"
         y = element_cell(e).tallies if e.meta & E_CELL else NULL
         while y != NULL:
             tallies[0] += 1
@@ -538,7 +598,8 @@ cdef int64_t check_table(Kernel *k, uint32_t db, Table *t, size_t *live, size_t 
             check_number(&y.total)
             check_number(&y.back)
             stubs += tally_is_stub(y)
-            assert y.next == NULL or k.actors.v[y.actor].rank < k.actors.v[y.next.actor].rank, "tallies out of order"
+            assert y.next == NULL or k.actors.v[y.actor].rank < k.actors.v[
+                    y.next.actor].rank, "tallies out of order"
             y = y.next
 
 
@@ -548,8 +609,10 @@ cdef int check_number(const Number *v) except -1:
     if v.more == NULL:
         return 0
     assert n == 0 or LIMB_LOW <= v.more.low and v.more.low + n <= LIMB_HIGH, "a total out of bounds"
-    assert n == 0 or limb[0] and (n == 1 or limb[n - 1] != sign_of(limb, n - 1)), "a total with limbs that say nothing"
-    assert v.more.plus or v.more.minus or n > 1 or n and v.more.low, "a total that is a 64-bit number"
+    assert n == 0 or limb[0] and (n == 1 or limb[n - 1]
+                                  != sign_of(limb, n - 1)), "a total with limbs that say nothing"
+    assert v.more.plus or v.more.minus or n > 1 or n and v.more.low, (
+        "a total that is a 64-bit number")
     return 0
 
 
@@ -578,7 +641,8 @@ cdef int64_t check_collection(Kernel *k, uint32_t db, Collection *c, size_t *tal
     item = order_at(&c.order, 0, &at)
     while item != NULL:
         assert item.hint == member_hint(k, c, item.e), "order: a hint that is not the member's"
-        assert table_find(&c.table, element_key(item.e), item.e.klen, item.e.hash) == item.e, "order: a member that is not there"
+        assert table_find(&c.table, element_key(item.e), item.e.klen,
+                          item.e.hash) == item.e, "order: a member that is not there"
         item = order_next(&at)
     return stubs
 
@@ -587,7 +651,8 @@ cdef int check_list(Kernel *k, Collection *c) except -1:
     cdef OrderCursor at
     cdef Item *item
     assert c.order.n, "an empty list"
-    assert c.order.n == c.live and table_count(&c.table) == 0 and c.cells == 0, f"{c.live} elements counted, {c.order.n} in order"
+    assert c.order.n == c.live and table_count(
+            &c.table) == 0 and c.cells == 0, f"{c.live} elements counted, {c.order.n} in order"
     assert order_check(&c.order) == 0, f"order: {order_check(&c.order)}"
     item = order_at(&c.order, 0, &at)
     while item != NULL:
@@ -618,9 +683,10 @@ cdef bytes number_text(const Number *v):
     return text[:format_long_double(sum_real(&s), text)]
 
 
-# ---- digest --------------------------------------------------------------------------------------------------------
-# The sum, modulo 2^64 and under two keys, of a hash of every write, live tally and deadline write with its place. A sum, so the
-# order in which a replica meets them is no matter; actors stand in it by their ids, never by their slots.
+# ---- digest --------------------------------------------------------------------------------------
+# The sum, modulo 2^64 and under two keys, of a hash of every write, live tally and deadline write
+# with its place. A sum, so the order in which a replica meets them is no matter; actors stand in it
+# by their ids, never by their slots.
 
 cdef struct Digest:
     Kernel *k
@@ -629,12 +695,14 @@ cdef struct Digest:
     Span key                # of the collection whose members are being added
     uint64_t sum[2]
     Buffer b
-    Buffer name             # a list element's: its position, which in memory names slots, as it is sent
+    # a list element's: its position, which in memory names slots, as it is sent
+    Buffer name
     Buffer total
     Buffer totals           # of a tally, as they are sent
 
 
-cdef void digest_add(Digest *d, Span name, int what, const uint64_t *facts, int n, Span value) noexcept nogil:
+cdef void digest_add(Digest *d, Span name, int what, const uint64_t *facts, int n,
+                     Span value) noexcept nogil:
     cdef uint64_t key[2]
     cdef uint32_t head[5]
     cdef int i

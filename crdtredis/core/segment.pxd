@@ -1,4 +1,5 @@
-# Appending records to a segment: [length u32 LE][CRC-32C u32 LE of length and payload][payload: an encoded Batch].
+# Appending records to a segment: [length u32 LE][CRC-32C u32 LE of length and payload][payload: an
+# encoded Batch].
 
 cdef enum:
     RECORD_HEAD = 8
@@ -9,5 +10,6 @@ cdef enum:
 cdef size_t record_begin(Buffer *b) noexcept nogil                             # returns `at`
 # ... and `rest`, which is written behind b's bytes.
 cdef void record_end(Buffer *b, size_t at, Span rest) noexcept nogil
-# One record at the cursor: 1 and the payload; 0 at the end of the bytes; -1 cut short; -2 damaged (length or checksum).
+# One record at the cursor: 1 and the payload; 0 at the end of the bytes; -1 cut short; -2 damaged
+# (length or checksum).
 cdef int record_next(const char **p, const char *end, Span *payload) noexcept nogil

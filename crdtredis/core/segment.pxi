@@ -2,17 +2,21 @@
 #
 #     [length of the payload: u32 LE][CRC-32C of those 4 bytes and the payload: u32 LE][payload]
 #
-# The checksum covers the length too, so a flipped bit in the length cannot make a shorter record look whole, and a stretch
-# of zeros, which some file systems leave after a crash, is damage: the sum of four zero bytes is not zero.
+# The checksum covers the length too, so a flipped bit in the length cannot make a shorter record
+# look whole, and a stretch of zeros, which some file systems leave after a crash, is damage: the
+# sum of four zero bytes is not zero.
 #
-# The record is built in place: the caller makes room for the head, lets the encoder append the payload, and then the head is
-# filled in. Nothing is copied, and the bytes behind the head are what peers are sent.
+# The record is built in place: the caller makes room for the head, lets the encoder append the
+# payload, and then the head is filled in. Nothing is copied, and the bytes behind the head are what
+# peers are sent.
 #
-# A record holds ops up to RECORD_FULL bytes, or one op. So what a reader must hold at once is bounded by the largest op, and a turn that
-# made more is several records; after a crash between them the log ends with a whole op like any other.
+# A record holds ops up to RECORD_FULL bytes, or one op. So what a reader must hold at once is
+# bounded by the largest op, and a turn that made more is several records; after a crash between
+# them the log ends with a whole op like any other.
 #
-# A reader sees "cut short" where the bytes end inside a record: at the end of the newest segment that is a write a crash
-# interrupted, anywhere else damage. Which one it is, storage/recovery.py decides; here are only the bytes.
+# A reader sees "cut short" where the bytes end inside a record: at the end of the newest segment
+# that is a write a crash interrupted, anywhere else damage. Which one it is, storage/recovery.py
+# decides; here are only the bytes.
 
 cdef void store32(char *p, uint32_t x) noexcept nogil:
     memcpy(p, &x, 4)
@@ -29,7 +33,8 @@ cdef void record_end(Buffer *b, size_t at, Span rest) noexcept nogil:
     cdef size_t n = b.n - at - RECORD_HEAD
     cdef char *head = b.p + at
     cdef uint32_t crc
-    if n + rest.n > RECORD_MAX:                     # never: no op is as large. What cannot be read again must not be written
+    # never: no op is as large. What cannot be read again must not be written
+    if n + rest.n > RECORD_MAX:
         fprintf(stderr, "crdt-redis: a record of %zu bytes\n", n + rest.n)
         abort()
     store32(head, <uint32_t>(n + rest.n))

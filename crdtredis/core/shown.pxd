@@ -3,7 +3,9 @@
 cdef enum NumberKind:
     NO_NUMBER = 0           # the write that counts is not a number
     WHOLE = 1               # the sum itself
-    WHOLE_SHOWN = 2         # a whole number of 64 bits that stands for the sum: the limit that it is beyond, or what a client was answered
+    # a whole number of 64 bits that stands for the sum: the limit that it is beyond, or what a
+    # client was answered
+    WHOLE_SHOWN = 2
     REAL = 3
 
 # What it is read from.
@@ -13,7 +15,9 @@ cdef struct Reading:
     const Tally *tallies
     const Tally *mine       # stands for the tally of its actor, there or not; NULL: nothing does
 
-cdef int shown_number(Actors *a, const Reading *r, int64_t *whole, long double *real) noexcept nogil       # into *whole or *real, by what it answers
+# into *whole or *real, by what it answers
+cdef int shown_number(Actors *a, const Reading *r, int64_t *whole, long double *real) noexcept nogil
 cdef double shown_score(Actors *a, const Reading *r) noexcept nogil
-cdef int shows(Actors *a, const Reading *r, int is_score, long double wanted) noexcept nogil               # is wanted what is shown?
+# is wanted what is shown?
+cdef int shows(Actors *a, const Reading *r, int is_score, long double wanted) noexcept nogil
 cdef uint64_t reading_context(Actors *a, const Reading *r) noexcept nogil

@@ -1,17 +1,22 @@
 # What a counter or a score shows.
 #
-# The number of the write that counts, and what the live tallies add to it, summed up exactly and rounded once. Of strings and fields a sum
-# of whole numbers stops at the limits of 64 bits. A winner that is text hides the tallies. Infinity less infinity is the score 0.
+# The number of the write that counts, and what the live tallies add to it, summed up exactly and
+# rounded once. Of strings and fields a sum of whole numbers stops at the limits of 64 bits. A
+# winner that is text hides the tallies. Infinity less infinity is the score 0.
 #
-# But one Redis rounds at every increment, and lets INCRBYFLOAT leave 64 bits; and a client of one replica must see what it would see there.
-# So an increment of which that is not the sum carries what its client was answered, and the context of the answer: a hash of all that
-# the number is read from, the dot of the write and the state of each live tally. As long as a replica has just that, it shows the
-# answer; with anything more or less, the sum:
+# But one Redis rounds at every increment, and lets INCRBYFLOAT leave 64 bits; and a client of one
+# replica must see what it would see there. So an increment of which that is not the sum carries
+# what its client was answered, and the context of the answer: a hash of all that the number is read
+# from, the dot of the write and the state of each live tally. As long as a replica has just that,
+# it shows the answer; with anything more or less, the sum:
 #
-#     k is 123456789.1, synced.   A: INCRBYFLOAT k 0.1. Redis makes it 123456789.19999999999709, and so shows every replica that gets it.
-#     B: INCRBYFLOAT k 1  ||  that:  both show the sum, 123456790.2 as 64 bits of mantissa hold it.    B: DEL k  ||  that:  both show 0.1.
+#     k is 123456789.1, synced.   A: INCRBYFLOAT k 0.1. Redis makes it 123456789.19999999999709, and
+#                                 so shows every replica that gets it.
+#     B: INCRBYFLOAT k 1  ||  that:  both show the sum, 123456790.2 as 64 bits of mantissa hold it.
+#                         B: DEL k  ||  that:  both show 0.1.
 #
-# Which it is depends on the cell alone, and the cell on the set of ops; so replicas that have the same ops show the same.
+# Which it is depends on the cell alone, and the cell on the set of ops; so replicas that have the
+# same ops show the same.
 
 from libc.float cimport LDBL_MAX
 
@@ -44,7 +49,7 @@ cdef inline const Tally *next_tally(const Reading *r, const Tally *t) noexcept n
     return t
 
 
-# ---- answers -------------------------------------------------------------------------------------------------------
+# ---- answers -------------------------------------------------------------------------------------
 
 cdef uint64_t reading_context(Actors *a, const Reading *r) noexcept nogil:
     """A sum of hashes, so tallies are in no order."""
@@ -69,7 +74,8 @@ cdef uint64_t reading_context(Actors *a, const Reading *r) noexcept nogil:
 
 
 cdef int answered(Actors *a, const Reading *r, long double *out) noexcept nogil:
-    """1 where an answer holds. Two in one context can only be made up: then the one of greater bytes."""
+    """1 where an answer holds. Two in one context can only be made up: then the one of greater
+    bytes."""
     cdef const Tally *t = next_tally(r, NULL)
     cdef const Shown *best = NULL
     cdef uint64_t context = 0
@@ -79,7 +85,8 @@ cdef int answered(Actors *a, const Reading *r, long double *out) noexcept nogil:
             if not known:
                 context = reading_context(a, r)
                 known = 1
-            if t.shown.context == context and (best == NULL or memcmp(t.shown.number, best.number, EXTENDED) > 0):
+            if (t.shown.context == context
+                and (best == NULL or memcmp(t.shown.number, best.number, EXTENDED) > 0)):
                 best = t.shown
         t = next_tally(r, t)
     if best != NULL:
@@ -87,9 +94,10 @@ cdef int answered(Actors *a, const Reading *r, long double *out) noexcept nogil:
     return best != NULL
 
 
-# ---- strings and fields --------------------------------------------------------------------------------------------
+# ---- strings and fields --------------------------------------------------------------------------
 
-cdef int shown_number(Actors *a, const Reading *r, int64_t *whole, long double *real) noexcept nogil:
+cdef int shown_number(Actors *a, const Reading *r, int64_t *whole,
+                      long double *real) noexcept nogil:
     cdef const Tally *t
     cdef long double base = 0
     cdef int128 sum
@@ -112,9 +120,11 @@ cdef int shown_number(Actors *a, const Reading *r, int64_t *whole, long double *
     return WHOLE_SHOWN
 
 
-cdef int shown_sum(Actors *a, const Reading *r, int64_t base, long double real_base, int is_real, int64_t *whole, long double *real) noexcept nogil:
-    """The rest of shown_number, where an answer may hold or more than 64-bit numbers are added up. is_real: the sum may leave 64 bits, as it may where
-    INCRBYFLOAT had a part in it that left them."""
+cdef int shown_sum(Actors *a, const Reading *r, int64_t base, long double real_base, int is_real,
+                   int64_t *whole, long double *real) noexcept nogil:
+    """The rest of shown_number, where an answer may hold or more than 64-bit numbers are added up.
+    is_real: the sum may leave 64 bits, as it may where INCRBYFLOAT had a part in it that left
+    them."""
     cdef const Tally *t = next_tally(r, NULL)
     cdef Sum sum
     cdef int kind
@@ -132,12 +142,13 @@ cdef int shown_sum(Actors *a, const Reading *r, int64_t base, long double real_b
     if kind == 1 or (kind == 2 and not is_real):
         return WHOLE if kind == 1 else WHOLE_SHOWN
     real[0] = sum_real(&sum)
-    if not (sum.plus or sum.minus):         # more than the type holds stays a number that can be taken from
+    # more than the type holds stays a number that can be taken from
+    if not (sum.plus or sum.minus):
         real[0] = max(min(real[0], LDBL_MAX), -LDBL_MAX)
     return REAL
 
 
-# ---- scores --------------------------------------------------------------------------------------------------------
+# ---- scores --------------------------------------------------------------------------------------
 
 cdef double shown_score(Actors *a, const Reading *r) noexcept nogil:
     cdef const Tally *t = next_tally(r, NULL)
@@ -149,7 +160,8 @@ cdef double shown_score(Actors *a, const Reading *r) noexcept nogil:
         memcpy(&score, r.value.p, sizeof(score))
     if t == NULL:
         return score
-    if is_whole(score):                     # nearly always no more is to be added up than 64-bit numbers
+    # nearly always no more is to be added up than 64-bit numbers
+    if is_whole(score):
         whole = <int64_t>score
         while t != NULL and t.total.more == NULL and t.back.more == NULL and t.shown == NULL:
             whole += <int128>t.total.whole - t.back.whole
@@ -168,7 +180,8 @@ cdef double shown_score(Actors *a, const Reading *r) noexcept nogil:
 
 
 cdef uint64_t in_places(long double v) noexcept nogil:
-    """v, from 0 to 128, in units of 10^-17, of which two are as near the even number: as format_long_double rounds it."""
+    """v, from 0 to 128, in units of 10^-17, of which two are as near the even number: as
+    format_long_double rounds it."""
     cdef char bytes[EXTENDED]
     cdef uint64_t m
     cdef uint16_t exponent
@@ -177,7 +190,8 @@ cdef uint64_t in_places(long double v) noexcept nogil:
     extended_store(bytes, v)
     memcpy(&m, bytes, 8)
     memcpy(&exponent, bytes + 8, 2)
-    shift = 16383 + 63 - (exponent & 0x7fff)        # from 57 on; of -0, which has a sign, more than 127
+    # from 57 on; of -0, which has a sign, more than 127
+    shift = 16383 + 63 - (exponent & 0x7fff)
     scaled = <uint128>m * <uint64_t>100000000000000000
     if shift > 127:
         return 0
@@ -190,7 +204,8 @@ cdef uint64_t in_places(long double v) noexcept nogil:
 
 
 cdef int same_text(long double v, long double w) noexcept nogil:
-    """Would format_long_double write both in the same way? From 128 on different numbers are more than 10^-17 apart."""
+    """Would format_long_double write both in the same way? From 128 on different numbers are more
+    than 10^-17 apart."""
     cdef uint64_t places
     if v == w or not (-128 < v < 128 and -128 < w < 128):
         return v == w

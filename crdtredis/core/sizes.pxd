@@ -1,7 +1,8 @@
 # How large an op may become: see core/sizes.pxi.
 
 cdef enum:
-    OP_MOST = 640 << 20     # bytes of the effects of an op: the greatest value, 512 MiB, fits with what comes with it
+    # bytes of the effects of an op: the greatest value, 512 MiB, fits with what comes with it
+    OP_MOST = 640 << 20
     OP_PIECE = 16 << 20     # ... of those that a removal too large for one op is cut into
     # what an encoded effect takes at most beside the bytes of its key, name and value
     EFFECT_ROOM = 32        # without the tallies it lists
@@ -12,14 +13,20 @@ cdef enum Refused:
     REFUSED_LARGE = 1       # the op would be too large
     REFUSED_UNSOUND = 2     # an effect would be one that no replica accepts: see core/effects.pxi
 
-# Asked before a command makes its first effect: is there room for n effects on keys of `key` bytes, with names and values of
-# `bytes` in all? The tallies that they list are counted here, and a few effects more for what goes with any write.
+# Asked before a command makes its first effect: is there room for n effects on keys of `key` bytes,
+# with names and values of `bytes` in all? The tallies that they list are counted here, and a few
+# effects more for what goes with any write.
 cdef int op_fits(Kernel *k, uint32_t db, size_t n, size_t key, size_t bytes) noexcept nogil
-# The same. Where there is none, the command is refused: it makes no effect, and its client is told so (Kernel.refused).
+# The same. Where there is none, the command is refused: it makes no effect, and its client is told
+# so (Kernel.refused).
 cdef int op_room(Kernel *k, uint32_t db, size_t n, size_t key, size_t bytes) noexcept nogil
-# Bytes at most of certain effects, for `bytes` above; of tallies no more is counted than an op can hold.
+# Bytes at most of certain effects, for `bytes` above; of tallies no more is counted than an op can
+# hold.
 cdef size_t removal_size(Kernel *k, Element *e) noexcept nogil                 # of key_delete
-cdef size_t remainder_size(Kernel *k, uint32_t db, Element *e) noexcept nogil  # of what a write removes first; e may be NULL
+# of what a write removes first; e may be NULL
+cdef size_t remainder_size(Kernel *k, uint32_t db, Element *e) noexcept nogil
 cdef size_t flush_size(Kernel *k, uint32_t db) noexcept nogil                  # of db_flush
-cdef size_t copy_size(Kernel *k, Element *e, size_t key) noexcept nogil        # of writing what e shows under a key of `key` bytes
-cdef size_t place_size(Collection *c) noexcept nogil                           # of the name of any element of a list
+# of writing what e shows under a key of `key` bytes
+cdef size_t copy_size(Kernel *k, Element *e, size_t key) noexcept nogil
+# of the name of any element of a list
+cdef size_t place_size(Collection *c) noexcept nogil

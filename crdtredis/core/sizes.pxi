@@ -1,18 +1,24 @@
 # How large may an op become, and what becomes of a command that would make it larger?
 #
-# An op is applied everywhere at once or not yet, so it is held whole by whoever logs, sends or receives it, and its size must have a bound:
-# OP_MOST bytes of effects. A command is refused before it makes anything that does not fit, with its state untouched:
+# An op is applied everywhere at once or not yet, so it is held whole by whoever logs, sends or
+# receives it, and its size must have a bound: OP_MOST bytes of effects. A command is refused before
+# it makes anything that does not fit, with its state untouched:
 #
-#     MULTI; COPY a b; COPY a c; EXEC   with 400 MB under a   ->   the first copy is made, the second answers with an error
+#     MULTI; COPY a b; COPY a c; EXEC   with 400 MB under a   ->   the first copy is made, the
+#                                       second answers with an error
 #
-# So whoever is about to make effects asks first (op_room), by sizes that are never too small: a handler that makes several, and the functions
-# here that make one. For most commands that is an addition; where the simple bound is too large, some look at what is there.
+# So whoever is about to make effects asks first (op_room), by sizes that are never too small: a
+# handler that makes several, and the functions here that make one. For most commands that is an
+# addition; where the simple bound is too large, some look at what is there.
 #
-# Removing what somebody increments is different: it lists the counter entries it takes back, may need any number of bytes, and must always be
-# possible. Outside of a transaction it is cut: entries are taken back in pieces, as removals of members or of keys, in ops of their own, and what
-# is left goes in the last. A peer may see a part of it gone; that cannot be helped, and only happens with millions of counters in one place.
+# Removing what somebody increments is different: it lists the counter entries it takes back, may
+# need any number of bytes, and must always be possible. Outside of a transaction it is cut: entries
+# are taken back in pieces, as removals of members or of keys, in ops of their own, and what is left
+# goes in the last. A peer may see a part of it gone; that cannot be helped, and only happens with
+# millions of counters in one place.
 #
-# Should a size be too small nevertheless, the op is closed in the middle of the command (start): it is torn, but can be logged and sent.
+# Should a size be too small nevertheless, the op is closed in the middle of the command (start): it
+# is torn, but can be logged and sent.
 
 cdef inline size_t op_used(Kernel *k) noexcept nogil:
     return k.effects.n - HEAD_ROOM if k.has_op else 0
@@ -21,7 +27,9 @@ cdef inline size_t op_used(Kernel *k) noexcept nogil:
 cdef int op_fits(Kernel *k, uint32_t db, size_t n, size_t key, size_t bytes) noexcept nogil:
     # No effect lists more than one tally of an actor, and no tally is listed twice.
     cdef size_t tallies = min(n * k.actors.n, k.db[db].tallies)
-    return op_used(k) + (n + 3) * (EFFECT_ROOM + key) + tallies * SEEN_ROOM + min(tallies * EXACT_ROOM, k.db[db].exact) + bytes <= k.op_most
+    return op_used(k) + (n + 3) * (EFFECT_ROOM +
+                                   key) + tallies * SEEN_ROOM + min(tallies * EXACT_ROOM,
+                                                                    k.db[db].exact) + bytes <= k.op_most
 
 
 cdef int op_room(Kernel *k, uint32_t db, size_t n, size_t key, size_t bytes) noexcept nogil:
@@ -78,7 +86,8 @@ cdef size_t copy_size(Kernel *k, Element *e, size_t key) noexcept nogil:
     m = table_next(&c.table, &pos)
     while m != NULL:
         if value_live(m):
-            bytes += m.klen + (8 if type == T_ZSET else member_view(k, m).n if type == T_HASH else 0)
+            bytes += m.klen + (8 if type == T_ZSET else member_view(k, m).n if type == T_HASH
+                               else 0)
         m = table_next(&c.table, &pos)
     return (c.live + 1) * (EFFECT_ROOM + key) + bytes
 
@@ -94,15 +103,17 @@ cdef size_t place_size(Collection *c) noexcept nogil:
     return depth * STEP_ROOM
 
 
-# ---- removals too large for one op ---------------------------------------------------------------------------------
+# ---- removals too large for one op ---------------------------------------------------------------
 
 cdef int may_refuse(Kernel *k) noexcept nogil:
-    """A removal that does not fit: is it refused? In a transaction, if the command has made nothing yet. Else it is cut."""
+    """A removal that does not fit: is it refused? In a transaction, if the command has made nothing
+    yet. Else it is cut."""
     return k.depth > 1 and k.changes == k.began
 
 
 cdef int op_cut(Kernel *k, uint32_t db, size_t key) noexcept nogil:
-    """Closes the op before a removal that lists what is in k.seen; 0 where that is too large for any op."""
+    """Closes the op before a removal that lists what is in k.seen; 0 where that is too large for
+    any op."""
     k.torn += k.depth > 1
     close_early(k)
     return op_fits(k, db, 0, key, k.seen.n)
@@ -119,7 +130,8 @@ cdef void gather_listed(Table *t, Buffer *to) noexcept nogil:
 
 
 cdef Element *shed_members(Kernel *k, uint32_t db, Element *e) noexcept nogil:
-    """Removes the members of a key that have tallies one by one, in as many ops as that takes. Returns what stands under it then."""
+    """Removes the members of a key that have tallies one by one, in as many ops as that takes.
+    Returns what stands under it then."""
     cdef Buffer key, name, members
     cdef Collection *c
     cdef Element *m
@@ -149,7 +161,8 @@ cdef Element *shed_members(Kernel *k, uint32_t db, Element *e) noexcept nogil:
 
 
 cdef int list_database(Kernel *k, uint32_t db) noexcept nogil:
-    """The live tallies of a database in k.seen; 0 where they are more than an op can hold, of which it has as many."""
+    """The live tallies of a database in k.seen; 0 where they are more than an op can hold, of which
+    it has as many."""
     cdef Element *e
     cdef size_t pos = 0
     k.seen.n = 0

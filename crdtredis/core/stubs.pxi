@@ -1,10 +1,12 @@
-# Stubs: tallies of which everything is taken back, kept until no increment can come that does not know of it (stub_may_go). This is how they
-# are found again, a few buckets at a time.
+# Stubs: tallies of which everything is taken back, kept until no increment can come that does not
+# know of it (stub_may_go). This is how they are found again, a few buckets at a time.
 #
-# One place goes round all databases, in rounds of which the owner says when each begins: bucket by bucket of a database's table as SCAN does, and in it place by place: each key's own
-# cell, then its collections, each again bucket by bucket. Collections without stubs are passed over, and nothing is looked at while there are none
-# at all. The place is kept as numbers, so whatever is removed meanwhile leaves nothing dangling; where a bucket has changed, a place may
-# be passed over, and the next round comes to it.
+# One place goes round all databases, in rounds of which the owner says when each begins: bucket by
+# bucket of a database's table as SCAN does, and in it place by place: each key's own cell, then its
+# collections, each again bucket by bucket. Collections without stubs are passed over, and nothing
+# is looked at while there are none at all. The place is kept as numbers, so whatever is removed
+# meanwhile leaves nothing dangling; where a bucket has changed, a place may be passed over, and the
+# next round comes to it.
 
 cdef int has_stub(const Cell *c) noexcept nogil:
     cdef const Tally *t = c.tallies
@@ -23,7 +25,8 @@ cdef void gather_stub(void *arg, Element *m) noexcept nogil:
         buffer_add(<Buffer*>arg, &m, sizeof(Element*))
 
 
-cdef void collect_members(Kernel *k, Element *e, Collection *c, Buffer *found, int *most) noexcept nogil:
+cdef void collect_members(Kernel *k, Element *e, Collection *c, Buffer *found,
+                          int *most) noexcept nogil:
     """Some buckets of a collection under key e."""
     cdef Database *d = &k.db[k.collect_db]
     cdef Element *m

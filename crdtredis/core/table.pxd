@@ -1,14 +1,18 @@
 # The one element table: keyspace, hashes, sets and sorted sets.
 #
-# Open addressing, Robin Hood order, a slot is one word: pointer (48 bits), distance from home (8), bits of the hash (8); so a
-# miss and a removal look at no element. Growth and shrinking move a few elements per change, never all at once.
+# Open addressing, Robin Hood order, a slot is one word: pointer (48 bits), distance from home (8),
+# bits of the hash (8); so a miss and a removal look at no element. Growth and shrinking move a few
+# elements per change, never all at once.
 
 cdef enum:
     E_PLAIN = 1             # one write: dot and stamp in the header, value inline
-    E_BARE = 16             # E_PLAIN only: a member of a set, without a stamp; of values that are all empty none needs to win
+    # E_PLAIN only: a member of a set, without a stamp; of values that are all empty none needs to
+    # win
+    E_BARE = 16
     E_CELL = 2              # a Cell (writes and tallies) stands before the key
     E_ENTRY = 4             # keyspace only: a pointer to an Entry stands before that
-    E_CLEARS = 8            # E_PLAIN only: the write was a SET, which cleared the key's deadline at its stamp
+    # E_PLAIN only: the write was a SET, which cleared the key's deadline at its stamp
+    E_CLEARS = 8
     E_HEAD = 32             # sizeof(Element)
 
 # One allocation: Element (E_BARE: up to its stamp), [Entry*], [Cell], key, [value].
@@ -32,7 +36,8 @@ cdef inline uint32_t element_flags(const Element *e) noexcept nogil:
     return e.meta & 0xff
 
 cdef inline size_t element_before_key(uint32_t flags) noexcept nogil:
-    return E_HEAD + (8 if flags & E_ENTRY else 0) + (16 if flags & E_CELL else 0) - (8 if flags & E_BARE else 0)
+    return E_HEAD + (8 if flags & E_ENTRY else 0) + (16 if flags & E_CELL
+                                                     else 0) - (8 if flags & E_BARE else 0)
 
 cdef inline uint64_t element_stamp(const Element *e) noexcept nogil:
     return 0 if e.meta & E_BARE else e.stamp
@@ -54,18 +59,26 @@ cdef void table_init(Table *t) noexcept nogil
 # Frees the slots; visit (may be NULL) is called with each element and frees it.
 cdef void table_clear(Table *t, TableVisit visit, void *arg) noexcept nogil
 cdef Element *table_find(Table *t, const char *key, size_t n, uint32_t hash) noexcept nogil
-# Hints ahead of a table_find, for whoever has other work to do meanwhile: first the slots, and when those have come, the element.
+# Hints ahead of a table_find, for whoever has other work to do meanwhile: first the slots, and when
+# those have come, the element.
 cdef void table_expect_slots(Table *t, uint32_t hash) noexcept nogil
 cdef void table_expect_element(Table *t, uint32_t hash) noexcept nogil
-cdef void table_add(Table *t, Element *e) noexcept nogil                       # its key must be absent
-cdef void table_remove(Table *t, Element *e) noexcept nogil                    # e must be in t; not freed
-cdef void table_swap(Table *t, Element *old, Element *new) noexcept nogil      # same key; old is not touched otherwise and may be freed already
-cdef Element *table_random(Table *t, uint64_t *seed) noexcept nogil            # uniform, O(1) expected; NULL when empty; seed is a xorshift state, not 0
-# SCAN: visits at least one home bucket; returns the next cursor, 0 at the end. Redis's guarantee: an element that is in the table from
-# the first call to the last is visited at least once, whatever is added, removed, grown or shrunk between calls. visit must not change t.
+# its key must be absent
+cdef void table_add(Table *t, Element *e) noexcept nogil
+# e must be in t; not freed
+cdef void table_remove(Table *t, Element *e) noexcept nogil
+# same key; old is not touched otherwise and may be freed already
+cdef void table_swap(Table *t, Element *old, Element *new) noexcept nogil
+# uniform, O(1) expected; NULL when empty; seed is a xorshift state, not 0
+cdef Element *table_random(Table *t, uint64_t *seed) noexcept nogil
+# SCAN: visits at least one home bucket; returns the next cursor, 0 at the end. Redis's guarantee:
+# an element that is in the table from the first call to the last is visited at least once, whatever
+# is added, removed, grown or shrunk between calls. visit must not change t.
 cdef uint64_t table_scan(Table *t, uint64_t cursor, TableVisit visit, void *arg) noexcept nogil
 # Plain walk while nothing changes: start with pos = 0; NULL at the end.
 cdef Element *table_next(Table *t, size_t *pos) noexcept nogil
-cdef int table_work(Table *t, int elements) noexcept nogil                     # moves up to `elements` of a growth under way; 1 while more is left
+# moves up to `elements` of a growth under way; 1 while more is left
+cdef int table_work(Table *t, int elements) noexcept nogil
 cdef size_t table_memory(Table *t) noexcept nogil                              # bytes of slots
-cdef int table_check(Table *t, const uint64_t *hash_key) noexcept nogil        # every invariant, O(n): 0 sound, else the number of the broken one
+# every invariant, O(n): 0 sound, else the number of the broken one
+cdef int table_check(Table *t, const uint64_t *hash_key) noexcept nogil

@@ -1,39 +1,51 @@
 # The element table: which element has this key, which elements are there, and which shall it be?
 #
-# Keyspace, hashes, sets and sorted sets all ask these, with from one to hundreds of millions of elements, so one structure has
-# to be small when it is small and never stop the loop when it is large.
+# Keyspace, hashes, sets and sorted sets all ask these, with from one to hundreds of millions of
+# elements, so one structure has to be small when it is small and never stop the loop when it is
+# large.
 #
 # Slots. Open addressing: an array of words, each 0 or
 #
-#     bits 0-47 address of the element | bits 48-55 distance | bits 56-63 top byte of the element's hash
+#     bits 0-47 address of the element | bits 48-55 distance | bits 56-63 top byte of the element's
+#     hash
 #
-# `distance` is 1 in the element's home slot (hash & mask), 2 in the next and so on, 255 at most. Chains of nodes, as Redis has them, cost
-# 8 bytes and a cache miss per element more. A word holds enough to compare without going to the element: a look-up meets
-# a foreign element with the same distance and top byte about once in 256 probes.
+# `distance` is 1 in the element's home slot (hash & mask), 2 in the next and so on, 255 at most.
+# Chains of nodes, as Redis has them, cost 8 bytes and a cache miss per element more. A word holds
+# enough to compare without going to the element: a look-up meets a foreign element with the same
+# distance and top byte about once in 256 probes.
 #
-# Robin Hood order. An insertion that meets an element nearer to its home than itself takes that slot and carries the other on.
-# So along a cluster the homes ascend, distances stay short and nearly equal even at load 0.8, and a look-up can stop at the
-# first slot whose distance is below its own: a miss ends as soon as a hit would. A removal pulls the rest of the cluster back by
-# one slot, until an empty slot or an element at home. No tombstones, so a table that changes for years is as good as a fresh one.
+# Robin Hood order. An insertion that meets an element nearer to its home than itself takes that
+# slot and carries the other on. So along a cluster the homes ascend, distances stay short and
+# nearly equal even at load 0.8, and a look-up can stop at the first slot whose distance is below
+# its own: a miss ends as soon as a hit would. A removal pulls the rest of the cluster back by one
+# slot, until an empty slot or an element at home. No tombstones, so a table that changes for years
+# is as good as a fresh one.
 #
-# Growing and shrinking. A full array gets a successor of twice the size, one that is 7/8 empty a successor of half. Each later
-# change moves two elements (or passes 32 slots), from the array's beginning on; look-ups ask both, adds go to the successor. All slots below
-# `emptied` are empty, yet an element may sit behind `emptied` although its home lies before: probing therefore starts at
-# `emptied` with the distance an element would have there. Elements that wrapped around the end are moved first, at the start, for they
-# would be cut off from their homes (at most 254, usually a handful). Growing begins at 13/16 load and ends when 2/5 as many
-# again were added; shrinking begins at 1/8 and is over long before the successor could fill. Only a distance beyond 255, which takes
-# a hash no secret key would give, finishes everything at once and doubles. An empty table owns no memory.
+# Growing and shrinking. A full array gets a successor of twice the size, one that is 7/8 empty a
+# successor of half. Each later change moves two elements (or passes 32 slots), from the array's
+# beginning on; look-ups ask both, adds go to the successor. All slots below `emptied` are empty,
+# yet an element may sit behind `emptied` although its home lies before: probing therefore starts at
+# `emptied` with the distance an element would have there. Elements that wrapped around the end are
+# moved first, at the start, for they would be cut off from their homes (at most 254, usually a
+# handful). Growing begins at 13/16 load and ends when 2/5 as many again were added; shrinking
+# begins at 1/8 and is over long before the successor could fill. Only a distance beyond 255, which
+# takes a hash no secret key would give, finishes everything at once and doubles. An empty table
+# owns no memory.
 #
-# SCAN. The cursor is a home bucket with its bits in reverse: it counts 0, 100, 010, 110 ... (for 8 buckets), the highest bit first.
-# Where an element sits changes with every insertion nearby, but its home bucket does not, so a call visits everything whose home is the
-# cursor's bucket. Why reversed: growing from 4 to 8 splits bucket b into b and b + 4, shrinking joins them, and in this order the two
-# halves are neighbours. Say a table of 4 was scanned at 00 and 10, so the cursor says "next is 01". Growing to 8, 00 becomes {000,
-# 100} and 10 becomes {010, 110}; in reversed order these four are exactly what stands before 001, where the cursor now points. Nothing
-# scanned comes again, nothing is left out. Shrinking at a cursor in the middle of a pair (say 101 of 8, so 001 is done) returns
-# to 01 of 4 and sees 001's elements again: twice is allowed, never is not. While two arrays exist, a call visits the bucket of the
-# smaller one and all buckets of the larger one into which it splits; an element is in exactly one of them.
+# SCAN. The cursor is a home bucket with its bits in reverse: it counts 0, 100, 010, 110 ... (for 8
+# buckets), the highest bit first. Where an element sits changes with every insertion nearby, but
+# its home bucket does not, so a call visits everything whose home is the cursor's bucket. Why
+# reversed: growing from 4 to 8 splits bucket b into b and b + 4, shrinking joins them, and in this
+# order the two halves are neighbours. Say a table of 4 was scanned at 00 and 10, so the cursor says
+# "next is 01". Growing to 8, 00 becomes {000, 100} and 10 becomes {010, 110}; in reversed order
+# these four are exactly what stands before 001, where the cursor now points. Nothing scanned comes
+# again, nothing is left out. Shrinking at a cursor in the middle of a pair (say 101 of 8, so 001 is
+# done) returns to 01 of 4 and sees 001's elements again: twice is allowed, never is not. While two
+# arrays exist, a call visits the bucket of the smaller one and all buckets of the larger one into
+# which it splits; an element is in exactly one of them.
 #
-# Random choice draws slots of both arrays until one is occupied: uniform, and since load stays above about 1/16, quick.
+# Random choice draws slots of both arrays until one is occupied: uniform, and since load stays
+# above about 1/16, quick.
 
 cdef extern from *:
     """
@@ -51,7 +63,8 @@ cdef enum:
     DISTANCE_MAX = 255
     WALK_AHEAD = 12         # slots by which a walk fetches elements before it comes to them
     STEP_ELEMENTS = 2       # moved per change while two arrays exist
-    STEP_SLOTS = 32         # passed per change at most: old arrays of a shrinking table are mostly empty
+    # passed per change at most: old arrays of a shrinking table are mostly empty
+    STEP_SLOTS = 32
 
 cdef inline Element *slot_element(uint64_t word) noexcept nogil:
     return <Element*>(word & <uint64_t>0xffffffffffff)
@@ -71,10 +84,12 @@ cdef inline size_t table_limit(size_t capacity) noexcept nogil:
     return capacity * 13 >> 4
 
 
-# ---- one array --------------------------------------------------------------------------------------------------------
+# ---- one array -----------------------------------------------------------------------------------
 
-cdef inline size_t probe_start(const Table *t, int i, uint32_t hash, size_t *distance) noexcept nogil:
-    """Where the search for this hash begins in array i, and the distance that an element of its home would have there."""
+cdef inline size_t probe_start(const Table *t, int i, uint32_t hash,
+                               size_t *distance) noexcept nogil:
+    """Where the search for this hash begins in array i, and the distance that an element of its
+    home would have there."""
     cdef size_t home = hash & t.mask[i]
     distance[0] = 1
     if i == 0 and home < t.emptied:
@@ -84,7 +99,8 @@ cdef inline size_t probe_start(const Table *t, int i, uint32_t hash, size_t *dis
 
 
 cdef size_t slot_of(const Table *t, int i, const Element *e, uint32_t hash) noexcept nogil:
-    """The slot of array i that points to e, which is not looked into; capacity where there is none."""
+    """The slot of array i that points to e, which is not looked into; capacity where there is
+    none."""
     cdef size_t capacity = table_capacity(t, i)
     cdef size_t at, distance
     if capacity == 0:
@@ -100,7 +116,8 @@ cdef size_t slot_of(const Table *t, int i, const Element *e, uint32_t hash) noex
 
 
 cdef int array_insert(Table *t, int i, Element *e) noexcept nogil:
-    """1 when e has its place. 0, and nothing changed, where some element would end up too far from home."""
+    """1 when e has its place. 0, and nothing changed, where some element would end up too far from
+    home."""
     cdef uint64_t *slots = t.slots[i]
     cdef size_t mask = t.mask[i]
     cdef uint64_t word = slot_word(e)
@@ -112,7 +129,8 @@ cdef int array_insert(Table *t, int i, Element *e) noexcept nogil:
             return 0
         word += <uint64_t>1 << 48
         at = (at + 1) & mask
-    # Along the cluster the homes ascend, so carrying each poorer element on comes to pushing the rest of the cluster by one slot.
+    # Along the cluster the homes ascend, so carrying each poorer element on comes to pushing the
+    # rest of the cluster by one slot.
     hole = at
     while slots[hole]:
         if slot_distance(slots[hole]) == DISTANCE_MAX:
@@ -139,7 +157,7 @@ cdef void array_remove(Table *t, int i, size_t at) noexcept nogil:
     t.used[i] -= 1
 
 
-# ---- growing and shrinking ----------------------------------------------------------------------------------------------
+# ---- growing and shrinking -----------------------------------------------------------------------
 
 cdef void array_open(Table *t, int i, size_t capacity) noexcept nogil:
     t.slots[i] = <uint64_t*>mem_zalloc(capacity * sizeof(uint64_t))
@@ -160,7 +178,8 @@ cdef void table_join(Table *t) noexcept nogil:
 
 
 cdef void table_rebuild(Table *t) noexcept nogil:
-    """All at once into one larger array: the way out when a distance would not fit into its byte."""
+    """All at once into one larger array: the way out when a distance would not fit into its
+    byte."""
     cdef Table all
     cdef size_t capacity = max(table_capacity(t, 0), table_capacity(t, 1))
     cdef size_t pos
@@ -182,7 +201,8 @@ cdef void table_rebuild(Table *t) noexcept nogil:
 
 
 cdef int table_take(Table *t, size_t at) noexcept nogil:
-    """Move the element of the old array's slot to the successor. 0: the table was rebuilt instead and is one array."""
+    """Move the element of the old array's slot to the successor. 0: the table was rebuilt instead
+    and is one array."""
     cdef Element *e = slot_element(t.slots[0][at])
     if not array_insert(t, 1, e):
         table_rebuild(t)
@@ -227,7 +247,7 @@ cdef void table_resize(Table *t, size_t capacity) noexcept nogil:
     table_work(t, STEP_ELEMENTS)
 
 
-# ---- the interface --------------------------------------------------------------------------------------------------------
+# ---- the interface -------------------------------------------------------------------------------
 
 cdef void table_init(Table *t) noexcept nogil:
     t.slots[0] = NULL
@@ -355,7 +375,8 @@ cdef inline uint64_t next_random(uint64_t *seed) noexcept nogil:
 
 
 cdef Element *table_random(Table *t, uint64_t *seed) noexcept nogil:
-    cdef size_t first = table_capacity(t, 0) - t.emptied        # slots of the old array that can hold something
+    # slots of the old array that can hold something
+    cdef size_t first = table_capacity(t, 0) - t.emptied
     cdef size_t slots = first + table_capacity(t, 1)
     cdef size_t at
     cdef uint64_t word
@@ -377,12 +398,14 @@ cdef uint64_t bits_reversed(uint64_t x) noexcept nogil:
 
 
 cdef uint64_t cursor_next(uint64_t cursor, size_t mask) noexcept nogil:
-    """The bucket after `cursor` in reversed order: set the bits above the mask, so that the carry runs through them from the other end."""
+    """The bucket after `cursor` in reversed order: set the bits above the mask, so that the carry
+    runs through them from the other end."""
     return bits_reversed(bits_reversed(cursor | ~<uint64_t>mask) + 1)
 
 
 cdef void bucket_visit(Table *t, int i, size_t home, TableVisit visit, void *arg) noexcept nogil:
-    """Visit the elements of array i whose home this is: they stand together, behind those of earlier homes."""
+    """Visit the elements of array i whose home this is: they stand together, behind those of
+    earlier homes."""
     cdef size_t distance
     cdef size_t at = probe_start(t, i, <uint32_t>home, &distance)
     if at > t.mask[i]:
@@ -409,7 +432,8 @@ cdef uint64_t table_scan(Table *t, uint64_t cursor, TableVisit visit, void *arg)
     while True:
         bucket_visit(t, large, cursor & t.mask[large], visit, arg)
         cursor = cursor_next(cursor, t.mask[large])
-        if not cursor & (t.mask[small] ^ t.mask[large]):        # all buckets that the small one splits into are done
+        # all buckets that the small one splits into are done
+        if not cursor & (t.mask[small] ^ t.mask[large]):
             return cursor
 
 
@@ -422,7 +446,8 @@ cdef Element *table_next(Table *t, size_t *pos) noexcept nogil:
         word = t.slots[0][pos[0]] if pos[0] < first else t.slots[1][pos[0] - first]
         ahead = pos[0] + WALK_AHEAD
         if ahead < slots:
-            prefetch(slot_element(t.slots[0][ahead] if ahead < first else t.slots[1][ahead - first]))
+            prefetch(slot_element(t.slots[0][ahead] if ahead < first
+                                  else t.slots[1][ahead - first]))
         pos[0] += 1
         if word:
             return slot_element(word)
@@ -468,8 +493,10 @@ cdef int table_check(Table *t, const uint64_t *hash_key) noexcept nogil:
             if i == 0 and at < t.emptied:
                 return 9
             before = slot_distance(t.slots[i][at - 1 & mask])
-            if slot_distance(word) > before + 1 and not (i == 0 and t.slots[1] != NULL and at == t.emptied):
-                return 10                       # homes ascend along a cluster, and no cluster begins away from home
+            if (slot_distance(word) > before + 1
+                and not (i == 0 and t.slots[1] != NULL and at == t.emptied)):
+                # homes ascend along a cluster, and no cluster begins away from home
+                return 10
             if hash_key != NULL and e.hash != siphash(element_key(e), e.klen, hash_key):
                 return 11
         if used != t.used[i]:

@@ -1,14 +1,18 @@
 # The waiting room: received ops that may not be applied yet. See core/waiting.pxi.
 
 cdef enum:
-    ROOM_TURN = 256 << 10   # bytes of waiting ops that one call of receive applies beside what it is given
+    # bytes of waiting ops that one call of receive applies beside what it is given
+    ROOM_TURN = 256 << 10
     ROOM_SHARE = 2          # one actor's ops may take the room's limit divided by this
 
 cdef enum BacklogState:
     BACKLOG_IDLE = 0        # the next op is not here
-    BACKLOG_READY = 1       # in the queue of those to be looked at: the next op may be here, and may be applied
-    BACKLOG_BLOCKED = 2     # the next op is here and waits for one of another actor: in that actor's heap `blocked`
-    BACKLOG_HELD = 3        # the next op is here and waits for the clock on the wall: in the heap Room.held
+    # in the queue of those to be looked at: the next op may be here, and may be applied
+    BACKLOG_READY = 1
+    # the next op is here and waits for one of another actor: in that actor's heap `blocked`
+    BACKLOG_BLOCKED = 2
+    # the next op is here and waits for the clock on the wall: in the heap Room.held
+    BACKLOG_HELD = 3
 
 # What waits of one actor's ops. Links are slot + 1, 0: none.
 cdef struct Backlog:

@@ -1,25 +1,33 @@
-# The waiting room: received ops that may not be applied yet. Which ones may be by now, without looking at the others?
+# The waiting room: received ops that may not be applied yet. Which ones may be by now, without
+# looking at the others?
 #
-# Ops of one actor are applied in order, so of each actor only the next op matters, and it waits for one thing at a time:
+# Ops of one actor are applied in order, so of each actor only the next op matters, and it waits for
+# one thing at a time:
 #
-#     its predecessor          nothing is noted: whoever applies an op looks whether the next one is here
-#     an op of another actor   the first that its deps name and that is missing: its actor is put into that other actor's heap, by
-#                              the seq that is waited for; when an op with that seq is applied, it is taken out and looked at again
+#     its predecessor          nothing is noted: whoever applies an op looks whether the next one is
+#                              here
+#     an op of another actor   the first that its deps name and that is missing: its actor is put
+#                              into that other actor's heap, by the seq that is waited for; when an
+#                              op with that seq is applied, it is taken out and looked at again
 #     the clock on the wall    its actor is in the heap of those, by the time of the op
 #
-# So an op comes in at the cost of a look-up (a table by dot: the ops of one actor are in no order), and leaves at that of two. Nothing
-# is ever looked at in vain: an op that is applied wakes exactly those whose wait is over. The heaps are pairing heaps that
-# link the actors themselves, so they take no memory and an actor is in one of them at most.
+# So an op comes in at the cost of a look-up (a table by dot: the ops of one actor are in no order),
+# and leaves at that of two. Nothing is ever looked at in vain: an op that is applied wakes exactly
+# those whose wait is over. The heaps are pairing heaps that link the actors themselves, so they
+# take no memory and an actor is in one of them at most.
 #
-# What is woken stands in a queue, and `retry_waiting` works on it for as many bytes as its caller grants: one op that was missing can set a
-# million free, and they are then applied over many turns of the loop.
+# What is woken stands in a queue, and `retry_waiting` works on it for as many bytes as its caller
+# grants: one op that was missing can set a million free, and they are then applied over many turns
+# of the loop.
 #
-# The room is bounded in bytes, and one actor may take half of it: so one replica whose ops nobody may apply (its clock is wrong, or what
-# they depend on is nowhere to be had) does not keep the others' from waiting their moment. Ops that need not wait are taken in
-# however full it is, which is what empties it.
+# The room is bounded in bytes, and one actor may take half of it: so one replica whose ops nobody
+# may apply (its clock is wrong, or what they depend on is nowhere to be had) does not keep the
+# others' from waiting their moment. Ops that need not wait are taken in however full it is, which
+# is what empties it.
 #
-# Invariant, between two calls: an op in the room has a seq above what is applied of its actor; an actor is BLOCKED or HELD exactly if its
-# next op is here, is not READY, and that is what it waits for (Replica.check).
+# Invariant, between two calls: an op in the room has a seq above what is applied of its actor; an
+# actor is BLOCKED or HELD exactly if its next op is here, is not READY, and that is what it waits
+# for (Replica.check).
 
 cdef enum Blocked:
     BLOCKED_STRANGER = -2   # its deps name an actor that nobody declared
@@ -31,19 +39,23 @@ cdef enum Blocked:
 
 
 cdef inline int64_t latest_stamp(Kernel *k) noexcept nogil:
-    """ms: stamps beyond are too far ahead. With stamps accepted up to some time it is as if the clock were there already."""
+    """ms: stamps beyond are too far ahead. With stamps accepted up to some time it is as if the
+    clock were there already."""
     return max(k.now, k.accepted) + k.max_skew
 
 
 cdef int stamps_run_ahead(Kernel *k) noexcept nogil:
-    """A stamp made here is above all that were seen, so a clock that has once been wrong, here or where an accepted stamp came from, leaves
-    its mark on every later one. That agrees with causality, and without it a deadline that has been replaced could win again. So
-    neither are such stamps made smaller, nor is more of them made: it is for people to say which time holds."""
+    """A stamp made here is above all that were seen, so a clock that has once been wrong, here or
+    where an accepted stamp came from, leaves its mark on every later one. That agrees with
+    causality, and without it a deadline that has been replaced could win again. So neither are such
+    stamps made smaller, nor is more of them made: it is for people to say which time holds."""
     return <int64_t>(k.hlc >> 16) > latest_stamp(k)
 
 
-cdef int blocked(Kernel *k, uint16_t slot, const OpHead *h, uint16_t *of, uint64_t *until) noexcept nogil:
-    """What an op waits for, a Blocked. BY_OTHER: for op `until` of the actor `of`; BY_TIME: for the ms `until`."""
+cdef int blocked(Kernel *k, uint16_t slot, const OpHead *h, uint16_t *of,
+                 uint64_t *until) noexcept nogil:
+    """What an op waits for, a Blocked. BY_OTHER: for op `until` of the actor `of`; BY_TIME: for the
+    ms `until`."""
     cdef const char *p = h.deps.p
     cdef uint64_t actor, seq
     cdef uint16_t at
@@ -69,7 +81,7 @@ cdef int blocked(Kernel *k, uint16_t slot, const OpHead *h, uint16_t *of, uint64
     return result
 
 
-# ---- heaps of actors -----------------------------------------------------------------------------------------------
+# ---- heaps of actors -----------------------------------------------------------------------------
 
 cdef uint16_t heap_join(Actors *a, uint16_t x, uint16_t y) noexcept nogil:
     """The root of both heaps in one."""
@@ -83,7 +95,8 @@ cdef uint16_t heap_join(Actors *a, uint16_t x, uint16_t y) noexcept nogil:
 
 
 cdef uint16_t heap_rest(Actors *a, uint16_t root) noexcept nogil:
-    """The root without it: its children joined in pairs from the first on, and the pairs from the last back."""
+    """The root without it: its children joined in pairs from the first on, and the pairs from the
+    last back."""
     cdef uint16_t at = a.v[root - 1].backlog.child
     cdef uint16_t pairs = 0
     cdef uint16_t x, y
@@ -105,13 +118,14 @@ cdef uint16_t heap_rest(Actors *a, uint16_t root) noexcept nogil:
     return at
 
 
-# ---- in and out ----------------------------------------------------------------------------------------------------
+# ---- in and out ----------------------------------------------------------------------------------
 
 cdef Element *room_find(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
     cdef uint64_t dot = make_dot(slot, seq)
     if k.actors.v[slot].backlog.n == 0:
         return NULL
-    return table_find(&k.room.ops, <const char*>&dot, sizeof(dot), key_hash(k, <const char*>&dot, sizeof(dot)))
+    return table_find(&k.room.ops, <const char*>&dot, sizeof(dot),
+                      key_hash(k, <const char*>&dot, sizeof(dot)))
 
 
 cdef inline size_t room_size(size_t n) noexcept nogil:
@@ -120,9 +134,11 @@ cdef inline size_t room_size(size_t n) noexcept nogil:
 
 
 cdef int room_is_full(Kernel *k, uint16_t slot, size_t n) noexcept nogil:
-    """Is there no room for one more op of n bytes? For what this replica's own log holds there always is: nobody would send it again."""
+    """Is there no room for one more op of n bytes? For what this replica's own log holds there
+    always is: nobody would send it again."""
     return not k.recovering and (k.room.bytes + room_size(n) > k.room.limit
-                                 or k.actors.v[slot].backlog.bytes + room_size(n) > k.room.limit // ROOM_SHARE)
+                                 or k.actors.v[slot].backlog.bytes + room_size(n) >
+                                 k.room.limit // ROOM_SHARE)
 
 
 cdef void room_put(Kernel *k, uint16_t slot, uint64_t seq, Span raw) noexcept nogil:
@@ -148,7 +164,7 @@ cdef void room_take(Kernel *k, uint16_t slot, Element *m) noexcept nogil:
     mem_free(m)
 
 
-# ---- waiting and waking --------------------------------------------------------------------------------------------
+# ---- waiting and waking --------------------------------------------------------------------------
 
 cdef void look_at(Kernel *k, uint16_t slot) noexcept nogil:
     """Puts an actor that is in no heap at the end of the queue."""
@@ -175,7 +191,8 @@ cdef void put_off(Kernel *k, uint16_t slot, int why, uint16_t of, uint64_t until
         k.room.held_ops += b.n
     else:
         b.state = BACKLOG_BLOCKED
-        k.actors.v[of].backlog.blocked = heap_join(&k.actors, k.actors.v[of].backlog.blocked, slot + 1)
+        k.actors.v[of].backlog.blocked = heap_join(&k.actors, k.actors.v[of].backlog.blocked,
+                                                   slot + 1)
 
 
 cdef void wake(Kernel *k, uint16_t slot) noexcept nogil:

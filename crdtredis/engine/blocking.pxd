@@ -7,7 +7,8 @@ cdef struct Waiter:
     Wait *wait
     Watch *watch
 
-# Those who wait for a type at a key, who came first at the head. Watch.waiters is an array of these, one for each type.
+# Those who wait for a type at a key, who came first at the head. Watch.waiters is an array of
+# these, one for each type.
 cdef struct Line:
     Waiter *first
     Waiter *last
@@ -22,10 +23,15 @@ cdef struct Wait:
     uint32_t timeout        # place in Dispatch.timeouts + 1; 0: none
     uint32_t n
 
-# Blocks the client until one of the n keys from argv[first] on holds this type; then the handler is called again. It keeps waiting when it
-# calls this again, else what it replies ends the wait. timeout_ms 0: no limit. Not for CLIENT_IN_EXEC, where commands answer at once.
+# Blocks the client until one of the n keys from argv[first] on holds this type; then the handler is
+# called again. It keeps waiting when it calls this again, else what it replies ends the wait.
+# timeout_ms 0: no limit. Not for CLIENT_IN_EXEC, where commands answer at once.
 cdef void wait_for_keys(Call *c, int type, int first, int n, int64_t timeout_ms) noexcept nogil
-cdef void serve_ready(Dispatch *d) noexcept nogil                               # whoever waits for a key that was touched; inside an op, nobody yet
-cdef void expire_waiting(Dispatch *d) noexcept nogil                            # those whose time is up
-cdef void give_up(Dispatch *d, Client *client, const char *error) noexcept nogil    # ends a wait with an error, NULL: as its time limit does
-cdef void stop_waiting(Dispatch *d, Client *client) noexcept nogil              # ends it without a word, if there is one
+# whoever waits for a key that was touched; inside an op, nobody yet
+cdef void serve_ready(Dispatch *d) noexcept nogil
+# those whose time is up
+cdef void expire_waiting(Dispatch *d) noexcept nogil
+# ends a wait with an error, NULL: as its time limit does
+cdef void give_up(Dispatch *d, Client *client, const char *error) noexcept nogil
+# ends it without a word, if there is one
+cdef void stop_waiting(Dispatch *d, Client *client) noexcept nogil

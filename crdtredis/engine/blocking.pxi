@@ -1,22 +1,28 @@
 # When is a client served that waits for a key, and in which order?
 #
-# BLPOP finds nothing: the client is put into a line at each of its keys, and its command is kept. The lines hang on the kernel's Watch of
-# the key, so any effect on the key, whatever command or peer it comes from, is noticed in the one place that WATCH relies on, and costs nobody
-# anything while no key is watched. The kernel only lists the key as ready. After the command, after the whole of EXEC, and at the end of the
-# turn for what peers sent, `serve_ready` looks at each of these keys: as long as it holds the type that somebody waits for, the one who came first
-# has his command run again, by the same handler. So he takes the first of his keys, in the order of his arguments, that has something.
+# BLPOP finds nothing: the client is put into a line at each of its keys, and its command is kept.
+# The lines hang on the kernel's Watch of the key, so any effect on the key, whatever command or
+# peer it comes from, is noticed in the one place that WATCH relies on, and costs nobody anything
+# while no key is watched. The kernel only lists the key as ready. After the command, after the
+# whole of EXEC, and at the end of the turn for what peers sent, `serve_ready` looks at each of
+# these keys: as long as it holds the type that somebody waits for, the one who came first has his
+# command run again, by the same handler. So he takes the first of his keys, in the order of his
+# arguments, that has something.
 #
 #     A waits at k; then B at l, k; then C at k.   RPUSH k x y  ->  A takes x, B takes y, C waits on.
 #
-# What is served is as good as a command of its own: one op, its effects on other keys make those ready in turn (BLMOVE), until nothing is left. It
-# terminates since whoever is served has left all his lines. One element for ten thousand waiting clients costs one of them.
+# What is served is as good as a command of its own: one op, its effects on other keys make those
+# ready in turn (BLMOVE), until nothing is left. It terminates since whoever is served has left all
+# his lines. One element for ten thousand waiting clients costs one of them.
 #
 # A turn ends when its ops are many; who is left is served in the next one.
 #
-# While commands that write are held back or refused (CLIENT PAUSE, loading, a log that cannot be written), keys stay ready and nobody is
-# served; time limits run on. What happens at `max_memory` is decided when a command is called, not again when it is served.
+# While commands that write are held back or refused (CLIENT PAUSE, loading, a log that cannot be
+# written), keys stay ready and nobody is served; time limits run on. What happens at `max_memory`
+# is decided when a command is called, not again when it is served.
 #
-# A wait is local to a replica: an element that two replicas see, each with a client waiting, is taken at both, as by LPOP || LPOP.
+# A wait is local to a replica: an element that two replicas see, each with a client waiting, is
+# taken at both, as by LPOP || LPOP.
 
 from crdtredis._core cimport T_COUNT, key_type, watch_put_ready, watch_take_ready
 
@@ -31,7 +37,7 @@ cdef inline size_t wait_memory(const Wait *w) noexcept nogil:
     return sizeof(Wait) + w.n * sizeof(Waiter) + w.args.cap
 
 
-# ---- time limits ----------------------------------------------------------------------------------------------------
+# ---- time limits ---------------------------------------------------------------------------------
 
 cdef inline void timeout_set(Dispatch *d, uint32_t i, Wait *w) noexcept nogil:
     d.timeouts[i] = w
@@ -81,7 +87,7 @@ cdef void expire_waiting(Dispatch *d) noexcept nogil:
         give_up(d, d.timeouts[0].client, NULL)
 
 
-# ---- beginning and ending a wait ------------------------------------------------------------------------------------
+# ---- beginning and ending a wait -----------------------------------------------------------------
 
 cdef void wait_for_keys(Call *c, int type, int first, int n, int64_t timeout_ms) noexcept nogil:
     cdef Dispatch *d = c.dispatch
@@ -189,10 +195,12 @@ cdef void give_up(Dispatch *d, Client *client, const char *error) noexcept nogil
     end_answer(d, client, at)
 
 
-# ---- serving --------------------------------------------------------------------------------------------------------
+# ---- serving -------------------------------------------------------------------------------------
 
 cdef inline int may_serve(Dispatch *d) noexcept nogil:
-    return d.kernel.depth == 0 and not d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_CLOCK | GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE)
+    return (d.kernel.depth == 0
+            and not d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_CLOCK | GUARD_PAUSE_ALL |
+                               GUARD_PAUSE_WRITE))
 
 
 cdef inline int turn_is_full(Dispatch *d) noexcept nogil:
@@ -216,8 +224,10 @@ cdef void serve_key(Dispatch *d, Watch *watch) noexcept nogil:
     if type >= T_COUNT or watch.waiters == NULL:
         return
     x = (<Line*>watch.waiters + type).first
-    while x != NULL and not turn_is_full(d) and key_type(d.kernel, key_find(d.kernel, watch.db, watch_key(watch))) == type:
-        next = x.next                           # a client stands in a line once, and only the one that is served leaves
+    while (x != NULL and not turn_is_full(d)
+           and key_type(d.kernel, key_find(d.kernel, watch.db, watch_key(watch))) == type):
+        # a client stands in a line once, and only the one that is served leaves
+        next = x.next
         run_again(d, x.wait)
         x = next
     if x != NULL and turn_is_full(d):
@@ -231,8 +241,10 @@ cdef void run_again(Dispatch *d, Wait *w) noexcept nogil:
     cdef uint64_t took
     cdef size_t at
     cdef int argc
-    if client.flags & CLIENT_KILLED or (client.fd >= 0 and (<Conn*>client).state & (CONN_HUNGUP | CONN_DEAD)):
-        return                                  # nobody would get it; the turn's end frees the client
+    if (client.flags & CLIENT_KILLED
+        or (client.fd >= 0 and (<Conn*>client).state & (CONN_HUNGUP | CONN_DEAD))):
+        # nobody would get it; the turn's end frees the client
+        return
     begin_answer(d, client)
     at = client.reply.buf.n
     unpack_command(w.args.p, &d.again, &d.again_cap, &argc)

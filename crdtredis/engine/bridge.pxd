@@ -1,4 +1,5 @@
-# The only crossing between the engine thread and the sync thread: two bounded queues of byte blocks under a mutex, two eventfds.
+# The only crossing between the engine thread and the sync thread: two bounded queues of byte blocks
+# under a mutex, two eventfds.
 
 cdef enum BlockKind:
     BLOCK_OPS = 1           # engine -> sync: an encoded Batch, logged
@@ -7,7 +8,8 @@ cdef enum BlockKind:
     BLOCK_RECEIVE = 4       # sync -> engine: an encoded Batch from a peer
 
 cdef enum:
-    ANSWER_UNLOGGED = -4    # beside the codes of Received: applied, but the log could not take it; send it again later
+    # beside the codes of Received: applied, but the log could not take it; send it again later
+    ANSWER_UNLOGGED = -4
 
 cdef struct Block:
     Block *next
@@ -17,8 +19,11 @@ cdef struct Block:
     size_t n
     size_t room             # behind the struct, for how many bytes there is room
     void *owned             # malloced, freed with the block; NULL: nothing
-    void *lent              # a Python object, let go by the sync thread: of a RECEIVE, then of its ANSWER; NULL: none
-    void *same              # of OPS: the bytes object of a RECEIVE, if it holds just this; its ANSWER comes later; NULL: none
+    # a Python object, let go by the sync thread: of a RECEIVE, then of its ANSWER; NULL: none
+    void *lent
+    # of OPS: the bytes object of a RECEIVE, if it holds just this; its ANSWER comes later; NULL:
+    # none
+    void *same
 
 cdef struct Queue:
     Block *head
@@ -35,16 +40,19 @@ cdef class Bridge:
     cdef int sync_fd
     cdef int engine_fd
     cdef int signalled                  # sync_fd has been written to and not yet drained
-    cdef int patient                    # the sync thread will soon look by itself: only own ops are worth a signal
+    # the sync thread will soon look by itself: only own ops are worth a signal
+    cdef int patient
     cdef readonly uint64_t gaps         # how often OPS were dropped
 
     # engine side
     # own: there are ops of this replica in it
     cdef void put_ops(self, const char *p, size_t n, int own) noexcept nogil
-    cdef void put_large(self, Buffer *b, size_t at, int own) noexcept nogil     # takes the buffer, whose bytes from `at` on are the Batch
+    # takes the buffer, whose bytes from `at` on are the Batch
+    cdef void put_large(self, Buffer *b, size_t at, int own) noexcept nogil
     # A Batch in two pieces, the second of which lies in the RECEIVE `from_`, to be answered later
     cdef void put_received(self, Span head, Span rest, Block *from_) noexcept nogil
-    cdef Block *take(self) noexcept nogil                                       # NULL when empty; goes back with put_answer
+    # NULL when empty; goes back with put_answer
+    cdef Block *take(self) noexcept nogil
     cdef void put_answer(self, Block *b, int status) noexcept nogil
     cdef void put(self, Block *b, int own) noexcept nogil
     cdef void raise_signal(self, int own) noexcept nogil

@@ -1,27 +1,34 @@
-# The crossing between the engine thread and the sync thread: what each may ask of the other, and nothing else.
+# The crossing between the engine thread and the sync thread: what each may ask of the other, and
+# nothing else.
 #
 #   engine -> sync   OPS      the Batch a turn has logged, if the sync side wants ops (set_wanted)
-#                    GAP      the queue was full and its oldest OPS were dropped: read them from the segments
+#                    GAP      the queue was full and its oldest OPS were dropped: read them from the
+#                             segments
 #                    ANSWER   what became of a RECEIVE
-#   sync -> engine   RECEIVE  a Batch from a peer; applied within a turn, logged with it, then answered
+#   sync -> engine   RECEIVE  a Batch from a peer; applied within a turn, logged with it, then
+#                    answered
 #
-# Blocks are immutable bytes with one owner at a time, moved from hand to hand under a mutex that is held for a few pointer
-# assignments. Neither side ever waits for the other: the engine drops OPS rather than let a slow sync thread hold its memory (they are
-# in the segments, and sequence numbers show what is missing), and the sync side looks at `incoming` before it reads more from a peer.
-# Nobody copies what is large: the engine hands over the buffer of a large op that it has logged, and reads a RECEIVE in the bytes object
-# that the sync side lends, which goes back with the answer, since only there can it be let go. A large op in it is logged from there too,
-# and handed back as that object where it is the whole of it: the answer comes behind it, so the object is still there.
+# Blocks are immutable bytes with one owner at a time, moved from hand to hand under a mutex that is
+# held for a few pointer assignments. Neither side ever waits for the other: the engine drops OPS
+# rather than let a slow sync thread hold its memory (they are in the segments, and sequence numbers
+# show what is missing), and the sync side looks at `incoming` before it reads more from a peer.
+# Nobody copies what is large: the engine hands over the buffer of a large op that it has logged,
+# and reads a RECEIVE in the bytes object that the sync side lends, which goes back with the answer,
+# since only there can it be let go. A large op in it is logged from there too, and handed back as
+# that object where it is the whole of it: the answer comes behind it, so the object is still there.
 #
-# An eventfd is written only when the other side has seen its last signal, so a busy engine pays for one write per drain, not per turn. What a
-# peer sent concerns nobody but that peer, whose answers are gathered for a few ms anyway: while the sync thread has said that it will look by
-# itself (`wait_for_more`), only own ops wake it.
+# An eventfd is written only when the other side has seen its last signal, so a busy engine pays for
+# one write per drain, not per turn. What a peer sent concerns nobody but that peer, whose answers
+# are gathered for a few ms anyway: while the sync thread has said that it will look by itself
+# (`wait_for_more`), only own ops wake it.
 
 
 import os
 
 cdef enum:
     DRAIN_JOIN = 262144     # bytes
-    DECLARATION = 10        # the first byte of a Batch that declares actors: field 1, length-delimited
+    # the first byte of a Batch that declares actors: field 1, length-delimited
+    DECLARATION = 10
 
 OPS = BLOCK_OPS
 GAP = BLOCK_GAP
@@ -42,7 +49,8 @@ cdef extern from "<unistd.h>" nogil:
     int close(int fd)
 
 
-cdef Block *new_block(int kind, uint64_t token, const char *p, size_t n, size_t room=0) noexcept nogil:
+cdef Block *new_block(int kind, uint64_t token, const char *p, size_t n,
+                      size_t room=0) noexcept nogil:
     """With a copy of the bytes; p NULL: for bytes elsewhere, of which there are n."""
     room = 0 if p == NULL else n if room < n else room
     cdef Block *b = <Block*>need_memory(malloc(sizeof(Block) + room))
@@ -92,7 +100,8 @@ cdef Block *queue_take(Queue *q) noexcept nogil:
 
 
 cdef void queue_drop_ops(Queue *q) noexcept nogil:
-    """Drops every OPS block and leaves one GAP in the place of the first; answers stay, in order."""
+    """Drops every OPS block and leaves one GAP in the place of the first; answers stay, in
+    order."""
     cdef Queue kept
     cdef Block *b
     cdef int marked = 0
@@ -113,8 +122,9 @@ cdef void queue_drop_ops(Queue *q) noexcept nogil:
 
 
 cdef bytes take_turns(Queue *q):
-    """The OPS block at the head and those that may follow it in one Batch: no block that begins with a declaration, for those stand at the
-    front of a Batch. One allocation and one copy for all, since at full load there are thousands of blocks a second."""
+    """The OPS block at the head and those that may follow it in one Batch: no block that begins
+    with a declaration, for those stand at the front of a Batch. One allocation and one copy for
+    all, since at full load there are thousands of blocks a second."""
     cdef size_t n = q.head.n
     cdef Block *b = q.head.next
     cdef char *p
@@ -122,7 +132,8 @@ cdef bytes take_turns(Queue *q):
         out = <bytes>q.head.same
         free_block(queue_take(q))
         return out
-    while b != NULL and b.kind == BLOCK_OPS and b.n and b.bytes[0] != DECLARATION and n + b.n <= DRAIN_JOIN:
+    while (b != NULL and b.kind == BLOCK_OPS and b.n and b.bytes[0] != DECLARATION
+           and n + b.n <= DRAIN_JOIN):
         n += b.n
         b = b.next
     out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>n)
@@ -172,7 +183,8 @@ cdef class Bridge:
 
     @property
     def incoming(self) -> tuple[int, int]:
-        """Blocks and bytes of RECEIVE that the engine has not yet taken: stop reading from peers while this is large."""
+        """Blocks and bytes of RECEIVE that the engine has not yet taken: stop reading from peers
+        while this is large."""
         pthread_mutex_lock(<pthread_mutex_t*>self.lock)
         blocks, size = self.in_.blocks, self.in_.bytes
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
@@ -187,7 +199,8 @@ cdef class Bridge:
         return blocks, size
 
     def set_wanted(self, bint wanted):
-        """Whether anybody is to be sent ops. While False the engine copies none; turning it on says GAP first."""
+        """Whether anybody is to be sent ops. While False the engine copies none; turning it on says
+        GAP first."""
         pthread_mutex_lock(<pthread_mutex_t*>self.lock)
         if wanted and not self.wanted:
             queue_put(&self.out, new_block(BLOCK_GAP, 0, NULL, 0))
@@ -196,11 +209,12 @@ cdef class Bridge:
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
 
     def drain(self) -> list[tuple[int, int, bytes]]:
-        """Everything queued for the sync thread, in order: (kind, token, bytes), kind one of OPS, GAP, ANSWER.
+        """Everything queued for the sync thread, in order: (kind, token, bytes), kind one of OPS,
+        GAP, ANSWER.
 
-        OPS: an encoded Batch, of one turn or of several put together to about DRAIN_JOIN bytes; declarations of actors stand at its
-        front. ANSWER: one signed byte of status (0: applied, known already or waiting for what it depends on; negative: Received's codes,
-        or UNLOGGED).
+        OPS: an encoded Batch, of one turn or of several put together to about DRAIN_JOIN bytes;
+        declarations of actors stand at its front. ANSWER: one signed byte of status (0: applied,
+        known already or waiting for what it depends on; negative: Received's codes, or UNLOGGED).
         """
         cdef uint64_t count
         cdef Queue taken
@@ -222,7 +236,8 @@ cdef class Bridge:
         return out
 
     def wait_for_more(self, bint patient):
-        """Whether drain() will be called in a moment, so that what peers sent, and the answers to it, need no signal."""
+        """Whether drain() will be called in a moment, so that what peers sent, and the answers to
+        it, need no signal."""
         pthread_mutex_lock(<pthread_mutex_t*>self.lock)
         self.patient = patient
         if self.out.head != NULL:
@@ -230,7 +245,8 @@ cdef class Bridge:
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
 
     def send_receive(self, uint64_t token, bytes batch not None):
-        """Hands the engine a Batch from a peer; an ANSWER with this token follows once it is applied and logged.
+        """Hands the engine a Batch from a peer; an ANSWER with this token follows once it is
+        applied and logged.
 
         At most 512 KiB at a time keeps clients' waits short: a Batch is applied in one go.
         """
@@ -264,14 +280,16 @@ cdef class Bridge:
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
 
     cdef void put_ops(self, const char *p, size_t n, int own) noexcept nogil:
-        """A turn's Batch joins the newest block where it may and fits. Blocks grow while nobody drains them, so that a busy engine
-        allocates few, and one that hands over a few ops between answers no more than it needs."""
+        """A turn's Batch joins the newest block where it may and fits. Blocks grow while nobody
+        drains them, so that a busy engine allocates few, and one that hands over a few ops between
+        answers no more than it needs."""
         cdef Block *tail
         cdef size_t room = 0
         pthread_mutex_lock(<pthread_mutex_t*>self.lock)
         tail = self.out.tail
         if tail != NULL and tail.kind == BLOCK_OPS:
-            if tail.n + n <= tail.room and p[0] != DECLARATION and self.out.bytes + n <= self.out_max:
+            if (tail.n + n <= tail.room and p[0] != DECLARATION
+                and self.out.bytes + n <= self.out_max):
                 memcpy(tail.bytes + tail.n, p, n)
                 tail.n += n
                 self.out.bytes += n
@@ -290,7 +308,8 @@ cdef class Bridge:
         self.put(b, own)
 
     cdef void put_received(self, Span head, Span rest, Block *from_) noexcept nogil:
-        """What a peer sends is nearly always this Batch alone: then the object that the sync thread lent is handed back."""
+        """What a peer sends is nearly always this Batch alone: then the object that the sync thread
+        lent is handed back."""
         cdef Block *b = new_block(BLOCK_OPS, 0, NULL, head.n + rest.n)
         if from_.n == b.n and memcmp(from_.bytes, head.p, head.n) == 0:
             b.same = from_.lent

@@ -7,7 +7,9 @@ cdef enum ClientFlag:
     CLIENT_AUTHENTICATED = 8
     CLIENT_REPLY_OFF = 16   # CLIENT REPLY OFF
     CLIENT_REPLY_SKIP = 32  # ... SKIP: this command's reply is dropped
-    CLIENT_BLOCKED = 64     # it is owed a reply (it waits for keys, or a command has deferred): nothing more is parsed from it
+    # it is owed a reply (it waits for keys, or a command has deferred): nothing more is parsed from
+    # it
+    CLIENT_BLOCKED = 64
     CLIENT_NO_TOUCH = 128
     CLIENT_NO_EVICT = 256
     CLIENT_IN_EXEC = 512
@@ -17,14 +19,16 @@ cdef enum ClientFlag:
     CLIENT_POSTPONED = 8192 # its next command waits for the end of CLIENT PAUSE
     CLIENT_UNIX = 16384     # connected over the Unix socket
 
-# The state of one client as commands see it; a Connection (loop.pxd) begins with one, and a Python Session without a socket owns one.
+# The state of one client as commands see it; a Connection (loop.pxd) begins with one, and a Python
+# Session without a socket owns one.
 cdef struct Client:
     uint64_t id
     uint32_t db
     uint32_t flags
     Reply reply             # replies not yet handed to the socket
     # MULTI
-    Buffer queue            # queued commands: per command uint32 argc, then per argument uint32 length and bytes
+    # queued commands: per command uint32 argc, then per argument uint32 length and bytes
+    Buffer queue
     uint32_t queued
     uint32_t queue_flags    # CommandFlags of all queued commands
     Watched *watched
@@ -36,7 +40,8 @@ cdef struct Client:
     int64_t created         # Dispatch.steady
     int64_t active          # ... of the last command
     uint64_t wrote          # own seq after its last write: what WAIT waits for,
-    uint64_t wrote_as       # ... and the actor whose seq it is: this replica's may be another by then
+    # ... and the actor whose seq it is: this replica's may be another by then
+    uint64_t wrote_as
     Wait *wait              # for keys (BLPOP and its like), else NULL
     int fd                  # -1 without a socket
     char *name              # CLIENT SETNAME, SETINFO: allocated, NULL when not set
@@ -51,7 +56,8 @@ cdef struct Stats:
     uint64_t misses
     uint64_t errors         # error replies of any kind
     uint64_t transactions   # EXECs that ran
-    int64_t changes         # what Redis would count as changes of own commands, less the effects they made
+    # what Redis would count as changes of own commands, less the effects they made
+    int64_t changes
 
 cdef struct Call:
     Kernel *kernel
@@ -62,7 +68,8 @@ cdef struct Call:
     int argc
     uint32_t db             # client.db
     Dispatch *dispatch      # the Executor this call runs in
-    int64_t changes         # what Redis counts as changes, where that is not the number of effects; -1: it is
+    # what Redis counts as changes, where that is not the number of effects; -1: it is
+    int64_t changes
 
 ctypedef void (*HotHandler)(Call *c) noexcept nogil
 
@@ -76,6 +83,7 @@ cdef void fail_too_large(Call *c) noexcept nogil         # transaction too large
 cdef void fail(Call *c, const char *text) noexcept nogil # any other: "ERR ...", without the '-'
 # Case-insensitive comparison of an argument with an upper-case ASCII word.
 cdef int is_word(Span arg, const char *word) noexcept nogil
-# Commands as flat bytes (Client.queue): append one; read one back into argv, which grows and is kept by the caller.
+# Commands as flat bytes (Client.queue): append one; read one back into argv, which grows and is
+# kept by the caller.
 cdef void pack_command(Buffer *b, Span *argv, int argc) noexcept nogil
 cdef const char *unpack_command(const char *p, Span **argv, int *cap, int *argc) noexcept nogil

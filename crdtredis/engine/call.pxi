@@ -1,10 +1,13 @@
 # What handlers use: the standard refusals and the reading of arguments.
 #
-# The texts of compiled commands are all in this file and in executor.pxi's block of the same kind; errors.py has the same ones for
-# plain commands. Clients match on them, so they are Redis's, word for word.
+# The texts of compiled commands are all in this file and in executor.pxi's block of the same kind;
+# errors.py has the same ones for plain commands. Clients match on them, so they are Redis's, word
+# for word.
 
-from crdtredis._resp cimport (PARSE_ERROR, PARSE_MORE, PARSE_READY, parser_fed, parser_free, parser_init, parser_memory, parser_next,
-                              parser_room, parser_trim, reply_array, reply_error, reply_error_span, reply_null_array, reply_object,
+from crdtredis._resp cimport (PARSE_ERROR, PARSE_MORE, PARSE_READY, parser_fed, parser_free,
+                              parser_init, parser_memory, parser_next,
+                              parser_room, parser_trim, reply_array, reply_error, reply_error_span,
+                              reply_null_array, reply_object,
                               reply_ok, reply_simple)
 from crdtredis.buffer cimport buffer_add, buffer_free, buffer_need, span
 from libc.stdio cimport fputs, snprintf, stderr
@@ -12,7 +15,8 @@ from libc.stdlib cimport abort, calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset, strlen
 
 cdef enum:
-    SHOWN_ARG = 128         # bytes of an unknown command, and of its arguments, that are repeated to the client
+    # bytes of an unknown command, and of its arguments, that are repeated to the client
+    SHOWN_ARG = 128
 
 
 cdef void fail(Call *c, const char *text) noexcept nogil:
@@ -56,13 +60,15 @@ cdef inline char lower(char ch) noexcept nogil:
 cdef int is_word(Span arg, const char *word) noexcept nogil:
     cdef size_t i
     for i in range(arg.n):
-        # the word is upper case; its NUL equals no byte that has bit 0x20 cleared but NUL itself, which is ruled out first
-        if word[i] == 0 or (arg.p[i] & <char>0xdf if c'a' <= arg.p[i] <= c'z' else arg.p[i]) != word[i]:
+        # the word is upper case; its NUL equals no byte that has bit 0x20 cleared but NUL itself,
+        # which is ruled out first
+        if (word[i] == 0 or (arg.p[i] & <char>0xdf if c'a' <= arg.p[i] <= c'z' else arg.p[i])
+            != word[i]):
             return 0
     return word[arg.n] == 0
 
 
-# ---- commands as flat bytes ---------------------------------------------------------------------------------------
+# ---- commands as flat bytes ----------------------------------------------------------------------
 
 cdef void pack_command(Buffer *b, Span *argv, int argc) noexcept nogil:
     cdef uint32_t n = <uint32_t>argc

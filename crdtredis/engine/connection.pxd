@@ -3,13 +3,15 @@
 cdef enum ConnState:
     CONN_READY = 1          # on the list of those to be read and run in the next turn
     CONN_READABLE = 2       # the socket may hold more (edge-triggered: nobody says so twice)
-    CONN_UNPARSED = 4       # whole commands may be left in the parser: its share of the turn was used up
+    # whole commands may be left in the parser: its share of the turn was used up
+    CONN_UNPARSED = 4
     CONN_HUNGUP = 8         # the peer shut down its side, or the socket broke: read to the end
     CONN_WANTS_OUT = 16     # EPOLLOUT is registered: the socket did not take all
     CONN_SEND = 32          # on the list of those to be looked at when the turn ends
     CONN_DEAD = 64          # on the list of those to be freed when the turn ends
 
-# Replies that the socket did not take. Blocks own their bytes; small rests are put together, large ones move without a copy.
+# Replies that the socket did not take. Blocks own their bytes; small rests are put together, large
+# ones move without a copy.
 cdef struct OutBlock:
     OutBlock *next
     Buffer buf
@@ -46,7 +48,8 @@ cdef struct Ahead:
 
 cdef void accept_all(Loop self) noexcept nogil
 cdef void process(Loop self, Conn *c) noexcept nogil                # one client's share of a turn
-cdef void send_all(Loop self) noexcept nogil                        # the end of the turn: replies, and the marking of who is to be closed
+# the end of the turn: replies, and the marking of who is to be closed
+cdef void send_all(Loop self) noexcept nogil
 cdef void send_conn(Loop self, Conn *c) noexcept nogil
 cdef void kill(Loop self, Conn *c) noexcept nogil                   # close it when the turn ends
 cdef void free_dead(Loop self) noexcept nogil

@@ -1,16 +1,21 @@
-# Connections: accepting them, reading and running what they send, sending what they are owed, closing them.
+# Connections: accepting them, reading and running what they send, sending what they are owed,
+# closing them.
 #
-# System calls are what an unpipelined request costs, so there are two for each, recv and send, and epoll's shared among all that
-# are ready. Sockets are edge-triggered: registered once and never touched again unless a send falls short, and the kernel does not
-# put a ready socket back on its list to look at it once more. The price is that nobody says twice that a socket has bytes: a client
-# that was left before its socket was empty stays on our own list (CONN_READABLE). TCP_NODELAY and keepalive are set on the
-# listening socket, from which Linux's accepted sockets inherit them.
+# System calls are what an unpipelined request costs, so there are two for each, recv and send, and
+# epoll's shared among all that are ready. Sockets are edge-triggered: registered once and never
+# touched again unless a send falls short, and the kernel does not put a ready socket back on its
+# list to look at it once more. The price is that nobody says twice that a socket has bytes: a
+# client that was left before its socket was empty stays on our own list (CONN_READABLE).
+# TCP_NODELAY and keepalive are set on the listening socket, from which Linux's accepted sockets
+# inherit them.
 #
-# Fairness: within a turn a client may read 256 KiB, run 1,000 commands and gather 1 MiB of replies; what it wants beyond that, it
-# gets in the next turn, after the others. Clients share one read buffer, lent to whoever is being read and kept by him only if a
-# command is cut in the middle: ten thousand idle clients own no buffer, and the bytes parsed are hot in the cache.
+# Fairness: within a turn a client may read 256 KiB, run 1,000 commands and gather 1 MiB of replies;
+# what it wants beyond that, it gets in the next turn, after the others. Clients share one read
+# buffer, lent to whoever is being read and kept by him only if a command is cut in the middle: ten
+# thousand idle clients own no buffer, and the bytes parsed are hot in the cache.
 #
-# A connection is freed at the end of a turn only (free_dead), when no list and no event refers to it.
+# A connection is freed at the end of a turn only (free_dead), when no list and no event refers to
+# it.
 
 from crdtredis._core cimport hash_ahead, key_ahead
 from crdtredis._resp cimport parser_back, parser_follows
@@ -19,11 +24,13 @@ from crdtredis.buffer cimport buffer_grow
 cdef enum:
     READ_SIZE = 128 << 10   # of the shared read buffer
     READ_TURN = 256 << 10   # bytes one client may read in a turn
-    OPS_TURN = 32 << 20     # bytes of ops after which all clients wait for the next turn, where they are logged and sent
+    # bytes of ops after which all clients wait for the next turn, where they are logged and sent
+    OPS_TURN = 32 << 20
     RUN_TURN = 1000         # commands it may run
     REPLY_TURN = 1 << 20    # bytes of replies after which it waits for the next turn
     KEEP_REPLY = 64 << 10   # a larger reply buffer is given back once it is sent
-    SMALL_REST = 16 << 10   # unsent bytes that are copied together rather than kept as a block of their own
+    # unsent bytes that are copied together rather than kept as a block of their own
+    SMALL_REST = 16 << 10
     SEND_TURN = 4 << 20     # bytes one client may be sent in a turn
     IOVECS = 64
     ACCEPT_TURN = 1000
@@ -36,7 +43,8 @@ cdef void loop_wake(void *loop, Client *client) noexcept nogil:
     cdef Conn *c = <Conn*>client
     client.active = (<Loop>loop).mono
     add_send(<Loop>loop, c)
-    if not client.flags & CLIENT_BLOCKED and (c.held.n or c.state & (CONN_READABLE | CONN_UNPARSED)):
+    if (not client.flags & CLIENT_BLOCKED
+        and (c.held.n or c.state & (CONN_READABLE | CONN_UNPARSED))):
         add_ready(<Loop>loop, c)
 
 
@@ -48,7 +56,8 @@ cdef void begin_turn(Loop self, Conn *c) noexcept nogil:
         c.turn_replies = 0
         c.client.reply.most = 0
         if self.output_hard:
-            c.client.reply.most = self.output_hard - c.out_bytes if self.output_hard > c.out_bytes else 1
+            c.client.reply.most = (self.output_hard - c.out_bytes if self.output_hard > c.out_bytes
+                                   else 1)
         c.client.flags &= ~<uint32_t>CLIENT_WROTE
 
 
@@ -66,7 +75,7 @@ cdef inline void add_send(Loop self, Conn *c) noexcept nogil:
         self.send_list = c
 
 
-# ---- accept -----------------------------------------------------------------------------------------------------
+# ---- accept --------------------------------------------------------------------------------------
 
 cdef void accept_all(Loop self) noexcept nogil:
     cdef int i
@@ -87,15 +96,19 @@ cdef void accept_from(Loop self, Listener *l) noexcept nogil:
         if fd < 0:
             if errno == EINTR or errno == ECONNABORTED:
                 continue
-            # Out of descriptors or memory: the connections stay in the backlog, and the next cron run tries again.
-            l.pending = 2 if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM else 0
+            # Out of descriptors or memory: the connections stay in the backlog, and the next cron
+            # run tries again.
+            l.pending = (2 if errno == EMFILE or errno == ENFILE or errno == ENOBUFS
+                         or errno == ENOMEM else 0)
             return
         self.accepted += 1
         if self.connected >= self.max_clients_:
             refuse_socket(self, fd, "-ERR max number of clients reached\r\n")
             continue
         if self.protected_mode and not self.d.need_auth and not is_loopback(&a):
-            refuse_socket(self, fd, "-DENIED crdt-redis runs in protected mode: without a password it serves this host only. Set "
+            refuse_socket(self, fd,
+                                   "-DENIED crdt-redis runs in protected mode: without a password "
+                                   "it serves this host only. Set "
                                    "requirepass, or turn protected_mode off.\r\n")
             continue
         c = <Conn*>need_memory(calloc(1, sizeof(Conn)))
@@ -125,7 +138,7 @@ cdef void refuse_socket(Loop self, int fd, const char *text) noexcept nogil:
     send(fd, text, strlen(text), MSG_NOSIGNAL)
     close(fd)
 
-# ---- read and run -----------------------------------------------------------------------------------------------
+# ---- read and run --------------------------------------------------------------------------------
 
 cdef void lend(Loop self, Conn *c) noexcept nogil:
     """The shared buffer to a parser that has none."""
@@ -144,7 +157,9 @@ cdef void take_back(Loop self, Conn *c) noexcept nogil:
     if p.buf.n == 0 and self.shared.p == NULL and p.buf.cap >= READ_SIZE:
         self.shared = p.buf
         memset(&p.buf, 0, sizeof(Buffer))
-    elif p.buf.n == 0 or (p.bulk < READ_SIZE and (c.client.flags & CLIENT_BLOCKED or not c.state & CONN_UNPARSED)):
+    elif (p.buf.n == 0
+          or (p.bulk < READ_SIZE
+              and (c.client.flags & CLIENT_BLOCKED or not c.state & CONN_UNPARSED))):
         parser_trim(p)
 
 
@@ -190,7 +205,8 @@ cdef void process(Loop self, Conn *c) noexcept nogil:
                 self.closed_query += 1
                 client.flags |= CLIENT_KILLED
         elif got == 0:
-            # It will send no more, but may still be reading: what it asked for is answered, then the connection is closed.
+            # It will send no more, but may still be reading: what it asked for is answered, then
+            # the connection is closed.
             c.state &= ~<uint32_t>CONN_READABLE
             client.flags |= CLIENT_KILLED if client.flags & CLIENT_BLOCKED else CLIENT_CLOSE
         elif errno == EAGAIN:
@@ -199,10 +215,12 @@ cdef void process(Loop self, Conn *c) noexcept nogil:
             client.flags |= CLIENT_KILLED
     take_back(self, c)
     if client.flags & CLIENT_BLOCKED and c.state & CONN_HUNGUP:
-        client.flags |= CLIENT_KILLED       # nobody is waiting any more, and no event will say so again
+        # nobody is waiting any more, and no event will say so again
+        client.flags |= CLIENT_KILLED
     if client.reply.buf.n or client.reply.over or client.flags & (CLIENT_CLOSE | CLIENT_KILLED):
         add_send(self, c)
-    if c.state & (CONN_READABLE | CONN_UNPARSED) and not client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED):
+    if (c.state & (CONN_READABLE | CONN_UNPARSED)
+        and not client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED)):
         add_ready(self, c)
 
 
@@ -215,7 +233,8 @@ cdef int run_commands(Loop self, Conn *c, uint32_t *left) noexcept nogil:
     cdef int status
     while True:
         if client.flags & CLIENT_BLOCKED and p.pos == p.buf.n:
-            parser_next(p)                      # says that there is no more, and lets go of the buffer: the wait may be long
+            # says that there is no more, and lets go of the buffer: the wait may be long
+            parser_next(p)
             return 1
         if (left[0] == 0 or client.reply.buf.n > REPLY_TURN or client.reply.over or turn_is_full(d)
                 or client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED)):
@@ -226,7 +245,8 @@ cdef int run_commands(Loop self, Conn *c, uint32_t *left) noexcept nogil:
         if status == PARSE_READY:
             if p.argc == 0:
                 continue
-            if d.guard & (GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE) and must_wait(d, client, p.argv, p.argc):
+            if (d.guard & (GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE)
+                and must_wait(d, client, p.argv, p.argc)):
                 pack_command(&c.held, p.argv, p.argc)
                 client.flags |= CLIENT_BLOCKED | CLIENT_POSTPONED
             elif p.authenticated and parser_follows(p) and p.argc <= AHEAD_ARGS:
@@ -247,10 +267,12 @@ cdef int run_commands(Loop self, Conn *c, uint32_t *left) noexcept nogil:
 cdef void run_ahead(Loop self, Conn *c, uint32_t *left) noexcept nogil:
     """Runs the command in the parser and those that follow it in the pipeline, a batch of them.
 
-    Finding a key costs two reads that nothing in the cache knows of: the slot, and the element it points to. In a table of any size
-    waiting for them is the most expensive part of a command. So a batch is parsed first, and while the later commands are being looked
-    at, the memory that the earlier ones will want is on its way. These are hints: a batch that SELECTs another database, or removes what
-    was fetched, runs no less correctly. What cannot run after all (the client was blocked, say) goes back to the parser.
+    Finding a key costs two reads that nothing in the cache knows of: the slot, and the element it
+    points to. In a table of any size waiting for them is the most expensive part of a command. So a
+    batch is parsed first, and while the later commands are being looked at, the memory that the
+    earlier ones will want is on its way. These are hints: a batch that SELECTs another database, or
+    removes what was fetched, runs no less correctly. What cannot run after all (the client was
+    blocked, say) goes back to the parser.
     """
     cdef Client *client = &c.client
     cdef Parser *p = &c.parser
@@ -271,7 +293,8 @@ cdef void run_ahead(Loop self, Conn *c, uint32_t *left) noexcept nogil:
         if a.command != NULL and 0 < a.command.first_key < a.argc:
             a.hash = key_ahead(self.k, client.db, a.argv[a.command.first_key])
         n += 1
-        if n == AHEAD or <uint32_t>n == left[0] or not parser_follows(p) or parser_next(p) != PARSE_READY:
+        if (n == AHEAD or <uint32_t>n == left[0] or not parser_follows(p)
+            or parser_next(p) != PARSE_READY):
             break       # what is cut off, or wrong, the parser will say again
         if p.argc == 0 or p.argc > self.ahead_args + AHEAD_ARGS - room:
             parser_back(p, p.start)
@@ -282,8 +305,10 @@ cdef void run_ahead(Loop self, Conn *c, uint32_t *left) noexcept nogil:
             hash_ahead(self.k, client.db, a.hash)
     for i in range(n):
         a = &self.ahead[i]
-        if i and (client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED | CLIENT_AUTHENTICATED) != CLIENT_AUTHENTICATED
-                  or client.reply.buf.n > REPLY_TURN or client.reply.over or turn_is_full(d) or d.guard & (GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE)):
+        if i and (client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED |
+                                  CLIENT_AUTHENTICATED) != CLIENT_AUTHENTICATED
+                  or client.reply.buf.n > REPLY_TURN or client.reply.over or turn_is_full(d)
+                  or d.guard & (GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE)):
             parser_back(p, a.at)
             return
         left[0] -= 1
@@ -307,7 +332,7 @@ cdef void run_held(Loop self, Conn *c) noexcept nogil:
     buffer_free(&held)
 
 
-# ---- replies to sockets -----------------------------------------------------------------------------------------
+# ---- replies to sockets --------------------------------------------------------------------------
 
 cdef void send_all(Loop self) noexcept nogil:
     cdef Conn *c = self.send_list
@@ -434,7 +459,8 @@ cdef int write_out(Loop self, Conn *c) noexcept nogil:
         c.soft_since = 0
         want_out(self, c, 0)
     else:
-        add_send(self, c)       # its share of the turn is used up, and edges come only after a short send
+        # its share of the turn is used up, and edges come only after a short send
+        add_send(self, c)
     return 1
 
 
@@ -451,7 +477,8 @@ cdef void want_out(Loop self, Conn *c, int on) noexcept nogil:
 
 
 cdef void check_output(Loop self, Conn *c) noexcept nogil:
-    """client-output-buffer-limit: above the hard limit, or above the soft one for too long, the client is dropped."""
+    """client-output-buffer-limit: above the hard limit, or above the soft one for too long, the
+    client is dropped."""
     if self.output_hard and c.out_bytes > self.output_hard:
         self.closed_output += 1
         kill(self, c)
@@ -464,7 +491,7 @@ cdef void check_output(Loop self, Conn *c) noexcept nogil:
     else:
         c.soft_since = 0
 
-# ---- the end of a connection ------------------------------------------------------------------------------------
+# ---- the end of a connection ---------------------------------------------------------------------
 
 cdef void kill(Loop self, Conn *c) noexcept nogil:
     if c.state & CONN_DEAD:
@@ -519,7 +546,8 @@ cdef void free_dead(Loop self) noexcept nogil:
 
 
 cdef void check_idle(Loop self) noexcept nogil:
-    """A slice of the clients, so that each is looked at about once a second: timeouts, soft limits, memory given back."""
+    """A slice of the clients, so that each is looked at about once a second: timeouts, soft limits,
+    memory given back."""
     cdef uint32_t n = self.connected // <uint32_t>self.hz_ + 5
     cdef Conn *c
     cdef int64_t idle
@@ -543,7 +571,7 @@ cdef void check_idle(Loop self) noexcept nogil:
             return
 
 
-# ---- what CLIENT LIST says ----------------------------------------------------------------------------------------
+# ---- what CLIENT LIST says -----------------------------------------------------------------------
 
 cdef str local_address(Client *c):
     cdef sockaddr_storage a
@@ -560,23 +588,33 @@ cdef str local_address(Client *c):
 cdef dict client_row(Client *c, Conn *conn):
     """Every field of CLIENT LIST, in its order."""
     cdef size_t qbuf = conn.parser.buf.n - conn.parser.start if conn != NULL else 0
-    cdef size_t memory = sizeof(Conn) + c.reply.buf.cap + c.queue.cap + (wait_memory(c.wait) if c.wait != NULL else 0)
-    flags = "".join(letter for bit, letter in ((CLIENT_MULTI, "x"), (CLIENT_BLOCKED, "b"), (CLIENT_CLOSE, "c"), (CLIENT_KILLED, "A"),
-                                               (CLIENT_UNIX, "U"), (CLIENT_NO_EVICT, "e"), (CLIENT_NO_TOUCH, "T")) if c.flags & bit)
+    cdef size_t memory = sizeof(Conn) + c.reply.buf.cap + c.queue.cap + (
+            wait_memory(c.wait) if c.wait != NULL else 0)
+    flags = "".join(letter for bit, letter in ((CLIENT_MULTI, "x"), (CLIENT_BLOCKED, "b"),
+                                               (CLIENT_CLOSE, "c"), (CLIENT_KILLED, "A"),
+                                               (CLIENT_UNIX, "U"), (CLIENT_NO_EVICT, "e"),
+                                               (CLIENT_NO_TOUCH, "T")) if c.flags & bit)
     if conn != NULL:
         memory += parser_memory(&conn.parser) + conn.out_bytes
     now = c.active if conn == NULL else clock_ms(CLOCK_MONOTONIC)
     session = <Session>c.session if c.session != NULL else None
     return {
-        "id": c.id, "addr": c.addr.decode(), "laddr": local_address(c) if c.fd >= 0 else "", "fd": c.fd, "name": text_of(c.name),
-        "age": max(now - c.created, 0) // 1000, "idle": max(now - c.active, 0) // 1000, "flags": flags or "N", "db": c.db,
-        "sub": 0, "psub": 0, "ssub": 0, "multi": c.queued if c.flags & CLIENT_MULTI else -1, "qbuf": qbuf,
-        "qbuf-free": conn.parser.buf.cap - conn.parser.buf.n if conn != NULL else 0, "argv-mem": c.wait.args.n if c.wait != NULL else 0, "multi-mem": c.queue.n,
-        "rbs": c.reply.buf.cap, "rbp": c.reply.buf.n, "obl": c.reply.buf.n, "oll": conn.out_blocks if conn != NULL else 0,
+        "id": c.id, "addr": c.addr.decode(), "laddr": local_address(c) if c.fd >= 0 else "",
+        "fd": c.fd, "name": text_of(c.name),
+        "age": max(now - c.created, 0) // 1000, "idle": max(now - c.active, 0) // 1000,
+        "flags": flags or "N", "db": c.db,
+        "sub": 0, "psub": 0, "ssub": 0, "multi": c.queued if c.flags & CLIENT_MULTI else -1,
+        "qbuf": qbuf,
+        "qbuf-free": conn.parser.buf.cap - conn.parser.buf.n if conn != NULL else 0,
+        "argv-mem": c.wait.args.n if c.wait != NULL else 0, "multi-mem": c.queue.n,
+        "rbs": c.reply.buf.cap, "rbp": c.reply.buf.n, "obl": c.reply.buf.n,
+        "oll": conn.out_blocks if conn != NULL else 0,
         "omem": conn.out_bytes if conn != NULL else 0, "tot-mem": memory,
         "events": "rw" if conn != NULL and conn.state & CONN_WANTS_OUT else "r",
-        "cmd": c.command.name.decode() if c.command != NULL else "NULL", "user": session.user if session is not None else "default",
-        "redir": -1, "resp": c.reply.resp, "lib-name": text_of(c.lib_name), "lib-ver": text_of(c.lib_ver),
+        "cmd": c.command.name.decode() if c.command != NULL else "NULL",
+        "user": session.user if session is not None else "default",
+        "redir": -1, "resp": c.reply.resp, "lib-name": text_of(c.lib_name),
+        "lib-ver": text_of(c.lib_ver),
     }
 
 

@@ -16,9 +16,11 @@ cdef enum CommandFlag:
     C_MOVABLEKEYS = 4096
     C_SKIP_SLOWLOG = 8192
     C_CONTAINER = 16384     # has subcommands, which are found as "name|sub"
-    C_SUBCOMMAND = 65536    # found through its container only: a client's "config|get" names nothing
+    # found through its container only: a client's "config|get" names nothing
+    C_SUBCOMMAND = 65536
     C_ONE_CHANGE = 131072   # Redis counts it as one change, however many effects it takes here
-    C_EXEC = 32768          # EXEC itself: what the queued commands are refused for, it is refused for
+    # EXEC itself: what the queued commands are refused for, it is refused for
+    C_EXEC = 32768
 
 cdef enum:
     NAME_MAX = 48           # of a command, with its subcommand
@@ -41,7 +43,8 @@ cdef struct Command:
     uint64_t ticks          # of the cycle counter
     uint64_t rejected
     uint64_t failed
-    uint64_t took[24]       # LATENCIES: calls that took up to 1, 2, 4 ... µs; the last ones, longer than the bound before
+    # LATENCIES: calls that took up to 1, 2, 4 ... µs; the last ones, longer than the bound before
+    uint64_t took[24]
 
 cdef struct ErrorCount:
     char code[32]
@@ -56,7 +59,8 @@ cdef enum Guard:
     GUARD_PAUSE_WRITE = 16
     GUARD_CLOCK = 32        # the timestamps run ahead of the clock: see watch_clock
 
-# Up to where OBJECT ENCODING calls a collection small: Redis's settings, which hold nothing together here. See keys.pyx.
+# Up to where OBJECT ENCODING calls a collection small: Redis's settings, which hold nothing
+# together here. See keys.pyx.
 cdef struct EncodingLimits:
     int64_t entries[5]      # by KeyType: members
     int64_t value[5]        # bytes of a name or value
@@ -74,7 +78,8 @@ cdef struct Dispatch:
     char misconf[256]       # what -MISCONF says
     Stats stats
     ErrorCount error_counts[128]
-    # Time that no clock set right, or wrong, moves: ms since some moment. What waits, is paused or idle is measured by it.
+    # Time that no clock set right, or wrong, moves: ms since some moment. What waits, is paused or
+    # idle is measured by it.
     int64_t steady
     uint64_t tick           # cycle counter at the end of the last command: the start of the next
     double ticks_per_usec
@@ -112,13 +117,16 @@ cdef struct Dispatch:
 cdef void steady_alone(Dispatch *d) noexcept nogil
 # Sets GUARD_CLOCK or takes it away, after the clock or the timestamps have moved.
 cdef void watch_clock(Dispatch *d) noexcept nogil
-# Runs one complete command: look-up, arity, authentication, MULTI queueing, loading/MISCONF/OOM refusals, the handler, statistics,
-# slow log. Appends the reply to client.reply. Takes the GIL only for plain commands.
+# Runs one complete command: look-up, arity, authentication, MULTI queueing, loading/MISCONF/OOM
+# refusals, the handler, statistics, slow log. Appends the reply to client.reply. Takes the GIL only
+# for plain commands.
 cdef void execute(Dispatch *d, Client *client, Span *argv, int argc) noexcept nogil
 # The same for a name that has been looked up: cmd is find_command's answer.
-cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc) noexcept nogil
+cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv,
+                        int argc) noexcept nogil
 # 1 when CLIENT PAUSE holds this command back: the caller keeps it and executes it later.
 cdef int must_wait(Dispatch *d, Client *client, Span *argv, int argc) noexcept nogil
 # The only place that runs a handler; EXEC calls it for each queued command.
-cdef void call_command(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc) noexcept nogil
+cdef void call_command(Dispatch *d, Client *client, Command *cmd, Span *argv,
+                       int argc) noexcept nogil
 cdef Command *find_command(Dispatch *d, Span name) noexcept nogil

@@ -1,17 +1,21 @@
 # Dispatch: which command runs, whether it may, and what is counted.
 #
-# execute() runs one complete command for one client and appends its reply to client.reply. It knows no socket: the loop calls it
-# with what it has parsed, and so do unit tests and the simulation (Executor.execute). In the common case, a known command with
-# enough arguments, a client that is authenticated and not in MULTI, nothing wrong with the server, it costs one hash look-up, one
-# test of flags and the handler.
+# execute() runs one complete command for one client and appends its reply to client.reply. It knows
+# no socket: the loop calls it with what it has parsed, and so do unit tests and the simulation
+# (Executor.execute). In the common case, a known command with enough arguments, a client that is
+# authenticated and not in MULTI, nothing wrong with the server, it costs one hash look-up, one test
+# of flags and the handler.
 #
-# The order in which a command is refused is Redis's: unknown, arity, NOAUTH, not in MULTI, OOM, MISCONF, LOADING; then our CLOCKAHEAD; then
-# MULTI queues it. A refusal while queueing spoils the transaction: EXEC answers EXECABORT.
+# The order in which a command is refused is Redis's: unknown, arity, NOAUTH, not in MULTI, OOM,
+# MISCONF, LOADING; then our CLOCKAHEAD; then MULTI queues it. A refusal while queueing spoils the
+# transaction: EXEC answers EXECABORT.
 #
-# Time per command is the difference of two readings of the cycle counter (8 ns each; the end of one command is the start of the
-# next), which serves statistics and the slow log; it is turned into microseconds only when somebody asks.
+# Time per command is the difference of two readings of the cycle counter (8 ns each; the end of one
+# command is the start of the next), which serves statistics and the slow log; it is turned into
+# microseconds only when somebody asks.
 
-from crdtredis._core cimport REFUSED_LARGE, key_find, mem_used, op_begin, op_end, op_fits, op_room, remainder_size, stamps_run_ahead
+from crdtredis._core cimport (REFUSED_LARGE, key_find, mem_used, op_begin, op_end, op_fits, op_room,
+                              remainder_size, stamps_run_ahead)
 
 cdef extern from *:
     """
@@ -39,7 +43,7 @@ cdef extern from *:
     int highest_bit(uint64_t x) noexcept nogil
 
 
-# ---- look-up ------------------------------------------------------------------------------------------------------
+# ---- look-up -------------------------------------------------------------------------------------
 
 cdef inline uint32_t name_hash(const char *p, size_t n, uint32_t h) noexcept nogil:
     """FNV-1a over the lower-cased name; continued over "|sub" for a subcommand."""
@@ -65,7 +69,8 @@ cdef Command *find_command(Dispatch *d, Span name) noexcept nogil:
         cmd = d.table[i]
         if cmd == NULL:
             return NULL
-        if cmd.hash == h and cmd.name_n == name.n and not cmd.flags & C_SUBCOMMAND and same_name(cmd.name, name.p, name.n):
+        if (cmd.hash == h and cmd.name_n == name.n and not cmd.flags & C_SUBCOMMAND
+            and same_name(cmd.name, name.p, name.n)):
             return cmd
         i = (i + 1) & d.mask
 
@@ -81,20 +86,22 @@ cdef Command *find_subcommand(Dispatch *d, Command *container, Span sub) noexcep
         cmd = d.table[i]
         if cmd == NULL:
             return NULL
-        if (cmd.hash == h and cmd.name_n == n + 1 + sub.n and memcmp(cmd.name, container.name, n) == 0 and cmd.name[n] == c'|'
+        if (cmd.hash == h and cmd.name_n == n + 1 + sub.n and memcmp(cmd.name, container.name, n)
+                == 0 and cmd.name[n] == c'|'
                 and same_name(cmd.name + n + 1, sub.p, sub.n)):
             return cmd
         i = (i + 1) & d.mask
 
 
-# ---- refusals -----------------------------------------------------------------------------------------------------
+# ---- refusals ------------------------------------------------------------------------------------
 
 cdef enum:
     TEXT_MAX = 512
 
 cdef const char *TOO_LARGE = "ERR operation too large"
 cdef const char *UNSOUND = "ERR a result of this command is none that replicas could be told, and was not stored"
-cdef const char *CLOCK_AHEAD = ("CLOCKAHEAD Writes are refused: timestamps here are ahead of the clock by more than max-clock-skew. "
+cdef const char *CLOCK_AHEAD = ("CLOCKAHEAD Writes are refused: timestamps here are ahead of the "
+                                "clock by more than max-clock-skew. "
                                 "GET /health says how to go on")
 
 
@@ -144,13 +151,15 @@ cdef void refuse_unknown(Dispatch *d, Client *client, Span *argv, int argc) noex
         args[n - 1] = c' '
         args[n] = 0
     shown(arg, argv[0], SHOWN_ARG)
-    snprintf(text, sizeof(text), "ERR unknown command '%s', with args beginning with: %s", arg, args)
+    snprintf(text, sizeof(text), "ERR unknown command '%s', with args beginning with: %s", arg,
+             args)
     refuse(d, client, NULL, text)
 
 
 cdef void close_http(Dispatch *d, Client *client) noexcept nogil:
-    """A browser talks HTTP to us, made to by a web page whose request body holds commands (cross-protocol scripting): its connection ends
-    with the first line that only HTTP has, before any of the body is run, and unanswered. Browsers send Host: before a body, whatever the
+    """A browser talks HTTP to us, made to by a web page whose request body holds commands
+    (cross-protocol scripting): its connection ends with the first line that only HTTP has, before
+    any of the body is run, and unanswered. Browsers send Host: before a body, whatever the
     method."""
     client.flags |= CLIENT_KILLED
     if d.steady >= d.next_http_warning:
@@ -160,12 +169,15 @@ cdef void close_http(Dispatch *d, Client *client) noexcept nogil:
 
 
 cdef void warn_of_http(Client *client) noexcept with gil:
-    log.warning("Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands to Redis. This is likely due to an "
-                "attacker attempting to use Cross Protocol Scripting to compromise your Redis instance. Connection from %s aborted.",
+    log.warning("Possible SECURITY ATTACK detected. It looks like somebody is sending POST or "
+                "Host: commands to Redis. This is likely due to an "
+                "attacker attempting to use Cross Protocol Scripting to compromise your Redis "
+                "instance. Connection from %s aborted.",
                 client.addr.decode("utf-8", "replace"))
 
 
-cdef void refuse_subcommand(Dispatch *d, Client *client, Command *container, Span sub) noexcept nogil:
+cdef void refuse_subcommand(Dispatch *d, Client *client, Command *container,
+                            Span sub) noexcept nogil:
     cdef char text[TEXT_MAX]
     cdef char arg[SHOWN_ARG + 1]
     cdef char name[NAME_MAX]
@@ -210,7 +222,8 @@ cdef void steady_alone(Dispatch *d) noexcept nogil:
 
 
 cdef void watch_clock(Dispatch *d) noexcept nogil:
-    """What is written while the timestamps run ahead would be held back by every replica with a right clock, and acknowledged all the same."""
+    """What is written while the timestamps run ahead would be held back by every replica with a
+    right clock, and acknowledged all the same."""
     if stamps_run_ahead(d.kernel):
         d.guard |= GUARD_CLOCK
     else:
@@ -237,9 +250,10 @@ cdef void count_error(Dispatch *d, const char *p, size_t n) noexcept nogil:
             return
 
 
-# ---- running ------------------------------------------------------------------------------------------------------
+# ---- running -------------------------------------------------------------------------------------
 
-cdef void call_command(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc) noexcept nogil:
+cdef void call_command(Dispatch *d, Client *client, Command *cmd, Span *argv,
+                       int argc) noexcept nogil:
     """Runs the handler and counts it. What it owes a client that it blocks is for run_again."""
     cdef size_t at = client.reply.buf.n
     cdef uint64_t begun = d.tick
@@ -285,7 +299,8 @@ cdef inline void count_changes(Dispatch *d, Command *cmd, Call *c, uint64_t effe
         d.stats.changes += c.changes - <int64_t>effects
 
 
-cdef inline void run_handler(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc) noexcept nogil:
+cdef inline void run_handler(Dispatch *d, Client *client, Command *cmd, Span *argv,
+                             int argc) noexcept nogil:
     """The only place that does. A command that writes is one op, or part of the one of EXEC."""
     cdef size_t at = client.reply.buf.n
     cdef Call c
@@ -302,7 +317,8 @@ cdef inline void run_handler(Dispatch *d, Client *client, Command *cmd, Span *ar
     if cmd.flags & C_WRITE:
         op_begin(d.kernel)
         # What one effect may hold of the arguments. The handler asks for what more it makes.
-        if cmd.flags & C_DENYOOM and not op_room(d.kernel, client.db, 1, argv[1].n if argc > 1 else 0, size_of(argv, argc)):
+        if (cmd.flags & C_DENYOOM and not op_room(d.kernel, client.db, 1, argv[1].n if argc > 1
+                                                  else 0, size_of(argv, argc))):
             pass
         elif cmd.hot != NULL:
             cmd.hot(&c)
@@ -340,7 +356,8 @@ cdef void execute(Dispatch *d, Client *client, Span *argv, int argc) noexcept no
     execute_found(d, client, find_command(d, argv[0]), argv, argc)
 
 
-cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc) noexcept nogil:
+cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv,
+                        int argc) noexcept nogil:
     cdef size_t at = client.reply.buf.n
     cdef uint32_t before = client.flags
     cdef Command *container
@@ -362,7 +379,8 @@ cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv, i
     elif argc != cmd.arity and (cmd.arity > 0 or argc < -cmd.arity):
         snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", cmd.name)
         refuse(d, client, cmd, text)
-    elif d.guard == 0 and client.flags & (CLIENT_MULTI | CLIENT_AUTHENTICATED) == CLIENT_AUTHENTICATED:
+    elif (d.guard == 0 and client.flags & (CLIENT_MULTI | CLIENT_AUTHENTICATED)
+          == CLIENT_AUTHENTICATED):
         call_command(d, client, cmd, argv, argc)
         finish_reply(client, at, before)
         if d.kernel.ready != NULL:
@@ -396,8 +414,8 @@ cdef inline void drop_reply(Reply *r, size_t at, int over) noexcept nogil:
 
 
 cdef inline void finish_reply(Client *client, size_t at, uint32_t before) noexcept nogil:
-    """CLIENT REPLY OFF and SKIP drop what a command said, if they hold before it (flags) and after it, however much it was. One that has
-    blocked its client is not over yet."""
+    """CLIENT REPLY OFF and SKIP drop what a command said, if they hold before it (flags) and after
+    it, however much it was. One that has blocked its client is not over yet."""
     if before & client.flags & (CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP):
         drop_reply(&client.reply, at, 0)
     if client.flags & (CLIENT_REPLY_SKIP | CLIENT_SKIP_NEXT) and not client.flags & CLIENT_BLOCKED:

@@ -1,19 +1,25 @@
-# The Executor: the command table of one replica, its settings and statistics, and sessions without sockets.
+# The Executor: the command table of one replica, its settings and statistics, and sessions without
+# sockets.
 #
-# The table is made from commands/table.py once per Executor: an open-addressing hash over lower-cased names, with what dispatch needs of
-# each command and the counters. Everything that runs per command is in dispatch.pxi; this is what Python asks for now and then.
+# The table is made from commands/table.py once per Executor: an open-addressing hash over
+# lower-cased names, with what dispatch needs of each command and the counters. Everything that runs
+# per command is in dispatch.pxi; this is what Python asks for now and then.
 
 import time
 
 from crdtredis._core cimport T_HASH, T_SET, T_ZSET
 
 FLAG_BITS = {
-    "write": C_WRITE, "readonly": C_READONLY, "denyoom": C_DENYOOM, "fast": C_FAST, "loading": C_LOADING, "stale": C_STALE,
-    "no_auth": C_NO_AUTH, "no_multi": C_NO_MULTI, "no_queue": C_NO_QUEUE, "noscript": C_NOSCRIPT, "admin": C_ADMIN,
-    "blocking": C_BLOCKING, "movablekeys": C_MOVABLEKEYS, "skip_slowlog": C_SKIP_SLOWLOG, "container": C_CONTAINER, "exec": C_EXEC,
+    "write": C_WRITE, "readonly": C_READONLY, "denyoom": C_DENYOOM, "fast": C_FAST,
+    "loading": C_LOADING, "stale": C_STALE,
+    "no_auth": C_NO_AUTH, "no_multi": C_NO_MULTI, "no_queue": C_NO_QUEUE, "noscript": C_NOSCRIPT,
+    "admin": C_ADMIN,
+    "blocking": C_BLOCKING, "movablekeys": C_MOVABLEKEYS, "skip_slowlog": C_SKIP_SLOWLOG,
+    "container": C_CONTAINER, "exec": C_EXEC,
 }
 
-# What Redis counts as one change (rdb_changes_since_last_save); of any other command each effect is one, unless the handler says.
+# What Redis counts as one change (rdb_changes_since_last_save); of any other command each effect is
+# one, unless the handler says.
 ONE_CHANGE = frozenset("""
     SET SETEX PSETEX GETEX APPEND SETRANGE SETBIT RENAME RENAMENX COPY MOVE SWAPDB LMOVE RPOPLPUSH BLMOVE BRPOPLPUSH
     SUNIONSTORE SINTERSTORE SDIFFSTORE ZUNIONSTORE ZINTERSTORE ZDIFFSTORE ZRANGESTORE GEOSEARCHSTORE GEORADIUS GEORADIUSBYMEMBER
@@ -35,7 +41,8 @@ cdef class Executor:
     """Commands over a replica: what a server is without sockets, files and peers.
 
     replica     the Replica that commands read and write; its `now` is the only clock.
-    server      crdtredis.server.Server, or None in tests and the simulation; plain commands reach the rest of the process by it.
+    server      crdtredis.server.Server, or None in tests and the simulation; plain commands reach
+                the rest of the process by it.
     """
 
     def __cinit__(self, Replica replica, server=None):
@@ -90,10 +97,12 @@ cdef class Executor:
             bits = 0
             for flag in spec.flags:
                 bits |= <uint32_t>FLAG_BITS.get(flag, 0)
-            cmd.flags = bits | (C_SUBCOMMAND if spec.container else 0) | (C_ONE_CHANGE if spec.name in ONE_CHANGE else 0)
+            cmd.flags = bits | (C_SUBCOMMAND if spec.container
+                                else 0) | (C_ONE_CHANGE if spec.name in ONE_CHANGE else 0)
             if isinstance(spec.keys, tuple):
                 cmd.first_key, cmd.last_key, cmd.key_step = spec.keys
-            handler = spec.handler if spec.handler is not None else self.specs[spec.container].handler
+            handler = (spec.handler if spec.handler is not None
+                       else self.specs[spec.container].handler)
             if isinstance(handler, Hot):
                 cmd.hot = (<Hot>handler).f
             else:
@@ -118,14 +127,16 @@ cdef class Executor:
         steady_alone(&self.d)
         client_init(&self.d, s.c, resp)
         s.id = s.c.id
-        s.own.session = <void*>s      # not counted: __dealloc__ frees the client, and end_session never sees this one
+        # not counted: __dealloc__ frees the client, and end_session never sees this one
+        s.own.session = <void*>s
         return s
 
     def execute(self, Session session, list argv) -> bytes:
-        """Runs one command for a session made by session(); answers the RESP bytes, empty while the reply is deferred.
+        """Runs one command for a session made by session(); answers the RESP bytes, empty while the
+        reply is deferred.
 
-        argv: list of bytes, at least the name. Never raises for what a client may send; ValueError while the client is owed a reply, since a
-        connection reads nothing from it then.
+        argv: list of bytes, at least the name. Never raises for what a client may send; ValueError
+        while the client is owed a reply, since a connection reads nothing from it then.
         """
         cdef Span *spans
         cdef bytes arg
@@ -152,17 +163,18 @@ cdef class Executor:
         return session.take_replies()
 
     def serve_waiting(self):
-        """Serves clients that wait for keys, after what a peer sent. The loop does it by itself; without one, whoever hands ops to the
-        replica does."""
+        """Serves clients that wait for keys, after what a peer sent. The loop does it by itself;
+        without one, whoever hands ops to the replica does."""
         serve_ready(&self.d)
 
     def expire_deferred(self):
-        """Answers every deferred reply and every client waiting for keys whose time is up. The loop does so by itself; without one,
-        whoever moves the time calls this."""
+        """Answers every deferred reply and every client waiting for keys whose time is up. The loop
+        does so by itself; without one, whoever moves the time calls this."""
         cdef Token token
         steady_alone(&self.d)
         expire_waiting(&self.d)
-        # Token.expire raises nothing, whatever on_timeout does: else the first to raise would be due again in every turn.
+        # Token.expire raises nothing, whatever on_timeout does: else the first to raise would be
+        # due again in every turn.
         while self.deferred and self.deferred[0][0] <= self.d.steady:
             token = heapq.heappop(self.deferred)[2]
             token.expire()
@@ -174,7 +186,8 @@ cdef class Executor:
 
     @property
     def requirepass(self) -> bytes | None:
-        """The password new clients must give, None: none. Clients that are connected keep what they have."""
+        """The password new clients must give, None: none. Clients that are connected keep what they
+        have."""
         return self.password
 
     @requirepass.setter
@@ -228,7 +241,8 @@ cdef class Executor:
 
     def stats(self) -> dict:
         """Counters since the start or reset_stats()."""
-        return {"commands": self.d.stats.commands, "hits": self.d.stats.hits, "misses": self.d.stats.misses,
+        return {"commands": self.d.stats.commands, "hits": self.d.stats.hits,
+                "misses": self.d.stats.misses,
                 "errors": self.d.stats.errors, "transactions": self.d.stats.transactions}
 
     @property
@@ -244,11 +258,13 @@ cdef class Executor:
         for i in range(self.d.mask + 1):
             cmd = self.d.table[i]
             if cmd != NULL and (cmd.calls or cmd.rejected):
-                out[cmd.name.decode()] = (cmd.calls, int(<double>cmd.ticks / self.d.ticks_per_usec), cmd.rejected, cmd.failed)
+                out[cmd.name.decode()] = (cmd.calls, int(<double>cmd.ticks / self.d.ticks_per_usec),
+                                          cmd.rejected, cmd.failed)
         return out
 
     def latencies(self) -> dict:
-        """Name -> calls by how long they took: up to 1, 2, 4 ... 2**22 µs, and longer. Of commands called at least once."""
+        """Name -> calls by how long they took: up to 1, 2, 4 ... 2**22 µs, and longer. Of commands
+        called at least once."""
         cdef uint32_t i
         cdef Command *cmd
         out = {}
@@ -279,7 +295,8 @@ cdef class Executor:
     # -- slow log
 
     def set_slowlog(self, int64_t threshold_usec, uint32_t max_len):
-        """Commands of at least threshold_usec are kept, the newest max_len of them; negative: none are."""
+        """Commands of at least threshold_usec are kept, the newest max_len of them; negative: none
+        are."""
         cdef list entries = self.slowlog(max_len)
         cdef uint32_t i
         self.d.slow_usec = threshold_usec
@@ -289,8 +306,10 @@ cdef class Executor:
         if max_len != self.d.slow_max:
             resize_slowlog(&self.d, max_len)
 
-    def set_encoding_limits(self, *, int64_t hash_max_listpack_entries=512, int64_t hash_max_listpack_value=64, int64_t set_max_intset_entries=512,
-                            int64_t set_max_listpack_entries=128, int64_t set_max_listpack_value=64, int64_t zset_max_listpack_entries=128,
+    def set_encoding_limits(self, *, int64_t hash_max_listpack_entries=512,
+                            int64_t hash_max_listpack_value=64, int64_t set_max_intset_entries=512,
+                            int64_t set_max_listpack_entries=128, int64_t set_max_listpack_value=64,
+                            int64_t zset_max_listpack_entries=128,
                             int64_t zset_max_listpack_value=64, int64_t list_max_listpack_size=-2):
         """What OBJECT ENCODING goes by, as the settings of these names."""
         cdef EncodingLimits *e = &self.d.encoding
@@ -326,7 +345,8 @@ cdef class Executor:
             if e.args.n == 0:
                 break
             unpack_command(e.args.p, &argv, &cap, &argc)
-            out.append((e.id, e.at, e.usec, [argv[i].p[:argv[i].n] for i in range(argc)], e.addr.decode(), text_of(e.name)))
+            out.append((e.id, e.at, e.usec, [argv[i].p[:argv[i].n] for i in range(argc)],
+                        e.addr.decode(), text_of(e.name)))
         free(argv)
         return out
 

@@ -50,22 +50,26 @@ cdef class Loop:
     cdef uint32_t answer_n
     cdef uint32_t answer_cap
     cdef uint64_t own_logged            # seq of the newest own op when a turn was last logged
-    cdef int received_more              # time was up before the waiting room and the bridge's queue had given all they could
+    # time was up before the waiting room and the bridge's queue had given all they could
+    cdef int received_more
     cdef int bridge_ready
     cdef int calls_ready
     # what is due
     cdef int64_t next_cron
     cdef int64_t next_python
     cdef int64_t next_reap
-    cdef public int64_t next_collect           # when the next round of letting stubs go begins, or goes on
+    # when the next round of letting stubs go begins, or goes on
+    cdef public int64_t next_collect
     cdef uint64_t cron_n
-    cdef int tick_due                   # a second has passed since the log was last asked whether something is due
+    # a second has passed since the log was last asked whether something is due
+    cdef int tick_due
     cdef int working                    # `work` is not empty
     cdef int stopping
     cdef object calls                   # deque of callables for call_soon
     cdef list periodic                  # [due, interval, callable]
     cdef list work
-    cdef public list on_stop            # called once, when the last turn is done and before replies are flushed
+    # called once, when the last turn is done and before replies are flushed
+    cdef public list on_stop
     # settings
     cdef uint32_t max_clients_
     cdef public uint32_t reserve        # descriptors left to everything but clients
@@ -76,11 +80,14 @@ cdef class Loop:
     cdef public size_t output_soft
     cdef public int64_t output_soft_seconds
     cdef public size_t query_limit      # bytes of unfinished commands and MULTI queue
-    cdef public size_t turn_limit       # bytes of ops after which all clients, and peers, wait for the next turn
+    # bytes of ops after which all clients, and peers, wait for the next turn
+    cdef public size_t turn_limit
     cdef public size_t record_limit     # bytes of a record of the log, unless one op is larger
     cdef public int64_t max_bulk        # bytes of one argument
-    cdef public bint protected_mode     # refuse strangers from other hosts while there is no password
-    cdef public int64_t collect_every   # ms between the end of one such round and the beginning of the next
+    # refuse strangers from other hosts while there is no password
+    cdef public bint protected_mode
+    # ms between the end of one such round and the beginning of the next
+    cdef public int64_t collect_every
     cdef public bint active_expire      # reap without being asked: DEBUG SET-ACTIVE-EXPIRE
     # statistics
     cdef uint64_t accepted

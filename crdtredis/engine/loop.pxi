@@ -3,13 +3,15 @@
 #   1  epoll_wait; the clock is read once
 #   2  accept what waits; call_soon and periodic callbacks, deferred replies that are due
 #   3  for every client that has bytes: read, parse, run, replies into its buffer
-#   4  apply what peers sent (within a time budget), reap expired keys, serve who waited for what came
+#   4  apply what peers sent (within a time budget), reap expired keys, serve who waited for what
+#      came
 #   5  the turn's ops: one record, one append to the log; then the same bytes to the sync thread
 #   6  replies to the sockets, connections to be closed closed
 #
-# A reply leaves in step 6 only, so no client is told of a write that step 5 has not logged. Should the log fail, the replies of
-# those who wrote in this turn are replaced by errors; the log keeps the record for its next file, and until that is open writes,
-# ops from peers and the reaping of expired keys are refused or left.
+# A reply leaves in step 6 only, so no client is told of a write that step 5 has not logged. Should
+# the log fail, the replies of those who wrote in this turn are replaced by errors; the log keeps
+# the record for its next file, and until that is open writes, ops from peers and the reaping of
+# expired keys are refused or left.
 #
 # The GIL is held from a turn's first Python call to its end and never otherwise.
 #
@@ -23,8 +25,10 @@ import socket
 
 from cpython.exc cimport PyErr_CheckSignals
 
-from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, RECORD_FULL, RECORD_HEAD, ROOM_TURN, collect, free_garbage, has_ops, pages_due,
-                              pages_give, pages_slices, pages_watch, reap, receive, record_end, retry_waiting, table_work, take_record)
+from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, RECORD_FULL, RECORD_HEAD, ROOM_TURN, collect,
+                              free_garbage, has_ops, pages_due,
+                              pages_give, pages_slices, pages_watch, reap, receive, record_end,
+                              retry_waiting, table_work, take_record)
 
 cdef enum:
     EVENTS = 1024           # per epoll_wait
@@ -34,7 +38,8 @@ cdef enum:
     TAG_LISTENER = 16
     LISTENERS = 16
     REAP_TURN = 100         # keys
-    FREE_TURN = 1000        # keys of flushed databases and members of deleted collections freed in a turn
+    # keys of flushed databases and members of deleted collections freed in a turn
+    FREE_TURN = 1000
     REHASH_TURN = 2000      # elements per database and cron run
     COLLECT_TURN = 1000     # buckets looked at for stubs per cron run
     RECEIVE_US = 2000       # time for peers' ops in a turn
@@ -45,14 +50,16 @@ cdef class Loop:
     """Serves an Executor's commands to sockets, on the thread that calls run().
 
     executor    what runs the commands.
-    log         the SegmentWriter that takes each turn's record before its replies leave; None: nothing is logged.
+    log         the SegmentWriter that takes each turn's record before its replies leave; None:
+                nothing is logged.
     log_tick    called when the log wants it (SegmentWriter.wants_tick).
     bridge      the crossing to the sync thread; None: no replication.
 
     Everything but call_soon() and stop() belongs to the thread of run(), or to the time before it.
     """
 
-    def __cinit__(self, Executor executor, SegmentWriter log=None, Bridge bridge=None, log_tick=None):
+    def __cinit__(self, Executor executor, SegmentWriter log=None, Bridge bridge=None,
+                  log_tick=None):
         self.ep = self.wake_fd = self.signal_fd = self.signal_write_fd = -1
         self.executor = executor
         self.d = &executor.d
@@ -84,7 +91,8 @@ cdef class Loop:
         self.log = log
         self.log_tick = log_tick
         self.reserve = 32
-        self.max_clients_ = 10000                       # whoever has settings asks for as many files
+        # whoever has settings asks for as many files
+        self.max_clients_ = 10000
         self.d.loop = <void*>self
         self.d.wake = loop_wake
         self.set_clock()
@@ -118,7 +126,7 @@ cdef class Loop:
             raise OSError(errno, strerror(errno).decode())
         return 0
 
-    # ---- settings ---------------------------------------------------------------------------------------------------
+    # ---- settings --------------------------------------------------------------------------------
 
     @property
     def max_clients(self) -> int:
@@ -126,14 +134,16 @@ cdef class Loop:
 
     @max_clients.setter
     def max_clients(self, uint32_t value):
-        """As many as the limit of open files allows, with `reserve` descriptors left for everything else."""
+        """As many as the limit of open files allows, with `reserve` descriptors left for everything
+        else."""
         need = value + self.reserve
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft != resource.RLIM_INFINITY and soft < need:
             allowed = need if hard == resource.RLIM_INFINITY else min(need, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
             if allowed < need:
-                log.warning("max_connections %d needs %d open files, and %d are allowed: %d connections", value, need, allowed,
+                log.warning("max_connections %d needs %d open files, and %d are allowed: "
+                            "%d connections", value, need, allowed,
                             max(allowed - self.reserve, 1))
                 value = max(allowed - self.reserve, 1)
         self.max_clients_ = value
@@ -168,7 +178,8 @@ cdef class Loop:
             s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
     def listen_tcp(self, str host, int port, int backlog=511) -> int:
-        """Listens on one address (IPv4 or IPv6); port 0 picks one. Answers the port. OSError where that is impossible."""
+        """Listens on one address (IPv4 or IPv6); port 0 picks one. Answers the port. OSError where
+        that is impossible."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         s = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
@@ -187,7 +198,8 @@ cdef class Loop:
         return port
 
     def listen_unix(self, str path, int perm=0, int backlog=511):
-        """Listens on a Unix socket; a socket file left over from an earlier process is replaced. perm 0: as the umask has it."""
+        """Listens on a Unix socket; a socket file left over from an earlier process is replaced.
+        perm 0: as the umask has it."""
         s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             try:
@@ -234,10 +246,11 @@ cdef class Loop:
                 out.append(text.decode())
         return out
 
-    # ---- from Python ------------------------------------------------------------------------------------------------
+    # ---- from Python -----------------------------------------------------------------------------
 
     def call_soon(self, fn):
-        """Has fn() called on the engine thread, in its next turn. From any thread. What it raises is logged."""
+        """Has fn() called on the engine thread, in its next turn. From any thread. What it raises
+        is logged."""
         self.calls.append(fn)
         signal_fd(self.wake_fd)
 
@@ -247,7 +260,8 @@ cdef class Loop:
         signal_fd(self.wake_fd)
 
     def every(self, double seconds, fn):
-        """Has fn() called on the engine thread every so many seconds, at least 1: each call takes the GIL."""
+        """Has fn() called on the engine thread every so many seconds, at least 1: each call takes
+        the GIL."""
         if seconds < 1:
             raise ValueError("at least a second apart")
         due = clock_ms(CLOCK_MONOTONIC) + int(seconds * 1000)
@@ -255,13 +269,15 @@ cdef class Loop:
         self.next_python = min(item[0] for item in self.periodic)
 
     def add_work(self, fn):
-        """Has fn() called in every turn, with no waiting between turns, until it answers False: recovery, in slices."""
+        """Has fn() called in every turn, with no waiting between turns, until it answers False:
+        recovery, in slices."""
         self.work.append(fn)
         self.working = 1
         signal_fd(self.wake_fd)
 
     def run(self):
-        """Serves until stop(), or until a signal handler raises, which is raised here after an orderly end."""
+        """Serves until stop(), or until a signal handler raises, which is raised here after an
+        orderly end."""
         is_main = False
         old = -1
         try:
@@ -304,9 +320,11 @@ cdef class Loop:
         while c != NULL:
             blocked += (c.client.flags & CLIENT_BLOCKED) != 0
             c = c.next
-        return {"connected": self.connected, "blocked": blocked, "timeouts": self.d.timeout_n, "waited_keys": self.d.waited_keys,
+        return {"connected": self.connected, "blocked": blocked, "timeouts": self.d.timeout_n,
+                "waited_keys": self.d.waited_keys,
                 "accepted": self.accepted, "rejected": self.rejected,
-                "net_in": self.net_in, "net_out": self.net_out, "turns": self.turns, "timed_out": self.timed_out,
+                "net_in": self.net_in, "net_out": self.net_out, "turns": self.turns,
+                "timed_out": self.timed_out,
                 "closed_output": self.closed_output, "closed_query": self.closed_query,
                 "ops_per_second": rate_of(&self.ops_rate), "in_per_second": rate_of(&self.in_rate),
                 "out_per_second": rate_of(&self.out_rate)}
@@ -343,7 +361,8 @@ cdef class Loop:
         return c
 
     def pause(self, int64_t ms, bint writes_only):
-        """CLIENT PAUSE: commands wait, or those that write. A pause is made longer or stricter by another, never shorter or laxer."""
+        """CLIENT PAUSE: commands wait, or those that write. A pause is made longer or stricter by
+        another, never shorter or laxer."""
         until = self.d.steady + ms
         if self.d.guard & (GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE):
             until = max(until, self.d.pause_until)
@@ -355,7 +374,7 @@ cdef class Loop:
     def unpause(self):
         self.end_pause()
 
-    # ---- the turn ---------------------------------------------------------------------------------------------------
+    # ---- the turn --------------------------------------------------------------------------------
 
     cdef void set_clock(self) noexcept nogil:
         self.now = clock_ms(CLOCK_REALTIME)
@@ -366,7 +385,8 @@ cdef class Loop:
         """How long epoll_wait may sleep."""
         cdef int64_t ms
         cdef int i
-        if self.ready != NULL or self.received_more or self.k.garbage != NULL or (self.k.ready != NULL and may_serve(self.d)) or self.working or self.stopping:
+        if (self.ready != NULL or self.received_more or self.k.garbage != NULL
+            or (self.k.ready != NULL and may_serve(self.d)) or self.working or self.stopping):
             return 0
         if pages_due():
             return 0
@@ -436,7 +456,8 @@ cdef class Loop:
             self.cron()
         if self.log is not None:
             self.watch_log()
-        # The list has the newest first, and commands run in the order they came in. Who is not done is put on a new list.
+        # The list has the newest first, and commands run in the order they came in. Who is not done
+        # is put on a new list.
         ready = NULL
         while self.ready != NULL:
             c = self.ready
@@ -450,7 +471,8 @@ cdef class Loop:
             process(self, c)
         if self.bridge_ready or self.received_more:
             self.receive_blocks()
-        # Also in the turn in which somebody may have looked at a key that has just expired: with the next command it does not count any more.
+        # Also in the turn in which somebody may have looked at a key that has just expired: with
+        # the next command it does not count any more.
         if self.mono >= self.next_reap or (self.k.heap_n and self.k.heap[0].at <= self.k.now):
             self.reap_due()
         if self.k.ready != NULL:
@@ -459,7 +481,8 @@ cdef class Loop:
             free_garbage(self.k, FREE_TURN)
         elif pages_due():
             pages_give()
-        # While loading there is nothing to log to; what the kernel will want to say first, its actors, waits for the open log.
+        # While loading there is nothing to log to; what the kernel will want to say first, its
+        # actors, waits for the open log.
         if (has_ops(self.k) or self.answer_n) and not self.d.guard & GUARD_LOADING:
             self.log_turn()
         if self.log is not None:
@@ -480,10 +503,11 @@ cdef class Loop:
                 add_ready(self, c)
             c = c.next
 
-    # ---- peers, deadlines, the log ----------------------------------------------------------------------------------
+    # ---- peers, deadlines, the log ---------------------------------------------------------------
 
     cdef void receive_blocks(self) noexcept nogil:
-        """What may leave the waiting room goes before what has just come: so that the room does not grow while there is no time for both."""
+        """What may leave the waiting room goes before what has just come: so that the room does not
+        grow while there is no time for both."""
         cdef uint64_t begun = cycles()
         cdef uint64_t most = <uint64_t>(RECEIVE_US * self.d.ticks_per_usec)
         cdef uint64_t count
@@ -505,27 +529,32 @@ cdef class Loop:
     cdef void receive_block(self, Block *b) noexcept nogil:
         cdef int status = ANSWER_UNLOGGED
         if not self.d.guard & GUARD_MISCONF:
-            self.k.lending = not self.d.guard & GUARD_LOADING      # the block stays until log_turn, in this very turn
+            # the block stays until log_turn, in this very turn
+            self.k.lending = not self.d.guard & GUARD_LOADING
             status = receive(self.k, b.bytes, b.n)
             self.k.lending = 0
         if self.answer_n == self.answer_cap:
             self.answer_cap = self.answer_cap * 2 if self.answer_cap else 16
-            self.answers = <Answer*>need_memory(realloc(self.answers, sizeof(Answer) * self.answer_cap))
+            self.answers = <Answer*>need_memory(realloc(self.answers,
+                                                        sizeof(Answer) * self.answer_cap))
         self.answers[self.answer_n].block = b
         self.answers[self.answer_n].status = status
         self.answer_n += 1
 
     cdef void reap_due(self) noexcept nogil:
         cdef int64_t ms
-        if not self.active_expire or self.d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE):
+        if (not self.active_expire
+            or self.d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_PAUSE_ALL |
+                               GUARD_PAUSE_WRITE)):
             self.next_reap = self.mono + 100
             return
         ms = reap(self.k, REAP_TURN)
         self.next_reap = self.mono + (ms if 0 <= ms < 100 else 100)
 
     cdef void log_turn(self) noexcept nogil:
-        """The turn's ops into the log, then to the sync thread, with the answers to what it handed in. They are several records where they
-        are many, and the sync thread is given each by itself: neither holds more at a time than a record or one op."""
+        """The turn's ops into the log, then to the sync thread, with the answers to what it handed
+        in. They are several records where they are many, and the sync thread is given each by
+        itself: neither holds more at a time than a record or one op."""
         cdef Record *r = &self.record
         cdef Span head
         cdef uint64_t newest = self.k.actors.v[self.k.me].applied
@@ -551,32 +580,39 @@ cdef class Loop:
         if not logged:
             self.log_failed()
         for i in range(self.answer_n):
-            self.bridge.put_answer(self.answers[i].block, self.answers[i].status if logged else ANSWER_UNLOGGED)
+            self.bridge.put_answer(self.answers[i].block, self.answers[i].status if logged
+                                   else ANSWER_UNLOGGED)
         self.answer_n = 0
 
     cdef Block *block_of(self, const char *p) noexcept nogil:
         """The RECEIVE of this turn in whose bytes p lies."""
         cdef uint32_t i = 0
-        while not self.answers[i].block.bytes <= p < self.answers[i].block.bytes + self.answers[i].block.n:
+        while not self.answers[i].block.bytes <= p < self.answers[i].block.bytes + self.answers[
+                i].block.n:
             i += 1
         return self.answers[i].block
 
     cdef void watch_log(self) noexcept nogil:
-        """Follows the state of the log, which its own thread may change: writes are refused while it has failed."""
+        """Follows the state of the log, which its own thread may change: writes are refused while
+        it has failed."""
         if self.log.state == LOG_FAILED:
             if not self.d.guard & GUARD_MISCONF:
-                snprintf(self.d.misconf, sizeof(self.d.misconf), "MISCONF Errors writing to the AOF file: %s",
+                snprintf(self.d.misconf, sizeof(self.d.misconf),
+                         "MISCONF Errors writing to the AOF file: %s",
                          strerror(self.log.error))
                 self.d.guard |= GUARD_MISCONF
         elif self.d.guard & GUARD_MISCONF and self.log.state == LOG_OPEN:
             self.d.guard &= ~<uint32_t>GUARD_MISCONF
             if self.bridge is not None and self.bridge.wanted:
-                self.bridge.put(new_block(BLOCK_GAP, 0, NULL, 0), 1)       # what waited is in the log now
+                # what waited is in the log now
+                self.bridge.put(new_block(BLOCK_GAP, 0, NULL, 0), 1)
 
     cdef void tick_log(self) noexcept nogil:
-        """Lets the log do what is due, a new segment above all. Its header says what stands before it, by the kernel's clock: so this is
-        done only where all that the kernel has applied was handed to the log."""
-        if self.log_tick is not None and not has_ops(self.k) and (self.tick_due or self.log.wants_tick()):
+        """Lets the log do what is due, a new segment above all. Its header says what stands before
+        it, by the kernel's clock: so this is done only where all that the kernel has applied was
+        handed to the log."""
+        if (self.log_tick is not None and not has_ops(self.k)
+            and (self.tick_due or self.log.wants_tick())):
             self.tick_due = 0
             take_gil(self.d)
             loop_log_tick(self)
@@ -595,7 +631,7 @@ cdef class Loop:
                     reply_error(&c.client.reply, self.d.misconf)
             c = c.next_send
 
-    # ---- cron -------------------------------------------------------------------------------------------------------
+    # ---- cron ------------------------------------------------------------------------------------
 
     cdef void cron(self) noexcept nogil:
         cdef int i
@@ -617,10 +653,11 @@ cdef class Loop:
         rate_sample(&self.out_rate, self.net_out, self.hz_)
         check_idle(self)
 
-    # ---- the end ----------------------------------------------------------------------------------------------------
+    # ---- the end ---------------------------------------------------------------------------------
 
     cdef void wind_down(self) noexcept nogil:
-        """The last turn is logged and answered: no new connections; on_stop; then a moment for replies that are still queued."""
+        """The last turn is logged and answered: no new connections; on_stop; then a moment for
+        replies that are still queued."""
         cdef epoll_event *events = <epoll_event*>self.events
         cdef Conn *c
         cdef int64_t deadline
@@ -655,7 +692,7 @@ cdef class Loop:
         drop_gil(self.d)
 
 
-# ---- the loop's Python side -----------------------------------------------------------------------------------------
+# ---- the loop's Python side ----------------------------------------------------------------------
 
 cdef void loop_calls(Loop self) noexcept with gil:
     cdef uint64_t count
@@ -693,7 +730,8 @@ cdef void loop_stopping(Loop self) noexcept with gil:
 
 
 cdef void loop_signals(Loop self) noexcept with gil:
-    """The interpreter runs its signal handlers here, since nothing else on this thread may do so for a long time."""
+    """The interpreter runs its signal handlers here, since nothing else on this thread may do so
+    for a long time."""
     cdef char scratch[64]
     while read(self.signal_fd, scratch, sizeof(scratch)) > 0:
         pass

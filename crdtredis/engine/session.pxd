@@ -11,7 +11,8 @@ cdef class Token:
     cdef readonly object deadline       # Dispatch.steady, None: no limit
     cdef object on_timeout
     cdef readonly bint done
-    cdef public object ended            # called once when nothing is owed any more: answered, its time was up, or the client has gone
+    # called once when nothing is owed any more: answered, its time was up, or the client has gone
+    cdef public object ended
 
 cdef class Session:
     """One client, as plain commands see it."""

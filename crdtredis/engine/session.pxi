@@ -1,10 +1,11 @@
 # Clients, and what plain commands see of them.
 #
-# A Client is C. A plain command is given a Session, a Python object made at the client's first plain command and kept until the
-# connection ends; afterwards its `c` is NULL and deferred replies to it are dropped.
+# A Client is C. A plain command is given a Session, a Python object made at the client's first
+# plain command and kept until the connection ends; afterwards its `c` is NULL and deferred replies
+# to it are dropped.
 #
-# Plain commands need the GIL. Within a loop turn it is taken for the first of them and kept until the turn ends: beside a busy
-# Python thread, each release can cost a whole switch interval.
+# Plain commands need the GIL. Within a loop turn it is taken for the first of them and kept until
+# the turn ends: beside a busy Python thread, each release can cost a whole switch interval.
 
 import heapq
 import logging
@@ -24,14 +25,16 @@ cdef extern from "Python.h":
 cdef object log = logging.getLogger("crdtredis.engine")
 
 cdef enum:
-    DONE_KEPT = 64          # tokens in the heap of deadlines that are done: so many are not worth a sweep
+    # tokens in the heap of deadlines that are done: so many are not worth a sweep
+    DONE_KEPT = 64
 
 # Client flags that plain commands set.
-client_flags = {"REPLY_OFF": CLIENT_REPLY_OFF, "REPLY_SKIP": CLIENT_REPLY_SKIP, "SKIP_NEXT": CLIENT_SKIP_NEXT, "NO_EVICT": CLIENT_NO_EVICT,
+client_flags = {"REPLY_OFF": CLIENT_REPLY_OFF, "REPLY_SKIP": CLIENT_REPLY_SKIP,
+                "SKIP_NEXT": CLIENT_SKIP_NEXT, "NO_EVICT": CLIENT_NO_EVICT,
                 "NO_TOUCH": CLIENT_NO_TOUCH}
 
 
-# ---- clients ------------------------------------------------------------------------------------------------------
+# ---- clients -------------------------------------------------------------------------------------
 
 cdef void client_init(Dispatch *d, Client *c, int resp) noexcept nogil:
     memset(c, 0, sizeof(Client))
@@ -77,7 +80,8 @@ cdef void reset_client(Dispatch *d, Client *client) noexcept nogil:
     drop_transaction(d, client)
     client.db = 0
     client.reply.resp = 2
-    client.flags &= ~<uint32_t>(CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP | CLIENT_SKIP_NEXT | CLIENT_NO_TOUCH | CLIENT_NO_EVICT
+    client.flags &= ~<uint32_t>(CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP | CLIENT_SKIP_NEXT |
+                                CLIENT_NO_TOUCH | CLIENT_NO_EVICT
                                 | CLIENT_AUTHENTICATED)
     if not d.need_auth:
         client.flags |= CLIENT_AUTHENTICATED
@@ -85,7 +89,7 @@ cdef void reset_client(Dispatch *d, Client *client) noexcept nogil:
     client.name = NULL
 
 
-# ---- plain commands -----------------------------------------------------------------------------------------------
+# ---- plain commands ------------------------------------------------------------------------------
 
 cdef inline void take_gil(Dispatch *d) noexcept nogil:
     """In a loop turn: the GIL, until the loop lets it go at the turn's end."""
@@ -100,7 +104,8 @@ cdef inline void drop_gil(Dispatch *d) noexcept nogil:
         PyGILState_Release(d.gil_state)
 
 
-cdef void run_plain(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc) noexcept with gil:
+cdef void run_plain(Dispatch *d, Client *client, Command *cmd, Span *argv,
+                    int argc) noexcept with gil:
     cdef Executor x = <Executor>d.self
     cdef size_t at = client.reply.buf.n
     cdef int i
@@ -124,7 +129,8 @@ cdef void run_plain(Dispatch *d, Client *client, Command *cmd, Span *argv, int a
 
 
 cdef void take_back_reply(Client *client, size_t at, str error):
-    """An error in place of what the command said, and of what it still owed: who was refused waits for nothing."""
+    """An error in place of what the command said, and of what it still owed: who was refused waits
+    for nothing."""
     client.reply.buf.n = at
     if client.session != NULL and (<Session>client.session).token is not None:
         token_done((<Session>client.session).token)
@@ -152,8 +158,9 @@ cdef Session session_of(Executor x, Client *client):
 
 
 cdef void token_done(Token t) noexcept:
-    """Nothing is owed any more. What worked for the reply hears of it, and the heap of deadlines does not keep it: without this, clients
-    that leave would stand there until a time they chose themselves."""
+    """Nothing is owed any more. What worked for the reply hears of it, and the heap of deadlines
+    does not keep it: without this, clients that leave would stand there until a time they chose
+    themselves."""
     cdef Executor x = t.session.executor
     t.done = True
     ended, t.ended = t.ended, None
@@ -174,7 +181,8 @@ cdef class Token:
     """A reply still owed to a client whose command called session.defer(). Engine thread only."""
 
     def resolve(self, value) -> bool:
-        """Sends the reply and lets the client go on. False when it is gone, or was answered before."""
+        """Sends the reply and lets the client go on. False when it is gone, or was answered
+        before."""
         cdef Client *c
         cdef size_t at
         if self.done:
@@ -213,7 +221,8 @@ cdef class Token:
 
 @cython.no_gc_clear     # __dealloc__ needs the executor
 cdef class Session:
-    """One client, as plain commands see it: made at its first plain command, gone with the connection.
+    """One client, as plain commands see it: made at its first plain command, gone with the
+    connection.
 
     Attributes of a client that has gone answer None.
     """
@@ -315,7 +324,8 @@ cdef class Session:
 
     @property
     def wrote(self) -> int:
-        """Seq of this replica's own op that held the client's last write; 0: it has written nothing."""
+        """Seq of this replica's own op that held the client's last write; 0: it has written
+        nothing."""
         return self.c.wrote if self.c != NULL else 0
 
     @property
@@ -334,9 +344,10 @@ cdef class Session:
         self.c.flags |= CLIENT_CLOSE
 
     def defer(self, timeout_ms=None, on_timeout=None) -> Token:
-        """Leaves the command unanswered until token.resolve(reply), or until timeout_ms have passed (None: no limit), when
-        on_timeout, or what it returns, is the reply. Until then nothing more is read from the client. Only where can_block. OverflowError,
-        and the client waits for nothing, where timeout_ms from now is beyond 63 bits."""
+        """Leaves the command unanswered until token.resolve(reply), or until timeout_ms have passed
+        (None: no limit), when on_timeout, or what it returns, is the reply. Until then nothing more
+        is read from the client. Only where can_block. OverflowError, and the client waits for
+        nothing, where timeout_ms from now is beyond 63 bits."""
         cdef Token token = Token.__new__(Token)
         cdef Executor x = self.executor
         cdef int64_t deadline = x.d.steady + timeout_ms if timeout_ms is not None else 0
@@ -352,8 +363,8 @@ cdef class Session:
         return token
 
     def unblock(self, bint error=False) -> bool:
-        """Ends what the client waits for, as its time limit would, or with an error. False when it waits for nothing, or only for the end
-        of CLIENT PAUSE."""
+        """Ends what the client waits for, as its time limit would, or with an error. False when it
+        waits for nothing, or only for the end of CLIENT PAUSE."""
         if self.c == NULL:
             return False
         if self.c.wait != NULL:
@@ -365,7 +376,8 @@ cdef class Session:
 
     def take_replies(self) -> bytes:
         """Bytes replied so far to a session without a connection."""
-        cdef bytes out = PyBytes_FromStringAndSize(self.c.reply.buf.p, <Py_ssize_t>self.c.reply.buf.n)
+        cdef bytes out = PyBytes_FromStringAndSize(self.c.reply.buf.p,
+                                                   <Py_ssize_t>self.c.reply.buf.n)
         self.c.reply.buf.n = 0
         return out
 

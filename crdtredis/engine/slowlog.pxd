@@ -8,5 +8,6 @@ cdef struct SlowEntry:
     char addr[64]
     char name[64]
 
-cdef void note_slow(Dispatch *d, Client *client, Span *argv, int argc, uint64_t ticks) noexcept nogil
+cdef void note_slow(Dispatch *d, Client *client, Span *argv, int argc,
+                    uint64_t ticks) noexcept nogil
 cdef void resize_slowlog(Dispatch *d, uint32_t most) noexcept nogil

@@ -1,13 +1,15 @@
-# The slow log: the newest commands that took long, as C structs in a ring, so that a threshold of 0 does not make hot commands wait for
-# the GIL. Entry number i stands at i % slow_max.
+# The slow log: the newest commands that took long, as C structs in a ring, so that a threshold of 0
+# does not make hot commands wait for the GIL. Entry number i stands at i % slow_max.
 
 cdef enum:
     SLOW_ARGS = 32          # arguments that are kept, and bytes of each
     SLOW_BYTES = 128
 
 
-cdef void note_slow(Dispatch *d, Client *client, Span *argv, int argc, uint64_t ticks) noexcept nogil:
-    """Keeps the arguments as Redis does: 32 at most, 128 bytes of each, and says how much is left out."""
+cdef void note_slow(Dispatch *d, Client *client, Span *argv, int argc,
+                    uint64_t ticks) noexcept nogil:
+    """Keeps the arguments as Redis does: 32 at most, 128 bytes of each, and says how much is left
+    out."""
     cdef SlowEntry *e
     cdef uint32_t n
     cdef int i

@@ -68,7 +68,8 @@ cdef inline int64_t clock_ms(int clock) noexcept nogil:
     return <int64_t>t.tv_sec * 1000 + t.tv_nsec // 1000000
 
 
-cdef void format_address(char *out, size_t room, sockaddr_storage *a, const char *unix_path) noexcept nogil:
+cdef void format_address(char *out, size_t room, sockaddr_storage *a,
+                         const char *unix_path) noexcept nogil:
     cdef char ip[48]
     if a.ss_family == AF_INET:
         inet_ntop(AF_INET, &(<sockaddr_in*>a).sin_addr, ip, sizeof(ip))

@@ -1,16 +1,19 @@
 # MULTI, EXEC, DISCARD and WATCH: the work behind commands/transactions.pyx.
 #
-# Queued commands are flat bytes in Client.queue, since the parser's buffer moves on. EXEC runs them between one op_begin and op_end, so
-# all their effects are one op, applied everywhere at once or not yet. WATCH holds the kernel's Watch of a key, whose version
-# every effect on the key raises, from here or from a peer, and EXEC compares versions.
+# Queued commands are flat bytes in Client.queue, since the parser's buffer moves on. EXEC runs them
+# between one op_begin and op_end, so all their effects are one op, applied everywhere at once or
+# not yet. WATCH holds the kernel's Watch of a key, whose version every effect on the key raises,
+# from here or from a peer, and EXEC compares versions.
 
 from libc.stdlib cimport qsort
 
-from crdtredis._core cimport Element, key_deadline, key_find, key_visible, watch_hold, watch_key, watch_release
+from crdtredis._core cimport (Element, key_deadline, key_find, key_visible, watch_hold, watch_key,
+                              watch_release)
 
 
 cdef void exec_queued(Call *c) noexcept nogil:
-    """EXEC: the queued commands as one op, or a refusal. The effects of all of them are applied, logged and sent together."""
+    """EXEC: the queued commands as one op, or a refusal. The effects of all of them are applied,
+    logged and sent together."""
     cdef Client *client = c.client
     cdef Dispatch *d = c.dispatch
     cdef Buffer queue = client.queue
@@ -66,8 +69,10 @@ cdef void exec_queued(Call *c) noexcept nogil:
     drop_transaction(d, client)
 
 
-cdef int remainders_fit(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc) noexcept nogil:
-    """Does what a command of EXEC will first remove of its keys fit the op, unless it is huge always? Alone it would be an op of its own."""
+cdef int remainders_fit(Dispatch *d, Client *client, Command *cmd, Span *argv,
+                        int argc) noexcept nogil:
+    """Does what a command of EXEC will first remove of its keys fit the op, unless it is huge
+    always? Alone it would be an op of its own."""
     cdef size_t bytes = 0
     cdef int last = cmd.last_key if cmd.last_key >= 0 else argc + cmd.last_key
     cdef int i = cmd.first_key if cmd.flags & C_WRITE else 0
@@ -113,7 +118,8 @@ cdef void watch_key_for(Dispatch *d, Client *client, Span key) noexcept nogil:
         watched_once(d, client)
         if client.watched_n >= client.watched_cap // 2:
             client.watched_cap = client.watched_cap * 2 if client.watched_cap else 4
-            client.watched = <Watched*>need_memory(realloc(client.watched, sizeof(Watched) * client.watched_cap))
+            client.watched = <Watched*>need_memory(realloc(client.watched,
+                                                           sizeof(Watched) * client.watched_cap))
     client.watched[client.watched_n].watch = w
     client.watched[client.watched_n].version = w.version
     client.watched[client.watched_n].expired = is_expired(d.kernel, client.db, key)
@@ -131,8 +137,8 @@ cdef int by_watch(const void *a, const void *b) noexcept nogil:
 
 
 cdef void watched_once(Dispatch *d, Client *client) noexcept nogil:
-    """Of several entries of one key only the oldest, which asks for most. Looking for the key at each WATCH would take a time that is
-    squared in their number."""
+    """Of several entries of one key only the oldest, which asks for most. Looking for the key at
+    each WATCH would take a time that is squared in their number."""
     cdef uint32_t i
     cdef uint32_t n = 0
     if client.watched_n == 0:
@@ -148,16 +154,19 @@ cdef void watched_once(Dispatch *d, Client *client) noexcept nogil:
 
 
 cdef int watched_changed(Dispatch *d, Client *client) noexcept nogil:
-    """1 when EXEC must refuse: a watched key was touched by an effect, here or from a peer, or its deadline has passed since WATCH.
+    """1 when EXEC must refuse: a watched key was touched by an effect, here or from a peer, or its
+    deadline has passed since WATCH.
 
-    A key that had expired before WATCH was absent to its client already: the one effect that removes it is no change.
+    A key that had expired before WATCH was absent to its client already: the one effect that
+    removes it is no change.
     """
     cdef uint32_t i
     cdef Watched *x
     for i in range(client.watched_n):
         x = &client.watched[i]
         if x.expired:
-            if x.watch.version - x.version > 1 or key_visible(d.kernel, key_find(d.kernel, x.watch.db, watch_key(x.watch))):
+            if (x.watch.version - x.version > 1
+                or key_visible(d.kernel, key_find(d.kernel, x.watch.db, watch_key(x.watch)))):
                 return 1
         elif x.watch.version != x.version or is_expired(d.kernel, x.watch.db, watch_key(x.watch)):
             return 1

@@ -1,1 +1,2 @@
-"""HTTP: the routes peers use (replication) and those for operators (health, stats, metrics, config). app puts them together."""
+"""HTTP: the routes peers use (replication) and those for operators (health, stats, metrics,
+config). app puts them together."""

@@ -1,8 +1,9 @@
 """The aiohttp application: who may ask, what an error looks like, and which routes there are.
 
-With an `auth_token`, every route but GET /health wants it as bearer token, /metrics too (Prometheus sends one when told to): numbers
-about keys and peers are nobody's business who was not let in. /health stays open because load balancers and orchestrators seldom
-carry secrets, and says no more than which part is failing.
+With an `auth_token`, every route but GET /health wants it as bearer token, /metrics too (Prometheus
+sends one when told to): numbers about keys and peers are nobody's business who was not let in.
+/health stays open because load balancers and orchestrators seldom carry secrets, and says no more
+than which part is failing.
 
 **Web pages.** A browser on this machine, or on one that can reach it, runs the scripts of any page;
 none of them has business here.
@@ -21,8 +22,9 @@ none of them has business here.
   each other by whatever names they have. /health answers to any name, as load balancers need, but
   gives its reasons only where the others would answer.
 
-No answer holds a traceback or a path: what a handler did not foresee is logged, and the client gets "internal error". Errors are JSON; on
-the replication routes they are the Failure of the protocol, like every other refusal there, whoever finds them.
+No answer holds a traceback or a path: what a handler did not foresee is logged, and the client gets
+"internal error". Errors are JSON; on the replication routes they are the Failure of the protocol,
+like every other refusal there, whoever finds them.
 """
 from __future__ import annotations
 
@@ -52,11 +54,13 @@ SAFE = {"GET", "HEAD"}
 FROM_PAGES = ("Origin", "Sec-Fetch-Site")
 
 
-def error(request: web.Request, status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
+def error(request: web.Request, status: int, text: str,
+          headers: dict[str, str] | None = None) -> web.Response:
     """In the language of who asks."""
     if not request.path.startswith(PEERS):
         return web.json_response({"error": text}, status=status, headers=headers)
-    code = {401: wire.UNAUTHORIZED, 403: wire.UNAUTHORIZED, 408: wire.UNKNOWN, 413: wire.TOO_LARGE}.get(
+    code = {401: wire.UNAUTHORIZED, 403: wire.UNAUTHORIZED, 408: wire.UNKNOWN,
+        413: wire.TOO_LARGE}.get(
         status, wire.MALFORMED if 400 <= status < 500 else wire.UNKNOWN)
     response = refused(Refusal(code, text))
     response.set_status(status)
@@ -79,7 +83,8 @@ def is_our_name(request: web.Request, names: set[str]) -> bool:
 def application(front: Front, server: Server | None = None) -> web.Application:
     """The routes for peers, and with a server those for operators too."""
     token = front.hub.settings.token.encode()
-    names = {name.removeprefix("-").lower() for name in server.config.http_addresses} if server is not None else set()
+    names = ({name.removeprefix("-").lower() for name in server.config.http_addresses}
+             if server is not None else set())
 
     def shows_token(request: web.Request) -> bool:
         given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
@@ -91,7 +96,8 @@ def application(front: Front, server: Server | None = None) -> web.Application:
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         replicates = request.path.startswith(PEERS)
-        if (replicates or request.method not in SAFE) and any(h in request.headers for h in FROM_PAGES):
+        if ((replicates or request.method not in SAFE)
+            and any(h in request.headers for h in FROM_PAGES)):
             return error(request, 403, "web pages have no business here")
         if request.path in OPEN:
             pass
@@ -99,14 +105,18 @@ def application(front: Front, server: Server | None = None) -> web.Application:
             return error(request, 401, "the auth_token is missing or wrong",
                          {"WWW-Authenticate": "Bearer"})
         elif not replicates and not is_trusted(request):
-            return error(request, 421, "without an auth_token, Host must be an IP address, localhost or a name in http_bind")
+            return error(request, 421,
+                         "without an auth_token, Host must be an IP address, localhost or a name "
+                         "in http_bind")
         try:
             return await handler(request)
         except web.HTTPException as e:
             if e.status < 400:
                 raise
-            text = e.reason.lower() + "; there are /health, /metrics, /stats and /config" * (e.status == 404 and not replicates)
-            return error(request, e.status, text, {k: v for k, v in e.headers.items() if k == "Allow"})
+            text = e.reason.lower() + "; there are /health, /metrics, /stats and /config" * (
+                    e.status == 404 and not replicates)
+            return error(request, e.status, text,
+                         {k: v for k, v in e.headers.items() if k == "Allow"})
         except TimeoutError:
             return error(request, 408, "timeout")
         except (asyncio.CancelledError, ConnectionError):

@@ -1,6 +1,8 @@
-"""Metrics for Prometheus, made at each scrape from one look at the server (info.collect), so that nothing is counted twice or kept.
+"""Metrics for Prometheus, made at each scrape from one look at the server (info.collect), so that
+nothing is counted twice or kept.
 
-Counters end in _total, times are seconds, sizes bytes. A registry of our own: the process's default one stays as it is.
+Counters end in _total, times are seconds, sizes bytes. A registry of our own: the process's default
+one stays as it is.
 """
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily,
+                                    InfoMetricFamily, Metric)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 if TYPE_CHECKING:
@@ -28,16 +31,22 @@ GAUGES = {
     "memory_used_bytes": ("memory", "used_memory", "Memory of the keyspace"),
     "memory_resident_bytes": ("memory", "used_memory_rss", "Resident memory of the process"),
     "loading": ("persistence", "loading", "1 while the log is read at the start"),
-    "known_actors": ("crdt", "known_actors", "Actors in the clock: one per process start of every replica"),
+    "known_actors": ("crdt", "known_actors",
+                     "Actors in the clock: one per process start of every replica"),
     "waiting_ops": ("crdt", "waiting_ops", "Received operations that wait for what they depend on"),
-    "held_ops": ("crdt", "ops_held_for_clock_skew", "Operations held because they are stamped too far ahead of this clock"),
-    "stamps_ahead_seconds": ("crdt", "stamps_ahead_seconds", "How far the timestamps here are ahead of the clock"),
-    "writes_refused_for_clock": ("crdt", "writes_refused_for_clock", "1 while that is more than max_clock_skew, and writes are refused"),
-    "stubs": ("crdt", "stubs", "Tallies taken back and kept until their actor is known to have seen it"),
+    "held_ops": ("crdt", "ops_held_for_clock_skew",
+                 "Operations held because they are stamped too far ahead of this clock"),
+    "stamps_ahead_seconds": ("crdt", "stamps_ahead_seconds",
+                             "How far the timestamps here are ahead of the clock"),
+    "writes_refused_for_clock": ("crdt", "writes_refused_for_clock",
+                                 "1 while that is more than max_clock_skew, and writes are refused"),
+    "stubs": ("crdt", "stubs",
+              "Tallies taken back and kept until their actor is known to have seen it"),
 }
 COUNTERS = {
     "connections": ("stats", "total_connections_received", "Connections accepted"),
-    "connections_rejected": ("stats", "rejected_connections", "Connections refused for max_connections"),
+    "connections_rejected": ("stats", "rejected_connections",
+                             "Connections refused for max_connections"),
     "commands": ("stats", "total_commands_processed", "Commands executed"),
     "network_input_bytes": ("stats", "total_net_input_bytes", "Bytes read from clients"),
     "network_output_bytes": ("stats", "total_net_output_bytes", "Bytes sent to clients"),
@@ -51,23 +60,31 @@ COUNTERS = {
 PEER_GAUGES = {
     "lag_ops": ("lag_ops", 1, "Own operations the peer has not acknowledged"),
     "lag_seconds": ("lag_ms", 1000, "Age of the oldest of them"),
-    "queued_bytes": ("queued_bytes", 1, "Bytes of the log from there on, as far as memory holds it"),
+    "queued_bytes": ("queued_bytes", 1,
+                     "Bytes of the log from there on, as far as memory holds it"),
     "missing_ops": ("missing_ops", 1, "Operations the peer has and this replica has not"),
     "pushes_in_flight": ("in_flight", 1, "Requests under way"),
 }
 PEER_COUNTERS = {
-    "sent_ops": ("ops_sent", "Operations sent, repeats included"), "sent_bytes": ("bytes_sent", "Bytes of them"),
-    "received_ops": ("ops_received", "Operations fetched by pull"), "received_bytes": ("bytes_received", "Bytes of them"),
-    "pushes": ("pushes", "Pushes answered"), "pulls": ("pulls", "Pulls answered with operations"), "exchanges": ("exchanges", "Clocks compared"),
-    "relayed_ops": ("relayed", "Operations of third replicas handed on"), "handshakes": ("handshakes", "Handshakes begun"),
-    "failures": ("failures", "Conversations that failed"), "full_syncs_needed": ("full_syncs", "Times the log no longer held what was lacking"),
+    "sent_ops": ("ops_sent", "Operations sent, repeats included"),
+    "sent_bytes": ("bytes_sent", "Bytes of them"),
+    "received_ops": ("ops_received", "Operations fetched by pull"),
+    "received_bytes": ("bytes_received", "Bytes of them"),
+    "pushes": ("pushes", "Pushes answered"), "pulls": ("pulls", "Pulls answered with operations"),
+    "exchanges": ("exchanges", "Clocks compared"),
+    "relayed_ops": ("relayed", "Operations of third replicas handed on"),
+    "handshakes": ("handshakes", "Handshakes begun"),
+    "failures": ("failures", "Conversations that failed"),
+    "full_syncs_needed": ("full_syncs", "Times the log no longer held what was lacking"),
 }
-STATES = ("connecting", "up", "not answering", "retrying", "down", "refused", "paused", "needs full sync", "standby", "self")
+STATES = ("connecting", "up", "not answering", "retrying", "down", "refused", "paused",
+          "needs full sync", "standby", "self")
 
 
 @dataclass(frozen=True)
 class Disk:
-    """What the system says; segments may number thousands, so it is asked for in a thread of its own."""
+    """What the system says; segments may number thousands, so it is asked for in a thread of its
+    own."""
     log_bytes: int
     segments: int
     free: int
@@ -87,26 +104,30 @@ def look(folder: str) -> Disk:
                     continue
                 segments += 1
     space = os.statvfs(folder)
-    return Disk(log_bytes, segments, space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize, len(os.listdir("/proc/self/fd")) - 1,
+    return Disk(log_bytes, segments, space.f_bavail * space.f_frsize,
+                space.f_blocks * space.f_frsize, len(os.listdir("/proc/self/fd")) - 1,
                 resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 class Snapshot:
     """A collector of one look."""
 
-    def __init__(self, fields: dict[str, Fields], peers: Iterable[PeerInfo], latencies: dict[str, list[int]], disk: Disk) -> None:
+    def __init__(self, fields: dict[str, Fields], peers: Iterable[PeerInfo],
+                 latencies: dict[str, list[int]], disk: Disk) -> None:
         self.fields, self.peers, self.latencies, self.disk = fields, list(peers), latencies, disk
 
     def collect(self) -> Iterable[Metric]:
         f = self.fields
         yield InfoMetricFamily(PREFIX + "server", "What is running", {
-            "version": str(f["server"]["crdt_redis_version"]), "replica": str(f["crdt"]["replica_id"]), "cluster": str(f["crdt"]["cluster_name"]),
+            "version": str(f["server"]["crdt_redis_version"]),
+            "replica": str(f["crdt"]["replica_id"]), "cluster": str(f["crdt"]["cluster_name"]),
             "epoch": str(f["crdt"]["epoch"])})
         for name, (section, field, text) in GAUGES.items():
             yield GaugeMetricFamily(PREFIX + name, text, float(f[section].get(field, 0)))
         for name, (section, field, text) in COUNTERS.items():
             yield CounterMetricFamily(PREFIX + name, text, float(f[section].get(field, 0)))
-        yield GaugeMetricFamily(PREFIX + "log_failed", "1 while writes are refused because the log cannot be written",
+        yield GaugeMetricFamily(PREFIX + "log_failed",
+                                "1 while writes are refused because the log cannot be written",
                                 float(f["persistence"]["aof_last_write_status"] != "ok"))
         yield from self.resources()
         yield from self.commands()
@@ -114,14 +135,16 @@ class Snapshot:
         yield from self.of_peers()
 
     def resources(self) -> Iterable[Metric]:
-        cpu = CounterMetricFamily(PREFIX + "cpu_seconds", "CPU time of the process", labels=["mode"])
+        cpu = CounterMetricFamily(PREFIX + "cpu_seconds", "CPU time of the process",
+                                  labels=["mode"])
         for mode, field in (("user", "used_cpu_user"), ("system", "used_cpu_sys")):
             cpu.add_metric([mode], float(self.fields["cpu"][field]))
         yield cpu
         for name, value, text in (
                 ("log_bytes", self.disk.log_bytes, "Size of all segments of the log"),
                 ("log_segments", self.disk.segments, "Segments of the log"),
-                ("log_unsynced_bytes", self.fields["persistence"].get("log_unsynced_bytes", 0), "Bytes of the log not forced to disk yet"),
+                ("log_unsynced_bytes", self.fields["persistence"].get("log_unsynced_bytes", 0),
+                 "Bytes of the log not forced to disk yet"),
                 ("disk_free_bytes", self.disk.free, "Free space where the data directory is"),
                 ("disk_size_bytes", self.disk.size, "Size of that file system"),
                 ("open_files", self.disk.open_files, "File descriptors in use"),
@@ -129,24 +152,33 @@ class Snapshot:
             yield GaugeMetricFamily(PREFIX + name, text, float(value))
 
     def commands(self) -> Iterable[Metric]:
-        calls = CounterMetricFamily(PREFIX + "command_calls", "Calls by command", labels=["command"])
-        seconds = CounterMetricFamily(PREFIX + "command_seconds", "Time spent in a command", labels=["command"])
-        failed = CounterMetricFamily(PREFIX + "command_failures", "Calls that were refused or answered with an error", labels=["command"])
+        calls = CounterMetricFamily(PREFIX + "command_calls", "Calls by command",
+                                    labels=["command"])
+        seconds = CounterMetricFamily(PREFIX + "command_seconds", "Time spent in a command",
+                                      labels=["command"])
+        failed = CounterMetricFamily(PREFIX + "command_failures",
+                                     "Calls that were refused or answered with an error",
+                                     labels=["command"])
         for field, text in self.fields["commandstats"].items():
-            name, found = field.removeprefix("cmdstat_"), dict(part.split("=") for part in text.split(","))
+            name, found = field.removeprefix("cmdstat_"), dict(part.split("=")
+                                                               for part in text.split(","))
             calls.add_metric([name], float(found["calls"]))
             seconds.add_metric([name], float(found["usec"]) / 1e6)
             failed.add_metric([name], float(found["rejected_calls"]) + float(found["failed_calls"]))
         took = [sum(of) for of in zip(*self.latencies.values())]
-        buckets = [(f"{(1 << i) / 1e6:g}", float(sum(took[:i + 1]))) for i in range(len(took) - 1)] + [("+Inf", float(sum(took)))]
-        total = sum(float(dict(part.split("=") for part in text.split(","))["usec"]) for text in self.fields["commandstats"].values())
-        duration = HistogramMetricFamily(PREFIX + "command_duration_seconds", "How long commands took, all together", buckets=buckets,
+        buckets = [(f"{(1 << i) / 1e6:g}", float(sum(took[:i + 1])))
+                   for i in range(len(took) - 1)] + [("+Inf", float(sum(took)))]
+        total = sum(float(dict(part.split("=") for part in text.split(","))["usec"])
+                    for text in self.fields["commandstats"].values())
+        duration = HistogramMetricFamily(PREFIX + "command_duration_seconds",
+                                         "How long commands took, all together", buckets=buckets,
                                          sum_value=total / 1e6)
         return calls, seconds, failed, duration
 
     def keyspace(self) -> Iterable[Metric]:
         keys = GaugeMetricFamily(PREFIX + "keys", "Live keys", labels=["db"])
-        expiring = GaugeMetricFamily(PREFIX + "keys_expiring", "Live keys with a deadline", labels=["db"])
+        expiring = GaugeMetricFamily(PREFIX + "keys_expiring", "Live keys with a deadline",
+                                     labels=["db"])
         for db, text in self.fields["keyspace"].items():
             found = dict(part.split("=") for part in text.split(","))
             keys.add_metric([db], float(found["keys"]))
@@ -154,7 +186,8 @@ class Snapshot:
         return keys, expiring
 
     def of_peers(self) -> Iterable[Metric]:
-        state = GaugeMetricFamily(PREFIX + "peer_state", "1 for the state the peer is in", labels=["peer", "replica", "state"])
+        state = GaugeMetricFamily(PREFIX + "peer_state", "1 for the state the peer is in",
+                                  labels=["peer", "replica", "state"])
         for p in self.peers:
             for s in STATES:
                 state.add_metric([p.url, p.replica, s], float(p.state == s))
@@ -171,7 +204,8 @@ class Snapshot:
             yield counter
 
 
-def render(fields: dict[str, Fields], peers: Iterable[PeerInfo], latencies: dict[str, list[int]], disk: Disk) -> tuple[bytes, str]:
+def render(fields: dict[str, Fields], peers: Iterable[PeerInfo], latencies: dict[str, list[int]],
+           disk: Disk) -> tuple[bytes, str]:
     """(body, content type) of a scrape. latencies: Executor.latencies()."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Snapshot(fields, peers, latencies, disk))

@@ -1,15 +1,15 @@
 """What operators and their tools ask a server: is it well, what does it do, how is it set.
 
-    GET /health    200 or 503; {"status"}, and "reasons" and "warnings" for whom app.py trusts. A reason
-                   means: give this server no clients. That a peer is down is a warning only, for this
-                   replica serves on, and taking it out of service too would help nobody.
+    GET /health    200 or 503; {"status"}, and "reasons" and "warnings" for whom app.py trusts. A
+                   reason means: give this server no clients. That a peer is down is a warning only,
+                   for this replica serves on, and taking it out of service too would help nobody.
     GET /stats     everything INFO knows, as JSON numbers, with peers and clock
     GET /metrics   the same for Prometheus
     GET /config    every setting, secrets masked
     PATCH /config  {"name": value, ...}: what may change at run time, all or nothing
 
-State of the engine is fetched by a call that runs between two of its turns; an engine that does not come to it within a moment is
-itself a finding, and /health says so.
+State of the engine is fetched by a call that runs between two of its turns; an engine that does not
+come to it within a moment is itself a finding, and /health says so.
 """
 from __future__ import annotations
 
@@ -33,15 +33,18 @@ BODY_MAX = 1 << 20                      # bytes of a PATCH
 
 
 def as_json(data: Any, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS, default=str), status=status, content_type="application/json")
+    return web.Response(body=orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS, default=str),
+                        status=status, content_type="application/json")
 
 
 class Operators:
-    def __init__(self, server: Server, front: Front, is_trusted: Callable[[web.Request], bool]) -> None:
+    def __init__(self, server: Server, front: Front,
+                 is_trusted: Callable[[web.Request], bool]) -> None:
         self.server, self.front, self.is_trusted = server, front, is_trusted
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.get("/health", self.health), web.get("/stats", self.stats), web.get("/metrics", self.metrics),
+        return [web.get("/health", self.health), web.get("/stats", self.stats),
+                web.get("/metrics", self.metrics),
                 web.get("/config", self.config), web.patch("/config", self.change)]
 
     async def ask(self, function: Callable[[], Any]) -> Any:
@@ -58,7 +61,8 @@ class Operators:
             if p.state == "needs full sync":
                 (reasons if p.missing_ops else warnings).append(f"peer {p.replica}: {p.error}")
             elif p.state not in ("up", "standby", "self", "connecting"):
-                warnings.append(f"peer {p.replica or p.url} is {p.state}{f' ({p.error})' if p.error else ''}")
+                warnings.append(f"peer {p.replica or p.url} is "
+                                f"{p.state}{f' ({p.error})' if p.error else ''}")
         found: dict[str, Any] = {"status": "failing" if reasons else "ok"}
         if self.is_trusted(request):
             found |= {"reasons": reasons, "warnings": warnings}
@@ -70,10 +74,12 @@ class Operators:
         for field in [f for f in fields["crdt"] if f.startswith("peer") and f[4:].isdigit()]:
             del fields["crdt"][field]                           # "peers" below says it better
         return as_json({**fields, "peers": [asdict(p) for p in self.front.peers()],
-                        "clock": {f"{replica}/{epoch}": seq for (replica, epoch), seq in clock.items()}})
+                        "clock": {f"{replica}/{epoch}": seq for (replica, epoch),
+                                  seq in clock.items()}})
 
     async def metrics(self, request: web.Request) -> web.Response:
-        from crdtredis.http import metrics                      # late: a start must not wait for the Prometheus library
+        # late: a start must not wait for the Prometheus library
+        from crdtredis.http import metrics
 
         executor = self.server.executor
         fields, latencies = await self.ask(lambda: (info.collect(executor), executor.latencies()))
@@ -100,5 +106,7 @@ class Operators:
         try:
             await self.ask(lambda: self.server.config.patch(wanted))
         except ConfigError as e:
-            return as_json({"error": "nothing was changed", "faults": [{"setting": f.setting, "problem": f.problem} for f in e.faults]}, 400)
+            return as_json({"error": "nothing was changed",
+                            "faults": [{"setting": f.setting, "problem": f.problem}
+                                       for f in e.faults]}, 400)
         return as_json(self.server.config.as_json())

@@ -1,10 +1,13 @@
-"""The replication routes: bodies in, bodies out. What is accepted and why is decided in replication/hub.py.
+"""The replication routes: bodies in, bodies out. What is accepted and why is decided in
+replication/hub.py.
 
-A body's length must be declared and allowed, and there must be room for it in the budget of what its sender has under way here, before it
-is read: a sender that is faster than the engine waits, in its own connections and without keeping others waiting. Reading and
-writing go on as long as something moves (flow.Patience); answers with ops are a few per peer at a time, so that nobody who asks and
-does not read fills this process with answers. The media type is insisted on, so that no web page can make a browser send such a request without
-asking first, and encodings are refused, since a small body must not unfold into a large one.
+A body's length must be declared and allowed, and there must be room for it in the budget of what
+its sender has under way here, before it is read: a sender that is faster than the engine waits, in
+its own connections and without keeping others waiting. Reading and writing go on as long as
+something moves (flow.Patience); answers with ops are a few per peer at a time, so that nobody who
+asks and does not read fills this process with answers. The media type is insisted on, so that no
+web page can make a browser send such a request without asking first, and encodings are refused,
+since a small body must not unfold into a large one.
 """
 from __future__ import annotations
 
@@ -16,34 +19,42 @@ from aiohttp import web
 
 from crdtredis.replication.flow import STEP, Patience, read
 from crdtredis.replication.stream import UPGRADE, Inlet
-from crdtredis.replication.wire import BODY_MAX, CONTENT_TYPE, HEAD_MAX, Refusal, decode, encode, failure, wire
+from crdtredis.replication.wire import (BODY_MAX, CONTENT_TYPE, HEAD_MAX, Refusal, decode, encode,
+                                        failure, wire)
 
 if TYPE_CHECKING:
     from crdtredis.replication.front import Front
 
 # The status beside the code: a proxy or a log reader should see roughly what is the matter.
 STATUS = {
-    wire.MALFORMED: 400, wire.UNAUTHORIZED: 401, wire.WRONG_CLUSTER: 403, wire.WRONG_VERSION: 403, wire.SAME_REPLICA: 409, wire.CLOCK_SKEW: 409,
-    wire.NO_SESSION: 409, wire.PAUSED: 503, wire.BUSY: 503, wire.TOO_LARGE: 413, wire.NEEDS_FULL_SYNC: 409, wire.STOPPING: 503,
+    wire.MALFORMED: 400, wire.UNAUTHORIZED: 401, wire.WRONG_CLUSTER: 403, wire.WRONG_VERSION: 403,
+    wire.SAME_REPLICA: 409, wire.CLOCK_SKEW: 409,
+    wire.NO_SESSION: 409, wire.PAUSED: 503, wire.BUSY: 503, wire.TOO_LARGE: 413,
+    wire.NEEDS_FULL_SYNC: 409, wire.STOPPING: 503,
 }
 
 
 def refused(refusal: Refusal) -> web.Response:
-    return web.Response(status=STATUS.get(refusal.code, 500), body=failure(refusal), content_type=CONTENT_TYPE)
+    return web.Response(status=STATUS.get(refusal.code, 500), body=failure(refusal),
+                        content_type=CONTENT_TYPE)
 
 
 class Replication:
     def __init__(self, front: Front, streams: int) -> None:
-        """streams: at a time. The connections beyond them are for requests, which every peer needs."""
+        """streams: at a time. The connections beyond them are for requests, which every peer
+        needs."""
         self.hub = front.hub
         self._streams, self._most_streams = 0, streams
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.post("/replication/handshake", self.handshake), web.post("/replication/push", self.push),
-                web.post("/replication/pull", self.pull), web.get("/replication/stream", self.stream)]
+        return [web.post("/replication/handshake", self.handshake),
+                web.post("/replication/push", self.push),
+                web.post("/replication/pull", self.pull),
+                web.get("/replication/stream", self.stream)]
 
     async def handshake(self, request: web.Request) -> web.StreamResponse:
-        return await self.answer(request, wire.Hello, lambda hello, batch: self.hub.handshake(hello, batch), BODY_MAX)
+        return await self.answer(request, wire.Hello, lambda hello,
+                                 batch: self.hub.handshake(hello, batch), BODY_MAX)
 
     async def push(self, request: web.Request) -> web.StreamResponse:
         async def work(head: wire.Push, batch: bytes) -> tuple[wire.Answer, bytes]:
@@ -59,10 +70,12 @@ class Replication:
             key = request.headers.get("X-Session", "")
             if self._streams >= self._most_streams:
                 raise Refusal(wire.BUSY, "there are as many streams as are served at a time")
-            session = self.hub.session(request.headers.get("X-Replica", ""), int(key, 16) if re.fullmatch("[0-9a-f]{1,16}", key) else 0)
+            session = self.hub.session(request.headers.get("X-Replica", ""),
+                                       int(key, 16) if re.fullmatch("[0-9a-f]{1,16}", key) else 0)
         except Refusal as e:
             return refused(e)
-        response = web.StreamResponse(status=101, headers={"Connection": "Upgrade", "Upgrade": UPGRADE})
+        response = web.StreamResponse(status=101,
+                                      headers={"Connection": "Upgrade", "Upgrade": UPGRADE})
         self._streams += 1
         try:
             await response.prepare(request)
@@ -78,19 +91,23 @@ class Replication:
             async with asyncio.timeout(self.hub.settings.timeout):
                 await answers.acquire()
         except TimeoutError:
-            return refused(Refusal(wire.BUSY, "answers to earlier requests of this replica have not been read"))
+            return refused(Refusal(wire.BUSY,
+                                   "answers to earlier requests of this replica have not been read"))
         try:
-            return await self.answer(request, wire.Pull, lambda head, _: self.hub.pull(replica, head), HEAD_MAX + 4)
+            return await self.answer(request, wire.Pull, lambda head,
+                                     _: self.hub.pull(replica, head), HEAD_MAX + 4)
         finally:
             answers.release()
 
     async def answer(self, request: web.Request, kind, work, most: int) -> web.StreamResponse:
         """most: bytes that a body of this kind can have."""
         hub = self.hub
-        budget, size = hub.traffic(request.headers.get("X-Replica", "")).inbound, request.content_length
+        budget, size = hub.traffic(request.headers.get("X-Replica",
+                                                       "")).inbound, request.content_length
         try:
             if request.content_type != CONTENT_TYPE or "Content-Encoding" in request.headers:
-                raise Refusal(wire.MALFORMED, f"expected a body of type {CONTENT_TYPE}, not encoded")
+                raise Refusal(wire.MALFORMED,
+                              f"expected a body of type {CONTENT_TYPE}, not encoded")
             if size is None:
                 raise Refusal(wire.MALFORMED, "expected a Content-Length")
             if size > most:
@@ -110,7 +127,8 @@ class Replication:
             return refused(e)
         except TimeoutError as e:
             return refused(Refusal(wire.UNKNOWN, f"the body did not come: {e}"))
-        except ConnectionError:                                 # it broke off while it was sending: nobody reads this
+        except ConnectionError:
+            # it broke off while it was sending: nobody reads this
             return refused(Refusal(wire.UNKNOWN, "the body ended early"))
         return await self.send(request, encode(out, ops))
 
@@ -128,7 +146,9 @@ class Replication:
                 await response.write_eof()
         except TimeoutError:
             if request.transport:
-                request.transport.abort()                       # and what the socket would not take goes with it
+                # and what the socket would not take goes with it
+                request.transport.abort()
         except ConnectionError:
-            pass                                                # who asked has gone: aiohttp sees that too
+            # who asked has gone: aiohttp sees that too
+            pass
         return response

@@ -1,21 +1,25 @@
 """Listening for HTTP: how many connections there may be, and how long one may stand still.
 
-The Redis clients of this process live on the same file descriptors, and whoever reaches the port can open connections and then say
-nothing, or half a request, or read no answer. So there are at most `limit` connections, the engine leaves that many descriptors to us
-(Loop.reserve), and each connection must get on:
+The Redis clients of this process live on the same file descriptors, and whoever reaches the port
+can open connections and then say nothing, or half a request, or read no answer. So there are at
+most `limit` connections, the engine leaves that many descriptors to us (Loop.reserve), and each
+connection must get on:
 
     TLS handshake           done within HEADERS seconds
-    request line, headers   whole within HEADERS seconds of their first byte, the first ones of the connection's beginning
+    request line, headers   whole within HEADERS seconds of their first byte, the first ones of the
+                            connection's beginning
     a body                  some of it every STALL seconds, however long all of it takes
     an answer               some of it taken every STALL seconds
     between requests        IDLE seconds; more than the keep-alive of our own peers
 
-Time in which the transport is paused is ours, not the sender's, and does not count. Beyond the limit the one that has waited longest for its
-first request makes room for the newcomer, else the one idle for longest between two; while all are at work, the newcomer is closed. So
-half-sent requests, however many, keep neither peers nor operators out.
+Time in which the transport is paused is ours, not the sender's, and does not count. Beyond the
+limit the one that has waited longest for its first request makes room for the newcomer, else the
+one idle for longest between two; while all are at work, the newcomer is closed. So half-sent
+requests, however many, keep neither peers nor operators out.
 
-aiohttp has none of this but a timeout between requests, and no place for it: it is done one layer below, by a Protocol around aiohttp's,
-with an accept loop of our own (an asyncio server counts a connection only after its TLS handshake).
+aiohttp has none of this but a timeout between requests, and no place for it: it is done one layer
+below, by a Protocol around aiohttp's, with an accept loop of our own (an asyncio server counts a
+connection only after its TLS handshake).
 """
 from __future__ import annotations
 
@@ -34,10 +38,13 @@ from crdtredis.replication.wire import CONTENT_TYPE, Refusal, failure, wire
 
 log = logging.getLogger("crdtredis.http")
 
-ACCEPTS = 64                            # connections accepted before others of the loop have their turn
-DISPLACES = 8                           # of them, those that another made room for: its descriptor is closed in a later round
+# connections accepted before others of the loop have their turn
+ACCEPTS = 64
+# of them, those that another made room for: its descriptor is closed in a later round
+DISPLACES = 8
 LOOK = 1.0                              # seconds between two looks at all connections
-# What aiohttp calls itself in answers, the ones to malformed requests included, which no handler sees: nobody is told versions.
+# What aiohttp calls itself in answers, the ones to malformed requests included, which no handler
+# sees: nobody is told versions.
 web_response.SERVER_SOFTWARE = "crdt-redis"
 
 
@@ -55,12 +62,15 @@ class Connection(asyncio.Protocol):
     def __init__(self, listener: Listener, inner: asyncio.Protocol, now: float) -> None:
         self.listener, self.inner = listener, inner
         self.transport: asyncio.Transport | None = None
-        self.task: asyncio.Task[None] | None = None             # Listener._connect, until there is a transport
+        # Listener._connect, until there is a transport
+        self.task: asyncio.Task[None] | None = None
         self.begun = False                                      # it has
         self.request: web.BaseRequest | None = None             # that a handler is at work on
         self.requests = 0                                       # that handlers were given
-        self.asked: float | None = now                          # when the headers that are not whole yet began
-        self.moved = now                                        # when bytes last came or went, or a request ended
+        # when the headers that are not whole yet began
+        self.asked: float | None = now
+        # when bytes last came or went, or a request ended
+        self.moved = now
         self.unsent = 0
 
     # What asyncio calls.
@@ -105,7 +115,8 @@ class Connection(asyncio.Protocol):
 
     def is_late(self, now: float) -> bool:
         patience, t = self.listener.patience, self.transport
-        if t is None:                                           # its handshake has a limit of its own
+        # its handshake has a limit of its own
+        if t is None:
             return False
         unsent = t.get_write_buffer_size()
         if unsent:
@@ -129,15 +140,19 @@ class Connection(asyncio.Protocol):
 
 
 class Listener:
-    """Accepts on these sockets, which listen and do not block, until stop(). They stay open: they are the caller's.
+    """Accepts on these sockets, which listen and do not block, until stop(). They stay open: they
+    are the caller's.
 
     make        a new protocol for each connection.
-    limit       connections at a time. open, refused, late, displaced: those there are, and counts since the start.
+    limit       connections at a time. open, refused, late, displaced: those there are, and counts
+                since the start.
     """
 
-    def __init__(self, make: Callable[[], asyncio.Protocol], sockets: Iterable[socket.socket], limit: int, tls: ssl.SSLContext | None = None,
+    def __init__(self, make: Callable[[], asyncio.Protocol], sockets: Iterable[socket.socket],
+                 limit: int, tls: ssl.SSLContext | None = None,
                  patience: Patience = Patience()) -> None:
-        self.make, self.sockets, self.limit, self.tls, self.patience = make, list(sockets), limit, tls, patience
+        self.make, self.sockets, self.limit, self.tls, self.patience = make, list(
+                sockets), limit, tls, patience
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time
         self.open: set[Connection] = set()
@@ -160,7 +175,7 @@ class Listener:
         for c in list(self.open):
             c.drop()
 
-    # ---- accepting ----------------------------------------------------------------------------------------------------
+    # ---- accepting -------------------------------------------------------------------------------
 
     def _accept(self, listening: socket.socket) -> None:
         before = self.displaced
@@ -171,7 +186,8 @@ class Listener:
                 s, _ = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError as e:                                # out of descriptors: they wait in the backlog
+            except OSError as e:
+                # out of descriptors: they wait in the backlog
                 log.warning("HTTP connections cannot be accepted: %s", e.strerror)
                 self.loop.remove_reader(listening)
                 self.loop.call_later(1.0, self._again, listening)
@@ -191,10 +207,12 @@ class Listener:
             self.loop.add_reader(listening, self._accept, listening)
 
     async def _connect(self, c: Connection, s: socket.socket) -> None:
-        c.begun = True                                          # from here on the socket is asyncio's to close
+        # from here on the socket is asyncio's to close
+        c.begun = True
         try:
             await self.loop.connect_accepted_socket(
-                lambda: c, s, ssl=self.tls, ssl_handshake_timeout=self.patience.headers if self.tls else None)
+                lambda: c, s, ssl=self.tls, ssl_handshake_timeout=self.patience.headers if self.tls
+                else None)
         except OSError:                                         # no TLS, none in time, or gone
             pass
 
@@ -225,7 +243,7 @@ class Listener:
         self._timer = self.loop.call_later(min(LOOK, self.patience.headers / 2), self._look)
 
 
-# ---- the two servers ------------------------------------------------------------------------------------------------
+# ---- the two servers -----------------------------------------------------------------------------
 
 
 class Served:
@@ -235,17 +253,22 @@ class Served:
         self.runner, self.listener = runner, listener
 
     async def close(self) -> None:
-        """No new connections and no new requests; those under way may finish (AppRunner's shutdown_timeout)."""
+        """No new connections and no new requests; those under way may finish (AppRunner's
+        shutdown_timeout)."""
         self.listener.stop()
         await self.runner.cleanup()
         self.listener.close()
 
 
-async def serve(app: web.Application, sockets: Iterable[socket.socket], limit: int, tls: ssl.SSLContext | None = None, shutdown: float = 2.5,
+async def serve(app: web.Application, sockets: Iterable[socket.socket], limit: int,
+                tls: ssl.SSLContext | None = None, shutdown: float = 2.5,
                 patience: Patience = Patience()) -> Served:
-    """Serve app. Call it in the loop that is to do it. shutdown: seconds that a stop leaves to requests under way."""
+    """Serve app. Call it in the loop that is to do it. shutdown: seconds that a stop leaves to
+    requests under way."""
     @web.middleware
-    async def noted(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+    async def noted(request: web.Request,
+                    handler: Callable[[web.Request],
+                                      Awaitable[web.StreamResponse]]) -> web.StreamResponse:
         c = listener.of.get(request.transport)
         if c is None:                                           # it has ended meanwhile
             return await handler(request)
@@ -256,7 +279,8 @@ async def serve(app: web.Application, sockets: Iterable[socket.socket], limit: i
             c.end()
 
     app.middlewares.insert(0, noted)
-    runner = web.AppRunner(app, access_log=None, logger=log, handle_signals=False, shutdown_timeout=shutdown, keepalive_timeout=patience.idle)
+    runner = web.AppRunner(app, access_log=None, logger=log, handle_signals=False,
+                           shutdown_timeout=shutdown, keepalive_timeout=patience.idle)
     await runner.setup()
     assert runner.server is not None
     listener = Listener(runner.server, sockets, limit, tls, patience)
@@ -264,7 +288,8 @@ async def serve(app: web.Application, sockets: Iterable[socket.socket], limit: i
 
 
 class Loading:
-    """While the log is loaded there is no application yet: a thread that answers /health with 503, and peers with "try again"."""
+    """While the log is loaded there is no application yet: a thread that answers /health with 503,
+    and peers with "try again"."""
 
     REASON = "loading the log"
 
@@ -272,7 +297,8 @@ class Loading:
         self._sockets, self._tls = list(sockets), tls
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name="loading", daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name="loading",
+                                        daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -285,7 +311,10 @@ class Loading:
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._done = asyncio.Event()
-        listener = Listener(lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=16 << 10), self._answer), self._sockets, 64, self._tls)
+        listener = Listener(lambda:
+                            asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=16 << 10),
+                                                         self._answer), self._sockets, 64,
+                                                         self._tls)
         self._started.set()
         await self._done.wait()
         listener.close()
@@ -299,9 +328,12 @@ class Loading:
         if path.startswith(b"/replication/"):
             kind, body = CONTENT_TYPE, failure(Refusal(wire.BUSY, self.REASON))
         elif path.partition(b"?")[0] == b"/health":
-            kind, body = "application/json", b'{"status":"failing","reasons":["%b"],"warnings":[]}' % self.REASON.encode()
+            kind, body = ("application/json",
+                          b'{"status":"failing","reasons":["%b"],"warnings":[]}' %
+                          self.REASON.encode())
         else:
             kind, body = "application/json", b'{"error":"%b"}' % self.REASON.encode()
-        writer.write(b"HTTP/1.1 503 Service Unavailable\r\nServer: crdt-redis\r\nContent-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+        writer.write(b"HTTP/1.1 503 Service Unavailable\r\nServer: crdt-redis\r\nContent-Type: "
+                     b"%b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
                      % (kind.encode(), len(body)) + body)
         writer.close()

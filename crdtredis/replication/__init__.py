@@ -11,9 +11,10 @@
     peer     the conversation with one peer
     front    the thread itself, and what the rest of the server may ask of it
 
-The *_pb2 modules are generated from proto/ and committed, so that nobody needs the generator to build. It must be an old one, for
-generated code runs with its own and later versions of the protobuf library only, and pyproject.toml promises 6.30 and up:
+The *_pb2 modules are generated from proto/ and committed, so that nobody needs the generator to
+build. It must be an old one, for generated code runs with its own and later versions of the
+protobuf library only, and pyproject.toml promises 6.30 and up:
 
-    pip install "grpcio-tools==1.72.*"
-    python -m grpc_tools.protoc -Iproto --python_out=crdtredis/replication proto/crdtredis.proto proto/replication.proto
+    pip install "grpcio-tools==1.72.*" python -m grpc_tools.protoc -Iproto
+    --python_out=crdtredis/replication proto/crdtredis.proto proto/replication.proto
 """

@@ -1,8 +1,10 @@
 """Why a peer cannot be talked to, in words that say what to mend.
 
-An exception says what a socket saw; often the address is not what it was taken for. Who is there then is found out by saying PING, in the
-clear and, where that tells nothing, over TLS: Redis answers +PONG or an error, HTTP a status line, and a TLS server takes TLS alone. It is
-asked only after an attempt that was connected and failed before any answer came. Nothing but PING is sent, so no certificate is looked at.
+An exception says what a socket saw; often the address is not what it was taken for. Who is there
+then is found out by saying PING, in the clear and, where that tells nothing, over TLS: Redis
+answers +PONG or an error, HTTP a status line, and a TLS server takes TLS alone. It is asked only
+after an attempt that was connected and failed before any answer came. Nothing but PING is sent, so
+no certificate is looked at.
 """
 from __future__ import annotations
 
@@ -38,22 +40,27 @@ def words(fault: BaseException) -> str:
             return f"it does not answer: {fault}".rstrip(": ")
         case OSError() if fault.errno:
             return os.strerror(fault.errno)
-        case aiohttp.ClientOSError():                           # of a request that could not be written, without a number
+        # of a request that could not be written, without a number
+        case aiohttp.ClientOSError():
             return "it closed the connection before it had read what was sent"
     return one_line(str(fault)) or type(fault).__name__        # it may quote what came
 
 
 async def recognise(url: str, fault: aiohttp.ClientError | TimeoutError) -> str:
-    """Who is at this address instead of a replica, given how an attempt failed; "" where nobody can be named."""
+    """Who is at this address instead of a replica, given how an attempt failed; "" where nobody can
+    be named."""
     parts = urlsplit(url)
     at, expects_tls = parts.netloc, parts.scheme == "https"
-    if isinstance(fault, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorDNSError)):
+    if isinstance(fault,
+                  (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorDNSError)):
         return ""
     if isinstance(fault, (aiohttp.ClientConnectorError, TimeoutError)) and not expects_tls:
-        return ""                                               # nobody is there, or awake; a TLS greeting may mean nothing to who is
+        # nobody is there, or awake; a TLS greeting may mean nothing to who is
+        return ""
     clear = await answers(parts.hostname, parts.port, None)
     if clear == "http":
-        return f"{at} speaks HTTP without TLS: name the peer http://{at}, or set enable_tls there" if expects_tls else ""
+        return (f"{at} speaks HTTP without TLS: name the peer http://{at}, or set enable_tls there"
+                if expects_tls else "")
     tls = "" if clear == "redis" else await answers(parts.hostname, parts.port, any_certificate())
     if "redis" in (clear, tls):
         return f"{at} is a port for Redis clients: name the peer by its http_port"
@@ -67,7 +74,8 @@ def any_certificate() -> ssl.SSLContext:
 
 
 async def answers(host: str, port: int, tls: ssl.SSLContext | None) -> str:
-    """What answers to PING: "redis", "http" or "other"; "" where no connection comes about, or nothing is said in the clear."""
+    """What answers to PING: "redis", "http" or "other"; "" where no connection comes about, or
+    nothing is said in the clear."""
     data, is_there = b"", False
     try:
         async with asyncio.timeout(PATIENCE):
@@ -79,7 +87,8 @@ async def answers(host: str, port: int, tls: ssl.SSLContext | None) -> str:
                 data = await reader.read(64)
             finally:
                 writer.transport.abort()
-    except OSError:                                             # TimeoutError and ssl.SSLError are such: that is an answer, too
+    except OSError:
+        # TimeoutError and ssl.SSLError are such: that is an answer, too
         pass
     if data[:1] in (b"+", b"-"):
         return "redis"

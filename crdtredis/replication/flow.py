@@ -1,13 +1,18 @@
-"""How bodies move over a link: bounded in bytes, and given up when nothing moves, not when it takes long.
+"""How bodies move over a link: bounded in bytes, and given up when nothing moves, not when it takes
+long.
 
-- *Patience* is a time limit on progress. Each STEP bytes that move, in either direction, renew it, so a gigabyte over a slow line
-  is no fault, and a line that stands still, or a peer that trickles, is one. What was written may still stand in buffers on the way,
-  the systems' or a proxy's, where nobody sees it move, so the limit grows with it.
-- *Budget* bounds the bytes of one sender that are held here and not yet applied. Each peer has its own (Traffic): one that uploads
-  slowly, or is faster than the engine, keeps only itself waiting, in its own connections.
-- *Parts* puts together one large op. It outlives connections and sessions, so that the op goes on where it stopped.
+- *Patience* is a time limit on progress. Each STEP bytes that move, in either direction, renew it,
+  so a gigabyte over a slow line is no fault, and a line that stands still, or a peer that trickles,
+  is one. What was written may still stand in buffers on the way, the systems' or a proxy's, where
+  nobody sees it move, so the limit grows with it.
+- *Budget* bounds the bytes of one sender that are held here and not yet applied. Each peer has its
+  own (Traffic): one that uploads slowly, or is faster than the engine, keeps only itself waiting,
+  in its own connections.
+- *Parts* puts together one large op. It outlives connections and sessions, so that the op goes on
+  where it stopped.
 
-A body's bound is checked before it is read where its length is declared, and while it is read in any case.
+A body's bound is checked before it is read where its length is declared, and while it is read in
+any case.
 """
 from __future__ import annotations
 
@@ -28,7 +33,8 @@ if TYPE_CHECKING:
     from crdtredis.replication.stream import Link
 
 STEP = 64 << 10                         # bytes
-SLOW = 512 << 10                        # bytes that a line which is no fault brings over within one time limit
+# bytes that a line which is no fault brings over within one time limit
+SLOW = 512 << 10
 ANSWERS = 4                             # with ops, under way to one peer
 
 
@@ -38,18 +44,20 @@ def patience_for(seconds: float, unanswered: int) -> float:
 
 
 class Patience:
-    """async with Patience(seconds) as p: ... p.moved(n) whenever bytes have come, p.wrote(n) when some were written. TimeoutError when it is
-    over."""
+    """async with Patience(seconds) as p: ... p.moved(n) whenever bytes have come, p.wrote(n) when
+    some were written. TimeoutError when it is over."""
 
     def __init__(self, seconds: float) -> None:
-        self._seconds, self._limit, self._moved, self._wrote = seconds, asyncio.timeout(seconds), 0, 0
+        self._seconds, self._limit, self._moved, self._wrote = seconds, asyncio.timeout(
+                seconds), 0, 0
         self._at = time.monotonic()                             # when bytes moved last
 
     async def __aenter__(self) -> Patience:
         await self._limit.__aenter__()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                        trace: TracebackType | None) -> None:
         try:
             await self._limit.__aexit__(kind, error, trace)
         except TimeoutError as e:
@@ -60,19 +68,22 @@ class Patience:
         self._at = time.monotonic()
         if self._moved >= STEP:
             self._moved = 0
-            self._limit.reschedule(asyncio.get_running_loop().time() + patience_for(self._seconds, self._wrote))
+            self._limit.reschedule(asyncio.get_running_loop().time() +
+                                   patience_for(self._seconds, self._wrote))
 
     def wrote(self, n: int) -> None:
         self._wrote += n
         self.moved(n)
 
     def stands(self, seconds: float) -> bool:
-        """Has nothing moved for so long, and what was written had time to arrive? From any thread."""
+        """Has nothing moved for so long, and what was written had time to arrive? From any
+        thread."""
         return time.monotonic() - self._at > patience_for(seconds, self._wrote)
 
 
 class Budget:
-    """Bytes that may be held at a time; one request larger than all of it passes alone. First come, first served."""
+    """Bytes that may be held at a time; one request larger than all of it passes alone. First come,
+    first served."""
 
     def __init__(self, most: int) -> None:
         self.most, self.used = most, 0
@@ -91,7 +102,8 @@ class Budget:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.release(n)                                 # it was given and nobody is there to take it
+                # it was given and nobody is there to take it
+                self.release(n)
             elif (n, turn) in self._waiting:
                 self._waiting.remove((n, turn))
                 self._serve()
@@ -109,7 +121,8 @@ class Budget:
                 turn.set_result(None)
 
 
-async def read(content: aiohttp.StreamReader, declared: int | None, most: int, patience: Patience) -> bytes:
+async def read(content: aiohttp.StreamReader, declared: int | None, most: int,
+               patience: Patience) -> bytes:
     """A whole body. Refusal(TOO_LARGE) where it is, or claims to be, of more than `most` bytes."""
     parts, size = [], declared or 0
     if size <= most:
@@ -121,13 +134,14 @@ async def read(content: aiohttp.StreamReader, declared: int | None, most: int, p
             parts.append(data)
             patience.moved(len(data))
     if size > most:
-        raise Refusal(wire.TOO_LARGE, f"a body of {size} bytes or more, where at most {most} were expected")
+        raise Refusal(wire.TOO_LARGE,
+                      f"a body of {size} bytes or more, where at most {most} were expected")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class Body(aiohttp.Payload):
-    """A head and the ops behind it, written one after the other in steps: putting them together, as aiohttp would with the HTTP headers once
-    more, costs as much as sending them."""
+    """A head and the ops behind it, written one after the other in steps: putting them together, as
+    aiohttp would with the HTTP headers once more, costs as much as sending them."""
 
     def __init__(self, *parts: bytes | memoryview, patience: Patience) -> None:
         super().__init__(parts, content_type=CONTENT_TYPE)
@@ -142,7 +156,8 @@ class Body(aiohttp.Payload):
                 await writer.write(step)
                 self._patience.wrote(len(step))
 
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+    async def write_with_length(self, writer: AbstractStreamWriter,
+                                content_length: int | None) -> None:
         await self.write(writer)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
@@ -173,8 +188,9 @@ class Parts:
         return wire.Part(actor=actor, seq=seq, size=size, at=self.have) if size else None
 
     def add(self, part: wire.Part, data: bytes) -> bytes | None:
-        """The whole Batch once it is all here, and again until clear(). Bytes that do not continue what is here are ignored, but those for
-        place 0 begin anew. Refusal: TOO_LARGE, MALFORMED."""
+        """The whole Batch once it is all here, and again until clear(). Bytes that do not continue
+        what is here are ignored, but those for place 0 begin anew. Refusal: TOO_LARGE,
+        MALFORMED."""
         if part.size > OP_MOST:
             raise Refusal(wire.TOO_LARGE, f"an op of {part.size} bytes is more than {OP_MOST}")
         if not 0 < part.at + len(data) <= part.size:
@@ -213,4 +229,5 @@ class Traffic:
         if self._end:
             self._end.cancel()
         self.lent = large
-        self._end = asyncio.get_running_loop().call_later(seconds, self.lend, None, 0.0) if large else None
+        self._end = (asyncio.get_running_loop().call_later(seconds, self.lend, None, 0.0) if large
+                     else None)

@@ -1,15 +1,19 @@
-"""The sync thread, seen from outside: `server.sync`. It owns a thread with an asyncio loop in which the hub, the peers and HTTP live.
+"""The sync thread, seen from outside: `server.sync`. It owns a thread with an asyncio loop in which
+the hub, the peers and HTTP live.
 
-Every method here may be called from any thread, the engine's above all, and none of them waits: they set a flag, read a few
-numbers, or leave a message for the loop. Who wants to wait for replication (WAIT, CRDT.SYNC) hands over a callback; it is called in
-the engine thread (through engine.call_soon), once, with the outcome, also when the time is up or the server stops.
+Every method here may be called from any thread, the engine's above all, and none of them waits:
+they set a flag, read a few numbers, or leave a message for the loop. Who wants to wait for
+replication (WAIT, CRDT.SYNC) hands over a callback; it is called in the engine thread (through
+engine.call_soon), once, with the outcome, also when the time is up or the server stops.
 
-Reading numbers across threads needs no lock: what is read is replaced or counted up by the loop's thread alone, and a view that is a
-moment old is all that a status command promises. PAUSE is stricter: its flags are set before the call returns, and the loop checks
-them wherever bytes would cross. So is the list of peers, which ADD and REMOVE replace by another before they return: the next command
-of the same pipeline sees it. Only the peers' tasks begin and end later.
+Reading numbers across threads needs no lock: what is read is replaced or counted up by the loop's
+thread alone, and a view that is a moment old is all that a status command promises. PAUSE is
+stricter: its flags are set before the call returns, and the loop checks them wherever bytes would
+cross. So is the list of peers, which ADD and REMOVE replace by another before they return: the next
+command of the same pipeline sees it. Only the peers' tasks begin and end later.
 
-Threads: the loop's, two that read segments, and one per host name that is being looked up (replication/names.py).
+Threads: the loop's, two that read segments, and one per host name that is being looked up
+(replication/names.py).
 """
 from __future__ import annotations
 
@@ -38,13 +42,15 @@ from crdtredis.replication.waiters import Waiter
 log = logging.getLogger("crdtredis.replication")
 
 STOP_PATIENCE = 5.0                     # seconds that a stop leaves to what is in flight
-SYNC_PATIENCE = 5.0                     # seconds within which a reachable peer says something to a CRDT.SYNC
+# seconds within which a reachable peer says something to a CRDT.SYNC
+SYNC_PATIENCE = 5.0
 SYNCS = 16                              # CRDT.SYNCs at work; more wait for one of these
 
 
 @dataclass(frozen=True)
 class SyncOutcome:
-    """Of CRDT.SYNC: the peers that have, and gave, everything; and those that are reachable but did not finish, or are not reachable."""
+    """Of CRDT.SYNC: the peers that have, and gave, everything; and those that are reachable but did
+    not finish, or are not reachable."""
     synced: tuple[str, ...]
     unfinished: tuple[str, ...]
     unreachable: tuple[str, ...]
@@ -88,20 +94,26 @@ class EngineLink:
 
 def settings_of(config: Any) -> plan.Settings:
     """What replication needs of a config.Config."""
-    return plan.Settings(cluster=config.cluster_name, token=config.auth_token, interval=config.seconds("sync_interval"),
-                         timeout=config.seconds("sync_timeout"), retry=config.seconds("retry_interval"), max_retries=config.max_retries,
-                         skew=config.seconds("max_clock_skew"), allow_plain=config.allow_plain_peers)
+    return plan.Settings(cluster=config.cluster_name, token=config.auth_token,
+                         interval=config.seconds("sync_interval"),
+                         timeout=config.seconds("sync_timeout"),
+                         retry=config.seconds("retry_interval"), max_retries=config.max_retries,
+                         skew=config.seconds("max_clock_skew"),
+                         allow_plain=config.allow_plain_peers)
 
 
-def identity_of(replica: Any, renew: Callable[[int], None], logged: Callable[[], bool] = lambda: True) -> Identity:
-    """What replication needs of the kernel, which is recovered and not yet running. renew(above) makes an epoch above that one durable and
-    has the replica go on under it; logged() says whether all that the kernel has is in the log. Both are called in the engine thread, like
-    everything here but this function itself."""
+def identity_of(replica: Any, renew: Callable[[int], None],
+                logged: Callable[[], bool] = lambda: True) -> Identity:
+    """What replication needs of the kernel, which is recovered and not yet running. renew(above)
+    makes an epoch above that one durable and has the replica go on under it; logged() says whether
+    all that the kernel has is in the log. Both are called in the engine thread, like everything
+    here but this function itself."""
     def actor() -> Actor:
         return Actor(replica.actor, replica.id, replica.epoch)
 
     def view() -> View:
-        return View(replica.clock_ids(), {a[0]: Actor(*a) for a in replica.declared()}, replica.waiting()["ops"], logged())
+        return View(replica.clock_ids(), {a[0]: Actor(*a) for a in replica.declared()},
+                    replica.waiting()["ops"], logged())
 
     def renewed(above: int) -> Actor:
         renew(above)
@@ -118,7 +130,8 @@ def identity_of(replica: Any, renew: Callable[[int], None], logged: Callable[[],
 class Front:
     """server.sync. Make it before the engine runs, start() it then; stop() ends the thread."""
 
-    def __init__(self, identity: Identity, bridge: Any, call_soon: Callable[..., None], segments: Segments, settings: plan.Settings,
+    def __init__(self, identity: Identity, bridge: Any, call_soon: Callable[..., None],
+                 segments: Segments, settings: plan.Settings,
                  peers: Iterable[str] = (), serve: Callable[[Front], Awaitable[Any]] | None = None,
                  client_tls: ssl.SSLContext | None = None) -> None:
         """peers: URLs. serve: begins to serve HTTP; what it answers has a coroutine close()."""
@@ -134,12 +147,13 @@ class Front:
         self._waiting: set[asyncio.Task[None]] = set()
         self._syncs = asyncio.Semaphore(SYNCS)
 
-    # ---- thread -------------------------------------------------------------------------------------------------------
+    # ---- thread ----------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Returns when HTTP is served; raises what `serve` does."""
         started: concurrent.futures.Future[None] = concurrent.futures.Future()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main(started)), name="sync", daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main(started)),
+                                        name="sync", daemon=True)
         self._thread.start()
         started.result()
 
@@ -153,8 +167,10 @@ class Front:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(2, "sync-read"))
         hub, served = self.hub, None
-        connector = aiohttp.TCPConnector(limit=0, ssl=self._client_tls or True, keepalive_timeout=60, resolver=Names())
-        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False) as hub.http:
+        connector = aiohttp.TCPConnector(limit=0, ssl=self._client_tls or True,
+                                         keepalive_timeout=60, resolver=Names())
+        async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(),
+                                         auto_decompress=False) as hub.http:
             try:
                 hub.start()
                 if self._serve:
@@ -193,9 +209,10 @@ class Front:
             try:
                 self._loop.call_soon_threadsafe(function, *args)
             except RuntimeError:
-                pass                                            # closed between the two lines: the server is stopping
+                # closed between the two lines: the server is stopping
+                pass
 
-    # ---- peers --------------------------------------------------------------------------------------------------------
+    # ---- peers -----------------------------------------------------------------------------------
 
     def peers(self) -> list[PeerInfo]:
         return [p.info() for p in list(self.hub.peers)]
@@ -228,7 +245,8 @@ class Front:
         self._tasks[peer] = self._loop.create_task(peer.run())
 
     def remove(self, name: str) -> None:
-        """Raises KeyError. Its own requests are still answered: it is another replica's peer until removed there too."""
+        """Raises KeyError. Its own requests are still answered: it is another replica's peer until
+        removed there too."""
         with self._changing:
             peer = self.find(name)
             self.hub.peers = [p for p in self.hub.peers if p is not peer]
@@ -239,7 +257,8 @@ class Front:
         self.hub.wake()
 
     def pause(self, name: str) -> None:
-        """Cut replication with a peer, or with all ("*"), in both directions, from now on. Raises KeyError."""
+        """Cut replication with a peer, or with all ("*"), in both directions, from now on. Raises
+        KeyError."""
         self._set_paused(name, True)
 
     def resume(self, name: str) -> None:
@@ -253,7 +272,8 @@ class Front:
                     p.paused = False
         else:
             peer = self.find(name)
-            if not paused and self.hub.paused_all:              # all others stay paused, now one by one
+            # all others stay paused, now one by one
+            if not paused and self.hub.paused_all:
                 for p in list(self.hub.peers):
                     p.paused = True
                 self.hub.paused_all = False
@@ -264,29 +284,34 @@ class Front:
         for p in self.hub.peers:
             p.refresh()
 
-    # ---- waiting ------------------------------------------------------------------------------------------------------
+    # ---- waiting ---------------------------------------------------------------------------------
 
     def acknowledged(self, actor: int, seq: int) -> int:
-        """How many replicas have this op of one of our actors in their logs; (0, 0): how many replicas there are."""
+        """How many replicas have this op of one of our actors in their logs; (0, 0): how many
+        replicas there are."""
         return self.hub.acknowledged(actor, seq)
 
-    def when_acknowledged(self, actor: int, seq: int, count: int, done: Callable[[int], None]) -> Callable[[], None]:
-        """done(number) in the engine thread, when `count` replicas have that op in their logs. Call what is returned when nobody waits any
-        more, in any case."""
+    def when_acknowledged(self, actor: int, seq: int, count: int,
+                          done: Callable[[int], None]) -> Callable[[], None]:
+        """done(number) in the engine thread, when `count` replicas have that op in their logs. Call
+        what is returned when nobody waits any more, in any case."""
         waiter = Waiter(actor, seq, count, done)
         self._soon(self.hub.wait, waiter)
         return lambda: self._soon(self.hub.waiters.leave, waiter)
 
-    def when_synced(self, done: Callable[[SyncOutcome], None], timeout: float | None = None) -> Callable[[], None]:
-        """Bring every reachable peer and this replica to the same clock; done(outcome) in the engine thread, after `timeout` seconds at
-        the latest (None: no limit). Call what is returned when nobody waits any more."""
+    def when_synced(self, done: Callable[[SyncOutcome], None],
+                    timeout: float | None = None) -> Callable[[], None]:
+        """Bring every reachable peer and this replica to the same clock; done(outcome) in the
+        engine thread, after `timeout` seconds at the latest (None: no limit). Call what is returned
+        when nobody waits any more."""
         names = tuple(p.url for p in self.hub.peers)
         tasks: list[asyncio.Task[None]] = []
 
         async def run() -> None:
             try:
                 outcome = await self._synchronise(timeout)
-            except asyncio.CancelledError:                      # the server is stopping, or nobody waits
+            except asyncio.CancelledError:
+                # the server is stopping, or nobody waits
                 outcome = SyncOutcome((), (), names)
             except Exception:
                 log.exception("waiting for replication failed")
@@ -296,15 +321,16 @@ class Front:
         def begin() -> None:
             task = self._loop.create_task(run())
             tasks.append(task)
-            self._waiting.add(task)                             # the loop itself keeps only weak references to tasks
+            # the loop itself keeps only weak references to tasks
+            self._waiting.add(task)
             task.add_done_callback(self._waiting.discard)
 
         self._soon(begin)
         return lambda: self._soon(lambda: [t.cancel() for t in tasks])
 
     async def _synchronise(self, timeout: float | None) -> SyncOutcome:
-        """First fetch everything any reachable peer has, then see that each has all of it: after this, whatever one replica had at the
-        beginning is everywhere."""
+        """First fetch everything any reachable peer has, then see that each has all of it: after
+        this, whatever one replica had at the beginning is everywhere."""
         hub = self.hub
         candidates = [p for p in hub.peers if p.state not in APART]
         asked: set[Peer] = set()
@@ -333,7 +359,8 @@ class Front:
                 if fetches:
                     await asyncio.wait(fetches.values(), timeout=patience)
                 for p, task in fetches.items():
-                    if p.contact < begun and not task.done():   # not a word: it is not reachable, and must not keep the others
+                    # not a word: it is not reachable, and must not keep the others
+                    if p.contact < begun and not task.done():
                         task.cancel()
                         asked.discard(p)
                 await asyncio.gather(*fetches.values(), return_exceptions=True)
@@ -354,7 +381,9 @@ class Front:
                 await work()
         except asyncio.TimeoutError:
             pass
-        unfinished = asked - here or here - done                # who has not told all it has keeps the others waiting
+        # who has not told all it has keeps the others waiting
+        unfinished = asked - here or here - done
         reached = {p.replica for p in done | unfinished}
         return SyncOutcome(tuple(p.url for p in done), tuple(p.url for p in unfinished),
-                           tuple(p.url for p in candidates if p not in asked and not (p.state == "standby" and p.replica in reached)))
+                           tuple(p.url for p in candidates if p not in asked
+                                 and not (p.state == "standby" and p.replica in reached)))

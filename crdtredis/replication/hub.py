@@ -1,26 +1,33 @@
-"""The middle of replication: who we are, what is logged here, what comes in, and who waits for what. Runs in the sync thread's loop.
+"""The middle of replication: who we are, what is logged here, what comes in, and who waits for
+what. Runs in the sync thread's loop.
 
     engine --drain--> OpLog --cursors--> peer.Peer --HTTP--> other replicas
     engine <-receive-- push, pull, handshake (here) <--HTTP-- other replicas
 
-There is one entrance for foreign ops, `take`, whether a peer pushed them or we pulled them: the engine applies and logs them,
-and only then it says that it is done, so that an answer never claims more than the log holds. What arrives is bounded by a budget in bytes
-for each peer; who finds it used up waits, and the peers' windows close by themselves.
+There is one entrance for foreign ops, `take`, whether a peer pushed them or we pulled them: the
+engine applies and logs them, and only then it says that it is done, so that an answer never claims
+more than the log holds. What arrives is bounded by a budget in bytes for each peer; who finds it
+used up waits, and the peers' windows close by themselves.
 
-The engine is looked at as soon as it has made something, but not more often than plan.Pace says: at low rates an op leaves at once, at
-high ones each look brings many turns, and the cost per op of Python and HTTP goes towards nothing. What came from peers is told of at once
-after a rest, and then gathered for a moment (GATHER): nobody but the sender waits for it.
+The engine is looked at as soon as it has made something, but not more often than plan.Pace says: at
+low rates an op leaves at once, at high ones each look brings many turns, and the cost per op of
+Python and HTTP goes towards nothing. What came from peers is told of at once after a rest, and then
+gathered for a moment (GATHER): nobody but the sender waits for it.
 
-Sessions: a handshake opens one per replica, and every push and pull names it. A replica that restarted has forgotten its sessions and
-so makes the other side shake hands, and send its clock, again. Two processes with one replica id: the one that came later
-takes the id over here and the earlier is refused, so the two cannot replace each other in turn for ever. When the later one has been
-silent for Settings.silence, the earlier may come back: what its clients wrote is not lost with the mistake. /health of the refused says so.
+Sessions: a handshake opens one per replica, and every push and pull names it. A replica that
+restarted has forgotten its sessions and so makes the other side shake hands, and send its clock,
+again. Two processes with one replica id: the one that came later takes the id over here and the
+earlier is refused, so the two cannot replace each other in turn for ever. When the later one has
+been silent for Settings.silence, the earlier may come back: what its clients wrote is not lost with
+the mistake. /health of the refused says so.
 
-The log that failed: the engine goes on reading and hands over nothing, and the head here stays where the log was. What is in the
-kernel and not in the log is claimed to nobody; the engine says GAP when the log is whole again.
+The log that failed: the engine goes on reading and hands over nothing, and the head here stays
+where the log was. What is in the kernel and not in the log is claimed to nobody; the engine says
+GAP when the log is whole again.
 
-PAUSE is checked where bytes would cross: before anything is handed to the engine and before anything leaves. All state here
-belongs to the loop's thread, except `paused_all` and Peer.paused, which are plain flags that PAUSE sets at once from the engine thread.
+PAUSE is checked where bytes would cross: before anything is handed to the engine and before
+anything leaves. All state here belongs to the loop's thread, except `paused_all` and Peer.paused,
+which are plain flags that PAUSE sets at once from the engine thread.
 """
 from __future__ import annotations
 
@@ -41,9 +48,11 @@ from crdtredis.clocks import Actor, Clock
 from crdtredis.errors import DamagedBatch
 from crdtredis.replication import plan
 from crdtredis.replication.flow import Traffic
-from crdtredis.replication.oplog import NOTHING, Cursor, Large, NeedsFullSync, OpLog, Piece, Segments
+from crdtredis.replication.oplog import (NOTHING, Cursor, Large, NeedsFullSync, OpLog, Piece,
+                                         Segments)
 from crdtredis.replication.waiters import Waiter, Waiters
-from crdtredis.replication.wire import (CONTENT_TYPE, OP_MOST, PART, PROTOCOL, Refusal, declarations, declare, entries, ranges, to_clock,
+from crdtredis.replication.wire import (CONTENT_TYPE, OP_MOST, PART, PROTOCOL, Refusal,
+                                        declarations, declare, entries, ranges, to_clock,
                                         wire)
 
 if TYPE_CHECKING:
@@ -52,15 +61,18 @@ if TYPE_CHECKING:
 log = logging.getLogger("crdtredis.replication")
 
 STOPPED = -100                          # beside the engine's answers: it will give none any more
-GATHER = 0.005                          # seconds; answers to peers are gathered for so long, but for the first after a rest
+# seconds; answers to peers are gathered for so long, but for the first after a rest
+GATHER = 0.005
 SESSIONS = 1000                         # of replicas that shook hands, listed here or not
 RETIRED = 1000                          # processes remembered as superseded, over all replica ids
-# What the engine says of a Batch it could not take whole (see Received in core/keyspace.pxd and ANSWER_UNLOGGED in engine/bridge.pxd);
-# {} is the replica it belongs to, for who sent the Batch reads this as well.
+# What the engine says of a Batch it could not take whole (see Received in core/keyspace.pxd and
+# ANSWER_UNLOGGED in engine/bridge.pxd); {} is the replica it belongs to, for who sent the Batch
+# reads this as well.
 RECEIVE_FAULTS = {
     -1: (wire.MALFORMED, "the ops do not decode"),
     -2: (wire.BUSY, "too many ops wait at {} for what they depend on"),
-    -3: (wire.MALFORMED, "ops of an actor that was never declared, or a declaration that contradicts a known one"),
+    -3: (wire.MALFORMED,
+         "ops of an actor that was never declared, or a declaration that contradicts a known one"),
     -4: (wire.BUSY, "the log of {} cannot be written"),
     -5: (wire.BUSY, "more new processes of replicas at once than {} takes in"),
     STOPPED: (wire.STOPPING, "{} is stopping"),
@@ -73,7 +85,8 @@ class Engine(Protocol):
     fd: int                             # readable when `drain` has something
 
     def drain(self) -> tuple[list[bytes], list[tuple[int, int]], bool]:
-        """(logged batches in order, [(token, status) of finished receives], were batches dropped before or among these?)"""
+        """(logged batches in order, [(token, status) of finished receives], were batches dropped
+        before or among these?)"""
 
     def want(self) -> None:
         """Have it hand over, from now on, what it logs."""
@@ -82,7 +95,8 @@ class Engine(Protocol):
         """Queue a Batch to be applied and logged; drain() brings the answer."""
 
     def wait_for_more(self, patient: bool) -> None:
-        """Whether drain() will be called in a moment, so that what peers sent need not be told of."""
+        """Whether drain() will be called in a moment, so that what peers sent need not be told
+        of."""
 
     def soon(self, function: Callable[[], Any]) -> None:
         """Have the engine thread run it, between two turns."""
@@ -102,9 +116,10 @@ class View:
 
 @dataclass
 class Identity:
-    """This process among the replicas. Three functions for the engine thread: renew(epoch) makes an epoch above that one durable, writes
-    under it from then on and returns the new actor; view() looks at the kernel; hear(actor, clock) tells it what a peer has, so that it
-    can let go of what was kept for that one, and returns how many ops wait."""
+    """This process among the replicas. Three functions for the engine thread: renew(epoch) makes an
+    epoch above that one durable, writes under it from then on and returns the new actor; view()
+    looks at the kernel; hear(actor, clock) tells it what a peer has, so that it can let go of what
+    was kept for that one, and returns how many ops wait."""
     actor: Actor
     actors: dict[int, Actor]            # that the log declares
     clock: Clock                        # of the log, at the start
@@ -125,19 +140,23 @@ class Session:
 
 
 class Hub:
-    def __init__(self, identity: Identity, engine: Engine, segments: Segments, settings: plan.Settings,
+    def __init__(self, identity: Identity, engine: Engine, segments: Segments,
+                 settings: plan.Settings,
                  chance: random.Random | None = None) -> None:
         self.identity, self.engine, self.settings = identity, engine, settings
         self.chance = chance or random.Random()
         self.actors = dict(identity.actors)
-        self.own = {a.id for a in self.actors.values() if a.replica == self.replica} | {identity.actor.id}
+        self.own = {a.id for a in self.actors.values()
+                    if a.replica == self.replica} | {identity.actor.id}
         self.log = OpLog(identity.clock, segments, settings.memory, most_entry=settings.chunk)
         self.peers: list[Peer] = []
         self.sessions: dict[str, Session] = {}
         self.paused_all = False
         self.stopping = False
-        self.waiting = 0                                        # ops in the kernel's waiting room, as last asked
-        self._twin = ("", 0.0)                                  # another process with our replica id called: what it was told, when
+        # ops in the kernel's waiting room, as last asked
+        self.waiting = 0
+        # another process with our replica id called: what it was told, when
+        self._twin = ("", 0.0)
         self.received_ops = self.duplicate_ops = self.refused = 0
         self.strangers = Traffic(settings.inbound)              # of callers without a session
         self._retired: OrderedDict[int, str] = OrderedDict()
@@ -151,8 +170,10 @@ class Hub:
         self._gathering: asyncio.TimerHandle | None = None
         self._wanted = False
         self._resync: asyncio.Task[None] | None = None
-        self._held: list[bytes] | None = None                   # batches drained while resynchronising
-        self._missed = False                                    # ... and of those some were dropped: once more
+        # batches drained while resynchronising
+        self._held: list[bytes] | None = None
+        # ... and of those some were dropped: once more
+        self._missed = False
         self._renewing = asyncio.Lock()
         self._renewals = plan.Renewals()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -177,7 +198,7 @@ class Hub:
     def head(self) -> Clock:
         return self.log.head.seqs
 
-    # ---- what the engine made -----------------------------------------------------------------------------------------
+    # ---- what the engine made --------------------------------------------------------------------
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -198,7 +219,8 @@ class Hub:
             finish(STOPPED)
 
     def _drain(self) -> None:
-        """The engine has something: look at once, or, soon after another look, when its pause is over."""
+        """The engine has something: look at once, or, soon after another look, when its pause is
+        over."""
         wait = self._pace.due - time.monotonic()
         if wait > 0:
             self._loop.remove_reader(self.engine.fd)
@@ -252,7 +274,8 @@ class Hub:
         return sum(map(len, batches)) if self.head.get(self.identity.actor.id) != before else 0
 
     def _joined(self, batches: list[bytes]) -> Iterable[bytes]:
-        """The turns' batches put together to about a chunk each: Batches concatenated are a Batch."""
+        """The turns' batches put together to about a chunk each: Batches concatenated are a
+        Batch."""
         parts: list[bytes] = []
         size = 0
         for batch in batches:
@@ -268,8 +291,9 @@ class Hub:
             yield b"".join(parts)
 
     async def _catch_up_with_engine(self) -> None:
-        """Batches are missing between what is here and what the engine makes now; they are in the segments. What is drained meanwhile
-        is held, for part of it follows on the clock that is being asked for."""
+        """Batches are missing between what is here and what the engine makes now; they are in the
+        segments. What is drained meanwhile is held, for part of it follows on the clock that is
+        being asked for."""
         try:
             self._missed = True
             while self._missed:
@@ -277,7 +301,8 @@ class Hub:
                 view = await self.engine.call(self.identity.view)
                 self.actors.update(view.actors)
                 self.waiting = view.waiting
-                if not view.logged:                             # the head stays: a GAP will come with the log's recovery
+                # the head stays: a GAP will come with the log's recovery
+                if not view.logged:
                     break
                 self.log.reset(view.clock)
                 if not self._append(self._held):
@@ -294,8 +319,8 @@ class Hub:
         return all(self.log.append(batch, now) for batch in batches)
 
     async def want(self) -> None:
-        """From now on the engine is to hand over what it logs (before there is a peer it does not, since that costs). Returns when the
-        log here is up to date."""
+        """From now on the engine is to hand over what it logs (before there is a peer it does not,
+        since that costs). Returns when the log here is up to date."""
         if not self._wanted:
             self._wanted = True
             self.engine.want()
@@ -307,14 +332,15 @@ class Hub:
         self._held = []
         self._resync = self._loop.create_task(self._catch_up_with_engine())
 
-    # ---- waiting ------------------------------------------------------------------------------------------------------
+    # ---- waiting ---------------------------------------------------------------------------------
 
     def wake(self) -> None:
         """Something moved: our clock or what a peer has. Lets those go whose condition holds."""
         for future, condition in list(self._until.items()):
             if not future.done() and condition():
                 future.set_result(None)
-        freed = [x for actor in self.waiters.actors for x in self.waiters.free(actor, self._reached(actor))]
+        freed = [x for actor in self.waiters.actors
+                 for x in self.waiters.free(actor, self._reached(actor))]
         if freed:
             self.engine.soon(lambda: [done(replicas) for done, replicas in freed])
 
@@ -328,43 +354,52 @@ class Hub:
                 del self._until[future]
 
     def wait(self, waiter: Waiter) -> None:
-        """Have waiter.done called in the engine thread, once enough replicas have what it waits for."""
+        """Have waiter.done called in the engine thread, once enough replicas have what it waits
+        for."""
         self.waiters.enter(waiter)
         self.wake()
 
     def _reached(self, actor: int) -> list[int]:
-        """Up to where each replica has this actor in its log, greatest first. A replica with two addresses is one replica, of
-        which the process counts that was met last: the former may have had what this one lost."""
+        """Up to where each replica has this actor in its log, greatest first. A replica with two
+        addresses is one replica, of which the process counts that was met last: the former may have
+        had what this one lost."""
         newest: dict[str, Peer] = {}
         for p in self.peers:
             if p.is_replica and (p.replica not in newest or p.met > newest[p.replica].met):
                 newest[p.replica] = p
-        return sorted((max(p.known.get(actor, 0) for p in self.peers if p.is_replica and p.process == n.process)
+        return sorted((max(p.known.get(actor, 0) for p in self.peers if p.is_replica
+                           and p.process == n.process)
                        for n in newest.values()), reverse=True)
 
     def acknowledged(self, actor: int, seq: int) -> int:
         """Replicas that have this op of ours in their log."""
         return sum(1 for s in self._reached(actor) if s >= seq)
 
-    # ---- what operators must know ---------------------------------------------------------------------------------------
+    # ---- what operators must know ----------------------------------------------------------------
 
     @property
     def conflict(self) -> str:
-        """What shows that another process uses our replica id, "" where nothing does. From any thread."""
+        """What shows that another process uses our replica id, "" where nothing does. From any
+        thread."""
         text, at = self._twin
         if text and time.monotonic() - at < self.settings.silence:
             return text
-        return next((f"peer {p.url}: {p.error}" for p in self.peers if p.refusal == wire.SAME_REPLICA), "")
+        return next((f"peer {p.url}: {p.error}" for p in self.peers
+                     if p.refusal == wire.SAME_REPLICA), "")
 
     def faults(self) -> list[str]:
-        """Why clients should not be given to this server, as far as replication knows. From any thread."""
+        """Why clients should not be given to this server, as far as replication knows. From any
+        thread."""
         conflict = self.conflict
-        return [conflict] * bool(conflict) + [f"operations of {p.replica} cannot be taken here: {p.error}" for p in self.peers if p.cannot_take]
+        return [conflict] * bool(conflict) + [f"operations of {p.replica} cannot be taken "
+                                              f"here: {p.error}" for p in self.peers
+                                              if p.cannot_take]
 
-    # ---- what comes in ------------------------------------------------------------------------------------------------
+    # ---- what comes in ---------------------------------------------------------------------------
 
     def take(self, batch: bytes, done: Callable[[Clock, Refusal | None], None]) -> None:
-        """Have ops applied and logged; then done({actor: last seq} of what the batch holds, None or a Refusal: MALFORMED or BUSY)."""
+        """Have ops applied and logged; then done({actor: last seq} of what the batch holds, None or
+        a Refusal: MALFORMED or BUSY)."""
         try:
             found = ranges(batch)
         except DamagedBatch as e:
@@ -381,7 +416,8 @@ class Hub:
                 code, text = RECEIVE_FAULTS[status]
                 return done({}, Refusal(code, text.format(self.replica)))
             if not clocks.covers(self.head, last):
-                for p in self.peers:                            # some wait: ask around soon for what they depend on
+                # some wait: ask around soon for what they depend on
+                for p in self.peers:
                     p.hurry()
             done(last, None)
 
@@ -406,32 +442,43 @@ class Hub:
         return await future
 
     async def meet(self, hello: wire.Hello, told: Iterable[Actor]) -> None:
-        """What a peer's Hello tells about ourselves: maybe that we must take a newer epoch before going on."""
+        """What a peer's Hello tells about ourselves: maybe that we must take a newer epoch before
+        going on."""
         async with self._renewing:
-            above = plan.newer_epoch(self.identity.actor, self.head, told, to_clock(hello.clock), int(time.time() * 1000))
+            above = plan.newer_epoch(self.identity.actor, self.head, told, to_clock(hello.clock),
+                                     int(time.time() * 1000))
             if above is not None:
                 if not self._renewals.take(time.monotonic()):
-                    raise Refusal(wire.SAME_REPLICA, f"{hello.replica} knows replica {self.replica} in a later life, which has happened too often of "
+                    raise Refusal(wire.SAME_REPLICA,
+                                                     f"{hello.replica} knows replica "
+                                                     f"{self.replica} in a later life, which has "
+                                                     "happened too often of "
                                                      "late: does another process use its id?")
                 old = self.identity.actor
                 try:
                     new = await self.engine.call(lambda: self.identity.renew(above))
-                except OSError as e:                            # a full disk: nothing of ours was said to anybody
-                    raise Refusal(wire.BUSY, f"{self.replica} cannot store a new epoch: {e.strerror}") from e
+                except OSError as e:
+                    # a full disk: nothing of ours was said to anybody
+                    raise Refusal(wire.BUSY,
+                                  f"{self.replica} cannot store a new epoch: {e.strerror}") from e
                 self.identity.actor = new
                 self.own.add(new.id)
-                log.warning("%s knows replica %s in a later life than this one (epoch %d): going on as epoch %d",
+                log.warning("%s knows replica %s in a later life than this one (epoch %d): going "
+                            "on as epoch %d",
                             hello.replica, self.replica, old.epoch, new.epoch)
 
     def hello(self, session: int = 0) -> tuple[wire.Hello, bytes]:
         own = self.identity.actor
-        return wire.Hello(version=PROTOCOL, cluster=self.settings.cluster, replica=own.replica, epoch=own.epoch,
-                          process=self.identity.process, now=int(time.time() * 1000), clock=entries(self.head),
+        return wire.Hello(version=PROTOCOL, cluster=self.settings.cluster, replica=own.replica,
+                          epoch=own.epoch,
+                          process=self.identity.process, now=int(time.time() * 1000),
+                          clock=entries(self.head),
                           session=session), self.foreword(())
 
     def judge(self, hello: wire.Hello) -> None:
         try:
-            plan.judge(hello, cluster=self.settings.cluster, replica=self.replica, process=self.identity.process,
+            plan.judge(hello, cluster=self.settings.cluster, replica=self.replica,
+                       process=self.identity.process,
                        now_ms=int(time.time() * 1000), skew=self.settings.skew)
         except Refusal as e:
             if e.code == wire.SAME_REPLICA:
@@ -439,7 +486,8 @@ class Hub:
             raise
 
     def cut_off(self, replica: str) -> bool:
-        """Is replication with this replica paused? A caller nobody can place may be the paused peer that has not been met yet."""
+        """Is replication with this replica paused? A caller nobody can place may be the paused peer
+        that has not been met yet."""
         if self.paused_all or any(p.paused and p.replica == replica for p in self.peers):
             return True
         unmet = any(p.paused and not p.replica for p in self.peers)
@@ -449,14 +497,17 @@ class Hub:
         if self.stopping:
             raise Refusal(wire.STOPPING, f"{self.replica} is stopping")
         if self.cut_off(replica):
-            raise Refusal(wire.PAUSED, f"{self.replica} has paused replication with {replica} (CRDT.PEER RESUME there)")
+            raise Refusal(wire.PAUSED,
+                          f"{self.replica} has paused replication with {replica} (CRDT.PEER RESUME "
+                          "there)")
 
     async def handshake(self, hello: wire.Hello, declared: bytes) -> tuple[wire.Hello, bytes]:
         """Answer a handshake. Raises Refusal."""
         told = declarations(declared)
         await self.want()
         if hello.process == self.identity.process:
-            return self.hello()                                 # a peer list that names this replica itself: the caller will see
+            # a peer list that names this replica itself: the caller will see
+            return self.hello()
         self.judge(hello)
         self._refuse_paused(hello.replica)
         self._refuse_retired(hello)
@@ -468,30 +519,39 @@ class Hub:
             self._retired[before.process] = before.replica
             while len(self._retired) > RETIRED:
                 self._retired.popitem(last=False)
-        session = Session(hello.replica, hello.process, self.chance.getrandbits(63) | 1, time.monotonic(),
+        session = Session(hello.replica, hello.process, self.chance.getrandbits(63) | 1,
+                          time.monotonic(),
                           before.traffic if before else Traffic(self.settings.inbound))
         self.sessions[hello.replica] = session
         self._bound_sessions(session)
         for p in self.peers:
-            if (p.replica == hello.replica or not p.replica) and (p.state != "up" or p.process != hello.process):
-                p.wanted.set()                                  # it is there: do not wait for our own back-off
+            if ((p.replica == hello.replica or not p.replica)
+                and (p.state != "up" or p.process != hello.process)):
+                # it is there: do not wait for our own back-off
+                p.wanted.set()
         return self.hello(session.key)
 
     def _bound_sessions(self, newest: Session) -> None:
-        """Names are cheap: of replicas beyond SESSIONS the one that has been silent for longest shakes hands again, should there be such a
-        one; not a listed peer, whose name others can use but not multiply."""
+        """Names are cheap: of replicas beyond SESSIONS the one that has been silent for longest
+        shakes hands again, should there be such a one; not a listed peer, whose name others can use
+        but not multiply."""
         if len(self.sessions) > SESSIONS:
             listed = {p.replica for p in self.peers} | {newest.replica}
-            gone = min((s for s in self.sessions.values() if s.replica not in listed), key=lambda s: s.heard, default=None)
+            gone = min((s for s in self.sessions.values() if s.replica not in listed),
+                       key=lambda s: s.heard, default=None)
             if gone:
                 del self.sessions[gone.replica]
                 gone.traffic.end()
 
     def _refuse_retired(self, hello: wire.Hello) -> None:
-        """A and its copy A' both call: A, A', A (refused, and so on). A' is stopped; A calls after `silence`: A' is the refused one now."""
+        """A and its copy A' both call: A, A', A (refused, and so on). A' is stopped; A calls after
+        `silence`: A' is the refused one now."""
         session = self.sessions.get(hello.replica)
-        if hello.process in self._retired and session and time.monotonic() - session.heard < self.settings.silence:
-            raise Refusal(wire.SAME_REPLICA, f"another process has taken over replica_id {hello.replica!r}: "
+        if (hello.process in self._retired and session
+            and time.monotonic() - session.heard < self.settings.silence):
+            raise Refusal(wire.SAME_REPLICA,
+                                             "another process has taken over replica_id "
+                                             f"{hello.replica!r}: "
                                              "give each replica its own, or stop one of them")
 
     def session(self, replica: str, key: int) -> Session:
@@ -514,7 +574,8 @@ class Hub:
                 p.has(clock)
 
     async def push(self, replica: str, request: wire.Push, batch: bytes) -> wire.Answer:
-        """Take ops from a peer; answered once they are logged, or wait for others. Raises Refusal."""
+        """Take ops from a peer; answered once they are logged, or wait for others. Raises
+        Refusal."""
         session, part = self.session(replica, request.session), None
         if request.HasField("part"):
             part = await self._take_part(session, request.part, batch)
@@ -525,16 +586,19 @@ class Hub:
     def answer(self, version: int, **more: Any) -> wire.Answer:
         """To pushes: what the log has got since the clock had this version."""
         head = self.log.head
-        return wire.Answer(clock=entries(head.since(version)), version=head.version, waiting=self.waiting, **more)
+        return wire.Answer(clock=entries(head.since(version)), version=head.version,
+                           waiting=self.waiting, **more)
 
     async def _take_part(self, session: Session, part: wire.Part, data: bytes) -> wire.Part:
-        """Returns which part is wanted next. What is here stays, should the engine refuse the whole for the moment."""
+        """Returns which part is wanted next. What is here stays, should the engine refuse the whole
+        for the moment."""
         parts, data = session.traffic.parts, await self.told(part, data)
         if self.head.get(part.actor, 0) < part.seq:             # else it came by another way
             self._make_room(session, part.size)
             whole = parts.add(part, data)
             if whole is None:
-                return wire.Part(actor=part.actor, seq=part.seq, size=part.size, at=parts.held(part))
+                return wire.Part(actor=part.actor, seq=part.seq, size=part.size,
+                                 at=parts.held(part))
             try:
                 self.has(session, await self.receive(whole))
             except Refusal as e:
@@ -546,7 +610,8 @@ class Hub:
 
     def _make_room(self, session: Session, size: int) -> None:
         """Bound what large ops of all peers take while they come in. Refusal(BUSY)."""
-        others = sorted((s for s in self.sessions.values() if s is not session), key=lambda s: s.heard)
+        others = sorted((s for s in self.sessions.values() if s is not session),
+                        key=lambda s: s.heard)
         used = sum(s.traffic.parts.have for s in others)
         for other in others:
             if used + size > 2 * OP_MOST and other.traffic.parts.have:
@@ -562,10 +627,12 @@ class Hub:
         return data[part.told:]
 
     async def pull(self, replica: str, request: wire.Pull) -> tuple[wire.Answer, bytes]:
-        """A comparison of clocks, or up to request.limit bytes of the ops that a peer wants. Raises Refusal.
+        """A comparison of clocks, or up to request.limit bytes of the ops that a peer wants. Raises
+        Refusal.
 
-        Only a comparison says what the peer has logged. C fetches b1, which depends on an a1 it lacks: C's next pull claims b1, so that
-        it is not sent again, while b1 waits in C's memory; a WAIT at B that took this for an acknowledgement would lie."""
+        Only a comparison says what the peer has logged. C fetches b1, which depends on an a1 it
+        lacks: C's next pull claims b1, so that it is not sent again, while b1 waits in C's memory;
+        a WAIT at B that took this for an acknowledgement would lie."""
         session = self.session(replica, request.session)
         clock, part = to_clock(request.clock), None
         batch, more = b"", False
@@ -579,12 +646,15 @@ class Hub:
             known = {a for a, seq in clock.items() if seq}
             if request.actors:
                 clock = clocks.leaving_out(clock, self.head, set(request.actors))
-            cursor, session.cursor = session.cursor, None       # taken: a second pull meanwhile gets its own
+            # taken: a second pull meanwhile gets its own
+            cursor, session.cursor = session.cursor, None
             if cursor is None or not clocks.covers(clock, cursor.clock):
                 try:
                     cursor = self.log.cursor(clock)
                 except NeedsFullSync as e:
-                    raise Refusal(wire.NEEDS_FULL_SYNC, f"{replica} needs a full sync: the log of {self.replica} no longer holds "
+                    raise Refusal(wire.NEEDS_FULL_SYNC,
+                                                        f"{replica} needs a full sync: the log of "
+                                                        f"{self.replica} no longer holds "
                                                         f"ops that it lacks ({e})") from e
             clocks.join(cursor.clock, clock)
             piece = await self.read(cursor, min(request.limit, self.settings.chunk))
@@ -599,26 +669,31 @@ class Hub:
             session.cursor = cursor
             self._refuse_paused(replica)                        # reading took time
         head = self.log.head
-        return wire.Answer(clock=entries(head.seqs), version=head.version, waiting=self.waiting, more=more, part=part), batch
+        return wire.Answer(clock=entries(head.seqs), version=head.version, waiting=self.waiting,
+                           more=more, part=part), batch
 
     @staticmethod
     def _still_lent(session: Session, part: wire.Part) -> Large | None:
         lent = session.traffic.lent
-        return lent if lent and part.at and (lent.actor, lent.seq) == (part.actor, part.seq) else None
+        return (lent if lent and part.at and (lent.actor, lent.seq) == (part.actor, part.seq)
+                else None)
 
-    def _lend(self, session: Session, large: Large, wanted: wire.Part, told: bytes) -> tuple[wire.Part, bytes]:
+    def _lend(self, session: Session, large: Large, wanted: wire.Part,
+              told: bytes) -> tuple[wire.Part, bytes]:
         """A part of this op, from where it is wanted on, and what belongs behind the head."""
         size = len(large.batch)
-        known = (wanted.actor, wanted.seq, wanted.size) == (large.actor, large.seq, size) and wanted.at < size
+        known = ((wanted.actor, wanted.seq, wanted.size) == (large.actor, large.seq, size)
+                 and wanted.at < size)
         at = wanted.at if known else 0
         session.traffic.lend(large, self.settings.timeout)
         part = wire.Part(actor=large.actor, seq=large.seq, size=size, at=at, told=len(told))
         return part, told + memoryview(large.batch)[at:at + PART]
 
     async def read(self, cursor: Cursor, limit: int) -> Piece:
-        """The next ops for a cursor, from memory or the segments; NOTHING when it has everything, or when the segments have nothing for it
-        although memory begins behind it. That is so for a moment after memory has moved on while they were read, hence the second look, and
-        never for longer unless files were taken away: then it is no reason to look for ever."""
+        """The next ops for a cursor, from memory or the segments; NOTHING when it has everything,
+        or when the segments have nothing for it although memory begins behind it. That is so for a
+        moment after memory has moved on while they were read, hence the second look, and never for
+        longer unless files were taken away: then it is no reason to look for ever."""
         looks = 0
         while self.log.is_old(cursor):
             looks += not cursor.reading
@@ -630,12 +705,12 @@ class Hub:
         return self.log.take(cursor, limit)
 
     def foreword(self, known: Iterable[int]) -> bytes:
-        """Declarations of every actor that a reader who knows `known` may not know: ops name actors in runs, deps and effects, and
-        the log declares all of them."""
+        """Declarations of every actor that a reader who knows `known` may not know: ops name actors
+        in runs, deps and effects, and the log declares all of them."""
         missing = self.untold(known)
         return declare(self.actors[a] for a in missing) if missing else b""
 
     def untold(self, known: Iterable[int]) -> set[int]:
-        """Actors that the log declares and that are not among `known`. A process that made no op yet is nobody's business: told, it
-        would be kept by every replica for ever."""
+        """Actors that the log declares and that are not among `known`. A process that made no op
+        yet is nobody's business: told, it would be kept by every replica for ever."""
         return self.actors.keys() - known

@@ -1,8 +1,10 @@
-"""Host names of peers to addresses, such that a name nobody answers for delays nobody but its own peer.
+"""Host names of peers to addresses, such that a name nobody answers for delays nobody but its own
+peer.
 
-getaddrinfo blocks for as long as the resolver library sees fit (half a minute and more with two dead name servers), and cannot be
-stopped. So each name is looked up in a thread of its own, once at a time whoever asks, and never in the threads that read segments for the
-peers that are well. The threads are daemons: a stop waits for none of them.
+getaddrinfo blocks for as long as the resolver library sees fit (half a minute and more with two
+dead name servers), and cannot be stopped. So each name is looked up in a thread of its own, once at
+a time whoever asks, and never in the threads that read segments for the peers that are well. The
+threads are daemons: a stop waits for none of them.
 """
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ class Names(AbstractResolver):
     def __init__(self) -> None:
         self._lookups: dict[tuple[str, int, int], asyncio.Future[Found]] = {}
 
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
+    async def resolve(self, host: str, port: int = 0,
+                      family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
         """Raises OSError where there is no such name, or too many are being looked up."""
         key = host, port, int(family)
         if key not in self._lookups:
@@ -61,7 +64,8 @@ class Names(AbstractResolver):
 def look_up(host: str, port: int, family: int) -> Found:
     """The addresses of a host, or why there are none. Blocks."""
     try:
-        found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+        found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM,
+                                   flags=socket.AI_ADDRCONFIG)
     except OSError as e:
         return e
     except UnicodeError as e:
@@ -70,7 +74,9 @@ def look_up(host: str, port: int, family: int) -> Found:
     for kind, _, proto, _, address in found:
         text = str(address[0])
         if kind == socket.AF_INET6 and len(address) > 3 and address[3] and "%" not in text:
-            text = f"{text}%{address[3]}"                       # link-local: only good with its interface
-        out.append(ResolveResult(hostname=host, host=text, port=int(address[1]), family=kind, proto=proto,
+            # link-local: only good with its interface
+            text = f"{text}%{address[3]}"
+        out.append(ResolveResult(hostname=host, host=text, port=int(address[1]), family=kind,
+                                 proto=proto,
                                  flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV))
     return out

@@ -1,26 +1,32 @@
-"""The ops this replica has logged, as peers are served with them: recent ones from memory, older ones from the segments.
+"""The ops this replica has logged, as peers are served with them: recent ones from memory, older
+ones from the segments.
 
-There is one log and no queue per peer. A peer is a Cursor: the clock of what it has or was sent, and a place in the log. A slow or
-absent peer costs its cursor and nothing else; when memory has moved on past it, it reads segments, and when those no longer hold
-what it lacks, it is told so (NeedsFullSync) instead of being sent ops whose predecessors it could never get.
+There is one log and no queue per peer. A peer is a Cursor: the clock of what it has or was sent,
+and a place in the log. A slow or absent peer costs its cursor and nothing else; when memory has
+moved on past it, it reads segments, and when those no longer hold what it lacks, it is told so
+(NeedsFullSync) instead of being sent ops whose predecessors it could never get.
 
     segments:  [............ older ............|.... also in memory ....]
     memory:                                    ^ floor                  ^ head
     cursor.clock < floor: read segments from the last one that begins at or below it. Else: memory.
 
-An entry is one Batch as it came from the engine: the ops of one or more turns, own and foreign, in the order they were applied. Its
-`ranges` say whose ops it holds, so most entries are handed out or skipped without looking at a byte; only one that a peer has in
-part, or wants in part, is cut (in the kernel). Since the engine writes a turn to the segment before it hands the same bytes here, the
+An entry is one Batch as it came from the engine: the ops of one or more turns, own and foreign, in
+the order they were applied. Its `ranges` say whose ops it holds, so most entries are handed out or
+skipped without looking at a byte; only one that a peer has in part, or wants in part, is cut (in
+the kernel). Since the engine writes a turn to the segment before it hands the same bytes here, the
 segments hold everything that memory ever held.
 
-No piece that is handed out holds much more than what was asked for, but for one op at least: batches are cut between ops, here and when
-they come from segments. An op of more than LARGE bytes is always a piece of its own. It may be hundreds of megabytes and takes a peer long
-to fetch, so its bytes are shared by all who were handed it, from memory or from segments (`_large`), and live as long as one of them.
+No piece that is handed out holds much more than what was asked for, but for one op at least:
+batches are cut between ops, here and when they come from segments. An op of more than LARGE bytes
+is always a piece of its own. It may be hundreds of megabytes and takes a peer long to fetch, so its
+bytes are shared by all who were handed it, from memory or from segments (`_large`), and live as
+long as one of them.
 
-A cursor that fell back to segments remembers its place in them, for memory may move on past it again before the peer catches up.
+A cursor that fell back to segments remembers its place in them, for memory may move on past it
+again before the peer catches up.
 
-Memory is bounded in bytes and entries. Times are monotonic seconds, passed in. Nothing here does I/O but `older`, which is meant
-for worker threads, one of which reads at a time.
+Memory is bounded in bytes and entries. Times are monotonic seconds, passed in. Nothing here does
+I/O but `older`, which is meant for worker threads, one of which reads at a time.
 """
 from __future__ import annotations
 
@@ -37,7 +43,8 @@ from crdtredis import clocks
 from crdtredis.clocks import Clock
 from crdtredis.replication.wire import PART, cut, ranges, split
 
-READ_MOST = 4 << 20                     # bytes of the segments after which others may read, whether something was found or not
+# bytes of the segments after which others may read, whether something was found or not
+READ_MOST = 4 << 20
 ALL = (1 << 64) - 1                     # as a seq in a clock: every op of that actor
 Place = tuple[int, int]                 # in the stored log: a segment's number and an offset in it
 
@@ -46,7 +53,8 @@ class NeedsFullSync(Exception):
     """The log no longer holds ops that the reader lacks. `lost`: {actor: last seq that is gone}."""
 
     def __init__(self, lost: Clock) -> None:
-        super().__init__(", ".join(f"{a:016x} up to {s}" for a, s in sorted(lost.items())[:4]) + (" ..." if len(lost) > 4 else ""))
+        super().__init__(", ".join(f"{a:016x} up to {s}" for a, s in sorted(lost.items())[:4]) +
+                         (" ..." if len(lost) > 4 else ""))
         self.lost = lost
 
 
@@ -60,11 +68,13 @@ class Segments(Protocol):
         """A place before which every op is covered by clock."""
 
     def read(self, place: Place) -> tuple[bytes, Place]:
-        """Some records from there on as one Batch, in the order they were logged, and the place behind them; b"" at the end of the log."""
+        """Some records from there on as one Batch, in the order they were logged, and the place
+        behind them; b"" at the end of the log."""
 
 
 class Large:
-    """An op of more than PART bytes, in a Batch of its own. Holding this object, not its bytes, is what shares them."""
+    """An op of more than PART bytes, in a Batch of its own. Holding this object, not its bytes, is
+    what shares them."""
 
     __slots__ = ("batch", "actor", "seq", "__weakref__")
 
@@ -97,14 +107,17 @@ NOTHING = Piece(b"", 0)
 
 @dataclass(slots=True)
 class Cursor:
-    """A reader's place. `clock` covers what it has and what was handed out to it; `actors`: it wants no others (None: all)."""
+    """A reader's place. `clock` covers what it has and what was handed out to it; `actors`: it
+    wants no others (None: all)."""
     clock: Clock
     actors: set[int] | None = None
     at: int = 0                         # number of the next entry to look at
     settled: int = 0                    # entries before this one are known to be no longer needed
-    place: Place | None = None          # in the segments: what it wants of the ops before was handed out
+    # in the segments: what it wants of the ops before was handed out
+    place: Place | None = None
     reading: bool = False               # the end of the segments was not reached yet
-    read: deque[bytes] = field(default_factory=deque)           # from before `place`, to be handed out first
+    # from before `place`, to be handed out first
+    read: deque[bytes] = field(default_factory=deque)
 
     def wants(self, actor: int) -> bool:
         return self.actors is None or actor in self.actors
@@ -114,7 +127,8 @@ class Cursor:
 
     def mask(self, actors: Iterable[int]) -> Clock:
         """The clock to cut with: what it has, and all of what it does not want."""
-        return self.clock if self.actors is None else {**self.clock, **{a: ALL for a in actors if a not in self.actors}}
+        return (self.clock if self.actors is None
+                else {**self.clock, **{a: ALL for a in actors if a not in self.actors}})
 
 
 def spans(batch: bytes) -> dict[int, tuple[int, int]]:
@@ -126,12 +140,14 @@ def spans(batch: bytes) -> dict[int, tuple[int, int]]:
 
 
 class Head:
-    """This replica's clock as logged, with a version that grows with it, so that an answer can hold what changed since another."""
+    """This replica's clock as logged, with a version that grows with it, so that an answer can hold
+    what changed since another."""
 
     def __init__(self, clock: Clock) -> None:
         self.seqs = dict(clock)
         self.version = 1
-        self._changed = dict.fromkeys(clock, 1)                 # actor -> version, in the order of the versions
+        # actor -> version, in the order of the versions
+        self._changed = dict.fromkeys(clock, 1)
 
     def advance(self, actor: int, seq: int) -> None:
         self.version += 1
@@ -149,26 +165,31 @@ class Head:
 
 
 class OpLog:
-    def __init__(self, clock: Clock, segments: Segments, most_bytes: int, most_entries: int = 50_000, most_entry: int = 512 << 10) -> None:
-        """clock: what the segments hold when memory is still empty. most_entry: bytes of an entry, unless it is one op."""
+    def __init__(self, clock: Clock, segments: Segments, most_bytes: int,
+                 most_entries: int = 50_000, most_entry: int = 512 << 10) -> None:
+        """clock: what the segments hold when memory is still empty. most_entry: bytes of an entry,
+        unless it is one op."""
         self.head = Head(clock)
         self.floor: Clock = dict(clock)
         self.segments = segments
-        self.most_bytes, self.most_entries, self.most_entry = most_bytes, most_entries, min(most_entry, PART)
+        self.most_bytes, self.most_entries, self.most_entry = most_bytes, most_entries, min(
+                most_entry, PART)
         self.born = time.monotonic()
         self.bytes = 0                  # in memory
         self.total = 0                  # ever appended
         self._first = 0                 # number of the oldest entry in memory
         self._entries: deque[Entry] = deque()
         self._large: WeakValueDictionary[tuple[int, int], Large] = WeakValueDictionary()
-        self._disk = threading.Lock()   # one reads at a time, so that no more than one record is held beside what is handed out
+        # one reads at a time, so that no more than one record is held beside what is handed out
+        self._disk = threading.Lock()
 
     @property
     def end(self) -> int:
         return self._first + len(self._entries)
 
     def append(self, batch: bytes, now: float) -> bool:
-        """Take what the engine has logged. False where it does not follow on what is here: blocks were dropped between, see `reset`."""
+        """Take what the engine has logged. False where it does not follow on what is here: blocks
+        were dropped between, see `reset`."""
         found = spans(batch)
         seqs = self.head.seqs
         if all(last <= seqs.get(actor, 0) for actor, (_, last) in found.items()):
@@ -180,10 +201,12 @@ class OpLog:
                 self.head.advance(actor, last)
         for part in split(batch, self.most_entry):
             large = self._shared(part) if len(part) > PART else None
-            self._entries.append(Entry(large.batch if large else part, found if part is batch else spans(part), now, self.total, large))
+            self._entries.append(Entry(large.batch if large else part, found if part is batch
+                                       else spans(part), now, self.total, large))
             self.bytes += len(part)
             self.total += len(part)
-        while (self.bytes > self.most_bytes or len(self._entries) > self.most_entries) and len(self._entries) > 1:
+        while ((self.bytes > self.most_bytes or len(self._entries) > self.most_entries)
+               and len(self._entries) > 1):
             self._drop_oldest()
         return True
 
@@ -202,21 +225,24 @@ class OpLog:
         return found
 
     def shrink(self) -> None:
-        """Let go of a newest entry that alone is more than memory should hold; who still lacks it reads it from the segments. Called now
-        and then, for those who take it at once should find it."""
+        """Let go of a newest entry that alone is more than memory should hold; who still lacks it
+        reads it from the segments. Called now and then, for those who take it at once should find
+        it."""
         if self.bytes > self.most_bytes:
             self._drop_oldest()
 
     def reset(self, clock: Clock) -> None:
-        """Forget memory: everything up to `clock`, the replica's own, is now read from the segments."""
-        self._first = self.end + 1                              # one more, so that readers at the end are before it, too
+        """Forget memory: everything up to `clock`, the replica's own, is now read from the
+        segments."""
+        # one more, so that readers at the end are before it, too
+        self._first = self.end + 1
         self._entries.clear()
         self.bytes = 0
         for actor, seq in clocks.lacking(self.head.seqs, clock).items():
             self.head.advance(actor, seq)
         self.floor = dict(self.head.seqs)
 
-    # ---- reading ------------------------------------------------------------------------------------------------------
+    # ---- reading ---------------------------------------------------------------------------------
 
     def cursor(self, clock: Clock, actors: set[int] | None = None) -> Cursor:
         """A reader that has `clock`. Raises NeedsFullSync."""
@@ -228,7 +254,8 @@ class OpLog:
         return found
 
     def check(self, cursor: Cursor) -> None:
-        """Raises NeedsFullSync where the log has lost something this reader lacks, of whatever actor: others' ops depend on it."""
+        """Raises NeedsFullSync where the log has lost something this reader lacks, of whatever
+        actor: others' ops depend on it."""
         if self._is_old(cursor, every=True):
             lost = clocks.lacking(cursor.clock, self.segments.floor())
             if lost:
@@ -236,7 +263,9 @@ class OpLog:
 
     def _is_old(self, cursor: Cursor, every: bool = False) -> bool:
         """Does it lack what memory no longer holds?"""
-        return cursor.at < self._first and bool(clocks.lacking(cursor.clock, self.floor if every else cursor.part(self.floor)))
+        return (cursor.at < self._first
+                and bool(clocks.lacking(cursor.clock,
+                                        self.floor if every else cursor.part(self.floor))))
 
     def is_old(self, cursor: Cursor) -> bool:
         """Must the next ops for this reader come from `older`?"""
@@ -247,17 +276,21 @@ class OpLog:
         return bool(clocks.lacking(cursor.clock, cursor.part(self.head.seqs)))
 
     def take(self, cursor: Cursor, limit: int) -> Piece:
-        """The next ops from memory, about `limit` bytes (at least one entry's, if any are wanted); NOTHING at the end."""
+        """The next ops from memory, about `limit` bytes (at least one entry's, if any are wanted);
+        NOTHING at the end."""
         cursor.at = max(cursor.at, self._first)
         parts, size, ops, clock, large = [], 0, 0, cursor.clock, None
         end = self.end
         while cursor.at < end:
-            e = self._entries[cursor.at - self._first]          # a deque finds what is near its ends at once
-            wanted = {a: r for a, r in e.ranges.items() if r[1] > clock.get(a, 0) and cursor.wants(a)}
+            # a deque finds what is near its ends at once
+            e = self._entries[cursor.at - self._first]
+            wanted = {a: r for a, r in e.ranges.items() if r[1] > clock.get(a, 0)
+                      and cursor.wants(a)}
             if wanted:
                 if size and size + len(e.batch) > limit:
                     break
-                whole = len(wanted) == len(e.ranges) and all(first > clock.get(a, 0) for a, (first, _) in wanted.items())
+                whole = (len(wanted) == len(e.ranges)
+                         and all(first > clock.get(a, 0) for a, (first, _) in wanted.items()))
                 part = e.batch if whole else cut(e.batch, cursor.mask(e.ranges))
                 parts.append(part)
                 size += len(part)
@@ -266,15 +299,18 @@ class OpLog:
                     ops += last - max(first - 1, clock.get(a, 0))
                     clock[a] = last
             cursor.at += 1
-        return Piece(parts[0] if len(parts) == 1 else b"".join(parts), ops, large) if parts else NOTHING
+        return (Piece(parts[0] if len(parts) == 1 else b"".join(parts), ops, large) if parts
+                else NOTHING)
 
     def older(self, cursor: Cursor, limit: int) -> Piece:
-        """The next ops from the segments, about `limit` bytes; NOTHING when there were none for this reader, or the end was reached: go on
-        as `is_old` says. Blocks on the disk. A cursor is used by one caller at a time; one that raised is spoilt."""
+        """The next ops from the segments, about `limit` bytes; NOTHING when there were none for
+        this reader, or the end was reached: go on as `is_old` says. Blocks on the disk. A cursor is
+        used by one caller at a time; one that raised is spoilt."""
         with self._disk:
             if not cursor.reading:
                 cursor.reading = True
-                unwanted = {} if cursor.actors is None else dict.fromkeys(self.head.seqs.keys() - cursor.actors, ALL)
+                unwanted = ({} if cursor.actors is None
+                            else dict.fromkeys(self.head.seqs.keys() - cursor.actors, ALL))
                 found = self.segments.find({**unwanted, **cursor.clock})
                 cursor.place = max(found, cursor.place) if cursor.place else found
             parts, size, ops, passed = [], 0, 0, 0
@@ -309,13 +345,15 @@ class OpLog:
             batch = cut(batch, cursor.mask({a for a, _, _ in found}))
         return split(batch, self.most_entry)
 
-    # ---- how far a reader is ------------------------------------------------------------------------------------------
+    # ---- how far a reader is ---------------------------------------------------------------------
 
     def lag(self, cursor: Cursor, acked: Clock, now: float) -> tuple[int, float, int]:
-        """(ops, seconds, bytes) between what this reader has acknowledged and the head; bytes only of what is in memory. The
-        seconds are those since the oldest of the ops came; at least, where it is older than what is in memory.
+        """(ops, seconds, bytes) between what this reader has acknowledged and the head; bytes only
+        of what is in memory. The seconds are those since the oldest of the ops came; at least,
+        where it is older than what is in memory.
 
-        The one method for other threads too: it iterates over copies, which are made in one step."""
+        The one method for other threads too: it iterates over copies, which are made in one
+        step."""
         ops = clocks.behind(acked, cursor.part(dict(self.head.seqs)))
         if not ops:
             return 0, 0.0, 0

@@ -1,23 +1,29 @@
-"""Who gets what, when: the decisions of replication as pure functions of clocks. No socket, no time of its own, no chance of its own.
+"""Who gets what, when: the decisions of replication as pure functions of clocks. No socket, no time
+of its own, no chance of its own.
 
-How do ops reach every replica at least once, soon, and without every replica sending everything to every other?
+How do ops reach every replica at least once, soon, and without every replica sending everything to
+every other?
 
-- *Push, own ops only.* A replica pushes the ops of its own actors (all epochs) to every peer, as they are made. In a full mesh
-  that is each op once over each link.
-- *Exchange, everything.* Every sync_interval two replicas compare clocks (pull). What a peer has and this replica lacks is asked
-  for only when it is *overdue*: lacking at the exchange before too, with nothing arrived from that actor since. Ops on
-  their way from their origin are thus not fetched a second time, while those of an origin that cannot reach us arrive through a
-  third replica. The same rule, one exchange later, lets a replica hand on foreign ops to a peer that cannot ask for them.
+- *Push, own ops only.* A replica pushes the ops of its own actors (all epochs) to every peer, as
+  they are made. In a full mesh that is each op once over each link.
+- *Exchange, everything.* Every sync_interval two replicas compare clocks (pull). What a peer has
+  and this replica lacks is asked for only when it is *overdue*: lacking at the exchange before too,
+  with nothing arrived from that actor since. Ops on their way from their origin are thus not
+  fetched a second time, while those of an origin that cannot reach us arrive through a third
+  replica. The same rule, one exchange later, lets a replica hand on foreign ops to a peer that
+  cannot ask for them.
 
-A watermark is always a clock, one seq per actor, never a time: an op of an actor whose clock is behind, or that took a detour,
-sorts before things already exchanged, and a watermark of time would lose it for ever.
+A watermark is always a clock, one seq per actor, never a time: an op of an actor whose clock is
+behind, or that took a detour, sorts before things already exchanged, and a watermark of time would
+lose it for ever.
 
-Worked example. A|C are cut off from each other, B reaches both. A makes a1..a9 and pushes them to B. C exchanges with B: lacks a9
-but first sees so now; one exchange later still a0, nothing moved: asks B for (a: 0) and gets a1..a9 from B's log.
+Worked example. A|C are cut off from each other, B reaches both. A makes a1..a9 and pushes them to
+B. C exchanges with B: lacks a9 but first sees so now; one exchange later still a0, nothing moved:
+asks B for (a: 0) and gets a1..a9 from B's log.
 
-What bounds it all: `Window` (requests in flight, per peer), `Settings.chunk` (bytes of a request, unless it is one op; larger ops than
-wire.PART go in parts), and that a peer owns no queue: it is a cursor into the one log, and falls back from memory to segments when it
-is slow.
+What bounds it all: `Window` (requests in flight, per peer), `Settings.chunk` (bytes of a request,
+unless it is one op; larger ops than wire.PART go in parts), and that a peer owns no queue: it is a
+cursor into the one log, and falls back from memory to segments when it is slow.
 """
 from __future__ import annotations
 
@@ -44,80 +50,104 @@ class Settings:
     retry_cap: float = 30.0
     max_retries: int = 3
     skew: float = 60.0                  # allowed difference of wall clocks
-    chunk: int = 512 << 10              # bytes of ops per request; an engine turn applies a chunk (about 2 ms), which clients may notice
+    # bytes of ops per request; an engine turn applies a chunk (about 2 ms), which clients may
+    # notice
+    chunk: int = 512 << 10
     window: int = 4                     # requests in flight per peer
     memory: int = 64 << 20              # recent ops kept in memory
     inbound: int = 16 << 20             # bytes of ops received and not yet applied, of each peer
-    linger: float = 0.001               # least time between two looks at what the engine has made, while it makes little,
+    # least time between two looks at what the engine has made, while it makes little,
+    linger: float = 0.001
     linger_cap: float = 0.02            # and while it makes much
     linger_rate: float = 2_000_000      # bytes a second up to which it counts as little
 
     @property
     def silence(self) -> float:
-        """After so long without a word a process counts as gone: one that lives exchanges clocks, or tries to, more often."""
+        """After so long without a word a process counts as gone: one that lives exchanges clocks,
+        or tries to, more often."""
         return 3 * self.interval + 2 * self.retry_cap
 
     @property
     def settle(self) -> float:
-        """From the handshake to the first exchange: long enough for what is on its way to arrive."""
+        """From the handshake to the first exchange: long enough for what is on its way to
+        arrive."""
         return min(1.0, self.interval)
 
 
 def exposed(url: str, settings: Settings) -> str:
     """Why the token must not be sent to this peer, "" where it may."""
     parts = urlsplit(url)
-    if not settings.token or settings.allow_plain or parts.scheme == "https" or is_loopback(parts.hostname or ""):
+    if (not settings.token or settings.allow_plain or parts.scheme == "https"
+        or is_loopback(parts.hostname or "")):
         return ""
-    return (f"auth_token would cross the network unencrypted to {parts.netloc}: name the peer as https://{parts.netloc} (enable_tls there), or, on a "
+    return (f"auth_token would cross the network unencrypted to {parts.netloc}: name the peer as "
+            f"https://{parts.netloc} (enable_tls there), or, on a "
             "private network, set allow_plain_peers (CONFIG SET allow-plain-peers yes)")
 
 
-# ---- the handshake ----------------------------------------------------------------------------------------------------
+# ---- the handshake -------------------------------------------------------------------------------
 
 
-def judge(hello: wire.Hello, *, cluster: str, replica: str, process: int, now_ms: int, skew: float) -> None:
-    """Raises Refusal when replication with the sender of this Hello must not be. Its text is read on both sides, so it names them."""
+def judge(hello: wire.Hello, *, cluster: str, replica: str, process: int, now_ms: int,
+          skew: float) -> None:
+    """Raises Refusal when replication with the sender of this Hello must not be. Its text is read
+    on both sides, so it names them."""
     if hello.replica and not REPLICA_ID.fullmatch(hello.replica):
         raise Refusal(wire.MALFORMED, f"no replica can be called {hello.replica[:128]!r}")
     if hello.version != PROTOCOL:
-        raise Refusal(wire.WRONG_VERSION, f"{hello.replica} speaks replication protocol {hello.version}, {replica} {PROTOCOL}: "
+        raise Refusal(wire.WRONG_VERSION,
+                                          f"{hello.replica} speaks replication protocol "
+                                          f"{hello.version}, {replica} {PROTOCOL}: "
                                           "run versions that share one")
     if not hello.replica or not hello.epoch:
         raise Refusal(wire.MALFORMED, "the handshake names no replica or no epoch")
     if hello.cluster != cluster:
-        raise Refusal(wire.WRONG_CLUSTER, f"cluster_name is {hello.cluster!r} at {hello.replica} and {cluster!r} at {replica}")
+        raise Refusal(wire.WRONG_CLUSTER,
+                      f"cluster_name is {hello.cluster!r} at {hello.replica} and {cluster!r} at "
+                      f"{replica}")
     if hello.replica == replica and hello.process != process:
-        raise Refusal(wire.SAME_REPLICA, f"replica_id {replica!r} is used by two processes: give each replica its own")
+        raise Refusal(wire.SAME_REPLICA,
+                      f"replica_id {replica!r} is used by two processes: give each replica its own")
     off = (hello.now - now_ms) / 1000
     if abs(off) > skew:
-        raise Refusal(wire.CLOCK_SKEW, f"the wall clock of {hello.replica} is {abs(off):.1f} s {'ahead of' if off > 0 else 'behind'} that of "
+        raise Refusal(wire.CLOCK_SKEW,
+                                       f"the wall clock of {hello.replica} is {abs(off):.1f} s "
+                                       f"{'ahead of' if off > 0 else 'behind'} that of "
                                        f"{replica}, more than max_clock_skew ({skew:g} s)")
 
 
-EPOCH_AHEAD = 86_400_000                # ms: what is told of our own epochs beyond that is not believed
+# ms: what is told of our own epochs beyond that is not believed
+EPOCH_AHEAD = 86_400_000
 
 
-def newer_epoch(own: Actor, clock: Mapping[int, int], told: Iterable[Actor], theirs: Mapping[int, int], now_ms: int) -> int | None:
-    """The epoch that this replica's next one must exceed before it goes on, or None when all is well.
+def newer_epoch(own: Actor, clock: Mapping[int, int], told: Iterable[Actor],
+                theirs: Mapping[int, int], now_ms: int) -> int | None:
+    """The epoch that this replica's next one must exceed before it goes on, or None when all is
+    well.
 
-    own, clock: this replica's actor and its clock; told, theirs: the actors and the clock a peer sent. A peer that knows this replica in a
-    later epoch, or with ops of its own actor that it never made, has met a later life of it (a restored backup, a resumed snapshot, a
-    lost directory): from here on the same dots could be issued twice.
+    own, clock: this replica's actor and its clock; told, theirs: the actors and the clock a peer
+    sent. A peer that knows this replica in a later epoch, or with ops of its own actor that it
+    never made, has met a later life of it (a restored backup, a resumed snapshot, a lost
+    directory): from here on the same dots could be issued twice.
 
-    A restored from yesterday's disk with a clock set back starts in epoch 5; B knows (A, 7). A must leave epoch 5 for one above 7.
+    A restored from yesterday's disk with a clock set back starts in epoch 5; B knows (A, 7). A must
+    leave epoch 5 for one above 7.
 
-    An epoch of earlier days, known here or not, is left behind already. One that lies more than EPOCH_AHEAD in the future is passed over: no
-    epoch that is taken from here on comes near it, and to follow it would be to use up all there are at one peer's word.
+    An epoch of earlier days, known here or not, is left behind already. One that lies more than
+    EPOCH_AHEAD in the future is passed over: no epoch that is taken from here on comes near it, and
+    to follow it would be to use up all there are at one peer's word.
     """
-    epochs = [a.epoch for a in told if a.replica == own.replica and own.epoch < a.epoch <= now_ms + EPOCH_AHEAD]
+    epochs = [a.epoch for a in told if a.replica == own.replica
+              and own.epoch < a.epoch <= now_ms + EPOCH_AHEAD]
     if theirs.get(own.id, 0) > clock.get(own.id, 0):
         epochs.append(own.epoch)
     return max(epochs, default=None)
 
 
 class Renewals:
-    """How often this replica may take a new epoch at a peer's word: each is an actor for ever, of which a cluster has 65535. One or two mend
-    whatever has happened to a disk; more come from a second process with this replica's id, or from a peer that makes them up."""
+    """How often this replica may take a new epoch at a peer's word: each is an actor for ever, of
+    which a cluster has 65535. One or two mend whatever has happened to a disk; more come from a
+    second process with this replica's id, or from a peer that makes them up."""
 
     PER_MINUTE, PER_DAY = 3, 30
 
@@ -127,18 +157,19 @@ class Renewals:
     def take(self, now: float) -> bool:
         """At this time (s)? It counts, if so."""
         self._taken = [t for t in self._taken if t > now - 86_400]
-        if len(self._taken) >= self.PER_DAY or sum(t > now - 60 for t in self._taken) >= self.PER_MINUTE:
+        if (len(self._taken) >= self.PER_DAY or sum(t > now - 60 for t in self._taken)
+            >= self.PER_MINUTE):
             return False
         self._taken.append(now)
         return True
 
 
-# ---- pace -------------------------------------------------------------------------------------------------------------
+# ---- pace ----------------------------------------------------------------------------------------
 
 
 def backoff(attempt: int, first: float, cap: float, chance: random.Random) -> float:
-    """Seconds to wait after the attempt-th failure in a row (from 1): doubling up to cap, each drawn from its upper half so that
-    replicas that failed together do not come back together."""
+    """Seconds to wait after the attempt-th failure in a row (from 1): doubling up to cap, each
+    drawn from its upper half so that replicas that failed together do not come back together."""
     return min(max(first, cap), first * 2 ** min(attempt - 1, 30)) * chance.uniform(0.5, 1.0)
 
 
@@ -146,18 +177,21 @@ BURST = 4                               # looks that need not wait for each othe
 
 
 class Pace:
-    """How long to let the engine work between two looks: `linger` up to `linger_rate`, then in proportion, at most `linger_cap` or
-    until a chunk is full. After a rest some looks follow each other at once (BURST); only their number over time is bounded.
+    """How long to let the engine work between two looks: `linger` up to `linger_rate`, then in
+    proportion, at most `linger_cap` or until a chunk is full. After a rest some looks follow each
+    other at once (BURST); only their number over time is bounded.
 
-    What a look costs (drain, a push to every peer, its answer) hardly depends on what it brings. At a few thousand small ops a second
-    delay is what matters; at a hundred times as many a look every few ms brings a chunk or more, and the cost per op falls towards that
-    of copying its bytes. Only own ops count, since only they are pushed: what came from peers must be answered soon.
+    What a look costs (drain, a push to every peer, its answer) hardly depends on what it brings. At
+    a few thousand small ops a second delay is what matters; at a hundred times as many a look every
+    few ms brings a chunk or more, and the cost per op falls towards that of copying its bytes. Only
+    own ops count, since only they are pushed: what came from peers must be answered soon.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.rate = 0.0                 # bytes a second, smoothed over about half a second
-        self.due = 0.0                  # when to look next, at the earliest; looks before then were ahead of their time
+        # when to look next, at the earliest; looks before then were ahead of their time
+        self.due = 0.0
         self._at = 0.0
 
     def looked(self, size: int, now: float) -> None:
@@ -167,13 +201,15 @@ class Pace:
         weight = min(1.0, passed / 0.5)
         self.rate += (size / passed - self.rate) * weight
         self._at = now
-        full = 0.85 * s.chunk / max(self.rate, 1.0)             # a look that brings more than a chunk costs two pushes
+        # a look that brings more than a chunk costs two pushes
+        full = 0.85 * s.chunk / max(self.rate, 1.0)
         pause = max(s.linger, min(s.linger * self.rate / s.linger_rate, s.linger_cap, full))
         self.due = max(self.due, now - BURST * pause) + pause
 
 
 class Window:
-    """How many requests may be in flight: halves when the peer is busy, grows by one per window of successes, within 1..most."""
+    """How many requests may be in flight: halves when the peer is busy, grows by one per window of
+    successes, within 1..most."""
 
     def __init__(self, most: int) -> None:
         self.most = most

@@ -1,21 +1,26 @@
-"""Pushes on one long-lived connection, for a request of its own costs HTTP ten times what a small push costs otherwise.
+"""Pushes on one long-lived connection, for a request of its own costs HTTP ten times what a small
+push costs otherwise.
 
     GET /replication/stream, Upgrade: crdt-redis   ->
                                                    <-   101, and from here on frames:
     push                                           ->
                                                    <-   answer, or failure
 
-    frame = [length of what follows: u32 LE][kind: 1 byte][a body as in a request: see proto/replication.proto]
+    frame = [length of what follows: u32 LE][kind: 1 byte][a body as in a request: see
+    proto/replication.proto]
 
-Pushes are applied in the order in which they come. An answer is for all pushes up to the number it names, so one answer may do for many: what
-was logged is said at once, and then not again for ANSWER_PAUSE. A failure is for the push it names alone. An empty push is a question
-whether anybody is there.
+Pushes are applied in the order in which they come. An answer is for all pushes up to the number it
+names, so one answer may do for many: what was logged is said at once, and then not again for
+ANSWER_PAUSE. A failure is for the push it names alone. An empty push is a question whether anybody
+is there.
 
-Where no stream can be had (an older replica, a proxy that knows no Upgrade), pushes are requests; large ops always are.
+Where no stream can be had (an older replica, a proxy that knows no Upgrade), pushes are requests;
+large ops always are.
 
-Bounds: a frame is as long as a body may be, and is refused by its length. The receiver stops reading while it holds more that is not applied
-than its budget, or while its answers are not read; the sender's window is smaller than that budget. A stream without a word ends, and where
-there are too many, no further ones begin: what cannot have one goes on in requests.
+Bounds: a frame is as long as a body may be, and is refused by its length. The receiver stops
+reading while it holds more that is not applied than its budget, or while its answers are not read;
+the sender's window is smaller than that budget. A stream without a word ends, and where there are
+too many, no further ones begin: what cannot have one goes on in requests.
 """
 from __future__ import annotations
 
@@ -35,20 +40,27 @@ if TYPE_CHECKING:
 UPGRADE = "crdt-redis"                  # the protocol's name in the header
 PUSH, ANSWER, FAILURE = 1, 2, 3
 FRAME_HEAD = 5                          # bytes
-JOIN = 64 << 10                         # bytes of a frame up to which it is put together, to be sent with one call
+# bytes of a frame up to which it is put together, to be sent with one call
+JOIN = 64 << 10
 ANSWER_PAUSE = 0.005                    # seconds
-SILENCE = 600.0                         # seconds: far more than between two questions whether anybody is there
-PENDING = 200                           # bytes that a push takes here beside its own, until it is answered
+# seconds: far more than between two questions whether anybody is there
+SILENCE = 600.0
+# bytes that a push takes here beside its own, until it is answered
+PENDING = 200
 
 
 class Link(asyncio.Protocol):
-    """Frames over a connection that HTTP has left to us. `inner` is the protocol it had before, which hears of its end."""
+    """Frames over a connection that HTTP has left to us. `inner` is the protocol it had before,
+    which hears of its end."""
 
     def __init__(self, transport: asyncio.Transport, most: int, frame: Callable[[int, bytes], None],
-                 lost: Callable[[Exception], None], flow: Callable[[], None] = lambda: None) -> None:
-        """most: bytes of the longest frame expected. frame(kind, body) is called for each, and may raise Refusal; lost(why) once, at the
-        end; flow() when `is_full`, whether what was sent waits to be read over there, has changed."""
-        self.transport, self.most, self._frame, self._lost, self._flow = transport, most, frame, lost, flow
+                 lost: Callable[[Exception], None],
+                 flow: Callable[[], None] = lambda: None) -> None:
+        """most: bytes of the longest frame expected. frame(kind, body) is called for each, and may
+        raise Refusal; lost(why) once, at the end; flow() when `is_full`, whether what was sent
+        waits to be read over there, has changed."""
+        self.transport, self.most, self._frame, self._lost, self._flow = (
+                transport, most, frame, lost, flow)
         self.is_full = False
         self.closed = False
         self._why: Exception | None = None
@@ -86,7 +98,9 @@ class Link(asyncio.Protocol):
             while len(buffer) - at >= FRAME_HEAD and not self.closed:
                 size = int.from_bytes(buffer[at:at + 4], "little")
                 if not 1 <= size <= self.most:
-                    raise Refusal(wire.TOO_LARGE, f"a frame of {size} bytes, where at most {self.most} were expected")
+                    raise Refusal(wire.TOO_LARGE,
+                                  f"a frame of {size} bytes, where at most {self.most} were "
+                                  "expected")
                 if len(buffer) - at - 4 < size:
                     break
                 body = bytes(buffer[at + FRAME_HEAD:at + 4 + size])
@@ -118,15 +132,18 @@ class Link(asyncio.Protocol):
 
 
 class Inlet:
-    """The side that answers: takes pushes of one peer, until the connection ends or another stream of that peer begins."""
+    """The side that answers: takes pushes of one peer, until the connection ends or another stream
+    of that peer begins."""
 
     def __init__(self, hub: Hub, session: Session, transport: asyncio.Transport) -> None:
         self.hub, self.session = hub, session
         self.ended = asyncio.get_running_loop().create_future()
         self.link = Link(transport, BODY_MAX, self._frame, self._lost, self._read_or_wait)
-        self._pending: deque[list] = deque()                    # [bytes, done, Refusal or None], in the order they came
+        # [bytes, done, Refusal or None], in the order they came
+        self._pending: deque[list] = deque()
         self._held = 0                                          # bytes of them
-        self._answered = self._said = 0                         # pushes that are, and that the peer knows to be
+        # pushes that are, and that the peer knows to be
+        self._answered = self._said = 0
         self._version = 0                                       # of the clock in the newest answer
         self._at = 0.0                                          # when that was
         self._later: asyncio.TimerHandle | None = None
@@ -142,7 +159,8 @@ class Inlet:
             self.ended.set_result(None)
 
     def _read_or_wait(self) -> None:
-        """Who does not read the answers, of which there may be one for every few bytes, is not read from either."""
+        """Who does not read the answers, of which there may be one for every few bytes, is not read
+        from either."""
         if self.link.closed:
             return
         if self._held > self.session.traffic.inbound.most or self.link.is_full:
@@ -151,7 +169,8 @@ class Inlet:
             self.link.transport.resume_reading()
 
     def _look(self) -> None:
-        """The peer's machine may have gone without a word: a stream that is in use asks whether anybody is there."""
+        """The peer's machine may have gone without a word: a stream that is in use asks whether
+        anybody is there."""
         rest = self._heard + SILENCE - time.monotonic()
         if rest <= 0 and not self._pending:
             self.link.close()
@@ -187,7 +206,9 @@ class Inlet:
             self._answered += 1
             if refusal is not None:
                 self.hub.refused += 1
-                self.link.send(FAILURE, encode(wire.Failure(code=refusal.code, text=refusal.text, pushes=self._answered)))
+                self.link.send(FAILURE,
+                               encode(wire.Failure(code=refusal.code, text=refusal.text,
+                                                   pushes=self._answered)))
         self._read_or_wait()
         if self._later is None and self._answered > self._said:
             wait = self._at + ANSWER_PAUSE - time.monotonic()
@@ -212,15 +233,18 @@ class Sent(NamedTuple):
 class Outlet:
     """The side that pushes."""
 
-    def __init__(self, transport: asyncio.Transport, heard: Callable[[list[Sent], wire.Answer | wire.Failure], None],
+    def __init__(self, transport: asyncio.Transport,
+                 heard: Callable[[list[Sent], wire.Answer | wire.Failure], None],
                  lost: Callable[[Outlet, Exception], None], limit: Callable[[int], float]) -> None:
-        """heard(pushes, message): these have had their answer; a failure is about the last of them. lost: the stream has ended.
-        limit(bytes): seconds to wait for any answer when so many bytes are under way."""
+        """heard(pushes, message): these have had their answer; a failure is about the last of them.
+        lost: the stream has ended. limit(bytes): seconds to wait for any answer when so many bytes
+        are under way."""
         self._hear, self._limit = heard, limit
         self.unanswered: deque[Sent] = deque()
         self.bytes = 0                                          # of them
         self._settled = 0                                       # pushes that have had their answer
-        self._heard = 0.0                                       # when the newest came, or what is under way began
+        # when the newest came, or what is under way began
+        self._heard = 0.0
         self.link = Link(transport, HEAD_MAX + FRAME_HEAD, self._frame, lambda why: lost(self, why))
 
     def push(self, piece: Piece, batch: bytes, told: Set[int] = frozenset()) -> None:
@@ -231,15 +255,18 @@ class Outlet:
         self.link.send(PUSH, NO_HEAD, batch)
 
     def look(self) -> None:
-        """End it where it stands still, and ask whether anybody is there. To be called now and then."""
+        """End it where it stands still, and ask whether anybody is there. To be called now and
+        then."""
         if self.unanswered and time.monotonic() - self._heard > self._limit(self.bytes):
-            self.link.close(TimeoutError(f"nothing moved for {time.monotonic() - self._heard:.1f} s"))
+            self.link.close(TimeoutError("nothing moved for "
+                                         f"{time.monotonic() - self._heard:.1f} s"))
         elif not self.unanswered:
             self.push(NOTHING, b"")
 
     def stands(self, seconds: float) -> bool:
         """Has a push been without any answer for so long? From any thread."""
-        return bool(self.unanswered) and time.monotonic() - self._heard > patience_for(seconds, self.bytes)
+        return (bool(self.unanswered)
+                and time.monotonic() - self._heard > patience_for(seconds, self.bytes))
 
     def _settle(self, until: int) -> list[Sent]:
         pushes = []

@@ -1,14 +1,16 @@
-"""Who waits until how many replicas have logged what (WAIT), and who of them may go, however many they are.
+"""Who waits until how many replicas have logged what (WAIT), and who of them may go, however many
+they are.
 
-A waiter wants `count` replicas to have the op `seq` of one actor. Those that want the same count of the same actor stand in one heap, the
-least seq in front, so what an acknowledgement costs depends on how many it lets go:
+A waiter wants `count` replicas to have the op `seq` of one actor. Those that want the same count of
+the same actor stand in one heap, the least seq in front, so what an acknowledgement costs depends
+on how many it lets go:
 
     actor a:  count 1: 7 9 9 12     replicas have a up to 10 and 8: one replica has 10, two have 8,
               count 2: 8 11         so 7 9 9 and 8 go; nobody looked at 11 or beyond 12
               count 5: ...          never looked at while there are two replicas
 
-Who leaves before (the client has gone, its time was up) is only marked; when half of all are, the heaps are made anew. Pure: no
-thread, no time.
+Who leaves before (the client has gone, its time was up) is only marked; when half of all are, the
+heaps are made anew. Pure: no thread, no time.
 """
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ class Waiter:
 
 class Waiters:
     def __init__(self) -> None:
-        self._lines: dict[int, dict[int, list[tuple[int, int, Waiter]]]] = {}   # actor -> count -> heap
+        # actor -> count -> heap
+        self._lines: dict[int, dict[int, list[tuple[int, int, Waiter]]]] = {}
         self._entered = 0               # so that equal seqs never compare waiters
         self._standing = self._gone = 0
 
@@ -57,7 +60,8 @@ class Waiters:
             self._sweep()
 
     def free(self, actor: int, seqs: Sequence[int]) -> list[tuple[Callable[[int], None], int]]:
-        """Takes out who may go. seqs: up to where each replica has this actor, greatest first. What to call, with what."""
+        """Takes out who may go. seqs: up to where each replica has this actor, greatest first. What
+        to call, with what."""
         out = []
         lines = self._lines.get(actor, {})
         for count, reached in enumerate(seqs, 1):

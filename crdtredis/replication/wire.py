@@ -1,15 +1,19 @@
-"""What travels between replicas, as bytes: framing, limits, versions, and the little that Python must know of a Batch.
+"""What travels between replicas, as bytes: framing, limits, versions, and the little that Python
+must know of a Batch.
 
-A body is [length of the head, 4 bytes little endian][head: a message of proto/replication.proto][an encoded Batch]. The Batch is
-the op bytes as the kernel made them: this module hands them on and never parses an op. Two things about a Batch are needed here:
+A body is [length of the head, 4 bytes little endian][head: a message of proto/replication.proto][an
+encoded Batch]. The Batch is the op bytes as the kernel made them: this module hands them on and
+never parses an op. Two things about a Batch are needed here:
 
-- which ops it holds, how to cut those off that a peer has, and how to cut it into smaller ones. The kernel answers all three (`ranges`,
-  `cut`, `split`), in one pass over the bytes.
-- the declarations of actors at its very front, because an op may only be sent to a peer that knows the actors it names. The
-  encoder puts declarations first, so reading them stops at the first byte that is none (`declarations`).
+- which ops it holds, how to cut those off that a peer has, and how to cut it into smaller ones. The
+  kernel answers all three (`ranges`, `cut`, `split`), in one pass over the bytes.
+- the declarations of actors at its very front, because an op may only be sent to a peer that knows
+  the actors it names. The encoder puts declarations first, so reading them stops at the first byte
+  that is none (`declarations`).
 
-Everything from a peer is hostile until checked: every length is compared with what is there before anything is allocated, a head
-is at most HEAD_MAX bytes, and whatever does not decode raises Refusal with code MALFORMED. Pure: no socket, no clock.
+Everything from a peer is hostile until checked: every length is compared with what is there before
+anything is allocated, a head is at most HEAD_MAX bytes, and whatever does not decode raises Refusal
+with code MALFORMED. Pure: no socket, no clock.
 """
 from __future__ import annotations
 
@@ -22,17 +26,22 @@ from crdtredis.clocks import Actor, Clock, actor_id
 from crdtredis.replication import crdtredis_pb2 as ops, replication_pb2 as wire
 from crdtredis.storage.batch import declaration as declare
 
-__all__ = ["Refusal", "cut", "declarations", "decode", "declare", "encode", "entries", "one_line", "ranges", "split", "to_clock",
+__all__ = ["Refusal", "cut", "declarations", "decode", "declare", "encode", "entries", "one_line",
+           "ranges", "split", "to_clock",
            "ACTORS_MOST", "PROTOCOL", "BODY_MAX", "CONTENT_TYPE", "HEAD_MAX", "OP_MOST", "PART"]
 
-PROTOCOL = 2                            # raised when an older receiver could not understand a sender
+# raised when an older receiver could not understand a sender
+PROTOCOL = 2
 CONTENT_TYPE = "application/x-crdt-redis"
 HEAD_MAX = 4 << 20                      # a clock of 65535 actors takes about 1.2 MB
-BODY_MAX = 32 << 20                     # a head, declarations of 65535 actors (10 MB), and a request's ops or a part of one
-PART = 2 << 20                          # bytes of a Batch beyond which it is one op and travels in parts of so many
+# a head, declarations of 65535 actors (10 MB), and a request's ops or a part of one
+BODY_MAX = 32 << 20
+# bytes of a Batch beyond which it is one op and travels in parts of so many
+PART = 2 << 20
 ACTORS_MOST = 65535                     # that a clock can have: core/actors.pxd
 TEXT_MOST = 1000                        # characters of what a peer says
-OP_MOST = 2 << 30                       # bytes of such a Batch; beyond what is made today, since old logs hold larger ops
+# bytes of such a Batch; beyond what is made today, since old logs hold larger ops
+OP_MOST = 2 << 30
 
 
 def one_line(text: str) -> str:
@@ -64,7 +73,8 @@ def decode(kind: type[Message], body: bytes) -> tuple[Message, bytes]:
     """The head and the Batch behind it. Raises Refusal(MALFORMED)."""
     size = int.from_bytes(body[:4], "little") if len(body) >= 4 else HEAD_MAX + 1
     if size > HEAD_MAX or size > len(body) - 4:
-        raise Refusal(wire.MALFORMED, "the body is shorter than its head says, or the head longer than allowed")
+        raise Refusal(wire.MALFORMED,
+                      "the body is shorter than its head says, or the head longer than allowed")
     head = kind()
     try:
         head.ParseFromString(body[4:4 + size])
@@ -80,7 +90,9 @@ def entries(clock: Mapping[int, int]) -> list[wire.ClockEntry]:
 def to_clock(found: Collection[wire.ClockEntry]) -> Clock:
     """Raises Refusal(MALFORMED) where there are more entries than actors can be."""
     if len(found) > ACTORS_MOST:
-        raise Refusal(wire.MALFORMED, f"a clock of {len(found)} actors, where {ACTORS_MOST} are the most there can be")
+        raise Refusal(wire.MALFORMED,
+                      f"a clock of {len(found)} actors, where {ACTORS_MOST} are the most there can "
+                      "be")
     return {e.actor: e.seq for e in found}
 
 
@@ -89,7 +101,8 @@ def failure(refusal: Refusal) -> bytes:
 
 
 def declarations(batch: bytes) -> list[Actor]:
-    """The actors declared at the front of a Batch. Raises Refusal where one is cut short, wrong or not what its id says."""
+    """The actors declared at the front of a Batch. Raises Refusal where one is cut short, wrong or
+    not what its id says."""
     found, at = [], 0
     while at < len(batch) and batch[at] == 0x0A:                # field 1 of Batch, length-delimited
         size, at = _varint(batch, at + 1)
@@ -100,7 +113,9 @@ def declarations(batch: bytes) -> list[Actor]:
         except DecodeError as e:
             raise Refusal(wire.MALFORMED, "a declaration of an actor does not decode") from e
         if actor.id != actor_id(actor.replica, actor.epoch):
-            raise Refusal(wire.MALFORMED, f"actor {actor.id:016x} is not what {actor.replica!r} in epoch {actor.epoch} is called")
+            raise Refusal(wire.MALFORMED,
+                          f"actor {actor.id:016x} is not what {actor.replica!r} in epoch "
+                          f"{actor.epoch} is called")
         found.append(Actor(actor.id, actor.replica, actor.epoch))
         at += size
     return found

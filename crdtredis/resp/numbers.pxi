@@ -1,13 +1,16 @@
 # How is a double read and written?
 #
-# Scores are compared as text by clients, so the form is part of the protocol: the shortest digits that read back as the same double,
-# so 0.1 is "0.1", although the stored value is nearer to 0.1000000000000000055. Whole numbers up to 2^62 are written in full;
-# otherwise Redis 7.2's layout rules decide between decimal and scientific (see format_double). The digits are found by trying 15, 16 and
-# 17 through the C library: correct by construction, about a microsecond, and nothing hot writes doubles.
+# Scores are compared as text by clients, so the form is part of the protocol: the shortest digits
+# that read back as the same double, so 0.1 is "0.1", although the stored value is nearer to
+# 0.1000000000000000055. Whole numbers up to 2^62 are written in full; otherwise Redis 7.2's layout
+# rules decide between decimal and scientific (see format_double). The digits are found by trying
+# 15, 16 and 17 through the C library: correct by construction, about a microsecond, and nothing hot
+# writes doubles.
 #
 # Integers and long doubles, which the kernel needs too, are in crdtredis/numbers.pxd.
 #
-# Limit: a text of 5 KiB or more is refused, as Redis does for long doubles (its ZADD would take it).
+# Limit: a text of 5 KiB or more is refused, as Redis does for long doubles (its ZADD would take
+# it).
 
 from libc cimport errno as c
 from libc.math cimport isinf, isnan
@@ -59,7 +62,8 @@ cdef int format_double(double v, char *out) noexcept nogil:
         if digits == 17 or strtod(text, NULL) == v:
             break
         digits += 1
-    # text is "d.ddde-xx", or "de-xx" for one digit: bring the digits together, and drop zeros at their end
+    # text is "d.ddde-xx", or "de-xx" for one digit: bring the digits together, and drop zeros at
+    # their end
     power = exponent(text + digits + (digits > 1))
     memmove(text + 1, text + 2, digits)
     n = digits

@@ -1,15 +1,18 @@
 # What does Python see of the codec?
 #
-# Plain commands return ordinary objects, and reply_object writes them: the type says which RESP type is meant, and the marker classes
-# stand for the ones that Python has no type for. A plain command never learns which dialect its client speaks.
+# Plain commands return ordinary objects, and reply_object writes them: the type says which RESP
+# type is meant, and the marker classes stand for the ones that Python has no type for. A plain
+# command never learns which dialect its client speaks.
 #
-# RequestParser and encode_reply are the codec for Python: tests and tools use them; the engine uses the C functions.
+# RequestParser and encode_reply are the codec for Python: tests and tools use them; the engine uses
+# the C functions.
 
 class Simple(str):
     """A simple string, such as "OK"."""
 
 class Failure(str):
-    """An error inside a reply, with its code: "ERR no such key". (A command that fails as a whole raises CommandError.)"""
+    """An error inside a reply, with its code: "ERR no such key". (A command that fails as a whole
+    raises CommandError.)"""
 
 class Verbatim(str):
     """Text for people: INFO, CLIENT LIST."""
@@ -105,7 +108,8 @@ def encode_reply(value, int resp=2):
 
 
 class ProtocolError(Exception):
-    """The client broke the protocol. `commands` are those that were complete before, in the same feed."""
+    """The client broke the protocol. `commands` are those that were complete before, in the same
+    feed."""
 
     def __init__(self, text, commands):
         super().__init__(text)
@@ -115,8 +119,8 @@ class ProtocolError(Exception):
 cdef class RequestParser:
     """Requests from bytes, however they are cut: feed() returns the commands that became complete.
 
-    max_bulk: the longest argument, in bytes. authenticated: False for the limits of a client that has not authenticated yet; it
-    can be set later.
+    max_bulk: the longest argument, in bytes. authenticated: False for the limits of a client that
+    has not authenticated yet; it can be set later.
     """
     cdef Parser p
 
@@ -151,7 +155,8 @@ cdef class RequestParser:
         parser_trim(&self.p)
 
     def feed(self, bytes data):
-        """The commands completed by `data`, each a list of bytes; empty requests are empty lists. Raises ProtocolError, then and ever after."""
+        """The commands completed by `data`, each a list of bytes; empty requests are empty lists.
+        Raises ProtocolError, then and ever after."""
         cdef const char *at = data
         cdef size_t left = len(data), room
         cdef char *into

@@ -1,19 +1,24 @@
 # How do a client's bytes become commands?
 #
-# One buffer per client, and an offset up to which it is understood. Most commands lie whole in the buffer: parser_next then is one pass
-# over their headers, with the digits read inline, and argv are spans into the buffer. Whatever is cut off by the end of the
-# bytes stays where it is; the next call goes on from `pos`, with the arguments already found in argv. Nothing is looked at
-# twice but a header of a few digits that is cut in the middle; longer lines remember in `scanned` how far they were searched.
+# One buffer per client, and an offset up to which it is understood. Most commands lie whole in the
+# buffer: parser_next then is one pass over their headers, with the digits read inline, and argv are
+# spans into the buffer. Whatever is cut off by the end of the bytes stays where it is; the next
+# call goes on from `pos`, with the arguments already found in argv. Nothing is looked at twice but
+# a header of a few digits that is cut in the middle; longer lines remember in `scanned` how far
+# they were searched.
 #
-# The buffer. A command's bytes stay together because argv points to them, so the buffer grows with the largest command. It
-# moves (and argv with it) only in parser_room: to the front at most once per command, and when it grows, which is by doubling. A
-# large argument tells how much is coming: the last step is then to exactly that size, so a 512 MB value costs linear time and one
-# buffer of its size. What was merely announced is reserved up to 1 MiB; beyond that only as much again as has arrived. After a
-# large command the memory goes back at once, and what is worth keeping for the next read (256 KiB) stays.
+# The buffer. A command's bytes stay together because argv points to them, so the buffer grows with
+# the largest command. It moves (and argv with it) only in parser_room: to the front at most once
+# per command, and when it grows, which is by doubling. A large argument tells how much is coming:
+# the last step is then to exactly that size, so a 512 MB value costs linear time and one buffer of
+# its size. What was merely announced is reserved up to 1 MiB; beyond that only as much again as has
+# arrived. After a large command the memory goes back at once, and what is worth keeping for the
+# next read (256 KiB) stays.
 #
-# Where Redis's answer depends on how the bytes were cut into packets (a line slightly longer than 64 KiB, a NUL byte in an
-# inline command, which makes it wait for ever), ours is the one that does not: the line is too long, and NUL is a byte like any other.
-# What Redis does not check is not checked here: the byte after a CR, and the two bytes after a bulk string.
+# Where Redis's answer depends on how the bytes were cut into packets (a line slightly longer than
+# 64 KiB, a NUL byte in an inline command, which makes it wait for ever), ours is the one that does
+# not: the line is too long, and NUL is a byte like any other. What Redis does not check is not
+# checked here: the byte after a CR, and the two bytes after a bulk string.
 
 from libc.stdint cimport INT32_MAX
 from libc.stdio cimport fputs, stderr
@@ -50,7 +55,7 @@ cdef size_t parser_memory(Parser *p) noexcept nogil:
     return p.buf.cap + p.argv_cap * sizeof(Span)
 
 
-# ---- the buffer -------------------------------------------------------------------------------------------------------
+# ---- the buffer ----------------------------------------------------------------------------------
 
 cdef char *parser_room(Parser *p, size_t *room) noexcept nogil:
     cdef size_t live = p.buf.n - p.start, want = ROOM, missing = 0, cap
@@ -66,8 +71,10 @@ cdef char *parser_room(Parser *p, size_t *room) noexcept nogil:
         if cap < live + want:
             cap = live + want
         if missing and cap > live + missing:
-            # Exactly what is missing, but never a small step: a command of many large arguments takes one for each.
-            cap = live + missing if live + missing > p.buf.cap + p.buf.cap // 4 else p.buf.cap + p.buf.cap // 4
+            # Exactly what is missing, but never a small step: a command of many large arguments
+            # takes one for each.
+            cap = (live + missing if live + missing > p.buf.cap + p.buf.cap // 4
+                   else p.buf.cap + p.buf.cap // 4)
         resize(p, cap)
     room[0] = p.buf.cap - p.buf.n
     return p.buf.p + p.buf.n
@@ -125,7 +132,7 @@ cdef void more_args(Parser *p) noexcept nogil:
     p.argv_cap = cap
 
 
-# ---- commands ---------------------------------------------------------------------------------------------------------
+# ---- commands ------------------------------------------------------------------------------------
 
 cdef int parser_next(Parser *p) noexcept nogil:
     cdef const char *at = p.buf.p + p.pos
@@ -165,7 +172,8 @@ cdef int parser_next(Parser *p) noexcept nogil:
                     status = not_a_bulk(p, line[0])
                     break
             if <uint64_t>bulk > <uint64_t>limit:
-                status = fail(p, "ERR Protocol error: invalid bulk length" if <uint64_t>bulk > <uint64_t>p.max_bulk
+                status = fail(p, "ERR Protocol error: invalid bulk length"
+                              if <uint64_t>bulk > <uint64_t>p.max_bulk
                               else "ERR Protocol error: unauthenticated bulk length")
                 break
         if end - at - 2 < bulk:
@@ -199,8 +207,10 @@ cdef void parser_back(Parser *p, size_t at) noexcept nogil:
     p.error = NULL
 
 
-cdef inline int short_header(Parser *p, const char **at, const char *end, int64_t *out) noexcept nogil:
-    """The length after the sign at *at, if it is whole and of the form nearly all have: a few digits, no leading zero, CR."""
+cdef inline int short_header(Parser *p, const char **at, const char *end,
+                             int64_t *out) noexcept nogil:
+    """The length after the sign at *at, if it is whole and of the form nearly all have: a few
+    digits, no leading zero, CR."""
     cdef const char *digits = at[0] + 1
     cdef const char *c = digits
     cdef const char *stop = c + 10 if end - c > 11 else end - 1
@@ -223,8 +233,10 @@ cdef inline int short_header(Parser *p, const char **at, const char *end, int64_
     return 1
 
 
-cdef int header(Parser *p, const char **at, const char *end, int64_t *out, const char *too_big) noexcept nogil:
-    """Any header at *at. A length that is no number reads as INT64_MAX, which is beyond every limit."""
+cdef int header(Parser *p, const char **at, const char *end, int64_t *out,
+                const char *too_big) noexcept nogil:
+    """Any header at *at. A length that is no number reads as INT64_MAX, which is beyond every
+    limit."""
     cdef const char *line = at[0]
     cdef const char *cr = <const char*>memchr(line + p.scanned, 13, end - line - p.scanned)
     cdef size_t n = (cr if cr != NULL else end) - line
@@ -254,11 +266,12 @@ cdef int fail(Parser *p, const char *text) noexcept nogil:
 
 
 cdef int not_a_bulk(Parser *p, char c) noexcept nogil:
-    snprintf(p.error_text, sizeof(p.error_text), b"ERR Protocol error: expected '$', got '%c'", <int>c)
+    snprintf(p.error_text, sizeof(p.error_text), b"ERR Protocol error: expected '$', got '%c'",
+             <int>c)
     return fail(p, p.error_text)
 
 
-# ---- inline commands --------------------------------------------------------------------------------------------------
+# ---- inline commands -----------------------------------------------------------------------------
 
 cdef int inline_command(Parser *p) noexcept nogil:
     cdef char *line = p.buf.p + p.pos
@@ -276,7 +289,8 @@ cdef int inline_command(Parser *p) noexcept nogil:
 
 
 cdef int split(Parser *p, char *at, char *end) noexcept nogil:
-    """Cut a line into arguments, quoted as for redis-cli. Unquoting only ever shortens, so it is done in place."""
+    """Cut a line into arguments, quoted as for redis-cli. Unquoting only ever shortens, so it is
+    done in place."""
     cdef char *to
     cdef char quote, c
     while True:
@@ -305,7 +319,8 @@ cdef int split(Parser *p, char *at, char *end) noexcept nogil:
                 break
             elif c == 92 and end - at > 1:
                 if quote == 34:
-                    if end - at > 3 and at[1] == 120 and hex_digit(at[2]) >= 0 and hex_digit(at[3]) >= 0:
+                    if (end - at > 3 and at[1] == 120 and hex_digit(at[2]) >= 0
+                        and hex_digit(at[3]) >= 0):
                         c = <char>(hex_digit(at[2]) * 16 + hex_digit(at[3]))
                         at += 3
                     else:

@@ -1,11 +1,12 @@
 # Replies to bytes, in the dialect the client asked for.
 #
-# Every function reserves the room for its whole element once and then writes without further checks. RESP2 has fewer types:
-# there a map is an array of twice the length, a set or a push an array, a boolean an integer, and doubles, big numbers and
-# verbatim strings are bulk strings.
+# Every function reserves the room for its whole element once and then writes without further
+# checks. RESP2 has fewer types: there a map is an array of twice the length, a set or a push an
+# array, a boolean an integer, and doubles, big numbers and verbatim strings are bulk strings.
 
-# A client's unsent replies have a limit, beyond which it is closed and sees none of them, unless it wants none (CLIENT REPLY). So what one
-# command goes on to make beyond it is dropped as it is made: its part of the buffer is begun anew when it is full.
+# A client's unsent replies have a limit, beyond which it is closed and sees none of them, unless it
+# wants none (CLIENT REPLY). So what one command goes on to make beyond it is dropped as it is made:
+# its part of the buffer is begun anew when it is full.
 
 cdef void reply_grow(Reply *r, size_t more) noexcept nogil:
     """Room for `more` bytes, which there is not."""

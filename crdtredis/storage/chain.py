@@ -58,7 +58,8 @@ def header_of(path: Path, number: int, replica_id: str | None, brief: bool = Fal
     if replica_id is not None and header.replica != replica_id:
         raise Foreign(8, f"belongs to replica {header.replica!r}, not to {replica_id!r}")
     if header.number != number:
-        raise FormatError(8, f"the header says segment {header.number}: the file was renamed or copied")
+        raise FormatError(8,
+                          f"the header says segment {header.number}: the file was renamed or copied")
     return header
 
 
@@ -90,7 +91,8 @@ def read_chain(folder: Path, newest: int, replica_id: str | None,
         except FileNotFoundError:
             what = f", but segment {links[-1].number} continues it" if links else ""
             raise ChainError(path, number, 0, f"the file is missing{what}", True) from None
-        links.append(Link(folder, number, header.size, None if header.repaired else end, header.follows,
+        links.append(Link(folder, number, header.size, None if header.repaired else end,
+                          header.follows,
                           header.repaired))
         if header.follows is None:
             return links[::-1]

@@ -67,7 +67,8 @@ class Finding:
         if self.header and self.header.repaired:
             what.append("repaired")
         if self.torn is not None:
-            what.append(f"torn tail of {self.size - self.torn} bytes at offset {self.torn}: the next start cuts it off")
+            what.append(f"torn tail of {self.size - self.torn} bytes at offset {self.torn}: the "
+                        "next start cuts it off")
         if self.behind:
             what.append("behind the torn end: the next start sets it aside")
         what += [f"DAMAGED at offset {offset}: {reason}" for offset, reason in self.faults]
@@ -91,14 +92,17 @@ def main(folder: str, repair: bool) -> int:
             print(f.line())
         damaged = [f for f in findings if f.faults or f.missing]
         if damaged and not repair:
-            print(f"{len(damaged)} of {len(findings)} segments are damaged: a start would be refused. "
+            print(f"{len(damaged)} of {len(findings)} segments are damaged: a start would be "
+                  "refused. "
                   "Restore them from a backup, or keep what is sound with --repair")
             return EXIT_DATA
         if any(f.foreign for f in damaged):
-            print("a segment of another replica is no damage that can be repaired; move it away yourself")
+            print("a segment of another replica is no damage that can be repaired; move it away "
+                  "yourself")
             return EXIT_DATA
         actors = {a for f in findings if f.header for a in f.header.actors}
-        actors.add((Replica(identity.replica_id, identity.epoch).actor, identity.replica_id, identity.epoch))
+        actors.add((Replica(identity.replica_id, identity.epoch).actor, identity.replica_id,
+                    identity.epoch))
         for f in damaged:
             kept, lost = mend(f, findings, identity.replica_id, sorted(actors))
             print(f"{f.path.name}: kept {kept} records, left out {lost} bytes")
@@ -181,7 +185,8 @@ def rehearse(folder: Path, replica_id: str, epoch: int) -> int:
         what = "sets it aside" if cut.kept else f"cuts {cut.lost} bytes off at offset {cut.offset}"
         print(f"{cut.path.name}: {cut.reason}: the next start {what}")
     print(f"sound: {r.segments} segments, {r.records} records, {r.bytes} bytes" +
-          (f"; {r.waiting} ops wait for others that were lost and that peers may have" if r.waiting else "") +
+          (f"; {r.waiting} ops wait for others that were lost and that peers may have" if r.waiting
+           else "") +
           (f"; {r.left_out} records are of unknown actors" if r.left_out else ""))
     return 0
 

@@ -2,7 +2,8 @@
 
     LOCK                        locked with flock, as the directory itself is, while a server (or
                                 `check`) uses the directory; holds the process id
-    identity.json               {"format": 1, "replica_id": "eu-1", "epoch": 1767225600000}: see identity.py
+    identity.json               {"format": 1, "replica_id": "eu-1", "epoch": 1767225600000}: see
+                                identity.py
     segment-<16 digits>.log     the log, numbered from 1
     *.damaged                   what `check --repair` set aside; nothing reads it
     *.torn                      segments behind a torn end, set aside by a start (recovery.py);
@@ -16,20 +17,23 @@ A segment:
         replica                 whose log this is
         number                  the one in the file name
         created_ms              wall clock, for people
-        actors                  [[id, replica, epoch], ...]: all that are named in `clock`, and perhaps more
+        actors                  [[id, replica, epoch], ...]: all that are named in `clock`, and
+                                perhaps more
         clock                   {"id": seq}: every op up to there stands in earlier segments
         ceiling                 {"id": seq}: no op beyond there stands in earlier segments. Left out
                                 where it is `clock`, as it nearly always is; null where a repair
                                 could not tell
         follows                 [number, offset], or null in the first segment: see below
-        repaired                true in a segment that `check --repair` wrote: ops may be missing, and others wait for them
+        repaired                true in a segment that `check --repair` wrote: ops may be missing,
+                                and others wait for them
         unsynced                [number, offset]: from there on the log was not known to be on disk
                                 when this segment was begun. Left out where all of it was
     record ...                  one or more per turn of the engine; the payload is an encoded Batch
                                 (proto/crdtredis.proto). One without payload is a mark: all earlier
                                 segments are on disk
 
-    record = length of payload (u32 LE), CRC-32C of those 4 bytes and the payload (u32 LE), payload: see core/segment.pxi
+    record = length of payload (u32 LE), CRC-32C of those 4 bytes and the payload (u32 LE), payload:
+    see core/segment.pxi
 
 **The chain.** A segment continues the log at the place that its `follows` names. Nearly always that
 is the end of the segment before. After a failed write or fdatasync it lies further back: what came
@@ -39,7 +43,8 @@ counts, and then forwards. Whole segments can be void. `follows` also shows when
 has lost its end.
 
     segment 7                       segment 8                     segment 9, follows [7, 5000]
-    [header|records ... 5000|void]  [void: ...................]   [header|records of 7 from 5000 on, those of 8, what was pending|...]
+    [header|records ... 5000|void]  [void: ...................]   [header|records of 7 from 5000 on,
+                                    those of 8, what was pending|...]
 
 **What may be torn.** The end of the log: a crash came in the middle of a write. That is the end of
 the newest segment; or, where the power went while earlier ones were not on disk yet, a place that
@@ -104,7 +109,8 @@ class Header:
     repaired: bool = False
     ceiling: Clock | None = None        # None: unknown
     unsynced: Place | None = None
-    size: int = 0                       # bytes of magic and header record: where the first record begins
+    # bytes of magic and header record: where the first record begins
+    size: int = 0
 
 
 def segment_path(folder: Path, number: int) -> Path:
@@ -176,7 +182,9 @@ def read_header(fd: int, brief: bool = False) -> Header:
     start = os.pread(fd, len(MAGIC) + 8, 0)
     if start[:len(MAGIC)] != MAGIC[:len(start)]:
         if not MAGIC.startswith(os.pread(fd, 1 << 16, 0).rstrip(b"\0")):
-            raise FormatError(0, f"does not begin with {MAGIC.decode()}: no segment of this format version")
+            raise FormatError(0,
+                              f"does not begin with {MAGIC.decode()}: no segment of this format "
+                              "version")
         raise CutShort(0, "holds nothing but zeros")
     size = 16 + int.from_bytes(start[8:12], "little")
     if len(start) < 16:

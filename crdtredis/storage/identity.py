@@ -3,11 +3,12 @@
 identity.json keeps the replica id and the last epoch. Every start takes a new epoch, the time in
 ms, and makes it durable before anything is written under it. So a dot can never be issued twice:
 
-  - a crash that lost the end of the log: the lost dots belong to the old epoch, and no further dot of that epoch is made;
-  - a restored backup or a VM snapshot: its identity.json is old, but the wall clock is not, so the epoch differs from those
-    of the time that was lost;
-  - a copied disk: both copies take epochs of their own (in the same millisecond only if started in it; the handshake between
-    replicas notices that).
+  - a crash that lost the end of the log: the lost dots belong to the old epoch, and no further dot
+    of that epoch is made;
+  - a restored backup or a VM snapshot: its identity.json is old, but the wall clock is not, so the
+    epoch differs from those of the time that was lost;
+  - a copied disk: both copies take epochs of their own (in the same millisecond only if started in
+    it; the handshake between replicas notices that).
 
 If the clock does not stand behind the last epoch (it was set back), the epoch is the last one and a
 random step of up to a million: from one restored backup, two starts under such a clock must not
@@ -72,12 +73,14 @@ def read_identity(folder: Path) -> Identity | None:
         if type(found.epoch) is not int or not 0 < found.epoch < EPOCH_MAX:
             raise ValueError("epoch is no epoch")
     except (ValueError, KeyError, TypeError) as e:
-        raise StartError(f"{path}: damaged ({e}). Restore the file, or write {{\"format\":1,\"replica_id\":\"<the id>\",\"epoch\":1}} into it: "
+        raise StartError(f"{path}: damaged ({e}). Restore the file, or write "
+                         f"{{\"format\":1,\"replica_id\":\"<the id>\",\"epoch\":1}} into it: "
                          "the next epoch is taken from the clock", EXIT_DATA) from None
     return found
 
 
-def take_identity(folder: Path, configured: str | None, now_ms: int, hostname: str | None = None) -> Identity:
+def take_identity(folder: Path, configured: str | None, now_ms: int,
+                  hostname: str | None = None) -> Identity:
     """The identity of this process start, durable when this returns, unless its `stored` is False.
 
     configured: the setting replica_id, None or "" when not given. StartError when it is not the
@@ -86,21 +89,25 @@ def take_identity(folder: Path, configured: str | None, now_ms: int, hostname: s
     last = read_identity(folder)
     if last is None:
         if any(folder.glob("segment-*.log")):
-            raise StartError(f"{folder} holds segments but no {NAME}: it is not the complete directory of a replica", EXIT_DATA)
+            raise StartError(f"{folder} holds segments but no {NAME}: it is not the complete "
+                             "directory of a replica", EXIT_DATA)
         chosen = configured or default_replica_id(hostname or socket.gethostname())
         if not REPLICA_ID.fullmatch(chosen):
-            raise StartError(f"replica_id {chosen!r}: expected 1 to 128 characters without spaces", EXIT_DATA)
+            raise StartError(f"replica_id {chosen!r}: expected 1 to 128 characters without spaces",
+                             EXIT_DATA)
         mine = Identity(chosen, max(1, now_ms))
     else:
         if configured and configured != last.replica_id:
-            raise StartError(f"{folder} belongs to replica {last.replica_id!r}, but replica_id is configured as {configured!r}; "
+            raise StartError(f"{folder} belongs to replica {last.replica_id!r}, but replica_id is "
+                             f"configured as {configured!r}; "
                              "use the former, or another data_dir for a new replica", EXIT_DATA)
         mine = Identity(last.replica_id, epoch_above(last.epoch, now_ms))
     try:
         store_identity(folder, mine)
     except OSError as e:
         if last is None:
-            raise StartError(f"{folder / NAME}: cannot be written: {e.strerror}", EXIT_DATA) from None
+            raise StartError(f"{folder / NAME}: cannot be written: {e.strerror}",
+                             EXIT_DATA) from None
         return replace(mine, stored=False)
     return mine
 
@@ -114,9 +121,11 @@ def newer_epoch(folder: Path, mine: Identity, above: int, now_ms: int) -> Identi
 
 
 def epoch_above(last: int, now_ms: int) -> int:
-    """StartError where the next start could not read it: an epoch far beyond all clocks, which only a changed file gives."""
+    """StartError where the next start could not read it: an epoch far beyond all clocks, which only
+    a changed file gives."""
     if last >= EPOCH_MAX - 1 - EPOCH_STEP:
-        raise StartError(f"epoch {last} in {NAME} leaves none above it: write \"epoch\":1 there, the next is taken from the clock", EXIT_DATA)
+        raise StartError(f"epoch {last} in {NAME} leaves none above it: write \"epoch\":1 there, "
+                         "the next is taken from the clock", EXIT_DATA)
     return now_ms if now_ms > last else last + 1 + secrets.randbelow(EPOCH_STEP)
 
 

@@ -50,7 +50,8 @@ class DirectoryLock:
             self._fds.append(fd)
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StartError(f"{self.folder} is in use by another crdt-redis (process {self._owner()}); "
+            raise StartError(f"{self.folder} is in use by another crdt-redis (process "
+                             f"{self._owner()}); "
                              "each replica needs its own data_dir", EXIT_DATA) from None
         except OSError as e:
             log.warning("%s cannot be locked: %s", path, e.strerror)

@@ -28,7 +28,8 @@ from crdtredis.storage.format import Header, Place, opened, read_batches, segmen
 class LogReader:
     """For worker threads; nothing here changes but the links that are known."""
 
-    def __init__(self, folder: Path, place: Callable[[], Place], batch_bytes: int = 1 << 18) -> None:
+    def __init__(self, folder: Path, place: Callable[[], Place],
+                 batch_bytes: int = 1 << 18) -> None:
         """place: SegmentWriter.place, where the log ends now. batch_bytes: of one read, unless a
         record is larger."""
         self._folder = folder
@@ -77,7 +78,8 @@ class LogReader:
             newest, end = self._place()
             links = self.links() if number != newest else []
             i = index_of(links, number)
-            if links:                   # closed, perhaps only now: then the chain says where it ends
+            # closed, perhaps only now: then the chain says where it ends
+            if links:
                 mine = links[i] if links[i].number == number else None
                 end = at if mine is None else mine.end
                 if end is None:

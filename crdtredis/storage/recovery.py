@@ -3,13 +3,13 @@
 Every record of the log is given to the replica in order, by the entrance that all foreign ops use.
 Three things can be wrong:
 
-  torn end    The log ends in something that is no whole record, and no sound record stands behind it
-              in that file. That is what a crash in the middle of a write leaves. It is cut off and
-              reported. With `always` nothing acknowledged was in it; with `everysec` and a crash of
-              the machine at most about the last second. Peers that had received those writes give
-              them back. Nearly always it is the end of the newest segment. When the power goes soon
-              after a rotation, the segment before may have lost its end, its header or its name,
-              and the newest be there: see below.
+  torn end    The log ends in something that is no whole record, and no sound record stands behind
+              it in that file. That is what a crash in the middle of a write leaves. It is cut off
+              and reported. With `always` nothing acknowledged was in it; with `everysec` and a
+              crash of the machine at most about the last second. Peers that had received those
+              writes give them back. Nearly always it is the end of the newest segment. When the
+              power goes soon after a rotation, the segment before may have lost its end, its header
+              or its name, and the newest be there: see below.
   damage      A bad record with a sound one behind it, a bad record in a segment that was on disk,
               one that ends too early, a missing file, a header that is not this replica's: bits
               rotted, or somebody worked on the files. The start is refused with file, offset and
@@ -56,7 +56,8 @@ class RecoveryError(StartError):
     """The log cannot be brought back as it is. Nothing on disk has been changed."""
 
     def __init__(self, path: Path, offset: int, reason: str) -> None:
-        super().__init__(f"{path}: offset {offset}: {reason}. `crdt-redis check {path.parent}` tells more", EXIT_DATA)
+        super().__init__(f"{path}: offset {offset}: {reason}. `crdt-redis check "
+                         f"{path.parent}` tells more", EXIT_DATA)
         self.path = path
         self.offset = offset
         self.reason = reason
@@ -100,10 +101,12 @@ class Recovered:
     seconds: float
     unsynced: Place | None = None       # from here on closed segments are not known to be on disk
     # Of a repaired log:
-    waiting: int = 0                    # ops that need others which it lost and peers may still have
-    left_out: int = 0                   # records whose actors are declared nowhere, or that found no
-                                        # room to wait
-    beyond: Clock = field(default_factory=dict)     # up to where ops stand in it that are not applied
+    # ops that need others which it lost and peers may still have
+    waiting: int = 0
+    # records whose actors are declared nowhere, or that found no room to wait
+    left_out: int = 0
+    # up to where ops stand in it that are not applied
+    beyond: Clock = field(default_factory=dict)
 
 
 def recover(folder: Path, replica_id: str, replica: Receiver,
@@ -156,7 +159,8 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
                         where = Stretch(link.path, fd, at, after)
                         left_out += not give(replica, batch, where, repaired, replace)
                         if repaired:
-                            logged |= lacking(logged, {a: last for a, _, last in batch_ranges(batch)})
+                            logged |= lacking(logged,
+                                              {a: last for a, _, last in batch_ranges(batch)})
                         if marks(batch, count, after - at):
                             unsynced = None
                         at = after
@@ -177,9 +181,9 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
                 break
     finally:
         replica.recovering = False
-    # In the end, and not where a segment begins: ops of an actor have no gaps, so what a clock names
-    # and the log lacks stays missing; and an earlier version began segments before it had written
-    # the last ops that the header's clock names, which stand behind that header then.
+    # In the end, and not where a segment begins: ops of an actor have no gaps, so what a clock
+    # names and the log lacks stays missing; and an earlier version began segments before it had
+    # written the last ops that the header's clock names, which stand behind that header then.
     clock = replica.clock_ids()
     for link in links if not repaired else []:
         if not covers(clock, link.header().clock):
@@ -190,7 +194,8 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
         raise Gap(links[-1].path, place[1], f"{waiting} ops need others that the log does not hold")
     if cuts and change and not torn:
         remove(folder, cuts)
-    return Recovered(place, tuple(cuts), len(links), records, done, time.monotonic() - begun, unsynced,
+    return Recovered(place, tuple(cuts), len(links), records, done, time.monotonic() - begun,
+                     unsynced,
                      waiting, left_out, lacking(replica.clock_ids(), logged))
 
 
@@ -218,7 +223,8 @@ def find_links(folder: Path, replica_id: str | None) -> tuple[list[Link], list[C
             header_of(path, newest, replica_id)
         except CutShort as e:
             if holds_records(path):     # the length of the header record rotted
-                raise RecoveryError(path, e.offset, f"{e.reason}, but sound records are there") from None
+                raise RecoveryError(path, e.offset,
+                                    f"{e.reason}, but sound records are there") from None
             cuts.append(Cut(path, 0, path.stat().st_size, "was being created"))
             numbers.pop()
             continue
@@ -271,7 +277,9 @@ def torn_end(link: Link, later: list[Link], fd: int, e: FormatError) -> Cut:
     size = os.fstat(fd).st_size
     found = record_find(read_at(fd, size - e.offset, e.offset), 1)
     if found >= 0:
-        raise RecoveryError(link.path, e.offset, f"{e.reason}, and a sound record follows at offset "
+        raise RecoveryError(link.path, e.offset,
+                                                 f"{e.reason}, and a sound record follows at "
+                                                 "offset "
                                                  f"{e.offset + found}: no torn end, but damage") from None
     return Cut(link.path, e.offset, size - e.offset, e.reason)
 
@@ -333,7 +341,9 @@ def give(replica: Receiver, batch: bytes, where: Stretch, repaired: bool,
                 replica.receive(replace(where.path, offset, op))
     except (StrangerError, WaitingRoomFull) as e:
         if not repaired:
-            raise Gap(where.path, where.begin, "a sound record here or in the MiB behind it cannot be "
+            raise Gap(where.path, where.begin,
+                                               "a sound record here or in the MiB behind it cannot "
+                                               "be "
                                                f"applied: {e}") from None
         return False
     return True

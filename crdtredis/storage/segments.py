@@ -2,10 +2,12 @@
 
 Who does what:
 
-    engine thread   appends each turn's record without the GIL (core/log.pxi); calls tick() when the writer asks for it and once a
-                    second: begins a new segment when the old one is full, and tries again after a failure
-    fdatasync       a thread of its own that once a second makes durable what is not (policy everysec), closes former segments
-                    after the same, and reports a failure. It alone closes descriptors, so none is closed under it.
+    engine thread   appends each turn's record without the GIL (core/log.pxi); calls tick() when the
+                    writer asks for it and once a second: begins a new segment when the old one is
+                    full, and tries again after a failure
+    fdatasync       a thread of its own that once a second makes durable what is not (policy
+                    everysec), closes former segments after the same, and reports a failure. It
+                    alone closes descriptors, so none is closed under it.
 
 Policies (`appendfsync`): `always`, the engine syncs each turn before its replies leave, and a new
 segment before it is used. `everysec`, about a second can be lost when the machine crashes, and
@@ -125,12 +127,13 @@ class SegmentLog:
         self._doubt: Place | None = None        # nothing behind this place may be on disk
         self._failure: str | None = None
         self._missing: str | None = None
-        self._listed = 0                # ns; the directory's time when its names were last looked at
+        # ns; the directory's time when its names were last looked at
+        self._listed = 0
         self._failures = self._syncs = 0
         self._slowest = 0.0
         self._formers_lock = threading.Lock()   # the list; held for moments
-        self._sync_lock = threading.Lock()      # fdatasync and closing; held for as long as the disk
-                                                # takes
+        # fdatasync and closing; held for as long as the disk takes
+        self._sync_lock = threading.Lock()
         self._looked: Place = (0, 0)            # where the log ended when the thread looked last
         self._reserved: Place = (0, 0)          # up to where there is room; (number, 0): none, and
                                                 # none is to be had
@@ -248,7 +251,8 @@ class SegmentLog:
             self._look_around()
 
     def ease(self) -> None:
-        """Leave little to do to the next fdatasync, if much has been written since the last call."""
+        """Leave little to do to the next fdatasync, if much has been written since the last
+        call."""
         with self._sync_lock:
             fd, number, end, durable = self.writer.snapshot()
             before, self._looked = self._looked, (number, end)
@@ -433,7 +437,8 @@ class SegmentLog:
         actors, now = self._describe()
         self._beyond = lacking(now, self._beyond)
         header = Header(self._replica_id, number, self._wall_ms(), tuple(actors),
-                        now if clock is None else clock, follows, ceiling={**now, **self._beyond}, unsynced=unsynced)
+                        now if clock is None else clock, follows, ceiling={**now, **self._beyond},
+                        unsynced=unsynced)
 
         def fill(fd: int) -> None:
             write_all(fd, encode_header(header))
@@ -572,7 +577,8 @@ class SegmentLog:
                 new = self._draft(number, copy, durable=True)
             except OSError as e:
                 if self.writer.is_open:
-                    log.error("%s was removed under the running server and cannot be written again: %s",
+                    log.error("%s was removed under the running server and cannot be "
+                              "written again: %s",
                               name, e.strerror)
                     self.writer.fail(e.errno, False)
                 return

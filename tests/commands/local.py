@@ -1,4 +1,5 @@
-"""One replica behind an Executor, without a socket: what the tests of commands call. Replies are compared as their bytes."""
+"""One replica behind an Executor, without a socket: what the tests of commands call. Replies are
+compared as their bytes."""
 from __future__ import annotations
 
 from crdtredis._core import Replica
@@ -43,7 +44,8 @@ class Local:
         self.counted = 0
 
     def __call__(self, *argv) -> bytes:
-        return self.executor.execute(self.session, [a if isinstance(a, bytes) else str(a).encode() for a in argv])
+        return self.executor.execute(self.session,
+                                     [a if isinstance(a, bytes) else str(a).encode() for a in argv])
 
     def later(self, ms: int) -> None:
         self.replica.now += ms

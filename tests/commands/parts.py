@@ -1,4 +1,5 @@
-"""Stand-ins for the parts of a server that plain commands reach: what the engine, the log and the sync thread would do, without threads."""
+"""Stand-ins for the parts of a server that plain commands reach: what the engine, the log and the
+sync thread would do, without threads."""
 from __future__ import annotations
 
 from collections import deque
@@ -26,7 +27,8 @@ class Engine:
         self.stopped = True
 
     def stats(self):
-        return {"connected": 3, "blocked": 1, "accepted": 5, "ops_per_second": 12.7, "in_per_second": 2048}
+        return {"connected": 3, "blocked": 1, "accepted": 5, "ops_per_second": 12.7,
+                "in_per_second": 2048}
 
 
 class Log:
@@ -38,7 +40,8 @@ class Log:
         self.synced += 1
 
     def status(self):
-        return SimpleNamespace(failure=self.failure, segment=7, size=4096, unsynced=10, policy="everysec", failures=0, syncs=self.synced, slowest_sync=0.0)
+        return SimpleNamespace(failure=self.failure, segment=7, size=4096, unsynced=10,
+                               policy="everysec", failures=0, syncs=self.synced, slowest_sync=0.0)
 
 
 @dataclass
@@ -53,12 +56,15 @@ class PeerInfo:
     missing_ops: int = 0
     last_contact_ms: int = -1
     error: str = ""
-    counts: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(bytes_sent=11, bytes_received=7, full_syncs=0, pulls=2))
+    counts: SimpleNamespace = field(default_factory=lambda:
+                                    SimpleNamespace(bytes_sent=11, bytes_received=7, full_syncs=0,
+                                                    pulls=2))
 
 
 class Sync:
     def __init__(self):
-        self.urls, self.paused, self.logged, self.waiting, self.syncing, self.left = {}, set(), 0, [], [], []
+        self.urls, self.paused, self.logged, self.waiting, self.syncing, self.left = {}, set(), 0, [
+                ], [], []
 
     def peers(self):
         return [PeerInfo(u, r) for u, r in self.urls.items()]
@@ -99,7 +105,9 @@ class Sync:
 
 def client(**settings) -> Client:
     """A client of a server whose parts are these stand-ins."""
-    server = SimpleNamespace(config=Config.of(**{"enable_debug_command": "yes"} | settings), engine=Engine(), log=Log(), sync=Sync(), stop=lambda reason="": server.engine.stop())
+    server = SimpleNamespace(config=Config.of(**{"enable_debug_command": "yes"} | settings),
+                             engine=Engine(), log=Log(), sync=Sync(),
+                             stop=lambda reason="": server.engine.stop())
     c = Client(server=server)
     c.server = server
     return c

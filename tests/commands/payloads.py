@@ -1,8 +1,10 @@
-"""Redis's payloads, written by hand: every form that a server from 2.x to 7.2 has produced for its five types of values.
+"""Redis's payloads, written by hand: every form that a server from 2.x to 7.2 has produced for its
+five types of values.
 
-The encoders follow the formats and not crdtredis/commands/rdb.pyx, which is tested against them. They are simple and slow, and take
-more freedom than Redis does (`Choice`): a text that could be a number may be raw, and so on. A value is bytes (string), a list of bytes
-(list), a set of bytes, a dict of bytes (hash), or a dict of floats (sorted set).
+The encoders follow the formats and not crdtredis/commands/rdb.pyx, which is tested against them.
+They are simple and slow, and take more freedom than Redis does (`Choice`): a text that could be a
+number may be raw, and so on. A value is bytes (string), a list of bytes (list), a set of bytes, a
+dict of bytes (hash), or a dict of floats (sorted set).
 
     FORMS["hash ziplist"](choice, {b"f": b"v"})     # the body: type byte and value
     seal(body, version)                             # what RESTORE takes
@@ -58,7 +60,7 @@ def signed(n: int, size: int) -> bytes:
     return n.to_bytes(size, "little", signed=True)
 
 
-# ---- lengths and texts -----------------------------------------------------------------------------------------------
+# ---- lengths and texts ---------------------------------------------------------------------------
 def length(n: int, choice=Choice()) -> bytes:
     if n < 64 and choice(True):
         return bytes([n])
@@ -74,7 +76,8 @@ def lzf(data: bytes) -> bytes:
     out, plain, i = b"", b"", 0
 
     def literals():
-        return b"".join(bytes([len(plain[k:k + 32]) - 1]) + plain[k:k + 32] for k in range(0, len(plain), 32))
+        return b"".join(bytes([len(plain[k:k + 32]) - 1]) + plain[k:k + 32]
+                        for k in range(0, len(plain), 32))
 
     while i < len(data):
         n, at = 0, -1
@@ -90,7 +93,8 @@ def lzf(data: bytes) -> bytes:
         out += literals()
         plain = b""
         back, code = i - at - 1, n - 2
-        out += bytes([min(code, 7) << 5 | back >> 8]) + (bytes([code - 7]) if code >= 7 else b"") + bytes([back & 255])
+        out += bytes([min(code, 7) << 5 | back >> 8]) + (bytes([code - 7]) if code >= 7
+                                                         else b"") + bytes([back & 255])
         i += n
     return out + literals()
 
@@ -107,7 +111,7 @@ def text(data: bytes, choice=Choice()) -> bytes:
     return length(len(data), choice) + data
 
 
-# ---- packed forms ----------------------------------------------------------------------------------------------------
+# ---- packed forms --------------------------------------------------------------------------------
 def listpack(items, choice=Choice()) -> bytes:
     out = b""
     for item in items:
@@ -127,8 +131,10 @@ def listpack(items, choice=Choice()) -> bytes:
         else:
             entry = b"\xf0" + struct.pack("<I", len(item)) + item
         n = len(entry)
-        more = 0 if n < 128 else 1 if n < 16383 else 2 if n < 2097151 else 3      # one less than the bits would hold
-        out += entry + bytes([n >> 7 * i & 127 | (128 if i < more else 0) for i in range(more, -1, -1)])
+        # one less than the bits would hold
+        more = 0 if n < 128 else 1 if n < 16383 else 2 if n < 2097151 else 3
+        out += entry + bytes([n >> 7 * i & 127 | (128 if i < more else 0)
+                              for i in range(more, -1, -1)])
     count = len(items) if len(items) < 65535 and choice(True) else 65535
     return struct.pack("<IH", len(out) + 7, count) + out + b"\xff"
 
@@ -137,14 +143,16 @@ def ziplist(items, choice=Choice()) -> bytes:
     out, before, tail = b"", 0, 10
     for item in items:
         tail = 10 + len(out)
-        entry = bytes([before]) if before < 254 and choice(True) else b"\xfe" + struct.pack("<I", before)
+        entry = (bytes([before]) if before < 254 and choice(True)
+                 else b"\xfe" + struct.pack("<I", before))
         n = integer(item)
         if n is not None and len(item) < 32 and choice(True):
             if 0 <= n <= 12 and choice(True):
                 entry += bytes([0xF1 + n])
             else:
                 size = fit(n, (1, 2, 3, 4, 8))
-                entry += bytes([{1: 0xFE, 2: 0xC0, 3: 0xF0, 4: 0xD0, 8: 0xE0}[size]]) + signed(n, size)
+                entry += bytes([{1: 0xFE, 2: 0xC0, 3: 0xF0, 4: 0xD0,
+                                 8: 0xE0}[size]]) + signed(n, size)
         elif len(item) < 64 and choice(True):
             entry += bytes([len(item)]) + item
         elif len(item) < 1 << 14 and choice(True):
@@ -170,11 +178,12 @@ def zipmap(pairs: dict, choice=Choice()) -> bytes:
 
 def intset(members, choice=Choice()) -> bytes:
     numbers = sorted(map(int, members))
-    size = next(s for s in (2, 4, 8) if all(-1 << 8 * s - 1 <= n < 1 << 8 * s - 1 for n in numbers) and (s == 8 or choice(True)))
+    size = next(s for s in (2, 4, 8) if all(-1 << 8 * s - 1 <= n < 1 << 8 * s - 1 for n in numbers)
+                and (s == 8 or choice(True)))
     return struct.pack("<II", size, len(numbers)) + b"".join(signed(n, size) for n in numbers)
 
 
-# ---- values ----------------------------------------------------------------------------------------------------------
+# ---- values --------------------------------------------------------------------------------------
 def shown(score: float) -> bytes:
     """As Redis writes a score: whole numbers without a point, others with 17 digits."""
     return b"%d" % int(score) if abs(score) < 1 << 52 and score == int(score) else b"%.17g" % score
@@ -187,7 +196,8 @@ def score_text(score: float) -> bytes:
 
 
 def flat(pairs: dict) -> list[bytes]:
-    return [x for name, value in pairs.items() for x in (name, shown(value) if isinstance(value, float) else value)]
+    return [x for name, value in pairs.items()
+            for x in (name, shown(value) if isinstance(value, float) else value)]
 
 
 def texts(items, choice) -> bytes:
@@ -220,22 +230,28 @@ FORMS = {
     "hash zipmap": lambda c, v: b"\x09" + text(zipmap(v, c), c),
     "hash ziplist": lambda c, v: b"\x0d" + text(ziplist(flat(v), c), c),
     "hash listpack": lambda c, v: b"\x10" + text(listpack(flat(v), c), c),
-    "zset": lambda c, v: b"\x03" + length(len(v), c) + b"".join(text(m, c) + score_text(s) for m, s in v.items()),
-    "zset 2": lambda c, v: b"\x05" + length(len(v), c) + b"".join(text(m, c) + struct.pack("<d", s) for m, s in v.items()),
+    "zset": lambda c, v: b"\x03" + length(len(v), c) + b"".join(text(m, c) + score_text(s) for m,
+                                                                s in v.items()),
+    "zset 2": lambda c,
+    v: b"\x05" + length(len(v), c) + b"".join(text(m, c) + struct.pack("<d", s) for m,
+                                              s in v.items()),
     "zset ziplist": lambda c, v: b"\x0c" + text(ziplist(flat(v), c), c),
     "zset listpack": lambda c, v: b"\x11" + text(listpack(flat(v), c), c),
 }
 
 
-# ---- keys, whatever server they are in -------------------------------------------------------------------------------
+# ---- keys, whatever server they are in -----------------------------------------------------------
 def write(call, key: str, kind: str, value) -> None:
     """Makes a key by ordinary commands."""
     if kind == "string":
         call("SET", key, value)
     else:
-        items = flat(value) if kind == "hash" else [x for m, s in value.items() for x in (shown(s), m)] if kind == "zset" else list(value)
+        items = (flat(value) if kind == "hash"
+                 else [x for m, s in value.items() for x in (shown(s), m)] if kind == "zset"
+                 else list(value))
         for i in range(0, len(items), 1000):
-            call({"list": "RPUSH", "set": "SADD", "hash": "HSET", "zset": "ZADD"}[kind], key, *items[i:i + 1000])
+            call({"list": "RPUSH", "set": "SADD", "hash": "HSET", "zset": "ZADD"}[kind], key,
+                 *items[i:i + 1000])
 
 
 def read(call, key: str):
@@ -249,6 +265,7 @@ def read(call, key: str):
         return call("LRANGE", key, 0, -1)
     if kind == "set":
         return set(call("SMEMBERS", key))
-    flat_reply = call("HGETALL", key) if kind == "hash" else call("ZRANGE", key, 0, -1, "WITHSCORES")
+    flat_reply = (call("HGETALL", key) if kind == "hash"
+                  else call("ZRANGE", key, 0, -1, "WITHSCORES"))
     pairs = dict(zip(flat_reply[::2], flat_reply[1::2]))
     return {m: float(s) for m, s in pairs.items()} if kind == "zset" else pairs

@@ -1,4 +1,5 @@
-"""Commands without sockets: an Executor over a Replica, time passed in, replies as Python values (see tests/respclient.py).
+"""Commands without sockets: an Executor over a Replica, time passed in, replies as Python values
+(see tests/respclient.py).
 
     c = Client()            # a replica of its own, at NOW
     c("SET", "k", "v")      # b"OK"; an error reply is raised as ReplyError
@@ -17,7 +18,8 @@ NOW = 1_700_000_000_000
 
 
 class Client:
-    def __init__(self, name: str = "a", *, resp: int = 2, server=None, executor=None, epoch: int = NOW) -> None:
+    def __init__(self, name: str = "a", *, resp: int = 2, server=None, executor=None,
+                 epoch: int = NOW) -> None:
         if executor is None:
             replica = Replica(name, epoch, seed=1)
             replica.now = NOW
@@ -37,7 +39,8 @@ class Client:
         self.replica.now = ms
 
     def raw(self, *argv) -> bytes:
-        return self.executor.execute(self.session, [a if isinstance(a, bytes) else str(a).encode() for a in argv])
+        return self.executor.execute(self.session,
+                                     [a if isinstance(a, bytes) else str(a).encode() for a in argv])
 
     def __call__(self, *argv):
         value = decode(self.raw(*argv))

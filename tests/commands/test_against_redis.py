@@ -1,7 +1,9 @@
-"""Random string and bitmap commands: this replica in the test's own process beside a redis-server, every reply compared byte by byte.
+"""Random string and bitmap commands: this replica in the test's own process beside a redis-server,
+every reply compared byte by byte.
 
-tests/compat does the same through sockets and with all command groups; this is the quick round for whoever changes these handlers, and
-it can hold the clock of the replica. Give a failing seed to `run` in a Python shell to see it again.
+tests/compat does the same through sockets and with all command groups; this is the quick round for
+whoever changes these handlers, and it can hold the clock of the replica. Give a failing seed to
+`run` in a Python shell to see it again.
 """
 import random
 import time
@@ -17,7 +19,8 @@ GENERATORS = [generators_strings.command, generators_bits.command]
 
 
 def run(theirs, seed: int) -> int:
-    """One sequence on both servers; the number of commands, or an assertion with the commands so far."""
+    """One sequence on both servers; the number of commands, or an assertion with the commands so
+    far."""
     rng = random.Random(seed)
     resp = rng.choice([2, 3])
     ours = Local(resp=resp)
@@ -29,7 +32,8 @@ def run(theirs, seed: int) -> int:
         ours.replica.now = int(time.time() * 1000)
         theirs.send(*argv)
         expected, got = theirs.raw(), ours(*argv)
-        assert differences.same(argv, expected, got), f"seed {seed}, RESP{resp}: {expected!r} from Redis, {got!r} here, after {steps[:i + 1]}"
+        assert differences.same(argv, expected,
+                                got), f"seed {seed}, RESP{resp}: {expected!r} from Redis, {got!r} here, after {steps[:i + 1]}"
     ours.replica.check()
     return len(steps)
 
@@ -41,7 +45,8 @@ def test_random_sequences(reference, block):
             run(theirs, seed)
 
 
-STEPS = ["0.1", "-0.3", "0.7", "123456789.123456789", "1e15", "-1e15", "1e19", "-1e19", "1e-17", "5e-18", "3.7e-4940", "1e300",
+STEPS = ["0.1", "-0.3", "0.7", "123456789.123456789", "1e15", "-1e15", "1e19", "-1e19", "1e-17",
+         "5e-18", "3.7e-4940", "1e300",
          "-1e300", "9223372036854775807", "-9223372036854775808", "7", "-7"]
 
 
@@ -57,14 +62,19 @@ def test_long_sequences_of_increments_show_the_same_digits(reference, block):
         for _ in range(1500):
             key = rng.choice(["k", "l"])
             # of scores 7.0 writes other digits: see differences.NOISE
-            argv = rng.choice([("INCRBYFLOAT", key, rng.choice(STEPS)), ("HINCRBYFLOAT", "h", key, rng.choice(STEPS[:9])),
-                               ("ZINCRBY", "z", rng.choice(STEPS), key), ("INCRBYFLOAT", key, rng.choice(STEPS[:3])),
-                               ("HINCRBY", "h", key, rng.choice(STEPS[-4:])), ("INCRBY", key, rng.choice(STEPS[-4:]))])
+            argv = rng.choice([("INCRBYFLOAT", key, rng.choice(STEPS)),
+                               ("HINCRBYFLOAT", "h", key, rng.choice(STEPS[:9])),
+                               ("ZINCRBY", "z", rng.choice(STEPS), key),
+                               ("INCRBYFLOAT", key, rng.choice(STEPS[:3])),
+                               ("HINCRBY", "h", key, rng.choice(STEPS[-4:])),
+                               ("INCRBY", key, rng.choice(STEPS[-4:]))])
             if rng.random() < 0.01:
-                argv = rng.choice([("SET", key, rng.choice(STEPS)), ("DEL", key), ("HSET", "h", key, rng.choice(STEPS))])
+                argv = rng.choice([("SET", key, rng.choice(STEPS)), ("DEL", key),
+                                   ("HSET", "h", key, rng.choice(STEPS))])
             done.append(argv)
             argv = as_bytes(argv)
             theirs.send(*argv)
             expected, got = theirs.raw(), ours(*argv)
-            assert differences.same(argv, expected, got), f"{expected!r} from Redis, {got!r} here, after {done[-30:]}"
+            assert differences.same(argv, expected,
+                                    got), f"{expected!r} from Redis, {got!r} here, after {done[-30:]}"
     ours.replica.check()

@@ -1,4 +1,5 @@
-"""Commands that wait for keys, without sockets: what they answer, who is served, in which order, and what ends a wait."""
+"""Commands that wait for keys, without sockets: what they answer, who is served, in which order,
+and what ends a wait."""
 from __future__ import annotations
 
 import random
@@ -36,7 +37,7 @@ def later(c: Client, ms: int) -> None:
     c.executor.expire_deferred()
 
 
-# ---- at the call --------------------------------------------------------------------------------------------------------
+# ---- at the call ---------------------------------------------------------------------------------
 
 def test_an_element_that_is_there_is_taken_at_once():
     c = Client()
@@ -76,7 +77,8 @@ def test_the_first_key_in_the_order_of_arguments_wins():
     assert c("BLPOP", "l1", "l2", 0) == [b"l2", b"b"]
 
 
-@pytest.mark.parametrize("argv", ["BLPOP s 0", "BRPOP none s 0", "BLMPOP 0 1 s LEFT", "BLMOVE s d LEFT LEFT 0", "BRPOPLPUSH s d 0", "BZPOPMIN s 0",
+@pytest.mark.parametrize("argv", ["BLPOP s 0", "BRPOP none s 0", "BLMPOP 0 1 s LEFT",
+                                  "BLMOVE s d LEFT LEFT 0", "BRPOPLPUSH s d 0", "BZPOPMIN s 0",
                                   "BZPOPMAX none s 0", "BZMPOP 0 2 none s MIN"])
 def test_a_key_of_another_type_is_refused_at_the_call(argv):
     c = Client()
@@ -84,23 +86,37 @@ def test_a_key_of_another_type_is_refused_at_the_call(argv):
     assert c.error(*argv.split()) == WRONG_TYPE
 
 
-@pytest.mark.parametrize("timeout, text", [("-1", "timeout is negative"), ("-1.5", "timeout is negative"), ("x", "timeout is not a float or out of range"), ("", "timeout is not a float or out of range"),
-                                           ("nan", "timeout is not a float or out of range"), (" 1", "timeout is not a float or out of range"),
-                                           ("1e400", "timeout is out of range"), ("1e5000", "timeout is not a float or out of range"), ("9223372036854775807", "timeout is out of range"),
-                                           ("0x7FFFFFFFFFFFFFFF", "timeout is out of range"), ("inf", "timeout is out of range"), ("-inf", "timeout is negative")])
+@pytest.mark.parametrize("timeout, text",
+                         [("-1", "timeout is negative"), ("-1.5", "timeout is negative"),
+                                           ("x", "timeout is not a float or out of range"),
+                                           ("", "timeout is not a float or out of range"),
+                                           ("nan", "timeout is not a float or out of range"),
+                                           (" 1", "timeout is not a float or out of range"),
+                                           ("1e400", "timeout is out of range"),
+                                           ("1e5000", "timeout is not a float or out of range"),
+                                           ("9223372036854775807", "timeout is out of range"),
+                                           ("0x7FFFFFFFFFFFFFFF", "timeout is out of range"),
+                                           ("inf", "timeout is out of range"),
+                                           ("-inf", "timeout is negative")])
 def test_time_limits_that_are_refused(timeout, text):
     c = Client()
-    for argv in (["BLPOP", "k", timeout], ["BZPOPMIN", "k", timeout], ["BLMOVE", "k", "l", "LEFT", "LEFT", timeout], ["BRPOPLPUSH", "k", "l", timeout],
+    for argv in (["BLPOP", "k", timeout], ["BZPOPMIN", "k", timeout],
+                 ["BLMOVE", "k", "l", "LEFT", "LEFT", timeout], ["BRPOPLPUSH", "k", "l", timeout],
                  ["BLMPOP", timeout, "1", "k", "LEFT"], ["BZMPOP", timeout, "1", "k", "MIN"]):
         assert c.error(*argv) == "ERR " + text
 
 
 @pytest.mark.parametrize("argv, text", [
-    ("BLMPOP x 0 k LEFT", "numkeys should be greater than 0"), ("BLMPOP 0 2 k LEFT", "syntax error"), ("BLMPOP 0 1 k UP", "syntax error"),
-    ("BLMPOP x 1 k LEFT COUNT 0", "count should be greater than 0"), ("BLMPOP x 1 k LEFT COUNT 1 COUNT 1", "syntax error"),
-    ("BLMPOP x 1 k LEFT", "timeout is not a float or out of range"), ("BZMPOP x 1 k LEFT", "syntax error"),
-    ("BZMPOP x 1 k MIN COUNT", "syntax error"), ("BZMPOP x 1 k MAX COUNT -1", "count should be greater than 0"),
-    ("BLMOVE a b LEFT UP x", "syntax error"), ("BLMOVE a b UP LEFT x", "syntax error"), ("BLPOP k", "wrong number of arguments for 'blpop' command"),
+    ("BLMPOP x 0 k LEFT", "numkeys should be greater than 0"),
+    ("BLMPOP 0 2 k LEFT", "syntax error"), ("BLMPOP 0 1 k UP", "syntax error"),
+    ("BLMPOP x 1 k LEFT COUNT 0", "count should be greater than 0"),
+    ("BLMPOP x 1 k LEFT COUNT 1 COUNT 1", "syntax error"),
+    ("BLMPOP x 1 k LEFT", "timeout is not a float or out of range"),
+    ("BZMPOP x 1 k LEFT", "syntax error"),
+    ("BZMPOP x 1 k MIN COUNT", "syntax error"),
+    ("BZMPOP x 1 k MAX COUNT -1", "count should be greater than 0"),
+    ("BLMOVE a b LEFT UP x", "syntax error"), ("BLMOVE a b UP LEFT x", "syntax error"),
+    ("BLPOP k", "wrong number of arguments for 'blpop' command"),
     ("BZMPOP 0 1 k", "wrong number of arguments for 'bzmpop' command")])
 def test_arguments_that_are_refused(argv, text):
     assert Client().error(*argv.split()) == "ERR " + text
@@ -108,22 +124,34 @@ def test_arguments_that_are_refused(argv, text):
 
 def test_inside_exec_nobody_waits():
     a, b = clients(2)
-    for argv in ("MULTI", "BLPOP l 0", "BLMPOP 0 1 l LEFT", "BLMOVE l m LEFT LEFT 0", "BRPOPLPUSH l m 0", "BZPOPMIN z 0", "BZMPOP 0 1 z MIN", "RPUSH l x", "BLPOP l 0"):
+    for argv in ("MULTI", "BLPOP l 0", "BLMPOP 0 1 l LEFT", "BLMOVE l m LEFT LEFT 0",
+                 "BRPOPLPUSH l m 0", "BZPOPMIN z 0", "BZMPOP 0 1 z MIN", "RPUSH l x", "BLPOP l 0"):
         a(*argv.split())
-    assert a.raw("EXEC") == b"*8\r\n" + b"*-1\r\n" * 2 + b"$-1\r\n" * 2 + b"*-1\r\n" * 2 + b":1\r\n*2\r\n$1\r\nl\r\n$1\r\nx\r\n"
+    assert (a.raw("EXEC") == b"*8\r\n" + b"*-1\r\n" * 2 + b"$-1\r\n" * 2 + b"*-1\r\n" * 2 +
+            b":1\r\n*2\r\n$1\r\nl\r\n$1\r\nx\r\n")
 
 
-# ---- being served -------------------------------------------------------------------------------------------------------
+# ---- being served --------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("wait, wake, answer", [
-    ("BLPOP k 0", "RPUSH k a b", [b"k", b"a"]), ("BRPOP k 0", "RPUSH k a b", [b"k", b"b"]), ("BLPOP k 0", "LPUSH k a b", [b"k", b"b"]),
-    ("BLMPOP 0 1 k RIGHT COUNT 5", "RPUSH k a b", [b"k", [b"b", b"a"]]), ("BLMOVE k d RIGHT LEFT 0", "RPUSH k a b", b"b"),
-    ("BRPOPLPUSH k d 0", "RPUSH k a b", b"b"), ("BZPOPMIN k 0", "ZADD k 2 b 1 a", [b"k", b"a", b"1"]), ("BZPOPMAX k 0", "ZADD k 2 b 1 a", [b"k", b"b", b"2"]),
-    ("BZMPOP 0 1 k MIN COUNT 2", "ZADD k 2 b 1 a", [b"k", [[b"a", b"1"], [b"b", b"2"]]]), ("BZPOPMIN k 0", "ZINCRBY k 3 a", [b"k", b"a", b"3"]),
-    ("BLPOP k 0", "RENAME list k", [b"k", b"x"]), ("BLPOP k 0", "COPY list k", [b"k", b"x"]), ("BLPOP k 0", "LMOVE list k LEFT RIGHT", [b"k", b"x"]),
-    ("BLPOP k 0", "RPOPLPUSH list k", [b"k", b"z"]), ("BLPOP k 0", "BLMOVE list k LEFT RIGHT 0", [b"k", b"x"]), ("BZPOPMIN k 0", "RENAME zset k", [b"k", b"x", b"1"]),
-    ("BZPOPMIN k 0", "ZUNIONSTORE k 2 set zset WEIGHTS 0 2", [b"k", b"y", b"0"]), ("BZPOPMIN k 0", "ZRANGESTORE k zset 0 -1", [b"k", b"x", b"1"]),
-    ("BZPOPMIN k 0", "ZINTERSTORE k 1 zset", [b"k", b"x", b"1"]), ("BZPOPMIN k 0", "ZDIFFSTORE k 2 zset set", [b"k", b"x", b"1"]),
+    ("BLPOP k 0", "RPUSH k a b", [b"k", b"a"]), ("BRPOP k 0", "RPUSH k a b", [b"k", b"b"]),
+    ("BLPOP k 0", "LPUSH k a b", [b"k", b"b"]),
+    ("BLMPOP 0 1 k RIGHT COUNT 5", "RPUSH k a b", [b"k", [b"b", b"a"]]),
+    ("BLMOVE k d RIGHT LEFT 0", "RPUSH k a b", b"b"),
+    ("BRPOPLPUSH k d 0", "RPUSH k a b", b"b"),
+    ("BZPOPMIN k 0", "ZADD k 2 b 1 a", [b"k", b"a", b"1"]),
+    ("BZPOPMAX k 0", "ZADD k 2 b 1 a", [b"k", b"b", b"2"]),
+    ("BZMPOP 0 1 k MIN COUNT 2", "ZADD k 2 b 1 a", [b"k", [[b"a", b"1"], [b"b", b"2"]]]),
+    ("BZPOPMIN k 0", "ZINCRBY k 3 a", [b"k", b"a", b"3"]),
+    ("BLPOP k 0", "RENAME list k", [b"k", b"x"]), ("BLPOP k 0", "COPY list k", [b"k", b"x"]),
+    ("BLPOP k 0", "LMOVE list k LEFT RIGHT", [b"k", b"x"]),
+    ("BLPOP k 0", "RPOPLPUSH list k", [b"k", b"z"]),
+    ("BLPOP k 0", "BLMOVE list k LEFT RIGHT 0", [b"k", b"x"]),
+    ("BZPOPMIN k 0", "RENAME zset k", [b"k", b"x", b"1"]),
+    ("BZPOPMIN k 0", "ZUNIONSTORE k 2 set zset WEIGHTS 0 2", [b"k", b"y", b"0"]),
+    ("BZPOPMIN k 0", "ZRANGESTORE k zset 0 -1", [b"k", b"x", b"1"]),
+    ("BZPOPMIN k 0", "ZINTERSTORE k 1 zset", [b"k", b"x", b"1"]),
+    ("BZPOPMIN k 0", "ZDIFFSTORE k 2 zset set", [b"k", b"x", b"1"]),
     ("BLPOP k 0", "SWAPDB 0 1", [b"k", b"other"])])
 def test_what_wakes_a_client(wait, wake, answer):
     a, b = clients(2)
@@ -211,7 +239,7 @@ def test_databases_are_apart():
     assert got(b) == [b"k", b"y"]
 
 
-# ---- BLMOVE -------------------------------------------------------------------------------------------------------------
+# ---- BLMOVE --------------------------------------------------------------------------------------
 
 def test_moves_in_a_chain():
     a, b, c, d = clients(4)
@@ -253,7 +281,7 @@ def test_a_move_to_a_key_of_another_type_is_refused_when_its_time_comes():
     assert c("GET", "to") == b"text"
 
 
-# ---- what ends a wait ---------------------------------------------------------------------------------------------------
+# ---- what ends a wait ----------------------------------------------------------------------------
 
 def test_time_limits():
     a, b, c, d = clients(4)
@@ -336,7 +364,7 @@ def test_keys_that_have_expired_are_not_there():
     assert b("PTTL", "k") == -1
 
 
-# ---- what is counted ----------------------------------------------------------------------------------------------------
+# ---- what is counted -----------------------------------------------------------------------------
 
 def test_a_command_that_waits_is_counted_once():
     a, b = clients(2)
@@ -388,7 +416,7 @@ def test_with_no_memory_left_what_waits_is_served_all_the_same():
     assert got(a) == b"x"
 
 
-# ---- several replicas ---------------------------------------------------------------------------------------------------
+# ---- several replicas ----------------------------------------------------------------------------
 
 def test_elements_that_a_peer_pushed_are_served():
     a, b = Client("a"), Client("b", epoch=1_700_000_000_001)
@@ -433,8 +461,10 @@ def test_a_push_beside_a_waiting_client_is_taken_before_a_peer_sees_it():
 
 
 def test_a_flush_elsewhere_that_uncovers_another_type():
-    """B's list covers A's sorted set under one key; A flushes what it saw, the list, and the set that it had not seen stays."""
-    a, b, c = Client("a"), Client("b", epoch=1_700_000_000_001), Client("c", epoch=1_700_000_000_002)
+    """B's list covers A's sorted set under one key; A flushes what it saw, the list, and the set
+    that it had not seen stays."""
+    a, b, c = Client("a"), Client("b",
+                                  epoch=1_700_000_000_001), Client("c", epoch=1_700_000_000_002)
     waiting = b.other()
     blocks(waiting, "BZPOPMIN", "k", 0)
     a("RPUSH", "k", "x")
@@ -457,8 +487,8 @@ def waits_for(argv: tuple) -> tuple[bytes, set]:
 
 
 def test_nobody_waits_for_what_is_there():
-    """Random commands at three replicas that hear of each other now and then, out of order: whoever still waits has nothing to take, and all
-    replicas end up equal."""
+    """Random commands at three replicas that hear of each other now and then, out of order: whoever
+    still waits has nothing to take, and all replicas end up equal."""
     for seed in range(60):
         rng = random.Random(seed)
         replicas = [Client(name, epoch=1_700_000_000_000 + i) for i, name in enumerate("abc")]
@@ -481,7 +511,8 @@ def test_nobody_waits_for_what_is_there():
                 rng.choice(sessions[i]).session.unblock(rng.random() < 0.5)
             else:
                 c = rng.choice(free)
-                last[c] = waiting.waits(rng) if rng.random() < 0.4 else waiting.plain(rng, rng.choice(waiting.KEYS)) if rng.random() < 0.9 else rng.choice(
+                last[c] = waiting.waits(rng) if rng.random() < 0.4 else waiting.plain(rng,
+                    rng.choice(waiting.KEYS)) if rng.random() < 0.9 else rng.choice(
                     [("FLUSHALL",), ("SET", "a", "x"), ("PEXPIRE", "b", 5)])
                 c.raw(*last[c])
             r.now += 1
@@ -505,7 +536,7 @@ def test_nobody_waits_for_what_is_there():
             r.replica.check()
 
 
-# ---- many ---------------------------------------------------------------------------------------------------------------
+# ---- many ----------------------------------------------------------------------------------------
 
 def test_many_keys_and_many_clients():
     first = Client()

@@ -1,4 +1,5 @@
-"""CRDT.*: reading the state of one replica, and steering replication through a stand-in for the sync thread."""
+"""CRDT.*: reading the state of one replica, and steering replication through a stand-in for the
+sync thread."""
 from types import SimpleNamespace
 
 import pytest
@@ -77,9 +78,12 @@ def test_conflicts():
         d("SET", f"k{i}", "yours")
     exchange(c, d)
     found = c("CRDT.CONFLICTS", "VERBOSE")
-    assert len(c("CRDT.CONFLICTS")) == len(found) == 10 and len(c("CRDT.CONFLICTS", 100)) == len(c("CRDT.CONFLICTS", 100, "verbose")) == 15 and c("CRDT.CONFLICTS", 0) == []
-    assert (found[0][b"key"], found[0][b"winner"][b"value"], found[0][b"loser"][b"value"]) == (b"k14", b"yours", b"mine")
-    assert c.error("CRDT.CONFLICTS", "x") == c.error("CRDT.CONFLICTS", -1) == "ERR value is not an integer or out of range"
+    assert (len(c("CRDT.CONFLICTS")) == len(found) == 10 and len(c("CRDT.CONFLICTS", 100))
+            == len(c("CRDT.CONFLICTS", 100, "verbose")) == 15 and c("CRDT.CONFLICTS", 0) == [])
+    assert ((found[0][b"key"], found[0][b"winner"][b"value"], found[0][b"loser"][b"value"])
+            == (b"k14", b"yours", b"mine"))
+    assert (c.error("CRDT.CONFLICTS", "x") == c.error("CRDT.CONFLICTS", -1)
+            == "ERR value is not an integer or out of range")
     assert c.error("CRDT.CONFLICTS", 1, 2) == "ERR syntax error"
 
 
@@ -94,9 +98,12 @@ def test_peers(monkeypatch, c):
 def test_a_line_per_peer():
     from crdtredis.commands.crdt import peer_line
     up = PeerInfo("http://b:1", "b", "up", 0, 0, 0, 0, 2, 15, "", Counts())
-    assert peer_line(up) == "http://b:1 b: up, it lacks 0 of ours, we lack 2 of its, heard 15 ms ago"
+    assert (peer_line(up)
+            == "http://b:1 b: up, it lacks 0 of ours, we lack 2 of its, heard 15 ms ago")
     down = PeerInfo("http://c:1", "", "down", 7, 1500, 0, 0, 0, -1, "refused", Counts())
-    assert peer_line(down) == ("http://c:1 (not met yet): down, it lacks 7 of ours for 1500 ms, we lack 0 of its, never heard; refused")
+    assert (peer_line(down)
+            == ("http://c:1 (not met yet): down, it lacks 7 of ours for 1500 ms, we lack 0 of its, "
+                "never heard; refused"))
     second = PeerInfo("http://b:2", "b", "standby", 0, 0, 0, 0, 0, 15, "", Counts())
     assert peer_line(second) == "http://b:2 b: standby, it is reached by another address"
 
@@ -121,7 +128,8 @@ def test_peer_add_and_remove(c):
     assert list(urls) == ["http://10.0.0.1:8080"]
     for name in ["host", "host:0", "ftp://host:1", "host:99999", "a b:1", ""]:
         assert c.error("CRDT.PEER", "ADD", name).startswith("ERR A peer is given as")
-    assert c.error("CRDT.PEER", "REMOVE", "nosuch") == c.error("CRDT.PEER", "PAUSE", "nosuch") == "ERR No such peer: nosuch"
+    assert (c.error("CRDT.PEER", "REMOVE", "nosuch") == c.error("CRDT.PEER", "PAUSE", "nosuch")
+            == "ERR No such peer: nosuch")
     assert c.error("CRDT.PEER", "x", "y") == "ERR syntax error"
 
 
@@ -136,7 +144,8 @@ def test_sync_answers_when_it_is_done(c):
     done, timeout = c.server.sync.syncing.pop()
     assert timeout == 30
     done(SimpleNamespace(synced=("http://b:1",), unfinished=(), unreachable=("http://c:1",)))
-    assert decode(c.session.take_replies()) == [b"synced", [b"http://b:1"], b"unreachable", [b"http://c:1"]]
+    assert (decode(c.session.take_replies()) == [b"synced", [b"http://b:1"], b"unreachable",
+                                                 [b"http://c:1"]])
 
 
 def test_sync_out_of_time_is_an_error(c):
@@ -166,5 +175,6 @@ def test_without_replication():
 
 def test_help_names_every_command(c):
     text = b"\n".join(c("CRDT.HELP"))
-    for name in (b"CLOCK", b"DIGEST", b"INSPECT key", b"PEERS", b"PEER <ADD", b"SYNC [timeout-ms]", b"CONFLICTS [count]", b"HELP"):
+    for name in (b"CLOCK", b"DIGEST", b"INSPECT key", b"PEERS", b"PEER <ADD", b"SYNC [timeout-ms]",
+                 b"CONFLICTS [count]", b"HELP"):
         assert b"CRDT." + name in text

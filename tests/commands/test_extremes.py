@@ -1,4 +1,5 @@
-"""Every command of the table with arguments at the edges of what numbers can say: it answers, and never with an internal error."""
+"""Every command of the table with arguments at the edges of what numbers can say: it answers, and
+never with an internal error."""
 from __future__ import annotations
 
 import random
@@ -8,8 +9,10 @@ from crdtredis._engine import Executor
 from crdtredis.commands import table
 
 NOW = 1_700_000_000_000
-WORDS = [b"0", b"-1", b"1", b"nan", b"inf", b"-inf", b"1e308", b"1e-4940", b"-1.1e4932", b"2147483648", b"-2147483649", b"4294967296",
-         b"9223372036854775807", b"9223372036854775808", b"-9223372036854775808", b"-9223372036854775809", b"18446744073709551615",
+WORDS = [b"0", b"-1", b"1", b"nan", b"inf", b"-inf", b"1e308", b"1e-4940", b"-1.1e4932",
+         b"2147483648", b"-2147483649", b"4294967296",
+         b"9223372036854775807", b"9223372036854775808", b"-9223372036854775808",
+         b"-9223372036854775809", b"18446744073709551615",
          b"18446744073709551616", b"1" * 40, b"", b"\xff\xfe", b"k", b"*"]
 
 

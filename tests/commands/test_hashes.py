@@ -1,10 +1,12 @@
-"""Hash commands through an Executor. What redis-server answers to the same calls is tested in tests/compat."""
+"""Hash commands through an Executor. What redis-server answers to the same calls is tested in
+tests/compat."""
 import random
 import re
 
 import pytest
 
-from tests.commands.local import NOT_FLOAT, NOT_INTEGER, NOW, NULL, OK, SYNTAX, WRONG_TYPE, Local, array, bulk, error, num, sync
+from tests.commands.local import (NOT_FLOAT, NOT_INTEGER, NOW, NULL, OK, SYNTAX, WRONG_TYPE, Local,
+                                  array, bulk, error, num, sync)
 from tests.respclient import decode
 
 
@@ -18,7 +20,7 @@ def everything(r: Local, key="h") -> dict:
     return dict(zip(flat[::2], flat[1::2]))
 
 
-# ---- writing and reading -------------------------------------------------------------------------------------------
+# ---- writing and reading -------------------------------------------------------------------------
 
 def test_hset_counts_new_fields(r):
     assert r("HSET", "h", "a", 1, "b", 2) == num(2)
@@ -32,7 +34,8 @@ def test_hset_counts_new_fields(r):
 
 @pytest.mark.parametrize("name", ["HSET", "HMSET"])
 def test_pairs_are_pairs(r, name):
-    assert r(name, "h", "a", 1, "b") == error(f"ERR wrong number of arguments for '{name.lower()}' command")
+    assert (r(name, "h", "a", 1, "b")
+            == error(f"ERR wrong number of arguments for '{name.lower()}' command"))
     assert r("EXISTS", "h") == num(0)
 
 
@@ -42,8 +45,10 @@ def test_reads(r):
     assert r("HMGET", "h", "a", "x", "a") == array(bulk(1), NULL, bulk(1))
     assert r("HMGET", "x", "a", "b") == array(NULL, NULL)
     assert (r("HLEN", "h"), r("HLEN", "x")) == (num(2), num(0))
-    assert (r("HEXISTS", "h", "a"), r("HEXISTS", "h", "x"), r("HEXISTS", "x", "a")) == (num(1), num(0), num(0))
-    assert (r("HSTRLEN", "h", "b"), r("HSTRLEN", "h", "x"), r("HSTRLEN", "x", "a")) == (num(200), num(0), num(0))
+    assert ((r("HEXISTS", "h", "a"), r("HEXISTS", "h", "x"), r("HEXISTS", "x", "a"))
+            == (num(1), num(0), num(0)))
+    assert ((r("HSTRLEN", "h", "b"), r("HSTRLEN", "h", "x"), r("HSTRLEN", "x", "a"))
+            == (num(200), num(0), num(0)))
     assert sorted(decode(r("HKEYS", "h"))) == [b"a", b"b"]
     assert sorted(decode(r("HVALS", "h"))) == [b"1", b"long" * 50]
     assert r("HGETALL", "x") == r("HKEYS", "x") == r("HVALS", "x") == array()
@@ -61,7 +66,8 @@ def test_resp3():
 
 
 def test_hsetnx(r):
-    assert (r("HSETNX", "h", "a", 1), r("HSETNX", "h", "a", 2), r("HGET", "h", "a")) == (num(1), num(0), bulk(1))
+    assert ((r("HSETNX", "h", "a", 1), r("HSETNX", "h", "a", 2), r("HGET", "h", "a"))
+            == (num(1), num(0), bulk(1)))
 
 
 def test_hdel(r):
@@ -82,7 +88,8 @@ def test_the_last_field_takes_the_deadline_with_it(r):
 def test_writes_keep_the_deadline(r):
     r("HSET", "h", "a", 1)
     r("EXPIRE", "h", 100)
-    for argv in [("HSET", "h", "b", 2), ("HSETNX", "h", "c", 3), ("HINCRBY", "h", "a", 1), ("HINCRBYFLOAT", "h", "a", 1), ("HDEL", "h", "b")]:
+    for argv in [("HSET", "h", "b", 2), ("HSETNX", "h", "c", 3), ("HINCRBY", "h", "a", 1),
+                 ("HINCRBYFLOAT", "h", "a", 1), ("HDEL", "h", "b")]:
         r(*argv)
         assert r.deadline("h") == NOW + 100_000, argv
 
@@ -91,23 +98,27 @@ def test_an_expired_hash_is_gone(r):
     r("HSET", "h", "a", 1, "b", 2)
     r("PEXPIRE", "h", 10)
     r.later(11)
-    assert (r("HGET", "h", "a"), r("HLEN", "h"), r("HGETALL", "h"), r("HDEL", "h", "a")) == (NULL, num(0), array(), num(0))
+    assert ((r("HGET", "h", "a"), r("HLEN", "h"), r("HGETALL", "h"), r("HDEL", "h", "a"))
+            == (NULL, num(0), array(), num(0)))
     assert r("HINCRBY", "h", "a", 5) == num(5)
     assert (everything(r), r.deadline("h")) == ({b"a": b"5"}, -1)
 
 
 def test_wrong_type(r):
     r("SET", "s", 1)
-    for argv in [("HSET", "s", "f", 1), ("HMSET", "s", "f", 1), ("HSETNX", "s", "f", 1), ("HGET", "s", "f"), ("HMGET", "s", "f"), ("HGETALL", "s"),
-                 ("HKEYS", "s"), ("HVALS", "s"), ("HLEN", "s"), ("HSTRLEN", "s", "f"), ("HEXISTS", "s", "f"), ("HDEL", "s", "f"),
-                 ("HINCRBY", "s", "f", 1), ("HINCRBYFLOAT", "s", "f", 1), ("HRANDFIELD", "s"), ("HRANDFIELD", "s", 1), ("HSCAN", "s", 0)]:
+    for argv in [("HSET", "s", "f", 1), ("HMSET", "s", "f", 1), ("HSETNX", "s", "f", 1),
+                 ("HGET", "s", "f"), ("HMGET", "s", "f"), ("HGETALL", "s"),
+                 ("HKEYS", "s"), ("HVALS", "s"), ("HLEN", "s"), ("HSTRLEN", "s", "f"),
+                 ("HEXISTS", "s", "f"), ("HDEL", "s", "f"),
+                 ("HINCRBY", "s", "f", 1), ("HINCRBYFLOAT", "s", "f", 1), ("HRANDFIELD", "s"),
+                 ("HRANDFIELD", "s", 1), ("HSCAN", "s", 0)]:
         assert r(*argv) == WRONG_TYPE, argv
     r("HSET", "h", "f", 1)
     assert r("GET", "h") == r("INCR", "h") == r("SADD", "h", "x") == WRONG_TYPE
     assert r("SET", "h", "v") == OK and r("TYPE", "h") == b"+string\r\n"
 
 
-# ---- counters ------------------------------------------------------------------------------------------------------
+# ---- counters ------------------------------------------------------------------------------------
 
 def test_hincrby(r):
     assert r("HINCRBY", "h", "n", 5) == num(5)
@@ -138,27 +149,31 @@ def test_hincrbyfloat(r):
     for _ in range(100):
         last = r("HINCRBYFLOAT", "h", "tenth", "0.1")
     assert last == bulk("10.00000000000000014") or last == bulk("10")
-    assert r("HINCRBYFLOAT", "h", "big", "1e19") == bulk("10000000000000000000") == r("HGET", "h", "big")
+    assert (r("HINCRBYFLOAT", "h", "big", "1e19") == bulk("10000000000000000000")
+            == r("HGET", "h", "big"))
 
 
-# ---- effects -------------------------------------------------------------------------------------------------------
+# ---- effects -------------------------------------------------------------------------------------
 
 def test_what_changes_nothing_makes_no_op(r):
     r("HSET", "h", "a", "x", "n", 9223372036854775807)
     r.ops()
-    for argv in [("HSETNX", "h", "a", 1), ("HDEL", "h", "x"), ("HDEL", "x", "a"), ("HINCRBY", "h", "a", 1), ("HINCRBY", "h", "n", 1), ("HGETALL", "h"),
+    for argv in [("HSETNX", "h", "a", 1), ("HDEL", "h", "x"), ("HDEL", "x", "a"),
+                 ("HINCRBY", "h", "a", 1), ("HINCRBY", "h", "n", 1), ("HGETALL", "h"),
                  ("HRANDFIELD", "h", 1), ("HSCAN", "h", 0), ("HSET", "h", "a")]:
         r(*argv)
         assert r.ops() == 0, argv
-    for argv in [("HSET", "h", "a", "x"), ("HSET", "h", "a", 1, "b", 2, "c", 3), ("HDEL", "h", "b", "c", "n", "a")]:
+    for argv in [("HSET", "h", "a", "x"), ("HSET", "h", "a", 1, "b", 2, "c", 3),
+                 ("HDEL", "h", "b", "c", "n", "a")]:
         r(*argv)
         assert r.ops() == 1, argv
 
 
-# ---- random fields -------------------------------------------------------------------------------------------------
+# ---- random fields -------------------------------------------------------------------------------
 
 def test_hrandfield(r):
-    assert (r("HRANDFIELD", "x"), r("HRANDFIELD", "x", 3), r("HRANDFIELD", "x", -3)) == (NULL, array(), array())
+    assert ((r("HRANDFIELD", "x"), r("HRANDFIELD", "x", 3), r("HRANDFIELD", "x", -3))
+            == (NULL, array(), array()))
     r("HSET", "h", *[x for i in range(100) for x in (f"f{i}", i)])
     assert re.match(rb"f\d+$", decode(r("HRANDFIELD", "h")))
     for n in (1, 10, 40, 99, 100, 1000):
@@ -169,12 +184,13 @@ def test_hrandfield(r):
     assert r("HRANDFIELD", "h", 0) == array()
     assert r("HRANDFIELD", "h", "x") == NOT_INTEGER
     assert r("HRANDFIELD", "h", 1, "x") == r("HRANDFIELD", "h", 1, "WITHVALUES", "x") == SYNTAX
-    assert r("HRANDFIELD", "h", -9223372036854775808).startswith(b"-ERR value is out of range, value must between")
+    assert r("HRANDFIELD", "h",
+             -9223372036854775808).startswith(b"-ERR value is out of range, value must between")
     for n in (-9223372036854775807, 9223372036854775807):
         assert r("HRANDFIELD", "h", n, "WITHVALUES") == error("ERR value is out of range")
 
 
-# ---- HSCAN ---------------------------------------------------------------------------------------------------------
+# ---- HSCAN ---------------------------------------------------------------------------------------
 
 def scan(r, *options, key="h"):
     cursor, found, calls = b"0", [], 0
@@ -200,12 +216,13 @@ def test_hscan_finds_all(r, size):
 def test_hscan_refusals(r):
     r("HSET", "h", "a", 1)
     assert r("HSCAN", "h", "x") == r("HSCAN", "none", "x") == error("ERR invalid cursor")
-    assert r("HSCAN", "h", 0, "COUNT", 0) == r("HSCAN", "h", 0, "TYPE", "hash") == r("HSCAN", "h", 0, "MATCH") == SYNTAX
+    assert (r("HSCAN", "h", 0, "COUNT", 0) == r("HSCAN", "h", 0, "TYPE", "hash")
+            == r("HSCAN", "h", 0, "MATCH") == SYNTAX)
     assert r("HSCAN", "h", 0, "COUNT", "x") == NOT_INTEGER
     assert r("HSCAN", "none", 0, "nonsense") == array(bulk(0), array())
 
 
-# ---- other commands ------------------------------------------------------------------------------------------------
+# ---- other commands ------------------------------------------------------------------------------
 
 def test_key_commands_carry_hashes(r):
     r("HSET", "h", "a", 1)
@@ -220,14 +237,17 @@ def test_key_commands_carry_hashes(r):
     assert r("HINCRBY", "i", "n", 1) == num(4)
 
 
-@pytest.mark.parametrize("fields,encoding", [({"a": "x" * 64}, "listpack"), ({"a": "x" * 65}, "hashtable"), ({"x" * 65: 1}, "hashtable"),
-                                             ({str(i): i for i in range(512)}, "listpack"), ({str(i): i for i in range(513)}, "hashtable")])
+@pytest.mark.parametrize("fields,encoding",
+                         [({"a": "x" * 64}, "listpack"), ({"a": "x" * 65}, "hashtable"),
+                                             ({"x" * 65: 1}, "hashtable"),
+                                             ({str(i): i for i in range(512)}, "listpack"),
+                                             ({str(i): i for i in range(513)}, "hashtable")])
 def test_encoding(r, fields, encoding):
     r("HSET", "h", *[x for pair in fields.items() for x in pair])
     assert r("OBJECT", "ENCODING", "h") == bulk(encoding)
 
 
-# ---- concurrency: the rows and examples of the contract ------------------------------------------------------------
+# ---- concurrency: the rows and examples of the contract ------------------------------------------
 
 @pytest.fixture
 def ab():
@@ -320,15 +340,18 @@ def test_a_deadline_and_a_write(ab):
 
 
 def test_random_histories_converge():
-    """Two and three replicas, random commands, exchange now and then: equal states whenever all is exchanged."""
+    """Two and three replicas, random commands, exchange now and then: equal states whenever all is
+    exchanged."""
     for seed in range(60):
         rng = random.Random(seed)
         replicas = [Local(n) for n in "abc"[:rng.choice([2, 3])]]
         for _ in range(80):
             r = rng.choice(replicas)
             f = rng.choice("fgn")
-            r(*rng.choice([("HSET", "h", f, rng.randint(0, 9)), ("HDEL", "h", f), ("HINCRBY", "h", "n", rng.randint(-3, 3)), ("DEL", "h"),
-                           ("HINCRBYFLOAT", "h", f, "0.5"), ("HSETNX", "h", f, "x"), ("EXPIRE", "h", 1000), ("RENAME", "h", "i"), ("RENAME", "i", "h")]))
+            r(*rng.choice([("HSET", "h", f, rng.randint(0, 9)), ("HDEL", "h", f),
+                           ("HINCRBY", "h", "n", rng.randint(-3, 3)), ("DEL", "h"),
+                           ("HINCRBYFLOAT", "h", f, "0.5"), ("HSETNX", "h", f, "x"),
+                           ("EXPIRE", "h", 1000), ("RENAME", "h", "i"), ("RENAME", "i", "h")]))
             r.later(rng.choice([0, 0, 1]))
             if rng.random() < 0.15:
                 sync(*replicas)

@@ -1,4 +1,5 @@
-"""Generic key commands through an Executor, with time passed in. What redis-server answers to the same calls is tested in tests/compat."""
+"""Generic key commands through an Executor, with time passed in. What redis-server answers to the
+same calls is tested in tests/compat."""
 import random
 import time
 
@@ -7,7 +8,8 @@ import pytest
 from crdtredis.commands.keys import matches
 from tests.commands.run import NOW, Client, exchange
 
-EXPIRES = [("EXPIRE", 1000, False), ("PEXPIRE", 1, False), ("EXPIREAT", 1000, True), ("PEXPIREAT", 1, True)]
+EXPIRES = [("EXPIRE", 1000, False), ("PEXPIRE", 1, False), ("EXPIREAT", 1000, True),
+           ("PEXPIREAT", 1, True)]
 
 
 @pytest.fixture
@@ -15,7 +17,7 @@ def c():
     return Client()
 
 
-# ---- existence ------------------------------------------------------------------------------------------------------
+# ---- existence -----------------------------------------------------------------------------------
 
 def test_del_counts_each_key_once(c):
     c("MSET", "a", 1, "b", 2)
@@ -40,12 +42,15 @@ def test_type(c):
 
 def test_a_command_that_changes_nothing_makes_no_op(c):
     c("SET", "a", 1)
-    for argv in [("DEL", "x"), ("EXPIRE", "x", 5), ("PERSIST", "a"), ("EXPIRE", "a", 5, "XX"), ("RENAME", "a", "a"), ("COPY", "x", "y"),
-                 ("SWAPDB", 1, 1), ("SWAPDB", 4, 5), ("FLUSHDB", "nonsense"), ("TTL", "a"), ("TOUCH", "a"), ("MOVE", "x", 1)]:
+    for argv in [("DEL", "x"), ("EXPIRE", "x", 5), ("PERSIST", "a"), ("EXPIRE", "a", 5, "XX"),
+                 ("RENAME", "a", "a"), ("COPY", "x", "y"),
+                 ("SWAPDB", 1, 1), ("SWAPDB", 4, 5), ("FLUSHDB", "nonsense"), ("TTL", "a"),
+                 ("TOUCH", "a"), ("MOVE", "x", 1)]:
         assert c.effects(*argv) == 0, argv
 
 
-@pytest.mark.parametrize("argv", [("DEL", "a", "b"), ("RENAME", "a", "b"), ("RENAMENX", "a", "n"), ("COPY", "a", "n"), ("MOVE", "a", 1), ("SWAPDB", 0, 1),
+@pytest.mark.parametrize("argv", [("DEL", "a", "b"), ("RENAME", "a", "b"), ("RENAMENX", "a", "n"),
+                                  ("COPY", "a", "n"), ("MOVE", "a", 1), ("SWAPDB", 0, 1),
                                   ("FLUSHALL",), ("EXPIRE", "a", 5), ("PEXPIREAT", "a", 1)])
 def test_one_command_is_one_op(c, argv):
     c("SET", "a", 1, "EX", 100)
@@ -55,12 +60,14 @@ def test_one_command_is_one_op(c, argv):
 
 def test_hits_and_misses(c):
     c("SET", "a", 1)
-    for argv in [("EXISTS", "a", "b"), ("TTL", "a"), ("TYPE", "b"), ("TOUCH", "a"), ("OBJECT", "ENCODING", "b")]:
+    for argv in [("EXISTS", "a", "b"), ("TTL", "a"), ("TYPE", "b"), ("TOUCH", "a"),
+                 ("OBJECT", "ENCODING", "b")]:
         c(*argv)
-    assert {k: v for k, v in c.executor.stats().items() if k in ("hits", "misses")} == {"hits": 3, "misses": 3}
+    assert ({k: v for k, v in c.executor.stats().items() if k in ("hits", "misses")}
+            == {"hits": 3, "misses": 3})
 
 
-# ---- deadlines ------------------------------------------------------------------------------------------------------
+# ---- deadlines -----------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("name,unit,absolute", EXPIRES)
 def test_expire_and_what_reads_it(c, name, unit, absolute):
@@ -77,13 +84,17 @@ def test_a_key_goes_at_its_deadline_and_not_before(c):
     c.now += 1000
     assert (c("EXISTS", "a"), c("PTTL", "a"), c("TTL", "a")) == (1, 0, 0)
     c.now += 1
-    for argv, gone in [(("EXISTS", "a"), 0), (("TTL", "a"), -2), (("PTTL", "a"), -2), (("EXPIRETIME", "a"), -2), (("PEXPIRETIME", "a"), -2),
-                       (("TYPE", "a"), b"none"), (("KEYS", "*"), []), (("SCAN", 0), [b"0", []]), (("RANDOMKEY",), None), (("PERSIST", "a"), 0),
-                       (("EXPIRE", "a", 10), 0), (("DEL", "a"), 0), (("TOUCH", "a"), 0), (("OBJECT", "ENCODING", "a"), None), (("COPY", "a", "b"), 0),
+    for argv, gone in [(("EXISTS", "a"), 0), (("TTL", "a"), -2), (("PTTL", "a"), -2),
+                       (("EXPIRETIME", "a"), -2), (("PEXPIRETIME", "a"), -2),
+                       (("TYPE", "a"), b"none"), (("KEYS", "*"), []), (("SCAN", 0), [b"0", []]),
+                       (("RANDOMKEY",), None), (("PERSIST", "a"), 0),
+                       (("EXPIRE", "a", 10), 0), (("DEL", "a"), 0), (("TOUCH", "a"), 0),
+                       (("OBJECT", "ENCODING", "a"), None), (("COPY", "a", "b"), 0),
                        (("MOVE", "a", 1), 0), (("MEMORY", "USAGE", "a"), None)]:
         assert c(*argv) == gone, argv
     assert c.error("RENAME", "a", "b") == "ERR no such key"
-    assert c("SET", "b", 1) == b"OK" and c("RENAMENX", "b", "a") == 1, "an expired key is in nobody's way"
+    assert c("SET", "b", 1) == b"OK" and c("RENAMENX", "b",
+                                           "a") == 1, "an expired key is in nobody's way"
     assert c("TTL", "a") == -1, "nothing of the expired key comes back"
 
 
@@ -111,7 +122,8 @@ def test_this_very_moment_is_past(c):
     assert c("DBSIZE") == 0
 
 
-@pytest.mark.parametrize("current,when,nx,xx,gt,lt", [(None, 10, 1, 0, 0, 1), (20, 10, 0, 1, 0, 1), (20, 20, 0, 1, 0, 0), (20, 30, 0, 1, 1, 0)])
+@pytest.mark.parametrize("current,when,nx,xx,gt,lt", [(None, 10, 1, 0, 0, 1), (20, 10, 0, 1, 0, 1),
+                                                      (20, 20, 0, 1, 0, 0), (20, 30, 0, 1, 1, 0)])
 def test_conditions(c, current, when, nx, xx, gt, lt):
     for option, expected in [("NX", nx), ("xx", xx), ("GT", gt), ("Lt", lt)]:
         c("SET", "a", 1, *(["EX", current] if current else []))
@@ -138,12 +150,17 @@ def test_expire_errors(c):
     c("SET", "a", 1)
     assert c.error("EXPIRE", "a", "x", "foo") == "ERR Unsupported option foo"
     assert c.error("EXPIRE", "a", 1, "y" * 200) == "ERR Unsupported option " + "y" * 200
-    assert c.error("EXPIRE", "a", "x", "NX", "GT") == "ERR NX and XX, GT or LT options at the same time are not compatible"
-    assert c.error("EXPIRE", "a", "x", "GT", "LT") == "ERR GT and LT options at the same time are not compatible"
+    assert (c.error("EXPIRE", "a", "x", "NX", "GT")
+            == "ERR NX and XX, GT or LT options at the same time are not compatible")
+    assert (c.error("EXPIRE", "a", "x", "GT", "LT")
+            == "ERR GT and LT options at the same time are not compatible")
     assert c.error("EXPIRE", "a", "x") == "ERR value is not an integer or out of range"
     for name, _, absolute in EXPIRES:
-        for when in ([9223372036854775807] if name == "PEXPIRE" else [9223372036854775807, -9223372036854775808] if name.startswith("EXPIRE") else []):
-            assert c.error(name, "nope", when) == f"ERR invalid expire time in '{name.lower()}' command"
+        for when in ([9223372036854775807] if name == "PEXPIRE"
+                     else [9223372036854775807, -9223372036854775808] if name.startswith("EXPIRE")
+                     else []):
+            assert (c.error(name, "nope", when)
+                    == f"ERR invalid expire time in '{name.lower()}' command")
     assert c("PEXPIREAT", "a", 9223372036854775807) == 1
     assert c("TTL", "a") == (9223372036854775807 - NOW + 500) // 1000
 
@@ -153,7 +170,7 @@ def test_persist(c):
     assert (c("PERSIST", "a"), c("PERSIST", "a"), c("TTL", "a"), c("PERSIST", "b")) == (1, 0, -1, 0)
 
 
-# ---- concurrency ----------------------------------------------------------------------------------------------------
+# ---- concurrency ---------------------------------------------------------------------------------
 
 def test_the_later_expire_wins_and_a_rename_leaves_a_concurrent_write(c):
     d = Client("b")
@@ -209,7 +226,7 @@ def test_flushall_leaves_a_concurrent_write(c):
     assert c("KEYS", "*") == d("KEYS", "*") == [b"a"]
 
 
-# ---- moving and copying ---------------------------------------------------------------------------------------------
+# ---- moving and copying --------------------------------------------------------------------------
 
 def test_keys_with_a_deadline_are_counted_as_they_come_and_go(c):
     def counted(db=0):
@@ -281,7 +298,8 @@ def test_rename_to_itself(c):
 
 def test_renamenx(c):
     c("MSET", "a", 1, "b", 2)
-    assert (c("RENAMENX", "a", "b"), c("RENAMENX", "a", "c"), c("MGET", "a", "b", "c")) == (0, 1, [None, b"2", b"1"])
+    assert ((c("RENAMENX", "a", "b"), c("RENAMENX", "a", "c"), c("MGET", "a", "b", "c"))
+            == (0, 1, [None, b"2", b"1"]))
 
 
 def test_copy(c):
@@ -292,7 +310,8 @@ def test_copy(c):
     assert c("COPY", "a", "b", "REPLACE") == 1
     assert (c("GET", "b"), c("TTL", "b")) == (b"1", 100)
     assert c("COPY", "a", "a", "DB", 2) == 1
-    assert c.error("COPY", "a", "a") == c.error("COPY", "a", "a", "DB", 0) == "ERR source and destination objects are the same"
+    assert (c.error("COPY", "a", "a") == c.error("COPY", "a", "a", "DB", 0)
+            == "ERR source and destination objects are the same")
     assert c.error("COPY", "a", "b", "DB") == c.error("COPY", "a", "b", "x") == "ERR syntax error"
     assert c.error("COPY", "a", "b", "DB", 16) == "ERR DB index is out of range"
     c("SELECT", 2)
@@ -307,7 +326,8 @@ def test_move(c):
     assert c("MOVE", "a", 1) == 0
     assert c.error("MOVE", "a", 0) == "ERR source and destination objects are the same"
     assert c.error("MOVE", "a", "x") == "ERR value is not an integer or out of range"
-    assert c.error("MOVE", "a", 99999999999) == "ERR value is out of range, value must between -2147483648 and 2147483647"
+    assert (c.error("MOVE", "a", 99999999999)
+            == "ERR value is out of range, value must between -2147483648 and 2147483647")
     assert c.error("MOVE", "a", -1) == "ERR DB index is out of range"
     c("SELECT", 1)
     assert (c("GET", "a"), c("TTL", "a")) == (b"1", 100)
@@ -348,7 +368,8 @@ def test_flush(c):
 def test_everything_in_one_transaction_is_one_op(c):
     d = c.other()
     c("MULTI")
-    for argv in [("SET", "a", 1), ("RENAME", "a", "b"), ("EXPIRE", "b", 100), ("COPY", "b", "c"), ("DEL", "b"), ("SWAPDB", 0, 1)]:
+    for argv in [("SET", "a", 1), ("RENAME", "a", "b"), ("EXPIRE", "b", 100), ("COPY", "b", "c"),
+                 ("DEL", "b"), ("SWAPDB", 0, 1)]:
         assert c(*argv) == b"QUEUED"
     before = sum(c.replica.clock().values())
     assert c("EXEC") == [b"OK", b"OK", 1, 1, 1, b"OK"]
@@ -357,7 +378,7 @@ def test_everything_in_one_transaction_is_one_op(c):
     assert (d("GET", "c"), d("TTL", "c"), d("DBSIZE")) == (b"1", 100, 1)
 
 
-# ---- walking --------------------------------------------------------------------------------------------------------
+# ---- walking -------------------------------------------------------------------------------------
 
 def test_keys_and_patterns(c):
     c("MSET", "one", 1, "two", 1, "three", 1, "", 1)
@@ -386,8 +407,12 @@ def test_scan_options(c):
     assert 10 <= len(keys) < 40
 
 
-@pytest.mark.parametrize("cursor,ok", [("0", 1), ("", 1), ("00", 1), ("+0", 1), ("-0", 1), ("18446744073709551615", 1), ("0\0x", 1), ("-1", 1), ("x", 0),
-                                       (" 0", 0), ("0 ", 0), ("18446744073709551616", 0), ("99999999999999999999999", 0), ("+", 0), ("1x", 0), ("0.", 0)])
+@pytest.mark.parametrize("cursor,ok", [("0", 1), ("", 1), ("00", 1), ("+0", 1), ("-0", 1),
+                                       ("18446744073709551615", 1), ("0\0x", 1), ("-1", 1),
+                                       ("x", 0),
+                                       (" 0", 0), ("0 ", 0), ("18446744073709551616", 0),
+                                       ("99999999999999999999999", 0), ("+", 0), ("1x", 0),
+                                       ("0.", 0)])
 def test_scan_cursors(c, cursor, ok):
     c("SET", "a", 1)
     if ok:
@@ -397,14 +422,17 @@ def test_scan_cursors(c, cursor, ok):
 
 
 def test_scan_errors(c):
-    for args, text in [(["COUNT", 0], "syntax error"), (["COUNT", -1], "syntax error"), (["COUNT", "x"], "value is not an integer or out of range"),
-                       (["COUNT"], "syntax error"), (["FOO", 1], "syntax error"), (["MATCH"], "syntax error"), (["TYPE"], "syntax error")]:
+    for args, text in [(["COUNT", 0], "syntax error"), (["COUNT", -1], "syntax error"),
+                       (["COUNT", "x"], "value is not an integer or out of range"),
+                       (["COUNT"], "syntax error"), (["FOO", 1], "syntax error"),
+                       (["MATCH"], "syntax error"), (["TYPE"], "syntax error")]:
         assert c.error("SCAN", 0, *args) == "ERR " + text
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_scan_returns_whatever_stays(seed):
-    """The guarantee: a key that is there from the first call to the last comes at least once, whatever happens between the calls."""
+    """The guarantee: a key that is there from the first call to the last comes at least once,
+    whatever happens between the calls."""
     rng = random.Random(seed)
     c = Client()
     stay = {b"stay%d" % i for i in range(rng.choice([5, 300, 2000]))}
@@ -447,25 +475,36 @@ def test_dbsize(c):
     assert c("DBSIZE") == 1
 
 
-# ---- OBJECT ---------------------------------------------------------------------------------------------------------
+# ---- OBJECT --------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("value,encoding,references", [("0", b"int", 2147483647), ("9999", b"int", 2147483647), ("10000", b"int", 1), ("-1", b"int", 1),
-                                                       ("9223372036854775807", b"int", 1), ("9223372036854775808", b"embstr", 1), ("01", b"embstr", 1),
-                                                       ("", b"embstr", 1), ("x" * 44, b"embstr", 1), ("x" * 45, b"raw", 1), ("1.5", b"embstr", 1)])
+@pytest.mark.parametrize("value,encoding,references",
+                         [("0", b"int", 2147483647), ("9999", b"int", 2147483647),
+                                                       ("10000", b"int", 1), ("-1", b"int", 1),
+                                                       ("9223372036854775807", b"int", 1),
+                                                       ("9223372036854775808", b"embstr", 1),
+                                                       ("01", b"embstr", 1),
+                                                       ("", b"embstr", 1), ("x" * 44, b"embstr", 1),
+                                                       ("x" * 45, b"raw", 1),
+                                                       ("1.5", b"embstr", 1)])
 def test_object_encoding_and_refcount(c, value, encoding, references):
     c("SET", "a", value)
     assert (c("OBJECT", "ENCODING", "a"), c("object", "refcount", "a")) == (encoding, references)
 
 
 @pytest.mark.parametrize("limits,before,after", [
-    ({"hash_max_listpack_entries": 1}, "listpack", "hashtable"), ({"hash_max_listpack_value": 0}, "listpack", "hashtable"),
-    ({"set_max_intset_entries": 1}, "intset", "listpack"), ({"set_max_intset_entries": 1, "set_max_listpack_entries": 1}, "intset", "hashtable"),
+    ({"hash_max_listpack_entries": 1}, "listpack", "hashtable"),
+    ({"hash_max_listpack_value": 0}, "listpack", "hashtable"),
+    ({"set_max_intset_entries": 1}, "intset", "listpack"),
+    ({"set_max_intset_entries": 1, "set_max_listpack_entries": 1}, "intset", "hashtable"),
     ({"set_max_intset_entries": 0, "set_max_listpack_value": 0}, "intset", "hashtable"),
-    ({"zset_max_listpack_entries": 1}, "listpack", "skiplist"), ({"zset_max_listpack_value": 0}, "listpack", "skiplist"),
-    ({"list_max_listpack_size": 1}, "listpack", "quicklist"), ({"list_max_listpack_size": 0}, "listpack", "quicklist"),
+    ({"zset_max_listpack_entries": 1}, "listpack", "skiplist"),
+    ({"zset_max_listpack_value": 0}, "listpack", "skiplist"),
+    ({"list_max_listpack_size": 1}, "listpack", "quicklist"),
+    ({"list_max_listpack_size": 0}, "listpack", "quicklist"),
     ({"list_max_listpack_size": -5}, "listpack", "listpack")])
 def test_object_encoding_goes_by_limits(c, limits, before, after):
-    make = {"h": ("HSET", "k", "1", "a", "2", "b"), "s": ("SADD", "k", "1", "2"), "z": ("ZADD", "k", "1", "1", "2", "2"), "l": ("RPUSH", "k", "a", "b")}
+    make = {"h": ("HSET", "k", "1", "a", "2", "b"), "s": ("SADD", "k", "1", "2"),
+            "z": ("ZADD", "k", "1", "1", "2", "2"), "l": ("RPUSH", "k", "a", "b")}
     c(*make[next(iter(limits))[0]])
     assert c("OBJECT", "ENCODING", "k") == before.encode()
     c.executor.set_encoding_limits(**limits)
@@ -498,9 +537,12 @@ def test_object_idletime_and_touch(c):
 
 def test_object_errors(c):
     c("SET", "a", 1)
-    assert c.error("OBJECT", "FREQ", "a").startswith("ERR An LFU maxmemory policy is not selected, access frequency not tracked.")
+    assert c.error("OBJECT", "FREQ",
+                   "a").startswith("ERR An LFU maxmemory policy is not selected, access frequency "
+                                   "not tracked.")
     assert c("OBJECT", "FREQ", "b") is None
-    assert c.error("OBJECT", "ENCODING") == "ERR wrong number of arguments for 'object|encoding' command"
+    assert (c.error("OBJECT", "ENCODING")
+            == "ERR wrong number of arguments for 'object|encoding' command")
     assert c.error("OBJECT", "x", "a") == "ERR unknown subcommand 'x'. Try OBJECT HELP."
     assert c.error("OBJECT") == "ERR wrong number of arguments for 'object' command"
     assert b"ENCODING key" in c("OBJECT", "HELP")
@@ -509,20 +551,26 @@ def test_object_errors(c):
 def test_memory_usage(c):
     c("SET", "a", "x")
     c("SET", "b", "x" * 10_000)
-    assert 0 < c("MEMORY", "USAGE", "a") < 200 < 10_000 <= c("MEMORY", "USAGE", "b", "SAMPLES", 0) < 12_500
+    assert (0 < c("MEMORY", "USAGE", "a") < 200 < 10_000 <= c("MEMORY", "USAGE", "b", "SAMPLES",
+                                                              0) < 12_500)
     assert c("MEMORY", "USAGE", "c") is None
     for args in [("SAMPLES",), ("SAMPLES", -1), ("FOO", 1)]:
         assert c.error("MEMORY", "USAGE", "a", *args) == "ERR syntax error"
 
 
-# ---- patterns -------------------------------------------------------------------------------------------------------
+# ---- patterns ------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("pattern,text,expected", [
-    ("*", "", 1), ("**", "", 0), ("", "", 1), ("", "a", 0), ("a", "a", 1), ("a", "A", 0), ("h?llo", "hello", 1), ("h?llo", "hllo", 0),
-    ("h*llo", "hllo", 1), ("h*llo", "heeeello", 1), ("h[ae]llo", "hallo", 1), ("h[ae]llo", "hillo", 0), ("h[^e]llo", "hallo", 1), ("h[^e]llo", "hello", 0),
-    ("h[a-b]llo", "hbllo", 1), ("h[b-a]llo", "hbllo", 1), ("[]a", "a", 0), ("[^]a", "xa", 1), ("[", "[", 0), ("[a", "a", 1), ("[a", "ab", 0), ("[a-", "-", 1), ("[^", "x", 1),
-    (r"\*", "*", 1), (r"\*", "x", 0), (r"[\]]", "]", 1), (r"[\-a]", "-", 1), ("a\\", "a\\", 1), (r"\a", "a", 1), ("a*b*c", "aXbXbc", 1), ("a*b*c", "aXbXcX", 0),
-    ("*a", "aaa", 1), ("a*", "a", 1), ("a**", "a", 1), ("*?", "", 0), ("*?", "x", 1), ("[a-]x", "]x", 0), ("a[*]b", "a*b", 1), ("a[?]b", "axb", 0)])
+    ("*", "", 1), ("**", "", 0), ("", "", 1), ("", "a", 0), ("a", "a", 1), ("a", "A", 0),
+    ("h?llo", "hello", 1), ("h?llo", "hllo", 0),
+    ("h*llo", "hllo", 1), ("h*llo", "heeeello", 1), ("h[ae]llo", "hallo", 1),
+    ("h[ae]llo", "hillo", 0), ("h[^e]llo", "hallo", 1), ("h[^e]llo", "hello", 0),
+    ("h[a-b]llo", "hbllo", 1), ("h[b-a]llo", "hbllo", 1), ("[]a", "a", 0), ("[^]a", "xa", 1),
+    ("[", "[", 0), ("[a", "a", 1), ("[a", "ab", 0), ("[a-", "-", 1), ("[^", "x", 1),
+    (r"\*", "*", 1), (r"\*", "x", 0), (r"[\]]", "]", 1), (r"[\-a]", "-", 1), ("a\\", "a\\", 1),
+    (r"\a", "a", 1), ("a*b*c", "aXbXbc", 1), ("a*b*c", "aXbXcX", 0),
+    ("*a", "aaa", 1), ("a*", "a", 1), ("a**", "a", 1), ("*?", "", 0), ("*?", "x", 1),
+    ("[a-]x", "]x", 0), ("a[*]b", "a*b", 1), ("a[?]b", "axb", 0)])
 def test_patterns(pattern, text, expected):
     assert matches(pattern.encode(), text.encode()) == expected
 
@@ -532,7 +580,8 @@ def test_patterns_without_case():
 
 
 def test_ranges_compare_signed_bytes():
-    assert matches(b"[\x80-\xff]", b"\x90") and matches(b"[\xff-a]", b"\x05") and not matches(b"[b-\xff]", b"c")
+    assert (matches(b"[\x80-\xff]", b"\x90") and matches(b"[\xff-a]", b"\x05")
+            and not matches(b"[b-\xff]", b"c"))
 
 
 def test_patterns_match_as_the_definition_says():
@@ -577,7 +626,9 @@ def test_patterns_match_as_the_definition_says():
         assert matches(p.encode(), s.encode()) == match(p, s), (p, s)
 
 
-@pytest.mark.parametrize("limit, element, least", [(0, 1, 2), (1, 1, 2), (3, 1, 4), (-1, 100, 41), (-5, 1000, 66), (-6, 1000, 66), (-2**31, 1000, 66)])
+@pytest.mark.parametrize("limit, element, least",
+                         [(0, 1, 2), (1, 1, 2), (3, 1, 4), (-1, 100, 41), (-5, 1000, 66),
+                          (-6, 1000, 66), (-2**31, 1000, 66)])
 def test_where_a_list_is_called_a_quicklist(c, limit, element, least):
     """The bytes of -5 hold for everything below it, and 0 is 1."""
     c.executor.set_encoding_limits(list_max_listpack_size=limit)
@@ -587,7 +638,8 @@ def test_where_a_list_is_called_a_quicklist(c, limit, element, least):
 
 
 def test_no_pattern_takes_long():
-    begun = time.process_time()                     # of this process alone, whatever else the machine does
+    # of this process alone, whatever else the machine does
+    begun = time.process_time()
     assert not matches(b"a*" * 200 + b"b", b"a" * 20_000)
     assert not matches(b"*[a-z]" * 300 + b"!", b"x" * 5_000)
     assert time.process_time() - begun < 2

@@ -1,4 +1,5 @@
-"""List commands in one replica, where random sequences beside redis-server (tests/compat) meet too rarely."""
+"""List commands in one replica, where random sequences beside redis-server (tests/compat) meet too
+rarely."""
 from collections import deque
 from itertools import product
 
@@ -12,7 +13,8 @@ def c():
     return Client()
 
 
-@pytest.mark.parametrize("n,wherefrom,whereto", list(product((1, 2, 5), ("LEFT", "RIGHT"), ("LEFT", "RIGHT"))))
+@pytest.mark.parametrize("n,wherefrom,whereto",
+                         list(product((1, 2, 5), ("LEFT", "RIGHT"), ("LEFT", "RIGHT"))))
 def test_a_list_turned_round_is_never_empty(c, n, wherefrom, whereto):
     """LMOVE from a list to itself: its deadline stays, even where it has one element."""
     model = deque(b"%d" % i for i in range(n))
@@ -36,8 +38,8 @@ def test_moving_the_last_element_elsewhere_ends_the_list_and_its_deadline(c):
 
 
 def test_many_inserts_to_both_sides_of_the_newest(c):
-    """Each answers the length, also where nothing but such inserts is left of the list (whose moving
-    elsewhere was once a use after free)."""
+    """Each answers the length, also where nothing but such inserts is left of the list (whose
+    moving elsewhere was once a use after free)."""
     c("RPUSH", "l", "first", "newest-1", "last")
     c("LREM", "l", 1, "first")
     for i in range(600):

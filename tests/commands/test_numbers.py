@@ -1,5 +1,5 @@
-"""Numbers at their limits and over several replicas: sums are exact, what is shown is what one Redis would show, and whatever a command makes is
-accepted by every replica."""
+"""Numbers at their limits and over several replicas: sums are exact, what is shown is what one
+Redis would show, and whatever a command makes is accepted by every replica."""
 import itertools
 import random
 from fractions import Fraction
@@ -32,14 +32,17 @@ def both(ab, *argv):
     return told
 
 
-# ---- what is left after a take-back -------------------------------------------------------------------------------------
-@pytest.mark.parametrize("base", ["123456789", "1e15", "0.3", "-7.7", "1e-30", "1e4000", "9223372036854775807", "-1e20"])
+# ---- what is left after a take-back --------------------------------------------------------------
+@pytest.mark.parametrize("base", ["123456789", "1e15", "0.3", "-7.7", "1e-30", "1e4000",
+                                  "9223372036854775807", "-1e20"])
 @pytest.mark.parametrize("step", ["0.1", "-0.3", "5", "1e-17", "123456789.123456789", "1e25"])
 def test_an_increment_that_the_deleter_had_not_seen_is_left_exactly(base, step):
     for remove, read, add in [(["DEL", "k"], ["GET", "k"], lambda c, v: c("INCRBYFLOAT", "k", v)),
                               (["FLUSHALL"], ["GET", "k"], lambda c, v: c("INCRBYFLOAT", "k", v)),
-                              (["HDEL", "h", "f"], ["HGET", "h", "f"], lambda c, v: c("HINCRBYFLOAT", "h", "f", v)),
-                              (["DEL", "h"], ["HGET", "h", "f"], lambda c, v: c("HINCRBYFLOAT", "h", "f", v))]:
+                              (["HDEL", "h", "f"], ["HGET", "h", "f"], lambda c,
+                               v: c("HINCRBYFLOAT", "h", "f", v)),
+                              (["DEL", "h"], ["HGET", "h", "f"], lambda c,
+                               v: c("HINCRBYFLOAT", "h", "f", v))]:
         lone, a, b = Client("l"), Client("a"), Client("b")
         add(lone, step)
         for first in (a, b):                              # of the remover's own, and of another's
@@ -81,7 +84,8 @@ def test_a_set_replaces_what_it_saw_and_the_rest_stays_on_top(ab):
 
 
 def test_a_set_that_keeps_the_deadline_keeps_that_there_is_none(ab):
-    """A's PERSIST is the later word on the deadline, and its SET takes the place of another type."""
+    """A's PERSIST is the later word on the deadline, and its SET takes the place of another
+    type."""
     a, b = ab
     for command in (("HSET", "k", "f", "v"), ("EXPIRE", "k", 100)):
         a(*command)
@@ -93,7 +97,7 @@ def test_a_set_that_keeps_the_deadline_keeps_that_there_is_none(ab):
     assert both(ab, "TTL", "k") == -1
 
 
-# ---- sums ---------------------------------------------------------------------------------------------------------------
+# ---- sums ----------------------------------------------------------------------------------------
 def test_totals_beyond_64_bits_are_exact(ab):
     a, b = ab
     for _ in range(3):
@@ -116,9 +120,11 @@ def test_what_is_answered_is_what_is_read_at_the_limit(ab):
     assert both(ab, "GET", "k") == b"%d" % MOST
     assert a.error("INCR", "k") == "ERR increment or decrement would overflow"
     assert a("DECR", "k") == MOST - 1 and both(ab, "GET", "k") == b"%d" % (MOST - 1)
-    assert b("INCR", "k") == MOST and b("DECRBY", "k", 5) == MOST - 5 and both(ab, "GET", "k") == b"%d" % (MOST - 5)
+    assert (b("INCR", "k") == MOST and b("DECRBY", "k", 5) == MOST - 5 and both(ab, "GET", "k")
+            == b"%d" % (MOST - 5))
     a("INCRBY", "k", -1)
-    b("INCRBY", "k", -1)                                    # more than one client's view: the sum again
+    # more than one client's view: the sum again
+    b("INCRBY", "k", -1)
     assert both(ab, "GET", "k") == b"%d" % MOST
 
 
@@ -127,8 +133,10 @@ def test_increments_beyond_64_bits_add_up_where_they_are_floats(ab):
     assert a("INCRBYFLOAT", "k", "1e19") == b("INCRBYFLOAT", "k", "1e19") == b"10000000000000000000"
     a("HINCRBYFLOAT", "h", "f", "-3e19")
     b("HINCRBYFLOAT", "h", "f", "1e19")
-    assert both(ab, "GET", "k") == b"20000000000000000000" and both(ab, "HGET", "h", "f") == b"-20000000000000000000"
-    assert b("INCRBYFLOAT", "k", "0.5") == b"20000000000000000000" and both(ab, "GET", "k") == b"20000000000000000000"
+    assert (both(ab, "GET", "k") == b"20000000000000000000" and both(ab, "HGET", "h", "f")
+            == b"-20000000000000000000")
+    assert (b("INCRBYFLOAT", "k", "0.5") == b"20000000000000000000" and both(ab, "GET", "k")
+            == b"20000000000000000000")
     a("DEL", "k")
     b("INCRBYFLOAT", "k", "0.25")
     assert both(ab, "GET", "k") == b"0.25"
@@ -164,10 +172,11 @@ def test_the_order_of_arrival_does_not_show():
         shown.add((c("GET", "k"), c("ZSCORE", "z", "m"), c.replica.digest()))
     assert len(shown) == 1
     value, score, _ = shown.pop()
-    assert value == number_text(rounded(sum(number(s.encode()) for s in steps))) and float(score) == float(sum(Fraction(float(s)) for s in steps))
+    assert (value == number_text(rounded(sum(number(s.encode()) for s in steps)))
+            and float(score) == float(sum(Fraction(float(s)) for s in steps)))
 
 
-# ---- what is shown ------------------------------------------------------------------------------------------------------
+# ---- what is shown -------------------------------------------------------------------------------
 def test_every_replica_shows_what_the_client_was_shown(ab):
     a, b = ab
     a("INCRBYFLOAT", "k", "123456789.1")
@@ -199,7 +208,7 @@ def test_a_shown_number_counts_again_when_what_came_between_is_gone():
         d.replica.check()
 
 
-# ---- infinities ---------------------------------------------------------------------------------------------------------
+# ---- infinities ----------------------------------------------------------------------------------
 def test_infinite_scores(ab):
     a, b = ab
     a("ZINCRBY", "z", "inf", "m")
@@ -207,19 +216,22 @@ def test_infinite_scores(ab):
     assert both(ab, "ZSCORE", "z", "m") == b"0"
     assert a("ZINCRBY", "z", "-inf", "m") == b"-inf" and both(ab, "ZSCORE", "z", "m") == b"-inf"
     assert a.error("ZINCRBY", "z", "inf", "m") == "ERR resulting score is not a number (NaN)"
-    assert b("ZINCRBY", "z", "5", "m") == b"-inf" and both(ab, "ZRANGE", "z", 0, -1, "WITHSCORES") == [b"m", b"-inf"]
+    assert (b("ZINCRBY", "z", "5", "m") == b"-inf" and both(ab, "ZRANGE", "z", 0, -1, "WITHSCORES")
+            == [b"m", b"-inf"])
     a("ZREM", "z", "m")
     b("ZINCRBY", "z", "7", "m")
     assert both(ab, "ZSCORE", "z", "m") == b"7"
-    assert a("ZINCRBY", "z", "1.7e308", "m") and a("ZINCRBY", "z", "1.7e308", "m") == b"inf" and both(ab, "ZSCORE", "z", "m") == b"inf"
+    assert (a("ZINCRBY", "z", "1.7e308", "m") and a("ZINCRBY", "z", "1.7e308", "m") == b"inf"
+            and both(ab, "ZSCORE", "z", "m") == b"inf")
     assert b("ZINCRBY", "z", "-1.7e308", "m") == b"inf" and both(ab, "ZSCORE", "z", "m") == b"inf"
 
 
-# ---- what is made is accepted -------------------------------------------------------------------------------------------
+# ---- what is made is accepted --------------------------------------------------------------------
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("before", BEFORE)
 def test_whatever_a_command_makes_is_accepted(command, before):
-    """Twice in one replica, so that the second meets what the first left, and once in another that has not seen these."""
+    """Twice in one replica, so that the second meets what the first left, and once in another that
+    has not seen these."""
     every = list(itertools.product(*choices(command)))
     for argv in random.Random(command).sample(every, min(len(every), 40)):
         a, b, late = Client("a"), Client("b"), Client("late")

@@ -1,4 +1,5 @@
-"""INFO, COMMAND, CONFIG, saving, stopping, waiting and looking inside: with stand-ins for the parts of a server, and without any."""
+"""INFO, COMMAND, CONFIG, saving, stopping, waiting and looking inside: with stand-ins for the parts
+of a server, and without any."""
 import threading
 import time
 
@@ -23,7 +24,7 @@ def join_threads():
             t.join()
 
 
-# ---- INFO -----------------------------------------------------------------------------------------------------------
+# ---- INFO ----------------------------------------------------------------------------------------
 
 def fields(text: bytes) -> dict:
     return dict(line.split(":", 1) for line in text.decode().split("\r\n") if ":" in line)
@@ -38,19 +39,22 @@ def test_info_works_with_any_parts_missing(make):
     c = make()
     c("SET", "a", 1, "EX", 100)
     f = fields(c("INFO", "everything"))
-    assert (f["redis_mode"], f["role"], f["aof_last_write_status"], f["db0"]) == ("standalone", "master", "ok", "keys=1,expires=1,avg_ttl=100000")
+    assert ((f["redis_mode"], f["role"], f["aof_last_write_status"], f["db0"])
+            == ("standalone", "master", "ok", "keys=1,expires=1,avg_ttl=100000"))
     assert int(f["used_memory"]) > 0 and int(f["used_memory_rss"]) > 1_000_000
     assert f["cmdstat_set"].startswith("calls=1,usec=")
 
 
 def test_info_sections(c):
-    everything = ["Server", "Clients", "Memory", "Persistence", "Stats", "Replication", "CRDT", "CPU", "Modules", "Commandstats", "Errorstats",
+    everything = ["Server", "Clients", "Memory", "Persistence", "Stats", "Replication", "CRDT",
+                  "CPU", "Modules", "Commandstats", "Errorstats",
                   "Latencystats", "Cluster", "Keyspace"]
     default = [s for s in everything if s not in ("Commandstats", "Latencystats")]
     assert sections(c("INFO", "all")) == sections(c("INFO", "everything")) == everything
     assert sections(c("INFO")) == sections(c("INFO", "default")) == default
     assert sections(c("INFO", "CRDT", "server", "nosuch")) == ["Server", "CRDT"]
-    assert sections(c("INFO", "default", "commandstats")) == [s for s in everything if s != "Latencystats"]
+    assert (sections(c("INFO", "default", "commandstats"))
+            == [s for s in everything if s != "Latencystats"])
     assert c("INFO", "nosuch") == b""
 
 
@@ -63,7 +67,8 @@ def test_info_has_what_dashboards_look_for(c):
                 keyspace_misses latest_fork_usec role connected_slaves master_replid used_cpu_sys used_cpu_user cluster_enabled total_error_replies
                 replica_id epoch peers_up conflicts_decided""".split():
         assert name in f, name
-    assert (f["connected_clients"], f["instantaneous_ops_per_sec"], f["maxclients"]) == ("3", "12", "10000")
+    assert ((f["connected_clients"], f["instantaneous_ops_per_sec"], f["maxclients"])
+            == ("3", "12", "10000"))
     assert len(f["run_id"]) == 40
 
 
@@ -73,11 +78,13 @@ def test_info_counts(c):
     c.error("NOSUCH")
     c.error("INCR", "a", "b")
     f = fields(c("INFO", "all"))
-    assert (f["keyspace_hits"], f["keyspace_misses"], f["total_error_replies"], f["errorstat_ERR"]) == ("1", "1", "2", "count=2")
+    assert ((f["keyspace_hits"], f["keyspace_misses"], f["total_error_replies"], f["errorstat_ERR"])
+            == ("1", "1", "2", "count=2"))
     assert f["cmdstat_incr"] == "calls=0,usec=0,usec_per_call=0.00,rejected_calls=1,failed_calls=0"
     assert c("CONFIG", "RESETSTAT") == b"OK"
     f = fields(c("INFO", "all"))
-    assert (f["keyspace_hits"], f["total_error_replies"], f.get("errorstat_ERR"), f.get("cmdstat_set")) == ("0", "0", None, None)
+    assert ((f["keyspace_hits"], f["total_error_replies"], f.get("errorstat_ERR"),
+             f.get("cmdstat_set")) == ("0", "0", None, None))
 
 
 def test_info_tells_of_peers_and_of_a_failed_log(c):
@@ -85,12 +92,14 @@ def test_info_tells_of_peers_and_of_a_failed_log(c):
     c.executor.misconf = "no space left"
     f = fields(c("INFO"))
     assert f["peer0"].startswith("url=http://b:1,replica=b,state=up,lag_ops=0")
-    assert (f["peers"], f["peers_up"], f["total_net_repl_output_bytes"], f["aof_last_write_status"]) == ("1", "1", "11", "err")
+    assert ((f["peers"], f["peers_up"], f["total_net_repl_output_bytes"],
+             f["aof_last_write_status"]) == ("1", "1", "11", "err"))
 
 
 def test_info_tells_of_the_log(c):
     f = fields(c("INFO", "persistence"))
-    assert (f["aof_enabled"], f["log_segment"], f["log_segment_bytes"], f["log_unsynced_bytes"], f["appendfsync"]) == ("1", "7", "4096", "10", "everysec")
+    assert ((f["aof_enabled"], f["log_segment"], f["log_segment_bytes"], f["log_unsynced_bytes"],
+             f["appendfsync"]) == ("1", "7", "4096", "10", "everysec"))
     assert fields(Client()("INFO", "persistence"))["aof_enabled"] == "0"
 
 
@@ -105,18 +114,20 @@ def test_info_is_text_in_resp3(c):
     assert c.other(3).raw("INFO", "cluster") == b"=34\r\ntxt:# Cluster\r\ncluster_enabled:0\r\n\r\n"
 
 
-@pytest.mark.parametrize("n,text", [(0, "0B"), (1023, "1023B"), (1536, "1.50K"), (1 << 20, "1.00M"), (5 << 30, "5.00G"), (1 << 60, "1024.00P")])
+@pytest.mark.parametrize("n,text", [(0, "0B"), (1023, "1023B"), (1536, "1.50K"), (1 << 20, "1.00M"),
+                                    (5 << 30, "5.00G"), (1 << 60, "1024.00P")])
 def test_human_sizes(n, text):
     assert info.human(n) == text
 
 
-# ---- COMMAND --------------------------------------------------------------------------------------------------------
+# ---- COMMAND -------------------------------------------------------------------------------------
 
 def test_command_tells_of_the_whole_table(c):
     names = [i[0] for i in c("COMMAND")]
     assert c("COMMAND", "COUNT") == len(names) == len(set(names))
     listed = c("COMMAND", "LIST")
-    assert set(names) == {n for n in listed if b"|" not in n} and {b"client|list", b"config|get"} <= set(listed)
+    assert (set(names) == {n for n in listed if b"|" not in n} and {b"client|list", b"config|get"}
+            <= set(listed))
     assert {b"get", b"object", b"crdt.clock"} <= set(names) and not any(b"|" in n for n in names)
     assert [i[0] for i in c("COMMAND", "INFO")] == names
 
@@ -124,31 +135,43 @@ def test_command_tells_of_the_whole_table(c):
 def test_command_info(c):
     get, nothing = c("COMMAND", "INFO", "Get", "nosuch")
     assert nothing is None
-    assert (get[:2], sorted(get[2]), get[3:6], sorted(get[6])) == ([b"get", 2], [b"fast", b"readonly"], [1, 1, 1], [b"@fast", b"@read", b"@string"])
+    assert ((get[:2], sorted(get[2]), get[3:6], sorted(get[6]))
+            == ([b"get", 2], [b"fast", b"readonly"], [1, 1, 1], [b"@fast", b"@read", b"@string"]))
     sub = c("COMMAND", "INFO", "object|encoding")[0]
     assert sub[0] == b"object|encoding" and sub[3] == 2
-    assert {s[0] for s in c("COMMAND", "INFO", "config")[0][9]} == {b"config|get", b"config|set", b"config|resetstat", b"config|rewrite", b"config|help"}
+    assert ({s[0] for s in c("COMMAND", "INFO", "config")[0][9]} == {b"config|get", b"config|set",
+                                                                     b"config|resetstat",
+                                                                     b"config|rewrite",
+                                                                     b"config|help"})
 
 
 def test_key_specifications(c):
     mset = decode(c.other(3).raw("COMMAND", "INFO", "mset"))[0]
-    assert mset[8][0][b"find_keys"] == {b"type": b"range", b"spec": {b"lastkey": -1, b"keystep": 2, b"limit": 0}}
+    assert (mset[8][0][b"find_keys"] == {b"type": b"range",
+                                         b"spec": {b"lastkey": -1, b"keystep": 2, b"limit": 0}})
     rename = decode(c.other(3).raw("COMMAND", "INFO", "rename"))[0]
     assert [s[b"begin_search"][b"spec"][b"index"] for s in rename[8]] == [1, 2]
-    assert {frozenset(s[b"flags"]) for s in rename[8]} == {frozenset({b"RW", b"access", b"delete"}), frozenset({b"OW", b"update"})}
+    assert ({frozenset(s[b"flags"]) for s in rename[8]}
+            == {frozenset({b"RW", b"access", b"delete"}), frozenset({b"OW", b"update"})})
 
 
 def test_command_list_filters(c):
-    assert set(c("COMMAND", "LIST", "FILTERBY", "PATTERN", "CONFIG|*")) == {b"config|get", b"config|set", b"config|resetstat", b"config|rewrite",
+    assert set(c("COMMAND", "LIST", "FILTERBY", "PATTERN",
+                 "CONFIG|*")) == {
+                     b"config|get", b"config|set", b"config|resetstat", b"config|rewrite",
                                                                            b"config|help"}
     assert b"get" in c("COMMAND", "LIST", "filterby", "aclcat", "string")
-    assert c("COMMAND", "LIST", "FILTERBY", "MODULE", "x") == c("COMMAND", "LIST", "FILTERBY", "ACLCAT", "x") == []
+    assert (c("COMMAND", "LIST", "FILTERBY", "MODULE", "x") == c("COMMAND", "LIST", "FILTERBY",
+                                                                 "ACLCAT", "x") == [])
     for args in [("x",), ("FILTERBY", "x", "y"), ("FILTERBY", "PATTERN")]:
         assert c.error("COMMAND", "LIST", *args) == "ERR syntax error"
 
 
-@pytest.mark.parametrize("call,keys", [("GET a", "a"), ("MSET a 1 b 2", "a b"), ("MSET a 1 b", "a b"), ("RENAME a b", "a b"), ("BITOP AND d a b", "d a b"),
-                                       ("OBJECT ENCODING a", "a"), ("MEMORY USAGE a", "a"), ("del a b c", "a b c"), ("LCS a b LEN", "a b")])
+@pytest.mark.parametrize("call,keys",
+                         [("GET a", "a"), ("MSET a 1 b 2", "a b"), ("MSET a 1 b", "a b"),
+                                       ("RENAME a b", "a b"), ("BITOP AND d a b", "d a b"),
+                                       ("OBJECT ENCODING a", "a"), ("MEMORY USAGE a", "a"),
+                                       ("del a b c", "a b c"), ("LCS a b LEN", "a b")])
 def test_getkeys(c, call, keys):
     assert c("COMMAND", "GETKEYS", *call.split()) == keys.encode().split()
     assert [k for k, _ in c("COMMAND", "GETKEYSANDFLAGS", *call.split())] == keys.encode().split()
@@ -157,14 +180,19 @@ def test_getkeys(c, call, keys):
 def test_getkeys_errors(c):
     assert c.error("COMMAND", "GETKEYS", "nosuch", "a") == "ERR Invalid command specified"
     assert c.error("COMMAND", "GETKEYS", "PING", "a") == "ERR The command has no key arguments"
-    assert c.error("COMMAND", "GETKEYS", "GET", "a", "b") == "ERR Invalid number of arguments specified for command"
-    assert c.error("COMMAND", "GETKEYS") == "ERR wrong number of arguments for 'command|getkeys' command"
+    assert (c.error("COMMAND", "GETKEYS", "GET", "a", "b")
+            == "ERR Invalid number of arguments specified for command")
+    assert (c.error("COMMAND", "GETKEYS")
+            == "ERR wrong number of arguments for 'command|getkeys' command")
 
 
 def test_what_set_does_to_its_key_depends_on_its_options(c):
-    assert c("COMMAND", "GETKEYSANDFLAGS", "SET", "a", "1")[0][1] == [b"OW", b"update"], "in Redis's order"
-    assert c("COMMAND", "GETKEYSANDFLAGS", "SET", "a", "1", "get")[0][1] == [b"RW", b"access", b"update"]
-    assert c("COMMAND", "GETKEYSANDFLAGS", "BITFIELD", "a", "GET", "u8", "0")[0][1] == [b"RO", b"access"]
+    assert c("COMMAND", "GETKEYSANDFLAGS", "SET", "a",
+             "1")[0][1] == [b"OW", b"update"], "in Redis's order"
+    assert (c("COMMAND", "GETKEYSANDFLAGS", "SET", "a", "1", "get")[0][1]
+            == [b"RW", b"access", b"update"])
+    assert (c("COMMAND", "GETKEYSANDFLAGS", "BITFIELD", "a", "GET", "u8", "0")[0][1]
+            == [b"RO", b"access"])
 
 
 def test_docs(c):
@@ -193,23 +221,28 @@ def test_every_usage_names_a_command_and_every_command_with_arguments_has_one():
         least = abs(spec.arity) - 1 - (1 if spec.container else 0)
         if "container" not in spec.flags and spec.group != "cluster" and spec.name != "CLIENT|KILL":
             assert (required > 0) == (least > 0), (
-                f"{spec.name}, arity {spec.arity}: commands/usage.py says {usage.USAGE.get(spec.name)!r}")
+                f"{spec.name}, arity {spec.arity}: commands/usage.py says "
+                f"{usage.USAGE.get(spec.name)!r}")
 
 
 def test_what_is_said_of_keys_names_commands_there_are():
     table.load()
-    said = {*command.KEY_ACCESS, *command.VARIABLE, *command.COUNTED_KEYS, *command.KEYWORD_KEYS, *command.UNKNOWN_KEYS}
+    said = {*command.KEY_ACCESS, *command.VARIABLE, *command.COUNTED_KEYS, *command.KEYWORD_KEYS,
+            *command.UNKNOWN_KEYS}
     assert said <= set(table.COMMANDS) | {"WATCH"}
     assert set(command.TIPS) <= set(table.COMMANDS)
     for spec in table.COMMANDS.values():
         if "write" in spec.flags and isinstance(spec.keys, tuple):
-            assert spec.name in command.KEY_ACCESS, f"{spec.name}: say in KEY_ACCESS what becomes of its keys"
+            assert spec.name in command.KEY_ACCESS, (
+                f"{spec.name}: say in KEY_ACCESS what becomes of its keys")
         if callable(spec.keys):
-            assert spec.name in {*command.COUNTED_KEYS, *command.KEYWORD_KEYS, *command.UNKNOWN_KEYS}, f"{spec.name}: say in command.py how its keys are found"
+            assert spec.name in {*command.COUNTED_KEYS, *command.KEYWORD_KEYS,
+                                 *command.UNKNOWN_KEYS}, f"{spec.name}: say in command.py how its keys are found"
 
 
 def test_command_info_is_that_of_redis(c, reference):
-    """Arity, flags, keys and categories of the commands of these groups that both have; containers' categories aside, which nobody can use."""
+    """Arity, flags, keys and categories of the commands of these groups that both have; containers'
+    categories aside, which nobody can use."""
     def table_of(rows):
         return {row[0]: row for top in rows for row in [top, *top[9]]}
 
@@ -217,7 +250,8 @@ def test_command_info_is_that_of_redis(c, reference):
         theirs = table_of(redis("COMMAND"))
     ours = table_of(decode(c.other(3).raw("COMMAND")))
     groups = "string bitmap generic server scripting cluster hash set sorted-set list geo".split()
-    later = {b"command|getkeys", b"command|getkeysandflags", b"zrank", b"zrevrank"}                  # their arity is that of 7.2
+    # their arity is that of 7.2
+    later = {b"command|getkeys", b"command|getkeysandflags", b"zrank", b"zrevrank"}
     found = {}
     for name in ours.keys() & theirs.keys():
         o, t = ours[name], theirs[name]
@@ -229,17 +263,19 @@ def test_command_info_is_that_of_redis(c, reference):
         for what, i in [("flags", 2), ("categories", 6), ("tips", 7)]:
             differ = set(o[i]) ^ set(t[i])
             if b"blocking" in o[2]:
-                differ.discard(b"noscript")                                   # 7.2 lets scripts call them
+                # 7.2 lets scripts call them
+                differ.discard(b"noscript")
             if differ and not (what == "categories" and o[9]) and name != b"function|flush":
                 found[name, what] = differ
-        keys_of = [[(sorted(s[b"flags"]), s[b"begin_search"], s[b"find_keys"]) for s in x[8]] for x in (o, t)]
+        keys_of = [[(sorted(s[b"flags"]), s[b"begin_search"], s[b"find_keys"]) for s in x[8]]
+                   for x in (o, t)]
         if keys_of[0] != keys_of[1]:
             found[name, "keys"] = keys_of
     assert not found
     assert len(ours.keys() & theirs.keys()) > 90
 
 
-# ---- CONFIG ---------------------------------------------------------------------------------------------------------
+# ---- CONFIG --------------------------------------------------------------------------------------
 
 def pairs(flat):
     return dict(zip(flat[::2], flat[1::2]))
@@ -267,25 +303,35 @@ def test_patterns_that_nobody_needs(c, pattern):
 
 
 def test_long_names_are_compared_with_none(c):
-    assert "Unknown option or number of arguments" in c.error("CONFIG", "SET", "x" * 30_000_000, "1")
+    assert ("Unknown option or number of arguments" in c.error("CONFIG", "SET", "x" * 30_000_000,
+                                                               "1"))
     assert "A peer is given as host:port" in c.error("CRDT.PEER", "ADD", "x" * 30_000_000 + ":1")
     assert "Client names cannot contain" in c.error("CLIENT", "SETNAME", "x" * 30_000_000 + " ")
 
 
 def test_config_set(c):
     assert c("CONFIG", "SET", "maxmemory", "100mb", "HZ", 20) == b"OK"
-    assert pairs(c("CONFIG", "GET", "maxmemory", "hz")) == {b"maxmemory": b"104857600", b"hz": b"20"}
+    assert (pairs(c("CONFIG", "GET", "maxmemory", "hz")) == {b"maxmemory": b"104857600",
+                                                             b"hz": b"20"})
     assert c("CONFIG", "SET", "save", "") == b"OK"
 
 
 @pytest.mark.parametrize("args,text", [
-    (("hz", "11", "nosuch", "1"), "ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'"),
-    (("hz", "11", "HZ", "12"), "ERR CONFIG SET failed (possibly related to argument 'HZ') - duplicate parameter"),
-    (("hz", "11", "port", "1"), "ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config"),
-    (("hz", "11", "peers", "a:1"), "ERR CONFIG SET failed (possibly related to argument 'peers') - can't set immutable config "
+    (("hz", "11", "nosuch", "1"),
+     "ERR Unknown option or number of arguments for CONFIG SET - 'nosuch'"),
+    (("hz", "11", "HZ", "12"),
+     "ERR CONFIG SET failed (possibly related to argument 'HZ') - duplicate parameter"),
+    (("hz", "11", "port", "1"),
+     "ERR CONFIG SET failed (possibly related to argument 'port') - can't set immutable config"),
+    (("hz", "11", "peers", "a:1"),
+                                   "ERR CONFIG SET failed (possibly related to argument 'peers') - "
+                                   "can't set immutable config "
                                    "(CRDT.PEER changes them until the next start)"),
-    (("hz", "11", "maxmemory-policy", "allkeys-lru"), "ERR CONFIG SET failed (possibly related to argument 'maxmemory-policy') - "
-                                                      "expected \"noeviction\", the only value there is, not \"allkeys-lru\""),
+    (("hz", "11", "maxmemory-policy", "allkeys-lru"),
+                                                      "ERR CONFIG SET failed (possibly related to "
+                                                      "argument 'maxmemory-policy') - "
+                                                      "expected \"noeviction\", the only value "
+                                                      "there is, not \"allkeys-lru\""),
     (("hz", "11", "timeout"), "ERR wrong number of arguments for 'config|set' command")])
 def test_config_set_is_all_or_nothing(c, args, text):
     assert c.error("CONFIG", "SET", *args) == text
@@ -294,12 +340,15 @@ def test_config_set_is_all_or_nothing(c, args, text):
 
 def test_no_argument_may_be_longer_than_an_op_can_hold(c):
     text = c.error("CONFIG", "SET", "proto-max-bulk-len", "2gb")
-    assert text.startswith("ERR CONFIG SET failed (possibly related to argument 'proto-max-bulk-len') - expected a size from 1mb to 512mb")
+    assert text.startswith("ERR CONFIG SET failed (possibly related to argument "
+                           "'proto-max-bulk-len') - expected a size from 1mb to 512mb")
     assert c("CONFIG", "SET", "proto-max-bulk-len", "512mb") == b"OK"
 
 
 def test_config_set_of_a_wrong_value(c):
-    assert c.error("CONFIG", "SET", "hz", "11", "maxmemory", "x").startswith("ERR CONFIG SET failed (possibly related to argument 'maxmemory') - ")
+    assert c.error("CONFIG", "SET", "hz", "11", "maxmemory",
+                   "x").startswith("ERR CONFIG SET failed (possibly related to argument "
+                                   "'maxmemory') - ")
     assert pairs(c("CONFIG", "GET", "hz")) == {b"hz": b"10"}
 
 
@@ -325,7 +374,7 @@ def test_config_without_a_configuration():
     assert c.error("CONFIG", "SET", "hz", 10) == "ERR This instance runs without a configuration"
 
 
-# ---- saving and stopping --------------------------------------------------------------------------------------------
+# ---- saving and stopping -------------------------------------------------------------------------
 
 def test_save_answers_when_the_log_of_this_turn_is_on_disk(c):
     assert c.raw("SAVE") == b""
@@ -344,7 +393,8 @@ def test_save_tells_of_a_failure(c):
     c.server.engine.turn()
     join_threads()
     c.server.engine.turn()
-    assert c.session.take_replies() == b"-ERR writing to segment-1 failed: No space left on device\r\n"
+    assert (c.session.take_replies()
+            == b"-ERR writing to segment-1 failed: No space left on device\r\n")
 
 
 def test_bgsave_and_bgrewriteaof(c):
@@ -370,12 +420,14 @@ def test_who_asks_for_the_disk_while_it_is_at_work_gets_the_next_round(c):
     join_threads()
     assert c.server.log.synced == 2
     c.server.engine.turn()
-    assert {d.session.take_replies() for d in others} == {b"*2\r\n:1\r\n:0\r\n"} and c.server.log.synced == 2
+    assert ({d.session.take_replies() for d in others} == {b"*2\r\n:1\r\n:0\r\n"}
+            and c.server.log.synced == 2)
 
 
 def test_saving_without_a_log():
     c = Client()
-    assert (c("SAVE"), c("BGSAVE"), c("LASTSAVE")) == (b"OK", b"Background saving started", NOW // 1000)
+    assert ((c("SAVE"), c("BGSAVE"), c("LASTSAVE")) == (b"OK", b"Background saving started",
+                                                        NOW // 1000))
 
 
 def test_shutdown(c):
@@ -389,7 +441,7 @@ def test_shutdown(c):
     assert c.server.engine.stopped
 
 
-# ---- waiting --------------------------------------------------------------------------------------------------------
+# ---- waiting -------------------------------------------------------------------------------------
 
 def test_wait_answers_at_once_what_is_there(c):
     c.server.sync.logged = 2
@@ -419,14 +471,16 @@ def test_wait_waits_for_the_op_of_the_actor_that_made_it(c):
     assert c.server.sync.waiting.pop()[:2] == (before, 1) and c.replica.actor != before
 
 
-@pytest.mark.parametrize("command", [("WAIT", 1, 5000), ("WAITAOF", 0, 1, 5000), ("CRDT.SYNC", 5000)])
+@pytest.mark.parametrize("command", [("WAIT", 1, 5000), ("WAITAOF", 0, 1, 5000),
+                                     ("CRDT.SYNC", 5000)])
 def test_who_waits_no_longer_is_not_kept(c, command):
     """Its time was up, or another client ended its wait: what waits for peers hears of it."""
     sync = c.server.sync
     c.raw(*command)
     c.session.unblock(error=True)
     assert len(sync.left) == 1 and c.session.take_replies().startswith(b"-UNBLOCKED")
-    if command[0] != "CRDT.SYNC":                               # its time limit is the sync thread's
+    # its time limit is the sync thread's
+    if command[0] != "CRDT.SYNC":
         c.raw(*command)
         c.now += 5000
         c.executor.expire_deferred()
@@ -494,7 +548,7 @@ def test_wait_alone():
     assert c.session.take_replies() == b":0\r\n"
 
 
-# ---- the rest -------------------------------------------------------------------------------------------------------
+# ---- the rest ------------------------------------------------------------------------------------
 
 def test_time():
     c = Client()
@@ -515,7 +569,8 @@ def test_small_answers(c):
 
 
 def test_acl(c):
-    assert (c("ACL", "WHOAMI"), c("ACL", "USERS"), c("ACL", "LIST")) == (b"default", [b"default"], [b"user default on nopass sanitize-payload ~* &* +@all"])
+    assert ((c("ACL", "WHOAMI"), c("ACL", "USERS"), c("ACL", "LIST"))
+            == (b"default", [b"default"], [b"user default on nopass sanitize-payload ~* &* +@all"]))
     assert c("ACL", "GETUSER", "nobody") is None
     assert c("ACL", "GETUSER", "default")[:2] == [b"flags", [b"on", b"nopass", b"sanitize-payload"]]
     c.executor.requirepass = b"x"
@@ -538,7 +593,8 @@ def test_slowlog(c):
     assert len(c("SLOWLOG", "GET", -1)) >= 15 and len(c("SLOWLOG", "GET", 2)) == 2
     c.executor.set_slowlog(-1, 128)
     assert c("SLOWLOG", "RESET") == b"OK" and c("SLOWLOG", "LEN") == 0
-    assert c.error("SLOWLOG", "GET", "x") == c.error("SLOWLOG", "GET", -2) == "ERR count should be greater than or equal to -1"
+    assert (c.error("SLOWLOG", "GET", "x") == c.error("SLOWLOG", "GET", -2)
+            == "ERR count should be greater than or equal to -1")
 
 
 def test_memory(c):
@@ -550,7 +606,8 @@ def test_memory(c):
 
 
 def test_latency(c):
-    assert (c("LATENCY", "LATEST"), c("LATENCY", "HISTORY", "x"), c("LATENCY", "RESET"), c("LATENCY", "HISTOGRAM", "get")) == ([], [], 0, [])
+    assert ((c("LATENCY", "LATEST"), c("LATENCY", "HISTORY", "x"), c("LATENCY", "RESET"),
+             c("LATENCY", "HISTOGRAM", "get")) == ([], [], 0, []))
     assert c.error("LATENCY", "GRAPH", "x") == "ERR No samples available for event 'x'"
     assert c("LATENCY", "DOCTOR")
 
@@ -560,13 +617,16 @@ def test_latency_histograms(c):
     for i in range(300):
         c("SET", "k", i)
     c("DEBUG", "SLEEP", "0.003"), c("CLIENT", "ID"), c("CLIENT", "GETNAME")
-    found = {name: dict(zip(v[::2], v[1::2])) for name, v in zip(*[iter(c("LATENCY", "HISTOGRAM"))] * 2)}
+    found = {name: dict(zip(v[::2], v[1::2])) for name,
+             v in zip(*[iter(c("LATENCY", "HISTOGRAM"))] * 2)}
     assert set(found) == {b"config|resetstat", b"set", b"debug", b"client|id", b"client|getname"}
     bounds = found[b"set"][b"histogram_usec"]
-    assert found[b"set"][b"calls"] == 300 and bounds[-1] == 300 and bounds[1::2] == sorted(bounds[1::2])
+    assert (found[b"set"][b"calls"] == 300 and bounds[-1] == 300
+            and bounds[1::2] == sorted(bounds[1::2]))
     assert all(b & (b - 1) == 0 for b in bounds[::2]) and bounds[::2] == sorted(bounds[::2])
     assert found[b"debug"][b"histogram_usec"][0] >= 4096 and found[b"debug"][b"calls"] == 1
-    assert sorted(c("LATENCY", "HISTOGRAM", "client", "SET", "nope")[::2]) == [b"client|getname", b"client|id", b"set"]
+    assert (sorted(c("LATENCY", "HISTOGRAM", "client", "SET", "nope")[::2])
+            == [b"client|getname", b"client|id", b"set"])
     fields = dict(line.split(":") for line in c("INFO", "latencystats").decode().splitlines()[1:])
     assert fields["latency_percentiles_usec_debug"].startswith("p50=")
     assert float(fields["latency_percentiles_usec_debug"].split("p99=")[1].split(",")[0]) >= 4096
@@ -593,19 +653,28 @@ def test_debug(c):
     assert c("DEBUG", "set-active-expire", 1) == b"OK" and c.server.engine.active_expire is True
     assert "not supported" in c.error("DEBUG", "JMAP")
     assert c("DEBUG", "HELP")
-    assert c("DEBUG", "LOG", "x") == b"OK" and c.error("DEBUG", "ERROR", "LOADING so\r\nit is") == "LOADING so it is"
+    assert (c("DEBUG", "LOG", "x") == b"OK" and c.error("DEBUG", "ERROR", "LOADING so\r\nit is")
+            == "LOADING so it is")
     three = c.other(3)
     for name, plain, typed in [
-            ("integer", b":12345\r\n", b":12345\r\n"), ("double", b"$5\r\n3.141\r\n", b",3.141\r\n"), ("null", b"$-1\r\n", b"_\r\n"),
-            ("true", b":1\r\n", b"#t\r\n"), ("false", b":0\r\n", b"#f\r\n"), ("set", b"*3\r\n:0\r\n:1\r\n:2\r\n", b"~3\r\n:0\r\n:1\r\n:2\r\n"),
-            ("map", b"*6\r\n:0\r\n:0\r\n:1\r\n:1\r\n:2\r\n:0\r\n", b"%3\r\n:0\r\n#f\r\n:1\r\n#t\r\n:2\r\n#f\r\n"),
-            ("verbatim", b"$25\r\nThis is a verbatim\nstring\r\n", b"=29\r\ntxt:This is a verbatim\nstring\r\n"),
-            ("bignum", b"$37\r\n1234567999999999999999999999999999999\r\n", b"(1234567999999999999999999999999999999\r\n")]:
-        assert (c.raw("DEBUG", "PROTOCOL", name), three.raw("DEBUG", "PROTOCOL", name)) == (plain, typed)
+            ("integer", b":12345\r\n", b":12345\r\n"),
+            ("double", b"$5\r\n3.141\r\n", b",3.141\r\n"), ("null", b"$-1\r\n", b"_\r\n"),
+            ("true", b":1\r\n", b"#t\r\n"), ("false", b":0\r\n", b"#f\r\n"),
+            ("set", b"*3\r\n:0\r\n:1\r\n:2\r\n", b"~3\r\n:0\r\n:1\r\n:2\r\n"),
+            ("map", b"*6\r\n:0\r\n:0\r\n:1\r\n:1\r\n:2\r\n:0\r\n",
+             b"%3\r\n:0\r\n#f\r\n:1\r\n#t\r\n:2\r\n#f\r\n"),
+            ("verbatim", b"$25\r\nThis is a verbatim\nstring\r\n",
+             b"=29\r\ntxt:This is a verbatim\nstring\r\n"),
+            ("bignum", b"$37\r\n1234567999999999999999999999999999999\r\n",
+             b"(1234567999999999999999999999999999999\r\n")]:
+        assert ((c.raw("DEBUG", "PROTOCOL", name), three.raw("DEBUG", "PROTOCOL", name))
+                == (plain, typed))
     text = b"$39\r\nSome real reply following the attribute\r\n"
     assert c.raw("DEBUG", "PROTOCOL", "attrib") == text
-    assert three.raw("DEBUG", "PROTOCOL", "attrib") == b"|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n" + text
-    assert three.raw("DEBUG", "PROTOCOL", "push").startswith(b">2\r\n") and "RESP2" in c.error("DEBUG", "PROTOCOL", "push")
+    assert (three.raw("DEBUG", "PROTOCOL", "attrib")
+            == b"|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n" + text)
+    assert (three.raw("DEBUG", "PROTOCOL", "push").startswith(b">2\r\n")
+            and "RESP2" in c.error("DEBUG", "PROTOCOL", "push"))
     assert "string|integer" in c.error("DEBUG", "PROTOCOL", "x")
 
 
@@ -615,7 +684,8 @@ def test_no_modules(c):
 
 def test_help_of_every_container(c):
     table.load()
-    for name in {s.container for s in table.COMMANDS.values() if s.container and f"{s.container}|HELP" in table.COMMANDS}:
+    for name in {s.container for s in table.COMMANDS.values() if s.container
+                 and f"{s.container}|HELP" in table.COMMANDS}:
         lines = c(name, "HELP")
         assert lines[0].startswith(f"{name} <subcommand>".encode()), name
         assert len(lines) >= 5

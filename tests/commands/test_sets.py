@@ -1,9 +1,11 @@
-"""Set commands through an Executor. What redis-server answers to the same calls is tested in tests/compat."""
+"""Set commands through an Executor. What redis-server answers to the same calls is tested in
+tests/compat."""
 import random
 
 import pytest
 
-from tests.commands.local import NOT_INTEGER, NOW, NULL, SYNTAX, WRONG_TYPE, Local, array, bulk, error, num, sync
+from tests.commands.local import (NOT_INTEGER, NOW, NULL, SYNTAX, WRONG_TYPE, Local, array, bulk,
+                                  error, num, sync)
 from tests.respclient import decode
 
 
@@ -22,7 +24,7 @@ def names(text: str) -> set:
     return {x.encode() for x in text.split()}
 
 
-# ---- one set -------------------------------------------------------------------------------------------------------
+# ---- one set -------------------------------------------------------------------------------------
 
 def test_sadd_and_srem_count(r):
     assert r("SADD", "s", "a", "b", "a", "") == num(3)
@@ -35,7 +37,8 @@ def test_sadd_and_srem_count(r):
 
 def test_reads(r):
     r("SADD", "s", "a", "b")
-    assert (r("SISMEMBER", "s", "a"), r("SISMEMBER", "s", "x"), r("SISMEMBER", "x", "a")) == (num(1), num(0), num(0))
+    assert ((r("SISMEMBER", "s", "a"), r("SISMEMBER", "s", "x"), r("SISMEMBER", "x", "a"))
+            == (num(1), num(0), num(0)))
     assert r("SMISMEMBER", "s", "a", "x", "b") == array(num(1), num(0), num(1))
     assert r("SMISMEMBER", "x", "a", "b") == array(num(0), num(0))
     assert (r("SCARD", "x"), r("SMEMBERS", "x")) == (num(0), array())
@@ -43,7 +46,8 @@ def test_reads(r):
 
 def test_resp3():
     r = Local(resp=3)
-    for argv in [("SMEMBERS", "s"), ("SINTER", "s"), ("SUNION", "s", "t"), ("SDIFF", "s"), ("SPOP", "s", 1)]:
+    for argv in [("SMEMBERS", "s"), ("SINTER", "s"), ("SUNION", "s", "t"), ("SDIFF", "s"),
+                 ("SPOP", "s", 1)]:
         assert r(*argv) == b"~0\r\n", argv
     assert r("SRANDMEMBER", "s", 1) == array()
     assert r("SPOP", "s") == b"_\r\n"
@@ -67,7 +71,8 @@ def test_an_expired_set_is_gone(r):
     r("SADD", "s", "a", "b")
     r("PEXPIRE", "s", 10)
     r.later(11)
-    assert (r("SMEMBERS", "s"), r("SPOP", "s"), r("SREM", "s", "a"), r("SINTER", "s")) == (array(), NULL, num(0), array())
+    assert ((r("SMEMBERS", "s"), r("SPOP", "s"), r("SREM", "s", "a"), r("SINTER", "s"))
+            == (array(), NULL, num(0), array()))
     assert r("SADD", "s", "a") == num(1)
     assert (members(r), r.deadline("s")) == (names("a"), -1)
 
@@ -75,9 +80,12 @@ def test_an_expired_set_is_gone(r):
 def test_wrong_type(r):
     r("SET", "v", 1)
     r("SADD", "s", "a")
-    for argv in [("SADD", "v", 1), ("SREM", "v", 1), ("SMEMBERS", "v"), ("SISMEMBER", "v", 1), ("SMISMEMBER", "v", 1), ("SCARD", "v"), ("SPOP", "v"),
-                 ("SPOP", "v", 1), ("SRANDMEMBER", "v"), ("SRANDMEMBER", "v", 1), ("SMOVE", "v", "s", "a"), ("SMOVE", "s", "v", "a"),
-                 ("SINTER", "none", "v"), ("SUNION", "s", "v"), ("SDIFF", "none", "v"), ("SINTERCARD", 2, "none", "v"), ("SINTERSTORE", "d", "none", "v"),
+    for argv in [("SADD", "v", 1), ("SREM", "v", 1), ("SMEMBERS", "v"), ("SISMEMBER", "v", 1),
+                 ("SMISMEMBER", "v", 1), ("SCARD", "v"), ("SPOP", "v"),
+                 ("SPOP", "v", 1), ("SRANDMEMBER", "v"), ("SRANDMEMBER", "v", 1),
+                 ("SMOVE", "v", "s", "a"), ("SMOVE", "s", "v", "a"),
+                 ("SINTER", "none", "v"), ("SUNION", "s", "v"), ("SDIFF", "none", "v"),
+                 ("SINTERCARD", 2, "none", "v"), ("SINTERSTORE", "d", "none", "v"),
                  ("SUNIONSTORE", "d", "v"), ("SDIFFSTORE", "d", "s", "v"), ("SSCAN", "v", 0)]:
         assert r(*argv) == WRONG_TYPE, argv
     assert r("SUNIONSTORE", "v", "s") == num(1), "a target of another type is replaced"
@@ -94,7 +102,7 @@ def test_smove(r):
     assert (r("SMOVE", "t", "t", "a"), r("SMOVE", "t", "t", "x")) == (num(1), num(0))
 
 
-# ---- random members ------------------------------------------------------------------------------------------------
+# ---- random members ------------------------------------------------------------------------------
 
 def test_spop(r):
     assert (r("SPOP", "none"), r("SPOP", "none", 3)) == (NULL, array())
@@ -116,13 +124,15 @@ def test_spop(r):
 
 def test_spop_empties_a_large_set(r):
     r("SADD", "s", *range(5000))
-    popped = [x for _ in range(500) for x in decode(r("SPOP", "s", 7))] + [decode(r("SPOP", "s")) for _ in range(1500)]
+    popped = [x for _ in range(500)
+              for x in decode(r("SPOP", "s", 7))] + [decode(r("SPOP", "s")) for _ in range(1500)]
     assert sorted(map(int, popped)) == list(range(5000))
     assert r("DBSIZE") == num(0)
 
 
 def test_srandmember(r):
-    assert (r("SRANDMEMBER", "none"), r("SRANDMEMBER", "none", 3), r("SRANDMEMBER", "none", -3)) == (NULL, array(), array())
+    assert ((r("SRANDMEMBER", "none"), r("SRANDMEMBER", "none", 3), r("SRANDMEMBER", "none", -3))
+            == (NULL, array(), array()))
     r("SADD", "s", *range(100))
     for n in (1, 10, 40, 99, 100, 1000):
         some = decode(r("SRANDMEMBER", "s", n))
@@ -130,7 +140,8 @@ def test_srandmember(r):
     assert len(decode(r("SRANDMEMBER", "s", -500))) == 500
     assert r("SRANDMEMBER", "s", 0) == array()
     assert r("SRANDMEMBER", "s", "x") == NOT_INTEGER
-    assert r("SRANDMEMBER", "s", -9223372036854775808).startswith(b"-ERR value is out of range, value must between")
+    assert r("SRANDMEMBER", "s",
+             -9223372036854775808).startswith(b"-ERR value is out of range, value must between")
     assert r("SRANDMEMBER", "s", -9223372036854775807) == error("ERR value is out of range")
     assert r("SRANDMEMBER", "s", 1, 2) == SYNTAX
 
@@ -144,29 +155,33 @@ def test_random_choices_are_uniform(r, count):
         for m in chosen if isinstance(chosen, list) else [chosen]:
             seen[int(m)] += 1
     expected = rounds * abs(count or 1) / 20
-    assert sum((n - expected) ** 2 / expected for n in seen) < 45, "chi squared, 19 degrees of freedom: p = 0.001 at 43.8"
+    assert sum((n - expected) ** 2 / expected
+               for n in seen) < 45, "chi squared, 19 degrees of freedom: p = 0.001 at 43.8"
 
 
-# ---- several sets --------------------------------------------------------------------------------------------------
+# ---- several sets --------------------------------------------------------------------------------
 
 def test_combining_against_python(r):
     rng = random.Random(1)
     for _ in range(300):
-        sets = {k: {b"%d" % rng.randint(0, 30) for _ in range(rng.choice([0, 1, 5, 20]))} for k in "abcd"}
+        sets = {k: {b"%d" % rng.randint(0, 30) for _ in range(rng.choice([0, 1, 5, 20]))}
+                for k in "abcd"}
         r("FLUSHALL")
         for k, v in sets.items():
             if v:
                 r("SADD", k, *v)
         keys = [rng.choice("abcd") for _ in range(rng.randint(1, 5))]
         operands = [sets[k] for k in keys]
-        expected = {"SINTER": set.intersection(*operands), "SUNION": set.union(*operands), "SDIFF": operands[0].difference(*operands[1:])}
+        expected = {"SINTER": set.intersection(*operands), "SUNION": set.union(*operands),
+                    "SDIFF": operands[0].difference(*operands[1:])}
         for name, result in expected.items():
             assert set(decode(r(name, *keys))) == result
             assert r(name + "STORE", "x", *keys) == num(len(result))
             assert members(r, "x") == result
         limit = rng.randint(0, 5)
         n = len(expected["SINTER"])
-        assert r("SINTERCARD", len(keys), *keys, "LIMIT", limit) == num(min(n, limit) if limit else n)
+        assert (r("SINTERCARD", len(keys), *keys, "LIMIT", limit)
+                == num(min(n, limit) if limit else n))
         target, name = rng.choice(keys), rng.choice(list(expected))
         assert r(name + "STORE", target, *keys) == num(len(expected[name]))
         assert members(r, target) == expected[name], "the target may be a source"
@@ -185,14 +200,16 @@ def test_store_replaces_the_target_and_its_deadline(r):
 def test_sintercard_refusals(r):
     for n in ("0", "-1", "x"):
         assert r("SINTERCARD", n, "s") == error("ERR numkeys should be greater than 0")
-    assert r("SINTERCARD", 2, "s") == error("ERR Number of keys can't be greater than number of args")
+    assert (r("SINTERCARD", 2, "s")
+            == error("ERR Number of keys can't be greater than number of args"))
     for limit in ("-1", "x"):
         assert r("SINTERCARD", 1, "s", "LIMIT", limit) == error("ERR LIMIT can't be negative")
     assert r("SINTERCARD", 1, "s", "LIMIT") == r("SINTERCARD", 1, "s", "x") == SYNTAX
-    assert r("COMMAND", "GETKEYS", "SINTERCARD", 2, "a", "b", "LIMIT", 1) == array(bulk("a"), bulk("b"))
+    assert (r("COMMAND", "GETKEYS", "SINTERCARD", 2, "a", "b", "LIMIT",
+              1) == array(bulk("a"), bulk("b")))
 
 
-# ---- SSCAN ---------------------------------------------------------------------------------------------------------
+# ---- SSCAN ---------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("size", [0, 1, 128, 129, 3000])
 def test_sscan_finds_all(r, size):
@@ -207,23 +224,29 @@ def test_sscan_finds_all(r, size):
     assert (calls == 1) == (size <= 128), "a small set comes in one piece"
 
 
-# ---- effects -------------------------------------------------------------------------------------------------------
+# ---- effects -------------------------------------------------------------------------------------
 
 def test_what_changes_nothing_makes_no_op(r):
     r("SADD", "s", "a", "b", "c")
     r.ops()
-    for argv in [("SREM", "s", "x"), ("SREM", "none", "a"), ("SPOP", "s", 0), ("SPOP", "none"), ("SMOVE", "s", "t", "x"), ("SMOVE", "s", "s", "a"),
-                 ("SINTERSTORE", "none", "s", "none2"), ("SMEMBERS", "s"), ("SRANDMEMBER", "s"), ("SSCAN", "s", 0)]:
+    for argv in [("SREM", "s", "x"), ("SREM", "none", "a"), ("SPOP", "s", 0), ("SPOP", "none"),
+                 ("SMOVE", "s", "t", "x"), ("SMOVE", "s", "s", "a"),
+                 ("SINTERSTORE", "none", "s", "none2"), ("SMEMBERS", "s"), ("SRANDMEMBER", "s"),
+                 ("SSCAN", "s", 0)]:
         r(*argv)
         assert r.ops() == 0, argv
-    for argv in [("SADD", "s", "a"), ("SMOVE", "s", "t", "a"), ("SUNIONSTORE", "s", "s", "t"), ("SPOP", "s", 2), ("SADD", "s", *range(100)), ("SPOP", "s", 90),
+    for argv in [("SADD", "s", "a"), ("SMOVE", "s", "t", "a"), ("SUNIONSTORE", "s", "s", "t"),
+                 ("SPOP", "s", 2), ("SADD", "s", *range(100)), ("SPOP", "s", 90),
                  ("SREM", "t", "a")]:
         r(*argv)
         assert r.ops() == 1, argv
 
 
-@pytest.mark.parametrize("given,encoding", [(range(512), "intset"), (range(513), "hashtable"), (["a", "1"], "listpack"), (["a" * 64], "listpack"),
-                                            (["a" * 65], "hashtable"), ([f"m{i}" for i in range(128)], "listpack"), (["01"], "listpack"),
+@pytest.mark.parametrize("given,encoding", [(range(512), "intset"), (range(513), "hashtable"),
+                                            (["a", "1"], "listpack"), (["a" * 64], "listpack"),
+                                            (["a" * 65], "hashtable"),
+                                            ([f"m{i}" for i in range(128)], "listpack"),
+                                            (["01"], "listpack"),
                                             ([f"m{i}" for i in range(129)], "hashtable")])
 def test_encoding(r, given, encoding):
     r("SADD", "s", *given)
@@ -241,7 +264,7 @@ def test_key_commands_carry_sets(r):
     assert decode(r("MEMORY", "USAGE", "u")) > 100
 
 
-# ---- concurrency: the rows and examples of the contract ------------------------------------------------------------
+# ---- concurrency: the rows and examples of the contract ------------------------------------------
 
 @pytest.fixture
 def ab():
@@ -357,19 +380,23 @@ def test_TYP_1_a_set_shows_before_a_string(ab):
     sync(a, b)
     b("SPOP", "s", 2)
     sync(a, b)
-    assert a("TYPE", "s") == b("TYPE", "s") == b"+none\r\n", "a write removes the hidden string it observed"
+    assert a("TYPE", "s") == b("TYPE",
+                               "s") == b"+none\r\n", "a write removes the hidden string it observed"
 
 
 def test_random_histories_converge():
-    """Two and three replicas, random commands, exchange now and then: equal states whenever all is exchanged."""
+    """Two and three replicas, random commands, exchange now and then: equal states whenever all is
+    exchanged."""
     for seed in range(60):
         rng = random.Random(seed)
         replicas = [Local(n) for n in "abc"[:rng.choice([2, 3])]]
         for _ in range(80):
             r = rng.choice(replicas)
             m, k, other = rng.choice("xyz"), rng.choice("st"), rng.choice("st")
-            r(*rng.choice([("SADD", k, m), ("SADD", k, *"xyz"), ("SREM", k, m), ("SPOP", k), ("SPOP", k, 2), ("SPOP", k, 9), ("SMOVE", k, other, m), ("DEL", k),
-                           ("SUNIONSTORE", k, k, other), ("SDIFFSTORE", k, k, other), ("SINTERSTORE", k, other, k), ("EXPIRE", k, 1000)]))
+            r(*rng.choice([("SADD", k, m), ("SADD", k, *"xyz"), ("SREM", k, m), ("SPOP", k),
+                           ("SPOP", k, 2), ("SPOP", k, 9), ("SMOVE", k, other, m), ("DEL", k),
+                           ("SUNIONSTORE", k, k, other), ("SDIFFSTORE", k, k, other),
+                           ("SINTERSTORE", k, other, k), ("EXPIRE", k, 1000)]))
             r.later(rng.choice([0, 0, 1]))
             if rng.random() < 0.15:
                 sync(*replicas)

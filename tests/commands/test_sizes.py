@@ -1,4 +1,5 @@
-"""No command makes an op larger than one may be: it is refused before it has changed anything, or it is a removal and is cut."""
+"""No command makes an op larger than one may be: it is refused before it has changed anything, or
+it is a removal and is cut."""
 import random
 
 import pytest
@@ -21,7 +22,8 @@ def c():
 
 def op_sizes(batch: bytes) -> list[int]:
     """Bytes of the effects of each op."""
-    return [pb.Op(effects=op.effects).ByteSize() for run in pb.Batch.FromString(batch or b"").runs for op in run.ops]
+    return [pb.Op(effects=op.effects).ByteSize() for run in pb.Batch.FromString(batch or b"").runs
+            for op in run.ops]
 
 
 def content(c) -> str:
@@ -37,7 +39,8 @@ def wide(client, key, n, size=1000):
 def refused(c, *argv) -> None:
     before = content(c), c.replica.clock(), c.replica.keys()
     assert c.error(*argv) == TOO_LARGE, argv
-    assert (content(c), c.replica.clock(), c.replica.keys()) == before, f"{argv[0]} has changed something"
+    assert (content(c), c.replica.clock(),
+            c.replica.keys()) == before, f"{argv[0]} has changed something"
     c.replica.check()
 
 
@@ -46,13 +49,20 @@ MEMBERS = [str(i).ljust(40) for i in range(2500)]
 
 
 @pytest.mark.parametrize("argv", [
-    ("SET", "k", "x" * LIMIT), ("SETEX", "k", 100, "x" * LIMIT), ("SET", "x" * 60_000, "x" * 60_000), ("GETSET", "k", "x" * LIMIT),
-    ("MSET", "a", LONG, "b", LONG, "c", LONG), ("MSETNX", "a", LONG, "b", LONG, "c", LONG), ("APPEND", "long", "x" * 60_001),
-    ("SETRANGE", "k", LIMIT, "x"), ("SETBIT", "k", 8 * LIMIT, 1), ("BITFIELD", "k", "SET", "u8", 8 * LIMIT, 1),
-    ("HSET", "h", "a", LONG, "b", LONG, "c", LONG), ("HMSET", "h", "a", LONG, "b", LONG, "c", LONG), ("HSETNX", "h", "a", "x" * LIMIT),
-    ("SADD", "s", *MEMBERS, *(m + "y" for m in MEMBERS)), ("ZADD", "z", *(x for m in MEMBERS for x in (1, m))),
-    ("RPUSH", "l", LONG, LONG, LONG), ("LPUSH", "l", LONG, LONG, LONG), ("RPUSHX", "list", LONG, LONG, LONG), ("LSET", "list", 0, "x" * LIMIT),
-    ("LINSERT", "list", "BEFORE", "0".ljust(1000), "x" * LIMIT), ("PEXPIRE", "x" * LIMIT, 100), ("INCR", "x" * LIMIT)])
+    ("SET", "k", "x" * LIMIT), ("SETEX", "k", 100, "x" * LIMIT),
+    ("SET", "x" * 60_000, "x" * 60_000), ("GETSET", "k", "x" * LIMIT),
+    ("MSET", "a", LONG, "b", LONG, "c", LONG), ("MSETNX", "a", LONG, "b", LONG, "c", LONG),
+    ("APPEND", "long", "x" * 60_001),
+    ("SETRANGE", "k", LIMIT, "x"), ("SETBIT", "k", 8 * LIMIT, 1),
+    ("BITFIELD", "k", "SET", "u8", 8 * LIMIT, 1),
+    ("HSET", "h", "a", LONG, "b", LONG, "c", LONG), ("HMSET", "h", "a", LONG, "b", LONG, "c", LONG),
+    ("HSETNX", "h", "a", "x" * LIMIT),
+    ("SADD", "s", *MEMBERS, *(m + "y" for m in MEMBERS)),
+    ("ZADD", "z", *(x for m in MEMBERS for x in (1, m))),
+    ("RPUSH", "l", LONG, LONG, LONG), ("LPUSH", "l", LONG, LONG, LONG),
+    ("RPUSHX", "list", LONG, LONG, LONG), ("LSET", "list", 0, "x" * LIMIT),
+    ("LINSERT", "list", "BEFORE", "0".ljust(1000), "x" * LIMIT), ("PEXPIRE", "x" * LIMIT, 100),
+    ("INCR", "x" * LIMIT)])
 def test_what_the_arguments_alone_make_too_large(c, argv):
     c("SET", "long", LONG)
     wide(c, "list", 10)
@@ -77,13 +87,20 @@ def large_keys(c):
 
 @pytest.mark.parametrize("argv", [
     *(what for key in ("hash", "set", "zset", "list", "string") for what in (
-        ("COPY", key, "to"), ("COPY", key, "small", "REPLACE"), ("RENAME", key, "to"), ("RENAMENX", key, "to"), ("MOVE", key, 1))),
-    ("SUNIONSTORE", "to", "set"), ("SINTERSTORE", "small", "set"), ("SDIFFSTORE", "to", "set", "none"), ("ZUNIONSTORE", "to", 1, "zset"),
-    ("ZINTERSTORE", "to", 1, "zset"), ("ZRANGESTORE", "to", "zset", 0, -1), ("SORT", "list", "ALPHA", "STORE", "to"), ("SWAPDB", 0, 1),
-    ("BITOP", "NOT", "to", "string"), ("LPOP", "list", 199), ("LTRIM", "list", 0, 0), ("LREM", "same", 0, "x"), ("SPOP", "set", 4500), ("ZPOPMIN", "zset", 2400),
-    ("ZREMRANGEBYRANK", "zset", 1, -1), ("ZREM", "zset", *MEMBERS), ("SREM", "set", *MEMBERS), ("HDEL", "hash", *MEMBERS),
-    ("LMPOP", 1, "same", "LEFT", "COUNT", 2400), ("BLMPOP", 0, 1, "same", "LEFT", "COUNT", 2400), ("ZMPOP", 1, "zset", "MIN", "COUNT", 2400),
-    ("SMOVE", "members", "other", "x" * 60_000), ("LMOVE", "string list", "to", "LEFT", "LEFT")], ids=lambda a: " ".join(map(str, a))[:40])
+        ("COPY", key, "to"), ("COPY", key, "small", "REPLACE"), ("RENAME", key, "to"),
+        ("RENAMENX", key, "to"), ("MOVE", key, 1))),
+    ("SUNIONSTORE", "to", "set"), ("SINTERSTORE", "small", "set"),
+    ("SDIFFSTORE", "to", "set", "none"), ("ZUNIONSTORE", "to", 1, "zset"),
+    ("ZINTERSTORE", "to", 1, "zset"), ("ZRANGESTORE", "to", "zset", 0, -1),
+    ("SORT", "list", "ALPHA", "STORE", "to"), ("SWAPDB", 0, 1),
+    ("BITOP", "NOT", "to", "string"), ("LPOP", "list", 199), ("LTRIM", "list", 0, 0),
+    ("LREM", "same", 0, "x"), ("SPOP", "set", 4500), ("ZPOPMIN", "zset", 2400),
+    ("ZREMRANGEBYRANK", "zset", 1, -1), ("ZREM", "zset", *MEMBERS), ("SREM", "set", *MEMBERS),
+    ("HDEL", "hash", *MEMBERS),
+    ("LMPOP", 1, "same", "LEFT", "COUNT", 2400), ("BLMPOP", 0, 1, "same", "LEFT", "COUNT", 2400),
+    ("ZMPOP", 1, "zset", "MIN", "COUNT", 2400),
+    ("SMOVE", "members", "other", "x" * 60_000), ("LMOVE", "string list", "to", "LEFT", "LEFT")],
+    ids=lambda a: " ".join(map(str, a))[:40])
 def test_what_the_data_make_too_large(c, argv):
     large_keys(c)
     c("SET", "small", "v")
@@ -115,7 +132,8 @@ def test_all_that_fits_is_served(c):
 
 
 def test_a_transaction_is_bounded_as_a_whole(c):
-    """The command that would make it too large answers with an error; what ran before and fits after is one op."""
+    """The command that would make it too large answers with an error; what ran before and fits
+    after is one op."""
     c("SET", "s", LONG)
     c("DEL", "nothing")
     c.replica.take_ops()
@@ -124,7 +142,8 @@ def test_a_transaction_is_bounded_as_a_whole(c):
         c("COPY", "s", target)
     c("SET", "last", 1)
     replies = c("EXEC")
-    assert [str(r) for r in replies] == ["1", "1", TOO_LARGE, TOO_LARGE, "b'OK'"] or [r if isinstance(r, (int, bytes)) else str(r) for r in replies] == [
+    assert [str(r) for r in replies] == ["1", "1", TOO_LARGE, TOO_LARGE,
+        "b'OK'"] or [r if isinstance(r, (int, bytes)) else str(r) for r in replies] == [
         1, 1, TOO_LARGE, TOO_LARGE, b"OK"]
     assert c("EXISTS", "a", "b", "c", "d", "last") == 3
     [size] = op_sizes(c.replica.take_ops())
@@ -146,7 +165,7 @@ def test_what_stood_before_a_transaction_counts_for_nothing(c):
     assert c("EXEC") == [b"OK"]
 
 
-# ---- removals that list many counter entries ------------------------------------------------------------------------
+# ---- removals that list many counter entries -----------------------------------------------------
 
 def counters(c, key="h", n=6000):
     """A hash of n counters, and a sorted set."""
@@ -165,7 +184,8 @@ def applied(c, batch):
     return len(sizes)
 
 
-@pytest.mark.parametrize("argv", [("DEL", "h"), ("UNLINK", "z", "h"),  ("FLUSHDB",), ("FLUSHALL",), ("SET", "h", "v"), ("EXPIRE", "h", -1),
+@pytest.mark.parametrize("argv", [("DEL", "h"), ("UNLINK", "z", "h"),  ("FLUSHDB",), ("FLUSHALL",),
+                                  ("SET", "h", "v"), ("EXPIRE", "h", -1),
                                   ("SET", "h", "v", "EX", 100)])
 def test_a_removal_too_large_for_an_op_is_cut(c, argv):
     d, e = Client("b"), Client("c")
@@ -204,7 +224,8 @@ def test_a_key_whose_time_has_come_is_removed_whatever_it_lists(c):
     assert content(c) == content(d) and c.replica.keys()[0] == 2
 
 
-@pytest.mark.parametrize("argv", [("DEL", "h"), ("FLUSHALL",), ("FLUSHDB",), ("SET", "h", "v"), ("GETSET", "h", "v"), ("RENAME", "small", "h"), ("DEL", "z", "h"),
+@pytest.mark.parametrize("argv", [("DEL", "h"), ("FLUSHALL",), ("FLUSHDB",), ("SET", "h", "v"),
+                                  ("GETSET", "h", "v"), ("RENAME", "small", "h"), ("DEL", "z", "h"),
                                   ("SUNIONSTORE", "h", "set"), ("EXPIRE", "h", -1)])
 def test_in_a_transaction_it_is_refused(c, argv):
     counters(c)
@@ -216,8 +237,10 @@ def test_in_a_transaction_it_is_refused(c, argv):
     c(*argv)
     c("SET", "last", 1)
     replies = c("EXEC")
-    assert str(replies[1]) in (TOO_LARGE, "WRONGTYPE Operation against a key holding the wrong kind of value")
-    assert c("HLEN", "h") == 6000 and c("ZCARD", "z") == 2000 and c("EXISTS", "first", "last", "small") == 3
+    assert (str(replies[1]) in (TOO_LARGE,
+                                "WRONGTYPE Operation against a key holding the wrong kind of value"))
+    assert (c("HLEN", "h") == 6000 and c("ZCARD", "z") == 2000
+            and c("EXISTS", "first", "last", "small") == 3)
     assert len(op_sizes(c.replica.take_ops())) == 1 and c.replica.stats()["torn"] == 0
 
 
@@ -228,7 +251,8 @@ def test_what_a_transaction_would_first_remove_counts(c):
     c.now += 100
     c.replica.take_ops()
     c("MULTI")
-    for argv in (("HSET", "h", "f", 1), ("SET", "h", 1), ("MSET", "a", 1, "h", 2), ("SADD", "h", 1), ("SET", "other", 1)):
+    for argv in (("HSET", "h", "f", 1), ("SET", "h", 1), ("MSET", "a", 1, "h", 2), ("SADD", "h", 1),
+                 ("SET", "other", 1)):
         c(*argv)
     replies = c("EXEC")
     assert [str(r) for r in replies[:4]] == [TOO_LARGE] * 4 and c("GET", "other") == b"1"
@@ -237,7 +261,7 @@ def test_what_a_transaction_would_first_remove_counts(c):
     assert c("HGETALL", "h") == [b"f", b"1"] and max(op_sizes(c.replica.take_ops())) < LIMIT
 
 
-# ---- every command ---------------------------------------------------------------------------------------------------
+# ---- every command -------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("seed", range(60))
 def test_no_schedule_makes_an_op_too_large_or_half_a_refused_one(seed):
@@ -275,7 +299,8 @@ def test_no_schedule_makes_an_op_too_large_or_half_a_refused_one(seed):
 
 
 def test_totals_that_take_kilobytes_count(c):
-    """A counter that was incremented by 1e4900 and by 1e-30 has a total of 2 KB, which whatever replaces or removes it lists."""
+    """A counter that was incremented by 1e4900 and by 1e-30 has a total of 2 KB, which whatever
+    replaces or removes it lists."""
     fields = [f"f{i}" for i in range(60)]
     for f in fields:
         for step in ("1e4900", "1e-30", "1e-4900"):

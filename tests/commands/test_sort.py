@@ -1,4 +1,5 @@
-"""SORT and SORT_RO through an Executor; with two of them, what concurrent commands do to a stored result.
+"""SORT and SORT_RO through an Executor; with two of them, what concurrent commands do to a stored
+result.
 
 What redis-server answers to the same calls is tested in tests/compat."""
 import random
@@ -30,7 +31,8 @@ def test_sets_and_sorted_sets(c):
     assert c("SORT", "z", "BY", "nosort") == [b"c", b"a", b"b"]
     assert c("SORT", "z", "BY", "nosort", "DESC", "LIMIT", 1, 5) == [b"a", b"c"]
     assert sorted(c("SORT", "s", "BY", "nosort")) == [b"1", b"2", b"3"]
-    c("SORT", "s", "BY", "nosort", "STORE", "out")                                  # what is stored has some order, by text
+    # what is stored has some order, by text
+    c("SORT", "s", "BY", "nosort", "STORE", "out")
     assert c("LRANGE", "out", 0, -1) == [b"1", b"2", b"3"]
 
 
@@ -54,11 +56,13 @@ def test_patterns(c):
     assert c("SORT", "l", "BY", "w_*") == [b"b", b"c", b"a"]
     assert c("SORT", "l", "BY", "h_*->f") == [b"c", b"b", b"a"]
     assert c("SORT", "l", "BY", "w_*", "ALPHA", "DESC") == [b"a", b"c", b"b"]
-    assert c("SORT", "l", "BY", "h_*->f", "ALPHA") == [b"b", b"c", b"a"]            # no weight comes first
+    # no weight comes first
+    assert c("SORT", "l", "BY", "h_*->f", "ALPHA") == [b"b", b"c", b"a"]
     assert c("SORT", "l", "BY", "h_*->f", "ALPHA", "DESC") == [b"a", b"c", b"b"]
     assert c("SORT", "l", "ALPHA", "GET", "#", "GET", "h_*->g", "GET", "x-*-y", "GET", "w_a") == [
         b"a", b"one", None, None, b"b", None, None, None, b"c", None, b"7", None]
-    assert c("SORT", "l", "BY", "nosort", "GET", "*->") == [None, None, b"arrow"]   # no field: a key of that name
+    # no field: a key of that name
+    assert c("SORT", "l", "BY", "nosort", "GET", "*->") == [None, None, b"arrow"]
     assert c("SORT", "l", "BY", "nosort", "GET", "h_*", "GET", "w_*->f") == [None] * 6
     assert c("SORT", "l", "BY", "w_*", "BY", "nosort") == [b"a", b"b", b"c"]
 
@@ -70,7 +74,8 @@ def test_limits(c):
         for skip in (-5, 0, 1, 9, 10, 2**63 - 1):
             for most in (-2**63, -1, 0, 1, 5, 2**63 - 1):
                 first = max(skip, 0)
-                assert c("SORT", "l", *sorting, "LIMIT", skip, most) == (whole[first:] if most < 0 else whole[first:first + most])
+                assert (c("SORT", "l", *sorting, "LIMIT", skip, most)
+                        == (whole[first:] if most < 0 else whole[first:first + most]))
 
 
 def test_stored(c):
@@ -79,12 +84,14 @@ def test_stored(c):
     assert c("SORT", "l", "STORE", "out") == 3
     assert c("LRANGE", "out", 0, -1) == [b"1", b"2", b"3"]
     assert c("TTL", "out") == -1
-    assert c("SORT", "l", "DESC", "STORE", "l") == 3                                # the target is the source
+    # the target is the source
+    assert c("SORT", "l", "DESC", "STORE", "l") == 3
     assert c("LRANGE", "l", 0, -1) == [b"3", b"2", b"1"]
     assert c("SORT", "l", "BY", "nosort", "GET", "#", "GET", "none_*", "STORE", "out") == 6
     assert c("LRANGE", "out", 0, -1) == [b"3", b"", b"2", b"", b"1", b""]
     c("MSET", "v_1", "one", "v_2", "two")
-    assert c("SORT", "l", "GET", "v_*", "STORE", "v_1") == 3                        # the target is looked up first
+    # the target is looked up first
+    assert c("SORT", "l", "GET", "v_*", "STORE", "v_1") == 3
     assert c("LRANGE", "v_1", 0, -1) == [b"one", b"two", b""]
     assert c("SORT", "none", "STORE", "out") == 0 and c("EXISTS", "out") == 0
     assert c("SORT", "l", "LIMIT", 3, 1, "STORE", "l") == 0 and c("EXISTS", "l") == 0
@@ -119,19 +126,22 @@ def test_what_is_no_number(c, text):
 def test_replies_in_resp3(c):
     d = c.other(resp=3)
     d("RPUSH", "l", 2, 1)
-    assert d.raw("SORT", "l", "GET", "none_*", "GET", "#") == b"*4\r\n_\r\n$1\r\n1\r\n_\r\n$1\r\n2\r\n"
+    assert (d.raw("SORT", "l", "GET", "none_*", "GET", "#")
+            == b"*4\r\n_\r\n$1\r\n1\r\n_\r\n$1\r\n2\r\n")
     assert d.raw("SORT", "none") == b"*0\r\n"
 
 
 def test_many_elements_against_python(c):
     rng = random.Random(4)
-    values = [repr(rng.uniform(-1e6, 1e6)) if rng.random() < 0.5 else str(rng.randrange(-1000, 1000)) for _ in range(5000)]
+    values = [repr(rng.uniform(-1e6, 1e6)) if rng.random() < 0.5
+              else str(rng.randrange(-1000, 1000)) for _ in range(5000)]
     c("RPUSH", "l", *values)
     by_number = sorted(values, key=lambda v: (float(v), v))
     assert c("SORT", "l") == [v.encode() for v in by_number]
     assert c("SORT", "l", "DESC", "LIMIT", 10, 100) == [v.encode() for v in by_number[::-1][10:110]]
     assert c("SORT", "l", "ALPHA") == [v.encode() for v in sorted(values)]
-    texts = [rng.randbytes(rng.randrange(6)) for _ in range(3000)]                  # all bytes count, NUL too
+    # all bytes count, NUL too
+    texts = [rng.randbytes(rng.randrange(6)) for _ in range(3000)]
     c("RPUSH", "t", *texts)
     assert c("SORT", "t", "ALPHA") == sorted(texts)
     assert c("SORT", "t", "ALPHA", "DESC", "STORE", "out") == 3000
@@ -148,14 +158,16 @@ def test_an_expired_weight_is_none(c):
 
 
 def test_where_the_keys_are(c):
-    assert c("COMMAND", "GETKEYS", "SORT", "l", "BY", "STORE", "LIMIT", 0, 1, "GET", "STORE", "STORE", "a", "STORE", "b") == [b"l", b"b"]
+    assert (c("COMMAND", "GETKEYS", "SORT", "l", "BY", "STORE", "LIMIT", 0, 1, "GET", "STORE",
+              "STORE", "a", "STORE", "b") == [b"l", b"b"])
     assert c("COMMAND", "GETKEYS", "SORT_RO", "l", "BY", "w_*") == [b"l"]
 
 
-# ---- two replicas ---------------------------------------------------------------------------------------------------
+# ---- two replicas --------------------------------------------------------------------------------
 
 def test_a_stored_result_replaces_what_was_seen():
-    """Both sort what they see; the target then has both results. What was pushed concurrently stays, as beside any DEL and RPUSH."""
+    """Both sort what they see; the target then has both results. What was pushed concurrently
+    stays, as beside any DEL and RPUSH."""
     a, b = Local("a"), Local("b")
     a("RPUSH", "l", 2, 1)
     a("RPUSH", "out", "old")

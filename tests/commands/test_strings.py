@@ -1,10 +1,12 @@
-"""String commands on one replica: every option, reply and refusal; what a command leaves in the log; and what concurrent replicas get."""
+"""String commands on one replica: every option, reply and refusal; what a command leaves in the
+log; and what concurrent replicas get."""
 import itertools
 
 import pytest
 
 from crdtredis._core import probe_make
-from tests.commands.local import NOT_FLOAT, NOT_INTEGER, NOW, NULL, OK, SYNTAX, WRONG_TYPE, Local, array, bulk, error, num, sync
+from tests.commands.local import (NOT_FLOAT, NOT_INTEGER, NOW, NULL, OK, SYNTAX, WRONG_TYPE, Local,
+                                  array, bulk, error, num, sync)
 
 TOO_LONG = error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
 OVERFLOW = error("ERR increment or decrement would overflow")
@@ -20,7 +22,7 @@ def c():
     return Local()
 
 
-# ---- SET ------------------------------------------------------------------------------------------------------------
+# ---- SET -----------------------------------------------------------------------------------------
 def test_set_and_get_any_bytes(c):
     for value in (b"", b"a", b"\0\r\n\xff", b"x" * 100_000):
         assert c("SET", "k", value) == OK
@@ -46,7 +48,8 @@ def test_set_get_answers_the_old_value(c):
     assert c("SET", "other", 3, "XX", "GET") == NULL and c("GET", "other") == NULL
 
 
-@pytest.mark.parametrize("word, time, deadline", [("EX", 10, NOW + 10_000), ("px", 10, NOW + 10), ("EXAT", 1_800_000_000, 1_800_000_000_000),
+@pytest.mark.parametrize("word, time, deadline", [("EX", 10, NOW + 10_000), ("px", 10, NOW + 10),
+                                                  ("EXAT", 1_800_000_000, 1_800_000_000_000),
                                                   ("PXAT", 1_800_000_000_001, 1_800_000_000_001)])
 def test_set_with_a_lifetime(c, word, time, deadline):
     assert c("SET", "k", "v", word, time) == OK
@@ -64,33 +67,42 @@ def test_set_clears_the_deadline_unless_told_to_keep_it(c):
     c("SET", "k", 1, "EX", 10)
     assert c("SET", "k", 2, "EX", 5) == OK and c.deadline("k") == NOW + 5_000
     c.later(6_000)
-    assert c("SET", "k", 9, "KEEPTTL") == OK and c.deadline("k") == -1       # the expired one is gone, with its deadline
+    # the expired one is gone, with its deadline
+    assert c("SET", "k", 9, "KEEPTTL") == OK and c.deadline("k") == -1
 
 
 def test_set_lifetime_words_repeat_but_do_not_mix(c):
     assert c("SET", "k", 1, "EX", 10, "EX", 20) == OK and c.deadline("k") == NOW + 20_000
-    words = [("EX", "10"), ("PX", "10"), ("EXAT", "1800000000"), ("PXAT", "1800000000000"), ("KEEPTTL",)]
+    words = [("EX", "10"), ("PX", "10"), ("EXAT", "1800000000"), ("PXAT", "1800000000000"),
+             ("KEEPTTL",)]
     for a, b in itertools.permutations(words, 2):
         assert c("SET", "k", 1, *a, *b) == SYNTAX
     for bad in (["EX"], ["PERSIST"], ["EX", "1", "10"], [""], ["NXX"], ["GE"], ["PXAT"]):
         assert c("SET", "k", 1, *bad) == SYNTAX
 
 
-@pytest.mark.parametrize("argv, name", [(("SET", "k", "v", "{}", None), "set"), (("GETEX", "k", "{}", None), "getex")])
+@pytest.mark.parametrize("argv, name", [(("SET", "k", "v", "{}", None), "set"),
+                                        (("GETEX", "k", "{}", None), "getex")])
 def test_bad_times(c, argv, name):
     c("SET", "k", "old")
-    for word, time, reply in [("EX", 0, bad_time(name)), ("PX", -1, bad_time(name)), ("EXAT", 0, bad_time(name)), ("PXAT", MIN, bad_time(name)),
-                              ("EX", MAX // 1000 + 1, bad_time(name)), ("EXAT", MAX // 1000 + 1, bad_time(name)), ("PX", MAX, bad_time(name)),
-                              ("EX", (MAX - NOW) // 1000 + 1, bad_time(name)), ("EX", "x", NOT_INTEGER), ("PX", "1.5", NOT_INTEGER),
+    for word, time, reply in [("EX", 0, bad_time(name)), ("PX", -1, bad_time(name)),
+                              ("EXAT", 0, bad_time(name)), ("PXAT", MIN, bad_time(name)),
+                              ("EX", MAX // 1000 + 1, bad_time(name)),
+                              ("EXAT", MAX // 1000 + 1, bad_time(name)),
+                              ("PX", MAX, bad_time(name)),
+                              ("EX", (MAX - NOW) // 1000 + 1, bad_time(name)),
+                              ("EX", "x", NOT_INTEGER), ("PX", "1.5", NOT_INTEGER),
                               ("EX", "", NOT_INTEGER), ("PXAT", MAX + 1, NOT_INTEGER)]:
-        assert c(*[word if a == "{}" else time if a is None else a for a in argv]) == reply, (word, time)
+        assert c(*[word if a == "{}" else time if a is None else a
+                   for a in argv]) == reply, (word, time)
     assert c("GET", "k") == bulk("old") and c.deadline("k") == -1
     assert c("SET", "k", "v", "PXAT", MAX) == OK and c.deadline("k") == MAX
 
 
 def test_setex_and_psetex(c):
     assert c("SETEX", "k", 10, "v") == OK and c.deadline("k") == NOW + 10_000
-    assert c("PSETEX", "k", 10, "w") == OK and c.deadline("k") == NOW + 10 and c("GET", "k") == bulk("w")
+    assert (c("PSETEX", "k", 10, "w") == OK and c.deadline("k") == NOW + 10
+            and c("GET", "k") == bulk("w"))
     assert c("SETEX", "k", 0, "v") == bad_time("setex")
     assert c("pSetEx", "k", -1, "v") == bad_time("psetex")
     assert c("SETEX", "k", "x", "v") == NOT_INTEGER
@@ -99,7 +111,8 @@ def test_setex_and_psetex(c):
 def test_a_past_deadline_removes_at_once(c):
     c("SET", "k", 1)
     c.ops()
-    assert c("SET", "k", 2, "EXAT", 1) == OK and c("EXISTS", "k") == num(0) and c("DBSIZE") == num(0)
+    assert (c("SET", "k", 2, "EXAT", 1) == OK and c("EXISTS", "k") == num(0)
+            and c("DBSIZE") == num(0))
     assert c.ops()
     assert c("SET", "k", 2, "PXAT", 1) == OK
     assert not c.ops()                                     # nothing was there: nothing to tell
@@ -110,7 +123,8 @@ def test_a_past_deadline_removes_at_once(c):
 
 
 def test_setnx_getset_getdel(c):
-    assert c("SETNX", "k", 1) == num(1) and c("SETNX", "k", 2) == num(0) and c("GET", "k") == bulk(1)
+    assert (c("SETNX", "k", 1) == num(1) and c("SETNX", "k", 2) == num(0)
+            and c("GET", "k") == bulk(1))
     assert c("GETSET", "k", 3) == bulk(1) and c("GETSET", "new", 3) == NULL
     c("EXPIRE", "k", 10)
     assert c("GETSET", "k", 4) == bulk(3) and c.deadline("k") == -1
@@ -121,7 +135,8 @@ def test_setnx_getset_getdel(c):
 
 
 def test_getex(c):
-    assert c("GETEX", "missing", "EX", 0) == NULL          # the key is looked up before the time is read
+    # the key is looked up before the time is read
+    assert c("GETEX", "missing", "EX", 0) == NULL
     assert c("GETEX", "missing", "NX") == SYNTAX
     c("SET", "k", "v")
     c.ops()
@@ -130,11 +145,12 @@ def test_getex(c):
     assert c("GETEX", "k", "EX", 10) == bulk("v") and c.deadline("k") == NOW + 10_000
     assert c("GETEX", "k", "persist") == bulk("v") and c.deadline("k") == -1
     assert c("GETEX", "k", "PXAT", NOW + 5) == bulk("v") and c.deadline("k") == NOW + 5
-    for bad in (["KEEPTTL"], ["GET"], ["PERSIST", "EX", "1"], ["EX", "1", "PERSIST"], ["EX"], ["EX", "1", "PX", "1"]):
+    for bad in (["KEEPTTL"], ["GET"], ["PERSIST", "EX", "1"], ["EX", "1", "PERSIST"], ["EX"],
+                ["EX", "1", "PX", "1"]):
         assert c("GETEX", "k", *bad) == SYNTAX
 
 
-# ---- several keys ---------------------------------------------------------------------------------------------------
+# ---- several keys --------------------------------------------------------------------------------
 def test_mset_mget(c):
     assert c("MSET", "a", 1, "b", 2, "a", 3) == OK
     assert c("MGET", "a", "missing", "b", "a") == array(bulk(3), NULL, bulk(2), bulk(3))
@@ -144,7 +160,8 @@ def test_mset_mget(c):
     assert c("MSETNX", "x", 1, "x", 2) == num(1) and c("GET", "x") == bulk(2)
     c("INCR", "n")
     c("INCRBY", "m", 20)
-    assert c("MGET", "n", "m", "n") == array(bulk(1), bulk(20), bulk(1))     # counters share one scratch place
+    # counters share one scratch place
+    assert c("MGET", "n", "m", "n") == array(bulk(1), bulk(20), bulk(1))
 
 
 def test_mset_is_one_op(c):
@@ -152,15 +169,17 @@ def test_mset_is_one_op(c):
     assert c.ops() == 1
 
 
-# ---- parts ----------------------------------------------------------------------------------------------------------
+# ---- parts ---------------------------------------------------------------------------------------
 def test_append_and_strlen(c):
-    assert c("APPEND", "k", "ab") == num(2) and c("APPEND", "k", b"\0c") == num(4) and c("GET", "k") == bulk(b"ab\0c")
+    assert (c("APPEND", "k", "ab") == num(2) and c("APPEND", "k", b"\0c") == num(4)
+            and c("GET", "k") == bulk(b"ab\0c"))
     assert c("STRLEN", "k") == num(4) and c("STRLEN", "missing") == num(0)
     assert c("APPEND", "empty", "") == num(0) and c("EXISTS", "empty") == num(1)
     c.ops()
     assert c("APPEND", "k", "") == num(4) and not c.ops()
     c("INCRBY", "n", 12)
-    assert c("STRLEN", "n") == num(2) and c("APPEND", "n", "x") == num(3) and c("GET", "n") == bulk("12x")
+    assert (c("STRLEN", "n") == num(2) and c("APPEND", "n", "x") == num(3)
+            and c("GET", "n") == bulk("12x"))
     c("EXPIRE", "k", 10)
     c("APPEND", "k", "z")
     assert c.deadline("k") == NOW + 10_000
@@ -168,8 +187,11 @@ def test_append_and_strlen(c):
     assert c("APPEND", "k", "new") == num(3) and c.deadline("k") == -1
 
 
-@pytest.mark.parametrize("first, last, part", [(0, -1, "Hello"), (0, 0, "H"), (1, 3, "ell"), (-3, -1, "llo"), (-100, 1, "He"), (3, 100, "lo"),
-                                               (4, 3, ""), (-1, -3, ""), (-100, -200, ""), (0, -100, "H"), (5, 9, ""), (MIN, MAX, "Hello"), (MAX, MIN, "")])
+@pytest.mark.parametrize("first, last, part", [(0, -1, "Hello"), (0, 0, "H"), (1, 3, "ell"),
+                                               (-3, -1, "llo"), (-100, 1, "He"), (3, 100, "lo"),
+                                               (4, 3, ""), (-1, -3, ""), (-100, -200, ""),
+                                               (0, -100, "H"), (5, 9, ""), (MIN, MAX, "Hello"),
+                                               (MAX, MIN, "")])
 def test_getrange(c, first, last, part):
     c("SET", "k", "Hello")
     assert c("GETRANGE", "k", first, last) == bulk(part) == c("SUBSTR", "k", first, last)
@@ -188,7 +210,8 @@ def test_setrange(c):
     c.ops()
     assert c("SETRANGE", "missing", 5, "") == num(0) and c("EXISTS", "missing") == num(0)
     assert c("SETRANGE", "k", 600_000_000, "") == num(5)
-    assert c("SETRANGE", "k", -1, "x") == error("ERR offset is out of range") and c("SETRANGE", "k", "x", "x") == NOT_INTEGER
+    assert (c("SETRANGE", "k", -1, "x") == error("ERR offset is out of range")
+            and c("SETRANGE", "k", "x", "x") == NOT_INTEGER)
     for offset in (512 << 20, MAX):
         assert c("SETRANGE", "k", offset, "x") == TOO_LONG
     assert not c.ops()
@@ -201,9 +224,10 @@ def test_a_value_has_at_most_512_mb(c):
     assert c("APPEND", "k", "b") == TOO_LONG and c("STRLEN", "k") == num(limit)
 
 
-# ---- counters -------------------------------------------------------------------------------------------------------
+# ---- counters ------------------------------------------------------------------------------------
 def test_integers(c):
-    assert c("INCR", "n") == num(1) and c("INCRBY", "n", 41) == num(42) and c("DECR", "n") == num(41) and c("DECRBY", "n", -9) == num(50)
+    assert (c("INCR", "n") == num(1) and c("INCRBY", "n", 41) == num(42)
+            and c("DECR", "n") == num(41) and c("DECRBY", "n", -9) == num(50))
     assert c("GET", "n") == bulk(50)
     c("SET", "n", 10, "EX", 5)
     assert c("INCR", "n") == num(11) and c.deadline("n") == NOW + 5_000
@@ -211,27 +235,35 @@ def test_integers(c):
     assert c("DECR", "n") == num(-1) and c.deadline("n") == -1
 
 
-@pytest.mark.parametrize("value", ["", " 1", "1 ", "+1", "01", "-0", "1.0", "x", "9223372036854775808", "1\0"])
+@pytest.mark.parametrize("value", ["", " 1", "1 ", "+1", "01", "-0", "1.0", "x",
+                                   "9223372036854775808", "1\0"])
 def test_what_is_no_integer(c, value):
     c("SET", "k", value)
-    for argv in (("INCR", "k"), ("DECR", "k"), ("INCRBY", "k", 1), ("DECRBY", "k", 1), ("INCRBY", "other", value), ("DECRBY", "other", value)):
+    for argv in (("INCR", "k"), ("DECR", "k"), ("INCRBY", "k", 1), ("DECRBY", "k", 1),
+                 ("INCRBY", "other", value), ("DECRBY", "other", value)):
         assert c(*argv) == NOT_INTEGER
     assert c("GET", "k") == bulk(value) and c("EXISTS", "other") == num(0)
 
 
 def test_integer_limits(c):
     c("SET", "n", MAX - 1)
-    assert c("INCR", "n") == num(MAX) and c("INCR", "n") == OVERFLOW and c("INCRBY", "n", MAX) == OVERFLOW
+    assert (c("INCR", "n") == num(MAX) and c("INCR", "n") == OVERFLOW and c("INCRBY", "n", MAX)
+            == OVERFLOW)
     c("SET", "n", MIN)
-    assert c("DECR", "n") == OVERFLOW and c("INCRBY", "n", -1) == OVERFLOW and c("INCRBY", "n", MAX) == num(-1)
+    assert (c("DECR", "n") == OVERFLOW and c("INCRBY", "n", -1) == OVERFLOW
+            and c("INCRBY", "n", MAX) == num(-1))
     assert c("DECRBY", "n", MIN) == error("ERR decrement would overflow")
     assert c("INCRBY", "n", MIN) == OVERFLOW
     assert c("INCRBY", "m", MIN) == num(MIN) and c("GET", "m") == bulk(MIN)
 
 
-@pytest.mark.parametrize("value, step, sum", [("10.50", "0.1", "10.6"), ("10.6", "-5", "5.6"), ("5.0e3", "2.0e2", "5200"), ("3.0", "1.000000", "4"),
-                                              ("0", "0.00000000000000001", "0.00000000000000001"), ("-1", "1", "0"), ("1e15", ".5", "1000000000000000.5"),
-                                              ("9223372036854775807", "1", "9223372036854775808"), ("1", "1e20", "100000000000000000000")])
+@pytest.mark.parametrize("value, step, sum", [("10.50", "0.1", "10.6"), ("10.6", "-5", "5.6"),
+                                              ("5.0e3", "2.0e2", "5200"), ("3.0", "1.000000", "4"),
+                                              ("0", "0.00000000000000001", "0.00000000000000001"),
+                                              ("-1", "1", "0"),
+                                              ("1e15", ".5", "1000000000000000.5"),
+                                              ("9223372036854775807", "1", "9223372036854775808"),
+                                              ("1", "1e20", "100000000000000000000")])
 def test_incrbyfloat(c, value, step, sum):
     c("SET", "f", value)
     assert c("INCRBYFLOAT", "f", step) == bulk(sum) == c("GET", "f")
@@ -259,13 +291,14 @@ def test_incrbyfloat_refuses(c):
 def test_fractions_and_whole_numbers_meet(c):
     c("INCRBYFLOAT", "f", "1.5")
     assert c("INCR", "f") == NOT_INTEGER
-    assert c("INCRBYFLOAT", "f", "0.5") == bulk(2) and c("INCR", "f") == num(3) and c("GET", "f") == bulk(3)
+    assert (c("INCRBYFLOAT", "f", "0.5") == bulk(2) and c("INCR", "f") == num(3)
+            and c("GET", "f") == bulk(3))
     assert c("INCRBYFLOAT", "f", "1.5") == bulk("4.5")
     assert c("INCRBYFLOAT", "f", "9223372036854775807.5") == bulk("9223372036854775812")
     assert c("INCR", "f") == NOT_INTEGER
 
 
-# ---- LCS ------------------------------------------------------------------------------------------------------------
+# ---- LCS -----------------------------------------------------------------------------------------
 def pair(first, last):
     return array(num(first), num(last))
 
@@ -274,19 +307,24 @@ def test_lcs(c):
     c("MSET", "a", "ohmytext", "b", "mynewtext")
     assert c("LCS", "a", "b") == bulk("mytext") and c("LCS", "a", "b", "LEN") == num(6)
     first, second = [pair(4, 7), pair(5, 8)], [pair(2, 3), pair(0, 1)]
-    assert c("LCS", "a", "b", "IDX") == array(bulk("matches"), array(array(*first), array(*second)), bulk("len"), num(6))
+    assert (c("LCS", "a", "b", "IDX") == array(bulk("matches"),
+                                               array(array(*first), array(*second)), bulk("len"),
+                                               num(6)))
     assert c("LCS", "a", "b", "idx", "minmatchlen", 4, "withmatchlen") == \
         array(bulk("matches"), array(array(*first, num(4))), bulk("len"), num(6))
-    assert c("LCS", "a", "b", "IDX", "MINMATCHLEN", -5, "LEN") == error("ERR If you want both the length and indexes, please just use IDX.")
+    assert (c("LCS", "a", "b", "IDX", "MINMATCHLEN", -5, "LEN")
+            == error("ERR If you want both the length and indexes, please just use IDX."))
     c("MSET", "x", "ab", "y", "ba")
-    assert c("LCS", "x", "y") == bulk("b") and c("LCS", "y", "x") == bulk("a")          # of several longest, the one that Redis finds
+    # of several longest, the one that Redis finds
+    assert c("LCS", "x", "y") == bulk("b") and c("LCS", "y", "x") == bulk("a")
     c("DEL", "x", "y")
     assert c("LCS", "a", "missing") == bulk("") and c("LCS", "x", "y", "LEN") == num(0)
     assert c("LCS", "x", "y", "IDX") == array(bulk("matches"), array(), bulk("len"), num(0))
     assert c("LCS", "a", "b", "MINMATCHLEN") == SYNTAX == c("LCS", "a", "b", "x")
     assert c("LCS", "a", "b", "MINMATCHLEN", "x") == NOT_INTEGER
     r3 = Local(resp=3)
-    assert r3("LCS", "x", "y", "IDX") == b"%2\r\n" + bulk("matches") + array() + bulk("len") + num(0)
+    assert (r3("LCS", "x", "y", "IDX") == b"%2\r\n" + bulk("matches") + array() + bulk("len") +
+            num(0))
 
 
 def test_lcs_of_counters_and_of_too_much(c):
@@ -294,28 +332,37 @@ def test_lcs_of_counters_and_of_too_much(c):
     c("INCRBY", "m", 9924)
     assert c("LCS", "n", "m") == bulk("24") and c("LCS", "n", "n") == bulk("1234")
     c("SET", "a", b"x" * 20_000)
-    assert c("LCS", "a", "a", "LEN") == error("ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len")
+    assert (c("LCS", "a", "a", "LEN")
+            == error("ERR Insufficient memory, transient memory for LCS exceeds "
+                     "proto-max-bulk-len"))
 
 
-# ---- other types, accesses ------------------------------------------------------------------------------------------
+# ---- other types, accesses -----------------------------------------------------------------------
 HASH = 1
 
 
 def test_other_types(c):
     probe_make(c.replica, [("member", 0, b"h", ("set", HASH, b"field", b"value"))])
     c.ops()
-    for argv in (("GET", "h"), ("SET", "h", 1, "GET"), ("SET", "h", 1, "NX", "GET"), ("GETSET", "h", 1), ("GETDEL", "h"), ("GETEX", "h"), ("STRLEN", "h"),
-                 ("GETRANGE", "h", 0, 1), ("APPEND", "h", "x"), ("SETRANGE", "h", 0, "x"), ("SETRANGE", "h", 0, ""), ("INCR", "h"), ("DECRBY", "h", 1),
-                 ("INCRBYFLOAT", "h", 1), ("SETBIT", "h", 0, 1), ("GETBIT", "h", 0), ("BITCOUNT", "h"), ("BITPOS", "h", 1), ("BITOP", "OR", "k", "x", "h"),
-                 ("BITFIELD", "h"), ("BITFIELD", "h", "SET", "u8", 0, 1), ("BITFIELD_RO", "h", "GET", "u8", 0)):
+    for argv in (("GET", "h"), ("SET", "h", 1, "GET"), ("SET", "h", 1, "NX", "GET"),
+                 ("GETSET", "h", 1), ("GETDEL", "h"), ("GETEX", "h"), ("STRLEN", "h"),
+                 ("GETRANGE", "h", 0, 1), ("APPEND", "h", "x"), ("SETRANGE", "h", 0, "x"),
+                 ("SETRANGE", "h", 0, ""), ("INCR", "h"), ("DECRBY", "h", 1),
+                 ("INCRBYFLOAT", "h", 1), ("SETBIT", "h", 0, 1), ("GETBIT", "h", 0),
+                 ("BITCOUNT", "h"), ("BITPOS", "h", 1), ("BITOP", "OR", "k", "x", "h"),
+                 ("BITFIELD", "h"), ("BITFIELD", "h", "SET", "u8", 0, 1),
+                 ("BITFIELD_RO", "h", "GET", "u8", 0)):
         assert c(*argv) == WRONG_TYPE, argv
     assert c("LCS", "k", "h") == error("ERR The specified keys must contain string values")
-    assert c("MGET", "h") == array(NULL) and c("SETNX", "h", 1) == num(0) and c("MSETNX", "h", 1) == num(0) and c("SET", "h", 1, "NX") == NULL
+    assert (c("MGET", "h") == array(NULL) and c("SETNX", "h", 1) == num(0)
+            and c("MSETNX", "h", 1) == num(0) and c("SET", "h", 1, "NX") == NULL)
     assert c.ops() == 0
     assert c("SET", "h", 1, "XX") == OK and c("GET", "h") == bulk(1)
 
 
-@pytest.mark.parametrize("argv", [("SET", "h", "v"), ("SET", "h", "v", "EX", 10), ("MSET", "h", "v"), ("SETEX", "h", 10, "v"), ("BITOP", "NOT", "h", "k")])
+@pytest.mark.parametrize("argv", [("SET", "h", "v"), ("SET", "h", "v", "EX", 10),
+                                  ("MSET", "h", "v"), ("SETEX", "h", 10, "v"),
+                                  ("BITOP", "NOT", "h", "k")])
 def test_writes_that_replace_another_type(c, argv):
     probe_make(c.replica, [("member", 0, b"h", ("set", HASH, b"field", b"value"))])
     c("SET", "k", "v")
@@ -326,13 +373,14 @@ def test_writes_that_replace_another_type(c, argv):
 def test_hits_and_misses(c):
     c("SET", "k", 1)
     before = c.executor.stats()
-    for argv in (("GET", "k"), ("GET", "x"), ("MGET", "k", "x", "x"), ("STRLEN", "k"), ("INCR", "k"), ("APPEND", "x", "y")):
+    for argv in (("GET", "k"), ("GET", "x"), ("MGET", "k", "x", "x"), ("STRLEN", "k"),
+                 ("INCR", "k"), ("APPEND", "x", "y")):
         c(*argv)
     after = c.executor.stats()
     assert (after["hits"] - before["hits"], after["misses"] - before["misses"]) == (3, 3)
 
 
-# ---- concurrent replicas --------------------------------------------------------------------------------------------
+# ---- concurrent replicas -------------------------------------------------------------------------
 @pytest.fixture
 def ab():
     return Local("a"), Local("b")
@@ -403,7 +451,8 @@ def test_concurrent_lifetimes(ab):
     assert a.deadline("k") == b.deadline("k") == NOW + 5001
 
 
-@pytest.mark.parametrize("before", [("HSET", "k", "f", "v"), ("RPUSH", "k", "x"), ("SADD", "k", "x"), ("ZADD", "k", 1, "x"), ("SET", "k", "v")])
+@pytest.mark.parametrize("before", [("HSET", "k", "f", "v"), ("RPUSH", "k", "x"),
+                                    ("SADD", "k", "x"), ("ZADD", "k", 1, "x"), ("SET", "k", "v")])
 def test_a_set_that_keeps_the_deadline_keeps_that_there_is_none(ab, before):
     """PERSIST is the later word on the deadline, whatever type the key had."""
     a, b = ab
@@ -419,7 +468,8 @@ def test_a_set_that_keeps_the_deadline_keeps_that_there_is_none(ab, before):
 
 
 def test_a_set_that_keeps_the_deadline_keeps_the_word_of_a_hidden_set(ab):
-    """A's HSET hides B's SET, which was the later word on the deadline: there is none. A's SET KEEPTTL takes the place of both."""
+    """A's HSET hides B's SET, which was the later word on the deadline: there is none. A's SET
+    KEEPTTL takes the place of both."""
     a, b = ab
     c = Local("c")
     sync(a, b, c)

@@ -1,4 +1,5 @@
-"""Sorted set commands through an Executor; with two of them, what concurrent commands do (semantics: the rows for sorted sets, ZST-1 to ZST-4).
+"""Sorted set commands through an Executor; with two of them, what concurrent commands do
+(semantics: the rows for sorted sets, ZST-1 to ZST-4).
 
 What redis-server answers to the same calls is tested in tests/compat."""
 import random
@@ -19,13 +20,14 @@ def pairs(flat):
     return list(zip(flat[::2], map(float, flat[1::2])))
 
 
-# ---- one replica ----------------------------------------------------------------------------------------------------
+# ---- one replica ---------------------------------------------------------------------------------
 
 def test_add_counts_new_members_and_with_ch_changed_ones(c):
     assert c("ZADD", "z", 1, "a", 2, "b") == 2
     assert c("ZADD", "z", 1, "a", 3, "b", 4, "c") == 1
     assert c("ZADD", "z", "CH", 1, "a", 4, "b", 5, "d") == 2
-    assert pairs(c("ZRANGE", "z", 0, -1, "WITHSCORES")) == [(b"a", 1), (b"b", 4), (b"c", 4), (b"d", 5)]
+    assert (pairs(c("ZRANGE", "z", 0, -1, "WITHSCORES")) == [(b"a", 1), (b"b", 4), (b"c", 4),
+                                                             (b"d", 5)])
 
 
 def test_add_options(c):
@@ -40,15 +42,20 @@ def test_add_options(c):
 
 
 @pytest.mark.parametrize("argv, text", [
-    (("ZADD", "z", "NX", "XX", 1, "a"), "ERR XX and NX options at the same time are not compatible"),
-    (("ZADD", "z", "GT", "LT", 1, "a"), "ERR GT, LT, and/or NX options at the same time are not compatible"),
-    (("ZADD", "z", "INCR", 1, "a", 2, "b"), "ERR INCR option supports a single increment-element pair"),
+    (("ZADD", "z", "NX", "XX", 1, "a"),
+     "ERR XX and NX options at the same time are not compatible"),
+    (("ZADD", "z", "GT", "LT", 1, "a"),
+     "ERR GT, LT, and/or NX options at the same time are not compatible"),
+    (("ZADD", "z", "INCR", 1, "a", 2, "b"),
+     "ERR INCR option supports a single increment-element pair"),
     (("ZADD", "z", 1, "a", "x", "b"), "ERR value is not a valid float"),
     (("ZADD", "z", "nan", "a"), "ERR value is not a valid float"),
     (("ZADD", "z", "NX", 1), "ERR syntax error"),
     (("ZINCRBY", "z", "NX", "a"), "ERR syntax error"),
-    (("ZRANGE", "z", 0, 1, "LIMIT", 0, 1), "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX"),
-    (("ZRANGE", "z", "-", "+", "BYLEX", "WITHSCORES"), "ERR syntax error, WITHSCORES not supported in combination with BYLEX"),
+    (("ZRANGE", "z", 0, 1, "LIMIT", 0, 1),
+     "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX"),
+    (("ZRANGE", "z", "-", "+", "BYLEX", "WITHSCORES"),
+     "ERR syntax error, WITHSCORES not supported in combination with BYLEX"),
     (("ZRANGE", "z", "x", 1, "BYSCORE"), "ERR min or max is not a float"),
     (("ZRANGEBYLEX", "z", "a", "+"), "ERR min or max not valid string range item"),
     (("ZPOPMIN", "z", -1), "ERR value is out of range, must be positive"),
@@ -71,7 +78,8 @@ def test_rank_with_score(c):
 def test_replies_in_resp3(c):
     d = c.other(resp=3)
     d("ZADD", "z", 1, "a", "2.5", "b")
-    assert d.raw("ZRANGE", "z", 0, -1, "WITHSCORES") == b"*2\r\n*2\r\n$1\r\na\r\n,1\r\n*2\r\n$1\r\nb\r\n,2.5\r\n"
+    assert (d.raw("ZRANGE", "z", 0, -1, "WITHSCORES")
+            == b"*2\r\n*2\r\n$1\r\na\r\n,1\r\n*2\r\n$1\r\nb\r\n,2.5\r\n")
     assert d.raw("ZSCORE", "z", "b") == b",2.5\r\n"
     assert d.raw("ZPOPMIN", "z") == b"*2\r\n$1\r\na\r\n,1\r\n"
     assert d.raw("ZPOPMIN", "z", 1) == b"*1\r\n*2\r\n$1\r\nb\r\n,2.5\r\n"
@@ -82,7 +90,8 @@ def test_an_increment_shows_what_redis_computes(c):
     for n in range(300):
         shown = 0.0
         for _ in range(rng.randint(1, 12)):
-            step = rng.choice([rng.uniform(-1, 1), rng.uniform(-1e6, 1e6), 0.1, 0.2, 1e300, -1e300, 1e-300, 1e17, rng.randint(-5, 5),
+            step = rng.choice([rng.uniform(-1, 1), rng.uniform(-1e6, 1e6), 0.1, 0.2, 1e300, -1e300,
+                               1e-300, 1e17, rng.randint(-5, 5),
                                struct.unpack("d", rng.randbytes(8))[0]])
             if step != step or shown + step != shown + step:
                 continue
@@ -112,18 +121,23 @@ def test_ranges_against_a_plain_list(c):
         c("ZADD", "z", s, m)
     rows = sorted((s, m) for m, s in model.items())
     for _ in range(300):
-        a, b = rng.choice([-1, 0, 0.5, 1, 2, 3, 1e9]), rng.choice([-1, 0, 0.5, 1, 2, 3, float("inf")])
+        a, b = rng.choice([-1, 0, 0.5, 1, 2, 3, 1e9]), rng.choice([-1, 0, 0.5, 1, 2, 3,
+                                                                   float("inf")])
         low_open, high_open = rng.random() < 0.4, rng.random() < 0.4
-        inside = [m for s, m in rows if (a < s or (a == s and not low_open)) and (s < b or (s == b and not high_open))]
+        inside = [m for s, m in rows if (a < s or (a == s and not low_open))
+                  and (s < b or (s == b and not high_open))]
         low, high = "(" * low_open + repr(a), "(" * high_open + repr(b)
         offset, count = rng.randrange(5), rng.choice([-1, 0, 1, 7])
         assert c("ZCOUNT", "z", low, high) == len(inside)
-        assert c("ZRANGEBYSCORE", "z", low, high, "LIMIT", offset, count) == inside[offset:][:count if count >= 0 else None]
-        assert c("ZREVRANGEBYSCORE", "z", high, low, "LIMIT", offset, count) == inside[::-1][offset:][:count if count >= 0 else None]
+        assert (c("ZRANGEBYSCORE", "z", low, high, "LIMIT", offset, count)
+                == inside[offset:][:count if count >= 0 else None])
+        assert (c("ZREVRANGEBYSCORE", "z", high, low, "LIMIT", offset, count)
+                == inside[::-1][offset:][:count if count >= 0 else None])
         i, j = rng.randint(-320, 320), rng.randint(-320, 320)
         first, last = (x + len(rows) if x < 0 else x for x in (i, j))
         assert c("ZRANGE", "z", i, j) == [m for _, m in rows][max(first, 0):max(last + 1, 0)]
-        assert c("ZRANGE", "z", i, j, "REV") == [m for _, m in rows][::-1][max(first, 0):max(last + 1, 0)]
+        assert (c("ZRANGE", "z", i, j, "REV") == [m for _,
+                                                  m in rows][::-1][max(first, 0):max(last + 1, 0)])
     for n, (_, m) in enumerate(rows):
         assert (c("ZRANK", "z", m), c("ZREVRANK", "z", m)) == (n, len(rows) - 1 - n)
 
@@ -137,7 +151,8 @@ def test_a_range_of_names_where_scores_differ_but_sort_alike(c):
             assert c("ZRANGEBYLEX", "z", b"[" + a, b"[" + b) == names[i:j + 1]
             assert c("ZRANGEBYLEX", "z", b"(" + a, b"(" + b) == names[i + 1:j]
             assert c("ZLEXCOUNT", "z", b"[" + a, b"(" + b) == max(j - i, 0)
-    assert c("ZRANGESTORE", "t", "z", "[aa", "+", "BYLEX") == 5 and c("ZRANGE", "t", 0, 0, "WITHSCORES") == [b"aa", b"2"]
+    assert (c("ZRANGESTORE", "t", "z", "[aa", "+", "BYLEX") == 5
+            and c("ZRANGE", "t", 0, 0, "WITHSCORES") == [b"aa", b"2"])
 
 
 def test_ranges_of_names(c):
@@ -158,7 +173,8 @@ def test_ranges_of_names(c):
 
 
 def test_removals_end_with_the_key(c):
-    for last in [("ZREM", "z", "a", "b"), ("ZPOPMIN", "z", 2), ("ZPOPMAX", "z", 7), ("ZREMRANGEBYRANK", "z", 0, -1),
+    for last in [("ZREM", "z", "a", "b"), ("ZPOPMIN", "z", 2), ("ZPOPMAX", "z", 7),
+                 ("ZREMRANGEBYRANK", "z", 0, -1),
                  ("ZREMRANGEBYSCORE", "z", "-inf", "inf"), ("ZREMRANGEBYLEX", "z", "-", "+")]:
         c("ZADD", "z", 1, "a", 1, "b")
         c("EXPIRE", "z", 100)
@@ -179,20 +195,24 @@ def test_pops_at_both_ends(c):
 
 def test_a_write_that_changes_nothing_makes_no_op(c):
     c("ZADD", "z", 1, "a")
-    for argv in [("ZADD", "z", "NX", 2, "a"), ("ZADD", "z", "XX", 2, "b"), ("ZADD", "z", "GT", 1, "a"), ("ZREM", "z", "x"), ("ZREM", "none", "x"),
-                 ("ZREMRANGEBYSCORE", "z", 5, 6), ("ZPOPMIN", "z", 0), ("ZPOPMIN", "none"), ("ZADD", "none", "XX", 1, "a")]:
+    for argv in [("ZADD", "z", "NX", 2, "a"), ("ZADD", "z", "XX", 2, "b"),
+                 ("ZADD", "z", "GT", 1, "a"), ("ZREM", "z", "x"), ("ZREM", "none", "x"),
+                 ("ZREMRANGEBYSCORE", "z", 5, 6), ("ZPOPMIN", "z", 0), ("ZPOPMIN", "none"),
+                 ("ZADD", "none", "XX", 1, "a")]:
         assert c.effects(*argv) == 0, argv
     assert c.effects("ZADD", "z", 1, "a") == 1              # it stands against a concurrent ZREM
 
 
 def test_of_another_type(c):
     c("SET", "s", 1)
-    for argv in [("ZADD", "s", 1, "a"), ("ZINCRBY", "s", 1, "a"), ("ZREM", "s", "a"), ("ZCARD", "s"), ("ZRANGE", "s", 0, 1), ("ZPOPMIN", "s"), ("ZRANK", "s", "a"),
-                 ("ZREMRANGEBYRANK", "s", 0, 1), ("ZCOUNT", "s", 0, 1), ("ZSCORE", "s", "a"), ("ZMSCORE", "s", "a")]:
+    for argv in [("ZADD", "s", 1, "a"), ("ZINCRBY", "s", 1, "a"), ("ZREM", "s", "a"),
+                 ("ZCARD", "s"), ("ZRANGE", "s", 0, 1), ("ZPOPMIN", "s"), ("ZRANK", "s", "a"),
+                 ("ZREMRANGEBYRANK", "s", 0, 1), ("ZCOUNT", "s", 0, 1), ("ZSCORE", "s", "a"),
+                 ("ZMSCORE", "s", "a")]:
         assert c.error(*argv).startswith("WRONGTYPE")
 
 
-# ---- two replicas ---------------------------------------------------------------------------------------------------
+# ---- two replicas --------------------------------------------------------------------------------
 
 class Two:
     def __init__(self):
@@ -260,7 +280,8 @@ def test_zst_4_removal_and_increment(two):
 @pytest.mark.parametrize("at_a, at_b, expected", [
     (("ZADD", "z", 5, "m"), ("ZINCRBY", "z", 1, "m"), [("m", 6)]),
     (("ZREM", "z", "m"), ("ZINCRBY", "z", 3, "m"), [("m", 3)]),
-    (("ZREM", "z", "m"), ("ZADD", "z", 1, "m"), [("m", 1)]),        # the score it had: an add is an add
+    # the score it had: an add is an add
+    (("ZREM", "z", "m"), ("ZADD", "z", 1, "m"), [("m", 1)]),
     (("ZREM", "z", "m"), ("ZADD", "z", 8, "m"), [("m", 8)]),
     (("ZPOPMIN", "z"), ("ZPOPMIN", "z"), []),
     (("ZPOPMAX", "z"), ("ZADD", "z", 4, "n"), [("n", 4)]),
@@ -292,8 +313,11 @@ def test_the_order_holds_whatever_arrives(two):
         for r in (two.a, two.b):
             for _ in range(rng.randrange(6)):
                 m = rng.randrange(40)
-                r(*rng.choice([("ZADD", "z", rng.randrange(5), m), ("ZINCRBY", "z", rng.choice(["0.1", "1", "-1"]), m), ("ZREM", "z", m),
-                               ("ZPOPMIN", "z"), ("ZREMRANGEBYRANK", "z", 3, 5), ("DEL", "z"), ("ZADD", "z", "CH", "GT", 3, m)][:5 if turn % 9 else 7]))
+                r(*rng.choice([("ZADD", "z", rng.randrange(5), m),
+                               ("ZINCRBY", "z", rng.choice(["0.1", "1", "-1"]), m),
+                               ("ZREM", "z", m),
+                               ("ZPOPMIN", "z"), ("ZREMRANGEBYRANK", "z", 3, 5), ("DEL", "z"),
+                               ("ZADD", "z", "CH", "GT", 3, m)][:5 if turn % 9 else 7]))
             r.later(1)
         two.sync()
         rows = two.both()
@@ -302,14 +326,16 @@ def test_the_order_holds_whatever_arrives(two):
             assert two.a("ZRANK", "z", m) == b":%d\r\n" % n
 
 
-# ---- several sets ---------------------------------------------------------------------------------------------------
+# ---- several sets --------------------------------------------------------------------------------
 
 def test_combining_sets_and_sorted_sets(c):
     c("ZADD", "x", 1, "a", 2, "b", 3, "c")
     c("ZADD", "y", 10, "b", 20, "c", 30, "d")
     c("SADD", "s", "c", "e")
-    assert c("ZUNION", 3, "x", "y", "s", "WITHSCORES") == [b"a", b"1", b"e", b"1", b"b", b"12", b"c", b"24", b"d", b"30"]
-    assert c("ZINTER", 2, "x", "y", "WEIGHTS", 2, 1, "AGGREGATE", "MAX", "WITHSCORES") == [b"b", b"10", b"c", b"20"]
+    assert (c("ZUNION", 3, "x", "y", "s", "WITHSCORES") == [b"a", b"1", b"e", b"1", b"b", b"12",
+                                                            b"c", b"24", b"d", b"30"])
+    assert (c("ZINTER", 2, "x", "y", "WEIGHTS", 2, 1, "AGGREGATE", "MAX", "WITHSCORES")
+            == [b"b", b"10", b"c", b"20"])
     assert c("ZDIFF", 2, "x", "s", "WITHSCORES") == [b"a", b"1", b"b", b"2"]
     assert c("ZINTERCARD", 2, "x", "y") == 2
     assert c("ZINTERCARD", 2, "x", "y", "LIMIT", 1) == 1

@@ -21,8 +21,10 @@ def _offset(rng):
 
 def _range(rng, length=4):
     """Nothing, or start [end [unit]] of up to `length` arguments."""
-    out = [index(rng) if rng.random() < 0.9 else str(rng.randint(-200, 200)), index(rng) if rng.random() < 0.9 else str(rng.randint(-200, 200)),
-           case(rng, rng.choice(["BIT", "BYTE", "BIT"])) if rng.random() < 0.95 else rng.choice(["bits", "", "x"]), "more"]
+    out = [index(rng) if rng.random() < 0.9 else str(rng.randint(-200, 200)),
+           index(rng) if rng.random() < 0.9 else str(rng.randint(-200, 200)),
+           case(rng, rng.choice(["BIT", "BYTE", "BIT"])) if rng.random() < 0.95
+           else rng.choice(["bits", "", "x"]), "more"]
     return out[:rng.choice([0, 1, 2, 2, 3, 3, 3] + [length])]
 
 
@@ -35,7 +37,8 @@ def _bitop(rng):
 
 
 def _field(rng):
-    at = rng.choice([str(rng.randrange(70)), str(rng.randrange(70)), "#%d" % rng.randrange(6), "#%d" % rng.randrange(6), _offset(rng),
+    at = rng.choice([str(rng.randrange(70)), str(rng.randrange(70)), "#%d" % rng.randrange(6),
+                     "#%d" % rng.randrange(6), _offset(rng),
                      rng.choice(["#-1", "#", "#x", "-1"]) if rng.random() < 0.2 else "0"])
     return [rng.choice(BAD_TYPES if rng.random() < 0.03 else TYPES), at]
 
@@ -53,7 +56,9 @@ def _bitfield(rng, name="BITFIELD"):
         if x < 0.25 or name == "BITFIELD_RO" and x < 0.95:
             out += [case(rng, "GET"), *_field(rng)]
         elif x < 0.5:
-            out += [case(rng, "OVERFLOW"), case(rng, rng.choice(["WRAP", "SAT", "FAIL", "FAIL", "x" if x < 0.27 else "SAT"]))]
+            out += [case(rng, "OVERFLOW"),
+                    case(rng,
+                         rng.choice(["WRAP", "SAT", "FAIL", "FAIL", "x" if x < 0.27 else "SAT"]))]
         else:
             word = rng.choice(["SET", "INCRBY"])
             out += [case(rng, word), *_field(rng), _operand(rng, word)]
@@ -63,13 +68,17 @@ def _bitfield(rng, name="BITFIELD"):
 
 
 COMMANDS = [
-    lambda r: ["SETBIT", key(r), _offset(r), r.choice(["0", "1", "1", "1"]) if r.random() < 0.95 else r.choice(["2", "-1", "x", ""])],
+    lambda r: ["SETBIT", key(r), _offset(r), r.choice(["0", "1", "1", "1"]) if r.random() < 0.95
+               else r.choice(["2", "-1", "x", ""])],
     lambda r: ["SETBIT", key(r), _offset(r), r.choice(["0", "1"])],
     lambda r: ["GETBIT", key(r), _offset(r)],
     lambda r: ["BITCOUNT", key(r), *_range(r)], lambda r: ["BITCOUNT", key(r), *_range(r)],
-    lambda r: ["BITPOS", key(r), r.choice(["0", "1"]) if r.random() < 0.95 else integer(r), *_range(r)],
+    lambda r: ["BITPOS", key(r), r.choice(["0", "1"]) if r.random() < 0.95 else integer(r),
+               *_range(r)],
     lambda r: ["BITPOS", key(r), r.choice(["0", "1"]), *_range(r)],
     _bitop, _bitop, _bitfield, _bitfield, _bitfield, lambda r: _bitfield(r, "BITFIELD_RO"),
-    lambda r: ["SET", key(r), text(r)], lambda r: ["SET", key(r), r.choice([b"\xff" * 20, b"\0" * 20, b"\xff" * 9 + b"\0" * 9, b"\0" * 40 + b"\1"])],
+    lambda r: ["SET", key(r), text(r)],
+    lambda r: ["SET", key(r),
+               r.choice([b"\xff" * 20, b"\0" * 20, b"\xff" * 9 + b"\0" * 9, b"\0" * 40 + b"\1"])],
     lambda r: ["INCR", key(r)], lambda r: ["DEL", key(r)],
 ]

@@ -1,7 +1,9 @@
-"""Random DUMP and RESTORE: payloads in every form that redis-server 7.0 reads, sound and damaged, and all options.
+"""Random DUMP and RESTORE: payloads in every form that redis-server 7.0 reads, sound and damaged,
+and all options.
 
-What a server dumps is compared by what it holds (differences.py). Damage is of the kinds that both servers must refuse; what Redis
-takes although no server writes it is left out (it reads on into version and checksum where a value ends too early).
+What a server dumps is compared by what it holds (differences.py). Damage is of the kinds that both
+servers must refuse; what Redis takes although no server writes it is left out (it reads on into
+version and checksum where a value ends too early).
 """
 from __future__ import annotations
 
@@ -23,8 +25,10 @@ def body(rng) -> bytes:
     items = [value(rng) for _ in range(n)]
     if "intset" in form:
         items = [index(rng, 0) for _ in range(n)]
-    held = {"string": lambda: items[0], "list": lambda: items, "set": lambda: set(items), "hash": lambda: {i: value(rng) for i in items},
-            "zset": lambda: dict(sorted({i: rng.choice(SCORES) for i in items}.items(), key=lambda pair: (pair[1], pair[0])))}[kind]()
+    held = {"string": lambda: items[0], "list": lambda: items, "set": lambda: set(items),
+            "hash": lambda: {i: value(rng) for i in items},
+            "zset": lambda: dict(sorted({i: rng.choice(SCORES) for i in items}.items(),
+                                        key=lambda pair: (pair[1], pair[0])))}[kind]()
     return FORMS[form](Choice(rng.choice([None, rng.randrange(1 << 30)])), held)
 
 
@@ -48,14 +52,19 @@ def _restore(rng):
         options.append([case(rng, "ABSTTL")])
         ttl = rng.choice(["0", "1", "1000", "4102444800000"])
     if rng.random() < 0.1:
-        options.append([case(rng, rng.choice(["IDLETIME", "FREQ"])), rng.choice(["0", "100", "255", "256", "-1", integer(rng)])])
+        options.append([case(rng, rng.choice(["IDLETIME", "FREQ"])),
+                        rng.choice(["0", "100", "255", "256", "-1", integer(rng)])])
     if rng.random() < 0.05:
-        options.append(rng.choice([["x"], ["IDLETIME"], ["FREQ"], ["IDLETIME", "1", "FREQ", "1"], ["EX", "5"]]))
+        options.append(rng.choice([["x"], ["IDLETIME"], ["FREQ"], ["IDLETIME", "1", "FREQ", "1"],
+                                   ["EX", "5"]]))
     if rng.random() < 0.05:
         ttl = rng.choice(["-1", "x", "", "1.5", "9223372036854775808"])
     rng.shuffle(options)
-    return ["RESTORE", key(rng), ttl, payload(rng), *(word for option in options for word in option)]
+    return ["RESTORE", key(rng), ttl, payload(rng),
+            *(word for option in options for word in option)]
 
 
-COMMANDS = [_restore, _restore, _restore, lambda rng: ["DUMP", key(rng)], lambda rng: ["DUMP", key(rng)],
-            lambda rng: rng.choice([["DUMP"], ["DUMP", key(rng), "x"], ["RESTORE"], ["RESTORE", key(rng), "0"]])]
+COMMANDS = [_restore, _restore, _restore, lambda rng: ["DUMP", key(rng)],
+            lambda rng: ["DUMP", key(rng)],
+            lambda rng: rng.choice([["DUMP"], ["DUMP", key(rng), "x"], ["RESTORE"],
+                                    ["RESTORE", key(rng), "0"]])]

@@ -17,7 +17,8 @@ def _element(rng):
 
 
 def _push(rng):
-    return [rng.choice(["LPUSH", "RPUSH", "RPUSH", "LPUSHX", "RPUSHX"]), key(rng), *[_element(rng) for _ in range(rng.choice([0, 1, 1, 2, 5, 70]))]]
+    return [rng.choice(["LPUSH", "RPUSH", "RPUSH", "LPUSHX", "RPUSHX"]), key(rng),
+            *[_element(rng) for _ in range(rng.choice([0, 1, 1, 2, 5, 70]))]]
 
 
 def _pop(rng):
@@ -34,7 +35,8 @@ def _side(rng):
 def _lmpop(rng):
     n = rng.randint(1, 3)
     count = [case(rng, "COUNT"), integer(rng, .2)] if rng.random() < .4 else []
-    return ["LMPOP", rng.choice([n, n, n, n, 0, -1, n + 1, "x"]), *[key(rng) for _ in range(n)], _side(rng), *count,
+    return ["LMPOP", rng.choice([n, n, n, n, 0, -1, n + 1, "x"]), *[key(rng) for _ in range(n)],
+            _side(rng), *count,
             *(["more"] if rng.random() < .02 else [])]
 
 
@@ -43,7 +45,8 @@ def _lpos(rng):
     for word in rng.sample(["RANK", "COUNT", "MAXLEN", "WRONG"], rng.choice([0, 1, 1, 2, 3])):
         if word != "WRONG" or rng.random() < .1:
             n = rng.choice(["0", "1", "2", "-1", "-2", integer(rng)])
-            argv += [case(rng, word), "-3" if n == b"-9223372036854775808" else n]      # refused since 7.2
+            # refused since 7.2
+            argv += [case(rng, word), "-3" if n == b"-9223372036854775808" else n]
     return argv[:-1] if rng.random() < .03 else argv
 
 
@@ -54,8 +57,10 @@ COMMANDS = [
     lambda rng: ["LRANGE", key(rng), "0", "-1"],
     lambda rng: ["LINDEX", key(rng), index(rng)],
     lambda rng: ["LSET", key(rng), index(rng), _element(rng)],
-    lambda rng: ["LINSERT", key(rng), case(rng, rng.choice(["BEFORE", "AFTER", "AFTER"])) if rng.random() < .96 else "AT", _element(rng), _element(rng)],
-    lambda rng: ["LREM", key(rng), integer(rng) if rng.random() < .3 else rng.choice(["0", "1", "-1", "2", "-2"]), _element(rng)],
+    lambda rng: ["LINSERT", key(rng), case(rng, rng.choice(["BEFORE", "AFTER", "AFTER"]))
+                 if rng.random() < .96 else "AT", _element(rng), _element(rng)],
+    lambda rng: ["LREM", key(rng), integer(rng) if rng.random() < .3
+                 else rng.choice(["0", "1", "-1", "2", "-2"]), _element(rng)],
     lambda rng: ["LTRIM", key(rng), index(rng), index(rng)],
     lambda rng: ["LMOVE", key(rng), key(rng), _side(rng), _side(rng)],
     lambda rng: ["RPOPLPUSH", key(rng), key(rng)],

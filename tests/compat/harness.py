@@ -1,16 +1,20 @@
-"""Differential testing: the same random commands against redis-server and crdt-redis, replies compared byte by byte.
+"""Differential testing: the same random commands against redis-server and crdt-redis, replies
+compared byte by byte.
 
-A *sequence* is a list of steps (client number, argv). Two clients of each server, speaking RESP2 or RESP3, run it in the same order on
-an empty server; every reply must be equal but for what `differences.py` lists. At the end every key is looked at. A sequence is a
-function of its seed and of the generators (`generators_*.py`, one per command group: see words.py for what they promise).
+A *sequence* is a list of steps (client number, argv). Two clients of each server, speaking RESP2 or
+RESP3, run it in the same order on an empty server; every reply must be equal but for what
+`differences.py` lists. At the end every key is looked at. A sequence is a function of its seed and
+of the generators (`generators_*.py`, one per command group: see words.py for what they promise).
 
-A failing sequence is shrunk, step by step, to one in which every step is needed, and printed with its seed:
+A failing sequence is shrunk, step by step, to one in which every step is needed, and printed with
+its seed:
 
     python -m tests.compat.harness --seed 4711                  # that one again
     python -m tests.compat.harness --sequences 100000           # a long run over fresh seeds; --first chooses where to begin
 
-SCAN and its kin are run to their end at both servers and compared as a set, since cursors are private to a server. EXEC replies are compared
-element by element, each under the rule of its command.
+SCAN and its kin are run to their end at both servers and compared as a set, since cursors are
+private to a server. EXEC replies are compared element by element, each under the rule of its
+command.
 """
 from __future__ import annotations
 
@@ -34,12 +38,15 @@ SCANS = {b"SCAN": 1, b"HSCAN": 2, b"SSCAN": 2, b"ZSCAN": 2}           # where th
 def generators() -> dict:
     """group -> command(rng), from every generators_*.py beside this file."""
     here = Path(__file__).parent
-    found = sorted(m.name for m in pkgutil.iter_modules([str(here)]) if m.name.startswith("generators_"))
-    return {name.removeprefix("generators_"): importlib.import_module(f"tests.compat.{name}").command for name in found}
+    found = sorted(m.name for m in pkgutil.iter_modules([str(here)])
+                   if m.name.startswith("generators_"))
+    return {name.removeprefix("generators_"):
+            importlib.import_module(f"tests.compat.{name}").command for name in found}
 
 
 def as_bytes(argv) -> tuple[bytes, ...]:
-    return tuple(a if isinstance(a, bytes) else str(a).encode("utf-8", "surrogateescape") for a in argv)
+    return tuple(a if isinstance(a, bytes) else str(a).encode("utf-8", "surrogateescape")
+                 for a in argv)
 
 
 def make(seed: int) -> tuple[int, list]:
@@ -65,7 +72,8 @@ def make(seed: int) -> tuple[int, list]:
                 if rng.random() < 0.1:
                     steps.append(((client + 1) % CLIENTS, as_bytes(ordinary(rng))))
         else:
-            steps.append((client, as_bytes(connection(rng) if rng.random() < talkative else ordinary(rng))))
+            steps.append((client,
+                          as_bytes(connection(rng) if rng.random() < talkative else ordinary(rng))))
     return rng.choice([2, 3]), steps
 
 
@@ -76,7 +84,8 @@ def last_look() -> list:
         steps += [(0, (b"SELECT", b"%d" % db)), (0, (b"KEYS", b"*")), (0, (b"DBSIZE",))]
         for k in KEYS:
             k = k.encode("latin-1")
-            steps += [(0, (b"TYPE", k)), (0, (b"GET", k)), (0, (b"STRLEN", k)), (0, (b"PEXPIRETIME", k)), (0, (b"HGETALL", k)), (0, (b"SMEMBERS", k)),
+            steps += [(0, (b"TYPE", k)), (0, (b"GET", k)), (0, (b"STRLEN", k)),
+                      (0, (b"PEXPIRETIME", k)), (0, (b"HGETALL", k)), (0, (b"SMEMBERS", k)),
                       (0, (b"ZRANGE", k, b"0", b"-1", b"WITHSCORES"))]
     return steps
 
@@ -114,15 +123,18 @@ class Side:
 
     @staticmethod
     def _scan(c: Connection, argv, reply: bytes) -> bytes:
-        """SCAN, HSCAN, SSCAN or ZSCAN from 0, run to the end: one reply with the sorted set of all keys, pairs or members."""
+        """SCAN, HSCAN, SSCAN or ZSCAN from 0, run to the end: one reply with the sorted set of all
+        keys, pairs or members."""
         name = argv[0].upper()
         at = SCANS.get(name, 0)
-        if not at or argv[at:at + 1] != (b"0",) or reply[:1] != b"*" or reply.startswith(b"*0") or reply.startswith(b"*-"):
+        if (not at or argv[at:at + 1] != (b"0",) or reply[:1] != b"*" or reply.startswith(b"*0")
+            or reply.startswith(b"*-")):
             return reply
         cursor, found = decode(reply)
         for _ in range(100_000):
             if cursor == b"0":
-                units = zip(found[::2], found[1::2]) if name in (b"HSCAN", b"ZSCAN") else ((x,) for x in found)
+                units = (zip(found[::2], found[1::2]) if name in (b"HSCAN", b"ZSCAN")
+                         else ((x,) for x in found))
                 return encode(*(x for unit in sorted(set(units)) for x in unit))
             cursor, more = c(*argv[:at], cursor, *argv[at + 1:])
             found += more
@@ -157,7 +169,8 @@ class Pair:
             while j < len(steps) and steps[j][0] == client:
                 batch.append(steps[j][1])
                 j += 1
-                if batch[-1] and batch[-1][0].upper() in SCANS:    # what follows must not be in the pipeline
+                # what follows must not be in the pipeline
+                if batch[-1] and batch[-1][0].upper() in SCANS:
                     break
             theirs, ours = self.theirs.ask(client, batch), self.ours.ask(client, batch)
             self.commands += len(batch)
@@ -174,7 +187,8 @@ class Pair:
             queue.append(argv)
         elif name == b"MULTI" and theirs == b"+OK\r\n":
             queues[client] = []
-        elif queue is not None and name in (b"EXEC", b"DISCARD", b"RESET", b"QUIT") and not theirs.startswith(b"-ERR wrong"):
+        elif (queue is not None and name in (b"EXEC", b"DISCARD", b"RESET", b"QUIT")
+              and not theirs.startswith(b"-ERR wrong")):
             queues[client] = None
         if theirs == ours:
             return True
@@ -184,7 +198,8 @@ class Pair:
         return differences.same(argv, theirs, ours)
 
     def shrink(self, resp: int, steps: list, attempts: int = 400) -> list:
-        """A shorter sequence that still shows a mismatch: steps are left out in halves, quarters ... single steps."""
+        """A shorter sequence that still shows a mismatch: steps are left out in halves, quarters
+        ... single steps."""
         size = max(1, len(steps) // 2)
         while attempts and size:
             at = 0
@@ -199,19 +214,22 @@ class Pair:
         return steps
 
     def check(self, seed: int) -> None:
-        """Run the sequence of a seed; a mismatch is shrunk and raised as an AssertionError that tells everything."""
+        """Run the sequence of a seed; a mismatch is shrunk and raised as an AssertionError that
+        tells everything."""
         resp, steps = make(seed)
         if self.run(resp, steps) is None:
             return
         small = self.shrink(resp, steps)
         found = self.run(resp, small)
-        if found is None:                                            # it does not come back on a shorter sequence
+        # it does not come back on a shorter sequence
+        if found is None:
             small, found = steps, self.run(resp, steps)
         raise AssertionError(describe(seed, resp, small, found))
 
 
 def describe(seed: int, resp: int, steps: list, found) -> str:
-    lines = [f"replies differ: seed {seed}, RESP{resp}; again with: python -m tests.compat.harness --seed {seed}"]
+    lines = [f"replies differ: seed {seed}, RESP{resp}; again with: python -m tests.compat.harness "
+             f"--seed {seed}"]
     if found is None:
         return lines[0] + "\n  (only once: not when run again)"
     at, argv, theirs, ours = found
@@ -224,7 +242,8 @@ def describe(seed: int, resp: int, steps: list, found) -> str:
 
 def show(arg: bytes) -> str:
     plain = arg.decode("ascii", "replace")
-    return plain if plain.isprintable() and plain and not set(plain) & set(" '\"\\\ufffd") else repr(arg)[1:]
+    return (plain if plain.isprintable() and plain and not set(plain) & set(" '\"\\\ufffd")
+            else repr(arg)[1:])
 
 
 def main() -> int:
@@ -233,8 +252,10 @@ def main() -> int:
     p.add_argument("--seed", type=int, help="run this one sequence")
     p.add_argument("--sequences", type=int, default=1000)
     p.add_argument("--first", type=int, default=1)
-    p.add_argument("--keep-going", action="store_true", help="count mismatches, show one of each command")
-    p.add_argument("--self", action="store_true", help="compare redis-server with itself: a check of the harness")
+    p.add_argument("--keep-going", action="store_true",
+                   help="count mismatches, show one of each command")
+    p.add_argument("--self", action="store_true",
+                   help="compare redis-server with itself: a check of the harness")
     a = p.parse_args()
     seeds = [a.seed] if a.seed is not None else range(a.first, a.first + a.sequences)
     failed, shown = 0, set()
@@ -262,7 +283,8 @@ def main() -> int:
             except (ConnectionError, OSError, ReplyError) as e:
                 print(f"seed {seed}: {e!r}\n{ours.log()}", flush=True)
                 return 1
-        print(f"{len(seeds) - failed} of {len(seeds)} sequences equal, {pair.commands} commands, {time.monotonic() - start:.1f} s")
+        print(f"{len(seeds) - failed} of {len(seeds)} sequences equal, {pair.commands} commands, "
+              f"{time.monotonic() - start:.1f} s")
         return 1 if failed else 0
     finally:
         stop_all()

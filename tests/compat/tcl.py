@@ -1,18 +1,21 @@
-"""Redis's own test suite, written in Tcl, run against our server: what passes, what fails, and why that is as it should be.
+"""Redis's own test suite, written in Tcl, run against our server: what passes, what fails, and why
+that is as it should be.
 
-The suite belongs to Redis and is not part of this repository. Take a checkout of Redis 7.2.4, the version this server claims (its `runtest` wants `tclsh`, and `redis-cli`
-and `redis-benchmark` in its src/: built there, or links to installed ones) and name it:
+The suite belongs to Redis and is not part of this repository. Take a checkout of Redis 7.2.4, the
+version this server claims (its `runtest` wants `tclsh`, and `redis-cli` and `redis-benchmark` in
+its src/: built there, or links to installed ones) and name it:
 
     python -m tests.compat.tcl /path/to/redis-7.2.4                           # every unit of UNITS
     python -m tests.compat.tcl /path/to/redis-7.2.4 type/string expire        # these
     python -m tests.compat.tcl /path/to/redis-7.2.4 --reference               # against redis-server: what there is to pass
     python -m tests.compat.tcl /path/to/redis-7.2.4 --peer                    # a second replica follows, and must agree after each unit
 
-Each unit gets a fresh server, since the units of the suite leave settings behind, and runs in the suite's mode for external servers, without
-the tests that want DEBUG or a Redis-style replica. Of a unit it prints how many tests passed, failed, were not run (skipped, since they would
-hang, or never reached, since an exception ends a block of tests) and were not meant for external servers, and each failure that
-`tcl_differences.py` does not justify. A justified failure that passes is reported too: the list is to be true. The exit code is 0 when
-there was nothing to report.
+Each unit gets a fresh server, since the units of the suite leave settings behind, and runs in the
+suite's mode for external servers, without the tests that want DEBUG or a Redis-style replica. Of a
+unit it prints how many tests passed, failed, were not run (skipped, since they would hang, or never
+reached, since an exception ends a block of tests) and were not meant for external servers, and each
+failure that `tcl_differences.py` does not justify. A justified failure that passes is reported too:
+the list is to be true. The exit code is 0 when there was nothing to report.
 """
 from __future__ import annotations
 
@@ -40,11 +43,13 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
     ignored: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)              # exceptions outside of a test: what follows in the block is not run
+    # exceptions outside of a test: what follows in the block is not run
+    broken: list[str] = field(default_factory=list)
 
 
 def read(output: str) -> Outcome:
-    """The outcome told by the lines that `runtest` prints. A failure is told again at the end: the first telling counts."""
+    """The outcome told by the lines that `runtest` prints. A failure is told again at the end: the
+    first telling counts."""
     found = Outcome()
     text: list[str] | None = None                                # lines of the failure being read
     for line in COLOUR.sub("", output).splitlines():
@@ -74,23 +79,29 @@ def read(output: str) -> Outcome:
     return found
 
 
-def run(suite: Path, unit: str, server: Process, skip: list[str], timeout: int) -> tuple[Outcome, str]:
+def run(suite: Path, unit: str, server: Process, skip: list[str],
+        timeout: int) -> tuple[Outcome, str]:
     """Run one unit against a running server. `timeout` is in seconds, of one test."""
-    argv = ["./runtest", "--host", "127.0.0.1", "--port", str(server.port), "--durable", "--tags", "-needs:debug -needs:repl",
-            "--timeout", str(timeout), "--baseport", str(21111 + 80 * (os.getpid() % 100)), "--single", unit if unit.startswith("integration/") else f"unit/{unit}"]
+    argv = ["./runtest", "--host", "127.0.0.1", "--port", str(server.port), "--durable", "--tags",
+            "-needs:debug -needs:repl",
+            "--timeout", str(timeout), "--baseport", str(21111 + 80 * (os.getpid() % 100)),
+            "--single", unit if unit.startswith("integration/") else f"unit/{unit}"]
     if unit in WITHOUT_ENCODINGS:
         argv.append("--ignore-encoding")
     for name in skip:
         argv += ["--skiptest", f"/^{name}$"]
-    done = subprocess.run(argv, cwd=suite, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    done = subprocess.run(argv, cwd=suite, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, check=False)
     text = done.stdout.decode("utf-8", "replace")
     return read(text), text
 
 
 def agree(cluster: Cluster) -> str:
-    """What is wrong when two replicas that are in sync do not hold the same, or one of them does not after a restart; else nothing."""
+    """What is wrong when two replicas that are in sync do not hold the same, or one of them does
+    not after a restart; else nothing."""
     try:
-        cluster[0]("CLIENT", "UNPAUSE")                          # a unit may leave a pause, in which nothing expires
+        # a unit may leave a pause, in which nothing expires
+        cluster[0]("CLIENT", "UNPAUSE")
         time.sleep(0.5)
         cluster.sync()
         cluster.assert_converged()
@@ -106,7 +117,8 @@ def agree(cluster: Cluster) -> str:
 
 def justified(unit: str, name: str) -> str | None:
     """Why this test may fail, if there is a reason."""
-    return next((reason for pattern, reason in DIFFERENCES.get(unit, []) if re.fullmatch(pattern, name)), None)
+    return next((reason for pattern, reason in DIFFERENCES.get(unit, [])
+                 if re.fullmatch(pattern, name)), None)
 
 
 def main() -> int:
@@ -114,16 +126,20 @@ def main() -> int:
     p.add_argument("suite", type=Path, help="a checkout of Redis 7.2.4")
     p.add_argument("units", nargs="*", help="units to run (all that UNITS names)")
     p.add_argument("--reference", action="store_true", help="run against redis-server")
-    p.add_argument("--peer", action="store_true", help="run against one of two replicas; both must hold the same in the end, restarted or not")
+    p.add_argument("--peer", action="store_true",
+                   help="run against one of two replicas; both must hold the same in the end, "
+                        "restarted or not")
     p.add_argument("--timeout", type=int, default=120, help="seconds that one test may take")
-    p.add_argument("--keep", type=Path, metavar="DIR", help="write what the suite printed to DIR/<unit>.txt")
+    p.add_argument("--keep", type=Path, metavar="DIR",
+                   help="write what the suite printed to DIR/<unit>.txt")
     a = p.parse_args()
     report = 0
     print(f"{'unit':<16}{'of':>5}{'passed':>8}{'listed':>8}{'failed':>8}{'not run':>9}{'ignored':>9}")
     try:
         for unit in a.units or UNITS:
             cluster = Cluster(2 if a.peer else 1, appendfsync="no", enable_debug_command="yes")
-            server = Reference("--save", "", "--enable-protected-configs", "yes").start() if a.reference else cluster.start()[0]
+            server = (Reference("--save", "", "--enable-protected-configs", "yes").start()
+                      if a.reference else cluster.start()[0])
             hanging = [] if a.reference else HANGING.get(unit, [])
             found, text = run(a.suite.resolve(), unit, server, hanging, a.timeout)
             if a.keep:
@@ -133,7 +149,8 @@ def main() -> int:
             differ = agree(cluster) if a.peer and alive else ""
             for s in (server, *cluster):
                 s.dispose()
-            reasons = {name: None if a.reference else justified(unit, name) for name in found.failed}
+            reasons = {name: None if a.reference else justified(unit, name)
+                       for name in found.failed}
             listed = [name for name, reason in reasons.items() if reason]
             wrong = [name for name, reason in reasons.items() if not reason]
             total = UNITS.get(unit, 0)
@@ -147,10 +164,13 @@ def main() -> int:
                 print(f"  the server ended:\n{server.log()}")
             if differ:
                 print(f"  the replicas differ: {differ}")
-            stale = [] if a.reference else [n for n in found.passed if not (justified(unit, n) or "sometimes").startswith("sometimes")]
+            stale = ([] if a.reference
+                     else [n for n in found.passed
+                           if not (justified(unit, n) or "sometimes").startswith("sometimes")])
             for name in stale:
                 print(f"  passes, but is listed as different: {name}")
-            report += len(wrong) + len(found.broken) + len(stale) + (not alive) + bool(differ) + (not_run > len(found.skipped))
+            report += len(wrong) + len(found.broken) + len(stale) + (not alive) + bool(differ) + (
+                    not_run > len(found.skipped))
     finally:
         stop_all()
     return 1 if report else 0

@@ -1,50 +1,76 @@
-"""Redis 7.0.15's own suite (see tcl.py): how many tests its units have for an external server, and which of them fail here, for a reason."""
+"""Redis 7.0.15's own suite (see tcl.py): how many tests its units have for an external server, and
+which of them fail here, for a reason."""
 from __future__ import annotations
 
 UNITS: dict[str, int] = {
     "type/string": 74,          # and one more where INFO says that the allocator is jemalloc
-    "type/list": 220, "type/list-2": 2, "type/list-3": 11, "type/set": 95, "type/zset": 308, "type/hash": 72, "type/incr": 23,
-    "expire": 58, "scan": 17, "keyspace": 52, "multi": 39, "sort": 52, "dump": 11, "geo": 59, "bitops": 45, "bitfield": 16, "protocol": 19, "other": 17,
-    "quit": 3, "slowlog": 9, "info-command": 3, "lazyfree": 4, "querybuf": 2, "violations": 1, "pause": 14, "introspection": 27, "introspection-2": 43,
+    "type/list": 220, "type/list-2": 2, "type/list-3": 11, "type/set": 95, "type/zset": 308,
+    "type/hash": 72, "type/incr": 23,
+    "expire": 58, "scan": 17, "keyspace": 52, "multi": 39, "sort": 52, "dump": 11, "geo": 59,
+    "bitops": 45, "bitfield": 16, "protocol": 19, "other": 17,
+    "quit": 3, "slowlog": 9, "info-command": 3, "lazyfree": 4, "querybuf": 2, "violations": 1,
+    "pause": 14, "introspection": 27, "introspection-2": 43,
     "latency-monitor": 13, "integration/redis-cli": 28,
 }
 # Of lists, encodings are not compared.
 WITHOUT_ENCODINGS = {"type/list", "type/list-2", "type/list-3", "sort", "keyspace"}
-# unit -> patterns of tests that would wait for ever for scripts, and keep those after them from running
+# unit -> patterns of tests that would wait for ever for scripts, and keep those after them from
+# running
 HANGING: dict[str, list[str]] = {"pause": [".*script.*"]}
 
-ORDER = "compares the order of the fields, which is the table's here; that of Redis changes with the size of the hash"
+ORDER = ("compares the order of the fields, which is the table's here; that of Redis changes with "
+         "the size of the hash")
 ENCODING = "OBJECT ENCODING tells from the value alone, not from the commands that made it"
-SETTINGS_OF_REDIS = "sets or reads parameters of Redis that are not among the settings here, or cannot change at run time"
+SETTINGS_OF_REDIS = ("sets or reads parameters of Redis that are not among the settings here, or "
+                     "cannot change at run time")
 STREAMS = "no streams yet"
 SCRIPTS = "no scripts yet"
-# unit -> (pattern of the test's name, why it fails); a reason that begins with "sometimes" is one of a race
+# unit -> (pattern of the test's name, why it fails); a reason that begins with "sometimes" is one
+# of a race
 DIFFERENCES: dict[str, list[tuple[str, str]]] = {
-    "type/string": [("SETRANGE against integer-encoded key|APPEND modifies the encoding from int to raw", ENCODING)],
-    "type/incr": [("(incr|decr|incrby|decrby) operation should update encoding from raw to int", ENCODING)],
+    "type/string":
+    [("SETRANGE against integer-encoded key|APPEND modifies the encoding from int to raw",
+      ENCODING)],
+    "type/incr": [("(incr|decr|incrby|decrby) operation should update encoding from raw to int",
+                   ENCODING)],
     "type/hash": [("Hash ziplist of various encodings.*", ORDER)],
     "type/set": [("SINTER with same integer elements but different encoding", ENCODING),
                  ("SMOVE only notify dstset when the addition is successful",
-                  "adding what is there already asserts it again, so that it outlives a concurrent removal; that is a change, and WATCH sees it")],
+                  "adding what is there already asserts it again, so that it outlives a concurrent "
+                  "removal; that is a change, and WATCH sees it")],
     "type/zset": [("zunionInterDiffGenericCommand acts on SET and ZSET", ENCODING)],
     "sort": [("SORT sorted set BY nosort works as expected from scripts", SCRIPTS)],
-    "dump": [("RESTORE can set L[RF]U", "sets maxmemory-policy; nothing is evicted here, so there is one policy")],
-    "keyspace": [("COPY basic usage for stream.*", STREAMS), ("MOVE basic usage", "counts keys, and the tests of streams left some")],
+    "dump": [("RESTORE can set L[RF]U",
+              "sets maxmemory-policy; nothing is evicted here, so there is one policy")],
+    "keyspace": [("COPY basic usage for stream.*", STREAMS),
+                 ("MOVE basic usage", "counts keys, and the tests of streams left some")],
     "multi": [(".*script timeout", SCRIPTS), ("Blocking commands ignores the timeout", STREAMS)],
     "lazyfree": [("lazy free a stream .*", STREAMS)],
     "pause": [("Test special commands are paused by RO", "no HyperLogLog yet")],
-    "introspection": [("MONITOR .*", "no MONITOR yet"), ("CONFIG (SET (with multiple args|rollback .*)|GET .*)", SETTINGS_OF_REDIS),
-                      ("CLIENT KILL close the client connection during bgsave", "nothing is saved by a second process")],
-    "introspection-2": [("command stats for scripts", SCRIPTS), (".*EVAL.*", SCRIPTS), ("COMMAND LIST FILTERBY ACLCAT - .*", SCRIPTS),
-                        ("COMMAND GETKEYS XGROUP", STREAMS), ("XREAD .*", STREAMS), ("MIGRATE .*", "no MIGRATE yet"),
-                        ("COMMAND LIST FILTERBY PATTERN - .*", "CLUSTER has no subcommands, since there is no cluster")],
-    "latency-monitor": [("LATENCY (of expire events .*|RESET is able .*)", "events are not sampled")],
-    "querybuf": [("query buffer resized correctly.*", "clients have no buffer of their own but for a command that has come in part")],
+    "introspection": [("MONITOR .*", "no MONITOR yet"),
+                      ("CONFIG (SET (with multiple args|rollback .*)|GET .*)", SETTINGS_OF_REDIS),
+                      ("CLIENT KILL close the client connection during bgsave",
+                       "nothing is saved by a second process")],
+    "introspection-2": [("command stats for scripts", SCRIPTS), (".*EVAL.*", SCRIPTS),
+                        ("COMMAND LIST FILTERBY ACLCAT - .*", SCRIPTS),
+                        ("COMMAND GETKEYS XGROUP", STREAMS), ("XREAD .*", STREAMS),
+                        ("MIGRATE .*", "no MIGRATE yet"),
+                        ("COMMAND LIST FILTERBY PATTERN - .*",
+                         "CLUSTER has no subcommands, since there is no cluster")],
+    "latency-monitor": [("LATENCY (of expire events .*|RESET is able .*)",
+                         "events are not sampled")],
+    "querybuf": [("query buffer resized correctly.*",
+                  "clients have no buffer of their own but for a command that has come in part")],
     "integration/redis-cli": [("Interactive .*CLI: Subscribed mode", "no publish/subscribe yet"),
-                              (".*command-line hinting - (latest|no) server", "sometimes: wants the redis-cli of 7.2"),
+                              (".*command-line hinting - (latest|no) server",
+                               "sometimes: wants the redis-cli of 7.2"),
                               (".*command-line hinting - old server", "no ACL users yet"),
-                              ("DUMP RESTORE with -x option", "compares the order of the members of a set of whole numbers, which Redis keeps sorted")],
-    "other": [("RESET clears client state", "no client tracking yet"), ("RESET clears MONITOR state", "no MONITOR yet"),
-              ("RESET clears Pub/Sub state", "no publish/subscribe yet"), ("RESET clears authenticated state", "no ACL users yet"),
+                              ("DUMP RESTORE with -x option",
+                               "compares the order of the members of a set of whole numbers, which "
+                               "Redis keeps sorted")],
+    "other": [("RESET clears client state", "no client tracking yet"),
+              ("RESET clears MONITOR state", "no MONITOR yet"),
+              ("RESET clears Pub/Sub state", "no publish/subscribe yet"),
+              ("RESET clears authenticated state", "no ACL users yet"),
               ("Coverage: HELP commands", "no publish/subscribe yet")],
 }

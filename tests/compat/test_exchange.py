@@ -1,4 +1,5 @@
-"""Payloads exchanged: after a random sequence, what one server dumps the other restores, key by key, in both directions."""
+"""Payloads exchanged: after a random sequence, what one server dumps the other restores, key by
+key, in both directions."""
 from __future__ import annotations
 
 import pytest
@@ -8,8 +9,10 @@ from tests.compat import harness
 from tests.compat.words import DATABASES, KEYS
 from tests.real.cluster import Server
 
-HOLDS = [{"hash-max-listpack-entries": "128", "zset-max-listpack-entries": "128", "set-max-intset-entries": "512", "list-max-listpack-size": "-2"},
-         {"hash-max-listpack-entries": "1", "zset-max-listpack-entries": "1", "set-max-intset-entries": "1", "list-max-listpack-size": "2"}]
+HOLDS = [{"hash-max-listpack-entries": "128", "zset-max-listpack-entries": "128",
+          "set-max-intset-entries": "512", "list-max-listpack-size": "-2"},
+         {"hash-max-listpack-entries": "1", "zset-max-listpack-entries": "1",
+          "set-max-intset-entries": "1", "list-max-listpack-size": "2"}]
 
 
 @pytest.mark.parametrize("block", range(4))
@@ -32,7 +35,9 @@ def test_exchange(reference, server, block):
                         payload = giver("DUMP", key)
                         if payload is not None:
                             assert taker("RESTORE", "copy", 0, payload, "REPLACE") == b"OK"
-                            assert payloads.read(taker, "copy") == payloads.read(giver, key), (seed, key, payload)
+                            assert payloads.read(taker,
+                                                 "copy") == payloads.read(giver, key), (
+                                                     seed, key, payload)
                             taker("DEL", "copy")
                             compared += 1
         for name, value in HOLDS[0].items():

@@ -1,4 +1,5 @@
-"""Differential tests in CI: a fixed thousand sequences, in blocks; harness.py says how to run more, or one again."""
+"""Differential tests in CI: a fixed thousand sequences, in blocks; harness.py says how to run more,
+or one again."""
 import os
 
 import pytest

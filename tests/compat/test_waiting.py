@@ -1,4 +1,5 @@
-"""Commands that wait, by several clients, compared with redis-server: a fixed number of scenarios; waiting.py says how to run more."""
+"""Commands that wait, by several clients, compared with redis-server: a fixed number of scenarios;
+waiting.py says how to run more."""
 import os
 
 import pytest

@@ -1,11 +1,14 @@
-"""Differential testing of commands that wait: the same steps by several clients against redis-server and crdt-redis.
+"""Differential testing of commands that wait: the same steps by several clients against
+redis-server and crdt-redis.
 
-A step is (client, command). After each one everything that any client is sent is collected, so that a transcript says who was served, with what,
-and who still waits; the transcripts of the two servers must be equal. To know that nothing more will come, an observer asks CLIENT LIST who is
-blocked: both servers send what a command caused, to whomever, before they read the observer's next request.
+A step is (client, command). After each one everything that any client is sent is collected, so that
+a transcript says who was served, with what, and who still waits; the transcripts of the two servers
+must be equal. To know that nothing more will come, an observer asks CLIENT LIST who is blocked:
+both servers send what a command caused, to whomever, before they read the observer's next request.
 
-What redis-server 7.0 does otherwise than 7.2, which crdt-redis follows, is not generated: an EXEC that makes several keys of one waiting client
-ready, a waiting client with keys of another type, and time limits out of range.
+What redis-server 7.0 does otherwise than 7.2, which crdt-redis follows, is not generated: an EXEC
+that makes several keys of one waiting client ready, a waiting client with keys of another type, and
+time limits out of range.
 
     python -m tests.compat.waiting --scenarios 5000
 """
@@ -21,7 +24,8 @@ from tests.respclient import Connection, encode
 CLIENTS = 5
 KEYS = ["a", "b", "c"]
 PATIENCE = 10.0         # s
-LOOK = {b"list": lambda k: ("LRANGE", k, 0, -1), b"zset": lambda k: ("ZRANGE", k, 0, -1, "WITHSCORES"), b"string": lambda k: ("GET", k)}
+LOOK = {b"list": lambda k: ("LRANGE", k, 0, -1),
+        b"zset": lambda k: ("ZRANGE", k, 0, -1, "WITHSCORES"), b"string": lambda k: ("GET", k)}
 
 
 def command(rng: random.Random) -> list[tuple]:
@@ -41,27 +45,37 @@ def changes(rng: random.Random, key: str) -> list[tuple]:
 def waits(rng: random.Random) -> tuple:
     """A call that waits where nothing is there, or that is refused."""
     keys = [rng.choice(KEYS) for _ in range(rng.choice([1, 1, 2, 3]))]
-    timeout = rng.choice(["0", "0", "1000", "500.5", "0x10", "1e3", *(["-1", "x", "1e", ""] if rng.random() < 0.2 else [])])
+    timeout = rng.choice(["0", "0", "1000", "500.5", "0x10", "1e3",
+                          *(["-1", "x", "1e", ""] if rng.random() < 0.2 else [])])
     side = rng.choice(["LEFT", "RIGHT"]) if rng.random() < 0.97 else "MIDDLE"
     count = rng.choice([[], [], ["COUNT", "1"], ["COUNT", "2"], ["COUNT", "10"], ["COUNT", "0"]])
     n = len(keys) if rng.random() < 0.95 else rng.choice(["0", "-1", "9", "x"])
     return tuple(rng.choice([
         ["BLPOP", *keys, timeout], ["BLPOP", *keys, timeout], ["BRPOP", *keys, timeout],
-        ["BLMPOP", timeout, n, *keys, side, *count], ["BLMOVE", keys[0], rng.choice(KEYS), side, rng.choice(["LEFT", "RIGHT"]), timeout],
-        ["BLMOVE", keys[0], rng.choice(KEYS), side, rng.choice(["LEFT", "RIGHT"]), timeout], ["BRPOPLPUSH", keys[0], rng.choice(KEYS), timeout],
-        ["BZPOPMIN", *keys, timeout], ["BZPOPMAX", *keys, timeout], ["BZMPOP", timeout, n, *keys, rng.choice(["MIN", "MAX"]), *count]]))
+        ["BLMPOP", timeout, n, *keys, side, *count],
+        ["BLMOVE", keys[0], rng.choice(KEYS), side, rng.choice(["LEFT", "RIGHT"]), timeout],
+        ["BLMOVE", keys[0], rng.choice(KEYS), side, rng.choice(["LEFT", "RIGHT"]), timeout],
+        ["BRPOPLPUSH", keys[0], rng.choice(KEYS), timeout],
+        ["BZPOPMIN", *keys, timeout], ["BZPOPMAX", *keys, timeout],
+        ["BZMPOP", timeout, n, *keys, rng.choice(["MIN", "MAX"]), *count]]))
 
 
 def plain(rng: random.Random, key: str) -> tuple:
     """A call that never waits, on one key but for what it reads."""
     some = [rng.choice("xyz") + str(rng.randrange(100)) for _ in range(rng.choice([1, 1, 1, 2, 3]))]
     return tuple(rng.choice([
-        ["RPUSH", key, *some], ["RPUSH", key, *some], ["LPUSH", key, *some], ["RPUSHX", key, *some], ["LINSERT", key, "BEFORE", "x1", "x2"],
-        ["ZADD", key, *(x for i, s in enumerate(some) for x in (i, s))], ["ZADD", key, *(x for i, s in enumerate(some) for x in (i, s))],
-        ["ZINCRBY", key, "1.5", some[0]], ["DEL", key], ["DEL", key], ["LPOP", key], ["RPOP", key, "2"], ["ZPOPMIN", key],
-        ["RPUSH", "store", *some], ["ZADD", "zstore", "1", some[0]], ["RENAME", "store", key], ["RENAME", "zstore", key], ["COPY", "store", key],
-        ["COPY", "zstore", key, "REPLACE"], ["LMOVE", "store", key, "LEFT", "RIGHT"], ["RPOPLPUSH", "store", key], ["ZUNIONSTORE", key, "1", "zstore"],
-        ["ZRANGESTORE", key, "zstore", "0", "-1"], ["SET", "other", "text"], ["LRANGE", key, "0", "-1"], ["ZRANGE", key, "0", "-1", "WITHSCORES"],
+        ["RPUSH", key, *some], ["RPUSH", key, *some], ["LPUSH", key, *some], ["RPUSHX", key, *some],
+        ["LINSERT", key, "BEFORE", "x1", "x2"],
+        ["ZADD", key, *(x for i, s in enumerate(some) for x in (i, s))],
+        ["ZADD", key, *(x for i, s in enumerate(some) for x in (i, s))],
+        ["ZINCRBY", key, "1.5", some[0]], ["DEL", key], ["DEL", key], ["LPOP", key],
+        ["RPOP", key, "2"], ["ZPOPMIN", key],
+        ["RPUSH", "store", *some], ["ZADD", "zstore", "1", some[0]], ["RENAME", "store", key],
+        ["RENAME", "zstore", key], ["COPY", "store", key],
+        ["COPY", "zstore", key, "REPLACE"], ["LMOVE", "store", key, "LEFT", "RIGHT"],
+        ["RPOPLPUSH", "store", key], ["ZUNIONSTORE", key, "1", "zstore"],
+        ["ZRANGESTORE", key, "zstore", "0", "-1"], ["SET", "other", "text"],
+        ["LRANGE", key, "0", "-1"], ["ZRANGE", key, "0", "-1", "WITHSCORES"],
         ["TYPE", key], ["EXISTS", *KEYS]]))
 
 
@@ -88,11 +102,12 @@ class Side:
         return ["b" in flags[i] for i in self.ids]
 
     def step(self, client: int, commands: list) -> list:
-        """Sends the commands, and answers what each client has been sent since, and who is blocked. One that still waits is unblocked
-        first, in one way or the other."""
+        """Sends the commands, and answers what each client has been sent since, and who is blocked.
+        One that still waits is unblocked first, in one way or the other."""
         said = []
         while self.owed[client]:
-            self.observer("CLIENT", "UNBLOCK", self.ids[client], "ERROR" if len(commands[0][0]) % 2 else "TIMEOUT")
+            self.observer("CLIENT", "UNBLOCK", self.ids[client], "ERROR" if len(commands[0][0]) % 2
+                          else "TIMEOUT")
             self.take(client, said)
         self.clients[client].socket.sendall(b"".join(encode(*argv) for argv in commands))
         self.owed[client] += len(commands)
@@ -138,7 +153,8 @@ def run(theirs, ours, resp: int, steps: list):
             t, o = (s.step(client, commands) for s in sides)
             if t != o:
                 return n, t, o
-        t, o = ([(key, s.observer("TYPE", key), s.observer(*LOOK[s.observer("TYPE", key)](key))) for key in sorted(s.observer("KEYS", "*"))] for s in sides)
+        t, o = ([(key, s.observer("TYPE", key), s.observer(*LOOK[s.observer("TYPE", key)](key)))
+                 for key in sorted(s.observer("KEYS", "*"))] for s in sides)
         if t != o:
             return len(steps), t, o
         return None
@@ -165,7 +181,8 @@ def check(theirs, ours, seed: int) -> None:
     steps = shrink(theirs, ours, resp, steps[:found[0] + 1])
     at, t, o = run(theirs, ours, resp, steps) or found
     lines = [f"transcripts differ: seed {seed}, RESP{resp}"]
-    lines += [f"  client {c}: " + " | ".join(" ".join(map(str, argv)) for argv in commands) for c, commands in steps[:at + 1]]
+    lines += [f"  client {c}: " + " | ".join(" ".join(map(str, argv)) for argv in commands) for c,
+              commands in steps[:at + 1]]
     raise AssertionError("\n".join([*lines, f"  redis: {t!r}", f"  ours:  {o!r}"]))
 
 

@@ -1,11 +1,15 @@
-"""An executable model of strings, counters and deadlines under replication: dictionaries instead of speed.
+"""An executable model of strings, counters and deadlines under replication: dictionaries instead of
+speed.
 
-The kernel must give this model's outcome for every schedule (test_model.py). It is written to be read: a key is a set of *writes*, a
-*tally* per actor, and the writes of its deadline register; an op is a list of effects; applying one is a function of op and state.
+The kernel must give this model's outcome for every schedule (test_model.py). It is written to be
+read: a key is a set of *writes*, a *tally* per actor, and the writes of its deadline register; an
+op is a list of effects; applying one is a function of op and state.
 
-Names are those of the kernel. An actor is (replica id, epoch), a dot is (actor, seq), a clock is {actor: seq}. Totals are exact
-fractions; what is read of them is rounded once, to 64 bits of mantissa. A single Redis rounds at every increment: where that shows, an
-increment carries what its client was answered (`Tally.shown`), which holds as long as the key reads from the same writes and tallies.
+Names are those of the kernel. An actor is (replica id, epoch), a dot is (actor, seq), a clock is
+{actor: seq}. Totals are exact fractions; what is read of them is rounded once, to 64 bits of
+mantissa. A single Redis rounds at every increment: where that shows, an increment carries what its
+client was answered (`Tally.shown`), which holds as long as the key reads from the same writes and
+tallies.
 
     a, b = Model("a"), Model("b")
     ops = [a.execute([("add", 0, b"k", 7)], now=1), b.execute([("add", 0, b"k", 3)], now=1)]
@@ -32,7 +36,8 @@ def rounded(value: Fraction, bits: int = 64) -> Fraction:
     """The nearest number with so many bits of mantissa, of two the even one."""
     size = abs(value)
     unit = Fraction(2) ** (size.numerator.bit_length() - size.denominator.bit_length() - bits - 1)
-    while value and round(size / unit) >> bits:         # two or three bits too fine, so not rounded yet
+    # two or three bits too fine, so not rounded yet
+    while value and round(size / unit) >> bits:
         unit *= 2
     return round(value / unit) * unit
 
@@ -45,7 +50,8 @@ def number(text: bytes) -> Fraction | None:
 
 
 def sum_of(base: Fraction, parts: list, is_real: bool) -> Fraction:
-    """What is read of a sum: whole numbers stop at the limits of 64 bits, unless they are `is_real`."""
+    """What is read of a sum: whole numbers stop at the limits of 64 bits, unless they are
+    `is_real`."""
     value = base + sum(parts)
     if value.denominator == 1 and (not is_real or LEAST <= value <= MOST):
         return min(max(value, Fraction(LEAST)), Fraction(MOST))
@@ -58,7 +64,8 @@ def number_text(value: Fraction) -> bytes:
         return b"%d" % value.numerator
     places = 17
     digits = f"{round(abs(value) * 10**places):0{places + 1}d}"
-    return f"{'-' if value < 0 else ''}{digits[:-places]}.{digits[-places:]}".rstrip("0").rstrip(".").encode()
+    return f"{'-' if value < 0 else ''}{digits[:-places]}.{digits[-places:]}".rstrip("0").rstrip(
+            ".").encode()
 
 
 @dataclass
@@ -77,10 +84,13 @@ class Tally:
     run: tuple                       # (seq, effect index) of the increment that began it
     seq: int                         # the newest increment, and the sum of the run up to there
     total: Fraction
-    back_seq: int = 0                # the newest take-back: the sum as of that increment counts no more
+    # the newest take-back: the sum as of that increment counts no more
+    back_seq: int = 0
     back: Fraction = Fraction(0)
-    shown: tuple | None = None       # (what was read, the number its client was shown): of the newest increment
-    wide: bool = False               # it has left 64 bits as a floating point number: sums with it do not stop there
+    # (what was read, the number its client was shown): of the newest increment
+    shown: tuple | None = None
+    # it has left 64 bits as a floating point number: sums with it do not stop there
+    wide: bool = False
 
     @property
     def live(self) -> bool:
@@ -89,9 +99,11 @@ class Tally:
 
 @dataclass
 class Key:
-    writes: dict = field(default_factory=dict)        # dot -> (stamp, actor, value, clears the deadline)
+    # dot -> (stamp, actor, value, clears the deadline)
+    writes: dict = field(default_factory=dict)
     tallies: dict = field(default_factory=dict)       # actor -> Tally
-    deadlines: dict = field(default_factory=dict)     # dot -> (stamp, actor, ms or None for "no deadline")
+    # dot -> (stamp, actor, ms or None for "no deadline")
+    deadlines: dict = field(default_factory=dict)
 
     def live(self) -> bool:
         return bool(self.writes) or any(t.live for t in self.tallies.values())
@@ -103,7 +115,8 @@ class Key:
         return [(a, t.run, t.seq, t.total) for a, t in self.tallies.items() if t.live]
 
     def stated(self):
-        """(stamp, actor, whether a deadline write says it, ms or None): the latest word on the deadline; None when there is none."""
+        """(stamp, actor, whether a deadline write says it, ms or None): the latest word on the
+        deadline; None when there is none."""
         words = [(s, a, True, ms) for s, a, ms in self.deadlines.values()]
         words += [(s, a, False, None) for s, a, _, clears in self.writes.values() if clears]
         return max(words, key=lambda w: w[:3], default=None)
@@ -111,7 +124,8 @@ class Key:
     def context(self) -> frozenset:
         """All that the number is read from."""
         dot = max(self.writes, key=lambda d: self.writes[d][:2], default=None)
-        return frozenset([dot, *((a, t.run, t.seq, t.back_seq) for a, t in self.tallies.items() if t.live)])
+        return frozenset([dot, *((a, t.run, t.seq, t.back_seq) for a, t in self.tallies.items()
+                                 if t.live)])
 
     def text(self) -> bytes | None:
         winner = max(self.writes.values(), key=lambda w: w[:2], default=None)
@@ -136,7 +150,8 @@ class Key:
             if t and t.run == run and seq > t.back_seq:
                 t.back_seq, t.back = seq, total
                 if not t.live and actor == op.dot[0]:
-                    del self.tallies[actor]            # its own actor took it back: nobody needs the stub
+                    # its own actor took it back: nobody needs the stub
+                    del self.tallies[actor]
 
     def clear_deadline(self, op: Op) -> None:
         self.deadlines = {d: w for d, w in self.deadlines.items() if not op.observed(d)}
@@ -160,12 +175,13 @@ class Model:
         self.keys: dict[tuple, Key] = {}               # (db, key) -> Key
         self.room: list[Op] = []                       # ops that wait for others
 
-    # ---- commands: each list of them is one op -------------------------------------------------------------------
+    # ---- commands: each list of them is one op ---------------------------------------------------
     def execute(self, commands: list, now: int) -> Op | None:
-        """("set" | "keep", db, key, value), ("add", db, key, step), ("incr", db, key, step as text: shown as Redis adds it),
-        ("del", db, key, None), ("expire", db, key, ms; 0: never), ("flush", db, b"", None). The op, applied here; None when nothing
-        was changed."""
-        op = Op((self.actor, self.clock.get(self.actor, 0) + 1), max(self.hlc + 1, now << 16), dict(self.clock))
+        """("set" | "keep", db, key, value), ("add", db, key, step), ("incr", db, key, step as text:
+        shown as Redis adds it), ("del", db, key, None), ("expire", db, key, ms; 0: never),
+        ("flush", db, b"", None). The op, applied here; None when nothing was changed."""
+        op = Op((self.actor, self.clock.get(self.actor, 0) + 1), max(self.hlc + 1, now << 16),
+                dict(self.clock))
         for name, db, key, argument in commands:
             self._command(op, now, name, (db, key), argument)
         if not op.effects:
@@ -181,7 +197,8 @@ class Model:
         k = self.keys.get(at)
         if name == "flush":
             if any(db == at[0] for db, _ in self.keys):
-                self._make(op, "flush", at, {key: x.seen() for key, x in self.keys.items() if key[0] == at[0]})
+                self._make(op, "flush", at,
+                           {key: x.seen() for key, x in self.keys.items() if key[0] == at[0]})
         elif name == "del":
             if k:
                 self._make(op, "delete", at, k.seen())
@@ -192,13 +209,15 @@ class Model:
             if k and self.get(*at, now) is None:       # what is hidden goes first
                 self._make(op, "delete", at, k.seen())
             elif k and name in ("keep", "add", "incr"):
-                word = k.stated()                      # what was said about the deadline goes on being said
+                # what was said about the deadline goes on being said
+                word = k.stated()
                 if word and (word[2] or name == "keep"):
                     self._make(op, "deadline", at, word[3], word[0], word[1])
             k = self.keys.get(at)
             if name in ("add", "incr"):
                 t = k.tallies.get(self.actor) if k else None
-                run, total = (t.run, t.total) if t and t.live else ((op.dot[1], len(op.effects)), Fraction(0))
+                run, total = ((t.run, t.total) if t and t.live
+                              else ((op.dot[1], len(op.effects)), Fraction(0)))
                 step, shown = number(argument) if name == "incr" else Fraction(argument), None
                 wide = bool(t and t.live and t.wide)
                 if name == "incr":
@@ -212,9 +231,10 @@ class Model:
             else:
                 self._make(op, "assign", at, argument, name == "keep", k.seen() if k else [])
 
-    # ---- ops ---------------------------------------------------------------------------------------------------------
+    # ---- ops -------------------------------------------------------------------------------------
     def receive(self, op: Op) -> None:
-        """The one entrance for others' ops: known ones are dropped, those that come too early wait."""
+        """The one entrance for others' ops: known ones are dropped, those that come too early
+        wait."""
         moved = all(op.dot != w.dot for w in self.room)
         if moved:
             self.room.append(op)
@@ -224,7 +244,8 @@ class Model:
                 actor, seq = op.dot
                 if self.clock.get(actor, 0) >= seq:
                     self.room.remove(op)
-                elif self.clock.get(actor, 0) == seq - 1 and all(self.clock.get(a, 0) >= n for a, n in op.deps.items()):
+                elif (self.clock.get(actor, 0) == seq - 1
+                      and all(self.clock.get(a, 0) >= n for a, n in op.deps.items())):
                     self.room.remove(op)
                     for effect in op.effects:
                         self._apply(op, effect)
@@ -260,7 +281,7 @@ class Model:
         if k.empty():
             del self.keys[at]
 
-    # ---- views -------------------------------------------------------------------------------------------------------
+    # ---- views -----------------------------------------------------------------------------------
     def get(self, db: int, key: bytes, now: int) -> bytes | None:
         k = self.keys.get((db, key))
         if k is None or not k.live():

@@ -9,7 +9,8 @@ from crdtredis.replication import crdtredis_pb2
 
 
 def batch_of(chance: random.Random, runs: int) -> bytes:
-    """Runs of several replicas in turn, with ops of 1 to some thousand bytes; declarations at the front."""
+    """Runs of several replicas in turn, with ops of 1 to some thousand bytes; declarations at the
+    front."""
     replicas = [Replica(name, 1) for name in "abc"]
     parts = []
     for i in range(runs):
@@ -22,14 +23,18 @@ def batch_of(chance: random.Random, runs: int) -> bytes:
 
 
 def ops(*batches: bytes) -> list:
-    return [(run.actor, op.SerializeToString()) for batch in batches for run in crdtredis_pb2.Batch.FromString(batch).runs
+    return [(run.actor, op.SerializeToString()) for batch in batches
+            for run in crdtredis_pb2.Batch.FromString(batch).runs
             for op in run.ops]
 
 
 def test_a_split_keeps_every_op_in_order_and_within_the_limit():
     chance = random.Random(1)
     for _ in range(300):
-        batch, most = batch_of(chance, chance.randrange(1, 12)), chance.choice((30, 100, 300, 1000, 6000, 10**6))
+        batch, most = batch_of(chance,
+                               chance.randrange(1,
+                                                12)), chance.choice((30, 100, 300, 1000, 6000,
+                                                                     10**6))
         parts = split_batch(batch, most)
         assert ops(*parts) == ops(batch)
         for part in parts:
@@ -49,6 +54,7 @@ def test_an_op_that_is_too_large_has_the_same_bytes_wherever_it_was_cut_out():
 
 
 def test_what_is_no_batch_is_not_split():
-    for bad in (b"\xff" * 100, b"\x12\x0b\x09" + b"\x01" * 8 + b"\x12\x7f" + b"\0" * 100, b"\x12\x63" + b"\0" * 99):
+    for bad in (b"\xff" * 100, b"\x12\x0b\x09" + b"\x01" * 8 + b"\x12\x7f" + b"\0" * 100,
+                b"\x12\x63" + b"\0" * 99):
         with pytest.raises(DamagedBatch):
             split_batch(bad, 10)

@@ -1,8 +1,10 @@
-"""Hashes, sets, sorted sets and lists under replication, against an oracle that reads the outcome off the bare set of ops.
+"""Hashes, sets, sorted sets and lists under replication, against an oracle that reads the outcome
+off the bare set of ops.
 
-Random clusters make effects, exchange ops with loss of order, duplicates and relays, collect stubs and start again from their log. In
-the end all replicas must be equal, and what they show must be what the oracle (tests/simulation/oracle.py) says. The simulation does the
-same with client commands; here effects are made directly, also such as no command makes in one op.
+Random clusters make effects, exchange ops with loss of order, duplicates and relays, collect stubs
+and start again from their log. In the end all replicas must be equal, and what they show must be
+what the oracle (tests/simulation/oracle.py) says. The simulation does the same with client
+commands; here effects are made directly, also such as no command makes in one op.
 
     python -m pytest tests/core/test_collections.py            # a few hundred schedules
     python -m tests.core.test_collections FIRST LAST           # any others, by seed
@@ -21,7 +23,7 @@ KEYS = [b"k", b"l"]
 NONE = 255
 
 
-# ---- random clusters -----------------------------------------------------------------------------------------------
+# ---- random clusters -----------------------------------------------------------------------------
 
 def random_effect(rng, types, flushes=.01):
     key = rng.choice(KEYS)
@@ -36,7 +38,8 @@ def random_effect(rng, types, flushes=.01):
     if type == pb.STRING:
         return ("set", 0, key, rng.choice([b"1", b"text"]))
     if type == pb.LIST:
-        return "member", 0, key, (rng.choice(["insert", "insert", "insert", "remove", "set"]), type, b"%d" % rng.randrange(99),
+        return "member", 0, key, (rng.choice(["insert", "insert", "insert", "remove", "set"]), type,
+                                  b"%d" % rng.randrange(99),
                                   rng.choice([0, 99, rng.randrange(6)]))
     if type == pb.SET:
         return "member", 0, key, (rng.choice(["set", "remove"]), type, name, b"")
@@ -50,7 +53,8 @@ class Cluster:
         self.rng = rng
         self.replicas = [Replica(name, 1, seed=i) for i, name in enumerate("ABC"[:n])]
         self.epochs = [1] * n
-        self.logs = [[] for _ in range(n)]                   # what each replica has taken: its own ops and those it received
+        # what each replica has taken: its own ops and those it received
+        self.logs = [[] for _ in range(n)]
         self.sent = {}
         for i in range(n):
             self.take(i)
@@ -61,7 +65,8 @@ class Cluster:
             self.logs[i].append(batch)
 
     def deliver(self, source, target, most):
-        """The next batches of source's log, now and then an old one again; relays what source has received from others."""
+        """The next batches of source's log, now and then an old one again; relays what source has
+        received from others."""
         at = self.sent.get((source, target), 0)
         for batch in self.logs[source][at:at + most]:
             self.replicas[target].receive(batch)
@@ -125,7 +130,8 @@ def run(seed, steps=50, flushes=.01):
             if types == [pb.LIST]:
                 for key in KEYS:
                     found = probe_members(c.replicas[i], 0, key)[1] or []
-                    assert found == as_lists_do(before[key][1] or [], effects, key), f"seed {seed}: {effects} on {before}"
+                    assert found == as_lists_do(before[key][1] or [], effects,
+                                                key), f"seed {seed}: {effects} on {before}"
             c.take(i)
         elif x < .9:
             if i != j:
@@ -138,7 +144,8 @@ def run(seed, steps=50, flushes=.01):
         c.replicas[i].check()
     c.settle()
     digests = {r.digest() for r in c.replicas}
-    assert len(digests) == 1, f"seed {seed}: {[{k: r.inspect(0, k) for k in KEYS} for r in c.replicas]}"
+    assert len(
+            digests) == 1, f"seed {seed}: {[{k: r.inspect(0, k) for k in KEYS} for r in c.replicas]}"
     found = Ops()
     for log in c.logs:
         for batch in log:
@@ -148,7 +155,9 @@ def run(seed, steps=50, flushes=.01):
         for key in KEYS:
             type, shown = probe_members(r, 0, key)
             at = expected.get((0, key))
-            assert type == NONE if at is None else at.shows(TYPE_NAMES[type], set(shown) if type == pb.SET else shown), f"seed {seed}: {r.id} {key}"
+            assert type == NONE if at is None else at.shows(TYPE_NAMES[type],
+                                                            set(shown) if type == pb.SET
+                                                            else shown), f"seed {seed}: {r.id} {key}"
 
 
 @pytest.mark.parametrize("first", range(0, 600, 50))
@@ -157,7 +166,7 @@ def test_random_clusters_converge_to_what_the_ops_say(first):
         run(seed)
 
 
-# ---- named examples ------------------------------------------------------------------------------------------------
+# ---- named examples ------------------------------------------------------------------------------
 
 def exchange(a, b):
     for _ in range(2):
@@ -179,12 +188,18 @@ def push(r, value, at):
 
 
 @pytest.mark.parametrize("type", [pb.SET, pb.HASH, pb.ZSET, pb.LIST])
-@pytest.mark.parametrize("unseen", [None, "the newest", "an old one assigned again", "one of a third replica"])
+@pytest.mark.parametrize("unseen", [None, "the newest", "an old one assigned again",
+                                    "one of a third replica"])
 def test_a_large_collection_goes_at_once_only_where_all_of_it_was_seen(type, unseen):
-    """A removal from afar of a hundred members and more looks at the newest dot of each actor instead of the members."""
+    """A removal from afar of a hundred members and more looks at the newest dot of each actor
+    instead of the members."""
     def add(r, i):
-        name, argument = (b"%d" % i, 10**6) if type == pb.LIST else (b"%d" % i, b"v" if type == pb.HASH else b"" if type == pb.SET else i)
-        probe_make(r, [("member", 0, b"l", ("insert" if type == pb.LIST else "set", type, name, argument))])
+        name, argument = ((b"%d" % i, 10**6) if type == pb.LIST
+                          else (b"%d" % i, b"v" if type == pb.HASH else b"" if type == pb.SET
+                                else i))
+        probe_make(r,
+                   [("member", 0, b"l", ("insert" if type == pb.LIST else "set", type, name,
+                                         argument))])
 
     a, b, c = (Replica(name, 1, seed=i) for i, name in enumerate("ABC"))
     for i in range(200):
@@ -206,9 +221,11 @@ def test_a_large_collection_goes_at_once_only_where_all_of_it_was_seen(type, uns
     probe_make(b, [("del", 0, b"l", None)])
     a.receive(b.take_ops())
     a.check()
-    left = {None: [], "the newest": [b"200"], "an old one assigned again": [b"3"], "one of a third replica": [b"201"]}[unseen]
+    left = {None: [], "the newest": [b"200"], "an old one assigned again": [b"3"],
+            "one of a third replica": [b"201"]}[unseen]
     kind, shown = probe_members(a, 0, b"l")
-    assert ([] if kind == NONE else [name for name, _ in shown] if type == pb.ZSET else list(shown)) == left
+    assert (([] if kind == NONE else [name for name, _ in shown] if type == pb.ZSET
+             else list(shown)) == left)
     batch = a.take_ops()
     for r in b, c:
         r.receive(batch)
@@ -226,7 +243,8 @@ def test_pushes_of_two_replicas_do_not_interleave(at, in_one_op):
         for op in [effects] if in_one_op else [[e] for e in effects]:
             probe_make(r, op)
     exchange(a, b)
-    assert probe_members(a, 0, b"l")[1] == probe_members(b, 0, b"l")[1] in ([b"a"] * 3 + [b"b"] * 3, [b"b"] * 3 + [b"a"] * 3)
+    assert (probe_members(a, 0, b"l")[1] == probe_members(b, 0, b"l")[1] in
+            ([b"a"] * 3 + [b"b"] * 3, [b"b"] * 3 + [b"a"] * 3))
 
 
 @pytest.mark.parametrize("at", [0, 10**6])
@@ -252,7 +270,8 @@ def test_inserts_after_one_element_stand_next_to_it_in_one_order():
     push(b, b"y2", 1)
     exchange(a, b)
     shown = probe_members(a, 0, b"l")[1]
-    assert shown == probe_members(b, 0, b"l")[1] and shown[0] == b"x" and shown[3] == b"z" and set(shown[1:3]) == {b"y1", b"y2"}
+    assert (shown == probe_members(b, 0, b"l")[1] and shown[0] == b"x" and shown[3] == b"z"
+            and set(shown[1:3]) == {b"y1", b"y2"})
 
 
 def test_a_queue_through_a_list_leaves_no_memory_behind():
@@ -286,7 +305,8 @@ def test_a_position_is_not_given_out_twice():
     push(a, b"1", 0)
     exchange(a, b)
     probe_make(a, [("member", 0, b"l", ("remove", pb.LIST, b"", 0))])
-    push(a, b"2", 0)                                         # were it the position of 1, B's set would bring 1's place back
+    # were it the position of 1, B's set would bring 1's place back
+    push(a, b"2", 0)
     probe_make(b, [("member", 0, b"l", ("set", pb.LIST, b"1b", 0))])
     exchange(a, b)
     assert sorted(probe_members(a, 0, b"l")[1]) == [b"1b", b"2"]
@@ -312,14 +332,16 @@ def test_a_place_in_a_run_is_not_given_out_twice():
     push(a, b"1", 1)
     exchange(a, b)
     probe_make(a, [("member", 0, b"l", ("remove", pb.LIST, b"", 1))])
-    push(a, b"2", 1)                                         # goes on in the same run, where 1 stood
+    # goes on in the same run, where 1 stood
+    push(a, b"2", 1)
     probe_make(b, [("member", 0, b"l", ("set", pb.LIST, b"1b", 1))])
     exchange(a, b)
     assert sorted(probe_members(a, 0, b"l")[1]) == [b"1b", b"2", b"x"]
 
 
 def test_ops_of_an_ended_process_that_come_late_count_only_their_part():
-    """A process ended after it had sent them; a delete took its tally back, and nobody may forget that while they can still come."""
+    """A process ended after it had sent them; a delete took its tally back, and nobody may forget
+    that while they can still come."""
     old, b = Replica("old", 1, seed=1), Replica("B", 1, seed=2)
     step = [("member", 0, b"h", ("add", pb.HASH, b"f", 10))]
     probe_make(old, step)

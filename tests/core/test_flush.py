@@ -1,4 +1,5 @@
-"""FLUSHDB: a database is let go of whole where nothing of it may stay, and only there; its keys are freed a little at a time."""
+"""FLUSHDB: a database is let go of whole where nothing of it may stay, and only there; its keys are
+freed a little at a time."""
 import random
 
 import pytest
@@ -17,7 +18,9 @@ def test_random_clusters_with_many_flushes(first):
 def fill(r, rng, db=0):
     for i in range(300):
         key = b"%d" % rng.randrange(200)
-        probe_make(r, [rng.choice([("set", db, key, b"v" * rng.randrange(50)), ("expire", db, key, 10**9 + i),
+        probe_make(r,
+                   [rng.choice([("set", db, key, b"v" * rng.randrange(50)),
+                                ("expire", db, key, 10**9 + i),
                                    ("member", db, b"h" + key, ("set", pb.HASH, b"%d" % i, b"v")),
                                    ("member", db, b"big", ("set", pb.SET, b"%d" % i, b"")),
                                    ("member", db, b"list", ("insert", pb.LIST, b"%d" % i, 0))])])
@@ -72,7 +75,8 @@ def test_a_deadline_alone_that_the_flush_had_not_seen_stays():
 
 @pytest.mark.parametrize("of", ["own", "another's", "another's, taken back before"])
 def test_counters(of):
-    """The flusher's own entries go at once, here and there; of another's a stub stays until that one has seen the flush."""
+    """The flusher's own entries go at once, here and there; of another's a stub stays until that
+    one has seen the flush."""
     a, b = pair()
     maker = a if of == "own" else b
     for i in range(100):

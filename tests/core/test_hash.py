@@ -1,4 +1,5 @@
-"""SipHash-1-3 against an independent Python version of the algorithm, CRC-32C against a bit-by-bit one and published vectors."""
+"""SipHash-1-3 against an independent Python version of the algorithm, CRC-32C against a bit-by-bit
+one and published vectors."""
 import random
 
 import pytest
@@ -9,7 +10,8 @@ MASK = (1 << 64) - 1
 
 
 def sip(data, k0, k1, rounds=1, final=3):
-    """The algorithm as its authors describe it, with big integers and no cleverness. (2, 4) rounds is the original, whose vectors are public."""
+    """The algorithm as its authors describe it, with big integers and no cleverness. (2, 4) rounds
+    is the original, whose vectors are public."""
     def rot(x, b):
         return (x << b | x >> 64 - b) & MASK
 
@@ -65,7 +67,8 @@ def test_siphash_1_3_agrees_with_the_reference_at_every_length():
 @pytest.mark.parametrize("data, expected", [
     (b"", 0), (b"123456789", 0xE3069283),
     # RFC 3720, appendix B.4
-    (bytes(32), 0x8a9136aa), (b"\xff" * 32, 0x62a8ab43), (bytes(range(32)), 0x46dd794e), (bytes(range(31, -1, -1)), 0x113fdb5c)])
+    (bytes(32), 0x8a9136aa), (b"\xff" * 32, 0x62a8ab43), (bytes(range(32)), 0x46dd794e),
+    (bytes(range(31, -1, -1)), 0x113fdb5c)])
 def test_crc32c_gives_the_published_vectors(data, expected, by_tables):
     assert probe_crc32c(data, 0, by_tables) == expected == crc(data)
 
@@ -76,7 +79,8 @@ def test_crc32c_by_hardware_and_by_tables_agree_at_every_length_and_alignment():
     for begin in range(9):
         for end in range(begin, begin + 90):
             expected = crc(data[begin:end])
-            assert probe_crc32c(data[begin:end]) == probe_crc32c(data[begin:end], 0, True) == expected
+            assert (probe_crc32c(data[begin:end]) == probe_crc32c(data[begin:end], 0, True)
+                    == expected)
 
 
 def test_crc32c_can_be_chained():

@@ -1,4 +1,5 @@
-"""Long lists: the packed blocks (core/block.pxi) against a Python list, and against replicas that hold the same list in other blocks.
+"""Long lists: the packed blocks (core/block.pxi) against a Python list, and against replicas that
+hold the same list in other blocks.
 
     python -m pytest tests/core/test_lists.py
     python -m tests.core.test_lists FIRST LAST       # other seeds
@@ -16,8 +17,10 @@ KEY = b"l"
 
 
 def value(rng, n):
-    """Bytes that tell themselves apart, of many lengths: empty ones, ordinary ones, too long for a page with others."""
-    size = rng.choice([0, 1, 3, 3, 8, 32, 32, 100, 127, 128, 500, 2048, 2049, 5000] if rng.random() < .1 else [0, 1, 3, 8, 32])
+    """Bytes that tell themselves apart, of many lengths: empty ones, ordinary ones, too long for a
+    page with others."""
+    size = rng.choice([0, 1, 3, 3, 8, 32, 32, 100, 127, 128, 500, 2048, 2049, 5000]
+                      if rng.random() < .1 else [0, 1, 3, 8, 32])
     return (b"%d." % n).ljust(size, b"x")[:max(size, 1)] if size else b""
 
 
@@ -38,9 +41,11 @@ class Side:
 
     def burst(self, rng, model):
         """One pattern of use, a few to a few hundred times."""
-        what = rng.choice(["push", "push", "push", "pop", "pop", "queue", "middle", "remove", "set", "busy", "many"])
+        what = rng.choice(["push", "push", "push", "pop", "pop", "queue", "middle", "remove", "set",
+                           "busy", "many"])
         tail = rng.random() < .5
-        times = rng.choice([1, 2, 3, 20, 200, 400] if what in ("push", "pop", "queue", "busy") else [1, 3, 20])
+        times = rng.choice([1, 2, 3, 20, 200, 400] if what in ("push", "pop", "queue", "busy")
+                           else [1, 3, 20])
         for _ in range(times):
             self.replica.now += rng.choice([0, 0, 1])
             self.made += 1
@@ -59,13 +64,15 @@ class Side:
                     if rng.random() < .1:
                         effects.append(("set", 0, b"other", b"x"))
             elif what == "middle":
-                effects = [self.insert(model, at + i if at + i <= n + i else n, value(rng, i)) for i in range(rng.choice([1, 1, 3]))]
+                effects = [self.insert(model, at + i if at + i <= n + i else n, value(rng, i))
+                           for i in range(rng.choice([1, 1, 3]))]
             elif n == 0:
                 break
             elif what == "pop":
                 effects = [self.remove(model, n - 1 if tail else 0)]
             elif what == "queue":
-                effects = [self.insert(model, n if tail else 0, v), self.remove(model, 0 if tail else n)]
+                effects = [self.insert(model, n if tail else 0, v),
+                           self.remove(model, 0 if tail else n)]
             elif what == "remove":
                 effects = [self.remove(model, at % n)]
             else:
@@ -161,7 +168,8 @@ def test_an_element_takes_little_more_than_its_bytes(pushes):
     r = Side("A", 1)
     before = probe_memory()[1]
     for i in range(0, 20_000, 20):
-        effects = [("member", 0, KEY, ("insert", pb.LIST, b"%032d" % j, 0 if pushes == "to the head" else 10**9)) for j in range(i, i + 20)]
+        effects = [("member", 0, KEY, ("insert", pb.LIST, b"%032d" % j, 0 if pushes == "to the head"
+                                       else 10**9)) for j in range(i, i + 20)]
         for op in [effects] if pushes == "one op" else [[e] for e in effects]:
             r.do(op)
             if pushes == "with writes between":
@@ -178,7 +186,8 @@ def test_what_a_queue_took_is_given_back():
     before = probe_memory()
     for i in range(30_000):
         r.do([("member", 0, KEY, ("insert", pb.LIST, b"%d" % i, 10**9))])
-        if i % 5000 > 100:                                   # it fills up to a hundred, then some leave for each that comes
+        # it fills up to a hundred, then some leave for each that comes
+        if i % 5000 > 100:
             r.do([("member", 0, KEY, ("remove", pb.LIST, b"", 0))])
         if i % 5000 == 4999:
             while len(r.shown()) > 3:
@@ -189,7 +198,8 @@ def test_what_a_queue_took_is_given_back():
 
 
 def test_an_index_in_the_middle_of_a_long_list():
-    """Thousands of inserts to the left and right of the last one, into few blocks; no op says more than its element."""
+    """Thousands of inserts to the left and right of the last one, into few blocks; no op says more
+    than its element."""
     r = Side("A", 1)
     model = []
     for i in range(8000):
@@ -205,8 +215,8 @@ def test_an_index_in_the_middle_of_a_long_list():
 
 @pytest.mark.parametrize("apart", [1, 7, 40])
 def test_replicas_that_insert_between_each_others_inserts(apart):
-    """In turn it is a plain list; when both insert at once, before they have heard of each other, every element is there, once, and in the
-    order in which each replica had it."""
+    """In turn it is a plain list; when both insert at once, before they have heard of each other,
+    every element is there, once, and in the order in which each replica had it."""
     sides = [Side("A", 1), Side("B", 2)]
     model = [b"first", b"last"]
     sides[0].do([("member", 0, KEY, ("insert", pb.LIST, v, 10**9)) for v in model])
@@ -230,7 +240,8 @@ def test_replicas_that_insert_between_each_others_inserts(apart):
 
 
 def test_a_delete_that_saw_half_of_a_block():
-    """A has pushed on while B deleted; what B had not seen stays, in blocks that are cut where B's knowledge ends."""
+    """A has pushed on while B deleted; what B had not seen stays, in blocks that are cut where B's
+    knowledge ends."""
     for tail in (True, False):
         a, b = Side("A", 1), Side("B", 2)
         model = []

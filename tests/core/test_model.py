@@ -1,11 +1,13 @@
 """The kernel against the model (model.py): random schedules, and every small interleaving.
 
-Random: the same commands run on kernels and models of a small cluster, and the same ops are delivered, early, late, twice, or never.
-After every step clock and visible keys of the replica concerned must agree with its model; at the end all digests are equal.
+Random: the same commands run on kernels and models of a small cluster, and the same ops are
+delivered, early, late, twice, or never. After every step clock and visible keys of the replica
+concerned must agree with its model; at the end all digests are equal.
 
-Exhaustive: two replicas with two concurrent ops each, three with one each, and four ops of which one has seen another, each op every
-command, on every kind of key that was there before. Observers receive them in every order that causality allows; all must end with the
-digest of the first, and with what the model shows.
+Exhaustive: two replicas with two concurrent ops each, three with one each, and four ops of which
+one has seen another, each op every command, on every kind of key that was there before. Observers
+receive them in every order that causality allows; all must end with the digest of the first, and
+with what the model shows.
 """
 import os
 import random
@@ -50,41 +52,53 @@ class Both:
         self.real.now = now
         assert self.real.clock() == self.model.clock, told
         for key in KEYS:
-            assert probe_get(self.real, 0, key) == self.model.get(0, key, now), f"{key} at {self.real.id} {told}"
+            assert probe_get(self.real, 0,
+                             key) == self.model.get(0, key, now), f"{key} at {self.real.id} {told}"
             if self.model.get(0, key, now) is not None:
-                assert self.real.inspect(0, key)["deadline"] == self.model.deadline(0, key), f"deadline of {key} {told}"
+                assert self.real.inspect(0,
+                                         key)["deadline"] == self.model.deadline(
+                                             0, key), f"deadline of {key} {told}"
         assert self.real.keys()[0] == sum(k.live() for k in self.model.keys.values()), told
         assert self.real.waiting()["ops"] == len(self.model.room), told
 
 
 def command(rng, b: Both, now, huge: bool):
-    """A command that a client could cause now: deletes and deadlines only of visible keys, increments only of numbers. `huge`: many
-    numbers at the 64-bit limits and beyond."""
+    """A command that a client could cause now: deletes and deadlines only of visible keys,
+    increments only of numbers. `huge`: many numbers at the 64-bit limits and beyond."""
     key = rng.choice(KEYS)
     value = b.model.get(0, key, now)
     x = rng.random()
     if x < 0.16:
-        return ("set", 0, key, rng.choice([b"1", b"-5", b"text", b"", b"9223372036854775807" if huge else b"0.1"]))
+        return ("set", 0, key,
+                rng.choice([b"1", b"-5", b"text", b"", b"9223372036854775807" if huge else b"0.1"]))
     if x < 0.28:
-        return ("keep", 0, key, rng.choice([b"7", b"tail", b"-9223372036854775808" if huge else b"1.5"]))
+        return ("keep", 0, key,
+                rng.choice([b"7", b"tail", b"-9223372036854775808" if huge else b"1.5"]))
     if x < 0.62:
         if value is not None and number(value) is None:
             return ("del", 0, key, None)
         if rng.random() < 0.6:
-            return ("add", 0, key, rng.choice([1, 2, -3, 10, 0, 2.0**62 if huge else 0.5, -2.0**62 if huge else -0.25]))
-        return ("incr", 0, key, rng.choice([b"0.1", b"-0.3", b"123456789.1", b"7", b"1e-30", b"9223372036854775807" if huge else b"1e15",
-                                            b"-9223372036854775807" if huge else b"-1e15", b"1e20" if huge else b"0.7"]))
+            return ("add", 0, key,
+                    rng.choice([1, 2, -3, 10, 0, 2.0**62 if huge else 0.5,
+                                -2.0**62 if huge else -0.25]))
+        return ("incr", 0, key,
+                rng.choice([b"0.1", b"-0.3", b"123456789.1", b"7", b"1e-30",
+                            b"9223372036854775807" if huge else b"1e15",
+                                            b"-9223372036854775807" if huge else b"-1e15",
+                                            b"1e20" if huge else b"0.7"]))
     if x < 0.80:
         return ("del", 0, key, None) if value is not None else ("add", 0, key, 1)
     if x < 0.95:
-        return ("expire", 0, key, rng.choice([0, now + 1, now + 3, now + 1000])) if value is not None else ("set", 0, key, b"9")
+        return (("expire", 0, key, rng.choice([0, now + 1, now + 3, now + 1000]))
+                if value is not None else ("set", 0, key, b"9"))
     if any(b.model.get(0, k, now) is not None for k in KEYS):
         return ("flush", 0, b"", None)
     return ("set", 0, key, b"3")
 
 
 def transaction(rng, b: Both, now, huge: bool):
-    """Commands that one op makes; what each may be depends on the ones before, so a scratch copy of the model runs along."""
+    """Commands that one op makes; what each may be depends on the ones before, so a scratch copy of
+    the model runs along."""
     import copy
     n = 1 if rng.random() < 0.85 else rng.randint(2, 4)
     if n == 1:
@@ -142,7 +156,7 @@ def test_random_schedules(block):
         run(seed)
 
 
-# ---- every small interleaving -----------------------------------------------------------------------------------------
+# ---- every small interleaving --------------------------------------------------------------------
 
 K = (0, b"k")
 COMMANDS = {
@@ -188,7 +202,8 @@ def possible(b: Both, name: str, now: int) -> bool:
 
 
 def orders(history):
-    """Every order of the ops in which each comes after those of its own replica and those it depends on."""
+    """Every order of the ops in which each comes after those of its own replica and those it
+    depends on."""
     def extend(done, rest):
         if not rest:
             yield done
@@ -222,12 +237,15 @@ def test_two_replicas_two_ops_each(before):
         for three, four in product(SHORT, repeat=2):
             cluster, made = world("ab", before)
             history = []
-            for who, name, after in [("a", one, []), ("a", two, [0]), ("b", three, []), ("b", four, [2])]:
+            for who, name, after in [("a", one, []), ("a", two, [0]), ("b", three, []),
+                                     ("b", four, [2])]:
                 b = cluster[who]
-                op = b.execute(COMMANDS[name], 1001 + len(history) % 2) if possible(b, name, 1001) else None
+                op = (b.execute(COMMANDS[name], 1001 + len(history) % 2) if possible(b, name, 1001)
+                      else None)
                 history.append((len(history), op, after))
             history = renumber(history)
-            check_every_order("ab", made, history, f"before {before}: a {one}, {two} || b {three}, {four}")
+            check_every_order("ab", made, history,
+                              f"before {before}: a {one}, {two} || b {three}, {four}")
 
 
 @pytest.mark.parametrize("before", BEFORE)
@@ -238,7 +256,8 @@ def test_two_and_three_replicas_one_op_each(before):
             history = []
             for who, name in zip(names, chosen):
                 b = cluster[who]
-                history.append((len(history), b.execute(COMMANDS[name], 1001) if possible(b, name, 1001) else None, []))
+                history.append((len(history), b.execute(COMMANDS[name], 1001)
+                                if possible(b, name, 1001) else None, []))
             check_every_order(names, made, renumber(history), f"before {before}: {chosen}")
 
 
@@ -249,13 +268,16 @@ def test_an_op_that_has_seen_one_of_three(before):
         history = []
         for who, name in zip("abc", chosen):
             b = cluster[who]
-            history.append((len(history), b.execute(COMMANDS[name], 1001) if possible(b, name, 1001) else None, []))
+            history.append((len(history), b.execute(COMMANDS[name], 1001) if possible(b, name, 1001)
+                            else None, []))
         c = cluster["c"]
         if history[0][1]:
             c.receive(history[0][1], 1002)
         last = c.execute(COMMANDS[chosen[3]], 1002) if possible(c, chosen[3], 1002) else None
         history.append((3, last, [0, 2]))
-        check_every_order("abc", made, renumber(history), f"before {before}: a, b, c {chosen[:3]}, then c, having seen a's, {chosen[3]}")
+        check_every_order("abc", made, renumber(history),
+                          f"before {before}: a, b, c {chosen[:3]}, then c, having seen a's, "
+                          f"{chosen[3]}")
 
 
 def renumber(history):
@@ -266,7 +288,8 @@ def renumber(history):
 
 
 def test_every_arrival_order_of_a_chain():
-    """Four ops of which each depends on the one before, in all 24 orders: what comes early waits, and nothing is lost."""
+    """Four ops of which each depends on the one before, in all 24 orders: what comes early waits,
+    and nothing is lost."""
     cluster, _ = world("ab", "nothing")
     a, b = cluster["a"], cluster["b"]
     ops = [a.execute([("add", *K, 1)], 1000)]

@@ -1,4 +1,5 @@
-"""How large things become: the records that the ops of a turn are cut into, what is held of a received op."""
+"""How large things become: the records that the ops of a turn are cut into, what is held of a
+received op."""
 import subprocess
 import sys
 
@@ -57,7 +58,8 @@ def test_the_ops_of_a_turn_are_cut_into_records_between_ops(most):
 @pytest.mark.parametrize("size", [LARGE - 100, LARGE - 40, LARGE, 3 * LARGE])
 @pytest.mark.parametrize("actors", [0, 1, 9, 16, 17, 18, 300])
 def test_a_large_op_is_a_record_of_its_own(size, actors):
-    """Its head, which names what it depends on, is put before it in the buffer it was made in, or in a larger one."""
+    """Its head, which names what it depends on, is put before it in the buffer it was made in, or
+    in a larger one."""
     a, b = replica("a"), replica("b")
     probe_make(a, [("set", 0, b"before", b"1")])
     for i in range(actors):
@@ -73,7 +75,8 @@ def test_a_large_op_is_a_record_of_its_own(size, actors):
         b.receive(p)
     assert b.digest() == a.digest() and b.waiting()["ops"] == 0
     passed_on = taken(b, 4 << 20)
-    assert sorted(dot for p in passed_on for dot in ops(p)) == sorted(dot for p in payloads for dot in ops(p))
+    assert (sorted(dot for p in passed_on for dot in ops(p))
+            == sorted(dot for p in payloads for dot in ops(p)))
     c = replica("c")
     for p in passed_on:
         c.receive(p)
@@ -105,10 +108,12 @@ def test_a_received_op_is_not_held_in_decoded_form():
     a = replica("a")
     probe_make(a, [("member", 0, b"s", ("set", 2, b"%06d" % i, b"")) for i in range(500_000)])
     batch = a.take_ops()
-    out = subprocess.run([sys.executable, "-c", RECEIVER], input=batch, stdout=subprocess.PIPE, check=True, timeout=120).stdout
+    out = subprocess.run([sys.executable, "-c", RECEIVER], input=batch, stdout=subprocess.PIPE,
+                         check=True, timeout=120).stdout
     grown, memory, keys = map(int, out.split())
     assert keys == 1 and len(batch) < 20_000_000
-    assert grown < memory + 2 * len(batch), f"{grown} bytes for {len(batch)}, of which {memory} stay"
+    assert grown < memory + 2 * len(
+            batch), f"{grown} bytes for {len(batch)}, of which {memory} stay"
 
 
 @pytest.mark.parametrize("n", [1, 63, 64, 65, 66, 200, 1000])
@@ -130,7 +135,9 @@ def test_an_op_is_applied_whole_or_not_at_all_however_many_effects_it_has(n):
         strange = pb.Batch.FromString(batch)
         effect = strange.runs[0].ops[0].effects[at]
         effect.Clear()
-        effect.kind, effect.key, effect.deadline, effect.stamp, effect.actor = pb.DEADLINE, b"k", NOW, 1, 77    # nobody declared actor 77
+        # nobody declared actor 77
+        effect.kind, effect.key, effect.deadline, effect.stamp, effect.actor = (
+                pb.DEADLINE, b"k", NOW, 1, 77)
         with pytest.raises(DamagedBatch):
             c.receive(strange.SerializeToString())
         assert c.keys() == (0, 0)

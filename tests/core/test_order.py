@@ -21,7 +21,8 @@ def test_order_is_a_sorted_list(seed):
             name = b"%d" % rng.randrange(10 * size)
             if name in scores:
                 continue
-            score = rng.choice([rng.randrange(-spread, spread) / 4, step, 0.0, -0.0, float("inf"), float("-inf")])
+            score = rng.choice([rng.randrange(-spread, spread) / 4, step, 0.0, -0.0, float("inf"),
+                                float("-inf")])
             scores[name] = score
             bisect.insort(model, (score, name))
             order.insert(score, name)

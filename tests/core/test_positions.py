@@ -480,7 +480,8 @@ def main():
             start = time.monotonic()
             m = how(n)
             print(f"{pattern:38} {m.inserts:8} inserts: {m.bytes / m.inserts:6.1f} bytes of log "
-                  f"each, deepest {m.deepest:3}, longest {m.longest:4} bytes, {time.monotonic() - start:6.1f} s", flush=True)
+                  f"each, deepest {m.deepest:3}, longest {m.longest:4} bytes, "
+                  f"{time.monotonic() - start:6.1f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Who removes what has expired: the replica that set the deadline at once, the others after a grace; so a key costs one op, not one per replica."""
+"""Who removes what has expired: the replica that set the deadline at once, the others after a
+grace; so a key costs one op, not one per replica."""
 import pytest
 
 from crdtredis._core import Replica, probe_get, probe_make
@@ -33,7 +34,8 @@ def test_others_leave_a_grace_to_the_replica_that_set_the_deadline():
     b.take_ops()
     assert not removes(b, NOW + 6) and probe_get(b, 0, b"k") is None      # hidden at once
     assert not removes(b, NOW + 5 + GRACE)
-    assert removes(b, NOW + 6 + GRACE)                                    # nobody else has, perhaps nobody else is there
+    # nobody else has, perhaps nobody else is there
+    assert removes(b, NOW + 6 + GRACE)
 
 
 def test_who_set_the_deadline_removes_the_key_at_once_and_nobody_else_has_to():

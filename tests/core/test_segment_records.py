@@ -1,4 +1,5 @@
-"""Records: whole ones are read back; a cut is told from damage; nothing that was damaged is ever read as whole."""
+"""Records: whole ones are read back; a cut is told from damage; nothing that was damaged is ever
+read as whole."""
 import random
 
 from crdtredis._core import probe_crc32c, probe_record, probe_records

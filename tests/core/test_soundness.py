@@ -38,19 +38,23 @@ def test_an_effect_that_no_replica_would_accept_is_not_made():
 
 @pytest.mark.parametrize("effect", [
     dict(kind=pb.DEADLINE, key=b"k", deadline=5, stamp=1, actor=-1),
-    dict(kind=pb.ASSIGN, key=b"k", type=pb.LIST, value=b"v", name=b"\x02\x00\x00" + b"ACTOR" + b"\x07\x00"),
-    dict(kind=pb.ASSIGN, key=b"k", type=pb.LIST, value=b"v", name=b"\x01\x00\x00\x00" + b"ACTOR" + b"\x07\x00"),
+    dict(kind=pb.ASSIGN, key=b"k", type=pb.LIST, value=b"v",
+         name=b"\x02\x00\x00" + b"ACTOR" + b"\x07\x00"),
+    dict(kind=pb.ASSIGN, key=b"k", type=pb.LIST, value=b"v",
+         name=b"\x01\x00\x00\x00" + b"ACTOR" + b"\x07\x00"),
 ])
 @pytest.mark.parametrize("named", ["idle", "A"])
 def test_an_actor_that_an_op_names_is_declared_in_the_log_and_to_others(effect, named):
-    """A peer's op names an actor that has made no op: another, or this replica's own. No replica does so, but what is accepted must be known to
-    whoever gets the op from here, the log first."""
+    """A peer's op names an actor that has made no op: another, or this replica's own. No replica
+    does so, but what is accepted must be known to whoever gets the op from here, the log first."""
     a, peer, idle = Replica("A", 1), Replica("peer", 1), Replica("idle", 1)
     id = {"idle": idle, "A": a}[named].actor
-    effect = effect | ({"actor": id} if "actor" in effect else {"name": effect["name"].replace(b"ACTOR", id.to_bytes(8, "little"))})
+    effect = effect | ({"actor": id} if "actor" in effect
+                       else {"name": effect["name"].replace(b"ACTOR", id.to_bytes(8, "little"))})
     op = pb.Op(seq=1, stamp=1 << 16, effects=[pb.Effect(**effect)])
     actors = [pb.Actor(id=r.actor, replica=r.id, epoch=r.epoch) for r in (peer, idle, a)]
-    a.receive(pb.Batch(actors=actors, runs=[pb.Run(actor=peer.actor, ops=[op])]).SerializeToString())
+    a.receive(pb.Batch(actors=actors,
+                       runs=[pb.Run(actor=peer.actor, ops=[op])]).SerializeToString())
     logged = a.take_ops()
     again, other = Replica("A", 2), Replica("B", 1)
     again.recovering = True
@@ -64,7 +68,8 @@ def test_a_dep_on_no_op_is_refused():
         op = pb.Op(seq=1, stamp=1 << 16).SerializeToString() + b"\x1a" + bytes([len(dep)]) + dep + \
             pb.Op(effects=[pb.Effect(key=b"k")]).SerializeToString()
         run = pb.Run(actor=8).SerializeToString() + b"\x12" + bytes([len(op)]) + op
-        return pb.Batch(actors=[pb.Actor(id=7, replica="X", epoch=1), pb.Actor(id=8, replica="Y", epoch=1)]).SerializeToString() + \
+        return pb.Batch(actors=[pb.Actor(id=7, replica="X", epoch=1),
+                                pb.Actor(id=8, replica="Y", epoch=1)]).SerializeToString() + \
             b"\x12" + bytes([len(run)]) + run
 
     dep = pb.Dep(actor=7).SerializeToString()

@@ -1,4 +1,5 @@
-"""Stubs: how long they live, over restarts too; and that looking for those that may go costs little, however many there are."""
+"""Stubs: how long they live, over restarts too; and that looking for those that may go costs
+little, however many there are."""
 import random
 from collections import Counter
 
@@ -27,7 +28,9 @@ class Node:
         self.session = self.executor.session()
 
     def __call__(self, *argv):
-        return decode(self.executor.execute(self.session, [a if isinstance(a, bytes) else str(a).encode() for a in argv]))
+        return decode(self.executor.execute(self.session,
+                                            [a if isinstance(a, bytes) else str(a).encode()
+                                             for a in argv]))
 
     def turn(self) -> bytes:
         batch = self.replica.take_ops()
@@ -71,15 +74,18 @@ def test_a_call_looks_at_no_more_than_it_is_granted():
     assert a.stubs == 5000 and a("EXISTS", "h") == 0
     for _ in range(20):
         a.replica.collect(100)
-    assert a.stubs == 5000                                                # b has not seen the removal
+    # b has not seen the removal
+    assert a.stubs == 5000
     meet(a, b)
     calls = 0
     while a.stubs:
         before, calls = a.stubs, calls + 1
         a.replica.collect(100)
         a.replica.check()
-        assert before - a.stubs <= 300 and calls < 1000                   # a bucket holds one on the average
-    assert calls >= 20 and a.replica.keys() == (0, 0)                     # the last stub takes collection and key along
+        # a bucket holds one on the average
+        assert before - a.stubs <= 300 and calls < 1000
+    # the last stub takes collection and key along
+    assert calls >= 20 and a.replica.keys() == (0, 0)
 
 
 def test_members_without_stubs_cost_nothing():
@@ -90,12 +96,14 @@ def test_members_without_stubs_cost_nothing():
     a("HDEL", "h", *range(3))
     meet(a, b)
     assert a.stubs == 3
-    a.replica.collect(200)                                                # the slots of two small tables, and of fifteen empty databases
+    # the slots of two small tables, and of fifteen empty databases
+    a.replica.collect(200)
     assert a.stubs == 0 and a("HLEN", "large") == 20_000
 
 
 def test_stubs_that_must_stay_do_not_hide_those_that_may_go():
-    """Some of a process that ended without having seen the removal stay, in a hash of their own and beside others."""
+    """Some of a process that ended without having seen the removal stay, in a hash of their own and
+    beside others."""
     a, b, dead = Node("a", 1), Node("b", 1), Node("dead", 1)
     for key in ("h", "mixed", "other"):
         counted(dead, key, range(1000))
@@ -144,7 +152,7 @@ def test_what_is_looked_through_may_change_meanwhile(seed):
     assert a.replica.digest() == b.replica.digest()
 
 
-# ---- choosing at random among them -----------------------------------------------------------------------------------
+# ---- choosing at random among them ---------------------------------------------------------------
 
 
 def even(found: Counter, among: int, draws: int) -> bool:
@@ -163,7 +171,8 @@ def test_every_field_is_as_likely_among_stubs(live):
     draws = 400 if live < 10 else 20 * live
     assert even(Counter(a("HRANDFIELD", "h") for _ in range(draws)), live, draws)
     assert len(a("HRANDFIELD", "h", live)) == live
-    assert even(Counter(a("HRANDFIELD", "h", -20 * max(live, 100))), live, 20 * max(live, 100))      # by one look at all
+    # by one look at all
+    assert even(Counter(a("HRANDFIELD", "h", -20 * max(live, 100))), live, 20 * max(live, 100))
 
 
 def test_every_scored_member_is_as_likely_among_stubs():
@@ -205,7 +214,8 @@ def test_what_was_found_among_stubs_is_used_only_while_it_is_all_there_is(seed):
         for key in "hi":
             if live[key]:
                 assert set(a("HRANDFIELD", key, -60)) == live[key]
-        assert {a("RANDOMKEY") for _ in range(30)} == ({k.encode() for k in "hi" if live[k]} or {None})
+        assert ({a("RANDOMKEY") for _ in range(30)} == ({k.encode() for k in "hi" if live[k]}
+                                                        or {None}))
     a.replica.check()
 
 
@@ -213,24 +223,27 @@ def test_every_key_is_as_likely_among_expired_ones():
     a = Node("a", 1)
     for i in range(3000):
         a("SET", f"k{i}", "v", *(("PXAT", NOW + 1) if i >= 3 else ()))
-    a.replica.now = NOW + 10                                              # nobody has removed them yet
+    # nobody has removed them yet
+    a.replica.now = NOW + 10
     assert even(Counter(a("RANDOMKEY") for _ in range(300)), 3, 300)
     a("DEL", "k0", "k1", "k2")
     assert a("RANDOMKEY") is None
 
 
-# ---- how long they live, over restarts --------------------------------------------------------------------------------
+# ---- how long they live, over restarts -----------------------------------------------------------
 
 
 def test_an_increment_on_its_way_from_a_process_that_ended_counts_only_its_own_part():
-    """a INCRs (1), and again (2) on the way to b; a ends and starts again; b, which saw the first only, deletes. The next process of a has seen
-    the delete, but that is no word on what the one before had sent: b keeps the stub, or (2) would count as 2."""
+    """a INCRs (1), and again (2) on the way to b; a ends and starts again; b, which saw the first
+    only, deletes. The next process of a has seen the delete, but that is no word on what the one
+    before had sent: b keeps the stub, or (2) would count as 2."""
     a, b = Node("a", 1), Node("b", 1)
     a("INCR", "n")
     b.hear(a)
     a("INCR", "n")
     on_its_way = a.turn()
-    a = Node("a", 2, a.log)                                               # orderly: its log has everything
+    # orderly: its log has everything
+    a = Node("a", 2, a.log)
     b("DEL", "n")
     b.turn()
     b.replica.declare("a", 2)
@@ -239,7 +252,8 @@ def test_an_increment_on_its_way_from_a_process_that_ended_counts_only_its_own_p
     assert a("GET", "n") == b"1"
     a("SET", "x", "1")
     a_op = slice_batch(a.turn(), {})
-    b.replica.receive(a_op)                                               # waits: it has seen the second INCR
+    # waits: it has seen the second INCR
+    b.replica.receive(a_op)
     b.replica.collect()
     assert b.stubs == 1
     b.replica.receive(on_its_way)
@@ -247,8 +261,8 @@ def test_an_increment_on_its_way_from_a_process_that_ended_counts_only_its_own_p
 
 
 def test_an_increment_that_its_own_replica_lost_counts_only_its_own_part():
-    """a loses power and with it the second INCR, which b has. The next process of a deletes what it knows of; it keeps the stub for when b
-    brings the increment back."""
+    """a loses power and with it the second INCR, which b has. The next process of a deletes what it
+    knows of; it keeps the stub for when b brings the increment back."""
     a, b = Node("a", 1), Node("b", 1)
     a("INCR", "n")
     a.turn()
@@ -267,7 +281,8 @@ def test_an_increment_that_its_own_replica_lost_counts_only_its_own_part():
 
 
 def test_restarts_alone_leave_no_stubs():
-    """Ten lives of a replica that counts, deletes its own and ends: what each took back of itself needs no stub, elsewhere neither."""
+    """Ten lives of a replica that counts, deletes its own and ends: what each took back of itself
+    needs no stub, elsewhere neither."""
     log, b = [], Node("b", 1)
     for epoch in range(1, 11):
         a = Node("a", epoch, log)
@@ -280,4 +295,5 @@ def test_restarts_alone_leave_no_stubs():
         a.replica.collect()
         b.replica.collect()
         assert a.stubs == b.stubs == 0
-    assert probe_get(a.replica, 0, b"n") is None and not probe_make(a.replica, [("del", 0, b"n", None)])
+    assert (probe_get(a.replica, 0, b"n") is None
+            and not probe_make(a.replica, [("del", 0, b"n", None)]))

@@ -1,4 +1,5 @@
-"""The element table against naive models: a set of keys, and for SCAN the guarantee as Redis words it."""
+"""The element table against naive models: a set of keys, and for SCAN the guarantee as Redis words
+it."""
 import random
 
 import pytest
@@ -24,7 +25,8 @@ def sound(table, model):
 
 def test_an_empty_table_owns_no_memory_before_and_after():
     table = TableProbe()
-    assert table.memory() == 0 and table.find(b"a") is None and table.random() is None and table.scan(0) == (0, []) and table.keys() == []
+    assert (table.memory() == 0 and table.find(b"a") is None and table.random() is None
+            and table.scan(0) == (0, []) and table.keys() == [])
     table.add(b"a")
     assert table.memory() == 32
     table.remove(b"a")
@@ -33,7 +35,8 @@ def test_an_empty_table_owns_no_memory_before_and_after():
 
 @pytest.mark.parametrize("seed", range(12))
 def test_random_changes_agree_with_a_set(seed):
-    """Sizes drift up and down by a factor of hundreds, so most changes fall into a growth or a shrinking under way."""
+    """Sizes drift up and down by a factor of hundreds, so most changes fall into a growth or a
+    shrinking under way."""
     rng = random.Random(seed)
     table, model = TableProbe(seed + 1), {}
     order = []
@@ -80,8 +83,10 @@ def test_random_changes_agree_with_a_set(seed):
 
 
 @pytest.mark.parametrize("hashes", [
-    lambda rng: rng.randrange(3),                               # three homes at the beginning of every array
-    lambda rng: 0xffffffff - rng.randrange(3),                  # at its end, so that clusters wrap around
+    # three homes at the beginning of every array
+    lambda rng: rng.randrange(3),
+    # at its end, so that clusters wrap around
+    lambda rng: 0xffffffff - rng.randrange(3),
     lambda rng: rng.choice([0, 1, 0xffffffff, 0xfffffffe, 7, 0x00ffffff]),
     lambda rng: rng.getrandbits(32) & 0xff0f0f0f,
     lambda rng: rng.randrange(64) << 26])                       # one home until the table is huge
@@ -89,7 +94,8 @@ def test_colliding_hashes(hashes):
     rng = random.Random(5)
     table, model = TableProbe(), {}
     for step in range(3000):
-        if len(model) < 150 and (rng.random() < (0.65 if step // 500 % 2 == 0 else 0.25) or not model):
+        if (len(model) < 150 and (rng.random() < (0.65 if step // 500 % 2 == 0 else 0.25)
+                                  or not model)):
             k = key(step)
             model[k] = hashes(rng)
             table.add(k, model[k])
@@ -103,9 +109,11 @@ def test_colliding_hashes(hashes):
     table.clear()
 
 
-@pytest.mark.parametrize("home", [lambda i: 0, lambda i: i < 200, lambda i: i & 1], ids=["own", "pushed", "mixed"])
+@pytest.mark.parametrize("home", [lambda i: 0, lambda i: i < 200, lambda i: i & 1],
+                         ids=["own", "pushed", "mixed"])
 def test_a_distance_that_would_not_fit_makes_the_table_larger_at_once(home):
-    """The homes of these fall together until the mask reaches bit 12, so more than 255 in a row have to give way."""
+    """The homes of these fall together until the mask reaches bit 12, so more than 255 in a row
+    have to give way."""
     table, hashes = TableProbe(), {}
     for i in range(600):
         hashes[key(i)] = (i % 7) << 12 | home(i)
@@ -130,7 +138,8 @@ def test_no_change_moves_more_than_a_few_elements(direction):
             most = max(most, before - table.left())
         elif table.resizing():
             most = max(most, size - table.left())
-    # two per change, one more for a removal from the old array itself, and at the start those that wrapped around its end
+    # two per change, one more for a removal from the old array itself, and at the start those that
+    # wrapped around its end
     assert 2 <= most <= 40
 
 
@@ -212,7 +221,8 @@ def test_scan_ends_for_any_cursor():
 
 @pytest.mark.parametrize("count, removed", [(100, 0), (13, 0), (60, 0), (400, 392), (200, 170)])
 def test_random_choice_is_uniform(count, removed):
-    """Chi-square at a fixed seed; the bound is about six standard deviations above what a uniform choice gives."""
+    """Chi-square at a fixed seed; the bound is about six standard deviations above what a uniform
+    choice gives."""
     table = TableProbe(99)
     for i in range(count):
         table.add(key(i))
@@ -231,7 +241,8 @@ def test_random_choice_is_uniform(count, removed):
 def test_random_choice_draws_from_both_arrays_alike():
     table = TableProbe(5)
     i = 0
-    while not (table.resizing() and 0.3 < table.left() / max(1, len(table)) < 0.7 and len(table) > 60):
+    while not (table.resizing() and 0.3 < table.left() / max(1, len(table)) < 0.7
+               and len(table) > 60):
         table.add(key(i))
         i += 1
     test = dict.fromkeys(table.keys(), 0)

@@ -1,10 +1,12 @@
-"""The waiting room: ops that come before what they depend on wait, cost no more for being many, and leave when they may."""
+"""The waiting room: ops that come before what they depend on wait, cost no more for being many, and
+leave when they may."""
 import random
 from itertools import permutations
 
 import pytest
 
-from crdtredis._core import Replica, batch_ranges, probe_get, probe_make, probe_memory, probe_receive, probe_retry
+from crdtredis._core import (Replica, batch_ranges, probe_get, probe_make, probe_memory,
+                             probe_receive, probe_retry)
 from crdtredis.errors import DamagedBatch, StrangerError, WaitingRoomFull
 from crdtredis.replication import crdtredis_pb2 as pb
 
@@ -30,7 +32,8 @@ def write(r: Replica, key: bytes = b"k", value: bytes = b"v") -> bytes:
 def parts(batch: bytes) -> list[bytes]:
     """A batch of many ops as batches of one."""
     found = pb.Batch.FromString(batch)
-    return [pb.Batch(runs=[pb.Run(actor=run.actor, ops=[op])]).SerializeToString() for run in found.runs for op in run.ops]
+    return [pb.Batch(runs=[pb.Run(actor=run.actor, ops=[op])]).SerializeToString()
+            for run in found.runs for op in run.ops]
 
 
 def history(rng: random.Random, writers: list[Replica], n: int) -> list[bytes]:
@@ -100,7 +103,8 @@ def parts_from(r: Replica, n: int, size: int = 1) -> list[bytes]:
 
 
 def test_one_op_sets_many_free_over_many_turns():
-    """What one turn applies is bounded, however much an op has set free; and nothing that is free is forgotten."""
+    """What one turn applies is bounded, however much an op has set free; and nothing that is free
+    is forgotten."""
     a, z = replicas("az")
     first, *rest = parts_from(a, 4000, 500)
     z.receive(b"".join(rest))
@@ -124,7 +128,8 @@ def test_an_op_that_comes_again_while_it_is_free_but_not_yet_applied_is_applied_
     z.take_ops()
     assert probe_receive(z, ops[0])[1]
     done = z.clock()[("a", 1)]
-    probe_receive(z, ops[done])                                           # the next, which is in the room
+    # the next, which is in the room
+    probe_receive(z, ops[done])
     probe_receive(z, b"".join(ops[done:done + 10]))
     z.check()
     while probe_retry(z):
@@ -133,7 +138,7 @@ def test_an_op_that_comes_again_while_it_is_free_but_not_yet_applied_is_applied_
     assert batch_ranges(z.take_ops()) == [(a.actor, 1, 4000)]             # each once, in order
 
 
-# ---- bounds ----------------------------------------------------------------------------------------------------------
+# ---- bounds --------------------------------------------------------------------------------------
 
 
 def test_the_room_is_bounded_and_says_when_it_is_full():
@@ -142,14 +147,17 @@ def test_the_room_is_bounded_and_says_when_it_is_full():
     with pytest.raises(WaitingRoomFull):
         z.receive(b"".join(rest))
     full = z.waiting()
-    assert 0 < full["ops"] < 299 and 9_000 < full["bytes"] <= 10_000       # half of it, for one actor
+    # half of it, for one actor
+    assert 0 < full["ops"] < 299 and 9_000 < full["bytes"] <= 10_000
     z.check()
     with pytest.raises(WaitingRoomFull):
         z.receive(rest[-1])
     assert z.waiting() == full
-    z.receive(first)                                                      # what needs no room is taken in however full it is
+    # what needs no room is taken in however full it is
+    z.receive(first)
     assert z.clock() == {("a", 1): 1 + full["ops"]} and z.waiting()["bytes"] == 0
-    z.receive(b"".join(rest))                                             # and the sender, who was told, sends the others again
+    # and the sender, who was told, sends the others again
+    z.receive(b"".join(rest))
     assert z.clock() == {("a", 1): 300}
 
 
@@ -160,7 +168,8 @@ def test_one_actor_does_not_keep_others_from_waiting():
     late, early = parts_from(b, 2)
     z.receive(early)
     z.check()
-    with pytest.raises(WaitingRoomFull):                                  # but all of them together stay below the limit
+    # but all of them together stay below the limit
+    with pytest.raises(WaitingRoomFull):
         z.receive(b"".join(parts_from(c, 300, 40)[1:]))
     assert z.waiting()["bytes"] <= 20_000
     z.receive(late)
@@ -168,7 +177,8 @@ def test_one_actor_does_not_keep_others_from_waiting():
 
 
 def test_what_follows_an_op_without_room_is_looked_at():
-    """A batch that begins with ops that find no room may hold, behind them, those that they wait for."""
+    """A batch that begins with ops that find no room may hold, behind them, those that they wait
+    for."""
     a, b, z = replicas("abz", waiting_limit=4000)
     cause = write(a)
     b.receive(cause)
@@ -225,22 +235,27 @@ def test_all_memory_is_given_back():
     assert probe_memory() == before
 
 
-# ---- what is refused when it comes, not when it may be applied ---------------------------------------------------------
+# ---- what is refused when it comes, not when it may be applied -----------------------------------
 
 
 def with_effect(seq: int, deps=(), **effect) -> bytes:
-    op = pb.Op(seq=seq, stamp=NOW << 16, deps=[pb.Dep(actor=a, seq=s) for a, s in deps], effects=[pb.Effect(**effect)])
-    return pb.Batch(actors=[pb.Actor(id=7, replica="X", epoch=1)], runs=[pb.Run(actor=7, ops=[op])]).SerializeToString()
+    op = pb.Op(seq=seq, stamp=NOW << 16, deps=[pb.Dep(actor=a, seq=s) for a, s in deps],
+               effects=[pb.Effect(**effect)])
+    return pb.Batch(actors=[pb.Actor(id=7, replica="X", epoch=1)],
+                    runs=[pb.Run(actor=7, ops=[op])]).SerializeToString()
 
 
-STRANGE = dict(kind=pb.DEADLINE, key=b"k", deadline=5, stamp=1, actor=99)      # the stamp of an actor nobody declared
+# the stamp of an actor nobody declared
+STRANGE = dict(kind=pb.DEADLINE, key=b"k", deadline=5, stamp=1, actor=99)
 
 
 @pytest.mark.parametrize("batch, error", [
     (with_effect(2, **STRANGE), DamagedBatch), (with_effect(1, **STRANGE), DamagedBatch),
-    (with_effect(2, deps=[(99, 1)], key=b"k"), StrangerError), (with_effect(1, deps=[(99, 1)], key=b"k"), StrangerError),
+    (with_effect(2, deps=[(99, 1)], key=b"k"), StrangerError),
+    (with_effect(1, deps=[(99, 1)], key=b"k"), StrangerError),
     (with_effect(2, deps=[(7, 1)], key=b"k"), DamagedBatch)],
-    ids=["stamp of a stranger, early", "stamp of a stranger", "behind a stranger, early", "behind a stranger", "behind itself"])
+    ids=["stamp of a stranger, early", "stamp of a stranger", "behind a stranger, early",
+         "behind a stranger", "behind itself"])
 def test_an_op_that_could_never_be_applied_is_refused_although_it_must_wait(batch, error):
     z = Replica("z", 1)
     z.now = NOW
@@ -248,11 +263,12 @@ def test_an_op_that_could_never_be_applied_is_refused_although_it_must_wait(batc
         z.receive(batch)
     assert z.waiting()["ops"] == 0
     z.receive(with_effect(1, key=b"first"))
-    z.receive(with_effect(2, key=b"k", value=b"v"))                       # the same dot, this time sound
+    # the same dot, this time sound
+    z.receive(with_effect(2, key=b"k", value=b"v"))
     assert probe_get(z, 0, b"k") == b"v"
 
 
-# ---- the clock on the wall -------------------------------------------------------------------------------------------
+# ---- the clock on the wall -----------------------------------------------------------------------
 
 
 def test_ops_from_the_future_are_held_until_it_comes():
@@ -276,7 +292,8 @@ def test_ops_from_the_future_are_held_until_it_comes():
     z.now = NOW + 5000
     z.tick()
     z.check()
-    assert z.clock() == {("a", 1): 10, ("b", 1): 1} and z.waiting() == {"ops": 0, "bytes": 0, "held": 0} and z.held() == []
+    assert (z.clock() == {("a", 1): 10, ("b", 1): 1}
+            and z.waiting() == {"ops": 0, "bytes": 0, "held": 0} and z.held() == [])
 
 
 def test_those_held_go_in_the_order_of_their_times():
@@ -303,7 +320,8 @@ def test_stamps_are_accepted_up_to_a_time():
     ahead = write(a)
     z.receive(ahead)
     assert z.waiting()["held"] == 1 and not z.runs_ahead
-    z.accepted = NOW + 7_200_000 - SKEW - 1                               # a little less than it takes
+    # a little less than it takes
+    z.accepted = NOW + 7_200_000 - SKEW - 1
     z.tick()
     assert z.waiting()["held"] == 1
     z.accepted = NOW + 7_200_000 - SKEW
@@ -312,8 +330,10 @@ def test_stamps_are_accepted_up_to_a_time():
     z.check()
 
 
-def test_who_took_in_accepted_stamps_makes_its_own_behind_them_and_is_well_while_they_are_accepted():
-    """The stamps of what was seen are below those of what is made, or a replaced deadline could come back: so they go on from there."""
+def test_who_took_in_accepted_stamps_makes_its_own_behind_them_and_is_well_while_they_are_accepted(
+        ):
+    """The stamps of what was seen are below those of what is made, or a replaced deadline could
+    come back: so they go on from there."""
     a, b, z = replicas("abz")
     a.now, b.accepted = NOW + 7_200_000, NOW + 7_200_000
     b.receive(write(a))
@@ -325,7 +345,8 @@ def test_who_took_in_accepted_stamps_makes_its_own_behind_them_and_is_well_while
     b.now = NOW + 7_200_000 - SKEW
     assert not b.runs_ahead                                               # the clock has come
     z.receive(made)
-    assert z.waiting() == {"ops": 1, "bytes": z.waiting()["bytes"], "held": 0}        # behind a's op
+    # behind a's op
+    assert z.waiting() == {"ops": 1, "bytes": z.waiting()["bytes"], "held": 0}
 
 
 @pytest.mark.parametrize("set_back", [0, SKEW, SKEW + 1])
@@ -335,5 +356,6 @@ def test_a_clock_that_is_set_back_runs_ahead_beyond_the_allowed_skew(set_back):
     a.take_ops()
     a.now = NOW - set_back
     assert a.runs_ahead == (set_back > SKEW)
-    a.tick()                                                              # nor is what has expired removed by an op
+    # nor is what has expired removed by an op
+    a.tick()
     assert bool(a.take_ops()) == (set_back <= SKEW)

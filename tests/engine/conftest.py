@@ -1,4 +1,5 @@
-"""An executor over a fresh replica, a loop on a thread of its own, and a few commands that only tests need."""
+"""An executor over a fresh replica, a loop on a thread of its own, and a few commands that only
+tests need."""
 from __future__ import annotations
 
 import socket
@@ -19,13 +20,15 @@ tokens = []
 
 def _register():
     def command(name, arity, flags="", replicas=""):
-        return table.command(name, arity=arity, flags=flags, group="server", since="0.0.0", summary="For tests.", replicas=replicas)
+        return table.command(name, arity=arity, flags=flags, group="server", since="0.0.0",
+                             summary="For tests.", replicas=replicas)
 
     @command("TEST.DEFER", -1, "blocking")
     def defer(session, argv):
         if not session.can_block:
             return b"at once"
-        tokens.append(session.defer(int(argv[1]) if len(argv) > 1 else None, lambda: Simple("TIMEOUT")))
+        tokens.append(session.defer(int(argv[1]) if len(argv) > 1 else None,
+                                    lambda: Simple("TIMEOUT")))
 
     @command("TEST.DEFER.RAISE", 2, "blocking")
     def defer_and_fail(session, argv):
@@ -82,7 +85,8 @@ def run(executor):
     session = executor.session()
 
     def run(*lines, session=session):
-        return b"".join(executor.execute(session, [w.encode() for w in line.split(" ")]) for line in lines)
+        return b"".join(executor.execute(session, [w.encode() for w in line.split(" ")])
+                        for line in lines)
     run.session = session
     return run
 

@@ -1,4 +1,5 @@
-"""Clients that wait for keys, over sockets: their pipelines, their ends, pauses, peers and the log."""
+"""Clients that wait for keys, over sockets: their pipelines, their ends, pauses, peers and the
+log."""
 from __future__ import annotations
 
 import os
@@ -16,7 +17,8 @@ OK, PONG, NULL = b"+OK\r\n", b"+PONG\r\n", b"*-1\r\n"
 
 
 def popped(key: str, element: str) -> bytes:
-    return b"*2\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key.encode(), len(element), element.encode())
+    return b"*2\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key.encode(), len(element),
+                                                  element.encode())
 
 
 def blocked(s, n: int) -> None:
@@ -67,7 +69,8 @@ def test_fifty_clients_are_served_in_order(served):
 
 def test_a_client_that_is_gone_takes_nothing(served):
     s = served()
-    ways = [lambda c: c.sock.close(), lambda c: c.sock.shutdown(socket.SHUT_WR), lambda c: c.sock.shutdown(socket.SHUT_RDWR)]
+    ways = [lambda c: c.sock.close(), lambda c: c.sock.shutdown(socket.SHUT_WR),
+            lambda c: c.sock.shutdown(socket.SHUT_RDWR)]
     d = s.connect()
     for leave in ways:
         c = s.connect()
@@ -107,7 +110,8 @@ def test_client_unblock_and_kill(served):
     a.send("BLMOVE k l LEFT LEFT 0")
     b.send("BZPOPMIN k 100")
     blocked(s, 2)
-    d.send("CLIENT UNBLOCK 1 ERROR", "CLIENT UNBLOCK 1", "CLIENT UNBLOCK 2 TIMEOUT", "CLIENT UNBLOCK 2 LATER").expect(
+    d.send("CLIENT UNBLOCK 1 ERROR", "CLIENT UNBLOCK 1", "CLIENT UNBLOCK 2 TIMEOUT",
+        "CLIENT UNBLOCK 2 LATER").expect(
         b":1\r\n:0\r\n:1\r\n-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR\r\n")
     a.expect(b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n")
     b.expect(NULL)
@@ -155,7 +159,8 @@ def test_elements_from_a_peer(served):
     c.expect(popped("k", "x") + b"*3\r\n$1\r\nz\r\n$1\r\nm\r\n$1\r\n1\r\n")
     deadline = time.monotonic() + 30
     peer.now = int(time.time() * 1000)
-    peer.declare(s.replica.id, s.replica.epoch)         # the loop may have done so before anybody wanted ops
+    # the loop may have done so before anybody wanted ops
+    peer.declare(s.replica.id, s.replica.epoch)
     while time.monotonic() < deadline:
         for kind, _, data in bridge.drain():
             if kind == OPS:
@@ -205,7 +210,8 @@ def test_who_waits_is_not_served_while_writes_are_refused_for_the_clock(served):
     c.send("BLPOP k 0")
     blocked(s, 1)
     s.connect().send("SET a 1").expect(OK)
-    s.on_engine(lambda: setattr(s.replica, "max_clock_skew", -1000))      # what has just been stamped is too far ahead
+    # what has just been stamped is too far ahead
+    s.on_engine(lambda: setattr(s.replica, "max_clock_skew", -1000))
     batch, _ = batch_of("RPUSH k 1")
     bridge.send_receive(1, batch)
     s.wait(lambda: s.replica.keys()[0] == 2)
@@ -289,7 +295,8 @@ def test_a_client_that_was_served_late_has_not_been_idle(served):
 
 
 def test_a_large_element_that_goes_round_many_clients(served):
-    """Each move is an op with the whole element; a turn takes no more than it does of other commands."""
+    """Each move is an op with the whole element; a turn takes no more than it does of other
+    commands."""
     s = served()
     many = [s.connect() for _ in range(30)]
     for i, c in enumerate(many):

@@ -100,7 +100,8 @@ def test_a_batch_is_not_acknowledged_when_the_log_fails(served):
     assert drained(bridge)[0][2][0] == 256 - 4
     bridge.send_receive(2, batch)
     assert drained(bridge)[0][2][0] == 256 - 4
-    s.connect().send("SET a 2").expect(b"-MISCONF Errors writing to the AOF file: No space left on device\r\n")
+    s.connect().send("SET a 2").expect(b"-MISCONF Errors writing to the AOF file: No space left "
+                                       b"on device\r\n")
 
 
 @pytest.mark.parametrize("wanted", [False, True])
@@ -136,7 +137,8 @@ def test_what_peers_sent_is_not_signalled_to_one_who_will_look_by_himself(served
         assert time.monotonic() < deadline
         time.sleep(0.001)
     assert not signalled()
-    s.connect().send("SET b 1").expect(OK)      # an own op is a signal, and what came before is before it
+    # an own op is a signal, and what came before is before it
+    s.connect().send("SET b 1").expect(OK)
     assert signalled()
     found = drained(bridge, 3)
     assert [kind for kind, _, _ in found] == [OPS, ANSWER, OPS]

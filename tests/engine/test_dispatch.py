@@ -28,7 +28,8 @@ def test_unknown_commands_repeat_128_bytes_of_name_and_arguments(run, executor):
 
 
 def test_arity(run):
-    for line, name in (("GET", b"get"), ("GET a b", b"get"), ("CLIENT", b"client"), ("CLIENT SETNAME", b"client|setname"),
+    for line, name in (("GET", b"get"), ("GET a b", b"get"), ("CLIENT", b"client"),
+                       ("CLIENT SETNAME", b"client|setname"),
                        ("client GETNAME x", b"client|getname")):
         assert run(line) == b"-ERR wrong number of arguments for '%b' command\r\n" % name
 
@@ -69,7 +70,8 @@ def test_misconf_refuses_writes_only(run, executor):
     refusal = b"MISCONF Errors writing to the AOF file: No space left on device\r\n"
     assert run("SET k w", "GET k") == b"-" + refusal + b"$1\r\nv\r\n"
     assert run("MULTI", "GET k", "EXEC") == b"+OK\r\n+QUEUED\r\n*1\r\n$1\r\nv\r\n"
-    assert run("MULTI", "SET k w", "EXEC") == b"+OK\r\n-" + refusal + b"-EXECABORT Transaction discarded because of previous errors.\r\n"
+    assert (run("MULTI", "SET k w", "EXEC") == b"+OK\r\n-" + refusal +
+            b"-EXECABORT Transaction discarded because of previous errors.\r\n")
     executor.misconf = None
     run("MULTI", "SET k w")
     executor.misconf = "Errors writing to the AOF file: No space left on device"
@@ -78,44 +80,56 @@ def test_misconf_refuses_writes_only(run, executor):
     assert run("GET k", "EXEC") == b"$1\r\nv\r\n-ERR EXEC without MULTI\r\n"
 
 
-def test_a_clock_that_was_set_back_refuses_writes_until_it_has_come_there_again(run, executor, replica):
+def test_a_clock_that_was_set_back_refuses_writes_until_it_has_come_there_again(
+        run, executor, replica):
     run("SET k v")
     replica.now = NOW - replica.max_clock_skew - 1
-    refusal = (b"CLOCKAHEAD Writes are refused: timestamps here are ahead of the clock by more than max-clock-skew. "
+    refusal = (b"CLOCKAHEAD Writes are refused: timestamps here are ahead of the clock by more "
+               b"than max-clock-skew. "
                b"GET /health says how to go on\r\n")
-    assert run("SET k w", "GET k", "LPUSH l x", "INCR n") == b"-" + refusal + b"$1\r\nv\r\n" + b"-" + refusal + b"-" + refusal
-    assert executor.clock_ahead and run("MULTI", "GET k", "EXEC") == b"+OK\r\n+QUEUED\r\n*1\r\n$1\r\nv\r\n"
-    assert run("MULTI", "SET k w", "EXEC") == b"+OK\r\n-" + refusal + b"-EXECABORT Transaction discarded because of previous errors.\r\n"
+    assert (run("SET k w", "GET k", "LPUSH l x", "INCR n") == b"-" + refusal + b"$1\r\nv\r\n" +
+            b"-" + refusal + b"-" + refusal)
+    assert (executor.clock_ahead and run("MULTI", "GET k", "EXEC")
+            == b"+OK\r\n+QUEUED\r\n*1\r\n$1\r\nv\r\n")
+    assert (run("MULTI", "SET k w", "EXEC") == b"+OK\r\n-" + refusal +
+            b"-EXECABORT Transaction discarded because of previous errors.\r\n")
     replica.accepted = NOW                                                 # an operator's word
     assert run("SET k w", "GET k") == b"+OK\r\n$1\r\nw\r\n" and not executor.clock_ahead
     run("MULTI", "SET k x")
     replica.accepted = 0
     assert run("EXEC") == b"-EXECABORT Transaction discarded because of: " + refusal
-    replica.now = NOW - replica.max_clock_skew                             # the clock has come there
+    # the clock has come there
+    replica.now = NOW - replica.max_clock_skew
     assert run("SET k y") == b"+OK\r\n"
 
 
 def test_a_subcommand_is_found_through_its_container_only(run):
-    assert run("COMMAND|COUNT x", "MULTI", "COMMAND|COUNT", "DISCARD").count(b"-ERR unknown command 'COMMAND|COUNT'") == 2
+    assert (run("COMMAND|COUNT x", "MULTI", "COMMAND|COUNT",
+                "DISCARD").count(b"-ERR unknown command 'COMMAND|COUNT'") == 2)
 
 
 def test_out_of_memory_refuses_what_may_grow(run, executor):
     run("SET k v")
     executor.max_memory = 1
     assert run("SET k w", "GET k", "MULTI", "APPEND k x", "DISCARD") == (
-        b"-OOM command not allowed when used memory > 'maxmemory'.\r\n$1\r\nv\r\n+OK\r\n-OOM command not allowed when used memory > 'maxmemory'.\r\n+OK\r\n")
+        b"-OOM command not allowed when used memory > 'maxmemory'.\r\n$1\r\nv\r\n+OK\r\n-OOM "
+        b"command not allowed when used memory > 'maxmemory'.\r\n+OK\r\n")
     executor.max_memory = executor.replica.stats()["memory"] + 100_000
     assert run("SET k w", "SETRANGE big 200000 x", "SET k v", "DEL big", "SET k v") == (
-        b"+OK\r\n:200001\r\n-OOM command not allowed when used memory > 'maxmemory'.\r\n:1\r\n+OK\r\n"), "as of each command"
+        b"+OK\r\n:200001\r\n-OOM command not allowed when used memory > "
+        b"'maxmemory'.\r\n:1\r\n+OK\r\n"), "as of each command"
 
 
 def test_statistics(run, executor):
-    run("GET a", "SET a 1", "GET a", "SET", "NOPE", "INCR a x", "TEST.RAISE command", "MULTI", "GET a", "GET", "EXEC")
+    run("GET a", "SET a 1", "GET a", "SET", "NOPE", "INCR a x", "TEST.RAISE command", "MULTI",
+        "GET a", "GET", "EXEC")
     stats = executor.command_stats()
     assert {name: (c, r, f) for name, (c, usec, r, f) in stats.items()} == {
-        "get": (2, 1, 0), "set": (1, 1, 0), "incr": (0, 1, 0), "test.raise": (1, 0, 1), "multi": (1, 0, 0), "exec": (1, 0, 1)}
+        "get": (2, 1, 0), "set": (1, 1, 0), "incr": (0, 1, 0), "test.raise": (1, 0, 1),
+        "multi": (1, 0, 0), "exec": (1, 0, 1)}
     assert executor.error_stats() == {"ERR": 4, "CODE": 1, "EXECABORT": 1}
-    assert executor.stats() == {"commands": 6, "hits": 1, "misses": 1, "errors": 6, "transactions": 0}
+    assert (executor.stats() == {"commands": 6, "hits": 1, "misses": 1, "errors": 6,
+                                 "transactions": 0})
     executor.reset_stats()
     assert executor.command_stats() == executor.error_stats() == {}
     assert set(executor.stats().values()) == {0}
@@ -137,10 +151,12 @@ def test_a_plain_command_that_fails_answers_and_goes_on(run, caplog):
 
 def test_slow_log(run, executor):
     executor.set_slowlog(0, 3)
-    run("CLIENT SETNAME me", "PING", "ECHO " + "x" * 200, "MGET " + " ".join("k%d" % i for i in range(40)))
+    run("CLIENT SETNAME me", "PING", "ECHO " + "x" * 200,
+        "MGET " + " ".join("k%d" % i for i in range(40)))
     entries = executor.slowlog()
     assert [e[0] for e in entries] == [3, 2, 1]
-    assert entries[0][3][0] == b"MGET" and len(entries[0][3]) == 32 and entries[0][3][31] == b"... (10 more arguments)"
+    assert (entries[0][3][0] == b"MGET" and len(entries[0][3]) == 32
+            and entries[0][3][31] == b"... (10 more arguments)")
     assert entries[1][3] == [b"ECHO", b"x" * 128 + b"... (72 more bytes)"]
     assert entries[2][1] == NOW // 1000 and entries[2][5] == "me"
     assert len(executor.slowlog(1)) == 1
@@ -192,7 +208,8 @@ def test_sessions_and_tokens_are_freed():
 
 def test_replies_of_resp3(run):
     assert run("HELLO 3").startswith(b"%7\r\n")
-    assert run("GET nope", "CLIENT TRACKINGINFO") == b"_\r\n%3\r\n$5\r\nflags\r\n~1\r\n$3\r\noff\r\n$8\r\nredirect\r\n:-1\r\n$8\r\nprefixes\r\n*0\r\n"
+    assert (run("GET nope", "CLIENT TRACKINGINFO")
+            == b"_\r\n%3\r\n$5\r\nflags\r\n~1\r\n$3\r\noff\r\n$8\r\nredirect\r\n:-1\r\n$8\r\nprefixes\r\n*0\r\n")
     assert run("MULTI", "GET nope", "EXEC") == b"+OK\r\n+QUEUED\r\n*1\r\n_\r\n"
     assert run("WATCH k", "SET k 1", "MULTI", "EXEC") == b"+OK\r\n+OK\r\n+OK\r\n_\r\n"
     assert run("RESET", "GET nope") == b"+RESET\r\n$-1\r\n"

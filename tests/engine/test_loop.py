@@ -1,4 +1,5 @@
-"""The loop over real sockets: how requests arrive, how replies leave, who is closed when, and that nobody disturbs others."""
+"""The loop over real sockets: how requests arrive, how replies leave, who is closed when, and that
+nobody disturbs others."""
 from __future__ import annotations
 
 import gc
@@ -100,16 +101,19 @@ def test_strangers_are_held_short(served):
     c.raw(b"*11\r\n")
     assert c.closed() == b"-ERR Protocol error: unauthenticated multibulk length\r\n"
     c = s.connect()
-    c.send("AUTH secret", ["ECHO".encode(), b"x" * 20_000]).expect(OK + b"$20000\r\n" + b"x" * 20_000 + b"\r\n")
+    c.send("AUTH secret",
+           ["ECHO".encode(), b"x" * 20_000]).expect(OK + b"$20000\r\n" + b"x" * 20_000 + b"\r\n")
 
 
 HTTP = b"%b / HTTP/1.1\r\nHost: localhost:6379\r\nContent-Type: text/plain\r\n\r\nSET k evil\r\n"
 
 
 @pytest.mark.parametrize("request_", [
-    HTTP % b"POST", HTTP % b"GET", HTTP % b"PUT", HTTP % b"BREW", HTTP.lower() % b"post", b"PING\r\n" + HTTP % b"POST",
+    HTTP % b"POST", HTTP % b"GET", HTTP % b"PUT", HTTP % b"BREW", HTTP.lower() % b"post",
+    b"PING\r\n" + HTTP % b"POST",
     b"host: x\r\nSET k evil\r\n", b"POST\r\nSET k evil\r\n",
-    encode("PING") + encode("pOsT /") + encode("SET k evil"), encode("SET j 1") * 20 + encode("Host: x") + encode("SET k evil") * 20,
+    encode("PING") + encode("pOsT /") + encode("SET k evil"),
+    encode("SET j 1") * 20 + encode("Host: x") + encode("SET k evil") * 20,
     encode("MULTI") + encode("PING") + encode("POST /") + encode("SET k evil") + encode("EXEC"),
     encode("CLIENT PAUSE 100000 WRITE") + encode("POST /") + encode("SET k evil"),
 ], ids=lambda r: r[:24].decode().split("\r\n")[0])
@@ -138,7 +142,8 @@ def test_browsers_are_told_of_once_a_minute(served, caplog):
 def test_words_that_only_begin_like_http(served):
     c = served().connect()
     for word in ("POSTS", "HOST", "Host:x"):
-        c.send(word).expect(b"-ERR unknown command '%b', with args beginning with: \r\n" % word.encode())
+        c.send(word).expect(b"-ERR unknown command '%b', with args beginning with: \r\n" %
+                            word.encode())
     c.send("PING").expect(PONG)
 
 
@@ -196,7 +201,8 @@ def test_small_replies_to_a_slow_reader_are_put_together(served):
 def test_hard_output_limit(served):
     s = served(output_hard=5_000_000)
     slow, quick = s.connect(), s.connect()
-    slow.send(*["TEST.BIG 1000000"] * 30)   # in one piece: the server may close before it has run them all
+    # in one piece: the server may close before it has run them all
+    slow.send(*["TEST.BIG 1000000"] * 30)
     s.wait(lambda: s.loop.stats()["closed_output"] == 1)
     assert len(slow.closed()) < 30_000_000
     quick.send("PING").expect(PONG)
@@ -219,13 +225,16 @@ BIG = ["GET big", "MGET" + " big" * 5, "MGET" + " small" * 50, "TEST.BIG 5000000
 
 @pytest.mark.parametrize("much", BIG)
 def test_replies_that_nobody_wants_are_under_no_limit(served, much):
-    """CLIENT REPLY OFF and SKIP: what was said before stays whole, and what comes after is heard."""
+    """CLIENT REPLY OFF and SKIP: what was said before stays whole, and what comes after is
+    heard."""
     s = served(output_hard=1_000_000)
     c, other = s.connect(), s.connect()
-    other.send(f"SET big {'x' * 900_000}", f"SET small {'x' * 60_000}", "RPUSH l " + "x" * 2_000_000).expect(OK + OK + b":1\r\n")
+    other.send(f"SET big {'x' * 900_000}", f"SET small {'x' * 60_000}",
+               "RPUSH l " + "x" * 2_000_000).expect(OK + OK + b":1\r\n")
     before = b"$6\r\nbefore\r\n"
     c.send("ECHO before", "CLIENT REPLY SKIP", much, "PING").expect(before + PONG)
-    c.send("ECHO before", "CLIENT REPLY OFF", much, much, "CLIENT REPLY ON", "PING").expect(before + OK + PONG)
+    c.send("ECHO before", "CLIENT REPLY OFF", much, much, "CLIENT REPLY ON",
+           "PING").expect(before + OK + PONG)
     c.send("CLIENT REPLY OFF", "MULTI", much, much, "EXEC", "CLIENT REPLY ON").expect(OK)
     c.send("CLIENT REPLY OFF", "BLPOP l 0", "BLPOP l 0", "CLIENT REPLY ON")     # the second waits
     other.send("RPUSH l " + "x" * 2_000_000).expect(b":1\r\n")
@@ -259,7 +268,8 @@ def test_query_buffer_limit(served, start):
     with pytest.raises((ConnectionResetError, BrokenPipeError)):
         c.raw(start)
         for _ in range(30):
-            c.raw(b"$1000000\r\n" + b"x" * 1_000_000 + b"\r\n" if b"MGET" in start else encode([b"ECHO", b"x" * 1_000_000]))
+            c.raw(b"$1000000\r\n" + b"x" * 1_000_000 + b"\r\n" if b"MGET" in start
+                  else encode([b"ECHO", b"x" * 1_000_000]))
             time.sleep(0.005)
     assert s.loop.stats()["closed_query"] == 1
 
@@ -357,7 +367,7 @@ def test_accepted_sockets_inherit_nodelay_and_keepalive(served):
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 120
 
 
-# ---- CLIENT ---------------------------------------------------------------------------------------------------------
+# ---- CLIENT --------------------------------------------------------------------------------------
 
 def test_client_list_and_kill(served):
     s = served()
@@ -366,9 +376,11 @@ def test_client_list_and_kill(served):
     a.send("CLIENT LIST")
     size = int(a.sock.makefile("rb", 0).readline()[1:])
     text = a.read(size + 2).decode()
-    assert text.count("\n") == 4 - 1 + text.count("\r\n") - 0 and text.startswith("id=1 addr=127.0.0.1:")
+    assert (text.count("\n") == 4 - 1 + text.count("\r\n") - 0
+            and text.startswith("id=1 addr=127.0.0.1:"))
     fields = dict(f.split("=", 1) for f in text.splitlines()[0].split(" "))
-    assert fields["name"] == "first" and fields["cmd"] == "client|list" and fields["laddr"] == f"127.0.0.1:{s.port}"
+    assert (fields["name"] == "first" and fields["cmd"] == "client|list"
+            and fields["laddr"] == f"127.0.0.1:{s.port}")
     port = b.sock.getsockname()[1]
     a.send(f"CLIENT KILL 127.0.0.1:{port}").expect(OK)
     assert b.closed() == b""
@@ -407,7 +419,8 @@ def test_a_pause_does_not_hold_refusals_back(served):
     for mode in ("WRITE", "ALL"):
         a.send(f"CLIENT PAUSE 100000 {mode}").expect(OK)
         b.send("SET k", "NOPE", "CLIENT NOPE")
-        b.expect(b"-ERR wrong number of arguments for 'set' command\r\n-ERR unknown command 'NOPE', with args beginning with: \r\n"
+        b.expect(b"-ERR wrong number of arguments for 'set' command\r\n-ERR unknown command "
+                 b"'NOPE', with args beginning with: \r\n"
                  b"-ERR unknown subcommand 'NOPE'. Try CLIENT HELP.\r\n")
         if mode == "WRITE":
             a.send("CLIENT UNPAUSE").expect(OK)
@@ -506,7 +519,7 @@ def test_stubs_are_let_go_of_in_rounds(served):
     s.wait(lambda: s.replica.stats()["stubs"] == 0)
 
 
-# ---- Python beside the loop -----------------------------------------------------------------------------------------
+# ---- Python beside the loop ----------------------------------------------------------------------
 
 def test_call_soon_every_and_work(served):
     s = served()
@@ -541,7 +554,8 @@ def test_stop_sends_what_is_queued(served):
 
 
 def test_hot_commands_go_on_beside_a_thread_that_holds_the_gil(served):
-    """A turn of hot commands never asks for the GIL: one that did would wait for the loop below, which never lets go of it."""
+    """A turn of hot commands never asks for the GIL: one that did would wait for the loop below,
+    which never lets go of it."""
     s = served()
     c = s.connect()
     c.send("PING", "SET k 1", "INCR k", "MULTI", "GET k", "EXEC", "SELECT 1", "SELECT 0")
@@ -575,7 +589,7 @@ print("done")
     assert done >= 808
 
 
-# ---- the log --------------------------------------------------------------------------------------------------------
+# ---- the log -------------------------------------------------------------------------------------
 
 def attached(path, size=0):
     writer = SegmentWriter()
@@ -617,10 +631,11 @@ def test_nobody_is_told_of_a_write_that_could_not_be_logged(served, tmp_path):
     assert path.stat().st_size > len(pending)
 
 
-# ---- looking ahead in a pipeline ------------------------------------------------------------------------------------
+# ---- looking ahead in a pipeline -----------------------------------------------------------------
 
 def test_what_was_parsed_ahead_waits_when_its_turn_does_not_come(served):
-    """A batch is parsed before its first command runs; whatever that does to the client, the rest is run as if parsed afterwards."""
+    """A batch is parsed before its first command runs; whatever that does to the client, the rest
+    is run as if parsed afterwards."""
     s = served()
     c = s.connect()
     c.send("GET a", "TEST.DEFER 30", "SET a 1", "GET a", "TEST.DEFER 30", "GET a")
@@ -638,9 +653,11 @@ def test_authentication_changes_within_a_pipeline(served):
     c = s.connect()
     many = "MGET " + " ".join("k" * 20 for _ in range(20))
     c.send("AUTH secret", many, "PING", "RESET", "PING", "AUTH secret", "PING")
-    c.expect(OK + b"*20\r\n" + b"$-1\r\n" * 20 + PONG + b"+RESET\r\n-NOAUTH Authentication required.\r\n" + OK + PONG)
+    c.expect(OK + b"*20\r\n" + b"$-1\r\n" * 20 + PONG +
+             b"+RESET\r\n-NOAUTH Authentication required.\r\n" + OK + PONG)
     c.send("PING", "RESET", many, "PING")
-    assert c.closed() == PONG + b"+RESET\r\n-ERR Protocol error: unauthenticated multibulk length\r\n"
+    assert (c.closed()
+            == PONG + b"+RESET\r\n-ERR Protocol error: unauthenticated multibulk length\r\n")
 
 
 def test_batches_end_where_they_must(served):
@@ -648,7 +665,8 @@ def test_batches_end_where_they_must(served):
     c = s.connect()
     wide = "MGET " + " ".join(f"k{i}" for i in range(100))
     answer = b"*100\r\n" + b"$-1\r\n" * 100
-    c.raw(encode("PING") + b"*0\r\n" + encode("PING") + b"\r\n" + encode("PING") + b"ECHO 'a b'\r\n" + encode(wide) + encode(wide)
+    c.raw(encode("PING") + b"*0\r\n" + encode("PING") + b"\r\n" + encode("PING") +
+          b"ECHO 'a b'\r\n" + encode(wide) + encode(wide)
           + encode("MGET " + "x " * 199 + "x") + encode("PING") + encode("SET k v")[:-5])
     c.expect(PONG * 3 + b"$3\r\na b\r\n" + answer * 2 + b"*200\r\n" + b"$-1\r\n" * 200 + PONG)
     c.raw(encode("SET k v")[-5:] + encode("GET k") + b"*1\r\n!\r\n")
@@ -657,12 +675,15 @@ def test_batches_end_where_they_must(served):
 
 def test_databases_change_within_a_batch(served):
     c = served().connect()
-    c.send("SET k 0", "SELECT 1", "GET k", "SET k 1", "SELECT 0", "GET k", "MULTI", "SELECT 1", "GET k", "EXEC", "GET k")
-    c.expect(OK * 2 + b"$-1\r\n" + OK * 2 + b"$1\r\n0\r\n" + OK + b"+QUEUED\r\n" * 2 + b"*2\r\n" + OK + b"$1\r\n1\r\n$1\r\n1\r\n")
+    c.send("SET k 0", "SELECT 1", "GET k", "SET k 1", "SELECT 0", "GET k", "MULTI", "SELECT 1",
+           "GET k", "EXEC", "GET k")
+    c.expect(OK * 2 + b"$-1\r\n" + OK * 2 + b"$1\r\n0\r\n" + OK + b"+QUEUED\r\n" * 2 + b"*2\r\n" +
+             OK + b"$1\r\n1\r\n$1\r\n1\r\n")
 
 
 def test_memory_returns_to_its_baseline(served):
-    """Connections, pipelines, large values, blocked and paused clients, transactions: nothing of them stays."""
+    """Connections, pipelines, large values, blocked and paused clients, transactions: nothing of
+    them stays."""
     s = served()
 
     def resident():
@@ -672,7 +693,8 @@ def test_memory_returns_to_its_baseline(served):
     def once():
         clients = [s.connect() for _ in range(20)]
         for c in clients:
-            c.send("MULTI", "SET k v", "GET k", "EXEC", "CLIENT SETNAME x", "TEST.DEFER 1", "PING", "WATCH a b c d e f", "MULTI", "PING")
+            c.send("MULTI", "SET k v", "GET k", "EXEC", "CLIENT SETNAME x", "TEST.DEFER 1", "PING",
+                   "WATCH a b c d e f", "MULTI", "PING")
             c.send([b"ECHO", b"x" * 200_000])
         for c in clients:
             c.sock.close()

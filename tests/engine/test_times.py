@@ -1,4 +1,5 @@
-"""Times that clients give: whatever the number, the answer is Redis 7.2's, nobody is stuck, and the loop sleeps afterwards."""
+"""Times that clients give: whatever the number, the answer is Redis 7.2's, nobody is stuck, and the
+loop sleeps afterwards."""
 from __future__ import annotations
 
 import gc
@@ -12,18 +13,27 @@ from tests.engine.conftest import encode, tokens
 from tests.engine.test_blocking import blocked
 
 INTERNAL, PONG = b"-ERR internal error\r\n", b"+PONG\r\n"
-IN_SECONDS = ["BLPOP k {}", "BRPOP k {}", "BLMOVE k l LEFT LEFT {}", "BRPOPLPUSH k l {}", "BLMPOP {} 1 k LEFT", "BZPOPMIN k {}", "BZPOPMAX k {}",
+IN_SECONDS = ["BLPOP k {}", "BRPOP k {}", "BLMOVE k l LEFT LEFT {}", "BRPOPLPUSH k l {}",
+              "BLMPOP {} 1 k LEFT", "BZPOPMIN k {}", "BZPOPMAX k {}",
               "BZMPOP {} 1 k MIN"]
 IN_MS = ["WAIT 1 {}", "WAITAOF 0 1 {}", "CLIENT PAUSE {} WRITE", "CRDT.SYNC {}"]
-FLOATS = {"nan": "timeout is not a float or out of range", "-0.1": "timeout is negative", "-inf": "timeout is negative",
-          "-1e308": "timeout is negative", "inf": "timeout is out of range", "1e308": "timeout is out of range",
-          "9223372036854775807": "timeout is out of range", "9223372036854775": "timeout is out of range", "1e4000": "timeout is out of range",
-          "1e5000": "timeout is not a float or out of range", "x": "timeout is not a float or out of range",
+FLOATS = {"nan": "timeout is not a float or out of range", "-0.1": "timeout is negative",
+          "-inf": "timeout is negative",
+          "-1e308": "timeout is negative", "inf": "timeout is out of range",
+          "1e308": "timeout is out of range",
+          "9223372036854775807": "timeout is out of range",
+          "9223372036854775": "timeout is out of range", "1e4000": "timeout is out of range",
+          "1e5000": "timeout is not a float or out of range",
+          "x": "timeout is not a float or out of range",
           "": "timeout is not a float or out of range"}
-INTEGERS = {"-1": "timeout is negative", "-9223372036854775808": "timeout is negative", "9223372036854775807": "timeout is out of range",
-            "9223372036854775808": "timeout is not an integer or out of range", "-9223372036854775809": "timeout is not an integer or out of range",
-            "nan": "timeout is not an integer or out of range", "inf": "timeout is not an integer or out of range",
-            "1e308": "timeout is not an integer or out of range", "1.5": "timeout is not an integer or out of range",
+INTEGERS = {"-1": "timeout is negative", "-9223372036854775808": "timeout is negative",
+            "9223372036854775807": "timeout is out of range",
+            "9223372036854775808": "timeout is not an integer or out of range",
+            "-9223372036854775809": "timeout is not an integer or out of range",
+            "nan": "timeout is not an integer or out of range",
+            "inf": "timeout is not an integer or out of range",
+            "1e308": "timeout is not an integer or out of range",
+            "1.5": "timeout is not an integer or out of range",
             "": "timeout is not an integer or out of range"}
 
 
@@ -32,19 +42,22 @@ def turns(s) -> int:
 
 
 def sleeps(s) -> None:
-    """A loop with something due for ever does thousands of turns in this time; one that sleeps does its ten rounds a second."""
+    """A loop with something due for ever does thousands of turns in this time; one that sleeps does
+    its ten rounds a second."""
     before = turns(s)
     time.sleep(0.2)
     assert turns(s) - before < 100
 
 
-@pytest.mark.parametrize(("commands", "refusals"), [(IN_SECONDS, FLOATS), (IN_MS, INTEGERS)], ids=["seconds", "milliseconds"])
+@pytest.mark.parametrize(("commands", "refusals"), [(IN_SECONDS, FLOATS), (IN_MS, INTEGERS)],
+                         ids=["seconds", "milliseconds"])
 def test_time_limits_that_are_none(served, commands, refusals):
     s = served()
     c = s.connect()
     for command in commands:
         for value, text in refusals.items():
-            c.send([word.replace("{}", value).encode() for word in command.split()]).expect(f"-ERR {text}\r\n".encode())
+            c.send([word.replace("{}", value).encode()
+                    for word in command.split()]).expect(f"-ERR {text}\r\n".encode())
     blocked(s, 0)
     c.send("PING").expect(PONG)
     sleeps(s)
@@ -122,7 +135,8 @@ def test_tracebacks_that_a_client_can_cause_are_bounded(served, caplog):
 def test_the_brake_forgets_kinds_beyond_a_bound():
     brake = Brake()
     for i in range(3 * brake.KINDS):
-        assert brake.filter(logging.LogRecord("crdtredis.x", logging.INFO, "", 0, f"message {i}", (), None))
+        assert brake.filter(logging.LogRecord("crdtredis.x", logging.INFO, "", 0, f"message {i}",
+                                              (), None))
     assert len(brake.kinds) <= brake.KINDS
 
 
@@ -140,4 +154,6 @@ def test_what_works_for_a_reply_hears_that_nobody_wants_it(served):
     kind = type(tokens[0])
     tokens.clear()
     assert ended == list(range(300))
-    assert s.on_engine(lambda: sum(isinstance(o, kind) for o in gc.get_objects())) < 150, "the heap of time limits is swept"
+    assert s.on_engine(lambda: sum(isinstance(o, kind)
+                                   for o in gc.get_objects(
+                                       ))) < 150, "the heap of time limits is swept"

@@ -1,4 +1,5 @@
-"""MULTI, EXEC, DISCARD, WATCH: refusals, WATCH's view of other clients, peers and time, and that a transaction is one op."""
+"""MULTI, EXEC, DISCARD, WATCH: refusals, WATCH's view of other clients, peers and time, and that a
+transaction is one op."""
 from __future__ import annotations
 
 import pytest
@@ -12,25 +13,30 @@ ABORT = b"-EXECABORT Transaction discarded because of previous errors.\r\n"
 
 
 def test_runs_all_and_answers_in_order(run):
-    assert run("MULTI", "SET a 1", "INCR a", "GET a", "EXEC") == OK + QUEUED * 3 + b"*3\r\n+OK\r\n:2\r\n$1\r\n2\r\n"
+    assert (run("MULTI", "SET a 1", "INCR a", "GET a", "EXEC")
+            == OK + QUEUED * 3 + b"*3\r\n+OK\r\n:2\r\n$1\r\n2\r\n")
     assert run("MULTI", "EXEC") == OK + b"*0\r\n"
 
 
 def test_an_error_inside_does_not_stop_the_rest(run):
     assert run("SET s x", "MULTI", "INCR s", "SET t y", "EXEC", "GET t") == (
-        OK * 2 + QUEUED * 2 + b"*2\r\n-ERR value is not an integer or out of range\r\n+OK\r\n$1\r\ny\r\n")
+        OK * 2 + QUEUED * 2 +
+        b"*2\r\n-ERR value is not an integer or out of range\r\n+OK\r\n$1\r\ny\r\n")
 
 
 @pytest.mark.parametrize("bad", ["NOPE", "GET", "CLIENT NOPE", "CLIENT SETNAME"])
 def test_a_refusal_while_queueing_spoils_it(run, bad):
-    assert run("MULTI") == OK and run(bad).startswith(b"-ERR ") and run("SET a 1", "EXEC", "GET a") == QUEUED + ABORT + b"$-1\r\n"
+    assert (run("MULTI") == OK and run(bad).startswith(b"-ERR ") and run("SET a 1", "EXEC", "GET a")
+            == QUEUED + ABORT + b"$-1\r\n")
 
 
 def test_nesting_and_strays(run):
     assert run("EXEC", "DISCARD") == b"-ERR EXEC without MULTI\r\n-ERR DISCARD without MULTI\r\n"
     assert run("MULTI", "MULTI", "WATCH a", "PING", "EXEC") == (
-        OK + b"-ERR MULTI calls can not be nested\r\n-ERR WATCH inside MULTI is not allowed\r\n" + QUEUED + b"*1\r\n+PONG\r\n")
-    assert run("MULTI", "SET a 1", "DISCARD", "EXEC", "GET a") == OK + QUEUED + OK + b"-ERR EXEC without MULTI\r\n$-1\r\n"
+        OK + b"-ERR MULTI calls can not be nested\r\n-ERR WATCH inside MULTI is not allowed\r\n" +
+        QUEUED + b"*1\r\n+PONG\r\n")
+    assert (run("MULTI", "SET a 1", "DISCARD", "EXEC", "GET a")
+            == OK + QUEUED + OK + b"-ERR EXEC without MULTI\r\n$-1\r\n")
 
 
 def test_select_inside_and_after(run):
@@ -40,12 +46,14 @@ def test_select_inside_and_after(run):
 
 def test_watch_sees_other_clients(run, executor):
     other = executor.session()
-    for change, answer in (("SET k 2", b"*-1\r\n"), ("GETDEL k", b"*-1\r\n"), ("GETEX k EX 100", b"*-1\r\n"), ("GET k", b"*1\r\n+PONG\r\n"),
+    for change, answer in (("SET k 2", b"*-1\r\n"), ("GETDEL k", b"*-1\r\n"),
+                           ("GETEX k EX 100", b"*-1\r\n"), ("GET k", b"*1\r\n+PONG\r\n"),
                            ("SET other 1", b"*1\r\n+PONG\r\n")):
         run("SET k 1", "WATCH k nothing")
         run(change, session=other)
         assert run("MULTI", "PING", "EXEC") == OK + QUEUED + answer, change
-        assert run("MULTI", "PING", "EXEC") == OK + QUEUED + b"*1\r\n+PONG\r\n", "EXEC lets go of watched keys"
+        assert run("MULTI", "PING",
+                   "EXEC") == OK + QUEUED + b"*1\r\n+PONG\r\n", "EXEC lets go of watched keys"
 
 
 def test_watch_of_an_absent_key(run, executor):

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from crdtredis._core import Replica, SegmentWriter, batch_ranges, probe_make, probe_records, split_batch
+from crdtredis._core import (Replica, SegmentWriter, batch_ranges, probe_make, probe_records,
+                             split_batch)
 from crdtredis._engine import ANSWER, OPS, Bridge
 from crdtredis.replication import crdtredis_pb2 as pb
 
@@ -95,7 +96,9 @@ def peak(fresh=False) -> int:
         return next(int(line.split()[1]) for line in f if line.startswith("VmHWM")) << 10
 
 
-@pytest.mark.parametrize("lines", [["MGET " + " ".join(["k"] * 100)], ["MULTI", *["GET k"] * 100, "EXEC"], ["LRANGE l 0 -1"], ["KEYS *"]])
+@pytest.mark.parametrize("lines",
+                         [["MGET " + " ".join(["k"] * 100)], ["MULTI", *["GET k"] * 100, "EXEC"],
+                          ["LRANGE l 0 -1"], ["KEYS *"]])
 def test_what_a_command_answers_beyond_the_output_limit_is_not_kept(served, lines):
     """200 MB and more, of which the client will see nothing."""
     s = served(output_hard=1_000_000)
@@ -103,7 +106,9 @@ def test_what_a_command_answers_beyond_the_output_limit_is_not_kept(served, line
     c.send("SET k " + "x" * 2_000_000, *["RPUSH l " + " ".join(["y" * 100_000] * 20)] * 100).read(5)
     s.wait(lambda: s.executor.command_stats().get("rpush", (0,))[0] == 100)
     if lines == ["KEYS *"]:
-        s.on_engine(lambda: [s.executor.execute(s.executor.session(), [b"SET", b"%d" % i * 100_000, b""]) for i in range(100_000, 100_100)])
+        s.on_engine(lambda: [s.executor.execute(s.executor.session(),
+                                                [b"SET", b"%d" % i * 100_000, b""])
+                                                for i in range(100_000, 100_100)])
     before = peak(fresh=True)
     c.send(*lines)
     s.wait(lambda: s.loop.stats()["closed_output"] == 1)
@@ -116,9 +121,11 @@ def test_what_a_command_answers_beyond_the_output_limit_is_not_kept(served, line
 
 
 def test_answers_of_any_kind_come_to_the_limit_at_any_place(served):
-    """The buffer is begun anew inside each kind of answer once; whoever gets there is closed, everybody else gets all."""
+    """The buffer is begun anew inside each kind of answer once; whoever gets there is closed,
+    everybody else gets all."""
     s = served(output_hard=1500)
-    lines = ["MULTI", "ECHO " + "x" * 300, "LPUSH s x", "ZSCORE z m", "COMMAND COUNT", "GET none", "CONFIG GET max*", "HGETALL h", "SMEMBERS t"] * 1
+    lines = ["MULTI", "ECHO " + "x" * 300, "LPUSH s x", "ZSCORE z m", "COMMAND COUNT", "GET none",
+             "CONFIG GET max*", "HGETALL h", "SMEMBERS t"] * 1
     c = s.connect()
     c.send("SET s 1", "ZADD z 1.5 m", "HSET h f v", "SADD t m").expect(OK + b":1\r\n" * 3)
     ends = set()
@@ -143,7 +150,8 @@ def from_a_peer(*sizes: int) -> tuple[bytes, list[bytes]]:
     for i, size in enumerate(sizes):
         probe_make(peer, [("set", 0, b"k%d" % i, b"%d" % (i % 10) * size)])
     batches = split_batch(peer.take_ops(), 0)
-    return pb.Batch(actors=[pb.Actor(id=peer.actor, replica="b", epoch=peer.epoch)]).SerializeToString(), batches
+    return pb.Batch(actors=[pb.Actor(id=peer.actor, replica="b",
+                                     epoch=peer.epoch)]).SerializeToString(), batches
 
 
 def received(s, bridge, token: int, batch: bytes) -> list[bytes]:
@@ -155,7 +163,8 @@ def received(s, bridge, token: int, batch: bytes) -> list[bytes]:
     return [batch for kind, _, batch in drained if kind == OPS]
 
 
-def test_a_large_op_that_a_peer_sent_is_logged_as_it_came_and_handed_back_as_the_same_object(logged):
+def test_a_large_op_that_a_peer_sent_is_logged_as_it_came_and_handed_back_as_the_same_object(
+        logged):
     bridge = Bridge()
     bridge.set_wanted(True)
     s, path = logged(bridge=bridge)
@@ -182,7 +191,8 @@ def test_large_ops_among_others_in_one_batch_are_handed_back_one_by_one(logged):
     assert sys.getrefcount(sent) == before
     assert b"".join(back) == b"".join(probe_records(path.read_bytes())[0])
     assert [r for b in back for r in batch_ranges(b)] == [r for r in batch_ranges(b"".join(back))]
-    assert all(sum(last - first + 1 for _, first, last in batch_ranges(b)) == 1 for b in back if len(b) > LARGE)
+    assert all(sum(last - first + 1 for _, first, last in batch_ranges(b)) == 1 for b in back
+               if len(b) > LARGE)
     other = Replica("c", 1)
     other.now = 1_700_000_000_000
     other.receive(b"".join(back))

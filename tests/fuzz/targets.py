@@ -1,8 +1,10 @@
-"""What is fuzzed: each target takes any bytes and raises, or is killed by a sanitizer, when something is wrong with the code.
+"""What is fuzzed: each target takes any bytes and raises, or is killed by a sanitizer, when
+something is wrong with the code.
 
-A target checks more than "no crash": what must hold between two ways of doing the same thing. `seeds` gives each a corpus of real
-traffic to start from. Examples that once failed (of dumps: one sound and one damaged payload of each form, found by fuzzing) lie in
-tests/fuzz/examples/<target>/ and are run by every test run (test_examples.py).
+A target checks more than "no crash": what must hold between two ways of doing the same thing.
+`seeds` gives each a corpus of real traffic to start from. Examples that once failed (of dumps: one
+sound and one damaged payload of each form, found by fuzzing) lie in tests/fuzz/examples/<target>/
+and are run by every test run (test_examples.py).
 """
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ import struct
 
 from crdtredis._core import Replica, batch_ranges, record, record_find, records_join, slice_batch
 from crdtredis._engine import Executor, Hot
-from crdtredis._resp import ProtocolError, RequestParser, read_double, read_int, read_long_double, show_double
+from crdtredis._resp import (ProtocolError, RequestParser, read_double, read_int, read_long_double,
+                             show_double)
 from crdtredis.commands.rdb import sealed
 from crdtredis.commands.table import load
 from crdtredis.errors import DamagedBatch, StrangerError, WaitingRoomFull
@@ -24,13 +27,15 @@ from tests.resp import blobs
 from tests.respclient import decode, encode
 
 NOW = 1_700_000_000_000
-SCORES = [struct.pack("<d", x) for x in (0.0, -0.0, 0.1, 5e-324, 1.7e308, float("inf"), float("-inf"))]
+SCORES = [struct.pack("<d", x) for x in (0.0, -0.0, 0.1, 5e-324, 1.7e308, float("inf"),
+                                         float("-inf"))]
 
 
-# ---- clients -----------------------------------------------------------------------------------------------------------
+# ---- clients -------------------------------------------------------------------------------------
 
 def requests(data: bytes) -> None:
-    """The commands and the error are the same in one piece and in many; what was parsed, sent again, is parsed the same."""
+    """The commands and the error are the same in one piece and in many; what was parsed, sent
+    again, is parsed the same."""
     if len(data) < 2:
         return
     authenticated, step, data = data[0] & 1, data[1] % 23 + 1, data[2:]
@@ -58,7 +63,8 @@ def numbers(data: bytes) -> None:
     canonical = re.fullmatch(rb"0|-?[1-9][0-9]*", data) and -2**63 <= int(data) < 2**63
     assert value == (int(data) if canonical else None)
     real = read_double(data)
-    if re.fullmatch(rb"[+-]?[0-9]+(\.[0-9]*)?(e[+-]?[0-9]{1,3})?", data) and 0 < abs(float(data)) < float("inf") and len(data) < 5120:
+    if (re.fullmatch(rb"[+-]?[0-9]+(\.[0-9]*)?(e[+-]?[0-9]{1,3})?", data)
+        and 0 < abs(float(data)) < float("inf") and len(data) < 5120):
         assert real == float(data)
     if real is not None:
         assert read_double(show_double(real)) == real
@@ -72,12 +78,14 @@ HOT = {name.encode() for name, spec in load().items() if isinstance(spec.handler
 def worth_running(argv) -> bool:
     """Hot, and not one that makes a value of many megabytes."""
     name = argv[0].upper() if argv else b""
-    return name in HOT and not ((b"SET" in name or b"BIT" in name) and any(re.search(rb"\d{7}", a) for a in argv))
+    return (name in HOT and not ((b"SET" in name or b"BIT" in name)
+                                 and any(re.search(rb"\d{7}", a) for a in argv)))
 
 
 def commands(data: bytes) -> None:
-    """The commands written in Cython: each gives one whole reply, and the ops give another replica the same state. While one session waits for a
-    key another goes on; when all of them wait, the first is unblocked."""
+    """The commands written in Cython: each gives one whole reply, and the ops give another replica
+    the same state. While one session waits for a key another goes on; when all of them wait, the
+    first is unblocked."""
     if not data:
         return
     replica, other = fresh("a"), fresh("b")
@@ -105,13 +113,15 @@ def commands(data: bytes) -> None:
 
 
 def dumps(data: bytes) -> None:
-    """RESTORE of any bytes behind a right checksum: refused without a trace, or a value that DUMP gives again and that other replicas get."""
+    """RESTORE of any bytes behind a right checksum: refused without a trace, or a value that DUMP
+    gives again and that other replicas get."""
     c = Client()
     before = c.replica.digest(), c.replica.clock()
     reply = decode(c.raw("RESTORE", "k", 0, sealed(data)))
     c.replica.check()
     if reply != b"OK":
-        assert str(reply) == "ERR Bad data format" and (c.replica.digest(), c.replica.clock()) == before
+        assert (str(reply) == "ERR Bad data format" and (c.replica.digest(), c.replica.clock())
+                == before)
         return
     value = payloads.read(c, "k")
     assert value is not None and value != []
@@ -121,7 +131,7 @@ def dumps(data: bytes) -> None:
     assert payloads.read(other, "k") == value and other.replica.digest() == c.replica.digest()
 
 
-# ---- peers -------------------------------------------------------------------------------------------------------------
+# ---- peers ---------------------------------------------------------------------------------------
 
 def receive(replica: Replica, batch: bytes) -> bool:
     """True when the replica took all of it."""
@@ -141,7 +151,8 @@ def fresh(name: str) -> Replica:
 
 
 def ops(data: bytes) -> None:
-    """Whatever a peer sends, the state stays sound; sent again it changes nothing; what is handed on gives another replica the same state."""
+    """Whatever a peer sends, the state stays sound; sent again it changes nothing; what is handed
+    on gives another replica the same state."""
     a, b = fresh("a"), fresh("b")
     whole = receive(a, data)
     state, clock, handed_on = a.digest(), a.clock(), a.take_ops()
@@ -157,7 +168,8 @@ def ops(data: bytes) -> None:
 
 
 def hostile(data: bytes) -> None:
-    """Commands on top of what a peer has sent, whatever that was: the ops they make are accepted by others, and give them the same state."""
+    """Commands on top of what a peer has sent, whatever that was: the ops they make are accepted by
+    others, and give them the same state."""
     size = int.from_bytes(data[:2], "little")
     batch, text = data[2:2 + size], data[2 + size:]
     if not text:
@@ -183,7 +195,8 @@ def hostile(data: bytes) -> None:
         assert receive(b, made)
     assert (a.digest(), a.clock()) == (b.digest(), b.clock())
     if whole and made and not a.waiting()["ops"]:
-        late.declare("a", 1)                                # as a has always known itself, whom the batch may name
+        # as a has always known itself, whom the batch may name
+        late.declare("a", 1)
         assert receive(late, batch) and receive(late, made)
         assert (a.digest(), a.clock()) == (late.digest(), late.clock())
 
@@ -196,7 +209,8 @@ def requests_in(data: bytes) -> list:
 
 
 def batches(data: bytes) -> None:
-    """The sync thread's view of the bytes agrees with itself: cutting off what a clock covers leaves exactly the rest."""
+    """The sync thread's view of the bytes agrees with itself: cutting off what a clock covers
+    leaves exactly the rest."""
     try:
         ranges = batch_ranges(data)
     except DamagedBatch:
@@ -214,7 +228,7 @@ def batches(data: bytes) -> None:
         assert first > half.get(actor, 0)
 
 
-# ---- files -------------------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------
 
 def records(data: bytes) -> None:
     """Reading in one stretch and record by record is the same, and nothing sound is passed over."""
@@ -229,10 +243,11 @@ def records(data: bytes) -> None:
     found = record_find(data, end)
     assert found == -1 or (found >= end and records_join(data, found, 1)[2] >= 1)
     assert status != 0 or end == len(data)
-    assert records_join(record(data) + record(b""), 0, 1 << 30) == (data, len(data) + 16, len(data) > 0, 0)
+    assert (records_join(record(data) + record(b""), 0, 1 << 30)
+            == (data, len(data) + 16, len(data) > 0, 0))
 
 
-# ---- seeds -------------------------------------------------------------------------------------------------------------
+# ---- seeds ---------------------------------------------------------------------------------------
 
 def seeds(target: str) -> list[bytes]:
     rng = random.Random(target)
@@ -240,15 +255,18 @@ def seeds(target: str) -> list[bytes]:
         return [bytes([1, rng.randrange(256)]) + blobs.stream(rng) for _ in range(300)]
     if target == "commands":
         return [bytes([seed % 2]) + b"".join(encode(*argv) for argv in argvs) for seed in range(200)
-                for argvs in ([argv for _, argv in harness.make(seed)[1]], [argv for _, some in waiting.make(seed)[1] for argv in some])] + \
+                for argvs in ([argv for _, argv in harness.make(seed)[1]],
+                              [argv for _, some in waiting.make(seed)[1] for argv in some])] + \
             [b"\0" + extreme_commands(rng) for _ in range(100)]
     if target == "hostile":
         return [seed for _ in range(150) for batch in [hostile_batch(rng)]
-                for seed in [len(batch).to_bytes(2, "little") + batch + extreme_commands(rng)] if len(seed) < 8000]
+                for seed in [len(batch).to_bytes(2, "little") + batch + extreme_commands(rng)]
+                if len(seed) < 8000]
     if target == "dumps":
         return [b""] + [generators_dump.body(rng)[:rng.choice([None, None, 9])] for _ in range(300)]
     if target == "numbers":
-        return [b"0", b"-1", b"9223372036854775807", b"-9223372036854775808", b"1.5", b"1e-320", b"0x1p-3", b"inf", b"nan", b"123456789.123456789",
+        return [b"0", b"-1", b"9223372036854775807", b"-9223372036854775808", b"1.5", b"1e-320",
+                b"0x1p-3", b"inf", b"nan", b"123456789.123456789",
                 *(text.encode() for text in extremes.REALS + extremes.WHOLES + extremes.OFFSETS)]
     history = [batch for seed in range(60) for batch in cluster_batches(random.Random(seed))]
     if target == "records":
@@ -259,12 +277,14 @@ def seeds(target: str) -> list[bytes]:
 def extreme_commands(rng: random.Random) -> bytes:
     """With what was there before."""
     lines = [*rng.choice(list(extremes.BEFORE.values())), *rng.choices(extremes.COMMANDS, k=12)]
-    return b"".join(encode(*(x if isinstance(x, bytes) else x.encode() for x in map(rng.choice, extremes.choices(line)))) for line in lines)
+    return b"".join(encode(*(x if isinstance(x, bytes) else x.encode()
+                             for x in map(rng.choice, extremes.choices(line)))) for line in lines)
 
 
 def hostile_batch(rng: random.Random) -> bytes:
     """Ops that the format allows and no replica makes, on the keys that extreme_commands uses."""
-    actors = [pb.Actor(id=r.actor, replica=r.id, epoch=r.epoch) for r in (Replica("x", 1), Replica("y", 2), Replica("a", 1))]
+    actors = [pb.Actor(id=r.actor, replica=r.id, epoch=r.epoch)
+              for r in (Replica("x", 1), Replica("y", 2), Replica("a", 1))]
     batch = pb.Batch(actors=actors)
     for actor in actors[:2]:
         run = batch.runs.add(actor=actor.id)
@@ -276,16 +296,21 @@ def hostile_batch(rng: random.Random) -> bytes:
 
 
 def hostile_effect(rng: random.Random, x, seq: int, stamp: int, actors: list[int]) -> None:
-    x.kind = rng.choice([pb.ASSIGN, pb.INCREMENT, pb.INCREMENT, pb.REMOVE, pb.DELETE, pb.DEADLINE, pb.FLUSH, pb.CLEAR])
-    x.key = b"" if x.kind == pb.FLUSH else rng.choice([b"k", b"h", b"z", b"zz", b"l", b"e", b"g", b"s"])
+    x.kind = rng.choice([pb.ASSIGN, pb.INCREMENT, pb.INCREMENT, pb.REMOVE, pb.DELETE, pb.DEADLINE,
+                         pb.FLUSH, pb.CLEAR])
+    x.key = (b"" if x.kind == pb.FLUSH
+             else rng.choice([b"k", b"h", b"z", b"zz", b"l", b"e", b"g", b"s"]))
     if x.kind in (pb.ASSIGN, pb.INCREMENT, pb.REMOVE, pb.CLEAR):
-        x.type = rng.choice([pb.STRING, pb.HASH, pb.ZSET] if x.kind == pb.INCREMENT else [pb.STRING, pb.HASH, pb.SET, pb.ZSET, pb.LIST])
+        x.type = rng.choice([pb.STRING, pb.HASH, pb.ZSET] if x.kind == pb.INCREMENT
+                            else [pb.STRING, pb.HASH, pb.SET, pb.ZSET, pb.LIST])
     if x.type and x.kind != pb.CLEAR:
-        x.name = hostile_position(rng) if x.type == pb.LIST else rng.choice([b"f", b"m", b"n", b"p"])
+        x.name = (hostile_position(rng) if x.type == pb.LIST
+                  else rng.choice([b"f", b"m", b"n", b"p"]))
     if x.kind == pb.ASSIGN:
         x.keep = x.type == pb.STRING and rng.random() < 0.5
         texts = extremes.REALS + extremes.WHOLES
-        x.value = b"" if x.type == pb.SET else rng.choice(SCORES) if x.type == pb.ZSET else rng.choice(texts).encode()
+        x.value = (b"" if x.type == pb.SET else rng.choice(SCORES) if x.type == pb.ZSET
+                   else rng.choice(texts).encode())
     elif x.kind == pb.INCREMENT:
         x.run_seq, x.run_index = rng.randint(1, seq), rng.choice([0, 1, 2**32 - 1])
         hostile_total(rng, x)
@@ -298,7 +323,8 @@ def hostile_effect(rng: random.Random, x, seq: int, stamp: int, actors: list[int
             x.stamp, x.actor = rng.choice([1, stamp]), rng.choice(actors)
     if x.kind in (pb.ASSIGN, pb.REMOVE, pb.DELETE, pb.CLEAR, pb.FLUSH) and x.type != pb.LIST:
         for _ in range(rng.choice([0, 0, 1, 3])):
-            s = x.seen.add(actor=rng.choice(actors), run_seq=rng.randint(1, 3), run_index=rng.choice([0, 0, 1]), seq=rng.choice([0, 1, 3, 2**48]))
+            s = x.seen.add(actor=rng.choice(actors), run_seq=rng.randint(1, 3),
+                           run_index=rng.choice([0, 0, 1]), seq=rng.choice([0, 1, 3, 2**48]))
             hostile_total(rng, s)
             if x.kind in (pb.DELETE, pb.FLUSH, pb.CLEAR):
                 s.type = x.type if x.kind == pb.CLEAR else rng.choice([pb.STRING, pb.HASH, pb.ZSET])
@@ -312,11 +338,13 @@ def hostile_total(rng: random.Random, x) -> None:
     if form < 0.3:
         x.whole = rng.choice([0, 1, -1, 2**63 - 1, -2**63])
     elif form < 0.6:
-        x.fraction = rng.choice([rng.randbytes(10), bytes(10), b"\1" + bytes(9), b"\xff" * 10, b"\xff" * 8 + b"\xfe\x7f", bytes(7) + b"\x80\xff\x7f"])
+        x.fraction = rng.choice([rng.randbytes(10), bytes(10), b"\1" + bytes(9), b"\xff" * 10,
+                                 b"\xff" * 8 + b"\xfe\x7f", bytes(7) + b"\x80\xff\x7f"])
     else:
         low = rng.choice([-257, -2, -1, 0, 100, 250])
         x.exact.low, x.exact.limbs = low, rng.randbytes(8 * rng.choice([1, 2, 3, 8]))
-        x.exact.plus, x.exact.minus = rng.choice([0, 0, 1, 2**56 - 1]), rng.choice([0, 0, 1, 2**56 - 1])
+        x.exact.plus, x.exact.minus = rng.choice([0, 0, 1,
+                                                  2**56 - 1]), rng.choice([0, 0, 1, 2**56 - 1])
 
 
 def hostile_position(rng: random.Random) -> bytes:
@@ -327,11 +355,13 @@ def hostile_position(rng: random.Random) -> bytes:
     def zigzag(v):
         return v << 1 if v >= 0 else (-v << 1) - 1
     ends = [0, 1, -1, 5, 2**63 - 1, -2**63]
-    return b"\3" + varint(zigzag(rng.choice(ends))) + varint(zigzag(rng.choice(ends))) + varint(rng.choice([0, 1, 2**32 - 1]))
+    return b"\3" + varint(zigzag(rng.choice(ends))) + varint(zigzag(rng.choice(ends))) + varint(
+            rng.choice([0, 1, 2**32 - 1]))
 
 
 def cluster_batches(rng: random.Random) -> list[bytes]:
-    """What three replicas that run random commands and talk now and then put into their logs and send each other."""
+    """What three replicas that run random commands and talk now and then put into their logs and
+    send each other."""
     replicas = [fresh(name) for name in "xyz"]
     executors = [Executor(replica) for replica in replicas]
     sessions = [executor.session() for executor in executors]
@@ -348,4 +378,5 @@ def cluster_batches(rng: random.Random) -> list[bytes]:
     return [log for log in (*logs, logs[0] + logs[1] + logs[2]) if log]
 
 
-TARGETS = {f.__name__: f for f in (requests, numbers, commands, dumps, ops, hostile, batches, records)}
+TARGETS = {f.__name__: f for f in (requests, numbers, commands, dumps, ops, hostile, batches,
+                                   records)}

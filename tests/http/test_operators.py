@@ -10,10 +10,12 @@ import pytest
 from tests.real.cluster import Server, executable
 
 
-def ask(server, path: str, method: str = "GET", body=None, token: str | None = None, kind: str = "application/json"):
+def ask(server, path: str, method: str = "GET", body=None, token: str | None = None,
+        kind: str = "application/json"):
     """(status, headers, body as text)"""
     data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
-    request = urllib.request.Request(f"http://{server.address}{path}", data, {"Content-Type": kind}, method=method)
+    request = urllib.request.Request(f"http://{server.address}{path}", data, {"Content-Type": kind},
+                                     method=method)
     if token is not None:
         request.add_header("Authorization", f"Bearer {token}")
     try:
@@ -65,12 +67,15 @@ def test_operations_that_wait_for_long_are_a_warning(monkeypatch):
 
     from crdtredis import server as module
 
-    replica = SimpleNamespace(waiting=lambda: {"ops": 7, "bytes": 700, "held": 3}, stats=lambda: {"memory": 10, "actors": 3}, runs_ahead=0,
+    replica = SimpleNamespace(waiting=lambda: {"ops": 7, "bytes": 700, "held": 3},
+                              stats=lambda: {"memory": 10, "actors": 3}, runs_ahead=0,
                               ahead=lambda: [], clock_ids=dict)
     monkeypatch.setattr(module, "held", lambda replica: {})
-    fake = SimpleNamespace(executor=SimpleNamespace(loading=False, misconf=None), log=None, replica=replica, sync=None, _beyond={},
+    fake = SimpleNamespace(executor=SimpleNamespace(loading=False, misconf=None), log=None,
+                           replica=replica, sync=None, _beyond={},
                            _waiting=module.WAITING_LONG, config=SimpleNamespace(max_memory=0))
-    assert module.Server.health(fake) == ([], [f"4 received operations have waited for others for {module.WAITING_LONG} s"])
+    assert (module.Server.health(fake)
+            == ([], [f"4 received operations have waited for others for {module.WAITING_LONG} s"]))
     fake._waiting -= 1
     assert module.Server.health(fake) == ([], [])
 
@@ -79,7 +84,8 @@ def test_stats_are_those_of_info(server):
     s = server()
     s("SET", "k", "v")
     found = json.loads(ask(s, "/stats")[2])
-    assert found["keyspace"]["db0"].startswith("keys=1") and found["crdt"]["replica_id"] == "a" and found["peers"] == []
+    assert (found["keyspace"]["db0"].startswith("keys=1") and found["crdt"]["replica_id"] == "a"
+            and found["peers"] == [])
     assert list(found["clock"].values()) == [1]
 
 
@@ -92,16 +98,20 @@ def test_metrics_are_read_by_prometheus(server):
     families = {f.name: f for f in text_string_to_metric_families(text)}
     assert status == 200 and headers["Content-Type"].startswith("text/plain")
     assert families["crdt_redis_own_ops"].samples[0].value == 1
-    assert {m.labels["command"] for m in families["crdt_redis_command_calls"].samples} >= {"set", "get"}
+    assert ({m.labels["command"] for m in families["crdt_redis_command_calls"].samples}
+            >= {"set", "get"})
     took = families["crdt_redis_command_duration_seconds"].samples
     assert families["crdt_redis_command_duration_seconds"].type == "histogram"
     buckets = [m.value for m in took if m.name.endswith("_bucket")]
     count = next(m.value for m in took if m.name.endswith("_count"))
-    assert buckets == sorted(buckets) and buckets[-1] == count >= 2 and next(m.value for m in took if m.name.endswith("_sum")) > 0
-    for name in ("log_bytes", "log_segments", "disk_free_bytes", "disk_size_bytes", "open_files", "max_open_files"):
+    assert (buckets == sorted(buckets) and buckets[-1] == count >= 2
+            and next(m.value for m in took if m.name.endswith("_sum")) > 0)
+    for name in ("log_bytes", "log_segments", "disk_free_bytes", "disk_size_bytes", "open_files",
+                 "max_open_files"):
         assert families[f"crdt_redis_{name}"].samples[0].value > 0, name
     assert families["crdt_redis_open_files"].samples[0].value < 64
-    assert {m.labels["mode"] for m in families["crdt_redis_cpu_seconds"].samples} == {"user", "system"}
+    assert ({m.labels["mode"] for m in families["crdt_redis_cpu_seconds"].samples}
+            == {"user", "system"})
     states = [m for m in families["crdt_redis_peer_state"].samples if m.value]
     assert len(states) == 1 and states[0].labels["peer"] == "http://127.0.0.1:1"
 
@@ -109,16 +119,22 @@ def test_metrics_are_read_by_prometheus(server):
 def test_the_configuration_is_shown_and_changed(server):
     s = server(auth_token="hush")
     found = json.loads(ask(s, "/config", token="hush")[2])
-    assert found["replica_id"] == "a" and found["auth_token"] == "********" and "hush" not in json.dumps(found)
-    status, _, text = ask(s, "/config", "PATCH", {"sync_interval": "2s", "log_level": "debug", "auth_token": "********"}, token="hush")
+    assert (found["replica_id"] == "a" and found["auth_token"] == "********"
+            and "hush" not in json.dumps(found))
+    status, _, text = ask(s, "/config", "PATCH", {"sync_interval": "2s", "log_level": "debug",
+                                                  "auth_token": "********"}, token="hush")
     assert status == 200 and json.loads(text)["sync_interval"] == "2s"
-    for wrong, setting in (({"sync_interval": "soon"}, "sync_interval"), ({"data_dir": "/x"}, "data_dir"), ({"no_such": 1}, "no_such")):
+    for wrong, setting in (({"sync_interval": "soon"}, "sync_interval"),
+                           ({"data_dir": "/x"}, "data_dir"), ({"no_such": 1}, "no_such")):
         status, _, text = ask(s, "/config", "PATCH", wrong | {"log_level": "warning"}, token="hush")
         assert status == 400 and json.loads(text)["faults"][0]["setting"] == setting
-    assert json.loads(ask(s, "/config", token="hush")[2])["log_level"] == "debug"             # all or nothing
+    # all or nothing
+    assert json.loads(ask(s, "/config", token="hush")[2])["log_level"] == "debug"
 
 
-@pytest.mark.parametrize("body, kind, status", [(b"[", "application/json", 400), (b"[]", "application/json", 400), (b"{}", "text/plain", 415),
+@pytest.mark.parametrize("body, kind, status",
+                         [(b"[", "application/json", 400), (b"[]", "application/json", 400),
+                                                (b"{}", "text/plain", 415),
                                                 (b" " * (2 << 20), "application/json", 413)])
 def test_a_wrong_patch_is_refused(server, body, kind, status):
     found, _, text = ask(server(), "/config", "PATCH", body, kind=kind)
@@ -131,14 +147,16 @@ def test_the_token_guards_everything_but_health(server):
     for path in ("/stats", "/metrics", "/config", "/nothing"):
         assert ask(s, path)[0] == ask(s, path, token="wrong")[0] == 401
     assert ask(s, "/replication/push", "POST", b"", kind="application/x-crdt-redis")[0] == 401
-    assert ask(s, "/stats", token="open-sesame")[0] == 200 and ask(s, "/nothing", token="open-sesame")[0] == 404
+    assert (ask(s, "/stats", token="open-sesame")[0] == 200
+            and ask(s, "/nothing", token="open-sesame")[0] == 404)
     assert "/health" in ask(s, "/", token="open-sesame")[2]
     assert ask(s, "/stats", "DELETE", token="open-sesame")[0] == 405
 
 
 def test_an_engine_that_does_not_answer_is_a_reason(server):
     s = server(enable_debug_command="local")
-    until(lambda: ask(s, "/health")[0] == 200)      # replication and HTTP start a moment after the first PONG
+    # replication and HTTP start a moment after the first PONG
+    until(lambda: ask(s, "/health")[0] == 200)
     with s.connect() as c:
         c.send("DEBUG", "SLEEP", "6")
         until(lambda: "did not answer" in ask(s, "/health")[2])
@@ -173,11 +191,13 @@ def test_health_answers_while_the_log_is_loaded(processes):
     peer.start()
     s.start(wait=False)
     status, headers, text = until(lambda: ask(s, "/health"))
-    assert status == 503 and json.loads(text) == {"status": "failing", "reasons": ["loading the log"], "warnings": []}
+    assert (status == 503 and json.loads(text) == {"status": "failing",
+                                                   "reasons": ["loading the log"], "warnings": []})
     assert headers["Content-Type"] == "application/json" and headers["Server"] == "crdt-redis"
     for path in ("/stats", "/config", "/metrics"):
         assert ask(s, path)[0] == 503
-    until(lambda: "loading" in "".join(json.loads(ask(peer, "/health")[2])["warnings"]))          # the peer is told why
+    # the peer is told why
+    until(lambda: "loading" in "".join(json.loads(ask(peer, "/health")[2])["warnings"]))
     (s.directory / "wait").unlink()
     until(lambda: ask(s, "/health")[0] == 200)
     peer("SET", "k", "v")
@@ -201,7 +221,8 @@ class SlowReplication(SlowStart):
         sys.exit(main(sys.argv[1:]))"""
 
 
-def test_clients_are_served_before_replication_is_loaded_and_what_they_wrote_is_replicated(processes):
+def test_clients_are_served_before_replication_is_loaded_and_what_they_wrote_is_replicated(
+        processes):
     s, peer = SlowReplication("a"), Server("b")
     peer.peers, s.peers = [s.address], [peer.address]
     peer.start()
@@ -209,7 +230,8 @@ def test_clients_are_served_before_replication_is_loaded_and_what_they_wrote_is_
     assert s("SET", "early", "v") == b"OK" and s("GET", "early") == b"v"
     (s.directory / "wait").unlink()
     with s.connect() as c:
-        assert c.pipeline([["SET", "late", "v"], ["CRDT.SYNC"]])[0] == b"OK"      # in one turn: waits for it
+        # in one turn: waits for it
+        assert c.pipeline([["SET", "late", "v"], ["CRDT.SYNC"]])[0] == b"OK"
     until(lambda: peer("MGET", "early", "late") == [b"v", b"v"])
     assert until(lambda: ask(s, "/health"))[0] == 200
 

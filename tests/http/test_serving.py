@@ -1,4 +1,5 @@
-"""Connections that stand still, and more of them than there is room for: aiohttp behind our listener, with little patience."""
+"""Connections that stand still, and more of them than there is room for: aiohttp behind our
+listener, with little patience."""
 from __future__ import annotations
 
 import asyncio
@@ -21,7 +22,8 @@ LONG = 20.0                             # seconds after which a test gives up; n
 
 
 class Site:
-    """GET /x answers at once, /big with 64 MB; POST /body tells the size of what came; GET /hang answers when told to."""
+    """GET /x answers at once, /big with 64 MB; POST /body tells the size of what came; GET /hang
+    answers when told to."""
 
     def __init__(self, limit=8, patience=LITTLE, tls=None):
         self.sockets = [listening("127.0.0.1", 0, 512)]
@@ -30,9 +32,11 @@ class Site:
         started = threading.Event()
 
         async def main():
-            self.loop, self.go, self.end = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+            self.loop, self.go, self.end = asyncio.get_running_loop(), asyncio.Event(
+                    ), asyncio.Event()
             app = web.Application(client_max_size=1 << 30)
-            app.add_routes([web.get("/x", self.at_once), web.get("/big", self.big), web.get("/hang", self.hang), web.post("/body", self.body)])
+            app.add_routes([web.get("/x", self.at_once), web.get("/big", self.big),
+                            web.get("/hang", self.hang), web.post("/body", self.body)])
             served = await serve(app, self.sockets, limit, tls, 0.1, patience)
             self.listener = served.listener
             started.set()
@@ -110,7 +114,8 @@ def is_ended(c: socket.socket) -> bool:
     return True
 
 
-@pytest.mark.parametrize("sent", [b"", b"G", REQUEST[:-2], b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Le"])
+@pytest.mark.parametrize("sent",
+                         [b"", b"G", REQUEST[:-2], b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Le"])
 def test_headers_that_do_not_come(site, sent):
     s = site()
     with s.connect() as c:
@@ -216,7 +221,8 @@ def test_half_sent_requests_keep_nobody_out(site):
 
 
 def test_a_crowd_at_the_door_takes_few_descriptors_beyond_the_limit(site):
-    """Whoever makes room for another keeps its descriptor until the loop closes it: the log may need the next one."""
+    """Whoever makes room for another keeps its descriptor until the loop closes it: the log may
+    need the next one."""
     s = site(limit=8)
     held, most = threading.Event(), []
     s.loop.call_soon_threadsafe(held.wait, LONG)
@@ -252,8 +258,10 @@ def test_while_all_are_at_work_a_newcomer_is_closed(site):
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     where = tmp_path_factory.mktemp("tls")
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", where / "key.pem", "-out", where / "cert.pem", "-days", "2",
-                    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True)
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout",
+                    where / "key.pem", "-out", where / "cert.pem", "-days", "2",
+                    "-subj", "/CN=localhost", "-addext",
+                    "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True)
     return where
 
 
@@ -302,7 +310,8 @@ def test_out_of_descriptors_is_no_end(site):
 
 
 def test_http_cannot_use_up_the_descriptors_of_redis_clients(server):
-    """A server with few descriptors and a thousand half-sent requests: redis clients and operators come in all the same."""
+    """A server with few descriptors and a thousand half-sent requests: redis clients and operators
+    come in all the same."""
     s = server(http_max_connections="64")
     half = [socket.create_connection(("127.0.0.1", s.http_port), LONG) for _ in range(1000)]
     for c in half:

@@ -1,4 +1,5 @@
-"""What web pages can have a browser send to the HTTP port: requests across origins, and DNS rebinding."""
+"""What web pages can have a browser send to the HTTP port: requests across origins, and DNS
+rebinding."""
 from __future__ import annotations
 
 import http.client
@@ -8,8 +9,10 @@ import pytest
 
 from crdtredis.replication.wire import CONTENT_TYPE, decode, wire
 
-OURS = ["127.0.0.1:8080", "127.0.0.1", "localhost", "LocalHost:80", "localhost.", "a.localhost:1", "[::1]:8080", "[::1]", "10.1.2.3:8080", None]
-FOREIGN = ["evil.example:8080", "evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "2130706433", "0x7f.1", "", "[evil.example]", "::1:8080x"]
+OURS = ["127.0.0.1:8080", "127.0.0.1", "localhost", "LocalHost:80", "localhost.", "a.localhost:1",
+        "[::1]:8080", "[::1]", "10.1.2.3:8080", None]
+FOREIGN = ["evil.example:8080", "evil.example", "127.0.0.1.evil.example", "localhost.evil.example",
+           "2130706433", "0x7f.1", "", "[evil.example]", "::1:8080x"]
 
 
 def ask(server, path, method="GET", host="127.0.0.1", body=None, **headers):
@@ -42,22 +45,28 @@ def test_without_a_token_no_foreign_name_is_answered(server, path):
 def test_a_rebound_page_changes_no_setting(server):
     s = server()
     change = json.dumps({"requirepass": "mine"}).encode()
-    assert ask(s, "/config", "PATCH", "evil.example:8080", change, Content_Type="application/json")[0] == 421
+    assert (ask(s, "/config", "PATCH", "evil.example:8080", change,
+                Content_Type="application/json")[0] == 421)
     assert s("CONFIG", "GET", "requirepass")[1] == b""
-    assert ask(s, "/config", "PATCH", "localhost", change, Content_Type="application/json")[0] == 200
+    assert (ask(s, "/config", "PATCH", "localhost", change, Content_Type="application/json")[0]
+            == 200)
 
 
-@pytest.mark.parametrize("header", [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"origin": "http://127.0.0.1:8080"}, {"Sec_Fetch_Site": "cross-site"},
+@pytest.mark.parametrize("header", [{"Origin": "http://evil.example"}, {"Origin": "null"},
+                                    {"origin": "http://127.0.0.1:8080"},
+                                    {"Sec_Fetch_Site": "cross-site"},
                                     {"Sec_Fetch_Site": "same-site"}, {"sec_fetch_site": "none"}])
 @pytest.mark.parametrize("token", [None, "open-sesame"])
 def test_no_page_changes_a_setting_or_replicates(server, header, token):
     s = server(**({"auth_token": token} if token else {}))
     sent = {"Authorization": f"Bearer {token}"} if token else {}
     change = json.dumps({"log_level": "debug"}).encode()
-    assert ask(s, "/config", "PATCH", body=change, Content_Type="application/json", **sent, **header)[0] == 403
+    assert (ask(s, "/config", "PATCH", body=change, Content_Type="application/json", **sent,
+                **header)[0] == 403)
     assert s("CONFIG", "GET", "loglevel")[1] == b"info"
     for route in ("handshake", "push", "pull"):
-        status, headers, body = ask(s, f"/replication/{route}", "POST", body=b"", Content_Type=CONTENT_TYPE, **sent, **header)
+        status, headers, body = ask(s, f"/replication/{route}", "POST", body=b"",
+                                    Content_Type=CONTENT_TYPE, **sent, **header)
         assert status == 403 and headers["Content-Type"] == CONTENT_TYPE
         assert decode(wire.Failure, body)[0].code == wire.UNAUTHORIZED
     assert ask(s, "/config", **sent, **header)[0] == 200               # which the page may not read
@@ -66,9 +75,12 @@ def test_no_page_changes_a_setting_or_replicates(server, header, token):
 def test_browsers_that_ask_first_get_no_permission(server):
     s = server()
     for path in ("/config", "/replication/push", "/stats"):
-        status, headers, _ = ask(s, path, "OPTIONS", Origin="http://evil.example", Access_Control_Request_Method="PATCH")
-        assert status == 403 and not any(name.lower().startswith("access-control") for name in headers)
-    assert not any(name.lower().startswith("access-control") for name in ask(s, "/stats", Origin="http://evil.example")[1])
+        status, headers, _ = ask(s, path, "OPTIONS", Origin="http://evil.example",
+                                 Access_Control_Request_Method="PATCH")
+        assert (status == 403 and not any(name.lower().startswith("access-control")
+                                          for name in headers))
+    assert not any(name.lower().startswith("access-control")
+                   for name in ask(s, "/stats", Origin="http://evil.example")[1])
 
 
 def test_health_answers_any_name_and_gives_reasons_to_ours(server):
@@ -82,19 +94,23 @@ def test_with_a_token_any_name_will_do(server):
     s = server(auth_token="open-sesame")
     assert ask(s, "/stats", host="evil.example")[0] == 401
     assert ask(s, "/stats", host="redis.example", Authorization="Bearer open-sesame")[0] == 200
-    assert json.loads(ask(s, "/health", host="redis.example", Authorization="Bearer open-sesame")[2])["reasons"] == []
+    assert (json.loads(ask(s, "/health", host="redis.example",
+                           Authorization="Bearer open-sesame")[2])["reasons"] == [])
 
 
 def test_replicas_call_each_other_by_names_without_a_token(server):
     """localhost.localdomain and the like: a name that operators' routes would not answer to."""
     a = server("a")
-    status, headers, body = ask(a, "/replication/push", "POST", "replica-a.internal:8080", b"", Content_Type=CONTENT_TYPE)
-    assert headers["Content-Type"] == CONTENT_TYPE and decode(wire.Failure, body)[0].code not in (wire.UNAUTHORIZED,)
+    status, headers, body = ask(a, "/replication/push", "POST", "replica-a.internal:8080", b"",
+                                Content_Type=CONTENT_TYPE)
+    assert (headers["Content-Type"] == CONTENT_TYPE
+            and decode(wire.Failure, body)[0].code not in (wire.UNAUTHORIZED,))
 
 
 def test_nobody_is_told_versions(server):
     s = server()
-    for path, headers in (("/health", {}), ("/nothing", {}), ("/stats", {"Host ": "x"}), ("/config", {"Content_Length": "x"})):
+    for path, headers in (("/health", {}), ("/nothing", {}), ("/stats", {"Host ": "x"}),
+                          ("/config", {"Content_Length": "x"})):
         answer = ask(s, path, **headers)
         assert answer[1]["Server"] == "crdt-redis", path
     for raw in (b"nonsense\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /" + b"x" * 20_000):

@@ -3,16 +3,20 @@
     python -m tests.real.chaos --schedules 20 --seconds 20          # prints the seed of each; a failure names it
     python -m tests.real.chaos --first 7 --schedules 1
 
-Three servers in a random topology that is connected at least: a line, a mesh, pairs of which only one calls the other. Between them are links
-(links.py) that break, slow down and lose what goes one way. Disks fill and fail (tests/storage/faults.py), wall clocks jump
-(wrongclock.c), processes are killed with SIGKILL and start again. Meanwhile clients write at every server and note what was acknowledged.
+Three servers in a random topology that is connected at least: a line, a mesh, pairs of which only
+one calls the other. Between them are links (links.py) that break, slow down and lose what goes one
+way. Disks fill and fail (tests/storage/faults.py), wall clocks jump (wrongclock.c), processes are
+killed with SIGKILL and start again. Meanwhile clients write at every server and note what was
+acknowledged.
 
 What must hold:
 - `WAIT` never counts a server that has not got the write.
-- After everything is mended: all CRDT.DIGESTs and clocks are equal, every acknowledged write is at every server, no increment is lost or
-  counted twice, every element is in its list once, and every server calls itself healthy.
+- After everything is mended: all CRDT.DIGESTs and clocks are equal, every acknowledged write is at
+  every server, no increment is lost or counted twice, every element is in its list once, and every
+  server calls itself healthy.
 
-The seed decides what happens, not when: processes take their own time. So a failure may need several runs of its seed.
+The seed decides what happens, not when: processes take their own time. So a failure may need
+several runs of its seed.
 """
 from __future__ import annotations
 
@@ -36,15 +40,19 @@ from tests.real.test_replication import health
 from tests.respclient import ReplyError
 from tests.storage.faults import Disk
 
-HEAL = 120.0                            # seconds until everything must be equal again; generous, for a busy machine
-SKEW = 20_000                           # ms a clock may be off: two of them together stay below max_clock_skew
+# seconds until everything must be equal again; generous, for a busy machine
+HEAL = 120.0
+# ms a clock may be off: two of them together stay below max_clock_skew
+SKEW = 20_000
 LARGE = 3 << 20                         # bytes of the largest values
-SETTINGS = {"sync_interval": "200ms", "retry_interval": "50ms", "sync_timeout": "3s", "max_segment_size": "1mb"}
+SETTINGS = {"sync_interval": "200ms", "retry_interval": "50ms", "sync_timeout": "3s",
+            "max_segment_size": "1mb"}
 
 
 def library(folder: Path) -> Path:
     source = Path(__file__).with_name("wrongclock.c")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", folder / "wrongclock.so", source, "-ldl"], check=True)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o",
+                    folder / "wrongclock.so", source, "-ldl"], check=True)
     return folder / "wrongclock.so"
 
 
@@ -59,10 +67,12 @@ class Node:
         clock.write_bytes(bytes(8))
         with open(clock, "r+b") as f:
             self._clock = mmap.mmap(f.fileno(), 0)
-        self._environment = self.disk.environment | {"LD_PRELOAD": f"{self.disk.environment['LD_PRELOAD']}:{world.library}",
+        self._environment = self.disk.environment | {"LD_PRELOAD":
+                                                     f"{self.disk.environment['LD_PRELOAD']}:{world.library}",
                                                      "WRONG_CLOCK": str(clock)}
         self.up = threading.Event()
-        self.values: dict[str, int] = {}                        # acknowledged: key -> size of its value
+        # acknowledged: key -> size of its value
+        self.values: dict[str, int] = {}
         self.elements: list[str] = []                           # acknowledged pushes
         self.counted = self.sent = 0                            # increments: acknowledged, tried
         self.waits: list[str] = []                              # where WAIT was wrong
@@ -80,7 +90,7 @@ class Node:
         self.up.clear()
         self.server.kill()
 
-    # ---- its clients --------------------------------------------------------------------------------------------------
+    # ---- its clients -----------------------------------------------------------------------------
 
     def _write(self) -> None:
         n = 0
@@ -94,7 +104,8 @@ class Node:
                         self._one(c, n)
                         time.sleep(self.rng.random() * 0.004)
             except (OSError, ReplyError):
-                time.sleep(0.02)                                # killed, loading, or its disk is full
+                # killed, loading, or its disk is full
+                time.sleep(0.02)
 
     def _one(self, c, n: int) -> None:
         key, what = f"{self.name}:{n}", self.rng.random()
@@ -126,10 +137,12 @@ class Node:
                     with other.server.connect(timeout=5.0) as d:
                         have += d("EXISTS", key)
                 except (OSError, ReplyError):
-                    unknown += 1                                # dead or loading; kill -9 takes nothing from its log
+                    # dead or loading; kill -9 takes nothing from its log
+                    unknown += 1
         self.waited += count > 0
         if count > have + unknown:
-            self.waits.append(f"{self.name}: WAIT said {count} for {key}, {have} have it, {unknown} could not be asked")
+            self.waits.append(f"{self.name}: WAIT said {count} for {key}, {have} have it, "
+                              f"{unknown} could not be asked")
 
 
 class Chaos:
@@ -158,7 +171,7 @@ class Chaos:
             out += self.rng.choice(([pair], [pair[::-1]], [pair, pair[::-1]], [pair, pair[::-1]]))
         return out
 
-    # ---- what happens -------------------------------------------------------------------------------------------------
+    # ---- what happens ----------------------------------------------------------------------------
 
     def run(self, seconds: float) -> None:
         for n in self.nodes:
@@ -174,7 +187,8 @@ class Chaos:
         self.mend()
 
     def events(self) -> list[tuple[Callable[[], None], int]]:
-        return [(self.cut, 4), (self.swallow, 2), (self.slow, 3), (self.mend_link, 6), (self.kill, 2), (self.jump, 2), (self.fill, 1), (self.fail, 1),
+        return [(self.cut, 4), (self.swallow, 2), (self.slow, 3), (self.mend_link, 6),
+                (self.kill, 2), (self.jump, 2), (self.fill, 1), (self.fail, 1),
                 (self.heal, 3), (self.pause, 1), (self.resume, 2)]
 
     def note(self, what: str) -> None:
@@ -228,7 +242,8 @@ class Chaos:
 
     def fail(self) -> None:
         self.note("fail")
-        call, error = self.rng.choice((("fdatasync", errno.EIO), ("write", errno.EIO), ("create", errno.EACCES)))
+        call, error = self.rng.choice((("fdatasync", errno.EIO), ("write", errno.EIO),
+                                       ("create", errno.EACCES)))
         self.node().disk.fail(call, "segment-", error, times=self.rng.choice((1, 3)))
 
     def heal(self) -> None:
@@ -250,7 +265,7 @@ class Chaos:
         except (OSError, ReplyError):
             return None
 
-    # ---- what must hold -----------------------------------------------------------------------------------------------
+    # ---- what must hold --------------------------------------------------------------------------
 
     def mend(self) -> None:
         self.links.mend()
@@ -266,20 +281,28 @@ class Chaos:
     def check(self) -> None:
         for n in self.nodes:
             assert not n.waits, n.waits
-        self.until("digests", self.states, lambda found: found[0][0] is not None and all(x == found[0] for x in found))
-        self.until("health", lambda: [health(n.server)[1]["reasons"] for n in self.nodes], lambda found: not any(found))
+        self.until("digests", self.states, lambda found: found[0][0] is not None
+                   and all(x == found[0] for x in found))
+        self.until("health", lambda: [health(n.server)[1]["reasons"] for n in self.nodes],
+                   lambda found: not any(found))
         sent, counted = (sum(getattr(n, what) for n in self.nodes) for what in ("sent", "counted"))
         for n in self.nodes:
             with n.server.connect() as c:
                 for m in self.nodes:
                     keys = list(m.values)
-                    wrong = [k for k, found in zip(keys, c.pipeline(["STRLEN", k] for k in keys)) if found != m.values[k]]
-                    assert not wrong, f"{n.name} lacks what {m.name} acknowledged: {wrong[:10]} ({len(wrong)} of {len(keys)})"
+                    wrong = [k for k, found in zip(keys, c.pipeline(["STRLEN", k] for k in keys))
+                             if found != m.values[k]]
+                    assert not wrong, (
+                        f"{n.name} lacks what {m.name} acknowledged: {wrong[:10]} ({len(wrong)} of "
+                        f"{len(keys)})")
                 found = [x.decode() for x in c("LRANGE", "list", 0, -1)]
                 assert len(found) == len(set(found)), f"{n.name}: elements twice"
                 missing = {x for m in self.nodes for x in m.elements} - set(found)
-                assert not missing, f"{n.name} lacks the acknowledged elements {sorted(missing)[:10]} ({len(missing)})"
-                assert counted <= int(c("GET", "count") or 0) <= sent, f"{n.name}: {c('GET', 'count')} of {counted} to {sent} increments"
+                assert not missing, (
+                    f"{n.name} lacks the acknowledged elements {sorted(missing)[:10]} "
+                    f"({len(missing)})")
+                assert counted <= int(c("GET", "count")
+                                      or 0) <= sent, f"{n.name}: {c('GET', 'count')} of {counted} to {sent} increments"
 
     def states(self) -> list[tuple]:
         for n in self.nodes:
@@ -289,7 +312,8 @@ class Chaos:
     def until(self, what: str, look: Callable[[], list], good: Callable[[list], bool]) -> None:
         end = time.monotonic() + HEAL
         while not good(found := look()):
-            assert time.monotonic() < end, f"{what} after {HEAL:g} s: {found}\n{[self.tell(n, 'CRDT.PEERS') for n in self.nodes]}"
+            assert time.monotonic(
+                    ) < end, f"{what} after {HEAL:g} s: {found}\n{[self.tell(n, 'CRDT.PEERS') for n in self.nodes]}"
             time.sleep(0.2)
 
     def close(self) -> None:
@@ -309,11 +333,15 @@ def run(seed: int, seconds: float, topology: str = "") -> str:
             world.check()
         except BaseException as e:
             logs = "\n".join(f"--- {n.name}\n{n.server.log(40)}" for n in world.nodes)
-            raise AssertionError(f"seed {seed}, {' '.join(a + b for a, b in world.between)}: {e}\n{' | '.join(world.done)}\n{logs}") from e
+            raise AssertionError(f"seed {seed}, {' '.join(a + b for a, b in world.between)}: "
+                                 f"{e}\n{' | '.join(world.done)}\n{logs}") from e
         finally:
             world.close()
-    counts = [sum(f(n) for n in world.nodes) for f in (lambda n: len(n.values), lambda n: n.counted, lambda n: len(n.elements), lambda n: n.waited)]
-    return (f"seed {seed:5} {' '.join(a + b for a, b in world.between):20} {len(world.done)} events; acknowledged {counts[0]} values, {counts[1]} increments, "
+    counts = [sum(f(n) for n in world.nodes) for f in (lambda n: len(n.values), lambda n: n.counted,
+                                                       lambda n: len(n.elements),
+                                                       lambda n: n.waited)]
+    return (f"seed {seed:5} {' '.join(a + b for a, b in world.between):20} {len(world.done)} "
+            f"events; acknowledged {counts[0]} values, {counts[1]} increments, "
             f"{counts[2]} elements; {counts[3]} WAITs")
 
 

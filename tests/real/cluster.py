@@ -1,13 +1,17 @@
-"""Real server processes for tests: `Server` is one, `Cluster` a full mesh of them, `Reference` a redis-server to compare with.
+"""Real server processes for tests: `Server` is one, `Cluster` a full mesh of them, `Reference` a
+redis-server to compare with.
 
-A process runs exactly what a user runs: `python -m crdtredis` from this checkout, or the executable that CRDT_REDIS_EXECUTABLE names
-(so the same tests prove dist/crdt-redis). All it is told are flags. Ports are picked free on loopback, data lives in a temporary
-directory, and output goes to a file there whose end a failing test shows (conftest.py).
+A process runs exactly what a user runs: `python -m crdtredis` from this checkout, or the executable
+that CRDT_REDIS_EXECUTABLE names (so the same tests prove dist/crdt-redis). All it is told are
+flags. Ports are picked free on loopback, data lives in a temporary directory, and output goes to a
+file there whose end a failing test shows (conftest.py).
 
-Nothing may outlive a test run, however it ends: `stop_all` ends every process of this module and removes its files, and the kernel
-itself kills the processes (PR_SET_PDEATHSIG) when the test process dies before it could.
+Nothing may outlive a test run, however it ends: `stop_all` ends every process of this module and
+removes its files, and the kernel itself kills the processes (PR_SET_PDEATHSIG) when the test
+process dies before it could.
 
-Replication is steered only through the public commands: CRDT.PEER PAUSE|RESUME *, CRDT.SYNC and CRDT.DIGEST.
+Replication is steered only through the public commands: CRDT.PEER PAUSE|RESUME *, CRDT.SYNC and
+CRDT.DIGEST.
 """
 from __future__ import annotations
 
@@ -27,14 +31,16 @@ from tests.respclient import Connection, ReplyError
 
 ROOT = Path(__file__).resolve().parents[2]
 PORTS = 10_000, 32_000                   # below net.ipv4.ip_local_port_range
-START_TIMEOUT = 30.0                     # seconds until a server must answer PING; generous, for a busy CI machine
+# seconds until a server must answer PING; generous, for a busy CI machine
+START_TIMEOUT = 30.0
 running: list["Process"] = []            # every process started and not yet disposed of
 _given: set[int] = set()
 
 
 def free_port() -> int:
-    """A TCP port that was free a moment ago and that this process has not given out before. None that the system gives to outgoing
-    connections: one of those could have it when a server starts, or starts again."""
+    """A TCP port that was free a moment ago and that this process has not given out before. None
+    that the system gives to outgoing connections: one of those could have it when a server starts,
+    or starts again."""
     while True:
         port = random.randrange(*PORTS)
         with socket.socket() as s:
@@ -48,7 +54,8 @@ def free_port() -> int:
 
 
 def until(condition, seconds: float = 60.0):
-    """What condition() answers once that is true. Generous: a test waits for a condition, never for a time."""
+    """What condition() answers once that is true. Generous: a test waits for a condition, never for
+    a time."""
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "did not come true in time"
@@ -70,7 +77,8 @@ def _die_with_parent() -> None:
 
 
 class Process:
-    """A server process with its directory, its log and its port. Subclasses say how it is started."""
+    """A server process with its directory, its log and its port. Subclasses say how it is
+    started."""
 
     name = "server"
 
@@ -99,8 +107,10 @@ class Process:
         env = {k: v for k, v in os.environ.items() if not k.startswith("CRDT_")}
         env |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"} | environment
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                                            cwd=self.directory, env=env, preexec_fn=_die_with_parent)
+            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=subprocess.STDOUT,
+                                            cwd=self.directory, env=env,
+                                            preexec_fn=_die_with_parent)
         if wait:
             self.wait_ready()
         return self
@@ -119,7 +129,8 @@ class Process:
             except (OSError, ReplyError) as e:
                 why = e
                 time.sleep(0.02)
-        raise AssertionError(f"{self.name} does not answer within {timeout} s ({why}):\n{self.log()}")
+        raise AssertionError(f"{self.name} does not answer within {timeout} s "
+                             f"({why}):\n{self.log()}")
 
     def connect(self, **options) -> Connection:
         return Connection(self.port, **options)
@@ -163,10 +174,12 @@ class Process:
 
     def cpu_seconds(self) -> float:
         """User and system time that the process's threads have used so far."""
-        return sum(int(f.read_text().split()[0]) for f in Path(f"/proc/{self.pid}/task").glob("*/schedstat")) / 1e9
+        return sum(int(f.read_text().split()[0])
+                   for f in Path(f"/proc/{self.pid}/task").glob("*/schedstat")) / 1e9
 
     def resident_bytes(self) -> int:
-        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf(
+                "SC_PAGE_SIZE")
 
     def dispose(self) -> None:
         """End the process and remove its files."""
@@ -187,9 +200,11 @@ def stop_all(but: set[int] = frozenset()) -> None:
 
 
 class Server(Process):
-    """One crdt-redis process. `settings` are flags by setting name: Server("a", appendfsync="always")."""
+    """One crdt-redis process. `settings` are flags by setting name: Server("a",
+    appendfsync="always")."""
 
-    def __init__(self, name: str = "a", peers: list[str] = (), directory: str | None = None, **settings):
+    def __init__(self, name: str = "a", peers: list[str] = (), directory: str | None = None,
+                 **settings):
         super().__init__(directory)
         self.name = name
         self.http_port = free_port()
@@ -206,7 +221,8 @@ class Server(Process):
         return self.directory / "data"
 
     def command(self) -> list[str]:
-        flags = {"port": self.port, "http-port": self.http_port, "replica-id": self.name, "data-dir": self.data_dir}
+        flags = {"port": self.port, "http-port": self.http_port, "replica-id": self.name,
+                 "data-dir": self.data_dir}
         if self.peers:
             flags["peers"] = ",".join(self.peers)
         flags |= {k.replace("_", "-"): v for k, v in self.settings.items()}
@@ -251,7 +267,8 @@ class Cluster:
     def sync(self, timeout_ms: int = 20_000) -> None:
         """Resume replication and wait until every server has what every other has."""
         self.resume()
-        for _ in range(2):               # twice: what the first round brought to one server may have come after its own turn
+        # twice: what the first round brought to one server may have come after its own turn
+        for _ in range(2):
             for s in self.servers:
                 s("CRDT.SYNC", timeout_ms)
 
@@ -263,7 +280,8 @@ class Cluster:
         end = time.monotonic() + within
         while len(set(found := self.digests())) > 1:
             if time.monotonic() > end:
-                raise AssertionError(f"digests differ: {found}\nclocks: {[s('CRDT.CLOCK') for s in self.servers]}")
+                raise AssertionError(f"digests differ: {found}\nclocks: "
+                                     f"{[s('CRDT.CLOCK') for s in self.servers]}")
             time.sleep(0.05)
 
 
@@ -278,6 +296,8 @@ class Reference(Process):
 
     def command(self) -> list[str]:
         binary = shutil.which("redis-server")
-        assert binary, "redis-server is needed to compare with: install the Debian package redis-server"
-        return [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory), "--daemonize", "no",
+        assert binary, (
+            "redis-server is needed to compare with: install the Debian package redis-server")
+        return [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir",
+                str(self.directory), "--daemonize", "no",
                 *(self.options or ("--save", "", "--appendonly", "no"))]

@@ -1,4 +1,5 @@
-"""Three processes in step for the tests of the contract, empty at the start of each test and equal at its end."""
+"""Three processes in step for the tests of the contract, empty at the start of each test and equal
+at its end."""
 import pytest
 
 from tests.real.cluster import Cluster

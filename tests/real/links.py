@@ -1,4 +1,5 @@
-"""Links between servers that can be cut, in one direction too, slowed and throttled: a TCP proxy in a thread of its own.
+"""Links between servers that can be cut, in one direction too, slowed and throttled: a TCP proxy in
+a thread of its own.
 
     links = Links()
     link = links.to(server.http_port)           # link.address is what the other server names as its peer
@@ -8,14 +9,16 @@
     link.delay = 0.1                            # seconds, each way
     link.rate = 200_000                         # bytes a second, each way
 
-One link is one direction of a pair: what A asks of B. So `A -> B` cut and `B -> A` whole is a network in which A cannot call B.
+One link is one direction of a pair: what A asks of B. So `A -> B` cut and `B -> A` whole is a
+network in which A cannot call B.
 """
 from __future__ import annotations
 
 import asyncio
 import threading
 
-READ = 1 << 15                          # bytes taken at a time, and so what a throttled link passes at once
+# bytes taken at a time, and so what a throttled link passes at once
+READ = 1 << 15
 
 
 class Link:
@@ -54,7 +57,8 @@ class Link:
                 onward, out = await asyncio.open_connection("127.0.0.1", self.target)
                 writers.append(out)
                 self._open.update(writers)
-                pumps = [asyncio.create_task(self._pump(reader, out, "there")), asyncio.create_task(self._pump(onward, writer, "back"))]
+                pumps = [asyncio.create_task(self._pump(reader, out, "there")),
+                         asyncio.create_task(self._pump(onward, writer, "back"))]
                 try:
                     await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
                 finally:
@@ -62,13 +66,15 @@ class Link:
                         p.cancel()
                     await asyncio.gather(*pumps, return_exceptions=True)
         except OSError:
-            pass                                                # nobody listens there: the caller learns of it below
+            # nobody listens there: the caller learns of it below
+            pass
         finally:
             for w in writers:
                 w.transport.abort()
             self._open.difference_update(writers)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: str) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
+                    way: str) -> None:
         while data := await reader.read(READ):
             if self.delay:
                 await asyncio.sleep(self.delay)
@@ -95,7 +101,8 @@ class Links:
             link.server = await asyncio.start_server(link.serve, "127.0.0.1", 0)
             return link.server.sockets[0].getsockname()[1]
 
-        link.address = f"127.0.0.1:{asyncio.run_coroutine_threadsafe(listen(), self.loop).result(10)}"
+        link.address = (
+                f"127.0.0.1:{asyncio.run_coroutine_threadsafe(listen(), self.loop).result(10)}")
         self._all.append(link)
         return link
 

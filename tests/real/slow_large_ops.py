@@ -1,4 +1,5 @@
-"""Large ops between processes: what takes a minute or a gigabyte. Run by hand: pytest -s tests/real/slow_large_ops.py"""
+"""Large ops between processes: what takes a minute or a gigabyte. Run by hand: pytest -s
+tests/real/slow_large_ops.py"""
 import socket
 import threading
 import time
@@ -11,7 +12,8 @@ MB = 1 << 20
 
 
 class SlowLine:
-    """A port on loopback that passes bytes on to another at so many a second, over all connections, and can be cut."""
+    """A port on loopback that passes bytes on to another at so many a second, over all connections,
+    and can be cut."""
 
     def __init__(self, target: int, rate: float):
         self.port, self.target, self.rate, self.passed, self.cuts = free_port(), target, rate, 0, 0
@@ -55,7 +57,9 @@ class SlowLine:
 
 def peak(server) -> int:
     """Bytes resident at most since the last reset_peak."""
-    return next(int(line.split()[1]) << 10 for line in Path(f"/proc/{server.pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return next(int(line.split()[1]) << 10
+                for line in Path(f"/proc/{server.pid}/status").read_text().splitlines()
+                if line.startswith("VmHWM"))
 
 
 def reset_peak(server) -> None:
@@ -80,7 +84,8 @@ def test_a_transaction_of_300_mb_takes_a_small_multiple_of_it_with_three_peers(c
         until(lambda s=s: s("EXISTS", "large0") == 1, 120.0)
     took = time.monotonic() - begun
     peaks = [(peak(s) - b) / (300 * MB) for s, b in zip(servers, before)]
-    print(f"\n300 MB in one op to 3 peers: answered after {answered:.1f} s, everywhere after {took:.1f} s, "
+    print(f"\n300 MB in one op to 3 peers: answered after {answered:.1f} s, everywhere after "
+          f"{took:.1f} s, "
           f"peaks {', '.join(f'{p:.1f}' for p in peaks)} times the op")
     servers.assert_converged(60.0)
     time.sleep(3)
@@ -89,10 +94,12 @@ def test_a_transaction_of_300_mb_takes_a_small_multiple_of_it_with_three_peers(c
 
 
 def test_a_large_op_over_a_slow_line_arrives_and_keeps_nobody_else_waiting(processes):
-    """200 MB at 40 Mbit/s, cut three times on the way; the time limit of a request is a fraction of what it takes."""
+    """200 MB at 40 Mbit/s, cut three times on the way; the time limit of a request is a fraction of
+    what it takes."""
     b = Server("b", sync_timeout="5s", retry_interval="50ms", sync_interval="1s")
     line = SlowLine(b.http_port, 5e6)
-    a = Server("a", [f"127.0.0.1:{line.port}"], sync_timeout="5s", retry_interval="50ms", sync_interval="1s")
+    a = Server("a", [f"127.0.0.1:{line.port}"], sync_timeout="5s", retry_interval="50ms",
+               sync_interval="1s")
     c = Server("c", [b.address], sync_timeout="5s", retry_interval="50ms", sync_interval="1s")
     for s in (b, a, c):
         s.start()
@@ -114,6 +121,7 @@ def test_a_large_op_over_a_slow_line_arrives_and_keeps_nobody_else_waiting(proce
             worst = max(worst, time.monotonic() - sent)
             time.sleep(0.05)
     took = time.monotonic() - begun
-    print(f"\n200 MB over 40 Mbit/s: {took:.0f} s, {line.passed / MB:.0f} MB passed with {line.cuts} cuts; "
+    print(f"\n200 MB over 40 Mbit/s: {took:.0f} s, {line.passed / MB:.0f} MB passed with "
+          f"{line.cuts} cuts; "
           f"longest lag of another peer {worst * 1e3:.0f} ms")
     assert line.cuts == 3 and line.passed < 225 * MB and worst < 5

@@ -1,22 +1,26 @@
-"""What takes minutes, or a machine for itself; run by hand: pytest tests/real/slow_replication.py"""
+"""What takes minutes, or a machine for itself; run by hand: pytest
+tests/real/slow_replication.py"""
 import time
 
 from tests.real.test_replication import health, run_twice, state, until
 
 
 def test_a_refused_process_comes_back_when_the_other_has_gone(processes):
-    """It tries again at the cap of its pauses, 30 s, and b lets it in when the other has been silent for a minute."""
+    """It tries again at the cap of its pauses, 30 s, and b lets it in when the other has been
+    silent for a minute."""
     first, second, b = run_twice()
     first("SET", "mine", "1"), second("SET", "its", "2")
     time.sleep(75)
-    assert state(first, "b") == b"refused" and state(second, "b") == b"up" and b("GET", "mine") is None
+    assert (state(first, "b") == b"refused" and state(second, "b") == b"up"
+            and b("GET", "mine") is None)
     second.stop()
     until(lambda: b("GET", "mine") == b"1" and first("GET", "its") == b"2", 150.0)
     assert health(first)[0] == 200
 
 
 def test_thousands_who_gave_up_waiting_slow_nobody(cluster):
-    """20,000 clients wait for a third peer that is not there, and close. Then the time from a write to its arrival."""
+    """20,000 clients wait for a third peer that is not there, and close. Then the time from a write
+    to its arrival."""
     a, b = servers = cluster(2)
     servers.sync()
     for _ in range(20):
@@ -36,5 +40,6 @@ def test_thousands_who_gave_up_waiting_slow_nobody(cluster):
                 pass
             times.append(time.perf_counter() - begun)
     times.sort()
-    print(f"write to arrival: p50 {times[100] * 1e3:.1f} ms, p99 {times[198] * 1e3:.1f} ms, {a.resident_bytes() >> 20} MB")
+    print(f"write to arrival: p50 {times[100] * 1e3:.1f} ms, p99 {times[198] * 1e3:.1f} ms, "
+          f"{a.resident_bytes() >> 20} MB")
     assert times[100] < 0.1

@@ -1,4 +1,5 @@
-"""Values and operations as large as they may be, in real processes: minutes and gigabytes. Run by hand: pytest -s tests/real/slow_sizes.py"""
+"""Values and operations as large as they may be, in real processes: minutes and gigabytes. Run by
+hand: pytest -s tests/real/slow_sizes.py"""
 import time
 
 import pytest
@@ -38,7 +39,8 @@ def test_many_large_commands_in_one_pipeline_are_logged_so_that_they_can_be_read
     server.start(wait=False)
     server.wait_ready(300.0)
     until(lambda: loaded(server), 300.0)
-    print(f"started again in {time.monotonic() - begun:.1f} s, {peak(server) / MB:.0f} MB resident at most")
+    print(f"started again in {time.monotonic() - begun:.1f} s, {peak(server) / MB:.0f} MB resident "
+          "at most")
     assert server("STRLEN", "d") == 450 * MB and most < 2000 * MB
 
 
@@ -65,7 +67,8 @@ def test_no_value_is_longer_than_can_be_read_again(server):
     assert server("STRLEN", "d") == 512 * MB and server("EXISTS", "e") == 0
 
 
-def test_a_transaction_that_becomes_too_large_is_refused_where_it_does_and_reaches_its_peer(cluster):
+def test_a_transaction_that_becomes_too_large_is_refused_where_it_does_and_reaches_its_peer(
+        cluster):
     servers = cluster(2)
     servers.sync()
     a, b = servers[0], servers[1]
@@ -82,7 +85,8 @@ def test_a_transaction_that_becomes_too_large_is_refused_where_it_does_and_reach
     until(lambda: b("EXISTS", "x") == 1, 300.0)
     assert b("STRLEN", "y") == 300 * MB and b("EXISTS", "z") == 0
     servers.assert_converged(120.0)
-    print(f"\n600 MB in one op: {', '.join(f'{peak(s) / MB:.0f}' for s in servers)} MB resident at most, with 900 MB of data")
+    print(f"\n600 MB in one op: {', '.join(f'{peak(s) / MB:.0f}' for s in servers)} MB resident at "
+          "most, with 900 MB of data")
 
 
 def test_an_answer_beyond_the_output_limit_takes_no_memory(server):

@@ -1,4 +1,5 @@
-"""appendfsync always on real servers: what is acknowledged outlives a loss of power, whatever failed before."""
+"""appendfsync always on real servers: what is acknowledged outlives a loss of power, whatever
+failed before."""
 import errno
 
 import pytest
@@ -10,7 +11,8 @@ from tests.storage.faults import Disk
 
 @pytest.mark.parametrize("seconds", [0, 3])
 def test_acknowledged_after_a_turn_of_which_only_the_first_record_was_written(seconds):
-    """The turn has a large op and small ones, so two records; the disk takes one. seconds: how long the disk takes to sync the first file."""
+    """The turn has a large op and small ones, so two records; the disk takes one. seconds: how long
+    the disk takes to sync the first file."""
     s = Server("a", appendfsync="always")
     disk = Disk(s.data_dir)
     s.start(**disk.environment)
@@ -25,7 +27,8 @@ def test_acknowledged_after_a_turn_of_which_only_the_first_record_was_written(se
         c.socket.sendall(large[-1:] + b"".join(encode("SET", f"p{i}", "y") for i in range(1, 12)))
         replies = [c.read() for _ in range(12)]
     assert disk.hits(rule)
-    acknowledged = [f"p{i}" for i, reply in enumerate(replies) if reply == b"OK"] + [f"before{i}" for i in range(5)]
+    acknowledged = [f"p{i}" for i, reply in enumerate(replies)
+                    if reply == b"OK"] + [f"before{i}" for i in range(5)]
 
     def write() -> bool:
         try:

@@ -1,4 +1,5 @@
-"""Clients that wait for keys, on real processes: elements from other replicas, clients and servers that die, memory."""
+"""Clients that wait for keys, on real processes: elements from other replicas, clients and servers
+that die, memory."""
 import select
 import subprocess
 import threading
@@ -52,7 +53,8 @@ def test_an_element_pushed_elsewhere(three):
 
 
 def test_two_replicas_give_out_the_same_element(three):
-    """As two replicas can that pop it concurrently: here they have the push, and not yet each other's pop."""
+    """As two replicas can that pop it concurrently: here they have the push, and not yet each
+    other's pop."""
     a, b, c = three
     three.sync()
     b("CRDT.PEER", "PAUSE", "c")
@@ -98,7 +100,8 @@ def test_a_queue_across_replicas_loses_nothing(three):
 
 
 def test_a_client_killed_while_it_waits_takes_nothing(s):
-    process = subprocess.Popen(["redis-cli", "-p", str(s.port), "BLPOP", "k", "0"], stdout=subprocess.PIPE)
+    process = subprocess.Popen(["redis-cli", "-p", str(s.port), "BLPOP", "k", "0"],
+                               stdout=subprocess.PIPE)
     blocked(s, 1)
     process.kill()
     process.wait()
@@ -143,11 +146,13 @@ def test_what_was_given_out_is_not_given_out_again_after_a_crash(s):
 
 
 def test_memory_returns_after_many_rounds(s):
-    """A worker and those who feed it: a list that is filled and emptied 200,000 times leaves nothing behind."""
+    """A worker and those who feed it: a list that is filled and emptied 200,000 times leaves
+    nothing behind."""
     rounds, batch = 200_000, 500
 
     def memory() -> int:
-        fields = dict(line.split(":", 1) for line in s("INFO", "memory").decode().splitlines() if ":" in line)
+        fields = dict(line.split(":", 1) for line in s("INFO", "memory").decode().splitlines()
+                      if ":" in line)
         return int(fields["used_memory"])
 
     s("RPUSH", "k", "x")
@@ -156,7 +161,8 @@ def test_memory_returns_after_many_rounds(s):
     with s.connect() as worker, s.connect() as feeder:
         for _ in range(rounds // batch):
             for i in range(batch):
-                worker.send("BLPOP", "k", "other", 10) if i % 2 else worker.send("BLMPOP", 0, 1, "k", "LEFT")
+                worker.send("BLPOP", "k", "other",
+                            10) if i % 2 else worker.send("BLMPOP", 0, 1, "k", "LEFT")
             assert feeder.pipeline([("RPUSH", "k", "element")] * batch)[0] == 1
             for _ in range(batch):
                 worker.read()

@@ -1,4 +1,5 @@
-"""Clients as people use them, unmodified: redis-py, redis-cli, redis-benchmark, and a Node.js program."""
+"""Clients as people use them, unmodified: redis-py, redis-cli, redis-benchmark, and a Node.js
+program."""
 import asyncio
 import re
 import shutil
@@ -28,7 +29,8 @@ def tool(name: str) -> str:
 
 
 def run(*argv, timeout: float = 120, **options) -> subprocess.CompletedProcess:
-    return subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=timeout, **options)
+    return subprocess.run([str(a) for a in argv], capture_output=True, text=True, timeout=timeout,
+                          **options)
 
 
 @pytest.mark.parametrize("protocol", [2, 3])
@@ -56,12 +58,15 @@ def test_redis_py(s, protocol):
     with pytest.raises(redis.ResponseError, match="not an integer"):
         r.incr("k")
     assert r.info()["redis_version"] and r.info("crdt")["replica_id"] == "a"
-    assert r.config_get("maxclients") and r.client_id() > 0 and r.client_setname("me") and r.client_getname() == "me"
+    assert (r.config_get("maxclients") and r.client_id() > 0 and r.client_setname("me")
+            and r.client_getname() == "me")
     assert any(c["name"] == "me" for c in r.client_list())
     assert r.command_count() > 50 and r.command_getkeys("MSET", "a", "1", "b", "2") == ["a", "b"]
     assert r.object("encoding", "n") and r.dbsize() > 500 and r.type("k") == "string"
-    assert r.rename("k", "k2") and r.copy("k2", "k3") and r.expire("k3", 10, nx=True) and r.persist("k3")
-    assert r.time()[0] > 0 and r.randomkey() and r.exists("a", "b", "zz") == 2 and r.unlink("a", "b") == 2
+    assert (r.rename("k", "k2") and r.copy("k2", "k3") and r.expire("k3", 10, nx=True)
+            and r.persist("k3"))
+    assert (r.time()[0] > 0 and r.randomkey() and r.exists("a", "b", "zz") == 2
+            and r.unlink("a", "b") == 2)
     r.close()
 
 
@@ -89,9 +94,11 @@ def test_redis_cli(s):
     assert out.stdout.split() == ["OK", "OK", "b", "OK", "QUEUED", "1"] and not out.stderr
     run(*cli, "MSET", *[f"key:{i}" if j == 0 else i for i in range(100) for j in range(2)])
     assert len(run(*cli, "--scan", "--pattern", "key:*").stdout.split()) == 100
-    assert "replies: 1000" in run(*cli, "--pipe", input="".join(f"SET p{i} {i}\r\n" for i in range(1000))).stdout
+    assert ("replies: 1000" in run(*cli, "--pipe",
+                                   input="".join(f"SET p{i} {i}\r\n" for i in range(1000))).stdout)
     assert re.search(r"Biggest string", run(*cli, "--bigkeys").stdout)
-    assert "help" in run(*cli, "COMMAND", "DOCS", "GET").stdout.lower() or "get" in run(*cli, "COMMAND", "DOCS", "GET").stdout.lower()
+    assert ("help" in run(*cli, "COMMAND", "DOCS", "GET").stdout.lower()
+            or "get" in run(*cli, "COMMAND", "DOCS", "GET").stdout.lower())
     assert run(*cli, "-x", "SET", "stdin", input="body").stdout == "OK\n"
 
 
@@ -100,10 +107,12 @@ def test_redis_cli(s):
 def test_redis_benchmark(s, pipeline, extra):
     """All string tests: no error, no warning, a result for each."""
     tests = ["PING_INLINE", "PING_MBULK", "SET", "GET", "INCR", "MSET"]
-    out = run(tool("redis-benchmark"), "-p", s.port, "-n", 20000, "-c", 50, "-P", pipeline, "-r", 10000, *extra, "--csv",
+    out = run(tool("redis-benchmark"), "-p", s.port, "-n", 20000, "-c", 50, "-P", pipeline, "-r",
+              10000, *extra, "--csv",
               "-t", "ping_inline,ping_mbulk,set,get,incr,mset")
     assert out.returncode == 0, out.stdout + out.stderr
-    assert not re.search("(?i)error|warning|could not", out.stdout + out.stderr), out.stdout + out.stderr
+    assert not re.search("(?i)error|warning|could not",
+                         out.stdout + out.stderr), out.stdout + out.stderr
     assert len(out.stdout.strip().splitlines()) == 1 + len(tests)
 
 

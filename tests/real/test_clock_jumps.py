@@ -1,4 +1,5 @@
-"""A wall clock that is set while clients wait: what they wait for, a pause and idleness are measured by a clock that nobody sets."""
+"""A wall clock that is set while clients wait: what they wait for, a pause and idleness are
+measured by a clock that nobody sets."""
 import mmap
 import re
 import struct
@@ -64,7 +65,8 @@ def test_nobody_counts_as_idle_because_the_clock_was_set_ahead(jumping):
     with server.connect() as c:
         c("CLIENT", "SETNAME", "quiet")
         jump(HOUR)
-        rows = until(lambda: int(server("TIME")[0]) > time.time() + HOUR / 2000 and server("CLIENT", "LIST"))
+        rows = until(lambda: int(server("TIME")[0]) > time.time() + HOUR / 2000
+                     and server("CLIENT", "LIST"))
         idle, = re.findall(rb"name=quiet age=\d+ idle=(\d+)", rows)
         assert int(idle) < 600
         assert c("PING") == b"PONG"

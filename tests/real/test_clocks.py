@@ -1,4 +1,5 @@
-"""A replica whose clock once was two hours ahead: it says so and takes no writes, the others go on, and an operator's word lets all of it in."""
+"""A replica whose clock once was two hours ahead: it says so and takes no writes, the others go on,
+and an operator's word lets all of it in."""
 import json
 import time
 
@@ -15,13 +16,17 @@ AHEAD = 7200                    # seconds
 
 
 def make_ahead(server, n: int = 50) -> int:
-    """Puts a log in its data directory, of a process whose clock was ahead. Returns the Unix time up to which it stamped."""
+    """Puts a log in its data directory, of a process whose clock was ahead. Returns the Unix time
+    up to which it stamped."""
     now = int(time.time() * 1000)
     server.data_dir.mkdir()
-    (server.data_dir / "identity.json").write_text(json.dumps({"format": 1, "replica_id": server.name, "epoch": now - 1000}))
+    (server.data_dir / "identity.json").write_text(json.dumps({"format": 1,
+                                                               "replica_id": server.name,
+                                                               "epoch": now - 1000}))
     replica = Replica(server.name, now - 1000)
     recovered = recover(server.data_dir, server.name, replica)
-    log = SegmentLog(server.data_dir, server.name, lambda: (replica.declared(), replica.clock_ids()), place=recovered.place)
+    log = SegmentLog(server.data_dir, server.name,
+                     lambda: (replica.declared(), replica.clock_ids()), place=recovered.place)
     replica.now = now + AHEAD * 1000
     for i in range(n):
         probe_make(replica, [("set", 0, b"ahead:%d" % i, b"v")])
@@ -58,9 +63,13 @@ def accept(server, until) -> None:
 def test_the_replica_itself_says_so_and_takes_no_writes(abc):
     a = abc[0]
     status, reasons, _ = health(a)
-    assert status == 503 and len(reasons) == 1 and f"CONFIG SET accept-stamps-until {abc.until} at every replica" in reasons[0]
-    for command in (("SET", "k", "v"), ("DEL", "ahead:1"), ("LPUSH", "l", "x"), ("BLPOP", "l", "0")):
-        with pytest.raises(ReplyError, match="^CLOCKAHEAD Writes are refused: timestamps here are ahead of the clock"):
+    assert (status == 503 and len(reasons) == 1
+            and f"CONFIG SET accept-stamps-until {abc.until} at every replica" in reasons[0])
+    for command in (("SET", "k", "v"), ("DEL", "ahead:1"), ("LPUSH", "l", "x"),
+                    ("BLPOP", "l", "0")):
+        with pytest.raises(ReplyError,
+                           match="^CLOCKAHEAD Writes are refused: timestamps here are ahead of the "
+                                 "clock"):
             a(*command)
     assert a("GET", "ahead:1") == b"v" and a("DBSIZE") == 50
     with a.connect() as c:
@@ -70,7 +79,8 @@ def test_the_replica_itself_says_so_and_takes_no_writes(abc):
         with pytest.raises(ReplyError, match="^EXECABORT"):
             c("EXEC")
     info = a("INFO", "crdt").decode()
-    assert "writes_refused_for_clock:1" in info and AHEAD - 60 < float(info.split("stamps_ahead_seconds:")[1].split()[0]) <= AHEAD
+    assert ("writes_refused_for_clock:1" in info
+            and AHEAD - 60 < float(info.split("stamps_ahead_seconds:")[1].split()[0]) <= AHEAD)
     until(lambda: "more than max_clock_skew: writes are refused" in a.log())
     assert abc[1]("DBSIZE") == 0
 
@@ -82,7 +92,8 @@ def test_the_others_serve_on_and_warn(abc):
     for s in (b, c):
         status, reasons, (warning,) = health(s)
         assert status == 200 and not reasons and "operations of replica a are held (50)" in warning
-        assert "ops_held_for_clock_skew:50" in (info := s("INFO", "crdt").decode()) and "held0:replica=a," in info
+        assert ("ops_held_for_clock_skew:50" in (info := s("INFO", "crdt").decode())
+                and "held0:replica=a," in info)
         s("SET", f"by-{s.name}", "1")                           # their own stamps are not ahead
         assert "writes_refused_for_clock:0" in info
     until(lambda: "operations of replica a are held" in b.log())
@@ -91,15 +102,18 @@ def test_the_others_serve_on_and_warn(abc):
 def test_an_operators_word_at_every_replica_lets_everything_in_and_nothing_is_lost(abc):
     a, b, c = abc
     b("SET", "by-b", "1")
-    until(lambda: "ops_held_for_clock_skew:50" in b("INFO", "crdt").decode() and "writes are refused" in a.log())
+    until(lambda: "ops_held_for_clock_skew:50" in b("INFO", "crdt").decode()
+          and "writes are refused" in a.log())
     accept(a, abc.until)
     assert a("SET", "late", "1") == b"OK" and health(a)[:2] == (200, [])
     accept(b, abc.until)
     until(lambda: b("DBSIZE") == 52)
-    # What b makes now has seen a's ops: at c, which has accepted nothing, it waits behind them, and c is well.
+    # What b makes now has seen a's ops: at c, which has accepted nothing, it waits behind them, and
+    # c is well.
     assert b("SET", "after", "1") == b"OK" and health(b)[0] == 200
     until(lambda: "waiting_ops:52" in c("INFO", "crdt").decode())
-    assert health(c)[0] == 200 and len(health(c)[2]) == 1 and c("GET", "after") is None and c("GET", "by-b") == b"1"
+    assert (health(c)[0] == 200 and len(health(c)[2]) == 1 and c("GET", "after") is None
+            and c("GET", "by-b") == b"1")
     accept(c, abc.until)
     abc.sync()
     abc.assert_converged()

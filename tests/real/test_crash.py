@@ -1,9 +1,10 @@
 """kill -9, lost tails and damaged files, on real processes under load.
 
-What must hold: with `appendfsync always` and with `everysec` a killed *process* loses nothing it acknowledged, since every write is in
-the file before its reply leaves. Power loss can take what was not yet synced: that is staged here by cutting the end off the newest
-segment. Then the torn record goes, everything before it stays, and what a peer had received comes back from that peer. Any damage that
-a torn write cannot explain stops the start, with file and offset.
+What must hold: with `appendfsync always` and with `everysec` a killed *process* loses nothing it
+acknowledged, since every write is in the file before its reply leaves. Power loss can take what was
+not yet synced: that is staged here by cutting the end off the newest segment. Then the torn record
+goes, everything before it stays, and what a peer had received comes back from that peer. Any damage
+that a torn write cannot explain stops the start, with file and offset.
 """
 import os
 import random
@@ -26,7 +27,8 @@ WRITERS = 4
 
 
 class Load:
-    """Writers that set fresh keys and increment a counter each, and remember what was acknowledged."""
+    """Writers that set fresh keys and increment a counter each, and remember what was
+    acknowledged."""
 
     def __init__(self, server, pipeline: int = 1):
         self.server, self.pipeline = server, pipeline
@@ -45,7 +47,8 @@ class Load:
                 while not self.stopping:
                     keys = [f"w{me}:{n + i}" for i in range(self.pipeline)]
                     n += self.pipeline
-                    commands = [x for k in keys for x in (("SET", k, k + "-value"), ("INCR", f"count{me}"))]
+                    commands = [x for k in keys
+                                for x in (("SET", k, k + "-value"), ("INCR", f"count{me}"))]
                     self.sent[me] += self.pipeline
                     for k, reply in zip([k for k in keys for _ in range(2)], c.pipeline(commands)):
                         assert not isinstance(reply, ReplyError), reply
@@ -94,7 +97,8 @@ def test_kill_under_load_loses_nothing_acknowledged(server, policy, pipeline):
 
 
 def test_lost_tail_comes_back_from_the_peers(cluster):
-    """The tail that A lost had reached B and C: nothing is missing afterwards, and A's new writes use no dot again."""
+    """The tail that A lost had reached B and C: nothing is missing afterwards, and A's new writes
+    use no dot again."""
     c = cluster(3, appendfsync="everysec")
     a = c[0]
     rng = random.Random(1)
@@ -121,7 +125,8 @@ def test_lost_tail_comes_back_from_the_peers(cluster):
 
 
 def test_power_loss_with_everysec_is_bounded(server):
-    """What was acknowledged more than two seconds before the crash is in the synced part; the file never shrinks below it."""
+    """What was acknowledged more than two seconds before the crash is in the synced part; the file
+    never shrinks below it."""
     s = server(appendfsync="everysec")
     load = Load(s)
     time.sleep(0.5)
@@ -141,7 +146,8 @@ def test_power_loss_with_everysec_is_bounded(server):
 
 
 def test_every_cut_of_the_tail_recovers_a_prefix(processes):
-    """Whatever length the last segment has left after its first records, the start succeeds with a prefix of what was written."""
+    """Whatever length the last segment has left after its first records, the start succeeds with a
+    prefix of what was written."""
     s = Server().start()
     for i in range(40):
         s("SET", f"k{i}", "v" * i)
@@ -183,7 +189,8 @@ def test_damage_before_the_tail_stops_the_start(processes):
 
 
 def test_a_restored_backup_takes_back_what_it_lacks(cluster, tmp_path):
-    """An older copy of the data directory is put in place: a new epoch, and the peers bring what is missing."""
+    """An older copy of the data directory is put in place: a new epoch, and the peers bring what is
+    missing."""
     import shutil
     c = cluster(2)
     a, b = c
@@ -249,7 +256,8 @@ def test_another_replica_id_is_refused(processes):
 
 
 def test_starts_that_make_no_operation_are_kept_nowhere(cluster):
-    """Neither at the replica that was started, nor at its peer, on disk or in what they tell each other."""
+    """Neither at the replica that was started, nor at its peer, on disk or in what they tell each
+    other."""
     c = cluster(2)
     a, b = c
     a("SET", "k", 1)
@@ -273,7 +281,8 @@ def test_starts_that_make_no_operation_are_kept_nowhere(cluster):
         for link in read_chain(s.data_dir, numbers[-1], None):
             declared |= {(r, e) for _, r, e in link.header().actors}
             with open(link.path, "rb") as f:
-                for batch, _, _ in read_batches(f.fileno(), link.begin, os.fstat(f.fileno()).st_size, 1):
+                for batch, _, _ in read_batches(f.fileno(), link.begin,
+                                                os.fstat(f.fileno()).st_size, 1):
                     declared |= {(a.replica, a.epoch) for a in declarations(batch)}
         ours[s.name] = declared
     assert ours["a"] == ours["b"] and sorted(r for r, _ in ours["a"]) == ["a", "a", "b", "b"]
@@ -285,7 +294,8 @@ def test_long_before_the_actors_are_used_up_there_is_a_warning(processes):
     take_identity(s.data_dir, "a", 1)
     node = Node(s.data_dir)
     actors = [(actor_id("b", i), "b", i) for i in range(1, 16_400)]
-    ops = [run(actor, [b"\x08\x01\x11" + (1).to_bytes(8, "little") + b"\x22\x04\x08\x03\x1a\x00"]) for actor, _, _ in actors]
+    ops = [run(actor, [b"\x08\x01\x11" + (1).to_bytes(8, "little") + b"\x22\x04\x08\x03\x1a\x00"])
+           for actor, _, _ in actors]
     assert node.log.writer.add(record(declaration(actors) + b"".join(ops)))
     node.close()
     s.start()

@@ -84,7 +84,7 @@ def missing(server, held):
     return [k for (k, v), reply in zip(held.items(), found) if reply != v.encode()]
 
 
-# ---- what a promise is worth --------------------------------------------------------------------------------------------
+# ---- what a promise is worth ---------------------------------------------------------------------
 
 
 def test_with_always_what_was_acknowledged_survives_any_loss_of_power(on_disk):
@@ -119,17 +119,21 @@ def test_with_everysec_what_the_thread_has_synced_survives_and_the_rest_ends_at_
         rule = disk.fail("fdatasync", "segment", skip=rng.randrange(1, 4), delay=60)
         with a.connect() as c:
             while not disk.hits(rule):
-                c.pipeline([x for i in range(n, n + 20) for x in (["SET", f"k{i}", f"{i}:" + "y" * 500], ["SET", "last", i])])
+                c.pipeline([x for i in range(n, n + 20)
+                            for x in (["SET", f"k{i}", f"{i}:" + "y" * 500], ["SET", "last", i])])
                 n += 20
-            for _ in range(25):                                 # several segments that are never synced
-                c.pipeline([x for i in range(n, n + 20) for x in (["SET", f"k{i}", f"{i}:" + "y" * 500], ["SET", "last", i])])
+            # several segments that are never synced
+            for _ in range(25):
+                c.pipeline([x for i in range(n, n + 20)
+                            for x in (["SET", f"k{i}", f"{i}:" + "y" * 500], ["SET", "last", i])])
                 n += 20
         a.kill()
         disk.heal()
         disk.power_loss(rng)
         begin(a, disk)
         last = int(a("GET", "last") or -1)
-        assert missing(a, {f"k{i}": f"{i}:" + "y" * 500 for i in range(last + 1)}) == []      # a prefix
+        # a prefix
+        assert missing(a, {f"k{i}": f"{i}:" + "y" * 500 for i in range(last + 1)}) == []
         assert a("EXISTS", f"k{last + 2}") == 0
         held = {f"k{i}": f"{i}:" + "y" * 500 for i in range(last + 1)}
         cut |= "stood behind the torn end" in a.log(400)
@@ -138,7 +142,7 @@ def test_with_everysec_what_the_thread_has_synced_survives_and_the_rest_ends_at_
     assert cut and held
 
 
-# ---- full disks -----------------------------------------------------------------------------------------------------------
+# ---- full disks ----------------------------------------------------------------------------------
 
 
 def test_a_peer_that_is_served_from_the_log_gets_what_stands_before_a_full_disk(on_disk):
@@ -156,7 +160,8 @@ def test_a_peer_that_is_served_from_the_log_gets_what_stands_before_a_full_disk(
     until(lambda: accepted(a, "SET", "after", "1"))
     held["after"] = "1"
     a.kill()
-    begin(a, disk)                                              # nothing of it is in memory any more
+    # nothing of it is in memory any more
+    begin(a, disk)
     begin(b, other)
     until(lambda: b("DBSIZE") == a("DBSIZE"))
     assert missing(b, held) == [] and a("CRDT.DIGEST") == b("CRDT.DIGEST")
@@ -184,7 +189,8 @@ def test_a_server_that_was_killed_on_a_full_disk_comes_up_reads_and_heals(on_dis
         assert not accepted(a, "SET", "k", "2")
         status, told = health(a)
         assert status == 503 and "No space left on device" in json.dumps(told)
-    assert b("INCR", "n") == 2                                  # a peer works on, and is read from here once it is healed
+    # a peer works on, and is read from here once it is healed
+    assert b("INCR", "n") == 2
     disk.heal()
     until(lambda: accepted(a, "SET", "k", "3"))
     until(lambda: health(a)[0] == 200)
@@ -197,7 +203,7 @@ def test_a_server_that_was_killed_on_a_full_disk_comes_up_reads_and_heals(on_dis
     until(lambda: a("CRDT.DIGEST") == b("CRDT.DIGEST"))
 
 
-# ---- failing disks ----------------------------------------------------------------------------------------------------------
+# ---- failing disks -------------------------------------------------------------------------------
 
 
 def test_a_sync_that_fails_while_a_new_segment_is_made(on_disk):
@@ -278,7 +284,7 @@ def test_a_start_on_a_failing_disk_names_the_file_and_leaves_the_log_as_it_is(on
     assert a("GET", "k") == b"v"
 
 
-# ---- hands in the directory ---------------------------------------------------------------------------------------------------
+# ---- hands in the directory ----------------------------------------------------------------------
 
 
 def test_a_segment_that_is_removed_under_the_server_is_written_again(on_disk):
@@ -329,7 +335,8 @@ def test_after_a_repair_health_tells_that_acknowledged_ops_wait_until_a_peer_has
 
 
 def test_after_a_repair_without_peers_what_waits_for_ever_is_a_warning(on_disk):
-    """Nobody can give back what was lost: a 503 would keep clients away from the only replica for ever."""
+    """Nobody can give back what was lost: a 503 would keep clients away from the only replica for
+    ever."""
     a, disk = on_disk()
     begin(a, disk)
     for i in range(100):

@@ -1,4 +1,5 @@
-"""A peer that says untrue things of this replica's own past: it costs a few epochs at most, and never the data directory."""
+"""A peer that says untrue things of this replica's own past: it costs a few epochs at most, and
+never the data directory."""
 import http.client
 import json
 import time
@@ -12,11 +13,13 @@ from crdtredis.replication.wire import CONTENT_TYPE, PROTOCOL, decode, declare, 
 def shake_hands(server, told=(), clock=None, replica: str = "evil", batch: bytes = b""):
     """(status, Hello or Failure, the declarations or nothing)"""
     now = int(time.time() * 1000)
-    hello = wire.Hello(version=PROTOCOL, cluster="default", replica=replica, epoch=now, process=12345, now=now,
+    hello = wire.Hello(version=PROTOCOL, cluster="default", replica=replica, epoch=now,
+                       process=12345, now=now,
                        clock=[wire.ClockEntry(actor=a, seq=s) for a, s in (clock or {}).items()])
     declared = declare([Actor(actor_id(r, e), r, e) for r, e in [(replica, now), *told]]) + batch
     c = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=10)
-    c.request("POST", "/replication/handshake", encode(hello, declared), {"Content-Type": CONTENT_TYPE, "X-Replica": replica})
+    c.request("POST", "/replication/handshake", encode(hello, declared),
+              {"Content-Type": CONTENT_TYPE, "X-Replica": replica})
     r = c.getresponse()
     body = r.read()
     c.close()
@@ -39,7 +42,8 @@ def test_an_epoch_from_the_end_of_time_is_not_believed(server, told):
 
 
 def test_epochs_that_lie_ahead_are_left_a_few_times_only(server):
-    """Each is believed, for a copy of the directory may have run with it; the next start comes all the same."""
+    """Each is believed, for a copy of the directory may have run with it; the next start comes all
+    the same."""
     a = server()
     before, refused = epoch(a), 0
     for _ in range(20):

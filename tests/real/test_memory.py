@@ -1,7 +1,9 @@
-"""Memory comes back: three processes through which much has passed and in which nothing is left hold no more than before.
+"""Memory comes back: three processes through which much has passed and in which nothing is left
+hold no more than before.
 
-There are no tombstones, so what is removed must leave nothing behind, in any replica; counters leave stubs until everybody has heard of
-their removal. used_memory counts every allocation of the keyspace, exactly.
+There are no tombstones, so what is removed must leave nothing behind, in any replica; counters
+leave stubs until everybody has heard of their removal. used_memory counts every allocation of the
+keyspace, exactly.
 
     CRDT_MEMORY_ELEMENTS=300000 python -m pytest tests/real/test_memory.py
 """
@@ -27,7 +29,8 @@ def mesh():
 
 
 def info(s) -> dict:
-    return dict(line.split(b":", 1) for section in ("memory", "crdt") for line in s("INFO", section).split(b"\r\n") if b":" in line)
+    return dict(line.split(b":", 1) for section in ("memory", "crdt")
+                for line in s("INFO", section).split(b"\r\n") if b":" in line)
 
 
 def used(s) -> int:
@@ -58,22 +61,32 @@ def queue(mesh, n):
         while popped < n:
             if pushed < n:
                 end = min(pushed + BATCH, n)
-                pusher.pipeline([["RPUSH", "q", *range(i, min(i + 10, end))] for i in range(pushed, end, 10)])
+                pusher.pipeline([["RPUSH", "q", *range(i, min(i + 10, end))]
+                                 for i in range(pushed, end, 10)])
                 pushed = end
             for got in popper.pipeline([["LPOP", "q", 20]] * (BATCH // 20)):
                 if got:
-                    assert [int(e) for e in got] == list(range(popped, popped + len(got))), "the queue lost its order"
+                    assert [int(e)
+                            for e in got] == list(range(popped,
+                                                        popped + len(
+                                                            got))), "the queue lost its order"
                     popped += len(got)
 
 
 def collections(mesh, n):
-    """Filled from everywhere, emptied in other ways: by name, by chance, by rank, by index, whole."""
-    run(mesh, [["SADD", "s", *r] for r in batches(n)] + [["HSET", "h", *(x for i in r for x in (i, f"value{i}"))] for r in batches(n)] +
-        [["ZADD", "z", *(x for i in r for x in (i % 1000, i))] for r in batches(n)] + [["RPUSH", "l", *r] for r in batches(n)] +
+    """Filled from everywhere, emptied in other ways: by name, by chance, by rank, by index,
+    whole."""
+    run(mesh,
+        [["SADD", "s", *r] for r in batches(n)] +
+        [["HSET", "h", *(x for i in r for x in (i, f"value{i}"))] for r in batches(n)] +
+        [["ZADD", "z", *(x for i in r for x in (i % 1000, i))] for r in batches(n)] +
+        [["RPUSH", "l", *r] for r in batches(n)] +
         [["LPUSH", "l", *r] for r in batches(n // 2)])
     mesh.sync()
     half = n // 2
-    run(mesh, [["SREM", "s", *r] for r in batches(half)] + [["HDEL", "h", *r] for r in batches(half)] + [["ZREM", "z", *r] for r in batches(half)] +
+    run(mesh,
+        [["SREM", "s", *r] for r in batches(half)] + [["HDEL", "h", *r] for r in batches(half)] +
+        [["ZREM", "z", *r] for r in batches(half)] +
         [["LPOP", "l", BATCH] for _ in batches(half // 3)] + [["LTRIM", "l", 0, half]])
     mesh.sync()
     a, b, c = mesh
@@ -87,15 +100,19 @@ def collections(mesh, n):
 
 
 def counters(mesh, n):
-    """Counters of three replicas each, removed by one that counted and by one that had not seen all of it."""
+    """Counters of three replicas each, removed by one that counted and by one that had not seen all
+    of it."""
     keys = min(n // 20, 2000)
-    commands = [c for i in range(keys) for c in (["HINCRBY", f"h{i % 50}", i, 1], ["INCR", f"c{i}"], ["ZINCRBY", f"z{i % 50}", 1, i])]
+    commands = [c for i in range(keys) for c in (["HINCRBY", f"h{i % 50}", i, 1], ["INCR", f"c{i}"],
+                                                 ["ZINCRBY", f"z{i % 50}", 1, i])]
     for s in mesh:
         run([s] * 3, commands)
     mesh.sync()
     mesh.pause()
     run([mesh[0]] * 3, [["INCR", f"c{i}"] for i in range(keys)])
-    run([mesh[1]] * 3, [["DEL", f"c{i}", f"h{i % 50}"] for i in range(keys)] + [["ZREM", f"z{i % 50}", i] for i in range(keys)])
+    run([mesh[1]] * 3,
+        [["DEL", f"c{i}", f"h{i % 50}"] for i in range(keys)] + [["ZREM", f"z{i % 50}", i]
+                                                                 for i in range(keys)])
     mesh.sync()
     run([mesh[2]] * 3, [["DEL", f"c{i}"] for i in range(keys)])
 
@@ -105,7 +122,8 @@ def settled(mesh, baseline) -> list:
     end = time.monotonic() + 60
     while True:
         found = [(used(s), int(info(s)[b"stubs"])) for s in mesh]
-        if all(u <= b + SLACK and stubs == 0 for (u, stubs), b in zip(found, baseline)) or time.monotonic() > end:
+        if (all(u <= b + SLACK and stubs == 0 for (u, stubs), b in zip(found, baseline))
+            or time.monotonic() > end):
             return found
         time.sleep(0.1)
 
@@ -122,7 +140,8 @@ def test_memory_returns_to_its_baseline(mesh, load):
     mesh.assert_converged()
     assert [s("DBSIZE") for s in mesh] == [0, 0, 0]
     found = settled(mesh, baseline)
-    assert all(u <= b + SLACK and stubs == 0 for (u, stubs), b in zip(found, baseline)), f"{baseline} before, {found} (used, stubs) after"
+    assert all(u <= b + SLACK and stubs == 0 for (u, stubs),
+               b in zip(found, baseline)), f"{baseline} before, {found} (used, stubs) after"
 
 
 def fill(s, how: str) -> None:
@@ -131,19 +150,25 @@ def fill(s, how: str) -> None:
         if how == "one string":
             c("SET", "large", b"x" * 100_000_000)
         elif how == "strings":
-            c.pipeline([["MSET", *(w for j in range(i, i + 1000) for w in (f"key:{j}", "v" * (j % 90)))] for i in range(0, 600_000, 1000)])
+            c.pipeline([["MSET",
+                         *(w for j in range(i, i + 1000) for w in (f"key:{j}", "v" * (j % 90)))]
+                         for i in range(0, 600_000, 1000)])
         else:
-            c.pipeline([["HSET", "hash", *(w for j in range(i, i + 1000) for w in (f"key:{j}", "v" * (j % 90)))] for i in range(0, 600_000, 1000)])
+            c.pipeline([["HSET", "hash",
+                         *(w for j in range(i, i + 1000) for w in (f"key:{j}", "v" * (j % 90)))]
+                         for i in range(0, 600_000, 1000)])
         c("SET", "newest", "stays at the end of the heap")
 
 
-@pytest.mark.parametrize("how, command", [("strings", ["FLUSHALL"]), ("hash", ["DEL", "hash"]), ("one string", ["DEL", "large"]),
+@pytest.mark.parametrize("how, command", [("strings", ["FLUSHALL"]), ("hash", ["DEL", "hash"]),
+                                          ("one string", ["DEL", "large"]),
                                           ("one string", ["SET", "large", "x"])])
 def test_the_system_gets_the_memory_of_what_is_deleted_back(how, command):
     """Without being asked, and with what was allocated last still in use."""
     with_little = 16 << 20
     s = Server("a", appendfsync="no").start()
-    until(lambda: " ready, " in s.log())                        # what replication and HTTP need is loaded after the first PONG
+    # what replication and HTTP need is loaded after the first PONG
+    until(lambda: " ready, " in s.log())
     empty = s.resident_bytes()
     fill(s, how)
     assert s.resident_bytes() > empty + 60_000_000

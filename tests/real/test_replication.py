@@ -1,4 +1,5 @@
-"""Replication between server processes: outages, crashes, restored backups, strangers. The rules in detail are in tests/replication."""
+"""Replication between server processes: outages, crashes, restored backups, strangers. The rules in
+detail are in tests/replication."""
 import json
 import os
 import shutil
@@ -57,7 +58,8 @@ def test_an_outage_is_caught_up_from_segments(cluster):
     servers.sync()
     b.kill()
     fill(a, "k", 20_000)
-    a.restart()                                                 # nothing of it is in memory any more
+    # nothing of it is in memory any more
+    a.restart()
     fill(c, "late", 100)
     b.start()
     servers.sync()
@@ -145,7 +147,8 @@ def test_a_dead_peer_delays_nobody(cluster):
         a("SET", "k", i)
         until(lambda: b("GET", "k") == str(i).encode(), 20.0)
     a("CRDT.SYNC", 20_000)
-    assert time.monotonic() - begun < 20.0          # a single wait for the dead one would take sync_timeout, 30 s
+    # a single wait for the dead one would take sync_timeout, 30 s
+    assert time.monotonic() - begun < 20.0
     row = peers(a)["c"]
     assert row["lag_ops"] >= 20 and row["error"]
 
@@ -163,14 +166,16 @@ def test_wait_answers_with_acknowledgements(cluster):
 
 
 def test_a_stopped_process_is_named_and_keeps_no_sync_waiting(cluster):
-    """SIGSTOP: connections stand and nothing comes back. CRDT.SYNC brings the others together and says who did not answer."""
+    """SIGSTOP: connections stand and nothing comes back. CRDT.SYNC brings the others together and
+    says who did not answer."""
     a, b, c = servers = cluster(3, sync_interval="1s")
     servers.sync()
     os.kill(c.pid, signal.SIGSTOP)
     try:
         a("SET", "k", "v")
         found = a("CRDT.SYNC")
-        assert found == [b"synced", [f"http://{b.address}".encode()], b"unreachable", [f"http://{c.address}".encode()]]
+        assert (found == [b"synced", [f"http://{b.address}".encode()], b"unreachable",
+                          [f"http://{c.address}".encode()]])
         until(lambda: state(a, "c") == b"not answering")
         assert peers(a)["c"]["error"] == b"no answer" and state(a, "b") == b"up"
         with urllib.request.urlopen(f"http://{a.address}/health", timeout=5.0) as r:
@@ -180,7 +185,8 @@ def test_a_stopped_process_is_named_and_keeps_no_sync_waiting(cluster):
     until(lambda: state(a, "c") == b"up" and c("GET", "k") == b"v")
 
 
-@pytest.mark.parametrize("settings, word", [({"cluster_name": "other"}, b"wrong cluster"), ({"auth_token": "wrong"}, b"unauthorized")])
+@pytest.mark.parametrize("settings, word", [({"cluster_name": "other"}, b"wrong cluster"),
+                                            ({"auth_token": "wrong"}, b"unauthorized")])
 def test_a_stranger_is_refused(processes, settings, word):
     a = Server("a", auth_token="right").start()
     b = Server("b", peers=[a.address], **{"auth_token": "right"} | settings).start()
@@ -209,9 +215,12 @@ def test_peers_are_added_and_removed_at_run_time(processes):
 
 
 def test_replication_over_tls(processes, tmp_path):
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", tmp_path / "key", "-out", tmp_path / "cert", "-days", "2",
-                    "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
-    tls = {"enable_tls": "yes", "tls_cert_file": tmp_path / "cert", "tls_key_file": tmp_path / "key", "tls_ca_file": tmp_path / "cert",
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout",
+                    tmp_path / "key", "-out", tmp_path / "cert", "-days", "2",
+                    "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"], check=True,
+                    capture_output=True)
+    tls = {"enable_tls": "yes", "tls_cert_file": tmp_path / "cert",
+           "tls_key_file": tmp_path / "key", "tls_ca_file": tmp_path / "cert",
            "retry_interval": "50ms"}
     a, b = Server("a", **tls), Server("b", **tls)
     a.peers, b.peers = [b.address], [a.address]
@@ -243,7 +252,8 @@ def test_a_peer_removed_and_added_in_one_pipeline_is_there(processes):
     a, b = Server("a", sync_interval="200ms").start(), Server("b", sync_interval="200ms").start()
     with a.connect() as c:
         for _ in range(20):
-            assert c.pipeline([("CRDT.PEER", "ADD", b.address), ("CRDT.PEER", "REMOVE", b.address), ("CRDT.PEER", "ADD", b.address)]) == [b"OK"] * 3
+            assert (c.pipeline([("CRDT.PEER", "ADD", b.address), ("CRDT.PEER", "REMOVE", b.address),
+                                ("CRDT.PEER", "ADD", b.address)]) == [b"OK"] * 3)
             assert len(c("CRDT.PEERS")) == 1
             assert c("CRDT.PEER", "REMOVE", b.address) == b"OK" and c("CRDT.PEERS") == []
         c("CRDT.PEER", "ADD", b.address)
@@ -252,13 +262,14 @@ def test_a_peer_removed_and_added_in_one_pipeline_is_there(processes):
 
 
 def test_a_copied_directory_run_twice_is_told(processes):
-    """Both talk to b only. The one that b refuses says so to whoever asks for its health. (That it comes back when the other has gone:
-    slow_replication.py.)"""
+    """Both talk to b only. The one that b refuses says so to whoever asks for its health. (That it
+    comes back when the other has gone: slow_replication.py.)"""
     first, second, b = run_twice()
     first("SET", "mine", "1"), second("SET", "its", "2")
     until(lambda: b("GET", "its") == b"2")
     status, found = health(first)
-    assert status == 503 and "has taken over replica_id 'a'" in found["reasons"][0] and health(second)[0] == 200
+    assert (status == 503 and "has taken over replica_id 'a'" in found["reasons"][0]
+            and health(second)[0] == 200)
 
 
 def run_twice(**settings) -> tuple[Server, Server, Server]:
@@ -287,8 +298,11 @@ def health(server) -> tuple[int, dict]:
 
 
 def test_a_peer_met_while_the_log_has_failed_gets_no_more_than_the_log_holds(processes):
-    """What waits in memory for room on the disk is claimed to nobody, and the server does not look for it in the segments again and again."""
-    a, b = Server("a", retry_interval="50ms", sync_interval="100ms"), Server("b", retry_interval="50ms", sync_interval="100ms").start()
+    """What waits in memory for room on the disk is claimed to nobody, and the server does not look
+    for it in the segments again and again."""
+    a, b = Server("a", retry_interval="50ms",
+                  sync_interval="100ms"), Server("b", retry_interval="50ms",
+                                                 sync_interval="100ms").start()
     disk = Disk(a.data_dir)
     a.start(**disk.environment)
     a("SET", "k", "1")

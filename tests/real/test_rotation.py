@@ -1,4 +1,5 @@
-"""A new segment begins while ops leave the waiting room: its header must not name what is not in the log yet."""
+"""A new segment begins while ops leave the waiting room: its header must not name what is not in
+the log yet."""
 import mmap
 import struct
 import time
@@ -8,7 +9,8 @@ from tests.real.cluster import Server, until
 
 
 def test_a_start_after_segments_begun_while_held_ops_came_free(tmp_path):
-    settings = {"sync_interval": "200ms", "retry_interval": "50ms", "max_clock_skew": "5s", "max_segment_size": "1mb", "appendfsync": "no"}
+    settings = {"sync_interval": "200ms", "retry_interval": "50ms", "max_clock_skew": "5s",
+                "max_segment_size": "1mb", "appendfsync": "no"}
     a, b = Server("a", **settings), Server("b", **settings)
     a.peers, b.peers = [b.address], [a.address]
     clock = tmp_path / "clock"

@@ -1,9 +1,10 @@
 """The public contract of concurrent commands, on three real server processes.
 
-Every worked example and every table row about strings, counters, keys, expiry, transactions, FLUSH* and RENAME; collections and clashes of
-types are in test_semantics_collections.py. Replication is paused in both directions at all three before the concurrent part and resumed
-after it; replies before that are local. Every test runs twice, with the roles of the replicas exchanged, so that no outcome hangs on
-which of them has the greater id, and ends with equal digests (conftest.py).
+Every worked example and every table row about strings, counters, keys, expiry, transactions, FLUSH*
+and RENAME; collections and clashes of types are in test_semantics_collections.py. Replication is
+paused in both directions at all three before the concurrent part and resumed after it; replies
+before that are local. Every test runs twice, with the roles of the replicas exchanged, so that no
+outcome hangs on which of them has the greater id, and ends with equal digests (conftest.py).
 """
 import time
 
@@ -11,10 +12,11 @@ import pytest
 
 from tests.respclient import ReplyError
 
-LATER = 0.005                                   # seconds between two commands of which one must have the later timestamp
+# seconds between two commands of which one must have the later timestamp
+LATER = 0.005
 
 
-# ---- worked examples ---------------------------------------------------------------------------------------------
+# ---- worked examples -----------------------------------------------------------------------------
 
 def test_STR_1(w):
     w.A("SET", "k", "a")
@@ -138,7 +140,7 @@ def test_TXN_1(w):
         assert len(seen) > 3, "B never saw anything move: nothing was proved"
 
 
-# ---- strings and counters ------------------------------------------------------------------------------------------
+# ---- strings and counters ------------------------------------------------------------------------
 
 def test_loser_stays_visible_in_inspect_until_the_next_write(w):
     w.apart()
@@ -148,7 +150,8 @@ def test_loser_stays_visible_in_inspect_until_the_next_write(w):
     w.S()
     assert w.all("GET", "k") == b"second-value"
     for s in w.mesh:
-        assert "first-value" in str(s("CRDT.INSPECT", "k")) and "second-value" in str(s("CRDT.INSPECT", "k"))
+        assert ("first-value" in str(s("CRDT.INSPECT", "k"))
+                and "second-value" in str(s("CRDT.INSPECT", "k")))
     assert any("k" in str(x) for x in w.C("CRDT.CONFLICTS")), "the conflict is not reported"
     w.C("SET", "k", "third-value")
     w.S()
@@ -157,7 +160,8 @@ def test_loser_stays_visible_in_inspect_until_the_next_write(w):
         assert "first-value" not in text and "second-value" not in text and "third-value" in text
 
 
-@pytest.mark.parametrize("command", [("APPEND", "k", "-tail"), ("SETRANGE", "k", "1", "XY"), ("SETBIT", "k", "7", "1"),
+@pytest.mark.parametrize("command", [("APPEND", "k", "-tail"), ("SETRANGE", "k", "1", "XY"),
+                                     ("SETBIT", "k", "7", "1"),
                                      ("BITFIELD", "k", "SET", "u8", "0", "65")])
 @pytest.mark.parametrize("set_is_later", [True, False])
 def test_partial_writes_are_one_register(w, command, set_is_later):
@@ -276,7 +280,7 @@ def test_increments_are_never_counted_twice(w):
     assert w.all("GET", "c") == b"1800"
 
 
-# ---- expiry ----------------------------------------------------------------------------------------------------------
+# ---- expiry --------------------------------------------------------------------------------------
 
 def test_later_persist_beats_expire(w):
     w.A("SET", "k", "v", "EX", 100)
@@ -356,7 +360,7 @@ def test_expired_keys_go_everywhere_and_stay_gone(w):
     assert w.all("DBSIZE") == 0
 
 
-# ---- keys, FLUSH*, RENAME, transactions ------------------------------------------------------------------------------
+# ---- keys, FLUSH*, RENAME, transactions ----------------------------------------------------------
 
 def test_rename_and_a_write_to_the_old_name(w):
     w.A("SET", "a", "observed")
@@ -390,7 +394,8 @@ def test_flush_leaves_what_it_did_not_see(w, flush):
     w.C("SET", "d", "fresh")
     assert w.A("DBSIZE") == 0
     w.S()
-    assert sorted(w.all("MGET", "a", "b", "c", "d"), key=str) == sorted([None, b"new", b"5", b"fresh"], key=str)
+    assert (sorted(w.all("MGET", "a", "b", "c", "d"), key=str)
+            == sorted([None, b"new", b"5", b"fresh"], key=str))
     assert w.all("DBSIZE") == 3
 
 
@@ -420,7 +425,8 @@ def test_transaction_with_every_kind_of_effect(w):
     w.A("INCRBY", "c", 5)
     w.S()
     w.apart()
-    replies = w.A.connect().pipeline([["MULTI"], ["INCR", "c"], ["DEL", "c"], ["INCRBY", "c", 7], ["DEL", "gone"], ["SET", "k", "v"],
+    replies = w.A.connect().pipeline([["MULTI"], ["INCR", "c"], ["DEL", "c"], ["INCRBY", "c", 7],
+                                      ["DEL", "gone"], ["SET", "k", "v"],
                                       ["EXPIREAT", "k", 4_000_000_000], ["EXEC"]])
     assert replies[-1] == [6, 1, 7, 1, b"OK", 1]
     w.B("INCRBY", "c", 100)

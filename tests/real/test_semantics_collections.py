@@ -1,5 +1,6 @@
-"""The public contract of concurrent commands on hashes, sets, sorted sets and lists, where types clash, and of their deadlines and
-transactions: every row of the table and every worked example, on three real server processes (see test_semantics.py).
+"""The public contract of concurrent commands on hashes, sets, sorted sets and lists, where types
+clash, and of their deadlines and transactions: every row of the table and every worked example, on
+three real server processes (see test_semantics.py).
 """
 import time
 from itertools import combinations
@@ -9,7 +10,8 @@ import pytest
 from tests.real.cluster import until
 from tests.respclient import ReplyError
 
-LATER = 0.005                                   # seconds between two commands of which one must have the later timestamp
+# seconds between two commands of which one must have the later timestamp
+LATER = 0.005
 FAR = 4_000_000_000                             # a deadline, in seconds since 1970
 
 
@@ -44,13 +46,14 @@ def elements(w, key):
 
 
 def in_order(w, first_is_later, first, second):
-    """Two commands (server, argv ...) of which the second, or the first, has the later timestamp."""
+    """Two commands (server, argv ...) of which the second, or the first, has the later
+    timestamp."""
     for server, *argv in [second, first] if first_is_later else [first, second]:
         server(*argv)
         time.sleep(LATER)
 
 
-# ---- hashes --------------------------------------------------------------------------------------------------------
+# ---- hashes --------------------------------------------------------------------------------------
 
 def test_HSH_1_both_fields(w):
     w.apart()
@@ -87,7 +90,7 @@ def test_hdel_leaves_what_it_did_not_see(w):
     assert fields(w, "h") == {b"f": b"v", b"n": b"3", b"keep": b"1"}
 
 
-# ---- sets ----------------------------------------------------------------------------------------------------------
+# ---- sets ----------------------------------------------------------------------------------------
 
 def test_SET_1_both_members(w):
     w.apart()
@@ -117,7 +120,8 @@ def test_SET_3_delete_and_add(w):
 def test_SET_4_add_wins(w):
     seed(w, ("SADD", "s", "x"))
     assert w.A("SREM", "s", "x") == 1
-    w.B("SADD", "s", "x")                       # Redis answers 0: it is there. The add counts all the same
+    # Redis answers 0: it is there. The add counts all the same
+    w.B("SADD", "s", "x")
     w.S()
     assert members(w, "s") == {b"x"}
 
@@ -129,7 +133,7 @@ def test_spop_of_the_same_member(w):
     assert w.all("EXISTS", "s") == 0
 
 
-# ---- sorted sets ---------------------------------------------------------------------------------------------------
+# ---- sorted sets ---------------------------------------------------------------------------------
 
 def test_ZST_1(w):
     w.A("ZADD", "z", "1.1", "x")
@@ -190,7 +194,7 @@ def test_infinity_less_infinity_is_0(w):
     assert w.all("ZRANGE", "z", 0, -1, "WITHSCORES") == [b"m", b"0", b"low", b"1"]
 
 
-# ---- lists ---------------------------------------------------------------------------------------------------------
+# ---- lists ---------------------------------------------------------------------------------------
 
 def test_LST_1(w):
     w.A("LPUSH", "l", "hello")
@@ -260,7 +264,8 @@ def test_pushes_at_both_ends(w):
     w.S()
     found = elements(w, "l")
     at = found.index(b"m")
-    assert found[:at] in ([b"g", b"h2", b"h1"], [b"h2", b"h1", b"g"]) and found[at + 1:] in ([b"r1", b"r2", b"s"], [b"s", b"r1", b"r2"])
+    assert (found[:at] in ([b"g", b"h2", b"h1"], [b"h2", b"h1", b"g"])
+            and found[at + 1:] in ([b"r1", b"r2", b"s"], [b"s", b"r1", b"r2"]))
 
 
 def test_LST_6_a_queue_loses_nothing_and_leaves_no_memory(w):
@@ -275,15 +280,18 @@ def test_LST_6_a_queue_loses_nothing_and_leaves_no_memory(w):
     assert [int(e) for e in elements(w, "q")] == list(range(1000, 2000))
     w.C("RPUSH", "fresh", *range(1000, 2000))
     w.S()
-    for s in w.mesh:                            # elements that came one by one may be packed less tightly than those that came at once
-        assert s("MEMORY", "USAGE", "q", "SAMPLES", 0) <= 1.5 * s("MEMORY", "USAGE", "fresh", "SAMPLES", 0)
+    # elements that came one by one may be packed less tightly than those that came at once
+    for s in w.mesh:
+        assert (s("MEMORY", "USAGE", "q", "SAMPLES", 0) <= 1.5 * s("MEMORY", "USAGE", "fresh",
+                                                                   "SAMPLES", 0))
     while w.B("LPOP", "q", 100):
         pass
     w.S()
     assert w.all("EXISTS", "q") == 0
 
 
-@pytest.mark.parametrize("removal", [("LREM", "l", 0, "x"), ("LTRIM", "l", 1, 0), ("LTRIM", "l", 1, 1), ("LPOP", "l", 10)])
+@pytest.mark.parametrize("removal", [("LREM", "l", 0, "x"), ("LTRIM", "l", 1, 0),
+                                     ("LTRIM", "l", 1, 1), ("LPOP", "l", 10)])
 @pytest.mark.parametrize("push", ["LPUSH", "RPUSH"])
 def test_removals_leave_pushed_elements(w, removal, push):
     seed(w, ("RPUSH", "l", "x", "y", "x"))
@@ -304,7 +312,8 @@ def test_lset_the_later_value(w, a_is_later):
     assert elements(w, "l") == [b"x", b"a" if a_is_later else b"b", b"z"]
 
 
-@pytest.mark.parametrize("removal", [("LREM", "l", 1, "y"), ("LTRIM", "l", 0, 0), ("RPOP", "l", 2), ("DEL", "l")])
+@pytest.mark.parametrize("removal", [("LREM", "l", 1, "y"), ("LTRIM", "l", 0, 0), ("RPOP", "l", 2),
+                                     ("DEL", "l")])
 @pytest.mark.parametrize("lset_is_later", [True, False])
 def test_lset_of_an_element_that_is_removed(w, removal, lset_is_later):
     seed(w, ("RPUSH", "l", "x", "y", "z"))
@@ -323,11 +332,13 @@ def test_lset_means_the_element_and_not_the_index(w):
     assert elements(w, "l") == [b"first", b"X", b"y", b"z"]
 
 
-# ---- pops of several replicas: both clients get it, it goes once, nothing else goes -------------------------------------
+# ---- pops of several replicas: both clients get it, it goes once, nothing else goes --------------
 
-POPS = {"set": ("SADD", ("SPOP", "k"), "SCARD"), "zset": ("ZADD", ("ZPOPMIN", "k"), "ZCARD"), "zset max": ("ZADD", ("ZPOPMAX", "k"), "ZCARD"),
+POPS = {"set": ("SADD", ("SPOP", "k"), "SCARD"), "zset": ("ZADD", ("ZPOPMIN", "k"), "ZCARD"),
+        "zset max": ("ZADD", ("ZPOPMAX", "k"), "ZCARD"),
         "list": ("RPUSH", ("LPOP", "k"), "LLEN"), "list tail": ("RPUSH", ("RPOP", "k"), "LLEN"),
-        "lmpop": ("RPUSH", ("LMPOP", 1, "k", "LEFT", "COUNT", 1), "LLEN"), "zmpop": ("ZADD", ("ZMPOP", 1, "k", "MIN", "COUNT", 1), "ZCARD")}
+        "lmpop": ("RPUSH", ("LMPOP", 1, "k", "LEFT", "COUNT", 1), "LLEN"),
+        "zmpop": ("ZADD", ("ZMPOP", 1, "k", "MIN", "COUNT", 1), "ZCARD")}
 
 
 def popped_name(kind, reply):
@@ -343,7 +354,8 @@ def popped_name(kind, reply):
 def test_concurrent_pops_remove_what_was_answered_and_nothing_else(w, kind):
     add, pop, count = POPS[kind]
     names = [b"%d" % i for i in range(20)]
-    seed(w, (add, "k", *([x for i, n in enumerate(names) for x in (i, n)] if add == "ZADD" else names)))
+    seed(w, (add, "k",
+             *([x for i, n in enumerate(names) for x in (i, n)] if add == "ZADD" else names)))
     given = {popped_name(kind, s(*pop)) for s in w.mesh for _ in range(4)}
     if kind != "set":
         assert len(given) == 4                  # all three were given the same
@@ -361,13 +373,16 @@ def test_what_was_popped_and_added_again_stays(w):
     w.A("ZADD", "z", 2, "m")
     w.A("RPUSH", "l", "m")
     w.S()
-    assert members(w, "s") == {b"m"} and scores(w, "z") == {b"m": b"2"} and elements(w, "l") == [b"m"]
+    assert (members(w, "s") == {b"m"} and scores(w, "z") == {b"m": b"2"}
+            and elements(w, "l") == [b"m"])
 
 
-# ---- deadlines -----------------------------------------------------------------------------------------------------
+# ---- deadlines -----------------------------------------------------------------------------------
 
-WRITES = {"hash": [("HSET", "k", "f", "1"), ("HINCRBY", "k", "g", "1")], "set": [("SADD", "k", "f"), ("SADD", "k", "g")],
-          "zset": [("ZADD", "k", "1", "f"), ("ZINCRBY", "k", "1", "g")], "list": [("RPUSH", "k", "f"), ("LSET", "k", "0", "g")]}
+WRITES = {"hash": [("HSET", "k", "f", "1"), ("HINCRBY", "k", "g", "1")],
+          "set": [("SADD", "k", "f"), ("SADD", "k", "g")],
+          "zset": [("ZADD", "k", "1", "f"), ("ZINCRBY", "k", "1", "g")],
+          "list": [("RPUSH", "k", "f"), ("LSET", "k", "0", "g")]}
 
 
 @pytest.mark.parametrize("type", WRITES)
@@ -391,7 +406,8 @@ def test_a_write_to_a_collection_keeps_the_new_deadline(w, type, write_is_later)
     in_order(w, write_is_later, (w.B, *second), (w.A, "EXPIREAT", "k", FAR))
     w.S()
     assert w.all("EXPIRETIME", "k") == FAR and w.all("TYPE", "k") == type.encode()
-    assert b"g" in (elements(w, "k") if type == "list" else fields(w, "k") if type == "hash" else members(w, "k") if type == "set" else scores(w, "k"))
+    assert (b"g" in (elements(w, "k") if type == "list" else fields(w, "k") if type == "hash"
+                     else members(w, "k") if type == "set" else scores(w, "k")))
 
 
 @pytest.mark.parametrize("type", WRITES)
@@ -416,7 +432,8 @@ def test_a_write_just_before_the_deadline_expires_with_it(w, type):
 
 @pytest.mark.parametrize("type", ["hash", "set", "zset", "list"])
 def test_a_write_after_the_deadline_starts_a_fresh_collection(w, type):
-    old = {"hash": ("HSET", "k", "old", "1"), "set": ("SADD", "k", "old"), "zset": ("ZADD", "k", "1", "old"), "list": ("RPUSH", "k", "old")}[type]
+    old = {"hash": ("HSET", "k", "old", "1"), "set": ("SADD", "k", "old"),
+           "zset": ("ZADD", "k", "1", "old"), "list": ("RPUSH", "k", "old")}[type]
     w.A(*old)
     w.A("PEXPIRE", "k", 100)
     w.S()
@@ -430,7 +447,8 @@ def test_a_write_after_the_deadline_starts_a_fresh_collection(w, type):
 
 
 def test_a_write_beside_a_set_that_a_clash_hides_keeps_it_without_a_deadline(w):
-    """The SET was later than EXPIRE, so there is no deadline; HSET removes the SET, and must not bring the deadline back."""
+    """The SET was later than EXPIRE, so there is no deadline; HSET removes the SET, and must not
+    bring the deadline back."""
     w.apart()
     w.B("HSET", "k", "f", "v")
     w.B("EXPIREAT", "k", FAR)
@@ -443,10 +461,11 @@ def test_a_write_beside_a_set_that_a_clash_hides_keeps_it_without_a_deadline(w):
     assert fields(w, "k") == {b"f": b"v", b"g": b"w"} and w.all("TTL", "k") == -1
 
 
-# ---- keys ----------------------------------------------------------------------------------------------------------
+# ---- keys ----------------------------------------------------------------------------------------
 
 def test_rename_of_a_collection_and_a_write_to_the_old_name(w):
-    seed(w, ("HSET", "h", "f", "1"), ("HINCRBY", "h", "n", 5), ("SADD", "s", "a"), ("ZADD", "z", 1, "a"), ("RPUSH", "l", "a", "b"))
+    seed(w, ("HSET", "h", "f", "1"), ("HINCRBY", "h", "n", 5), ("SADD", "s", "a"),
+         ("ZADD", "z", 1, "a"), ("RPUSH", "l", "a", "b"))
     for k in "hszl":
         w.A("RENAME", k, k + "2")
     w.B("HSET", "h", "g", "2")
@@ -455,7 +474,8 @@ def test_rename_of_a_collection_and_a_write_to_the_old_name(w):
     w.B("ZADD", "z", 2, "b")
     w.B("RPUSH", "l", "c")
     w.S()
-    assert fields(w, "h2") == {b"f": b"1", b"n": b"5"} and fields(w, "h") == {b"g": b"2", b"n": b"7"}
+    assert (fields(w, "h2") == {b"f": b"1", b"n": b"5"}
+            and fields(w, "h") == {b"g": b"2", b"n": b"7"})
     assert members(w, "s2") == {b"a"} and members(w, "s") == {b"b"}
     assert scores(w, "z2") == {b"a": b"1"} and scores(w, "z") == {b"b": b"2"}
     assert elements(w, "l2") == [b"a", b"b"] and elements(w, "l") == [b"c"]
@@ -463,7 +483,8 @@ def test_rename_of_a_collection_and_a_write_to_the_old_name(w):
 
 @pytest.mark.parametrize("flush", ["FLUSHALL", "FLUSHDB"])
 def test_flush_leaves_members_it_did_not_see(w, flush):
-    seed(w, ("HSET", "h", "f", "1"), ("HINCRBY", "h", "n", 5), ("SADD", "s", "a"), ("ZADD", "z", 1, "a"), ("RPUSH", "l", "a", "b"), ("SADD", "gone", "x"))
+    seed(w, ("HSET", "h", "f", "1"), ("HINCRBY", "h", "n", 5), ("SADD", "s", "a"),
+         ("ZADD", "z", 1, "a"), ("RPUSH", "l", "a", "b"), ("SADD", "gone", "x"))
     w.A(flush)
     assert w.A("DBSIZE") == 0
     w.B("HINCRBY", "h", "n", 7)
@@ -471,7 +492,8 @@ def test_flush_leaves_members_it_did_not_see(w, flush):
     w.B("ZINCRBY", "z", 2, "a")
     w.B("LSET", "l", 0, "A")
     w.S()
-    assert fields(w, "h") == {b"n": b"7"} and members(w, "s") == {b"b"} and scores(w, "z") == {b"a": b"2"} and elements(w, "l") == [b"A"]
+    assert (fields(w, "h") == {b"n": b"7"} and members(w, "s") == {b"b"}
+            and scores(w, "z") == {b"a": b"2"} and elements(w, "l") == [b"A"])
     assert w.all("DBSIZE") == 4
 
 
@@ -483,10 +505,12 @@ def test_store_commands_replace_what_they_saw(w):
     assert members(w, "to") == {b"1", b"2", b"3", b"new"}
 
 
-# ---- clashes of types ----------------------------------------------------------------------------------------------
+# ---- clashes of types ----------------------------------------------------------------------------
 
-KINDS = {"list": ("RPUSH", "k", "x"), "hash": ("HSET", "k", "f", "v"), "zset": ("ZADD", "k", "1", "x"), "set": ("SADD", "k", "x"), "string": ("SET", "k", "v")}
-MORE = {"list": ("RPUSH", "k", "y"), "hash": ("HSET", "k", "g", "v"), "zset": ("ZADD", "k", "2", "y"), "set": ("SADD", "k", "y"), "string": ("APPEND", "k", "y")}
+KINDS = {"list": ("RPUSH", "k", "x"), "hash": ("HSET", "k", "f", "v"),
+         "zset": ("ZADD", "k", "1", "x"), "set": ("SADD", "k", "x"), "string": ("SET", "k", "v")}
+MORE = {"list": ("RPUSH", "k", "y"), "hash": ("HSET", "k", "g", "v"),
+        "zset": ("ZADD", "k", "2", "y"), "set": ("SADD", "k", "y"), "string": ("APPEND", "k", "y")}
 
 
 def test_TYP_1(w):
@@ -516,7 +540,9 @@ def test_every_clash_shows_one_type_until_it_is_observed(w, seen, hidden):
         for s in w.mesh:
             report = s("CRDT.INSPECT", "k")
             told = dict(zip(report[::2], report[1::2]))
-            assert (hidden.encode() in told[b"collections"]) if hidden != "string" else told[b"writes"], f"{hidden} is not reported: {told}"
+            assert (hidden.encode() in
+                    told[b"collections"]) if hidden != "string" else told[
+                        b"writes"], f"{hidden} is not reported: {told}"
         with pytest.raises(ReplyError, match="WRONGTYPE"):
             w.C(*MORE[hidden])
         if end == "write":
@@ -546,12 +572,14 @@ def test_a_hidden_value_shows_when_the_other_is_removed_unseen(w):
     assert w.all("EXISTS", "k") == 0
 
 
-# ---- one atomic operation --------------------------------------------------------------------------------------------
+# ---- one atomic operation ------------------------------------------------------------------------
 
 MOVES = {"SMOVE": (("SADD", "a", "m"), ("SMOVE", "a", "b", "m"), ("SMOVE", "b", "a", "m")),
-         "LMOVE": (("RPUSH", "a", "m"), ("LMOVE", "a", "b", "LEFT", "RIGHT"), ("LMOVE", "b", "a", "RIGHT", "LEFT")),
+         "LMOVE": (("RPUSH", "a", "m"), ("LMOVE", "a", "b", "LEFT", "RIGHT"),
+                   ("LMOVE", "b", "a", "RIGHT", "LEFT")),
          "RENAME": (("HSET", "a", "f", "m"), ("RENAME", "a", "b"), ("RENAME", "b", "a")),
-         "EXEC": (("ZADD", "a", "1", "m"), ("MULTI", "ZREM a m", "ZADD b 1 m"), ("MULTI", "ZREM b m", "ZADD a 1 m"))}
+         "EXEC": (("ZADD", "a", "1", "m"), ("MULTI", "ZREM a m", "ZADD b 1 m"),
+                  ("MULTI", "ZREM b m", "ZADD a 1 m"))}
 
 
 @pytest.mark.parametrize("how", MOVES)
@@ -563,7 +591,8 @@ def test_a_reader_elsewhere_never_sees_half_of_it(w, how):
         seen = set()
         for i in range(200):
             move = back if i % 2 else there
-            a.pipeline([["MULTI"], *(c.split() for c in move[1:]), ["EXEC"]] if move[0] == "MULTI" else [move])
+            a.pipeline([["MULTI"], *(c.split() for c in move[1:]), ["EXEC"]] if move[0] == "MULTI"
+                       else [move])
             found = tuple(b.pipeline([["MULTI"], ["EXISTS", "a"], ["EXISTS", "b"], ["EXEC"]])[-1])
             assert sum(found) == 1
             seen.add(found)
@@ -572,21 +601,28 @@ def test_a_reader_elsewhere_never_sees_half_of_it(w, how):
 
 def test_a_transaction_over_all_types(w):
     seed(w, ("HSET", "h", "f", "1"), ("SADD", "s", "a"), ("ZADD", "z", 1, "a"), ("RPUSH", "l", "a"))
-    replies = w.A.connect().pipeline([["MULTI"], ["HINCRBY", "h", "f", 2], ["HDEL", "h", "f"], ["HINCRBY", "h", "f", 5], ["SREM", "s", "a"], ["SADD", "s", "a"],
-                                      ["ZINCRBY", "z", 2, "a"], ["LPOP", "l"], ["RPUSH", "l", "b", "c"], ["LMOVE", "l", "l2", "LEFT", "LEFT"], ["EXEC"]])
+    replies = w.A.connect().pipeline([["MULTI"], ["HINCRBY", "h", "f", 2], ["HDEL", "h", "f"],
+                                      ["HINCRBY", "h", "f", 5], ["SREM", "s", "a"],
+                                      ["SADD", "s", "a"],
+                                      ["ZINCRBY", "z", 2, "a"], ["LPOP", "l"],
+                                      ["RPUSH", "l", "b", "c"],
+                                      ["LMOVE", "l", "l2", "LEFT", "LEFT"], ["EXEC"]])
     assert replies[-1] == [3, 1, 5, 1, 1, b"3", b"a", 2, b"b"]
     w.B("HINCRBY", "h", "f", 100)
     w.B("SREM", "s", "a")
     w.B("ZREM", "z", "a")
     w.S()
-    assert fields(w, "h") == {b"f": b"105"} and members(w, "s") == {b"a"} and scores(w, "z") == {b"a": b"2"}
+    assert (fields(w, "h") == {b"f": b"105"} and members(w, "s") == {b"a"}
+            and scores(w, "z") == {b"a": b"2"})
     assert elements(w, "l") == [b"c"] and elements(w, "l2") == [b"b"]
 
 
-@pytest.mark.parametrize("write", [["HSET", "h", "g", "2"], ["HINCRBY", "h", "f", "1"], ["SREM", "s", "a"], ["ZINCRBY", "z", "1", "a"], ["LPOP", "l"],
+@pytest.mark.parametrize("write", [["HSET", "h", "g", "2"], ["HINCRBY", "h", "f", "1"],
+                                   ["SREM", "s", "a"], ["ZINCRBY", "z", "1", "a"], ["LPOP", "l"],
                                    ["LSET", "l", "0", "b"], ["EXPIRE", "s", "100"]])
 def test_watch_is_broken_by_a_remote_write_to_a_member(w, write):
-    for argv in (("HSET", "h", "f", "1"), ("SADD", "s", "a"), ("ZADD", "z", 1, "a"), ("RPUSH", "l", "a", "c")):
+    for argv in (("HSET", "h", "f", "1"), ("SADD", "s", "a"), ("ZADD", "z", 1, "a"),
+                 ("RPUSH", "l", "a", "c")):
         w.A(*argv)
     w.S()
     with w.A.connect() as a:

@@ -5,7 +5,8 @@ from tests.real.links import Link, Links
 
 
 class Silent(Link):
-    """Carries nothing for connections that are older than `since`, and says so to nobody: as a router that lost its tables does."""
+    """Carries nothing for connections that are older than `since`, and says so to nobody: as a
+    router that lost its tables does."""
     since = 0
 
     async def _pump(self, reader, writer, way):

@@ -1,8 +1,11 @@
-"""What must hold in every test of this folder, whatever it is about. `watch` has a node check it at each step:
+"""What must hold in every test of this folder, whatever it is about. `watch` has a node check it at
+each step:
 
-- *A cursor never moves past what was not sent.* After a reader was handed a piece, its clock is what it was and what the piece holds, no more;
-  and the piece leaves no gap above what it was. What is skipped here no later reading would find.
-- *Nothing is acknowledged before it is logged.* Every clock that leaves the node, with a Hello or an Answer, is covered by its log as of then.
+- *A cursor never moves past what was not sent.* After a reader was handed a piece, its clock is
+  what it was and what the piece holds, no more; and the piece leaves no gap above what it was. What
+  is skipped here no later reading would find.
+- *Nothing is acknowledged before it is logged.* Every clock that leaves the node, with a Hello or
+  an Answer, is covered by its log as of then.
 - *A peer is taken to have only what its log has* (`overclaims`; holds while no log loses a tail).
 """
 from __future__ import annotations
@@ -39,10 +42,12 @@ def moved(read, broken):
         piece = read(cursor, limit)
         reached = dict(before)
         for actor, first, last in ranges(piece.batch):
-            must(first <= reached.get(actor, 0) + 1, broken, f"ops {reached.get(actor, 0) + 1} to {first - 1} of {actor:x} left out")
+            must(first <= reached.get(actor, 0) + 1, broken,
+                 f"ops {reached.get(actor, 0) + 1} to {first - 1} of {actor:x} left out")
             must(cursor.wants(actor), broken, f"ops of {actor:x}, which is not wanted")
             reached[actor] = max(reached.get(actor, 0), last)
-        must(cursor.clock == reached, broken, f"the cursor went from {before} to {cursor.clock} with {ranges(piece.batch)}")
+        must(cursor.clock == reached, broken,
+             f"the cursor went from {before} to {cursor.clock} with {ranges(piece.batch)}")
         return piece
 
     return reading
@@ -59,7 +64,8 @@ def checked(answer, node):
 
 def logged(head, node):
     claimed = to_clock(head.clock)
-    must(clocks.covers(node.engine.logged, claimed), node.broken, f"{node.name} claims {claimed}, and has logged {node.engine.logged}")
+    must(clocks.covers(node.engine.logged, claimed), node.broken,
+         f"{node.name} claims {claimed}, and has logged {node.engine.logged}")
     return head
 
 
@@ -67,4 +73,5 @@ def overclaims(nodes) -> None:
     for n in nodes:
         for p in n.hub.peers:
             other = next(m for m in nodes if m.url == p.url)
-            assert clocks.covers(other.engine.logged, p.known), f"{n.name} takes {other.name} to have {p.known}: it has {other.engine.logged}"
+            assert clocks.covers(other.engine.logged,
+                                 p.known), f"{n.name} takes {other.name} to have {p.known}: it has {other.engine.logged}"

@@ -1,6 +1,7 @@
-"""Replicas with real kernels, hubs, peers and HTTP in one event loop, but with an engine and a disk of a few lines: what a node has
-logged is a list that survives its restart. So a test can lose a tail, go back to an old copy, or cut a log short. Every node checks at each
-step what must always hold (invariants.py); where it did not, stop() says so."""
+"""Replicas with real kernels, hubs, peers and HTTP in one event loop, but with an engine and a disk
+of a few lines: what a node has logged is a list that survives its restart. So a test can lose a
+tail, go back to an old copy, or cut a log short. Every node checks at each step what must always
+hold (invariants.py); where it did not, stop() says so."""
 from __future__ import annotations
 
 import asyncio
@@ -42,7 +43,8 @@ class Log:
 
     def find(self, clock):
         self.reads += 1
-        return 0, max((i for i, (before, _) in enumerate(self.batches) if clocks.covers(clock, before)), default=0)
+        return 0, max((i for i, (before, _) in enumerate(self.batches)
+                       if clocks.covers(clock, before)), default=0)
 
     def read(self, place):
         batch = self.batches[place[1]][1] if place[1] < len(self.batches) else b""
@@ -51,7 +53,8 @@ class Log:
 
 
 class FakeEngine:
-    """Applies and logs at once what it is given. `room` is how many batches wait for the hub before all are dropped."""
+    """Applies and logs at once what it is given. `room` is how many batches wait for the hub before
+    all are dropped."""
 
     def __init__(self, replica: Replica, log: Log, room: int = 1 << 30):
         self.replica, self.log, self.room = replica, log, room
@@ -139,7 +142,8 @@ class FakeEngine:
         function()
 
 
-streams = True                          # whether nodes started from here on offer streams to push on
+# whether nodes started from here on offer streams to push on
+streams = True
 
 
 @web.middleware
@@ -169,19 +173,24 @@ class Node:
         if peers is not None:
             self.names = list(peers)
         self.epoch = epoch if epoch is not None else max(self.epoch + 1, int(time.time() * 1000))
-        self.replica = r = Replica(self.name, self.epoch, max_clock_skew=int(self.settings.skew * 1000))
+        self.replica = r = Replica(self.name, self.epoch,
+                                   max_clock_skew=int(self.settings.skew * 1000))
         r.now = int(time.time() * 1000)
         r.recovering = True
         for _, batch in self.log.batches:
             r.receive(batch)
         r.recovering = False
-        self.log.append(r.clock_ids(), declare(self.view().actors.values()))    # as the header of a new segment does
+        # as the header of a new segment does
+        self.log.append(r.clock_ids(), declare(self.view().actors.values()))
         self.engine = FakeEngine(r, self.log)
-        self.engine.turn()                                      # declares its actor, before any op of it
-        self.hub = Hub(Identity(Actor(r.actor, self.name, r.epoch), self.view().actors, r.clock_ids(), self.renew, self.view, self.hear),
+        # declares its actor, before any op of it
+        self.engine.turn()
+        self.hub = Hub(Identity(Actor(r.actor, self.name, r.epoch), self.view().actors,
+                                r.clock_ids(), self.renew, self.view, self.hear),
                        self.engine,
                        self.log, self.settings, random.Random(1))
-        self.hub.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, resolver=Names()))
+        self.hub.http = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, resolver=Names()))
         watch(self)
         self.hub.start()
         app = application(SimpleNamespace(hub=self.hub))
@@ -199,7 +208,8 @@ class Node:
     def view(self) -> View:
         r = self.replica
         logged = not (self.running and self.engine.failed)
-        return View(r.clock_ids(), {a[0]: Actor(*a) for a in r.declared()}, r.waiting()["ops"], logged)
+        return View(r.clock_ids(), {a[0]: Actor(*a) for a in r.declared()}, r.waiting()["ops"],
+                    logged)
 
     def renew(self, above: int) -> Actor:
         self.replica.new_epoch(max(above + 1, int(time.time() * 1000)))
@@ -280,10 +290,12 @@ async def until(condition, seconds: float = 8.0):
 
 
 async def converged(nodes, seconds: float = 8.0):
-    await until(lambda: len({n.replica.digest() for n in nodes}) == 1 and len({tuple(sorted(n.replica.clock_ids().items())) for n in nodes}) == 1,
+    await until(lambda: len({n.replica.digest() for n in nodes}) == 1
+                and len({tuple(sorted(n.replica.clock_ids().items())) for n in nodes}) == 1,
                 seconds)
 
 
 def traffic(node: Node) -> int:
     """Ops the node's engine was handed by peers so far, repeats included."""
-    return sum(last - first + 1 for batch in node.engine.received for _, first, last in ranges(batch))
+    return sum(last - first + 1 for batch in node.engine.received for _, first,
+               last in ranges(batch))

@@ -1,5 +1,5 @@
-"""Bodies on their way: large ops in parts, slow and broken links, peers that send without end or never read. Real HTTP on loopback, at times
-through a proxy that is slow or cuts."""
+"""Bodies on their way: large ops in parts, slow and broken links, peers that send without end or
+never read. Real HTTP on loopback, at times through a proxy that is slow or cuts."""
 import asyncio
 import os
 import random
@@ -14,13 +14,15 @@ from aiohttp import web
 from crdtredis.replication import plan
 from crdtredis.replication.flow import ANSWERS, STEP, Budget, Parts
 from crdtredis.replication.peer import Peer
-from crdtredis.replication.wire import BODY_MAX, CONTENT_TYPE, HEAD_MAX, OP_MOST, PART, Refusal, decode, encode, wire
+from crdtredis.replication.wire import (BODY_MAX, CONTENT_TYPE, HEAD_MAX, OP_MOST, PART, Refusal,
+                                        decode, encode, wire)
 from tests.replication.network import Network, Node, converged, until
 from tests.replication.test_peers import all_up, run
 
 
 class Proxy:
-    """Between two nodes: passes at most `rate` bytes a second on each connection, and cuts each after `most` bytes to the target."""
+    """Between two nodes: passes at most `rate` bytes a second on each connection, and cuts each
+    after `most` bytes to the target."""
 
     def __init__(self, target: Node, rate: float = 1e12, most: float = 1e12):
         self.target, self.rate, self.most = target, rate, most
@@ -36,7 +38,8 @@ class Proxy:
 
     async def _serve(self, reader, writer):
         self.connections += 1
-        other_reader, other_writer = await asyncio.open_connection("127.0.0.1", self.target.port, limit=1 << 16)
+        other_reader, other_writer = await asyncio.open_connection("127.0.0.1", self.target.port,
+                                                                   limit=1 << 16)
         back = asyncio.create_task(self._pass(other_reader, writer))
         try:
             left = self.most
@@ -49,7 +52,8 @@ class Proxy:
                 if left <= 0:
                     break
         except ConnectionError:
-            pass                                                # an end of either side is what this is made for
+            # an end of either side is what this is made for
+            pass
         finally:
             back.cancel()
             for w in (writer, other_writer):
@@ -122,7 +126,8 @@ def test_after_a_broken_connection_a_large_op_goes_on_where_it_stopped(way):
             alone(a, b)
             async with Proxy(b if way == "push" else a, most=3 * PART + 100_000) as proxy:
                 if way == "pull":
-                    proxy.most = 1e12                           # requests to pull are small: what comes back must be cut
+                    # requests to pull are small: what comes back must be cut
+                    proxy.most = 1e12
 
                     async def cut(reader, writer):
                         left = 3 * PART + 100_000
@@ -139,7 +144,8 @@ def test_after_a_broken_connection_a_large_op_goes_on_where_it_stopped(way):
                 await until(lambda: b.get("large") is not None, 30)
                 assert b.get("large") == value(size)
                 assert proxy.connections > 5
-                # each cut may cost what was on its way, and what a receiver of half a part throws away
+                # each cut may cost what was on its way, and what a receiver of half a part throws
+                # away
                 assert proxy.passed < size + proxy.connections * 1.5 * PART
     asyncio.run(asyncio.wait_for(test(), 60))
 
@@ -176,9 +182,11 @@ async def test_a_peer_that_uploads_slowly_keeps_nobody_else_waiting():
         await all_up(a, b, c)
         budget = b.hub.sessions["a"].traffic.inbound
         writers = []
-        for _ in range(20):                                     # requests in a's name, more than its budget, that never end
+        # requests in a's name, more than its budget, that never end
+        for _ in range(20):
             writers.append((await asyncio.open_connection("127.0.0.1", b.port))[1])
-            writers[-1].write(f"POST /replication/push HTTP/1.1\r\nHost: x\r\nX-Replica: a\r\nContent-Type: {CONTENT_TYPE}\r\n"
+            writers[-1].write("POST /replication/push HTTP/1.1\r\nHost: x\r\nX-Replica: "
+                              f"a\r\nContent-Type: {CONTENT_TYPE}\r\n"
                               f"Content-Length: {b.hub.settings.inbound // 4}\r\n\r\nxx".encode())
         await until(lambda: budget.used >= budget.most)
         for i in range(20):
@@ -206,18 +214,22 @@ async def test_answers_that_nobody_reads_are_few_and_given_up():
             sockets.append(s)
             await loop.sock_connect(s, ("127.0.0.1", a.port))
         await until(lambda: len(a.runner.server.connections) >= 30)
-        for connection in a.runner.server.connections:          # else the system would take in a whole answer
-            connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        # else the system would take in a whole answer
+        for connection in a.runner.server.connections:
+            connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET,
+                                                                     socket.SO_SNDBUF, 4096)
         for s in sockets:
             await loop.sock_sendall(
-                s, f"POST /replication/pull HTTP/1.1\r\nHost: x\r\nX-Replica: b\r\nContent-Type: {CONTENT_TYPE}\r\n"
+                s, "POST /replication/pull HTTP/1.1\r\nHost: x\r\nX-Replica: b\r\nContent-Type: "
+                   f"{CONTENT_TYPE}\r\n"
                    f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
         answers = a.hub.sessions["b"].traffic.answers
 
         def held():
             return sum(c.transport.get_write_buffer_size() for c in a.runner.server.connections)
         await until(lambda: answers.locked() and held() > ANSWERS * 1000)
-        assert held() < ANSWERS * 4 * STEP                      # a few steps each, not an answer each
+        # a few steps each, not an answer each
+        assert held() < ANSWERS * 4 * STEP
         await until(lambda: not answers.locked(), 20)
         for s in sockets:
             s.close()
@@ -272,16 +284,22 @@ def test_an_answer_without_end_is_not_read_to_its_end(declared):
 async def test_bodies_that_are_or_unfold_too_large_are_refused():
     async with Network(2) as (a, b):
         await all_up(a, b)
-        good = {"Content-Type": CONTENT_TYPE, "X-Replica": "a", "Connection": "close"}  # a refused body is not read to its end
+        # a refused body is not read to its end
+        good = {"Content-Type": CONTENT_TYPE, "X-Replica": "a", "Connection": "close"}
         session = b.hub.sessions["a"].key
         part = wire.Part(actor=1, seq=1, size=OP_MOST + 1)
         for path, body, headers, code in (
-                ("pull", bytes(HEAD_MAX + 5), good, wire.TOO_LARGE), ("push", bytes(BODY_MAX + 1), good, wire.TOO_LARGE),
+                ("pull", bytes(HEAD_MAX + 5), good, wire.TOO_LARGE),
+                ("push", bytes(BODY_MAX + 1), good, wire.TOO_LARGE),
                 ("push", bytes(100), {**good, "Content-Encoding": "deflate"}, wire.MALFORMED),
                 ("push", encode(wire.Push(session=session, part=part), b"x"), good, wire.TOO_LARGE),
-                ("push", encode(wire.Push(session=session, part=wire.Part(actor=1, seq=1, size=3)), b"1234"), good, wire.MALFORMED),
-                ("push", encode(wire.Push(session=session, part=wire.Part(actor=1, seq=1, size=3, at=2**64 - 1)), b"1"), good, wire.MALFORMED)):
-            async with a.hub.http.post(f"{b.url}/replication/{path}", data=body, headers=headers) as r:
+                ("push", encode(wire.Push(session=session, part=wire.Part(actor=1, seq=1, size=3)),
+                                b"1234"), good, wire.MALFORMED),
+                ("push", encode(wire.Push(session=session,
+                                          part=wire.Part(actor=1, seq=1, size=3, at=2**64 - 1)),
+                                          b"1"), good, wire.MALFORMED)):
+            async with a.hub.http.post(f"{b.url}/replication/{path}", data=body,
+                                       headers=headers) as r:
                 failure, _ = decode(wire.Failure, await r.read())
                 assert failure.code == code, (path, failure)
 
@@ -316,10 +334,12 @@ def test_parts_hold_what_has_come_and_nothing_that_was_only_announced():
     parts, whole = Parts(), bytes(range(256)) * 10
     part = lambda at, size=len(whole): wire.Part(actor=1, seq=2, size=size, at=at)    # noqa: E731
     assert parts.add(part(0), whole[:1000]) is None and parts.have == parts.held(part(5)) == 1000
-    assert parts.add(part(900), whole[900:1500]) is None and parts.have == 1000       # does not continue
+    # does not continue
+    assert parts.add(part(900), whole[900:1500]) is None and parts.have == 1000
     assert parts.add(part(1000, size=OP_MOST), b"x") is None and parts.have == 1000   # another op
     assert parts.held(part(0, size=OP_MOST)) == 0
-    assert parts.add(part(1000), whole[1000:]) == whole and parts.add(part(len(whole) - 1), whole[-1:]) == whole
+    assert (parts.add(part(1000), whole[1000:]) == whole
+            and parts.add(part(len(whole) - 1), whole[-1:]) == whole)
     assert parts.add(part(0), b"x") is None and parts.next() == part(1)
     parts.clear()
     assert parts.next() is None
@@ -363,7 +383,8 @@ class Everywhere(aiohttp.abc.AbstractResolver):
     """Every host name is this machine's."""
 
     async def resolve(self, host, port=0, family=socket.AF_INET):
-        return [{"hostname": host, "host": "127.0.0.1", "port": port, "family": socket.AF_INET, "proto": 0, "flags": 0}]
+        return [{"hostname": host, "host": "127.0.0.1", "port": port, "family": socket.AF_INET,
+                 "proto": 0, "flags": 0}]
 
     async def close(self):
         pass
@@ -384,7 +405,8 @@ async def test_the_token_crosses_no_network_unencrypted_unless_that_is_allowed()
         a.hub.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Everywhere()))
         peer = a.call(url.replace("127.0.0.1", "peer.example"))
         await until(lambda: peer.state == "refused")
-        assert "allow_plain_peers" in peer.error and "https://peer.example" in peer.error and not shown
+        assert ("allow_plain_peers" in peer.error and "https://peer.example" in peer.error
+                and not shown)
         a.hub.settings = replace(a.hub.settings, allow_plain=True)
         peer.refresh()
         await until(lambda: shown == ["Bearer secret"])
@@ -395,8 +417,11 @@ async def test_the_token_crosses_no_network_unencrypted_unless_that_is_allowed()
 
 def test_where_the_token_may_go():
     with_token = plan.Settings(token="secret")
-    for url in ("https://peer:1", "http://localhost:1", "http://127.0.0.1:1", "http://127.9.9.9:1", "http://[::1]:1", "http://LOCALHOST:1"):
+    for url in ("https://peer:1", "http://localhost:1", "http://127.0.0.1:1", "http://127.9.9.9:1",
+                "http://[::1]:1", "http://LOCALHOST:1"):
         assert plan.exposed(url, with_token) == "", url
-    for url in ("http://peer:1", "http://10.0.0.1:1", "http://[fe80::1]:1", "http://127.0.0.1.example:1", "http://localhost.example:1"):
+    for url in ("http://peer:1", "http://10.0.0.1:1", "http://[fe80::1]:1",
+                "http://127.0.0.1.example:1", "http://localhost.example:1"):
         assert plan.exposed(url, with_token), url
-        assert plan.exposed(url, plan.Settings()) == plan.exposed(url, replace(with_token, allow_plain=True)) == ""
+        assert (plan.exposed(url, plan.Settings())
+                == plan.exposed(url, replace(with_token, allow_plain=True)) == "")

@@ -1,4 +1,5 @@
-"""What a peer's line says where the address is wrong: each case with somebody, or nobody, really there."""
+"""What a peer's line says where the address is wrong: each case with somebody, or nobody, really
+there."""
 import asyncio
 import ssl
 import subprocess
@@ -15,8 +16,10 @@ from tests.replication.network import Node, until
 def certificate(tmp_path_factory):
     """For 127.0.0.1, trusted by nobody."""
     folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", folder / "key", "-out", folder / "cert", "-days", "2",
-                    "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout",
+                    folder / "key", "-out", folder / "cert", "-days", "2",
+                    "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"], check=True,
+                    capture_output=True)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(folder / "cert", folder / "key")
     return context
@@ -25,7 +28,8 @@ def certificate(tmp_path_factory):
 async def redis(reader, writer):
     """As a Redis does: lines are answered, HTTP is hung up on."""
     while (line := await reader.readline()) and not line.startswith(b"POST "):
-        writer.write(b"-NOAUTH Authentication required.\r\n" if line == b"PING\r\n" else b"-ERR unknown command\r\n")
+        writer.write(b"-NOAUTH Authentication required.\r\n" if line == b"PING\r\n"
+                     else b"-ERR unknown command\r\n")
         await writer.drain()
     writer.close()
 
@@ -42,7 +46,8 @@ async def waiting(reader, writer):
 async def web(reader, writer):
     """Some other HTTP server."""
     head = await reader.readline()
-    writer.write(b"HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" % (b"404 Not Found" if b" HTTP/" in head else b"400 Bad Request"))
+    writer.write(b"HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n" %
+                 (b"404 Not Found" if b" HTTP/" in head else b"400 Bad Request"))
     await writer.drain()
     writer.close()
 
@@ -65,19 +70,27 @@ async def said_of(url: str, state: str) -> str:
 
 
 @pytest.mark.parametrize("scheme, there, over_tls, state, said", [
-    ("http", redis, False, "refused", "127.0.0.1:{} is a port for Redis clients: name the peer by its http_port"),
-    ("https", redis, False, "refused", "127.0.0.1:{} is a port for Redis clients: name the peer by its http_port"),
-    ("https", waiting, False, "refused", "127.0.0.1:{} is a port for Redis clients: name the peer by its http_port"),
-    ("http", redis, True, "refused", "127.0.0.1:{} is a port for Redis clients: name the peer by its http_port"),
+    ("http", redis, False, "refused",
+     "127.0.0.1:{} is a port for Redis clients: name the peer by its http_port"),
+    ("https", redis, False, "refused",
+     "127.0.0.1:{} is a port for Redis clients: name the peer by its http_port"),
+    ("https", waiting, False, "refused",
+     "127.0.0.1:{} is a port for Redis clients: name the peer by its http_port"),
+    ("http", redis, True, "refused",
+     "127.0.0.1:{} is a port for Redis clients: name the peer by its http_port"),
     ("http", web, True, "refused", "127.0.0.1:{0} speaks TLS: name the peer https://127.0.0.1:{0}"),
-    ("https", web, False, "refused", "127.0.0.1:{0} speaks HTTP without TLS: name the peer http://127.0.0.1:{0}, or set enable_tls there"),
+    ("https", web, False, "refused",
+     "127.0.0.1:{0} speaks HTTP without TLS: name the peer http://127.0.0.1:{0}, or set enable_tls "
+     "there"),
     ("https", web, True, "down", "its certificate is not trusted here (tls_ca_file): "),
-    ("http", web, False, "refused", "127.0.0.1:{} is not a replica's http_port: it answered with 404 Not Found"),
+    ("http", web, False, "refused",
+     "127.0.0.1:{} is not a replica's http_port: it answered with 404 Not Found"),
     ("http", closing, False, "down", "it closed the connection without an answer"),
 ])
 def test_who_is_there_instead_is_named(certificate, scheme, there, over_tls, state, said):
     async def test():
-        server = await asyncio.start_server(there, "127.0.0.1", 0, ssl=certificate if over_tls else None)
+        server = await asyncio.start_server(there, "127.0.0.1", 0, ssl=certificate if over_tls
+                                            else None)
         port = server.sockets[0].getsockname()[1]
         text = await said_of(f"{scheme}://127.0.0.1:{port}", state)
         if said.endswith(": "):
@@ -89,7 +102,8 @@ def test_who_is_there_instead_is_named(certificate, scheme, there, over_tls, sta
 
 
 @pytest.mark.parametrize("host, said", [
-    ("127.0.0.1", "it cannot be reached: Connection refused"), ("nobody.invalid", "the name nobody.invalid cannot be looked up: "),
+    ("127.0.0.1", "it cannot be reached: Connection refused"),
+    ("nobody.invalid", "the name nobody.invalid cannot be looked up: "),
     ("localhost", "it cannot be reached: Connection refused")])
 def test_where_nobody_is_there_it_is_said_in_plain_words(host, said):
     text = asyncio.run(asyncio.wait_for(said_of(f"http://{host}:{free_port()}", "down"), 30))
@@ -98,7 +112,9 @@ def test_where_nobody_is_there_it_is_said_in_plain_words(host, said):
 
 def test_a_connection_lost_while_a_request_is_written_is_said_in_plain_words():
     """As aiohttp raises it: an OSError without a number."""
-    lost = aiohttp.ClientOSError(None, "Can not write request body for http://127.0.0.1:1/replication/handshake")
+    lost = aiohttp.ClientOSError(None,
+                                 "Can not write request body for "
+                                 "http://127.0.0.1:1/replication/handshake")
     assert words(lost) == "it closed the connection before it had read what was sent"
 
 

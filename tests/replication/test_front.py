@@ -1,4 +1,5 @@
-"""The sync thread as the engine's thread sees it: nothing waits, what was said holds from then on, and nobody who left is kept."""
+"""The sync thread as the engine's thread sees it: nothing waits, what was said holds from then on,
+and nobody who left is kept."""
 import asyncio
 import threading
 import time
@@ -23,7 +24,8 @@ def front():
             function()
 
     replica = Replica("a", 1)
-    f = Front(identity_of(replica, replica.new_epoch), Bridge(), call_soon, Log(), plan.Settings(retry=0.05, retry_cap=0.05))
+    f = Front(identity_of(replica, replica.new_epoch), Bridge(), call_soon, Log(),
+              plan.Settings(retry=0.05, retry_cap=0.05))
     f.start()
     yield f
     f.stop()
@@ -125,7 +127,8 @@ def test_an_address_that_has_come_to_stand_by_is_unreachable_only_where_its_repl
     async def brought(target):
         pass
 
-    second._after = lambda fault: 3600.0                        # what comes of the address itself is not the matter here
+    # what comes of the address itself is not the matter here
+    second._after = lambda fault: 3600.0
     second.ready, first.ready, first.exchange, first.bring_up = stands_by, ready, at_once, brought
     for replica, unreachable in (("b", ()), ("c", (second.url,))):
         second._state = "connecting"
@@ -136,7 +139,8 @@ def test_an_address_that_has_come_to_stand_by_is_unreachable_only_where_its_repl
 
 
 def test_a_sync_that_ends_too_early_names_whom_it_waited_for(front):
-    """One has told all it has; another answers and does not come to an end: its name is the one to be said."""
+    """One has told all it has; another answers and does not come to an end: its name is the one to
+    be said."""
     front.add(NOWHERE), front.add("http://127.0.0.1:1")
     done, slow = front.find(NOWHERE), front.find("http://127.0.0.1:1")
 

@@ -1,4 +1,5 @@
-"""A peer that makes things up, floods, or says nothing: it costs a bounded amount of memory and connections, and the others go on."""
+"""A peer that makes things up, floods, or says nothing: it costs a bounded amount of memory and
+connections, and the others go on."""
 import asyncio
 import socket
 import struct
@@ -8,7 +9,8 @@ import pytest
 from aiohttp import web
 
 from crdtredis.replication import hub, stream
-from crdtredis.replication.wire import (ACTORS_MOST, CONTENT_TYPE, PROTOCOL, TEXT_MOST, Refusal, encode, entries, to_clock,
+from crdtredis.replication.wire import (ACTORS_MOST, CONTENT_TYPE, PROTOCOL, TEXT_MOST, Refusal,
+                                        encode, entries, to_clock,
                                         wire)
 from tests.replication.network import Network, Node, until
 from tests.replication.test_bodies import serving
@@ -18,7 +20,8 @@ from tests.replication.test_stream import Caller
 
 def hello(replica: str, process: int) -> wire.Hello:
     now = int(time.time() * 1000)
-    return wire.Hello(version=PROTOCOL, cluster="default", replica=replica, epoch=1, process=process, now=now)
+    return wire.Hello(version=PROTOCOL, cluster="default", replica=replica, epoch=1,
+                      process=process, now=now)
 
 
 @run
@@ -32,7 +35,8 @@ async def test_sessions_of_made_up_replicas_are_few_and_a_peer_keeps_its_own():
                 assert caller.status == 101
                 for i in range(1, 100):
                     await b.hub.handshake(hello(f"x{i}", 100 + i), b"")
-                assert await asyncio.wait_for(caller.answer(), 5) is None   # it ends with its session
+                # it ends with its session
+                assert await asyncio.wait_for(caller.answer(), 5) is None
         assert len(b.hub.sessions) == 20 and {"a", "x99"} < b.hub.sessions.keys()
         a.set("k", "v")
         await until(lambda: b.get("k") == "v")
@@ -88,13 +92,16 @@ async def test_streams_leave_connections_for_requests():
         for i in range(140):
             await b.hub.handshake(hello(f"x{i}", 100 + i), b"")
             callers.append(await Caller(b, f"x{i}").__aenter__())
-        assert {c.status for c in callers[:120]} == {101} and {c.status for c in callers[130:]} == {503}
+        assert ({c.status for c in callers[:120]} == {101} and {c.status for c in callers[130:]}
+                == {503})
         a.pause(b, False)
-        a.set("k", "v")                                         # in a request, where there is no room for a stream
+        # in a request, where there is no room for a stream
+        a.set("k", "v")
         await until(lambda: b.get("k") == "v")
         for c in callers:
             c.writer.close()
-        b.hub.sessions["a"].key += 1                            # another conversation finds room again
+        # another conversation finds room again
+        b.hub.sessions["a"].key += 1
         a.hub.peers[0].hurry()
         await until(lambda: a.hub.peers[0]._outlet)
 
@@ -104,7 +111,8 @@ def test_a_peer_with_an_unknown_code_and_much_text_is_shown_and_tried_again():
         nonlocal asked
         asked += 1
         text = "new\nreason\x1b[2J" + "x" * 100_000
-        return web.Response(body=encode(wire.Failure(code=99, text=text)), status=400, content_type=CONTENT_TYPE)
+        return web.Response(body=encode(wire.Failure(code=99, text=text)), status=400,
+                            content_type=CONTENT_TYPE)
 
     async def test():
         runner, url = await serving(newer)

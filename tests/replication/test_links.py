@@ -1,5 +1,6 @@
-"""Links that are not as the mesh would like them: one direction only, one replica under two names, a process beside its own copy, a log
-that has failed. What a peer is said to have, it must have; and what stands in the way must be seen and must pass."""
+"""Links that are not as the mesh would like them: one direction only, one replica under two names,
+a process beside its own copy, a log that has failed. What a peer is said to have, it must have; and
+what stands in the way must be seen and must pass."""
 import asyncio
 import random
 import time
@@ -13,7 +14,8 @@ from crdtredis.replication.front import Front
 from crdtredis.replication.hub import Hub
 from crdtredis.replication.peer import Peer
 from crdtredis.replication.waiters import Waiter
-from crdtredis.replication.wire import CONTENT_TYPE, declarations, decode, encode, entries, ranges, wire
+from crdtredis.replication.wire import (CONTENT_TYPE, declarations, decode, encode, entries, ranges,
+                                        wire)
 from tests.replication import network
 from tests.replication.invariants import overclaims
 from tests.replication.network import Network, Node, converged, until
@@ -30,12 +32,13 @@ async def stopped(*nodes: Node) -> None:
         await n.stop()
 
 
-# ---- one direction --------------------------------------------------------------------------------------------------
+# ---- one direction -------------------------------------------------------------------------------
 
 
 @run
 async def test_a_new_actor_behind_a_one_way_link_is_fetched():
-    """b reaches a, a reaches nobody. a's actor is unknown to b at their handshake and writes for the first time later."""
+    """b reaches a, a reaches nobody. a's actor is unknown to b at their handshake and writes for
+    the first time later."""
     a, b = Node("a"), Node("b")
     try:
         await started(a, b)
@@ -68,17 +71,20 @@ async def test_an_actor_met_only_through_another_is_declared():
         await stopped(*nodes)
 
 
-async def ask(node: Node, what: str, head, batch: bytes = b"", replica: str = "a", kind=wire.Answer):
+async def ask(node: Node, what: str, head, batch: bytes = b"", replica: str = "a",
+              kind=wire.Answer):
     """One raw request to a node, in the name of a replica: (status, head of the answer, ops)."""
     async with aiohttp.ClientSession() as http, http.post(
-            f"{node.url}/replication/{what}", data=encode(head, batch), headers={"Content-Type": CONTENT_TYPE, "X-Replica": replica}) as r:
+            f"{node.url}/replication/{what}", data=encode(head, batch),
+            headers={"Content-Type": CONTENT_TYPE, "X-Replica": replica}) as r:
         assert r.content_type == CONTENT_TYPE
         return r.status, *decode(kind if r.status == 200 else wire.Failure, await r.read())
 
 
 @run
 async def test_a_pull_of_ops_says_nothing_about_what_is_logged():
-    """Its clock claims what the asker does not want to be sent: only a comparison is an acknowledgement."""
+    """Its clock claims what the asker does not want to be sent: only a comparison is an
+    acknowledgement."""
     async with Network(2, interval=60.0) as (a, b):
         await all_up(a, b)
         a.pause(b)
@@ -99,10 +105,13 @@ async def test_a_pull_brings_ops_of_the_wanted_actors_only():
         for n in (a, b, c):
             n.set(n.name, "v")
         await converged([a, b, c])
-        status, answer, batch = await ask(b, "pull", wire.Pull(session=b.hub.sessions["a"].key, limit=1 << 20, actors=[c.replica.actor]))
+        status, answer, batch = await ask(b, "pull",
+                                          wire.Pull(session=b.hub.sessions["a"].key, limit=1 << 20,
+                                                    actors=[c.replica.actor]))
         assert status == 200 and not answer.more
         assert [actor for actor, _, _ in ranges(batch)] == [c.replica.actor]
-        assert {x.replica for x in declarations(batch)} == {"a", "b", "c"}     # what it may depend on is declared
+        # what it may depend on is declared
+        assert {x.replica for x in declarations(batch)} == {"a", "b", "c"}
 
 
 @run
@@ -114,15 +123,17 @@ async def test_what_a_process_has_is_not_put_down_to_another_of_the_same_replica
         hello.process += 1
         status, answer, _ = await ask(b, "handshake", hello, declared, kind=wire.Hello)
         b.set("k", "v")
-        await ask(b, "pull", wire.Pull(session=answer.session, clock=entries({b.replica.actor: 1000})))
+        await ask(b, "pull",
+                  wire.Pull(session=answer.session, clock=entries({b.replica.actor: 1000})))
         assert b.peer(a).known.get(b.replica.actor, 0) < 1000
 
 
-# ---- what is refused ------------------------------------------------------------------------------------------------
+# ---- what is refused -----------------------------------------------------------------------------
 
 
 def refusing(node: Node):
-    """Have the node's engine refuse, as it would what does not decode, until the returned list is filled."""
+    """Have the node's engine refuse, as it would what does not decode, until the returned list is
+    filled."""
     healed, receive = [], node.engine.receive
 
     def refuse(token, batch):
@@ -137,7 +148,8 @@ def refusing(node: Node):
 
 @run
 async def test_a_link_whose_ops_are_refused_says_so_all_the_time():
-    """b fetches from a what it cannot take, a pushes to c what c cannot take: handshakes succeed, and prove nothing."""
+    """b fetches from a what it cannot take, a pushes to c what c cannot take: handshakes succeed,
+    and prove nothing."""
     nodes = a, b, c = [Node(n) for n in "abc"]
     try:
         await started(*nodes)
@@ -150,19 +162,23 @@ async def test_a_link_whose_ops_are_refused_says_so_all_the_time():
         states = set()
         handshakes = fetching.counts.handshakes, pushing.counts.handshakes
         await until(lambda: states.update((fetching.state, pushing.state)) or (
-            fetching.counts.handshakes > handshakes[0] + 3 and pushing.counts.handshakes > handshakes[1] + 3))
+            fetching.counts.handshakes > handshakes[0] + 3
+            and pushing.counts.handshakes > handshakes[1] + 3))
         assert states == {"refused"}
-        assert b.hub.faults() == [f"operations of a cannot be taken here: {fetching.error}"] and "malformed" in fetching.error
-        assert a.hub.faults() == []                             # it serves on, and c is the one with a problem
+        assert (b.hub.faults() == [f"operations of a cannot be taken here: {fetching.error}"]
+                and "malformed" in fetching.error)
+        # it serves on, and c is the one with a problem
+        assert a.hub.faults() == []
         for h in healed:
             h.append(True)
-        await until(lambda: fetching.state == pushing.state == "up" and b.get("k") == c.get("k") == "v")
+        await until(lambda: fetching.state == pushing.state == "up" and b.get("k") == c.get("k")
+                    == "v")
         assert fetching.error == pushing.error == "" and b.hub.faults() == []
     finally:
         await stopped(*nodes)
 
 
-# ---- acknowledgements -----------------------------------------------------------------------------------------------
+# ---- acknowledgements ----------------------------------------------------------------------------
 
 
 @run
@@ -192,7 +208,8 @@ async def test_one_replica_under_two_addresses_has_one_conversation_and_counts_o
             nonlocal quiet
             n, now = sum(p.counts.handshakes for p in a.hub.peers), time.monotonic()
             quiet = quiet if quiet[0] == n else (n, now)
-            return now - quiet[1] > 0.5 and sorted(p.state for p in a.hub.peers) == ["standby", "up"]
+            return (now - quiet[1] > 0.5 and sorted(p.state for p in a.hub.peers)
+                    == ["standby", "up"])
 
         await until(settled)
         a.set("k", "v")
@@ -244,12 +261,14 @@ async def test_what_a_process_had_and_the_next_lost_is_not_acknowledged_by_an_ad
 
 @run
 async def test_what_fails_in_a_session_that_has_ended_is_tried_in_a_new_one():
-    """As of a peer that has restarted, or that was met through another address: nobody has noticed yet."""
+    """As of a peer that has restarted, or that was met through another address: nobody has noticed
+    yet."""
     async with Network(2, interval=60.0) as (a, b):
         await all_up(a, b)
         p = a.peer(b)
         b.hub.sessions.clear()
-        outcome = await Front._synchronise(SimpleNamespace(hub=a.hub, _syncs=asyncio.Semaphore()), 20.0)
+        outcome = await Front._synchronise(SimpleNamespace(hub=a.hub, _syncs=asyncio.Semaphore()),
+                                           20.0)
         assert outcome.synced == (b.url,) and p.counts.handshakes == 2
         b.hub.sessions.clear()
         a.set("k", "v")
@@ -263,7 +282,8 @@ async def test_who_waits_is_answered_once_enough_replicas_have_it():
         a.pause(c), c.pause(a), b.pause(c), c.pause(b)
         answers, me = [], a.replica.actor
         a.set("k", "v")
-        waiters = [Waiter(me, 1, count, lambda n, count=count: answers.append((count, n))) for count in (1, 2, 2, 3)]
+        waiters = [Waiter(me, 1, count, lambda n, count=count: answers.append((count, n)))
+                   for count in (1, 2, 2, 3)]
         for w in waiters:
             a.hub.wait(w)
         await until(lambda: answers == [(1, 1)])
@@ -276,8 +296,9 @@ async def test_who_waits_is_answered_once_enough_replicas_have_it():
 
 @run
 async def test_nothing_is_claimed_that_is_not_logged():
-    """With relays, slow links and ops that arrive before what they depend on: whatever a peer is said to have, its log has. The log of a
-    node of this network cannot lose anything, so what it has holds for ever."""
+    """With relays, slow links and ops that arrive before what they depend on: whatever a peer is
+    said to have, its log has. The log of a node of this network cannot lose anything, so what it
+    has holds for ever."""
     async with Network(3, interval=0.05) as nodes:
         await all_up(*nodes)
         chance = random.Random(5)
@@ -286,7 +307,8 @@ async def test_nothing_is_claimed_that_is_not_logged():
             n = chance.choice(nodes)
             n.set(f"k{chance.randrange(10)}", str(i))
             if chance.random() < 0.2:
-                n.pause(chance.choice([m for m in nodes if m is not n]), paused=chance.random() < 0.5)
+                n.pause(chance.choice([m for m in nodes if m is not n]),
+                        paused=chance.random() < 0.5)
             await asyncio.sleep(chance.random() * 0.01)
             overclaims(nodes)
         for n in nodes:
@@ -309,13 +331,15 @@ def delay_some(nodes, chance) -> None:
         n.engine.receive = later
 
 
-# ---- two processes with one id ----------------------------------------------------------------------------------------
+# ---- two processes with one id -------------------------------------------------------------------
 
 
 @run
 async def test_a_refused_process_comes_back_when_the_other_has_gone():
-    """A copied directory, run twice. What the refused one's clients wrote meanwhile is not lost; and it knows that it is refused."""
-    a, twin, b = Node("a"), Node("a"), Node("b", retry_cap=10.0)      # b takes nobody for gone in the time this test takes
+    """A copied directory, run twice. What the refused one's clients wrote meanwhile is not lost;
+    and it knows that it is refused."""
+    # b takes nobody for gone in the time this test takes
+    a, twin, b = Node("a"), Node("a"), Node("b", retry_cap=10.0)
     try:
         await started(a, b)
         await twin.start([b], epoch=a.epoch + 1)
@@ -325,11 +349,14 @@ async def test_a_refused_process_comes_back_when_the_other_has_gone():
         await until(lambda: a.peer(b).state == "refused" and twin.peer(b).state == "up")
         a.set("mine", "1"), twin.set("its", "2")
         await until(lambda: b.get("its") == "2")
-        assert "has taken over replica_id 'a'" in a.hub.conflict and a.hub.faults() == [a.hub.conflict]
+        assert ("has taken over replica_id 'a'" in a.hub.conflict
+                and a.hub.faults() == [a.hub.conflict])
         assert twin.hub.faults() == [] and b.hub.faults() == []
         tried = a.peer(b).counts.handshakes
-        await until(lambda: a.peer(b).counts.handshakes > tried + 5)    # the other lives: it stays out, and they do not take turns
-        assert a.peer(b).state == "refused" and twin.peer(b).counts.handshakes == 1 and b.get("mine") is None
+        # the other lives: it stays out, and they do not take turns
+        await until(lambda: a.peer(b).counts.handshakes > tried + 5)
+        assert (a.peer(b).state == "refused" and twin.peer(b).counts.handshakes == 1
+                and b.get("mine") is None)
         await twin.stop()
         b.hub.sessions["a"].heard -= b.hub.settings.silence
         await until(lambda: b.get("mine") == "1" and a.get("its") == "2")
@@ -339,7 +366,8 @@ async def test_a_refused_process_comes_back_when_the_other_has_gone():
         await stopped(a, twin, b)
 
 
-SHORT = {"interval": 0.1, "retry_cap": 0.3}                     # 0.9 s of silence, on a machine that may be busy
+# 0.9 s of silence, on a machine that may be busy
+SHORT = {"interval": 0.1, "retry_cap": 0.3}
 
 
 @run
@@ -355,26 +383,29 @@ async def test_a_twin_that_calls_is_a_fault_only_while_it_does():
         await stopped(a, twin)
 
 
-# ---- the log --------------------------------------------------------------------------------------------------------
+# ---- the log -------------------------------------------------------------------------------------
 
 
 @run
 async def test_what_the_failed_log_lacks_is_not_claimed():
-    """The hub falls behind while the log of a has failed, and reads what the kernel has: the kernel has more than the log."""
+    """The hub falls behind while the log of a has failed, and reads what the kernel has: the kernel
+    has more than the log."""
     async with Network(2) as (a, b):
         await all_up(a, b)
         a.set("k", "1")
         await converged([a, b])
         me = a.replica.actor
         a.engine.failed = True
-        a.set("k", "2")                                         # in memory only; its client got an error
+        # in memory only; its client got an error
+        a.set("k", "2")
         a.engine.overflow()
         await asyncio.sleep(0.2)
         assert a.hub.head == {me: 1} and b.peer(a).info().missing_ops == 0
         reads = a.log.reads
         await asyncio.sleep(0.3)
         assert a.log.reads <= reads + 2
-        b.set("l", "1")                                         # not taken in meanwhile, but nothing ends
+        # not taken in meanwhile, but nothing ends
+        b.set("l", "1")
         await asyncio.sleep(0.2)
         assert a.peer(b).error == "" or "busy" in a.peer(b).error or a.peer(b).state == "up"
         a.engine.heal()
@@ -384,7 +415,8 @@ async def test_what_the_failed_log_lacks_is_not_claimed():
 
 @run
 async def test_a_peer_is_served_while_the_log_has_failed_with_what_it_holds():
-    """The first peer ever comes while the log has failed: it is answered, from the clock of the start."""
+    """The first peer ever comes while the log has failed: it is answered, from the clock of the
+    start."""
     a, b = Node("a"), Node("b")
     try:
         await started(a, b)
@@ -416,7 +448,7 @@ async def test_a_reader_whom_the_segments_cannot_serve_does_not_spin():
         assert a.log.reads - reads == 2
 
 
-# ---- bad company ----------------------------------------------------------------------------------------------------
+# ---- bad company ---------------------------------------------------------------------------------
 
 
 async def resets(reader, writer):
@@ -435,18 +467,21 @@ async def speaks_no_http(reader, writer):
 
 async def answers_nonsense(reader, writer):
     await reader.readuntil(b"\r\n\r\n")
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-crdt-redis\r\nContent-Length: 100\r\n\r\n" + b"\xff" * 100)
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: "
+                 b"application/x-crdt-redis\r\nContent-Length: 100\r\n\r\n" + b"\xff" * 100)
 
 
 async def answers_half(reader, writer):
     await reader.readuntil(b"\r\n\r\n")
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-crdt-redis\r\nContent-Length: 100\r\n\r\n\x01")
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-crdt-redis\r\nContent-Length: "
+                 b"100\r\n\r\n\x01")
     await asyncio.sleep(60)
 
 
 async def fails(reader, writer):
     await reader.readuntil(b"\r\n\r\n")
-    writer.write(b"HTTP/1.1 500 Oops\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+    writer.write(b"HTTP/1.1 500 Oops\r\nContent-Type: "
+                 b"application/json\r\nContent-Length: 2\r\n\r\n{}")
 
 
 async def reads_nothing(reader, writer):
@@ -455,7 +490,8 @@ async def reads_nothing(reader, writer):
 
 @run
 async def test_no_kind_of_bad_peer_stops_the_others():
-    kinds = [resets, speaks_something_else, speaks_no_http, answers_nonsense, answers_half, fails, reads_nothing]
+    kinds = [resets, speaks_something_else, speaks_no_http, answers_nonsense, answers_half, fails,
+             reads_nothing]
     servers = [await asyncio.start_server(kind, "127.0.0.1", 0) for kind in kinds]
     async with Network(2, timeout=0.3) as (a, b):
         await all_up(a, b)

@@ -1,4 +1,5 @@
-"""Looking up the names of peers: one that nobody answers for stops nobody, and is asked for once at a time."""
+"""Looking up the names of peers: one that nobody answers for stops nobody, and is asked for once at
+a time."""
 import asyncio
 import socket
 import threading
@@ -38,9 +39,11 @@ def test_dead_names_delay_no_healthy_peer(dead):
                 a.set(f"k{i}", "v")
                 await asyncio.sleep(0)
             await until(lambda: all(p.counts.handshakes > 1 for p in a.hub.peers[1:]))
-            a.hub.peers[0]._urls = {k: u.with_host("localhost") for k, u in a.hub.peers[0]._urls.items()}
+            a.hub.peers[0]._urls = {k: u.with_host("localhost") for k,
+                                    u in a.hub.peers[0]._urls.items()}
             await b.start()
-            await converged([a, b])                             # from the segments, and its name looked up
+            # from the segments, and its name looked up
+            await converged([a, b])
             assert a.log.reads and sorted(dead.count(f"peer{i}.dead") for i in range(5)) == [1] * 5
 
     asyncio.run(asyncio.wait_for(test(), 30))
@@ -60,7 +63,8 @@ async def test_names_are_found_or_not():
 def test_look_ups_are_bounded(dead):
     async def test():
         names = Names()
-        tasks = [asyncio.create_task(names.resolve(f"n{i}.dead")) for i in range(MOST)] + [asyncio.create_task(names.resolve("n0.dead"))]
+        tasks = [asyncio.create_task(names.resolve(f"n{i}.dead"))
+                 for i in range(MOST)] + [asyncio.create_task(names.resolve("n0.dead"))]
         await until(lambda: len(dead) == MOST)
         with pytest.raises(OSError, match="being looked up"):
             await names.resolve("one.more")

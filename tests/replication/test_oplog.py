@@ -31,7 +31,8 @@ class Writer:
 
 
 def drain(log, cursor, limit=500):
-    """Everything a reader gets, checking that it is dense, each op once, and in pieces of about the limit."""
+    """Everything a reader gets, checking that it is dense, each op once, and in pieces of about the
+    limit."""
     clock, ops = dict(cursor.clock), 0
     while True:
         piece = log.older(cursor, limit) if log.is_old(cursor) else log.take(cursor, limit)
@@ -56,7 +57,8 @@ def test_a_reader_gets_each_op_once_wherever_it_lies():
         assert log.append(w.turn(chance.randrange(3), chance.randrange(1, 3)), 0.0)
         clocks.append(dict(w.clock))
     assert log.bytes <= 2000 and log.floor
-    for clock in [*clocks, {w.replicas[0].actor: 5}, {w.replicas[1].actor: w.clock[w.replicas[1].actor]}]:
+    for clock in [*clocks, {w.replicas[0].actor: 5},
+                  {w.replicas[1].actor: w.clock[w.replicas[1].actor]}]:
         at, ops = drain(log, log.cursor(clock))
         assert at == {**clock, **w.clock} and ops == behind(clock, w.clock)
 
@@ -110,7 +112,8 @@ def made(replica, *sizes) -> bytes:
 
 
 @pytest.mark.parametrize("memory", [1 << 30, 0], ids=["memory", "segments"])
-def test_a_turn_larger_than_a_request_is_handed_out_in_requests_and_an_op_larger_than_a_part_alone(memory):
+def test_a_turn_larger_than_a_request_is_handed_out_in_requests_and_an_op_larger_than_a_part_alone(
+        memory):
     a, stored = Replica("a", 1), Log()
     sizes = [3000] * 400 + [PART + 1] + [10] * 3 + [700_000]
     stored.append({}, made(a, *sizes))
@@ -119,12 +122,15 @@ def test_a_turn_larger_than_a_request_is_handed_out_in_requests_and_an_op_larger
     if not memory:
         log.reset({a.actor: len(sizes)})
     cursor, pieces = log.cursor({}), []
-    while piece := log.older(cursor, 512 << 10) if log.is_old(cursor) else log.take(cursor, 512 << 10):
+    while (piece := log.older(cursor, 512 << 10) if log.is_old(cursor)
+           else log.take(cursor, 512 << 10)):
         pieces.append(piece)
     assert sum(p.ops for p in pieces) == len(sizes) and cursor.clock == {a.actor: len(sizes)}
-    assert [(p.ops, p.large is not None) for p in pieces if len(p.batch) > 512 << 10] == [(1, True), (1, False)]
+    assert ([(p.ops, p.large is not None) for p in pieces if len(p.batch) > 512 << 10]
+            == [(1, True), (1, False)])
     large = next(p.large for p in pieces if p.large)
-    assert (large.actor, large.seq) == (a.actor, 401) and ranges(large.batch) == [(a.actor, 401, 401)]
+    assert ((large.actor, large.seq) == (a.actor, 401)
+            and ranges(large.batch) == [(a.actor, 401, 401)])
 
 
 def test_readers_share_the_bytes_of_a_large_op_wherever_each_got_them():
@@ -144,7 +150,8 @@ def test_readers_share_the_bytes_of_a_large_op_wherever_each_got_them():
         pieces.append(log.older(late, 1000))
     assert all(p.large is taken.large and p.batch is taken.batch for p in pieces)
     del taken, pieces
-    assert not log._large                                       # and with the last of them the bytes go
+    # and with the last of them the bytes go
+    assert not log._large
 
 
 def test_an_entry_larger_than_memory_is_let_go_of():
@@ -160,7 +167,8 @@ def test_an_entry_larger_than_memory_is_let_go_of():
 
 
 def test_a_reader_that_falls_back_goes_on_near_where_it_was():
-    """It wants only the ops of `a`, so its clock never says what it was handed out of the others' log."""
+    """It wants only the ops of `a`, so its clock never says what it was handed out of the others'
+    log."""
     w = Writer("a", "b")
     log = OpLog({}, w.stored, most_bytes=2000)
     a, b = (r.actor for r in w.replicas)
@@ -225,7 +233,8 @@ def test_what_the_log_has_lost_is_said():
         with pytest.raises(NeedsFullSync) as e:
             log.cursor(clock)
         assert e.value.lost == lost
-        with pytest.raises(NeedsFullSync):                      # own ops alone would wait for ever for the others
+        # own ops alone would wait for ever for the others
+        with pytest.raises(NeedsFullSync):
             log.cursor(clock, {a})
 
 
@@ -254,7 +263,8 @@ def test_the_head_tells_what_changed():
 
 
 def test_lag_of_what_is_older_than_memory():
-    """After a restart memory holds nothing of what the segments do: it is at least as old as the process."""
+    """After a restart memory holds nothing of what the segments do: it is at least as old as the
+    process."""
     w = Writer("a")
     w.turn(5)
     log = OpLog(w.clock, w.stored, most_bytes=10_000)

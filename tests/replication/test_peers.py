@@ -1,8 +1,10 @@
-"""Replicas in conversation: real kernels, real HTTP on loopback, engine and disk of a few lines (network.py).
+"""Replicas in conversation: real kernels, real HTTP on loopback, engine and disk of a few lines
+(network.py).
 
-Named after what they guard against. The classic faults of such systems: the whole log applied at every sync; ids used again after a crash
-or a restored backup; a time as watermark; two nodes that sync each other for ever; a dead peer that stops the others; a queue without
-bound. Each has its test here.
+Named after what they guard against. The classic faults of such systems: the whole log applied at
+every sync; ids used again after a crash or a restored backup; a time as watermark; two nodes that
+sync each other for ever; a dead peer that stops the others; a queue without bound. Each has its
+test here.
 """
 import asyncio
 import time
@@ -40,9 +42,11 @@ async def test_ops_reach_everyone_once():
             if i % 20 == 0:
                 await asyncio.sleep(0.002)
         await converged(nodes)
-        await asyncio.sleep(0.5)                                # several exchanges later: nothing is sent once more
+        # several exchanges later: nothing is sent once more
+        await asyncio.sleep(0.5)
         assert [traffic(n) for n in nodes] == [600, 600, 600]
-        assert all(p.counts.relayed == 0 and p.info().lag_ops == 0 for n in nodes for p in n.hub.peers)
+        assert all(p.counts.relayed == 0 and p.info().lag_ops == 0 for n in nodes
+                   for p in n.hub.peers)
 
 
 @run
@@ -52,16 +56,19 @@ async def test_replicas_that_agree_are_silent():
         nodes[0].set("k", "v")
         await converged(nodes)
         await asyncio.sleep(0.3)
-        before = [(len(n.engine.received), p.counts.pushes, p.counts.pulls) for n in nodes for p in n.hub.peers]
+        before = [(len(n.engine.received), p.counts.pushes, p.counts.pulls) for n in nodes
+                  for p in n.hub.peers]
         exchanges = sum(p.counts.exchanges for n in nodes for p in n.hub.peers)
         await asyncio.sleep(0.6)
-        assert before == [(len(n.engine.received), p.counts.pushes, p.counts.pulls) for n in nodes for p in n.hub.peers]
+        assert (before == [(len(n.engine.received), p.counts.pushes, p.counts.pulls) for n in nodes
+                           for p in n.hub.peers])
         assert sum(p.counts.exchanges for n in nodes for p in n.hub.peers) > exchanges
 
 
 @run
 async def test_an_outage_is_caught_up_without_repeats():
-    # Few exchanges: on a busy machine nothing moves for 0.1 s now and then, and then others hand it on.
+    # Few exchanges: on a busy machine nothing moves for 0.1 s now and then, and then others hand it
+    # on.
     async with Network(3, memory=5_000, interval=20.0) as (a, b, c):
         await all_up(a, b, c)
         a.set("before", "x")
@@ -71,13 +78,15 @@ async def test_an_outage_is_caught_up_without_repeats():
             a.set(f"k{i}", f"v{i}")
             if i % 100 == 0:
                 await asyncio.sleep(0.001)
-        await until(lambda: len(c.replica.clock_ids()) == len(a.replica.clock_ids()) and c.get("k1999") == "v1999")
+        await until(lambda: len(c.replica.clock_ids()) == len(a.replica.clock_ids())
+                    and c.get("k1999") == "v1999")
         assert a.hub.log.bytes <= 10_000                        # so what b lacks is in the segments
         reads = a.log.reads
         await b.start()
         b.connect()
         await converged([a, b, c])
-        assert a.log.reads > reads and traffic(b) == 2000       # and not the op it had, nor any twice
+        # and not the op it had, nor any twice
+        assert a.log.reads > reads and traffic(b) == 2000
         assert c.peer(b).counts.relayed == 0
 
 
@@ -100,7 +109,8 @@ async def test_handed_on_also_to_a_peer_that_cannot_ask():
     try:
         for n in nodes:
             await n.start(nodes)
-        a.connect(b), b.connect(a, c)                           # c calls nobody, and nobody but b calls c
+        # c calls nobody, and nobody but b calls c
+        a.connect(b), b.connect(a, c)
         a.set("k", "v")
         await until(lambda: c.get("k") == "v")
     finally:
@@ -110,7 +120,8 @@ async def test_handed_on_also_to_a_peer_that_cannot_ask():
 
 @run
 async def test_an_op_stamped_long_ago_arrives_late_and_counts():
-    """With a time as watermark it would be lost: c has exchanged much with both others before it comes."""
+    """With a time as watermark it would be lost: c has exchanged much with both others before it
+    comes."""
     async with Network(3) as (a, b, c):
         await all_up(a, b, c)
         a.pause()
@@ -190,7 +201,8 @@ async def test_a_dead_and_a_mute_peer_stop_nobody():
 
 @run
 async def test_a_peer_that_has_stopped_answering_is_shown_so():
-    """As after SIGSTOP: connections stand, the kernel takes what is sent, and nothing comes back."""
+    """As after SIGSTOP: connections stand, the kernel takes what is sent, and nothing comes
+    back."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(peers, "MUTE", 0.3)
         patched.setattr(network, "streams", False)
@@ -275,7 +287,8 @@ async def test_a_lost_tail_comes_back_and_no_dot_is_used_twice():
 
 @run
 async def test_what_a_peer_acknowledged_and_lost_is_sent_again():
-    """The peer does not ask for it: who sends must take the clock of the handshake, not the greatest it has heard."""
+    """The peer does not ask for it: who sends must take the clock of the handshake, not the
+    greatest it has heard."""
     async with Network(2) as (a, b):
         await all_up(a, b)
         for i in range(20):
@@ -318,12 +331,13 @@ async def test_a_restored_backup_goes_on_as_a_newer_epoch():
 
 @run
 async def test_an_actor_without_ops_that_a_hostile_op_names_is_declared_to_others():
-    """b and d take such an op from a stranger: b, which starts again, gives it to a, and a to c. What is cut to chunks lacks
-    the declarations that the log has beside the op."""
+    """b and d take such an op from a stranger: b, which starts again, gives it to a, and a to c.
+    What is cut to chunks lacks the declarations that the log has beside the op."""
     stranger, idle = Replica("stranger", 1), Replica("idle", 1)
     op = pb.Op(seq=1, stamp=1 << 16, effects=[
         pb.Effect(kind=pb.DEADLINE, key=b"k", deadline=2**60, stamp=1, actor=idle.actor)])
-    batch = pb.Batch(actors=[pb.Actor(id=r.actor, replica=r.id, epoch=r.epoch) for r in (stranger, idle)],
+    batch = pb.Batch(actors=[pb.Actor(id=r.actor, replica=r.id, epoch=r.epoch)
+                             for r in (stranger, idle)],
                      runs=[pb.Run(actor=stranger.actor, ops=[op])]).SerializeToString()
     nodes = [Node(n, chunk=64) for n in "abcd"]
     a, b, c, d = nodes
@@ -373,8 +387,10 @@ async def test_two_processes_with_one_replica_id_are_refused_clearly():
             await until(lambda: a.peer(b).state == "refused" or twin.peer(b).state == "refused")
             text = a.peer(b).error + twin.peer(b).error
             assert "replica_id 'a'" in text and "same replica" in text
-            await asyncio.sleep(0.5)                            # and they do not take turns for ever
-            assert a.peer(b).state == "refused" and twin.peer(b).state == "up" and twin.epoch < time.time() * 1000 + 5000
+            # and they do not take turns for ever
+            await asyncio.sleep(0.5)
+            assert (a.peer(b).state == "refused" and twin.peer(b).state == "up"
+                    and twin.epoch < time.time() * 1000 + 5000)
         finally:
             await twin.stop()
 
@@ -390,7 +406,8 @@ async def test_a_peer_list_may_name_the_replica_itself():
 
 
 @pytest.mark.parametrize("change, what", [
-    ({"cluster": "other"}, "wrong cluster"), ({"token": "secret"}, "unauthorized"), ({"token": ""}, "unauthorized")])
+    ({"cluster": "other"}, "wrong cluster"), ({"token": "secret"}, "unauthorized"),
+    ({"token": ""}, "unauthorized")])
 def test_a_stranger_is_refused(change, what):
     async def test():
         a, b = Node("a", token="right"), Node("b", **{"token": "right"} | change)
@@ -416,7 +433,8 @@ async def test_a_clock_too_far_off_is_refused():
         async with a.hub.http.post(f"{a.url}/replication/handshake", data=encode(hello, declared),
                                    headers={"Content-Type": CONTENT_TYPE}) as r:
             failure, _ = decode(wire.Failure, await r.read())
-        assert r.status == 409 and failure.code == wire.CLOCK_SKEW and "max_clock_skew" in failure.text
+        assert (r.status == 409 and failure.code == wire.CLOCK_SKEW
+                and "max_clock_skew" in failure.text)
 
 
 @run
@@ -429,8 +447,10 @@ async def test_the_same_push_twice_changes_nothing():
         a.set("k", "v")
         batch = a.hub.foreword(()) + a.log.batches[-1][1]
         for n in (1, 2, 3):
-            async with a.hub.http.post(f"{b.url}/replication/push", data=encode(wire.Push(session=session), batch),
-                                       headers={"Content-Type": CONTENT_TYPE, "X-Replica": "a"}) as r:
+            async with a.hub.http.post(f"{b.url}/replication/push",
+                                       data=encode(wire.Push(session=session), batch),
+                                       headers={"Content-Type": CONTENT_TYPE,
+                                                "X-Replica": "a"}) as r:
                 answer, _ = decode(wire.Answer, await r.read())
             assert r.status == 200 and {e.actor: e.seq for e in answer.clock}[a.replica.actor] == 1
         assert b.get("k") == "v" and len(b.engine.received) == 1 and b.hub.duplicate_ops == 2
@@ -443,14 +463,19 @@ async def test_garbage_is_refused_and_harms_nobody():
         session = b.hub.sessions["a"].key
         good = {"Content-Type": CONTENT_TYPE, "X-Replica": "a"}
         for path, body, headers, status in (
-                ("push", b"", good, 400), ("push", b"\xff" * 100, good, 400), ("push", encode(wire.Push(session=1)), good, 409),
+                ("push", b"", good, 400), ("push", b"\xff" * 100, good, 400),
+                ("push", encode(wire.Push(session=1)), good, 409),
                 ("push", encode(wire.Push(session=session), b"\xff" * 100), good, 400),
-                ("push", encode(wire.Push(session=session), b"\x12\x0b\x09" + b"\x01" * 8 + b"\x12\x00"), good, 400),
-                ("push", encode(wire.Push(session=session)), {**good, "Content-Type": "text/plain"}, 400),
+                ("push", encode(wire.Push(session=session),
+                                b"\x12\x0b\x09" + b"\x01" * 8 + b"\x12\x00"), good, 400),
+                ("push", encode(wire.Push(session=session)), {**good, "Content-Type": "text/plain"},
+                 400),
                 ("push", encode(wire.Push(session=session)), {**good, "X-Replica": "b"}, 409),
-                ("pull", encode(wire.Pull(session=5, clock=entries({1: 1}))), good, 409), ("handshake", b"\x01\x02", good, 400),
+                ("pull", encode(wire.Pull(session=5, clock=entries({1: 1}))), good, 409),
+                ("handshake", b"\x01\x02", good, 400),
                 ("handshake", encode(wire.Hello(version=PROTOCOL + 1)), good, 403)):
-            async with a.hub.http.post(f"{b.url}/replication/{path}", data=body, headers=headers) as r:
+            async with a.hub.http.post(f"{b.url}/replication/{path}", data=body,
+                                       headers=headers) as r:
                 assert r.status == status, (path, body)
                 failure, _ = decode(wire.Failure, await r.read())
                 assert failure.text and "Traceback" not in failure.text
@@ -459,7 +484,8 @@ async def test_garbage_is_refused_and_harms_nobody():
             failure, _ = decode(wire.Failure, await r.read())
             assert failure.code == wire.MALFORMED and failure.text == "method not allowed"
         async with a.hub.http.get(f"{b.url}/nothing") as r:
-            assert r.status == 404 and (await r.json())["error"].startswith("not found; there are /health")
+            assert (r.status == 404
+                    and (await r.json())["error"].startswith("not found; there are /health"))
         async with a.hub.http.post(f"{b.url}/replication/nothing", data=b"") as r:
             assert r.status == 404 and decode(wire.Failure, await r.read())[0].text == "not found"
         a.set("k", "v")
@@ -473,15 +499,18 @@ async def test_a_peer_below_the_log_is_told_and_sent_nothing_it_could_not_use():
         await b.stop()
         for i in range(20):
             a.set(f"k{i}", "v" * 20)
-            await until(lambda: a.hub.head.get(a.replica.actor) == i + 1)       # each an entry of its own
+            # each an entry of its own
+            await until(lambda: a.hub.head.get(a.replica.actor) == i + 1)
         assert a.hub.log.floor[a.replica.actor] == 19
         del a.log.batches[:10]
         b.log.batches.clear()
         await b.start()
         b.connect()
         b.set("own", "1")
-        await until(lambda: a.peer(b).state == "needs full sync" and b.peer(a).state == "needs full sync")
-        assert "no longer holds" in a.peer(b).info().error and "no longer holds" in b.peer(a).info().error
+        await until(lambda: a.peer(b).state == "needs full sync"
+                    and b.peer(a).state == "needs full sync")
+        assert ("no longer holds" in a.peer(b).info().error
+                and "no longer holds" in b.peer(a).info().error)
         await asyncio.sleep(0.3)
         assert b.get("k19") is None and b.replica.waiting()["ops"] == 0
         assert a.get("own") == "1"                              # the other direction is as always
@@ -514,6 +543,7 @@ async def test_ops_from_the_future_are_held_not_lost():
         await asyncio.sleep(0.2)
         assert b.get("k") is None and b.replica.waiting()["held"] == 1
         assert a.peer(b).known.get(a.replica.actor, 0) == 0     # not claimed
-        await until(lambda: b.replica.tick() and b.get("k") == "v" or (setattr(b.replica, "now", int(time.time() * 1000)), False)[1])
+        await until(lambda: b.replica.tick() and b.get("k") == "v"
+                    or (setattr(b.replica, "now", int(time.time() * 1000)), False)[1])
         b.engine.turn()
         await converged([a, b])

@@ -9,11 +9,13 @@ from crdtredis.replication.wire import PROTOCOL, Refusal, wire
 
 
 def hello(**change):
-    return wire.Hello(**{"version": PROTOCOL, "cluster": "c", "replica": "b", "epoch": 5, "process": 2, "now": 1_000_000} | change)
+    return wire.Hello(**{"version": PROTOCOL, "cluster": "c", "replica": "b", "epoch": 5,
+                         "process": 2, "now": 1_000_000} | change)
 
 
 def judge(h, **change):
-    plan.judge(h, **{"cluster": "c", "replica": "a", "process": 1, "now_ms": 1_000_000, "skew": 60.0} | change)
+    plan.judge(h, **{"cluster": "c", "replica": "a", "process": 1, "now_ms": 1_000_000,
+                     "skew": 60.0} | change)
 
 
 def actor(replica, epoch):
@@ -21,9 +23,12 @@ def actor(replica, epoch):
 
 
 @pytest.mark.parametrize("change, code", [
-    ({"version": PROTOCOL + 1}, wire.WRONG_VERSION), ({"cluster": "other"}, wire.WRONG_CLUSTER), ({"replica": ""}, wire.MALFORMED),
-    ({"epoch": 0}, wire.MALFORMED), ({"replica": "a"}, wire.SAME_REPLICA), ({"now": 1_061_000}, wire.CLOCK_SKEW),
-    ({"now": 938_000}, wire.CLOCK_SKEW), ({"replica": "b" * 129}, wire.MALFORMED), ({"replica": "b\nc"}, wire.MALFORMED)])
+    ({"version": PROTOCOL + 1}, wire.WRONG_VERSION), ({"cluster": "other"}, wire.WRONG_CLUSTER),
+    ({"replica": ""}, wire.MALFORMED),
+    ({"epoch": 0}, wire.MALFORMED), ({"replica": "a"}, wire.SAME_REPLICA),
+    ({"now": 1_061_000}, wire.CLOCK_SKEW),
+    ({"now": 938_000}, wire.CLOCK_SKEW), ({"replica": "b" * 129}, wire.MALFORMED),
+    ({"replica": "b\nc"}, wire.MALFORMED)])
 def test_a_wrong_hello_is_refused(change, code):
     judge(hello())
     with pytest.raises(Refusal) as e:
@@ -43,8 +48,10 @@ def test_an_epoch_met_elsewhere_is_left():
     ask = lambda clock, told, theirs: plan.newer_epoch(own, clock, told, theirs, 100)
     assert ask({own.id: 3}, [own, actor("b", 99)], {own.id: 3}) is None
     assert ask({own.id: 3}, [own, later], {own.id: 3}) == 17            # a later life of ours
-    assert ask({own.id: 3}, [own], {own.id: 4}) == 10                   # a dot of ours that we never made
-    assert ask({own.id: 3}, [actor("a", 4)], {}) is None                # an earlier life that our disk has lost: left already
+    # a dot of ours that we never made
+    assert ask({own.id: 3}, [own], {own.id: 4}) == 10
+    # an earlier life that our disk has lost: left already
+    assert ask({own.id: 3}, [actor("a", 4)], {}) is None
 
 
 def test_an_epoch_far_in_the_future_is_not_followed():
@@ -71,7 +78,8 @@ def test_back_off_grows_to_its_cap_and_is_spread():
     for attempt, most in ((1, 1.0), (2, 2.0), (3, 4.0), (10, 30.0), (1000, 30.0)):
         found = [plan.backoff(attempt, 1.0, 30.0, chance) for _ in range(100)]
         assert most / 2 <= min(found) and max(found) <= most and len(set(found)) > 50
-    assert plan.backoff(3, 60.0, 30.0, chance) >= 30.0                  # a retry_interval above the cap is respected
+    # a retry_interval above the cap is respected
+    assert plan.backoff(3, 60.0, 30.0, chance) >= 30.0
 
 
 def test_the_window_halves_and_recovers():

@@ -1,5 +1,5 @@
-"""Pushes on a stream: what is sent on it, what ends it, and what it refuses. Everything else about pushes is in the other files, whose nodes have
-streams; test_requests.py has them without."""
+"""Pushes on a stream: what is sent on it, what ends it, and what it refuses. Everything else about
+pushes is in the other files, whose nodes have streams; test_requests.py has them without."""
 import asyncio
 import struct
 import time
@@ -24,7 +24,8 @@ class Caller:
 
     async def __aenter__(self):
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.node.port)
-        self.writer.write(f"GET /replication/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: {UPGRADE}\r\n"
+        self.writer.write("GET /replication/stream HTTP/1.1\r\nHost: x\r\nConnection: "
+                          f"Upgrade\r\nUpgrade: {UPGRADE}\r\n"
                           f"X-Replica: {self.replica}\r\nX-Session: {self.session:x}\r\n\r\n".encode())
         self.status = int((await self.reader.readuntil(b"\r\n\r\n")).split()[1])
         return self
@@ -132,7 +133,8 @@ async def test_a_receiver_whose_engine_is_slow_stops_reading():
             await until(lambda: waiting)
             await asyncio.sleep(0.3)
             held = sum(len(batch) + len(NO_HEAD) + PENDING for _, batch in waiting)
-            assert held < 100_000 + 300_000                     # the budget, and what the loop reads at once
+            # the budget, and what the loop reads at once
+            assert held < 100_000 + 300_000
             b.engine.receive = receive
             for token, batch in waiting:
                 receive(token, batch)
@@ -170,7 +172,8 @@ async def test_answers_come_in_order_and_few():
             b.engine.receive = receive
             receive(*waiting[0])
             kind, answer = await asyncio.wait_for(caller.answer(), 5)
-            assert answer.pushes == 5 and {e.actor: e.seq for e in answer.clock} == {a.replica.actor: 2}
+            assert (answer.pushes == 5 and {e.actor: e.seq for e in answer.clock}
+                    == {a.replica.actor: 2})
             for _ in range(300):
                 caller.push(known)
             count = 0
@@ -205,14 +208,16 @@ async def test_frames_that_are_none_end_the_stream_and_harm_nobody():
     async with Network(2, interval=30.0) as (a, b):
         await all_up(a, b)
         a.pause(b)
-        for wild in (b"\0\0\0\0" * 10, b"\xff" * 10, struct.pack("<IB", BODY_MAX + 2, PUSH), struct.pack("<IB", 5, 77) + NO_HEAD,
+        for wild in (b"\0\0\0\0" * 10, b"\xff" * 10, struct.pack("<IB", BODY_MAX + 2, PUSH),
+                     struct.pack("<IB", 5, 77) + NO_HEAD,
                      struct.pack("<IB", 5, ANSWER) + NO_HEAD):
             async with Caller(b, "a") as caller:
                 assert caller.status == 101
                 caller.writer.write(wild)
                 assert await asyncio.wait_for(caller.answer(), 5) is None
         async with Caller(b, "a") as caller:
-            caller.writer.write(struct.pack("<IB", 105, PUSH) + b"\xff" * 104)      # a frame, but no body in it
+            # a frame, but no body in it
+            caller.writer.write(struct.pack("<IB", 105, PUSH) + b"\xff" * 104)
             kind, failure = await asyncio.wait_for(caller.answer(), 5)
             assert kind == FAILURE and failure.code == wire.MALFORMED
         a.pause(b, False)
@@ -252,14 +257,18 @@ def test_an_answer_that_is_none_ends_the_conversation(frame):
                 while True:
                     head = await reader.readuntil(b"\r\n\r\n")
                     if b"/stream" in head:
-                        writer.write(f"HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: {UPGRADE}\r\n\r\n".encode())
+                        writer.write("HTTP/1.1 101 x\r\nConnection: Upgrade\r\nUpgrade: "
+                                     f"{UPGRADE}\r\n\r\n".encode())
                         await reader.readexactly(5)
                         writer.write(frame)
                         await asyncio.sleep(60)
-                    await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
-                    hello = wire.Hello(version=PROTOCOL, cluster="default", replica="b", epoch=1, process=5, now=int(time.time() * 1000), session=9)
+                    await reader.readexactly(
+                            int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+                    hello = wire.Hello(version=PROTOCOL, cluster="default", replica="b", epoch=1,
+                                       process=5, now=int(time.time() * 1000), session=9)
                     body = encode(hello if b"/handshake" in head else wire.Answer())
-                    writer.write(f"HTTP/1.1 200 x\r\nContent-Type: application/x-crdt-redis\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+                    writer.write("HTTP/1.1 200 x\r\nContent-Type: "
+                                 f"application/x-crdt-redis\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
 
             server = await asyncio.start_server(serve, "127.0.0.1", 0)
             peer = a.call(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")

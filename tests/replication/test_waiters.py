@@ -33,14 +33,16 @@ def test_against_a_model(seed):
         what = chance.random()
         if what < 0.5:
             number += 1
-            waiter = Waiter(actor, reached[actor][0] + chance.randrange(-3, 20), chance.randrange(1, 6), lambda n, number=number: (number, n))
+            waiter = Waiter(actor, reached[actor][0] + chance.randrange(-3, 20),
+                            chance.randrange(1, 6), lambda n, number=number: (number, n))
             model[number] = waiter, waiter.seq, waiter.count, actor
             w.enter(waiter)
         elif what < 0.7 and model:
             gone = chance.choice(list(model))
             w.leave(model.pop(gone)[0])
         else:
-            seqs = reached[actor] = sorted((s + chance.randrange(6) for s in reached[actor]), reverse=True)
+            seqs = reached[actor] = sorted((s + chance.randrange(6) for s in reached[actor]),
+                                           reverse=True)
             due = {k: sum(s >= seq for s in seqs) for k, (_, seq, count, a) in model.items()
                    if a == actor and sum(s >= seq for s in seqs) >= count}
             assert dict(freed(w, actor, seqs)) == due

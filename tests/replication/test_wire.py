@@ -57,7 +57,8 @@ def test_declarations_are_read_from_the_front():
 
 def test_a_declaration_that_lies_is_refused():
     good = w.declare([Actor(w.actor_id("a", 1), "a", 1)])
-    for bad in (w.declare([Actor(5, "a", 1)]), good[:-1], b"\x0a", b"\x0a\xff\xff\xff\xff\xff\xff", b"\x0a\x02\xff\xff"):
+    for bad in (w.declare([Actor(5, "a", 1)]), good[:-1], b"\x0a", b"\x0a\xff\xff\xff\xff\xff\xff",
+                b"\x0a\x02\xff\xff"):
         with pytest.raises(Refusal):
             w.declarations(bad)
 
@@ -67,7 +68,8 @@ def test_the_actor_id_is_the_kernels():
 
 
 def oracle_ranges(batch):
-    return [(r.actor, r.ops[0].seq, r.ops[-1].seq) for r in crdtredis_pb2.Batch.FromString(batch).runs if r.ops]
+    return [(r.actor, r.ops[0].seq, r.ops[-1].seq)
+            for r in crdtredis_pb2.Batch.FromString(batch).runs if r.ops]
 
 
 def oracle_cut(batch, clock):
@@ -90,11 +92,16 @@ def test_ranges_and_cuts_are_those_of_the_generated_classes():
         assert crdtredis_pb2.Batch.FromString(w.cut(ops, clock)) == oracle_cut(ops, clock)
 
 
-@pytest.mark.parametrize("module, source", [(crdtredis_pb2, "crdtredis.proto"), (replication_pb2, "replication.proto")])
+@pytest.mark.parametrize("module, source", [(crdtredis_pb2, "crdtredis.proto"),
+                                            (replication_pb2, "replication.proto")])
 def test_the_generated_classes_are_those_of_the_source(module, source, tmp_path):
-    """Regenerates when the generator is there. Whatever its version, the schema inside must be the one committed."""
-    pytest.importorskip("grpc_tools", reason="pip install grpcio-tools, to compare the generated classes with proto/")
-    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "-Iproto", f"--python_out={tmp_path}", f"proto/{source}"], cwd=ROOT, check=True)
+    """Regenerates when the generator is there. Whatever its version, the schema inside must be the
+    one committed."""
+    pytest.importorskip("grpc_tools",
+                        reason="pip install grpcio-tools, to compare the generated classes with "
+                               "proto/")
+    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", "-Iproto",
+                    f"--python_out={tmp_path}", f"proto/{source}"], cwd=ROOT, check=True)
     made = (tmp_path / source.replace(".proto", "_pb2.py")).read_text()
     serialized = re.search(r"AddSerializedFile\((b'.*')\)", made)[1]
     assert ast.literal_eval(serialized) == module.DESCRIPTOR.serialized_pb

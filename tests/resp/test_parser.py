@@ -1,4 +1,5 @@
-"""The request parser: the same commands however the bytes are cut, Redis's answers to broken ones, and memory in proportion."""
+"""The request parser: the same commands however the bytes are cut, Redis's answers to broken ones,
+and memory in proportion."""
 from __future__ import annotations
 
 import random
@@ -30,7 +31,7 @@ def cut(data: bytes, rng: random.Random) -> list[bytes]:
     return [data[a:b] for a, b in zip([0, *ends], [*ends, len(data)])]
 
 
-# ---- what a request means -----------------------------------------------------------------------------------------------
+# ---- what a request means ------------------------------------------------------------------------
 
 @pytest.mark.parametrize("data, argv", [
     (b"*1\r\n$4\r\nPING\r\n", [b"PING"]),
@@ -54,12 +55,16 @@ def test_one_request(data, argv):
 
 
 @pytest.mark.parametrize("data, text", [
-    (b"*x\r\n", "invalid multibulk length"), (b"*\r\n", "invalid multibulk length"), (b"*01\r\n", "invalid multibulk length"),
+    (b"*x\r\n", "invalid multibulk length"), (b"*\r\n", "invalid multibulk length"),
+    (b"*01\r\n", "invalid multibulk length"),
     (b"*+1\r\n", "invalid multibulk length"), (b"*2147483648\r\n", "invalid multibulk length"),
-    (b"*1\r\n$-1\r\n", "invalid bulk length"), (b"*1\r\n$x\r\n", "invalid bulk length"), (b"*1\r\n$\r\n", "invalid bulk length"),
-    (b"*1\r\n$536870913\r\n", "invalid bulk length"), (b"*1\r\n$99999999999999999999\r\n", "invalid bulk length"),
+    (b"*1\r\n$-1\r\n", "invalid bulk length"), (b"*1\r\n$x\r\n", "invalid bulk length"),
+    (b"*1\r\n$\r\n", "invalid bulk length"),
+    (b"*1\r\n$536870913\r\n", "invalid bulk length"),
+    (b"*1\r\n$99999999999999999999\r\n", "invalid bulk length"),
     (b"*1\r\nfoo\r\n", "expected '$', got 'f'"), (b"*1\r\n*1\r\n", "expected '$', got '*'"),
-    (b'SET "a\r\n', "unbalanced quotes in request"), (b"SET 'a'b\r\n", "unbalanced quotes in request"),
+    (b'SET "a\r\n', "unbalanced quotes in request"),
+    (b"SET 'a'b\r\n", "unbalanced quotes in request"),
     (b"a" * 65537, "too big inline request"), (b"*" + b"1" * 65536, "too big mbulk count string"),
     (b"*1\r\n$" + b"1" * 65536, "too big bulk count string"),
 ])
@@ -82,21 +87,23 @@ def test_limits_are_exact():
     assert parse([b"a" * 65536])[1] is None
     assert parse([b"*1\r\n$8\r\n"], max_bulk=8)[1] is None
     assert parse([b"*1\r\n$9\r\n"], max_bulk=8)[1] == ERR + "invalid bulk length"
-    assert parse([b"*1\r\n$9223372036854775807\r\n"], max_bulk=2**63 - 1)[1] == ERR + "invalid bulk length"
+    assert (parse([b"*1\r\n$9223372036854775807\r\n"], max_bulk=2**63 - 1)[1]
+            == ERR + "invalid bulk length")
     assert parse([b"*1\r\n$9223372036854775806\r\nx"], max_bulk=2**63 - 1) == ([], None)
 
 
 def test_strangers_are_held_short():
     assert parse([b"*10\r\n$16384\r\n"], authenticated=False)[1] is None
     assert parse([b"*11\r\n"], authenticated=False)[1] == ERR + "unauthenticated multibulk length"
-    assert parse([b"*1\r\n$16385\r\n"], authenticated=False)[1] == ERR + "unauthenticated bulk length"
+    assert (parse([b"*1\r\n$16385\r\n"], authenticated=False)[1]
+            == ERR + "unauthenticated bulk length")
     parser = RequestParser(authenticated=False)
     parser.feed(b"*2\r\n$4\r\n")
     parser.authenticated = True
     assert parser.feed(b"AUTH\r\n$20000\r\n" + b"p" * 20000 + b"\r\n") == [[b"AUTH", b"p" * 20000]]
 
 
-# ---- every cut ----------------------------------------------------------------------------------------------------------
+# ---- every cut -----------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("seed", range(300))
 def test_cuts_change_nothing(seed):
@@ -112,10 +119,12 @@ def test_cuts_change_nothing(seed):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_cuts_of_large_commands_change_nothing(seed):
-    """Sizes around every step of the buffer, so that it slides, grows and shrinks with arguments in it."""
+    """Sizes around every step of the buffer, so that it slides, grows and shrinks with arguments in
+    it."""
     rng = random.Random(seed)
     sizes = [0, 1, 100, 8190, 8192, 16370, 16384, 32766, 32768, 65536, 70000, 300000]
-    commands = [[bytes([97 + i]) * (rng.choice(sizes) + rng.randrange(3)) for i in range(rng.randrange(1, 6))]
+    commands = [[bytes([97 + i]) * (rng.choice(sizes) + rng.randrange(3))
+                 for i in range(rng.randrange(1, 6))]
                 for _ in range(rng.randrange(1, 5))]
     commands += [[b"k%d" % i for i in range(3000)], [b"PING"]]
     rng.shuffle(commands)
@@ -127,7 +136,7 @@ def test_cuts_of_large_commands_change_nothing(seed):
     assert parse([data[i:i + step] for i in range(0, len(data), step)]) == (commands, None)
 
 
-# ---- memory -------------------------------------------------------------------------------------------------------------
+# ---- memory --------------------------------------------------------------------------------------
 
 def test_memory_follows_what_arrived_not_what_was_announced():
     parser = RequestParser()
@@ -148,7 +157,8 @@ def test_many_announced_arguments_cost_nothing():
 
 @pytest.mark.parametrize("size", [40_000, 1 << 20, 16 << 20, 64 << 20])
 def test_a_large_argument_costs_linear_work(size):
-    """Fed in 4 KB pieces: the buffer grows a few times only, and ends not much larger than the argument."""
+    """Fed in 4 KB pieces: the buffer grows a few times only, and ends not much larger than the
+    argument."""
     parser, sizes = RequestParser(), set()
     parser.feed(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n" % size)
     piece = b"x" * 4096
@@ -166,7 +176,8 @@ def test_room_is_never_too_small():
     parser, rng = RequestParser(), random.Random(5)
     for _ in range(2000):
         assert parser.room >= 8192
-        parser.feed(encode(b"SET", b"k", b"v" * rng.randrange(20000))[:-rng.randrange(1, 10)] if rng.random() < 0.01
+        parser.feed(encode(b"SET", b"k", b"v" * rng.randrange(20000))[:-rng.randrange(1, 10)]
+                    if rng.random() < 0.01
                     else encode(b"PING"))
 
 
@@ -176,7 +187,8 @@ def test_memory_goes_back():
     parser.feed(encode(b"SET", b"k", b"v" * (8 << 20)))
     parser.feed(encode(*[b"x"] * 100_000))
     assert parser.memory <= first
-    parser.feed(encode(b"SET", b"k", b"v" * 1_100_000) + b"*1\r\n$4\r\n")        # the next command has already begun
+    # the next command has already begun
+    parser.feed(encode(b"SET", b"k", b"v" * 1_100_000) + b"*1\r\n$4\r\n")
     assert parser.memory > 1 << 20
     assert parser.room and parser.memory <= 2 * first
     assert parser.feed(b"PING\r\n") == [[b"PING"]]
@@ -187,7 +199,7 @@ def test_memory_goes_back():
     assert parser.feed(b"bc\r\n") == [[b"ECHO", b"abc"]]
 
 
-# ---- against Redis ------------------------------------------------------------------------------------------------------
+# ---- against Redis -------------------------------------------------------------------------------
 
 def answer(port: int, data: bytes) -> bytes:
     """All a server sends back for these bytes before it closes."""
@@ -201,16 +213,22 @@ def answer(port: int, data: bytes) -> bytes:
 
 
 def same_as_redis(port: int, data: bytes, **options):
-    """Redis answers the bytes as it answers the commands and the error that our parser finds in them."""
+    """Redis answers the bytes as it answers the commands and the error that our parser finds in
+    them."""
     commands, error = parse([data], **options)
     expected = answer(port, b"".join(encode(*c) for c in commands if c))
     if error:
-        expected += b"-" + error.encode("utf-8", "surrogateescape").translate(bytes.maketrans(b"\r\n", b"  ")) + b"\r\n"
+        expected += b"-" + error.encode("utf-8",
+                                        "surrogateescape").translate(
+                                            bytes.maketrans(b"\r\n", b"  ")) + b"\r\n"
     assert answer(port, data) == expected
 
 
-@pytest.mark.parametrize("data", blobs.BAD + blobs.EMPTY + [b"ECHO " + u + b"\r\n" for u in blobs.UNBALANCED + blobs.QUOTED]
-                         + [b"a" * 70000, b"*" + b"1" * 70000, b"*1\r\n$" + b"1" * 70000, b"*1048577\r\n$4\r\n"],
+@pytest.mark.parametrize("data",
+                         blobs.BAD + blobs.EMPTY + [b"ECHO " + u + b"\r\n"
+                                                    for u in blobs.UNBALANCED + blobs.QUOTED]
+                         + [b"a" * 70000, b"*" + b"1" * 70000, b"*1\r\n$" + b"1" * 70000,
+                            b"*1048577\r\n$4\r\n"],
                          ids=lambda d: repr(d[:24]))
 def test_single_requests_as_redis(reference, data):
     if b"\xff" not in data:
@@ -228,6 +246,7 @@ def test_strangers_as_redis(processes):
     port = Reference().start().port
     with Connection(port) as redis:
         redis("CONFIG", "SET", "requirepass", "secret")
-    for data in (b"*10\r\n" + b"$1\r\na\r\n" * 10, b"*11\r\n", b"*2\r\n$4\r\nECHO\r\n$16384\r\n" + b"x" * 16384 + b"\r\n", b"*1\r\n$16385\r\n",
+    for data in (b"*10\r\n" + b"$1\r\na\r\n" * 10, b"*11\r\n",
+                 b"*2\r\n$4\r\nECHO\r\n$16384\r\n" + b"x" * 16384 + b"\r\n", b"*1\r\n$16385\r\n",
                  b"*1\r\n$536870913\r\n", b"*2147483648\r\n"):
         same_as_redis(port, data, authenticated=False)

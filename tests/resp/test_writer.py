@@ -26,11 +26,14 @@ from crdtredis._resp import Failure, NullArray, Push, Raw, Simple, Verbatim, enc
     (Verbatim("text"), b"$4\r\ntext\r\n", b"=8\r\ntxt:text\r\n"),
     (Raw(b":7\r\n"), b":7\r\n", b":7\r\n"),
     ([], b"*0\r\n", b"*0\r\n"),
-    ((1, [None, b"x"]), b"*2\r\n:1\r\n*2\r\n$-1\r\n$1\r\nx\r\n", b"*2\r\n:1\r\n*2\r\n_\r\n$1\r\nx\r\n"),
-    ({b"a": 1, "b": [2]}, b"*4\r\n$1\r\na\r\n:1\r\n$1\r\nb\r\n*1\r\n:2\r\n", b"%2\r\n$1\r\na\r\n:1\r\n$1\r\nb\r\n*1\r\n:2\r\n"),
+    ((1, [None, b"x"]), b"*2\r\n:1\r\n*2\r\n$-1\r\n$1\r\nx\r\n",
+     b"*2\r\n:1\r\n*2\r\n_\r\n$1\r\nx\r\n"),
+    ({b"a": 1, "b": [2]}, b"*4\r\n$1\r\na\r\n:1\r\n$1\r\nb\r\n*1\r\n:2\r\n",
+     b"%2\r\n$1\r\na\r\n:1\r\n$1\r\nb\r\n*1\r\n:2\r\n"),
     ({7}, b"*1\r\n:7\r\n", b"~1\r\n:7\r\n"),
     (frozenset(), b"*0\r\n", b"~0\r\n"),
-    (Push([b"invalidate", None]), b"*2\r\n$10\r\ninvalidate\r\n$-1\r\n", b">2\r\n$10\r\ninvalidate\r\n_\r\n"),
+    (Push([b"invalidate", None]), b"*2\r\n$10\r\ninvalidate\r\n$-1\r\n",
+     b">2\r\n$10\r\ninvalidate\r\n_\r\n"),
 ])
 def test_each_type(value, resp2, resp3):
     assert encode_reply(value) == encode_reply(value, 2) == resp2
@@ -39,13 +42,16 @@ def test_each_type(value, resp2, resp3):
 
 def test_integers_of_every_length():
     rng = random.Random(4)
-    for n in {*range(-1100, 1100), *(s * 10**e + d for s in (1, -1) for e in range(19) for d in (-1, 0, 1)), *(rng.getrandbits(63) for _ in range(1000))}:
+    for n in {*range(-1100, 1100),
+              *(s * 10**e + d for s in (1, -1) for e in range(19) for d in (-1, 0, 1)),
+              *(rng.getrandbits(63) for _ in range(1000))}:
         assert encode_reply(n) == b":%d\r\n" % n
 
 
 @pytest.mark.parametrize("size", [0, 1, 9, 10, 99, 100, 999, 1000, 65535, 65536, 1 << 20])
 def test_bulk_strings_of_every_length(size):
-    assert encode_reply([b"x" * size, b"y"]) == b"*2\r\n$%d\r\n%b\r\n$1\r\ny\r\n" % (size, b"x" * size)
+    assert (encode_reply([b"x" * size, b"y"]) == b"*2\r\n$%d\r\n%b\r\n$1\r\ny\r\n" %
+            (size, b"x" * size))
 
 
 def test_what_is_no_reply():

@@ -1,8 +1,9 @@
 """What the simulated clients do: `Clients` chooses the next command of a schedule.
 
-Each schedule has its own mixture: one type alone, so that its rare cases are met often, or all types at once. In a mixture every key
-has a type that it mostly is used as, so that commands rarely fail, and now and then is used as another, so that types clash. Names and
-values are few, so that commands meet; of fractions some are such as binary numbers do not hold.
+Each schedule has its own mixture: one type alone, so that its rare cases are met often, or all
+types at once. In a mixture every key has a type that it mostly is used as, so that commands rarely
+fail, and now and then is used as another, so that types clash. Names and values are few, so that
+commands meet; of fractions some are such as binary numbers do not hold.
 """
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ NAMES = ["a", "b", "c", "d"]
 TYPES = ["string", "hash", "set", "zset", "list"]
 SIDES = ["LEFT", "RIGHT"]
 # A command so refused would prove nothing.
-MEANINGLESS = (b"-ERR unknown command", b"-ERR wrong number of arguments", b"-ERR syntax error", b"-ERR DUMP payload")
+MEANINGLESS = (b"-ERR unknown command", b"-ERR wrong number of arguments", b"-ERR syntax error",
+               b"-ERR DUMP payload")
 # Replies and effects that chance decides.
 RANDOM = {"SPOP", "SRANDMEMBER", "HRANDFIELD", "ZRANDMEMBER"}
 # Replies whose order is that of a table.
@@ -41,21 +43,27 @@ def dumps() -> dict[str, list[bytes]]:
         run("DEL", "k")
         return payload
 
-    return {"string": [dumped("SET", "k", "restored"), dumped("SET", "k", 7)], "hash": [dumped("HSET", "k", "a", "restored", "b", 5)],
-            "set": [dumped("SADD", "k", "a", "b"), dumped("SADD", "k", 1, 2)], "zset": [dumped("ZADD", "k", 1, "a", "2.5", "c")],
+    return {"string": [dumped("SET", "k", "restored"), dumped("SET", "k", 7)],
+            "hash": [dumped("HSET", "k", "a", "restored", "b", 5)],
+            "set": [dumped("SADD", "k", "a", "b"), dumped("SADD", "k", 1, 2)],
+            "zset": [dumped("ZADD", "k", 1, "a", "2.5", "c")],
             "list": [dumped("RPUSH", "k", "x", "y", "r"), dumped("RPUSH", "k", *range(40))]}
 
 
 class Clients:
     def __init__(self, rng: random.Random):
         self.rng = rng
-        self.types = rng.choice([["string"], ["list"], ["list"], rng.sample(TYPES, 1), rng.sample(TYPES, 2), TYPES, TYPES, TYPES])
+        self.types = rng.choice([["string"], ["list"], ["list"], rng.sample(TYPES, 1),
+                                 rng.sample(TYPES, 2), TYPES, TYPES, TYPES])
         self.home = {k: rng.choice(self.types) for k in KEYS}
         self.keys = KEYS[:rng.choice([1, 2, 4, 4])]   # one key alone meets itself more often
         self.long = rng.choice([0, 0, 0, 20, 100])    # elements that a push may bring
-        self.many = rng.random() < 0.15               # now and then a hundred members: large collections are removed in another way
-        self.large = rng.random() < 0.1               # values that are larger than what a block of a list packs, or nearly
-        self.crowd = self.types == ["list"] and rng.random() < 0.4    # most work at one place, beside each other's newest elements
+        # now and then a hundred members: large collections are removed in another way
+        self.many = rng.random() < 0.15
+        # values that are larger than what a block of a list packs, or nearly
+        self.large = rng.random() < 0.1
+        # most work at one place, beside each other's newest elements
+        self.crowd = self.types == ["list"] and rng.random() < 0.4
         self.pushed = 0
 
     def next(self, now: int, inside: bool = False) -> list[tuple]:
@@ -64,7 +72,10 @@ class Clients:
         k, other = rng.choice(self.keys), rng.choice(self.keys)
         if not inside and rng.random() < 0.08:
             body = [c for _ in range(rng.randint(1, 5)) for c in self.next(now, True)]
-            return [("WATCH", k)] * (rng.random() < 0.2) + [("MULTI",)] + body + [(rng.choice(["EXEC"] * 9 + ["DISCARD"]),)]
+            return [("WATCH", k)] * (rng.random() < 0.2) + [("MULTI",
+                                                             )] + body + [
+                                                                 (rng.choice(
+                                                                     ["EXEC"] * 9 + ["DISCARD"]),)]
         x = rng.random()
         if x < 0.11:
             return [rng.choice([("DEL", k), ("DEL", k), ("DEL", k, other), ("UNLINK", other)])]
@@ -75,14 +86,19 @@ class Clients:
         kind = self.home[k] if rng.random() < 0.85 else rng.choice(self.types)
         other = rng.choice([o for o in self.keys if self.home[o] == kind] or [k])
         if rng.random() < 0.03:
-            return [("RESTORE", k, rng.choice([0, 0, self.soon()]), rng.choice(dumps()[kind]), *rng.choice([(), ("REPLACE",), ("REPLACE",)]))]
+            return [("RESTORE", k, rng.choice([0, 0, self.soon()]), rng.choice(dumps()[kind]),
+                     *rng.choice([(), ("REPLACE",), ("REPLACE",)]))]
         if self.many and kind in ("hash", "set", "zset") and rng.random() < 0.2:
             return [self.several(kind, k)]
         if kind in ("set", "zset", "list") and rng.random() < 0.04:
             to = rng.choice([o for o in self.keys if self.home[o] == "list"] or [k])
-            return [rng.choice([("SORT", k, "ALPHA", "STORE", to), ("SORT", k, "ALPHA", "DESC", "LIMIT", 0, 2, "STORE", to), ("SORT_RO", k, "ALPHA")])]
+            return [rng.choice([("SORT", k, "ALPHA", "STORE", to),
+                                ("SORT", k, "ALPHA", "DESC", "LIMIT", 0, 2, "STORE", to),
+                                ("SORT_RO", k, "ALPHA")])]
         if inside and rng.random() < 0.05:                    # there they never wait
-            return [rng.choice([("BLPOP", k, other, 0), ("BRPOP", k, 0), ("BLMOVE", k, other, *rng.choices(SIDES, k=2), 0), ("BZPOPMIN", k, other, 0),
+            return [rng.choice([("BLPOP", k, other, 0), ("BRPOP", k, 0),
+                                ("BLMOVE", k, other, *rng.choices(SIDES, k=2), 0),
+                                ("BZPOPMIN", k, other, 0),
                                 ("BLMPOP", 0, 2, k, other, "LEFT"), ("BZMPOP", 0, 1, k, "MAX")])]
         return [getattr(self, kind)(k, other)]
 
@@ -91,82 +107,116 @@ class Clients:
         rng = self.rng
         members = range(start := rng.randrange(60), start + rng.choice([5, 40, 100]))
         if rng.random() < 0.6:
-            return {"hash": ("HSET", k, *(x for m in members for x in (m, m))), "set": ("SADD", k, *members),
+            return {"hash": ("HSET", k, *(x for m in members for x in (m, m))),
+                    "set": ("SADD", k, *members),
                     "zset": ("ZADD", k, *(x for m in members for x in (m % 7, m)))}[kind]
-        return {"hash": ("HDEL", k, *members), "set": rng.choice([("SREM", k, *members), ("SPOP", k, 30)]),
-                "zset": rng.choice([("ZREM", k, *members), ("ZREMRANGEBYRANK", k, 3, 50), ("ZPOPMIN", k, 30)])}[kind]
+        return {"hash": ("HDEL", k, *members),
+                "set": rng.choice([("SREM", k, *members), ("SPOP", k, 30)]),
+                "zset": rng.choice([("ZREM", k, *members), ("ZREMRANGEBYRANK", k, 3, 50),
+                                    ("ZPOPMIN", k, 30)])}[kind]
 
-    # ---- keys --------------------------------------------------------------------------------------------------------
+    # ---- keys ------------------------------------------------------------------------------------
     def soon(self):
         return self.rng.choice([1, 5, 30, 400, 5000])
 
     def deadline(self, k, now):
         soon = self.soon()
-        return self.rng.choice([("PEXPIRE", k, soon), ("PEXPIREAT", k, now + soon), ("PEXPIRE", k, soon, "GT"), ("PEXPIRE", k, soon, "NX"),
+        return self.rng.choice([("PEXPIRE", k, soon), ("PEXPIREAT", k, now + soon),
+                                ("PEXPIRE", k, soon, "GT"), ("PEXPIRE", k, soon, "NX"),
                                 ("PERSIST", k), ("EXPIRE", k, -1)])
 
     def any_type(self, k, other):
-        return self.rng.choice([("RENAME", k, other), ("RENAME", k, other), ("RENAMENX", k, other), ("COPY", k, other, "REPLACE"),
-                                ("COPY", k, other), ("COPY", k, other, "DB", 1), ("MOVE", k, 1), ("SELECT", self.rng.randrange(DATABASES)),
+        return self.rng.choice([("RENAME", k, other), ("RENAME", k, other), ("RENAMENX", k, other),
+                                ("COPY", k, other, "REPLACE"),
+                                ("COPY", k, other), ("COPY", k, other, "DB", 1), ("MOVE", k, 1),
+                                ("SELECT", self.rng.randrange(DATABASES)),
                                 ("SELECT", 0), ("TYPE", k), ("PTTL", other), ("EXISTS", k, other),
-                                self.rng.choice([("FLUSHDB",), ("FLUSHALL",), ("SWAPDB", 0, 1), ("TOUCH", k), ("EXISTS", other)])])
+                                self.rng.choice([("FLUSHDB",), ("FLUSHALL",), ("SWAPDB", 0, 1),
+                                                 ("TOUCH", k), ("EXISTS", other)])])
 
-    # ---- strings and counters ----------------------------------------------------------------------------------------
+    # ---- strings and counters --------------------------------------------------------------------
     def string(self, k, other):
         rng, soon = self.rng, self.soon()
         if rng.random() < 0.45:
-            return rng.choice([("SET", k, rng.choice(["1", "-7", "text", "", "0.5", "9" * 18])), ("SET", k, "v", "PX", soon),
-                               ("SET", k, "5", "KEEPTTL"), ("SET", k, "nx", "NX"), ("GETSET", k, "5"), ("APPEND", k, "1"), ("SETRANGE", k, 1, "7"),
-                               ("SETBIT", k, 3, 1), ("MSET", k, "2", other, "3"), ("MSETNX", k, "2", other, "3"), ("GETDEL", k), ("GET", k),
-                               ("GETEX", k, "PX", soon), ("GETEX", k, "PERSIST"), ("STRLEN", k), ("BITOP", "NOT", k, other)])
-        return rng.choice([("INCR", k), ("INCR", k), ("INCRBY", k, 10), ("DECRBY", k, 3), ("INCRBY", k, 0), ("DECR", other),
-                           ("INCRBYFLOAT", k, "0.5"), ("INCRBYFLOAT", k, rng.choice(["-0.25", "0.1", "-0.3", "123456789.1", "1e20"])),
+            return rng.choice([("SET", k, rng.choice(["1", "-7", "text", "", "0.5", "9" * 18])),
+                               ("SET", k, "v", "PX", soon),
+                               ("SET", k, "5", "KEEPTTL"), ("SET", k, "nx", "NX"),
+                               ("GETSET", k, "5"), ("APPEND", k, "1"), ("SETRANGE", k, 1, "7"),
+                               ("SETBIT", k, 3, 1), ("MSET", k, "2", other, "3"),
+                               ("MSETNX", k, "2", other, "3"), ("GETDEL", k), ("GET", k),
+                               ("GETEX", k, "PX", soon), ("GETEX", k, "PERSIST"), ("STRLEN", k),
+                               ("BITOP", "NOT", k, other)])
+        return rng.choice([("INCR", k), ("INCR", k), ("INCRBY", k, 10), ("DECRBY", k, 3),
+                           ("INCRBY", k, 0), ("DECR", other),
+                           ("INCRBYFLOAT", k, "0.5"),
+                           ("INCRBYFLOAT", k,
+                            rng.choice(["-0.25", "0.1", "-0.3", "123456789.1", "1e20"])),
                            ("INCRBY", k, rng.choice([2**63 - 1, -2**63]))])
 
-    # ---- hashes ------------------------------------------------------------------------------------------------------
+    # ---- hashes ----------------------------------------------------------------------------------
     def hash(self, k, other):
         rng = self.rng
         f, g = rng.choice(NAMES), rng.choice(NAMES)
         v = rng.choice(["1", "-7", "text", "", "0.5"])
         if rng.random() < 0.35:
-            return rng.choice([("HINCRBY", k, f, 1), ("HINCRBY", k, f, 10), ("HINCRBY", k, g, -3), ("HINCRBY", k, f, 0),
-                               ("HINCRBYFLOAT", k, f, "0.5"), ("HINCRBYFLOAT", k, g, rng.choice(["-0.25", "0.1", "123456789.1"]))])
-        return rng.choice([("HSET", k, f, v), ("HSET", k, f, v, g, "2"), ("HMSET", k, f, v), ("HSETNX", k, f, v), ("HDEL", k, f), ("HDEL", k, f, g),
-                           ("HDEL", k, *NAMES), ("HGET", k, f), ("HGETALL", k), ("HLEN", k), ("HMGET", k, f, g), ("HSTRLEN", k, f), ("HRANDFIELD", k)])
+            return rng.choice([("HINCRBY", k, f, 1), ("HINCRBY", k, f, 10), ("HINCRBY", k, g, -3),
+                               ("HINCRBY", k, f, 0),
+                               ("HINCRBYFLOAT", k, f, "0.5"),
+                               ("HINCRBYFLOAT", k, g, rng.choice(["-0.25", "0.1", "123456789.1"]))])
+        return rng.choice([("HSET", k, f, v), ("HSET", k, f, v, g, "2"), ("HMSET", k, f, v),
+                           ("HSETNX", k, f, v), ("HDEL", k, f), ("HDEL", k, f, g),
+                           ("HDEL", k, *NAMES), ("HGET", k, f), ("HGETALL", k), ("HLEN", k),
+                           ("HMGET", k, f, g), ("HSTRLEN", k, f), ("HRANDFIELD", k)])
 
-    # ---- sets --------------------------------------------------------------------------------------------------------
+    # ---- sets ------------------------------------------------------------------------------------
     def set(self, k, other):
         rng = self.rng
         m, n = rng.choice(NAMES), rng.choice(NAMES)
-        return rng.choice([("SADD", k, m), ("SADD", k, m, n), ("SADD", k, *NAMES), ("SREM", k, m), ("SREM", k, m, n), ("SPOP", k), ("SPOP", k, 2),
-                           ("SMOVE", k, other, m), ("SINTERSTORE", k, other, rng.choice(self.keys)), ("SUNIONSTORE", k, other, rng.choice(self.keys)),
-                           ("SDIFFSTORE", k, other, rng.choice(self.keys)), ("SMEMBERS", k), ("SISMEMBER", k, m), ("SCARD", k),
+        return rng.choice([("SADD", k, m), ("SADD", k, m, n), ("SADD", k, *NAMES), ("SREM", k, m),
+                           ("SREM", k, m, n), ("SPOP", k), ("SPOP", k, 2),
+                           ("SMOVE", k, other, m), ("SINTERSTORE", k, other, rng.choice(self.keys)),
+                           ("SUNIONSTORE", k, other, rng.choice(self.keys)),
+                           ("SDIFFSTORE", k, other, rng.choice(self.keys)), ("SMEMBERS", k),
+                           ("SISMEMBER", k, m), ("SCARD", k),
                            ("SRANDMEMBER", k), ("SINTERCARD", 2, k, other)])
 
-    # ---- sorted sets -------------------------------------------------------------------------------------------------
+    # ---- sorted sets -----------------------------------------------------------------------------
     def zset(self, k, other):
         rng = self.rng
         m, n = rng.choice(NAMES), rng.choice(NAMES)
         score = rng.choice([0, 1, 1, 2, 3, -1, "0.5", 5, 10, "inf" if rng.random() < 0.1 else 4])
         x = rng.random()
         if x < 0.25:
-            return rng.choice([("ZINCRBY", k, score, m), ("ZINCRBY", k, 1, m), ("ZINCRBY", k, rng.choice(["-0.25", "0.1", "-0.3", "1e16"]), n), ("ZADD", k, "INCR", 2, m),
+            return rng.choice([("ZINCRBY", k, score, m), ("ZINCRBY", k, 1, m),
+                               ("ZINCRBY", k, rng.choice(["-0.25", "0.1", "-0.3", "1e16"]), n),
+                               ("ZADD", k, "INCR", 2, m),
                                ("ZADD", k, "GT", "INCR", -1, m), ("ZADD", k, "XX", "INCR", 1, n)])
         if x < 0.55:
-            return rng.choice([("ZADD", k, score, m), ("ZADD", k, score, m, 1, n), ("ZADD", k, "NX", score, m), ("ZADD", k, "XX", score, m),
-                               ("ZADD", k, "GT", "CH", score, m), ("ZADD", k, "LT", score, m), ("ZADD", k, "XX", "GT", score, m, 7, n)])
+            return rng.choice([("ZADD", k, score, m), ("ZADD", k, score, m, 1, n),
+                               ("ZADD", k, "NX", score, m), ("ZADD", k, "XX", score, m),
+                               ("ZADD", k, "GT", "CH", score, m), ("ZADD", k, "LT", score, m),
+                               ("ZADD", k, "XX", "GT", score, m, 7, n)])
         if x < 0.72:
-            return rng.choice([("ZREM", k, m), ("ZREM", k, m, n), ("ZPOPMIN", k), ("ZPOPMAX", k), ("ZPOPMIN", k, 2), ("ZREMRANGEBYSCORE", k, 0, 1),
-                               ("ZREMRANGEBYRANK", k, 0, 0), ("ZREMRANGEBYLEX", k, "[a", "[b"), ("ZMPOP", 2, k, other, "MAX")])
+            return rng.choice([("ZREM", k, m), ("ZREM", k, m, n), ("ZPOPMIN", k), ("ZPOPMAX", k),
+                               ("ZPOPMIN", k, 2), ("ZREMRANGEBYSCORE", k, 0, 1),
+                               ("ZREMRANGEBYRANK", k, 0, 0), ("ZREMRANGEBYLEX", k, "[a", "[b"),
+                               ("ZMPOP", 2, k, other, "MAX")])
         if x < 0.84:
-            return rng.choice([("ZUNIONSTORE", k, 2, other, k), ("ZINTERSTORE", k, 2, other, k, "WEIGHTS", 1, 2), ("ZDIFFSTORE", k, 2, other, k),
-                               ("GEOADD", k, rng.choice([2, 3]), 41, m), ("GEOADD", k, "NX", "13.361389", "38.115556", n),
-                               ("GEOSEARCHSTORE", k, other, "FROMLONLAT", 3, 41, "BYRADIUS", 2000, "km"),
-                               ("ZRANGESTORE", k, other, 0, 1), ("ZUNIONSTORE", k, 1, other, "WEIGHTS", 2, "AGGREGATE", "MAX")])
-        return rng.choice([("ZRANGE", k, 0, -1), ("ZREVRANGE", k, 0, 1, "WITHSCORES"), ("ZRANK", k, m), ("ZREVRANK", k, m), ("ZCOUNT", k, 1, 3),
-                           ("ZSCORE", k, m), ("ZCARD", k), ("ZRANGEBYSCORE", k, "(0", 4), ("ZRANDMEMBER", k)])
+            return rng.choice([("ZUNIONSTORE", k, 2, other, k),
+                               ("ZINTERSTORE", k, 2, other, k, "WEIGHTS", 1, 2),
+                               ("ZDIFFSTORE", k, 2, other, k),
+                               ("GEOADD", k, rng.choice([2, 3]), 41, m),
+                               ("GEOADD", k, "NX", "13.361389", "38.115556", n),
+                               ("GEOSEARCHSTORE", k, other, "FROMLONLAT", 3, 41, "BYRADIUS", 2000,
+                                "km"),
+                               ("ZRANGESTORE", k, other, 0, 1),
+                               ("ZUNIONSTORE", k, 1, other, "WEIGHTS", 2, "AGGREGATE", "MAX")])
+        return rng.choice([("ZRANGE", k, 0, -1), ("ZREVRANGE", k, 0, 1, "WITHSCORES"),
+                           ("ZRANK", k, m), ("ZREVRANK", k, m), ("ZCOUNT", k, 1, 3),
+                           ("ZSCORE", k, m), ("ZCARD", k), ("ZRANGEBYSCORE", k, "(0", 4),
+                           ("ZRANDMEMBER", k)])
 
-    # ---- lists -------------------------------------------------------------------------------------------------------
+    # ---- lists -----------------------------------------------------------------------------------
     def element(self):
         """Of few values or, more often, one that is there once."""
         if self.rng.random() < 0.4:
@@ -183,23 +233,34 @@ class Clients:
     def list(self, k, other):
         rng = self.rng
         if self.crowd and rng.random() < 0.7:
-            return "LINSERT", k, rng.choice(["BEFORE", "AFTER"]), str(max(1, self.pushed - rng.choice([0, 0, 0, 1, 1, 2, 5]))), self.element()
+            return "LINSERT", k, rng.choice(["BEFORE",
+                                             "AFTER"]), str(max(1,
+                                                                self.pushed -
+                                                                rng.choice(
+                                                                    [0, 0, 0, 1, 1, 2,
+                                                                     5]))), self.element()
         x = rng.random()
         if x < 0.40:
             n = rng.choice([1, 1, 1, 2, 3, rng.randint(1, self.long) if self.long else 1])
-            return rng.choice([("RPUSH", k), ("RPUSH", k), ("LPUSH", k), ("RPUSHX", k), ("LPUSHX", k)]) + tuple(self.element() for _ in range(n))
+            return rng.choice([("RPUSH", k), ("RPUSH", k), ("LPUSH", k), ("RPUSHX", k),
+                               ("LPUSHX", k)]) + tuple(self.element() for _ in range(n))
         if x < 0.54:
             count = rng.choice([(), (), (), (0,), (2,), (rng.randint(1, self.long + 2),)])
-            return rng.choice([("LPOP", k, *count), ("LPOP", k, *count), ("RPOP", k, *count), ("LMPOP", 2, k, other, rng.choice(SIDES), "COUNT", 2)])
+            return rng.choice([("LPOP", k, *count), ("LPOP", k, *count), ("RPOP", k, *count),
+                               ("LMPOP", 2, k, other, rng.choice(SIDES), "COUNT", 2)])
         if x < 0.64:
-            return rng.choice([("LMOVE", k, other, rng.choice(SIDES), rng.choice(SIDES)), ("RPOPLPUSH", k, other)])
+            return rng.choice([("LMOVE", k, other, rng.choice(SIDES), rng.choice(SIDES)),
+                               ("RPOPLPUSH", k, other)])
         if x < 0.75:
-            pivot = rng.choice("xyz") if rng.random() < 0.6 or not self.pushed else str(rng.randint(max(1, self.pushed - 20), self.pushed))
+            pivot = (rng.choice("xyz") if rng.random() < 0.6 or not self.pushed
+                     else str(rng.randint(max(1, self.pushed - 20), self.pushed)))
             return "LINSERT", k, rng.choice(["BEFORE", "AFTER"]), pivot, self.element()
         if x < 0.83:
             return "LSET", k, self.index(), self.element()
         if x < 0.92:
-            return rng.choice([("LREM", k, rng.choice([0, 1, -1, 2, -2]), rng.choice("xyz")), ("LTRIM", k, self.index(), self.index()),
+            return rng.choice([("LREM", k, rng.choice([0, 1, -1, 2, -2]), rng.choice("xyz")),
+                               ("LTRIM", k, self.index(), self.index()),
                                ("LTRIM", k, 1, -1), ("LTRIM", k, 0, -2)])
-        return rng.choice([("LRANGE", k, self.index(), self.index()), ("LINDEX", k, self.index()), ("LLEN", k), ("LPOS", k, rng.choice("xyz")),
+        return rng.choice([("LRANGE", k, self.index(), self.index()), ("LINDEX", k, self.index()),
+                           ("LLEN", k), ("LPOS", k, rng.choice("xyz")),
                            ("LPOS", k, rng.choice("xyz"), "RANK", -1, "COUNT", 0)])

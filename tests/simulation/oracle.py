@@ -1,18 +1,24 @@
-"""The independent oracle: what must be there, read off the bare set of ops, with no state and no merging.
+"""The independent oracle: what must be there, read off the bare set of ops, with no state and no
+merging.
 
-An op is decoded from its stored bytes with the generated protobuf classes, so neither the kernel's codec nor its cells take part. The
-rule is the one rule of the contract: an effect removes what its replica had observed, and nothing else. It holds for every place: the
-string of a key, a field, a member, an element of a list.
+An op is decoded from its stored bytes with the generated protobuf classes, so neither the kernel's
+codec nor its cells take part. The rule is the one rule of the contract: an effect removes what its
+replica had observed, and nothing else. It holds for every place: the string of a key, a field, a
+member, an element of a list.
 
-- A write survives unless another op that observed it (or a later effect of its own op) assigned or removed at the same place.
-- An increment survives unless such an op removed or assigned there; increments do not remove. A counter is the sum of the surviving
-  steps (a step: the total that an increment carries, less the total before it in its run) over the winning write's number.
-- A collection is the places that anything survives at; a list has them in the order of their positions, a sorted set by score.
-- The deadline is the latest of the surviving deadline writes and of the surviving SETs that cleared it.
+- A write survives unless another op that observed it (or a later effect of its own op) assigned or
+  removed at the same place.
+- An increment survives unless such an op removed or assigned there; increments do not remove. A
+  counter is the sum of the surviving steps (a step: the total that an increment carries, less the
+  total before it in its run) over the winning write's number.
+- A collection is the places that anything survives at; a list has them in the order of their
+  positions, a sorted set by score.
+- The deadline is the latest of the surviving deadline writes and of the surviving SETs that cleared
+  it.
 - Of several types under one key the first of TYPE_ORDER is seen.
 
-Worked example: A `SET c 10`, synced; A `DEL c` || B `INCRBY c 5`. The delete observed the write and not the increment, so only the
-step 5 survives: c is 5 everywhere.
+Worked example: A `SET c 10`, synced; A `DEL c` || B `INCRBY c 5`. The delete observed the write and
+not the increment, so only the step 5 survives: c is 5 everywhere.
 """
 from __future__ import annotations
 
@@ -40,8 +46,9 @@ class Op:
 
 
 class Ops:
-    """The set of ops found in logs. Deps stand in an op only as far as they changed, so each actor's ops are read in order.
-    `positions` keeps what was decoded, for the next Ops of the same world."""
+    """The set of ops found in logs. Deps stand in an op only as far as they changed, so each
+    actor's ops are read in order. `positions` keeps what was decoded, for the next Ops of the same
+    world."""
 
     def __init__(self, positions: dict | None = None):
         self.ops: dict[tuple, Op] = {}
@@ -58,10 +65,12 @@ class Ops:
             for op in run.ops:
                 if (actor, op.seq) in self.ops:
                     continue
-                assert op.seq == 1 or (actor, op.seq - 1) in self.ops, f"a log holds op {op.seq} of {actor} and not the one before"
+                assert op.seq == 1 or (actor,
+                                       op.seq - 1) in self.ops, f"a log holds op {op.seq} of {actor} and not the one before"
                 deps = self.deps.get(actor, {}) | {self.names[d.actor]: d.seq for d in op.deps}
                 self.deps[actor] = deps
-                self.ops[actor, op.seq] = Op((actor, op.seq), op.stamp, deps | {actor: op.seq - 1}, list(op.effects))
+                self.ops[actor, op.seq] = Op((actor, op.seq), op.stamp, deps | {actor: op.seq - 1},
+                                             list(op.effects))
 
     def clock(self) -> dict:
         out: dict = {}
@@ -70,7 +79,8 @@ class Ops:
         return out
 
     def place(self, op: Op, effect) -> bytes | tuple:
-        """Where in its collection an effect on one member acts: a list position as something that sorts, else the name."""
+        """Where in its collection an effect on one member acts: a list position as something that
+        sorts, else the name."""
         if effect.type != pb.LIST:
             return effect.name
         known = (op.dot, effect.name)
@@ -98,7 +108,8 @@ def extended_value(data: bytes) -> Fraction | float:
     mantissa = int.from_bytes(data[:8], "little")
     sign_exponent = int.from_bytes(data[8:], "little")
     if sign_exponent & 0x7fff == 0x7fff:
-        return math.nan if mantissa << 1 & (1 << 64) - 1 else math.copysign(math.inf, -1 if sign_exponent & 0x8000 else 1)
+        return (math.nan if mantissa << 1 & (1 << 64) - 1
+                else math.copysign(math.inf, -1 if sign_exponent & 0x8000 else 1))
     value = mantissa * Fraction(2) ** (max(sign_exponent & 0x7fff, 1) - 16383 - 63)
     return -value if sign_exponent & 0x8000 else value
 
@@ -118,8 +129,9 @@ def unzigzag(v):
 
 
 def position(data: bytes, dot: tuple, names: dict) -> tuple:
-    """The steps of a list position, given in the op `dot`, as tuples that sort as the kernel must sort them: by major, the dot of the
-    run, offset, own dot. A dot there is ((replica, epoch), seq, effect index); `names` tells actors by their ids."""
+    """The steps of a list position, given in the op `dot`, as tuples that sort as the kernel must
+    sort them: by major, the dot of the run, offset, own dot. A dot there is ((replica, epoch), seq,
+    effect index); `names` tells actors by their ids."""
     at, steps = 0, []
 
     def read_dot(actor):
@@ -146,8 +158,8 @@ def position(data: bytes, dot: tuple, names: dict) -> tuple:
 
 @dataclass
 class Value:
-    """What a string, a field or an element reads; of a sorted set's member the score. `answers`: what may stand for it, since a client was
-    shown it as the result of one of the increments."""
+    """What a string, a field or an element reads; of a sorted set's member the score. `answers`:
+    what may stand for it, since a client was shown it as the result of one of the increments."""
     text: bytes | None = None
     score: float | None = None
     any: bool = False                       # infinities met
@@ -171,7 +183,8 @@ class Told:
         return self.deadline is None or now <= self.deadline
 
     def shows(self, type: str, content) -> bool:
-        """Is this what a client reads? `content`: bytes; {field: bytes}; a set of bytes; [(member, score)]; [bytes]."""
+        """Is this what a client reads? `content`: bytes; {field: bytes}; a set of bytes; [(member,
+        score)]; [bytes]."""
         if type != self.type:
             return False
         m = self.members
@@ -182,14 +195,16 @@ class Told:
         if type == "set":
             return m.keys() == content
         if type == "zset":
-            return len(content) == len(m) and all(n in m and m[n].is_score(s) for n, s in content) and \
+            return len(content) == len(m) and all(n in m and m[n].is_score(s) for n,
+                                                  s in content) and \
                 content == sorted(content, key=lambda x: (x[1], x[0]))
         return [m[p].text for p in sorted(m)] == content
 
 
 def told(found: Ops) -> dict[tuple[int, bytes], Told]:
     """{(db, key): Told} for every key with content, expired or not."""
-    values: dict[tuple, dict] = {}          # (db, key) -> {(type, place): [(op, index, what, payload)]}: "write", "add", "remove"
+    # (db, key) -> {(type, place): [(op, index, what, payload)]}: "write", "add", "remove"
+    values: dict[tuple, dict] = {}
     wide: dict[tuple, list] = {}            # (db, key) -> [(op, index, "remove", type or None)]
     deadlines: dict[tuple, list] = {}       # as values, for the deadline: "write", "remove"
     flushes: dict[int, list] = {}
@@ -202,7 +217,10 @@ def told(found: Ops) -> dict[tuple[int, bytes], Told]:
             at = (e.db, e.key)
             if e.kind == pb.DEADLINE:
                 who = found.names[e.actor] if e.actor else op.dot[0]
-                deadlines.setdefault(at, []).append((op, i, "write", (e.stamp or op.stamp, who, True, e.deadline or None)))
+                deadlines.setdefault(at,
+                                     []).append((op, i, "write",
+                                                 (e.stamp or op.stamp, who, True,
+                                                  e.deadline or None)))
             elif e.kind == pb.DELETE:
                 wide.setdefault(at, []).append((op, i, "remove", None))
                 deadlines.setdefault(at, []).append((op, i, "remove", None))
@@ -217,7 +235,9 @@ def told(found: Ops) -> dict[tuple[int, bytes], Told]:
                         deadlines.setdefault(at, []).append((op, i, "remove", None))
                 elif e.kind == pb.INCREMENT:
                     run = (op.dot[0], at, place, e.run_seq, e.run_index)
-                    acts.append((op, i, "add", (total(e) - sums.get(run, 0), extended_value(e.shown) if e.shown else None, e.wide)))
+                    acts.append((op, i, "add",
+                                 (total(e) - sums.get(run, 0), extended_value(e.shown) if e.shown
+                                  else None, e.wide)))
                     sums[run] = total(e)
                 else:
                     acts.append((op, i, "remove", None))
@@ -237,12 +257,14 @@ def told(found: Ops) -> dict[tuple[int, bytes], Told]:
         words = [p for what, p in surviving(deadlines.get(at, []), flushed)]
         words += [(stamp, actor, False, None) for stamp, actor, _, _ in clears]
         seen = next(t for t in TYPE_ORDER if t in types)
-        out[at] = Told(TYPE_NAMES[seen], types[seen], max(words, key=lambda w: w[:3])[3] if words else None)
+        out[at] = Told(TYPE_NAMES[seen], types[seen], max(words, key=lambda w: w[:3])[3] if words
+                       else None)
     return out
 
 
 def surviving(acts: list, wide: list = ()) -> list:
-    """[(what, payload)] of the writes and increments that nothing removed, `wide` neither. A write removes what was there before it."""
+    """[(what, payload)] of the writes and increments that nothing removed, `wide` neither. A write
+    removes what was there before it."""
     removers = [(op, i) for op, i, what, _ in [*acts, *wide] if what != "add"]
     return [(what, payload) for op, i, what, payload in acts if what != "remove" and
             not any(j > i if o is op else o.observed(op.dot) for o, j in removers)]
@@ -261,5 +283,6 @@ def value_of(type: int, kept: list) -> Value:
     base = number(winner[2]) if winner else Fraction(0)
     if base is None or not steps:
         return Value(winner[2])
-    is_real = winner is not None and not is_whole(winner[2]) or any(p[2] for what, p in kept if what == "add")
+    is_real = (winner is not None and not is_whole(winner[2])
+               or any(p[2] for what, p in kept if what == "add"))
     return Value(number_text(sum_of(base, steps, is_real)), answers=answers)

@@ -1,16 +1,19 @@
-"""Every small interleaving of client commands: what a few concurrent ops leave does not depend on the order in which they arrive.
+"""Every small interleaving of client commands: what a few concurrent ops leave does not depend on
+the order in which they arrive.
 
-Two and three replicas that share a state (BEFORE) execute commands without hearing of each other; then observers receive the ops in every
-order that causality allows. All must end with one digest and read the same, and the first must show what the oracle reads off the ops.
-The shapes, each with every combination of the commands of a type on every state of that type:
+Two and three replicas that share a state (BEFORE) execute commands without hearing of each other;
+then observers receive the ops in every order that causality allows. All must end with one digest
+and read the same, and the first must show what the oracle reads off the ops. The shapes, each with
+every combination of the commands of a type on every state of that type:
 
     three       a || b || c
     two by two  a1, a2 || b1, b2
     seen        a || b || c1, then c2 by the same replica after it has received a's
     types       a || b of any two types, then c that has received both
 
-What an op is depends only on what its replica had seen, so each is made once and used in all combinations: an order costs some
-microseconds, and CI replays a few hundred thousand. An op is one command, or several in MULTI and EXEC.
+What an op is depends only on what its replica had seen, so each is made once and used in all
+combinations: an order costs some microseconds, and CI replays a few hundred thousand. An op is one
+command, or several in MULTI and EXEC.
 
     python -m tests.simulation.test_interleavings --large                             # all commands in every shape; ten minutes
     python -m tests.simulation.test_interleavings --large --only "list, three: two by two"
@@ -36,43 +39,64 @@ NONE = 255
 KEYS = [b"k", b"l"]
 ANY = ["DEL k", "PEXPIREAT k 5000", "RENAME k l", "COPY k l REPLACE", "FLUSHALL", "SET k s"]
 COMMANDS = {
-    "string": ["SET k 100", "SET k text", "SET k 1 PXAT 9000", "APPEND k 5", "INCRBY k 7", "DECRBY k 4", "INCRBYFLOAT k 0.5", "GETDEL k", "PERSIST k",
+    "string": ["SET k 100", "SET k text", "SET k 1 PXAT 9000", "APPEND k 5", "INCRBY k 7",
+               "DECRBY k 4", "INCRBYFLOAT k 0.5", "GETDEL k", "PERSIST k",
                "INCR k; DEL k; INCRBY k 2"],
-    "hash": ["HSET k f a", "HSET k f 5 g 6", "HSETNX k h 1", "HINCRBY k f 2", "HINCRBY k g -1", "HDEL k f", "HDEL k f g h", "HINCRBYFLOAT k f 0.5",
+    "hash": ["HSET k f a", "HSET k f 5 g 6", "HSETNX k h 1", "HINCRBY k f 2", "HINCRBY k g -1",
+             "HDEL k f", "HDEL k f g h", "HINCRBYFLOAT k f 0.5",
              "HINCRBY k f 1; HDEL k f; HINCRBY k f 3", "PERSIST k"],
-    "set": ["SADD k x", "SADD k x y z", "SREM k x", "SREM k x y", "SPOP k", "SPOP k 2", "SMOVE k l x", "SUNIONSTORE l k l", "SDIFFSTORE k k l",
+    "set": ["SADD k x", "SADD k x y z", "SREM k x", "SREM k x y", "SPOP k", "SPOP k 2",
+            "SMOVE k l x", "SUNIONSTORE l k l", "SDIFFSTORE k k l",
             "SREM k x; SADD k x"],
-    "zset": ["ZADD k 5 x", "ZADD k GT CH 7 x", "ZADD k NX 2 w 3 y", "ZINCRBY k 1 x", "ZINCRBY k -2 y", "ZADD k XX INCR 4 x", "ZREM k x", "ZPOPMIN k",
-             "ZREMRANGEBYSCORE k 1 2", "ZUNIONSTORE l 2 k l", "ZINCRBY k 1 x; ZREM k x; ZINCRBY k 3 x"],
-    "list": ["RPUSH k p", "RPUSH k p q r", "LPUSH k p q", "LPOP k", "RPOP k", "LPOP k 2", "LSET k 0 n", "LSET k -1 m", "LINSERT k AFTER x i",
-             "LINSERT k BEFORE x j", "LREM k 0 x", "LTRIM k 1 -1", "LMOVE k k LEFT RIGHT", "RPOPLPUSH k l", "LPOP k; LPUSH k t", "LSET k 0 u; RPUSH k v"],
+    "zset": ["ZADD k 5 x", "ZADD k GT CH 7 x", "ZADD k NX 2 w 3 y", "ZINCRBY k 1 x",
+             "ZINCRBY k -2 y", "ZADD k XX INCR 4 x", "ZREM k x", "ZPOPMIN k",
+             "ZREMRANGEBYSCORE k 1 2", "ZUNIONSTORE l 2 k l",
+             "ZINCRBY k 1 x; ZREM k x; ZINCRBY k 3 x"],
+    "list": ["RPUSH k p", "RPUSH k p q r", "LPUSH k p q", "LPOP k", "RPOP k", "LPOP k 2",
+             "LSET k 0 n", "LSET k -1 m", "LINSERT k AFTER x i",
+             "LINSERT k BEFORE x j", "LREM k 0 x", "LTRIM k 1 -1", "LMOVE k k LEFT RIGHT",
+             "RPOPLPUSH k l", "LPOP k; LPUSH k t", "LSET k 0 u; RPUSH k v"],
 }
 # States: ops of a, b and c in turn, each of which has seen the ones before.
 BEFORE = {
-    "string": {"nothing": [], "number": ["SET k 10"], "counter": ["INCRBY k 10", "INCRBY k 20"], "deadline": ["SET k 3 PXAT 7000", "INCR k"]},
-    "hash": {"nothing": [], "fields": ["HSET k f 10 g text"], "counters": ["HINCRBY k f 10", "HINCRBY k f 20", "HSET k g 1; PEXPIREAT k 7000"]},
-    "set": {"nothing": [], "two": ["SADD k x y", "SADD l y"], "added twice": ["SADD k x", "SREM k x", "SADD k x y; PEXPIREAT k 7000"]},
-    "zset": {"nothing": [], "two": ["ZADD k 1 x 2 y"], "counted": ["ZINCRBY k 1 x", "ZINCRBY k 2 x", "ZADD k 3 y; PEXPIREAT k 7000"]},
-    "list": {"nothing": [], "three": ["RPUSH k x y x"], "of all": ["RPUSH k x y", "LPUSH k w", "RPUSH k z; LINSERT k AFTER x i"],
+    "string": {"nothing": [], "number": ["SET k 10"], "counter": ["INCRBY k 10", "INCRBY k 20"],
+               "deadline": ["SET k 3 PXAT 7000", "INCR k"]},
+    "hash": {"nothing": [], "fields": ["HSET k f 10 g text"],
+             "counters": ["HINCRBY k f 10", "HINCRBY k f 20", "HSET k g 1; PEXPIREAT k 7000"]},
+    "set": {"nothing": [], "two": ["SADD k x y", "SADD l y"],
+            "added twice": ["SADD k x", "SREM k x", "SADD k x y; PEXPIREAT k 7000"]},
+    "zset": {"nothing": [], "two": ["ZADD k 1 x 2 y"],
+             "counted": ["ZINCRBY k 1 x", "ZINCRBY k 2 x", "ZADD k 3 y; PEXPIREAT k 7000"]},
+    "list": {"nothing": [], "three": ["RPUSH k x y x"],
+             "of all": ["RPUSH k x y", "LPUSH k w", "RPUSH k z; LINSERT k AFTER x i"],
              "deadline": ["RPUSH k x y z; PEXPIREAT k 7000", "LPOP k; LPUSH k w", "LSET k 1 u"]},
 }
 SHORT = {
-    "string": ["SET k 100", "APPEND k 5", "INCRBY k 7", "DECRBY k 4", "DEL k", "PEXPIREAT k 5000", "PERSIST k", "INCR k; DEL k; INCRBY k 2"],
-    "hash": ["HSET k f a", "HSET k f 5 g 6", "HINCRBY k f 2", "HDEL k f", "HDEL k f g h", "DEL k", "PEXPIREAT k 5000", "HINCRBY k f 1; HDEL k f; HINCRBY k f 3"],
-    "set": ["SADD k x", "SADD k x y z", "SREM k x", "SPOP k", "DEL k", "SMOVE k l x", "SUNIONSTORE l k l", "PEXPIREAT k 5000"],
-    "zset": ["ZADD k 5 x", "ZINCRBY k 1 x", "ZINCRBY k -2 y", "ZREM k x", "ZPOPMIN k", "ZADD k GT CH 7 x", "DEL k", "ZINCRBY k 1 x; ZREM k x; ZINCRBY k 3 x"],
-    "list": ["RPUSH k p", "LPUSH k p q", "LPOP k", "RPOP k", "LSET k 0 n", "LINSERT k AFTER x i", "LINSERT k BEFORE x j", "LTRIM k 1 -1", "DEL k",
+    "string": ["SET k 100", "APPEND k 5", "INCRBY k 7", "DECRBY k 4", "DEL k", "PEXPIREAT k 5000",
+               "PERSIST k", "INCR k; DEL k; INCRBY k 2"],
+    "hash": ["HSET k f a", "HSET k f 5 g 6", "HINCRBY k f 2", "HDEL k f", "HDEL k f g h", "DEL k",
+             "PEXPIREAT k 5000", "HINCRBY k f 1; HDEL k f; HINCRBY k f 3"],
+    "set": ["SADD k x", "SADD k x y z", "SREM k x", "SPOP k", "DEL k", "SMOVE k l x",
+            "SUNIONSTORE l k l", "PEXPIREAT k 5000"],
+    "zset": ["ZADD k 5 x", "ZINCRBY k 1 x", "ZINCRBY k -2 y", "ZREM k x", "ZPOPMIN k",
+             "ZADD k GT CH 7 x", "DEL k", "ZINCRBY k 1 x; ZREM k x; ZINCRBY k 3 x"],
+    "list": ["RPUSH k p", "LPUSH k p q", "LPOP k", "RPOP k", "LSET k 0 n", "LINSERT k AFTER x i",
+             "LINSERT k BEFORE x j", "LTRIM k 1 -1", "DEL k",
              "LPOP k; LPUSH k t"],
 }
-CLASHING = ["SET k 1", "INCR k", "HSET k f a", "HSET k f a; PEXPIREAT k 5000", "HINCRBY k f 2", "HDEL k f", "SADD k x", "SREM k x", "ZADD k 5 x", "ZINCRBY k 1 x", "ZREM k x", "RPUSH k p",
+CLASHING = ["SET k 1", "INCR k", "HSET k f a", "HSET k f a; PEXPIREAT k 5000", "HINCRBY k f 2",
+            "HDEL k f", "SADD k x", "SREM k x", "ZADD k 5 x", "ZINCRBY k 1 x", "ZREM k x",
+            "RPUSH k p",
             "LPOP k", "LSET k 0 n", "DEL k", "PEXPIREAT k 5000", "RENAME k l", "SET k v KEEPTTL"]
-AFTER_CLASH = ["DEL k", "SET k v KEEPTTL", "HSET k f z", "RPUSH k z", "SADD k z", "ZADD k 1 z", "INCR k", "RENAME k l", "PERSIST k"]
+AFTER_CLASH = ["DEL k", "SET k v KEEPTTL", "HSET k f z", "RPUSH k z", "SADD k z", "ZADD k 1 z",
+               "INCR k", "RENAME k l", "PERSIST k"]
 
 
 @functools.cache
 def origin(name: str, before: tuple, heard: tuple, own: tuple, at: int = 0) -> tuple[bytes, ...]:
-    """What each of the ops `own` of a replica is as bytes, b"" where a command changes nothing, after the shared ops `before` (who, op,
-    batch), of which it makes its own again, and after those it has `heard`: (i, batch) before its i-th."""
+    """What each of the ops `own` of a replica is as bytes, b"" where a command changes nothing,
+    after the shared ops `before` (who, op, batch), of which it makes its own again, and after those
+    it has `heard`: (i, batch) before its i-th."""
     replica = Replica(name, 1, seed=3)
     replica.receive(hello())
     replica.take_ops()
@@ -110,7 +134,8 @@ def execute(executor, session, op: str) -> None:
 @functools.cache
 def hello() -> bytes:
     """Makes the three known to each other."""
-    return pb.Batch(actors=[pb.Actor(id=Replica(n, 1).actor, replica=n, epoch=1) for n in "abc"]).SerializeToString()
+    return pb.Batch(actors=[pb.Actor(id=Replica(n, 1).actor, replica=n, epoch=1)
+                            for n in "abc"]).SerializeToString()
 
 
 @functools.cache
@@ -127,7 +152,8 @@ def reads(z: Replica) -> list:
 
 
 def replay(base: bytes, orders: list, ops: list[bytes], told_too: bool) -> str | None:
-    """What is wrong with the state after any of the orders (tuples of indexes into ops), or None."""
+    """What is wrong with the state after any of the orders (tuples of indexes into ops), or
+    None."""
     wanted = None
     for order in orders:
         z = Replica("z", 1, seed=7)
@@ -162,7 +188,8 @@ def differs_from_oracle(z: Replica, base: bytes, ops: list[bytes]) -> str | None
             type, shown = probe_members(z, 0, k)
             t = expected.get((0, k))
             t = t if t is not None and t.visible(now) else None
-            if type == NONE if t is None else t.shows(TYPE_NAMES.get(type), set(shown) if type == pb.SET else shown):
+            if (type == NONE if t is None
+                else t.shows(TYPE_NAMES.get(type), set(shown) if type == pb.SET else shown)):
                 continue
             return f"at {now} {k} is {shown}, but the ops say {t}"
     return None
@@ -186,16 +213,20 @@ class Run:
         """`ops`: batches; those that are empty are left out."""
         kept = [i for i, b in enumerate(ops) if b]
         place = {i: n for n, i in enumerate(kept)}
-        orders = ORDERS(len(kept), tuple((place[i], place[j]) for i, j in after if i in place and j in place))
+        orders = ORDERS(len(kept),
+                        tuple((place[i], place[j]) for i, j in after if i in place and j in place))
         self.histories += 1
         self.orders += len(orders)
-        # The oracle takes longer than all orders: of the large number of histories it looks at some.
-        fault = replay(base, orders, [ops[i] for i in kept], self.only != "" or self.histories % 7 == 0)
+        # The oracle takes longer than all orders: of the large number of histories it looks at
+        # some.
+        fault = replay(base, orders, [ops[i] for i in kept],
+                       self.only != "" or self.histories % 7 == 0)
         if fault:
             name = f"{where}: {' || '.join(', '.join(o) for o in names)}"
-            raise AssertionError(f'{fault}\nagain with: python -m tests.simulation.test_interleavings --only "{name}"')
+            raise AssertionError(f'{fault}\nagain with: python -m '
+                                 f'tests.simulation.test_interleavings --only "{name}"')
 
-    # ---- shapes ------------------------------------------------------------------------------------------------------
+    # ---- shapes ----------------------------------------------------------------------------------
     def three(self, type: str, name: str) -> None:
         where, before = f"{type}, {name}", shared(type, name)
         base = hello() + b"".join(batch for _, _, batch in before)
@@ -221,7 +252,8 @@ class Run:
             if not self.wants(where, "seen", (a,), (b,), (c1, "a's", c2)):
                 continue
             of_a = origin("a", before, (), (a,))[0]
-            made = [of_a, origin("b", before, (), (b,))[0], *origin("c", before, ((1, of_a),), (c1, c2))]
+            made = [of_a, origin("b", before, (), (b,))[0],
+                    *origin("c", before, ((1, of_a),), (c1, c2))]
             self.look(where, base, made, [(0, 3), (2, 3)], ((a,), (b,), (c1, "a's", c2)))
 
     def types(self, type: str, name: str) -> None:
@@ -233,13 +265,15 @@ class Run:
             for c in every if self.large else AFTER_CLASH:
                 if self.wants(where, "types", (a,), (b,), ("both", c)):
                     of_c = origin("c", before, ((0, of_a), (0, of_b)), (c,))[0]
-                    self.look(where, base, [of_a, of_b, of_c], [(0, 2), (1, 2)], ((a,), (b,), ("both", c)))
+                    self.look(where, base, [of_a, of_b, of_c], [(0, 2), (1, 2)],
+                              ((a,), (b,), ("both", c)))
 
 
 ORDERS = functools.cache(lambda n, after: orders_of(n, list(after)))
 STATES = [(type, name) for type in BEFORE for name in BEFORE[type]]
 # One state of each type is enough where types meet.
-CLASH_STATES = [("string", "deadline"), ("hash", "counters"), ("set", "two"), ("zset", "counted"), ("list", "of all")]
+CLASH_STATES = [("string", "deadline"), ("hash", "counters"), ("set", "two"), ("zset", "counted"),
+                ("list", "of all")]
 
 
 @pytest.mark.parametrize("type, name", STATES)
@@ -265,7 +299,8 @@ def test_two_types_and_an_op_that_has_seen_both(type, name):
 def main() -> int:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--large", action="store_true", help="all commands in every shape")
-    p.add_argument("--only", default="", help="one state, shape of a state, or history, as failures name them")
+    p.add_argument("--only", default="",
+                   help="one state, shape of a state, or history, as failures name them")
     a = p.parse_args()
     run = Run(a.large, a.only)
     start = time.monotonic()

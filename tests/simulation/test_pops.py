@@ -1,9 +1,12 @@
-"""Laws of concurrent pops (SPOP, LPOP, RPOP, LMPOP, ZPOPMIN, ZPOPMAX, ZMPOP), for random schedules of two to four replicas.
+"""Laws of concurrent pops (SPOP, LPOP, RPOP, LMPOP, ZPOPMIN, ZPOPMAX, ZMPOP), for random schedules
+of two to four replicas.
 
-Every element is added once in all, so a replica must hold, at every moment, exactly what was added in the ops it has seen less what was
-popped in them, whoever popped it and however often. So: a pop answers only what is there; what two replicas popped at the same time goes
-once and takes nothing else along; what is added meanwhile stays; at the end nothing is left but what nobody was given. Elements of a
-list, and members of a sorted set, stand in one order in all replicas, at every moment.
+Every element is added once in all, so a replica must hold, at every moment, exactly what was added
+in the ops it has seen less what was popped in them, whoever popped it and however often. So: a pop
+answers only what is there; what two replicas popped at the same time goes once and takes nothing
+else along; what is added meanwhile stays; at the end nothing is left but what nobody was given.
+Elements of a list, and members of a sorted set, stand in one order in all replicas, at every
+moment.
 
     python -m tests.simulation.test_pops FIRST LAST
 """
@@ -18,8 +21,10 @@ from crdtredis._engine import Executor
 from tests.simulation.views import Client, content, flat_pairs
 
 POPS = {"set": [("SPOP", "k"), ("SPOP", "k", 1), ("SPOP", "k", 3)],
-        "list": [("LPOP", "k"), ("RPOP", "k"), ("LPOP", "k", 3), ("RPOP", "k", 2), ("LMPOP", 1, "k", "LEFT", "COUNT", 2), ("LMPOP", 2, "none", "k", "RIGHT")],
-        "zset": [("ZPOPMIN", "k"), ("ZPOPMAX", "k"), ("ZPOPMIN", "k", 3), ("ZMPOP", 1, "k", "MIN", "COUNT", 2), ("ZMPOP", 2, "none", "k", "MAX")]}
+        "list": [("LPOP", "k"), ("RPOP", "k"), ("LPOP", "k", 3), ("RPOP", "k", 2),
+                 ("LMPOP", 1, "k", "LEFT", "COUNT", 2), ("LMPOP", 2, "none", "k", "RIGHT")],
+        "zset": [("ZPOPMIN", "k"), ("ZPOPMAX", "k"), ("ZPOPMIN", "k", 3),
+                 ("ZMPOP", 1, "k", "MIN", "COUNT", 2), ("ZMPOP", 2, "none", "k", "MAX")]}
 
 
 class Node:
@@ -27,7 +32,8 @@ class Node:
         self.replica = Replica(name, 1, seed=seed)
         self.replica.now = 1000
         self.client = Client(self.replica, Executor(self.replica))
-        self.log = []                             # batches, own and received, each with what it added and popped
+        # batches, own and received, each with what it added and popped
+        self.log = []
         self.sent = {}
 
     def take(self, added=(), popped=()):
@@ -60,7 +66,8 @@ def run(seed):
     rng = random.Random(seed)
     type = rng.choice(list(POPS))
     nodes = [Node(n, seed + i) for i, n in enumerate("abcd"[:rng.randint(2, 4)])]
-    seen = {n: [set(), set()] for n in nodes}     # what was added, and popped, in the ops a node has
+    # what was added, and popped, in the ops a node has
+    seen = {n: [set(), set()] for n in nodes}
     fresh = count()
     pops = rng.choice([0.3, 0.5, 0.7])
 
@@ -72,7 +79,8 @@ def run(seed):
             target.replica.receive(batch)
             target.take(added, popped)            # relayed; with what is known already it is empty
             at += 1
-            # Causal: a batch that waits is not there yet. Logs are in causal order and handed on in order, so none does.
+            # Causal: a batch that waits is not there yet. Logs are in causal order and handed on in
+            # order, so none does.
             seen[target][0] |= added
             seen[target][1] |= popped
         source.sent[target] = at
@@ -81,7 +89,8 @@ def run(seed):
         kind = n.client("TYPE", "k").decode()
         there = content(n.client, b"k", kind) if kind != "none" else []
         names = [m for m, _ in there] if type == "zset" else list(there)
-        assert set(names) == seen[n][0] - seen[n][1] and len(names) == len(set(names)), f"seed {seed}: {n.replica.id} holds {names}"
+        assert set(names) == seen[n][0] - seen[n][1] and len(names) == len(
+                set(names)), f"seed {seed}: {n.replica.id} holds {names}"
         return names
 
     for _ in range(rng.randint(10, 60)):
@@ -93,9 +102,12 @@ def run(seed):
             argv = rng.choice(POPS[type])
             before = look(n)
             got = popped_by(argv, n.client(*argv))
-            assert set(got) <= set(before) and len(got) == len(set(got)), f"seed {seed}: {argv} gave {got} of {before}"
+            assert set(got) <= set(before) and len(got) == len(
+                    set(got)), f"seed {seed}: {argv} gave {got} of {before}"
             if type != "set":                     # from the end it names, in order
-                assert got in (before[:len(got)], before[::-1][:len(got)]), f"seed {seed}: {argv} gave {got} of {before}"
+                assert got in (before[:len(got)],
+                               before[::
+                                      -1][:len(got)]), f"seed {seed}: {argv} gave {got} of {before}"
             seen[n][1] |= set(got)
             n.take(popped=got)
         else:
@@ -116,7 +128,8 @@ def run(seed):
     if type != "set":
         assert all(names == left[0] for names in left), f"seed {seed}: {left}"
         for names in before:                      # the order in which elements stand never changes
-            assert [e for e in names if e in left[0]] == [e for e in left[0] if e in names], f"seed {seed}: {names}, then {left[0]}"
+            assert [e for e in names if e in left[0]] == [e for e in left[0]
+                                                          if e in names], f"seed {seed}: {names}, then {left[0]}"
 
 
 @pytest.mark.parametrize("first", range(0, 1000, 100))

@@ -1,4 +1,5 @@
-"""Seeded clusters in CI: a fixed few thousand schedules, in blocks; world.py says how to run more, or one again."""
+"""Seeded clusters in CI: a fixed few thousand schedules, in blocks; world.py says how to run more,
+or one again."""
 import gc
 import os
 
@@ -12,7 +13,8 @@ BLOCKS = 20
 
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_schedules(block):
-    gc.collect()                                             # what earlier tests left must not go while a schedule counts its memory
+    # what earlier tests left must not go while a schedule counts its memory
+    gc.collect()
     for seed in range(block, SCHEDULES, BLOCKS):
         check(seed)
 

@@ -1,9 +1,10 @@
 """What clients see of a replica, and whether a command does there what it would do in a fresh one.
 
-`view` reads everything with commands. `Shadow` is the client's model of a command: whatever a replica has merged (writes that stand side
-by side, counters in parts, hidden types, positions of many origins, stubs), to clients it is a Redis that holds what they read. So before
-a command its view is copied, by plain commands, into a replica of one's own without any history; then both execute the command, and must
-give the same reply and read the same afterwards.
+`view` reads everything with commands. `Shadow` is the client's model of a command: whatever a
+replica has merged (writes that stand side by side, counters in parts, hidden types, positions of
+many origins, stubs), to clients it is a Redis that holds what they read. So before a command its
+view is copied, by plain commands, into a replica of one's own without any history; then both
+execute the command, and must give the same reply and read the same afterwards.
 """
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ class Client:
         self.session = executor.session(2)
 
     def __call__(self, *argv):
-        return decode(self.executor.execute(self.session, [a if isinstance(a, bytes) else str(a).encode() for a in argv]))
+        return decode(self.executor.execute(self.session,
+                                            [a if isinstance(a, bytes) else str(a).encode()
+                                             for a in argv]))
 
 
 def flat_pairs(flat: list) -> list:
@@ -94,7 +97,8 @@ class Shadow:
         expected, found = self.client(*argv), decode(reply)
         if argv[0] in UNORDERED and isinstance(found, list):
             expected, found = sorted(expected), sorted(found)
-        assert found == expected, f"{argv} answers {found}, but {expected} in a replica without history"
+        assert found == expected, (
+            f"{argv} answers {found}, but {expected} in a replica without history")
 
     def compare_views(self, commands: list, after: dict) -> None:
         told = view(self.client)

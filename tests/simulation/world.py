@@ -1,26 +1,33 @@
-"""A whole cluster in one process under one seed: simulated time, network and disk around real Replicas and Executors.
+"""A whole cluster in one process under one seed: simulated time, network and disk around real
+Replicas and Executors.
 
-What is real: the kernel, the commands, op and batch bytes, cutting batches by clock, recovery from the log, the rule by which a
-replica takes a newer epoch, that a replica whose timestamps run ahead of its clock takes no writes. What is simulated is only what is
-outside: wall clocks (skewed, each its own way, and set now and then), operators (who sometimes accept stamps that are ahead), links (cut in any shape and direction, losing, doubling, reordering, slow), disks (a power loss takes any part of what was not synced;
-a backup can come back), and when anything happens.
+What is real: the kernel, the commands, op and batch bytes, cutting batches by clock, recovery from
+the log, the rule by which a replica takes a newer epoch, that a replica whose timestamps run ahead
+of its clock takes no writes. What is simulated is only what is outside: wall clocks (skewed, each
+its own way, and set now and then), operators (who sometimes accept stamps that are ahead), links
+(cut in any shape and direction, losing, doubling, reordering, slow), disks (a power loss takes any
+part of what was not synced; a backup can come back), and when anything happens.
 
-How ops travel differs by schedule: replicas push their own ops, push all they get (relays), or push nothing; and now and then one
-asks another for what it lacks. Lost messages are not repeated; exchanges make up for them, and for ops that found a waiting room full: in
-some schedules it holds a few ops only.
+How ops travel differs by schedule: replicas push their own ops, push all they get (relays), or push
+nothing; and now and then one asks another for what it lacks. Lost messages are not repeated;
+exchanges make up for them, and for ops that found a waiting room full: in some schedules it holds a
+few ops only.
 
-While it runs, now and then a command or transaction is executed beside a replica without history that holds what clients see here: reply and
-outcome must be the same (views.py, Shadow), whatever mixture of concurrent writes, hidden types and positions lies underneath.
+While it runs, now and then a command or transaction is executed beside a replica without history
+that holds what clients see here: reply and outcome must be the same (views.py, Shadow), whatever
+mixture of concurrent writes, hidden types and positions lies underneath.
 
 What is checked (`World.finish`), after links are healed and everybody is up:
 - digests are equal, and so is what clients read of every type (views.py);
-- visible keys are what the oracle reads off the bare ops found in the logs (oracle.py): so what was deleted stays deleted, and nothing
-  is counted twice or lost;
-- every acknowledged op is there, unless a disk that held it lost it, which `appendfsync always` prevents;
+- visible keys are what the oracle reads off the bare ops found in the logs (oracle.py): so what was
+  deleted stays deleted, and nothing is counted twice or lost;
+- every acknowledged op is there, unless a disk that held it lost it, which `appendfsync always`
+  prevents;
 - a replica recovered from its log has the digest it had before;
 - no dot ever stood for two ops;
-- after FLUSHALL, and after everybody heard from everybody: no key, no leftover, no op that waits, no stub but of processes that ended
-  before they saw the take-back; and when all is freed, memory is back where it was.
+- after FLUSHALL, and after everybody heard from everybody: no key, no leftover, no op that waits,
+  no stub but of processes that ended before they saw the take-back; and when all is freed, memory
+  is back where it was.
 
 Replay one schedule:  python -m tests.simulation.world --seed 4711 --verbose
 Many:                 python -m tests.simulation.world --schedules 100000
@@ -51,7 +58,8 @@ FAULTS = (AssertionError, DamagedBatch, StrangerError)
 
 
 class Disk:
-    """The log of one node: records (batches), of which the first `synced` survive a power loss. And its identity."""
+    """The log of one node: records (batches), of which the first `synced` survive a power loss. And
+    its identity."""
 
     def __init__(self):
         self.records: list[bytes] = []
@@ -65,7 +73,8 @@ class Disk:
             self.synced = len(self.records)
 
     def dots(self) -> set:
-        return {(actor, seq) for r in self.records for actor, first, last in batch_ranges(r) for seq in range(first, last + 1)}
+        return {(actor, seq) for r in self.records for actor, first,
+                last in batch_ranges(r) for seq in range(first, last + 1)}
 
 
 class Node:
@@ -84,10 +93,11 @@ class Node:
     def now(self) -> int:
         return self.world.now + self.skew
 
-    # ---- process ---------------------------------------------------------------------------------------------------
+    # ---- process ---------------------------------------------------------------------------------
     def start(self) -> None:
         self.disk.epoch = self.epoch_above(self.disk.epoch)
-        self.replica = Replica(self.name, self.disk.epoch, seed=self.world.rng.randrange(1 << 30), reap_grace=GRACE,
+        self.replica = Replica(self.name, self.disk.epoch, seed=self.world.rng.randrange(1 << 30),
+                               reap_grace=GRACE,
                                waiting_limit=self.world.room)
         self.replica.now = self.now()
         self.replica.accepted = self.accepted
@@ -123,7 +133,8 @@ class Node:
             before = disk.dots()
             del disk.records[self.world.rng.randint(disk.synced, len(disk.records)):]
             self.world.lost |= before - disk.dots()
-        self.world.say(f"{self.name} {'loses power' if power else 'is killed'}, {len(disk.records)} records left")
+        self.world.say(f"{self.name} {'loses power' if power else 'is killed'}, "
+                       f"{len(disk.records)} records left")
 
     def restore(self) -> None:
         """An older copy of the data directory is put back."""
@@ -133,7 +144,7 @@ class Node:
         self.world.lost |= before - disk.dots()
         self.world.say(f"{self.name} is restored from a backup of {len(records)} records")
 
-    # ---- turns -----------------------------------------------------------------------------------------------------
+    # ---- turns -----------------------------------------------------------------------------------
     def execute(self, session: int, *argv) -> bytes:
         argv = [a if isinstance(a, bytes) else str(a).encode() for a in argv]
         self.replica.now = self.now()
@@ -144,9 +155,11 @@ class Node:
         return reply
 
     def serve(self, session: int, commands: list[tuple]) -> None:
-        """A command or a transaction of a client, now and then beside a replica without history, which must do the same."""
+        """A command or a transaction of a client, now and then beside a replica without history,
+        which must do the same."""
         self.replica.now = self.now()
-        if self.world.rng.random() >= SHADOWED or not can_be_shadowed(commands) or self.replica.runs_ahead:
+        if (self.world.rng.random() >= SHADOWED or not can_be_shadowed(commands)
+            or self.replica.runs_ahead):
             for argv in commands:
                 self.execute(session, *argv)
             return
@@ -162,9 +175,11 @@ class Node:
             return
         self.world.remember(batch)
         self.disk.append(batch, self.world.always)
-        self.world.acknowledged[self.replica.actor] = self.replica.clock_ids().get(self.replica.actor, 0)
+        self.world.acknowledged[self.replica.actor] = self.replica.clock_ids().get(
+                self.replica.actor, 0)
         if self.world.style == "own":
-            batch = slice_batch(batch, {a: EVERY_OP for a, r, _, _ in self.replica.actors() if r != self.name})
+            batch = slice_batch(batch, {a: EVERY_OP for a, r, _, _ in self.replica.actors()
+                                        if r != self.name})
         if batch and self.world.style != "none":
             for peer in self.world.nodes:
                 if peer is not self:
@@ -175,10 +190,11 @@ class Node:
         self.replica.tick()
         self.end_turn()
 
-    # ---- messages --------------------------------------------------------------------------------------------------
+    # ---- messages --------------------------------------------------------------------------------
     def send(self, peer: "Node", kind: str, body=None) -> None:
         """Every message says who we are and what we have."""
-        self.world.network(self, peer, (kind, self.name, self.replica.actor, self.replica.actors(), body))
+        self.world.network(self, peer, (kind, self.name, self.replica.actor, self.replica.actors(),
+                                        body))
 
     def ask(self, peer: "Node") -> None:
         self.send(peer, "pull", self.replica.clock_ids())
@@ -198,7 +214,8 @@ class Node:
             self.declare()
         replica.hear(actor, {a: seq for a, _, _, seq in actors if seq})
         if self.world.rng.random() < 0.3:
-            replica.collect(500)                      # at once, while what it now knows of has yet to arrive
+            # at once, while what it now knows of has yet to arrive
+            replica.collect(500)
         if kind == "ops":
             for part in body:
                 try:
@@ -216,7 +233,8 @@ class Node:
     def check_identity(self, actors: list) -> None:
         """A peer that knows a later life of ours than we do: go on under a newer epoch."""
         replica = self.replica
-        above = plan.newer_epoch(Actor(replica.actor, self.name, replica.epoch), replica.clock_ids(), [Actor(a, r, e) for a, r, e, _ in actors],
+        above = plan.newer_epoch(Actor(replica.actor, self.name, replica.epoch),
+                                 replica.clock_ids(), [Actor(a, r, e) for a, r, e, _ in actors],
                                  {a: seq for a, _, _, seq in actors}, self.now())
         if above is not None:
             self.disk.epoch = self.epoch_above(max(above, self.disk.epoch))
@@ -240,7 +258,8 @@ class World:
         self.seen: dict[tuple, bytes] = {}            # dot -> its op's bytes
         self.always = rng.random() < 0.3
         self.room, self.refused = rng.choice(ROOMS), 0
-        self.trusting = rng.random() < 0.3            # stamps that are ahead are accepted in the end, instead of waiting for the clocks
+        # stamps that are ahead are accepted in the end, instead of waiting for the clocks
+        self.trusting = rng.random() < 0.3
         self.style = rng.choice(["own", "own", "relay", "none"])
         self.loss, self.double = rng.choice([0, 0, 0.1, 0.5]), rng.choice([0, 0.05, 0.3])
         self.slow = rng.choice([1, 5, 200, 3000])
@@ -264,15 +283,17 @@ class World:
         for run in pb.Batch.FromString(batch).runs:
             for op in run.ops:
                 body = op.SerializeToString(deterministic=True)
-                assert self.seen.setdefault((run.actor, op.seq), body) == body, f"dot {(run.actor, op.seq)} was used twice"
+                assert self.seen.setdefault((run.actor, op.seq),
+                                            body) == body, f"dot {(run.actor, op.seq)} was used twice"
 
-    # ---- network -----------------------------------------------------------------------------------------------------
+    # ---- network ---------------------------------------------------------------------------------
     def network(self, a: Node, b: Node, message: tuple) -> None:
         rng = self.rng
         for _ in range(2 if rng.random() < self.double else 1):
             if rng.random() >= self.loss:
                 self.sent += 1
-                self.flying.append((self.now + rng.randint(0, self.slow), self.sent, a.name, b.name, message))
+                self.flying.append((self.now + rng.randint(0, self.slow), self.sent, a.name, b.name,
+                                    message))
 
     def deliver(self) -> None:
         due = sorted((m for m in self.flying if m[0] <= self.now), key=lambda m: m[:2])
@@ -288,10 +309,11 @@ class World:
         one, side = rng.choice(names), {n for n in names if rng.random() < 0.5}
         self.cut = {(a, b) for a, b in pairs if {
             "halves": (a in side) != (b in side), "one out": one in (a, b), "one way": a == one,
-            "chain": abs(names.index(a) - names.index(b)) != 1, "some links": rng.random() < 0.5, "all": True}[shape]}
+            "chain": abs(names.index(a) - names.index(b)) != 1, "some links": rng.random() < 0.5,
+            "all": True}[shape]}
         self.say(f"partition, {shape}: {sorted(self.cut)}")
 
-    # ---- what happens --------------------------------------------------------------------------------------------------
+    # ---- what happens ----------------------------------------------------------------------------
     def step(self) -> None:
         rng = self.rng
         self.now += rng.choice([0, 0, 1, 1, 3, 20, 20, 300, rng.choice([1, 1, 1, 1, 3000])])
@@ -335,7 +357,7 @@ class World:
             self.step()
         self.finish()
 
-    # ---- the end -------------------------------------------------------------------------------------------------------
+    # ---- the end ---------------------------------------------------------------------------------
     def settle(self, tick: bool = False) -> None:
         """Everybody exchanges with everybody until all have the same."""
         for _ in range(40):
@@ -359,20 +381,24 @@ class World:
         self.flying.clear()
         self.loss = self.double = 0
         if not self.trusting:
-            self.now += 300_000                       # past every skew: what was held back for its timestamp may come
+            # past every skew: what was held back for its timestamp may come
+            self.now += 300_000
         for n in self.nodes:
             n.skew = 0
             if not n.up:
                 n.start()
         for n in self.nodes:
             if self.trusting:
-                n.accept(self.now + 600_000)          # also what is only held, its maker having lost it
+                # also what is only held, its maker having lost it
+                n.accept(self.now + 600_000)
             n.execute(0, "RESET")
             n.execute(1, "RESET")
         self.settle()
         self.compare()
-        self.settle(tick=True)                        # held ops are tried again, deadlines that passed become deletes
-        self.now += 300_000 if any(n.replica.waiting()["held"] for n in self.nodes) else 30_000     # nobody accepted what lies in rooms only
+        # held ops are tried again, deadlines that passed become deletes
+        self.settle(tick=True)
+        # nobody accepted what lies in rooms only
+        self.now += 300_000 if any(n.replica.waiting()["held"] for n in self.nodes) else 30_000
         self.settle(tick=True)
         found = self.compare()
         self.nothing_acknowledged_is_missing(found)
@@ -381,7 +407,8 @@ class World:
 
     def compare(self) -> Ops:
         for n in self.nodes:
-            n.replica.now = n.now()                   # the same for all: a deadline has passed or not
+            # the same for all: a deadline has passed or not
+            n.replica.now = n.now()
             n.replica.check()
         digests = {n.name: n.replica.digest() for n in self.nodes}
         assert len(set(digests.values())) == 1, f"digests differ: {digests}"
@@ -389,40 +416,50 @@ class World:
         for n in self.nodes:
             for record in n.disk.records:
                 found.read(record)
-        assert found.clock() == self.nodes[0].replica.clock(), "the logs hold something else than the clocks claim"
-        expected = {at: t for at, t in told(found).items() if t.visible(self.now) and at[0] < DATABASES}
+        assert found.clock() == self.nodes[0].replica.clock(
+                ), "the logs hold something else than the clocks claim"
+        expected = {at: t for at, t in told(found).items() if t.visible(self.now)
+                    and at[0] < DATABASES}
         views = [view(n.reader) for n in self.nodes]
         assert all(v == views[0] for v in views), f"reads differ: {views}"
-        assert views[0].keys() == expected.keys(), f"there is {views[0]}, but the ops say {expected}"
+        assert views[0].keys() == expected.keys(
+                ), f"there is {views[0]}, but the ops say {expected}"
         for at, (type, content, deadline) in views[0].items():
-            assert expected[at].shows(type, content), f"{at} is {type} {content}, but the ops say {expected[at]}"
-            assert deadline == expected[at].deadline, f"{at} has the deadline {deadline}, but the ops say {expected[at].deadline}"
+            assert expected[at].shows(type,
+                                      content), f"{at} is {type} {content}, but the ops say {expected[at]}"
+            assert deadline == expected[
+                    at].deadline, f"{at} has the deadline {deadline}, but the ops say {expected[at].deadline}"
         return found
 
     def nothing_acknowledged_is_missing(self, found: Ops) -> None:
         clock = {i: found.clock().get(name, 0) for i, name in found.names.items()}
         for actor, seq in self.acknowledged.items():
             for s in range(clock.get(actor, 0) + 1, seq + 1):
-                assert (actor, s) in self.lost, f"acknowledged op {(found.names.get(actor), s)} is gone, and no disk lost it"
-                assert not self.always or self.backups, "an op is gone although every write was synced"
+                assert (actor,
+                        s) in self.lost, f"acknowledged op {(found.names.get(actor), s)} is gone, and no disk lost it"
+                assert not self.always or self.backups, (
+                    "an op is gone although every write was synced")
 
     def recovery(self) -> None:
         n = self.rng.choice(self.nodes)
         digest, clock = n.replica.digest(), n.replica.clock()
         n.stop(False)
         n.start()
-        assert (n.replica.digest(), n.replica.clock()) == (digest, clock), f"{n.name} came back another"
+        assert (n.replica.digest(), n.replica.clock()) == (digest,
+                                                           clock), f"{n.name} came back another"
 
     def cleared(self) -> None:
         for flusher in (self.nodes[0], self.nodes[-1]):
-            for n in self.nodes:                      # every process makes an op: so all know who lives, and what it has seen
+            # every process makes an op: so all know who lives, and what it has seen
+            for n in self.nodes:
                 n.execute(0, "SET", "seen-by-" + n.name, "x")
                 n.end_turn()
             self.settle()
             flusher.execute(0, "FLUSHALL")
             flusher.end_turn()
             self.settle()
-        self.now += 300_000                           # deadlines without content are cleared away as well, counted from their stamp
+        # deadlines without content are cleared away as well, counted from their stamp
+        self.now += 300_000
         self.settle(tick=True)
         self.settle()
         for n in self.nodes:
@@ -433,15 +470,20 @@ class World:
             stubs = [s for db in range(16) for s in self.stubs(n, db)]
             assert len(stubs) == n.replica.stats()["stubs"]
             living = {f"{o.name}/{o.replica.epoch}" for o in self.nodes}
-            assert not living & set(stubs), f"{n.name} keeps stubs of {stubs}, of which {living} live"
+            assert not living & set(
+                    stubs), f"{n.name} keeps stubs of {stubs}, of which {living} live"
             assert sum(live for live, _ in left) == 0, f"{n.name} keeps keys after FLUSHALL: {left}"
-            assert sum(elements for _, elements in left) <= len(stubs), f"{n.name} keeps leftovers after FLUSHALL: {left}"
-            assert waiting["ops"] == 0 or self.lost, f"{n.name} has ops that wait for ever: {waiting}"
+            assert sum(elements for _,
+                       elements in
+                       left) <= len(stubs), f"{n.name} keeps leftovers after FLUSHALL: {left}"
+            assert waiting[
+                    "ops"] == 0 or self.lost, f"{n.name} has ops that wait for ever: {waiting}"
 
     def stubs(self, n, db: int) -> list[str]:
         """The actors whose stubs a replica keeps in a database."""
         states = [n.replica.inspect(db, key) for key in KEYS]
-        states += [of for key in KEYS for name in NAMES for of in (n.replica.inspect_member(db, key, name.encode()) or {}).values()]
+        states += [of for key in KEYS for name in NAMES
+                   for of in (n.replica.inspect_member(db, key, name.encode()) or {}).values()]
         return [t["actor"] for state in states if state for t in state["tallies"] if t["stub"]]
 
     def close(self) -> None:
@@ -458,7 +500,8 @@ def check(seed: int, verbose: bool = False) -> None:
         world.close()
         if probe_memory()[0] != before:
             gc.collect()
-        assert probe_memory()[0] == before, f"{probe_memory()[0] - before} allocations were not freed"
+        assert probe_memory()[
+                0] == before, f"{probe_memory()[0] - before} allocations were not freed"
     except FAULTS as e:
         world.close()
         raise AssertionError(f"seed {seed}: {type(e).__name__}: {e}\n"

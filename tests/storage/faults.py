@@ -23,7 +23,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-CALLS = {"create": 1, "write": 2, "fdatasync": 3, "rename": 4, "pread": 5, "ftruncate": 6, "fsync directory": 7, "unlink": 8}
+CALLS = {"create": 1, "write": 2, "fdatasync": 3, "rename": 4, "pread": 5, "ftruncate": 6,
+         "fsync directory": 7, "unlink": 8}
 KILL = -1
 RULE = struct.Struct("=ii5q80s")
 RULES = 16
@@ -36,7 +37,8 @@ def library() -> Path:
     global _library
     if _library is None:
         _library = Path(tempfile.mkdtemp(prefix="crdt-redis-faulty-")) / "faulty.so"
-        subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", _library, SOURCE, "-ldl"], check=True)
+        subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", _library,
+                        SOURCE, "-ldl"], check=True)
     return _library
 
 
@@ -55,21 +57,24 @@ class Disk:
         control.write_bytes(bytes(RULE.size * RULES))
         with open(control, "r+b") as f:
             self._rules = mmap.mmap(f.fileno(), 0)
-        self.environment = {"LD_PRELOAD": str(library()), "FAULTS_DIR": str(self.folder), "FAULTS_CONTROL": str(control),
+        self.environment = {"LD_PRELOAD": str(library()), "FAULTS_DIR": str(self.folder),
+                            "FAULTS_CONTROL": str(control),
                             "FAULTS_TRACE": str(self._trace), "FAULTS_SHADOW": str(self._shadow)}
         if self.folder.exists():
             self.begin_again()
 
-    # ---- faults -------------------------------------------------------------------------------------------------------
+    # ---- faults ----------------------------------------------------------------------------------
 
-    def fail(self, call: str, match: str = "", error: int = 0, *, skip: int = 0, times: int = -1, delay: float = 0.0, most: int = 0) -> int:
+    def fail(self, call: str, match: str = "", error: int = 0, *, skip: int = 0, times: int = -1,
+             delay: float = 0.0, most: int = 0) -> int:
         """From the next call on: those of CALLS on names that contain `match` fail with this errno
         (0: they do not; KILL: the process dies), but for the first `skip`, and at most `times`.
         delay: seconds each takes; most: bytes each moves. Returns a number for hits()."""
         for i in range(RULES):
             if RULE.unpack_from(self._rules, i * RULE.size)[0] == 0:
                 # The kind of call comes last: before it, there is no rule.
-                RULE.pack_into(self._rules, i * RULE.size, 0, error, skip, times, int(delay * 1e6), most, 0, match.encode())
+                RULE.pack_into(self._rules, i * RULE.size, 0, error, skip, times, int(delay * 1e6),
+                               most, 0, match.encode())
                 struct.pack_into("=i", self._rules, i * RULE.size, CALLS[call])
                 return i
         raise ValueError("too many rules")
@@ -87,7 +92,7 @@ class Disk:
         for call in ("create", "write"):
             self.fail(call, "", errno.ENOSPC)
 
-    # ---- power --------------------------------------------------------------------------------------------------------
+    # ---- power -----------------------------------------------------------------------------------
 
     def events(self) -> list[list[str]]:
         return [line.split(" ", 2) for line in self._trace.read_text().splitlines()]
@@ -112,8 +117,10 @@ class Disk:
         for name, inode in names.items():
             whole = (self._shadow / inode).read_bytes()
             least = min(synced.get(inode, 0), len(whole))
-            kept = least if rng is None else rng.choice([least, len(whole), rng.randint(least, len(whole))])
-            content[name] = whole[:kept] + (bytes(rng.randint(0, len(whole) - kept)) if rng and rng.random() < 0.2 else b"")
+            kept = (least if rng is None
+                    else rng.choice([least, len(whole), rng.randint(least, len(whole))]))
+            content[name] = whole[:kept] + (bytes(rng.randint(0, len(whole) - kept)) if rng
+                                            and rng.random() < 0.2 else b"")
         folder = target or self.folder
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()

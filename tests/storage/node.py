@@ -13,7 +13,8 @@ class Node:
         self.replica = Replica(replica_id, epoch, seed=epoch)
         self.recovered = recover(folder, replica_id, self.replica)
         self.replica.now = 1_000_000 + epoch
-        self.log = SegmentLog(folder, replica_id, self.describe, place=self.recovered.place, unsynced=self.recovered.unsynced,
+        self.log = SegmentLog(folder, replica_id, self.describe, place=self.recovered.place,
+                              unsynced=self.recovered.unsynced,
                               beyond=self.recovered.beyond, wall_ms=lambda: 7, **settings)
         self.ends = []                  # (segment number, end) after each turn
 
@@ -21,7 +22,8 @@ class Node:
         return self.replica.declared(), self.replica.clock_ids()
 
     def turn(self, *effects) -> bool:
-        """One turn that makes one op of these effects [(name, key, argument)]: True when it may be acknowledged."""
+        """One turn that makes one op of these effects [(name, key, argument)]: True when it may be
+        acknowledged."""
         self.replica.now += 1
         probe_make(self.replica, [(name, 0, key, argument) for name, key, argument in effects])
         batch = self.last = self.replica.take_ops()
@@ -37,7 +39,9 @@ class Node:
     def fill(self, turns: int, seed: int = 1, size: int = 40) -> None:
         rng = random.Random(seed)
         for i in range(turns):
-            self.turn(*(("set", b"k%d" % rng.randrange(50), b"%d:" % i + rng.randbytes(rng.randrange(size))) for _ in range(rng.randrange(1, 4))))
+            self.turn(*(("set", b"k%d" % rng.randrange(50),
+                         b"%d:" % i + rng.randbytes(rng.randrange(size)))
+                         for _ in range(rng.randrange(1, 4))))
 
     def get(self, key: bytes):
         return probe_get(self.replica, 0, key)

@@ -1,4 +1,5 @@
-"""crdt-redis check: says what is wrong, changes nothing; with --repair keeps what is sound and leaves the original beside it."""
+"""crdt-redis check: says what is wrong, changes nothing; with --repair keeps what is sound and
+leaves the original beside it."""
 import os
 import random
 import shutil
@@ -51,7 +52,8 @@ def test_damage_is_named_and_nothing_is_changed(node, capsys):
     before = files(node.folder)
     assert main(str(node.folder), False) == EXIT_DATA
     out = capsys.readouterr().out
-    assert "segment-0000000000000002.log" in out and "DAMAGED at offset" in out and "--repair" in out
+    assert ("segment-0000000000000002.log" in out and "DAMAGED at offset" in out
+            and "--repair" in out)
     assert files(node.folder) == before
 
 
@@ -75,7 +77,11 @@ def test_after_a_repair_a_peer_heals_what_was_lost(node, tmp_path_factory):
     mine = Node(node.folder, epoch=9)
     assert mine.recovered.waiting > 0 and mine.digest() != node.digest()
     last = segment_numbers(peer)[-1]
-    for batch in LogReader(peer, lambda: (last, segment_path(peer, last).stat().st_size)).since(mine.replica.clock_ids()):
+    for batch in LogReader(peer,
+                           lambda: (last,
+                                    segment_path(peer,
+                                                 last).stat().st_size)).since(
+                                                     mine.replica.clock_ids()):
         mine.replica.receive(batch)
     assert mine.digest() == node.digest() and mine.replica.waiting()["ops"] == 0
     # and it stays healed, for what came from the peer is logged behind
@@ -195,12 +201,15 @@ def test_after_any_damage_repair_gives_a_directory_that_starts(tmp_path):
         shutil.rmtree(folder)
 
 
-# ---- ops that cannot be applied ---------------------------------------------------------------------------------------
+# ---- ops that cannot be applied ------------------------------------------------------------------
 
 
 def op_of(replica, seq, effects):
     """An encoded Batch with one op; `effects` are encoded Effects."""
-    body = b"\x08" + varint(seq) + b"\x11" + (replica.hlc + 1).to_bytes(8, "little") + b"".join(sized(4, e) for e in effects)
+    body = b"\x08" + varint(seq) + b"\x11" + (replica.hlc +
+                                              1).to_bytes(8,
+                                                          "little") + b"".join(
+                                                              sized(4, e) for e in effects)
     return run(replica.actor, [body])
 
 
@@ -217,13 +226,16 @@ def refused(tmp_path):
     node.bad = node.replica.clock_ids()[node.replica.actor] + 1
     node.log.writer.add(record(op_of(node.replica, node.bad, [SOUND, UNSOUND])))
     for i in range(5):
-        node.log.writer.add(record(op_of(node.replica, node.bad + 1 + i, [b"\x1a\x05after\x32\x01%d" % i])))
+        node.log.writer.add(record(op_of(node.replica, node.bad + 1 + i,
+                                         [b"\x1a\x05after\x32\x01%d" % i])))
     node.close()
     return node
 
 
 def test_an_op_that_cannot_be_applied_stops_the_start_and_is_named(refused, capsys):
-    with pytest.raises(RecoveryError, match=f"offset {refused.ends[9][1]}: op {refused.bad} of actor a/1, in the sound record here, cannot be applied"):
+    with pytest.raises(RecoveryError,
+                       match=f"offset {refused.ends[9][1]}: op {refused.bad} of actor a/1, in the "
+                             "sound record here, cannot be applied"):
         recover(refused.folder, "a", Replica("a", 99))
     before = files(refused.folder)
     assert main(str(refused.folder), False) == EXIT_DATA
@@ -234,7 +246,8 @@ def test_an_op_that_cannot_be_applied_stops_the_start_and_is_named(refused, caps
 def test_repair_puts_an_op_without_effect_in_its_place(refused, capsys):
     damaged = segment_path(refused.folder, 1).read_bytes()
     assert main(str(refused.folder), True) == 0
-    assert f"op {refused.bad} of actor a/1, in the sound record here, cannot be applied: set aside" in capsys.readouterr().out
+    assert ((f"op {refused.bad} of actor a/1, in the sound record here, cannot be "
+             "applied: set aside" in capsys.readouterr().out))
     assert (refused.folder / "segment-0000000000000001.log.damaged").read_bytes() == damaged
     replica = Replica("a", 99)
     r = recover(refused.folder, "a", replica)
@@ -256,7 +269,8 @@ def test_a_record_that_is_no_batch_is_left_out_by_repair(node, capsys):
     last = segment_numbers(node.folder)[-1]
     path = segment_path(node.folder, last)
     path.write_bytes(path.read_bytes() + record(b"\x7a\x03abc"))
-    assert main(str(node.folder), False) == EXIT_DATA and "is no batch of this version" in capsys.readouterr().out
+    assert (main(str(node.folder), False) == EXIT_DATA
+            and "is no batch of this version" in capsys.readouterr().out)
     assert main(str(node.folder), True) == 0 and "left out" in capsys.readouterr().out
     assert recover(node.folder, "a", Replica("a", 99)).records == 200
 
@@ -267,7 +281,8 @@ def test_several_such_ops_in_several_segments_are_mended_at_once(tmp_path):
     seq = 0
     for i in range(30):
         seq += 1
-        batch = op_of(node.replica, seq, [UNSOUND] if i % 7 == 3 else [b"\x1a\x02k%d\x32\x01v" % (i % 10)])
+        batch = op_of(node.replica, seq,
+                      [UNSOUND] if i % 7 == 3 else [b"\x1a\x02k%d\x32\x01v" % (i % 10)])
         if i == 0:
             batch = declaration([(node.replica.actor, "a", 1)]) + batch
         assert node.log.writer.add(record(batch))
@@ -276,7 +291,8 @@ def test_several_such_ops_in_several_segments_are_mended_at_once(tmp_path):
     assert segment_numbers(tmp_path)[-1] >= 3
     assert main(str(tmp_path), True) == 0
     replica = Replica("a", 99)
-    assert recover(tmp_path, "a", replica).waiting == 0 and replica.clock_ids() == {node.replica.actor: 30}
+    assert (recover(tmp_path, "a", replica).waiting == 0
+            and replica.clock_ids() == {node.replica.actor: 30})
 
 
 def test_a_record_cut_out_of_the_middle_is_accepted_by_repair(node, capsys):
@@ -285,7 +301,9 @@ def test_a_record_cut_out_of_the_middle_is_accepted_by_repair(node, capsys):
         path = segment_path(node.folder, number)
         with open(path, "rb") as f:
             size = os.fstat(f.fileno()).st_size
-            first, second = [after for _, after, _ in read_batches(f.fileno(), read_header(f.fileno()).size, size, 1)][:2]
+            first, second = [after for _, after,
+                             _ in read_batches(f.fileno(), read_header(f.fileno()).size, size,
+                                               1)][:2]
         data = path.read_bytes()
         path.write_bytes(data[:first] + data[second:] + record(b"") * ((second - first) // 8))
     before = files(node.folder)
@@ -295,7 +313,7 @@ def test_a_record_cut_out_of_the_middle_is_accepted_by_repair(node, capsys):
     assert recover(node.folder, "a", Replica("a", 99)).waiting > 0
 
 
-# ---- check changes nothing ------------------------------------------------------------------------------------------------
+# ---- check changes nothing -----------------------------------------------------------------------
 
 
 def test_check_leaves_a_torn_end_where_it_is(node):
@@ -316,6 +334,7 @@ def test_what_a_loss_of_power_leaves_at_a_rotation_is_no_damage(tmp_path, capsys
     before = files(tmp_path)
     assert main(str(tmp_path), False) == 0
     out = capsys.readouterr().out
-    assert "torn tail" in out and "behind the torn end: the next start sets it aside" in out and "DAMAGED" not in out
+    assert ("torn tail" in out and "behind the torn end: the next start sets it aside" in out
+            and "DAMAGED" not in out)
     assert files(tmp_path) == before
     assert main(str(tmp_path), True) == 0 and files(tmp_path) == before

@@ -10,13 +10,15 @@ import pytest
 
 from crdtredis.errors import EXIT_DATA, StartError
 from crdtredis.storage import identity, lock
-from crdtredis.storage.identity import Identity, newer_epoch, read_identity, store_identity, take_identity
+from crdtredis.storage.identity import (Identity, newer_epoch, read_identity, store_identity,
+                                        take_identity)
 from crdtredis.storage.lock import DirectoryLock
 
 
 def test_a_fresh_directory_takes_the_configured_id_and_the_time(tmp_path):
     assert take_identity(tmp_path, "eu-1", 5000) == Identity("eu-1", 5000)
-    assert json.loads((tmp_path / "identity.json").read_text()) == {"format": 1, "replica_id": "eu-1", "epoch": 5000}
+    assert (json.loads((tmp_path / "identity.json").read_text())
+            == {"format": 1, "replica_id": "eu-1", "epoch": 5000})
 
 
 def test_without_a_configured_id_it_is_the_host_name_and_something_random(tmp_path):
@@ -28,8 +30,10 @@ def test_without_a_configured_id_it_is_the_host_name_and_something_random(tmp_pa
 ABOVE = range(5001, 5001 + (1 << 20))
 
 
-@pytest.mark.parametrize("now, expected", [(9000, [9000]), (5001, [5001]), (5000, ABOVE), (17, ABOVE)])
-def test_every_start_takes_a_greater_epoch_even_when_the_clock_was_set_back(tmp_path, now, expected):
+@pytest.mark.parametrize("now, expected", [(9000, [9000]), (5001, [5001]), (5000, ABOVE),
+                                           (17, ABOVE)])
+def test_every_start_takes_a_greater_epoch_even_when_the_clock_was_set_back(
+        tmp_path, now, expected):
     take_identity(tmp_path, "a", 5000)
     assert take_identity(tmp_path, "a", now).epoch in expected
 
@@ -44,8 +48,10 @@ def test_two_starts_from_one_backup_under_a_clock_set_back_do_not_meet(tmp_path)
     assert len(epochs) == 3
 
 
-def test_the_epoch_is_on_disk_before_it_is_returned_and_survives_a_crash_at_any_step(tmp_path, monkeypatch):
-    """The steps are recorded: file synced, renamed, directory synced, in this order; a crash before each leaves a whole file."""
+def test_the_epoch_is_on_disk_before_it_is_returned_and_survives_a_crash_at_any_step(
+        tmp_path, monkeypatch):
+    """The steps are recorded: file synced, renamed, directory synced, in this order; a crash before
+    each leaves a whole file."""
     take_identity(tmp_path, "a", 100)
     steps = []
     real = {name: getattr(os, name) for name in ("write", "fsync", "rename")}
@@ -98,8 +104,10 @@ def test_an_epoch_is_stored_only_if_the_next_start_can_read_it(tmp_path, last):
         assert read_identity(tmp_path) == taken and taken.epoch > last
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format":2,"replica_id":"a","epoch":1}', '{"format":1,"replica_id":"","epoch":1}',
-                                  '{"format":1,"replica_id":"a","epoch":0}', '{"format":1,"replica_id":"a","epoch":true}', "\0" * 40])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format":2,"replica_id":"a","epoch":1}',
+                                  '{"format":1,"replica_id":"","epoch":1}',
+                                  '{"format":1,"replica_id":"a","epoch":0}',
+                                  '{"format":1,"replica_id":"a","epoch":true}', "\0" * 40])
 def test_a_damaged_file_is_refused_and_left_alone(tmp_path, text):
     (tmp_path / "identity.json").write_text(text)
     with pytest.raises(StartError, match="identity.json: damaged"):
@@ -119,9 +127,11 @@ def test_a_directory_that_cannot_be_written_stops_the_start(tmp_path):
 
 
 def test_a_second_process_is_refused_and_told_who_holds_the_directory(tmp_path):
-    code = "import sys, pathlib; from crdtredis.storage.lock import DirectoryLock; DirectoryLock(pathlib.Path(sys.argv[1]))"
+    code = ("import sys, pathlib; from crdtredis.storage.lock import DirectoryLock; "
+            "DirectoryLock(pathlib.Path(sys.argv[1]))")
     with DirectoryLock(tmp_path):
-        r = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+        r = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True,
+                           text=True)
         assert r.returncode and f"in use by another crdt-redis (process {os.getpid()})" in r.stderr
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == 0
 
@@ -166,7 +176,8 @@ def test_one_of_the_two_locks_is_enough(tmp_path, monkeypatch, refused):
 def test_on_a_full_disk_an_epoch_is_taken_that_is_stored_later(tmp_path, monkeypatch):
     take_identity(tmp_path, "a", 100)
     with monkeypatch.context() as m:
-        m.setattr(identity.os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        m.setattr(identity.os, "write", lambda fd,
+                  data: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
         mine = take_identity(tmp_path, "a", 200)
         assert mine == Identity("a", 200, stored=False) and read_identity(tmp_path).epoch == 100
     store_identity(tmp_path, mine)
@@ -176,4 +187,5 @@ def test_on_a_full_disk_an_epoch_is_taken_that_is_stored_later(tmp_path, monkeyp
 def test_files_are_for_their_owner_only(tmp_path):
     take_identity(tmp_path, "a", 1)
     with DirectoryLock(tmp_path):
-        assert {p.name: p.stat().st_mode & 0o777 for p in tmp_path.iterdir()} == {"identity.json": 0o600, "LOCK": 0o600}
+        assert ({p.name: p.stat().st_mode & 0o777 for p in tmp_path.iterdir()}
+                == {"identity.json": 0o600, "LOCK": 0o600})

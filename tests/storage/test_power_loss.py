@@ -1,7 +1,8 @@
-"""Loss of power at any moment: the log that comes back is what was there after some turn, and nothing that was synced is missing.
+"""Loss of power at any moment: the log that comes back is what was there after some turn, and
+nothing that was synced is missing.
 
-The disk is simulated below the C library (faults.py): what counts is which calls were made, in which order, not what this machine's file
-system happens to do.
+The disk is simulated below the C library (faults.py): what counts is which calls were made, in
+which order, not what this machine's file system happens to do.
 """
 import os
 import random
@@ -18,7 +19,8 @@ from crdtredis.storage.recovery import RecoveryError, recover
 from tests.storage.faults import KILL, Disk
 from tests.storage.node import Node
 
-# Writes turns, syncs and rotates as its seed says; tells after each step what there is and what must not be lost any more.
+# Writes turns, syncs and rotates as its seed says; tells after each step what there is and what
+# must not be lost any more.
 WRITER = textwrap.dedent("""
     import os, random, sys
     from pathlib import Path
@@ -46,7 +48,8 @@ WRITER = textwrap.dedent("""
 
 def write(disk, epoch, seed, policy, steps=60):
     """The digests that the writer went through, and the number of those that must be there."""
-    r = subprocess.run([sys.executable, "-c", WRITER, disk.folder, str(epoch), str(seed), policy, str(steps)], capture_output=True, text=True,
+    r = subprocess.run([sys.executable, "-c", WRITER, disk.folder, str(epoch), str(seed), policy,
+                        str(steps)], capture_output=True, text=True,
                        env=os.environ | disk.environment)
     lines = [line.split() for line in r.stdout.splitlines()]
     assert lines, r.stderr
@@ -89,7 +92,8 @@ def test_what_comes_back_is_a_prefix_that_holds_all_that_was_synced(disk, tmp_pa
 
 
 def test_power_lost_again_while_the_torn_end_is_being_cut_off(disk, tmp_path):
-    """The start dies at each of its own changes of the directory, and the next one does as if nothing had been."""
+    """The start dies at each of its own changes of the directory, and the next one does as if
+    nothing had been."""
     rng = random.Random(5)
     crashes = 0
     for seed in range(20):
@@ -105,7 +109,8 @@ def test_power_lost_again_while_the_torn_end_is_being_cut_off(disk, tmp_path):
             rule = disk.fail(call, "", KILL, skip=rng.randrange(2), times=1)
             code = "import sys, pathlib; from crdtredis._core import Replica; from crdtredis.storage.recovery import recover; " \
                    "recover(pathlib.Path(sys.argv[1]), 'a', Replica('a', 9))"
-            crashes += subprocess.run([sys.executable, "-c", code, disk.folder], env=os.environ | disk.environment).returncode != 0
+            crashes += subprocess.run([sys.executable, "-c", code, disk.folder],
+                                      env=os.environ | disk.environment).returncode != 0
             assert disk.hits(rule) <= 1
             disk.heal()
             disk.power_loss(rng)
@@ -114,12 +119,13 @@ def test_power_lost_again_while_the_torn_end_is_being_cut_off(disk, tmp_path):
     assert crashes > 5
 
 
-# ---- the same by hand ---------------------------------------------------------------------------------------------------
+# ---- the same by hand ----------------------------------------------------------------------------
 
 
 @pytest.fixture
 def rotated(tmp_path):
-    """A node in its third segment or later of which nothing was ever synced but the first header, and the digest after each turn."""
+    """A node in its third segment or later of which nothing was ever synced but the first header,
+    and the digest after each turn."""
     node = Node(tmp_path / "x", max_segment_size=2000) if (tmp_path / "x").mkdir() is None else None
     node.history = []
     for i in range(60):
@@ -135,7 +141,8 @@ def test_a_closed_segment_that_was_not_on_disk_may_have_lost_its_end(rotated):
     found, digest = back(rotated.folder)
     turns = rotated.ends.index((2, end)) + 1
     assert digest == rotated.history[turns - 1] and found.place == (2, end)
-    assert sorted(c.path.name for c in found.cuts if c.kept) == [segment_path(rotated.folder, n).name for n in range(3, rotated.ends[-1][0] + 1)]
+    assert (sorted(c.path.name for c in found.cuts if c.kept)
+            == [segment_path(rotated.folder, n).name for n in range(3, rotated.ends[-1][0] + 1)])
     assert len(list(rotated.folder.glob("*.torn"))) == rotated.ends[-1][0] - 2
     # and it goes on from there
     node = Node(rotated.folder, epoch=9)
@@ -150,7 +157,8 @@ def test_a_closed_segment_that_was_not_on_disk_may_have_lost_its_name_or_header(
         segment_path(rotated.folder, 2).unlink()
     else:
         os.truncate(segment_path(rotated.folder, 2), left)
-    turns = sum(n == 1 for n, _ in rotated.ends) + 1            # ends are as of after the rotation that the turn brought
+    # ends are as of after the rotation that the turn brought
+    turns = sum(n == 1 for n, _ in rotated.ends) + 1
     found, digest = back(rotated.folder)
     assert digest == rotated.history[turns - 1] and found.place[0] == 1
 

@@ -10,7 +10,8 @@ from crdtredis._core import Replica, record
 from crdtredis.replication import crdtredis_pb2 as pb
 from crdtredis.storage import chain, check, segments
 from crdtredis.storage.chain import header_of
-from crdtredis.storage.format import CutShort, FormatError, encode_header, read_batches, segment_numbers, segment_path
+from crdtredis.storage.format import (CutShort, FormatError, encode_header, read_batches,
+                                      segment_numbers, segment_path)
 from crdtredis.storage.identity import take_identity
 from crdtredis.storage.reader import LogReader
 from tests.storage.node import Node
@@ -52,7 +53,8 @@ def test_it_begins_at_the_last_segment_that_the_clock_covers(node):
         size = sum(x.path.stat().st_size for x in links if x.number >= link.number)
         assert part <= size and (link is links[0]) == (part == whole)
         if link is not links[0]:
-            # a peer with that clock can apply it, although the actors were declared in the first segment
+            # a peer with that clock can apply it, although the actors were declared in the first
+            # segment
             actor = node.replica.actor
             assert link.header().clock[actor] > 0
             fresh = peer()
@@ -71,13 +73,16 @@ def test_what_a_clock_lacks_is_complete(node):
 
 
 def test_an_actor_without_ops_that_an_op_named_is_declared_in_all_later_segments(node):
-    """So who reads on from there knows it, as one who had that op does. Only a hostile peer makes such an op."""
+    """So who reads on from there knows it, as one who had that op does. Only a hostile peer makes
+    such an op."""
     stranger, idle = Replica("stranger", 1), Replica("idle", 1)
     op = pb.Op(seq=1, stamp=1 << 16, effects=[
         pb.Effect(kind=pb.DEADLINE, key=b"k", deadline=2**60, stamp=1, actor=idle.actor)])
     node.replica.declare("known", 1)                # and never named
-    node.replica.receive(pb.Batch(actors=[pb.Actor(id=r.actor, replica=r.id, epoch=r.epoch) for r in (stranger, idle)],
-                                  runs=[pb.Run(actor=stranger.actor, ops=[op])]).SerializeToString())
+    node.replica.receive(pb.Batch(actors=[pb.Actor(id=r.actor, replica=r.id, epoch=r.epoch)
+                                          for r in (stranger, idle)],
+                                  runs=[pb.Run(actor=stranger.actor,
+                                               ops=[op])]).SerializeToString())
     node.fill(200)
     links = LogReader(node.folder, node.log.writer.place).links()
     assert len(links) > 2
@@ -144,7 +149,8 @@ def test_it_goes_on_when_the_segment_it_reads_becomes_void(node, monkeypatch):
         n += 1
         if n == 3:
             node.fill(3, seed=3)
-            monkeypatch.setattr(segments.os, "fdatasync", lambda fd: (_ for _ in ()).throw(OSError(5, os.strerror(5))))
+            monkeypatch.setattr(segments.os, "fdatasync",
+                                lambda fd: (_ for _ in ()).throw(OSError(5, os.strerror(5))))
             node.log.sync()
             monkeypatch.undo()
             assert node.log.tick() is None
@@ -152,7 +158,7 @@ def test_it_goes_on_when_the_segment_it_reads_becomes_void(node, monkeypatch):
     assert node.log.writer.place()[0] >= 2 and other.digest() == node.digest()
 
 
-# ---- where it may begin -----------------------------------------------------------------------------------------------
+# ---- where it may begin --------------------------------------------------------------------------
 
 
 def prefix(node, n):
@@ -186,7 +192,8 @@ def made(node, n):
         node.made.append(node.last)
 
 
-def test_a_segment_begun_after_a_failed_write_is_no_beginning_for_who_lacks_what_stands_before_it(node):
+def test_a_segment_begun_after_a_failed_write_is_no_beginning_for_who_lacks_what_stands_before_it(
+        node):
     made(node, 100)
     refuse_writes(node)
     made(node, 1)
@@ -244,7 +251,8 @@ def test_whoever_reads_gets_everything_whatever_went_wrong_before(tmp_path, monk
                     refuse_writes(node)
                 elif what < 0.2:
                     with monkeypatch.context() as m:
-                        m.setattr(segments.os, "fdatasync", lambda fd: (_ for _ in ()).throw(OSError(5, os.strerror(5))))
+                        m.setattr(segments.os, "fdatasync",
+                                  lambda fd: (_ for _ in ()).throw(OSError(5, os.strerror(5))))
                         node.log.sync()
                 elif what < 0.4:
                     node.log.sync()
@@ -261,11 +269,13 @@ def test_headers_are_read_once_not_once_for_every_segment(node, monkeypatch):
         node.fill(1)
     opened = []
     real = chain.header_of
-    monkeypatch.setattr(chain, "header_of", lambda path, *rest, **how: opened.append(path) or real(path, *rest, **how))
+    monkeypatch.setattr(chain, "header_of", lambda path, *rest, **how: opened.append(path)
+                        or real(path, *rest, **how))
     reader = LogReader(node.folder, node.log.writer.place)
     for _ in range(5):
         assert fed(reader, {}).digest() == node.digest()
-    assert len(opened) <= 60 + 5 * 60               # the chain once, and the search for a beginning once a time
+    # the chain once, and the search for a beginning once a time
+    assert len(opened) <= 60 + 5 * 60
     before = len(opened)
     node.fill(20)
     clock = node.replica.clock_ids()
@@ -274,8 +284,10 @@ def test_headers_are_read_once_not_once_for_every_segment(node, monkeypatch):
     assert len(opened) - before <= 20 + 5 * 2
 
 
-def test_ops_that_a_repaired_log_holds_but_could_not_apply_are_not_behind_a_later_beginning(tmp_path):
-    """1 ... 9 are lost; a healed 10 ... 100 stands in earlier segments than 1 ... 9, which a peer gives back, and a crash follows at once."""
+def test_ops_that_a_repaired_log_holds_but_could_not_apply_are_not_behind_a_later_beginning(
+        tmp_path):
+    """1 ... 9 are lost; a healed 10 ... 100 stands in earlier segments than 1 ... 9, which a peer
+    gives back, and a crash follows at once."""
     take_identity(tmp_path, "a", 1)
     first = Node(tmp_path, max_segment_size=700)
     made(first, 60)
@@ -284,7 +296,8 @@ def test_ops_that_a_repaired_log_holds_but_could_not_apply_are_not_behind_a_late
         f.seek(-20, 2)
         f.write(b"\xff")
     assert check.main(str(tmp_path), True) == 0
-    lost = Node(tmp_path, epoch=2, max_segment_size=1)       # begins a segment behind those that wait
+    # begins a segment behind those that wait
+    lost = Node(tmp_path, epoch=2, max_segment_size=1)
     assert lost.recovered.beyond == {first.replica.actor: 60} and lost.recovered.waiting
     lost.close()
     last = segment_numbers(tmp_path)[-1]
@@ -306,15 +319,18 @@ def test_ops_that_a_repaired_log_holds_but_could_not_apply_are_not_behind_a_late
 
 
 def test_records_larger_than_what_is_read_at_once_are_held_once(tmp_path):
-    """Each comes alone, as it stands in the file; a cut or a flipped bit in one is told as in any other."""
+    """Each comes alone, as it stands in the file; a cut or a flipped bit in one is told as in any
+    other."""
     payloads = [b"a" * 30, b"b" * 500, b"c" * 5000, b"d", b"e" * 1000]
     path = tmp_path / "file"
     data = b"".join(map(record, payloads))
     path.write_bytes(data)
     fd = os.open(path, os.O_RDWR)
     found = list(read_batches(fd, 0, len(data), 100, 200))
-    assert b"".join(batch for batch, _, _ in found) == b"".join(payloads) and found[-1][1] == len(data)
-    assert [batch for batch, _, _ in found if len(batch) > 200] == [p for p in payloads if len(p) > 200]
+    assert (b"".join(batch for batch, _, _ in found) == b"".join(payloads)
+            and found[-1][1] == len(data))
+    assert ([batch for batch, _, _ in found if len(batch) > 200]
+            == [p for p in payloads if len(p) > 200])
     begin = 38 + 508
     for end in (begin + 4, begin + 200, begin + 5000):
         with pytest.raises(CutShort) as e:

@@ -9,7 +9,8 @@ from crdtredis._core import Replica, record
 from crdtredis.errors import StartError
 from crdtredis.storage.batch import fields
 from crdtredis.storage.chain import header_of
-from crdtredis.storage.format import MAGIC, Header, encode_header, read_header, segment_numbers, segment_path
+from crdtredis.storage.format import (MAGIC, Header, encode_header, read_header, segment_numbers,
+                                      segment_path)
 from crdtredis.storage.reader import LogReader
 from crdtredis.storage.recovery import RecoveryError, recover
 from tests.storage.node import Node
@@ -53,7 +54,7 @@ def change(path, offset, data):
         f.write(data)
 
 
-# ---- what comes back --------------------------------------------------------------------------------------------------
+# ---- what comes back -----------------------------------------------------------------------------
 
 
 def test_an_empty_directory_is_an_empty_log(tmp_path):
@@ -81,7 +82,8 @@ def test_an_actor_is_declared_with_its_first_op_and_never_again(one):
     node = Node(one.folder, epoch=2)
     assert node.replica.take_ops() == b""
     node.set(b"k", b"v")
-    assert [a for a in fields(node.last) if a[0] == 1] and node.last.count(b"\x12\x01a\x18") == 1       # only a/2
+    # only a/2
+    assert [a for a in fields(node.last) if a[0] == 1] and node.last.count(b"\x12\x01a\x18") == 1
     node.set(b"k", b"w")
     assert b"\x12\x01a\x18" not in node.last
     node.close()
@@ -102,7 +104,8 @@ def test_a_process_start_without_an_op_leaves_no_trace(many):
     node.set(b"k", b"v")
     node.close()
     last = segment_numbers(many.folder)[-1]
-    assert {(r, e) for _, r, e in header_of(segment_path(many.folder, last), last, "a").actors} == {("a", 1), ("a", 50)}
+    assert ({(r, e) for _, r, e in header_of(segment_path(many.folder, last), last, "a").actors}
+            == {("a", 1), ("a", 50)})
 
 
 def test_a_restart_goes_on_in_the_same_segment(one):
@@ -148,7 +151,7 @@ def test_a_record_larger_than_what_is_read_at_once_comes_back(tmp_path):
     assert seen == sorted(seen) and seen[-1] == (node.ends[-1][1],) * 2
 
 
-# ---- torn tails ---------------------------------------------------------------------------------------------------------
+# ---- torn tails ----------------------------------------------------------------------------------
 
 
 def test_a_torn_tail_is_cut_back_to_the_last_whole_record_and_reported(one, tmp_path_factory):
@@ -156,7 +159,8 @@ def test_a_torn_tail_is_cut_back_to_the_last_whole_record_and_reported(one, tmp_
     os.truncate(path, one.ends[-1][1] - 5)
     r, replica = again(one.folder)
     before = one.ends[-2][1]
-    assert [(c.path, c.offset, c.lost) for c in r.cuts] == [(path, before, one.ends[-1][1] - 5 - before)]
+    assert ([(c.path, c.offset, c.lost) for c in r.cuts]
+            == [(path, before, one.ends[-1][1] - 5 - before)])
     assert path.stat().st_size == before and r.place == (1, before) and r.records == 49
     assert replica.digest() == state_after(one.folder, tmp_path_factory.mktemp("b"), 49)
 
@@ -209,14 +213,15 @@ def test_drafts_of_segments_are_ignored_and_removed(one):
     node.close()
 
 
-# ---- what is refused, with nothing changed --------------------------------------------------------------------------------
+# ---- what is refused, with nothing changed -------------------------------------------------------
 
 
 def refused(folder, path, match):
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     with pytest.raises(RecoveryError, match=match) as e:
         again(folder)
-    assert e.value.path == path and isinstance(e.value, StartError) and str(path) in str(e.value) and "crdt-redis check" in str(e.value)
+    assert (e.value.path == path and isinstance(e.value, StartError) and str(path) in str(e.value)
+            and "crdt-redis check" in str(e.value))
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
     return e.value.offset
 
@@ -264,13 +269,15 @@ def test_a_header_that_rotted_is_refused(many):
         was = path.read_bytes()
         for offset in (0, 9, 13, 30):
             change(path, offset, b"\x7f")
-            refused(many.folder, path, "header record is damaged|does not begin with CRDTSEG1|ends within the header")
+            refused(many.folder, path,
+                    "header record is damaged|does not begin with CRDTSEG1|ends within the header")
             path.write_bytes(was)
 
 
 def test_a_newest_segment_whose_header_length_rotted_is_not_taken_for_one_that_was_only_being_created(one):
     change(segment_path(one.folder, 1), 9, b"\x7f")
-    refused(one.folder, segment_path(one.folder, 1), "ends within the header, but sound records are there")
+    refused(one.folder, segment_path(one.folder, 1),
+            "ends within the header, but sound records are there")
 
 
 def test_a_segment_of_another_replica_is_refused(one):
@@ -298,7 +305,8 @@ def test_a_sound_record_that_is_no_batch_is_refused(one):
 
 
 def test_ops_that_the_log_lost_are_refused_even_when_every_byte_is_sound(one):
-    """A record cut out of the middle, as an editor or a bad copy might: the ops behind it would wait for ever."""
+    """A record cut out of the middle, as an editor or a bad copy might: the ops behind it would
+    wait for ever."""
     path = segment_path(one.folder, 1)
     data = path.read_bytes()
     path.write_bytes(data[:one.ends[10][1]] + data[one.ends[11][1]:])
@@ -306,17 +314,20 @@ def test_ops_that_the_log_lost_are_refused_even_when_every_byte_is_sound(one):
 
 
 def test_the_header_must_be_readable_json_of_the_right_shape(tmp_path):
-    for payload in (b"", b"{}", b"[1]", b'{"format":1}', b'{"format":1,"replica":"a","number":1,"created_ms":0,"actors":[1],"clock":{},"follows":null}'):
+    for payload in (b"", b"{}", b"[1]", b'{"format":1}',
+                    b'{"format":1,"replica":"a","number":1,"created_ms":0,"actors":[1],"clock":{},"follows":null}'):
         segment_path(tmp_path, 1).write_bytes(MAGIC + record(payload))
-        refused(tmp_path, segment_path(tmp_path, 1), "header is not what the format says|header record is damaged")
+        refused(tmp_path, segment_path(tmp_path, 1),
+                "header is not what the format says|header record is damaged")
 
 
-# ---- a thousand accidents ---------------------------------------------------------------------------------------------------
+# ---- a thousand accidents ------------------------------------------------------------------------
 
 
 def test_truncation_and_rot_at_random_places(tmp_path):
-    """Whatever happens to the files, either the start is refused, or what comes back is what was there after some turn, and then
-    only turns at the very end are missing. Never a crash, never a hole."""
+    """Whatever happens to the files, either the start is refused, or what comes back is what was
+    there after some turn, and then only turns at the very end are missing. Never a crash, never a
+    hole."""
     rng = random.Random(2026)
     source = tmp_path / "source"
     source.mkdir()
@@ -324,7 +335,8 @@ def test_truncation_and_rot_at_random_places(tmp_path):
     rng_fill = random.Random(1)
     digests = {0: node.digest()}
     for i in range(60):
-        node.turn(*(("set", b"k%d" % rng_fill.randrange(50), b"%d:" % i + rng_fill.randbytes(40)) for _ in range(3)))
+        node.turn(*(("set", b"k%d" % rng_fill.randrange(50), b"%d:" % i + rng_fill.randbytes(40))
+                    for _ in range(3)))
         digests[i + 1] = node.digest()
     node.close()
     last = node.ends[-1][0]
@@ -355,7 +367,8 @@ def test_truncation_and_rot_at_random_places(tmp_path):
         except RecoveryError as e:
             outcomes["refused"] += 1
             assert str(folder) in str(e) and e.offset >= 0
-            assert not (kind == "append" and number == last or kind == "truncate last"), (round_, kind, e)
+            assert not (kind == "append" and number == last
+                        or kind == "truncate last"), (round_, kind, e)
         else:
             digest = replica.digest()
             if digest == digests[60]:
@@ -363,8 +376,11 @@ def test_truncation_and_rot_at_random_places(tmp_path):
             else:
                 outcomes["cut"] += 1
                 turns = next(t for t, d in digests.items() if d == digest)
-                assert (r.cuts or kind.startswith("truncate")) and turns >= turns_before_last, (round_, kind, turns)
-                assert turns == 59 or kind in ("truncate", "truncate last", "bytes", "zeros"), (round_, kind, turns)
+                assert (r.cuts
+                        or kind.startswith("truncate")) and turns >= turns_before_last, (
+                            round_, kind, turns)
+                assert turns == 59 or kind in ("truncate", "truncate last", "bytes",
+                                               "zeros"), (round_, kind, turns)
         shutil.rmtree(folder)
     assert min(outcomes.values()) > 30, outcomes
 

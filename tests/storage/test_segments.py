@@ -29,7 +29,7 @@ def header(folder, number):
         os.close(fd)
 
 
-# ---- the ordinary course ------------------------------------------------------------------------------------------------
+# ---- the ordinary course -------------------------------------------------------------------------
 
 
 def test_a_full_segment_gets_a_successor_whose_header_tells_clock_actors_and_place(tmp_path):
@@ -39,15 +39,18 @@ def test_a_full_segment_gets_a_successor_whose_header_tells_clock_actors_and_pla
         node.set(b"k", b"v" * 50)
     actor = node.replica.actor
     h = header(tmp_path, 2)
-    assert (h.replica, h.number, h.created_ms, h.actors, h.clock) == ("a", 2, 7, ((actor, "a", 1),), {actor: len(node.ends)})
+    assert ((h.replica, h.number, h.created_ms, h.actors, h.clock)
+            == ("a", 2, 7, ((actor, "a", 1),), {actor: len(node.ends)}))
     assert h.follows == (1, segment_path(tmp_path, 1).stat().st_size) and h.follows[1] > before
     node.close()
 
 
-def test_the_thread_makes_former_segments_and_the_open_one_durable_and_closes_the_former(tmp_path, monkeypatch):
+def test_the_thread_makes_former_segments_and_the_open_one_durable_and_closes_the_former(
+        tmp_path, monkeypatch):
     node = Node(tmp_path, max_segment_size=600)
     synced = []
-    monkeypatch.setattr(segments.os, "fdatasync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")[-8:-4]))
+    monkeypatch.setattr(segments.os, "fdatasync",
+                        lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")[-8:-4]))
     before = len(os.listdir("/proc/self/fd"))
     node.fill(30)
     last = node.ends[-1][0]
@@ -63,7 +66,8 @@ def test_the_thread_makes_former_segments_and_the_open_one_durable_and_closes_th
 def test_no_syncs_closed_segments_and_the_open_one_at_the_end(tmp_path, monkeypatch):
     node = Node(tmp_path, policy="no", max_segment_size=600)
     synced = []
-    monkeypatch.setattr(segments.os, "fdatasync", lambda fd: synced.append(int(os.readlink(f"/proc/self/fd/{fd}")[-8:-4])))
+    monkeypatch.setattr(segments.os, "fdatasync",
+                        lambda fd: synced.append(int(os.readlink(f"/proc/self/fd/{fd}")[-8:-4])))
     node.fill(30)
     last = node.ends[-1][0]
     assert last > 3 and not synced
@@ -121,7 +125,8 @@ def on_disk(folder, number) -> int:
     return segment_path(folder, number).stat().st_blocks * 512
 
 
-def test_where_much_is_logged_room_is_set_aside_ahead_and_given_back_when_the_segment_is_left(tmp_path, monkeypatch):
+def test_where_much_is_logged_room_is_set_aside_ahead_and_given_back_when_the_segment_is_left(
+        tmp_path, monkeypatch):
     monkeypatch.setattr(segments, "PLENTY", 0)
     node = Node(tmp_path, max_segment_size=6_000_000)
     node.set(b"k", b"little")
@@ -130,7 +135,8 @@ def test_where_much_is_logged_room_is_set_aside_ahead_and_given_back_when_the_se
     node.set(b"k", MEG)
     node.log.ease()
     size = segment_path(tmp_path, 1).stat().st_size
-    assert on_disk(tmp_path, 1) >= size + segments.AHEAD - 8192 and size < 1_100_000, "room, but not a longer file"
+    assert on_disk(tmp_path,
+                   1) >= size + segments.AHEAD - 8192 and size < 1_100_000, "room, but not a longer file"
     for _ in range(6):
         node.set(b"k", MEG)
     node.log.ease()                         # the second segment
@@ -143,7 +149,8 @@ def test_where_much_is_logged_room_is_set_aside_ahead_and_given_back_when_the_se
     assert recovered(tmp_path).clock() == node.replica.clock()
 
 
-def test_room_that_a_killed_process_or_a_failed_segment_has_set_aside_is_given_back(tmp_path, monkeypatch):
+def test_room_that_a_killed_process_or_a_failed_segment_has_set_aside_is_given_back(
+        tmp_path, monkeypatch):
     monkeypatch.setattr(segments, "PLENTY", 0)
     node = Node(tmp_path, max_segment_size=3_000_000)
     node.set(b"k", MEG)
@@ -196,7 +203,8 @@ def test_a_disk_that_fails_when_asked_to_begin_is_noticed(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("policy", ["always", "no"])
-def test_nothing_is_begun_early_where_every_turn_is_synced_or_the_kernel_decides(tmp_path, monkeypatch, policy):
+def test_nothing_is_begun_early_where_every_turn_is_synced_or_the_kernel_decides(
+        tmp_path, monkeypatch, policy):
     node = Node(tmp_path, policy=policy)
     monkeypatch.setattr(segments, "write_back", lambda fd, end: pytest.fail("begun"))
     node.set(b"k", MEG)
@@ -208,7 +216,8 @@ def test_when_a_successor_cannot_be_made_the_old_segment_goes_on(tmp_path, monke
     node = Node(tmp_path, max_segment_size=600)
     monkeypatch.setattr(segments.os, "rename", fail_with(errno.EIO))
     node.fill(30)
-    assert node.log.writer.place()[0] == 1 and node.log.tick() is None and segment_numbers(tmp_path) == [1]
+    assert (node.log.writer.place()[0] == 1 and node.log.tick() is None
+            and segment_numbers(tmp_path) == [1])
     monkeypatch.undo()
     node.fill(30)
     assert node.log.writer.place()[0] > 1
@@ -216,7 +225,7 @@ def test_when_a_successor_cannot_be_made_the_old_segment_goes_on(tmp_path, monke
     assert recovered(tmp_path).digest() == node.digest()
 
 
-# ---- errors -----------------------------------------------------------------------------------------------------------------
+# ---- errors --------------------------------------------------------------------------------------
 
 
 def fail_with(code):
@@ -235,7 +244,8 @@ def failing_fdatasync(monkeypatch, which, code=errno.EIO):
     monkeypatch.setattr(segments.os, "fdatasync", call)
 
 
-def test_after_a_failed_fdatasync_writes_fail_until_what_is_in_doubt_is_durable_elsewhere(tmp_path, monkeypatch):
+def test_after_a_failed_fdatasync_writes_fail_until_what_is_in_doubt_is_durable_elsewhere(
+        tmp_path, monkeypatch):
     node = Node(tmp_path)
     node.fill(10)
     node.log.sync()
@@ -271,7 +281,8 @@ def test_a_failed_fdatasync_of_a_former_segment_voids_all_after_it(tmp_path, mon
     assert last >= 4
     failing_fdatasync(monkeypatch, "002.log")
     node.log.sync()
-    assert node.log.tick() is None          # fails and heals within the tick: the new file can be written
+    # fails and heals within the tick: the new file can be written
+    assert node.log.tick() is None
     monkeypatch.undo()
     assert header(tmp_path, last + 1).follows == header(tmp_path, 2).follows
     assert node.log.status().unsynced == 0
@@ -301,14 +312,16 @@ def small_disk(tmp_path):
     """A real file system of one megabyte."""
     where = tmp_path / "disk"
     where.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", where], capture_output=True).returncode:
+    if (os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", where],
+                                       capture_output=True).returncode):
         pytest.skip("needs the right to mount")
     yield where
     subprocess.run(["umount", "-l", where], check=True)
 
 
 @pytest.mark.parametrize("policy", ["everysec", "always"])
-def test_on_a_full_disk_writes_fail_and_nothing_acknowledged_is_lost_and_room_heals_it(small_disk, policy):
+def test_on_a_full_disk_writes_fail_and_nothing_acknowledged_is_lost_and_room_heals_it(
+        small_disk, policy):
     node = Node(small_disk, policy=policy, max_segment_size=200_000)
     i, acknowledged = 0, {}
     while True:
@@ -320,7 +333,8 @@ def test_on_a_full_disk_writes_fail_and_nothing_acknowledged_is_lost_and_room_he
     assert len(acknowledged) > 20
     assert node.log.tick().endswith("failed: No space left on device")
     number, end = node.log.writer.place()
-    assert segment_path(small_disk, number).stat().st_size == end           # the torn record was cut off again
+    # the torn record was cut off again
+    assert segment_path(small_disk, number).stat().st_size == end
     assert node.log.tick() and node.get(b"k3") == acknowledged[b"k3"]
     # killed now, everything acknowledged comes back
     copy = recovered(small_disk)
@@ -331,7 +345,8 @@ def test_on_a_full_disk_writes_fail_and_nothing_acknowledged_is_lost_and_room_he
     assert node.set(b"after", b"1")
     node.close()
     again = recovered(small_disk)
-    assert again.digest() == node.digest() and again.clock_ids() == {node.replica.actor: len(acknowledged) + 2}
+    assert (again.digest() == node.digest()
+            and again.clock_ids() == {node.replica.actor: len(acknowledged) + 2})
 
 
 def test_a_full_disk_during_rotation_leaves_no_half_segment(small_disk):
@@ -365,9 +380,11 @@ def test_a_file_size_limit_is_a_write_error_like_any_other(tmp_path):
         node.close()
         print(node.digest())
     """)
-    r = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    r = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True,
+                       check=True)
     first, second, digest = r.stdout.split()[0], r.stdout.splitlines()[1], r.stdout.splitlines()[2]
-    assert int(first.split("|")[0]) == 12 and "|False|None" in r.stdout.splitlines()[0]     # a fresh segment has room at once
+    # a fresh segment has room at once
+    assert int(first.split("|")[0]) == 12 and "|False|None" in r.stdout.splitlines()[0]
     assert second == "None|True" and recovered(tmp_path).digest() == digest
     assert resource.getrlimit(resource.RLIMIT_FSIZE)
 
@@ -386,7 +403,7 @@ def test_a_descriptor_that_broke_is_a_write_error(tmp_path):
     assert recovered(tmp_path).digest() == node.digest()
 
 
-# ---- what is in doubt -----------------------------------------------------------------------------------------------------
+# ---- what is in doubt ----------------------------------------------------------------------------
 
 
 def syncing_fails(monkeypatch, times=1):
@@ -463,7 +480,8 @@ def test_what_was_in_doubt_stays_so_however_often_the_kernel_is_asked_again(tmp_
     assert recovered(tmp_path).digest() == node.digest()
 
 
-def test_with_a_name_that_cannot_be_made_durable_the_file_behind_it_is_in_doubt(tmp_path, monkeypatch):
+def test_with_a_name_that_cannot_be_made_durable_the_file_behind_it_is_in_doubt(
+        tmp_path, monkeypatch):
     node = Node(tmp_path, max_segment_size=600)
     node.log.sync()
     node.fill(10)
@@ -486,13 +504,15 @@ def test_a_start_syncs_what_a_killed_process_had_closed_one_file_at_a_time(tmp_p
     last = node.ends[-1][0]
     assert last > 3
     synced, opened = [], []
-    monkeypatch.setattr(segments.os, "fdatasync", lambda fd: synced.append(int(os.readlink(f"/proc/self/fd/{fd}")[-8:-4])) or
+    monkeypatch.setattr(segments.os, "fdatasync",
+                        lambda fd: synced.append(int(os.readlink(f"/proc/self/fd/{fd}")[-8:-4])) or
                         opened.append(len(os.listdir("/proc/self/fd"))))
     Node(tmp_path, epoch=2)
     assert synced == list(range(1, last + 1)) and max(opened) - min(opened) <= 1
 
 
-def test_a_sync_that_fails_at_the_start_closes_the_log_and_does_not_stop_the_start(tmp_path, monkeypatch):
+def test_a_sync_that_fails_at_the_start_closes_the_log_and_does_not_stop_the_start(
+        tmp_path, monkeypatch):
     first = Node(tmp_path)
     first.fill(10)
     syncing_fails(monkeypatch)
@@ -501,11 +521,13 @@ def test_a_sync_that_fails_at_the_start_closes_the_log_and_does_not_stop_the_sta
     assert node.log.tick() is None
     node.set(b"a", b"1")
     node.close()
-    segment_path(tmp_path, 1).write_bytes(segment_path(tmp_path, 1).read_bytes()[:header(tmp_path, 1).size])
+    segment_path(tmp_path,
+                 1).write_bytes(segment_path(tmp_path, 1).read_bytes()[:header(tmp_path, 1).size])
     assert recovered(tmp_path).digest() == node.digest()
 
 
-def test_a_full_disk_at_the_start_does_not_stop_it_even_where_the_newest_segment_is_full(tmp_path, monkeypatch):
+def test_a_full_disk_at_the_start_does_not_stop_it_even_where_the_newest_segment_is_full(
+        tmp_path, monkeypatch):
     first = Node(tmp_path)
     first.fill(10)
     monkeypatch.setattr(segments.os, "rename", fail_with(errno.ENOSPC))
@@ -516,7 +538,7 @@ def test_a_full_disk_at_the_start_does_not_stop_it_even_where_the_newest_segment
     assert recovered(tmp_path).digest() == node.digest()
 
 
-# ---- a log that begins its life failed --------------------------------------------------------------------------------------
+# ---- a log that begins its life failed -----------------------------------------------------------
 
 
 def test_nothing_is_written_before_the_epoch_is_claimed(tmp_path):
@@ -541,7 +563,7 @@ def test_nothing_is_written_before_the_epoch_is_claimed(tmp_path):
     assert recovered(tmp_path).digest() == node.digest()
 
 
-# ---- files that somebody takes away -------------------------------------------------------------------------------------------
+# ---- files that somebody takes away --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["removed", "moved away", "replaced"])
@@ -585,7 +607,8 @@ def test_a_closed_segment_that_was_removed_is_told(tmp_path):
     assert node.log.status().missing is None
     segment_path(tmp_path, 2).unlink()
     node.log._look_around()
-    assert node.log.status().missing == "segment-0000000000000002.log was removed: the next start will be refused"
+    assert (node.log.status().missing
+            == "segment-0000000000000002.log was removed: the next start will be refused")
     node.close()
 
 
@@ -596,7 +619,7 @@ def test_files_are_for_their_owner_only(tmp_path):
     assert {p.stat().st_mode & 0o777 for p in tmp_path.glob("segment-*")} == {0o600}
 
 
-# ---- kill -9 ------------------------------------------------------------------------------------------------------------
+# ---- kill -9 -------------------------------------------------------------------------------------
 
 
 def test_kill_9_at_random_moments_loses_nothing_acknowledged(tmp_path):
@@ -614,7 +637,8 @@ def test_kill_9_at_random_moments_loses_nothing_acknowledged(tmp_path):
             n += 1
     """)
     for epoch in range(1, 9):
-        p = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(epoch)], stdout=subprocess.PIPE, text=True)
+        p = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(epoch)],
+                             stdout=subprocess.PIPE, text=True)
         for _ in range(37 * epoch):
             p.stdout.readline()
         p.kill()
