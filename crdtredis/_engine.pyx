@@ -5,14 +5,14 @@
 #   dispatch      which command runs, whether it may, what is counted
 #   transaction   MULTI, EXEC, WATCH
 #   blocking      clients that wait for keys, and when they are served
-#   session       clients, and what plain commands see of them
+#   session       clients, and what Python commands see of them
 #   executor      the command table and settings of one replica: all of the above, with no socket
 #   bridge        the crossing to the sync thread
 #   system        what the loop asks of Linux
 #   connection    accept, read, run, send, close
-#   loop          what one turn does, and in which order
+#   loop          what one loop iteration does, and in which order
 #
-# Everything a hot command needs runs without the GIL; what takes it says so.
+# Everything a native command needs runs without the GIL; what takes it says so.
 
 include "engine/call.pxi"
 include "engine/slowlog.pxi"

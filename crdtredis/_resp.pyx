@@ -4,7 +4,7 @@
 #     numbers   doubles in text, exactly as Redis reads and writes them
 #     parser    bytes of a client -> commands
 #     writer    replies -> bytes
-#     objects   replies that plain Python commands return, and the codec's face towards Python
+#     objects   replies that Python commands return, and the codec's face towards Python
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint64_t, uintptr_t

@@ -1,9 +1,9 @@
-"""Error replies of plain commands, and the errors that stop a start.
+"""Error replies of Python commands, and the errors that stop a start.
 
-A plain command refuses by raising CommandError with the whole reply text, code first ("ERR syntax
+A Python command refuses by raising CommandError with the whole reply text, code first ("ERR syntax
 error"); the executor turns it into an error reply and changes nothing. Texts that more than one
 command gives stand here as constants, worded as Redis words them, because clients match on them.
-Hot commands are C and take theirs from the fail_* functions of engine/executor.
+Native commands are C and take theirs from the refuse_* functions of engine/executor.
 
 StartError is what the command line turns into one line on standard error and an exit code.
 """
@@ -30,7 +30,7 @@ TIMEOUT_NEGATIVE = "ERR timeout is negative"
 TIMEOUT_OUT_OF_RANGE = "ERR timeout is out of range"
 NO_AUTH = "NOAUTH Authentication required."
 WRONG_PASS = "WRONGPASS invalid username-password pair or user is disabled."
-# a plain command failed in a way nobody foresaw; the log has the traceback
+# a Python command failed in a way nobody foresaw; the log has the traceback
 INTERNAL = "ERR internal error"
 
 

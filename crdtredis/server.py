@@ -13,10 +13,10 @@ of the time of a start to load, so that is done meanwhile, in a thread; then the
 at the latest when a command asks for it. Nothing is written under the new epoch before it is
 durable and the log is whole.
 
-Stop (SIGTERM, SIGINT, SHUTDOWN): the turn under way is logged and answered, the sync thread ends
-what is in flight, the log is forced to disk, the lock is released, exit code 0. A second signal
-cuts that short; what comes at once is the same signal, sent to the process and its group, as
-timeout(1) and many supervisors do. SIGHUP opens the log file of the messages again.
+Stop (SIGTERM, SIGINT, SHUTDOWN): the loop iteration under way is logged and answered, the sync
+thread ends what is in flight, the log is forced to disk, the lock is released, exit code 0. A
+second signal cuts that short; what comes at once is the same signal, sent to the process and its
+group, as timeout(1) and many supervisors do. SIGHUP opens the log file of the messages again.
 
 What cannot start says why in one line and with an exit code of errors.py. What fails later is
 refused to clients and shown by /health.
@@ -82,7 +82,7 @@ def now_ms() -> int:
 
 
 class Server:
-    """One server. Plain commands reach it as session.server.
+    """One server. Python commands reach it as session.server.
 
     config, replica, executor, engine (the loop), bridge; from the end of recovery on also log
     (storage.SegmentLog) and sync, None before. started: Unix time in ms. recovered: what recovery
@@ -396,7 +396,7 @@ class Server:
         config = self.config
         server_tls, client_tls = self.tls
         identity = identity_of(self.replica, renew, lambda: not self.executor.misconf)
-        # clients may have written since, even in this turn
+        # clients may have written since, even in this iteration
         identity.clock = self._logged
         front = Front(identity, self.bridge, self._call_soon,
                       LogReader(self.folder, self.writer.place), settings_of(config),
@@ -481,7 +481,7 @@ class Server:
     # ---- settings --------------------------------------------------------------------------------
 
     def _changed(self, name: str, value: Any) -> None:
-        """Config's observer: in the main thread at once, else in its next turn."""
+        """Config's observer: in the main thread at once, else in its next iteration."""
         if threading.current_thread() is threading.main_thread():
             self.apply(name, value)
         else:

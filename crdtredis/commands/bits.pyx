@@ -12,7 +12,7 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from crdtredis._core cimport Element, key_delete, key_find, key_visible, string_set, string_view
-from crdtredis._engine cimport Call, fail, fail_syntax, hot, is_word
+from crdtredis._engine cimport Call, refuse, refuse_syntax, native, is_word
 from crdtredis._resp cimport reply_array, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.numbers cimport parse_int64
@@ -125,7 +125,7 @@ cdef int read_offset(Call *c, Span arg, int field, int64_t *out) noexcept nogil:
         arg.n -= 1
     if (not parse_int64(arg.p, arg.n, &v) or v < 0 or v > INT64_MAX // unit
         or v * unit >= <int64_t>MAX_STRING * 8):
-        fail(c, b"ERR bit offset is not an integer or out of range")
+        refuse(c, b"ERR bit offset is not an integer or out of range")
         return 0
     out[0] = v * unit
     return 1
@@ -141,7 +141,7 @@ cdef void setbit(Call *c) noexcept nogil:
     if not read_offset(c, c.argv[2], 0, &at):
         return
     if not parse_int64(c.argv[3].p, c.argv[3].n, &on) or on < 0 or on > 1:
-        fail(c, b"ERR bit is not an integer or out of range")
+        refuse(c, b"ERR bit is not an integer or out of range")
         return
     found = find_string(c, 1, &e)
     if found == REFUSED:
@@ -174,7 +174,7 @@ cdef int read_unit(Call *c, Span arg, int *by_bit) noexcept nogil:
     elif is_word(arg, b"BYTE"):
         by_bit[0] = 0
     else:
-        fail_syntax(c)
+        refuse_syntax(c)
         return 0
     return 1
 
@@ -191,7 +191,7 @@ cdef void bitcount(Call *c) noexcept nogil:
         return
     v = string_view(c.kernel, e)
     if c.argc == 3 or c.argc > 5:
-        fail_syntax(c)
+        refuse_syntax(c)
         return
     if c.argc > 3:
         if not read_int(c, c.argv[2], &first) or not read_int(c, c.argv[3], &last):
@@ -224,7 +224,7 @@ cdef void bitpos(Call *c) noexcept nogil:
     if not read_int(c, c.argv[2], &bit):
         return
     if bit < 0 or bit > 1:
-        fail(c, b"ERR The bit argument must be 1 or 0.")
+        refuse(c, b"ERR The bit argument must be 1 or 0.")
         return
     found = read_string(c, 1, &e)
     if found != FOUND:
@@ -233,7 +233,7 @@ cdef void bitpos(Call *c) noexcept nogil:
         return
     v = string_view(c.kernel, e)
     if c.argc > 6:
-        fail_syntax(c)
+        refuse_syntax(c)
         return
     if c.argc > 3 and not read_int(c, c.argv[3], &first):
         return
@@ -304,10 +304,10 @@ cdef void bitop(Call *c) noexcept nogil:
     elif is_word(c.argv[1], b"NOT"):
         op = OP_NOT
     else:
-        fail_syntax(c)
+        refuse_syntax(c)
         return
     if op == OP_NOT and c.argc != 4:
-        fail(c, b"ERR BITOP NOT must be called with a single source key.")
+        refuse(c, b"ERR BITOP NOT must be called with a single source key.")
         return
     memset(&b, 0, sizeof(b))
     for i in range(3, c.argc):
@@ -359,7 +359,7 @@ cdef int read_field(Call *c, int i, FieldCall *f) noexcept nogil:
     if (type.n < 2 or type.p[0] not in (c'i', c'u')
             or not parse_int64(type.p + 1, type.n - 1, &bits) or bits < 1
             or bits > (64 if type.p[0] == c'i' else 63)):
-        fail(c, b"ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not "
+        refuse(c, b"ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not "
                 b"supported but i64 is.")
         return 0
     f.is_signed = type.p[0] == c'i'
@@ -385,7 +385,7 @@ cdef int read_field_calls(Call *c, Buffer *calls) noexcept nogil:
             elif is_word(word, b"FAIL"):
                 f.overflow = FAIL
             else:
-                fail(c, b"ERR Invalid OVERFLOW type specified")
+                refuse(c, b"ERR Invalid OVERFLOW type specified")
                 return 0
             i += 2
             continue
@@ -396,7 +396,7 @@ cdef int read_field_calls(Call *c, Buffer *calls) noexcept nogil:
         elif is_word(word, b"INCRBY") and rest >= 3:
             f.verb = FIELD_INCRBY
         else:
-            fail_syntax(c)
+            refuse_syntax(c)
             return 0
         if not read_field(c, i + 1, &f):
             return 0
@@ -459,7 +459,7 @@ cdef void bitfield_calls(Call *c, FieldCall *f, size_t n, int writable) noexcept
         if f[i].verb != FIELD_GET:
             end = max(end, f[i].at + f[i].bits)                 # bits the string must have
     if end and not writable:
-        fail(c, b"ERR BITFIELD_RO only supports the GET subcommand")
+        refuse(c, b"ERR BITFIELD_RO only supports the GET subcommand")
         return
     found = find_string(c, 1, &e) if end else read_string(c, 1, &e)
     if found == REFUSED:
@@ -511,26 +511,26 @@ ONE_REGISTER = ("The whole string is one register: of concurrent writes, even to
 command("SETBIT", arity=4, flags="write denyoom", keys=(1, 1, 1), group="bitmap", since="2.2.0",
         complexity="O(N) with N bytes of the whole value",
         summary="Sets or clears one bit of a string.",
-        replicas=ONE_REGISTER)(hot(setbit))
+        replicas=ONE_REGISTER)(native(setbit))
 command("GETBIT", arity=3, flags="readonly fast", keys=(1, 1, 1), group="bitmap", since="2.2.0",
-        summary="Answers one bit of a string.")(hot(getbit))
+        summary="Answers one bit of a string.")(native(getbit))
 command("BITCOUNT", arity=-2, flags="readonly", keys=(1, 1, 1), group="bitmap", since="2.6.0",
         complexity="O(N) with N bytes looked at",
-        summary="Counts the set bits of a string or of a part of it.")(hot(bitcount))
+        summary="Counts the set bits of a string or of a part of it.")(native(bitcount))
 command("BITPOS", arity=-3, flags="readonly", keys=(1, 1, 1), group="bitmap", since="2.8.7",
         complexity="O(N) with N bytes looked at",
-        summary="Answers the position of the first set or clear bit of a string or of a part of it.")(hot(bitpos))
+        summary="Answers the position of the first set or clear bit of a string or of a part of it.")(native(bitpos))
 command("BITOP", arity=-4, flags="write denyoom", keys=(2, -1, 1), group="bitmap", since="2.6.0",
         complexity="O(N) with N bytes of all sources",
         summary="Stores the bitwise AND, OR, XOR or NOT of strings.",
         replicas="The result is computed here, from this replica's sources. " +
-        ONE_REGISTER)(hot(bitop))
+        ONE_REGISTER)(native(bitop))
 command("BITFIELD", arity=-2, flags="write denyoom", keys=(1, 1, 1), group="bitmap", since="3.2.0",
         complexity="O(N) with N bytes of the whole value, and O(1) for each part of the command",
         summary="Reads and writes integers of any width inside a string.",
         replicas=ONE_REGISTER +
-        " INCRBY of a field is local, unlike INCRBY of a key.")(hot(bitfield))
+        " INCRBY of a field is local, unlike INCRBY of a key.")(native(bitfield))
 command("BITFIELD_RO", arity=-2, flags="readonly fast", keys=(1, 1, 1), group="bitmap",
         since="6.0.0",
         complexity="O(1) for each part of the command",
-        summary="Reads integers of any width inside a string.")(hot(bitfield_ro))
+        summary="Reads integers of any width inside a string.")(native(bitfield_ro))

@@ -18,7 +18,7 @@ from libc.math cimport ceill
 from libc.stdint cimport INT64_MAX, int64_t
 
 from crdtredis._core cimport T_LIST, T_ZSET, Collection, Element, key_collection, key_find
-from crdtredis._engine cimport CLIENT_IN_EXEC, Call, fail, hot, wait_for_keys
+from crdtredis._engine cimport CLIENT_IN_EXEC, Call, refuse, native, wait_for_keys
 from crdtredis._resp cimport reply_array, reply_bulk, reply_null, reply_null_array
 from crdtredis.buffer cimport Span
 from crdtredis.commands cimport lists, zsets
@@ -37,14 +37,14 @@ cdef int read_timeout(Call *c, Span arg, int64_t *ms) noexcept nogil:
         ms[0] = 0
         return 1
     if not parse_long_double(arg.p, arg.n, &seconds):
-        fail(c, b"ERR timeout is not a float or out of range")
+        refuse(c, b"ERR timeout is not a float or out of range")
         return 0
     seconds = ceill(seconds * 1000)
     if seconds < 0:
-        fail(c, b"ERR timeout is negative")
+        refuse(c, b"ERR timeout is negative")
         return 0
     if seconds > <long double>(INT64_MAX - c.kernel.now):
-        fail(c, b"ERR timeout is out of range")
+        refuse(c, b"ERR timeout is out of range")
         return 0
     ms[0] = <int64_t>seconds
     return 1
@@ -186,7 +186,7 @@ cdef void bzmpop(Call *c) noexcept nogil:
 LOCAL = ("Waiting is local to a replica. Two replicas that see the same element, each with a "
          "client that waits, both give it out; it is removed once.")
 
-for name, handler, end in (("BLPOP", hot(blpop), "head"), ("BRPOP", hot(brpop), "tail")):
+for name, handler, end in (("BLPOP", native(blpop), "head"), ("BRPOP", native(brpop), "tail")):
     command(name, arity=-3, flags="write blocking", keys=(1, -2, 1), group="list", since="2.0.0",
             complexity="O(N) for N keys",
             summary=f"Pops an element from the {end} of the first list that is there, or waits for "
@@ -194,19 +194,19 @@ for name, handler, end in (("BLPOP", hot(blpop), "head"), ("BRPOP", hot(brpop), 
 command("BLMPOP", arity=-5, flags="write blocking", keys=counted_keys(2), group="list",
         since="7.0.0", complexity="O(K+M log N) for K keys and M elements",
         summary="Pops elements from the first list that is there, or waits for one.",
-        replicas=LOCAL)(hot(blmpop))
+        replicas=LOCAL)(native(blmpop))
 command("BLMOVE", arity=6, flags="write denyoom blocking", keys=(1, 2, 1), group="list",
         since="6.2.0", complexity="O(log N)",
         summary="Moves an element from an end of a list to an end of a list, or waits for one.",
         replicas="Pop and push are one operation. " + LOCAL +
-        " It is then pushed twice.")(hot(blmove))
+        " It is then pushed twice.")(native(blmove))
 command("BRPOPLPUSH", arity=4, flags="write denyoom blocking", keys=(1, 2, 1), group="list",
         since="2.2.0", complexity="O(log N)",
         summary="Moves the last element of a list to the head of a list, or waits for one.",
         replicas="Pop and push are one operation. " + LOCAL +
-        " It is then pushed twice.")(hot(brpoplpush))
-for name, handler, which in (("BZPOPMIN", hot(bzpopmin), "least"),
-                             ("BZPOPMAX", hot(bzpopmax), "greatest")):
+        " It is then pushed twice.")(native(brpoplpush))
+for name, handler, which in (("BZPOPMIN", native(bzpopmin), "least"),
+                             ("BZPOPMAX", native(bzpopmax), "greatest")):
     command(name, arity=-3, flags="write fast blocking", keys=(1, -2, 1), group="sorted-set",
             since="5.0.0", complexity="O(log(N)) with N members",
             summary=f"Removes and answers the member with the {which} score of the first sorted "
@@ -216,4 +216,4 @@ command("BZMPOP", arity=-5, flags="write blocking", keys=counted_keys(2), group=
         since="7.0.0",
         complexity="O(K+M*log(N)) with K keys, N members and M of them removed",
         summary="Removes and answers members of the first sorted set that is there, or waits for "
-                "one.", replicas=LOCAL)(hot(bzmpop))
+                "one.", replicas=LOCAL)(native(bzmpop))

@@ -1,4 +1,4 @@
-# What the hot command groups share: looking up a string, ranges, deadlines and sizes, each with
+# What the native command groups share: looking up a string, ranges, deadlines and sizes, each with
 # Redis's own rules and refusals. Header only: all functions are inline.
 #
 # A handler answers either by one of these refusals and returns, or does its work; so helpers that
@@ -14,7 +14,7 @@ from libc.string cimport memcpy, memset
 
 from crdtredis._core cimport (Element, KEYS_AHEAD, T_NONE, T_STRING, key_find, key_touch, key_type,
                               keys_expect, op_room)
-from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, fail, fail_int, fail_type
+from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, refuse, refuse_int, refuse_type
 from crdtredis.buffer cimport Buffer, Span, buffer_need
 from crdtredis.numbers cimport parse_int64
 
@@ -50,7 +50,7 @@ cdef inline int find_string(Call *c, int i, Element **e) noexcept nogil:
         return FOUND
     if type == T_NONE:
         return MISSING
-    fail_type(c)
+    refuse_type(c)
     return REFUSED
 
 
@@ -71,7 +71,7 @@ cdef inline int read_int(Call *c, Span arg, int64_t *out) noexcept nogil:
     """An integer argument, or a refusal."""
     if parse_int64(arg.p, arg.n, out):
         return 1
-    fail_int(c)
+    refuse_int(c)
     return 0
 
 
@@ -93,7 +93,7 @@ cdef inline void clamp_range(int64_t *first, int64_t *last, int64_t n) noexcept 
         last[0] = n - 1
 
 
-cdef inline void fail_expire(Call *c) noexcept nogil:
+cdef inline void refuse_expire(Call *c) noexcept nogil:
     """Refuse a deadline. argv[0] is a command's name, so its length is bounded."""
     cdef char text[128]
     cdef const char *head = b"ERR invalid expire time in '"
@@ -104,7 +104,7 @@ cdef inline void fail_expire(Call *c) noexcept nogil:
         text[n] = name.p[i] | 32 if c'A' <= name.p[i] <= c'Z' else name.p[i]
         n += 1
     memcpy(text + n, b"' command", 10)
-    fail(c, text)
+    refuse(c, text)
 
 
 cdef inline int read_deadline(Call *c, Span arg, int64_t unit, int relative,
@@ -115,7 +115,7 @@ cdef inline int read_deadline(Call *c, Span arg, int64_t unit, int relative,
     if not read_int(c, arg, &v):
         return 0
     if v <= 0 or v > INT64_MAX // unit or (relative and v * unit > INT64_MAX - c.kernel.now):
-        fail_expire(c)
+        refuse_expire(c)
         return 0
     out[0] = v * unit + (c.kernel.now if relative else 0)
     return 1
@@ -141,7 +141,7 @@ cdef inline int size_allowed(Call *c, size_t n) noexcept nogil:
     """Whether a value may have n bytes, or a refusal."""
     if n <= MAX_STRING:
         return 1
-    fail(c, b"ERR string exceeds maximum allowed size (proto-max-bulk-len)")
+    refuse(c, b"ERR string exceeds maximum allowed size (proto-max-bulk-len)")
     return 0
 
 

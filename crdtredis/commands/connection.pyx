@@ -2,7 +2,8 @@
 # others are in client.py.
 
 from crdtredis._core cimport DATABASES
-from crdtredis._engine cimport CLIENT_CLOSE, Call, fail, fail_arity, fail_int, hot, reset_client
+from crdtredis._engine cimport (CLIENT_CLOSE, Call, native, refuse, refuse_arity, refuse_int,
+                                reset_client)
 from crdtredis._resp cimport parse_int64, reply_bulk, reply_ok, reply_simple
 from libc.stdint cimport int64_t, uint32_t
 
@@ -11,7 +12,7 @@ from crdtredis.commands.table import command
 
 cdef void ping(Call *c) noexcept nogil:
     if c.argc > 2:
-        fail_arity(c)
+        refuse_arity(c)
     elif c.argc == 2:
         reply_bulk(c.reply, c.argv[1].p, c.argv[1].n)
     else:
@@ -25,9 +26,9 @@ cdef void echo(Call *c) noexcept nogil:
 cdef void select(Call *c) noexcept nogil:
     cdef int64_t db
     if not parse_int64(c.argv[1].p, c.argv[1].n, &db):
-        fail_int(c)
+        refuse_int(c)
     elif db < 0 or db >= DATABASES:
-        fail(c, "ERR DB index is out of range")
+        refuse(c, "ERR DB index is out of range")
     else:
         c.client.db = <uint32_t>db
         reply_ok(c.reply)
@@ -44,18 +45,18 @@ cdef void reset(Call *c) noexcept nogil:
 
 
 command("PING", arity=-1, flags="fast", group="connection", since="1.0.0", complexity="O(1)",
-        summary="Answers PONG, or its argument.")(hot(ping))
+        summary="Answers PONG, or its argument.")(native(ping))
 command("ECHO", arity=2, flags="loading stale fast", group="connection", since="1.0.0",
         complexity="O(1)",
-        summary="Answers its argument.")(hot(echo))
+        summary="Answers its argument.")(native(echo))
 command("SELECT", arity=2, flags="loading stale fast", group="connection", since="1.0.0",
         complexity="O(1)",
-        summary="Changes the database of this connection.")(hot(select))
+        summary="Changes the database of this connection.")(native(select))
 command("QUIT", arity=-1, flags="noscript loading stale fast no_auth allow_busy no_queue",
         group="connection", since="1.0.0",
         complexity="O(1)",
-        summary="Closes the connection once the replies so far are sent.")(hot(quit))
+        summary="Closes the connection once the replies so far are sent.")(native(quit))
 command("RESET", arity=1, flags="noscript loading stale fast no_auth allow_busy no_queue",
         group="connection", since="6.2.0",
         complexity="O(1)",
-        summary="Puts the connection back as it was when it was new.")(hot(reset))
+        summary="Puts the connection back as it was when it was new.")(native(reset))

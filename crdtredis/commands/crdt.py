@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict
 
 from crdtredis import info
-from crdtredis._resp import Failure, Simple
+from crdtredis._resp import Refusal, Simple
 from crdtredis.commands import usage
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
 from crdtredis.config import is_peer
@@ -148,7 +148,7 @@ def sync(session, argv):
 
     def done(outcome):
         if outcome.unfinished:
-            token.resolve(Failure(f"ERR Not in sync with {', '.join(outcome.unfinished)} after "
+            token.resolve(Refusal(f"ERR Not in sync with {', '.join(outcome.unfinished)} after "
                                   f"{timeout} ms"))
         else:
             token.resolve({"synced": list(outcome.synced),

@@ -23,10 +23,10 @@ from crdtredis._core cimport (T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, C
                               list_insert, list_next, list_seek, list_value, member_score,
                               member_set, member_view, order_at, order_prev,
                               removal_size, string_set, string_view)
-from crdtredis._engine cimport Call, fail, fail_syntax, fail_too_large, hot, is_word
+from crdtredis._engine cimport Call, refuse, refuse_syntax, refuse_too_large, native, is_word
 from crdtredis._resp cimport reply_bulk, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
-from crdtredis.commands.common cimport MAX_STRING, fail_expire, read_int, touch
+from crdtredis.commands.common cimport MAX_STRING, refuse_expire, read_int, touch
 from crdtredis.commands.members cimport member_name, next_member
 from crdtredis.commands.rdb cimport (RDB_BAD, RDB_GOOD, RDB_HASH, RDB_LIST, RDB_SET, RDB_SET_INTSET,
                                      RDB_STRING, RDB_TRAILER, RDB_WRITTEN,
@@ -289,17 +289,17 @@ cdef int read_restore_options(Call *c, int *replace, int *absolute, int64_t *idl
             if not read_int(c, c.argv[i], idle):
                 return 0
             if idle[0] < 0:
-                fail(c, "ERR Invalid IDLETIME value, must be >= 0")
+                refuse(c, "ERR Invalid IDLETIME value, must be >= 0")
                 return 0
         elif is_word(c.argv[i], "FREQ") and i + 1 < c.argc and idle[0] == -1:
             i += 1
             if not read_int(c, c.argv[i], &freq):
                 return 0
             if freq < 0 or freq > 255:
-                fail(c, "ERR Invalid FREQ value, must be >= 0 and <= 255")
+                refuse(c, "ERR Invalid FREQ value, must be >= 0 and <= 255")
                 return 0
         else:
-            fail_syntax(c)
+            refuse_syntax(c)
             return 0
         i += 1
     return 1
@@ -318,15 +318,15 @@ cdef void restore(Call *c) noexcept nogil:
     e = key_find(k, c.db, key)
     there = key_visible(k, e)
     if there and not replace:
-        fail(c, "BUSYKEY Target key name already exists.")
+        refuse(c, "BUSYKEY Target key name already exists.")
         return
     if not read_int(c, c.argv[2], &deadline):
         return
     if deadline < 0:
-        fail(c, "ERR Invalid TTL value, must be >= 0")
+        refuse(c, "ERR Invalid TTL value, must be >= 0")
         return
     if not rdb_sealed(payload):
-        fail(c, "ERR DUMP payload version or checksum are wrong")
+        refuse(c, "ERR DUMP payload version or checksum are wrong")
         return
     memset(&found, 0, sizeof(Collected))
     found.k = k
@@ -336,11 +336,11 @@ cdef void restore(Call *c) noexcept nogil:
     found.room = k.op_most - used if used < k.op_most else 0
     status = collect_payload(&found, payload)
     if status == TOO_MUCH:
-        fail_too_large(c)
+        refuse_too_large(c)
     elif status != RDB_GOOD:
-        fail(c, "ERR Bad data format")
+        refuse(c, "ERR Bad data format")
     elif deadline and not absolute and deadline > INT64_MAX - k.now:
-        fail_expire(c)
+        refuse_expire(c)
     else:
         if deadline and not absolute:
             deadline += k.now
@@ -360,7 +360,7 @@ cdef void restore(Call *c) noexcept nogil:
 # ---- registration --------------------------------------------------------------------------------
 command("DUMP", arity=2, flags="readonly", keys=(1, 1, 1), group="generic", since="2.6.0",
         complexity="O(size of the value)",
-        summary="The value of a key as bytes that RESTORE takes, here and in Redis.")(hot(dump))
+        summary="The value of a key as bytes that RESTORE takes, here and in Redis.")(native(dump))
 command("RESTORE", arity=-4, flags="write denyoom", keys=(1, 1, 1), group="generic",
         categories="dangerous", since="2.6.0",
         complexity="O(size of the value)",
@@ -368,4 +368,4 @@ command("RESTORE", arity=-4, flags="write denyoom", keys=(1, 1, 1), group="gener
         replicas="The key is assigned as if it were new, like SET, or DEL and adds, in one "
                  "operation: with REPLACE what this replica had seen goes, "
                  "and what was written concurrently survives. Whether the key is free is decided "
-                 "locally.")(hot(restore))
+                 "locally.")(native(restore))

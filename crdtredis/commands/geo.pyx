@@ -32,7 +32,7 @@ from libc.string cimport memcpy, memset
 from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCursor, element_key,
                               member_find, member_score, order_at, order_next,
                               order_rank, score_hint)
-from crdtredis._engine cimport Call, fail, fail_float, fail_syntax, hot, is_word
+from crdtredis._engine cimport Call, refuse, refuse_float, refuse_syntax, native, is_word
 from crdtredis._resp cimport (parse_double, reply_array, reply_bulk, reply_int, reply_null,
                               reply_null_array, reply_raw)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
@@ -340,7 +340,7 @@ cdef int read_number(Call *c, Span arg, double *out, const char *text) noexcept 
     """A real number, or a refusal with the text."""
     if parse_double(arg.p, arg.n, out):
         return 1
-    fail(c, text)
+    refuse(c, text)
     return 0
 
 
@@ -349,12 +349,12 @@ cdef int read_place(Call *c, int i, Place *out) noexcept nogil:
     cdef char text[1024]                                    # %f of a double has up to 317 bytes
     if (not parse_double(c.argv[i].p, c.argv[i].n, &out.lon)
         or not parse_double(c.argv[i + 1].p, c.argv[i + 1].n, &out.lat)):
-        fail_float(c)
+        refuse_float(c)
         return 0
     if fabs(out.lon) <= 180 and fabs(out.lat) <= MAX_LATITUDE:
         return 1
     snprintf(text, sizeof(text), "ERR invalid longitude,latitude pair %f,%f", out.lon, out.lat)
-    fail(c, text)
+    refuse(c, text)
     return 0
 
 
@@ -369,7 +369,7 @@ cdef int read_unit(Call *c, Span arg, double *out) noexcept nogil:
     elif is_word(arg, "MI"):
         out[0] = 1609.34
     else:
-        fail(c, "ERR unsupported unit provided. please use M, KM, FT, MI")
+        refuse(c, "ERR unsupported unit provided. please use M, KM, FT, MI")
         return 0
     return 1
 
@@ -380,7 +380,7 @@ cdef int read_circle(Call *c, int i, Area *a) noexcept nogil:
     if not read_number(c, c.argv[i], &a.radius, "ERR need numeric radius"):
         return 0
     if a.radius < 0:
-        fail(c, "ERR radius cannot be negative")
+        refuse(c, "ERR radius cannot be negative")
         return 0
     return read_unit(c, c.argv[i + 1], &a.unit)
 
@@ -392,7 +392,7 @@ cdef int read_box(Call *c, int i, Area *a) noexcept nogil:
             or not read_number(c, c.argv[i + 1], &a.height, "ERR need numeric height")):
         return 0
     if a.width < 0 or a.height < 0:
-        fail(c, "ERR height or width cannot be negative")
+        refuse(c, "ERR height or width cannot be negative")
         return 0
     return read_unit(c, c.argv[i + 2], &a.unit)
 
@@ -410,7 +410,7 @@ cdef int read_centre(Call *c, Collection *z, Span name, Place *out) noexcept nog
     empty, whatever the name."""
     if z == NULL or member_place(c, z, name, out):
         return 1
-    fail(c, "ERR could not decode requested zset member")
+    refuse(c, "ERR could not decode requested zset member")
     return 0
 
 
@@ -464,7 +464,7 @@ cdef void geoadd(Call *c) noexcept nogil:
         first += 1
     n = (c.argc - first) // 3
     if n == 0 or (c.argc - first) % 3 or (options & NX and options & XX):
-        fail_syntax(c)
+        refuse_syntax(c)
         return
     memset(&scores, 0, sizeof(Buffer))
     buffer_need(&scores, n * sizeof(double))
@@ -521,7 +521,7 @@ cdef void geodist(Call *c) noexcept nogil:
     cdef Collection *z
     cdef Place a, b
     if c.argc > 5:
-        fail_syntax(c)
+        refuse_syntax(c)
         return
     if ((c.argc == 5 and not read_unit(c, c.argv[4], &unit))
         or read_members(c, c.argv[1], T_ZSET, &z) == REFUSED):
@@ -579,7 +579,7 @@ cdef int read_option(Call *c, int i, int form, Collection *z, Query *q) noexcept
         if not read_int(c, c.argv[i + 1], &q.count):
             return 0
         if q.count <= 0:
-            fail(c, "ERR COUNT must be > 0")
+            refuse(c, "ERR COUNT must be > 0")
             return 0
         return 2
     elif form & INTO_FIRST and is_word(arg, "STOREDIST"):
@@ -600,17 +600,17 @@ cdef int read_option(Call *c, int i, int form, Collection *z, Query *q) noexcept
     elif form & BY_OPTIONS and is_word(arg, "BYBOX") and left >= 3 and q.area.shape != CIRCLE:
         return 4 if read_box(c, i + 1, &q.area) else 0
     else:
-        fail_syntax(c)
+        refuse_syntax(c)
         return 0
     return 1
 
 
-cdef void fail_either(Call *c, const char *what) noexcept nogil:
+cdef void refuse_either(Call *c, const char *what) noexcept nogil:
     """argv[0] is a command's name, so its length is bounded."""
     cdef char text[160]
     snprintf(text, sizeof(text), "ERR exactly one of %s can be specified for %.*s", what,
              <int>c.argv[0].n, c.argv[0].p)
-    fail(c, text)
+    refuse(c, text)
 
 
 cdef int read_query(Call *c, int form, Collection *z, Query *q) noexcept nogil:
@@ -636,16 +636,17 @@ cdef int read_query(Call *c, int form, Collection *z, Query *q) noexcept nogil:
             return 0
         i += n
     if q.target != NULL and (q.with_distance or q.with_score or q.with_place):
-        fail(c, "ERR GEOSEARCHSTORE is not compatible with WITHDIST, WITHHASH and WITHCOORD options"
+        refuse(c,
+               "ERR GEOSEARCHSTORE is not compatible with WITHDIST, WITHHASH and WITHCOORD options"
              if form & INTO_FIRST else
              "ERR STORE option in GEORADIUS is not compatible with WITHDIST, WITHHASH and "
              "WITHCOORD options")
     elif form & BY_OPTIONS and not q.from_member and not q.from_place:
-        fail_either(c, "FROMMEMBER or FROMLONLAT")
+        refuse_either(c, "FROMMEMBER or FROMLONLAT")
     elif form & BY_OPTIONS and q.area.shape == NO_SHAPE:
-        fail_either(c, "BYRADIUS and BYBOX")
+        refuse_either(c, "BYRADIUS and BYBOX")
     elif q.any and not q.count:
-        fail(c, "ERR the ANY argument requires COUNT argument")
+        refuse(c, "ERR the ANY argument requires COUNT argument")
     else:
         if q.count and not q.any and q.order == AS_FOUND:
             q.order = NEAREST_FIRST                         # a number of them: the nearest
@@ -745,27 +746,27 @@ SEARCH = ("O(log(N)+M) with N members, M of them in or near the area; with ASC, 
 
 _of_one_key("GEOADD", arity=-5, flags="write denyoom", since="3.2.0",
         complexity="O(log(N)) per member, with N members", replicas=ADDS,
-        summary="Adds places to a sorted set, or moves them.")(hot(geoadd))
+        summary="Adds places to a sorted set, or moves them.")(native(geoadd))
 _of_one_key("GEODIST", arity=-4, flags="readonly", since="3.2.0", complexity="O(log(N))",
-            summary="The distance between two places.")(hot(geodist))
+            summary="The distance between two places.")(native(geodist))
 _of_one_key("GEOHASH", arity=-2, flags="readonly", since="3.2.0", complexity=MEMBERS,
-            summary="The geohashes of places.")(hot(geohash))
+            summary="The geohashes of places.")(native(geohash))
 _of_one_key("GEOPOS", arity=-2, flags="readonly", since="3.2.0", complexity=MEMBERS,
-            summary="Longitude and latitude of places.")(hot(geopos))
+            summary="Longitude and latitude of places.")(native(geopos))
 _of_one_key("GEOSEARCH", arity=-7, flags="readonly", since="6.2.0", complexity=SEARCH,
-            summary="The places in a circle or box.")(hot(geosearch))
+            summary="The places in a circle or box.")(native(geosearch))
 command("GEOSEARCHSTORE", arity=-8, flags="write denyoom", keys=(1, 2, 1), group="geo",
         since="6.2.0", complexity=SEARCH, replicas=STORES,
-        summary="Stores the places in a circle or box.")(hot(geosearchstore))
+        summary="Stores the places in a circle or box.")(native(geosearchstore))
 command("GEORADIUS", arity=-6, flags="write denyoom", keys=keyword_keys(6, b"STORE", b"STOREDIST"),
         group="geo", since="3.2.0", complexity=SEARCH, replicas=STORES,
-        summary="The places in a circle, answered or stored.")(hot(georadius))
+        summary="The places in a circle, answered or stored.")(native(georadius))
 command("GEORADIUSBYMEMBER", arity=-5, flags="write denyoom",
         keys=keyword_keys(5, b"STORE", b"STOREDIST"), group="geo", since="3.2.0", complexity=SEARCH,
         replicas=STORES,
         summary="The places in a circle around one of them, "
-                "answered or stored.")(hot(georadiusbymember))
+                "answered or stored.")(native(georadiusbymember))
 _of_one_key("GEORADIUS_RO", arity=-6, flags="readonly", since="3.2.10", complexity=SEARCH,
-            summary="The places in a circle.")(hot(georadius_ro))
+            summary="The places in a circle.")(native(georadius_ro))
 _of_one_key("GEORADIUSBYMEMBER_RO", arity=-5, flags="readonly", since="3.2.10", complexity=SEARCH,
-        summary="The places in a circle around one of them.")(hot(georadiusbymember_ro))
+        summary="The places in a circle around one of them.")(native(georadiusbymember_ro))

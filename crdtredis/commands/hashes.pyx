@@ -22,7 +22,8 @@ from libc.string cimport memset
 from crdtredis._core cimport (NO_NUMBER, T_HASH, WHOLE, Collection, Element, Kernel, key_collection,
                               key_find, key_prepare, member_add, member_find,
                               member_random, member_remove, member_set, member_view, string_int)
-from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_syntax, hot, is_word
+from crdtredis._engine cimport (Call, is_word, native, refuse, refuse_arity, refuse_float,
+                                refuse_syntax)
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_free, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_fit, read_int
@@ -68,7 +69,7 @@ cdef int64_t set_fields(Call *c) noexcept nogil:
     cdef int64_t before
     cdef int i
     if c.argc % 2:
-        fail_arity(c)
+        refuse_arity(c)
         return -1
     if find_members(c, key, T_HASH, &e, &h) == REFUSED:
         return -1
@@ -155,10 +156,10 @@ cdef void hincrby(Call *c) noexcept nogil:
         # fractions that add up to what is shown as a whole number are one, too
         text = member_view(k, m)
         if not parse_int64(text.p, text.n, &v):
-            fail(c, "ERR hash value is not an integer")
+            refuse(c, "ERR hash value is not an integer")
             return
     if v > INT64_MAX - step if step > 0 else v < INT64_MIN - step:
-        fail(c, "ERR increment or decrement would overflow")
+        refuse(c, "ERR increment or decrement would overflow")
         return
     wanted = v + step
     e = key_prepare(k, c.db, key, e, T_HASH)
@@ -176,10 +177,10 @@ cdef void hincrbyfloat(Call *c) noexcept nogil:
     cdef Element *e
     cdef Element *m = NULL
     if not parse_long_double(c.argv[3].p, c.argv[3].n, &step):
-        fail_float(c)
+        refuse_float(c)
         return
     if not isfinite(step):
-        fail(c, "ERR value is NaN or Infinity")
+        refuse(c, "ERR value is NaN or Infinity")
         return
     if find_members(c, key, T_HASH, &e, &h) == REFUSED:
         return
@@ -188,11 +189,11 @@ cdef void hincrbyfloat(Call *c) noexcept nogil:
     if m != NULL:
         text = member_view(k, m)
         if not parse_long_double(text.p, text.n, &v):
-            fail(c, "ERR hash value is not a float")
+            refuse(c, "ERR hash value is not a float")
             return
     wanted = v + step
     if not isfinite(wanted):
-        fail(c, "ERR increment would produce NaN or Infinity")
+        refuse(c, "ERR increment would produce NaN or Infinity")
         return
     e = key_prepare(k, c.db, key, e, T_HASH)
     member_add(k, c.db, key, e, T_HASH, field, step, &wanted)
@@ -302,12 +303,12 @@ cdef void hrandfield(Call *c) noexcept nogil:
     if c.argc > 2 and not read_choice(c, c.argv[2], &n):
         return
     if c.argc > 4 or (c.argc == 4 and not is_word(c.argv[3], "WITHVALUES")):
-        fail_syntax(c)
+        refuse_syntax(c)
         return
     if c.argc == 4:
         parts |= VALUE
         if n > INT64_MAX // 2:
-            fail(c, "ERR value is out of range")
+            refuse(c, "ERR value is out of range")
             return
     if read_members(c, c.argv[1], T_HASH, &h) == REFUSED:
         return
@@ -368,43 +369,43 @@ SUM = "Concurrent increments of a field add up: none is lost, none counts twice.
 
 _of_one_key("HSET", arity=-4, flags="write denyoom fast", since="2.0.0",
         complexity="O(N) with N fields", replicas=FIELDS,
-        summary="Sets fields of a hash; answers how many of them are new.")(hot(hset))
+        summary="Sets fields of a hash; answers how many of them are new.")(native(hset))
 _of_one_key("HMSET", arity=-4, flags="write denyoom fast", since="2.0.0",
         complexity="O(N) with N fields", replicas=FIELDS,
-        summary="Sets fields of a hash; HSET by its old name, answers OK.")(hot(hmset))
+        summary="Sets fields of a hash; HSET by its old name, answers OK.")(native(hmset))
 _of_one_key("HSETNX", arity=4, flags="write denyoom fast", since="2.0.0", replicas=LOCAL_TEST,
-        summary="Sets a field of a hash if it is not there.")(hot(hsetnx))
+        summary="Sets a field of a hash if it is not there.")(native(hsetnx))
 _of_one_key("HDEL", arity=-3, flags="write fast", since="2.0.0", complexity="O(N) with N fields",
         replicas=REMOVES,
-        summary="Removes fields of a hash; answers how many there were.")(hot(hdel))
+        summary="Removes fields of a hash; answers how many there were.")(native(hdel))
 _of_one_key("HINCRBY", arity=4, flags="write denyoom fast", since="2.0.0", replicas=SUM,
-        summary="Adds to the whole number in a field of a hash.")(hot(hincrby))
+        summary="Adds to the whole number in a field of a hash.")(native(hincrby))
 _of_one_key("HINCRBYFLOAT", arity=4, flags="write denyoom fast", since="2.6.0",
         replicas=SUM + " Every replica shows the same bytes.",
-        summary="Adds to the number in a field of a hash.")(hot(hincrbyfloat))
+        summary="Adds to the number in a field of a hash.")(native(hincrbyfloat))
 _of_one_key("HGET", arity=3, flags="readonly fast", since="2.0.0",
-            summary="The value of a field of a hash.")(hot(hget))
+            summary="The value of a field of a hash.")(native(hget))
 _of_one_key("HMGET", arity=-3, flags="readonly fast", since="2.0.0",
         complexity="O(N) with N fields",
-        summary="The values of several fields of a hash.")(hot(hmget))
+        summary="The values of several fields of a hash.")(native(hmget))
 _of_one_key("HEXISTS", arity=3, flags="readonly fast", since="2.0.0",
-            summary="Whether a hash has a field.")(hot(hexists))
+            summary="Whether a hash has a field.")(native(hexists))
 _of_one_key("HSTRLEN", arity=3, flags="readonly fast", since="3.2.0",
-            summary="The length of a field's value, in bytes.")(hot(hstrlen))
+            summary="The length of a field's value, in bytes.")(native(hstrlen))
 _of_one_key("HLEN", arity=2, flags="readonly fast", since="2.0.0",
-            summary="The number of fields of a hash.")(hot(hlen))
+            summary="The number of fields of a hash.")(native(hlen))
 _of_one_key("HGETALL", arity=2, flags="readonly", since="2.0.0",
         complexity="O(N) with N fields of the hash",
-        summary="All fields of a hash and their values.")(hot(hgetall))
+        summary="All fields of a hash and their values.")(native(hgetall))
 _of_one_key("HKEYS", arity=2, flags="readonly", since="2.0.0",
         complexity="O(N) with N fields of the hash",
-        summary="All fields of a hash.")(hot(hkeys))
+        summary="All fields of a hash.")(native(hkeys))
 _of_one_key("HVALS", arity=2, flags="readonly", since="2.0.0",
         complexity="O(N) with N fields of the hash",
-        summary="All values of a hash.")(hot(hvals))
+        summary="All values of a hash.")(native(hvals))
 _of_one_key("HRANDFIELD", arity=-2, flags="readonly", since="6.2.0",
         complexity="O(N) with N fields answered, or of the hash if that is most of it",
-        summary="Fields of a hash chosen at random.")(hot(hrandfield))
+        summary="Fields of a hash chosen at random.")(native(hrandfield))
 _of_one_key("HSCAN", arity=-3, flags="readonly", since="2.8.0",
         complexity="O(1) per call, O(N) for a whole iteration",
-        summary="Iterates over the fields of a hash and their values.")(hot(hscan))
+        summary="Iterates over the fields of a hash and their values.")(native(hscan))

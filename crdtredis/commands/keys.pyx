@@ -2,16 +2,17 @@
 """Generic key commands: DEL, EXPIRE and TTL with their relatives, SCAN, RENAME, COPY, SWAPDB,
 OBJECT ...
 
-All of them are hot: no Python object, no GIL. They read through key_find and key_visible, and
+All of them are native: no Python object, no GIL. They read through key_find and key_visible, and
 change the keyspace only by the local effects of core/keyspace.pxd. The executor opens the op around
 every command that writes, so RENAME is one op. What travels to other replicas is deletes,
 assignments and deadlines, never a command.
 
 - An expired key is invisible from the moment its deadline passes. No command here removes it for
-  that: the reaper does, with an op of its own, at the end of the turn where this replica set the
-  deadline, and after a grace where another did. Were it removed by who reads it, as in Redis, each
-  replica would make that op, and one whose clock is ahead would take the key from all others too
-  early. Only what writes under such a key first removes the remainder (the kernel sees to it).
+  that: the reaper does, with an op of its own, at the end of the loop iteration where this replica
+  set the deadline, and after a grace where another did. Were it removed by who reads it, as in
+  Redis, each replica would make that op, and one whose clock is ahead would take the key from all
+  others too early. Only what writes under such a key first removes the remainder (the kernel sees
+  to it).
 - RENAME, COPY, MOVE and SWAPDB carry over what is *seen*: the winning value as an assignment, and
   the deadline. A concurrent write to the source survives under the source, since nobody had
   observed it. A counter arrives as its sum.
@@ -33,8 +34,8 @@ from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET,
                               list_seek, list_value,
                               member_find, member_score, member_set, member_view, string_set,
                               copy_size, flush_size, op_room, removal_size, string_view, table_next)
-from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_NO_TOUCH, Call, EncodingLimits, fail,
-                                fail_int, fail_syntax, hot, is_word)
+from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_NO_TOUCH, Call, EncodingLimits, refuse,
+                                refuse_int, refuse_syntax, native, is_word)
 from crdtredis._resp cimport (parse_int64, reply_bulk, reply_error_span, reply_int, reply_null,
                               reply_ok, reply_simple)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
@@ -64,7 +65,7 @@ cdef const char *NO_LFU = ("ERR An LFU maxmemory policy is not selected, access 
                            "adjust.")
 
 
-cdef void fail_option(Call *c, Span option) noexcept nogil:
+cdef void refuse_option(Call *c, Span option) noexcept nogil:
     """An error text that ends in the option, up to its first NUL."""
     cdef Buffer text
     cdef const void *nul = memchr(option.p, 0, option.n) if option.n else NULL
@@ -110,11 +111,11 @@ cdef int read_db(Call *c, Span text, uint32_t *out) noexcept nogil:
     """A database number; 0 after the error reply."""
     cdef int64_t n
     if not parse_int64(text.p, text.n, &n):
-        fail_int(c)
+        refuse_int(c)
     elif n < -2147483648 or n > 2147483647:
-        fail(c, INT_RANGE)
+        refuse(c, INT_RANGE)
     elif n < 0 or n >= DATABASES:
-        fail(c, DB_INDEX)
+        refuse(c, DB_INDEX)
     else:
         out[0] = n
         return 1
@@ -184,24 +185,24 @@ cdef void expire_generic(Call *c, const char *invalid, int64_t base, int seconds
         elif is_word(c.argv[i], "LT"):
             lt = 1
         else:
-            fail_option(c, c.argv[i])
+            refuse_option(c, c.argv[i])
             return
     if nx and (xx or gt or lt):
-        fail(c, NX_AND_OTHERS)
+        refuse(c, NX_AND_OTHERS)
         return
     if gt and lt:
-        fail(c, GT_AND_LT)
+        refuse(c, GT_AND_LT)
         return
     if not parse_int64(c.argv[2].p, c.argv[2].n, &when):
-        fail_int(c)
+        refuse_int(c)
         return
     if seconds:
         if when > INT64_MAX // 1000 or when < INT64_MIN // 1000:
-            fail(c, invalid)
+            refuse(c, invalid)
             return
         when *= 1000
     if when > INT64_MAX - base:
-        fail(c, invalid)
+        refuse(c, invalid)
         return
     when += base
     cdef Element *e = find(c, c.argv[1])
@@ -340,7 +341,7 @@ cdef void rename_generic(Call *c, int nx) noexcept nogil:
     cdef Span source = c.argv[1], target = c.argv[2]
     cdef Element *e = find(c, source)
     if e == NULL:
-        fail(c, NO_SUCH_KEY)
+        refuse(c, NO_SUCH_KEY)
         return
     if source.n == target.n and memcmp(source.p, target.p, source.n) == 0:
         if nx:
@@ -382,11 +383,11 @@ cdef void copy(Call *c) noexcept nogil:
             if not read_db(c, c.argv[i], &db):
                 return
         else:
-            fail_syntax(c)
+            refuse_syntax(c)
             return
         i += 1
     if db == c.db and source.n == target.n and memcmp(source.p, target.p, source.n) == 0:
-        fail(c, SAME_OBJECT)
+        refuse(c, SAME_OBJECT)
         return
     e = read_key(c, source)
     if e == NULL or (not replace and key_visible(k, key_find(k, db, target))):
@@ -403,7 +404,7 @@ cdef void move(Call *c) noexcept nogil:
     if not read_db(c, c.argv[2], &db):
         return
     if db == c.db:
-        fail(c, SAME_OBJECT)
+        refuse(c, SAME_OBJECT)
         return
     e = find(c, key)
     if e == NULL or key_visible(k, key_find(k, db, key)):
@@ -530,13 +531,13 @@ cdef void swapdb(Call *c) noexcept nogil:
     cdef int64_t one, two
     cdef Buffer from_one, from_two
     if not parse_int64(c.argv[1].p, c.argv[1].n, &one) or one < -2147483648 or one > 2147483647:
-        fail(c, FIRST_DB)
+        refuse(c, FIRST_DB)
         return
     if not parse_int64(c.argv[2].p, c.argv[2].n, &two) or two < -2147483648 or two > 2147483647:
-        fail(c, SECOND_DB)
+        refuse(c, SECOND_DB)
         return
     if one < 0 or one >= DATABASES or two < 0 or two >= DATABASES:
-        fail(c, DB_INDEX)
+        refuse(c, DB_INDEX)
         return
     if one != two:
         if not op_room(k, one, 0, 0, swap_size(k, one) + swap_size(k, two)):
@@ -560,7 +561,7 @@ cdef void flush_generic(Call *c, uint32_t first, uint32_t last) noexcept nogil:
     # done when the reply leaves.
     if (c.argc > 2 or (c.argc == 2 and not is_word(c.argv[1], "ASYNC")
                        and not is_word(c.argv[1], "SYNC"))):
-        fail_syntax(c)
+        refuse_syntax(c)
         return
     if c.client.flags & CLIENT_IN_EXEC:                 # where it cannot be cut: see core/sizes.pxi
         for db in range(first, last + 1):
@@ -693,7 +694,7 @@ cdef void object_idletime(Call *c) noexcept nogil:
 
 cdef void object_freq(Call *c) noexcept nogil:
     if object_key(c) != NULL:
-        fail(c, NO_LFU)
+        refuse(c, NO_LFU)
 
 
 cdef void memory_usage(Call *c) noexcept nogil:
@@ -704,13 +705,13 @@ cdef void memory_usage(Call *c) noexcept nogil:
     cdef int i = 3
     while i < c.argc:
         if not is_word(c.argv[i], "SAMPLES") or i + 1 == c.argc:
-            fail_syntax(c)
+            refuse_syntax(c)
             return
         if not parse_int64(c.argv[i + 1].p, c.argv[i + 1].n, &samples):
-            fail_int(c)
+            refuse_int(c)
             return
         if samples < 0:
-            fail_syntax(c)
+            refuse_syntax(c)
             return
         i += 2
     e = find(c, c.argv[2])
@@ -720,7 +721,7 @@ cdef void memory_usage(Call *c) noexcept nogil:
         reply_int(c.reply, key_memory(c.kernel, e))
 
 
-# ---- for plain commands --------------------------------------------------------------------------
+# ---- for Python commands --------------------------------------------------------------------------
 def matches(bytes pattern not None, bytes text not None, bint nocase=False):
     """Whether the whole text matches the glob pattern; nocase folds ASCII letters. At most
     len(pattern) * len(text) steps."""
@@ -742,97 +743,97 @@ FLUSHES = "Removes what this replica had seen. A concurrent write survives."
 
 command("DEL", arity=-2, flags="write", since="1.0.0", complexity="O(N) with the number of keys",
         replicas=DELETES,
-        summary="Deletes keys; answers how many there were.", **MANY_KEYS)(hot(del_))
+        summary="Deletes keys; answers how many there were.", **MANY_KEYS)(native(del_))
 command("UNLINK", arity=-2, flags="write fast", since="4.0.0", complexity="O(1) per key",
         replicas=DELETES,
-        summary="Deletes keys; the same as DEL.", **MANY_KEYS)(hot(del_))
+        summary="Deletes keys; the same as DEL.", **MANY_KEYS)(native(del_))
 command("EXISTS", arity=-2, flags="readonly fast", since="1.0.0",
         complexity="O(N) with the number of keys",
         summary="Counts how many of the named keys exist; one named twice counts twice.",
-        **MANY_KEYS)(hot(exists))
+        **MANY_KEYS)(native(exists))
 command("TOUCH", arity=-2, flags="readonly fast", since="3.2.1",
         complexity="O(N) with the number of keys",
-        summary="Sets the access time of keys; answers how many exist.", **MANY_KEYS)(hot(touch))
+        summary="Sets the access time of keys; answers how many exist.", **MANY_KEYS)(native(touch))
 command("TYPE", arity=2, flags="readonly fast", since="1.0.0", complexity="O(1)",
-        summary="The type of the value under a key.", **ONE_KEY)(hot(type_))
+        summary="The type of the value under a key.", **ONE_KEY)(native(type_))
 
 command("EXPIRE", arity=-3, flags="write fast", since="1.0.0", complexity="O(1)",
         replicas=DEADLINES,
-        summary="Sets a key's time to live in seconds.", **ONE_KEY)(hot(expire))
+        summary="Sets a key's time to live in seconds.", **ONE_KEY)(native(expire))
 command("PEXPIRE", arity=-3, flags="write fast", since="2.6.0", complexity="O(1)",
         replicas=DEADLINES,
-        summary="Sets a key's time to live in milliseconds.", **ONE_KEY)(hot(pexpire))
+        summary="Sets a key's time to live in milliseconds.", **ONE_KEY)(native(pexpire))
 command("EXPIREAT", arity=-3, flags="write fast", since="1.2.0", complexity="O(1)",
         replicas=DEADLINES,
-        summary="Sets a key's deadline as a Unix time in seconds.", **ONE_KEY)(hot(expireat))
+        summary="Sets a key's deadline as a Unix time in seconds.", **ONE_KEY)(native(expireat))
 command("PEXPIREAT", arity=-3, flags="write fast", since="2.6.0", complexity="O(1)",
         replicas=DEADLINES,
-        summary="Sets a key's deadline as a Unix time in milliseconds.", **ONE_KEY)(hot(pexpireat))
+        summary="Sets a key's deadline as a Unix time in milliseconds.", **ONE_KEY)(native(pexpireat))
 command("PERSIST", arity=2, flags="write fast", since="2.2.0", complexity="O(1)",
         replicas=DEADLINES,
-        summary="Removes a key's deadline.", **ONE_KEY)(hot(persist))
+        summary="Removes a key's deadline.", **ONE_KEY)(native(persist))
 command("TTL", arity=2, flags="readonly fast", since="1.0.0", complexity="O(1)",
         summary="Seconds until a key expires; -1 without a deadline, -2 without the key.",
-        **ONE_KEY)(hot(ttl))
+        **ONE_KEY)(native(ttl))
 command("PTTL", arity=2, flags="readonly fast", since="2.6.0", complexity="O(1)",
         summary="Milliseconds until a key expires; -1 without a deadline, -2 without the key.",
-        **ONE_KEY)(hot(pttl))
+        **ONE_KEY)(native(pttl))
 command("EXPIRETIME", arity=2, flags="readonly fast", since="7.0.0", complexity="O(1)",
-        summary="A key's deadline as a Unix time in seconds.", **ONE_KEY)(hot(expiretime))
+        summary="A key's deadline as a Unix time in seconds.", **ONE_KEY)(native(expiretime))
 command("PEXPIRETIME", arity=2, flags="readonly fast", since="7.0.0", complexity="O(1)",
-        summary="A key's deadline as a Unix time in milliseconds.", **ONE_KEY)(hot(pexpiretime))
+        summary="A key's deadline as a Unix time in milliseconds.", **ONE_KEY)(native(pexpiretime))
 
 command("KEYS", arity=2, flags="readonly", keys=None, group="generic", categories="dangerous",
         since="1.0.0", complexity="O(N) with the keys in the database",
-        summary="Every key whose name matches a pattern.")(hot(keys))
+        summary="Every key whose name matches a pattern.")(native(keys))
 command("SCAN", arity=-2, flags="readonly", keys=None, group="generic", since="2.8.0",
         complexity="O(1) per call, O(N) for a whole iteration",
-        summary="Iterates over the keys of the database.")(hot(scan))
+        summary="Iterates over the keys of the database.")(native(scan))
 command("RANDOMKEY", arity=1, flags="readonly", keys=None, group="generic", since="1.0.0",
         complexity="O(1)",
-        summary="A key chosen at random.")(hot(randomkey))
+        summary="A key chosen at random.")(native(randomkey))
 command("DBSIZE", arity=1, flags="readonly fast", keys=None, group="server", since="1.0.0",
         complexity="O(1)", categories="keyspace read",
-        summary="The number of keys in the database.")(hot(dbsize))
+        summary="The number of keys in the database.")(native(dbsize))
 
 command("RENAME", arity=3, flags="write", keys=(1, 2, 1), group="generic", since="1.0.0",
         complexity="O(size of the value)", replicas=RENAMES,
-        summary="Renames a key over whatever has the new name.")(hot(rename))
+        summary="Renames a key over whatever has the new name.")(native(rename))
 command("RENAMENX", arity=3, flags="write fast", keys=(1, 2, 1), group="generic", since="1.0.0",
         complexity="O(size of the value)",
         replicas=RENAMES +
         " Whether the new name is free is decided here alone: two replicas can both succeed.",
-        summary="Renames a key if nothing has the new name.")(hot(renamenx))
+        summary="Renames a key if nothing has the new name.")(native(renamenx))
 command("COPY", arity=-3, flags="write denyoom", keys=(1, 2, 1), group="generic", since="6.2.0",
         complexity="O(size of the value)",
         replicas="The target is assigned the value that this replica had seen: a register write, "
                  "the later timestamp wins.",
-        summary="Copies the value and deadline of a key to another key.")(hot(copy))
+        summary="Copies the value and deadline of a key to another key.")(native(copy))
 command("MOVE", arity=3, flags="write fast", keys=(1, 1, 1), group="generic", since="1.0.0",
         complexity="O(size of the value)", replicas=RENAMES,
-        summary="Moves a key to another database.")(hot(move))
+        summary="Moves a key to another database.")(native(move))
 command("SWAPDB", arity=3, flags="write fast", keys=None, group="server",
         categories="keyspace dangerous", since="4.0.0",
         complexity="O(N) with the keys in both databases",
         replicas="One op that exchanges what this replica had seen. A concurrent write stays in "
                  "the database it was made in.",
-        summary="Exchanges two databases.")(hot(swapdb))
+        summary="Exchanges two databases.")(native(swapdb))
 command("FLUSHDB", arity=-1, flags="write", keys=None, group="server",
         categories="keyspace dangerous", since="1.0.0",
         complexity="O(N) with the keys in the database",
-        replicas=FLUSHES, summary="Removes every key of the database.")(hot(flushdb))
+        replicas=FLUSHES, summary="Removes every key of the database.")(native(flushdb))
 command("FLUSHALL", arity=-1, flags="write", keys=None, group="server",
         categories="keyspace dangerous", since="1.0.0",
         complexity="O(N) with the keys in all databases",
-        replicas=FLUSHES, summary="Removes every key of every database.")(hot(flushall))
+        replicas=FLUSHES, summary="Removes every key of every database.")(native(flushall))
 command("OBJECT", arity=-2, flags="container", group="generic", since="2.2.3",
         complexity="Depends on the subcommand",
         summary="What the server knows about a key's value.")(help_of("OBJECT"))
 for _name, _handler, _summary in (
-        ("ENCODING", hot(object_encoding), "How Redis would hold the value."),
-        ("FREQ", hot(object_freq), "Access frequency; an error, since there is no LFU policy."),
-        ("IDLETIME", hot(object_idletime), "Seconds since the key was last read or written."),
-        ("REFCOUNT", hot(object_refcount), "The number of references to the value.")):
+        ("ENCODING", native(object_encoding), "How Redis would hold the value."),
+        ("FREQ", native(object_freq), "Access frequency; an error, since there is no LFU policy."),
+        ("IDLETIME", native(object_idletime), "Seconds since the key was last read or written."),
+        ("REFCOUNT", native(object_refcount), "The number of references to the value.")):
     command(f"OBJECT|{_name}", arity=3, flags="readonly", keys=(2, 2, 1), group="generic",
             since="2.2.3", complexity="O(1)",
             summary=_summary)(_handler)
@@ -842,4 +843,4 @@ command("OBJECT|HELP", arity=2, flags="loading stale", group="generic", since="6
 command("MEMORY|USAGE", arity=-3, flags="readonly", keys=(2, 2, 1), group="server", since="4.0.0",
         complexity="O(size of the value)",
         categories="read",
-        summary="Bytes that a key takes, all of its state included.")(hot(memory_usage))
+        summary="Bytes that a key takes, all of its state included.")(native(memory_usage))

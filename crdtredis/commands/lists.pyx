@@ -17,7 +17,7 @@ from crdtredis._core cimport (MAX_STEPS, STEP_ROOM, T_LIST, Collection, Element,
                               key_modified, key_prepare, list_insert,
                               list_next, list_prev, list_remove, list_seek, list_set, list_value,
                               list_view)
-from crdtredis._engine cimport Call, fail, fail_arity, fail_syntax, hot, is_word
+from crdtredis._engine cimport Call, refuse, refuse_arity, refuse_syntax, native, is_word
 from crdtredis._resp cimport (reply_array, reply_bulk, reply_int, reply_null, reply_null_array,
                               reply_ok)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
@@ -75,14 +75,14 @@ cdef int read_side(Call *c, Span arg, int *tail) noexcept nogil:
     tail[0] = is_word(arg, b"RIGHT")
     if tail[0] or is_word(arg, b"LEFT"):
         return 1
-    fail_syntax(c)
+    refuse_syntax(c)
     return 0
 
 
 # ---- pushing -------------------------------------------------------------------------------------
-cdef void fail_room(Call *c) noexcept nogil:
+cdef void refuse_room(Call *c) noexcept nogil:
     """Where the kernel has no position left for an insert (core/position.pxi)."""
-    fail(c, b"ERR no room left at this place of the list: too many elements were inserted "
+    refuse(c, b"ERR no room left at this place of the list: too many elements were inserted "
             b"between the same two")
 
 
@@ -96,7 +96,7 @@ cdef size_t push(Call *c, Span key, Element *e, Span *values, int n, int tail) n
     for i in range(n):
         e = list_insert(c.kernel, c.db, key, e, l.live if tail and l != NULL else 0, values[i])
         if e == NULL:                      # only ever the first: the others stand in its run
-            fail_room(c)
+            refuse_room(c)
             return 0
         l = key_collection(c.kernel, e, T_LIST) if l == NULL else l
     return l.live
@@ -142,7 +142,7 @@ cdef void linsert(Call *c) noexcept nogil:
     cdef int after = is_word(c.argv[2], b"AFTER")
     cdef int found, more
     if not after and not is_word(c.argv[2], b"BEFORE"):
-        fail_syntax(c)
+        refuse_syntax(c)
         return
     found = find_members(c, c.argv[1], T_LIST, &e, &l)
     if found == MISSING:
@@ -161,7 +161,7 @@ cdef void linsert(Call *c) noexcept nogil:
     e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
     e = list_insert(c.kernel, c.db, c.argv[1], e, index + after, c.argv[4])
     if e == NULL:
-        fail_room(c)
+        refuse_room(c)
     else:
         reply_int(c.reply, <int64_t>key_collection(c.kernel, e, T_LIST).live)
 
@@ -201,7 +201,7 @@ cdef void pop_command(Call *c, int tail) noexcept nogil:
     cdef int64_t count = 1
     cdef int found
     if c.argc > 3:
-        fail_arity(c)
+        refuse_arity(c)
         return
     if c.argc == 3 and not read_count(c, c.argv[2], &count):
         return
@@ -226,7 +226,7 @@ cdef int read_count(Call *c, Span arg, int64_t *count) noexcept nogil:
     if not read_int_or(c, arg, count, b"ERR value is out of range, must be positive"):
         return 0
     if count[0] < 0:
-        fail(c, b"ERR value is out of range, must be positive")
+        refuse(c, b"ERR value is out of range, must be positive")
         return 0
     return 1
 
@@ -234,7 +234,7 @@ cdef int read_count(Call *c, Span arg, int64_t *count) noexcept nogil:
 cdef int read_int_or(Call *c, Span arg, int64_t *out, const char *text) noexcept nogil:
     if parse_int64(arg.p, arg.n, out):
         return 1
-    fail(c, text)
+    refuse(c, text)
     return 0
 
 
@@ -366,22 +366,22 @@ cdef void lpos(Call *c) noexcept nogil:
     for i in range(3, c.argc, 2):
         if (i + 1 == c.argc or not (is_word(c.argv[i], b"RANK") or is_word(c.argv[i], b"COUNT")
                                     or is_word(c.argv[i], b"MAXLEN"))):
-            fail_syntax(c)
+            refuse_syntax(c)
             return
         if is_word(c.argv[i], b"RANK"):
             if not read_int(c, c.argv[i + 1], &rank):
                 return
             if rank == INT64_MIN:
-                fail(c, b"ERR value is out of range, value must between -9223372036854775807 and "
+                refuse(c, b"ERR value is out of range, value must between -9223372036854775807 and "
                         b"9223372036854775807")
                 return
             if rank == 0:
-                fail(c, b"ERR RANK can't be zero: use 1 to start from the first match, 2 from the "
+                refuse(c, b"ERR RANK can't be zero: use 1 to start from the first match, 2 from the "
                         b"second ... or use negative to start from the end of the list")
                 return
             continue
         if not parse_int64(c.argv[i + 1].p, c.argv[i + 1].n, &v) or v < 0:
-            fail(c, b"ERR COUNT can't be negative" if is_word(c.argv[i], b"COUNT")
+            refuse(c, b"ERR COUNT can't be negative" if is_word(c.argv[i], b"COUNT")
                  else b"ERR MAXLEN can't be negative")
             return
         if is_word(c.argv[i], b"COUNT"):
@@ -424,12 +424,12 @@ cdef void lset(Call *c) noexcept nogil:
     cdef size_t index
     cdef int found = find_members(c, c.argv[1], T_LIST, &e, &l)
     if found == MISSING:
-        fail(c, b"ERR no such key")
+        refuse(c, b"ERR no such key")
     if found != FOUND:
         return
     found = element_index(c, c.argv[2], l, &index)
     if found == 0:
-        fail(c, b"ERR index out of range")
+        refuse(c, b"ERR index out of range")
     if found == 1 and value_fits(c, l, c.argv[3]):
         e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
         list_set(c.kernel, c.db, c.argv[1], e, index, c.argv[3])
@@ -516,17 +516,17 @@ PUSHED = ("Elements pushed concurrently all stay, once each, in one order that a
           "one replica's pushes stay together.")
 POPPED = "Two replicas that pop the same element concurrently both get it; it is removed once."
 
-for name, handler, end in (("LPUSH", hot(lpush), "head"), ("RPUSH", hot(rpush), "tail")):
+for name, handler, end in (("LPUSH", native(lpush), "head"), ("RPUSH", native(rpush), "tail")):
     command(name, arity=-3, flags="write denyoom fast", keys=(1, 1, 1), group="list", since="1.0.0",
             complexity="O(log N) per element",
             summary=f"Pushes elements at the {end} of a list, which is made when missing.",
             replicas=PUSHED)(handler)
-for name, handler, end in (("LPUSHX", hot(lpushx), "head"), ("RPUSHX", hot(rpushx), "tail")):
+for name, handler, end in (("LPUSHX", native(lpushx), "head"), ("RPUSHX", native(rpushx), "tail")):
     command(name, arity=-3, flags="write denyoom fast", keys=(1, 1, 1), group="list", since="2.2.0",
             complexity="O(log N) per element",
             summary=f"Pushes elements at the {end} of a list that exists.",
             replicas=PUSHED + " Whether the list exists is decided locally.")(handler)
-for name, handler, end in (("LPOP", hot(lpop), "head"), ("RPOP", hot(rpop), "tail")):
+for name, handler, end in (("LPOP", native(lpop), "head"), ("RPOP", native(rpop), "tail")):
     command(name, arity=-2, flags="write fast", keys=(1, 1, 1), group="list", since="1.0.0",
             complexity="O(log N) per element",
             summary=f"Removes elements from the {end} of a list and returns them.",
@@ -534,43 +534,43 @@ for name, handler, end in (("LPOP", hot(lpop), "head"), ("RPOP", hot(rpop), "tai
 command("LMPOP", arity=-4, flags="write", keys=counted_keys(1), group="list", since="7.0.0",
         complexity="O(K+M log N) for K keys and M elements",
         summary="Pops elements from the first of several lists that is not empty.",
-        replicas=POPPED)(hot(lmpop))
+        replicas=POPPED)(native(lmpop))
 command("LMOVE", arity=5, flags="write denyoom", keys=(1, 2, 1), group="list", since="6.2.0",
         complexity="O(log N)",
         summary="Moves an element from an end of a list to an end of a list.",
         replicas="Pop and push are one operation. " + POPPED +
-        " It is then pushed twice.")(hot(lmove))
+        " It is then pushed twice.")(native(lmove))
 command("RPOPLPUSH", arity=3, flags="write denyoom", keys=(1, 2, 1), group="list", since="1.2.0",
         complexity="O(log N)",
         summary="Moves the last element of a list to the head of a list.",
         replicas="Pop and push are one operation. " + POPPED +
-        " It is then pushed twice.")(hot(rpoplpush))
+        " It is then pushed twice.")(native(rpoplpush))
 command("LINSERT", arity=5, flags="write denyoom", keys=(1, 1, 1), group="list", since="2.2.0",
         complexity="O(N) up to the pivot",
         summary="Inserts an element before or after another.",
         replicas="Concurrent inserts beside one element both stay next to it, in the same order "
-                 "everywhere.")(hot(linsert))
+                 "everywhere.")(native(linsert))
 command("LSET", arity=4, flags="write denyoom", keys=(1, 1, 1), group="list", since="1.0.0",
         complexity="O(log N)",
         summary="Gives the element at an index another value.",
         replicas="Of concurrent values for one element the later stays; one that is removed "
-                 "concurrently stays, with the new value.")(hot(lset))
+                 "concurrently stays, with the new value.")(native(lset))
 command("LREM", arity=4, flags="write", keys=(1, 1, 1), group="list", since="1.0.0",
         complexity="O(N+M log N) for M matches",
         summary="Removes elements that equal a value.",
-        replicas="Elements pushed concurrently stay.")(hot(lrem))
+        replicas="Elements pushed concurrently stay.")(native(lrem))
 command("LTRIM", arity=4, flags="write", keys=(1, 1, 1), group="list", since="1.0.0",
         complexity="O(M log N) for M removed elements",
         summary="Removes all elements outside a range of indexes.",
-        replicas="Elements pushed concurrently stay.")(hot(ltrim))
+        replicas="Elements pushed concurrently stay.")(native(ltrim))
 command("LLEN", arity=2, flags="readonly fast", keys=(1, 1, 1), group="list", since="1.0.0",
-        summary="Returns the length of a list.")(hot(llen))
+        summary="Returns the length of a list.")(native(llen))
 command("LRANGE", arity=4, flags="readonly", keys=(1, 1, 1), group="list", since="1.0.0",
         complexity="O(log N+M) for M elements returned",
-        summary="Returns the elements of a range of indexes.")(hot(lrange))
+        summary="Returns the elements of a range of indexes.")(native(lrange))
 command("LINDEX", arity=3, flags="readonly", keys=(1, 1, 1), group="list", since="1.0.0",
         complexity="O(log N)",
-        summary="Returns the element at an index.")(hot(lindex))
+        summary="Returns the element at an index.")(native(lindex))
 command("LPOS", arity=-3, flags="readonly", keys=(1, 1, 1), group="list", since="6.0.6",
         complexity="O(N) up to the last match wanted",
-        summary="Returns the indexes of elements that equal a value.")(hot(lpos))
+        summary="Returns the indexes of elements that equal a value.")(native(lpos))

@@ -20,7 +20,7 @@ from crdtredis._core cimport (Collection, E_PLAIN, Element, Kernel, T_NONE, Tabl
                               key_collection, key_deadline, key_delete,
                               key_find, key_type, member_random, table_add, table_clear, table_find,
                               table_init, table_next, value_live)
-from crdtredis._engine cimport Call, fail, fail_int, fail_syntax, fail_type, is_word
+from crdtredis._engine cimport Call, refuse, refuse_int, refuse_syntax, refuse_type, is_word
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_need, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, touch
 from crdtredis.numbers cimport parse_int64
@@ -46,7 +46,7 @@ cdef inline int find_members(Call *c, Span key, int type, Element **e,
     there = key_type(c.kernel, e[0])
     if there == T_NONE:
         return MISSING
-    fail_type(c)
+    refuse_type(c)
     return REFUSED
 
 
@@ -73,7 +73,7 @@ cdef inline int read_any(Call *c, Span key, int types, Collection **out) noexcep
         return MISSING
     c.stats.hits += 1
     if not types >> type & 1:
-        fail_type(c)
+        refuse_type(c)
         return REFUSED
     touch(c, e)
     out[0] = key_collection(c.kernel, e, type)
@@ -118,24 +118,24 @@ cdef inline int read_pops(Call *c, int at, const char *first, const char *last, 
     cdef int64_t n
     cdef int i, counted = 0
     if not parse_int64(c.argv[at].p, c.argv[at].n, &n) or n < 1:
-        fail(c, "ERR numkeys should be greater than 0")
+        refuse(c, "ERR numkeys should be greater than 0")
         return 0
     if n > c.argc - at - 2:
-        fail_syntax(c)
+        refuse_syntax(c)
         return 0
     keys[0] = <int>n
     i = at + 1 + keys[0]
     from_last[0] = is_word(c.argv[i], last)
     if not from_last[0] and not is_word(c.argv[i], first):
-        fail_syntax(c)
+        refuse_syntax(c)
         return 0
     count[0] = 1
     for i in range(i + 1, c.argc, 2):
         if counted or i + 1 == c.argc or not is_word(c.argv[i], "COUNT"):
-            fail_syntax(c)
+            refuse_syntax(c)
             return 0
         if not parse_int64(c.argv[i + 1].p, c.argv[i + 1].n, count) or count[0] < 1:
-            fail(c, "ERR count should be greater than 0")
+            refuse(c, "ERR count should be greater than 0")
             return 0
         counted = 1
     return 1
@@ -145,12 +145,12 @@ cdef inline int read_pops(Call *c, int at, const char *first, const char *last, 
 cdef inline int read_choice(Call *c, Span text, int64_t *out) noexcept nogil:
     """How many members to choose, negative: with repetition; or a refusal."""
     if not parse_int64(text.p, text.n, out):
-        fail_int(c)
+        refuse_int(c)
     elif out[0] < -INT64_MAX:
-        fail(c, "ERR value is out of range, value must between -9223372036854775807 and "
+        refuse(c, "ERR value is out of range, value must between -9223372036854775807 and "
                 "9223372036854775807")
     elif out[0] < -MOST_REPEATED:
-        fail(c, "ERR value is out of range")
+        refuse(c, "ERR value is out of range")
     else:
         return 1
     return 0

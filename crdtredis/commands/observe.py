@@ -2,7 +2,7 @@
 
 The slow log is kept by the executor, and so are the histograms of LATENCY HISTOGRAM. Memory figures
 are those of INFO. Latency events are not sampled: the rest of LATENCY answers as a Redis does whose
-latency monitor has seen nothing. MEMORY USAGE is hot and stands in keys.pyx.
+latency monitor has seen nothing. MEMORY USAGE is native and stands in keys.pyx.
 """
 import logging
 import time

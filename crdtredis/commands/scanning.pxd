@@ -13,7 +13,7 @@ from libc.string cimport memset
 
 from crdtredis._core cimport (Element, Kernel, Table, TableVisit, element_key, table_count,
                               table_scan)
-from crdtredis._engine cimport Call, fail, fail_int, fail_syntax, is_word
+from crdtredis._engine cimport Call, refuse, refuse_int, refuse_syntax, is_word
 from crdtredis._resp cimport Reply, reply_array, reply_bulk, reply_raw
 from crdtredis.buffer cimport Span, buffer_free
 from crdtredis.commands.glob cimport glob_is_all, glob_match
@@ -76,7 +76,7 @@ cdef inline int read_cursor(Call *c, Span text, uint64_t *out) noexcept nogil:
         digits = 1
         i += 1
     if not sound or (i and not digits):
-        fail(c, "ERR invalid cursor")
+        refuse(c, "ERR invalid cursor")
         return 0
     out[0] = 0 - v if minus else v
     return 1
@@ -86,21 +86,21 @@ cdef inline int read_scan_options(Call *c, int i, Scan *s, Span *type) noexcept 
     """MATCH, COUNT and, where `type` is not NULL, TYPE, from argv[i] on; 0 after a refusal."""
     while i < c.argc:
         if i + 1 == c.argc:
-            fail_syntax(c)
+            refuse_syntax(c)
             return 0
         if is_word(c.argv[i], "COUNT"):
             if not parse_int64(c.argv[i + 1].p, c.argv[i + 1].n, &s.count):
-                fail_int(c)
+                refuse_int(c)
                 return 0
             if s.count < 1:
-                fail_syntax(c)
+                refuse_syntax(c)
                 return 0
         elif is_word(c.argv[i], "MATCH"):
             scan_pattern(s, c.argv[i + 1])
         elif type != NULL and is_word(c.argv[i], "TYPE"):
             type[0] = c.argv[i + 1]
         else:
-            fail_syntax(c)
+            refuse_syntax(c)
             return 0
         i += 2
     return 1

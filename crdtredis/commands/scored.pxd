@@ -13,7 +13,7 @@ from crdtredis._core cimport (T_ZSET, Collection, Element, Kernel, element_key, 
                               key_delete, key_find, key_prepare, key_visible,
                               member_add, member_find, member_score, member_set, op_room,
                               removal_size)
-from crdtredis._engine cimport Call, fail
+from crdtredis._engine cimport Call, refuse
 from crdtredis._resp cimport reply_array, reply_bulk, reply_double, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.common cimport REFUSED
@@ -84,7 +84,7 @@ cdef inline void add_scored(Call *c, int options, const double *scores, int n, c
             if options & INCR:
                 score += old
                 if isnan(score):                            # nothing has been written
-                    fail(c, "ERR resulting score is not a number (NaN)")
+                    refuse(c, "ERR resulting score is not a number (NaN)")
                     return
             if (options & LT and score >= old) or (options & GT and score <= old):
                 continue

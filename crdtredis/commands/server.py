@@ -2,9 +2,9 @@
 at their start.
 
 What Redis does with snapshots and rewrites the log does here (storage/): it is always as new as the
-last turn. So SAVE, BGSAVE and BGREWRITEAOF force it to disk, whatever `appendfsync` says, and
-LASTSAVE tells when that was last done. A turn is logged when it ends, so all that waits for the log
-(SAVE, WAITAOF) is looked at after the turn in which it was asked.
+last loop iteration. So SAVE, BGSAVE and BGREWRITEAOF force it to disk, whatever `appendfsync` says,
+and LASTSAVE tells when that was last done. An iteration is logged when it ends, so all that waits
+for the log (SAVE, WAITAOF) is looked at after the iteration in which it was asked.
 
 WAIT counts the peers that have this client's last write in their logs, and all before it. WAITAOF
 asks the same of this replica's own disk and of the peers; peers acknowledge what they have logged,
@@ -15,7 +15,7 @@ import threading
 import time
 
 from crdtredis import REDIS_VERSION, __version__, info
-from crdtredis._resp import Failure, Ordered, Simple, Verbatim
+from crdtredis._resp import Refusal, Ordered, Simple, Verbatim
 from crdtredis.commands import usage
 from crdtredis.commands.command import check_patterns
 from crdtredis.commands.keys import matches
@@ -48,7 +48,7 @@ def info_(session, argv):
 @command("TIME", arity=1, flags="loading stale fast", group="server", since="2.6.0",
          summary="The time: seconds since 1970, and microseconds.")
 def time_(session, argv):
-    # The kernel's clock stands still during a turn and counts milliseconds.
+    # The kernel's clock stands still during an iteration and counts milliseconds.
     microseconds = (time.time_ns() // 1000 if part(session, "engine") is not None
                     else session.replica.now * 1000)
     return [str(microseconds // 1_000_000), str(microseconds % 1_000_000)]
@@ -172,7 +172,7 @@ class Saves:
         self.asked.append(done)
         if not self.busy:
             self.busy = True
-            # once this turn's ops are in the log
+            # once this iteration's ops are in the log
             self.server.engine.call_soon(self.start)
 
     def start(self) -> None:
@@ -214,7 +214,7 @@ def save(session, argv):
         return OK
     token = session.defer()
     sync_log(session,
-             lambda failure: token.resolve(OK if failure is None else Failure(f"ERR {failure}")))
+             lambda failure: token.resolve(OK if failure is None else Refusal(f"ERR {failure}")))
     return NO_REPLY
 
 
@@ -245,7 +245,7 @@ def lastsave(session, argv):
 
 @command("SHUTDOWN", arity=-1, flags="admin noscript loading stale no_multi allow_busy",
          group="server", since="1.0.0",
-         summary="Stops the server: the turn is finished and the log forced to disk.")
+         summary="Stops the server: the loop iteration is finished and the log forced to disk.")
 def shutdown(session, argv):
     words = [a.upper() for a in argv[1:]]
     if (not set(words) <= {b"NOSAVE", b"SAVE", b"NOW", b"FORCE", b"ABORT"}

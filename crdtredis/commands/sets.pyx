@@ -26,7 +26,7 @@ from crdtredis._core cimport (T_SET, Collection, Element, Kernel, Table, element
                               key_visible, member_find, member_random, member_remove, member_set,
                               op_room, removal_size, table_add, table_clear, table_find,
                               table_init)
-from crdtredis._engine cimport Call, fail, fail_syntax, hot, is_word
+from crdtredis._engine cimport Call, refuse, refuse_syntax, native, is_word
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null, reply_set
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_fit
@@ -219,10 +219,10 @@ cdef void spop(Call *c) noexcept nogil:
     cdef Element *m
     cdef Buffer chosen
     if c.argc > 3:
-        fail_syntax(c)
+        refuse_syntax(c)
         return
     if c.argc == 3 and (not parse_int64(c.argv[2].p, c.argv[2].n, &n) or n < 0):
-        fail(c, NOT_POSITIVE)
+        refuse(c, NOT_POSITIVE)
         return
     if find_members(c, c.argv[1], T_SET, &e, &s) == REFUSED:
         return
@@ -257,7 +257,7 @@ cdef void srandmember(Call *c) noexcept nogil:
     cdef Buffer chosen
     cdef int64_t i
     if c.argc > 3:
-        fail_syntax(c)
+        refuse_syntax(c)
         return
     if c.argc == 3 and not read_choice(c, c.argv[2], &n):
         return
@@ -463,18 +463,18 @@ cdef void sintercard(Call *c) noexcept nogil:
     cdef int64_t n, limit = 0
     cdef int i
     if not parse_int64(c.argv[1].p, c.argv[1].n, &n) or n < 1:
-        fail(c, "ERR numkeys should be greater than 0")
+        refuse(c, "ERR numkeys should be greater than 0")
         return
     if n > c.argc - 2:
-        fail(c, "ERR Number of keys can't be greater than number of args")
+        refuse(c, "ERR Number of keys can't be greater than number of args")
         return
     i = 2 + n
     while i < c.argc:
         if not is_word(c.argv[i], "LIMIT") or i + 1 == c.argc:
-            fail_syntax(c)
+            refuse_syntax(c)
             return
         if not parse_int64(c.argv[i + 1].p, c.argv[i + 1].n, &limit) or limit < 0:
-            fail(c, "ERR LIMIT can't be negative")
+            refuse(c, "ERR LIMIT can't be negative")
             return
         i += 2
     if not read_sources(c, 2, n, &from_):
@@ -497,55 +497,55 @@ STORES = ("Replaces what this replica had seen of the target by what it saw of t
 
 _of_one_key("SADD", arity=-3, flags="write denyoom fast", since="1.0.0",
         complexity="O(N) with N members", replicas=ADDS,
-        summary="Adds members to a set; answers how many are new.")(hot(sadd))
+        summary="Adds members to a set; answers how many are new.")(native(sadd))
 _of_one_key("SREM", arity=-3, flags="write fast", since="1.0.0", complexity="O(N) with N members",
         replicas=REMOVES,
-        summary="Removes members of a set; answers how many there were.")(hot(srem))
+        summary="Removes members of a set; answers how many there were.")(native(srem))
 command("SMOVE", arity=4, flags="write fast", keys=(1, 2, 1), group="set", since="1.0.0",
         replicas="Every replica applies removal and add at once. Two replicas that move one member "
                  "to different sets concurrently leave it in both.",
-        summary="Moves a member from a set to another.")(hot(smove))
+        summary="Moves a member from a set to another.")(native(smove))
 _of_one_key("SPOP", arity=-2, flags="write fast", since="1.0.0",
         complexity="O(N) with N members answered, or of the set if that is most of it",
         replicas="Two replicas can be given the same member. It is gone after sync, unless it was "
                  "added concurrently.",
-        summary="Removes and answers members of a set chosen at random.")(hot(spop))
+        summary="Removes and answers members of a set chosen at random.")(native(spop))
 _of_one_key("SCARD", arity=2, flags="readonly fast", since="1.0.0",
-            summary="The number of members of a set.")(hot(scard))
+            summary="The number of members of a set.")(native(scard))
 _of_one_key("SISMEMBER", arity=3, flags="readonly fast", since="1.0.0",
-            summary="Whether a set has a member.")(hot(sismember))
+            summary="Whether a set has a member.")(native(sismember))
 _of_one_key("SMISMEMBER", arity=-3, flags="readonly fast", since="6.2.0",
         complexity="O(N) with N members asked for",
-        summary="Which of several members a set has.")(hot(smismember))
+        summary="Which of several members a set has.")(native(smismember))
 _of_one_key("SMEMBERS", arity=2, flags="readonly", since="1.0.0",
         complexity="O(N) with N members of the set",
-        summary="All members of a set.")(hot(smembers))
+        summary="All members of a set.")(native(smembers))
 _of_one_key("SRANDMEMBER", arity=-2, flags="readonly", since="1.0.0",
         complexity="O(N) with N members answered, or of the set if that is most of it",
-        summary="Members of a set chosen at random.")(hot(srandmember))
+        summary="Members of a set chosen at random.")(native(srandmember))
 _of_one_key("SSCAN", arity=-3, flags="readonly", since="2.8.0",
         complexity="O(1) per call, O(N) for a whole iteration",
-        summary="Iterates over the members of a set.")(hot(sscan))
+        summary="Iterates over the members of a set.")(native(sscan))
 _of_keys("SINTER", arity=-2, flags="readonly", since="1.0.0",
         complexity="O(N*M) with N members of the smallest set and M sets",
-        summary="The members that all of several sets have.")(hot(sinter))
+        summary="The members that all of several sets have.")(native(sinter))
 command("SINTERCARD", arity=-3, flags="readonly", keys=counted_keys(1), group="set", since="7.0.0",
         complexity="O(N*M) with N members of the smallest set and M sets",
-        summary="How many members all of several sets have.")(hot(sintercard))
+        summary="How many members all of several sets have.")(native(sintercard))
 _of_keys("SINTERSTORE", arity=-3, flags="write denyoom", since="1.0.0",
         complexity="O(N*M) with N members of the smallest set and M sets",
         replicas=STORES,
-        summary="Stores the members that all of several sets have.")(hot(sinterstore))
+        summary="Stores the members that all of several sets have.")(native(sinterstore))
 _of_keys("SUNION", arity=-2, flags="readonly", since="1.0.0",
         complexity="O(N) with the members of all sets",
-        summary="The members that any of several sets has.")(hot(sunion))
+        summary="The members that any of several sets has.")(native(sunion))
 _of_keys("SUNIONSTORE", arity=-3, flags="write denyoom", since="1.0.0",
         complexity="O(N) with the members of all sets", replicas=STORES,
-        summary="Stores the members that any of several sets has.")(hot(sunionstore))
+        summary="Stores the members that any of several sets has.")(native(sunionstore))
 _of_keys("SDIFF", arity=-2, flags="readonly", since="1.0.0",
         complexity="O(N*M) with N members of the first set and M sets",
-        summary="The members of a set that none of the others has.")(hot(sdiff))
+        summary="The members of a set that none of the others has.")(native(sdiff))
 _of_keys("SDIFFSTORE", arity=-3, flags="write denyoom", since="1.0.0",
         complexity="O(N*M) with N members of the first set and M sets",
         replicas=STORES,
-        summary="Stores the members of a set that none of the others has.")(hot(sdiffstore))
+        summary="Stores the members of a set that none of the others has.")(native(sdiffstore))

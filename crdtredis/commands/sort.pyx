@@ -32,7 +32,7 @@ from crdtredis._core cimport (STEP_ROOM, T_HASH, T_LIST, T_NONE, T_SET, T_STRING
                               removal_size,
                               member_find, member_view, order_at, order_next, order_prev,
                               string_view)
-from crdtredis._engine cimport Call, fail, fail_syntax, hot, is_word
+from crdtredis._engine cimport Call, refuse, refuse_syntax, native, is_word
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.common cimport REFUSED, read_int, touch
@@ -205,7 +205,7 @@ cdef int read_options(Call *c, int read_only, Sorting *s) noexcept nogil:
             p = read_pattern(c.argv[i])
             buffer_add(&s.gets, &p, sizeof(p))
         else:
-            fail_syntax(c)
+            refuse_syntax(c)
             return 0
         i += 1
     return 1
@@ -414,7 +414,7 @@ cdef void run(Call *c, Sorting *s, int read_only) noexcept nogil:
     load(c, s, &first, &n)
     if not s.unsorted:
         if not weigh(c, s):
-            fail(c, "ERR One or more scores can't be converted into double")
+            refuse(c, "ERR One or more scores can't be converted into double")
             return
         sort_rows(s)
     if s.target != NULL:
@@ -465,8 +465,8 @@ command("SORT", arity=-2, flags="write denyoom", keys=_keys, group="generic",
         complexity=SORTING,
         summary="The elements of a list, set or sorted set in order, answered or stored.",
         replicas="Replaces what this replica had seen of the target by what it sorted. Elements "
-                 "pushed to the target concurrently stay.")(hot(sort))
+                 "pushed to the target concurrently stay.")(native(sort))
 command("SORT_RO", arity=-2, flags="readonly movablekeys", keys=(1, 1, 1), group="generic",
         categories="-keyspace set sortedset list dangerous", since="7.0.0",
         complexity=SORTING,
-        summary="The elements of a list, set or sorted set in order.")(hot(sort_ro))
+        summary="The elements of a list, set or sorted set in order.")(native(sort_ro))

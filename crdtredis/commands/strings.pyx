@@ -27,8 +27,8 @@ from crdtredis._core cimport (EFFECT_ROOM, NO_NUMBER, Element, Kernel, T_NONE, T
                               key_modified, key_type, key_visible, WHOLE, op_room, remainder_size,
                               string_add, string_int, string_set,
                               string_view)
-from crdtredis._engine cimport (Call, fail, fail_arity, fail_float, fail_int, fail_syntax,
-                                fail_type, hot, is_word)
+from crdtredis._engine cimport (Call, refuse, refuse_arity, refuse_float, refuse_int, refuse_syntax,
+                                refuse_type, native, is_word)
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.numbers cimport REAL_TEXT, format_long_double, parse_int64, parse_long_double
@@ -83,12 +83,12 @@ cdef int read_options(Call *c, int i, uint32_t allowed, uint32_t *options,
         o = option(c.argv[i]) & allowed
         rivals = O_LIFETIME if o & O_LIFETIME else O_CONDITIONS if o & O_CONDITIONS else 0
         if o == 0 or options[0] & rivals & ~o:
-            fail_syntax(c)
+            refuse_syntax(c)
             return 0
         if o & O_EXPIRES:
             i += 1
             if i == c.argc:
-                fail_syntax(c)
+                refuse_syntax(c)
                 return 0
             expire[0] = c.argv[i]
         options[0] |= o
@@ -207,7 +207,7 @@ cdef int pairs_fit(Call *c) noexcept nogil:
 cdef void mset(Call *c) noexcept nogil:
     cdef int i
     if c.argc % 2 == 0:
-        fail_arity(c)
+        refuse_arity(c)
         return
     if not pairs_fit(c):
         return
@@ -220,7 +220,7 @@ cdef void mset(Call *c) noexcept nogil:
 cdef void msetnx(Call *c) noexcept nogil:
     cdef int i
     if c.argc % 2 == 0:
-        fail_arity(c)
+        refuse_arity(c)
         return
     for i in range(1, c.argc, 2):
         expect_ahead(c, i, 2)
@@ -352,7 +352,7 @@ cdef void setrange(Call *c) noexcept nogil:
     if not read_int(c, c.argv[2], &offset):
         return
     if offset < 0:
-        fail(c, b"ERR offset is out of range")
+        refuse(c, b"ERR offset is out of range")
         return
     found = find_string(c, 1, &e)
     if found == REFUSED:
@@ -385,10 +385,10 @@ cdef void add(Call *c, int64_t step) noexcept nogil:
         # fractions that add up to what is shown as a whole number are one, too
         text = string_view(c.kernel, e)
         if not parse_int64(text.p, text.n, &v):
-            fail_int(c)
+            refuse_int(c)
             return
     if v > INT64_MAX - step if step > 0 else v < INT64_MIN - step:
-        fail(c, b"ERR increment or decrement would overflow")
+        refuse(c, b"ERR increment or decrement would overflow")
         return
     wanted = v + step
     string_add(c.kernel, c.db, c.argv[1], e, step, &wanted if kind != WHOLE else NULL)
@@ -414,7 +414,7 @@ cdef void decrby(Call *c) noexcept nogil:
     if not read_int(c, c.argv[2], &step):
         return
     if step == INT64_MIN:
-        fail(c, b"ERR decrement would overflow")
+        refuse(c, b"ERR decrement would overflow")
         return
     add(c, -step)
 
@@ -432,14 +432,14 @@ cdef void incrbyfloat(Call *c) noexcept nogil:
     if found:
         text = string_view(c.kernel, e)
         if not parse_long_double(text.p, text.n, &v):
-            fail_float(c)
+            refuse_float(c)
             return
     if not parse_long_double(c.argv[2].p, c.argv[2].n, &step):
-        fail_float(c)
+        refuse_float(c)
         return
     wanted = v + step
     if not isfinite(wanted):
-        fail(c, b"ERR increment would produce NaN or Infinity")
+        refuse(c, b"ERR increment would produce NaN or Infinity")
         return
     string_add(c.kernel, c.db, c.argv[1], e, step, &wanted)
     reply_bulk(c.reply, number, format_long_double(wanted, number))
@@ -529,11 +529,11 @@ cdef void lcs_reply(Call *c, Span a, Span b, int want_length, int want_stretches
     cdef Stretch *s
     cdef size_t n
     if (a.n + 1) * (b.n + 1) * sizeof(uint32_t) > MAX_STRING:
-        fail(c, b"ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len")
+        refuse(c, b"ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len")
         return
     table = lcs_table(a, b)
     if table == NULL:
-        fail(c, b"ERR Insufficient memory, failed allocating transient memory for LCS")
+        refuse(c, b"ERR Insufficient memory, failed allocating transient memory for LCS")
         return
     length = table[a.n * (b.n + 1) + b.n]
     if want_length:
@@ -578,7 +578,7 @@ cdef void lcs(Call *c) noexcept nogil:
         else:
             c.stats.hits += 1
         if type != T_NONE and type != T_STRING:
-            fail(c, b"ERR The specified keys must contain string values")
+            refuse(c, b"ERR The specified keys must contain string values")
             buffer_free(&copy)
             return
         v[i] = span(b"", 0)
@@ -601,12 +601,12 @@ cdef void lcs(Call *c) noexcept nogil:
             if not read_int(c, c.argv[i], &shortest):
                 break
         else:
-            fail_syntax(c)
+            refuse_syntax(c)
             break
         i += 1
     else:
         if want_length and want_stretches:
-            fail(c, b"ERR If you want both the length and indexes, please just use IDX.")
+            refuse(c, b"ERR If you want both the length and indexes, please just use IDX.")
         else:
             lcs_reply(c, v[0], v[1], want_length, want_stretches, shortest, with_length)
     buffer_free(&copy)
@@ -624,76 +624,77 @@ command("SET", arity=-3, flags="write denyoom", keys=(1, 1, 1), group="string", 
         summary="Sets a key to a string, whatever it held before, and its lifetime if one is given.",
         replicas=ONE_REGISTER +
         " An increment made meanwhile survives on top of a number. NX, XX and GET look at this "
-        "replica only.")(hot(set_))
+        "replica only.")(native(set_))
 command("SETNX", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string", since="1.0.0",
-        summary="Sets a key to a string if the key is not there.", replicas=LOCAL_TEST)(hot(setnx))
+        summary="Sets a key to a string if the key is not there.",
+        replicas=LOCAL_TEST)(native(setnx))
 command("SETEX", arity=4, flags="write denyoom", keys=(1, 1, 1), group="string", since="2.0.0",
         summary="Sets a key to a string and its lifetime in seconds.",
-        replicas=ONE_REGISTER + " The deadline is a register of its own.")(hot(setex))
+        replicas=ONE_REGISTER + " The deadline is a register of its own.")(native(setex))
 command("PSETEX", arity=4, flags="write denyoom", keys=(1, 1, 1), group="string", since="2.6.0",
         summary="Sets a key to a string and its lifetime in milliseconds.",
-        replicas=ONE_REGISTER + " The deadline is a register of its own.")(hot(psetex))
+        replicas=ONE_REGISTER + " The deadline is a register of its own.")(native(psetex))
 command("GETSET", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string",
         since="1.0.0",
         summary="Sets a key to a string and answers the one it held.",
         replicas=ONE_REGISTER +
         " The old value is this replica's: two replicas can both be given "
-        "the same one.")(hot(getset))
+        "the same one.")(native(getset))
 command("MSET", arity=-3, flags="write denyoom", keys=(1, -1, 2), group="string", since="1.0.1",
         complexity="O(N) with N keys",
         summary="Sets several keys to strings at once.",
         replicas="Every replica applies all of its writes at once. Each key is a register of its "
-                 "own: the later timestamp wins.")(hot(mset))
+                 "own: the later timestamp wins.")(native(mset))
 command("MSETNX", arity=-3, flags="write denyoom", keys=(1, -1, 2), group="string", since="1.0.1",
         complexity="O(N) with N keys",
         summary="Sets several keys to strings at once if none of them is there.",
-        replicas=LOCAL_TEST + " Every replica applies all of its writes at once.")(hot(msetnx))
+        replicas=LOCAL_TEST + " Every replica applies all of its writes at once.")(native(msetnx))
 command("GET", arity=2, flags="readonly fast", keys=(1, 1, 1), group="string", since="1.0.0",
-        summary="Answers the string that a key holds.")(hot(get))
+        summary="Answers the string that a key holds.")(native(get))
 command("GETDEL", arity=2, flags="write fast", keys=(1, 1, 1), group="string", since="6.2.0",
         summary="Answers the string that a key holds, and removes the key.",
         replicas="Two replicas can both be given the value. A concurrent write survives the "
-                 "removal.")(hot(getdel))
+                 "removal.")(native(getdel))
 command("GETEX", arity=-2, flags="write fast", keys=(1, 1, 1), group="string", since="6.2.0",
         summary="Answers the string that a key holds, and sets or removes its lifetime.",
         replicas="The deadline is a register: of concurrent changes the one with the later "
-                 "timestamp wins.")(hot(getex))
+                 "timestamp wins.")(native(getex))
 command("MGET", arity=-2, flags="readonly fast", keys=(1, -1, 1), group="string", since="1.0.0",
         complexity="O(N) with N keys",
-        summary="Answers the strings that several keys hold.")(hot(mget))
+        summary="Answers the strings that several keys hold.")(native(mget))
 command("STRLEN", arity=2, flags="readonly fast", keys=(1, 1, 1), group="string", since="2.2.0",
-        summary="Answers the length of the string that a key holds, in bytes.")(hot(strlen_))
+        summary="Answers the length of the string that a key holds, in bytes.")(native(strlen_))
 command("GETRANGE", arity=4, flags="readonly", keys=(1, 1, 1), group="string", since="2.4.0",
         complexity="O(N) with N bytes answered",
-        summary="Answers a part of the string that a key holds.")(hot(getrange))
+        summary="Answers a part of the string that a key holds.")(native(getrange))
 command("SUBSTR", arity=4, flags="readonly", keys=(1, 1, 1), group="string", since="1.0.0",
         complexity="O(N) with N bytes answered",
-        summary="GETRANGE by its old name.")(hot(getrange))
+        summary="GETRANGE by its old name.")(native(getrange))
 command("APPEND", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string",
         since="2.0.0",
         complexity="O(N) with N bytes of the whole value",
         summary="Appends to the string that a key holds.",
-        replicas=ONE_REGISTER)(hot(append))
+        replicas=ONE_REGISTER)(native(append))
 command("SETRANGE", arity=4, flags="write denyoom", keys=(1, 1, 1), group="string", since="2.2.0",
         complexity="O(N) with N bytes of the whole value",
         summary="Overwrites a part of the string that a key holds.",
-        replicas=ONE_REGISTER)(hot(setrange))
+        replicas=ONE_REGISTER)(native(setrange))
 command("INCR", arity=2, flags="write denyoom fast", keys=(1, 1, 1), group="string", since="1.0.0",
-        summary="Adds one to the whole number that a key holds.", replicas=SUM)(hot(incr))
+        summary="Adds one to the whole number that a key holds.", replicas=SUM)(native(incr))
 command("DECR", arity=2, flags="write denyoom fast", keys=(1, 1, 1), group="string", since="1.0.0",
-        summary="Subtracts one from the whole number that a key holds.", replicas=SUM)(hot(decr))
+        summary="Subtracts one from the whole number that a key holds.", replicas=SUM)(native(decr))
 command("INCRBY", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string",
         since="1.0.0",
-        summary="Adds to the whole number that a key holds.", replicas=SUM)(hot(incrby))
+        summary="Adds to the whole number that a key holds.", replicas=SUM)(native(incrby))
 command("DECRBY", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string",
         since="1.0.0",
-        summary="Subtracts from the whole number that a key holds.", replicas=SUM)(hot(decrby))
+        summary="Subtracts from the whole number that a key holds.", replicas=SUM)(native(decrby))
 command("INCRBYFLOAT", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string",
         since="2.6.0",
         summary="Adds to the number that a key holds.",
         replicas="Concurrent increments add up, to the same bytes in "
-                 "every replica.")(hot(incrbyfloat))
+                 "every replica.")(native(incrbyfloat))
 command("LCS", arity=-3, flags="readonly", keys=(1, 2, 1), group="string", since="7.0.0",
         complexity="O(N*M) with N and M bytes of the two strings",
         summary="Answers the longest common subsequence of two strings, its length, or where it "
-                "lies.")(hot(lcs))
+                "lies.")(native(lcs))

@@ -1,7 +1,7 @@
-"""The command table: one registration for every command, hot or plain, from which all else is
+"""The command table: one registration for every command, native or Python, from which all else is
 derived.
 
-A plain command is a Python function, registered by a decorator:
+A Python command is a Python function, registered by a decorator:
 
     @command("CONFIG|GET", arity=-3, flags="admin noscript loading stale", group="server",
     since="2.0.0",
@@ -9,12 +9,12 @@ A plain command is a Python function, registered by a decorator:
              whose names match.")
     def config_get(session, argv): ...          # argv: list[bytes], argv[0] the name as sent; returns a reply object
 
-It returns what _resp's reply_object takes, or NO_REPLY, or raises errors.CommandError. A hot
+It returns what _resp's reply_object takes, or NO_REPLY, or raises errors.CommandError. A native
 command is a C function `void f(Call *c) noexcept nogil` in a .pyx and is registered by the same
 call, in the same words:
 
     command("GET", arity=2, flags="readonly fast", keys=(1, 1, 1), group="string", since="1.0.0",
-    ...)(hot(get))
+    ...)(native(get))
 
 - arity counts the name; negative means "at least".
 - flags are Redis's (COMMAND INFO shows them), and three of our own, which it does not show:
@@ -47,7 +47,7 @@ GROUP_CATEGORIES = {"generic": "keyspace", "string": "string", "bitmap": "bitmap
                     "scripting": "scripting", "connection": "connection",
                     "transactions": "transaction"}
 
-NO_REPLY = object()     # returned by a plain command that says nothing (CLIENT REPLY OFF, SHUTDOWN)
+NO_REPLY = object()     # what a Python command that says nothing returns (CLIENT REPLY OFF)
 
 
 @dataclass(frozen=True, slots=True)

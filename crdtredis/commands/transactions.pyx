@@ -7,7 +7,7 @@
 # local to a replica.
 
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_MULTI, Call, drop_transaction, exec_queued,
-                                fail, hot, unwatch_all,
+                                refuse, native, unwatch_all,
                                 watch_key_for)
 from crdtredis._resp cimport reply_ok
 
@@ -18,7 +18,7 @@ FLAGS = "noscript loading stale fast allow_busy no_queue"
 
 cdef void multi(Call *c) noexcept nogil:
     if c.client.flags & CLIENT_MULTI:
-        fail(c, "ERR MULTI calls can not be nested")
+        refuse(c, "ERR MULTI calls can not be nested")
         return
     c.client.flags |= CLIENT_MULTI
     reply_ok(c.reply)
@@ -30,7 +30,7 @@ cdef void exec_(Call *c) noexcept nogil:
 
 cdef void discard(Call *c) noexcept nogil:
     if not c.client.flags & CLIENT_MULTI:
-        fail(c, "ERR DISCARD without MULTI")
+        refuse(c, "ERR DISCARD without MULTI")
         return
     drop_transaction(c.dispatch, c.client)
     reply_ok(c.reply)
@@ -39,7 +39,7 @@ cdef void discard(Call *c) noexcept nogil:
 cdef void watch(Call *c) noexcept nogil:
     cdef int i
     if c.client.flags & CLIENT_MULTI:
-        fail(c, "ERR WATCH inside MULTI is not allowed")
+        refuse(c, "ERR WATCH inside MULTI is not allowed")
         return
     for i in range(1, c.argc):
         watch_key_for(c.dispatch, c.client, c.argv[i])
@@ -55,21 +55,21 @@ cdef void unwatch(Call *c) noexcept nogil:
 command("MULTI", arity=1, flags=FLAGS, group="transactions", since="1.2.0", complexity="O(1)",
         summary="Starts a transaction: commands are queued until EXEC.",
         replicas="The effects of the transaction are one op: every replica applies all of them at "
-                 "once or none yet.")(hot(multi))
+                 "once or none yet.")(native(multi))
 command("EXEC", arity=1, flags="noscript loading stale skip_slowlog no_queue exec",
         group="transactions", since="1.2.0",
         complexity="Depends on commands in the transaction",
         summary="Runs the queued commands as one atomic operation.",
         replicas="One op. Each effect keeps its own rule against what other replicas did "
-                 "concurrently; there is no roll-back.")(hot(exec_))
+                 "concurrently; there is no roll-back.")(native(exec_))
 command("DISCARD", arity=1, flags=FLAGS, group="transactions", since="2.0.0",
         complexity="O(N), when N is the number of queued commands",
-        summary="Forgets the queued commands and the watched keys.")(hot(discard))
+        summary="Forgets the queued commands and the watched keys.")(native(discard))
 command("WATCH", arity=-2, flags=FLAGS, keys=(1, -1, 1), group="transactions", since="2.2.0",
         complexity="O(1) for every key",
         summary="Makes the next EXEC depend on these keys being unchanged.",
         replicas="Local to a replica: two replicas whose transactions watch the same key can both "
-                 "succeed concurrently.")(hot(watch))
+                 "succeed concurrently.")(native(watch))
 command("UNWATCH", arity=1, flags="noscript loading stale fast allow_busy", group="transactions",
         since="2.2.0", complexity="O(1)",
-        summary="Forgets the watched keys.")(hot(unwatch))
+        summary="Forgets the watched keys.")(native(unwatch))

@@ -22,7 +22,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from crdtredis._core cimport (T_SET, T_ZSET, Collection, Element, Kernel, element_key, member_score,
                               score_hint, table_find)
-from crdtredis._engine cimport Call, fail, fail_syntax, hot, is_word
+from crdtredis._engine cimport Call, refuse, refuse_syntax, native, is_word
 from crdtredis._resp cimport parse_double, reply_int
 from crdtredis.buffer cimport Buffer, buffer_add, buffer_free
 from crdtredis.commands.common cimport REFUSED, read_int
@@ -93,7 +93,7 @@ cdef inline Element *source_find(const Source *s, Element *m) noexcept nogil:
 
 
 # ---- reading the command -------------------------------------------------------------------------
-cdef void fail_no_keys(Call *c) noexcept nogil:
+cdef void refuse_no_keys(Call *c) noexcept nogil:
     """argv[0] is a command's name, so its length is bounded."""
     cdef char text[128]
     cdef const char *head = b"ERR at least 1 input key is needed for '"
@@ -103,7 +103,7 @@ cdef void fail_no_keys(Call *c) noexcept nogil:
         text[n] = c.argv[0].p[i] | 32
         n += 1
     memcpy(text + n, b"' command", 10)
-    fail(c, text)
+    refuse(c, text)
 
 
 cdef int read_sources(Call *c, int first, int64_t n, Plan *p) noexcept nogil:
@@ -131,7 +131,7 @@ cdef int read_options(Call *c, int i, int counting, int storing, Plan *p) noexce
             for j in range(p.n):
                 i += 1
                 if not parse_double(c.argv[i].p, c.argv[i].n, &sources[j].weight):
-                    fail(c, "ERR weight value is not a float")
+                    refuse(c, "ERR weight value is not a float")
                     return 0
         elif weighted and is_word(c.argv[i], "AGGREGATE") and i + 1 < c.argc:
             i += 1
@@ -142,17 +142,17 @@ cdef int read_options(Call *c, int i, int counting, int storing, Plan *p) noexce
             elif is_word(c.argv[i], "MAX"):
                 p.aggregate = MAX
             else:
-                fail_syntax(c)
+                refuse_syntax(c)
                 return 0
         elif not storing and not counting and is_word(c.argv[i], "WITHSCORES"):
             p.with_scores = 1
         elif counting and is_word(c.argv[i], "LIMIT") and i + 1 < c.argc:
             i += 1
             if not parse_int64(c.argv[i].p, c.argv[i].n, &p.limit) or p.limit < 0:
-                fail(c, "ERR LIMIT can't be negative")
+                refuse(c, "ERR LIMIT can't be negative")
                 return 0
         else:
-            fail_syntax(c)
+            refuse_syntax(c)
             return 0
         i += 1
     return 1
@@ -167,10 +167,10 @@ cdef int read_plan(Call *c, int at, Combining how, int counting, Plan *p) noexce
     if not read_int(c, c.argv[at], &n):
         return 0
     if n < 1:
-        fail_no_keys(c)
+        refuse_no_keys(c)
         return 0
     if n > c.argc - at - 1:
-        fail_syntax(c)
+        refuse_syntax(c)
         return 0
     if (not read_sources(c, at + 1, n, p) or not read_options(c, at + 1 + <int>n, counting, at > 1,
                                                               p)):
@@ -366,12 +366,12 @@ UNITING = "O(N*log(N)) with N members of all sources together"
 SUBTRACTING = "O(N*M+L*log(L)) with N members of the first source, M sources and L members found"
 
 for _name, _cost, _what, _since, _answering, _storing in [
-        ("ZUNION", UNITING, "members that any of several sorted sets has", "2.0.0", hot(zunion),
-         hot(zunionstore)),
+        ("ZUNION", UNITING, "members that any of several sorted sets has", "2.0.0", native(zunion),
+         native(zunionstore)),
         ("ZINTER", INTERSECTING, "members that all of several sorted sets have", "2.0.0",
-         hot(zinter), hot(zinterstore)),
-        ("ZDIFF", SUBTRACTING, "members of a sorted set that no other has", "6.2.0", hot(zdiff),
-         hot(zdiffstore))]:
+         native(zinter), native(zinterstore)),
+        ("ZDIFF", SUBTRACTING, "members of a sorted set that no other has", "6.2.0", native(zdiff),
+         native(zdiffstore))]:
     command(_name, arity=-3, flags="readonly", keys=counted_keys(1), group="sorted-set",
             since="6.2.0", complexity=_cost,
             summary=f"The {_what}.")(_answering)
@@ -381,4 +381,4 @@ for _name, _cost, _what, _since, _answering, _storing in [
 command("ZINTERCARD", arity=-3, flags="readonly", keys=counted_keys(1), group="sorted-set",
         since="7.0.0",
         complexity="O(N*M) with N members of the smallest source and M sources",
-        summary="How many members all of several sorted sets have.")(hot(zintercard))
+        summary="How many members all of several sorted sets have.")(native(zintercard))

@@ -30,7 +30,8 @@ from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCu
                               key_collection, key_delete, key_prepare,
                               member_find, member_random, member_remove, member_score, order_at,
                               op_room, order_next, order_prev, order_rank, score_hint)
-from crdtredis._engine cimport Call, fail, fail_arity, fail_float, fail_syntax, hot, is_word
+from crdtredis._engine cimport (Call, is_word, native, refuse, refuse_arity, refuse_float,
+                                refuse_syntax)
 from crdtredis._resp cimport (format_double, parse_double, reply_array, reply_bulk, reply_double,
                               reply_int, reply_null, reply_null_array)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
@@ -107,7 +108,7 @@ cdef int read_score_bound(Call *c, Span arg, Bound *b) noexcept nogil:
         b.score = strtod(text, &end)
         if end[0] == 0 and not isnan(b.score):
             return 1
-    fail(c, "ERR min or max is not a float")
+    refuse(c, "ERR min or max is not a float")
     return 0
 
 
@@ -122,7 +123,7 @@ cdef int read_name_bound(Call *c, Span arg, Bound *b) noexcept nogil:
         b.open = 1
         b.edge = 1 if first == c'+' else -1
         return 1
-    fail(c, "ERR min or max not valid string range item")
+    refuse(c, "ERR min or max not valid string range item")
     return 0
 
 
@@ -161,17 +162,17 @@ cdef int read_range(Call *c, int i, By by, Direction direction, int storing,
         elif r.by == BY_ANY and is_word(c.argv[j], "BYSCORE"):
             r.by = BY_SCORE
         else:
-            fail_syntax(c)
+            refuse_syntax(c)
             return 0
         j += 1
     if r.by == BY_ANY:
         r.by = BY_RANK
     if r.count != -1 and r.by == BY_RANK:
-        fail(c, "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or "
+        refuse(c, "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or "
                 "BYLEX")
         return 0
     if r.with_scores and r.by == BY_NAME:
-        fail(c, "ERR syntax error, WITHSCORES not supported in combination with BYLEX")
+        refuse(c, "ERR syntax error, WITHSCORES not supported in combination with BYLEX")
         return 0
     return read_bounds(c, i, r)
 
@@ -315,7 +316,7 @@ cdef inline int read_score(Call *c, Span arg, double *out) noexcept nogil:
     if parse_double(arg.p, arg.n, out):
         out[0] += 0.0                                       # a stored zero has no sign
         return 1
-    fail_float(c)
+    refuse_float(c)
     return 0
 
 
@@ -341,13 +342,13 @@ cdef int read_add_options(Call *c, int *options) noexcept nogil:
         i += 1
     o = options[0]
     if i == c.argc or (c.argc - i) % 2:
-        fail_syntax(c)
+        refuse_syntax(c)
     elif o & NX and o & XX:
-        fail(c, "ERR XX and NX options at the same time are not compatible")
+        refuse(c, "ERR XX and NX options at the same time are not compatible")
     elif (o & NX and o & (GT | LT)) or (o & GT and o & LT):
-        fail(c, "ERR GT, LT, and/or NX options at the same time are not compatible")
+        refuse(c, "ERR GT, LT, and/or NX options at the same time are not compatible")
     elif o & INCR and c.argc - i > 2:
-        fail(c, "ERR INCR option supports a single increment-element pair")
+        refuse(c, "ERR INCR option supports a single increment-element pair")
     else:
         return i
     return 0
@@ -469,10 +470,10 @@ cdef void pop(Call *c, int greatest) noexcept nogil:
     cdef int64_t n = 1
     cdef Slice s
     if c.argc > 3:
-        fail_syntax(c)
+        refuse_syntax(c)
         return
     if c.argc == 3 and (not parse_int64(c.argv[2].p, c.argv[2].n, &n) or n < 0):
-        fail(c, "ERR value is out of range, must be positive")
+        refuse(c, "ERR value is out of range, must be positive")
         return
     if find_members(c, c.argv[1], T_ZSET, &e, &z) == REFUSED:
         return
@@ -550,10 +551,10 @@ cdef void rank(Call *c, Direction direction) noexcept nogil:
     cdef size_t n
     cdef int with_score = c.argc > 3
     if c.argc > 4:
-        fail_arity(c)
+        refuse_arity(c)
         return
     if with_score and not is_word(c.argv[3], "WITHSCORE"):
-        fail_syntax(c)
+        refuse_syntax(c)
         return
     if read_members(c, c.argv[1], T_ZSET, &z) == REFUSED:
         return
@@ -676,10 +677,10 @@ cdef void zrandmember(Call *c) noexcept nogil:
     if c.argc > 2 and not read_choice(c, c.argv[2], &n):
         return
     if c.argc > 4 or (with_scores and not is_word(c.argv[3], "WITHSCORES")):
-        fail_syntax(c)
+        refuse_syntax(c)
         return
     if with_scores and n > INT64_MAX // 2:
-        fail(c, "ERR value is out of range")
+        refuse(c, "ERR value is out of range")
         return
     if read_members(c, c.argv[1], T_ZSET, &z) == REFUSED:
         return
@@ -750,54 +751,55 @@ POPS = ("Two replicas can be given the same member. It is gone after sync, unles
 
 _of_one_key("ZADD", arity=-4, flags="write denyoom fast", since="1.2.0",
         complexity="O(log(N)) per member, with N members", replicas=ADDS,
-        summary="Adds members to a sorted set, or changes their scores.")(hot(zadd))
+        summary="Adds members to a sorted set, or changes their scores.")(native(zadd))
 _of_one_key("ZINCRBY", arity=4, flags="write denyoom fast", since="1.2.0", complexity=SEARCH,
         replicas=COUNTS,
-        summary="Adds to the score of a member of a sorted set.")(hot(zincrby))
+        summary="Adds to the score of a member of a sorted set.")(native(zincrby))
 _of_one_key("ZREM", arity=-3, flags="write fast", since="1.2.0", complexity=REMOVAL,
         replicas=REMOVES,
-        summary="Removes members of a sorted set; answers how many there were.")(hot(zrem))
-for _name, _since, _of, _handler in [("ZREMRANGEBYRANK", "2.0.0", "ranks", hot(zremrangebyrank)),
-                                     ("ZREMRANGEBYSCORE", "1.2.0", "scores", hot(zremrangebyscore)),
-                                     ("ZREMRANGEBYLEX", "2.8.9", "names", hot(zremrangebylex))]:
+        summary="Removes members of a sorted set; answers how many there were.")(native(zrem))
+for _name, _since, _of, _handler in [("ZREMRANGEBYRANK", "2.0.0", "ranks", native(zremrangebyrank)),
+                                     ("ZREMRANGEBYSCORE", "1.2.0", "scores",
+                                     native(zremrangebyscore)),
+                                     ("ZREMRANGEBYLEX", "2.8.9", "names", native(zremrangebylex))]:
     _of_one_key(_name, arity=4, flags="write", since=_since, complexity=REMOVAL, replicas=REMOVES,
             summary=f"Removes the members of a sorted set in a range of {_of}.")(_handler)
 _of_one_key("ZPOPMIN", arity=-2, flags="write fast", since="5.0.0", complexity=REMOVAL,
         replicas=POPS,
-        summary="Removes and answers the members with the least scores.")(hot(zpopmin))
+        summary="Removes and answers the members with the least scores.")(native(zpopmin))
 _of_one_key("ZPOPMAX", arity=-2, flags="write fast", since="5.0.0", complexity=REMOVAL,
         replicas=POPS,
-        summary="Removes and answers the members with the greatest scores.")(hot(zpopmax))
+        summary="Removes and answers the members with the greatest scores.")(native(zpopmax))
 command("ZMPOP", arity=-4, flags="write", keys=counted_keys(1), group="sorted-set", since="7.0.0",
         complexity=REMOVAL, replicas=POPS,
         summary="Removes and answers members of the first of several sorted sets "
-                "that is there.")(hot(zmpop))
+                "that is there.")(native(zmpop))
 _of_one_key("ZCARD", arity=2, flags="readonly fast", since="1.2.0",
-            summary="The number of members of a sorted set.")(hot(zcard))
+            summary="The number of members of a sorted set.")(native(zcard))
 _of_one_key("ZSCORE", arity=3, flags="readonly fast", since="1.2.0",
-            summary="The score of a member of a sorted set.")(hot(zscore))
+            summary="The score of a member of a sorted set.")(native(zscore))
 _of_one_key("ZMSCORE", arity=-3, flags="readonly fast", since="6.2.0",
         complexity="O(N) with N members asked for",
-        summary="The scores of several members of a sorted set.")(hot(zmscore))
+        summary="The scores of several members of a sorted set.")(native(zmscore))
 _of_one_key("ZRANK", arity=-3, flags="readonly fast", since="2.0.0", complexity=SEARCH,
-        summary="How many members of a sorted set stand before a member.")(hot(zrank))
+        summary="How many members of a sorted set stand before a member.")(native(zrank))
 _of_one_key("ZREVRANK", arity=-3, flags="readonly fast", since="2.0.0", complexity=SEARCH,
-        summary="How many members of a sorted set stand behind a member.")(hot(zrevrank))
+        summary="How many members of a sorted set stand behind a member.")(native(zrevrank))
 _of_one_key("ZCOUNT", arity=4, flags="readonly fast", since="2.0.0", complexity=SEARCH,
-        summary="The number of members with scores in a range.")(hot(zcount))
+        summary="The number of members with scores in a range.")(native(zcount))
 _of_one_key("ZLEXCOUNT", arity=4, flags="readonly fast", since="2.8.9", complexity=SEARCH,
         summary="The number of members with names in a range, where all "
-                "scores are equal.")(hot(zlexcount))
+                "scores are equal.")(native(zlexcount))
 _of_one_key("ZRANGE", arity=-4, flags="readonly", since="1.2.0", complexity=SLICE,
-        summary="Members of a sorted set in a range of ranks, scores or names.")(hot(zrange))
+        summary="Members of a sorted set in a range of ranks, scores or names.")(native(zrange))
 for _name, _since, _what, _options, _handler in [
-        ("ZREVRANGE", "1.2.0", "ranks from the greatest score on", "REV", hot(zrevrange)),
-        ("ZRANGEBYSCORE", "1.0.5", "scores", "BYSCORE", hot(zrangebyscore)),
+        ("ZREVRANGE", "1.2.0", "ranks from the greatest score on", "REV", native(zrevrange)),
+        ("ZRANGEBYSCORE", "1.0.5", "scores", "BYSCORE", native(zrangebyscore)),
         ("ZREVRANGEBYSCORE", "2.2.0", "scores from the greatest on", "BYSCORE and REV",
-         hot(zrevrangebyscore)),
-        ("ZRANGEBYLEX", "2.8.9", "names", "BYLEX", hot(zrangebylex)),
+         native(zrevrangebyscore)),
+        ("ZRANGEBYLEX", "2.8.9", "names", "BYLEX", native(zrangebylex)),
         ("ZREVRANGEBYLEX", "2.8.9", "names from the last on", "BYLEX and REV",
-         hot(zrevrangebylex))]:
+         native(zrevrangebylex))]:
     _of_one_key(_name, arity=-4, flags="readonly", since=_since, complexity=SLICE,
             summary=f"Members in a range of {_what}; ZRANGE with {_options}.")(_handler)
 command("ZRANGESTORE", arity=-5, flags="write denyoom", keys=(1, 2, 1), group="sorted-set",
@@ -805,10 +807,10 @@ command("ZRANGESTORE", arity=-5, flags="write denyoom", keys=(1, 2, 1), group="s
         replicas="Replaces what this replica had seen of the target by what it saw of the source. "
                  "A concurrent add to the target survives.",
         summary="Stores members of a sorted set in a range of ranks, "
-                "scores or names.")(hot(zrangestore))
+                "scores or names.")(native(zrangestore))
 _of_one_key("ZRANDMEMBER", arity=-2, flags="readonly", since="6.2.0",
         complexity="O(N) with N members answered, or of the set if that is most of it",
-        summary="Members of a sorted set chosen at random.")(hot(zrandmember))
+        summary="Members of a sorted set chosen at random.")(native(zrandmember))
 _of_one_key("ZSCAN", arity=-3, flags="readonly", since="2.8.0",
         complexity="O(1) per call, O(N) for a whole iteration",
-        summary="Iterates over the members of a sorted set and their scores.")(hot(zscan))
+        summary="Iterates over the members of a sorted set and their scores.")(native(zscan))

@@ -134,7 +134,7 @@ cdef struct Kernel:
     uint64_t seed           # for random choices (never in applying)
     Buffer few              # the live ones that were found among many stubs: see random_among_few
     # time, passed in
-    int64_t now             # ms since 1970; set by the owner before each turn or call
+    int64_t now             # ms since 1970; set by the owner before each loop iteration or call
     uint32_t in_db          # the database that is being changed
     uint64_t hlc            # the greatest timestamp seen or made
     # the op being made: effects are encoded into `effects`, and the finished op into `ops`

@@ -15,7 +15,7 @@ cdef enum LogPolicy:
 
 cdef class SegmentWriter:
     """See core/log.pxi. The engine reads `state` before a write command, calls append once per
-    turn, and `wants_tick` after it."""
+    iteration, and `wants_tick` after it."""
     # the file; changed by the engine thread only
     cdef int fd             # -1: none
     cdef readonly uint64_t number
@@ -31,9 +31,9 @@ cdef class SegmentWriter:
     cdef Buffer pending     # records that could not be written; they go first into the next file
 
     # 0: written, and on disk where the policy is `always`. -1: the log has failed; what was given
-    # is kept and written later, but nothing of this turn may be acknowledged. more: further records
-    # of the turn follow, and the last of them will see to the disk. `rest` follows the bytes of
-    # `record`.
+    # is kept and written later, but nothing of this loop iteration may be acknowledged. more:
+    # further records of the iteration follow, and the last of them will see to the disk. `rest`
+    # follows the bytes of `record`.
     cdef int append(self, Span record, Span rest, int more) noexcept nogil
     cdef int put(self, Span bytes) noexcept nogil
     # 1: log.tick() has something to do (a successor is due, or a failure is to be told). The owner

@@ -1,9 +1,10 @@
-# What happens to a turn's records between memory and disk, and what when the disk says no?
+# What happens to a loop iteration's records between memory and disk, and what when the disk says
+# no?
 #
-# The engine hands over the records of a whole turn at once: one write, and with the policy `always`
-# one fdatasync, before any reply of the turn leaves. Both happen here without the GIL. Everything
-# rarer (new files, the everysec thread, trying again) is Python in storage/segments.py, which owns
-# the writer and exchanges the file under it.
+# The engine hands over the records of a whole iteration at once: one write, and with the policy
+# `always` one fdatasync, before any reply of the iteration leaves. Both happen here without the
+# GIL. Everything rarer (new files, the everysec thread, trying again) is Python in
+# storage/segments.py, which owns the writer and exchanges the file under it.
 #
 # A failed write or fdatasync is final for the file. After a failed fdatasync the kernel may have
 # dropped the dirty pages and marked them clean, so that a second call succeeds without anything
@@ -14,11 +15,11 @@
 #   - failed fdatasync: everything after `durable` is in doubt; storage/segments.py writes it again
 #     into another file.
 #   - in both cases the state is LOG_FAILED until a new file has taken it all and is on disk. The
-#     clients of the turn get errors, not OK: their writes are in memory and will be in the log if
+#     clients of the iteration get errors, not OK: their writes are in memory and will be in the log if
 #     the process lives to see the disk recover, but nobody was promised so.
 #
 # `pending` is bounded because the engine accepts no writes, no ops from peers and reaps nothing
-# while the log has failed: it holds what one turn had left.
+# while the log has failed: it holds what one iteration had left.
 #
 # Threads: the engine thread appends; the everysec thread publishes `durable` and may set the
 # failure; the sync thread reads `end`. All are single words, stored with release and loaded with

@@ -3,7 +3,7 @@
 # The system takes about 0.1 ms for each MiB of pages it is given, whoever asks and however: munmap
 # of a string of 100 MB, the C library's own trimming of the end of the heap, malloc_trim. Neither
 # of these can be cut into pieces, and malloc_trim in another thread holds the lock that the next
-# malloc waits for. So pages go back here, a MiB or two per turn of the loop:
+# malloc waits for. So pages go back here, a MiB or two per loop iteration:
 #
 #   - blocks of MAPPED bytes and more malloc maps by themselves. One that is freed is put on a list;
 #     its pages go from its end on, with madvise, and free() comes last and finds little left to do.
@@ -38,7 +38,7 @@ cdef enum:
     HUGE = 2 << 20              # bytes of a large page, where such blocks have them
     SLICE_LEAST = 1 << 16       # smaller pieces of free memory are left
     GIVE = 16 << 20             # bytes
-    HELD_TURN = 64              # blocks freed in a slice
+    HELD_SLICE = 64             # blocks freed in a slice
 
 mallopt(M_TRIM_THRESHOLD, -1)
 mallopt(M_MMAP_THRESHOLD, MAPPED)
@@ -145,7 +145,7 @@ cdef void pages_give_heap() noexcept nogil:
         f.next = pages_held
         pages_held = f
         return
-    for i in range(HELD_TURN):
+    for i in range(HELD_SLICE):
         f = pages_held
         if f == NULL:
             return

@@ -256,15 +256,15 @@ cdef probe_member(Kernel *k, uint32_t db, Span key, tuple effect):
 
 
 def probe_receive(Replica r, bytes batch):
-    """One call of receive, as a turn of the loop makes it: (Received, whether more waiting ops may
+    """One call of receive, as a loop iteration makes it: (Received, whether more waiting ops may
     be applied)."""
     cdef int status = receive(&r.k, batch, len(batch))
     return status, r.k.room.ready != 0
 
 
 def probe_retry(Replica r):
-    """One more turn for the waiting room: whether more waiting ops may be applied."""
-    return bool(retry_waiting(&r.k, ROOM_TURN))
+    """One more iteration for the waiting room: whether more waiting ops may be applied."""
+    return bool(retry_waiting(&r.k, ROOM_SLICE))
 
 
 def probe_between(Replica r, bytes left, bytes right):

@@ -268,7 +268,7 @@ cdef int receive(Kernel *k, const char *p, size_t n) noexcept nogil:
         elif r != RECEIVED_ALL:
             result = r
             break
-    retry_waiting(k, ROOM_TURN)
+    retry_waiting(k, ROOM_SLICE)
     return result
 
 

@@ -3,7 +3,7 @@
 # the log and the peers, and hands received ones in. So a test can run a whole cluster in one
 # process with simulated time, network and disk.
 #
-# The owner must not use it from two threads at once. Commands that are hot work on the Kernel
+# The owner must not use it from two threads at once. Native commands work on the Kernel
 # inside without the GIL.
 
 import os
@@ -230,14 +230,14 @@ cdef class Replica:
         an actor is not declared, or its declaration contradicts a known one; ops before it are
         applied. WaitingRoomFull: send what is not applied again later. Cost: linear in the bytes,
         and those of the waiting ops that may be applied then: all of them are, while the loop
-        spreads them over its turns.
+        spreads them over its iterations.
         """
         cdef int r
         cdef const char *p = batch
         cdef size_t n = len(batch)
         with nogil:
             r = receive(&self.k, p, n)
-            while retry_waiting(&self.k, ROOM_TURN):
+            while retry_waiting(&self.k, ROOM_SLICE):
                 pass
         if r == RECEIVED_BAD:
             raise DamagedBatch("the bytes are not a batch of this version")
@@ -282,7 +282,7 @@ cdef class Replica:
         deadline, or -1."""
         cdef int64_t wait
         with nogil:
-            while retry_waiting(&self.k, ROOM_TURN):
+            while retry_waiting(&self.k, ROOM_SLICE):
                 pass
             wait = reap(&self.k, 1 << 30)
         return wait
@@ -301,7 +301,7 @@ cdef class Replica:
         return bool(free_garbage(&self.k, most))
 
     def purge(self):
-        """Has free memory given back to the system, turn by turn of the loop."""
+        """Has free memory given back to the system, step by step."""
         pages_purge()
 
     # ---- views -----------------------------------------------------------------------------------

@@ -11,8 +11,8 @@
 # peers are sent.
 #
 # A record holds ops up to RECORD_FULL bytes, or one op. So what a reader must hold at once is
-# bounded by the largest op, and a turn that made more is several records; after a crash between
-# them the log ends with a whole op like any other.
+# bounded by the largest op, and a loop iteration that made more is several records; after a crash
+# between them the log ends with a whole op like any other.
 #
 # A reader sees "cut short" where the bytes end inside a record: at the end of the newest segment
 # that is a write a crash interrupted, anywhere else damage. Which one it is, storage/recovery.py

@@ -2,7 +2,7 @@
 
 cdef enum:
     # bytes of waiting ops that one call of receive applies beside what it is given
-    ROOM_TURN = 256 << 10
+    ROOM_SLICE = 256 << 10
     ROOM_SHARE = 2          # one actor's ops may take the room's limit divided by this
 
 cdef enum BacklogState:

@@ -17,8 +17,8 @@
 # take no memory and an actor is in one of them at most.
 #
 # What is woken stands in a queue, and `retry_waiting` works on it for as many bytes as its caller
-# grants: one op that was missing can set a million free, and they are then applied over many turns
-# of the loop.
+# grants: one op that was missing can set a million free, and they are then applied over many
+# iterations of the loop.
 #
 # The room is bounded in bytes, and one actor may take half of it: so one replica whose ops nobody
 # may apply (its clock is wrong, or what they depend on is nowhere to be had) does not keep the

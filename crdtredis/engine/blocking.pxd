@@ -1,6 +1,6 @@
 # Clients that wait for keys: what BLPOP and its like call when nothing is there.
 
-# One client at one key, in the line of those that wait for a type there.
+# One client at one key, in the queue of those that wait for a type there.
 cdef struct Waiter:
     Waiter *prev
     Waiter *next
@@ -9,7 +9,7 @@ cdef struct Waiter:
 
 # Those who wait for a type at a key, who came first at the head. Watch.waiters is an array of
 # these, one for each type.
-cdef struct Line:
+cdef struct WaitQueue:
     Waiter *first
     Waiter *last
 

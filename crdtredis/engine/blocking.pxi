@@ -1,10 +1,10 @@
 # When is a client served that waits for a key, and in which order?
 #
-# BLPOP finds nothing: the client is put into a line at each of its keys, and its command is kept.
-# The lines hang on the kernel's Watch of the key, so any effect on the key, whatever command or
-# peer it comes from, is noticed in the one place that WATCH relies on, and costs nobody anything
+# BLPOP finds nothing: the client is put into a wait queue at each of its keys, and its command is
+# kept. The queues hang on the kernel's Watch of the key, so any effect on the key, whatever command
+# or peer it comes from, is noticed in the one place that WATCH relies on, and costs nobody anything
 # while no key is watched. The kernel only lists the key as ready. After the command, after the
-# whole of EXEC, and at the end of the turn for what peers sent, `serve_ready` looks at each of
+# whole of EXEC, and at the end of the iteration for what peers sent, `serve_ready` looks at each of
 # these keys: as long as it holds the type that somebody waits for, the one who came first has his
 # command run again, by the same handler. So he takes the first of his keys, in the order of his
 # arguments, that has something.
@@ -15,7 +15,7 @@
 # ready in turn (BLMOVE), until nothing is left. It terminates since whoever is served has left all
 # his lines. One element for ten thousand waiting clients costs one of them.
 #
-# A turn ends when its ops are many; who is left is served in the next one.
+# An iteration ends when its ops are many; who is left is served in the next one.
 #
 # While commands that write are held back or refused (CLIENT PAUSE, loading, a log that cannot be
 # written), keys stay ready and nobody is served; time limits run on. What happens at `max_memory`
@@ -94,7 +94,7 @@ cdef void wait_for_keys(Call *c, int type, int first, int n, int64_t timeout_ms)
     cdef Wait *w
     cdef Waiter *x
     cdef Watch *watch
-    cdef Line *line
+    cdef WaitQueue *queue
     cdef int i
     if c.client.wait != NULL:
         return                                  # called again, and there is still nothing
@@ -107,10 +107,10 @@ cdef void wait_for_keys(Call *c, int type, int first, int n, int64_t timeout_ms)
     for i in range(n):
         watch = watch_hold(d.kernel, c.db, c.argv[first + i])
         if watch.waiters == NULL:
-            watch.waiters = need_memory(calloc(T_COUNT, sizeof(Line)))
+            watch.waiters = need_memory(calloc(T_COUNT, sizeof(WaitQueue)))
             d.waited_keys += 1
-        line = <Line*>watch.waiters + type
-        if line.last != NULL and line.last.wait == w:
+        queue = <WaitQueue*>watch.waiters + type
+        if queue.last != NULL and queue.last.wait == w:
             watch_release(d.kernel, watch)      # the same key once more
             continue
         x = waiters_of(w) + w.n
@@ -118,12 +118,12 @@ cdef void wait_for_keys(Call *c, int type, int first, int n, int64_t timeout_ms)
         x.wait = w
         x.watch = watch
         x.next = NULL
-        x.prev = line.last
+        x.prev = queue.last
         if x.prev != NULL:
             x.prev.next = x
         else:
-            line.first = x
-        line.last = x
+            queue.first = x
+        queue.last = x
     if timeout_ms:
         w.deadline = d.steady + timeout_ms
         timeout_add(d, w)
@@ -131,22 +131,22 @@ cdef void wait_for_keys(Call *c, int type, int first, int n, int64_t timeout_ms)
     c.client.flags |= CLIENT_BLOCKED
 
 
-cdef void leave_line(Dispatch *d, Waiter *x, int type) noexcept nogil:
-    cdef Line *lines = <Line*>x.watch.waiters
+cdef void leave_queue(Dispatch *d, Waiter *x, int type) noexcept nogil:
+    cdef WaitQueue *queues = <WaitQueue*>x.watch.waiters
     cdef int i
     if x.prev != NULL:
         x.prev.next = x.next
     else:
-        lines[type].first = x.next
+        queues[type].first = x.next
     if x.next != NULL:
         x.next.prev = x.prev
     else:
-        lines[type].last = x.prev
+        queues[type].last = x.prev
     for i in range(T_COUNT):
-        if lines[i].first != NULL:
+        if queues[i].first != NULL:
             break
     else:
-        free(lines)
+        free(queues)
         x.watch.waiters = NULL
         d.waited_keys -= 1
     watch_release(d.kernel, x.watch)
@@ -158,7 +158,7 @@ cdef void stop_waiting(Dispatch *d, Client *client) noexcept nogil:
     if w == NULL:
         return
     for i in range(w.n):
-        leave_line(d, waiters_of(w) + i, w.type)
+        leave_queue(d, waiters_of(w) + i, w.type)
     if w.timeout:
         timeout_remove(d, w)
     buffer_free(&w.args)
@@ -170,7 +170,7 @@ cdef void stop_waiting(Dispatch *d, Client *client) noexcept nogil:
 cdef inline void begin_answer(Dispatch *d, Client *client) noexcept nogil:
     """Before a reply to a client outside of its own turn."""
     if client.fd >= 0:
-        begin_turn(<Loop>d.loop, <Conn*>client)
+        begin_iteration(<Loop>d.loop, <Conn*>client)
     client.reply.keep = client.reply.buf.n
 
 
@@ -178,7 +178,7 @@ cdef void end_answer(Dispatch *d, Client *client, size_t at) noexcept nogil:
     """After it: the reply begins at `at`, and the client may go on."""
     finish_reply(client, at, client.flags)
     if client.fd >= 0:
-        (<Conn*>client).turn_replies += client.reply.buf.n > at
+        (<Conn*>client).iteration_replies += client.reply.buf.n > at
         d.wake(d.loop, client)
 
 
@@ -203,13 +203,13 @@ cdef inline int may_serve(Dispatch *d) noexcept nogil:
                                GUARD_PAUSE_WRITE))
 
 
-cdef inline int turn_is_full(Dispatch *d) noexcept nogil:
-    return d.loop != NULL and d.kernel.ops_size > (<Loop>d.loop).turn_limit
+cdef inline int iteration_is_full(Dispatch *d) noexcept nogil:
+    return d.loop != NULL and d.kernel.ops_size > (<Loop>d.loop).iteration_limit
 
 
 cdef void serve_ready(Dispatch *d) noexcept nogil:
     cdef Watch *watch
-    while may_serve(d) and not turn_is_full(d):
+    while may_serve(d) and not iteration_is_full(d):
         watch = watch_take_ready(d.kernel)
         if watch == NULL:
             return
@@ -223,14 +223,14 @@ cdef void serve_key(Dispatch *d, Watch *watch) noexcept nogil:
     cdef Waiter *next
     if type >= T_COUNT or watch.waiters == NULL:
         return
-    x = (<Line*>watch.waiters + type).first
-    while (x != NULL and not turn_is_full(d)
+    x = (<WaitQueue*>watch.waiters + type).first
+    while (x != NULL and not iteration_is_full(d)
            and key_type(d.kernel, key_find(d.kernel, watch.db, watch_key(watch))) == type):
-        # a client stands in a line once, and only the one that is served leaves
+        # a client stands in a queue once, and only the one that is served leaves
         next = x.next
         run_again(d, x.wait)
         x = next
-    if x != NULL and turn_is_full(d):
+    if x != NULL and iteration_is_full(d):
         watch_put_ready(d.kernel, watch)
 
 
@@ -243,7 +243,7 @@ cdef void run_again(Dispatch *d, Wait *w) noexcept nogil:
     cdef int argc
     if (client.flags & CLIENT_KILLED
         or (client.fd >= 0 and (<Conn*>client).state & (CONN_HUNGUP | CONN_DEAD))):
-        # nobody would get it; the turn's end frees the client
+        # nobody would get it; the iteration's end frees the client
         return
     begin_answer(d, client)
     at = client.reply.buf.n

@@ -1,41 +1,41 @@
-# The only crossing between the engine thread and the sync thread: two bounded queues of byte blocks
-# under a mutex, two eventfds.
+# The only crossing between the engine thread and the sync thread: two bounded queues of byte
+# strings under a mutex, two eventfds.
 
-cdef enum BlockKind:
-    BLOCK_OPS = 1           # engine -> sync: an encoded Batch, logged
-    BLOCK_GAP = 2           # engine -> sync: Batches were dropped here; read them from the segments
-    BLOCK_ANSWER = 3        # engine -> sync: to a RECEIVE of the same token: status (int8)
-    BLOCK_RECEIVE = 4       # sync -> engine: an encoded Batch from a peer
+cdef enum MessageKind:
+    MESSAGE_OPS = 1         # engine -> sync: an encoded Batch, logged
+    MESSAGE_GAP = 2         # engine -> sync: Batches were dropped here; read them from the segments
+    MESSAGE_RESULT = 3      # engine -> sync: to a RECEIVE of the same token: status (int8)
+    MESSAGE_RECEIVE = 4     # sync -> engine: an encoded Batch from a peer
 
 cdef enum:
     # beside the codes of Received: applied, but the log could not take it; send it again later
-    ANSWER_UNLOGGED = -4
+    RESULT_UNLOGGED = -4
 
-cdef struct Block:
-    Block *next
+cdef struct Message:
+    Message *next
     int kind
     uint64_t token
     char *bytes             # behind the struct, in `owned`, in `lent` or in `same`
     size_t n
     size_t room             # behind the struct, for how many bytes there is room
-    void *owned             # malloced, freed with the block; NULL: nothing
-    # a Python object, let go by the sync thread: of a RECEIVE, then of its ANSWER; NULL: none
+    void *owned             # malloced, freed with the message; NULL: nothing
+    # a Python object, let go by the sync thread: of a RECEIVE, then of its RESULT; NULL: none
     void *lent
-    # of OPS: the bytes object of a RECEIVE, if it holds just this; its ANSWER comes later; NULL:
+    # of OPS: the bytes object of a RECEIVE, if it holds just this; its RESULT comes later; NULL:
     # none
     void *same
 
-cdef struct Queue:
-    Block *head
-    Block *tail
-    size_t blocks
+cdef struct MessageQueue:
+    Message *head
+    Message *tail
+    size_t messages
     size_t bytes
 
 cdef class Bridge:
     cdef void *lock                     # pthread mutex over all that follows
-    cdef Queue out                      # to the sync thread
-    cdef Queue in_                      # to the engine
-    cdef size_t out_max                 # bytes of OPS blocks
+    cdef MessageQueue out               # to the sync thread
+    cdef MessageQueue in_               # to the engine
+    cdef size_t out_max                 # bytes of OPS messages
     cdef int wanted                     # somebody wants OPS
     cdef int sync_fd
     cdef int engine_fd
@@ -49,10 +49,11 @@ cdef class Bridge:
     cdef void put_ops(self, const char *p, size_t n, int own) noexcept nogil
     # takes the buffer, whose bytes from `at` on are the Batch
     cdef void put_large(self, Buffer *b, size_t at, int own) noexcept nogil
-    # A Batch in two pieces, the second of which lies in the RECEIVE `from_`, to be answered later
-    cdef void put_received(self, Span head, Span rest, Block *from_) noexcept nogil
-    # NULL when empty; goes back with put_answer
-    cdef Block *take(self) noexcept nogil
-    cdef void put_answer(self, Block *b, int status) noexcept nogil
-    cdef void put(self, Block *b, int own) noexcept nogil
+    # A Batch in two pieces, the second of which lies in the RECEIVE `from_`, whose result is given
+    # later
+    cdef void put_received(self, Span head, Span rest, Message *from_) noexcept nogil
+    # NULL when empty; goes back with put_result
+    cdef Message *take(self) noexcept nogil
+    cdef void put_result(self, Message *b, int status) noexcept nogil
+    cdef void put(self, Message *b, int own) noexcept nogil
     cdef void raise_signal(self, int own) noexcept nogil

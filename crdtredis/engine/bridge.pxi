@@ -1,26 +1,26 @@
 # The crossing between the engine thread and the sync thread: what each may ask of the other, and
 # nothing else.
 #
-#   engine -> sync   OPS      the Batch a turn has logged, if the sync side wants ops (set_wanted)
+#   engine -> sync   OPS      the Batch an iteration has logged, if the sync side wants ops (set_wanted)
 #                    GAP      the queue was full and its oldest OPS were dropped: read them from the
 #                             segments
-#                    ANSWER   what became of a RECEIVE
-#   sync -> engine   RECEIVE  a Batch from a peer; applied within a turn, logged with it, then
+#                    RESULT   what became of a RECEIVE
+#   sync -> engine   RECEIVE  a Batch from a peer; applied within an iteration, logged with it, then
 #                    answered
 #
-# Blocks are immutable bytes with one owner at a time, moved from hand to hand under a mutex that is
-# held for a few pointer assignments. Neither side ever waits for the other: the engine drops OPS
+# Messages are immutable bytes with one owner at a time, moved from hand to hand under a mutex that
+# is held for a few pointer assignments. Neither side ever waits for the other: the engine drops OPS
 # rather than let a slow sync thread hold its memory (they are in the segments, and sequence numbers
 # show what is missing), and the sync side looks at `incoming` before it reads more from a peer.
 # Nobody copies what is large: the engine hands over the buffer of a large op that it has logged,
-# and reads a RECEIVE in the bytes object that the sync side lends, which goes back with the answer,
+# and reads a RECEIVE in the bytes object that the sync side lends, which goes back with the result,
 # since only there can it be let go. A large op in it is logged from there too, and handed back as
-# that object where it is the whole of it: the answer comes behind it, so the object is still there.
+# that object where it is the whole of it: the result comes behind it, so the object is still there.
 #
 # An eventfd is written only when the other side has seen its last signal, so a busy engine pays for
-# one write per drain, not per turn. What a peer sent concerns nobody but that peer, whose answers
-# are gathered for a few ms anyway: while the sync thread has said that it will look by itself
-# (`wait_for_more`), only own ops wake it.
+# one write per drain, not per iteration. What a peer sent concerns nobody but that peer, whose
+# answers are gathered for a few ms anyway: while the sync thread has said that it will look by
+# itself (`wait_for_more`), only own ops wake it.
 
 
 import os
@@ -30,10 +30,10 @@ cdef enum:
     # the first byte of a Batch that declares actors: field 1, length-delimited
     DECLARATION = 10
 
-OPS = BLOCK_OPS
-GAP = BLOCK_GAP
-ANSWER = BLOCK_ANSWER
-UNLOGGED = ANSWER_UNLOGGED
+OPS = MESSAGE_OPS
+GAP = MESSAGE_GAP
+RESULT = MESSAGE_RESULT
+UNLOGGED = RESULT_UNLOGGED
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
@@ -49,15 +49,15 @@ cdef extern from "<unistd.h>" nogil:
     int close(int fd)
 
 
-cdef Block *new_block(int kind, uint64_t token, const char *p, size_t n,
+cdef Message *new_message(int kind, uint64_t token, const char *p, size_t n,
                       size_t room=0) noexcept nogil:
     """With a copy of the bytes; p NULL: for bytes elsewhere, of which there are n."""
     room = 0 if p == NULL else n if room < n else room
-    cdef Block *b = <Block*>need_memory(malloc(sizeof(Block) + room))
-    memset(b, 0, sizeof(Block))
+    cdef Message *b = <Message*>need_memory(malloc(sizeof(Message) + room))
+    memset(b, 0, sizeof(Message))
     b.kind = kind
     b.token = token
-    b.bytes = <char*>b + sizeof(Block)
+    b.bytes = <char*>b + sizeof(Message)
     b.n = n
     b.room = room
     if p != NULL and n:
@@ -65,74 +65,74 @@ cdef Block *new_block(int kind, uint64_t token, const char *p, size_t n,
     return b
 
 
-cdef void free_block(Block *b) noexcept nogil:
+cdef void free_message(Message *b) noexcept nogil:
     """Of the sync thread's, `lent` goes first."""
     free(b.owned)
     free(b)
 
 
-cdef give_back(Block *b):
-    """A block that the sync thread is done with."""
+cdef give_back(Message *b):
+    """A message that the sync thread is done with."""
     if b.lent != NULL:
         Py_DECREF(<object>b.lent)
-    free_block(b)
+    free_message(b)
 
 
-cdef void queue_put(Queue *q, Block *b) noexcept nogil:
+cdef void queue_put(MessageQueue *q, Message *b) noexcept nogil:
     if q.tail != NULL:
         q.tail.next = b
     else:
         q.head = b
     q.tail = b
-    q.blocks += 1
+    q.messages += 1
     q.bytes += b.n
 
 
-cdef Block *queue_take(Queue *q) noexcept nogil:
-    cdef Block *b = q.head
+cdef Message *queue_take(MessageQueue *q) noexcept nogil:
+    cdef Message *b = q.head
     if b != NULL:
         q.head = b.next
         if q.head == NULL:
             q.tail = NULL
-        q.blocks -= 1
+        q.messages -= 1
         q.bytes -= b.n
     return b
 
 
-cdef void queue_drop_ops(Queue *q) noexcept nogil:
-    """Drops every OPS block and leaves one GAP in the place of the first; answers stay, in
+cdef void queue_drop_ops(MessageQueue *q) noexcept nogil:
+    """Drops every OPS message and leaves one GAP in the place of the first; answers stay, in
     order."""
-    cdef Queue kept
-    cdef Block *b
+    cdef MessageQueue kept
+    cdef Message *b
     cdef int marked = 0
-    memset(&kept, 0, sizeof(Queue))
+    memset(&kept, 0, sizeof(MessageQueue))
     while True:
         b = queue_take(q)
         if b == NULL:
             break
         b.next = NULL
-        if b.kind == BLOCK_OPS or b.kind == BLOCK_GAP:
-            free_block(b)
+        if b.kind == MESSAGE_OPS or b.kind == MESSAGE_GAP:
+            free_message(b)
             if marked:
                 continue
             marked = 1
-            b = new_block(BLOCK_GAP, 0, NULL, 0)
+            b = new_message(MESSAGE_GAP, 0, NULL, 0)
         queue_put(&kept, b)
     q[0] = kept
 
 
-cdef bytes take_turns(Queue *q):
-    """The OPS block at the head and those that may follow it in one Batch: no block that begins
+cdef bytes join_ops(MessageQueue *q):
+    """The OPS message at the head and those that may follow it in one Batch: no message that begins
     with a declaration, for those stand at the front of a Batch. One allocation and one copy for
-    all, since at full load there are thousands of blocks a second."""
+    all, since at full load there are thousands of messages a second."""
     cdef size_t n = q.head.n
-    cdef Block *b = q.head.next
+    cdef Message *b = q.head.next
     cdef char *p
     if q.head.same != NULL:
         out = <bytes>q.head.same
-        free_block(queue_take(q))
+        free_message(queue_take(q))
         return out
-    while (b != NULL and b.kind == BLOCK_OPS and b.n and b.bytes[0] != DECLARATION
+    while (b != NULL and b.kind == MESSAGE_OPS and b.n and b.bytes[0] != DECLARATION
            and n + b.n <= DRAIN_JOIN):
         n += b.n
         b = b.next
@@ -141,7 +141,7 @@ cdef bytes take_turns(Queue *q):
     while q.head != b:
         memcpy(p, q.head.bytes, q.head.n)
         p += q.head.n
-        free_block(queue_take(q))
+        free_message(queue_take(q))
     return out
 
 
@@ -164,7 +164,7 @@ cdef class Bridge:
         self.engine_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def __dealloc__(self):
-        cdef Block *b
+        cdef Message *b
         for q in range(2):
             while True:
                 b = queue_take(&self.out if q else &self.in_)
@@ -183,52 +183,52 @@ cdef class Bridge:
 
     @property
     def incoming(self) -> tuple[int, int]:
-        """Blocks and bytes of RECEIVE that the engine has not yet taken: stop reading from peers
+        """Messages and bytes of RECEIVE that the engine has not yet taken: stop reading from peers
         while this is large."""
         pthread_mutex_lock(<pthread_mutex_t*>self.lock)
-        blocks, size = self.in_.blocks, self.in_.bytes
+        messages, size = self.in_.messages, self.in_.bytes
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
-        return blocks, size
+        return messages, size
 
     @property
     def outgoing(self) -> tuple[int, int]:
-        """Blocks and bytes that drain() would answer."""
+        """Messages and bytes that drain() would answer."""
         pthread_mutex_lock(<pthread_mutex_t*>self.lock)
-        blocks, size = self.out.blocks, self.out.bytes
+        messages, size = self.out.messages, self.out.bytes
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
-        return blocks, size
+        return messages, size
 
     def set_wanted(self, bint wanted):
         """Whether anybody is to be sent ops. While False the engine copies none; turning it on says
         GAP first."""
         pthread_mutex_lock(<pthread_mutex_t*>self.lock)
         if wanted and not self.wanted:
-            queue_put(&self.out, new_block(BLOCK_GAP, 0, NULL, 0))
+            queue_put(&self.out, new_message(MESSAGE_GAP, 0, NULL, 0))
             self.raise_signal(1)
         self.wanted = wanted
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
 
     def drain(self) -> list[tuple[int, int, bytes]]:
         """Everything queued for the sync thread, in order: (kind, token, bytes), kind one of OPS,
-        GAP, ANSWER.
+        GAP, RESULT.
 
-        OPS: an encoded Batch, of one turn or of several put together to about DRAIN_JOIN bytes;
-        declarations of actors stand at its front. ANSWER: one signed byte of status (0: applied,
-        known already or waiting for what it depends on; negative: Received's codes, or UNLOGGED).
-        """
+        OPS: an encoded Batch, of one iteration or of several put together to about DRAIN_JOIN
+        bytes; declarations of actors stand at its front. RESULT: one signed byte of status (0:
+        applied, known already or waiting for what it depends on; negative: Received's codes, or
+        UNLOGGED). """
         cdef uint64_t count
-        cdef Queue taken
-        cdef Block *b
+        cdef MessageQueue taken
+        cdef Message *b
         out = []
         read(self.sync_fd, &count, 8)
         pthread_mutex_lock(<pthread_mutex_t*>self.lock)
         taken = self.out
-        memset(&self.out, 0, sizeof(Queue))
+        memset(&self.out, 0, sizeof(MessageQueue))
         self.signalled = 0
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
         while taken.head != NULL:
-            if taken.head.kind == BLOCK_OPS:
-                out.append((OPS, 0, take_turns(&taken)))
+            if taken.head.kind == MESSAGE_OPS:
+                out.append((OPS, 0, join_ops(&taken)))
             else:
                 b = queue_take(&taken)
                 out.append((b.kind, b.token, PyBytes_FromStringAndSize(b.bytes, <Py_ssize_t>b.n)))
@@ -245,12 +245,12 @@ cdef class Bridge:
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
 
     def send_receive(self, uint64_t token, bytes batch not None):
-        """Hands the engine a Batch from a peer; an ANSWER with this token follows once it is
+        """Hands the engine a Batch from a peer; an RESULT with this token follows once it is
         applied and logged.
 
         At most 512 KiB at a time keeps clients' waits short: a Batch is applied in one go.
         """
-        cdef Block *b = new_block(BLOCK_RECEIVE, token, NULL, <size_t>PyBytes_GET_SIZE(batch))
+        cdef Message *b = new_message(MESSAGE_RECEIVE, token, NULL, <size_t>PyBytes_GET_SIZE(batch))
         cdef int first
         b.bytes = PyBytes_AS_STRING(batch)
         b.lent = <void*>batch
@@ -270,9 +270,9 @@ cdef class Bridge:
             self.signalled = 1
             signal_fd(self.sync_fd)
 
-    cdef void put(self, Block *b, int own) noexcept nogil:
+    cdef void put(self, Message *b, int own) noexcept nogil:
         pthread_mutex_lock(<pthread_mutex_t*>self.lock)
-        if b.kind == BLOCK_OPS and self.out.bytes + b.n > self.out_max:
+        if b.kind == MESSAGE_OPS and self.out.bytes + b.n > self.out_max:
             queue_drop_ops(&self.out)
             self.gaps += 1
         queue_put(&self.out, b)
@@ -280,14 +280,14 @@ cdef class Bridge:
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
 
     cdef void put_ops(self, const char *p, size_t n, int own) noexcept nogil:
-        """A turn's Batch joins the newest block where it may and fits. Blocks grow while nobody
-        drains them, so that a busy engine allocates few, and one that hands over a few ops between
-        answers no more than it needs."""
-        cdef Block *tail
+        """An iteration's Batch joins the newest message where it may and fits. Messages grow while
+        nobody drains them, so that a busy engine allocates few, and one that hands over a few ops
+        between answers no more than it needs."""
+        cdef Message *tail
         cdef size_t room = 0
         pthread_mutex_lock(<pthread_mutex_t*>self.lock)
         tail = self.out.tail
-        if tail != NULL and tail.kind == BLOCK_OPS:
+        if tail != NULL and tail.kind == MESSAGE_OPS:
             if (tail.n + n <= tail.room and p[0] != DECLARATION
                 and self.out.bytes + n <= self.out_max):
                 memcpy(tail.bytes + tail.n, p, n)
@@ -298,19 +298,19 @@ cdef class Bridge:
                 return
             room = min(2 * tail.room, DRAIN_JOIN)
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
-        self.put(new_block(BLOCK_OPS, 0, p, n, room), own)
+        self.put(new_message(MESSAGE_OPS, 0, p, n, room), own)
 
     cdef void put_large(self, Buffer *buf, size_t at, int own) noexcept nogil:
-        cdef Block *b = new_block(BLOCK_OPS, 0, NULL, buf.n - at)
+        cdef Message *b = new_message(MESSAGE_OPS, 0, NULL, buf.n - at)
         b.owned = buf.p
         b.bytes = buf.p + at
         memset(buf, 0, sizeof(Buffer))
         self.put(b, own)
 
-    cdef void put_received(self, Span head, Span rest, Block *from_) noexcept nogil:
+    cdef void put_received(self, Span head, Span rest, Message *from_) noexcept nogil:
         """What a peer sends is nearly always this Batch alone: then the object that the sync thread
         lent is handed back."""
-        cdef Block *b = new_block(BLOCK_OPS, 0, NULL, head.n + rest.n)
+        cdef Message *b = new_message(MESSAGE_OPS, 0, NULL, head.n + rest.n)
         if from_.n == b.n and memcmp(from_.bytes, head.p, head.n) == 0:
             b.same = from_.lent
             b.bytes = from_.bytes
@@ -321,16 +321,16 @@ cdef class Bridge:
             memcpy(b.bytes + head.n, rest.p, rest.n)
         self.put(b, 0)
 
-    cdef void put_answer(self, Block *b, int status) noexcept nogil:
+    cdef void put_result(self, Message *b, int status) noexcept nogil:
         """b: the RECEIVE."""
         cdef char code = <char>status
-        cdef Block *answer = new_block(BLOCK_ANSWER, b.token, &code, 1)
-        answer.lent = b.lent
-        free_block(b)
-        self.put(answer, 0)
+        cdef Message *result = new_message(MESSAGE_RESULT, b.token, &code, 1)
+        result.lent = b.lent
+        free_message(b)
+        self.put(result, 0)
 
-    cdef Block *take(self) noexcept nogil:
-        cdef Block *b
+    cdef Message *take(self) noexcept nogil:
+        cdef Message *b
         pthread_mutex_lock(<pthread_mutex_t*>self.lock)
         b = queue_take(&self.in_)
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)

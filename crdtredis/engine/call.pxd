@@ -1,4 +1,4 @@
-# What a command is given, hot or plain, and what a client is.
+# What a command is given, native or Python, and what a client is.
 
 cdef enum ClientFlag:
     CLIENT_MULTI = 1        # between MULTI and EXEC
@@ -14,8 +14,8 @@ cdef enum ClientFlag:
     CLIENT_NO_EVICT = 256
     CLIENT_IN_EXEC = 512
     CLIENT_SKIP_NEXT = 1024 # CLIENT REPLY SKIP was just run
-    CLIENT_KILLED = 2048    # close at the end of the turn, unsent replies or not
-    CLIENT_WROTE = 4096     # it made an op in this turn: its replies wait for the log
+    CLIENT_KILLED = 2048    # close at the end of the iteration, unsent replies or not
+    CLIENT_WROTE = 4096     # it made an op in this iteration: its replies wait for the log
     CLIENT_POSTPONED = 8192 # its next command waits for the end of CLIENT PAUSE
     CLIENT_UNIX = 16384     # connected over the Unix socket
 
@@ -35,7 +35,7 @@ cdef struct Client:
     uint32_t watched_n
     uint32_t watched_cap
     # for CLIENT LIST and SLOWLOG
-    void *session           # owned reference to its Session once a plain command has run, else NULL
+    void *session           # owned reference to its Session once a Python command has run, else NULL
     Command *command        # of the last call
     int64_t created         # Dispatch.steady
     int64_t active          # ... of the last command
@@ -71,16 +71,16 @@ cdef struct Call:
     # what Redis counts as changes, where that is not the number of effects; -1: it is
     int64_t changes
 
-ctypedef void (*HotHandler)(Call *c) noexcept nogil
+ctypedef void (*NativeHandler)(Call *c) noexcept nogil
 
 # Standard refusals, so that texts live in one place.
-cdef void fail_arity(Call *c) noexcept nogil
-cdef void fail_syntax(Call *c) noexcept nogil
-cdef void fail_type(Call *c) noexcept nogil              # WRONGTYPE
-cdef void fail_int(Call *c) noexcept nogil               # not an integer or out of range
-cdef void fail_float(Call *c) noexcept nogil             # not a valid float
-cdef void fail_too_large(Call *c) noexcept nogil         # transaction too large
-cdef void fail(Call *c, const char *text) noexcept nogil # any other: "ERR ...", without the '-'
+cdef void refuse_arity(Call *c) noexcept nogil
+cdef void refuse_syntax(Call *c) noexcept nogil
+cdef void refuse_type(Call *c) noexcept nogil            # WRONGTYPE
+cdef void refuse_int(Call *c) noexcept nogil             # not an integer or out of range
+cdef void refuse_float(Call *c) noexcept nogil           # not a valid float
+cdef void refuse_too_large(Call *c) noexcept nogil       # transaction too large
+cdef void refuse(Call *c, const char *text) noexcept nogil # any other: "ERR ...", without the '-'
 # Case-insensitive comparison of an argument with an upper-case ASCII word.
 cdef int is_word(Span arg, const char *word) noexcept nogil
 # Commands as flat bytes (Client.queue): append one; read one back into argv, which grows and is

@@ -1,7 +1,7 @@
 # What handlers use: the standard refusals and the reading of arguments.
 #
 # The texts of compiled commands are all in this file and in executor.pxi's block of the same kind;
-# errors.py has the same ones for plain commands. Clients match on them, so they are Redis's, word
+# errors.py has the same ones for Python commands. Clients match on them, so they are Redis's, word
 # for word.
 
 from crdtredis._resp cimport (PARSE_ERROR, PARSE_MORE, PARSE_READY, parser_fed, parser_free,
@@ -19,31 +19,31 @@ cdef enum:
     SHOWN_ARG = 128
 
 
-cdef void fail(Call *c, const char *text) noexcept nogil:
+cdef void refuse(Call *c, const char *text) noexcept nogil:
     reply_error(c.reply, text)
 
 
-cdef void fail_arity(Call *c) noexcept nogil:
+cdef void refuse_arity(Call *c) noexcept nogil:
     reply_arity(c.reply, c.client.command)
 
 
-cdef void fail_syntax(Call *c) noexcept nogil:
+cdef void refuse_syntax(Call *c) noexcept nogil:
     reply_error(c.reply, "ERR syntax error")
 
 
-cdef void fail_type(Call *c) noexcept nogil:
+cdef void refuse_type(Call *c) noexcept nogil:
     reply_error(c.reply, "WRONGTYPE Operation against a key holding the wrong kind of value")
 
 
-cdef void fail_int(Call *c) noexcept nogil:
+cdef void refuse_int(Call *c) noexcept nogil:
     reply_error(c.reply, "ERR value is not an integer or out of range")
 
 
-cdef void fail_float(Call *c) noexcept nogil:
+cdef void refuse_float(Call *c) noexcept nogil:
     reply_error(c.reply, "ERR value is not a valid float")
 
 
-cdef void fail_too_large(Call *c) noexcept nogil:
+cdef void refuse_too_large(Call *c) noexcept nogil:
     reply_error(c.reply, TOO_LARGE)
 
 

@@ -9,13 +9,13 @@
 # TCP_NODELAY and keepalive are set on the listening socket, from which Linux's accepted sockets
 # inherit them.
 #
-# Fairness: within a turn a client may read 256 KiB, run 1,000 commands and gather 1 MiB of replies;
-# what it wants beyond that, it gets in the next turn, after the others. Clients share one read
-# buffer, lent to whoever is being read and kept by him only if a command is cut in the middle: ten
-# thousand idle clients own no buffer, and the bytes parsed are hot in the cache.
+# Fairness: within an iteration a client may read 256 KiB, run 1,000 commands and gather 1 MiB of
+# replies; what it wants beyond that, it gets in the next iteration, after the others. Clients share
+# one read buffer, lent to whoever is being read and kept by him only if a command is cut in the
+# middle: ten thousand idle clients own no buffer, and the bytes parsed are hot in the cache.
 #
-# A connection is freed at the end of a turn only (free_dead), when no list and no event refers to
-# it.
+# A connection is freed at the end of an iteration only (free_dead), when no list and no event
+# refers to it.
 
 from crdtredis._core cimport hash_ahead, key_ahead
 from crdtredis._resp cimport parser_back, parser_follows
@@ -23,17 +23,18 @@ from crdtredis.buffer cimport buffer_grow
 
 cdef enum:
     READ_SIZE = 128 << 10   # of the shared read buffer
-    READ_TURN = 256 << 10   # bytes one client may read in a turn
-    # bytes of ops after which all clients wait for the next turn, where they are logged and sent
-    OPS_TURN = 32 << 20
-    RUN_TURN = 1000         # commands it may run
-    REPLY_TURN = 1 << 20    # bytes of replies after which it waits for the next turn
+    READ_SLICE = 256 << 10  # bytes one client may read in an iteration
+    # bytes of ops after which all clients wait for the next iteration, where they are logged and
+    # sent
+    OPS_SLICE = 32 << 20
+    RUN_SLICE = 1000        # commands it may run
+    REPLY_SLICE = 1 << 20   # bytes of replies after which it waits for the next iteration
     KEEP_REPLY = 64 << 10   # a larger reply buffer is given back once it is sent
     # unsent bytes that are copied together rather than kept as a block of their own
     SMALL_REST = 16 << 10
-    SEND_TURN = 4 << 20     # bytes one client may be sent in a turn
+    SEND_SLICE = 4 << 20    # bytes one client may be sent in an iteration
     IOVECS = 64
-    ACCEPT_TURN = 1000
+    ACCEPT_SLICE = 1000
     AHEAD = 16              # commands of a pipeline that are parsed before the first of them runs
     AHEAD_ARGS = 128        # and their arguments
 
@@ -48,12 +49,12 @@ cdef void loop_wake(void *loop, Client *client) noexcept nogil:
         add_ready(<Loop>loop, c)
 
 
-cdef void begin_turn(Loop self, Conn *c) noexcept nogil:
-    """Before the first reply to c in a turn, or one that may be."""
-    if c.turn != self.turns:
-        c.turn = self.turns
-        c.turn_at = c.client.reply.buf.n
-        c.turn_replies = 0
+cdef void begin_iteration(Loop self, Conn *c) noexcept nogil:
+    """Before the first reply to c in an iteration, or one that may be."""
+    if c.iteration != self.iterations:
+        c.iteration = self.iterations
+        c.iteration_at = c.client.reply.buf.n
+        c.iteration_replies = 0
         c.client.reply.most = 0
         if self.output_hard:
             c.client.reply.most = (self.output_hard - c.out_bytes if self.output_hard > c.out_bytes
@@ -90,7 +91,7 @@ cdef void accept_from(Loop self, Listener *l) noexcept nogil:
     cdef epoll_event e
     cdef Conn *c
     cdef int fd, i
-    for i in range(ACCEPT_TURN):
+    for i in range(ACCEPT_SLICE):
         n = sizeof(a)
         fd = accept4(l.fd, <sockaddr*>&a, &n, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd < 0:
@@ -103,10 +104,10 @@ cdef void accept_from(Loop self, Listener *l) noexcept nogil:
             return
         self.accepted += 1
         if self.connected >= self.max_clients_:
-            refuse_socket(self, fd, "-ERR max number of clients reached\r\n")
+            reject_socket(self, fd, "-ERR max number of clients reached\r\n")
             continue
         if self.protected_mode and not self.d.need_auth and not is_loopback(&a):
-            refuse_socket(self, fd,
+            reject_socket(self, fd,
                                    "-DENIED crdt-redis runs in protected mode: without a password "
                                    "it serves this host only. Set "
                                    "requirepass, or turn protected_mode off.\r\n")
@@ -133,7 +134,7 @@ cdef void accept_from(Loop self, Listener *l) noexcept nogil:
         self.connected += 1
 
 
-cdef void refuse_socket(Loop self, int fd, const char *text) noexcept nogil:
+cdef void reject_socket(Loop self, int fd, const char *text) noexcept nogil:
     self.rejected += 1
     send(fd, text, strlen(text), MSG_NOSIGNAL)
     close(fd)
@@ -164,13 +165,13 @@ cdef void take_back(Loop self, Conn *c) noexcept nogil:
 
 
 cdef void process(Loop self, Conn *c) noexcept nogil:
-    """One client's share of a turn."""
+    """One client's share of an iteration."""
     cdef Client *client = &c.client
-    cdef size_t budget = READ_TURN
+    cdef size_t budget = READ_SLICE
     cdef size_t room
     cdef ssize_t got
     cdef char *p
-    cdef uint32_t left = RUN_TURN
+    cdef uint32_t left = RUN_SLICE
     if c.state & CONN_DEAD or client.flags & (CLIENT_CLOSE | CLIENT_KILLED):
         return
     if client.flags & CLIENT_BLOCKED:
@@ -178,7 +179,7 @@ cdef void process(Loop self, Conn *c) noexcept nogil:
             client.flags |= CLIENT_KILLED
             add_send(self, c)
         return
-    begin_turn(self, c)
+    begin_iteration(self, c)
     client.active = self.mono
     self.d.tick = cycles()
     if c.held.n:
@@ -236,7 +237,7 @@ cdef int run_commands(Loop self, Conn *c, uint32_t *left) noexcept nogil:
             # says that there is no more, and lets go of the buffer: the wait may be long
             parser_next(p)
             return 1
-        if (left[0] == 0 or client.reply.buf.n > REPLY_TURN or client.reply.over or turn_is_full(d)
+        if (left[0] == 0 or client.reply.buf.n > REPLY_SLICE or client.reply.over or iteration_is_full(d)
                 or client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED)):
             c.state |= CONN_UNPARSED
             return 1
@@ -255,7 +256,7 @@ cdef int run_commands(Loop self, Conn *c, uint32_t *left) noexcept nogil:
                 left[0] -= 1
                 at = client.reply.buf.n
                 execute(d, client, p.argv, p.argc)
-                c.turn_replies += client.reply.buf.n > at
+                c.iteration_replies += client.reply.buf.n > at
         elif status == PARSE_MORE:
             return 0
         else:
@@ -307,14 +308,14 @@ cdef void run_ahead(Loop self, Conn *c, uint32_t *left) noexcept nogil:
         a = &self.ahead[i]
         if i and (client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED |
                                   CLIENT_AUTHENTICATED) != CLIENT_AUTHENTICATED
-                  or client.reply.buf.n > REPLY_TURN or client.reply.over or turn_is_full(d)
+                  or client.reply.buf.n > REPLY_SLICE or client.reply.over or iteration_is_full(d)
                   or d.guard & (GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE)):
             parser_back(p, a.at)
             return
         left[0] -= 1
         at = client.reply.buf.n
         execute_found(d, client, a.command, a.argv, a.argc)
-        c.turn_replies += client.reply.buf.n > at
+        c.iteration_replies += client.reply.buf.n > at
 
 
 cdef void run_held(Loop self, Conn *c) noexcept nogil:
@@ -327,7 +328,7 @@ cdef void run_held(Loop self, Conn *c) noexcept nogil:
     memset(&c.held, 0, sizeof(Buffer))
     unpack_command(held.p, &argv, &cap, &argc)
     execute(self.d, &c.client, argv, argc)
-    c.turn_replies += c.client.reply.buf.n > at
+    c.iteration_replies += c.client.reply.buf.n > at
     free(argv)
     buffer_free(&held)
 
@@ -351,7 +352,7 @@ cdef void send_all(Loop self) noexcept nogil:
 cdef void send_conn(Loop self, Conn *c) noexcept nogil:
     cdef Reply *r = &c.client.reply
     cdef ssize_t sent
-    # What one turn made counts whole, as in Redis, whether the socket would take it or not.
+    # What one iteration made counts whole, as in Redis, whether the socket would take it or not.
     if r.over or (self.output_hard and c.out_bytes + r.buf.n > self.output_hard):
         self.closed_output += 1
         kill(self, c)
@@ -420,7 +421,7 @@ cdef int write_out(Loop self, Conn *c) noexcept nogil:
     cdef int n
     memset(&m, 0, sizeof(m))
     m.msg_iov = iov
-    while c.out_head != NULL and total < SEND_TURN:
+    while c.out_head != NULL and total < SEND_SLICE:
         o = c.out_head
         n = 0
         while o != NULL and n < IOVECS:
@@ -459,7 +460,7 @@ cdef int write_out(Loop self, Conn *c) noexcept nogil:
         c.soft_since = 0
         want_out(self, c, 0)
     else:
-        # its share of the turn is used up, and edges come only after a short send
+        # its share of the iteration is used up, and edges come only after a short send
         add_send(self, c)
     return 1
 
@@ -502,13 +503,13 @@ cdef void kill(Loop self, Conn *c) noexcept nogil:
 
 
 cdef void free_dead(Loop self) noexcept nogil:
-    """At the end of the turn, when no list and no event refers to them."""
+    """At the end of the iteration, when no list and no event refers to them."""
     cdef Conn *c
     cdef Conn **at
     cdef OutBlock *o
     if self.dead == NULL:
         return
-    # A dead one may still stand on the lists of the next turn.
+    # A dead one may still stand on the lists of the next iteration.
     at = &self.ready
     while at[0] != NULL:
         if at[0].state & CONN_DEAD:

@@ -36,8 +36,8 @@ cdef struct Command:
     int first_key           # 0: none that can be told from the table
     int last_key            # negative: from the end
     int key_step
-    HotHandler hot          # NULL: plain
-    void *plain             # borrowed Python callable(session, argv: list[bytes]) -> reply object
+    NativeHandler native    # NULL: plain
+    void *python            # borrowed Python callable(session, argv: list[bytes]) -> reply object
     # statistics since CONFIG RESETSTAT
     uint64_t calls
     uint64_t ticks          # of the cycle counter
@@ -104,22 +104,22 @@ cdef struct Dispatch:
     int again_cap
     uint64_t next_client
     int64_t next_http_warning   # `steady` before which no further one is logged
-    # the GIL, held from a turn's first plain command to the turn's end
+    # the GIL, held from an iteration's first Python command to the iteration's end
     int in_loop
     int gil_held
     int gil_state
-    int interrupted         # a signal handler raised inside a plain command
+    int interrupted         # a signal handler raised inside a Python command
     void *self              # the Executor
     void *loop              # the Loop, NULL without one
     void (*wake)(void *loop, Client *c) noexcept nogil    # the client got a reply or may go on
 
-# Without a loop, which sets it in every turn, `steady` is the replica's time.
+# Without a loop, which sets it in every iteration, `steady` is the replica's time.
 cdef void steady_alone(Dispatch *d) noexcept nogil
 # Sets GUARD_CLOCK or takes it away, after the clock or the timestamps have moved.
 cdef void watch_clock(Dispatch *d) noexcept nogil
 # Runs one complete command: look-up, arity, authentication, MULTI queueing, loading/MISCONF/OOM
 # refusals, the handler, statistics, slow log. Appends the reply to client.reply. Takes the GIL only
-# for plain commands.
+# for Python commands.
 cdef void execute(Dispatch *d, Client *client, Span *argv, int argc) noexcept nogil
 # The same for a name that has been looked up: cmd is find_command's answer.
 cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv,

@@ -115,7 +115,7 @@ cdef size_t shown(char *out, Span arg, size_t most) noexcept nogil:
     return n
 
 
-cdef void refuse(Dispatch *d, Client *client, Command *cmd, const char *text) noexcept nogil:
+cdef void reject(Dispatch *d, Client *client, Command *cmd, const char *text) noexcept nogil:
     """A command that is not run. In MULTI the transaction is spoiled; EXEC itself is aborted."""
     cdef char abort_text[TEXT_MAX + 64]
     if cmd != NULL:
@@ -131,7 +131,7 @@ cdef void refuse(Dispatch *d, Client *client, Command *cmd, const char *text) no
         reply_error(&client.reply, text)
 
 
-cdef void refuse_unknown(Dispatch *d, Client *client, Span *argv, int argc) noexcept nogil:
+cdef void reject_unknown(Dispatch *d, Client *client, Span *argv, int argc) noexcept nogil:
     """Name and arguments are repeated, 128 bytes of each at most."""
     cdef char text[TEXT_MAX]
     cdef char arg[SHOWN_ARG + 1]
@@ -153,7 +153,7 @@ cdef void refuse_unknown(Dispatch *d, Client *client, Span *argv, int argc) noex
     shown(arg, argv[0], SHOWN_ARG)
     snprintf(text, sizeof(text), "ERR unknown command '%s', with args beginning with: %s", arg,
              args)
-    refuse(d, client, NULL, text)
+    reject(d, client, NULL, text)
 
 
 cdef void close_http(Dispatch *d, Client *client) noexcept nogil:
@@ -176,7 +176,7 @@ cdef void warn_of_http(Client *client) noexcept with gil:
                 client.addr.decode("utf-8", "replace"))
 
 
-cdef void refuse_subcommand(Dispatch *d, Client *client, Command *container,
+cdef void reject_subcommand(Dispatch *d, Client *client, Command *container,
                             Span sub) noexcept nogil:
     cdef char text[TEXT_MAX]
     cdef char arg[SHOWN_ARG + 1]
@@ -187,31 +187,31 @@ cdef void refuse_subcommand(Dispatch *d, Client *client, Command *container,
         name[i] = container.name[i] - 32 if c'a' <= container.name[i] <= c'z' else container.name[i]
     name[container.name_n] = 0
     snprintf(text, sizeof(text), "ERR unknown subcommand '%s'. Try %s HELP.", arg, name)
-    refuse(d, client, NULL, text)
+    reject(d, client, NULL, text)
 
 
-cdef int refused(Dispatch *d, Client *client, Command *cmd) noexcept nogil:
+cdef int rejected(Dispatch *d, Client *client, Command *cmd) noexcept nogil:
     """Everything but name and arity: 1 when the command has been answered with a refusal."""
     cdef uint32_t effective = cmd.flags
     if cmd.flags & C_EXEC:
         effective |= client.queue_flags & (C_WRITE | C_DENYOOM)
     if not client.flags & CLIENT_AUTHENTICATED and not cmd.flags & C_NO_AUTH:
-        refuse(d, client, cmd, "NOAUTH Authentication required.")
+        reject(d, client, cmd, "NOAUTH Authentication required.")
         return 1
     if client.flags & CLIENT_MULTI and cmd.flags & C_NO_MULTI:
-        refuse(d, client, cmd, "ERR Command not allowed inside a transaction")
+        reject(d, client, cmd, "ERR Command not allowed inside a transaction")
         return 1
     if effective & C_DENYOOM and d.guard & GUARD_OOM and mem_used() > d.max_memory:
-        refuse(d, client, cmd, "OOM command not allowed when used memory > 'maxmemory'.")
+        reject(d, client, cmd, "OOM command not allowed when used memory > 'maxmemory'.")
         return 1
     if d.guard & GUARD_MISCONF and effective & C_WRITE:
-        refuse(d, client, cmd, d.misconf)
+        reject(d, client, cmd, d.misconf)
         return 1
     if d.guard & GUARD_LOADING and not cmd.flags & C_LOADING:
-        refuse(d, client, cmd, "LOADING Redis is loading the dataset in memory")
+        reject(d, client, cmd, "LOADING Redis is loading the dataset in memory")
         return 1
     if d.guard & GUARD_CLOCK and effective & C_WRITE:
-        refuse(d, client, cmd, CLOCK_AHEAD)
+        reject(d, client, cmd, CLOCK_AHEAD)
         return 1
     return 0
 
@@ -320,23 +320,23 @@ cdef inline void run_handler(Dispatch *d, Client *client, Command *cmd, Span *ar
         if (cmd.flags & C_DENYOOM and not op_room(d.kernel, client.db, 1, argv[1].n if argc > 1
                                                   else 0, size_of(argv, argc))):
             pass
-        elif cmd.hot != NULL:
-            cmd.hot(&c)
+        elif cmd.native != NULL:
+            cmd.native(&c)
         else:
             take_gil(d)
-            run_plain(d, client, cmd, argv, argc)
+            run_python(d, client, cmd, argv, argc)
         if d.kernel.refused:
             client.reply.buf.n = at
-            fail(&c, TOO_LARGE if d.kernel.refused == REFUSED_LARGE else UNSOUND)
+            refuse(&c, TOO_LARGE if d.kernel.refused == REFUSED_LARGE else UNSOUND)
         else:
             count_changes(d, cmd, &c, d.kernel.changes - before)
         if op_end(d.kernel):
             mark_wrote(d, client)
-    elif cmd.hot != NULL:
-        cmd.hot(&c)
+    elif cmd.native != NULL:
+        cmd.native(&c)
     else:
         take_gil(d)
-        run_plain(d, client, cmd, argv, argc)
+        run_python(d, client, cmd, argv, argc)
 
 
 cdef inline void count_reply(Dispatch *d, Client *client, Command *cmd, size_t at) noexcept nogil:
@@ -367,7 +367,7 @@ cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv,
         container = cmd
         cmd = find_subcommand(d, container, argv[1])
         if cmd == NULL:
-            refuse_subcommand(d, client, container, argv[1])
+            reject_subcommand(d, client, container, argv[1])
             count_error(d, client.reply.buf.p + at, client.reply.buf.n - at)
             finish_reply(client, at, before)
             return
@@ -375,10 +375,10 @@ cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv,
         close_http(d, client)
         return
     if cmd == NULL:
-        refuse_unknown(d, client, argv, argc)
+        reject_unknown(d, client, argv, argc)
     elif argc != cmd.arity and (cmd.arity > 0 or argc < -cmd.arity):
         snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", cmd.name)
-        refuse(d, client, cmd, text)
+        reject(d, client, cmd, text)
     elif (d.guard == 0 and client.flags & (CLIENT_MULTI | CLIENT_AUTHENTICATED)
           == CLIENT_AUTHENTICATED):
         call_command(d, client, cmd, argv, argc)
@@ -386,10 +386,10 @@ cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv,
         if d.kernel.ready != NULL:
             serve_ready(d)
         return
-    elif not refused(d, client, cmd):
+    elif not rejected(d, client, cmd):
         if client.flags & CLIENT_MULTI and not cmd.flags & C_NO_QUEUE:
             if client.queue.n + size_of(argv, argc) > d.kernel.op_most:
-                refuse(d, client, cmd, TOO_LARGE)
+                reject(d, client, cmd, TOO_LARGE)
             else:
                 pack_command(&client.queue, argv, argc)
                 client.queued += 1

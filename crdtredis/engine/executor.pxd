@@ -1,17 +1,18 @@
 # The Executor: the command table of one replica, its settings, its statistics.
 
-cdef class Hot:
-    """Carries a HotHandler through Python to the registration: command("GET", ...)(hot(get))."""
-    cdef HotHandler f
+cdef class Native:
+    """Carries a NativeHandler through Python to the registration: command("GET",
+    ...)(native(get))."""
+    cdef NativeHandler f
 
-cdef Hot hot(HotHandler f)
+cdef Native native(NativeHandler f)
 
 cdef class Executor:
     cdef Dispatch d
     cdef readonly Replica replica
     cdef public object server
     cdef object password                # bytes, or None: see requirepass
-    cdef list handlers                  # keeps the plain callables and the specs alive
+    cdef list handlers                  # keeps the Python callables and the specs alive
     cdef list deferred                  # heap of (deadline, number, Token)
     cdef uint64_t deferred_n
     cdef Py_ssize_t deferred_done       # tokens of the heap that were done since it was last swept

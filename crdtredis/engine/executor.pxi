@@ -27,12 +27,12 @@ ONE_CHANGE = frozenset("""
 """.split())
 
 
-cdef class Hot:
+cdef class Native:
     pass
 
 
-cdef Hot hot(HotHandler f):
-    cdef Hot h = Hot.__new__(Hot)
+cdef Native native(NativeHandler f):
+    cdef Native h = Native.__new__(Native)
     h.f = f
     return h
 
@@ -41,7 +41,7 @@ cdef class Executor:
     """Commands over a replica: what a server is without sockets, files and peers.
 
     replica     the Replica that commands read and write; its `now` is the only clock.
-    server      crdtredis.server.Server, or None in tests and the simulation; plain commands reach
+    server      crdtredis.server.Server, or None in tests and the simulation; Python commands reach
                 the rest of the process by it.
     """
 
@@ -103,10 +103,10 @@ cdef class Executor:
                 cmd.first_key, cmd.last_key, cmd.key_step = spec.keys
             handler = (spec.handler if spec.handler is not None
                        else self.specs[spec.container].handler)
-            if isinstance(handler, Hot):
-                cmd.hot = (<Hot>handler).f
+            if isinstance(handler, Native):
+                cmd.native = (<Native>handler).f
             else:
-                cmd.plain = <void*>handler
+                cmd.python = <void*>handler
                 self.handlers.append(handler)
             i = cmd.hash & self.d.mask
             while self.d.table[i] != NULL:
@@ -174,7 +174,7 @@ cdef class Executor:
         steady_alone(&self.d)
         expire_waiting(&self.d)
         # Token.expire raises nothing, whatever on_timeout does: else the first to raise would be
-        # due again in every turn.
+        # due again in every iteration.
         while self.deferred and self.deferred[0][0] <= self.d.steady:
             token = heapq.heappop(self.deferred)[2]
             token.expire()

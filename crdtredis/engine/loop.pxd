@@ -6,9 +6,9 @@ cdef struct Listener:
     int pending             # accept stopped early: the burst was long, or descriptors ran out
     char path[64]
 
-# An answer owed to the sync thread once the turn is logged.
-cdef struct Answer:
-    Block *block            # the RECEIVE
+# A result owed to the sync thread once the iteration is logged.
+cdef struct Owed:
+    Message *message        # the RECEIVE
     int status
 
 # Bytes or commands per second over the last 16 samples.
@@ -42,14 +42,14 @@ cdef class Loop:
     cdef Ahead ahead[16]
     cdef Span ahead_args[128]
     cdef Buffer shared                  # read buffer lent to one parser at a time
-    # one turn
+    # one iteration
     cdef int64_t now                    # wall clock, ms
     cdef int64_t mono                   # monotonic, ms
     cdef Record record
-    cdef Answer *answers
-    cdef uint32_t answer_n
-    cdef uint32_t answer_cap
-    cdef uint64_t own_logged            # seq of the newest own op when a turn was last logged
+    cdef Owed *owed
+    cdef uint32_t owed_n
+    cdef uint32_t owed_cap
+    cdef uint64_t own_logged            # seq of the newest own op when an iteration was last logged
     # time was up before the waiting room and the bridge's queue had given all they could
     cdef int received_more
     cdef int bridge_ready
@@ -68,7 +68,7 @@ cdef class Loop:
     cdef object calls                   # deque of callables for call_soon
     cdef list periodic                  # [due, interval, callable]
     cdef list work
-    # called once, when the last turn is done and before replies are flushed
+    # called once, when the last iteration is done and before replies are flushed
     cdef public list on_stop
     # settings
     cdef uint32_t max_clients_
@@ -80,8 +80,8 @@ cdef class Loop:
     cdef public size_t output_soft
     cdef public int64_t output_soft_seconds
     cdef public size_t query_limit      # bytes of unfinished commands and MULTI queue
-    # bytes of ops after which all clients, and peers, wait for the next turn
-    cdef public size_t turn_limit
+    # bytes of ops after which all clients, and peers, wait for the next iteration
+    cdef public size_t iteration_limit
     cdef public size_t record_limit     # bytes of a record of the log, unless one op is larger
     cdef public int64_t max_bulk        # bytes of one argument
     # refuse strangers from other hosts while there is no password
@@ -97,7 +97,7 @@ cdef class Loop:
     cdef uint64_t timed_out
     cdef uint64_t net_in
     cdef uint64_t net_out
-    cdef uint64_t turns
+    cdef uint64_t iterations
     cdef Rate ops_rate
     cdef Rate in_rate
     cdef Rate out_rate
@@ -105,15 +105,15 @@ cdef class Loop:
     cdef int watch_fd(self, int fd, uint64_t tag) except -1
     cdef add_listener(self, s, str path)
     cdef Conn *find(self, uint64_t id) noexcept
-    cdef void turn(self) noexcept nogil
+    cdef void iterate(self) noexcept nogil
     cdef int wait_ms(self) noexcept nogil
     cdef void set_clock(self) noexcept nogil
     cdef void end_pause(self) noexcept nogil
-    cdef void receive_blocks(self) noexcept nogil
-    cdef void receive_block(self, Block *b) noexcept nogil
+    cdef void receive_messages(self) noexcept nogil
+    cdef void receive_message(self, Message *b) noexcept nogil
     cdef void reap_due(self) noexcept nogil
-    cdef void log_turn(self) noexcept nogil
-    cdef Block *block_of(self, const char *p) noexcept nogil
+    cdef void log_iteration(self) noexcept nogil
+    cdef Message *message_of(self, const char *p) noexcept nogil
     cdef void watch_log(self) noexcept nogil
     cdef void tick_log(self) noexcept nogil
     cdef void log_failed(self) noexcept nogil

@@ -1,19 +1,19 @@
-# The loop: what one turn does, and in which order.
+# The loop: what one iteration does, and in which order.
 #
 #   1  epoll_wait; the clock is read once
 #   2  accept what waits; call_soon and periodic callbacks, deferred replies that are due
 #   3  for every client that has bytes: read, parse, run, replies into its buffer
 #   4  apply what peers sent (within a time budget), reap expired keys, serve who waited for what
 #      came
-#   5  the turn's ops: one record, one append to the log; then the same bytes to the sync thread
+#   5  the iteration's ops: one record, one append to the log; then the same bytes to the sync thread
 #   6  replies to the sockets, connections to be closed closed
 #
 # A reply leaves in step 6 only, so no client is told of a write that step 5 has not logged. Should
-# the log fail, the replies of those who wrote in this turn are replaced by errors; the log keeps
-# the record for its next file, and until that is open writes, ops from peers and the reaping of
-# expired keys are refused or left.
+# the log fail, the replies of those who wrote in this iteration are replaced by errors; the log
+# keeps the record for its next file, and until that is open writes, ops from peers and the reaping
+# of expired keys are refused or left.
 #
-# The GIL is held from a turn's first Python call to its end and never otherwise.
+# The GIL is held from an iteration's first Python call to its end and never otherwise.
 #
 # Not here: TLS.
 
@@ -25,7 +25,7 @@ import socket
 
 from cpython.exc cimport PyErr_CheckSignals
 
-from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, RECORD_FULL, RECORD_HEAD, ROOM_TURN, collect,
+from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, RECORD_FULL, RECORD_HEAD, ROOM_SLICE, collect,
                               free_garbage, has_ops, pages_due,
                               pages_give, pages_slices, pages_watch, reap, receive, record_end,
                               retry_waiting, table_work, take_record)
@@ -37,12 +37,12 @@ cdef enum:
     TAG_SIGNAL = 3
     TAG_LISTENER = 16
     LISTENERS = 16
-    REAP_TURN = 100         # keys
-    # keys of flushed databases and members of deleted collections freed in a turn
-    FREE_TURN = 1000
-    REHASH_TURN = 2000      # elements per database and cron run
-    COLLECT_TURN = 1000     # buckets looked at for stubs per cron run
-    RECEIVE_US = 2000       # time for peers' ops in a turn
+    REAP_SLICE = 100        # keys
+    # keys of flushed databases and members of deleted collections freed in an iteration
+    FREE_SLICE = 1000
+    REHASH_SLICE = 2000     # elements per database and cron run
+    COLLECT_SLICE = 1000    # buckets looked at for stubs per cron run
+    RECEIVE_US = 2000       # time for peers' ops in an iteration
     FLUSH_MS = 1000         # for unsent replies at the end
 
 
@@ -50,7 +50,7 @@ cdef class Loop:
     """Serves an Executor's commands to sockets, on the thread that calls run().
 
     executor    what runs the commands.
-    log         the SegmentWriter that takes each turn's record before its replies leave; None:
+    log         the SegmentWriter that takes each iteration's record before its replies leave; None:
                 nothing is logged.
     log_tick    called when the log wants it (SegmentWriter.wants_tick).
     bridge      the crossing to the sync thread; None: no replication.
@@ -75,7 +75,7 @@ cdef class Loop:
         self.keepalive = 300
         self.hz_ = 10
         self.query_limit = 1 << 30
-        self.turn_limit = OPS_TURN
+        self.iteration_limit = OPS_SLICE
         self.record_limit = RECORD_FULL
         self.max_bulk = 512 << 20
         self.protected_mode = True
@@ -113,9 +113,9 @@ cdef class Loop:
             self.d.wake = NULL
         buffer_free(&self.shared)
         buffer_free(&self.record.buf)
-        for i in range(<int>self.answer_n):
-            give_back(self.answers[i].block)
-        free(self.answers)
+        for i in range(<int>self.owed_n):
+            give_back(self.owed[i].message)
+        free(self.owed)
         free(self.events)
 
     cdef int watch_fd(self, int fd, uint64_t tag) except -1:
@@ -249,13 +249,13 @@ cdef class Loop:
     # ---- from Python -----------------------------------------------------------------------------
 
     def call_soon(self, fn):
-        """Has fn() called on the engine thread, in its next turn. From any thread. What it raises
-        is logged."""
+        """Has fn() called on the engine thread, in its next iteration. From any thread. What it
+        raises is logged."""
         self.calls.append(fn)
         signal_fd(self.wake_fd)
 
     def stop(self):
-        """Ends run() after the turn under way. From any thread, and from a signal handler."""
+        """Ends run() after the iteration under way. From any thread, and from a signal handler."""
         self.stopping = 1
         signal_fd(self.wake_fd)
 
@@ -269,8 +269,8 @@ cdef class Loop:
         self.next_python = min(item[0] for item in self.periodic)
 
     def add_work(self, fn):
-        """Has fn() called in every turn, with no waiting between turns, until it answers False:
-        recovery, in slices."""
+        """Has fn() called in every iteration, with no waiting between iterations, until it answers
+        False: recovery, in slices."""
         self.work.append(fn)
         self.working = 1
         signal_fd(self.wake_fd)
@@ -291,7 +291,7 @@ cdef class Loop:
             with nogil:
                 pages_slices(1)
                 while not self.stopping:
-                    self.turn()
+                    self.iterate()
                 pages_slices(0)
                 self.wind_down()
         finally:
@@ -323,7 +323,7 @@ cdef class Loop:
         return {"connected": self.connected, "blocked": blocked, "timeouts": self.d.timeout_n,
                 "waited_keys": self.d.waited_keys,
                 "accepted": self.accepted, "rejected": self.rejected,
-                "net_in": self.net_in, "net_out": self.net_out, "turns": self.turns,
+                "net_in": self.net_in, "net_out": self.net_out, "iterations": self.iterations,
                 "timed_out": self.timed_out,
                 "closed_output": self.closed_output, "closed_query": self.closed_query,
                 "ops_per_second": rate_of(&self.ops_rate), "in_per_second": rate_of(&self.in_rate),
@@ -346,7 +346,7 @@ cdef class Loop:
         return session_of(self.executor, &c.client) if c != NULL else None
 
     def kill_client(self, uint64_t id) -> bool:
-        """Closes a connection at the end of the turn, unsent replies or not."""
+        """Closes a connection at the end of the iteration, unsent replies or not."""
         cdef Conn *c = self.find(id)
         if c == NULL:
             return False
@@ -374,7 +374,7 @@ cdef class Loop:
     def unpause(self):
         self.end_pause()
 
-    # ---- the turn --------------------------------------------------------------------------------
+    # ---- the iteration --------------------------------------------------------------------------------
 
     cdef void set_clock(self) noexcept nogil:
         self.now = clock_ms(CLOCK_REALTIME)
@@ -404,7 +404,7 @@ cdef class Loop:
             ms = self.d.pause_until - self.mono
         return <int>ms if ms > 0 else 0
 
-    cdef void turn(self) noexcept nogil:
+    cdef void iterate(self) noexcept nogil:
         cdef epoll_event *events = <epoll_event*>self.events
         cdef epoll_event *e
         cdef Conn *c
@@ -412,7 +412,7 @@ cdef class Loop:
         cdef int i, n
         cdef int accepting = 0
         n = epoll_wait(self.ep, events, EVENTS, self.wait_ms())
-        self.turns += 1
+        self.iterations += 1
         self.set_clock()
         watch_clock(self.d)
         for i in range(n):
@@ -470,21 +470,21 @@ cdef class Loop:
             c.state &= ~<uint32_t>CONN_READY
             process(self, c)
         if self.bridge_ready or self.received_more:
-            self.receive_blocks()
-        # Also in the turn in which somebody may have looked at a key that has just expired: with
-        # the next command it does not count any more.
+            self.receive_messages()
+        # Also in the iteration in which somebody may have looked at a key that has just expired:
+        # with the next command it does not count any more.
         if self.mono >= self.next_reap or (self.k.heap_n and self.k.heap[0].at <= self.k.now):
             self.reap_due()
         if self.k.ready != NULL:
             serve_ready(self.d)
         if self.k.garbage != NULL:
-            free_garbage(self.k, FREE_TURN)
+            free_garbage(self.k, FREE_SLICE)
         elif pages_due():
             pages_give()
         # While loading there is nothing to log to; what the kernel will want to say first, its
         # actors, waits for the open log.
-        if (has_ops(self.k) or self.answer_n) and not self.d.guard & GUARD_LOADING:
-            self.log_turn()
+        if (has_ops(self.k) or self.owed_n) and not self.d.guard & GUARD_LOADING:
+            self.log_iteration()
         if self.log is not None:
             self.tick_log()
         send_all(self)
@@ -505,41 +505,41 @@ cdef class Loop:
 
     # ---- peers, deadlines, the log ---------------------------------------------------------------
 
-    cdef void receive_blocks(self) noexcept nogil:
+    cdef void receive_messages(self) noexcept nogil:
         """What may leave the waiting room goes before what has just come: so that the room does not
         grow while there is no time for both."""
         cdef uint64_t begun = cycles()
         cdef uint64_t most = <uint64_t>(RECEIVE_US * self.d.ticks_per_usec)
         cdef uint64_t count
-        cdef Block *b
+        cdef Message *b
         if self.bridge_ready:
             self.bridge_ready = 0
             read(self.bridge.engine_fd, &count, 8)
         self.received_more = 1
         while True:
-            if self.d.guard & GUARD_MISCONF or not retry_waiting(self.k, ROOM_TURN):
+            if self.d.guard & GUARD_MISCONF or not retry_waiting(self.k, ROOM_SLICE):
                 b = self.bridge.take() if self.bridge is not None else NULL
                 if b == NULL:
                     self.received_more = 0
                     return
-                self.receive_block(b)
-            if cycles() - begun > most or turn_is_full(self.d):
+                self.receive_message(b)
+            if cycles() - begun > most or iteration_is_full(self.d):
                 return
 
-    cdef void receive_block(self, Block *b) noexcept nogil:
-        cdef int status = ANSWER_UNLOGGED
+    cdef void receive_message(self, Message *b) noexcept nogil:
+        cdef int status = RESULT_UNLOGGED
         if not self.d.guard & GUARD_MISCONF:
-            # the block stays until log_turn, in this very turn
+            # the message stays until log_iteration, in this very iteration
             self.k.lending = not self.d.guard & GUARD_LOADING
             status = receive(self.k, b.bytes, b.n)
             self.k.lending = 0
-        if self.answer_n == self.answer_cap:
-            self.answer_cap = self.answer_cap * 2 if self.answer_cap else 16
-            self.answers = <Answer*>need_memory(realloc(self.answers,
-                                                        sizeof(Answer) * self.answer_cap))
-        self.answers[self.answer_n].block = b
-        self.answers[self.answer_n].status = status
-        self.answer_n += 1
+        if self.owed_n == self.owed_cap:
+            self.owed_cap = self.owed_cap * 2 if self.owed_cap else 16
+            self.owed = <Owed*>need_memory(realloc(self.owed,
+                                                        sizeof(Owed) * self.owed_cap))
+        self.owed[self.owed_n].message = b
+        self.owed[self.owed_n].status = status
+        self.owed_n += 1
 
     cdef void reap_due(self) noexcept nogil:
         cdef int64_t ms
@@ -548,13 +548,13 @@ cdef class Loop:
                                GUARD_PAUSE_WRITE)):
             self.next_reap = self.mono + 100
             return
-        ms = reap(self.k, REAP_TURN)
+        ms = reap(self.k, REAP_SLICE)
         self.next_reap = self.mono + (ms if 0 <= ms < 100 else 100)
 
-    cdef void log_turn(self) noexcept nogil:
-        """The turn's ops into the log, then to the sync thread, with the answers to what it handed
-        in. They are several records where they are many, and the sync thread is given each by
-        itself: neither holds more at a time than a record or one op."""
+    cdef void log_iteration(self) noexcept nogil:
+        """The iteration's ops into the log, then to the sync thread, with the answers to what it
+        handed in. They are several records where they are many, and the sync thread is given each
+        by itself: neither holds more at a time than a record or one op."""
         cdef Record *r = &self.record
         cdef Span head
         cdef uint64_t newest = self.k.actors.v[self.k.me].applied
@@ -570,7 +570,7 @@ cdef class Loop:
             elif self.bridge is not None and self.bridge.wanted:
                 head = span(head.p + RECORD_HEAD, head.n - RECORD_HEAD)
                 if r.rest.n:
-                    self.bridge.put_received(head, r.rest, self.block_of(r.rest.p))
+                    self.bridge.put_received(head, r.rest, self.message_of(r.rest.p))
                 elif r.large:
                     self.bridge.put_large(&r.buf, r.at + RECORD_HEAD, own)
                 else:
@@ -579,18 +579,18 @@ cdef class Loop:
             buffer_free(&r.buf)
         if not logged:
             self.log_failed()
-        for i in range(self.answer_n):
-            self.bridge.put_answer(self.answers[i].block, self.answers[i].status if logged
-                                   else ANSWER_UNLOGGED)
-        self.answer_n = 0
+        for i in range(self.owed_n):
+            self.bridge.put_result(self.owed[i].message, self.owed[i].status if logged
+                                   else RESULT_UNLOGGED)
+        self.owed_n = 0
 
-    cdef Block *block_of(self, const char *p) noexcept nogil:
-        """The RECEIVE of this turn in whose bytes p lies."""
+    cdef Message *message_of(self, const char *p) noexcept nogil:
+        """The RECEIVE of this iteration in whose bytes p lies."""
         cdef uint32_t i = 0
-        while not self.answers[i].block.bytes <= p < self.answers[i].block.bytes + self.answers[
-                i].block.n:
+        while not self.owed[i].message.bytes <= p < self.owed[i].message.bytes + self.owed[
+                i].message.n:
             i += 1
-        return self.answers[i].block
+        return self.owed[i].message
 
     cdef void watch_log(self) noexcept nogil:
         """Follows the state of the log, which its own thread may change: writes are refused while
@@ -605,7 +605,7 @@ cdef class Loop:
             self.d.guard &= ~<uint32_t>GUARD_MISCONF
             if self.bridge is not None and self.bridge.wanted:
                 # what waited is in the log now
-                self.bridge.put(new_block(BLOCK_GAP, 0, NULL, 0), 1)
+                self.bridge.put(new_message(MESSAGE_GAP, 0, NULL, 0), 1)
 
     cdef void tick_log(self) noexcept nogil:
         """Lets the log do what is due, a new segment above all. Its header says what stands before
@@ -625,9 +625,9 @@ cdef class Loop:
         self.watch_log()
         self.tick_log()
         while c != NULL:
-            if c.client.flags & CLIENT_WROTE and c.turn == self.turns:
-                c.client.reply.buf.n = c.turn_at
-                for i in range(c.turn_replies):
+            if c.client.flags & CLIENT_WROTE and c.iteration == self.iterations:
+                c.client.reply.buf.n = c.iteration_at
+                for i in range(c.iteration_replies):
                     reply_error(&c.client.reply, self.d.misconf)
             c = c.next_send
 
@@ -639,10 +639,10 @@ cdef class Loop:
         self.tick_due |= self.cron_n % <uint64_t>self.hz_ == 0
         self.next_cron = self.mono + 1000 // self.hz_
         for i in range(16):
-            table_work(&self.k.db[i].table, REHASH_TURN)
+            table_work(&self.k.db[i].table, REHASH_SLICE)
         if not self.d.guard & (GUARD_LOADING | GUARD_MISCONF):
-            self.received_more |= retry_waiting(self.k, ROOM_TURN)
-            if self.mono >= self.next_collect and collect(self.k, COLLECT_TURN):
+            self.received_more |= retry_waiting(self.k, ROOM_SLICE)
+            if self.mono >= self.next_collect and collect(self.k, COLLECT_SLICE):
                 self.next_collect = self.mono + self.collect_every
         for i in range(self.listener_n):
             if self.listeners[i].pending == 2:
@@ -656,7 +656,7 @@ cdef class Loop:
     # ---- the end ---------------------------------------------------------------------------------
 
     cdef void wind_down(self) noexcept nogil:
-        """The last turn is logged and answered: no new connections; on_stop; then a moment for
+        """The last iteration is logged and answered: no new connections; on_stop; then a moment for
         replies that are still queued."""
         cdef epoll_event *events = <epoll_event*>self.events
         cdef Conn *c

@@ -1,4 +1,4 @@
-# Clients, and what plain commands see of them.
+# Clients, and what Python commands see of them.
 
 cdef void reset_client(Dispatch *d, Client *client) noexcept nogil              # RESET
 
@@ -15,7 +15,7 @@ cdef class Token:
     cdef public object ended
 
 cdef class Session:
-    """One client, as plain commands see it."""
+    """One client, as Python commands see it."""
     cdef Client *c                      # NULL once the client is gone
     cdef Client own                     # the client itself where there is no connection
     cdef readonly Executor executor

@@ -1,11 +1,12 @@
-# Clients, and what plain commands see of them.
+# Clients, and what Python commands see of them.
 #
-# A Client is C. A plain command is given a Session, a Python object made at the client's first
-# plain command and kept until the connection ends; afterwards its `c` is NULL and deferred replies
+# A Client is C. A Python command is given a Session, a Python object made at the client's first
+# Python command and kept until the connection ends; afterwards its `c` is NULL and deferred replies
 # to it are dropped.
 #
-# Plain commands need the GIL. Within a loop turn it is taken for the first of them and kept until
-# the turn ends: beside a busy Python thread, each release can cost a whole switch interval.
+# Python commands need the GIL. Within a loop iteration it is taken for the first of them and kept
+# until the iteration ends: beside a busy Python thread, each release can cost a whole switch
+# interval.
 
 import heapq
 import logging
@@ -14,7 +15,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
-from crdtredis._resp import Failure
+from crdtredis._resp import Refusal
 from crdtredis.commands import table
 from crdtredis.errors import INTERNAL, CommandError
 
@@ -28,7 +29,7 @@ cdef enum:
     # tokens in the heap of deadlines that are done: so many are not worth a sweep
     DONE_KEPT = 64
 
-# Client flags that plain commands set.
+# Client flags that Python commands set.
 client_flags = {"REPLY_OFF": CLIENT_REPLY_OFF, "REPLY_SKIP": CLIENT_REPLY_SKIP,
                 "SKIP_NEXT": CLIENT_SKIP_NEXT, "NO_EVICT": CLIENT_NO_EVICT,
                 "NO_TOUCH": CLIENT_NO_TOUCH}
@@ -89,10 +90,10 @@ cdef void reset_client(Dispatch *d, Client *client) noexcept nogil:
     client.name = NULL
 
 
-# ---- plain commands ------------------------------------------------------------------------------
+# ---- Python commands ------------------------------------------------------------------------------
 
 cdef inline void take_gil(Dispatch *d) noexcept nogil:
-    """In a loop turn: the GIL, until the loop lets it go at the turn's end."""
+    """In a loop iteration: the GIL, until the loop lets it go at the iteration's end."""
     if d.in_loop and not d.gil_held:
         d.gil_state = PyGILState_Ensure()
         d.gil_held = 1
@@ -104,7 +105,7 @@ cdef inline void drop_gil(Dispatch *d) noexcept nogil:
         PyGILState_Release(d.gil_state)
 
 
-cdef void run_plain(Dispatch *d, Client *client, Command *cmd, Span *argv,
+cdef void run_python(Dispatch *d, Client *client, Command *cmd, Span *argv,
                     int argc) noexcept with gil:
     cdef Executor x = <Executor>d.self
     cdef size_t at = client.reply.buf.n
@@ -113,7 +114,7 @@ cdef void run_plain(Dispatch *d, Client *client, Command *cmd, Span *argv,
     try:
         for i in range(argc):
             args.append(PyBytes_FromStringAndSize(argv[i].p, <Py_ssize_t>argv[i].n))
-        result = (<object>cmd.plain)(session_of(x, client), args)
+        result = (<object>cmd.python)(session_of(x, client), args)
         if not client.flags & CLIENT_BLOCKED and result is not table.NO_REPLY:
             reply_object(&client.reply, result)
     except CommandError as e:
@@ -122,7 +123,7 @@ cdef void run_plain(Dispatch *d, Client *client, Command *cmd, Span *argv,
         log.exception("command %s failed", cmd.name.decode())
         take_back_reply(client, at, INTERNAL)
     except BaseException as e:
-        # A signal handler raised (KeyboardInterrupt): the loop ends its turn and raises it.
+        # A signal handler raised (KeyboardInterrupt): the loop ends its iteration and raises it.
         take_back_reply(client, at, INTERNAL)
         x.pending = e
         d.interrupted = 1
@@ -212,16 +213,16 @@ cdef class Token:
         try:
             value = self.on_timeout() if callable(self.on_timeout) else self.on_timeout
         except CommandError as e:
-            value = Failure(str(e))
+            value = Refusal(str(e))
         except Exception:
             log.exception("the time limit of %s failed", self.session.c.command.name.decode())
-            value = Failure(INTERNAL)
+            value = Refusal(INTERNAL)
         return self.resolve(value)
 
 
 @cython.no_gc_clear     # __dealloc__ needs the executor
 cdef class Session:
-    """One client, as plain commands see it: made at its first plain command, gone with the
+    """One client, as Python commands see it: made at its first Python command, gone with the
     connection.
 
     Attributes of a client that has gone answer None.
@@ -372,7 +373,7 @@ cdef class Session:
             return True
         if self.token is None:
             return False
-        return self.token.resolve(Failure(UNBLOCKED.decode())) if error else self.token.expire()
+        return self.token.resolve(Refusal(UNBLOCKED.decode())) if error else self.token.expire()
 
     def take_replies(self) -> bytes:
         """Bytes replied so far to a session without a connection."""

@@ -1,5 +1,5 @@
 # The slow log: the newest commands that took long, as C structs in a ring, so that a threshold of 0
-# does not make hot commands wait for the GIL. Entry number i stands at i % slow_max.
+# does not make native commands wait for the GIL. Entry number i stands at i % slow_max.
 
 cdef enum:
     SLOW_ARGS = 32          # arguments that are kept, and bytes of each

@@ -28,11 +28,11 @@ cdef void exec_queued(Call *c) noexcept nogil:
     cdef Command *me = client.command
     cdef Command *cmd
     if not client.flags & CLIENT_MULTI:
-        fail(c, "ERR EXEC without MULTI")
+        refuse(c, "ERR EXEC without MULTI")
         return
     if client.flags & CLIENT_DIRTY:
         drop_transaction(d, client)
-        fail(c, "EXECABORT Transaction discarded because of previous errors.")
+        refuse(c, "EXECABORT Transaction discarded because of previous errors.")
         return
     if watched_changed(d, client):
         drop_transaction(d, client)
@@ -56,7 +56,7 @@ cdef void exec_queued(Call *c) noexcept nogil:
             c.reply.keep = at
         before = client.flags
         if not remainders_fit(d, client, cmd, argv, argc):
-            fail_too_large(c)              # what has run stands, as after any error inside EXEC
+            refuse_too_large(c)            # what has run stands, as after any error inside EXEC
         else:
             call_command(d, client, cmd, argv, argc)
         if before & client.flags & (CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP):

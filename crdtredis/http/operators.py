@@ -8,9 +8,8 @@
     GET /config    every setting, secrets masked
     PATCH /config  {"name": value, ...}: what may change at run time, all or nothing
 
-State of the engine is fetched by a call that runs between two of its turns; an engine that does not
-come to it within a moment is itself a finding, and /health says so.
-"""
+State of the engine is fetched by a call that runs between two of its iterations; an engine that
+does not come to it within a moment is itself a finding, and /health says so. """
 from __future__ import annotations
 
 import asyncio

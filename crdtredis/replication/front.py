@@ -31,7 +31,7 @@ import aiohttp
 
 from crdtredis import clocks
 from crdtredis.clocks import Actor, Clock
-from crdtredis._engine import ANSWER, GAP, OPS
+from crdtredis._engine import GAP, OPS, RESULT
 from crdtredis.replication import plan
 from crdtredis.replication.hub import Hub, Identity, View
 from crdtredis.replication.names import Names
@@ -72,7 +72,7 @@ class EngineLink:
         for kind, token, data in self.bridge.drain():
             if kind == OPS:
                 batches.append(data)
-            elif kind == ANSWER:
+            elif kind == RESULT:
                 answers.append((token, int.from_bytes(data[:1], "little", signed=True)))
             else:
                 gap |= kind == GAP

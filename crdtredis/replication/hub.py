@@ -10,9 +10,9 @@ more than the log holds. What arrives is bounded by a budget in bytes for each p
 used up waits, and the peers' windows close by themselves.
 
 The engine is looked at as soon as it has made something, but not more often than plan.Pace says: at
-low rates an op leaves at once, at high ones each look brings many turns, and the cost per op of
-Python and HTTP goes towards nothing. What came from peers is told of at once after a rest, and then
-gathered for a moment (GATHER): nobody but the sender waits for it.
+low rates an op leaves at once, at high ones each look brings many iterations, and the cost per op
+of Python and HTTP goes towards nothing. What came from peers is told of at once after a rest, and
+then gathered for a moment (GATHER): nobody but the sender waits for it.
 
 Sessions: a handshake opens one per replica, and every push and pull names it. A replica that
 restarted has forgotten its sessions and so makes the other side shake hands, and send its clock,
@@ -99,10 +99,10 @@ class Engine(Protocol):
         of."""
 
     def soon(self, function: Callable[[], Any]) -> None:
-        """Have the engine thread run it, between two turns."""
+        """Have the engine thread run it, between two iterations."""
 
     async def call(self, function: Callable[[], Any]) -> Any:
-        """Run in the engine thread, between two turns."""
+        """Run in the engine thread, between two iterations."""
 
 
 @dataclass(frozen=True)
@@ -274,8 +274,8 @@ class Hub:
         return sum(map(len, batches)) if self.head.get(self.identity.actor.id) != before else 0
 
     def _joined(self, batches: list[bytes]) -> Iterable[bytes]:
-        """The turns' batches put together to about a chunk each: Batches concatenated are a
-        Batch."""
+        """The loop iterations' batches put together to about a chunk each: Batches concatenated are
+        a Batch."""
         parts: list[bytes] = []
         size = 0
         for batch in batches:

@@ -10,11 +10,11 @@ moved on past it, it reads segments, and when those no longer hold what it lacks
     memory:                                    ^ floor                  ^ head
     cursor.clock < floor: read segments from the last one that begins at or below it. Else: memory.
 
-An entry is one Batch as it came from the engine: the ops of one or more turns, own and foreign, in
-the order they were applied. Its `ranges` say whose ops it holds, so most entries are handed out or
-skipped without looking at a byte; only one that a peer has in part, or wants in part, is cut (in
-the kernel). Since the engine writes a turn to the segment before it hands the same bytes here, the
-segments hold everything that memory ever held.
+An entry is one Batch as it came from the engine: the ops of one or more iterations, own and
+foreign, in the order they were applied. Its `ranges` say whose ops it holds, so most entries are
+handed out or skipped without looking at a byte; only one that a peer has in part, or wants in part,
+is cut (in the kernel). Since the engine writes a loop iteration to the segment before it hands the
+same bytes here, the segments hold everything that memory ever held.
 
 No piece that is handed out holds much more than what was asked for, but for one op at least:
 batches are cut between ops, here and when they come from segments. An op of more than LARGE bytes

@@ -50,7 +50,7 @@ class Settings:
     retry_cap: float = 30.0
     max_retries: int = 3
     skew: float = 60.0                  # allowed difference of wall clocks
-    # bytes of ops per request; an engine turn applies a chunk (about 2 ms), which clients may
+    # bytes of ops per request; a loop iteration applies a chunk (about 2 ms), which clients may
     # notice
     chunk: int = 512 << 10
     window: int = 4                     # requests in flight per peer

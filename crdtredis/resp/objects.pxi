@@ -1,6 +1,6 @@
 # What does Python see of the codec?
 #
-# Plain commands return ordinary objects, and reply_object writes them: the type says which RESP
+# Python commands return ordinary objects, and reply_object writes them: the type says which RESP
 # type is meant, and the marker classes stand for the ones that Python has no type for. A plain
 # command never learns which dialect its client speaks.
 #
@@ -10,7 +10,7 @@
 class Simple(str):
     """A simple string, such as "OK"."""
 
-class Failure(str):
+class Refusal(str):
     """An error inside a reply, with its code: "ERR no such key". (A command that fails as a whole
     raises CommandError.)"""
 
@@ -54,7 +54,7 @@ cdef int put_object(Reply *r, object value) except -1:
         data = value.encode("utf-8", "surrogateescape")
         if isinstance(value, Simple):
             reply_simple(r, data)
-        elif isinstance(value, Failure):
+        elif isinstance(value, Refusal):
             reply_error_span(r, data, len(data))
         elif isinstance(value, Verbatim):
             reply_verbatim(r, b"txt", data, len(data))

@@ -28,7 +28,7 @@ A segment:
                                 and others wait for them
         unsynced                [number, offset]: from there on the log was not known to be on disk
                                 when this segment was begun. Left out where all of it was
-    record ...                  one or more per turn of the engine; the payload is an encoded Batch
+    record ...                  one or more per loop iteration; the payload is an encoded Batch
                                 (proto/crdtredis.proto). One without payload is a mark: all earlier
                                 segments are on disk
 

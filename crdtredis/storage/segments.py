@@ -2,15 +2,15 @@
 
 Who does what:
 
-    engine thread   appends each turn's record without the GIL (core/log.pxi); calls tick() when the
+    engine thread   appends each loop iteration's record without the GIL (core/log.pxi); calls tick() when the
                     writer asks for it and once a second: begins a new segment when the old one is
                     full, and tries again after a failure
     fdatasync       a thread of its own that once a second makes durable what is not (policy
                     everysec), closes former segments after the same, and reports a failure. It
                     alone closes descriptors, so none is closed under it.
 
-Policies (`appendfsync`): `always`, the engine syncs each turn before its replies leave, and a new
-segment before it is used. `everysec`, about a second can be lost when the machine crashes, and
+Policies (`appendfsync`): `always`, the engine syncs each iteration before its replies leave, and a
+new segment before it is used. `everysec`, about a second can be lost when the machine crashes, and
 nothing when only the process does. `no`, the kernel decides about the open segment; closed ones are
 synced all the same, so that what a loss of power may take away is never more than the end.
 
@@ -97,10 +97,9 @@ class SegmentLog:
     that is impossible.
 
     describe: () -> (actors, clock) of the replica, for headers: exactly what has been appended so
-    far, which is true between turns. unsynced, beyond: as recovery found them. claim: what must be
-    done before anything is written; OSError while it cannot be. Methods are for the engine thread
-    unless they say otherwise. The writer is the engine's part.
-    """
+    far, which is true between iterations. unsynced, beyond: as recovery found them. claim: what
+    must be done before anything is written; OSError while it cannot be. Methods are for the engine
+    thread unless they say otherwise. The writer is the engine's part. """
 
     def __init__(self, folder: Path, replica_id: str,
                  describe: Callable[[], tuple[Iterable[Actor], Clock]], *,
@@ -376,7 +375,7 @@ class SegmentLog:
 
     def _limit(self, size: int) -> int:
         """Where a segment of this size so far is full: a large header must not bring rotation with
-        every turn."""
+        every iteration."""
         return max(self._most, size + self._most // 2)
 
     def _note(self) -> None:
@@ -484,7 +483,7 @@ class SegmentLog:
             _, syncing = self.writer.note_failure()
             doubt = self._doubt or ((number, durable) if syncing else None)
             if doubt is None and self._policy == "always" and durable < end:
-                # The file took some records of the turn that failed at a later one. What is
+                # The file took some records of the iteration that failed at a later one. What is
                 # acknowledged from now on must not stand behind records that are not on disk.
                 try:
                     os.fdatasync(fd)

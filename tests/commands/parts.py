@@ -1,4 +1,4 @@
-"""Stand-ins for the parts of a server that plain commands reach: what the engine, the log and the
+"""Stand-ins for the parts of a server that Python commands reach: what the engine, the log and the
 sync thread would do, without threads."""
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.commands.run import NOW, Client
 
 
 class Engine:
-    """call_soon runs when the test says turn()."""
+    """call_soon runs when the test says iteration()."""
 
     def __init__(self):
         self.calls, self.stopped = deque(), False
@@ -19,7 +19,7 @@ class Engine:
     def call_soon(self, function):
         self.calls.append(function)
 
-    def turn(self):
+    def iterate(self):
         while self.calls:
             self.calls.popleft()()
 

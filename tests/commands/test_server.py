@@ -376,12 +376,12 @@ def test_config_without_a_configuration():
 
 # ---- saving and stopping -------------------------------------------------------------------------
 
-def test_save_answers_when_the_log_of_this_turn_is_on_disk(c):
+def test_save_answers_when_the_log_of_this_iteration_is_on_disk(c):
     assert c.raw("SAVE") == b""
-    assert c.server.log.synced == 0, "the turn's ops are not in the log yet"
-    c.server.engine.turn()
+    assert c.server.log.synced == 0, "the loop iteration's ops are not in the log yet"
+    c.server.engine.iterate()
     join_threads()
-    c.server.engine.turn()
+    c.server.engine.iterate()
     assert c.session.take_replies() == b"+OK\r\n"
     assert c.server.log.synced == 1
     assert abs(c("LASTSAVE") - time.time()) < 5
@@ -390,9 +390,9 @@ def test_save_answers_when_the_log_of_this_turn_is_on_disk(c):
 def test_save_tells_of_a_failure(c):
     c.server.log.failure = "writing to segment-1 failed: No space left on device"
     c.raw("SAVE")
-    c.server.engine.turn()
+    c.server.engine.iterate()
     join_threads()
-    c.server.engine.turn()
+    c.server.engine.iterate()
     assert (c.session.take_replies()
             == b"-ERR writing to segment-1 failed: No space left on device\r\n")
 
@@ -401,7 +401,7 @@ def test_bgsave_and_bgrewriteaof(c):
     assert c("BGSAVE") == c("BGSAVE", "schedule") == b"Background saving started"
     assert c("BGREWRITEAOF") == b"Background append only file rewriting started"
     assert c.error("BGSAVE", "x") == c.error("BGSAVE", "SCHEDULE", "x") == "ERR syntax error"
-    c.server.engine.turn()
+    c.server.engine.iterate()
     join_threads()
     assert c.server.log.synced == 1, "for all who had asked"
 
@@ -411,15 +411,15 @@ def test_who_asks_for_the_disk_while_it_is_at_work_gets_the_next_round(c):
     others = [c.other() for _ in range(50)]
     for d in others[:25]:
         d.raw("WAITAOF", 1, 0, 0)
-    c.server.engine.turn()                                      # at work for the first half
+    c.server.engine.iterate()                                   # at work for the first half
     for d in others[25:]:
         d.raw("WAITAOF", 1, 0, 0)
     for _ in range(2):
         join_threads()
-        c.server.engine.turn()
+        c.server.engine.iterate()
     join_threads()
     assert c.server.log.synced == 2
-    c.server.engine.turn()
+    c.server.engine.iterate()
     assert ({d.session.take_replies() for d in others} == {b"*2\r\n:1\r\n:0\r\n"}
             and c.server.log.synced == 2)
 
@@ -519,9 +519,9 @@ def test_wait_errors(c):
 def test_waitaof_waits_for_the_disk_and_for_peers(c):
     c("SET", "a", 1)
     assert c.raw("WAITAOF", 1, 1, 0) == b""
-    c.server.engine.turn()
+    c.server.engine.iterate()
     join_threads()
-    c.server.engine.turn()
+    c.server.engine.iterate()
     assert c.session.take_replies() == b"", "peers are missing"
     c.server.sync.waiting.pop()[3](1)
     assert c.session.take_replies() == b"*2\r\n:1\r\n:1\r\n"
@@ -530,9 +530,9 @@ def test_waitaof_waits_for_the_disk_and_for_peers(c):
 def test_waitaof_with_a_failed_disk_times_out(c):
     c.server.log.failure = "fdatasync failed"
     c.raw("WAITAOF", 1, 0, 100)
-    c.server.engine.turn()
+    c.server.engine.iterate()
     join_threads()
-    c.server.engine.turn()
+    c.server.engine.iterate()
     c.now += 100
     c.executor.expire_deferred()
     assert c.session.take_replies() == b"*2\r\n:0\r\n:0\r\n"

@@ -273,7 +273,7 @@ def test_no_schedule_makes_an_op_too_large_or_half_a_refused_one(seed):
     limit = rng.choice([300, 600, 1500, 4000])
     a, b = Client("a"), Client("b")
     a.replica.op_limit = b.replica.op_limit = limit
-    turns = 0
+    iterations = 0
     for _ in range(150):
         c = rng.choice((a, b))
         a.now = b.now = a.now + rng.choice([0, 1, 40])
@@ -281,7 +281,7 @@ def test_no_schedule_makes_an_op_too_large_or_half_a_refused_one(seed):
             before = content(c), c.replica.keys()
             reply = c.raw(*argv)
             if reply.startswith(b"-" + TOO_LARGE.encode()):
-                turns += 1
+                iterations += 1
                 assert (content(c), c.replica.keys()) == before, f"{argv} was refused half done"
         if rng.random() < 0.1:
             c.replica.tick()

@@ -309,7 +309,7 @@ def test_infinity_less_infinity_can_be_counted_on_from(two):
 
 def test_the_order_holds_whatever_arrives(two):
     rng = random.Random(8)
-    for turn in range(60):
+    for iteration in range(60):
         for r in (two.a, two.b):
             for _ in range(rng.randrange(6)):
                 m = rng.randrange(40)
@@ -317,7 +317,7 @@ def test_the_order_holds_whatever_arrives(two):
                                ("ZINCRBY", "z", rng.choice(["0.1", "1", "-1"]), m),
                                ("ZREM", "z", m),
                                ("ZPOPMIN", "z"), ("ZREMRANGEBYRANK", "z", 3, 5), ("DEL", "z"),
-                               ("ZADD", "z", "CH", "GT", 3, m)][:5 if turn % 9 else 7]))
+                               ("ZADD", "z", "CH", "GT", 3, m)][:5 if iteration % 9 else 7]))
             r.later(1)
         two.sync()
         rows = two.both()

@@ -1,5 +1,5 @@
-"""How large things become: the records that the ops of a turn are cut into, what is held of a
-received op."""
+"""How large things become: the records that the ops of a loop iteration are cut into, what is held
+of a received op."""
 import subprocess
 import sys
 
@@ -33,7 +33,7 @@ def taken(r, most: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("most", [1, 100, 1000, 10_000, 1 << 40])
-def test_the_ops_of_a_turn_are_cut_into_records_between_ops(most):
+def test_the_ops_of_an_iteration_are_cut_into_records_between_ops(most):
     a, b, other = replica("a"), replica("b"), replica("c")
     for i in range(200):
         probe_make(a, [("set", 0, b"k%d" % i, b"x" * (i * 7 % 300))])

@@ -32,7 +32,7 @@ class Node:
                                             [a if isinstance(a, bytes) else str(a).encode()
                                              for a in argv]))
 
-    def turn(self) -> bytes:
+    def iterate(self) -> bytes:
         batch = self.replica.take_ops()
         if batch:
             self.log.append(batch)
@@ -41,13 +41,13 @@ class Node:
     def hear(self, *others: "Node") -> None:
         """Everything the others have, and that they have it; then they hear of us."""
         for o in others:
-            o.turn()
+            o.iterate()
             for _, name, epoch, _ in o.replica.actors():
                 self.replica.declare(name, epoch)
             for batch in o.log:
                 self.replica.receive(batch)
             self.replica.hear(o.replica.actor, o.replica.clock_ids())
-        self.turn()
+        self.iterate()
 
     @property
     def stubs(self) -> int:
@@ -241,17 +241,17 @@ def test_an_increment_on_its_way_from_a_process_that_ended_counts_only_its_own_p
     a("INCR", "n")
     b.hear(a)
     a("INCR", "n")
-    on_its_way = a.turn()
+    on_its_way = a.iterate()
     # orderly: its log has everything
     a = Node("a", 2, a.log)
     b("DEL", "n")
-    b.turn()
+    b.iterate()
     b.replica.declare("a", 2)
     b.replica.hear(a.replica.actor, {**a.replica.clock_ids(), **b.replica.clock_ids()})
     a.hear(b)
     assert a("GET", "n") == b"1"
     a("SET", "x", "1")
-    a_op = slice_batch(a.turn(), {})
+    a_op = slice_batch(a.iterate(), {})
     # waits: it has seen the second INCR
     b.replica.receive(a_op)
     b.replica.collect()
@@ -265,13 +265,13 @@ def test_an_increment_that_its_own_replica_lost_counts_only_its_own_part():
     knows of; it keeps the stub for when b brings the increment back."""
     a, b = Node("a", 1), Node("b", 1)
     a("INCR", "n")
-    a.turn()
+    a.iterate()
     kept = list(a.log)
     a("INCR", "n")
     b.hear(a)
     a = Node("a", 2, kept)
     a("DEL", "n")
-    a.turn()
+    a.iterate()
     a.replica.collect()
     assert a.stubs == 1
     a.hear(b)

@@ -102,9 +102,9 @@ def parts_from(r: Replica, n: int, size: int = 1) -> list[bytes]:
     return [write(r, b"k%d" % i, b"v" * size) for i in range(n)]
 
 
-def test_one_op_sets_many_free_over_many_turns():
-    """What one turn applies is bounded, however much an op has set free; and nothing that is free
-    is forgotten."""
+def test_one_op_sets_many_free_over_many_iterations():
+    """What one loop iteration applies is bounded, however much an op has set free; and nothing that
+    is free is forgotten."""
     a, z = replicas("az")
     first, *rest = parts_from(a, 4000, 500)
     z.receive(b"".join(rest))
@@ -112,13 +112,13 @@ def test_one_op_sets_many_free_over_many_turns():
     status, more = probe_receive(z, first)
     assert (status, more) == (0, True) and z.waiting()["ops"] > 3000
     z.check()
-    turns = 0
+    iterations = 0
     while more:
-        before, turns = z.waiting()["ops"], turns + 1
+        before, iterations = z.waiting()["ops"], iterations + 1
         more = probe_retry(z)
         assert 0 < before - z.waiting()["ops"] < 600
         z.check()
-    assert turns > 5 and z.waiting()["ops"] == 0 and z.clock() == {("a", 1): 4000}
+    assert iterations > 5 and z.waiting()["ops"] == 0 and z.clock() == {("a", 1): 4000}
 
 
 def test_an_op_that_comes_again_while_it_is_free_but_not_yet_applied_is_applied_once():

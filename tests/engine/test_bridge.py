@@ -7,7 +7,7 @@ import time
 import pytest
 
 from crdtredis._core import Replica
-from crdtredis._engine import ANSWER, GAP, OPS, Bridge, Executor
+from crdtredis._engine import GAP, OPS, RESULT, Bridge, Executor
 from tests.engine.conftest import NOW
 
 OK = b"+OK\r\n"
@@ -58,14 +58,14 @@ def test_a_batch_is_applied_then_answered(served):
     batch, _ = batch_of("SET a 1", "INCRBY n 5")
     bridge.send_receive(77, batch)
     ((kind, token, data),) = drained(bridge)
-    assert (kind, token, data) == (ANSWER, 77, b"\0")
+    assert (kind, token, data) == (RESULT, 77, b"\0")
     s.connect().send("GET a", "GET n").expect(b"$1\r\n1\r\n$1\r\n5\r\n")
     bridge.send_receive(78, batch)
     assert drained(bridge)[0][2][0] == 0, "a duplicate is no fault"
     bridge.send_receive(79, b"nonsense")
     assert drained(bridge)[0][2][0] == 256 - 1
     bridge.send_receive(80, b"")
-    assert drained(bridge)[0][:2] == (ANSWER, 80)
+    assert drained(bridge)[0][:2] == (RESULT, 80)
 
 
 def test_answers_keep_the_order_of_the_batches(served):
@@ -116,7 +116,7 @@ def test_commands_go_on_while_much_is_received(served, wanted):
     c.send("PING").expect(b"+PONG\r\n")
     answers = []
     while len(answers) < 200:
-        answers += [block for block in drained(bridge) if block[0] == ANSWER]
+        answers += [message for message in drained(bridge) if message[0] == RESULT]
     assert {a[2][0] for a in answers} == {0}
 
 
@@ -141,10 +141,10 @@ def test_what_peers_sent_is_not_signalled_to_one_who_will_look_by_himself(served
     s.connect().send("SET b 1").expect(OK)
     assert signalled()
     found = drained(bridge, 3)
-    assert [kind for kind, _, _ in found] == [OPS, ANSWER, OPS]
+    assert [kind for kind, _, _ in found] == [OPS, RESULT, OPS]
     bridge.send_receive(2, batch_of("SET a 2")[0])
     while bridge.outgoing[0] < 1:
         assert time.monotonic() < deadline
         time.sleep(0.001)
     bridge.wait_for_more(False)                 # what came in between is told of
-    assert signalled() and drained(bridge)[-1][:2] == (ANSWER, 2)
+    assert signalled() and drained(bridge)[-1][:2] == (RESULT, 2)

@@ -141,7 +141,7 @@ def test_error_codes_are_bounded(run, executor):
     assert executor.error_stats() == {"ERR": 300}
 
 
-def test_a_plain_command_that_fails_answers_and_goes_on(run, caplog):
+def test_a_python_command_that_fails_answers_and_goes_on(run, caplog):
     assert run("TEST.RAISE command") == b"-CODE as asked\r\n"
     assert run("TEST.RAISE x") == b"-ERR internal error\r\n"
     assert run("TEST.OBJECT") == b"-ERR internal error\r\n"

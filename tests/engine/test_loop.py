@@ -209,7 +209,7 @@ def test_hard_output_limit(served):
 
 
 @pytest.mark.parametrize("n", [1, 20])
-def test_the_hard_limit_counts_all_that_a_turn_made(served, n):
+def test_the_hard_limit_counts_all_that_an_iteration_made(served, n):
     """The socket would take 150 KB at once: what counts is what was made, as in Redis."""
     s = served(output_hard=100_000)
     c, other = s.connect(), s.connect()
@@ -511,8 +511,8 @@ def test_stubs_are_let_go_of_in_rounds(served):
     c.send("DEL c").expect(b":1\r\n")
     assert s.replica.stats()["stubs"] == 1
     s.on_engine(lambda: s.replica.hear(peer.actor, s.replica.clock_ids()))
-    turns = s.loop.stats()["turns"]
-    s.wait(lambda: s.loop.stats()["turns"] > turns + 10)
+    iterations = s.loop.stats()["iterations"]
+    s.wait(lambda: s.loop.stats()["iterations"] > iterations + 10)
     time.sleep(0.3)                         # some rounds of cron
     assert s.replica.stats()["stubs"] == 1, "the first round is over, and the next is far off"
     s.loop.next_collect = 0
@@ -553,9 +553,9 @@ def test_stop_sends_what_is_queued(served):
         socket.create_connection(("127.0.0.1", s.port))
 
 
-def test_hot_commands_go_on_beside_a_thread_that_holds_the_gil(served):
-    """A turn of hot commands never asks for the GIL: one that did would wait for the loop below,
-    which never lets go of it."""
+def test_native_commands_go_on_beside_a_thread_that_holds_the_gil(served):
+    """A loop iteration of native commands never asks for the GIL: one that did would wait for the
+    loop below, which never lets go of it."""
     s = served()
     c = s.connect()
     c.send("PING", "SET k 1", "INCR k", "MULTI", "GET k", "EXEC", "SELECT 1", "SELECT 0")
@@ -633,7 +633,7 @@ def test_nobody_is_told_of_a_write_that_could_not_be_logged(served, tmp_path):
 
 # ---- looking ahead in a pipeline -----------------------------------------------------------------
 
-def test_what_was_parsed_ahead_waits_when_its_turn_does_not_come(served):
+def test_what_was_parsed_ahead_waits_when_its_iteration_does_not_come(served):
     """A batch is parsed before its first command runs; whatever that does to the client, the rest
     is run as if parsed afterwards."""
     s = served()

@@ -37,16 +37,16 @@ INTEGERS = {"-1": "timeout is negative", "-9223372036854775808": "timeout is neg
             "": "timeout is not an integer or out of range"}
 
 
-def turns(s) -> int:
-    return s.on_engine(lambda: s.loop.stats()["turns"])
+def iterations(s) -> int:
+    return s.on_engine(lambda: s.loop.stats()["iterations"])
 
 
 def sleeps(s) -> None:
-    """A loop with something due for ever does thousands of turns in this time; one that sleeps does
-    its ten rounds a second."""
-    before = turns(s)
+    """A loop with something due for ever does thousands of iterations in this time; one that sleeps
+    does its ten rounds a second."""
+    before = iterations(s)
     time.sleep(0.2)
-    assert turns(s) - before < 100
+    assert iterations(s) - before < 100
 
 
 @pytest.mark.parametrize(("commands", "refusals"), [(IN_SECONDS, FLOATS), (IN_MS, INTEGERS)],

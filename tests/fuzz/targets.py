@@ -13,7 +13,7 @@ import re
 import struct
 
 from crdtredis._core import Replica, batch_ranges, record, record_find, records_join, slice_batch
-from crdtredis._engine import Executor, Hot
+from crdtredis._engine import Executor, Native
 from crdtredis._resp import (ProtocolError, RequestParser, read_double, read_int, read_long_double,
                              show_double)
 from crdtredis.commands.rdb import sealed
@@ -72,13 +72,13 @@ def numbers(data: bytes) -> None:
     assert long is None or read_long_double(long) == long
 
 
-HOT = {name.encode() for name, spec in load().items() if isinstance(spec.handler, Hot)}
+NATIVE = {name.encode() for name, spec in load().items() if isinstance(spec.handler, Native)}
 
 
 def worth_running(argv) -> bool:
-    """Hot, and not one that makes a value of many megabytes."""
+    """Native, and not one that makes a value of many megabytes."""
     name = argv[0].upper() if argv else b""
-    return (name in HOT and not ((b"SET" in name or b"BIT" in name)
+    return (name in NATIVE and not ((b"SET" in name or b"BIT" in name)
                                  and any(re.search(rb"\d{7}", a) for a in argv)))
 
 

@@ -230,7 +230,7 @@ def test_clients_are_served_before_replication_is_loaded_and_what_they_wrote_is_
     assert s("SET", "early", "v") == b"OK" and s("GET", "early") == b"v"
     (s.directory / "wait").unlink()
     with s.connect() as c:
-        # in one turn: waits for it
+        # in one loop iteration: waits for it
         assert c.pipeline([["SET", "late", "v"], ["CRDT.SYNC"]])[0] == b"OK"
     until(lambda: peer("MGET", "early", "late") == [b"v", b"v"])
     assert until(lambda: ask(s, "/health"))[0] == 200

@@ -10,9 +10,9 @@ from tests.storage.faults import Disk
 
 
 @pytest.mark.parametrize("seconds", [0, 3])
-def test_acknowledged_after_a_turn_of_which_only_the_first_record_was_written(seconds):
-    """The turn has a large op and small ones, so two records; the disk takes one. seconds: how long
-    the disk takes to sync the first file."""
+def test_acknowledged_after_an_iteration_of_which_only_the_first_record_was_written(seconds):
+    """The loop iteration has a large op and small ones, so two records; the disk takes one.
+    seconds: how long the disk takes to sync the first file."""
     s = Server("a", appendfsync="always")
     disk = Disk(s.data_dir)
     s.start(**disk.environment)

@@ -91,8 +91,8 @@ class FakeEngine:
         if self.wanted:
             self.overflow()
 
-    def turn(self):
-        """The end of a turn: log what was made or received, and hand it on."""
+    def iterate(self):
+        """The end of a loop iteration: log what was made or received, and hand it on."""
         if self.failed:
             self.unlogged += self.replica.take_ops()
             return
@@ -131,7 +131,7 @@ class FakeEngine:
             status = -2
         except StrangerError:
             status = -3
-        self.turn()
+        self.iterate()
         self.answers.append((token, status))
         os.eventfd_write(self.fd, 1)
 
@@ -184,7 +184,7 @@ class Node:
         self.log.append(r.clock_ids(), declare(self.view().actors.values()))
         self.engine = FakeEngine(r, self.log)
         # declares its actor, before any op of it
-        self.engine.turn()
+        self.engine.iterate()
         self.hub = Hub(Identity(Actor(r.actor, self.name, r.epoch), self.view().actors,
                                 r.clock_ids(), self.renew, self.view, self.hear),
                        self.engine,
@@ -243,11 +243,11 @@ class Node:
             os.close(self.engine.fd)
             assert not self.broken, self.broken
 
-    def set(self, key: str, value: str, turn: bool = True) -> None:
+    def set(self, key: str, value: str, iteration: bool = True) -> None:
         self.replica.now = int(time.time() * 1000)
         probe_make(self.replica, [("set", 0, key.encode(), value.encode())])
-        if turn:
-            self.engine.turn()
+        if iteration:
+            self.engine.iterate()
 
     def get(self, key: str):
         value = probe_get(self.replica, 0, key.encode())

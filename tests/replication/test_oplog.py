@@ -12,13 +12,13 @@ from tests.replication.network import Log
 
 
 class Writer:
-    """Makes turns of some replicas' ops, as the engine would log them at one replica."""
+    """Makes iterations of some replicas' ops, as the engine would log them at one replica."""
 
     def __init__(self, *names):
         self.replicas = [Replica(n, 1) for n in names]
         self.clock, self.stored = {}, Log()
 
-    def turn(self, *counts) -> bytes:
+    def iterate(self, *counts) -> bytes:
         parts = []
         for r, n in zip(self.replicas, counts):
             for i in range(n):
@@ -54,7 +54,7 @@ def test_a_reader_gets_each_op_once_wherever_it_lies():
     log = OpLog({}, w.stored, most_bytes=2000)
     clocks = [{}]
     for _ in range(200):
-        assert log.append(w.turn(chance.randrange(3), chance.randrange(1, 3)), 0.0)
+        assert log.append(w.iterate(chance.randrange(3), chance.randrange(1, 3)), 0.0)
         clocks.append(dict(w.clock))
     assert log.bytes <= 2000 and log.floor
     for clock in [*clocks, {w.replicas[0].actor: 5},
@@ -67,7 +67,7 @@ def test_a_reader_of_some_actors_gets_no_others():
     w = Writer("a", "b")
     log = OpLog({}, w.stored, most_bytes=1500)
     for _ in range(50):
-        log.append(w.turn(1, 1), 0.0)
+        log.append(w.iterate(1, 1), 0.0)
     a, b = (r.actor for r in w.replicas)
     for start in ({}, {a: 20}, {a: 20, b: 50}, {a: 50}):
         at, ops = drain(log, log.cursor(start, {a}))
@@ -79,7 +79,7 @@ def test_a_reader_follows_what_is_appended():
     log = OpLog({}, w.stored, most_bytes=1 << 20)
     cursor = log.cursor({})
     for n in range(1, 20):
-        log.append(w.turn(3), 0.0)
+        log.append(w.iterate(3), 0.0)
         assert log.pending(cursor)
         piece = log.take(cursor, 1 << 20)
         assert piece.ops == 3 and not log.take(cursor, 1 << 20) and not log.pending(cursor)
@@ -89,7 +89,7 @@ def test_memory_is_bounded_in_bytes_and_entries():
     w = Writer("a")
     log = OpLog({}, w.stored, most_bytes=1 << 20, most_entries=10)
     for _ in range(100):
-        log.append(w.turn(1), 0.0)
+        log.append(w.iterate(1), 0.0)
     assert log.end - log._first == 10 and log.total > log.bytes
     small = OpLog({}, w.stored, most_bytes=1)
     for _, batch in w.stored.batches:
@@ -100,19 +100,19 @@ def test_memory_is_bounded_in_bytes_and_entries():
 def test_a_repeated_batch_is_not_logged_twice():
     w = Writer("a")
     log = OpLog({}, w.stored, most_bytes=1 << 20)
-    batch = w.turn(3)
+    batch = w.iterate(3)
     assert log.append(batch, 0.0) and log.append(batch, 0.0) and log.end == 1
 
 
 def made(replica, *sizes) -> bytes:
-    """A turn's Batch of ops with values of so many bytes."""
+    """A loop iteration's Batch of ops with values of so many bytes."""
     for i, size in enumerate(sizes):
         probe_make(replica, [("set", 0, b"key%d" % i, b"v" * size)])
     return replica.take_ops()
 
 
 @pytest.mark.parametrize("memory", [1 << 30, 0], ids=["memory", "segments"])
-def test_a_turn_larger_than_a_request_is_handed_out_in_requests_and_an_op_larger_than_a_part_alone(
+def test_an_iteration_larger_than_a_request_is_handed_out_in_requests_and_an_op_larger_than_a_part_alone(
         memory):
     a, stored = Replica("a", 1), Log()
     sizes = [3000] * 400 + [PART + 1] + [10] * 3 + [700_000]
@@ -174,14 +174,14 @@ def test_a_reader_that_falls_back_goes_on_near_where_it_was():
     a, b = (r.actor for r in w.replicas)
     cursor = log.cursor({}, {a})
     for _ in range(300):
-        log.append(w.turn(1, 9), 0.0)
+        log.append(w.iterate(1, 9), 0.0)
         log.take(cursor, 1 << 20)
     for round_ in range(5):
         before, done = w.stored.read_bytes, cursor.clock[a]
         for _ in range(20):
-            log.append(w.turn(1, 9), 0.0)
+            log.append(w.iterate(1, 9), 0.0)
         while not log.is_old(cursor):
-            log.append(w.turn(1, 9), 0.0)
+            log.append(w.iterate(1, 9), 0.0)
         behind = sum(len(batch) for _, batch in w.stored.batches[done:])
         while log.is_old(cursor):
             log.older(cursor, 500)
@@ -197,10 +197,10 @@ def test_a_pause_between_two_readings_costs_nothing_although_segments_begin_far_
     w.stored.find = lambda clock: (0, 0)
     cursor = log.cursor({}, {w.replicas[0].actor})
     for _ in range(100):
-        log.append(w.turn(1, 1), 0.0)
+        log.append(w.iterate(1, 1), 0.0)
     assert drain(log, cursor)[1] == 100
     for _ in range(10):
-        log.append(w.turn(1, 1), 0.0)
+        log.append(w.iterate(1, 1), 0.0)
     before = w.stored.read_bytes
     assert drain(log, cursor)[1] == 10
     assert w.stored.read_bytes - before == sum(len(batch) for _, batch in w.stored.batches[-10:])
@@ -209,15 +209,15 @@ def test_a_pause_between_two_readings_costs_nothing_although_segments_begin_far_
 def test_missing_batches_are_noticed_and_read_from_segments():
     w = Writer("a")
     log = OpLog({}, w.stored, most_bytes=1 << 20)
-    log.append(w.turn(2), 0.0)
+    log.append(w.iterate(2), 0.0)
     reader = log.cursor({})
     log.take(reader, 1000)
-    w.turn(5)                                                   # dropped by the bridge
-    after = w.turn(1)
+    w.iterate(5)                                                # dropped by the bridge
+    after = w.iterate(1)
     assert not log.append(after, 0.0)
     log.reset(w.clock)
     assert log.is_old(reader) and drain(log, reader)[1] == 6
-    assert log.append(after, 0.0) and log.append(w.turn(4), 0.0)
+    assert log.append(after, 0.0) and log.append(w.iterate(4), 0.0)
     assert drain(log, reader)[1] == 4
 
 
@@ -225,7 +225,7 @@ def test_what_the_log_has_lost_is_said():
     w = Writer("a", "b")
     log = OpLog({}, w.stored, most_bytes=100)
     for _ in range(10):
-        log.append(w.turn(1, 1), 0.0)
+        log.append(w.iterate(1, 1), 0.0)
     a, b = (r.actor for r in w.replicas)
     del w.stored.batches[:6]
     assert drain(log, log.cursor({a: 6, b: 6}))[1] == 8
@@ -244,7 +244,7 @@ def test_lag_counts_from_the_oldest_unacknowledged():
     a, b = (r.actor for r in w.replicas)
     cursor = log.cursor({}, {a})
     for second in range(5):
-        log.append(w.turn(2, 1), float(second))
+        log.append(w.iterate(2, 1), float(second))
     ops, age, size = log.lag(cursor, {}, 10.0)
     assert (ops, age, size) == (10, 10.0, log.bytes)
     ops, age, size = log.lag(cursor, {a: 5}, 10.0)
@@ -266,7 +266,7 @@ def test_lag_of_what_is_older_than_memory():
     """After a restart memory holds nothing of what the segments do: it is at least as old as the
     process."""
     w = Writer("a")
-    w.turn(5)
+    w.iterate(5)
     log = OpLog(w.clock, w.stored, most_bytes=10_000)
     log.born = 100.0
     cursor = log.cursor({})
@@ -284,8 +284,8 @@ def test_a_reader_at_the_end_finds_the_next_op_without_a_walk_through_the_log():
     log = OpLog({}, w.stored, most_bytes=1 << 20)
     log._entries = Walked()
     for _ in range(20):
-        assert log.append(w.turn(1), 0.0)
+        assert log.append(w.iterate(1), 0.0)
     cursor = log.cursor(w.clock)
     assert not log.take(cursor, 500)
-    assert log.append(w.turn(2), 0.0)
+    assert log.append(w.iterate(2), 0.0)
     assert log.take(cursor, 500).ops == 2 and cursor.clock == w.clock

@@ -539,11 +539,11 @@ async def test_ops_from_the_future_are_held_not_lost():
         a.replica.now = int(time.time() * 1000) + 1500
         from crdtredis._core import probe_make
         probe_make(a.replica, [("set", 0, b"k", b"v")])
-        a.engine.turn()
+        a.engine.iterate()
         await asyncio.sleep(0.2)
         assert b.get("k") is None and b.replica.waiting()["held"] == 1
         assert a.peer(b).known.get(a.replica.actor, 0) == 0     # not claimed
         await until(lambda: b.replica.tick() and b.get("k") == "v"
                     or (setattr(b.replica, "now", int(time.time() * 1000)), False)[1])
-        b.engine.turn()
+        b.engine.iterate()
         await converged([a, b])

@@ -125,8 +125,8 @@ async def test_a_receiver_whose_engine_is_slow_stops_reading():
             a.hub.peers[0].paused = True
             a.hub.peers[0].refresh()
             for i in range(400):
-                a.set(f"k{i}", value(10_000), turn=False)
-                a.engine.turn()
+                a.set(f"k{i}", value(10_000), iteration=False)
+                a.engine.iterate()
             caller.push(a.hub.foreword(()))
             for _, batch in a.log.batches[-400:]:
                 caller.push(batch)

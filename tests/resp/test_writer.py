@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from crdtredis._resp import Failure, NullArray, Push, Raw, Simple, Verbatim, encode_reply
+from crdtredis._resp import Refusal, NullArray, Push, Raw, Simple, Verbatim, encode_reply
 
 
 @pytest.mark.parametrize("value, resp2, resp3", [
@@ -22,7 +22,7 @@ from crdtredis._resp import Failure, NullArray, Push, Raw, Simple, Verbatim, enc
     ("\xe4", b"$2\r\n\xc3\xa4\r\n", b"$2\r\n\xc3\xa4\r\n"),
     ("\udcff", b"$1\r\n\xff\r\n", b"$1\r\n\xff\r\n"),
     (Simple("OK"), b"+OK\r\n", b"+OK\r\n"),
-    (Failure("ERR a\r\nb\r\n"), b"-ERR a  b\r\n", b"-ERR a  b\r\n"),
+    (Refusal("ERR a\r\nb\r\n"), b"-ERR a  b\r\n", b"-ERR a  b\r\n"),
     (Verbatim("text"), b"$4\r\ntext\r\n", b"=8\r\ntxt:text\r\n"),
     (Raw(b":7\r\n"), b":7\r\n", b":7\r\n"),
     ([], b"*0\r\n", b"*0\r\n"),

@@ -365,8 +365,8 @@ FAULTS = [
     Fault("who came last is served first",
           ENGINE + "blocking.pxi",
           "commands/test_blocking.py",
-          "    x = (<Line*>watch.waiters + type).first\n",
-          "    x = (<Line*>watch.waiters + type).last\n"),
+          "    x = (<WaitQueue*>watch.waiters + type).first\n",
+          "    x = (<WaitQueue*>watch.waiters + type).last\n"),
     Fault("who waits is refused for keys of another type",
           COMMANDS + "blocking.pyx",
           "commands/test_blocking.py",
@@ -377,9 +377,9 @@ FAULTS = [
     Fault("what is served makes nothing ready",
           ENGINE + "blocking.pxi",
           "commands/test_blocking.py",
-          "    while may_serve(d) and not turn_is_full(d):\n"
+          "    while may_serve(d) and not iteration_is_full(d):\n"
           "        watch = watch_take_ready",
-          "    if may_serve(d) and not turn_is_full(d):\n"
+          "    if may_serve(d) and not iteration_is_full(d):\n"
           "        watch = watch_take_ready"),
 
     # lists
@@ -710,10 +710,10 @@ FAULTS = [
           "test_the_token_crosses_no_network_unencrypted_unless_that_is_allowed",
           "        if reason := plan.exposed(self.url, hub.settings):",
           "        if reason := '':"),
-    Fault("a turn handed out uncut",
+    Fault("a loop iteration handed out uncut",
           PEERS + "oplog.py",
           "replication/test_oplog.py::"
-          "test_a_turn_larger_than_a_request_is_handed_out_in_requests_and_an_op_larger_than_a_"
+          "test_an_iteration_larger_than_a_request_is_handed_out_in_requests_and_an_op_larger_than_a_"
           "part_alone",
           "        for part in split(batch, self.most_entry):",
           "        for part in [batch]:"),
@@ -1002,7 +1002,7 @@ FAULTS = [
           "        look_at(k, first - 1)\n"
           "    if b.n",
           "    if b.n"),
-    Fault("early: a turn applies all that is free",
+    Fault("early: a loop iteration applies all that is free",
           CORE + "waiting.pxi",
           "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
@@ -1105,57 +1105,57 @@ FAULTS = [
           "    if 0:\n"),
 
     # sizes
-    Fault("size: a pipeline runs on although the turn is full",
+    Fault("size: a pipeline runs on although the iteration is full",
           ENGINE + "connection.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
-          "or client.reply.over or turn_is_full(d) or d.guard",
+          "or client.reply.over or iteration_is_full(d) or d.guard",
           "or client.reply.over or d.guard"),
     Fault("size: a record takes ops without end",
           CORE + "receive.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "run_part(k, run, most - n if n < most else 0, ",
           "run_part(k, run, <size_t>-1, "),
     Fault("size: a large op has no room for many deps",
           CORE + "effects.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "        if head + RUN_HEAD + RECORD_HEAD > HEAD_ROOM:",
           "        if head > HEAD_ROOM:"),
     Fault("size: a command is refused half done",
           CORE + "sizes.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "    if k.changes == k.began and not op_fits(",
           "    if not op_fits("),
     Fault("size: effects counted without their keys",
           CORE + "sizes.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "(n + 3) * (EFFECT_ROOM + key) + tallies",
           "(n + 3) * EFFECT_ROOM + tallies"),
     Fault("size: listed tallies not counted",
           CORE + "sizes.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           " + tallies * SEEN_ROOM + min(",
           " + min("),
     Fault("size: what a transaction has made before does not count",
           CORE + "sizes.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "    return op_used(k) + (n + 3)",
           "    return (n + 3)"),
     Fault("size: a removal is cut inside a transaction",
           CORE + "sizes.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "    return k.depth > 1 and k.changes == k.began",
           "    return 0"),
     Fault("size: a removal lists more than an op may hold",
           CORE + "effects.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "    if (not list_key(k, e, T_NONE, span(NULL, 0), k.op_most)\n"
           "        or not",
@@ -1163,25 +1163,25 @@ FAULTS = [
           "        or not"),
     Fault("size: what a transaction first removes of an expired key is not counted",
           ENGINE + "transaction.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "        if not remainders_fit(",
           "        if 0 and not remainders_fit("),
     Fault("size: what is copied is not counted",
           CORE + "effects.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "    if not op_room(k, to_db, 0, to.n, bytes):",
           "    if 0:"),
     Fault("size: arguments are not counted",
           ENGINE + "dispatch.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "        if (cmd.flags & C_DENYOOM and not op_room(",
           "        if (0 and not op_room("),
     Fault("size: effects of a received op that are decoded again are not looked at first",
           CORE + "receive.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "        if r == 0:\n"
           "            return n if n else -1\n",
@@ -1192,7 +1192,7 @@ FAULTS = [
           "            continue\n"),
     Fault("size: effects are decoded again from the wrong one on",
           CORE + "receive.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "        if n == DECODED_KEPT:\n"
           "            k.decoded_rest = p\n",
@@ -1200,44 +1200,44 @@ FAULTS = [
           "            k.decoded_rest = p\n"),
     Fault("size: answers beyond the output limit are kept",
           "crdtredis/resp/writer.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "    if r.most and (r.over",
           "    if 0 and (r.over"),
     Fault("size: what a peer sent is handed back although it holds more than the op",
           ENGINE + "bridge.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "        if from_.n == b.n and memcmp(from_.bytes, head.p, head.n) == 0:",
           "        if 1:"),
     Fault("size: a checksum without what was lent",
           CORE + "segment.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "crc32c(crc, rest.p, rest.n) if rest.n else crc)",
           "crc)"),
     Fault("size: of a lent op that cannot be written only the head is kept",
           CORE + "log.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "            buffer_add(&self.pending, rest.p, rest.n)\n",
           ""),
     Fault("size: a reply that nobody wants closes the client",
           ENGINE + "dispatch.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "    r.buf.n = at\n"
           "    r.over = over\n",
           "    r.buf.n = at\n"),
     Fault("size: what was dropped writes over earlier replies",
           "crdtredis/resp/writer.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "        r.buf.n = min(r.keep, r.buf.n)\n",
           "        r.buf.n = 0\n"),
     Fault("size: an argument longer than an op can hold",
           "crdtredis/config.py",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_turn_sizes.py "
+          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           'S("proto_max_bulk_len", Size("1mb", "512mb")',
           'S("proto_max_bulk_len", Size("1mb", "4gb")'),

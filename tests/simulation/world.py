@@ -144,7 +144,7 @@ class Node:
         self.world.lost |= before - disk.dots()
         self.world.say(f"{self.name} is restored from a backup of {len(records)} records")
 
-    # ---- turns -----------------------------------------------------------------------------------
+    # ---- iterations -----------------------------------------------------------------------------------
     def execute(self, session: int, *argv) -> bytes:
         argv = [a if isinstance(a, bytes) else str(a).encode() for a in argv]
         self.replica.now = self.now()
@@ -168,7 +168,7 @@ class Node:
             shadow.compare(argv, self.execute(session, *argv))
         shadow.compare_views(commands, view(self.reader))
 
-    def end_turn(self) -> None:
+    def end_iteration(self) -> None:
         """Log first, then acknowledge and push."""
         batch = self.replica.take_ops()
         if not batch:
@@ -188,7 +188,7 @@ class Node:
     def tick(self) -> None:
         self.replica.now = self.now()
         self.replica.tick()
-        self.end_turn()
+        self.end_iteration()
 
     # ---- messages --------------------------------------------------------------------------------
     def send(self, peer: "Node", kind: str, body=None) -> None:
@@ -223,7 +223,7 @@ class Node:
                 except WaitingRoomFull:               # some day an exchange brings it again
                     self.world.refused += 1
             assert replica.waiting()["bytes"] <= self.world.room
-            self.end_turn()
+            self.end_iteration()
             self.send(peer, "ack")
         elif kind == "pull":
             parts = [p for r in self.disk.records if (p := slice_batch(r, body))]
@@ -328,7 +328,7 @@ class World:
             session = rng.randrange(2)
             for _ in range(rng.choice([1, 1, 1, 2, 5])):
                 node.serve(session, self.clients.next(node.now()))
-            node.end_turn()
+            node.end_iteration()
         elif x < 0.78:
             node.ask(rng.choice([n for n in self.nodes if n is not node]))
         elif x < 0.84:
@@ -453,10 +453,10 @@ class World:
             # every process makes an op: so all know who lives, and what it has seen
             for n in self.nodes:
                 n.execute(0, "SET", "seen-by-" + n.name, "x")
-                n.end_turn()
+                n.end_iteration()
             self.settle()
             flusher.execute(0, "FLUSHALL")
-            flusher.end_turn()
+            flusher.end_iteration()
             self.settle()
         # deadlines without content are cleared away as well, counted from their stamp
         self.now += 300_000

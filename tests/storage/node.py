@@ -16,14 +16,14 @@ class Node:
         self.log = SegmentLog(folder, replica_id, self.describe, place=self.recovered.place,
                               unsynced=self.recovered.unsynced,
                               beyond=self.recovered.beyond, wall_ms=lambda: 7, **settings)
-        self.ends = []                  # (segment number, end) after each turn
+        self.ends = []                  # (segment number, end) after each loop iteration
 
     def describe(self):
         return self.replica.declared(), self.replica.clock_ids()
 
-    def turn(self, *effects) -> bool:
-        """One turn that makes one op of these effects [(name, key, argument)]: True when it may be
-        acknowledged."""
+    def iterate(self, *effects) -> bool:
+        """One iteration that makes one op of these effects [(name, key, argument)]: True when it
+        may be acknowledged."""
         self.replica.now += 1
         probe_make(self.replica, [(name, 0, key, argument) for name, key, argument in effects])
         batch = self.last = self.replica.take_ops()
@@ -34,12 +34,12 @@ class Node:
         return ok
 
     def set(self, key: bytes, value: bytes) -> bool:
-        return self.turn(("set", key, value))
+        return self.iterate(("set", key, value))
 
-    def fill(self, turns: int, seed: int = 1, size: int = 40) -> None:
+    def fill(self, iterations: int, seed: int = 1, size: int = 40) -> None:
         rng = random.Random(seed)
-        for i in range(turns):
-            self.turn(*(("set", b"k%d" % rng.randrange(50),
+        for i in range(iterations):
+            self.iterate(*(("set", b"k%d" % rng.randrange(50),
                          b"%d:" % i + rng.randbytes(rng.randrange(size)))
                          for _ in range(rng.randrange(1, 4))))
 

@@ -1,4 +1,4 @@
-"""Loss of power at any moment: the log that comes back is what was there after some turn, and
+"""Loss of power at any moment: the log that comes back is what was there after some iteration, and
 nothing that was synced is missing.
 
 The disk is simulated below the C library (faults.py): what counts is which calls were made, in
@@ -19,8 +19,8 @@ from crdtredis.storage.recovery import RecoveryError, recover
 from tests.storage.faults import KILL, Disk
 from tests.storage.node import Node
 
-# Writes turns, syncs and rotates as its seed says; tells after each step what there is and what
-# must not be lost any more.
+# Writes iterations, syncs and rotates as its seed says; tells after each step what there is and
+# what must not be lost any more.
 WRITER = textwrap.dedent("""
     import os, random, sys
     from pathlib import Path
@@ -125,7 +125,7 @@ def test_power_lost_again_while_the_torn_end_is_being_cut_off(disk, tmp_path):
 @pytest.fixture
 def rotated(tmp_path):
     """A node in its third segment or later of which nothing was ever synced but the first header,
-    and the digest after each turn."""
+    and the digest after each loop iteration."""
     node = Node(tmp_path / "x", max_segment_size=2000) if (tmp_path / "x").mkdir() is None else None
     node.history = []
     for i in range(60):
@@ -139,8 +139,8 @@ def test_a_closed_segment_that_was_not_on_disk_may_have_lost_its_end(rotated):
     number, end = next((n, e) for n, e in rotated.ends if n == 2)
     os.truncate(segment_path(rotated.folder, 2), end + 5)
     found, digest = back(rotated.folder)
-    turns = rotated.ends.index((2, end)) + 1
-    assert digest == rotated.history[turns - 1] and found.place == (2, end)
+    iterations = rotated.ends.index((2, end)) + 1
+    assert digest == rotated.history[iterations - 1] and found.place == (2, end)
     assert (sorted(c.path.name for c in found.cuts if c.kept)
             == [segment_path(rotated.folder, n).name for n in range(3, rotated.ends[-1][0] + 1)])
     assert len(list(rotated.folder.glob("*.torn"))) == rotated.ends[-1][0] - 2
@@ -157,10 +157,10 @@ def test_a_closed_segment_that_was_not_on_disk_may_have_lost_its_name_or_header(
         segment_path(rotated.folder, 2).unlink()
     else:
         os.truncate(segment_path(rotated.folder, 2), left)
-    # ends are as of after the rotation that the turn brought
-    turns = sum(n == 1 for n, _ in rotated.ends) + 1
+    # ends are as of after the rotation that the iteration brought
+    iterations = sum(n == 1 for n, _ in rotated.ends) + 1
     found, digest = back(rotated.folder)
-    assert digest == rotated.history[turns - 1] and found.place[0] == 1
+    assert digest == rotated.history[iterations - 1] and found.place[0] == 1
 
 
 def test_once_a_mark_says_that_it_is_on_disk_the_loss_of_its_end_is_damage(rotated):

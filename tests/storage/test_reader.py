@@ -102,13 +102,13 @@ def test_floor_is_where_the_oldest_segment_begins(node):
 def test_it_follows_the_end_while_it_is_written_and_through_rotations(node):
     node.fill(10)
     reader = LogReader(node.folder, node.log.writer.place)
-    other, turns = peer(), 0
+    other, iterations = peer(), 0
     for batch in reader.since({}):
         other.receive(batch)
-        if turns < 300:
-            node.set(b"k", b"%d" % turns)
-            turns += 1
-    assert turns == 300 and other.digest() == node.digest() and node.ends[-1][0] > 2
+        if iterations < 300:
+            node.set(b"k", b"%d" % iterations)
+            iterations += 1
+    assert iterations == 300 and other.digest() == node.digest() and node.ends[-1][0] > 2
 
 
 def test_it_reads_beside_a_writing_thread(node):
@@ -185,7 +185,7 @@ def refuse_writes(node):
 
 
 def made(node, n):
-    """n turns of one op each, remembered; the last may be refused."""
+    """n iterations of one op each, remembered; the last may be refused."""
     node.made = getattr(node, "made", [])
     for _ in range(n):
         node.set(b"k%d" % len(node.made), b"v" * 20)

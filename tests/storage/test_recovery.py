@@ -18,7 +18,7 @@ from tests.storage.node import Node
 
 @pytest.fixture
 def one(tmp_path):
-    """A directory with one segment of 50 turns."""
+    """A directory with one segment of 50 iterations."""
     node = Node(tmp_path)
     node.fill(50)
     node.close()
@@ -40,10 +40,10 @@ def again(folder):
     return recover(folder, "a", replica), replica
 
 
-def state_after(folder, tmp, turns, many=False):
-    """Digest of a node that made only the first turns."""
+def state_after(folder, tmp, iterations, many=False):
+    """Digest of a node that made only the first iterations."""
     node = Node(tmp, **({"max_segment_size": 4096} if many else {}))
-    node.fill(turns)
+    node.fill(iterations)
     node.close()
     return node.digest()
 
@@ -326,8 +326,8 @@ def test_the_header_must_be_readable_json_of_the_right_shape(tmp_path):
 
 def test_truncation_and_rot_at_random_places(tmp_path):
     """Whatever happens to the files, either the start is refused, or what comes back is what was
-    there after some turn, and then only turns at the very end are missing. Never a crash, never a
-    hole."""
+    there after some iteration, and then only iterations at the very end are missing. Never a crash,
+    never a hole."""
     rng = random.Random(2026)
     source = tmp_path / "source"
     source.mkdir()
@@ -335,13 +335,13 @@ def test_truncation_and_rot_at_random_places(tmp_path):
     rng_fill = random.Random(1)
     digests = {0: node.digest()}
     for i in range(60):
-        node.turn(*(("set", b"k%d" % rng_fill.randrange(50), b"%d:" % i + rng_fill.randbytes(40))
+        node.iterate(*(("set", b"k%d" % rng_fill.randrange(50), b"%d:" % i + rng_fill.randbytes(40))
                     for _ in range(3)))
         digests[i + 1] = node.digest()
     node.close()
     last = node.ends[-1][0]
     assert last >= 3
-    turns_before_last = sum(number < last for number, _ in node.ends)
+    iterations_before_last = sum(number < last for number, _ in node.ends)
     outcomes = {"refused": 0, "whole": 0, "cut": 0}
     for round_ in range(1000):
         folder = tmp_path / "copy"
@@ -375,12 +375,12 @@ def test_truncation_and_rot_at_random_places(tmp_path):
                 outcomes["whole"] += 1
             else:
                 outcomes["cut"] += 1
-                turns = next(t for t, d in digests.items() if d == digest)
+                iterations = next(t for t, d in digests.items() if d == digest)
                 assert (r.cuts
-                        or kind.startswith("truncate")) and turns >= turns_before_last, (
-                            round_, kind, turns)
-                assert turns == 59 or kind in ("truncate", "truncate last", "bytes",
-                                               "zeros"), (round_, kind, turns)
+                        or kind.startswith("truncate")) and iterations >= iterations_before_last, (
+                            round_, kind, iterations)
+                assert iterations == 59 or kind in ("truncate", "truncate last", "bytes",
+                                               "zeros"), (round_, kind, iterations)
         shutil.rmtree(folder)
     assert min(outcomes.values()) > 30, outcomes
 

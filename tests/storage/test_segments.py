@@ -96,7 +96,7 @@ def test_a_change_to_always_makes_everything_before_durable(tmp_path):
     node.close()
 
 
-def test_a_smaller_maximum_takes_effect_with_the_next_turn(tmp_path):
+def test_a_smaller_maximum_takes_effect_with_the_next_iteration(tmp_path):
     node = Node(tmp_path)
     node.fill(20)
     node.log.configure(max_segment_size=500)
@@ -203,7 +203,7 @@ def test_a_disk_that_fails_when_asked_to_begin_is_noticed(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("policy", ["always", "no"])
-def test_nothing_is_begun_early_where_every_turn_is_synced_or_the_kernel_decides(
+def test_nothing_is_begun_early_where_every_iteration_is_synced_or_the_kernel_decides(
         tmp_path, monkeypatch, policy):
     node = Node(tmp_path, policy=policy)
     monkeypatch.setattr(segments, "write_back", lambda fd, end: pytest.fail("begun"))
@@ -339,7 +339,7 @@ def test_on_a_full_disk_writes_fail_and_nothing_acknowledged_is_lost_and_room_he
     # killed now, everything acknowledged comes back
     copy = recovered(small_disk)
     assert copy.clock_ids() == {node.replica.actor: len(acknowledged)}
-    # with room, the log opens again and even the turn that failed is in it
+    # with room, the log opens again and even the loop iteration that failed is in it
     subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
     assert node.log.tick() is None
     assert node.set(b"after", b"1")

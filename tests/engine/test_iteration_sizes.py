@@ -1,4 +1,5 @@
-"""How much a turn does, and what becomes of it: records, blocks for the sync thread, memory."""
+"""How much a loop iteration does, and what becomes of it: records, messages for the sync thread,
+memory."""
 import os
 import resource
 import sys
@@ -7,7 +8,7 @@ import pytest
 
 from crdtredis._core import (Replica, SegmentWriter, batch_ranges, probe_make, probe_records,
                              split_batch)
-from crdtredis._engine import ANSWER, OPS, Bridge
+from crdtredis._engine import OPS, RESULT, Bridge
 from crdtredis.replication import crdtredis_pb2 as pb
 
 OK = b"+OK\r\n"
@@ -33,16 +34,16 @@ def logged(served, tmp_path):
     return start
 
 
-def test_a_pipeline_stops_when_the_turn_has_made_enough(logged):
-    """Commands that were parsed ahead wait for the next turn like any others."""
-    s, path = logged(turn_limit=100, record_limit=1 << 40)
+def test_a_pipeline_stops_when_the_iteration_has_made_enough(logged):
+    """Commands that were parsed ahead wait for the next iteration like any others."""
+    s, path = logged(iteration_limit=100, record_limit=1 << 40)
     c = s.connect()
     c.send("SET s " + "x" * 200, *["COPY s d REPLACE"] * 40).expect(OK + b":1\r\n" * 40)
     found = [r for r in records(path) if r]
     assert [count(r) for r in found] == [1] * 41
 
 
-def test_a_turn_is_as_many_records_as_its_ops_need(logged):
+def test_an_iteration_is_as_many_records_as_its_ops_need(logged):
     s, path = logged(record_limit=1000)
     c = s.connect()
     c.send(*[f"SET k{i} " + "x" * 90 for i in range(200)]).expect(OK * 200)
@@ -158,7 +159,7 @@ def received(s, bridge, token: int, batch: bytes) -> list[bytes]:
     """The Batches that come back, once it is answered."""
     bridge.send_receive(token, batch)
     drained = []
-    s.wait(lambda: drained.extend(bridge.drain()) or drained and drained[-1][:2] == (ANSWER, token))
+    s.wait(lambda: drained.extend(bridge.drain()) or drained and drained[-1][:2] == (RESULT, token))
     assert drained[-1][2] == b"\0"
     return [batch for kind, _, batch in drained if kind == OPS]
 
@@ -214,7 +215,7 @@ def test_a_large_op_that_cannot_be_logged_is_kept_and_lent_no_longer(served, tmp
         s.on_engine(lambda: None)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert bridge.drain()[-1] == (ANSWER, 2, b"\xfc") and sys.getrefcount(batch) == before
+    assert bridge.drain()[-1] == (RESULT, 2, b"\xfc") and sys.getrefcount(batch) == before
     assert probe_records(path.read_bytes())[:2] == ([declaration], 0)
     assert probe_records(writer.waiting())[:2] == ([batch], 0)
 
@@ -230,6 +231,6 @@ def test_a_large_op_that_the_sync_thread_is_too_slow_for_is_let_go(served):
         bridge.send_receive(token, batch)
     s.wait(lambda: s.replica.keys(0)[0] == 4)
     s.on_engine(lambda: None)
-    assert bridge.gaps and bridge.drain()[-1][:2] == (ANSWER, 3)
+    assert bridge.gaps and bridge.drain()[-1][:2] == (RESULT, 3)
     del batch
     assert [sys.getrefcount(b) for b in batches] == before
