@@ -2,7 +2,7 @@
 
     main thread     the engine's loop (no GIL on its hot path), recovery in slices, the log's
                     rotation
-    sync            replication and HTTP (replication/front.py)
+    sync            replication and HTTP (replication/service.py)
     fdatasync       the log's durability (storage/segments.py)
 
 Start: data directory and lock; identity, which makes a new epoch durable (on a full disk the log
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     import ssl
 
     from crdtredis.http.serving import Loading
-    from crdtredis.replication.front import Front
+    from crdtredis.replication.service import Service
 
 log = logging.getLogger("crdtredis.server")
 
@@ -95,7 +95,7 @@ class Server:
         self.config = config
         self.started = now_ms()
         self.log: SegmentLog | None = None
-        self._sync: Front | None = None
+        self._sync: Service | None = None
         self._starting: threading.Thread | None = None  # loads what `sync` needs
         self._logged: Clock = {}                        # the clock as recovered
         self.recovered: Recovered | None = None
@@ -104,7 +104,7 @@ class Server:
         # when the first signal to stop came (monotonic)
         self._signalled = 0.0
         # what a repaired log holds and could not apply: it waits for what was lost
-        self._beyond: Clock = {}
+        self._unapplied: Clock = {}
         self._stops: list[Callable[[], Any]] = []       # undone in reverse order
         self._http: list[socket.socket] = []
         self._loading: Loading | None = None
@@ -293,7 +293,7 @@ class Server:
         try:
             import crdtredis.http.app
             import crdtredis.http.serving
-            import crdtredis.replication.front  # noqa: F401
+            import crdtredis.replication.service  # noqa: F401
         finally:                                        # should that fail, it fails again there
             self.engine.call_soon(self._finish_start)
 
@@ -324,32 +324,33 @@ class Server:
             self._fail(StartError(f"the start failed: {e!r}", 1))
 
     @property
-    def sync(self) -> Front | None:
-        """The replication.Front. Whoever asks for it in the main thread while it is about to start
-        waits until it has."""
+    def sync(self) -> Service | None:
+        """The replication.Service. Whoever asks for it in the main thread while it is about to
+        start waits until it has."""
         if self._starting is not None and threading.current_thread() is threading.main_thread():
             self._finish_start()
         return self._sync
 
     def _open_log(self) -> None:
         found, config = self.recovered, self.config
-        for cut in found.cuts:
-            log.warning("%s: a torn tail of %d bytes was cut off at offset %d (%s)", cut.path,
-                        cut.lost, cut.offset, cut.reason)
+        for truncation in found.truncations:
+            log.warning("%s: a torn tail of %d bytes was cut off at offset %d (%s)",
+                        truncation.path,
+                        truncation.lost, truncation.offset, truncation.reason)
         if found.waiting:
             log.warning("%d operations wait for others that this log no longer has; peers may "
                         "still have them", found.waiting)
         if found.left_out:
             log.warning("%d records were left out, for the log no longer says whose they are; "
                         "peers may still have them", found.left_out)
-        self._beyond = found.beyond
+        self._unapplied = found.unapplied
         keys = sum(self.replica.keys(db)[0] for db in range(16))
         log.info("loaded %d keys from %d records, %.1f MB in %d segments, in %.2f s", keys,
                  found.records, found.bytes / 1e6, found.segments,
                  found.seconds)
         claim = None if self.identity.stored else lambda: store_identity(self.folder, self.identity)
-        self.log = SegmentLog(self.folder, self.replica.id, self._describe, place=found.place,
-                              unsynced=found.unsynced, beyond=found.beyond, claim=claim,
+        self.log = SegmentLog(self.folder, self.replica.id, self._describe, position=found.position,
+                              unsynced=found.unsynced, unapplied=found.unapplied, claim=claim,
                               policy=config.appendfsync, max_segment_size=config.max_segment_size,
                               writer=self.writer)
         self._stops.append(self._close_log)
@@ -378,7 +379,7 @@ class Server:
     # ---- replication -----------------------------------------------------------------------------
 
     def _start_sync(self) -> None:
-        from crdtredis.replication.front import Front, identity_of, settings_of
+        from crdtredis.replication.service import Service, identity_of, settings_of
 
         def renew(above: int) -> None:
             self.identity = newer_epoch(self.folder, self.identity, above, now_ms())
@@ -386,11 +387,11 @@ class Server:
             log.warning("this replica's id was met under another epoch: going on as epoch %d",
                         self.identity.epoch)
 
-        async def serve(front: Front) -> Any:
+        async def serve(service: Service) -> Any:
             from crdtredis.http import serving
             from crdtredis.http.app import application
 
-            return await serving.serve(application(front, self), self._http, self.http_limit,
+            return await serving.serve(application(service, self), self._http, self.http_limit,
                                        server_tls)
 
         config = self.config
@@ -398,12 +399,12 @@ class Server:
         identity = identity_of(self.replica, renew, lambda: not self.executor.misconf)
         # clients may have written since, even in this iteration
         identity.clock = self._logged
-        front = Front(identity, self.bridge, self._call_soon,
-                      LogReader(self.folder, self.writer.place), settings_of(config),
+        service = Service(identity, self.bridge, self._call_soon,
+                      LogReader(self.folder, self.writer.position), settings_of(config),
                       config.peer_urls, serve if self._http else None, client_tls)
-        front.start()
-        self._sync = front
-        self._stops.append(front.stop)
+        service.start()
+        self._sync = service
+        self._stops.append(service.stop)
         if self._http:
             log.info("HTTP: %s", ", ".join(show(*s.getsockname()[:2]) for s in self._http))
 
@@ -415,8 +416,8 @@ class Server:
     def _each_second(self) -> None:
         if self.log is not None:
             self._count_actors()
-            if self._beyond:
-                self._beyond = lacking(self.replica.clock_ids(), self._beyond)
+            if self._unapplied:
+                self._unapplied = lacking(self.replica.clock_ids(), self._unapplied)
             self._watch_clock()
             waiting = self.replica.waiting()
             self._waiting = self._waiting + 1 if waiting["ops"] > waiting["held"] else 0
@@ -451,9 +452,9 @@ class Server:
             reasons.append(self.executor.misconf)
         if self.log is not None and (missing := self.log.status().missing):
             reasons.append(missing)
-        if beyond := self._beyond:
-            text = (f"acknowledged operations of {len(beyond)} actors in the repaired log wait for "
-                    "others that it lost")
+        if unapplied := self._unapplied:
+            text = (f"acknowledged operations of {len(unapplied)} actors in the repaired log wait "
+                    "for others that it lost")
             if self.sync is not None and any(p.state != "self" for p in self.sync.peers()):
                 reasons.append(f"{text}: start the peers, which may have them")
             else:

@@ -147,7 +147,7 @@ cdef class SegmentWriter:
         if fd == self.fd and size > self.durable:
             publish(&self.durable, size)
 
-    def place(self):
+    def position(self):
         """(number, end): all whole records are before it. One consistent pair, whatever the engine
         does meanwhile."""
         return self.number, published(&self.end)

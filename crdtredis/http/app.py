@@ -42,7 +42,7 @@ from crdtredis.http.replication import Replication, refused
 from crdtredis.replication.wire import BODY_MAX, Refusal, wire
 
 if TYPE_CHECKING:
-    from crdtredis.replication.front import Front
+    from crdtredis.replication.service import Service
     from crdtredis.server import Server
 
 log = logging.getLogger("crdtredis.http")
@@ -80,9 +80,9 @@ def is_our_name(request: web.Request, names: set[str]) -> bool:
     return True
 
 
-def application(front: Front, server: Server | None = None) -> web.Application:
+def application(service: Service, server: Server | None = None) -> web.Application:
     """The routes for peers, and with a server those for operators too."""
-    token = front.hub.settings.token.encode()
+    token = service.hub.settings.token.encode()
     names = ({name.removeprefix("-").lower() for name in server.config.http_addresses}
              if server is not None else set())
 
@@ -127,9 +127,9 @@ def application(front: Front, server: Server | None = None) -> web.Application:
 
     app = web.Application(middlewares=[guard], client_max_size=BODY_MAX)
     limit = server.http_limit if server is not None else 256
-    app.add_routes(Replication(front, max(limit // 2, 1)).routes())
+    app.add_routes(Replication(service, max(limit // 2, 1)).routes())
     if server is not None:
         from crdtredis.http.operators import Operators
 
-        app.add_routes(Operators(server, front, is_trusted).routes())
+        app.add_routes(Operators(server, service, is_trusted).routes())
     return app

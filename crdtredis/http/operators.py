@@ -24,7 +24,7 @@ from crdtredis import info
 from crdtredis.config import ConfigError
 
 if TYPE_CHECKING:
-    from crdtredis.replication.front import Front
+    from crdtredis.replication.service import Service
     from crdtredis.server import Server
 
 PATIENCE = 2.0                          # seconds for the engine to answer
@@ -37,9 +37,9 @@ def as_json(data: Any, status: int = 200) -> web.Response:
 
 
 class Operators:
-    def __init__(self, server: Server, front: Front,
+    def __init__(self, server: Server, service: Service,
                  is_trusted: Callable[[web.Request], bool]) -> None:
-        self.server, self.front, self.is_trusted = server, front, is_trusted
+        self.server, self.service, self.is_trusted = server, service, is_trusted
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/health", self.health), web.get("/stats", self.stats),
@@ -48,7 +48,7 @@ class Operators:
 
     async def ask(self, function: Callable[[], Any]) -> Any:
         """Run in the engine thread. TimeoutError when it does not get to it."""
-        return await asyncio.wait_for(self.front.hub.engine.call(function), PATIENCE)
+        return await asyncio.wait_for(self.service.hub.engine.call(function), PATIENCE)
 
     async def health(self, request: web.Request) -> web.Response:
         reasons, warnings = [], []
@@ -56,7 +56,7 @@ class Operators:
             reasons, warnings = await self.ask(self.server.health)
         except TimeoutError:
             reasons.append(f"the engine did not answer within {PATIENCE:g} s")
-        for p in self.front.peers():
+        for p in self.service.peers():
             if p.state == "needs full sync":
                 (reasons if p.missing_ops else warnings).append(f"peer {p.replica}: {p.error}")
             elif p.state not in ("up", "standby", "self", "connecting"):
@@ -72,7 +72,7 @@ class Operators:
         clock = await self.ask(self.server.replica.clock)
         for field in [f for f in fields["crdt"] if f.startswith("peer") and f[4:].isdigit()]:
             del fields["crdt"][field]                           # "peers" below says it better
-        return as_json({**fields, "peers": [asdict(p) for p in self.front.peers()],
+        return as_json({**fields, "peers": [asdict(p) for p in self.service.peers()],
                         "clock": {f"{replica}/{epoch}": seq for (replica, epoch),
                                   seq in clock.items()}})
 
@@ -83,7 +83,7 @@ class Operators:
         executor = self.server.executor
         fields, latencies = await self.ask(lambda: (info.collect(executor), executor.latencies()))
         disk = await asyncio.to_thread(metrics.look, str(self.server.folder))
-        body, kind = metrics.render(fields, self.front.peers(), latencies, disk)
+        body, kind = metrics.render(fields, self.service.peers(), latencies, disk)
         return web.Response(body=body, headers={"Content-Type": kind})
 
     async def config(self, request: web.Request) -> web.Response:
@@ -94,7 +94,7 @@ class Operators:
             return as_json({"error": "expected a body of type application/json"}, 415)
         if request.content_length is None or request.content_length > BODY_MAX:
             return as_json({"error": f"expected a Content-Length of at most {BODY_MAX}"}, 413)
-        async with asyncio.timeout(self.front.hub.settings.timeout):
+        async with asyncio.timeout(self.service.hub.settings.timeout):
             body = await request.read()
         try:
             wanted = orjson.loads(body)

@@ -23,7 +23,7 @@ from crdtredis.replication.wire import (BODY_MAX, CONTENT_TYPE, HEAD_MAX, Refusa
                                         failure, wire)
 
 if TYPE_CHECKING:
-    from crdtredis.replication.front import Front
+    from crdtredis.replication.service import Service
 
 # The status beside the code: a proxy or a log reader should see roughly what is the matter.
 STATUS = {
@@ -40,10 +40,10 @@ def refused(refusal: Refusal) -> web.Response:
 
 
 class Replication:
-    def __init__(self, front: Front, streams: int) -> None:
+    def __init__(self, service: Service, streams: int) -> None:
         """streams: at a time. The connections beyond them are for requests, which every peer
         needs."""
-        self.hub = front.hub
+        self.hub = service.hub
         self._streams, self._most_streams = 0, streams
 
     def routes(self) -> list[web.RouteDef]:

@@ -9,7 +9,7 @@
     stream   pushes and answers as frames on one long-lived connection
     hub      who we are, what comes in, who waits for what
     peer     the conversation with one peer
-    front    the thread itself, and what the rest of the server may ask of it
+    service    the thread itself, and what the rest of the server may ask of it
 
 The *_pb2 modules are generated from proto/ and committed, so that nobody needs the generator to
 build. It must be an old one, for generated code runs with its own and later versions of the

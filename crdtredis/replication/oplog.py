@@ -2,7 +2,7 @@
 ones from the segments.
 
 There is one log and no queue per peer. A peer is a Cursor: the clock of what it has or was sent,
-and a place in the log. A slow or absent peer costs its cursor and nothing else; when memory has
+and a position in the log. A slow or absent peer costs its cursor and nothing else; when memory has
 moved on past it, it reads segments, and when those no longer hold what it lacks, it is told so
 (NeedsFullSync) instead of being sent ops whose predecessors it could never get.
 
@@ -42,11 +42,11 @@ from weakref import WeakValueDictionary
 from crdtredis import clocks
 from crdtredis.clocks import Clock
 from crdtredis.replication.wire import PART, cut, ranges, split
+from crdtredis.storage.format import LogPosition
 
 # bytes of the segments after which others may read, whether something was found or not
 READ_MOST = 4 << 20
 ALL = (1 << 64) - 1                     # as a seq in a clock: every op of that actor
-Place = tuple[int, int]                 # in the stored log: a segment's number and an offset in it
 
 
 class NeedsFullSync(Exception):
@@ -64,11 +64,11 @@ class Segments(Protocol):
     def floor(self) -> Clock:
         """The clock at the beginning of the oldest segment: ops up to there are not in the log."""
 
-    def find(self, clock: Clock) -> Place:
-        """A place before which every op is covered by clock."""
+    def find(self, clock: Clock) -> LogPosition:
+        """A position before which every op is covered by clock."""
 
-    def read(self, place: Place) -> tuple[bytes, Place]:
-        """Some records from there on as one Batch, in the order they were logged, and the place
+    def read(self, position: LogPosition) -> tuple[bytes, LogPosition]:
+        """Some records from there on as one Batch, in the order they were logged, and the position
         behind them; b"" at the end of the log."""
 
 
@@ -107,16 +107,16 @@ NOTHING = Piece(b"", 0)
 
 @dataclass(slots=True)
 class Cursor:
-    """A reader's place. `clock` covers what it has and what was handed out to it; `actors`: it
+    """A reader's position. `clock` covers what it has and what was handed out to it; `actors`: it
     wants no others (None: all)."""
     clock: Clock
     actors: set[int] | None = None
     at: int = 0                         # number of the next entry to look at
     settled: int = 0                    # entries before this one are known to be no longer needed
     # in the segments: what it wants of the ops before was handed out
-    place: Place | None = None
+    position: LogPosition | None = None
     reading: bool = False               # the end of the segments was not reached yet
-    # from before `place`, to be handed out first
+    # from before `position`, to be handed out first
     read: deque[bytes] = field(default_factory=deque)
 
     def wants(self, actor: int) -> bool:
@@ -312,11 +312,11 @@ class OpLog:
                 unwanted = ({} if cursor.actors is None
                             else dict.fromkeys(self.head.seqs.keys() - cursor.actors, ALL))
                 found = self.segments.find({**unwanted, **cursor.clock})
-                cursor.place = max(found, cursor.place) if cursor.place else found
+                cursor.position = max(found, cursor.position) if cursor.position else found
             parts, size, ops, passed = [], 0, 0, 0
             while passed < READ_MOST:
                 if not cursor.read:
-                    batch, cursor.place = self.segments.read(cursor.place)
+                    batch, cursor.position = self.segments.read(cursor.position)
                     cursor.read.extend(self._wanted(cursor, batch))
                     cursor.reading = bool(batch)
                     passed += len(batch)

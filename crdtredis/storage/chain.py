@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from crdtredis.storage.format import (CutShort, Foreign, FormatError, Header, Place, opened,
+from crdtredis.storage.format import (CutShort, Foreign, FormatError, Header, LogPosition, opened,
                                       read_header, segment_path)
 
 
@@ -25,7 +25,7 @@ class Link:
     begin: int                          # the first record begins here
     end: int | None                     # the log leaves the file here; None: at its end (the newest
                                         # segment, and repaired ones)
-    follows: Place | None
+    follows: LogPosition | None
     repaired: bool
 
     @property

@@ -148,7 +148,7 @@ def mend_ops(folder: Path, replica_id: str, epoch: int, actors: list[Actor]) -> 
     for path, records in found.items():
         header = dataclasses.replace(header_of(path, int(path.name[8:24]), replica_id),
                                      actors=tuple(actors), repaired=True)
-        exchange(path, header, rewritten(path, header.size, records))
+        replace_segment(path, header, rewritten(path, header.size, records))
     return bool(found)
 
 
@@ -181,9 +181,10 @@ def rehearse(folder: Path, replica_id: str, epoch: int) -> int:
     except StartError as e:
         print(e)
         return EXIT_DATA
-    for cut in r.cuts:
-        what = "sets it aside" if cut.kept else f"cuts {cut.lost} bytes off at offset {cut.offset}"
-        print(f"{cut.path.name}: {cut.reason}: the next start {what}")
+    for truncation in r.truncations:
+        what = ("sets it aside" if truncation.kept else
+                f"cuts {truncation.lost} bytes off at offset {truncation.offset}")
+        print(f"{truncation.path.name}: {truncation.reason}: the next start {what}")
     print(f"sound: {r.segments} segments, {r.records} records, {r.bytes} bytes" +
           (f"; {r.waiting} ops wait for others that were lost and that peers may have" if r.waiting
            else "") +
@@ -227,10 +228,10 @@ def forgive(findings: list[Finding], folder: Path, replica_id: str, epoch: int) 
     except StartError:
         return
     for f in findings:
-        cut = next((c for c in found.cuts if c.path == f.path), None)
-        if cut is not None:
-            f.behind, f.torn = cut.kept, None if cut.kept else cut.offset
-        if cut is not None or f.missing:
+        truncation = next((c for c in found.truncations if c.path == f.path), None)
+        if truncation is not None:
+            f.behind, f.torn = truncation.kept, None if truncation.kept else truncation.offset
+        if truncation is not None or f.missing:
             f.missing = False
             f.faults.clear()
 
@@ -330,11 +331,11 @@ def mend(f: Finding, findings: list[Finding], replica_id: str,
                     kept += count
                     sound += after - begin
 
-    exchange(f.path, header, records())
+    replace_segment(f.path, header, records())
     return kept, f.size - sound - (f.header.size if f.header else 0)
 
 
-def exchange(path: Path, header: Header, records: Iterable[bytes]) -> None:
+def replace_segment(path: Path, header: Header, records: Iterable[bytes]) -> None:
     """Write a segment anew; what had its name, if anything, becomes *.damaged."""
     draft = path.with_suffix(".log.tmp")
     with opened(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as out:

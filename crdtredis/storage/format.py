@@ -35,20 +35,20 @@ A segment:
     record = length of payload (u32 LE), CRC-32C of those 4 bytes and the payload (u32 LE), payload:
     see core/segment.pxi
 
-**The chain.** A segment continues the log at the place that its `follows` names. Nearly always that
-is the end of the segment before. After a failed write or fdatasync it lies further back: what came
-behind that place is in doubt, is written again at the beginning of the new segment, and is void
-where it stood. So the log is read from the newest segment backwards, place by place, to find what
-counts, and then forwards. Whole segments can be void. `follows` also shows when a closed segment
-has lost its end.
+**The chain.** A segment continues the log at the position that its `follows` names. Nearly always
+that is the end of the segment before. After a failed write or fdatasync it lies further back: what
+came behind that position is in doubt, is written again at the beginning of the new segment, and is
+void where it stood. So the log is read from the newest segment backwards, position by position, to
+find what counts, and then forwards. Whole segments can be void. `follows` also shows when a closed
+segment has lost its end.
 
     segment 7                       segment 8                     segment 9, follows [7, 5000]
     [header|records ... 5000|void]  [void: ...................]   [header|records of 7 from 5000 on,
                                     those of 8, what was pending|...]
 
 **What may be torn.** The end of the log: a crash came in the middle of a write. That is the end of
-the newest segment; or, where the power went while earlier ones were not on disk yet, a place that
-`unsynced` allows and no mark behind it denies. See recovery.py.
+the newest segment; or, where the power went while earlier ones were not on disk yet, a position
+that `unsynced` allows and no mark behind it denies. See recovery.py.
 
 **Where a reader may begin.** At a segment whose ceiling its clock covers: then it lacks nothing of
 what stands before. Versions that wrote no ceiling gave a segment begun after a failed write the
@@ -74,11 +74,11 @@ from crdtredis.clocks import Actor, Clock
 
 MAGIC = b"CRDTSEG1"
 FORMAT = 1
-CHUNK = 4 << 20                         # bytes read at once
+READ_SIZE = 4 << 20                     # bytes read at once
 HEADER_MOST = 64 << 20                  # bytes of a header record: 65535 actors fit several times
 SEGMENT_NAME = re.compile(r"segment-(\d{16})\.log")
 
-Place = tuple[int, int]                 # segment number, offset in it
+LogPosition = tuple[int, int]           # segment number, offset in it
 
 
 class FormatError(Exception):
@@ -105,10 +105,10 @@ class Header:
     created_ms: int
     actors: tuple[Actor, ...]
     clock: Clock
-    follows: Place | None
+    follows: LogPosition | None
     repaired: bool = False
     ceiling: Clock | None = None        # None: unknown
-    unsynced: Place | None = None
+    unsynced: LogPosition | None = None
     # bytes of magic and header record: where the first record begins
     size: int = 0
 
@@ -143,7 +143,7 @@ def from_json(clock: dict[str, int]) -> dict[int, int]:
     return {int(actor): int(seq) for actor, seq in clock.items()}
 
 
-def as_place(pair: list[int] | None) -> Place | None:
+def as_position(pair: list[int] | None) -> LogPosition | None:
     return (int(pair[0]), int(pair[1])) if pair else None
 
 
@@ -210,16 +210,17 @@ def read_header(fd: int, brief: bool = False) -> Header:
             ceiling = None if j["ceiling"] is None else from_json(j["ceiling"])
         actors = tuple((int(a), str(r), int(e)) for a, r, e in j["actors"])
         return Header(j["replica"], j["number"], j["created_ms"], actors, clock,
-                      as_place(j["follows"]), repaired, ceiling, as_place(j.get("unsynced")), size)
+                      as_position(j["follows"]), repaired, ceiling,
+                      as_position(j.get("unsynced")), size)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
         raise FormatError(8, f"the header is not what the format says: {e!r}") from None
 
 
 def read_batches(fd: int, begin: int, end: int, most: int = 1 << 20,
-                 chunk: int = CHUNK) -> Iterator[tuple[bytes, int, int]]:
+                 read_size: int = READ_SIZE) -> Iterator[tuple[bytes, int, int]]:
     """The records of a segment file between two offsets, joined to Batches of about `most` bytes:
     (Batch, offset behind it, records without the marks). A Batch is empty where only marks are
-    left. chunk: bytes read at once, unless a record is larger.
+    left. read_size: bytes read at once, unless a record is larger.
 
     FormatError at the first record that is not sound, CutShort if it reaches beyond `end`; all
     before it have been given out. Reads with pread in pieces: a mapped file would turn an I/O error
@@ -227,7 +228,7 @@ def read_batches(fd: int, begin: int, end: int, most: int = 1 << 20,
     """
     at = begin
     while at < end:
-        size = min(chunk, end - at)
+        size = min(read_size, end - at)
         data = read_at(fd, size, at)
         pos, status = 0, 1
         while status == 1:
@@ -245,7 +246,7 @@ def read_batches(fd: int, begin: int, end: int, most: int = 1 << 20,
             need = 8 + (int.from_bytes(head[:4], "little") if len(head) == 8 else 0)
             if at + need > end:
                 raise CutShort(at, "a record that is cut short")
-            if need > chunk:                        # one large op: held once
+            if need > read_size:                    # one large op: held once
                 payload = read_at(fd, need - 8, at + 8)
                 if len(payload) < need - 8:
                     raise CutShort(at, "the file ends here")

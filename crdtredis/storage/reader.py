@@ -5,10 +5,10 @@ segment whose header's ceiling the peer's clock covers: everything in earlier on
 there on every record is given out; cutting what the peer has is the caller's business (it does so
 anyway).
 
-A reader is a place, a segment's number and an offset in it, and nothing else: no file stays open
+A reader is a position, a segment's number and an offset in it, and nothing else: no file stays open
 and no bytes are kept for one that pauses, so it may come back after days and goes on where it was.
 
-Reading beside the writer is safe because the reader never goes beyond the place that the writer
+Reading beside the writer is safe because the reader never goes beyond the position that the writer
 published after its write, and closed segments do not change. When a failed file gave way to another
 (format.py, the chain) while it was being read, the reader goes on in the new one: what had been
 void and is read twice is known by its dots.
@@ -22,27 +22,27 @@ from pathlib import Path
 from crdtredis.clocks import Clock, covers
 from crdtredis.storage.batch import declaration
 from crdtredis.storage.chain import Link, index_of, read_chain
-from crdtredis.storage.format import Header, Place, opened, read_batches, segment_path
+from crdtredis.storage.format import Header, LogPosition, opened, read_batches, segment_path
 
 
 class LogReader:
     """For worker threads; nothing here changes but the links that are known."""
 
-    def __init__(self, folder: Path, place: Callable[[], Place],
+    def __init__(self, folder: Path, position: Callable[[], LogPosition],
                  batch_bytes: int = 1 << 18) -> None:
-        """place: SegmentWriter.place, where the log ends now. batch_bytes: of one read, unless a
-        record is larger."""
+        """position: SegmentWriter.position, where the log ends now. batch_bytes: of one read,
+        unless a record is larger."""
         self._folder = folder
-        self._place = place
+        self._position = position
         self._batch = batch_bytes
         self._links: list[Link] = []    # as last read; replaced, never changed
 
     def links(self) -> list[Link]:
         """The chain up to the open segment. Cost: linear in the segments that were begun since the
         last call."""
-        links, newest = self._links, self._place()[0]
+        links, newest = self._links, self._position()[0]
         if not links or links[-1].number != newest:
-            # A segment's place in the chain is settled when the next one begins.
+            # A segment's position in the chain is settled when the next one begins.
             self._links = links = read_chain(self._folder, newest, None, links)
         return links
 
@@ -51,11 +51,11 @@ class LogReader:
         header = self.links()[0].header()
         return header.ceiling or header.clock
 
-    def find(self, clock: Clock) -> Place:
-        """A place before which `clock` covers every op."""
+    def find(self, clock: Clock) -> LogPosition:
+        """A position before which `clock` covers every op."""
         return self._start(clock)[1]
 
-    def _start(self, clock: Clock) -> tuple[Header, Place]:
+    def _start(self, clock: Clock) -> tuple[Header, LogPosition]:
         """The last segment where a reader with this clock may begin: format.py says where that
         is."""
         links = self.links()
@@ -69,13 +69,13 @@ class LogReader:
             i, header = i - 1, before
         return header, (header.number, header.size)
 
-    def read(self, place: Place) -> tuple[bytes, Place]:
-        """The records from a place on, as a Batch of about `batch_bytes` but of one record at
-        least, and the place behind them; b"" at the end of the log as it is now. Raises FormatError
-        on a damaged record, OSError."""
-        number, at = place
+    def read(self, position: LogPosition) -> tuple[bytes, LogPosition]:
+        """The records from a position on, as a Batch of about `batch_bytes` but of one record at
+        least, and the position behind them; b"" at the end of the log as it is now. Raises
+        FormatError on a damaged record, OSError."""
+        number, at = position
         while True:
-            newest, end = self._place()
+            newest, end = self._position()
             links = self.links() if number != newest else []
             i = index_of(links, number)
             # closed, perhaps only now: then the chain says where it ends
@@ -97,11 +97,11 @@ class LogReader:
     def since(self, clock: Clock) -> Iterator[bytes]:
         """Batches, from `find` up to the end of the log as it is when it is reached. The first
         declares the actors of the ops before."""
-        header, place = self._start(clock)
+        header, position = self._start(clock)
         if header.actors:
             yield declaration(header.actors)
         while True:
-            batch, place = self.read(place)
+            batch, position = self.read(position)
             if not batch:
                 return
             yield batch

@@ -23,7 +23,7 @@ Never does it leave out a record in the middle and go on, for the clock would th
 are not there.
 
 How a torn end is told from damage in a segment that has successors: the header of the newest names
-the place from which on the log was not known to be on disk (`unsynced`), and no segment behind
+the position from which on the log was not known to be on disk (`unsynced`), and no segment behind
 holds the mark that it came to be. The successors are then set aside (*.torn): nothing in them was
 durable by any promise, for the fdatasync thread goes in the order of the log. Some of their ops
 could be applied all the same, and those that build on what was lost would wait for it, perhaps for
@@ -47,7 +47,7 @@ from crdtredis.clocks import Clock, covers, lacking
 from crdtredis.errors import EXIT_DATA, DamagedBatch, StartError, StrangerError, WaitingRoomFull
 from crdtredis.storage.batch import Op, ops_of
 from crdtredis.storage.chain import ChainError, Link, header_of, read_chain
-from crdtredis.storage.format import (CutShort, FormatError, Place, holds_mark, marks, opened,
+from crdtredis.storage.format import (CutShort, FormatError, LogPosition, holds_mark, marks, opened,
                                       read_at, read_batches, read_header,
                                       segment_numbers, segment_path, sync_directory)
 
@@ -79,7 +79,7 @@ class Receiver(Protocol):
 
 
 @dataclass(frozen=True)
-class Cut:
+class Truncation:
     """A torn end that was cut off."""
     path: Path
     offset: int                         # the file ends here now; 0: it is not there any more
@@ -93,20 +93,20 @@ Replace = Callable[[Path, int, Op | None], bytes]
 
 @dataclass(frozen=True)
 class Recovered:
-    place: Place | None                 # where the log ends; None: there is none yet
-    cuts: tuple[Cut, ...]
+    position: LogPosition | None        # where the log ends; None: there is none yet
+    truncations: tuple[Truncation, ...]
     segments: int
     records: int
     bytes: int
     seconds: float
-    unsynced: Place | None = None       # from here on closed segments are not known to be on disk
+    unsynced: LogPosition | None = None  # from here on closed segments are not known to be on disk
     # Of a repaired log:
     # ops that need others which it lost and peers may still have
     waiting: int = 0
     # records whose actors are declared nowhere, or that found no room to wait
     left_out: int = 0
     # up to where ops stand in it that are not applied
-    beyond: Clock = field(default_factory=dict)
+    unapplied: Clock = field(default_factory=dict)
 
 
 def recover(folder: Path, replica_id: str, replica: Receiver,
@@ -137,11 +137,11 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
     all); without it, such an op is an error.
     """
     begun = time.monotonic()
-    links, cuts = find_links(folder, replica_id)
+    links, truncations = find_links(folder, replica_id)
     total = sum(link.path.stat().st_size if link.end is None else link.end for link in links)
     done = records = left_out = 0
-    place: Place | None = None
-    unsynced: Place | None = None
+    position: LogPosition | None = None
+    unsynced: LogPosition | None = None
     repaired = any(link.repaired for link in links)
     logged: dict[int, int] = {}         # up to where a repaired log has ops, applied or not
     torn = False
@@ -168,14 +168,14 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
                         yield done + at, total
                 except FormatError as e:
                     at, torn = e.offset, True
-                    cuts += behind(folder, links[-1].number, link.number)
-                    cuts.append(torn_end(link, links[i + 1:], fd, e))
+                    truncations += behind(folder, links[-1].number, link.number)
+                    truncations.append(torn_end(link, links[i + 1:], fd, e))
                     if change:
-                        remove(folder, cuts)
+                        remove(folder, truncations)
                         os.ftruncate(fd, at)
                         os.fsync(fd)
                 done += at
-                place = (link.number, at)
+                position = (link.number, at)
             if torn:
                 links = links[:i + 1]
                 break
@@ -191,10 +191,12 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
                                               "before it do not hold")
     waiting = replica.waiting()["ops"]
     if waiting and not repaired:
-        raise Gap(links[-1].path, place[1], f"{waiting} ops need others that the log does not hold")
-    if cuts and change and not torn:
-        remove(folder, cuts)
-    return Recovered(place, tuple(cuts), len(links), records, done, time.monotonic() - begun,
+        raise Gap(links[-1].path, position[1],
+                  f"{waiting} ops need others that the log does not hold")
+    if truncations and change and not torn:
+        remove(folder, truncations)
+    return Recovered(position, tuple(truncations), len(links), records, done,
+                     time.monotonic() - begun,
                      unsynced,
                      waiting, left_out, lacking(replica.clock_ids(), logged))
 
@@ -212,11 +214,11 @@ def declare(replica: Receiver, links: list[Link]) -> None:
 # ---- the torn end --------------------------------------------------------------------------------
 
 
-def find_links(folder: Path, replica_id: str | None) -> tuple[list[Link], list[Cut]]:
+def find_links(folder: Path, replica_id: str | None) -> tuple[list[Link], list[Truncation]]:
     """The log's links, and the newest files where they are behind its torn end. RecoveryError where
     the chain is broken."""
     numbers = segment_numbers(folder)
-    cuts: list[Cut] = []
+    truncations: list[Truncation] = []
     while numbers:
         newest, path = numbers[-1], segment_path(folder, numbers[-1])
         try:
@@ -225,21 +227,21 @@ def find_links(folder: Path, replica_id: str | None) -> tuple[list[Link], list[C
             if holds_records(path):     # the length of the header record rotted
                 raise RecoveryError(path, e.offset,
                                     f"{e.reason}, but sound records are there") from None
-            cuts.append(Cut(path, 0, path.stat().st_size, "was being created"))
+            truncations.append(Truncation(path, 0, path.stat().st_size, "was being created"))
             numbers.pop()
             continue
         except FormatError as e:
             raise RecoveryError(path, e.offset, e.reason) from None
         try:
-            return whole_chain(folder, numbers, replica_id), cuts
+            return whole_chain(folder, numbers, replica_id), truncations
         except ChainError as e:
             later = [n for n in numbers if n > e.number]
             empty = not e.path.exists() or not holds_records(e.path)
             if not (e.torn and empty and may_be_torn(folder, later, (e.number, 0))):
                 raise RecoveryError(e.path, e.offset, e.reason) from None
-            cuts += behind(folder, newest, e.number)
+            truncations += behind(folder, newest, e.number)
             numbers = numbers[:-len(later)]
-    return [], cuts
+    return [], truncations
 
 
 def whole_chain(folder: Path, numbers: list[int], replica_id: str | None) -> list[Link]:
@@ -253,12 +255,12 @@ def whole_chain(folder: Path, numbers: list[int], replica_id: str | None) -> lis
     return links
 
 
-def may_be_torn(folder: Path, later: list[int], place: Place) -> bool:
-    """Whether a loss of power may have ended the log at `place`, in front of these segments: when
-    the newest was begun, what stands there was not known to be on disk, and no mark behind says
-    that it came to be."""
+def may_be_torn(folder: Path, later: list[int], position: LogPosition) -> bool:
+    """Whether a loss of power may have ended the log at `position`, in front of these segments:
+    when the newest was begun, what stands there was not known to be on disk, and no mark behind
+    says that it came to be."""
     unsynced = header_of(segment_path(folder, later[-1]), later[-1], None).unsynced
-    if unsynced is None or unsynced > place:
+    if unsynced is None or unsynced > position:
         return False
     for number in later:
         try:
@@ -270,7 +272,7 @@ def may_be_torn(folder: Path, later: list[int], place: Place) -> bool:
     return True
 
 
-def torn_end(link: Link, later: list[Link], fd: int, e: FormatError) -> Cut:
+def torn_end(link: Link, later: list[Link], fd: int, e: FormatError) -> Truncation:
     """That the log ends here as a crash ends it. RecoveryError where it is damage."""
     if later and not may_be_torn(link.folder, [x.number for x in later], (link.number, e.offset)):
         raise RecoveryError(link.path, e.offset, e.reason) from None
@@ -281,24 +283,24 @@ def torn_end(link: Link, later: list[Link], fd: int, e: FormatError) -> Cut:
                                                  f"{e.reason}, and a sound record follows at "
                                                  "offset "
                                                  f"{e.offset + found}: no torn end, but damage") from None
-    return Cut(link.path, e.offset, size - e.offset, e.reason)
+    return Truncation(link.path, e.offset, size - e.offset, e.reason)
 
 
-def behind(folder: Path, newest: int, number: int) -> list[Cut]:
+def behind(folder: Path, newest: int, number: int) -> list[Truncation]:
     """The segments behind a torn end in segment `number`, newest first."""
     reason = f"stood behind the torn end of segment {number}"
-    return [Cut(path, 0, path.stat().st_size, reason, kept=True)
+    return [Truncation(path, 0, path.stat().st_size, reason, kept=True)
             for n in range(newest, number, -1) if (path := segment_path(folder, n)).exists()]
 
 
-def remove(folder: Path, cuts: list[Cut]) -> None:
+def remove(folder: Path, truncations: list[Truncation]) -> None:
     """Take these segments out of the log; they come newest first, so that a crash in between leaves
     what is judged as before."""
-    for cut in cuts:
-        if cut.offset == 0 and cut.kept:
-            cut.path.rename(free_name(cut.path, "torn"))
-        elif cut.offset == 0:
-            cut.path.unlink()
+    for truncation in truncations:
+        if truncation.offset == 0 and truncation.kept:
+            truncation.path.rename(free_name(truncation.path, "torn"))
+        elif truncation.offset == 0:
+            truncation.path.unlink()
     sync_directory(folder)
 
 

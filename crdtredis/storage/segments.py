@@ -53,7 +53,8 @@ from pathlib import Path
 from crdtredis._core import SegmentWriter, record, reserve, write_back
 from crdtredis.clocks import Actor, Clock, lacking
 from crdtredis.storage.chain import ChainError, header_of, read_chain
-from crdtredis.storage.format import (FormatError, Header, Place, encode_header, opened, read_at,
+from crdtredis.storage.format import (FormatError, Header, LogPosition, encode_header, opened,
+                                      read_at,
                                       read_batches, segment_numbers, segment_path, sync_directory)
 
 POLICIES = {"no": 0, "everysec": 1, "always": 2}      # as enum LogPolicy in core/log.pxd
@@ -71,7 +72,7 @@ log = logging.getLogger("crdtredis.storage")
 
 
 @dataclass
-class Former:
+class ClosedSegment:
     """A segment that has a successor and may not be durable yet."""
     fd: int
     number: int
@@ -93,18 +94,18 @@ class LogStatus:
 
 
 class SegmentLog:
-    """The log, open for writing at `place` (from recovery; None in a fresh directory). OSError when
-    that is impossible.
+    """The log, open for writing at `position` (from recovery; None in a fresh directory). OSError
+    when that is impossible.
 
     describe: () -> (actors, clock) of the replica, for headers: exactly what has been appended so
-    far, which is true between iterations. unsynced, beyond: as recovery found them. claim: what
+    far, which is true between iterations. unsynced, unapplied: as recovery found them. claim: what
     must be done before anything is written; OSError while it cannot be. Methods are for the engine
     thread unless they say otherwise. The writer is the engine's part. """
 
     def __init__(self, folder: Path, replica_id: str,
                  describe: Callable[[], tuple[Iterable[Actor], Clock]], *,
-                 place: Place | None = None, unsynced: Place | None = None,
-                 beyond: Clock | None = None, claim: Callable[[], None] | None = None,
+                 position: LogPosition | None = None, unsynced: LogPosition | None = None,
+                 unapplied: Clock | None = None, claim: Callable[[], None] | None = None,
                  policy: str = "everysec", max_segment_size: int = 64 << 20,
                  wall_ms: Callable[[], int] | None = None,
                  writer: SegmentWriter | None = None) -> None:
@@ -112,43 +113,43 @@ class SegmentLog:
         self._folder = folder
         self._replica_id = replica_id
         self._describe = describe
-        self._beyond = beyond or {}     # ops in a repaired log's segments that are not applied
+        self._unapplied = unapplied or {}  # ops in a repaired log's segments that are not applied
         self._claim = claim
         self._policy = policy
         self._most = max_segment_size
         self._wall_ms = wall_ms or (lambda: time.time_ns() // 1_000_000)
-        self._formers: list[Former] = []
-        self._loose: Place | None = None        # from here on what the last process closed may not
+        self._closed: list[ClosedSegment] = []
+        self._loose: LogPosition | None = None  # from here on what the last process closed may not
                                                 # be on disk
         self._named = 0                 # names up to this number are on disk
         self._unmarked = False          # the open segment's header says `unsynced`, and no mark yet
                                         # that it is over
-        self._doubt: Place | None = None        # nothing behind this place may be on disk
+        self._doubt: LogPosition | None = None  # nothing behind this position may be on disk
         self._failure: str | None = None
         self._missing: str | None = None
         # ns; the directory's time when its names were last looked at
         self._listed = 0
         self._failures = self._syncs = 0
         self._slowest = 0.0
-        self._formers_lock = threading.Lock()   # the list; held for moments
+        self._closed_lock = threading.Lock()    # the list; held for moments
         # fdatasync and closing; held for as long as the disk takes
         self._sync_lock = threading.Lock()
-        self._looked: Place = (0, 0)            # where the log ended when the thread looked last
-        self._reserved: Place = (0, 0)          # up to where there is room; (number, 0): none, and
+        self._looked: LogPosition = (0, 0)      # where the log ended when the thread looked last
+        self._reserved: LogPosition = (0, 0)    # up to where there is room; (number, 0): none, and
                                                 # none is to be had
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         for leftover in folder.glob("segment-*.tmp"):
             leftover.unlink()
-        if place is None:
+        if position is None:
             fd, size = self._create(1, None, durable=True)
             self.writer.attach(fd, 1, size, size, self._limit(size), POLICIES[policy])
         else:
-            self._resume(place, unsynced)
+            self._resume(position, unsynced)
         self._first = segment_numbers(folder)[0]
         if claim is not None:
             self._try_claim()
-        elif place is not None and place[1] >= max_segment_size and self.writer.is_open:
+        elif position is not None and position[1] >= max_segment_size and self.writer.is_open:
             self._succeed()
 
     def start(self) -> None:
@@ -192,22 +193,22 @@ class SegmentLog:
             self.sync(all_policies=True)
         if self.writer.is_failed:
             self._note()
-        end = self.writer.place()[1]
+        end = self.writer.position()[1]
         former = self.writer.attach(-1, 0, 0, 0, 0, 0)
         if former >= 0 and self._failure is None:
             release(former, end)
-        for fd in [former, *(f.fd for f in self._formers)]:
+        for fd in [former, *(f.fd for f in self._closed)]:
             if fd >= 0:
                 shut(fd)
-        self._formers.clear()
+        self._closed.clear()
         return self._failure
 
     # ---- for any thread --------------------------------------------------------------------------
 
     def status(self) -> LogStatus:
         _, number, end, durable = self.writer.snapshot()
-        with self._formers_lock:
-            unsynced = end - durable + sum(f.end - f.durable for f in self._formers)
+        with self._closed_lock:
+            unsynced = end - durable + sum(f.end - f.durable for f in self._closed)
         return LogStatus(self._failure, self._missing, number, end, unsynced, self._policy,
                          self._failures, self._syncs, self._slowest)
 
@@ -220,16 +221,16 @@ class SegmentLog:
             if not (self._sync_names() and self._sync_loose()):
                 return
             while True:
-                with self._formers_lock:
-                    if not self._formers:
+                with self._closed_lock:
+                    if not self._closed:
                         break
-                    f = self._formers[0]
+                    f = self._closed[0]
                 if f.durable < f.end:
                     if not self._fdatasync(f.fd, (f.number, f.durable)):
                         return
                     f.durable = f.end
-                with self._formers_lock:
-                    self._formers.pop(0)
+                with self._closed_lock:
+                    self._closed.pop(0)
                 release(f.fd, f.end)
                 shut(f.fd)
             if (all_policies or self._policy != "no") and self.writer.is_open:
@@ -284,19 +285,19 @@ class SegmentLog:
             log.debug("no room is set aside in segment %d: %s", number, e.strerror)
             self._reserved = number, 0
 
-    def _fdatasync(self, fd: int, place: Place) -> bool:
-        """Of what begins at `place`. Where it fails, that and all behind it is in doubt."""
+    def _fdatasync(self, fd: int, position: LogPosition) -> bool:
+        """Of what begins at `position`. Where it fails, that and all behind it is in doubt."""
         begun = time.monotonic()
         try:
             os.fdatasync(fd)
         except OSError as e:
-            return self._in_doubt(place, e)
+            return self._in_doubt(position, e)
         self._syncs += 1
         self._slowest = max(self._slowest, time.monotonic() - begun)
         return True
 
-    def _in_doubt(self, place: Place, e: OSError) -> bool:
-        self._doubt = min(self._doubt or place, place)
+    def _in_doubt(self, position: LogPosition, e: OSError) -> bool:
+        self._doubt = min(self._doubt or position, position)
         self.writer.fail(e.errno, True)
         return False
 
@@ -328,25 +329,25 @@ class SegmentLog:
                     release(fd, os.fstat(fd).st_size)
                 finally:
                     shut(fd)
-            with self._formers_lock:
-                first = self._formers[0].number if self._formers else self.writer.place()[0]
+            with self._closed_lock:
+                first = self._closed[0].number if self._closed else self.writer.position()[0]
             self._loose = (number + 1, 0) if number + 1 < first else None
         return True
 
-    def _unsynced(self, number: int, end: int, durable: int) -> Place | None:
+    def _unsynced(self, number: int, end: int, durable: int) -> LogPosition | None:
         """Where what is not known to be on disk begins, if the open segment is this. None:
         nowhere."""
         if self._loose is not None:
             return self._loose
-        with self._formers_lock:
-            if self._formers:
-                return self._formers[0].number, self._formers[0].durable
+        with self._closed_lock:
+            if self._closed:
+                return self._closed[0].number, self._closed[0].durable
         return (number, durable) if durable < end else None
 
     def _mark(self) -> bool:
         """Say in the open segment that all former ones are on disk, once they are. True when it was
         said now."""
-        if not self._unmarked or self._formers or self._loose is not None:
+        if not self._unmarked or self._closed or self._loose is not None:
             return False
         self._unmarked = False
         return self.writer.add(MARK)
@@ -358,7 +359,7 @@ class SegmentLog:
             now = os.stat(self._folder).st_mtime_ns
             if now == self._listed:
                 return
-            newest, numbers = self.writer.place()[0], set(segment_numbers(self._folder))
+            newest, numbers = self.writer.position()[0], set(segment_numbers(self._folder))
         except OSError as e:
             log.error("%s cannot be read: %s", self._folder, e.strerror)
             return
@@ -383,7 +384,7 @@ class SegmentLog:
         error, syncing = self.writer.note_failure()
         if self._failure is None:
             self._failures += 1
-            name = segment_path(self._folder, self.writer.place()[0]).name
+            name = segment_path(self._folder, self.writer.position()[0]).name
             what = f"fdatasync of {name}" if syncing else f"writing to {name}"
             if self._claim is not None:
                 what = "writing a new epoch to identity.json"
@@ -391,10 +392,10 @@ class SegmentLog:
             log.error("%s; writes are refused until it, or a new segment, can be written",
                       self._failure)
 
-    def _resume(self, place: Place, unsynced: Place | None) -> None:
+    def _resume(self, position: LogPosition, unsynced: LogPosition | None) -> None:
         """Go on in the newest segment. Whatever the policy, all that was recovered is durable then,
         or in doubt."""
-        number, size = place
+        number, size = position
         self._loose = unsynced
         fd = os.open(segment_path(self._folder, number), os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         self.writer.attach(fd, number, size, 0, self._limit(size), POLICIES[self._policy])
@@ -428,15 +429,16 @@ class SegmentLog:
             draft.unlink(missing_ok=True)
             raise
 
-    def _create(self, number: int, follows: Place | None, *, durable: bool,
-                unsynced: Place | None = None, clock: Clock | None = None,
+    def _create(self, number: int, follows: LogPosition | None, *, durable: bool,
+                unsynced: LogPosition | None = None, clock: Clock | None = None,
                 copy: Callable[[int], None] = lambda fd: None) -> tuple[int, int]:
         """A new segment: (descriptor, size). clock: at `follows`, where that is not now. copy
         appends what it must hold from the beginning."""
         actors, now = self._describe()
-        self._beyond = lacking(now, self._beyond)
+        self._unapplied = lacking(now, self._unapplied)
         header = Header(self._replica_id, number, self._wall_ms(), tuple(actors),
-                        now if clock is None else clock, follows, ceiling={**now, **self._beyond},
+                        now if clock is None else clock, follows,
+                        ceiling={**now, **self._unapplied},
                         unsynced=unsynced)
 
         def fill(fd: int) -> None:
@@ -464,8 +466,8 @@ class SegmentLog:
             log.warning("no new segment can be made (%s); segment %d goes on", e.strerror, number)
             self.writer.configure(end + self._most // 16, policy)
             return
-        with self._formers_lock:
-            self._formers.append(Former(fd, number, end, durable))
+        with self._closed_lock:
+            self._closed.append(ClosedSegment(fd, number, end, durable))
         self._unmarked = unsynced is not None
         self.writer.attach(new, number + 1, size, size if policy == ALWAYS else 0,
                            self._limit(size), policy, healed=False)
@@ -509,13 +511,13 @@ class SegmentLog:
             except (OSError, FormatError, ChainError) as e:
                 log.debug("the log cannot be opened again yet: %s", e)
                 return
-            with self._formers_lock:
+            with self._closed_lock:
                 # What is in doubt has been written again. A file of which only a write failed still
                 # has to be synced.
-                void = [f for f in self._formers if doubt is not None and f.number >= doubt[0]]
-                self._formers = [f for f in self._formers if f not in void]
-                current = Former(fd, number, end, durable)
-                (self._formers if doubt is None else void).append(current)
+                void = [f for f in self._closed if doubt is not None and f.number >= doubt[0]]
+                self._closed = [f for f in self._closed if f not in void]
+                current = ClosedSegment(fd, number, end, durable)
+                (self._closed if doubt is None else void).append(current)
             if doubt is not None:
                 self._loose = None
             self._unmarked = unsynced is not None
@@ -528,9 +530,9 @@ class SegmentLog:
             log.warning("the log is open again in segment %d, after: %s", number + 1, self._failure)
             self._failure = None
 
-    def _copy_records(self, to: int, doubt: Place, number: int, end: int) -> None:
-        """Write again what the log holds from the place in doubt to the end of segment `number`, if
-        it can be read back whole."""
+    def _copy_records(self, to: int, doubt: LogPosition, number: int, end: int) -> None:
+        """Write again what the log holds from the position in doubt to the end of segment `number`,
+        if it can be read back whole."""
         for link in read_chain(self._folder, number, None):
             if link.number < doubt[0]:
                 continue

@@ -26,7 +26,7 @@ def make_ahead(server, n: int = 50) -> int:
     replica = Replica(server.name, now - 1000)
     recovered = recover(server.data_dir, server.name, replica)
     log = SegmentLog(server.data_dir, server.name,
-                     lambda: (replica.declared(), replica.clock_ids()), place=recovered.place)
+                     lambda: (replica.declared(), replica.clock_ids()), position=recovered.position)
     replica.now = now + AHEAD * 1000
     for i in range(n):
         probe_make(replica, [("set", 0, b"ahead:%d" % i, b"v")])

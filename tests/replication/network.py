@@ -46,10 +46,10 @@ class Log:
         return 0, max((i for i, (before, _) in enumerate(self.batches)
                        if clocks.covers(clock, before)), default=0)
 
-    def read(self, place):
-        batch = self.batches[place[1]][1] if place[1] < len(self.batches) else b""
+    def read(self, position):
+        batch = self.batches[position[1]][1] if position[1] < len(self.batches) else b""
         self.read_bytes += len(batch)
-        return batch, (0, place[1] + bool(batch))
+        return batch, (0, position[1] + bool(batch))
 
 
 class FakeEngine:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from crdtredis.replication.front import Front
+from crdtredis.replication.service import Service
 from crdtredis.replication.hub import Hub
 from crdtredis.replication.peer import Peer
 from crdtredis.replication.waiters import Waiter
@@ -267,7 +267,7 @@ async def test_what_fails_in_a_session_that_has_ended_is_tried_in_a_new_one():
         await all_up(a, b)
         p = a.peer(b)
         b.hub.sessions.clear()
-        outcome = await Front._synchronise(SimpleNamespace(hub=a.hub, _syncs=asyncio.Semaphore()),
+        outcome = await Service._synchronise(SimpleNamespace(hub=a.hub, _syncs=asyncio.Semaphore()),
                                            20.0)
         assert outcome.synced == (b.url,) and p.counts.handshakes == 2
         b.hub.sessions.clear()

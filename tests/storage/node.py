@@ -13,9 +13,9 @@ class Node:
         self.replica = Replica(replica_id, epoch, seed=epoch)
         self.recovered = recover(folder, replica_id, self.replica)
         self.replica.now = 1_000_000 + epoch
-        self.log = SegmentLog(folder, replica_id, self.describe, place=self.recovered.place,
+        self.log = SegmentLog(folder, replica_id, self.describe, position=self.recovered.position,
                               unsynced=self.recovered.unsynced,
-                              beyond=self.recovered.beyond, wall_ms=lambda: 7, **settings)
+                              unapplied=self.recovered.unapplied, wall_ms=lambda: 7, **settings)
         self.ends = []                  # (segment number, end) after each loop iteration
 
     def describe(self):
@@ -30,7 +30,7 @@ class Node:
         ok = self.log.writer.add(record(batch)) if batch else True
         if self.log.writer.due:
             self.log.tick()
-        self.ends.append(self.log.writer.place())
+        self.ends.append(self.log.writer.position())
         return ok
 
     def set(self, key: bytes, value: bytes) -> bool:

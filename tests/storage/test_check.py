@@ -196,7 +196,7 @@ def test_after_any_damage_repair_gives_a_directory_that_starts(tmp_path):
         assert main(str(folder), True) == 0, round_
         replica = Replica("a", 99)
         recover(folder, "a", replica)
-        assert recover(folder, "a", Replica("a", 100)).cuts == ()
+        assert recover(folder, "a", Replica("a", 100)).truncations == ()
         assert set(replica.clock()) <= {("a", 1)}
         shutil.rmtree(folder)
 

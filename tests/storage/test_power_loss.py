@@ -81,10 +81,10 @@ def test_what_comes_back_is_a_prefix_that_holds_all_that_was_synced(disk, tmp_pa
             found, digest = back(folder)
             assert digest in digests[promised:], (seed, image, found)
             again, same = back(folder)
-            assert same == digest and again.cuts == ()
-            cut_in_closed += len(found.cuts) > 1
-            set_aside += sum(c.kept for c in found.cuts)
-            assert before == again.segments + len([c for c in found.cuts if c.offset == 0])
+            assert same == digest and again.truncations == ()
+            cut_in_closed += len(found.truncations) > 1
+            set_aside += sum(c.kept for c in found.truncations)
+            assert before == again.segments + len([c for c in found.truncations if c.offset == 0])
         # the next life begins with one of these
         disk.power_loss(rng)
     if policy != "always":
@@ -140,8 +140,8 @@ def test_a_closed_segment_that_was_not_on_disk_may_have_lost_its_end(rotated):
     os.truncate(segment_path(rotated.folder, 2), end + 5)
     found, digest = back(rotated.folder)
     iterations = rotated.ends.index((2, end)) + 1
-    assert digest == rotated.history[iterations - 1] and found.place == (2, end)
-    assert (sorted(c.path.name for c in found.cuts if c.kept)
+    assert digest == rotated.history[iterations - 1] and found.position == (2, end)
+    assert (sorted(c.path.name for c in found.truncations if c.kept)
             == [segment_path(rotated.folder, n).name for n in range(3, rotated.ends[-1][0] + 1)])
     assert len(list(rotated.folder.glob("*.torn"))) == rotated.ends[-1][0] - 2
     # and it goes on from there
@@ -160,13 +160,13 @@ def test_a_closed_segment_that_was_not_on_disk_may_have_lost_its_name_or_header(
     # ends are as of after the rotation that the iteration brought
     iterations = sum(n == 1 for n, _ in rotated.ends) + 1
     found, digest = back(rotated.folder)
-    assert digest == rotated.history[iterations - 1] and found.place[0] == 1
+    assert digest == rotated.history[iterations - 1] and found.position[0] == 1
 
 
 def test_once_a_mark_says_that_it_is_on_disk_the_loss_of_its_end_is_damage(rotated):
     rotated.log.sync()
     rotated.log.tick()
-    last = rotated.log.writer.place()[0]
+    last = rotated.log.writer.position()[0]
     path = segment_path(rotated.folder, last - 1)
     os.truncate(path, path.stat().st_size - 5)
     with pytest.raises(RecoveryError, match="cut short|the file ends here"):
@@ -176,7 +176,7 @@ def test_once_a_mark_says_that_it_is_on_disk_the_loss_of_its_end_is_damage(rotat
 
 def test_what_was_on_disk_before_the_newest_segment_was_begun_is_damaged_when_it_is_lost(tmp_path):
     node = Node(tmp_path, max_segment_size=2000)
-    while node.log.writer.place()[0] < 3:
+    while node.log.writer.position()[0] < 3:
         node.fill(1)
         node.log.sync()
     os.truncate(segment_path(tmp_path, 1), segment_path(tmp_path, 1).stat().st_size - 5)

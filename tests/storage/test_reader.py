@@ -39,13 +39,13 @@ def fed(reader, clock, replica=None):
 
 def test_from_the_beginning_it_gives_everything(node):
     node.fill(200)
-    other = fed(LogReader(node.folder, node.log.writer.place), {})
+    other = fed(LogReader(node.folder, node.log.writer.position), {})
     assert other.digest() == node.digest() and other.waiting()["ops"] == 0
 
 
 def test_it_begins_at_the_last_segment_that_the_clock_covers(node):
     node.fill(200)
-    reader = LogReader(node.folder, node.log.writer.place)
+    reader = LogReader(node.folder, node.log.writer.position)
     links = reader.links()
     for link in links:
         whole = sum(map(len, reader.since({})))
@@ -65,7 +65,7 @@ def test_it_begins_at_the_last_segment_that_the_clock_covers(node):
 
 def test_what_a_clock_lacks_is_complete(node):
     node.fill(100)
-    reader = LogReader(node.folder, node.log.writer.place)
+    reader = LogReader(node.folder, node.log.writer.position)
     other = fed(reader, {})
     node.fill(100, seed=2)
     fed(reader, other.clock_ids(), other)
@@ -84,7 +84,7 @@ def test_an_actor_without_ops_that_an_op_named_is_declared_in_all_later_segments
                                   runs=[pb.Run(actor=stranger.actor,
                                                ops=[op])]).SerializeToString())
     node.fill(200)
-    links = LogReader(node.folder, node.log.writer.place).links()
+    links = LogReader(node.folder, node.log.writer.position).links()
     assert len(links) > 2
     for link in links[1:]:
         assert {name for _, name, _ in link.header().actors} == {"a", "stranger", "idle"}
@@ -96,12 +96,12 @@ def test_an_actor_without_ops_that_an_op_named_is_declared_in_all_later_segments
 
 def test_floor_is_where_the_oldest_segment_begins(node):
     node.fill(100)
-    assert LogReader(node.folder, node.log.writer.place).floor() == {}
+    assert LogReader(node.folder, node.log.writer.position).floor() == {}
 
 
 def test_it_follows_the_end_while_it_is_written_and_through_rotations(node):
     node.fill(10)
-    reader = LogReader(node.folder, node.log.writer.place)
+    reader = LogReader(node.folder, node.log.writer.position)
     other, iterations = peer(), 0
     for batch in reader.since({}):
         other.receive(batch)
@@ -122,7 +122,7 @@ def test_it_reads_beside_a_writing_thread(node):
     writer = threading.Thread(target=write)
     writer.start()
     other = peer()
-    reader = LogReader(node.folder, node.log.writer.place, batch_bytes=500)
+    reader = LogReader(node.folder, node.log.writer.position, batch_bytes=500)
     while not done.is_set():
         fed(reader, other.clock_ids(), other)
         assert other.waiting()["ops"] == 0
@@ -133,16 +133,16 @@ def test_it_reads_beside_a_writing_thread(node):
 
 def test_it_never_reads_beyond_the_published_end(node):
     node.fill(10)
-    number, end = node.log.writer.place()
+    number, end = node.log.writer.position()
     with open(node.folder / f"segment-{number:016d}.log", "ab") as f:
         f.write(b"half a record")
-    assert fed(LogReader(node.folder, node.log.writer.place), {}).digest() == node.digest()
+    assert fed(LogReader(node.folder, node.log.writer.position), {}).digest() == node.digest()
 
 
 def test_it_goes_on_when_the_segment_it_reads_becomes_void(node, monkeypatch):
     node.fill(10)
     node.log.sync()
-    reader = LogReader(node.folder, node.log.writer.place, batch_bytes=100)
+    reader = LogReader(node.folder, node.log.writer.position, batch_bytes=100)
     other, n = peer(), 0
     for batch in reader.since({}):
         other.receive(batch)
@@ -155,7 +155,7 @@ def test_it_goes_on_when_the_segment_it_reads_becomes_void(node, monkeypatch):
             monkeypatch.undo()
             assert node.log.tick() is None
             node.fill(3, seed=4)
-    assert node.log.writer.place()[0] >= 2 and other.digest() == node.digest()
+    assert node.log.writer.position()[0] >= 2 and other.digest() == node.digest()
 
 
 # ---- where it may begin --------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def prefix(node, n):
 
 def everybody_gets_everything(node):
     """Whatever part of the ops somebody has, the rest is found from there."""
-    reader = LogReader(node.folder, node.log.writer.place)
+    reader = LogReader(node.folder, node.log.writer.position)
     for n in range(0, len(node.made) + 1):
         other = prefix(node, n)
         fed(reader, other.clock_ids(), other)
@@ -207,8 +207,8 @@ def test_nor_is_one_that_an_older_version_began_so(node):
     refuse_writes(node)
     made(node, 1)
     assert node.log.tick() is None
-    path = segment_path(node.folder, node.log.writer.place()[0])
-    old = header_of(path, node.log.writer.place()[0], None)
+    path = segment_path(node.folder, node.log.writer.position()[0])
+    old = header_of(path, node.log.writer.position()[0], None)
     records = path.read_bytes()[old.size:]
     path.write_bytes(encode_header(replace(old, ceiling=old.clock)) + records)
     reader = LogReader(node.folder, lambda: (old.number, path.stat().st_size))
@@ -265,13 +265,13 @@ def test_whoever_reads_gets_everything_whatever_went_wrong_before(tmp_path, monk
 
 
 def test_headers_are_read_once_not_once_for_every_segment(node, monkeypatch):
-    while node.log.writer.place()[0] < 60:
+    while node.log.writer.position()[0] < 60:
         node.fill(1)
     opened = []
     real = chain.header_of
     monkeypatch.setattr(chain, "header_of", lambda path, *rest, **how: opened.append(path)
                         or real(path, *rest, **how))
-    reader = LogReader(node.folder, node.log.writer.place)
+    reader = LogReader(node.folder, node.log.writer.position)
     for _ in range(5):
         assert fed(reader, {}).digest() == node.digest()
     # the chain once, and the search for a beginning once a time
@@ -298,10 +298,10 @@ def test_ops_that_a_repaired_log_holds_but_could_not_apply_are_not_behind_a_late
     assert check.main(str(tmp_path), True) == 0
     # begins a segment behind those that wait
     lost = Node(tmp_path, epoch=2, max_segment_size=1)
-    assert lost.recovered.beyond == {first.replica.actor: 60} and lost.recovered.waiting
+    assert lost.recovered.unapplied == {first.replica.actor: 60} and lost.recovered.waiting
     lost.close()
     last = segment_numbers(tmp_path)[-1]
-    assert header_of(segment_path(tmp_path, last), last, None).ceiling == lost.recovered.beyond
+    assert header_of(segment_path(tmp_path, last), last, None).ceiling == lost.recovered.unapplied
     healed = Node(tmp_path, epoch=3)
     for batch in first.made:
         healed.replica.receive(batch)

@@ -59,13 +59,14 @@ def change(path, offset, data):
 
 def test_an_empty_directory_is_an_empty_log(tmp_path):
     r, replica = again(tmp_path)
-    assert r.place is None and r.segments == r.records == 0 and replica.clock() == {}
+    assert r.position is None and r.segments == r.records == 0 and replica.clock() == {}
 
 
 def test_everything_written_comes_back(one):
     r, replica = again(one.folder)
     assert replica.digest() == one.digest() and replica.clock() == one.replica.clock()
-    assert (r.segments, r.records, r.cuts, r.waiting, r.place) == (1, 50, (), 0, one.ends[-1])
+    assert (r.segments, r.records, r.truncations, r.waiting, r.position) == (1, 50, (), 0,
+                                                                             one.ends[-1])
 
 
 def test_everything_in_many_segments_comes_back(many):
@@ -90,7 +91,7 @@ def test_an_actor_is_declared_with_its_first_op_and_never_again(one):
     r, replica = again(one.folder)
     assert replica.clock() == {("a", 1): 50, ("a", 2): 2} and r.waiting == 0
     other = Replica("b", 1)
-    for batch in LogReader(one.folder, lambda: r.place).since({}):
+    for batch in LogReader(one.folder, lambda: r.position).since({}):
         other.receive(batch)
     assert {(r, e) for _, r, e, _ in other.actors()} == {("a", 1), ("a", 2), ("b", 1)}
 
@@ -120,7 +121,7 @@ def test_a_restart_goes_on_in_the_same_segment(one):
 def test_a_restart_begins_a_new_segment_when_the_last_is_full(many):
     last = segment_numbers(many.folder)[-1]
     node = Node(many.folder, epoch=2, max_segment_size=1)
-    assert node.log.writer.place()[0] == last + 1
+    assert node.log.writer.position()[0] == last + 1
     node.set(b"new", b"1")
     node.close()
     assert again(many.folder)[1].digest() == node.digest()
@@ -159,9 +160,9 @@ def test_a_torn_tail_is_cut_back_to_the_last_whole_record_and_reported(one, tmp_
     os.truncate(path, one.ends[-1][1] - 5)
     r, replica = again(one.folder)
     before = one.ends[-2][1]
-    assert ([(c.path, c.offset, c.lost) for c in r.cuts]
+    assert ([(c.path, c.offset, c.lost) for c in r.truncations]
             == [(path, before, one.ends[-1][1] - 5 - before)])
-    assert path.stat().st_size == before and r.place == (1, before) and r.records == 49
+    assert path.stat().st_size == before and r.position == (1, before) and r.records == 49
     assert replica.digest() == state_after(one.folder, tmp_path_factory.mktemp("b"), 49)
 
 
@@ -169,21 +170,21 @@ def test_recovery_after_a_cut_is_clean(one):
     os.truncate(segment_path(one.folder, 1), one.ends[-1][1] - 5)
     first = again(one.folder)[1]
     r, second = again(one.folder)
-    assert r.cuts == () and first.digest() == second.digest()
+    assert r.truncations == () and first.digest() == second.digest()
 
 
 def test_zeros_at_the_end_are_a_torn_tail(one):
     with open(segment_path(one.folder, 1), "ab") as f:
         f.write(bytes(10000))
     r, replica = again(one.folder)
-    assert r.cuts[0].lost == 10000 and replica.digest() == one.digest()
+    assert r.truncations[0].lost == 10000 and replica.digest() == one.digest()
 
 
 def test_garbage_at_the_end_is_a_torn_tail(one):
     with open(segment_path(one.folder, 1), "ab") as f:
         f.write(random.Random(1).randbytes(100000))
     r, replica = again(one.folder)
-    assert r.cuts[0].lost == 100000 and replica.digest() == one.digest()
+    assert r.truncations[0].lost == 100000 and replica.digest() == one.digest()
 
 
 def test_a_damaged_last_record_is_a_torn_tail(one):
@@ -197,12 +198,12 @@ def test_a_newest_segment_that_was_only_being_created_is_removed(many, content):
     segment_path(many.folder, last + 1).write_bytes(content)
     r, replica = again(many.folder)
     assert segment_numbers(many.folder)[-1] == last and replica.digest() == many.digest()
-    assert [c.path for c in r.cuts] == [segment_path(many.folder, last + 1)]
+    assert [c.path for c in r.truncations] == [segment_path(many.folder, last + 1)]
 
 
 def test_a_first_segment_that_was_only_being_created_is_removed(tmp_path):
     segment_path(tmp_path, 1).write_bytes(MAGIC)
-    assert again(tmp_path)[0].place is None and segment_numbers(tmp_path) == []
+    assert again(tmp_path)[0].position is None and segment_numbers(tmp_path) == []
 
 
 def test_drafts_of_segments_are_ignored_and_removed(one):
@@ -376,7 +377,7 @@ def test_truncation_and_rot_at_random_places(tmp_path):
             else:
                 outcomes["cut"] += 1
                 iterations = next(t for t, d in digests.items() if d == digest)
-                assert (r.cuts
+                assert (r.truncations
                         or kind.startswith("truncate")) and iterations >= iterations_before_last, (
                             round_, kind, iterations)
                 assert iterations == 59 or kind in ("truncate", "truncate last", "bytes",

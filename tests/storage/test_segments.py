@@ -34,8 +34,8 @@ def header(folder, number):
 
 def test_a_full_segment_gets_a_successor_whose_header_tells_clock_actors_and_place(tmp_path):
     node = Node(tmp_path, max_segment_size=600)
-    while node.log.writer.place()[0] == 1:
-        before = node.log.writer.place()[1]
+    while node.log.writer.position()[0] == 1:
+        before = node.log.writer.position()[1]
         node.set(b"k", b"v" * 50)
     actor = node.replica.actor
     h = header(tmp_path, 2)
@@ -101,7 +101,7 @@ def test_a_smaller_maximum_takes_effect_with_the_next_iteration(tmp_path):
     node.fill(20)
     node.log.configure(max_segment_size=500)
     node.set(b"a", b"b")
-    assert node.log.writer.place()[0] == 2
+    assert node.log.writer.position()[0] == 2
     node.close()
 
 
@@ -141,7 +141,7 @@ def test_where_much_is_logged_room_is_set_aside_ahead_and_given_back_when_the_se
         node.set(b"k", MEG)
     node.log.ease()                         # the second segment
     node.log.sync()
-    assert node.log.writer.place()[0] == 2
+    assert node.log.writer.position()[0] == 2
     assert on_disk(tmp_path, 1) < segment_path(tmp_path, 1).stat().st_size + 8192
     assert on_disk(tmp_path, 2) >= segments.AHEAD
     node.close()
@@ -157,7 +157,7 @@ def test_room_that_a_killed_process_or_a_failed_segment_has_set_aside_is_given_b
     node.log.ease()
     for _ in range(3):
         node.set(b"k", MEG)                 # the second segment, and then kill -9
-    assert node.log.writer.place()[0] == 2 and on_disk(tmp_path, 1) >= segments.AHEAD
+    assert node.log.writer.position()[0] == 2 and on_disk(tmp_path, 1) >= segments.AHEAD
     node = Node(tmp_path, epoch=2, max_segment_size=30_000_000)
     assert on_disk(tmp_path, 1) < segment_path(tmp_path, 1).stat().st_size + 8192
 
@@ -167,7 +167,7 @@ def test_room_that_a_killed_process_or_a_failed_segment_has_set_aside_is_given_b
     monkeypatch.setattr(segments.os, "fdatasync", fail_with(errno.EIO))
     node.log.sync()
     monkeypatch.undo()
-    assert node.log.tick() is None and node.log.writer.place()[0] == 3
+    assert node.log.tick() is None and node.log.writer.position()[0] == 3
     assert on_disk(tmp_path, 2) < segment_path(tmp_path, 2).stat().st_size + 8192
     node.close()
     assert recovered(tmp_path).clock() == node.replica.clock()
@@ -216,11 +216,11 @@ def test_when_a_successor_cannot_be_made_the_old_segment_goes_on(tmp_path, monke
     node = Node(tmp_path, max_segment_size=600)
     monkeypatch.setattr(segments.os, "rename", fail_with(errno.EIO))
     node.fill(30)
-    assert (node.log.writer.place()[0] == 1 and node.log.tick() is None
+    assert (node.log.writer.position()[0] == 1 and node.log.tick() is None
             and segment_numbers(tmp_path) == [1])
     monkeypatch.undo()
     node.fill(30)
-    assert node.log.writer.place()[0] > 1
+    assert node.log.writer.position()[0] > 1
     node.close()
     assert recovered(tmp_path).digest() == node.digest()
 
@@ -249,7 +249,7 @@ def test_after_a_failed_fdatasync_writes_fail_until_what_is_in_doubt_is_durable_
     node = Node(tmp_path)
     node.fill(10)
     node.log.sync()
-    durable = node.log.writer.place()[1]
+    durable = node.log.writer.position()[1]
     node.fill(5, seed=2)
     failing_fdatasync(monkeypatch, "001.log")
     node.log.sync()
@@ -332,7 +332,7 @@ def test_on_a_full_disk_writes_fail_and_nothing_acknowledged_is_lost_and_room_he
         i += 1
     assert len(acknowledged) > 20
     assert node.log.tick().endswith("failed: No space left on device")
-    number, end = node.log.writer.place()
+    number, end = node.log.writer.position()
     # the torn record was cut off again
     assert segment_path(small_disk, number).stat().st_size == end
     assert node.log.tick() and node.get(b"k3") == acknowledged[b"k3"]
@@ -430,8 +430,8 @@ def test_a_sync_that_fails_while_a_successor_is_made_closes_the_log_and_what_was
     node = Node(tmp_path, max_segment_size=600)
     node.set(b"first", b"1")
     node.log.sync()
-    durable = node.log.writer.place()[1]
-    while node.log.writer.place()[1] < 500:
+    durable = node.log.writer.position()[1]
+    while node.log.writer.position()[1] < 500:
         node.set(b"k", b"v" * 30)
     rename = os.rename
 
@@ -443,7 +443,7 @@ def test_a_sync_that_fails_while_a_successor_is_made_closes_the_log_and_what_was
             node.log.sync()                             # what the thread does meanwhile
     monkeypatch.setattr(segments.os, "rename", slow)
     node.set(b"k", b"v" * 100)
-    assert node.log.writer.place()[0] == 2 and node.log.writer.is_failed
+    assert node.log.writer.position()[0] == 2 and node.log.writer.is_failed
     assert not node.set(b"refused", b"x")
     assert node.log.tick() is None and node.log.status().failures == 1
     lose(tmp_path, 1, durable)
@@ -532,7 +532,7 @@ def test_a_full_disk_at_the_start_does_not_stop_it_even_where_the_newest_segment
     first.fill(10)
     monkeypatch.setattr(segments.os, "rename", fail_with(errno.ENOSPC))
     node = Node(tmp_path, epoch=2, max_segment_size=100)
-    assert node.log.writer.place()[0] == 1 and node.set(b"a", b"1")
+    assert node.log.writer.position()[0] == 1 and node.set(b"a", b"1")
     monkeypatch.undo()
     node.close()
     assert recovered(tmp_path).digest() == node.digest()

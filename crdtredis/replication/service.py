@@ -127,12 +127,13 @@ def identity_of(replica: Any, renew: Callable[[int], None],
     return Identity(actor(), now.actors, now.clock, renewed, view, hear)
 
 
-class Front:
+class Service:
     """server.sync. Make it before the engine runs, start() it then; stop() ends the thread."""
 
     def __init__(self, identity: Identity, bridge: Any, call_soon: Callable[..., None],
                  segments: Segments, settings: plan.Settings,
-                 peers: Iterable[str] = (), serve: Callable[[Front], Awaitable[Any]] | None = None,
+                 peers: Iterable[str] = (),
+                 serve: Callable[[Service], Awaitable[Any]] | None = None,
                  client_tls: ssl.SSLContext | None = None) -> None:
         """peers: URLs. serve: begins to serve HTTP; what it answers has a coroutine close()."""
         self.call_soon = call_soon

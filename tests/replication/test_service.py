@@ -9,14 +9,14 @@ import pytest
 from crdtredis._core import Replica
 from crdtredis._engine import Bridge
 from crdtredis.replication import plan
-from crdtredis.replication.front import SYNCS, Front, SyncOutcome, identity_of
+from crdtredis.replication.service import SYNCS, Service, SyncOutcome, identity_of
 from tests.replication.network import Log
 
 NOWHERE = "http://127.0.0.1:9"          # the port of discard: nobody listens
 
 
 @pytest.fixture
-def front():
+def service():
     lock = threading.Lock()
 
     def call_soon(function):
@@ -24,7 +24,7 @@ def front():
             function()
 
     replica = Replica("a", 1)
-    f = Front(identity_of(replica, replica.new_epoch), Bridge(), call_soon, Log(),
+    f = Service(identity_of(replica, replica.new_epoch), Bridge(), call_soon, Log(),
               plan.Settings(retry=0.05, retry_cap=0.05))
     f.start()
     yield f
@@ -39,35 +39,35 @@ def until(condition, seconds=10.0):
         time.sleep(0.005)
 
 
-def test_add_and_remove_hold_at_once(front):
+def test_add_and_remove_hold_at_once(service):
     """As in one pipeline: none of these waits for the thread."""
     for _ in range(200):
-        front.add(NOWHERE)
+        service.add(NOWHERE)
         with pytest.raises(ValueError):
-            front.add(NOWHERE)
-        front.remove(NOWHERE)
+            service.add(NOWHERE)
+        service.remove(NOWHERE)
         with pytest.raises(KeyError):
-            front.remove(NOWHERE)
-        front.add(NOWHERE)
-        assert [p.url for p in front.peers()] == [NOWHERE]
-        front.remove(NOWHERE)
-    assert front.peers() == []
-    front.add(NOWHERE)
-    until(lambda: len(front._tasks) == 1 and front.find(NOWHERE).counts.handshakes > 1)
+            service.remove(NOWHERE)
+        service.add(NOWHERE)
+        assert [p.url for p in service.peers()] == [NOWHERE]
+        service.remove(NOWHERE)
+    assert service.peers() == []
+    service.add(NOWHERE)
+    until(lambda: len(service._tasks) == 1 and service.find(NOWHERE).counts.handshakes > 1)
 
 
-def test_who_waits_for_replicas_and_leaves_is_forgotten(front):
+def test_who_waits_for_replicas_and_leaves_is_forgotten(service):
     """As thousands of clients do that close while they wait for more replicas than there are."""
-    leave = [front.when_acknowledged(1, k, 2, lambda n: None) for k in range(5000)]
-    until(lambda: len(front.hub.waiters) == 5000)
+    leave = [service.when_acknowledged(1, k, 2, lambda n: None) for k in range(5000)]
+    until(lambda: len(service.hub.waiters) == 5000)
     for f in leave:
         f()
         f()
-    until(lambda: len(front.hub.waiters) == 0)
+    until(lambda: len(service.hub.waiters) == 0)
 
 
 @pytest.fixture
-def stuck(front):
+def stuck(service):
     """A peer that is never ready nor gone; one entry per CRDT.SYNC at work on it."""
     found = []
 
@@ -75,43 +75,43 @@ def stuck(front):
         found.append(True)
         await asyncio.Event().wait()
 
-    front.add(NOWHERE)
-    front.find(NOWHERE).ready = never
+    service.add(NOWHERE)
+    service.find(NOWHERE).ready = never
     return found
 
 
-def test_who_waits_for_a_sync_and_leaves_is_forgotten(front, stuck):
-    leave = [front.when_synced(lambda outcome: None) for _ in range(10 * SYNCS)]
-    until(lambda: len(front._waiting) == 10 * SYNCS and len(stuck) == SYNCS)
+def test_who_waits_for_a_sync_and_leaves_is_forgotten(service, stuck):
+    leave = [service.when_synced(lambda outcome: None) for _ in range(10 * SYNCS)]
+    until(lambda: len(service._waiting) == 10 * SYNCS and len(stuck) == SYNCS)
     for f in leave:
         f()
         f()
-    until(lambda: not front._waiting)
+    until(lambda: not service._waiting)
 
 
-def test_a_sync_ends_with_its_time_however_many_others_are_at_work(front, stuck):
+def test_a_sync_ends_with_its_time_however_many_others_are_at_work(service, stuck):
     outcomes = []
     for _ in range(SYNCS):
-        front.when_synced(outcomes.append)
+        service.when_synced(outcomes.append)
     until(lambda: len(stuck) == SYNCS)
-    front.when_synced(outcomes.append, 0.05)
+    service.when_synced(outcomes.append, 0.05)
     until(lambda: outcomes)
     assert outcomes[0].unreachable == (NOWHERE,) and len(stuck) == SYNCS
 
 
-def test_who_says_nothing_is_unreachable_long_before_a_sync_has_to_end(front, stuck, monkeypatch):
+def test_who_says_nothing_is_unreachable_long_before_a_sync_has_to_end(service, stuck, monkeypatch):
     """As a process after SIGSTOP. What others can be brought to is not kept waiting by it."""
-    monkeypatch.setattr("crdtredis.replication.front.SYNC_PATIENCE", 0.05)
+    monkeypatch.setattr("crdtredis.replication.service.SYNC_PATIENCE", 0.05)
     outcomes = []
-    front.when_synced(outcomes.append, 3600.0)
+    service.when_synced(outcomes.append, 3600.0)
     until(lambda: outcomes)
     assert outcomes == [SyncOutcome((), (), (NOWHERE,))]
 
 
-def test_an_address_that_has_come_to_stand_by_is_unreachable_only_where_its_replica_is(front):
+def test_an_address_that_has_come_to_stand_by_is_unreachable_only_where_its_replica_is(service):
     """Of two addresses that were both being tried when the sync began, as after a restart."""
-    front.add(NOWHERE), front.add("http://127.0.0.1:1")
-    first, second = front.find(NOWHERE), front.find("http://127.0.0.1:1")
+    service.add(NOWHERE), service.add("http://127.0.0.1:1")
+    first, second = service.find(NOWHERE), service.find("http://127.0.0.1:1")
 
     async def stands_by():
         second.replica, second._state = "b", "standby"
@@ -133,16 +133,16 @@ def test_an_address_that_has_come_to_stand_by_is_unreachable_only_where_its_repl
     for replica, unreachable in (("b", ()), ("c", (second.url,))):
         second._state = "connecting"
         outcomes = []
-        front.when_synced(outcomes.append, 10.0)
+        service.when_synced(outcomes.append, 10.0)
         until(lambda: outcomes)
         assert outcomes == [SyncOutcome((first.url,), (), unreachable)]
 
 
-def test_a_sync_that_ends_too_early_names_whom_it_waited_for(front):
+def test_a_sync_that_ends_too_early_names_whom_it_waited_for(service):
     """One has told all it has; another answers and does not come to an end: its name is the one to
     be said."""
-    front.add(NOWHERE), front.add("http://127.0.0.1:1")
-    done, slow = front.find(NOWHERE), front.find("http://127.0.0.1:1")
+    service.add(NOWHERE), service.add("http://127.0.0.1:1")
+    done, slow = service.find(NOWHERE), service.find("http://127.0.0.1:1")
 
     async def ready():
         return True
@@ -157,6 +157,6 @@ def test_a_sync_that_ends_too_early_names_whom_it_waited_for(front):
     done.ready = slow.ready = ready
     done.exchange, slow.exchange = at_once, never
     outcomes = []
-    front.when_synced(outcomes.append, 0.2)
+    service.when_synced(outcomes.append, 0.2)
     until(lambda: outcomes)
     assert outcomes == [SyncOutcome((), (slow.url,), ())]
