@@ -4,6 +4,8 @@ CRDT_REDIS_BUILD chooses the kind: "release" (default), "debug" (assertions, no 
 "sanitize" (AddressSanitizer and UndefinedBehaviorSanitizer; tests/sanitize.sh), "fuzz" (the same,
 and coverage for libFuzzer: clang; tests/fuzz/run.py).
 """
+import ast
+import json
 import os
 import shutil
 import sysconfig
@@ -12,7 +14,6 @@ from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
-
 
 
 def need_compiler():
@@ -27,7 +28,25 @@ def need_compiler():
                          "(Debian: apt-get install python3-dev)")
 
 
+def declare_texts():
+    """Makes crdtredis/errors.pxd of errors.py: each text of an error reply as a literal in C."""
+    texts = {node.targets[0].id: node.value.value
+             for node in ast.parse(Path("crdtredis/errors.py").read_text()).body
+             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+             and isinstance(node.value.value, str)}
+    lines = ["# Made by setup.py of errors.py, where the texts are.", "", "cdef extern from *:", '    """']
+    for name, text in texts.items():
+        pieces = [json.dumps(text[i:i + 80]) for i in range(0, len(text), 80)]
+        lines += (" \\\n        ".join([f"    #define CRDT_{name}", *pieces])
+                  .replace("\\", "\\\\").split("\n"))         # Cython takes the first of two
+    lines += ['    """'] + [f'    const char *{name} "CRDT_{name}"' for name in texts]
+    made, out = "\n".join(lines) + "\n", Path("crdtredis/errors.pxd")
+    if not out.exists() or out.read_text() != made:
+        out.write_text(made)
+
+
 need_compiler()
+declare_texts()
 SANITIZE = ["-O1", "-g", "-DCRDT_DEBUG=1", "-fno-omit-frame-pointer",
             "-fno-sanitize-recover=undefined"]
 KINDS = {

@@ -1,9 +1,11 @@
-"""Error replies of Python commands, and the errors that stop a start.
+"""The texts of all error replies, and the errors that stop a start.
 
 A Python command refuses by raising CommandError with the whole reply text, code first ("ERR syntax
-error"); the executor turns it into an error reply and changes nothing. Texts that more than one
-command gives stand here as constants, worded as Redis words them, because clients match on them.
-Native commands are C and take theirs from the refuse_* functions of engine/executor.
+error"); the executor turns it into an error reply and changes nothing. Native commands hand the same
+constants to `fail`: setup.py makes errors.pxd of this file, from which compiled code cimports each
+text as a C literal under the same name. So a text stands here and nowhere else. Texts are worded as
+Redis words them, because clients match on them; %s and its like are what a text says of the call, for
+Python's % and C's printf alike.
 
 StartError is what the command line turns into one line on standard error and an exit code.
 """
@@ -13,36 +15,197 @@ class CommandError(Exception):
     """An error reply: the text as sent, without the leading '-'."""
 
 
+# ---- several commands ----------------------------------------------------------------------------
 SYNTAX = "ERR syntax error"
+WRONG_ARITY = "ERR wrong number of arguments for '%s' command"
+WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
 NOT_INTEGER = "ERR value is not an integer or out of range"
 NOT_FLOAT = "ERR value is not a valid float"
+NOT_FINITE = "ERR value is NaN or Infinity"
+NOT_POSITIVE = "ERR value is out of range, must be positive"
+NOT_INT32 = "ERR value is out of range, value must between -2147483648 and 2147483647"
+NOT_NEGATABLE = ("ERR value is out of range, value must between -9223372036854775807 and "
+                 "9223372036854775807")
+NOT_0_OR_1 = "ERR value is out of range, must be between 0 and 1"
+OUT_OF_RANGE = "ERR value is out of range"
+INCREMENT_OVERFLOW = "ERR increment or decrement would overflow"
+INCREMENT_NOT_FINITE = "ERR increment would produce NaN or Infinity"
 NO_SUCH_KEY = "ERR no such key"
-WRONG_TYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
-DEBUG_NOT_ALLOWED = ("ERR DEBUG command not allowed. If the enable-debug-command option is set to "
-                     "\"local\", you can run it from a local "
-                     "connection, otherwise you need to set this option in the configuration file, "
-                     "and then restart the server.")
 DB_INDEX = "ERR DB index is out of range"
-OUT_OF_RANGE = "ERR index out of range"
 PATTERN_TOO_LONG = "ERR pattern is too long"
+INVALID_CURSOR = "ERR invalid cursor"
+INVALID_EXPIRE = "ERR invalid expire time in '%s' command"
+NUMKEYS_NOT_POSITIVE = "ERR numkeys should be greater than 0"
+COUNT_NOT_POSITIVE = "ERR count should be greater than 0"
+LIMIT_NEGATIVE = "ERR LIMIT can't be negative"
 TIMEOUT_NOT_INTEGER = "ERR timeout is not an integer or out of range"
+TIMEOUT_NOT_FLOAT = "ERR timeout is not a float or out of range"
 TIMEOUT_NEGATIVE = "ERR timeout is negative"
 TIMEOUT_OUT_OF_RANGE = "ERR timeout is out of range"
+
+# ---- commands that are not run -------------------------------------------------------------------
+UNKNOWN_COMMAND = "ERR unknown command '%s', with args beginning with: %s"
+UNKNOWN_SUBCOMMAND = "ERR unknown subcommand '%s'. Try %s HELP."
 NO_AUTH = "NOAUTH Authentication required."
-WRONG_PASS = "WRONGPASS invalid username-password pair or user is disabled."
+NOT_IN_TRANSACTION = "ERR Command not allowed inside a transaction"
+OUT_OF_MEMORY = "OOM command not allowed when used memory > 'maxmemory'."
+LOADING = "LOADING Redis is loading the dataset in memory"
+LOG_NOT_WRITTEN = "MISCONF Errors writing to the AOF file: %s"
+CLOCK_AHEAD = ("CLOCKAHEAD Writes are refused: timestamps here are ahead of the clock by more "
+               "than max-clock-skew. GET /health says how to go on")
+TOO_LARGE = "ERR operation too large"
+UNSOUND_RESULT = ("ERR a result of this command is none that replicas could be told, and was not "
+                  "stored")
 # a Python command failed in a way nobody foresaw; the log has the traceback
 INTERNAL = "ERR internal error"
 
+# ---- requests that cannot be parsed --------------------------------------------------------------
+INVALID_MULTIBULK_LENGTH = "ERR Protocol error: invalid multibulk length"
+INVALID_BULK_LENGTH = "ERR Protocol error: invalid bulk length"
+UNAUTHENTICATED_MULTIBULK_LENGTH = "ERR Protocol error: unauthenticated multibulk length"
+UNAUTHENTICATED_BULK_LENGTH = "ERR Protocol error: unauthenticated bulk length"
+MULTIBULK_HEADER_TOO_BIG = "ERR Protocol error: too big mbulk count string"
+BULK_HEADER_TOO_BIG = "ERR Protocol error: too big bulk count string"
+INLINE_TOO_BIG = "ERR Protocol error: too big inline request"
+DOLLAR_EXPECTED = "ERR Protocol error: expected '$', got '%c'"
+UNBALANCED_QUOTES = "ERR Protocol error: unbalanced quotes in request"
 
-def wrong_arity(name: str) -> CommandError:
-    """For commands that check the number of arguments of a subcommand themselves: name is
-    "config|get"."""
-    return CommandError(f"ERR wrong number of arguments for '{name.lower()}' command")
+# ---- transactions and waiting --------------------------------------------------------------------
+NESTED_MULTI = "ERR MULTI calls can not be nested"
+DISCARD_WITHOUT_MULTI = "ERR DISCARD without MULTI"
+EXEC_WITHOUT_MULTI = "ERR EXEC without MULTI"
+WATCH_IN_MULTI = "ERR WATCH inside MULTI is not allowed"
+EXEC_ABORTED = "EXECABORT Transaction discarded because of previous errors."
+EXEC_REFUSED = "EXECABORT Transaction discarded because of: %s"
+UNBLOCKED = "UNBLOCKED client unblocked via CLIENT UNBLOCK"
 
+# ---- keys ----------------------------------------------------------------------------------------
+SAME_OBJECT = "ERR source and destination objects are the same"
+FIRST_DB = "ERR invalid first DB index"
+SECOND_DB = "ERR invalid second DB index"
+UNSUPPORTED_OPTION = "ERR Unsupported option "
+NX_AND_OTHERS = "ERR NX and XX, GT or LT options at the same time are not compatible"
+GT_AND_LT = "ERR GT and LT options at the same time are not compatible"
+NO_LFU = ("ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note "
+          "that when switching between policies at runtime LRU and LFU data will take some time "
+          "to adjust.")
+KEY_EXISTS = "BUSYKEY Target key name already exists."
+TTL_NEGATIVE = "ERR Invalid TTL value, must be >= 0"
+IDLETIME_NEGATIVE = "ERR Invalid IDLETIME value, must be >= 0"
+FREQ_RANGE = "ERR Invalid FREQ value, must be >= 0 and <= 255"
+PAYLOAD_NOT_SEALED = "ERR DUMP payload version or checksum are wrong"
+PAYLOAD_DAMAGED = "ERR Bad data format"
+SORT_NOT_FLOAT = "ERR One or more scores can't be converted into double"
 
-def unknown_subcommand(container: str, sub: bytes) -> CommandError:
-    shown = sub[:128].decode("utf-8", "replace")
-    return CommandError(f"ERR unknown subcommand '{shown}'. Try {container.upper()} HELP.")
+# ---- strings and bitmaps -------------------------------------------------------------------------
+STRING_TOO_LONG = "ERR string exceeds maximum allowed size (proto-max-bulk-len)"
+OFFSET_RANGE = "ERR offset is out of range"
+DECREMENT_OVERFLOW = "ERR decrement would overflow"
+LCS_NOT_STRINGS = "ERR The specified keys must contain string values"
+LCS_LENGTH_AND_INDEXES = "ERR If you want both the length and indexes, please just use IDX."
+LCS_TOO_LARGE = "ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len"
+LCS_NO_MEMORY = "ERR Insufficient memory, failed allocating transient memory for LCS"
+BIT_OFFSET = "ERR bit offset is not an integer or out of range"
+BIT_VALUE = "ERR bit is not an integer or out of range"
+BITPOS_BIT = "ERR The bit argument must be 1 or 0."
+BITOP_NOT_ONE_KEY = "ERR BITOP NOT must be called with a single source key."
+BITFIELD_TYPE = ("ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not "
+                 "supported but i64 is.")
+BITFIELD_OVERFLOW = "ERR Invalid OVERFLOW type specified"
+BITFIELD_RO_GET = "ERR BITFIELD_RO only supports the GET subcommand"
+
+# ---- hashes, sets and lists ----------------------------------------------------------------------
+HASH_NOT_INTEGER = "ERR hash value is not an integer"
+HASH_NOT_FLOAT = "ERR hash value is not a float"
+TOO_MANY_KEYS = "ERR Number of keys can't be greater than number of args"
+INDEX_RANGE = "ERR index out of range"
+NO_ROOM_IN_LIST = ("ERR no room left at this place of the list: too many elements were inserted "
+                   "between the same two")
+LPOS_RANK_ZERO = ("ERR RANK can't be zero: use 1 to start from the first match, 2 from the second "
+                  "... or use negative to start from the end of the list")
+LPOS_COUNT_NEGATIVE = "ERR COUNT can't be negative"
+LPOS_MAXLEN_NEGATIVE = "ERR MAXLEN can't be negative"
+
+# ---- sorted sets and places ----------------------------------------------------------------------
+SCORE_NAN = "ERR resulting score is not a number (NaN)"
+MIN_MAX_NOT_FLOAT = "ERR min or max is not a float"
+MIN_MAX_NOT_NAME = "ERR min or max not valid string range item"
+LIMIT_BY_RANK = ("ERR syntax error, LIMIT is only supported in combination with either BYSCORE or "
+                 "BYLEX")
+WITHSCORES_BY_NAME = "ERR syntax error, WITHSCORES not supported in combination with BYLEX"
+XX_AND_NX = "ERR XX and NX options at the same time are not compatible"
+GT_LT_AND_NX = "ERR GT, LT, and/or NX options at the same time are not compatible"
+INCR_PAIRS = "ERR INCR option supports a single increment-element pair"
+NO_INPUT_KEY = "ERR at least 1 input key is needed for '%s' command"
+WEIGHT_NOT_FLOAT = "ERR weight value is not a float"
+GEO_PLACE = "ERR invalid longitude,latitude pair %f,%f"
+GEO_UNIT = "ERR unsupported unit provided. please use M, KM, FT, MI"
+GEO_RADIUS = "ERR need numeric radius"
+GEO_RADIUS_NEGATIVE = "ERR radius cannot be negative"
+GEO_WIDTH = "ERR need numeric width"
+GEO_HEIGHT = "ERR need numeric height"
+GEO_BOX_NEGATIVE = "ERR height or width cannot be negative"
+GEO_NO_MEMBER = "ERR could not decode requested zset member"
+GEO_COUNT = "ERR COUNT must be > 0"
+GEO_ANY = "ERR the ANY argument requires COUNT argument"
+GEO_EXACTLY_ONE = "ERR exactly one of %s can be specified for %.*s"
+GEO_STORE_WITH = ("ERR GEOSEARCHSTORE is not compatible with WITHDIST, WITHHASH and WITHCOORD "
+                  "options")
+GEO_RADIUS_STORE_WITH = ("ERR STORE option in GEORADIUS is not compatible with WITHDIST, WITHHASH "
+                         "and WITHCOORD options")
+
+# ---- connections ---------------------------------------------------------------------------------
+NO_PASSWORD = ("ERR AUTH <password> called without any password configured for the default user. "
+               "Are you sure your configuration is correct?")
+WRONG_PASS = "WRONGPASS invalid username-password pair or user is disabled."
+HELLO_NO_AUTH = ("NOAUTH HELLO must be called with the client already authenticated, otherwise "
+                 "the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the "
+                 "client and select the RESP protocol version at the same time")
+HELLO_OPTION = "ERR Syntax error in HELLO option '%s'"
+PROTOCOL_NOT_INTEGER = "ERR Protocol version is not an integer or out of range"
+PROTOCOL_UNSUPPORTED = "NOPROTO unsupported protocol version"
+SPECIAL_CHARACTERS = "ERR %s cannot contain spaces, newlines or special characters."
+CLIENT_ARITY = "ERR unknown subcommand or wrong number of arguments for '%s'. Try CLIENT HELP."
+CLIENT_ATTRIBUTE = "ERR Unrecognized option '%s'"
+CLIENT_TYPE = "ERR Unknown client type '%s'"
+CLIENT_ID = "ERR Invalid client ID"
+CLIENT_ID_NOT_POSITIVE = "ERR client-id should be greater than 0"
+NO_SUCH_CLIENT = "ERR No such client"
+NO_SUCH_USER = "ERR No such user '%s'"
+PAUSE_MODE = "ERR CLIENT PAUSE mode must be WRITE or ALL"
+UNBLOCK_REASON = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"
+NO_TRACKING = "ERR client tracking is not supported by this server"
+CACHING_WITHOUT_TRACKING = ("ERR CLIENT CACHING can be called only when the client is in tracking "
+                            "mode with OPTIN or OPTOUT mode enabled")
+
+# ---- the server ----------------------------------------------------------------------------------
+INVALID_COMMAND = "ERR Invalid command specified"
+NO_KEY_ARGUMENTS = "ERR The command has no key arguments"
+INVALID_NUMBER_OF_ARGUMENTS = "ERR Invalid number of arguments specified for command"
+INVALID_ARGUMENTS = "ERR Invalid arguments specified for command"
+NO_CLUSTER = "ERR This instance has cluster support disabled"
+NO_CONFIG = "ERR This instance runs without a configuration"
+CONFIG_UNKNOWN = "ERR Unknown option or number of arguments for CONFIG SET - '%s'"
+CONFIG_SET = "ERR CONFIG SET failed (possibly related to argument '%s') - %s"
+CONFIG_REWRITE = "ERR Rewriting config file: %s"
+NO_SHUTDOWN = "ERR No shutdown in progress."
+SHUTDOWN_FAILED = "ERR Errors trying to SHUTDOWN. Check logs."
+UNKNOWN_CATEGORY = "ERR Unknown category '%s'"
+FUNCTION_FLUSH = "ERR FUNCTION FLUSH only supports SYNC|ASYNC option"
+SLOWLOG_COUNT = "ERR count should be greater than or equal to -1"
+NO_SAMPLES = "ERR No samples available for event '%s'"
+DEBUG_NOT_ALLOWED = ("ERR DEBUG command not allowed. If the enable-debug-command option is set to "
+                     "\"local\", you can run it from a local connection, otherwise you need to "
+                     "set this option in the configuration file, and then restart the server.")
+DEBUG_SUBCOMMAND = ("ERR DEBUG subcommand '%s' is not supported by this server, or not with %d "
+                    "arguments")
+DEBUG_SLEEP = "ERR value is out of range, must be between 0 and 3600"
+DEBUG_RESP2 = "ERR RESP2 is not supported by this command"
+DEBUG_PROTOCOL = "ERR Wrong protocol type name. Please use one of the following: %s|attrib|push"
+NO_REPLICATION = "ERR This server has no replication"
+PEER_ADDRESS = "ERR A peer is given as host:port or http://host:port, with its HTTP port"
+NO_SUCH_PEER = "ERR No such peer: %s"
+NOT_IN_SYNC = "ERR Not in sync with %s after %d ms"
 
 
 def integer(arg: bytes, text: str = NOT_INTEGER, low: int = -2**63, high: int = 2**63 - 1) -> int:

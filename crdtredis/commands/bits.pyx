@@ -15,6 +15,8 @@ from crdtredis._core cimport Element, key_delete, key_find, key_visible, string_
 from crdtredis._engine cimport Call, refuse, refuse_syntax, native, is_word
 from crdtredis._resp cimport reply_array, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
+from crdtredis.errors cimport (BITFIELD_OVERFLOW, BITFIELD_RO_GET, BITFIELD_TYPE, BITOP_NOT_ONE_KEY,
+                               BITPOS_BIT, BIT_OFFSET, BIT_VALUE)
 from crdtredis.numbers cimport parse_int64
 from crdtredis.commands.common cimport (FOUND, MAX_STRING, MISSING, REFUSED, clamp_range,
                                         copy_grown, find_string, read_int, read_string)
@@ -125,7 +127,7 @@ cdef int read_offset(Call *c, Span arg, int field, int64_t *out) noexcept nogil:
         arg.n -= 1
     if (not parse_int64(arg.p, arg.n, &v) or v < 0 or v > INT64_MAX // unit
         or v * unit >= <int64_t>MAX_STRING * 8):
-        refuse(c, b"ERR bit offset is not an integer or out of range")
+        refuse(c, BIT_OFFSET)
         return 0
     out[0] = v * unit
     return 1
@@ -141,7 +143,7 @@ cdef void setbit(Call *c) noexcept nogil:
     if not read_offset(c, c.argv[2], 0, &at):
         return
     if not parse_int64(c.argv[3].p, c.argv[3].n, &on) or on < 0 or on > 1:
-        refuse(c, b"ERR bit is not an integer or out of range")
+        refuse(c, BIT_VALUE)
         return
     found = find_string(c, 1, &e)
     if found == REFUSED:
@@ -224,7 +226,7 @@ cdef void bitpos(Call *c) noexcept nogil:
     if not read_int(c, c.argv[2], &bit):
         return
     if bit < 0 or bit > 1:
-        refuse(c, b"ERR The bit argument must be 1 or 0.")
+        refuse(c, BITPOS_BIT)
         return
     found = read_string(c, 1, &e)
     if found != FOUND:
@@ -307,7 +309,7 @@ cdef void bitop(Call *c) noexcept nogil:
         refuse_syntax(c)
         return
     if op == OP_NOT and c.argc != 4:
-        refuse(c, b"ERR BITOP NOT must be called with a single source key.")
+        refuse(c, BITOP_NOT_ONE_KEY)
         return
     memset(&b, 0, sizeof(b))
     for i in range(3, c.argc):
@@ -359,8 +361,7 @@ cdef int read_field(Call *c, int i, FieldCall *f) noexcept nogil:
     if (type.n < 2 or type.p[0] not in (c'i', c'u')
             or not parse_int64(type.p + 1, type.n - 1, &bits) or bits < 1
             or bits > (64 if type.p[0] == c'i' else 63)):
-        refuse(c, b"ERR Invalid bitfield type. Use something like i16 u8. Note that u64 is not "
-                b"supported but i64 is.")
+        refuse(c, BITFIELD_TYPE)
         return 0
     f.is_signed = type.p[0] == c'i'
     f.bits = <int>bits
@@ -385,7 +386,7 @@ cdef int read_field_calls(Call *c, Buffer *calls) noexcept nogil:
             elif is_word(word, b"FAIL"):
                 f.overflow = FAIL
             else:
-                refuse(c, b"ERR Invalid OVERFLOW type specified")
+                refuse(c, BITFIELD_OVERFLOW)
                 return 0
             i += 2
             continue
@@ -459,7 +460,7 @@ cdef void bitfield_calls(Call *c, FieldCall *f, size_t n, int writable) noexcept
         if f[i].verb != FIELD_GET:
             end = max(end, f[i].at + f[i].bits)                 # bits the string must have
     if end and not writable:
-        refuse(c, b"ERR BITFIELD_RO only supports the GET subcommand")
+        refuse(c, BITFIELD_RO_GET)
         return
     found = find_string(c, 1, &e) if end else read_string(c, 1, &e)
     if found == REFUSED:

@@ -24,6 +24,7 @@ from crdtredis.buffer cimport Span
 from crdtredis.commands cimport lists, zsets
 from crdtredis.commands.common cimport FOUND, MISSING
 from crdtredis.commands.members cimport find_members, read_pops
+from crdtredis.errors cimport TIMEOUT_NEGATIVE, TIMEOUT_NOT_FLOAT, TIMEOUT_OUT_OF_RANGE
 from crdtredis.numbers cimport parse_long_double
 
 from crdtredis.commands.table import command, counted_keys
@@ -37,14 +38,14 @@ cdef int read_timeout(Call *c, Span arg, int64_t *ms) noexcept nogil:
         ms[0] = 0
         return 1
     if not parse_long_double(arg.p, arg.n, &seconds):
-        refuse(c, b"ERR timeout is not a float or out of range")
+        refuse(c, TIMEOUT_NOT_FLOAT)
         return 0
     seconds = ceill(seconds * 1000)
     if seconds < 0:
-        refuse(c, b"ERR timeout is negative")
+        refuse(c, TIMEOUT_NEGATIVE)
         return 0
     if seconds > <long double>(INT64_MAX - c.kernel.now):
-        refuse(c, b"ERR timeout is out of range")
+        refuse(c, TIMEOUT_OUT_OF_RANGE)
         return 0
     ms[0] = <int64_t>seconds
     return 1

@@ -11,10 +11,13 @@ from crdtredis import REDIS_VERSION
 from crdtredis._engine import client_flags, session_row
 from crdtredis._resp import Simple, Verbatim
 from crdtredis.commands.table import NO_REPLY, command
-from crdtredis.errors import SYNTAX, WRONG_PASS, CommandError, integer, time_limit
+from crdtredis.errors import (CACHING_WITHOUT_TRACKING, CLIENT_ARITY, CLIENT_ATTRIBUTE, CLIENT_ID,
+                              CLIENT_ID_NOT_POSITIVE, CLIENT_TYPE, HELLO_NO_AUTH, HELLO_OPTION,
+                              NO_PASSWORD, NO_SUCH_CLIENT, NO_SUCH_USER, NO_TRACKING, PAUSE_MODE,
+                              PROTOCOL_NOT_INTEGER, PROTOCOL_UNSUPPORTED, SPECIAL_CHARACTERS,
+                              SYNTAX, UNBLOCK_REASON, WRONG_PASS, CommandError, integer, time_limit)
 
 OK = Simple("OK")
-SPECIAL = "cannot contain spaces, newlines or special characters."
 CLIENT_TYPES = {b"normal": "normal", b"master": "master", b"slave": "replica",
                 b"replica": "replica", b"pubsub": "pubsub"}
 FLAGS = "noscript loading stale"
@@ -43,12 +46,11 @@ def printable(arg: bytes, error: str) -> str:
 def no_more_than(most: int, argv: list[bytes]) -> None:
     """For subcommands whose arity has no upper bound in the command table, though they have one."""
     if len(argv) > most:
-        raise CommandError("ERR unknown subcommand or wrong number of arguments for "
-                           f"'{text(argv[1])}'. Try CLIENT HELP.")
+        raise CommandError(CLIENT_ARITY % text(argv[1]))
 
 
 def set_name(session, name: bytes) -> None:
-    session.name = printable(name, f"ERR Client names {SPECIAL}")
+    session.name = printable(name, SPECIAL_CHARACTERS % "Client names")
 
 
 @command("AUTH", arity=-2, flags="noscript loading stale fast no_auth allow_busy",
@@ -59,9 +61,7 @@ def auth(session, argv):
         raise CommandError(SYNTAX)
     if len(argv) == 2:
         if session.executor.requirepass is None:
-            raise CommandError("ERR AUTH <password> called without any password configured for the "
-                               "default user. Are you sure your "
-                               "configuration is correct?")
+            raise CommandError(NO_PASSWORD)
         check_password(session, b"default", argv[1])
     else:
         check_password(session, argv[1], argv[2])
@@ -74,9 +74,9 @@ def auth(session, argv):
 def hello(session, argv):
     resp = session.resp
     if len(argv) > 1:
-        resp = integer(argv[1], "ERR Protocol version is not an integer or out of range")
+        resp = integer(argv[1], PROTOCOL_NOT_INTEGER)
         if resp not in (2, 3):
-            raise CommandError("NOPROTO unsupported protocol version")
+            raise CommandError(PROTOCOL_UNSUPPORTED)
     name = None
     at = 2
     while at < len(argv):
@@ -86,15 +86,12 @@ def hello(session, argv):
             at += 3
         elif word == b"SETNAME" and more >= 1:
             name = argv[at + 1]
-            printable(name, f"ERR Client names {SPECIAL}")
+            printable(name, SPECIAL_CHARACTERS % "Client names")
             at += 2
         else:
-            raise CommandError(f"ERR Syntax error in HELLO option '{text(argv[at])}'")
+            raise CommandError(HELLO_OPTION % text(argv[at]))
     if not session.authenticated:
-        raise CommandError("NOAUTH HELLO must be called with the client already authenticated, "
-                           "otherwise the HELLO <proto> AUTH <user> "
-                           "<pass> option can be used to authenticate the client and select the "
-                           "RESP protocol version at the same time")
+        raise CommandError(HELLO_NO_AUTH)
     if name is not None:
         set_name(session, name)
     session.resp = resp
@@ -138,9 +135,9 @@ def client_setname(session, argv):
 def client_setinfo(session, argv):
     attribute = argv[2].lower()
     if attribute not in (b"lib-name", b"lib-ver"):
-        raise CommandError(f"ERR Unrecognized option '{text(argv[2])}'")
+        raise CommandError(CLIENT_ATTRIBUTE % text(argv[2]))
     setattr(session, text(attribute).replace("-", "_"),
-            printable(argv[3], f"ERR {text(argv[2])} {SPECIAL}"))
+            printable(argv[3], SPECIAL_CHARACTERS % text(argv[2])))
     return OK
 
 
@@ -162,7 +159,7 @@ def client_info(session, argv):
 def client_type(arg: bytes) -> str:
     found = CLIENT_TYPES.get(arg.lower())
     if found is None:
-        raise CommandError(f"ERR Unknown client type '{text(arg)}'")
+        raise CommandError(CLIENT_TYPE % text(arg))
     return found
 
 
@@ -176,7 +173,7 @@ def client_list(session, argv):
         chosen = rows(session) if client_type(argv[3]) == "normal" else []
     elif len(argv) > 3 and argv[2].upper() == b"ID":
         by_id = {row["id"]: row for row in rows(session)}
-        ids = [integer(arg, "ERR Invalid client ID") for arg in argv[3:]]
+        ids = [integer(arg, CLIENT_ID) for arg in argv[3:]]
         chosen = [by_id[i] for i in ids if i in by_id]
     else:
         raise CommandError(SYNTAX)
@@ -206,7 +203,7 @@ def client_kill(session, argv):
     if len(argv) > 3:
         return killed
     if not killed:
-        raise CommandError("ERR No such client")
+        raise CommandError(NO_SUCH_CLIENT)
     return OK
 
 
@@ -218,7 +215,7 @@ def kill_filters(args: list[bytes]) -> tuple[dict, bool]:
     for name, value in zip(args[::2], args[1::2]):
         match name.upper():
             case b"ID":
-                filters["id"] = integer(value, "ERR client-id should be greater than 0", low=1)
+                filters["id"] = integer(value, CLIENT_ID_NOT_POSITIVE, low=1)
             case b"TYPE":
                 filters["type"] = client_type(value)
             case b"ADDR":
@@ -227,7 +224,7 @@ def kill_filters(args: list[bytes]) -> tuple[dict, bool]:
                 filters["laddr"] = text(value)
             case b"USER":
                 if value != b"default":
-                    raise CommandError(f"ERR No such user '{text(value)}'")
+                    raise CommandError(NO_SUCH_USER % text(value))
                 filters["user"] = "default"
             case b"SKIPME" if value.upper() in (b"YES", b"NO"):
                 skip_me = value.upper() == b"YES"
@@ -243,7 +240,7 @@ def client_pause(session, argv):
     modes = {b"WRITE": True, b"ALL": False}
     mode = argv[3].upper() if len(argv) == 4 else b"ALL"
     if mode not in modes:
-        raise CommandError("ERR CLIENT PAUSE mode must be WRITE or ALL")
+        raise CommandError(PAUSE_MODE)
     ms = time_limit(argv[2], session.replica.now)
     if session.executor.loop is not None:
         session.executor.loop.pause(ms, modes[mode])
@@ -303,7 +300,7 @@ def client_unblock(session, argv):
     no_more_than(4, argv)
     reason = argv[3].upper() if len(argv) == 4 else b"TIMEOUT"
     if reason not in (b"TIMEOUT", b"ERROR"):
-        raise CommandError("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
+        raise CommandError(UNBLOCK_REASON)
     wanted = integer(argv[2])
     loop = session.executor.loop
     other = loop.session_of(wanted) if loop is not None and wanted > 0 else None
@@ -314,15 +311,14 @@ def client_unblock(session, argv):
             summary="Client-side caching is not offered: it can only be turned off.")
 def client_tracking(session, argv):
     if on_off(argv[2]):
-        raise CommandError("ERR client tracking is not supported by this server")
+        raise CommandError(NO_TRACKING)
     return OK
 
 
 @subcommand("CACHING", arity=3, since="6.0.0",
             summary="Needs CLIENT TRACKING, which is not offered.")
 def client_caching(session, argv):
-    raise CommandError("ERR CLIENT CACHING can be called only when the client is in tracking mode "
-                       "with OPTIN or OPTOUT mode enabled")
+    raise CommandError(CACHING_WITHOUT_TRACKING)
 
 
 @subcommand("GETREDIR", arity=2, since="6.0.0", summary="Answers -1: tracking is off.")

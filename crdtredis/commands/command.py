@@ -15,7 +15,8 @@ from crdtredis._resp import Raw, Simple, encode_reply
 from crdtredis.commands import usage
 from crdtredis.commands.keys import matches
 from crdtredis.commands.table import COMMANDS, Spec, command
-from crdtredis.errors import PATTERN_TOO_LONG, SYNTAX, CommandError
+from crdtredis.errors import (INVALID_ARGUMENTS, INVALID_COMMAND, INVALID_NUMBER_OF_ARGUMENTS,
+                              NO_KEY_ARGUMENTS, PATTERN_TOO_LONG, SYNTAX, CommandError)
 
 PATTERN_MOST = 4096         # bytes of all patterns of one command
 
@@ -221,14 +222,14 @@ def keys_of(argv: list[bytes]) -> tuple[Spec, list[int]]:
     if spec is not None and "container" in spec.flags and len(argv) > 1:
         spec = find(argv[0] + b"|" + argv[1]) or spec
     if spec is None:
-        raise CommandError("ERR Invalid command specified")
+        raise CommandError(INVALID_COMMAND)
     if spec.keys is None:
-        raise CommandError("ERR The command has no key arguments")
+        raise CommandError(NO_KEY_ARGUMENTS)
     if len(argv) != spec.arity and (spec.arity > 0 or len(argv) < -spec.arity):
-        raise CommandError("ERR Invalid number of arguments specified for command")
+        raise CommandError(INVALID_NUMBER_OF_ARGUMENTS)
     positions = spec.key_positions(argv)
     if not positions:
-        raise CommandError("ERR Invalid arguments specified for command")
+        raise CommandError(INVALID_ARGUMENTS)
     return spec, positions
 
 

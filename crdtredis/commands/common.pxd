@@ -10,12 +10,14 @@
 # number after the next string_view.
 
 from libc.stdint cimport INT64_MAX, int64_t
+from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 
 from crdtredis._core cimport (Element, KEYS_AHEAD, T_NONE, T_STRING, key_find, key_touch, key_type,
                               keys_expect, op_room)
 from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, refuse, refuse_int, refuse_type
 from crdtredis.buffer cimport Buffer, Span, buffer_need
+from crdtredis.errors cimport INVALID_EXPIRE, STRING_TOO_LONG
 from crdtredis.numbers cimport parse_int64
 
 cdef enum:
@@ -93,18 +95,11 @@ cdef inline void clamp_range(int64_t *first, int64_t *last, int64_t n) noexcept 
         last[0] = n - 1
 
 
-cdef inline void refuse_expire(Call *c) noexcept nogil:
-    """Refuse a deadline. argv[0] is a command's name, so its length is bounded."""
-    cdef char text[128]
-    cdef const char *head = b"ERR invalid expire time in '"
-    cdef size_t n = 28, i
-    cdef Span name = c.argv[0]
-    memcpy(text, head, n)
-    for i in range(min(name.n, <size_t>64)):
-        text[n] = name.p[i] | 32 if c'A' <= name.p[i] <= c'Z' else name.p[i]
-        n += 1
-    memcpy(text + n, b"' command", 10)
-    refuse(c, text)
+cdef inline void refuse_named(Call *c, const char *text) noexcept nogil:
+    """Refuse with a text that names the command."""
+    cdef char named[160]
+    snprintf(named, sizeof(named), text, c.client.command.name)
+    refuse(c, named)
 
 
 cdef inline int read_deadline(Call *c, Span arg, int64_t unit, int relative,
@@ -115,7 +110,7 @@ cdef inline int read_deadline(Call *c, Span arg, int64_t unit, int relative,
     if not read_int(c, arg, &v):
         return 0
     if v <= 0 or v > INT64_MAX // unit or (relative and v * unit > INT64_MAX - c.kernel.now):
-        refuse_expire(c)
+        refuse_named(c, INVALID_EXPIRE)
         return 0
     out[0] = v * unit + (c.kernel.now if relative else 0)
     return 1
@@ -141,7 +136,7 @@ cdef inline int size_allowed(Call *c, size_t n) noexcept nogil:
     """Whether a value may have n bytes, or a refusal."""
     if n <= MAX_STRING:
         return 1
-    refuse(c, b"ERR string exceeds maximum allowed size (proto-max-bulk-len)")
+    refuse(c, STRING_TOO_LONG)
     return 0
 
 

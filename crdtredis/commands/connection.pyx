@@ -5,6 +5,7 @@ from crdtredis._core cimport DATABASES
 from crdtredis._engine cimport (CLIENT_CLOSE, Call, native, refuse, refuse_arity, refuse_int,
                                 reset_client)
 from crdtredis._resp cimport parse_int64, reply_bulk, reply_ok, reply_simple
+from crdtredis.errors cimport DB_INDEX
 from libc.stdint cimport int64_t, uint32_t
 
 from crdtredis.commands.table import command
@@ -28,7 +29,7 @@ cdef void select(Call *c) noexcept nogil:
     if not parse_int64(c.argv[1].p, c.argv[1].n, &db):
         refuse_int(c)
     elif db < 0 or db >= DATABASES:
-        refuse(c, "ERR DB index is out of range")
+        refuse(c, DB_INDEX)
     else:
         c.client.db = <uint32_t>db
         reply_ok(c.reply)

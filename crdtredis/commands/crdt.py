@@ -16,10 +16,10 @@ from crdtredis._resp import Refusal, Simple
 from crdtredis.commands import usage
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
 from crdtredis.config import is_peer
-from crdtredis.errors import NOT_INTEGER, SYNTAX, CommandError, integer, time_limit
+from crdtredis.errors import (NOT_INTEGER, NOT_IN_SYNC, NO_REPLICATION, NO_SUCH_PEER, PEER_ADDRESS,
+                              SYNTAX, WRONG_ARITY, CommandError, integer, time_limit)
 
 OK = Simple("OK")
-NO_REPLICATION = "ERR This server has no replication"
 
 
 def crdt(name: str, arity: int, flags: str, summary: str, complexity: str = "O(1)", keys=None):
@@ -117,8 +117,7 @@ def peer(session, argv):
     sync = front(session)
     if what == b"ADD":
         if not is_peer(name):
-            raise CommandError("ERR A peer is given as host:port or http://host:port, with "
-                               "its HTTP port")
+            raise CommandError(PEER_ADDRESS)
         scheme = "https" if info.setting(session.executor, "enable_tls", False) else "http"
         try:
             sync.add((name if "://" in name else f"{scheme}://{name}").rstrip("/"))
@@ -128,7 +127,7 @@ def peer(session, argv):
     try:
         {b"REMOVE": sync.remove, b"PAUSE": sync.pause, b"RESUME": sync.resume}[what](name)
     except KeyError:
-        raise CommandError(f"ERR No such peer: {name[:128]}") from None
+        raise CommandError(NO_SUCH_PEER % name[:128]) from None
     return OK
 
 
@@ -138,7 +137,7 @@ def peer(session, argv):
       "O(N) with the operations that are missing somewhere")
 def sync(session, argv):
     if len(argv) > 2:
-        raise CommandError("ERR wrong number of arguments for 'crdt.sync' command")
+        raise CommandError(WRONG_ARITY % "crdt.sync")
     default = info.setting(session.executor, "sync_timeout", 30_000_000_000) // 1_000_000
     timeout = time_limit(argv[1], session.replica.now) if len(argv) == 2 else default
     replication = info.part(session.executor, "sync")
@@ -148,8 +147,7 @@ def sync(session, argv):
 
     def done(outcome):
         if outcome.unfinished:
-            token.resolve(Refusal(f"ERR Not in sync with {', '.join(outcome.unfinished)} after "
-                                  f"{timeout} ms"))
+            token.resolve(Refusal(NOT_IN_SYNC % (", ".join(outcome.unfinished), timeout)))
         else:
             token.resolve({"synced": list(outcome.synced),
                            "unreachable": list(outcome.unreachable)})

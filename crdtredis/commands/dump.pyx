@@ -26,13 +26,15 @@ from crdtredis._core cimport (T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, C
 from crdtredis._engine cimport Call, refuse, refuse_syntax, refuse_too_large, native, is_word
 from crdtredis._resp cimport reply_bulk, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
-from crdtredis.commands.common cimport MAX_STRING, refuse_expire, read_int, touch
+from crdtredis.commands.common cimport MAX_STRING, refuse_named, read_int, touch
 from crdtredis.commands.members cimport member_name, next_member
 from crdtredis.commands.rdb cimport (RDB_BAD, RDB_GOOD, RDB_HASH, RDB_LIST, RDB_SET, RDB_SET_INTSET,
                                      RDB_STRING, RDB_TRAILER, RDB_WRITTEN,
                                      RDB_ZSET_2, RdbCursor, rdb_kind, rdb_put_double,
                                      rdb_put_length, rdb_put_text, rdb_read, rdb_seal,
                                      rdb_sealed)
+from crdtredis.errors cimport (FREQ_RANGE, IDLETIME_NEGATIVE, INVALID_EXPIRE, KEY_EXISTS,
+                               PAYLOAD_DAMAGED, PAYLOAD_NOT_SEALED, TTL_NEGATIVE)
 from crdtredis.numbers cimport parse_int64
 
 from crdtredis.commands.table import command
@@ -289,14 +291,14 @@ cdef int read_restore_options(Call *c, int *replace, int *absolute, int64_t *idl
             if not read_int(c, c.argv[i], idle):
                 return 0
             if idle[0] < 0:
-                refuse(c, "ERR Invalid IDLETIME value, must be >= 0")
+                refuse(c, IDLETIME_NEGATIVE)
                 return 0
         elif is_word(c.argv[i], "FREQ") and i + 1 < c.argc and idle[0] == -1:
             i += 1
             if not read_int(c, c.argv[i], &freq):
                 return 0
             if freq < 0 or freq > 255:
-                refuse(c, "ERR Invalid FREQ value, must be >= 0 and <= 255")
+                refuse(c, FREQ_RANGE)
                 return 0
         else:
             refuse_syntax(c)
@@ -318,15 +320,15 @@ cdef void restore(Call *c) noexcept nogil:
     e = key_find(k, c.db, key)
     there = key_visible(k, e)
     if there and not replace:
-        refuse(c, "BUSYKEY Target key name already exists.")
+        refuse(c, KEY_EXISTS)
         return
     if not read_int(c, c.argv[2], &deadline):
         return
     if deadline < 0:
-        refuse(c, "ERR Invalid TTL value, must be >= 0")
+        refuse(c, TTL_NEGATIVE)
         return
     if not rdb_sealed(payload):
-        refuse(c, "ERR DUMP payload version or checksum are wrong")
+        refuse(c, PAYLOAD_NOT_SEALED)
         return
     memset(&found, 0, sizeof(Collected))
     found.k = k
@@ -338,9 +340,9 @@ cdef void restore(Call *c) noexcept nogil:
     if status == TOO_MUCH:
         refuse_too_large(c)
     elif status != RDB_GOOD:
-        refuse(c, "ERR Bad data format")
+        refuse(c, PAYLOAD_DAMAGED)
     elif deadline and not absolute and deadline > INT64_MAX - k.now:
-        refuse_expire(c)
+        refuse_named(c, INVALID_EXPIRE)
     else:
         if deadline and not absolute:
             deadline += k.now

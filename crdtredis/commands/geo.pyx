@@ -39,6 +39,9 @@ from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need
 from crdtredis.commands.common cimport REFUSED, read_int
 from crdtredis.commands.members cimport read_members
 from crdtredis.commands.scored cimport CH, NX, XX, Scored, add_scored, store_scored
+from crdtredis.errors cimport (GEO_ANY, GEO_BOX_NEGATIVE, GEO_COUNT, GEO_EXACTLY_ONE, GEO_HEIGHT,
+                               GEO_NO_MEMBER, GEO_PLACE, GEO_RADIUS, GEO_RADIUS_NEGATIVE,
+                               GEO_RADIUS_STORE_WITH, GEO_STORE_WITH, GEO_UNIT, GEO_WIDTH)
 from crdtredis.numbers cimport REAL_TEXT, format_int64, format_long_double
 
 from functools import partial
@@ -353,7 +356,7 @@ cdef int read_place(Call *c, int i, Place *out) noexcept nogil:
         return 0
     if fabs(out.lon) <= 180 and fabs(out.lat) <= MAX_LATITUDE:
         return 1
-    snprintf(text, sizeof(text), "ERR invalid longitude,latitude pair %f,%f", out.lon, out.lat)
+    snprintf(text, sizeof(text), GEO_PLACE, out.lon, out.lat)
     refuse(c, text)
     return 0
 
@@ -369,7 +372,7 @@ cdef int read_unit(Call *c, Span arg, double *out) noexcept nogil:
     elif is_word(arg, "MI"):
         out[0] = 1609.34
     else:
-        refuse(c, "ERR unsupported unit provided. please use M, KM, FT, MI")
+        refuse(c, GEO_UNIT)
         return 0
     return 1
 
@@ -377,10 +380,10 @@ cdef int read_unit(Call *c, Span arg, double *out) noexcept nogil:
 cdef int read_circle(Call *c, int i, Area *a) noexcept nogil:
     """Radius and unit from argv[i] on; 0 after a refusal."""
     a.shape = CIRCLE
-    if not read_number(c, c.argv[i], &a.radius, "ERR need numeric radius"):
+    if not read_number(c, c.argv[i], &a.radius, GEO_RADIUS):
         return 0
     if a.radius < 0:
-        refuse(c, "ERR radius cannot be negative")
+        refuse(c, GEO_RADIUS_NEGATIVE)
         return 0
     return read_unit(c, c.argv[i + 1], &a.unit)
 
@@ -388,11 +391,11 @@ cdef int read_circle(Call *c, int i, Area *a) noexcept nogil:
 cdef int read_box(Call *c, int i, Area *a) noexcept nogil:
     """Width, height and unit from argv[i] on; 0 after a refusal."""
     a.shape = BOX
-    if (not read_number(c, c.argv[i], &a.width, "ERR need numeric width")
-            or not read_number(c, c.argv[i + 1], &a.height, "ERR need numeric height")):
+    if (not read_number(c, c.argv[i], &a.width, GEO_WIDTH)
+            or not read_number(c, c.argv[i + 1], &a.height, GEO_HEIGHT)):
         return 0
     if a.width < 0 or a.height < 0:
-        refuse(c, "ERR height or width cannot be negative")
+        refuse(c, GEO_BOX_NEGATIVE)
         return 0
     return read_unit(c, c.argv[i + 2], &a.unit)
 
@@ -410,7 +413,7 @@ cdef int read_centre(Call *c, Collection *z, Span name, Place *out) noexcept nog
     empty, whatever the name."""
     if z == NULL or member_place(c, z, name, out):
         return 1
-    refuse(c, "ERR could not decode requested zset member")
+    refuse(c, GEO_NO_MEMBER)
     return 0
 
 
@@ -579,7 +582,7 @@ cdef int read_option(Call *c, int i, int form, Collection *z, Query *q) noexcept
         if not read_int(c, c.argv[i + 1], &q.count):
             return 0
         if q.count <= 0:
-            refuse(c, "ERR COUNT must be > 0")
+            refuse(c, GEO_COUNT)
             return 0
         return 2
     elif form & INTO_FIRST and is_word(arg, "STOREDIST"):
@@ -608,7 +611,7 @@ cdef int read_option(Call *c, int i, int form, Collection *z, Query *q) noexcept
 cdef void refuse_either(Call *c, const char *what) noexcept nogil:
     """argv[0] is a command's name, so its length is bounded."""
     cdef char text[160]
-    snprintf(text, sizeof(text), "ERR exactly one of %s can be specified for %.*s", what,
+    snprintf(text, sizeof(text), GEO_EXACTLY_ONE, what,
              <int>c.argv[0].n, c.argv[0].p)
     refuse(c, text)
 
@@ -637,16 +640,15 @@ cdef int read_query(Call *c, int form, Collection *z, Query *q) noexcept nogil:
         i += n
     if q.target != NULL and (q.with_distance or q.with_score or q.with_place):
         refuse(c,
-               "ERR GEOSEARCHSTORE is not compatible with WITHDIST, WITHHASH and WITHCOORD options"
+               GEO_STORE_WITH
              if form & INTO_FIRST else
-             "ERR STORE option in GEORADIUS is not compatible with WITHDIST, WITHHASH and "
-             "WITHCOORD options")
+             GEO_RADIUS_STORE_WITH)
     elif form & BY_OPTIONS and not q.from_member and not q.from_place:
         refuse_either(c, "FROMMEMBER or FROMLONLAT")
     elif form & BY_OPTIONS and q.area.shape == NO_SHAPE:
         refuse_either(c, "BYRADIUS and BYBOX")
     elif q.any and not q.count:
-        refuse(c, "ERR the ANY argument requires COUNT argument")
+        refuse(c, GEO_ANY)
     else:
         if q.count and not q.any and q.order == AS_FOUND:
             q.order = NEAREST_FIRST                         # a number of them: the nearest

@@ -33,6 +33,8 @@ from crdtredis.commands.members cimport (choose, draw, draw_begin, end_removal, 
 from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add,
                                           scan_answer, scan_init, scan_matches,
                                           scan_walk_members)
+from crdtredis.errors cimport (HASH_NOT_FLOAT, HASH_NOT_INTEGER, INCREMENT_NOT_FINITE,
+                               INCREMENT_OVERFLOW, NOT_FINITE, OUT_OF_RANGE)
 from crdtredis.numbers cimport REAL_TEXT, format_long_double, parse_int64, parse_long_double
 
 from functools import partial
@@ -156,10 +158,10 @@ cdef void hincrby(Call *c) noexcept nogil:
         # fractions that add up to what is shown as a whole number are one, too
         text = member_view(k, m)
         if not parse_int64(text.p, text.n, &v):
-            refuse(c, "ERR hash value is not an integer")
+            refuse(c, HASH_NOT_INTEGER)
             return
     if v > INT64_MAX - step if step > 0 else v < INT64_MIN - step:
-        refuse(c, "ERR increment or decrement would overflow")
+        refuse(c, INCREMENT_OVERFLOW)
         return
     wanted = v + step
     e = key_prepare(k, c.db, key, e, T_HASH)
@@ -180,7 +182,7 @@ cdef void hincrbyfloat(Call *c) noexcept nogil:
         refuse_float(c)
         return
     if not isfinite(step):
-        refuse(c, "ERR value is NaN or Infinity")
+        refuse(c, NOT_FINITE)
         return
     if find_members(c, key, T_HASH, &e, &h) == REFUSED:
         return
@@ -189,11 +191,11 @@ cdef void hincrbyfloat(Call *c) noexcept nogil:
     if m != NULL:
         text = member_view(k, m)
         if not parse_long_double(text.p, text.n, &v):
-            refuse(c, "ERR hash value is not a float")
+            refuse(c, HASH_NOT_FLOAT)
             return
     wanted = v + step
     if not isfinite(wanted):
-        refuse(c, "ERR increment would produce NaN or Infinity")
+        refuse(c, INCREMENT_NOT_FINITE)
         return
     e = key_prepare(k, c.db, key, e, T_HASH)
     member_add(k, c.db, key, e, T_HASH, field, step, &wanted)
@@ -308,7 +310,7 @@ cdef void hrandfield(Call *c) noexcept nogil:
     if c.argc == 4:
         parts |= VALUE
         if n > INT64_MAX // 2:
-            refuse(c, "ERR value is out of range")
+            refuse(c, OUT_OF_RANGE)
             return
     if read_members(c, c.argv[1], T_HASH, &h) == REFUSED:
         return

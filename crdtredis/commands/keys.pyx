@@ -39,30 +39,18 @@ from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_NO_TOUCH, Call, EncodingL
 from crdtredis._resp cimport (parse_int64, reply_bulk, reply_error_span, reply_int, reply_null,
                               reply_ok, reply_simple)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
-from crdtredis.commands.common cimport expect_ahead
+from crdtredis.commands.common cimport expect_ahead, refuse_named
 from crdtredis.commands.glob cimport glob_is_all, glob_match
 from crdtredis.commands.members cimport next_member
 from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add,
                                           scan_answer, scan_answer_found, scan_init, scan_matches,
                                           scan_pattern, scan_walk)
+from crdtredis.errors cimport (DB_INDEX, FIRST_DB, GT_AND_LT, INVALID_EXPIRE, NOT_INT32, NO_LFU,
+                               NO_SUCH_KEY, NX_AND_OTHERS, SAME_OBJECT, SECOND_DB,
+                               UNSUPPORTED_OPTION)
 
 from crdtredis.commands.table import command
 from crdtredis.commands.usage import help_of
-
-# ---- error texts ---------------------------------------------------------------------------------
-cdef const char *NO_SUCH_KEY = "ERR no such key"
-cdef const char *SAME_OBJECT = "ERR source and destination objects are the same"
-cdef const char *DB_INDEX = "ERR DB index is out of range"
-cdef const char *INT_RANGE = "ERR value is out of range, value must between -2147483648 and 2147483647"
-cdef const char *FIRST_DB = "ERR invalid first DB index"
-cdef const char *SECOND_DB = "ERR invalid second DB index"
-cdef const char *UNSUPPORTED = "ERR Unsupported option "
-cdef const char *NX_AND_OTHERS = "ERR NX and XX, GT or LT options at the same time are not compatible"
-cdef const char *GT_AND_LT = "ERR GT and LT options at the same time are not compatible"
-cdef const char *NO_LFU = ("ERR An LFU maxmemory policy is not selected, access frequency not "
-                           "tracked. Please note that when switching "
-                           "between policies at runtime LRU and LFU data will take some time to "
-                           "adjust.")
 
 
 cdef void refuse_option(Call *c, Span option) noexcept nogil:
@@ -70,7 +58,7 @@ cdef void refuse_option(Call *c, Span option) noexcept nogil:
     cdef Buffer text
     cdef const void *nul = memchr(option.p, 0, option.n) if option.n else NULL
     memset(&text, 0, sizeof(Buffer))
-    buffer_add(&text, UNSUPPORTED, strlen(UNSUPPORTED))
+    buffer_add(&text, UNSUPPORTED_OPTION, strlen(UNSUPPORTED_OPTION))
     buffer_add(&text, option.p, option.n if nul == NULL else <size_t>(<const char*>nul - option.p))
     reply_error_span(c.reply, text.p, text.n)
     buffer_free(&text)
@@ -113,7 +101,7 @@ cdef int read_db(Call *c, Span text, uint32_t *out) noexcept nogil:
     if not parse_int64(text.p, text.n, &n):
         refuse_int(c)
     elif n < -2147483648 or n > 2147483647:
-        refuse(c, INT_RANGE)
+        refuse(c, NOT_INT32)
     elif n < 0 or n >= DATABASES:
         refuse(c, DB_INDEX)
     else:
@@ -170,7 +158,7 @@ cdef void type_(Call *c) noexcept nogil:
 
 
 # ---- deadlines -----------------------------------------------------------------------------------
-cdef void expire_generic(Call *c, const char *invalid, int64_t base, int seconds) noexcept nogil:
+cdef void expire_generic(Call *c, int64_t base, int seconds) noexcept nogil:
     """EXPIRE and its relatives: argv[2] counts from `base`, in seconds or milliseconds."""
     cdef Kernel *k = c.kernel
     cdef int nx = 0, xx = 0, gt = 0, lt = 0, i
@@ -198,11 +186,11 @@ cdef void expire_generic(Call *c, const char *invalid, int64_t base, int seconds
         return
     if seconds:
         if when > INT64_MAX // 1000 or when < INT64_MIN // 1000:
-            refuse(c, invalid)
+            refuse_named(c, INVALID_EXPIRE)
             return
         when *= 1000
     if when > INT64_MAX - base:
-        refuse(c, invalid)
+        refuse_named(c, INVALID_EXPIRE)
         return
     when += base
     cdef Element *e = find(c, c.argv[1])
@@ -226,19 +214,19 @@ cdef void expire_generic(Call *c, const char *invalid, int64_t base, int seconds
 
 
 cdef void expire(Call *c) noexcept nogil:
-    expire_generic(c, "ERR invalid expire time in 'expire' command", c.kernel.now, 1)
+    expire_generic(c, c.kernel.now, 1)
 
 
 cdef void pexpire(Call *c) noexcept nogil:
-    expire_generic(c, "ERR invalid expire time in 'pexpire' command", c.kernel.now, 0)
+    expire_generic(c, c.kernel.now, 0)
 
 
 cdef void expireat(Call *c) noexcept nogil:
-    expire_generic(c, "ERR invalid expire time in 'expireat' command", 0, 1)
+    expire_generic(c, 0, 1)
 
 
 cdef void pexpireat(Call *c) noexcept nogil:
-    expire_generic(c, "ERR invalid expire time in 'pexpireat' command", 0, 0)
+    expire_generic(c, 0, 0)
 
 
 cdef void ttl_generic(Call *c, int64_t base, int seconds) noexcept nogil:

@@ -23,6 +23,9 @@ from crdtredis._resp cimport (reply_array, reply_bulk, reply_int, reply_null, re
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_size, read_int
 from crdtredis.commands.members cimport end_removal, find_members, read_members, read_pops
+from crdtredis.errors cimport (INDEX_RANGE, LPOS_COUNT_NEGATIVE, LPOS_MAXLEN_NEGATIVE,
+                               LPOS_RANK_ZERO, NOT_NEGATABLE, NOT_POSITIVE, NO_ROOM_IN_LIST,
+                               NO_SUCH_KEY)
 from crdtredis.numbers cimport parse_int64
 
 from crdtredis.commands.table import command, counted_keys
@@ -82,8 +85,7 @@ cdef int read_side(Call *c, Span arg, int *tail) noexcept nogil:
 # ---- pushing -------------------------------------------------------------------------------------
 cdef void refuse_room(Call *c) noexcept nogil:
     """Where the kernel has no position left for an insert (core/position.pxi)."""
-    refuse(c, b"ERR no room left at this place of the list: too many elements were inserted "
-            b"between the same two")
+    refuse(c, NO_ROOM_IN_LIST)
 
 
 cdef size_t push(Call *c, Span key, Element *e, Span *values, int n, int tail) noexcept nogil:
@@ -223,10 +225,10 @@ cdef void pop_command(Call *c, int tail) noexcept nogil:
 
 cdef int read_count(Call *c, Span arg, int64_t *count) noexcept nogil:
     """A count of elements to pop; 0 after a refusal."""
-    if not read_int_or(c, arg, count, b"ERR value is out of range, must be positive"):
+    if not read_int_or(c, arg, count, NOT_POSITIVE):
         return 0
     if count[0] < 0:
-        refuse(c, b"ERR value is out of range, must be positive")
+        refuse(c, NOT_POSITIVE)
         return 0
     return 1
 
@@ -372,17 +374,15 @@ cdef void lpos(Call *c) noexcept nogil:
             if not read_int(c, c.argv[i + 1], &rank):
                 return
             if rank == INT64_MIN:
-                refuse(c, b"ERR value is out of range, value must between -9223372036854775807 and "
-                        b"9223372036854775807")
+                refuse(c, NOT_NEGATABLE)
                 return
             if rank == 0:
-                refuse(c, b"ERR RANK can't be zero: use 1 to start from the first match, 2 from the "
-                        b"second ... or use negative to start from the end of the list")
+                refuse(c, LPOS_RANK_ZERO)
                 return
             continue
         if not parse_int64(c.argv[i + 1].p, c.argv[i + 1].n, &v) or v < 0:
-            refuse(c, b"ERR COUNT can't be negative" if is_word(c.argv[i], b"COUNT")
-                 else b"ERR MAXLEN can't be negative")
+            refuse(c, LPOS_COUNT_NEGATIVE if is_word(c.argv[i], b"COUNT")
+                 else LPOS_MAXLEN_NEGATIVE)
             return
         if is_word(c.argv[i], b"COUNT"):
             count = v
@@ -424,12 +424,12 @@ cdef void lset(Call *c) noexcept nogil:
     cdef size_t index
     cdef int found = find_members(c, c.argv[1], T_LIST, &e, &l)
     if found == MISSING:
-        refuse(c, b"ERR no such key")
+        refuse(c, NO_SUCH_KEY)
     if found != FOUND:
         return
     found = element_index(c, c.argv[2], l, &index)
     if found == 0:
-        refuse(c, b"ERR index out of range")
+        refuse(c, INDEX_RANGE)
     if found == 1 and value_fits(c, l, c.argv[3]):
         e = key_prepare(c.kernel, c.db, c.argv[1], e, T_LIST)
         list_set(c.kernel, c.db, c.argv[1], e, index, c.argv[3])

@@ -23,6 +23,7 @@ from crdtredis._core cimport (Collection, E_PLAIN, Element, Kernel, T_NONE, Tabl
 from crdtredis._engine cimport Call, refuse, refuse_int, refuse_syntax, refuse_type, is_word
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_need, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, touch
+from crdtredis.errors cimport COUNT_NOT_POSITIVE, NOT_NEGATABLE, NUMKEYS_NOT_POSITIVE, OUT_OF_RANGE
 from crdtredis.numbers cimport parse_int64
 
 cdef enum:
@@ -118,7 +119,7 @@ cdef inline int read_pops(Call *c, int at, const char *first, const char *last, 
     cdef int64_t n
     cdef int i, counted = 0
     if not parse_int64(c.argv[at].p, c.argv[at].n, &n) or n < 1:
-        refuse(c, "ERR numkeys should be greater than 0")
+        refuse(c, NUMKEYS_NOT_POSITIVE)
         return 0
     if n > c.argc - at - 2:
         refuse_syntax(c)
@@ -135,7 +136,7 @@ cdef inline int read_pops(Call *c, int at, const char *first, const char *last, 
             refuse_syntax(c)
             return 0
         if not parse_int64(c.argv[i + 1].p, c.argv[i + 1].n, count) or count[0] < 1:
-            refuse(c, "ERR count should be greater than 0")
+            refuse(c, COUNT_NOT_POSITIVE)
             return 0
         counted = 1
     return 1
@@ -147,10 +148,9 @@ cdef inline int read_choice(Call *c, Span text, int64_t *out) noexcept nogil:
     if not parse_int64(text.p, text.n, out):
         refuse_int(c)
     elif out[0] < -INT64_MAX:
-        refuse(c, "ERR value is out of range, value must between -9223372036854775807 and "
-                "9223372036854775807")
+        refuse(c, NOT_NEGATABLE)
     elif out[0] < -MOST_REPEATED:
-        refuse(c, "ERR value is out of range")
+        refuse(c, OUT_OF_RANGE)
     else:
         return 1
     return 0

@@ -13,7 +13,9 @@ from crdtredis._resp import Raw, Simple, Verbatim, encode_reply
 from crdtredis.commands import usage
 from crdtredis.commands.table import command
 from crdtredis.config import is_loopback
-from crdtredis.errors import DEBUG_NOT_ALLOWED, CommandError, integer
+from crdtredis.errors import (DEBUG_NOT_ALLOWED, DEBUG_PROTOCOL, DEBUG_RESP2, DEBUG_SLEEP,
+                              DEBUG_SUBCOMMAND, NOT_FLOAT, NO_SAMPLES, SLOWLOG_COUNT, WRONG_ARITY,
+                              CommandError, integer)
 
 log = logging.getLogger("crdtredis.debug")
 OK = Simple("OK")
@@ -38,9 +40,8 @@ container("SLOWLOG", "2.2.12", "The log of slow commands.")
                  "name. -1: all.")
 def slowlog_get(session, argv):
     if len(argv) > 3:
-        raise CommandError("ERR wrong number of arguments for 'slowlog|get' command")
-    count = (integer(argv[2], "ERR count should be greater than or equal to -1", -1)
-             if len(argv) == 3 else 10)
+        raise CommandError(WRONG_ARITY % "slowlog|get")
+    count = integer(argv[2], SLOWLOG_COUNT, -1) if len(argv) == 3 else 10
     return [list(entry) for entry in session.executor.slowlog(count)]
 
 
@@ -143,8 +144,7 @@ def latency_doctor(session, argv):
 
 @latency("GRAPH", 3, "The samples of an event as a graph: none.")
 def latency_graph(session, argv):
-    raise CommandError("ERR No samples available for event "
-                       f"'{argv[2].decode('utf-8', 'surrogateescape')}'")
+    raise CommandError(NO_SAMPLES % argv[2].decode("utf-8", "surrogateescape"))
 
 
 @latency("HISTOGRAM", -2, "How many calls of the commands took up to 1, 2, 4 ... microseconds.",
@@ -194,9 +194,9 @@ def debug_sleep(session, arg: bytes):
     try:
         seconds = float(arg)
     except ValueError:
-        raise CommandError("ERR value is not a valid float") from None
+        raise CommandError(NOT_FLOAT) from None
     if 3600 < seconds < inf:
-        raise CommandError("ERR value is out of range, must be between 0 and 3600")
+        raise CommandError(DEBUG_SLEEP)
     if 0 < seconds < inf:                   # any other is no time at all, as in Redis
         time.sleep(seconds)
     return OK
@@ -223,10 +223,9 @@ def debug_protocol(session, arg: bytes):
     if name in VALUES:
         return VALUES[name]
     if name == "push" and session.resp < 3:
-        raise CommandError("ERR RESP2 is not supported by this command")
+        raise CommandError(DEBUG_RESP2)
     if name not in ("attrib", "push"):
-        raise CommandError("ERR Wrong protocol type name. Please use one of the following: "
-                           f"{'|'.join(VALUES)}|attrib|push")
+        raise CommandError(DEBUG_PROTOCOL % "|".join(VALUES))
     before, text = ATTRIBUTE if name == "attrib" else PUSH
     return Raw((before if session.resp >= 3 else b"") + encode_reply(text, session.resp))
 
@@ -254,7 +253,6 @@ def debug(session, argv):
     if what == b"HELP" and len(argv) == 2:
         return [Simple(line) for line in DEBUG_HELP.splitlines()]
     if what not in DEBUG or len(argv) != 3:
-        raise CommandError(f"ERR DEBUG subcommand '{argv[1][:128].decode('utf-8', 'replace')}' is "
-                           "not supported by this server, or not with "
-                           f"{len(argv) - 2} arguments")
+        shown = argv[1][:128].decode("utf-8", "replace")
+        raise CommandError(DEBUG_SUBCOMMAND % (shown, len(argv) - 2))
     return DEBUG[what](session, argv[2])

@@ -17,6 +17,7 @@ from crdtredis._engine cimport Call, refuse, refuse_int, refuse_syntax, is_word
 from crdtredis._resp cimport Reply, reply_array, reply_bulk, reply_raw
 from crdtredis.buffer cimport Span, buffer_free
 from crdtredis.commands.glob cimport glob_is_all, glob_match
+from crdtredis.errors cimport INVALID_CURSOR
 from crdtredis.numbers cimport format_uint64, parse_int64
 
 cdef enum:
@@ -76,7 +77,7 @@ cdef inline int read_cursor(Call *c, Span text, uint64_t *out) noexcept nogil:
         digits = 1
         i += 1
     if not sound or (i and not digits):
-        refuse(c, "ERR invalid cursor")
+        refuse(c, INVALID_CURSOR)
         return 0
     out[0] = 0 - v if minus else v
     return 1

@@ -18,6 +18,7 @@ from crdtredis._resp cimport reply_array, reply_bulk, reply_double, reply_int, r
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.common cimport REFUSED
 from crdtredis.commands.members cimport find_members
+from crdtredis.errors cimport SCORE_NAN
 
 # One member of a result. The Element is of a source, which is not changed as long as the result is
 # in use.
@@ -84,7 +85,7 @@ cdef inline void add_scored(Call *c, int options, const double *scores, int n, c
             if options & INCR:
                 score += old
                 if isnan(score):                            # nothing has been written
-                    refuse(c, "ERR resulting score is not a number (NaN)")
+                    refuse(c, SCORE_NAN)
                     return
             if (options & LT and score >= old) or (options & GT and score <= old):
                 continue

@@ -21,11 +21,12 @@ from crdtredis.commands.command import check_patterns
 from crdtredis.commands.keys import matches
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
 from crdtredis.config import ConfigError, is_glob
-from crdtredis.errors import SYNTAX, CommandError, integer, time_limit
+from crdtredis.errors import (CONFIG_REWRITE, CONFIG_SET, CONFIG_UNKNOWN, FUNCTION_FLUSH,
+                              NOT_0_OR_1, NOT_POSITIVE, NO_CLUSTER, NO_CONFIG, NO_SHUTDOWN,
+                              SHUTDOWN_FAILED, SYNTAX, UNKNOWN_CATEGORY, WRONG_ARITY, CommandError,
+                              integer, time_limit)
 
 OK = Simple("OK")
-NO_CLUSTER = "ERR This instance has cluster support disabled"
-NO_CONFIG = "ERR This instance runs without a configuration"
 
 
 def text(arg: bytes) -> str:
@@ -121,22 +122,20 @@ def config_get(session, argv):
 @config_command("SET", -4, "Changes settings, all or none.")
 def config_set(session, argv):
     if len(argv) % 2:
-        raise CommandError("ERR wrong number of arguments for 'config|set' command")
+        raise CommandError(WRONG_ARITY % "config|set")
     words = [text(a) for a in argv[2:]]
     try:
         configuration(session).set_texts(zip(words[::2], words[1::2]))
     except ConfigError as e:
         fault = next((f for f in e.faults if f.reason == "unknown"), e.faults[0])
         if fault.reason == "unknown":
-            raise CommandError("ERR Unknown option or number of arguments for CONFIG SET - "
-                               f"'{fault.setting}'") from None
+            raise CommandError(CONFIG_UNKNOWN % fault.setting) from None
         problem = fault.problem
         if fault.reason == "fixed" or fault.setting.lower() == "databases":
             problem = ("can't set immutable config" +
                        " (CRDT.PEER changes them until the next start)" *
                        (fault.setting.lower() == "peers"))
-        raise CommandError("ERR CONFIG SET failed (possibly related to argument "
-                           f"'{fault.setting}') - {problem}") from None
+        raise CommandError(CONFIG_SET % (fault.setting, problem)) from None
     return OK
 
 
@@ -154,7 +153,7 @@ def config_rewrite(session, argv):
     except ValueError as e:
         raise CommandError(f"ERR {str(e)[:1].upper()}{str(e)[1:]}") from None
     except OSError as e:
-        raise CommandError(f"ERR Rewriting config file: {e.strerror}") from None
+        raise CommandError(CONFIG_REWRITE % e.strerror) from None
     return OK
 
 
@@ -254,11 +253,11 @@ def shutdown(session, argv):
     if b"ABORT" in words:
         if len(words) > 1:
             raise CommandError(SYNTAX)
-        raise CommandError("ERR No shutdown in progress.")
+        raise CommandError(NO_SHUTDOWN)
     if session.executor.misconf and not {b"NOSAVE", b"FORCE"} & set(words):
-        raise CommandError("ERR Errors trying to SHUTDOWN. Check logs.")
+        raise CommandError(SHUTDOWN_FAILED)
     if session.server is None:
-        raise CommandError("ERR Errors trying to SHUTDOWN. Check logs.")
+        raise CommandError(SHUTDOWN_FAILED)
     session.server.stop("SHUTDOWN")
     return NO_REPLY
 
@@ -315,9 +314,9 @@ def wait(session, argv):
 def waitaof(session, argv):
     local, peers = integer(argv[1]), integer(argv[2])
     if not 0 <= local <= 1:
-        raise CommandError("ERR value is out of range, must be between 0 and 1")
+        raise CommandError(NOT_0_OR_1)
     if peers < 0:
-        raise CommandError("ERR value is out of range, must be positive")
+        raise CommandError(NOT_POSITIVE)
     return wait_for(session, local, peers, time_limit(argv[3], session.replica.now), lambda here,
                     n: [here, n])
 
@@ -373,13 +372,13 @@ def acl_getuser(session, argv):
 @acl_command("CAT", -2, "The categories of commands, or the commands of one.", admin=False)
 def acl_cat(session, argv):
     if len(argv) > 3:
-        raise CommandError("ERR wrong number of arguments for 'acl|cat' command")
+        raise CommandError(WRONG_ARITY % "acl|cat")
     if len(argv) == 2:
         return sorted({c for s in COMMANDS.values() for c in s.categories})
     wanted = text(argv[2]).lower()
     found = [s.name.lower() for s in COMMANDS.values() if wanted in s.categories]
     if not found:
-        raise CommandError(f"ERR Unknown category '{text(argv[2])}'")
+        raise CommandError(UNKNOWN_CATEGORY % text(argv[2]))
     return found
 
 
@@ -394,7 +393,7 @@ command("FUNCTION|HELP", arity=2, flags="loading stale", group="scripting", sinc
          summary="Removes all functions: there are none.")
 def function_flush(session, argv):
     if len(argv) > 3 or (len(argv) == 3 and argv[2].upper() not in (b"ASYNC", b"SYNC")):
-        raise CommandError("ERR FUNCTION FLUSH only supports SYNC|ASYNC option")
+        raise CommandError(FUNCTION_FLUSH)
     return OK
 
 

@@ -36,13 +36,12 @@ from crdtredis.commands.members cimport (add_all, choose, end_removal, find_memb
 from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add,
                                           scan_answer, scan_init, scan_matches,
                                           scan_walk_members)
+from crdtredis.errors cimport LIMIT_NEGATIVE, NOT_POSITIVE, NUMKEYS_NOT_POSITIVE, TOO_MANY_KEYS
 from crdtredis.numbers cimport parse_int64
 
 from functools import partial
 
 from crdtredis.commands.table import command, counted_keys
-
-cdef const char *NOT_POSITIVE = "ERR value is out of range, must be positive"
 
 
 cdef inline Span nothing() noexcept nogil:
@@ -463,10 +462,10 @@ cdef void sintercard(Call *c) noexcept nogil:
     cdef int64_t n, limit = 0
     cdef int i
     if not parse_int64(c.argv[1].p, c.argv[1].n, &n) or n < 1:
-        refuse(c, "ERR numkeys should be greater than 0")
+        refuse(c, NUMKEYS_NOT_POSITIVE)
         return
     if n > c.argc - 2:
-        refuse(c, "ERR Number of keys can't be greater than number of args")
+        refuse(c, TOO_MANY_KEYS)
         return
     i = 2 + n
     while i < c.argc:
@@ -474,7 +473,7 @@ cdef void sintercard(Call *c) noexcept nogil:
             refuse_syntax(c)
             return
         if not parse_int64(c.argv[i + 1].p, c.argv[i + 1].n, &limit) or limit < 0:
-            refuse(c, "ERR LIMIT can't be negative")
+            refuse(c, LIMIT_NEGATIVE)
             return
         i += 2
     if not read_sources(c, 2, n, &from_):

@@ -37,6 +37,7 @@ from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.common cimport REFUSED, read_int, touch
 from crdtredis.commands.members cimport member_name, next_member, read_any
+from crdtredis.errors cimport SORT_NOT_FLOAT
 from crdtredis.numbers cimport parse_int64
 
 from crdtredis.commands.table import command
@@ -414,7 +415,7 @@ cdef void run(Call *c, Sorting *s, int read_only) noexcept nogil:
     load(c, s, &first, &n)
     if not s.unsorted:
         if not weigh(c, s):
-            refuse(c, "ERR One or more scores can't be converted into double")
+            refuse(c, SORT_NOT_FLOAT)
             return
         sort_rows(s)
     if s.target != NULL:

@@ -31,6 +31,9 @@ from crdtredis._engine cimport (Call, refuse, refuse_arity, refuse_float, refuse
                                 refuse_type, native, is_word)
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
+from crdtredis.errors cimport (DECREMENT_OVERFLOW, INCREMENT_NOT_FINITE, INCREMENT_OVERFLOW,
+                               LCS_LENGTH_AND_INDEXES, LCS_NOT_STRINGS, LCS_NO_MEMORY,
+                               LCS_TOO_LARGE, OFFSET_RANGE)
 from crdtredis.numbers cimport REAL_TEXT, format_long_double, parse_int64, parse_long_double
 from crdtredis.commands.common cimport (FOUND, MAX_STRING, MISSING, REFUSED, args_size, clamp_range,
                                         copy_grown, expect_ahead, find_string, read_deadline,
@@ -352,7 +355,7 @@ cdef void setrange(Call *c) noexcept nogil:
     if not read_int(c, c.argv[2], &offset):
         return
     if offset < 0:
-        refuse(c, b"ERR offset is out of range")
+        refuse(c, OFFSET_RANGE)
         return
     found = find_string(c, 1, &e)
     if found == REFUSED:
@@ -388,7 +391,7 @@ cdef void add(Call *c, int64_t step) noexcept nogil:
             refuse_int(c)
             return
     if v > INT64_MAX - step if step > 0 else v < INT64_MIN - step:
-        refuse(c, b"ERR increment or decrement would overflow")
+        refuse(c, INCREMENT_OVERFLOW)
         return
     wanted = v + step
     string_add(c.kernel, c.db, c.argv[1], e, step, &wanted if kind != WHOLE else NULL)
@@ -414,7 +417,7 @@ cdef void decrby(Call *c) noexcept nogil:
     if not read_int(c, c.argv[2], &step):
         return
     if step == INT64_MIN:
-        refuse(c, b"ERR decrement would overflow")
+        refuse(c, DECREMENT_OVERFLOW)
         return
     add(c, -step)
 
@@ -439,7 +442,7 @@ cdef void incrbyfloat(Call *c) noexcept nogil:
         return
     wanted = v + step
     if not isfinite(wanted):
-        refuse(c, b"ERR increment would produce NaN or Infinity")
+        refuse(c, INCREMENT_NOT_FINITE)
         return
     string_add(c.kernel, c.db, c.argv[1], e, step, &wanted)
     reply_bulk(c.reply, number, format_long_double(wanted, number))
@@ -529,11 +532,11 @@ cdef void lcs_reply(Call *c, Span a, Span b, int want_length, int want_stretches
     cdef Stretch *s
     cdef size_t n
     if (a.n + 1) * (b.n + 1) * sizeof(uint32_t) > MAX_STRING:
-        refuse(c, b"ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len")
+        refuse(c, LCS_TOO_LARGE)
         return
     table = lcs_table(a, b)
     if table == NULL:
-        refuse(c, b"ERR Insufficient memory, failed allocating transient memory for LCS")
+        refuse(c, LCS_NO_MEMORY)
         return
     length = table[a.n * (b.n + 1) + b.n]
     if want_length:
@@ -578,7 +581,7 @@ cdef void lcs(Call *c) noexcept nogil:
         else:
             c.stats.hits += 1
         if type != T_NONE and type != T_STRING:
-            refuse(c, b"ERR The specified keys must contain string values")
+            refuse(c, LCS_NOT_STRINGS)
             buffer_free(&copy)
             return
         v[i] = span(b"", 0)
@@ -606,7 +609,7 @@ cdef void lcs(Call *c) noexcept nogil:
         i += 1
     else:
         if want_length and want_stretches:
-            refuse(c, b"ERR If you want both the length and indexes, please just use IDX.")
+            refuse(c, LCS_LENGTH_AND_INDEXES)
         else:
             lcs_reply(c, v[0], v[1], want_length, want_stretches, shortest, with_length)
     buffer_free(&copy)

@@ -10,6 +10,7 @@ from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_MULTI, Call, drop_transac
                                 refuse, native, unwatch_all,
                                 watch_key_for)
 from crdtredis._resp cimport reply_ok
+from crdtredis.errors cimport DISCARD_WITHOUT_MULTI, NESTED_MULTI, WATCH_IN_MULTI
 
 from crdtredis.commands.table import command
 
@@ -18,7 +19,7 @@ FLAGS = "noscript loading stale fast allow_busy no_queue"
 
 cdef void multi(Call *c) noexcept nogil:
     if c.client.flags & CLIENT_MULTI:
-        refuse(c, "ERR MULTI calls can not be nested")
+        refuse(c, NESTED_MULTI)
         return
     c.client.flags |= CLIENT_MULTI
     reply_ok(c.reply)
@@ -30,7 +31,7 @@ cdef void exec_(Call *c) noexcept nogil:
 
 cdef void discard(Call *c) noexcept nogil:
     if not c.client.flags & CLIENT_MULTI:
-        refuse(c, "ERR DISCARD without MULTI")
+        refuse(c, DISCARD_WITHOUT_MULTI)
         return
     drop_transaction(c.dispatch, c.client)
     reply_ok(c.reply)
@@ -39,7 +40,7 @@ cdef void discard(Call *c) noexcept nogil:
 cdef void watch(Call *c) noexcept nogil:
     cdef int i
     if c.client.flags & CLIENT_MULTI:
-        refuse(c, "ERR WATCH inside MULTI is not allowed")
+        refuse(c, WATCH_IN_MULTI)
         return
     for i in range(1, c.argc):
         watch_key_for(c.dispatch, c.client, c.argv[i])

@@ -25,9 +25,10 @@ from crdtredis._core cimport (T_SET, T_ZSET, Collection, Element, Kernel, elemen
 from crdtredis._engine cimport Call, refuse, refuse_syntax, native, is_word
 from crdtredis._resp cimport parse_double, reply_int
 from crdtredis.buffer cimport Buffer, buffer_add, buffer_free
-from crdtredis.commands.common cimport REFUSED, read_int
+from crdtredis.commands.common cimport REFUSED, read_int, refuse_named
 from crdtredis.commands.members cimport member_live, next_member, read_any
 from crdtredis.commands.scored cimport Scored, reply_scored, reply_scored_header, store_scored
+from crdtredis.errors cimport LIMIT_NEGATIVE, NO_INPUT_KEY, WEIGHT_NOT_FLOAT
 from crdtredis.numbers cimport parse_int64
 
 from crdtredis.commands.table import command, counted_keys
@@ -93,19 +94,6 @@ cdef inline Element *source_find(const Source *s, Element *m) noexcept nogil:
 
 
 # ---- reading the command -------------------------------------------------------------------------
-cdef void refuse_no_keys(Call *c) noexcept nogil:
-    """argv[0] is a command's name, so its length is bounded."""
-    cdef char text[128]
-    cdef const char *head = b"ERR at least 1 input key is needed for '"
-    cdef size_t n = 40, i
-    memcpy(text, head, n)
-    for i in range(min(c.argv[0].n, <size_t>64)):
-        text[n] = c.argv[0].p[i] | 32
-        n += 1
-    memcpy(text + n, b"' command", 10)
-    refuse(c, text)
-
-
 cdef int read_sources(Call *c, int first, int64_t n, Plan *p) noexcept nogil:
     """Looks up the keys argv[first] to argv[first + n - 1]; 0 after a refusal. The caller frees
     p.sources."""
@@ -131,7 +119,7 @@ cdef int read_options(Call *c, int i, int counting, int storing, Plan *p) noexce
             for j in range(p.n):
                 i += 1
                 if not parse_double(c.argv[i].p, c.argv[i].n, &sources[j].weight):
-                    refuse(c, "ERR weight value is not a float")
+                    refuse(c, WEIGHT_NOT_FLOAT)
                     return 0
         elif weighted and is_word(c.argv[i], "AGGREGATE") and i + 1 < c.argc:
             i += 1
@@ -149,7 +137,7 @@ cdef int read_options(Call *c, int i, int counting, int storing, Plan *p) noexce
         elif counting and is_word(c.argv[i], "LIMIT") and i + 1 < c.argc:
             i += 1
             if not parse_int64(c.argv[i].p, c.argv[i].n, &p.limit) or p.limit < 0:
-                refuse(c, "ERR LIMIT can't be negative")
+                refuse(c, LIMIT_NEGATIVE)
                 return 0
         else:
             refuse_syntax(c)
@@ -167,7 +155,7 @@ cdef int read_plan(Call *c, int at, Combining how, int counting, Plan *p) noexce
     if not read_int(c, c.argv[at], &n):
         return 0
     if n < 1:
-        refuse_no_keys(c)
+        refuse_named(c, NO_INPUT_KEY)
         return 0
     if n > c.argc - at - 1:
         refuse_syntax(c)

@@ -44,6 +44,9 @@ from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, 
                                           scan_walk_members)
 from crdtredis.commands.scored cimport (CH, GT, INCR, LT, NX, XX, Scored, add_scored, reply_scored,
                                         reply_scored_header, store_scored)
+from crdtredis.errors cimport (GT_LT_AND_NX, INCR_PAIRS, LIMIT_BY_RANK, MIN_MAX_NOT_FLOAT,
+                               MIN_MAX_NOT_NAME, NOT_POSITIVE, OUT_OF_RANGE, WITHSCORES_BY_NAME,
+                               XX_AND_NX)
 from crdtredis.numbers cimport REAL_TEXT, parse_int64
 
 from functools import partial
@@ -108,7 +111,7 @@ cdef int read_score_bound(Call *c, Span arg, Bound *b) noexcept nogil:
         b.score = strtod(text, &end)
         if end[0] == 0 and not isnan(b.score):
             return 1
-    refuse(c, "ERR min or max is not a float")
+    refuse(c, MIN_MAX_NOT_FLOAT)
     return 0
 
 
@@ -123,7 +126,7 @@ cdef int read_name_bound(Call *c, Span arg, Bound *b) noexcept nogil:
         b.open = 1
         b.edge = 1 if first == c'+' else -1
         return 1
-    refuse(c, "ERR min or max not valid string range item")
+    refuse(c, MIN_MAX_NOT_NAME)
     return 0
 
 
@@ -168,11 +171,10 @@ cdef int read_range(Call *c, int i, By by, Direction direction, int storing,
     if r.by == BY_ANY:
         r.by = BY_RANK
     if r.count != -1 and r.by == BY_RANK:
-        refuse(c, "ERR syntax error, LIMIT is only supported in combination with either BYSCORE or "
-                "BYLEX")
+        refuse(c, LIMIT_BY_RANK)
         return 0
     if r.with_scores and r.by == BY_NAME:
-        refuse(c, "ERR syntax error, WITHSCORES not supported in combination with BYLEX")
+        refuse(c, WITHSCORES_BY_NAME)
         return 0
     return read_bounds(c, i, r)
 
@@ -344,11 +346,11 @@ cdef int read_add_options(Call *c, int *options) noexcept nogil:
     if i == c.argc or (c.argc - i) % 2:
         refuse_syntax(c)
     elif o & NX and o & XX:
-        refuse(c, "ERR XX and NX options at the same time are not compatible")
+        refuse(c, XX_AND_NX)
     elif (o & NX and o & (GT | LT)) or (o & GT and o & LT):
-        refuse(c, "ERR GT, LT, and/or NX options at the same time are not compatible")
+        refuse(c, GT_LT_AND_NX)
     elif o & INCR and c.argc - i > 2:
-        refuse(c, "ERR INCR option supports a single increment-element pair")
+        refuse(c, INCR_PAIRS)
     else:
         return i
     return 0
@@ -473,7 +475,7 @@ cdef void pop(Call *c, int greatest) noexcept nogil:
         refuse_syntax(c)
         return
     if c.argc == 3 and (not parse_int64(c.argv[2].p, c.argv[2].n, &n) or n < 0):
-        refuse(c, "ERR value is out of range, must be positive")
+        refuse(c, NOT_POSITIVE)
         return
     if find_members(c, c.argv[1], T_ZSET, &e, &z) == REFUSED:
         return
@@ -680,7 +682,7 @@ cdef void zrandmember(Call *c) noexcept nogil:
         refuse_syntax(c)
         return
     if with_scores and n > INT64_MAX // 2:
-        refuse(c, "ERR value is out of range")
+        refuse(c, OUT_OF_RANGE)
         return
     if read_members(c, c.argv[1], T_ZSET, &z) == REFUSED:
         return

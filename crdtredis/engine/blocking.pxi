@@ -25,8 +25,7 @@
 # taken at both, as by LPOP || LPOP.
 
 from crdtredis._core cimport T_COUNT, key_type, watch_put_ready, watch_take_ready
-
-cdef const char *UNBLOCKED = "UNBLOCKED client unblocked via CLIENT UNBLOCK"
+from crdtredis.errors cimport UNBLOCKED
 
 
 cdef inline Waiter *waiters_of(Wait *w) noexcept nogil:

@@ -10,6 +10,7 @@ from crdtredis._resp cimport (PARSE_ERROR, PARSE_MORE, PARSE_READY, parser_fed, 
                               reply_null_array, reply_object,
                               reply_ok, reply_simple)
 from crdtredis.buffer cimport buffer_add, buffer_free, buffer_need, span
+from crdtredis.errors cimport NOT_FLOAT, NOT_INTEGER, SYNTAX, WRONG_ARITY, WRONG_TYPE
 from libc.stdio cimport fputs, snprintf, stderr
 from libc.stdlib cimport abort, calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memmove, memset, strlen
@@ -28,19 +29,19 @@ cdef void refuse_arity(Call *c) noexcept nogil:
 
 
 cdef void refuse_syntax(Call *c) noexcept nogil:
-    reply_error(c.reply, "ERR syntax error")
+    reply_error(c.reply, SYNTAX)
 
 
 cdef void refuse_type(Call *c) noexcept nogil:
-    reply_error(c.reply, "WRONGTYPE Operation against a key holding the wrong kind of value")
+    reply_error(c.reply, WRONG_TYPE)
 
 
 cdef void refuse_int(Call *c) noexcept nogil:
-    reply_error(c.reply, "ERR value is not an integer or out of range")
+    reply_error(c.reply, NOT_INTEGER)
 
 
 cdef void refuse_float(Call *c) noexcept nogil:
-    reply_error(c.reply, "ERR value is not a valid float")
+    reply_error(c.reply, NOT_FLOAT)
 
 
 cdef void refuse_too_large(Call *c) noexcept nogil:
@@ -49,7 +50,7 @@ cdef void refuse_too_large(Call *c) noexcept nogil:
 
 cdef void reply_arity(Reply *r, Command *cmd) noexcept nogil:
     cdef char text[128]
-    snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", cmd.name)
+    snprintf(text, sizeof(text), WRONG_ARITY, cmd.name)
     reply_error(r, text)
 
 

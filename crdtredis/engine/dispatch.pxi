@@ -16,6 +16,9 @@
 
 from crdtredis._core cimport (REFUSED_LARGE, key_find, mem_used, op_begin, op_end, op_fits, op_room,
                               remainder_size, stamps_run_ahead)
+from crdtredis.errors cimport (CLOCK_AHEAD, EXEC_REFUSED, LOADING, NOT_IN_TRANSACTION, NO_AUTH,
+                               OUT_OF_MEMORY, TOO_LARGE, UNKNOWN_COMMAND, UNKNOWN_SUBCOMMAND,
+                               UNSOUND_RESULT, WRONG_ARITY)
 
 cdef extern from *:
     """
@@ -98,12 +101,6 @@ cdef Command *find_subcommand(Dispatch *d, Command *container, Span sub) noexcep
 cdef enum:
     TEXT_MAX = 512
 
-cdef const char *TOO_LARGE = "ERR operation too large"
-cdef const char *UNSOUND = "ERR a result of this command is none that replicas could be told, and was not stored"
-cdef const char *CLOCK_AHEAD = ("CLOCKAHEAD Writes are refused: timestamps here are ahead of the "
-                                "clock by more than max-clock-skew. "
-                                "GET /health says how to go on")
-
 
 cdef size_t shown(char *out, Span arg, size_t most) noexcept nogil:
     """Copies at most `most` bytes, up to a NUL, as "%.128s" does."""
@@ -123,7 +120,7 @@ cdef void reject(Dispatch *d, Client *client, Command *cmd, const char *text) no
     if client.flags & CLIENT_MULTI:
         client.flags |= CLIENT_DIRTY
     if cmd != NULL and cmd.flags & C_EXEC:
-        snprintf(abort_text, sizeof(abort_text), "EXECABORT Transaction discarded because of: %s",
+        snprintf(abort_text, sizeof(abort_text), EXEC_REFUSED,
                  text + 4 if memcmp(text, <const char*>"ERR ", 4) == 0 else text)
         drop_transaction(d, client)
         reply_error(&client.reply, abort_text)
@@ -151,7 +148,7 @@ cdef void reject_unknown(Dispatch *d, Client *client, Span *argv, int argc) noex
         args[n - 1] = c' '
         args[n] = 0
     shown(arg, argv[0], SHOWN_ARG)
-    snprintf(text, sizeof(text), "ERR unknown command '%s', with args beginning with: %s", arg,
+    snprintf(text, sizeof(text), UNKNOWN_COMMAND, arg,
              args)
     reject(d, client, NULL, text)
 
@@ -186,7 +183,7 @@ cdef void reject_subcommand(Dispatch *d, Client *client, Command *container,
     for i in range(container.name_n):
         name[i] = container.name[i] - 32 if c'a' <= container.name[i] <= c'z' else container.name[i]
     name[container.name_n] = 0
-    snprintf(text, sizeof(text), "ERR unknown subcommand '%s'. Try %s HELP.", arg, name)
+    snprintf(text, sizeof(text), UNKNOWN_SUBCOMMAND, arg, name)
     reject(d, client, NULL, text)
 
 
@@ -196,19 +193,19 @@ cdef int rejected(Dispatch *d, Client *client, Command *cmd) noexcept nogil:
     if cmd.flags & C_EXEC:
         effective |= client.queue_flags & (C_WRITE | C_DENYOOM)
     if not client.flags & CLIENT_AUTHENTICATED and not cmd.flags & C_NO_AUTH:
-        reject(d, client, cmd, "NOAUTH Authentication required.")
+        reject(d, client, cmd, NO_AUTH)
         return 1
     if client.flags & CLIENT_MULTI and cmd.flags & C_NO_MULTI:
-        reject(d, client, cmd, "ERR Command not allowed inside a transaction")
+        reject(d, client, cmd, NOT_IN_TRANSACTION)
         return 1
     if effective & C_DENYOOM and d.guard & GUARD_OOM and mem_used() > d.max_memory:
-        reject(d, client, cmd, "OOM command not allowed when used memory > 'maxmemory'.")
+        reject(d, client, cmd, OUT_OF_MEMORY)
         return 1
     if d.guard & GUARD_MISCONF and effective & C_WRITE:
         reject(d, client, cmd, d.misconf)
         return 1
     if d.guard & GUARD_LOADING and not cmd.flags & C_LOADING:
-        reject(d, client, cmd, "LOADING Redis is loading the dataset in memory")
+        reject(d, client, cmd, LOADING)
         return 1
     if d.guard & GUARD_CLOCK and effective & C_WRITE:
         reject(d, client, cmd, CLOCK_AHEAD)
@@ -327,7 +324,7 @@ cdef inline void run_handler(Dispatch *d, Client *client, Command *cmd, Span *ar
             run_python(d, client, cmd, argv, argc)
         if d.kernel.refused:
             client.reply.buf.n = at
-            refuse(&c, TOO_LARGE if d.kernel.refused == REFUSED_LARGE else UNSOUND)
+            refuse(&c, TOO_LARGE if d.kernel.refused == REFUSED_LARGE else UNSOUND_RESULT)
         else:
             count_changes(d, cmd, &c, d.kernel.changes - before)
         if op_end(d.kernel):
@@ -377,7 +374,7 @@ cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv,
     if cmd == NULL:
         reject_unknown(d, client, argv, argc)
     elif argc != cmd.arity and (cmd.arity > 0 or argc < -cmd.arity):
-        snprintf(text, sizeof(text), "ERR wrong number of arguments for '%s' command", cmd.name)
+        snprintf(text, sizeof(text), WRONG_ARITY, cmd.name)
         reject(d, client, cmd, text)
     elif (d.guard == 0 and client.flags & (CLIENT_MULTI | CLIENT_AUTHENTICATED)
           == CLIENT_AUTHENTICATED):

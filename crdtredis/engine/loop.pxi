@@ -29,6 +29,7 @@ from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, RECORD_FULL, RECORD_HEAD, RO
                               free_garbage, has_ops, pages_due,
                               pages_give, pages_slices, pages_watch, reap, receive, record_end,
                               retry_waiting, table_work, take_record)
+from crdtredis.errors cimport LOG_NOT_WRITTEN
 
 cdef enum:
     EVENTS = 1024           # per epoll_wait
@@ -597,8 +598,7 @@ cdef class Loop:
         it has failed."""
         if self.log.state == LOG_FAILED:
             if not self.d.guard & GUARD_MISCONF:
-                snprintf(self.d.misconf, sizeof(self.d.misconf),
-                         "MISCONF Errors writing to the AOF file: %s",
+                snprintf(self.d.misconf, sizeof(self.d.misconf), LOG_NOT_WRITTEN,
                          strerror(self.log.error))
                 self.d.guard |= GUARD_MISCONF
         elif self.d.guard & GUARD_MISCONF and self.log.state == LOG_OPEN:

@@ -9,6 +9,7 @@ from libc.stdlib cimport qsort
 
 from crdtredis._core cimport (Element, key_deadline, key_find, key_visible, watch_hold, watch_key,
                               watch_release)
+from crdtredis.errors cimport EXEC_ABORTED, EXEC_WITHOUT_MULTI
 
 
 cdef void exec_queued(Call *c) noexcept nogil:
@@ -28,11 +29,11 @@ cdef void exec_queued(Call *c) noexcept nogil:
     cdef Command *me = client.command
     cdef Command *cmd
     if not client.flags & CLIENT_MULTI:
-        refuse(c, "ERR EXEC without MULTI")
+        refuse(c, EXEC_WITHOUT_MULTI)
         return
     if client.flags & CLIENT_DIRTY:
         drop_transaction(d, client)
-        refuse(c, "EXECABORT Transaction discarded because of previous errors.")
+        refuse(c, EXEC_ABORTED)
         return
     if watched_changed(d, client):
         drop_transaction(d, client)

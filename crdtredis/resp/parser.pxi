@@ -20,6 +20,10 @@
 # not: the line is too long, and NUL is a byte like any other. What Redis does not check is not
 # checked here: the byte after a CR, and the two bytes after a bulk string.
 
+from crdtredis.errors cimport (BULK_HEADER_TOO_BIG, DOLLAR_EXPECTED, INLINE_TOO_BIG,
+                               INVALID_BULK_LENGTH, INVALID_MULTIBULK_LENGTH,
+                               MULTIBULK_HEADER_TOO_BIG, UNAUTHENTICATED_BULK_LENGTH,
+                               UNAUTHENTICATED_MULTIBULK_LENGTH, UNBALANCED_QUOTES)
 from libc.stdint cimport INT32_MAX
 from libc.stdio cimport fputs, stderr
 from libc.stdlib cimport abort, free, realloc
@@ -151,13 +155,13 @@ cdef int parser_next(Parser *p) noexcept nogil:
         if at[0] != 42:
             return inline_command(p)
         if not short_header(p, &at, end, &left):
-            status = header(p, &at, end, &left, "ERR Protocol error: too big mbulk count string")
+            status = header(p, &at, end, &left, MULTIBULK_HEADER_TOO_BIG)
             if status != PARSE_READY:
                 return status
         if left > INT32_MAX:
-            return fail(p, "ERR Protocol error: invalid multibulk length")
+            return fail(p, INVALID_MULTIBULK_LENGTH)
         if left > STRANGER_ARGS and not p.authenticated:
-            return fail(p, "ERR Protocol error: unauthenticated multibulk length")
+            return fail(p, UNAUTHENTICATED_MULTIBULK_LENGTH)
         if left < 0:
             left = 0
     argc = p.argc
@@ -165,16 +169,16 @@ cdef int parser_next(Parser *p) noexcept nogil:
         if bulk < 0:
             if not (at < end and at[0] == 36 and short_header(p, &at, end, &bulk)):
                 line = at
-                status = header(p, &at, end, &bulk, "ERR Protocol error: too big bulk count string")
+                status = header(p, &at, end, &bulk, BULK_HEADER_TOO_BIG)
                 if status != PARSE_READY:
                     break
                 if line[0] != 36:
                     status = not_a_bulk(p, line[0])
                     break
             if <uint64_t>bulk > <uint64_t>limit:
-                status = fail(p, "ERR Protocol error: invalid bulk length"
+                status = fail(p, INVALID_BULK_LENGTH
                               if <uint64_t>bulk > <uint64_t>p.max_bulk
-                              else "ERR Protocol error: unauthenticated bulk length")
+                              else UNAUTHENTICATED_BULK_LENGTH)
                 break
         if end - at - 2 < bulk:
             status = PARSE_MORE
@@ -266,7 +270,7 @@ cdef int fail(Parser *p, const char *text) noexcept nogil:
 
 
 cdef int not_a_bulk(Parser *p, char c) noexcept nogil:
-    snprintf(p.error_text, sizeof(p.error_text), b"ERR Protocol error: expected '$', got '%c'",
+    snprintf(p.error_text, sizeof(p.error_text), DOLLAR_EXPECTED,
              <int>c)
     return fail(p, p.error_text)
 
@@ -279,7 +283,7 @@ cdef int inline_command(Parser *p) noexcept nogil:
     cdef char *lf = <char*>memchr(line + p.scanned, 10, end - line - p.scanned)
     cdef size_t n = (lf if lf != NULL else end) - line
     if n > LINE:
-        return fail(p, "ERR Protocol error: too big inline request")
+        return fail(p, INLINE_TOO_BIG)
     if lf == NULL:
         p.scanned = n
         return PARSE_MORE
@@ -315,7 +319,7 @@ cdef int split(Parser *p, char *at, char *end) noexcept nogil:
                 at += 1
                 quote = 0
                 if at < end and not is_space(at[0]):
-                    return fail(p, "ERR Protocol error: unbalanced quotes in request")
+                    return fail(p, UNBALANCED_QUOTES)
                 break
             elif c == 92 and end - at > 1:
                 if quote == 34:
@@ -333,7 +337,7 @@ cdef int split(Parser *p, char *at, char *end) noexcept nogil:
             to += 1
             at += 1
         if quote:
-            return fail(p, "ERR Protocol error: unbalanced quotes in request")
+            return fail(p, UNBALANCED_QUOTES)
         p.argv[p.argc].n = to - p.argv[p.argc].p
         p.argc += 1
 
