@@ -26,7 +26,7 @@ def actor_id(replica: str, epoch: int) -> int:
     return int.from_bytes(digest, "little")
 
 
-def covers(clock: Mapping[int, int], other: Mapping[int, int]) -> bool:
+def observed(clock: Mapping[int, int], other: Mapping[int, int]) -> bool:
     return all(clock.get(a, 0) >= s for a, s in other.items())
 
 
@@ -59,7 +59,7 @@ def leaving_out(have: Mapping[int, int], there: Mapping[int, int], wanted: set[i
 
 def overdue(have: Mapping[int, int], there: Mapping[int, int],
             before: Mapping[int, int] | None) -> Clock:
-    """What is lacking and did not move: `before` is `have` as it was at the exchange before, None
+    """What is lacking and did not move: `before` is `have` as it was in the round before, None
     if there was none."""
     if before is None:
         return {}

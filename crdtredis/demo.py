@@ -33,7 +33,7 @@ from rich.text import Text
 from crdtredis.errors import StartError
 
 NAMES = ("amsterdam", "boston", "canberra")
-START_PATIENCE = 30.0                   # seconds until all three must answer
+START_PATIENCE = 30.0                   # seconds until all three must reply
 STOP_PATIENCE = 10.0
 # seconds between two lines where standard output is no terminal
 PLAIN_PERIOD = 2.0
@@ -163,7 +163,7 @@ def begin(replicas: list[Replica]) -> None:
                 raise StartError(f"replica {r.name} ended: "
                                  f"{(r.folder / 'messages.log').read_text(errors='replace').strip()}", 1)
         if time.monotonic() > patience:
-            raise StartError(f"the replicas did not answer within {START_PATIENCE:g} s", 1)
+            raise StartError(f"the replicas did not reply within {START_PATIENCE:g} s", 1)
         time.sleep(0.05)
 
 
@@ -227,9 +227,9 @@ def draw(replicas: list[Replica]) -> RenderableType:
         ops = r.seen.get("crdt", {}).get("applied_ops", "?")
         links = {names.get(p["url"].partition("://")[2]): link(p) for p in r.seen.get("peers", ())}
         table.add_row(r.name, str(ops), r.call("GET", "demo:counter"),
-                      *("" if name == r.name else links.get(name, "no answer") for name in NAMES))
+                      *("" if name == r.name else links.get(name, "no reply") for name in NAMES))
     if "?" in digests:
-        verdict = "a replica does not answer"
+        verdict = "a replica does not reply"
     elif len(set(digests)) == 1:
         verdict = f"digest {digests[0][:16]}: equal in all three"
     else:

@@ -233,12 +233,12 @@ class DamagedBatch(ValueError):
     understand."""
 
 
-class StrangerError(ValueError):
+class UndeclaredActor(ValueError):
     """An op of an actor that is not declared, a declaration that contradicts a known one, or an op
     of this very process it never made."""
 
 
-class WaitingRoomFull(Exception):
+class CausalBufferFull(Exception):
     """Too many ops wait for ops they depend on: nothing is lost if the sender offers them again
     later."""
 

@@ -7,13 +7,13 @@
 
 Start: data directory and lock; identity, which makes a new epoch durable (on a full disk the log
 does so later, and refuses writes until then); replica, executor, loop; listening sockets. From here
-on clients are answered, with -LOADING, while the log is replayed in slices inside the loop. Then
+on clients are replied to, with -LOADING, while the log is replayed in slices inside the loop. Then
 the log is opened for writing and the doors open. What replication and HTTP are made of takes most
 of the time of a start to load, so that is done meanwhile, in a thread; then the sync thread starts,
 at the latest when a command asks for it. Nothing is written under the new epoch before it is
 durable and the log is whole.
 
-Stop (SIGTERM, SIGINT, SHUTDOWN): the loop iteration under way is logged and answered, the sync
+Stop (SIGTERM, SIGINT, SHUTDOWN): the loop iteration under way is logged and replied, the sync
 thread ends what is in flight, the log is forced to disk, the lock is released, exit code 0. A
 second signal cuts that short; what comes at once is the same signal, sent to the process and its
 group, as timeout(1) and many supervisors do. SIGHUP opens the log file of the messages again.
@@ -66,7 +66,7 @@ log = logging.getLogger("crdtredis.server")
 # µs without progress after which a service manager may take the start for failed
 START_PATIENCE = 60_000_000
 PROGRESS = 2.0          # s between two lines about recovery
-# s of loading after which /health is answered meanwhile: a short start needs no thread for it
+# s of loading after which /health is replied to meanwhile: a short start needs no thread for it
 LOADING_AFTER = 0.25
 ONE_SIGNAL = 0.5        # s within which signals to stop are one
 OWN_FILES = 64          # descriptors for the log, the sync thread, listening sockets
@@ -108,7 +108,7 @@ class Server:
         self._stops: list[Callable[[], Any]] = []       # undone in reverse order
         self._http: list[socket.socket] = []
         self._loading: Loading | None = None
-        # replicas whose timestamps lie too far ahead, as last told in the log
+        # replicas whose stamps lie too far ahead, as last told in the log
         self._ahead: set[str] = set()
         # s for which received ops have waited for others
         self._waiting = 0
@@ -269,7 +269,7 @@ class Server:
                     break
                 if (self._http and self._loading is None and time.monotonic() - begun
                     >= LOADING_AFTER):
-                    self._answer_loading()
+                    self._reply_loading()
                 if time.monotonic() - shown >= PROGRESS:
                     shown = time.monotonic()
                     notify(f"EXTEND_TIMEOUT_USEC={START_PATIENCE}\nSTATUS=Loading: "
@@ -356,7 +356,7 @@ class Server:
         self._stops.append(self._close_log)
         self.log.start()
 
-    def _answer_loading(self) -> None:
+    def _reply_loading(self) -> None:
         from crdtredis.http.serving import Loading
 
         self._loading = Loading(self._http, self.tls[0])
@@ -379,7 +379,7 @@ class Server:
     # ---- replication -----------------------------------------------------------------------------
 
     def _start_sync(self) -> None:
-        from crdtredis.replication.service import Service, identity_of, settings_of
+        from crdtredis.replication.service import Service, local_replica_of, settings_of
 
         def renew(above: int) -> None:
             self.identity = newer_epoch(self.folder, self.identity, above, now_ms())
@@ -396,10 +396,10 @@ class Server:
 
         config = self.config
         server_tls, client_tls = self.tls
-        identity = identity_of(self.replica, renew, lambda: not self.executor.misconf)
+        local = local_replica_of(self.replica, renew, lambda: not self.executor.misconf)
         # clients may have written since, even in this iteration
-        identity.clock = self._logged
-        service = Service(identity, self.bridge, self._call_soon,
+        local.clock = self._logged
+        service = Service(local, self.bridge, self._call_soon,
                       LogReader(self.folder, self.writer.position), settings_of(config),
                       config.peer_urls, serve if self._http else None, client_tls)
         service.start()
@@ -429,7 +429,7 @@ class Server:
             log.warning("%s", many_actors(actors))
 
     def _watch_clock(self) -> None:
-        """Tells the log when timestamps begin and cease to lie too far ahead of the clock: ours,
+        """Tells the log when stamps begin and cease to lie too far ahead of the clock: ours,
         and those of what is held."""
         found = held(self.replica)
         if self.replica.runs_ahead:
@@ -437,7 +437,7 @@ class Server:
         for name in found.keys() - self._ahead:
             (log.error if name == self.replica.id else log.warning)("%s", found[name])
         for name in self._ahead - found.keys():
-            log.info("timestamps of replica %s are no longer too far ahead of the clock here", name)
+            log.info("stamps of replica %s are no longer too far ahead of the clock here", name)
         self._ahead = set(found)
 
     def health(self) -> tuple[list[str], list[str]]:
@@ -538,7 +538,7 @@ class Server:
 def ahead_of_clock(replica: Replica) -> str:
     """Why writes are refused, and what an operator may do, where replica.runs_ahead."""
     until = replica.hlc >> 16
-    return (f"timestamps here are {(until - replica.now) / 1000:.0f} s ahead of the clock, more "
+    return (f"stamps here are {(until - replica.now) / 1000:.0f} s ahead of the clock, more "
             "than max_clock_skew: writes are refused. This "
             "clock, or that of a replica whose operations were accepted, has been wrong. When all "
             "clocks are right, wait until they get "

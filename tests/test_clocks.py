@@ -3,8 +3,8 @@ from crdtredis import clocks
 
 
 def test_clocks():
-    assert (clocks.covers({1: 5}, {1: 5}) and clocks.covers({1: 5}, {})
-            and not clocks.covers({1: 5}, {2: 1}))
+    assert (clocks.observed({1: 5}, {1: 5}) and clocks.observed({1: 5}, {})
+            and not clocks.observed({1: 5}, {2: 1}))
     assert clocks.lacking({1: 5, 2: 3}, {1: 4, 2: 9, 3: 1}) == {2: 9, 3: 1}
     assert clocks.behind({1: 5, 2: 3}, {1: 4, 2: 9, 3: 1}) == 7
     clock = {1: 5, 2: 3}

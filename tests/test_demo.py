@@ -16,7 +16,7 @@ from tests.real.cluster import ROOT, executable
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_the_table_fits_and_breaks_no_word(monkeypatch, width):
-    links = [[("up", 0), ("not answering", 120_345)], [("connecting", 7), ("retrying", 12)],
+    links = [[("up", 0), ("not replying", 120_345)], [("connecting", 7), ("retrying", 12)],
              [("paused", 3), ("up", 99)]]
     replicas = [demo.Replica(name, 30000 + i, 40000 + i, Path()) for i,
                 name in enumerate(demo.NAMES)]
@@ -34,7 +34,7 @@ def test_the_table_fits_and_breaks_no_word(monkeypatch, width):
     lines = out.getvalue().splitlines()
     assert all(len(line.rstrip()) <= width for line in lines)
     words = set(out.getvalue().split())
-    assert ({"amsterdam", "boston", "canberra", "connecting", "retrying", "answering", "paused",
+    assert ({"amsterdam", "boston", "canberra", "connecting", "retrying", "replying", "paused",
              "1234567", "counter"} <= words)
     assert all(any(f"-p {r.port}" in line and f":{r.http_port}/stats" in line for line in lines)
                for r in replicas)
@@ -55,9 +55,9 @@ def test_the_demo_converges_and_stops_cleanly():
         ports = [int(p) for p in re.findall(r"redis-cli -p (\d+)", text)]
         assert len(ports) == 3 and folder.is_dir()
         for port in ports:
-            answer = subprocess.run(["redis-cli", "-p", str(port), "PING"], capture_output=True,
+            reply = subprocess.run(["redis-cli", "-p", str(port), "PING"], capture_output=True,
                                     text=True)
-            assert answer.stdout.strip() == "PONG"
+            assert reply.stdout.strip() == "PONG"
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=30)
         assert process.returncode == 0 and "stopped" in rest and "Traceback" not in text + rest

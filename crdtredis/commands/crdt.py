@@ -50,7 +50,7 @@ def digest(session, argv):
 
 @crdt("INSPECT", 2, "readonly",
       "All that is kept under a key: writes (the winner first), losers, tallies, deadlines, actors "
-      "and timestamps.",
+      "and stamps.",
       "O(size of the value)", (1, 1, 1))
 def inspect(session, argv):
     return session.replica.inspect(session.db, argv[1])
@@ -96,12 +96,12 @@ def peers(session, argv):
 
 
 def peer_line(p) -> str:
-    words = [f"{p.url} {p.replica or '(not met yet)'}: {p.state}"]
+    words = [f"{p.url} {p.replica or '(no handshake yet)'}: {p.state}"]
     if p.state not in ("self", "standby"):
         words.append(f"it lacks {p.lag_ops} of ours" + (f" for {p.lag_ms} ms" if p.lag_ops else ""))
         words.append(f"we lack {p.missing_ops} of its")
-        words.append("never heard" if p.last_contact_ms < 0
-                     else f"heard {p.last_contact_ms} ms ago")
+        words.append("no contact yet" if p.last_contact_ms < 0
+                     else f"last contact {p.last_contact_ms} ms ago")
     elif p.state == "standby":
         words.append("it is reached by another address")
     return ", ".join(words) + (f"; {p.error}" if p.error else "")

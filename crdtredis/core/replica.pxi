@@ -8,7 +8,7 @@
 
 import os
 
-from crdtredis.errors import DamagedBatch, StrangerError, WaitingRoomFull
+from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 
 
 cdef enum:
@@ -187,17 +187,17 @@ cdef class Replica:
                 if self.k.actors.v[i].applied}
 
     def declare(self, str replica_id, uint64_t epoch):
-        """Makes an actor known (a peer that said hello); returns its id. StrangerError when that is
+        """Makes an actor known (a peer that said hello); returns its id. UndeclaredActor when that is
         impossible."""
         name = replica_id.encode()
         id = actor_id(name, len(name), epoch)
         cdef uint16_t slot = actors_declare(&self.k.actors, id, name, len(name), epoch)
         if slot == NO_SLOT:
-            raise StrangerError(f"actor {replica_id}/{epoch} cannot be taken in")
+            raise UndeclaredActor(f"actor {replica_id}/{epoch} cannot be taken in")
         self.k.actors.v[slot].logged |= self.k.recovering
         return id
 
-    def hear(self, uint64_t actor, clock):
+    def record_clock(self, uint64_t actor, clock):
         """An acknowledgement or handshake: the clock {actor id: seq} of `actor`, without its ops.
         Unknown actors are passed over."""
         cdef uint16_t who = actors_find(&self.k.actors, actor)
@@ -226,9 +226,9 @@ cdef class Replica:
         """Applies an encoded Batch; ops whose dependencies are missing wait, known ones are
         dropped.
 
-        DamagedBatch: the bytes are not a Batch; ops before the damage are applied. StrangerError:
+        DamagedBatch: the bytes are not a Batch; ops before the damage are applied. UndeclaredActor:
         an actor is not declared, or its declaration contradicts a known one; ops before it are
-        applied. WaitingRoomFull: send what is not applied again later. Cost: linear in the bytes,
+        applied. CausalBufferFull: send what is not applied again later. Cost: linear in the bytes,
         and those of the waiting ops that may be applied then: all of them are, while the loop
         spreads them over its iterations.
         """
@@ -242,12 +242,12 @@ cdef class Replica:
         if r == RECEIVED_BAD:
             raise DamagedBatch("the bytes are not a batch of this version")
         if r == RECEIVED_CROWD:
-            raise StrangerError("more new actors at once than are taken in")
+            raise UndeclaredActor("more new actors at once than are taken in")
         if r == RECEIVED_STRANGER:
-            raise StrangerError("a run of an actor that is not declared, or a declaration that "
+            raise UndeclaredActor("a run of an actor that is not declared, or a declaration that "
                                 "contradicts a known one")
         if r == RECEIVED_FULL:
-            raise WaitingRoomFull("too many ops wait for others")
+            raise CausalBufferFull("too many ops wait for others")
 
     @property
     def recovering(self):

@@ -8,22 +8,22 @@ than which part is failing.
 **Web pages.** A browser on this machine, or on one that can reach it, runs the scripts of any page;
 none of them has business here.
 
-- *A page that calls our address* (cross-origin) cannot read the answers, since none has a CORS
+- *A page that calls our address* (cross-origin) cannot read the replies, since none has a CORS
   header, but what it sends arrives. So whatever changes something or replicates is refused when it
   has an Origin or a Sec-Fetch-Site header: browsers put Origin on every such request and let no
   script leave it out; replicas, curl and libraries send neither. PATCH and the media type of
   replication are also such that a browser asks first (OPTIONS), and it gets no permission.
 - *A page whose own host name points to our address* (DNS rebinding) is one origin with us for the
-  browser: it reads answers, chooses the media type, and over plain http there is no Sec-Fetch-Site.
+  browser: it reads replies, chooses the media type, and over plain http there is no Sec-Fetch-Site.
   But Host names its domain, and its POST still has an Origin. So without an `auth_token`
-  operators' routes answer only a Host that is an IP address (then the page came from that very
+  operators' routes reply only a Host that is an IP address (then the page came from that very
   address), localhost, or a name in http_bind or bind. With a token any name will do: the page does
   not know the token. Replication routes take any Host, because replicas on a private network call
-  each other by whatever names they have. /health answers to any name, as load balancers need, but
-  gives its reasons only where the others would answer.
+  each other by whatever names they have. /health replies to any name, as load balancers need, but
+  gives its reasons only where the others would reply.
 
-No answer holds a traceback or a path: what a handler did not foresee is logged, and the client gets
-"internal error". Errors are JSON; on the replication routes they are the Failure of the protocol,
+No reply holds a traceback or a path: what a handler did not foresee is logged, and the client gets
+"internal error". Errors are JSON; on the replication routes they are the Refusal of the protocol,
 like every other refusal there, whoever finds them.
 """
 from __future__ import annotations
@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from crdtredis.http.replication import Replication, refused
-from crdtredis.replication.wire import BODY_MAX, Refusal, wire
+from crdtredis.replication.wire import BODY_MAX, Refusal, proto
 
 if TYPE_CHECKING:
     from crdtredis.replication.service import Service
@@ -59,9 +59,9 @@ def error(request: web.Request, status: int, text: str,
     """In the language of who asks."""
     if not request.path.startswith(PEERS):
         return web.json_response({"error": text}, status=status, headers=headers)
-    code = {401: wire.UNAUTHORIZED, 403: wire.UNAUTHORIZED, 408: wire.UNKNOWN,
-        413: wire.TOO_LARGE}.get(
-        status, wire.MALFORMED if 400 <= status < 500 else wire.UNKNOWN)
+    code = {401: proto.UNAUTHORIZED, 403: proto.UNAUTHORIZED, 408: proto.UNKNOWN,
+        413: proto.TOO_LARGE}.get(
+        status, proto.MALFORMED if 400 <= status < 500 else proto.UNKNOWN)
     response = refused(Refusal(code, text))
     response.set_status(status)
     response.headers.update(headers or {})

@@ -37,7 +37,7 @@ GAUGES = {
     "held_ops": ("crdt", "ops_held_for_clock_skew",
                  "Operations held because they are stamped too far ahead of this clock"),
     "stamps_ahead_seconds": ("crdt", "stamps_ahead_seconds",
-                             "How far the timestamps here are ahead of the clock"),
+                             "How far the stamps here are ahead of the clock"),
     "writes_refused_for_clock": ("crdt", "writes_refused_for_clock",
                                  "1 while that is more than max_clock_skew, and writes are refused"),
     "stubs": ("crdt", "stubs",
@@ -70,14 +70,15 @@ PEER_COUNTERS = {
     "sent_bytes": ("bytes_sent", "Bytes of them"),
     "received_ops": ("ops_received", "Operations fetched by pull"),
     "received_bytes": ("bytes_received", "Bytes of them"),
-    "pushes": ("pushes", "Pushes answered"), "pulls": ("pulls", "Pulls answered with operations"),
-    "exchanges": ("exchanges", "Clocks compared"),
-    "relayed_ops": ("relayed", "Operations of third replicas handed on"),
+    "pushes": ("pushes", "Pushes replied to"),
+    "pulls": ("pulls", "Pulls replied to with operations"),
+    "anti_entropy_rounds": ("anti_entropy_rounds", "Anti-entropy rounds"),
+    "relayed_ops": ("relayed", "Operations of third replicas relayed"),
     "handshakes": ("handshakes", "Handshakes begun"),
     "failures": ("failures", "Conversations that failed"),
     "full_syncs_needed": ("full_syncs", "Times the log no longer held what was lacking"),
 }
-STATES = ("connecting", "up", "not answering", "retrying", "down", "refused", "paused",
+STATES = ("connecting", "up", "not replying", "retrying", "down", "refused", "paused",
           "needs full sync", "standby", "self")
 
 
@@ -157,7 +158,7 @@ class Snapshot:
         seconds = CounterMetricFamily(PREFIX + "command_seconds", "Time spent in a command",
                                       labels=["command"])
         failed = CounterMetricFamily(PREFIX + "command_failures",
-                                     "Calls that were refused or answered with an error",
+                                     "Calls that were refused or replied with an error",
                                      labels=["command"])
         for field, text in self.fields["commandstats"].items():
             name, found = field.removeprefix("cmdstat_"), dict(part.split("=")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from crdtredis.replication.service import Service
     from crdtredis.server import Server
 
-PATIENCE = 2.0                          # seconds for the engine to answer
+PATIENCE = 2.0                          # seconds for the engine to reply
 BODY_MAX = 1 << 20                      # bytes of a PATCH
 
 
@@ -55,7 +55,7 @@ class Operators:
         try:
             reasons, warnings = await self.ask(self.server.health)
         except TimeoutError:
-            reasons.append(f"the engine did not answer within {PATIENCE:g} s")
+            reasons.append(f"the engine did not reply within {PATIENCE:g} s")
         for p in self.service.peers():
             if p.state == "needs full sync":
                 (reasons if p.missing_ops else warnings).append(f"peer {p.replica}: {p.error}")

@@ -4,9 +4,9 @@ replication/hub.py.
 A body's length must be declared and allowed, and there must be room for it in the budget of what
 its sender has under way here, before it is read: a sender that is faster than the engine waits, in
 its own connections and without keeping others waiting. Reading and writing go on as long as
-something moves (flow.Patience); answers with ops are a few per peer at a time, so that nobody who
-asks and does not read fills this process with answers. The media type is insisted on, so that no
-web page can make a browser send such a request without asking first, and encodings are refused,
+something moves (flow.ProgressLimit); replies with ops are a few per peer at a time, so that nobody
+who asks and does not read fills this process with replies. The media type is insisted on, so that
+no web page can make a browser send such a request without asking first, and encodings are refused,
 since a small body must not unfold into a large one.
 """
 from __future__ import annotations
@@ -17,25 +17,25 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from crdtredis.replication.flow import STEP, Patience, read
-from crdtredis.replication.stream import UPGRADE, Inlet
+from crdtredis.replication.flow import STEP, ProgressLimit, read
+from crdtredis.replication.stream import UPGRADE, PushReceiver
 from crdtredis.replication.wire import (BODY_MAX, CONTENT_TYPE, HEAD_MAX, Refusal, decode, encode,
-                                        failure, wire)
+                                        refusal_body, proto)
 
 if TYPE_CHECKING:
     from crdtredis.replication.service import Service
 
 # The status beside the code: a proxy or a log reader should see roughly what is the matter.
 STATUS = {
-    wire.MALFORMED: 400, wire.UNAUTHORIZED: 401, wire.WRONG_CLUSTER: 403, wire.WRONG_VERSION: 403,
-    wire.SAME_REPLICA: 409, wire.CLOCK_SKEW: 409,
-    wire.NO_SESSION: 409, wire.PAUSED: 503, wire.BUSY: 503, wire.TOO_LARGE: 413,
-    wire.NEEDS_FULL_SYNC: 409, wire.STOPPING: 503,
+    proto.MALFORMED: 400, proto.UNAUTHORIZED: 401, proto.WRONG_CLUSTER: 403, proto.WRONG_VERSION: 403,
+    proto.SAME_REPLICA: 409, proto.CLOCK_SKEW: 409,
+    proto.NO_SESSION: 409, proto.PAUSED: 503, proto.BUSY: 503, proto.TOO_LARGE: 413,
+    proto.NEEDS_FULL_SYNC: 409, proto.STOPPING: 503,
 }
 
 
 def refused(refusal: Refusal) -> web.Response:
-    return web.Response(status=STATUS.get(refusal.code, 500), body=failure(refusal),
+    return web.Response(status=STATUS.get(refusal.code, 500), body=refusal_body(refusal),
                         content_type=CONTENT_TYPE)
 
 
@@ -53,23 +53,23 @@ class Replication:
                 web.get("/replication/stream", self.stream)]
 
     async def handshake(self, request: web.Request) -> web.StreamResponse:
-        return await self.answer(request, wire.Hello, lambda hello,
+        return await self.reply(request, proto.Hello, lambda hello,
                                  batch: self.hub.handshake(hello, batch), BODY_MAX)
 
     async def push(self, request: web.Request) -> web.StreamResponse:
-        async def work(head: wire.Push, batch: bytes) -> tuple[wire.Answer, bytes]:
+        async def work(head: proto.Push, batch: bytes) -> tuple[proto.Reply, bytes]:
             return await self.hub.push(request.headers.get("X-Replica", ""), head, batch), b""
 
-        return await self.answer(request, wire.Push, work, BODY_MAX)
+        return await self.reply(request, proto.Push, work, BODY_MAX)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Pushes from here on come as frames (replication/stream.py)."""
         try:
             if request.headers.get("Upgrade", "").lower() != UPGRADE:
-                raise Refusal(wire.MALFORMED, f"expected Upgrade: {UPGRADE}")
+                raise Refusal(proto.MALFORMED, f"expected Upgrade: {UPGRADE}")
             key = request.headers.get("X-Session", "")
             if self._streams >= self._most_streams:
-                raise Refusal(wire.BUSY, "there are as many streams as are served at a time")
+                raise Refusal(proto.BUSY, "there are as many streams as are served at a time")
             session = self.hub.session(request.headers.get("X-Replica", ""),
                                        int(key, 16) if re.fullmatch("[0-9a-f]{1,16}", key) else 0)
         except Refusal as e:
@@ -79,42 +79,42 @@ class Replication:
         self._streams += 1
         try:
             await response.prepare(request)
-            await Inlet(self.hub, session, request.transport).ended
+            await PushReceiver(self.hub, session, request.transport).ended
         finally:
             self._streams -= 1
         return response
 
     async def pull(self, request: web.Request) -> web.StreamResponse:
         replica = request.headers.get("X-Replica", "")
-        answers = self.hub.traffic(replica).answers
+        replies = self.hub.traffic(replica).replies
         try:
             async with asyncio.timeout(self.hub.settings.timeout):
-                await answers.acquire()
+                await replies.acquire()
         except TimeoutError:
-            return refused(Refusal(wire.BUSY,
-                                   "answers to earlier requests of this replica have not been read"))
+            return refused(Refusal(proto.BUSY,
+                                   "replies to earlier requests of this replica have not been read"))
         try:
-            return await self.answer(request, wire.Pull, lambda head,
+            return await self.reply(request, proto.Pull, lambda head,
                                      _: self.hub.pull(replica, head), HEAD_MAX + 4)
         finally:
-            answers.release()
+            replies.release()
 
-    async def answer(self, request: web.Request, kind, work, most: int) -> web.StreamResponse:
+    async def reply(self, request: web.Request, kind, work, most: int) -> web.StreamResponse:
         """most: bytes that a body of this kind can have."""
         hub = self.hub
         budget, size = hub.traffic(request.headers.get("X-Replica",
                                                        "")).inbound, request.content_length
         try:
             if request.content_type != CONTENT_TYPE or "Content-Encoding" in request.headers:
-                raise Refusal(wire.MALFORMED,
+                raise Refusal(proto.MALFORMED,
                               f"expected a body of type {CONTENT_TYPE}, not encoded")
             if size is None:
-                raise Refusal(wire.MALFORMED, "expected a Content-Length")
+                raise Refusal(proto.MALFORMED, "expected a Content-Length")
             if size > most:
-                raise Refusal(wire.TOO_LARGE, f"a body of {size} bytes is more than {most}")
+                raise Refusal(proto.TOO_LARGE, f"a body of {size} bytes is more than {most}")
             await budget.acquire(size)
             try:
-                async with Patience(hub.settings.timeout) as patience:
+                async with ProgressLimit(hub.settings.timeout) as patience:
                     body = await read(request.content, size, size, patience)
                 head, batch = decode(kind, body)
                 del body
@@ -126,10 +126,10 @@ class Replication:
             hub.refused += 1
             return refused(e)
         except TimeoutError as e:
-            return refused(Refusal(wire.UNKNOWN, f"the body did not come: {e}"))
+            return refused(Refusal(proto.UNKNOWN, f"the body did not come: {e}"))
         except ConnectionError:
             # it broke off while it was sending: nobody reads this
-            return refused(Refusal(wire.UNKNOWN, "the body ended early"))
+            return refused(Refusal(proto.UNKNOWN, "the body ended early"))
         return await self.send(request, encode(out, ops))
 
     async def send(self, request: web.Request, body: bytes) -> web.StreamResponse:
@@ -138,7 +138,7 @@ class Replication:
         response = web.StreamResponse()
         response.content_type, response.content_length = CONTENT_TYPE, len(body)
         try:
-            async with Patience(self.hub.settings.timeout) as patience:
+            async with ProgressLimit(self.hub.settings.timeout) as patience:
                 await response.prepare(request)
                 for at in range(0, len(body), STEP):
                     await response.write(memoryview(body)[at:at + STEP])

@@ -1,7 +1,7 @@
 """Listening for HTTP: how many connections there may be, and how long one may stand still.
 
 The Redis clients of this process live on the same file descriptors, and whoever reaches the port
-can open connections and then say nothing, or half a request, or read no answer. So there are at
+can open connections and then say nothing, or half a request, or read no reply. So there are at
 most `limit` connections, the engine leaves that many descriptors to us (Loop.reserve), and each
 connection must get on:
 
@@ -9,7 +9,7 @@ connection must get on:
     request line, headers   whole within HEADERS seconds of their first byte, the first ones of the
                             connection's beginning
     a body                  some of it every STALL seconds, however long all of it takes
-    an answer               some of it taken every STALL seconds
+    a reply               some of it taken every STALL seconds
     between requests        IDLE seconds; more than the keep-alive of our own peers
 
 Time in which the transport is paused is ours, not the sender's, and does not count. Beyond the
@@ -34,7 +34,7 @@ from typing import Any
 
 from aiohttp import web, web_response
 
-from crdtredis.replication.wire import CONTENT_TYPE, Refusal, failure, wire
+from crdtredis.replication.wire import CONTENT_TYPE, Refusal, refusal_body, proto
 
 log = logging.getLogger("crdtredis.http")
 
@@ -43,13 +43,13 @@ ACCEPTS = 64
 # of them, those that another made room for: its descriptor is closed in a later round
 DISPLACES = 8
 LOOK = 1.0                              # seconds between two looks at all connections
-# What aiohttp calls itself in answers, the ones to malformed requests included, which no handler
+# What aiohttp calls itself in replies, the ones to malformed requests included, which no handler
 # sees: nobody is told versions.
 web_response.SERVER_SOFTWARE = "crdt-redis"
 
 
 @dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """Seconds, as above."""
     headers: float = 10.0
     stall: float = 30.0
@@ -114,7 +114,7 @@ class Connection(asyncio.Protocol):
     # What the listener asks.
 
     def is_late(self, now: float) -> bool:
-        patience, t = self.listener.patience, self.transport
+        timeouts, t = self.listener.timeouts, self.transport
         # its handshake has a limit of its own
         if t is None:
             return False
@@ -122,15 +122,15 @@ class Connection(asyncio.Protocol):
         if unsent:
             if unsent != self.unsent:
                 self.unsent, self.moved = unsent, now
-            return now - self.moved > patience.stall
+            return now - self.moved > timeouts.stall
         self.unsent = 0
         if self.request is not None:
             if self.request.content.is_eof() or not t.is_reading():
                 self.moved = now
-            return now - self.moved > patience.stall
+            return now - self.moved > timeouts.stall
         if self.asked is not None:
-            return now - self.asked > patience.headers
-        return now - self.moved > patience.idle
+            return now - self.asked > timeouts.headers
+        return now - self.moved > timeouts.idle
 
     def drop(self) -> None:
         if self.transport is not None:
@@ -150,9 +150,9 @@ class Listener:
 
     def __init__(self, make: Callable[[], asyncio.Protocol], sockets: Iterable[socket.socket],
                  limit: int, tls: ssl.SSLContext | None = None,
-                 patience: Patience = Patience()) -> None:
-        self.make, self.sockets, self.limit, self.tls, self.patience = make, list(
-                sockets), limit, tls, patience
+                 timeouts: Timeouts = Timeouts()) -> None:
+        self.make, self.sockets, self.limit, self.tls, self.timeouts = make, list(
+                sockets), limit, tls, timeouts
         self.loop = asyncio.get_running_loop()
         self.now = self.loop.time
         self.open: set[Connection] = set()
@@ -211,7 +211,7 @@ class Listener:
         c.begun = True
         try:
             await self.loop.connect_accepted_socket(
-                lambda: c, s, ssl=self.tls, ssl_handshake_timeout=self.patience.headers if self.tls
+                lambda: c, s, ssl=self.tls, ssl_handshake_timeout=self.timeouts.headers if self.tls
                 else None)
         except OSError:                                         # no TLS, none in time, or gone
             pass
@@ -240,7 +240,7 @@ class Listener:
         for c in [c for c in self.open if c.is_late(now)]:
             self.late += 1
             c.drop()
-        self._timer = self.loop.call_later(min(LOOK, self.patience.headers / 2), self._look)
+        self._timer = self.loop.call_later(min(LOOK, self.timeouts.headers / 2), self._look)
 
 
 # ---- the two servers -----------------------------------------------------------------------------
@@ -262,7 +262,7 @@ class Served:
 
 async def serve(app: web.Application, sockets: Iterable[socket.socket], limit: int,
                 tls: ssl.SSLContext | None = None, shutdown: float = 2.5,
-                patience: Patience = Patience()) -> Served:
+                timeouts: Timeouts = Timeouts()) -> Served:
     """Serve app. Call it in the loop that is to do it. shutdown: seconds that a stop leaves to
     requests under way."""
     @web.middleware
@@ -280,15 +280,15 @@ async def serve(app: web.Application, sockets: Iterable[socket.socket], limit: i
 
     app.middlewares.insert(0, noted)
     runner = web.AppRunner(app, access_log=None, logger=log, handle_signals=False,
-                           shutdown_timeout=shutdown, keepalive_timeout=patience.idle)
+                           shutdown_timeout=shutdown, keepalive_timeout=timeouts.idle)
     await runner.setup()
     assert runner.server is not None
-    listener = Listener(runner.server, sockets, limit, tls, patience)
+    listener = Listener(runner.server, sockets, limit, tls, timeouts)
     return Served(runner, listener)
 
 
 class Loading:
-    """While the log is loaded there is no application yet: a thread that answers /health with 503,
+    """While the log is loaded there is no application yet: a thread that replies /health with 503,
     and peers with "try again"."""
 
     REASON = "loading the log"
@@ -313,20 +313,20 @@ class Loading:
         self._done = asyncio.Event()
         listener = Listener(lambda:
                             asyncio.StreamReaderProtocol(asyncio.StreamReader(limit=16 << 10),
-                                                         self._answer), self._sockets, 64,
+                                                         self._reply), self._sockets, 64,
                                                          self._tls)
         self._started.set()
         await self._done.wait()
         listener.close()
 
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             path = (await reader.readuntil(b"\r\n\r\n")).split(b" ", 2)[1]
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, IndexError, OSError):
             writer.close()
             return
         if path.startswith(b"/replication/"):
-            kind, body = CONTENT_TYPE, failure(Refusal(wire.BUSY, self.REASON))
+            kind, body = CONTENT_TYPE, refusal_body(Refusal(proto.BUSY, self.REASON))
         elif path.partition(b"?")[0] == b"/health":
             kind, body = ("application/json",
                           b'{"status":"failing","reasons":["%b"],"warnings":[]}' %

@@ -4,9 +4,9 @@
     plan     what to send to whom, and when        (pure)
     oplog    the log as peers are served with it: memory and segments
     waiters  who waits for how many replicas       (pure)
-    names    host names to addresses, in threads of their own
+    resolver host names to addresses, in threads of their own
     flow     bodies on their way: bounds, patience, large ops in parts
-    stream   pushes and answers as frames on one long-lived connection
+    stream   pushes and replies as frames on one long-lived connection
     hub      who we are, what comes in, who waits for what
     peer     the conversation with one peer
     service    the thread itself, and what the rest of the server may ask of it

@@ -2,8 +2,8 @@
 
 An exception says what a socket saw; often the address is not what it was taken for. Who is there
 then is found out by saying PING, in the clear and, where that tells nothing, over TLS: Redis
-answers +PONG or an error, HTTP a status line, and a TLS server takes TLS alone. It is asked only
-after an attempt that was connected and failed before any answer came. Nothing but PING is sent, so
+replies +PONG or an error, HTTP a status line, and a TLS server takes TLS alone. It is asked only
+after an attempt that was connected and failed before any reply came. Nothing but PING is sent, so
 no certificate is looked at.
 """
 from __future__ import annotations
@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from crdtredis.replication.names import Names
+from crdtredis.replication.resolver import Resolver
 from crdtredis.replication.wire import one_line
 
 PATIENCE = 2.0                          # seconds for each way of asking
@@ -35,9 +35,9 @@ def words(fault: BaseException) -> str:
             number = fault.os_error.errno
             return f"it cannot be reached: {os.strerror(number) if number else str(fault.os_error) or 'it closed the connection'}"
         case aiohttp.ServerDisconnectedError():
-            return "it closed the connection without an answer"
+            return "it closed the connection without a reply"
         case TimeoutError():
-            return f"it does not answer: {fault}".rstrip(": ")
+            return f"it does not reply: {fault}".rstrip(": ")
         case OSError() if fault.errno:
             return os.strerror(fault.errno)
         # of a request that could not be written, without a number
@@ -57,11 +57,12 @@ async def recognise(url: str, fault: aiohttp.ClientError | TimeoutError) -> str:
     if isinstance(fault, (aiohttp.ClientConnectorError, TimeoutError)) and not expects_tls:
         # nobody is there, or awake; a TLS greeting may mean nothing to who is
         return ""
-    clear = await answers(parts.hostname, parts.port, None)
+    clear = await who_replies(parts.hostname, parts.port, None)
     if clear == "http":
         return (f"{at} speaks HTTP without TLS: name the peer http://{at}, or set enable_tls there"
                 if expects_tls else "")
-    tls = "" if clear == "redis" else await answers(parts.hostname, parts.port, any_certificate())
+    tls = "" if clear == "redis" else await who_replies(parts.hostname, parts.port,
+                                                        any_certificate())
     if "redis" in (clear, tls):
         return f"{at} is a port for Redis clients: name the peer by its http_port"
     return f"{at} speaks TLS: name the peer https://{at}" if tls and not expects_tls else ""
@@ -73,13 +74,13 @@ def any_certificate() -> ssl.SSLContext:
     return context
 
 
-async def answers(host: str, port: int, tls: ssl.SSLContext | None) -> str:
-    """What answers to PING: "redis", "http" or "other"; "" where no connection comes about, or
+async def who_replies(host: str, port: int, tls: ssl.SSLContext | None) -> str:
+    """What replies to PING: "redis", "http" or "other"; "" where no connection comes about, or
     nothing is said in the clear."""
     data, is_there = b"", False
     try:
         async with asyncio.timeout(PATIENCE):
-            found = await Names().resolve(host, port, socket.AF_UNSPEC)
+            found = await Resolver().resolve(host, port, socket.AF_UNSPEC)
             reader, writer = await asyncio.open_connection(found[0]["host"], port, ssl=tls)
             is_there = True
             try:
@@ -88,7 +89,7 @@ async def answers(host: str, port: int, tls: ssl.SSLContext | None) -> str:
             finally:
                 writer.transport.abort()
     except OSError:
-        # TimeoutError and ssl.SSLError are such: that is an answer, too
+        # TimeoutError and ssl.SSLError are such: that is a reply, too
         pass
     if data[:1] in (b"+", b"-"):
         return "redis"

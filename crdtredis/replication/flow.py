@@ -1,14 +1,14 @@
 """How bodies move over a link: bounded in bytes, and given up when nothing moves, not when it takes
 long.
 
-- *Patience* is a time limit on progress. Each STEP bytes that move, in either direction, renew it,
+- *ProgressLimit* is a time limit on progress. Each STEP bytes that move, in either direction, renew it,
   so a gigabyte over a slow line is no fault, and a line that stands still, or a peer that trickles,
   is one. What was written may still stand in buffers on the way, the systems' or a proxy's, where
   nobody sees it move, so the limit grows with it.
 - *Budget* bounds the bytes of one sender that are held here and not yet applied. Each peer has its
   own (Traffic): one that uploads slowly, or is faster than the engine, keeps only itself waiting,
   in its own connections.
-- *Parts* puts together one large op. It outlives connections and sessions, so that the op goes on
+- *PartialOp* puts together one large op. It outlives connections and sessions, so that the op goes on
   where it stopped.
 
 A body's bound is checked before it is read where its length is declared, and while it is read in
@@ -26,33 +26,33 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 
-from crdtredis.replication.oplog import Large
-from crdtredis.replication.wire import CONTENT_TYPE, OP_MOST, Refusal, wire
+from crdtredis.replication.oplog import LargeOp
+from crdtredis.replication.wire import CONTENT_TYPE, OP_MOST, Refusal, proto
 
 if TYPE_CHECKING:
-    from crdtredis.replication.stream import Link
+    from crdtredis.replication.stream import FrameLink
 
 STEP = 64 << 10                         # bytes
 # bytes that a line which is no fault brings over within one time limit
 SLOW = 512 << 10
-ANSWERS = 4                             # with ops, under way to one peer
+REPLIES = 4                             # with ops, under way to one peer
 
 
-def patience_for(seconds: float, unanswered: int) -> float:
+def progress_limit(seconds: float, unreplied: int) -> float:
     """How long to wait with so many bytes perhaps still on the way."""
-    return seconds * (1 + unanswered / SLOW)
+    return seconds * (1 + unreplied / SLOW)
 
 
-class Patience:
-    """async with Patience(seconds) as p: ... p.moved(n) whenever bytes have come, p.wrote(n) when
-    some were written. TimeoutError when it is over."""
+class ProgressLimit:
+    """async with ProgressLimit(seconds) as p: ... p.moved(n) whenever bytes have come, p.wrote(n)
+    when some were written. TimeoutError when it is over."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds, self._limit, self._moved, self._wrote = seconds, asyncio.timeout(
                 seconds), 0, 0
         self._at = time.monotonic()                             # when bytes moved last
 
-    async def __aenter__(self) -> Patience:
+    async def __aenter__(self) -> ProgressLimit:
         await self._limit.__aenter__()
         return self
 
@@ -69,7 +69,7 @@ class Patience:
         if self._moved >= STEP:
             self._moved = 0
             self._limit.reschedule(asyncio.get_running_loop().time() +
-                                   patience_for(self._seconds, self._wrote))
+                                   progress_limit(self._seconds, self._wrote))
 
     def wrote(self, n: int) -> None:
         self._wrote += n
@@ -78,7 +78,7 @@ class Patience:
     def stands(self, seconds: float) -> bool:
         """Has nothing moved for so long, and what was written had time to arrive? From any
         thread."""
-        return time.monotonic() - self._at > patience_for(seconds, self._wrote)
+        return time.monotonic() - self._at > progress_limit(seconds, self._wrote)
 
 
 class Budget:
@@ -122,7 +122,7 @@ class Budget:
 
 
 async def read(content: aiohttp.StreamReader, declared: int | None, most: int,
-               patience: Patience) -> bytes:
+               patience: ProgressLimit) -> bytes:
     """A whole body. Refusal(TOO_LARGE) where it is, or claims to be, of more than `most` bytes."""
     parts, size = [], declared or 0
     if size <= most:
@@ -134,7 +134,7 @@ async def read(content: aiohttp.StreamReader, declared: int | None, most: int,
             parts.append(data)
             patience.moved(len(data))
     if size > most:
-        raise Refusal(wire.TOO_LARGE,
+        raise Refusal(proto.TOO_LARGE,
                       f"a body of {size} bytes or more, where at most {most} were expected")
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -143,7 +143,7 @@ class Body(aiohttp.Payload):
     """A head and the ops behind it, written one after the other in steps: putting them together, as
     aiohttp would with the HTTP headers once more, costs as much as sending them."""
 
-    def __init__(self, *parts: bytes | memoryview, patience: Patience) -> None:
+    def __init__(self, *parts: bytes | memoryview, patience: ProgressLimit) -> None:
         super().__init__(parts, content_type=CONTENT_TYPE)
         self._size = sum(map(len, parts))
         self._patience = patience
@@ -164,7 +164,7 @@ class Body(aiohttp.Payload):
         return b"".join(self._value).decode(encoding, errors)
 
 
-class Parts:
+class PartialOp:
     """One op on its way in. Memory grows with what has come, never with what was announced."""
 
     def __init__(self) -> None:
@@ -178,23 +178,23 @@ class Parts:
     def have(self) -> int:
         return self._data.tell()
 
-    def held(self, part: wire.Part) -> int:
+    def held(self, part: proto.Part) -> int:
         """How many bytes of this op are here, from its beginning."""
         return self.have if self._what == (part.actor, part.seq, part.size) else 0
 
-    def next(self) -> wire.Part | None:
+    def next(self) -> proto.Part | None:
         """The next part wanted of the op that has begun."""
         actor, seq, size = self._what
-        return wire.Part(actor=actor, seq=seq, size=size, at=self.have) if size else None
+        return proto.Part(actor=actor, seq=seq, size=size, at=self.have) if size else None
 
-    def add(self, part: wire.Part, data: bytes) -> bytes | None:
+    def add(self, part: proto.Part, data: bytes) -> bytes | None:
         """The whole Batch once it is all here, and again until clear(). Bytes that do not continue
         what is here are ignored, but those for place 0 begin anew. Refusal: TOO_LARGE,
         MALFORMED."""
         if part.size > OP_MOST:
-            raise Refusal(wire.TOO_LARGE, f"an op of {part.size} bytes is more than {OP_MOST}")
+            raise Refusal(proto.TOO_LARGE, f"an op of {part.size} bytes is more than {OP_MOST}")
         if not 0 < part.at + len(data) <= part.size:
-            raise Refusal(wire.MALFORMED, "a part of an op that reaches beyond its end")
+            raise Refusal(proto.MALFORMED, "a part of an op that reaches beyond its end")
         if part.at == 0:
             self.clear()
             self._what = (part.actor, part.seq, part.size)
@@ -207,14 +207,14 @@ class Parts:
 
 
 class Traffic:
-    """What is under way between this replica and one peer, on the side that answers."""
+    """What is under way between this replica and one peer, on the side that replies."""
 
     def __init__(self, inbound: int) -> None:
         self.inbound = Budget(inbound)
-        self.answers = asyncio.Semaphore(ANSWERS)
-        self.parts = Parts()
-        self.lent: Large | None = None                          # an op that it fetches in parts
-        self.stream: Link | None = None                         # on which it pushes
+        self.replies = asyncio.Semaphore(REPLIES)
+        self.parts = PartialOp()
+        self.lent: LargeOp | None = None                        # an op that it fetches in parts
+        self.stream: FrameLink | None = None                    # on which it pushes
         self._end: asyncio.TimerHandle | None = None
 
     def end(self) -> None:
@@ -224,7 +224,7 @@ class Traffic:
         if self.stream:
             self.stream.close()
 
-    def lend(self, large: Large | None, seconds: float) -> None:
+    def lend(self, large: LargeOp | None, seconds: float) -> None:
         """Keep this op at hand for so long, or until another."""
         if self._end:
             self._end.cancel()

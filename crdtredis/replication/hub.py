@@ -5,7 +5,7 @@ what. Runs in the sync thread's loop.
     engine <-receive-- push, pull, handshake (here) <--HTTP-- other replicas
 
 There is one entrance for foreign ops, `take`, whether a peer pushed them or we pulled them: the
-engine applies and logs them, and only then it says that it is done, so that an answer never claims
+engine applies and logs them, and only then it says that it is done, so that a reply never claims
 more than the log holds. What arrives is bounded by a budget in bytes for each peer; who finds it
 used up waits, and the peers' windows close by themselves.
 
@@ -48,34 +48,34 @@ from crdtredis.clocks import Actor, Clock
 from crdtredis.errors import DamagedBatch
 from crdtredis.replication import plan
 from crdtredis.replication.flow import Traffic
-from crdtredis.replication.oplog import (NOTHING, Cursor, Large, NeedsFullSync, OpLog, Piece,
+from crdtredis.replication.oplog import (NOTHING, Cursor, LargeOp, NeedsFullSync, OpLog, Chunk,
                                          Segments)
 from crdtredis.replication.waiters import Waiter, Waiters
 from crdtredis.replication.wire import (CONTENT_TYPE, OP_MOST, PART, PROTOCOL, Refusal,
                                         declarations, declare, entries, ranges, to_clock,
-                                        wire)
+                                        proto)
 
 if TYPE_CHECKING:
     from crdtredis.replication.peer import Peer
 
 log = logging.getLogger("crdtredis.replication")
 
-STOPPED = -100                          # beside the engine's answers: it will give none any more
-# seconds; answers to peers are gathered for so long, but for the first after a rest
+STOPPED = -100                          # beside the engine's results: it will give none any more
+# seconds; replies to peers are gathered for so long, but for the first after a rest
 GATHER = 0.005
 SESSIONS = 1000                         # of replicas that shook hands, listed here or not
 RETIRED = 1000                          # processes remembered as superseded, over all replica ids
 # What the engine says of a Batch it could not take whole (see Received in core/keyspace.pxd and
-# ANSWER_UNLOGGED in engine/bridge.pxd); {} is the replica it belongs to, for who sent the Batch
+# REPLY_UNLOGGED in engine/bridge.pxd); {} is the replica it belongs to, for who sent the Batch
 # reads this as well.
 RECEIVE_FAULTS = {
-    -1: (wire.MALFORMED, "the ops do not decode"),
-    -2: (wire.BUSY, "too many ops wait at {} for what they depend on"),
-    -3: (wire.MALFORMED,
+    -1: (proto.MALFORMED, "the ops do not decode"),
+    -2: (proto.BUSY, "too many ops wait at {} for what they depend on"),
+    -3: (proto.MALFORMED,
          "ops of an actor that was never declared, or a declaration that contradicts a known one"),
-    -4: (wire.BUSY, "the log of {} cannot be written"),
-    -5: (wire.BUSY, "more new processes of replicas at once than {} takes in"),
-    STOPPED: (wire.STOPPING, "{} is stopping"),
+    -4: (proto.BUSY, "the log of {} cannot be written"),
+    -5: (proto.BUSY, "more new processes of replicas at once than {} takes in"),
+    STOPPED: (proto.STOPPING, "{} is stopping"),
 }
 
 
@@ -92,7 +92,7 @@ class Engine(Protocol):
         """Have it hand over, from now on, what it logs."""
 
     def receive(self, token: int, batch: bytes) -> None:
-        """Queue a Batch to be applied and logged; drain() brings the answer."""
+        """Queue a Batch to be applied and logged; drain() brings the reply."""
 
     def wait_for_more(self, patient: bool) -> None:
         """Whether drain() will be called in a moment, so that what peers sent need not be told
@@ -106,7 +106,7 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True)
-class View:
+class KernelView:
     """The kernel as of one moment."""
     clock: Clock
     actors: dict[int, Actor]            # that the log declares
@@ -115,50 +115,50 @@ class View:
 
 
 @dataclass
-class Identity:
+class LocalReplica:
     """This process among the replicas. Three functions for the engine thread: renew(epoch) makes an
     epoch above that one durable, writes under it from then on and returns the new actor; view()
-    looks at the kernel; hear(actor, clock) tells it what a peer has, so that it can let go of what
-    was kept for that one, and returns how many ops wait."""
+    looks at the kernel; record_clock(actor, clock) tells it what a peer has, so that it can let go
+    of what was kept for that one, and returns how many ops wait."""
     actor: Actor
     actors: dict[int, Actor]            # that the log declares
     clock: Clock                        # of the log, at the start
     renew: Callable[[int], Actor]
-    view: Callable[[], View]
-    hear: Callable[[Actor, Clock], int]
+    view: Callable[[], KernelView]
+    record_clock: Callable[[Actor, Clock], int]
     process: int = field(default_factory=lambda: random.SystemRandom().getrandbits(63) | 1)
 
 
 @dataclass
-class Session:
+class InboundSession:
     replica: str
     process: int
     key: int
-    heard: float                        # monotonic, of the newest request
+    last_request: float                 # monotonic, of the newest request
     traffic: Traffic                    # of the replica, in whatever session
     cursor: Cursor | None = None        # of its pulls
 
 
 class Hub:
-    def __init__(self, identity: Identity, engine: Engine, segments: Segments,
+    def __init__(self, local: LocalReplica, engine: Engine, segments: Segments,
                  settings: plan.Settings,
                  chance: random.Random | None = None) -> None:
-        self.identity, self.engine, self.settings = identity, engine, settings
+        self.local, self.engine, self.settings = local, engine, settings
         self.chance = chance or random.Random()
-        self.actors = dict(identity.actors)
+        self.actors = dict(local.actors)
         self.own = {a.id for a in self.actors.values()
-                    if a.replica == self.replica} | {identity.actor.id}
-        self.log = OpLog(identity.clock, segments, settings.memory, most_entry=settings.chunk)
+                    if a.replica == self.replica} | {local.actor.id}
+        self.log = OpLog(local.clock, segments, settings.memory, most_entry=settings.chunk_size)
         self.peers: list[Peer] = []
-        self.sessions: dict[str, Session] = {}
+        self.sessions: dict[str, InboundSession] = {}
         self.paused_all = False
         self.stopping = False
-        # ops in the kernel's waiting room, as last asked
+        # ops in the kernel's causal buffer, as last asked
         self.waiting = 0
         # another process with our replica id called: what it was told, when
         self._twin = ("", 0.0)
         self.received_ops = self.duplicate_ops = self.refused = 0
-        self.strangers = Traffic(settings.inbound)              # of callers without a session
+        self.unidentified_traffic = Traffic(settings.inbound)   # of callers without a session
         self._retired: OrderedDict[int, str] = OrderedDict()
         self._tokens = 0
         self._receiving: dict[int, Callable[[int], None]] = {}
@@ -180,7 +180,7 @@ class Hub:
 
     @property
     def replica(self) -> str:
-        return self.identity.actor.replica
+        return self.local.actor.replica
 
     @property
     def settings(self) -> plan.Settings:
@@ -250,7 +250,7 @@ class Hub:
 
     def _look(self) -> int:
         """Take what the engine has: bytes of batches with own ops."""
-        before = self.head.get(self.identity.actor.id)
+        before = self.head.get(self.local.actor.id)
         batches, acks, dropped = self.engine.drain()
         joined = list(self._joined(batches))
         if self._held is not None:
@@ -271,7 +271,7 @@ class Hub:
             self._gather()
         if batches or acks:
             self.wake()
-        return sum(map(len, batches)) if self.head.get(self.identity.actor.id) != before else 0
+        return sum(map(len, batches)) if self.head.get(self.local.actor.id) != before else 0
 
     def _joined(self, batches: list[bytes]) -> Iterable[bytes]:
         """The loop iterations' batches put together to about a chunk each: Batches concatenated are
@@ -282,7 +282,7 @@ class Hub:
             if batch.startswith(b"\x0a"):
                 for a in declarations(batch):
                     self.actors[a.id] = a
-            if size and size + len(batch) > self.settings.chunk:
+            if size and size + len(batch) > self.settings.chunk_size:
                 yield b"".join(parts)
                 parts, size = [], 0
             parts.append(batch)
@@ -298,7 +298,7 @@ class Hub:
             self._missed = True
             while self._missed:
                 self._held, self._missed = [], False
-                view = await self.engine.call(self.identity.view)
+                view = await self.engine.call(self.local.view)
                 self.actors.update(view.actors)
                 self.waiting = view.waiting
                 # the head stays: a GAP will come with the log's recovery
@@ -361,13 +361,14 @@ class Hub:
 
     def _reached(self, actor: int) -> list[int]:
         """Up to where each replica has this actor in its log, greatest first. A replica with two
-        addresses is one replica, of which the process counts that was met last: the former may have
-        had what this one lost."""
+        addresses is one replica, of which the process counts that shook hands last: the former may
+        have had what this one lost."""
         newest: dict[str, Peer] = {}
         for p in self.peers:
-            if p.is_replica and (p.replica not in newest or p.met > newest[p.replica].met):
+            if p.is_replica and (p.replica not in newest
+                                 or p.handshake_at > newest[p.replica].handshake_at):
                 newest[p.replica] = p
-        return sorted((max(p.known.get(actor, 0) for p in self.peers if p.is_replica
+        return sorted((max(p.acked.get(actor, 0) for p in self.peers if p.is_replica
                            and p.process == n.process)
                        for n in newest.values()), reverse=True)
 
@@ -385,7 +386,7 @@ class Hub:
         if text and time.monotonic() - at < self.settings.silence:
             return text
         return next((f"peer {p.url}: {p.error}" for p in self.peers
-                     if p.refusal == wire.SAME_REPLICA), "")
+                     if p.refusal == proto.SAME_REPLICA), "")
 
     def faults(self) -> list[str]:
         """Why clients should not be given to this server, as far as replication knows. From any
@@ -403,11 +404,11 @@ class Hub:
         try:
             found = ranges(batch)
         except DamagedBatch as e:
-            return done({}, Refusal(wire.MALFORMED, f"the ops do not decode: {e}"))
+            return done({}, Refusal(proto.MALFORMED, f"the ops do not decode: {e}"))
         last = {actor: last for actor, _, last in found}
         count = sum(last - first + 1 for _, first, last in found)
         self.received_ops += count
-        if found and clocks.covers(self.head, last):
+        if found and clocks.observed(self.head, last):
             self.duplicate_ops += count
             return done(last, None)
 
@@ -415,7 +416,7 @@ class Hub:
             if status in RECEIVE_FAULTS:
                 code, text = RECEIVE_FAULTS[status]
                 return done({}, Refusal(code, text.format(self.replica)))
-            if not clocks.covers(self.head, last):
+            if not clocks.observed(self.head, last):
                 # some wait: ask around soon for what they depend on
                 for p in self.peers:
                     p.hurry()
@@ -441,77 +442,77 @@ class Hub:
         self.take(batch, done)
         return await future
 
-    async def meet(self, hello: wire.Hello, told: Iterable[Actor]) -> None:
+    async def verify_identity(self, hello: proto.Hello, told: Iterable[Actor]) -> None:
         """What a peer's Hello tells about ourselves: maybe that we must take a newer epoch before
         going on."""
         async with self._renewing:
-            above = plan.newer_epoch(self.identity.actor, self.head, told, to_clock(hello.clock),
+            above = plan.newer_epoch(self.local.actor, self.head, told, to_clock(hello.clock),
                                      int(time.time() * 1000))
             if above is not None:
                 if not self._renewals.take(time.monotonic()):
-                    raise Refusal(wire.SAME_REPLICA,
+                    raise Refusal(proto.SAME_REPLICA,
                                                      f"{hello.replica} knows replica "
                                                      f"{self.replica} in a later life, which has "
                                                      "happened too often of "
                                                      "late: does another process use its id?")
-                old = self.identity.actor
+                old = self.local.actor
                 try:
-                    new = await self.engine.call(lambda: self.identity.renew(above))
+                    new = await self.engine.call(lambda: self.local.renew(above))
                 except OSError as e:
                     # a full disk: nothing of ours was said to anybody
-                    raise Refusal(wire.BUSY,
+                    raise Refusal(proto.BUSY,
                                   f"{self.replica} cannot store a new epoch: {e.strerror}") from e
-                self.identity.actor = new
+                self.local.actor = new
                 self.own.add(new.id)
                 log.warning("%s knows replica %s in a later life than this one (epoch %d): going "
                             "on as epoch %d",
                             hello.replica, self.replica, old.epoch, new.epoch)
 
-    def hello(self, session: int = 0) -> tuple[wire.Hello, bytes]:
-        own = self.identity.actor
-        return wire.Hello(version=PROTOCOL, cluster=self.settings.cluster, replica=own.replica,
+    def hello(self, session: int = 0) -> tuple[proto.Hello, bytes]:
+        own = self.local.actor
+        return proto.Hello(version=PROTOCOL, cluster=self.settings.cluster, replica=own.replica,
                           epoch=own.epoch,
-                          process=self.identity.process, now=int(time.time() * 1000),
+                          process=self.local.process, now=int(time.time() * 1000),
                           clock=entries(self.head),
-                          session=session), self.foreword(())
+                          session=session), self.declarations_beyond(())
 
-    def judge(self, hello: wire.Hello) -> None:
+    def check_hello(self, hello: proto.Hello) -> None:
         try:
-            plan.judge(hello, cluster=self.settings.cluster, replica=self.replica,
-                       process=self.identity.process,
+            plan.check_hello(hello, cluster=self.settings.cluster, replica=self.replica,
+                       process=self.local.process,
                        now_ms=int(time.time() * 1000), skew=self.settings.skew)
         except Refusal as e:
-            if e.code == wire.SAME_REPLICA:
+            if e.code == proto.SAME_REPLICA:
                 self._twin = e.text, time.monotonic()
             raise
 
     def cut_off(self, replica: str) -> bool:
         """Is replication with this replica paused? A caller nobody can place may be the paused peer
-        that has not been met yet."""
+        that has not shaken hands yet."""
         if self.paused_all or any(p.paused and p.replica == replica for p in self.peers):
             return True
-        unmet = any(p.paused and not p.replica for p in self.peers)
-        return unmet and not any(p.replica == replica for p in self.peers)
+        unidentified = any(p.paused and not p.replica for p in self.peers)
+        return unidentified and not any(p.replica == replica for p in self.peers)
 
     def _refuse_paused(self, replica: str) -> None:
         if self.stopping:
-            raise Refusal(wire.STOPPING, f"{self.replica} is stopping")
+            raise Refusal(proto.STOPPING, f"{self.replica} is stopping")
         if self.cut_off(replica):
-            raise Refusal(wire.PAUSED,
+            raise Refusal(proto.PAUSED,
                           f"{self.replica} has paused replication with {replica} (CRDT.PEER RESUME "
                           "there)")
 
-    async def handshake(self, hello: wire.Hello, declared: bytes) -> tuple[wire.Hello, bytes]:
-        """Answer a handshake. Raises Refusal."""
+    async def handshake(self, hello: proto.Hello, declared: bytes) -> tuple[proto.Hello, bytes]:
+        """Reply a handshake. Raises Refusal."""
         told = declarations(declared)
         await self.want()
-        if hello.process == self.identity.process:
+        if hello.process == self.local.process:
             # a peer list that names this replica itself: the caller will see
             return self.hello()
-        self.judge(hello)
+        self.check_hello(hello)
         self._refuse_paused(hello.replica)
         self._refuse_retired(hello)
-        await self.meet(hello, told)
+        await self.verify_identity(hello, told)
         self._refuse_retired(hello)                             # that took time
         before = self.sessions.get(hello.replica)
         if before and before.process != hello.process:
@@ -519,7 +520,7 @@ class Hub:
             self._retired[before.process] = before.replica
             while len(self._retired) > RETIRED:
                 self._retired.popitem(last=False)
-        session = Session(hello.replica, hello.process, self.chance.getrandbits(63) | 1,
+        session = InboundSession(hello.replica, hello.process, self.chance.getrandbits(63) | 1,
                           time.monotonic(),
                           before.traffic if before else Traffic(self.settings.inbound))
         self.sessions[hello.replica] = session
@@ -531,102 +532,103 @@ class Hub:
                 p.wanted.set()
         return self.hello(session.key)
 
-    def _bound_sessions(self, newest: Session) -> None:
+    def _bound_sessions(self, newest: InboundSession) -> None:
         """Names are cheap: of replicas beyond SESSIONS the one that has been silent for longest
         shakes hands again, should there be such a one; not a listed peer, whose name others can use
         but not multiply."""
         if len(self.sessions) > SESSIONS:
             listed = {p.replica for p in self.peers} | {newest.replica}
             gone = min((s for s in self.sessions.values() if s.replica not in listed),
-                       key=lambda s: s.heard, default=None)
+                       key=lambda s: s.last_request, default=None)
             if gone:
                 del self.sessions[gone.replica]
                 gone.traffic.end()
 
-    def _refuse_retired(self, hello: wire.Hello) -> None:
+    def _refuse_retired(self, hello: proto.Hello) -> None:
         """A and its copy A' both call: A, A', A (refused, and so on). A' is stopped; A calls after
         `silence`: A' is the refused one now."""
         session = self.sessions.get(hello.replica)
         if (hello.process in self._retired and session
-            and time.monotonic() - session.heard < self.settings.silence):
-            raise Refusal(wire.SAME_REPLICA,
+            and time.monotonic() - session.last_request < self.settings.silence):
+            raise Refusal(proto.SAME_REPLICA,
                                              "another process has taken over replica_id "
                                              f"{hello.replica!r}: "
                                              "give each replica its own, or stop one of them")
 
-    def session(self, replica: str, key: int) -> Session:
+    def session(self, replica: str, key: int) -> InboundSession:
         found = self.sessions.get(replica)
         if found is None or found.key != key:
-            raise Refusal(wire.NO_SESSION, "no such session: shake hands first")
+            raise Refusal(proto.NO_SESSION, "no such session: shake hands first")
         self._refuse_paused(replica)
-        found.heard = time.monotonic()
+        found.last_request = time.monotonic()
         return found
 
     def traffic(self, replica: str) -> Traffic:
         """By what a request says of its sender."""
         found = self.sessions.get(replica)
-        return found.traffic if found else self.strangers
+        return found.traffic if found else self.unidentified_traffic
 
-    def has(self, session: Session, clock: Clock) -> None:
+    def has(self, session: InboundSession, clock: Clock) -> None:
         """The process of this session has all of `clock` in its log."""
         for p in self.peers:
             if p.replica == session.replica and p.process == session.process:
                 p.has(clock)
 
-    async def push(self, replica: str, request: wire.Push, batch: bytes) -> wire.Answer:
-        """Take ops from a peer; answered once they are logged, or wait for others. Raises
+    async def push(self, replica: str, request: proto.Push, batch: bytes) -> proto.Reply:
+        """Take ops from a peer; replied to once they are logged, or wait for others. Raises
         Refusal."""
         session, part = self.session(replica, request.session), None
         if request.HasField("part"):
             part = await self._take_part(session, request.part, batch)
         elif batch:
             self.has(session, await self.receive(batch))
-        return self.answer(request.known, part=part)
+        return self.reply(request.since, part=part)
 
-    def answer(self, version: int, **more: Any) -> wire.Answer:
+    def reply(self, version: int, **more: Any) -> proto.Reply:
         """To pushes: what the log has got since the clock had this version."""
         head = self.log.head
-        return wire.Answer(clock=entries(head.since(version)), version=head.version,
+        return proto.Reply(clock=entries(head.since(version)), version=head.version,
                            waiting=self.waiting, **more)
 
-    async def _take_part(self, session: Session, part: wire.Part, data: bytes) -> wire.Part:
+    async def _take_part(self, session: InboundSession, part: proto.Part,
+                         data: bytes) -> proto.Part:
         """Returns which part is wanted next. What is here stays, should the engine refuse the whole
         for the moment."""
-        parts, data = session.traffic.parts, await self.told(part, data)
+        parts, data = session.traffic.parts, await self.take_declarations(part, data)
         if self.head.get(part.actor, 0) < part.seq:             # else it came by another way
             self._make_room(session, part.size)
             whole = parts.add(part, data)
             if whole is None:
-                return wire.Part(actor=part.actor, seq=part.seq, size=part.size,
+                return proto.Part(actor=part.actor, seq=part.seq, size=part.size,
                                  at=parts.held(part))
             try:
                 self.has(session, await self.receive(whole))
             except Refusal as e:
-                if e.code == wire.MALFORMED:
+                if e.code == proto.MALFORMED:
                     parts.clear()
                 raise
         parts.clear()
-        return wire.Part(actor=part.actor, seq=part.seq, size=part.size, at=part.size)
+        return proto.Part(actor=part.actor, seq=part.seq, size=part.size, at=part.size)
 
-    def _make_room(self, session: Session, size: int) -> None:
+    def _make_room(self, session: InboundSession, size: int) -> None:
         """Bound what large ops of all peers take while they come in. Refusal(BUSY)."""
         others = sorted((s for s in self.sessions.values() if s is not session),
-                        key=lambda s: s.heard)
+                        key=lambda s: s.last_request)
         used = sum(s.traffic.parts.have for s in others)
         for other in others:
             if used + size > 2 * OP_MOST and other.traffic.parts.have:
-                if time.monotonic() - other.heard < self.settings.timeout:
-                    raise Refusal(wire.BUSY, "other large ops are on their way here")
+                if time.monotonic() - other.last_request < self.settings.timeout:
+                    raise Refusal(proto.BUSY, "other large ops are on their way here")
                 used -= other.traffic.parts.have
                 other.traffic.parts.clear()
 
-    async def told(self, part: wire.Part, data: bytes) -> bytes:
+    async def take_declarations(self, part: proto.Part, data: bytes) -> bytes:
         """Take the declarations that stand before a part; returns the part."""
-        if part.told:
-            await self.receive(data[:part.told])
-        return data[part.told:]
+        if part.declarations:
+            await self.receive(data[:part.declarations])
+        return data[part.declarations:]
 
-    async def pull(self, replica: str, request: wire.Pull) -> tuple[wire.Answer, bytes]:
+    async def pull(self, replica: str, request: proto.Pull) -> tuple[proto.Reply, bytes]:
         """A comparison of clocks, or up to request.limit bytes of the ops that a peer wants. Raises
         Refusal.
 
@@ -648,48 +650,49 @@ class Hub:
                 clock = clocks.leaving_out(clock, self.head, set(request.actors))
             # taken: a second pull meanwhile gets its own
             cursor, session.cursor = session.cursor, None
-            if cursor is None or not clocks.covers(clock, cursor.clock):
+            if cursor is None or not clocks.observed(clock, cursor.clock):
                 try:
                     cursor = self.log.cursor(clock)
                 except NeedsFullSync as e:
-                    raise Refusal(wire.NEEDS_FULL_SYNC,
+                    raise Refusal(proto.NEEDS_FULL_SYNC,
                                                         f"{replica} needs a full sync: the log of "
                                                         f"{self.replica} no longer holds "
                                                         f"ops that it lacks ({e})") from e
             clocks.join(cursor.clock, clock)
-            piece = await self.read(cursor, min(request.limit, self.settings.chunk))
+            chunk = await self.read(cursor, min(request.limit, self.settings.chunk_size))
             more = self.log.pending(cursor)
-            batch = self.foreword(known) if piece else b""
-            if piece.large:
-                part, batch = self._lend(session, piece.large, request.part, batch)
+            batch = self.declarations_beyond(known) if chunk else b""
+            if chunk.large:
+                part, batch = self._lend(session, chunk.large, request.part, batch)
                 more = True
             else:
-                batch += piece.batch
+                batch += chunk.batch
                 session.traffic.lend(None, 0.0)
             session.cursor = cursor
             self._refuse_paused(replica)                        # reading took time
         head = self.log.head
-        return wire.Answer(clock=entries(head.seqs), version=head.version, waiting=self.waiting,
+        return proto.Reply(clock=entries(head.seqs), version=head.version, waiting=self.waiting,
                            more=more, part=part), batch
 
     @staticmethod
-    def _still_lent(session: Session, part: wire.Part) -> Large | None:
+    def _still_lent(session: InboundSession, part: proto.Part) -> LargeOp | None:
         lent = session.traffic.lent
         return (lent if lent and part.at and (lent.actor, lent.seq) == (part.actor, part.seq)
                 else None)
 
-    def _lend(self, session: Session, large: Large, wanted: wire.Part,
-              told: bytes) -> tuple[wire.Part, bytes]:
+    def _lend(self, session: InboundSession, large: LargeOp, wanted: proto.Part,
+              told: bytes) -> tuple[proto.Part, bytes]:
         """A part of this op, from where it is wanted on, and what belongs behind the head."""
         size = len(large.batch)
         known = ((wanted.actor, wanted.seq, wanted.size) == (large.actor, large.seq, size)
                  and wanted.at < size)
         at = wanted.at if known else 0
         session.traffic.lend(large, self.settings.timeout)
-        part = wire.Part(actor=large.actor, seq=large.seq, size=size, at=at, told=len(told))
+        part = proto.Part(actor=large.actor, seq=large.seq, size=size, at=at,
+                          declarations=len(told))
         return part, told + memoryview(large.batch)[at:at + PART]
 
-    async def read(self, cursor: Cursor, limit: int) -> Piece:
+    async def read(self, cursor: Cursor, limit: int) -> Chunk:
         """The next ops for a cursor, from memory or the segments; NOTHING when it has everything,
         or when the segments have nothing for it although memory begins behind it. That is so for a
         moment after memory has moved on while they were read, hence the second look, and never for
@@ -699,18 +702,18 @@ class Hub:
             looks += not cursor.reading
             if looks > 2:
                 return NOTHING
-            piece = await asyncio.to_thread(self.log.older, cursor, limit)
-            if piece:
-                return piece
+            chunk = await asyncio.to_thread(self.log.older, cursor, limit)
+            if chunk:
+                return chunk
         return self.log.take(cursor, limit)
 
-    def foreword(self, known: Iterable[int]) -> bytes:
+    def declarations_beyond(self, known: Iterable[int]) -> bytes:
         """Declarations of every actor that a reader who knows `known` may not know: ops name actors
         in runs, deps and effects, and the log declares all of them."""
-        missing = self.untold(known)
+        missing = self.undeclared(known)
         return declare(self.actors[a] for a in missing) if missing else b""
 
-    def untold(self, known: Iterable[int]) -> set[int]:
+    def undeclared(self, known: Iterable[int]) -> set[int]:
         """Actors that the log declares and that are not among `known`. A process that made no op
         yet is nobody's business: told, it would be kept by every replica for ever."""
         return self.actors.keys() - known

@@ -16,9 +16,9 @@ handed out or skipped without looking at a byte; only one that a peer has in par
 is cut (in the kernel). Since the engine writes a loop iteration to the segment before it hands the
 same bytes here, the segments hold everything that memory ever held.
 
-No piece that is handed out holds much more than what was asked for, but for one op at least:
+No chunk that is handed out holds much more than what was asked for, but for one op at least:
 batches are cut between ops, here and when they come from segments. An op of more than LARGE bytes
-is always a piece of its own. It may be hundreds of megabytes and takes a peer long to fetch, so its
+is always a chunk of its own. It may be hundreds of megabytes and takes a peer long to fetch, so its
 bytes are shared by all who were handed it, from memory or from segments (`_large`), and live as
 long as one of them.
 
@@ -72,7 +72,7 @@ class Segments(Protocol):
         behind them; b"" at the end of the log."""
 
 
-class Large:
+class LargeOp:
     """An op of more than PART bytes, in a Batch of its own. Holding this object, not its bytes, is
     what shares them."""
 
@@ -88,21 +88,21 @@ class Entry:
     ranges: dict[int, tuple[int, int]]  # actor -> first and last seq; dense
     at: float                           # when it came
     offset: int                         # bytes that came before it
-    large: Large | None = None          # it is one op of more than PART bytes
+    large: LargeOp | None = None        # it is one op of more than PART bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class Chunk:
     """What a reader was handed out."""
     batch: bytes
     ops: int
-    large: Large | None = None          # of which this is all
+    large: LargeOp | None = None        # of which this is all
 
     def __bool__(self) -> bool:
         return self.ops > 0
 
 
-NOTHING = Piece(b"", 0)
+NOTHING = Chunk(b"", 0)
 
 
 @dataclass(slots=True)
@@ -140,7 +140,7 @@ def spans(batch: bytes) -> dict[int, tuple[int, int]]:
 
 
 class Head:
-    """This replica's clock as logged, with a version that grows with it, so that an answer can hold
+    """This replica's clock as logged, with a version that grows with it, so that a reply can hold
     what changed since another."""
 
     def __init__(self, clock: Clock) -> None:
@@ -179,7 +179,7 @@ class OpLog:
         self.total = 0                  # ever appended
         self._first = 0                 # number of the oldest entry in memory
         self._entries: deque[Entry] = deque()
-        self._large: WeakValueDictionary[tuple[int, int], Large] = WeakValueDictionary()
+        self._large: WeakValueDictionary[tuple[int, int], LargeOp] = WeakValueDictionary()
         # one reads at a time, so that no more than one record is held beside what is handed out
         self._disk = threading.Lock()
 
@@ -216,12 +216,12 @@ class OpLog:
         self.bytes -= len(gone.batch)
         clocks.join(self.floor, {a: last for a, (_, last) in gone.ranges.items()})
 
-    def _shared(self, batch: bytes) -> Large:
+    def _shared(self, batch: bytes) -> LargeOp:
         """This op as it is already held by somebody, else as it is given."""
         (actor, seq, _), = ranges(batch)
         found = self._large.get((actor, seq))
         if found is None:
-            found = self._large[actor, seq] = Large(batch, actor, seq)
+            found = self._large[actor, seq] = LargeOp(batch, actor, seq)
         return found
 
     def shrink(self) -> None:
@@ -275,7 +275,7 @@ class OpLog:
         """Is there anything for this reader?"""
         return bool(clocks.lacking(cursor.clock, cursor.part(self.head.seqs)))
 
-    def take(self, cursor: Cursor, limit: int) -> Piece:
+    def take(self, cursor: Cursor, limit: int) -> Chunk:
         """The next ops from memory, about `limit` bytes (at least one entry's, if any are wanted);
         NOTHING at the end."""
         cursor.at = max(cursor.at, self._first)
@@ -299,10 +299,10 @@ class OpLog:
                     ops += last - max(first - 1, clock.get(a, 0))
                     clock[a] = last
             cursor.at += 1
-        return (Piece(parts[0] if len(parts) == 1 else b"".join(parts), ops, large) if parts
+        return (Chunk(parts[0] if len(parts) == 1 else b"".join(parts), ops, large) if parts
                 else NOTHING)
 
-    def older(self, cursor: Cursor, limit: int) -> Piece:
+    def older(self, cursor: Cursor, limit: int) -> Chunk:
         """The next ops from the segments, about `limit` bytes; NOTHING when there were none for
         this reader, or the end was reached: go on as `is_old` says. Blocks on the disk. A cursor is
         used by one caller at a time; one that raised is spoilt."""
@@ -330,10 +330,10 @@ class OpLog:
                         cursor.clock[a] = last
                 if size > PART:
                     large = self._shared(parts[0])
-                    return Piece(large.batch, ops, large)
+                    return Chunk(large.batch, ops, large)
                 if cursor.read:
                     break
-            return Piece(b"".join(parts), ops) if parts else NOTHING
+            return Chunk(b"".join(parts), ops) if parts else NOTHING
 
     def _wanted(self, cursor: Cursor, batch: bytes) -> list[bytes]:
         """What this reader lacks and wants of a Batch, cut to entries."""

@@ -1,26 +1,26 @@
 """One peer: the conversation this replica leads with it. One task, never in anyone's way.
 
-    wait until allowed -> shake hands -> push and exchange side by side until something fails ->
-    back off, again
+    wait until allowed -> shake hands -> push and compare clocks side by side until something fails
+    -> back off, again
 
 *Push* follows a cursor over the log, own ops only. When caught up, ops leave as soon as the hub
 brings them, on a stream (stream.py) and without a task of their own (`grow`); while the window is
 full they gather, so the batches grow with the load. Where there is no stream, each push is a
-request and several are in flight; the receiver's waiting room and the density of seqs make their
+request and several are in flight; the receiver's causal buffer and the density of seqs make their
 order harmless. What must be read from segments, and large ops, which go in requests of their own,
-are the push loop's. What a peer acknowledged (`known`) is what its answers say, and is taken afresh
+are the push loop's. What a peer acknowledged (`acked`) is what its replies say, and is taken afresh
 from its Hello whenever it comes back: it may have lost its unsynced tail.
 
-*Exchange* compares clocks every sync_interval, fetches what is overdue and hands on what the peer
+*Anti-entropy* compares clocks every sync_interval, fetches what is overdue and relays what the peer
 cannot get otherwise: the rules are clocks.overdue's. It also repeats own ops that were sent but
 never applied.
 
 A failure ends the conversation: back-off with jitter, then a new handshake. After max_retries the
 peer counts as down and is tried on at the cap. A refusal (wrong cluster, wrong token, a second
 process with one id ...) is shown as such and tried again at the cap, for operators mend things; so
-is an address where something else than a replica answers (faults.py). Where ops are refused, here
+is an address where something else than a replica replies (faults.py). Where ops are refused, here
 or there, a handshake proves nothing: the state stays "refused" until what was refused has arrived
-(`Impasse`). Of several addresses of one replica one is talked to; the others stand by, since a
+(`RefusedOps`). Of several addresses of one replica one is talked to; the others stand by, since a
 handshake through one ends the conversation through another. A peer that lacks ops which the log no
 longer holds is not pushed to: its state says it needs a full sync.
 
@@ -43,12 +43,12 @@ from crdtredis import clocks
 from crdtredis.clocks import Actor, Clock, actor_id
 from crdtredis.replication import plan
 from crdtredis.replication.faults import recognise, words
-from crdtredis.replication.flow import Body, Parts, Patience, patience_for, read
-from crdtredis.replication.oplog import Cursor, Large, NeedsFullSync, Piece
-from crdtredis.replication.stream import UPGRADE, Outlet, Sent
+from crdtredis.replication.flow import Body, PartialOp, ProgressLimit, progress_limit, read
+from crdtredis.replication.oplog import Cursor, LargeOp, NeedsFullSync, Chunk
+from crdtredis.replication.stream import UPGRADE, PushSender, Sent
 from crdtredis.replication.wire import (ACTORS_MOST, BODY_MAX, CONTENT_TYPE, HEAD_MAX, PART,
                                         Refusal, declarations,
-                                        decode, encode, entries, ranges, to_clock, wire)
+                                        decode, encode, entries, ranges, to_clock, proto)
 
 if TYPE_CHECKING:
     from crdtredis.replication.hub import Hub
@@ -56,22 +56,22 @@ if TYPE_CHECKING:
 log = logging.getLogger("crdtredis.replication")
 
 # Refusals that a new handshake, or a moment's patience, can mend; the others need an operator.
-PASSING = {wire.NO_SESSION, wire.BUSY, wire.STOPPING, wire.PAUSED}
+PASSING = {proto.NO_SESSION, proto.BUSY, proto.STOPPING, proto.PAUSED}
 # Those that are about the ops sent.
-UNTAKEABLE = {wire.MALFORMED, wire.TOO_LARGE}
+UNTAKEABLE = {proto.MALFORMED, proto.TOO_LARGE}
 # States that an attempt does not change before it has succeeded, or failed otherwise.
-LASTING = {"not answering", "down", "refused", "paused", "self", "standby"}
+LASTING = {"not replying", "down", "refused", "paused", "self", "standby"}
 # States of addresses that need no conversation: this replica's own, and those of a replica that is
 # talked to through another.
 APART = {"self", "standby"}
 # seconds before sending again to a peer whose queues are full: at first, and at most
 BUSY_PAUSE = 0.05, 1.0
-# seconds that CRDT.SYNC first gives ops to move on by themselves before it hands them on
+# seconds that CRDT.SYNC first gives ops to move on by themselves before it relays them
 BRING_UP_PATIENCE = 0.1
-NO_LIMIT = aiohttp.ClientTimeout()      # of aiohttp's own: see flow.Patience
-# seconds without an answer after which a peer is shown as not answering
+NO_LIMIT = aiohttp.ClientTimeout()      # of aiohttp's own: see flow.ProgressLimit
+# seconds without a reply after which a peer is shown as not replying
 MUTE = 5.0
-# least seconds between two exchanges, however much in a hurry somebody is
+# least seconds between two anti-entropy rounds, however much in a hurry somebody is
 BREATHER = 0.2
 
 
@@ -81,19 +81,19 @@ class Counts:
     ops_sent: int = 0
     bytes_sent: int = 0
     pushes: int = 0
-    # answers to pulls; what it pushed is counted by its own session
+    # replies to pulls; what it pushed is counted by its own session
     ops_received: int = 0
     bytes_received: int = 0
     pulls: int = 0
-    exchanges: int = 0
-    relayed: int = 0                    # ops of other origins handed on
+    anti_entropy_rounds: int = 0
+    relayed: int = 0                    # ops of other origins relayed
     handshakes: int = 0
     failures: int = 0
     full_syncs: int = 0                 # how often it was found to need one
 
 
 @dataclass
-class Impasse:
+class RefusedOps:
     """Ops that were refused, as clocks: what the peer must have, and what this replica must have,
     before the link counts as up again."""
     error: str
@@ -105,15 +105,15 @@ class Impasse:
 class PeerInfo:
     """What CRDT.PEERS, INFO and /stats show of a peer."""
     url: str
-    replica: str                        # "" until it has been met
-    # connecting, up, not answering, retrying, down, refused, paused, needs full sync, standby, self
+    replica: str                        # "" until the first handshake
+    # connecting, up, not replying, retrying, down, refused, paused, needs full sync, standby, self
     state: str
     lag_ops: int                        # own ops it has not acknowledged
     lag_ms: int                         # age of the oldest of them
     queued_bytes: int                   # bytes of the log from there on, as far as memory holds it
     in_flight: int
     missing_ops: int                    # ops it is known to have and this replica has not
-    last_contact_ms: int                # since its last answer; -1: never
+    last_contact_ms: int                # since its last reply; -1: never
     error: str                          # the last one; "" while all is well
     counts: Counts
 
@@ -124,32 +124,32 @@ class Peer:
         self._urls = {what: URL(f"{self.url}/replication/{what}")
                       for what in ("handshake", "push", "pull", "stream")}
         self.replica = ""
-        # of the Hello that `known` began with
+        # of the Hello that `acked` began with
         self.process = 0
         # when it shook hands last (monotonic)
-        self.met = 0.0
+        self.handshake_at = 0.0
         self.paused = False
         self.error = ""
         # its code, where the last fault was one that an operator must mend
         self.refusal: int | None = None
         self.counts = Counts()
         # what it has in its log, as far as we were told
-        self.known: Clock = {}
-        # look again: the log has grown, or a push was answered
+        self.acked: Clock = {}
+        # look again: the log has grown, or a push was replied to
         self.grown = asyncio.Event()
         self.wanted = asyncio.Event()                           # do not sleep: try now
         self._state = "connecting"
         self._failures = 0                                      # in a row
         self._contact = 0.0
-        self._asked: set[Patience] = set()                      # requests without an answer yet
+        self._asked: set[ProgressLimit] = set()                 # requests without a reply yet
         self._cursor: Cursor | None = None                      # of the push
         self._window = plan.Window(hub.settings.window)
         self._busy_pause = BUSY_PAUSE[0]
-        self._outlet: Outlet | None = None                      # the stream, where there is one
+        self._sender: PushSender | None = None                  # the stream, where there is one
         self._lost: Exception | None = None                     # it has ended, and why
         # nothing to send, nothing went wrong: the loop waits for `grown`
         self._idle = False
-        self._next: Piece | None = None                         # to be sent before what the log has
+        self._next: Chunk | None = None                         # to be sent before what the log has
         self._actor: Actor | None = None                        # that it acts as
         self._session = 0
         self._version = 0                                       # of its clock
@@ -159,12 +159,12 @@ class Peer:
         self._here_lacks = ""
         self._pushes: set[asyncio.Task[None]] = set()
         self._sending = asyncio.Lock()                          # a large op: one at a time
-        self._sent = wire.Part()                                # how much it has of the last one
-        self._parts = Parts()                                   # of the last one fetched from it
+        self._sent = proto.Part()                               # how much it has of the last one
+        self._parts = PartialOp()                               # of the last one fetched from it
         self._fault: BaseException | None = None                # what a push ended with
-        self._impasse: Impasse | None = None
-        self._exchanging = asyncio.Lock()
-        self._before: Clock | None = None                       # our clock at the last exchange,
+        self._refused_ops: RefusedOps | None = None
+        self._anti_entropy_lock = asyncio.Lock()
+        self._before: Clock | None = None                       # our clock in the last round,
         self._theirs: Clock | None = None                       # and the peer's
         self._conversation: asyncio.Task[None] | None = None
         # of the next attempt, for who waits for it
@@ -183,45 +183,46 @@ class Peer:
         if self.is_paused:
             return "paused"
         if self._is_mute:
-            return "not answering"
+            return "not replying"
         return ("needs full sync" if self._state == "up" and (self._it_lacks or self._here_lacks)
                 else self._state)
 
     @property
     def contact(self) -> float:
-        """When it answered last (monotonic); 0.0: never."""
+        """When it replied last (monotonic); 0.0: never."""
         return self._contact
 
     @property
     def _is_mute(self) -> bool:
         """It takes what is sent, or so it seems, and nothing comes back: stopped, hung, or cut off
         by something that drops packets."""
-        outlet = self._outlet
+        sender = self._sender
         return (time.monotonic() - self._contact > MUTE
-                and (any(p.stands(MUTE) for p in list(self._asked)) or outlet is not None
-                     and outlet.stands(MUTE)))
+                and (any(p.stands(MUTE) for p in list(self._asked)) or sender is not None
+                     and sender.stands(MUTE)))
 
     @property
     def is_replica(self) -> bool:
-        """Its acknowledgements count: it was met, and is not ourselves under another name."""
+        """Its acknowledgements count: it has shaken hands, and is not ourselves under another
+        name."""
         return bool(self.replica) and self._state != "self"
 
     @property
     def cannot_take(self) -> bool:
         """Are there ops of this peer that this replica refuses?"""
-        return self._impasse is not None and bool(self._impasse.here)
+        return self._refused_ops is not None and bool(self._refused_ops.here)
 
     def info(self) -> PeerInfo:
         now = time.monotonic()
         cursor = self._cursor or Cursor({}, self.hub.own)
-        ops, age, size = (self.hub.log.lag(cursor, self.known, now) if self._state not in APART
+        ops, age, size = (self.hub.log.lag(cursor, self.acked, now) if self._state not in APART
                           else (0, 0.0, 0))
         return PeerInfo(self.url, self.replica, self.state, ops, int(age * 1000), size,
                         self._in_flight,
-                        clocks.behind(self.hub.head, dict(self.known)),
+                        clocks.behind(self.hub.head, dict(self.acked)),
                         int((now - self._contact) * 1000) if self._contact else -1,
                         self.error or self._it_lacks or self._here_lacks
-                        or ("no answer" if self._is_mute else ""), self.counts)
+                        or ("no reply" if self._is_mute else ""), self.counts)
 
     # ---- the task --------------------------------------------------------------------------------
 
@@ -238,7 +239,7 @@ class Peer:
                 fault = None if self._conversation.cancelled() else self._conversation.exception()
             finally:
                 self._conversation.cancel()
-            self._told(False)
+            self._tell_outcome(False)
             # cancelled by PAUSE, or a clean end: shake hands again
             if fault is None or self.is_paused:
                 continue
@@ -252,26 +253,26 @@ class Peer:
         self._failures = 1 if was_up else self._failures + 1
         self.error = words(fault)
         if isinstance(fault, Refusal):
-            self.error = fault.text if fault.code == wire.UNKNOWN else f"{fault.name}: {fault.text}"
-            if fault.code == wire.PAUSED:
+            self.error = fault.text if fault.code == proto.UNKNOWN else f"{fault.name}: {fault.text}"
+            if fault.code == proto.PAUSED:
                 self._state, self.refusal = "paused", None
                 if self.error != before:
                     log.warning("peer %s: %s", self.url, self.error)
                 return plan.backoff(self._failures, s.retry, s.retry_cap, self.hub.chance)
             if fault.code not in PASSING:
                 self._state, self.refusal = "refused", fault.code
-                if self._impasse:
-                    self._impasse.error = self.error
+                if self._refused_ops:
+                    self._refused_ops.error = self.error
                 if self.error != before:
                     log.error("peer %s refused: %s", self.url, self.error)
                 return plan.backoff(self._failures, s.retry, s.retry_cap, self.hub.chance)
-            if fault.code == wire.NO_SESSION and was_up:
+            if fault.code == proto.NO_SESSION and was_up:
                 self._state = "connecting"
                 return 0.0
         self.refusal = None
         if not isinstance(fault, (Refusal, OSError, aiohttp.ClientError, asyncio.TimeoutError)):
             log.error("peer %s: unforeseen", self.url, exc_info=fault)
-        self._state = ("down" if self._failures > s.max_retries else "not answering"
+        self._state = ("down" if self._failures > s.max_retries else "not replying"
                        if isinstance(fault, TimeoutError) else "retrying")
         if was_up or self._failures == s.max_retries + 1:
             log.warning("peer %s %s: %s", self.url, "is down" if self._state == "down" else "lost",
@@ -311,7 +312,7 @@ class Peer:
 
     async def try_twice(self, act: Callable[[], Awaitable[None]]) -> bool:
         """Did act() succeed, be it after a new handshake? A session ends unseen, until something is
-        asked in it: where the peer has restarted, or has just been met through another of its
+        asked in it: where the peer has restarted, or has just shaken hands through another of its
         addresses."""
         for attempt in range(2):
             # of the second the end of the first may be told
@@ -327,7 +328,7 @@ class Peer:
                     await asyncio.wait({conversation})
         return False
 
-    def _told(self, up: bool) -> None:
+    def _tell_outcome(self, up: bool) -> None:
         outcome, self._outcome = self._outcome, None
         if outcome and not outcome.done():
             outcome.set_result(up)
@@ -342,31 +343,31 @@ class Peer:
             await self._handshake()
         except (aiohttp.ClientError, TimeoutError) as e:
             if reason := await recognise(self.url, e):
-                raise Refusal(wire.UNKNOWN, reason) from e
+                raise Refusal(proto.UNKNOWN, reason) from e
             raise
         if self._state == "self":
-            self._told(False)
+            self._tell_outcome(False)
             # nothing to do until PAUSE, RESUME or REMOVE
             await asyncio.Event().wait()
         if other := next((p for p in hub.peers if self._is_served_by(p)), None):
             return await self._stand_by(other)
         self._window, self._fault, self._next = plan.Window(hub.settings.window), None, None
         self._it_lacks = ""
-        self._before, self._theirs = dict(hub.head), dict(self.known)
-        if self._impasse:
-            self._state, self.error = "refused", self._impasse.error
+        self._before, self._theirs = dict(hub.head), dict(self.acked)
+        if self._refused_ops:
+            self._state, self.error = "refused", self._refused_ops.error
         else:
             self._is_up()
         self.wanted.clear()
         response = await self._open_stream()
-        tasks = {asyncio.create_task(self._exchange_loop()),
+        tasks = {asyncio.create_task(self._anti_entropy_loop()),
                  asyncio.create_task(self._watch_stream())}
         try:
-            self._cursor = hub.log.cursor(self.known, hub.own)
+            self._cursor = hub.log.cursor(self.acked, hub.own)
             tasks.add(asyncio.create_task(self._push_loop()))
         except NeedsFullSync as e:
             self._needs_full_sync(e)
-        self._told(True)
+        self._tell_outcome(True)
         hub.wake()
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -379,8 +380,8 @@ class Peer:
             await asyncio.gather(*tasks, *self._pushes, return_exceptions=True)
             self._pushes.clear()
             if response is not None:
-                outlet, self._outlet = self._outlet, None
-                outlet.link.close()
+                sender, self._sender = self._sender, None
+                sender.link.close()
                 response.close()
 
     def _is_served_by(self, other: Peer) -> bool:
@@ -395,15 +396,15 @@ class Peer:
         self._failures, self.error, self.refusal = 0, "", None
         log.info("peer %s stands by: replica %s is reached as %s", self.url, self.replica,
                  other.url)
-        self._told(False)
+        self._tell_outcome(False)
         while self._is_served_by(other):
             await asyncio.sleep(min(self.hub.settings.interval, self.hub.settings.timeout))
 
     async def _open_stream(self) -> aiohttp.ClientResponse | None:
-        """Sets the outlet, where the peer has streams; what is returned must be closed with it."""
-        self._outlet, self._lost = None, None
+        """Sets the sender, where the peer has streams; what is returned must be closed with it."""
+        self._sender, self._lost = None, None
         s = self.hub.settings
-        async with Patience(s.timeout) as patience:
+        async with ProgressLimit(s.timeout) as patience:
             headers = {**self.hub.headers, "Connection": "Upgrade", "Upgrade": UPGRADE,
                        "X-Session": f"{self._session:x}"}
             response = await self.hub.http.get(self._urls["stream"], headers=headers,
@@ -413,15 +414,15 @@ class Peer:
                 async with response:
                     await read(response.content, response.content_length, BODY_MAX, patience)
                 return None
-        self._outlet = Outlet(response.connection.transport, self._answered, self._ended,
-                              lambda n: patience_for(self.hub.settings.timeout, n))
+        self._sender = PushSender(response.connection.transport, self._replied, self._ended,
+                              lambda n: progress_limit(self.hub.settings.timeout, n))
         return response
 
     def _is_up(self) -> None:
-        self._state, self._failures, self.error, self.refusal, self._impasse = (
+        self._state, self._failures, self.error, self.refusal, self._refused_ops = (
                 "up", 0, "", None, None)
         log.info("peer %s is up: replica %s, %d ops behind, %d ops ahead", self.url, self.replica,
-                 clocks.behind(self.known, self.hub.head), clocks.behind(self.hub.head, self.known))
+                 clocks.behind(self.acked, self.hub.head), clocks.behind(self.hub.head, self.acked))
 
     def _needs_full_sync(self, e: NeedsFullSync) -> None:
         if not self._it_lacks:
@@ -432,7 +433,7 @@ class Peer:
 
     def _servable(self) -> bool:
         try:
-            self.hub.log.cursor(self.known)
+            self.hub.log.cursor(self.acked)
         except NeedsFullSync:
             return False
         return True
@@ -441,69 +442,69 @@ class Peer:
         hub = self.hub
         self.counts.handshakes += 1
         mine, declared = hub.hello()
-        hello, batch = await self._ask("handshake", mine, declared, wire.Hello, BODY_MAX)
-        if hello.process == hub.identity.process:
+        hello, batch = await self._ask("handshake", mine, declared, proto.Hello, BODY_MAX)
+        if hello.process == hub.local.process:
             self._state, self.replica, self.error = ("self", hub.replica,
                                                      "this is the replica itself")
             return
-        hub.judge(hello)
+        hub.check_hello(hello)
         told = declarations(batch)
         if self.replica and self.replica != hello.replica:
             log.warning("peer %s was replica %s and is now %s", self.url, self.replica,
                         hello.replica)
         self.replica = hello.replica
         if hub.cut_off(self.replica):
-            raise Refusal(wire.PAUSED, f"replication with {self.replica} is paused here")
-        epoch = hub.identity.actor.epoch
-        await hub.meet(hello, told)
-        if hub.identity.actor.epoch != epoch:                   # say so before going on
+            raise Refusal(proto.PAUSED, f"replication with {self.replica} is paused here")
+        epoch = hub.local.actor.epoch
+        await hub.verify_identity(hello, told)
+        if hub.local.actor.epoch != epoch:                      # say so before going on
             return await self._handshake()
         if self._state in APART:
             self._state = "connecting"
         self._actor = Actor(actor_id(hello.replica, hello.epoch), hello.replica, hello.epoch)
         if hello.process != self.process:
-            self._impasse = None                                # what it had then it may have lost
-        self.process, self.known, self.met = hello.process, to_clock(hello.clock), time.monotonic()
+            self._refused_ops = None                            # what it had then it may have lost
+        self.process, self.acked, self.handshake_at = hello.process, to_clock(hello.clock), time.monotonic()
         self._declared = {a.id for a in told}
         self._session, self._version = hello.session, 0
 
     async def _ask(self, what: str, head, batch: bytes | memoryview, kind,
                    most: int = HEAD_MAX + 4) -> tuple:
-        """One request; its answer may have `most` bytes. Raises Refusal, TimeoutError, or what
+        """One request; its reply may have `most` bytes. Raises Refusal, TimeoutError, or what
         aiohttp raises."""
         hub = self.hub
         if reason := plan.exposed(self.url, hub.settings):
-            raise Refusal(wire.UNAUTHORIZED, reason)
-        async with Patience(hub.settings.timeout) as patience:
+            raise Refusal(proto.UNAUTHORIZED, reason)
+        async with ProgressLimit(hub.settings.timeout) as patience:
             self._asked.add(patience)
             try:
                 async with hub.http.post(self._urls[what],
                                          data=Body(encode(head), batch, patience=patience),
                                          headers=hub.headers,
                                          timeout=NO_LIMIT, allow_redirects=False) as r:
-                    answer = await read(r.content, r.content_length, most, patience)
+                    reply = await read(r.content, r.content_length, most, patience)
             finally:
                 self._asked.discard(patience)
         if r.content_type != CONTENT_TYPE:
-            raise Refusal(wire.UNKNOWN,
-                          f"{urlsplit(self.url).netloc} is not a replica's http_port: it answered "
+            raise Refusal(proto.UNKNOWN,
+                          f"{urlsplit(self.url).netloc} is not a replica's http_port: it replied "
                           f"with {r.status} {r.reason}")
         self._contact = time.monotonic()
         if r.status != 200:
-            failure, _ = decode(wire.Failure, answer)
-            raise Refusal(failure.code, failure.text)
-        return decode(kind, answer)
+            refusal, _ = decode(proto.Refusal, reply)
+            raise Refusal(refusal.code, refusal.text)
+        return decode(kind, reply)
 
     def has(self, clock: Clock) -> None:
-        """It has all of `clock` in its log. Of actors that nobody else ever heard of it may go on
+        """It has all of `clock` in its log. Of actors that nobody else knows it may go on
         making up others."""
-        clocks.join(self.known, clock)
-        if len(self.known) > ACTORS_MOST:
-            self.known = clocks.only(self.known, self.hub.actors)
+        clocks.join(self.acked, clock)
+        if len(self.acked) > ACTORS_MOST:
+            self.acked = clocks.only(self.acked, self.hub.actors)
 
-    def _heard(self, answer: wire.Answer) -> None:
-        self.has(to_clock(answer.clock))
-        self._version = max(self._version, answer.version)
+    def _record_reply(self, reply: proto.Reply) -> None:
+        self.has(to_clock(reply.clock))
+        self._version = max(self._version, reply.version)
         self.hub.wake()
 
     # ---- push ------------------------------------------------------------------------------------
@@ -511,15 +512,15 @@ class Peer:
     @property
     def _in_flight(self) -> int:
         """Pushes under way."""
-        outlet = self._outlet
-        return self._window.in_flight + (len(outlet.unanswered) if outlet and outlet.bytes else 0)
+        sender = self._sender
+        return self._window.in_flight + (len(sender.unreplied) if sender and sender.bytes else 0)
 
     @property
     def _open(self) -> bool:
         """May more be sent? As requests so many at a time, on a stream as many bytes as so many
         requests have."""
-        if self._outlet:
-            return self._outlet.bytes < int(self._window.size) * self.hub.settings.chunk
+        if self._sender:
+            return self._sender.bytes < int(self._window.size) * self.hub.settings.chunk_size
         return self._window.open
 
     async def _push_loop(self) -> None:
@@ -530,21 +531,21 @@ class Peer:
                 raise self._lost
             if self._fault is not None:
                 fault, self._fault = self._fault, None
-                if not isinstance(fault, Refusal) or fault.code != wire.BUSY:
+                if not isinstance(fault, Refusal) or fault.code != proto.BUSY:
                     raise fault
                 await self._yield_to_busy()
-            piece, self._next = self._next, None
-            if not piece and self._open:
-                piece = await hub.read(self._cursor, hub.settings.chunk)
-            if piece and self._outlet and not piece.large:
-                self._send(piece)
-            elif piece:
+            chunk, self._next = self._next, None
+            if not chunk and self._open:
+                chunk = await hub.read(self._cursor, hub.settings.chunk_size)
+            if chunk and self._sender and not chunk.large:
+                self._send(chunk)
+            elif chunk:
                 self._window.in_flight += 1
-                push = asyncio.create_task(self._deliver(piece))
+                push = asyncio.create_task(self._deliver(chunk))
                 self._pushes.add(push)
                 push.add_done_callback(self._delivered)
                 # what comes behind it could only wait for it over there
-                if piece.large:
+                if chunk.large:
                     await asyncio.wait({push})
             else:
                 self._idle = True
@@ -556,7 +557,7 @@ class Peer:
     def grow(self) -> None:
         """The log has grown, or there is room for more: send it, at once where nothing but sending
         is to be done."""
-        if not self._idle or not self._outlet or self._fault:
+        if not self._idle or not self._sender or self._fault:
             self.grown.set()
             return
         log, cursor = self.hub.log, self._cursor
@@ -564,43 +565,43 @@ class Peer:
             if log.is_old(cursor):
                 self.grown.set()
                 return
-            piece = log.take(cursor, self.hub.settings.chunk)
-            if piece.large:
-                self._next = piece
+            chunk = log.take(cursor, self.hub.settings.chunk_size)
+            if chunk.large:
+                self._next = chunk
                 self.grown.set()
                 return
-            if not piece:
+            if not chunk:
                 return
-            self._send(piece)
+            self._send(chunk)
 
-    def _send(self, piece: Piece) -> None:
+    def _send(self, chunk: Chunk) -> None:
         """On the stream. PAUSE, which ends the conversation, holds before that: nothing leaves any
         more."""
         if self.is_paused:
             return
-        told = self.hub.untold(self._declared)
-        batch = self.hub.foreword(self._declared) + piece.batch if told else piece.batch
-        self._outlet.push(piece, batch, told)                   # each, until one has its answer
+        told = self.hub.undeclared(self._declared)
+        batch = self.hub.declarations_beyond(self._declared) + chunk.batch if told else chunk.batch
+        self._sender.push(chunk, batch, told)                   # each, until one has its reply
 
-    def _answered(self, pushes: list[Sent], message: wire.Answer | wire.Failure) -> None:
-        """An answer has come on the stream."""
+    def _replied(self, pushes: list[Sent], message: proto.Reply | proto.Refusal) -> None:
+        """A reply has come on the stream."""
         self._contact = time.monotonic()
-        refused = pushes.pop().piece if isinstance(message, wire.Failure) and pushes else None
-        for piece, size, told in pushes:
-            if piece:
+        refused = pushes.pop().chunk if isinstance(message, proto.Refusal) and pushes else None
+        for chunk, size, told in pushes:
+            if chunk:
                 self._declared |= told
                 self._taken()
                 self.counts.pushes += 1
                 self.counts.bytes_sent += size
-                self.counts.ops_sent += piece.ops
+                self.counts.ops_sent += chunk.ops
         if refused is None:
-            self._heard(message)
+            self._record_reply(message)
         else:
             self._fault = self._refused(Refusal(message.code, message.text), refused)
         self.grow()
 
-    def _ended(self, outlet: Outlet, why: Exception) -> None:
-        if outlet is self._outlet:
+    def _ended(self, sender: PushSender, why: Exception) -> None:
+        if sender is self._sender:
             self._lost = why
             self.grown.set()
 
@@ -626,76 +627,76 @@ class Peer:
         acknowledged."""
         self._window.refused()
         await asyncio.gather(*self._pushes, return_exceptions=True)
-        while self._outlet and self._outlet.bytes and not self._lost:
+        while self._sender and self._sender.bytes and not self._lost:
             self.grown.clear()
             await self.grown.wait()
         await asyncio.sleep(self._busy_pause)
         self._busy_pause = min(2 * self._busy_pause, BUSY_PAUSE[1])
         self._fault = None
-        self._cursor = self.hub.log.cursor(self.known, self.hub.own)
+        self._cursor = self.hub.log.cursor(self.acked, self.hub.own)
 
-    async def _deliver(self, piece: Piece) -> None:
-        """One push, answered; of a large op as many as it takes."""
+    async def _deliver(self, chunk: Chunk) -> None:
+        """One push, replied; of a large op as many as it takes."""
         try:
-            if piece.large:
+            if chunk.large:
                 async with self._sending:
-                    await self._deliver_large(piece.large)
+                    await self._deliver_large(chunk.large)
             else:
-                told = self.hub.untold(self._declared)
-                await self._push(self.hub.foreword(self._declared) + piece.batch if told
-                                 else piece.batch, told)
+                told = self.hub.undeclared(self._declared)
+                await self._push(self.hub.declarations_beyond(self._declared) + chunk.batch if told
+                                 else chunk.batch, told)
         except Refusal as e:
-            raise self._refused(e, piece)
-        self.counts.ops_sent += piece.ops
+            raise self._refused(e, chunk)
+        self.counts.ops_sent += chunk.ops
 
-    def _refused(self, refusal: Refusal, piece: Piece) -> Refusal:
+    def _refused(self, refusal: Refusal, chunk: Chunk) -> Refusal:
         """Note what was refused; returns the refusal."""
         if refusal.code in UNTAKEABLE:
-            self._impasse = self._impasse or Impasse(refusal.text)
-            clocks.join(self._impasse.there,
-                        {actor: last for actor, _, last in ranges(piece.batch)})
+            self._refused_ops = self._refused_ops or RefusedOps(refusal.text)
+            clocks.join(self._refused_ops.there,
+                        {actor: last for actor, _, last in ranges(chunk.batch)})
         return refusal
 
-    async def _deliver_large(self, large: Large) -> None:
+    async def _deliver_large(self, large: LargeOp) -> None:
         """In parts, beginning with the first that the peer is not known to have."""
-        view, told = memoryview(large.batch), self.hub.untold(self._declared)
-        foreword = self.hub.foreword(self._declared) if told else b""
+        view, told = memoryview(large.batch), self.hub.undeclared(self._declared)
+        declarations = self.hub.declarations_beyond(self._declared) if told else b""
         if (self._sent.actor, self._sent.seq, self._sent.size) != (large.actor, large.seq,
                                                                    len(view)):
-            self._sent = wire.Part(actor=large.actor, seq=large.seq, size=len(view))
-        # the last byte again is how to hear that it has all
+            self._sent = proto.Part(actor=large.actor, seq=large.seq, size=len(view))
+        # the last byte again is how to learn that it has all
         at, patience = min(self._sent.at, len(view) - 1), 3
         while at < len(view):
-            part = wire.Part(actor=large.actor, seq=large.seq, size=len(view), at=at,
-                             told=len(foreword))
-            answer = await self._push(foreword + view[at:at + PART] if foreword
+            part = proto.Part(actor=large.actor, seq=large.seq, size=len(view), at=at,
+                             declarations=len(declarations))
+            reply = await self._push(declarations + view[at:at + PART] if declarations
                                       else view[at:at + PART], told, part)
-            foreword, told = b"", set()
+            declarations, told = b"", set()
             # it may have lost what it had, but not again and again
-            patience -= answer.part.at <= at
+            patience -= reply.part.at <= at
             if patience < 0:
-                raise Refusal(wire.UNKNOWN,
+                raise Refusal(proto.UNKNOWN,
                               f"{self.replica} does not get on with an op of {len(view)} bytes")
-            at = self._sent.at = answer.part.at
+            at = self._sent.at = reply.part.at
 
     async def _push(self, batch: bytes | memoryview, told: Set[int],
-                    part: wire.Part | None = None) -> wire.Answer:
-        head = wire.Push(session=self._session, known=self._version, part=part)
-        answer, _ = await self._ask("push", head, batch, wire.Answer)
+                    part: proto.Part | None = None) -> proto.Reply:
+        head = proto.Push(session=self._session, since=self._version, part=part)
+        reply, _ = await self._ask("push", head, batch, proto.Reply)
         self._declared |= told
         self.counts.pushes += 1
         self.counts.bytes_sent += len(batch)
-        self._heard(answer)
-        return answer
+        self._record_reply(reply)
+        return reply
 
-    # ---- exchange --------------------------------------------------------------------------------
+    # ---- anti-entropy ----------------------------------------------------------------------------
 
-    async def _exchange_loop(self) -> None:
+    async def _anti_entropy_loop(self) -> None:
         s = self.hub.settings
         pause = s.settle
         while True:
             await self._sleep(pause)
-            await self.exchange()
+            await self.anti_entropy()
             if self._it_lacks and self._servable():
                 # others brought it up: shake hands, and push again
                 return
@@ -707,21 +708,21 @@ class Peer:
         compared."""
         while True:
             await asyncio.sleep(min(self.hub.settings.interval, self.hub.settings.timeout))
-            if self._outlet:
-                self._outlet.look()
+            if self._sender:
+                self._sender.look()
 
-    async def exchange(self, everything: bool = False) -> None:
+    async def anti_entropy(self, everything: bool = False) -> None:
         """Compare clocks and move what is overdue, in both directions; `everything` takes whatever
         is lacking here at once."""
-        async with self._exchanging:
+        async with self._anti_entropy_lock:
             hub = self.hub
-            self.counts.exchanges += 1
-            answer, _ = await self._ask("pull",
-                                        wire.Pull(session=self._session, clock=entries(hub.head)),
-                                        b"", wire.Answer)
-            self._heard(answer)
-            theirs = to_clock(answer.clock)
-            hub.waiting = await hub.engine.call(lambda: hub.identity.hear(self._actor, theirs))
+            self.counts.anti_entropy_rounds += 1
+            reply, _ = await self._ask("pull",
+                                        proto.Pull(session=self._session, clock=entries(hub.head)),
+                                        b"", proto.Reply)
+            self._record_reply(reply)
+            theirs = to_clock(reply.clock)
+            hub.waiting = await hub.engine.call(lambda: hub.local.record_clock(self._actor, theirs))
             due = (clocks.lacking(hub.head, theirs) if everything
                    else clocks.overdue(hub.head, theirs, self._before))
             stuck = clocks.overdue(theirs, self._before or {}, self._theirs)
@@ -733,91 +734,91 @@ class Peer:
                     await self._pull(due)
                 except Refusal as e:
                     if e.code in UNTAKEABLE:
-                        self._impasse = self._impasse or Impasse(e.text)
-                        clocks.join(self._impasse.here, due)
+                        self._refused_ops = self._refused_ops or RefusedOps(e.text)
+                        clocks.join(self._refused_ops.here, due)
                         # all of what it said lately will do
-                        if len(self._impasse.here) > ACTORS_MOST:
-                            self._impasse.here = due
+                        if len(self._refused_ops.here) > ACTORS_MOST:
+                            self._refused_ops.here = due
                     raise
-            elif clocks.covers(hub.head, theirs):
+            elif clocks.observed(hub.head, theirs):
                 self._here_lacks = ""
             if self._in_flight:
                 stuck = {a: s for a, s in stuck.items() if a not in hub.own}
             if stuck and not self._it_lacks:
-                await self.hand_on(set(stuck))
-            if (self._impasse and clocks.covers(self.known, self._impasse.there)
-                and clocks.covers(hub.head, self._impasse.here)):
+                await self.relay(set(stuck))
+            if (self._refused_ops and clocks.observed(self.acked, self._refused_ops.there)
+                and clocks.observed(hub.head, self._refused_ops.here)):
                 self._is_up()
 
     async def _pull(self, due: Clock) -> None:
-        """Fetch ops of the actors in `due`. The clock sent covers what is here and what the answers
+        """Fetch ops of the actors in `due`. The clock sent covers what is here and what the replies
         brought."""
         hub = self.hub
         clock = dict(hub.head)
         more = True
         while more and not self.is_paused:
             try:
-                pull = wire.Pull(session=self._session, clock=entries(clock),
-                                 limit=hub.settings.chunk, actors=due, part=self._parts.next())
-                answer, batch = await self._ask("pull", pull, b"", wire.Answer, BODY_MAX)
+                pull = proto.Pull(session=self._session, clock=entries(clock),
+                                 limit=hub.settings.chunk_size, actors=due, part=self._parts.next())
+                reply, batch = await self._ask("pull", pull, b"", proto.Reply, BODY_MAX)
             except Refusal as e:
-                if e.code != wire.NEEDS_FULL_SYNC:
+                if e.code != proto.NEEDS_FULL_SYNC:
                     raise
                 if not self._here_lacks:
                     log.error("peer %s: %s", self.url, e.text)
                 self._here_lacks = e.text
                 return
-            self._heard(answer)
+            self._record_reply(reply)
             self.counts.pulls += 1
             if self.is_paused or not batch:
                 return
             self.counts.bytes_received += len(batch)
-            if answer.HasField("part"):
-                batch = await self._fetched(answer.part, batch)
+            if reply.HasField("part"):
+                batch = await self._fetched(reply.part, batch)
                 if batch is None:
                     continue
             brought = clocks.behind(clock, to := await hub.receive(batch))
             self.counts.ops_received += brought
             clocks.join(clock, to)
-            more = answer.more and brought > 0
+            more = reply.more and brought > 0
 
-    async def _fetched(self, part: wire.Part, data: bytes) -> bytes | None:
+    async def _fetched(self, part: proto.Part, data: bytes) -> bytes | None:
         """The whole op once this was its last part."""
         before = self._parts.held(part)
-        whole = self._parts.add(part, await self.hub.told(part, data))
+        whole = self._parts.add(part, await self.hub.take_declarations(part, data))
         if whole is not None:
             self._parts.clear()
         elif self._parts.held(part) == before:
-            raise Refusal(wire.MALFORMED, f"{self.replica} sends the same part of an op again")
+            raise Refusal(proto.MALFORMED, f"{self.replica} sends the same part of an op again")
         return whole
 
-    async def hand_on(self, actors: set[int]) -> None:
+    async def relay(self, actors: set[int]) -> None:
         """Push ops of these actors from what the peer is known to have, one request after the
         other."""
         hub = self.hub
         try:
-            cursor = hub.log.cursor(self.known, actors)
+            cursor = hub.log.cursor(self.acked, actors)
         except NeedsFullSync as e:
             return self._needs_full_sync(e)
-        while piece := await hub.read(cursor, hub.settings.chunk):
-            await self._deliver(piece)
-            self.counts.relayed += piece.ops
+        while chunk := await hub.read(cursor, hub.settings.chunk_size):
+            await self._deliver(chunk)
+            self.counts.relayed += chunk.ops
 
     async def bring_up(self, target: Clock) -> None:
         """Return when the peer has all of `target`. What is on its way, from here or from others,
-        is awaited; what has stood still for a moment is handed on."""
+        is awaited; what has stood still for a moment is relayed."""
         patience = BRING_UP_PATIENCE
         while True:
-            before = dict(self.known)
+            before = dict(self.acked)
             try:
                 return await asyncio.wait_for(self.hub.until(lambda:
-                                                             clocks.covers(self.known, target)),
+                                                             clocks.observed(self.acked, target)),
                                                              patience)
             except asyncio.TimeoutError:
                 patience = min(2 * patience, 10 * BRING_UP_PATIENCE)
-                await self.exchange()
-            stuck = clocks.overdue(self.known, target, before)
+                await self.anti_entropy()
+            stuck = clocks.overdue(self.acked, target, before)
             if self._in_flight:
                 stuck = {a: s for a, s in stuck.items() if a not in self.hub.own}
             if stuck:
-                await self.hand_on(set(stuck))
+                await self.relay(set(stuck))

@@ -6,24 +6,24 @@ every other?
 
 - *Push, own ops only.* A replica pushes the ops of its own actors (all epochs) to every peer, as
   they are made. In a full mesh that is each op once over each link.
-- *Exchange, everything.* Every sync_interval two replicas compare clocks (pull). What a peer has
-  and this replica lacks is asked for only when it is *overdue*: lacking at the exchange before too,
+- *Anti-entropy, everything.* Every sync_interval two replicas compare clocks (pull). What a peer has
+  and this replica lacks is asked for only when it is *overdue*: lacking in the round before too,
   with nothing arrived from that actor since. Ops on their way from their origin are thus not
   fetched a second time, while those of an origin that cannot reach us arrive through a third
-  replica. The same rule, one exchange later, lets a replica hand on foreign ops to a peer that
+  replica. The same rule, one round later, lets a replica relay foreign ops to a peer that
   cannot ask for them.
 
 A watermark is always a clock, one seq per actor, never a time: an op of an actor whose clock is
-behind, or that took a detour, sorts before things already exchanged, and a watermark of time would
+behind, or that took a detour, sorts before things already sent, and a watermark of time would
 lose it for ever.
 
 Worked example. A|C are cut off from each other, B reaches both. A makes a1..a9 and pushes them to
-B. C exchanges with B: lacks a9 but first sees so now; one exchange later still a0, nothing moved:
-asks B for (a: 0) and gets a1..a9 from B's log.
+B. C compares clocks with B: lacks a9 but first sees so now; one round later still a0, nothing
+moved: asks B for (a: 0) and gets a1..a9 from B's log.
 
-What bounds it all: `Window` (requests in flight, per peer), `Settings.chunk` (bytes of a request,
-unless it is one op; larger ops than wire.PART go in parts), and that a peer owns no queue: it is a
-cursor into the one log, and falls back from memory to segments when it is slow.
+What bounds it all: `Window` (requests in flight, per peer), `Settings.chunk_size` (bytes of a
+request, unless it is one op; larger ops than wire.PART go in parts), and that a peer owns no queue:
+it is a cursor into the one log, and falls back from memory to segments when it is slow.
 """
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from urllib.parse import urlsplit
 
 from crdtredis.clocks import Actor
 from crdtredis.config import is_loopback
-from crdtredis.replication.wire import PROTOCOL, Refusal, wire
+from crdtredis.replication.wire import PROTOCOL, Refusal, proto
 from crdtredis.storage.identity import REPLICA_ID
 
 
@@ -44,15 +44,15 @@ class Settings:
     cluster: str = "default"
     token: str = ""
     allow_plain: bool = False           # the token may cross a network unencrypted
-    interval: float = 5.0               # between exchanges with one peer
-    timeout: float = 30.0               # without progress of a request or its answer
+    interval: float = 5.0               # between anti-entropy rounds with one peer
+    timeout: float = 30.0               # without progress of a request or its reply
     retry: float = 1.0                  # first pause after a failed attempt
     retry_cap: float = 30.0
     max_retries: int = 3
     skew: float = 60.0                  # allowed difference of wall clocks
     # bytes of ops per request; a loop iteration applies a chunk (about 2 ms), which clients may
     # notice
-    chunk: int = 512 << 10
+    chunk_size: int = 512 << 10
     window: int = 4                     # requests in flight per peer
     memory: int = 64 << 20              # recent ops kept in memory
     inbound: int = 16 << 20             # bytes of ops received and not yet applied, of each peer
@@ -63,13 +63,13 @@ class Settings:
 
     @property
     def silence(self) -> float:
-        """After so long without a word a process counts as gone: one that lives exchanges clocks,
+        """After so long without a word a process counts as gone: one that lives compares clocks,
         or tries to, more often."""
         return 3 * self.interval + 2 * self.retry_cap
 
     @property
     def settle(self) -> float:
-        """From the handshake to the first exchange: long enough for what is on its way to
+        """From the handshake to the first anti-entropy round: long enough for what is on its way to
         arrive."""
         return min(1.0, self.interval)
 
@@ -88,29 +88,29 @@ def exposed(url: str, settings: Settings) -> str:
 # ---- the handshake -------------------------------------------------------------------------------
 
 
-def judge(hello: wire.Hello, *, cluster: str, replica: str, process: int, now_ms: int,
+def check_hello(hello: proto.Hello, *, cluster: str, replica: str, process: int, now_ms: int,
           skew: float) -> None:
     """Raises Refusal when replication with the sender of this Hello must not be. Its text is read
     on both sides, so it names them."""
     if hello.replica and not REPLICA_ID.fullmatch(hello.replica):
-        raise Refusal(wire.MALFORMED, f"no replica can be called {hello.replica[:128]!r}")
+        raise Refusal(proto.MALFORMED, f"no replica can be called {hello.replica[:128]!r}")
     if hello.version != PROTOCOL:
-        raise Refusal(wire.WRONG_VERSION,
+        raise Refusal(proto.WRONG_VERSION,
                                           f"{hello.replica} speaks replication protocol "
                                           f"{hello.version}, {replica} {PROTOCOL}: "
                                           "run versions that share one")
     if not hello.replica or not hello.epoch:
-        raise Refusal(wire.MALFORMED, "the handshake names no replica or no epoch")
+        raise Refusal(proto.MALFORMED, "the handshake names no replica or no epoch")
     if hello.cluster != cluster:
-        raise Refusal(wire.WRONG_CLUSTER,
+        raise Refusal(proto.WRONG_CLUSTER,
                       f"cluster_name is {hello.cluster!r} at {hello.replica} and {cluster!r} at "
                       f"{replica}")
     if hello.replica == replica and hello.process != process:
-        raise Refusal(wire.SAME_REPLICA,
+        raise Refusal(proto.SAME_REPLICA,
                       f"replica_id {replica!r} is used by two processes: give each replica its own")
     off = (hello.now - now_ms) / 1000
     if abs(off) > skew:
-        raise Refusal(wire.CLOCK_SKEW,
+        raise Refusal(proto.CLOCK_SKEW,
                                        f"the wall clock of {hello.replica} is {abs(off):.1f} s "
                                        f"{'ahead of' if off > 0 else 'behind'} that of "
                                        f"{replica}, more than max_clock_skew ({skew:g} s)")
@@ -127,7 +127,7 @@ def newer_epoch(own: Actor, clock: Mapping[int, int], told: Iterable[Actor],
 
     own, clock: this replica's actor and its clock; told, theirs: the actors and the clock a peer
     sent. A peer that knows this replica in a later epoch, or with ops of its own actor that it
-    never made, has met a later life of it (a restored backup, a resumed snapshot, a lost
+    never made, has come to know a later life of it (a restored backup, a resumed snapshot, a lost
     directory): from here on the same dots could be issued twice.
 
     A restored from yesterday's disk with a clock set back starts in epoch 5; B knows (A, 7). A must
@@ -181,10 +181,10 @@ class Pace:
     proportion, at most `linger_cap` or until a chunk is full. After a rest some looks follow each
     other at once (BURST); only their number over time is bounded.
 
-    What a look costs (drain, a push to every peer, its answer) hardly depends on what it brings. At
+    What a look costs (drain, a push to every peer, its reply) hardly depends on what it brings. At
     a few thousand small ops a second delay is what matters; at a hundred times as many a look every
     few ms brings a chunk or more, and the cost per op falls towards that of copying its bytes. Only
-    own ops count, since only they are pushed: what came from peers must be answered soon.
+    own ops count, since only they are pushed: what came from peers must be replied to soon.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -202,7 +202,7 @@ class Pace:
         self.rate += (size / passed - self.rate) * weight
         self._at = now
         # a look that brings more than a chunk costs two pushes
-        full = 0.85 * s.chunk / max(self.rate, 1.0)
+        full = 0.85 * s.chunk_size / max(self.rate, 1.0)
         pause = max(s.linger, min(s.linger * self.rate / s.linger_rate, s.linger_cap, full))
         self.due = max(self.due, now - BURST * pause) + pause
 

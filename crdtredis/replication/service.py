@@ -13,7 +13,7 @@ cross. So is the list of peers, which ADD and REMOVE replace by another before t
 command of the same pipeline sees it. Only the peers' tasks begin and end later.
 
 Threads: the loop's, two that read segments, and one per host name that is being looked up
-(replication/names.py).
+(replication/resolver.py).
 """
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from crdtredis import clocks
 from crdtredis.clocks import Actor, Clock
 from crdtredis._engine import GAP, OPS, RESULT
 from crdtredis.replication import plan
-from crdtredis.replication.hub import Hub, Identity, View
-from crdtredis.replication.names import Names
+from crdtredis.replication.hub import Hub, LocalReplica, KernelView
+from crdtredis.replication.resolver import Resolver
 from crdtredis.replication.oplog import Segments
 from crdtredis.replication.peer import APART, Peer, PeerInfo
 from crdtredis.replication.waiters import Waiter
@@ -68,15 +68,15 @@ class EngineLink:
         self.soon = call_soon
 
     def drain(self) -> tuple[list[bytes], list[tuple[int, int]], bool]:
-        batches, answers, gap = [], [], False
+        batches, results, gap = [], [], False
         for kind, token, data in self.bridge.drain():
             if kind == OPS:
                 batches.append(data)
             elif kind == RESULT:
-                answers.append((token, int.from_bytes(data[:1], "little", signed=True)))
+                results.append((token, int.from_bytes(data[:1], "little", signed=True)))
             else:
                 gap |= kind == GAP
-        return batches, answers, gap
+        return batches, results, gap
 
     async def call(self, function: Callable[[], Any]) -> Any:
         outcome: concurrent.futures.Future[Any] = concurrent.futures.Future()
@@ -102,8 +102,8 @@ def settings_of(config: Any) -> plan.Settings:
                          allow_plain=config.allow_plain_peers)
 
 
-def identity_of(replica: Any, renew: Callable[[int], None],
-                logged: Callable[[], bool] = lambda: True) -> Identity:
+def local_replica_of(replica: Any, renew: Callable[[int], None],
+                logged: Callable[[], bool] = lambda: True) -> LocalReplica:
     """What replication needs of the kernel, which is recovered and not yet running. renew(above)
     makes an epoch above that one durable and has the replica go on under it; logged() says whether
     all that the kernel has is in the log. Both are called in the engine thread, like everything
@@ -111,33 +111,33 @@ def identity_of(replica: Any, renew: Callable[[int], None],
     def actor() -> Actor:
         return Actor(replica.actor, replica.id, replica.epoch)
 
-    def view() -> View:
-        return View(replica.clock_ids(), {a[0]: Actor(*a) for a in replica.declared()},
+    def view() -> KernelView:
+        return KernelView(replica.clock_ids(), {a[0]: Actor(*a) for a in replica.declared()},
                     replica.waiting()["ops"], logged())
 
     def renewed(above: int) -> Actor:
         renew(above)
         return actor()
 
-    def hear(peer: Actor, clock: Clock) -> int:
-        replica.hear(peer.id, clock)
+    def record_clock(peer: Actor, clock: Clock) -> int:
+        replica.record_clock(peer.id, clock)
         return replica.waiting()["ops"]
 
     now = view()
-    return Identity(actor(), now.actors, now.clock, renewed, view, hear)
+    return LocalReplica(actor(), now.actors, now.clock, renewed, view, record_clock)
 
 
 class Service:
     """server.sync. Make it before the engine runs, start() it then; stop() ends the thread."""
 
-    def __init__(self, identity: Identity, bridge: Any, call_soon: Callable[..., None],
+    def __init__(self, local: LocalReplica, bridge: Any, call_soon: Callable[..., None],
                  segments: Segments, settings: plan.Settings,
                  peers: Iterable[str] = (),
                  serve: Callable[[Service], Awaitable[Any]] | None = None,
                  client_tls: ssl.SSLContext | None = None) -> None:
-        """peers: URLs. serve: begins to serve HTTP; what it answers has a coroutine close()."""
+        """peers: URLs. serve: begins to serve HTTP; what it returns has a coroutine close()."""
         self.call_soon = call_soon
-        self.hub = Hub(identity, EngineLink(bridge, call_soon), segments, settings)
+        self.hub = Hub(local, EngineLink(bridge, call_soon), segments, settings)
         self._urls = list(peers)
         self._serve, self._client_tls = serve, client_tls
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -169,7 +169,7 @@ class Service:
         self._loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(2, "sync-read"))
         hub, served = self.hub, None
         connector = aiohttp.TCPConnector(limit=0, ssl=self._client_tls or True,
-                                         keepalive_timeout=60, resolver=Names())
+                                         keepalive_timeout=60, resolver=Resolver())
         async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(),
                                          auto_decompress=False) as hub.http:
             try:
@@ -246,8 +246,8 @@ class Service:
         self._tasks[peer] = self._loop.create_task(peer.run())
 
     def remove(self, name: str) -> None:
-        """Raises KeyError. Its own requests are still answered: it is another replica's peer until
-        removed there too."""
+        """Raises KeyError. Its own requests are still replied to: it is another replica's peer
+        until removed there too."""
         with self._changing:
             peer = self.find(name)
             self.hub.peers = [p for p in self.hub.peers if p is not peer]
@@ -340,11 +340,11 @@ class Service:
         patience = SYNC_PATIENCE if timeout is None else min(SYNC_PATIENCE, timeout / 2)
 
         async def fetch(p: Peer) -> None:
-            async def exchange() -> None:
+            async def compare() -> None:
                 asked.add(p)
-                await p.exchange(everything=True)
+                await p.anti_entropy(everything=True)
 
-            if await p.try_twice(exchange):
+            if await p.try_twice(compare):
                 here.add(p)
             else:
                 asked.discard(p)
@@ -370,11 +370,11 @@ class Service:
                     task.cancel()
             if not here:
                 return
-            view = await hub.engine.call(hub.identity.view)
+            view = await hub.engine.call(hub.local.view)
             target = dict(view.clock)
             for p in here:
-                clocks.join(target, p.known)
-            await hub.until(lambda: clocks.covers(hub.head, target))
+                clocks.join(target, p.acked)
+            await hub.until(lambda: clocks.observed(hub.head, target))
             await asyncio.gather(*(finish(p, target) for p in here), return_exceptions=True)
 
         try:

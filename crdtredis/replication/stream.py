@@ -4,21 +4,21 @@ push costs otherwise.
     GET /replication/stream, Upgrade: crdt-redis   ->
                                                    <-   101, and from here on frames:
     push                                           ->
-                                                   <-   answer, or failure
+                                                   <-   reply, or refusal
 
     frame = [length of what follows: u32 LE][kind: 1 byte][a body as in a request: see
     proto/replication.proto]
 
-Pushes are applied in the order in which they come. An answer is for all pushes up to the number it
-names, so one answer may do for many: what was logged is said at once, and then not again for
-ANSWER_PAUSE. A failure is for the push it names alone. An empty push is a question whether anybody
+Pushes are applied in the order in which they come. A reply is for all pushes up to the number it
+names, so one reply may do for many: what was logged is said at once, and then not again for
+REPLY_PAUSE. A refusal is for the push it names alone. An empty push is a question whether anybody
 is there.
 
 Where no stream can be had (an older replica, a proxy that knows no Upgrade), pushes are requests;
 large ops always are.
 
 Bounds: a frame is as long as a body may be, and is refused by its length. The receiver stops
-reading while it holds more that is not applied than its budget, or while its answers are not read;
+reading while it holds more that is not applied than its budget, or while its replies are not read;
 the sender's window is smaller than that budget. A stream without a word ends, and where there are
 too many, no further ones begin: what cannot have one goes on in requests.
 """
@@ -30,28 +30,28 @@ from collections import deque
 from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, NamedTuple
 
-from crdtredis.replication.flow import patience_for
-from crdtredis.replication.oplog import NOTHING, Piece
-from crdtredis.replication.wire import BODY_MAX, HEAD_MAX, Clock, Refusal, decode, encode, wire
+from crdtredis.replication.flow import progress_limit
+from crdtredis.replication.oplog import NOTHING, Chunk
+from crdtredis.replication.wire import BODY_MAX, HEAD_MAX, Clock, Refusal, decode, encode, proto
 
 if TYPE_CHECKING:
-    from crdtredis.replication.hub import Hub, Session
+    from crdtredis.replication.hub import Hub, InboundSession
 
 UPGRADE = "crdt-redis"                  # the protocol's name in the header
-PUSH, ANSWER, FAILURE = 1, 2, 3
+PUSH, REPLY, REFUSAL = 1, 2, 3
 FRAME_HEAD = 5                          # bytes
 # bytes of a frame up to which it is put together, to be sent with one call
 JOIN = 64 << 10
-ANSWER_PAUSE = 0.005                    # seconds
+REPLY_PAUSE = 0.005                     # seconds
 # seconds: far more than between two questions whether anybody is there
 SILENCE = 600.0
-# bytes that a push takes here beside its own, until it is answered
+# bytes that a push takes here beside its own, until it is replied to
 PENDING = 200
 
 
-class Link(asyncio.Protocol):
+class FrameLink(asyncio.Protocol):
     """Frames over a connection that HTTP has left to us. `inner` is the protocol it had before,
-    which hears of its end."""
+    which learns of its end."""
 
     def __init__(self, transport: asyncio.Transport, most: int, frame: Callable[[int, bytes], None],
                  lost: Callable[[Exception], None],
@@ -98,7 +98,7 @@ class Link(asyncio.Protocol):
             while len(buffer) - at >= FRAME_HEAD and not self.closed:
                 size = int.from_bytes(buffer[at:at + 4], "little")
                 if not 1 <= size <= self.most:
-                    raise Refusal(wire.TOO_LARGE,
+                    raise Refusal(proto.TOO_LARGE,
                                   f"a frame of {size} bytes, where at most {self.most} were "
                                   "expected")
                 if len(buffer) - at - 4 < size:
@@ -131,23 +131,23 @@ class Link(asyncio.Protocol):
         self._lost(self._why or error or ConnectionResetError("the stream has ended"))
 
 
-class Inlet:
-    """The side that answers: takes pushes of one peer, until the connection ends or another stream
+class PushReceiver:
+    """The side that replies: takes pushes of one peer, until the connection ends or another stream
     of that peer begins."""
 
-    def __init__(self, hub: Hub, session: Session, transport: asyncio.Transport) -> None:
+    def __init__(self, hub: Hub, session: InboundSession, transport: asyncio.Transport) -> None:
         self.hub, self.session = hub, session
         self.ended = asyncio.get_running_loop().create_future()
-        self.link = Link(transport, BODY_MAX, self._frame, self._lost, self._read_or_wait)
+        self.link = FrameLink(transport, BODY_MAX, self._frame, self._lost, self._read_or_wait)
         # [bytes, done, Refusal or None], in the order they came
         self._pending: deque[list] = deque()
         self._held = 0                                          # bytes of them
         # pushes that are, and that the peer knows to be
-        self._answered = self._said = 0
-        self._version = 0                                       # of the clock in the newest answer
+        self._replied = self._said = 0
+        self._version = 0                                       # of the clock in the newest reply
         self._at = 0.0                                          # when that was
         self._later: asyncio.TimerHandle | None = None
-        self._heard = time.monotonic()
+        self._last_frame = time.monotonic()
         self._watch = asyncio.get_running_loop().call_later(SILENCE, self._look)
         before, session.traffic.stream = session.traffic.stream, self.link
         if before:
@@ -159,7 +159,7 @@ class Inlet:
             self.ended.set_result(None)
 
     def _read_or_wait(self) -> None:
-        """Who does not read the answers, of which there may be one for every few bytes, is not read
+        """Who does not read the replies, of which there may be one for every few bytes, is not read
         from either."""
         if self.link.closed:
             return
@@ -171,7 +171,7 @@ class Inlet:
     def _look(self) -> None:
         """The peer's machine may have gone without a word: a stream that is in use asks whether
         anybody is there."""
-        rest = self._heard + SILENCE - time.monotonic()
+        rest = self._last_frame + SILENCE - time.monotonic()
         if rest <= 0 and not self._pending:
             self.link.close()
         else:
@@ -179,15 +179,15 @@ class Inlet:
 
     def _frame(self, kind: int, body: bytes) -> None:
         if kind != PUSH:
-            raise Refusal(wire.MALFORMED, f"a frame of kind {kind}")
+            raise Refusal(proto.MALFORMED, f"a frame of kind {kind}")
         push = [len(body) + PENDING, False, None]
         self._pending.append(push)
         self._held += push[0]
-        self._heard = time.monotonic()
+        self._last_frame = time.monotonic()
         self._read_or_wait()
         try:
             self.hub.session(self.session.replica, self.session.key)
-            _, batch = decode(wire.Push, body)
+            _, batch = decode(proto.Push, body)
         except Refusal as e:
             self._done(push, {}, e)
         else:
@@ -203,87 +203,89 @@ class Inlet:
         while self._pending and self._pending[0][1]:
             size, _, refusal = self._pending.popleft()
             self._held -= size
-            self._answered += 1
+            self._replied += 1
             if refusal is not None:
                 self.hub.refused += 1
-                self.link.send(FAILURE,
-                               encode(wire.Failure(code=refusal.code, text=refusal.text,
-                                                   pushes=self._answered)))
+                self.link.send(REFUSAL,
+                               encode(proto.Refusal(code=refusal.code, text=refusal.text,
+                                                   pushes=self._replied)))
         self._read_or_wait()
-        if self._later is None and self._answered > self._said:
-            wait = self._at + ANSWER_PAUSE - time.monotonic()
+        if self._later is None and self._replied > self._said:
+            wait = self._at + REPLY_PAUSE - time.monotonic()
             if wait <= 0:
-                self._answer()
+                self._reply()
             else:
-                self._later = asyncio.get_running_loop().call_later(wait, self._answer)
+                self._later = asyncio.get_running_loop().call_later(wait, self._reply)
 
-    def _answer(self) -> None:
+    def _reply(self) -> None:
         self._later, self._at = None, time.monotonic()
-        answer = self.hub.answer(self._version, pushes=self._answered)
-        self._version, self._said = answer.version, self._answered
-        self.link.send(ANSWER, encode(answer))
+        reply = self.hub.reply(self._version, pushes=self._replied)
+        self._version, self._said = reply.version, self._replied
+        self.link.send(REPLY, encode(reply))
 
 
 class Sent(NamedTuple):
-    piece: Piece
+    chunk: Chunk
     size: int                           # bytes, declarations included
     told: Set[int]                      # actors declared with it
 
 
-class Outlet:
+class PushSender:
     """The side that pushes."""
 
     def __init__(self, transport: asyncio.Transport,
-                 heard: Callable[[list[Sent], wire.Answer | wire.Failure], None],
-                 lost: Callable[[Outlet, Exception], None], limit: Callable[[int], float]) -> None:
-        """heard(pushes, message): these have had their answer; a failure is about the last of them.
-        lost: the stream has ended. limit(bytes): seconds to wait for any answer when so many bytes
-        are under way."""
-        self._hear, self._limit = heard, limit
-        self.unanswered: deque[Sent] = deque()
+                 replied: Callable[[list[Sent], proto.Reply | proto.Refusal], None],
+                 lost: Callable[[PushSender, Exception], None],
+                 limit: Callable[[int], float]) -> None:
+        """replied(pushes, message): these have had their reply; a refusal is about the last of
+        them. lost: the stream has ended. limit(bytes): seconds to wait for any reply when so many
+        bytes are under way."""
+        self._replied, self._limit = replied, limit
+        self.unreplied: deque[Sent] = deque()
         self.bytes = 0                                          # of them
-        self._settled = 0                                       # pushes that have had their answer
+        self._settled = 0                                       # pushes that have had their reply
         # when the newest came, or what is under way began
-        self._heard = 0.0
-        self.link = Link(transport, HEAD_MAX + FRAME_HEAD, self._frame, lambda why: lost(self, why))
+        self._last_frame = 0.0
+        self.link = FrameLink(transport, HEAD_MAX + FRAME_HEAD, self._frame,
+                              lambda why: lost(self, why))
 
-    def push(self, piece: Piece, batch: bytes, told: Set[int] = frozenset()) -> None:
-        if not self.unanswered:
-            self._heard = time.monotonic()
-        self.unanswered.append(Sent(piece, len(batch), told))
+    def push(self, chunk: Chunk, batch: bytes, told: Set[int] = frozenset()) -> None:
+        if not self.unreplied:
+            self._last_frame = time.monotonic()
+        self.unreplied.append(Sent(chunk, len(batch), told))
         self.bytes += len(batch)
         self.link.send(PUSH, NO_HEAD, batch)
 
     def look(self) -> None:
         """End it where it stands still, and ask whether anybody is there. To be called now and
         then."""
-        if self.unanswered and time.monotonic() - self._heard > self._limit(self.bytes):
+        if self.unreplied and time.monotonic() - self._last_frame > self._limit(self.bytes):
             self.link.close(TimeoutError("nothing moved for "
-                                         f"{time.monotonic() - self._heard:.1f} s"))
-        elif not self.unanswered:
+                                         f"{time.monotonic() - self._last_frame:.1f} s"))
+        elif not self.unreplied:
             self.push(NOTHING, b"")
 
     def stands(self, seconds: float) -> bool:
-        """Has a push been without any answer for so long? From any thread."""
-        return (bool(self.unanswered)
-                and time.monotonic() - self._heard > patience_for(seconds, self.bytes))
+        """Has a push been without any reply for so long? From any thread."""
+        return (bool(self.unreplied)
+                and time.monotonic() - self._last_frame > progress_limit(seconds, self.bytes))
 
     def _settle(self, until: int) -> list[Sent]:
         pushes = []
-        while self._settled < until and self.unanswered:
-            pushes.append(self.unanswered.popleft())
+        while self._settled < until and self.unreplied:
+            pushes.append(self.unreplied.popleft())
             self.bytes -= pushes[-1].size
             self._settled += 1
         if self._settled != until:
-            raise Refusal(wire.MALFORMED, "an answer to what was not sent, or was answered before")
+            raise Refusal(proto.MALFORMED, "a reply to what was not sent, or was replied to before")
         return pushes
 
     def _frame(self, kind: int, body: bytes) -> None:
-        if kind not in (ANSWER, FAILURE):
-            raise Refusal(wire.MALFORMED, f"a frame of kind {kind}")
-        self._heard = time.monotonic()
-        message, _ = decode(wire.Answer if kind == ANSWER else wire.Failure, body)
-        self._hear(self._settle(message.pushes), message)
+        if kind not in (REPLY, REFUSAL):
+            raise Refusal(proto.MALFORMED, f"a frame of kind {kind}")
+        self._last_frame = time.monotonic()
+        message, _ = decode(proto.Reply if kind == REPLY else proto.Refusal, body)
+        self._replied(self._settle(message.pushes), message)
 
 
 NO_HEAD = bytes(4)                      # an empty Push

@@ -32,7 +32,7 @@ class Waiter:
 class Waiters:
     def __init__(self) -> None:
         # actor -> count -> heap
-        self._lines: dict[int, dict[int, list[tuple[int, int, Waiter]]]] = {}
+        self._queues: dict[int, dict[int, list[tuple[int, int, Waiter]]]] = {}
         self._entered = 0               # so that equal seqs never compare waiters
         self._standing = self._gone = 0
 
@@ -42,13 +42,13 @@ class Waiters:
     @property
     def actors(self) -> list[int]:
         """Those that somebody waits for."""
-        return list(self._lines)
+        return list(self._queues)
 
     def enter(self, waiter: Waiter) -> None:
         self._entered += 1
         self._standing += 1
-        line = self._lines.setdefault(waiter.actor, {}).setdefault(waiter.count, [])
-        heapq.heappush(line, (waiter.seq, self._entered, waiter))
+        queue = self._queues.setdefault(waiter.actor, {}).setdefault(waiter.count, [])
+        heapq.heappush(queue, (waiter.seq, self._entered, waiter))
 
     def leave(self, waiter: Waiter) -> None:
         """It waits no longer. Nothing happens when it has gone already."""
@@ -63,31 +63,31 @@ class Waiters:
         """Takes out who may go. seqs: up to where each replica has this actor, greatest first. What
         to call, with what."""
         out = []
-        lines = self._lines.get(actor, {})
+        queues = self._queues.get(actor, {})
         for count, reached in enumerate(seqs, 1):
-            line = lines.get(count, [])
-            while line and (line[0][2].done is None or line[0][0] <= reached):
-                seq, _, waiter = heapq.heappop(line)
+            queue = queues.get(count, [])
+            while queue and (queue[0][2].done is None or queue[0][0] <= reached):
+                seq, _, waiter = heapq.heappop(queue)
                 self._standing -= 1
                 if waiter.done is None:
                     self._gone -= 1
                 else:
                     out.append((waiter.done, sum(1 for s in seqs if s >= seq)))
                     waiter.done = None
-            if not line:
-                lines.pop(count, None)
-        if not lines:
-            self._lines.pop(actor, None)
+            if not queue:
+                queues.pop(count, None)
+        if not queues:
+            self._queues.pop(actor, None)
         return out
 
     def _sweep(self) -> None:
-        for actor, lines in list(self._lines.items()):
-            for count, line in list(lines.items()):
-                line[:] = [x for x in line if x[2].done is not None]
-                heapq.heapify(line)
-                if not line:
-                    del lines[count]
-            if not lines:
-                del self._lines[actor]
+        for actor, queues in list(self._queues.items()):
+            for count, queue in list(queues.items()):
+                queue[:] = [x for x in queue if x[2].done is not None]
+                heapq.heapify(queue)
+                if not queue:
+                    del queues[count]
+            if not queues:
+                del self._queues[actor]
         self._standing -= self._gone
         self._gone = 0

@@ -6,7 +6,7 @@ encoded Batch]. The Batch is the op bytes as the kernel made them: this module h
 never parses an op. Two things about a Batch are needed here:
 
 - which ops it holds, how to cut those off that a peer has, and how to cut it into smaller ones. The
-  kernel answers all three (`ranges`, `cut`, `split`), in one pass over the bytes.
+  kernel replies all three (`ranges`, `cut`, `split`), in one pass over the bytes.
 - the declarations of actors at its very front, because an op may only be sent to a peer that knows
   the actors it names. The encoder puts declarations first, so reading them stops at the first byte
   that is none (`declarations`).
@@ -23,7 +23,7 @@ from google.protobuf.message import DecodeError, Message
 
 from crdtredis._core import batch_ranges as ranges, slice_batch as cut, split_batch as split
 from crdtredis.clocks import Actor, Clock, actor_id
-from crdtredis.replication import crdtredis_pb2 as ops, replication_pb2 as wire
+from crdtredis.replication import crdtredis_pb2 as ops, replication_pb2 as proto
 from crdtredis.storage.batch import declaration as declare
 
 __all__ = ["Refusal", "cut", "declarations", "decode", "declare", "encode", "entries", "one_line",
@@ -50,7 +50,7 @@ def one_line(text: str) -> str:
 
 
 class Refusal(Exception):
-    """One side says no. `code` is a wire.Code, `text` says why in words an operator can act on."""
+    """One side says no. `code` is a proto.Code, `text` says why in words an operator can act on."""
 
     def __init__(self, code: int, text: str) -> None:
         text = one_line(text) or "no reason given"
@@ -60,7 +60,7 @@ class Refusal(Exception):
     @property
     def name(self) -> str:
         """Of its code; a newer peer may have codes that are not known here."""
-        known = wire.Code.DESCRIPTOR.values_by_number.get(self.code)
+        known = proto.Code.DESCRIPTOR.values_by_number.get(self.code)
         return known.name.lower().replace("_", " ") if known else f"code {self.code}"
 
 
@@ -73,31 +73,31 @@ def decode(kind: type[Message], body: bytes) -> tuple[Message, bytes]:
     """The head and the Batch behind it. Raises Refusal(MALFORMED)."""
     size = int.from_bytes(body[:4], "little") if len(body) >= 4 else HEAD_MAX + 1
     if size > HEAD_MAX or size > len(body) - 4:
-        raise Refusal(wire.MALFORMED,
+        raise Refusal(proto.MALFORMED,
                       "the body is shorter than its head says, or the head longer than allowed")
     head = kind()
     try:
         head.ParseFromString(body[4:4 + size])
     except DecodeError as e:
-        raise Refusal(wire.MALFORMED, f"the head is no {kind.DESCRIPTOR.name}") from e
+        raise Refusal(proto.MALFORMED, f"the head is no {kind.DESCRIPTOR.name}") from e
     return head, body[4 + size:]
 
 
-def entries(clock: Mapping[int, int]) -> list[wire.ClockEntry]:
-    return [wire.ClockEntry(actor=a, seq=s) for a, s in clock.items()]
+def entries(clock: Mapping[int, int]) -> list[proto.ClockEntry]:
+    return [proto.ClockEntry(actor=a, seq=s) for a, s in clock.items()]
 
 
-def to_clock(found: Collection[wire.ClockEntry]) -> Clock:
+def to_clock(found: Collection[proto.ClockEntry]) -> Clock:
     """Raises Refusal(MALFORMED) where there are more entries than actors can be."""
     if len(found) > ACTORS_MOST:
-        raise Refusal(wire.MALFORMED,
+        raise Refusal(proto.MALFORMED,
                       f"a clock of {len(found)} actors, where {ACTORS_MOST} are the most there can "
                       "be")
     return {e.actor: e.seq for e in found}
 
 
-def failure(refusal: Refusal) -> bytes:
-    return encode(wire.Failure(code=refusal.code, text=refusal.text))
+def refusal_body(refusal: Refusal) -> bytes:
+    return encode(proto.Refusal(code=refusal.code, text=refusal.text))
 
 
 def declarations(batch: bytes) -> list[Actor]:
@@ -107,13 +107,13 @@ def declarations(batch: bytes) -> list[Actor]:
     while at < len(batch) and batch[at] == 0x0A:                # field 1 of Batch, length-delimited
         size, at = _varint(batch, at + 1)
         if size > 4096 or size > len(batch) - at:
-            raise Refusal(wire.MALFORMED, "a declaration of an actor is cut short or too long")
+            raise Refusal(proto.MALFORMED, "a declaration of an actor is cut short or too long")
         try:
             actor = ops.Actor.FromString(batch[at:at + size])
         except DecodeError as e:
-            raise Refusal(wire.MALFORMED, "a declaration of an actor does not decode") from e
+            raise Refusal(proto.MALFORMED, "a declaration of an actor does not decode") from e
         if actor.id != actor_id(actor.replica, actor.epoch):
-            raise Refusal(wire.MALFORMED,
+            raise Refusal(proto.MALFORMED,
                           f"actor {actor.id:016x} is not what {actor.replica!r} in epoch "
                           f"{actor.epoch} is called")
         found.append(Actor(actor.id, actor.replica, actor.epoch))
@@ -131,4 +131,4 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise Refusal(wire.MALFORMED, "a length is cut short or too long")
+    raise Refusal(proto.MALFORMED, "a length is cut short or too long")

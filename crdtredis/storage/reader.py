@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from crdtredis.clocks import Clock, covers
+from crdtredis.clocks import Clock, observed
 from crdtredis.storage.batch import declaration
 from crdtredis.storage.chain import Link, index_of, read_chain
 from crdtredis.storage.format import Header, LogPosition, opened, read_batches, segment_path
@@ -63,7 +63,7 @@ class LogReader:
         header = links[i].header()
         while i > 0:
             before = links[i - 1].header()
-            known = header.ceiling is not None and covers(clock, header.ceiling)
+            known = header.ceiling is not None and observed(clock, header.ceiling)
             if known and header.clock != before.clock:
                 break
             i, header = i - 1, before

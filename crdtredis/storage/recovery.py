@@ -43,8 +43,8 @@ from pathlib import Path
 from typing import Protocol
 
 from crdtredis._core import batch_ranges, record_find
-from crdtredis.clocks import Clock, covers, lacking
-from crdtredis.errors import EXIT_DATA, DamagedBatch, StartError, StrangerError, WaitingRoomFull
+from crdtredis.clocks import Clock, lacking, observed
+from crdtredis.errors import EXIT_DATA, DamagedBatch, StartError, UndeclaredActor, CausalBufferFull
 from crdtredis.storage.batch import Op, ops_of
 from crdtredis.storage.chain import ChainError, Link, header_of, read_chain
 from crdtredis.storage.format import (CutShort, FormatError, LogPosition, holds_mark, marks, opened,
@@ -186,7 +186,7 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
     # written the last ops that the header's clock names, which stand behind that header then.
     clock = replica.clock_ids()
     for link in links if not repaired else []:
-        if not covers(clock, link.header().clock):
+        if not observed(clock, link.header().clock):
             raise RecoveryError(link.path, 0, "this segment begins after ops that the segments "
                                               "before it do not hold")
     waiting = replica.waiting()["ops"]
@@ -341,7 +341,7 @@ def give(replica: Receiver, batch: bytes, where: Stretch, repaired: bool,
                     what = described(replica, op)
                     raise RecoveryError(where.path, offset, f"{what} cannot be applied") from None
                 replica.receive(replace(where.path, offset, op))
-    except (StrangerError, WaitingRoomFull) as e:
+    except (UndeclaredActor, CausalBufferFull) as e:
         if not repaired:
             raise Gap(where.path, where.begin,
                                                "a sound record here or in the MiB behind it cannot "

@@ -99,11 +99,11 @@ def test_a_line_per_peer():
     from crdtredis.commands.crdt import peer_line
     up = PeerInfo("http://b:1", "b", "up", 0, 0, 0, 0, 2, 15, "", Counts())
     assert (peer_line(up)
-            == "http://b:1 b: up, it lacks 0 of ours, we lack 2 of its, heard 15 ms ago")
+            == "http://b:1 b: up, it lacks 0 of ours, we lack 2 of its, last contact 15 ms ago")
     down = PeerInfo("http://c:1", "", "down", 7, 1500, 0, 0, 0, -1, "refused", Counts())
     assert (peer_line(down)
-            == ("http://c:1 (not met yet): down, it lacks 7 of ours for 1500 ms, we lack 0 of its, "
-                "never heard; refused"))
+            == ("http://c:1 (no handshake yet): down, it lacks 7 of ours for 1500 ms, we lack 0 of its, "
+                "no contact yet; refused"))
     second = PeerInfo("http://b:2", "b", "standby", 0, 0, 0, 0, 0, 15, "", Counts())
     assert peer_line(second) == "http://b:2 b: standby, it is reached by another address"
 

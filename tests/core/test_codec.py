@@ -5,7 +5,7 @@ import random
 import pytest
 
 from crdtredis._core import Replica, batch_ranges, probe_make, probe_reencode, slice_batch
-from crdtredis.errors import DamagedBatch, StrangerError
+from crdtredis.errors import DamagedBatch, UndeclaredActor
 from crdtredis.replication import crdtredis_pb2 as pb
 
 INTS = [0, 1, 127, 128, 16383, 16384, 2**31, 2**40, 2**48 - 1]
@@ -167,15 +167,15 @@ def test_unknown_fields_and_kinds_are_refused():
 def test_strangers_are_refused():
     replica = Replica("A", 1)
     run = pb.Run(actor=7, ops=[pb.Op(seq=1, stamp=1, effects=[pb.Effect(key=b"k", value=b"v")])])
-    with pytest.raises(StrangerError):
+    with pytest.raises(UndeclaredActor):
         replica.receive(pb.Batch(runs=[run]).SerializeToString())
     replica.receive(pb.Batch(actors=[ACTOR], runs=[run]).SerializeToString())
-    with pytest.raises(StrangerError):
+    with pytest.raises(UndeclaredActor):
         replica.receive(pb.Batch(actors=[pb.Actor(id=7, replica="Y", epoch=1)]).SerializeToString())
     own = pb.Run(actor=replica.actor,
                  ops=[pb.Op(seq=1, stamp=1, effects=[pb.Effect(key=b"k", value=b"v")])])
     # somebody else has our identity
-    with pytest.raises(StrangerError):
+    with pytest.raises(UndeclaredActor):
         replica.receive(pb.Batch(runs=[own]).SerializeToString())
 
 
@@ -194,18 +194,18 @@ def test_new_actors_come_as_they_are_until_few_are_left_and_one_by_one_then():
     declare(1, 49_151)
     declare(49_152, 1_024)
     assert len(replica.actors()) == 50_176
-    with pytest.raises(StrangerError, match="more new actors at once"):
+    with pytest.raises(UndeclaredActor, match="more new actors at once"):
         declare(60_000, 1)
     replica.now = now + 9_999
-    with pytest.raises(StrangerError):
+    with pytest.raises(UndeclaredActor):
         declare(60_000, 1)
     replica.now = now + 30_000
     declare(60_000, 3)
-    with pytest.raises(StrangerError):
+    with pytest.raises(UndeclaredActor):
         declare(60_003, 1)
     # a clock that was set back lets nobody in, nor out for ever
     replica.now = now - 1_000_000
-    with pytest.raises(StrangerError):
+    with pytest.raises(UndeclaredActor):
         declare(60_003, 1)
     replica.now += 10_000
     declare(60_003, 1)
@@ -219,7 +219,7 @@ def test_new_actors_come_as_they_are_until_few_are_left_and_one_by_one_then():
     other.recovering = False
     other.receive(pb.Batch(actors=[pb.Actor(id=i, replica="X", epoch=i)
                                    for i in range(60_000, 61_024)]).SerializeToString())
-    with pytest.raises(StrangerError):
+    with pytest.raises(UndeclaredActor):
         other.receive(pb.Batch(actors=[pb.Actor(id=61_024, replica="X",
                                                 epoch=61_024)]).SerializeToString())
 

@@ -139,7 +139,7 @@ def run(seed, steps=50, flushes=.01):
         elif x < .92:
             c.restart(i)
         else:
-            c.replicas[i].hear(c.replicas[j].actor, c.replicas[j].clock_ids())
+            c.replicas[i].record_clock(c.replicas[j].actor, c.replicas[j].clock_ids())
             c.replicas[i].collect()
         c.replicas[i].check()
     c.settle()
@@ -349,7 +349,7 @@ def test_ops_of_an_ended_process_that_come_late_count_only_their_part():
     probe_make(b, [("member", 0, b"h", ("remove", pb.HASH, b"f", None))])
     probe_make(old, step)                                    # of which B hears late
     late = old.take_ops()
-    b.hear(b.declare("old", 2), {**b.clock_ids()})           # its next life has seen all of B
+    b.record_clock(b.declare("old", 2), {**b.clock_ids()})   # its next life has seen all of B
     b.collect()
     assert b.stats()["stubs"] == 1
     b.receive(late)

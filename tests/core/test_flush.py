@@ -92,7 +92,7 @@ def test_counters(of):
     for r in a, b:
         r.check()
         assert r.keys()[0] == 1, "the increment that the flush had not seen counts"
-        r.hear(a.actor, a.clock_ids())
-        r.hear(b.actor, b.clock_ids())
+        r.record_clock(a.actor, a.clock_ids())
+        r.record_clock(b.actor, b.clock_ids())
         r.collect()
     assert probe_get(a, 0, b"5") == b"3"

@@ -46,7 +46,7 @@ class Node:
                 self.replica.declare(name, epoch)
             for batch in o.log:
                 self.replica.receive(batch)
-            self.replica.hear(o.replica.actor, o.replica.clock_ids())
+            self.replica.record_clock(o.replica.actor, o.replica.clock_ids())
         self.iterate()
 
     @property
@@ -247,7 +247,7 @@ def test_an_increment_on_its_way_from_a_process_that_ended_counts_only_its_own_p
     b("DEL", "n")
     b.iterate()
     b.replica.declare("a", 2)
-    b.replica.hear(a.replica.actor, {**a.replica.clock_ids(), **b.replica.clock_ids()})
+    b.replica.record_clock(a.replica.actor, {**a.replica.clock_ids(), **b.replica.clock_ids()})
     a.hear(b)
     assert a("GET", "n") == b"1"
     a("SET", "x", "1")

@@ -7,7 +7,7 @@ import pytest
 
 from crdtredis._core import (Replica, batch_ranges, probe_get, probe_make, probe_memory,
                              probe_receive, probe_retry)
-from crdtredis.errors import DamagedBatch, StrangerError, WaitingRoomFull
+from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 from crdtredis.replication import crdtredis_pb2 as pb
 
 NOW = 1_700_000_000_000
@@ -144,13 +144,13 @@ def test_an_op_that_comes_again_while_it_is_free_but_not_yet_applied_is_applied_
 def test_the_room_is_bounded_and_says_when_it_is_full():
     a, z = replicas("az", waiting_limit=20_000)
     first, *rest = parts_from(a, 300, 40)
-    with pytest.raises(WaitingRoomFull):
+    with pytest.raises(CausalBufferFull):
         z.receive(b"".join(rest))
     full = z.waiting()
     # half of it, for one actor
     assert 0 < full["ops"] < 299 and 9_000 < full["bytes"] <= 10_000
     z.check()
-    with pytest.raises(WaitingRoomFull):
+    with pytest.raises(CausalBufferFull):
         z.receive(rest[-1])
     assert z.waiting() == full
     # what needs no room is taken in however full it is
@@ -163,13 +163,13 @@ def test_the_room_is_bounded_and_says_when_it_is_full():
 
 def test_one_actor_does_not_keep_others_from_waiting():
     a, b, c, z = replicas("abcz", waiting_limit=20_000)
-    with pytest.raises(WaitingRoomFull):
+    with pytest.raises(CausalBufferFull):
         z.receive(b"".join(parts_from(a, 300, 40)[1:]))
     late, early = parts_from(b, 2)
     z.receive(early)
     z.check()
     # but all of them together stay below the limit
-    with pytest.raises(WaitingRoomFull):
+    with pytest.raises(CausalBufferFull):
         z.receive(b"".join(parts_from(c, 300, 40)[1:]))
     assert z.waiting()["bytes"] <= 20_000
     z.receive(late)
@@ -184,7 +184,7 @@ def test_what_follows_an_op_without_room_is_looked_at():
     b.receive(cause)
     b.take_ops()
     effects = parts_from(b, 100, 40)
-    with pytest.raises(WaitingRoomFull):
+    with pytest.raises(CausalBufferFull):
         z.receive(b"".join(effects) + cause)
     assert z.clock()[("a", 1)] == 1
     z.receive(b"".join(effects))
@@ -196,7 +196,7 @@ def test_no_op_takes_the_room_that_an_earlier_one_of_its_actor_needs():
     write(a)
     probe_make(a, [("set", 0, b"k", b"x" * 3000)])
     probe_make(a, [("set", 0, b"k", b"y")])
-    with pytest.raises(WaitingRoomFull):
+    with pytest.raises(CausalBufferFull):
         z.receive(a.take_ops())
     assert z.waiting()["ops"] == 0
 
@@ -204,7 +204,7 @@ def test_no_op_takes_the_room_that_an_earlier_one_of_its_actor_needs():
 def test_an_op_larger_than_the_room_is_applied_when_it_need_not_wait():
     a, z = replicas("az", waiting_limit=1000)
     first, large = write(a), write(a, b"large", b"x" * 5000)
-    with pytest.raises(WaitingRoomFull):
+    with pytest.raises(CausalBufferFull):
         z.receive(large)
     z.receive(first)
     z.receive(large)
@@ -219,7 +219,7 @@ def test_what_a_repaired_log_holds_finds_room():
     z.receive(b"".join(rest))
     z.recovering = False
     assert z.waiting()["ops"] == 299
-    with pytest.raises(WaitingRoomFull):
+    with pytest.raises(CausalBufferFull):
         z.receive(write(a))
     z.receive(lost)                                                       # a peer had it
     assert z.clock() == {("a", 1): 300} and z.waiting()["bytes"] == 0
@@ -251,8 +251,8 @@ STRANGE = dict(kind=pb.DEADLINE, key=b"k", deadline=5, stamp=1, actor=99)
 
 @pytest.mark.parametrize("batch, error", [
     (with_effect(2, **STRANGE), DamagedBatch), (with_effect(1, **STRANGE), DamagedBatch),
-    (with_effect(2, deps=[(99, 1)], key=b"k"), StrangerError),
-    (with_effect(1, deps=[(99, 1)], key=b"k"), StrangerError),
+    (with_effect(2, deps=[(99, 1)], key=b"k"), UndeclaredActor),
+    (with_effect(1, deps=[(99, 1)], key=b"k"), UndeclaredActor),
     (with_effect(2, deps=[(7, 1)], key=b"k"), DamagedBatch)],
     ids=["stamp of a stranger, early", "stamp of a stranger", "behind a stranger, early",
          "behind a stranger", "behind itself"])

@@ -510,7 +510,7 @@ def test_stubs_are_let_go_of_in_rounds(served):
     s.on_engine(lambda: s.replica.receive(batch))
     c.send("DEL c").expect(b":1\r\n")
     assert s.replica.stats()["stubs"] == 1
-    s.on_engine(lambda: s.replica.hear(peer.actor, s.replica.clock_ids()))
+    s.on_engine(lambda: s.replica.record_clock(peer.actor, s.replica.clock_ids()))
     iterations = s.loop.stats()["iterations"]
     s.wait(lambda: s.loop.stats()["iterations"] > iterations + 10)
     time.sleep(0.3)                         # some rounds of cron

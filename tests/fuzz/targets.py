@@ -18,7 +18,7 @@ from crdtredis._resp import (ProtocolError, RequestParser, read_double, read_int
                              show_double)
 from crdtredis.commands.rdb import sealed
 from crdtredis.commands.table import load
-from crdtredis.errors import DamagedBatch, StrangerError, WaitingRoomFull
+from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 from crdtredis.replication import crdtredis_pb2 as pb
 from tests.commands import extremes, payloads
 from tests.commands.run import Client, exchange
@@ -138,7 +138,7 @@ def receive(replica: Replica, batch: bytes) -> bool:
     try:
         replica.receive(batch)
         return True
-    except (DamagedBatch, StrangerError, WaitingRoomFull):
+    except (DamagedBatch, UndeclaredActor, CausalBufferFull):
         return False
     finally:
         replica.check()

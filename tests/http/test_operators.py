@@ -26,7 +26,7 @@ def ask(server, path: str, method: str = "GET", body=None, token: str | None = N
 
 
 def until(condition, seconds=60):
-    """What condition() answers once it is true; an OSError counts as false."""
+    """What condition() returns once it is true; an OSError counts as false."""
     end = time.monotonic() + seconds
     while True:
         try:
@@ -153,13 +153,13 @@ def test_the_token_guards_everything_but_health(server):
     assert ask(s, "/stats", "DELETE", token="open-sesame")[0] == 405
 
 
-def test_an_engine_that_does_not_answer_is_a_reason(server):
+def test_an_engine_that_does_not_reply_is_a_reason(server):
     s = server(enable_debug_command="local")
     # replication and HTTP start a moment after the first PONG
     until(lambda: ask(s, "/health")[0] == 200)
     with s.connect() as c:
         c.send("DEBUG", "SLEEP", "6")
-        until(lambda: "did not answer" in ask(s, "/health")[2])
+        until(lambda: "did not reply" in ask(s, "/health")[2])
         c.read()
     assert ask(s, "/health")[0] == 200
 
@@ -185,7 +185,7 @@ class SlowStart(Server):
         return [sys.executable, "-c", self.CODE, *super().command()[len(executable()):]]
 
 
-def test_health_answers_while_the_log_is_loaded(processes):
+def test_health_replies_while_the_log_is_loaded(processes):
     s, peer = SlowStart("a"), Server("b")
     peer.peers, s.peers = [s.address], [peer.address]
     peer.start()

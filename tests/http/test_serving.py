@@ -1,5 +1,5 @@
 """Connections that stand still, and more of them than there is room for: aiohttp behind our
-listener, with little patience."""
+listener, with little timeouts."""
 from __future__ import annotations
 
 import asyncio
@@ -13,19 +13,19 @@ import time
 import pytest
 from aiohttp import web
 
-from crdtredis.http.serving import DISPLACES, Patience, serve
+from crdtredis.http.serving import DISPLACES, Timeouts, serve
 from crdtredis.server import listening
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
-LITTLE = Patience(headers=0.3, stall=0.3, idle=0.6)
+LITTLE = Timeouts(headers=0.3, stall=0.3, idle=0.6)
 LONG = 20.0                             # seconds after which a test gives up; none takes as long
 
 
 class Site:
-    """GET /x answers at once, /big with 64 MB; POST /body tells the size of what came; GET /hang
-    answers when told to."""
+    """GET /x replies at once, /big with 64 MB; POST /body tells the size of what came; GET /hang
+    replies when told to."""
 
-    def __init__(self, limit=8, patience=LITTLE, tls=None):
+    def __init__(self, limit=8, timeouts=LITTLE, tls=None):
         self.sockets = [listening("127.0.0.1", 0, 512)]
         self.port = self.sockets[0].getsockname()[1]
         self.go = self.loop = self.listener = None
@@ -37,7 +37,7 @@ class Site:
             app = web.Application(client_max_size=1 << 30)
             app.add_routes([web.get("/x", self.at_once), web.get("/big", self.big),
                             web.get("/hang", self.hang), web.post("/body", self.body)])
-            served = await serve(app, self.sockets, limit, tls, 0.1, patience)
+            served = await serve(app, self.sockets, limit, tls, 0.1, timeouts)
             self.listener = served.listener
             started.set()
             await self.end.wait()
@@ -90,8 +90,8 @@ def site():
         s.close()
 
 
-def answer(c: socket.socket) -> bytes:
-    """The body of one short answer, b"" when the connection was ended instead."""
+def reply(c: socket.socket) -> bytes:
+    """The body of one short reply, b"" when the connection was ended instead."""
     got = b""
     try:
         while b"\r\n\r\n" not in got or not got.partition(b"\r\n\r\n")[2]:
@@ -139,17 +139,17 @@ def test_headers_of_a_second_request_that_do_not_come(site):
     s = site()
     with s.connect() as c:
         c.sendall(REQUEST)
-        assert answer(c) == b"x"
+        assert reply(c) == b"x"
         c.sendall(REQUEST[:10])
         assert is_ended(c)
 
 
 def test_a_connection_is_kept_between_requests_and_ended_when_idle(site):
-    s = site(patience=Patience(headers=0.1, stall=0.1, idle=1.5))
+    s = site(timeouts=Timeouts(headers=0.1, stall=0.1, idle=1.5))
     with s.connect() as c:
         for _ in range(3):
             c.sendall(REQUEST)
-            assert answer(c) == b"x"
+            assert reply(c) == b"x"
             time.sleep(0.4)             # longer than headers and stall
         assert is_ended(c)
 
@@ -163,16 +163,16 @@ def test_a_body_that_stops(site):
 
 
 def test_a_body_that_comes_slowly_is_waited_for(site):
-    s = site(patience=Patience(headers=2, stall=2, idle=2))
+    s = site(timeouts=Timeouts(headers=2, stall=2, idle=2))
     with s.connect() as c:
         c.sendall(b"POST /body HTTP/1.1\r\nHost: a\r\nContent-Length: 30\r\n\r\n")
         for _ in range(30):             # three seconds in all
             c.sendall(b"x")
             time.sleep(0.1)
-        assert answer(c) == b"30"
+        assert reply(c) == b"30"
 
 
-def test_an_answer_that_nobody_reads(site):
+def test_a_reply_that_nobody_reads(site):
     s = site()
     with s.connect() as c:
         c.sendall(REQUEST.replace(b"/x", b"/big"))
@@ -180,8 +180,8 @@ def test_an_answer_that_nobody_reads(site):
         s.until(lambda: not s.listener.open)
 
 
-def test_an_answer_that_is_read_slowly_is_sent_whole(site):
-    s = site(patience=Patience(headers=1, stall=1, idle=1))
+def test_a_reply_that_is_read_slowly_is_sent_whole(site):
+    s = site(timeouts=Timeouts(headers=1, stall=1, idle=1))
     with s.connect() as c:
         c.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         c.sendall(REQUEST.replace(b"/x", b"/big"))
@@ -194,27 +194,27 @@ def test_an_answer_that_is_read_slowly_is_sent_whole(site):
 
 
 def test_a_handler_that_takes_its_time_is_not_hurried(site):
-    s = site(patience=Patience(headers=0.1, stall=0.1, idle=0.1))
+    s = site(timeouts=Timeouts(headers=0.1, stall=0.1, idle=0.1))
     with s.connect() as c:
         c.sendall(REQUEST.replace(b"/x", b"/hang"))
         time.sleep(0.6)
         s.loop.call_soon_threadsafe(s.go.set)
-        assert answer(c) == b"went"
+        assert reply(c) == b"went"
 
 
 def test_half_sent_requests_keep_nobody_out(site):
-    s = site(limit=8, patience=Patience())
+    s = site(limit=8, timeouts=Timeouts())
     regular = s.connect()
     regular.sendall(REQUEST)
-    assert answer(regular) == b"x"
+    assert reply(regular) == b"x"
     half = [s.connect() for _ in range(100)]
     for c in half:
         c.sendall(REQUEST[:20])
     with s.connect() as c:
         c.sendall(REQUEST)
-        assert answer(c) == b"x"
+        assert reply(c) == b"x"
     regular.sendall(REQUEST)            # it had asked before: the others went first
-    assert answer(regular) == b"x"
+    assert reply(regular) == b"x"
     assert len(s.listener.open) <= 8 and s.listener.displaced >= 90
     for c in [regular, *half]:
         c.close()
@@ -241,7 +241,7 @@ def test_a_crowd_at_the_door_takes_few_descriptors_beyond_the_limit(site):
 
 
 def test_while_all_are_at_work_a_newcomer_is_closed(site):
-    s = site(limit=4, patience=Patience())
+    s = site(limit=4, timeouts=Timeouts())
     busy = [s.connect() for _ in range(4)]
     for c in busy:
         c.sendall(REQUEST.replace(b"/x", b"/hang"))
@@ -251,7 +251,7 @@ def test_while_all_are_at_work_a_newcomer_is_closed(site):
     assert s.listener.refused == 1
     s.loop.call_soon_threadsafe(s.go.set)
     for c in busy:
-        assert answer(c) == b"went"
+        assert reply(c) == b"went"
         c.close()
 
 
@@ -268,13 +268,13 @@ def certificate(tmp_path_factory):
 def test_handshakes_that_do_not_come_are_counted(site, certificate):
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
-    s = site(limit=4, tls=tls, patience=Patience(headers=1))
+    s = site(limit=4, tls=tls, timeouts=Timeouts(headers=1))
     silent = [s.connect() for _ in range(20)]
     s.until(lambda: s.listener.displaced >= 16)
     client = ssl.create_default_context(cafile=certificate / "cert.pem")
     with s.connect() as raw, client.wrap_socket(raw, server_hostname="localhost") as c:
         c.sendall(REQUEST)
-        assert answer(c) == b"x"
+        assert reply(c) == b"x"
     for c in silent:
         assert is_ended(c)              # the last ones after their time
         c.close()
@@ -306,7 +306,7 @@ def test_out_of_descriptors_is_no_end(site):
     s.loop.call_soon_threadsafe(exhaust)
     with s.connect() as c:
         c.sendall(REQUEST)
-        assert answer(c) == b"x"
+        assert reply(c) == b"x"
 
 
 def test_http_cannot_use_up_the_descriptors_of_redis_clients(server):
@@ -323,7 +323,7 @@ def test_http_cannot_use_up_the_descriptors_of_redis_clients(server):
     assert all(c("PING") == b"PONG" for c in clients)
     with socket.create_connection(("127.0.0.1", s.http_port), LONG) as c:
         c.sendall(REQUEST.replace(b"/x", b"/health").replace(b"Host: a", b"Host: localhost"))
-        assert b'"ok"' in answer(c)
+        assert b'"ok"' in reply(c)
     assert len(os.listdir(f"/proc/{s.pid}/fd")) < 64 + 50 + 64
     for c in (*half, *clients):
         c.close()

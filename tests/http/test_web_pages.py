@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from crdtredis.replication.wire import CONTENT_TYPE, decode, wire
+from crdtredis.replication.wire import CONTENT_TYPE, decode, proto
 
 OURS = ["127.0.0.1:8080", "127.0.0.1", "localhost", "LocalHost:80", "localhost.", "a.localhost:1",
         "[::1]:8080", "[::1]", "10.1.2.3:8080", None]
@@ -33,7 +33,7 @@ def ask(server, path, method="GET", host="127.0.0.1", body=None, **headers):
 
 
 @pytest.mark.parametrize("path", ["/stats", "/metrics", "/config", "/nothing"])
-def test_without_a_token_no_foreign_name_is_answered(server, path):
+def test_without_a_token_no_foreign_name_is_replied(server, path):
     s = server()
     for host in OURS:
         assert ask(s, path, host=host)[0] == (404 if path == "/nothing" else 200), host
@@ -68,7 +68,7 @@ def test_no_page_changes_a_setting_or_replicates(server, header, token):
         status, headers, body = ask(s, f"/replication/{route}", "POST", body=b"",
                                     Content_Type=CONTENT_TYPE, **sent, **header)
         assert status == 403 and headers["Content-Type"] == CONTENT_TYPE
-        assert decode(wire.Failure, body)[0].code == wire.UNAUTHORIZED
+        assert decode(proto.Refusal, body)[0].code == proto.UNAUTHORIZED
     assert ask(s, "/config", **sent, **header)[0] == 200               # which the page may not read
 
 
@@ -83,7 +83,7 @@ def test_browsers_that_ask_first_get_no_permission(server):
                    for name in ask(s, "/stats", Origin="http://evil.example")[1])
 
 
-def test_health_answers_any_name_and_gives_reasons_to_ours(server):
+def test_health_replies_any_name_and_gives_reasons_to_ours(server):
     s = server()
     assert json.loads(ask(s, "/health")[2]) == {"status": "ok", "reasons": [], "warnings": []}
     for host in FOREIGN[:4]:
@@ -99,20 +99,20 @@ def test_with_a_token_any_name_will_do(server):
 
 
 def test_replicas_call_each_other_by_names_without_a_token(server):
-    """localhost.localdomain and the like: a name that operators' routes would not answer to."""
+    """localhost.localdomain and the like: a name that operators' routes would not reply to."""
     a = server("a")
     status, headers, body = ask(a, "/replication/push", "POST", "replica-a.internal:8080", b"",
                                 Content_Type=CONTENT_TYPE)
     assert (headers["Content-Type"] == CONTENT_TYPE
-            and decode(wire.Failure, body)[0].code not in (wire.UNAUTHORIZED,))
+            and decode(proto.Refusal, body)[0].code not in (proto.UNAUTHORIZED,))
 
 
 def test_nobody_is_told_versions(server):
     s = server()
     for path, headers in (("/health", {}), ("/nothing", {}), ("/stats", {"Host ": "x"}),
                           ("/config", {"Content_Length": "x"})):
-        answer = ask(s, path, **headers)
-        assert answer[1]["Server"] == "crdt-redis", path
+        reply = ask(s, path, **headers)
+        assert reply[1]["Server"] == "crdt-redis", path
     for raw in (b"nonsense\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /" + b"x" * 20_000):
         import socket
         with socket.create_connection(("127.0.0.1", s.http_port), 10) as c:

@@ -123,7 +123,7 @@ def test_an_operators_word_at_every_replica_lets_everything_in_and_nothing_is_lo
         s("INCR", "counter")
     abc.sync()
     assert [s("GET", "counter") for s in abc] == [b"3"] * 3
-    until(lambda: "timestamps of replica a are no longer too far ahead" in a.log())
+    until(lambda: "stamps of replica a are no longer too far ahead" in a.log())
 
 
 def test_after_a_restart_the_word_is_asked_for_again_unless_it_is_written_down(abc, tmp_path):

@@ -7,15 +7,15 @@ import time
 import pytest
 
 from crdtredis.clocks import Actor, actor_id
-from crdtredis.replication.wire import CONTENT_TYPE, PROTOCOL, decode, declare, encode, wire
+from crdtredis.replication.wire import CONTENT_TYPE, PROTOCOL, decode, declare, encode, proto
 
 
 def shake_hands(server, told=(), clock=None, replica: str = "evil", batch: bytes = b""):
     """(status, Hello or Failure, the declarations or nothing)"""
     now = int(time.time() * 1000)
-    hello = wire.Hello(version=PROTOCOL, cluster="default", replica=replica, epoch=now,
+    hello = proto.Hello(version=PROTOCOL, cluster="default", replica=replica, epoch=now,
                        process=12345, now=now,
-                       clock=[wire.ClockEntry(actor=a, seq=s) for a, s in (clock or {}).items()])
+                       clock=[proto.ClockEntry(actor=a, seq=s) for a, s in (clock or {}).items()])
     declared = declare([Actor(actor_id(r, e), r, e) for r, e in [(replica, now), *told]]) + batch
     c = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=10)
     c.request("POST", "/replication/handshake", encode(hello, declared),
@@ -23,7 +23,7 @@ def shake_hands(server, told=(), clock=None, replica: str = "evil", batch: bytes
     r = c.getresponse()
     body = r.read()
     c.close()
-    return r.status, *decode(wire.Hello if r.status == 200 else wire.Failure, body)
+    return r.status, *decode(proto.Hello if r.status == 200 else proto.Refusal, body)
 
 
 def epoch(server) -> int:
@@ -47,8 +47,8 @@ def test_epochs_that_lie_ahead_are_left_a_few_times_only(server):
     a = server()
     before, refused = epoch(a), 0
     for _ in range(20):
-        status, answer, _ = shake_hands(a, [("a", epoch(a) + 1000)])
-        refused += status == 409 and "does another process use its id?" in answer.text
+        status, reply, _ = shake_hands(a, [("a", epoch(a) + 1000)])
+        refused += status == 409 and "does another process use its id?" in reply.text
     assert refused == 17 and before < epoch(a) < before + 3 * (1001 + (1 << 20))
     assert "known_actors:4\r\n" in a("INFO", "crdt").decode()
     a.restart()

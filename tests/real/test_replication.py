@@ -153,7 +153,7 @@ def test_a_dead_peer_delays_nobody(cluster):
     assert row["lag_ops"] >= 20 and row["error"]
 
 
-def test_wait_answers_with_acknowledgements(cluster):
+def test_wait_replies_with_acknowledgements(cluster):
     a, b, c = servers = cluster(3)
     servers.sync()
     with a.connect() as client:
@@ -167,7 +167,7 @@ def test_wait_answers_with_acknowledgements(cluster):
 
 def test_a_stopped_process_is_named_and_keeps_no_sync_waiting(cluster):
     """SIGSTOP: connections stand and nothing comes back. CRDT.SYNC brings the others together and
-    says who did not answer."""
+    says who did not reply."""
     a, b, c = servers = cluster(3, sync_interval="1s")
     servers.sync()
     os.kill(c.pid, signal.SIGSTOP)
@@ -176,10 +176,10 @@ def test_a_stopped_process_is_named_and_keeps_no_sync_waiting(cluster):
         found = a("CRDT.SYNC")
         assert (found == [b"synced", [f"http://{b.address}".encode()], b"unreachable",
                           [f"http://{c.address}".encode()]])
-        until(lambda: state(a, "c") == b"not answering")
-        assert peers(a)["c"]["error"] == b"no answer" and state(a, "b") == b"up"
+        until(lambda: state(a, "c") == b"not replying")
+        assert peers(a)["c"]["error"] == b"no reply" and state(a, "b") == b"up"
         with urllib.request.urlopen(f"http://{a.address}/health", timeout=5.0) as r:
-            assert json.load(r)["warnings"] == ["peer c is not answering (no answer)"]
+            assert json.load(r)["warnings"] == ["peer c is not replying (no reply)"]
     finally:
         os.kill(c.pid, signal.SIGCONT)
     until(lambda: state(a, "c") == b"up" and c("GET", "k") == b"v")

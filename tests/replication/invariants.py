@@ -1,11 +1,11 @@
 """What must hold in every test of this folder, whatever it is about. `watch` has a node check it at
 each step:
 
-- *A cursor never moves past what was not sent.* After a reader was handed a piece, its clock is
-  what it was and what the piece holds, no more; and the piece leaves no gap above what it was. What
+- *A cursor never moves past what was not sent.* After a reader was handed a chunk, its clock is
+  what it was and what the chunk holds, no more; and the chunk leaves no gap above what it was. What
   is skipped here no later reading would find.
 - *Nothing is acknowledged before it is logged.* Every clock that leaves the node, with a Hello or
-  an Answer, is covered by its log as of then.
+  an Reply, is covered by its log as of then.
 - *A peer is taken to have only what its log has* (`overclaims`; holds while no log loses a tail).
 """
 from __future__ import annotations
@@ -21,8 +21,8 @@ def watch(node) -> None:
     watch_readers(node.hub.log, node.broken)
     for name in ("pull", "handshake"):
         setattr(node.hub, name, checked(getattr(node.hub, name), node))
-    answer = node.hub.answer
-    node.hub.answer = lambda *args, **more: logged(answer(*args, **more), node)
+    reply = node.hub.reply
+    node.hub.reply = lambda *args, **more: logged(reply(*args, **more), node)
 
 
 def watch_readers(log: OpLog, broken: list[str]) -> None:
@@ -39,32 +39,32 @@ def must(holds: bool, broken: list[str], text: str) -> None:
 def moved(read, broken):
     def reading(cursor, limit):
         before = dict(cursor.clock)
-        piece = read(cursor, limit)
+        chunk = read(cursor, limit)
         reached = dict(before)
-        for actor, first, last in ranges(piece.batch):
+        for actor, first, last in ranges(chunk.batch):
             must(first <= reached.get(actor, 0) + 1, broken,
                  f"ops {reached.get(actor, 0) + 1} to {first - 1} of {actor:x} left out")
             must(cursor.wants(actor), broken, f"ops of {actor:x}, which is not wanted")
             reached[actor] = max(reached.get(actor, 0), last)
         must(cursor.clock == reached, broken,
-             f"the cursor went from {before} to {cursor.clock} with {ranges(piece.batch)}")
-        return piece
+             f"the cursor went from {before} to {cursor.clock} with {ranges(chunk.batch)}")
+        return chunk
 
     return reading
 
 
-def checked(answer, node):
-    async def answering(*args):
-        out = await answer(*args)
+def checked(reply, node):
+    async def replying(*args):
+        out = await reply(*args)
         logged(out[0], node)
         return out
 
-    return answering
+    return replying
 
 
 def logged(head, node):
     claimed = to_clock(head.clock)
-    must(clocks.covers(node.engine.logged, claimed), node.broken,
+    must(clocks.observed(node.engine.logged, claimed), node.broken,
          f"{node.name} claims {claimed}, and has logged {node.engine.logged}")
     return head
 
@@ -73,5 +73,5 @@ def overclaims(nodes) -> None:
     for n in nodes:
         for p in n.hub.peers:
             other = next(m for m in nodes if m.url == p.url)
-            assert clocks.covers(other.engine.logged,
-                                 p.known), f"{n.name} takes {other.name} to have {p.known}: it has {other.engine.logged}"
+            assert clocks.observed(other.engine.logged,
+                                 p.acked), f"{n.name} takes {other.name} to have {p.acked}: it has {other.engine.logged}"

@@ -15,11 +15,11 @@ from aiohttp import web
 
 from crdtredis import clocks
 from crdtredis._core import Replica, probe_get, probe_make
-from crdtredis.errors import DamagedBatch, StrangerError, WaitingRoomFull
+from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 from crdtredis.http.app import application
 from crdtredis.replication import plan
-from crdtredis.replication.hub import Hub, Identity, View
-from crdtredis.replication.names import Names
+from crdtredis.replication.hub import Hub, LocalReplica, KernelView
+from crdtredis.replication.resolver import Resolver
 from crdtredis.replication.peer import Peer
 from crdtredis.clocks import Actor
 from crdtredis.replication.wire import declare, ranges
@@ -44,7 +44,7 @@ class Log:
     def find(self, clock):
         self.reads += 1
         return 0, max((i for i, (before, _) in enumerate(self.batches)
-                       if clocks.covers(clock, before)), default=0)
+                       if clocks.observed(clock, before)), default=0)
 
     def read(self, position):
         batch = self.batches[position[1]][1] if position[1] < len(self.batches) else b""
@@ -60,7 +60,7 @@ class FakeEngine:
         self.replica, self.log, self.room = replica, log, room
         self.fd = os.eventfd(0, os.EFD_NONBLOCK)
         self.out: list[bytes] = []
-        self.answers: list[tuple[int, int]] = []
+        self.results: list[tuple[int, int]] = []
         self.dropped = self.wanted = False
         self.received: list[bytes] = []
         self.logged = replica.clock_ids()
@@ -92,7 +92,7 @@ class FakeEngine:
             self.overflow()
 
     def iterate(self):
-        """The end of a loop iteration: log what was made or received, and hand it on."""
+        """The end of a loop iteration: log what was made or received, and hand it over."""
         if self.failed:
             self.unlogged += self.replica.take_ops()
             return
@@ -112,13 +112,13 @@ class FakeEngine:
             os.eventfd_read(self.fd)
         except BlockingIOError:
             pass
-        out = self.out, self.answers, self.dropped
-        self.out, self.answers, self.dropped = [], [], False
+        out = self.out, self.results, self.dropped
+        self.out, self.results, self.dropped = [], [], False
         return out
 
     def receive(self, token, batch):
         if self.failed:
-            self.answers.append((token, -4))
+            self.results.append((token, -4))
             return self.signal()
         self.received.append(batch)
         self.replica.now = int(time.time() * 1000)
@@ -127,12 +127,12 @@ class FakeEngine:
             self.replica.receive(batch)
         except DamagedBatch:
             status = -1
-        except WaitingRoomFull:
+        except CausalBufferFull:
             status = -2
-        except StrangerError:
+        except UndeclaredActor:
             status = -3
         self.iterate()
-        self.answers.append((token, status))
+        self.results.append((token, status))
         os.eventfd_write(self.fd, 1)
 
     async def call(self, function):
@@ -185,12 +185,12 @@ class Node:
         self.engine = FakeEngine(r, self.log)
         # declares its actor, before any op of it
         self.engine.iterate()
-        self.hub = Hub(Identity(Actor(r.actor, self.name, r.epoch), self.view().actors,
-                                r.clock_ids(), self.renew, self.view, self.hear),
+        self.hub = Hub(LocalReplica(Actor(r.actor, self.name, r.epoch), self.view().actors,
+                                r.clock_ids(), self.renew, self.view, self.record_clock),
                        self.engine,
                        self.log, self.settings, random.Random(1))
         self.hub.http = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, resolver=Names()))
+                connector=aiohttp.TCPConnector(limit=0, resolver=Resolver()))
         watch(self)
         self.hub.start()
         app = application(SimpleNamespace(hub=self.hub))
@@ -205,10 +205,11 @@ class Node:
         self.running = True
         return self
 
-    def view(self) -> View:
+    def view(self) -> KernelView:
         r = self.replica
         logged = not (self.running and self.engine.failed)
-        return View(r.clock_ids(), {a[0]: Actor(*a) for a in r.declared()}, r.waiting()["ops"],
+        return KernelView(r.clock_ids(), {a[0]: Actor(*a) for a in r.declared()},
+                          r.waiting()["ops"],
                     logged)
 
     def renew(self, above: int) -> Actor:
@@ -216,8 +217,8 @@ class Node:
         self.epoch = self.replica.epoch
         return Actor(self.replica.actor, self.name, self.epoch)
 
-    def hear(self, actor: Actor, clock: dict) -> int:
-        self.replica.hear(actor.id, clock)
+    def record_clock(self, actor: Actor, clock: dict) -> int:
+        self.replica.record_clock(actor.id, clock)
         return self.replica.waiting()["ops"]
 
     def connect(self, *others: Node) -> None:

@@ -12,10 +12,10 @@ import pytest
 from aiohttp import web
 
 from crdtredis.replication import plan
-from crdtredis.replication.flow import ANSWERS, STEP, Budget, Parts
+from crdtredis.replication.flow import REPLIES, STEP, Budget, PartialOp
 from crdtredis.replication.peer import Peer
 from crdtredis.replication.wire import (BODY_MAX, CONTENT_TYPE, HEAD_MAX, OP_MOST, PART, Refusal,
-                                        decode, encode, wire)
+                                        decode, encode, proto)
 from tests.replication.network import Network, Node, converged, until
 from tests.replication.test_peers import all_up, run
 
@@ -198,14 +198,14 @@ async def test_a_peer_that_uploads_slowly_keeps_nobody_else_waiting():
 
 
 @run
-async def test_answers_that_nobody_reads_are_few_and_given_up():
+async def test_replies_that_nobody_reads_are_few_and_given_up():
     async with Network(2, timeout=1.0) as (a, b):
         await all_up(a, b)
         for i in range(40):
             a.set(f"k{i}", value(400_000))
         await converged([a, b])
         key = a.hub.sessions["b"].key
-        body = encode(wire.Pull(session=key, clock=[], limit=1 << 20))
+        body = encode(proto.Pull(session=key, clock=[], limit=1 << 20))
         sockets, loop = [], asyncio.get_running_loop()
         for _ in range(30):
             s = socket.socket()
@@ -214,7 +214,7 @@ async def test_answers_that_nobody_reads_are_few_and_given_up():
             sockets.append(s)
             await loop.sock_connect(s, ("127.0.0.1", a.port))
         await until(lambda: len(a.runner.server.connections) >= 30)
-        # else the system would take in a whole answer
+        # else the system would take in a whole reply
         for connection in a.runner.server.connections:
             connection.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET,
                                                                      socket.SO_SNDBUF, 4096)
@@ -223,14 +223,14 @@ async def test_answers_that_nobody_reads_are_few_and_given_up():
                 s, "POST /replication/pull HTTP/1.1\r\nHost: x\r\nX-Replica: b\r\nContent-Type: "
                    f"{CONTENT_TYPE}\r\n"
                    f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        answers = a.hub.sessions["b"].traffic.answers
+        replies = a.hub.sessions["b"].traffic.replies
 
         def held():
             return sum(c.transport.get_write_buffer_size() for c in a.runner.server.connections)
-        await until(lambda: answers.locked() and held() > ANSWERS * 1000)
-        # a few steps each, not an answer each
-        assert held() < ANSWERS * 4 * STEP
-        await until(lambda: not answers.locked(), 20)
+        await until(lambda: replies.locked() and held() > REPLIES * 1000)
+        # a few steps each, not a reply each
+        assert held() < REPLIES * 4 * STEP
+        await until(lambda: not replies.locked(), 20)
         for s in sockets:
             s.close()
         a.set("last", "1")
@@ -248,7 +248,7 @@ async def serving(handler) -> tuple[web.AppRunner, str]:
 
 
 @pytest.mark.parametrize("declared", [True, False])
-def test_an_answer_without_end_is_not_read_to_its_end(declared):
+def test_a_reply_without_end_is_not_read_to_its_end(declared):
     sent = 0
 
     async def endless(request):
@@ -287,27 +287,29 @@ async def test_bodies_that_are_or_unfold_too_large_are_refused():
         # a refused body is not read to its end
         good = {"Content-Type": CONTENT_TYPE, "X-Replica": "a", "Connection": "close"}
         session = b.hub.sessions["a"].key
-        part = wire.Part(actor=1, seq=1, size=OP_MOST + 1)
+        part = proto.Part(actor=1, seq=1, size=OP_MOST + 1)
         for path, body, headers, code in (
-                ("pull", bytes(HEAD_MAX + 5), good, wire.TOO_LARGE),
-                ("push", bytes(BODY_MAX + 1), good, wire.TOO_LARGE),
-                ("push", bytes(100), {**good, "Content-Encoding": "deflate"}, wire.MALFORMED),
-                ("push", encode(wire.Push(session=session, part=part), b"x"), good, wire.TOO_LARGE),
-                ("push", encode(wire.Push(session=session, part=wire.Part(actor=1, seq=1, size=3)),
-                                b"1234"), good, wire.MALFORMED),
-                ("push", encode(wire.Push(session=session,
-                                          part=wire.Part(actor=1, seq=1, size=3, at=2**64 - 1)),
-                                          b"1"), good, wire.MALFORMED)):
+                ("pull", bytes(HEAD_MAX + 5), good, proto.TOO_LARGE),
+                ("push", bytes(BODY_MAX + 1), good, proto.TOO_LARGE),
+                ("push", bytes(100), {**good, "Content-Encoding": "deflate"}, proto.MALFORMED),
+                ("push", encode(proto.Push(session=session, part=part), b"x"), good,
+                 proto.TOO_LARGE),
+                ("push", encode(proto.Push(session=session, part=proto.Part(
+                    actor=1, seq=1, size=3)),
+                                b"1234"), good, proto.MALFORMED),
+                ("push", encode(proto.Push(session=session,
+                                          part=proto.Part(actor=1, seq=1, size=3, at=2**64 - 1)),
+                                          b"1"), good, proto.MALFORMED)):
             async with a.hub.http.post(f"{b.url}/replication/{path}", data=body,
                                        headers=headers) as r:
-                failure, _ = decode(wire.Failure, await r.read())
-                assert failure.code == code, (path, failure)
+                refusal, _ = decode(proto.Refusal, await r.read())
+                assert refusal.code == code, (path, refusal)
 
         async def chunks():
             yield b"x"
         async with a.hub.http.post(f"{b.url}/replication/push", data=chunks(), headers=good) as r:
-            failure, _ = decode(wire.Failure, await r.read())
-            assert failure.code == wire.MALFORMED and "Content-Length" in failure.text
+            refusal, _ = decode(proto.Refusal, await r.read())
+            assert refusal.code == proto.MALFORMED and "Content-Length" in refusal.text
 
 
 @run
@@ -320,7 +322,7 @@ async def test_a_refused_large_op_stays_whole_at_the_receiver_until_it_can_be_ta
             nonlocal refusals
             if len(batch) > PART and refusals < 3:
                 refusals += 1
-                b.engine.answers.append((token, -2))
+                b.engine.results.append((token, -2))
                 os.eventfd_write(b.engine.fd, 1)
             else:
                 receive(token, batch)
@@ -331,8 +333,8 @@ async def test_a_refused_large_op_stays_whole_at_the_receiver_until_it_can_be_ta
 
 
 def test_parts_hold_what_has_come_and_nothing_that_was_only_announced():
-    parts, whole = Parts(), bytes(range(256)) * 10
-    part = lambda at, size=len(whole): wire.Part(actor=1, seq=2, size=size, at=at)    # noqa: E731
+    parts, whole = PartialOp(), bytes(range(256)) * 10
+    part = lambda at, size=len(whole): proto.Part(actor=1, seq=2, size=size, at=at)   # noqa: E731
     assert parts.add(part(0), whole[:1000]) is None and parts.have == parts.held(part(5)) == 1000
     # does not continue
     assert parts.add(part(900), whole[900:1500]) is None and parts.have == 1000

@@ -7,7 +7,7 @@ import subprocess
 import aiohttp
 import pytest
 
-from crdtredis.replication.faults import answers, any_certificate, words
+from crdtredis.replication.faults import who_replies, any_certificate, words
 from tests.real.cluster import free_port
 from tests.replication.network import Node, until
 
@@ -26,7 +26,7 @@ def certificate(tmp_path_factory):
 
 
 async def redis(reader, writer):
-    """As a Redis does: lines are answered, HTTP is hung up on."""
+    """As a Redis does: lines are replied to, HTTP is hung up on."""
     while (line := await reader.readline()) and not line.startswith(b"POST "):
         writer.write(b"-NOAUTH Authentication required.\r\n" if line == b"PING\r\n"
                      else b"-ERR unknown command\r\n")
@@ -84,8 +84,8 @@ async def said_of(url: str, state: str) -> str:
      "there"),
     ("https", web, True, "down", "its certificate is not trusted here (tls_ca_file): "),
     ("http", web, False, "refused",
-     "127.0.0.1:{} is not a replica's http_port: it answered with 404 Not Found"),
-    ("http", closing, False, "down", "it closed the connection without an answer"),
+     "127.0.0.1:{} is not a replica's http_port: it replied with 404 Not Found"),
+    ("http", closing, False, "down", "it closed the connection without a reply"),
 ])
 def test_who_is_there_instead_is_named(certificate, scheme, there, over_tls, state, said):
     async def test():
@@ -123,8 +123,8 @@ def test_a_replica_is_known_as_http(certificate):
         node = Node("a")
         await node.start([])
         try:
-            assert await answers("127.0.0.1", node.port, None) == "http"
-            assert await answers("127.0.0.1", node.port, any_certificate()) == ""
+            assert await who_replies("127.0.0.1", node.port, None) == "http"
+            assert await who_replies("127.0.0.1", node.port, any_certificate()) == ""
         finally:
             await node.stop()
     asyncio.run(asyncio.wait_for(test(), 30))

@@ -11,16 +11,16 @@ from aiohttp import web
 from crdtredis.replication import hub, stream
 from crdtredis.replication.wire import (ACTORS_MOST, CONTENT_TYPE, PROTOCOL, TEXT_MOST, Refusal,
                                         encode, entries, to_clock,
-                                        wire)
+                                        proto)
 from tests.replication.network import Network, Node, until
 from tests.replication.test_bodies import serving
 from tests.replication.test_peers import all_up, run
 from tests.replication.test_stream import Caller
 
 
-def hello(replica: str, process: int) -> wire.Hello:
+def hello(replica: str, process: int) -> proto.Hello:
     now = int(time.time() * 1000)
-    return wire.Hello(version=PROTOCOL, cluster="default", replica=replica, epoch=1,
+    return proto.Hello(version=PROTOCOL, cluster="default", replica=replica, epoch=1,
                       process=process, now=now)
 
 
@@ -36,14 +36,14 @@ async def test_sessions_of_made_up_replicas_are_few_and_a_peer_keeps_its_own():
                 for i in range(1, 100):
                     await b.hub.handshake(hello(f"x{i}", 100 + i), b"")
                 # it ends with its session
-                assert await asyncio.wait_for(caller.answer(), 5) is None
+                assert await asyncio.wait_for(caller.reply(), 5) is None
         assert len(b.hub.sessions) == 20 and {"a", "x99"} < b.hub.sessions.keys()
         a.set("k", "v")
         await until(lambda: b.get("k") == "v")
 
 
 @run
-async def test_who_does_not_read_the_answers_is_not_read_from():
+async def test_who_does_not_read_the_replies_is_not_read_from():
     async with Network(2, interval=30.0) as (a, b):
         await all_up(a, b)
         a.pause(b)
@@ -62,10 +62,10 @@ async def test_who_does_not_read_the_answers_is_not_read_from():
             assert link.is_full and link.transport.get_write_buffer_size() < 8 << 20
             end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
             for i in range(1000):                               # and it goes on where it was
-                kind, failure = await asyncio.wait_for(caller.answer(), 5)
-                while kind == stream.ANSWER:
-                    kind, failure = await asyncio.wait_for(caller.answer(), 5)
-                assert failure.pushes == i + 1
+                kind, refusal = await asyncio.wait_for(caller.reply(), 5)
+                while kind == stream.REPLY:
+                    kind, refusal = await asyncio.wait_for(caller.reply(), 5)
+                assert refusal.pushes == i + 1
         a.pause(b, False)
         a.set("k", "v")
         await until(lambda: b.get("k") == "v")
@@ -80,7 +80,7 @@ async def test_a_stream_on_which_nothing_is_said_ends():
             patch.setattr(stream, "SILENCE", 0.2)
             async with Caller(b, "a") as caller:
                 assert caller.status == 101
-                assert await asyncio.wait_for(caller.answer(), 10) is None
+                assert await asyncio.wait_for(caller.reply(), 10) is None
 
 
 @run
@@ -103,7 +103,7 @@ async def test_streams_leave_connections_for_requests():
         # another conversation finds room again
         b.hub.sessions["a"].key += 1
         a.hub.peers[0].hurry()
-        await until(lambda: a.hub.peers[0]._outlet)
+        await until(lambda: a.hub.peers[0]._sender)
 
 
 def test_a_peer_with_an_unknown_code_and_much_text_is_shown_and_tried_again():
@@ -111,7 +111,7 @@ def test_a_peer_with_an_unknown_code_and_much_text_is_shown_and_tried_again():
         nonlocal asked
         asked += 1
         text = "new\nreason\x1b[2J" + "x" * 100_000
-        return web.Response(body=encode(wire.Failure(code=99, text=text)), status=400,
+        return web.Response(body=encode(proto.Refusal(code=99, text=text)), status=400,
                             content_type=CONTENT_TYPE)
 
     async def test():
@@ -151,10 +151,10 @@ async def test_clocks_of_made_up_actors_are_passed_over():
         await all_up(a, b)
         a.set("k", "v")
         peer = a.hub.peers[0]
-        await until(lambda: peer.known.get(a.replica.actor) == 1)
+        await until(lambda: peer.acked.get(a.replica.actor) == 1)
         for i in range(3):
             peer.has({made_up: 1 for made_up in range(i * ACTORS_MOST, (i + 1) * ACTORS_MOST)})
-        assert len(peer.known) <= ACTORS_MOST and peer.known[a.replica.actor] == 1
+        assert len(peer.acked) <= ACTORS_MOST and peer.acked[a.replica.actor] == 1
 
 
 def test_a_clock_has_no_more_entries_than_there_can_be_actors():

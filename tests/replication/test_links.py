@@ -15,7 +15,7 @@ from crdtredis.replication.hub import Hub
 from crdtredis.replication.peer import Peer
 from crdtredis.replication.waiters import Waiter
 from crdtredis.replication.wire import (CONTENT_TYPE, declarations, decode, encode, entries, ranges,
-                                        wire)
+                                        proto)
 from tests.replication import network
 from tests.replication.invariants import overclaims
 from tests.replication.network import Network, Node, converged, until
@@ -72,13 +72,13 @@ async def test_an_actor_met_only_through_another_is_declared():
 
 
 async def ask(node: Node, what: str, head, batch: bytes = b"", replica: str = "a",
-              kind=wire.Answer):
-    """One raw request to a node, in the name of a replica: (status, head of the answer, ops)."""
+              kind=proto.Reply):
+    """One raw request to a node, in the name of a replica: (status, head of the reply, ops)."""
     async with aiohttp.ClientSession() as http, http.post(
             f"{node.url}/replication/{what}", data=encode(head, batch),
             headers={"Content-Type": CONTENT_TYPE, "X-Replica": replica}) as r:
         assert r.content_type == CONTENT_TYPE
-        return r.status, *decode(kind if r.status == 200 else wire.Failure, await r.read())
+        return r.status, *decode(kind if r.status == 200 else proto.Refusal, await r.read())
 
 
 @run
@@ -91,10 +91,10 @@ async def test_a_pull_of_ops_says_nothing_about_what_is_logged():
         b.set("k", "v")
         me, session = b.replica.actor, b.hub.sessions["a"].key
         claimed = entries({me: 1})
-        await ask(b, "pull", wire.Pull(session=session, clock=claimed, limit=1000))
-        await ask(b, "pull", wire.Pull(session=session, clock=claimed, limit=1000, actors=[me]))
-        assert b.peer(a).known.get(me, 0) == 0 and b.hub.acknowledged(me, 1) == 0
-        await ask(b, "pull", wire.Pull(session=session, clock=claimed))
+        await ask(b, "pull", proto.Pull(session=session, clock=claimed, limit=1000))
+        await ask(b, "pull", proto.Pull(session=session, clock=claimed, limit=1000, actors=[me]))
+        assert b.peer(a).acked.get(me, 0) == 0 and b.hub.acknowledged(me, 1) == 0
+        await ask(b, "pull", proto.Pull(session=session, clock=claimed))
         assert b.hub.acknowledged(me, 1) == 1
 
 
@@ -105,10 +105,10 @@ async def test_a_pull_brings_ops_of_the_wanted_actors_only():
         for n in (a, b, c):
             n.set(n.name, "v")
         await converged([a, b, c])
-        status, answer, batch = await ask(b, "pull",
-                                          wire.Pull(session=b.hub.sessions["a"].key, limit=1 << 20,
+        status, reply, batch = await ask(b, "pull",
+                                          proto.Pull(session=b.hub.sessions["a"].key, limit=1 << 20,
                                                     actors=[c.replica.actor]))
-        assert status == 200 and not answer.more
+        assert status == 200 and not reply.more
         assert [actor for actor, _, _ in ranges(batch)] == [c.replica.actor]
         # what it may depend on is declared
         assert {x.replica for x in declarations(batch)} == {"a", "b", "c"}
@@ -121,11 +121,11 @@ async def test_what_a_process_has_is_not_put_down_to_another_of_the_same_replica
         await all_up(a, b)
         hello, declared = a.hub.hello()
         hello.process += 1
-        status, answer, _ = await ask(b, "handshake", hello, declared, kind=wire.Hello)
+        status, reply, _ = await ask(b, "handshake", hello, declared, kind=proto.Hello)
         b.set("k", "v")
         await ask(b, "pull",
-                  wire.Pull(session=answer.session, clock=entries({b.replica.actor: 1000})))
-        assert b.peer(a).known.get(b.replica.actor, 0) < 1000
+                  proto.Pull(session=reply.session, clock=entries({b.replica.actor: 1000})))
+        assert b.peer(a).acked.get(b.replica.actor, 0) < 1000
 
 
 # ---- what is refused -----------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def refusing(node: Node):
     def refuse(token, batch):
         if healed:
             return receive(token, batch)
-        node.engine.answers.append((token, -1))
+        node.engine.results.append((token, -1))
         node.engine.signal()
 
     node.engine.receive = refuse
@@ -252,8 +252,8 @@ async def test_what_a_process_had_and_the_next_lost_is_not_acknowledged_by_an_ad
 
             patched.setattr(Hub, "push", holding)
             await b.start()
-            await until(lambda: a.peer(b).process == b.hub.identity.process)
-            assert other.known and b.get("k") is None
+            await until(lambda: a.peer(b).process == b.hub.local.process)
+            assert other.acked and b.get("k") is None
             assert a.hub.acknowledged(a.replica.actor, 1) == 0
             held.set()
             await until(lambda: a.hub.acknowledged(a.replica.actor, 1) == 1)
@@ -276,22 +276,22 @@ async def test_what_fails_in_a_session_that_has_ended_is_tried_in_a_new_one():
 
 
 @run
-async def test_who_waits_is_answered_once_enough_replicas_have_it():
+async def test_who_waits_is_replied_once_enough_replicas_have_it():
     async with Network(3) as (a, b, c):
         await all_up(a, b, c)
         a.pause(c), c.pause(a), b.pause(c), c.pause(b)
-        answers, me = [], a.replica.actor
+        replies, me = [], a.replica.actor
         a.set("k", "v")
-        waiters = [Waiter(me, 1, count, lambda n, count=count: answers.append((count, n)))
+        waiters = [Waiter(me, 1, count, lambda n, count=count: replies.append((count, n)))
                    for count in (1, 2, 2, 3)]
         for w in waiters:
             a.hub.wait(w)
-        await until(lambda: answers == [(1, 1)])
+        await until(lambda: replies == [(1, 1)])
         a.hub.waiters.leave(waiters[1])                         # its client has gone
         for n, m in ((a, c), (c, a), (b, c), (c, b)):
             n.pause(m, paused=False)
-        await until(lambda: len(answers) > 1)
-        assert answers == [(1, 1), (2, 2)] and len(a.hub.waiters) == 1
+        await until(lambda: len(replies) > 1)
+        assert replies == [(1, 1), (2, 2)] and len(a.hub.waiters) == 1
 
 
 @run
@@ -358,7 +358,7 @@ async def test_a_refused_process_comes_back_when_the_other_has_gone():
         assert (a.peer(b).state == "refused" and twin.peer(b).counts.handshakes == 1
                 and b.get("mine") is None)
         await twin.stop()
-        b.hub.sessions["a"].heard -= b.hub.settings.silence
+        b.hub.sessions["a"].last_request -= b.hub.settings.silence
         await until(lambda: b.get("mine") == "1" and a.get("its") == "2")
         await converged([a, b])
         assert a.hub.faults() == [] and a.epoch > twin.epoch
@@ -415,7 +415,7 @@ async def test_what_the_failed_log_lacks_is_not_claimed():
 
 @run
 async def test_a_peer_is_served_while_the_log_has_failed_with_what_it_holds():
-    """The first peer ever comes while the log has failed: it is answered, from the clock of the
+    """The first peer ever comes while the log has failed: it is replied to, from the clock of the
     start."""
     a, b = Node("a"), Node("b")
     try:
@@ -465,13 +465,13 @@ async def speaks_no_http(reader, writer):
     writer.write(b"\xff" * 1000)
 
 
-async def answers_nonsense(reader, writer):
+async def replies_nonsense(reader, writer):
     await reader.readuntil(b"\r\n\r\n")
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: "
                  b"application/x-crdt-redis\r\nContent-Length: 100\r\n\r\n" + b"\xff" * 100)
 
 
-async def answers_half(reader, writer):
+async def replies_half(reader, writer):
     await reader.readuntil(b"\r\n\r\n")
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-crdt-redis\r\nContent-Length: "
                  b"100\r\n\r\n\x01")
@@ -490,7 +490,7 @@ async def reads_nothing(reader, writer):
 
 @run
 async def test_no_kind_of_bad_peer_stops_the_others():
-    kinds = [resets, speaks_something_else, speaks_no_http, answers_nonsense, answers_half, fails,
+    kinds = [resets, speaks_something_else, speaks_no_http, replies_nonsense, replies_half, fails,
              reads_nothing]
     servers = [await asyncio.start_server(kind, "127.0.0.1", 0) for kind in kinds]
     async with Network(2, timeout=0.3) as (a, b):
@@ -504,6 +504,6 @@ async def test_no_kind_of_bad_peer_stops_the_others():
             await until(lambda: b.get(f"k{written}") == "v")
             written += 1
         assert a.peer(b).counts.failures == 0 and all(p.error and p.state != "up" for p in bad)
-        assert all(not p._pushes and not p.known for p in bad) and written > 0
+        assert all(not p._pushes and not p.acked for p in bad) and written > 0
     for s in servers:
         s.close()

@@ -31,19 +31,19 @@ class Writer:
 
 
 def drain(log, cursor, limit=500):
-    """Everything a reader gets, checking that it is dense, each op once, and in pieces of about the
+    """Everything a reader gets, checking that it is dense, each op once, and in chunks of about the
     limit."""
     clock, ops = dict(cursor.clock), 0
     while True:
-        piece = log.older(cursor, limit) if log.is_old(cursor) else log.take(cursor, limit)
-        if not piece:
+        chunk = log.older(cursor, limit) if log.is_old(cursor) else log.take(cursor, limit)
+        if not chunk:
             if log.is_old(cursor):
                 continue
             return clock, ops
-        assert len(piece.batch) <= 3 * limit
-        found = ranges(piece.batch)
-        assert piece.ops == sum(last - first + 1 for _, first, last in found)
-        ops += piece.ops
+        assert len(chunk.batch) <= 3 * limit
+        found = ranges(chunk.batch)
+        assert chunk.ops == sum(last - first + 1 for _, first, last in found)
+        ops += chunk.ops
         for actor, first, last in found:
             assert first == clock.get(actor, 0) + 1, "a gap or a repeat"
             clock[actor] = last
@@ -81,8 +81,8 @@ def test_a_reader_follows_what_is_appended():
     for n in range(1, 20):
         log.append(w.iterate(3), 0.0)
         assert log.pending(cursor)
-        piece = log.take(cursor, 1 << 20)
-        assert piece.ops == 3 and not log.take(cursor, 1 << 20) and not log.pending(cursor)
+        chunk = log.take(cursor, 1 << 20)
+        assert chunk.ops == 3 and not log.take(cursor, 1 << 20) and not log.pending(cursor)
 
 
 def test_memory_is_bounded_in_bytes_and_entries():
@@ -121,14 +121,14 @@ def test_an_iteration_larger_than_a_request_is_handed_out_in_requests_and_an_op_
     assert log.append(stored.batches[0][1], 0.0)
     if not memory:
         log.reset({a.actor: len(sizes)})
-    cursor, pieces = log.cursor({}), []
-    while (piece := log.older(cursor, 512 << 10) if log.is_old(cursor)
+    cursor, chunks = log.cursor({}), []
+    while (chunk := log.older(cursor, 512 << 10) if log.is_old(cursor)
            else log.take(cursor, 512 << 10)):
-        pieces.append(piece)
-    assert sum(p.ops for p in pieces) == len(sizes) and cursor.clock == {a.actor: len(sizes)}
-    assert ([(p.ops, p.large is not None) for p in pieces if len(p.batch) > 512 << 10]
+        chunks.append(chunk)
+    assert sum(p.ops for p in chunks) == len(sizes) and cursor.clock == {a.actor: len(sizes)}
+    assert ([(p.ops, p.large is not None) for p in chunks if len(p.batch) > 512 << 10]
             == [(1, True), (1, False)])
-    large = next(p.large for p in pieces if p.large)
+    large = next(p.large for p in chunks if p.large)
     assert ((large.actor, large.seq) == (a.actor, 401)
             and ranges(large.batch) == [(a.actor, 401, 401)])
 
@@ -143,13 +143,13 @@ def test_readers_share_the_bytes_of_a_large_op_wherever_each_got_them():
     early = log.cursor({a.actor: 1})
     taken = log.take(early, 1000)
     log.append(made(a, 5), 0.0)                                 # now memory holds only this one
-    pieces = [taken]
+    chunks = [taken]
     for _ in range(2):
         late = log.cursor({a.actor: 1})
         assert log.is_old(late)
-        pieces.append(log.older(late, 1000))
-    assert all(p.large is taken.large and p.batch is taken.batch for p in pieces)
-    del taken, pieces
+        chunks.append(log.older(late, 1000))
+    assert all(p.large is taken.large and p.batch is taken.batch for p in chunks)
+    del taken, chunks
     # and with the last of them the bytes go
     assert not log._large
 

@@ -15,7 +15,7 @@ from crdtredis._core import Replica
 from crdtredis.replication import crdtredis_pb2 as pb
 from crdtredis.replication import peer as peers
 from crdtredis.replication.peer import Peer
-from crdtredis.replication.wire import CONTENT_TYPE, PROTOCOL, decode, encode, entries, wire
+from crdtredis.replication.wire import CONTENT_TYPE, PROTOCOL, decode, encode, entries, proto
 from tests.replication import network
 from tests.replication.network import Network, Node, converged, traffic, until
 
@@ -42,7 +42,7 @@ async def test_ops_reach_everyone_once():
             if i % 20 == 0:
                 await asyncio.sleep(0.002)
         await converged(nodes)
-        # several exchanges later: nothing is sent once more
+        # several rounds later: nothing is sent once more
         await asyncio.sleep(0.5)
         assert [traffic(n) for n in nodes] == [600, 600, 600]
         assert all(p.counts.relayed == 0 and p.info().lag_ops == 0 for n in nodes
@@ -58,16 +58,16 @@ async def test_replicas_that_agree_are_silent():
         await asyncio.sleep(0.3)
         before = [(len(n.engine.received), p.counts.pushes, p.counts.pulls) for n in nodes
                   for p in n.hub.peers]
-        exchanges = sum(p.counts.exchanges for n in nodes for p in n.hub.peers)
+        rounds = sum(p.counts.anti_entropy_rounds for n in nodes for p in n.hub.peers)
         await asyncio.sleep(0.6)
         assert (before == [(len(n.engine.received), p.counts.pushes, p.counts.pulls) for n in nodes
                            for p in n.hub.peers])
-        assert sum(p.counts.exchanges for n in nodes for p in n.hub.peers) > exchanges
+        assert sum(p.counts.anti_entropy_rounds for n in nodes for p in n.hub.peers) > rounds
 
 
 @run
 async def test_an_outage_is_caught_up_without_repeats():
-    # Few exchanges: on a busy machine nothing moves for 0.1 s now and then, and then others hand it
+    # Few rounds: on a busy machine nothing moves for 0.1 s now and then, and then others hand it
     # on.
     async with Network(3, memory=5_000, interval=20.0) as (a, b, c):
         await all_up(a, b, c)
@@ -120,7 +120,7 @@ async def test_handed_on_also_to_a_peer_that_cannot_ask():
 
 @run
 async def test_an_op_stamped_long_ago_arrives_late_and_counts():
-    """With a time as watermark it would be lost: c has exchanged much with both others before it
+    """With a time as watermark it would be lost: c has compared clocks often with both others before it
     comes."""
     async with Network(3) as (a, b, c):
         await all_up(a, b, c)
@@ -172,7 +172,7 @@ async def test_pause_of_one_peer_holds_before_it_was_ever_met():
 
 @run
 async def test_a_dead_and_a_mute_peer_stop_nobody():
-    """One refuses connections, one accepts and never answers."""
+    """One refuses connections, one accepts and never replies."""
     async def mute(reader, writer):
         await asyncio.sleep(60)
 
@@ -200,7 +200,7 @@ async def test_a_dead_and_a_mute_peer_stop_nobody():
 
 
 @run
-async def test_a_peer_that_has_stopped_answering_is_shown_so():
+async def test_a_peer_that_has_stopped_replying_is_shown_so():
     """As after SIGSTOP: connections stand, the kernel takes what is sent, and nothing comes
     back."""
     with pytest.MonkeyPatch.context() as patched:
@@ -215,8 +215,8 @@ async def test_a_peer_that_has_stopped_answering_is_shown_so():
                 return await pull(*args)
 
             patched.setattr(b.hub, "pull", hanging)
-            await until(lambda: a.peer(b).state == "not answering")
-            assert a.peer(b).info().error == "no answer"
+            await until(lambda: a.peer(b).state == "not replying")
+            assert a.peer(b).info().error == "no reply"
             await until(lambda: b.peer(a).state == "up")
             resumed.set()
             await until(lambda: a.peer(b).state == "up" and not a.peer(b).info().error)
@@ -339,7 +339,7 @@ async def test_an_actor_without_ops_that_a_hostile_op_names_is_declared_to_other
     batch = pb.Batch(actors=[pb.Actor(id=r.actor, replica=r.id, epoch=r.epoch)
                              for r in (stranger, idle)],
                      runs=[pb.Run(actor=stranger.actor, ops=[op])]).SerializeToString()
-    nodes = [Node(n, chunk=64) for n in "abcd"]
+    nodes = [Node(n, chunk_size=64) for n in "abcd"]
     a, b, c, d = nodes
     try:
         for n in nodes:
@@ -432,9 +432,9 @@ async def test_a_clock_too_far_off_is_refused():
         hello.now += 700
         async with a.hub.http.post(f"{a.url}/replication/handshake", data=encode(hello, declared),
                                    headers={"Content-Type": CONTENT_TYPE}) as r:
-            failure, _ = decode(wire.Failure, await r.read())
-        assert (r.status == 409 and failure.code == wire.CLOCK_SKEW
-                and "max_clock_skew" in failure.text)
+            refusal, _ = decode(proto.Refusal, await r.read())
+        assert (r.status == 409 and refusal.code == proto.CLOCK_SKEW
+                and "max_clock_skew" in refusal.text)
 
 
 @run
@@ -445,14 +445,14 @@ async def test_the_same_push_twice_changes_nothing():
         a.hub.peers[0].paused = True
         a.hub.peers[0].refresh()
         a.set("k", "v")
-        batch = a.hub.foreword(()) + a.log.batches[-1][1]
+        batch = a.hub.declarations_beyond(()) + a.log.batches[-1][1]
         for n in (1, 2, 3):
             async with a.hub.http.post(f"{b.url}/replication/push",
-                                       data=encode(wire.Push(session=session), batch),
+                                       data=encode(proto.Push(session=session), batch),
                                        headers={"Content-Type": CONTENT_TYPE,
                                                 "X-Replica": "a"}) as r:
-                answer, _ = decode(wire.Answer, await r.read())
-            assert r.status == 200 and {e.actor: e.seq for e in answer.clock}[a.replica.actor] == 1
+                reply, _ = decode(proto.Reply, await r.read())
+            assert r.status == 200 and {e.actor: e.seq for e in reply.clock}[a.replica.actor] == 1
         assert b.get("k") == "v" and len(b.engine.received) == 1 and b.hub.duplicate_ops == 2
 
 
@@ -464,30 +464,31 @@ async def test_garbage_is_refused_and_harms_nobody():
         good = {"Content-Type": CONTENT_TYPE, "X-Replica": "a"}
         for path, body, headers, status in (
                 ("push", b"", good, 400), ("push", b"\xff" * 100, good, 400),
-                ("push", encode(wire.Push(session=1)), good, 409),
-                ("push", encode(wire.Push(session=session), b"\xff" * 100), good, 400),
-                ("push", encode(wire.Push(session=session),
+                ("push", encode(proto.Push(session=1)), good, 409),
+                ("push", encode(proto.Push(session=session), b"\xff" * 100), good, 400),
+                ("push", encode(proto.Push(session=session),
                                 b"\x12\x0b\x09" + b"\x01" * 8 + b"\x12\x00"), good, 400),
-                ("push", encode(wire.Push(session=session)), {**good, "Content-Type": "text/plain"},
+                ("push", encode(proto.Push(session=session)),
+                 {**good, "Content-Type": "text/plain"},
                  400),
-                ("push", encode(wire.Push(session=session)), {**good, "X-Replica": "b"}, 409),
-                ("pull", encode(wire.Pull(session=5, clock=entries({1: 1}))), good, 409),
+                ("push", encode(proto.Push(session=session)), {**good, "X-Replica": "b"}, 409),
+                ("pull", encode(proto.Pull(session=5, clock=entries({1: 1}))), good, 409),
                 ("handshake", b"\x01\x02", good, 400),
-                ("handshake", encode(wire.Hello(version=PROTOCOL + 1)), good, 403)):
+                ("handshake", encode(proto.Hello(version=PROTOCOL + 1)), good, 403)):
             async with a.hub.http.post(f"{b.url}/replication/{path}", data=body,
                                        headers=headers) as r:
                 assert r.status == status, (path, body)
-                failure, _ = decode(wire.Failure, await r.read())
-                assert failure.text and "Traceback" not in failure.text
+                refusal, _ = decode(proto.Refusal, await r.read())
+                assert refusal.text and "Traceback" not in refusal.text
         async with a.hub.http.get(f"{b.url}/replication/push") as r:
             assert r.status == 405 and r.headers["Allow"] == "POST"
-            failure, _ = decode(wire.Failure, await r.read())
-            assert failure.code == wire.MALFORMED and failure.text == "method not allowed"
+            refusal, _ = decode(proto.Refusal, await r.read())
+            assert refusal.code == proto.MALFORMED and refusal.text == "method not allowed"
         async with a.hub.http.get(f"{b.url}/nothing") as r:
             assert (r.status == 404
                     and (await r.json())["error"].startswith("not found; there are /health"))
         async with a.hub.http.post(f"{b.url}/replication/nothing", data=b"") as r:
-            assert r.status == 404 and decode(wire.Failure, await r.read())[0].text == "not found"
+            assert r.status == 404 and decode(proto.Refusal, await r.read())[0].text == "not found"
         a.set("k", "v")
         await until(lambda: b.get("k") == "v")
 
@@ -542,7 +543,7 @@ async def test_ops_from_the_future_are_held_not_lost():
         a.engine.iterate()
         await asyncio.sleep(0.2)
         assert b.get("k") is None and b.replica.waiting()["held"] == 1
-        assert a.peer(b).known.get(a.replica.actor, 0) == 0     # not claimed
+        assert a.peer(b).acked.get(a.replica.actor, 0) == 0     # not claimed
         await until(lambda: b.replica.tick() and b.get("k") == "v"
                     or (setattr(b.replica, "now", int(time.time() * 1000)), False)[1])
         b.engine.iterate()

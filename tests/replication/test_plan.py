@@ -5,16 +5,16 @@ import pytest
 
 from crdtredis.clocks import Actor, actor_id
 from crdtredis.replication import plan
-from crdtredis.replication.wire import PROTOCOL, Refusal, wire
+from crdtredis.replication.wire import PROTOCOL, Refusal, proto
 
 
 def hello(**change):
-    return wire.Hello(**{"version": PROTOCOL, "cluster": "c", "replica": "b", "epoch": 5,
+    return proto.Hello(**{"version": PROTOCOL, "cluster": "c", "replica": "b", "epoch": 5,
                          "process": 2, "now": 1_000_000} | change)
 
 
-def judge(h, **change):
-    plan.judge(h, **{"cluster": "c", "replica": "a", "process": 1, "now_ms": 1_000_000,
+def check_hello(h, **change):
+    plan.check_hello(h, **{"cluster": "c", "replica": "a", "process": 1, "now_ms": 1_000_000,
                      "skew": 60.0} | change)
 
 
@@ -23,24 +23,24 @@ def actor(replica, epoch):
 
 
 @pytest.mark.parametrize("change, code", [
-    ({"version": PROTOCOL + 1}, wire.WRONG_VERSION), ({"cluster": "other"}, wire.WRONG_CLUSTER),
-    ({"replica": ""}, wire.MALFORMED),
-    ({"epoch": 0}, wire.MALFORMED), ({"replica": "a"}, wire.SAME_REPLICA),
-    ({"now": 1_061_000}, wire.CLOCK_SKEW),
-    ({"now": 938_000}, wire.CLOCK_SKEW), ({"replica": "b" * 129}, wire.MALFORMED),
-    ({"replica": "b\nc"}, wire.MALFORMED)])
+    ({"version": PROTOCOL + 1}, proto.WRONG_VERSION), ({"cluster": "other"}, proto.WRONG_CLUSTER),
+    ({"replica": ""}, proto.MALFORMED),
+    ({"epoch": 0}, proto.MALFORMED), ({"replica": "a"}, proto.SAME_REPLICA),
+    ({"now": 1_061_000}, proto.CLOCK_SKEW),
+    ({"now": 938_000}, proto.CLOCK_SKEW), ({"replica": "b" * 129}, proto.MALFORMED),
+    ({"replica": "b\nc"}, proto.MALFORMED)])
 def test_a_wrong_hello_is_refused(change, code):
-    judge(hello())
+    check_hello(hello())
     with pytest.raises(Refusal) as e:
-        judge(hello(**change))
+        check_hello(hello(**change))
     assert e.value.code == code and len(e.value.text) > 20
 
 
 def test_a_refusal_is_read_on_both_sides_and_names_them():
     with pytest.raises(Refusal, match="cluster_name is 'other' at b and 'c' at a"):
-        judge(hello(cluster="other"))
+        check_hello(hello(cluster="other"))
     with pytest.raises(Refusal, match="the wall clock of b is 61.0 s ahead of that of a, more"):
-        judge(hello(now=1_061_000))
+        check_hello(hello(now=1_061_000))
 
 
 def test_an_epoch_met_elsewhere_is_left():
@@ -105,7 +105,7 @@ def test_the_pace_follows_the_rate():
 
     assert settled(0) == settled(1_900_000) == s.linger                 # 20,000 small ops a second
     assert s.linger < settled(3_000_000) < settled(8_000_000) <= s.linger_cap
-    assert abs(settled(100e6) * 100e6 - s.chunk) < 0.2 * s.chunk        # a chunk a look
+    assert abs(settled(100e6) * 100e6 - s.chunk_size) < 0.2 * s.chunk_size  # a chunk a look
     assert settled(1e9) == s.linger
 
 

@@ -9,7 +9,7 @@ import pytest
 from crdtredis._core import Replica
 from crdtredis._engine import Bridge
 from crdtredis.replication import plan
-from crdtredis.replication.service import SYNCS, Service, SyncOutcome, identity_of
+from crdtredis.replication.service import SYNCS, Service, SyncOutcome, local_replica_of
 from tests.replication.network import Log
 
 NOWHERE = "http://127.0.0.1:9"          # the port of discard: nobody listens
@@ -24,7 +24,7 @@ def service():
             function()
 
     replica = Replica("a", 1)
-    f = Service(identity_of(replica, replica.new_epoch), Bridge(), call_soon, Log(),
+    f = Service(local_replica_of(replica, replica.new_epoch), Bridge(), call_soon, Log(),
               plan.Settings(retry=0.05, retry_cap=0.05))
     f.start()
     yield f
@@ -129,7 +129,7 @@ def test_an_address_that_has_come_to_stand_by_is_unreachable_only_where_its_repl
 
     # what comes of the address itself is not the matter here
     second._after = lambda fault: 3600.0
-    second.ready, first.ready, first.exchange, first.bring_up = stands_by, ready, at_once, brought
+    second.ready, first.ready, first.anti_entropy, first.bring_up = stands_by, ready, at_once, brought
     for replica, unreachable in (("b", ()), ("c", (second.url,))):
         second._state = "connecting"
         outcomes = []
@@ -139,7 +139,7 @@ def test_an_address_that_has_come_to_stand_by_is_unreachable_only_where_its_repl
 
 
 def test_a_sync_that_ends_too_early_names_whom_it_waited_for(service):
-    """One has told all it has; another answers and does not come to an end: its name is the one to
+    """One has told all it has; another replies and does not come to an end: its name is the one to
     be said."""
     service.add(NOWHERE), service.add("http://127.0.0.1:1")
     done, slow = service.find(NOWHERE), service.find("http://127.0.0.1:1")
@@ -155,7 +155,7 @@ def test_a_sync_that_ends_too_early_names_whom_it_waited_for(service):
         await asyncio.Event().wait()
 
     done.ready = slow.ready = ready
-    done.exchange, slow.exchange = at_once, never
+    done.anti_entropy, slow.anti_entropy = at_once, never
     outcomes = []
     service.when_synced(outcomes.append, 0.2)
     until(lambda: outcomes)

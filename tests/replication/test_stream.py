@@ -7,8 +7,8 @@ import time
 import aiohttp
 import pytest
 
-from crdtredis.replication.stream import ANSWER, FAILURE, NO_HEAD, PENDING, PUSH, UPGRADE
-from crdtredis.replication.wire import BODY_MAX, PROTOCOL, decode, encode, wire
+from crdtredis.replication.stream import REPLY, REFUSAL, NO_HEAD, PENDING, PUSH, UPGRADE
+from crdtredis.replication.wire import BODY_MAX, PROTOCOL, decode, encode, proto
 from tests.replication import network
 from tests.replication.network import Network, Node, converged, traffic, until
 from tests.replication.test_bodies import Proxy, alone, through, value
@@ -36,14 +36,14 @@ class Caller:
     def push(self, batch: bytes, kind: int = PUSH) -> None:
         self.writer.write(struct.pack("<IB", len(batch) + 5, kind) + NO_HEAD + batch)
 
-    async def answer(self):
+    async def reply(self):
         """(kind, message) of the next frame; None where the stream has ended."""
         try:
             size, kind = struct.unpack("<IB", await self.reader.readexactly(5))
             body = await self.reader.readexactly(size - 1)
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
-        return kind, decode(wire.Answer if kind == ANSWER else wire.Failure, body)[0]
+        return kind, decode(proto.Reply if kind == REPLY else proto.Refusal, body)[0]
 
 
 @run
@@ -57,7 +57,7 @@ async def test_what_is_made_here_goes_on_the_stream():
         await converged(nodes)
         for n in nodes:
             for p in n.hub.peers:
-                assert p._outlet is not None and not p._pushes
+                assert p._sender is not None and not p._pushes
                 await until(lambda p=p: p.info().lag_ops == 0 and p.info().in_flight == 0)
                 assert p.counts.ops_sent == 50 and p.counts.pushes >= 1 and p._window.in_flight == 0
         assert [traffic(n) for n in nodes] == [100, 100, 100]
@@ -83,8 +83,8 @@ async def test_a_stream_that_stands_still_is_given_up():
         alone(a, b)
         a.connect(b)
         peer = a.peer(b)
-        await until(lambda: peer._outlet is not None)
-        b.engine.receive = lambda token, batch: None            # takes it, and never answers
+        await until(lambda: peer._sender is not None)
+        b.engine.receive = lambda token, batch: None            # takes it, and never replies
         a.set("k", "v")
         await until(lambda: "nothing moved for" in peer.error)
         del b.engine.receive
@@ -101,7 +101,7 @@ async def test_a_full_receiver_is_tried_again_with_fewer_at_a_time():
             nonlocal refusals
             if refusals < 3:
                 refusals += 1
-                b.engine.answers.append((token, -2))
+                b.engine.results.append((token, -2))
                 b.engine.signal()
             else:
                 receive(token, batch)
@@ -127,7 +127,7 @@ async def test_a_receiver_whose_engine_is_slow_stops_reading():
             for i in range(400):
                 a.set(f"k{i}", value(10_000), iteration=False)
                 a.engine.iterate()
-            caller.push(a.hub.foreword(()))
+            caller.push(a.hub.declarations_beyond(()))
             for _, batch in a.log.batches[-400:]:
                 caller.push(batch)
             await until(lambda: waiting)
@@ -141,13 +141,13 @@ async def test_a_receiver_whose_engine_is_slow_stops_reading():
             await until(lambda: b.get("k399") is not None)
             pushes = 0
             while pushes < 401:
-                kind, answer = await asyncio.wait_for(caller.answer(), 5)
-                assert kind == ANSWER and answer.pushes > pushes
-                pushes = answer.pushes
+                kind, reply = await asyncio.wait_for(caller.reply(), 5)
+                assert kind == REPLY and reply.pushes > pushes
+                pushes = reply.pushes
 
 
 @run
-async def test_answers_come_in_order_and_few():
+async def test_replies_come_in_order_and_few():
     """What was known already is done at once, yet not said before what came earlier."""
     async with Network(2, interval=30.0) as (a, b):
         await all_up(a, b)
@@ -162,23 +162,23 @@ async def test_answers_come_in_order_and_few():
         new = a.log.batches[-1][1]
         async with Caller(b, "a") as caller:
             caller.push(b"")
-            assert (await caller.answer())[1].pushes == 1
+            assert (await caller.reply())[1].pushes == 1
             caller.push(known), caller.push(new), caller.push(known), caller.push(b"")
             await until(lambda: waiting)
-            first = await caller.answer()
+            first = await caller.reply()
             assert first[1].pushes == 2
             with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(caller.answer(), 0.1)
+                await asyncio.wait_for(caller.reply(), 0.1)
             b.engine.receive = receive
             receive(*waiting[0])
-            kind, answer = await asyncio.wait_for(caller.answer(), 5)
-            assert (answer.pushes == 5 and {e.actor: e.seq for e in answer.clock}
+            kind, reply = await asyncio.wait_for(caller.reply(), 5)
+            assert (reply.pushes == 5 and {e.actor: e.seq for e in reply.clock}
                     == {a.replica.actor: 2})
             for _ in range(300):
                 caller.push(known)
             count = 0
-            while answer.pushes < 305:
-                kind, answer = await asyncio.wait_for(caller.answer(), 5)
+            while reply.pushes < 305:
+                kind, reply = await asyncio.wait_for(caller.reply(), 5)
                 count += 1
             assert count < 100
 
@@ -191,15 +191,15 @@ async def test_what_is_refused_on_a_stream_is_named():
         async with Caller(b, "a") as caller:
             caller.push(b"\xff" * 100)
             caller.push(b"")
-            kind, failure = await caller.answer()
-            assert (kind, failure.code, failure.pushes) == (FAILURE, wire.MALFORMED, 1)
-            answer = None
-            while kind != ANSWER or answer.pushes < 2:
-                kind, answer = await asyncio.wait_for(caller.answer(), 5)
+            kind, refusal = await caller.reply()
+            assert (kind, refusal.code, refusal.pushes) == (REFUSAL, proto.MALFORMED, 1)
+            reply = None
+            while kind != REPLY or reply.pushes < 2:
+                kind, reply = await asyncio.wait_for(caller.reply(), 5)
             b.hub.paused_all = True
             caller.push(b"")
-            kind, failure = await caller.answer()
-            assert (kind, failure.code, failure.pushes) == (FAILURE, wire.PAUSED, 3)
+            kind, refusal = await caller.reply()
+            assert (kind, refusal.code, refusal.pushes) == (REFUSAL, proto.PAUSED, 3)
             b.hub.paused_all = False
 
 
@@ -210,16 +210,16 @@ async def test_frames_that_are_none_end_the_stream_and_harm_nobody():
         a.pause(b)
         for wild in (b"\0\0\0\0" * 10, b"\xff" * 10, struct.pack("<IB", BODY_MAX + 2, PUSH),
                      struct.pack("<IB", 5, 77) + NO_HEAD,
-                     struct.pack("<IB", 5, ANSWER) + NO_HEAD):
+                     struct.pack("<IB", 5, REPLY) + NO_HEAD):
             async with Caller(b, "a") as caller:
                 assert caller.status == 101
                 caller.writer.write(wild)
-                assert await asyncio.wait_for(caller.answer(), 5) is None
+                assert await asyncio.wait_for(caller.reply(), 5) is None
         async with Caller(b, "a") as caller:
             # a frame, but no body in it
             caller.writer.write(struct.pack("<IB", 105, PUSH) + b"\xff" * 104)
-            kind, failure = await asyncio.wait_for(caller.answer(), 5)
-            assert kind == FAILURE and failure.code == wire.MALFORMED
+            kind, refusal = await asyncio.wait_for(caller.reply(), 5)
+            assert kind == REFUSAL and refusal.code == proto.MALFORMED
         a.pause(b, False)
         a.set("k", "v")
         await until(lambda: b.get("k") == "v")
@@ -238,15 +238,15 @@ async def test_a_stream_wants_a_session_and_a_second_one_replaces_the_first():
                 async with http.get(f"{b.url}/replication/stream", headers=headers) as r:
                     assert r.status == 400
         async with Caller(b, "a") as first, Caller(b, "a") as second:
-            assert await asyncio.wait_for(first.answer(), 5) is None
+            assert await asyncio.wait_for(first.reply(), 5) is None
             second.push(b"")
-            assert (await asyncio.wait_for(second.answer(), 5))[1].pushes == 1
+            assert (await asyncio.wait_for(second.reply(), 5))[1].pushes == 1
 
 
 @pytest.mark.parametrize("frame", [
-    struct.pack("<IB", 5, PUSH) + NO_HEAD, b"\xff" * 100, struct.pack("<IB", 3, ANSWER) + b"xx",
-    (lambda body: struct.pack("<IB", len(body) + 1, ANSWER) + body)(encode(wire.Answer(pushes=7)))])
-def test_an_answer_that_is_none_ends_the_conversation(frame):
+    struct.pack("<IB", 5, PUSH) + NO_HEAD, b"\xff" * 100, struct.pack("<IB", 3, REPLY) + b"xx",
+    (lambda body: struct.pack("<IB", len(body) + 1, REPLY) + body)(encode(proto.Reply(pushes=7)))])
+def test_a_reply_that_is_none_ends_the_conversation(frame):
     """From a peer that speaks the rest of the protocol well."""
     async def test():
         a = Node("a", retry=60.0, retry_cap=60.0)
@@ -264,15 +264,15 @@ def test_an_answer_that_is_none_ends_the_conversation(frame):
                         await asyncio.sleep(60)
                     await reader.readexactly(
                             int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
-                    hello = wire.Hello(version=PROTOCOL, cluster="default", replica="b", epoch=1,
+                    hello = proto.Hello(version=PROTOCOL, cluster="default", replica="b", epoch=1,
                                        process=5, now=int(time.time() * 1000), session=9)
-                    body = encode(hello if b"/handshake" in head else wire.Answer())
+                    body = encode(hello if b"/handshake" in head else proto.Reply())
                     writer.write("HTTP/1.1 200 x\r\nContent-Type: "
                                  f"application/x-crdt-redis\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
 
             server = await asyncio.start_server(serve, "127.0.0.1", 0)
             peer = a.call(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-            await until(lambda: peer._outlet is not None)
+            await until(lambda: peer._sender is not None)
             a.set("k", "v")
             await until(lambda: peer.state == "refused")
             assert "malformed" in peer.error or "too large" in peer.error
@@ -288,7 +288,7 @@ async def test_a_peer_without_streams_is_pushed_to_in_requests():
     try:
         async with Network(2) as (a, b):
             await all_up(a, b)
-            assert a.peer(b)._outlet is None
+            assert a.peer(b)._sender is None
             a.set("k", "v")
             await converged([a, b])
             assert a.peer(b).counts.failures == 0

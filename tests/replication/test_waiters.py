@@ -62,8 +62,8 @@ def test_who_leaves_is_forgotten_before_what_it_waited_for_comes():
             w.leave(x)
             w.leave(x)
     assert len(w) == 0
-    standing = sum(len(line) for lines in w._lines.values() for line in lines.values())
-    assert standing <= 2 * SWEEP and len(w._lines.get(1, {})) <= 2 * SWEEP
+    standing = sum(len(queue) for queues in w._queues.values() for queue in queues.values())
+    assert standing <= 2 * SWEEP and len(w._queues.get(1, {})) <= 2 * SWEEP
 
 
 def test_waking_looks_at_no_one_who_stays():

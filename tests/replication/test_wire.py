@@ -11,7 +11,7 @@ import pytest
 from crdtredis._core import Replica, probe_make
 from crdtredis.clocks import Actor
 from crdtredis.replication import crdtredis_pb2, replication_pb2, wire as w
-from crdtredis.replication.wire import Refusal, wire
+from crdtredis.replication.wire import Refusal, proto
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,26 +24,26 @@ def batch_of(n: int, name: str = "a") -> bytes:
 
 
 def test_a_body_comes_back():
-    head = wire.Push(session=7, known=3)
+    head = proto.Push(session=7, since=3)
     for batch in (b"", b"\x12\x00", bytes(1000)):
-        assert w.decode(wire.Push, w.encode(head, batch)) == (head, batch)
+        assert w.decode(proto.Push, w.encode(head, batch)) == (head, batch)
 
 
 def test_cut_short_or_wild_bodies_are_refused():
-    body = w.encode(wire.Hello(cluster="c", replica="a", clock=w.entries({1: 2})))
+    body = w.encode(proto.Hello(cluster="c", replica="a", clock=w.entries({1: 2})))
     chance = random.Random(1)
     for n in range(len(body)):
         with pytest.raises(Refusal):
-            w.decode(wire.Hello, body[:n])
+            w.decode(proto.Hello, body[:n])
     with pytest.raises(Refusal):
-        w.decode(wire.Hello, b"\xff\xff\xff\xff" + body)
+        w.decode(proto.Hello, b"\xff\xff\xff\xff" + body)
     for _ in range(2000):
         wild = bytearray(body)
         wild[chance.randrange(len(wild))] = chance.randrange(256)
         try:
-            w.decode(wire.Hello, bytes(wild))
+            w.decode(proto.Hello, bytes(wild))
         except Refusal as e:
-            assert e.code == wire.MALFORMED
+            assert e.code == proto.MALFORMED
 
 
 def test_declarations_are_read_from_the_front():

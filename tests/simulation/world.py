@@ -42,7 +42,7 @@ import time
 
 from crdtredis._core import Replica, batch_ranges, probe_memory, slice_batch
 from crdtredis._engine import Executor
-from crdtredis.errors import DamagedBatch, StrangerError, WaitingRoomFull
+from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 from crdtredis.replication import crdtredis_pb2 as pb, plan
 from crdtredis.replication.wire import Actor
 from tests.simulation.commands import DATABASES, KEYS, MEANINGLESS, NAMES, Clients
@@ -54,7 +54,7 @@ EVERY_OP = (1 << 48) - 1
 SHADOWED = 0.1                            # of all commands
 GRACE = 2000                              # ms of reap_grace
 ROOMS = [64 << 20] * 3 + [20_000, 3000, 800]         # bytes of ops that may wait
-FAULTS = (AssertionError, DamagedBatch, StrangerError)
+FAULTS = (AssertionError, DamagedBatch, UndeclaredActor)
 
 
 class Disk:
@@ -212,7 +212,7 @@ class Node:
             replica.declare(r, e)
         if len(replica.actors()) > known:
             self.declare()
-        replica.hear(actor, {a: seq for a, _, _, seq in actors if seq})
+        replica.record_clock(actor, {a: seq for a, _, _, seq in actors if seq})
         if self.world.rng.random() < 0.3:
             # at once, while what it now knows of has yet to arrive
             replica.collect(500)
@@ -220,7 +220,7 @@ class Node:
             for part in body:
                 try:
                     replica.receive(part)
-                except WaitingRoomFull:               # some day an exchange brings it again
+                except CausalBufferFull:              # some day an exchange brings it again
                     self.world.refused += 1
             assert replica.waiting()["bytes"] <= self.world.room
             self.end_iteration()

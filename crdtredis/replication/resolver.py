@@ -1,4 +1,4 @@
-"""Host names of peers to addresses, such that a name nobody answers for delays nobody but its own
+"""Host names of peers to addresses, such that a name nobody replies for delays nobody but its own
 peer.
 
 getaddrinfo blocks for as long as the resolver library sees fit (half a minute and more with two
@@ -19,7 +19,7 @@ MOST = 64                               # names looked up at a time
 Found = list[ResolveResult] | OSError
 
 
-class Names(AbstractResolver):
+class Resolver(AbstractResolver):
     """For aiohttp, which keeps what was found for a while. Belongs to one event loop."""
 
     def __init__(self) -> None:

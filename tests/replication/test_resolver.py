@@ -1,4 +1,4 @@
-"""Looking up the names of peers: one that nobody answers for stops nobody, and is asked for once at
+"""Looking up the names of peers: one that nobody replies for stops nobody, and is asked for once at
 a time."""
 import asyncio
 import socket
@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from crdtredis.replication.names import MOST, Names
+from crdtredis.replication.resolver import MOST, Resolver
 from tests.replication.network import Network, converged, until
 from tests.replication.test_peers import all_up, run
 
@@ -51,7 +51,7 @@ def test_dead_names_delay_no_healthy_peer(dead):
 
 @run
 async def test_names_are_found_or_not():
-    names = Names()
+    names = Resolver()
     found = await names.resolve("localhost", 7, socket.AF_UNSPEC)
     assert {"127.0.0.1", "::1"} >= {f["host"] for f in found} and {f["port"] for f in found} == {7}
     for name in ("no.such.host.invalid", "x" * 300 + ".invalid", "a..b"):
@@ -62,7 +62,7 @@ async def test_names_are_found_or_not():
 
 def test_look_ups_are_bounded(dead):
     async def test():
-        names = Names()
+        names = Resolver()
         tasks = [asyncio.create_task(names.resolve(f"n{i}.dead"))
                  for i in range(MOST)] + [asyncio.create_task(names.resolve("n0.dead"))]
         await until(lambda: len(dead) == MOST)
