@@ -45,7 +45,7 @@ def give(replica: Replica, batches: list[bytes]) -> list[float]:
 
 
 def writers(now: int) -> tuple[Replica, Replica, Replica]:
-    a, b, z = (Replica(name, 1, waiting_limit=1 << 30) for name in "abz")
+    a, b, z = (Replica(name, 1, pending_limit=1 << 30) for name in "abz")
     for r in (a, b, z):
         r.now = now
         for name in "abz":
@@ -89,7 +89,7 @@ def kernel(n: int) -> None:
     for shape in (crossed, backwards, shuffled):
         z, batches = shape(n)
         spent = give(z, batches)
-        assert z.waiting()["ops"] == 0
+        assert z.pending()["ops"] == 0
         print(f"| {shape.__name__} | {n} | {sum(spent):.2f} | {max(spent) * 1e3:.1f} |", flush=True)
     a, _, z = writers(10_000_000)
     spent = give(z, [made(a, CHUNK, 20_000_000) for _ in range(n // CHUNK + 1)])

@@ -7,24 +7,24 @@
 #     table     the element table
 #     actors    actors, their order, what each has seen
 #     exact     sums without rounding
-#     cell      the cell: writes and tallies
+#     cell      the cell: writes and counter entries
 #     shown     what a counter or a score shows
 #     codec     ops as bytes
 #     position  where a list element stands
 #     block     list elements, packed
 #     order     ranks of sorted set members and list elements
-#     keyspace  shapes of a key, deadlines, visibility, watching
+#     keyspace  encodings of a key, deadlines, visibility, watching
 #     list      the elements of a list and what effects do to them
 #     apply     what an effect does to the state
 #     sizes     how large an op may become
 #     effects   making ops (local commands)
-#     waiting   ops that may not be applied yet
+#     pending   ops that may not be applied yet
 #     receive   taking ops in, giving them out
-#     stubs     letting go of stubs nobody needs
+#     tombstones letting go of tombstones nobody needs
 #     replica   the Replica, as Python sees it
 #     batch     Batches as bytes: which ops they hold, and cutting them
-#     segment   records of the log
-#     log       the segment file that is appended to
+#     record    records of the log
+#     segment_writer  the segment file that is appended to
 #     probe     the test door: small Python classes over parts that nothing else shows
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -55,11 +55,11 @@ include "core/list.pxi"
 include "core/apply.pxi"
 include "core/sizes.pxi"
 include "core/effects.pxi"
-include "core/waiting.pxi"
+include "core/pending.pxi"
 include "core/receive.pxi"
-include "core/stubs.pxi"
+include "core/tombstones.pxi"
 include "core/replica.pxi"
 include "core/batch.pxi"
-include "core/segment.pxi"
-include "core/log.pxi"
+include "core/record.pxi"
+include "core/segment_writer.pxi"
 include "core/probe.pxi"

@@ -245,7 +245,7 @@ def replication(x: Any) -> Fields:
 @section
 def crdt(x: Any) -> Fields:
     replica = x.replica
-    stats, waiting, clock = replica.stats(), replica.waiting(), replica.clock()
+    stats, waiting, clock = replica.stats(), replica.pending(), replica.clock()
     peers = peer_infos(x)
     out: Fields = {
         "replica_id": replica.id, "epoch": replica.epoch,
@@ -254,10 +254,10 @@ def crdt(x: Any) -> Fields:
         "known_actors": stats["actors"],
         "waiting_ops": waiting["ops"], "waiting_bytes": waiting["bytes"],
         "ops_held_for_clock_skew": waiting["held"],
-        "stamps_ahead_seconds": max(0, (replica.hlc >> 16) - replica.now) / 1000,
+        "stamps_ahead_seconds": max(0, (replica.newest_stamp >> 16) - replica.now) / 1000,
         "writes_refused_for_clock": int(replica.runs_ahead),
         "effects_applied": stats["changes"], "conflicts_decided": stats["conflicts"],
-        "stubs": stats["stubs"],
+        "tombstones": stats["tombstones"],
         "keys_with_deadline_state": stats["deadlines"], "peers": len(peers),
         "peers_up": sum(p.state == "up" for p in peers),
     }

@@ -419,7 +419,7 @@ class Server:
             if self._unapplied:
                 self._unapplied = lacking(self.replica.clock_ids(), self._unapplied)
             self._watch_clock()
-            waiting = self.replica.waiting()
+            waiting = self.replica.pending()
             self._waiting = self._waiting + 1 if waiting["ops"] > waiting["held"] else 0
 
     def _count_actors(self) -> None:
@@ -465,7 +465,7 @@ class Server:
         if self.sync is not None:
             reasons += self.sync.hub.faults()
         warnings = [*lost, *held(self.replica).values()]
-        waiting = self.replica.waiting()
+        waiting = self.replica.pending()
         if self._waiting >= WAITING_LONG and waiting["ops"] > waiting["held"]:
             warnings.append(f"{waiting['ops'] - waiting['held']} received operations have waited "
                             f"for others for {self._waiting} s")
@@ -537,7 +537,7 @@ class Server:
 
 def ahead_of_clock(replica: Replica) -> str:
     """Why writes are refused, and what an operator may do, where replica.runs_ahead."""
-    until = replica.hlc >> 16
+    until = replica.newest_stamp >> 16
     return (f"stamps here are {(until - replica.now) / 1000:.0f} s ahead of the clock, more "
             "than max_clock_skew: writes are refused. This "
             "clock, or that of a replica whose operations were accepted, has been wrong. When all "

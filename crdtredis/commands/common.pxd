@@ -13,8 +13,8 @@ from libc.stdint cimport INT64_MAX, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 
-from crdtredis._core cimport (Element, KEYS_AHEAD, T_NONE, T_STRING, key_find, key_touch, key_type,
-                              keys_expect, op_room)
+from crdtredis._core cimport (Element, KEYS_PREFETCHED, T_NONE, T_STRING, key_find, key_touch,
+                              key_type, keys_prefetch, op_room)
 from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, refuse, refuse_int, refuse_type
 from crdtredis.buffer cimport Buffer, Span, buffer_need
 from crdtredis.errors cimport INVALID_EXPIRE, STRING_TOO_LONG
@@ -35,12 +35,12 @@ cdef inline void touch(Call *c, Element *e) noexcept nogil:
         key_touch(c.kernel, e)
 
 
-cdef inline void expect_ahead(Call *c, int i, int step) noexcept nogil:
+cdef inline void prefetch_keys(Call *c, int i, int step) noexcept nogil:
     """In a walk over keys that has come to argv[i] (from 1 on, every step-th): now and then, have
     the next ones fetched from memory. A look-up that misses the caches waits twice; sixteen of them
     can wait at the same time."""
-    if (i - 1) % (KEYS_AHEAD * step) == 0 and i + step < c.argc:
-        keys_expect(c.kernel, c.db, c.argv + i, (c.argc - i + step - 1) // step, step)
+    if (i - 1) % (KEYS_PREFETCHED * step) == 0 and i + step < c.argc:
+        keys_prefetch(c.kernel, c.db, c.argv + i, (c.argc - i + step - 1) // step, step)
 
 
 cdef inline int find_string(Call *c, int i, Element **e) noexcept nogil:

@@ -49,8 +49,8 @@ def digest(session, argv):
 
 
 @crdt("INSPECT", 2, "readonly",
-      "All that is kept under a key: writes (the winner first), losers, tallies, deadlines, actors "
-      "and stamps.",
+      "All that is kept under a key: writes (the winner first), losers, counter entries, "
+      "deadlines, actors and stamps.",
       "O(size of the value)", (1, 1, 1))
 def inspect(session, argv):
     return session.replica.inspect(session.db, argv[1])

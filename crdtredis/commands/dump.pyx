@@ -262,7 +262,7 @@ cdef void put_collected(Call *c, Collected *x) noexcept nogil:
     cdef Found *f
     if e != NULL and x.kind != T_STRING:
         key_delete(k, c.db, e)
-        e = key_find(k, c.db, key)          # concurrent increments may have left stubs
+        e = key_find(k, c.db, key)          # concurrent increments may have left tombstones
     for i in range(x.n):
         f = <Found*>(x.all.p + at)
         at += found_size(f)

@@ -31,7 +31,7 @@ from libc.string cimport memcpy, memset
 
 from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCursor, element_key,
                               member_find, member_score, order_at, order_next,
-                              order_rank, score_hint)
+                              order_rank, score_sort_key)
 from crdtredis._engine cimport Call, refuse, refuse_float, refuse_syntax, native, is_word
 from crdtredis._resp cimport (parse_double, reply_array, reply_bulk, reply_int, reply_null,
                               reply_null_array, reply_raw)
@@ -265,12 +265,12 @@ cdef void search_cell(Kernel *k, Collection *z, Area *a, Cell *cell, size_t most
     """Appends the members of one cell that are in the area, until there are `most` in all."""
     cdef uint64_t bits = cell_bits(cell)
     cdef int rest = 2 * (STEPS - cell.step)
-    cdef uint64_t end = score_hint(<double>((bits + 1) << rest))
+    cdef uint64_t end = score_sort_key(<double>((bits + 1) << rest))
     cdef OrderCursor at
-    cdef Item *item = order_at(&z.order, order_rank(&z.order, score_hint(<double>(bits << rest)),
-                                                    span(NULL, 0)), &at)
+    cdef size_t rank = order_rank(&z.order, score_sort_key(<double>(bits << rest)), span(NULL, 0))
+    cdef Item *item = order_at(&z.order, rank, &at)
     cdef Found f
-    while item != NULL and item.hint < end and out.n < most * sizeof(Found):
+    while item != NULL and item.sort_key < end and out.n < most * sizeof(Found):
         f.m = item.e
         f.score = member_score(k, item.e)
         f.at = place_of(f.score)

@@ -39,7 +39,7 @@ from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_NO_TOUCH, Call, EncodingL
 from crdtredis._resp cimport (parse_int64, reply_bulk, reply_error_span, reply_int, reply_null,
                               reply_ok, reply_simple)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
-from crdtredis.commands.common cimport expect_ahead, refuse_named
+from crdtredis.commands.common cimport prefetch_keys, refuse_named
 from crdtredis.commands.glob cimport glob_is_all, glob_match
 from crdtredis.commands.members cimport next_member
 from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add,
@@ -123,7 +123,7 @@ cdef void del_(Call *c) noexcept nogil:
         if not op_room(c.kernel, c.db, 0, 0, bytes):
             return
     for i in range(1, c.argc):
-        expect_ahead(c, i, 1)
+        prefetch_keys(c, i, 1)
         e = find(c, c.argv[i])
         if e != NULL:
             key_delete(c.kernel, c.db, e)
@@ -135,7 +135,7 @@ cdef void exists(Call *c) noexcept nogil:
     cdef int64_t n = 0
     cdef int i
     for i in range(1, c.argc):
-        expect_ahead(c, i, 1)
+        prefetch_keys(c, i, 1)
         n += read_key(c, c.argv[i]) != NULL
     reply_int(c.reply, n)
 
@@ -145,7 +145,7 @@ cdef void touch(Call *c) noexcept nogil:
     cdef Element *e
     cdef int i
     for i in range(1, c.argc):
-        expect_ahead(c, i, 1)
+        prefetch_keys(c, i, 1)
         e = read_key(c, c.argv[i])
         if e != NULL:
             key_touch(c.kernel, e)
@@ -443,7 +443,7 @@ cdef size_t carry_members(Kernel *k, Collection *c, Buffer *b) noexcept nogil:
         return c.live
     m = table_next(&c.table, &at)
     while m != NULL:
-        if member_find(k, c, span(element_key(m), m.klen)) != NULL:      # not a stub
+        if member_find(k, c, span(element_key(m), m.klen)) != NULL:      # not a tombstone
             value = span(NULL, 0)
             if c.type == T_HASH:
                 value = member_view(k, m)

@@ -1,8 +1,8 @@
 # What the commands of hashes, sets, sorted sets and lists share: looking up a collection, choosing
 # members at random, the end of a removal. Header only: all functions are inline.
 #
-# A collection's table holds stubs as well as members (see core/keyspace.pxd), so whoever walks it
-# asks member_live. c.live is the number of members.
+# A collection's table holds tombstones as well as members (see core/keyspace.pxd), so whoever walks
+# it asks member_live. c.live is the number of members.
 #
 # Elements do not move while a command only reads or removes others: a Buffer of Element* holds a
 # choice of members without copying a name. And a Table does not own its elements: one made for the
@@ -27,7 +27,7 @@ from crdtredis.errors cimport COUNT_NOT_POSITIVE, NOT_NEGATABLE, NUMKEYS_NOT_POS
 from crdtredis.numbers cimport parse_int64
 
 cdef enum:
-    # from which on a look at all members costs less than that each draw passes over stubs
+    # from which on a look at all members costs less than that each draw passes over tombstones
     MANY_DRAWS = 1000
     # members that a random choice with repetition answers: the client names their number, not the
     # data
@@ -82,7 +82,7 @@ cdef inline int read_any(Call *c, Span key, int types, Collection **out) noexcep
 
 
 cdef inline int member_live(Element *m) noexcept nogil:
-    """Is what the table holds a member, not a stub?"""
+    """Is what the table holds a member, not a tombstone?"""
     return m.meta & E_PLAIN or value_live(m)
 
 

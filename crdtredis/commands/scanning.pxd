@@ -6,7 +6,7 @@
 # own, because its number stands before it.
 #
 # The promise is the table's (table_scan): what is present from the first call to the last is
-# visited at least once. A visitor is given stubs, too, and passes them over.
+# visited at least once. A visitor is given tombstones, too, and passes them over.
 
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.string cimport memset

@@ -133,7 +133,7 @@ cdef inline void store_scored(Call *c, Span key, Buffer *members) noexcept nogil
         n = 0                                               # the client is told of it
     elif e != NULL and (n or key_visible(k, e)):
         key_delete(k, c.db, e)
-        # concurrent increments may have left stubs
+                            # concurrent increments may have left tombstones
         e = key_find(k, c.db, key)
     for i in range(n):
         memcpy(&score, copy.p + at, sizeof(double))

@@ -420,7 +420,7 @@ cdef void store_combined(Call *c, Combining how) noexcept nogil:
         n = 0                                               # the client is told of it
     elif e != NULL and (n or key_visible(k, e)):
         key_delete(k, c.db, e)
-        # concurrent increments may have left stubs
+        # concurrent increments may have left tombstones
         e = key_find(k, c.db, key)
     for i in range(n):
         memcpy(&klen, names.p + at, sizeof(uint32_t))

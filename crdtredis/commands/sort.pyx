@@ -392,7 +392,7 @@ cdef void store(Call *c, Sorting *s, size_t first, size_t n) noexcept nogil:
         return
     if e != NULL and (length or key_visible(k, e)):
         key_delete(k, c.db, e)
-        # concurrent increments may have left stubs
+        # concurrent increments may have left tombstones
         e = key_find(k, c.db, s.target[0])
     text = s.result.p
     for i in range(length):

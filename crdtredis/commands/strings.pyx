@@ -36,7 +36,7 @@ from crdtredis.errors cimport (DECREMENT_OVERFLOW, INCREMENT_NOT_FINITE, INCREME
                                LCS_TOO_LARGE, OFFSET_RANGE)
 from crdtredis.numbers cimport REAL_TEXT, format_long_double, parse_int64, parse_long_double
 from crdtredis.commands.common cimport (FOUND, MAX_STRING, MISSING, REFUSED, args_size, clamp_range,
-                                        copy_grown, expect_ahead, find_string, read_deadline,
+                                        copy_grown, prefetch_keys, find_string, read_deadline,
                                         read_int, read_string, size_allowed, touch)
 
 from crdtredis.commands.table import command
@@ -215,7 +215,7 @@ cdef void mset(Call *c) noexcept nogil:
     if not pairs_fit(c):
         return
     for i in range(1, c.argc, 2):
-        expect_ahead(c, i, 2)
+        prefetch_keys(c, i, 2)
         string_set(c.kernel, c.db, c.argv[i], key_find(c.kernel, c.db, c.argv[i]), c.argv[i + 1], 0)
     reply_ok(c.reply)
 
@@ -226,14 +226,14 @@ cdef void msetnx(Call *c) noexcept nogil:
         refuse_arity(c)
         return
     for i in range(1, c.argc, 2):
-        expect_ahead(c, i, 2)
+        prefetch_keys(c, i, 2)
         if key_visible(c.kernel, key_find(c.kernel, c.db, c.argv[i])):
             reply_int(c.reply, 0)
             return
     if not pairs_fit(c):
         return
     for i in range(1, c.argc, 2):
-        expect_ahead(c, i, 2)
+        prefetch_keys(c, i, 2)
         string_set(c.kernel, c.db, c.argv[i], key_find(c.kernel, c.db, c.argv[i]), c.argv[i + 1], 0)
     reply_int(c.reply, 1)
 
@@ -280,7 +280,7 @@ cdef void mget(Call *c) noexcept nogil:
     cdef Element *e
     reply_array(c.reply, c.argc - 1)
     for i in range(1, c.argc):
-        expect_ahead(c, i, 1)
+        prefetch_keys(c, i, 1)
         e = key_find(c.kernel, c.db, c.argv[i])
         type = key_type(c.kernel, e)
         if type == T_NONE:

@@ -21,7 +21,7 @@ from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
 from crdtredis._core cimport (T_SET, T_ZSET, Collection, Element, Kernel, element_key, member_score,
-                              score_hint, table_find)
+                              score_sort_key, table_find)
 from crdtredis._engine cimport Call, refuse, refuse_syntax, native, is_word
 from crdtredis._resp cimport parse_double, reply_int
 from crdtredis.buffer cimport Buffer, buffer_add, buffer_free
@@ -236,7 +236,7 @@ cdef int equals_together(const void *a, const void *b) noexcept nogil:
 cdef int by_score(const void *a, const void *b) noexcept nogil:
     cdef const Scored *x = <const Scored*>a
     cdef const Scored *y = <const Scored*>b
-    cdef uint64_t n = score_hint(x.score), m = score_hint(y.score)
+    cdef uint64_t n = score_sort_key(x.score), m = score_sort_key(y.score)
     return (n > m) - (n < m) if n != m else compare_names(x.m, y.m)
 
 

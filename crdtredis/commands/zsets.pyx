@@ -3,8 +3,8 @@
 block in blocking.pyx.
 
 A sorted set is a table of members, each with a cell: a score that was assigned, as a register, and
-tallies of increments. ZADD assigns, and so takes back the increments it observed; ZINCRBY and ZADD
-INCR count, so what two replicas add concurrently adds up:
+counter entries of increments. ZADD assigns, and so takes back the increments it observed; ZINCRBY
+and ZADD INCR count, so what two replicas add concurrently adds up:
 
     A: ZINCRBY z 1 m   ||   B: ZINCRBY z 1 m      -> +2
     A: ZADD z 5 m      ||   B: ZINCRBY z 1 m      -> 6
@@ -29,7 +29,7 @@ from libc.string cimport memcmp, memcpy, memset
 from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCursor, element_key,
                               key_collection, key_delete, key_prepare,
                               member_find, member_random, member_remove, member_score, order_at,
-                              op_room, order_next, order_prev, order_rank, score_hint)
+                              op_room, order_next, order_prev, order_rank, score_sort_key)
 from crdtredis._engine cimport (Call, is_word, native, refuse, refuse_arity, refuse_float,
                                 refuse_syntax)
 from crdtredis._resp cimport (format_double, parse_double, reply_array, reply_bulk, reply_double,
@@ -203,19 +203,19 @@ cdef size_t items_before(Collection *z, By by, Bound *b, int or_equal) noexcept 
     """How many members stand before a bound, or on it."""
     cdef OrderCursor at
     cdef Item *item
-    cdef uint64_t hint
+    cdef uint64_t sort_key
     cdef size_t rank
-    # hints of neighbouring doubles are neighbours
+    # sort keys of neighbouring doubles are neighbours
     if by == BY_SCORE:
-        return order_rank(&z.order, score_hint(b.score) + or_equal, span(NULL, 0))
+        return order_rank(&z.order, score_sort_key(b.score) + or_equal, span(NULL, 0))
     if b.edge:
         return z.order.n if b.edge > 0 else 0
-    hint = order_at(&z.order, 0, &at).hint
-    if order_at(&z.order, z.order.n - 1, &at).hint != hint:
+    sort_key = order_at(&z.order, 0, &at).sort_key
+    if order_at(&z.order, z.order.n - 1, &at).sort_key != sort_key:
         return names_before(z, b.name, or_equal)
-    rank = order_rank(&z.order, hint, b.name)
+    rank = order_rank(&z.order, sort_key, b.name)
     item = order_at(&z.order, rank, &at) if or_equal else NULL
-    if item != NULL and item.hint == hint and item.e.klen == b.name.n and (
+    if item != NULL and item.sort_key == sort_key and item.e.klen == b.name.n and (
             b.name.n == 0 or memcmp(element_key(item.e), b.name.p, b.name.n) == 0):
         rank += 1
     return rank
@@ -569,7 +569,7 @@ cdef void rank(Call *c, Direction direction) noexcept nogil:
             reply_null(c.reply)
         return
     score = member_score(c.kernel, m)
-    n = order_rank(&z.order, score_hint(score), c.argv[2])
+    n = order_rank(&z.order, score_sort_key(score), c.argv[2])
     if with_score:
         reply_array(c.reply, 2)
     reply_int(c.reply, z.live - 1 - n if direction == REVERSE else n)

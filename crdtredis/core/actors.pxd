@@ -8,8 +8,8 @@ cdef enum:
     SEQ_BITS = 48
     NO_SLOT = 65535
 
-# A clock by slot; what lies beyond n is 0.
-cdef struct Row:
+# A version vector by slot; what lies beyond n is 0.
+cdef struct VersionVector:
     uint64_t *v
     uint32_t n
 
@@ -24,9 +24,9 @@ cdef struct Actor:
     # slot of the first known actor of the same replica: equal exactly for actors of one replica
     uint16_t replica_slot
     uint64_t applied        # the clock: highest seq applied, without gaps
-    Row deps                # the deps of its newest applied op
-    Row heard               # its clock as it told it itself (acknowledgements, handshakes), or NULL
-    Backlog backlog         # its ops in the waiting room
+    VersionVector deps      # the deps of its newest applied op
+    VersionVector told      # its clock as it told it itself (acknowledgements, handshakes), or NULL
+    Backlog backlog         # its ops in the causal buffer
 
 cdef struct Actors:
     Actor *v                # by slot
@@ -55,8 +55,8 @@ cdef uint64_t actor_id(const char *replica, size_t n, uint64_t epoch)
 # slots are used up.
 cdef uint16_t actors_declare(Actors *a, uint64_t id, const char *replica, size_t n,
                              uint64_t epoch) noexcept nogil
-cdef inline uint64_t row_get(const Row *r, uint16_t slot) noexcept nogil:
+cdef inline uint64_t vector_get(const VersionVector *r, uint16_t slot) noexcept nogil:
     return r.v[slot] if slot < r.n else 0
 
 # to seq, if it is below
-cdef void row_raise(Row *r, uint16_t slot, uint64_t seq) noexcept nogil
+cdef void vector_raise(VersionVector *r, uint16_t slot, uint64_t seq) noexcept nogil

@@ -4,13 +4,13 @@
 # On disk and between peers an actor is named by a 64-bit id, the hash of both; in memory by a
 # 16-bit slot, so that a dot fits one word. Slots are given in the order in which this process meets
 # actors and mean nothing outside it: nothing that is compared, stored or sent may depend on them.
-# Where order matters (equal timestamps, summing tallies) `rank` is compared: the places of all
-# known actors by (replica id, epoch). A new one takes a rank between its neighbours'; where there
-# is none, all get new ones.
+# Where order matters (equal stamps, summing counter entries) `rank` is compared: the places of
+# all known actors by (replica id, epoch). A new one takes a rank between its neighbours'; where
+# there is none, all get new ones.
 #
 # `deps` of an actor is the clock it had when it made its newest op that is applied here. It serves
-# twice: ops carry only what changed in it, and it tells what the actor is known to have seen, which
-# decides when a stub may go.
+# twice: ops carry only what changed in it, and it tells what the actor is known to have observed,
+# which decides when a tombstone may go.
 
 import hashlib
 
@@ -27,7 +27,7 @@ cdef void actors_free(Actors *a) noexcept nogil:
     for i in range(a.n):
         mem_free(a.v[i].replica)
         mem_free(a.v[i].deps.v)
-        mem_free(a.v[i].heard.v)
+        mem_free(a.v[i].told.v)
     mem_free(a.v)
     mem_free(a.ordered)
     mem_free(a.by_id)
@@ -158,7 +158,7 @@ cdef uint16_t actors_declare(Actors *a, uint64_t id, const char *replica, size_t
     return slot
 
 
-cdef void row_raise(Row *r, uint16_t slot, uint64_t seq) noexcept nogil:
+cdef void vector_raise(VersionVector *r, uint16_t slot, uint64_t seq) noexcept nogil:
     cdef uint32_t n
     if slot >= r.n:
         n = (<uint32_t>slot | 7) + 1
@@ -169,7 +169,7 @@ cdef void row_raise(Row *r, uint16_t slot, uint64_t seq) noexcept nogil:
         r.v[slot] = seq
 
 
-cdef uint64_t actor_has_seen(Actors *a, uint16_t who, uint16_t of) noexcept nogil:
+cdef uint64_t actor_observed(Actors *a, uint16_t who, uint16_t of) noexcept nogil:
     """The highest seq of `of` that `who` is known to have applied."""
-    cdef uint64_t x = row_get(&a.v[who].deps, of), y = row_get(&a.v[who].heard, of)
+    cdef uint64_t x = vector_get(&a.v[who].deps, of), y = vector_get(&a.v[who].told, of)
     return x if x > y else y

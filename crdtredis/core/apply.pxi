@@ -2,17 +2,19 @@
 #
 # Every apply_* is a function of the op and the state alone: no clock on the wall, no chance. Each
 # is given the element under the key, or NULL. Replicas apply concurrent ops in different orders and
-# must come out equal; that rests on the cell (core/cell.pxi), whose writes and tallies change only
-# by what an op observed or is itself. Everything above the cell is derived: a collection is its
-# members, a key is there as long as anything under it is live, the order index follows the scores.
+# must come out equal; that rests on the cell (core/cell.pxi), whose writes and counter entries
+# change only by what an op observed or is itself. Everything above the cell is derived: a
+# collection is its members, a key is there as long as anything under it is live, the order index
+# follows the scores.
 #
 #     A: SREM s a  (observes the add of a)   ||   B: SADD s a
-#     A applies B's add after its removal:  a, under B's dot.   B applies A's removal: it does not observe B's dot  ->  a stays
+#     A applies B's add after its removal:  a, under B's dot.
+#     B applies A's removal: it does not observe B's dot  ->  a stays
 #
 # Applied twice, an effect changes nothing the second time where its op is known (receive drops it);
 # a full state is never needed for that. Removing a collection of which everything is observed and
 # plain costs O(1): its members are freed later. That a remote op has observed everything is told by
-# the newest dots of each actor in it, so no member is looked at.
+# its version vector, so no member is looked at.
 
 # ---- collections ---------------------------------------------------------------------------------
 
@@ -46,7 +48,7 @@ cdef void collection_free(Kernel *k, Collection *c) noexcept nogil:
         list_free(c)
     order_free(&c.order)
     table_clear(&c.table, free_member, k)
-    mem_free(c.newest.v)
+    mem_free(c.written.v)
     mem_free(c)
 
 
@@ -62,7 +64,7 @@ cdef void drop_empty_collections(Kernel *k, Entry *x) noexcept nogil:
             at = &c.next
 
 
-cdef uint64_t score_hint(double score) noexcept nogil:
+cdef uint64_t score_sort_key(double score) noexcept nogil:
     """An integer that orders as the score does."""
     cdef int64_t bits
     if score == 0:
@@ -71,9 +73,9 @@ cdef uint64_t score_hint(double score) noexcept nogil:
     return <uint64_t>bits ^ (<uint64_t>1 << 63) if bits >= 0 else ~<uint64_t>bits
 
 
-cdef uint64_t member_hint(Kernel *k, Collection *c, Element *m) noexcept nogil:
+cdef uint64_t member_sort_key(Kernel *k, Collection *c, Element *m) noexcept nogil:
     """By what the order compares first."""
-    return score_hint(member_score(k, m))
+    return score_sort_key(member_score(k, m))
 
 
 cdef void unindex(Kernel *k, Collection *c, Element *m) noexcept nogil:
@@ -82,9 +84,9 @@ cdef void unindex(Kernel *k, Collection *c, Element *m) noexcept nogil:
         return
     if m.meta & E_CELL:
         c.cells -= 1
-        c.stubs -= has_stub(element_cell(m))
+        c.tombstones -= has_tombstone(element_cell(m))
     if c.type == T_ZSET and value_live(m):
-        order_remove(&c.order, member_hint(k, c, m), m)
+        order_remove(&c.order, member_sort_key(k, c, m), m)
 
 
 cdef void index(Kernel *k, Collection *c, Span name, uint32_t hash) noexcept nogil:
@@ -97,49 +99,49 @@ cdef void index(Kernel *k, Collection *c, Span name, uint32_t hash) noexcept nog
 cdef void index_member(Kernel *k, Collection *c, Element *m) noexcept nogil:
     if m.meta & E_CELL:
         c.cells += 1
-        c.stubs += has_stub(element_cell(m))
+        c.tombstones += has_tombstone(element_cell(m))
     if c.type == T_ZSET and value_live(m):
-        order_insert(&c.order, member_hint(k, c, m), m)
+        order_insert(&c.order, member_sort_key(k, c, m), m)
 
 
-cdef void note_newest(const Applying *op, Collection *c) noexcept nogil:
+cdef void note_written(const Applying *op, Collection *c) noexcept nogil:
     """After an assign to c: its dot counts, and of a collection that has just become large, all
     dots."""
     cdef Element *m
     cdef ListCursor at
     cdef size_t pos = 0
     cdef int more
-    if c.newest.v == NULL:
+    if c.written.v == NULL:
         if c.live <= SMALL_COLLECTION:
             return
         m = table_next(&c.table, &pos)
         while m != NULL:
             if m.meta & E_PLAIN:
-                row_raise(&c.newest, dot_slot(m.dot), dot_seq(m.dot))
+                vector_raise(&c.written, dot_slot(m.dot), dot_seq(m.dot))
             else:
-                row_raise_writes(&c.newest, element_cell(m))
+                vector_raise_writes(&c.written, element_cell(m))
             m = table_next(&c.table, &pos)
         more = c.type == T_LIST and list_seek(c, 0, &at)
         while more:
-            row_raise(&c.newest, dot_slot(at.block.last.own), dot_seq(at.block.last.own))
-            row_raise_writes(&c.newest, &at.block.cell)
+            vector_raise(&c.written, dot_slot(at.block.last.own), dot_seq(at.block.last.own))
+            vector_raise_writes(&c.written, &at.block.cell)
             more = list_next(&at)
-    row_raise(&c.newest, op.slot, op.seq)
+    vector_raise(&c.written, op.slot, op.seq)
 
 
-cdef void row_raise_writes(Row *r, const Cell *c) noexcept nogil:
+cdef void vector_raise_writes(VersionVector *r, const Cell *c) noexcept nogil:
     cdef Write *w = c.writes
     while w != NULL:
-        row_raise(r, dot_slot(w.dot), dot_seq(w.dot))
+        vector_raise(r, dot_slot(w.dot), dot_seq(w.dot))
         w = w.next
 
 
 cdef int all_observed(const Applying *op, const Collection *c) noexcept nogil:
     """Has op surely observed every write of c? Where not, one has to look."""
-    return op.local or (c.newest.v != NULL and row_observed(op, &c.newest))
+    return op.local or (c.written.v != NULL and vector_observed(op, &c.written))
 
 
-cdef int row_observed(const Applying *op, const Row *r) noexcept nogil:
+cdef int vector_observed(const Applying *op, const VersionVector *r) noexcept nogil:
     cdef uint32_t slot
     for slot in range(r.n):
         if r.v[slot] and not observed(op, make_dot(<uint16_t>slot, r.v[slot])):
@@ -156,15 +158,16 @@ cdef void discard(Kernel *k, Collection *c) noexcept nogil:
     k.garbage = rest
     table_init(&c.table)
     order_forget(&c.order)
-    memset(&c.newest, 0, sizeof(Row))
+    memset(&c.written, 0, sizeof(VersionVector))
     c.live = 0
 
 
-cdef void collection_remove(Kernel *k, const Applying *op, Collection *c, Span seen) noexcept nogil:
-    """Removes what op observed of a whole collection. `seen` lists the tallies it saw, by type and
-    name."""
-    cdef const char *p = seen.p
-    cdef SeenTally s
+cdef void collection_remove(Kernel *k, const Applying *op, Collection *c,
+                            Span counts) noexcept nogil:
+    """Removes what op observed of a whole collection. `counts` lists the counter entries it
+    observed, by type and name."""
+    cdef const char *p = counts.p
+    cdef ObservedCount s
     cdef Table old
     cdef Element *m
     cdef uint16_t slot
@@ -178,18 +181,18 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c, Span s
         return
     order_free(&c.order)
     if c.cells:
-        while decode_seen(&p, seen.p + seen.n, &s) == 1:
+        while decode_observed(&p, counts.p + counts.n, &s) == 1:
             slot = actors_find(&k.actors, s.actor)
             m = NULL
             if s.type == c.type and slot != NO_SLOT:
                 m = table_find(&c.table, s.name.p, s.name.n, key_hash(k, s.name.p, s.name.n))
             if m != NULL and m.meta & E_CELL:
                 live = value_live(m)
-                cell_take_back_one(k, element_cell(m), op, slot, &s)
+                cell_cancel_one(k, element_cell(m), op, slot, &s)
                 c.live += value_live(m) - live
     old = c.table
     table_init(&c.table)
-    c.cells = c.stubs = 0
+    c.cells = c.tombstones = 0
     while True:
         m = table_next(&old, &pos)
         if m == NULL:
@@ -202,7 +205,7 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c, Span s
         if m.meta & E_CELL:
             live = value_live(m)
             cell_remove_writes(element_cell(m), op)
-            settle(k, &c.table, &c.live, m, live)
+            reencode(k, &c.table, &c.live, m, live)
     table_clear(&old, NULL, NULL)
     pos = 0
     while True:
@@ -223,10 +226,10 @@ cdef void discard_database(Kernel *k, uint32_t db) noexcept nogil:
     rest.next = k.garbage
     k.garbage = rest
     table_init(&d.table)
-    d.live = d.tallies = d.exact = d.expiring = 0
+    d.live = d.counts = d.exact = d.expiring = 0
     heap_forget(k, db)
-    mem_free(d.newest.v)
-    memset(&d.newest, 0, sizeof(Row))
+    mem_free(d.written.v)
+    memset(&d.written, 0, sizeof(VersionVector))
 
 
 cdef void free_key(Kernel *k, Element *e) noexcept nogil:
@@ -311,9 +314,9 @@ cdef void note_conflict(Kernel *k, const Effect *at, const Cell *cell) noexcept 
 cdef void assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live,
                     Span name, uint32_t hash, Element *e,
                     uint32_t flags) noexcept nogil:
-    """value := x.value. Removes the writes and takes back the tallies that op observed, adds its
-    own write. Any two such effects commute: each removes only what it had seen, and neither had
-    seen the other unless it is applied after it."""
+    """value := x.value. Removes the writes and cancels the counter entries that op observed, adds
+    its own write. Any two such effects commute: each removes only what it had observed, and neither
+    had observed the other unless it is applied after it."""
     cdef uint64_t dot = make_dot(op.slot, op.seq)
     cdef Cell *c
     cdef int was_live
@@ -334,12 +337,12 @@ cdef void assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, si
     e = open_cell(k, t, e)
     c = element_cell(e)
     cell_remove_writes(c, op)
-    cell_take_back(k, c, op, x.seen)
+    cell_cancel(k, c, op, x.observed)
     cell_add_write(c, dot, op.stamp, op.slot, W_CLEARS if flags & E_CLEARS else 0, x.value)
     # two writes of a set's member say the same
     if c.writes.next != NULL and x.type != T_SET:
         note_conflict(k, x, c)
-    settle(k, t, live, e, was_live)
+    reencode(k, t, live, e, was_live)
 
 
 cdef Element *increment_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live,
@@ -369,8 +372,8 @@ cdef void remove_in(Kernel *k, const Applying *op, const Effect *x, Table *t, si
     was_live = element_live(e)
     e = open_cell(k, t, e)
     cell_remove_writes(element_cell(e), op)
-    cell_take_back(k, element_cell(e), op, x.seen)
-    settle(k, t, live, e, was_live)
+    cell_cancel(k, element_cell(e), op, x.observed)
+    reencode(k, t, live, e, was_live)
 
 
 cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x,
@@ -403,13 +406,13 @@ cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x,
     if x.kind == ASSIGN:
         assign_in(k, op, x, &c.table, &c.live, name, hash, m, E_PLAIN | E_BARE if x.type == T_SET
                   else E_PLAIN)
-        note_newest(op, c)
+        note_written(op, c)
     elif x.kind == INCREMENT:
         increment_in(k, op, x, &c.table, &c.live, name, hash, m)
     else:
         remove_in(k, op, x, &c.table, &c.live, m)
     index(k, c, name, hash)
-    return settle(k, &d.table, &d.live, e, was_live)
+    return reencode(k, &d.table, &d.live, e, was_live)
 
 
 cdef void apply_assign(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
@@ -444,15 +447,15 @@ cdef void apply_removal(Kernel *k, const Applying *op, const Effect *x, Element 
     c = element_entry(e).collections
     while c != NULL:
         if x.kind == DELETE or (x.kind == CLEAR and x.type == c.type):
-            collection_remove(k, op, c, x.seen)
+            collection_remove(k, op, c, x.observed)
         c = c.next
     if x.kind == DELETE:
         cell_remove_writes(&element_entry(e).deadline, op)
     if x.kind != CLEAR or x.type == T_STRING:
         e = open_cell(k, &d.table, e)
         cell_remove_writes(element_cell(e), op)
-        cell_take_back(k, element_cell(e), op, x.seen)
-    settle(k, &d.table, &d.live, e, was_live)
+        cell_cancel(k, element_cell(e), op, x.observed)
+    reencode(k, &d.table, &d.live, e, was_live)
 
 
 cdef void apply_deadline(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
@@ -476,9 +479,9 @@ cdef void apply_deadline(Kernel *k, const Applying *op, const Effect *x, Element
     heap_place(k, entry)
 
 
-cdef void flush_tally(Kernel *k, const Applying *op, uint32_t db,
-                      const SeenTally *s) noexcept nogil:
-    """Takes back one of the tallies that a FLUSH lists by key, type and name."""
+cdef void flush_count(Kernel *k, const Applying *op, uint32_t db,
+                      const ObservedCount *s) noexcept nogil:
+    """Cancels one of the counter entries that a FLUSH lists by key, type and name."""
     cdef uint16_t slot = actors_find(&k.actors, s.actor)
     cdef Element *e = key_find(k, db, s.key)
     cdef Collection *c = NULL
@@ -496,51 +499,52 @@ cdef void flush_tally(Kernel *k, const Applying *op, uint32_t db,
     if c != NULL:
         unindex(k, c, m)
         c.live -= value_live(m)
-    cell_take_back_one(k, element_cell(m), op, slot, s)
+    cell_cancel_one(k, element_cell(m), op, slot, s)
     if c != NULL:
         c.live += value_live(m)
         index(k, c, s.name, m.hash)
     k.db[db].live += element_live(e) - was_live
 
 
-cdef int leaves_no_tally(Kernel *k, const Applying *op, const Effect *x) noexcept nogil:
-    """Are all tallies in the database op's own actor's, which it takes back itself and so needs no
-    stub of? Where there are stubs, in whatever database, they are looked for one by one. So
-    another's increment that op had not observed keeps a database from being let go of, whatever the
-    newest dots say."""
-    cdef const char *p = x.seen.p
-    cdef SeenTally s
+cdef int leaves_no_count(Kernel *k, const Applying *op, const Effect *x) noexcept nogil:
+    """Are all counter entries in the database op's own actor's, which it cancels itself and so
+    needs no tombstone of? Where there are tombstones, in whatever database, they are looked for one
+    by one. So another's increment that op had not observed keeps a database from being let go of,
+    whatever the version vector says."""
+    cdef const char *p = x.observed.p
+    cdef ObservedCount s
     cdef size_t own = 0
-    if k.stubs:
-        return k.db[x.db].tallies == 0
-    while k.db[x.db].tallies and decode_seen(&p, x.seen.p + x.seen.n, &s) == 1:
+    if k.tombstones:
+        return k.db[x.db].counts == 0
+    while k.db[x.db].counts and decode_observed(&p, x.observed.p + x.observed.n, &s) == 1:
         own += actors_find(&k.actors, s.actor) == op.slot
-    return own == k.db[x.db].tallies
+    return own == k.db[x.db].counts
 
 
 cdef void apply_flush(Kernel *k, const Applying *op, const Effect *x) noexcept nogil:
-    """Removes what op observed from every key of a database. The tallies it saw are listed by key;
-    everything else is told by dots, key by key as in DELETE, so it commutes with all that DELETE
-    commutes with. Where op has observed everything that is here, which the newest dots tell, and no
-    stub would stay, nothing is left and no key is looked at; a write that comes later finds the
-    same empty database either way:
+    """Removes what op observed from every key of a database. The counter entries it observed are
+    listed by key; everything else is told by dots, key by key as in DELETE, so it commutes with all
+    that DELETE commutes with. Where op has observed everything that is here, which the version
+    vector tell, and no tombstone would stay, nothing is left and no key is looked at; a write that
+    comes later finds the same empty database either way:
 
         A: FLUSHDB   ||   B: SET k v
-        B applies the flush: its newest dot (B, 1) is not observed, so k is looked at, and stays.  A applies the SET: k is there.
+        B applies the flush: (B, 1) in its version vector is not observed, so k is looked at, and
+        stays.  A applies the SET: k is there.
     """
     cdef Database *d = &k.db[x.db]
     cdef Table old
-    cdef const char *p = x.seen.p
-    cdef SeenTally s
+    cdef const char *p = x.observed.p
+    cdef ObservedCount s
     cdef Element *e
     cdef Effect one
     cdef size_t pos = 0
     touch_all(k, x.db)
-    if (op.local or row_observed(op, &d.newest)) and leaves_no_tally(k, op, x):
+    if (op.local or vector_observed(op, &d.written)) and leaves_no_count(k, op, x):
         discard_database(k, x.db)
         return
-    while decode_seen(&p, x.seen.p + x.seen.n, &s) == 1:
-        flush_tally(k, op, x.db, &s)
+    while decode_observed(&p, x.observed.p + x.observed.n, &s) == 1:
+        flush_count(k, op, x.db, &s)
     old = d.table
     table_init(&d.table)
     memset(&one, 0, sizeof(Effect))
@@ -566,7 +570,7 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
     cdef uint32_t hash = 0
     k.in_db = x.db
     if x.kind <= INCREMENT or x.kind == DEADLINE:
-        row_raise(&k.db[x.db].newest, op.slot, op.seq)
+        vector_raise(&k.db[x.db].written, op.slot, op.seq)
     if k.watch_n and x.kind != FLUSH:
         hash = e.hash if e != NULL else key_hash(k, x.key.p, x.key.n)
     if x.type == T_LIST and x.kind <= REMOVE:

@@ -9,7 +9,7 @@
 #     RPUSH l a b c    ->    head: run, offsets 0 to 2, the push's dot, indexes 0 to 2;  page: a b
 #                      c, ends 1 2 3
 #
-# No timestamp is held: an insert's stamp never decides anything, for whoever assigns to an element
+# No stamp is held: an insert's stamp never decides anything, for whoever assigns to an element
 # has observed its insert. An element that was assigned to (LSET), and one too large for a page, is
 # a block of its own with a Cell.
 #
@@ -478,7 +478,7 @@ cdef int block_check(Block *b) noexcept nogil:
     cdef Place place = b.first
     cdef uint32_t p, before
     cdef Write *w = b.cell.writes
-    if b.n == 0 or b.depth == 0 or b.cell.tallies != NULL:
+    if b.n == 0 or b.depth == 0 or b.cell.counts != NULL:
         return 1
     if not block_packed(b):
         return 0 if b.n == 1 else 2

@@ -1,5 +1,5 @@
-# The cell: a register and a counter in one. model: writes nobody has observed away, and one tally
-# per actor that incremented.
+# The cell: a register and a counter in one. model: writes nobody has observed away, and one counter
+# entry per actor that incremented.
 
 cdef enum:
     W_CLEARS = 1            # a SET: cleared the key's deadline at its stamp
@@ -13,19 +13,19 @@ cdef struct Write:
     uint16_t flags
     uint32_t n              # bytes of value, which follow the struct
 
-cdef struct Tally:
-    Tally *next             # ascending rank of actor
+cdef struct Count:
+    Count *next             # ascending rank of actor
     uint16_t actor
     # the run has left 64 bits as a floating point number, so sums that it is part of do not stop
     # there
     uint16_t wide
     uint32_t run_index
     uint64_t run_seq        # the run is named by (run_seq, run_index): the increment that began it
-    uint64_t seq            # last increment seen
-    uint64_t back_seq       # newest take-back: `back` was the total as of this seq; 0: none
-    uint64_t reset          # dot of the op that took back
+    uint64_t seq            # last increment observed
+    uint64_t cancelled_seq  # newest cancellation: `cancelled` was the total as of this seq; 0: none
+    uint64_t cancelled_by   # dot of the op that cancelled
     Number total            # the sum of the run's increments as of seq
-    Number back
+    Number cancelled
     # what the newest increment was answered with, where it is not what the sum says; NULL: it is
     Shown *shown
 
@@ -36,7 +36,7 @@ cdef struct Shown:
 
 cdef struct Cell:
     Write *writes           # newest first is not promised: see cell_winner
-    Tally *tallies
+    Count *counts
 
 # Who is applying what: the op as the rules see it.
 cdef struct Applying:
@@ -49,8 +49,8 @@ cdef struct Applying:
 cdef inline char *write_value(Write *w) noexcept nogil:
     return <char*>w + sizeof(Write)
 
-cdef inline int tally_is_stub(const Tally *t) noexcept nogil:
-    return t.back_seq >= t.seq
+cdef inline int is_tombstone(const Count *t) noexcept nogil:
+    return t.cancelled_seq >= t.seq
 
 cdef inline int observed(const Applying *op, uint64_t dot) noexcept nogil:
     if op.local:
@@ -58,7 +58,7 @@ cdef inline int observed(const Applying *op, uint64_t dot) noexcept nogil:
     cdef uint16_t slot = dot_slot(dot)
     if slot == op.slot:
         return dot_seq(dot) <= op.seq
-    return row_get(&op.actors.v[op.slot].deps, slot) >= dot_seq(dot)
+    return vector_get(&op.actors.v[op.slot].deps, slot) >= dot_seq(dot)
 
 # 1 > 2
 cdef int later(Actors *a, uint64_t stamp1, uint16_t actor1, uint64_t stamp2,

@@ -30,7 +30,7 @@ cdef struct Effect:
     uint64_t run_seq
     uint32_t run_index
     Total total
-    Span seen               # the encoded `seen` fields, tags included, one after the other
+    Span observed           # the encoded `observed` fields, tags included, one after the other
     int64_t deadline
     uint64_t stamp
     uint64_t actor          # an actor id, not a slot
@@ -38,7 +38,7 @@ cdef struct Effect:
     uint64_t context        # see core/shown.pxi
     int wide                # see core/cell.pxd
 
-cdef struct SeenTally:
+cdef struct ObservedCount:
     uint64_t actor          # an actor id
     uint64_t run_seq
     uint32_t run_index
@@ -57,8 +57,8 @@ cdef struct OpHead:
 
 # with the tag and length of Op.effects
 cdef void encode_effect(Buffer *b, const Effect *x) noexcept nogil
-# with the tag and length of Effect.seen
-cdef void encode_seen(Buffer *b, const SeenTally *s) noexcept nogil
+# with the tag and length of Effect.observed
+cdef void encode_observed(Buffer *b, const ObservedCount *s) noexcept nogil
 # with the tag and length of Op.deps
 cdef void encode_dep(Buffer *b, uint64_t actor, uint64_t seq) noexcept nogil
 # body: without tag and length; 1, or -1 when damaged
@@ -66,5 +66,5 @@ cdef int decode_op(Span body, OpHead *out) noexcept nogil
 # These take a cursor (*p, end), advance it past one element and return 1, 0 at the end, -1 where
 # the bytes are not what the format says.
 cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept nogil
-cdef int decode_seen(const char **p, const char *end, SeenTally *out) noexcept nogil
+cdef int decode_observed(const char **p, const char *end, ObservedCount *out) noexcept nogil
 cdef int decode_dep(const char **p, const char *end, uint64_t *actor, uint64_t *seq) noexcept nogil

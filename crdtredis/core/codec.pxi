@@ -91,9 +91,9 @@ cdef void encode_effect(Buffer *b, const Effect *x) noexcept nogil:
         p = put_varint(p + 1, x.run_index)
     if x.kind == INCREMENT:
         p = put_total(p, 10 << 3, &x.total)
-    if x.seen.n:
-        memcpy(p, x.seen.p, x.seen.n)
-        p += x.seen.n
+    if x.observed.n:
+        memcpy(p, x.observed.p, x.observed.n)
+        p += x.observed.n
     if x.deadline:
         p[0] = 13 << 3
         p = put_varint(p + 1, <uint64_t>x.deadline)
@@ -142,7 +142,7 @@ cdef size_t effect_size(const Effect *x) noexcept nogil:
     cdef size_t n = (number_size(x.kind) + number_size(x.db) + span_size(x.key) +
                      number_size(x.type) + span_size(x.name)
                      + span_size(x.value) + (2 if x.keep else 0) + number_size(x.run_seq) +
-                     number_size(x.run_index) + x.seen.n
+                     number_size(x.run_index) + x.observed.n
                      + number_size(<uint64_t>x.deadline) + (9 if x.stamp else 0) +
                      (9 if x.actor else 0))
     if x.kind == INCREMENT:
@@ -155,7 +155,7 @@ cdef inline size_t far_size(Span s) noexcept nogil:
     return 1 + span_size(s) if s.n else 0
 
 
-cdef void encode_seen(Buffer *b, const SeenTally *s) noexcept nogil:
+cdef void encode_observed(Buffer *b, const ObservedCount *s) noexcept nogil:
     cdef size_t body = (9 + number_size(s.run_seq) + number_size(s.run_index) + number_size(s.seq) +
                         total_size(&s.total)
                         + number_size(s.type) + span_size(s.name) + span_size(s.key) +
@@ -385,7 +385,7 @@ cdef inline int total_is_sound(const Total *t) noexcept nogil:
     return (t.whole != 0) + (t.fraction.n != 0) + (t.exact.n != 0) <= 1
 
 
-cdef int decode_seen(const char **p, const char *end, SeenTally *out) noexcept nogil:
+cdef int decode_observed(const char **p, const char *end, ObservedCount *out) noexcept nogil:
     cdef Span body
     cdef Field f
     cdef const char *q
@@ -393,7 +393,7 @@ cdef int decode_seen(const char **p, const char *end, SeenTally *out) noexcept n
     cdef int r = get_message(p, end, 12, &body)
     if r != 1:
         return r
-    memset(out, 0, sizeof(SeenTally))
+    memset(out, 0, sizeof(ObservedCount))
     # never NULL: memcmp must not be given that, even for 0 bytes
     out.name.p = out.key.p = b""
     q = body.p
@@ -436,7 +436,7 @@ cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept no
     cdef const char *at
     cdef const char *last
     cdef uint32_t before = 0
-    cdef SeenTally s
+    cdef ObservedCount s
     cdef int r = get_message(p, end, 4, &body)
     if r != 1:
         return r
@@ -446,7 +446,7 @@ cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept no
     out.key = span(q, 0)
     out.name = span(q, 0)
     out.value = span(q, 0)
-    out.seen = span(q, 0)
+    out.observed = span(q, 0)
     while True:
         at = q
         r = get_field(&q, last, &f)
@@ -478,10 +478,10 @@ cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept no
         elif f.number == 11 and f.wire == 2 and f.s.n == EXTENDED:
             out.total.fraction = f.s
         elif f.number == 12 and f.wire == 2:
-            if out.seen.n == 0:
-                out.seen.p = at
-            out.seen.n = q - out.seen.p
-            if decode_seen(&at, q, &s) != 1:
+            if out.observed.n == 0:
+                out.observed.p = at
+            out.observed.n = q - out.observed.p
+            if decode_observed(&at, q, &s) != 1:
                 return -1
         elif f.number == 13 and f.wire == 0 and f.v >> 63 == 0:
             out.deadline = <int64_t>f.v

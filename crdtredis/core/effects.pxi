@@ -28,10 +28,10 @@ cdef int op_end(Kernel *k) noexcept nogil:
 cdef void open_op(Kernel *k) noexcept nogil:
     cdef uint64_t wall = <uint64_t>k.now << 16
     k.has_op = 1
-    k.hlc = wall if wall > k.hlc else k.hlc + 1
+    k.newest_stamp = wall if wall > k.newest_stamp else k.newest_stamp + 1
     k.op.slot = k.me
     k.op.seq = k.actors.v[k.me].applied + 1
-    k.op.stamp = k.hlc
+    k.op.stamp = k.newest_stamp
     k.op.local = 1
     k.op.actors = &k.actors
     k.effect_count = 0
@@ -42,7 +42,7 @@ cdef void open_op(Kernel *k) noexcept nogil:
 
 cdef int close_op(Kernel *k) noexcept nogil:
     """Encodes the finished op behind the others, and moves the clock to it. 0 where there is none:
-    its only effect was refused. Leaves k.seen alone: see close_early."""
+    its only effect was refused. Leaves k.listed alone: see close_early."""
     cdef Actor *me = &k.actors.v[k.me]
     cdef uint32_t i
     cdef size_t head, body
@@ -53,9 +53,9 @@ cdef int close_op(Kernel *k) noexcept nogil:
     k.made.n = 0
     if k.deps_changed:
         for i in range(k.actors.n):
-            if i != k.me and k.actors.v[i].applied > row_get(&me.deps, <uint16_t>i):
+            if i != k.me and k.actors.v[i].applied > vector_get(&me.deps, <uint16_t>i):
                 encode_dep(&k.made, k.actors.v[i].id, k.actors.v[i].applied)
-                row_raise(&me.deps, <uint16_t>i, k.actors.v[i].applied)
+                vector_raise(&me.deps, <uint16_t>i, k.actors.v[i].applied)
         k.deps_changed = 0
     head = number_size(k.op.seq) + 9 + k.made.n
     body = head + k.effects.n - HEAD_ROOM
@@ -162,13 +162,13 @@ cdef void start(Kernel *k, Effect *x, int kind, uint32_t db, Span key) noexcept 
 
 
 cdef void list_cell(Kernel *k, Element *e, int type, Span name, Span key) noexcept nogil:
-    """Adds the live tallies of one cell to k.seen, with the place that the kind of effect asks
-    for."""
-    cdef const Tally *t = element_cell(e).tallies if e.meta & E_CELL else NULL
-    cdef SeenTally s
+    """Adds the live counter entries of one cell to k.listed, with the place that the kind of effect
+    asks for."""
+    cdef const Count *t = element_cell(e).counts if e.meta & E_CELL else NULL
+    cdef ObservedCount s
     while t != NULL:
-        if not tally_is_stub(t):
-            memset(&s, 0, sizeof(SeenTally))
+        if not is_tombstone(t):
+            memset(&s, 0, sizeof(ObservedCount))
             s.actor = k.actors.v[t.actor].id
             s.run_seq = t.run_seq
             s.run_index = t.run_index
@@ -177,13 +177,13 @@ cdef void list_cell(Kernel *k, Element *e, int type, Span name, Span key) noexce
             s.type = type
             s.name = name
             s.key = key
-            encode_seen(&k.seen, &s)
+            encode_observed(&k.listed, &s)
         t = t.next
 
 
 cdef int list_key(Kernel *k, Element *e, int only, Span key, size_t most) noexcept nogil:
-    """Adds the live tallies of everything under a key, or of one type (T_NONE: all). 0 once k.seen
-    is longer than `most`, where it ends."""
+    """Adds the live counter entries of everything under a key, or of one type (T_NONE: all). 0 once
+    k.listed is longer than `most`, where it ends."""
     cdef Collection *c = element_entry(e).collections if e.meta & E_ENTRY else NULL
     cdef Element *m
     cdef size_t pos
@@ -194,11 +194,11 @@ cdef int list_key(Kernel *k, Element *e, int only, Span key, size_t most) noexce
             pos = 0
             while True:
                 m = table_next(&c.table, &pos)
-                if m == NULL or k.seen.n > most:
+                if m == NULL or k.listed.n > most:
                     break
                 list_cell(k, m, c.type, span(element_key(m), m.klen), key)
         c = c.next
-    return k.seen.n <= most
+    return k.listed.n <= most
 
 
 cdef Element *prepare(Kernel *k, uint32_t db, Span key, Element *e,
@@ -245,9 +245,9 @@ cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value,
     x.value = value
     x.keep = keep_deadline
     if e != NULL and e.meta & E_CELL:
-        k.seen.n = 0
+        k.listed.n = 0
         list_cell(k, e, T_STRING, span(NULL, 0), span(NULL, 0))
-        x.seen = span(k.seen.p, k.seen.n)
+        x.observed = span(k.listed.p, k.listed.n)
     make(k, &x, e)
 
 
@@ -287,11 +287,11 @@ cdef void string_add(Kernel *k, uint32_t db, Span key, Element *e, long double s
 
 cdef void set_run(Kernel *k, Effect *x, Element *e, long double step, const long double *wanted,
                   char *shown) noexcept nogil:
-    """The new total of this actor's own tally in e (NULL: none yet): its run goes on, or a new one
-    begins. `shown` is room for what must be shown where that is not the sum."""
-    cdef Tally *t = cell_tally(element_cell(e), k.me) if e != NULL and e.meta & E_CELL else NULL
+    """The new total of this actor's own counter entry in e (NULL: none yet): its run goes on, or a
+    new one begins. `shown` is room for what must be shown where that is not the sum."""
+    cdef Count *t = cell_count(element_cell(e), k.me) if e != NULL and e.meta & E_CELL else NULL
     cdef Number nothing
-    if t != NULL and not tally_is_stub(t):
+    if t != NULL and not is_tombstone(t):
         x.run_seq = t.run_seq
         x.run_index = t.run_index
         x.wide = t.wide
@@ -308,13 +308,13 @@ cdef void set_run(Kernel *k, Effect *x, Element *e, long double step, const long
         set_shown(k, x, e, t, wanted[0], shown)
 
 
-cdef void set_shown(Kernel *k, Effect *x, Element *e, const Tally *t, long double wanted,
+cdef void set_shown(Kernel *k, Effect *x, Element *e, const Count *t, long double wanted,
                     char *shown) noexcept nogil:
-    """Where the sum will not be shown as `wanted`, x says that this is to be shown. t: the tally
-    that moves to x.total, NULL: a new one."""
-    cdef Tally mine
+    """Where the sum will not be shown as `wanted`, x says that this is to be shown. t: the counter
+    entry that moves to x.total, NULL: a new one."""
+    cdef Count mine
     cdef Reading r = element_reading(k, e)
-    memset(&mine, 0, sizeof(Tally))
+    memset(&mine, 0, sizeof(Count))
     if t != NULL:
         mine = t[0]
     mine.actor = k.me
@@ -358,9 +358,9 @@ cdef void remove_key(Kernel *k, uint32_t db, Element *e, int refusable) noexcept
     handler has gone beyond that."""
     cdef Effect x
     cdef uint32_t klen = e.klen
-    k.seen.n = 0
+    k.listed.n = 0
     if (not list_key(k, e, T_NONE, span(NULL, 0), k.op_most)
-        or not op_fits(k, db, 0, klen, k.seen.n)):
+        or not op_fits(k, db, 0, klen, k.listed.n)):
         if may_refuse(k) and refusable:
             k.refused = REFUSED_LARGE
             return
@@ -368,14 +368,14 @@ cdef void remove_key(Kernel *k, uint32_t db, Element *e, int refusable) noexcept
             e = shed_members(k, db, e)
             if e == NULL:
                 return
-            k.seen.n = 0
+            k.listed.n = 0
             list_key(k, e, T_NONE, span(NULL, 0), k.op_most)
     start(k, &x, DELETE, db, span(element_key(e), e.klen))
-    x.seen = span(k.seen.p, k.seen.n)
+    x.observed = span(k.listed.p, k.listed.n)
     # The key's bytes lie in e, which apply may free: they are read from the encoded effect instead.
     make_of_own_key(k, &x, e)
-    if k.seen.cap > LARGE_OP:
-        buffer_free(&k.seen)
+    if k.listed.cap > LARGE_OP:
+        buffer_free(&k.listed)
 
 
 cdef void make_of_own_key(Kernel *k, Effect *x, Element *e) noexcept nogil:
@@ -405,7 +405,7 @@ cdef void db_flush(Kernel *k, uint32_t db) noexcept nogil:
     cdef Effect x
     if k.refused or table_count(&k.db[db].table) == 0:
         return
-    if not list_database(k, db) or not op_fits(k, db, 0, 0, k.seen.n):
+    if not list_database(k, db) or not op_fits(k, db, 0, 0, k.listed.n):
         if may_refuse(k):
             k.refused = REFUSED_LARGE
             return
@@ -413,10 +413,10 @@ cdef void db_flush(Kernel *k, uint32_t db) noexcept nogil:
             shed_keys(k, db)
             list_database(k, db)
     start(k, &x, FLUSH, db, span(NULL, 0))
-    x.seen = span(k.seen.p, k.seen.n)
+    x.observed = span(k.listed.p, k.listed.n)
     make(k, &x, NULL)
-    if k.seen.cap > LARGE_OP:
-        buffer_free(&k.seen)
+    if k.listed.cap > LARGE_OP:
+        buffer_free(&k.listed)
 
 
 cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type) noexcept nogil:
@@ -434,9 +434,9 @@ cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type
         if (other == T_STRING and value_live(e)) or (c != NULL and c.live):
             start(k, &x, CLEAR, db, key)
             x.type = other
-            k.seen.n = 0
+            k.listed.n = 0
             list_key(k, e, other, span(NULL, 0), <size_t>-1)
-            x.seen = span(k.seen.p, k.seen.n)
+            x.observed = span(k.listed.p, k.listed.n)
             make(k, &x, e)
             e = key_find(k, db, key)
     return e
@@ -450,13 +450,13 @@ cdef Element *member_of(Element *e, int type, Span name, uint32_t hash) noexcept
 
 cdef Element *make_member(Kernel *k, Effect *x, Element *e, Element *m, int type,
                           Span name) noexcept nogil:
-    """make() for a member: lists the tallies that an assign or a removal takes back."""
+    """make() for a member: lists the counter entries that an assign or a removal cancels."""
     x.type = type
     x.name = name
     if x.kind != INCREMENT and m != NULL and m.meta & E_CELL:
-        k.seen.n = 0
+        k.listed.n = 0
         list_cell(k, m, T_STRING, span(NULL, 0), span(NULL, 0))
-        x.seen = span(k.seen.p, k.seen.n)
+        x.observed = span(k.listed.p, k.listed.n)
     return make(k, x, e)
 
 
@@ -574,7 +574,7 @@ cdef int key_copy(Kernel *k, Element *e, uint32_t to_db, Span to, size_t bytes) 
     else:
         if there != NULL:
             key_delete(k, to_db, there)
-        there = key_find(k, to_db, to)     # stubs stay
+        there = key_find(k, to_db, to)     # tombstones stay
         c = entry_collection(element_entry(e), type)
         more = type == T_LIST and list_seek(c, 0, &at)
         while more:
@@ -598,7 +598,7 @@ cdef int key_copy(Kernel *k, Element *e, uint32_t to_db, Span to, size_t bytes) 
     return 1
 
 
-cdef int64_t reap(Kernel *k, int most) noexcept nogil:
+cdef int64_t active_expiry(Kernel *k, int most) noexcept nogil:
     cdef Element *e
     cdef Entry *x
     cdef int64_t wait

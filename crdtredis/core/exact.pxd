@@ -1,4 +1,4 @@
-# Sums without rounding: what counters add up, and what is taken back from them.
+# Sums without rounding: what counters add up, and what is cancelled from them.
 
 cdef enum:
     # no limb stands lower: 2^-16445, the least 80-bit number, is in this one

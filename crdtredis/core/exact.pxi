@@ -1,7 +1,8 @@
 # Sums without rounding.
 #
-# What an actor added to a counter is one total, and what another has seen of it is taken back: what
-# is left must be exactly what was added since, in every replica. Rounded numbers cannot do that:
+# What an actor added to a counter is one total, and what another has observed of it is cancelled:
+# what is left must be exactly what was added since, in every replica. Rounded numbers cannot do
+# that:
 #
 #     INCRBYFLOAT k 123456789, synced;  A: INCRBYFLOAT k 0.1  ||  B: DEL k
 #     with 64 bits of mantissa:  (123456789 + 0.1) - 123456789 = 0.09999999999854481
@@ -13,7 +14,7 @@
 # integer, as nearly every counter's is, takes none of this. Rounding happens once, when a sum is
 # read.
 #
-# Infinities, which scores can be, are counted by sign, so that they too can be taken back.
+# Infinities, which scores can be, are counted by sign, so that they too can be cancelled.
 #
 # Not chosen: sums of two or three floating point numbers with their exact errors (exact only while
 # the terms are near one another in size); decimal numbers (what Redis shows is what binary rounding
@@ -32,12 +33,11 @@ cdef extern from *:
     #if defined(__x86_64__)
         memcpy(out, &v, 10);
     #else
-        int e; uint16_t se = signbit(v) ? 0x8000 : 0; uint64_t m = 0;
-        long double f = frexpl(fabsl(v), &e);
-        if (isinf(v)) { m = 1ULL << 63; se |= 0x7fff; }
-        else if (v != 0 && e < -16381) { m = (uint64_t)rintl(ldexpl(f, 64 + e + 16381)); se |= m >> 63; }
-        else if (v != 0) { m = (uint64_t)rintl(ldexpl(f, 64)); if (m == 0) { m = 1ULL << 63; e++; } se |= (uint16_t)(e + 16382); }
-        memcpy(out, &m, 8); memcpy(out + 8, &se, 2);
+        int e; uint16_t se = signbit(v) ? 0x8000 : 0; uint64_t m = 0; long double f =
+        frexpl(fabsl(v), &e); if (isinf(v)) { m = 1ULL << 63; se |= 0x7fff; } else if (v != 0 && e <
+        -16381) { m = (uint64_t)rintl(ldexpl(f, 64 + e + 16381)); se |= m >> 63; } else if (v != 0)
+        { m = (uint64_t)rintl(ldexpl(f, 64)); if (m == 0) { m = 1ULL << 63; e++; } se |=
+        (uint16_t)(e + 16382); } memcpy(out, &m, 8); memcpy(out + 8, &se, 2);
     #endif
     }
     #define crdt_clz(x) __builtin_clzll(x)

@@ -6,8 +6,8 @@
 
 cdef enum:
     DATABASES = 16
-    # how many keys keys_expect takes: about as many fetches as a core has under way
-    KEYS_AHEAD = 16
+    # how many keys keys_prefetch takes: about as many fetches as a core has under way
+    KEYS_PREFETCHED = 16
     # of one key, name or value in an op; commands keep to proto-max-bulk-len, which is less
     MAX_BYTES = 1 << 30
     MEMORY_SAMPLES = 8
@@ -33,12 +33,12 @@ cdef enum:
 cdef struct Collection:
     Collection *next
     int type                # T_*
-    uint32_t stubs          # members with a stub
-    # members with a live cell; the table also holds those that have stubs only
+    uint32_t tombstones     # members with a tombstone
+    # members with a live cell; the table also holds those that have tombstones only
     size_t live
-    size_t cells            # members that are not plain: only they can have tallies
+    size_t cells            # members that are not plain: only they can have counter entries
     # by actor: no write here is newer. Of a small collection nothing, which is told by v == NULL
-    Row newest
+    VersionVector written
     Table table             # empty for lists
     # sorted sets: the live members by (score, name); lists: the blocks by position
     Order order
@@ -66,12 +66,12 @@ cdef struct Entry:
 
 cdef struct Database:
     Table table
-    size_t live             # keys with a live value; the table also holds stubs and leftovers
+    size_t live             # keys with a live value; the table also holds tombstones and leftovers
     size_t expiring         # those of them that have a deadline
-    size_t tallies          # counter entries in it, stubs included
-    size_t exact            # bytes that their totals take in an op beyond SEEN_ROOM
+    size_t counts           # counter entries in it, tombstones included
+    size_t exact            # bytes that their totals take in an op beyond COUNT_ROOM
     uint32_t timed          # keys in the deadline heap
-    Row newest              # by actor: no write, increment or deadline here is newer
+    VersionVector written   # by actor: no write, increment or deadline here is newer
 
 cdef struct HeapItem:
     int64_t at              # ms: when this replica should look at the key
@@ -105,7 +105,7 @@ cdef struct Run:
     Buffer large
     Span lent               # without tag and length
 
-# A record of the log (core/segment.pxi): bytes [at, buf.n) of buf, and then those of `rest`.
+# A record of the log (core/record.pxi): bytes [at, buf.n) of buf, and then those of `rest`.
 cdef struct Record:
     Buffer buf
     size_t at
@@ -132,11 +132,11 @@ cdef struct Kernel:
     uint16_t me             # slot of this process's actor
     uint64_t hash_key[2]
     uint64_t seed           # for random choices (never in applying)
-    Buffer few              # the live ones that were found among many stubs: see random_among_few
+    Buffer few              # the live ones found among many tombstones: see random_among_few
     # time, passed in
     int64_t now             # ms since 1970; set by the owner before each loop iteration or call
     uint32_t in_db          # the database that is being changed
-    uint64_t hlc            # the greatest timestamp seen or made
+    uint64_t newest_stamp   # the greatest stamp observed or made
     # the op being made: effects are encoded into `effects`, and the finished op into `ops`
     int depth               # op_begin nesting
     int has_op              # the first effect of this op has been made
@@ -148,7 +148,7 @@ cdef struct Kernel:
     uint64_t torn           # ops that were closed in the middle of a command: none
     Applying op
     Buffer effects
-    Buffer seen             # scratch
+    Buffer listed           # scratch: counter entries that an effect cancels, in wire form
     Buffer position         # scratch
     Buffer made             # scratch: a position in wire form
     Buffer total            # scratch: a total in wire form
@@ -165,7 +165,7 @@ cdef struct Kernel:
     int recovering          # what is received is in the log already
     # the bytes given to `receive` stay there until take_record has given out all that was in them
     int lending
-    Room room               # ops that may not be applied yet
+    Pending pending         # ops that may not be applied yet
     int64_t max_skew        # ms: ops stamped further ahead wait
     # actors that peers declared, less one for every NEWCOMER_MS since; at `newcomers_at` (ms)
     int64_t newcomers
@@ -179,7 +179,7 @@ cdef struct Kernel:
     HeapItem *heap
     uint32_t heap_n
     uint32_t heap_cap
-    int64_t reap_grace      # ms that other replicas leave to the one that set the deadline
+    int64_t expiry_grace    # ms that other replicas leave to the one that set the deadline
     # watched keys: chains by hash
     Watch **watches
     uint32_t watch_mask     # chains less one
@@ -188,13 +188,13 @@ cdef struct Kernel:
     Watch *ready_last
     # counters and scratch
     uint64_t changes        # effects applied since the start ("dirty")
-    uint64_t expired        # keys reaped here
+    uint64_t expired        # keys removed here at their deadline
     uint64_t conflicts      # concurrent writes that had to be decided
-    int64_t stubs           # live stub tallies
+    int64_t tombstones      # live tombstone counter entries
     char number[5200]       # where string_view formats a number
     Collection *garbage     # detached collections, freed a little at a time
     Conflict *conflict      # ring, newest at (conflicts - 1) % CONFLICTS
-    # where the search for stubs goes on
+    # where the search for tombstones goes on
     uint32_t collect_db
     uint64_t collect_cursor # a bucket of the database's table
     uint32_t collect_place  # in it: each key has one for itself and one for each collection
@@ -205,13 +205,13 @@ cdef uint32_t key_hash(Kernel *k, const char *p, size_t n) noexcept nogil
 # The element under key whether visible or not: what the functions that make effects want to be
 # given.
 cdef Element *key_find(Kernel *k, uint32_t db, Span key) noexcept nogil
-# A hint that keys[0], keys[step] ... (n of them, at most KEYS_AHEAD count) are about to be looked
-# up: their memory is fetched side by side.
-cdef void keys_expect(Kernel *k, uint32_t db, const Span *keys, int n, int step) noexcept nogil
+# A hint that keys[0], keys[step] ... (n of them, at most KEYS_PREFETCHED count) are about to be
+# looked up: their memory is fetched side by side.
+cdef void keys_prefetch(Kernel *k, uint32_t db, const Span *keys, int n, int step) noexcept nogil
 # The same in two steps, for whoever looks further ahead: the first answers the key's hash, for the
 # second, to be called a little later.
-cdef uint32_t key_ahead(Kernel *k, uint32_t db, Span key) noexcept nogil
-cdef void hash_ahead(Kernel *k, uint32_t db, uint32_t hash) noexcept nogil
+cdef uint32_t key_prefetch(Kernel *k, uint32_t db, Span key) noexcept nogil
+cdef void hash_prefetch(Kernel *k, uint32_t db, uint32_t hash) noexcept nogil
 # e may be NULL; alive by value and by deadline
 cdef int key_visible(Kernel *k, Element *e) noexcept nogil
 # T_*, the visible one; T_NONE for NULL or an invisible key
@@ -236,7 +236,7 @@ cdef int string_int(Kernel *k, Element *e, int64_t *out) noexcept nogil
 # The collection of this type when it is the visible one, else NULL.
 cdef Collection *key_collection(Kernel *k, Element *e, int type) noexcept nogil
 cdef Reading element_reading(Kernel *k, Element *e) noexcept nogil
-# does a member's cell (a string's) hold anything but stubs?
+# does a member's cell (a string's) hold anything but tombstones?
 cdef int value_live(Element *e) noexcept nogil
 # a live member or NULL
 cdef Element *member_find(Kernel *k, Collection *c, Span name) noexcept nogil
@@ -253,7 +253,7 @@ cdef Span list_value(Kernel *k, const ListCursor *at) noexcept nogil
 # the value of an element that is there
 cdef Span list_view(Kernel *k, Collection *c, size_t index) noexcept nogil
 # what the order of a sorted set compares
-cdef uint64_t score_hint(double score) noexcept nogil
+cdef uint64_t score_sort_key(double score) noexcept nogil
 cdef double member_score(Kernel *k, Element *m) noexcept nogil
 
 # ---- local effects -------------------------------------------------------------------------------
@@ -302,9 +302,9 @@ cdef int free_garbage(Kernel *k, int most) noexcept nogil
 cdef void key_expire(Kernel *k, uint32_t db, Element *e, int64_t deadline) noexcept nogil
 cdef void db_flush(Kernel *k, uint32_t db) noexcept nogil
 # Removes keys whose deadline has passed, at most `most`, each as an op of its own; returns ms until
-# the next is due, -1 if none is, or if no op may be made because the timestamps run ahead of the
+# the next is due, -1 if none is, or if no op may be made because the stamps run ahead of the
 # clock.
-cdef int64_t reap(Kernel *k, int most) noexcept nogil
+cdef int64_t active_expiry(Kernel *k, int most) noexcept nogil
 
 # ---- watching ------------------------------------------------------------------------------------
 cdef Watch *watch_hold(Kernel *k, uint32_t db, Span key) noexcept nogil
@@ -321,20 +321,20 @@ cdef void key_modified(Kernel *k, uint32_t db, Span key) noexcept nogil
 cdef enum Received:
     RECEIVED_ALL = 0        # every op is applied, known already, or waits for what it depends on
     RECEIVED_BAD = -1       # the bytes are not a Batch; ops before the bad one are applied
-    RECEIVED_FULL = -2      # the waiting room is full; ask again later
+    RECEIVED_FULL = -2      # the causal buffer is full; ask again later
     # a run of an actor nobody declared, or a declaration that contradicts a known one
-    RECEIVED_STRANGER = -3
+    RECEIVED_UNDECLARED = -3
     RECEIVED_CROWD = -5     # more new actors at once than are taken in (-4: see ANSWER_UNLOGGED)
 cdef int receive(Kernel *k, const char *p, size_t n) noexcept nogil
 # Applies waiting ops that may be applied by now, as many as take about `most` bytes. 1 while more
 # of them are left: then it is to be called again soon. Called now and then in any case, for those
 # that wait for the clock on the wall.
-cdef int retry_waiting(Kernel *k, size_t most) noexcept nogil
-# Would others hold back the next op made here, because the timestamps here have run away from the
+cdef int retry_pending(Kernel *k, size_t most) noexcept nogil
+# Would others hold back the next op made here, because the stamps here have run away from the
 # clock?
 cdef int stamps_run_ahead(Kernel *k) noexcept nogil
-# Lets go of stubs that nobody needs; looks at `most` buckets of keys or members and goes on there
-# next time. 1 when that ended a round.
+# Lets go of tombstones that nobody needs; looks at `most` buckets of keys or members and goes on
+# there next time. 1 when that ended a round.
 cdef int collect(Kernel *k, int most) noexcept nogil
 
 # ---- what is to be logged and sent ---------------------------------------------------------------
@@ -352,4 +352,4 @@ cdef class Replica:
     cdef str name(self, uint16_t slot)
     cdef dict write(self, uint64_t dot, uint64_t stamp, uint16_t actor, int clears, value)
     cdef describe_value(self, Element *e, dict out)
-    cdef describe(self, Cell *c, list writes, list tallies)
+    cdef describe(self, Cell *c, list writes, list counts)

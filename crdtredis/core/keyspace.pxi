@@ -1,24 +1,24 @@
-# The keyspace: elements and their shapes, deadlines, what is visible, and what is watched.
+# The keyspace: elements and their encodings, deadlines, what is visible, and what is watched.
 #
 # A key is one allocation as long as it is what nearly all keys are: a string with one write
 # (E_PLAIN). Only what needs more has more: a Cell before the key (E_CELL) for concurrent writes and
-# for counters, an Entry (E_ENTRY) for a deadline. `settle` brings a key back to the smallest shape
-# that holds its state, and removes it when it holds none.
+# for counters, an Entry (E_ENTRY) for a deadline. `reencode` brings a key back to the smallest
+# shape that holds its state, and removes it when it holds none.
 #
 # Deadlines. A deadline is a register of its own, so EXPIRE never competes with a write to the
 # value. Three rules tie it to the content it guards:
 #   - A write that keeps the deadline asserts it again under its own dot, with the old stamp. So who
-#     deletes without having seen
-#     the write leaves both of them:  A: reaps k at its deadline  ||  B: INCR k just before  ->  the
-#                                     increment, and the deadline.
+#     deletes without having observed the write leaves both of them:
+#         A: expires k at its deadline  ||  B: INCR k just before
+#         -> the increment, and the deadline
 #   - SET clears the deadline: it removes the deadline writes it observed, and its own stamp
-#     outranks those that it could not
-#     see (E_CLEARS, W_CLEARS):       A: SET k v  ||  B: EXPIRE k 10  ->  v, and the later stamp
-#                                     decides the deadline.
+#     outranks those that it could not observe (E_CLEARS, W_CLEARS):
+#         A: SET k v  ||  B: EXPIRE k 10  ->  v, and the later stamp decides the deadline
 #     A write that removes such a SET but keeps the deadline states "no deadline" with the SET's
 #     stamp in its place.
 #   - A passed deadline hides the key at once, by the local clock; removing it is an op like any
-#     other (`reap`). A write to a hidden key removes it first, so that nothing of it comes back.
+#     other (`active_expiry`). A write to a hidden key removes it first, so that nothing of it
+#     comes back.
 #
 # What effects do to all this is in core/apply.pxi.
 
@@ -58,7 +58,7 @@ cdef int element_live(Element *e) noexcept nogil:
     return 0
 
 
-# ---- shapes --------------------------------------------------------------------------------------
+# ---- encodings -----------------------------------------------------------------------------------
 
 cdef Element *element_new(Kernel *k, Span key, uint32_t hash, uint32_t flags,
                           size_t vlen) noexcept nogil:
@@ -75,10 +75,10 @@ cdef Element *element_new(Kernel *k, Span key, uint32_t hash, uint32_t flags,
     return e
 
 
-cdef Element *element_reshape(Kernel *k, Table *t, Element *e, uint32_t flags,
+cdef Element *element_convert(Kernel *k, Table *t, Element *e, uint32_t flags,
                               Span value) noexcept nogil:
-    """e in another shape, at the same place of t. Entry and cell go along where both shapes have
-    them; `value` (which may lie in e) is copied for E_PLAIN."""
+    """e in another encoding, at the same place of t. Entry and cell go along where both encodings
+    have them; `value` (which may lie in e) is copied for E_PLAIN."""
     cdef Element *x = element_new(k, span(element_key(e), e.klen), e.hash, flags, value.n)
     x.dot = e.dot
     element_put_stamp(x, element_stamp(e))
@@ -106,7 +106,7 @@ cdef Element *element_assign(Kernel *k, Table *t, Element *e, uint32_t flags,
         e.vlen = <uint32_t>value.n
         e.meta = flags | (e.meta & ~<uint32_t>0xff)
         return e
-    return element_reshape(k, t, e, flags, value)
+    return element_convert(k, t, e, flags, value)
 
 
 cdef Element *open_cell(Kernel *k, Table *t, Element *e) noexcept nogil:
@@ -117,12 +117,12 @@ cdef Element *open_cell(Kernel *k, Table *t, Element *e) noexcept nogil:
     if e.meta & E_CELL:
         return e
     c.writes = NULL
-    c.tallies = NULL
+    c.counts = NULL
     if e.meta & E_PLAIN:
         slot = dot_slot(e.dot)
         cell_add_write(&c, e.dot, element_stamp(e), slot, W_CLEARS if e.meta & E_CLEARS else 0,
                        span(element_value(e), e.vlen))
-    e = element_reshape(k, t, e, (e.meta & E_ENTRY) | E_CELL, span(NULL, 0))
+    e = element_convert(k, t, e, (e.meta & E_ENTRY) | E_CELL, span(NULL, 0))
     element_cell(e)[0] = c
     return e
 
@@ -131,7 +131,7 @@ cdef Element *open_entry(Kernel *k, uint32_t db, Element *e) noexcept nogil:
     cdef Entry *x
     if e.meta & E_ENTRY:
         return e
-    e = element_reshape(k, &k.db[db].table, e, (e.meta & 0xff) | E_ENTRY,
+    e = element_convert(k, &k.db[db].table, e, (e.meta & 0xff) | E_ENTRY,
                         span(element_value(e), e.vlen))
     x = <Entry*>mem_alloc(sizeof(Entry))
     memset(x, 0, sizeof(Entry))
@@ -146,7 +146,7 @@ cdef void element_free(Kernel *k, Element *e) noexcept nogil:
     cdef Entry *x = element_entry(e)
     cdef Collection *c
     if e.meta & E_CELL:
-        forget_tallies(k, element_cell(e))
+        forget_counts(k, element_cell(e))
         cell_free(element_cell(e))
     if x != NULL:
         heap_remove(k, x)
@@ -159,16 +159,16 @@ cdef void element_free(Kernel *k, Element *e) noexcept nogil:
     mem_free(e)
 
 
-cdef void forget_tallies(Kernel *k, Cell *c) noexcept nogil:
-    cdef Tally *t = c.tallies
+cdef void forget_counts(Kernel *k, Cell *c) noexcept nogil:
+    cdef Count *t = c.counts
     while t != NULL:
-        k.stubs -= tally_is_stub(t)
+        k.tombstones -= is_tombstone(t)
         t = t.next
 
 
-cdef Element *settle(Kernel *k, Table *t, size_t *live, Element *e, int was_live) noexcept nogil:
-    """After a change of a key or member of t: the smallest shape that holds what e holds, the count
-    of live ones, the heap. Returns what e has become; NULL where nothing is left of it."""
+cdef Element *reencode(Kernel *k, Table *t, size_t *live, Element *e, int was_live) noexcept nogil:
+    """After a change of a key or member of t: the smallest encoding that holds what e holds, the
+    count of live ones, the heap. Returns what e has become; NULL where nothing is left of it."""
     cdef uint32_t flags = e.meta & 0xff
     cdef Entry *x = element_entry(e)
     cdef Span value = span(element_value(e), e.vlen)
@@ -180,7 +180,7 @@ cdef Element *settle(Kernel *k, Table *t, size_t *live, Element *e, int was_live
         if cell_empty(&c):
             flags &= ~<uint32_t>E_CELL
             w = NULL
-        elif w != NULL and w.next == NULL and c.tallies == NULL and w.actor == dot_slot(w.dot):
+        elif w != NULL and w.next == NULL and c.counts == NULL and w.actor == dot_slot(w.dot):
             flags = (flags & ~<uint32_t>E_CELL) | E_PLAIN | (E_CLEARS if w.flags & W_CLEARS else 0)
             value = span(write_value(w), w.n)
         else:
@@ -198,7 +198,7 @@ cdef Element *settle(Kernel *k, Table *t, size_t *live, Element *e, int was_live
         mem_free(e)
         return NULL
     if flags != e.meta & 0xff:
-        e = element_reshape(k, t, e, flags, value)
+        e = element_convert(k, t, e, flags, value)
         if w != NULL:
             e.dot = w.dot
             e.stamp = w.stamp
@@ -239,8 +239,8 @@ cdef int stated_deadline(Kernel *k, Element *e, int64_t *deadline, uint64_t *sta
                 clear_stamp = s.stamp
                 clear_actor = s.actor
             s = s.next
-    if (w != NULL and (clear_stamp == 0 or not later(&k.actors, clear_stamp, clear_actor, w.stamp,
-                                                     w.actor))):
+    if w != NULL and (clear_stamp == 0
+                      or not later(&k.actors, clear_stamp, clear_actor, w.stamp, w.actor)):
         memcpy(deadline, write_value(w), 8)
         stamp[0] = w.stamp
         actor[0] = w.actor
@@ -344,7 +344,7 @@ cdef void heap_place(Kernel *k, Entry *x) noexcept nogil:
         return
     at = min(deadline, <int64_t>1 << 62) + 1 if live else <int64_t>(stamp >> 16) + 1000
     if k.actors.v[actor].replica_slot != k.actors.v[k.me].replica_slot:
-        at += k.reap_grace
+        at += k.expiry_grace
     if x.heap == 0:
         if k.heap_n == k.heap_cap:
             k.heap_cap = k.heap_cap * 2 if k.heap_cap else 64
@@ -368,29 +368,29 @@ cdef Element *key_find(Kernel *k, uint32_t db, Span key) noexcept nogil:
     return table_find(&k.db[db].table, key.p, key.n, siphash(key.p, key.n, k.hash_key))
 
 
-cdef void keys_expect(Kernel *k, uint32_t db, const Span *keys, int n, int step) noexcept nogil:
+cdef void keys_prefetch(Kernel *k, uint32_t db, const Span *keys, int n, int step) noexcept nogil:
     """In a keyspace greater than the caches nearly all of a look-up is two waits for memory, for
     the slot and then for the element it points to. One key cannot do without; for several, all
     slots are asked for, then all elements."""
-    cdef uint32_t hashes[KEYS_AHEAD]
+    cdef uint32_t hashes[KEYS_PREFETCHED]
     cdef Table *t = &k.db[db].table
     cdef int i
-    n = min(n, <int>KEYS_AHEAD)
+    n = min(n, <int>KEYS_PREFETCHED)
     for i in range(n):
         hashes[i] = siphash(keys[i * step].p, keys[i * step].n, k.hash_key)
-        table_expect_slots(t, hashes[i])
+        table_prefetch_slots(t, hashes[i])
     for i in range(n):
-        table_expect_element(t, hashes[i])
+        table_prefetch_element(t, hashes[i])
 
 
-cdef uint32_t key_ahead(Kernel *k, uint32_t db, Span key) noexcept nogil:
+cdef uint32_t key_prefetch(Kernel *k, uint32_t db, Span key) noexcept nogil:
     cdef uint32_t hash = key_hash(k, key.p, key.n)
-    table_expect_slots(&k.db[db].table, hash)
+    table_prefetch_slots(&k.db[db].table, hash)
     return hash
 
 
-cdef void hash_ahead(Kernel *k, uint32_t db, uint32_t hash) noexcept nogil:
-    table_expect_element(&k.db[db].table, hash)
+cdef void hash_prefetch(Kernel *k, uint32_t db, uint32_t hash) noexcept nogil:
+    table_prefetch_element(&k.db[db].table, hash)
 
 
 cdef int key_visible(Kernel *k, Element *e) noexcept nogil:
@@ -453,8 +453,8 @@ cdef inline int may_be_chosen(Kernel *k, Element *e, int keys) noexcept nogil:
 
 
 cdef Element *random_among_few(Kernel *k, Table *t, size_t live, int keys) noexcept nogil:
-    """One of the `live` elements of a table that holds far more stubs, or NULL. keys: a table of
-    keys, of which some may be expired.
+    """One of the `live` elements of a table that holds far more tombstones, or NULL. keys: a table
+    of keys, of which some may be expired.
 
     A look at all elements, 90 ms for 500,000, leaves the names of the live ones in k.few. When as
     many of those names as there are live elements stand for one, they stand for all: so no change
@@ -532,13 +532,13 @@ cdef void key_set_idle(Kernel *k, Element *e, int64_t seconds) noexcept nogil:
 cdef size_t cell_memory(const Cell *c) noexcept nogil:
     cdef size_t n = 0
     cdef Write *w = c.writes
-    cdef Tally *t = c.tallies
+    cdef Count *t = c.counts
     while w != NULL:
         n += malloc_usable_size(w)
         w = w.next
     while t != NULL:
         n += malloc_usable_size(t) + malloc_usable_size(t.total.more) + malloc_usable_size(
-                t.back.more) + malloc_usable_size(t.shown)
+                t.cancelled.more) + malloc_usable_size(t.shown)
         t = t.next
     return n
 
@@ -590,18 +590,18 @@ cdef Span string_view(Kernel *k, Element *e) noexcept nogil:
     if e.meta & E_PLAIN:
         return span(element_value(e), e.vlen)
     r = element_reading(k, e)
-    if r.dot and next_tally(&r, NULL) == NULL:
+    if r.dot and next_count(&r, NULL) == NULL:
         return r.value
     kind = shown_number(&k.actors, &r, &whole, &real)
     if kind == NO_NUMBER:
-        return r.value                     # text hides the tallies
+        return r.value                     # text hides the counter entries
     return span(k.number, format_long_double(real, k.number) if kind == REAL
                 else format_int64(whole, k.number))
 
 
 cdef Reading element_reading(Kernel *k, Element *e) noexcept nogil:
     """Of e's own cell, which may be none (NULL: no element); without anything in the place of a
-    tally."""
+    counter entry."""
     cdef Reading r
     cdef Write *w
     memset(&r, 0, sizeof(Reading))
@@ -609,7 +609,7 @@ cdef Reading element_reading(Kernel *k, Element *e) noexcept nogil:
         r.dot = e.dot
         r.value = span(element_value(e), e.vlen)
     elif e != NULL and e.meta & E_CELL:
-        r.tallies = element_cell(e).tallies
+        r.counts = element_cell(e).counts
         w = cell_winner(&k.actors, element_cell(e))
         if w != NULL:
             r.dot = w.dot
@@ -624,7 +624,7 @@ cdef int string_int(Kernel *k, Element *e, int64_t *out) noexcept nogil:
     if e.meta & E_PLAIN:
         return WHOLE if parse_int64(element_value(e), e.vlen, out) else NO_NUMBER
     r = element_reading(k, e)
-    if r.dot and next_tally(&r, NULL) == NULL:
+    if r.dot and next_count(&r, NULL) == NULL:
         return WHOLE if parse_int64(r.value.p, r.value.n, out) else NO_NUMBER
     kind = shown_number(&k.actors, &r, out, &real)
     return kind if kind != REAL else NO_NUMBER

@@ -21,7 +21,7 @@ cdef enum:
 
 cdef inline Item block_item(Block *b) noexcept nogil:
     cdef Item item
-    item.hint = b.n
+    item.sort_key = b.n
     item.e = <Element*>b
     return item
 
@@ -91,7 +91,7 @@ cdef size_t list_memory(Collection *c) noexcept nogil:
     for i in range(MEMORY_SAMPLES):
         item = order_at(&c.order, c.order.n // MEMORY_SAMPLES * i, &at)
         bytes += malloc_usable_size(item.e) + 8 + cell_memory(&(<Block*>item.e).cell)
-        elements += item.hint
+        elements += item.sort_key
     return bytes * c.order.n // elements
 
 
@@ -239,11 +239,11 @@ cdef Element *apply_to_list(Kernel *k, const Applying *op, const Effect *x,
             list_recent(c)[1] = list_recent(c)[0]
             list_recent(c)[0] = make_dot(op.slot, op.seq)
         list_assign(k, op, x, c, b, rank, i, found, position)
-        note_newest(op, c)
+        note_written(op, c)
     elif found:
         list_take(op, c, b, rank, i, position)
     c.live = c.order.n
-    return settle(k, &d.table, &d.live, e, was_live)
+    return reencode(k, &d.table, &d.live, e, was_live)
 
 
 # ---- the whole list ------------------------------------------------------------------------------
@@ -298,7 +298,7 @@ cdef int list_free_some(Collection *c, int *most) noexcept nogil:
     cdef Item *item = order_at(&c.order, c.live, &at)
     while item != NULL and most[0] > 0:
         most[0] -= 1
-        c.live += item.hint
+        c.live += item.sort_key
         block_free(<Block*>item.e)
         item = order_next(&at)
     return item != NULL or order_free_some(&c.order, most)

@@ -6,7 +6,7 @@
 # counts as many as it holds elements. See core/order.pxi.
 
 cdef struct Item:
-    uint64_t hint           # lists: elements of the block
+    uint64_t sort_key       # lists: elements of the block
     Element *e              # lists: a Block
 
 cdef struct Order:
@@ -26,9 +26,9 @@ cdef void order_free(Order *o) noexcept nogil
 # The same a little at a time, for a tree that is not used any more: at most *most nodes, counted
 # down; 1 while more is left.
 cdef int order_free_some(Order *o, int *most) noexcept nogil
-cdef void order_insert(Order *o, uint64_t hint, Element *e) noexcept nogil
+cdef void order_insert(Order *o, uint64_t sort_key, Element *e) noexcept nogil
 # it must be there, with its name still readable
-cdef void order_remove(Order *o, uint64_t hint, Element *e) noexcept nogil
+cdef void order_remove(Order *o, uint64_t sort_key, Element *e) noexcept nogil
 # By rank; of a list, the item that holds the element of this rank.
 cdef void order_insert_at(Order *o, size_t rank, Item item) noexcept nogil
 cdef void order_change_at(Order *o, size_t rank, Item item) noexcept nogil
@@ -36,8 +36,8 @@ cdef void order_remove_at(Order *o, size_t rank) noexcept nogil
 # Lists: the last block that begins at or before a position; *rank elements stand before it. NULL
 # where all are behind.
 cdef Block *order_search(Order *o, Span position, size_t *rank) noexcept nogil
-# items before (hint, name); name may be of nobody
-cdef size_t order_rank(Order *o, uint64_t hint, Span name) noexcept nogil
+# items before (sort_key, name); name may be of nobody
+cdef size_t order_rank(Order *o, uint64_t sort_key, Span name) noexcept nogil
 # NULL beyond the end; `at` stands on the item
 cdef Item *order_at(Order *o, size_t rank, OrderCursor *at) noexcept nogil
 cdef Item *order_next(OrderCursor *at) noexcept nogil                          # NULL at the end

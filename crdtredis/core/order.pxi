@@ -6,8 +6,8 @@
 # Leaves hold up to 64 items in order and are linked in both directions; branches hold for each
 # child its first item and how many items lie below it, so ranks are sums along one path. Against a
 # skip list: 16 bytes an item and a sixth for slack instead of about 60, and a search touches three
-# or four nodes, comparing integers (hints) nearly all the time. Members with equal scores are told
-# apart by name.
+# or four nodes, comparing integers (sort keys) nearly all the time. Members with equal scores are
+# told apart by name.
 #
 # The first item of a child stands in its branch as a copy and names a living member always: whoever
 # changes the first item of a node corrects the copies on the way up. A full node splits in half,
@@ -41,7 +41,7 @@ cdef inline Item *leaf_items(Leaf *l) noexcept nogil:
 
 
 cdef inline size_t item_weight(const Order *o, const Item *i) noexcept nogil:
-    return i.hint if o.positions != NULL else 1
+    return i.sort_key if o.positions != NULL else 1
 
 
 cdef int compare_names(Element *e, Span name) noexcept nogil:
@@ -53,34 +53,34 @@ cdef int compare_names(Element *e, Span name) noexcept nogil:
     return r if r else (e.klen > name.n) - (e.klen < name.n)
 
 
-cdef inline int item_before(Order *o, const Item *i, uint64_t hint, Span name,
+cdef inline int item_before(Order *o, const Item *i, uint64_t sort_key, Span name,
                             int or_equal) noexcept nogil:
     cdef Block *b = <Block*>i.e
     if o.positions != NULL:
         return compare_to_place(o.positions, b, block_head(b), name) < or_equal
-    return i.hint < hint or (i.hint == hint and compare_names(i.e, name) < or_equal)
+    return i.sort_key < sort_key or (i.sort_key == sort_key and compare_names(i.e, name) < or_equal)
 
 
-cdef uint32_t leaf_position(Order *o, Leaf *l, uint64_t hint, Span name,
+cdef uint32_t leaf_position(Order *o, Leaf *l, uint64_t sort_key, Span name,
                             int or_equal) noexcept nogil:
-    """Number of items of l before (hint, name), or not behind it."""
+    """Number of items of l before (sort_key, name), or not behind it."""
     cdef uint32_t low = 0, high = l.n, mid
     while low < high:
         mid = (low + high) // 2
-        if item_before(o, &leaf_items(l)[mid], hint, name, or_equal):
+        if item_before(o, &leaf_items(l)[mid], sort_key, name, or_equal):
             low = mid + 1
         else:
             high = mid
     return low
 
 
-cdef uint32_t branch_position(Order *o, Branch *b, uint64_t hint, Span name) noexcept nogil:
-    """The child in which (hint, name) is or belongs: the last one whose first item is not behind
-    it."""
+cdef uint32_t branch_position(Order *o, Branch *b, uint64_t sort_key, Span name) noexcept nogil:
+    """The child in which (sort_key, name) is or belongs: the last one whose first item is not
+    behind it."""
     cdef uint32_t low = 1, high = b.n, mid
     while low < high:
         mid = (low + high) // 2
-        if item_before(o, &b.low[mid], hint, name, 1):
+        if item_before(o, &b.low[mid], sort_key, name, 1):
             low = mid + 1
         else:
             high = mid
@@ -104,8 +104,8 @@ cdef uint32_t leaf_of_rank(const Order *o, Leaf *l, size_t *rank) noexcept nogil
         i = <uint32_t>rank[0]
         rank[0] = 0
         return i
-    while i < l.n and rank[0] >= leaf_items(l)[i].hint:
-        rank[0] -= leaf_items(l)[i].hint
+    while i < l.n and rank[0] >= leaf_items(l)[i].sort_key:
+        rank[0] -= leaf_items(l)[i].sort_key
         i += 1
     return i
 
@@ -123,7 +123,7 @@ cdef size_t node_count(const Order *o, void *node, int height) noexcept nogil:
         if o.positions == NULL:
             return l.n
         for i in range(l.n):
-            n += leaf_items(l)[i].hint
+            n += leaf_items(l)[i].sort_key
         return n
     for i in range(b.n):
         n += b.count[i]
@@ -242,11 +242,11 @@ cdef void order_insert_at(Order *o, size_t rank, Item item) noexcept nogil:
         o.height += 1
 
 
-cdef void order_insert(Order *o, uint64_t hint, Element *e) noexcept nogil:
+cdef void order_insert(Order *o, uint64_t sort_key, Element *e) noexcept nogil:
     cdef Item item
-    item.hint = hint
+    item.sort_key = sort_key
     item.e = e
-    order_insert_at(o, order_rank(o, hint, span(element_key(e), e.klen)), item)
+    order_insert_at(o, order_rank(o, sort_key, span(element_key(e), e.klen)), item)
 
 
 cdef int64_t node_change(const Order *o, void *node, int height, size_t rank,
@@ -345,8 +345,8 @@ cdef size_t node_remove(const Order *o, void *node, int height, size_t rank) noe
     return fewer
 
 
-cdef void order_remove(Order *o, uint64_t hint, Element *e) noexcept nogil:
-    order_remove_at(o, order_rank(o, hint, span(element_key(e), e.klen)))
+cdef void order_remove(Order *o, uint64_t sort_key, Element *e) noexcept nogil:
+    order_remove_at(o, order_rank(o, sort_key, span(element_key(e), e.klen)))
 
 
 cdef void order_remove_at(Order *o, size_t rank) noexcept nogil:
@@ -395,7 +395,7 @@ cdef void order_free(Order *o) noexcept nogil:
 
 # ---- looking -------------------------------------------------------------------------------------
 
-cdef size_t order_rank(Order *o, uint64_t hint, Span name) noexcept nogil:
+cdef size_t order_rank(Order *o, uint64_t sort_key, Span name) noexcept nogil:
     cdef void *node = o.root
     cdef int height = o.height
     cdef size_t rank = 0
@@ -403,12 +403,12 @@ cdef size_t order_rank(Order *o, uint64_t hint, Span name) noexcept nogil:
     if node == NULL:
         return 0
     while height:
-        at = branch_position(o, <Branch*>node, hint, name)
+        at = branch_position(o, <Branch*>node, sort_key, name)
         for i in range(at):
             rank += (<Branch*>node).count[i]
         node = (<Branch*>node).child[at]
         height -= 1
-    return rank + leaf_position(o, <Leaf*>node, hint, name, 0)
+    return rank + leaf_position(o, <Leaf*>node, sort_key, name, 0)
 
 
 cdef Block *order_search(Order *o, Span position, size_t *rank) noexcept nogil:
@@ -434,7 +434,7 @@ cdef Block *order_search(Order *o, Span position, size_t *rank) noexcept nogil:
     if at == 0:
         return NULL
     for i in range(at - 1):
-        rank[0] += leaf_items(l)[i].hint
+        rank[0] += leaf_items(l)[i].sort_key
     return <Block*>leaf_items(l)[at - 1].e
 
 
@@ -493,7 +493,7 @@ cdef int items_ordered(Order *o, const Item *x, const Item *y) noexcept nogil:
     cdef Buffer head
     cdef int r
     if o.positions == NULL:
-        return item_before(o, x, y.hint, span(element_key(y.e), y.e.klen), 0)
+        return item_before(o, x, y.sort_key, span(element_key(y.e), y.e.klen), 0)
     memset(&head, 0, sizeof(Buffer))
     block_position(<Block*>y.e, block_head(<Block*>y.e), &head)
     r = compare_to_place(o.positions, <Block*>x.e, block_tail(<Block*>x.e),
@@ -525,7 +525,7 @@ cdef int node_check(Order *o, void *node, int height, int is_root) noexcept nogi
         if b.count[i] != node_count(o, b.child[i], height - 1) or b.count[i] == 0:
             return 5
         if (b.low[i].e != first_item(b.child[i], height - 1).e
-            or b.low[i].hint != first_item(b.child[i], height - 1).hint):
+            or b.low[i].sort_key != first_item(b.child[i], height - 1).sort_key):
             return 6
         r = node_check(o, b.child[i], height - 1, 0)
         if r:

@@ -259,12 +259,12 @@ def probe_receive(Replica r, bytes batch):
     """One call of receive, as a loop iteration makes it: (Received, whether more waiting ops may
     be applied)."""
     cdef int status = receive(&r.k, batch, len(batch))
-    return status, r.k.room.ready != 0
+    return status, r.k.pending.ready != 0
 
 
 def probe_retry(Replica r):
-    """One more iteration for the waiting room: whether more waiting ops may be applied."""
-    return bool(retry_waiting(&r.k, ROOM_SLICE))
+    """One more iteration for the causal buffer: whether more waiting ops may be applied."""
+    return bool(retry_pending(&r.k, PENDING_SLICE))
 
 
 def probe_between(Replica r, bytes left, bytes right):
@@ -346,16 +346,16 @@ cdef class OrderProbe:
     def insert(self, double score, bytes name):
         cdef Element *e = probe_element(name, 0)
         self.names[name] = score, <size_t>e
-        order_insert(&self.o, score_hint(score), e)
+        order_insert(&self.o, score_sort_key(score), e)
 
     def remove(self, bytes name):
         score, address = self.names.pop(name)
         cdef Element *e = <Element*><size_t>address
-        order_remove(&self.o, score_hint(score), e)
+        order_remove(&self.o, score_sort_key(score), e)
         mem_free(e)
 
     def rank(self, double score, bytes name):
-        return order_rank(&self.o, score_hint(score), span(name, len(name)))
+        return order_rank(&self.o, score_sort_key(score), span(name, len(name)))
 
     def at(self, size_t rank):
         cdef OrderCursor at
@@ -447,7 +447,7 @@ def probe_reencode(bytes op):
     cdef const char *q
     cdef uint64_t actor, seq
     cdef Effect x
-    cdef SeenTally s
+    cdef ObservedCount s
     cdef int r
     if decode_op(span(op, len(op)), &h) < 0:
         return None
@@ -469,11 +469,11 @@ def probe_reencode(bytes op):
         r = decode_effect(&p, h.effects.p + h.effects.n, &x)
         if r != 1:
             break
-        q = x.seen.p
+        q = x.observed.p
         seen.n = 0
-        while decode_seen(&q, x.seen.p + x.seen.n, &s) == 1:
-            encode_seen(&seen, &s)
-        x.seen = span(seen.p, seen.n)
+        while decode_observed(&q, x.observed.p + x.observed.n, &s) == 1:
+            encode_observed(&seen, &s)
+        x.observed = span(seen.p, seen.n)
         encode_effect(&b, &x)
         r = 0
     out = b.p[:b.n] if r == 0 else None

@@ -1,17 +1,17 @@
 # The one entrance for remote ops, whatever brought them: a push, a pull, a relay, the log at the
 # start.
 #
-# An op is applied when it is the next of its actor and everything it had seen is applied too
+# An op is applied when it is the next of its actor and everything it had observed is applied too
 # (causal delivery); one that is known is dropped; any other waits in a bounded room, as bytes
-# (core/waiting.pxi). An op is checked whole when it comes: what waits is sound, names none but
+# (core/pending.pxi). An op is checked whole when it comes: what waits is sound, names none but
 # declared actors, and is applied without being asked again.
 
 cdef int effect_is_sound(const Effect *x, uint64_t seq, uint64_t stamp) noexcept nogil:
     """Does an effect of the op of this seq and stamp mean something? Of those that come, what the
     wire format allows and the meaning does not is refused; of those made here, what is no good to
     be told to others (core/effects.pxi), so what the decoder refuses is looked at, too."""
-    cdef const char *p = x.seen.p
-    cdef SeenTally s
+    cdef const char *p = x.observed.p
+    cdef ObservedCount s
     if x.key.n > MAX_BYTES or x.name.n > MAX_BYTES or x.value.n > MAX_BYTES:
         return 0
     if ((x.type != T_STRING and x.kind > REMOVE and x.kind != CLEAR)
@@ -21,19 +21,19 @@ cdef int effect_is_sound(const Effect *x, uint64_t seq, uint64_t stamp) noexcept
     if (x.kind == ASSIGN
         and ((x.type == T_SET and x.value.n) or (x.type == T_ZSET and not is_score(x.value)))):
         return 0
-    if x.type == T_LIST and x.kind <= REMOVE and (x.kind == INCREMENT or x.seen.n):
+    if x.type == T_LIST and x.kind <= REMOVE and (x.kind == INCREMENT or x.observed.n):
         return 0
     if x.kind != INCREMENT and (x.total.exact.n or x.shown.n or x.context or x.wide):
         return 0
     if x.kind == INCREMENT:
-        return 0 < x.run_seq <= seq and x.seen.n == 0 and (x.shown.n or x.context == 0)
+        return 0 < x.run_seq <= seq and x.observed.n == 0 and (x.shown.n or x.context == 0)
     if x.kind == DEADLINE:
         return (x.stamp == 0) == (x.actor == 0) and x.stamp <= stamp and x.deadline >= 0
     if x.kind == FLUSH:
         return x.key.n == 0
-    if x.seen.n == 0:
+    if x.observed.n == 0:
         return 1
-    while decode_seen(&p, x.seen.p + x.seen.n, &s) == 1:
+    while decode_observed(&p, x.observed.p + x.observed.n, &s) == 1:
         if (s.key.n or (x.kind <= REMOVE and (s.type != T_STRING or s.name.n))
             or (x.kind == CLEAR and s.type != x.type)):
             return 0
@@ -113,7 +113,7 @@ cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span 
     cdef Effect *x
     cdef int i
     while decode_dep(&p, h.deps.p + h.deps.n, &actor, &seq) == 1:
-        row_raise(&k.actors.v[slot].deps, actors_find(&k.actors, actor), seq)
+        vector_raise(&k.actors.v[slot].deps, actors_find(&k.actors, actor), seq)
     op.slot = slot
     op.seq = h.seq
     op.stamp = h.stamp
@@ -125,11 +125,11 @@ cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span 
         declare_named(k, x)
     k.actors.v[slot].applied = h.seq
     k.deps_changed = 1
-    if h.stamp > k.hlc:
-        k.hlc = h.stamp
+    if h.stamp > k.newest_stamp:
+        k.newest_stamp = h.stamp
     if not k.recovering:
         keep_received(k, slot, h.seq, raw, lent)
-    if table_count(&k.room.ops):
+    if table_count(&k.pending.ops):
         wake(k, slot)
 
 
@@ -162,21 +162,21 @@ cdef int receive_op(Kernel *k, uint16_t slot, Span raw, const OpHead *h) noexcep
         return RECEIVED_ALL
     if slot == k.me:
         # an op of this very process that it never made: somebody else has its identity
-        return RECEIVED_STRANGER
-    if room_find(k, slot, h.seq) != NULL:
+        return RECEIVED_UNDECLARED
+    if pending_find(k, slot, h.seq) != NULL:
         return RECEIVED_ALL
     why = blocked(k, slot, h, &of, &until)
-    if why == BLOCKED_STRANGER:
-        return RECEIVED_STRANGER
+    if why == BLOCKED_UNDECLARED:
+        return RECEIVED_UNDECLARED
     effects = examine(k, h) if why >= 0 else -1
     if effects < 0:
         return RECEIVED_BAD
     if why == BLOCKED_NOT:
         apply_op(k, slot, h, effects, raw, k.lending)
         return RECEIVED_ALL
-    if room_is_full(k, slot, raw.n):
+    if pending_is_full(k, slot, raw.n):
         return RECEIVED_FULL
-    room_put(k, slot, h.seq, raw)
+    pending_put(k, slot, h.seq, raw)
     if why != BLOCKED_BY_OWN and k.actors.v[slot].backlog.state == BACKLOG_IDLE:
         put_off(k, slot, why, of, until)
     return RECEIVED_ALL
@@ -218,13 +218,13 @@ cdef int receive_actor(Kernel *k, Span body) noexcept nogil:
         return RECEIVED_CROWD
     slot = actors_declare(&k.actors, id, replica.p, replica.n, f.v)
     if slot == NO_SLOT:
-        return RECEIVED_STRANGER
+        return RECEIVED_UNDECLARED
     k.actors.v[slot].logged |= k.recovering
     return RECEIVED_ALL
 
 
 cdef int receive_run(Kernel *k, Span body) noexcept nogil:
-    """Ends with an op that finds the waiting room full: what follows waits for it, and would take
+    """Ends with an op that finds the causal buffer full: what follows waits for it, and would take
     the room that it needs."""
     cdef const char *p = body.p
     cdef const char *end = body.p + body.n
@@ -237,7 +237,7 @@ cdef int receive_run(Kernel *k, Span body) noexcept nogil:
         return RECEIVED_BAD
     slot = actors_find(&k.actors, f.v)
     if slot == NO_SLOT:
-        return RECEIVED_STRANGER
+        return RECEIVED_UNDECLARED
     while True:
         r = get_message(&p, end, 2, &raw)
         if r == 0:
@@ -268,7 +268,7 @@ cdef int receive(Kernel *k, const char *p, size_t n) noexcept nogil:
         elif r != RECEIVED_ALL:
             result = r
             break
-    retry_waiting(k, ROOM_SLICE)
+    retry_pending(k, PENDING_SLICE)
     return result
 
 

@@ -23,14 +23,14 @@ cdef class Replica:
 
     replica_id: 1 to 255 bytes of UTF-8 without NUL. epoch: ms, greater than every earlier one of
     this replica id. seed: makes hashing and random choices repeatable (tests); left out, they are
-    unpredictable. reap_grace: ms that other replicas leave to the one that set a deadline to remove
-    the key. max_clock_skew: ms; ops stamped further ahead of `now` wait. waiting_limit: bytes of
-    ops that may wait for others, half of it of one actor.
+    unpredictable. expiry_grace: ms that other replicas leave to the one that set a deadline to
+    remove the key. max_clock_skew: ms; ops stamped further ahead of `now` wait. pending_limit:
+    bytes of ops that may wait for others, half of it of one actor.
     """
 
-    def __init__(self, str replica_id, uint64_t epoch, *, seed=None, int64_t reap_grace=10_000,
+    def __init__(self, str replica_id, uint64_t epoch, *, seed=None, int64_t expiry_grace=10_000,
                  int64_t max_clock_skew=60_000,
-                 size_t waiting_limit=64 << 20):
+                 size_t pending_limit=64 << 20):
         cdef Kernel *k = &self.k
         if k.actors.n:
             raise RuntimeError("a Replica is made once")
@@ -38,9 +38,9 @@ cdef class Replica:
         k.hash_key[0] = int.from_bytes(randomness[:8], "little")
         k.hash_key[1] = int.from_bytes(randomness[8:16], "little")
         k.seed = int.from_bytes(randomness[16:], "little") | 1
-        k.reap_grace = reap_grace
+        k.expiry_grace = expiry_grace
         k.max_skew = max_clock_skew
-        k.room.limit = waiting_limit
+        k.pending.limit = pending_limit
         k.op_most = OP_MOST
         self.id = replica_id
         self.act_as(epoch)
@@ -59,17 +59,17 @@ cdef class Replica:
         cdef int i
         for i in range(DATABASES):
             table_clear(&k.db[i].table, free_visited, k)
-            mem_free(k.db[i].newest.v)
+            mem_free(k.db[i].written.v)
         for i in range(<int>k.watch_mask + 1 if k.watches != NULL else 0):
             while k.watches[i] != NULL:
                 w = k.watches[i]
                 k.watches[i] = w.next
                 mem_free(w)
         mem_free(k.watches)
-        table_clear(&k.room.ops, free_visited, k)
+        table_clear(&k.pending.ops, free_visited, k)
         actors_free(&k.actors)
         buffer_free(&k.effects)
-        buffer_free(&k.seen)
+        buffer_free(&k.listed)
         buffer_free(&k.position)
         buffer_free(&k.made)
         buffer_free(&k.total)
@@ -140,9 +140,9 @@ cdef class Replica:
         self.k.op_most = n
 
     @property
-    def hlc(self):
-        """The greatest timestamp seen or made: ms << 16 | counter."""
-        return self.k.hlc
+    def newest_stamp(self):
+        """The greatest stamp seen or made: ms << 16 | counter."""
+        return self.k.newest_stamp
 
     @property
     def accepted(self):
@@ -156,7 +156,7 @@ cdef class Replica:
 
     @property
     def runs_ahead(self):
-        """Are the timestamps here so far ahead of the clock that others would hold back the next
+        """Are the stamps here so far ahead of the clock that others would hold back the next
         op? The owner then lets no command write."""
         return bool(stamps_run_ahead(&self.k))
 
@@ -187,8 +187,8 @@ cdef class Replica:
                 if self.k.actors.v[i].applied}
 
     def declare(self, str replica_id, uint64_t epoch):
-        """Makes an actor known (a peer that said hello); returns its id. UndeclaredActor when that is
-        impossible."""
+        """Makes an actor known (a peer that said hello); returns its id. UndeclaredActor when that
+        is impossible."""
         name = replica_id.encode()
         id = actor_id(name, len(name), epoch)
         cdef uint16_t slot = actors_declare(&self.k.actors, id, name, len(name), epoch)
@@ -207,7 +207,7 @@ cdef class Replica:
         for id, seq in clock.items():
             of = actors_find(&self.k.actors, id)
             if of != NO_SLOT:
-                row_raise(&self.k.actors.v[who].heard, of, seq)
+                vector_raise(&self.k.actors.v[who].told, of, seq)
 
     # ---- ops -------------------------------------------------------------------------------------
 
@@ -237,13 +237,13 @@ cdef class Replica:
         cdef size_t n = len(batch)
         with nogil:
             r = receive(&self.k, p, n)
-            while retry_waiting(&self.k, ROOM_SLICE):
+            while retry_pending(&self.k, PENDING_SLICE):
                 pass
         if r == RECEIVED_BAD:
             raise DamagedBatch("the bytes are not a batch of this version")
         if r == RECEIVED_CROWD:
             raise UndeclaredActor("more new actors at once than are taken in")
-        if r == RECEIVED_STRANGER:
+        if r == RECEIVED_UNDECLARED:
             raise UndeclaredActor("a run of an actor that is not declared, or a declaration that "
                                 "contradicts a known one")
         if r == RECEIVED_FULL:
@@ -252,18 +252,18 @@ cdef class Replica:
     @property
     def recovering(self):
         """While True, what is received or declared comes from the log: it is neither given to
-        take_ops nor held back for its timestamp."""
+        take_ops nor held back for its stamp."""
         return bool(self.k.recovering)
 
     @recovering.setter
     def recovering(self, bint value):
         self.k.recovering = value
 
-    def waiting(self):
+    def pending(self):
         """{"ops", "bytes", "held"}: ops that wait, the bytes they take, and how many of them for
         the clock on the wall."""
-        return {"ops": table_count(&self.k.room.ops), "bytes": self.k.room.bytes,
-                "held": self.k.room.held_ops}
+        return {"ops": table_count(&self.k.pending.ops), "bytes": self.k.pending.bytes,
+                "held": self.k.pending.held_ops}
 
     def held(self):
         """[(replica id, epoch, number of ops, ms of the first one's stamp)] of the actors whose ops
@@ -271,7 +271,7 @@ cdef class Replica:
         cdef Actor *a
         cdef uint32_t i
         out = []
-        for i in range(self.k.actors.n if self.k.room.held else 0):
+        for i in range(self.k.actors.n if self.k.pending.held else 0):
             a = &self.k.actors.v[i]
             if a.backlog.state == BACKLOG_HELD:
                 out.append((a.replica.decode(), a.epoch, a.backlog.n, a.backlog.until))
@@ -282,14 +282,14 @@ cdef class Replica:
         deadline, or -1."""
         cdef int64_t wait
         with nogil:
-            while retry_waiting(&self.k, ROOM_SLICE):
+            while retry_pending(&self.k, PENDING_SLICE):
                 pass
-            wait = reap(&self.k, 1 << 30)
+            wait = active_expiry(&self.k, 1 << 30)
         return wait
 
     def collect(self, int most=1 << 20):
-        """Lets go of stubs nobody needs any more, looking at `most` buckets of keys or members from
-        where the last call ended. True when it has been through all of them. Cost: linear in
+        """Lets go of tombstones nobody needs any more, looking at `most` buckets of keys or members
+        from where the last call ended. True when it has been through all of them. Cost: linear in
         `most`."""
         cdef int over
         with nogil:
@@ -309,12 +309,12 @@ cdef class Replica:
     def stats(self):
         cdef Kernel *k = &self.k
         return {"changes": k.changes, "expired": k.expired, "conflicts": k.conflicts,
-                "stubs": k.stubs, "actors": k.actors.n,
+                "tombstones": k.tombstones, "actors": k.actors.n,
                 "deadlines": k.heap_n, "torn": k.torn, "watched": k.watch_n, "memory": mem_used()}
 
     def keys(self, uint32_t db=0):
-        """(live keys, all elements) of a database; the difference is stubs and deadlines without
-        content."""
+        """(live keys, all elements) of a database; the difference is tombstones and deadlines
+        without content."""
         return self.k.db[db].live, table_count(&self.k.db[db].table)
 
     def deadlines(self, uint32_t db=0):
@@ -338,7 +338,7 @@ cdef class Replica:
 
     def digest(self):
         """32 hex digits, equal on two replicas exactly when their states are equal, metadata
-        included but for stubs. Cost: linear in the keyspace."""
+        included but for tombstones. Cost: linear in the keyspace."""
         cdef Digest d
         cdef int i
         memset(&d, 0, sizeof(Digest))
@@ -354,14 +354,14 @@ cdef class Replica:
         return f"{d.sum[0]:016x}{d.sum[1]:016x}"
 
     def inspect(self, uint32_t db, bytes key):
-        """The state of a key as a dict: writes (latest first, so the first is the winner), tallies,
-        deadline writes; None for no key."""
+        """The state of a key as a dict: writes (latest first, so the first is the winner), counter
+        entries, deadline writes; None for no key."""
         cdef Element *e = key_find(&self.k, db, span(key, len(key)))
         cdef Collection *c
         if e == NULL:
             return None
         out = {"type": TYPE_NAMES[live_type(e)], "visible": bool(key_visible(&self.k, e)),
-               "writes": [], "tallies": [],
+               "writes": [], "counter_entries": [],
                "collections": {}, "deadline": key_deadline(&self.k, e), "deadlines": [],
                "memory": key_memory(&self.k, e)}
         self.describe_value(e, out)
@@ -376,8 +376,8 @@ cdef class Replica:
         return out
 
     def inspect_member(self, uint32_t db, bytes key, bytes name):
-        """{type: {"writes", "tallies"}} of a member of each collection under a key that has it;
-        None for no key. A set's member has no time (0)."""
+        """{type: {"writes", "counter entries"}} of a member of each collection under a key that has
+        it; None for no key. A set's member has no time (0)."""
         cdef Element *e = key_find(&self.k, db, span(key, len(key)))
         cdef Element *m
         cdef Collection *c
@@ -388,7 +388,7 @@ cdef class Replica:
         while c != NULL:
             m = table_find(&c.table, name, len(name), key_hash(&self.k, name, len(name)))
             if m != NULL:
-                out[TYPE_NAMES[c.type]] = {"writes": [], "tallies": []}
+                out[TYPE_NAMES[c.type]] = {"writes": [], "counter_entries": []}
                 self.describe_value(m, out[TYPE_NAMES[c.type]])
             c = c.next
         return out
@@ -398,7 +398,7 @@ cdef class Replica:
             out["writes"].append(self.write(e.dot, element_stamp(e), dot_slot(e.dot),
                                             e.meta & E_CLEARS, element_value(e)[:e.vlen]))
         elif e.meta & E_CELL:
-            self.describe(element_cell(e), out["writes"], out["tallies"])
+            self.describe(element_cell(e), out["writes"], out["counter_entries"])
 
     cdef str name(self, uint16_t slot):
         return f"{self.k.actors.v[slot].replica.decode()}/{self.k.actors.v[slot].epoch}"
@@ -408,9 +408,9 @@ cdef class Replica:
                 "counter": stamp & 0xffff,
                 "stamped_by": self.name(actor), "clears_deadline": bool(clears), "value": value}
 
-    cdef describe(self, Cell *c, list writes, list tallies):
+    cdef describe(self, Cell *c, list writes, list counts):
         cdef Write *w = c.writes
-        cdef Tally *t = c.tallies
+        cdef Count *t = c.counts
         rows = []
         while w != NULL:
             value = (<int64_t*>write_value(w))[0] if w.flags & W_NUMBER else write_value(w)[:w.n]
@@ -419,10 +419,11 @@ cdef class Replica:
             w = w.next
         writes += [row for _, row in sorted(rows, key=lambda r: r[0], reverse=True)]
         while t != NULL:
-            tallies.append({"actor": self.name(t.actor), "run": [t.run_seq, t.run_index],
-                            "seq": t.seq, "total": number_text(&t.total),
-                            "back_seq": t.back_seq, "back": number_text(&t.back),
-                            "stub": bool(tally_is_stub(t))})
+            counts.append({"actor": self.name(t.actor), "run": [t.run_seq, t.run_index],
+                           "seq": t.seq, "total": number_text(&t.total),
+                           "cancelled_seq": t.cancelled_seq,
+                           "cancelled": number_text(&t.cancelled),
+                           "tombstone": bool(is_tombstone(t))})
             t = t.next
 
     def conflicts(self, count=10):
@@ -444,47 +445,48 @@ cdef class Replica:
         """Raises AssertionError when an invariant of the kernel does not hold. Cost: linear in the
         keyspace."""
         cdef Kernel *k = &self.k
+        cdef Database *d
         cdef Element *e
+        cdef Entry *x
         cdef Collection *c
         cdef size_t pos, live, expiring
-        cdef size_t tallies[2]
+        cdef size_t counts[2]
         cdef uint32_t i, timed
-        cdef int64_t stubs = 0
+        cdef int64_t tombstones = 0
         for db in range(DATABASES):
-            pos = live = tallies[0] = tallies[1] = timed = expiring = 0
-            stubs += check_table(k, db, &k.db[db].table, &live, tallies)
+            pos = live = counts[0] = counts[1] = timed = expiring = 0
+            tombstones += check_table(k, db, &k.db[db].table, &live, counts)
             while True:
                 e = table_next(&k.db[db].table, &pos)
                 if e == NULL:
                     break
                 if not e.meta & E_ENTRY:
                     continue
-                assert element_entry(e).owner == e and element_entry(
-                        e).db == db, "an entry that is not its element's"
-                assert element_entry(e).expiring == (element_live(e)
-                                                     and key_deadline(k, e) != -
-                                                     1), "a deadline counted that is none, or not counted"
-                expiring += element_entry(e).expiring
-                timed += element_entry(e).heap != 0
-                c = element_entry(e).collections
+                x = element_entry(e)
+                assert x.owner == e and x.db == db, "an entry that is not its element's"
+                assert x.expiring == (element_live(e) and key_deadline(k, e) != -1), \
+                    "a deadline counted that is none, or not counted"
+                expiring += x.expiring
+                timed += x.heap != 0
+                c = x.collections
                 while c != NULL:
-                    stubs += check_collection(k, db, c, tallies)
+                    tombstones += check_collection(k, db, c, counts)
                     c = c.next
-            assert live == k.db[db].live, f"db {db}: {k.db[db].live} keys counted, {live} there"
-            assert expiring == k.db[
-                    db].expiring, f"db {db}: {k.db[db].expiring} deadlines counted, {expiring} there"
-            assert tallies[0] == k.db[
-                    db].tallies, f"db {db}: {k.db[db].tallies} tallies counted, {tallies[0]} there"
-            assert tallies[1] == k.db[
-                    db].exact, f"db {db}: {k.db[db].exact} bytes of exact totals counted, {tallies[1]} there"
-            assert timed == k.db[
-                    db].timed, f"db {db}: {k.db[db].timed} keys in the heap counted, {timed} there"
-        assert stubs == k.stubs, f"{k.stubs} stubs counted, {stubs} there"
+            d = &k.db[db]
+            assert live == d.live, f"db {db}: {d.live} keys counted, {live} there"
+            assert expiring == d.expiring, \
+                f"db {db}: {d.expiring} deadlines counted, {expiring} there"
+            assert counts[0] == d.counts, \
+                f"db {db}: {d.counts} counter entries counted, {counts[0]} there"
+            assert counts[1] == d.exact, \
+                f"db {db}: {d.exact} bytes of exact totals counted, {counts[1]} there"
+            assert timed == d.timed, f"db {db}: {d.timed} keys in the heap counted, {timed} there"
+        assert tombstones == k.tombstones, f"{k.tombstones} tombstones counted, {tombstones} there"
         for i in range(k.heap_n):
             assert k.heap[i].entry.heap == i + 1, "heap: an entry that does not know its place"
             assert i == 0 or k.heap[(i - 1) // 2].at <= k.heap[i].at, "heap: order"
         assert k.depth == 0 and not k.has_op, "an op was left open"
-        check_room(k)
+        check_pending(k)
         check_actors(&k.actors)
 
 
@@ -505,7 +507,7 @@ cdef int check_actors(Actors *a) except -1:
     return 0
 
 
-cdef int check_room(Kernel *k) except -1:
+cdef int check_pending(Kernel *k) except -1:
     """Asserts that what waits is counted, and that each actor is where it belongs by what its next
     op waits for."""
     cdef Actors *a = &k.actors
@@ -518,44 +520,48 @@ cdef int check_room(Kernel *k) except -1:
     cdef uint32_t slot
     cdef int why
     ops = [[0, 0] for _ in range(a.n)]
-    assert table_check(&k.room.ops,
-                       k.hash_key) == 0, f"room: table: {table_check(&k.room.ops, k.hash_key)}"
+    why = table_check(&k.pending.ops, k.hash_key)
+    assert why == 0, f"causal buffer: table: {why}"
     while True:
-        m = table_next(&k.room.ops, &pos)
+        m = table_next(&k.pending.ops, &pos)
         if m == NULL:
             break
         memcpy(&until, element_key(m), sizeof(until))
-        assert dot_seq(until) > a.v[dot_slot(until)].applied, "room: an op that is applied"
+        assert dot_seq(until) > a.v[dot_slot(until)].applied, "causal buffer: an op that is applied"
         ops[dot_slot(until)][0] += 1
-        ops[dot_slot(until)][1] += room_size(m.vlen)
-    waiting = heap_slots(a, k.room.held)
-    assert sorted(waiting) == [slot for slot in range(a.n) if a.v[slot].backlog.state
-                               == BACKLOG_HELD], "room: the heap of those held"
+        ops[dot_slot(until)][1] += pending_size(m.vlen)
+    waiting = heap_slots(a, k.pending.held)
+    held_slots = [slot for slot in range(a.n) if a.v[slot].backlog.state == BACKLOG_HELD]
+    assert sorted(waiting) == held_slots, "causal buffer: the heap of those held"
     for slot in range(a.n):
         b = &a.v[slot].backlog
-        assert ops[slot] == [b.n, b.bytes], f"room: {ops[slot]} there, {b.n} and {b.bytes} counted"
+        assert ops[slot] == [b.n, b.bytes], \
+            f"causal buffer: {ops[slot]} there, {b.n} and {b.bytes} counted"
         bytes += b.bytes
         held += b.n if b.state == BACKLOG_HELD else 0
         below = heap_slots(a, b.blocked)
         for x in below:
-            assert a.v[x].backlog.state == BACKLOG_BLOCKED, "room: in a heap, but not blocked"
-            assert a.v[x].backlog.until > a.v[slot].applied, "room: what it waits for is here"
+            assert a.v[x].backlog.state == BACKLOG_BLOCKED, \
+                "causal buffer: in a heap, but not blocked"
+            assert a.v[x].backlog.until > a.v[slot].applied, \
+                "causal buffer: what it waits for is here"
         waiting += below
-        m = room_find(k, slot, a.v[slot].applied + 1)
+        m = pending_find(k, slot, a.v[slot].applied + 1)
         if b.state == BACKLOG_READY:
             continue
         why = BLOCKED_BY_OWN
         if m != NULL:
-            assert decode_op(span(element_value(m), m.vlen), &h) == 1, "room: bytes that are no op"
+            assert decode_op(span(element_value(m), m.vlen), &h) == 1, \
+                "causal buffer: bytes that are no op"
             why = blocked(k, slot, &h, &of, &until)
         if b.state == BACKLOG_IDLE:
-            assert why == BLOCKED_BY_OWN, f"room: idle, but {why}"
+            assert why == BLOCKED_BY_OWN, f"causal buffer: idle, but {why}"
         elif b.state == BACKLOG_BLOCKED:
-            assert why == BLOCKED_BY_OTHER, f"room: blocked, but {why}"
-    assert len(waiting) == len(set(waiting)), "room: in two heaps"
+            assert why == BLOCKED_BY_OTHER, f"causal buffer: blocked, but {why}"
+    assert len(waiting) == len(set(waiting)), "causal buffer: in two heaps"
     n = sum(1 for slot in range(a.n) if a.v[slot].backlog.state in (BACKLOG_BLOCKED, BACKLOG_HELD))
-    assert len(waiting) == n, f"room: {n} wait, {len(waiting)} in heaps"
-    assert bytes == k.room.bytes and held == k.room.held_ops, "room: counts"
+    assert len(waiting) == n, f"causal buffer: {n} wait, {len(waiting)} in heaps"
+    assert bytes == k.pending.bytes and held == k.pending.held_ops, "causal buffer: counts"
     return 0
 
 
@@ -564,7 +570,7 @@ cdef list heap_slots(Actors *a, uint16_t root):
     out, left = [], [(root, 0)] if root else []
     while left:
         x, least = left.pop()
-        assert a.v[x - 1].backlog.until >= least, "room: heap order"
+        assert a.v[x - 1].backlog.until >= least, "causal buffer: heap order"
         out.append(x - 1)
         child = a.v[x - 1].backlog.child
         while child:
@@ -573,33 +579,33 @@ cdef list heap_slots(Actors *a, uint16_t root):
     return out
 
 
-cdef int64_t check_table(Kernel *k, uint32_t db, Table *t, size_t *live, size_t *tallies) except -1:
-    """Asserts what holds for keys and members alike; returns the stubs in t and counts its live
-    elements, tallies and bytes of exact totals."""
+cdef int64_t check_table(Kernel *k, uint32_t db, Table *t, size_t *live, size_t *counts) except -1:
+    """Asserts what holds for keys and members alike; returns the tombstones in t and counts its
+    live elements, counter entries and bytes of exact totals."""
     cdef Element *e
-    cdef Tally *y
+    cdef Count *y
     cdef size_t pos = 0
-    cdef int64_t stubs = 0
+    cdef int64_t tombstones = 0
     assert table_check(t, k.hash_key) == 0, f"table: {table_check(t, k.hash_key)}"
     while True:
         e = table_next(t, &pos)
         if e == NULL:
-            return stubs
+            return tombstones
         live[0] += element_live(e)
         assert e.meta & (E_PLAIN | E_CELL | E_ENTRY), "an element without content"
         assert (e.meta & (E_PLAIN | E_CELL)) != E_PLAIN | E_CELL, "two values"
-        assert not e.meta & E_PLAIN or dot_seq(e.dot) <= row_get(&k.db[db].newest,
-                                                                 dot_slot(
-                                                                     e.dot)), "a write newer than the newest"
-        y = element_cell(e).tallies if e.meta & E_CELL else NULL
+        assert (not e.meta & E_PLAIN
+                or dot_seq(e.dot) <= vector_get(&k.db[db].written, dot_slot(e.dot))), \
+            "a write newer than the newest"
+        y = element_cell(e).counts if e.meta & E_CELL else NULL
         while y != NULL:
-            tallies[0] += 1
-            tallies[1] += number_room(&y.total)
+            counts[0] += 1
+            counts[1] += number_room(&y.total)
             check_number(&y.total)
-            check_number(&y.back)
-            stubs += tally_is_stub(y)
+            check_number(&y.cancelled)
+            tombstones += is_tombstone(y)
             assert y.next == NULL or k.actors.v[y.actor].rank < k.actors.v[
-                    y.next.actor].rank, "tallies out of order"
+                    y.next.actor].rank, "counter entries out of order"
             y = y.next
 
 
@@ -616,16 +622,16 @@ cdef int check_number(const Number *v) except -1:
     return 0
 
 
-cdef int64_t check_collection(Kernel *k, uint32_t db, Collection *c, size_t *tallies) except -1:
+cdef int64_t check_collection(Kernel *k, uint32_t db, Collection *c, size_t *counts) except -1:
     cdef OrderCursor at
     cdef Item *item
     cdef Element *m
-    cdef size_t live = 0, cells = 0, pos = 0, with_stubs = 0
-    cdef int64_t stubs
+    cdef size_t live = 0, cells = 0, pos = 0, with_tombstones = 0
+    cdef int64_t tombstones
     if c.type == T_LIST:
         check_list(k, c)
         return 0
-    stubs = check_table(k, db, &c.table, &live, tallies)
+    tombstones = check_table(k, db, &c.table, &live, counts)
     assert table_count(&c.table), "an empty collection"
     assert live == c.live, f"{c.live} members counted, {live} there"
     while True:
@@ -633,18 +639,21 @@ cdef int64_t check_collection(Kernel *k, uint32_t db, Collection *c, size_t *tal
         if m == NULL:
             break
         cells += (m.meta & E_CELL) != 0
-        with_stubs += m.meta & E_CELL and has_stub(element_cell(m))
-    assert with_stubs == c.stubs, f"{c.stubs} members with stubs counted, {with_stubs} there"
+        with_tombstones += m.meta & E_CELL and has_tombstone(element_cell(m))
+    assert with_tombstones == c.tombstones, \
+        f"{c.tombstones} members with tombstones counted, {with_tombstones} there"
     assert cells == c.cells, f"{c.cells} cells counted, {cells} there"
     assert order_check(&c.order) == 0, f"order: {order_check(&c.order)}"
     assert c.order.n == (live if c.type == T_ZSET else 0), f"{c.order.n} in order, {live} live"
     item = order_at(&c.order, 0, &at)
     while item != NULL:
-        assert item.hint == member_hint(k, c, item.e), "order: a hint that is not the member's"
-        assert table_find(&c.table, element_key(item.e), item.e.klen,
-                          item.e.hash) == item.e, "order: a member that is not there"
+        m = item.e
+        assert item.sort_key == member_sort_key(k, c, m), \
+            "order: a sort key that is not the member's"
+        assert table_find(&c.table, element_key(m), m.klen, m.hash) == m, \
+            "order: a member that is not there"
         item = order_next(&at)
-    return stubs
+    return tombstones
 
 
 cdef int check_list(Kernel *k, Collection *c) except -1:
@@ -656,7 +665,7 @@ cdef int check_list(Kernel *k, Collection *c) except -1:
     assert order_check(&c.order) == 0, f"order: {order_check(&c.order)}"
     item = order_at(&c.order, 0, &at)
     while item != NULL:
-        assert item.hint == (<Block*>item.e).n, "order: a block that has another size"
+        assert item.sort_key == (<Block*>item.e).n, "order: a block that has another size"
         assert block_check(<Block*>item.e) == 0, f"block: {block_check(<Block*>item.e)}"
         item = order_next(&at)
     return 0
@@ -684,9 +693,9 @@ cdef bytes number_text(const Number *v):
 
 
 # ---- digest --------------------------------------------------------------------------------------
-# The sum, modulo 2^64 and under two keys, of a hash of every write, live tally and deadline write
-# with its place. A sum, so the order in which a replica meets them is no matter; actors stand in it
-# by their ids, never by their slots.
+# The sum, modulo 2^64 and under two keys, of a hash of every write, live counter entry and deadline
+# write with its place. A sum, so the order in which a replica meets them is no matter; actors stand
+# in it by their ids, never by their slots.
 
 cdef struct Digest:
     Kernel *k
@@ -698,7 +707,7 @@ cdef struct Digest:
     # a list element's: its position, which in memory names slots, as it is sent
     Buffer name
     Buffer total
-    Buffer totals           # of a tally, as they are sent
+    Buffer totals           # of a counter entry, as they are sent
 
 
 cdef void digest_add(Digest *d, Span name, int what, const uint64_t *facts, int n,
@@ -727,7 +736,7 @@ cdef void digest_cell(Digest *d, Span name, int what, const Cell *c, uint64_t ow
     """own: dot of the insert of a list element, else 0."""
     cdef Actor *actors = d.k.actors.v
     cdef Write *w = c.writes
-    cdef Tally *t = c.tallies
+    cdef Count *t = c.counts
     cdef uint64_t facts[5]
     while w != NULL:
         facts[0] = actors[dot_slot(w.dot)].id
@@ -738,14 +747,14 @@ cdef void digest_cell(Digest *d, Span name, int what, const Cell *c, uint64_t ow
         digest_add(d, name, what, facts, 5, span(write_value(w), w.n))
         w = w.next
     while t != NULL:
-        if not tally_is_stub(t):
+        if not is_tombstone(t):
             facts[0] = actors[t.actor].id
             facts[1] = t.run_seq
             facts[2] = t.run_index
             facts[3] = t.seq
             d.totals.n = 0
             digest_total(d, &t.total)
-            digest_total(d, &t.back)
+            digest_total(d, &t.cancelled)
             buffer_add(&d.totals, &t.wide, sizeof(uint16_t))
             if t.shown != NULL:
                 buffer_add(&d.totals, &t.shown.context, sizeof(uint64_t))

@@ -12,8 +12,8 @@ cdef enum NumberKind:
 cdef struct Reading:
     uint64_t dot            # of the write that counts; 0: there is none
     Span value              # its value
-    const Tally *tallies
-    const Tally *mine       # stands for the tally of its actor, there or not; NULL: nothing does
+    const Count *counts
+    const Count *mine       # stands for its actor's counter entry, there or not; NULL: nothing does
 
 # into *whole or *real, by what it answers
 cdef int shown_number(Actors *a, const Reading *r, int64_t *whole, long double *real) noexcept nogil

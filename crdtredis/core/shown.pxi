@@ -1,14 +1,14 @@
 # What a counter or a score shows.
 #
-# The number of the write that counts, and what the live tallies add to it, summed up exactly and
-# rounded once. Of strings and fields a sum of whole numbers stops at the limits of 64 bits. A
-# winner that is text hides the tallies. Infinity less infinity is the score 0.
+# The number of the write that counts, and what the live counter entries add to it, summed up
+# exactly and rounded once. Of strings and fields a sum of whole numbers stops at the limits of 64
+# bits. A winner that is text hides the counter entries. Infinity less infinity is the score 0.
 #
 # But one Redis rounds at every increment, and lets INCRBYFLOAT leave 64 bits; and a client of one
 # replica must see what it would see there. So an increment of which that is not the sum carries
 # what its client was answered, and the context of the answer: a hash of all that the number is read
-# from, the dot of the write and the state of each live tally. As long as a replica has just that,
-# it shows the answer; with anything more or less, the sum:
+# from, the dot of the write and the state of each live counter entry. As long as a replica has just
+# that, it shows the answer; with anything more or less, the sum:
 #
 #     k is 123456789.1, synced.   A: INCRBYFLOAT k 0.1. Redis makes it 123456789.19999999999709, and
 #                                 so shows every replica that gets it.
@@ -39,12 +39,12 @@ cdef inline int is_whole(long double v) noexcept nogil:
     return not is_beyond(v) and v == <long double><int64_t>v
 
 
-cdef inline const Tally *next_tally(const Reading *r, const Tally *t) noexcept nogil:
-    """A walk over the live tallies, r.mine first, that begins with t = NULL."""
+cdef inline const Count *next_count(const Reading *r, const Count *t) noexcept nogil:
+    """A walk over the live counter entries, r.mine first, that begins with t = NULL."""
     if t == NULL and r.mine != NULL:
         return r.mine
-    t = r.tallies if t == r.mine else t.next            # r.mine may be NULL
-    while t != NULL and (tally_is_stub(t) or (r.mine != NULL and t.actor == r.mine.actor)):
+    t = r.counts if t == r.mine else t.next            # r.mine may be NULL
+    while t != NULL and (is_tombstone(t) or (r.mine != NULL and t.actor == r.mine.actor)):
         t = t.next
     return t
 
@@ -52,11 +52,11 @@ cdef inline const Tally *next_tally(const Reading *r, const Tally *t) noexcept n
 # ---- answers -------------------------------------------------------------------------------------
 
 cdef uint64_t reading_context(Actors *a, const Reading *r) noexcept nogil:
-    """A sum of hashes, so tallies are in no order."""
+    """A sum of hashes, so counter entries are in no order."""
     cdef uint64_t key[2]
     cdef uint64_t facts[5]
     cdef uint64_t sum
-    cdef const Tally *t = next_tally(r, NULL)
+    cdef const Count *t = next_count(r, NULL)
     key[0] = <uint64_t>0x6372647473686f77
     key[1] = <uint64_t>0x6e636f6e74657874
     facts[0] = a.v[dot_slot(r.dot)].id if r.dot else 0
@@ -67,16 +67,16 @@ cdef uint64_t reading_context(Actors *a, const Reading *r) noexcept nogil:
         facts[1] = t.run_seq
         facts[2] = t.run_index
         facts[3] = t.seq
-        facts[4] = t.back_seq
+        facts[4] = t.cancelled_seq
         sum += siphash64(<const char*>facts, sizeof(facts), key)
-        t = next_tally(r, t)
+        t = next_count(r, t)
     return sum
 
 
 cdef int answered(Actors *a, const Reading *r, long double *out) noexcept nogil:
     """1 where an answer holds. Two in one context can only be made up: then the one of greater
     bytes."""
-    cdef const Tally *t = next_tally(r, NULL)
+    cdef const Count *t = next_count(r, NULL)
     cdef const Shown *best = NULL
     cdef uint64_t context = 0
     cdef int known = 0
@@ -88,7 +88,7 @@ cdef int answered(Actors *a, const Reading *r, long double *out) noexcept nogil:
             if (t.shown.context == context
                 and (best == NULL or memcmp(t.shown.number, best.number, EXTENDED) > 0)):
                 best = t.shown
-        t = next_tally(r, t)
+        t = next_count(r, t)
     if best != NULL:
         out[0] = extended_load(best.number)
     return best != NULL
@@ -98,7 +98,7 @@ cdef int answered(Actors *a, const Reading *r, long double *out) noexcept nogil:
 
 cdef int shown_number(Actors *a, const Reading *r, int64_t *whole,
                       long double *real) noexcept nogil:
-    cdef const Tally *t
+    cdef const Count *t
     cdef long double base = 0
     cdef int128 sum
     cdef int64_t v = 0
@@ -107,12 +107,12 @@ cdef int shown_number(Actors *a, const Reading *r, int64_t *whole,
             return NO_NUMBER
         return shown_sum(a, r, 0, base, 1, whole, real)
     sum = <int128>v
-    t = next_tally(r, NULL)
+    t = next_count(r, NULL)
     while t != NULL:
-        if t.total.more != NULL or t.back.more != NULL or t.shown != NULL or t.wide:
+        if t.total.more != NULL or t.cancelled.more != NULL or t.shown != NULL or t.wide:
             return shown_sum(a, r, v, 0, 0, whole, real)
-        sum += <int128>t.total.whole - t.back.whole
-        t = next_tally(r, t)
+        sum += <int128>t.total.whole - t.cancelled.whole
+        t = next_count(r, t)
     whole[0] = <int64_t>sum
     if sum == <int128>whole[0]:
         return WHOLE
@@ -125,7 +125,7 @@ cdef int shown_sum(Actors *a, const Reading *r, int64_t base, long double real_b
     """The rest of shown_number, where an answer may hold or more than 64-bit numbers are added up.
     is_real: the sum may leave 64 bits, as it may where INCRBYFLOAT had a part in it that left
     them."""
-    cdef const Tally *t = next_tally(r, NULL)
+    cdef const Count *t = next_count(r, NULL)
     cdef Sum sum
     cdef int kind
     if answered(a, r, real):
@@ -135,9 +135,9 @@ cdef int shown_sum(Actors *a, const Reading *r, int64_t base, long double real_b
     sum_add_whole(&sum, base)
     sum_add_real(&sum, real_base)
     while t != NULL:
-        sum_add_difference(&sum, &t.total, &t.back)
+        sum_add_difference(&sum, &t.total, &t.cancelled)
         is_real |= t.wide
-        t = next_tally(r, t)
+        t = next_count(r, t)
     kind = sum_whole(&sum, whole)
     if kind == 1 or (kind == 2 and not is_real):
         return WHOLE if kind == 1 else WHOLE_SHOWN
@@ -151,7 +151,7 @@ cdef int shown_sum(Actors *a, const Reading *r, int64_t base, long double real_b
 # ---- scores --------------------------------------------------------------------------------------
 
 cdef double shown_score(Actors *a, const Reading *r) noexcept nogil:
-    cdef const Tally *t = next_tally(r, NULL)
+    cdef const Count *t = next_count(r, NULL)
     cdef long double answer
     cdef double score = 0
     cdef int128 whole
@@ -163,19 +163,19 @@ cdef double shown_score(Actors *a, const Reading *r) noexcept nogil:
     # nearly always no more is to be added up than 64-bit numbers
     if is_whole(score):
         whole = <int64_t>score
-        while t != NULL and t.total.more == NULL and t.back.more == NULL and t.shown == NULL:
-            whole += <int128>t.total.whole - t.back.whole
-            t = next_tally(r, t)
+        while t != NULL and t.total.more == NULL and t.cancelled.more == NULL and t.shown == NULL:
+            whole += <int128>t.total.whole - t.cancelled.whole
+            t = next_count(r, t)
         if t == NULL:
             return <double>whole
-        t = next_tally(r, NULL)
+        t = next_count(r, NULL)
     if answered(a, r, &answer):
         return <double>answer
     sum_zero(&sum)
     sum_add_real(&sum, score)
     while t != NULL:
-        sum_add_difference(&sum, &t.total, &t.back)
-        t = next_tally(r, t)
+        sum_add_difference(&sum, &t.total, &t.cancelled)
+        t = next_count(r, t)
     return sum_double(&sum)
 
 

@@ -5,8 +5,8 @@ cdef enum:
     OP_MOST = 640 << 20
     OP_PIECE = 16 << 20     # ... of those that a removal too large for one op is cut into
     # what an encoded effect takes at most beside the bytes of its key, name and value
-    EFFECT_ROOM = 32        # without the tallies it lists
-    SEEN_ROOM = 64          # for each of these, beside their names and keys
+    EFFECT_ROOM = 32        # without the counter entries it lists
+    COUNT_ROOM = 64          # for each of these, beside their names and keys
     STEP_ROOM = 64          # for each step of a list position
 
 cdef enum Refused:
@@ -14,14 +14,14 @@ cdef enum Refused:
     REFUSED_UNSOUND = 2     # an effect would be one that no replica accepts: see core/effects.pxi
 
 # Asked before a command makes its first effect: is there room for n effects on keys of `key` bytes,
-# with names and values of `bytes` in all? The tallies that they list are counted here, and a few
-# effects more for what goes with any write.
+# with names and values of `bytes` in all? The counter entries that they list are counted here, and
+# a few effects more for what goes with any write.
 cdef int op_fits(Kernel *k, uint32_t db, size_t n, size_t key, size_t bytes) noexcept nogil
 # The same. Where there is none, the command is refused: it makes no effect, and its client is told
 # so (Kernel.refused).
 cdef int op_room(Kernel *k, uint32_t db, size_t n, size_t key, size_t bytes) noexcept nogil
-# Bytes at most of certain effects, for `bytes` above; of tallies no more is counted than an op can
-# hold.
+# Bytes at most of certain effects, for `bytes` above; of counter entries no more is counted than an
+# op can hold.
 cdef size_t removal_size(Kernel *k, Element *e) noexcept nogil                 # of key_delete
 # of what a write removes first; e may be NULL
 cdef size_t remainder_size(Kernel *k, uint32_t db, Element *e) noexcept nogil

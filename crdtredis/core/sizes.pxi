@@ -11,9 +11,9 @@
 # handler that makes several, and the functions here that make one. For most commands that is an
 # addition; where the simple bound is too large, some look at what is there.
 #
-# Removing what somebody increments is different: it lists the counter entries it takes back, may
+# Removing what somebody increments is different: it lists the counter entries it cancels, may
 # need any number of bytes, and must always be possible. Outside of a transaction it is cut: entries
-# are taken back in pieces, as removals of members or of keys, in ops of their own, and what is left
+# are cancelled in pieces, as removals of members or of keys, in ops of their own, and what is left
 # goes in the last. A peer may see a part of it gone; that cannot be helped, and only happens with
 # millions of counters in one place.
 #
@@ -25,11 +25,10 @@ cdef inline size_t op_used(Kernel *k) noexcept nogil:
 
 
 cdef int op_fits(Kernel *k, uint32_t db, size_t n, size_t key, size_t bytes) noexcept nogil:
-    # No effect lists more than one tally of an actor, and no tally is listed twice.
-    cdef size_t tallies = min(n * k.actors.n, k.db[db].tallies)
-    return op_used(k) + (n + 3) * (EFFECT_ROOM +
-                                   key) + tallies * SEEN_ROOM + min(tallies * EXACT_ROOM,
-                                                                    k.db[db].exact) + bytes <= k.op_most
+    # No effect lists more than one counter entry of an actor, and no counter entry is listed twice.
+    cdef size_t counts = min(n * k.actors.n, k.db[db].counts)
+    cdef size_t listed = counts * COUNT_ROOM + min(counts * EXACT_ROOM, k.db[db].exact)
+    return op_used(k) + (n + 3) * (EFFECT_ROOM + key) + listed + bytes <= k.op_most
 
 
 cdef int op_room(Kernel *k, uint32_t db, size_t n, size_t key, size_t bytes) noexcept nogil:
@@ -49,14 +48,14 @@ cdef void close_early(Kernel *k) noexcept nogil:
 
 
 cdef size_t removal_size(Kernel *k, Element *e) noexcept nogil:
-    k.seen.n = 0
+    k.listed.n = 0
     list_key(k, e, T_NONE, span(NULL, 0), k.op_most)
-    return EFFECT_ROOM + e.klen + k.seen.n
+    return EFFECT_ROOM + e.klen + k.listed.n
 
 
 cdef size_t remainder_size(Kernel *k, uint32_t db, Element *e) noexcept nogil:
     cdef Collection *c
-    if e == NULL or k.db[db].tallies == 0:
+    if e == NULL or k.db[db].counts == 0:
         return 0
     c = element_entry(e).collections if e.meta & E_ENTRY else NULL
     if key_visible(k, e) and (c == NULL or (c.next == NULL and not value_live(e))):
@@ -66,7 +65,7 @@ cdef size_t remainder_size(Kernel *k, uint32_t db, Element *e) noexcept nogil:
 
 cdef size_t flush_size(Kernel *k, uint32_t db) noexcept nogil:
     list_database(k, db)
-    return EFFECT_ROOM + k.seen.n
+    return EFFECT_ROOM + k.listed.n
 
 
 cdef size_t copy_size(Kernel *k, Element *e, size_t key) noexcept nogil:
@@ -112,26 +111,26 @@ cdef int may_refuse(Kernel *k) noexcept nogil:
 
 
 cdef int op_cut(Kernel *k, uint32_t db, size_t key) noexcept nogil:
-    """Closes the op before a removal that lists what is in k.seen; 0 where that is too large for
+    """Closes the op before a removal that lists what is in k.listed; 0 where that is too large for
     any op."""
     k.torn += k.depth > 1
     close_early(k)
-    return op_fits(k, db, 0, key, k.seen.n)
+    return op_fits(k, db, 0, key, k.listed.n)
 
 
 cdef void gather_listed(Table *t, Buffer *to) noexcept nogil:
-    """Appends the members that have live tallies."""
+    """Appends the members that have live counter entries."""
     cdef size_t pos = 0
     cdef Element *m = table_next(t, &pos)
     while m != NULL:
-        if m.meta & E_CELL and cell_live(element_cell(m)) and element_cell(m).tallies != NULL:
+        if m.meta & E_CELL and cell_live(element_cell(m)) and element_cell(m).counts != NULL:
             buffer_add(to, &m, sizeof(Element*))
         m = table_next(t, &pos)
 
 
 cdef Element *shed_members(Kernel *k, uint32_t db, Element *e) noexcept nogil:
-    """Removes the members of a key that have tallies one by one, in as many ops as that takes.
-    Returns what stands under it then."""
+    """Removes the members of a key that have counter entries one by one, in as many ops as that
+    takes. Returns what stands under it then."""
     cdef Buffer key, name, members
     cdef Collection *c
     cdef Element *m
@@ -161,12 +160,12 @@ cdef Element *shed_members(Kernel *k, uint32_t db, Element *e) noexcept nogil:
 
 
 cdef int list_database(Kernel *k, uint32_t db) noexcept nogil:
-    """The live tallies of a database in k.seen; 0 where they are more than an op can hold, of which
-    it has as many."""
+    """The live counter entries of a database in k.listed; 0 where they are more than an op can
+    hold, of which it has as many."""
     cdef Element *e
     cdef size_t pos = 0
-    k.seen.n = 0
-    while k.db[db].tallies:
+    k.listed.n = 0
+    while k.db[db].counts:
         e = table_next(&k.db[db].table, &pos)
         if e == NULL:
             break
@@ -176,14 +175,15 @@ cdef int list_database(Kernel *k, uint32_t db) noexcept nogil:
 
 
 cdef void shed_keys(Kernel *k, uint32_t db) noexcept nogil:
-    """Deletes the keys of a database that have tallies one by one, in as many ops as that takes."""
+    """Deletes the keys of a database that have counter entries one by one, in as many ops as that
+    takes."""
     cdef Buffer keys
     cdef Element *e
     cdef size_t pos = 0, i
     memset(&keys, 0, sizeof(Buffer))
     e = table_next(&k.db[db].table, &pos)
     while e != NULL:
-        k.seen.n = 0
+        k.listed.n = 0
         if not list_key(k, e, T_NONE, span(NULL, 0), 0):
             buffer_add(&keys, &e, sizeof(Element*))
         e = table_next(&k.db[db].table, &pos)

@@ -9,7 +9,7 @@ cdef enum:
     # E_PLAIN only: a member of a set, without a stamp; of values that are all empty none needs to
     # win
     E_BARE = 16
-    E_CELL = 2              # a Cell (writes and tallies) stands before the key
+    E_CELL = 2              # a Cell (writes and counter entries) stands before the key
     E_ENTRY = 4             # keyspace only: a pointer to an Entry stands before that
     # E_PLAIN only: the write was a SET, which cleared the key's deadline at its stamp
     E_CLEARS = 8
@@ -22,7 +22,7 @@ cdef struct Element:
     uint32_t klen
     uint32_t vlen           # E_PLAIN: bytes of value
     uint32_t meta           # bits 0-7: E_*; bits 8-31: second of the last access (mod 2^24)
-    uint64_t stamp          # E_PLAIN: its timestamp; its actor is the dot's
+    uint64_t stamp          # E_PLAIN: its stamp; its actor is the dot's
 
 cdef struct Table:
     uint64_t *slots[2]      # [0] the table, or the one being emptied; [1] the one being filled
@@ -61,8 +61,8 @@ cdef void table_clear(Table *t, TableVisit visit, void *arg) noexcept nogil
 cdef Element *table_find(Table *t, const char *key, size_t n, uint32_t hash) noexcept nogil
 # Hints ahead of a table_find, for whoever has other work to do meanwhile: first the slots, and when
 # those have come, the element.
-cdef void table_expect_slots(Table *t, uint32_t hash) noexcept nogil
-cdef void table_expect_element(Table *t, uint32_t hash) noexcept nogil
+cdef void table_prefetch_slots(Table *t, uint32_t hash) noexcept nogil
+cdef void table_prefetch_element(Table *t, uint32_t hash) noexcept nogil
 # its key must be absent
 cdef void table_add(Table *t, Element *e) noexcept nogil
 # e must be in t; not freed

@@ -49,8 +49,9 @@
 
 cdef extern from *:
     """
-    /* The empty statement keeps GCC from taking functions that only prefetch for functions without effect, whose calls it drops. */
-    static inline void prefetch(const void *p) { __builtin_prefetch(p); __asm__ volatile(""); }
+    /* The empty statement keeps GCC from taking functions that only prefetch for functions without
+    effect, whose calls it drops. */ static inline void prefetch(const void *p) {
+    __builtin_prefetch(p); __asm__ volatile(""); }
     """
     void prefetch(const void *p) noexcept nogil
     int bits_below "__builtin_ctzll" (unsigned long long x) noexcept nogil
@@ -61,7 +62,7 @@ from libc.string cimport memcmp
 cdef enum:
     SMALLEST_TABLE = 4
     DISTANCE_MAX = 255
-    WALK_AHEAD = 12         # slots by which a walk fetches elements before it comes to them
+    WALK_PREFETCHED = 12         # slots by which a walk fetches elements before it comes to them
     STEP_ELEMENTS = 2       # moved per change while two arrays exist
     # passed per change at most: old arrays of a shrinking table are mostly empty
     STEP_SLOTS = 32
@@ -300,7 +301,7 @@ cdef Element *table_find(Table *t, const char *key, size_t n, uint32_t hash) noe
     return NULL
 
 
-cdef void table_expect_slots(Table *t, uint32_t hash) noexcept nogil:
+cdef void table_prefetch_slots(Table *t, uint32_t hash) noexcept nogil:
     cdef size_t distance
     cdef int i
     for i in range(2):
@@ -308,7 +309,7 @@ cdef void table_expect_slots(Table *t, uint32_t hash) noexcept nogil:
             prefetch(&t.slots[i][probe_start(t, i, hash, &distance)])
 
 
-cdef void table_expect_element(Table *t, uint32_t hash) noexcept nogil:
+cdef void table_prefetch_element(Table *t, uint32_t hash) noexcept nogil:
     cdef uint64_t *slots
     cdef size_t at, distance
     cdef int i
@@ -444,7 +445,7 @@ cdef Element *table_next(Table *t, size_t *pos) noexcept nogil:
     cdef uint64_t word
     while pos[0] < slots:
         word = t.slots[0][pos[0]] if pos[0] < first else t.slots[1][pos[0] - first]
-        ahead = pos[0] + WALK_AHEAD
+        ahead = pos[0] + WALK_PREFETCHED
         if ahead < slots:
             prefetch(slot_element(t.slots[0][ahead] if ahead < first
                                   else t.slots[1][ahead - first]))

@@ -17,7 +17,7 @@
 # A connection is freed at the end of an iteration only (free_dead), when no list and no event
 # refers to it.
 
-from crdtredis._core cimport hash_ahead, key_ahead
+from crdtredis._core cimport hash_prefetch, key_prefetch
 from crdtredis._resp cimport parser_back, parser_follows
 from crdtredis.buffer cimport buffer_grow
 
@@ -292,7 +292,7 @@ cdef void run_ahead(Loop self, Conn *c, uint32_t *left) noexcept nogil:
         room += p.argc
         a.command = find_command(d, a.argv[0])
         if a.command != NULL and 0 < a.command.first_key < a.argc:
-            a.hash = key_ahead(self.k, client.db, a.argv[a.command.first_key])
+            a.hash = key_prefetch(self.k, client.db, a.argv[a.command.first_key])
         n += 1
         if (n == AHEAD or <uint32_t>n == left[0] or not parser_follows(p)
             or parser_next(p) != PARSE_READY):
@@ -303,7 +303,7 @@ cdef void run_ahead(Loop self, Conn *c, uint32_t *left) noexcept nogil:
     for i in range(n):
         a = &self.ahead[i]
         if a.command != NULL and 0 < a.command.first_key < a.argc:
-            hash_ahead(self.k, client.db, a.hash)
+            hash_prefetch(self.k, client.db, a.hash)
     for i in range(n):
         a = &self.ahead[i]
         if i and (client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED |

@@ -50,7 +50,7 @@ cdef class Loop:
     cdef uint32_t owed_n
     cdef uint32_t owed_cap
     cdef uint64_t own_logged            # seq of the newest own op when an iteration was last logged
-    # time was up before the waiting room and the bridge's queue had given all they could
+    # time was up before the causal buffer and the bridge's queue had given all they could
     cdef int received_more
     cdef int bridge_ready
     cdef int calls_ready
@@ -58,7 +58,7 @@ cdef class Loop:
     cdef int64_t next_cron
     cdef int64_t next_python
     cdef int64_t next_reap
-    # when the next round of letting stubs go begins, or goes on
+    # when the next round of letting tombstones go begins, or goes on
     cdef public int64_t next_collect
     cdef uint64_t cron_n
     # a second has passed since the log was last asked whether something is due

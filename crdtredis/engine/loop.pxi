@@ -25,10 +25,10 @@ import socket
 
 from cpython.exc cimport PyErr_CheckSignals
 
-from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, RECORD_FULL, RECORD_HEAD, ROOM_SLICE, collect,
-                              free_garbage, has_ops, pages_due,
-                              pages_give, pages_slices, pages_watch, reap, receive, record_end,
-                              retry_waiting, table_work, take_record)
+from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, RECORD_FULL, RECORD_HEAD, PENDING_SLICE,
+                              active_expiry, collect, free_garbage, has_ops, pages_due,
+                              pages_give, pages_slices, pages_watch, receive, record_end,
+                              retry_pending, table_work, take_record)
 from crdtredis.errors cimport LOG_NOT_WRITTEN
 
 cdef enum:
@@ -42,7 +42,7 @@ cdef enum:
     # keys of flushed databases and members of deleted collections freed in an iteration
     FREE_SLICE = 1000
     REHASH_SLICE = 2000     # elements per database and cron run
-    COLLECT_SLICE = 1000    # buckets looked at for stubs per cron run
+    COLLECT_SLICE = 1000    # buckets looked at for tombstones per cron run
     RECEIVE_US = 2000       # time for peers' ops in an iteration
     FLUSH_MS = 1000         # for unsent replies at the end
 
@@ -507,8 +507,8 @@ cdef class Loop:
     # ---- peers, deadlines, the log ---------------------------------------------------------------
 
     cdef void receive_messages(self) noexcept nogil:
-        """What may leave the waiting room goes before what has just come: so that the room does not
-        grow while there is no time for both."""
+        """What may leave the causal buffer goes before what has just come: so that the room does
+        not grow while there is no time for both."""
         cdef uint64_t begun = cycles()
         cdef uint64_t most = <uint64_t>(RECEIVE_US * self.d.ticks_per_usec)
         cdef uint64_t count
@@ -518,7 +518,7 @@ cdef class Loop:
             read(self.bridge.engine_fd, &count, 8)
         self.received_more = 1
         while True:
-            if self.d.guard & GUARD_MISCONF or not retry_waiting(self.k, ROOM_SLICE):
+            if self.d.guard & GUARD_MISCONF or not retry_pending(self.k, PENDING_SLICE):
                 b = self.bridge.take() if self.bridge is not None else NULL
                 if b == NULL:
                     self.received_more = 0
@@ -549,7 +549,7 @@ cdef class Loop:
                                GUARD_PAUSE_WRITE)):
             self.next_reap = self.mono + 100
             return
-        ms = reap(self.k, REAP_SLICE)
+        ms = active_expiry(self.k, REAP_SLICE)
         self.next_reap = self.mono + (ms if 0 <= ms < 100 else 100)
 
     cdef void log_iteration(self) noexcept nogil:
@@ -641,7 +641,7 @@ cdef class Loop:
         for i in range(16):
             table_work(&self.k.db[i].table, REHASH_SLICE)
         if not self.d.guard & (GUARD_LOADING | GUARD_MISCONF):
-            self.received_more |= retry_waiting(self.k, ROOM_SLICE)
+            self.received_more |= retry_pending(self.k, PENDING_SLICE)
             if self.mono >= self.next_collect and collect(self.k, COLLECT_SLICE):
                 self.next_collect = self.mono + self.collect_every
         for i in range(self.listener_n):

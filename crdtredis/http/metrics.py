@@ -40,8 +40,8 @@ GAUGES = {
                              "How far the stamps here are ahead of the clock"),
     "writes_refused_for_clock": ("crdt", "writes_refused_for_clock",
                                  "1 while that is more than max_clock_skew, and writes are refused"),
-    "stubs": ("crdt", "stubs",
-              "Tallies taken back and kept until their actor is known to have seen it"),
+    "tombstones": ("crdt", "tombstones",
+              "Counter entries cancelled and kept until their actor is known to have seen it"),
 }
 COUNTERS = {
     "connections": ("stats", "total_connections_received", "Connections accepted"),

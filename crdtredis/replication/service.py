@@ -113,7 +113,7 @@ def local_replica_of(replica: Any, renew: Callable[[int], None],
 
     def view() -> KernelView:
         return KernelView(replica.clock_ids(), {a[0]: Actor(*a) for a in replica.declared()},
-                    replica.waiting()["ops"], logged())
+                    replica.pending()["ops"], logged())
 
     def renewed(above: int) -> Actor:
         renew(above)
@@ -121,7 +121,7 @@ def local_replica_of(replica: Any, renew: Callable[[int], None],
 
     def record_clock(peer: Actor, clock: Clock) -> int:
         replica.record_clock(peer.id, clock)
-        return replica.waiting()["ops"]
+        return replica.pending()["ops"]
 
     now = view()
     return LocalReplica(actor(), now.actors, now.clock, renewed, view, record_clock)

@@ -116,7 +116,7 @@ def main(folder: str, repair: bool) -> int:
 
 def replica_for(replica_id: str, epoch: int) -> Replica:
     """One that is thrown away."""
-    replica = Replica(replica_id, epoch + 1, waiting_limit=1 << 40)
+    replica = Replica(replica_id, epoch + 1, pending_limit=1 << 40)
     replica.now = time.time_ns() // 1_000_000
     return replica
 

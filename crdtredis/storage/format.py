@@ -33,7 +33,7 @@ A segment:
                                 segments are on disk
 
     record = length of payload (u32 LE), CRC-32C of those 4 bytes and the payload (u32 LE), payload:
-    see core/segment.pxi
+    see core/record.pxi
 
 **The chain.** A segment continues the log at the position that its `follows` names. Nearly always
 that is the end of the segment before. After a failed write or fdatasync it lies further back: what

@@ -189,7 +189,7 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
         if not observed(clock, link.header().clock):
             raise RecoveryError(link.path, 0, "this segment begins after ops that the segments "
                                               "before it do not hold")
-    waiting = replica.waiting()["ops"]
+    waiting = replica.pending()["ops"]
     if waiting and not repaired:
         raise Gap(links[-1].path, position[1],
                   f"{waiting} ops need others that the log does not hold")

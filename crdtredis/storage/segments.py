@@ -2,9 +2,10 @@
 
 Who does what:
 
-    engine thread   appends each loop iteration's record without the GIL (core/log.pxi); calls tick() when the
-                    writer asks for it and once a second: begins a new segment when the old one is
-                    full, and tries again after a failure
+    engine thread   appends each loop iteration's record without the GIL
+                    (core/segment_writer.pxi); calls tick() when the writer asks for it and once a
+                    second: begins a new segment when the old one is full, and tries again after a
+                    failure
     fdatasync       a thread of its own that once a second makes durable what is not (policy
                     everysec), closes former segments after the same, and reports a failure. It
                     alone closes descriptors, so none is closed under it.
@@ -24,13 +25,14 @@ with it is the thread's, in the order of the log: never does a later segment bec
 before an earlier one, and when no former one is left, a mark in the open one says so. Until then
 its header says from where on a loss of power may have left nothing (`unsynced`).
 
-**Failure.** core/log.pxi says why a failed file is never trusted again. tick() then writes a fresh
-segment: header, all that is in doubt in former files (after a failed fdatasync), the records that
-could not be written. Only when that is durable does it get its name and the log is open again; so a
-full disk heals by itself within a second of being given room. The header's `follows` voids what was
-written again. If what is in doubt cannot even be read back, the log stays failed: memory has it,
-the disk does not, and only a restart (and the peers) can settle it. While anything is in doubt,
-nothing is synced but by that: asked a second time, the kernel would say that all is well.
+**Failure.** core/segment_writer.pxi says why a failed file is never trusted again. tick() then
+writes a fresh segment: header, all that is in doubt in former files (after a failed fdatasync), the
+records that could not be written. Only when that is durable does it get its name and the log is
+open again; so a full disk heals by itself within a second of being given room. The header's
+`follows` voids what was written again. If what is in doubt cannot even be read back, the log stays
+failed: memory has it, the disk does not, and only a restart (and the peers) can settle it. While
+anything is in doubt, nothing is synced but by that: asked a second time, the kernel would say that
+all is well.
 
 **Start.** A server that was killed on a full disk must come up again, with what it has, for
 reading. So the log may begin its life failed: while `claim` (which makes this process's epoch
@@ -57,7 +59,7 @@ from crdtredis.storage.format import (FormatError, Header, LogPosition, encode_h
                                       read_at,
                                       read_batches, segment_numbers, segment_path, sync_directory)
 
-POLICIES = {"no": 0, "everysec": 1, "always": 2}      # as enum LogPolicy in core/log.pxd
+POLICIES = {"no": 0, "everysec": 1, "always": 2}      # as enum LogPolicy in core/segment_writer.pxd
 ALWAYS = POLICIES["always"]
 NO = POLICIES["no"]
 SYNC_INTERVAL = 1.0                                     # s

@@ -64,7 +64,7 @@ def test_inspect_of_a_counter_with_a_deadline_in_another_database():
     c("INCRBY", "n", 7)
     c("PEXPIRE", "n", 5000)
     seen = c("CRDT.INSPECT", "n")
-    assert seen[b"tallies"][0][b"total"] == b"7" and seen[b"deadline"] == NOW + 5000
+    assert seen[b"counter_entries"][0][b"total"] == b"7" and seen[b"deadline"] == NOW + 5000
     c("SELECT", 0)
     assert c("CRDT.INSPECT", "n") is None
 

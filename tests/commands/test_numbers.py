@@ -32,7 +32,7 @@ def both(ab, *argv):
     return told
 
 
-# ---- what is left after a take-back --------------------------------------------------------------
+# ---- what is left after a cancellation -----------------------------------------------------------
 @pytest.mark.parametrize("base", ["123456789", "1e15", "0.3", "-7.7", "1e-30", "1e4000",
                                   "9223372036854775807", "-1e20"])
 @pytest.mark.parametrize("step", ["0.1", "-0.3", "5", "1e-17", "123456789.123456789", "1e25"])

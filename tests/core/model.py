@@ -2,14 +2,14 @@
 speed.
 
 The kernel must give this model's outcome for every schedule (test_model.py). It is written to be
-read: a key is a set of *writes*, a *tally* per actor, and the writes of its deadline register; an
-op is a list of effects; applying one is a function of op and state.
+read: a key is a set of *writes*, a *counter entry* per actor, and the writes of its deadline
+register; an op is a list of effects; applying one is a function of op and state.
 
 Names are those of the kernel. An actor is (replica id, epoch), a dot is (actor, seq), a clock is
 {actor: seq}. Totals are exact fractions; what is read of them is rounded once, to 64 bits of
 mantissa. A single Redis rounds at every increment: where that shows, an increment carries what its
-client was answered (`Tally.shown`), which holds as long as the key reads from the same writes and
-tallies.
+client was answered (`Counter entry.shown`), which holds as long as the key reads from the same
+writes and counter entries.
 
     a, b = Model("a"), Model("b")
     ops = [a.execute([("add", 0, b"k", 7)], now=1), b.execute([("add", 0, b"k", 3)], now=1)]
@@ -80,13 +80,13 @@ class Op:
 
 
 @dataclass
-class Tally:
+class Count:
     run: tuple                       # (seq, effect index) of the increment that began it
     seq: int                         # the newest increment, and the sum of the run up to there
     total: Fraction
-    # the newest take-back: the sum as of that increment counts no more
-    back_seq: int = 0
-    back: Fraction = Fraction(0)
+    # the newest cancellation: the sum as of that increment counts no more
+    cancelled_seq: int = 0
+    cancelled: Fraction = Fraction(0)
     # (what was read, the number its client was shown): of the newest increment
     shown: tuple | None = None
     # it has left 64 bits as a floating point number: sums with it do not stop there
@@ -94,25 +94,25 @@ class Tally:
 
     @property
     def live(self) -> bool:
-        return self.seq > self.back_seq
+        return self.seq > self.cancelled_seq
 
 
 @dataclass
 class Key:
     # dot -> (stamp, actor, value, clears the deadline)
     writes: dict = field(default_factory=dict)
-    tallies: dict = field(default_factory=dict)       # actor -> Tally
+    counts: dict = field(default_factory=dict)       # actor -> Counter entry
     # dot -> (stamp, actor, ms or None for "no deadline")
     deadlines: dict = field(default_factory=dict)
 
     def live(self) -> bool:
-        return bool(self.writes) or any(t.live for t in self.tallies.values())
+        return bool(self.writes) or any(t.live for t in self.counts.values())
 
     def empty(self) -> bool:
-        return not (self.writes or self.tallies or self.deadlines)
+        return not (self.writes or self.counts or self.deadlines)
 
     def seen(self) -> list:
-        return [(a, t.run, t.seq, t.total) for a, t in self.tallies.items() if t.live]
+        return [(a, t.run, t.seq, t.total) for a, t in self.counts.items() if t.live]
 
     def stated(self):
         """(stamp, actor, whether a deadline write says it, ms or None): the latest word on the
@@ -124,12 +124,12 @@ class Key:
     def context(self) -> frozenset:
         """All that the number is read from."""
         dot = max(self.writes, key=lambda d: self.writes[d][:2], default=None)
-        return frozenset([dot, *((a, t.run, t.seq, t.back_seq) for a, t in self.tallies.items()
+        return frozenset([dot, *((a, t.run, t.seq, t.cancelled_seq) for a, t in self.counts.items()
                                  if t.live)])
 
     def text(self) -> bytes | None:
         winner = max(self.writes.values(), key=lambda w: w[:2], default=None)
-        live = [t for t in self.tallies.values() if t.live]
+        live = [t for t in self.counts.values() if t.live]
         if not live:
             return winner and winner[2]
         base = number(winner[2]) if winner else Fraction(0)
@@ -140,27 +140,27 @@ class Key:
         if answers:
             return number_text(answers[0])
         is_real = winner is not None and not is_whole(winner[2]) or any(t.wide for t in live)
-        return number_text(sum_of(base, [t.total - t.back for t in live], is_real))
+        return number_text(sum_of(base, [t.total - t.cancelled for t in live], is_real))
 
     # effects
     def remove(self, op: Op, seen: list) -> None:
         self.writes = {d: w for d, w in self.writes.items() if not op.observed(d)}
         for actor, run, seq, total in seen:
-            t = self.tallies.get(actor)
-            if t and t.run == run and seq > t.back_seq:
-                t.back_seq, t.back = seq, total
+            t = self.counts.get(actor)
+            if t and t.run == run and seq > t.cancelled_seq:
+                t.cancelled_seq, t.cancelled = seq, total
                 if not t.live and actor == op.dot[0]:
-                    # its own actor took it back: nobody needs the stub
-                    del self.tallies[actor]
+                    # its own actor cancelled it: nobody needs the tombstone
+                    del self.counts[actor]
 
     def clear_deadline(self, op: Op) -> None:
         self.deadlines = {d: w for d, w in self.deadlines.items() if not op.observed(d)}
 
     def increment(self, op: Op, run, total, shown=None, wide=False) -> None:
         actor, seq = op.dot
-        t = self.tallies.get(actor)
+        t = self.counts.get(actor)
         if t is None or t.run < run:
-            self.tallies[actor] = Tally(run, seq, total, shown=shown, wide=wide)
+            self.counts[actor] = Count(run, seq, total, shown=shown, wide=wide)
         elif t.run == run and seq >= t.seq:
             t.seq, t.total, t.shown, t.wide = seq, total, shown, wide
 
@@ -171,17 +171,17 @@ class Model:
     def __init__(self, replica: str, epoch: int = 1):
         self.actor = (replica, epoch)
         self.clock: dict = {}
-        self.hlc = 0
+        self.newest_stamp = 0
         self.keys: dict[tuple, Key] = {}               # (db, key) -> Key
-        self.room: list[Op] = []                       # ops that wait for others
+        self.pending: list[Op] = []                       # ops that wait for others
 
     # ---- commands: each list of them is one op ---------------------------------------------------
     def execute(self, commands: list, now: int) -> Op | None:
         """("set" | "keep", db, key, value), ("add", db, key, step), ("incr", db, key, step as text:
         shown as Redis adds it), ("del", db, key, None), ("expire", db, key, ms; 0: never),
         ("flush", db, b"", None). The op, applied here; None when nothing was changed."""
-        op = Op((self.actor, self.clock.get(self.actor, 0) + 1), max(self.hlc + 1, now << 16),
-                dict(self.clock))
+        dot = self.actor, self.clock.get(self.actor, 0) + 1
+        op = Op(dot, max(self.newest_stamp + 1, now << 16), dict(self.clock))
         for name, db, key, argument in commands:
             self._command(op, now, name, (db, key), argument)
         if not op.effects:
@@ -215,7 +215,7 @@ class Model:
                     self._make(op, "deadline", at, word[3], word[0], word[1])
             k = self.keys.get(at)
             if name in ("add", "incr"):
-                t = k.tallies.get(self.actor) if k else None
+                t = k.counts.get(self.actor) if k else None
                 run, total = ((t.run, t.total) if t and t.live
                               else ((op.dot[1], len(op.effects)), Fraction(0)))
                 step, shown = number(argument) if name == "incr" else Fraction(argument), None
@@ -235,18 +235,18 @@ class Model:
     def receive(self, op: Op) -> None:
         """The one entrance for others' ops: known ones are dropped, those that come too early
         wait."""
-        moved = all(op.dot != w.dot for w in self.room)
+        moved = all(op.dot != w.dot for w in self.pending)
         if moved:
-            self.room.append(op)
+            self.pending.append(op)
         while moved:
             moved = False
-            for op in list(self.room):
+            for op in list(self.pending):
                 actor, seq = op.dot
                 if self.clock.get(actor, 0) >= seq:
-                    self.room.remove(op)
+                    self.pending.remove(op)
                 elif (self.clock.get(actor, 0) == seq - 1
                       and all(self.clock.get(a, 0) >= n for a, n in op.deps.items())):
-                    self.room.remove(op)
+                    self.pending.remove(op)
                     for effect in op.effects:
                         self._apply(op, effect)
                     self._record(op)
@@ -254,7 +254,7 @@ class Model:
 
     def _record(self, op: Op) -> None:
         self.clock[op.dot[0]] = op.dot[1]
-        self.hlc = max(self.hlc, op.stamp)
+        self.newest_stamp = max(self.newest_stamp, op.stamp)
 
     def _apply(self, op: Op, effect: tuple) -> None:
         kind, at, *rest = effect

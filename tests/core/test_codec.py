@@ -42,7 +42,7 @@ def random_op(rng):
         if x.kind == pb.INCREMENT:
             fraction(rng, x)
         for _ in range(rng.choice([0, 0, 1, 3])):
-            s = x.seen.add(actor=rng.getrandbits(64), run_seq=rng.choice(INTS),
+            s = x.observed.add(actor=rng.getrandbits(64), run_seq=rng.choice(INTS),
                            run_index=rng.choice([0, 1, 2**32 - 1]), seq=rng.choice(INTS),
                            type=rng.randrange(5), name=random_bytes(rng), key=random_bytes(rng))
             fraction(rng, s)
@@ -134,7 +134,7 @@ ACTOR = pb.Actor(id=7, replica="X", epoch=1)
     dict(kind=pb.ASSIGN, key=b"k", type=pb.ZSET, name=b"m", value=b"12345678"[:7]),
     # not a number
     dict(kind=pb.ASSIGN, key=b"k", type=pb.ZSET, name=b"m", value=bytes(6) + b"\xf8\x7f"),
-    dict(kind=pb.DELETE, key=b"k", seen=[pb.Seen(actor=7, seq=1, key=b"l")]),
+    dict(kind=pb.DELETE, key=b"k", observed=[pb.ObservedCount(actor=7, seq=1, key=b"l")]),
     dict(kind=pb.DELETE, key=b"k", db=16),
     dict(kind=pb.DELETE, key=b"k", deadline=-1),
 ])
@@ -250,9 +250,9 @@ def test_a_slice_lacks_exactly_what_the_clock_covers():
         known = rng.randrange(30)
         b = Replica("B", 1)
         b.receive(slice_batch(batch, {a.actor: known}))
-        assert b.waiting()["ops"] == (30 - known if known else 0)
+        assert b.pending()["ops"] == (30 - known if known else 0)
         b.receive(batch)
-        assert b.digest() == a.digest() and b.waiting()["ops"] == 0
+        assert b.digest() == a.digest() and b.pending()["ops"] == 0
     with pytest.raises(DamagedBatch):
         slice_batch(batch[:-1], {})
     with pytest.raises(DamagedBatch):

@@ -1,9 +1,9 @@
 """Hashes, sets, sorted sets and lists under replication, against an oracle that reads the outcome
 off the bare set of ops.
 
-Random clusters make effects, exchange ops with loss of order, duplicates and relays, collect stubs
-and start again from their log. In the end all replicas must be equal, and what they show must be
-what the oracle (tests/simulation/oracle.py) says. The simulation does the same with client
+Random clusters make effects, exchange ops with loss of order, duplicates and relays, collect
+tombstones and start again from their log. In the end all replicas must be equal, and what they show
+must be what the oracle (tests/simulation/oracle.py) says. The simulation does the same with client
 commands; here effects are made directly, also such as no command makes in one op.
 
     python -m pytest tests/core/test_collections.py            # a few hundred schedules
@@ -340,8 +340,8 @@ def test_a_place_in_a_run_is_not_given_out_twice():
 
 
 def test_ops_of_an_ended_process_that_come_late_count_only_their_part():
-    """A process ended after it had sent them; a delete took its tally back, and nobody may forget
-    that while they can still come."""
+    """A process ended after it had sent them; a delete took its counter entry back, and nobody may
+    forget that while they can still come."""
     old, b = Replica("old", 1, seed=1), Replica("B", 1, seed=2)
     step = [("member", 0, b"h", ("add", pb.HASH, b"f", 10))]
     probe_make(old, step)
@@ -351,7 +351,7 @@ def test_ops_of_an_ended_process_that_come_late_count_only_their_part():
     late = old.take_ops()
     b.record_clock(b.declare("old", 2), {**b.clock_ids()})   # its next life has seen all of B
     b.collect()
-    assert b.stats()["stubs"] == 1
+    assert b.stats()["tombstones"] == 1
     b.receive(late)
     assert probe_members(b, 0, b"h") == (pb.HASH, {b"f": b"10"})
 

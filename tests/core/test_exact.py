@@ -74,7 +74,7 @@ def test_random_sums():
     for _ in range(4000):
         terms = [random_term(rng) for _ in range(rng.choice([1, 2, 2, 3, 8]))]
         check(terms)
-        # what is taken back again leaves nothing
+        # what is cancelled again leaves nothing
         check([*terms, *((t,) for t in terms)])
         kept = rng.randrange(len(terms))
         assert (total_value(check([*terms, *((t,) for i, t in enumerate(terms) if i != kept)]))

@@ -73,16 +73,16 @@ def test_a_deadline_alone_that_the_flush_had_not_seen_stays():
     assert a.keys() == b.keys() == (0, 1) and a.digest() == b.digest()
 
 
-@pytest.mark.parametrize("of", ["own", "another's", "another's, taken back before"])
+@pytest.mark.parametrize("of", ["own", "another's", "another's, cancelled before"])
 def test_counters(of):
-    """The flusher's own entries go at once, here and there; of another's a stub stays until that
-    one has seen the flush."""
+    """The flusher's own entries go at once, here and there; of another's a tombstone stays until
+    that one has seen the flush."""
     a, b = pair()
     maker = a if of == "own" else b
     for i in range(100):
         probe_make(maker, [("add", 0, b"%d" % i, 1)])
     exchange(a, b)
-    if of == "another's, taken back before":
+    if of == "another's, cancelled before":
         probe_make(a, [("del", 0, b"%d" % i, None) for i in range(100)])
         exchange(a, b)
     probe_make(a, [("set", 0, b"x", b"1"), ("flush", 0, b"", None)])

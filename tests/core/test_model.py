@@ -27,7 +27,7 @@ class Both:
     """One replica as kernel and as model."""
 
     def __init__(self, name: str, epoch: int = 1):
-        self.real, self.model = Replica(name, epoch, seed=7, reap_grace=0), Model(name, epoch)
+        self.real, self.model = Replica(name, epoch, seed=7, expiry_grace=0), Model(name, epoch)
 
     def meet(self, others) -> "Both":
         for o in others:
@@ -59,7 +59,7 @@ class Both:
                                          key)["deadline"] == self.model.deadline(
                                              0, key), f"deadline of {key} {told}"
         assert self.real.keys()[0] == sum(k.live() for k in self.model.keys.values()), told
-        assert self.real.waiting()["ops"] == len(self.model.room), told
+        assert self.real.pending()["ops"] == len(self.model.pending), told
 
 
 def command(rng, b: Both, now, huge: bool):
@@ -306,4 +306,4 @@ def test_every_arrival_order_of_a_chain():
             z.receive(op, 1000)
         z.agree(1000)
         assert z.real.digest() == a.real.digest() == b.real.digest()
-        assert z.real.waiting() == {"ops": 0, "bytes": 0, "held": 0}
+        assert z.real.pending() == {"ops": 0, "bytes": 0, "held": 0}

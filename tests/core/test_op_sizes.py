@@ -51,7 +51,7 @@ def test_the_ops_of_an_iteration_are_cut_into_records_between_ops(most):
         assert seqs == list(range(1, len(seqs) + 1)), "the order of the ops"
     for p in payloads:
         b.receive(p)
-    assert b.digest() == a.digest() and b.waiting()["ops"] == 0
+    assert b.digest() == a.digest() and b.pending()["ops"] == 0
     assert a.take_ops() == b"" and not taken(a, most)
 
 
@@ -73,7 +73,7 @@ def test_a_large_op_is_a_record_of_its_own(size, actors):
         assert [len(ops(p)) for p in payloads if len(p) >= LARGE] == [1]
     for p in payloads:
         b.receive(p)
-    assert b.digest() == a.digest() and b.waiting()["ops"] == 0
+    assert b.digest() == a.digest() and b.pending()["ops"] == 0
     passed_on = taken(b, 4 << 20)
     assert (sorted(dot for p in passed_on for dot in ops(p))
             == sorted(dot for p in payloads for dot in ops(p)))

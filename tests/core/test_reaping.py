@@ -9,7 +9,7 @@ GRACE = 10_000
 
 
 def pair(epoch: int = 1) -> tuple[Replica, Replica]:
-    a, b = (Replica(name, epoch, seed=1, reap_grace=GRACE) for name in "ab")
+    a, b = (Replica(name, epoch, seed=1, expiry_grace=GRACE) for name in "ab")
     for r in (a, b):
         r.now = NOW
         r.declare("a", epoch)

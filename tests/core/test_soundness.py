@@ -78,4 +78,4 @@ def test_a_dep_on_no_op_is_refused():
             Replica("A", 1).receive(batch(wrong))
     waits = Replica("A", 1)
     waits.receive(batch(dep + b"\x10\x01"))
-    assert waits.waiting()["ops"] == 1
+    assert waits.pending()["ops"] == 1

@@ -500,7 +500,7 @@ def test_many_keys_expire_soon_after_their_deadline(served):
     s.wait(lambda: s.replica.keys(0) == (0, 0))
 
 
-def test_stubs_are_let_go_of_in_rounds(served):
+def test_tombstones_are_let_go_of_in_rounds(served):
     from tests.engine.test_bridge import batch_of
 
     s = served(collect_every=1 << 40)
@@ -509,14 +509,14 @@ def test_stubs_are_let_go_of_in_rounds(served):
 
     s.on_engine(lambda: s.replica.receive(batch))
     c.send("DEL c").expect(b":1\r\n")
-    assert s.replica.stats()["stubs"] == 1
+    assert s.replica.stats()["tombstones"] == 1
     s.on_engine(lambda: s.replica.record_clock(peer.actor, s.replica.clock_ids()))
     iterations = s.loop.stats()["iterations"]
     s.wait(lambda: s.loop.stats()["iterations"] > iterations + 10)
     time.sleep(0.3)                         # some rounds of cron
-    assert s.replica.stats()["stubs"] == 1, "the first round is over, and the next is far off"
+    assert s.replica.stats()["tombstones"] == 1, "the first round is over, and the next is far off"
     s.loop.next_collect = 0
-    s.wait(lambda: s.replica.stats()["stubs"] == 0)
+    s.wait(lambda: s.replica.stats()["tombstones"] == 0)
 
 
 # ---- Python beside the loop ----------------------------------------------------------------------

@@ -145,7 +145,7 @@ def receive(replica: Replica, batch: bytes) -> bool:
 
 
 def fresh(name: str) -> Replica:
-    replica = Replica(name, 1, seed=1, waiting_limit=100_000)
+    replica = Replica(name, 1, seed=1, pending_limit=100_000)
     replica.now = NOW
     return replica
 
@@ -194,7 +194,7 @@ def hostile(data: bytes) -> None:
     if made:
         assert receive(b, made)
     assert (a.digest(), a.clock()) == (b.digest(), b.clock())
-    if whole and made and not a.waiting()["ops"]:
+    if whole and made and not a.pending()["ops"]:
         # as a has always known itself, whom the batch may name
         late.declare("a", 1)
         assert receive(late, batch) and receive(late, made)
@@ -323,7 +323,7 @@ def hostile_effect(rng: random.Random, x, seq: int, stamp: int, actors: list[int
             x.stamp, x.actor = rng.choice([1, stamp]), rng.choice(actors)
     if x.kind in (pb.ASSIGN, pb.REMOVE, pb.DELETE, pb.CLEAR, pb.FLUSH) and x.type != pb.LIST:
         for _ in range(rng.choice([0, 0, 1, 3])):
-            s = x.seen.add(actor=rng.choice(actors), run_seq=rng.randint(1, 3),
+            s = x.observed.add(actor=rng.choice(actors), run_seq=rng.randint(1, 3),
                            run_index=rng.choice([0, 0, 1]), seq=rng.choice([0, 1, 3, 2**48]))
             hostile_total(rng, s)
             if x.kind in (pb.DELETE, pb.FLUSH, pb.CLEAR):

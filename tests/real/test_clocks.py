@@ -32,7 +32,7 @@ def make_ahead(server, n: int = 50) -> int:
         probe_make(replica, [("set", 0, b"ahead:%d" % i, b"v")])
     assert log.writer.add(record(replica.take_ops()))
     assert log.close() is None
-    return (replica.hlc >> 16) // 1000 + 1
+    return (replica.newest_stamp >> 16) // 1000 + 1
 
 
 def health(server) -> tuple[int, list[str], list[str]]:

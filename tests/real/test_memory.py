@@ -1,9 +1,9 @@
 """Memory comes back: three processes through which much has passed and in which nothing is left
 hold no more than before.
 
-There are no tombstones, so what is removed must leave nothing behind, in any replica; counters
-leave stubs until everybody has heard of their removal. used_memory counts every allocation of the
-keyspace, exactly.
+Removed keys leave no tombstones, so what is removed must leave nothing behind, in any replica;
+counters leave tombstones until everybody has heard of their removal. used_memory counts every
+allocation of the keyspace, exactly.
 
     CRDT_MEMORY_ELEMENTS=300000 python -m pytest tests/real/test_memory.py
 """
@@ -118,11 +118,11 @@ def counters(mesh, n):
 
 
 def settled(mesh, baseline) -> list:
-    """[(used, stubs)] once both are back where they were, or as they are after a minute."""
+    """[(used, tombstones)] once both are back where they were, or as they are after a minute."""
     end = time.monotonic() + 60
     while True:
-        found = [(used(s), int(info(s)[b"stubs"])) for s in mesh]
-        if (all(u <= b + SLACK and stubs == 0 for (u, stubs), b in zip(found, baseline))
+        found = [(used(s), int(info(s)[b"tombstones"])) for s in mesh]
+        if (all(u <= b + SLACK and tombstones == 0 for (u, tombstones), b in zip(found, baseline))
             or time.monotonic() > end):
             return found
         time.sleep(0.1)
@@ -140,8 +140,8 @@ def test_memory_returns_to_its_baseline(mesh, load):
     mesh.assert_converged()
     assert [s("DBSIZE") for s in mesh] == [0, 0, 0]
     found = settled(mesh, baseline)
-    assert all(u <= b + SLACK and stubs == 0 for (u, stubs),
-               b in zip(found, baseline)), f"{baseline} before, {found} (used, stubs) after"
+    assert all(u <= b + SLACK and tombstones == 0 for (u, tombstones),
+               b in zip(found, baseline)), f"{baseline} before, {found} (used, tombstones) after"
 
 
 def fill(s, how: str) -> None:

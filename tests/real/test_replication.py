@@ -187,7 +187,7 @@ def test_a_stopped_process_is_named_and_keeps_no_sync_waiting(cluster):
 
 @pytest.mark.parametrize("settings, word", [({"cluster_name": "other"}, b"wrong cluster"),
                                             ({"auth_token": "wrong"}, b"unauthorized")])
-def test_a_stranger_is_refused(processes, settings, word):
+def test_an_undeclared_actor_is_refused(processes, settings, word):
     a = Server("a", auth_token="right").start()
     b = Server("b", peers=[a.address], **{"auth_token": "right"} | settings).start()
     b("SET", "k", "v")

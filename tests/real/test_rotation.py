@@ -1,4 +1,4 @@
-"""A new segment begins while ops leave the waiting room: its header must not name what is not in
+"""A new segment begins while ops leave the causal buffer: its header must not name what is not in
 the log yet."""
 import mmap
 import struct

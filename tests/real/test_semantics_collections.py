@@ -549,7 +549,8 @@ def test_every_clash_shows_one_type_until_it_is_observed(w, seen, hidden):
             w.C(*MORE[seen])                    # observes the hidden value: it goes
             w.S()
             assert w.all("TYPE", "k") == seen.encode()
-            until(lambda: hidden.encode() not in collections(w.A))     # nor is a stub of it left
+            # nor is a tombstone of it left
+            until(lambda: hidden.encode() not in collections(w.A))
         w.A("DEL", "k")
         w.S()
         assert w.all("EXISTS", "k") == 0, "the hidden value came up"

@@ -209,7 +209,7 @@ class Node:
         r = self.replica
         logged = not (self.running and self.engine.failed)
         return KernelView(r.clock_ids(), {a[0]: Actor(*a) for a in r.declared()},
-                          r.waiting()["ops"],
+                          r.pending()["ops"],
                     logged)
 
     def renew(self, above: int) -> Actor:
@@ -219,7 +219,7 @@ class Node:
 
     def record_clock(self, actor: Actor, clock: dict) -> int:
         self.replica.record_clock(actor.id, clock)
-        return self.replica.waiting()["ops"]
+        return self.replica.pending()["ops"]
 
     def connect(self, *others: Node) -> None:
         for o in others or [n for n in self.names if n is not self]:

@@ -120,8 +120,8 @@ async def test_handed_on_also_to_a_peer_that_cannot_ask():
 
 @run
 async def test_an_op_stamped_long_ago_arrives_late_and_counts():
-    """With a time as watermark it would be lost: c has compared clocks often with both others before it
-    comes."""
+    """With a time as watermark it would be lost: c has compared clocks often with both others
+    before it comes."""
     async with Network(3) as (a, b, c):
         await all_up(a, b, c)
         a.pause()
@@ -408,7 +408,7 @@ async def test_a_peer_list_may_name_the_replica_itself():
 @pytest.mark.parametrize("change, what", [
     ({"cluster": "other"}, "wrong cluster"), ({"token": "secret"}, "unauthorized"),
     ({"token": ""}, "unauthorized")])
-def test_a_stranger_is_refused(change, what):
+def test_an_undeclared_actor_is_refused(change, what):
     async def test():
         a, b = Node("a", token="right"), Node("b", **{"token": "right"} | change)
         try:
@@ -513,7 +513,7 @@ async def test_a_peer_below_the_log_is_told_and_sent_nothing_it_could_not_use():
         assert ("no longer holds" in a.peer(b).info().error
                 and "no longer holds" in b.peer(a).info().error)
         await asyncio.sleep(0.3)
-        assert b.get("k19") is None and b.replica.waiting()["ops"] == 0
+        assert b.get("k19") is None and b.replica.pending()["ops"] == 0
         assert a.get("own") == "1"                              # the other direction is as always
 
 
@@ -542,7 +542,7 @@ async def test_ops_from_the_future_are_held_not_lost():
         probe_make(a.replica, [("set", 0, b"k", b"v")])
         a.engine.iterate()
         await asyncio.sleep(0.2)
-        assert b.get("k") is None and b.replica.waiting()["held"] == 1
+        assert b.get("k") is None and b.replica.pending()["held"] == 1
         assert a.peer(b).acked.get(a.replica.actor, 0) == 0     # not claimed
         await until(lambda: b.replica.tick() and b.get("k") == "v"
                     or (setattr(b.replica, "now", int(time.time() * 1000)), False)[1])

@@ -103,7 +103,8 @@ class Clients:
         return [getattr(self, kind)(k, other)]
 
     def several(self, kind, k):
-        """Many members at once. They are no counters: World.stubs looks for those under NAMES."""
+        """Many members at once. They are no counters: World.tombstones looks for those under
+        NAMES."""
         rng = self.rng
         members = range(start := rng.randrange(60), start + rng.choice([5, 40, 100]))
         if rng.random() < 0.6:

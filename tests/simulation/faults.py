@@ -25,27 +25,27 @@ class Fault(NamedTuple):
 
 
 FAULTS = [
-    Fault("take-back compared by size",
+    Fault("cancellation compared by size",
           CORE + "cell.pxi",
           "core/test_collections.py::test_random_clusters_converge_to_what_the_ops_say",
-          "or s.seq <= t.back_seq:",
-          "or (t.back_seq and s.total.whole <= t.back.whole):"),
-    Fault("take-back of an older run applied to a newer one",
+          "or s.seq <= t.cancelled_seq):",
+          "or (t.cancelled_seq and s.total.whole <= t.cancelled.whole)):"),
+    Fault("cancellation of an older run applied to a newer one",
           CORE + "cell.pxi",
           "core/test_collections.py::test_random_clusters_converge_to_what_the_ops_say",
-          "    if t == NULL or t.run_seq != s.run_seq or t.run_index != s.run_index or",
-          "    if t == NULL or"),
-    Fault("stub dropped at once",
+          "    if (t == NULL or t.run_seq != s.run_seq or t.run_index != s.run_index or",
+          "    if (t == NULL or"),
+    Fault("tombstone dropped at once",
           CORE + "cell.pxi",
           "core/test_collections.py::test_random_clusters_converge_to_what_the_ops_say",
           "        if slot == op.slot:\n"
-          "            cell_drop_tally(k, c, t)",
+          "            cell_drop_count(k, c, t)",
           "        if 1:\n"
-          "            cell_drop_tally(k, c, t)"),
-    Fault("stub let go on an acknowledgement that overtook ops",
+          "            cell_drop_count(k, c, t)"),
+    Fault("tombstone let go on an acknowledgement that overtook ops",
           CORE + "cell.pxi",
           "simulation",
-          "and a.v[t.actor].applied >= actor_has_seen(a, t.actor, t.actor)",
+          "and a.v[t.actor].applied >= actor_observed(a, t.actor, t.actor)",
           "and 1"),
     Fault("equal stamps not decided by actor",
           CORE + "cell.pxi",
@@ -60,7 +60,7 @@ FAULTS = [
           "    t.total.whole += x.total.whole\n"
           "    k"),
     Fault("clock advanced before the op is applied",
-          CORE + "waiting.pxi",
+          CORE + "pending.pxi",
           "simulation",
           "    b.n += 1\n",
           "    b.n += 1\n"
@@ -77,22 +77,22 @@ FAULTS = [
           "        k.actors.v[slot].applied -= 1\n"
           "    if slot == k.me:"),
     Fault("dependencies not waited for",
-          CORE + "waiting.pxi",
+          CORE + "pending.pxi",
           "simulation",
           "        if result == BLOCKED_NOT and k.actors.v[at].applied < seq:",
           "        if 0:"),
     Fault("timestamps of others not taken note of",
           CORE + "receive.pxi",
           "simulation",
-          "    if h.stamp > k.hlc:\n"
-          "        k.hlc = h.stamp\n",
+          "    if h.stamp > k.newest_stamp:\n"
+          "        k.newest_stamp = h.stamp\n",
           ""),
     Fault("dependencies not sent",
           CORE + "effects.pxi",
           "simulation",
           "    if k.deps_changed:\n",
           "    if k.deps_changed and 0:\n"),
-    Fault("set does not list the tallies it saw",
+    Fault("set does not list the counter entries it saw",
           CORE + "effects.pxi",
           "simulation",
           "    x.keep = keep_deadline\n"
@@ -142,24 +142,24 @@ FAULTS = [
     Fault("a database let go of although a newer write is there",
           CORE + "apply.pxi",
           "simulation",
-          "(op.local or row_observed(op, &d.newest)) and leaves_no_tally",
-          "leaves_no_tally"),
-    Fault("a database let go of although stubs must stay",
+          "(op.local or vector_observed(op, &d.written)) and leaves_no_count",
+          "leaves_no_count"),
+    Fault("a database let go of although tombstones must stay",
           CORE + "apply.pxi",
           "simulation",
-          "    return own == k.db[x.db].tallies\n",
+          "    return own == k.db[x.db].counts\n",
           "    return 1\n"),
     Fault("a deadline is no news of a database",
           CORE + "apply.pxi",
           "simulation",
           "    if x.kind <= INCREMENT or x.kind == DEADLINE:\n"
-          "        row_raise(",
+          "        vector_raise(",
           "    if x.kind <= INCREMENT:\n"
-          "        row_raise("),
+          "        vector_raise("),
     Fault("newest dots noted once only",
           CORE + "apply.pxi",
           "simulation",
-          "    row_raise(&c.newest, op.slot, op.seq)\n",
+          "    vector_raise(&c.written, op.slot, op.seq)\n",
           ""),
     Fault("flush removes what it did not see",
           CORE + "apply.pxi",
@@ -194,7 +194,7 @@ FAULTS = [
           "            return",
           "        if 1:\n"
           "            return"),
-    Fault("a take-back of what is no 64-bit number forgotten",
+    Fault("a cancellation of what is no 64-bit number forgotten",
           CORE + "exact.pxi",
           "core/test_exact.py core/test_soundness.py core/test_codec.py commands/test_numbers.py",
           "    sum_add_finite(s, less, 1)\n",
@@ -211,10 +211,10 @@ FAULTS = [
           "            if (t.shown.context == context\n"
           "                and (best",
           "            if ((best"),
-    Fault("the context of an answer knows nothing of take-backs",
+    Fault("the context of an answer knows nothing of cancellations",
           CORE + "shown.pxi",
           "core/test_exact.py core/test_soundness.py core/test_codec.py commands/test_numbers.py",
-          "        facts[4] = t.back_seq\n",
+          "        facts[4] = t.cancelled_seq\n",
           "        facts[4] = 0\n"),
     Fault("what a client was answered is not kept",
           CORE + "effects.pxi",
@@ -262,7 +262,7 @@ FAULTS = [
     Fault("totals of kilobytes count for nothing",
           CORE + "sizes.pxi",
           "core/test_exact.py core/test_soundness.py core/test_codec.py commands/test_numbers.py",
-          " + min(tallies * EXACT_ROOM, k.db[db].exact)",
+          " + min(counts * EXACT_ROOM, k.db[db].exact)",
           ""),
 
     # collections
@@ -283,34 +283,34 @@ FAULTS = [
     Fault("a large collection is let go at once for others' removals too",
           CORE + "apply.pxi",
           "core/test_collections.py core/test_flush.py",
-          "(c.newest.v != NULL and row_observed(op, &c.newest))",
-          "c.newest.v != NULL"),
+          "(c.written.v != NULL and vector_observed(op, &c.written))",
+          "c.written.v != NULL"),
     Fault("a collection that has become large counts only what comes then",
           CORE + "apply.pxi",
           "core/test_collections.py core/test_flush.py",
           "        while m != NULL:\n"
           "            if m.meta & E_PLAIN:\n"
-          "                row_raise(",
+          "                vector_raise(",
           "        while 0:\n"
           "            if m.meta & E_PLAIN:\n"
-          "                row_raise("),
+          "                vector_raise("),
     Fault("removal of a whole collection forgets cells",
           CORE + "apply.pxi",
           "core/test_collections.py core/test_flush.py",
           "            cell_remove_writes(element_cell(m), op)\n"
-          "            settle(k, &c.table",
-          "            settle(k, &c.table"),
-    Fault("members of a removed collection not settled",
+          "            reencode(k, &c.table",
+          "            reencode(k, &c.table"),
+    Fault("members of a removed collection not re-encoded",
           CORE + "apply.pxi",
           "core/test_collections.py core/test_flush.py",
           "            cell_remove_writes(element_cell(m), op)\n"
-          "            settle(k, &c.table, &c.live, m, live)",
+          "            reencode(k, &c.table, &c.live, m, live)",
           "            cell_remove_writes(element_cell(m), op)"),
-    Fault("key not settled after its member",
+    Fault("key not re-encoded after its member",
           CORE + "apply.pxi",
           "core/test_collections.py core/test_flush.py",
           "    index(k, c, name, hash)\n"
-          "    return settle(k, &d.table, &d.live, e, was_live)\n",
+          "    return reencode(k, &d.table, &d.live, e, was_live)\n",
           "    index(k, c, name, hash)\n"
           "    d.live += element_live(e) - was_live\n"
           "    return e\n"),
@@ -322,19 +322,19 @@ FAULTS = [
     Fault("increments do not move a score in the order",
           CORE + "apply.pxi",
           "core/test_collections.py core/test_flush.py",
-          "    return score_hint(member_score(k, m))",
-          "    return score_hint(0 if m.meta & E_CELL else member_score(k, m))"),
-    Fault("tallies of a member not listed by what removes it",
+          "    return score_sort_key(member_score(k, m))",
+          "    return score_sort_key(0 if m.meta & E_CELL else member_score(k, m))"),
+    Fault("counter entries of a member not listed by what removes it",
           CORE + "effects.pxi",
           "core/test_collections.py core/test_flush.py",
           "    if x.kind != INCREMENT and m != NULL and m.meta & E_CELL:",
           "    if 0:"),
-    Fault("tallies of members not listed by what removes the key",
+    Fault("counter entries of members not listed by what removes the key",
           CORE + "effects.pxi",
           "core/test_collections.py core/test_flush.py",
           "        if c.cells and (only == T_NONE or only == c.type):",
           "        if 0:"),
-    Fault("flush does not take members' tallies back",
+    Fault("flush does not take members' counter entries back",
           CORE + "apply.pxi",
           "core/test_collections.py core/test_flush.py",
           "    if m == NULL or not m.meta & E_CELL:\n"
@@ -810,12 +810,12 @@ FAULTS = [
           "        token.ended = sync.when_acknowledged(",
           "        sync.when_acknowledged("),
     Fault("log: always without fdatasync",
-          CORE + "log.pxi",
+          CORE + "segment_writer.pxi",
           "storage",
           "        if self.policy == LOG_ALWAYS and not more:\n",
           "        if 0:\n"),
     Fault("log: a failure forgotten with the next segment",
-          CORE + "log.pxi",
+          CORE + "segment_writer.pxi",
           "storage",
           "        if self.state == LOG_FAILED and not healed:\n",
           "        if 0:\n"),
@@ -946,40 +946,40 @@ FAULTS = [
           "        encode_actor(&k.declarations, &k.actors.v[slot])\n",
           ""),
 
-    # ops that come early, clocks that are wrong, stubs, and who removes what has expired
-    Fault("early: a full waiting room drops the op and says that it waits",
+    # ops that come early, clocks that are wrong, tombstones, and who removes what has expired
+    Fault("early: a full causal buffer drops the op and says that it waits",
           CORE + "receive.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "        return RECEIVED_FULL\n",
           "        return RECEIVED_ALL\n"),
-    Fault("early: the waiting room has no bound",
-          CORE + "waiting.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+    Fault("early: the causal buffer has no bound",
+          CORE + "pending.pxi",
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
-          "    return not k.recovering and (k.room.bytes",
-          "    return 0 and (k.room.bytes"),
+          "    return not k.recovering and (k.pending.bytes",
+          "    return 0 and (k.pending.bytes"),
     Fault("early: a repaired log finds no room",
-          CORE + "waiting.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          CORE + "pending.pxi",
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
-          "    return not k.recovering and (k.room.bytes",
-          "    return (k.room.bytes"),
-    Fault("early: one actor may fill the waiting room",
-          CORE + "waiting.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          "    return not k.recovering and (k.pending.bytes",
+          "    return (k.pending.bytes"),
+    Fault("early: one actor may fill the causal buffer",
+          CORE + "pending.pxi",
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
-          "> k.room.limit // ROOM_SHARE)",
-          "> k.room.limit)"),
-    Fault("early: what has left the waiting room still counts",
-          CORE + "waiting.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          "> k.pending.limit // PENDING_SHARE)",
+          "> k.pending.limit)"),
+    Fault("early: what has left the causal buffer still counts",
+          CORE + "pending.pxi",
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
-          "    k.room.bytes -= room_size(m.vlen)\n",
+          "    k.pending.bytes -= pending_size(m.vlen)\n",
           ""),
     Fault("early: what follows the ops of an actor without room is not looked at",
           CORE + "receive.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "        if r == RECEIVED_FULL:\n"
           "            result = r\n"
@@ -991,77 +991,77 @@ FAULTS = [
           "            break\n"),
     Fault("early: an op that waits is taken in twice",
           CORE + "receive.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
-          "    if room_find(k, slot, h.seq) != NULL:\n"
+          "    if pending_find(k, slot, h.seq) != NULL:\n"
           "        return RECEIVED_ALL\n",
           ""),
     Fault("early: who waits for another's op is not woken",
-          CORE + "waiting.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          CORE + "pending.pxi",
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "        look_at(k, first - 1)\n"
           "    if b.n",
           "    if b.n"),
     Fault("early: a loop iteration applies all that is free",
-          CORE + "waiting.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          CORE + "pending.pxi",
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
-          "            most -= min(most, room_size(m.vlen))\n",
+          "            most -= min(most, pending_size(m.vlen))\n",
           ""),
     Fault("early: an op from the future is not held",
-          CORE + "waiting.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          CORE + "pending.pxi",
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "        until[0] = h.stamp >> 16\n"
           "        return BLOCKED_BY_TIME\n",
           "        return BLOCKED_NOT\n"),
     Fault("early: accepted stamps are held all the same",
-          CORE + "waiting.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          CORE + "pending.pxi",
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "    return max(k.now, k.accepted) + k.max_skew",
           "    return k.now + k.max_skew"),
     Fault("early: writes go on while the timestamps run ahead",
           ENGINE + "dispatch.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "    if d.guard & GUARD_CLOCK and effective & C_WRITE:",
           "    if 0:"),
     Fault("early: expired keys are removed while the timestamps run ahead",
           CORE + "effects.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "    if stamps_run_ahead(k):\n",
           "    if 0:\n"),
     Fault("early: no grace before reaping",
           CORE + "keyspace.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
-          "        at += k.reap_grace\n",
+          "        at += k.expiry_grace\n",
           "        pass\n"),
-    Fault("early: a stub of this replica's earlier process let go at once",
+    Fault("early: a tombstone of this replica's earlier process let go at once",
           CORE + "cell.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "    return t.actor == k.me or (",
           "    return a.v[t.actor].replica_slot == a.v[k.me].replica_slot or ("),
-    Fault("early: members with stubs not counted",
+    Fault("early: members with tombstones not counted",
           CORE + "apply.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
-          "        c.stubs += has_stub(element_cell(m))\n",
+          "        c.tombstones += has_tombstone(element_cell(m))\n",
           ""),
-    Fault("early: a collection is looked through for stubs in one go",
-          CORE + "stubs.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+    Fault("early: a collection is looked through for tombstones in one go",
+          CORE + "tombstones.pxi",
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "        if most[0] <= 0:\n"
           "            return\n",
           ""),
-    Fault("early: the first live one among stubs is chosen",
+    Fault("early: the first live one among tombstones is chosen",
           CORE + "keyspace.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "            if random_takes(k, n):\n"
           "                found = e\n"
@@ -1069,9 +1069,9 @@ FAULTS = [
           "            if n == 1:\n"
           "                found = e\n"
           "            if k.few.n"),
-    Fault("early: the first of those that are known to live among stubs is chosen",
+    Fault("early: the first of those that are known to live among tombstones is chosen",
           CORE + "keyspace.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "            if random_takes(k, n):\n"
           "                found = e\n"
@@ -1079,28 +1079,28 @@ FAULTS = [
           "            if n == 1:\n"
           "                found = e\n"
           "    if n == live:"),
-    Fault("early: those once found among stubs are chosen from although there are others",
+    Fault("early: those once found among tombstones are chosen from although there are others",
           CORE + "keyspace.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "    if n == live:\n",
           "    if n:\n"),
     Fault("early: a key that was looked at counts until the reaper's next round",
           ENGINE + "loop.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "        if self.mono >= self.next_reap or (self.k.heap_n and self.k.heap[0].at <= "
           "self.k.now):",
           "        if self.mono >= self.next_reap:"),
     Fault("early: new actors without end",
           CORE + "receive.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "    if k.newcomers == NEWCOMERS:\n",
           "    if 0:\n"),
     Fault("early: a new replica learns of few actors at once",
           CORE + "receive.pxi",
-          "core/test_waiting.py core/test_stubs.py core/test_reaping.py core/test_codec.py "
+          "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "    if k.actors.n < FREELY:\n",
           "    if 0:\n"),
@@ -1134,14 +1134,14 @@ FAULTS = [
           CORE + "sizes.pxi",
           "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
-          "(n + 3) * (EFFECT_ROOM + key) + tallies",
-          "(n + 3) * EFFECT_ROOM + tallies"),
-    Fault("size: listed tallies not counted",
+          "(n + 3) * (EFFECT_ROOM + key) + listed",
+          "(n + 3) * EFFECT_ROOM + listed"),
+    Fault("size: listed counter entries not counted",
           CORE + "sizes.pxi",
           "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
-          " + tallies * SEEN_ROOM + min(",
-          " + min("),
+          " = counts * COUNT_ROOM + min(",
+          " = min("),
     Fault("size: what a transaction has made before does not count",
           CORE + "sizes.pxi",
           "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
@@ -1212,13 +1212,13 @@ FAULTS = [
           "        if from_.n == b.n and memcmp(from_.bytes, head.p, head.n) == 0:",
           "        if 1:"),
     Fault("size: a checksum without what was lent",
-          CORE + "segment.pxi",
+          CORE + "record.pxi",
           "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "crc32c(crc, rest.p, rest.n) if rest.n else crc)",
           "crc)"),
     Fault("size: of a lent op that cannot be written only the head is kept",
-          CORE + "log.pxi",
+          CORE + "segment_writer.pxi",
           "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "            buffer_add(&self.pending, rest.p, rest.n)\n",

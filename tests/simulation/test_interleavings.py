@@ -168,7 +168,7 @@ def replay(base: bytes, orders: list, ops: list[bytes], told_too: bool) -> str |
         found = z.digest(), reads(z)
         if wanted is None:
             wanted = found
-            if z.waiting()["ops"]:
+            if z.pending()["ops"]:
                 return "ops wait for ever"
             if told_too and (fault := differs_from_oracle(z, base, [ops[i] for i in order])):
                 return fault

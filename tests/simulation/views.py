@@ -2,8 +2,8 @@
 
 `view` reads everything with commands. `Shadow` is the client's model of a command: whatever a
 replica has merged (writes that stand side by side, counters in parts, hidden types, positions of
-many origins, stubs), to clients it is a Redis that holds what they read. So before a command its
-view is copied, by plain commands, into a replica of one's own without any history; then both
+many origins, tombstones), to clients it is a Redis that holds what they read. So before a command
+its view is copied, by plain commands, into a replica of one's own without any history; then both
 execute the command, and must give the same reply and read the same afterwards.
 """
 from __future__ import annotations

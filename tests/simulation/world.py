@@ -10,8 +10,8 @@ part of what was not synced; a backup can come back), and when anything happens.
 
 How ops travel differs by schedule: replicas push their own ops, push all they get (relays), or push
 nothing; and now and then one asks another for what it lacks. Lost messages are not repeated;
-exchanges make up for them, and for ops that found a waiting room full: in some schedules it holds a
-few ops only.
+exchanges make up for them, and for ops that found a causal buffer full: in some schedules it holds
+a few ops only.
 
 While it runs, now and then a command or transaction is executed beside a replica without history
 that holds what clients see here: reply and outcome must be the same (views.py, Shadow), whatever
@@ -26,8 +26,8 @@ What is checked (`World.finish`), after links are healed and everybody is up:
 - a replica recovered from its log has the digest it had before;
 - no dot ever stood for two ops;
 - after FLUSHALL, and after everybody heard from everybody: no key, no leftover, no op that waits,
-  no stub but of processes that ended before they saw the take-back; and when all is freed, memory
-  is back where it was.
+  no tombstone but of processes that ended before they saw the cancellation; and when all is freed,
+  memory is back where it was.
 
 Replay one schedule:  python -m tests.simulation.world --seed 4711 --verbose
 Many:                 python -m tests.simulation.world --schedules 100000
@@ -52,7 +52,7 @@ from tests.simulation.views import Client, Shadow, can_be_shadowed, view
 START = 1_700_000_000_000                 # ms since 1970 when the world begins
 EVERY_OP = (1 << 48) - 1
 SHADOWED = 0.1                            # of all commands
-GRACE = 2000                              # ms of reap_grace
+GRACE = 2000                              # ms of expiry_grace
 ROOMS = [64 << 20] * 3 + [20_000, 3000, 800]         # bytes of ops that may wait
 FAULTS = (AssertionError, DamagedBatch, UndeclaredActor)
 
@@ -97,8 +97,8 @@ class Node:
     def start(self) -> None:
         self.disk.epoch = self.epoch_above(self.disk.epoch)
         self.replica = Replica(self.name, self.disk.epoch, seed=self.world.rng.randrange(1 << 30),
-                               reap_grace=GRACE,
-                               waiting_limit=self.world.room)
+                               expiry_grace=GRACE,
+                               pending_limit=self.world.room)
         self.replica.now = self.now()
         self.replica.accepted = self.accepted
         self.replica.recovering = True
@@ -222,7 +222,7 @@ class Node:
                     replica.receive(part)
                 except CausalBufferFull:              # some day an exchange brings it again
                     self.world.refused += 1
-            assert replica.waiting()["bytes"] <= self.world.room
+            assert replica.pending()["bytes"] <= self.world.room
             self.end_iteration()
             self.send(peer, "ack")
         elif kind == "pull":
@@ -342,7 +342,7 @@ class World:
         elif x < 0.958:                               # a clock is set
             node.skew = rng.randint(-self.skew, self.skew)
         elif x < 0.960 and self.trusting:
-            node.accept(node.replica.hlc >> 16)
+            node.accept(node.replica.newest_stamp >> 16)
         elif x < 0.98 and self.crashes:
             node.stop(power=rng.random() < 0.6)
         elif self.backups:
@@ -398,7 +398,7 @@ class World:
         # held ops are tried again, deadlines that passed become deletes
         self.settle(tick=True)
         # nobody accepted what lies in rooms only
-        self.now += 300_000 if any(n.replica.waiting()["held"] for n in self.nodes) else 30_000
+        self.now += 300_000 if any(n.replica.pending()["held"] for n in self.nodes) else 30_000
         self.settle(tick=True)
         found = self.compare()
         self.nothing_acknowledged_is_missing(found)
@@ -466,25 +466,26 @@ class World:
             n.replica.collect(5000)                   # to the end of the round,
             assert n.replica.collect(5000)            # and another one
             n.replica.check()
-            left, waiting = [n.replica.keys(db) for db in range(16)], n.replica.waiting()
-            stubs = [s for db in range(16) for s in self.stubs(n, db)]
-            assert len(stubs) == n.replica.stats()["stubs"]
+            left, waiting = [n.replica.keys(db) for db in range(16)], n.replica.pending()
+            tombstones = [s for db in range(16) for s in self.tombstones(n, db)]
+            assert len(tombstones) == n.replica.stats()["tombstones"]
             living = {f"{o.name}/{o.replica.epoch}" for o in self.nodes}
-            assert not living & set(
-                    stubs), f"{n.name} keeps stubs of {stubs}, of which {living} live"
+            assert not living & set(tombstones), \
+                f"{n.name} keeps tombstones of {tombstones}, of which {living} live"
             assert sum(live for live, _ in left) == 0, f"{n.name} keeps keys after FLUSHALL: {left}"
             assert sum(elements for _,
                        elements in
-                       left) <= len(stubs), f"{n.name} keeps leftovers after FLUSHALL: {left}"
+                       left) <= len(tombstones), f"{n.name} keeps leftovers after FLUSHALL: {left}"
             assert waiting[
                     "ops"] == 0 or self.lost, f"{n.name} has ops that wait for ever: {waiting}"
 
-    def stubs(self, n, db: int) -> list[str]:
-        """The actors whose stubs a replica keeps in a database."""
+    def tombstones(self, n, db: int) -> list[str]:
+        """The actors whose tombstones a replica keeps in a database."""
         states = [n.replica.inspect(db, key) for key in KEYS]
         states += [of for key in KEYS for name in NAMES
                    for of in (n.replica.inspect_member(db, key, name.encode()) or {}).values()]
-        return [t["actor"] for state in states if state for t in state["tallies"] if t["stub"]]
+        return [t["actor"] for state in states if state for t in state["counter_entries"]
+                if t["tombstone"]]
 
     def close(self) -> None:
         for n in self.nodes:

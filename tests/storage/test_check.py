@@ -83,7 +83,7 @@ def test_after_a_repair_a_peer_heals_what_was_lost(node, tmp_path_factory):
                                                  last).stat().st_size)).since(
                                                      mine.replica.clock_ids()):
         mine.replica.receive(batch)
-    assert mine.digest() == node.digest() and mine.replica.waiting()["ops"] == 0
+    assert mine.digest() == node.digest() and mine.replica.pending()["ops"] == 0
     # and it stays healed, for what came from the peer is logged behind
     assert mine.log.writer.add(record(mine.replica.take_ops()))
     mine.close()
@@ -206,7 +206,7 @@ def test_after_any_damage_repair_gives_a_directory_that_starts(tmp_path):
 
 def op_of(replica, seq, effects):
     """An encoded Batch with one op; `effects` are encoded Effects."""
-    body = b"\x08" + varint(seq) + b"\x11" + (replica.hlc +
+    body = b"\x08" + varint(seq) + b"\x11" + (replica.newest_stamp +
                                               1).to_bytes(8,
                                                           "little") + b"".join(
                                                               sized(4, e) for e in effects)
@@ -259,7 +259,7 @@ def test_repair_puts_an_op_without_effect_in_its_place(refused, capsys):
     size = segment_path(refused.folder, 1).stat().st_size
     for batch in LogReader(refused.folder, lambda: (1, size)).since({}):
         peer.receive(batch)
-    assert peer.digest() == replica.digest() and peer.waiting()["ops"] == 0
+    assert peer.digest() == replica.digest() and peer.pending()["ops"] == 0
     # twice does no more than once
     before = files(refused.folder)
     assert main(str(refused.folder), True) == 0 and files(refused.folder) == before

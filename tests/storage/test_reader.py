@@ -40,7 +40,7 @@ def fed(reader, clock, replica=None):
 def test_from_the_beginning_it_gives_everything(node):
     node.fill(200)
     other = fed(LogReader(node.folder, node.log.writer.position), {})
-    assert other.digest() == node.digest() and other.waiting()["ops"] == 0
+    assert other.digest() == node.digest() and other.pending()["ops"] == 0
 
 
 def test_it_begins_at_the_last_segment_that_the_clock_covers(node):
@@ -60,7 +60,7 @@ def test_it_begins_at_the_last_segment_that_the_clock_covers(node):
             fresh = peer()
             for batch in reader.since(link.header().clock):
                 fresh.receive(batch)
-            assert fresh.waiting()["ops"] == 200 - link.header().clock[actor]
+            assert fresh.pending()["ops"] == 200 - link.header().clock[actor]
 
 
 def test_what_a_clock_lacks_is_complete(node):
@@ -125,7 +125,7 @@ def test_it_reads_beside_a_writing_thread(node):
     reader = LogReader(node.folder, node.log.writer.position, batch_bytes=500)
     while not done.is_set():
         fed(reader, other.clock_ids(), other)
-        assert other.waiting()["ops"] == 0
+        assert other.pending()["ops"] == 0
     writer.join()
     fed(reader, other.clock_ids(), other)
     assert other.digest() == node.digest()
@@ -175,7 +175,7 @@ def everybody_gets_everything(node):
     for n in range(0, len(node.made) + 1):
         other = prefix(node, n)
         fed(reader, other.clock_ids(), other)
-        assert other.digest() == node.digest() and other.waiting()["ops"] == 0, n
+        assert other.digest() == node.digest() and other.pending()["ops"] == 0, n
 
 
 def refuse_writes(node):

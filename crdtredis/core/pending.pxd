@@ -1,9 +1,9 @@
-# The waiting room: received ops that may not be applied yet. See core/waiting.pxi.
+# The causal buffer: received ops that may not be applied yet. See core/pending.pxi.
 
 cdef enum:
     # bytes of waiting ops that one call of receive applies beside what it is given
-    ROOM_SLICE = 256 << 10
-    ROOM_SHARE = 2          # one actor's ops may take the room's limit divided by this
+    PENDING_SLICE = 256 << 10
+    PENDING_SHARE = 2          # one actor's ops may take the room's limit divided by this
 
 cdef enum BacklogState:
     BACKLOG_IDLE = 0        # the next op is not here
@@ -11,7 +11,7 @@ cdef enum BacklogState:
     BACKLOG_READY = 1
     # the next op is here and waits for one of another actor: in that actor's heap `blocked`
     BACKLOG_BLOCKED = 2
-    # the next op is here and waits for the clock on the wall: in the heap Room.held
+    # the next op is here and waits for the clock on the wall: in the heap Pending.held
     BACKLOG_HELD = 3
 
 # What waits of one actor's ops. Links are slot + 1, 0: none.
@@ -24,7 +24,7 @@ cdef struct Backlog:
     uint16_t blocked        # root of the heap of those whose next op waits for an op of this actor
     uint8_t state           # BACKLOG_*
 
-cdef struct Room:
+cdef struct Pending:
     Table ops               # by dot
     size_t bytes            # that they take, with what the table needs
     size_t limit

@@ -1,16 +1,17 @@
-# Stubs: tallies of which everything is taken back, kept until no increment can come that does not
-# know of it (stub_may_go). This is how they are found again, a few buckets at a time.
+# Tombstones: counter entries of which everything is cancelled, kept until no increment can come
+# that does not know of it (tombstone_may_go). This is how they are found again, a few buckets at a
+# time.
 #
 # One place goes round all databases, in rounds of which the owner says when each begins: bucket by
 # bucket of a database's table as SCAN does, and in it place by place: each key's own cell, then its
-# collections, each again bucket by bucket. Collections without stubs are passed over, and nothing
-# is looked at while there are none at all. The place is kept as numbers, so whatever is removed
-# meanwhile leaves nothing dangling; where a bucket has changed, a place may be passed over, and the
-# next round comes to it.
+# collections, each again bucket by bucket. Collections without tombstones are passed over, and
+# nothing is looked at while there are none at all. The place is kept as numbers, so whatever is
+# removed meanwhile leaves nothing dangling; where a bucket has changed, a place may be passed over,
+# and the next round comes to it.
 
-cdef int has_stub(const Cell *c) noexcept nogil:
-    cdef const Tally *t = c.tallies
-    while t != NULL and not tally_is_stub(t):
+cdef int has_tombstone(const Cell *c) noexcept nogil:
+    cdef const Count *t = c.counts
+    while t != NULL and not is_tombstone(t):
         t = t.next
     return t != NULL
 
@@ -20,8 +21,8 @@ cdef void gather_key(void *arg, Element *e) noexcept nogil:
         buffer_add(<Buffer*>arg, &e, sizeof(Element*))
 
 
-cdef void gather_stub(void *arg, Element *m) noexcept nogil:
-    if m.meta & E_CELL and has_stub(element_cell(m)):
+cdef void gather_tombstone(void *arg, Element *m) noexcept nogil:
+    if m.meta & E_CELL and has_tombstone(element_cell(m)):
         buffer_add(<Buffer*>arg, &m, sizeof(Element*))
 
 
@@ -32,20 +33,20 @@ cdef void collect_members(Kernel *k, Element *e, Collection *c, Buffer *found,
     cdef Element *m
     cdef size_t i
     cdef int live
-    while c.stubs:
+    while c.tombstones:
         found.n = 0
-        k.collect_member = table_scan(&c.table, k.collect_member, gather_stub, found)
+        k.collect_member = table_scan(&c.table, k.collect_member, gather_tombstone, found)
         for i in range(found.n // sizeof(Element*)):
             m = (<Element**>found.p)[i]
             live = value_live(m)
             unindex(k, c, m)
-            cell_forget_stubs(k, element_cell(m))
-            m = settle(k, &c.table, &c.live, m, live)
+            cell_forget_tombstones(k, element_cell(m))
+            m = reencode(k, &c.table, &c.live, m, live)
             if m != NULL:
                 index_member(k, c, m)
         if table_count(&c.table) == 0:
             k.collect_member = 0           # the next place moves up
-            settle(k, &d.table, &d.live, e, element_live(e))
+            reencode(k, &d.table, &d.live, e, element_live(e))
             return
         most[0] -= 1
         if k.collect_member == 0:
@@ -69,10 +70,10 @@ cdef int collect_place(Kernel *k, Buffer *keys, Buffer *found, int *most) noexce
         c = element_entry(e).collections if e.meta & E_ENTRY else NULL
         if left == 0:
             k.collect_place += 1
-            if e.meta & E_CELL and has_stub(element_cell(e)):
+            if e.meta & E_CELL and has_tombstone(element_cell(e)):
                 live = element_live(e)
-                cell_forget_stubs(k, element_cell(e))
-                k.collect_place -= settle(k, &d.table, &d.live, e, live) == NULL
+                cell_forget_tombstones(k, element_cell(e))
+                k.collect_place -= reencode(k, &d.table, &d.live, e, live) == NULL
             return 1
         left -= 1
         while c != NULL:
@@ -90,7 +91,7 @@ cdef int collect(Kernel *k, int most) noexcept nogil:
     cdef int over = 0
     memset(&keys, 0, sizeof(Buffer))
     memset(&found, 0, sizeof(Buffer))
-    while most > 0 and k.stubs and not over:
+    while most > 0 and k.tombstones and not over:
         most -= 1
         k.in_db = k.collect_db
         keys.n = 0
@@ -104,4 +105,4 @@ cdef int collect(Kernel *k, int most) noexcept nogil:
             over = k.collect_db == 0
     buffer_free(&keys)
     buffer_free(&found)
-    return over or k.stubs == 0
+    return over or k.tombstones == 0

@@ -1,4 +1,4 @@
-"""Stubs: how long they live, over restarts too; and that looking for those that may go costs
+"""Tombstones: how long they live, over restarts too; and that looking for those that may go costs
 little, however many there are."""
 import random
 from collections import Counter
@@ -50,8 +50,8 @@ class Node:
         self.iterate()
 
     @property
-    def stubs(self) -> int:
-        return self.replica.stats()["stubs"]
+    def tombstones(self) -> int:
+        return self.replica.stats()["tombstones"]
 
 
 def meet(*nodes: Node) -> None:
@@ -71,37 +71,37 @@ def test_a_call_looks_at_no_more_than_it_is_granted():
     meet(a, b)
     a("DEL", "h")
     a.hear(b)
-    assert a.stubs == 5000 and a("EXISTS", "h") == 0
+    assert a.tombstones == 5000 and a("EXISTS", "h") == 0
     for _ in range(20):
         a.replica.collect(100)
     # b has not seen the removal
-    assert a.stubs == 5000
+    assert a.tombstones == 5000
     meet(a, b)
     calls = 0
-    while a.stubs:
-        before, calls = a.stubs, calls + 1
+    while a.tombstones:
+        before, calls = a.tombstones, calls + 1
         a.replica.collect(100)
         a.replica.check()
         # a bucket holds one on the average
-        assert before - a.stubs <= 300 and calls < 1000
-    # the last stub takes collection and key along
+        assert before - a.tombstones <= 300 and calls < 1000
+    # the last tombstone takes collection and key along
     assert calls >= 20 and a.replica.keys() == (0, 0)
 
 
-def test_members_without_stubs_cost_nothing():
+def test_members_without_tombstones_cost_nothing():
     a, b = Node("a", 1), Node("b", 1)
     counted(a, "large", range(20_000))
     counted(b, "h", range(3))
     meet(a, b)
     a("HDEL", "h", *range(3))
     meet(a, b)
-    assert a.stubs == 3
+    assert a.tombstones == 3
     # the slots of two small tables, and of fifteen empty databases
     a.replica.collect(200)
-    assert a.stubs == 0 and a("HLEN", "large") == 20_000
+    assert a.tombstones == 0 and a("HLEN", "large") == 20_000
 
 
-def test_stubs_that_must_stay_do_not_hide_those_that_may_go():
+def test_tombstones_that_must_stay_do_not_hide_those_that_may_go():
     """Some of a process that ended without having seen the removal stay, in a hash of their own and
     beside others."""
     a, b, dead = Node("a", 1), Node("b", 1), Node("dead", 1)
@@ -114,11 +114,11 @@ def test_stubs_that_must_stay_do_not_hide_those_that_may_go():
     meet(a, b)
     a("FLUSHALL")
     meet(a, b)
-    assert a.stubs == 3000 + 1200 + 1
+    assert a.tombstones == 3000 + 1200 + 1
     for _ in range(200):
         a.replica.collect(100)
     a.replica.check()
-    assert a.stubs == 3000 and a.replica.keys() == (0, 3)
+    assert a.tombstones == 3000 and a.replica.keys() == (0, 3)
     assert a("HRANDFIELD", "h") is None
 
 
@@ -148,7 +148,7 @@ def test_what_is_looked_through_may_change_meanwhile(seed):
     for n in (a, b):
         for _ in range(10):
             n.replica.collect()
-        assert n.stubs == 0
+        assert n.tombstones == 0
     assert a.replica.digest() == b.replica.digest()
 
 
@@ -162,12 +162,12 @@ def even(found: Counter, among: int, draws: int) -> bool:
 
 
 @pytest.mark.parametrize("live", [1, 3, 70, 500])
-def test_every_field_is_as_likely_among_stubs(live):
+def test_every_field_is_as_likely_among_tombstones(live):
     a, b = Node("a", 1), Node("b", 1)
     counted(b, "h", range(5000))
     meet(a, b)
     a("HDEL", "h", *range(live, 5000))
-    assert a.stubs == 5000 - live and a("HLEN", "h") == live
+    assert a.tombstones == 5000 - live and a("HLEN", "h") == live
     draws = 400 if live < 10 else 20 * live
     assert even(Counter(a("HRANDFIELD", "h") for _ in range(draws)), live, draws)
     assert len(a("HRANDFIELD", "h", live)) == live
@@ -175,7 +175,7 @@ def test_every_field_is_as_likely_among_stubs(live):
     assert even(Counter(a("HRANDFIELD", "h", -20 * max(live, 100))), live, 20 * max(live, 100))
 
 
-def test_every_scored_member_is_as_likely_among_stubs():
+def test_every_scored_member_is_as_likely_among_tombstones():
     a, b = Node("a", 1), Node("b", 1)
     for i in range(3000):
         b("ZINCRBY", "z", i, i)
@@ -188,7 +188,7 @@ def test_every_scored_member_is_as_likely_among_stubs():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_what_was_found_among_stubs_is_used_only_while_it_is_all_there_is(seed):
+def test_what_was_found_among_tombstones_is_used_only_while_it_is_all_there_is(seed):
     """Hashes and a database of few live elements that are deleted, added and of the same names."""
     rng = random.Random(seed)
     a, b = Node("a", 1), Node("b", 1)
@@ -202,7 +202,7 @@ def test_what_was_found_among_stubs_is_used_only_while_it_is_all_there_is(seed):
         a("HDEL", key, *range(3000))
         assert a("EXISTS", key) == 0
     a("DEL", *(f"k{i}" for i in range(3000)))
-    assert a.stubs == 9000 and a("RANDOMKEY") is None
+    assert a.tombstones == 9000 and a("RANDOMKEY") is None
     for _ in range(60):
         key, f = rng.choice("hi"), rng.choice([*range(6), "long" * 1500])
         if rng.random() < 0.6:
@@ -236,7 +236,7 @@ def test_every_key_is_as_likely_among_expired_ones():
 def test_an_increment_on_its_way_from_a_process_that_ended_counts_only_its_own_part():
     """a INCRs (1), and again (2) on the way to b; a ends and starts again; b, which saw the first
     only, deletes. The next process of a has seen the delete, but that is no word on what the one
-    before had sent: b keeps the stub, or (2) would count as 2."""
+    before had sent: b keeps the tombstone, or (2) would count as 2."""
     a, b = Node("a", 1), Node("b", 1)
     a("INCR", "n")
     b.hear(a)
@@ -255,14 +255,14 @@ def test_an_increment_on_its_way_from_a_process_that_ended_counts_only_its_own_p
     # waits: it has seen the second INCR
     b.replica.receive(a_op)
     b.replica.collect()
-    assert b.stubs == 1
+    assert b.tombstones == 1
     b.replica.receive(on_its_way)
     assert b("GET", "n") == b"1" and b.replica.digest() == a.replica.digest()
 
 
 def test_an_increment_that_its_own_replica_lost_counts_only_its_own_part():
     """a loses power and with it the second INCR, which b has. The next process of a deletes what it
-    knows of; it keeps the stub for when b brings the increment back."""
+    knows of; it keeps the tombstone for when b brings the increment back."""
     a, b = Node("a", 1), Node("b", 1)
     a("INCR", "n")
     a.iterate()
@@ -273,16 +273,16 @@ def test_an_increment_that_its_own_replica_lost_counts_only_its_own_part():
     a("DEL", "n")
     a.iterate()
     a.replica.collect()
-    assert a.stubs == 1
+    assert a.tombstones == 1
     a.hear(b)
     assert a("GET", "n") == b"1"
     b.hear(a)
     assert b("GET", "n") == b"1" and b.replica.digest() == a.replica.digest()
 
 
-def test_restarts_alone_leave_no_stubs():
+def test_restarts_alone_leave_no_tombstones():
     """Ten lives of a replica that counts, deletes its own and ends: what each took back of itself
-    needs no stub, elsewhere neither."""
+    needs no tombstone, elsewhere neither."""
     log, b = [], Node("b", 1)
     for epoch in range(1, 11):
         a = Node("a", epoch, log)
@@ -294,6 +294,6 @@ def test_restarts_alone_leave_no_stubs():
         log = a.log
         a.replica.collect()
         b.replica.collect()
-        assert a.stubs == b.stubs == 0
+        assert a.tombstones == b.tombstones == 0
     assert (probe_get(a.replica, 0, b"n") is None
             and not probe_make(a.replica, [("del", 0, b"n", None)]))

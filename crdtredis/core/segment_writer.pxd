@@ -14,8 +14,8 @@ cdef enum LogPolicy:
     LOG_ALWAYS = 2
 
 cdef class SegmentWriter:
-    """See core/log.pxi. The engine reads `state` before a write command, calls append once per
-    iteration, and `wants_tick` after it."""
+    """See core/segment_writer.pxi. The engine reads `state` before a write command, calls append
+    once per iteration, and `wants_tick` after it."""
     # the file; changed by the engine thread only
     cdef int fd             # -1: none
     cdef readonly uint64_t number
@@ -27,7 +27,7 @@ cdef class SegmentWriter:
     cdef int state
     cdef int error          # errno
     cdef int syncing        # it was fdatasync that failed: nothing after `durable` can be relied on
-    cdef int noted          # log.tick() has seen the failure
+    cdef int noted          # log.tick() has observed the failure
     cdef Buffer pending     # records that could not be written; they go first into the next file
 
     # 0: written, and on disk where the policy is `always`. -1: the log has failed; what was given

@@ -1,5 +1,5 @@
-"""The waiting room: ops that come before what they depend on wait, cost no more for being many, and
-leave when they may."""
+"""The causal buffer: ops that come before what they depend on wait, cost no more for being many,
+and leave when they may."""
 import random
 from itertools import permutations
 
@@ -57,15 +57,15 @@ def test_any_order_leads_to_the_same_state(seed):
     ops = history(rng, writers, rng.choice([5, 20, 60]))
     for op in ops:
         first.receive(op)
-    assert first.waiting() == {"ops": 0, "bytes": 0, "held": 0}
+    assert first.pending() == {"ops": 0, "bytes": 0, "held": 0}
     shuffled = ops + rng.choices(ops, k=len(ops) // 3)                    # some come twice
     rng.shuffle(shuffled)
     for op in shuffled:
-        before = last.waiting()["ops"]
+        before = last.pending()["ops"]
         last.receive(op)
         last.check()
-        assert last.waiting()["ops"] <= before + 1
-    assert last.waiting() == {"ops": 0, "bytes": 0, "held": 0}
+        assert last.pending()["ops"] <= before + 1
+    assert last.pending() == {"ops": 0, "bytes": 0, "held": 0}
     assert last.digest() == first.digest() and last.clock() == first.clock()
 
 
@@ -84,7 +84,7 @@ def test_all_orders_of_a_lattice():
         for op in order:
             z.receive(op)
             z.check()
-        assert z.waiting()["ops"] == 0
+        assert z.pending()["ops"] == 0
         digests.add(z.digest())
     assert len(digests) == 1
 
@@ -94,7 +94,7 @@ def test_a_duplicate_of_a_waiting_op_takes_no_room():
     batch = b"".join(parts_from(a, 20)[1:])
     for _ in range(3):
         z.receive(batch)
-        assert z.waiting()["ops"] == 19
+        assert z.pending()["ops"] == 19
         z.check()
 
 
@@ -108,17 +108,17 @@ def test_one_op_sets_many_free_over_many_iterations():
     a, z = replicas("az")
     first, *rest = parts_from(a, 4000, 500)
     z.receive(b"".join(rest))
-    assert z.waiting()["ops"] == 3999
+    assert z.pending()["ops"] == 3999
     status, more = probe_receive(z, first)
-    assert (status, more) == (0, True) and z.waiting()["ops"] > 3000
+    assert (status, more) == (0, True) and z.pending()["ops"] > 3000
     z.check()
     iterations = 0
     while more:
-        before, iterations = z.waiting()["ops"], iterations + 1
+        before, iterations = z.pending()["ops"], iterations + 1
         more = probe_retry(z)
-        assert 0 < before - z.waiting()["ops"] < 600
+        assert 0 < before - z.pending()["ops"] < 600
         z.check()
-    assert iterations > 5 and z.waiting()["ops"] == 0 and z.clock() == {("a", 1): 4000}
+    assert iterations > 5 and z.pending()["ops"] == 0 and z.clock() == {("a", 1): 4000}
 
 
 def test_an_op_that_comes_again_while_it_is_free_but_not_yet_applied_is_applied_once():
@@ -134,7 +134,7 @@ def test_an_op_that_comes_again_while_it_is_free_but_not_yet_applied_is_applied_
     z.check()
     while probe_retry(z):
         pass
-    assert z.clock() == {("a", 1): 4000} and z.waiting()["bytes"] == 0
+    assert z.clock() == {("a", 1): 4000} and z.pending()["bytes"] == 0
     assert batch_ranges(z.take_ops()) == [(a.actor, 1, 4000)]             # each once, in order
 
 
@@ -142,27 +142,27 @@ def test_an_op_that_comes_again_while_it_is_free_but_not_yet_applied_is_applied_
 
 
 def test_the_room_is_bounded_and_says_when_it_is_full():
-    a, z = replicas("az", waiting_limit=20_000)
+    a, z = replicas("az", pending_limit=20_000)
     first, *rest = parts_from(a, 300, 40)
     with pytest.raises(CausalBufferFull):
         z.receive(b"".join(rest))
-    full = z.waiting()
+    full = z.pending()
     # half of it, for one actor
     assert 0 < full["ops"] < 299 and 9_000 < full["bytes"] <= 10_000
     z.check()
     with pytest.raises(CausalBufferFull):
         z.receive(rest[-1])
-    assert z.waiting() == full
+    assert z.pending() == full
     # what needs no room is taken in however full it is
     z.receive(first)
-    assert z.clock() == {("a", 1): 1 + full["ops"]} and z.waiting()["bytes"] == 0
+    assert z.clock() == {("a", 1): 1 + full["ops"]} and z.pending()["bytes"] == 0
     # and the sender, who was told, sends the others again
     z.receive(b"".join(rest))
     assert z.clock() == {("a", 1): 300}
 
 
 def test_one_actor_does_not_keep_others_from_waiting():
-    a, b, c, z = replicas("abcz", waiting_limit=20_000)
+    a, b, c, z = replicas("abcz", pending_limit=20_000)
     with pytest.raises(CausalBufferFull):
         z.receive(b"".join(parts_from(a, 300, 40)[1:]))
     late, early = parts_from(b, 2)
@@ -171,7 +171,7 @@ def test_one_actor_does_not_keep_others_from_waiting():
     # but all of them together stay below the limit
     with pytest.raises(CausalBufferFull):
         z.receive(b"".join(parts_from(c, 300, 40)[1:]))
-    assert z.waiting()["bytes"] <= 20_000
+    assert z.pending()["bytes"] <= 20_000
     z.receive(late)
     assert z.clock() == {("b", 1): 2}
 
@@ -179,7 +179,7 @@ def test_one_actor_does_not_keep_others_from_waiting():
 def test_what_follows_an_op_without_room_is_looked_at():
     """A batch that begins with ops that find no room may hold, behind them, those that they wait
     for."""
-    a, b, z = replicas("abz", waiting_limit=4000)
+    a, b, z = replicas("abz", pending_limit=4000)
     cause = write(a)
     b.receive(cause)
     b.take_ops()
@@ -192,17 +192,17 @@ def test_what_follows_an_op_without_room_is_looked_at():
 
 
 def test_no_op_takes_the_room_that_an_earlier_one_of_its_actor_needs():
-    a, z = replicas("az", waiting_limit=4000)
+    a, z = replicas("az", pending_limit=4000)
     write(a)
     probe_make(a, [("set", 0, b"k", b"x" * 3000)])
     probe_make(a, [("set", 0, b"k", b"y")])
     with pytest.raises(CausalBufferFull):
         z.receive(a.take_ops())
-    assert z.waiting()["ops"] == 0
+    assert z.pending()["ops"] == 0
 
 
 def test_an_op_larger_than_the_room_is_applied_when_it_need_not_wait():
-    a, z = replicas("az", waiting_limit=1000)
+    a, z = replicas("az", pending_limit=1000)
     first, large = write(a), write(a, b"large", b"x" * 5000)
     with pytest.raises(CausalBufferFull):
         z.receive(large)
@@ -213,16 +213,16 @@ def test_an_op_larger_than_the_room_is_applied_when_it_need_not_wait():
 
 def test_what_a_repaired_log_holds_finds_room():
     """Behind a record that was lost, everything waits: nobody but this log may have it."""
-    a, z = replicas("az", waiting_limit=1000)
+    a, z = replicas("az", pending_limit=1000)
     lost, *rest = parts_from(a, 300, 40)
     z.recovering = True
     z.receive(b"".join(rest))
     z.recovering = False
-    assert z.waiting()["ops"] == 299
+    assert z.pending()["ops"] == 299
     with pytest.raises(CausalBufferFull):
         z.receive(write(a))
     z.receive(lost)                                                       # a peer had it
-    assert z.clock() == {("a", 1): 300} and z.waiting()["bytes"] == 0
+    assert z.clock() == {("a", 1): 300} and z.pending()["bytes"] == 0
 
 
 def test_all_memory_is_given_back():
@@ -230,7 +230,7 @@ def test_all_memory_is_given_back():
     a, b, z = replicas("abz")
     for r in (a, b):
         z.receive(b"".join(parts_from(r, 500)[1:]))
-    assert z.waiting()["ops"] == 998
+    assert z.pending()["ops"] == 998
     del a, b, z, r
     assert probe_memory() == before
 
@@ -261,7 +261,7 @@ def test_an_op_that_could_never_be_applied_is_refused_although_it_must_wait(batc
     z.now = NOW
     with pytest.raises(error):
         z.receive(batch)
-    assert z.waiting()["ops"] == 0
+    assert z.pending()["ops"] == 0
     z.receive(with_effect(1, key=b"first"))
     # the same dot, this time sound
     z.receive(with_effect(2, key=b"k", value=b"v"))
@@ -281,19 +281,19 @@ def test_ops_from_the_future_are_held_until_it_comes():
     behind = write(b, b"b", b"has seen it")
     z.receive(b"".join(ahead))
     z.receive(behind)
-    assert z.waiting()["ops"] == 11 and z.waiting()["held"] == 10
+    assert z.pending()["ops"] == 11 and z.pending()["held"] == 10
     assert z.held() == [("a", 1, 10, NOW + SKEW + 5000)]
     z.check()
     z.now = NOW + 4999
     z.tick()
-    assert z.waiting()["held"] == 10 and z.clock() == {}
+    assert z.pending()["held"] == 10 and z.clock() == {}
     z.receive(ahead[3])                                                   # comes again
-    assert z.waiting()["held"] == 10
+    assert z.pending()["held"] == 10
     z.now = NOW + 5000
     z.tick()
     z.check()
     assert (z.clock() == {("a", 1): 10, ("b", 1): 1}
-            and z.waiting() == {"ops": 0, "bytes": 0, "held": 0} and z.held() == [])
+            and z.pending() == {"ops": 0, "bytes": 0, "held": 0} and z.held() == [])
 
 
 def test_those_held_go_in_the_order_of_their_times():
@@ -319,14 +319,14 @@ def test_stamps_are_accepted_up_to_a_time():
     a.now = NOW + 7_200_000
     ahead = write(a)
     z.receive(ahead)
-    assert z.waiting()["held"] == 1 and not z.runs_ahead
+    assert z.pending()["held"] == 1 and not z.runs_ahead
     # a little less than it takes
     z.accepted = NOW + 7_200_000 - SKEW - 1
     z.tick()
-    assert z.waiting()["held"] == 1
+    assert z.pending()["held"] == 1
     z.accepted = NOW + 7_200_000 - SKEW
     z.tick()
-    assert z.clock() == {("a", 1): 1} and z.hlc == a.hlc and z.now == NOW
+    assert z.clock() == {("a", 1): 1} and z.newest_stamp == a.newest_stamp and z.now == NOW
     z.check()
 
 
@@ -339,19 +339,19 @@ def test_who_took_in_accepted_stamps_makes_its_own_behind_them_and_is_well_while
     b.receive(write(a))
     b.take_ops()
     made = write(b, b"of b")
-    assert a.hlc < b.hlc < a.hlc + 10 and not b.runs_ahead
+    assert a.newest_stamp < b.newest_stamp < a.newest_stamp + 10 and not b.runs_ahead
     b.accepted = 0
     assert b.runs_ahead
     b.now = NOW + 7_200_000 - SKEW
     assert not b.runs_ahead                                               # the clock has come
     z.receive(made)
     # behind a's op
-    assert z.waiting() == {"ops": 1, "bytes": z.waiting()["bytes"], "held": 0}
+    assert z.pending() == {"ops": 1, "bytes": z.pending()["bytes"], "held": 0}
 
 
 @pytest.mark.parametrize("set_back", [0, SKEW, SKEW + 1])
 def test_a_clock_that_is_set_back_runs_ahead_beyond_the_allowed_skew(set_back):
-    a, = replicas("a", reap_grace=0)
+    a, = replicas("a", expiry_grace=0)
     probe_make(a, [("set", 0, b"k", b"v"), ("expire", 0, b"k", NOW - 3 * SKEW)])
     a.take_ops()
     a.now = NOW - set_back

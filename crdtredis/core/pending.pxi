@@ -1,4 +1,4 @@
-# The waiting room: received ops that may not be applied yet. Which ones may be by now, without
+# The causal buffer: received ops that may not be applied yet. Which ones may be by now, without
 # looking at the others?
 #
 # Ops of one actor are applied in order, so of each actor only the next op matters, and it waits for
@@ -16,7 +16,7 @@
 # those whose wait is over. The heaps are pairing heaps that link the actors themselves, so they
 # take no memory and an actor is in one of them at most.
 #
-# What is woken stands in a queue, and `retry_waiting` works on it for as many bytes as its caller
+# What is woken stands in a queue, and `retry_pending` works on it for as many bytes as its caller
 # grants: one op that was missing can set a million free, and they are then applied over many
 # iterations of the loop.
 #
@@ -30,7 +30,7 @@
 # for (Replica.check).
 
 cdef enum Blocked:
-    BLOCKED_STRANGER = -2   # its deps name an actor that nobody declared
+    BLOCKED_UNDECLARED = -2   # its deps name an actor that nobody declared
     BLOCKED_BAD = -1        # its deps are not what the format says
     BLOCKED_NOT = 0         # may be applied
     BLOCKED_BY_OWN = 1      # an earlier op of its actor is missing
@@ -49,7 +49,7 @@ cdef int stamps_run_ahead(Kernel *k) noexcept nogil:
     where an accepted stamp came from, leaves its mark on every later one. That agrees with
     causality, and without it a deadline that has been replaced could win again. So neither are such
     stamps made smaller, nor is more of them made: it is for people to say which time holds."""
-    return <int64_t>(k.hlc >> 16) > latest_stamp(k)
+    return <int64_t>(k.newest_stamp >> 16) > latest_stamp(k)
 
 
 cdef int blocked(Kernel *k, uint16_t slot, const OpHead *h, uint16_t *of,
@@ -68,7 +68,7 @@ cdef int blocked(Kernel *k, uint16_t slot, const OpHead *h, uint16_t *of,
         if r < 0 or at == slot:
             return BLOCKED_BAD
         if at == NO_SLOT:
-            return BLOCKED_STRANGER
+            return BLOCKED_UNDECLARED
         if result == BLOCKED_NOT and k.actors.v[at].applied < seq:
             result = BLOCKED_BY_OTHER
             of[0] = at
@@ -120,47 +120,48 @@ cdef uint16_t heap_rest(Actors *a, uint16_t root) noexcept nogil:
 
 # ---- in and out ----------------------------------------------------------------------------------
 
-cdef Element *room_find(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
+cdef Element *pending_find(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
     cdef uint64_t dot = make_dot(slot, seq)
     if k.actors.v[slot].backlog.n == 0:
         return NULL
-    return table_find(&k.room.ops, <const char*>&dot, sizeof(dot),
+    return table_find(&k.pending.ops, <const char*>&dot, sizeof(dot),
                       key_hash(k, <const char*>&dot, sizeof(dot)))
 
 
-cdef inline size_t room_size(size_t n) noexcept nogil:
+cdef inline size_t pending_size(size_t n) noexcept nogil:
     """Bytes that an op of n bytes takes in the room."""
     return E_HEAD + sizeof(uint64_t) + n + 2 * sizeof(uint64_t)
 
 
-cdef int room_is_full(Kernel *k, uint16_t slot, size_t n) noexcept nogil:
+cdef int pending_is_full(Kernel *k, uint16_t slot, size_t n) noexcept nogil:
     """Is there no room for one more op of n bytes? For what this replica's own log holds there
     always is: nobody would send it again."""
-    return not k.recovering and (k.room.bytes + room_size(n) > k.room.limit
-                                 or k.actors.v[slot].backlog.bytes + room_size(n) >
-                                 k.room.limit // ROOM_SHARE)
+    cdef size_t size = pending_size(n)
+    return not k.recovering and (
+        k.pending.bytes + size > k.pending.limit
+        or k.actors.v[slot].backlog.bytes + size > k.pending.limit // PENDING_SHARE)
 
 
-cdef void room_put(Kernel *k, uint16_t slot, uint64_t seq, Span raw) noexcept nogil:
+cdef void pending_put(Kernel *k, uint16_t slot, uint64_t seq, Span raw) noexcept nogil:
     cdef Backlog *b = &k.actors.v[slot].backlog
     cdef uint64_t dot = make_dot(slot, seq)
     cdef Span key = span(<const char*>&dot, sizeof(dot))
     cdef Element *m = element_new(k, key, key_hash(k, key.p, key.n), E_PLAIN, raw.n)
     copy_span(element_value(m), raw)
-    table_add(&k.room.ops, m)
-    k.room.bytes += room_size(raw.n)
-    b.bytes += room_size(raw.n)
+    table_add(&k.pending.ops, m)
+    k.pending.bytes += pending_size(raw.n)
+    b.bytes += pending_size(raw.n)
     b.n += 1
-    k.room.held_ops += b.state == BACKLOG_HELD
+    k.pending.held_ops += b.state == BACKLOG_HELD
 
 
-cdef void room_take(Kernel *k, uint16_t slot, Element *m) noexcept nogil:
+cdef void pending_take(Kernel *k, uint16_t slot, Element *m) noexcept nogil:
     """Of an actor that is READY."""
     cdef Backlog *b = &k.actors.v[slot].backlog
-    k.room.bytes -= room_size(m.vlen)
-    b.bytes -= room_size(m.vlen)
+    k.pending.bytes -= pending_size(m.vlen)
+    b.bytes -= pending_size(m.vlen)
     b.n -= 1
-    table_remove(&k.room.ops, m)
+    table_remove(&k.pending.ops, m)
     mem_free(m)
 
 
@@ -173,11 +174,11 @@ cdef void look_at(Kernel *k, uint16_t slot) noexcept nogil:
         return
     b.state = BACKLOG_READY
     b.next = 0
-    if k.room.ready == 0:
-        k.room.ready = slot + 1
+    if k.pending.ready == 0:
+        k.pending.ready = slot + 1
     else:
-        k.actors.v[k.room.ready_last - 1].backlog.next = slot + 1
-    k.room.ready_last = slot + 1
+        k.actors.v[k.pending.ready_last - 1].backlog.next = slot + 1
+    k.pending.ready_last = slot + 1
 
 
 cdef void put_off(Kernel *k, uint16_t slot, int why, uint16_t of, uint64_t until) noexcept nogil:
@@ -187,8 +188,8 @@ cdef void put_off(Kernel *k, uint16_t slot, int why, uint16_t of, uint64_t until
     b.next = b.child = 0
     if why == BLOCKED_BY_TIME:
         b.state = BACKLOG_HELD
-        k.room.held = heap_join(&k.actors, k.room.held, slot + 1)
-        k.room.held_ops += b.n
+        k.pending.held = heap_join(&k.actors, k.pending.held, slot + 1)
+        k.pending.held_ops += b.n
     else:
         b.state = BACKLOG_BLOCKED
         k.actors.v[of].backlog.blocked = heap_join(&k.actors, k.actors.v[of].backlog.blocked,
@@ -208,7 +209,7 @@ cdef void wake(Kernel *k, uint16_t slot) noexcept nogil:
         look_at(k, slot)
 
 
-cdef int retry_waiting(Kernel *k, size_t most) noexcept nogil:
+cdef int retry_pending(Kernel *k, size_t most) noexcept nogil:
     cdef Backlog *b
     cdef Element *m
     cdef OpHead h
@@ -216,17 +217,18 @@ cdef int retry_waiting(Kernel *k, size_t most) noexcept nogil:
     cdef uint16_t slot, first, of = 0
     cdef uint64_t until = 0
     cdef int why
-    while k.room.held and <int64_t>k.actors.v[k.room.held - 1].backlog.until <= latest_stamp(k):
-        first = k.room.held
-        k.room.held = heap_rest(&k.actors, first)
+    while (k.pending.held
+           and <int64_t>k.actors.v[k.pending.held - 1].backlog.until <= latest_stamp(k)):
+        first = k.pending.held
+        k.pending.held = heap_rest(&k.actors, first)
         b = &k.actors.v[first - 1].backlog
         b.state = BACKLOG_IDLE
-        k.room.held_ops -= b.n
+        k.pending.held_ops -= b.n
         look_at(k, first - 1)
-    while k.room.ready and most > 0:
-        slot = k.room.ready - 1
+    while k.pending.ready and most > 0:
+        slot = k.pending.ready - 1
         b = &k.actors.v[slot].backlog
-        m = room_find(k, slot, k.actors.v[slot].applied + 1)
+        m = pending_find(k, slot, k.actors.v[slot].applied + 1)
         why = BLOCKED_BY_OWN
         if m != NULL:
             raw = span(element_value(m), m.vlen)
@@ -234,11 +236,11 @@ cdef int retry_waiting(Kernel *k, size_t most) noexcept nogil:
             why = blocked(k, slot, &h, &of, &until)
         if why == BLOCKED_NOT:
             apply_op(k, slot, &h, examine(k, &h), raw, 0)      # it was examined when it came
-            most -= min(most, room_size(m.vlen))
-            room_take(k, slot, m)
+            most -= min(most, pending_size(m.vlen))
+            pending_take(k, slot, m)
             continue
-        k.room.ready = b.next
+        k.pending.ready = b.next
         b.state = BACKLOG_IDLE
         if m != NULL:
             put_off(k, slot, why, of, until)
-    return k.room.ready != 0
+    return k.pending.ready != 0
