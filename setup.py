@@ -34,7 +34,8 @@ def declare_texts():
              for node in ast.parse(Path("crdtredis/errors.py").read_text()).body
              if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
              and isinstance(node.value.value, str)}
-    lines = ["# Made by setup.py of errors.py, where the texts are.", "", "cdef extern from *:", '    """']
+    lines = ["# Made by setup.py of errors.py, where the texts are.", "", "cdef extern from *:",
+             '    """']
     for name, text in texts.items():
         pieces = [json.dumps(text[i:i + 80]) for i in range(0, len(text), 80)]
         lines += (" \\\n        ".join([f"    #define CRDT_{name}", *pieces])

@@ -21,7 +21,7 @@ from crdtredis.numbers cimport parse_int64
 from crdtredis.commands.common cimport (FOUND, MAX_STRING, MISSING, REFUSED, clamp_range,
                                         copy_grown, find_string, read_int, read_string)
 
-from crdtredis.commands.table import command
+from crdtredis.commands.table import KeyRange, command
 
 cdef extern from *:
     int __builtin_clz(unsigned int v) nogil
@@ -509,29 +509,38 @@ cdef void bitfield_ro(Call *c) noexcept nogil:
 ONE_REGISTER = ("The whole string is one register: of concurrent writes, even to different bits, "
                 "the one with the later timestamp wins.")
 
-command("SETBIT", arity=4, flags="write denyoom", keys=(1, 1, 1), group="bitmap", since="2.2.0",
+command("SETBIT key offset value", arity=4, flags="write denyoom one_change", keys=(1, 1, 1),
+        access="RW access update", group="bitmap", since="2.2.0",
         complexity="O(N) with N bytes of the whole value",
-        summary="Sets or clears one bit of a string.",
-        replicas=ONE_REGISTER)(native(setbit))
-command("GETBIT", arity=3, flags="readonly fast", keys=(1, 1, 1), group="bitmap", since="2.2.0",
-        summary="Answers one bit of a string.")(native(getbit))
-command("BITCOUNT", arity=-2, flags="readonly", keys=(1, 1, 1), group="bitmap", since="2.6.0",
-        complexity="O(N) with N bytes looked at",
+        summary="Sets or clears one bit of a string.", replicas=ONE_REGISTER)(native(setbit))
+command("GETBIT key offset", arity=3, flags="readonly fast", keys=(1, 1, 1), group="bitmap",
+        since="2.2.0", summary="Answers one bit of a string.")(native(getbit))
+command("BITCOUNT key [start end [BYTE | BIT]]", arity=-2, flags="readonly", keys=(1, 1, 1),
+        group="bitmap", since="2.6.0", complexity="O(N) with N bytes looked at",
         summary="Counts the set bits of a string or of a part of it.")(native(bitcount))
-command("BITPOS", arity=-3, flags="readonly", keys=(1, 1, 1), group="bitmap", since="2.8.7",
-        complexity="O(N) with N bytes looked at",
-        summary="Answers the position of the first set or clear bit of a string or of a part of it.")(native(bitpos))
-command("BITOP", arity=-4, flags="write denyoom", keys=(2, -1, 1), group="bitmap", since="2.6.0",
-        complexity="O(N) with N bytes of all sources",
+command("BITPOS key bit [start [end [BYTE | BIT]]]", arity=-3, flags="readonly", keys=(1, 1, 1),
+        group="bitmap", since="2.8.7", complexity="O(N) with N bytes looked at",
+        summary="Answers the position of the first set or clear bit of a string or of a part of "
+                "it.")(native(bitpos))
+command("BITOP <AND | OR | XOR | NOT> destkey key...", arity=-4, flags="write denyoom",
+        keys=[KeyRange("OW update", 2), KeyRange("RO access", 3, -1)], group="bitmap",
+        since="2.6.0", complexity="O(N) with N bytes of all sources",
         summary="Stores the bitwise AND, OR, XOR or NOT of strings.",
-        replicas="The result is computed here, from this replica's sources. " +
-        ONE_REGISTER)(native(bitop))
-command("BITFIELD", arity=-2, flags="write denyoom", keys=(1, 1, 1), group="bitmap", since="3.2.0",
+        replicas=("The result is computed here, from this replica's sources. "
+                  + ONE_REGISTER))(native(bitop))
+def _access_of_bitfield(argv: list[bytes]) -> str:
+    writes = {a.upper() for a in argv[2:]} & {b"SET", b"INCRBY"}
+    return "RW access update" if writes else "RO access"
+
+
+command("BITFIELD key [GET encoding offset | [OVERFLOW <WRAP | SAT | FAIL>] <SET encoding offset "
+        "value | INCRBY encoding offset increment>]...", arity=-2, flags="write denyoom",
+        keys=(1, 1, 1), access="RW access update variable_flags", access_of=_access_of_bitfield,
+        group="bitmap", since="3.2.0",
         complexity="O(N) with N bytes of the whole value, and O(1) for each part of the command",
         summary="Reads and writes integers of any width inside a string.",
-        replicas=ONE_REGISTER +
-        " INCRBY of a field is local, unlike INCRBY of a key.")(native(bitfield))
-command("BITFIELD_RO", arity=-2, flags="readonly fast", keys=(1, 1, 1), group="bitmap",
-        since="6.0.0",
-        complexity="O(1) for each part of the command",
+        replicas=ONE_REGISTER + " INCRBY of a field is local, unlike INCRBY of a key.")(
+        native(bitfield))
+command("BITFIELD_RO key [GET encoding offset]...", arity=-2, flags="readonly fast", keys=(1, 1, 1),
+        group="bitmap", since="6.0.0", complexity="O(1) for each part of the command",
         summary="Reads integers of any width inside a string.")(native(bitfield_ro))

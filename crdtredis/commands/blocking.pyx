@@ -27,7 +27,7 @@ from crdtredis.commands.members cimport find_members, read_pops
 from crdtredis.errors cimport TIMEOUT_NEGATIVE, TIMEOUT_NOT_FLOAT, TIMEOUT_OUT_OF_RANGE
 from crdtredis.numbers cimport parse_long_double
 
-from crdtredis.commands.table import command, counted_keys
+from crdtredis.commands.table import CountedKeys, KeyRange, command
 
 
 cdef int read_timeout(Call *c, Span arg, int64_t *ms) noexcept nogil:
@@ -186,35 +186,40 @@ cdef void bzmpop(Call *c) noexcept nogil:
 # ---- registration --------------------------------------------------------------------------------
 LOCAL = ("Waiting is local to a replica. Two replicas that see the same element, each with a "
          "client that waits, both give it out; it is removed once.")
+MOVED = f"Pop and push are one operation. {LOCAL} It is then pushed twice."
 
 for name, handler, end in (("BLPOP", native(blpop), "head"), ("BRPOP", native(brpop), "tail")):
-    command(name, arity=-3, flags="write blocking", keys=(1, -2, 1), group="list", since="2.0.0",
-            complexity="O(N) for N keys",
+    command(f"{name} key... timeout", arity=-3, flags="write blocking", keys=(1, -2, 1),
+            access="RW access delete", group="list", since="2.0.0", complexity="O(N) for N keys",
             summary=f"Pops an element from the {end} of the first list that is there, or waits for "
-                    "one.", replicas=LOCAL)(handler)
-command("BLMPOP", arity=-5, flags="write blocking", keys=counted_keys(2), group="list",
+                    "one.",
+            replicas=LOCAL)(handler)
+command("BLMPOP timeout numkeys key... <LEFT | RIGHT> [COUNT count]", arity=-5,
+        flags="write blocking", keys=[CountedKeys("RW access delete", 2)], group="list",
         since="7.0.0", complexity="O(K+M log N) for K keys and M elements",
         summary="Pops elements from the first list that is there, or waits for one.",
         replicas=LOCAL)(native(blmpop))
-command("BLMOVE", arity=6, flags="write denyoom blocking", keys=(1, 2, 1), group="list",
+command("BLMOVE source destination <LEFT | RIGHT> <LEFT | RIGHT> timeout", arity=6,
+        flags="write denyoom blocking one_change",
+        keys=[KeyRange("RW access delete", 1), KeyRange("RW insert", 2)], group="list",
         since="6.2.0", complexity="O(log N)",
         summary="Moves an element from an end of a list to an end of a list, or waits for one.",
-        replicas="Pop and push are one operation. " + LOCAL +
-        " It is then pushed twice.")(native(blmove))
-command("BRPOPLPUSH", arity=4, flags="write denyoom blocking", keys=(1, 2, 1), group="list",
+        replicas=MOVED)(native(blmove))
+command("BRPOPLPUSH source destination timeout", arity=4, flags="write denyoom blocking one_change",
+        keys=[KeyRange("RW access delete", 1), KeyRange("RW insert", 2)], group="list",
         since="2.2.0", complexity="O(log N)",
         summary="Moves the last element of a list to the head of a list, or waits for one.",
-        replicas="Pop and push are one operation. " + LOCAL +
-        " It is then pushed twice.")(native(brpoplpush))
+        replicas=MOVED)(native(brpoplpush))
 for name, handler, which in (("BZPOPMIN", native(bzpopmin), "least"),
                              ("BZPOPMAX", native(bzpopmax), "greatest")):
-    command(name, arity=-3, flags="write fast blocking", keys=(1, -2, 1), group="sorted-set",
-            since="5.0.0", complexity="O(log(N)) with N members",
+    command(f"{name} key... timeout", arity=-3, flags="write fast blocking", keys=(1, -2, 1),
+            access="RW access delete", group="sorted-set", since="5.0.0",
+            complexity="O(log(N)) with N members",
             summary=f"Removes and answers the member with the {which} score of the first sorted "
                     "set that is there, or waits for one.",
             replicas=LOCAL)(handler)
-command("BZMPOP", arity=-5, flags="write blocking", keys=counted_keys(2), group="sorted-set",
-        since="7.0.0",
+command("BZMPOP timeout numkeys key... <MIN | MAX> [COUNT count]", arity=-5, flags="write blocking",
+        keys=[CountedKeys("RW access delete", 2)], group="sorted-set", since="7.0.0",
         complexity="O(K+M*log(N)) with K keys, N members and M of them removed",
         summary="Removes and answers members of the first sorted set that is there, or waits for "
                 "one.", replicas=LOCAL)(native(bzmpop))

@@ -53,8 +53,8 @@ def set_name(session, name: bytes) -> None:
     session.name = printable(name, SPECIAL_CHARACTERS % "Client names")
 
 
-@command("AUTH", arity=-2, flags="noscript loading stale fast no_auth allow_busy",
-         group="connection", since="1.0.0", complexity="O(1)",
+@command("AUTH [username] password", arity=-2,
+         flags="noscript loading stale fast no_auth allow_busy", group="connection", since="1.0.0",
          summary="Authenticates the connection.")
 def auth(session, argv):
     if len(argv) > 3:
@@ -68,8 +68,8 @@ def auth(session, argv):
     return OK
 
 
-@command("HELLO", arity=-1, flags="noscript loading stale fast no_auth allow_busy",
-         group="connection", since="6.0.0", complexity="O(1)",
+@command("HELLO [protover [AUTH username password] [SETNAME clientname]]", arity=-1,
+         flags="noscript loading stale fast no_auth allow_busy", group="connection", since="6.0.0",
          summary="Shakes hands: protocol version, authentication, name.")
 def hello(session, argv):
     resp = session.resp
@@ -101,17 +101,16 @@ def hello(session, argv):
 
 
 @command("CLIENT", arity=-2, flags="container", group="connection", since="2.4.0",
-         complexity="Depends on subcommand.",
-         summary="A container for client connection commands.")
+         complexity="Depends on subcommand.", summary="A container for client connection commands.")
 def client(session, argv):
     # reached with registered subcommands only, and each of those has a function
     raise CommandError(SYNTAX)
 
 
-def subcommand(name: str, *, arity: int, since: str, summary: str, flags: str = FLAGS,
-               complexity: str = "O(1)"):
-    return command(f"CLIENT|{name}", arity=arity, flags=flags, group="connection", since=since,
-                   complexity=complexity, summary=summary)
+def subcommand(synopsis: str, *, arity: int, since: str, summary: str, flags: str = FLAGS,
+               complexity: str = "O(1)", tips: str = ""):
+    return command(f"CLIENT|{synopsis}", arity=arity, flags=flags, group="connection", since=since,
+                   complexity=complexity, tips=tips, summary=summary)
 
 
 @subcommand("ID", arity=2, since="5.0.0", summary="Answers the id of this connection.")
@@ -124,13 +123,13 @@ def client_getname(session, argv):
     return session.name or None
 
 
-@subcommand("SETNAME", arity=3, since="2.6.9", summary="Names this connection.")
+@subcommand("SETNAME connection-name", arity=3, since="2.6.9", summary="Names this connection.")
 def client_setname(session, argv):
     set_name(session, argv[2])
     return OK
 
 
-@subcommand("SETINFO", arity=4, since="7.2.0",
+@subcommand("SETINFO <LIB-NAME libname | LIB-VER libver>", arity=4, since="7.2.0",
             summary="Tells the name or version of the client library.")
 def client_setinfo(session, argv):
     attribute = argv[2].lower()
@@ -151,7 +150,8 @@ def line(row: dict) -> str:
     return " ".join(f"{name}={value}" for name, value in row.items()) + "\n"
 
 
-@subcommand("INFO", arity=2, since="6.2.0", summary="Describes this connection.")
+@subcommand("INFO", arity=2, since="6.2.0", tips="nondeterministic_output",
+            summary="Describes this connection.")
 def client_info(session, argv):
     return Verbatim(line(session_row(session)))
 
@@ -163,9 +163,9 @@ def client_type(arg: bytes) -> str:
     return found
 
 
-@subcommand("LIST", arity=-2, since="2.4.0",
-            complexity="O(N) where N is the number of client connections",
-            summary="Describes the connections, all or some.")
+@subcommand("LIST [TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id...]", arity=-2,
+            since="2.4.0", complexity="O(N) where N is the number of client connections",
+            tips="nondeterministic_output", summary="Describes the connections, all or some.")
 def client_list(session, argv):
     if len(argv) == 2:
         chosen = rows(session)
@@ -180,7 +180,8 @@ def client_list(session, argv):
     return Verbatim("".join(map(line, chosen)))
 
 
-@subcommand("KILL", arity=-3, since="2.4.0",
+@subcommand("KILL <addr | [ID client-id | TYPE type | ADDR addr | LADDR addr | USER username | "
+            "SKIPME yesno | MAXAGE seconds]...>", arity=-3, since="2.4.0",
             complexity="O(N) where N is the number of client connections",
             summary="Closes connections, by address or by filters.")
 def client_kill(session, argv):
@@ -233,7 +234,7 @@ def kill_filters(args: list[bytes]) -> tuple[dict, bool]:
     return filters, skip_me
 
 
-@subcommand("PAUSE", arity=-3, since="2.9.50",
+@subcommand("PAUSE timeout [WRITE | ALL]", arity=-3, since="2.9.50",
             summary="Holds commands back, or those that write, for a time in milliseconds.")
 def client_pause(session, argv):
     no_more_than(4, argv)
@@ -261,7 +262,7 @@ def on_off(arg: bytes) -> bool:
     return arg.upper() == b"ON"
 
 
-@subcommand("REPLY", arity=3, since="3.2.0",
+@subcommand("REPLY <ON | OFF | SKIP>", arity=3, since="3.2.0",
             summary="Turns replies off, on, or off for the next command.")
 def client_reply(session, argv):
     mode = argv[2].upper()
@@ -279,21 +280,21 @@ def client_reply(session, argv):
     return NO_REPLY
 
 
-@subcommand("NO-EVICT", arity=3, since="7.0.0", flags="admin " + FLAGS,
+@subcommand("NO-EVICT <ON | OFF>", arity=3, flags="admin " + FLAGS, since="7.0.0",
             summary="Accepted: no client is evicted here.")
 def client_no_evict(session, argv):
     session.set_flag(client_flags["NO_EVICT"], on_off(argv[2]))
     return OK
 
 
-@subcommand("NO-TOUCH", arity=3, since="7.2.0",
+@subcommand("NO-TOUCH <ON | OFF>", arity=3, since="7.2.0",
             summary="Whether this connection's reads leave access times alone.")
 def client_no_touch(session, argv):
     session.set_flag(client_flags["NO_TOUCH"], on_off(argv[2]))
     return OK
 
 
-@subcommand("UNBLOCK", arity=-3, since="5.0.0", flags="admin " + FLAGS,
+@subcommand("UNBLOCK client-id [TIMEOUT | ERROR]", arity=-3, flags="admin " + FLAGS, since="5.0.0",
             complexity="O(log N) where N is the number of client connections",
             summary="Ends another connection's wait, as by timeout or with an error.")
 def client_unblock(session, argv):
@@ -307,7 +308,8 @@ def client_unblock(session, argv):
     return int(other is not None and other.unblock(reason == b"ERROR"))
 
 
-@subcommand("TRACKING", arity=-3, since="6.0.0",
+@subcommand("TRACKING <ON | OFF> [REDIRECT client-id] [PREFIX prefix]... [BCAST] [OPTIN] "
+            "[OPTOUT] [NOLOOP]", arity=-3, since="6.0.0",
             summary="Client-side caching is not offered: it can only be turned off.")
 def client_tracking(session, argv):
     if on_off(argv[2]):
@@ -315,7 +317,7 @@ def client_tracking(session, argv):
     return OK
 
 
-@subcommand("CACHING", arity=3, since="6.0.0",
+@subcommand("CACHING <YES | NO>", arity=3, since="6.0.0",
             summary="Needs CLIENT TRACKING, which is not offered.")
 def client_caching(session, argv):
     raise CommandError(CACHING_WITHOUT_TRACKING)
@@ -379,6 +381,6 @@ HELP
     This text.""".splitlines()
 
 
-@subcommand("HELP", arity=2, since="5.0.0", flags="loading stale", summary="Lists the subcommands.")
+@subcommand("HELP", arity=2, flags="loading stale", since="5.0.0", summary="Lists the subcommands.")
 def client_help(session, argv):
     return [Simple(text_line) for text_line in HELP]

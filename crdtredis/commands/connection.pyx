@@ -45,19 +45,16 @@ cdef void reset(Call *c) noexcept nogil:
     reply_simple(c.reply, "RESET")
 
 
-command("PING", arity=-1, flags="fast", group="connection", since="1.0.0", complexity="O(1)",
+command("PING [message]", arity=-1, flags="fast", group="connection", since="1.0.0",
+        tips="request_policy:all_shards response_policy:all_succeeded",
         summary="Answers PONG, or its argument.")(native(ping))
-command("ECHO", arity=2, flags="loading stale fast", group="connection", since="1.0.0",
-        complexity="O(1)",
+command("ECHO message", arity=2, flags="loading stale fast", group="connection", since="1.0.0",
         summary="Answers its argument.")(native(echo))
-command("SELECT", arity=2, flags="loading stale fast", group="connection", since="1.0.0",
-        complexity="O(1)",
+command("SELECT index", arity=2, flags="loading stale fast", group="connection", since="1.0.0",
         summary="Changes the database of this connection.")(native(select))
 command("QUIT", arity=-1, flags="noscript loading stale fast no_auth allow_busy no_queue",
         group="connection", since="1.0.0",
-        complexity="O(1)",
         summary="Closes the connection once the replies so far are sent.")(native(quit))
 command("RESET", arity=1, flags="noscript loading stale fast no_auth allow_busy no_queue",
         group="connection", since="6.2.0",
-        complexity="O(1)",
         summary="Puts the connection back as it was when it was new.")(native(reset))

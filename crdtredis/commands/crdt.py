@@ -22,9 +22,9 @@ from crdtredis.errors import (NOT_INTEGER, NOT_IN_SYNC, NO_REPLICATION, NO_SUCH_
 OK = Simple("OK")
 
 
-def crdt(name: str, arity: int, flags: str, summary: str, complexity: str = "O(1)", keys=None):
-    return command(f"CRDT.{name}", arity=arity, flags=flags, keys=keys, group="crdt", since="0.1.0",
-                   complexity=complexity, summary=summary)
+def crdt(synopsis: str, arity: int, flags: str, summary: str, complexity: str = "O(1)", keys=()):
+    return command(f"CRDT.{synopsis}", arity=arity, flags=flags, keys=keys, group="crdt",
+                   since="0.1.0", complexity=complexity, summary=summary)
 
 
 def front(session):
@@ -48,10 +48,9 @@ def digest(session, argv):
     return session.replica.digest()
 
 
-@crdt("INSPECT", 2, "readonly",
+@crdt("INSPECT key", 2, "readonly",
       "All that is kept under a key: writes (the winner first), losers, counter entries, "
-      "deadlines, actors and stamps.",
-      "O(size of the value)", (1, 1, 1))
+      "deadlines, actors and stamps.", "O(size of the value)", (1, 1, 1))
 def inspect(session, argv):
     return session.replica.inspect(session.db, argv[1])
 
@@ -66,10 +65,9 @@ def verbose(argv: list[bytes], most: int) -> bool:
     return found
 
 
-@crdt("CONFLICTS", -1, "readonly",
+@crdt("CONFLICTS [count] [VERBOSE]", -1, "readonly",
       "The newest concurrent writes that had to be decided, a line each: when, where, winner, "
-      "loser. "
-      "VERBOSE: all that is known of them. 128 are kept.", "O(N) with the count")
+      "loser. VERBOSE: all that is known of them. 128 are kept.", "O(N) with the count")
 def conflicts(session, argv):
     argv = list(argv)
     whole = verbose(argv, 2)
@@ -86,9 +84,9 @@ def conflict_line(c: dict) -> str:
     return f"{when} db {c['db']} {c['type']} {at}: {won} won over {lost}"
 
 
-@crdt("PEERS", -1, "loading stale",
-      "The peers, a line each: address, replica, state, what it lacks, the last error. "
-      "VERBOSE: all that is counted of them.", "O(N) with the peers")
+@crdt("PEERS [VERBOSE]", -1, "loading stale",
+      "The peers, a line each: address, replica, state, what it lacks, the last error. VERBOSE: "
+      "all that is counted of them.", "O(N) with the peers")
 def peers(session, argv):
     whole = verbose(list(argv), 1)
     found = info.peer_infos(session.executor)
@@ -107,9 +105,9 @@ def peer_line(p) -> str:
     return ", ".join(words) + (f"; {p.error}" if p.error else "")
 
 
-@crdt("PEER", 3, "admin",
-      "Adds or removes a peer until the server stops, or cuts replication with one (or *) in both "
-      "directions, and resumes it.")
+@crdt("PEER <ADD | REMOVE | PAUSE | RESUME> peer", 3, "admin",
+      "Adds or removes a peer until the server stops, or cuts replication with one (or *) in "
+      "both directions, and resumes it.")
 def peer(session, argv):
     what, name = argv[1].upper(), argv[2].decode("utf-8", "surrogateescape")
     if what not in (b"ADD", b"REMOVE", b"PAUSE", b"RESUME"):
@@ -131,10 +129,9 @@ def peer(session, argv):
     return OK
 
 
-@crdt("SYNC", -1, "noscript no_multi",
+@crdt("SYNC [timeout-ms]", -1, "noscript no_multi",
       "Waits until every reachable peer has what this replica has, and the reverse. 0: without a "
-      "limit of time.",
-      "O(N) with the operations that are missing somewhere")
+      "limit of time.", "O(N) with the operations that are missing somewhere")
 def sync(session, argv):
     if len(argv) > 2:
         raise CommandError(WRONG_ARITY % "crdt.sync")
@@ -158,9 +155,5 @@ def sync(session, argv):
 
 @crdt("HELP", 1, "loading stale fast", "Lists the CRDT commands.")
 def help_(session, argv):
-    out = []
-    for spec in COMMANDS.values():
-        if spec.name.startswith("CRDT."):
-            out += [Simple(f"{spec.name} {usage.USAGE.get(spec.name, '')}".rstrip()),
-                    Simple(f"    {spec.summary}")]
-    return out
+    return [Simple(line) for spec in COMMANDS.values() if spec.name.startswith("CRDT.")
+            for line in usage.synopsis(spec, spec.name)]

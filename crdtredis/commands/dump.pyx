@@ -360,14 +360,14 @@ cdef void restore(Call *c) noexcept nogil:
 
 
 # ---- registration --------------------------------------------------------------------------------
-command("DUMP", arity=2, flags="readonly", keys=(1, 1, 1), group="generic", since="2.6.0",
-        complexity="O(size of the value)",
+command("DUMP key", arity=2, flags="readonly", keys=(1, 1, 1), group="generic", since="2.6.0",
+        complexity="O(size of the value)", tips="nondeterministic_output",
         summary="The value of a key as bytes that RESTORE takes, here and in Redis.")(native(dump))
-command("RESTORE", arity=-4, flags="write denyoom", keys=(1, 1, 1), group="generic",
-        categories="dangerous", since="2.6.0",
-        complexity="O(size of the value)",
+command("RESTORE key ttl serialized-value [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ frequency]",
+        arity=-4, flags="write denyoom one_change", keys=(1, 1, 1), access="OW update",
+        group="generic", since="2.6.0", complexity="O(size of the value)", categories="dangerous",
         summary="Makes a key from what DUMP gave, here or in Redis.",
         replicas="The key is assigned as if it were new, like SET, or DEL and adds, in one "
-                 "operation: with REPLACE what this replica had seen goes, "
-                 "and what was written concurrently survives. Whether the key is free is decided "
-                 "locally.")(native(restore))
+                 "operation: with REPLACE what this replica had seen goes, and what was written "
+                 "concurrently survives. Whether the key is free is decided locally.")(
+        native(restore))

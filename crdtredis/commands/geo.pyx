@@ -46,7 +46,7 @@ from crdtredis.numbers cimport REAL_TEXT, format_int64, format_long_double
 
 from functools import partial
 
-from crdtredis.commands.table import command, keyword_keys
+from crdtredis.commands.table import KeyAfter, KeyRange, command
 
 cdef enum:
     STEPS = 26                          # the finest cells: 52 bits
@@ -746,29 +746,47 @@ MEMBERS = "O(log(N)*M) with N members and M asked for"
 SEARCH = ("O(log(N)+M) with N members, M of them in or near the area; with ASC, DESC or COUNT also "
           "O(L*log(L)) with L found")
 
-_of_one_key("GEOADD", arity=-5, flags="write denyoom", since="3.2.0",
-        complexity="O(log(N)) per member, with N members", replicas=ADDS,
-        summary="Adds places to a sorted set, or moves them.")(native(geoadd))
-_of_one_key("GEODIST", arity=-4, flags="readonly", since="3.2.0", complexity="O(log(N))",
-            summary="The distance between two places.")(native(geodist))
-_of_one_key("GEOHASH", arity=-2, flags="readonly", since="3.2.0", complexity=MEMBERS,
-            summary="The geohashes of places.")(native(geohash))
-_of_one_key("GEOPOS", arity=-2, flags="readonly", since="3.2.0", complexity=MEMBERS,
-            summary="Longitude and latitude of places.")(native(geopos))
-_of_one_key("GEOSEARCH", arity=-7, flags="readonly", since="6.2.0", complexity=SEARCH,
-            summary="The places in a circle or box.")(native(geosearch))
-command("GEOSEARCHSTORE", arity=-8, flags="write denyoom", keys=(1, 2, 1), group="geo",
-        since="6.2.0", complexity=SEARCH, replicas=STORES,
-        summary="Stores the places in a circle or box.")(native(geosearchstore))
-command("GEORADIUS", arity=-6, flags="write denyoom", keys=keyword_keys(6, b"STORE", b"STOREDIST"),
-        group="geo", since="3.2.0", complexity=SEARCH, replicas=STORES,
-        summary="The places in a circle, answered or stored.")(native(georadius))
-command("GEORADIUSBYMEMBER", arity=-5, flags="write denyoom",
-        keys=keyword_keys(5, b"STORE", b"STOREDIST"), group="geo", since="3.2.0", complexity=SEARCH,
-        replicas=STORES,
-        summary="The places in a circle around one of them, "
-                "answered or stored.")(native(georadiusbymember))
-_of_one_key("GEORADIUS_RO", arity=-6, flags="readonly", since="3.2.10", complexity=SEARCH,
-            summary="The places in a circle.")(native(georadius_ro))
-_of_one_key("GEORADIUSBYMEMBER_RO", arity=-5, flags="readonly", since="3.2.10", complexity=SEARCH,
+_of_one_key("GEOADD key [NX | XX] [CH] <longitude latitude member>...", arity=-5,
+        flags="write denyoom", access="RW update", since="3.2.0",
+        complexity="O(log(N)) per member, with N members",
+        summary="Adds places to a sorted set, or moves them.", replicas=ADDS)(native(geoadd))
+_of_one_key("GEODIST key member1 member2 [M | KM | FT | MI]", arity=-4, flags="readonly",
+        since="3.2.0", complexity="O(log(N))",
+        summary="The distance between two places.")(native(geodist))
+_of_one_key("GEOHASH key [member]...", arity=-2, flags="readonly", since="3.2.0",
+        complexity=MEMBERS, summary="The geohashes of places.")(native(geohash))
+_of_one_key("GEOPOS key [member]...", arity=-2, flags="readonly", since="3.2.0", complexity=MEMBERS,
+        summary="Longitude and latitude of places.")(native(geopos))
+_of_one_key("GEOSEARCH key <FROMMEMBER member | FROMLONLAT longitude latitude> <BYRADIUS radius "
+            "<M | KM | FT | MI> | BYBOX width height <M | KM | FT | MI>> [ASC | DESC] [COUNT "
+            "count [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]", arity=-7, flags="readonly",
+        since="6.2.0", complexity=SEARCH,
+        summary="The places in a circle or box.")(native(geosearch))
+command("GEOSEARCHSTORE destination source <FROMMEMBER member | FROMLONLAT longitude latitude> "
+        "<BYRADIUS radius <M | KM | FT | MI> | BYBOX width height <M | KM | FT | MI>> [ASC | "
+        "DESC] [COUNT count [ANY]] [STOREDIST]", arity=-8, flags="write denyoom one_change",
+        keys=[KeyRange("OW update", 1), KeyRange("RO access", 2)], group="geo", since="6.2.0",
+        complexity=SEARCH, summary="Stores the places in a circle or box.",
+        replicas=STORES)(native(geosearchstore))
+command("GEORADIUS key longitude latitude radius <M | KM | FT | MI> [WITHCOORD] [WITHDIST] "
+        "[WITHHASH] [ASC | DESC] [COUNT count [ANY]] [STORE key | STOREDIST key]", arity=-6,
+        flags="write denyoom one_change",
+        keys=[KeyRange("RO access", 1), KeyAfter("OW update", "STORE", 6),
+              KeyAfter("OW update", "STOREDIST", 6)],
+        group="geo", since="3.2.0", complexity=SEARCH,
+        summary="The places in a circle, answered or stored.", replicas=STORES)(native(georadius))
+command("GEORADIUSBYMEMBER key member radius <M | KM | FT | MI> [WITHCOORD] [WITHDIST] "
+        "[WITHHASH] [ASC | DESC] [COUNT count [ANY]] [STORE key | STOREDIST key]", arity=-5,
+        flags="write denyoom one_change",
+        keys=[KeyRange("RO access", 1), KeyAfter("OW update", "STORE", 5),
+              KeyAfter("OW update", "STOREDIST", 5)],
+        group="geo", since="3.2.0", complexity=SEARCH,
+        summary="The places in a circle around one of them, answered or stored.",
+        replicas=STORES)(native(georadiusbymember))
+_of_one_key("GEORADIUS_RO key longitude latitude radius <M | KM | FT | MI> [WITHCOORD] "
+            "[WITHDIST] [WITHHASH] [ASC | DESC] [COUNT count [ANY]]", arity=-6, flags="readonly",
+        since="3.2.10", complexity=SEARCH, summary="The places in a circle.")(native(georadius_ro))
+_of_one_key("GEORADIUSBYMEMBER_RO key member radius <M | KM | FT | MI> [WITHCOORD] [WITHDIST] "
+            "[WITHHASH] [ASC | DESC] [COUNT count [ANY]]", arity=-5, flags="readonly",
+        since="3.2.10", complexity=SEARCH,
         summary="The places in a circle around one of them.")(native(georadiusbymember_ro))

@@ -369,45 +369,53 @@ REMOVES = ("Removes what this replica had seen of each field. A concurrent HSET 
            "concurrent HINCRBY the increment is left.")
 SUM = "Concurrent increments of a field add up: none is lost, none counts twice."
 
-_of_one_key("HSET", arity=-4, flags="write denyoom fast", since="2.0.0",
-        complexity="O(N) with N fields", replicas=FIELDS,
-        summary="Sets fields of a hash; answers how many of them are new.")(native(hset))
-_of_one_key("HMSET", arity=-4, flags="write denyoom fast", since="2.0.0",
-        complexity="O(N) with N fields", replicas=FIELDS,
-        summary="Sets fields of a hash; HSET by its old name, answers OK.")(native(hmset))
-_of_one_key("HSETNX", arity=4, flags="write denyoom fast", since="2.0.0", replicas=LOCAL_TEST,
-        summary="Sets a field of a hash if it is not there.")(native(hsetnx))
-_of_one_key("HDEL", arity=-3, flags="write fast", since="2.0.0", complexity="O(N) with N fields",
-        replicas=REMOVES,
-        summary="Removes fields of a hash; answers how many there were.")(native(hdel))
-_of_one_key("HINCRBY", arity=4, flags="write denyoom fast", since="2.0.0", replicas=SUM,
-        summary="Adds to the whole number in a field of a hash.")(native(hincrby))
-_of_one_key("HINCRBYFLOAT", arity=4, flags="write denyoom fast", since="2.6.0",
-        replicas=SUM + " Every replica shows the same bytes.",
-        summary="Adds to the number in a field of a hash.")(native(hincrbyfloat))
-_of_one_key("HGET", arity=3, flags="readonly fast", since="2.0.0",
-            summary="The value of a field of a hash.")(native(hget))
-_of_one_key("HMGET", arity=-3, flags="readonly fast", since="2.0.0",
+_of_one_key("HSET key <field value>...", arity=-4, flags="write denyoom fast", access="RW update",
+        since="2.0.0", complexity="O(N) with N fields",
+        summary="Sets fields of a hash; answers how many of them are new.",
+        replicas=FIELDS)(native(hset))
+_of_one_key("HMSET key <field value>...", arity=-4, flags="write denyoom fast", access="RW update",
+        since="2.0.0", complexity="O(N) with N fields",
+        summary="Sets fields of a hash; HSET by its old name, answers OK.",
+        replicas=FIELDS)(native(hmset))
+_of_one_key("HSETNX key field value", arity=4, flags="write denyoom fast", access="RW insert",
+        since="2.0.0", summary="Sets a field of a hash if it is not there.",
+        replicas=LOCAL_TEST)(native(hsetnx))
+_of_one_key("HDEL key field...", arity=-3, flags="write fast", access="RW delete", since="2.0.0",
+        complexity="O(N) with N fields",
+        summary="Removes fields of a hash; answers how many there were.",
+        replicas=REMOVES)(native(hdel))
+_of_one_key("HINCRBY key field increment", arity=4, flags="write denyoom fast",
+        access="RW access update", since="2.0.0",
+        summary="Adds to the whole number in a field of a hash.", replicas=SUM)(native(hincrby))
+_of_one_key("HINCRBYFLOAT key field increment", arity=4, flags="write denyoom fast",
+        access="RW access update", since="2.6.0",
+        summary="Adds to the number in a field of a hash.",
+        replicas=SUM + " Every replica shows the same bytes.")(native(hincrbyfloat))
+_of_one_key("HGET key field", arity=3, flags="readonly fast", since="2.0.0",
+        summary="The value of a field of a hash.")(native(hget))
+_of_one_key("HMGET key field...", arity=-3, flags="readonly fast", since="2.0.0",
         complexity="O(N) with N fields",
         summary="The values of several fields of a hash.")(native(hmget))
-_of_one_key("HEXISTS", arity=3, flags="readonly fast", since="2.0.0",
-            summary="Whether a hash has a field.")(native(hexists))
-_of_one_key("HSTRLEN", arity=3, flags="readonly fast", since="3.2.0",
-            summary="The length of a field's value, in bytes.")(native(hstrlen))
-_of_one_key("HLEN", arity=2, flags="readonly fast", since="2.0.0",
-            summary="The number of fields of a hash.")(native(hlen))
-_of_one_key("HGETALL", arity=2, flags="readonly", since="2.0.0",
-        complexity="O(N) with N fields of the hash",
+_of_one_key("HEXISTS key field", arity=3, flags="readonly fast", access="RO", since="2.0.0",
+        summary="Whether a hash has a field.")(native(hexists))
+_of_one_key("HSTRLEN key field", arity=3, flags="readonly fast", access="RO", since="3.2.0",
+        summary="The length of a field's value, in bytes.")(native(hstrlen))
+_of_one_key("HLEN key", arity=2, flags="readonly fast", access="RO", since="2.0.0",
+        summary="The number of fields of a hash.")(native(hlen))
+_of_one_key("HGETALL key", arity=2, flags="readonly", since="2.0.0",
+        complexity="O(N) with N fields of the hash", tips="nondeterministic_output_order",
         summary="All fields of a hash and their values.")(native(hgetall))
-_of_one_key("HKEYS", arity=2, flags="readonly", since="2.0.0",
-        complexity="O(N) with N fields of the hash",
+_of_one_key("HKEYS key", arity=2, flags="readonly", since="2.0.0",
+        complexity="O(N) with N fields of the hash", tips="nondeterministic_output_order",
         summary="All fields of a hash.")(native(hkeys))
-_of_one_key("HVALS", arity=2, flags="readonly", since="2.0.0",
-        complexity="O(N) with N fields of the hash",
+_of_one_key("HVALS key", arity=2, flags="readonly", since="2.0.0",
+        complexity="O(N) with N fields of the hash", tips="nondeterministic_output_order",
         summary="All values of a hash.")(native(hvals))
-_of_one_key("HRANDFIELD", arity=-2, flags="readonly", since="6.2.0",
+_of_one_key("HRANDFIELD key [count [WITHVALUES]]", arity=-2, flags="readonly", since="6.2.0",
         complexity="O(N) with N fields answered, or of the hash if that is most of it",
+        tips="nondeterministic_output",
         summary="Fields of a hash chosen at random.")(native(hrandfield))
-_of_one_key("HSCAN", arity=-3, flags="readonly", since="2.8.0",
-        complexity="O(1) per call, O(N) for a whole iteration",
+_of_one_key("HSCAN key cursor [MATCH pattern] [COUNT count]", arity=-3, flags="readonly",
+        since="2.8.0", complexity="O(1) per call, O(N) for a whole iteration",
+        tips="nondeterministic_output",
         summary="Iterates over the fields of a hash and their values.")(native(hscan))

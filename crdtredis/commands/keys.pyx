@@ -49,8 +49,10 @@ from crdtredis.errors cimport (DB_INDEX, FIRST_DB, GT_AND_LT, INVALID_EXPIRE, NO
                                NO_SUCH_KEY, NX_AND_OTHERS, SAME_OBJECT, SECOND_DB,
                                UNSUPPORTED_OPTION)
 
-from crdtredis.commands.table import command
-from crdtredis.commands.usage import help_of
+from functools import partial
+
+from crdtredis.commands.table import KeyRange, command
+from crdtredis.commands.usage import container
 
 
 cdef void refuse_option(Call *c, Span option) noexcept nogil:
@@ -617,7 +619,8 @@ cdef const char *collection_encoding(Kernel *k, Collection *c,
     """How Redis 7.2 would hold it, had it never been larger."""
     cdef size_t at = 0
     cdef int looked = 0
-    cdef int whole = c.type == T_SET and <int64_t>c.live <= limits.whole, small = <int64_t>c.live <= limits.entries[c.type]
+    cdef int whole = c.type == T_SET and <int64_t>c.live <= limits.whole
+    cdef int small = <int64_t>c.live <= limits.entries[c.type]
     cdef int64_t number, longest = limits.value[c.type]
     cdef Element *m = next_member(c, &at)
     while m != NULL and (whole or small) and looked < LOOKED_AT:
@@ -709,7 +712,7 @@ cdef void memory_usage(Call *c) noexcept nogil:
         reply_int(c.reply, key_memory(c.kernel, e))
 
 
-# ---- for Python commands --------------------------------------------------------------------------
+# ---- for Python commands ------------------------------------------------------------------------
 def matches(bytes pattern not None, bytes text not None, bint nocase=False):
     """Whether the whole text matches the glob pattern; nocase folds ASCII letters. At most
     len(pattern) * len(text) steps."""
@@ -718,8 +721,8 @@ def matches(bytes pattern not None, bytes text not None, bint nocase=False):
 
 
 # ---- registration --------------------------------------------------------------------------------
-cdef dict ONE_KEY = {"keys": (1, 1, 1), "group": "generic"}
-cdef dict MANY_KEYS = {"keys": (1, -1, 1), "group": "generic"}
+_of_one_key = partial(command, keys=(1, 1, 1), group="generic")
+_of_keys = partial(command, keys=(1, -1, 1), group="generic")
 DELETES = ("Removes what this replica had seen. A concurrent write survives; a counter keeps "
            "concurrent increments.")
 DEADLINES = ("The deadline is a register: of concurrent EXPIRE, PERSIST and SET the later "
@@ -729,106 +732,114 @@ RENAMES = ("The target gets what this replica had seen, in one op with the remov
            "write to the source survives under the source.")
 FLUSHES = "Removes what this replica had seen. A concurrent write survives."
 
-command("DEL", arity=-2, flags="write", since="1.0.0", complexity="O(N) with the number of keys",
-        replicas=DELETES,
-        summary="Deletes keys; answers how many there were.", **MANY_KEYS)(native(del_))
-command("UNLINK", arity=-2, flags="write fast", since="4.0.0", complexity="O(1) per key",
-        replicas=DELETES,
-        summary="Deletes keys; the same as DEL.", **MANY_KEYS)(native(del_))
-command("EXISTS", arity=-2, flags="readonly fast", since="1.0.0",
+_of_keys("DEL key...", arity=-2, flags="write", access="RM delete", since="1.0.0",
         complexity="O(N) with the number of keys",
-        summary="Counts how many of the named keys exist; one named twice counts twice.",
-        **MANY_KEYS)(native(exists))
-command("TOUCH", arity=-2, flags="readonly fast", since="3.2.1",
+        tips="request_policy:multi_shard response_policy:agg_sum",
+        summary="Deletes keys; answers how many there were.", replicas=DELETES)(native(del_))
+_of_keys("UNLINK key...", arity=-2, flags="write fast", access="RM delete", since="4.0.0",
+        complexity="O(1) per key", tips="request_policy:multi_shard response_policy:agg_sum",
+        summary="Deletes keys; the same as DEL.", replicas=DELETES)(native(del_))
+_of_keys("EXISTS key...", arity=-2, flags="readonly fast", access="RO", since="1.0.0",
         complexity="O(N) with the number of keys",
-        summary="Sets the access time of keys; answers how many exist.", **MANY_KEYS)(native(touch))
-command("TYPE", arity=2, flags="readonly fast", since="1.0.0", complexity="O(1)",
-        summary="The type of the value under a key.", **ONE_KEY)(native(type_))
+        tips="request_policy:multi_shard response_policy:agg_sum",
+        summary="Counts how many of the named keys exist; one named twice counts twice.")(
+        native(exists))
+_of_keys("TOUCH key...", arity=-2, flags="readonly fast", access="RO", since="3.2.1",
+        complexity="O(N) with the number of keys",
+        tips="request_policy:multi_shard response_policy:agg_sum",
+        summary="Sets the access time of keys; answers how many exist.")(native(touch))
+_of_one_key("TYPE key", arity=2, flags="readonly fast", access="RO", since="1.0.0",
+        summary="The type of the value under a key.")(native(type_))
 
-command("EXPIRE", arity=-3, flags="write fast", since="1.0.0", complexity="O(1)",
-        replicas=DEADLINES,
-        summary="Sets a key's time to live in seconds.", **ONE_KEY)(native(expire))
-command("PEXPIRE", arity=-3, flags="write fast", since="2.6.0", complexity="O(1)",
-        replicas=DEADLINES,
-        summary="Sets a key's time to live in milliseconds.", **ONE_KEY)(native(pexpire))
-command("EXPIREAT", arity=-3, flags="write fast", since="1.2.0", complexity="O(1)",
-        replicas=DEADLINES,
-        summary="Sets a key's deadline as a Unix time in seconds.", **ONE_KEY)(native(expireat))
-command("PEXPIREAT", arity=-3, flags="write fast", since="2.6.0", complexity="O(1)",
-        replicas=DEADLINES,
-        summary="Sets a key's deadline as a Unix time in milliseconds.", **ONE_KEY)(native(pexpireat))
-command("PERSIST", arity=2, flags="write fast", since="2.2.0", complexity="O(1)",
-        replicas=DEADLINES,
-        summary="Removes a key's deadline.", **ONE_KEY)(native(persist))
-command("TTL", arity=2, flags="readonly fast", since="1.0.0", complexity="O(1)",
-        summary="Seconds until a key expires; -1 without a deadline, -2 without the key.",
-        **ONE_KEY)(native(ttl))
-command("PTTL", arity=2, flags="readonly fast", since="2.6.0", complexity="O(1)",
-        summary="Milliseconds until a key expires; -1 without a deadline, -2 without the key.",
-        **ONE_KEY)(native(pttl))
-command("EXPIRETIME", arity=2, flags="readonly fast", since="7.0.0", complexity="O(1)",
-        summary="A key's deadline as a Unix time in seconds.", **ONE_KEY)(native(expiretime))
-command("PEXPIRETIME", arity=2, flags="readonly fast", since="7.0.0", complexity="O(1)",
-        summary="A key's deadline as a Unix time in milliseconds.", **ONE_KEY)(native(pexpiretime))
+_of_one_key("EXPIRE key seconds [NX | XX | GT | LT]", arity=-3, flags="write fast",
+        access="RW update", since="1.0.0", summary="Sets a key's time to live in seconds.",
+        replicas=DEADLINES)(native(expire))
+_of_one_key("PEXPIRE key milliseconds [NX | XX | GT | LT]", arity=-3, flags="write fast",
+        access="RW update", since="2.6.0", summary="Sets a key's time to live in milliseconds.",
+        replicas=DEADLINES)(native(pexpire))
+_of_one_key("EXPIREAT key unix-time-seconds [NX | XX | GT | LT]", arity=-3, flags="write fast",
+        access="RW update", since="1.2.0",
+        summary="Sets a key's deadline as a Unix time in seconds.",
+        replicas=DEADLINES)(native(expireat))
+_of_one_key("PEXPIREAT key unix-time-milliseconds [NX | XX | GT | LT]", arity=-3,
+        flags="write fast", access="RW update", since="2.6.0",
+        summary="Sets a key's deadline as a Unix time in milliseconds.",
+        replicas=DEADLINES)(native(pexpireat))
+_of_one_key("PERSIST key", arity=2, flags="write fast", access="RW update", since="2.2.0",
+        summary="Removes a key's deadline.", replicas=DEADLINES)(native(persist))
+_of_one_key("TTL key", arity=2, flags="readonly fast", since="1.0.0",
+        tips="nondeterministic_output",
+        summary="Seconds until a key expires; -1 without a deadline, -2 without the key.")(
+        native(ttl))
+_of_one_key("PTTL key", arity=2, flags="readonly fast", since="2.6.0",
+        tips="nondeterministic_output",
+        summary="Milliseconds until a key expires; -1 without a deadline, -2 without the key.")(
+        native(pttl))
+_of_one_key("EXPIRETIME key", arity=2, flags="readonly fast", since="7.0.0",
+        summary="A key's deadline as a Unix time in seconds.")(native(expiretime))
+_of_one_key("PEXPIRETIME key", arity=2, flags="readonly fast", since="7.0.0",
+        summary="A key's deadline as a Unix time in milliseconds.")(native(pexpiretime))
 
-command("KEYS", arity=2, flags="readonly", keys=None, group="generic", categories="dangerous",
-        since="1.0.0", complexity="O(N) with the keys in the database",
+command("KEYS pattern", arity=2, flags="readonly", group="generic", since="1.0.0",
+        complexity="O(N) with the keys in the database",
+        tips="request_policy:all_shards nondeterministic_output_order", categories="dangerous",
         summary="Every key whose name matches a pattern.")(native(keys))
-command("SCAN", arity=-2, flags="readonly", keys=None, group="generic", since="2.8.0",
-        complexity="O(1) per call, O(N) for a whole iteration",
+command("SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]", arity=-2, flags="readonly",
+        group="generic", since="2.8.0", complexity="O(1) per call, O(N) for a whole iteration",
+        tips="nondeterministic_output request_policy:special",
         summary="Iterates over the keys of the database.")(native(scan))
-command("RANDOMKEY", arity=1, flags="readonly", keys=None, group="generic", since="1.0.0",
-        complexity="O(1)",
+command("RANDOMKEY", arity=1, flags="readonly", group="generic", since="1.0.0",
+        tips="request_policy:all_shards nondeterministic_output",
         summary="A key chosen at random.")(native(randomkey))
-command("DBSIZE", arity=1, flags="readonly fast", keys=None, group="server", since="1.0.0",
-        complexity="O(1)", categories="keyspace read",
+command("DBSIZE", arity=1, flags="readonly fast", group="server", since="1.0.0",
+        tips="request_policy:all_shards response_policy:agg_sum", categories="keyspace read",
         summary="The number of keys in the database.")(native(dbsize))
 
-command("RENAME", arity=3, flags="write", keys=(1, 2, 1), group="generic", since="1.0.0",
-        complexity="O(size of the value)", replicas=RENAMES,
-        summary="Renames a key over whatever has the new name.")(native(rename))
-command("RENAMENX", arity=3, flags="write fast", keys=(1, 2, 1), group="generic", since="1.0.0",
-        complexity="O(size of the value)",
-        replicas=RENAMES +
-        " Whether the new name is free is decided here alone: two replicas can both succeed.",
-        summary="Renames a key if nothing has the new name.")(native(renamenx))
-command("COPY", arity=-3, flags="write denyoom", keys=(1, 2, 1), group="generic", since="6.2.0",
-        complexity="O(size of the value)",
+command("RENAME key newkey", arity=3, flags="write one_change",
+        keys=[KeyRange("RW access delete", 1), KeyRange("OW update", 2)], group="generic",
+        since="1.0.0", complexity="O(size of the value)",
+        summary="Renames a key over whatever has the new name.", replicas=RENAMES)(native(rename))
+command("RENAMENX key newkey", arity=3, flags="write fast one_change",
+        keys=[KeyRange("RW access delete", 1), KeyRange("OW insert", 2)], group="generic",
+        since="1.0.0", complexity="O(size of the value)",
+        summary="Renames a key if nothing has the new name.",
+        replicas=(RENAMES + " Whether the new name is free is decided here alone: two replicas "
+                  "can both succeed."))(native(renamenx))
+command("COPY source destination [DB destination-db] [REPLACE]", arity=-3,
+        flags="write denyoom one_change", keys=[KeyRange("RO access", 1), KeyRange("OW update", 2)],
+        group="generic", since="6.2.0", complexity="O(size of the value)",
+        summary="Copies the value and deadline of a key to another key.",
         replicas="The target is assigned the value that this replica had seen: a register write, "
-                 "the later timestamp wins.",
-        summary="Copies the value and deadline of a key to another key.")(native(copy))
-command("MOVE", arity=3, flags="write fast", keys=(1, 1, 1), group="generic", since="1.0.0",
-        complexity="O(size of the value)", replicas=RENAMES,
-        summary="Moves a key to another database.")(native(move))
-command("SWAPDB", arity=3, flags="write fast", keys=None, group="server",
-        categories="keyspace dangerous", since="4.0.0",
-        complexity="O(N) with the keys in both databases",
+                 "the later timestamp wins.")(native(copy))
+command("MOVE key db", arity=3, flags="write fast one_change", keys=(1, 1, 1),
+        access="RW access update", group="generic", since="1.0.0",
+        complexity="O(size of the value)", summary="Moves a key to another database.",
+        replicas=RENAMES)(native(move))
+command("SWAPDB index1 index2", arity=3, flags="write fast one_change", group="server",
+        since="4.0.0", complexity="O(N) with the keys in both databases",
+        categories="keyspace dangerous", summary="Exchanges two databases.",
         replicas="One op that exchanges what this replica had seen. A concurrent write stays in "
-                 "the database it was made in.",
-        summary="Exchanges two databases.")(native(swapdb))
-command("FLUSHDB", arity=-1, flags="write", keys=None, group="server",
-        categories="keyspace dangerous", since="1.0.0",
+                 "the database it was made in.")(native(swapdb))
+command("FLUSHDB [ASYNC | SYNC]", arity=-1, flags="write", group="server", since="1.0.0",
         complexity="O(N) with the keys in the database",
-        replicas=FLUSHES, summary="Removes every key of the database.")(native(flushdb))
-command("FLUSHALL", arity=-1, flags="write", keys=None, group="server",
-        categories="keyspace dangerous", since="1.0.0",
+        tips="request_policy:all_shards response_policy:all_succeeded",
+        categories="keyspace dangerous", summary="Removes every key of the database.",
+        replicas=FLUSHES)(native(flushdb))
+command("FLUSHALL [ASYNC | SYNC]", arity=-1, flags="write", group="server", since="1.0.0",
         complexity="O(N) with the keys in all databases",
-        replicas=FLUSHES, summary="Removes every key of every database.")(native(flushall))
-command("OBJECT", arity=-2, flags="container", group="generic", since="2.2.3",
-        complexity="Depends on the subcommand",
-        summary="What the server knows about a key's value.")(help_of("OBJECT"))
+        tips="request_policy:all_shards response_policy:all_succeeded",
+        categories="keyspace dangerous", summary="Removes every key of every database.",
+        replicas=FLUSHES)(native(flushall))
 for _name, _handler, _summary in (
         ("ENCODING", native(object_encoding), "How Redis would hold the value."),
         ("FREQ", native(object_freq), "Access frequency; an error, since there is no LFU policy."),
         ("IDLETIME", native(object_idletime), "Seconds since the key was last read or written."),
         ("REFCOUNT", native(object_refcount), "The number of references to the value.")):
-    command(f"OBJECT|{_name}", arity=3, flags="readonly", keys=(2, 2, 1), group="generic",
-            since="2.2.3", complexity="O(1)",
+    command(f"OBJECT|{_name} key", arity=3, flags="readonly", keys=(2, 2, 1), access="RO",
+            group="generic", since="2.2.3", tips="nondeterministic_output",
             summary=_summary)(_handler)
-command("OBJECT|HELP", arity=2, flags="loading stale", group="generic", since="6.2.0",
-        complexity="O(1)",
-        summary="Lists the subcommands.")(help_of("OBJECT"))
-command("MEMORY|USAGE", arity=-3, flags="readonly", keys=(2, 2, 1), group="server", since="4.0.0",
-        complexity="O(size of the value)",
-        categories="read",
+container("OBJECT", "generic", "2.2.3", "What the server knows about a key's value.",
+          help_since="6.2.0")
+command("MEMORY|USAGE key [SAMPLES count]", arity=-3, flags="readonly", keys=(2, 2, 1), access="RO",
+        group="server", since="4.0.0", complexity="O(size of the value)", categories="read",
         summary="Bytes that a key takes, all of its state included.")(native(memory_usage))

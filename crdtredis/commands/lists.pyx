@@ -28,7 +28,7 @@ from crdtredis.errors cimport (INDEX_RANGE, LPOS_COUNT_NEGATIVE, LPOS_MAXLEN_NEG
                                NO_SUCH_KEY)
 from crdtredis.numbers cimport parse_int64
 
-from crdtredis.commands.table import command, counted_keys
+from crdtredis.commands.table import CountedKeys, KeyRange, command
 
 
 # ---- finding -------------------------------------------------------------------------------------
@@ -515,62 +515,65 @@ cdef void ltrim(Call *c) noexcept nogil:
 PUSHED = ("Elements pushed concurrently all stay, once each, in one order that all replicas share; "
           "one replica's pushes stay together.")
 POPPED = "Two replicas that pop the same element concurrently both get it; it is removed once."
+MOVED = f"Pop and push are one operation. {POPPED} It is then pushed twice."
 
 for name, handler, end in (("LPUSH", native(lpush), "head"), ("RPUSH", native(rpush), "tail")):
-    command(name, arity=-3, flags="write denyoom fast", keys=(1, 1, 1), group="list", since="1.0.0",
-            complexity="O(log N) per element",
+    command(f"{name} key element...", arity=-3, flags="write denyoom fast", keys=(1, 1, 1),
+            access="RW insert", group="list", since="1.0.0", complexity="O(log N) per element",
             summary=f"Pushes elements at the {end} of a list, which is made when missing.",
             replicas=PUSHED)(handler)
 for name, handler, end in (("LPUSHX", native(lpushx), "head"), ("RPUSHX", native(rpushx), "tail")):
-    command(name, arity=-3, flags="write denyoom fast", keys=(1, 1, 1), group="list", since="2.2.0",
-            complexity="O(log N) per element",
+    command(f"{name} key element...", arity=-3, flags="write denyoom fast", keys=(1, 1, 1),
+            access="RW insert", group="list", since="2.2.0", complexity="O(log N) per element",
             summary=f"Pushes elements at the {end} of a list that exists.",
             replicas=PUSHED + " Whether the list exists is decided locally.")(handler)
 for name, handler, end in (("LPOP", native(lpop), "head"), ("RPOP", native(rpop), "tail")):
-    command(name, arity=-2, flags="write fast", keys=(1, 1, 1), group="list", since="1.0.0",
+    command(f"{name} key [count]", arity=-2, flags="write fast", keys=(1, 1, 1),
+            access="RW access delete", group="list", since="1.0.0",
             complexity="O(log N) per element",
             summary=f"Removes elements from the {end} of a list and returns them.",
             replicas=POPPED)(handler)
-command("LMPOP", arity=-4, flags="write", keys=counted_keys(1), group="list", since="7.0.0",
+command("LMPOP numkeys key... <LEFT | RIGHT> [COUNT count]", arity=-4, flags="write",
+        keys=[CountedKeys("RW access delete", 1)], group="list", since="7.0.0",
         complexity="O(K+M log N) for K keys and M elements",
         summary="Pops elements from the first of several lists that is not empty.",
         replicas=POPPED)(native(lmpop))
-command("LMOVE", arity=5, flags="write denyoom", keys=(1, 2, 1), group="list", since="6.2.0",
-        complexity="O(log N)",
+command("LMOVE source destination <LEFT | RIGHT> <LEFT | RIGHT>", arity=5,
+        flags="write denyoom one_change",
+        keys=[KeyRange("RW access delete", 1), KeyRange("RW insert", 2)], group="list",
+        since="6.2.0", complexity="O(log N)",
         summary="Moves an element from an end of a list to an end of a list.",
-        replicas="Pop and push are one operation. " + POPPED +
-        " It is then pushed twice.")(native(lmove))
-command("RPOPLPUSH", arity=3, flags="write denyoom", keys=(1, 2, 1), group="list", since="1.2.0",
-        complexity="O(log N)",
+        replicas=MOVED)(native(lmove))
+command("RPOPLPUSH source destination", arity=3, flags="write denyoom one_change",
+        keys=[KeyRange("RW access delete", 1), KeyRange("RW insert", 2)], group="list",
+        since="1.2.0", complexity="O(log N)",
         summary="Moves the last element of a list to the head of a list.",
-        replicas="Pop and push are one operation. " + POPPED +
-        " It is then pushed twice.")(native(rpoplpush))
-command("LINSERT", arity=5, flags="write denyoom", keys=(1, 1, 1), group="list", since="2.2.0",
-        complexity="O(N) up to the pivot",
-        summary="Inserts an element before or after another.",
+        replicas=MOVED)(native(rpoplpush))
+command("LINSERT key <BEFORE | AFTER> pivot element", arity=5, flags="write denyoom",
+        keys=(1, 1, 1), access="RW insert", group="list", since="2.2.0",
+        complexity="O(N) up to the pivot", summary="Inserts an element before or after another.",
         replicas="Concurrent inserts beside one element both stay next to it, in the same order "
                  "everywhere.")(native(linsert))
-command("LSET", arity=4, flags="write denyoom", keys=(1, 1, 1), group="list", since="1.0.0",
-        complexity="O(log N)",
+command("LSET key index element", arity=4, flags="write denyoom", keys=(1, 1, 1),
+        access="RW update", group="list", since="1.0.0", complexity="O(log N)",
         summary="Gives the element at an index another value.",
         replicas="Of concurrent values for one element the later stays; one that is removed "
                  "concurrently stays, with the new value.")(native(lset))
-command("LREM", arity=4, flags="write", keys=(1, 1, 1), group="list", since="1.0.0",
-        complexity="O(N+M log N) for M matches",
+command("LREM key count element", arity=4, flags="write", keys=(1, 1, 1), access="RW delete",
+        group="list", since="1.0.0", complexity="O(N+M log N) for M matches",
         summary="Removes elements that equal a value.",
         replicas="Elements pushed concurrently stay.")(native(lrem))
-command("LTRIM", arity=4, flags="write", keys=(1, 1, 1), group="list", since="1.0.0",
-        complexity="O(M log N) for M removed elements",
+command("LTRIM key start stop", arity=4, flags="write", keys=(1, 1, 1), access="RW delete",
+        group="list", since="1.0.0", complexity="O(M log N) for M removed elements",
         summary="Removes all elements outside a range of indexes.",
         replicas="Elements pushed concurrently stay.")(native(ltrim))
-command("LLEN", arity=2, flags="readonly fast", keys=(1, 1, 1), group="list", since="1.0.0",
-        summary="Returns the length of a list.")(native(llen))
-command("LRANGE", arity=4, flags="readonly", keys=(1, 1, 1), group="list", since="1.0.0",
-        complexity="O(log N+M) for M elements returned",
+command("LLEN key", arity=2, flags="readonly fast", keys=(1, 1, 1), access="RO", group="list",
+        since="1.0.0", summary="Returns the length of a list.")(native(llen))
+command("LRANGE key start stop", arity=4, flags="readonly", keys=(1, 1, 1), group="list",
+        since="1.0.0", complexity="O(log N+M) for M elements returned",
         summary="Returns the elements of a range of indexes.")(native(lrange))
-command("LINDEX", arity=3, flags="readonly", keys=(1, 1, 1), group="list", since="1.0.0",
-        complexity="O(log N)",
-        summary="Returns the element at an index.")(native(lindex))
-command("LPOS", arity=-3, flags="readonly", keys=(1, 1, 1), group="list", since="6.0.6",
-        complexity="O(N) up to the last match wanted",
+command("LINDEX key index", arity=3, flags="readonly", keys=(1, 1, 1), group="list", since="1.0.0",
+        complexity="O(log N)", summary="Returns the element at an index.")(native(lindex))
+command("LPOS key element [RANK rank] [COUNT num-matches] [MAXLEN len]", arity=-3, flags="readonly",
+        keys=(1, 1, 1), group="list", since="6.0.6", complexity="O(N) up to the last match wanted",
         summary="Returns the indexes of elements that equal a value.")(native(lpos))

@@ -10,8 +10,8 @@ from math import inf
 
 from crdtredis import info
 from crdtredis._resp import Raw, Simple, Verbatim, encode_reply
-from crdtredis.commands import usage
 from crdtredis.commands.table import command
+from crdtredis.commands.usage import container
 from crdtredis.config import is_loopback
 from crdtredis.errors import (DEBUG_NOT_ALLOWED, DEBUG_PROTOCOL, DEBUG_RESP2, DEBUG_SLEEP,
                               DEBUG_SUBCOMMAND, NOT_FLOAT, NO_SAMPLES, SLOWLOG_COUNT, WRONG_ARITY,
@@ -21,21 +21,14 @@ log = logging.getLogger("crdtredis.debug")
 OK = Simple("OK")
 
 
-def container(name: str, since: str, summary: str) -> None:
-    command(name, arity=-2, flags="container", group="server", since=since,
-        complexity="Depends on the subcommand", summary=summary)(
-        usage.help_of(name))
-    command(f"{name}|HELP", arity=2, flags="loading stale", group="server", since=since,
-            summary="Lists the subcommands.")(usage.help_of(name))
-
-
 # ---- SLOWLOG -------------------------------------------------------------------------------------
 
-container("SLOWLOG", "2.2.12", "The log of slow commands.")
+container("SLOWLOG", "server", "2.2.12", "The log of slow commands.")
 
 
-@command("SLOWLOG|GET", arity=-2, flags="admin loading stale", group="server", since="2.2.12",
-         complexity="O(N) with the entries answered",
+@command("SLOWLOG|GET [count]", arity=-2, flags="admin loading stale", group="server",
+         since="2.2.12", complexity="O(N) with the entries answered",
+         tips="nondeterministic_output request_policy:all_nodes",
          summary="The newest entries: id, time, microseconds, arguments, client's address and "
                  "name. -1: all.")
 def slowlog_get(session, argv):
@@ -46,12 +39,14 @@ def slowlog_get(session, argv):
 
 
 @command("SLOWLOG|LEN", arity=2, flags="admin loading stale", group="server", since="2.2.12",
+         tips="nondeterministic_output request_policy:all_nodes response_policy:agg_sum",
          summary="The number of entries.")
 def slowlog_len(session, argv):
     return len(session.executor.slowlog())
 
 
 @command("SLOWLOG|RESET", arity=2, flags="admin loading stale", group="server", since="2.2.12",
+         tips="request_policy:all_nodes response_policy:all_succeeded",
          summary="Removes all entries.")
 def slowlog_reset(session, argv):
     session.executor.slowlog_reset()
@@ -60,10 +55,12 @@ def slowlog_reset(session, argv):
 
 # ---- MEMORY --------------------------------------------------------------------------------------
 
-container("MEMORY", "4.0.0", "Memory in use.")
+container("MEMORY", "server", "4.0.0", "Memory in use.")
 
 
-@command("MEMORY|STATS", arity=2, group="server", since="4.0.0", summary="What takes memory.")
+@command("MEMORY|STATS", arity=2, group="server", since="4.0.0",
+         tips="nondeterministic_output request_policy:all_shards response_policy:special",
+         summary="What takes memory.")
 def memory_stats(session, argv):
     m = info.memory(session.executor)
     used, rss, peak = m["used_memory"], m["used_memory_rss"], m["used_memory_peak"]
@@ -87,6 +84,7 @@ def memory_stats(session, argv):
 
 
 @command("MEMORY|DOCTOR", arity=2, group="server", since="4.0.0",
+         tips="nondeterministic_output request_policy:all_shards response_policy:special",
          summary="Whether anything looks wrong with memory.")
 def memory_doctor(session, argv):
     m = info.memory(session.executor)
@@ -98,6 +96,7 @@ def memory_doctor(session, argv):
 
 
 @command("MEMORY|PURGE", arity=2, group="server", since="4.0.0",
+         tips="request_policy:all_shards response_policy:all_succeeded",
          summary="Gives free memory back to the system.")
 def memory_purge(session, argv):
     session.executor.replica.purge()
@@ -105,6 +104,7 @@ def memory_purge(session, argv):
 
 
 @command("MEMORY|MALLOC-STATS", arity=2, group="server", since="4.0.0",
+         tips="nondeterministic_output request_policy:all_shards response_policy:special",
          summary="Statistics of the allocator: there are none.")
 def memory_malloc_stats(session, argv):
     return "Stats not supported for the current allocator"
@@ -112,12 +112,13 @@ def memory_malloc_stats(session, argv):
 
 # ---- LATENCY -------------------------------------------------------------------------------------
 
-container("LATENCY", "2.8.13", "Latency events.")
+container("LATENCY", "server", "2.8.13", "Latency events.")
 
 
-def latency(name: str, arity: int, summary: str, since: str = "2.8.13"):
-    return command(f"LATENCY|{name}", arity=arity, flags="admin noscript loading stale",
-                   group="server", since=since, summary=summary)
+def latency(synopsis: str, arity: int, summary: str, since: str = "2.8.13",
+            tips="nondeterministic_output request_policy:all_nodes response_policy:special"):
+    return command(f"LATENCY|{synopsis}", arity=arity, flags="admin noscript loading stale",
+                   group="server", since=since, tips=tips, summary=summary)
 
 
 @latency("LATEST", 2, "The newest sample of each event: none.")
@@ -125,12 +126,13 @@ def latency_latest(session, argv):
     return []
 
 
-@latency("HISTORY", 3, "The samples of an event: none.")
+@latency("HISTORY event", 3, "The samples of an event: none.")
 def latency_history(session, argv):
     return []
 
 
-@latency("RESET", -2, "Forgets samples; answers of how many events: 0.")
+@latency("RESET [event]...", -2, "Forgets samples; answers of how many events: 0.",
+         tips="request_policy:all_nodes response_policy:all_succeeded")
 def latency_reset(session, argv):
     return 0
 
@@ -142,13 +144,13 @@ def latency_doctor(session, argv):
                     "time of each command.\n")
 
 
-@latency("GRAPH", 3, "The samples of an event as a graph: none.")
+@latency("GRAPH event", 3, "The samples of an event as a graph: none.")
 def latency_graph(session, argv):
     raise CommandError(NO_SAMPLES % argv[2].decode("utf-8", "surrogateescape"))
 
 
-@latency("HISTOGRAM", -2, "How many calls of the commands took up to 1, 2, 4 ... microseconds.",
-         "7.0.0")
+@latency("HISTOGRAM [command]...", -2,
+         "How many calls of the commands took up to 1, 2, 4 ... microseconds.", "7.0.0")
 def latency_histogram(session, argv):
     wanted = {a.decode("utf-8", "surrogateescape").lower() for a in argv[2:]}
     out = {}
@@ -241,8 +243,8 @@ DEBUG = {b"SLEEP": debug_sleep, b"SET-ACTIVE-EXPIRE": debug_set_active_expire, b
          b"ERROR": debug_error, b"PROTOCOL": debug_protocol}
 
 
-@command("DEBUG", arity=-2, flags="admin noscript loading stale", group="server", since="1.0.0",
-         complexity="Depends on the subcommand",
+@command("DEBUG subcommand [arg]...", arity=-2, flags="admin noscript loading stale",
+         group="server", since="1.0.0", complexity="Depends on the subcommand",
          summary="For tests: lets the server stand still, keeps expired keys from being removed, "
                  "answers as it is told.")
 def debug(session, argv):

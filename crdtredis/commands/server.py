@@ -16,10 +16,10 @@ import time
 
 from crdtredis import REDIS_VERSION, __version__, info
 from crdtredis._resp import Refusal, Ordered, Simple, Verbatim
-from crdtredis.commands import usage
 from crdtredis.commands.command import check_patterns
 from crdtredis.commands.keys import matches
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
+from crdtredis.commands.usage import container
 from crdtredis.config import ConfigError, is_glob
 from crdtredis.errors import (CONFIG_REWRITE, CONFIG_SET, CONFIG_UNKNOWN, FUNCTION_FLUSH,
                               NOT_0_OR_1, NOT_POSITIVE, NO_CLUSTER, NO_CONFIG, NO_SHUTDOWN,
@@ -40,14 +40,15 @@ def part(session, name: str):
 
 # ---- INFO and what clients ask -------------------------------------------------------------------
 
-@command("INFO", arity=-1, flags="loading stale", group="server", since="1.0.0", complexity="O(1)",
-         summary="Tells about the server, by sections.", categories="dangerous")
+@command("INFO [section]...", arity=-1, flags="loading stale", group="server", since="1.0.0",
+         tips="nondeterministic_output request_policy:all_shards response_policy:special",
+         categories="dangerous", summary="Tells about the server, by sections.")
 def info_(session, argv):
     return Verbatim(info.text(session.executor, map(text, argv[1:])))
 
 
 @command("TIME", arity=1, flags="loading stale fast", group="server", since="2.6.0",
-         summary="The time: seconds since 1970, and microseconds.")
+         tips="nondeterministic_output", summary="The time: seconds since 1970, and microseconds.")
 def time_(session, argv):
     # The kernel's clock stands still during an iteration and counts milliseconds.
     microseconds = (time.time_ns() // 1000 if part(session, "engine") is not None
@@ -56,14 +57,14 @@ def time_(session, argv):
 
 
 @command("ROLE", arity=1, flags="noscript loading stale fast", group="server", since="2.8.12",
-         summary="The role in Redis's own replication: always that of a master without replicas.",
-         categories="admin dangerous")
+         categories="admin dangerous",
+         summary="The role in Redis's own replication: always that of a master without replicas.")
 def role(session, argv):
     return ["master", 0, []]
 
 
-@command("LOLWUT", arity=-1, flags="readonly fast", group="server", since="5.0.0",
-         summary="The version.", categories="read")
+@command("LOLWUT [VERSION version]", arity=-1, flags="readonly fast", group="server", since="5.0.0",
+         categories="read", summary="The version.")
 def lolwut(session, argv):
     return Verbatim(f"crdt-redis {__version__}, Redis ver. {REDIS_VERSION}\n")
 
@@ -83,17 +84,13 @@ command("CLUSTER", arity=-2, group="cluster", since="3.0.0",
 
 # ---- CONFIG --------------------------------------------------------------------------------------
 
-command("CONFIG", arity=-2, flags="container", group="server", since="2.0.0",
-        complexity="Depends on the subcommand",
-        summary="Reads and changes settings.")(usage.help_of("CONFIG"))
-command("CONFIG|HELP", arity=2, flags="loading stale", group="server", since="5.0.0",
-        summary="Lists the subcommands.")(usage.help_of("CONFIG"))
+container("CONFIG", "server", "2.0.0", "Reads and changes settings.", help_since="5.0.0")
 
 
-def config_command(name: str, arity: int, summary: str, since: str = "2.0.0"):
-    return command(f"CONFIG|{name}", arity=arity, flags="admin noscript loading stale",
-                   group="server", since=since, summary=summary,
-                   complexity="O(N) with the number of settings")
+def config_command(synopsis: str, arity: int, summary: str, since: str = "2.0.0", tips: str = ""):
+    return command(f"CONFIG|{synopsis}", arity=arity, flags="admin noscript loading stale",
+                   group="server", since=since, complexity="O(N) with the number of settings",
+                   tips=tips, summary=summary)
 
 
 def configuration(session):
@@ -103,7 +100,7 @@ def configuration(session):
     return config
 
 
-@config_command("GET", -3, "The settings whose names match the patterns.")
+@config_command("GET parameter...", -3, "The settings whose names match the patterns.")
 def config_get(session, argv):
     config = part(session, "config")
     if config is None:
@@ -119,7 +116,8 @@ def config_get(session, argv):
     return found
 
 
-@config_command("SET", -4, "Changes settings, all or none.")
+@config_command("SET <parameter value>...", -4, "Changes settings, all or none.",
+                tips="request_policy:all_nodes response_policy:all_succeeded")
 def config_set(session, argv):
     if len(argv) % 2:
         raise CommandError(WRONG_ARITY % "config|set")
@@ -206,8 +204,7 @@ def sync_log(session, done) -> None:
 
 
 @command("SAVE", arity=1, flags="admin noscript no_async_loading no_multi", group="server",
-         since="1.0.0", complexity="O(1)",
-         summary="Forces the log to disk and answers when that is done.")
+         since="1.0.0", summary="Forces the log to disk and answers when that is done.")
 def save(session, argv):
     if not hasattr(part(session, "log"), "sync"):
         return OK
@@ -217,9 +214,8 @@ def save(session, argv):
     return NO_REPLY
 
 
-@command("BGSAVE", arity=-1, flags="admin noscript no_async_loading", group="server", since="1.0.0",
-         complexity="O(1)",
-         summary="Has the log forced to disk.")
+@command("BGSAVE [SCHEDULE]", arity=-1, flags="admin noscript no_async_loading", group="server",
+         since="1.0.0", summary="Has the log forced to disk.")
 def bgsave(session, argv):
     if len(argv) > 2 or (len(argv) == 2 and argv[1].upper() != b"SCHEDULE"):
         raise CommandError(SYNTAX)
@@ -228,7 +224,7 @@ def bgsave(session, argv):
 
 
 @command("BGREWRITEAOF", arity=1, flags="admin noscript no_async_loading", group="server",
-         since="1.0.0", complexity="O(1)",
+         since="1.0.0",
          summary="Has the log forced to disk; old segments are compacted without being asked.")
 def bgrewriteaof(session, argv):
     sync_log(session, lambda failure: None)
@@ -236,14 +232,14 @@ def bgrewriteaof(session, argv):
 
 
 @command("LASTSAVE", arity=1, flags="loading stale fast", group="server", since="1.0.0",
-         summary="When the log was last forced to disk on request.",
-         categories="admin dangerous")
+         tips="nondeterministic_output", categories="admin dangerous",
+         summary="When the log was last forced to disk on request.")
 def lastsave(session, argv):
     return info.last_save(session.executor)
 
 
-@command("SHUTDOWN", arity=-1, flags="admin noscript loading stale no_multi allow_busy",
-         group="server", since="1.0.0",
+@command("SHUTDOWN [NOSAVE | SAVE] [NOW] [FORCE] [ABORT]", arity=-1,
+         flags="admin noscript loading stale no_multi allow_busy", group="server", since="1.0.0",
          summary="Stops the server: the loop iteration is finished and the log forced to disk.")
 def shutdown(session, argv):
     words = [a.upper() for a in argv[1:]]
@@ -298,7 +294,8 @@ def wait_for(session, local: int, peers: int, timeout_ms: int, reply) -> object:
     return NO_REPLY
 
 
-@command("WAIT", arity=3, flags="noscript", group="generic", since="3.0.0", complexity="O(1)",
+@command("WAIT numreplicas timeout", arity=3, flags="noscript", group="generic", since="3.0.0",
+         tips="request_policy:all_shards response_policy:agg_min",
          categories="-keyspace connection",
          summary="Waits until so many peers have logged this client's writes; answers how many "
                  "have.")
@@ -307,7 +304,8 @@ def wait(session, argv):
     return wait_for(session, 0, peers, time_limit(argv[2], session.replica.now), lambda local, n: n)
 
 
-@command("WAITAOF", arity=4, flags="noscript", group="generic", since="7.2.0", complexity="O(1)",
+@command("WAITAOF numlocal numreplicas timeout", arity=4, flags="noscript", group="generic",
+         since="7.2.0", tips="request_policy:all_shards response_policy:agg_min",
          categories="-keyspace connection",
          summary="Waits until this client's writes are on this replica's disk and logged by so "
                  "many peers.")
@@ -323,17 +321,14 @@ def waitaof(session, argv):
 
 # ---- users and functions, as far as clients call them --------------------------------------------
 
-command("ACL", arity=-2, flags="container", group="server", since="6.0.0",
-        complexity="Depends on the subcommand",
-        summary="Users: there is one, default, with the password of "
-                "`requirepass`.")(usage.help_of("ACL"))
-command("ACL|HELP", arity=2, flags="loading stale", group="server", since="6.0.0",
-        summary="Lists the subcommands.")(usage.help_of("ACL"))
+container("ACL", "server", "6.0.0",
+          "Users: there is one, default, with the password of `requirepass`.")
 
 
-def acl_command(name: str, arity: int, summary: str, admin: bool = True):
-    return command(f"ACL|{name}", arity=arity, flags=f"noscript loading stale{' admin' * admin}",
-                   group="server", since="6.0.0", summary=summary)
+def acl_command(synopsis: str, arity: int, summary: str,
+                flags: str = "admin noscript loading stale"):
+    return command(f"ACL|{synopsis}", arity=arity, flags=flags, group="server", since="6.0.0",
+                   summary=summary)
 
 
 def password_hash(session) -> str | None:
@@ -341,7 +336,7 @@ def password_hash(session) -> str | None:
     return hashlib.sha256(password).hexdigest() if password else None
 
 
-@acl_command("WHOAMI", 2, "The name of this connection's user.", admin=False)
+@acl_command("WHOAMI", 2, "The name of this connection's user.", flags="noscript loading stale")
 def acl_whoami(session, argv):
     return "default"
 
@@ -358,7 +353,7 @@ def acl_users(session, argv):
     return ["default"]
 
 
-@acl_command("GETUSER", 3, "What a user may do.")
+@acl_command("GETUSER username", 3, "What a user may do.")
 def acl_getuser(session, argv):
     if argv[2] != b"default":
         return None
@@ -369,7 +364,8 @@ def acl_getuser(session, argv):
             "channels": "&*", "selectors": []}
 
 
-@acl_command("CAT", -2, "The categories of commands, or the commands of one.", admin=False)
+@acl_command("CAT [category]", -2, "The categories of commands, or the commands of one.",
+             flags="noscript loading stale")
 def acl_cat(session, argv):
     if len(argv) > 3:
         raise CommandError(WRONG_ARITY % "acl|cat")
@@ -382,14 +378,11 @@ def acl_cat(session, argv):
     return found
 
 
-command("FUNCTION", arity=-2, flags="container", group="scripting", since="7.0.0",
-        complexity="Depends on the subcommand",
-        summary="Functions: there are none.")(usage.help_of("FUNCTION"))
-command("FUNCTION|HELP", arity=2, flags="loading stale", group="scripting", since="7.0.0",
-        summary="Lists the subcommands.")(usage.help_of("FUNCTION"))
+container("FUNCTION", "scripting", "7.0.0", "Functions: there are none.")
 
 
-@command("FUNCTION|FLUSH", arity=-2, flags="noscript", group="scripting", since="7.0.0",
+@command("FUNCTION|FLUSH [ASYNC | SYNC]", arity=-2, flags="noscript", group="scripting",
+         since="7.0.0", tips="request_policy:all_shards response_policy:all_succeeded",
          summary="Removes all functions: there are none.")
 def function_flush(session, argv):
     if len(argv) > 3 or (len(argv) == 3 and argv[2].upper() not in (b"ASYNC", b"SYNC")):
@@ -397,20 +390,16 @@ def function_flush(session, argv):
     return OK
 
 
-command("MODULE", arity=-2, flags="container", group="server", since="4.0.0",
-        complexity="Depends on the subcommand",
-        summary="Modules: there are none.")(usage.help_of("MODULE"))
-command("MODULE|HELP", arity=2, flags="loading stale", group="server", since="5.0.0",
-        summary="Lists the subcommands.")(usage.help_of("MODULE"))
+container("MODULE", "server", "4.0.0", "Modules: there are none.", help_since="5.0.0")
 
 
 @command("MODULE|LIST", arity=2, flags="admin noscript", group="server", since="4.0.0",
-         summary="The modules: none.")
+         tips="nondeterministic_output_order", summary="The modules: none.")
 def module_list(session, argv):
     return []
 
 
 @command("FUNCTION|LIST", arity=-2, flags="noscript", group="scripting", since="7.0.0",
-         summary="The functions: none.")
+         tips="nondeterministic_output_order", summary="The functions: none.")
 def function_list(session, argv):
     return []

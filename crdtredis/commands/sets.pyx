@@ -41,7 +41,7 @@ from crdtredis.numbers cimport parse_int64
 
 from functools import partial
 
-from crdtredis.commands.table import command, counted_keys
+from crdtredis.commands.table import CountedKeys, KeyRange, command
 
 
 cdef inline Span nothing() noexcept nogil:
@@ -487,64 +487,64 @@ cdef void sintercard(Call *c) noexcept nogil:
 
 # ---- registration --------------------------------------------------------------------------------
 _of_one_key = partial(command, keys=(1, 1, 1), group="set")
-_of_keys = partial(command, keys=(1, -1, 1), group="set")
 ADDS = ("Concurrent adds are all kept, and an add survives a concurrent removal, also the add of a "
         "member that was there already.")
 REMOVES = "Removes what this replica had seen. A member that is added concurrently stays."
 STORES = ("Replaces what this replica had seen of the target by what it saw of the sources. A "
           "concurrent add to the target survives.")
+INTERSECTING = "O(N*M) with N members of the smallest set and M sets"
 
-_of_one_key("SADD", arity=-3, flags="write denyoom fast", since="1.0.0",
-        complexity="O(N) with N members", replicas=ADDS,
-        summary="Adds members to a set; answers how many are new.")(native(sadd))
-_of_one_key("SREM", arity=-3, flags="write fast", since="1.0.0", complexity="O(N) with N members",
-        replicas=REMOVES,
-        summary="Removes members of a set; answers how many there were.")(native(srem))
-command("SMOVE", arity=4, flags="write fast", keys=(1, 2, 1), group="set", since="1.0.0",
-        replicas="Every replica applies removal and add at once. Two replicas that move one member "
-                 "to different sets concurrently leave it in both.",
-        summary="Moves a member from a set to another.")(native(smove))
-_of_one_key("SPOP", arity=-2, flags="write fast", since="1.0.0",
+_of_one_key("SADD key member...", arity=-3, flags="write denyoom fast", access="RW insert",
+        since="1.0.0", complexity="O(N) with N members",
+        summary="Adds members to a set; answers how many are new.", replicas=ADDS)(native(sadd))
+_of_one_key("SREM key member...", arity=-3, flags="write fast", access="RW delete", since="1.0.0",
+        complexity="O(N) with N members",
+        summary="Removes members of a set; answers how many there were.",
+        replicas=REMOVES)(native(srem))
+command("SMOVE source destination member", arity=4, flags="write fast",
+        keys=[KeyRange("RW access delete", 1), KeyRange("RW insert", 2)], group="set",
+        since="1.0.0", summary="Moves a member from a set to another.",
+        replicas="Every replica applies removal and add at once. Two replicas that move one "
+                 "member to different sets concurrently leave it in both.")(native(smove))
+_of_one_key("SPOP key [count]", arity=-2, flags="write fast", access="RW access delete",
+        since="1.0.0",
         complexity="O(N) with N members answered, or of the set if that is most of it",
-        replicas="Two replicas can be given the same member. It is gone after sync, unless it was "
-                 "added concurrently.",
-        summary="Removes and answers members of a set chosen at random.")(native(spop))
-_of_one_key("SCARD", arity=2, flags="readonly fast", since="1.0.0",
-            summary="The number of members of a set.")(native(scard))
-_of_one_key("SISMEMBER", arity=3, flags="readonly fast", since="1.0.0",
-            summary="Whether a set has a member.")(native(sismember))
-_of_one_key("SMISMEMBER", arity=-3, flags="readonly fast", since="6.2.0",
+        tips="nondeterministic_output",
+        summary="Removes and answers members of a set chosen at random.",
+        replicas="Two replicas can be given the same member. It is gone after sync, unless it "
+                 "was added concurrently.")(native(spop))
+_of_one_key("SCARD key", arity=2, flags="readonly fast", access="RO", since="1.0.0",
+        summary="The number of members of a set.")(native(scard))
+_of_one_key("SISMEMBER key member", arity=3, flags="readonly fast", access="RO", since="1.0.0",
+        summary="Whether a set has a member.")(native(sismember))
+_of_one_key("SMISMEMBER key member...", arity=-3, flags="readonly fast", since="6.2.0",
         complexity="O(N) with N members asked for",
         summary="Which of several members a set has.")(native(smismember))
-_of_one_key("SMEMBERS", arity=2, flags="readonly", since="1.0.0",
-        complexity="O(N) with N members of the set",
+_of_one_key("SMEMBERS key", arity=2, flags="readonly", since="1.0.0",
+        complexity="O(N) with N members of the set", tips="nondeterministic_output_order",
         summary="All members of a set.")(native(smembers))
-_of_one_key("SRANDMEMBER", arity=-2, flags="readonly", since="1.0.0",
+_of_one_key("SRANDMEMBER key [count]", arity=-2, flags="readonly", since="1.0.0",
         complexity="O(N) with N members answered, or of the set if that is most of it",
+        tips="nondeterministic_output",
         summary="Members of a set chosen at random.")(native(srandmember))
-_of_one_key("SSCAN", arity=-3, flags="readonly", since="2.8.0",
-        complexity="O(1) per call, O(N) for a whole iteration",
+_of_one_key("SSCAN key cursor [MATCH pattern] [COUNT count]", arity=-3, flags="readonly",
+        since="2.8.0", complexity="O(1) per call, O(N) for a whole iteration",
+        tips="nondeterministic_output",
         summary="Iterates over the members of a set.")(native(sscan))
-_of_keys("SINTER", arity=-2, flags="readonly", since="1.0.0",
-        complexity="O(N*M) with N members of the smallest set and M sets",
-        summary="The members that all of several sets have.")(native(sinter))
-command("SINTERCARD", arity=-3, flags="readonly", keys=counted_keys(1), group="set", since="7.0.0",
-        complexity="O(N*M) with N members of the smallest set and M sets",
+for _name, _cost, _what, _access, _answering, _storing in [
+        ("SINTER", INTERSECTING, "members that all of several sets have", "RW update",
+         native(sinter), native(sinterstore)),
+        ("SUNION", "O(N) with the members of all sets", "members that any of several sets has",
+         "OW update", native(sunion), native(sunionstore)),
+        ("SDIFF", "O(N*M) with N members of the first set and M sets",
+         "members of a set that none of the others has", "OW update", native(sdiff),
+         native(sdiffstore))]:
+    command(f"{_name} key...", arity=-2, flags="readonly", keys=(1, -1, 1), group="set",
+            since="1.0.0", complexity=_cost, tips="nondeterministic_output_order",
+            summary=f"The {_what}.")(_answering)
+    command(f"{_name}STORE destination key...", arity=-3, flags="write denyoom one_change",
+            keys=[KeyRange(_access, 1), KeyRange("RO access", 2, -1)], group="set", since="1.0.0",
+            complexity=_cost, summary=f"Stores the {_what}.", replicas=STORES)(_storing)
+command("SINTERCARD numkeys key... [LIMIT limit]", arity=-3, flags="readonly",
+        keys=[CountedKeys("RO access", 1)], group="set", since="7.0.0", complexity=INTERSECTING,
         summary="How many members all of several sets have.")(native(sintercard))
-_of_keys("SINTERSTORE", arity=-3, flags="write denyoom", since="1.0.0",
-        complexity="O(N*M) with N members of the smallest set and M sets",
-        replicas=STORES,
-        summary="Stores the members that all of several sets have.")(native(sinterstore))
-_of_keys("SUNION", arity=-2, flags="readonly", since="1.0.0",
-        complexity="O(N) with the members of all sets",
-        summary="The members that any of several sets has.")(native(sunion))
-_of_keys("SUNIONSTORE", arity=-3, flags="write denyoom", since="1.0.0",
-        complexity="O(N) with the members of all sets", replicas=STORES,
-        summary="Stores the members that any of several sets has.")(native(sunionstore))
-_of_keys("SDIFF", arity=-2, flags="readonly", since="1.0.0",
-        complexity="O(N*M) with N members of the first set and M sets",
-        summary="The members of a set that none of the others has.")(native(sdiff))
-_of_keys("SDIFFSTORE", arity=-3, flags="write denyoom", since="1.0.0",
-        complexity="O(N*M) with N members of the first set and M sets",
-        replicas=STORES,
-        summary="Stores the members of a set that none of the others has.")(native(sdiffstore))

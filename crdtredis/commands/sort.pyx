@@ -40,7 +40,7 @@ from crdtredis.commands.members cimport member_name, next_member, read_any
 from crdtredis.errors cimport SORT_NOT_FLOAT
 from crdtredis.numbers cimport parse_int64
 
-from crdtredis.commands.table import command
+from crdtredis.commands.table import KeyRange, OtherKeys, command
 
 cdef enum:
     LENGTH = sizeof(uint32_t)           # bytes before a text
@@ -446,28 +446,30 @@ cdef void sort_ro(Call *c) noexcept nogil:
 
 
 # ---- registration --------------------------------------------------------------------------------
-def _keys(argv: list[bytes]) -> list[int]:
-    """The source, and the target that the last STORE names. Keys that patterns lead to are not in
-    the arguments."""
+def _target(argv: list[bytes]) -> list[int]:
+    """Where the target stands, which the last STORE names; not in what other options take."""
     target, i = [], 2
     while i < len(argv):
         word = argv[i].upper()
         if word == b"STORE" and i + 1 < len(argv):
             target = [i + 1]
         i += {b"LIMIT": 3, b"GET": 2, b"BY": 2}.get(word, 1)
-    return [1, *target]
+    return target
 
 
 SORTING = ("O(N*log(N)) with N elements; O(M) with M answered of a list or sorted set that "
            "stays as it is")
 
-command("SORT", arity=-2, flags="write denyoom", keys=_keys, group="generic",
-        categories="-keyspace set sortedset list dangerous", since="1.0.0",
-        complexity=SORTING,
+command("SORT key [BY by-pattern] [LIMIT offset count] [GET get-pattern]... [ASC | DESC] [ALPHA] "
+        "[STORE destination]", arity=-2, flags="write denyoom",
+        keys=[KeyRange("RO access", 1), OtherKeys("RO access"), OtherKeys("OW update", _target)],
+        group="generic", since="1.0.0", complexity=SORTING,
+        categories="-keyspace set sortedset list dangerous",
         summary="The elements of a list, set or sorted set in order, answered or stored.",
         replicas="Replaces what this replica had seen of the target by what it sorted. Elements "
                  "pushed to the target concurrently stay.")(native(sort))
-command("SORT_RO", arity=-2, flags="readonly movablekeys", keys=(1, 1, 1), group="generic",
-        categories="-keyspace set sortedset list dangerous", since="7.0.0",
-        complexity=SORTING,
+command("SORT_RO key [BY by-pattern] [LIMIT offset count] [GET get-pattern]... [ASC | DESC] "
+        "[ALPHA]", arity=-2, flags="readonly",
+        keys=[KeyRange("RO access", 1), OtherKeys("RO access")], group="generic", since="7.0.0",
+        complexity=SORTING, categories="-keyspace set sortedset list dangerous",
         summary="The elements of a list, set or sorted set in order.")(native(sort_ro))

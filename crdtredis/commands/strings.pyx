@@ -623,81 +623,98 @@ LOCAL_TEST = ("The test is local: two replicas can both succeed concurrently, an
 SUM = ("Concurrent increments add up: none is lost, none counts twice. As a source of unique "
        "numbers it is local to one replica.")
 
-command("SET", arity=-3, flags="write denyoom", keys=(1, 1, 1), group="string", since="1.0.0",
-        summary="Sets a key to a string, whatever it held before, and its lifetime if one is given.",
-        replicas=ONE_REGISTER +
-        " An increment made meanwhile survives on top of a number. NX, XX and GET look at this "
-        "replica only.")(native(set_))
-command("SETNX", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string", since="1.0.0",
-        summary="Sets a key to a string if the key is not there.",
+def _access_of_set(argv: list[bytes]) -> str:
+    return "RW access update" if b"GET" in (a.upper() for a in argv[3:]) else "OW update"
+
+
+command("SET key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT unix-time-seconds | "
+        "PXAT unix-time-milliseconds | KEEPTTL]", arity=-3, flags="write denyoom one_change",
+        keys=(1, 1, 1), access="RW access update variable_flags", access_of=_access_of_set,
+        group="string", since="1.0.0",
+        summary="Sets a key to a string, whatever it held before, and its lifetime if one is "
+                "given.",
+        replicas=(ONE_REGISTER + " An increment made meanwhile survives on top of a number. NX, "
+                  "XX and GET look at this replica only."))(native(set_))
+command("SETNX key value", arity=3, flags="write denyoom fast", keys=(1, 1, 1), access="OW insert",
+        group="string", since="1.0.0", summary="Sets a key to a string if the key is not there.",
         replicas=LOCAL_TEST)(native(setnx))
-command("SETEX", arity=4, flags="write denyoom", keys=(1, 1, 1), group="string", since="2.0.0",
+command("SETEX key seconds value", arity=4, flags="write denyoom one_change", keys=(1, 1, 1),
+        access="OW update", group="string", since="2.0.0",
         summary="Sets a key to a string and its lifetime in seconds.",
         replicas=ONE_REGISTER + " The deadline is a register of its own.")(native(setex))
-command("PSETEX", arity=4, flags="write denyoom", keys=(1, 1, 1), group="string", since="2.6.0",
+command("PSETEX key milliseconds value", arity=4, flags="write denyoom one_change", keys=(1, 1, 1),
+        access="OW update", group="string", since="2.6.0",
         summary="Sets a key to a string and its lifetime in milliseconds.",
         replicas=ONE_REGISTER + " The deadline is a register of its own.")(native(psetex))
-command("GETSET", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string",
-        since="1.0.0",
+command("GETSET key value", arity=3, flags="write denyoom fast", keys=(1, 1, 1),
+        access="RW access update", group="string", since="1.0.0",
         summary="Sets a key to a string and answers the one it held.",
-        replicas=ONE_REGISTER +
-        " The old value is this replica's: two replicas can both be given "
-        "the same one.")(native(getset))
-command("MSET", arity=-3, flags="write denyoom", keys=(1, -1, 2), group="string", since="1.0.1",
-        complexity="O(N) with N keys",
+        replicas=(ONE_REGISTER + " The old value is this replica's: two replicas can both be "
+                  "given the same one."))(native(getset))
+command("MSET <key value>...", arity=-3, flags="write denyoom", keys=(1, -1, 2), access="OW update",
+        group="string", since="1.0.1", complexity="O(N) with N keys",
+        tips="request_policy:multi_shard response_policy:all_succeeded",
         summary="Sets several keys to strings at once.",
         replicas="Every replica applies all of its writes at once. Each key is a register of its "
                  "own: the later timestamp wins.")(native(mset))
-command("MSETNX", arity=-3, flags="write denyoom", keys=(1, -1, 2), group="string", since="1.0.1",
-        complexity="O(N) with N keys",
+command("MSETNX <key value>...", arity=-3, flags="write denyoom", keys=(1, -1, 2),
+        access="OW insert", group="string", since="1.0.1", complexity="O(N) with N keys",
+        tips="request_policy:multi_shard response_policy:agg_min",
         summary="Sets several keys to strings at once if none of them is there.",
         replicas=LOCAL_TEST + " Every replica applies all of its writes at once.")(native(msetnx))
-command("GET", arity=2, flags="readonly fast", keys=(1, 1, 1), group="string", since="1.0.0",
+command("GET key", arity=2, flags="readonly fast", keys=(1, 1, 1), group="string", since="1.0.0",
         summary="Answers the string that a key holds.")(native(get))
-command("GETDEL", arity=2, flags="write fast", keys=(1, 1, 1), group="string", since="6.2.0",
+command("GETDEL key", arity=2, flags="write fast", keys=(1, 1, 1), access="RW access delete",
+        group="string", since="6.2.0",
         summary="Answers the string that a key holds, and removes the key.",
         replicas="Two replicas can both be given the value. A concurrent write survives the "
                  "removal.")(native(getdel))
-command("GETEX", arity=-2, flags="write fast", keys=(1, 1, 1), group="string", since="6.2.0",
+command("GETEX key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT "
+        "unix-time-milliseconds | PERSIST]", arity=-2, flags="write fast one_change",
+        keys=(1, 1, 1), access="RW access update", group="string", since="6.2.0",
         summary="Answers the string that a key holds, and sets or removes its lifetime.",
         replicas="The deadline is a register: of concurrent changes the one with the later "
                  "timestamp wins.")(native(getex))
-command("MGET", arity=-2, flags="readonly fast", keys=(1, -1, 1), group="string", since="1.0.0",
-        complexity="O(N) with N keys",
+command("MGET key...", arity=-2, flags="readonly fast", keys=(1, -1, 1), group="string",
+        since="1.0.0", complexity="O(N) with N keys", tips="request_policy:multi_shard",
         summary="Answers the strings that several keys hold.")(native(mget))
-command("STRLEN", arity=2, flags="readonly fast", keys=(1, 1, 1), group="string", since="2.2.0",
+command("STRLEN key", arity=2, flags="readonly fast", keys=(1, 1, 1), access="RO", group="string",
+        since="2.2.0",
         summary="Answers the length of the string that a key holds, in bytes.")(native(strlen_))
-command("GETRANGE", arity=4, flags="readonly", keys=(1, 1, 1), group="string", since="2.4.0",
-        complexity="O(N) with N bytes answered",
+command("GETRANGE key start end", arity=4, flags="readonly", keys=(1, 1, 1), group="string",
+        since="2.4.0", complexity="O(N) with N bytes answered",
         summary="Answers a part of the string that a key holds.")(native(getrange))
-command("SUBSTR", arity=4, flags="readonly", keys=(1, 1, 1), group="string", since="1.0.0",
-        complexity="O(N) with N bytes answered",
+command("SUBSTR key start end", arity=4, flags="readonly", keys=(1, 1, 1), group="string",
+        since="1.0.0", complexity="O(N) with N bytes answered",
         summary="GETRANGE by its old name.")(native(getrange))
-command("APPEND", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string",
-        since="2.0.0",
+command("APPEND key value", arity=3, flags="write denyoom fast one_change", keys=(1, 1, 1),
+        access="RW insert", group="string", since="2.0.0",
         complexity="O(N) with N bytes of the whole value",
-        summary="Appends to the string that a key holds.",
-        replicas=ONE_REGISTER)(native(append))
-command("SETRANGE", arity=4, flags="write denyoom", keys=(1, 1, 1), group="string", since="2.2.0",
+        summary="Appends to the string that a key holds.", replicas=ONE_REGISTER)(native(append))
+command("SETRANGE key offset value", arity=4, flags="write denyoom one_change", keys=(1, 1, 1),
+        access="RW update", group="string", since="2.2.0",
         complexity="O(N) with N bytes of the whole value",
         summary="Overwrites a part of the string that a key holds.",
         replicas=ONE_REGISTER)(native(setrange))
-command("INCR", arity=2, flags="write denyoom fast", keys=(1, 1, 1), group="string", since="1.0.0",
-        summary="Adds one to the whole number that a key holds.", replicas=SUM)(native(incr))
-command("DECR", arity=2, flags="write denyoom fast", keys=(1, 1, 1), group="string", since="1.0.0",
+command("INCR key", arity=2, flags="write denyoom fast", keys=(1, 1, 1), access="RW access update",
+        group="string", since="1.0.0", summary="Adds one to the whole number that a key holds.",
+        replicas=SUM)(native(incr))
+command("DECR key", arity=2, flags="write denyoom fast", keys=(1, 1, 1), access="RW access update",
+        group="string", since="1.0.0",
         summary="Subtracts one from the whole number that a key holds.", replicas=SUM)(native(decr))
-command("INCRBY", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string",
-        since="1.0.0",
+command("INCRBY key increment", arity=3, flags="write denyoom fast", keys=(1, 1, 1),
+        access="RW access update", group="string", since="1.0.0",
         summary="Adds to the whole number that a key holds.", replicas=SUM)(native(incrby))
-command("DECRBY", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string",
-        since="1.0.0",
+command("DECRBY key decrement", arity=3, flags="write denyoom fast", keys=(1, 1, 1),
+        access="RW access update", group="string", since="1.0.0",
         summary="Subtracts from the whole number that a key holds.", replicas=SUM)(native(decrby))
-command("INCRBYFLOAT", arity=3, flags="write denyoom fast", keys=(1, 1, 1), group="string",
-        since="2.6.0",
+command("INCRBYFLOAT key increment", arity=3, flags="write denyoom fast", keys=(1, 1, 1),
+        access="RW access update", group="string", since="2.6.0",
         summary="Adds to the number that a key holds.",
-        replicas="Concurrent increments add up, to the same bytes in "
-                 "every replica.")(native(incrbyfloat))
-command("LCS", arity=-3, flags="readonly", keys=(1, 2, 1), group="string", since="7.0.0",
+        replicas="Concurrent increments add up, to the same bytes in every replica.")(
+        native(incrbyfloat))
+command("LCS key1 key2 [LEN] [IDX] [MINMATCHLEN min-match-len] [WITHMATCHLEN]", arity=-3,
+        flags="readonly", keys=(1, 2, 1), group="string", since="7.0.0",
         complexity="O(N*M) with N and M bytes of the two strings",
         summary="Answers the longest common subsequence of two strings, its length, or where it "
                 "lies.")(native(lcs))

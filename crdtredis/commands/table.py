@@ -1,29 +1,34 @@
-"""The command table: one registration for every command, native or Python, from which all else is
-derived.
+"""The command table: one registration says all about a command, and all else is derived from it.
 
-A Python command is a Python function, registered by a decorator:
+A Python command is a function, registered by a decorator:
 
-    @command("CONFIG|GET", arity=-3, flags="admin noscript loading stale", group="server",
-    since="2.0.0",
-             complexity="O(N) with the number of settings matched", summary="Answers the settings
-             whose names match.")
-    def config_get(session, argv): ...          # argv: list[bytes], argv[0] the name as sent; returns a reply object
+    @command("CONFIG|GET parameter...", arity=-3, flags="admin noscript loading stale",
+             group="server", since="2.0.0", complexity="O(N) with the number of settings matched",
+             summary="Answers the settings whose names match.")
+    def config_get(session, argv): ...      # argv: list[bytes], argv[0] the name as sent
 
 It returns what _resp's reply_object takes, or NO_REPLY, or raises errors.CommandError. A native
-command is a C function `void f(Call *c) noexcept nogil` in a .pyx and is registered by the same
-call, in the same words:
+command is a C function `void f(Call *c) noexcept nogil` in a .pyx, registered in the same words:
 
-    command("GET", arity=2, flags="readonly fast", keys=(1, 1, 1), group="string", since="1.0.0",
-    ...)(native(get))
+    command("SADD key member...", arity=-3, flags="write denyoom fast", keys=(1, 1, 1),
+            access="RW insert", group="set", since="1.0.0", complexity="O(N) with N members",
+            summary="Adds members to a set; answers how many are new.",
+            replicas="Concurrent adds are all kept.")(native(sadd))
 
+- The first argument is the synopsis: the name, and how the arguments are written (commands/usage.py
+  has the notation). A name with a bar is a subcommand. Its container is registered too; the
+  subcommand's function runs if it has one, the container's otherwise (register None), and arity,
+  flags and statistics are the subcommand's own.
 - arity counts the name; negative means "at least".
-- flags are Redis's (COMMAND INFO shows them), and three of our own, which it does not show:
-  no_queue (runs at once inside MULTI), container (has subcommands), exec (EXEC itself).
-- keys is (first, last, step) as in COMMAND INFO, None, or a function argv -> list of positions of
-  the keys.
-- A name with a bar is a subcommand. Its container is registered too; the subcommand's function runs
-  if it has one, the container's otherwise (register None), and arity, flags and statistics are the
-  subcommand's own.
+- flags are Redis's (COMMAND INFO shows them), and four of our own, which it does not show: no_queue
+  (runs at once inside MULTI), container (has subcommands), exec (EXEC itself), and one_change (in
+  rdb_changes_since_last_save it counts as one change, whatever the number of its effects).
+- keys says where the keys stand, and access what becomes of them, in the words of COMMAND INFO ("RW
+  access delete"; left out where it is "RO access"). A range is (first, last, step), counted from
+  the name; a negative last counts from the end. Where several kinds of access or other ways to find
+  keys are wanted, keys is a list of the classes below. access_of is for access that depends on the
+  call ("variable_flags").
+- tips are what COMMAND INFO tells the clients of a cluster.
 - replicas says what concurrent replicas get, in a sentence; a command that writes must say it.
 
 What is wrong is refused here, at import: see `check`.
@@ -34,32 +39,127 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 FLAGS = frozenset("""
-    write readonly denyoom admin pubsub noscript blocking loading stale skip_monitor skip_slowlog asking fast no_auth may_replicate
-    no_mandatory_keys movablekeys no_multi no_async_loading allow_busy
-    no_queue container exec
+    write readonly denyoom admin pubsub noscript blocking loading stale skip_monitor skip_slowlog
+    asking fast no_auth may_replicate no_mandatory_keys movablekeys no_multi no_async_loading
+    allow_busy
+    no_queue container exec one_change
 """.split())
-OWN_FLAGS = frozenset({"no_queue", "container", "exec"})
+OWN_FLAGS = frozenset({"no_queue", "container", "exec", "one_change"})
 # Access categories that the group alone decides; the rest follows from the flags.
-GROUP_CATEGORIES = {"generic": "keyspace", "string": "string", "bitmap": "bitmap", "hash": "hash",
-                    "list": "list", "set": "set",
-                    "sorted-set": "sortedset", "stream": "stream", "hyperloglog": "hyperloglog",
-                    "geo": "geo", "pubsub": "pubsub",
-                    "scripting": "scripting", "connection": "connection",
-                    "transactions": "transaction"}
+GROUP_CATEGORIES = {
+    "generic": "keyspace", "string": "string", "bitmap": "bitmap", "hash": "hash", "list": "list",
+    "set": "set", "sorted-set": "sortedset", "stream": "stream", "hyperloglog": "hyperloglog",
+    "geo": "geo", "pubsub": "pubsub", "scripting": "scripting", "connection": "connection",
+    "transactions": "transaction"}
 
-NO_REPLY = object()     # what a Python command that says nothing returns (CLIENT REPLY OFF)
+NO_REPLY = object()     # of a Python command that says nothing (CLIENT REPLY OFF, SHUTDOWN)
 
+
+# ---- keys ----------------------------------------------------------------------------------------
+# Each class is a way to find keys among the arguments. `find` answers where they stand in argv,
+# which satisfies the arity, or None where argv cannot be right: then the command has no keys.
+# `begin` and `rest` are Redis's key specification: where to begin, and what to find there.
+
+@dataclass(frozen=True, slots=True)
+class KeyRange:
+    """argv[first] (to argv[last], every step-th; a negative last counts from the end)."""
+    access: str
+    first: int
+    last: int = 0           # 0: first
+    step: int = 1
+
+    def find(self, argv: list[bytes]) -> list[int] | None:
+        last = self.last or self.first
+        return list(range(self.first, (len(argv) + last if last < 0 else last) + 1, self.step))
+
+    @property
+    def begin(self) -> dict:
+        return {"type": "index", "spec": {"index": self.first}}
+
+    @property
+    def rest(self) -> dict:
+        last = self.last - self.first if self.last > 0 else self.last
+        return range_spec(last, self.step)
+
+
+@dataclass(frozen=True, slots=True)
+class CountedKeys:
+    """`numkeys key...`, numkeys at argv[at]."""
+    access: str
+    at: int
+
+    def find(self, argv: list[bytes]) -> list[int] | None:
+        n = int(argv[self.at]) if argv[self.at].isdigit() else 0
+        return list(range(self.at + 1, self.at + 1 + n)) if 0 < n < len(argv) - self.at else None
+
+    @property
+    def begin(self) -> dict:
+        return {"type": "index", "spec": {"index": self.at}}
+
+    @property
+    def rest(self) -> dict:
+        return {"type": "keynum", "spec": {"keynumidx": 0, "firstkey": 1, "keystep": 1}}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAfter:
+    """What stands behind the first of this word from argv[start] on."""
+    access: str
+    word: str
+    start: int
+
+    def find(self, argv: list[bytes]) -> list[int] | None:
+        options = [a.upper() for a in argv[self.start:-1]]
+        word = self.word.encode()
+        return [self.start + options.index(word) + 1] if word in options else []
+
+    @property
+    def begin(self) -> dict:
+        return {"type": "keyword", "spec": {"keyword": self.word, "startfrom": self.start}}
+
+    @property
+    def rest(self) -> dict:
+        return range_spec(0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class OtherKeys:
+    """Keys of which a specification cannot tell where they stand. `where` finds those in argv."""
+    access: str
+    where: Callable[[list[bytes]], list[int]] = lambda argv: []
+
+    def find(self, argv: list[bytes]) -> list[int] | None:
+        return self.where(argv)
+
+    @property
+    def begin(self) -> dict:
+        return {"type": "unknown", "spec": {}}
+
+    rest = begin
+
+
+Keys = KeyRange | CountedKeys | KeyAfter | OtherKeys
+
+
+def range_spec(last: int, step: int) -> dict:
+    return {"type": "range", "spec": {"lastkey": last, "keystep": step, "limit": 0}}
+
+
+# ---- the table -----------------------------------------------------------------------------------
 
 @dataclass(frozen=True, slots=True)
 class Spec:
     """One command. See the module's text for the fields."""
     name: str
+    usage: str              # the synopsis without the name
     arity: int
     flags: frozenset[str]
-    keys: tuple[int, int, int] | Callable[[list[bytes]], list[int]] | None
+    keys: tuple[Keys, ...]
+    access_of: Callable[[list[bytes]], str] | None
     group: str
     since: str
     complexity: str
+    tips: tuple[str, ...]
     summary: str
     replicas: str
     categories: frozenset[str]
@@ -71,54 +171,60 @@ class Spec:
         return head if bar else None
 
     @property
+    def movable(self) -> bool:
+        """Are there keys whose places the arguments decide?"""
+        return not all(isinstance(k, KeyRange) for k in self.keys)
+
+    @property
+    def key_range(self) -> tuple[int, int, int]:
+        """First, last and step as COMMAND INFO shows them; zeros where no place is fixed."""
+        ranges = [k for k in self.keys if isinstance(k, KeyRange)]
+        if not ranges:
+            return 0, 0, 0
+        return ranges[0].first, ranges[-1].last or ranges[-1].first, ranges[-1].step
+
+    @property
     def redis_flags(self) -> list[str]:
         """The flags that COMMAND INFO shows, in a fixed order."""
         shown = self.flags - OWN_FLAGS
-        if callable(self.keys):
+        if self.movable:
             shown |= {"movablekeys"}
         return sorted(shown)
 
+    def keys_in(self, argv: list[bytes]) -> list[tuple[int, str]]:
+        """Where in argv the keys stand, and what becomes of each; argv satisfies the arity."""
+        out = []
+        for keys in self.keys:
+            found = keys.find(argv)
+            if found is None:
+                return []
+            out += [(i, self.access_of(argv) if self.access_of else keys.access) for i in found]
+        return out
+
     def key_positions(self, argv: list[bytes]) -> list[int]:
-        """Where in argv the keys stand; argv satisfies the arity."""
-        if self.keys is None:
-            return []
-        if callable(self.keys):
-            return self.keys(argv)
-        first, last, step = self.keys
-        end = len(argv) + last if last < 0 else last
-        return list(range(first, end + 1, step))
-
-
-def counted_keys(at: int, target: bool = False) -> Callable[[list[bytes]], list[int]]:
-    """For `keys`: where the keys of `numkeys key...` stand, numkeys at argv[at]; with target also
-    argv[1]. A number that cannot be right has none."""
-    def positions(argv: list[bytes]) -> list[int]:
-        n = int(argv[at]) if argv[at].isdigit() else 0
-        return [1] * target + list(range(at + 1, at + 1 + n)) if 0 < n < len(argv) - at else []
-    return positions
-
-
-def keyword_keys(start: int, *words: bytes) -> Callable[[list[bytes]], list[int]]:
-    """For `keys`: argv[1], and what stands behind the first of each of the words from argv[start]
-    on."""
-    def positions(argv: list[bytes]) -> list[int]:
-        options = [a.upper() for a in argv[start:-1]]
-        return [1] + [start + options.index(w) + 1 for w in words if w in options]
-    return positions
+        return [i for i, _ in self.keys_in(argv)]
 
 
 COMMANDS: dict[str, Spec] = {}
 
 
-def command(name: str, *, arity: int, group: str, since: str, summary: str,
-            complexity: str = "O(1)", flags: str = "",
-            keys=None, replicas: str = "", categories: str = ""):
-    """Registers the handler it is called with, and returns it. `categories` are beside the derived
-    ones; "-name" takes one of these away."""
+def command(synopsis: str, *, arity: int, group: str, since: str, summary: str,
+            complexity: str = "O(1)", flags: str = "", keys=(), access: str = "", access_of=None,
+            tips: str = "", replicas: str = "", categories: str = ""):
+    """Registers the handler it is called with, and returns it.
+
+    categories  beside the derived ones; "-name" takes one of these away.
+    """
+    name, _, usage = synopsis.partition(" ")
+
     def register(handler):
         flag_set, words = frozenset(flags.split()), categories.split()
         derived = {c for c in derive_categories(flag_set, group) if f"-{c}" not in words}
-        spec = Spec(name, arity, flag_set, keys, group, since, complexity, summary, replicas,
+        found = keys
+        if keys and isinstance(keys[0], int):
+            found = [KeyRange(access or "RO access" * ("readonly" in flag_set), *keys)]
+        spec = Spec(name, usage, arity, flag_set, tuple(found), access_of, group, since, complexity,
+                    tuple(tips.split()), summary, replicas,
                     frozenset(derived | {w for w in words if w[0] != "-"}), handler)
         check(spec)
         COMMANDS[name] = spec
@@ -127,8 +233,7 @@ def command(name: str, *, arity: int, group: str, since: str, summary: str,
 
 
 def check(spec: Spec) -> None:
-    """Refuses a registration that cannot be right, so that a mistake stops the first test run and
-    not a client."""
+    """Refuses a registration that cannot be right: a mistake stops a test run, not a client."""
     def refuse(why: str):
         raise ValueError(f"command {spec.name}: {why}")
 
@@ -144,15 +249,20 @@ def check(spec: Spec) -> None:
         refuse("a command that writes says what concurrent replicas get")
     if spec.arity == 0 or (spec.container and abs(spec.arity) < 2):
         refuse("arity counts the name, and the subcommand's")
-    if isinstance(spec.keys, tuple):
-        first, last, step = spec.keys
-        required = abs(spec.arity) - 1
-        if first < 1 or step < 1 or (0 <= last < first):
-            refuse("keys are (first >= 1, last >= first or negative, step >= 1)")
-        if first > required and "no_mandatory_keys" not in spec.flags:
-            refuse("arity does not reach the first key")
-        if last > required or (spec.arity > 0 and last < 0 and required + 1 + last < first):
-            refuse("arity does not reach the last key")
+    required = abs(spec.arity) - 1
+    for keys in spec.keys:
+        if isinstance(keys, CountedKeys) and not 0 < keys.at <= required:
+            refuse("arity does not reach the number of keys")
+        if isinstance(keys, KeyRange):
+            first, last, step = keys.first, keys.last or keys.first, keys.step
+            if first < 1 or step < 1 or 0 <= last < first:
+                refuse("keys are (first >= 1, last >= first or negative, step >= 1)")
+            if first > required and "no_mandatory_keys" not in spec.flags:
+                refuse("arity does not reach the first key")
+            if last > required or (spec.arity > 0 and last < 0 and required + 1 + last < first):
+                refuse("arity does not reach the last key")
+        if not keys.access:
+            refuse("access says what becomes of its keys")
     if spec.handler is None and not spec.container:
         refuse("only a subcommand may leave the work to its container")
 
@@ -160,10 +270,7 @@ def check(spec: Spec) -> None:
 def derive_categories(flags: frozenset[str], group: str) -> frozenset[str]:
     """Redis's access categories, without the '@', by its own rules."""
     found = {GROUP_CATEGORIES[group]} if group in GROUP_CATEGORIES else set()
-    for flag, category in (("write", "write"), ("admin", "admin"), ("pubsub", "pubsub"),
-                           ("fast", "fast"), ("blocking", "blocking")):
-        if flag in flags:
-            found.add(category)
+    found |= flags & {"write", "admin", "pubsub", "fast", "blocking"}
     if "readonly" in flags and group not in ("scripting", "connection", "server", "transactions"):
         found.add("read")
     if "admin" in flags:
@@ -174,8 +281,7 @@ def derive_categories(flags: frozenset[str], group: str) -> frozenset[str]:
 
 
 def load() -> dict[str, Spec]:
-    """Imports every module of this package, each of which registers its commands; answers the whole
-    table."""
+    """Imports every module of this package, each of which registers its commands."""
     package = importlib.import_module("crdtredis.commands")
     for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
         importlib.import_module(f"crdtredis.commands.{module}")

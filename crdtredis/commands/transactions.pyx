@@ -53,24 +53,22 @@ cdef void unwatch(Call *c) noexcept nogil:
     reply_ok(c.reply)
 
 
-command("MULTI", arity=1, flags=FLAGS, group="transactions", since="1.2.0", complexity="O(1)",
+command("MULTI", arity=1, flags=FLAGS, group="transactions", since="1.2.0",
         summary="Starts a transaction: commands are queued until EXEC.",
-        replicas="The effects of the transaction are one op: every replica applies all of them at "
-                 "once or none yet.")(native(multi))
+        replicas="The effects of the transaction are one op: every replica applies all of them "
+                 "at once or none yet.")(native(multi))
 command("EXEC", arity=1, flags="noscript loading stale skip_slowlog no_queue exec",
-        group="transactions", since="1.2.0",
-        complexity="Depends on commands in the transaction",
+        group="transactions", since="1.2.0", complexity="Depends on commands in the transaction",
         summary="Runs the queued commands as one atomic operation.",
         replicas="One op. Each effect keeps its own rule against what other replicas did "
                  "concurrently; there is no roll-back.")(native(exec_))
 command("DISCARD", arity=1, flags=FLAGS, group="transactions", since="2.0.0",
         complexity="O(N), when N is the number of queued commands",
         summary="Forgets the queued commands and the watched keys.")(native(discard))
-command("WATCH", arity=-2, flags=FLAGS, keys=(1, -1, 1), group="transactions", since="2.2.0",
-        complexity="O(1) for every key",
+command("WATCH key...", arity=-2, flags=FLAGS, keys=(1, -1, 1), access="RO", group="transactions",
+        since="2.2.0", complexity="O(1) for every key",
         summary="Makes the next EXEC depend on these keys being unchanged.",
-        replicas="Local to a replica: two replicas whose transactions watch the same key can both "
-                 "succeed concurrently.")(native(watch))
+        replicas="Local to a replica: two replicas whose transactions watch the same key can "
+                 "both succeed concurrently.")(native(watch))
 command("UNWATCH", arity=1, flags="noscript loading stale fast allow_busy", group="transactions",
-        since="2.2.0", complexity="O(1)",
-        summary="Forgets the watched keys.")(native(unwatch))
+        since="2.2.0", summary="Forgets the watched keys.")(native(unwatch))

@@ -31,7 +31,7 @@ from crdtredis.commands.scored cimport Scored, reply_scored, reply_scored_header
 from crdtredis.errors cimport LIMIT_NEGATIVE, NO_INPUT_KEY, WEIGHT_NOT_FLOAT
 from crdtredis.numbers cimport parse_int64
 
-from crdtredis.commands.table import command, counted_keys
+from crdtredis.commands.table import CountedKeys, KeyRange, command
 
 cdef enum Combining:
     INTERSECTION
@@ -353,20 +353,24 @@ INTERSECTING = ("O(N*M+L*log(L)) with N members of the smallest source, M source
 UNITING = "O(N*log(N)) with N members of all sources together"
 SUBTRACTING = "O(N*M+L*log(L)) with N members of the first source, M sources and L members found"
 
-for _name, _cost, _what, _since, _answering, _storing in [
-        ("ZUNION", UNITING, "members that any of several sorted sets has", "2.0.0", native(zunion),
-         native(zunionstore)),
-        ("ZINTER", INTERSECTING, "members that all of several sorted sets have", "2.0.0",
+_WEIGHTS = " [WEIGHTS weight...] [AGGREGATE <SUM | MIN | MAX>]"
+
+for _name, _options, _cost, _what, _since, _answering, _storing in [
+        ("ZUNION", _WEIGHTS, UNITING, "members that any of several sorted sets has", "2.0.0",
+         native(zunion), native(zunionstore)),
+        ("ZINTER", _WEIGHTS, INTERSECTING, "members that all of several sorted sets have", "2.0.0",
          native(zinter), native(zinterstore)),
-        ("ZDIFF", SUBTRACTING, "members of a sorted set that no other has", "6.2.0", native(zdiff),
-         native(zdiffstore))]:
-    command(_name, arity=-3, flags="readonly", keys=counted_keys(1), group="sorted-set",
-            since="6.2.0", complexity=_cost,
-            summary=f"The {_what}.")(_answering)
-    command(f"{_name}STORE", arity=-4, flags="write denyoom", keys=counted_keys(2, target=True),
-            group="sorted-set", since=_since, complexity=_cost,
-            replicas=STORES, summary=f"Stores the {_what}.")(_storing)
-command("ZINTERCARD", arity=-3, flags="readonly", keys=counted_keys(1), group="sorted-set",
-        since="7.0.0",
+        ("ZDIFF", "", SUBTRACTING, "members of a sorted set that no other has", "6.2.0",
+         native(zdiff), native(zdiffstore))]:
+    command(f"{_name} numkeys key...{_options} [WITHSCORES]", arity=-3, flags="readonly",
+            keys=[CountedKeys("RO access", 1)], group="sorted-set", since="6.2.0",
+            complexity=_cost, summary=f"The {_what}.")(_answering)
+    command(f"{_name}STORE destination numkeys key...{_options}", arity=-4,
+            flags="write denyoom one_change",
+            keys=[KeyRange("OW update", 1), CountedKeys("RO access", 2)], group="sorted-set",
+            since=_since, complexity=_cost, summary=f"Stores the {_what}.",
+            replicas=STORES)(_storing)
+command("ZINTERCARD numkeys key... [LIMIT limit]", arity=-3, flags="readonly",
+        keys=[CountedKeys("RO access", 1)], group="sorted-set", since="7.0.0",
         complexity="O(N*M) with N members of the smallest source and M sources",
         summary="How many members all of several sorted sets have.")(native(zintercard))

@@ -51,7 +51,7 @@ from crdtredis.numbers cimport REAL_TEXT, parse_int64
 
 from functools import partial
 
-from crdtredis.commands.table import command, counted_keys
+from crdtredis.commands.table import CountedKeys, KeyRange, command
 
 
 # ---- ranges --------------------------------------------------------------------------------------
@@ -751,68 +751,85 @@ REMOVES = ("Removes what this replica had seen of each member. A member that is 
 POPS = ("Two replicas can be given the same member. It is gone after sync, unless it was added or "
         "incremented concurrently.")
 
-_of_one_key("ZADD", arity=-4, flags="write denyoom fast", since="1.2.0",
-        complexity="O(log(N)) per member, with N members", replicas=ADDS,
-        summary="Adds members to a sorted set, or changes their scores.")(native(zadd))
-_of_one_key("ZINCRBY", arity=4, flags="write denyoom fast", since="1.2.0", complexity=SEARCH,
-        replicas=COUNTS,
-        summary="Adds to the score of a member of a sorted set.")(native(zincrby))
-_of_one_key("ZREM", arity=-3, flags="write fast", since="1.2.0", complexity=REMOVAL,
-        replicas=REMOVES,
-        summary="Removes members of a sorted set; answers how many there were.")(native(zrem))
-for _name, _since, _of, _handler in [("ZREMRANGEBYRANK", "2.0.0", "ranks", native(zremrangebyrank)),
-                                     ("ZREMRANGEBYSCORE", "1.2.0", "scores",
-                                     native(zremrangebyscore)),
-                                     ("ZREMRANGEBYLEX", "2.8.9", "names", native(zremrangebylex))]:
-    _of_one_key(_name, arity=4, flags="write", since=_since, complexity=REMOVAL, replicas=REMOVES,
-            summary=f"Removes the members of a sorted set in a range of {_of}.")(_handler)
-_of_one_key("ZPOPMIN", arity=-2, flags="write fast", since="5.0.0", complexity=REMOVAL,
-        replicas=POPS,
-        summary="Removes and answers the members with the least scores.")(native(zpopmin))
-_of_one_key("ZPOPMAX", arity=-2, flags="write fast", since="5.0.0", complexity=REMOVAL,
-        replicas=POPS,
-        summary="Removes and answers the members with the greatest scores.")(native(zpopmax))
-command("ZMPOP", arity=-4, flags="write", keys=counted_keys(1), group="sorted-set", since="7.0.0",
-        complexity=REMOVAL, replicas=POPS,
-        summary="Removes and answers members of the first of several sorted sets "
-                "that is there.")(native(zmpop))
-_of_one_key("ZCARD", arity=2, flags="readonly fast", since="1.2.0",
-            summary="The number of members of a sorted set.")(native(zcard))
-_of_one_key("ZSCORE", arity=3, flags="readonly fast", since="1.2.0",
-            summary="The score of a member of a sorted set.")(native(zscore))
-_of_one_key("ZMSCORE", arity=-3, flags="readonly fast", since="6.2.0",
+_of_one_key("ZADD key [NX | XX] [GT | LT] [CH] [INCR] <score member>...", arity=-4,
+        flags="write denyoom fast", access="RW update", since="1.2.0",
+        complexity="O(log(N)) per member, with N members",
+        summary="Adds members to a sorted set, or changes their scores.",
+        replicas=ADDS)(native(zadd))
+_of_one_key("ZINCRBY key increment member", arity=4, flags="write denyoom fast",
+        access="RW access update", since="1.2.0", complexity=SEARCH,
+        summary="Adds to the score of a member of a sorted set.", replicas=COUNTS)(native(zincrby))
+_of_one_key("ZREM key member...", arity=-3, flags="write fast", access="RW delete", since="1.2.0",
+        complexity=REMOVAL, summary="Removes members of a sorted set; answers how many there were.",
+        replicas=REMOVES)(native(zrem))
+for _synopsis, _since, _of, _handler in [
+        ("ZREMRANGEBYRANK key start stop", "2.0.0", "ranks", native(zremrangebyrank)),
+        ("ZREMRANGEBYSCORE key min max", "1.2.0", "scores", native(zremrangebyscore)),
+        ("ZREMRANGEBYLEX key min max", "2.8.9", "names", native(zremrangebylex))]:
+    _of_one_key(_synopsis, arity=4, flags="write", access="RW delete", since=_since,
+            complexity=REMOVAL,
+            summary=f"Removes the members of a sorted set in a range of {_of}.",
+            replicas=REMOVES)(_handler)
+_of_one_key("ZPOPMIN key [count]", arity=-2, flags="write fast", access="RW access delete",
+        since="5.0.0", complexity=REMOVAL,
+        summary="Removes and answers the members with the least scores.",
+        replicas=POPS)(native(zpopmin))
+_of_one_key("ZPOPMAX key [count]", arity=-2, flags="write fast", access="RW access delete",
+        since="5.0.0", complexity=REMOVAL,
+        summary="Removes and answers the members with the greatest scores.",
+        replicas=POPS)(native(zpopmax))
+command("ZMPOP numkeys key... <MIN | MAX> [COUNT count]", arity=-4, flags="write",
+        keys=[CountedKeys("RW access delete", 1)], group="sorted-set", since="7.0.0",
+        complexity=REMOVAL,
+        summary="Removes and answers members of the first of several sorted sets that is there.",
+        replicas=POPS)(native(zmpop))
+_of_one_key("ZCARD key", arity=2, flags="readonly fast", access="RO", since="1.2.0",
+        summary="The number of members of a sorted set.")(native(zcard))
+_of_one_key("ZSCORE key member", arity=3, flags="readonly fast", since="1.2.0",
+        summary="The score of a member of a sorted set.")(native(zscore))
+_of_one_key("ZMSCORE key member...", arity=-3, flags="readonly fast", since="6.2.0",
         complexity="O(N) with N members asked for",
         summary="The scores of several members of a sorted set.")(native(zmscore))
-_of_one_key("ZRANK", arity=-3, flags="readonly fast", since="2.0.0", complexity=SEARCH,
+_of_one_key("ZRANK key member [WITHSCORE]", arity=-3, flags="readonly fast", since="2.0.0",
+        complexity=SEARCH,
         summary="How many members of a sorted set stand before a member.")(native(zrank))
-_of_one_key("ZREVRANK", arity=-3, flags="readonly fast", since="2.0.0", complexity=SEARCH,
+_of_one_key("ZREVRANK key member [WITHSCORE]", arity=-3, flags="readonly fast", since="2.0.0",
+        complexity=SEARCH,
         summary="How many members of a sorted set stand behind a member.")(native(zrevrank))
-_of_one_key("ZCOUNT", arity=4, flags="readonly fast", since="2.0.0", complexity=SEARCH,
+_of_one_key("ZCOUNT key min max", arity=4, flags="readonly fast", since="2.0.0", complexity=SEARCH,
         summary="The number of members with scores in a range.")(native(zcount))
-_of_one_key("ZLEXCOUNT", arity=4, flags="readonly fast", since="2.8.9", complexity=SEARCH,
-        summary="The number of members with names in a range, where all "
-                "scores are equal.")(native(zlexcount))
-_of_one_key("ZRANGE", arity=-4, flags="readonly", since="1.2.0", complexity=SLICE,
+_of_one_key("ZLEXCOUNT key min max", arity=4, flags="readonly fast", since="2.8.9",
+        complexity=SEARCH,
+        summary="The number of members with names in a range, where all scores are equal.")(
+        native(zlexcount))
+_of_one_key("ZRANGE key start stop [BYSCORE | BYLEX] [REV] [LIMIT offset count] [WITHSCORES]",
+        arity=-4, flags="readonly", since="1.2.0", complexity=SLICE,
         summary="Members of a sorted set in a range of ranks, scores or names.")(native(zrange))
-for _name, _since, _what, _options, _handler in [
-        ("ZREVRANGE", "1.2.0", "ranks from the greatest score on", "REV", native(zrevrange)),
-        ("ZRANGEBYSCORE", "1.0.5", "scores", "BYSCORE", native(zrangebyscore)),
-        ("ZREVRANGEBYSCORE", "2.2.0", "scores from the greatest on", "BYSCORE and REV",
-         native(zrevrangebyscore)),
-        ("ZRANGEBYLEX", "2.8.9", "names", "BYLEX", native(zrangebylex)),
-        ("ZREVRANGEBYLEX", "2.8.9", "names from the last on", "BYLEX and REV",
-         native(zrevrangebylex))]:
-    _of_one_key(_name, arity=-4, flags="readonly", since=_since, complexity=SLICE,
+for _synopsis, _since, _what, _options, _handler in [
+        ("ZREVRANGE key start stop [WITHSCORES]", "1.2.0", "ranks from the greatest score on",
+         "REV", native(zrevrange)),
+        ("ZRANGEBYSCORE key min max [WITHSCORES] [LIMIT offset count]", "1.0.5", "scores",
+         "BYSCORE", native(zrangebyscore)),
+        ("ZREVRANGEBYSCORE key max min [WITHSCORES] [LIMIT offset count]", "2.2.0",
+         "scores from the greatest on", "BYSCORE and REV", native(zrevrangebyscore)),
+        ("ZRANGEBYLEX key min max [LIMIT offset count]", "2.8.9", "names",
+         "BYLEX", native(zrangebylex)),
+        ("ZREVRANGEBYLEX key max min [LIMIT offset count]", "2.8.9", "names from the last on",
+         "BYLEX and REV", native(zrevrangebylex))]:
+    _of_one_key(_synopsis, arity=-4, flags="readonly", since=_since, complexity=SLICE,
             summary=f"Members in a range of {_what}; ZRANGE with {_options}.")(_handler)
-command("ZRANGESTORE", arity=-5, flags="write denyoom", keys=(1, 2, 1), group="sorted-set",
+command("ZRANGESTORE destination source min max [BYSCORE | BYLEX] [REV] [LIMIT offset count]",
+        arity=-5, flags="write denyoom one_change",
+        keys=[KeyRange("OW update", 1), KeyRange("RO access", 2)], group="sorted-set",
         since="6.2.0", complexity=SLICE,
-        replicas="Replaces what this replica had seen of the target by what it saw of the source. "
-                 "A concurrent add to the target survives.",
-        summary="Stores members of a sorted set in a range of ranks, "
-                "scores or names.")(native(zrangestore))
-_of_one_key("ZRANDMEMBER", arity=-2, flags="readonly", since="6.2.0",
+        summary="Stores members of a sorted set in a range of ranks, scores or names.",
+        replicas="Replaces what this replica had seen of the target by what it saw of the "
+                 "source. A concurrent add to the target survives.")(native(zrangestore))
+_of_one_key("ZRANDMEMBER key [count [WITHSCORES]]", arity=-2, flags="readonly", since="6.2.0",
         complexity="O(N) with N members answered, or of the set if that is most of it",
+        tips="nondeterministic_output",
         summary="Members of a sorted set chosen at random.")(native(zrandmember))
-_of_one_key("ZSCAN", arity=-3, flags="readonly", since="2.8.0",
-        complexity="O(1) per call, O(N) for a whole iteration",
+_of_one_key("ZSCAN key cursor [MATCH pattern] [COUNT count]", arity=-3, flags="readonly",
+        since="2.8.0", complexity="O(1) per call, O(N) for a whole iteration",
+        tips="nondeterministic_output",
         summary="Iterates over the members of a sorted set and their scores.")(native(zscan))

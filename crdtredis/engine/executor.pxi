@@ -16,15 +16,8 @@ FLAG_BITS = {
     "admin": C_ADMIN,
     "blocking": C_BLOCKING, "movablekeys": C_MOVABLEKEYS, "skip_slowlog": C_SKIP_SLOWLOG,
     "container": C_CONTAINER, "exec": C_EXEC,
+    "one_change": C_ONE_CHANGE,
 }
-
-# What Redis counts as one change (rdb_changes_since_last_save); of any other command each effect is
-# one, unless the handler says.
-ONE_CHANGE = frozenset("""
-    SET SETEX PSETEX GETEX APPEND SETRANGE SETBIT RENAME RENAMENX COPY MOVE SWAPDB LMOVE RPOPLPUSH BLMOVE BRPOPLPUSH
-    SUNIONSTORE SINTERSTORE SDIFFSTORE ZUNIONSTORE ZINTERSTORE ZDIFFSTORE ZRANGESTORE GEOSEARCHSTORE GEORADIUS GEORADIUSBYMEMBER
-    RESTORE
-""".split())
 
 
 cdef class Native:
@@ -97,10 +90,9 @@ cdef class Executor:
             bits = 0
             for flag in spec.flags:
                 bits |= <uint32_t>FLAG_BITS.get(flag, 0)
-            cmd.flags = bits | (C_SUBCOMMAND if spec.container
-                                else 0) | (C_ONE_CHANGE if spec.name in ONE_CHANGE else 0)
-            if isinstance(spec.keys, tuple):
-                cmd.first_key, cmd.last_key, cmd.key_step = spec.keys
+            cmd.flags = bits | (C_SUBCOMMAND if spec.container else 0)
+            if not spec.movable:
+                cmd.first_key, cmd.last_key, cmd.key_step = spec.key_range
             handler = (spec.handler if spec.handler is not None
                        else self.specs[spec.container].handler)
             if isinstance(handler, Native):

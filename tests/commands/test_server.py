@@ -7,7 +7,7 @@ import pytest
 
 from crdtredis import info
 from crdtredis._resp import Simple
-from crdtredis.commands import command, table, usage
+from crdtredis.commands import table, usage
 from tests.commands.parts import NOW, client
 from tests.commands.run import Client
 from tests.respclient import decode
@@ -212,32 +212,15 @@ def own_commands():
     return [s for s in table.load().values() if not s.name.startswith("TEST.")]
 
 
-def test_every_usage_names_a_command_and_every_command_with_arguments_has_one():
+def test_the_synopsis_says_that_there_are_arguments_exactly_where_the_arity_does():
     table.load()
-    assert set(usage.USAGE) <= set(table.COMMANDS)
     for spec in own_commands():
-        arguments = usage.arguments(spec.name)
+        arguments = usage.arguments(spec)
         required = sum(Simple("optional") not in a.get("flags", ()) for a in arguments)
         least = abs(spec.arity) - 1 - (1 if spec.container else 0)
         if "container" not in spec.flags and spec.group != "cluster" and spec.name != "CLIENT|KILL":
             assert (required > 0) == (least > 0), (
-                f"{spec.name}, arity {spec.arity}: commands/usage.py says "
-                f"{usage.USAGE.get(spec.name)!r}")
-
-
-def test_what_is_said_of_keys_names_commands_there_are():
-    table.load()
-    said = {*command.KEY_ACCESS, *command.VARIABLE, *command.COUNTED_KEYS, *command.KEYWORD_KEYS,
-            *command.UNKNOWN_KEYS}
-    assert said <= set(table.COMMANDS) | {"WATCH"}
-    assert set(command.TIPS) <= set(table.COMMANDS)
-    for spec in table.COMMANDS.values():
-        if "write" in spec.flags and isinstance(spec.keys, tuple):
-            assert spec.name in command.KEY_ACCESS, (
-                f"{spec.name}: say in KEY_ACCESS what becomes of its keys")
-        if callable(spec.keys):
-            assert spec.name in {*command.COUNTED_KEYS, *command.KEYWORD_KEYS,
-                                 *command.UNKNOWN_KEYS}, f"{spec.name}: say in command.py how its keys are found"
+                f"{spec.name}, arity {spec.arity}: its synopsis says {spec.usage!r}")
 
 
 def test_command_info_is_that_of_redis(c, reference):

@@ -8,6 +8,7 @@ import pytest
 
 from crdtredis._core import Replica
 from crdtredis._engine import Executor
+from crdtredis.commands.table import CountedKeys
 from tests.engine.conftest import NOW, tokens
 
 UNKNOWN = b"-ERR unknown command '%b', with args beginning with: %b\r\n"
@@ -227,6 +228,9 @@ def test_replies_of_resp3(run):
     ("keys are", dict(keys=(2, 1, 1), arity=3)),
     ("does not reach the first", dict(keys=(2, 2, 1))),
     ("does not reach the last", dict(keys=(1, 2, 1))),
+    ("does not reach the number", dict(keys=[CountedKeys("RO access", 2)])),
+    ("what becomes of its keys", dict(keys=(1, 1, 1), flags="write", replicas="x")),
+    ("what becomes of its keys", dict(keys=(1, 1, 1))),
     ("leave the work", dict(handler=None)),
 ])
 def test_registration_refuses_what_cannot_be_right(fault, registration):
