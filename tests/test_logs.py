@@ -1,0 +1,153 @@
+"""The log of messages: lines, levels, files that are moved away, and messages that repeat."""
+import json
+import logging
+import os
+import re
+
+import pytest
+
+from crdtredis import logs
+
+
+@pytest.fixture
+def output(tmp_path):
+    """A log into a file; afterwards nothing of it is left in the process."""
+    loggers = [logging.getLogger(name) for name in (logs.ROOT, *logs.LIBRARIES)]
+    before = [(x.handlers, x.level, x.propagate) for x in loggers]
+    for logger in loggers:
+        logger.handlers = []
+    output = logs.start("info", str(tmp_path / "log"), "text")
+    yield output
+    output.close()
+    for logger, (handlers, level, propagate) in zip(loggers, before):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+def lines(output) -> list[str]:
+    with open(output.path, encoding="utf-8") as f:
+        return f.read().splitlines()
+
+
+def say(level: int, text: str, *args, part: str = "storage", **more) -> None:
+    logging.getLogger(f"crdtredis.{part}").log(level, text, *args, **more)
+
+
+def test_a_line_says_when_how_important_which_part_and_what(output):
+    say(logging.WARNING, "segment %d is full", 7)
+    when, rest = lines(output)[0].split(" ", 1)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", when)
+    assert rest == "warning storage: segment 7 is full"
+
+
+def test_a_line_break_in_a_message_forges_no_line(output):
+    say(logging.INFO, "peer said %s", "a\n2026-01-01T00:00:00.000Z error   storage: b\r\nc")
+    line, = lines(output)
+    assert line.endswith("peer said a 2026-01-01T00:00:00.000Z error   storage: b c")
+
+
+def test_messages_below_the_level_are_left_out(output):
+    say(logging.DEBUG, "fine")
+    logs.set_level("debug")
+    say(logging.DEBUG, "finer")
+    assert [line.split()[-1] for line in lines(output)] == ["finer"]
+
+
+def test_libraries_speak_from_warnings_on(output):
+    logging.getLogger("aiohttp.server").info("hello")
+    logging.getLogger("aiohttp.server").warning("careful")
+    line, = lines(output)
+    assert line.endswith("warning aiohttp.server: careful")
+
+
+def test_json(output):
+    logs.set_style("json")
+    say(logging.ERROR, "ä %s", "\n")
+    try:
+        raise ValueError("no")
+    except ValueError:
+        say(logging.ERROR, "it failed", part="replication", exc_info=True)
+    first, second = map(json.loads, lines(output))
+    assert "traceback" not in first
+    assert (first["level"], first["logger"], first["message"]) == ("error", "storage", "ä \n")
+    assert second["traceback"].endswith("ValueError: no")
+
+
+def test_text_has_the_traceback_below(output):
+    try:
+        raise ValueError("no")
+    except ValueError:
+        say(logging.ERROR, "it failed", exc_info=True)
+    found = lines(output)
+    assert found[0].endswith("error   storage: it failed") and found[-1] == "ValueError: no"
+
+
+def test_a_file_that_was_moved_away_is_left_when_asked(output, tmp_path):
+    say(logging.INFO, "before")
+    os.rename(output.path, tmp_path / "log.1")
+    say(logging.INFO, "still there")
+    logs.reopen()
+    say(logging.INFO, "after")
+    old = (tmp_path / "log.1").read_text().splitlines()
+    assert [line.split()[-1] for line in old] == ["before", "there"]
+    assert [line.split()[-1] for line in lines(output)] == ["after"]
+
+
+def test_a_file_that_cannot_be_opened_again_leaves_the_old_one(output, tmp_path):
+    os.rename(output.path, tmp_path / "log.1")
+    os.mkdir(output.path)
+    with pytest.raises(OSError):
+        logs.reopen()
+    say(logging.INFO, "goes on")
+    assert "goes on" in (tmp_path / "log.1").read_text()
+
+
+def test_a_log_that_takes_nothing_stops_nobody(output):
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, output.fd)
+    os.close(full)
+    say(logging.ERROR, "into nothing")
+
+
+def test_start_says_that_a_file_cannot_be_opened(tmp_path):
+    with pytest.raises(OSError):
+        logs.Output(str(tmp_path / "missing" / "log"))
+
+
+# ---- messages that repeat ------------------------------------------------------------------------
+
+@pytest.fixture
+def brake():
+    now = [0.0]
+    b = logs.Brake(lambda: now[0])
+    b.now = now
+    return b
+
+
+def passes(brake, text: str, *args, fault: bool = False) -> str | None:
+    """What is written of a record: None where it is left out."""
+    exception = (ValueError, ValueError("x"), None) if fault else None
+    record = logging.LogRecord("crdtredis.x", logging.INFO, "", 1, text, args, exception)
+    return record.getMessage() if brake.filter(record) else None
+
+
+def test_one_message_is_written_a_hundred_times_in_a_while(brake):
+    found = [passes(brake, "client %d is wrong", i) for i in range(150)]
+    assert found[:100] == [f"client {i} is wrong" for i in range(100)]
+    assert found[100:] == [None] * 50
+    assert passes(brake, "another") == "another"
+    brake.now[0] = brake.PERIOD
+    shown = passes(brake, "client %d is wrong", 7)
+    assert shown == "client 7 is wrong (and 50 times more, not shown)"
+    assert passes(brake, "client %d is wrong", 8) == "client 8 is wrong"
+
+
+def test_faults_with_a_traceback_are_fewer(brake):
+    found = [passes(brake, "it failed", fault=True) for _ in range(8)]
+    assert found == ["it failed"] * 5 + [None] * 3
+
+
+def test_made_up_messages_fill_no_memory(brake):
+    for i in range(3 * brake.KINDS):
+        assert passes(brake, f"message {i}")
+    assert len(brake.kinds) <= brake.KINDS
