@@ -239,9 +239,11 @@ def busy(a):
 LOADER = """
 import random, socket, sys, time
 port, rate = map(int, sys.argv[1:])
-s = socket.create_connection(("127.0.0.1", port)); s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+s = socket.create_connection(("127.0.0.1", port))
+s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 batch = max(1, rate // 1000)
-data = b"".join(b"*3\\r\\n$3\\r\\nSET\\r\\n$16\\r\\nkey:%012d\\r\\n$32\\r\\n%032d\\r\\n" % (i, i) for i in range(batch))
+one = b"*3\\r\\n$3\\r\\nSET\\r\\n$16\\r\\nkey:%012d\\r\\n$32\\r\\n%032d\\r\\n"
+data = b"".join(one % (i, i) for i in range(batch))
 due = time.monotonic()
 while True:
     s.sendall(data)

@@ -26,7 +26,8 @@ from tests.respclient import encode
 
 PINGER = """
 import socket, sys, time
-s = socket.create_connection(("127.0.0.1", int(sys.argv[1]))); s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 worst, last = 0.0, None
 print("ready", flush=True)
 sys.stdin.readline()

@@ -1,8 +1,8 @@
 """What ops cost that come before what they depend on: the causal buffer, alone and in real
 clusters.
 
-    python -m bench.waiting kernel -n 100000          # seconds of CPU and the longest call, per shape
-    python -m bench.waiting mesh --seconds 15         # three writers at full speed, every replica: the longest PING
+    python -m bench.waiting kernel -n 100000  # seconds of CPU and the longest call, per shape
+    python -m bench.waiting mesh --seconds 15   # three writers, every replica: the longest PING
     python -m bench.waiting line --seconds 15 --rate 60000    # a - b - c without a link from a to c
 
 kernel: a replica is given the same ops in the order that hurts. mesh and line: server processes

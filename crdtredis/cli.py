@@ -22,14 +22,15 @@ crdt-redis: an active-active Redis. Every replica takes reads and writes, and al
 
   crdt-redis [FILE] [flags]         start a server
   crdt-redis demo                   start three replicas on loopback and show them converge
-  crdt-redis check [--repair] DIR   examine the data directory of a server that is not running; keep what is sound
+  crdt-redis check [--repair] DIR   examine the data directory of a server that is not
+                                    running; keep what is sound
   crdt-redis --generate-config      print a complete configuration file
   crdt-redis --version
 
   --config FILE
-        Read settings from this file (or the one that CRDT_CONFIG names), JSON or a redis.conf; a FILE before the
-        flags is the same. A setting's value is that of its flag, else of its environment variable, else of the
-        file, else the default.
+        Read settings from this file (or the one that CRDT_CONFIG names), JSON or a redis.conf; a
+        FILE before the flags is the same. A setting's value is that of its flag, else of its
+        environment variable, else of the file, else the default.
 """
 # Flags that are no settings, and whether they take a value.
 EXTRA = {"--config": True, "--generate-config": False, "--version": False, "--help": False}
@@ -87,8 +88,8 @@ def serve(args: list[str]) -> int:
     file = others.pop("--config", "") or file or os.environ.get(CONFIG_VARIABLE)
     config = Config.load(flags, os.environ, file or None, faults=faults)
     if others:
-        config.warnings.append("without effect here: "
-                               f"{', '.join(f'{flag} {words}'.strip() for flag, words in others.items())}")
+        named = ", ".join(f"{flag} {words}".strip() for flag, words in others.items())
+        config.warnings.append(f"without effect here: {named}")
     keep_standard_descriptors()
     started = daemonize() if config.daemonize else lambda: None
     from crdtredis.server import Server

@@ -797,8 +797,8 @@ def parse_json(text: str, path: str) -> dict[str, Any]:
         # or escapes like \ud800, which are no characters either
         json.dumps(data, ensure_ascii=False).encode()
     except json.JSONDecodeError as e:
-        raise ConfigError([Fault("", origin,
-                                 f"expected JSON: {e.msg} at line {e.lineno}, column {e.colno}")]) from None
+        problem = f"expected JSON: {e.msg} at line {e.lineno}, column {e.colno}"
+        raise ConfigError([Fault("", origin, problem)]) from None
     except (ValueError, RecursionError):
         # or a number of thousands of digits, or a depth of thousands
         raise ConfigError([Fault("", origin, "expected JSON in UTF-8")]) from None
@@ -1178,8 +1178,8 @@ def example() -> str:
                                   "where the comment says so) or strings such as \"250ms\"; sizes "
                                   "are integers of bytes or strings such as \"64mb\"."}
     for s in SETTINGS:
-        lines["_" +
-              s.name] = f"{s.help} Expected: {s.kind.expected}.{' May change at run time.' if s.live else ''}"
+        live = " May change at run time." if s.live else ""
+        lines["_" + s.name] = f"{s.help} Expected: {s.kind.expected}.{live}"
         lines[s.name] = s.kind.to_json(s.initial)
     return json.dumps(lines, indent=2, ensure_ascii=False)
 

@@ -160,8 +160,8 @@ def begin(replicas: list[Replica]) -> None:
     while not all(r.call("PING") == "PONG" for r in replicas):
         for r in replicas:
             if r.process.poll() is not None:
-                raise StartError(f"replica {r.name} ended: "
-                                 f"{(r.folder / 'messages.log').read_text(errors='replace').strip()}", 1)
+                said = (r.folder / "messages.log").read_text(errors="replace").strip()
+                raise StartError(f"replica {r.name} ended: {said}", 1)
         if time.monotonic() > patience:
             raise StartError(f"the replicas did not reply within {START_PATIENCE:g} s", 1)
         time.sleep(0.05)

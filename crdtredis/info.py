@@ -265,8 +265,9 @@ def crdt(x: Any) -> Fields:
         out[f"held{i}"] = f"replica={name},epoch={epoch},ops={ops},ahead_ms={ms - replica.now}"
     for i, p in enumerate(peers):
         out[f"peer{i}"] = (
-                f"url={p.url},replica={p.replica},state={p.state.replace(' ', '-')},lag_ops={p.lag_ops},lag_ms={p.lag_ms},"
-                           f"queued_bytes={p.queued_bytes},missing_ops={p.missing_ops},last_contact_ms={p.last_contact_ms}")
+            f"url={p.url},replica={p.replica},state={p.state.replace(' ', '-')},"
+            f"lag_ops={p.lag_ops},lag_ms={p.lag_ms},queued_bytes={p.queued_bytes},"
+            f"missing_ops={p.missing_ops},last_contact_ms={p.last_contact_ms}")
     return out
 
 
@@ -300,10 +301,10 @@ def modules(x: Any) -> Fields:
 
 @section
 def commandstats(x: Any) -> Fields:
-    return {f"cmdstat_{name}":
-                               f"calls={calls},usec={usec},usec_per_call={usec / calls if calls else 0:.2f},rejected_calls={rejected},"
-                               f"failed_calls={failed}" for name,
-                               (calls, usec, rejected, failed) in x.command_stats().items()}
+    return {f"cmdstat_{name}": f"calls={calls},usec={usec},"
+                               f"usec_per_call={usec / calls if calls else 0:.2f},"
+                               f"rejected_calls={rejected},failed_calls={failed}"
+            for name, (calls, usec, rejected, failed) in x.command_stats().items()}
 
 
 @section

@@ -1,10 +1,10 @@
 """Logging: lines for people or JSON, to standard error or a file that log rotation may move away.
 
 The standard library's logging does the work; every module logs to
-logging.getLogger("crdtredis.<part>"). Times are UTC with
-milliseconds. A text line is "2026-01-31T12:00:00.123Z info    storage: message"; a JSON line is one object with time, level, logger,
-message and, after an exception, traceback. A line break inside a message becomes a space, so that
-no client or peer can forge a line.
+logging.getLogger("crdtredis.<part>"). Times are UTC with milliseconds. A text line is
+"2026-01-31T12:00:00.123Z info    storage: message"; a JSON line is one object with time, level,
+logger, message and, after an exception, traceback. A line break inside a message becomes a space,
+so that no client or peer can forge a line.
 
 A log that cannot be written (disk full, standard error closed) must never stop the server: such
 errors are swallowed. Nor may a fault that a client can repeat fill the disk: of one message (see

@@ -562,7 +562,8 @@ def held(replica: Replica) -> dict[str, str]:
 
 def many_actors(n: int) -> str:
     """Each process that made an operation stays in the clocks, and there is room for 65535."""
-    return f"the replicas of this cluster have made operations in {n} processes: 65535 are the end. Restart less often"
+    return (f"the replicas of this cluster have made operations in {n} processes: 65535 are the "
+            "end. Restart less often")
 
 
 def how_to_connect(config: Config) -> str:

@@ -76,7 +76,7 @@ class Connection:
         return [self.read() for _ in commands]
 
     # replies
-    # ------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     def raw(self) -> bytes:
         """The bytes of one complete reply."""
         start = self.at

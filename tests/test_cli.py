@@ -101,8 +101,8 @@ def test_port_in_use(tmp_path, server):
             refused_log.stderr)
     result = run("--port", free_port(), "--http-port", first.http_port, "--data-dir",
                  tmp_path / "d")
-    assert (result.returncode == 3
-            and f"cannot listen on 127.0.0.1:{first.http_port} (http_port): Address already in use" in result.stderr)
+    taken = f"cannot listen on 127.0.0.1:{first.http_port} (http_port): Address already in use"
+    assert result.returncode == 3 and taken in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -47,15 +47,15 @@ def test_fixed_names_and_defaults():
 def test_declarations_are_sound():
     assert len(BY_NAME) == len(SETTINGS)
     spellings = [n for s in SETTINGS for n in {s.name.replace("_", "-"), s.public, *s.aliases}]
-    assert len(spellings) == len(set(spellings)) == len(
-            BY_PUBLIC), "two settings share a spelling in CONFIG"
+    assert len(spellings) == len(set(spellings)) == len(BY_PUBLIC), (
+        "two settings share a spelling in CONFIG")
     flags = [f for s in SETTINGS for f in s.flags]
     assert len(flags) == len(set(flags))
     for s in SETTINGS:
         assert s.help.endswith(".") and s.group, s.name
         assert s.kind.from_text(s.kind.to_text(s.initial)) == s.initial, s.name
-        assert s.kind.from_json(
-                json.loads(json.dumps(s.kind.to_json(s.initial)))) == s.initial, s.name
+        assert s.kind.from_json(json.loads(json.dumps(s.kind.to_json(s.initial)))) == s.initial, (
+            s.name)
 
 
 @pytest.mark.parametrize("variable, name", [
@@ -279,9 +279,8 @@ def test_config_get():
     assert (get(config, ["save"]) == {"save": ""} and get(config, ["appendonly"])
             == {"appendonly": "yes"})
     assert set(get(config, ["*"])) == {s.public for s in SETTINGS}
-    assert get(config,
-               ["hash-max-ziplist-value"]) == {"hash-max-ziplist-value":
-                                               "64"}, "an older name of Redis's"
+    assert get(config, ["hash-max-ziplist-value"]) == {"hash-max-ziplist-value": "64"}, (
+        "an older name of Redis's")
     assert get(config, ["hash-max-*"]) == {"hash-max-listpack-entries": "512",
                                            "hash-max-listpack-value": "64"}, "each once"
     assert get(config, ["tcp-*"]) == {"tcp-keepalive": "300", "tcp-backlog": "511"}
@@ -428,8 +427,9 @@ def test_every_secret_has_a_file():
 
 def test_faults_of_secret_files(tmp_path):
     missing = str(tmp_path / "missing")
+    unreadable = f"{missing} cannot be read: No such file or directory"
     assert (faults_of(Config.of, requirepass_file=missing)
-            == [f"requirepass_file (settings): {missing} cannot be read: No such file or directory"])
+            == [f"requirepass_file (settings): {unreadable}"])
     for text, problem in ((b"", "is empty"), (b"\n", "is empty"),
                           (b"two\nlines", "expected a password"),
                           (b"x" * 5000, "expected a password"),

@@ -67,7 +67,7 @@ def imports(path: Path) -> set[str]:
     found = set()
     for package, names, module in IMPORT.findall(text):
         if module or package:
-            found.add((module or package.lstrip(".")))
+            found.add(module or package.lstrip("."))
         else:
             found.update(n.strip(" (") for n in names.split(",") if n.strip(" (")
                          and not n.strip().startswith("__")

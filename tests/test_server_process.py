@@ -405,8 +405,8 @@ def test_what_every_part_says_reaches_the_log_file():
     for path in (ROOT / "crdtredis").rglob("*.p*"):
         if path.suffix in (".py", ".pyx", ".pxi"):
             for name in re.findall(r"""getLogger\("([^"]*)""", path.read_text()):
-                assert name.startswith(
-                        "crdtredis.") or path.name == "logs.py", f"{path.name}: {name}"
+                assert name.startswith("crdtredis.") or path.name == "logs.py", (
+                    f"{path.name}: {name}")
 
 
 def test_storage_messages_reach_the_log_file(processes):

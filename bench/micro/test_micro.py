@@ -1,7 +1,7 @@
 """Micro-benchmarks of the parts that every request passes: RESP, op codec, table, merge, segment
 records, and a whole command.
 
-    python -m pytest bench/micro                                    # a table; --benchmark-compare for two commits
+    python -m pytest bench/micro  # a table; --benchmark-compare for two commits
     python -m pytest bench/micro --benchmark-autosave
 
 Each measures one call that does a thousand things, so that the border between Python and C weighs

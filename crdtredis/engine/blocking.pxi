@@ -9,7 +9,7 @@
 # command run again, by the same handler. So he takes the first of his keys, in the order of his
 # arguments, that has something.
 #
-#     A waits at k; then B at l, k; then C at k.   RPUSH k x y  ->  A takes x, B takes y, C waits on.
+#     A waits at k; then B at l, k; then C at k.  RPUSH k x y  ->  A takes x, B takes y, C waits on.
 #
 # What is served is as good as a command of its own: one op, its effects on other keys make those
 # ready in turn (BLMOVE), until nothing is left. It terminates since whoever is served has left all

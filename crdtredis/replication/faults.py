@@ -30,10 +30,12 @@ def words(fault: BaseException) -> str:
         case aiohttp.ClientConnectorSSLError():
             return f"TLS fails: {fault.os_error}"
         case aiohttp.ClientConnectorDNSError():
-            return f"the name {fault.host} cannot be looked up: {fault.os_error.strerror or fault.os_error}"
+            why = fault.os_error.strerror or fault.os_error
+            return f"the name {fault.host} cannot be looked up: {why}"
         case aiohttp.ClientConnectorError():
             number = fault.os_error.errno
-            return f"it cannot be reached: {os.strerror(number) if number else str(fault.os_error) or 'it closed the connection'}"
+            why = os.strerror(number) if number else str(fault.os_error)
+            return f"it cannot be reached: {why or 'it closed the connection'}"
         case aiohttp.ServerDisconnectedError():
             return "it closed the connection without a reply"
         case TimeoutError():

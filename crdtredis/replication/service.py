@@ -380,7 +380,7 @@ class Service:
         try:
             async with asyncio.timeout(timeout), self._syncs:
                 await work()
-        except asyncio.TimeoutError:
+        except TimeoutError:
             pass
         # who has not told all it has keeps the others waiting
         unfinished = asked - here or here - done

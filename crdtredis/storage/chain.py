@@ -58,8 +58,8 @@ def header_of(path: Path, number: int, replica_id: str | None, brief: bool = Fal
     if replica_id is not None and header.replica != replica_id:
         raise Foreign(8, f"belongs to replica {header.replica!r}, not to {replica_id!r}")
     if header.number != number:
-        raise FormatError(8,
-                          f"the header says segment {header.number}: the file was renamed or copied")
+        raise FormatError(8, f"the header says segment {header.number}: the file was renamed or "
+                             "copied")
     return header
 
 

@@ -86,7 +86,8 @@ class LogReader:
                     end = os.stat(mine.path).st_size
             if at < end:
                 with opened(segment_path(self._folder, number)) as fd:
-                    for batch, at, _ in read_batches(fd, at, end, self._batch, self._batch):
+                    for batch, after, _ in read_batches(fd, at, end, self._batch, self._batch):
+                        at = after
                         if batch:
                             return batch, (number, at)
             if not links:

@@ -279,10 +279,9 @@ def torn_end(link: Link, later: list[Link], fd: int, e: FormatError) -> Truncati
     size = os.fstat(fd).st_size
     found = record_find(read_at(fd, size - e.offset, e.offset), 1)
     if found >= 0:
-        raise RecoveryError(link.path, e.offset,
-                                                 f"{e.reason}, and a sound record follows at "
-                                                 "offset "
-                                                 f"{e.offset + found}: no torn end, but damage") from None
+        why = (f"{e.reason}, and a sound record follows at offset {e.offset + found}: no torn end, "
+               "but damage")
+        raise RecoveryError(link.path, e.offset, why) from None
     return Truncation(link.path, e.offset, size - e.offset, e.reason)
 
 
@@ -377,4 +376,5 @@ def described(replica: Receiver, op: Op | None) -> str:
     if op is None:
         return "the sound record here is no batch of this version and"
     names = {actor: f"{name}/{epoch}" for actor, name, epoch, _ in replica.actors()}
-    return f"op {op.seq} of actor {names.get(op.actor, f'{op.actor:016x}')}, in the sound record here,"
+    actor = names.get(op.actor, f"{op.actor:016x}")
+    return f"op {op.seq} of actor {actor}, in the sound record here,"

@@ -32,8 +32,9 @@ def run(theirs, seed: int) -> int:
         ours.replica.now = int(time.time() * 1000)
         theirs.send(*argv)
         expected, got = theirs.raw(), ours(*argv)
-        assert differences.same(argv, expected,
-                                got), f"seed {seed}, RESP{resp}: {expected!r} from Redis, {got!r} here, after {steps[:i + 1]}"
+        assert differences.same(argv, expected, got), (
+            f"seed {seed}, RESP{resp}: {expected!r} from Redis, {got!r} here, after "
+            f"{steps[:i + 1]}")
     ours.replica.check()
     return len(steps)
 
@@ -75,6 +76,6 @@ def test_long_sequences_of_increments_show_the_same_digits(reference, block):
             argv = as_bytes(argv)
             theirs.send(*argv)
             expected, got = theirs.raw(), ours(*argv)
-            assert differences.same(argv, expected,
-                                    got), f"{expected!r} from Redis, {got!r} here, after {done[-30:]}"
+            assert differences.same(argv, expected, got), (
+                f"{expected!r} from Redis, {got!r} here, after {done[-30:]}")
     ours.replica.check()

@@ -121,7 +121,8 @@ def test_stored_searches(sicily):
     (("GEORADIUS", "g", 0, 0, 1, "m", "ANY"), "ERR the ANY argument requires COUNT argument"),
     (("GEORADIUS_RO", "g", 0, 0, 1, "m", "STORE", "t"), "ERR syntax error"),
     (("GEORADIUS", "g", 0, 0, 1, "m", "STORE", "t", "WITHDIST"),
-     "ERR STORE option in GEORADIUS is not compatible with WITHDIST, WITHHASH and WITHCOORD options"),
+     "ERR STORE option in GEORADIUS is not compatible with WITHDIST, WITHHASH and WITHCOORD "
+     "options"),
     (("GEORADIUSBYMEMBER", "g", "nobody", 1, "m"), "ERR could not decode requested zset member"),
     (("GEOSEARCH", "g", "FROMLONLAT", 0, 0, "BYBOX", "x", 1, "m"), "ERR need numeric width"),
     (("GEOSEARCH", "g", "FROMLONLAT", 0, 0, "BYBOX", 1, "x", "m"), "ERR need numeric height"),

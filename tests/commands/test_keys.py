@@ -93,8 +93,8 @@ def test_a_key_goes_at_its_deadline_and_not_before(c):
                        (("MOVE", "a", 1), 0), (("MEMORY", "USAGE", "a"), None)]:
         assert c(*argv) == gone, argv
     assert c.error("RENAME", "a", "b") == "ERR no such key"
-    assert c("SET", "b", 1) == b"OK" and c("RENAMENX", "b",
-                                           "a") == 1, "an expired key is in nobody's way"
+    assert c("SET", "b", 1) == b"OK" and c("RENAMENX", "b", "a") == 1, (
+        "an expired key is in nobody's way")
     assert c("TTL", "a") == -1, "nothing of the expired key comes back"
 
 

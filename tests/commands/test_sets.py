@@ -155,8 +155,8 @@ def test_random_choices_are_uniform(r, count):
         for m in chosen if isinstance(chosen, list) else [chosen]:
             seen[int(m)] += 1
     expected = rounds * abs(count or 1) / 20
-    assert sum((n - expected) ** 2 / expected
-               for n in seen) < 45, "chi squared, 19 degrees of freedom: p = 0.001 at 43.8"
+    assert sum((n - expected) ** 2 / expected for n in seen) < 45, (
+        "chi squared, 19 degrees of freedom: p = 0.001 at 43.8")
 
 
 # ---- several sets --------------------------------------------------------------------------------
@@ -380,8 +380,8 @@ def test_TYP_1_a_set_shows_before_a_string(ab):
     sync(a, b)
     b("SPOP", "s", 2)
     sync(a, b)
-    assert a("TYPE", "s") == b("TYPE",
-                               "s") == b"+none\r\n", "a write removes the hidden string it observed"
+    assert a("TYPE", "s") == b("TYPE", "s") == b"+none\r\n", (
+        "a write removes the hidden string it observed")
 
 
 def test_random_histories_converge():

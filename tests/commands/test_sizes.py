@@ -39,8 +39,8 @@ def wide(client, key, n, size=1000):
 def refused(c, *argv) -> None:
     before = content(c), c.replica.clock(), c.replica.keys()
     assert c.error(*argv) == TOO_LARGE, argv
-    assert (content(c), c.replica.clock(),
-            c.replica.keys()) == before, f"{argv[0]} has changed something"
+    assert (content(c), c.replica.clock(), c.replica.keys()) == before, (
+        f"{argv[0]} has changed something")
     c.replica.check()
 
 
@@ -237,8 +237,8 @@ def test_in_a_transaction_it_is_refused(c, argv):
     c(*argv)
     c("SET", "last", 1)
     replies = c("EXEC")
-    assert (str(replies[1]) in (TOO_LARGE,
-                                "WRONGTYPE Operation against a key holding the wrong kind of value"))
+    wrong_type = "WRONGTYPE Operation against a key holding the wrong kind of value"
+    assert str(replies[1]) in (TOO_LARGE, wrong_type)
     assert (c("HLEN", "h") == 6000 and c("ZCARD", "z") == 2000
             and c("EXISTS", "first", "last", "small") == 3)
     assert len(op_sizes(c.replica.take_ops())) == 1 and c.replica.stats()["torn"] == 0

@@ -93,8 +93,8 @@ def test_bad_times(c, argv, name):
                               ("EX", (MAX - NOW) // 1000 + 1, bad_time(name)),
                               ("EX", "x", NOT_INTEGER), ("PX", "1.5", NOT_INTEGER),
                               ("EX", "", NOT_INTEGER), ("PXAT", MAX + 1, NOT_INTEGER)]:
-        assert c(*[word if a == "{}" else time if a is None else a
-                   for a in argv]) == reply, (word, time)
+        assert c(*[word if a == "{}" else time if a is None else a for a in argv]) == reply, (
+            (word, time))
     assert c("GET", "k") == bulk("old") and c.deadline("k") == -1
     assert c("SET", "k", "v", "PXAT", MAX) == OK and c.deadline("k") == MAX
 

@@ -12,7 +12,7 @@ A rule is asked with the command as sent (name in upper case) and the two raw re
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Callable
+from collections.abc import Callable
 
 from tests.commands import payloads
 from tests.commands.run import Client
@@ -160,7 +160,8 @@ NOISE = [
     Rule(("CLIENT LIST", "CLIENT INFO", "INFO"), _values(lambda t, o: True), "text",
          "of this process"),
     Rule(("HELLO",), _values(_hello), "version, id",
-         "of this process; the reported version is that of the Redis whose behaviour is the target"),
+         "of this process; the reported version is that of the Redis whose behaviour is the "
+         "target"),
     Rule(("CONFIG GET",), _values(lambda t, o: _pairs(t) == _pairs(o)), "order", "table order"),
     Rule(("COMMAND GETKEYSANDFLAGS",),
          _values(lambda t, o: [(k, sorted(f)) for k, f in t] == [(k, sorted(f)) for k, f in o]),

@@ -37,8 +37,8 @@ def _bitop(rng):
 
 
 def _field(rng):
-    at = rng.choice([str(rng.randrange(70)), str(rng.randrange(70)), "#%d" % rng.randrange(6),
-                     "#%d" % rng.randrange(6), _offset(rng),
+    at = rng.choice([str(rng.randrange(70)), str(rng.randrange(70)), f"#{rng.randrange(6)}",
+                     f"#{rng.randrange(6)}", _offset(rng),
                      rng.choice(["#-1", "#", "#x", "-1"]) if rng.random() < 0.2 else "0"])
     return [rng.choice(BAD_TYPES if rng.random() < 0.03 else TYPES), at]
 

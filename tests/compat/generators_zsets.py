@@ -3,8 +3,8 @@ sets with one score only: of others Redis leaves the answer open. Sums stay with
 double, but for some fractions that every implementation rounds alike."""
 from __future__ import annotations
 
-from tests.compat.generators_hashes import field, scan
-from tests.compat.generators_sets import SETS, member
+from tests.compat.generators_hashes import scan
+from tests.compat.generators_sets import member
 from tests.compat.words import BAD_DOUBLES, BAD_INTEGERS, case, key, text
 
 ZSETS = ["s", "{t}1", "k"]

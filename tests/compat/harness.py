@@ -10,7 +10,7 @@ A failing sequence is shrunk, step by step, to one in which every step is needed
 its seed:
 
     python -m tests.compat.harness --seed 4711                  # that one again
-    python -m tests.compat.harness --sequences 100000           # a long run over fresh seeds; --first chooses where to begin
+    python -m tests.compat.harness --sequences 100000  # fresh seeds; --first chooses where to begin
 
 SCAN and its kin are run to their end at both servers and compared as a set, since cursors are
 private to a server. EXEC replies are compared element by element, each under the rule of its

@@ -5,10 +5,10 @@ The suite belongs to Redis and is not part of this repository. Take a checkout o
 version this server claims (its `runtest` wants `tclsh`, and `redis-cli` and `redis-benchmark` in
 its src/: built there, or links to installed ones) and name it:
 
-    python -m tests.compat.tcl /path/to/redis-7.2.4                           # every unit of UNITS
-    python -m tests.compat.tcl /path/to/redis-7.2.4 type/string expire        # these
-    python -m tests.compat.tcl /path/to/redis-7.2.4 --reference               # against redis-server: what there is to pass
-    python -m tests.compat.tcl /path/to/redis-7.2.4 --peer                    # a second replica follows, and must agree after each unit
+    python -m tests.compat.tcl PATH                       # every unit of UNITS
+    python -m tests.compat.tcl PATH type/string expire    # these
+    python -m tests.compat.tcl PATH --reference           # redis-server: what there is to pass
+    python -m tests.compat.tcl PATH --peer                # a second replica must agree each time
 
 Each unit gets a fresh server, since the units of the suite leave settings behind, and runs in the
 suite's mode for external servers, without the tests that want DEBUG or a Redis-style replica. Of a
@@ -134,7 +134,8 @@ def main() -> int:
                    help="write what the suite printed to DIR/<unit>.txt")
     a = p.parse_args()
     report = 0
-    print(f"{'unit':<16}{'of':>5}{'passed':>8}{'listed':>8}{'failed':>8}{'not run':>9}{'ignored':>9}")
+    print(f"{'unit':<16}{'of':>5}{'passed':>8}{'listed':>8}{'failed':>8}"
+          f"{'not run':>9}{'ignored':>9}")
     try:
         for unit in a.units or UNITS:
             cluster = Cluster(2 if a.peer else 1, appendfsync="no", enable_debug_command="yes")
@@ -155,7 +156,8 @@ def main() -> int:
             wrong = [name for name, reason in reasons.items() if not reason]
             total = UNITS.get(unit, 0)
             not_run = max(0, total - len(found.passed) - len(found.failed))
-            print(f"{unit:<16}{total:>5}{len(found.passed):>8}{len(listed):>8}{len(wrong):>8}{not_run:>9}{len(found.ignored):>9}", flush=True)
+            print(f"{unit:<16}{total:>5}{len(found.passed):>8}{len(listed):>8}{len(wrong):>8}"
+                  f"{not_run:>9}{len(found.ignored):>9}", flush=True)
             for name in wrong:
                 print(f"  failed: {name}\n    {found.failed[name]}")
             for text in found.broken:

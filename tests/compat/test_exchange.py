@@ -7,7 +7,6 @@ import pytest
 from tests.commands import payloads
 from tests.compat import harness
 from tests.compat.words import DATABASES, KEYS
-from tests.real.cluster import Server
 
 HOLDS = [{"hash-max-listpack-entries": "128", "zset-max-listpack-entries": "128",
           "set-max-intset-entries": "512", "list-max-listpack-size": "-2"},
@@ -35,9 +34,8 @@ def test_exchange(reference, server, block):
                         payload = giver("DUMP", key)
                         if payload is not None:
                             assert taker("RESTORE", "copy", 0, payload, "REPLACE") == b"OK"
-                            assert payloads.read(taker,
-                                                 "copy") == payloads.read(giver, key), (
-                                                     seed, key, payload)
+                            assert payloads.read(taker, "copy") == payloads.read(giver, key), (
+                                (seed, key, payload))
                             taker("DEL", "copy")
                             compared += 1
         for name, value in HOLDS[0].items():

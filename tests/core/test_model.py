@@ -52,12 +52,11 @@ class Both:
         self.real.now = now
         assert self.real.clock() == self.model.clock, told
         for key in KEYS:
-            assert probe_get(self.real, 0,
-                             key) == self.model.get(0, key, now), f"{key} at {self.real.id} {told}"
+            assert probe_get(self.real, 0, key) == self.model.get(0, key, now), (
+                f"{key} at {self.real.id} {told}")
             if self.model.get(0, key, now) is not None:
-                assert self.real.inspect(0,
-                                         key)["deadline"] == self.model.deadline(
-                                             0, key), f"deadline of {key} {told}"
+                assert self.real.inspect(0, key)["deadline"] == self.model.deadline(0, key), (
+                    f"deadline of {key} {told}")
         assert self.real.keys()[0] == sum(k.live() for k in self.model.keys.values()), told
         assert self.real.pending()["ops"] == len(self.model.pending), told
 

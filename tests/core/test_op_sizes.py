@@ -112,8 +112,8 @@ def test_a_received_op_is_not_held_in_decoded_form():
                          check=True, timeout=120).stdout
     grown, memory, keys = map(int, out.split())
     assert keys == 1 and len(batch) < 20_000_000
-    assert grown < memory + 2 * len(
-            batch), f"{grown} bytes for {len(batch)}, of which {memory} stay"
+    assert grown < memory + 2 * len(batch), (
+        f"{grown} bytes for {len(batch)}, of which {memory} stay")
 
 
 @pytest.mark.parametrize("n", [1, 63, 64, 65, 66, 200, 1000])

@@ -13,6 +13,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -167,7 +168,7 @@ def test_pushes_beside_the_ends_of_all_numbers():
         assert a.replica.digest() == b.replica.digest()
 
 
-def batch_at(peer, steps, value, ids={}):
+def batch_at(peer, steps, value, ids=MappingProxyType({})):
     """An op of a peer that inserts at a position of its choice. `ids`: of the actors that the steps
     name, beside the peer's own."""
     actor = next(i for i, r, _, _ in peer.replica.actors() if r == peer.replica.id)

@@ -128,7 +128,6 @@ def test_no_change_moves_more_than_a_few_elements(direction):
     table = TableProbe(7)
     most = 0
     keys = [key(i) for i in range(20000)]
-    left, was = 0, 0
     for change, k in [(table.add, k) for k in keys] + [(table.remove, k) for k in keys]:
         before, resizing, size = table.left(), table.resizing(), len(table)
         change(k)

@@ -85,7 +85,7 @@ def test_too_slow_a_sync_thread_gets_a_gap(served):
     bridge.drain()
     c = s.connect()
     for i in range(50):
-        c.send(["SET".encode(), b"k%d" % i, b"x" * 10_000]).expect(OK)
+        c.send([b"SET", b"k%d" % i, b"x" * 10_000]).expect(OK)
     assert bridge.outgoing[1] <= 100_000 and bridge.gaps > 0
     kinds = [kind for kind, _, _ in bridge.drain()]
     assert kinds[0] == GAP and set(kinds[1:]) == {OPS} and kinds.count(GAP) == 1

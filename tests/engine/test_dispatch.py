@@ -153,7 +153,7 @@ def test_a_python_command_that_fails_answers_and_goes_on(run, caplog):
 def test_slow_log(run, executor):
     executor.set_slowlog(0, 3)
     run("CLIENT SETNAME me", "PING", "ECHO " + "x" * 200,
-        "MGET " + " ".join("k%d" % i for i in range(40)))
+        "MGET " + " ".join(f"k{i}" for i in range(40)))
     entries = executor.slowlog()
     assert [e[0] for e in entries] == [3, 2, 1]
     assert (entries[0][3][0] == b"MGET" and len(entries[0][3]) == 32
@@ -210,7 +210,8 @@ def test_sessions_and_tokens_are_freed():
 def test_replies_of_resp3(run):
     assert run("HELLO 3").startswith(b"%7\r\n")
     assert (run("GET nope", "CLIENT TRACKINGINFO")
-            == b"_\r\n%3\r\n$5\r\nflags\r\n~1\r\n$3\r\noff\r\n$8\r\nredirect\r\n:-1\r\n$8\r\nprefixes\r\n*0\r\n")
+            == b"_\r\n%3\r\n$5\r\nflags\r\n~1\r\n$3\r\noff\r\n$8\r\nredirect\r\n:-1\r\n"
+               b"$8\r\nprefixes\r\n*0\r\n")
     assert run("MULTI", "GET nope", "EXEC") == b"+OK\r\n+QUEUED\r\n*1\r\n_\r\n"
     assert run("WATCH k", "SET k 1", "MULTI", "EXEC") == b"+OK\r\n+OK\r\n+OK\r\n_\r\n"
     assert run("RESET", "GET nope") == b"+RESET\r\n$-1\r\n"

@@ -79,7 +79,7 @@ def test_what_a_peer_sent_is_lent_to_the_engine_and_let_go_with_the_answer(serve
     batch = peer.take_ops()
     before = sys.getrefcount(batch)
     bridge.send_receive(1, batch)
-    s.wait(lambda: s.replica.keys(0)[0] == 1)
+    s.wait(lambda: s.replica.keys(0)[0] == 1)     # noqa: F821 (until del below)
     s.on_engine(lambda: None)
     assert sys.getrefcount(batch) == before + 1
     [token] = [token for _, token, _ in bridge.drain()]

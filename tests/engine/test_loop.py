@@ -13,7 +13,7 @@ import time
 import pytest
 
 from crdtredis._core import SegmentWriter
-from tests.engine.conftest import Client, encode, tokens
+from tests.engine.conftest import encode, tokens
 
 PONG, OK = b"+PONG\r\n", b"+OK\r\n"
 
@@ -102,7 +102,7 @@ def test_strangers_are_held_short(served):
     assert c.closed() == b"-ERR Protocol error: unauthenticated multibulk length\r\n"
     c = s.connect()
     c.send("AUTH secret",
-           ["ECHO".encode(), b"x" * 20_000]).expect(OK + b"$20000\r\n" + b"x" * 20_000 + b"\r\n")
+           [b"ECHO", b"x" * 20_000]).expect(OK + b"$20000\r\n" + b"x" * 20_000 + b"\r\n")
 
 
 HTTP = b"%b / HTTP/1.1\r\nHost: localhost:6379\r\nContent-Type: text/plain\r\n\r\nSET k evil\r\n"

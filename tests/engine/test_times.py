@@ -154,6 +154,5 @@ def test_what_works_for_a_reply_hears_that_nobody_wants_it(served):
     kind = type(tokens[0])
     tokens.clear()
     assert ended == list(range(300))
-    assert s.on_engine(lambda: sum(isinstance(o, kind)
-                                   for o in gc.get_objects(
-                                       ))) < 150, "the heap of time limits is swept"
+    assert s.on_engine(lambda: sum(isinstance(o, kind) for o in gc.get_objects())) < 150, (
+        "the heap of time limits is swept")

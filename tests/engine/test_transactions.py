@@ -52,8 +52,8 @@ def test_watch_sees_other_clients(run, executor):
         run("SET k 1", "WATCH k nothing")
         run(change, session=other)
         assert run("MULTI", "PING", "EXEC") == OK + QUEUED + answer, change
-        assert run("MULTI", "PING",
-                   "EXEC") == OK + QUEUED + b"*1\r\n+PONG\r\n", "EXEC lets go of watched keys"
+        assert run("MULTI", "PING", "EXEC") == OK + QUEUED + b"*1\r\n+PONG\r\n", (
+            "EXEC lets go of watched keys")
 
 
 def test_watch_of_an_absent_key(run, executor):

@@ -1,6 +1,7 @@
 """Coverage-guided fuzzing under AddressSanitizer and UBSan.
 
-    python tests/fuzz/run.py [--seconds 60] [TARGET ...]     share the seconds among the targets (targets.py; default: all of them)
+    python tests/fuzz/run.py [--seconds 60] [TARGET ...]     share the seconds among the targets
+                                                             (targets.py; default: all of them)
     python tests/fuzz/run.py TARGET --input FILE             run one input again
 
 Needs clang with its run-time library (Debian: clang, libclang-rt-14-dev) and a Python built with a

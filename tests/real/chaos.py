@@ -1,6 +1,6 @@
 """Everything that can go wrong between server processes, at once, under a seed.
 
-    python -m tests.real.chaos --schedules 20 --seconds 20          # prints the seed of each; a failure names it
+    python -m tests.real.chaos --schedules 20 --seconds 20  # prints each seed; a failure names it
     python -m tests.real.chaos --first 7 --schedules 1
 
 Three servers in a random topology that is connected at least: a line, a mesh, pairs of which only
@@ -301,8 +301,8 @@ class Chaos:
                 assert not missing, (
                     f"{n.name} lacks the acknowledged elements {sorted(missing)[:10]} "
                     f"({len(missing)})")
-                assert counted <= int(c("GET", "count")
-                                      or 0) <= sent, f"{n.name}: {c('GET', 'count')} of {counted} to {sent} increments"
+                assert counted <= int(c("GET", "count") or 0) <= sent, (
+                    f"{n.name}: {c('GET', 'count')} of {counted} to {sent} increments")
 
     def states(self) -> list[tuple]:
         for n in self.nodes:
@@ -312,8 +312,9 @@ class Chaos:
     def until(self, what: str, look: Callable[[], list], good: Callable[[list], bool]) -> None:
         end = time.monotonic() + HEAL
         while not good(found := look()):
-            assert time.monotonic(
-                    ) < end, f"{what} after {HEAL:g} s: {found}\n{[self.tell(n, 'CRDT.PEERS') for n in self.nodes]}"
+            assert time.monotonic() < end, (
+                f"{what} after {HEAL:g} s: "
+                f"{found}\n{[self.tell(n, 'CRDT.PEERS') for n in self.nodes]}")
             time.sleep(0.2)
 
     def close(self) -> None:

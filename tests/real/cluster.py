@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PORTS = 10_000, 32_000                   # below net.ipv4.ip_local_port_range
 # seconds until a server must answer PING; generous, for a busy CI machine
 START_TIMEOUT = 30.0
-running: list["Process"] = []            # every process started and not yet disposed of
+running: list[Process] = []            # every process started and not yet disposed of
 _given: set[int] = set()
 
 
@@ -101,7 +101,7 @@ class Process:
     def pid(self) -> int:
         return self.process.pid
 
-    def start(self, wait: bool = True, **environment: str) -> "Process":
+    def start(self, wait: bool = True, **environment: str) -> Process:
         """Start the process and, unless told otherwise, wait until it answers PING."""
         assert self.process is None, "already running"
         env = {k: v for k, v in os.environ.items() if not k.startswith("CRDT_")}
@@ -239,7 +239,7 @@ class Cluster:
         for s in self.servers:
             s.peers = [o.address for o in self.servers if o is not s]
 
-    def start(self) -> "Cluster":
+    def start(self) -> Cluster:
         for s in self.servers:
             s.start(wait=False)
         for s in self.servers:

@@ -2,10 +2,10 @@
 a thread of its own.
 
     links = Links()
-    link = links.to(server.http_port)           # link.address is what the other server names as its peer
+    link = links.to(server.http_port)  # link.address is what the other server names as its peer
     link.cut()                                  # connections break, new ones are refused
     link.mend()
-    link.swallow("back")                        # requests arrive, answers never do ("there": requests do not arrive)
+    link.swallow("back")  # requests arrive, answers never do ("there": requests do not arrive)
     link.delay = 0.1                            # seconds, each way
     link.rate = 200_000                         # bytes a second, each way
 

@@ -111,8 +111,8 @@ def test_redis_benchmark(s, pipeline, extra):
               10000, *extra, "--csv",
               "-t", "ping_inline,ping_mbulk,set,get,incr,mset")
     assert out.returncode == 0, out.stdout + out.stderr
-    assert not re.search("(?i)error|warning|could not",
-                         out.stdout + out.stderr), out.stdout + out.stderr
+    assert not re.search("(?i)error|warning|could not", out.stdout + out.stderr), (
+        out.stdout + out.stderr)
     assert len(out.stdout.strip().splitlines()) == 1 + len(tests)
 
 

@@ -19,7 +19,7 @@ from crdtredis.storage.batch import declaration, run
 from crdtredis.storage.chain import read_chain
 from crdtredis.storage.format import read_batches, segment_numbers
 from crdtredis.storage.identity import take_identity
-from tests.real.cluster import Cluster, Server, until
+from tests.real.cluster import Server, until
 from tests.respclient import ReplyError
 from tests.storage.node import Node
 

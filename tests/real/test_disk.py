@@ -313,7 +313,7 @@ def test_removing_the_lock_file_admits_no_second_server(on_disk):
     assert accepted(a, "SET", "k", "v")
 
 
-def test_after_a_repair_health_tells_that_acknowledged_ops_wait_until_a_peer_has_given_back_what_was_lost(on_disk):
+def test_after_a_repair_health_says_that_ops_wait_until_a_peer_gives_back_what_was_lost(on_disk):
     a, disk = on_disk()
     b, other = on_disk("b")
     a.peers, b.peers = [b.address], [a.address]

@@ -231,7 +231,7 @@ async def test_one_replica_under_two_addresses_has_one_conversation_and_counts_o
 
 
 @run
-async def test_what_a_process_had_and_the_next_lost_is_not_acknowledged_by_an_address_that_met_the_former():
+async def test_what_a_process_had_and_the_next_lost_is_not_acknowledged():
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(network, "streams", False)
         async with Network(2) as (a, b):

@@ -45,7 +45,10 @@ def test_a_refusal_is_read_on_both_sides_and_names_them():
 
 def test_an_epoch_met_elsewhere_is_left():
     own, later = actor("a", 10), actor("a", 17)
-    ask = lambda clock, told, theirs: plan.newer_epoch(own, clock, told, theirs, 100)
+
+    def ask(clock, told, theirs):
+        return plan.newer_epoch(own, clock, told, theirs, 100)
+
     assert ask({own.id: 3}, [own, actor("b", 99)], {own.id: 3}) is None
     assert ask({own.id: 3}, [own, later], {own.id: 3}) == 17            # a later life of ours
     # a dot of ours that we never made
@@ -56,7 +59,10 @@ def test_an_epoch_met_elsewhere_is_left():
 
 def test_an_epoch_far_in_the_future_is_not_followed():
     own, now = actor("a", 10), 1_700_000_000_000
-    ask = lambda *told: plan.newer_epoch(own, {own.id: 3}, told, {}, now)
+
+    def ask(*told):
+        return plan.newer_epoch(own, {own.id: 3}, told, {}, now)
+
     assert ask(actor("a", now + plan.EPOCH_AHEAD)) == now + plan.EPOCH_AHEAD
     for epoch in (now + plan.EPOCH_AHEAD + 1, 2**63 - 2, 2**63, 2**64 - 1):
         assert ask(actor("a", epoch)) is None

@@ -537,8 +537,7 @@ FAULTS = [
     Fault("what a former process had put down to the present one",
           PEERS + "hub.py",
           "replication/test_links.py::"
-          "test_what_a_process_had_and_the_next_lost_is_not_acknowledged_by_an_address_that_"
-          "met_the_former",
+          "test_what_a_process_had_and_the_next_lost_is_not_acknowledged",
           "if p.is_replica and p.process == n.process)",
           "if p.is_replica and p.replica == n.replica)"),
     Fault("a sync that gives up with the session of a former process",

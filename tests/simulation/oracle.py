@@ -65,8 +65,8 @@ class Ops:
             for op in run.ops:
                 if (actor, op.seq) in self.ops:
                     continue
-                assert op.seq == 1 or (actor,
-                                       op.seq - 1) in self.ops, f"a log holds op {op.seq} of {actor} and not the one before"
+                assert op.seq == 1 or (actor, op.seq - 1) in self.ops, (
+                    f"a log holds op {op.seq} of {actor} and not the one before")
                 deps = self.deps.get(actor, {}) | {self.names[d.actor]: d.seq for d in op.deps}
                 self.deps[actor] = deps
                 self.ops[actor, op.seq] = Op((actor, op.seq), op.stamp, deps | {actor: op.seq - 1},

@@ -15,9 +15,10 @@ What an op is depends only on what its replica had seen, so each is made once an
 combinations: an order costs some microseconds, and CI replays a few hundred thousand. An op is one
 command, or several in MULTI and EXEC.
 
-    python -m tests.simulation.test_interleavings --large                             # all commands in every shape; ten minutes
+    python -m tests.simulation.test_interleavings --large  # every shape; ten minutes
     python -m tests.simulation.test_interleavings --large --only "list, three: two by two"
-    python -m tests.simulation.test_interleavings --only "list, three: LPOP k || RPUSH k p || DEL k"          # one, as a failure names it
+    # one, as a failure names it
+    python -m tests.simulation.test_interleavings --only "list, three: LPOP k || RPUSH k p || DEL k"
 """
 from __future__ import annotations
 
@@ -173,7 +174,8 @@ def replay(base: bytes, orders: list, ops: list[bytes], told_too: bool) -> str |
             if told_too and (fault := differs_from_oracle(z, base, [ops[i] for i in order])):
                 return fault
         if found != wanted:
-            return f"order {order} gives {found[1]}, order {orders[0]} gives {wanted[1]}{', digests differ' * (found[0] != wanted[0])}"
+            digests = ", digests differ" * (found[0] != wanted[0])
+            return (f"order {order} gives {found[1]}, order {orders[0]} gives {wanted[1]}{digests}")
     return None
 
 

@@ -35,7 +35,8 @@ def test_wrapping_and_indentation_do_not_count():
     old, new = "    if a and f(b, c):\n", "    if a:\n"
     for condition in ("a and f(b, c)", "a and f(\n            b, c)",
                       "a \\\n            and f(b,\n                  c)"):
-        assert change(f"y\n    if {condition}:\n        x\n", old, new) == ["y\n    if a:\n        x\n"]
+        source = f"y\n    if {condition}:\n        x\n"
+        assert change(source, old, new) == ["y\n    if a:\n        x\n"]
     source, changed = "        if a and f(b, c):\n            x\n", "        if a:\n            x\n"
     assert change(source, old, new) == [changed]
 

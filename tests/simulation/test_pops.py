@@ -89,8 +89,8 @@ def run(seed):
         kind = n.client("TYPE", "k").decode()
         there = content(n.client, b"k", kind) if kind != "none" else []
         names = [m for m, _ in there] if type == "zset" else list(there)
-        assert set(names) == seen[n][0] - seen[n][1] and len(names) == len(
-                set(names)), f"seed {seed}: {n.replica.id} holds {names}"
+        assert set(names) == seen[n][0] - seen[n][1] and len(names) == len(set(names)), (
+            f"seed {seed}: {n.replica.id} holds {names}")
         return names
 
     for _ in range(rng.randint(10, 60)):
@@ -102,12 +102,11 @@ def run(seed):
             argv = rng.choice(POPS[type])
             before = look(n)
             got = popped_by(argv, n.client(*argv))
-            assert set(got) <= set(before) and len(got) == len(
-                    set(got)), f"seed {seed}: {argv} gave {got} of {before}"
+            assert set(got) <= set(before) and len(got) == len(set(got)), (
+                f"seed {seed}: {argv} gave {got} of {before}")
             if type != "set":                     # from the end it names, in order
-                assert got in (before[:len(got)],
-                               before[::
-                                      -1][:len(got)]), f"seed {seed}: {argv} gave {got} of {before}"
+                assert got in (before[:len(got)], before[:: -1][:len(got)]), (
+                    f"seed {seed}: {argv} gave {got} of {before}")
             seen[n][1] |= set(got)
             n.take(popped=got)
         else:
@@ -128,8 +127,8 @@ def run(seed):
     if type != "set":
         assert all(names == left[0] for names in left), f"seed {seed}: {left}"
         for names in before:                      # the order in which elements stand never changes
-            assert [e for e in names if e in left[0]] == [e for e in left[0]
-                                                          if e in names], f"seed {seed}: {names}, then {left[0]}"
+            assert [e for e in names if e in left[0]] == [e for e in left[0] if e in names], (
+                f"seed {seed}: {names}, then {left[0]}")
 
 
 @pytest.mark.parametrize("first", range(0, 1000, 100))

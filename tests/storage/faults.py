@@ -4,7 +4,7 @@
     process = Popen(..., env=os.environ | disk.environment)
     disk.fail("fdatasync", "segment-", errno.EIO, times=1)
     disk.heal()
-    disk.power_loss(rng)                        # after the process is dead: leaves in the directory what a disk might have
+    disk.power_loss(rng)  # after the process is dead: leaves what a disk might have
 
 What a loss of power leaves. A file has at least the bytes it had at its last fdatasync, at most
 those it had in the end, and between them perhaps zeros, as file systems do that enlarge a file

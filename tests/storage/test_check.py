@@ -246,8 +246,8 @@ def test_an_op_that_cannot_be_applied_stops_the_start_and_is_named(refused, caps
 def test_repair_puts_an_op_without_effect_in_its_place(refused, capsys):
     damaged = segment_path(refused.folder, 1).read_bytes()
     assert main(str(refused.folder), True) == 0
-    assert ((f"op {refused.bad} of actor a/1, in the sound record here, cannot be "
-             "applied: set aside" in capsys.readouterr().out))
+    assert (f"op {refused.bad} of actor a/1, in the sound record here, cannot be "
+             "applied: set aside" in capsys.readouterr().out)
     assert (refused.folder / "segment-0000000000000001.log.damaged").read_bytes() == damaged
     replica = Replica("a", 99)
     r = recover(refused.folder, "a", replica)

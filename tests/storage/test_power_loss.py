@@ -25,7 +25,8 @@ WRITER = textwrap.dedent("""
     import os, random, sys
     from pathlib import Path
     from tests.storage.node import Node
-    folder, epoch, seed, policy, steps = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], int(sys.argv[5])
+    folder, policy = Path(sys.argv[1]), sys.argv[4]
+    epoch, seed, steps = (int(sys.argv[i]) for i in (2, 3, 5))
     rng = random.Random(seed)
     node = Node(folder, epoch=epoch, policy=policy, max_segment_size=rng.choice([500, 900, 3000]))
     print("synced", node.digest(), flush=True)
@@ -33,7 +34,8 @@ WRITER = textwrap.dedent("""
         what = rng.random() if i < steps - 15 else 0        # at the end nothing is synced any more
         if what < 0.7:
             acknowledged = node.set(b"k%d" % i, rng.randbytes(rng.randrange(200)))
-            print("synced" if policy == "always" and acknowledged else "made", node.digest(), flush=True)
+            synced = policy == "always" and acknowledged
+            print("synced" if synced else "made", node.digest(), flush=True)
         elif what < 0.85:
             node.log.tick()
         elif what < 0.98:
@@ -107,8 +109,9 @@ def test_power_lost_again_while_the_torn_end_is_being_cut_off(disk, tmp_path):
         assert expected in digests[promised:]
         for call in ("rename", "ftruncate", "fsync directory", "unlink"):
             rule = disk.fail(call, "", KILL, skip=rng.randrange(2), times=1)
-            code = "import sys, pathlib; from crdtredis._core import Replica; from crdtredis.storage.recovery import recover; " \
-                   "recover(pathlib.Path(sys.argv[1]), 'a', Replica('a', 9))"
+            code = ("import sys, pathlib; from crdtredis._core import Replica; "
+                    "from crdtredis.storage.recovery import recover; "
+                    "recover(pathlib.Path(sys.argv[1]), 'a', Replica('a', 9))")
             crashes += subprocess.run([sys.executable, "-c", code, disk.folder],
                                       env=os.environ | disk.environment).returncode != 0
             assert disk.hits(rule) <= 1

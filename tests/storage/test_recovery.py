@@ -275,7 +275,7 @@ def test_a_header_that_rotted_is_refused(many):
             path.write_bytes(was)
 
 
-def test_a_newest_segment_whose_header_length_rotted_is_not_taken_for_one_that_was_only_being_created(one):
+def test_a_newest_segment_whose_header_length_rotted_is_not_taken_for_a_new_one(one):
     change(segment_path(one.folder, 1), 9, b"\x7f")
     refused(one.folder, segment_path(one.folder, 1),
             "ends within the header, but sound records are there")
@@ -368,20 +368,19 @@ def test_truncation_and_rot_at_random_places(tmp_path):
         except RecoveryError as e:
             outcomes["refused"] += 1
             assert str(folder) in str(e) and e.offset >= 0
-            assert not (kind == "append" and number == last
-                        or kind == "truncate last"), (round_, kind, e)
+            assert not (kind == "append" and number == last or kind == "truncate last"), (
+                (round_, kind, e))
         else:
             digest = replica.digest()
             if digest == digests[60]:
                 outcomes["whole"] += 1
             else:
                 outcomes["cut"] += 1
-                iterations = next(t for t, d in digests.items() if d == digest)
-                assert (r.truncations
-                        or kind.startswith("truncate")) and iterations >= iterations_before_last, (
-                            round_, kind, iterations)
-                assert iterations == 59 or kind in ("truncate", "truncate last", "bytes",
-                                               "zeros"), (round_, kind, iterations)
+                n = next(t for t, d in digests.items() if d == digest)
+                assert r.truncations or kind.startswith("truncate"), (round_, kind, n)
+                assert n >= iterations_before_last, (round_, kind, n)
+                assert n == 59 or kind in ("truncate", "truncate last", "bytes", "zeros"), (
+                    round_, kind, n)
         shutil.rmtree(folder)
     assert min(outcomes.values()) > 30, outcomes
 
