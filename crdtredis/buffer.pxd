@@ -15,7 +15,8 @@ cdef extern from *:
     """
     #include <sys/mman.h>
     #define LARGE_BLOCK ((size_t)32 << 20)
-    /* A block that malloc maps by itself, about to be filled: a fault per 2 MiB in place of one per 4 KiB, which took longer than the copying. */
+    /* A block that malloc maps by itself, about to be filled: a fault per 2 MiB in place of one per
+       4 KiB, which took longer than the copying. */
     static inline void huge_pages(void *p, size_t n) {
     #ifdef MADV_HUGEPAGE
         size_t from = ((size_t)p + 4095) & ~(size_t)4095, to = ((size_t)p + n) & ~(size_t)4095;

@@ -18,7 +18,8 @@ cdef extern from *:
     """
     #if defined(__x86_64__)
     #define CRC32C_HARDWARE __builtin_cpu_supports("sse4.2")
-    __attribute__((target("sse4.2"))) static uint32_t crc32c_hardware(uint32_t crc, const char *p, size_t n)
+    __attribute__((target("sse4.2")))
+    static uint32_t crc32c_hardware(uint32_t crc, const char *p, size_t n)
     {
         uint64_t sum = crc, word;
         for (; n >= 8; p += 8, n -= 8) {
@@ -45,7 +46,8 @@ cdef extern from *:
     }
     #else
     #define CRC32C_HARDWARE 0
-    static uint32_t crc32c_hardware(uint32_t crc, const char *p, size_t n) { (void)p; (void)n; return crc; }
+    static uint32_t crc32c_hardware(uint32_t crc, const char *p, size_t n)
+    { (void)p; (void)n; return crc; }
     #endif
     """
     int CRC32C_HARDWARE

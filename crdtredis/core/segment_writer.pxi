@@ -15,7 +15,7 @@
 #   - failed fdatasync: everything after `durable` is in doubt; storage/segments.py writes it again
 #     into another file.
 #   - in both cases the state is LOG_FAILED until a new file has taken it all and is on disk. The
-#     clients of the iteration get errors, not OK: their writes are in memory and will be in the log if
+#     clients of the iteration get errors: their writes are in memory and will be in the log if
 #     the process lives to see the disk recover, but nobody was promised so.
 #
 # `pending` is bounded because the engine accepts no writes, no ops from peers and reaps nothing

@@ -1,7 +1,7 @@
 # The crossing between the engine thread and the sync thread: what each may ask of the other, and
 # nothing else.
 #
-#   engine -> sync   OPS      the Batch an iteration has logged, if the sync side wants ops (set_wanted)
+#   engine -> sync   OPS      the Batch an iteration has logged, if the sync side wants ops (wanted)
 #                    GAP      the queue was full and its oldest OPS were dropped: read them from the
 #                             segments
 #                    RESULT   what became of a RECEIVE

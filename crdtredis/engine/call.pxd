@@ -35,7 +35,7 @@ cdef struct Client:
     uint32_t watched_n
     uint32_t watched_cap
     # for CLIENT LIST and SLOWLOG
-    void *session           # owned reference to its Session once a Python command has run, else NULL
+    void *session           # owned reference to its Session once a Python command ran, else NULL
     Command *command        # of the last call
     int64_t created         # Dispatch.steady
     int64_t active          # ... of the last command

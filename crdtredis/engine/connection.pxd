@@ -47,10 +47,10 @@ cdef struct Ahead:
     uint32_t hash           # of its first key
 
 cdef void accept_all(Loop self) noexcept nogil
-cdef void process(Loop self, Conn *c) noexcept nogil                # one client's share of an iteration
+cdef void process(Loop self, Conn *c) noexcept nogil                # one client's share
 # the end of the iteration: replies, and the marking of who is to be closed
 cdef void send_all(Loop self) noexcept nogil
 cdef void send_conn(Loop self, Conn *c) noexcept nogil
-cdef void kill(Loop self, Conn *c) noexcept nogil                   # close it when the iteration ends
+cdef void kill(Loop self, Conn *c) noexcept nogil  # close it at the iteration's end
 cdef void free_dead(Loop self) noexcept nogil
 cdef void check_idle(Loop self) noexcept nogil                      # a slice of cron

@@ -237,7 +237,8 @@ cdef int run_commands(Loop self, Conn *c, uint32_t *left) noexcept nogil:
             # says that there is no more, and lets go of the buffer: the wait may be long
             parser_next(p)
             return 1
-        if (left[0] == 0 or client.reply.buf.n > REPLY_SLICE or client.reply.over or iteration_is_full(d)
+        if (left[0] == 0 or client.reply.buf.n > REPLY_SLICE or client.reply.over
+            or iteration_is_full(d)
                 or client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED)):
             c.state |= CONN_UNPARSED
             return 1

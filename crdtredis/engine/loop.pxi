@@ -5,7 +5,7 @@
 #   3  for every client that has bytes: read, parse, run, replies into its buffer
 #   4  apply what peers sent (within a time budget), reap expired keys, serve who waited for what
 #      came
-#   5  the iteration's ops: one record, one append to the log; then the same bytes to the sync thread
+#   5  the iteration's ops: one record, one append to the log; the same bytes to the sync thread
 #   6  replies to the sockets, connections to be closed closed
 #
 # A reply leaves in step 6 only, so no client is told of a write that step 5 has not logged. Should
@@ -375,7 +375,7 @@ cdef class Loop:
     def unpause(self):
         self.end_pause()
 
-    # ---- the iteration --------------------------------------------------------------------------------
+    # ---- the iteration ---------------------------------------------------------------------------
 
     cdef void set_clock(self) noexcept nogil:
         self.now = clock_ms(CLOCK_REALTIME)

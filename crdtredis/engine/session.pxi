@@ -90,7 +90,7 @@ cdef void reset_client(Dispatch *d, Client *client) noexcept nogil:
     client.name = NULL
 
 
-# ---- Python commands ------------------------------------------------------------------------------
+# ---- Python commands -----------------------------------------------------------------------------
 
 cdef inline void take_gil(Dispatch *d) noexcept nogil:
     """In a loop iteration: the GIL, until the loop lets it go at the iteration's end."""

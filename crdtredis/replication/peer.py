@@ -284,7 +284,7 @@ class Peer:
         if seconds:
             try:
                 await asyncio.wait_for(self.wanted.wait(), seconds)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 return
         self.wanted.clear()
 
@@ -814,7 +814,7 @@ class Peer:
                 return await asyncio.wait_for(self.hub.until(lambda:
                                                              clocks.observed(self.acked, target)),
                                                              patience)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 patience = min(2 * patience, 10 * BRING_UP_PATIENCE)
                 await self.anti_entropy()
             stuck = clocks.overdue(self.acked, target, before)

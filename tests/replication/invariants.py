@@ -73,5 +73,5 @@ def overclaims(nodes) -> None:
     for n in nodes:
         for p in n.hub.peers:
             other = next(m for m in nodes if m.url == p.url)
-            assert clocks.observed(other.engine.logged,
-                                 p.acked), f"{n.name} takes {other.name} to have {p.acked}: it has {other.engine.logged}"
+            assert clocks.observed(other.engine.logged, p.acked), (
+                f"{n.name} takes {other.name} to have {p.acked}: it has {other.engine.logged}")

@@ -112,7 +112,7 @@ def made(replica, *sizes) -> bytes:
 
 
 @pytest.mark.parametrize("memory", [1 << 30, 0], ids=["memory", "segments"])
-def test_an_iteration_larger_than_a_request_is_handed_out_in_requests_and_an_op_larger_than_a_part_alone(
+def test_an_iteration_larger_than_a_request_is_handed_out_in_requests(
         memory):
     a, stored = Replica("a", 1), Log()
     sizes = [3000] * 400 + [PART + 1] + [10] * 3 + [700_000]

@@ -24,9 +24,10 @@ class Caller:
 
     async def __aenter__(self):
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.node.port)
-        self.writer.write("GET /replication/stream HTTP/1.1\r\nHost: x\r\nConnection: "
-                          f"Upgrade\r\nUpgrade: {UPGRADE}\r\n"
-                          f"X-Replica: {self.replica}\r\nX-Session: {self.session:x}\r\n\r\n".encode())
+        head = ("GET /replication/stream HTTP/1.1\r\nHost: x\r\n"
+                f"Connection: Upgrade\r\nUpgrade: {UPGRADE}\r\n"
+                f"X-Replica: {self.replica}\r\nX-Session: {self.session:x}\r\n\r\n")
+        self.writer.write(head.encode())
         self.status = int((await self.reader.readuntil(b"\r\n\r\n")).split()[1])
         return self
 
@@ -267,8 +268,9 @@ def test_a_reply_that_is_none_ends_the_conversation(frame):
                     hello = proto.Hello(version=PROTOCOL, cluster="default", replica="b", epoch=1,
                                        process=5, now=int(time.time() * 1000), session=9)
                     body = encode(hello if b"/handshake" in head else proto.Reply())
-                    writer.write("HTTP/1.1 200 x\r\nContent-Type: "
-                                 f"application/x-crdt-redis\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+                    head = ("HTTP/1.1 200 x\r\nContent-Type: application/x-crdt-redis\r\n"
+                            f"Content-Length: {len(body)}\r\n\r\n")
+                    writer.write(head.encode() + body)
 
             server = await asyncio.start_server(serve, "127.0.0.1", 0)
             peer = a.call(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")

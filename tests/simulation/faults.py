@@ -712,8 +712,7 @@ FAULTS = [
     Fault("a loop iteration handed out uncut",
           PEERS + "oplog.py",
           "replication/test_oplog.py::"
-          "test_an_iteration_larger_than_a_request_is_handed_out_in_requests_and_an_op_larger_than_a_"
-          "part_alone",
+          "test_an_iteration_larger_than_a_request_is_handed_out_in_requests",
           "        for part in split(batch, self.most_entry):",
           "        for part in [batch]:"),
     Fault("a fallen back reader begins at the handshake",

@@ -144,7 +144,7 @@ class Node:
         self.world.lost |= before - disk.dots()
         self.world.say(f"{self.name} is restored from a backup of {len(records)} records")
 
-    # ---- iterations -----------------------------------------------------------------------------------
+    # ---- iterations ------------------------------------------------------------------------------
     def execute(self, session: int, *argv) -> bytes:
         argv = [a if isinstance(a, bytes) else str(a).encode() for a in argv]
         self.replica.now = self.now()
