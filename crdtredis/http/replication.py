@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 # The status beside the code: a proxy or a log reader should see roughly what is the matter.
 STATUS = {
-    proto.MALFORMED: 400, proto.UNAUTHORIZED: 401, proto.WRONG_CLUSTER: 403, proto.WRONG_VERSION: 403,
-    proto.SAME_REPLICA: 409, proto.CLOCK_SKEW: 409,
+    proto.MALFORMED: 400, proto.UNAUTHORIZED: 401, proto.WRONG_CLUSTER: 403,
+    proto.WRONG_VERSION: 403, proto.SAME_REPLICA: 409, proto.CLOCK_SKEW: 409,
     proto.NO_SESSION: 409, proto.PAUSED: 503, proto.BUSY: 503, proto.TOO_LARGE: 413,
     proto.NEEDS_FULL_SYNC: 409, proto.STOPPING: 503,
 }
@@ -91,8 +91,8 @@ class Replication:
             async with asyncio.timeout(self.hub.settings.timeout):
                 await replies.acquire()
         except TimeoutError:
-            return refused(Refusal(proto.BUSY,
-                                   "replies to earlier requests of this replica have not been read"))
+            return refused(Refusal(proto.BUSY, "replies to earlier requests of this replica have "
+                                               "not been read"))
         try:
             return await self.reply(request, proto.Pull, lambda head,
                                      _: self.hub.pull(replica, head), HEAD_MAX + 4)

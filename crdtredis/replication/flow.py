@@ -1,15 +1,15 @@
 """How bodies move over a link: bounded in bytes, and given up when nothing moves, not when it takes
 long.
 
-- *ProgressLimit* is a time limit on progress. Each STEP bytes that move, in either direction, renew it,
-  so a gigabyte over a slow line is no fault, and a line that stands still, or a peer that trickles,
-  is one. What was written may still stand in buffers on the way, the systems' or a proxy's, where
-  nobody sees it move, so the limit grows with it.
+- *ProgressLimit* is a time limit on progress. Each STEP bytes that move, in either direction, renew
+  it, so a gigabyte over a slow line is no fault, and a line that stands still, or a peer that
+  trickles, is one. What was written may still stand in buffers on the way, the systems' or a
+  proxy's, where nobody sees it move, so the limit grows with it.
 - *Budget* bounds the bytes of one sender that are held here and not yet applied. Each peer has its
   own (Traffic): one that uploads slowly, or is faster than the engine, keeps only itself waiting,
   in its own connections.
-- *PartialOp* puts together one large op. It outlives connections and sessions, so that the op goes on
-  where it stopped.
+- *PartialOp* puts together one large op. It outlives connections and sessions, so that the op goes
+  on where it stopped.
 
 A body's bound is checked before it is read where its length is declared, and while it is read in
 any case.

@@ -253,7 +253,9 @@ class Peer:
         self._failures = 1 if was_up else self._failures + 1
         self.error = words(fault)
         if isinstance(fault, Refusal):
-            self.error = fault.text if fault.code == proto.UNKNOWN else f"{fault.name}: {fault.text}"
+            self.error = fault.text
+            if fault.code != proto.UNKNOWN:
+                self.error = f"{fault.name}: {fault.text}"
             if fault.code == proto.PAUSED:
                 self._state, self.refusal = "paused", None
                 if self.error != before:
@@ -464,7 +466,8 @@ class Peer:
         self._actor = Actor(actor_id(hello.replica, hello.epoch), hello.replica, hello.epoch)
         if hello.process != self.process:
             self._refused_ops = None                            # what it had then it may have lost
-        self.process, self.acked, self.handshake_at = hello.process, to_clock(hello.clock), time.monotonic()
+        self.process, self.acked = hello.process, to_clock(hello.clock)
+        self.handshake_at = time.monotonic()
         self._declared = {a.id for a in told}
         self._session, self._version = hello.session, 0
 
@@ -646,7 +649,7 @@ class Peer:
                 await self._push(self.hub.declarations_beyond(self._declared) + chunk.batch if told
                                  else chunk.batch, told)
         except Refusal as e:
-            raise self._refused(e, chunk)
+            raise self._refused(e, chunk) from e
         self.counts.ops_sent += chunk.ops
 
     def _refused(self, refusal: Refusal, chunk: Chunk) -> Refusal:

@@ -6,12 +6,12 @@ every other?
 
 - *Push, own ops only.* A replica pushes the ops of its own actors (all epochs) to every peer, as
   they are made. In a full mesh that is each op once over each link.
-- *Anti-entropy, everything.* Every sync_interval two replicas compare clocks (pull). What a peer has
-  and this replica lacks is asked for only when it is *overdue*: lacking in the round before too,
-  with nothing arrived from that actor since. Ops on their way from their origin are thus not
+- *Anti-entropy, everything.* Every sync_interval two replicas compare clocks (pull). What a peer
+  has and this replica lacks is asked for only when it is *overdue*: lacking in the round before
+  too, with nothing arrived from that actor since. Ops on their way from their origin are thus not
   fetched a second time, while those of an origin that cannot reach us arrive through a third
-  replica. The same rule, one round later, lets a replica relay foreign ops to a peer that
-  cannot ask for them.
+  replica. The same rule, one round later, lets a replica relay foreign ops to a peer that cannot
+  ask for them.
 
 A watermark is always a clock, one seq per actor, never a time: an op of an actor whose clock is
 behind, or that took a detour, sorts before things already sent, and a watermark of time would

@@ -102,8 +102,8 @@ def test_a_line_per_peer():
             == "http://b:1 b: up, it lacks 0 of ours, we lack 2 of its, last contact 15 ms ago")
     down = PeerInfo("http://c:1", "", "down", 7, 1500, 0, 0, 0, -1, "refused", Counts())
     assert (peer_line(down)
-            == ("http://c:1 (no handshake yet): down, it lacks 7 of ours for 1500 ms, we lack 0 of its, "
-                "no contact yet; refused"))
+            == ("http://c:1 (no handshake yet): down, it lacks 7 of ours for 1500 ms, "
+                "we lack 0 of its, no contact yet; refused"))
     second = PeerInfo("http://b:2", "b", "standby", 0, 0, 0, 0, 0, 15, "", Counts())
     assert peer_line(second) == "http://b:2 b: standby, it is reached by another address"
 

@@ -129,7 +129,8 @@ def test_an_address_that_has_come_to_stand_by_is_unreachable_only_where_its_repl
 
     # what comes of the address itself is not the matter here
     second._after = lambda fault: 3600.0
-    second.ready, first.ready, first.anti_entropy, first.bring_up = stands_by, ready, at_once, brought
+    second.ready, first.ready = stands_by, ready
+    first.anti_entropy, first.bring_up = at_once, brought
     for replica, unreachable in (("b", ()), ("c", (second.url,))):
         second._state = "connecting"
         outcomes = []
