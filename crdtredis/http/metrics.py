@@ -39,7 +39,8 @@ GAUGES = {
     "stamps_ahead_seconds": ("crdt", "stamps_ahead_seconds",
                              "How far the stamps here are ahead of the clock"),
     "writes_refused_for_clock": ("crdt", "writes_refused_for_clock",
-                                 "1 while that is more than max_clock_skew, and writes are refused"),
+                                 "1 while that is more than max_clock_skew, and writes are "
+                                 "refused"),
     "tombstones": ("crdt", "tombstones",
               "Counter entries cancelled and kept until their actor is known to have seen it"),
 }

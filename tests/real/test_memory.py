@@ -66,10 +66,8 @@ def queue(mesh, n):
                 pushed = end
             for got in popper.pipeline([["LPOP", "q", 20]] * (BATCH // 20)):
                 if got:
-                    assert [int(e)
-                            for e in got] == list(range(popped,
-                                                        popped + len(
-                                                            got))), "the queue lost its order"
+                    assert [int(e) for e in got] == list(range(popped, popped + len(got))), (
+                        "the queue lost its order")
                     popped += len(got)
 
 
@@ -140,8 +138,8 @@ def test_memory_returns_to_its_baseline(mesh, load):
     mesh.assert_converged()
     assert [s("DBSIZE") for s in mesh] == [0, 0, 0]
     found = settled(mesh, baseline)
-    assert all(u <= b + SLACK and tombstones == 0 for (u, tombstones),
-               b in zip(found, baseline)), f"{baseline} before, {found} (used, tombstones) after"
+    assert all(u <= b + SLACK and tombstones == 0 for (u, tombstones), b in zip(found, baseline)), (
+        f"{baseline} before, {found} (used, tombstones) after")
 
 
 def fill(s, how: str) -> None:

@@ -80,7 +80,7 @@ class Disk:
 class Node:
     """A replica that can crash: its process (None while down), its disk, its clock on the wall."""
 
-    def __init__(self, world: "World", name: str, skew: int):
+    def __init__(self, world: World, name: str, skew: int):
         self.world, self.name, self.disk = world, name, Disk()
         self.skew = skew
         self.accepted = 0                 # a setting
@@ -191,12 +191,12 @@ class Node:
         self.end_iteration()
 
     # ---- messages --------------------------------------------------------------------------------
-    def send(self, peer: "Node", kind: str, body=None) -> None:
+    def send(self, peer: Node, kind: str, body=None) -> None:
         """Every message says who we are and what we have."""
         self.world.network(self, peer, (kind, self.name, self.replica.actor, self.replica.actors(),
                                         body))
 
-    def ask(self, peer: "Node") -> None:
+    def ask(self, peer: Node) -> None:
         self.send(peer, "pull", self.replica.clock_ids())
 
     def handle(self, message: tuple) -> None:
@@ -283,8 +283,8 @@ class World:
         for run in pb.Batch.FromString(batch).runs:
             for op in run.ops:
                 body = op.SerializeToString(deterministic=True)
-                assert self.seen.setdefault((run.actor, op.seq),
-                                            body) == body, f"dot {(run.actor, op.seq)} was used twice"
+                assert self.seen.setdefault((run.actor, op.seq), body) == body, (
+                    f"dot {(run.actor, op.seq)} was used twice")
 
     # ---- network ---------------------------------------------------------------------------------
     def network(self, a: Node, b: Node, message: tuple) -> None:
@@ -416,27 +416,27 @@ class World:
         for n in self.nodes:
             for record in n.disk.records:
                 found.read(record)
-        assert found.clock() == self.nodes[0].replica.clock(
-                ), "the logs hold something else than the clocks claim"
+        assert found.clock() == self.nodes[0].replica.clock(), (
+            "the logs hold something else than the clocks claim")
         expected = {at: t for at, t in told(found).items() if t.visible(self.now)
                     and at[0] < DATABASES}
         views = [view(n.reader) for n in self.nodes]
         assert all(v == views[0] for v in views), f"reads differ: {views}"
-        assert views[0].keys() == expected.keys(
-                ), f"there is {views[0]}, but the ops say {expected}"
+        assert views[0].keys() == expected.keys(), (
+            f"there is {views[0]}, but the ops say {expected}")
         for at, (type, content, deadline) in views[0].items():
-            assert expected[at].shows(type,
-                                      content), f"{at} is {type} {content}, but the ops say {expected[at]}"
-            assert deadline == expected[
-                    at].deadline, f"{at} has the deadline {deadline}, but the ops say {expected[at].deadline}"
+            assert expected[at].shows(type, content), (
+                f"{at} is {type} {content}, but the ops say {expected[at]}")
+            assert deadline == expected[at].deadline, (
+                f"{at} has the deadline {deadline}, but the ops say {expected[at].deadline}")
         return found
 
     def nothing_acknowledged_is_missing(self, found: Ops) -> None:
         clock = {i: found.clock().get(name, 0) for i, name in found.names.items()}
         for actor, seq in self.acknowledged.items():
             for s in range(clock.get(actor, 0) + 1, seq + 1):
-                assert (actor,
-                        s) in self.lost, f"acknowledged op {(found.names.get(actor), s)} is gone, and no disk lost it"
+                assert (actor, s) in self.lost, (
+                    f"acknowledged op {(found.names.get(actor), s)} is gone, and no disk lost it")
                 assert not self.always or self.backups, (
                     "an op is gone although every write was synced")
 
@@ -445,8 +445,8 @@ class World:
         digest, clock = n.replica.digest(), n.replica.clock()
         n.stop(False)
         n.start()
-        assert (n.replica.digest(), n.replica.clock()) == (digest,
-                                                           clock), f"{n.name} came back another"
+        assert (n.replica.digest(), n.replica.clock()) == (digest, clock), (
+            f"{n.name} came back another")
 
     def cleared(self) -> None:
         for flusher in (self.nodes[0], self.nodes[-1]):
@@ -473,11 +473,10 @@ class World:
             assert not living & set(tombstones), \
                 f"{n.name} keeps tombstones of {tombstones}, of which {living} live"
             assert sum(live for live, _ in left) == 0, f"{n.name} keeps keys after FLUSHALL: {left}"
-            assert sum(elements for _,
-                       elements in
-                       left) <= len(tombstones), f"{n.name} keeps leftovers after FLUSHALL: {left}"
-            assert waiting[
-                    "ops"] == 0 or self.lost, f"{n.name} has ops that wait for ever: {waiting}"
+            assert sum(elements for _, elements in left) <= len(tombstones), (
+                f"{n.name} keeps leftovers after FLUSHALL: {left}")
+            assert waiting["ops"] == 0 or self.lost, (
+                f"{n.name} has ops that wait for ever: {waiting}")
 
     def tombstones(self, n, db: int) -> list[str]:
         """The actors whose tombstones a replica keeps in a database."""
@@ -501,12 +500,12 @@ def check(seed: int, verbose: bool = False) -> None:
         world.close()
         if probe_memory()[0] != before:
             gc.collect()
-        assert probe_memory()[
-                0] == before, f"{probe_memory()[0] - before} allocations were not freed"
+        assert probe_memory()[0] == before, (
+            f"{probe_memory()[0] - before} allocations were not freed")
     except FAULTS as e:
         world.close()
-        raise AssertionError(f"seed {seed}: {type(e).__name__}: {e}\n"
-                             f"again with: python -m tests.simulation.world --seed {seed} --verbose") from e
+        again = f"python -m tests.simulation.world --seed {seed} --verbose"
+        raise AssertionError(f"seed {seed}: {type(e).__name__}: {e}\nagain with: {again}") from e
 
 
 def main() -> int:
