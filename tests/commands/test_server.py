@@ -60,12 +60,18 @@ def test_info_sections(c):
 
 def test_info_has_what_dashboards_look_for(c):
     f = fields(c("INFO", "everything"))
-    for name in """redis_version process_id run_id tcp_port uptime_in_seconds hz connected_clients blocked_clients maxclients used_memory used_memory_human
-                used_memory_rss used_memory_peak maxmemory maxmemory_policy mem_fragmentation_ratio loading rdb_changes_since_last_save
-                rdb_last_save_time rdb_last_bgsave_status aof_enabled aof_last_write_status total_connections_received total_commands_processed
-                instantaneous_ops_per_sec total_net_input_bytes total_net_output_bytes rejected_connections expired_keys evicted_keys keyspace_hits
-                keyspace_misses latest_fork_usec role connected_slaves master_replid used_cpu_sys used_cpu_user cluster_enabled total_error_replies
-                replica_id epoch peers_up conflicts_decided""".split():
+    for name in """
+            redis_version process_id run_id tcp_port uptime_in_seconds hz connected_clients
+            blocked_clients maxclients used_memory used_memory_human used_memory_rss
+            used_memory_peak maxmemory maxmemory_policy mem_fragmentation_ratio loading
+            rdb_changes_since_last_save rdb_last_save_time rdb_last_bgsave_status
+            aof_enabled aof_last_write_status total_connections_received
+            total_commands_processed instantaneous_ops_per_sec total_net_input_bytes
+            total_net_output_bytes rejected_connections expired_keys evicted_keys
+            keyspace_hits keyspace_misses latest_fork_usec role connected_slaves
+            master_replid used_cpu_sys used_cpu_user cluster_enabled total_error_replies
+            replica_id epoch peers_up conflicts_decided
+    """.split():
         assert name in f, name
     assert ((f["connected_clients"], f["instantaneous_ops_per_sec"], f["maxclients"])
             == ("3", "12", "10000"))
@@ -187,8 +193,8 @@ def test_getkeys_errors(c):
 
 
 def test_what_set_does_to_its_key_depends_on_its_options(c):
-    assert c("COMMAND", "GETKEYSANDFLAGS", "SET", "a",
-             "1")[0][1] == [b"OW", b"update"], "in Redis's order"
+    assert c("COMMAND", "GETKEYSANDFLAGS", "SET", "a", "1")[0][1] == [b"OW", b"update"], (
+        "in Redis's order")
     assert (c("COMMAND", "GETKEYSANDFLAGS", "SET", "a", "1", "get")[0][1]
             == [b"RW", b"access", b"update"])
     assert (c("COMMAND", "GETKEYSANDFLAGS", "BITFIELD", "a", "GET", "u8", "0")[0][1]
@@ -270,8 +276,11 @@ def test_config_get(c):
     assert {b"maxmemory", b"maxmemory-policy"} <= set(pairs(c("CONFIG", "GET", "maxmem*")))
     assert c("CONFIG", "GET", "nosuch*") == []
     assert len(pairs(c("CONFIG", "GET", "*"))) > 40
-    for name in """maxmemory maxclients appendfsync timeout tcp-keepalive save appendonly databases port bind dir proto-max-bulk-len
-                 slowlog-log-slower-than slowlog-max-len client-output-buffer-limit hz requirepass loglevel""".split():
+    for name in """
+            maxmemory maxclients appendfsync timeout tcp-keepalive save appendonly databases
+            port bind dir proto-max-bulk-len slowlog-log-slower-than slowlog-max-len
+            client-output-buffer-limit hz requirepass loglevel
+    """.split():
         assert pairs(c("CONFIG", "GET", name)).keys() == {name.encode()}, name
 
 
