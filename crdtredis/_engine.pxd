@@ -1,29 +1,38 @@
 # The server loop: epoll, connections, dispatch. What a command handler may use stands in
-# engine/call.pxd.
+# engine/call.pxd and below it in waiting.pxd, watched.pxd and transaction.pxd.
+#
+# A part uses those above it. A part may point to the structs that are named here without knowing
+# what is in them.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from crdtredis.buffer cimport Buffer, Span
-from crdtredis._core cimport Kernel, Record, Replica, SegmentWriter, Watch
-from crdtredis._resp cimport Parser, Reply
-
+cdef struct Call
 cdef struct Client
 cdef struct Command
 cdef struct Dispatch
 cdef struct Wait
 cdef struct Watched
-cdef class Session
-cdef class Executor
-cdef class Loop
 
+include "engine/command.pxd"
 include "engine/call.pxd"
+include "engine/stopwatch.pxd"
 include "engine/slowlog.pxd"
 include "engine/dispatch.pxd"
-include "engine/transaction.pxd"
-include "engine/blocking.pxd"
+include "engine/watched.pxd"
+include "engine/waiting.pxd"
+include "engine/run.pxd"
+include "engine/serving.pxd"
+include "engine/system.pxd"
+include "engine/client.pxd"
 include "engine/session.pxd"
+include "engine/execute.pxd"
+include "engine/transaction.pxd"
 include "engine/executor.pxd"
-include "engine/bridge.pxd"
 include "engine/connection.pxd"
+include "engine/input.pxd"
+include "engine/output.pxd"
+include "engine/idle.pxd"
+include "engine/listener.pxd"
+include "engine/bridge.pxd"
+include "engine/journal.pxd"
 include "engine/loop.pxd"

@@ -1,27 +1,51 @@
-# The server loop: epoll, connections, dispatch.
+# The server loop: epoll, connections, dispatch. Each part uses those above it, and none below.
 #
-#   call          what handlers use: refusals in Redis's words, commands as flat bytes
+#   command       what is known of each command, and how a name finds it
+#   call          what handlers use: refusals in Redis's words, arguments; what a client is
+#   stopwatch     how long commands take
 #   slowlog       the ring of slow commands
-#   dispatch      which command runs, whether it may, what is counted
-#   transaction   MULTI, EXEC, WATCH
-#   blocking      clients that wait for keys, and when they are served
-#   session       clients, and what Python commands see of them
-#   executor      the command table and settings of one replica: all of the above, with no socket
-#   bridge        the crossing to the sync thread
+#   dispatch      what all that follows shares: guards, time, the GIL, the client port
+#   watched       MULTI and WATCH: what a client holds until EXEC
+#   waiting       the wait queues of keys
+#   run           runs a handler and counts it
+#   serving       when clients that wait for keys are served
 #   system        what the loop asks of Linux
-#   connection    accept, read, run, send, close
-#   loop          what one loop iteration does, and in which order
+#   client        the life of a client
+#   session       what Python commands see of a client; replies they defer
+#   execute       from argv to reply: which command it is, and whether it may run
+#   transaction   EXEC
+#   executor      the command table and settings of one replica: all of the above, with no socket
+#   connection    the connections: lists, their part in an iteration, their end
+#   input         read, parse, run
+#   output        send
+#   idle          what is due for clients that do nothing
+#   listener      listen, accept
+#   bridge        the crossing to the sync thread
+#   journal       what an iteration made: to the log and over the bridge
+#   loop          what one iteration does, and in which order
 #
 # Everything a native command needs runs without the GIL; what takes it says so.
 
+include "engine/command.pxi"
 include "engine/call.pxi"
+include "engine/stopwatch.pxi"
 include "engine/slowlog.pxi"
 include "engine/dispatch.pxi"
-include "engine/transaction.pxi"
-include "engine/blocking.pxi"
-include "engine/session.pxi"
-include "engine/executor.pxi"
-include "engine/bridge.pxi"
+include "engine/watched.pxi"
+include "engine/waiting.pxi"
+include "engine/run.pxi"
+include "engine/serving.pxi"
 include "engine/system.pxi"
+include "engine/client.pxi"
+include "engine/session.pxi"
+include "engine/execute.pxi"
+include "engine/transaction.pxi"
+include "engine/executor.pxi"
 include "engine/connection.pxi"
+include "engine/input.pxi"
+include "engine/output.pxi"
+include "engine/idle.pxi"
+include "engine/listener.pxi"
+include "engine/bridge.pxi"
+include "engine/journal.pxi"
 include "engine/loop.pxi"

@@ -45,12 +45,17 @@ cdef inline Span span(const char *p, size_t n) noexcept nogil:
     return s
 
 
-cdef inline void buffer_resize(Buffer *b, size_t cap) noexcept nogil:
-    """Allocate exactly `cap` bytes, more than 0 and not fewer than are in use."""
-    cdef char *p = <char*>realloc(b.p, cap)
+cdef inline void *need_memory(void *p) noexcept nogil:
+    """What malloc and its like have just returned."""
     if p == NULL:
         fputs("crdt-redis: out of memory\n", stderr)
         abort()
+    return p
+
+
+cdef inline void buffer_resize(Buffer *b, size_t cap) noexcept nogil:
+    """Allocate exactly `cap` bytes, more than 0 and not fewer than are in use."""
+    cdef char *p = <char*>need_memory(realloc(b.p, cap))
     huge_pages(p, cap)
     b.p = p
     b.cap = cap

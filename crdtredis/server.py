@@ -161,7 +161,7 @@ class Server:
         log.info("clients: %s", ", ".join(self.engine.addresses()))
         self._recovery = self._recover()
         self.engine.add_work(lambda: next(self._recovery, False))
-        self.engine.every(1, self._each_second)
+        self.engine.every_second(self._each_second)
         try:
             self.engine.run()
         finally:

@@ -3,7 +3,7 @@ sets.
 
 Each takes what its first key that is there holds, like the command that does not block, by the same
 function. Where nothing is there the client waits, and the handler is called again when one of the
-keys may hold something (engine/blocking.pxi says when, and for whom first). Then keys of another
+keys may hold something (engine/serving.pxi says when, and for whom first). Then keys of another
 type count as missing: only the call itself is refused for them. Inside EXEC nobody waits: nothing
 is answered at once.
 

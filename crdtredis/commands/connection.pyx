@@ -4,8 +4,9 @@
 from crdtredis._core cimport DATABASES
 from crdtredis._engine cimport (CLIENT_CLOSE, Call, native, refuse, refuse_arity, refuse_int,
                                 reset_client)
-from crdtredis._resp cimport parse_int64, reply_bulk, reply_ok, reply_simple
+from crdtredis._resp cimport reply_bulk, reply_ok, reply_simple
 from crdtredis.errors cimport DB_INDEX
+from crdtredis.numbers cimport parse_int64
 from libc.stdint cimport int64_t, uint32_t
 
 from crdtredis.commands.table import command

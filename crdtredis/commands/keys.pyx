@@ -36,8 +36,8 @@ from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET,
                               copy_size, flush_size, op_room, removal_size, string_view, table_next)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_NO_TOUCH, Call, EncodingLimits, refuse,
                                 refuse_int, refuse_syntax, native, is_word)
-from crdtredis._resp cimport (parse_int64, reply_bulk, reply_error_span, reply_int, reply_null,
-                              reply_ok, reply_simple)
+from crdtredis._resp cimport (reply_bulk, reply_error_span, reply_int, reply_null, reply_ok,
+                              reply_simple)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.common cimport prefetch_keys, refuse_named
 from crdtredis.commands.glob cimport glob_is_all, glob_match
@@ -48,6 +48,7 @@ from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, 
 from crdtredis.errors cimport (DB_INDEX, FIRST_DB, GT_AND_LT, INVALID_EXPIRE, NOT_INT32, NO_LFU,
                                NO_SUCH_KEY, NX_AND_OTHERS, SAME_OBJECT, SECOND_DB,
                                UNSUPPORTED_OPTION)
+from crdtredis.numbers cimport parse_int64
 
 from functools import partial
 

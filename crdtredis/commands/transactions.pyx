@@ -1,5 +1,5 @@
-# MULTI, EXEC, DISCARD, WATCH, UNWATCH. The work is engine/executor.pxi's; here are the rules of
-# when it may be asked for.
+# MULTI, EXEC, DISCARD, WATCH, UNWATCH. The work is done in engine/watched.pxi and transaction.pxi;
+# here are the rules of when it may be asked for.
 #
 # A transaction is one op: every replica applies all of its effects at once or none yet. WATCH
 # guards against what this replica knows, which includes ops from peers as they arrive; a write that

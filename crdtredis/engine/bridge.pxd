@@ -1,6 +1,10 @@
 # The only crossing between the engine thread and the sync thread: two bounded queues of byte
 # strings under a mutex, two eventfds.
 
+from libc.stdint cimport uint64_t
+
+from crdtredis.buffer cimport Buffer, Span
+
 cdef enum MessageKind:
     MESSAGE_OPS = 1         # engine -> sync: an encoded Batch, logged
     MESSAGE_GAP = 2         # engine -> sync: Batches were dropped here; read them from the segments
@@ -57,3 +61,8 @@ cdef class Bridge:
     cdef void put_result(self, Message *b, int status) noexcept nogil
     cdef void put(self, Message *b, int own) noexcept nogil
     cdef void raise_signal(self, int own) noexcept nogil
+
+# With a copy of the bytes, and room for more; p NULL: for bytes elsewhere, of which there are n.
+cdef Message *new_message(int kind, uint64_t token, const char *p, size_t n,
+                          size_t room=*) noexcept nogil
+cdef give_back(Message *b)          # one that the sync thread, or nobody, will get

@@ -1,12 +1,13 @@
 # The crossing between the engine thread and the sync thread: what each may ask of the other, and
 # nothing else.
 #
-#   engine -> sync   OPS      the Batch an iteration has logged, if the sync side wants ops (wanted)
+#   engine -> sync   OPS      the Batch an iteration has logged, if the sync side wants ops
+#                             (set_wanted)
 #                    GAP      the queue was full and its oldest OPS were dropped: read them from the
 #                             segments
 #                    RESULT   what became of a RECEIVE
-#   sync -> engine   RECEIVE  a Batch from a peer; applied within an iteration, logged with it, then
-#                    answered
+#   sync -> engine   RECEIVE  a Batch from a peer; applied within an iteration and logged with it;
+#                             then its RESULT follows
 #
 # Messages are immutable bytes with one owner at a time, moved from hand to hand under a mutex that
 # is held for a few pointer assignments. Neither side ever waits for the other: the engine drops OPS
@@ -19,11 +20,17 @@
 #
 # An eventfd is written only when the other side has seen its last signal, so a busy engine pays for
 # one write per drain, not per iteration. What a peer sent concerns nobody but that peer, whose
-# answers are gathered for a few ms anyway: while the sync thread has said that it will look by
+# results are gathered for a few ms anyway: while the sync thread has said that it will look by
 # itself (`wait_for_more`), only own ops wake it.
 
-
 import os
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy, memset
+
+from crdtredis.buffer cimport need_memory
 
 cdef enum:
     DRAIN_JOIN = 262144     # bytes
@@ -42,11 +49,6 @@ cdef extern from "<pthread.h>" nogil:
     int pthread_mutex_lock(pthread_mutex_t *m)
     int pthread_mutex_unlock(pthread_mutex_t *m)
     int pthread_mutex_destroy(pthread_mutex_t *m)
-
-cdef extern from "<unistd.h>" nogil:
-    ssize_t write(int fd, const void *p, size_t n)
-    ssize_t read(int fd, void *p, size_t n)
-    int close(int fd)
 
 
 cdef Message *new_message(int kind, uint64_t token, const char *p, size_t n,
@@ -100,7 +102,7 @@ cdef Message *queue_take(MessageQueue *q) noexcept nogil:
 
 
 cdef void queue_drop_ops(MessageQueue *q) noexcept nogil:
-    """Drops every OPS message and leaves one GAP in the place of the first; answers stay, in
+    """Drops every OPS message and leaves one GAP in the place of the first; results stay, in
     order."""
     cdef MessageQueue kept
     cdef Message *b
@@ -145,11 +147,6 @@ cdef bytes join_ops(MessageQueue *q):
     return out
 
 
-cdef void signal_fd(int fd) noexcept nogil:
-    cdef uint64_t one = 1
-    write(fd, &one, 8)
-
-
 cdef class Bridge:
     """The two queues. The methods are the sync thread's side; the engine uses the C methods.
 
@@ -192,7 +189,7 @@ cdef class Bridge:
 
     @property
     def outgoing(self) -> tuple[int, int]:
-        """Messages and bytes that drain() would answer."""
+        """Messages and bytes that drain() would return."""
         pthread_mutex_lock(<pthread_mutex_t*>self.lock)
         messages, size = self.out.messages, self.out.bytes
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
@@ -236,7 +233,7 @@ cdef class Bridge:
         return out
 
     def wait_for_more(self, bint patient):
-        """Whether drain() will be called in a moment, so that what peers sent, and the answers to
+        """Whether drain() will be called in a moment, so that what peers sent, and the results of
         it, need no signal."""
         pthread_mutex_lock(<pthread_mutex_t*>self.lock)
         self.patient = patient
@@ -282,7 +279,7 @@ cdef class Bridge:
     cdef void put_ops(self, const char *p, size_t n, int own) noexcept nogil:
         """An iteration's Batch joins the newest message where it may and fits. Messages grow while
         nobody drains them, so that a busy engine allocates few, and one that hands over a few ops
-        between answers no more than it needs."""
+        between results no more than it needs."""
         cdef Message *tail
         cdef size_t room = 0
         pthread_mutex_lock(<pthread_mutex_t*>self.lock)

@@ -1,23 +1,15 @@
 # What handlers use: the standard refusals and the reading of arguments.
 #
-# The texts of compiled commands are all in this file and in executor.pxi's block of the same kind;
-# errors.py has the same ones for Python commands. Clients match on them, so they are Redis's, word
-# for word.
+# The texts of all refusals stand in crdtredis/errors.py.
 
-from crdtredis._resp cimport (PARSE_ERROR, PARSE_MORE, PARSE_READY, parser_fed, parser_free,
-                              parser_init, parser_memory, parser_next,
-                              parser_room, parser_trim, reply_array, reply_error, reply_error_span,
-                              reply_null_array, reply_object,
-                              reply_ok, reply_simple)
-from crdtredis.buffer cimport buffer_add, buffer_free, buffer_need, span
-from crdtredis.errors cimport NOT_FLOAT, NOT_INTEGER, SYNTAX, WRONG_ARITY, WRONG_TYPE
-from libc.stdio cimport fputs, snprintf, stderr
-from libc.stdlib cimport abort, calloc, free, malloc, realloc
-from libc.string cimport memcmp, memcpy, memmove, memset, strlen
+from libc.stdio cimport snprintf
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 
-cdef enum:
-    # bytes of an unknown command, and of its arguments, that are repeated to the client
-    SHOWN_ARG = 128
+from crdtredis._resp cimport reply_error
+from crdtredis.buffer cimport buffer_add, need_memory, span
+from crdtredis.errors cimport (NOT_FLOAT, NOT_INTEGER, SYNTAX, TOO_LARGE, WRONG_ARITY,
+                               WRONG_TYPE)
 
 
 cdef void refuse(Call *c, const char *text) noexcept nogil:
@@ -25,7 +17,9 @@ cdef void refuse(Call *c, const char *text) noexcept nogil:
 
 
 cdef void refuse_arity(Call *c) noexcept nogil:
-    reply_arity(c.reply, c.client.command)
+    cdef char text[128]
+    snprintf(text, sizeof(text), WRONG_ARITY, c.client.command.name)
+    reply_error(c.reply, text)
 
 
 cdef void refuse_syntax(Call *c) noexcept nogil:
@@ -46,16 +40,6 @@ cdef void refuse_float(Call *c) noexcept nogil:
 
 cdef void refuse_too_large(Call *c) noexcept nogil:
     reply_error(c.reply, TOO_LARGE)
-
-
-cdef void reply_arity(Reply *r, Command *cmd) noexcept nogil:
-    cdef char text[128]
-    snprintf(text, sizeof(text), WRONG_ARITY, cmd.name)
-    reply_error(r, text)
-
-
-cdef inline char lower(char ch) noexcept nogil:
-    return ch | 0x20 if c'A' <= ch <= c'Z' else ch
 
 
 cdef int is_word(Span arg, const char *word) noexcept nogil:
@@ -82,7 +66,6 @@ cdef void pack_command(Buffer *b, Span *argv, int argc) noexcept nogil:
 
 
 cdef const char *unpack_command(const char *p, Span **argv, int *cap, int *argc) noexcept nogil:
-    """Points argv into the packed bytes at p; answers where the next command begins."""
     cdef uint32_t n
     cdef int i
     memcpy(&n, p, 4)
@@ -96,12 +79,4 @@ cdef const char *unpack_command(const char *p, Span **argv, int *cap, int *argc)
         memcpy(&n, p, 4)
         argv[0][i] = span(p + 4, n)
         p += 4 + n
-    return p
-
-
-cdef inline void *need_memory(void *p) noexcept nogil:
-    """See buffer.pxd: a failed allocation ends the process."""
-    if p == NULL:
-        fputs("crdt-redis: out of memory\n", stderr)
-        abort()
     return p

@@ -1,10 +1,14 @@
-# Connections: see engine/connection.pxi.
+# Connections: what the loop holds of each client's socket, and of all of them together.
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from crdtredis.buffer cimport Buffer, Span
+from crdtredis._resp cimport Parser
 
 cdef enum ConnState:
     CONN_READY = 1          # on the list of those to be read and run in the next iteration
     CONN_READABLE = 2       # the socket may hold more (edge-triggered: nobody says so twice)
-    # whole commands may be left in the parser: its share of the iteration was used up
-    CONN_UNPARSED = 4
+    CONN_UNPARSED = 4       # its share was used up: whole commands may be left in the parser
     CONN_HUNGUP = 8         # the peer shut down its side, or the socket broke: read to the end
     CONN_WANTS_OUT = 16     # EPOLLOUT is registered: the socket did not take all
     CONN_SEND = 32          # on the list of those to be looked at when the iteration ends
@@ -19,38 +23,89 @@ cdef struct OutBlock:
 
 cdef struct Conn:
     Client client           # first, so that a Client with an fd is a Conn
-    uint32_t state
+    uint32_t state          # ConnState
+    # what it sent
     Parser parser
+    Buffer held             # a command that CLIENT PAUSE holds back, packed as in Client.queue
+    # what it is owed beyond client.reply
     OutBlock *out_head
     OutBlock *out_tail
     size_t out_bytes        # unsent bytes in those blocks
     size_t out_blocks
     int64_t soft_since      # ms since when the soft output limit is exceeded, 0: it is not
-    # within one iteration, and dead in others
+    # replies of one iteration; without meaning in others
     uint64_t iteration      # which
-    size_t iteration_at     # client.reply.buf.n when the iteration's first reply began
-    uint32_t iteration_replies  # commands that answered
-    Buffer held             # a command that CLIENT PAUSE holds back
-    # lists
+    size_t reply_at         # client.reply.buf.n when the first of them began
+    uint32_t replies        # commands that replied
+    # lists of Connections
     Conn *prev
     Conn *next
     Conn *next_ready
     Conn *next_send
     Conn *next_dead
 
-# A command that has been parsed before its turn.
-cdef struct Ahead:
+cdef enum:
+    PREFETCH = 16           # commands of a pipeline that are parsed before the first of them runs
+    PREFETCH_ARGS = 128     # and their arguments
+
+# A command that was parsed before the ones in front of it have run.
+cdef struct Prefetched:
     size_t at               # where it begins in the parser's buffer
     Command *command
-    Span *argv              # into Loop.ahead_args
+    Span *argv              # into Connections.prefetch_args
     int argc
     uint32_t hash           # of its first key
 
-cdef void accept_all(Loop self) noexcept nogil
-cdef void process(Loop self, Conn *c) noexcept nogil                # one client's share
-# the end of the iteration: replies, and the marking of who is to be closed
-cdef void send_all(Loop self) noexcept nogil
-cdef void send_conn(Loop self, Conn *c) noexcept nogil
-cdef void kill(Loop self, Conn *c) noexcept nogil  # close it at the iteration's end
-cdef void free_dead(Loop self) noexcept nogil
-cdef void check_idle(Loop self) noexcept nogil                      # a slice of cron
+# Since the start.
+cdef struct ConnCounts:
+    uint64_t accepted
+    uint64_t rejected       # too many, or from another host in protected mode
+    uint64_t closed_output  # for exceeding an output limit
+    uint64_t closed_query
+    uint64_t timed_out
+    uint64_t net_in         # bytes
+    uint64_t net_out
+
+cdef class Connections:
+    cdef readonly Executor executor
+    cdef Dispatch *d
+    cdef int ep                         # epoll's descriptor
+    cdef uint64_t iterations            # of the loop, this one included
+    # lists: all, the newest first; where the next slice of idle checks begins; see ConnState
+    cdef Conn *first
+    cdef Conn *cron_at
+    cdef Conn *ready
+    cdef Conn *to_send
+    cdef Conn *dead
+    cdef readonly uint32_t connected    # how many
+    # reading: the buffer lent to one parser at a time, and commands of one pipeline
+    cdef Buffer shared
+    cdef Prefetched prefetched[16]      # PREFETCH
+    cdef Span prefetch_args[128]        # PREFETCH_ARGS
+    # limits, in bytes where nothing else is said; of the output, 0: none
+    cdef public size_t output_hard
+    cdef public size_t output_soft
+    cdef public int64_t output_soft_seconds
+    cdef public size_t query_limit      # of unfinished commands and MULTI queue
+    cdef public int64_t max_bulk        # of one argument
+    cdef public int64_t timeout         # s of idleness after which a client is closed, 0: never
+    cdef ConnCounts counts
+
+    cdef int add_fd(self, int fd, uint64_t tag) except -1
+    cdef void close_all(self) noexcept nogil
+    cdef Conn *find(self, uint64_t id) noexcept
+
+cdef void add_conn(Connections self, Conn *c) noexcept nogil        # a new one
+cdef void add_ready(Connections self, Conn *c) noexcept nogil
+cdef void add_send(Connections self, Conn *c) noexcept nogil
+cdef Conn *take_ready(Connections self) noexcept nogil      # those ready, the earliest first
+# Before the first reply to c in an iteration, or one that may be.
+cdef void begin_replies(Connections self, Conn *c) noexcept nogil
+# The log has not taken the iteration: errors in place of the replies of those who wrote.
+cdef void refuse_writers(Connections self) noexcept nogil
+cdef void end_pause(Connections self) noexcept nogil                # of CLIENT PAUSE
+# Closes it at the iteration's end, when free_dead is called.
+cdef void kill(Connections self, Conn *c) noexcept nogil
+cdef void free_dead(Connections self) noexcept nogil
+# A row of CLIENT LIST; conn NULL: a client without a connection.
+cdef dict client_row(Client *c, Conn *conn)

@@ -1,63 +1,26 @@
-# Dispatch: from argv to reply, with no socket in sight (tests and the simulation stand on this).
+# What every part needs that runs commands: one Dispatch per Executor, without a Python object.
 
-cdef enum CommandFlag:
-    C_WRITE = 1             # runs between op_begin and op_end
-    C_READONLY = 2
-    C_DENYOOM = 4
-    C_FAST = 8
-    C_LOADING = 16          # allowed while loading
-    C_STALE = 32
-    C_NO_AUTH = 64
-    C_NO_MULTI = 128        # refused inside MULTI
-    C_NO_QUEUE = 256        # runs at once inside MULTI: EXEC, DISCARD, MULTI, WATCH, QUIT, RESET
-    C_NOSCRIPT = 512
-    C_ADMIN = 1024
-    C_BLOCKING = 2048
-    C_MOVABLEKEYS = 4096
-    C_SKIP_SLOWLOG = 8192
-    C_CONTAINER = 16384     # has subcommands, which are found as "name|sub"
-    # found through its container only: a client's "config|get" names nothing
-    C_SUBCOMMAND = 65536
-    C_ONE_CHANGE = 131072   # Redis counts it as one change, however many effects it takes here
-    # EXEC itself: what the queued commands are refused for, it is refused for
-    C_EXEC = 32768
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from crdtredis.buffer cimport Span
+from crdtredis._core cimport Kernel
+from crdtredis._resp cimport Reply
 
 cdef enum:
-    NAME_MAX = 48           # of a command, with its subcommand
-    ERROR_CODES = 128
-    LATENCIES = 24          # the last but one bound is 4.2 s
-
-cdef struct Command:
-    char name[48]           # lower case; "client|list" for a subcommand
-    uint32_t name_n
-    uint32_t hash
-    int arity
-    uint32_t flags
-    int first_key           # 0: none that can be told from the table
-    int last_key            # negative: from the end
-    int key_step
-    NativeHandler native    # NULL: plain
-    void *python            # borrowed Python callable(session, argv: list[bytes]) -> reply object
-    # statistics since CONFIG RESETSTAT
-    uint64_t calls
-    uint64_t ticks          # of the cycle counter
-    uint64_t rejected
-    uint64_t failed
-    # LATENCIES: calls that took up to 1, 2, 4 ... µs; the last ones, longer than the bound before
-    uint64_t took[24]
+    ERROR_CODES = 128       # different ones that are counted
 
 cdef struct ErrorCount:
-    char code[32]
+    char code[32]           # the first word of an error reply
     uint64_t count
 
-# What refuses commands, as bits, so that the common case is one test.
+# What refuses commands or holds them back, as bits, so that the common case is one test.
 cdef enum Guard:
     GUARD_LOADING = 1
-    GUARD_MISCONF = 2
+    GUARD_MISCONF = 2       # the log cannot be written
     GUARD_OOM = 4           # there is a max_memory to compare with
-    GUARD_PAUSE_ALL = 8
+    GUARD_PAUSE_ALL = 8     # CLIENT PAUSE
     GUARD_PAUSE_WRITE = 16
-    GUARD_CLOCK = 32        # the timestamps run ahead of the clock: see watch_clock
+    GUARD_CLOCK = 32        # stamps run ahead of the clock: see check_clock
 
 # Up to where OBJECT ENCODING calls a collection small: Redis's settings, which hold nothing
 # together here. See keys.pyx.
@@ -67,66 +30,82 @@ cdef struct EncodingLimits:
     int64_t whole           # members of a set of whole numbers
     int64_t list_size       # of a list: elements, or, from -1 to -5, 4 to 64 KiB in all
 
-# Everything dispatch needs without a Python object; an Executor owns one.
-cdef struct Dispatch:
-    Kernel *kernel
-    Command **table         # open addressing over Command.hash
-    uint32_t mask
-    uint32_t guard
-    size_t max_memory       # bytes of keyspace, 0: no limit
-    int need_auth           # new clients start unauthenticated
-    char misconf[256]       # what -MISCONF says
-    Stats stats
-    ErrorCount error_counts[128]
-    # Time that no clock set right, or wrong, moves: ms since some moment. What waits, is paused or
-    # idle is measured by it.
-    int64_t steady
-    uint64_t tick           # cycle counter at the end of the last command: the start of the next
-    double ticks_per_usec
-    uint64_t latency_bound[23]      # in ticks: 1, 2, 4 ... µs
-    int latency_shift               # highest bit of the first of them
-    # slow log: a ring
-    int64_t slow_usec       # threshold, negative: off
-    uint64_t slow_ticks
-    SlowEntry *slow
-    uint32_t slow_max
-    uint64_t slow_n         # entries ever made
-    EncodingLimits encoding
-    # deferred replies and CLIENT PAUSE
-    int64_t next_deferred   # `steady` when the first deferred reply times out, -1: none
-    int64_t pause_until     # the same
-    # clients that wait for keys (engine/blocking.pxi)
-    uint32_t waited_keys    # how many keys somebody waits for
-    Wait **timeouts         # heap by deadline, of those that have one
+# What a reply needs of the connection it goes to, when it comes outside of that client's own share
+# of a loop iteration: all that serving and sessions know of sockets. It is called for clients with
+# an fd only. Without a loop there are none, and all is NULL.
+cdef struct ClientPort:
+    void *owner
+    # before the reply is written
+    void (*begin_reply)(void *owner, Client *c) noexcept nogil
+    # after it: the client is to be sent `replies` more of them, and may go on
+    void (*wake)(void *owner, Client *c, uint32_t replies) noexcept nogil
+    # whether nobody would get it
+    int (*gone)(void *owner, Client *c) noexcept nogil
+
+# The interpreter's lock, held from a loop iteration's first Python call to the iteration's end.
+cdef struct Gil:
+    int in_loop             # a loop runs; else whoever calls holds the lock
+    int held
+    int state               # of PyGILState_Ensure, while held
+
+# Clients that wait for keys (waiting.pxi).
+cdef struct Waiting:
+    uint32_t keys           # how many keys somebody waits for
+    Wait **timeouts         # heap by deadline, of the waits that have one
     uint32_t timeout_n
     uint32_t timeout_cap
-    Span *again             # argv of the command that is run again
-    int again_cap
-    uint64_t next_client
-    int64_t next_http_warning   # `steady` before which no further one is logged
-    # the GIL, held from an iteration's first Python command to the iteration's end
-    int in_loop
-    int gil_held
-    int gil_state
-    int interrupted         # a signal handler raised inside a Python command
-    void *self              # the Executor
-    void *loop              # the Loop, NULL without one
-    void (*wake)(void *loop, Client *c) noexcept nogil    # the client got a reply or may go on
+    Span *argv              # of the command that is run again
+    int argv_cap
 
+cdef struct Dispatch:
+    Kernel *kernel
+    CommandTable table
+    # What refuses commands: bits of Guard, and what they need.
+    uint32_t guard
+    int need_auth           # new clients start unauthenticated
+    size_t max_memory       # bytes of keyspace, 0: no limit
+    size_t ops_limit        # bytes of ops after which all clients wait for the next iteration
+    char misconf[256]       # what -MISCONF says
+    # Time that no clock set right, or wrong, moves: ms since some moment. What waits, is paused or
+    # idle is measured by it. Deadlines on it:
+    int64_t steady
+    int64_t next_deferred   # when the first deferred reply times out, -1: none
+    int64_t pause_until     # the end of CLIENT PAUSE, 0: none
+    int64_t next_http_warning   # no further one is logged before
+    # Statistics.
+    Stopwatch stopwatch
+    Stats stats
+    ErrorCount errors[128]  # ERROR_CODES; the first with a count of 0 ends them
+    SlowLog slow
+    EncodingLimits encoding
+    # Clients.
+    uint64_t newest_client  # id
+    Waiting waiting
+    ClientPort port
+    # Python: borrowed references, and what it left behind.
+    Gil gil
+    void *executor          # the Executor
+    void *loop              # the Loop, NULL without one
+    int interrupted         # a signal handler raised inside a Python command
+
+# The GIL, until the loop lets it go at the end of the iteration; without a loop it is held anyway.
+cdef void take_gil(Dispatch *d) noexcept nogil
+cdef void drop_gil(Dispatch *d) noexcept nogil
 # Without a loop, which sets it in every iteration, `steady` is the replica's time.
 cdef void steady_alone(Dispatch *d) noexcept nogil
-# Sets GUARD_CLOCK or takes it away, after the clock or the timestamps have moved.
-cdef void watch_clock(Dispatch *d) noexcept nogil
-# Runs one complete command: look-up, arity, authentication, MULTI queueing, loading/MISCONF/OOM
-# refusals, the handler, statistics, slow log. Appends the reply to client.reply. Takes the GIL only
-# for Python commands.
-cdef void execute(Dispatch *d, Client *client, Span *argv, int argc) noexcept nogil
-# The same for a name that has been looked up: cmd is find_command's answer.
-cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv,
-                        int argc) noexcept nogil
-# 1 when CLIENT PAUSE holds this command back: the caller keeps it and executes it later.
-cdef int must_wait(Dispatch *d, Client *client, Span *argv, int argc) noexcept nogil
-# The only place that runs a handler; EXEC calls it for each queued command.
-cdef void call_command(Dispatch *d, Client *client, Command *cmd, Span *argv,
-                       int argc) noexcept nogil
-cdef Command *find_command(Dispatch *d, Span name) noexcept nogil
+# Sets GUARD_CLOCK or takes it away, after the clock or the stamps have moved.
+cdef void check_clock(Dispatch *d) noexcept nogil
+# 1: the iteration's ops are many enough to be logged before more are made.
+cdef int iteration_is_full(Dispatch *d) noexcept nogil
+# p: an error reply from its '-' on. Counted by its code.
+cdef void count_error(Dispatch *d, const char *p, size_t n) noexcept nogil
+# An error among the replies counts as one of cmd's. The command's reply begins at `at`.
+cdef void count_reply(Dispatch *d, Client *client, Command *cmd, size_t at) noexcept nogil
+# A reply outside of the client's own share of an iteration: begin_reply; write it; end_reply with
+# the length of client.reply.buf at which it began.
+cdef void begin_reply(Dispatch *d, Client *client) noexcept nogil
+cdef void end_reply(Dispatch *d, Client *client, size_t at) noexcept nogil
+# CLIENT REPLY OFF and SKIP drop what a command said, if they hold before it (flags) and after it,
+# however much it was. A command that has blocked its client is not over yet.
+cdef void finish_reply(Client *client, size_t at, uint32_t before) noexcept nogil
+cdef void drop_reply(Reply *r, size_t at, int over) noexcept nogil

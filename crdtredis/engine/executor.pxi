@@ -1,13 +1,16 @@
 # The Executor: the command table of one replica, its settings and statistics, and sessions without
 # sockets.
 #
-# The table is made from commands/table.py once per Executor: an open-addressing hash over
-# lower-cased names, with what dispatch needs of each command and the counters. Everything that runs
-# per command is in dispatch.pxi; this is what Python asks for now and then.
+# The table is made from commands/table.py once per Executor. Everything that runs per command is in
+# the parts below; this is what Python asks for now and then.
 
-import time
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
 
-from crdtredis._core cimport T_HASH, T_SET, T_ZSET
+from crdtredis._core cimport T_HASH, T_SET, T_ZSET, Replica
+from crdtredis.buffer cimport Span, need_memory, span
+from crdtredis.commands import table
 
 FLAG_BITS = {
     "write": C_WRITE, "readonly": C_READONLY, "denyoom": C_DENYOOM, "fast": C_FAST,
@@ -39,53 +42,37 @@ cdef class Executor:
     """
 
     def __cinit__(self, Replica replica, server=None):
-        cdef int i
         self.replica = replica
         self.server = server
-        self.deferred = []
+        self.deferred = Deferred.__new__(Deferred)
         self.d.kernel = &replica.k
-        self.d.self = <void*>self
+        self.d.executor = <void*>self
         self.d.next_deferred = -1
-        self.d.slow_usec = -1
-        self.d.slow_ticks = <uint64_t>-1
-        self.d.ticks_per_usec = calibrated()
-        for i in range(LATENCIES - 1):
-            self.d.latency_bound[i] = <uint64_t>(self.d.ticks_per_usec * (1 << i))
-        self.d.latency_shift = highest_bit(self.d.latency_bound[0])
+        self.d.ops_limit = <size_t>-1
+        self.d.slow.ticks = <uint64_t>-1
+        stopwatch_init(&self.d.stopwatch, calibrated())
         self.build_table()
         self.set_slowlog(10000, 128)
         self.set_encoding_limits()
 
     def __dealloc__(self):
-        cdef uint32_t i
-        if self.d.table != NULL:
-            for i in range(self.d.mask + 1):
-                free(self.d.table[i])
-            free(self.d.table)
-        for i in range(self.d.slow_max):
-            buffer_free(&self.d.slow[i].args)
-        free(self.d.slow)
-        free(self.d.timeouts)
-        free(self.d.again)
+        command_table_free(&self.d.table)
+        slowlog_free(&self.d.slow)
+        free(self.d.waiting.timeouts)
+        free(self.d.waiting.argv)
 
     cdef build_table(self):
         cdef Command *cmd
-        cdef uint32_t size = 64
-        cdef uint32_t i
         cdef bytes name
         cdef uint32_t bits
         self.specs = dict(table.load())
         self.handlers = []
-        while size < 2 * len(self.specs):
-            size *= 2
-        self.d.mask = size - 1
-        self.d.table = <Command**>need_memory(calloc(size, sizeof(Command*)))
+        command_table_init(&self.d.table, <uint32_t>len(self.specs))
         for spec in self.specs.values():
             name = spec.name.lower().encode()
             cmd = <Command*>need_memory(calloc(1, sizeof(Command)))
             memcpy(cmd.name, PyBytes_AS_STRING(name), len(name))
             cmd.name_n = <uint32_t>len(name)
-            cmd.hash = name_hash(cmd.name, cmd.name_n, 2166136261)
             cmd.arity = spec.arity
             bits = 0
             for flag in spec.flags:
@@ -96,14 +83,12 @@ cdef class Executor:
             handler = (spec.handler if spec.handler is not None
                        else self.specs[spec.container].handler)
             if isinstance(handler, Native):
-                cmd.native = (<Native>handler).f
+                cmd.handler = (<Native>handler).f
             else:
+                cmd.handler = run_python
                 cmd.python = <void*>handler
                 self.handlers.append(handler)
-            i = cmd.hash & self.d.mask
-            while self.d.table[i] != NULL:
-                i = (i + 1) & self.d.mask
-            self.d.table[i] = cmd
+            command_table_add(&self.d.table, cmd)
 
     @property
     def loop(self):
@@ -112,19 +97,14 @@ cdef class Executor:
 
     def session(self, int resp=2) -> Session:
         """A client without a connection."""
-        cdef Session s = Session.__new__(Session)
-        s.executor = self
-        s.user = "default"
-        s.c = &s.own
+        cdef Session s
         steady_alone(&self.d)
-        client_init(&self.d, s.c, resp)
-        s.id = s.c.id
-        # not counted: __dealloc__ frees the client, and end_session never sees this one
-        s.own.session = <void*>s
+        s = new_session(&self.d, NULL)
+        s.c.reply.resp = resp
         return s
 
     def execute(self, Session session, list argv) -> bytes:
-        """Runs one command for a session made by session(); answers the RESP bytes, empty while the
+        """Runs one command for a session made by session(); returns the RESP bytes, empty while the
         reply is deferred.
 
         argv: list of bytes, at least the name. Never raises for what a client may send; ValueError
@@ -141,8 +121,8 @@ cdef class Executor:
         try:
             for i, arg in enumerate(argv):
                 spans[i] = span(PyBytes_AS_STRING(arg), <size_t>PyBytes_GET_SIZE(arg))
-            self.d.tick = cycles()
-            watch_clock(&self.d)
+            self.d.stopwatch.at = cycles()
+            check_clock(&self.d)
             steady_alone(&self.d)
             session.c.active = self.d.steady
             execute(&self.d, session.c, spans, <int>len(argv))
@@ -160,19 +140,11 @@ cdef class Executor:
         serve_ready(&self.d)
 
     def expire_deferred(self):
-        """Answers every deferred reply and every client waiting for keys whose time is up. The loop
-        does so by itself; without one, whoever moves the time calls this."""
-        cdef Token token
+        """Gives every deferred reply whose time is up, and ends every wait for keys whose time is.
+        The loop does so by itself; without one, whoever moves the time calls this."""
         steady_alone(&self.d)
         expire_waiting(&self.d)
-        # Token.expire raises nothing, whatever on_timeout does: else the first to raise would be
-        # due again in every iteration.
-        while self.deferred and self.deferred[0][0] <= self.d.steady:
-            token = heapq.heappop(self.deferred)[2]
-            token.expire()
-        while self.deferred and (<Token>self.deferred[0][2]).done:
-            heapq.heappop(self.deferred)
-        self.d.next_deferred = self.deferred[0][0] if self.deferred else -1
+        self.d.next_deferred = self.deferred.expire(self.d.steady)
 
     # -- what refuses commands
 
@@ -220,7 +192,7 @@ cdef class Executor:
 
     @property
     def clock_ahead(self) -> bool:
-        """Are writes refused because the timestamps run ahead of the clock?"""
+        """Are writes refused because the stamps run ahead of the clock?"""
         return (self.d.guard & GUARD_CLOCK) != 0
 
     cdef set_guard(self, uint32_t bit, bint on):
@@ -247,10 +219,11 @@ cdef class Executor:
         cdef uint32_t i
         cdef Command *cmd
         out = {}
-        for i in range(self.d.mask + 1):
-            cmd = self.d.table[i]
+        for i in range(self.d.table.mask + 1):
+            cmd = self.d.table.slots[i]
             if cmd != NULL and (cmd.calls or cmd.rejected):
-                out[cmd.name.decode()] = (cmd.calls, int(<double>cmd.ticks / self.d.ticks_per_usec),
+                out[cmd.name.decode()] = (cmd.calls,
+                                          int(<double>cmd.ticks / self.d.stopwatch.per_usec),
                                           cmd.rejected, cmd.failed)
         return out
 
@@ -260,16 +233,16 @@ cdef class Executor:
         cdef uint32_t i
         cdef Command *cmd
         out = {}
-        for i in range(self.d.mask + 1):
-            cmd = self.d.table[i]
+        for i in range(self.d.table.mask + 1):
+            cmd = self.d.table.slots[i]
             if cmd != NULL and cmd.calls:
                 out[cmd.name.decode()] = [cmd.took[j] for j in range(LATENCIES)]
         return out
 
     def error_stats(self) -> dict:
         """Error code -> count."""
-        return {self.d.error_counts[i].code.decode("utf-8", "replace"): self.d.error_counts[i].count
-                for i in range(ERROR_CODES) if self.d.error_counts[i].count}
+        return {self.d.errors[i].code.decode("utf-8", "replace"): self.d.errors[i].count
+                for i in range(ERROR_CODES) if self.d.errors[i].count}
 
     def reset_stats(self):
         cdef uint32_t i
@@ -277,9 +250,9 @@ cdef class Executor:
         cdef int64_t changes = self.d.stats.changes             # which it is not about
         memset(&self.d.stats, 0, sizeof(Stats))
         self.d.stats.changes = changes
-        memset(self.d.error_counts, 0, sizeof(self.d.error_counts))
-        for i in range(self.d.mask + 1):
-            cmd = self.d.table[i]
+        memset(self.d.errors, 0, sizeof(self.d.errors))
+        for i in range(self.d.table.mask + 1):
+            cmd = self.d.table.slots[i]
             if cmd != NULL:
                 cmd.calls = cmd.ticks = cmd.rejected = cmd.failed = 0
                 memset(cmd.took, 0, sizeof(cmd.took))
@@ -289,14 +262,11 @@ cdef class Executor:
     def set_slowlog(self, int64_t threshold_usec, uint32_t max_len):
         """Commands of at least threshold_usec are kept, the newest max_len of them; negative: none
         are."""
-        cdef list entries = self.slowlog(max_len)
-        cdef uint32_t i
-        self.d.slow_usec = threshold_usec
-        self.d.slow_ticks = <uint64_t>-1
+        self.d.slow.ticks = <uint64_t>-1
         if threshold_usec >= 0:
-            self.d.slow_ticks = <uint64_t>(<double>threshold_usec * self.d.ticks_per_usec)
-        if max_len != self.d.slow_max:
-            resize_slowlog(&self.d, max_len)
+            self.d.slow.ticks = <uint64_t>(<double>threshold_usec * self.d.stopwatch.per_usec)
+        if max_len != self.d.slow.size:
+            slowlog_resize(&self.d.slow, max_len)
 
     def set_encoding_limits(self, *, int64_t hash_max_listpack_entries=512,
                             int64_t hash_max_listpack_value=64, int64_t set_max_intset_entries=512,
@@ -314,14 +284,6 @@ cdef class Executor:
         e.whole = set_max_intset_entries
         e.list_size = list_max_listpack_size
 
-    @property
-    def slowlog_threshold(self) -> int:
-        return self.d.slow_usec
-
-    @property
-    def slowlog_max_len(self) -> int:
-        return self.d.slow_max
-
     def slowlog(self, most: int = -1) -> list:
         """Newest first: (id, seconds, usec, [args], addr, name)."""
         cdef SlowEntry *e
@@ -329,11 +291,11 @@ cdef class Executor:
         cdef int cap = 0
         cdef int argc = 0
         cdef int i
-        cdef uint64_t at = self.d.slow_n
+        cdef uint64_t at = self.d.slow.made
         out = []
-        while at > 0 and at + self.d.slow_max > self.d.slow_n and most != len(out):
+        while at > 0 and at + self.d.slow.size > self.d.slow.made and most != len(out):
             at -= 1
-            e = &self.d.slow[at % self.d.slow_max]
+            e = &self.d.slow.entries[at % self.d.slow.size]
             if e.args.n == 0:
                 break
             unpack_command(e.args.p, &argv, &cap, &argc)
@@ -344,24 +306,5 @@ cdef class Executor:
 
     def slowlog_reset(self):
         cdef uint32_t i
-        for i in range(self.d.slow_max):
-            self.d.slow[i].args.n = 0
-
-    def is_command(self, name: bytes) -> bool:
-        return find_command(&self.d, span(PyBytes_AS_STRING(name), len(name))) != NULL
-
-
-cdef double calibrated():
-    """Ticks of the cycle counter per microsecond, measured once over 2 ms: good to a thousandth."""
-    global ticks_per_usec
-    if ticks_per_usec == 0:
-        begun = time.perf_counter_ns()
-        first = cycles()
-        while time.perf_counter_ns() - begun < 2_000_000:
-            pass
-        last = cycles()
-        ticks_per_usec = (last - first) * 1000.0 / (time.perf_counter_ns() - begun)
-    return ticks_per_usec
-
-
-cdef double ticks_per_usec = 0
+        for i in range(self.d.slow.size):
+            self.d.slow.entries[i].args.n = 0

@@ -1,29 +1,23 @@
-# Clients, and what Python commands see of them.
+# Sessions: clients as Python commands see them, and the replies that such commands defer.
 #
 # A Client is C. A Python command is given a Session, a Python object made at the client's first
 # Python command and kept until the connection ends; afterwards its `c` is NULL and deferred replies
 # to it are dropped.
 #
-# Python commands need the GIL. Within a loop iteration it is taken for the first of them and kept
-# until the iteration ends: beside a busy Python thread, each release can cost a whole switch
-# interval.
+# Python commands need the GIL. In a loop iteration it is taken for the first of them and kept until
+# the iteration ends: beside a busy Python thread, each release can cost a whole switch interval.
 
 import heapq
-import logging
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF
 
 from crdtredis._resp import Refusal
+from crdtredis._resp cimport reply_error_span, reply_object
 from crdtredis.commands import table
+from crdtredis.errors cimport UNBLOCKED
 from crdtredis.errors import INTERNAL, CommandError
-
-cdef extern from "Python.h":
-    int PyGILState_Ensure() noexcept nogil
-    void PyGILState_Release(int state) noexcept nogil
-
-cdef object log = logging.getLogger("crdtredis.engine")
 
 cdef enum:
     # tokens in the heap of deadlines that are done: so many are not worth a sweep
@@ -35,103 +29,39 @@ client_flags = {"REPLY_OFF": CLIENT_REPLY_OFF, "REPLY_SKIP": CLIENT_REPLY_SKIP,
                 "NO_TOUCH": CLIENT_NO_TOUCH}
 
 
-# ---- clients -------------------------------------------------------------------------------------
-
-cdef void client_init(Dispatch *d, Client *c, int resp) noexcept nogil:
-    memset(c, 0, sizeof(Client))
-    d.next_client += 1
-    c.id = d.next_client
-    c.fd = -1
-    c.reply.resp = resp
-    c.created = d.steady
-    c.active = d.steady
-    if not d.need_auth:
-        c.flags = CLIENT_AUTHENTICATED
-
-
-cdef void client_free(Dispatch *d, Client *c) noexcept nogil:
-    drop_transaction(d, c)
-    stop_waiting(d, c)
-    buffer_free(&c.reply.buf)
-    free(c.watched)
-    free(c.name)
-    free(c.lib_name)
-    free(c.lib_ver)
-    c.watched = NULL
-    c.name = NULL
-    c.lib_name = NULL
-    c.lib_ver = NULL
-    if c.session != NULL:
-        take_gil(d)
-        end_session(c)
-
-
-cdef void end_session(Client *c) noexcept with gil:
-    cdef Session s = <Session>c.session
-    c.session = NULL
-    if s.token is not None:
-        token_done(s.token)
-        s.token = None
-    s.c = NULL
-    Py_DECREF(s)
-
-
-cdef void reset_client(Dispatch *d, Client *client) noexcept nogil:
-    """RESET: as if newly connected, but for the id and the connection itself."""
-    drop_transaction(d, client)
-    client.db = 0
-    client.reply.resp = 2
-    client.flags &= ~<uint32_t>(CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP | CLIENT_SKIP_NEXT |
-                                CLIENT_NO_TOUCH | CLIENT_NO_EVICT
-                                | CLIENT_AUTHENTICATED)
-    if not d.need_auth:
-        client.flags |= CLIENT_AUTHENTICATED
-    free(client.name)
-    client.name = NULL
-
-
 # ---- Python commands -----------------------------------------------------------------------------
 
-cdef inline void take_gil(Dispatch *d) noexcept nogil:
-    """In a loop iteration: the GIL, until the loop lets it go at the iteration's end."""
-    if d.in_loop and not d.gil_held:
-        d.gil_state = PyGILState_Ensure()
-        d.gil_held = 1
+cdef void run_python(Call *c) noexcept nogil:
+    take_gil(c.dispatch)
+    call_python(c)
 
 
-cdef inline void drop_gil(Dispatch *d) noexcept nogil:
-    if d.gil_held:
-        d.gil_held = 0
-        PyGILState_Release(d.gil_state)
-
-
-cdef void run_python(Dispatch *d, Client *client, Command *cmd, Span *argv,
-                    int argc) noexcept with gil:
-    cdef Executor x = <Executor>d.self
+cdef void call_python(Call *c) noexcept with gil:
+    cdef Client *client = c.client
     cdef size_t at = client.reply.buf.n
     cdef int i
     cdef list args = []
     try:
-        for i in range(argc):
-            args.append(PyBytes_FromStringAndSize(argv[i].p, <Py_ssize_t>argv[i].n))
-        result = (<object>cmd.python)(session_of(x, client), args)
+        for i in range(c.argc):
+            args.append(PyBytes_FromStringAndSize(c.argv[i].p, <Py_ssize_t>c.argv[i].n))
+        result = (<object>client.command.python)(session_of(c.dispatch, client), args)
         if not client.flags & CLIENT_BLOCKED and result is not table.NO_REPLY:
             reply_object(&client.reply, result)
     except CommandError as e:
         take_back_reply(client, at, str(e))
     except Exception:
-        log.exception("command %s failed", cmd.name.decode())
+        log.exception("command %s failed", client.command.name.decode())
         take_back_reply(client, at, INTERNAL)
     except BaseException as e:
         # A signal handler raised (KeyboardInterrupt): the loop ends its iteration and raises it.
         take_back_reply(client, at, INTERNAL)
-        x.pending = e
-        d.interrupted = 1
+        (<object>c.dispatch.executor).pending = e
+        c.dispatch.interrupted = 1
 
 
 cdef void take_back_reply(Client *client, size_t at, str error):
-    """An error in place of what the command said, and of what it still owed: who was refused waits
-    for nothing."""
+    """An error in place of what the command said, and of what it still owed: a client that was
+    refused waits for nothing."""
     client.reply.buf.n = at
     if client.session != NULL and (<Session>client.session).token is not None:
         token_done((<Session>client.session).token)
@@ -145,24 +75,92 @@ cdef void reply_text(Client *client, str text):
     reply_error_span(&client.reply, PyBytes_AS_STRING(b), <size_t>PyBytes_GET_SIZE(b))
 
 
-cdef Session session_of(Executor x, Client *client):
+cdef Session session_of(Dispatch *d, Client *client):
     cdef Session s
     if client.session == NULL:
-        s = Session.__new__(Session)
-        s.executor = x
-        s.c = client
-        s.id = client.id
-        s.user = "default"
+        s = new_session(d, client)
         Py_INCREF(s)
         client.session = <void*>s
     return <Session>client.session
 
 
+cdef Session new_session(Dispatch *d, Client *client):
+    """client: NULL for one that the Session itself owns."""
+    cdef Session s = Session.__new__(Session)
+    s.d = d
+    s.executor = <object>d.executor
+    s.deferred = s.executor.deferred
+    s.user = "default"
+    if client == NULL:
+        s.c = &s.own
+        client_init(d, s.c, 2)
+        # Not counted: __dealloc__ frees the client, and end_session never gets this one.
+        s.own.session = <void*>s
+    else:
+        s.c = client
+    s.id = s.c.id
+    return s
+
+
+cdef void end_session(Dispatch *d, Client *client) noexcept nogil:
+    if client.session != NULL:
+        take_gil(d)
+        let_session_go(client)
+
+
+cdef void let_session_go(Client *client) noexcept with gil:
+    cdef Session s = <Session>client.session
+    client.session = NULL
+    if s.token is not None:
+        token_done(s.token)
+        s.token = None
+    s.c = NULL
+    Py_DECREF(s)
+
+
+# ---- replies that are deferred -------------------------------------------------------------------
+
+cdef class Deferred:
+    """The replies owed that have a time limit, by deadline.
+
+    One that is not owed any more stays in the heap until half of it is such, or until its time.
+    """
+
+    def __cinit__(self):
+        self.heap = []
+
+    cdef add(self, Token token):
+        self.number += 1
+        heapq.heappush(self.heap, (token.deadline, self.number, token))
+
+    cdef void done(self) noexcept:
+        """One of them is not owed any more."""
+        self.done_n += 1
+        if self.done_n > DONE_KEPT and 2 * self.done_n > len(self.heap):
+            self.heap[:] = [entry for entry in self.heap if not (<Token>entry[2]).done]
+            heapq.heapify(self.heap)
+            self.done_n = 0
+
+    cdef int64_t first(self):
+        """The earliest deadline, -1: none."""
+        return self.heap[0][0] if self.heap else -1
+
+    cdef int64_t expire(self, int64_t now):
+        """Gives the replies whose time is up; returns the next deadline, -1: none. Nothing is
+        raised, whatever on_timeout does: else the first to raise would be due again for ever."""
+        cdef Token token
+        while self.heap and self.heap[0][0] <= now:
+            token = heapq.heappop(self.heap)[2]
+            token.expire()
+        while self.heap and (<Token>self.heap[0][2]).done:
+            heapq.heappop(self.heap)
+        return self.first()
+
+
 cdef void token_done(Token t) noexcept:
-    """Nothing is owed any more. What worked for the reply hears of it, and the heap of deadlines
-    does not keep it: without this, clients that leave would stand there until a time they chose
+    """Nothing is owed any more. What worked for the reply learns of it, and the heap of deadlines
+    does not keep it: else clients that leave would stand there until a time they chose
     themselves."""
-    cdef Executor x = t.session.executor
     t.done = True
     ended, t.ended = t.ended, None
     if ended is not None:
@@ -171,19 +169,14 @@ cdef void token_done(Token t) noexcept:
         except Exception:
             log.exception("what worked for a deferred reply cannot be stopped")
     if t.deadline is not None:
-        x.deferred_done += 1
-        if x.deferred_done > DONE_KEPT and 2 * x.deferred_done > len(x.deferred):
-            x.deferred[:] = [entry for entry in x.deferred if not (<Token>entry[2]).done]
-            heapq.heapify(x.deferred)
-            x.deferred_done = 0
+        t.session.deferred.done()
 
 
 cdef class Token:
     """A reply still owed to a client whose command called session.defer(). Engine thread only."""
 
     def resolve(self, value) -> bool:
-        """Sends the reply and lets the client go on. False when it is gone, or was answered
-        before."""
+        """Sends the reply and lets the client go on. False when it is gone, or has its reply."""
         cdef Client *c
         cdef size_t at
         if self.done:
@@ -200,10 +193,10 @@ cdef class Token:
             log.exception("the reply to %s cannot be sent", c.command.name.decode())
             take_back_reply(c, at, INTERNAL)
         if c.reply.buf.n > at and c.reply.buf.p[at] == c'-':
-            count_error(&self.session.executor.d, c.reply.buf.p + at, c.reply.buf.n - at)
+            count_error(self.session.d, c.reply.buf.p + at, c.reply.buf.n - at)
         finish_reply(c, at, c.flags)
-        if self.session.executor.d.wake != NULL and c.fd >= 0:
-            self.session.executor.d.wake(self.session.executor.d.loop, c)
+        if c.fd >= 0:
+            self.session.d.port.wake(self.session.d.port.owner, c, 0)
         return True
 
     def expire(self) -> bool:
@@ -225,13 +218,13 @@ cdef class Session:
     """One client, as Python commands see it: made at its first Python command, gone with the
     connection.
 
-    Attributes of a client that has gone answer None.
+    Attributes of a client that has gone are empty.
     """
 
     def __dealloc__(self):
         if self.c == &self.own:
             self.own.session = NULL
-            client_free(&self.executor.d, self.c)
+            client_free(self.d, self.c)
 
     @property
     def server(self):
@@ -284,7 +277,7 @@ cdef class Session:
 
     @property
     def can_block(self) -> bool:
-        """Whether defer() may be called: not inside EXEC, where every command answers at once."""
+        """Whether defer() may be called: not inside EXEC, where every command replies at once."""
         return not self.c.flags & CLIENT_IN_EXEC
 
     @property
@@ -345,22 +338,20 @@ cdef class Session:
         self.c.flags |= CLIENT_CLOSE
 
     def defer(self, timeout_ms=None, on_timeout=None) -> Token:
-        """Leaves the command unanswered until token.resolve(reply), or until timeout_ms have passed
-        (None: no limit), when on_timeout, or what it returns, is the reply. Until then nothing more
-        is read from the client. Only where can_block. OverflowError, and the client waits for
-        nothing, where timeout_ms from now is beyond 63 bits."""
+        """Leaves the command without a reply until token.resolve(reply), or until timeout_ms have
+        passed (None: no limit), when on_timeout, or what it returns, is the reply. Until then
+        nothing more is read from the client. Only where can_block. OverflowError, and the client
+        waits for nothing, where timeout_ms from now is beyond 63 bits."""
         cdef Token token = Token.__new__(Token)
-        cdef Executor x = self.executor
-        cdef int64_t deadline = x.d.steady + timeout_ms if timeout_ms is not None else 0
+        cdef int64_t deadline = self.d.steady + timeout_ms if timeout_ms is not None else 0
         token.session = self
         token.on_timeout = on_timeout
         self.token = token
         self.c.flags |= CLIENT_BLOCKED
         if timeout_ms is not None:
             token.deadline = deadline
-            x.deferred_n += 1
-            heapq.heappush(x.deferred, (token.deadline, x.deferred_n, token))
-            x.d.next_deferred = x.deferred[0][0]
+            self.deferred.add(token)
+            self.d.next_deferred = self.deferred.first()
         return token
 
     def unblock(self, bint error=False) -> bool:
@@ -369,7 +360,7 @@ cdef class Session:
         if self.c == NULL:
             return False
         if self.c.wait != NULL:
-            give_up(&self.executor.d, self.c, UNBLOCKED if error else NULL)
+            give_up(self.d, self.c, UNBLOCKED if error else NULL)
             return True
         if self.token is None:
             return False
@@ -381,16 +372,3 @@ cdef class Session:
                                                    <Py_ssize_t>self.c.reply.buf.n)
         self.c.reply.buf.n = 0
         return out
-
-
-cdef str text_of(const char *p):
-    return "" if p == NULL else p.decode("utf-8", "surrogateescape")
-
-
-cdef void set_text(char **where, str value):
-    cdef bytes b = value.encode("utf-8", "surrogateescape")
-    free(where[0])
-    where[0] = NULL
-    if b:
-        where[0] = <char*>need_memory(malloc(len(b) + 1))
-        memcpy(where[0], PyBytes_AS_STRING(b), len(b) + 1)

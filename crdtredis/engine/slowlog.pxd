@@ -1,13 +1,27 @@
 # The slow log: a ring of the newest commands that took long.
 
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from crdtredis.buffer cimport Buffer, Span
+
 cdef struct SlowEntry:
     uint64_t id
     int64_t at              # seconds since 1970
     uint64_t usec
-    Buffer args             # as in Client.queue, shortened
-    char addr[64]
+    Buffer args             # packed as in Client.queue, shortened
+    char addr[64]           # of the client
     char name[64]
 
-cdef void note_slow(Dispatch *d, Client *client, Span *argv, int argc,
-                    uint64_t ticks) noexcept nogil
-cdef void resize_slowlog(Dispatch *d, uint32_t most) noexcept nogil
+# Entry number i stands at i % size.
+cdef struct SlowLog:
+    uint64_t ticks          # threshold, of the cycle counter; the greatest number: off
+    SlowEntry *entries
+    uint32_t size
+    uint64_t made           # entries ever made
+
+# Keeps the arguments as Redis does: 32 at most, 128 bytes of each, and says how much is left out.
+# at: seconds since 1970.
+cdef void note_slow(SlowLog *slow, Client *client, Span *argv, int argc, uint64_t usec,
+                    int64_t at) noexcept nogil
+cdef void slowlog_resize(SlowLog *slow, uint32_t size) noexcept nogil           # the newest stay
+cdef void slowlog_free(SlowLog *slow) noexcept nogil

@@ -1,28 +1,32 @@
 # The slow log: the newest commands that took long, as C structs in a ring, so that a threshold of 0
-# does not make native commands wait for the GIL. Entry number i stands at i % slow_max.
+# does not make native commands wait for the GIL.
+
+from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
+
+from crdtredis.buffer cimport buffer_add, buffer_free, need_memory
 
 cdef enum:
     SLOW_ARGS = 32          # arguments that are kept, and bytes of each
     SLOW_BYTES = 128
 
 
-cdef void note_slow(Dispatch *d, Client *client, Span *argv, int argc,
-                    uint64_t ticks) noexcept nogil:
-    """Keeps the arguments as Redis does: 32 at most, 128 bytes of each, and says how much is left
-    out."""
+cdef void note_slow(SlowLog *slow, Client *client, Span *argv, int argc, uint64_t usec,
+                    int64_t at) noexcept nogil:
     cdef SlowEntry *e
     cdef uint32_t n
     cdef int i
     cdef int kept = argc if argc <= SLOW_ARGS else SLOW_ARGS
     cdef char more[64]
     cdef int k
-    if d.slow_max == 0:
+    if slow.size == 0:
         return
-    e = &d.slow[d.slow_n % d.slow_max]
-    e.id = d.slow_n
-    d.slow_n += 1
-    e.at = d.kernel.now // 1000
-    e.usec = <uint64_t>(<double>ticks / d.ticks_per_usec)
+    e = &slow.entries[slow.made % slow.size]
+    e.id = slow.made
+    slow.made += 1
+    e.at = at
+    e.usec = usec
     memcpy(e.addr, client.addr, sizeof(e.addr))
     snprintf(e.name, sizeof(e.name), "%s", <const char*>b"" if client.name == NULL else client.name)
     e.args.n = 0
@@ -46,16 +50,22 @@ cdef void note_slow(Dispatch *d, Client *client, Span *argv, int argc,
             buffer_add(&e.args, argv[i].p, argv[i].n)
 
 
-cdef void resize_slowlog(Dispatch *d, uint32_t most) noexcept nogil:
-    """Keeps the newest entries that fit: entry id i lives at i % slow_max."""
-    cdef SlowEntry *slow = <SlowEntry*>need_memory(calloc(most + 1, sizeof(SlowEntry)))
+cdef void slowlog_resize(SlowLog *slow, uint32_t size) noexcept nogil:
+    cdef SlowEntry *kept = <SlowEntry*>need_memory(calloc(size + 1, sizeof(SlowEntry)))
     cdef uint64_t i
-    cdef uint64_t first = d.slow_n - d.slow_max if d.slow_n > d.slow_max else 0
-    for i in range(first, d.slow_n):
-        if i + most >= d.slow_n and most:
-            slow[i % most] = d.slow[i % d.slow_max]
+    cdef uint64_t first = slow.made - slow.size if slow.made > slow.size else 0
+    for i in range(first, slow.made):
+        if i + size >= slow.made and size:
+            kept[i % size] = slow.entries[i % slow.size]
         else:
-            buffer_free(&d.slow[i % d.slow_max].args)
-    free(d.slow)
-    d.slow = slow
-    d.slow_max = most
+            buffer_free(&slow.entries[i % slow.size].args)
+    free(slow.entries)
+    slow.entries = kept
+    slow.size = size
+
+
+cdef void slowlog_free(SlowLog *slow) noexcept nogil:
+    cdef uint32_t i
+    for i in range(slow.size):
+        buffer_free(&slow.entries[i].args)
+    free(slow.entries)

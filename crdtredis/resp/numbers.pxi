@@ -4,8 +4,8 @@
 # that read back as the same double, so 0.1 is "0.1", although the stored value is nearer to
 # 0.1000000000000000055. Whole numbers up to 2^62 are written in full; otherwise Redis 7.2's layout
 # rules decide between decimal and scientific (see format_double). The digits are found by trying
-# 15, 16 and 17 through the C library: correct by construction, about a microsecond, and nothing
-# native writes doubles.
+# 15, 16 and 17 through the C library: correct by construction, about a microsecond, and no
+# hot path writes doubles.
 #
 # Integers and long doubles, which the kernel needs too, are in crdtredis/numbers.pxd.
 #
@@ -14,8 +14,12 @@
 
 from libc cimport errno as c
 from libc.math cimport isinf, isnan
+from libc.stdint cimport int64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport strtod
+from libc.string cimport memcpy, memmove, memset
+
+from crdtredis.numbers cimport REAL_TEXT, format_int64, format_uint64, is_space
 
 
 cdef int parse_double(const char *p, size_t n, double *out) noexcept nogil:

@@ -1,11 +1,19 @@
 # What does Python see of the codec?
 #
 # Python commands return ordinary objects, and reply_object writes them: the type says which RESP
-# type is meant, and the marker classes stand for the ones that Python has no type for. A plain
+# type is meant, and the marker classes stand for the ones that Python has no type for. A Python
 # command never learns which dialect its client speaks.
 #
 # RequestParser and encode_reply are the codec for Python: tests and tools use them; the engine uses
 # the C functions.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t
+from libc.string cimport memcpy, memset
+
+from crdtredis.buffer cimport buffer_free
+from crdtredis.numbers cimport REAL_TEXT, format_long_double, parse_int64, parse_long_double
+
 
 class Simple(str):
     """A simple string, such as "OK"."""

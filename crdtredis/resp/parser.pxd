@@ -1,5 +1,10 @@
 # Incremental request parser over one growing buffer: bytes are looked at once, however they arrive.
 
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t
+
+from crdtredis.buffer cimport Buffer, Span
+
 cdef enum ParseStatus:
     PARSE_MORE = 0          # give it more bytes
     # argv[0..argc) is a command; argc may be 0 (an empty line or *0): nothing to do
@@ -40,7 +45,7 @@ cdef int parser_next(Parser *p) noexcept nogil
 # 1 when a multibulk command, whole or not, follows the one just made: parser_next then moves
 # neither the buffer nor its bytes, so the spans that the caller copied from argv stay good.
 cdef int parser_follows(Parser *p) noexcept nogil
-# Goes back to `at`, a former value of `start`: for a caller that looked ahead over such commands
+# Goes back to `at`, a former value of `start`: for a caller that parsed on over such commands
 # and cannot run them now.
 cdef void parser_back(Parser *p, size_t at) noexcept nogil
 # Give back what large commands needed; all of it when nothing is under way. Happens by itself after

@@ -15,18 +15,22 @@
 # arrived. After a large command the memory goes back at once, and what is worth keeping for the
 # next read (256 KiB) stays.
 #
-# Where Redis's answer depends on how the bytes were cut into packets (a line slightly longer than
+# Where Redis's reply depends on how the bytes were cut into packets (a line slightly longer than
 # 64 KiB, a NUL byte in an inline command, which makes it wait for ever), ours is the one that does
 # not: the line is too long, and NUL is a byte like any other. What Redis does not check is not
 # checked here: the byte after a CR, and the two bytes after a bulk string.
 
+from libc.stdint cimport INT32_MAX, INT64_MAX, uint64_t, uintptr_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport free, realloc
+from libc.string cimport memchr, memmove, memset
+
+from crdtredis.buffer cimport buffer_free, buffer_resize, need_memory
 from crdtredis.errors cimport (BULK_HEADER_TOO_BIG, DOLLAR_EXPECTED, INLINE_TOO_BIG,
                                INVALID_BULK_LENGTH, INVALID_MULTIBULK_LENGTH,
                                MULTIBULK_HEADER_TOO_BIG, UNAUTHENTICATED_BULK_LENGTH,
                                UNAUTHENTICATED_MULTIBULK_LENGTH, UNBALANCED_QUOTES)
-from libc.stdint cimport INT32_MAX
-from libc.stdio cimport fputs, stderr
-from libc.stdlib cimport abort, free, realloc
+from crdtredis.numbers cimport is_space, parse_int64
 
 cdef enum:
     FIRST = 16 << 10        # bytes of a new buffer
@@ -37,8 +41,8 @@ cdef enum:
     ARGS = 8                # arguments of a new client
     KEEP_ARGS = 1024
     LINE = 64 << 10         # longest inline command or header
-    STRANGER_ARGS = 10
-    STRANGER_BULK = 16 << 10
+    UNKNOWN_ARGS = 10
+    UNKNOWN_BULK = 16 << 10
 
 
 cdef void parser_init(Parser *p, int64_t max_bulk) noexcept nogil:
@@ -128,10 +132,7 @@ cdef void parser_trim(Parser *p) noexcept nogil:
 
 cdef void more_args(Parser *p) noexcept nogil:
     cdef int cap = p.argv_cap * 2 if p.argv_cap else ARGS
-    cdef Span *argv = <Span*>realloc(p.argv, cap * sizeof(Span))
-    if argv == NULL:
-        fputs("crdt-redis: out of memory\n", stderr)
-        abort()
+    cdef Span *argv = <Span*>need_memory(realloc(p.argv, cap * sizeof(Span)))
     p.argv = argv
     p.argv_cap = cap
 
@@ -143,7 +144,7 @@ cdef int parser_next(Parser *p) noexcept nogil:
     cdef const char *end = p.buf.p + p.buf.n
     cdef const char *line
     cdef int64_t left = p.multibulk, bulk = p.bulk
-    cdef int64_t limit = p.max_bulk if p.authenticated else STRANGER_BULK
+    cdef int64_t limit = p.max_bulk if p.authenticated else UNKNOWN_BULK
     cdef int status = PARSE_READY, argc
     if p.error != NULL:
         return PARSE_ERROR
@@ -160,7 +161,7 @@ cdef int parser_next(Parser *p) noexcept nogil:
                 return status
         if left > INT32_MAX:
             return fail(p, INVALID_MULTIBULK_LENGTH)
-        if left > STRANGER_ARGS and not p.authenticated:
+        if left > UNKNOWN_ARGS and not p.authenticated:
             return fail(p, UNAUTHENTICATED_MULTIBULK_LENGTH)
         if left < 0:
             left = 0
@@ -270,8 +271,7 @@ cdef int fail(Parser *p, const char *text) noexcept nogil:
 
 
 cdef int not_a_bulk(Parser *p, char c) noexcept nogil:
-    snprintf(p.error_text, sizeof(p.error_text), DOLLAR_EXPECTED,
-             <int>c)
+    snprintf(p.error_text, sizeof(p.error_text), DOLLAR_EXPECTED, <int>c)
     return fail(p, p.error_text)
 
 

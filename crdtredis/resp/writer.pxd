@@ -1,6 +1,11 @@
 # Replies. Every function appends one complete element (or the header of an aggregate) in the
 # dialect of r.resp (2 or 3).
 
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t
+
+from crdtredis.buffer cimport Buffer
+
 cdef struct Reply:
     Buffer buf
     int resp

@@ -8,6 +8,12 @@
 # wants none (CLIENT REPLY). So what one command goes on to make beyond it is dropped as it is made:
 # its part of the buffer is begun anew when it is full.
 
+from libc.string cimport memcpy, strlen
+
+from crdtredis.buffer cimport buffer_grow
+from crdtredis.numbers cimport format_int64, format_uint64
+
+
 cdef void reply_grow(Reply *r, size_t more) noexcept nogil:
     """Room for `more` bytes, which there is not."""
     if r.most and (r.over or r.buf.n + more > r.most):

@@ -521,10 +521,10 @@ def test_tombstones_are_let_go_of_in_rounds(served):
 
 # ---- Python beside the loop ----------------------------------------------------------------------
 
-def test_call_soon_every_and_work(served):
+def test_call_soon_every_second_and_work(served):
     s = served()
     ticks, work = [], iter([True, None, False, True])
-    s.on_engine(lambda: s.loop.every(1, lambda: ticks.append(s.replica.now)))
+    s.on_engine(lambda: s.loop.every_second(lambda: ticks.append(s.replica.now)))
     s.on_engine(lambda: s.loop.add_work(lambda: next(work)))
     s.wait(lambda: len(ticks) == 3)
     assert all(later - earlier > 900 for earlier, later in zip(ticks, ticks[1:]))

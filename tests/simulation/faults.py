@@ -363,7 +363,7 @@ FAULTS = [
           "key_find(k, db, watch_key(w)) != NULL:\n"
           "                w.version += 1"),
     Fault("who came last is served first",
-          ENGINE + "blocking.pxi",
+          ENGINE + "serving.pxi",
           "commands/test_blocking.py",
           "    x = (<WaitQueue*>watch.waiters + type).first\n",
           "    x = (<WaitQueue*>watch.waiters + type).last\n"),
@@ -375,7 +375,7 @@ FAULTS = [
           "        if 1:\n"
           "            found"),
     Fault("what is served makes nothing ready",
-          ENGINE + "blocking.pxi",
+          ENGINE + "serving.pxi",
           "commands/test_blocking.py",
           "    while may_serve(d) and not iteration_is_full(d):\n"
           "        watch = watch_take_ready",
@@ -1020,7 +1020,7 @@ FAULTS = [
           "    return max(k.now, k.accepted) + k.max_skew",
           "    return k.now + k.max_skew"),
     Fault("early: writes go on while the timestamps run ahead",
-          ENGINE + "dispatch.pxi",
+          ENGINE + "execute.pxi",
           "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "    if d.guard & GUARD_CLOCK and effective & C_WRITE:",
@@ -1086,9 +1086,9 @@ FAULTS = [
           ENGINE + "loop.pxi",
           "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
-          "        if self.mono >= self.next_reap or (self.k.heap_n and self.k.heap[0].at <= "
-          "self.k.now):",
-          "        if self.mono >= self.next_reap:"),
+          "        if (self.d.steady >= self.next_expiry or "
+          "(self.k.heap_n and self.k.heap[0].at <= self.k.now)):",
+          "        if self.d.steady >= self.next_expiry:"),
     Fault("early: new actors without end",
           CORE + "receive.pxi",
           "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
@@ -1104,7 +1104,7 @@ FAULTS = [
 
     # sizes
     Fault("size: a pipeline runs on although the iteration is full",
-          ENGINE + "connection.pxi",
+          ENGINE + "input.pxi",
           "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "or client.reply.over or iteration_is_full(d) or d.guard",
@@ -1172,11 +1172,11 @@ FAULTS = [
           "    if not op_room(k, to_db, 0, to.n, bytes):",
           "    if 0:"),
     Fault("size: arguments are not counted",
-          ENGINE + "dispatch.pxi",
+          ENGINE + "run.pxi",
           "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
-          "        if (cmd.flags & C_DENYOOM and not op_room(",
-          "        if (0 and not op_room("),
+          "        if (not cmd.flags & C_DENYOOM or op_room(",
+          "        if (1 or op_room("),
     Fault("size: effects of a received op that are decoded again are not looked at first",
           CORE + "receive.pxi",
           "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "

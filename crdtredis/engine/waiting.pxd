@@ -1,5 +1,10 @@
 # Clients that wait for keys: what BLPOP and its like call when nothing is there.
 
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from crdtredis.buffer cimport Buffer
+from crdtredis._core cimport Watch
+
 # One client at one key, in the queue of those that wait for a type there.
 cdef struct Waiter:
     Waiter *prev
@@ -7,8 +12,8 @@ cdef struct Waiter:
     Wait *wait
     Watch *watch
 
-# Those who wait for a type at a key, who came first at the head. Watch.waiters is an array of
-# these, one for each type.
+# Those who wait for a type at a key, the earliest first. Watch.waiters is an array of these, one
+# for each type.
 cdef struct WaitQueue:
     Waiter *first
     Waiter *last
@@ -17,21 +22,17 @@ cdef struct WaitQueue:
 cdef struct Wait:
     Client *client
     int type                # T_*, of what the command takes
-    Buffer args             # the command, as in Client.queue
+    Buffer args             # the command, packed as in Client.queue
     uint64_t ticks          # that it took when it was called
-    int64_t deadline        # Dispatch.steady, 0: none
-    uint32_t timeout        # place in Dispatch.timeouts + 1; 0: none
-    uint32_t n
+    int64_t deadline        # ms, Dispatch.steady; 0: none
+    uint32_t timeout        # place in Waiting.timeouts + 1; 0: none
+    uint32_t n              # Waiters
 
 # Blocks the client until one of the n keys from argv[first] on holds this type; then the handler is
 # called again. It keeps waiting when it calls this again, else what it replies ends the wait.
-# timeout_ms 0: no limit. Not for CLIENT_IN_EXEC, where commands answer at once.
+# timeout_ms 0: no limit. Not for CLIENT_IN_EXEC, where commands reply at once.
 cdef void wait_for_keys(Call *c, int type, int first, int n, int64_t timeout_ms) noexcept nogil
-# whoever waits for a key that was touched; inside an op, nobody yet
-cdef void serve_ready(Dispatch *d) noexcept nogil
-# those whose time is up
-cdef void expire_waiting(Dispatch *d) noexcept nogil
-# ends a wait with an error, NULL: as its time limit does
-cdef void give_up(Dispatch *d, Client *client, const char *error) noexcept nogil
-# ends it without a word, if there is one
+# Ends the wait without a word, if there is one.
 cdef void stop_waiting(Dispatch *d, Client *client) noexcept nogil
+# Bytes that it takes.
+cdef size_t wait_memory(const Wait *w) noexcept nogil

@@ -1,0 +1,69 @@
+# What the executor knows of a command, and how a name finds it.
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from crdtredis.buffer cimport Span
+
+cdef enum CommandFlag:
+    C_WRITE = 1             # runs between op_begin and op_end
+    C_READONLY = 2
+    C_DENYOOM = 4
+    C_FAST = 8
+    C_LOADING = 16          # allowed while loading
+    C_STALE = 32
+    C_NO_AUTH = 64
+    C_NO_MULTI = 128        # refused inside MULTI
+    C_NO_QUEUE = 256        # runs at once inside MULTI: EXEC, DISCARD, MULTI, WATCH, QUIT, RESET
+    C_NOSCRIPT = 512
+    C_ADMIN = 1024
+    C_BLOCKING = 2048
+    C_MOVABLEKEYS = 4096
+    C_SKIP_SLOWLOG = 8192
+    C_CONTAINER = 16384     # has subcommands, which are found as "name|sub"
+    C_EXEC = 32768          # EXEC: what its queued commands are refused for, it is refused for
+    C_SUBCOMMAND = 65536    # found through its container only: "config|get" itself names nothing
+    C_ONE_CHANGE = 131072   # Redis counts it as one change, however many effects it takes here
+
+cdef enum:
+    NAME_MAX = 48           # bytes of a command's name with its subcommand and the NUL
+    LATENCIES = 24          # ranges of time; the last bound is 4.2 s
+
+ctypedef void (*NativeHandler)(Call *c) noexcept nogil
+
+cdef struct Command:
+    # look-up: lower case, "client|list" for a subcommand
+    char name[48]           # NAME_MAX
+    uint32_t name_n
+    uint32_t hash
+    # what its registration says
+    int arity               # counts the name; negative: at least so many
+    uint32_t flags
+    int first_key           # in argv; 0: none that can be told from the table
+    int last_key            # negative: from the end
+    int key_step
+    # what runs it: never NULL; run_python for a command that is written in Python
+    NativeHandler handler
+    void *python            # then: borrowed callable(session, argv: list[bytes]) -> reply object
+    # statistics since CONFIG RESETSTAT
+    uint64_t calls
+    uint64_t ticks          # of the cycle counter, all calls together
+    uint64_t rejected       # calls that were not run
+    uint64_t failed         # calls that replied with an error
+    uint64_t took[24]       # LATENCIES: calls of up to 1, 2, 4 ... µs; last, all that took longer
+
+# Open addressing over Command.hash; at most half full, so a look-up meets a NULL.
+cdef struct CommandTable:
+    Command **slots
+    uint32_t mask           # slots - 1; a power of two less one
+
+cdef uint32_t name_hash(const char *p, size_t n, uint32_t h) noexcept nogil
+# The command of this name in any case; NULL: none.
+cdef Command *find_command(CommandTable *t, Span name) noexcept nogil
+cdef Command *find_subcommand(CommandTable *t, Command *container, Span sub) noexcept nogil
+# Both: the subcommand where `argv` names one of a container, which itself is found without one.
+cdef Command *find_whole_command(CommandTable *t, Span *argv, int argc) noexcept nogil
+# Whether a command may have this many arguments.
+cdef int arity_fits(Command *cmd, int argc) noexcept nogil
+cdef void command_table_init(CommandTable *t, uint32_t commands) noexcept nogil
+cdef void command_table_free(CommandTable *t) noexcept nogil
+cdef void command_table_add(CommandTable *t, Command *cmd) noexcept nogil      # takes it

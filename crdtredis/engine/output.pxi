@@ -1,0 +1,172 @@
+# Sending clients what they are owed. What a socket does not take waits in blocks of its connection.
+
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from crdtredis._resp cimport Reply
+from crdtredis.buffer cimport Buffer, buffer_add, buffer_free, need_memory
+
+cdef enum:
+    SMALL_REST = 16 << 10   # unsent bytes that are copied together rather than kept as a block
+    SEND_SLICE = 4 << 20    # bytes one client may be sent in an iteration
+    IOVECS = 64
+
+
+cdef void send_all(Connections self) noexcept nogil:
+    cdef Conn *c = self.to_send
+    cdef Conn *next
+    self.to_send = NULL
+    while c != NULL:
+        next = c.next_send
+        c.state &= ~<uint32_t>CONN_SEND
+        if c.client.flags & CLIENT_KILLED:
+            kill(self, c)
+        else:
+            send_conn(self, c)
+        c = next
+
+
+cdef void send_conn(Connections self, Conn *c) noexcept nogil:
+    cdef Reply *r = &c.client.reply
+    cdef ssize_t sent
+    # What one iteration made counts whole, as in Redis, whether the socket would take it or not.
+    if r.over or (self.output_hard and c.out_bytes + r.buf.n > self.output_hard):
+        self.counts.closed_output += 1
+        kill(self, c)
+        return
+    if c.out_head == NULL:
+        if r.buf.n:
+            sent = send(c.client.fd, r.buf.p, r.buf.n, MSG_NOSIGNAL)
+            if sent < 0:
+                if errno != EAGAIN and errno != EINTR:
+                    kill(self, c)
+                    return
+                sent = 0
+            self.counts.net_out += <uint64_t>sent
+            if <size_t>sent == r.buf.n:
+                r.buf.n = 0
+                if r.buf.cap > KEEP_REPLY:
+                    buffer_free(&r.buf)
+            else:
+                keep_rest(self, c, <size_t>sent)
+                want_out(self, c, 1)
+    else:
+        if r.buf.n:
+            keep_rest(self, c, 0)
+        if not write_out(self, c):
+            return
+    if c.out_head != NULL:
+        check_output(self, c)
+    elif c.client.flags & CLIENT_CLOSE:
+        kill(self, c)
+
+
+cdef void keep_rest(Connections self, Conn *c, size_t sent) noexcept nogil:
+    """What the socket did not take of the reply buffer goes to the end of the queue."""
+    cdef Buffer *b = &c.client.reply.buf
+    cdef OutBlock *o = c.out_tail
+    cdef size_t rest = b.n - sent
+    c.out_bytes += rest
+    if o != NULL and rest <= SMALL_REST and o.buf.n < SMALL_REST:
+        buffer_add(&o.buf, b.p + sent, rest)
+        b.n = 0
+        return
+    o = <OutBlock*>need_memory(calloc(1, sizeof(OutBlock)))
+    if rest <= SMALL_REST:
+        buffer_add(&o.buf, b.p + sent, rest)
+        b.n = 0
+    else:
+        o.buf = b[0]
+        o.sent = sent
+        memset(b, 0, sizeof(Buffer))
+    if c.out_tail != NULL:
+        c.out_tail.next = o
+    else:
+        c.out_head = o
+    c.out_tail = o
+    c.out_blocks += 1
+
+
+cdef int write_out(Connections self, Conn *c) noexcept nogil:
+    """Sends queued blocks until the socket is full; 0 when the connection broke."""
+    cdef iovec iov[IOVECS]
+    cdef msghdr m
+    cdef OutBlock *o
+    cdef size_t total = 0
+    cdef size_t left
+    cdef ssize_t sent
+    cdef int n
+    memset(&m, 0, sizeof(m))
+    m.msg_iov = iov
+    while c.out_head != NULL and total < SEND_SLICE:
+        o = c.out_head
+        n = 0
+        while o != NULL and n < IOVECS:
+            iov[n].iov_base = o.buf.p + o.sent
+            iov[n].iov_len = o.buf.n - o.sent
+            n += 1
+            o = o.next
+        m.msg_iovlen = <size_t>n
+        sent = sendmsg(c.client.fd, &m, MSG_NOSIGNAL)
+        if sent < 0:
+            if errno == EINTR:
+                continue
+            if errno == EAGAIN:
+                want_out(self, c, 1)
+                return 1
+            kill(self, c)
+            return 0
+        self.counts.net_out += <uint64_t>sent
+        total += <size_t>sent
+        c.client.active = self.d.steady
+        c.out_bytes -= <size_t>sent
+        left = <size_t>sent
+        while left:
+            o = c.out_head
+            if left < o.buf.n - o.sent:
+                o.sent += left
+                break
+            left -= o.buf.n - o.sent
+            c.out_head = o.next
+            if c.out_head == NULL:
+                c.out_tail = NULL
+            c.out_blocks -= 1
+            buffer_free(&o.buf)
+            free(o)
+    if c.out_head == NULL:
+        c.soft_since = 0
+        want_out(self, c, 0)
+    else:
+        # its share of the iteration is used up, and edges come only after a short send
+        add_send(self, c)
+    return 1
+
+
+cdef void want_out(Connections self, Conn *c, int on) noexcept nogil:
+    cdef epoll_event e
+    if on == ((c.state & CONN_WANTS_OUT) != 0):
+        return
+    c.state ^= CONN_WANTS_OUT
+    e.events = EPOLLIN | EPOLLRDHUP | <uint32_t>EPOLLET
+    if on:
+        e.events |= EPOLLOUT
+    e.data.ptr = c
+    epoll_ctl(self.ep, EPOLL_CTL_MOD, c.client.fd, &e)
+
+
+cdef void check_output(Connections self, Conn *c) noexcept nogil:
+    """client-output-buffer-limit: above the hard limit, or above the soft one for too long, the
+    client is dropped."""
+    if self.output_hard and c.out_bytes > self.output_hard:
+        self.counts.closed_output += 1
+        kill(self, c)
+    elif self.output_soft and c.out_bytes > self.output_soft:
+        if c.soft_since == 0:
+            c.soft_since = self.d.steady
+        elif self.d.steady - c.soft_since > self.output_soft_seconds * 1000:
+            self.counts.closed_output += 1
+            kill(self, c)
+    else:
+        c.soft_since = 0

@@ -1,0 +1,86 @@
+# Running a handler: a command that writes is one op, and what it makes is bounded before it runs.
+
+from libc.stdint cimport int64_t
+
+from crdtredis._core cimport REFUSED_LARGE, op_begin, op_end, op_room
+from crdtredis.errors cimport TOO_LARGE, UNSOUND_RESULT
+
+
+cdef void call_command(Dispatch *d, Client *client, Command *cmd, Span *argv,
+                       int argc) noexcept nogil:
+    cdef size_t at = client.reply.buf.n
+    cdef uint64_t begun = d.stopwatch.at
+    cdef uint64_t now
+    client.command = cmd
+    run_handler(d, client, cmd, argv, argc)
+    now = cycles()
+    d.stopwatch.at = now
+    now -= begun
+    cmd.ticks += now
+    cmd.calls += 1
+    if not client.flags & CLIENT_BLOCKED:
+        note_latency(&d.stopwatch, cmd, now)
+    d.stats.commands += 1
+    count_reply(d, client, cmd, at)
+    if now >= d.slow.ticks and not client.flags & CLIENT_BLOCKED:
+        note_if_slow(d, client, cmd, argv, argc, now)
+
+
+cdef void note_if_slow(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc,
+                       uint64_t ticks) noexcept nogil:
+    if ticks >= d.slow.ticks and not cmd.flags & C_SKIP_SLOWLOG:
+        note_slow(&d.slow, client, argv, argc, <uint64_t>(<double>ticks / d.stopwatch.per_usec),
+                  d.kernel.now // 1000)
+
+
+cdef inline size_t size_of(Span *argv, int argc) noexcept nogil:
+    cdef size_t n = 0
+    cdef int i
+    for i in range(argc):
+        n += argv[i].n
+    return n
+
+
+cdef inline void count_changes(Dispatch *d, Command *cmd, Call *c, uint64_t effects) noexcept nogil:
+    if c.changes < 0 and cmd.flags & C_ONE_CHANGE and effects:
+        c.changes = 1
+    if c.changes >= 0:
+        d.stats.changes += c.changes - <int64_t>effects
+
+
+cdef inline void run_handler(Dispatch *d, Client *client, Command *cmd, Span *argv,
+                             int argc) noexcept nogil:
+    cdef size_t at = client.reply.buf.n
+    cdef Call c
+    cdef uint64_t before = d.kernel.changes
+    c.kernel = d.kernel
+    c.client = client
+    c.reply = &client.reply
+    c.stats = &d.stats
+    c.argv = argv
+    c.argc = argc
+    c.db = client.db
+    c.dispatch = d
+    c.changes = -1
+    if cmd.flags & C_WRITE:
+        op_begin(d.kernel)
+        # What one effect may hold of the arguments. The handler asks for what more it makes.
+        if (not cmd.flags & C_DENYOOM
+                or op_room(d.kernel, client.db, 1, argv[1].n if argc > 1 else 0,
+                           size_of(argv, argc))):
+            cmd.handler(&c)
+        if d.kernel.refused:
+            client.reply.buf.n = at
+            refuse(&c, TOO_LARGE if d.kernel.refused == REFUSED_LARGE else UNSOUND_RESULT)
+        else:
+            count_changes(d, cmd, &c, d.kernel.changes - before)
+        if op_end(d.kernel):
+            mark_wrote(d, client)
+    else:
+        cmd.handler(&c)
+
+
+cdef inline void mark_wrote(Dispatch *d, Client *client) noexcept nogil:
+    client.flags |= CLIENT_WROTE
+    client.wrote = d.kernel.actors.v[d.kernel.me].applied
+    client.wrote_as = d.kernel.actors.v[d.kernel.me].id

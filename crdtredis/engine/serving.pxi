@@ -1,0 +1,111 @@
+# When is a client served that waits for a key, and in which order?
+#
+# BLPOP finds nothing: the client is put into a wait queue at each of its keys, and its command is
+# kept (waiting.pxi). Any effect on a key, whatever command or peer it comes from, is noticed where
+# WATCH notices it, and costs nothing while no key is watched: the kernel lists the key as ready.
+# After the command, after the whole of EXEC, and at the end of the iteration for what peers sent,
+# `serve_ready` looks at these keys. As long as a key holds the type that somebody waits for, the
+# same handler runs the command of the client that came first. So that client takes the first of its
+# keys, in the order of its arguments, that has something.
+#
+#     A waits at k; then B at l, k; then C at k.
+#     RPUSH k x y  ->  A takes x, B takes y, C waits on.
+#
+# A served command is as good as a client's own: it is one op, and its effects on other keys make
+# those ready in turn (BLMOVE), until nothing is left. That ends, since a client that is served has
+# left all its queues. One element for ten thousand waiting clients costs one of them.
+#
+# An iteration ends when its ops are many; the clients that are left are served in the next one.
+#
+# While commands that write are held back or refused (CLIENT PAUSE, loading, a log that cannot be
+# written), keys stay ready and nobody is served; time limits run on. What happens at `max_memory`
+# is decided when a command is called, not again when it is served.
+#
+# A wait is local to a replica: an element that two replicas see, each with a client waiting, is
+# taken at both, as by LPOP || LPOP.
+
+from libc.stdint cimport uint64_t
+
+from crdtredis._core cimport (T_COUNT, Watch, key_find, key_type, watch_key, watch_put_ready,
+                              watch_release, watch_take_ready)
+from crdtredis._resp cimport reply_error, reply_null_array
+
+
+# ---- ending a wait -------------------------------------------------------------------------------
+
+cdef void give_up(Dispatch *d, Client *client, const char *error) noexcept nogil:
+    cdef size_t at
+    begin_reply(d, client)
+    at = client.reply.buf.n
+    if error != NULL:
+        reply_error(&client.reply, error)
+    else:
+        reply_null_array(&client.reply)
+    count_reply(d, client, client.command, at)
+    stop_waiting(d, client)
+    end_reply(d, client, at)
+
+
+cdef void expire_waiting(Dispatch *d) noexcept nogil:
+    while d.waiting.timeout_n and d.waiting.timeouts[0].deadline <= d.steady:
+        give_up(d, d.waiting.timeouts[0].client, NULL)
+
+
+# ---- serving -------------------------------------------------------------------------------------
+
+cdef inline int may_serve(Dispatch *d) noexcept nogil:
+    return (d.kernel.depth == 0
+            and not d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_CLOCK | GUARD_PAUSE_ALL |
+                               GUARD_PAUSE_WRITE))
+
+
+cdef void serve_ready(Dispatch *d) noexcept nogil:
+    cdef Watch *watch
+    while may_serve(d) and not iteration_is_full(d):
+        watch = watch_take_ready(d.kernel)
+        if watch == NULL:
+            return
+        serve_key(d, watch)
+        watch_release(d.kernel, watch)
+
+
+cdef void serve_key(Dispatch *d, Watch *watch) noexcept nogil:
+    cdef int type = key_type(d.kernel, key_find(d.kernel, watch.db, watch_key(watch)))
+    cdef Waiter *x
+    cdef Waiter *next
+    if type >= T_COUNT or watch.waiters == NULL:
+        return
+    x = (<WaitQueue*>watch.waiters + type).first
+    while (x != NULL and not iteration_is_full(d)
+           and key_type(d.kernel, key_find(d.kernel, watch.db, watch_key(watch))) == type):
+        # a client stands in a queue once, and only the one that is served leaves
+        next = x.next
+        run_again(d, x.wait)
+        x = next
+    if x != NULL and iteration_is_full(d):
+        watch_put_ready(d.kernel, watch)
+
+
+cdef void run_again(Dispatch *d, Wait *w) noexcept nogil:
+    cdef Client *client = w.client
+    cdef Command *cmd = client.command
+    cdef uint64_t begun = cycles()
+    cdef uint64_t took
+    cdef size_t at
+    cdef int argc
+    if client.flags & CLIENT_KILLED or (client.fd >= 0 and d.port.gone(d.port.owner, client)):
+        # nobody would get it; the iteration's end frees the client
+        return
+    begin_reply(d, client)
+    at = client.reply.buf.n
+    unpack_command(w.args.p, &d.waiting.argv, &d.waiting.argv_cap, &argc)
+    run_handler(d, client, cmd, d.waiting.argv, argc)
+    if client.reply.buf.n == at:
+        return
+    took = cycles() - begun
+    cmd.ticks += took
+    note_latency(&d.stopwatch, cmd, w.ticks + took)
+    count_reply(d, client, cmd, at)
+    note_if_slow(d, client, cmd, d.waiting.argv, argc, w.ticks + took)
+    stop_waiting(d, client)
+    end_reply(d, client, at)

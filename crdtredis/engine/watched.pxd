@@ -1,0 +1,19 @@
+# What a client holds between MULTI and EXEC: queued commands and watched keys.
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from crdtredis.buffer cimport Span
+from crdtredis._core cimport Kernel, Watch
+
+cdef struct Watched:
+    Watch *watch
+    uint64_t version        # at WATCH time
+    int expired             # the key had already expired then: its going away is no change
+
+cdef void drop_transaction(Dispatch *d, Client *client) noexcept nogil  # queue, flags, watches
+# WATCH of one key in the client's database.
+cdef void watch_key_for(Dispatch *d, Client *client, Span key) noexcept nogil
+cdef void unwatch_all(Dispatch *d, Client *client) noexcept nogil
+# 1 when EXEC must refuse: an effect, from here or from a peer, has touched a watched key, or its
+# deadline has passed since WATCH.
+cdef int watched_changed(Dispatch *d, Client *client) noexcept nogil
