@@ -2,10 +2,10 @@
 
 A Python command refuses by raising CommandError with the whole reply text, code first ("ERR syntax
 error"); the executor turns it into an error reply and changes nothing. Native commands hand the
-same constants to `refuse`: setup.py makes errors.pxd of this file, from which compiled code cimports
-each text as a C literal under the same name. So a text stands here and nowhere else. Texts are
-worded as Redis words them, because clients match on them; %s and its like are what a text says of
-the call, for Python's % and C's printf alike.
+same constants to `refuse`: setup.py makes errors.pxd of this file, from which compiled code
+cimports each text as a C literal under the same name. So a text stands here and nowhere else. Texts
+are worded as Redis words them, because clients match on them; %s and its like are what a text says
+of the call, for Python's % and C's printf alike.
 
 StartError is what the command line turns into one line on standard error and an exit code.
 """
