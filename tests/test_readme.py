@@ -1,8 +1,12 @@
-"""The README's example, pasted: what its comments promise is what comes out."""
+"""The README: its example, pasted, gives what its comments promise. It is short, and what it names
+is there."""
 import os
 import re
 import shlex
 import subprocess
+from pathlib import Path
+
+import pytest
 
 from tests.real.cluster import ROOT, executable, free_port
 
@@ -37,3 +41,20 @@ def test_three_replicas(tmp_path):
     assert all(value in found for value in promised), lines
     digests = [line for line in lines if re.fullmatch(r"[0-9a-f]{32}", line)]
     assert len(digests) == 3 and len(set(digests)) == 1, lines
+
+
+def test_it_is_short():
+    text = (ROOT / "README.md").read_text().split("<!-- reference -->")[0]
+    assert len([word for word in text.split() if re.search(r"\w", word)]) <= 2500
+
+
+@pytest.mark.parametrize("page", ["README.md", "packaging/operation.md", "CHANGELOG.md"])
+def test_the_files_it_names_are_there(page):
+    text = (ROOT / page).read_text()
+    for name in re.findall(r"\]\(([\w./-]+)(?:#\w+)?\)", text):
+        assert (ROOT / page).parent.joinpath(name).exists(), name
+    named = re.findall(r"`([\w./-]+\.(?:py|pyx|pxi|pxd|md|proto|sh|service))`", text)
+    for name in named:
+        # a name without a folder stands in the one that was named last, or below crdtredis/
+        folders = [ROOT, ROOT / "crdtredis", *(ROOT / "crdtredis" / Path(n).parent for n in named)]
+        assert any((folder / name).exists() for folder in folders), name
