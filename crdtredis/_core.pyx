@@ -1,65 +1,79 @@
 # The CRDT kernel, one extension of several parts. Each part is core/<part>.pxi with its contract in
-# core/<part>.pxd; read them in this order:
+# core/<part>.pxd, and uses those before it only (tests/test_parts.py); read them in this order:
 #
-#     mem       counted allocation
-#     pages     freed memory goes back to the system
-#     hash      SipHash-1-3 and CRC-32C
-#     table     the element table
-#     actors    actors, their order, what each has seen
-#     exact     sums without rounding
-#     cell      the cell: writes and counter entries
-#     shown     what a counter or a score shows
-#     codec     ops as bytes
-#     position  where a list element stands
-#     block     list elements, packed
-#     order     ranks of sorted set members and list elements
-#     keyspace  encodings of a key, deadlines, visibility, watching
-#     list      the elements of a list and what effects do to them
-#     apply     what an effect does to the state
-#     sizes     how large an op may become
-#     effects   making ops (local commands)
-#     pending   ops that may not be applied yet
-#     receive   taking ops in, giving them out
-#     tombstones letting go of tombstones nobody needs
-#     replica   the Replica, as Python sees it
-#     batch     Batches as bytes: which ops they hold, and cutting them
-#     record    records of the log
+#     pages           freed memory goes back to the system
+#     mem             counted allocation
+#     hash            SipHash-1-3 and CRC-32C
+#     table           the element table
+#     wire            protobuf's wire format
+#     actors          actors, their order, what each has observed
+#     exact           sums without rounding
+#     codec           ops as bytes
+#     cell            the cell: writes and counter entries
+#     shown           what a counter or a score shows
+#     position        where a list element stands
+#     block           list elements, packed
+#     order           ranks of sorted set members and list elements
+#     kernel          the state: the structs that the parts share
+#     element         a key or a member in memory, and its encodings
+#     collection      what lies under a key beside a string; the types
+#     deadline        deadlines, and the heap of those to come
+#     keyspace        databases and keys: look-up, visibility, memory
+#     walk            the one walk over what lies under a key
+#     watch           watched keys
+#     conflict        concurrent writes that had to be decided
+#     list            the elements of a list and what effects do to them
+#     soundness       does an effect mean something?
+#     apply           what an effect does to the state
+#     record          records of the log
+#     outbox          finished ops, until they are logged and sent
+#     op              the op that is being made
+#     sizes           how large an op may become
+#     pending         the causal buffer: ops that may not be applied yet
+#     effects         making effects (local commands)
+#     receive         taking ops in
+#     tombstones      letting go of tombstones nobody needs
+#     digest          the digest of the state
+#     check           every invariant
+#     batch           Batches as bytes: which ops they hold, and cutting them
 #     segment_writer  the segment file that is appended to
-#     probe     the test door: small Python classes over parts that nothing else shows
+#     replica         the Replica, as Python sees it
+#     probe           the test door: small Python classes over parts that nothing else shows
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stddef cimport size_t
-from libc.limits cimport INT_MAX
-from libc.stdint cimport (INT64_MAX, INT64_MIN, int8_t, int32_t, int64_t, uint8_t, uint16_t,
-                          uint32_t, uint64_t)
-
-from crdtredis.buffer cimport (Buffer, Span, buffer_add, buffer_free, buffer_need, buffer_resize,
-                               huge_pages, span)
-from crdtredis.numbers cimport (REAL_TEXT, format_int64, format_long_double, parse_int64,
-                                parse_long_double)
-
-include "core/mem.pxi"
 include "core/pages.pxi"
+include "core/mem.pxi"
 include "core/hash.pxi"
 include "core/table.pxi"
+include "core/wire.pxi"
 include "core/actors.pxi"
 include "core/exact.pxi"
+include "core/codec.pxi"
 include "core/cell.pxi"
 include "core/shown.pxi"
-include "core/codec.pxi"
 include "core/position.pxi"
 include "core/block.pxi"
 include "core/order.pxi"
+include "core/element.pxi"
+include "core/collection.pxi"
+include "core/deadline.pxi"
 include "core/keyspace.pxi"
+include "core/walk.pxi"
+include "core/watch.pxi"
+include "core/conflict.pxi"
 include "core/list.pxi"
+include "core/soundness.pxi"
 include "core/apply.pxi"
+include "core/record.pxi"
+include "core/outbox.pxi"
+include "core/op.pxi"
 include "core/sizes.pxi"
-include "core/effects.pxi"
 include "core/pending.pxi"
+include "core/effects.pxi"
 include "core/receive.pxi"
 include "core/tombstones.pxi"
-include "core/replica.pxi"
+include "core/digest.pxi"
+include "core/check.pxi"
 include "core/batch.pxi"
-include "core/record.pxi"
 include "core/segment_writer.pxi"
+include "core/replica.pxi"
 include "core/probe.pxi"

@@ -45,6 +45,11 @@ cdef inline Span span(const char *p, size_t n) noexcept nogil:
     return s
 
 
+cdef inline void copy_span(char *to, Span s) noexcept nogil:
+    if s.n:                                # an empty span may point nowhere
+        memcpy(to, s.p, s.n)
+
+
 cdef inline void *need_memory(void *p) noexcept nogil:
     """What malloc and its like have just returned."""
     if p == NULL:

@@ -16,18 +16,15 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 from libc.string cimport memcmp, memcpy, memset
 
-from crdtredis._core cimport (T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, Collection, Element,
-                              Item, Kernel, ListCursor, OrderCursor,
-                              key_collection, key_delete, key_expire, key_find, key_hash,
-                              key_set_idle, key_type, key_visible,
-                              list_insert, list_next, list_seek, list_value, member_score,
-                              member_set, member_view, order_at, order_prev,
-                              removal_size, string_set, string_view)
+from crdtredis._core cimport (T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, WALK_BACKWARDS, WALK_SHOWN,
+                              Element, Kernel, Walk, key_collection, key_delete, key_expire,
+                              key_find, key_hash, key_set_idle, key_type, key_visible,
+                              member_score, put_shown, removal_size, walk_next, walk_shown,
+                              walk_value)
 from crdtredis._engine cimport Call, refuse, refuse_syntax, refuse_too_large, native, is_word
 from crdtredis._resp cimport reply_bulk, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.common cimport MAX_STRING, refuse_named, read_int, touch
-from crdtredis.commands.members cimport member_name, next_member
 from crdtredis.commands.rdb cimport (RDB_BAD, RDB_GOOD, RDB_HASH, RDB_LIST, RDB_SET, RDB_SET_INTSET,
                                      RDB_STRING, RDB_TRAILER, RDB_WRITTEN,
                                      RDB_ZSET_2, RdbCursor, rdb_kind, rdb_put_double,
@@ -46,6 +43,9 @@ cdef extern from "<stdlib.h>" nogil:
                int (*compare)(const void *, const void *) noexcept nogil)
 
 
+cdef int[5] RDB_KINDS               # by T_*
+RDB_KINDS[:] = [RDB_STRING, RDB_HASH, RDB_SET, RDB_ZSET_2, RDB_LIST]
+
 cdef enum:
     MOST_PACKED = 512           # members: beyond, Redis by default does not pack numbers either
 
@@ -60,21 +60,21 @@ cdef int by_value(const void *a, const void *b) noexcept nogil:
     return (x > y) - (x < y)
 
 
-cdef int put_intset(Buffer *b, Collection *c) noexcept nogil:
+cdef int put_intset(Buffer *b, Kernel *k, Element *e) noexcept nogil:
     """Appends a set of whole numbers, packed, and returns 1; or leaves b alone, where another
     member is met."""
     cdef Buffer numbers, packed
     cdef int64_t *v
     cdef int64_t number
     cdef uint32_t size, count
-    cdef size_t at = 0, i
-    cdef Element *m = next_member(c, &at)
+    cdef size_t i, n = key_collection(k, e, T_SET).live
+    cdef Walk w
     memset(&numbers, 0, sizeof(Buffer))
-    while m != NULL and c.live <= MOST_PACKED and parse_int64(member_name(m).p, m.klen, &number):
+    walk_shown(&w, k, e, WALK_SHOWN)
+    while n <= MOST_PACKED and walk_next(&w) and parse_int64(w.name.p, w.name.n, &number):
         buffer_add(&numbers, &number, sizeof(int64_t))
-        m = next_member(c, &at)
     count = <uint32_t>(numbers.n // sizeof(int64_t))
-    if count < c.live:
+    if count < n:
         buffer_free(&numbers)
         return 0
     v = <int64_t*>numbers.p
@@ -93,33 +93,20 @@ cdef int put_intset(Buffer *b, Collection *c) noexcept nogil:
     return 1
 
 
-cdef void put_members(Buffer *b, Kernel *k, Collection *c) noexcept nogil:
-    cdef size_t at = 0
-    cdef ListCursor place
-    cdef OrderCursor score
-    cdef Item *item
-    cdef Element *m
-    cdef int more
-    rdb_put_length(b, c.live)
-    if c.type == T_LIST:
-        more = list_seek(c, 0, &place)
-        while more:
-            rdb_put_text(b, list_value(k, &place))
-            more = list_next(&place)
-    elif c.type == T_ZSET:
-        # from the greatest on, as Redis does: it inserts fastest at the head
-        item = order_at(&c.order, c.live - 1, &score)
-        while item != NULL:
-            rdb_put_text(b, member_name(item.e))
-            rdb_put_double(b, member_score(k, item.e))
-            item = order_prev(&score)
-    else:
-        m = next_member(c, &at)
-        while m != NULL:
-            rdb_put_text(b, member_name(m))
-            if c.type == T_HASH:
-                rdb_put_text(b, member_view(k, m))
-            m = next_member(c, &at)
+cdef void put_shown_members(Buffer *b, Kernel *k, Element *e, int type) noexcept nogil:
+    """Appends what a key shows; a sorted set from the greatest score on, as Redis does: it inserts
+    fastest at the head."""
+    cdef Walk w
+    if type != T_STRING:
+        rdb_put_length(b, key_collection(k, e, type).live)
+    walk_shown(&w, k, e, WALK_BACKWARDS if type == T_ZSET else WALK_SHOWN)
+    while walk_next(&w):
+        if type != T_STRING and type != T_LIST:
+            rdb_put_text(b, w.name)
+        if type == T_ZSET:
+            rdb_put_double(b, member_score(k, w.e))
+        elif type != T_SET:
+            rdb_put_text(b, walk_value(k, &w))
 
 
 cdef void dump(Call *c) noexcept nogil:
@@ -134,13 +121,9 @@ cdef void dump(Call *c) noexcept nogil:
     c.stats.hits += 1
     touch(c, e)
     memset(&out, 0, sizeof(Buffer))
-    if kind == T_STRING:
-        put_type(&out, RDB_STRING)
-        rdb_put_text(&out, string_view(k, e))
-    elif kind != T_SET or not put_intset(&out, key_collection(k, e, T_SET)):
-        put_type(&out, RDB_LIST if kind == T_LIST else RDB_HASH if kind == T_HASH else RDB_ZSET_2
-                 if kind == T_ZSET else RDB_SET)
-        put_members(&out, k, key_collection(k, e, kind))
+    if kind != T_SET or not put_intset(&out, k, e):
+        put_type(&out, RDB_KINDS[kind])
+        put_shown_members(&out, k, e, kind)
     rdb_seal(&out, RDB_WRITTEN)
     reply_bulk(c.reply, out.p, out.n)
     buffer_free(&out)
@@ -268,12 +251,7 @@ cdef void put_collected(Call *c, Collected *x) noexcept nogil:
         at += found_size(f)
         name = span(found_name(f), f.name)
         value = span(name.p + f.name, f.value)
-        if x.kind == T_STRING:
-            string_set(k, c.db, key, e, value, 0)
-        elif x.kind == T_LIST:
-            e = list_insert(k, c.db, key, e, i, value)
-        else:
-            e = member_set(k, c.db, key, e, x.kind, name, value)
+        e = put_shown(k, c.db, key, e, x.kind, i, name, value)
 
 
 cdef int read_restore_options(Call *c, int *replace, int *absolute, int64_t *idle) noexcept nogil:

@@ -27,13 +27,12 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
 from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET,
-                              Collection, Element, Kernel, ListCursor, db_flush,
-                              element_key, key_collection, key_copy, key_deadline, key_delete,
-                              key_expire, key_find, key_idle, key_memory,
-                              key_random, key_touch, key_type, key_visible, list_insert, list_next,
-                              list_seek, list_value,
-                              member_find, member_score, member_set, member_view, string_set,
-                              copy_size, flush_size, op_room, removal_size, string_view, table_next)
+                              WALK_SHOWN, Collection, Element, Kernel, ListCursor, Walk, copy_size,
+                              db_flush, element_key, flush_size, key_collection, key_copy,
+                              key_deadline, key_delete, key_expire, key_find, key_idle, key_memory,
+                              key_random, key_touch, key_type, key_visible, list_next, list_seek,
+                              list_value, member_view, op_room, put_shown, removal_size,
+                              string_view, table_next, walk_next, walk_shown, walk_value)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_NO_TOUCH, Call, EncodingLimits, refuse,
                                 refuse_int, refuse_syntax, native, is_word)
 from crdtredis._resp cimport (reply_bulk, reply_error_span, reply_int, reply_null, reply_ok,
@@ -431,34 +430,6 @@ cdef const char *carried(const char *p, Span *name, Span *value) noexcept nogil:
     return value.p + value.n
 
 
-cdef size_t carry_members(Kernel *k, Collection *c, Buffer *b) noexcept nogil:
-    cdef size_t at = 0, n = 0
-    cdef Element *m
-    cdef Span value
-    cdef ListCursor place
-    cdef int more
-    cdef double score
-    if c.type == T_LIST:                   # in order; the name, a position, is given anew
-        more = list_seek(c, 0, &place)
-        while more:
-            carry(b, span(NULL, 0), list_value(k, &place))
-            more = list_next(&place)
-        return c.live
-    m = table_next(&c.table, &at)
-    while m != NULL:
-        if member_find(k, c, span(element_key(m), m.klen)) != NULL:      # not a tombstone
-            value = span(NULL, 0)
-            if c.type == T_HASH:
-                value = member_view(k, m)
-            elif c.type == T_ZSET:
-                score = member_score(k, m)
-                value = span(<const char*>&score, sizeof(score))
-            carry(b, span(element_key(m), m.klen), value)
-            n += 1
-        m = table_next(&c.table, &at)
-    return n
-
-
 cdef size_t swap_size(Kernel *k, uint32_t db) noexcept nogil:
     """Bytes of the effects that carry over all of a database."""
     cdef size_t at = 0, bytes = flush_size(k, db)
@@ -474,21 +445,22 @@ cdef void db_unload(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
     """Append every visible key to b, then flush the database, in the open op."""
     cdef size_t at = 0, begin
     cdef Carried head
+    cdef Walk w
     cdef Element *e = table_next(&k.db[db].table, &at)
     while e != NULL:
         if key_visible(k, e):
             begin = b.n
             head.type = key_type(k, e)
             head.klen = e.klen
-            head.members = 1
+            head.members = 0
             head.deadline = key_deadline(k, e)
             buffer_add(b, &head, sizeof(head))
             buffer_add(b, element_key(e), head.klen)
-            if head.type == T_STRING:
-                carry(b, span(NULL, 0), string_view(k, e))
-            else:
-                head.members = carry_members(k, key_collection(k, e, head.type), b)
-                memcpy(b.p + begin, &head, sizeof(head))
+            walk_shown(&w, k, e, WALK_SHOWN)
+            while walk_next(&w):
+                carry(b, w.name if head.type != T_STRING else span(NULL, 0), walk_value(k, &w))
+                head.members += 1
+            memcpy(b.p + begin, &head, sizeof(head))
         e = table_next(&k.db[db].table, &at)
     db_flush(k, db)
 
@@ -507,12 +479,7 @@ cdef void db_load(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
         e = key_find(k, db, key)
         for i in range(head.members):
             p = carried(p, &name, &value)
-            if head.type == T_STRING:
-                string_set(k, db, key, e, value, 0)
-            elif head.type == T_LIST:
-                e = list_insert(k, db, key, e, i, value)
-            else:
-                e = member_set(k, db, key, e, head.type, name, value)
+            e = put_shown(k, db, key, e, head.type, i, name, value)
         if head.deadline != -1:
             key_expire(k, db, key_find(k, db, key), head.deadline)
 

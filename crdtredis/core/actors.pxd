@@ -1,6 +1,9 @@
 # Actors in memory: each has a 16-bit slot, local to this process. Order among actors is (replica
 # id, epoch), never the slot.
 
+from libc.stddef cimport size_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
+
 cdef enum:
     MAX_ACTORS = 65535
     RANK_GAP_BITS = 46      # between two ranks when all are given anew: 2^46
@@ -12,6 +15,25 @@ cdef enum:
 cdef struct VersionVector:
     uint64_t *v
     uint32_t n
+
+cdef enum BacklogState:
+    BACKLOG_IDLE = 0        # the next op is not here
+    # in the queue of those to be looked at: the next op may be here, and may be applied
+    BACKLOG_READY = 1
+    # the next op is here and waits for one of another actor: in that actor's heap `blocked`
+    BACKLOG_BLOCKED = 2
+    # the next op is here and waits for the clock on the wall: in the heap Pending.held
+    BACKLOG_HELD = 3
+
+# What waits of one actor's ops. Links are slot + 1, 0: none.
+cdef struct Backlog:
+    size_t n                # ops
+    size_t bytes            # that they take
+    uint64_t until          # BLOCKED: the seq that is waited for; HELD: the next op's ms
+    uint16_t child          # BLOCKED, HELD: in the heap, the first below this one
+    uint16_t next           # ... and the next below the same one; READY: the next in the queue
+    uint16_t blocked        # root of the heap of those whose next op waits for an op of this actor
+    uint8_t state           # BACKLOG_*
 
 cdef struct Actor:
     uint64_t id             # see proto: hash of epoch and replica
@@ -55,6 +77,7 @@ cdef uint64_t actor_id(const char *replica, size_t n, uint64_t epoch)
 # slots are used up.
 cdef uint16_t actors_declare(Actors *a, uint64_t id, const char *replica, size_t n,
                              uint64_t epoch) noexcept nogil
+
 cdef inline uint64_t vector_get(const VersionVector *r, uint16_t slot) noexcept nogil:
     return r.v[slot] if slot < r.n else 0
 

@@ -14,8 +14,9 @@
 
 import hashlib
 
-from libc.stdlib cimport calloc, malloc
-from libc.string cimport memcmp, memmove, memset, strcmp, strlen
+from libc.stddef cimport size_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memmove, memset, strcmp, strlen
 
 
 cdef void actors_init(Actors *a) noexcept nogil:

@@ -16,151 +16,13 @@
 # plain costs O(1): its members are freed later. That a remote op has observed everything is told by
 # its version vector, so no member is looked at.
 
+from libc.stddef cimport size_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from crdtredis.buffer cimport Span, copy_span, span
+
 # ---- collections ---------------------------------------------------------------------------------
-
-cdef Collection *entry_collection(Entry *x, int type) noexcept nogil:
-    cdef Collection *c = x.collections
-    while c != NULL and c.type != type:
-        c = c.next
-    return c
-
-
-cdef Collection *collection_open(Kernel *k, Entry *x, int type) noexcept nogil:
-    cdef Collection *c = entry_collection(x, type)
-    cdef size_t size = sizeof(Collection) + (2 * sizeof(uint64_t) if type == T_LIST else 0)
-    if c == NULL:
-        c = <Collection*>mem_alloc(size)
-        memset(c, 0, size)
-        c.type = type
-        if type == T_LIST:
-            c.order.positions = &k.actors
-        c.next = x.collections
-        x.collections = c
-    return c
-
-
-cdef void free_member(void *arg, Element *m) noexcept nogil:
-    element_free(<Kernel*>arg, m)
-
-
-cdef void collection_free(Kernel *k, Collection *c) noexcept nogil:
-    if c.type == T_LIST:
-        list_free(c)
-    order_free(&c.order)
-    table_clear(&c.table, free_member, k)
-    mem_free(c.written.v)
-    mem_free(c)
-
-
-cdef void drop_empty_collections(Kernel *k, Entry *x) noexcept nogil:
-    cdef Collection **at = &x.collections
-    cdef Collection *c
-    while at[0] != NULL:
-        c = at[0]
-        if table_count(&c.table) == 0 and c.order.n == 0:
-            at[0] = c.next
-            collection_free(k, c)
-        else:
-            at = &c.next
-
-
-cdef uint64_t score_sort_key(double score) noexcept nogil:
-    """An integer that orders as the score does."""
-    cdef int64_t bits
-    if score == 0:
-        score = 0                          # -0 is 0
-    memcpy(&bits, &score, 8)
-    return <uint64_t>bits ^ (<uint64_t>1 << 63) if bits >= 0 else ~<uint64_t>bits
-
-
-cdef uint64_t member_sort_key(Kernel *k, Collection *c, Element *m) noexcept nogil:
-    """By what the order compares first."""
-    return score_sort_key(member_score(k, m))
-
-
-cdef void unindex(Kernel *k, Collection *c, Element *m) noexcept nogil:
-    """Before a change of member m (NULL: none yet): takes it out of the counts and the order."""
-    if m == NULL:
-        return
-    if m.meta & E_CELL:
-        c.cells -= 1
-        c.tombstones -= has_tombstone(element_cell(m))
-    if c.type == T_ZSET and value_live(m):
-        order_remove(&c.order, member_sort_key(k, c, m), m)
-
-
-cdef void index(Kernel *k, Collection *c, Span name, uint32_t hash) noexcept nogil:
-    """After it: puts in what stands there now, which may have moved, or gone."""
-    cdef Element *m = table_find(&c.table, name.p, name.n, hash)
-    if m != NULL:
-        index_member(k, c, m)
-
-
-cdef void index_member(Kernel *k, Collection *c, Element *m) noexcept nogil:
-    if m.meta & E_CELL:
-        c.cells += 1
-        c.tombstones += has_tombstone(element_cell(m))
-    if c.type == T_ZSET and value_live(m):
-        order_insert(&c.order, member_sort_key(k, c, m), m)
-
-
-cdef void note_written(const Applying *op, Collection *c) noexcept nogil:
-    """After an assign to c: its dot counts, and of a collection that has just become large, all
-    dots."""
-    cdef Element *m
-    cdef ListCursor at
-    cdef size_t pos = 0
-    cdef int more
-    if c.written.v == NULL:
-        if c.live <= SMALL_COLLECTION:
-            return
-        m = table_next(&c.table, &pos)
-        while m != NULL:
-            if m.meta & E_PLAIN:
-                vector_raise(&c.written, dot_slot(m.dot), dot_seq(m.dot))
-            else:
-                vector_raise_writes(&c.written, element_cell(m))
-            m = table_next(&c.table, &pos)
-        more = c.type == T_LIST and list_seek(c, 0, &at)
-        while more:
-            vector_raise(&c.written, dot_slot(at.block.last.own), dot_seq(at.block.last.own))
-            vector_raise_writes(&c.written, &at.block.cell)
-            more = list_next(&at)
-    vector_raise(&c.written, op.slot, op.seq)
-
-
-cdef void vector_raise_writes(VersionVector *r, const Cell *c) noexcept nogil:
-    cdef Write *w = c.writes
-    while w != NULL:
-        vector_raise(r, dot_slot(w.dot), dot_seq(w.dot))
-        w = w.next
-
-
-cdef int all_observed(const Applying *op, const Collection *c) noexcept nogil:
-    """Has op surely observed every write of c? Where not, one has to look."""
-    return op.local or (c.written.v != NULL and vector_observed(op, &c.written))
-
-
-cdef int vector_observed(const Applying *op, const VersionVector *r) noexcept nogil:
-    cdef uint32_t slot
-    for slot in range(r.n):
-        if r.v[slot] and not observed(op, make_dot(<uint16_t>slot, r.v[slot])):
-            return 0
-    return 1
-
-
-cdef void discard(Kernel *k, Collection *c) noexcept nogil:
-    """Empties c of all its members, which are freed later, a little at a time."""
-    cdef Collection *rest = <Collection*>mem_alloc(sizeof(Collection))
-    rest[0] = c[0]
-    rest.next = k.garbage
-    rest.live = 0
-    k.garbage = rest
-    table_init(&c.table)
-    order_forget(&c.order)
-    memset(&c.written, 0, sizeof(VersionVector))
-    c.live = 0
-
 
 cdef void collection_remove(Kernel *k, const Applying *op, Collection *c,
                             Span counts) noexcept nogil:
@@ -176,8 +38,8 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c,
     if c.cells == 0 and c.live > SMALL_COLLECTION and all_observed(op, c):
         discard(k, c)
         return
-    if c.type == T_LIST:
-        list_remove_observed(op, c)
+    if types[c.type].remove != NULL:
+        types[c.type].remove(op, c)
         return
     order_free(&c.order)
     if c.cells:
@@ -188,7 +50,7 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c,
                 m = table_find(&c.table, s.name.p, s.name.n, key_hash(k, s.name.p, s.name.n))
             if m != NULL and m.meta & E_CELL:
                 live = value_live(m)
-                cell_cancel_one(k, element_cell(m), op, slot, &s)
+                cell_cancel_one(element_cell(m), op, slot, &s)
                 c.live += value_live(m) - live
     old = c.table
     table_init(&c.table)
@@ -215,101 +77,12 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c,
         index_member(k, c, m)
 
 
-cdef void discard_database(Kernel *k, uint32_t db) noexcept nogil:
-    """Empties a database of which nothing is to stay; its keys are freed later, as garbage of type
-    T_STRING."""
-    cdef Database *d = &k.db[db]
-    cdef Collection *rest = <Collection*>mem_alloc(sizeof(Collection))
-    memset(rest, 0, sizeof(Collection))
-    rest.type = T_STRING
-    rest.table = d.table
-    rest.next = k.garbage
-    k.garbage = rest
-    table_init(&d.table)
-    d.live = d.counts = d.exact = d.expiring = 0
-    heap_forget(k, db)
-    mem_free(d.written.v)
-    memset(&d.written, 0, sizeof(VersionVector))
-
-
-cdef void free_key(Kernel *k, Element *e) noexcept nogil:
-    """One key of a discarded database: what it holds of collections becomes garbage of its own."""
-    cdef Entry *x = element_entry(e)
-    cdef Collection *c
-    if x != NULL:
-        x.heap = 0                         # the heap has forgotten it, and so have the counts
-        x.expiring = 0
-        while x.collections != NULL:
-            c = x.collections
-            x.collections = c.next
-            if c.live > SMALL_COLLECTION:
-                c.live = 0
-                c.next = k.garbage.next    # behind the database, which is being worked on
-                k.garbage.next = c
-            else:
-                collection_free(k, c)
-    element_free(k, e)
-
-
-cdef int free_garbage(Kernel *k, int most) noexcept nogil:
-    cdef Collection *c
-    cdef Element *m
-    cdef size_t pos
-    while k.garbage != NULL and most > 0:
-        c = k.garbage
-        if list_free_some(c, &most) if c.type == T_LIST else order_free_some(&c.order, &most):
-            break
-        pos = c.live                       # in garbage: where to go on in the table
-        while most > 0:
-            m = table_next(&c.table, &pos)
-            if m == NULL:
-                break
-            if c.type == T_STRING:
-                free_key(k, m)
-            else:
-                element_free(k, m)
-            most -= 1
-        c.live = pos
-        if most > 0:
-            k.garbage = c.next
-            table_clear(&c.table, NULL, NULL)
-            collection_free(k, c)
-    return k.garbage != NULL
-
-
 # ---- applying effects ----------------------------------------------------------------------------
-
-cdef void note_conflict(Kernel *k, const Effect *at, const Cell *cell) noexcept nogil:
-    """Remembers the two latest of the writes that stand side by side."""
-    cdef Conflict *c = &k.conflict[k.conflicts % CONFLICTS]
-    cdef Write *w[2]
-    cdef Write *x = cell.writes
-    cdef int i
-    w[0] = cell_winner(&k.actors, cell)
-    w[1] = NULL
-    while x != NULL:
-        if (x != w[0]
-            and (w[1] == NULL or later(&k.actors, x.stamp, x.actor, w[1].stamp, w[1].actor))):
-            w[1] = x
-        x = x.next
-    k.conflicts += 1
-    c.at = k.now
-    c.db = at.db
-    c.type = at.type
-    c.key_n = <uint32_t>(at.key.n if at.key.n < CONFLICT_TEXT else CONFLICT_TEXT)
-    copy_span(c.key, span(at.key.p, c.key_n))
-    c.name_n = <uint32_t>(at.name.n if at.name.n < CONFLICT_TEXT else CONFLICT_TEXT)
-    copy_span(c.name, span(at.name.p, c.name_n))
-    for i in range(2):
-        c.actor[i] = w[i].actor
-        c.stamp[i] = w[i].stamp
-        c.n[i] = w[i].n if w[i].n < CONFLICT_TEXT else CONFLICT_TEXT
-        memcpy(c.value[i], write_value(w[i]), c.n[i])
-
 
 # The effects on one cell, wherever it is: the string of a key, or a member of a collection. t is
 # the table it is in, `live` its count of live elements, name its key there, e what stands there or
 # NULL.
+
 
 cdef void assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live,
                     Span name, uint32_t hash, Element *e,
@@ -337,7 +110,7 @@ cdef void assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, si
     e = open_cell(k, t, e)
     c = element_cell(e)
     cell_remove_writes(c, op)
-    cell_cancel(k, c, op, x.observed)
+    cell_cancel(c, op, x.observed)
     cell_add_write(c, dot, op.stamp, op.slot, W_CLEARS if flags & E_CLEARS else 0, x.value)
     # two writes of a set's member say the same
     if c.writes.next != NULL and x.type != T_SET:
@@ -355,7 +128,7 @@ cdef Element *increment_in(Kernel *k, const Applying *op, const Effect *x, Table
     else:
         was_live = element_live(e)
         e = open_cell(k, t, e)
-    cell_increment(k, element_cell(e), op, x)
+    cell_increment(element_cell(e), op, x)
     live[0] += element_live(e) - was_live
     return e
 
@@ -372,7 +145,7 @@ cdef void remove_in(Kernel *k, const Applying *op, const Effect *x, Table *t, si
     was_live = element_live(e)
     e = open_cell(k, t, e)
     cell_remove_writes(element_cell(e), op)
-    cell_cancel(k, element_cell(e), op, x.observed)
+    cell_cancel(element_cell(e), op, x.observed)
     reencode(k, t, live, e, was_live)
 
 
@@ -411,7 +184,7 @@ cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x,
         increment_in(k, op, x, &c.table, &c.live, name, hash, m)
     else:
         remove_in(k, op, x, &c.table, &c.live, m)
-    index(k, c, name, hash)
+    reindex(k, c, name, hash)
     return reencode(k, &d.table, &d.live, e, was_live)
 
 
@@ -454,7 +227,7 @@ cdef void apply_removal(Kernel *k, const Applying *op, const Effect *x, Element 
     if x.kind != CLEAR or x.type == T_STRING:
         e = open_cell(k, &d.table, e)
         cell_remove_writes(element_cell(e), op)
-        cell_cancel(k, element_cell(e), op, x.observed)
+        cell_cancel(element_cell(e), op, x.observed)
     reencode(k, &d.table, &d.live, e, was_live)
 
 
@@ -499,10 +272,10 @@ cdef void flush_count(Kernel *k, const Applying *op, uint32_t db,
     if c != NULL:
         unindex(k, c, m)
         c.live -= value_live(m)
-    cell_cancel_one(k, element_cell(m), op, slot, s)
+    cell_cancel_one(element_cell(m), op, slot, s)
     if c != NULL:
         c.live += value_live(m)
-        index(k, c, s.name, m.hash)
+        reindex(k, c, s.name, m.hash)
     k.db[db].live += element_live(e) - was_live
 
 
@@ -514,11 +287,11 @@ cdef int leaves_no_count(Kernel *k, const Applying *op, const Effect *x) noexcep
     cdef const char *p = x.observed.p
     cdef ObservedCount s
     cdef size_t own = 0
-    if k.tombstones:
-        return k.db[x.db].counts == 0
-    while k.db[x.db].counts and decode_observed(&p, x.observed.p + x.observed.n, &s) == 1:
+    if kernel_tombstones(k):
+        return op.counted.entries == 0
+    while op.counted.entries and decode_observed(&p, x.observed.p + x.observed.n, &s) == 1:
         own += actors_find(&k.actors, s.actor) == op.slot
-    return own == k.db[x.db].counts
+    return own == op.counted.entries
 
 
 cdef void apply_flush(Kernel *k, const Applying *op, const Effect *x) noexcept nogil:
@@ -568,15 +341,15 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
     """For an effect on a member, returns what stands under the key then."""
     cdef Element *left = NULL
     cdef uint32_t hash = 0
-    k.in_db = x.db
     if x.kind <= INCREMENT or x.kind == DEADLINE:
         vector_raise(&k.db[x.db].written, op.slot, op.seq)
     if k.watch_n and x.kind != FLUSH:
         hash = e.hash if e != NULL else key_hash(k, x.key.p, x.key.n)
-    if x.type == T_LIST and x.kind <= REMOVE:
-        left = apply_to_list(k, op, x, e)
-    elif x.type != T_STRING and x.kind <= REMOVE:
-        left = apply_to_member(k, op, x, e)
+    if x.type != T_STRING and x.kind <= REMOVE:
+        if types[x.type].apply != NULL:
+            left = types[x.type].apply(k, op, x, e)
+        else:
+            left = apply_to_member(k, op, x, e)
     elif x.kind == ASSIGN:
         apply_assign(k, op, x, e)
     elif x.kind == INCREMENT:

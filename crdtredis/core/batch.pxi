@@ -2,6 +2,14 @@
 # between ops. Nothing here looks at more of an op than its seq: what the op holds is examined by
 # `receive`, and every op passes here several times.
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stddef cimport size_t
+from libc.stdint cimport uint64_t
+from libc.string cimport memcpy, memset
+
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
+
+
 cdef inline uint64_t op_seq(Span op) noexcept nogil:
     """The seq, an op's first field; 0 where it is not there."""
     cdef const char *p = op.p + 1
@@ -9,24 +17,6 @@ cdef inline uint64_t op_seq(Span op) noexcept nogil:
     if op.n < 2 or op.p[0] != 1 << 3 or not get_varint(&p, op.p + op.n, &seq) or seq >> SEQ_BITS:
         return 0
     return seq
-
-
-cdef enum:
-    RUN_HEAD = 20           # bytes before the ops of a run, at most: two keys, a length, the actor
-
-
-cdef char *put_run_head(char *p, uint64_t actor, size_t n) noexcept nogil:
-    """What stands before n bytes of ops."""
-    p[0] = 2 << 3 | 2
-    p = put_varint(p + 1, n + 9)
-    p[0] = 1 << 3 | 1
-    return put_fixed64(p + 1, actor)
-
-
-cdef void add_run(Buffer *b, uint64_t actor, Span ops) noexcept nogil:
-    cdef char *p = put_run_head(buffer_need(b, ops.n + RUN_HEAD), actor, ops.n)
-    memcpy(p, ops.p, ops.n)
-    b.n = p + ops.n - b.p
 
 
 cdef object taken(bytes batch, Buffer *b, uint64_t actor, Span ops):

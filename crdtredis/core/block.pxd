@@ -1,5 +1,7 @@
 # Blocks: consecutive list elements of one run, packed. See core/block.pxi.
 
+from libc.stdint cimport int64_t, int8_t, uint16_t, uint32_t, uint64_t, uint8_t
+
 # Where an element stands in its run.
 cdef struct Place:
     int64_t offset

@@ -19,6 +19,12 @@
 # two. A block takes at most PAGE bytes, and a few more where it gave up its stride when it was
 # full.
 
+from libc.stddef cimport size_t
+from libc.stdint cimport int32_t, int64_t, int8_t, uint16_t, uint32_t, uint64_t, uint8_t
+from libc.string cimport memcmp, memcpy, memmove, memset
+
+from crdtredis.buffer cimport Buffer, Span, buffer_add, span
+
 cdef enum:
     PAGE = 8184             # bytes a block takes: two pages of the machine's with malloc's own word
     LARGEST_PACKED = 2048   # bytes of value
@@ -83,14 +89,14 @@ cdef inline char *put_gap(char *to, const Gap *g) noexcept nogil:
     return put_varint(put_varint(put_varint(to, g.seqs << 1 | 1), g.index), g.offsets)
 
 
-cdef Span block_value(Kernel *k, Block *b, uint32_t at) noexcept nogil:
+cdef Span block_value(Actors *a, Block *b, uint32_t at) noexcept nogil:
     """The value of the element at index `at` of the block."""
     cdef uint32_t p
     cdef Gap g
     cdef const char *value
     cdef Write *w
     if not block_packed(b):
-        w = cell_winner(&k.actors, &b.cell)
+        w = cell_winner(a, &b.cell)
         return span(write_value(w), w.n)
     p = page_place(b, at)
     value = read_gap(b, p, &g)

@@ -1,6 +1,9 @@
 # The cell: a register and a counter in one. model: writes nobody has observed away, and one counter
 # entry per actor that incremented.
 
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+
 cdef enum:
     W_CLEARS = 1            # a SET: cleared the key's deadline at its stamp
     W_NUMBER = 2            # deadline register: `value` holds an int64 of ms, 0 = "no deadline"
@@ -38,6 +41,12 @@ cdef struct Cell:
     Write *writes           # newest first is not promised: see cell_winner
     Count *counts
 
+# What is counted of the counter entries of one database.
+cdef struct Counted:
+    size_t entries          # tombstones included
+    size_t exact            # bytes that their totals take in an op beyond COUNT_ROOM
+    int64_t tombstones
+
 # Who is applying what: the op as the rules see it.
 cdef struct Applying:
     uint16_t slot           # the op's actor
@@ -45,6 +54,7 @@ cdef struct Applying:
     uint64_t stamp
     int local               # made here: everything present is observed
     Actors *actors          # actors.v[slot].deps are the op's deps while it is applied
+    Counted *counted        # of the database that is being changed
 
 cdef inline char *write_value(Write *w) noexcept nogil:
     return <char*>w + sizeof(Write)

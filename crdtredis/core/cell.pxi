@@ -29,6 +29,12 @@
 #
 # What a cell shows, where it is a counter, is in core/shown.pxi.
 
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from crdtredis.buffer cimport Span, copy_span
+
+
 cdef int later(Actors *a, uint64_t stamp1, uint16_t actor1, uint64_t stamp2,
                uint16_t actor2) noexcept nogil:
     if stamp1 != stamp2:
@@ -49,6 +55,13 @@ cdef int cell_live(const Cell *c) noexcept nogil:
 
 cdef int cell_empty(const Cell *c) noexcept nogil:
     return c.writes == NULL and c.counts == NULL
+
+
+cdef int has_tombstone(const Cell *c) noexcept nogil:
+    cdef const Count *t = c.counts
+    while t != NULL and not is_tombstone(t):
+        t = t.next
+    return t != NULL
 
 
 cdef Write *cell_winner(Actors *a, const Cell *c) noexcept nogil:
@@ -97,10 +110,11 @@ cdef Count *cell_count(const Cell *c, uint16_t actor) noexcept nogil:
     return t
 
 
-cdef void cell_drop_count(Kernel *k, Cell *c, Count *gone) noexcept nogil:
+cdef void cell_drop_count(Counted *counted, Cell *c, Count *gone) noexcept nogil:
     cdef Count **at = &c.counts
-    k.db[k.in_db].counts -= 1
-    k.db[k.in_db].exact -= number_room(&gone.total)
+    counted.entries -= 1
+    counted.exact -= number_room(&gone.total)
+    counted.tombstones -= is_tombstone(gone)
     while at[0] != gone:
         at = &at[0].next
     at[0] = gone.next
@@ -121,7 +135,7 @@ cdef void cell_remove_writes(Cell *c, const Applying *op) noexcept nogil:
             at = &w.next
 
 
-cdef void cell_cancel(Kernel *k, Cell *c, const Applying *op, Span counts) noexcept nogil:
+cdef void cell_cancel(Cell *c, const Applying *op, Span counts) noexcept nogil:
     """Cancels the counter entries listed in `counts`, as of their listed seq. Order is free: for
     each run the cancellation of the greatest seq holds, whichever comes first, and the counter
     entry's own total only grows in seq."""
@@ -130,29 +144,25 @@ cdef void cell_cancel(Kernel *k, Cell *c, const Applying *op, Span counts) noexc
     cdef ObservedCount s
     cdef uint16_t slot
     while decode_observed(&p, end, &s) == 1:
-        slot = actors_find(&k.actors, s.actor)
+        slot = actors_find(op.actors, s.actor)
         if slot != NO_SLOT:
-            cell_cancel_one(k, c, op, slot, &s)
+            cell_cancel_one(c, op, slot, &s)
 
 
-cdef void cell_cancel_one(Kernel *k, Cell *c, const Applying *op, uint16_t slot,
+cdef void cell_cancel_one(Cell *c, const Applying *op, uint16_t slot,
                           const ObservedCount *s) noexcept nogil:
     cdef Count *t = cell_count(c, slot)
-    cdef int was_tombstone
     if (t == NULL or t.run_seq != s.run_seq or t.run_index != s.run_index
             or s.seq <= t.cancelled_seq):
         return
-    was_tombstone = is_tombstone(t)
+    op.counted.tombstones -= is_tombstone(t)
     t.cancelled_seq = s.seq
     number_take(&t.cancelled, &s.total)
     t.cancelled_by = make_dot(op.slot, op.seq)
-    if is_tombstone(t):
+    op.counted.tombstones += is_tombstone(t)
+    if is_tombstone(t) and slot == op.slot:
         # its actor cancelled it itself, so has observed it: it needs no tombstone
-        if slot == op.slot:
-            cell_drop_count(k, c, t)
-            k.tombstones -= was_tombstone
-        else:
-            k.tombstones += 1 - was_tombstone
+        cell_drop_count(op.counted, c, t)
 
 
 cdef Write *cell_add_write(Cell *c, uint64_t dot, uint64_t stamp, uint16_t actor, uint16_t flags,
@@ -169,12 +179,12 @@ cdef Write *cell_add_write(Cell *c, uint64_t dot, uint64_t stamp, uint16_t actor
     return w
 
 
-cdef void count_move(Kernel *k, Count *t, uint64_t seq, const Effect *x) noexcept nogil:
+cdef void count_move(Counted *counted, Count *t, uint64_t seq, const Effect *x) noexcept nogil:
     t.seq = seq
     t.wide = <uint16_t>x.wide
-    k.db[k.in_db].exact -= number_room(&t.total)
+    counted.exact -= number_room(&t.total)
     number_take(&t.total, &x.total)
-    k.db[k.in_db].exact += number_room(&t.total)
+    counted.exact += number_room(&t.total)
     if x.shown.n == 0:
         if t.shown != NULL:
             mem_free(t.shown)
@@ -186,56 +196,47 @@ cdef void count_move(Kernel *k, Count *t, uint64_t seq, const Effect *x) noexcep
     memcpy(t.shown.number, x.shown.p, EXTENDED)
 
 
-cdef void cell_increment(Kernel *k, Cell *c, const Applying *op, const Effect *x) noexcept nogil:
+cdef void cell_increment(Cell *c, const Applying *op, const Effect *x) noexcept nogil:
     """The actor's own counter entry moves to a new total. Its increments of one run arrive in the
     order they were made, and an older one met again (replay) is passed over by its seq; so the
     newest total stands in the end."""
     cdef Count *t = cell_count(c, op.slot)
+    cdef Counted *counted = op.counted
     cdef Count **at
     if t != NULL:
         if t.run_seq == x.run_seq and t.run_index == x.run_index:
             if op.seq >= t.seq:
-                k.tombstones -= is_tombstone(t)
-                count_move(k, t, op.seq, x)
-                k.tombstones += is_tombstone(t)
+                counted.tombstones -= is_tombstone(t)
+                count_move(counted, t, op.seq, x)
+                counted.tombstones += is_tombstone(t)
             return
         if t.run_seq > x.run_seq or (t.run_seq == x.run_seq and t.run_index > x.run_index):
             return
-        k.tombstones -= is_tombstone(t)
-        cell_drop_count(k, c, t)
-    k.db[k.in_db].counts += 1
+        cell_drop_count(counted, c, t)
+    counted.entries += 1
     t = <Count*>mem_zalloc(sizeof(Count))
     t.actor = op.slot
     t.run_seq = x.run_seq
     t.run_index = x.run_index
-    count_move(k, t, op.seq, x)
+    count_move(counted, t, op.seq, x)
     at = &c.counts
-    while at[0] != NULL and k.actors.v[at[0].actor].rank < k.actors.v[op.slot].rank:
+    while (at[0] != NULL
+           and op.actors.v[at[0].actor].rank < op.actors.v[op.slot].rank):
         at = &at[0].next
     t.next = at[0]
     at[0] = t
 
 
-cdef int tombstone_may_go(Kernel *k, const Count *t) noexcept nogil:
-    """May t be let go? Only when no increment made without knowing of the cancellation can still
-    come: its actor has observed the cancellation, and all it did before that is applied here.
-
-    Of a process that has ended without having observed it, this never becomes true. That nobody's
-    clock names further ops of it proves nothing, for they can lie in a causal buffer or be on their
-    way; so such tombstones stay, at most as many as the process left live counter entries.
-    """
-    cdef Actors *a = &k.actors
-    return t.actor == k.me or (
-        actor_observed(a, t.actor, dot_slot(t.cancelled_by)) >= dot_seq(t.cancelled_by)
-        and a.v[t.actor].applied >= actor_observed(a, t.actor, t.actor))
+cdef int vector_observed(const Applying *op, const VersionVector *r) noexcept nogil:
+    cdef uint32_t slot
+    for slot in range(r.n):
+        if r.v[slot] and not observed(op, make_dot(<uint16_t>slot, r.v[slot])):
+            return 0
+    return 1
 
 
-cdef void cell_forget_tombstones(Kernel *k, Cell *c) noexcept nogil:
-    cdef Count *t = c.counts
-    cdef Count *next
-    while t != NULL:
-        next = t.next
-        if is_tombstone(t) and tombstone_may_go(k, t):
-            cell_drop_count(k, c, t)
-            k.tombstones -= 1
-        t = next
+cdef void vector_raise_writes(VersionVector *r, const Cell *c) noexcept nogil:
+    cdef Write *w = c.writes
+    while w != NULL:
+        vector_raise(r, dot_slot(w.dot), dot_seq(w.dot))
+        w = w.next

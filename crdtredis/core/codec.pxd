@@ -1,6 +1,15 @@
 # Ops in protobuf wire format (proto/crdtredis.proto). One strict decoder, one encoder; both are
 # tested against the generated classes.
 
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from crdtredis.buffer cimport Buffer, Span
+
+cdef enum:
+    DATABASES = 16
+    # of one key, name or value in an op; commands keep to proto-max-bulk-len, which is less
+    MAX_BYTES = 1 << 30
+
 cdef enum EffectKind:
     ASSIGN = 0
     INCREMENT = 1
@@ -68,3 +77,6 @@ cdef int decode_op(Span body, OpHead *out) noexcept nogil
 cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept nogil
 cdef int decode_observed(const char **p, const char *end, ObservedCount *out) noexcept nogil
 cdef int decode_dep(const char **p, const char *end, uint64_t *actor, uint64_t *seq) noexcept nogil
+
+cdef enum:
+    RUN_HEAD = 20           # bytes before the ops of a run, at most: two keys, a length, the actor

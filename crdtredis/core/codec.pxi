@@ -9,33 +9,11 @@
 #
 # A tag is field << 3 | wire type: 0 varint, 1 fixed64, 2 length-delimited.
 
-cdef inline size_t varint_size(uint64_t v) noexcept nogil:
-    cdef size_t n = 1
-    while v >= 128:
-        v >>= 7
-        n += 1
-    return n
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset, strlen
 
-
-cdef inline char *put_varint(char *p, uint64_t v) noexcept nogil:
-    while v >= 128:
-        p[0] = <char>(v | 128)
-        p += 1
-        v >>= 7
-    p[0] = <char>v
-    return p + 1
-
-
-cdef inline char *put_fixed64(char *p, uint64_t v) noexcept nogil:
-    memcpy(p, &v, 8)                       # both supported machines are little endian
-    return p + 8
-
-
-cdef inline char *put_span(char *p, int tag, Span s) noexcept nogil:
-    p[0] = <char>tag
-    p = put_varint(p + 1, s.n)
-    copy_span(p, s)
-    return p + s.n
+from crdtredis.buffer cimport Buffer, Span, buffer_need, span
 
 
 cdef inline char *put_total(char *p, int whole_tag, const Total *t) noexcept nogil:
@@ -46,14 +24,6 @@ cdef inline char *put_total(char *p, int whole_tag, const Total *t) noexcept nog
         return p
     p[0] = <char>whole_tag
     return put_varint(p + 1, zigzag(t.whole))
-
-
-cdef inline uint64_t zigzag(int64_t v) noexcept nogil:
-    return (<uint64_t>v << 1) ^ <uint64_t>(v >> 63)
-
-
-cdef inline int64_t unzigzag(uint64_t v) noexcept nogil:
-    return <int64_t>(v >> 1) ^ -<int64_t>(v & 1)
 
 
 # ---- encoding ------------------------------------------------------------------------------------
@@ -119,20 +89,6 @@ cdef void encode_effect(Buffer *b, const Effect *x) noexcept nogil:
     b.n += p - start
 
 
-cdef inline char *put_far(char *p, int tag) noexcept nogil:
-    """Of a tag of two bytes, fields 16 to 31, the first. The second is 1."""
-    p[0] = <char>(tag & 127 | 128)
-    return p + 1
-
-
-cdef inline size_t span_size(Span s) noexcept nogil:
-    return 1 + varint_size(s.n) + s.n if s.n else 0
-
-
-cdef inline size_t number_size(uint64_t v) noexcept nogil:
-    return 1 + varint_size(v) if v else 0
-
-
 cdef inline size_t total_size(const Total *t) noexcept nogil:
     """Without the tag of an Exact, which depends on where it stands."""
     return span_size(t.fraction) if t.fraction.n else number_size(zigzag(t.whole))
@@ -149,10 +105,6 @@ cdef size_t effect_size(const Effect *x) noexcept nogil:
         n += total_size(&x.total) + far_size(x.total.exact) + far_size(x.shown) + (
                 10 if x.context else 0) + (3 if x.wide else 0)
     return n
-
-
-cdef inline size_t far_size(Span s) noexcept nogil:
-    return 1 + span_size(s) if s.n else 0
 
 
 cdef void encode_observed(Buffer *b, const ObservedCount *s) noexcept nogil:
@@ -188,25 +140,6 @@ cdef void encode_observed(Buffer *b, const ObservedCount *s) noexcept nogil:
     b.n += p - start
 
 
-cdef void encode_exact(Buffer *b, const Sum *s) noexcept nogil:
-    """The body of a message Exact."""
-    cdef char *p = buffer_need(b, s.n * sizeof(uint64_t) + 48)
-    cdef char *start = p
-    if s.low:
-        p[0] = 1 << 3
-        p = put_varint(p + 1, zigzag(s.low))
-    if s.n:
-        # both supported machines are little endian
-        p = put_span(p, 2 << 3 | 2, span(<const char*>s.limb, s.n * sizeof(uint64_t)))
-    if s.plus:
-        p[0] = 3 << 3
-        p = put_varint(p + 1, s.plus)
-    if s.minus:
-        p[0] = 4 << 3
-        p = put_varint(p + 1, s.minus)
-    b.n += p - start
-
-
 cdef void encode_dep(Buffer *b, uint64_t actor, uint64_t seq) noexcept nogil:
     cdef char *p = buffer_need(b, 32)
     cdef char *start = p
@@ -221,69 +154,6 @@ cdef void encode_dep(Buffer *b, uint64_t actor, uint64_t seq) noexcept nogil:
 
 
 # ---- decoding ------------------------------------------------------------------------------------
-
-cdef struct Field:
-    uint32_t number
-    uint32_t wire
-    uint64_t v              # varint or fixed64
-    Span s                  # length-delimited
-
-
-cdef int get_varint(const char **p, const char *end, uint64_t *v) noexcept nogil:
-    cdef uint64_t x = 0
-    cdef int shift = 0
-    cdef uint8_t c
-    while p[0] < end and shift < 64:
-        c = <uint8_t>p[0][0]
-        p[0] += 1
-        if shift == 63 and c > 1:
-            return 0
-        x |= <uint64_t>(c & 127) << shift
-        if c < 128:
-            v[0] = x
-            return 1
-        shift += 7
-    return 0
-
-
-cdef int get_field(const char **p, const char *end, Field *f) noexcept nogil:
-    """The field at the cursor: 1; 0 at the end; -1 where there is none."""
-    cdef uint64_t tag
-    if p[0] == end:
-        return 0
-    if not get_varint(p, end, &tag) or tag >> 3 == 0 or tag >> 3 > 1000:
-        return -1
-    f.number = <uint32_t>(tag >> 3)
-    f.wire = <uint32_t>(tag & 7)
-    if f.wire == 0:
-        return 1 if get_varint(p, end, &f.v) else -1
-    if f.wire == 1:
-        if end - p[0] < 8:
-            return -1
-        memcpy(&f.v, p[0], 8)
-        p[0] += 8
-        return 1
-    if f.wire == 2:
-        if not get_varint(p, end, &f.v) or f.v > <uint64_t>(end - p[0]):
-            return -1
-        f.s = span(p[0], <size_t>f.v)
-        p[0] += f.v
-        return 1
-    return -1
-
-
-cdef int get_message(const char **p, const char *end, uint32_t number, Span *body) noexcept nogil:
-    """The next element of repeated message field `number`: 1, 0 at the end, -1 where something else
-    stands."""
-    cdef Field f
-    cdef int r = get_field(p, end, &f)
-    if r != 1:
-        return r
-    if f.number != number or f.wire != 2:
-        return -1
-    body[0] = f.s
-    return 1
-
 
 cdef int decode_op(Span raw, OpHead *h) noexcept nogil:
     cdef Field f
@@ -337,47 +207,6 @@ cdef int decode_dep(const char **p, const char *end, uint64_t *actor, uint64_t *
         return -1
     seq[0] = f.v
     return 1
-
-
-cdef int decode_exact(Span body, Sum *out) noexcept nogil:
-    """*out, to which infinities and limbs are added: 1, or -1 where the bytes are no message
-    Exact."""
-    cdef const char *p = body.p
-    cdef uint64_t limb[LIMB_HIGH - LIMB_LOW]
-    cdef uint32_t before = 0
-    cdef Field f
-    cdef int64_t low = 0
-    cdef size_t n = 0
-    cdef int r
-    while True:
-        r = get_field(&p, body.p + body.n, &f)
-        if r != 1:
-            break
-        if f.number <= before:
-            return -1
-        before = f.number
-        if f.number == 1 and f.wire == 0:
-            low = unzigzag(f.v)
-        elif (f.number == 2 and f.wire == 2 and f.s.n % sizeof(uint64_t) == 0
-              and f.s.n <= sizeof(limb)):
-            n = f.s.n // sizeof(uint64_t)
-            copy_span(<char*>limb, f.s)
-        elif f.number == 3 and f.wire == 0 and f.v >> COUNT_BITS == 0:
-            out.plus += f.v
-        elif f.number == 4 and f.wire == 0 and f.v >> COUNT_BITS == 0:
-            out.minus += f.v
-        else:
-            return -1
-    if r < 0 or low < LIMB_LOW or low > LIMB_HIGH or low + <int64_t>n > LIMB_HIGH:
-        return -1
-    sum_add_limbs(out, limb, <int>low, <int>n, 0)
-    return 1
-
-
-cdef int exact_is_sound(Span body) noexcept nogil:
-    cdef Sum s
-    sum_zero(&s)
-    return decode_exact(body, &s) == 1
 
 
 cdef inline int total_is_sound(const Total *t) noexcept nogil:
@@ -500,3 +329,34 @@ cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept no
         else:
             return -1
     return -1 if r < 0 or not total_is_sound(&out.total) else 1
+
+
+cdef char *put_run_head(char *p, uint64_t actor, size_t n) noexcept nogil:
+    """What stands before n bytes of ops."""
+    p[0] = 2 << 3 | 2
+    p = put_varint(p + 1, n + 9)
+    p[0] = 1 << 3 | 1
+    return put_fixed64(p + 1, actor)
+
+
+cdef void add_run(Buffer *b, uint64_t actor, Span ops) noexcept nogil:
+    cdef char *p = put_run_head(buffer_need(b, ops.n + RUN_HEAD), actor, ops.n)
+    memcpy(p, ops.p, ops.n)
+    b.n = p + ops.n - b.p
+
+
+cdef void encode_actor(Buffer *b, const Actor *a) noexcept nogil:
+    """With the tag and length of Batch.actors."""
+    cdef Span replica = span(a.replica, strlen(a.replica))
+    cdef size_t body = 9 + span_size(replica) + number_size(a.epoch)
+    cdef char *p = buffer_need(b, body + 11)
+    cdef char *begin = p
+    p[0] = 1 << 3 | 2
+    p = put_varint(p + 1, body)
+    p[0] = 1 << 3 | 1
+    p = put_fixed64(p + 1, a.id)
+    p = put_span(p, 2 << 3 | 2, replica)
+    if a.epoch:
+        p[0] = 3 << 3
+        p = put_varint(p + 1, a.epoch)
+    b.n += p - begin

@@ -10,195 +10,11 @@
 # received ones pass. Commands see to it that none fails: where one would, a debug build aborts, and
 # a release build makes nothing of that effect and has the command answered with an error.
 
-cdef void op_begin(Kernel *k) noexcept nogil:
-    k.depth += 1
-    k.began = k.changes
-    k.refused = 0
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
 
-
-cdef int op_end(Kernel *k) noexcept nogil:
-    k.depth -= 1
-    k.refused = 0
-    if k.depth or not k.has_op:
-        return 0
-    k.has_op = 0
-    return close_op(k)
-
-
-cdef void open_op(Kernel *k) noexcept nogil:
-    cdef uint64_t wall = <uint64_t>k.now << 16
-    k.has_op = 1
-    k.newest_stamp = wall if wall > k.newest_stamp else k.newest_stamp + 1
-    k.op.slot = k.me
-    k.op.seq = k.actors.v[k.me].applied + 1
-    k.op.stamp = k.newest_stamp
-    k.op.local = 1
-    k.op.actors = &k.actors
-    k.effect_count = 0
-    k.effects.n = 0
-    buffer_need(&k.effects, HEAD_ROOM)
-    k.effects.n = HEAD_ROOM
-
-
-cdef int close_op(Kernel *k) noexcept nogil:
-    """Encodes the finished op behind the others, and moves the clock to it. 0 where there is none:
-    its only effect was refused. Leaves k.listed alone: see close_early."""
-    cdef Actor *me = &k.actors.v[k.me]
-    cdef uint32_t i
-    cdef size_t head, body
-    cdef char *p
-    cdef Run *r
-    if k.effect_count == 0:
-        return 0
-    k.made.n = 0
-    if k.deps_changed:
-        for i in range(k.actors.n):
-            if i != k.me and k.actors.v[i].applied > vector_get(&me.deps, <uint16_t>i):
-                encode_dep(&k.made, k.actors.v[i].id, k.actors.v[i].applied)
-                vector_raise(&me.deps, <uint16_t>i, k.actors.v[i].applied)
-        k.deps_changed = 0
-    head = number_size(k.op.seq) + 9 + k.made.n
-    body = head + k.effects.n - HEAD_ROOM
-    if body < LARGE_OP:
-        r = run_extend(k, k.me, k.op.seq)
-        p = put_op_head(k, buffer_need(&k.ops, body + 11), body)
-        memcpy(p, k.effects.p + HEAD_ROOM, k.effects.n - HEAD_ROOM)
-        k.ops.n = p + k.effects.n - HEAD_ROOM - k.ops.p
-        r.end = k.ops.n
-    else:
-        r = run_begin(k, k.me, k.op.seq)
-        head += 1 + varint_size(body)
-        r.begin = HEAD_ROOM - head
-        if head + RUN_HEAD + RECORD_HEAD > HEAD_ROOM:      # deps on many actors
-            buffer_need(&k.effects, head)
-            memmove(k.effects.p + HEAD_ROOM + head, k.effects.p + HEAD_ROOM,
-                    k.effects.n - HEAD_ROOM)
-            k.effects.n += head
-            r.begin = HEAD_ROOM
-        put_op_head(k, k.effects.p + r.begin, body)
-        r.large = k.effects
-        memset(&k.effects, 0, sizeof(Buffer))
-    k.ops_size += body
-    me.applied = k.op.seq
-    # a giant value or transaction is no reason to keep its size for ever
-    if k.effects.cap > LARGE_OP:
-        buffer_free(&k.effects)
-    return 1
-
-
-cdef char *put_op_head(Kernel *k, char *p, size_t body) noexcept nogil:
-    """Batch.Run.ops' tag and length, and what stands before the effects. The deps are in k.made."""
-    p[0] = 2 << 3 | 2
-    p = put_varint(p + 1, body)
-    p[0] = 1 << 3
-    p = put_varint(p + 1, k.op.seq)
-    p[0] = 2 << 3 | 1
-    p = put_fixed64(p + 1, k.op.stamp)
-    copy_span(p, span(k.made.p, k.made.n))
-    return p + k.made.n
-
-
-cdef Run *run_extend(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
-    """The run of the op (slot, seq), which is about to be appended to k.ops."""
-    cdef Run *r = &k.runs[k.run_n - 1] if k.run_n else NULL
-    if r == NULL or r.slot != slot or r.last != seq - 1 or r.large.p != NULL or r.lent.p != NULL:
-        return run_begin(k, slot, seq)
-    r.last = seq
-    return r
-
-
-cdef inline void declare(Kernel *k, uint16_t slot) noexcept nogil:
-    """Has the log name an actor with the next op, unless it does already."""
-    if not k.actors.v[slot].logged:
-        k.actors.v[slot].logged = 1
-        encode_actor(&k.declarations, &k.actors.v[slot])
-
-
-cdef Run *run_begin(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
-    """As run_extend, but a run of its own. Here an actor is declared, with its first op: one that
-    makes none leaves no trace."""
-    cdef Run *r
-    declare(k, slot)
-    if k.run_n == k.run_cap:
-        k.run_cap = k.run_cap * 2 if k.run_cap else 16
-        k.runs = <Run*>mem_realloc(k.runs, k.run_cap * sizeof(Run))
-    r = &k.runs[k.run_n]
-    k.run_n += 1
-    memset(r, 0, sizeof(Run))
-    r.slot = slot
-    r.last = seq
-    r.begin = k.ops.n
-    return r
-
-
-cdef Element *make(Kernel *k, Effect *x, Element *e) noexcept nogil:
-    """One effect of the open op: encoded, then applied to e, which is what stands under its key.
-    Returns what apply_effect does."""
-    if not may_be_made(k, x):
-        return e
-    encode_effect(&k.effects, x)
-    k.effect_count += 1
-    return apply_effect(k, &k.op, x, e)
-
-
-cdef inline int may_be_made(Kernel *k, const Effect *x) noexcept nogil:
-    if effect_is_sound(x, k.op.seq, k.op.stamp):
-        return 1
-    mem_assert_not("an effect that no replica would accept")
-    k.refused = REFUSED_UNSOUND
-    return 0
-
-
-cdef void start(Kernel *k, Effect *x, int kind, uint32_t db, Span key) noexcept nogil:
-    if op_used(k) > k.op_most:             # never: see core/sizes.pxi
-        close_early(k)
-        k.torn += 1
-    if not k.has_op:
-        open_op(k)
-    memset(x, 0, sizeof(Effect))
-    x.kind = kind
-    x.db = db
-    x.key = key
-
-
-cdef void list_cell(Kernel *k, Element *e, int type, Span name, Span key) noexcept nogil:
-    """Adds the live counter entries of one cell to k.listed, with the place that the kind of effect
-    asks for."""
-    cdef const Count *t = element_cell(e).counts if e.meta & E_CELL else NULL
-    cdef ObservedCount s
-    while t != NULL:
-        if not is_tombstone(t):
-            memset(&s, 0, sizeof(ObservedCount))
-            s.actor = k.actors.v[t.actor].id
-            s.run_seq = t.run_seq
-            s.run_index = t.run_index
-            s.seq = t.seq
-            number_total(&t.total, &k.total, &s.total)
-            s.type = type
-            s.name = name
-            s.key = key
-            encode_observed(&k.listed, &s)
-        t = t.next
-
-
-cdef int list_key(Kernel *k, Element *e, int only, Span key, size_t most) noexcept nogil:
-    """Adds the live counter entries of everything under a key, or of one type (T_NONE: all). 0 once
-    k.listed is longer than `most`, where it ends."""
-    cdef Collection *c = element_entry(e).collections if e.meta & E_ENTRY else NULL
-    cdef Element *m
-    cdef size_t pos
-    if only == T_NONE or only == T_STRING:
-        list_cell(k, e, T_STRING, span(NULL, 0), key)
-    while c != NULL:
-        if c.cells and (only == T_NONE or only == c.type):
-            pos = 0
-            while True:
-                m = table_next(&c.table, &pos)
-                if m == NULL or k.listed.n > most:
-                    break
-                list_cell(k, m, c.type, span(element_key(m), m.klen), key)
-        c = c.next
-    return k.listed.n <= most
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 
 
 cdef Element *prepare(Kernel *k, uint32_t db, Span key, Element *e,
@@ -220,7 +36,7 @@ cdef Element *prepare(Kernel *k, uint32_t db, Span key, Element *e,
         return e
     stated = stated_deadline(k, e, &deadline, &stamp, &actor)
     if stated == STATED_DEADLINE or (stated == STATED_CLEAR and removes_value):
-        start(k, &x, DEADLINE, db, key)
+        begin_effect(k, &x, DEADLINE, db, key)
         x.deadline = deadline
         x.stamp = stamp
         x.actor = k.actors.v[actor].id
@@ -241,7 +57,7 @@ cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value,
         e = replace_collections(k, db, key, e, keep_deadline)
     elif e != NULL and (keep_deadline or not key_visible(k, e)):
         e = prepare(k, db, key, e, 1)
-    start(k, &x, ASSIGN, db, key)
+    begin_effect(k, &x, ASSIGN, db, key)
     x.value = value
     x.keep = keep_deadline
     if e != NULL and e.meta & E_CELL:
@@ -266,7 +82,7 @@ cdef Element *replace_collections(Kernel *k, uint32_t db, Span key, Element *e,
     remove_key(k, db, e, 0)
     e = key_find(k, db, key)
     if stated != STATED_NOT:
-        start(k, &x, DEADLINE, db, key)
+        begin_effect(k, &x, DEADLINE, db, key)
         x.deadline = deadline
         x.stamp = stamp
         x.actor = k.actors.v[actor].id
@@ -280,7 +96,7 @@ cdef void string_add(Kernel *k, uint32_t db, Span key, Element *e, long double s
     cdef Effect x
     cdef char shown[EXTENDED]
     e = prepare(k, db, key, e, 0)
-    start(k, &x, INCREMENT, db, key)
+    begin_effect(k, &x, INCREMENT, db, key)
     set_run(k, &x, e, step, wanted, shown)
     make(k, &x, e)
 
@@ -370,7 +186,7 @@ cdef void remove_key(Kernel *k, uint32_t db, Element *e, int refusable) noexcept
                 return
             k.listed.n = 0
             list_key(k, e, T_NONE, span(NULL, 0), k.op_most)
-    start(k, &x, DELETE, db, span(element_key(e), e.klen))
+    begin_effect(k, &x, DELETE, db, span(element_key(e), e.klen))
     x.observed = span(k.listed.p, k.listed.n)
     # The key's bytes lie in e, which apply may free: they are read from the encoded effect instead.
     make_of_own_key(k, &x, e)
@@ -378,25 +194,11 @@ cdef void remove_key(Kernel *k, uint32_t db, Element *e, int refusable) noexcept
         buffer_free(&k.listed)
 
 
-cdef void make_of_own_key(Kernel *k, Effect *x, Element *e) noexcept nogil:
-    """make() for an effect whose key lies in e."""
-    cdef size_t at = k.effects.n
-    cdef const char *p
-    cdef Effect copy
-    if not may_be_made(k, x):
-        return
-    encode_effect(&k.effects, x)
-    k.effect_count += 1
-    p = k.effects.p + at
-    decode_effect(&p, k.effects.p + k.effects.n, &copy)
-    apply_effect(k, &k.op, &copy, e)
-
-
 cdef void key_expire(Kernel *k, uint32_t db, Element *e, int64_t deadline) noexcept nogil:
     cdef Effect x
     if not op_room(k, db, 1, e.klen if e != NULL else 0, 0):
         return
-    start(k, &x, DEADLINE, db, span(element_key(e), e.klen))
+    begin_effect(k, &x, DEADLINE, db, span(element_key(e), e.klen))
     x.deadline = deadline
     make_of_own_key(k, &x, e)
 
@@ -412,7 +214,7 @@ cdef void db_flush(Kernel *k, uint32_t db) noexcept nogil:
         if not op_cut(k, db, 0):
             shed_keys(k, db)
             list_database(k, db)
-    start(k, &x, FLUSH, db, span(NULL, 0))
+    begin_effect(k, &x, FLUSH, db, span(NULL, 0))
     x.observed = span(k.listed.p, k.listed.n)
     make(k, &x, NULL)
     if k.listed.cap > LARGE_OP:
@@ -432,7 +234,7 @@ cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type
             continue
         c = entry_collection(element_entry(e), other) if e.meta & E_ENTRY else NULL
         if (other == T_STRING and value_live(e)) or (c != NULL and c.live):
-            start(k, &x, CLEAR, db, key)
+            begin_effect(k, &x, CLEAR, db, key)
             x.type = other
             k.listed.n = 0
             list_key(k, e, other, span(NULL, 0), <size_t>-1)
@@ -463,7 +265,7 @@ cdef Element *make_member(Kernel *k, Effect *x, Element *e, Element *m, int type
 cdef Element *member_set(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name,
                          Span value) noexcept nogil:
     cdef Effect x
-    start(k, &x, ASSIGN, db, key)
+    begin_effect(k, &x, ASSIGN, db, key)
     x.value = value
     return make_member(k, &x, e, member_of(e, type, name, key_hash(k, name.p, name.n)), type, name)
 
@@ -474,7 +276,7 @@ cdef Element *member_add(Kernel *k, uint32_t db, Span key, Element *e, int type,
     cdef Effect x
     cdef char shown[EXTENDED]
     cdef Element *m = member_of(e, type, name, key_hash(k, name.p, name.n))
-    start(k, &x, INCREMENT, db, key)
+    begin_effect(k, &x, INCREMENT, db, key)
     x.type = type
     set_run(k, &x, m, step, wanted, shown)
     return make_member(k, &x, e, m, type, name)
@@ -483,7 +285,7 @@ cdef Element *member_add(Kernel *k, uint32_t db, Span key, Element *e, int type,
 cdef Element *member_remove(Kernel *k, uint32_t db, Span key, Element *e, int type,
                             Span name) noexcept nogil:
     cdef Effect x
-    start(k, &x, REMOVE, db, key)
+    begin_effect(k, &x, REMOVE, db, key)
     return make_member(k, &x, e, member_of(e, type, name, key_hash(k, name.p, name.n)), type, name)
 
 
@@ -526,7 +328,7 @@ cdef Element *list_insert(Kernel *k, uint32_t db, Span key, Element *e, size_t i
         c = entry_collection(element_entry(e), T_LIST)
     if not list_place(k, c, index):
         return NULL                        # no op has been begun for it
-    start(k, &x, ASSIGN, db, key)
+    begin_effect(k, &x, ASSIGN, db, key)
     x.value = value
     return make_element(k, &x, e)
 
@@ -534,7 +336,7 @@ cdef Element *list_insert(Kernel *k, uint32_t db, Span key, Element *e, size_t i
 cdef Element *list_remove(Kernel *k, uint32_t db, Span key, Element *e,
                           size_t index) noexcept nogil:
     cdef Effect x
-    start(k, &x, REMOVE, db, key)
+    begin_effect(k, &x, REMOVE, db, key)
     k.position.n = 0
     list_position(entry_collection(element_entry(e), T_LIST), index, &k.position)
     return make_element(k, &x, e)
@@ -543,56 +345,40 @@ cdef Element *list_remove(Kernel *k, uint32_t db, Span key, Element *e,
 cdef Element *list_set(Kernel *k, uint32_t db, Span key, Element *e, size_t index,
                        Span value) noexcept nogil:
     cdef Effect x
-    start(k, &x, ASSIGN, db, key)
+    begin_effect(k, &x, ASSIGN, db, key)
     x.value = value
     k.position.n = 0
     list_position(entry_collection(element_entry(e), T_LIST), index, &k.position)
     return make_element(k, &x, e)
 
 
+cdef Element *put_shown(Kernel *k, uint32_t db, Span key, Element *e, int type, size_t i, Span name,
+                        Span value) noexcept nogil:
+    if type == T_STRING:
+        string_set(k, db, key, e, value, 0)
+        return NULL
+    if type == T_LIST:
+        return list_insert(k, db, key, e, i, value)
+    return member_set(k, db, key, e, type, name, value)
+
+
 cdef int key_copy(Kernel *k, Element *e, uint32_t to_db, Span to, size_t bytes) noexcept nogil:
-    cdef int type = key_type(k, e)
     cdef int64_t deadline = key_deadline(k, e)
     cdef Element *there = key_find(k, to_db, to)
-    cdef Collection *c
-    cdef Element *m
-    cdef Span v
-    cdef ListCursor at
-    cdef OrderCursor place
-    cdef Item *item
-    cdef double score
-    cdef size_t pos = 0
-    cdef int more
+    cdef Walk w
+    cdef size_t i = 0
     if there == e:
         return 1
     bytes += copy_size(k, e, to.n) + (removal_size(k, there) if there != NULL else 0)
     if not op_room(k, to_db, 0, to.n, bytes):
         return 0
-    if type == T_STRING:
-        v = string_view(k, e)
-        string_set(k, to_db, to, there, v, 0)
-    else:
-        if there != NULL:
-            key_delete(k, to_db, there)
+    if there != NULL and key_type(k, e) != T_STRING:
+        key_delete(k, to_db, there)
         there = key_find(k, to_db, to)     # tombstones stay
-        c = entry_collection(element_entry(e), type)
-        more = type == T_LIST and list_seek(c, 0, &at)
-        while more:
-            there = list_insert(k, to_db, to, there, pos, list_value(k, &at))
-            pos += 1
-            more = list_next(&at)
-        item = order_at(&c.order, 0, &place) if type == T_ZSET else NULL
-        while item != NULL:                # in order, so that each goes to the end
-            score = member_score(k, item.e)
-            there = member_set(k, to_db, to, there, type, span(element_key(item.e), item.e.klen),
-                               span(<const char*>&score, 8))
-            item = order_next(&place)
-        m = table_next(&c.table, &pos) if type == T_HASH or type == T_SET else NULL
-        while m != NULL:
-            if value_live(m):
-                v = member_view(k, m) if type == T_HASH else span(NULL, 0)
-                there = member_set(k, to_db, to, there, type, span(element_key(m), m.klen), v)
-            m = table_next(&c.table, &pos)
+    walk_shown(&w, k, e, WALK_SHOWN)
+    while walk_next(&w):
+        there = put_shown(k, to_db, to, there, w.type, i, w.name, walk_value(k, &w))
+        i += 1
     if deadline >= 0:
         key_expire(k, to_db, key_find(k, to_db, to), deadline)
     return 1
@@ -616,3 +402,67 @@ cdef int64_t active_expiry(Kernel *k, int most) noexcept nogil:
         key_delete(k, x.db, e)
         op_end(k)
     return 0 if k.heap_n else -1
+
+
+# ---- removals too large for one op ---------------------------------------------------------------
+
+cdef void gather_listed(Table *t, Buffer *to) noexcept nogil:
+    """Appends the members that have live counter entries."""
+    cdef size_t pos = 0
+    cdef Element *m = table_next(t, &pos)
+    while m != NULL:
+        if m.meta & E_CELL and cell_live(element_cell(m)) and element_cell(m).counts != NULL:
+            buffer_add(to, &m, sizeof(Element*))
+        m = table_next(t, &pos)
+
+
+cdef Element *shed_members(Kernel *k, uint32_t db, Element *e) noexcept nogil:
+    """Removes the members of a key that have counter entries one by one, in as many ops as that
+    takes. Returns what stands under it then."""
+    cdef Buffer key, name, members
+    cdef Collection *c
+    cdef Element *m
+    cdef size_t i
+    cdef int type
+    memset(&key, 0, sizeof(Buffer))
+    memset(&name, 0, sizeof(Buffer))
+    memset(&members, 0, sizeof(Buffer))
+    buffer_add(&key, element_key(e), e.klen)
+    for type in range(T_COUNT):
+        c = entry_collection(element_entry(e), type) if e != NULL and e.meta & E_ENTRY else NULL
+        members.n = 0
+        if c != NULL and c.cells:
+            gather_listed(&c.table, &members)
+        for i in range(members.n // sizeof(Element*)):
+            m = (<Element**>members.p)[i]
+            name.n = 0
+            buffer_add(&name, element_key(m), m.klen)
+            if op_used(k) > OP_PIECE or not op_fits(k, db, 1, key.n, name.n):
+                close_early(k)
+            e = member_remove(k, db, span(key.p, key.n), e, type, span(name.p, name.n))
+    close_early(k)
+    buffer_free(&key)
+    buffer_free(&name)
+    buffer_free(&members)
+    return e
+
+
+cdef void shed_keys(Kernel *k, uint32_t db) noexcept nogil:
+    """Deletes the keys of a database that have counter entries one by one, in as many ops as that
+    takes."""
+    cdef Buffer keys
+    cdef Element *e
+    cdef size_t pos = 0, i
+    memset(&keys, 0, sizeof(Buffer))
+    e = table_next(&k.db[db].table, &pos)
+    while e != NULL:
+        k.listed.n = 0
+        if not list_key(k, e, T_NONE, span(NULL, 0), 0):
+            buffer_add(&keys, &e, sizeof(Element*))
+        e = table_next(&k.db[db].table, &pos)
+    for i in range(keys.n // sizeof(Element*)):
+        if op_used(k) > OP_PIECE:
+            close_early(k)
+        remove_key(k, db, (<Element**>keys.p)[i], 0)
+    close_early(k)
+    buffer_free(&keys)

@@ -1,5 +1,10 @@
 # Sums without rounding: what counters add up, and what is cancelled from them.
 
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint64_t
+
+from crdtredis.buffer cimport Buffer, Span
+
 cdef enum:
     # no limb stands lower: 2^-16445, the least 80-bit number, is in this one
     LIMB_LOW = -257

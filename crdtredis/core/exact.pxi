@@ -24,6 +24,12 @@
 # (binary128) it is taken apart, and rounded to the same mantissa. Everything after that is done
 # with integers, so it is the same everywhere.
 
+from libc.stddef cimport size_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memmove, memset
+
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_need, copy_span, span
+
 cdef extern from *:
     """
     #include <math.h>
@@ -48,7 +54,6 @@ cdef extern from *:
     int ctz "crdt_ctz"(uint64_t x) noexcept nogil
     long double ldexpl(long double m, int e) noexcept nogil
     long double INFINITY
-
 
 cdef enum:
     LEAST_BIT = -16445      # exponents of the lowest bit of the least 80-bit number,
@@ -340,3 +345,65 @@ cdef size_t number_room(const Number *v) noexcept nogil:
 cdef void number_free(Number *v) noexcept nogil:
     mem_free(v.more)
     v.more = NULL
+
+
+# ---- wire form -----------------------------------------------------------------------------------
+
+cdef void encode_exact(Buffer *b, const Sum *s) noexcept nogil:
+    """The body of a message Exact."""
+    cdef char *p = buffer_need(b, s.n * sizeof(uint64_t) + 48)
+    cdef char *start = p
+    if s.low:
+        p[0] = 1 << 3
+        p = put_varint(p + 1, zigzag(s.low))
+    if s.n:
+        # both supported machines are little endian
+        p = put_span(p, 2 << 3 | 2, span(<const char*>s.limb, s.n * sizeof(uint64_t)))
+    if s.plus:
+        p[0] = 3 << 3
+        p = put_varint(p + 1, s.plus)
+    if s.minus:
+        p[0] = 4 << 3
+        p = put_varint(p + 1, s.minus)
+    b.n += p - start
+
+
+cdef int decode_exact(Span body, Sum *out) noexcept nogil:
+    """*out, to which infinities and limbs are added: 1, or -1 where the bytes are no message
+    Exact."""
+    cdef const char *p = body.p
+    cdef uint64_t limb[LIMB_HIGH - LIMB_LOW]
+    cdef uint32_t before = 0
+    cdef Field f
+    cdef int64_t low = 0
+    cdef size_t n = 0
+    cdef int r
+    while True:
+        r = get_field(&p, body.p + body.n, &f)
+        if r != 1:
+            break
+        if f.number <= before:
+            return -1
+        before = f.number
+        if f.number == 1 and f.wire == 0:
+            low = unzigzag(f.v)
+        elif (f.number == 2 and f.wire == 2 and f.s.n % sizeof(uint64_t) == 0
+              and f.s.n <= sizeof(limb)):
+            n = f.s.n // sizeof(uint64_t)
+            copy_span(<char*>limb, f.s)
+        elif f.number == 3 and f.wire == 0 and f.v >> COUNT_BITS == 0:
+            out.plus += f.v
+        elif f.number == 4 and f.wire == 0 and f.v >> COUNT_BITS == 0:
+            out.minus += f.v
+        else:
+            return -1
+    if r < 0 or low < LIMB_LOW or low > LIMB_HIGH or low + <int64_t>n > LIMB_HIGH:
+        return -1
+    sum_add_limbs(out, limb, <int>low, <int>n, 0)
+    return 1
+
+
+cdef int exact_is_sound(Span body) noexcept nogil:
+    cdef Sum s
+    sum_zero(&s)
+    return decode_exact(body, &s) == 1

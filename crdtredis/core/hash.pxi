@@ -12,6 +12,8 @@
 # extension is there. Elsewhere eight tables take 8 bytes per step. It is no protection against
 # intent.
 
+from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.string cimport memcpy
 
 cdef extern from *:

@@ -14,9 +14,10 @@
 # Where B's removal comes first, A's assign finds no element and makes one at the position: as a
 # block of its own, with a Cell.
 
-cdef enum:
-    # members or elements: of no more, none is worth remembering or putting off
-    SMALL_COLLECTION = 64
+from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t, uint64_t
+
+from crdtredis.buffer cimport Buffer, Span, span
 
 
 cdef inline Item block_item(Block *b) noexcept nogil:
@@ -63,7 +64,7 @@ cdef int list_prev(ListCursor *at) noexcept nogil:
 
 
 cdef Span list_value(Kernel *k, const ListCursor *at) noexcept nogil:
-    return block_value(k, at.block, at.at)
+    return block_value(&k.actors, at.block, at.at)
 
 
 cdef Span list_view(Kernel *k, Collection *c, size_t index) noexcept nogil:
@@ -180,7 +181,8 @@ cdef Block *list_single(Kernel *k, Collection *c, size_t rank, Span position) no
     cdef Block *b = <Block*>order_at(&c.order, rank, &at).e
     cdef Block *single = block_new(position, span(NULL, 0))
     b = list_cut(c, rank, b, 1)
-    cell_add_write(&single.cell, b.first.own, 0, dot_slot(b.first.own), 0, block_value(k, b, 0))
+    cell_add_write(&single.cell, b.first.own, 0, dot_slot(b.first.own), 0,
+                   block_value(&k.actors, b, 0))
     order_change_at(&c.order, rank, block_item(single))
     block_free(b)
     return single
@@ -304,8 +306,64 @@ cdef int list_free_some(Collection *c, int *most) noexcept nogil:
     return item != NULL or order_free_some(&c.order, most)
 
 
-cdef void list_free(Collection *c) noexcept nogil:
-    cdef int most = INT_MAX
-    c.live = 0
-    while list_free_some(c, &most):
-        most = INT_MAX
+cdef int list_walk(Walk *w) noexcept nogil:
+    cdef Place place
+    if w.pos == 0:
+        if not list_seek(w.c, w.c.order.n - 1 if w.how == WALK_BACKWARDS else 0, &w.at):
+            return 0
+        w.pos = 1
+    elif not (list_prev(&w.at) if w.how == WALK_BACKWARDS else list_next(&w.at)):
+        return 0
+    w.e = NULL
+    w.name = span("", 0)                   # a position is of use to nobody who is shown the list
+    if w.how == WALK_CELLS:
+        place = block_place_of(w.at.block, page_place(w.at.block, w.at.at))
+        w.steps.n = 0
+        block_position(w.at.block, &place, &w.steps)
+        w.name = span(w.steps.p, w.steps.n)
+        w.dot = place.own
+        w.cell = NULL if block_packed(w.at.block) else &w.at.block.cell
+    w.stamp = w.flags = 0                  # an insert needs no stamp
+    w.value = block_value(w.actors, w.at.block, w.at.at)
+    return 1
+
+
+cdef int list_sound(const Effect *x) noexcept nogil:
+    """An element is no counter."""
+    return x.kind != INCREMENT and x.observed.n == 0
+
+
+cdef int list_check(Kernel *k, Collection *c) noexcept nogil:
+    """0 sound, else the number of the broken invariant, that of a block in hundreds."""
+    cdef OrderCursor at
+    cdef Item *item = order_at(&c.order, 0, &at)
+    if c.order.n == 0 or c.order.n != c.live or table_count(&c.table) or c.cells:
+        return 1
+    while item != NULL:
+        if item.sort_key != (<Block*>item.e).n:
+            return 2
+        if block_check(<Block*>item.e):
+            return 100 * block_check(<Block*>item.e)
+        item = order_next(&at)
+    return 0
+
+
+cdef void list_open(Kernel *k, Collection *c) noexcept nogil:
+    c.order.positions = &k.actors
+
+
+cdef void fill_list() noexcept:
+    cdef CollectionType *t = &types[<int>T_LIST]
+    t.rank = 0
+    t.extra = 2 * sizeof(uint64_t)         # list_recent
+    t.open = list_open
+    t.free_some = list_free_some
+    t.memory = list_memory
+    t.sound = list_sound
+    t.apply = apply_to_list
+    t.remove = list_remove_observed
+    t.check = list_check
+    t.walk = list_walk
+
+
+fill_list()

@@ -1,6 +1,9 @@
 # Allocation of keyspace memory. Counted, so that max_memory and INFO need no guess; ends the
 # process when the system has none left.
 
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t
+
 cdef void *mem_alloc(size_t n) noexcept nogil
 # all bytes zero; large blocks come zeroed from the kernel, page by page as they are touched
 cdef void *mem_zalloc(size_t n) noexcept nogil

@@ -21,8 +21,12 @@
 # Debug builds overwrite what is freed, so that a use after free reads nonsense soon instead of old
 # truth for a while; and they end where something happens that must not.
 
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t
 from libc.stdio cimport fprintf, stderr
-from libc.stdlib cimport abort, calloc, free, malloc, realloc
+from libc.stdlib cimport abort, calloc, malloc, realloc
+
+from crdtredis.buffer cimport huge_pages
 
 cdef extern from *:
     """
@@ -36,9 +40,6 @@ cdef extern from *:
     #define mem_assert_not(what) ((void)0)
     #endif
     """
-    int M_MXFAST
-    int mallopt(int what, int value) noexcept nogil
-    size_t malloc_usable_size(void *p) noexcept nogil
     void mem_poison(void *p) noexcept nogil
     void mem_assert_not(const char *what) noexcept nogil     # this must not be reached
 

@@ -5,6 +5,11 @@
 # the score does; members with equal hints are ordered by name. Of a list, an item is a block, which
 # counts as many as it holds elements. See core/order.pxi.
 
+from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t, uint64_t
+
+from crdtredis.buffer cimport Span
+
 cdef struct Item:
     uint64_t sort_key       # lists: elements of the block
     Element *e              # lists: a Block

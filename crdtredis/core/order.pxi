@@ -15,6 +15,13 @@
 # ascending order are full. A node that falls below a quarter is joined to a neighbour where both
 # fit into three quarters. A set of a few members is one leaf of the size it needs.
 
+from libc.limits cimport INT_MAX
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy, memmove, memset
+
+from crdtredis.buffer cimport Buffer, Span, buffer_free, span
+
 cdef enum:
     LEAF_ITEMS = 64
     BRANCH_CHILDREN = 32

@@ -19,15 +19,21 @@
 # Not here: the heaps of other threads. Where malloc is another library's, or the caller is not the
 # main thread, all addresses lie beyond the heap's end, and nothing is done.
 
+from libc.stddef cimport ptrdiff_t, size_t
+from libc.stdlib cimport free, malloc
+
 cdef extern from *:
     """
     #include <malloc.h>
     #include <sys/mman.h>
     #include <unistd.h>
     """
+    int M_MXFAST
     int M_TRIM_THRESHOLD
     int M_MMAP_THRESHOLD
     int MADV_DONTNEED
+    int mallopt(int what, int value) noexcept nogil
+    size_t malloc_usable_size(void *p) noexcept nogil
     int madvise(void *p, size_t n, int advice) noexcept nogil
     void *sbrk(ptrdiff_t n) noexcept nogil
     int getpagesize() noexcept nogil
@@ -85,12 +91,11 @@ cdef void pages_drop(Freed *f, size_t begin, size_t end) noexcept nogil:
         madvise(<void*>a, z - a, MADV_DONTNEED)
 
 
-cdef void pages_watch() noexcept nogil:
-    cdef size_t n = mem_used()
+cdef void pages_watch(size_t n) noexcept nogil:
     if n > pages_most:
         pages_more(n)
     elif n >= pages_last and pages_most - n > GIVE:
-        pages_purge()
+        pages_purge(n)
     pages_now(n)
 
 
@@ -104,9 +109,9 @@ cdef void pages_now(size_t n) noexcept nogil:
     pages_last = n
 
 
-cdef void pages_purge() noexcept nogil:
+cdef void pages_purge(size_t n) noexcept nogil:
     global pages_slice
-    pages_more(mem_used())
+    pages_more(n)
     pages_slice = SLICE
 
 

@@ -29,6 +29,11 @@
 # actor is BLOCKED or HELD exactly if its next op is here, is not READY, and that is what it waits
 # for (Replica.check).
 
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint16_t, uint64_t
+
+from crdtredis.buffer cimport Span, copy_span, span
+
 cdef enum Blocked:
     BLOCKED_UNDECLARED = -2   # its deps name an actor that nobody declared
     BLOCKED_BAD = -1        # its deps are not what the format says
@@ -207,40 +212,3 @@ cdef void wake(Kernel *k, uint16_t slot) noexcept nogil:
         look_at(k, first - 1)
     if b.n and b.state == BACKLOG_IDLE:
         look_at(k, slot)
-
-
-cdef int retry_pending(Kernel *k, size_t most) noexcept nogil:
-    cdef Backlog *b
-    cdef Element *m
-    cdef OpHead h
-    cdef Span raw
-    cdef uint16_t slot, first, of = 0
-    cdef uint64_t until = 0
-    cdef int why
-    while (k.pending.held
-           and <int64_t>k.actors.v[k.pending.held - 1].backlog.until <= latest_stamp(k)):
-        first = k.pending.held
-        k.pending.held = heap_rest(&k.actors, first)
-        b = &k.actors.v[first - 1].backlog
-        b.state = BACKLOG_IDLE
-        k.pending.held_ops -= b.n
-        look_at(k, first - 1)
-    while k.pending.ready and most > 0:
-        slot = k.pending.ready - 1
-        b = &k.actors.v[slot].backlog
-        m = pending_find(k, slot, k.actors.v[slot].applied + 1)
-        why = BLOCKED_BY_OWN
-        if m != NULL:
-            raw = span(element_value(m), m.vlen)
-            decode_op(raw, &h)
-            why = blocked(k, slot, &h, &of, &until)
-        if why == BLOCKED_NOT:
-            apply_op(k, slot, &h, examine(k, &h), raw, 0)      # it was examined when it came
-            most -= min(most, pending_size(m.vlen))
-            pending_take(k, slot, m)
-            continue
-        k.pending.ready = b.next
-        b.state = BACKLOG_IDLE
-        if m != NULL:
-            put_off(k, slot, why, of, until)
-    return k.pending.ready != 0

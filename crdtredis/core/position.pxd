@@ -1,6 +1,10 @@
 # Positions of list elements: immutable, unique, totally ordered, and the same order in every
 # replica.
 
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from crdtredis.buffer cimport Buffer, Span
+
 # A position is an array of steps, compared one after the other; nearly always it is one.
 cdef struct Step:
     int64_t major

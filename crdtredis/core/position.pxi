@@ -51,6 +51,11 @@
 # That it is a bit an insert in the worst case: E. Cohen, H. Kaplan, T. Milo, "Labeling dynamic XML
 # trees", 2002.
 
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint16_t, uint32_t, uint64_t, uint8_t
+from libc.string cimport memcmp, memcpy, memset
+
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_need
+
 cdef enum:
     OWN_LEVELS = 8          # levels at which an actor goes on in its own runs only
 

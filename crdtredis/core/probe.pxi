@@ -1,6 +1,14 @@
 # The test door: what the tests need to reach of parts that the Replica does not show. Nothing in
 # the product uses it.
 
+from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
+from crdtredis.numbers cimport REAL_TEXT, format_long_double, parse_long_double
+
+
 cdef class TableProbe:
     """A Table of plain elements without values, with a choice of hash so that tests can force
     collisions."""
@@ -303,30 +311,21 @@ def probe_members(Replica r, uint32_t db, bytes key):
     cdef Kernel *k = &r.k
     cdef Element *e = key_find(k, db, span(key, len(key)))
     cdef int type = key_type(k, e)
-    cdef Collection *c
-    cdef OrderCursor at
-    cdef Item *item
-    cdef Element *m
-    cdef size_t pos = 0
-    if type == T_NONE or type == T_STRING:
-        return type, None if type == T_NONE else probe_get(r, db, key)
-    c = key_collection(k, e, type)
-    if type == T_LIST:
-        return type, [list_view(k, c, i).p[:list_view(k, c, i).n] for i in range(c.live)]
+    cdef Walk w
+    cdef Span v
+    out = []
+    if type == T_NONE:
+        return type, None
+    walk_shown(&w, k, e, WALK_SHOWN)
+    while walk_next(&w):
+        v = walk_value(k, &w)
+        out.append((w.name.p[:w.name.n], w.score if type == T_ZSET else v.p[:v.n]))
     if type == T_ZSET:
-        out = []
-        item = order_at(&c.order, 0, &at)
-        while item != NULL:
-            out.append((probe_key(item.e), member_score(k, item.e)))
-            item = order_next(&at)
         return type, out
-    members = {}
-    while True:
-        m = table_next(&c.table, &pos)
-        if m == NULL:
-            return type, members
-        if value_live(m):
-            members[probe_key(m)] = member_view(k, m).p[:member_view(k, m).n]
+    if type == T_STRING or type == T_LIST:
+        values = [value for _, value in out]
+        return type, values if type == T_LIST else values[0]
+    return type, dict(out)
 
 
 cdef class OrderProbe:

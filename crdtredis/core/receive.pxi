@@ -6,46 +6,10 @@
 # (core/pending.pxi). An op is checked whole when it comes: what waits is sound, names none but
 # declared actors, and is applied without being asked again.
 
-cdef int effect_is_sound(const Effect *x, uint64_t seq, uint64_t stamp) noexcept nogil:
-    """Does an effect of the op of this seq and stamp mean something? Of those that come, what the
-    wire format allows and the meaning does not is refused; of those made here, what is no good to
-    be told to others (core/effects.pxi), so what the decoder refuses is looked at, too."""
-    cdef const char *p = x.observed.p
-    cdef ObservedCount s
-    if x.key.n > MAX_BYTES or x.name.n > MAX_BYTES or x.value.n > MAX_BYTES:
-        return 0
-    if ((x.type != T_STRING and x.kind > REMOVE and x.kind != CLEAR)
-        or (x.name.n and (x.type == T_STRING or x.kind > REMOVE))):
-        # a type that this version does not hold, or a name where there are no members
-        return 0
-    if (x.kind == ASSIGN
-        and ((x.type == T_SET and x.value.n) or (x.type == T_ZSET and not is_score(x.value)))):
-        return 0
-    if x.type == T_LIST and x.kind <= REMOVE and (x.kind == INCREMENT or x.observed.n):
-        return 0
-    if x.kind != INCREMENT and (x.total.exact.n or x.shown.n or x.context or x.wide):
-        return 0
-    if x.kind == INCREMENT:
-        return 0 < x.run_seq <= seq and x.observed.n == 0 and (x.shown.n or x.context == 0)
-    if x.kind == DEADLINE:
-        return (x.stamp == 0) == (x.actor == 0) and x.stamp <= stamp and x.deadline >= 0
-    if x.kind == FLUSH:
-        return x.key.n == 0
-    if x.observed.n == 0:
-        return 1
-    while decode_observed(&p, x.observed.p + x.observed.n, &s) == 1:
-        if (s.key.n or (x.kind <= REMOVE and (s.type != T_STRING or s.name.n))
-            or (x.kind == CLEAR and s.type != x.type)):
-            return 0
-    return 1
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint16_t, uint64_t
 
-
-cdef int is_score(Span value) noexcept nogil:
-    cdef double score
-    if value.n != 8:
-        return 0
-    memcpy(&score, value.p, 8)
-    return score == score
+from crdtredis.buffer cimport Span, span
 
 
 cdef int names_position(Kernel *k, const Effect *x, uint64_t dot) noexcept nogil:
@@ -121,6 +85,7 @@ cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span 
     op.actors = &k.actors
     for i in range(effects):
         x = next_effect(k, h, i, &other)
+        op.counted = &k.db[x.db].counted
         apply_effect(k, &op, x, NULL if x.kind == FLUSH else key_find(k, x.db, x.key))
         declare_named(k, x)
     k.actors.v[slot].applied = h.seq
@@ -131,27 +96,6 @@ cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span 
         keep_received(k, slot, h.seq, raw, lent)
     if table_count(&k.pending.ops):
         wake(k, slot)
-
-
-cdef void keep_received(Kernel *k, uint16_t slot, uint64_t seq, Span raw, int lent) noexcept nogil:
-    """Puts an applied op with those that are to be logged and sent on. lent: its bytes stay until
-    then, so a large one is not copied."""
-    cdef Run *r = run_extend(k, slot, seq) if raw.n < LARGE_OP else run_begin(k, slot, seq)
-    cdef Buffer *b = &k.ops if raw.n < LARGE_OP else &r.large
-    cdef char *p
-    k.ops_size += raw.n
-    if raw.n >= LARGE_OP and lent:
-        r.lent = raw
-        return
-    if raw.n >= LARGE_OP:
-        buffer_resize(b, HEAD_ROOM + 11 + raw.n)
-        r.begin = b.n = HEAD_ROOM
-    p = buffer_need(b, raw.n + 11)
-    p[0] = 2 << 3 | 2
-    p = put_varint(p + 1, raw.n)
-    memcpy(p, raw.p, raw.n)
-    b.n = p + raw.n - b.p
-    r.end = b.n
 
 
 cdef int receive_op(Kernel *k, uint16_t slot, Span raw, const OpHead *h) noexcept nogil:
@@ -272,96 +216,38 @@ cdef int receive(Kernel *k, const char *p, size_t n) noexcept nogil:
     return result
 
 
-# ---- what is to be logged and sent ---------------------------------------------------------------
-
-cdef int has_ops(Kernel *k) noexcept nogil:
-    return k.run_n > 0
-
-
-cdef void encode_actor(Buffer *b, const Actor *a) noexcept nogil:
-    """With the tag and length of Batch.actors."""
-    cdef Span replica = span(a.replica, strlen(a.replica))
-    cdef size_t body = 9 + span_size(replica) + number_size(a.epoch)
-    cdef char *p = buffer_need(b, body + 11)
-    cdef char *begin = p
-    p[0] = 1 << 3 | 2
-    p = put_varint(p + 1, body)
-    p[0] = 1 << 3 | 1
-    p = put_fixed64(p + 1, a.id)
-    p = put_span(p, 2 << 3 | 2, replica)
-    if a.epoch:
-        p[0] = 3 << 3
-        p = put_varint(p + 1, a.epoch)
-    b.n += p - begin
-
-
-cdef size_t run_part(Kernel *k, const Run *r, size_t room, int one) noexcept nogil:
-    """Bytes of the first ops of a run that go into `room` bytes. one: at least of the first,
-    however large."""
-    cdef const char *begin = k.ops.p + r.begin
-    cdef const char *end = k.ops.p + r.end
-    cdef const char *p = begin
-    cdef const char *at = begin
-    cdef Span op
-    if r.end - r.begin <= room:
-        return r.end - r.begin
-    while (get_message(&p, end, 2, &op) == 1
-           and (<size_t>(p - begin) <= room or (one and at == begin))):
-        at = p
-    return at - begin
-
-
-cdef int take_record(Kernel *k, Record *r, size_t most) noexcept nogil:
-    cdef Buffer *b = &r.buf
-    cdef Run *run
-    cdef size_t n
-    if not has_ops(k):
-        return 0
-    r.large = 0
-    r.rest = span(NULL, 0)
-    b.n = 0
-    r.at = record_begin(b)
-    if k.declarations.n:
-        buffer_add(b, k.declarations.p, k.declarations.n)
-        k.declarations.n = 0
-    while k.run_at < k.run_n:
-        run = &k.runs[k.run_at]
-        if run.large.p != NULL or run.lent.p != NULL:
-            if b.n == RECORD_HEAD:
-                take_large(k, run, r)
-                k.run_at += 1
-            break
-        n = b.n - RECORD_HEAD + RUN_HEAD
-        n = run_part(k, run, most - n if n < most else 0, b.n == RECORD_HEAD)
-        if n == 0:
-            break
-        add_run(b, k.actors.v[run.slot].id, span(k.ops.p + run.begin, n))
-        run.begin += n
-        if run.begin < run.end:
-            break
-        k.run_at += 1
-    if k.run_at == k.run_n:
-        k.run_at = k.run_n = 0
-        k.ops_size = k.ops.n = 0
-        if k.ops.cap > 4 << 20:
-            buffer_free(&k.ops)
-    return 1
-
-
-cdef void take_large(Kernel *k, Run *run, Record *r) noexcept nogil:
-    """Makes the buffer of a large op the record's, with the heads right before the op. Of a lent
-    one only the heads are put into the record."""
-    cdef size_t n = run.large.n - run.begin
-    cdef char *p
-    if run.lent.p != NULL:
-        n = 1 + varint_size(run.lent.n) + run.lent.n        # as Batch.Run.ops
-        p = put_run_head(buffer_need(&r.buf, RUN_HEAD + 11), k.actors.v[run.slot].id, n)
-        p[0] = 2 << 3 | 2
-        r.buf.n = put_varint(p + 1, run.lent.n) - r.buf.p
-        r.rest = run.lent
-        return
-    buffer_free(&r.buf)
-    r.buf = run.large
-    r.large = 1
-    r.at = run.begin - 10 - varint_size(n + 9) - RECORD_HEAD
-    put_run_head(r.buf.p + r.at + RECORD_HEAD, k.actors.v[run.slot].id, n)
+cdef int retry_pending(Kernel *k, size_t most) noexcept nogil:
+    cdef Backlog *b
+    cdef Element *m
+    cdef OpHead h
+    cdef Span raw
+    cdef uint16_t slot, first, of = 0
+    cdef uint64_t until = 0
+    cdef int why
+    while (k.pending.held
+           and <int64_t>k.actors.v[k.pending.held - 1].backlog.until <= latest_stamp(k)):
+        first = k.pending.held
+        k.pending.held = heap_rest(&k.actors, first)
+        b = &k.actors.v[first - 1].backlog
+        b.state = BACKLOG_IDLE
+        k.pending.held_ops -= b.n
+        look_at(k, first - 1)
+    while k.pending.ready and most > 0:
+        slot = k.pending.ready - 1
+        b = &k.actors.v[slot].backlog
+        m = pending_find(k, slot, k.actors.v[slot].applied + 1)
+        why = BLOCKED_BY_OWN
+        if m != NULL:
+            raw = span(element_value(m), m.vlen)
+            decode_op(raw, &h)
+            why = blocked(k, slot, &h, &of, &until)
+        if why == BLOCKED_NOT:
+            apply_op(k, slot, &h, examine(k, &h), raw, 0)      # it was examined when it came
+            most -= min(most, pending_size(m.vlen))
+            pending_take(k, slot, m)
+            continue
+        k.pending.ready = b.next
+        b.state = BACKLOG_IDLE
+        if m != NULL:
+            put_off(k, slot, why, of, until)
+    return k.pending.ready != 0

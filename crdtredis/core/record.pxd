@@ -1,6 +1,10 @@
 # Appending records to a segment: [length u32 LE][CRC-32C u32 LE of length and payload][payload: an
 # encoded Batch].
 
+from libc.stddef cimport size_t
+
+from crdtredis.buffer cimport Buffer, Span
+
 cdef enum:
     RECORD_HEAD = 8
     RECORD_MAX = 0xfffffff7  # bytes of payload

@@ -18,6 +18,15 @@
 # that is a write a crash interrupted, anywhere else damage. Which one it is, storage/recovery.py
 # decides; here are only the bytes.
 
+from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t
+from libc.stdio cimport fprintf, stderr
+from libc.stdlib cimport abort
+from libc.string cimport memcpy
+
+from crdtredis.buffer cimport Buffer, Span, buffer_need, span
+
+
 cdef void store32(char *p, uint32_t x) noexcept nogil:
     memcpy(p, &x, 4)
 

@@ -7,16 +7,20 @@
 # inside without the GIL.
 
 import os
-
 from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from crdtredis.buffer cimport buffer_free, span
+from crdtredis.numbers cimport REAL_TEXT, format_long_double
 
 cdef enum:
     DEADLINE_SAMPLE = 1000  # keys looked at for the mean time to live
 
 TYPE_NAMES = {T_STRING: "string", T_HASH: "hash", T_SET: "set", T_ZSET: "zset", T_LIST: "list",
               T_NONE: "none"}
-
 
 cdef class Replica:
     """The state of one replica, acting as the actor (replica_id, epoch).
@@ -58,7 +62,7 @@ cdef class Replica:
         cdef Watch *w
         cdef int i
         for i in range(DATABASES):
-            table_clear(&k.db[i].table, free_visited, k)
+            table_clear(&k.db[i].table, free_visited_key, k)
             mem_free(k.db[i].written.v)
         for i in range(<int>k.watch_mask + 1 if k.watches != NULL else 0):
             while k.watches[i] != NULL:
@@ -66,7 +70,7 @@ cdef class Replica:
                 k.watches[i] = w.next
                 mem_free(w)
         mem_free(k.watches)
-        table_clear(&k.pending.ops, free_visited, k)
+        table_clear(&k.pending.ops, free_visited, NULL)
         actors_free(&k.actors)
         buffer_free(&k.effects)
         buffer_free(&k.listed)
@@ -302,14 +306,14 @@ cdef class Replica:
 
     def purge(self):
         """Has free memory given back to the system, step by step."""
-        pages_purge()
+        pages_purge(mem_used())
 
     # ---- views -----------------------------------------------------------------------------------
 
     def stats(self):
         cdef Kernel *k = &self.k
         return {"changes": k.changes, "expired": k.expired, "conflicts": k.conflicts,
-                "tombstones": k.tombstones, "actors": k.actors.n,
+                "tombstones": kernel_tombstones(k), "actors": k.actors.n,
                 "deadlines": k.heap_n, "torn": k.torn, "watched": k.watch_n, "memory": mem_used()}
 
     def keys(self, uint32_t db=0):
@@ -339,19 +343,10 @@ cdef class Replica:
     def digest(self):
         """32 hex digits, equal on two replicas exactly when their states are equal, metadata
         included but for tombstones. Cost: linear in the keyspace."""
-        cdef Digest d
-        cdef int i
-        memset(&d, 0, sizeof(Digest))
-        d.k = &self.k
+        cdef uint64_t sum[2]
         with nogil:
-            for i in range(DATABASES):
-                d.db = i
-                table_walk(&self.k.db[i].table, digest_element, &d)
-            buffer_free(&d.b)
-            buffer_free(&d.name)
-            buffer_free(&d.total)
-            buffer_free(&d.totals)
-        return f"{d.sum[0]:016x}{d.sum[1]:016x}"
+            digest_kernel(&self.k, sum)
+        return f"{sum[0]:016x}{sum[1]:016x}"
 
     def inspect(self, uint32_t db, bytes key):
         """The state of a key as a dict: writes (latest first, so the first is the winner), counter
@@ -444,243 +439,8 @@ cdef class Replica:
     def check(self):
         """Raises AssertionError when an invariant of the kernel does not hold. Cost: linear in the
         keyspace."""
-        cdef Kernel *k = &self.k
-        cdef Database *d
-        cdef Element *e
-        cdef Entry *x
-        cdef Collection *c
-        cdef size_t pos, live, expiring
-        cdef size_t counts[2]
-        cdef uint32_t i, timed
-        cdef int64_t tombstones = 0
-        for db in range(DATABASES):
-            pos = live = counts[0] = counts[1] = timed = expiring = 0
-            tombstones += check_table(k, db, &k.db[db].table, &live, counts)
-            while True:
-                e = table_next(&k.db[db].table, &pos)
-                if e == NULL:
-                    break
-                if not e.meta & E_ENTRY:
-                    continue
-                x = element_entry(e)
-                assert x.owner == e and x.db == db, "an entry that is not its element's"
-                assert x.expiring == (element_live(e) and key_deadline(k, e) != -1), \
-                    "a deadline counted that is none, or not counted"
-                expiring += x.expiring
-                timed += x.heap != 0
-                c = x.collections
-                while c != NULL:
-                    tombstones += check_collection(k, db, c, counts)
-                    c = c.next
-            d = &k.db[db]
-            assert live == d.live, f"db {db}: {d.live} keys counted, {live} there"
-            assert expiring == d.expiring, \
-                f"db {db}: {d.expiring} deadlines counted, {expiring} there"
-            assert counts[0] == d.counts, \
-                f"db {db}: {d.counts} counter entries counted, {counts[0]} there"
-            assert counts[1] == d.exact, \
-                f"db {db}: {d.exact} bytes of exact totals counted, {counts[1]} there"
-            assert timed == d.timed, f"db {db}: {d.timed} keys in the heap counted, {timed} there"
-        assert tombstones == k.tombstones, f"{k.tombstones} tombstones counted, {tombstones} there"
-        for i in range(k.heap_n):
-            assert k.heap[i].entry.heap == i + 1, "heap: an entry that does not know its place"
-            assert i == 0 or k.heap[(i - 1) // 2].at <= k.heap[i].at, "heap: order"
-        assert k.depth == 0 and not k.has_op, "an op was left open"
-        check_pending(k)
-        check_actors(&k.actors)
+        check_kernel(&self.k)
 
-
-cdef int check_actors(Actors *a) except -1:
-    cdef Actor *x
-    cdef Actor *y
-    cdef uint32_t i
-    for i in range(a.n):
-        x = &a.v[a.ordered[i]]
-        assert actors_find(a, x.id) == a.ordered[i], "actors: one that is not found by its id"
-        assert strcmp(x.replica, a.v[x.replica_slot].replica) == 0, "actors: of another replica"
-        if i:
-            y = &a.v[a.ordered[i - 1]]
-            assert actor_before(y,
-                                x) and y.rank < x.rank < <uint64_t>1 << 63, "actors: out of order"
-            assert (y.replica_slot == x.replica_slot) == (strcmp(y.replica, x.replica)
-                                                          == 0), "actors: replicas not told apart"
-    return 0
-
-
-cdef int check_pending(Kernel *k) except -1:
-    """Asserts that what waits is counted, and that each actor is where it belongs by what its next
-    op waits for."""
-    cdef Actors *a = &k.actors
-    cdef Backlog *b
-    cdef Element *m
-    cdef OpHead h
-    cdef uint16_t of = 0
-    cdef uint64_t until = 0
-    cdef size_t pos = 0, bytes = 0, held = 0, n
-    cdef uint32_t slot
-    cdef int why
-    ops = [[0, 0] for _ in range(a.n)]
-    why = table_check(&k.pending.ops, k.hash_key)
-    assert why == 0, f"causal buffer: table: {why}"
-    while True:
-        m = table_next(&k.pending.ops, &pos)
-        if m == NULL:
-            break
-        memcpy(&until, element_key(m), sizeof(until))
-        assert dot_seq(until) > a.v[dot_slot(until)].applied, "causal buffer: an op that is applied"
-        ops[dot_slot(until)][0] += 1
-        ops[dot_slot(until)][1] += pending_size(m.vlen)
-    waiting = heap_slots(a, k.pending.held)
-    held_slots = [slot for slot in range(a.n) if a.v[slot].backlog.state == BACKLOG_HELD]
-    assert sorted(waiting) == held_slots, "causal buffer: the heap of those held"
-    for slot in range(a.n):
-        b = &a.v[slot].backlog
-        assert ops[slot] == [b.n, b.bytes], \
-            f"causal buffer: {ops[slot]} there, {b.n} and {b.bytes} counted"
-        bytes += b.bytes
-        held += b.n if b.state == BACKLOG_HELD else 0
-        below = heap_slots(a, b.blocked)
-        for x in below:
-            assert a.v[x].backlog.state == BACKLOG_BLOCKED, \
-                "causal buffer: in a heap, but not blocked"
-            assert a.v[x].backlog.until > a.v[slot].applied, \
-                "causal buffer: what it waits for is here"
-        waiting += below
-        m = pending_find(k, slot, a.v[slot].applied + 1)
-        if b.state == BACKLOG_READY:
-            continue
-        why = BLOCKED_BY_OWN
-        if m != NULL:
-            assert decode_op(span(element_value(m), m.vlen), &h) == 1, \
-                "causal buffer: bytes that are no op"
-            why = blocked(k, slot, &h, &of, &until)
-        if b.state == BACKLOG_IDLE:
-            assert why == BLOCKED_BY_OWN, f"causal buffer: idle, but {why}"
-        elif b.state == BACKLOG_BLOCKED:
-            assert why == BLOCKED_BY_OTHER, f"causal buffer: blocked, but {why}"
-    assert len(waiting) == len(set(waiting)), "causal buffer: in two heaps"
-    n = sum(1 for slot in range(a.n) if a.v[slot].backlog.state in (BACKLOG_BLOCKED, BACKLOG_HELD))
-    assert len(waiting) == n, f"causal buffer: {n} wait, {len(waiting)} in heaps"
-    assert bytes == k.pending.bytes and held == k.pending.held_ops, "causal buffer: counts"
-    return 0
-
-
-cdef list heap_slots(Actors *a, uint16_t root):
-    """The slots in a heap; asserts its order."""
-    out, left = [], [(root, 0)] if root else []
-    while left:
-        x, least = left.pop()
-        assert a.v[x - 1].backlog.until >= least, "causal buffer: heap order"
-        out.append(x - 1)
-        child = a.v[x - 1].backlog.child
-        while child:
-            left.append((child, a.v[x - 1].backlog.until))
-            child = a.v[child - 1].backlog.next
-    return out
-
-
-cdef int64_t check_table(Kernel *k, uint32_t db, Table *t, size_t *live, size_t *counts) except -1:
-    """Asserts what holds for keys and members alike; returns the tombstones in t and counts its
-    live elements, counter entries and bytes of exact totals."""
-    cdef Element *e
-    cdef Count *y
-    cdef size_t pos = 0
-    cdef int64_t tombstones = 0
-    assert table_check(t, k.hash_key) == 0, f"table: {table_check(t, k.hash_key)}"
-    while True:
-        e = table_next(t, &pos)
-        if e == NULL:
-            return tombstones
-        live[0] += element_live(e)
-        assert e.meta & (E_PLAIN | E_CELL | E_ENTRY), "an element without content"
-        assert (e.meta & (E_PLAIN | E_CELL)) != E_PLAIN | E_CELL, "two values"
-        assert (not e.meta & E_PLAIN
-                or dot_seq(e.dot) <= vector_get(&k.db[db].written, dot_slot(e.dot))), \
-            "a write newer than the newest"
-        y = element_cell(e).counts if e.meta & E_CELL else NULL
-        while y != NULL:
-            counts[0] += 1
-            counts[1] += number_room(&y.total)
-            check_number(&y.total)
-            check_number(&y.cancelled)
-            tombstones += is_tombstone(y)
-            assert y.next == NULL or k.actors.v[y.actor].rank < k.actors.v[
-                    y.next.actor].rank, "counter entries out of order"
-            y = y.next
-
-
-cdef int check_number(const Number *v) except -1:
-    cdef const uint64_t *limb = limbs_of(v.more)
-    cdef int n = v.more.n if v.more != NULL else 0
-    if v.more == NULL:
-        return 0
-    assert n == 0 or LIMB_LOW <= v.more.low and v.more.low + n <= LIMB_HIGH, "a total out of bounds"
-    assert n == 0 or limb[0] and (n == 1 or limb[n - 1]
-                                  != sign_of(limb, n - 1)), "a total with limbs that say nothing"
-    assert v.more.plus or v.more.minus or n > 1 or n and v.more.low, (
-        "a total that is a 64-bit number")
-    return 0
-
-
-cdef int64_t check_collection(Kernel *k, uint32_t db, Collection *c, size_t *counts) except -1:
-    cdef OrderCursor at
-    cdef Item *item
-    cdef Element *m
-    cdef size_t live = 0, cells = 0, pos = 0, with_tombstones = 0
-    cdef int64_t tombstones
-    if c.type == T_LIST:
-        check_list(k, c)
-        return 0
-    tombstones = check_table(k, db, &c.table, &live, counts)
-    assert table_count(&c.table), "an empty collection"
-    assert live == c.live, f"{c.live} members counted, {live} there"
-    while True:
-        m = table_next(&c.table, &pos)
-        if m == NULL:
-            break
-        cells += (m.meta & E_CELL) != 0
-        with_tombstones += m.meta & E_CELL and has_tombstone(element_cell(m))
-    assert with_tombstones == c.tombstones, \
-        f"{c.tombstones} members with tombstones counted, {with_tombstones} there"
-    assert cells == c.cells, f"{c.cells} cells counted, {cells} there"
-    assert order_check(&c.order) == 0, f"order: {order_check(&c.order)}"
-    assert c.order.n == (live if c.type == T_ZSET else 0), f"{c.order.n} in order, {live} live"
-    item = order_at(&c.order, 0, &at)
-    while item != NULL:
-        m = item.e
-        assert item.sort_key == member_sort_key(k, c, m), \
-            "order: a sort key that is not the member's"
-        assert table_find(&c.table, element_key(m), m.klen, m.hash) == m, \
-            "order: a member that is not there"
-        item = order_next(&at)
-    return tombstones
-
-
-cdef int check_list(Kernel *k, Collection *c) except -1:
-    cdef OrderCursor at
-    cdef Item *item
-    assert c.order.n, "an empty list"
-    assert c.order.n == c.live and table_count(
-            &c.table) == 0 and c.cells == 0, f"{c.live} elements counted, {c.order.n} in order"
-    assert order_check(&c.order) == 0, f"order: {order_check(&c.order)}"
-    item = order_at(&c.order, 0, &at)
-    while item != NULL:
-        assert item.sort_key == (<Block*>item.e).n, "order: a block that has another size"
-        assert block_check(<Block*>item.e) == 0, f"block: {block_check(<Block*>item.e)}"
-        item = order_next(&at)
-    return 0
-
-
-cdef void free_visited(void *arg, Element *e) noexcept nogil:
-    element_free(<Kernel*>arg, e)
-
-
-cdef void table_walk(Table *t, TableVisit visit, void *arg) noexcept nogil:
-    cdef size_t pos = 0
-    cdef Element *e = table_next(t, &pos)
-    while e != NULL:
-        visit(arg, e)
-        e = table_next(t, &pos)
 
 
 cdef bytes number_text(const Number *v):
@@ -690,136 +450,3 @@ cdef bytes number_text(const Number *v):
     sum_zero(&s)
     sum_add_number(&s, v)
     return text[:format_long_double(sum_real(&s), text)]
-
-
-# ---- digest --------------------------------------------------------------------------------------
-# The sum, modulo 2^64 and under two keys, of a hash of every write, live counter entry and deadline
-# write with its place. A sum, so the order in which a replica meets them is no matter; actors stand
-# in it by their ids, never by their slots.
-
-cdef struct Digest:
-    Kernel *k
-    uint32_t db
-    int type
-    Span key                # of the collection whose members are being added
-    uint64_t sum[2]
-    Buffer b
-    # a list element's: its position, which in memory names slots, as it is sent
-    Buffer name
-    Buffer total
-    Buffer totals           # of a counter entry, as they are sent
-
-
-cdef void digest_add(Digest *d, Span name, int what, const uint64_t *facts, int n,
-                     Span value) noexcept nogil:
-    cdef uint64_t key[2]
-    cdef uint32_t head[5]
-    cdef int i
-    d.b.n = 0
-    head[0] = d.db
-    head[1] = d.type
-    head[2] = what
-    head[3] = <uint32_t>d.key.n
-    head[4] = <uint32_t>name.n
-    buffer_add(&d.b, name.p, name.n)
-    buffer_add(&d.b, head, sizeof(head))
-    buffer_add(&d.b, d.key.p, d.key.n)
-    buffer_add(&d.b, facts, n * sizeof(uint64_t))
-    buffer_add(&d.b, value.p, value.n)
-    for i in range(2):
-        key[0] = <uint64_t>0x6372647472656469 + i
-        key[1] = <uint64_t>0x7363727431323334
-        d.sum[i] += siphash64(d.b.p, d.b.n, key)
-
-
-cdef void digest_cell(Digest *d, Span name, int what, const Cell *c, uint64_t own) noexcept nogil:
-    """own: dot of the insert of a list element, else 0."""
-    cdef Actor *actors = d.k.actors.v
-    cdef Write *w = c.writes
-    cdef Count *t = c.counts
-    cdef uint64_t facts[5]
-    while w != NULL:
-        facts[0] = actors[dot_slot(w.dot)].id
-        facts[1] = dot_seq(w.dot)
-        facts[2] = w.stamp if w.dot != own and d.type != T_SET else 0
-        facts[3] = actors[w.actor].id
-        facts[4] = w.flags
-        digest_add(d, name, what, facts, 5, span(write_value(w), w.n))
-        w = w.next
-    while t != NULL:
-        if not is_tombstone(t):
-            facts[0] = actors[t.actor].id
-            facts[1] = t.run_seq
-            facts[2] = t.run_index
-            facts[3] = t.seq
-            d.totals.n = 0
-            digest_total(d, &t.total)
-            digest_total(d, &t.cancelled)
-            buffer_add(&d.totals, &t.wide, sizeof(uint16_t))
-            if t.shown != NULL:
-                buffer_add(&d.totals, &t.shown.context, sizeof(uint64_t))
-                buffer_add(&d.totals, t.shown.number, EXTENDED)
-            digest_add(d, name, what + 1, facts, 4, span(d.totals.p, d.totals.n))
-        t = t.next
-
-
-cdef void digest_total(Digest *d, const Number *v) noexcept nogil:
-    cdef Total t
-    number_total(v, &d.total, &t)
-    buffer_add(&d.totals, &t.whole, sizeof(int64_t))
-    buffer_add(&d.totals, &t.fraction.n, sizeof(size_t))
-    buffer_add(&d.totals, t.fraction.p, t.fraction.n)
-    buffer_add(&d.totals, &t.exact.n, sizeof(size_t))
-    buffer_add(&d.totals, t.exact.p, t.exact.n)
-
-
-cdef void digest_value(void *arg, Element *e) noexcept nogil:
-    cdef Digest *d = <Digest*>arg
-    cdef uint64_t facts[5]
-    if e.meta & E_PLAIN:
-        facts[0] = facts[3] = d.k.actors.v[dot_slot(e.dot)].id
-        facts[1] = dot_seq(e.dot)
-        facts[2] = element_stamp(e) if d.type != T_SET else 0
-        facts[4] = W_CLEARS if e.meta & E_CLEARS else 0
-        digest_add(d, span(element_key(e), e.klen), 0, facts, 5, span(element_value(e), e.vlen))
-    elif e.meta & E_CELL:
-        digest_cell(d, span(element_key(e), e.klen), 0, element_cell(e), 0)
-
-
-cdef void digest_element(void *arg, Element *e) noexcept nogil:
-    cdef Digest *d = <Digest*>arg
-    cdef Collection *c
-    d.type = T_STRING
-    d.key = span(NULL, 0)
-    digest_value(d, e)
-    if not e.meta & E_ENTRY:
-        return
-    digest_cell(d, span(element_key(e), e.klen), 2, &element_entry(e).deadline, 0)
-    c = element_entry(e).collections
-    d.key = span(element_key(e), e.klen)
-    while c != NULL:
-        d.type = c.type
-        table_walk(&c.table, digest_value, d)
-        if c.type == T_LIST:
-            digest_list(d, c)
-        c = c.next
-
-
-cdef void digest_list(Digest *d, Collection *c) noexcept nogil:
-    cdef uint64_t facts[5]
-    cdef Place place
-    cdef ListCursor at
-    cdef int more = list_seek(c, 0, &at)
-    facts[2] = facts[4] = 0                # an insert has no stamp
-    while more:
-        place = block_place_of(at.block, page_place(at.block, at.at))
-        d.b.n = d.name.n = 0
-        block_position(at.block, &place, &d.b)
-        encode_position(&d.k.actors, &d.name, span(d.b.p, d.b.n), 0)
-        if block_packed(at.block):
-            facts[0] = facts[3] = d.k.actors.v[dot_slot(place.own)].id
-            facts[1] = dot_seq(place.own)
-            digest_add(d, span(d.name.p, d.name.n), 0, facts, 5, list_value(d.k, &at))
-        else:
-            digest_cell(d, span(d.name.p, d.name.n), 0, &at.block.cell, place.own)
-        more = list_next(&at)

@@ -1,6 +1,10 @@
 # The open end of the log: one segment file that the engine thread appends to, and what is known
 # about its durability.
 
+from libc.stdint cimport int64_t, uint64_t
+
+from crdtredis.buffer cimport Buffer, Span
+
 cdef enum LogState:
     LOG_CLOSED = 0
     LOG_OPEN = 1

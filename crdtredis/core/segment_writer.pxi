@@ -25,10 +25,15 @@
 # failure; the sync thread reads `end`. All are single words, stored with release and loaded with
 # acquire order, so a reader that sees an end also sees the file reach it.
 
-from libc.errno cimport EINTR, EIO, errno
-from libc.string cimport strerror
 from posix.types cimport off_t
 from posix.unistd cimport fdatasync, ftruncate, write
+
+from libc.errno cimport EINTR, EIO, errno
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
+from libc.string cimport memcpy, strerror
+
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 
 cdef extern from *:
     """

@@ -1,5 +1,9 @@
 # What a counter or a score shows.
 
+from libc.stdint cimport int64_t, uint64_t
+
+from crdtredis.buffer cimport Span
+
 cdef enum NumberKind:
     NO_NUMBER = 0           # the write that counts is not a number
     WHOLE = 1               # the sum itself

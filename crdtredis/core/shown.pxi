@@ -19,6 +19,10 @@
 # same ops show the same.
 
 from libc.float cimport LDBL_MAX
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint16_t, uint64_t
+from libc.string cimport memcmp, memcpy
+
+from crdtredis.numbers cimport parse_int64, parse_long_double
 
 cdef extern from *:
     """

@@ -1,5 +1,8 @@
 # How large an op may become: see core/sizes.pxi.
 
+from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t
+
 cdef enum:
     # bytes of the effects of an op: the greatest value, 512 MiB, fits with what comes with it
     OP_MOST = 640 << 20
@@ -8,10 +11,6 @@ cdef enum:
     EFFECT_ROOM = 32        # without the counter entries it lists
     COUNT_ROOM = 64          # for each of these, beside their names and keys
     STEP_ROOM = 64          # for each step of a list position
-
-cdef enum Refused:
-    REFUSED_LARGE = 1       # the op would be too large
-    REFUSED_UNSOUND = 2     # an effect would be one that no replica accepts: see core/effects.pxi
 
 # Asked before a command makes its first effect: is there room for n effects on keys of `key` bytes,
 # with names and values of `bytes` in all? The counter entries that they list are counted here, and

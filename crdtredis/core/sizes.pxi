@@ -20,14 +20,16 @@
 # Should a size be too small nevertheless, the op is closed in the middle of the command (start): it
 # is torn, but can be logged and sent.
 
-cdef inline size_t op_used(Kernel *k) noexcept nogil:
-    return k.effects.n - HEAD_ROOM if k.has_op else 0
+from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t
+
+from crdtredis.buffer cimport span
 
 
 cdef int op_fits(Kernel *k, uint32_t db, size_t n, size_t key, size_t bytes) noexcept nogil:
     # No effect lists more than one counter entry of an actor, and no counter entry is listed twice.
-    cdef size_t counts = min(n * k.actors.n, k.db[db].counts)
-    cdef size_t listed = counts * COUNT_ROOM + min(counts * EXACT_ROOM, k.db[db].exact)
+    cdef size_t counts = min(n * k.actors.n, k.db[db].counted.entries)
+    cdef size_t listed = counts * COUNT_ROOM + min(counts * EXACT_ROOM, k.db[db].counted.exact)
     return op_used(k) + (n + 3) * (EFFECT_ROOM + key) + listed + bytes <= k.op_most
 
 
@@ -40,13 +42,6 @@ cdef int op_room(Kernel *k, uint32_t db, size_t n, size_t key, size_t bytes) noe
     return 1
 
 
-cdef void close_early(Kernel *k) noexcept nogil:
-    """The next effect begins another op."""
-    if k.has_op:
-        k.has_op = 0
-        close_op(k)
-
-
 cdef size_t removal_size(Kernel *k, Element *e) noexcept nogil:
     k.listed.n = 0
     list_key(k, e, T_NONE, span(NULL, 0), k.op_most)
@@ -55,7 +50,7 @@ cdef size_t removal_size(Kernel *k, Element *e) noexcept nogil:
 
 cdef size_t remainder_size(Kernel *k, uint32_t db, Element *e) noexcept nogil:
     cdef Collection *c
-    if e == NULL or k.db[db].counts == 0:
+    if e == NULL or k.db[db].counted.entries == 0:
         return 0
     c = element_entry(e).collections if e.meta & E_ENTRY else NULL
     if key_visible(k, e) and (c == NULL or (c.next == NULL and not value_live(e))):
@@ -69,26 +64,17 @@ cdef size_t flush_size(Kernel *k, uint32_t db) noexcept nogil:
 
 
 cdef size_t copy_size(Kernel *k, Element *e, size_t key) noexcept nogil:
-    cdef int type = key_type(k, e)
-    cdef Collection *c
-    cdef Element *m
-    cdef ListCursor at
-    cdef size_t bytes = 0, pos = 0
-    cdef int more
-    if type == T_STRING:
-        return 2 * (EFFECT_ROOM + key) + string_view(k, e).n
-    c = entry_collection(element_entry(e), type)
-    more = type == T_LIST and list_seek(c, 0, &at)
-    while more:
-        bytes += 2 * STEP_ROOM + list_value(k, &at).n
-        more = list_next(&at)
-    m = table_next(&c.table, &pos)
-    while m != NULL:
-        if value_live(m):
-            bytes += m.klen + (8 if type == T_ZSET else member_view(k, m).n if type == T_HASH
-                               else 0)
-        m = table_next(&c.table, &pos)
-    return (c.live + 1) * (EFFECT_ROOM + key) + bytes
+    cdef Walk w
+    cdef size_t bytes = 0, n = 1
+    walk_shown(&w, k, e, WALK_SHOWN)
+    while walk_next(&w):
+        n += 1
+        bytes += walk_value(k, &w).n
+        if w.type == T_LIST:
+            bytes += 2 * STEP_ROOM
+        elif w.type != T_STRING:
+            bytes += w.name.n
+    return n * (EFFECT_ROOM + key) + bytes
 
 
 cdef size_t place_size(Collection *c) noexcept nogil:
@@ -118,78 +104,16 @@ cdef int op_cut(Kernel *k, uint32_t db, size_t key) noexcept nogil:
     return op_fits(k, db, 0, key, k.listed.n)
 
 
-cdef void gather_listed(Table *t, Buffer *to) noexcept nogil:
-    """Appends the members that have live counter entries."""
-    cdef size_t pos = 0
-    cdef Element *m = table_next(t, &pos)
-    while m != NULL:
-        if m.meta & E_CELL and cell_live(element_cell(m)) and element_cell(m).counts != NULL:
-            buffer_add(to, &m, sizeof(Element*))
-        m = table_next(t, &pos)
-
-
-cdef Element *shed_members(Kernel *k, uint32_t db, Element *e) noexcept nogil:
-    """Removes the members of a key that have counter entries one by one, in as many ops as that
-    takes. Returns what stands under it then."""
-    cdef Buffer key, name, members
-    cdef Collection *c
-    cdef Element *m
-    cdef size_t i
-    cdef int type
-    memset(&key, 0, sizeof(Buffer))
-    memset(&name, 0, sizeof(Buffer))
-    memset(&members, 0, sizeof(Buffer))
-    buffer_add(&key, element_key(e), e.klen)
-    for type in range(T_COUNT):
-        c = entry_collection(element_entry(e), type) if e != NULL and e.meta & E_ENTRY else NULL
-        members.n = 0
-        if c != NULL and c.cells:
-            gather_listed(&c.table, &members)
-        for i in range(members.n // sizeof(Element*)):
-            m = (<Element**>members.p)[i]
-            name.n = 0
-            buffer_add(&name, element_key(m), m.klen)
-            if op_used(k) > OP_PIECE or not op_fits(k, db, 1, key.n, name.n):
-                close_early(k)
-            e = member_remove(k, db, span(key.p, key.n), e, type, span(name.p, name.n))
-    close_early(k)
-    buffer_free(&key)
-    buffer_free(&name)
-    buffer_free(&members)
-    return e
-
-
 cdef int list_database(Kernel *k, uint32_t db) noexcept nogil:
     """The live counter entries of a database in k.listed; 0 where they are more than an op can
     hold, of which it has as many."""
     cdef Element *e
     cdef size_t pos = 0
     k.listed.n = 0
-    while k.db[db].counts:
+    while k.db[db].counted.entries:
         e = table_next(&k.db[db].table, &pos)
         if e == NULL:
             break
         if not list_key(k, e, T_NONE, span(element_key(e), e.klen), k.op_most):
             return 0
     return 1
-
-
-cdef void shed_keys(Kernel *k, uint32_t db) noexcept nogil:
-    """Deletes the keys of a database that have counter entries one by one, in as many ops as that
-    takes."""
-    cdef Buffer keys
-    cdef Element *e
-    cdef size_t pos = 0, i
-    memset(&keys, 0, sizeof(Buffer))
-    e = table_next(&k.db[db].table, &pos)
-    while e != NULL:
-        k.listed.n = 0
-        if not list_key(k, e, T_NONE, span(NULL, 0), 0):
-            buffer_add(&keys, &e, sizeof(Element*))
-        e = table_next(&k.db[db].table, &pos)
-    for i in range(keys.n // sizeof(Element*)):
-        if op_used(k) > OP_PIECE:
-            close_early(k)
-        remove_key(k, db, (<Element**>keys.p)[i], 0)
-    close_early(k)
-    buffer_free(&keys)

@@ -4,6 +4,9 @@
 # bits of the hash (8); so a miss and a removal look at no element. Growth and shrinking move a few
 # elements per change, never all at once.
 
+from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t, uint64_t
+
 cdef enum:
     E_PLAIN = 1             # one write: dot and stamp in the header, value inline
     # E_PLAIN only: a member of a set, without a stamp; of values that are all empty none needs to

@@ -47,6 +47,10 @@
 # Random choice draws slots of both arrays until one is occupied: uniform, and since load stays
 # above about 1/16, quick.
 
+from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcmp
+
 cdef extern from *:
     """
     /* The empty statement keeps GCC from taking functions that only prefetch for functions without
@@ -57,7 +61,6 @@ cdef extern from *:
     int bits_below "__builtin_ctzll" (unsigned long long x) noexcept nogil
     uint64_t bytes_reversed "__builtin_bswap64" (uint64_t x) noexcept nogil
 
-from libc.string cimport memcmp
 
 cdef enum:
     SMALLEST_TABLE = 4
@@ -67,18 +70,23 @@ cdef enum:
     # passed per change at most: old arrays of a shrinking table are mostly empty
     STEP_SLOTS = 32
 
+
 cdef inline Element *slot_element(uint64_t word) noexcept nogil:
     return <Element*>(word & <uint64_t>0xffffffffffff)
 
+
 cdef inline size_t slot_distance(uint64_t word) noexcept nogil:
     return word >> 48 & 0xff                    # 0: empty
+
 
 cdef inline uint64_t slot_word(Element *e) noexcept nogil:
     """The word of e at home; the distance is counted up in it."""
     return <uint64_t>e | <uint64_t>1 << 48 | <uint64_t>(e.hash >> 24) << 56
 
+
 cdef inline size_t table_capacity(const Table *t, int i) noexcept nogil:
     return t.mask[i] + 1 if t.slots[i] else 0
+
 
 cdef inline size_t table_limit(size_t capacity) noexcept nogil:
     """Elements a table of this capacity holds before it grows: 3 of 4, 6 of 8, 13 of 16."""
@@ -505,3 +513,11 @@ cdef int table_check(Table *t, const uint64_t *hash_key) noexcept nogil:
         if used > mask:
             return 13                           # an empty slot ends every search
     return 0
+
+
+cdef void table_walk(Table *t, TableVisit visit, void *arg) noexcept nogil:
+    cdef size_t pos = 0
+    cdef Element *e = table_next(t, &pos)
+    while e != NULL:
+        visit(arg, e)
+        e = table_next(t, &pos)

@@ -9,11 +9,35 @@
 # removed meanwhile leaves nothing dangling; where a bucket has changed, a place may be passed over,
 # and the next round comes to it.
 
-cdef int has_tombstone(const Cell *c) noexcept nogil:
-    cdef const Count *t = c.counts
-    while t != NULL and not is_tombstone(t):
-        t = t.next
-    return t != NULL
+from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
+
+from crdtredis.buffer cimport Buffer, buffer_add, buffer_free
+
+
+cdef int tombstone_may_go(Kernel *k, const Count *t) noexcept nogil:
+    """May t be let go? Only when no increment made without knowing of the cancellation can still
+    come: its actor has observed the cancellation, and all it did before that is applied here.
+
+    Of a process that has ended without having observed it, this never becomes true. That nobody's
+    clock names further ops of it proves nothing, for they can lie in a causal buffer or be on their
+    way; so such tombstones stay, at most as many as the process left live counter entries.
+    """
+    cdef Actors *a = &k.actors
+    return t.actor == k.me or (
+        actor_observed(a, t.actor, dot_slot(t.cancelled_by)) >= dot_seq(t.cancelled_by)
+        and a.v[t.actor].applied >= actor_observed(a, t.actor, t.actor))
+
+
+cdef void cell_forget_tombstones(Kernel *k, Counted *counted, Cell *c) noexcept nogil:
+    cdef Count *t = c.counts
+    cdef Count *next
+    while t != NULL:
+        next = t.next
+        if is_tombstone(t) and tombstone_may_go(k, t):
+            cell_drop_count(counted, c, t)
+        t = next
 
 
 cdef void gather_key(void *arg, Element *e) noexcept nogil:
@@ -40,7 +64,7 @@ cdef void collect_members(Kernel *k, Element *e, Collection *c, Buffer *found,
             m = (<Element**>found.p)[i]
             live = value_live(m)
             unindex(k, c, m)
-            cell_forget_tombstones(k, element_cell(m))
+            cell_forget_tombstones(k, &d.counted, element_cell(m))
             m = reencode(k, &c.table, &c.live, m, live)
             if m != NULL:
                 index_member(k, c, m)
@@ -72,7 +96,7 @@ cdef int collect_place(Kernel *k, Buffer *keys, Buffer *found, int *most) noexce
             k.collect_place += 1
             if e.meta & E_CELL and has_tombstone(element_cell(e)):
                 live = element_live(e)
-                cell_forget_tombstones(k, element_cell(e))
+                cell_forget_tombstones(k, &d.counted, element_cell(e))
                 k.collect_place -= reencode(k, &d.table, &d.live, e, live) == NULL
             return 1
         left -= 1
@@ -91,9 +115,8 @@ cdef int collect(Kernel *k, int most) noexcept nogil:
     cdef int over = 0
     memset(&keys, 0, sizeof(Buffer))
     memset(&found, 0, sizeof(Buffer))
-    while most > 0 and k.tombstones and not over:
+    while most > 0 and kernel_tombstones(k) and not over:
         most -= 1
-        k.in_db = k.collect_db
         keys.n = 0
         next = table_scan(&k.db[k.collect_db].table, k.collect_cursor, gather_key, &keys)
         if collect_place(k, &keys, &found, &most):
@@ -105,4 +128,4 @@ cdef int collect(Kernel *k, int most) noexcept nogil:
             over = k.collect_db == 0
     buffer_free(&keys)
     buffer_free(&found)
-    return over or k.tombstones == 0
+    return over or kernel_tombstones(k) == 0

@@ -22,7 +22,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport free, malloc
 
 from crdtredis._core cimport (PENDING_SLICE, RECORD_FULL, SegmentWriter, active_expiry, collect,
-                              free_garbage, has_ops, pages_due, pages_give, pages_slices,
+                              free_garbage, has_ops, mem_used, pages_due, pages_give, pages_slices,
                               pages_watch, retry_pending, table_work)
 from crdtredis.buffer cimport need_memory
 
@@ -320,7 +320,7 @@ cdef class Loop(Listeners):
         for i in range(self.listener_n):
             if self.listeners[i].backlog == BACKLOG_LATER:
                 self.listeners[i].backlog = BACKLOG_NOW
-        pages_watch()
+        pages_watch(mem_used())
         rate_sample(&self.ops_rate, self.d.stats.commands, self.hz_)
         rate_sample(&self.in_rate, self.counts.net_in, self.hz_)
         rate_sample(&self.out_rate, self.counts.net_out, self.hz_)

@@ -38,12 +38,10 @@ FAULTS = [
     Fault("tombstone dropped at once",
           CORE + "cell.pxi",
           "core/test_collections.py::test_random_clusters_converge_to_what_the_ops_say",
-          "        if slot == op.slot:\n"
-          "            cell_drop_count(k, c, t)",
-          "        if 1:\n"
-          "            cell_drop_count(k, c, t)"),
+          "    if is_tombstone(t) and slot == op.slot:",
+          "    if is_tombstone(t):"),
     Fault("tombstone let go on an acknowledgement that overtook ops",
-          CORE + "cell.pxi",
+          CORE + "tombstones.pxi",
           "simulation",
           "and a.v[t.actor].applied >= actor_observed(a, t.actor, t.actor)",
           "and 1"),
@@ -56,9 +54,9 @@ FAULTS = [
           CORE + "cell.pxi",
           "core/test_collections.py::test_random_clusters_converge_to_what_the_ops_say",
           "    number_take(&t.total, &x.total)\n"
-          "    k",
+          "    counted",
           "    t.total.whole += x.total.whole\n"
-          "    k"),
+          "    counted"),
     Fault("clock advanced before the op is applied",
           CORE + "pending.pxi",
           "simulation",
@@ -88,7 +86,7 @@ FAULTS = [
           "        k.newest_stamp = h.stamp\n",
           ""),
     Fault("dependencies not sent",
-          CORE + "effects.pxi",
+          CORE + "op.pxi",
           "simulation",
           "    if k.deps_changed:\n",
           "    if k.deps_changed and 0:\n"),
@@ -121,7 +119,7 @@ FAULTS = [
           "        return key_find(k, db, key)\n",
           ""),
     Fault("a key with a deadline still counted when it has none",
-          CORE + "keyspace.pxi",
+          CORE + "deadline.pxi",
           "simulation",
           "    count_expiring(k, x, 0)\n",
           ""),
@@ -133,7 +131,7 @@ FAULTS = [
           "            if room >= 1:\n"
           "                s.major"),
     Fault("a large collection removed whole although a newer write is there",
-          CORE + "apply.pxi",
+          CORE + "cell.pxi",
           "simulation",
           "            return 0\n"
           "    return 1\n",
@@ -147,7 +145,7 @@ FAULTS = [
     Fault("a database let go of although tombstones must stay",
           CORE + "apply.pxi",
           "simulation",
-          "    return own == k.db[x.db].counts\n",
+          "    return own == op.counted.entries\n",
           "    return 1\n"),
     Fault("a deadline is no news of a database",
           CORE + "apply.pxi",
@@ -157,7 +155,7 @@ FAULTS = [
           "    if x.kind <= INCREMENT:\n"
           "        vector_raise("),
     Fault("newest dots noted once only",
-          CORE + "apply.pxi",
+          CORE + "collection.pxi",
           "simulation",
           "    vector_raise(&c.written, op.slot, op.seq)\n",
           ""),
@@ -171,7 +169,7 @@ FAULTS = [
           "            d.live -= 1\n"
           "            mem_free(e)"),
     Fault("set outranks every deadline",
-          CORE + "keyspace.pxi",
+          CORE + "deadline.pxi",
           "simulation",
           "not later(&k.actors, clear_stamp, clear_actor, w.stamp, w.actor)",
           "0"),
@@ -234,7 +232,7 @@ FAULTS = [
 
     # what we encode we accept
     Fault("an encoder that its decoder does not follow",
-          CORE + "codec.pxi",
+          CORE + "exact.pxi",
           "core/test_exact.py core/test_soundness.py core/test_codec.py commands/test_numbers.py",
           "        p = put_varint(p + 1, zigzag(s.low))",
           "        p = put_varint(p + 1, <uint64_t>s.low)"),
@@ -262,7 +260,7 @@ FAULTS = [
     Fault("totals of kilobytes count for nothing",
           CORE + "sizes.pxi",
           "core/test_exact.py core/test_soundness.py core/test_codec.py commands/test_numbers.py",
-          " + min(counts * EXACT_ROOM, k.db[db].exact)",
+          " + min(counts * EXACT_ROOM, k.db[db].counted.exact)",
           ""),
 
     # collections
@@ -281,19 +279,15 @@ FAULTS = [
           "        if m.meta & E_PLAIN and observed(op, m.dot):",
           "        if m.meta & E_PLAIN:"),
     Fault("a large collection is let go at once for others' removals too",
-          CORE + "apply.pxi",
+          CORE + "collection.pxi",
           "core/test_collections.py core/test_flush.py",
           "(c.written.v != NULL and vector_observed(op, &c.written))",
           "c.written.v != NULL"),
     Fault("a collection that has become large counts only what comes then",
-          CORE + "apply.pxi",
+          CORE + "collection.pxi",
           "core/test_collections.py core/test_flush.py",
-          "        while m != NULL:\n"
-          "            if m.meta & E_PLAIN:\n"
-          "                vector_raise(",
-          "        while 0:\n"
-          "            if m.meta & E_PLAIN:\n"
-          "                vector_raise("),
+          "        while types[c.type].walk(&w):",
+          "        while 0:"),
     Fault("removal of a whole collection forgets cells",
           CORE + "apply.pxi",
           "core/test_collections.py core/test_flush.py",
@@ -309,9 +303,9 @@ FAULTS = [
     Fault("key not re-encoded after its member",
           CORE + "apply.pxi",
           "core/test_collections.py core/test_flush.py",
-          "    index(k, c, name, hash)\n"
+          "    reindex(k, c, name, hash)\n"
           "    return reencode(k, &d.table, &d.live, e, was_live)\n",
-          "    index(k, c, name, hash)\n"
+          "    reindex(k, c, name, hash)\n"
           "    d.live += element_live(e) - was_live\n"
           "    return e\n"),
     Fault("removal of one type removes all",
@@ -320,7 +314,7 @@ FAULTS = [
           "        if x.kind == DELETE or (x.kind == CLEAR and x.type == c.type):",
           "        if x.kind == DELETE or x.kind == CLEAR:"),
     Fault("increments do not move a score in the order",
-          CORE + "apply.pxi",
+          CORE + "collection.pxi",
           "core/test_collections.py core/test_flush.py",
           "    return score_sort_key(member_score(k, m))",
           "    return score_sort_key(0 if m.meta & E_CELL else member_score(k, m))"),
@@ -330,7 +324,7 @@ FAULTS = [
           "    if x.kind != INCREMENT and m != NULL and m.meta & E_CELL:",
           "    if 0:"),
     Fault("counter entries of members not listed by what removes the key",
-          CORE + "effects.pxi",
+          CORE + "op.pxi",
           "core/test_collections.py core/test_flush.py",
           "        if c.cells and (only == T_NONE or only == c.type):",
           "        if 0:"),
@@ -356,7 +350,7 @@ FAULTS = [
 
     # clients that wait for keys
     Fault("who waits does not hear of a flush",
-          CORE + "keyspace.pxi",
+          CORE + "watch.pxi",
           "commands/test_blocking.py",
           "key_find(k, db, watch_key(w)) != NULL:\n"
           "                note_watch(k, w)",
@@ -452,7 +446,7 @@ FAULTS = [
           CORE + "effects.pxi",
           "core/test_lists.py core/test_positions.py simulation/test_inserts.py",
           "    if not list_place(k, c, index):\n",
-          "    start(k, &x, ASSIGN, db, key)\n"
+          "    begin_effect(k, &x, ASSIGN, db, key)\n"
           "    if not list_place(k, c, index):\n"),
     Fault("nothing stands before a position that a peer made",
           CORE + "position.pxi",
@@ -938,7 +932,7 @@ FAULTS = [
           "    k.actors.v[slot].logged |= k.recovering\n",
           ""),
     Fault("log: an actor never declared",
-          CORE + "effects.pxi",
+          CORE + "outbox.pxi",
           "storage",
           "        encode_actor(&k.declarations, &k.actors.v[slot])\n",
           ""),
@@ -1001,7 +995,7 @@ FAULTS = [
           "    if b.n",
           "    if b.n"),
     Fault("early: a loop iteration applies all that is free",
-          CORE + "pending.pxi",
+          CORE + "receive.pxi",
           "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "            most -= min(most, pending_size(m.vlen))\n",
@@ -1032,19 +1026,19 @@ FAULTS = [
           "    if stamps_run_ahead(k):\n",
           "    if 0:\n"),
     Fault("early: no grace before reaping",
-          CORE + "keyspace.pxi",
+          CORE + "deadline.pxi",
           "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "        at += k.expiry_grace\n",
           "        pass\n"),
     Fault("early: a tombstone of this replica's earlier process let go at once",
-          CORE + "cell.pxi",
+          CORE + "tombstones.pxi",
           "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "    return t.actor == k.me or (",
           "    return a.v[t.actor].replica_slot == a.v[k.me].replica_slot or ("),
     Fault("early: members with tombstones not counted",
-          CORE + "apply.pxi",
+          CORE + "collection.pxi",
           "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "        c.tombstones += has_tombstone(element_cell(m))\n",
@@ -1110,13 +1104,13 @@ FAULTS = [
           "or client.reply.over or iteration_is_full(d) or d.guard",
           "or client.reply.over or d.guard"),
     Fault("size: a record takes ops without end",
-          CORE + "receive.pxi",
+          CORE + "outbox.pxi",
           "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "run_part(k, run, most - n if n < most else 0, ",
           "run_part(k, run, <size_t>-1, "),
     Fault("size: a large op has no room for many deps",
-          CORE + "effects.pxi",
+          CORE + "op.pxi",
           "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
           "        if head + RUN_HEAD + RECORD_HEAD > HEAD_ROOM:",

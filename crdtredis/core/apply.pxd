@@ -1,0 +1,1 @@
+# What an effect does to the state. See core/apply.pxi.

@@ -1,0 +1,1 @@
+# Batches as bytes. See core/batch.pxi.

@@ -1,0 +1,67 @@
+# Collections, and what each type of them does. See core/collection.pxi.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+
+from crdtredis.buffer cimport Buffer, Span
+
+# A place in a list.
+cdef struct ListCursor:
+    OrderCursor order
+    Block *block
+    uint32_t at             # index in the block
+
+cdef enum WalkOf:
+    WALK_CELLS = 0          # every cell, tombstones included, in no order
+    WALK_SHOWN = 1          # what clients are shown, in the type's order where it has one
+    WALK_BACKWARDS = 2      # the same from the end
+
+# A walk over cells, while nothing changes. See core/walk.pxd.
+cdef struct Walk:
+    Actors *actors
+    int how
+    int stage               # of a walk over a whole key
+    Element *key            # ... which is this
+    Collection *c           # where it walks; NULL: at the key's own cells
+    size_t pos
+    ListCursor at
+    # the cell that it stands on
+    int type
+    int is_deadline
+    Span name               # the member's; of a list the element's position, as steps (WALK_CELLS)
+    Element *e              # whose cell it is; NULL: a list element's, or a deadline's
+    Cell *cell              # NULL: one write, which is
+    uint64_t dot
+    uint64_t stamp          # 0: it needs none
+    uint16_t flags
+    Span value
+    double score            # where walk_value has put it
+    Buffer steps
+
+# What is a type's own. NULL: as of a table of members.
+cdef struct CollectionType:
+    int rank                # of several live types under a key the one of the lowest rank shows
+    size_t extra            # bytes that follow the Collection, zeroed
+    void (*open)(Kernel *k, Collection *c) noexcept nogil
+    # Frees what no table holds, *most pieces at most, counted down; c.live says how far it has
+    # come. 1 while more is left.
+    int (*free_some)(Collection *c, int *most) noexcept nogil
+    size_t (*memory)(Collection *c) noexcept nogil              # bytes of the content
+    int (*sound)(const Effect *x) noexcept nogil                # ASSIGN, INCREMENT, REMOVE
+    Element *(*apply)(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil
+    void (*remove)(const Applying *op, Collection *c) noexcept nogil    # what op observed of all
+    int (*check)(Kernel *k, Collection *c) noexcept nogil       # 0, or what is broken
+    int (*walk)(Walk *w) noexcept nogil                         # 1 where there is a next cell
+
+cdef enum:
+    # members or elements: of no more, none is worth remembering or putting off
+    SMALL_COLLECTION = 64
+
+cdef enum:
+    MEMORY_SAMPLES = 8
+
+# what the order of a sorted set compares
+cdef uint64_t score_sort_key(double score) noexcept nogil
+cdef double member_score(Kernel *k, Element *m) noexcept nogil
+# a live member or NULL
+cdef Element *member_find(Kernel *k, Collection *c, Span name) noexcept nogil

@@ -1,0 +1,299 @@
+# Collections: what lies under a key beside a string, and what each type of them does.
+#
+# A hash, a set and a sorted set are tables of members, which are elements as keys are, each with a
+# cell; a sorted set also has an order. A list is an order of blocks (core/list.pxi). What a type
+# does in a way of its own stands in its row of `types`; a part above this one may fill a row in.
+#
+#     to add a type    a file that fills in its row (core/list.pxi is the model), its kind in
+#                      core/codec.pxd and proto/, and its commands
+
+from libc.limits cimport INT_MAX
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from crdtredis.buffer cimport Span, buffer_free, span
+
+
+cdef Collection *entry_collection(Entry *x, int type) noexcept nogil:
+    cdef Collection *c = x.collections
+    while c != NULL and c.type != type:
+        c = c.next
+    return c
+
+
+cdef Collection *collection_open(Kernel *k, Entry *x, int type) noexcept nogil:
+    cdef Collection *c = entry_collection(x, type)
+    cdef const CollectionType *t = &types[type]
+    if c == NULL:
+        c = <Collection*>mem_zalloc(sizeof(Collection) + t.extra)
+        c.type = type
+        if t.open != NULL:
+            t.open(k, c)
+        c.next = x.collections
+        x.collections = c
+    return c
+
+
+cdef void collection_free(Collection *c) noexcept nogil:
+    cdef int most = INT_MAX
+    c.live = 0                             # where free_some begins
+    while types[c.type].free_some(c, &most):
+        most = INT_MAX
+    table_clear(&c.table, free_visited, NULL)
+    mem_free(c.written.v)
+    mem_free(c)
+
+
+cdef void drop_empty_collections(Entry *x) noexcept nogil:
+    cdef Collection **at = &x.collections
+    cdef Collection *c
+    while at[0] != NULL:
+        c = at[0]
+        if table_count(&c.table) == 0 and c.order.n == 0:
+            at[0] = c.next
+            collection_free(c)
+        else:
+            at = &c.next
+
+
+cdef uint64_t score_sort_key(double score) noexcept nogil:
+    """An integer that orders as the score does."""
+    cdef int64_t bits
+    if score == 0:
+        score = 0                          # -0 is 0
+    memcpy(&bits, &score, 8)
+    return <uint64_t>bits ^ (<uint64_t>1 << 63) if bits >= 0 else ~<uint64_t>bits
+
+
+cdef uint64_t member_sort_key(Kernel *k, Collection *c, Element *m) noexcept nogil:
+    """By what the order compares first."""
+    return score_sort_key(member_score(k, m))
+
+
+cdef double member_score(Kernel *k, Element *m) noexcept nogil:
+    """A sorted set's."""
+    cdef double score
+    cdef Reading r
+    if m.meta & E_PLAIN:
+        memcpy(&score, element_value(m), 8)
+        return score
+    r = element_reading(k, m)
+    return shown_score(&k.actors, &r)
+
+
+cdef Element *member_find(Kernel *k, Collection *c, Span name) noexcept nogil:
+    cdef Element *m = table_find(&c.table, name.p, name.n, key_hash(k, name.p, name.n))
+    return m if m != NULL and value_live(m) else NULL
+
+
+cdef void unindex(Kernel *k, Collection *c, Element *m) noexcept nogil:
+    """Before a change of member m (NULL: none yet): takes it out of the counts and the order."""
+    if m == NULL:
+        return
+    if m.meta & E_CELL:
+        c.cells -= 1
+        c.tombstones -= has_tombstone(element_cell(m))
+    if c.type == T_ZSET and value_live(m):
+        order_remove(&c.order, member_sort_key(k, c, m), m)
+
+
+cdef void reindex(Kernel *k, Collection *c, Span name, uint32_t hash) noexcept nogil:
+    """After it: puts in what stands there now, which may have moved, or gone."""
+    cdef Element *m = table_find(&c.table, name.p, name.n, hash)
+    if m != NULL:
+        index_member(k, c, m)
+
+
+cdef void index_member(Kernel *k, Collection *c, Element *m) noexcept nogil:
+    if m.meta & E_CELL:
+        c.cells += 1
+        c.tombstones += has_tombstone(element_cell(m))
+    if c.type == T_ZSET and value_live(m):
+        order_insert(&c.order, member_sort_key(k, c, m), m)
+
+
+cdef void note_written(const Applying *op, Collection *c) noexcept nogil:
+    """After an assign to c: its dot counts, and of a collection that has just become large, all
+    dots."""
+    cdef Walk w
+    if c.written.v == NULL:
+        if c.live <= SMALL_COLLECTION:
+            return
+        walk_begin(&w, op.actors, c, WALK_CELLS)
+        while types[c.type].walk(&w):
+            if w.cell == NULL:
+                vector_raise(&c.written, dot_slot(w.dot), dot_seq(w.dot))
+            else:
+                vector_raise_writes(&c.written, w.cell)
+        walk_end(&w)
+    vector_raise(&c.written, op.slot, op.seq)
+
+
+cdef int all_observed(const Applying *op, const Collection *c) noexcept nogil:
+    """Has op surely observed every write of c? Where not, one has to look."""
+    return op.local or (c.written.v != NULL and vector_observed(op, &c.written))
+
+
+cdef void discard(Kernel *k, Collection *c) noexcept nogil:
+    """Empties c of all its members, which are freed later, a little at a time."""
+    cdef Collection *rest = <Collection*>mem_alloc(sizeof(Collection))
+    rest[0] = c[0]
+    rest.next = k.garbage
+    rest.live = 0
+    k.garbage = rest
+    table_init(&c.table)
+    order_forget(&c.order)
+    memset(&c.written, 0, sizeof(VersionVector))
+    c.live = 0
+
+
+# ---- tables of members ---------------------------------------------------------------------------
+
+cdef int members_free_some(Collection *c, int *most) noexcept nogil:
+    """The order; the members are freed by who asks, a table at a time."""
+    return order_free_some(&c.order, most)
+
+
+cdef size_t members_memory(Collection *c) noexcept nogil:
+    """Bytes of the members, estimated from some of them."""
+    cdef size_t members = 0, pos = 0
+    cdef Element *m
+    cdef int i = 0
+    while i < MEMORY_SAMPLES:
+        m = table_next(&c.table, &pos)
+        if m == NULL:
+            break
+        members += malloc_usable_size(m)
+        if m.meta & E_CELL:
+            members += cell_memory(element_cell(m))
+        i += 1
+    return members * table_count(&c.table) // i if i else 0
+
+
+cdef int members_walk(Walk *w) noexcept nogil:
+    """The next element of the table, of those that are asked for."""
+    cdef Element *m
+    while True:
+        m = table_next(&w.c.table, &w.pos)
+        if m == NULL:
+            return 0
+        if w.how == WALK_CELLS or value_live(m):
+            walk_element(w, m)
+            return 1
+
+
+# ---- sorted sets ---------------------------------------------------------------------------------
+
+cdef int zset_walk(Walk *w) noexcept nogil:
+    cdef Item *item
+    if w.how == WALK_CELLS:
+        return members_walk(w)
+    if w.pos == 0:
+        item = order_at(&w.c.order, w.c.order.n - 1 if w.how == WALK_BACKWARDS else 0, &w.at.order)
+        w.pos = 1
+    elif w.how == WALK_BACKWARDS:
+        item = order_prev(&w.at.order)
+    else:
+        item = order_next(&w.at.order)
+    if item == NULL:
+        return 0
+    walk_element(w, item.e)
+    return 1
+
+
+cdef int zset_sound(const Effect *x) noexcept nogil:
+    """A score is 8 bytes, and no NaN."""
+    cdef double score
+    if x.kind != ASSIGN:
+        return 1
+    if x.value.n != 8:
+        return 0
+    memcpy(&score, x.value.p, 8)
+    return score == score
+
+
+cdef int zset_check(Kernel *k, Collection *c) noexcept nogil:
+    """0 sound, else the number of the broken invariant."""
+    cdef OrderCursor at
+    cdef Item *item = order_at(&c.order, 0, &at)
+    cdef Element *m
+    if c.order.n != c.live:
+        return 1
+    while item != NULL:
+        m = item.e
+        if item.sort_key != member_sort_key(k, c, m):
+            return 2
+        if table_find(&c.table, element_key(m), m.klen, m.hash) != m:
+            return 3
+        item = order_next(&at)
+    return 0
+
+
+# ---- sets ----------------------------------------------------------------------------------------
+
+cdef int set_sound(const Effect *x) noexcept nogil:
+    """A member has no value."""
+    return x.kind != ASSIGN or x.value.n == 0
+
+
+# ---- a walk over cells ---------------------------------------------------------------------------
+
+cdef void walk_begin(Walk *w, Actors *a, Collection *c, int how) noexcept nogil:
+    memset(w, 0, sizeof(Walk))
+    w.actors = a
+    w.how = how
+    walk_open(w, c)
+
+
+cdef inline void walk_open(Walk *w, Collection *c) noexcept nogil:
+    w.c = c
+    w.pos = 0
+    if c != NULL:
+        w.type = c.type
+
+
+cdef void walk_end(Walk *w) noexcept nogil:
+    buffer_free(&w.steps)
+
+
+cdef inline void walk_element(Walk *w, Element *e) noexcept nogil:
+    """Puts w on the cell of e."""
+    w.e = e
+    w.name = span(element_key(e), e.klen)
+    if e.meta & E_PLAIN:
+        w.cell = NULL
+        w.dot = e.dot
+        w.stamp = element_stamp(e)
+        w.flags = W_CLEARS if e.meta & E_CLEARS else 0
+        w.value = span(element_value(e), e.vlen)
+    else:
+        w.cell = element_cell(e)
+
+
+# ---- the types -----------------------------------------------------------------------------------
+
+# by T_*, of which there are T_COUNT
+cdef CollectionType types[5]
+
+
+cdef void fill_types() noexcept:
+    cdef CollectionType members
+    cdef int type
+    memset(&members, 0, sizeof(CollectionType))
+    members.free_some = members_free_some
+    members.memory = members_memory
+    members.walk = members_walk
+    for type in range(T_COUNT):
+        types[type] = members
+    types[<int>T_STRING].rank = 4          # only as garbage: a database that is let go of
+    types[<int>T_HASH].rank = 1
+    types[<int>T_SET].rank = 3
+    types[<int>T_SET].sound = set_sound
+    types[<int>T_ZSET].rank = 2
+    types[<int>T_ZSET].sound = zset_sound
+    types[<int>T_ZSET].check = zset_check
+    types[<int>T_ZSET].walk = zset_walk
+
+
+fill_types()

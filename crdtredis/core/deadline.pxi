@@ -1,0 +1,149 @@
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+cdef enum Stated:
+    STATED_NOT = 0          # nobody said anything about a deadline
+    STATED_DEADLINE = 1     # a deadline write counts
+    STATED_CLEAR = 2        # a SET that cleared it counts
+
+
+cdef int stated_deadline(Kernel *k, Element *e, int64_t *deadline, uint64_t *stamp,
+                         uint16_t *actor) noexcept nogil:
+    """What the deadline register says: the latest of its own writes and of the SETs that cleared
+    it."""
+    cdef Entry *x = element_entry(e)
+    cdef Write *w = cell_winner(&k.actors, &x.deadline) if x != NULL else NULL
+    cdef Write *s = NULL
+    cdef uint64_t clear_stamp = 0
+    cdef uint16_t clear_actor = 0
+    deadline[0] = 0
+    if e.meta & E_CLEARS:
+        clear_stamp = e.stamp
+        clear_actor = dot_slot(e.dot)
+    elif e.meta & E_CELL:
+        s = element_cell(e).writes
+        while s != NULL:
+            if (s.flags & W_CLEARS
+                and (clear_stamp == 0 or later(&k.actors, s.stamp, s.actor, clear_stamp,
+                                               clear_actor))):
+                clear_stamp = s.stamp
+                clear_actor = s.actor
+            s = s.next
+    if w != NULL and (clear_stamp == 0
+                      or not later(&k.actors, clear_stamp, clear_actor, w.stamp, w.actor)):
+        memcpy(deadline, write_value(w), 8)
+        stamp[0] = w.stamp
+        actor[0] = w.actor
+        return STATED_DEADLINE
+    if clear_stamp == 0:
+        return STATED_NOT
+    stamp[0] = clear_stamp
+    actor[0] = clear_actor
+    return STATED_CLEAR
+
+
+cdef int64_t key_deadline(Kernel *k, Element *e) noexcept nogil:
+    cdef int64_t deadline
+    cdef uint64_t stamp
+    cdef uint16_t actor
+    if not e.meta & E_ENTRY or element_entry(e).deadline.writes == NULL:
+        return -1
+    stated_deadline(k, e, &deadline, &stamp, &actor)
+    return deadline if deadline else -1
+
+
+cdef void heap_set(Kernel *k, uint32_t i, HeapItem item) noexcept nogil:
+    k.heap[i] = item
+    item.entry.heap = i + 1
+
+
+cdef void heap_sift(Kernel *k, uint32_t i) noexcept nogil:
+    """Moves the item at i to where it belongs, up or down."""
+    cdef HeapItem item = k.heap[i]
+    while i and k.heap[(i - 1) // 2].at > item.at:
+        heap_set(k, i, k.heap[(i - 1) // 2])
+        i = (i - 1) // 2
+    heap_sink(k, i, item)
+
+
+cdef void heap_sink(Kernel *k, uint32_t i, HeapItem item) noexcept nogil:
+    """Puts the item at i, or further down where an earlier one stands below."""
+    cdef uint32_t j
+    while True:
+        j = 2 * i + 1
+        if j >= k.heap_n:
+            break
+        if j + 1 < k.heap_n and k.heap[j + 1].at < k.heap[j].at:
+            j += 1
+        if k.heap[j].at >= item.at:
+            break
+        heap_set(k, i, k.heap[j])
+        i = j
+    heap_set(k, i, item)
+
+
+cdef inline void count_expiring(Kernel *k, Entry *x, int expiring) noexcept nogil:
+    k.db[x.db].expiring += <size_t>(expiring - x.expiring)
+    x.expiring = <uint16_t>expiring
+
+
+cdef void heap_remove(Kernel *k, Entry *x) noexcept nogil:
+    cdef uint32_t i
+    if x.heap == 0:
+        return
+    count_expiring(k, x, 0)
+    i = x.heap - 1
+    x.heap = 0
+    k.heap_n -= 1
+    k.db[x.db].timed -= 1
+    if i < k.heap_n:
+        heap_set(k, i, k.heap[k.heap_n])
+        heap_sift(k, i)
+
+
+cdef void heap_forget(Kernel *k, uint32_t db) noexcept nogil:
+    """Leaves out all keys of a database. Their entries are not told. O(1) where no other has
+    deadlines."""
+    cdef uint32_t i, n = 0
+    if k.heap_n > k.db[db].timed:
+        for i in range(k.heap_n):
+            if k.heap[i].entry.db != db:
+                heap_set(k, n, k.heap[i])
+                n += 1
+    k.heap_n = n
+    k.db[db].timed = 0
+    for i in range(n // 2, 0, -1):
+        heap_sink(k, i - 1, k.heap[i - 1])
+
+
+cdef void heap_place(Kernel *k, Entry *x) noexcept nogil:
+    """When should this replica look at the key? At its deadline where a process of this replica set
+    it, after a grace where another did; and a deadline without content (DEL || EXPIRE) is cleared
+    away in the same way, counted from when it was set."""
+    cdef int64_t deadline, at
+    cdef uint64_t stamp = 0
+    cdef uint16_t actor = 0
+    cdef int live
+    if cell_empty(&x.deadline):
+        heap_remove(k, x)
+        return
+    live = element_live(x.owner)
+    stated_deadline(k, x.owner, &deadline, &stamp, &actor)
+    if live and deadline == 0:
+        heap_remove(k, x)
+        return
+    at = min(deadline, <int64_t>1 << 62) + 1 if live else <int64_t>(stamp >> 16) + 1000
+    if k.actors.v[actor].replica_slot != k.actors.v[k.me].replica_slot:
+        at += k.expiry_grace
+    if x.heap == 0:
+        if k.heap_n == k.heap_cap:
+            k.heap_cap = k.heap_cap * 2 if k.heap_cap else 64
+            k.heap = <HeapItem*>mem_realloc(k.heap, k.heap_cap * sizeof(HeapItem))
+        x.heap = k.heap_n + 1
+        k.heap_n += 1
+        k.db[x.db].timed += 1
+    k.heap[x.heap - 1].at = at
+    k.heap[x.heap - 1].entry = x
+    count_expiring(k, x, live)
+    heap_sift(k, x.heap - 1)

@@ -1,0 +1,1 @@
+# The digest of the whole state. See core/digest.pxi.

@@ -1,0 +1,21 @@
+# Elements: what a key or a member is in memory, and the encodings that its cell has in it.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint32_t
+
+from crdtredis.buffer cimport Span
+
+cdef uint32_t key_hash(Kernel *k, const char *p, size_t n) noexcept nogil
+# does a member's cell (a string's) hold anything but tombstones?
+cdef int value_live(Element *e) noexcept nogil
+cdef Reading element_reading(Kernel *k, Element *e) noexcept nogil
+# A visible string's bytes: valid until the next change of the key or the next string_view (numbers
+# are formatted into k.number).
+cdef Span string_view(Kernel *k, Element *e) noexcept nogil
+# WHOLE, WHOLE_SHOWN, or NO_NUMBER where it is no whole number
+cdef int string_int(Kernel *k, Element *e, int64_t *out) noexcept nogil
+# sets the access time
+cdef void key_touch(Kernel *k, Element *e) noexcept nogil
+cdef int64_t key_idle(Kernel *k, Element *e) noexcept nogil                    # seconds
+# as if the last access were so long ago; at most 194 days
+cdef void key_set_idle(Kernel *k, Element *e, int64_t seconds) noexcept nogil

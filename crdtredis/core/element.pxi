@@ -1,0 +1,202 @@
+# Elements: a key or a member in memory, and the encodings that its cell has in it.
+#
+# An element is one allocation as long as it is what nearly all are: one write (E_PLAIN). Only what
+# needs more has more: a Cell before the key (E_CELL) for concurrent writes and for counters; before
+# that, of a key, an Entry (E_ENTRY) for a deadline and for what is no string. `reencode`
+# (core/keyspace.pxi) brings an element back to the smallest encoding that holds its state.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.string cimport memmove, memset
+
+from crdtredis.buffer cimport Span, copy_span, span
+from crdtredis.numbers cimport format_int64, format_long_double, parse_int64
+
+
+cdef inline Entry *element_entry(Element *e) noexcept nogil:
+    return (<Entry**>(<char*>e + E_HEAD))[0] if e.meta & E_ENTRY else NULL
+
+
+cdef inline Cell *element_cell(Element *e) noexcept nogil:
+    return <Cell*>(<char*>e + E_HEAD + (8 if e.meta & E_ENTRY else 0))
+
+
+cdef inline uint32_t access_second(Kernel *k) noexcept nogil:
+    return <uint32_t>(k.now // 1000) & 0xffffff
+
+
+cdef uint32_t key_hash(Kernel *k, const char *p, size_t n) noexcept nogil:
+    return siphash(p, n, k.hash_key)
+
+
+cdef int value_live(Element *e) noexcept nogil:
+    """Does the element's own cell (a string's, a member's) hold anything?"""
+    return 1 if e.meta & E_PLAIN else cell_live(element_cell(e)) if e.meta & E_CELL else 0
+
+
+cdef int element_live(Element *e) noexcept nogil:
+    """Does the key or member hold anything, of whatever type?"""
+    cdef Collection *c
+    if value_live(e):
+        return 1
+    if e.meta & E_ENTRY:
+        c = element_entry(e).collections
+        while c != NULL:
+            if c.live:
+                return 1
+            c = c.next
+    return 0
+
+
+cdef Element *element_new(Kernel *k, Span key, uint32_t hash, uint32_t flags,
+                          size_t vlen) noexcept nogil:
+    """A detached element; Entry pointer, cell and value are for the caller to fill (the first two
+    are zero)."""
+    cdef size_t before = element_before_key(flags)
+    cdef Element *e = <Element*>mem_alloc(before + key.n + vlen)
+    memset(e, 0, before)
+    e.hash = hash
+    e.klen = <uint32_t>key.n
+    e.vlen = <uint32_t>vlen
+    e.meta = flags | access_second(k) << 8
+    copy_span(<char*>e + before, key)
+    return e
+
+
+cdef Element *element_convert(Kernel *k, Table *t, Element *e, uint32_t flags,
+                              Span value) noexcept nogil:
+    """e in another encoding, at the same place of t. Entry and cell go along where both encodings
+    have them; `value` (which may lie in e) is copied for E_PLAIN."""
+    cdef Element *x = element_new(k, span(element_key(e), e.klen), e.hash, flags, value.n)
+    x.dot = e.dot
+    element_put_stamp(x, element_stamp(e))
+    x.meta = flags | (e.meta & ~<uint32_t>0xff)
+    copy_span(element_value(x), value)
+    if flags & e.meta & E_ENTRY:
+        (<Entry**>(<char*>x + E_HEAD))[0] = element_entry(e)
+        element_entry(x).owner = x
+    if flags & e.meta & E_CELL:
+        element_cell(x)[0] = element_cell(e)[0]
+    table_swap(t, e, x)
+    mem_free(e)
+    return x
+
+
+cdef Element *element_assign(Kernel *k, Table *t, Element *e, uint32_t flags,
+                             Span value) noexcept nogil:
+    """A plain value over a plain one: in place where the allocation fits without waste."""
+    cdef size_t size = element_before_key(e.meta) + e.klen + value.n
+    cdef size_t room = malloc_usable_size(e)
+    if (flags & (E_ENTRY | E_BARE) == e.meta & (E_ENTRY | E_BARE) and size <= room
+        and room - size <= 24 + size // 8):
+        if value.n:
+            memmove(element_value(e), value.p, value.n)
+        e.vlen = <uint32_t>value.n
+        e.meta = flags | (e.meta & ~<uint32_t>0xff)
+        return e
+    return element_convert(k, t, e, flags, value)
+
+
+cdef Element *open_cell(Kernel *k, Table *t, Element *e) noexcept nogil:
+    """e with a Cell; a plain write becomes a Write in it. Its value, if any, is in the cell
+    only."""
+    cdef Cell c
+    cdef uint16_t slot
+    if e.meta & E_CELL:
+        return e
+    c.writes = NULL
+    c.counts = NULL
+    if e.meta & E_PLAIN:
+        slot = dot_slot(e.dot)
+        cell_add_write(&c, e.dot, element_stamp(e), slot, W_CLEARS if e.meta & E_CLEARS else 0,
+                       span(element_value(e), e.vlen))
+    e = element_convert(k, t, e, (e.meta & E_ENTRY) | E_CELL, span(NULL, 0))
+    element_cell(e)[0] = c
+    return e
+
+
+cdef void element_free(Element *e) noexcept nogil:
+    """Frees a detached element and its cell."""
+    if e.meta & E_CELL:
+        cell_free(element_cell(e))
+    mem_free(e)
+
+
+cdef void free_visited(void *arg, Element *e) noexcept nogil:
+    """A TableVisit."""
+    element_free(e)
+
+
+cdef size_t cell_memory(const Cell *c) noexcept nogil:
+    cdef size_t n = 0
+    cdef Write *w = c.writes
+    cdef Count *t = c.counts
+    while w != NULL:
+        n += malloc_usable_size(w)
+        w = w.next
+    while t != NULL:
+        n += malloc_usable_size(t) + malloc_usable_size(t.total.more) + malloc_usable_size(
+                t.cancelled.more) + malloc_usable_size(t.shown)
+        t = t.next
+    return n
+
+
+cdef Reading element_reading(Kernel *k, Element *e) noexcept nogil:
+    """Of e's own cell, which may be none (NULL: no element); without anything in the place of a
+    counter entry."""
+    cdef Reading r
+    cdef Write *w
+    memset(&r, 0, sizeof(Reading))
+    if e != NULL and e.meta & E_PLAIN:
+        r.dot = e.dot
+        r.value = span(element_value(e), e.vlen)
+    elif e != NULL and e.meta & E_CELL:
+        r.counts = element_cell(e).counts
+        w = cell_winner(&k.actors, element_cell(e))
+        if w != NULL:
+            r.dot = w.dot
+            r.value = span(write_value(w), w.n)
+    return r
+
+
+cdef Span string_view(Kernel *k, Element *e) noexcept nogil:
+    cdef int64_t whole
+    cdef long double real
+    cdef Reading r
+    cdef int kind
+    if e.meta & E_PLAIN:
+        return span(element_value(e), e.vlen)
+    r = element_reading(k, e)
+    if r.dot and next_count(&r, NULL) == NULL:
+        return r.value
+    kind = shown_number(&k.actors, &r, &whole, &real)
+    if kind == NO_NUMBER:
+        return r.value                     # text hides the counter entries
+    return span(k.number, format_long_double(real, k.number) if kind == REAL
+                else format_int64(whole, k.number))
+
+
+cdef int string_int(Kernel *k, Element *e, int64_t *out) noexcept nogil:
+    cdef long double real
+    cdef Reading r
+    cdef int kind
+    if e.meta & E_PLAIN:
+        return WHOLE if parse_int64(element_value(e), e.vlen, out) else NO_NUMBER
+    r = element_reading(k, e)
+    if r.dot and next_count(&r, NULL) == NULL:
+        return WHOLE if parse_int64(r.value.p, r.value.n, out) else NO_NUMBER
+    kind = shown_number(&k.actors, &r, out, &real)
+    return kind if kind != REAL else NO_NUMBER
+
+
+cdef void key_touch(Kernel *k, Element *e) noexcept nogil:
+    e.meta = (e.meta & 0xff) | access_second(k) << 8
+
+
+cdef int64_t key_idle(Kernel *k, Element *e) noexcept nogil:
+    return (access_second(k) - (e.meta >> 8)) & 0xffffff
+
+
+cdef void key_set_idle(Kernel *k, Element *e, int64_t seconds) noexcept nogil:
+    cdef uint32_t ago = <uint32_t>min(seconds, <int64_t>0xffffff)
+    e.meta = (e.meta & 0xff) | (access_second(k) - ago) << 8

@@ -1,0 +1,191 @@
+# The state of a replica: the structs that its parts share. What each part keeps of it stands in a
+# struct of its own, named by the part.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+
+from crdtredis.buffer cimport Buffer, Span, span
+
+cdef enum:
+    CONFLICTS = 128         # how many CRDT.CONFLICTS remembers
+    CONFLICT_TEXT = 64      # bytes of key and of each value it remembers
+
+# A hash, set, sorted set or list: members are elements like keys, each with a cell. A hash field's
+# value is bytes, a set member has none, a sorted set member's is its score (8 bytes, double). Of a
+# list, elements stand in blocks (core/block.pxi).
+cdef struct Collection:
+    Collection *next
+    int type                # T_*
+    uint32_t tombstones     # members with a tombstone
+    # members with a live cell; the table also holds those that have tombstones only
+    size_t live
+    size_t cells            # members that are not plain: only they can have counter entries
+    # by actor: no write here is newer. Of a small collection nothing, which is told by v == NULL
+    VersionVector written
+    Table table             # empty for lists
+    # sorted sets: the live members by (score, name); lists: the blocks by position
+    Order order
+
+# Of a list, what follows the struct: the dots of the last two inserts applied, the last first. Not
+# state: they only help to guess where the next will be.
+cdef inline uint64_t *list_recent(Collection *c) noexcept nogil:
+    return <uint64_t*>(<char*>c + sizeof(Collection))
+
+# What an E_ENTRY element points to: whatever a plain string key does not need.
+cdef struct Entry:
+    Element *owner
+    # what the key holds beside a string; nearly always one, never an empty one
+    Collection *collections
+    Cell deadline           # register of absolute ms (W_NUMBER writes)
+    uint32_t heap           # place in the deadline heap + 1; 0: not in it
+    uint16_t db
+    uint16_t expiring       # counted in its database's `expiring`
+
+cdef struct Database:
+    Table table
+    size_t live             # keys with a live value; the table also holds tombstones and leftovers
+    size_t expiring         # those of them that have a deadline
+    Counted counted
+    uint32_t timed          # keys in the deadline heap
+    VersionVector written   # by actor: no write, increment or deadline here is newer
+
+cdef struct HeapItem:
+    int64_t at              # ms: when this replica should look at the key
+    Entry *entry
+
+# A key somebody WATCHes or waits for; version grows with every effect on it, local or remote.
+cdef struct Watch:
+    Watch *next
+    Watch *next_ready
+    uint64_t version
+    # of whoever waits for the key (the engine's), NULL: nobody. An effect then puts it on the list
+    # Kernel.ready
+    void *waiters
+    uint32_t hash
+    uint32_t db
+    uint32_t holders
+    int ready               # on that list, which is a holder
+    size_t n                # bytes of key, which follow the struct
+
+cdef inline Span watch_key(Watch *w) noexcept nogil:
+    return span(<char*>w + sizeof(Watch), w.n)
+
+# Consecutive finished ops of one actor in Kernel.ops, bytes [begin, end); or a single large one, in
+# a buffer of its own, from `begin` to its end, with HEAD_ROOM bytes or more before it for what a
+# record puts in front, or lent, where it was received.
+cdef struct Run:
+    uint16_t slot
+    uint64_t last           # seq
+    size_t begin
+    size_t end
+    Buffer large
+    Span lent               # without tag and length
+
+# A record of the log (core/record.pxi): bytes [at, buf.n) of buf, and then those of `rest`.
+cdef struct Record:
+    Buffer buf
+    size_t at
+    int large               # it holds a single large op, and nobody else wants the buffer
+    Span rest               # a large op where it was received; else of no bytes
+
+# Concurrent writes that had to be decided.
+cdef struct Conflict:
+    int64_t at              # ms, by the local clock
+    uint32_t db
+    int type
+    uint32_t key_n
+    uint32_t name_n
+    uint32_t n[2]           # bytes of winner's and loser's value
+    uint16_t actor[2]
+    uint64_t stamp[2]
+    char key[64]
+    char name[64]
+    char value[2][64]
+
+cdef struct Pending:
+    Table ops               # by dot
+    size_t bytes            # that they take, with what the table needs
+    size_t limit
+    size_t held_ops         # ops of all that are HELD
+    uint16_t held           # root of the heap of those, slot + 1
+    uint16_t ready          # the queue: first,
+    uint16_t ready_last     # ... and last
+
+cdef struct Kernel:
+    Database db[16]
+    Actors actors
+    uint16_t me             # slot of this process's actor
+    uint64_t hash_key[2]
+    uint64_t seed           # for random choices (never in applying)
+    Buffer few              # the live ones found among many tombstones: see random_among_few
+    # time, passed in
+    int64_t now             # ms since 1970; set by the owner before each loop iteration or call
+    uint64_t newest_stamp   # the greatest stamp observed or made
+    # the op being made: effects are encoded into `effects`, and the finished op into `ops`
+    int depth               # op_begin nesting
+    int has_op              # the first effect of this op has been made
+    uint32_t effect_count
+    size_t op_most          # bytes of effects: OP_MOST, less in tests
+    uint64_t began          # `changes` when the command under way began
+    # a Refused, if it is: what it would make is no good, and it makes none of it
+    int refused
+    uint64_t torn           # ops that were closed in the middle of a command: none
+    Applying op
+    Buffer effects
+    Buffer listed           # scratch: counter entries that an effect cancels, in wire form
+    Buffer position         # scratch
+    Buffer made             # scratch: a position in wire form
+    Buffer total            # scratch: a total in wire form
+    int deps_changed        # a remote op was applied since this actor's last op
+    # finished ops, own and received, not yet taken: runs from run_at on say whose ops stand where
+    # in `ops`
+    Buffer ops
+    size_t ops_size         # bytes of all, the large ones included
+    Run *runs
+    uint32_t run_at
+    uint32_t run_n
+    uint32_t run_cap
+    Buffer declarations     # of the actors whose first ops are among these
+    int recovering          # what is received is in the log already
+    # the bytes given to `receive` stay there until take_record has given out all that was in them
+    int lending
+    Pending pending         # ops that may not be applied yet
+    int64_t max_skew        # ms: ops stamped further ahead wait
+    # actors that peers declared, less one for every NEWCOMER_MS since; at `newcomers_at` (ms)
+    int64_t newcomers
+    int64_t newcomers_at
+    # ms since 1970: up to here stamps are no further ahead than if it were now; 0: none are
+    int64_t accepted
+    # the op under examination
+    Effect *decoded         # its first DECODED_KEPT effects
+    const char *decoded_rest    # where the others begin
+    # deadlines
+    HeapItem *heap
+    uint32_t heap_n
+    uint32_t heap_cap
+    int64_t expiry_grace    # ms that other replicas leave to the one that set the deadline
+    # watched keys: chains by hash
+    Watch **watches
+    uint32_t watch_mask     # chains less one
+    uint32_t watch_n
+    Watch *ready            # keys that are waited for and were touched, in that order
+    Watch *ready_last
+    # counters and scratch
+    uint64_t changes        # effects applied since the start ("dirty")
+    uint64_t expired        # keys removed here at their deadline
+    uint64_t conflicts      # concurrent writes that had to be decided
+    char number[5200]       # where string_view formats a number
+    Collection *garbage     # detached collections, freed a little at a time
+    Conflict *conflict      # ring, newest at (conflicts - 1) % CONFLICTS
+    # where the search for tombstones goes on
+    uint32_t collect_db
+    uint64_t collect_cursor # a bucket of the database's table
+    uint32_t collect_place  # in it: each key has one for itself and one for each collection
+    uint64_t collect_member # a bucket of that collection's table
+
+cdef inline int64_t kernel_tombstones(const Kernel *k) noexcept nogil:
+    cdef int64_t n = 0
+    cdef int i
+    for i in range(DATABASES):
+        n += k.db[i].counted.tombstones
+    return n

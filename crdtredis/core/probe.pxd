@@ -1,0 +1,1 @@
+# The test door. See core/probe.pxi.

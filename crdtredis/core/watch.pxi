@@ -1,0 +1,128 @@
+# Watched keys: by WATCH, and by clients that wait at a key.
+#
+# Keys stand in chains by hash, each with a version that grows with every effect on it, local or
+# remote.
+
+from libc.stdint cimport uint32_t
+from libc.string cimport memcmp, memset
+
+from crdtredis.buffer cimport Span, copy_span
+
+cdef enum:
+    WATCH_CHAINS = 64       # at least; they double when there are more watched keys
+
+
+cdef Watch *watch_find(Kernel *k, uint32_t db, Span key, uint32_t hash) noexcept nogil:
+    cdef Watch *w = k.watches[hash & k.watch_mask] if k.watches != NULL else NULL
+    while (w != NULL and not (w.hash == hash and w.db == db and w.n == key.n
+                              and memcmp(watch_key(w).p, key.p, key.n) == 0)):
+        w = w.next
+    return w
+
+
+cdef void watch_chains(Kernel *k, uint32_t n) noexcept nogil:
+    """Spreads the watched keys over n chains, a power of two."""
+    cdef Watch **old = k.watches
+    cdef Watch **at
+    cdef Watch *w
+    cdef Watch *next
+    cdef uint32_t i
+    k.watches = <Watch**>mem_alloc(n * sizeof(Watch*))
+    memset(k.watches, 0, n * sizeof(Watch*))
+    for i in range(k.watch_mask + 1 if old != NULL else 0):
+        w = old[i]
+        while w != NULL:
+            next = w.next
+            at = &k.watches[w.hash & (n - 1)]
+            w.next = at[0]
+            at[0] = w
+            w = next
+    k.watch_mask = n - 1
+    mem_free(old)
+
+
+cdef Watch *watch_hold(Kernel *k, uint32_t db, Span key) noexcept nogil:
+    cdef uint32_t hash = key_hash(k, key.p, key.n)
+    cdef Watch *w = watch_find(k, db, key, hash)
+    cdef Watch **at
+    if w == NULL:
+        if k.watches == NULL:
+            watch_chains(k, WATCH_CHAINS)
+        elif k.watch_n > k.watch_mask:
+            watch_chains(k, 2 * (k.watch_mask + 1))
+        w = <Watch*>mem_alloc(sizeof(Watch) + key.n)
+        memset(w, 0, sizeof(Watch))
+        w.hash = hash
+        w.db = db
+        w.n = key.n
+        copy_span(<char*>w + sizeof(Watch), key)
+        at = &k.watches[hash & k.watch_mask]
+        w.next = at[0]
+        at[0] = w
+        k.watch_n += 1
+    w.holders += 1
+    return w
+
+
+cdef void watch_release(Kernel *k, Watch *w) noexcept nogil:
+    cdef Watch **at
+    w.holders -= 1
+    if w.holders:
+        return
+    at = &k.watches[w.hash & k.watch_mask]
+    while at[0] != w:
+        at = &at[0].next
+    at[0] = w.next
+    mem_free(w)
+    k.watch_n -= 1
+    if k.watch_n == 0:
+        mem_free(k.watches)
+        k.watches = NULL
+
+
+cdef inline void note_watch(Kernel *k, Watch *w) noexcept nogil:
+    w.version += 1
+    if w.waiters != NULL:
+        watch_put_ready(k, w)
+
+
+cdef void watch_put_ready(Kernel *k, Watch *w) noexcept nogil:
+    if not w.ready:
+        w.ready = 1
+        w.holders += 1
+        w.next_ready = NULL
+        if k.ready == NULL:
+            k.ready = w
+        else:
+            k.ready_last.next_ready = w
+        k.ready_last = w
+
+
+cdef Watch *watch_take_ready(Kernel *k) noexcept nogil:
+    cdef Watch *w = k.ready
+    if w != NULL:
+        k.ready = w.next_ready
+        w.ready = 0
+    return w
+
+
+cdef void note_touched(Kernel *k, uint32_t db, Span key, uint32_t hash) noexcept nogil:
+    cdef Watch *w = watch_find(k, db, key, hash)
+    if w != NULL:
+        note_watch(k, w)
+
+
+cdef void key_modified(Kernel *k, uint32_t db, Span key) noexcept nogil:
+    if k.watch_n:
+        note_touched(k, db, key, key_hash(k, key.p, key.n))
+
+
+cdef void touch_all(Kernel *k, uint32_t db) noexcept nogil:
+    cdef Watch *w
+    cdef uint32_t i
+    for i in range(k.watch_mask + 1 if k.watch_n else 0):
+        w = k.watches[i]
+        while w != NULL:
+            if w.db == db and key_find(k, db, watch_key(w)) != NULL:
+                note_watch(k, w)
+            w = w.next
