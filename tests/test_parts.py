@@ -1,10 +1,11 @@
-"""The parts of the kernel: each uses only those that stand before it in the index, so there is no
-circle among them, and each has a contract, core/<part>.pxd.
+"""The parts of the kernel, the codec and the engine: each uses only those that stand before it in
+the index, so there is no circle among them, and each has a contract, <folder>/<part>.pxd.
 
-A part is core/<part>.pxi together with core/<part>.pxd. What it defines (functions, structs, enums
-and their constants, classes, globals) and what it uses is read from the sources: words, without
-comments, strings, attributes and the names of fields. So nothing local may have the name of
-something in a later part.
+A part is <folder>/<part>.pxi together with <folder>/<part>.pxd. What it defines (functions,
+structs, enums and their constants, classes, globals) and what it uses is read from the sources:
+words, without comments, strings, attributes and the names of fields. So nothing local may have the
+name of something in a later part. What the index declares without saying what is in it (`cdef
+struct Box`) may be pointed to by every part.
 """
 import re
 from pathlib import Path
@@ -12,8 +13,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "crdtredis"
-CORE = PACKAGE / "core"
-INDEX = re.findall(r'include "core/(\w+)\.pxd"', (PACKAGE / "_core.pxd").read_text())
+FOLDERS = ("core", "resp", "engine")
 DEFINITIONS = [re.compile(p, re.M) for p in (
     r"^(?:cdef|def) [^\n(]*\b(\w+)\(",                                  # functions
     r"^(?:cdef )?(?:struct|enum|class|ctypedef \w+) (\w+)",             # types
@@ -23,9 +23,15 @@ BLOCK = re.compile(r"^cdef (struct|enum|extern)\b.*:\n((?:    .*\n|\n)*)", re.M)
 FIELD = re.compile(r"\b\w+(?:\[\w+\])*$", re.M)
 
 
-def source(part: str) -> str:
+def index(folder: str, ending: str) -> list[str]:
+    """The parts in the order in which the index includes them."""
+    text = (PACKAGE / f"_{folder}.{ending}").read_text()
+    return re.findall(rf'include "{folder}/(\w+)\.px[di]"', text)
+
+
+def source(folder: str, part: str) -> str:
     """Both files of a part without docstrings, strings and comments."""
-    files = [CORE / f"{part}.pxd", CORE / f"{part}.pxi"]
+    files = [PACKAGE / folder / f"{part}.pxd", PACKAGE / folder / f"{part}.pxi"]
     text = "\n".join(f.read_text() for f in files if f.exists())
     text = re.sub(r'"""(?:[^\\]|\\.)*?"""', '""', text, flags=re.S)
     return re.sub(r" *(#.*)?$", "", re.sub(r'"(?:[^"\\\n]|\\.)*"', '""', text), flags=re.M)
@@ -46,22 +52,27 @@ def used(text: str) -> set[str]:
     return set(re.findall(r"(?<![.\w])[A-Za-z_]\w*", text))
 
 
-SOURCES = {part: source(part) for part in INDEX}
-HOME = {name: part for part, text in reversed(SOURCES.items()) for name in defined(text)}
+PARTS = {folder: index(folder, "pxd") for folder in FOLDERS}
+SOURCES = {(folder, part): source(folder, part) for folder in FOLDERS for part in PARTS[folder]}
+HOME = {folder: {name: part for part in reversed(PARTS[folder])
+                 for name in defined(SOURCES[folder, part])} for folder in FOLDERS}
+OPAQUE = {folder: re.findall(r"^cdef struct (\w+)$", (PACKAGE / f"_{folder}.pxd").read_text(),
+                             re.M) for folder in FOLDERS}
 
 
-def test_each_file_is_in_the_index_and_each_part_has_a_contract():
-    parts = re.findall(r'include "core/(\w+)\.pxi"', (PACKAGE / "_core.pyx").read_text())
-    assert {f.stem for f in CORE.glob("*.pxi")} == set(parts)
-    assert {f.stem for f in CORE.glob("*.pxd")} == set(INDEX)
-    assert [p for p in INDEX if p in parts] == parts, "one order in both indexes"
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_each_file_is_in_the_index_and_each_part_has_a_contract(folder):
+    parts = index(folder, "pyx")
+    assert {f.stem for f in (PACKAGE / folder).glob("*.pxi")} == set(parts)
+    assert {f.stem for f in (PACKAGE / folder).glob("*.pxd")} == set(PARTS[folder])
+    assert [p for p in PARTS[folder] if p in parts] == parts, "one order in both indexes"
 
 
-@pytest.mark.parametrize("part", INDEX)
-def test_a_part_uses_only_those_before_it(part):
-    place = INDEX.index(part)
-    later = {n: HOME[n] for n in used(SOURCES[part])
-             if n in HOME and INDEX.index(HOME[n]) > place}
+@pytest.mark.parametrize("folder, part", SOURCES, ids=map("/".join, SOURCES))
+def test_a_part_uses_only_those_before_it(folder, part):
+    home, place = HOME[folder], PARTS[folder].index
+    text = re.sub(rf"\b(?:{'|'.join(OPAQUE[folder])}) \*", "*", SOURCES[folder, part])
+    later = {n: home[n] for n in used(text) if n in home and place(home[n]) > place(part)}
     assert later == {}
 
 
