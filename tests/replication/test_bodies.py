@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from crdtredis.replication import plan
-from crdtredis.replication.flow import REPLIES, STEP, Budget, PartialOp
+from crdtredis.replication.flow import REPLIES, STEP, Budget, PartialOp, ProgressLimit
 from crdtredis.replication.peer import Peer
 from crdtredis.replication.wire import (BODY_MAX, CONTENT_TYPE, HEAD_MAX, OP_MOST, PART, Refusal,
                                         decode, encode, proto)
@@ -159,6 +159,18 @@ async def test_an_op_may_take_longer_than_the_time_limit_as_long_as_it_moves():
             await until(lambda: peer.state == "up")
             a.set("large", value(PART - 1000))                  # one request, which takes 2.6 s
             await until(lambda: b.get("large") is not None, 20)
+
+
+@run
+async def test_each_step_that_moves_renews_the_time_limit():
+    async with ProgressLimit(5.0) as limit:
+        for moved in (limit.moved, limit.wrote):
+            before = limit._limit.when()
+            await asyncio.sleep(0.001)
+            moved(STEP - 1)
+            assert limit._limit.when() == before
+            moved(1)
+            assert limit._limit.when() > before
 
 
 @run

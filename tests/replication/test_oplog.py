@@ -70,7 +70,9 @@ def test_a_reader_of_some_actors_gets_no_others():
         log.append(w.iterate(1, 1), 0.0)
     a, b = (r.actor for r in w.replicas)
     for start in ({}, {a: 20}, {a: 20, b: 50}, {a: 50}):
-        at, ops = drain(log, log.cursor(start, {a}))
+        cursor = log.cursor(start, {a})
+        at, ops = drain(log, cursor)
+        assert cursor.clock.get(b) == start.get(b), "it claims what it did not get"
         assert at.get(a) == 50 and at.get(b) == start.get(b) and ops == 50 - start.get(a, 0)
 
 

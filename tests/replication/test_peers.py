@@ -8,12 +8,14 @@ test here.
 """
 import asyncio
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from crdtredis._core import Replica
 from crdtredis.replication import crdtredis_pb2 as pb
 from crdtredis.replication import peer as peers
+from crdtredis.replication.oplog import Chunk
 from crdtredis.replication.peer import Peer
 from crdtredis.replication.wire import CONTENT_TYPE, PROTOCOL, decode, encode, entries, proto
 from tests.replication import network
@@ -149,6 +151,20 @@ async def test_pause_cuts_both_directions_and_resume_joins_them():
         assert b.peer(a).error == "paused: a has paused replication with b (CRDT.PEER RESUME there)"
         a.pause(paused=False)
         await converged([a, b, c], 3)
+
+
+@run
+async def test_nothing_leaves_on_a_stream_from_the_moment_of_a_pause():
+    """PAUSE sets a flag in the engine's thread. The stream lives on until this one has seen it."""
+    async with Network(2) as (a, b):
+        await all_up(a, b)
+        pushed, peer = [], a.peer(b)
+        await until(lambda: peer._sender is not None)
+        sender, peer._sender = peer._sender, SimpleNamespace(push=lambda *sent: pushed.append(sent))
+        for a.hub.paused_all in (True, False):
+            peer._send(Chunk(b"", 1))
+        peer._sender = sender
+        assert len(pushed) == 1
 
 
 @run

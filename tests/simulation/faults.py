@@ -644,7 +644,8 @@ FAULTS = [
           "        self._sender.push(chunk, batch, told)"),
     Fault("sent on a stream although paused",
           PEERS + "peer.py",
-          "replication/test_peers.py::test_pause_cuts_both_directions_and_resume_joins_them",
+          "replication/test_peers.py::"
+          "test_nothing_leaves_on_a_stream_from_the_moment_of_a_pause",
           "        if self.is_paused:\n"
           "            return\n"
           "        told",
@@ -680,8 +681,7 @@ FAULTS = [
           "                parts.clear()"),
     Fault("a time limit in total",
           PEERS + "flow.py",
-          "replication/test_bodies.py::"
-          "test_an_op_may_take_longer_than_the_time_limit_as_long_as_it_moves",
+          "replication/test_bodies.py::test_each_step_that_moves_renews_the_time_limit",
           "            self._limit.reschedule(",
           "            (lambda at: None)("),
     Fault("one budget for all peers",
@@ -891,9 +891,9 @@ FAULTS = [
           ":\n"),
     Fault("log: headers read again for every segment",
           STORAGE + "reader.py",
-          "storage",
-          "        if not links or links[-1].number != newest:\n",
-          "        if 1:\n"),
+          "storage/test_reader.py::test_headers_are_read_once_not_once_for_every_segment",
+          "links = read_chain(self._folder, newest, None, links)",
+          "links = read_chain(self._folder, newest, None, [])"),
     Fault("log: marks not heeded",
           STORAGE + "recovery.py",
           "storage/test_reader.py::"
@@ -914,7 +914,7 @@ FAULTS = [
           "            pass\n"),
     Fault("log: segments behind a torn end removed from the oldest on",
           STORAGE + "recovery.py",
-          "storage",
+          "storage/test_recovery.py::test_segments_behind_a_torn_end_are_set_aside_the_newest_first",
           "            for n in range(newest, number, -1) if",
           "            for n in range(number + 1, newest + 1) if"),
     Fault("log: check cuts a torn end",
@@ -941,7 +941,7 @@ FAULTS = [
           "            directory = False\n"),
     Fault("log: a repaired header keeps a lost ceiling",
           STORAGE + "check.py",
-          "storage",
+          "storage/test_reader.py::test_nor_is_one_whose_header_a_repair_rebuilt",
           "ceiling=after.header.ceiling if after and after.header else None)",
           "ceiling={})"),
     Fault("log: an actor declared again at each start",

@@ -227,6 +227,9 @@ def test_nor_is_one_whose_header_a_repair_rebuilt(tmp_path):
         with open(segment_path(tmp_path, number), "r+b") as f:
             f.write(b"garbage" * 5)
     assert check.main(str(tmp_path), True) == 0
+    # what is left of the lost ceilings: that of the next header, which is no lower
+    later = header_of(segment_path(tmp_path, 4), 4, "a").ceiling
+    assert later and header_of(segment_path(tmp_path, 3), 3, "a").ceiling == later
     again = Node(tmp_path, epoch=2, max_segment_size=2000)
     again.made = first.made
     everybody_gets_everything(again)

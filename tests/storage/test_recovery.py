@@ -2,6 +2,7 @@
 import os
 import random
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from crdtredis.storage.chain import header_of
 from crdtredis.storage.format import (MAGIC, Header, encode_header, read_header, segment_numbers,
                                       segment_path)
 from crdtredis.storage.reader import LogReader
-from crdtredis.storage.recovery import RecoveryError, recover
+from crdtredis.storage.recovery import RecoveryError, behind, recover
 from tests.storage.node import Node
 
 
@@ -199,6 +200,14 @@ def test_a_newest_segment_that_was_only_being_created_is_removed(many, content):
     r, replica = again(many.folder)
     assert segment_numbers(many.folder)[-1] == last and replica.digest() == many.digest()
     assert [c.path for c in r.truncations] == [segment_path(many.folder, last + 1)]
+
+
+def test_segments_behind_a_torn_end_are_set_aside_the_newest_first(many):
+    """A crash in between leaves a log with a torn end, as before, and no gap."""
+    newest = segment_numbers(many.folder)[-1]
+    found = behind(many.folder, newest, 1)
+    paths = [segment_path(many.folder, n) for n in range(newest, 1, -1)]
+    assert len(paths) > 2 and [x.path for x in found] == paths
 
 
 def test_a_first_segment_that_was_only_being_created_is_removed(tmp_path):
@@ -396,16 +405,25 @@ def test_a_read_that_gives_less_than_was_asked_for_is_not_the_end_of_the_file(ma
 def test_read_header_never_fails_otherwise_than_it_says(tmp_path):
     from crdtredis.storage.format import FormatError
     rng = random.Random(3)
-    good = encode_header(Header("a", 1, 0, ((5, "a", 1),), {5: 7}, None))
-    path = tmp_path / "x"
+    header = Header("a", 1, 0, ((5, "a", 1),), {5: 7}, None)
+    good = encode_header(header)
+    path, outcomes = tmp_path / "x", {"refused": 0, "read": 0}
     for _ in range(500):
-        data = bytearray(good)
+        data = bytearray(good + b"more")
+        begin = rng.choice([0, 0, 0, len(good)])        # in the header, or behind it
         for _ in range(rng.randrange(1, 4)):
-            data[rng.randrange(len(data))] = rng.randrange(256)
+            data[rng.randrange(begin, len(data))] = rng.randrange(256)
         path.write_bytes(data[:rng.randrange(len(data) + 1)] if rng.random() < 0.5 else data)
         fd = os.open(path, os.O_RDONLY)
         try:
-            read_header(fd)
-        except FormatError:
-            pass
+            found = read_header(fd)
+        except FormatError as e:
+            outcomes["refused"] += 1
+            assert str(e) and 0 <= e.offset <= len(data)
+        else:
+            # the checksum makes it certain that nothing was changed up to the end of the record
+            outcomes["read"] += 1
+            assert data.startswith(good) and found.size == len(good)
+            assert replace(found, size=0) == replace(header, size=0)
         os.close(fd)
+    assert outcomes["refused"] > 300 and outcomes["read"] > 10, outcomes
