@@ -12,13 +12,17 @@ cdef enum:
     NEWCOMERS = 1024
     NEWCOMER_MS = 10000
 
+# What became of a Batch: for the kernel, for the engine's RESULT messages, and (_core.ReceiveStatus)
+# for Python.
 cdef enum Received:
     RECEIVED_ALL = 0        # every op is applied, known already, or waits for what it depends on
     RECEIVED_BAD = -1       # the bytes are not a Batch; ops before the bad one are applied
-    RECEIVED_FULL = -2      # the causal buffer is full; ask again later
+    RECEIVED_FULL = -2      # the causal buffer is full; send it again later
     # a run of an actor nobody declared, or a declaration that contradicts a known one
     RECEIVED_UNDECLARED = -3
-    RECEIVED_CROWD = -5     # more new actors at once than are taken in (-4: see ANSWER_UNLOGGED)
+    # applied, but the log could not take it: send it again later. The kernel itself never says so
+    RECEIVED_UNLOGGED = -4
+    RECEIVED_CROWD = -5     # more new actors at once than are taken in
 
 # Applies waiting ops that may be applied by now, as many as take about `most` bytes. 1 while more
 # of them are left: then it is to be called again soon. Called now and then in any case, for those

@@ -7,6 +7,8 @@
 # inside without the GIL.
 
 import os
+from enum import IntEnum
+
 from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 
 from libc.stddef cimport size_t
@@ -21,6 +23,12 @@ cdef enum:
 
 TYPE_NAMES = {T_STRING: "string", T_HASH: "hash", T_SET: "set", T_ZSET: "zset", T_LIST: "list",
               T_NONE: "none"}
+
+# What became of a Batch (enum Received in receive.pxd), for Python.
+ReceiveStatus = IntEnum("ReceiveStatus", {
+    "ALL": RECEIVED_ALL, "BAD": RECEIVED_BAD, "FULL": RECEIVED_FULL,
+    "UNDECLARED": RECEIVED_UNDECLARED, "UNLOGGED": RECEIVED_UNLOGGED, "CROWD": RECEIVED_CROWD})
+
 
 cdef class Replica:
     """The state of one replica, acting as the actor (replica_id, epoch).

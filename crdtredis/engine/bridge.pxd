@@ -11,10 +11,6 @@ cdef enum MessageKind:
     MESSAGE_RESULT = 3      # engine -> sync: to a RECEIVE of the same token: status (int8)
     MESSAGE_RECEIVE = 4     # sync -> engine: an encoded Batch from a peer
 
-cdef enum:
-    # beside the codes of Received: applied, but the log could not take it; send it again later
-    RESULT_UNLOGGED = -4
-
 cdef struct Message:
     Message *next
     int kind

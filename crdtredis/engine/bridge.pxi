@@ -40,7 +40,6 @@ cdef enum:
 OPS = MESSAGE_OPS
 GAP = MESSAGE_GAP
 RESULT = MESSAGE_RESULT
-UNLOGGED = RESULT_UNLOGGED
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
@@ -211,8 +210,8 @@ cdef class Bridge:
 
         OPS: an encoded Batch, of one iteration or of several put together to about DRAIN_JOIN
         bytes; declarations of actors stand at its front. RESULT: one signed byte of status (0:
-        applied, known already or waiting for what it depends on; negative: Received's codes, or
-        UNLOGGED). """
+        applied, known already or waiting for what it depends on; negative: another
+        _core.ReceiveStatus)."""
         cdef uint64_t count
         cdef MessageQueue taken
         cdef Message *b

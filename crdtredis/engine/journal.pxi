@@ -8,8 +8,8 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport free, realloc
 from libc.string cimport strerror
 
-from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, PENDING_SLICE, RECORD_FULL, RECORD_HEAD,
-                              has_ops, receive, record_end, retry_pending, take_record)
+from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, PENDING_SLICE, RECEIVED_UNLOGGED, RECORD_FULL,
+                              RECORD_HEAD, has_ops, receive, record_end, retry_pending, take_record)
 from crdtredis.buffer cimport Span, buffer_free, need_memory, span
 from crdtredis.errors cimport LOG_NOT_WRITTEN
 
@@ -56,7 +56,7 @@ cdef void receive_messages(Journal self) noexcept nogil:
 
 
 cdef void receive_message(Journal self, Message *b) noexcept nogil:
-    cdef int status = RESULT_UNLOGGED
+    cdef int status = RECEIVED_UNLOGGED
     if not self.d.guard & GUARD_MISCONF:
         # the message stays until log_ops, in this very iteration
         self.d.kernel.lending = not self.d.guard & GUARD_LOADING
@@ -103,7 +103,7 @@ cdef void give_results(Journal self, int logged) noexcept nogil:
     cdef uint32_t i
     for i in range(self.owed_n):
         self.bridge.put_result(self.owed[i].message,
-                               self.owed[i].status if logged else RESULT_UNLOGGED)
+                               self.owed[i].status if logged else RECEIVED_UNLOGGED)
     self.owed_n = 0
 
 

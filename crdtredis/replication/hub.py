@@ -44,6 +44,7 @@ import aiohttp
 from multidict import CIMultiDict
 
 from crdtredis import clocks
+from crdtredis._core import ReceiveStatus
 from crdtredis.clocks import Actor, Clock
 from crdtredis.errors import DamagedBatch
 from crdtredis.replication import plan
@@ -65,16 +66,15 @@ STOPPED = -100                          # beside the engine's results: it will g
 GATHER = 0.005
 SESSIONS = 1000                         # of replicas that shook hands, listed here or not
 RETIRED = 1000                          # processes remembered as superseded, over all replica ids
-# What the engine says of a Batch it could not take whole (see Received in core/keyspace.pxd and
-# REPLY_UNLOGGED in engine/bridge.pxd); {} is the replica it belongs to, for who sent the Batch
-# reads this as well.
-RECEIVE_FAULTS = {
-    -1: (proto.MALFORMED, "the ops do not decode"),
-    -2: (proto.BUSY, "too many ops wait at {} for what they depend on"),
-    -3: (proto.MALFORMED,
-         "ops of an actor that was never declared, or a declaration that contradicts a known one"),
-    -4: (proto.BUSY, "the log of {} cannot be written"),
-    -5: (proto.BUSY, "more new processes of replicas at once than {} takes in"),
+# What is said to the sender of a Batch that the engine could not take whole; {} is this replica.
+REFUSALS = {
+    ReceiveStatus.BAD: (proto.MALFORMED, "the ops do not decode"),
+    ReceiveStatus.FULL: (proto.BUSY, "too many ops wait at {} for what they depend on"),
+    ReceiveStatus.UNDECLARED: (
+        proto.MALFORMED,
+        "ops of an actor that was never declared, or a declaration that contradicts a known one"),
+    ReceiveStatus.UNLOGGED: (proto.BUSY, "the log of {} cannot be written"),
+    ReceiveStatus.CROWD: (proto.BUSY, "more new processes of replicas at once than {} takes in"),
     STOPPED: (proto.STOPPING, "{} is stopping"),
 }
 
@@ -413,8 +413,8 @@ class Hub:
             return done(last, None)
 
         def finish(status: int) -> None:
-            if status in RECEIVE_FAULTS:
-                code, text = RECEIVE_FAULTS[status]
+            if status in REFUSALS:
+                code, text = REFUSALS[status]
                 return done({}, Refusal(code, text.format(self.replica)))
             if not clocks.observed(self.head, last):
                 # some wait: ask around soon for what they depend on

@@ -67,7 +67,7 @@ def test_operations_that_wait_for_long_are_a_warning(monkeypatch):
 
     from crdtredis import server as module
 
-    replica = SimpleNamespace(waiting=lambda: {"ops": 7, "bytes": 700, "held": 3},
+    replica = SimpleNamespace(pending=lambda: {"ops": 7, "bytes": 700, "held": 3},
                               stats=lambda: {"memory": 10, "actors": 3}, runs_ahead=0,
                               ahead=lambda: [], clock_ids=dict)
     monkeypatch.setattr(module, "held", lambda replica: {})

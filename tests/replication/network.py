@@ -14,7 +14,7 @@ import aiohttp
 from aiohttp import web
 
 from crdtredis import clocks
-from crdtredis._core import Replica, probe_get, probe_make
+from crdtredis._core import ReceiveStatus, Replica, probe_get, probe_make
 from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 from crdtredis.http.app import application
 from crdtredis.replication import plan
@@ -118,7 +118,7 @@ class FakeEngine:
 
     def receive(self, token, batch):
         if self.failed:
-            self.results.append((token, -4))
+            self.results.append((token, ReceiveStatus.UNLOGGED))
             return self.signal()
         self.received.append(batch)
         self.replica.now = int(time.time() * 1000)
@@ -126,11 +126,11 @@ class FakeEngine:
         try:
             self.replica.receive(batch)
         except DamagedBatch:
-            status = -1
+            status = ReceiveStatus.BAD
         except CausalBufferFull:
-            status = -2
+            status = ReceiveStatus.FULL
         except UndeclaredActor:
-            status = -3
+            status = ReceiveStatus.UNDECLARED
         self.iterate()
         self.results.append((token, status))
         os.eventfd_write(self.fd, 1)

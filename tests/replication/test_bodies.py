@@ -11,6 +11,7 @@ import aiohttp.abc
 import pytest
 from aiohttp import web
 
+from crdtredis._core import ReceiveStatus
 from crdtredis.replication import plan
 from crdtredis.replication.flow import REPLIES, STEP, Budget, PartialOp, ProgressLimit
 from crdtredis.replication.peer import Peer
@@ -334,7 +335,7 @@ async def test_a_refused_large_op_stays_whole_at_the_receiver_until_it_can_be_ta
             nonlocal refusals
             if len(batch) > PART and refusals < 3:
                 refusals += 1
-                b.engine.results.append((token, -2))
+                b.engine.results.append((token, ReceiveStatus.FULL))
                 os.eventfd_write(b.engine.fd, 1)
             else:
                 receive(token, batch)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
+from crdtredis._core import ReceiveStatus
 from crdtredis.replication.service import Service
 from crdtredis.replication.hub import Hub
 from crdtredis.replication.peer import Peer
@@ -139,7 +140,7 @@ def refusing(node: Node):
     def refuse(token, batch):
         if healed:
             return receive(token, batch)
-        node.engine.results.append((token, -1))
+        node.engine.results.append((token, ReceiveStatus.BAD))
         node.engine.signal()
 
     node.engine.receive = refuse

@@ -7,6 +7,7 @@ import time
 import aiohttp
 import pytest
 
+from crdtredis._core import ReceiveStatus
 from crdtredis.replication.stream import REPLY, REFUSAL, NO_HEAD, PENDING, PUSH, UPGRADE
 from crdtredis.replication.wire import BODY_MAX, PROTOCOL, decode, encode, proto
 from tests.replication import network
@@ -102,7 +103,7 @@ async def test_a_full_receiver_is_tried_again_with_fewer_at_a_time():
             nonlocal refusals
             if refusals < 3:
                 refusals += 1
-                b.engine.results.append((token, -2))
+                b.engine.results.append((token, ReceiveStatus.FULL))
                 b.engine.signal()
             else:
                 receive(token, batch)
