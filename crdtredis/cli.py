@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from crdtredis import __version__
-from crdtredis.config import (CONFIG_VARIABLE, Config, ConfigError, Fault, example, help_text, near,
-                              parse_flags)
+from crdtredis.config import Config
 from crdtredis.errors import EXIT_CONFIG, EXIT_DATA, StartError
+from crdtredis.settings import CONFIG_VARIABLE, example, help_text
+from crdtredis.sources import ConfigError, Fault, near, parse_flags
 
 USAGE = """\
 crdt-redis: an active-active Redis. Every replica takes reads and writes, and all converge.

@@ -20,7 +20,8 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from crdtredis import REDIS_VERSION, __version__
 
@@ -38,18 +39,43 @@ def section(function: Callable[[Any], Fields]) -> Callable[[Any], Fields]:
     return function
 
 
-def part(executor: Any, name: str) -> Any:
-    """A part of the server (config, engine, log, sync ...), or None."""
-    return getattr(executor.server, name, None)
+class Parts(Protocol):
+    """What INFO and the commands about the server reach of it; of a part that is not there, or not
+    yet, None. Server has all of them, tests have some (SomeParts)."""
+
+    config: Any                         # config.Config
+    engine: Any                         # _engine.Loop: stats(), call_soon()
+    log: Any                            # storage.segments.SegmentLog: status(), sync()
+    sync: Any                           # replication.service.Service
+    last_save: int | None               # Unix time when the log was last forced to disk on request
+    saves: Any                          # commands.server.Saves, made by the first who asks
+
+    def stop(self, reason: str = "") -> None:
+        """Begin an orderly stop."""
+
+
+@dataclass
+class SomeParts:
+    """An executor without a server, or with only some parts of one."""
+    config: Any = None
+    engine: Any = None
+    log: Any = None
+    sync: Any = None
+    last_save: int | None = None
+    saves: Any = None
+
+
+def parts(executor: Any) -> Parts:
+    return executor.server if executor.server is not None else SomeParts()
 
 
 def setting(executor: Any, name: str, default: Any) -> Any:
-    config = part(executor, "config")
+    config = parts(executor).config
     return getattr(config, name) if config is not None else default
 
 
 def engine_stats(executor: Any) -> Fields:
-    engine = part(executor, "engine")
+    engine = parts(executor).engine
     return engine.stats() if engine is not None else {}
 
 
@@ -96,7 +122,7 @@ def uptime() -> int:
 @section
 def server(x: Any) -> Fields:
     replica = x.replica
-    config = part(x, "config")
+    config = parts(x).config
     return {
         "redis_version": REDIS_VERSION, "crdt_redis_version": __version__,
         "redis_git_sha1": "00000000", "redis_git_dirty": 0,
@@ -165,7 +191,7 @@ def memory(x: Any) -> Fields:
 
 @section
 def persistence(x: Any) -> Fields:
-    log = part(x, "log")
+    log = parts(x).log
     out = {
         "loading": int(x.loading), "async_loading": 0, "rdb_changes_since_last_save": x.changes,
         "rdb_bgsave_in_progress": 0,
@@ -193,7 +219,7 @@ def persistence(x: Any) -> Fields:
 def last_save(x: Any) -> int:
     """Unix time: the log is always saved, so what counts is the last time it was forced to disk on
     request, else the start."""
-    at = getattr(x.server, "last_save", None)
+    at = parts(x).last_save
     return at if at is not None else x.replica.epoch // 1000
 
 
@@ -272,7 +298,7 @@ def crdt(x: Any) -> Fields:
 
 
 def peer_infos(x: Any) -> list:
-    sync = part(x, "sync")
+    sync = parts(x).sync
     return sync.peers() if sync is not None else []
 
 

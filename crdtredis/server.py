@@ -47,8 +47,9 @@ from crdtredis import __version__, logs
 from crdtredis._core import Replica, SegmentWriter
 from crdtredis._engine import Bridge, Executor, Loop
 from crdtredis.clocks import Clock, lacking
-from crdtredis.config import ENCODING_LIMITS, SETTINGS, Config
+from crdtredis.config import Config
 from crdtredis.errors import EXIT_ADDRESS, EXIT_CONFIG, EXIT_DATA, EXIT_FORCED, StartError
+from crdtredis.settings import ENCODING_LIMITS, SETTINGS
 from crdtredis.storage.identity import newer_epoch, store_identity, take_identity
 from crdtredis.storage.lock import DirectoryLock
 from crdtredis.storage.reader import LogReader
@@ -95,6 +96,8 @@ class Server:
         self.config = config
         self.started = now_ms()
         self.log: SegmentLog | None = None
+        self.last_save: int | None = None               # for info.Parts, with `saves`
+        self.saves: Any = None
         self._sync: Service | None = None
         self._starting: threading.Thread | None = None  # loads what `sync` needs
         self._logged: Clock = {}                        # the clock as recovered
@@ -463,7 +466,7 @@ class Server:
         if self.replica.runs_ahead:
             reasons.append(ahead_of_clock(self.replica))
         if self.sync is not None:
-            reasons += self.sync.hub.faults()
+            reasons += self.sync.registry.faults()
         warnings = [*lost, *held(self.replica).values()]
         waiting = self.replica.pending()
         if self._waiting >= WAITING_LONG and waiting["ops"] > waiting["held"]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from crdtredis import __version__
-from crdtredis.config import SETTINGS, example
+from crdtredis.settings import SETTINGS, example
 from tests.real.cluster import ROOT, executable, free_port
 
 

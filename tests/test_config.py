@@ -7,10 +7,11 @@ import stat
 import pytest
 
 from crdtredis.commands.keys import matches
-from crdtredis.config import (BY_NAME, BY_PUBLIC, COMMON, MASK, SETTINGS, Config, ConfigError,
-                              Fault, example, format_duration, help_text,
-                              is_loopback, is_peer, parse_duration, parse_flags, parse_size,
-                              reference)
+from crdtredis.config import Config
+from crdtredis.kinds import (format_duration, is_loopback, is_peer, parse_duration, parse_size)
+from crdtredis.settings import (BY_NAME, BY_PUBLIC, COMMON, MASK, SETTINGS, example, help_text,
+                                reference)
+from crdtredis.sources import ConfigError, Fault, parse_flags
 
 FIXED_NAMES = {      # those that existing deployments use, with their defaults
     "server_port": 6379, "http_port": 8080, "replica_id": "", "data_dir": "./data", "peers": (),
@@ -391,7 +392,7 @@ def test_help_and_reference_name_every_setting():
 
 @pytest.mark.parametrize("name, names", [("README.md", COMMON), ("packaging/settings.md", BY_NAME)])
 def test_the_pages_have_the_reference(name, names):
-    """Between its markers a page holds reference() as it is now: python -c 'from crdtredis.config
+    """Between its markers a page holds reference() as it is now: python -c 'from crdtredis.settings
     import reference; print(reference())'"""
     with open(os.path.join(os.path.dirname(__file__), "..", name), encoding="utf-8") as f:
         text = f.read()

@@ -11,7 +11,10 @@ what stands above it.
     _engine                loop and dispatch
     commands.table         what a command is
     _core, _resp           kernel and codec: they know nothing of each other
-    config, errors, logs, buffer, numbers, clocks
+    config                 the settings in force
+    sources                files and flags
+    settings               their declarations
+    kinds, redisconf, errors, logs, buffer, numbers, clocks
 
 Imports made inside a function count like others, those under TYPE_CHECKING do not. In Cython files
 cimports count as well.
@@ -23,8 +26,10 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "crdtredis"
 FLOORS = [
-    {"redisconf"},
-    {"errors", "config", "logs", "buffer", "numbers", "clocks", "__init__"},
+    {"redisconf", "kinds", "errors", "logs", "buffer", "numbers", "clocks", "__init__"},
+    {"settings"},
+    {"sources"},
+    {"config"},
     {"_core", "_resp"},
     {"commands.table"},
     {"_engine"},

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from crdtredis import redisconf
-from crdtredis.config import Config, ConfigError, parse_flags
+from crdtredis.config import Config
+from crdtredis.sources import ConfigError, parse_flags
 from tests.real.cluster import ROOT, executable, free_port
 from tests.respclient import Connection
 

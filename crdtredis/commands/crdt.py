@@ -15,7 +15,7 @@ from crdtredis import info
 from crdtredis._resp import Refusal, Simple
 from crdtredis.commands import usage
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
-from crdtredis.config import is_peer
+from crdtredis.kinds import is_peer
 from crdtredis.errors import (NOT_INTEGER, NOT_IN_SYNC, NO_REPLICATION, NO_SUCH_PEER, PEER_ADDRESS,
                               SYNTAX, WRONG_ARITY, CommandError, integer, time_limit)
 
@@ -28,7 +28,7 @@ def crdt(synopsis: str, arity: int, flags: str, summary: str, complexity: str = 
 
 
 def front(session):
-    sync = info.part(session.executor, "sync")
+    sync = info.parts(session.executor).sync
     if sync is None:
         raise CommandError(NO_REPLICATION)
     return sync
@@ -137,7 +137,7 @@ def sync(session, argv):
         raise CommandError(WRONG_ARITY % "crdt.sync")
     default = info.setting(session.executor, "sync_timeout", 30_000_000_000) // 1_000_000
     timeout = time_limit(argv[1], session.replica.now) if len(argv) == 2 else default
-    replication = info.part(session.executor, "sync")
+    replication = info.parts(session.executor).sync
     if replication is None:
         return {"synced": [], "unreachable": []}
     token = session.defer()

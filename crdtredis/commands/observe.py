@@ -12,7 +12,7 @@ from crdtredis import info
 from crdtredis._resp import Raw, Simple, Verbatim, encode_reply
 from crdtredis.commands.table import command
 from crdtredis.commands.usage import container
-from crdtredis.config import is_loopback
+from crdtredis.kinds import is_loopback
 from crdtredis.errors import (DEBUG_NOT_ALLOWED, DEBUG_PROTOCOL, DEBUG_RESP2, DEBUG_SLEEP,
                               DEBUG_SUBCOMMAND, NOT_FLOAT, NO_SAMPLES, SLOWLOG_COUNT, WRONG_ARITY,
                               CommandError, integer)
@@ -205,7 +205,7 @@ def debug_sleep(session, arg: bytes):
 
 
 def debug_set_active_expire(session, arg: bytes):
-    engine = info.part(session.executor, "engine")
+    engine = info.parts(session.executor).engine
     if engine is not None:
         engine.active_expire = arg != b"0"
     return OK

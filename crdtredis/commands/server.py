@@ -20,7 +20,8 @@ from crdtredis.commands.command import check_patterns
 from crdtredis.commands.keys import matches
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
 from crdtredis.commands.usage import container
-from crdtredis.config import ConfigError, is_glob
+from crdtredis.config import is_glob
+from crdtredis.sources import ConfigError
 from crdtredis.errors import (CONFIG_REWRITE, CONFIG_SET, CONFIG_UNKNOWN, FUNCTION_FLUSH,
                               NOT_0_OR_1, NOT_POSITIVE, NO_CLUSTER, NO_CONFIG, NO_SHUTDOWN,
                               SHUTDOWN_FAILED, SYNTAX, UNKNOWN_CATEGORY, WRONG_ARITY, CommandError,
@@ -33,9 +34,8 @@ def text(arg: bytes) -> str:
     return arg.decode("utf-8", "surrogateescape")
 
 
-def part(session, name: str):
-    """A part of the server, or None where it has none (tests, the simulation)."""
-    return getattr(session.server, name, None)
+def parts(session) -> info.Parts:
+    return info.parts(session.executor)
 
 
 # ---- INFO and what clients ask -------------------------------------------------------------------
@@ -51,7 +51,7 @@ def info_(session, argv):
          tips="nondeterministic_output", summary="The time: seconds since 1970, and microseconds.")
 def time_(session, argv):
     # The kernel's clock stands still during an iteration and counts milliseconds.
-    microseconds = (time.time_ns() // 1000 if part(session, "engine") is not None
+    microseconds = (time.time_ns() // 1000 if parts(session).engine is not None
                     else session.replica.now * 1000)
     return [str(microseconds // 1_000_000), str(microseconds % 1_000_000)]
 
@@ -94,7 +94,7 @@ def config_command(synopsis: str, arity: int, summary: str, since: str = "2.0.0"
 
 
 def configuration(session):
-    config = part(session, "config")
+    config = parts(session).config
     if config is None:
         raise CommandError(NO_CONFIG)
     return config
@@ -102,7 +102,7 @@ def configuration(session):
 
 @config_command("GET parameter...", -3, "The settings whose names match the patterns.")
 def config_get(session, argv):
-    config = part(session, "config")
+    config = parts(session).config
     if config is None:
         return {}
     patterns = [text(p) for p in argv[2:]]
@@ -194,11 +194,11 @@ class Saves:
 def sync_log(session, done) -> None:
     """Forces to disk all that was done up to this command; done(why it failed or None) in the
     engine thread."""
-    server = session.server
-    if not hasattr(part(session, "log"), "sync"):
+    server = parts(session)
+    if server.log is None:
         done(None)
         return
-    if not hasattr(server, "saves"):
+    if server.saves is None:
         server.saves = Saves(server)
     server.saves.ask(done)
 
@@ -206,7 +206,7 @@ def sync_log(session, done) -> None:
 @command("SAVE", arity=1, flags="admin noscript no_async_loading no_multi", group="server",
          since="1.0.0", summary="Forces the log to disk and answers when that is done.")
 def save(session, argv):
-    if not hasattr(part(session, "log"), "sync"):
+    if parts(session).log is None:
         return OK
     token = session.defer()
     sync_log(session,
@@ -263,7 +263,7 @@ def shutdown(session, argv):
 def wait_for(session, local: int, peers: int, timeout_ms: int, reply) -> object:
     """Answers reply(local copies, peers' copies) as soon as both numbers are reached, or the time
     (0: no limit) is up."""
-    sync = part(session, "sync")
+    sync = parts(session).sync
     wrote = session.wrote_as, session.wrote             # (0, 0): nothing, so any replica has it
     count = sync.acknowledged(*wrote) if sync is not None else 0
     if (not local and count >= peers) or not session.can_block:

@@ -38,12 +38,12 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from crdtredis.http.operated import Operated
 from crdtredis.http.replication import Replication, refused
 from crdtredis.replication.wire import BODY_MAX, Refusal, proto
 
 if TYPE_CHECKING:
     from crdtredis.replication.service import Service
-    from crdtredis.server import Server
 
 log = logging.getLogger("crdtredis.http")
 
@@ -80,9 +80,9 @@ def is_our_name(request: web.Request, names: set[str]) -> bool:
     return True
 
 
-def application(service: Service, server: Server | None = None) -> web.Application:
+def application(service: Service, server: Operated | None = None) -> web.Application:
     """The routes for peers, and with a server those for operators too."""
-    token = service.hub.settings.token.encode()
+    token = service.runtime.settings.token.encode()
     names = ({name.removeprefix("-").lower() for name in server.config.http_addresses}
              if server is not None else set())
 
@@ -127,7 +127,7 @@ def application(service: Service, server: Server | None = None) -> web.Applicati
 
     app = web.Application(middlewares=[guard], client_max_size=BODY_MAX)
     limit = server.http_limit if server is not None else 256
-    app.add_routes(Replication(service, max(limit // 2, 1)).routes())
+    app.add_routes(Replication(service.sessions, max(limit // 2, 1)).routes())
     if server is not None:
         from crdtredis.http.operators import Operators
 

@@ -21,11 +21,11 @@ import orjson
 from aiohttp import web
 
 from crdtredis import info
-from crdtredis.config import ConfigError
+from crdtredis.http.operated import Operated
+from crdtredis.sources import ConfigError
 
 if TYPE_CHECKING:
     from crdtredis.replication.service import Service
-    from crdtredis.server import Server
 
 PATIENCE = 2.0                          # seconds for the engine to reply
 BODY_MAX = 1 << 20                      # bytes of a PATCH
@@ -37,7 +37,7 @@ def as_json(data: Any, status: int = 200) -> web.Response:
 
 
 class Operators:
-    def __init__(self, server: Server, service: Service,
+    def __init__(self, server: Operated, service: Service,
                  is_trusted: Callable[[web.Request], bool]) -> None:
         self.server, self.service, self.is_trusted = server, service, is_trusted
 
@@ -48,7 +48,7 @@ class Operators:
 
     async def ask(self, function: Callable[[], Any]) -> Any:
         """Run in the engine thread. TimeoutError when it does not get to it."""
-        return await asyncio.wait_for(self.service.hub.engine.call(function), PATIENCE)
+        return await asyncio.wait_for(self.service.engine.call(function), PATIENCE)
 
     async def health(self, request: web.Request) -> web.Response:
         reasons, warnings = [], []
@@ -94,7 +94,7 @@ class Operators:
             return as_json({"error": "expected a body of type application/json"}, 415)
         if request.content_length is None or request.content_length > BODY_MAX:
             return as_json({"error": f"expected a Content-Length of at most {BODY_MAX}"}, 413)
-        async with asyncio.timeout(self.service.hub.settings.timeout):
+        async with asyncio.timeout(self.service.runtime.settings.timeout):
             body = await request.read()
         try:
             wanted = orjson.loads(body)

@@ -1,5 +1,5 @@
 """The replication routes: bodies in, bodies out. What is accepted and why is decided in
-replication/hub.py.
+replication/sessions.py.
 
 A body's length must be declared and allowed, and there must be room for it in the budget of what
 its sender has under way here, before it is read: a sender that is faster than the engine waits, in
@@ -23,7 +23,7 @@ from crdtredis.replication.wire import (BODY_MAX, CONTENT_TYPE, HEAD_MAX, Refusa
                                         refusal_body, proto)
 
 if TYPE_CHECKING:
-    from crdtredis.replication.service import Service
+    from crdtredis.replication.sessions import InboundSessions
 
 # The status beside the code: a proxy or a log reader should see roughly what is the matter.
 STATUS = {
@@ -40,10 +40,10 @@ def refused(refusal: Refusal) -> web.Response:
 
 
 class Replication:
-    def __init__(self, service: Service, streams: int) -> None:
+    def __init__(self, sessions: InboundSessions, streams: int) -> None:
         """streams: at a time. The connections beyond them are for requests, which every peer
         needs."""
-        self.hub = service.hub
+        self.sessions = sessions
         self._streams, self._most_streams = 0, streams
 
     def routes(self) -> list[web.RouteDef]:
@@ -54,11 +54,11 @@ class Replication:
 
     async def handshake(self, request: web.Request) -> web.StreamResponse:
         return await self.reply(request, proto.Hello, lambda hello,
-                                 batch: self.hub.handshake(hello, batch), BODY_MAX)
+                                 batch: self.sessions.handshake(hello, batch), BODY_MAX)
 
     async def push(self, request: web.Request) -> web.StreamResponse:
         async def work(head: proto.Push, batch: bytes) -> tuple[proto.Reply, bytes]:
-            return await self.hub.push(request.headers.get("X-Replica", ""), head, batch), b""
+            return await self.sessions.push(request.headers.get("X-Replica", ""), head, batch), b""
 
         return await self.reply(request, proto.Push, work, BODY_MAX)
 
@@ -70,7 +70,7 @@ class Replication:
             key = request.headers.get("X-Session", "")
             if self._streams >= self._most_streams:
                 raise Refusal(proto.BUSY, "there are as many streams as are served at a time")
-            session = self.hub.session(request.headers.get("X-Replica", ""),
+            session = self.sessions.session(request.headers.get("X-Replica", ""),
                                        int(key, 16) if re.fullmatch("[0-9a-f]{1,16}", key) else 0)
         except Refusal as e:
             return refused(e)
@@ -79,30 +79,29 @@ class Replication:
         self._streams += 1
         try:
             await response.prepare(request)
-            await PushReceiver(self.hub, session, request.transport).ended
+            await PushReceiver(self.sessions, session, request.transport).ended
         finally:
             self._streams -= 1
         return response
 
     async def pull(self, request: web.Request) -> web.StreamResponse:
         replica = request.headers.get("X-Replica", "")
-        replies = self.hub.traffic(replica).replies
+        replies = self.sessions.traffic(replica).replies
         try:
-            async with asyncio.timeout(self.hub.settings.timeout):
+            async with asyncio.timeout(self.sessions.runtime.settings.timeout):
                 await replies.acquire()
         except TimeoutError:
             return refused(Refusal(proto.BUSY, "replies to earlier requests of this replica have "
                                                "not been read"))
         try:
             return await self.reply(request, proto.Pull, lambda head,
-                                     _: self.hub.pull(replica, head), HEAD_MAX + 4)
+                                     _: self.sessions.pull(replica, head), HEAD_MAX + 4)
         finally:
             replies.release()
 
     async def reply(self, request: web.Request, kind, work, most: int) -> web.StreamResponse:
         """most: bytes that a body of this kind can have."""
-        hub = self.hub
-        budget, size = hub.traffic(request.headers.get("X-Replica",
+        budget, size = self.sessions.traffic(request.headers.get("X-Replica",
                                                        "")).inbound, request.content_length
         try:
             if request.content_type != CONTENT_TYPE or "Content-Encoding" in request.headers:
@@ -114,7 +113,7 @@ class Replication:
                 raise Refusal(proto.TOO_LARGE, f"a body of {size} bytes is more than {most}")
             await budget.acquire(size)
             try:
-                async with ProgressLimit(hub.settings.timeout) as patience:
+                async with ProgressLimit(self.sessions.runtime.settings.timeout) as patience:
                     body = await read(request.content, size, size, patience)
                 head, batch = decode(kind, body)
                 del body
@@ -123,7 +122,6 @@ class Replication:
             finally:
                 budget.release(size)
         except Refusal as e:
-            hub.refused += 1
             return refused(e)
         except TimeoutError as e:
             return refused(Refusal(proto.UNKNOWN, f"the body did not come: {e}"))
@@ -138,7 +136,7 @@ class Replication:
         response = web.StreamResponse()
         response.content_type, response.content_length = CONTENT_TYPE, len(body)
         try:
-            async with ProgressLimit(self.hub.settings.timeout) as patience:
+            async with ProgressLimit(self.sessions.runtime.settings.timeout) as patience:
                 await response.prepare(request)
                 for at in range(0, len(body), STEP):
                     await response.write(memoryview(body)[at:at + STEP])

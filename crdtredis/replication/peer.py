@@ -3,7 +3,7 @@
     wait until allowed -> shake hands -> push and compare clocks side by side until something fails
     -> back off, again
 
-*Push* follows a cursor over the log, own ops only. When caught up, ops leave as soon as the hub
+*Push* follows a cursor over the log, own ops only. When caught up, ops leave as soon as the tail
 brings them, on a stream (stream.py) and without a task of their own (`grow`); while the window is
 full they gather, so the batches grow with the load. Where there is no stream, each push is a
 request and several are in flight; the receiver's causal buffer and the density of seqs make their
@@ -33,7 +33,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Set
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -44,14 +43,16 @@ from crdtredis.clocks import Actor, Clock, actor_id
 from crdtredis.replication import plan
 from crdtredis.replication.faults import recognise, words
 from crdtredis.replication.flow import Body, PartialOp, ProgressLimit, progress_limit, read
+from crdtredis.replication.local import OwnIdentity
 from crdtredis.replication.oplog import Cursor, LargeOp, NeedsFullSync, Chunk
+from crdtredis.replication.registry import Registry
+from crdtredis.replication.runtime import Runtime
 from crdtredis.replication.stream import UPGRADE, PushSender, Sent
+from crdtredis.replication.tail import LogTail
 from crdtredis.replication.wire import (ACTORS_MOST, BODY_MAX, CONTENT_TYPE, HEAD_MAX, PART,
                                         Refusal, declarations,
                                         decode, encode, entries, ranges, to_clock, proto)
 
-if TYPE_CHECKING:
-    from crdtredis.replication.hub import Hub
 
 log = logging.getLogger("crdtredis.replication")
 
@@ -119,8 +120,10 @@ class PeerInfo:
 
 
 class Peer:
-    def __init__(self, hub: Hub, url: str) -> None:
-        self.hub, self.url = hub, url.rstrip("/")
+    def __init__(self, identity: OwnIdentity, tail: LogTail, registry: Registry,
+                 runtime: Runtime, url: str) -> None:
+        self._identity, self._tail, self._registry = identity, tail, registry
+        self._runtime, self.url = runtime, url.rstrip("/")
         self._urls = {what: URL(f"{self.url}/replication/{what}")
                       for what in ("handshake", "push", "pull", "stream")}
         self.replica = ""
@@ -143,7 +146,7 @@ class Peer:
         self._contact = 0.0
         self._asked: set[ProgressLimit] = set()                 # requests without a reply yet
         self._cursor: Cursor | None = None                      # of the push
-        self._window = plan.Window(hub.settings.window)
+        self._window = plan.Window(self._runtime.settings.window)
         self._busy_pause = BUSY_PAUSE[0]
         self._sender: PushSender | None = None                  # the stream, where there is one
         self._lost: Exception | None = None                     # it has ended, and why
@@ -174,7 +177,7 @@ class Peer:
 
     @property
     def is_paused(self) -> bool:
-        return self.paused or self.hub.paused_all
+        return self.paused or self._registry.paused_all
 
     @property
     def state(self) -> str:
@@ -214,12 +217,12 @@ class Peer:
 
     def info(self) -> PeerInfo:
         now = time.monotonic()
-        cursor = self._cursor or Cursor({}, self.hub.own)
-        ops, age, size = (self.hub.log.lag(cursor, self.acked, now) if self._state not in APART
+        cursor = self._cursor or Cursor({}, self._tail.own_actors)
+        ops, age, size = (self._tail.log.lag(cursor, self.acked, now) if self._state not in APART
                           else (0, 0.0, 0))
         return PeerInfo(self.url, self.replica, self.state, ops, int(age * 1000), size,
                         self._in_flight,
-                        clocks.behind(self.hub.head, dict(self.acked)),
+                        clocks.behind(self._tail.head, dict(self.acked)),
                         int((now - self._contact) * 1000) if self._contact else -1,
                         self.error or self._it_lacks or self._here_lacks
                         or ("no reply" if self._is_mute else ""), self.counts)
@@ -227,9 +230,8 @@ class Peer:
     # ---- the task --------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        hub = self.hub
-        await hub.want()
-        while not hub.stopping:
+        await self._tail.want()
+        while not self._runtime.stopping:
             if self.is_paused:
                 await self._sleep(3600.0)
                 continue
@@ -247,7 +249,7 @@ class Peer:
 
     def _after(self, fault: BaseException) -> float:
         """Note a failed conversation; returns the pause before the next."""
-        s = self.hub.settings
+        s = self._runtime.settings
         self.counts.failures += 1
         was_up, before = self._state == "up", self.error
         self._failures = 1 if was_up else self._failures + 1
@@ -260,14 +262,14 @@ class Peer:
                 self._state, self.refusal = "paused", None
                 if self.error != before:
                     log.warning("peer %s: %s", self.url, self.error)
-                return plan.backoff(self._failures, s.retry, s.retry_cap, self.hub.chance)
+                return plan.backoff(self._failures, s.retry, s.retry_cap, self._runtime.chance)
             if fault.code not in PASSING:
                 self._state, self.refusal = "refused", fault.code
                 if self._refused_ops:
                     self._refused_ops.error = self.error
                 if self.error != before:
                     log.error("peer %s refused: %s", self.url, self.error)
-                return plan.backoff(self._failures, s.retry, s.retry_cap, self.hub.chance)
+                return plan.backoff(self._failures, s.retry, s.retry_cap, self._runtime.chance)
             if fault.code == proto.NO_SESSION and was_up:
                 self._state = "connecting"
                 return 0.0
@@ -279,7 +281,7 @@ class Peer:
         if was_up or self._failures == s.max_retries + 1:
             log.warning("peer %s %s: %s", self.url, "is down" if self._state == "down" else "lost",
                         self.error)
-        return plan.backoff(self._failures, s.retry, s.retry_cap, self.hub.chance)
+        return plan.backoff(self._failures, s.retry, s.retry_cap, self._runtime.chance)
 
     async def _sleep(self, seconds: float) -> None:
         """Until the time is up or somebody wants this peer now."""
@@ -338,7 +340,6 @@ class Peer:
     # ---- the conversation ------------------------------------------------------------------------
 
     async def _converse(self) -> None:
-        hub = self.hub
         if self._state != "up":
             self._state = self._state if self._state in LASTING else "connecting"
         try:
@@ -351,11 +352,11 @@ class Peer:
             self._tell_outcome(False)
             # nothing to do until PAUSE, RESUME or REMOVE
             await asyncio.Event().wait()
-        if other := next((p for p in hub.peers if self._is_served_by(p)), None):
+        if other := next((p for p in self._registry.peers if self._is_served_by(p)), None):
             return await self._stand_by(other)
-        self._window, self._fault, self._next = plan.Window(hub.settings.window), None, None
+        self._window, self._fault, self._next = plan.Window(self._runtime.settings.window), None, None
         self._it_lacks = ""
-        self._before, self._theirs = dict(hub.head), dict(self.acked)
+        self._before, self._theirs = dict(self._tail.head), dict(self.acked)
         if self._refused_ops:
             self._state, self.error = "refused", self._refused_ops.error
         else:
@@ -365,12 +366,12 @@ class Peer:
         tasks = {asyncio.create_task(self._anti_entropy_loop()),
                  asyncio.create_task(self._watch_stream())}
         try:
-            self._cursor = hub.log.cursor(self.acked, hub.own)
+            self._cursor = self._tail.log.cursor(self.acked, self._tail.own_actors)
             tasks.add(asyncio.create_task(self._push_loop()))
         except NeedsFullSync as e:
             self._needs_full_sync(e)
         self._tell_outcome(True)
-        hub.wake()
+        self._registry.wake()
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for t in done:
@@ -389,7 +390,8 @@ class Peer:
     def _is_served_by(self, other: Peer) -> bool:
         """Is `other`, in whatever state but a broken one, an address of the same process? Then one
         conversation is enough."""
-        return (other is not self and other in self.hub.peers and other.process == self.process
+        return (other is not self and other in self._registry.peers
+                and other.process == self.process
                 and other._state != "standby"
                 and (other.is_paused or other._session != 0 or not other._failures))
 
@@ -400,16 +402,17 @@ class Peer:
                  other.url)
         self._tell_outcome(False)
         while self._is_served_by(other):
-            await asyncio.sleep(min(self.hub.settings.interval, self.hub.settings.timeout))
+            await asyncio.sleep(min(self._runtime.settings.interval,
+                                    self._runtime.settings.timeout))
 
     async def _open_stream(self) -> aiohttp.ClientResponse | None:
         """Sets the sender, where the peer has streams; what is returned must be closed with it."""
         self._sender, self._lost = None, None
-        s = self.hub.settings
+        s = self._runtime.settings
         async with ProgressLimit(s.timeout) as patience:
-            headers = {**self.hub.headers, "Connection": "Upgrade", "Upgrade": UPGRADE,
+            headers = {**self._runtime.headers, "Connection": "Upgrade", "Upgrade": UPGRADE,
                        "X-Session": f"{self._session:x}"}
-            response = await self.hub.http.get(self._urls["stream"], headers=headers,
+            response = await self._runtime.http.get(self._urls["stream"], headers=headers,
                                                timeout=NO_LIMIT, allow_redirects=False)
             # an older replica, or a proxy that knows no such thing; why else, requests tell
             if response.status != 101:
@@ -417,14 +420,15 @@ class Peer:
                     await read(response.content, response.content_length, BODY_MAX, patience)
                 return None
         self._sender = PushSender(response.connection.transport, self._replied, self._ended,
-                              lambda n: progress_limit(self.hub.settings.timeout, n))
+                              lambda n: progress_limit(self._runtime.settings.timeout, n))
         return response
 
     def _is_up(self) -> None:
         self._state, self._failures, self.error, self.refusal, self._refused_ops = (
                 "up", 0, "", None, None)
         log.info("peer %s is up: replica %s, %d ops behind, %d ops ahead", self.url, self.replica,
-                 clocks.behind(self.acked, self.hub.head), clocks.behind(self.hub.head, self.acked))
+                 clocks.behind(self.acked, self._tail.head), clocks.behind(self._tail.head,
+                                                                           self.acked))
 
     def _needs_full_sync(self, e: NeedsFullSync) -> None:
         if not self._it_lacks:
@@ -435,31 +439,30 @@ class Peer:
 
     def _servable(self) -> bool:
         try:
-            self.hub.log.cursor(self.acked)
+            self._tail.log.cursor(self.acked)
         except NeedsFullSync:
             return False
         return True
 
     async def _handshake(self) -> None:
-        hub = self.hub
         self.counts.handshakes += 1
-        mine, declared = hub.hello()
+        mine, declared = self._identity.hello()
         hello, batch = await self._ask("handshake", mine, declared, proto.Hello, BODY_MAX)
-        if hello.process == hub.local.process:
-            self._state, self.replica, self.error = ("self", hub.replica,
+        if hello.process == self._identity.process:
+            self._state, self.replica, self.error = ("self", self._identity.replica,
                                                      "this is the replica itself")
             return
-        hub.check_hello(hello)
+        self._identity.check_hello(hello)
         told = declarations(batch)
         if self.replica and self.replica != hello.replica:
             log.warning("peer %s was replica %s and is now %s", self.url, self.replica,
                         hello.replica)
         self.replica = hello.replica
-        if hub.cut_off(self.replica):
+        if self._registry.cut_off(self.replica):
             raise Refusal(proto.PAUSED, f"replication with {self.replica} is paused here")
-        epoch = hub.local.actor.epoch
-        await hub.verify_identity(hello, told)
-        if hub.local.actor.epoch != epoch:                      # say so before going on
+        epoch = self._identity.epoch
+        await self._identity.verify(hello, told)
+        if self._identity.epoch != epoch:                      # say so before going on
             return await self._handshake()
         if self._state in APART:
             self._state = "connecting"
@@ -475,15 +478,14 @@ class Peer:
                    most: int = HEAD_MAX + 4) -> tuple:
         """One request; its reply may have `most` bytes. Raises Refusal, TimeoutError, or what
         aiohttp raises."""
-        hub = self.hub
-        if reason := plan.exposed(self.url, hub.settings):
+        if reason := plan.exposed(self.url, self._runtime.settings):
             raise Refusal(proto.UNAUTHORIZED, reason)
-        async with ProgressLimit(hub.settings.timeout) as patience:
+        async with ProgressLimit(self._runtime.settings.timeout) as patience:
             self._asked.add(patience)
             try:
-                async with hub.http.post(self._urls[what],
+                async with self._runtime.http.post(self._urls[what],
                                          data=Body(encode(head), batch, patience=patience),
-                                         headers=hub.headers,
+                                         headers=self._runtime.headers,
                                          timeout=NO_LIMIT, allow_redirects=False) as r:
                     reply = await read(r.content, r.content_length, most, patience)
             finally:
@@ -503,12 +505,12 @@ class Peer:
         making up others."""
         clocks.join(self.acked, clock)
         if len(self.acked) > ACTORS_MOST:
-            self.acked = clocks.only(self.acked, self.hub.actors)
+            self.acked = clocks.only(self.acked, self._tail.actors)
 
     def _record_reply(self, reply: proto.Reply) -> None:
         self.has(to_clock(reply.clock))
         self._version = max(self._version, reply.version)
-        self.hub.wake()
+        self._registry.wake()
 
     # ---- push ------------------------------------------------------------------------------------
 
@@ -523,11 +525,10 @@ class Peer:
         """May more be sent? As requests so many at a time, on a stream as many bytes as so many
         requests have."""
         if self._sender:
-            return self._sender.bytes < int(self._window.size) * self.hub.settings.chunk_size
+            return self._sender.bytes < int(self._window.size) * self._runtime.settings.chunk_size
         return self._window.open
 
     async def _push_loop(self) -> None:
-        hub = self.hub
         while True:
             self.grown.clear()
             if self._lost is not None:
@@ -539,7 +540,7 @@ class Peer:
                 await self._yield_to_busy()
             chunk, self._next = self._next, None
             if not chunk and self._open:
-                chunk = await hub.read(self._cursor, hub.settings.chunk_size)
+                chunk = await self._tail.read(self._cursor, self._runtime.settings.chunk_size)
             if chunk and self._sender and not chunk.large:
                 self._send(chunk)
             elif chunk:
@@ -563,12 +564,12 @@ class Peer:
         if not self._idle or not self._sender or self._fault:
             self.grown.set()
             return
-        log, cursor = self.hub.log, self._cursor
+        log, cursor = self._tail.log, self._cursor
         while cursor.at < log.end and self._open:
             if log.is_old(cursor):
                 self.grown.set()
                 return
-            chunk = log.take(cursor, self.hub.settings.chunk_size)
+            chunk = log.take(cursor, self._runtime.settings.chunk_size)
             if chunk.large:
                 self._next = chunk
                 self.grown.set()
@@ -582,8 +583,8 @@ class Peer:
         more."""
         if self.is_paused:
             return
-        told = self.hub.undeclared(self._declared)
-        batch = self.hub.declarations_beyond(self._declared) + chunk.batch if told else chunk.batch
+        told = self._tail.undeclared(self._declared)
+        batch = self._tail.declarations_beyond(self._declared) + chunk.batch if told else chunk.batch
         self._sender.push(chunk, batch, told)                   # each, until one has its reply
 
     def _replied(self, pushes: list[Sent], message: proto.Reply | proto.Refusal) -> None:
@@ -636,7 +637,7 @@ class Peer:
         await asyncio.sleep(self._busy_pause)
         self._busy_pause = min(2 * self._busy_pause, BUSY_PAUSE[1])
         self._fault = None
-        self._cursor = self.hub.log.cursor(self.acked, self.hub.own)
+        self._cursor = self._tail.log.cursor(self.acked, self._tail.own_actors)
 
     async def _deliver(self, chunk: Chunk) -> None:
         """One push, replied; of a large op as many as it takes."""
@@ -645,8 +646,9 @@ class Peer:
                 async with self._sending:
                     await self._deliver_large(chunk.large)
             else:
-                told = self.hub.undeclared(self._declared)
-                await self._push(self.hub.declarations_beyond(self._declared) + chunk.batch if told
+                told = self._tail.undeclared(self._declared)
+                await self._push(self._tail.declarations_beyond(self._declared) + chunk.batch
+                                 if told
                                  else chunk.batch, told)
         except Refusal as e:
             raise self._refused(e, chunk) from e
@@ -662,8 +664,8 @@ class Peer:
 
     async def _deliver_large(self, large: LargeOp) -> None:
         """In parts, beginning with the first that the peer is not known to have."""
-        view, told = memoryview(large.batch), self.hub.undeclared(self._declared)
-        declarations = self.hub.declarations_beyond(self._declared) if told else b""
+        view, told = memoryview(large.batch), self._tail.undeclared(self._declared)
+        declarations = self._tail.declarations_beyond(self._declared) if told else b""
         if (self._sent.actor, self._sent.seq, self._sent.size) != (large.actor, large.seq,
                                                                    len(view)):
             self._sent = proto.Part(actor=large.actor, seq=large.seq, size=len(view))
@@ -695,7 +697,7 @@ class Peer:
     # ---- anti-entropy ----------------------------------------------------------------------------
 
     async def _anti_entropy_loop(self) -> None:
-        s = self.hub.settings
+        s = self._runtime.settings
         pause = s.settle
         while True:
             await self._sleep(pause)
@@ -704,13 +706,14 @@ class Peer:
                 # others brought it up: shake hands, and push again
                 return
             await asyncio.sleep(min(BREATHER, s.interval))
-            pause = self.hub.settings.interval
+            pause = self._runtime.settings.interval
 
     async def _watch_stream(self) -> None:
         """A stream that stands still ends as soon as a request would, however rarely clocks are
         compared."""
         while True:
-            await asyncio.sleep(min(self.hub.settings.interval, self.hub.settings.timeout))
+            await asyncio.sleep(min(self._runtime.settings.interval,
+                                    self._runtime.settings.timeout))
             if self._sender:
                 self._sender.look()
 
@@ -718,20 +721,20 @@ class Peer:
         """Compare clocks and move what is overdue, in both directions; `everything` takes whatever
         is lacking here at once."""
         async with self._anti_entropy_lock:
-            hub = self.hub
             self.counts.anti_entropy_rounds += 1
             reply, _ = await self._ask("pull",
-                                        proto.Pull(session=self._session, clock=entries(hub.head)),
+                                        proto.Pull(session=self._session,
+                                                   clock=entries(self._tail.head)),
                                         b"", proto.Reply)
             self._record_reply(reply)
             theirs = to_clock(reply.clock)
-            hub.waiting = await hub.engine.call(lambda: hub.local.record_clock(self._actor, theirs))
-            due = (clocks.lacking(hub.head, theirs) if everything
-                   else clocks.overdue(hub.head, theirs, self._before))
+            await self._tail.record_clock(self._actor, theirs)
+            due = (clocks.lacking(self._tail.head, theirs) if everything
+                   else clocks.overdue(self._tail.head, theirs, self._before))
             stuck = clocks.overdue(theirs, self._before or {}, self._theirs)
-            self._before, self._theirs = dict(hub.head), theirs
-            if not any(p._sending.locked() for p in hub.peers):
-                hub.log.shrink()
+            self._before, self._theirs = dict(self._tail.head), theirs
+            if not any(p._sending.locked() for p in self._registry.peers):
+                self._tail.log.shrink()
             if due:
                 try:
                     await self._pull(due)
@@ -743,26 +746,25 @@ class Peer:
                         if len(self._refused_ops.here) > ACTORS_MOST:
                             self._refused_ops.here = due
                     raise
-            elif clocks.observed(hub.head, theirs):
+            elif clocks.observed(self._tail.head, theirs):
                 self._here_lacks = ""
             if self._in_flight:
-                stuck = {a: s for a, s in stuck.items() if a not in hub.own}
+                stuck = {a: s for a, s in stuck.items() if a not in self._tail.own_actors}
             if stuck and not self._it_lacks:
                 await self.relay(set(stuck))
             if (self._refused_ops and clocks.observed(self.acked, self._refused_ops.there)
-                and clocks.observed(hub.head, self._refused_ops.here)):
+                and clocks.observed(self._tail.head, self._refused_ops.here)):
                 self._is_up()
 
     async def _pull(self, due: Clock) -> None:
         """Fetch ops of the actors in `due`. The clock sent covers what is here and what the replies
         brought."""
-        hub = self.hub
-        clock = dict(hub.head)
+        clock = dict(self._tail.head)
         more = True
         while more and not self.is_paused:
             try:
                 pull = proto.Pull(session=self._session, clock=entries(clock),
-                                 limit=hub.settings.chunk_size, actors=due, part=self._parts.next())
+                                 limit=self._runtime.settings.chunk_size, actors=due, part=self._parts.next())
                 reply, batch = await self._ask("pull", pull, b"", proto.Reply, BODY_MAX)
             except Refusal as e:
                 if e.code != proto.NEEDS_FULL_SYNC:
@@ -780,7 +782,7 @@ class Peer:
                 batch = await self._fetched(reply.part, batch)
                 if batch is None:
                     continue
-            brought = clocks.behind(clock, to := await hub.receive(batch))
+            brought = clocks.behind(clock, to := await self._tail.receive(batch))
             self.counts.ops_received += brought
             clocks.join(clock, to)
             more = reply.more and brought > 0
@@ -788,7 +790,7 @@ class Peer:
     async def _fetched(self, part: proto.Part, data: bytes) -> bytes | None:
         """The whole op once this was its last part."""
         before = self._parts.held(part)
-        whole = self._parts.add(part, await self.hub.take_declarations(part, data))
+        whole = self._parts.add(part, await self._tail.take_declarations(part, data))
         if whole is not None:
             self._parts.clear()
         elif self._parts.held(part) == before:
@@ -798,12 +800,11 @@ class Peer:
     async def relay(self, actors: set[int]) -> None:
         """Push ops of these actors from what the peer is known to have, one request after the
         other."""
-        hub = self.hub
         try:
-            cursor = hub.log.cursor(self.acked, actors)
+            cursor = self._tail.log.cursor(self.acked, actors)
         except NeedsFullSync as e:
             return self._needs_full_sync(e)
-        while chunk := await hub.read(cursor, hub.settings.chunk_size):
+        while chunk := await self._tail.read(cursor, self._runtime.settings.chunk_size):
             await self._deliver(chunk)
             self.counts.relayed += chunk.ops
 
@@ -814,7 +815,7 @@ class Peer:
         while True:
             before = dict(self.acked)
             try:
-                return await asyncio.wait_for(self.hub.until(lambda:
+                return await asyncio.wait_for(self._registry.until(lambda:
                                                              clocks.observed(self.acked, target)),
                                                              patience)
             except TimeoutError:
@@ -822,6 +823,6 @@ class Peer:
                 await self.anti_entropy()
             stuck = clocks.overdue(self.acked, target, before)
             if self._in_flight:
-                stuck = {a: s for a, s in stuck.items() if a not in self.hub.own}
+                stuck = {a: s for a, s in stuck.items() if a not in self._tail.own_actors}
             if stuck:
                 await self.relay(set(stuck))

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from crdtredis.clocks import Actor
-from crdtredis.config import is_loopback
+from crdtredis.kinds import is_loopback
 from crdtredis.replication.wire import PROTOCOL, Refusal, proto
 from crdtredis.storage.identity import REPLICA_ID
 

@@ -1,5 +1,5 @@
 """The sync thread, seen from outside: `server.sync`. It owns a thread with an asyncio loop in which
-the hub, the peers and HTTP live.
+the log tail, the sessions, the peers and HTTP live.
 
 Every method here may be called from any thread, the engine's above all, and none of them waits:
 they set a flag, read a few numbers, or leave a message for the loop. Who wants to wait for
@@ -30,13 +30,17 @@ from typing import Any
 import aiohttp
 
 from crdtredis import clocks
-from crdtredis.clocks import Actor, Clock
 from crdtredis._engine import GAP, OPS, RESULT
+from crdtredis.clocks import Actor, Clock
 from crdtredis.replication import plan
-from crdtredis.replication.hub import Hub, LocalReplica, KernelView
-from crdtredis.replication.resolver import Resolver
+from crdtredis.replication.local import KernelView, LocalReplica, OwnIdentity
 from crdtredis.replication.oplog import Segments
 from crdtredis.replication.peer import APART, Peer, PeerInfo
+from crdtredis.replication.registry import Registry
+from crdtredis.replication.resolver import Resolver
+from crdtredis.replication.runtime import Runtime
+from crdtredis.replication.sessions import InboundSessions
+from crdtredis.replication.tail import LogTail
 from crdtredis.replication.waiters import Waiter
 
 log = logging.getLogger("crdtredis.replication")
@@ -57,7 +61,7 @@ class SyncOutcome:
 
 
 class EngineLink:
-    """hub.Engine over the real bridge."""
+    """tail.Engine over the real bridge."""
 
     def __init__(self, bridge: Any, call_soon: Callable[..., None]) -> None:
         self.bridge, self.call_soon = bridge, call_soon
@@ -137,7 +141,12 @@ class Service:
                  client_tls: ssl.SSLContext | None = None) -> None:
         """peers: URLs. serve: begins to serve HTTP; what it returns has a coroutine close()."""
         self.call_soon = call_soon
-        self.hub = Hub(local, EngineLink(bridge, call_soon), segments, settings)
+        self.engine = EngineLink(bridge, call_soon)
+        self.runtime = Runtime(local.actor.replica, settings)
+        self.tail = LogTail(local, self.engine, segments, self.runtime)
+        self.identity = OwnIdentity(local, self.engine.call, self.tail, self.runtime)
+        self.registry = Registry(self.identity, self.tail, self.runtime, self.engine.soon)
+        self.sessions = InboundSessions(self.identity, self.tail, self.registry, self.runtime)
         self._urls = list(peers)
         self._serve, self._client_tls = serve, client_tls
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -167,26 +176,26 @@ class Service:
     async def _main(self, started: concurrent.futures.Future[None]) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         self._loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(2, "sync-read"))
-        hub, served = self.hub, None
+        served = None
         connector = aiohttp.TCPConnector(limit=0, ssl=self._client_tls or True,
                                          keepalive_timeout=60, resolver=Resolver())
         async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(),
-                                         auto_decompress=False) as hub.http:
+                                         auto_decompress=False) as self.runtime.http:
             try:
-                hub.start()
+                self.tail.start()
                 if self._serve:
                     served = await self._serve(self)
                 for url in self._urls:
                     self._begin(self._join(url))
             except BaseException as e:
                 started.set_exception(e)
-                hub.stop()
+                self._stop_all()
                 if served:
                     await served.close()
                 return
             started.set_result(None)
             await self._stop.wait()
-            hub.stop()
+            self._stop_all()
             tasks = [*self._tasks.values(), *self._waiting]
             for t in tasks:
                 t.cancel()
@@ -194,12 +203,17 @@ class Service:
             if served:
                 await served.close()
 
+    def _stop_all(self) -> None:
+        self.runtime.stopping = True
+        self.sessions.stop()
+        self.tail.stop()
+
     def configure(self, config: Any) -> None:
         """Take over changed settings, whichever may change while it runs."""
         fresh = settings_of(config)
 
         def change() -> None:
-            self.hub.settings = fresh
+            self.runtime.settings = fresh
             self._refresh()
 
         self._soon(change)
@@ -216,12 +230,12 @@ class Service:
     # ---- peers -----------------------------------------------------------------------------------
 
     def peers(self) -> list[PeerInfo]:
-        return [p.info() for p in list(self.hub.peers)]
+        return [p.info() for p in list(self.registry.peers)]
 
     def find(self, name: str) -> Peer:
         """By URL, host:port or replica id. Raises KeyError."""
         name = name.rstrip("/")
-        for p in list(self.hub.peers):
+        for p in list(self.registry.peers):
             if name in (p.url, p.url.partition("://")[2]) or (p.replica and name == p.replica):
                 return p
         raise KeyError(name)
@@ -238,8 +252,8 @@ class Service:
         self._soon(self._begin, peer)
 
     def _join(self, url: str) -> Peer:
-        peer = Peer(self.hub, url)
-        self.hub.peers = [*self.hub.peers, peer]
+        peer = Peer(self.identity, self.tail, self.registry, self.runtime, url)
+        self.registry.peers = [*self.registry.peers, peer]
         return peer
 
     def _begin(self, peer: Peer) -> None:
@@ -250,12 +264,12 @@ class Service:
         until removed there too."""
         with self._changing:
             peer = self.find(name)
-            self.hub.peers = [p for p in self.hub.peers if p is not peer]
+            self.registry.peers = [p for p in self.registry.peers if p is not peer]
         self._soon(self._end, peer)
 
     def _end(self, peer: Peer) -> None:
         self._tasks.pop(peer).cancel()
-        self.hub.wake()
+        self.registry.wake()
 
     def pause(self, name: str) -> None:
         """Cut replication with a peer, or with all ("*"), in both directions, from now on. Raises
@@ -267,22 +281,22 @@ class Service:
 
     def _set_paused(self, name: str, paused: bool) -> None:
         if name == "*":
-            self.hub.paused_all = paused
+            self.registry.paused_all = paused
             if not paused:
-                for p in list(self.hub.peers):
+                for p in list(self.registry.peers):
                     p.paused = False
         else:
             peer = self.find(name)
             # all others stay paused, now one by one
-            if not paused and self.hub.paused_all:
-                for p in list(self.hub.peers):
+            if not paused and self.registry.paused_all:
+                for p in list(self.registry.peers):
                     p.paused = True
-                self.hub.paused_all = False
+                self.registry.paused_all = False
             peer.paused = paused
         self._soon(self._refresh)
 
     def _refresh(self) -> None:
-        for p in self.hub.peers:
+        for p in self.registry.peers:
             p.refresh()
 
     # ---- waiting ---------------------------------------------------------------------------------
@@ -290,22 +304,22 @@ class Service:
     def acknowledged(self, actor: int, seq: int) -> int:
         """How many replicas have this op of one of our actors in their logs; (0, 0): how many
         replicas there are."""
-        return self.hub.acknowledged(actor, seq)
+        return self.registry.acknowledged(actor, seq)
 
     def when_acknowledged(self, actor: int, seq: int, count: int,
                           done: Callable[[int], None]) -> Callable[[], None]:
         """done(number) in the engine thread, when `count` replicas have that op in their logs. Call
         what is returned when nobody waits any more, in any case."""
         waiter = Waiter(actor, seq, count, done)
-        self._soon(self.hub.wait, waiter)
-        return lambda: self._soon(self.hub.waiters.leave, waiter)
+        self._soon(self.registry.wait, waiter)
+        return lambda: self._soon(self.registry.waiters.leave, waiter)
 
     def when_synced(self, done: Callable[[SyncOutcome], None],
                     timeout: float | None = None) -> Callable[[], None]:
         """Bring every reachable peer and this replica to the same clock; done(outcome) in the
         engine thread, after `timeout` seconds at the latest (None: no limit). Call what is returned
         when nobody waits any more."""
-        names = tuple(p.url for p in self.hub.peers)
+        names = tuple(p.url for p in self.registry.peers)
         tasks: list[asyncio.Task[None]] = []
 
         async def run() -> None:
@@ -332,8 +346,7 @@ class Service:
     async def _synchronise(self, timeout: float | None) -> SyncOutcome:
         """First fetch everything any reachable peer has, then see that each has all of it: after
         this, whatever one replica had at the beginning is everywhere."""
-        hub = self.hub
-        candidates = [p for p in hub.peers if p.state not in APART]
+        candidates = [p for p in self.registry.peers if p.state not in APART]
         asked: set[Peer] = set()
         here: set[Peer] = set()
         done: set[Peer] = set()
@@ -370,11 +383,11 @@ class Service:
                     task.cancel()
             if not here:
                 return
-            view = await hub.engine.call(hub.local.view)
+            view = await self.tail.view()
             target = dict(view.clock)
             for p in here:
                 clocks.join(target, p.acked)
-            await hub.until(lambda: clocks.observed(hub.head, target))
+            await self.registry.until(lambda: clocks.observed(self.tail.head, target))
             await asyncio.gather(*(finish(p, target) for p in here), return_exceptions=True)
 
         try:

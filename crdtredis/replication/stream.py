@@ -32,10 +32,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from crdtredis.replication.flow import progress_limit
 from crdtredis.replication.oplog import NOTHING, Chunk
-from crdtredis.replication.wire import BODY_MAX, HEAD_MAX, Clock, Refusal, decode, encode, proto
+from crdtredis.replication.wire import BODY_MAX, HEAD_MAX, Refusal, decode, encode, proto
 
 if TYPE_CHECKING:
-    from crdtredis.replication.hub import Hub, InboundSession
+    from crdtredis.replication.sessions import InboundSession, InboundSessions
 
 UPGRADE = "crdt-redis"                  # the protocol's name in the header
 PUSH, REPLY, REFUSAL = 1, 2, 3
@@ -135,8 +135,9 @@ class PushReceiver:
     """The side that replies: takes pushes of one peer, until the connection ends or another stream
     of that peer begins."""
 
-    def __init__(self, hub: Hub, session: InboundSession, transport: asyncio.Transport) -> None:
-        self.hub, self.session = hub, session
+    def __init__(self, sessions: InboundSessions, session: InboundSession,
+                 transport: asyncio.Transport) -> None:
+        self.sessions, self.session = sessions, session
         self.ended = asyncio.get_running_loop().create_future()
         self.link = FrameLink(transport, BODY_MAX, self._frame, self._lost, self._read_or_wait)
         # [bytes, done, Refusal or None], in the order they came
@@ -186,26 +187,23 @@ class PushReceiver:
         self._last_frame = time.monotonic()
         self._read_or_wait()
         try:
-            self.hub.session(self.session.replica, self.session.key)
+            self.sessions.session(self.session.replica, self.session.key)
             _, batch = decode(proto.Push, body)
         except Refusal as e:
-            self._done(push, {}, e)
+            self._done(push, e)
         else:
             if batch:
-                self.hub.take(batch, lambda last, refusal: self._done(push, last, refusal))
+                self.sessions.take(self.session, batch, lambda refusal: self._done(push, refusal))
             else:
-                self._done(push, {}, None)
+                self._done(push, None)
 
-    def _done(self, push: list, last: Clock, refusal: Refusal | None) -> None:
+    def _done(self, push: list, refusal: Refusal | None) -> None:
         push[1:] = True, refusal
-        if refusal is None:
-            self.hub.has(self.session, last)
         while self._pending and self._pending[0][1]:
             size, _, refusal = self._pending.popleft()
             self._held -= size
             self._replied += 1
             if refusal is not None:
-                self.hub.refused += 1
                 self.link.send(REFUSAL,
                                encode(proto.Refusal(code=refusal.code, text=refusal.text,
                                                    pushes=self._replied)))
@@ -219,7 +217,7 @@ class PushReceiver:
 
     def _reply(self) -> None:
         self._later, self._at = None, time.monotonic()
-        reply = self.hub.reply(self._version, pushes=self._replied)
+        reply = self.sessions.reply(self._version, pushes=self._replied)
         self._version, self._said = reply.version, self._replied
         self.link.send(REPLY, encode(reply))
 

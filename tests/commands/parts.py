@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 from crdtredis.config import Config
+from crdtredis.info import SomeParts
 from tests.commands.run import NOW, Client
 
 
@@ -105,9 +106,9 @@ class Sync:
 
 def client(**settings) -> Client:
     """A client of a server whose parts are these stand-ins."""
-    server = SimpleNamespace(config=Config.of(**{"enable_debug_command": "yes"} | settings),
-                             engine=Engine(), log=Log(), sync=Sync(),
-                             stop=lambda reason="": server.engine.stop())
+    server = SomeParts(config=Config.of(**{"enable_debug_command": "yes"} | settings),
+                       engine=Engine(), log=Log(), sync=Sync())
+    server.stop = lambda reason="": server.engine.stop()
     c = Client(server=server)
     c.server = server
     return c

@@ -349,12 +349,11 @@ def test_config_rewrite_without_a_file(c):
 
 
 def test_config_rewrite(tmp_path):
-    from types import SimpleNamespace
-
     from crdtredis.config import Config
+    from crdtredis.info import SomeParts
     path = tmp_path / "c.json"
     path.write_text('{"replica_id": "x"}')
-    c = Client(server=SimpleNamespace(config=Config.load(file=str(path))))
+    c = Client(server=SomeParts(config=Config.load(file=str(path))))
     c("CONFIG", "SET", "timeout", 7)
     assert c("CONFIG", "REWRITE") == b"OK"
     assert Config.load(file=str(path)).seconds("timeout") == 7

@@ -18,11 +18,11 @@ from crdtredis.replication.wire import ranges, to_clock
 def watch(node) -> None:
     """What is broken is found in node.broken, and ends the request or the read that broke it."""
     node.broken = []
-    watch_readers(node.hub.log, node.broken)
+    watch_readers(node.tail.log, node.broken)
     for name in ("pull", "handshake"):
-        setattr(node.hub, name, checked(getattr(node.hub, name), node))
-    reply = node.hub.reply
-    node.hub.reply = lambda *args, **more: logged(reply(*args, **more), node)
+        setattr(node.sessions, name, checked(getattr(node.sessions, name), node))
+    reply = node.sessions.reply
+    node.sessions.reply = lambda *args, **more: logged(reply(*args, **more), node)
 
 
 def watch_readers(log: OpLog, broken: list[str]) -> None:
@@ -71,7 +71,7 @@ def logged(head, node):
 
 def overclaims(nodes) -> None:
     for n in nodes:
-        for p in n.hub.peers:
+        for p in n.registry.peers:
             other = next(m for m in nodes if m.url == p.url)
             assert clocks.observed(other.engine.logged, p.acked), (
                 f"{n.name} takes {other.name} to have {p.acked}: it has {other.engine.logged}")

@@ -8,7 +8,6 @@ import asyncio
 import os
 import random
 import time
-from types import SimpleNamespace
 
 import aiohttp
 from aiohttp import web
@@ -18,8 +17,12 @@ from crdtredis._core import ReceiveStatus, Replica, probe_get, probe_make
 from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 from crdtredis.http.app import application
 from crdtredis.replication import plan
-from crdtredis.replication.hub import Hub, LocalReplica, KernelView
+from crdtredis.replication.local import KernelView, LocalReplica, OwnIdentity
+from crdtredis.replication.registry import Registry
 from crdtredis.replication.resolver import Resolver
+from crdtredis.replication.runtime import Runtime
+from crdtredis.replication.sessions import InboundSessions
+from crdtredis.replication.tail import LogTail
 from crdtredis.replication.peer import Peer
 from crdtredis.clocks import Actor
 from crdtredis.replication.wire import declare, ranges
@@ -53,7 +56,7 @@ class Log:
 
 
 class FakeEngine:
-    """Applies and logs at once what it is given. `room` is how many batches wait for the hub before
+    """Applies and logs at once what it is given. `room` is how many batches wait for the tail before
     all are dropped."""
 
     def __init__(self, replica: Replica, log: Log, room: int = 1 << 30):
@@ -77,7 +80,7 @@ class FakeEngine:
         os.eventfd_write(self.fd, 1)
 
     def overflow(self):
-        """The hub has fallen behind."""
+        """The tail has fallen behind."""
         self.out.clear()
         self.dropped = True
         self.signal()
@@ -185,15 +188,18 @@ class Node:
         self.engine = FakeEngine(r, self.log)
         # declares its actor, before any op of it
         self.engine.iterate()
-        self.hub = Hub(LocalReplica(Actor(r.actor, self.name, r.epoch), self.view().actors,
-                                r.clock_ids(), self.renew, self.view, self.record_clock),
-                       self.engine,
-                       self.log, self.settings, random.Random(1))
-        self.hub.http = aiohttp.ClientSession(
+        local = LocalReplica(Actor(r.actor, self.name, r.epoch), self.view().actors,
+                             r.clock_ids(), self.renew, self.view, self.record_clock)
+        self.runtime = Runtime(self.name, self.settings, random.Random(1))
+        self.tail = LogTail(local, self.engine, self.log, self.runtime)
+        self.identity = OwnIdentity(local, self.engine.call, self.tail, self.runtime)
+        self.registry = Registry(self.identity, self.tail, self.runtime, self.engine.soon)
+        self.sessions = InboundSessions(self.identity, self.tail, self.registry, self.runtime)
+        self.runtime.http = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, resolver=Resolver()))
         watch(self)
-        self.hub.start()
-        app = application(SimpleNamespace(hub=self.hub))
+        self.tail.start()
+        app = application(self)
         if not streams:
             app.middlewares.append(without_streams)
         self.runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=0.1)
@@ -225,21 +231,26 @@ class Node:
         for o in others or [n for n in self.names if n is not self]:
             self.call(o.url)
 
+    def new_peer(self, url: str) -> Peer:
+        return Peer(self.identity, self.tail, self.registry, self.runtime, url)
+
     def call(self, url: str) -> Peer:
         """A further peer, by its address."""
-        peer = Peer(self.hub, url)
-        self.hub.peers.append(peer)
+        peer = self.new_peer(url)
+        self.registry.peers.append(peer)
         self.tasks[peer] = asyncio.create_task(peer.run())
         return peer
 
     async def stop(self):
         if self.running:
             self.running = False
-            self.hub.stop()
+            self.runtime.stopping = True
+            self.sessions.stop()
+            self.tail.stop()
             for t in self.tasks.values():
                 t.cancel()
             await asyncio.gather(*self.tasks.values(), return_exceptions=True)
-            await self.hub.http.close()
+            await self.runtime.http.close()
             await self.runner.cleanup()
             os.close(self.engine.fd)
             assert not self.broken, self.broken
@@ -255,14 +266,14 @@ class Node:
         return value if value is None else value.decode()
 
     def peer(self, other: Node) -> Peer:
-        return next(p for p in self.hub.peers if p.url == other.url)
+        return next(p for p in self.registry.peers if p.url == other.url)
 
     def pause(self, name="*", paused=True):
         if name == "*":
-            self.hub.paused_all = paused
+            self.registry.paused_all = paused
         else:
             self.peer(name).paused = paused
-        for p in self.hub.peers:
+        for p in self.registry.peers:
             p.refresh()
 
 

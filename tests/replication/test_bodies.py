@@ -70,9 +70,9 @@ class Proxy:
 def alone(*nodes: Node) -> None:
     """From here on they call nobody."""
     for n in nodes:
-        for p in n.hub.peers:
+        for p in n.registry.peers:
             n.tasks[p].cancel()
-        n.hub.peers.clear()
+        n.registry.peers.clear()
 
 
 def through(node: Node, proxy: Proxy) -> Peer:
@@ -97,7 +97,7 @@ async def test_a_large_op_is_pushed_in_parts():
         assert a.peer(b).counts.pushes >= 6
         await until(lambda: a.peer(b).info().lag_ops == 0)
         assert max(map(len, b.engine.received)) < 5 * PART + 200
-        assert all(s.traffic.parts.have == 0 for s in b.hub.sessions.values())
+        assert all(s.traffic.parts.have == 0 for s in b.sessions.by_replica.values())
 
 
 @run
@@ -193,14 +193,14 @@ async def test_a_link_that_stands_still_is_given_up():
 async def test_a_peer_that_uploads_slowly_keeps_nobody_else_waiting():
     async with Network(3, timeout=60.0) as (a, b, c):
         await all_up(a, b, c)
-        budget = b.hub.sessions["a"].traffic.inbound
+        budget = b.sessions.by_replica["a"].traffic.inbound
         writers = []
         # requests in a's name, more than its budget, that never end
         for _ in range(20):
             writers.append((await asyncio.open_connection("127.0.0.1", b.port))[1])
             writers[-1].write("POST /replication/push HTTP/1.1\r\nHost: x\r\nX-Replica: "
                               f"a\r\nContent-Type: {CONTENT_TYPE}\r\n"
-                              f"Content-Length: {b.hub.settings.inbound // 4}\r\n\r\nxx".encode())
+                              f"Content-Length: {b.runtime.settings.inbound // 4}\r\n\r\nxx".encode())
         await until(lambda: budget.used >= budget.most)
         for i in range(20):
             c.set(f"k{i}", "v")
@@ -217,7 +217,7 @@ async def test_replies_that_nobody_reads_are_few_and_given_up():
         for i in range(40):
             a.set(f"k{i}", value(400_000))
         await converged([a, b])
-        key = a.hub.sessions["b"].key
+        key = a.sessions.by_replica["b"].key
         body = encode(proto.Pull(session=key, clock=[], limit=1 << 20))
         sockets, loop = [], asyncio.get_running_loop()
         for _ in range(30):
@@ -236,7 +236,7 @@ async def test_replies_that_nobody_reads_are_few_and_given_up():
                 s, "POST /replication/pull HTTP/1.1\r\nHost: x\r\nX-Replica: b\r\nContent-Type: "
                    f"{CONTENT_TYPE}\r\n"
                    f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        replies = a.hub.sessions["b"].traffic.replies
+        replies = a.sessions.by_replica["b"].traffic.replies
 
         def held():
             return sum(c.transport.get_write_buffer_size() for c in a.runner.server.connections)
@@ -299,7 +299,7 @@ async def test_bodies_that_are_or_unfold_too_large_are_refused():
         await all_up(a, b)
         # a refused body is not read to its end
         good = {"Content-Type": CONTENT_TYPE, "X-Replica": "a", "Connection": "close"}
-        session = b.hub.sessions["a"].key
+        session = b.sessions.by_replica["a"].key
         part = proto.Part(actor=1, seq=1, size=OP_MOST + 1)
         for path, body, headers, code in (
                 ("pull", bytes(HEAD_MAX + 5), good, proto.TOO_LARGE),
@@ -313,14 +313,15 @@ async def test_bodies_that_are_or_unfold_too_large_are_refused():
                 ("push", encode(proto.Push(session=session,
                                           part=proto.Part(actor=1, seq=1, size=3, at=2**64 - 1)),
                                           b"1"), good, proto.MALFORMED)):
-            async with a.hub.http.post(f"{b.url}/replication/{path}", data=body,
+            async with a.runtime.http.post(f"{b.url}/replication/{path}", data=body,
                                        headers=headers) as r:
                 refusal, _ = decode(proto.Refusal, await r.read())
                 assert refusal.code == code, (path, refusal)
 
         async def chunks():
             yield b"x"
-        async with a.hub.http.post(f"{b.url}/replication/push", data=chunks(), headers=good) as r:
+        async with a.runtime.http.post(f"{b.url}/replication/push", data=chunks(),
+                                       headers=good) as r:
             refusal, _ = decode(proto.Refusal, await r.read())
             assert refusal.code == proto.MALFORMED and "Content-Length" in refusal.text
 
@@ -416,13 +417,13 @@ async def test_the_token_crosses_no_network_unencrypted_unless_that_is_allowed()
     a = Node("a", token="secret", retry=60.0, retry_cap=60.0)
     try:
         await a.start([])
-        await a.hub.http.close()
-        a.hub.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Everywhere()))
+        await a.runtime.http.close()
+        a.runtime.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Everywhere()))
         peer = a.call(url.replace("127.0.0.1", "peer.example"))
         await until(lambda: peer.state == "refused")
         assert ("allow_plain_peers" in peer.error and "https://peer.example" in peer.error
                 and not shown)
-        a.hub.settings = replace(a.hub.settings, allow_plain=True)
+        a.runtime.settings = replace(a.runtime.settings, allow_plain=True)
         peer.refresh()
         await until(lambda: shown == ["Bearer secret"])
     finally:

@@ -8,7 +8,7 @@ import time
 import pytest
 from aiohttp import web
 
-from crdtredis.replication import hub, stream
+from crdtredis.replication import sessions, stream
 from crdtredis.replication.wire import (ACTORS_MOST, CONTENT_TYPE, PROTOCOL, TEXT_MOST, Refusal,
                                         encode, entries, to_clock,
                                         proto)
@@ -28,16 +28,16 @@ def hello(replica: str, process: int) -> proto.Hello:
 async def test_sessions_of_made_up_replicas_are_few_and_a_peer_keeps_its_own():
     async with Network(2, interval=30.0) as (a, b):
         await all_up(a, b)
-        await b.hub.handshake(hello("x0", 100), b"")
+        await b.sessions.handshake(hello("x0", 100), b"")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(hub, "SESSIONS", 20)
+            patch.setattr(sessions, "SESSIONS", 20)
             async with Caller(b, "x0") as caller:
                 assert caller.status == 101
                 for i in range(1, 100):
-                    await b.hub.handshake(hello(f"x{i}", 100 + i), b"")
+                    await b.sessions.handshake(hello(f"x{i}", 100 + i), b"")
                 # it ends with its session
                 assert await asyncio.wait_for(caller.reply(), 5) is None
-        assert len(b.hub.sessions) == 20 and {"a", "x99"} < b.hub.sessions.keys()
+        assert len(b.sessions.by_replica) == 20 and {"a", "x99"} < b.sessions.by_replica.keys()
         a.set("k", "v")
         await until(lambda: b.get("k") == "v")
 
@@ -58,7 +58,7 @@ async def test_who_does_not_read_the_replies_is_not_read_from():
                     sent += len(refused) * 1000
                     async with asyncio.timeout(5):
                         await caller.writer.drain()
-            link = b.hub.sessions["a"].traffic.stream
+            link = b.sessions.by_replica["a"].traffic.stream
             assert link.is_full and link.transport.get_write_buffer_size() < 8 << 20
             end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
             for i in range(1000):                               # and it goes on where it was
@@ -90,7 +90,7 @@ async def test_streams_leave_connections_for_requests():
         a.pause(b)
         callers = []
         for i in range(140):
-            await b.hub.handshake(hello(f"x{i}", 100 + i), b"")
+            await b.sessions.handshake(hello(f"x{i}", 100 + i), b"")
             callers.append(await Caller(b, f"x{i}").__aenter__())
         assert ({c.status for c in callers[:120]} == {101} and {c.status for c in callers[130:]}
                 == {503})
@@ -101,9 +101,9 @@ async def test_streams_leave_connections_for_requests():
         for c in callers:
             c.writer.close()
         # another conversation finds room again
-        b.hub.sessions["a"].key += 1
-        a.hub.peers[0].hurry()
-        await until(lambda: a.hub.peers[0]._sender)
+        b.sessions.by_replica["a"].key += 1
+        a.registry.peers[0].hurry()
+        await until(lambda: a.registry.peers[0]._sender)
 
 
 def test_a_peer_with_an_unknown_code_and_much_text_is_shown_and_tried_again():
@@ -150,7 +150,7 @@ async def test_clocks_of_made_up_actors_are_passed_over():
     async with Network(2, interval=30.0) as (a, b):
         await all_up(a, b)
         a.set("k", "v")
-        peer = a.hub.peers[0]
+        peer = a.registry.peers[0]
         await until(lambda: peer.acked.get(a.replica.actor) == 1)
         for i in range(3):
             peer.has({made_up: 1 for made_up in range(i * ACTORS_MOST, (i + 1) * ACTORS_MOST)})

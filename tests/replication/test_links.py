@@ -12,8 +12,7 @@ import pytest
 
 from crdtredis._core import ReceiveStatus
 from crdtredis.replication.service import Service
-from crdtredis.replication.hub import Hub
-from crdtredis.replication.peer import Peer
+from crdtredis.replication.sessions import InboundSessions
 from crdtredis.replication.waiters import Waiter
 from crdtredis.replication.wire import (CONTENT_TYPE, declarations, decode, encode, entries, ranges,
                                         proto)
@@ -90,13 +89,13 @@ async def test_a_pull_of_ops_says_nothing_about_what_is_logged():
         await all_up(a, b)
         a.pause(b)
         b.set("k", "v")
-        me, session = b.replica.actor, b.hub.sessions["a"].key
+        me, session = b.replica.actor, b.sessions.by_replica["a"].key
         claimed = entries({me: 1})
         await ask(b, "pull", proto.Pull(session=session, clock=claimed, limit=1000))
         await ask(b, "pull", proto.Pull(session=session, clock=claimed, limit=1000, actors=[me]))
-        assert b.peer(a).acked.get(me, 0) == 0 and b.hub.acknowledged(me, 1) == 0
+        assert b.peer(a).acked.get(me, 0) == 0 and b.registry.acknowledged(me, 1) == 0
         await ask(b, "pull", proto.Pull(session=session, clock=claimed))
-        assert b.hub.acknowledged(me, 1) == 1
+        assert b.registry.acknowledged(me, 1) == 1
 
 
 @run
@@ -107,7 +106,8 @@ async def test_a_pull_brings_ops_of_the_wanted_actors_only():
             n.set(n.name, "v")
         await converged([a, b, c])
         status, reply, batch = await ask(b, "pull",
-                                          proto.Pull(session=b.hub.sessions["a"].key, limit=1 << 20,
+                                          proto.Pull(session=b.sessions.by_replica["a"].key,
+                                                     limit=1 << 20,
                                                     actors=[c.replica.actor]))
         assert status == 200 and not reply.more
         assert [actor for actor, _, _ in ranges(batch)] == [c.replica.actor]
@@ -120,7 +120,7 @@ async def test_what_a_process_has_is_not_put_down_to_another_of_the_same_replica
     """b calls one process of a, and another one calls b."""
     async with Network(2) as (a, b):
         await all_up(a, b)
-        hello, declared = a.hub.hello()
+        hello, declared = a.identity.hello()
         hello.process += 1
         status, reply, _ = await ask(b, "handshake", hello, declared, kind=proto.Hello)
         b.set("k", "v")
@@ -166,15 +166,15 @@ async def test_a_link_whose_ops_are_refused_says_so_all_the_time():
             fetching.counts.handshakes > handshakes[0] + 3
             and pushing.counts.handshakes > handshakes[1] + 3))
         assert states == {"refused"}
-        assert (b.hub.faults() == [f"operations of a cannot be taken here: {fetching.error}"]
+        assert (b.registry.faults() == [f"operations of a cannot be taken here: {fetching.error}"]
                 and "malformed" in fetching.error)
         # it serves on, and c is the one with a problem
-        assert a.hub.faults() == []
+        assert a.registry.faults() == []
         for h in healed:
             h.append(True)
         await until(lambda: fetching.state == pushing.state == "up" and b.get("k") == c.get("k")
                     == "v")
-        assert fetching.error == pushing.error == "" and b.hub.faults() == []
+        assert fetching.error == pushing.error == "" and b.registry.faults() == []
     finally:
         await stopped(*nodes)
 
@@ -207,18 +207,18 @@ async def test_one_replica_under_two_addresses_has_one_conversation_and_counts_o
         def settled() -> bool:
             """A handshake each, a few more where they crossed, and then no more."""
             nonlocal quiet
-            n, now = sum(p.counts.handshakes for p in a.hub.peers), time.monotonic()
+            n, now = sum(p.counts.handshakes for p in a.registry.peers), time.monotonic()
             quiet = quiet if quiet[0] == n else (n, now)
-            return (now - quiet[1] > 0.5 and sorted(p.state for p in a.hub.peers)
+            return (now - quiet[1] > 0.5 and sorted(p.state for p in a.registry.peers)
                     == ["standby", "up"])
 
         await until(settled)
         a.set("k", "v")
-        await until(lambda: b.get("k") == "v" and a.hub.acknowledged(a.replica.actor, 1) == 1)
-        assert a.hub.acknowledged(0, 0) == 1
+        await until(lambda: b.get("k") == "v" and a.registry.acknowledged(a.replica.actor, 1) == 1)
+        assert a.registry.acknowledged(0, 0) == 1
 
         # whichever talks, the other takes over when it is lost
-        a.hub.peers.remove(first)
+        a.registry.peers.remove(first)
         a.tasks.pop(first).cancel()
         await until(lambda: other.state == "up")
         direct = a.call(b.url)
@@ -237,27 +237,27 @@ async def test_what_a_process_had_and_the_next_lost_is_not_acknowledged():
         patched.setattr(network, "streams", False)
         async with Network(2) as (a, b):
             a.set("k", "v")
-            await until(lambda: a.hub.acknowledged(a.replica.actor, 1) == 1)
-            other = Peer(a.hub, b.url.replace("127.0.0.1", "localhost"))
-            a.hub.peers.append(other)
+            await until(lambda: a.registry.acknowledged(a.replica.actor, 1) == 1)
+            other = a.new_peer(b.url.replace("127.0.0.1", "localhost"))
+            a.registry.peers.append(other)
             task = asyncio.create_task(other.run())
             await until(lambda: other.state == "standby")
             task.cancel()                                       # the address is dead from now on
             await b.stop()
             b.log.batches.clear()
-            held, push = asyncio.Event(), Hub.push
+            held, push = asyncio.Event(), InboundSessions.push
 
             async def holding(*args):
                 await held.wait()
                 return await push(*args)
 
-            patched.setattr(Hub, "push", holding)
+            patched.setattr(InboundSessions, "push", holding)
             await b.start()
-            await until(lambda: a.peer(b).process == b.hub.local.process)
+            await until(lambda: a.peer(b).process == b.identity.process)
             assert other.acked and b.get("k") is None
-            assert a.hub.acknowledged(a.replica.actor, 1) == 0
+            assert a.registry.acknowledged(a.replica.actor, 1) == 0
             held.set()
-            await until(lambda: a.hub.acknowledged(a.replica.actor, 1) == 1)
+            await until(lambda: a.registry.acknowledged(a.replica.actor, 1) == 1)
 
 
 @run
@@ -267,11 +267,11 @@ async def test_what_fails_in_a_session_that_has_ended_is_tried_in_a_new_one():
     async with Network(2, interval=60.0) as (a, b):
         await all_up(a, b)
         p = a.peer(b)
-        b.hub.sessions.clear()
-        outcome = await Service._synchronise(SimpleNamespace(hub=a.hub, _syncs=asyncio.Semaphore()),
-                                           20.0)
+        b.sessions.by_replica.clear()
+        outcome = await Service._synchronise(SimpleNamespace(
+            registry=a.registry, tail=a.tail, _syncs=asyncio.Semaphore()), 20.0)
         assert outcome.synced == (b.url,) and p.counts.handshakes == 2
-        b.hub.sessions.clear()
+        b.sessions.by_replica.clear()
         a.set("k", "v")
         assert await p.try_twice(lambda: p.bring_up({a.replica.actor: 1})) and b.get("k") == "v"
 
@@ -286,13 +286,13 @@ async def test_who_waits_is_replied_once_enough_replicas_have_it():
         waiters = [Waiter(me, 1, count, lambda n, count=count: replies.append((count, n)))
                    for count in (1, 2, 2, 3)]
         for w in waiters:
-            a.hub.wait(w)
+            a.registry.wait(w)
         await until(lambda: replies == [(1, 1)])
-        a.hub.waiters.leave(waiters[1])                         # its client has gone
+        a.registry.waiters.leave(waiters[1])                    # its client has gone
         for n, m in ((a, c), (c, a), (b, c), (c, b)):
             n.pause(m, paused=False)
         await until(lambda: len(replies) > 1)
-        assert replies == [(1, 1), (2, 2)] and len(a.hub.waiters) == 1
+        assert replies == [(1, 1), (2, 2)] and len(a.registry.waiters) == 1
 
 
 @run
@@ -314,7 +314,7 @@ async def test_nothing_is_claimed_that_is_not_logged():
             overclaims(nodes)
         for n in nodes:
             n.pause(paused=False)
-            for p in n.hub.peers:
+            for p in n.registry.peers:
                 p.paused = False
                 p.refresh()
         await until(lambda: overclaims(nodes) or len({n.replica.digest() for n in nodes}) == 1, 20)
@@ -350,19 +350,19 @@ async def test_a_refused_process_comes_back_when_the_other_has_gone():
         await until(lambda: a.peer(b).state == "refused" and twin.peer(b).state == "up")
         a.set("mine", "1"), twin.set("its", "2")
         await until(lambda: b.get("its") == "2")
-        assert ("has taken over replica_id 'a'" in a.hub.conflict
-                and a.hub.faults() == [a.hub.conflict])
-        assert twin.hub.faults() == [] and b.hub.faults() == []
+        assert ("has taken over replica_id 'a'" in a.registry.conflict
+                and a.registry.faults() == [a.registry.conflict])
+        assert twin.registry.faults() == [] and b.registry.faults() == []
         tried = a.peer(b).counts.handshakes
         # the other lives: it stays out, and they do not take turns
         await until(lambda: a.peer(b).counts.handshakes > tried + 5)
         assert (a.peer(b).state == "refused" and twin.peer(b).counts.handshakes == 1
                 and b.get("mine") is None)
         await twin.stop()
-        b.hub.sessions["a"].last_request -= b.hub.settings.silence
+        b.sessions.by_replica["a"].last_request -= b.runtime.settings.silence
         await until(lambda: b.get("mine") == "1" and a.get("its") == "2")
         await converged([a, b])
-        assert a.hub.faults() == [] and a.epoch > twin.epoch
+        assert a.registry.faults() == [] and a.epoch > twin.epoch
     finally:
         await stopped(a, twin, b)
 
@@ -377,9 +377,9 @@ async def test_a_twin_that_calls_is_a_fault_only_while_it_does():
     try:
         await started(a, twin)
         twin.connect(a)
-        await until(lambda: a.hub.conflict and twin.hub.conflict)
+        await until(lambda: a.registry.conflict and twin.registry.conflict)
         await twin.stop()
-        await until(lambda: not a.hub.conflict)
+        await until(lambda: not a.registry.conflict)
     finally:
         await stopped(a, twin)
 
@@ -389,7 +389,7 @@ async def test_a_twin_that_calls_is_a_fault_only_while_it_does():
 
 @run
 async def test_what_the_failed_log_lacks_is_not_claimed():
-    """The hub falls behind while the log of a has failed, and reads what the kernel has: the kernel
+    """The tail falls behind while the log of a has failed, and reads what the kernel has: the kernel
     has more than the log."""
     async with Network(2) as (a, b):
         await all_up(a, b)
@@ -401,7 +401,7 @@ async def test_what_the_failed_log_lacks_is_not_claimed():
         a.set("k", "2")
         a.engine.overflow()
         await asyncio.sleep(0.2)
-        assert a.hub.head == {me: 1} and b.peer(a).info().missing_ops == 0
+        assert a.tail.head == {me: 1} and b.peer(a).info().missing_ops == 0
         reads = a.log.reads
         await asyncio.sleep(0.3)
         assert a.log.reads <= reads + 2
@@ -426,7 +426,7 @@ async def test_a_peer_is_served_while_the_log_has_failed_with_what_it_holds():
         a.set("l", "1")
         b.connect(a)
         await all_up(b)
-        assert a.hub.head == {}
+        assert a.tail.head == {}
         a.engine.heal()
         await until(lambda: b.get("k") == b.get("l") == "1")
     finally:
@@ -441,11 +441,11 @@ async def test_a_reader_whom_the_segments_cannot_serve_does_not_spin():
         await b.stop()
         for i in range(20):
             a.set(f"k{i}", "v" * 20)
-            await until(lambda: a.hub.head.get(a.replica.actor) == i + 1)
-        cursor = a.hub.log.cursor({})
+            await until(lambda: a.tail.head.get(a.replica.actor) == i + 1)
+        cursor = a.tail.log.cursor({})
         a.log.batches.clear()
         reads = a.log.reads
-        assert not await asyncio.wait_for(a.hub.read(cursor, 1000), 5)
+        assert not await asyncio.wait_for(a.tail.read(cursor, 1000), 5)
         assert a.log.reads - reads == 2
 
 
@@ -498,7 +498,7 @@ async def test_no_kind_of_bad_peer_stops_the_others():
         await all_up(a, b)
         for s in servers:
             a.call(f"http://127.0.0.1:{s.sockets[0].getsockname()[1]}")
-        bad = a.hub.peers[1:]
+        bad = a.registry.peers[1:]
         written = 0
         while not all(p.counts.handshakes > 2 for p in bad):
             a.set(f"k{written}", "v")

@@ -16,7 +16,6 @@ from crdtredis._core import Replica
 from crdtredis.replication import crdtredis_pb2 as pb
 from crdtredis.replication import peer as peers
 from crdtredis.replication.oplog import Chunk
-from crdtredis.replication.peer import Peer
 from crdtredis.replication.wire import CONTENT_TYPE, PROTOCOL, decode, encode, entries, proto
 from tests.replication import network
 from tests.replication.network import Network, Node, converged, traffic, until
@@ -31,7 +30,7 @@ def run(coroutine_function):
 
 
 async def all_up(*nodes):
-    await until(lambda: all(p.state == "up" for n in nodes for p in n.hub.peers))
+    await until(lambda: all(p.state == "up" for n in nodes for p in n.registry.peers))
 
 
 @run
@@ -48,7 +47,7 @@ async def test_ops_reach_everyone_once():
         await asyncio.sleep(0.5)
         assert [traffic(n) for n in nodes] == [600, 600, 600]
         assert all(p.counts.relayed == 0 and p.info().lag_ops == 0 for n in nodes
-                   for p in n.hub.peers)
+                   for p in n.registry.peers)
 
 
 @run
@@ -59,12 +58,12 @@ async def test_replicas_that_agree_are_silent():
         await converged(nodes)
         await asyncio.sleep(0.3)
         before = [(len(n.engine.received), p.counts.pushes, p.counts.pulls) for n in nodes
-                  for p in n.hub.peers]
-        rounds = sum(p.counts.anti_entropy_rounds for n in nodes for p in n.hub.peers)
+                  for p in n.registry.peers]
+        rounds = sum(p.counts.anti_entropy_rounds for n in nodes for p in n.registry.peers)
         await asyncio.sleep(0.6)
         assert (before == [(len(n.engine.received), p.counts.pushes, p.counts.pulls) for n in nodes
-                           for p in n.hub.peers])
-        assert sum(p.counts.anti_entropy_rounds for n in nodes for p in n.hub.peers) > rounds
+                           for p in n.registry.peers])
+        assert sum(p.counts.anti_entropy_rounds for n in nodes for p in n.registry.peers) > rounds
 
 
 @run
@@ -82,7 +81,7 @@ async def test_an_outage_is_caught_up_without_repeats():
                 await asyncio.sleep(0.001)
         await until(lambda: len(c.replica.clock_ids()) == len(a.replica.clock_ids())
                     and c.get("k1999") == "v1999")
-        assert a.hub.log.bytes <= 10_000                        # so what b lacks is in the segments
+        assert a.tail.log.bytes <= 10_000                       # so what b lacks is in the segments
         reads = a.log.reads
         await b.start()
         b.connect()
@@ -146,7 +145,7 @@ async def test_pause_cuts_both_directions_and_resume_joins_them():
         await until(lambda: c.get("from-b") == "2")
         await asyncio.sleep(0.4)
         assert b.get("from-a") is None and a.get("from-b") is None and c.get("from-a") is None
-        assert all(p.state == "paused" for p in a.hub.peers)
+        assert all(p.state == "paused" for p in a.registry.peers)
         await until(lambda: b.peer(a).state == c.peer(a).state == "paused")
         assert b.peer(a).error == "paused: a has paused replication with b (CRDT.PEER RESUME there)"
         a.pause(paused=False)
@@ -174,9 +173,9 @@ async def test_pause_of_one_peer_holds_before_it_was_ever_met():
     try:
         await a.start(nodes)
         await b.start(nodes)
-        peer = Peer(a.hub, b.url)
+        peer = a.new_peer(b.url)
         peer.paused = True
-        a.hub.peers.append(peer)
+        a.registry.peers.append(peer)
         b.connect()
         b.set("k", "v")
         await until(lambda: "paused" in b.peer(a).error)
@@ -207,10 +206,10 @@ async def test_a_dead_and_a_mute_peer_stop_nobody():
             await until(lambda: b.get(f"k{i}") == "v", 2)
             worst = max(worst, time.monotonic() - at)
         assert worst < 1.0
-        await until(lambda: [p.state for p in a.hub.peers] == ["up", "down", "down"])
-        tried = a.hub.peers[2].counts.handshakes
-        await until(lambda: a.hub.peers[2].counts.handshakes > tried)   # down, but still tried
-        info = a.hub.peers[2].info()
+        await until(lambda: [p.state for p in a.registry.peers] == ["up", "down", "down"])
+        tried = a.registry.peers[2].counts.handshakes
+        await until(lambda: a.registry.peers[2].counts.handshakes > tried)  # down, but still tried
+        info = a.registry.peers[2].info()
         assert info.error and info.lag_ops == 200 and info.queued_bytes > 0
     server.close()
 
@@ -224,13 +223,13 @@ async def test_a_peer_that_has_stopped_replying_is_shown_so():
         patched.setattr(network, "streams", False)
         async with Network(2, timeout=20.0) as (a, b):
             await all_up(a, b)
-            resumed, pull = asyncio.Event(), b.hub.pull
+            resumed, pull = asyncio.Event(), b.sessions.pull
 
             async def hanging(*args):
                 await resumed.wait()
                 return await pull(*args)
 
-            patched.setattr(b.hub, "pull", hanging)
+            patched.setattr(b.sessions, "pull", hanging)
             await until(lambda: a.peer(b).state == "not replying")
             assert a.peer(b).info().error == "no reply"
             await until(lambda: b.peer(a).state == "up")
@@ -249,8 +248,8 @@ async def test_a_slow_peer_costs_no_memory():
             if i % 50 == 0:
                 await asyncio.sleep(0.001)
         await asyncio.sleep(0.1)
-        assert a.hub.log.bytes <= 40_000 and a.hub.log.end - a.hub.log._first <= 5000
-        assert not a.hub._receiving and not a.peer(b)._pushes
+        assert a.tail.log.bytes <= 40_000 and a.tail.log.end - a.tail.log._first <= 5000
+        assert not a.tail._receiving and not a.peer(b)._pushes
 
 
 @run
@@ -259,7 +258,7 @@ async def test_what_arrives_is_bounded():
     network.streams = False
     async with Network(2, inbound=1000, interval=20.0) as (a, b):
         await all_up(a, b)
-        budget = b.hub.sessions["a"].traffic.inbound
+        budget = b.sessions.by_replica["a"].traffic.inbound
         await budget.acquire(900)
         a.set("k", "v" * 500)
         await asyncio.sleep(0.2)
@@ -315,7 +314,7 @@ async def test_what_a_peer_acknowledged_and_lost_is_sent_again():
         del b.log.batches[10:]
         await b.start()                                         # and calls nobody
         await until(lambda: a.peer(b).state == "up" and b.get("k19") == "v")
-        await until(lambda: a.hub.acknowledged(a.replica.actor, 20) == 1)
+        await until(lambda: a.registry.acknowledged(a.replica.actor, 20) == 1)
 
 
 @run
@@ -418,7 +417,7 @@ async def test_a_peer_list_may_name_the_replica_itself():
         await until(lambda: a.peer(a).state == "self")
         a.set("k", "v")
         await until(lambda: b.get("k") == "v")
-        assert a.hub.acknowledged(0, 0) == 1
+        assert a.registry.acknowledged(0, 0) == 1
 
 
 @pytest.mark.parametrize("change, what", [
@@ -444,9 +443,10 @@ def test_an_undeclared_actor_is_refused(change, what):
 async def test_a_clock_too_far_off_is_refused():
     async with Network(2, skew=0.5) as (a, b):
         await all_up(a, b)
-        hello, declared = b.hub.hello()
+        hello, declared = b.identity.hello()
         hello.now += 700
-        async with a.hub.http.post(f"{a.url}/replication/handshake", data=encode(hello, declared),
+        async with a.runtime.http.post(f"{a.url}/replication/handshake", data=encode(hello,
+                                                                                     declared),
                                    headers={"Content-Type": CONTENT_TYPE}) as r:
             refusal, _ = decode(proto.Refusal, await r.read())
         assert (r.status == 409 and refusal.code == proto.CLOCK_SKEW
@@ -457,26 +457,26 @@ async def test_a_clock_too_far_off_is_refused():
 async def test_the_same_push_twice_changes_nothing():
     async with Network(2) as (a, b):
         await all_up(a, b)
-        session = b.hub.sessions["a"].key
-        a.hub.peers[0].paused = True
-        a.hub.peers[0].refresh()
+        session = b.sessions.by_replica["a"].key
+        a.registry.peers[0].paused = True
+        a.registry.peers[0].refresh()
         a.set("k", "v")
-        batch = a.hub.declarations_beyond(()) + a.log.batches[-1][1]
+        batch = a.tail.declarations_beyond(()) + a.log.batches[-1][1]
         for n in (1, 2, 3):
-            async with a.hub.http.post(f"{b.url}/replication/push",
+            async with a.runtime.http.post(f"{b.url}/replication/push",
                                        data=encode(proto.Push(session=session), batch),
                                        headers={"Content-Type": CONTENT_TYPE,
                                                 "X-Replica": "a"}) as r:
                 reply, _ = decode(proto.Reply, await r.read())
             assert r.status == 200 and {e.actor: e.seq for e in reply.clock}[a.replica.actor] == 1
-        assert b.get("k") == "v" and len(b.engine.received) == 1 and b.hub.duplicate_ops == 2
+        assert b.get("k") == "v" and len(b.engine.received) == 1 and b.tail.duplicate_ops == 2
 
 
 @run
 async def test_garbage_is_refused_and_harms_nobody():
     async with Network(2) as (a, b):
         await all_up(a, b)
-        session = b.hub.sessions["a"].key
+        session = b.sessions.by_replica["a"].key
         good = {"Content-Type": CONTENT_TYPE, "X-Replica": "a"}
         for path, body, headers, status in (
                 ("push", b"", good, 400), ("push", b"\xff" * 100, good, 400),
@@ -491,19 +491,19 @@ async def test_garbage_is_refused_and_harms_nobody():
                 ("pull", encode(proto.Pull(session=5, clock=entries({1: 1}))), good, 409),
                 ("handshake", b"\x01\x02", good, 400),
                 ("handshake", encode(proto.Hello(version=PROTOCOL + 1)), good, 403)):
-            async with a.hub.http.post(f"{b.url}/replication/{path}", data=body,
+            async with a.runtime.http.post(f"{b.url}/replication/{path}", data=body,
                                        headers=headers) as r:
                 assert r.status == status, (path, body)
                 refusal, _ = decode(proto.Refusal, await r.read())
                 assert refusal.text and "Traceback" not in refusal.text
-        async with a.hub.http.get(f"{b.url}/replication/push") as r:
+        async with a.runtime.http.get(f"{b.url}/replication/push") as r:
             assert r.status == 405 and r.headers["Allow"] == "POST"
             refusal, _ = decode(proto.Refusal, await r.read())
             assert refusal.code == proto.MALFORMED and refusal.text == "method not allowed"
-        async with a.hub.http.get(f"{b.url}/nothing") as r:
+        async with a.runtime.http.get(f"{b.url}/nothing") as r:
             assert (r.status == 404
                     and (await r.json())["error"].startswith("not found; there are /health"))
-        async with a.hub.http.post(f"{b.url}/replication/nothing", data=b"") as r:
+        async with a.runtime.http.post(f"{b.url}/replication/nothing", data=b"") as r:
             assert r.status == 404 and decode(proto.Refusal, await r.read())[0].text == "not found"
         a.set("k", "v")
         await until(lambda: b.get("k") == "v")
@@ -517,8 +517,8 @@ async def test_a_peer_below_the_log_is_told_and_sent_nothing_it_could_not_use():
         for i in range(20):
             a.set(f"k{i}", "v" * 20)
             # each an entry of its own
-            await until(lambda: a.hub.head.get(a.replica.actor) == i + 1)
-        assert a.hub.log.floor[a.replica.actor] == 19
+            await until(lambda: a.tail.head.get(a.replica.actor) == i + 1)
+        assert a.tail.log.floor[a.replica.actor] == 19
         del a.log.batches[:10]
         b.log.batches.clear()
         await b.start()
@@ -540,7 +540,7 @@ async def test_another_peer_can_spare_the_full_sync():
         await b.stop()
         for i in range(20):
             a.set(f"k{i}", "v" * 20)
-            await until(lambda: a.hub.head.get(a.replica.actor) == i + 1)
+            await until(lambda: a.tail.head.get(a.replica.actor) == i + 1)
         await until(lambda: c.get("k19"))
         del a.log.batches[:10]
         await b.start()

@@ -59,11 +59,11 @@ def test_add_and_remove_hold_at_once(service):
 def test_who_waits_for_replicas_and_leaves_is_forgotten(service):
     """As thousands of clients do that close while they wait for more replicas than there are."""
     leave = [service.when_acknowledged(1, k, 2, lambda n: None) for k in range(5000)]
-    until(lambda: len(service.hub.waiters) == 5000)
+    until(lambda: len(service.registry.waiters) == 5000)
     for f in leave:
         f()
         f()
-    until(lambda: len(service.hub.waiters) == 0)
+    until(lambda: len(service.registry.waiters) == 0)
 
 
 @pytest.fixture

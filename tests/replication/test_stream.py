@@ -21,7 +21,7 @@ class Caller:
 
     def __init__(self, node: Node, replica: str, session: int | None = None):
         self.node, self.replica = node, replica
-        self.session = node.hub.sessions[replica].key if session is None else session
+        self.session = node.sessions.by_replica[replica].key if session is None else session
 
     async def __aenter__(self):
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.node.port)
@@ -58,7 +58,7 @@ async def test_what_is_made_here_goes_on_the_stream():
             await asyncio.sleep(0.001)
         await converged(nodes)
         for n in nodes:
-            for p in n.hub.peers:
+            for p in n.registry.peers:
                 assert p._sender is not None and not p._pushes
                 await until(lambda p=p: p.info().lag_ops == 0 and p.info().in_flight == 0)
                 assert p.counts.ops_sent == 50 and p.counts.pushes >= 1 and p._window.in_flight == 0
@@ -124,12 +124,12 @@ async def test_a_receiver_whose_engine_is_slow_stops_reading():
         receive, waiting = b.engine.receive, []
         b.engine.receive = lambda token, batch: waiting.append((token, batch))
         async with Caller(b, "a") as caller:
-            a.hub.peers[0].paused = True
-            a.hub.peers[0].refresh()
+            a.registry.peers[0].paused = True
+            a.registry.peers[0].refresh()
             for i in range(400):
                 a.set(f"k{i}", value(10_000), iteration=False)
                 a.engine.iterate()
-            caller.push(a.hub.declarations_beyond(()))
+            caller.push(a.tail.declarations_beyond(()))
             for _, batch in a.log.batches[-400:]:
                 caller.push(batch)
             await until(lambda: waiting)
@@ -158,8 +158,8 @@ async def test_replies_come_in_order_and_few():
         known = a.log.batches[-1][1]
         receive, waiting = b.engine.receive, []
         b.engine.receive = lambda token, batch: waiting.append((token, batch))
-        a.hub.peers[0].paused = True
-        a.hub.peers[0].refresh()
+        a.registry.peers[0].paused = True
+        a.registry.peers[0].refresh()
         a.set("new", "1")
         new = a.log.batches[-1][1]
         async with Caller(b, "a") as caller:
@@ -198,11 +198,11 @@ async def test_what_is_refused_on_a_stream_is_named():
             reply = None
             while kind != REPLY or reply.pushes < 2:
                 kind, reply = await asyncio.wait_for(caller.reply(), 5)
-            b.hub.paused_all = True
+            b.registry.paused_all = True
             caller.push(b"")
             kind, refusal = await caller.reply()
             assert (kind, refusal.code, refusal.pushes) == (REFUSAL, proto.PAUSED, 3)
-            b.hub.paused_all = False
+            b.registry.paused_all = False
 
 
 @run

@@ -1,0 +1,16 @@
+"""What the routes for operators need of the server. Server has it; HTTP does not know Server."""
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Operated(Protocol):
+    config: Any                         # config.Config
+    executor: Any                       # _engine.Executor
+    replica: Any                        # _core.Replica
+    folder: Path                        # the data directory
+    http_limit: int                     # HTTP connections at a time
+
+    def health(self) -> tuple[list[str], list[str]]:
+        """(reasons why this server should not be given clients, warnings). In the engine thread."""

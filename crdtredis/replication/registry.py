@@ -1,0 +1,133 @@
+"""The peers of this replica: which there are, which are paused, what they have, and who waits for
+that. Runs in the sync thread's loop, but for what says otherwise.
+
+PAUSE is checked where bytes would cross: before anything is handed to the engine and before
+anything leaves. `paused_all` and Peer.paused are plain flags that PAUSE sets at once from the
+engine thread.
+"""
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from crdtredis.clocks import Clock
+from crdtredis.replication.local import OwnIdentity
+from crdtredis.replication.runtime import Runtime
+from crdtredis.replication.tail import LogTail
+from crdtredis.replication.waiters import Waiter, Waiters
+from crdtredis.replication.wire import proto
+
+if TYPE_CHECKING:
+    from crdtredis.replication.peer import Peer
+
+
+class Registry:
+    """peers: replaced by another list, never changed, so that any thread may iterate over it."""
+
+    def __init__(self, identity: OwnIdentity, tail: LogTail, runtime: Runtime,
+                 soon: Callable[[Callable[[], Any]], None]) -> None:
+        """soon: has the engine thread run a function."""
+        self._identity, self._runtime, self._soon = identity, runtime, soon
+        self.peers: list[Peer] = []
+        self.paused_all = False
+        self.waiters = Waiters()
+        self._until: dict[asyncio.Future[None], Callable[[], bool]] = {}
+        tail.grown, tail.changed, tail.early = self.grow, self.wake, self.hurry
+
+    def cut_off(self, replica: str) -> bool:
+        """Is replication with this replica paused? A caller nobody can place may be the paused peer
+        that has not shaken hands yet."""
+        if self.paused_all or any(p.paused and p.replica == replica for p in self.peers):
+            return True
+        unidentified = any(p.paused and not p.replica for p in self.peers)
+        return unidentified and not any(p.replica == replica for p in self.peers)
+
+    # ---- what the log and the sessions tell ------------------------------------------------------
+
+    def record(self, replica: str, process: int, clock: Clock) -> None:
+        """This process has all of `clock` in its log."""
+        for p in self.peers:
+            if p.replica == replica and p.process == process:
+                p.has(clock)
+
+    def is_there(self, replica: str, process: int) -> None:
+        """This process shook hands: no address it may have waits for its own back-off."""
+        for p in self.peers:
+            if ((p.replica == replica or not p.replica)
+                    and (p.state != "up" or p.process != process)):
+                p.wanted.set()
+
+    def grow(self) -> None:
+        for p in self.peers:
+            p.grow()
+
+    def hurry(self) -> None:
+        """Some ops wait: ask around soon for what they depend on."""
+        for p in self.peers:
+            p.hurry()
+
+    # ---- waiting ---------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Something moved: our clock or what a peer has. Lets those go whose condition holds."""
+        for future, condition in list(self._until.items()):
+            if not future.done() and condition():
+                future.set_result(None)
+        freed = [x for actor in self.waiters.actors
+                 for x in self.waiters.free(actor, self._reached(actor))]
+        if freed:
+            self._soon(lambda: [done(replicas) for done, replicas in freed])
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        if not condition():
+            future = asyncio.get_running_loop().create_future()
+            self._until[future] = condition
+            try:
+                await future
+            finally:
+                del self._until[future]
+
+    def wait(self, waiter: Waiter) -> None:
+        """Have waiter.done called in the engine thread, once enough replicas have what it waits
+        for."""
+        self.waiters.enter(waiter)
+        self.wake()
+
+    def _reached(self, actor: int) -> list[int]:
+        """Up to where each replica has this actor in its log, greatest first. A replica with two
+        addresses is one replica, of which the process counts that shook hands last: the former may
+        have had what this one lost."""
+        newest: dict[str, Peer] = {}
+        for p in self.peers:
+            if p.is_replica and (p.replica not in newest
+                                 or p.handshake_at > newest[p.replica].handshake_at):
+                newest[p.replica] = p
+        return sorted((max(p.acked.get(actor, 0) for p in self.peers if p.is_replica
+                           and p.process == n.process)
+                       for n in newest.values()), reverse=True)
+
+    def acknowledged(self, actor: int, seq: int) -> int:
+        """Replicas that have this op of ours in their log."""
+        return sum(1 for s in self._reached(actor) if s >= seq)
+
+    # ---- what operators must know ----------------------------------------------------------------
+
+    @property
+    def conflict(self) -> str:
+        """What shows that another process uses our replica id, "" where nothing does. From any
+        thread."""
+        text, at = self._identity.twin
+        if text and time.monotonic() - at < self._runtime.settings.silence:
+            return text
+        return next((f"peer {p.url}: {p.error}" for p in self.peers
+                     if p.refusal == proto.SAME_REPLICA), "")
+
+    def faults(self) -> list[str]:
+        """Why clients should not be given to this server, as far as replication knows. From any
+        thread."""
+        out = [self.conflict] if self.conflict else []
+        out += [f"operations of {p.replica} cannot be taken here: {p.error}"
+                for p in self.peers if p.cannot_take]
+        return out

@@ -1,0 +1,37 @@
+"""What the parts of the sync thread share: the settings in force, and the means of talking to
+peers.
+"""
+from __future__ import annotations
+
+import random
+
+import aiohttp
+from multidict import CIMultiDict
+
+from crdtredis.replication import plan
+from crdtredis.replication.wire import CONTENT_TYPE
+
+
+class Runtime:
+    """settings: assigned as a whole when the configuration changes; read them anew each time.
+    headers: what every request to a peer has in common. http: set by whoever runs the loop.
+    stopping: set once; from then on nothing new begins."""
+
+    def __init__(self, replica: str, settings: plan.Settings,
+                 chance: random.Random | None = None) -> None:
+        self._replica = replica
+        self.settings = settings
+        self.chance = chance or random.Random()
+        self.http: aiohttp.ClientSession | None = None
+        self.stopping = False
+
+    @property
+    def settings(self) -> plan.Settings:
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: plan.Settings) -> None:
+        self._settings = settings
+        self.headers = CIMultiDict({"Content-Type": CONTENT_TYPE, "X-Replica": self._replica})
+        if settings.token:
+            self.headers["Authorization"] = f"Bearer {settings.token}"

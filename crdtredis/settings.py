@@ -1,0 +1,377 @@
+"""The settings: one declaration each, and what is printed of them. A setting that is not declared
+here does not exist; config.py says what is derived from the declarations.
+"""
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from crdtredis.kinds import (Bool, BufferLimits, Choice, Duration, Fixed, Int, Items, Kind, Octal,
+                             Size, Text, is_address, is_peer)
+
+MASK = "********"
+
+
+@dataclass(frozen=True)
+class Setting:
+    name: str
+    kind: Kind
+    default: Any                    # as it would stand in the JSON file
+    help: str
+    group: str = ""                 # the heading under which --help and the reference show it
+    live: bool = False              # may change at run time
+    redis: str = ""                 # Redis's name for it, in CONFIG GET and SET
+    flag: str = ""                  # a second flag
+    env: str = ""                   # the variable's name where it is not CRDT_<NAME>
+    secret: bool = False            # never shown by /config, faults or logs
+    aliases: tuple[str, ...] = ()   # older names of Redis's, for CONFIG GET and SET
+
+    @property
+    def public(self) -> str:
+        """The name in CONFIG GET."""
+        return self.redis or self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return self.env or "CRDT_" + self.name.upper()
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Ours, and Redis's where that differs: --max-memory and --maxmemory."""
+        names = (self.flag, self.name.replace("_", "-"), self.redis)
+        return tuple(dict.fromkeys(f"--{name}" for name in names if name))
+
+    @property
+    def is_list(self) -> bool:
+        """Its value is several words: in a flag up to the next one, in a redis.conf to the line's
+        end."""
+        return isinstance(self.kind, (Items, BufferLimits)) or self.name == "save"
+
+    @property
+    def directives(self) -> tuple[str, ...]:
+        """Its names in a redis.conf, the one to write first."""
+        return tuple(dict.fromkeys(n.replace("_", "-")
+                                   for n in (self.public, self.name, *self.aliases)))
+
+    def words(self, value: Any) -> tuple[str, ...]:
+        """The value as words of a redis.conf's line."""
+        text = self.kind.to_text(value)
+        return tuple(text.split()) or ("",) if self.is_list else (text,)
+
+    @property
+    def initial(self) -> Any:
+        return self.kind.from_json(self.default)
+
+    def has_only(self, text: str) -> bool:
+        """Whether this is a setting of Redis's that has one value here, and the text asks for
+        another."""
+        return isinstance(self.kind, Fixed) and text.lower() != self.kind.text
+
+    def show(self, value: Any) -> Any:
+        """The value as JSON, a secret masked."""
+        return (MASK if value else "") if self.secret else self.kind.to_json(value)
+
+
+def _declare(group: str, *settings: Setting) -> list[Setting]:
+    return [Setting(**{**s.__dict__, "group": group}) for s in settings]
+
+
+S = Setting
+SETTINGS: tuple[Setting, ...] = (
+    *_declare(
+        "Identity and data",
+        S("replica_id", Text("up to 128 letters, digits and ._:-, or nothing", r"[A-Za-z0-9._:-]*",
+                             128), "",
+          "Name of this replica, unique in the cluster. Empty: the one in the data directory, or "
+          "host name and a random suffix. It is "
+          "kept in the data directory, and starting there with another one is refused."),
+        S("cluster_name", Text("1 to 64 letters, digits and ._:-", r"[A-Za-z0-9._:-]+", 64),
+          "default",
+          "Replicas talk only to replicas of the same cluster name."),
+        S("data_dir", Text("a path", r"[^\0]+"), "./data",
+          "Directory of the segments, the identity and the lock. Made when missing.",
+          redis="dir"),
+    ),
+    *_declare(
+        "Clients",
+        S("server_port", Int(0, 65535), 6379, "TCP port for Redis clients; 0: none.", redis="port",
+          flag="port", env="CRDT_REDIS_PORT"),
+        S("bind", Items('a list of addresses, such as ["127.0.0.1", "-::1"], or "*" for all',
+                        is_address, 1), ["127.0.0.1", "-::1"],
+          "Addresses to listen on, for clients and (unless http_bind is given) for HTTP. One with "
+          "a leading - may be missing."),
+        S("unixsocket", Text("a path of at most 107 bytes, or nothing", r"[^\0]*", 107), "",
+          "Path of a Unix socket for Redis clients."),
+        S("unixsocketperm", Octal(), "0",
+          "Permissions of the Unix socket, in octal; 0: what the umask leaves."),
+        S("requirepass", Text("a password without line breaks, in UTF-8, or nothing",
+                              r"[^\0\r\n\ud800-\udfff]*", 512), "",
+          "Password that clients must give with AUTH or HELLO.", live=True, secret=True),
+        S("requirepass_file", Text("a path, or nothing", r"[^\0]*"), "",
+          "File that holds the password, when requirepass is empty; else, the systemd credential "
+          "requirepass."),
+        S("protected_mode", Bool(), True,
+          "Refuse to listen on anything but loopback without requirepass for clients and "
+          "auth_token for peers.", live=True),
+        S("max_connections", Int(1, 1_000_000), 10_000,
+          "Client connections at a time; further ones get an error and are closed.",
+          live=True, redis="maxclients"),
+        S("timeout", Duration("1s", "8760h", "s", zero="never"), 0,
+          "Close a client that has been idle for so long; 0: never.", live=True),
+        S("tcp_keepalive", Duration("1s", "9h", "s", zero="off"), 300,
+          "TCP keepalive period for client connections; 0: off.", live=True),
+        S("tcp_backlog", Int(1, 65535), 511,
+          "Length of the queue of connections not yet accepted."),
+        S("client_output_buffer_limit", BufferLimits(),
+          "normal 0 0 0 replica 268435456 67108864 60 pubsub 33554432 8388608 60",
+          "Disconnect a client whose unread replies exceed the hard limit, or the soft one for so "
+          "many seconds; 0: no limit.", live=True),
+        S("client_query_buffer_limit", Size("1mb", "1024gb"), 1_073_741_824,
+          "Disconnect a client whose unfinished command takes more than this.", live=True),
+        # one value must fit an op (core/keyspace.pxd, OP_MOST) whatever else stands in it, and so
+        # does the longest string
+        S("proto_max_bulk_len", Size("1mb", "512mb"), 536_870_912,
+          "Longest single argument of a command.", live=True),
+        S("databases", Fixed(16), 16, "Number of databases."),
+    ),
+    *_declare(
+        "Memory and disk",
+        S("max_memory", Size("1", "1024tb", zero="no limit"), 0,
+          "Refuse commands that would use more memory once the data takes this much; 0: no limit. "
+          "Nothing is evicted.",
+          live=True, redis="maxmemory"),
+        S("maxmemory_policy", Fixed("noeviction"), "noeviction", "What happens at max_memory."),
+        S("appendonly", Fixed(True), True, "Every write is logged before its reply leaves."),
+        S("appendfsync", Choice("always", "everysec", "no"), "everysec",
+          "When the log is forced to disk: before every reply, once a second, or when the system "
+          "likes.", live=True),
+        S("save", Fixed(""), "",
+          "Redis's snapshot schedule: there are no snapshots, the log is the data."),
+        S("max_segment_size", Size("64kb", "1gb"), 67_108_864,
+          "A log segment is closed and a new one begun at this size.", live=True),
+        S("compaction_threshold", Int(1, 1_000_000), 10,
+          "Closed segments that trigger a checkpoint.", live=True),
+        S("replication_log_size", Size("0", "1024tb"), 1_073_741_824,
+          "Log kept on disk beyond what recovery needs, for peers that were away.", live=True),
+    ),
+    *_declare(
+        "Replication",
+        S("http_port", Int(0, 65535), 8080,
+          "TCP port for peers, operators and metrics; 0: none (then no replication).",
+          env="CRDT_HTTP_PORT"),
+        S("http_bind", Items("a list of addresses, or an empty one", is_address), [],
+          "Addresses for http_port; empty: those of bind."),
+        S("http_max_connections", Int(8, 1_000_000), 256,
+          "HTTP connections at a time. One that waits for its first request makes room for a new "
+          "one; so many descriptors are kept for them."),
+        S("peers", Items('a list of "host:port" or "http://host:port" with the peers\' http_port',
+                         is_peer), [],
+          "The other replicas, each with its HTTP port."),
+        S("auth_token", Text("a token of visible ASCII characters, or nothing", r"[!-~]*", 512), "",
+          "Bearer token that peers, operators and Prometheus must show for everything but GET "
+          "/health; the same in all replicas.", secret=True),
+        S("auth_token_file", Text("a path, or nothing", r"[^\0]*"), "",
+          "File that holds the token, when auth_token is empty; else, the systemd credential "
+          "auth_token."),
+        S("allow_plain_peers", Bool(), False,
+          "Send auth_token to peers on other machines over plain HTTP too, where whoever can "
+          "listen reads it: for networks that are private "
+          "or encrypted otherwise. Without it such a peer is refused; https:// and loopback always "
+          "work.", live=True),
+        S("sync_interval", Duration("10ms", "24h"), "5s",
+          "Time between anti-entropy rounds with each peer.", live=True),
+        S("sync_timeout", Duration("10ms", "24h"), "30s",
+          "Longest time in which a request to a peer or its answer makes no progress.", live=True),
+        S("retry_interval", Duration("1ms", "1h"), "1s",
+          "First pause after a failed attempt; it doubles up to a cap.", live=True),
+        S("max_retries", Int(0, 1_000_000), 3,
+          "Failed attempts after which a peer counts as down (it is still tried).", live=True),
+        S("gc_interval", Duration("10ms", "24h"), "60s",
+          "Time between rounds of dropping what every peer has seen.", live=True),
+        S("max_clock_skew", Duration("1ms", "24h"), "60s",
+          "Hold back operations stamped further ahead of the local clock than this, until it gets "
+          "there.", live=True),
+        S("accept_stamps_until", Int(0, 32_503_680_000, "seconds since 1970"), 0,
+          "Take it for the time until the clock gets there, where max_clock_skew is concerned: the "
+          "way on after a replica's clock was "
+          "wrong, set at every replica. 0: the clock alone counts.", live=True),
+        S("enable_tls", Bool(), False,
+          "TLS on http_port, and towards peers given without a scheme."),
+        S("tls_cert_file", Text("a path, or nothing", r"[^\0]*"), "",
+          "Certificate chain in PEM format."),
+        S("tls_key_file", Text("a path, or nothing", r"[^\0]*"), "", "Private key in PEM format."),
+        S("tls_ca_file", Text("a path, or nothing", r"[^\0]*"), "",
+          "Certificates that peers' certificates must lead to; empty: the system's."),
+    ),
+    *_declare(
+        "Logging and monitoring",
+        S("log_level",
+          Choice("debug", "info", "warning", "error",
+                 also={"verbose": "debug", "notice": "info", "nothing": "error"}), "info",
+          "Least important messages to log.", live=True, redis="loglevel"),
+        S("log_file", Text("a path, or nothing", r"[^\0]*"), "",
+          "File to log to, opened again on SIGHUP; empty: standard error.",
+          redis="logfile"),
+        S("daemonize", Bool(), False,
+          "Go on in the background once the start has succeeded; messages then go to log_file "
+          "alone."),
+        S("pidfile", Text("a path, or nothing", r"[^\0]*"), "",
+          "File to hold the process id while the server runs."),
+        S("log_format", Choice("text", "json"), "text",
+          "Lines for people, or one JSON object per line.", live=True),
+        S("slowlog_log_slower_than", Int(-1, 10**15, "microseconds"), 10_000,
+          "SLOWLOG takes commands slower than this; 0: all, -1: none.", live=True),
+        S("slowlog_max_len", Int(0, 1_000_000), 128, "Entries that SLOWLOG keeps.", live=True),
+        S("latency_monitor_threshold", Int(0, 2**31 - 1, "milliseconds"), 0,
+          "LATENCY takes events slower than this; 0: none.", live=True),
+        S("enable_debug_command", Choice("no", "yes", "local"), "no",
+          "Who may use DEBUG, which can make the server stand still: nobody, everybody, clients of "
+          "this machine."),
+        S("hz", Int(1, 500), 10, "Rounds of background work a second (expiry, idle clients).",
+          live=True),
+    ),
+    *_declare(
+        "What OBJECT ENCODING answers, and nothing else: values are held alike, large or small",
+        S("hash_max_listpack_entries", Int(0, 2**31 - 1), 512,
+          "A hash with more fields is called hashtable, not listpack.", live=True,
+          aliases=("hash-max-ziplist-entries",)),
+        S("hash_max_listpack_value", Int(0, 2**31 - 1, "bytes"), 64,
+          "A hash with a longer field or value is called hashtable.", live=True,
+          aliases=("hash-max-ziplist-value",)),
+        S("set_max_intset_entries", Int(0, 2**31 - 1), 512,
+          "A set of so many whole numbers at most is called intset.", live=True),
+        S("set_max_listpack_entries", Int(0, 2**31 - 1), 128,
+          "Any other set with more members is called hashtable, not listpack.", live=True),
+        S("set_max_listpack_value", Int(0, 2**31 - 1, "bytes"), 64,
+          "A set with a longer member is called hashtable.", live=True),
+        S("zset_max_listpack_entries", Int(0, 2**31 - 1), 128,
+          "A sorted set with more members is called skiplist, not listpack.", live=True,
+          aliases=("zset-max-ziplist-entries",)),
+        S("zset_max_listpack_value", Int(0, 2**31 - 1, "bytes"), 64,
+          "A sorted set with a longer member is called skiplist.", live=True,
+          aliases=("zset-max-ziplist-value",)),
+        S("list_max_listpack_size", Int(-2**31, 2**31 - 1), -2,
+          "A list with more elements, or, from -1 to -5 (or less), more than 4, 8, 16, 32 or 64 "
+          "KiB, is called quicklist, not listpack.", live=True,
+          aliases=("list-max-ziplist-size",)),
+    ),
+    *_declare(
+        "Known to Redis, without effect here",
+        S("supervised", Choice("no", "auto", "systemd", "upstart"), "no",
+          "No effect: a service manager that asks to be told (NOTIFY_SOCKET) is."),
+        S("list_compress_depth", Int(0, 2**31 - 1), 0, "No effect: lists are not compressed.",
+          live=True),
+        S("activerehashing", Bool(), True, "No effect: tables always grow step by step.",
+          live=True),
+        S("lazyfree_lazy_user_del", Bool(), False,
+          "No effect: what is removed is always freed step by step.", live=True),
+        S("lazyfree_lazy_user_flush", Bool(), False,
+          "No effect: what is removed is always freed step by step.", live=True),
+        S("lazyfree_lazy_server_del", Bool(), False,
+          "No effect: what is removed is always freed step by step.", live=True),
+        S("lazyfree_lazy_expire", Bool(), False,
+          "No effect: what is removed is always freed step by step.", live=True),
+        S("lazyfree_lazy_eviction", Bool(), False,
+          "No effect: what is removed is always freed step by step.", live=True),
+        S("activedefrag", Bool(), False, "No effect: memory is not rearranged.", live=True),
+        S("maxmemory_samples", Int(1, 64), 5, "No effect: nothing is evicted.", live=True),
+        S("lfu_log_factor", Int(0, 2**31 - 1), 10, "No effect: nothing is evicted.", live=True),
+        S("lfu_decay_time", Int(0, 2**31 - 1), 1, "No effect: nothing is evicted.", live=True),
+        S("rdbcompression", Bool(), True, "No effect: there are no snapshots.", live=True),
+        S("rdbchecksum", Bool(), True, "No effect: there are no snapshots.", live=True),
+        S("rdb_key_save_delay", Int(-2**31, 2**31 - 1, "microseconds"), 0,
+          "No effect: there are no snapshots.", live=True),
+        S("stop_writes_on_bgsave_error", Bool(), True,
+          "No effect: while the log cannot be written, writes are always refused.", live=True),
+        S("no_appendfsync_on_rewrite", Bool(), False, "No effect: the log is never rewritten.",
+          live=True),
+        S("auto_aof_rewrite_percentage", Int(0, 2**31 - 1), 100,
+          "No effect: the log is never rewritten.", live=True),
+        S("auto_aof_rewrite_min_size", Size("0", "1024tb"), 67_108_864,
+          "No effect: the log is never rewritten.", live=True),
+        S("aof_use_rdb_preamble", Bool(), True, "No effect: the log is never rewritten.",
+          live=True),
+    ),
+    *_declare(
+        "Redis mirror",
+        S("redis_addr", Text('"host:port", or nothing',
+                             r"(?:(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5})?"), "",
+          "A Redis server to mirror to. Accepted for existing files; this version has no mirror "
+          "and says so at the start."),
+        S("redis_db", Int(0, 15), 0, "The mirror's database."),
+    ),
+)
+
+BY_NAME = {s.name: s for s in SETTINGS}
+BY_FLAG = {flag: s for s in SETTINGS for flag in (*s.flags, *(f"--{alias}" for alias in s.aliases))}
+BY_VARIABLE = {s.variable: s for s in SETTINGS}
+# Any spelling of CONFIG GET and SET, with dashes: the setting's own name or Redis's.
+BY_PUBLIC = {alias.replace("_", "-"): s for s in SETTINGS
+             for alias in (s.name, s.public, *s.aliases)}
+ENCODING_LIMITS = tuple(s.name for s in SETTINGS if "_max_listpack_" in s.name
+                        or "_max_intset_" in s.name)
+# Not a setting, since it says where the settings are.
+CONFIG_VARIABLE = "CRDT_CONFIG"
+
+
+# ---- what is printed -----------------------------------------------------------------------------
+
+
+def example() -> str:
+    """A complete configuration file with every default; each setting is preceded by a comment,
+    "_<name>"."""
+    lines: dict[str,
+                                  Any] = {"_":
+                                  "Settings of crdt-redis. Keys that begin with _ are comments. "
+                                  "Durations are integers of nanoseconds (of seconds "
+                                  "where the comment says so) or strings such as \"250ms\"; sizes "
+                                  "are integers of bytes or strings such as \"64mb\"."}
+    for s in SETTINGS:
+        live = " May change at run time." if s.live else ""
+        lines["_" + s.name] = f"{s.help} Expected: {s.kind.expected}.{live}"
+        lines[s.name] = s.kind.to_json(s.initial)
+    return json.dumps(lines, indent=2, ensure_ascii=False)
+
+
+def groups() -> dict[str, list[Setting]]:
+    out: dict[str, list[Setting]] = {}
+    for s in SETTINGS:
+        out.setdefault(s.group, []).append(s)
+    return out
+
+
+def help_text() -> str:
+    """The settings as flags, for --help."""
+    import textwrap
+
+    lines = []
+    for group, members in groups().items():
+        lines.append(f"\n{group}:")
+        for s in members:
+            lines.append(f"  {', '.join(s.flags)} {s.kind.word}")
+            default = s.kind.to_text(s.initial)
+            lines += textwrap.wrap(s.help + (f" Default: {default}." if default else ""), 100,
+                                   initial_indent=" " * 8,
+                                   subsequent_indent=" " * 8)
+    return "\n".join(lines)
+
+
+# Those of which most need some; the README shows them.
+COMMON = ("replica_id", "peers", "data_dir", "server_port", "bind", "http_port", "requirepass",
+          "auth_token", "appendfsync", "max_memory",
+          "sync_interval", "max_clock_skew", "log_file")
+
+
+def reference(names: Iterable[str] = BY_NAME) -> str:
+    """These settings as a Markdown table: all stand in packaging/settings.md, COMMON in the
+    README."""
+    rows = ["| setting | default | run time | flag, environment, CONFIG name | meaning |",
+            "|---|---|---|---|---|"]
+    for s in map(BY_NAME.__getitem__, names):
+        default = s.kind.to_text(s.initial)
+        spellings = " ".join(f"`{n}`" for n in (*s.flags, s.variable, s.public))
+        rows.append(f"| `{s.name}` | {f'`{default}`' if default else ''} | "
+                    f"{'yes' if s.live else ''} | {spellings} | {s.help} |".replace("  |", " |"))
+    return "\n".join(rows)
