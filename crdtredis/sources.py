@@ -1,5 +1,5 @@
-"""Where settings come from: the command line, a JSON file, a redis.conf. Each is read to values that
-are not yet those of settings; what cannot be read is told as Faults.
+"""Where settings come from: the command line, a JSON file, a redis.conf. Each is read to words or
+JSON values, which settings.py's kinds then judge; what cannot be read becomes Faults.
 """
 from __future__ import annotations
 

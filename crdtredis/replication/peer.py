@@ -354,7 +354,8 @@ class Peer:
             await asyncio.Event().wait()
         if other := next((p for p in self._registry.peers if self._is_served_by(p)), None):
             return await self._stand_by(other)
-        self._window, self._fault, self._next = plan.Window(self._runtime.settings.window), None, None
+        self._window = plan.Window(self._runtime.settings.window)
+        self._fault = self._next = None
         self._it_lacks = ""
         self._before, self._theirs = dict(self._tail.head), dict(self.acked)
         if self._refused_ops:
@@ -583,8 +584,7 @@ class Peer:
         more."""
         if self.is_paused:
             return
-        told = self._tail.undeclared(self._declared)
-        batch = self._tail.declarations_beyond(self._declared) + chunk.batch if told else chunk.batch
+        batch, told = self._with_declarations(chunk.batch)
         self._sender.push(chunk, batch, told)                   # each, until one has its reply
 
     def _replied(self, pushes: list[Sent], message: proto.Reply | proto.Refusal) -> None:
@@ -639,17 +639,21 @@ class Peer:
         self._fault = None
         self._cursor = self._tail.log.cursor(self.acked, self._tail.own_actors)
 
+    def _with_declarations(self, batch: bytes) -> tuple[bytes, set[int]]:
+        """(the batch, behind declarations of the actors that the peer may not know, these)."""
+        missing = self._tail.undeclared(self._declared)
+        if missing:
+            batch = self._tail.declarations_beyond(self._declared) + batch
+        return batch, missing
+
     async def _deliver(self, chunk: Chunk) -> None:
-        """One push, replied; of a large op as many as it takes."""
+        """One push, with its reply; of a large op as many as it takes."""
         try:
             if chunk.large:
                 async with self._sending:
                     await self._deliver_large(chunk.large)
             else:
-                told = self._tail.undeclared(self._declared)
-                await self._push(self._tail.declarations_beyond(self._declared) + chunk.batch
-                                 if told
-                                 else chunk.batch, told)
+                await self._push(*self._with_declarations(chunk.batch))
         except Refusal as e:
             raise self._refused(e, chunk) from e
         self.counts.ops_sent += chunk.ops
@@ -664,8 +668,8 @@ class Peer:
 
     async def _deliver_large(self, large: LargeOp) -> None:
         """In parts, beginning with the first that the peer is not known to have."""
-        view, told = memoryview(large.batch), self._tail.undeclared(self._declared)
-        declarations = self._tail.declarations_beyond(self._declared) if told else b""
+        view = memoryview(large.batch)
+        declarations, told = self._with_declarations(b"")
         if (self._sent.actor, self._sent.seq, self._sent.size) != (large.actor, large.seq,
                                                                    len(view)):
             self._sent = proto.Part(actor=large.actor, seq=large.seq, size=len(view))
@@ -764,7 +768,8 @@ class Peer:
         while more and not self.is_paused:
             try:
                 pull = proto.Pull(session=self._session, clock=entries(clock),
-                                 limit=self._runtime.settings.chunk_size, actors=due, part=self._parts.next())
+                                  limit=self._runtime.settings.chunk_size, actors=due,
+                                  part=self._parts.next())
                 reply, batch = await self._ask("pull", pull, b"", proto.Reply, BODY_MAX)
             except Refusal as e:
                 if e.code != proto.NEEDS_FULL_SYNC:

@@ -104,8 +104,8 @@ class InboundSessions:
             raise Refusal(proto.STOPPING, f"{self._identity.replica} is stopping")
         if self._registry.cut_off(replica):
             raise Refusal(proto.PAUSED,
-                          f"{self._identity.replica} has paused replication with {replica} (CRDT.PEER RESUME "
-                          "there)")
+                          f"{self._identity.replica} has paused replication with {replica} "
+                          "(CRDT.PEER RESUME there)")
 
     def _refuse_retired(self, hello: proto.Hello) -> None:
         """A and its copy A' both call: A, A', A (refused, and so on). A' is stopped; A calls after

@@ -56,8 +56,8 @@ class Log:
 
 
 class FakeEngine:
-    """Applies and logs at once what it is given. `room` is how many batches wait for the tail before
-    all are dropped."""
+    """Applies and logs at once what it is given. `room` is how many batches wait for the tail
+    before all are dropped."""
 
     def __init__(self, replica: Replica, log: Log, room: int = 1 << 30):
         self.replica, self.log, self.room = replica, log, room

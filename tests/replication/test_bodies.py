@@ -200,7 +200,8 @@ async def test_a_peer_that_uploads_slowly_keeps_nobody_else_waiting():
             writers.append((await asyncio.open_connection("127.0.0.1", b.port))[1])
             writers[-1].write("POST /replication/push HTTP/1.1\r\nHost: x\r\nX-Replica: "
                               f"a\r\nContent-Type: {CONTENT_TYPE}\r\n"
-                              f"Content-Length: {b.runtime.settings.inbound // 4}\r\n\r\nxx".encode())
+                              f"Content-Length: {b.runtime.settings.inbound // 4}\r\n\r\n"
+                              "xx".encode())
         await until(lambda: budget.used >= budget.most)
         for i in range(20):
             c.set(f"k{i}", "v")
@@ -418,7 +419,8 @@ async def test_the_token_crosses_no_network_unencrypted_unless_that_is_allowed()
     try:
         await a.start([])
         await a.runtime.http.close()
-        a.runtime.http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Everywhere()))
+        a.runtime.http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=Everywhere()))
         peer = a.call(url.replace("127.0.0.1", "peer.example"))
         await until(lambda: peer.state == "refused")
         assert ("allow_plain_peers" in peer.error and "https://peer.example" in peer.error

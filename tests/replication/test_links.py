@@ -389,8 +389,8 @@ async def test_a_twin_that_calls_is_a_fault_only_while_it_does():
 
 @run
 async def test_what_the_failed_log_lacks_is_not_claimed():
-    """The tail falls behind while the log of a has failed, and reads what the kernel has: the kernel
-    has more than the log."""
+    """The tail falls behind while the log of a has failed, and reads what the kernel has: the
+    kernel has more than the log."""
     async with Network(2) as (a, b):
         await all_up(a, b)
         a.set("k", "1")

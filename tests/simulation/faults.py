@@ -590,7 +590,8 @@ FAULTS = [
     Fault("ops sent that the asker does not want",
           PEERS + "sessions.py",
           "replication/test_links.py::test_a_pull_brings_ops_of_the_wanted_actors_only",
-          "                clock = clocks.leaving_out(clock, self._tail.head, set(request.actors))\n",
+          "                clock = clocks.leaving_out(clock, self._tail.head, "
+          "set(request.actors))\n",
           "                pass\n"),
     Fault("a refused process let in while the other lives",
           PEERS + "sessions.py",
@@ -601,7 +602,8 @@ FAULTS = [
           PEERS + "sessions.py",
           "replication/test_links.py::test_a_refused_process_comes_back_when_the_other_has_gone",
           " and session\n"
-          "            and time.monotonic() - session.last_request < self.runtime.settings.silence):",
+          "            and time.monotonic() - session.last_request < "
+          "self.runtime.settings.silence):",
           "):"),
     Fault("segments that hold nothing read for ever",
           PEERS + "tail.py",
@@ -649,8 +651,8 @@ FAULTS = [
           "test_nothing_leaves_on_a_stream_from_the_moment_of_a_pause",
           "        if self.is_paused:\n"
           "            return\n"
-          "        told",
-          "        told"),
+          "        batch, told",
+          "        batch, told"),
     Fault("a stream that stands still kept",
           PEERS + "stream.py",
           "replication/test_stream.py::test_a_stream_that_stands_still_is_given_up",
