@@ -17,7 +17,7 @@ is cut (in the kernel). Since the engine writes a loop iteration to the segment 
 same bytes here, the segments hold everything that memory ever held.
 
 No chunk that is handed out holds much more than what was asked for, but for one op at least:
-batches are cut between ops, here and when they come from segments. An op of more than LARGE bytes
+batches are cut between ops, here and when they come from segments. An op of more than PART bytes
 is always a chunk of its own. It may be hundreds of megabytes and takes a peer long to fetch, so its
 bytes are shared by all who were handed it, from memory or from segments (`_large`), and live as
 long as one of them.
@@ -40,8 +40,9 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from crdtredis import clocks
+from crdtredis._core import batch_ranges, slice_batch, split_batch
 from crdtredis.clocks import Clock
-from crdtredis.replication.wire import PART, cut, ranges, split
+from crdtredis.replication.wire import PART
 from crdtredis.storage.format import LogPosition
 
 # bytes of the segments after which others may read, whether something was found or not
@@ -134,7 +135,7 @@ class Cursor:
 def spans(batch: bytes) -> dict[int, tuple[int, int]]:
     """{actor: (first seq, last seq)} of the ops in a Batch."""
     found: dict[int, tuple[int, int]] = {}
-    for actor, first, last in ranges(batch):
+    for actor, first, last in batch_ranges(batch):
         found[actor] = (found[actor][0] if actor in found else first, last)
     return found
 
@@ -199,7 +200,7 @@ class OpLog:
         for actor, (_, last) in found.items():
             if last > seqs.get(actor, 0):
                 self.head.advance(actor, last)
-        for part in split(batch, self.most_entry):
+        for part in split_batch(batch, self.most_entry):
             large = self._shared(part) if len(part) > PART else None
             self._entries.append(Entry(large.batch if large else part, found if part is batch
                                        else spans(part), now, self.total, large))
@@ -218,7 +219,7 @@ class OpLog:
 
     def _shared(self, batch: bytes) -> LargeOp:
         """This op as it is already held by somebody, else as it is given."""
-        (actor, seq, _), = ranges(batch)
+        (actor, seq, _), = batch_ranges(batch)
         found = self._large.get((actor, seq))
         if found is None:
             found = self._large[actor, seq] = LargeOp(batch, actor, seq)
@@ -291,7 +292,7 @@ class OpLog:
                     break
                 whole = (len(wanted) == len(e.ranges)
                          and all(first > clock.get(a, 0) for a, (first, _) in wanted.items()))
-                part = e.batch if whole else cut(e.batch, cursor.mask(e.ranges))
+                part = e.batch if whole else slice_batch(e.batch, cursor.mask(e.ranges))
                 parts.append(part)
                 size += len(part)
                 large = large or e.large
@@ -325,7 +326,7 @@ class OpLog:
                 while cursor.read and (not size or size + len(cursor.read[0]) <= limit):
                     parts.append(cursor.read.popleft())
                     size += len(parts[-1])
-                    for a, first, last in ranges(parts[-1]):
+                    for a, first, last in batch_ranges(parts[-1]):
                         ops += last - first + 1
                         cursor.clock[a] = last
                 if size > PART:
@@ -337,13 +338,13 @@ class OpLog:
 
     def _wanted(self, cursor: Cursor, batch: bytes) -> list[bytes]:
         """What this reader lacks and wants of a Batch, cut to entries."""
-        found, clock = ranges(batch), cursor.clock
+        found, clock = batch_ranges(batch), cursor.clock
         wanted = [r for r in found if r[2] > clock.get(r[0], 0) and cursor.wants(r[0])]
         if not wanted:
             return []
         if len(wanted) < len(found) or any(first <= clock.get(a, 0) for a, first, _ in wanted):
-            batch = cut(batch, cursor.mask({a for a, _, _ in found}))
-        return split(batch, self.most_entry)
+            batch = slice_batch(batch, cursor.mask({a for a, _, _ in found}))
+        return split_batch(batch, self.most_entry)
 
     # ---- how far a reader is ---------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ import aiohttp
 from yarl import URL
 
 from crdtredis import clocks
+from crdtredis._core import batch_ranges
 from crdtredis.clocks import Actor, Clock, actor_id
 from crdtredis.replication import plan
 from crdtredis.replication.faults import recognise, words
@@ -50,8 +51,8 @@ from crdtredis.replication.runtime import Runtime
 from crdtredis.replication.stream import UPGRADE, PushSender, Sent
 from crdtredis.replication.tail import LogTail
 from crdtredis.replication.wire import (ACTORS_MOST, BODY_MAX, CONTENT_TYPE, HEAD_MAX, PART,
-                                        Refusal, declarations,
-                                        decode, encode, entries, ranges, to_clock, proto)
+                                        Refusal, declarations, decode, encode, entries, to_clock,
+                                        proto)
 
 
 log = logging.getLogger("crdtredis.replication")
@@ -663,7 +664,7 @@ class Peer:
         if refusal.code in UNTAKEABLE:
             self._refused_ops = self._refused_ops or RefusedOps(refusal.text)
             clocks.join(self._refused_ops.there,
-                        {actor: last for actor, _, last in ranges(chunk.batch)})
+                        {actor: last for actor, _, last in batch_ranges(chunk.batch)})
         return refusal
 
     async def _deliver_large(self, large: LargeOp) -> None:

@@ -24,14 +24,15 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from crdtredis import clocks
-from crdtredis._core import ReceiveStatus
+from crdtredis._core import ReceiveStatus, batch_ranges
 from crdtredis.clocks import Actor, Clock
 from crdtredis.errors import DamagedBatch
 from crdtredis.replication import plan
 from crdtredis.replication.local import KernelView, LocalReplica
 from crdtredis.replication.oplog import NOTHING, Chunk, Cursor, OpLog, Segments
 from crdtredis.replication.runtime import Runtime
-from crdtredis.replication.wire import Refusal, declarations, declare, proto, ranges
+from crdtredis.replication.wire import Refusal, declarations, proto
+from crdtredis.storage.batch import declaration
 
 STOPPED = -100                          # beside the engine's results: it will give none any more
 # seconds; replies to peers are gathered for so long, but for the first after a rest
@@ -250,7 +251,7 @@ class LogTail:
         """Have ops applied and logged; then done({actor: last seq} of what the batch holds, None or
         a Refusal: MALFORMED or BUSY)."""
         try:
-            found = ranges(batch)
+            found = batch_ranges(batch)
         except DamagedBatch as e:
             return done({}, Refusal(proto.MALFORMED, f"the ops do not decode: {e}"))
         last = {actor: last for actor, _, last in found}
@@ -314,7 +315,7 @@ class LogTail:
         """Declarations of every actor that a reader who knows `known` may not know: ops name actors
         in runs, deps and effects, and the log declares all of them."""
         missing = self.undeclared(known)
-        return declare(self.actors[a] for a in missing) if missing else b""
+        return declaration(self.actors[a] for a in missing) if missing else b""
 
     def undeclared(self, known: Iterable[int]) -> set[int]:
         """Actors that the log declares and that are not among `known`. A process that made no op

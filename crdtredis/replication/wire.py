@@ -21,14 +21,10 @@ from collections.abc import Collection, Mapping
 
 from google.protobuf.message import DecodeError, Message
 
-from crdtredis._core import batch_ranges as ranges, slice_batch as cut, split_batch as split
 from crdtredis.clocks import Actor, Clock, actor_id
 from crdtredis.replication import crdtredis_pb2 as ops, replication_pb2 as proto
-from crdtredis.storage.batch import declaration as declare
-
-__all__ = ["Refusal", "cut", "declarations", "decode", "declare", "encode", "entries", "one_line",
-           "ranges", "split", "to_clock",
-           "ACTORS_MOST", "PROTOCOL", "BODY_MAX", "CONTENT_TYPE", "HEAD_MAX", "OP_MOST", "PART"]
+from crdtredis.storage.batch import read_varint
+from crdtredis.storage.format import FormatError
 
 # raised when an older receiver could not understand a sender
 PROTOCOL = 2
@@ -105,7 +101,10 @@ def declarations(batch: bytes) -> list[Actor]:
     not what its id says."""
     found, at = [], 0
     while at < len(batch) and batch[at] == 0x0A:                # field 1 of Batch, length-delimited
-        size, at = _varint(batch, at + 1)
+        try:
+            size, at = read_varint(batch, at + 1)
+        except FormatError as e:
+            raise Refusal(proto.MALFORMED, "a length is cut short or too long") from e
         if size > 4096 or size > len(batch) - at:
             raise Refusal(proto.MALFORMED, "a declaration of an actor is cut short or too long")
         try:
@@ -119,16 +118,3 @@ def declarations(batch: bytes) -> list[Actor]:
         found.append(Actor(actor.id, actor.replica, actor.epoch))
         at += size
     return found
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 35, 7):
-        if at >= len(data):
-            break
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise Refusal(proto.MALFORMED, "a length is cut short or too long")

@@ -61,7 +61,6 @@ from crdtredis.storage.format import (FormatError, Header, LogPosition, encode_h
 
 POLICIES = {"no": 0, "everysec": 1, "always": 2}      # as enum LogPolicy in core/segment_writer.pxd
 ALWAYS = POLICIES["always"]
-NO = POLICIES["no"]
 SYNC_INTERVAL = 1.0                                     # s
 LOOKS = 10                              # between two syncs: has much been written?
 MUCH = 256 << 10                        # bytes between two looks

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from crdtredis.clocks import Actor, actor_id
-from crdtredis.replication.wire import CONTENT_TYPE, PROTOCOL, decode, declare, encode, proto
+from crdtredis.replication.wire import CONTENT_TYPE, PROTOCOL, decode, encode, proto
+from crdtredis.storage.batch import declaration
 
 
 def shake_hands(server, told=(), clock=None, replica: str = "evil", batch: bytes = b""):
@@ -16,7 +17,8 @@ def shake_hands(server, told=(), clock=None, replica: str = "evil", batch: bytes
     hello = proto.Hello(version=PROTOCOL, cluster="default", replica=replica, epoch=now,
                        process=12345, now=now,
                        clock=[proto.ClockEntry(actor=a, seq=s) for a, s in (clock or {}).items()])
-    declared = declare([Actor(actor_id(r, e), r, e) for r, e in [(replica, now), *told]]) + batch
+    actors = [Actor(actor_id(r, e), r, e) for r, e in [(replica, now), *told]]
+    declared = declaration(actors) + batch
     c = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=10)
     c.request("POST", "/replication/handshake", encode(hello, declared),
               {"Content-Type": CONTENT_TYPE, "X-Replica": replica})

@@ -11,8 +11,9 @@ each step:
 from __future__ import annotations
 
 from crdtredis import clocks
+from crdtredis._core import batch_ranges
 from crdtredis.replication.oplog import OpLog
-from crdtredis.replication.wire import ranges, to_clock
+from crdtredis.replication.wire import to_clock
 
 
 def watch(node) -> None:
@@ -41,13 +42,13 @@ def moved(read, broken):
         before = dict(cursor.clock)
         chunk = read(cursor, limit)
         reached = dict(before)
-        for actor, first, last in ranges(chunk.batch):
+        for actor, first, last in batch_ranges(chunk.batch):
             must(first <= reached.get(actor, 0) + 1, broken,
                  f"ops {reached.get(actor, 0) + 1} to {first - 1} of {actor:x} left out")
             must(cursor.wants(actor), broken, f"ops of {actor:x}, which is not wanted")
             reached[actor] = max(reached.get(actor, 0), last)
         must(cursor.clock == reached, broken,
-             f"the cursor went from {before} to {cursor.clock} with {ranges(chunk.batch)}")
+             f"the cursor went from {before} to {cursor.clock} with {batch_ranges(chunk.batch)}")
         return chunk
 
     return reading

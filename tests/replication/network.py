@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp import web
 
 from crdtredis import clocks
-from crdtredis._core import ReceiveStatus, Replica, probe_get, probe_make
+from crdtredis._core import ReceiveStatus, Replica, batch_ranges, probe_get, probe_make
 from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 from crdtredis.http.app import application
 from crdtredis.replication import plan
@@ -25,7 +25,7 @@ from crdtredis.replication.sessions import InboundSessions
 from crdtredis.replication.tail import LogTail
 from crdtredis.replication.peer import Peer
 from crdtredis.clocks import Actor
-from crdtredis.replication.wire import declare, ranges
+from crdtredis.storage.batch import declaration
 from tests.replication.invariants import watch
 
 FAST = dict(interval=0.1, retry=0.02, retry_cap=0.1, timeout=5.0, linger=0.001)
@@ -184,7 +184,7 @@ class Node:
             r.receive(batch)
         r.recovering = False
         # as the header of a new segment does
-        self.log.append(r.clock_ids(), declare(self.view().actors.values()))
+        self.log.append(r.clock_ids(), declaration(self.view().actors.values()))
         self.engine = FakeEngine(r, self.log)
         # declares its actor, before any op of it
         self.engine.iterate()
@@ -310,4 +310,4 @@ async def converged(nodes, seconds: float = 8.0):
 def traffic(node: Node) -> int:
     """Ops the node's engine was handed by peers so far, repeats included."""
     return sum(last - first + 1 for batch in node.engine.received for _, first,
-               last in ranges(batch))
+               last in batch_ranges(batch))

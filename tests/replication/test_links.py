@@ -10,12 +10,11 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from crdtredis._core import ReceiveStatus
+from crdtredis._core import ReceiveStatus, batch_ranges
 from crdtredis.replication.service import Service
 from crdtredis.replication.sessions import InboundSessions
 from crdtredis.replication.waiters import Waiter
-from crdtredis.replication.wire import (CONTENT_TYPE, declarations, decode, encode, entries, ranges,
-                                        proto)
+from crdtredis.replication.wire import CONTENT_TYPE, declarations, decode, encode, entries, proto
 from tests.replication import network
 from tests.replication.invariants import overclaims
 from tests.replication.network import Network, Node, converged, until
@@ -110,7 +109,7 @@ async def test_a_pull_brings_ops_of_the_wanted_actors_only():
                                                      limit=1 << 20,
                                                     actors=[c.replica.actor]))
         assert status == 200 and not reply.more
-        assert [actor for actor, _, _ in ranges(batch)] == [c.replica.actor]
+        assert [actor for actor, _, _ in batch_ranges(batch)] == [c.replica.actor]
         # what it may depend on is declared
         assert {x.replica for x in declarations(batch)} == {"a", "b", "c"}
 

@@ -5,9 +5,9 @@ from collections import deque
 import pytest
 
 from crdtredis.clocks import behind, join
-from crdtredis._core import Replica, probe_make
+from crdtredis._core import Replica, batch_ranges, probe_make
 from crdtredis.replication.oplog import Head, NeedsFullSync, OpLog
-from crdtredis.replication.wire import PART, ranges
+from crdtredis.replication.wire import PART
 from tests.replication.network import Log
 
 
@@ -26,7 +26,7 @@ class Writer:
             parts.append(r.take_ops())
         batch = b"".join(parts)
         self.stored.append(dict(self.clock), batch)
-        join(self.clock, {a: last for a, _, last in ranges(batch)})
+        join(self.clock, {a: last for a, _, last in batch_ranges(batch)})
         return batch
 
 
@@ -41,7 +41,7 @@ def drain(log, cursor, limit=500):
                 continue
             return clock, ops
         assert len(chunk.batch) <= 3 * limit
-        found = ranges(chunk.batch)
+        found = batch_ranges(chunk.batch)
         assert chunk.ops == sum(last - first + 1 for _, first, last in found)
         ops += chunk.ops
         for actor, first, last in found:
@@ -132,7 +132,7 @@ def test_an_iteration_larger_than_a_request_is_handed_out_in_requests(
             == [(1, True), (1, False)])
     large = next(p.large for p in chunks if p.large)
     assert ((large.actor, large.seq) == (a.actor, 401)
-            and ranges(large.batch) == [(a.actor, 401, 401)])
+            and batch_ranges(large.batch) == [(a.actor, 401, 401)])
 
 
 def test_readers_share_the_bytes_of_a_large_op_wherever_each_got_them():

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from crdtredis._core import Replica, probe_make
-from crdtredis.clocks import Actor
+from crdtredis._core import Replica, batch_ranges, probe_make, slice_batch
+from crdtredis.clocks import Actor, actor_id
 from crdtredis.replication import crdtredis_pb2, replication_pb2, wire as w
 from crdtredis.replication.wire import Refusal, proto
+from crdtredis.storage.batch import declaration
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,24 +48,24 @@ def test_cut_short_or_wild_bodies_are_refused():
 
 
 def test_declarations_are_read_from_the_front():
-    actors = [Actor(w.actor_id(r, e), r, e) for r, e in (("a", 1), ("b", 2**60), ("é", 3))]
-    assert w.declarations(w.declare(actors)) == actors
-    assert w.declarations(w.declare(actors) + b"\x12\x00") == actors
+    actors = [Actor(actor_id(r, e), r, e) for r, e in (("a", 1), ("b", 2**60), ("é", 3))]
+    assert w.declarations(declaration(actors)) == actors
+    assert w.declarations(declaration(actors) + b"\x12\x00") == actors
     ops = batch_of(3)
     assert w.declarations(ops) == actors[:1]
-    assert w.ranges(w.declare(actors) + ops) == [(actors[0].id, 1, 3)]
+    assert batch_ranges(declaration(actors) + ops) == [(actors[0].id, 1, 3)]
 
 
 def test_a_declaration_that_lies_is_refused():
-    good = w.declare([Actor(w.actor_id("a", 1), "a", 1)])
-    for bad in (w.declare([Actor(5, "a", 1)]), good[:-1], b"\x0a", b"\x0a\xff\xff\xff\xff\xff\xff",
+    good = declaration([Actor(actor_id("a", 1), "a", 1)])
+    for bad in (declaration([Actor(5, "a", 1)]), good[:-1], b"\x0a", b"\x0a\xff\xff\xff\xff\xff\xff",
                 b"\x0a\x02\xff\xff"):
         with pytest.raises(Refusal):
             w.declarations(bad)
 
 
 def test_the_actor_id_is_the_kernels():
-    assert Replica("some-replica", 1234567890123).actor == w.actor_id("some-replica", 1234567890123)
+    assert Replica("some-replica", 1234567890123).actor == actor_id("some-replica", 1234567890123)
 
 
 def oracle_ranges(batch):
@@ -84,12 +85,12 @@ def oracle_cut(batch, clock):
 
 def test_ranges_and_cuts_are_those_of_the_generated_classes():
     ops = b"".join(batch_of(n, name) for n, name in ((5, "a"), (1, "b"), (9, "c")))
-    ids = [a for a, _, _ in w.ranges(ops)]
-    assert w.ranges(ops) == oracle_ranges(ops)
+    ids = [a for a, _, _ in batch_ranges(ops)]
+    assert batch_ranges(ops) == oracle_ranges(ops)
     chance = random.Random(2)
     for _ in range(200):
         clock = {a: chance.randrange(11) for a in ids if chance.random() < 0.7}
-        assert crdtredis_pb2.Batch.FromString(w.cut(ops, clock)) == oracle_cut(ops, clock)
+        assert crdtredis_pb2.Batch.FromString(slice_batch(ops, clock)) == oracle_cut(ops, clock)
 
 
 @pytest.mark.parametrize("module, source", [(crdtredis_pb2, "crdtredis.proto"),

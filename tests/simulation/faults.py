@@ -713,7 +713,7 @@ FAULTS = [
           PEERS + "oplog.py",
           "replication/test_oplog.py::"
           "test_an_iteration_larger_than_a_request_is_handed_out_in_requests",
-          "        for part in split(batch, self.most_entry):",
+          "        for part in split_batch(batch, self.most_entry):",
           "        for part in [batch]:"),
     Fault("a fallen back reader begins at the handshake",
           PEERS + "oplog.py",
