@@ -58,7 +58,8 @@ def test_declarations_are_read_from_the_front():
 
 def test_a_declaration_that_lies_is_refused():
     good = declaration([Actor(actor_id("a", 1), "a", 1)])
-    for bad in (declaration([Actor(5, "a", 1)]), good[:-1], b"\x0a", b"\x0a\xff\xff\xff\xff\xff\xff",
+    for bad in (declaration([Actor(5, "a", 1)]), good[:-1], b"\x0a",
+                b"\x0a\xff\xff\xff\xff\xff\xff",
                 b"\x0a\x02\xff\xff"):
         with pytest.raises(Refusal):
             w.declarations(bad)
