@@ -160,7 +160,7 @@ async def test_nothing_leaves_on_a_stream_from_the_moment_of_a_pause():
         pushed, peer = [], a.peer(b)
         await until(lambda: peer._sender is not None)
         sender, peer._sender = peer._sender, SimpleNamespace(push=lambda *sent: pushed.append(sent))
-        for a.hub.paused_all in (True, False):
+        for a.registry.paused_all in (True, False):
             peer._send(Chunk(b"", 1))
         peer._sender = sender
         assert len(pushed) == 1
@@ -271,7 +271,7 @@ async def test_what_arrives_is_bounded():
 
 
 @run
-async def test_the_hub_falls_behind_the_engine_and_loses_nothing():
+async def test_the_tail_falls_behind_the_engine_and_loses_nothing():
     async with Network(2) as (a, b):
         await all_up(a, b)
         a.engine.room = 3
