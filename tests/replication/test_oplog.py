@@ -63,9 +63,10 @@ def test_a_reader_gets_each_op_once_wherever_it_lies():
         assert at == {**clock, **w.clock} and ops == behind(clock, w.clock)
 
 
-def test_a_reader_of_some_actors_gets_no_others():
+@pytest.mark.parametrize("memory", [1 << 20, 1500], ids=["memory", "segments"])
+def test_a_reader_of_some_actors_gets_no_others(memory):
     w = Writer("a", "b")
-    log = OpLog({}, w.stored, most_bytes=1500)
+    log = OpLog({}, w.stored, most_bytes=memory)
     for _ in range(50):
         log.append(w.iterate(1, 1), 0.0)
     a, b = (r.actor for r in w.replicas)
