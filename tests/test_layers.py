@@ -19,6 +19,7 @@ what stands above it.
 Imports made inside a function count like others, those under TYPE_CHECKING do not. In Cython files
 cimports count as well.
 """
+import ast
 import re
 from pathlib import Path
 
@@ -43,8 +44,18 @@ FLOORS = [
     {"cli"},
     {"__main__"},
 ]
-IMPORT = re.compile(r"^\s*(?:from\s+crdtredis(\.[\w.]+)?\s+c?import\s+(\(?[\w, "
-                    r"]+)|c?import\s+crdtredis\.([\w.]+))", re.M)
+IMPORT = re.compile(r"^\s*(?:from\s+crdtredis(?:\.([\w.]+))?\s+c?import\s+(\([^)]*\)|.*)"
+                    r"|c?import\s+crdtredis\.([\w.]+))", re.M)
+# Modules whose test stands elsewhere than where their name says.
+TESTED_IN = {
+    "__main__": "test_cli.py", "demo": "test_demo.py", "errors": "commands/test_against_redis.py",
+    "info": "commands/test_server.py", "server": "test_server_process.py",
+    "storage.batch": "storage/test_segments.py", "storage.chain": "storage/test_recovery.py",
+    "storage.format": "storage/test_recovery.py", "storage.lock": "storage/test_identity.py",
+    "replication.hub": "replication/test_links.py", "replication.peer": "replication/test_peers.py",
+    "replication.flow": "replication/test_bodies.py",
+    "http.app": "http/test_web_pages.py", "http.metrics": "http/test_operators.py",
+}
 
 
 def unit(path: Path) -> str:
@@ -68,20 +79,35 @@ def floor(name: str) -> int:
 
 
 def imports(path: Path) -> set[str]:
-    text = re.sub(r"^if TYPE_CHECKING:\n(?:[ \t]+.*\n|\n)*", "", path.read_text(), flags=re.M)
+    """What a file imports of this package, by floor member."""
+    text = path.read_text()
     found = set()
-    for package, names, module in IMPORT.findall(text):
-        if module or package:
-            found.add(module or package.lstrip("."))
-        else:
-            found.update(n.strip(" (") for n in names.split(",") if n.strip(" (")
-                         and not n.strip().startswith("__")
-                         and not n.strip(" (").isupper())
-    if "commands" in found:                     # from crdtredis.commands import table
-        found = (found - {"commands"}) | {f"commands.{n}"
-                                          for n in re.findall(
-                                              r"from crdtredis\.commands c?import (\w+)", text)}
+    if path.suffix == ".py":
+        tree = ast.parse(text)
+        typing = {id(x) for node in ast.walk(tree) if isinstance(node, ast.If)
+                  and ast.unparse(node.test) == "TYPE_CHECKING" for x in ast.walk(node)}
+        for node in ast.walk(tree):
+            if id(node) in typing:
+                continue
+            if isinstance(node, ast.Import):
+                found |= {a.name.removeprefix("crdtredis.") for a in node.names
+                          if a.name.startswith("crdtredis.")}
+            elif isinstance(node, ast.ImportFrom):
+                package, _, inner = (node.module or "").partition(".")
+                if package == "crdtredis":
+                    found |= modules(inner, [a.name for a in node.names])
+    else:
+        for package, names, module in IMPORT.findall(text):
+            found |= {module} if module else modules(package, re.findall(r"\w+", names))
     return {member(m) for m in found}
+
+
+def modules(package: str, names: list[str]) -> set[str]:
+    """What `from crdtredis.package import names` imports."""
+    if package in ("", "commands"):
+        parts = {n for n in names if not n.startswith("__") and not n.isupper()}
+        return {f"{package}.{n}".lstrip(".") for n in parts}
+    return {package}
 
 
 SOURCES = [p for pattern in ("*.py", "*.pyx", "*.pxd", "*.pxi") for p in PACKAGE.rglob(pattern)]
@@ -99,3 +125,17 @@ def test_kernel_and_codec_name_no_policy():
         for path in SOURCES:
             if unit(path) == name:
                 assert imports(path) <= {"buffer", "errors", "numbers", "_core", "_resp"}, path
+
+
+def python_modules() -> list[str]:
+    """Those that `commands` and the generated files are not among: commands are tested by group."""
+    names = (".".join(p.relative_to(PACKAGE).with_suffix("").parts) for p in PACKAGE.rglob("*.py"))
+    return sorted(n for n in names if not n.endswith(("__init__", "_pb2"))
+                  and not n.startswith("commands."))
+
+
+@pytest.mark.parametrize("module", python_modules())
+def test_tests_mirror_modules(module):
+    folder, _, name = module.rpartition(".")
+    test = PACKAGE.parent / "tests" / TESTED_IN.get(module, f"{folder}/test_{name}.py".lstrip("/"))
+    assert test.exists(), "give the module a test of its name, or say in TESTED_IN where it is"

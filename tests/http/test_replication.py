@@ -1,0 +1,98 @@
+"""The replication routes as bytes of HTTP: which requests are refused, with which status and code,
+before the hub sees anything of them."""
+import asyncio
+
+import aiohttp
+import pytest
+
+from crdtredis.http import replication
+from crdtredis.replication.stream import UPGRADE
+from crdtredis.replication.wire import BODY_MAX, CONTENT_TYPE, HEAD_MAX, decode, encode, proto
+from tests.replication.network import Network
+from tests.replication.test_peers import all_up, run
+
+OURS = {"Content-Type": CONTENT_TYPE, "X-Replica": "a"}
+
+
+async def spoken(node, head: str, body: bytes = b"") -> bytes:
+    """What comes back for a request written by hand, up to the end of the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.port)
+    writer.write(head.replace("\n", "\r\n").encode() + b"\r\n" + body)
+    found = await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    return found
+
+
+async def ask(node, path: str, body: bytes, headers: dict) -> tuple[int, proto.Refusal]:
+    async with aiohttp.ClientSession() as client:
+        url = f"{node.url}/replication/{path}"
+        async with client.post(url, data=body, headers=headers,
+                               skip_auto_headers=["Content-Type"]) as r:
+            return r.status, decode(proto.Refusal, await r.read())[0]
+
+
+@run
+async def test_every_refusal_has_its_status():
+    codes = {c.number for c in proto.Code.DESCRIPTOR.values} - {proto.UNKNOWN}
+    assert codes <= set(replication.STATUS)
+    assert all(400 <= status < 600 for status in replication.STATUS.values())
+
+
+@run
+async def test_only_bodies_of_our_type_are_read_and_only_as_they_are():
+    """No web page can send the type without being asked first, and a small body must not unfold
+    into a large one."""
+    async with Network(2) as (a, b):
+        await all_up(a, b)
+        push = encode(proto.Push(session=b.hub.sessions["a"].key))
+        refused = b.hub.refused
+        for headers in ({"X-Replica": "a"}, OURS | {"Content-Type": "text/plain"},
+                        OURS | {"Content-Encoding": "gzip"}):
+            for path in ("handshake", "push", "pull"):
+                status, refusal = await ask(b, path, push, headers)
+                assert (status, refusal.code) == (400, proto.MALFORMED)
+                assert CONTENT_TYPE in refusal.text
+        assert b.hub.refused == refused + 9 and not b.engine.received
+
+
+@run
+async def test_a_body_says_how_long_it_is():
+    async with Network(2) as (a, b):
+        await all_up(a, b)
+        head = ("POST /replication/push HTTP/1.1\nHost: 127.0.0.1\nConnection: close\n"
+                f"Content-Type: {CONTENT_TYPE}\nX-Replica: a\nTransfer-Encoding: chunked\n")
+        found = await spoken(b, head, b"0\r\n\r\n")
+        assert found.startswith(b"HTTP/1.1 400 ") and b"expected a Content-Length" in found
+
+
+@run
+async def test_what_is_too_long_is_refused_before_it_comes():
+    async with Network(2) as (a, b):
+        await all_up(a, b)
+        for path, most in (("handshake", BODY_MAX), ("push", BODY_MAX), ("pull", HEAD_MAX + 4)):
+            head = (f"POST /replication/{path} HTTP/1.1\nHost: 127.0.0.1\nConnection: close\n"
+                    f"Content-Type: {CONTENT_TYPE}\nX-Replica: a\nContent-Length: {most + 1}\n")
+            found = await spoken(b, head)
+            assert found.startswith(b"HTTP/1.1 413 ") and f"more than {most}".encode() in found
+
+
+@run
+async def test_a_session_that_is_not_there_is_named_so():
+    async with Network(2) as (a, b):
+        await all_up(a, b)
+        for path, message in (("push", proto.Push(session=1)), ("pull", proto.Pull(session=1))):
+            status, refusal = await ask(b, path, encode(message), OURS)
+            assert (status, refusal.code) == (409, proto.NO_SESSION)
+
+
+@pytest.mark.parametrize("upgrade, session, status", [("websocket", "1", 400), ("", "1", 400),
+                                                      (UPGRADE, "1", 409), (UPGRADE, "x", 409)])
+def test_a_stream_wants_its_upgrade_and_a_session(upgrade, session, status):
+    async def body():
+        async with Network(2) as (a, b):
+            await all_up(a, b)
+            found = await spoken(b, "GET /replication/stream HTTP/1.1\nHost: 127.0.0.1\n"
+                                    f"Upgrade: {upgrade}\nX-Replica: a\nX-Session: {session}\n"
+                                    "Connection: close\n")
+            assert found.startswith(f"HTTP/1.1 {status} ".encode())
+    asyncio.run(asyncio.wait_for(body(), 60))
