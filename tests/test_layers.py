@@ -48,13 +48,20 @@ IMPORT = re.compile(r"^\s*(?:from\s+crdtredis(?:\.([\w.]+))?\s+c?import\s+(\([^)
                     r"|c?import\s+crdtredis\.([\w.]+))", re.M)
 # Modules whose test stands elsewhere than where their name says.
 TESTED_IN = {
-    "__main__": "test_cli.py", "demo": "test_demo.py", "errors": "commands/test_against_redis.py",
+    "__main__": "test_cli.py", "errors": "commands/test_against_redis.py",
     "info": "commands/test_server.py", "server": "test_server_process.py",
+    "kinds": "test_config.py", "settings": "test_config.py", "sources": "test_config.py",
     "storage.batch": "storage/test_segments.py", "storage.chain": "storage/test_recovery.py",
     "storage.format": "storage/test_recovery.py", "storage.lock": "storage/test_identity.py",
-    "replication.hub": "replication/test_links.py", "replication.peer": "replication/test_peers.py",
     "replication.flow": "replication/test_bodies.py",
+    "replication.local": "replication/test_peers.py",
+    "replication.peer": "replication/test_peers.py",
+    "replication.registry": "replication/test_links.py",
+    "replication.runtime": "replication/test_peers.py",
+    "replication.sessions": "replication/test_links.py",
+    "replication.tail": "replication/test_peers.py",
     "http.app": "http/test_web_pages.py", "http.metrics": "http/test_operators.py",
+    "http.operated": "http/test_operators.py",
 }
 
 
@@ -139,3 +146,7 @@ def test_tests_mirror_modules(module):
     folder, _, name = module.rpartition(".")
     test = PACKAGE.parent / "tests" / TESTED_IN.get(module, f"{folder}/test_{name}.py".lstrip("/"))
     assert test.exists(), "give the module a test of its name, or say in TESTED_IN where it is"
+
+
+def test_what_is_said_of_tests_is_so():
+    assert set(TESTED_IN) <= set(python_modules())

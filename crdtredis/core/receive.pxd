@@ -12,8 +12,8 @@ cdef enum:
     NEWCOMERS = 1024
     NEWCOMER_MS = 10000
 
-# What became of a Batch: for the kernel, for the engine's RESULT messages, and (_core.ReceiveStatus)
-# for Python.
+# What became of a Batch: for the kernel, for the engine's RESULT messages, and for Python
+# (_core.ReceiveStatus).
 cdef enum Received:
     RECEIVED_ALL = 0        # every op is applied, known already, or waits for what it depends on
     RECEIVED_BAD = -1       # the bytes are not a Batch; ops before the bad one are applied

@@ -1,6 +1,6 @@
-"""Replicas with real kernels, log tails, peers and HTTP in one event loop, but with an engine and a disk
-of a few lines: what a node has logged is a list that survives its restart. So a test can lose a
-tail, go back to an old copy, or cut a log short. Every node checks at each step what must always
+"""Replicas with real kernels, log tails, peers and HTTP in one event loop, but with an engine and a
+disk of a few lines: what a node has logged is a list that survives its restart. So a test can lose
+a tail, go back to an old copy, or cut a log short. Every node checks at each step what must always
 hold (invariants.py); where it did not, stop() says so."""
 from __future__ import annotations
 

@@ -824,7 +824,7 @@ FAULTS = [
           "        os.fsync(fd)\n",
           ""),
     Fault("acknowledged before it is logged",
-          PEERS + "hub.py",
+          PEERS + "tail.py",
           "replication/test_links.py::test_what_the_failed_log_lacks_is_not_claimed",
           "        self.engine.receive(self._tokens, batch)\n",
           "        self.engine.receive(self._tokens, batch)\n"
