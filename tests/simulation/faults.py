@@ -826,8 +826,8 @@ FAULTS = [
     Fault("acknowledged before it is logged",
           PEERS + "tail.py",
           "replication/test_links.py::test_what_the_failed_log_lacks_is_not_claimed",
-          "        self.engine.receive(self._tokens, batch)\n",
-          "        self.engine.receive(self._tokens, batch)\n"
+          "        self._engine.receive(self._tokens, batch)\n",
+          "        self._engine.receive(self._tokens, batch)\n"
           "        done(last, None)\n"),
     Fault("log: always without fdatasync",
           CORE + "segment_writer.pxi",
