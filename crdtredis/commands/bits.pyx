@@ -8,18 +8,18 @@ already as asked makes no effect, unless it makes the string longer.
 Scanning goes by words of eight bytes: counting 512 MB takes no longer than in Redis.
 """
 from libc.stddef cimport size_t
-from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint8_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from crdtredis._core cimport Element, key_delete, key_find, key_visible, string_set, string_view
-from crdtredis._engine cimport Call, refuse, refuse_syntax, native, is_word
+from crdtredis._engine cimport Call, is_word, native, refuse, refuse_syntax
 from crdtredis._resp cimport reply_array, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
+from crdtredis.commands.common cimport (FOUND, MAX_STRING, MISSING, REFUSED, clamp_range,
+                                        copy_grown, find_string, read_int, read_string)
 from crdtredis.errors cimport (BITFIELD_OVERFLOW, BITFIELD_RO_GET, BITFIELD_TYPE, BITOP_NOT_ONE_KEY,
                                BITPOS_BIT, BIT_OFFSET, BIT_VALUE)
 from crdtredis.numbers cimport parse_int64
-from crdtredis.commands.common cimport (FOUND, MAX_STRING, MISSING, REFUSED, clamp_range,
-                                        copy_grown, find_string, read_int, read_string)
 
 from crdtredis.commands.table import KeyRange, command
 

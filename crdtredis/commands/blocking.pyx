@@ -17,13 +17,13 @@ there is, as a rule, taken before another replica hears of it.
 from libc.math cimport ceill
 from libc.stdint cimport INT64_MAX, int64_t
 
-from crdtredis._core cimport T_LIST, T_ZSET, Collection, Element, key_collection, key_find
-from crdtredis._engine cimport CLIENT_IN_EXEC, Call, refuse, native, wait_for_keys
+from crdtredis._core cimport T_LIST, T_ZSET, Collection, Element
+from crdtredis._engine cimport CLIENT_IN_EXEC, Call, native, refuse, wait_for_keys
 from crdtredis._resp cimport reply_array, reply_bulk, reply_null, reply_null_array
 from crdtredis.buffer cimport Span
 from crdtredis.commands cimport lists, zsets
 from crdtredis.commands.common cimport FOUND, MISSING
-from crdtredis.commands.members cimport find_members, read_pops
+from crdtredis.commands.members cimport find_first, read_pops
 from crdtredis.errors cimport TIMEOUT_NEGATIVE, TIMEOUT_NOT_FLOAT, TIMEOUT_OUT_OF_RANGE
 from crdtredis.numbers cimport parse_long_double
 
@@ -51,24 +51,6 @@ cdef int read_timeout(Call *c, Span arg, int64_t *ms) noexcept nogil:
     return 1
 
 
-cdef int find_first(Call *c, int type, int first, int n, int *at, Element **e,
-                    Collection **out) noexcept nogil:
-    """The first of n keys from argv[first] on that holds this type: argv[*at]."""
-    cdef int found
-    cdef int i
-    for i in range(first, first + n):
-        at[0] = i
-        if c.client.wait == NULL:
-            found = find_members(c, c.argv[i], type, e, out)
-        else:
-            e[0] = key_find(c.kernel, c.db, c.argv[i])
-            out[0] = key_collection(c.kernel, e[0], type)
-            found = FOUND if out[0] != NULL else MISSING
-        if found != MISSING:
-            return found
-    return MISSING
-
-
 cdef void wait(Call *c, int type, int first, int n, int64_t timeout_ms) noexcept nogil:
     if c.client.flags & CLIENT_IN_EXEC:
         reply_null_array(c.reply)
@@ -76,46 +58,71 @@ cdef void wait(Call *c, int type, int first, int n, int64_t timeout_ms) noexcept
         wait_for_keys(c, type, first, n, timeout_ms)
 
 
-# ---- lists ---------------------------------------------------------------------------------------
-cdef void pop_element(Call *c, int tail) noexcept nogil:
+# ---- popping -------------------------------------------------------------------------------------
+cdef void pop_one(Call *c, int type, int last) noexcept nogil:
+    """BLPOP and its like. last: from the tail, or the greatest score."""
     cdef Element *e
-    cdef Collection *l
+    cdef Collection *s
     cdef int64_t timeout
     cdef int i, found
     if not read_timeout(c, c.argv[c.argc - 1], &timeout):
         return
-    found = find_first(c, T_LIST, 1, c.argc - 2, &i, &e, &l)
+    found = find_first(c, type, 1, c.argc - 2, &i, &e, &s)
     if found == FOUND:
-        reply_array(c.reply, 2)
+        reply_array(c.reply, 2 if type == T_LIST else 3)
         reply_bulk(c.reply, c.argv[i].p, c.argv[i].n)
-        lists.pop(c, c.argv[i], e, 1, tail)
+        if type == T_LIST:
+            lists.pop(c, c.argv[i], e, 1, last)
+        else:
+            zsets.pop_one(c, c.argv[i], e, s, last)
     elif found == MISSING:
-        wait(c, T_LIST, 1, c.argc - 2, timeout)
+        wait(c, type, 1, c.argc - 2, timeout)
+
+
+cdef void pop_several(Call *c, int type, const char *first_word,
+                      const char *last_word) noexcept nogil:
+    """BLMPOP and BZMPOP."""
+    cdef Element *e
+    cdef Collection *s
+    cdef int64_t timeout, count
+    cdef int keys, last, i, found
+    if (not read_pops(c, 2, first_word, last_word, &keys, &last, &count)
+            or not read_timeout(c, c.argv[1], &timeout)):
+        return
+    found = find_first(c, type, 3, keys, &i, &e, &s)
+    if found == FOUND and type == T_LIST:
+        lists.pop_several(c, c.argv[i], e, s, count, last)
+    elif found == FOUND:
+        zsets.pop_several(c, c.argv[i], e, s, count, last)
+    elif found == MISSING:
+        wait(c, type, 3, keys, timeout)
 
 
 cdef void blpop(Call *c) noexcept nogil:
-    pop_element(c, 0)
+    pop_one(c, T_LIST, 0)
 
 
 cdef void brpop(Call *c) noexcept nogil:
-    pop_element(c, 1)
+    pop_one(c, T_LIST, 1)
+
+
+cdef void bzpopmin(Call *c) noexcept nogil:
+    pop_one(c, T_ZSET, 0)
+
+
+cdef void bzpopmax(Call *c) noexcept nogil:
+    pop_one(c, T_ZSET, 1)
 
 
 cdef void blmpop(Call *c) noexcept nogil:
-    cdef Element *e
-    cdef Collection *l
-    cdef int64_t timeout, count
-    cdef int keys, tail, i, found
-    if (not read_pops(c, 2, b"LEFT", b"RIGHT", &keys, &tail, &count)
-        or not read_timeout(c, c.argv[1], &timeout)):
-        return
-    found = find_first(c, T_LIST, 3, keys, &i, &e, &l)
-    if found == FOUND:
-        lists.pop_several(c, c.argv[i], e, l, count, tail)
-    elif found == MISSING:
-        wait(c, T_LIST, 3, keys, timeout)
+    pop_several(c, T_LIST, b"LEFT", b"RIGHT")
 
 
+cdef void bzmpop(Call *c) noexcept nogil:
+    pop_several(c, T_ZSET, b"MIN", b"MAX")
+
+
+# ---- moving --------------------------------------------------------------------------------------
 cdef void move(Call *c, int from_tail, int to_tail) noexcept nogil:
     """The last argument is the time limit."""
     cdef Element *e
@@ -141,46 +148,6 @@ cdef void blmove(Call *c) noexcept nogil:
 
 cdef void brpoplpush(Call *c) noexcept nogil:
     move(c, 1, 0)
-
-
-# ---- sorted sets ---------------------------------------------------------------------------------
-cdef void pop_member(Call *c, int greatest) noexcept nogil:
-    cdef Element *e
-    cdef Collection *z
-    cdef int64_t timeout
-    cdef int i, found
-    if not read_timeout(c, c.argv[c.argc - 1], &timeout):
-        return
-    found = find_first(c, T_ZSET, 1, c.argc - 2, &i, &e, &z)
-    if found == FOUND:
-        reply_array(c.reply, 3)
-        reply_bulk(c.reply, c.argv[i].p, c.argv[i].n)
-        zsets.pop_one(c, c.argv[i], e, z, greatest)
-    elif found == MISSING:
-        wait(c, T_ZSET, 1, c.argc - 2, timeout)
-
-
-cdef void bzpopmin(Call *c) noexcept nogil:
-    pop_member(c, 0)
-
-
-cdef void bzpopmax(Call *c) noexcept nogil:
-    pop_member(c, 1)
-
-
-cdef void bzmpop(Call *c) noexcept nogil:
-    cdef Element *e
-    cdef Collection *z
-    cdef int64_t timeout, count
-    cdef int keys, greatest, i, found
-    if (not read_pops(c, 2, b"MIN", b"MAX", &keys, &greatest, &count)
-        or not read_timeout(c, c.argv[1], &timeout)):
-        return
-    found = find_first(c, T_ZSET, 3, keys, &i, &e, &z)
-    if found == FOUND:
-        zsets.pop_several(c, c.argv[i], e, z, count, greatest)
-    elif found == MISSING:
-        wait(c, T_ZSET, 3, keys, timeout)
 
 
 # ---- registration --------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from libc.stdint cimport INT64_MAX, int64_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, memset
 
-from crdtredis._core cimport (Element, KEYS_PREFETCHED, T_NONE, T_STRING, key_find, key_touch,
-                              key_type, keys_prefetch, op_room)
+from crdtredis._core cimport (KEYS_PREFETCHED, T_NONE, T_STRING, Element, key_find, key_touch,
+                              key_type, key_visible, keys_prefetch, op_room)
 from crdtredis._engine cimport CLIENT_NO_TOUCH, Call, refuse, refuse_int, refuse_type
 from crdtredis.buffer cimport Buffer, Span, buffer_need
 from crdtredis.errors cimport INVALID_EXPIRE, STRING_TOO_LONG
@@ -41,6 +41,22 @@ cdef inline void prefetch_keys(Call *c, int i, int step) noexcept nogil:
     can wait at the same time."""
     if (i - 1) % (KEYS_PREFETCHED * step) == 0 and i + step < c.argc:
         keys_prefetch(c.kernel, c.db, c.argv + i, (c.argc - i + step - 1) // step, step)
+
+
+cdef inline Element *find_key(Call *c, Span key) noexcept nogil:
+    """The key's element if a client may see it, else NULL."""
+    cdef Element *e = key_find(c.kernel, c.db, key)
+    return e if key_visible(c.kernel, e) else NULL
+
+
+cdef inline Element *read_key(Call *c, Span key) noexcept nogil:
+    """The same for a command that reads: counted as a hit or a miss."""
+    cdef Element *e = find_key(c, key)
+    if e != NULL:
+        c.stats.hits += 1
+    else:
+        c.stats.misses += 1
+    return e
 
 
 cdef inline int find_string(Call *c, int i, Element **e) noexcept nogil:

@@ -1,13 +1,14 @@
 # Connection commands that cost nothing but their dispatch: PING, ECHO, SELECT, QUIT, RESET. The
 # others are in client.py.
 
+from libc.stdint cimport int64_t, uint32_t
+
 from crdtredis._core cimport DATABASES
 from crdtredis._engine cimport (CLIENT_CLOSE, Call, native, refuse, refuse_arity, refuse_int,
                                 reset_client)
 from crdtredis._resp cimport reply_bulk, reply_ok, reply_simple
 from crdtredis.errors cimport DB_INDEX
 from crdtredis.numbers cimport parse_int64
-from libc.stdint cimport int64_t, uint32_t
 
 from crdtredis.commands.table import command
 

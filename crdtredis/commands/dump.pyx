@@ -14,22 +14,21 @@ under dots of its own. Idle times stay local, as all access times do.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t
+from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
 from crdtredis._core cimport (T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, WALK_BACKWARDS, WALK_SHOWN,
                               Element, Kernel, Walk, key_collection, key_delete, key_expire,
-                              key_find, key_hash, key_set_idle, key_type, key_visible,
-                              member_score, put_shown, removal_size, walk_next, walk_shown,
-                              walk_value)
-from crdtredis._engine cimport Call, refuse, refuse_syntax, refuse_too_large, native, is_word
+                              key_find, key_hash, key_set_idle, key_type, key_visible, member_score,
+                              put_shown, removal_size, walk_next, walk_shown, walk_value)
+from crdtredis._engine cimport Call, is_word, native, refuse, refuse_syntax, refuse_too_large
 from crdtredis._resp cimport reply_bulk, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
-from crdtredis.commands.common cimport MAX_STRING, refuse_named, read_int, touch
+from crdtredis.commands.common cimport MAX_STRING, read_int, refuse_named, touch
 from crdtredis.commands.rdb cimport (RDB_BAD, RDB_GOOD, RDB_HASH, RDB_LIST, RDB_SET, RDB_SET_INTSET,
-                                     RDB_STRING, RDB_TRAILER, RDB_WRITTEN,
-                                     RDB_ZSET_2, RdbCursor, rdb_kind, rdb_put_double,
-                                     rdb_put_length, rdb_put_text, rdb_read, rdb_seal,
-                                     rdb_sealed)
+                                     RDB_STRING, RDB_TRAILER, RDB_WRITTEN, RDB_ZSET_2, RdbCursor,
+                                     rdb_kind, rdb_put_double, rdb_put_length, rdb_put_text,
+                                     rdb_read, rdb_seal, rdb_sealed)
 from crdtredis.errors cimport (FREQ_RANGE, IDLETIME_NEGATIVE, INVALID_EXPIRE, KEY_EXISTS,
                                PAYLOAD_DAMAGED, PAYLOAD_NOT_SEALED, TTL_NEGATIVE)
 from crdtredis.numbers cimport parse_int64
@@ -38,11 +37,6 @@ from crdtredis.commands.table import command
 
 
 # ---- DUMP ----------------------------------------------------------------------------------------
-cdef extern from "<stdlib.h>" nogil:
-    void qsort(void *base, size_t n, size_t size,
-               int (*compare)(const void *, const void *) noexcept nogil)
-
-
 cdef int[5] RDB_KINDS               # by T_*
 RDB_KINDS[:] = [RDB_STRING, RDB_HASH, RDB_SET, RDB_ZSET_2, RDB_LIST]
 

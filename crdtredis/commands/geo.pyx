@@ -27,12 +27,12 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MIN, int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport qsort
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCursor, element_key,
-                              member_find, member_score, order_at, order_next,
-                              order_rank, score_sort_key)
-from crdtredis._engine cimport Call, refuse, refuse_float, refuse_syntax, native, is_word
+                              member_find, member_score, order_at, order_next, order_rank,
+                              score_sort_key)
+from crdtredis._engine cimport Call, is_word, native, refuse, refuse_float, refuse_syntax
 from crdtredis._resp cimport (parse_double, reply_array, reply_bulk, reply_int, reply_null,
                               reply_null_array, reply_raw)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span

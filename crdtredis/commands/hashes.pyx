@@ -16,25 +16,20 @@ a view of it lasts until the next. Replies are written while the table is walked
 gathered first.
 """
 from libc.stddef cimport size_t
-from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint64_t
-from libc.string cimport memset
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
 
 from crdtredis._core cimport (NO_NUMBER, T_HASH, WHOLE, Collection, Element, Kernel, key_collection,
-                              key_find, key_prepare, member_add, member_find,
-                              member_random, member_remove, member_set, member_view, string_int)
-from crdtredis._engine cimport (Call, is_word, native, refuse, refuse_arity, refuse_float,
-                                refuse_syntax)
+                              key_prepare, member_add, member_find, member_set, member_view,
+                              string_int)
+from crdtredis._engine cimport Call, native, refuse, refuse_arity, refuse_float
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
-from crdtredis.buffer cimport Buffer, Span, buffer_free, span
+from crdtredis.buffer cimport Span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_fit, read_int
-from crdtredis.commands.members cimport (choose, draw, draw_begin, end_removal, find_members,
-                                         member_live, member_name, next_member, read_choice,
-                                         read_members)
-from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add,
-                                          scan_answer, scan_init, scan_matches,
-                                          scan_walk_members)
+from crdtredis.commands.members cimport (find_members, member_live, member_name, next_member,
+                                         read_members, read_random, remove_members, reply_random)
+from crdtredis.commands.scanning cimport Scan, scan_add, scan_matches, scan_members
 from crdtredis.errors cimport (HASH_NOT_FLOAT, HASH_NOT_INTEGER, INCREMENT_NOT_FINITE,
-                               INCREMENT_OVERFLOW, NOT_FINITE, OUT_OF_RANGE)
+                               INCREMENT_OVERFLOW, NOT_FINITE)
 from crdtredis.numbers cimport REAL_TEXT, format_long_double, parse_int64, parse_long_double
 
 from functools import partial
@@ -112,28 +107,7 @@ cdef void hsetnx(Call *c) noexcept nogil:
 
 
 cdef void hdel(Call *c) noexcept nogil:
-    cdef Kernel *k = c.kernel
-    cdef Span key = c.argv[1]
-    cdef Collection *h
-    cdef Element *e
-    cdef int64_t n = 0
-    cdef int i
-    if find_members(c, key, T_HASH, &e, &h) == REFUSED or not args_fit(c, 2, 1):
-        return
-    for i in range(2, c.argc):
-        # no such key, or its last field has just gone
-        if h == NULL:
-            break
-        if member_find(k, h, c.argv[i]) == NULL:
-            continue
-        if n == 0:
-            e = key_prepare(k, c.db, key, e, T_HASH)
-        e = member_remove(k, c.db, key, e, T_HASH, c.argv[i])
-        h = key_collection(k, e, T_HASH)
-        n += 1
-    if n:
-        end_removal(c, key, e)
-    reply_int(c.reply, n)
+    remove_members(c, T_HASH)
 
 
 # ---- counters ------------------------------------------------------------------------------------
@@ -285,55 +259,19 @@ cdef void hvals(Call *c) noexcept nogil:
     answer_all(c, VALUE)
 
 
-cdef inline void reply_choice_header(Call *c, size_t n, int parts) noexcept nogil:
-    reply_array(c.reply, n * 2 if parts & VALUE and c.reply.resp == 2 else n)
-
-
-cdef inline void reply_chosen(Call *c, Element *m, int parts) noexcept nogil:
-    if parts & VALUE and c.reply.resp > 2:
+cdef void reply_chosen(Call *c, Element *m, int with_value) noexcept nogil:
+    if with_value and c.reply.resp > 2:
         reply_array(c.reply, 2)
-    reply_field(c, m, parts)
+    reply_field(c, m, FIELD | VALUE if with_value else FIELD)
 
 
 cdef void hrandfield(Call *c) noexcept nogil:
-    cdef Kernel *k = c.kernel
     cdef int64_t n = 0
-    cdef int parts = FIELD
+    cdef int with_values
     cdef Collection *h
-    cdef Buffer chosen
-    cdef size_t i
-    if c.argc > 2 and not read_choice(c, c.argv[2], &n):
-        return
-    if c.argc > 4 or (c.argc == 4 and not is_word(c.argv[3], "WITHVALUES")):
-        refuse_syntax(c)
-        return
-    if c.argc == 4:
-        parts |= VALUE
-        if n > INT64_MAX // 2:
-            refuse(c, OUT_OF_RANGE)
-            return
-    if read_members(c, c.argv[1], T_HASH, &h) == REFUSED:
-        return
-    if c.argc == 2:
-        if h == NULL:
-            reply_null(c.reply)
-        else:
-            reply_field(c, member_random(k, h), FIELD)
-    elif h == NULL or n == 0:
-        reply_array(c.reply, 0)
-    elif n < 0:
-        reply_choice_header(c, -n, parts)
-        draw_begin(h, -n, &chosen)
-        for i in range(-n):
-            reply_chosen(c, draw(k, h, &chosen), parts)
-        buffer_free(&chosen)
-    else:
-        memset(&chosen, 0, sizeof(Buffer))
-        choose(k, h, min(<size_t>n, h.live), &chosen)
-        reply_choice_header(c, chosen.n // sizeof(Element*), parts)
-        for i in range(chosen.n // sizeof(Element*)):
-            reply_chosen(c, (<Element**>chosen.p)[i], parts)
-        buffer_free(&chosen)
+    if read_random(c, "WITHVALUES", &n, &with_values) and (
+            read_members(c, c.argv[1], T_HASH, &h) != REFUSED):
+        reply_random(c, h, n, with_values, reply_chosen)
 
 
 cdef void visit_field(void *arg, Element *m) noexcept nogil:
@@ -344,18 +282,7 @@ cdef void visit_field(void *arg, Element *m) noexcept nogil:
 
 
 cdef void hscan(Call *c) noexcept nogil:
-    cdef Scan s
-    cdef Collection *h
-    cdef uint64_t cursor
-    cdef int found
-    scan_init(&s, c)
-    if not read_cursor(c, c.argv[2], &cursor):
-        return
-    found = read_members(c, c.argv[1], T_HASH, &h)
-    if found == REFUSED or (found == FOUND and not read_scan_options(c, 3, &s, NULL)):
-        return
-    scan_answer(&s, c.reply, scan_walk_members(&s, &h.table, cursor, visit_field) if found == FOUND
-                else 0)
+    scan_members(c, T_HASH, visit_field)
 
 
 # ---- registration --------------------------------------------------------------------------------

@@ -27,24 +27,21 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
 from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET,
-                              WALK_SHOWN, Collection, Element, Kernel, ListCursor, Walk, copy_size,
-                              db_flush, element_key, flush_size, key_collection, key_copy,
-                              key_deadline, key_delete, key_expire, key_find, key_idle, key_memory,
-                              key_random, key_touch, key_type, key_visible, list_next, list_seek,
-                              list_value, member_view, op_room, put_shown, removal_size,
-                              string_view, table_next, walk_next, walk_shown, walk_value)
-from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_NO_TOUCH, Call, EncodingLimits, refuse,
-                                refuse_int, refuse_syntax, native, is_word)
+                              WALK_SHOWN, Element, Kernel, Walk, copy_size, db_flush, element_key,
+                              flush_size, key_copy, key_deadline, key_delete, key_expire, key_find,
+                              key_random, key_touch, key_type, key_visible, op_room, put_shown,
+                              removal_size, table_next, walk_next, walk_shown, walk_value)
+from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_NO_TOUCH, Call, is_word, native, refuse,
+                                refuse_int, refuse_syntax)
 from crdtredis._resp cimport (reply_bulk, reply_error_span, reply_int, reply_null, reply_ok,
                               reply_simple)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
-from crdtredis.commands.common cimport prefetch_keys, refuse_named
+from crdtredis.commands.common cimport find_key, prefetch_keys, read_key, refuse_named
 from crdtredis.commands.glob cimport glob_is_all, glob_match
-from crdtredis.commands.members cimport next_member
 from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add,
                                           scan_answer, scan_answer_found, scan_init, scan_matches,
                                           scan_pattern, scan_walk)
-from crdtredis.errors cimport (DB_INDEX, FIRST_DB, GT_AND_LT, INVALID_EXPIRE, NOT_INT32, NO_LFU,
+from crdtredis.errors cimport (DB_INDEX, FIRST_DB, GT_AND_LT, INVALID_EXPIRE, NOT_INT32,
                                NO_SUCH_KEY, NX_AND_OTHERS, SAME_OBJECT, SECOND_DB,
                                UNSUPPORTED_OPTION)
 from crdtredis.numbers cimport parse_int64
@@ -67,22 +64,6 @@ cdef void refuse_option(Call *c, Span option) noexcept nogil:
 
 
 # ---- what several commands share -----------------------------------------------------------------
-cdef inline Element *find(Call *c, Span key) noexcept nogil:
-    """The key's element if a client may see it, else NULL."""
-    cdef Element *e = key_find(c.kernel, c.db, key)
-    return e if key_visible(c.kernel, e) else NULL
-
-
-cdef inline Element *read_key(Call *c, Span key) noexcept nogil:
-    """The same for a command that reads: counted as a hit or a miss."""
-    cdef Element *e = find(c, key)
-    if e != NULL:
-        c.stats.hits += 1
-    else:
-        c.stats.misses += 1
-    return e
-
-
 cdef inline const char *type_name(int kind) noexcept nogil:
     if kind == T_STRING:
         return "string"
@@ -120,13 +101,13 @@ cdef void del_(Call *c) noexcept nogil:
     cdef int i
     if c.client.flags & CLIENT_IN_EXEC:                 # where it cannot be cut: see core/sizes.pxi
         for i in range(1, c.argc):
-            e = find(c, c.argv[i])
+            e = find_key(c, c.argv[i])
             bytes += removal_size(c.kernel, e) if e != NULL else 0
         if not op_room(c.kernel, c.db, 0, 0, bytes):
             return
     for i in range(1, c.argc):
         prefetch_keys(c, i, 1)
-        e = find(c, c.argv[i])
+        e = find_key(c, c.argv[i])
         if e != NULL:
             key_delete(c.kernel, c.db, e)
             n += 1
@@ -195,7 +176,7 @@ cdef void expire_generic(Call *c, int64_t base, int seconds) noexcept nogil:
         refuse_named(c, INVALID_EXPIRE)
         return
     when += base
-    cdef Element *e = find(c, c.argv[1])
+    cdef Element *e = find_key(c, c.argv[1])
     if e == NULL:
         reply_int(c.reply, 0)
         return
@@ -262,7 +243,7 @@ cdef void pexpiretime(Call *c) noexcept nogil:
 
 
 cdef void persist(Call *c) noexcept nogil:
-    cdef Element *e = find(c, c.argv[1])
+    cdef Element *e = find_key(c, c.argv[1])
     if e == NULL or key_deadline(c.kernel, e) == -1:
         reply_int(c.reply, 0)
         return
@@ -329,7 +310,7 @@ cdef void dbsize(Call *c) noexcept nogil:
 cdef void rename_generic(Call *c, int nx) noexcept nogil:
     cdef Kernel *k = c.kernel
     cdef Span source = c.argv[1], target = c.argv[2]
-    cdef Element *e = find(c, source)
+    cdef Element *e = find_key(c, source)
     if e == NULL:
         refuse(c, NO_SUCH_KEY)
         return
@@ -339,7 +320,7 @@ cdef void rename_generic(Call *c, int nx) noexcept nogil:
         else:
             reply_ok(c.reply)
         return
-    if nx and find(c, target) != NULL:
+    if nx and find_key(c, target) != NULL:
         reply_int(c.reply, 0)
         return
     if not key_copy(k, e, c.db, target, removal_size(k, e)):
@@ -396,7 +377,7 @@ cdef void move(Call *c) noexcept nogil:
     if db == c.db:
         refuse(c, SAME_OBJECT)
         return
-    e = find(c, key)
+    e = find_key(c, key)
     if e == NULL or key_visible(k, key_find(k, db, key)):
         reply_int(c.reply, 0)
         return
@@ -541,145 +522,6 @@ cdef void flushall(Call *c) noexcept nogil:
     flush_generic(c, 0, DATABASES - 1)
 
 
-# ---- OBJECT --------------------------------------------------------------------------------------
-cdef enum:
-    # bytes that Redis keeps in one allocation with the object's header
-    LONGEST_EMBSTR = 44
-    SHARED_INTEGERS = 10000         # Redis shares the objects of 0..9999 ...
-    SHARED_COUNT = 2147483647       # ... and answers this as their count of references
-
-
-cdef Element *object_key(Call *c) noexcept nogil:
-    """The visible element under argv[2]; NULL after the reply."""
-    cdef Element *e = read_key(c, c.argv[2])
-    if e == NULL:
-        reply_null(c.reply)
-    return e
-
-
-# By KeyType: what Redis calls its own encodings of large values.
-cdef const char *ENCODINGS[5]
-ENCODINGS[:] = [b"", b"hashtable", b"hashtable", b"skiplist", b"quicklist"]
-cdef enum:
-    PACKED_OVERHEAD = 2                 # bytes that Redis adds to each element of a small list
-    # members at most that OBJECT ENCODING looks at, however high the limits are set
-    LOOKED_AT = 100000
-
-
-cdef const char *list_encoding(Kernel *k, Collection *c, int64_t limit) noexcept nogil:
-    """By list-max-listpack-size: a count of elements (0 is 1), in 8 KiB, or a choice of bytes
-    (below -5 is -5)."""
-    cdef int64_t left = 8192 if limit >= 0 else <int64_t>4096 << min(-limit - 1, 4)
-    cdef ListCursor place
-    cdef int more = list_seek(c, 0, &place)
-    if limit >= 0 and <int64_t>c.live > max(limit, <int64_t>1):
-        return "quicklist"
-    while more:
-        left -= list_value(k, &place).n + PACKED_OVERHEAD
-        if left < 0:
-            return "quicklist"
-        more = list_next(&place)
-    return "listpack"
-
-
-cdef const char *collection_encoding(Kernel *k, Collection *c,
-                                     EncodingLimits *limits) noexcept nogil:
-    """How Redis 7.2 would hold it, had it never been larger."""
-    cdef size_t at = 0
-    cdef int looked = 0
-    cdef int whole = c.type == T_SET and <int64_t>c.live <= limits.whole
-    cdef int small = <int64_t>c.live <= limits.entries[c.type]
-    cdef int64_t number, longest = limits.value[c.type]
-    cdef Element *m = next_member(c, &at)
-    while m != NULL and (whole or small) and looked < LOOKED_AT:
-        whole = whole and parse_int64(element_key(m), m.klen, &number)
-        small = (small and m.klen <= longest
-                 and (c.type != T_HASH or <int64_t>member_view(k, m).n <= longest))
-        m = next_member(c, &at)
-        looked += 1
-    if whole:
-        return "intset"
-    if small:
-        return "listpack"
-    return ENCODINGS[c.type]
-
-
-cdef void object_encoding(Call *c) noexcept nogil:
-    cdef Element *e = object_key(c)
-    cdef Span value
-    cdef Collection *collection
-    cdef const char *name
-    cdef int64_t whole
-    cdef int kind
-    if e == NULL:
-        return
-    kind = key_type(c.kernel, e)
-    if kind != T_STRING:
-        collection = key_collection(c.kernel, e, kind)
-        if kind == T_LIST:
-            name = list_encoding(c.kernel, collection, c.dispatch.encoding.list_size)
-        else:
-            name = collection_encoding(c.kernel, collection, &c.dispatch.encoding)
-        reply_bulk(c.reply, name, strlen(name))
-        return
-    value = string_view(c.kernel, e)
-    if parse_int64(value.p, value.n, &whole):
-        reply_bulk(c.reply, "int", 3)
-    elif value.n <= LONGEST_EMBSTR:
-        reply_bulk(c.reply, "embstr", 6)
-    else:
-        reply_bulk(c.reply, "raw", 3)
-
-
-cdef void object_refcount(Call *c) noexcept nogil:
-    cdef Element *e = object_key(c)
-    cdef Span value
-    cdef int64_t whole
-    if e == NULL:
-        return
-    if key_type(c.kernel, e) == T_STRING:
-        value = string_view(c.kernel, e)
-        if parse_int64(value.p, value.n, &whole) and 0 <= whole < SHARED_INTEGERS:
-            reply_int(c.reply, SHARED_COUNT)
-            return
-    reply_int(c.reply, 1)
-
-
-cdef void object_idletime(Call *c) noexcept nogil:
-    cdef Element *e = object_key(c)
-    if e != NULL:
-        reply_int(c.reply, key_idle(c.kernel, e))
-
-
-cdef void object_freq(Call *c) noexcept nogil:
-    if object_key(c) != NULL:
-        refuse(c, NO_LFU)
-
-
-cdef void memory_usage(Call *c) noexcept nogil:
-    """MEMORY USAGE key [SAMPLES n]: the samples are checked and passed over, since the table knows
-    the exact sum."""
-    cdef Element *e
-    cdef int64_t samples
-    cdef int i = 3
-    while i < c.argc:
-        if not is_word(c.argv[i], "SAMPLES") or i + 1 == c.argc:
-            refuse_syntax(c)
-            return
-        if not parse_int64(c.argv[i + 1].p, c.argv[i + 1].n, &samples):
-            refuse_int(c)
-            return
-        if samples < 0:
-            refuse_syntax(c)
-            return
-        i += 2
-    e = find(c, c.argv[2])
-    if e == NULL:
-        reply_null(c.reply)
-    else:
-        reply_int(c.reply, key_memory(c.kernel, e))
-
-
 # ---- for Python commands ------------------------------------------------------------------------
 def matches(bytes pattern not None, bytes text not None, bint nocase=False):
     """Whether the whole text matches the glob pattern; nocase folds ASCII letters. At most
@@ -798,16 +640,3 @@ command("FLUSHALL [ASYNC | SYNC]", arity=-1, flags="write", group="server", sinc
         tips="request_policy:all_shards response_policy:all_succeeded",
         categories="keyspace dangerous", summary="Removes every key of every database.",
         replicas=FLUSHES)(native(flushall))
-for _name, _handler, _summary in (
-        ("ENCODING", native(object_encoding), "How Redis would hold the value."),
-        ("FREQ", native(object_freq), "Access frequency; an error, since there is no LFU policy."),
-        ("IDLETIME", native(object_idletime), "Seconds since the key was last read or written."),
-        ("REFCOUNT", native(object_refcount), "The number of references to the value.")):
-    command(f"OBJECT|{_name} key", arity=3, flags="readonly", keys=(2, 2, 1), access="RO",
-            group="generic", since="2.2.3", tips="nondeterministic_output",
-            summary=_summary)(_handler)
-container("OBJECT", "generic", "2.2.3", "What the server knows about a key's value.",
-          help_since="6.2.0")
-command("MEMORY|USAGE key [SAMPLES count]", arity=-3, flags="readonly", keys=(2, 2, 1), access="RO",
-        group="server", since="4.0.0", complexity="O(size of the value)", categories="read",
-        summary="Bytes that a key takes, all of its state included.")(native(memory_usage))

@@ -13,19 +13,18 @@ from libc.stdint cimport INT64_MIN, int64_t, uint64_t
 from libc.string cimport memcmp, memset
 
 from crdtredis._core cimport (MAX_STEPS, STEP_ROOM, T_LIST, Collection, Element, ListCursor,
-                              op_fits, op_room, place_size, key_collection, key_delete, key_find,
-                              key_modified, key_prepare, list_insert,
-                              list_next, list_prev, list_remove, list_seek, list_set, list_value,
-                              list_view)
-from crdtredis._engine cimport Call, refuse, refuse_arity, refuse_syntax, native, is_word
+                              key_collection, key_delete, key_find, key_modified, key_prepare,
+                              list_insert, list_next, list_prev, list_remove, list_seek, list_set,
+                              list_value, list_view, op_fits, op_room, place_size)
+from crdtredis._engine cimport Call, is_word, native, refuse, refuse_arity, refuse_syntax
 from crdtredis._resp cimport (reply_array, reply_bulk, reply_int, reply_null, reply_null_array,
                               reply_ok)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_size, read_int
-from crdtredis.commands.members cimport end_removal, find_members, read_members, read_pops
+from crdtredis.commands.members cimport (end_removal, find_first, find_members, read_count,
+                                         read_members, read_pops)
 from crdtredis.errors cimport (INDEX_RANGE, LPOS_COUNT_NEGATIVE, LPOS_MAXLEN_NEGATIVE,
-                               LPOS_RANK_ZERO, NOT_NEGATABLE, NOT_POSITIVE, NO_ROOM_IN_LIST,
-                               NO_SUCH_KEY)
+                               LPOS_RANK_ZERO, NOT_NEGATABLE, NO_ROOM_IN_LIST, NO_SUCH_KEY)
 from crdtredis.numbers cimport parse_int64
 
 from crdtredis.commands.table import CountedKeys, KeyRange, command
@@ -223,23 +222,6 @@ cdef void pop_command(Call *c, int tail) noexcept nogil:
         pop(c, c.argv[1], e, <size_t>count, tail)
 
 
-cdef int read_count(Call *c, Span arg, int64_t *count) noexcept nogil:
-    """A count of elements to pop; 0 after a refusal."""
-    if not read_int_or(c, arg, count, NOT_POSITIVE):
-        return 0
-    if count[0] < 0:
-        refuse(c, NOT_POSITIVE)
-        return 0
-    return 1
-
-
-cdef int read_int_or(Call *c, Span arg, int64_t *out, const char *text) noexcept nogil:
-    if parse_int64(arg.p, arg.n, out):
-        return 1
-    refuse(c, text)
-    return 0
-
-
 cdef void lpop(Call *c) noexcept nogil:
     pop_command(c, 0)
 
@@ -265,13 +247,11 @@ cdef void lmpop(Call *c) noexcept nogil:
     cdef int keys, tail, i, found
     if not read_pops(c, 1, b"LEFT", b"RIGHT", &keys, &tail, &count):
         return
-    for i in range(2, 2 + keys):
-        found = find_members(c, c.argv[i], T_LIST, &e, &l)
-        if found == FOUND:
-            pop_several(c, c.argv[i], e, l, count, tail)
-        if found != MISSING:
-            return
-    reply_null_array(c.reply)
+    found = find_first(c, T_LIST, 2, keys, &i, &e, &l)
+    if found == FOUND:
+        pop_several(c, c.argv[i], e, l, count, tail)
+    elif found == MISSING:
+        reply_null_array(c.reply)
 
 
 cdef void move(Call *c, int from_tail, int to_tail) noexcept nogil:

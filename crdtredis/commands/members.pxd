@@ -1,5 +1,5 @@
-# What the commands of hashes, sets, sorted sets and lists share: looking up a collection, choosing
-# members at random, the end of a removal. Header only: all functions are inline.
+# What the commands of hashes, sets, sorted sets and lists share: looking up a collection, removing,
+# storing, choosing at random. Header only: all functions are inline.
 #
 # A collection's table holds tombstones as well as members (see core/keyspace.pxd), so whoever walks
 # it asks member_live. c.live is the number of members.
@@ -13,17 +13,20 @@
 # name first.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport INT64_MAX, int64_t, uint64_t
-from libc.string cimport memset
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t
+from libc.string cimport memcpy, memset
 
-from crdtredis._core cimport (Collection, E_PLAIN, Element, Kernel, T_NONE, Table, element_key,
-                              key_collection, key_deadline, key_delete,
-                              key_find, key_type, member_random, table_add, table_clear, table_find,
-                              table_init, table_next, value_live)
-from crdtredis._engine cimport Call, refuse, refuse_int, refuse_syntax, refuse_type, is_word
-from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_need, span
-from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, touch
-from crdtredis.errors cimport COUNT_NOT_POSITIVE, NOT_NEGATABLE, NUMKEYS_NOT_POSITIVE, OUT_OF_RANGE
+from crdtredis._core cimport (E_PLAIN, T_NONE, Collection, Element, Kernel, Table, element_key,
+                              key_collection, key_deadline, key_delete, key_find, key_prepare,
+                              key_type, key_visible, member_find, member_random, member_remove,
+                              member_set, next_random, op_room, removal_size, table_add,
+                              table_clear, table_find, table_init, table_next, value_live)
+from crdtredis._engine cimport Call, is_word, refuse, refuse_int, refuse_syntax, refuse_type
+from crdtredis._resp cimport reply_array, reply_int, reply_null
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
+from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_fit, touch
+from crdtredis.errors cimport (COUNT_NOT_POSITIVE, NOT_NEGATABLE, NOT_POSITIVE,
+                               NUMKEYS_NOT_POSITIVE, OUT_OF_RANGE)
 from crdtredis.numbers cimport parse_int64
 
 cdef enum:
@@ -104,12 +107,74 @@ cdef inline int has_member(Collection *c, Element *m) noexcept nogil:
     return m != NULL and member_live(m)
 
 
+cdef inline int find_first(Call *c, int type, int first, int n, int *at, Element **e,
+                           Collection **out) noexcept nogil:
+    """The first of n keys from argv[first] on that holds this type: argv[*at]. For a client that
+    has waited, keys of another type count as missing."""
+    cdef int found, i
+    for i in range(first, first + n):
+        at[0] = i
+        if c.client.wait == NULL:
+            found = find_members(c, c.argv[i], type, e, out)
+        else:
+            e[0] = key_find(c.kernel, c.db, c.argv[i])
+            out[0] = key_collection(c.kernel, e[0], type)
+            found = FOUND if out[0] != NULL else MISSING
+        if found != MISSING:
+            return found
+    return MISSING
+
+
 # ---- removing ------------------------------------------------------------------------------------
 cdef inline void end_removal(Call *c, Span key, Element *e) noexcept nogil:
     """After the removal of members: a key without any is gone, and so is its deadline. e is what
     stands under the key now."""
     if e != NULL and key_type(c.kernel, e) == T_NONE and key_deadline(c.kernel, e) != -1:
         key_delete(c.kernel, c.db, e)
+
+
+cdef inline void remove_members(Call *c, int type) noexcept nogil:
+    """HDEL, SREM and ZREM: removes argv[2] and all that follow from argv[1], and answers how many
+    there were."""
+    cdef Kernel *k = c.kernel
+    cdef Span key = c.argv[1]
+    cdef Collection *s
+    cdef Element *e
+    cdef int64_t n = 0
+    cdef int i
+    if find_members(c, key, type, &e, &s) == REFUSED or not args_fit(c, 2, 1):
+        return
+    for i in range(2, c.argc):
+        if s == NULL:                       # no such key, or its last member has just gone
+            break
+        if member_find(k, s, c.argv[i]) == NULL:
+            continue
+        if n == 0:
+            e = key_prepare(k, c.db, key, e, type)
+        e = member_remove(k, c.db, key, e, type, c.argv[i])
+        s = key_collection(k, e, type)
+        n += 1
+    if n:
+        end_removal(c, key, e)
+    reply_int(c.reply, n)
+
+
+cdef inline Element *remove_member(Call *c, Span key, Element *e, int type, Element *m,
+                                   Buffer *name) noexcept nogil:
+    """As member_remove. `name` is scratch: the name is copied first, since it goes with its
+    member."""
+    name.n = 0
+    buffer_need(name, m.klen + 1)
+    buffer_add(name, element_key(m), m.klen)
+    return member_remove(c.kernel, c.db, key, e, type, span(name.p, name.n))
+
+
+cdef inline int read_count(Call *c, Span arg, int64_t *count) noexcept nogil:
+    """How many members or elements to pop; 0 after a refusal."""
+    if parse_int64(arg.p, arg.n, count) and count[0] >= 0:
+        return 1
+    refuse(c, NOT_POSITIVE)
+    return 0
 
 
 cdef inline int read_pops(Call *c, int at, const char *first, const char *last, int *keys,
@@ -142,6 +207,49 @@ cdef inline int read_pops(Call *c, int at, const char *first, const char *last, 
     return 1
 
 
+# ---- storing -------------------------------------------------------------------------------------
+cdef inline int replace_key(Call *c, Span key, size_t n, size_t bytes,
+                            Element **e) noexcept nogil:
+    """Before a key gets n new members, whose names and values have so many bytes, in place of
+    whatever it holds: removes that. With n = 0 the key is gone. 0: the op has no room for it all,
+    of which the client is told."""
+    cdef Kernel *k = c.kernel
+    e[0] = key_find(k, c.db, key)
+    if not op_room(k, c.db, n, key.n, bytes + (removal_size(k, e[0]) if e[0] != NULL else 0)):
+        return 0
+    if e[0] != NULL and (n or key_visible(k, e[0])):
+        key_delete(k, c.db, e[0])
+        e[0] = key_find(k, c.db, key)       # concurrent increments may have left tombstones
+    return 1
+
+
+cdef inline void store_members(Call *c, Span key, int type, const Buffer *members,
+                               size_t size) noexcept nogil:
+    """key := the members, in one op; answers their number. Each takes `size` bytes of the buffer:
+    an Element*, which may be the key's own, since names are copied first; then its value."""
+    cdef Kernel *k = c.kernel
+    cdef size_t n = members.n // size, value = size - sizeof(Element*), i, at = 0
+    cdef Buffer names
+    cdef Element *e
+    cdef Element *m
+    cdef uint32_t klen
+    memset(&names, 0, sizeof(Buffer))
+    for i in range(n):
+        m = (<Element**>(members.p + i * size))[0]
+        buffer_add(&names, &m.klen, sizeof(uint32_t))
+        buffer_add(&names, element_key(m), m.klen)
+    if not replace_key(c, key, n, names.n + n * value, &e):
+        n = 0
+    for i in range(n):
+        memcpy(&klen, names.p + at, sizeof(uint32_t))
+        at += sizeof(uint32_t)
+        e = member_set(k, c.db, key, e, type, span(names.p + at, klen),
+                       span(members.p + i * size + sizeof(Element*), value))
+        at += klen
+    reply_int(c.reply, n)
+    buffer_free(&names)
+
+
 # ---- choosing at random --------------------------------------------------------------------------
 cdef inline int read_choice(Call *c, Span text, int64_t *out) noexcept nogil:
     """How many members to choose, negative: with repetition; or a refusal."""
@@ -157,13 +265,8 @@ cdef inline int read_choice(Call *c, Span text, int64_t *out) noexcept nogil:
 
 
 cdef inline size_t random_below(Kernel *k, size_t n) noexcept nogil:
-    """xorshift64*, its upper bits scaled: the bias is below n / 2^64."""
-    cdef uint64_t x = k.seed
-    x ^= x >> 12
-    x ^= x << 25
-    x ^= x >> 27
-    k.seed = x
-    return <size_t>(<uint128>(x * <uint64_t>0x2545f4914f6cdd1d) * n >> 64)
+    """A random number, its upper bits scaled: the bias is below n / 2^64."""
+    return <size_t>(<uint128>next_random(&k.seed) * n >> 64)
 
 
 cdef extern from *:
@@ -223,3 +326,55 @@ cdef inline void choose(Kernel *k, Collection *c, size_t n, Buffer *out) noexcep
             all[j] = all[i]
             all[i] = m
         out.n = first + n * sizeof(Element*)
+
+
+# ---- answering those chosen ----------------------------------------------------------------------
+ctypedef void (*ReplyMember)(Call *c, Element *m, int with_value) noexcept nogil
+
+
+cdef inline void reply_members_header(Call *c, size_t n, int with_values) noexcept nogil:
+    """In RESP3 a member with its value is an array of two, in RESP2 the two follow one another."""
+    reply_array(c.reply, n * 2 if with_values and c.reply.resp == 2 else n)
+
+
+cdef inline int read_random(Call *c, const char *word, int64_t *n, int *with_values) noexcept nogil:
+    """`[count [word]]` from argv[2] on, the word asking for values; 0 after a refusal."""
+    with_values[0] = c.argc == 4
+    if c.argc > 2 and not read_choice(c, c.argv[2], n):
+        return 0
+    if c.argc > 4 or (with_values[0] and not is_word(c.argv[3], word)):
+        refuse_syntax(c)
+        return 0
+    if with_values[0] and n[0] > INT64_MAX // 2:
+        refuse(c, OUT_OF_RANGE)
+        return 0
+    return 1
+
+
+cdef inline void reply_random(Call *c, Collection *s, int64_t n, int with_values,
+                              ReplyMember reply) noexcept nogil:
+    """n different members, or as many as there are; below 0: -n of them, with repetition. Without
+    a count in the command, one member or null."""
+    cdef Kernel *k = c.kernel
+    cdef Buffer chosen
+    cdef int64_t i
+    if c.argc == 2 and s == NULL:
+        reply_null(c.reply)
+    elif c.argc == 2:
+        reply(c, member_random(k, s), 0)
+    elif s == NULL or n == 0:
+        reply_array(c.reply, 0)
+    elif n < 0:
+        reply_members_header(c, -n, with_values)
+        draw_begin(s, -n, &chosen)
+        for i in range(-n):
+            reply(c, draw(k, s, &chosen), with_values)
+        buffer_free(&chosen)
+    else:
+        memset(&chosen, 0, sizeof(Buffer))
+        choose(k, s, min(<size_t>n, s.live), &chosen)
+        n = chosen.n // sizeof(Element*)
+        reply_members_header(c, n, with_values)
+        for i in range(n):
+            reply(c, (<Element**>chosen.p)[i], with_values)
+        buffer_free(&chosen)

@@ -11,18 +11,20 @@
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.string cimport memset
 
-from crdtredis._core cimport (Element, Kernel, Table, TableVisit, element_key, table_count,
-                              table_scan)
-from crdtredis._engine cimport Call, refuse, refuse_int, refuse_syntax, is_word
+from crdtredis._core cimport (Collection, Element, Kernel, Table, TableVisit, element_key,
+                              table_count, table_scan)
+from crdtredis._engine cimport Call, is_word, refuse, refuse_int, refuse_syntax
 from crdtredis._resp cimport Reply, reply_array, reply_bulk, reply_raw
 from crdtredis.buffer cimport Span, buffer_free
+from crdtredis.commands.common cimport FOUND, MISSING, REFUSED
 from crdtredis.commands.glob cimport glob_is_all, glob_match
+from crdtredis.commands.members cimport read_members
 from crdtredis.errors cimport INVALID_CURSOR
 from crdtredis.numbers cimport format_uint64, parse_int64
 
 cdef enum:
     # members: a collection of no more is answered at once, as Redis does with compact ones
-    SMALL_COLLECTION = 128
+    ANSWERED_AT_ONCE = 128
 
 cdef struct Scan:
     Kernel *kernel
@@ -119,13 +121,6 @@ cdef inline uint64_t scan_walk(Scan *s, Table *t, uint64_t cursor, TableVisit vi
             return cursor
 
 
-cdef inline uint64_t scan_walk_members(Scan *s, Table *t, uint64_t cursor,
-                                       TableVisit visit) noexcept nogil:
-    if table_count(t) <= SMALL_COLLECTION:
-        s.count = INT64_MAX
-    return scan_walk(s, t, cursor, visit)
-
-
 cdef inline void scan_answer_found(Scan *s, Reply *r) noexcept nogil:
     reply_array(r, s.n)
     reply_raw(r, s.found.buf.p, s.found.buf.n)
@@ -138,3 +133,24 @@ cdef inline void scan_answer(Scan *s, Reply *r, uint64_t cursor) noexcept nogil:
     reply_array(r, 2)
     reply_bulk(r, digits, format_uint64(cursor, digits))
     scan_answer_found(s, r)
+
+
+cdef inline void scan_members(Call *c, int type, TableVisit visit) noexcept nogil:
+    """HSCAN, SSCAN and ZSCAN: `key cursor` and options."""
+    cdef Scan s
+    cdef Collection *members
+    cdef uint64_t cursor
+    cdef int found
+    scan_init(&s, c)
+    if not read_cursor(c, c.argv[2], &cursor):
+        return
+    found = read_members(c, c.argv[1], type, &members)
+    if found == REFUSED or (found == FOUND and not read_scan_options(c, 3, &s, NULL)):
+        return
+    if found == MISSING:
+        cursor = 0
+    else:
+        if table_count(&members.table) <= ANSWERED_AT_ONCE:
+            s.count = INT64_MAX
+        cursor = scan_walk(&s, &members.table, cursor, visit)
+    scan_answer(&s, c.reply, cursor)

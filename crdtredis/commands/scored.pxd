@@ -6,18 +6,16 @@
 
 from libc.math cimport isnan
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint32_t
-from libc.string cimport memcpy, memset
+from libc.stdint cimport int64_t
 
 from crdtredis._core cimport (T_ZSET, Collection, Element, Kernel, element_key, key_collection,
-                              key_delete, key_find, key_prepare, key_visible,
-                              member_add, member_find, member_score, member_set, op_room,
-                              removal_size)
+                              key_prepare, member_add, member_find, member_score, member_set,
+                              op_room)
 from crdtredis._engine cimport Call, refuse
 from crdtredis._resp cimport reply_array, reply_bulk, reply_double, reply_int, reply_null
-from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
+from crdtredis.buffer cimport Buffer, Span, span
 from crdtredis.commands.common cimport REFUSED
-from crdtredis.commands.members cimport find_members
+from crdtredis.commands.members cimport find_members, store_members
 from crdtredis.errors cimport SCORE_NAN
 
 # One member of a result. The Element is of a source, which is not changed as long as the result is
@@ -30,10 +28,6 @@ cdef struct Scored:
 cdef inline Span score_span(const double *score) noexcept nogil:
     """A member's value."""
     return span(<const char*>score, sizeof(double))
-
-
-cdef inline void reply_scored_header(Call *c, size_t n, int with_scores) noexcept nogil:
-    reply_array(c.reply, n * 2 if with_scores and c.reply.resp == 2 else n)
 
 
 cdef inline void reply_scored(Call *c, Element *m, double score, int with_scores) noexcept nogil:
@@ -114,33 +108,10 @@ cdef inline void add_scored(Call *c, int options, const double *scores, int n, c
 
 # ---- storing -------------------------------------------------------------------------------------
 cdef inline void store_scored(Call *c, Span key, Buffer *members) noexcept nogil:
-    """key := the members (of Scored), whatever it held, in one op; without any it is gone. Answers
-    their number. Names are copied first: the target may be a source."""
-    cdef Kernel *k = c.kernel
+    """key := the members (of Scored), whatever it held; without any it is gone. Answers their
+    number."""
     cdef Scored *all = <Scored*>members.p
-    cdef size_t n = members.n // sizeof(Scored), i, at = 0
-    cdef Buffer copy
-    cdef uint32_t klen
-    cdef double score
-    cdef Element *e
-    memset(&copy, 0, sizeof(Buffer))
-    for i in range(n):
-        buffer_add(&copy, &all[i].score, sizeof(double))
-        buffer_add(&copy, &all[i].m.klen, sizeof(uint32_t))
-        buffer_add(&copy, element_key(all[i].m), all[i].m.klen)
-    e = key_find(k, c.db, key)
-    if not op_room(k, c.db, n, key.n, copy.n + (removal_size(k, e) if e != NULL else 0)):
-        n = 0                                               # the client is told of it
-    elif e != NULL and (n or key_visible(k, e)):
-        key_delete(k, c.db, e)
-                            # concurrent increments may have left tombstones
-        e = key_find(k, c.db, key)
-    for i in range(n):
-        memcpy(&score, copy.p + at, sizeof(double))
-        score += 0.0                                        # a stored zero has no sign
-        memcpy(&klen, copy.p + at + sizeof(double), sizeof(uint32_t))
-        at += sizeof(double) + sizeof(uint32_t)
-        e = member_set(k, c.db, key, e, T_ZSET, span(copy.p + at, klen), score_span(&score))
-        at += klen
-    reply_int(c.reply, n)
-    buffer_free(&copy)
+    cdef size_t i
+    for i in range(members.n // sizeof(Scored)):
+        all[i].score += 0.0                                 # a stored zero has no sign
+    store_members(c, key, T_ZSET, members, sizeof(Scored))

@@ -17,26 +17,24 @@ themselves. A STORE form then copies the names, since its target may be one of t
 the target and writes it anew, in one op.
 """
 from libc.stddef cimport size_t
-from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t
 from libc.stdlib cimport qsort
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memset
 
 from crdtredis._core cimport (T_SET, Collection, Element, Kernel, Table, element_key,
-                              key_collection, key_delete, key_find, key_prepare,
-                              key_visible, member_find, member_random, member_remove, member_set,
-                              op_room, removal_size, table_add, table_clear, table_find,
-                              table_init)
-from crdtredis._engine cimport Call, refuse, refuse_syntax, native, is_word
+                              key_collection, key_delete, key_find, key_prepare, member_find,
+                              member_random, member_remove, member_set, op_room, table_add,
+                              table_clear, table_find, table_init)
+from crdtredis._engine cimport Call, is_word, native, refuse, refuse_syntax
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null, reply_set
-from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_fit
-from crdtredis.commands.members cimport (add_all, choose, end_removal, find_members, has_member,
-                                         member_live, member_name, next_member,
-                                         read_choice, read_members)
-from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add,
-                                          scan_answer, scan_init, scan_matches,
-                                          scan_walk_members)
-from crdtredis.errors cimport LIMIT_NEGATIVE, NOT_POSITIVE, NUMKEYS_NOT_POSITIVE, TOO_MANY_KEYS
+from crdtredis.commands.members cimport (choose, end_removal, find_members, has_member, member_live,
+                                         member_name, next_member, read_choice, read_count,
+                                         read_members, remove_member, remove_members, reply_random,
+                                         store_members)
+from crdtredis.commands.scanning cimport Scan, scan_add, scan_matches, scan_members
+from crdtredis.errors cimport LIMIT_NEGATIVE, NUMKEYS_NOT_POSITIVE, TOO_MANY_KEYS
 from crdtredis.numbers cimport parse_int64
 
 from functools import partial
@@ -51,6 +49,10 @@ cdef inline Span nothing() noexcept nogil:
 
 cdef inline void reply_member(Call *c, Element *m) noexcept nogil:
     reply_bulk(c.reply, element_key(m), m.klen)
+
+
+cdef void reply_chosen(Call *c, Element *m, int with_value) noexcept nogil:
+    reply_member(c, m)
 
 
 cdef inline size_t count_of(Buffer *members) noexcept nogil:
@@ -82,28 +84,7 @@ cdef void sadd(Call *c) noexcept nogil:
 
 
 cdef void srem(Call *c) noexcept nogil:
-    cdef Kernel *k = c.kernel
-    cdef Span key = c.argv[1]
-    cdef Collection *s
-    cdef Element *e
-    cdef int64_t n = 0
-    cdef int i
-    if find_members(c, key, T_SET, &e, &s) == REFUSED or not args_fit(c, 2, 1):
-        return
-    for i in range(2, c.argc):
-        # no such key, or its last member has just gone
-        if s == NULL:
-            break
-        if member_find(k, s, c.argv[i]) == NULL:
-            continue
-        if n == 0:
-            e = key_prepare(k, c.db, key, e, T_SET)
-        e = member_remove(k, c.db, key, e, T_SET, c.argv[i])
-        s = key_collection(k, e, T_SET)
-        n += 1
-    if n:
-        end_removal(c, key, e)
-    reply_int(c.reply, n)
+    remove_members(c, T_SET)
 
 
 cdef void smove(Call *c) noexcept nogil:
@@ -174,24 +155,12 @@ cdef void visit_member(void *arg, Element *m) noexcept nogil:
 
 
 cdef void sscan(Call *c) noexcept nogil:
-    cdef Scan s
-    cdef Collection *members
-    cdef uint64_t cursor
-    cdef int found
-    scan_init(&s, c)
-    if not read_cursor(c, c.argv[2], &cursor):
-        return
-    found = read_members(c, c.argv[1], T_SET, &members)
-    if found == REFUSED or (found == FOUND and not read_scan_options(c, 3, &s, NULL)):
-        return
-    scan_answer(&s, c.reply, scan_walk_members(&s, &members.table, cursor, visit_member)
-                if found == FOUND else 0)
+    scan_members(c, T_SET, visit_member)
 
 
 # ---- random members ------------------------------------------------------------------------------
 cdef void remove_chosen(Call *c, Element *e, Element **chosen, size_t n) noexcept nogil:
-    """Removes members of argv[1], of which e is given. A name is copied first, for it goes with its
-    member."""
+    """Removes members of argv[1], of which e is given."""
     cdef Span key = c.argv[1]
     cdef Buffer name
     cdef size_t i, bytes = 0
@@ -202,10 +171,7 @@ cdef void remove_chosen(Call *c, Element *e, Element **chosen, size_t n) noexcep
     memset(&name, 0, sizeof(Buffer))
     e = key_prepare(c.kernel, c.db, key, e, T_SET)
     for i in range(n):
-        name.n = 0
-        buffer_need(&name, chosen[i].klen + 1)
-        buffer_add(&name, element_key(chosen[i]), chosen[i].klen)
-        e = member_remove(c.kernel, c.db, key, e, T_SET, span(name.p, name.n))
+        e = remove_member(c, key, e, T_SET, chosen[i], &name)
     buffer_free(&name)
     end_removal(c, key, e)
 
@@ -220,8 +186,7 @@ cdef void spop(Call *c) noexcept nogil:
     if c.argc > 3:
         refuse_syntax(c)
         return
-    if c.argc == 3 and (not parse_int64(c.argv[2].p, c.argv[2].n, &n) or n < 0):
-        refuse(c, NOT_POSITIVE)
+    if c.argc == 3 and not read_count(c, c.argv[2], &n):
         return
     if find_members(c, c.argv[1], T_SET, &e, &s) == REFUSED:
         return
@@ -250,35 +215,13 @@ cdef void spop(Call *c) noexcept nogil:
 
 
 cdef void srandmember(Call *c) noexcept nogil:
-    cdef Kernel *k = c.kernel
     cdef int64_t n = 0
     cdef Collection *s
-    cdef Buffer chosen
-    cdef int64_t i
     if c.argc > 3:
         refuse_syntax(c)
-        return
-    if c.argc == 3 and not read_choice(c, c.argv[2], &n):
-        return
-    if read_members(c, c.argv[1], T_SET, &s) == REFUSED:
-        return
-    if c.argc == 2:
-        if s == NULL:
-            reply_null(c.reply)
-        else:
-            reply_member(c, member_random(k, s))
-    elif s == NULL or n == 0:
-        reply_array(c.reply, 0)
-    elif n < 0:
-        reply_array(c.reply, -n)
-        for i in range(-n):
-            reply_member(c, member_random(k, s))
-    else:
-        memset(&chosen, 0, sizeof(Buffer))
-        choose(k, s, min(<size_t>n, s.live), &chosen)
-        reply_array(c.reply, count_of(&chosen))
-        reply_members(c, &chosen)
-        buffer_free(&chosen)
+    elif (c.argc == 2 or read_choice(c, c.argv[2], &n)) and (
+            read_members(c, c.argv[1], T_SET, &s) != REFUSED):
+        reply_random(c, s, n, 0, reply_chosen)
 
 
 # ---- several sets --------------------------------------------------------------------------------
@@ -399,37 +342,10 @@ cdef void answer_combined(Call *c, Combining how) noexcept nogil:
 
 cdef void store_combined(Call *c, Combining how) noexcept nogil:
     """argv[1] := the combination of the others, whatever it held; an empty one leaves no key."""
-    cdef Kernel *k = c.kernel
-    cdef Span key = c.argv[1]
     cdef Buffer members
-    cdef Buffer names
-    cdef Element *e
-    cdef Element *m
-    cdef uint32_t klen
-    cdef size_t i, n, at = 0
-    if not combine(c, 2, how, &members):
-        return
-    n = count_of(&members)
-    memset(&names, 0, sizeof(Buffer))
-    for i in range(n):
-        m = (<Element**>members.p)[i]
-        buffer_add(&names, &m.klen, sizeof(uint32_t))
-        buffer_add(&names, element_key(m), m.klen)
-    e = key_find(k, c.db, key)
-    if not op_room(k, c.db, n, key.n, names.n + (removal_size(k, e) if e != NULL else 0)):
-        n = 0                                               # the client is told of it
-    elif e != NULL and (n or key_visible(k, e)):
-        key_delete(k, c.db, e)
-        # concurrent increments may have left tombstones
-        e = key_find(k, c.db, key)
-    for i in range(n):
-        memcpy(&klen, names.p + at, sizeof(uint32_t))
-        at += sizeof(uint32_t)
-        e = member_set(k, c.db, key, e, T_SET, span(names.p + at, klen), nothing())
-        at += klen
-    reply_int(c.reply, n)
-    buffer_free(&names)
-    buffer_free(&members)
+    if combine(c, 2, how, &members):
+        store_members(c, c.argv[1], T_SET, &members, sizeof(Element*))
+        buffer_free(&members)
 
 
 cdef void sinter(Call *c) noexcept nogil:

@@ -27,16 +27,14 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 
 from crdtredis._core cimport (STEP_ROOM, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET,
                               Collection, Element, Item, Kernel, ListCursor, OrderCursor,
-                              key_collection, key_delete, key_find, key_type, key_visible,
-                              list_insert, list_next, list_prev, list_seek, list_value, op_room,
-                              removal_size,
-                              member_find, member_view, order_at, order_next, order_prev,
-                              string_view)
-from crdtredis._engine cimport Call, refuse, refuse_syntax, native, is_word
+                              key_collection, key_find, key_type, list_insert, list_next, list_prev,
+                              list_seek, list_value, member_find, member_view, order_at, order_next,
+                              order_prev, string_view)
+from crdtredis._engine cimport Call, is_word, native, refuse, refuse_syntax
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.common cimport REFUSED, read_int, touch
-from crdtredis.commands.members cimport member_name, next_member, read_any
+from crdtredis.commands.members cimport member_name, next_member, read_any, replace_key
 from crdtredis.errors cimport SORT_NOT_FLOAT
 from crdtredis.numbers cimport parse_int64
 
@@ -386,14 +384,8 @@ cdef void store(Call *c, Sorting *s, size_t first, size_t n) noexcept nogil:
             if not find_value(c, &gets[j], name, &s.key, &v):
                 v.n = 0
             add_text(&s.result, v)
-    e = key_find(k, c.db, s.target[0])
-    if not op_room(k, c.db, length, s.target[0].n,
-                   s.result.n + 2 * STEP_ROOM * length + (removal_size(k, e) if e != NULL else 0)):
+    if not replace_key(c, s.target[0], length, s.result.n + 2 * STEP_ROOM * length, &e):
         return
-    if e != NULL and (length or key_visible(k, e)):
-        key_delete(k, c.db, e)
-        # concurrent increments may have left tombstones
-        e = key_find(k, c.db, s.target[0])
     text = s.result.p
     for i in range(length):
         v = text_span(text)

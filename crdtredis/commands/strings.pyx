@@ -22,22 +22,21 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from crdtredis._core cimport (EFFECT_ROOM, NO_NUMBER, Element, Kernel, T_NONE, T_STRING,
-                              key_deadline, key_delete, key_expire, key_find,
-                              key_modified, key_type, key_visible, WHOLE, op_room, remainder_size,
-                              string_add, string_int, string_set,
-                              string_view)
-from crdtredis._engine cimport (Call, refuse, refuse_arity, refuse_float, refuse_int, refuse_syntax,
-                                refuse_type, native, is_word)
+from crdtredis._core cimport (EFFECT_ROOM, NO_NUMBER, T_NONE, T_STRING, WHOLE, Element, Kernel,
+                              key_deadline, key_delete, key_expire, key_find, key_modified,
+                              key_type, key_visible, op_room, remainder_size, string_add,
+                              string_int, string_set, string_view)
+from crdtredis._engine cimport (Call, is_word, native, refuse, refuse_arity, refuse_float,
+                                refuse_int, refuse_syntax)
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
+from crdtredis.commands.common cimport (FOUND, MAX_STRING, MISSING, REFUSED, args_size, clamp_range,
+                                        copy_grown, find_string, prefetch_keys, read_deadline,
+                                        read_int, read_string, size_allowed, touch)
 from crdtredis.errors cimport (DECREMENT_OVERFLOW, INCREMENT_NOT_FINITE, INCREMENT_OVERFLOW,
                                LCS_LENGTH_AND_INDEXES, LCS_NOT_STRINGS, LCS_NO_MEMORY,
                                LCS_TOO_LARGE, OFFSET_RANGE)
 from crdtredis.numbers cimport REAL_TEXT, format_long_double, parse_int64, parse_long_double
-from crdtredis.commands.common cimport (FOUND, MAX_STRING, MISSING, REFUSED, args_size, clamp_range,
-                                        copy_grown, prefetch_keys, find_string, read_deadline,
-                                        read_int, read_string, size_allowed, touch)
 
 from crdtredis.commands.table import command
 

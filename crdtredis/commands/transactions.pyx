@@ -7,8 +7,7 @@
 # local to a replica.
 
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_MULTI, Call, drop_transaction, exec_queued,
-                                refuse, native, unwatch_all,
-                                watch_key_for)
+                                native, refuse, unwatch_all, watch_key_for)
 from crdtredis._resp cimport reply_ok
 from crdtredis.errors cimport DISCARD_WITHOUT_MULTI, NESTED_MULTI, WATCH_IN_MULTI
 

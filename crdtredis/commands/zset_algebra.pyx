@@ -18,16 +18,16 @@ from libc.math cimport isnan
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcmp, memset
 
 from crdtredis._core cimport (T_SET, T_ZSET, Collection, Element, Kernel, element_key, member_score,
                               score_sort_key, table_find)
-from crdtredis._engine cimport Call, refuse, refuse_syntax, native, is_word
+from crdtredis._engine cimport Call, is_word, native, refuse, refuse_syntax
 from crdtredis._resp cimport parse_double, reply_int
 from crdtredis.buffer cimport Buffer, buffer_add, buffer_free
 from crdtredis.commands.common cimport REFUSED, read_int, refuse_named
-from crdtredis.commands.members cimport member_live, next_member, read_any
-from crdtredis.commands.scored cimport Scored, reply_scored, reply_scored_header, store_scored
+from crdtredis.commands.members cimport member_live, next_member, read_any, reply_members_header
+from crdtredis.commands.scored cimport Scored, reply_scored, store_scored
 from crdtredis.errors cimport LIMIT_NEGATIVE, NO_INPUT_KEY, WEIGHT_NOT_FLOAT
 from crdtredis.numbers cimport parse_int64
 
@@ -295,7 +295,7 @@ cdef void answer_combined(Call *c, Combining how) noexcept nogil:
     if combine(c, 1, how, &p, &members):
         all = <Scored*>members.p
         n = members.n // sizeof(Scored)
-        reply_scored_header(c, n, p.with_scores)
+        reply_members_header(c, n, p.with_scores)
         for i in range(n):
             reply_scored(c, all[i].m, all[i].score, p.with_scores)
     buffer_free(&members)

@@ -22,31 +22,28 @@ not, what is answered is not what Redis would answer.
 """
 from libc.math cimport isnan
 from libc.stddef cimport size_t
-from libc.stdint cimport INT64_MAX, int64_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport strtod
 from libc.string cimport memcmp, memcpy, memset
 
 from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCursor, element_key,
-                              key_collection, key_delete, key_prepare,
-                              member_find, member_random, member_remove, member_score, order_at,
-                              op_room, order_next, order_prev, order_rank, score_sort_key)
+                              key_collection, key_delete, key_prepare, member_find, member_score,
+                              op_room, order_at, order_next, order_prev, order_rank, score_sort_key)
 from crdtredis._engine cimport (Call, is_word, native, refuse, refuse_arity, refuse_float,
                                 refuse_syntax)
 from crdtredis._resp cimport (format_double, parse_double, reply_array, reply_bulk, reply_double,
                               reply_int, reply_null, reply_null_array)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
-from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_fit, read_int
-from crdtredis.commands.members cimport (choose, draw, draw_begin, end_removal, find_members,
-                                         member_live, member_name, read_choice, read_members,
-                                         read_pops)
-from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add,
-                                          scan_answer, scan_init, scan_matches,
-                                          scan_walk_members)
+from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, read_int
+from crdtredis.commands.members cimport (find_first, find_members, member_live, member_name,
+                                         read_count, read_members, read_pops, read_random,
+                                         remove_member, remove_members, reply_members_header,
+                                         reply_random)
+from crdtredis.commands.scanning cimport Scan, scan_add, scan_matches, scan_members
 from crdtredis.commands.scored cimport (CH, GT, INCR, LT, NX, XX, Scored, add_scored, reply_scored,
-                                        reply_scored_header, store_scored)
+                                        store_scored)
 from crdtredis.errors cimport (GT_LT_AND_NX, INCR_PAIRS, LIMIT_BY_RANK, MIN_MAX_NOT_FLOAT,
-                               MIN_MAX_NOT_NAME, NOT_POSITIVE, OUT_OF_RANGE, WITHSCORES_BY_NAME,
-                               XX_AND_NX)
+                               MIN_MAX_NOT_NAME, WITHSCORES_BY_NAME, XX_AND_NX)
 from crdtredis.numbers cimport REAL_TEXT, parse_int64
 
 from functools import partial
@@ -281,7 +278,6 @@ cdef void remove_slice(Call *c, Span key, Element *e, Collection *z, Slice *s) n
     member."""
     cdef Kernel *k = c.kernel
     cdef OrderCursor at
-    cdef Element *m
     cdef Item *item
     cdef Buffer name
     cdef size_t i, bytes = 0
@@ -301,11 +297,7 @@ cdef void remove_slice(Call *c, Span key, Element *e, Collection *z, Slice *s) n
     e = key_prepare(k, c.db, key, e, T_ZSET)
     z = key_collection(k, e, T_ZSET)
     for i in range(s.n):
-        m = order_at(&z.order, s.first, &at).e
-        name.n = 0
-        buffer_need(&name, m.klen + 1)
-        buffer_add(&name, element_key(m), m.klen)
-        e = member_remove(k, c.db, key, e, T_ZSET, span(name.p, name.n))
+        e = remove_member(c, key, e, T_ZSET, order_at(&z.order, s.first, &at).e, &name)
     buffer_free(&name)
 
 
@@ -384,28 +376,7 @@ cdef void zincrby(Call *c) noexcept nogil:
 
 
 cdef void zrem(Call *c) noexcept nogil:
-    cdef Kernel *k = c.kernel
-    cdef Span key = c.argv[1]
-    cdef Collection *z
-    cdef Element *e
-    cdef int64_t n = 0
-    cdef int i
-    if find_members(c, key, T_ZSET, &e, &z) == REFUSED or not args_fit(c, 2, 1):
-        return
-    for i in range(2, c.argc):
-        # no such key, or its last member has just gone
-        if z == NULL:
-            break
-        if member_find(k, z, c.argv[i]) == NULL:
-            continue
-        if n == 0:
-            e = key_prepare(k, c.db, key, e, T_ZSET)
-        e = member_remove(k, c.db, key, e, T_ZSET, c.argv[i])
-        z = key_collection(k, e, T_ZSET)
-        n += 1
-    if n:
-        end_removal(c, key, e)
-    reply_int(c.reply, n)
+    remove_members(c, T_ZSET)
 
 
 cdef void remove_range(Call *c, By by) noexcept nogil:
@@ -474,8 +445,7 @@ cdef void pop(Call *c, int greatest) noexcept nogil:
     if c.argc > 3:
         refuse_syntax(c)
         return
-    if c.argc == 3 and (not parse_int64(c.argv[2].p, c.argv[2].n, &n) or n < 0):
-        refuse(c, NOT_POSITIVE)
+    if c.argc == 3 and not read_count(c, c.argv[2], &n):
         return
     if find_members(c, c.argv[1], T_ZSET, &e, &z) == REFUSED:
         return
@@ -483,7 +453,7 @@ cdef void pop(Call *c, int greatest) noexcept nogil:
         reply_array(c.reply, 0)
     elif c.argc == 3:
         s = end_of(z, n, greatest)
-        reply_scored_header(c, s.n, 1)
+        reply_members_header(c, s.n, 1)
         reply_slice(c, z, &s, REVERSE if greatest else FORWARD, 1)
         remove_slice(c, c.argv[1], e, z, &s)
     else:
@@ -498,13 +468,11 @@ cdef void zmpop(Call *c) noexcept nogil:
     cdef int keys, greatest, i, found
     if not read_pops(c, 1, "MIN", "MAX", &keys, &greatest, &count):
         return
-    for i in range(2, 2 + keys):
-        found = find_members(c, c.argv[i], T_ZSET, &e, &z)
-        if found == FOUND:
-            pop_several(c, c.argv[i], e, z, count, greatest)
-        if found != MISSING:
-            return
-    reply_null_array(c.reply)
+    found = find_first(c, T_ZSET, 2, keys, &i, &e, &z)
+    if found == FOUND:
+        pop_several(c, c.argv[i], e, z, count, greatest)
+    elif found == MISSING:
+        reply_null_array(c.reply)
 
 
 cdef void zpopmin(Call *c) noexcept nogil:
@@ -614,7 +582,7 @@ cdef void answer_range(Call *c, By by, Direction direction) noexcept nogil:
         reply_array(c.reply, 0)
         return
     s = find_slice(z, &r)
-    reply_scored_header(c, s.n, r.with_scores)
+    reply_members_header(c, s.n, r.with_scores)
     reply_slice(c, z, &s, r.direction, r.with_scores)
 
 
@@ -668,47 +636,17 @@ cdef void zrevrangebylex(Call *c) noexcept nogil:
 
 
 # ---- random members, iteration -------------------------------------------------------------------
+cdef void reply_chosen(Call *c, Element *m, int with_score) noexcept nogil:
+    reply_scored(c, m, member_score(c.kernel, m), with_score)
+
+
 cdef void zrandmember(Call *c) noexcept nogil:
-    cdef Kernel *k = c.kernel
     cdef int64_t n = 0
-    cdef int with_scores = c.argc == 4
+    cdef int with_scores
     cdef Collection *z
-    cdef Element *m
-    cdef Buffer chosen
-    cdef int64_t i
-    if c.argc > 2 and not read_choice(c, c.argv[2], &n):
-        return
-    if c.argc > 4 or (with_scores and not is_word(c.argv[3], "WITHSCORES")):
-        refuse_syntax(c)
-        return
-    if with_scores and n > INT64_MAX // 2:
-        refuse(c, OUT_OF_RANGE)
-        return
-    if read_members(c, c.argv[1], T_ZSET, &z) == REFUSED:
-        return
-    if c.argc == 2:
-        if z == NULL:
-            reply_null(c.reply)
-        else:
-            reply_scored(c, member_random(k, z), 0, 0)
-    elif z == NULL or n == 0:
-        reply_array(c.reply, 0)
-    elif n < 0:
-        reply_scored_header(c, -n, with_scores)
-        draw_begin(z, -n, &chosen)
-        for i in range(-n):
-            m = draw(k, z, &chosen)
-            reply_scored(c, m, member_score(k, m), with_scores)
-        buffer_free(&chosen)
-    else:
-        memset(&chosen, 0, sizeof(Buffer))
-        choose(k, z, min(<size_t>n, z.live), &chosen)
-        n = chosen.n // sizeof(Element*)
-        reply_scored_header(c, n, with_scores)
-        for i in range(n):
-            m = (<Element**>chosen.p)[i]
-            reply_scored(c, m, member_score(k, m), with_scores)
-        buffer_free(&chosen)
+    if read_random(c, "WITHSCORES", &n, &with_scores) and (
+            read_members(c, c.argv[1], T_ZSET, &z) != REFUSED):
+        reply_random(c, z, n, with_scores, reply_chosen)
 
 
 cdef void visit_member(void *arg, Element *m) noexcept nogil:
@@ -720,18 +658,7 @@ cdef void visit_member(void *arg, Element *m) noexcept nogil:
 
 
 cdef void zscan(Call *c) noexcept nogil:
-    cdef Scan s
-    cdef Collection *z
-    cdef uint64_t cursor
-    cdef int found
-    scan_init(&s, c)
-    if not read_cursor(c, c.argv[2], &cursor):
-        return
-    found = read_members(c, c.argv[1], T_ZSET, &z)
-    if found == REFUSED or (found == FOUND and not read_scan_options(c, 3, &s, NULL)):
-        return
-    scan_answer(&s, c.reply, scan_walk_members(&s, &z.table, cursor, visit_member) if found == FOUND
-                else 0)
+    scan_members(c, T_ZSET, visit_member)
 
 
 # ---- registration --------------------------------------------------------------------------------

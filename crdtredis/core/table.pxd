@@ -85,3 +85,13 @@ cdef int table_work(Table *t, int elements) noexcept nogil
 cdef size_t table_memory(Table *t) noexcept nogil                              # bytes of slots
 # every invariant, O(n): 0 sound, else the number of the broken one
 cdef int table_check(Table *t, const uint64_t *hash_key) noexcept nogil
+
+# Random numbers; seed is the state, not 0.
+cdef inline uint64_t next_random(uint64_t *seed) noexcept nogil:
+    """xorshift64*: its upper 32 bits are the good ones."""
+    cdef uint64_t x = seed[0]
+    x ^= x >> 12
+    x ^= x << 25
+    x ^= x >> 27
+    seed[0] = x
+    return x * <uint64_t>0x2545f4914f6cdd1d

@@ -373,16 +373,6 @@ cdef void table_swap(Table *t, Element *old, Element *new) noexcept nogil:
     t.slots[i][at] = t.slots[i][at] & ~<uint64_t>0xffffffffffff | <uint64_t>new
 
 
-cdef inline uint64_t next_random(uint64_t *seed) noexcept nogil:
-    """xorshift64*: its upper 32 bits are the good ones."""
-    cdef uint64_t x = seed[0]
-    x ^= x >> 12
-    x ^= x << 25
-    x ^= x >> 27
-    seed[0] = x
-    return x * <uint64_t>0x2545f4914f6cdd1d
-
-
 cdef Element *table_random(Table *t, uint64_t *seed) noexcept nogil:
     # slots of the old array that can hold something
     cdef size_t first = table_capacity(t, 0) - t.emptied

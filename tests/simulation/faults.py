@@ -366,7 +366,7 @@ FAULTS = [
           "    x = (<WaitQueue*>watch.waiters + type).first\n",
           "    x = (<WaitQueue*>watch.waiters + type).last\n"),
     Fault("who waits is refused for keys of another type",
-          COMMANDS + "blocking.pyx",
+          COMMANDS + "members.pxd",
           "commands/test_blocking.py",
           "        if c.client.wait == NULL:\n"
           "            found",
