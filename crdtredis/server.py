@@ -13,8 +13,8 @@ of the time of a start to load, so that is done meanwhile, in a thread; then the
 at the latest when a command asks for it. Nothing is written under the new epoch before it is
 durable and the log is whole.
 
-Stop (SIGTERM, SIGINT, SHUTDOWN): the loop iteration under way is logged and replied, the sync
-thread ends what is in flight, the log is forced to disk, the lock is released, exit code 0. A
+Stop (SIGTERM, SIGINT, SHUTDOWN): the loop iteration under way is logged and its replies go out, the
+sync thread ends what is in flight, the log is forced to disk, the lock is released, exit code 0. A
 second signal cuts that short; what comes at once is the same signal, sent to the process and its
 group, as timeout(1) and many supervisors do. SIGHUP opens the log file of the messages again.
 

@@ -16,7 +16,7 @@ none of them has business here.
 - *A page whose own host name points to our address* (DNS rebinding) is one origin with us for the
   browser: it reads replies, chooses the media type, and over plain http there is no Sec-Fetch-Site.
   But Host names its domain, and its POST still has an Origin. So without an `auth_token`
-  operators' routes reply only a Host that is an IP address (then the page came from that very
+  operators' routes take only a Host that is an IP address (then the page came from that very
   address), localhost, or a name in http_bind or bind. With a token any name will do: the page does
   not know the token. Replication routes take any Host, because replicas on a private network call
   each other by whatever names they have. /health replies to any name, as load balancers need, but

@@ -159,7 +159,7 @@ class Snapshot:
         seconds = CounterMetricFamily(PREFIX + "command_seconds", "Time spent in a command",
                                       labels=["command"])
         failed = CounterMetricFamily(PREFIX + "command_failures",
-                                     "Calls that were refused or replied with an error",
+                                     "Calls that were refused or ended in an error",
                                      labels=["command"])
         for field, text in self.fields["commandstats"].items():
             name, found = field.removeprefix("cmdstat_"), dict(part.split("=")

@@ -288,7 +288,7 @@ async def serve(app: web.Application, sockets: Iterable[socket.socket], limit: i
 
 
 class Loading:
-    """While the log is loaded there is no application yet: a thread that replies /health with 503,
+    """While the log is loaded there is no application yet: a thread that answers /health with 503,
     and peers with "try again"."""
 
     REASON = "loading the log"

@@ -2,9 +2,9 @@
 
 An exception says what a socket saw; often the address is not what it was taken for. Who is there
 then is found out by saying PING, in the clear and, where that tells nothing, over TLS: Redis
-replies +PONG or an error, HTTP a status line, and a TLS server takes TLS alone. It is asked only
-after an attempt that was connected and failed before any reply came. Nothing but PING is sent, so
-no certificate is looked at.
+replies with +PONG or an error, HTTP a status line, and a TLS server takes TLS alone. It is asked
+only after an attempt that was connected and failed before any reply came. Nothing but PING is sent,
+so no certificate is looked at.
 """
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def any_certificate() -> ssl.SSLContext:
 
 
 async def who_replies(host: str, port: int, tls: ssl.SSLContext | None) -> str:
-    """What replies to PING: "redis", "http" or "other"; "" where no connection comes about, or
+    """Who replies to PING: "redis", "http" or "other"; "" where no connection comes about, or
     nothing is said in the clear."""
     data, is_there = b"", False
     try:

@@ -18,7 +18,7 @@ never applied.
 A failure ends the conversation: back-off with jitter, then a new handshake. After max_retries the
 peer counts as down and is tried on at the cap. A refusal (wrong cluster, wrong token, a second
 process with one id ...) is shown as such and tried again at the cap, for operators mend things; so
-is an address where something else than a replica replies (faults.py). Where ops are refused, here
+is an address where something else than a replica listens (faults.py). Where ops are refused, here
 or there, a handshake proves nothing: the state stays "refused" until what was refused has arrived
 (`RefusedOps`). Of several addresses of one replica one is talked to; the others stand by, since a
 handshake through one ends the conversation through another. A peer that lacks ops which the log no

@@ -1,4 +1,4 @@
-"""Host names of peers to addresses, such that a name nobody replies for delays nobody but its own
+"""Host names of peers to addresses, such that a name that nobody knows delays nobody but its own
 peer.
 
 getaddrinfo blocks for as long as the resolver library sees fit (half a minute and more with two

@@ -146,7 +146,7 @@ class InboundSessions:
         self._registry.record(session.replica, session.process, clock)
 
     async def push(self, replica: str, request: proto.Push, batch: bytes) -> proto.Reply:
-        """Take ops from a peer; replied to once they are logged, or wait for others. Raises
+        """Take ops from a peer. The reply comes once they are logged, or wait for others. Raises
         Refusal."""
         session, part = self.session(replica, request.session), None
         if request.HasField("part"):

@@ -6,7 +6,7 @@ encoded Batch]. The Batch is the op bytes as the kernel made them: this module h
 never parses an op. Two things about a Batch are needed here:
 
 - which ops it holds, how to cut those off that a peer has, and how to cut it into smaller ones. The
-  kernel replies all three (`ranges`, `cut`, `split`), in one pass over the bytes.
+  kernel says all three (batch_ranges, slice_batch, split_batch), in one pass over the bytes.
 - the declarations of actors at its very front, because an op may only be sent to a peer that knows
   the actors it names. The encoder puts declarations first, so reading them stops at the first byte
   that is none (`declarations`).
