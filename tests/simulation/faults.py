@@ -343,7 +343,7 @@ FAULTS = [
           "    was_live"),
     Fault("hidden types outlive a write that saw them",
           CORE + "effects.pxi",
-          "core/test_collections.py core/test_flush.py",
+          "long simulation",
           "        if (other == T_STRING and value_live(e)) or (c != NULL and c.live):",
           "        if 0:"),
     Fault("a hidden set takes its word on the deadline along",
@@ -815,7 +815,8 @@ FAULTS = [
           ""),
     Fault("log: a segment header's clock one too high",
           STORAGE + "segments.py",
-          "storage",
+          "storage/test_power_loss.py::"
+          "test_what_comes_back_is_a_prefix_that_holds_all_that_was_synced",
           "now if clock is None else clock, follows,",
           "{a: s + 1 for a, s in now.items()} if clock is None else clock, follows,"),
     Fault("log: a new epoch used before it is durable",
@@ -939,7 +940,8 @@ FAULTS = [
           "            pass\n"),
     Fault("log: segments behind a torn end removed from the oldest on",
           STORAGE + "recovery.py",
-          "storage/test_recovery.py::test_segments_behind_a_torn_end_are_set_aside_the_newest_first",
+          "storage/test_recovery.py::"
+          "test_segments_behind_a_torn_end_are_set_aside_the_newest_first",
           "            for n in range(newest, number, -1) if",
           "            for n in range(number + 1, newest + 1) if"),
     Fault("log: check cuts a torn end",
@@ -1216,8 +1218,8 @@ FAULTS = [
           "        if (1 or op_room("),
     Fault("size: effects of a received op that are decoded again are not looked at first",
           CORE + "receive.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
-          "engine/test_loop.py",
+          "core/test_op_sizes.py::"
+          "test_an_op_is_applied_whole_or_not_at_all_however_many_effects_it_has",
           "        if r == 0:\n"
           "            return n if n else -1\n",
           "        if r == 0:\n"
@@ -1227,47 +1229,44 @@ FAULTS = [
           "            continue\n"),
     Fault("size: effects are decoded again from the wrong one on",
           CORE + "receive.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
-          "engine/test_loop.py",
+          "commands/test_sizes.py::test_a_removal_too_large_for_an_op_is_cut",
           "        if n == DECODED_KEPT:\n"
           "            k.decoded_rest = p\n",
           "        if n == DECODED_KEPT - 1:\n"
           "            k.decoded_rest = p\n"),
     Fault("size: answers beyond the output limit are kept",
           "crdtredis/resp/writer.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
-          "engine/test_loop.py",
+          "engine/test_iteration_sizes.py::"
+          "test_what_a_command_answers_beyond_the_output_limit_is_not_kept",
           "    if r.most and (r.over",
           "    if 0 and (r.over"),
     Fault("size: what a peer sent is handed back although it holds more than the op",
           ENGINE + "bridge.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
-          "engine/test_loop.py",
+          "engine/test_iteration_sizes.py::"
+          "test_large_ops_among_others_in_one_batch_are_handed_back_one_by_one",
           "        if from_.n == b.n and memcmp(from_.bytes, head.p, head.n) == 0:",
           "        if 1:"),
     Fault("size: a checksum without what was lent",
           CORE + "record.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
-          "engine/test_loop.py",
+          "engine/test_iteration_sizes.py::"
+          "test_a_large_op_that_a_peer_sent_is_logged_as_it_came_and_handed_back_as_the_same_object",
           "crc32c(crc, rest.p, rest.n) if rest.n else crc)",
           "crc)"),
     Fault("size: of a lent op that cannot be written only the head is kept",
           CORE + "segment_writer.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
-          "engine/test_loop.py",
+          "engine/test_iteration_sizes.py::"
+          "test_a_large_op_that_cannot_be_logged_is_kept_and_lent_no_longer",
           "            buffer_add(&self.pending, rest.p, rest.n)\n",
           ""),
     Fault("size: a reply that nobody wants closes the client",
           ENGINE + "dispatch.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
-          "engine/test_loop.py",
+          "engine/test_loop.py::test_replies_that_nobody_wants_are_under_no_limit",
           "    r.buf.n = at\n"
           "    r.over = over\n",
           "    r.buf.n = at\n"),
     Fault("size: what was dropped writes over earlier replies",
           "crdtredis/resp/writer.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
-          "engine/test_loop.py",
+          "engine/test_loop.py::test_replies_that_nobody_wants_are_under_no_limit",
           "        r.buf.n = min(r.keep, r.buf.n)\n",
           "        r.buf.n = 0\n"),
     Fault("size: an argument longer than an op can hold",
