@@ -5,7 +5,7 @@ import pytest
 from tests.replication import network, test_peers
 
 TESTS = {name: test for name, test in vars(test_peers).items() if name.startswith("test_")
-         and not getattr(test, "pytestmark", None)}
+         and "_on_a_stream_" not in name and not getattr(test, "pytestmark", None)}
 
 
 @pytest.mark.parametrize("name", TESTS)
