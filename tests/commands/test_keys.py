@@ -643,3 +643,19 @@ def test_no_pattern_takes_long():
     assert not matches(b"a*" * 200 + b"b", b"a" * 20_000)
     assert not matches(b"*[a-z]" * 300 + b"!", b"x" * 5_000)
     assert time.process_time() - begun < 2
+
+
+# ---- hidden types --------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("hidden", [("SET", "k", "v"), ("INCR", "k"), ("SADD", "k", "m"),
+                                    ("ZADD", "k", 1, "m"), ("ZINCRBY", "k", 1, "m")])
+def test_a_write_removes_the_types_under_its_key_that_are_hidden(hidden):
+    a, b = Client("a"), Client("b")
+    a(*hidden), b("HSET", "k", "f", 1)
+    exchange(a, b)
+    assert a("TYPE", "k") == b("TYPE", "k") == b"hash"
+    a("HSET", "k", "g", 2)
+    exchange(a, b)
+    b("HDEL", "k", "f", "g")
+    exchange(a, b)
+    assert a("EXISTS", "k") == b("EXISTS", "k") == 0

@@ -343,7 +343,8 @@ FAULTS = [
           "    was_live"),
     Fault("hidden types outlive a write that saw them",
           CORE + "effects.pxi",
-          "long simulation",
+          "commands/test_keys.py::"
+          "test_a_write_removes_the_types_under_its_key_that_are_hidden",
           "        if (other == T_STRING and value_live(e)) or (c != NULL and c.live):",
           "        if 0:"),
     Fault("a hidden set takes its word on the deadline along",
