@@ -1,6 +1,5 @@
 # cython: language_level=3
-"""Generic key commands: DEL, EXPIRE and TTL with their relatives, SCAN, RENAME, COPY, SWAPDB,
-OBJECT ...
+"""Generic key commands: DEL, EXPIRE and TTL with their relatives, SCAN, RENAME, COPY, SWAPDB ...
 
 All of them are native: no Python object, no GIL. They read through key_find and key_visible, and
 change the keyspace only by the local effects of core/keyspace.pxd. The executor opens the op around
@@ -13,7 +12,7 @@ assignments and deadlines, never a command.
   Redis, each replica would make that op, and one whose clock is ahead would take the key from all
   others too early. Only what writes under such a key first removes the remainder (the kernel sees
   to it).
-- RENAME, COPY, MOVE and SWAPDB carry over what is *seen*: the winning value as an assignment, and
+- RENAME, COPY, MOVE and SWAPDB carry over what is shown: the winning value as an assignment, and
   the deadline. A concurrent write to the source survives under the source, since nobody had
   observed it. A counter arrives as its sum.
 - SWAPDB rewrites both databases: O(keys in both) in time, memory and op size, where Redis swaps two
