@@ -1,13 +1,18 @@
 # How is a list held in little more than the bytes of its elements?
 #
-# Elements that stand side by side mostly were pushed one after the other by one replica: one run,
-# offsets in steps of one, the dots of their inserts in steps that repeat. A Block holds up to a
-# page of such elements. What they share stands in its head once; of each element the page holds the
-# value, where it ends, and, where neighbours' dots are not equally far apart, how it differs from
-# the one before: a byte as a rule.
+# One replica mostly pushed the elements that stand side by side, one after the other: they are of one
+# run, their offsets are in steps of one, the dots of their inserts in steps that repeat. A Block
+# holds up to a page of such elements. Its head holds what they share. Of each element the page holds
+# the value, where that ends, and a Gap, in front of the value, where neighbours' dots are not
+# equally far apart: how the element differs from the one before, a byte as a rule.
 #
-#     RPUSH l a b c    ->    head: run, offsets 0 to 2, the push's dot, indexes 0 to 2;  page: a b
-#                      c, ends 1 2 3
+#     RPUSH l a bb c    ->    head: run, offsets 0 to 2, the push's dot, indexes 0 to 2
+#
+#     | Block | steps above the last | page: cap bytes                                         |
+#                                    | a | bb | c |   free   | uint16 ends, backwards: 4, 3, 1 |
+#                                                 ^ used
+#     The element at place p ends at the uint16 number p from the page's end, and begins where the
+#     one before it ends.
 #
 # No stamp is held: an insert's stamp never decides anything, for whoever assigns to an element
 # has observed its insert. An element that was assigned to (LSET), and one too large for a page, is
