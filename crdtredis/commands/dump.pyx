@@ -305,9 +305,9 @@ cdef void restore(Call *c) noexcept nogil:
     memset(&found, 0, sizeof(Collected))
     found.k = k
     found.key = key.n
-    used = (k.effects.n if k.has_op else 0) + (removal_size(k, e) if e != NULL
+    used = (k.open.effects.n if k.open.has_op else 0) + (removal_size(k, e) if e != NULL
                                                else 0) + 3 * (EFFECT_SIZE + key.n)
-    found.room = k.op_most - used if used < k.op_most else 0
+    found.room = k.open.most - used if used < k.open.most else 0
     status = collect_payload(&found, payload)
     if status == TOO_MUCH:
         refuse_too_large(c)

@@ -587,7 +587,7 @@ cdef void lcs(Call *c) noexcept nogil:
         if type == T_STRING:
             touch(c, e)
             v[i] = string_view(k, e)
-        if i == 0 and v[0].p == <const char*>k.number:
+        if i == 0 and v[0].p == <const char*>k.scratch.number:
             buffer_add(&copy, v[0].p, v[0].n)
             v[0].p = copy.p
     i = 3

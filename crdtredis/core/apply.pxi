@@ -343,7 +343,7 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
     cdef uint32_t hash = 0
     if x.kind <= INCREMENT or x.kind == DEADLINE:
         vector_raise(&k.db[x.db].written, op.slot, op.seq)
-    if k.watch_n and x.kind != FLUSH:
+    if k.watched.n and x.kind != FLUSH:
         hash = e.hash if e != NULL else key_hash(k, x.key.p, x.key.n)
     if x.type != T_STRING and x.kind <= REMOVE:
         if types[x.type].apply != NULL:
@@ -361,6 +361,6 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
     else:
         apply_removal(k, op, x, e)
     k.changes += 1
-    if k.watch_n and x.kind != FLUSH:
+    if k.watched.n and x.kind != FLUSH:
         note_touched(k, x.db, x.key, hash)
     return left

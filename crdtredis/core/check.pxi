@@ -203,10 +203,11 @@ cdef int check_kernel(Kernel *k) except -1:
         assert found.tombstones == d.counted.tombstones, \
             f"db {db}: {d.counted.tombstones} tombstones counted, {found.tombstones} there"
         assert timed == d.timed, f"db {db}: {d.timed} keys in the heap counted, {timed} there"
-    for i in range(k.heap_n):
-        assert k.heap[i].entry.heap == i + 1, "heap: an entry that does not know its place"
-        assert i == 0 or k.heap[(i - 1) // 2].at <= k.heap[i].at, "heap: order"
-    assert k.depth == 0 and not k.has_op, "an op was left open"
+    for i in range(k.deadlines.n):
+        assert k.deadlines.heap[i].entry.heap == i + 1, \
+            "heap: an entry that does not know its place"
+        assert i == 0 or k.deadlines.heap[(i - 1) // 2].at <= k.deadlines.heap[i].at, "heap: order"
+    assert k.open.depth == 0 and not k.open.has_op, "an op was left open"
     check_pending(k)
     check_actors(&k.actors)
     return 0

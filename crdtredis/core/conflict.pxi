@@ -8,7 +8,7 @@ from crdtredis.buffer cimport copy_span, span
 
 cdef void note_conflict(Kernel *k, const Effect *at, const Cell *cell) noexcept nogil:
     """Remembers the two latest of the writes that stand side by side."""
-    cdef Conflict *c = &k.conflict[k.conflicts % CONFLICTS]
+    cdef Conflict *c = &k.conflicts.ring[k.conflicts.n % CONFLICTS]
     cdef Write *w[2]
     cdef Write *x = cell.writes
     cdef int i
@@ -19,7 +19,7 @@ cdef void note_conflict(Kernel *k, const Effect *at, const Cell *cell) noexcept 
             and (w[1] == NULL or later(&k.actors, x.stamp, x.actor, w[1].stamp, w[1].actor))):
             w[1] = x
         x = x.next
-    k.conflicts += 1
+    k.conflicts.n += 1
     c.at = k.now
     c.db = at.db
     c.type = at.type

@@ -1,3 +1,18 @@
+# Deadlines. A deadline is a register of its own, so EXPIRE never competes with a write to the
+# value. Three rules tie it to the content it guards:
+#   - A write that keeps the deadline asserts it again under its own dot, with the old stamp. So who
+#     deletes without having observed the write leaves both of them:
+#         A: expires k at its deadline  ||  B: INCR k just before
+#         -> the increment, and the deadline
+#   - SET clears the deadline: it removes the deadline writes it observed, and its own stamp
+#     outranks those that it could not observe (E_CLEARS, W_CLEARS):
+#         A: SET k v  ||  B: EXPIRE k 10  ->  v, and the later stamp decides the deadline
+#     A write that removes such a SET but keeps the deadline states "no deadline" with the SET's
+#     stamp in its place.
+#   - A passed deadline hides the key at once, by the local clock; removing it is an op like any
+#     other (`active_expiry`). A write to a hidden key removes it first, so that nothing of it
+#     comes back.
+
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -54,15 +69,15 @@ cdef int64_t key_deadline(Kernel *k, Element *e) noexcept nogil:
 
 
 cdef void heap_set(Kernel *k, uint32_t i, HeapItem item) noexcept nogil:
-    k.heap[i] = item
+    k.deadlines.heap[i] = item
     item.entry.heap = i + 1
 
 
 cdef void heap_sift(Kernel *k, uint32_t i) noexcept nogil:
     """Moves the item at i to where it belongs, up or down."""
-    cdef HeapItem item = k.heap[i]
-    while i and k.heap[(i - 1) // 2].at > item.at:
-        heap_set(k, i, k.heap[(i - 1) // 2])
+    cdef HeapItem item = k.deadlines.heap[i]
+    while i and k.deadlines.heap[(i - 1) // 2].at > item.at:
+        heap_set(k, i, k.deadlines.heap[(i - 1) // 2])
         i = (i - 1) // 2
     heap_sink(k, i, item)
 
@@ -72,13 +87,13 @@ cdef void heap_sink(Kernel *k, uint32_t i, HeapItem item) noexcept nogil:
     cdef uint32_t j
     while True:
         j = 2 * i + 1
-        if j >= k.heap_n:
+        if j >= k.deadlines.n:
             break
-        if j + 1 < k.heap_n and k.heap[j + 1].at < k.heap[j].at:
+        if j + 1 < k.deadlines.n and k.deadlines.heap[j + 1].at < k.deadlines.heap[j].at:
             j += 1
-        if k.heap[j].at >= item.at:
+        if k.deadlines.heap[j].at >= item.at:
             break
-        heap_set(k, i, k.heap[j])
+        heap_set(k, i, k.deadlines.heap[j])
         i = j
     heap_set(k, i, item)
 
@@ -95,10 +110,10 @@ cdef void heap_remove(Kernel *k, Entry *x) noexcept nogil:
     count_expiring(k, x, 0)
     i = x.heap - 1
     x.heap = 0
-    k.heap_n -= 1
+    k.deadlines.n -= 1
     k.db[x.db].timed -= 1
-    if i < k.heap_n:
-        heap_set(k, i, k.heap[k.heap_n])
+    if i < k.deadlines.n:
+        heap_set(k, i, k.deadlines.heap[k.deadlines.n])
         heap_sift(k, i)
 
 
@@ -106,15 +121,15 @@ cdef void heap_forget(Kernel *k, uint32_t db) noexcept nogil:
     """Leaves out all keys of a database. Their entries are not told. O(1) where no other has
     deadlines."""
     cdef uint32_t i, n = 0
-    if k.heap_n > k.db[db].timed:
-        for i in range(k.heap_n):
-            if k.heap[i].entry.db != db:
-                heap_set(k, n, k.heap[i])
+    if k.deadlines.n > k.db[db].timed:
+        for i in range(k.deadlines.n):
+            if k.deadlines.heap[i].entry.db != db:
+                heap_set(k, n, k.deadlines.heap[i])
                 n += 1
-    k.heap_n = n
+    k.deadlines.n = n
     k.db[db].timed = 0
     for i in range(n // 2, 0, -1):
-        heap_sink(k, i - 1, k.heap[i - 1])
+        heap_sink(k, i - 1, k.deadlines.heap[i - 1])
 
 
 cdef void heap_place(Kernel *k, Entry *x) noexcept nogil:
@@ -135,15 +150,16 @@ cdef void heap_place(Kernel *k, Entry *x) noexcept nogil:
         return
     at = min(deadline, <int64_t>1 << 62) + 1 if live else <int64_t>(stamp >> 16) + 1000
     if k.actors.v[actor].replica_slot != k.actors.v[k.me].replica_slot:
-        at += k.expiry_grace
+        at += k.deadlines.grace
     if x.heap == 0:
-        if k.heap_n == k.heap_cap:
-            k.heap_cap = k.heap_cap * 2 if k.heap_cap else 64
-            k.heap = <HeapItem*>mem_realloc(k.heap, k.heap_cap * sizeof(HeapItem))
-        x.heap = k.heap_n + 1
-        k.heap_n += 1
+        if k.deadlines.n == k.deadlines.cap:
+            k.deadlines.cap = k.deadlines.cap * 2 if k.deadlines.cap else 64
+            k.deadlines.heap = <HeapItem*>mem_realloc(k.deadlines.heap,
+                                                      k.deadlines.cap * sizeof(HeapItem))
+        x.heap = k.deadlines.n + 1
+        k.deadlines.n += 1
         k.db[x.db].timed += 1
-    k.heap[x.heap - 1].at = at
-    k.heap[x.heap - 1].entry = x
+    k.deadlines.heap[x.heap - 1].at = at
+    k.deadlines.heap[x.heap - 1].entry = x
     count_expiring(k, x, live)
     heap_sift(k, x.heap - 1)

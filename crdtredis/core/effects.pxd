@@ -1,4 +1,7 @@
 # Making effects: what commands call. See core/effects.pxi.
+#
+# A handler looks a key up, decides, and calls these functions between op_begin and op_end
+# (core/op.pxd). Nothing else may change the keyspace.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t

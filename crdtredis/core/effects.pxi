@@ -1,14 +1,7 @@
-# Making ops: what the command handlers call (keyspace.pxd, "local effects"). Each function encodes
-# an effect into the open op and applies it with the function that remote ops go through, so a
-# replica cannot do to itself what it does not tell others.
-#
-# The op is opened by its first effect and closed by the outermost op_end. It observes everything
-# that is here, its own earlier effects included.
-#
-# What we encode we must accept: an op that the decoder refuses would be acknowledged, and then keep
-# this replica from starting and its peers from going on. So every effect passes the check that
-# received ones pass. Commands see to it that none fails: where one would, a debug build aborts, and
-# a release build makes nothing of that effect and has the command answered with an error.
+# Making effects: what the command handlers call. Each function encodes an effect into the open op
+# (core/op.pxi) and applies it with the function that remote ops go through, so a replica cannot do
+# to itself what it does not tell others. It observes everything that is here, the op's own earlier
+# effects included.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
@@ -49,9 +42,10 @@ cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value,
                      int keep_deadline) noexcept nogil:
     cdef Effect x
     # in a transaction, what is removed first cannot be an op of its own
-    if not op_room(k, db, 1, key.n,
-                   value.n + (removal_size(k, e) if k.depth > 1 and e != NULL and e.meta & E_ENTRY
-                              else 0)):
+    cdef size_t bytes = value.n
+    if k.open.depth > 1 and e != NULL and e.meta & E_ENTRY:
+        bytes += removal_size(k, e)
+    if not op_room(k, db, 1, key.n, bytes):
         return
     if e != NULL and e.meta & E_ENTRY and element_entry(e).collections != NULL:
         e = replace_collections(k, db, key, e, keep_deadline)
@@ -61,9 +55,9 @@ cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value,
     x.value = value
     x.keep = keep_deadline
     if e != NULL and e.meta & E_CELL:
-        k.listed.n = 0
+        k.scratch.listed.n = 0
         list_cell(k, e, T_STRING, span(NULL, 0), span(NULL, 0))
-        x.observed = span(k.listed.p, k.listed.n)
+        x.observed = span(k.scratch.listed.p, k.scratch.listed.n)
     make(k, &x, e)
 
 
@@ -114,8 +108,8 @@ cdef void set_run(Kernel *k, Effect *x, Element *e, long double step, const long
         total_after(k, &t.total, step, &x.total)
     else:
         t = NULL
-        x.run_seq = k.op.seq
-        x.run_index = k.effect_count
+        x.run_seq = k.open.op.seq
+        x.run_index = k.open.effect_count
         memset(&nothing, 0, sizeof(Number))
         total_after(k, &nothing, step, &x.total)
     if wanted != NULL:
@@ -136,7 +130,7 @@ cdef void set_shown(Kernel *k, Effect *x, Element *e, const Count *t, long doubl
     mine.actor = k.me
     mine.run_seq = x.run_seq
     mine.run_index = x.run_index
-    mine.seq = k.op.seq
+    mine.seq = k.open.op.seq
     mine.wide = <uint16_t>x.wide
     mine.shown = NULL
     mine.total.more = NULL                  # t's
@@ -150,7 +144,7 @@ cdef void set_shown(Kernel *k, Effect *x, Element *e, const Count *t, long doubl
 
 
 cdef void total_after(Kernel *k, const Number *total, long double step, Total *out) noexcept nogil:
-    """total + step, lying in k.total."""
+    """total + step, lying in k.scratch.total."""
     cdef Sum sum
     cdef int128 whole
     if total.more == NULL and is_whole(step):
@@ -161,11 +155,11 @@ cdef void total_after(Kernel *k, const Number *total, long double step, Total *o
     sum_zero(&sum)
     sum_add_number(&sum, total)
     sum_add_real(&sum, step)
-    sum_total(&sum, &k.total, out)
+    sum_total(&sum, &k.scratch.total, out)
 
 
 cdef void key_delete(Kernel *k, uint32_t db, Element *e) noexcept nogil:
-    if not k.refused:
+    if not k.open.refused:
         remove_key(k, db, e, 1)
 
 
@@ -174,24 +168,24 @@ cdef void remove_key(Kernel *k, uint32_t db, Element *e, int refusable) noexcept
     handler has gone beyond that."""
     cdef Effect x
     cdef uint32_t klen = e.klen
-    k.listed.n = 0
-    if (not list_key(k, e, T_NONE, span(NULL, 0), k.op_most)
-        or not op_fits(k, db, 0, klen, k.listed.n)):
+    k.scratch.listed.n = 0
+    if (not list_key(k, e, T_NONE, span(NULL, 0), k.open.most)
+        or not op_fits(k, db, 0, klen, k.scratch.listed.n)):
         if may_refuse(k) and refusable:
-            k.refused = REFUSED_LARGE
+            k.open.refused = REFUSED_LARGE
             return
         if not op_cut(k, db, klen):
             e = shed_members(k, db, e)
             if e == NULL:
                 return
-            k.listed.n = 0
-            list_key(k, e, T_NONE, span(NULL, 0), k.op_most)
+            k.scratch.listed.n = 0
+            list_key(k, e, T_NONE, span(NULL, 0), k.open.most)
     begin_effect(k, &x, DELETE, db, span(element_key(e), e.klen))
-    x.observed = span(k.listed.p, k.listed.n)
+    x.observed = span(k.scratch.listed.p, k.scratch.listed.n)
     # The key's bytes lie in e, which apply may free: they are read from the encoded effect instead.
     make_of_own_key(k, &x, e)
-    if k.listed.cap > LARGE_OP:
-        buffer_free(&k.listed)
+    if k.scratch.listed.cap > LARGE_OP:
+        buffer_free(&k.scratch.listed)
 
 
 cdef void key_expire(Kernel *k, uint32_t db, Element *e, int64_t deadline) noexcept nogil:
@@ -205,20 +199,20 @@ cdef void key_expire(Kernel *k, uint32_t db, Element *e, int64_t deadline) noexc
 
 cdef void db_flush(Kernel *k, uint32_t db) noexcept nogil:
     cdef Effect x
-    if k.refused or table_count(&k.db[db].table) == 0:
+    if k.open.refused or table_count(&k.db[db].table) == 0:
         return
-    if not list_database(k, db) or not op_fits(k, db, 0, 0, k.listed.n):
+    if not list_database(k, db) or not op_fits(k, db, 0, 0, k.scratch.listed.n):
         if may_refuse(k):
-            k.refused = REFUSED_LARGE
+            k.open.refused = REFUSED_LARGE
             return
         if not op_cut(k, db, 0):
             shed_keys(k, db)
             list_database(k, db)
     begin_effect(k, &x, FLUSH, db, span(NULL, 0))
-    x.observed = span(k.listed.p, k.listed.n)
+    x.observed = span(k.scratch.listed.p, k.scratch.listed.n)
     make(k, &x, NULL)
-    if k.listed.cap > LARGE_OP:
-        buffer_free(&k.listed)
+    if k.scratch.listed.cap > LARGE_OP:
+        buffer_free(&k.scratch.listed)
 
 
 cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type) noexcept nogil:
@@ -236,9 +230,9 @@ cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type
         if (other == T_STRING and value_live(e)) or (c != NULL and c.live):
             begin_effect(k, &x, CLEAR, db, key)
             x.type = other
-            k.listed.n = 0
+            k.scratch.listed.n = 0
             list_key(k, e, other, span(NULL, 0), <size_t>-1)
-            x.observed = span(k.listed.p, k.listed.n)
+            x.observed = span(k.scratch.listed.p, k.scratch.listed.n)
             make(k, &x, e)
             e = key_find(k, db, key)
     return e
@@ -256,9 +250,9 @@ cdef Element *make_member(Kernel *k, Effect *x, Element *e, Element *m, int type
     x.type = type
     x.name = name
     if x.kind != INCREMENT and m != NULL and m.meta & E_CELL:
-        k.listed.n = 0
+        k.scratch.listed.n = 0
         list_cell(k, m, T_STRING, span(NULL, 0), span(NULL, 0))
-        x.observed = span(k.listed.p, k.listed.n)
+        x.observed = span(k.scratch.listed.p, k.scratch.listed.n)
     return make(k, x, e)
 
 
@@ -290,34 +284,38 @@ cdef Element *member_remove(Kernel *k, uint32_t db, Span key, Element *e, int ty
 
 
 cdef Element *make_element(Kernel *k, Effect *x, Element *e) noexcept nogil:
-    """make() for the list element at the position in k.position."""
-    k.made.n = 0
-    encode_position(&k.actors, &k.made, span(k.position.p, k.position.n), make_dot(k.me, k.op.seq))
+    """make() for the list element at the position in k.scratch.position."""
+    k.scratch.made.n = 0
+    encode_position(&k.actors, &k.scratch.made,
+                    span(k.scratch.position.p, k.scratch.position.n),
+                    make_dot(k.me, k.open.op.seq))
     x.type = T_LIST
-    x.name = span(k.made.p, k.made.n)
+    x.name = span(k.scratch.made.p, k.scratch.made.n)
     return make(k, x, e)
 
 
 cdef int list_place(Kernel *k, Collection *c, size_t index) noexcept nogil:
-    """A position before the element at `index`, into k.position: 1; 0 where there is no room."""
+    """A position before the element at `index`, into k.scratch.position: 1; 0 where there is no
+    room."""
+    cdef OpenOp *op = &k.open
+    cdef Buffer *b = &k.scratch.made
     cdef size_t n = c.live if c != NULL else 0
     cdef size_t middle = 0, end
     cdef int later = 0
-    cdef uint64_t own = make_dot(k.me, k.op.seq if k.has_op else k.actors.v[k.me].applied + 1)
-    k.made.n = k.position.n = 0
+    cdef uint64_t own = make_dot(k.me, op.op.seq if op.has_op else k.actors.v[k.me].applied + 1)
+    b.n = k.scratch.position.n = 0
     if index:
-        middle = list_position(c, index - 1, &k.made).n
+        middle = list_position(c, index - 1, b).n
     if index < n:
-        list_position(c, index, &k.made)
-    end = k.made.n
+        list_position(c, index, b)
+    end = b.n
     if 0 < index < n:
-        later = later_in_run(span(k.made.p, middle), span(k.made.p + middle, end - middle),
-                             list_recent(c))
+        later = later_in_run(span(b.p, middle), span(b.p + middle, end - middle), list_recent(c))
     if (later < 0 and index >= 2) or (later > 0 and index + 1 < n):
-        list_position(c, index - 2 if later < 0 else index + 1, &k.made)
-    return between(&k.actors, span(k.made.p, middle), span(k.made.p + middle, end - middle),
-                   span(k.made.p + end, k.made.n - end), list_recent(c) if c != NULL else NULL,
-                   own, k.effect_count if k.has_op else 0, &k.position)
+        list_position(c, index - 2 if later < 0 else index + 1, b)
+    return between(&k.actors, span(b.p, middle), span(b.p + middle, end - middle),
+                   span(b.p + end, b.n - end), list_recent(c) if c != NULL else NULL,
+                   own, op.effect_count if op.has_op else 0, &k.scratch.position)
 
 
 cdef Element *list_insert(Kernel *k, uint32_t db, Span key, Element *e, size_t index,
@@ -337,8 +335,8 @@ cdef Element *list_remove(Kernel *k, uint32_t db, Span key, Element *e,
                           size_t index) noexcept nogil:
     cdef Effect x
     begin_effect(k, &x, REMOVE, db, key)
-    k.position.n = 0
-    list_position(entry_collection(element_entry(e), T_LIST), index, &k.position)
+    k.scratch.position.n = 0
+    list_position(entry_collection(element_entry(e), T_LIST), index, &k.scratch.position)
     return make_element(k, &x, e)
 
 
@@ -347,8 +345,8 @@ cdef Element *list_set(Kernel *k, uint32_t db, Span key, Element *e, size_t inde
     cdef Effect x
     begin_effect(k, &x, ASSIGN, db, key)
     x.value = value
-    k.position.n = 0
-    list_position(entry_collection(element_entry(e), T_LIST), index, &k.position)
+    k.scratch.position.n = 0
+    list_position(entry_collection(element_entry(e), T_LIST), index, &k.scratch.position)
     return make_element(k, &x, e)
 
 
@@ -390,18 +388,18 @@ cdef int64_t active_expiry(Kernel *k, int most) noexcept nogil:
     cdef int64_t wait
     if stamps_run_ahead(k):
         return -1
-    while k.heap_n and most > 0:
-        x = k.heap[0].entry
+    while k.deadlines.n and most > 0:
+        x = k.deadlines.heap[0].entry
         e = x.owner
-        if k.heap[0].at > k.now:
-            wait = k.heap[0].at - k.now
+        if k.deadlines.heap[0].at > k.now:
+            wait = k.deadlines.heap[0].at - k.now
             return wait
         most -= 1
         k.expired += element_live(e)
         op_begin(k)
         key_delete(k, x.db, e)
         op_end(k)
-    return 0 if k.heap_n else -1
+    return 0 if k.deadlines.n else -1
 
 
 # ---- removals too large for one op ---------------------------------------------------------------
@@ -456,7 +454,7 @@ cdef void shed_keys(Kernel *k, uint32_t db) noexcept nogil:
     memset(&keys, 0, sizeof(Buffer))
     e = table_next(&k.db[db].table, &pos)
     while e != NULL:
-        k.listed.n = 0
+        k.scratch.listed.n = 0
         if not list_key(k, e, T_NONE, span(NULL, 0), 0):
             buffer_add(&keys, &e, sizeof(Element*))
         e = table_next(&k.db[db].table, &pos)

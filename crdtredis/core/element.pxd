@@ -10,7 +10,7 @@ cdef uint32_t key_hash(Kernel *k, const char *p, size_t n) noexcept nogil
 cdef int value_live(Element *e) noexcept nogil
 cdef Reading element_reading(Kernel *k, Element *e) noexcept nogil
 # A visible string's bytes: valid until the next change of the key or the next string_view (numbers
-# are formatted into k.number).
+# are formatted into k.scratch.number).
 cdef Span string_view(Kernel *k, Element *e) noexcept nogil
 # WHOLE, WHOLE_SHOWN, or NO_NUMBER where it is no whole number
 cdef int string_int(Kernel *k, Element *e, int64_t *out) noexcept nogil

@@ -172,8 +172,8 @@ cdef Span string_view(Kernel *k, Element *e) noexcept nogil:
     kind = shown_number(&k.actors, &r, &whole, &real)
     if kind == NO_NUMBER:
         return r.value                     # text hides the counter entries
-    return span(k.number, format_long_double(real, k.number) if kind == REAL
-                else format_int64(whole, k.number))
+    return span(k.scratch.number, format_long_double(real, k.scratch.number) if kind == REAL
+                else format_int64(whole, k.scratch.number))
 
 
 cdef int string_int(Kernel *k, Element *e, int64_t *out) noexcept nogil:

@@ -59,7 +59,7 @@ cdef struct Watch:
     Watch *next_ready
     uint64_t version
     # of whoever waits for the key (the engine's), NULL: nobody. An effect then puts it on the list
-    # Kernel.ready
+    # Kernel.watched.ready
     void *waiters
     uint32_t hash
     uint32_t db
@@ -70,9 +70,9 @@ cdef struct Watch:
 cdef inline Span watch_key(Watch *w) noexcept nogil:
     return span(<char*>w + sizeof(Watch), w.n)
 
-# Consecutive finished ops of one actor in Kernel.ops, bytes [begin, end); or a single large one, in
-# a buffer of its own, from `begin` to its end, with HEAD_ROOM bytes or more before it for what a
-# record puts in front, or lent, where it was received.
+# Consecutive finished ops of one actor in Kernel.outbox.ops, bytes [begin, end); or a single large
+# one, in a buffer of its own, from `begin` to its end, with HEAD_ROOM bytes or more before it for
+# what a record puts in front, or lent, where it was received.
 cdef struct Run:
     uint16_t slot
     uint64_t last           # seq
@@ -111,77 +111,102 @@ cdef struct Pending:
     uint16_t ready          # the queue: first,
     uint16_t ready_last     # ... and last
 
+# Where the search for tombstones goes on.
+cdef struct Search:
+    uint32_t db
+    uint64_t cursor         # a bucket of the database's table
+    uint32_t place          # in it: each key has one for itself and one for each collection
+    uint64_t member         # a bucket of that collection's table
+
+# The op that is being made: effects are encoded into `effects`, the finished op into the outbox.
+cdef struct OpenOp:
+    int depth               # op_begin nesting
+    int has_op              # its first effect has been made
+    int deps_changed        # a remote op was applied since this actor's last op
+    uint32_t effect_count
+    size_t most             # bytes of effects: OP_MOST, less in tests
+    uint64_t began          # `changes` when the command under way began
+    # a Refused, if the command is: what it would make is no good, and it makes none of it
+    int refused
+    uint64_t torn           # ops that were closed in the middle of a command: none
+    Applying op
+    Buffer effects
+
+# Room that is used again and again.
+cdef struct Scratch:
+    Buffer listed           # counter entries that an effect cancels, in wire form
+    Buffer position         # a list position, as steps
+    Buffer made             # a position in wire form; the deps of an op
+    Buffer total            # a total in wire form
+    Buffer few              # the live ones found among many tombstones: see random_among_few
+    char number[5200]       # where string_view formats a number
+
+# Finished ops, own and received, not yet taken: runs from `at` on say whose ops stand where in
+# `ops`.
+cdef struct Outbox:
+    Buffer ops
+    size_t size             # bytes of all, the large ones included
+    Run *runs
+    uint32_t at
+    uint32_t n
+    uint32_t cap
+    Buffer declarations     # of the actors whose first ops are among these
+
+# Taking ops in.
+cdef struct Inbox:
+    int recovering          # what is received is in the log already
+    # the bytes given to `receive` stay there until take_record has given out all that was in them
+    int lending
+    int64_t max_skew        # ms: ops stamped further ahead wait
+    # ms since 1970: up to here stamps are no further ahead than if it were now; 0: none are
+    int64_t accepted
+    # actors that peers declared, less one for every NEWCOMER_MS since; at `newcomers_at` (ms)
+    int64_t newcomers
+    int64_t newcomers_at
+    # of the op under examination the first DECODED_KEPT effects, and where the others begin
+    Effect *decoded
+    const char *decoded_rest
+
+# Keys by when this replica should look at their deadline: a heap.
+cdef struct Deadlines:
+    HeapItem *heap
+    uint32_t n
+    uint32_t cap
+    int64_t grace           # ms that other replicas leave to the one that set the deadline
+
+# Watched keys: chains by hash.
+cdef struct Watched:
+    Watch **chains
+    uint32_t mask           # chains less one
+    uint32_t n
+    Watch *ready            # keys that are waited for and were touched, in that order
+    Watch *ready_last
+
+cdef struct Conflicts:
+    uint64_t n              # concurrent writes that had to be decided
+    Conflict *ring          # newest at (n - 1) % CONFLICTS
+
 cdef struct Kernel:
     Database db[16]
     Actors actors
     uint16_t me             # slot of this process's actor
     uint64_t hash_key[2]
     uint64_t seed           # for random choices (never in applying)
-    Buffer few              # the live ones found among many tombstones: see random_among_few
     # time, passed in
     int64_t now             # ms since 1970; set by the owner before each loop iteration or call
     uint64_t newest_stamp   # the greatest stamp observed or made
-    # the op being made: effects are encoded into `effects`, and the finished op into `ops`
-    int depth               # op_begin nesting
-    int has_op              # the first effect of this op has been made
-    uint32_t effect_count
-    size_t op_most          # bytes of effects: OP_MOST, less in tests
-    uint64_t began          # `changes` when the command under way began
-    # a Refused, if it is: what it would make is no good, and it makes none of it
-    int refused
-    uint64_t torn           # ops that were closed in the middle of a command: none
-    Applying op
-    Buffer effects
-    Buffer listed           # scratch: counter entries that an effect cancels, in wire form
-    Buffer position         # scratch
-    Buffer made             # scratch: a position in wire form
-    Buffer total            # scratch: a total in wire form
-    int deps_changed        # a remote op was applied since this actor's last op
-    # finished ops, own and received, not yet taken: runs from run_at on say whose ops stand where
-    # in `ops`
-    Buffer ops
-    size_t ops_size         # bytes of all, the large ones included
-    Run *runs
-    uint32_t run_at
-    uint32_t run_n
-    uint32_t run_cap
-    Buffer declarations     # of the actors whose first ops are among these
-    int recovering          # what is received is in the log already
-    # the bytes given to `receive` stay there until take_record has given out all that was in them
-    int lending
+    OpenOp open
+    Outbox outbox
+    Inbox inbox
     Pending pending         # ops that may not be applied yet
-    int64_t max_skew        # ms: ops stamped further ahead wait
-    # actors that peers declared, less one for every NEWCOMER_MS since; at `newcomers_at` (ms)
-    int64_t newcomers
-    int64_t newcomers_at
-    # ms since 1970: up to here stamps are no further ahead than if it were now; 0: none are
-    int64_t accepted
-    # the op under examination
-    Effect *decoded         # its first DECODED_KEPT effects
-    const char *decoded_rest    # where the others begin
-    # deadlines
-    HeapItem *heap
-    uint32_t heap_n
-    uint32_t heap_cap
-    int64_t expiry_grace    # ms that other replicas leave to the one that set the deadline
-    # watched keys: chains by hash
-    Watch **watches
-    uint32_t watch_mask     # chains less one
-    uint32_t watch_n
-    Watch *ready            # keys that are waited for and were touched, in that order
-    Watch *ready_last
-    # counters and scratch
+    Deadlines deadlines
+    Watched watched
+    Conflicts conflicts
+    Search search
+    Scratch scratch
+    Collection *garbage     # detached collections, freed a little at a time
     uint64_t changes        # effects applied since the start ("dirty")
     uint64_t expired        # keys removed here at their deadline
-    uint64_t conflicts      # concurrent writes that had to be decided
-    char number[5200]       # where string_view formats a number
-    Collection *garbage     # detached collections, freed a little at a time
-    Conflict *conflict      # ring, newest at (conflicts - 1) % CONFLICTS
-    # where the search for tombstones goes on
-    uint32_t collect_db
-    uint64_t collect_cursor # a bucket of the database's table
-    uint32_t collect_place  # in it: each key has one for itself and one for each collection
-    uint64_t collect_member # a bucket of that collection's table
 
 cdef inline int64_t kernel_tombstones(const Kernel *k) noexcept nogil:
     cdef int64_t n = 0

@@ -1,8 +1,4 @@
-# Databases, keys, and the interface of the command handlers: reading, and making effects.
-#
-# A handler looks a key up, decides, and calls the functions of "local effects" between op_begin and
-# op_end. They encode the effect into the open op and apply it by the very function that remote ops
-# use. Nothing else may change the keyspace.
+# Databases and keys: reading. What changes them is in core/effects.pxd and core/apply.pxd.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t
@@ -13,13 +9,11 @@ cdef enum:
     # how many keys keys_prefetch takes: about as many fetches as a core has under way
     KEYS_PREFETCHED = 16
 
-# ---- reading -------------------------------------------------------------------------------------
-
 # The element under key whether visible or not: what the functions that make effects want to be
 # given.
 cdef Element *key_find(Kernel *k, uint32_t db, Span key) noexcept nogil
-# A hint that keys[0], keys[step] ... (n of them, at most KEYS_PREFETCHED count) are about to be
-# looked up: their memory is fetched side by side.
+# keys[0], keys[step] ... (n of them, at most KEYS_PREFETCHED count) are about to be looked up:
+# their memory is fetched side by side.
 cdef void keys_prefetch(Kernel *k, uint32_t db, const Span *keys, int n, int step) noexcept nogil
 # The same in two steps, for whoever looks further ahead: the first answers the key's hash, for the
 # second, to be called a little later.
@@ -40,13 +34,5 @@ cdef Element *member_random(Kernel *k, Collection *c) noexcept nogil
 # a hash field's value, as string_view
 cdef Span member_view(Kernel *k, Element *m) noexcept nogil
 
-# ---- local effects -------------------------------------------------------------------------------
-
 # Frees detached collections, about `most` members; 1 while more is left.
 cdef int free_garbage(Kernel *k, int most) noexcept nogil
-
-# ---- watching ------------------------------------------------------------------------------------
-
-# ---- remote ops ----------------------------------------------------------------------------------
-
-# ---- what is to be logged and sent ---------------------------------------------------------------

@@ -1,26 +1,5 @@
-# The keyspace: elements and their encodings, deadlines, what is visible, and what is watched.
-#
-# A key is one allocation as long as it is what nearly all keys are: a string with one write
-# (E_PLAIN). Only what needs more has more: a Cell before the key (E_CELL) for concurrent writes and
-# for counters, an Entry (E_ENTRY) for a deadline. `reencode` brings a key back to the smallest
-# shape that holds its state, and removes it when it holds none.
-#
-# Deadlines. A deadline is a register of its own, so EXPIRE never competes with a write to the
-# value. Three rules tie it to the content it guards:
-#   - A write that keeps the deadline asserts it again under its own dot, with the old stamp. So who
-#     deletes without having observed the write leaves both of them:
-#         A: expires k at its deadline  ||  B: INCR k just before
-#         -> the increment, and the deadline
-#   - SET clears the deadline: it removes the deadline writes it observed, and its own stamp
-#     outranks those that it could not observe (E_CLEARS, W_CLEARS):
-#         A: SET k v  ||  B: EXPIRE k 10  ->  v, and the later stamp decides the deadline
-#     A write that removes such a SET but keeps the deadline states "no deadline" with the SET's
-#     stamp in its place.
-#   - A passed deadline hides the key at once, by the local clock; removing it is an op like any
-#     other (`active_expiry`). A write to a hidden key removes it first, so that nothing of it
-#     comes back.
-#
-# What effects do to all this is in core/apply.pxi.
+# The keyspace: databases and keys, what of them is visible, how much memory they take, and how it
+# is freed. What effects do to keys is in core/apply.pxi.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint16_t, uint32_t
@@ -168,7 +147,7 @@ cdef Collection *key_collection(Kernel *k, Element *e, int type) noexcept nogil:
     return entry_collection(element_entry(e), type) if key_type(k, e) == type else NULL
 
 cdef enum:
-    FEW_BYTES = 4096        # of k.few
+    FEW_BYTES = 4096        # of k.scratch.few
 
 
 cdef inline size_t random_tries(Table *t, size_t live) noexcept nogil:
@@ -191,18 +170,19 @@ cdef Element *random_among_few(Kernel *k, Table *t, size_t live, int keys) noexc
     """One of the `live` elements of a table that holds far more tombstones, or NULL. keys: a table
     of keys, of which some may be expired.
 
-    A look at all elements, 90 ms for 500,000, leaves the names of the live ones in k.few. When as
-    many of those names as there are live elements stand for one, they stand for all: so no change
-    has to tell k.few anything, and what it holds may be of another table. Of many commands or draws
-    in a row only the first looks at all, and each after an element has been added."""
+    A look at all elements, 90 ms for 500,000, leaves the names of the live ones in k.scratch.few.
+    When as many of those names as there are live elements stand for one, they stand for all: so no
+    change has to tell k.scratch.few anything, and what it holds may be of another table. Of many
+    commands or draws in a row only the first looks at all, and each after an element has been
+    added."""
     cdef Element *found = NULL
     cdef Element *e
     cdef size_t at = 0, n = 0
     cdef uint32_t size
     cdef const char *name
-    while at < k.few.n:
-        memcpy(&size, k.few.p + at, 4)
-        name = k.few.p + at + 4
+    while at < k.scratch.few.n:
+        memcpy(&size, k.scratch.few.p + at, 4)
+        name = k.scratch.few.p + at + 4
         at += 4 + size
         e = table_find(t, name, size, key_hash(k, name, size))
         if e != NULL and may_be_chosen(k, e, keys):
@@ -212,7 +192,7 @@ cdef Element *random_among_few(Kernel *k, Table *t, size_t live, int keys) noexc
     if n == live:
         return found
     found = NULL
-    n = at = k.few.n = 0
+    n = at = k.scratch.few.n = 0
     while True:
         e = table_next(t, &at)
         if e == NULL:
@@ -221,10 +201,10 @@ cdef Element *random_among_few(Kernel *k, Table *t, size_t live, int keys) noexc
             n += 1
             if random_takes(k, n):
                 found = e
-            if k.few.n + 4 + e.klen <= FEW_BYTES:
+            if k.scratch.few.n + 4 + e.klen <= FEW_BYTES:
                 size = e.klen
-                buffer_add(&k.few, &size, 4)
-                buffer_add(&k.few, element_key(e), size)
+                buffer_add(&k.scratch.few, &size, 4)
+                buffer_add(&k.scratch.few, element_key(e), size)
 
 
 cdef Element *member_random(Kernel *k, Collection *c) noexcept nogil:

@@ -216,10 +216,10 @@ cdef Element *apply_to_list(Kernel *k, const Applying *op, const Effect *x,
     cdef size_t rank
     cdef uint32_t i = 0
     cdef int was_live, found = 0
-    k.position.n = 0
-    if decode_position(&k.actors, &k.position, x.name, make_dot(op.slot, op.seq)) != 1:
+    k.scratch.position.n = 0
+    if decode_position(&k.actors, &k.scratch.position, x.name, make_dot(op.slot, op.seq)) != 1:
         return e                           # never: apply_op has looked
-    position = span(k.position.p, k.position.n)
+    position = span(k.scratch.position.p, k.scratch.position.n)
     if e == NULL:
         if x.kind == REMOVE:
             return NULL

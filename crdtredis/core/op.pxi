@@ -1,4 +1,10 @@
 # The op that is being made: opened by its first effect, closed by the outermost op_end.
+#
+# What we encode we must accept: an op that the decoder refuses would be acknowledged, and then keep
+# this replica from starting and its peers from going on. So every effect passes the check that
+# received ones pass (core/soundness.pxi). Commands see to it that none fails: where one would, a
+# debug build aborts, and a release build makes nothing of that effect and has the command answered
+# with an error.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
@@ -8,102 +14,103 @@ from crdtredis.buffer cimport Buffer, Span, buffer_free, buffer_need, copy_span,
 
 
 cdef inline size_t op_used(Kernel *k) noexcept nogil:
-    return k.effects.n - HEAD_ROOM if k.has_op else 0
+    return k.open.effects.n - HEAD_ROOM if k.open.has_op else 0
 
 
 cdef void close_early(Kernel *k) noexcept nogil:
     """The next effect begins another op."""
-    if k.has_op:
-        k.has_op = 0
+    if k.open.has_op:
+        k.open.has_op = 0
         close_op(k)
 
 
 cdef void op_begin(Kernel *k) noexcept nogil:
-    k.depth += 1
-    k.began = k.changes
-    k.refused = 0
+    k.open.depth += 1
+    k.open.began = k.changes
+    k.open.refused = 0
 
 
 cdef int op_end(Kernel *k) noexcept nogil:
-    k.depth -= 1
-    k.refused = 0
-    if k.depth or not k.has_op:
+    k.open.depth -= 1
+    k.open.refused = 0
+    if k.open.depth or not k.open.has_op:
         return 0
-    k.has_op = 0
+    k.open.has_op = 0
     return close_op(k)
 
 
 cdef void open_op(Kernel *k) noexcept nogil:
     cdef uint64_t wall = <uint64_t>k.now << 16
-    k.has_op = 1
+    k.open.has_op = 1
     k.newest_stamp = wall if wall > k.newest_stamp else k.newest_stamp + 1
-    k.op.slot = k.me
-    k.op.seq = k.actors.v[k.me].applied + 1
-    k.op.stamp = k.newest_stamp
-    k.op.local = 1
-    k.op.actors = &k.actors
-    k.effect_count = 0
-    k.effects.n = 0
-    buffer_need(&k.effects, HEAD_ROOM)
-    k.effects.n = HEAD_ROOM
+    k.open.op.slot = k.me
+    k.open.op.seq = k.actors.v[k.me].applied + 1
+    k.open.op.stamp = k.newest_stamp
+    k.open.op.local = 1
+    k.open.op.actors = &k.actors
+    k.open.effect_count = 0
+    k.open.effects.n = 0
+    buffer_need(&k.open.effects, HEAD_ROOM)
+    k.open.effects.n = HEAD_ROOM
 
 
 cdef int close_op(Kernel *k) noexcept nogil:
     """Encodes the finished op behind the others, and moves the clock to it. 0 where there is none:
-    its only effect was refused. Leaves k.listed alone: see close_early."""
+    its only effect was refused. Leaves k.scratch.listed alone: see close_early."""
     cdef Actor *me = &k.actors.v[k.me]
     cdef uint32_t i
     cdef size_t head, body
     cdef char *p
     cdef Run *r
-    if k.effect_count == 0:
+    if k.open.effect_count == 0:
         return 0
-    k.made.n = 0
-    if k.deps_changed:
+    k.scratch.made.n = 0
+    if k.open.deps_changed:
         for i in range(k.actors.n):
             if i != k.me and k.actors.v[i].applied > vector_get(&me.deps, <uint16_t>i):
-                encode_dep(&k.made, k.actors.v[i].id, k.actors.v[i].applied)
+                encode_dep(&k.scratch.made, k.actors.v[i].id, k.actors.v[i].applied)
                 vector_raise(&me.deps, <uint16_t>i, k.actors.v[i].applied)
-        k.deps_changed = 0
-    head = number_size(k.op.seq) + 9 + k.made.n
-    body = head + k.effects.n - HEAD_ROOM
+        k.open.deps_changed = 0
+    head = number_size(k.open.op.seq) + 9 + k.scratch.made.n
+    body = head + k.open.effects.n - HEAD_ROOM
     if body < LARGE_OP:
-        r = run_extend(k, k.me, k.op.seq)
-        p = put_op_head(k, buffer_need(&k.ops, body + 11), body)
-        memcpy(p, k.effects.p + HEAD_ROOM, k.effects.n - HEAD_ROOM)
-        k.ops.n = p + k.effects.n - HEAD_ROOM - k.ops.p
-        r.end = k.ops.n
+        r = run_extend(k, k.me, k.open.op.seq)
+        p = put_op_head(k, buffer_need(&k.outbox.ops, body + 11), body)
+        memcpy(p, k.open.effects.p + HEAD_ROOM, k.open.effects.n - HEAD_ROOM)
+        k.outbox.ops.n = p + k.open.effects.n - HEAD_ROOM - k.outbox.ops.p
+        r.end = k.outbox.ops.n
     else:
-        r = run_begin(k, k.me, k.op.seq)
+        r = run_begin(k, k.me, k.open.op.seq)
         head += 1 + varint_size(body)
         r.begin = HEAD_ROOM - head
         if head + RUN_HEAD + RECORD_HEAD > HEAD_ROOM:      # deps on many actors
-            buffer_need(&k.effects, head)
-            memmove(k.effects.p + HEAD_ROOM + head, k.effects.p + HEAD_ROOM,
-                    k.effects.n - HEAD_ROOM)
-            k.effects.n += head
+            buffer_need(&k.open.effects, head)
+            memmove(k.open.effects.p + HEAD_ROOM + head, k.open.effects.p + HEAD_ROOM,
+                    k.open.effects.n - HEAD_ROOM)
+            k.open.effects.n += head
             r.begin = HEAD_ROOM
-        put_op_head(k, k.effects.p + r.begin, body)
-        r.large = k.effects
-        memset(&k.effects, 0, sizeof(Buffer))
-    k.ops_size += body
-    me.applied = k.op.seq
+        put_op_head(k, k.open.effects.p + r.begin, body)
+        r.large = k.open.effects
+        memset(&k.open.effects, 0, sizeof(Buffer))
+    k.outbox.size += body
+    me.applied = k.open.op.seq
     # a giant value or transaction is no reason to keep its size for ever
-    if k.effects.cap > LARGE_OP:
-        buffer_free(&k.effects)
+    if k.open.effects.cap > LARGE_OP:
+        buffer_free(&k.open.effects)
     return 1
 
 
 cdef char *put_op_head(Kernel *k, char *p, size_t body) noexcept nogil:
-    """Batch.Run.ops' tag and length, and what stands before the effects. The deps are in k.made."""
+    """Batch.Run.ops' tag and length, and what stands before the effects. The deps are in
+    k.scratch.made."""
     p[0] = 2 << 3 | 2
     p = put_varint(p + 1, body)
     p[0] = 1 << 3
-    p = put_varint(p + 1, k.op.seq)
+    p = put_varint(p + 1, k.open.op.seq)
     p[0] = 2 << 3 | 1
-    p = put_fixed64(p + 1, k.op.stamp)
-    copy_span(p, span(k.made.p, k.made.n))
-    return p + k.made.n
+    p = put_fixed64(p + 1, k.open.op.stamp)
+    copy_span(p, span(k.scratch.made.p, k.scratch.made.n))
+    return p + k.scratch.made.n
 
 
 cdef Element *make(Kernel *k, Effect *x, Element *e) noexcept nogil:
@@ -111,25 +118,25 @@ cdef Element *make(Kernel *k, Effect *x, Element *e) noexcept nogil:
     Returns what apply_effect does."""
     if not may_be_made(k, x):
         return e
-    encode_effect(&k.effects, x)
-    k.effect_count += 1
-    k.op.counted = &k.db[x.db].counted
-    return apply_effect(k, &k.op, x, e)
+    encode_effect(&k.open.effects, x)
+    k.open.effect_count += 1
+    k.open.op.counted = &k.db[x.db].counted
+    return apply_effect(k, &k.open.op, x, e)
 
 
 cdef inline int may_be_made(Kernel *k, const Effect *x) noexcept nogil:
-    if effect_is_sound(x, k.op.seq, k.op.stamp):
+    if effect_is_sound(x, k.open.op.seq, k.open.op.stamp):
         return 1
     mem_assert_not("an effect that no replica would accept")
-    k.refused = REFUSED_UNSOUND
+    k.open.refused = REFUSED_UNSOUND
     return 0
 
 
 cdef void begin_effect(Kernel *k, Effect *x, int kind, uint32_t db, Span key) noexcept nogil:
-    if op_used(k) > k.op_most:             # never: see core/sizes.pxi
+    if op_used(k) > k.open.most:             # never: see core/sizes.pxi
         close_early(k)
-        k.torn += 1
-    if not k.has_op:
+        k.open.torn += 1
+    if not k.open.has_op:
         open_op(k)
     memset(x, 0, sizeof(Effect))
     x.kind = kind
@@ -139,22 +146,22 @@ cdef void begin_effect(Kernel *k, Effect *x, int kind, uint32_t db, Span key) no
 
 cdef void make_of_own_key(Kernel *k, Effect *x, Element *e) noexcept nogil:
     """make() for an effect whose key lies in e."""
-    cdef size_t at = k.effects.n
+    cdef size_t at = k.open.effects.n
     cdef const char *p
     cdef Effect copy
     if not may_be_made(k, x):
         return
-    encode_effect(&k.effects, x)
-    k.effect_count += 1
-    p = k.effects.p + at
-    decode_effect(&p, k.effects.p + k.effects.n, &copy)
-    k.op.counted = &k.db[x.db].counted
-    apply_effect(k, &k.op, &copy, e)
+    encode_effect(&k.open.effects, x)
+    k.open.effect_count += 1
+    p = k.open.effects.p + at
+    decode_effect(&p, k.open.effects.p + k.open.effects.n, &copy)
+    k.open.op.counted = &k.db[x.db].counted
+    apply_effect(k, &k.open.op, &copy, e)
 
 
 cdef void list_cell(Kernel *k, Element *e, int type, Span name, Span key) noexcept nogil:
-    """Adds the live counter entries of one cell to k.listed, with the place that the kind of effect
-    asks for."""
+    """Adds the live counter entries of one cell to k.scratch.listed, with the place that the kind
+    of effect asks for."""
     cdef const Count *t = element_cell(e).counts if e.meta & E_CELL else NULL
     cdef ObservedCount s
     while t != NULL:
@@ -164,17 +171,17 @@ cdef void list_cell(Kernel *k, Element *e, int type, Span name, Span key) noexce
             s.run_seq = t.run_seq
             s.run_index = t.run_index
             s.seq = t.seq
-            number_total(&t.total, &k.total, &s.total)
+            number_total(&t.total, &k.scratch.total, &s.total)
             s.type = type
             s.name = name
             s.key = key
-            encode_observed(&k.listed, &s)
+            encode_observed(&k.scratch.listed, &s)
         t = t.next
 
 
 cdef int list_key(Kernel *k, Element *e, int only, Span key, size_t most) noexcept nogil:
     """Adds the live counter entries of everything under a key, or of one type (T_NONE: all). 0 once
-    k.listed is longer than `most`, where it ends."""
+    k.scratch.listed is longer than `most`, where it ends."""
     cdef Collection *c = element_entry(e).collections if e.meta & E_ENTRY else NULL
     cdef Element *m
     cdef size_t pos
@@ -185,8 +192,8 @@ cdef int list_key(Kernel *k, Element *e, int only, Span key, size_t most) noexce
             pos = 0
             while True:
                 m = table_next(&c.table, &pos)
-                if m == NULL or k.listed.n > most:
+                if m == NULL or k.scratch.listed.n > most:
                     break
                 list_cell(k, m, c.type, span(element_key(m), m.klen), key)
         c = c.next
-    return k.listed.n <= most
+    return k.scratch.listed.n <= most

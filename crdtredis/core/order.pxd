@@ -1,9 +1,9 @@
 # The order of a sorted set's members or a list's elements: which is the n-th, and how many stand
 # before this one, both in O(log n).
 #
-# A B+ tree with counts. Of a sorted set, an item is a member and a hint, an integer that orders as
-# the score does; members with equal hints are ordered by name. Of a list, an item is a block, which
-# counts as many as it holds elements. See core/order.pxi.
+# A B+ tree with counts. Of a sorted set, an item is a member and a sort key, an integer that orders
+# as the score does; members with equal ones are ordered by name. Of a list, an item is a block,
+# which counts as many as it holds elements. See core/order.pxi.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t

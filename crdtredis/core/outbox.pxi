@@ -12,12 +12,12 @@ cdef inline void declare(Kernel *k, uint16_t slot) noexcept nogil:
     """Has the log name an actor with the next op, unless it does already."""
     if not k.actors.v[slot].logged:
         k.actors.v[slot].logged = 1
-        encode_actor(&k.declarations, &k.actors.v[slot])
+        encode_actor(&k.outbox.declarations, &k.actors.v[slot])
 
 
 cdef Run *run_extend(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
-    """The run of the op (slot, seq), which is about to be appended to k.ops."""
-    cdef Run *r = &k.runs[k.run_n - 1] if k.run_n else NULL
+    """The run of the op (slot, seq), which is about to be appended to k.outbox.ops."""
+    cdef Run *r = &k.outbox.runs[k.outbox.n - 1] if k.outbox.n else NULL
     if r == NULL or r.slot != slot or r.last != seq - 1 or r.large.p != NULL or r.lent.p != NULL:
         return run_begin(k, slot, seq)
     r.last = seq
@@ -29,15 +29,15 @@ cdef Run *run_begin(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
     makes none leaves no trace."""
     cdef Run *r
     declare(k, slot)
-    if k.run_n == k.run_cap:
-        k.run_cap = k.run_cap * 2 if k.run_cap else 16
-        k.runs = <Run*>mem_realloc(k.runs, k.run_cap * sizeof(Run))
-    r = &k.runs[k.run_n]
-    k.run_n += 1
+    if k.outbox.n == k.outbox.cap:
+        k.outbox.cap = k.outbox.cap * 2 if k.outbox.cap else 16
+        k.outbox.runs = <Run*>mem_realloc(k.outbox.runs, k.outbox.cap * sizeof(Run))
+    r = &k.outbox.runs[k.outbox.n]
+    k.outbox.n += 1
     memset(r, 0, sizeof(Run))
     r.slot = slot
     r.last = seq
-    r.begin = k.ops.n
+    r.begin = k.outbox.ops.n
     return r
 
 
@@ -45,9 +45,9 @@ cdef void keep_received(Kernel *k, uint16_t slot, uint64_t seq, Span raw, int le
     """Puts an applied op with those that are to be logged and sent on. lent: its bytes stay until
     then, so a large one is not copied."""
     cdef Run *r = run_extend(k, slot, seq) if raw.n < LARGE_OP else run_begin(k, slot, seq)
-    cdef Buffer *b = &k.ops if raw.n < LARGE_OP else &r.large
+    cdef Buffer *b = &k.outbox.ops if raw.n < LARGE_OP else &r.large
     cdef char *p
-    k.ops_size += raw.n
+    k.outbox.size += raw.n
     if raw.n >= LARGE_OP and lent:
         r.lent = raw
         return
@@ -63,14 +63,14 @@ cdef void keep_received(Kernel *k, uint16_t slot, uint64_t seq, Span raw, int le
 
 
 cdef int has_ops(Kernel *k) noexcept nogil:
-    return k.run_n > 0
+    return k.outbox.n > 0
 
 
 cdef size_t run_part(Kernel *k, const Run *r, size_t room, int one) noexcept nogil:
     """Bytes of the first ops of a run that go into `room` bytes. one: at least of the first,
     however large."""
-    cdef const char *begin = k.ops.p + r.begin
-    cdef const char *end = k.ops.p + r.end
+    cdef const char *begin = k.outbox.ops.p + r.begin
+    cdef const char *end = k.outbox.ops.p + r.end
     cdef const char *p = begin
     cdef const char *at = begin
     cdef Span op
@@ -92,30 +92,30 @@ cdef int take_record(Kernel *k, Record *r, size_t most) noexcept nogil:
     r.rest = span(NULL, 0)
     b.n = 0
     r.at = record_begin(b)
-    if k.declarations.n:
-        buffer_add(b, k.declarations.p, k.declarations.n)
-        k.declarations.n = 0
-    while k.run_at < k.run_n:
-        run = &k.runs[k.run_at]
+    if k.outbox.declarations.n:
+        buffer_add(b, k.outbox.declarations.p, k.outbox.declarations.n)
+        k.outbox.declarations.n = 0
+    while k.outbox.at < k.outbox.n:
+        run = &k.outbox.runs[k.outbox.at]
         if run.large.p != NULL or run.lent.p != NULL:
             if b.n == RECORD_HEAD:
                 take_large(k, run, r)
-                k.run_at += 1
+                k.outbox.at += 1
             break
         n = b.n - RECORD_HEAD + RUN_HEAD
         n = run_part(k, run, most - n if n < most else 0, b.n == RECORD_HEAD)
         if n == 0:
             break
-        add_run(b, k.actors.v[run.slot].id, span(k.ops.p + run.begin, n))
+        add_run(b, k.actors.v[run.slot].id, span(k.outbox.ops.p + run.begin, n))
         run.begin += n
         if run.begin < run.end:
             break
-        k.run_at += 1
-    if k.run_at == k.run_n:
-        k.run_at = k.run_n = 0
-        k.ops_size = k.ops.n = 0
-        if k.ops.cap > 4 << 20:
-            buffer_free(&k.ops)
+        k.outbox.at += 1
+    if k.outbox.at == k.outbox.n:
+        k.outbox.at = k.outbox.n = 0
+        k.outbox.size = k.outbox.ops.n = 0
+        if k.outbox.ops.cap > 4 << 20:
+            buffer_free(&k.outbox.ops)
     return 1
 
 

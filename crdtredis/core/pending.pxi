@@ -46,7 +46,7 @@ cdef enum Blocked:
 cdef inline int64_t latest_stamp(Kernel *k) noexcept nogil:
     """ms: stamps beyond are too far ahead. With stamps accepted up to some time it is as if the
     clock were there already."""
-    return max(k.now, k.accepted) + k.max_skew
+    return max(k.now, k.inbox.accepted) + k.inbox.max_skew
 
 
 cdef int stamps_run_ahead(Kernel *k) noexcept nogil:
@@ -80,7 +80,8 @@ cdef int blocked(Kernel *k, uint16_t slot, const OpHead *h, uint16_t *of,
             until[0] = seq
     if h.seq != k.actors.v[slot].applied + 1:
         return BLOCKED_BY_OWN
-    if result == BLOCKED_NOT and not k.recovering and <int64_t>(h.stamp >> 16) > latest_stamp(k):
+    if (result == BLOCKED_NOT and not k.inbox.recovering
+        and <int64_t>(h.stamp >> 16) > latest_stamp(k)):
         until[0] = h.stamp >> 16
         return BLOCKED_BY_TIME
     return result
@@ -142,7 +143,7 @@ cdef int pending_is_full(Kernel *k, uint16_t slot, size_t n) noexcept nogil:
     """Is there no room for one more op of n bytes? For what this replica's own log holds there
     always is: nobody would send it again."""
     cdef size_t size = pending_size(n)
-    return not k.recovering and (
+    return not k.inbox.recovering and (
         k.pending.bytes + size > k.pending.limit
         or k.actors.v[slot].backlog.bytes + size > k.pending.limit // PENDING_SHARE)
 

@@ -21,8 +21,6 @@ cdef inline int64_t offset_step(uint32_t depth) noexcept nogil:
     """How far apart the offsets of neighbours in a run are made."""
     return 1 if depth == 1 else <int64_t>1 << 40
 
-# below, equal to, above 0; x and y are steps
-cdef int compare_positions(Actors *a, Span x, Span y) noexcept nogil
 # A fresh position between two neighbours (empty spans: the ends of the list), appended to b as
 # steps: 1; 0 where it would have more than MAX_STEPS. `own`, `index`: who asks. `recent`: the dots
 # of the last two inserts into the list, the last first. `beyond`: the element at the other side of

@@ -97,18 +97,6 @@ cdef int compare_steps(Actors *a, const Step *x, const Step *y) noexcept nogil:
     return r if r else compare_dots(a, x.own, x.own_index, y.own, y.own_index)
 
 
-cdef int compare_positions(Actors *a, Span x, Span y) noexcept nogil:
-    cdef Step *p = position_steps(x)
-    cdef Step *q = position_steps(y)
-    cdef uint32_t i
-    cdef int r
-    for i in range(min(position_depth(x), position_depth(y))):
-        r = compare_steps(a, &p[i], &q[i])
-        if r:
-            return r
-    return compare_int64(position_depth(x), position_depth(y))
-
-
 # ---- making one ----------------------------------------------------------------------------------
 
 cdef inline int of_same_run(const Step *x, const Step *y) noexcept nogil:

@@ -16,8 +16,8 @@ cdef int names_position(Kernel *k, const Effect *x, uint64_t dot) noexcept nogil
     """As decode_position for the position that x names; 1 where it needs none."""
     if x.type != T_LIST or x.kind > REMOVE:
         return 1
-    k.position.n = 0
-    return decode_position(&k.actors, &k.position, x.name, dot)
+    k.scratch.position.n = 0
+    return decode_position(&k.actors, &k.scratch.position, x.name, dot)
 
 
 cdef int examine(Kernel *k, const OpHead *h) noexcept nogil:
@@ -30,9 +30,9 @@ cdef int examine(Kernel *k, const OpHead *h) noexcept nogil:
     cdef int n = 0
     cdef int r
     while True:
-        x = &k.decoded[n] if n < DECODED_KEPT else &other
+        x = &k.inbox.decoded[n] if n < DECODED_KEPT else &other
         if n == DECODED_KEPT:
-            k.decoded_rest = p
+            k.inbox.decoded_rest = p
         r = decode_effect(&p, h.effects.p + h.effects.n, x)
         if r == 0:
             return n if n else -1
@@ -46,8 +46,8 @@ cdef inline Effect *next_effect(Kernel *k, const OpHead *h, int i, Effect *other
     """The i-th effect of the op that has been examined, asked for in order; `other` lends its
     room."""
     if i < DECODED_KEPT:
-        return &k.decoded[i]
-    decode_effect(&k.decoded_rest, h.effects.p + h.effects.n, other)
+        return &k.inbox.decoded[i]
+    decode_effect(&k.inbox.decoded_rest, h.effects.p + h.effects.n, other)
     return other
 
 
@@ -57,12 +57,12 @@ cdef inline void declare_named(Kernel *k, const Effect *x) noexcept nogil:
     made an op that came before and is declared with that, so only a hostile peer's ops need this.
     When the op comes would be too early: it may wait, and its actors be declared with ops of their
     own till then."""
-    cdef const Step *s = <const Step*>k.position.p
+    cdef const Step *s = <const Step*>k.scratch.position.p
     cdef size_t i
     if x.actor:
         declare(k, actors_find(&k.actors, x.actor))
     elif x.type == T_LIST and x.kind <= REMOVE:         # apply_to_list has left the position there
-        for i in range(k.position.n // sizeof(Step)):
+        for i in range(k.scratch.position.n // sizeof(Step)):
             declare(k, dot_slot(s[i].own))
             declare(k, dot_slot(s[i].run))
 
@@ -89,10 +89,10 @@ cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span 
         apply_effect(k, &op, x, NULL if x.kind == FLUSH else key_find(k, x.db, x.key))
         declare_named(k, x)
     k.actors.v[slot].applied = h.seq
-    k.deps_changed = 1
+    k.open.deps_changed = 1
     if h.stamp > k.newest_stamp:
         k.newest_stamp = h.stamp
-    if not k.recovering:
+    if not k.inbox.recovering:
         keep_received(k, slot, h.seq, raw, lent)
     if table_count(&k.pending.ops):
         wake(k, slot)
@@ -116,7 +116,7 @@ cdef int receive_op(Kernel *k, uint16_t slot, Span raw, const OpHead *h) noexcep
     if effects < 0:
         return RECEIVED_BAD
     if why == BLOCKED_NOT:
-        apply_op(k, slot, h, effects, raw, k.lending)
+        apply_op(k, slot, h, effects, raw, k.inbox.lending)
         return RECEIVED_ALL
     if pending_is_full(k, slot, raw.n):
         return RECEIVED_FULL
@@ -131,15 +131,16 @@ cdef int receive_op(Kernel *k, uint16_t slot, Span raw, const OpHead *h) noexcep
 cdef int newcomer_may_come(Kernel *k) noexcept nogil:
     """Actors with ops are never forgotten, and of slots there are 65535: no peer may use the last
     quarter up before people notice."""
+    cdef int64_t gone
     if k.actors.n < FREELY:
         return 1
-    if k.now < k.newcomers_at or k.now - k.newcomers_at >= NEWCOMER_MS:
-        k.newcomers = max(<int64_t>0,
-                          k.newcomers - max(<int64_t>0, (k.now - k.newcomers_at) // NEWCOMER_MS))
-        k.newcomers_at = k.now
-    if k.newcomers == NEWCOMERS:
+    if k.now < k.inbox.newcomers_at or k.now - k.inbox.newcomers_at >= NEWCOMER_MS:
+        gone = max(<int64_t>0, (k.now - k.inbox.newcomers_at) // NEWCOMER_MS)
+        k.inbox.newcomers = max(<int64_t>0, k.inbox.newcomers - gone)
+        k.inbox.newcomers_at = k.now
+    if k.inbox.newcomers == NEWCOMERS:
         return 0
-    k.newcomers += 1
+    k.inbox.newcomers += 1
     return 1
 
 
@@ -158,12 +159,13 @@ cdef int receive_actor(Kernel *k, Span body) noexcept nogil:
     replica = f.s
     if get_field(&p, end, &f) != 1 or f.number != 3 or f.wire != 0 or f.v == 0 or p != end:
         return RECEIVED_BAD
-    if actors_find(&k.actors, id) == NO_SLOT and not k.recovering and not newcomer_may_come(k):
+    if (actors_find(&k.actors, id) == NO_SLOT and not k.inbox.recovering
+        and not newcomer_may_come(k)):
         return RECEIVED_CROWD
     slot = actors_declare(&k.actors, id, replica.p, replica.n, f.v)
     if slot == NO_SLOT:
         return RECEIVED_UNDECLARED
-    k.actors.v[slot].logged |= k.recovering
+    k.actors.v[slot].logged |= k.inbox.recovering
     return RECEIVED_ALL
 
 

@@ -50,10 +50,10 @@ cdef class Replica:
         k.hash_key[0] = int.from_bytes(randomness[:8], "little")
         k.hash_key[1] = int.from_bytes(randomness[8:16], "little")
         k.seed = int.from_bytes(randomness[16:], "little") | 1
-        k.expiry_grace = expiry_grace
-        k.max_skew = max_clock_skew
+        k.deadlines.grace = expiry_grace
+        k.inbox.max_skew = max_clock_skew
         k.pending.limit = pending_limit
-        k.op_most = OP_MOST
+        k.open.most = OP_MOST
         self.id = replica_id
         self.act_as(epoch)
 
@@ -61,8 +61,8 @@ cdef class Replica:
         cdef Kernel *k = &self.k
         memset(k, 0, sizeof(Kernel))
         actors_init(&k.actors)
-        k.conflict = <Conflict*>mem_alloc(CONFLICTS * sizeof(Conflict))
-        k.decoded = <Effect*>mem_alloc(DECODED_KEPT * sizeof(Effect))
+        k.conflicts.ring = <Conflict*>mem_alloc(CONFLICTS * sizeof(Conflict))
+        k.inbox.decoded = <Effect*>mem_alloc(DECODED_KEPT * sizeof(Effect))
 
     def __dealloc__(self):
         cdef Kernel *k = &self.k
@@ -72,28 +72,28 @@ cdef class Replica:
         for i in range(DATABASES):
             table_clear(&k.db[i].table, free_visited_key, k)
             mem_free(k.db[i].written.v)
-        for i in range(<int>k.watch_mask + 1 if k.watches != NULL else 0):
-            while k.watches[i] != NULL:
-                w = k.watches[i]
-                k.watches[i] = w.next
+        for i in range(<int>k.watched.mask + 1 if k.watched.chains != NULL else 0):
+            while k.watched.chains[i] != NULL:
+                w = k.watched.chains[i]
+                k.watched.chains[i] = w.next
                 mem_free(w)
-        mem_free(k.watches)
+        mem_free(k.watched.chains)
         table_clear(&k.pending.ops, free_visited, NULL)
         actors_free(&k.actors)
-        buffer_free(&k.effects)
-        buffer_free(&k.listed)
-        buffer_free(&k.position)
-        buffer_free(&k.made)
-        buffer_free(&k.total)
-        buffer_free(&k.few)
-        buffer_free(&k.declarations)
-        buffer_free(&k.ops)
-        for i in range(<int>k.run_n):
-            buffer_free(&k.runs[i].large)
-        mem_free(k.runs)
-        mem_free(k.decoded)
-        mem_free(k.heap)
-        mem_free(k.conflict)
+        buffer_free(&k.open.effects)
+        buffer_free(&k.scratch.listed)
+        buffer_free(&k.scratch.position)
+        buffer_free(&k.scratch.made)
+        buffer_free(&k.scratch.total)
+        buffer_free(&k.scratch.few)
+        buffer_free(&k.outbox.declarations)
+        buffer_free(&k.outbox.ops)
+        for i in range(<int>k.outbox.n):
+            buffer_free(&k.outbox.runs[i].large)
+        mem_free(k.outbox.runs)
+        mem_free(k.inbox.decoded)
+        mem_free(k.deadlines.heap)
+        mem_free(k.conflicts.ring)
 
     # ---- identity and clocks ---------------------------------------------------------------------
 
@@ -108,7 +108,7 @@ cdef class Replica:
         if self.k.actors.v[slot].applied or self.k.actors.v[slot].backlog.n:
             raise ValueError(f"epoch {epoch} of {self.id} has ops that others hold")
         self.k.me = slot
-        self.k.deps_changed = 1
+        self.k.open.deps_changed = 1
 
     def new_epoch(self, uint64_t epoch):
         """Goes on as a new actor, because this one's identity was met elsewhere. Never inside a
@@ -136,20 +136,20 @@ cdef class Replica:
 
     @property
     def max_clock_skew(self):
-        return self.k.max_skew
+        return self.k.inbox.max_skew
 
     @max_clock_skew.setter
     def max_clock_skew(self, int64_t ms):
-        self.k.max_skew = ms
+        self.k.inbox.max_skew = ms
 
     @property
     def op_limit(self):
         """Bytes of the effects of one op, beyond which commands are refused (core/sizes.pxi)."""
-        return self.k.op_most
+        return self.k.open.most
 
     @op_limit.setter
     def op_limit(self, size_t n):
-        self.k.op_most = n
+        self.k.open.most = n
 
     @property
     def newest_stamp(self):
@@ -160,11 +160,11 @@ cdef class Replica:
     def accepted(self):
         """ms since 1970: up to here, and max_clock_skew beyond, no stamp is too far ahead, whatever
         the clock says."""
-        return self.k.accepted
+        return self.k.inbox.accepted
 
     @accepted.setter
     def accepted(self, int64_t ms):
-        self.k.accepted = ms
+        self.k.inbox.accepted = ms
 
     @property
     def runs_ahead(self):
@@ -206,7 +206,7 @@ cdef class Replica:
         cdef uint16_t slot = actors_declare(&self.k.actors, id, name, len(name), epoch)
         if slot == NO_SLOT:
             raise UndeclaredActor(f"actor {replica_id}/{epoch} cannot be taken in")
-        self.k.actors.v[slot].logged |= self.k.recovering
+        self.k.actors.v[slot].logged |= self.k.inbox.recovering
         return id
 
     def record_clock(self, uint64_t actor, clock):
@@ -265,11 +265,11 @@ cdef class Replica:
     def recovering(self):
         """While True, what is received or declared comes from the log: it is neither given to
         take_ops nor held back for its stamp."""
-        return bool(self.k.recovering)
+        return bool(self.k.inbox.recovering)
 
     @recovering.setter
     def recovering(self, bint value):
-        self.k.recovering = value
+        self.k.inbox.recovering = value
 
     def pending(self):
         """{"ops", "bytes", "held"}: ops that wait, the bytes they take, and how many of them for
@@ -320,9 +320,10 @@ cdef class Replica:
 
     def stats(self):
         cdef Kernel *k = &self.k
-        return {"changes": k.changes, "expired": k.expired, "conflicts": k.conflicts,
+        return {"changes": k.changes, "expired": k.expired, "conflicts": k.conflicts.n,
                 "tombstones": kernel_tombstones(k), "actors": k.actors.n,
-                "deadlines": k.heap_n, "torn": k.torn, "watched": k.watch_n, "memory": mem_used()}
+                "deadlines": k.deadlines.n, "torn": k.open.torn,
+                "watched": k.watched.n, "memory": mem_used()}
 
     def keys(self, uint32_t db=0):
         """(live keys, all elements) of a database; the difference is tombstones and deadlines
@@ -334,17 +335,17 @@ cdef class Replica:
         of a sample where deadlines are many: 0 when the sample has none of this database. Cost:
         that of looking at DEADLINE_SAMPLE keys."""
         cdef Kernel *k = &self.k
-        cdef uint32_t step = k.heap_n // DEADLINE_SAMPLE + 1
+        cdef uint32_t step = k.deadlines.n // DEADLINE_SAMPLE + 1
         # a place in the heap says nothing of others a fixed step away
         cdef uint32_t i = <uint32_t>(k.now % step)
         cdef int64_t n = 0
         cdef double sum = 0
         if k.db[db].expiring == 0:
             return 0, 0
-        while i < k.heap_n:
-            if k.heap[i].entry.db == db and k.heap[i].entry.expiring:
+        while i < k.deadlines.n:
+            if k.deadlines.heap[i].entry.db == db and k.deadlines.heap[i].entry.expiring:
                 n += 1
-                sum += <double>max(key_deadline(k, k.heap[i].entry.owner) - k.now, 0)
+                sum += <double>max(key_deadline(k, k.deadlines.heap[i].entry.owner) - k.now, 0)
             i += step
         return k.db[db].expiring, <int64_t>(sum / n) if n else 0
 
@@ -435,8 +436,8 @@ cdef class Replica:
         cdef Kernel *k = &self.k
         cdef Conflict *c
         out = []
-        for i in range(min(count, k.conflicts, CONFLICTS)):
-            c = &k.conflict[(k.conflicts - 1 - i) % CONFLICTS]
+        for i in range(min(count, k.conflicts.n, CONFLICTS)):
+            c = &k.conflicts.ring[(k.conflicts.n - 1 - i) % CONFLICTS]
             sides = [{"actor": self.name(c.actor[j]), "ms": c.stamp[j] >> 16,
                       "counter": c.stamp[j] & 0xffff,
                       "value": c.value[j][:c.n[j]]} for j in range(2)]

@@ -17,7 +17,7 @@ cdef enum:
 # a few effects more for what goes with any write.
 cdef int op_fits(Kernel *k, uint32_t db, size_t n, size_t key, size_t bytes) noexcept nogil
 # The same. Where there is none, the command is refused: it makes no effect, and its client is told
-# so (Kernel.refused).
+# so (Kernel.open.refused).
 cdef int op_room(Kernel *k, uint32_t db, size_t n, size_t key, size_t bytes) noexcept nogil
 # Bytes at most of certain effects, for `bytes` above; of counter entries no more is counted than an
 # op can hold.

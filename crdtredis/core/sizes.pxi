@@ -30,22 +30,22 @@ cdef int op_fits(Kernel *k, uint32_t db, size_t n, size_t key, size_t bytes) noe
     # No effect lists more than one counter entry of an actor, and no counter entry is listed twice.
     cdef size_t counts = min(n * k.actors.n, k.db[db].counted.entries)
     cdef size_t listed = counts * COUNT_ROOM + min(counts * EXACT_ROOM, k.db[db].counted.exact)
-    return op_used(k) + (n + 3) * (EFFECT_ROOM + key) + listed + bytes <= k.op_most
+    return op_used(k) + (n + 3) * (EFFECT_ROOM + key) + listed + bytes <= k.open.most
 
 
 cdef int op_room(Kernel *k, uint32_t db, size_t n, size_t key, size_t bytes) noexcept nogil:
-    if k.refused:
+    if k.open.refused:
         return 0
-    if k.changes == k.began and not op_fits(k, db, n, key, bytes):
-        k.refused = REFUSED_LARGE
+    if k.changes == k.open.began and not op_fits(k, db, n, key, bytes):
+        k.open.refused = REFUSED_LARGE
         return 0
     return 1
 
 
 cdef size_t removal_size(Kernel *k, Element *e) noexcept nogil:
-    k.listed.n = 0
-    list_key(k, e, T_NONE, span(NULL, 0), k.op_most)
-    return EFFECT_ROOM + e.klen + k.listed.n
+    k.scratch.listed.n = 0
+    list_key(k, e, T_NONE, span(NULL, 0), k.open.most)
+    return EFFECT_ROOM + e.klen + k.scratch.listed.n
 
 
 cdef size_t remainder_size(Kernel *k, uint32_t db, Element *e) noexcept nogil:
@@ -60,7 +60,7 @@ cdef size_t remainder_size(Kernel *k, uint32_t db, Element *e) noexcept nogil:
 
 cdef size_t flush_size(Kernel *k, uint32_t db) noexcept nogil:
     list_database(k, db)
-    return EFFECT_ROOM + k.listed.n
+    return EFFECT_ROOM + k.scratch.listed.n
 
 
 cdef size_t copy_size(Kernel *k, Element *e, size_t key) noexcept nogil:
@@ -93,27 +93,27 @@ cdef size_t place_size(Collection *c) noexcept nogil:
 cdef int may_refuse(Kernel *k) noexcept nogil:
     """A removal that does not fit: is it refused? In a transaction, if the command has made nothing
     yet. Else it is cut."""
-    return k.depth > 1 and k.changes == k.began
+    return k.open.depth > 1 and k.changes == k.open.began
 
 
 cdef int op_cut(Kernel *k, uint32_t db, size_t key) noexcept nogil:
-    """Closes the op before a removal that lists what is in k.listed; 0 where that is too large for
-    any op."""
-    k.torn += k.depth > 1
+    """Closes the op before a removal that lists what is in k.scratch.listed; 0 where that is too
+    large for any op."""
+    k.open.torn += k.open.depth > 1
     close_early(k)
-    return op_fits(k, db, 0, key, k.listed.n)
+    return op_fits(k, db, 0, key, k.scratch.listed.n)
 
 
 cdef int list_database(Kernel *k, uint32_t db) noexcept nogil:
-    """The live counter entries of a database in k.listed; 0 where they are more than an op can
-    hold, of which it has as many."""
+    """The live counter entries of a database in k.scratch.listed; 0 where they are more than an op
+    can hold, of which it has as many."""
     cdef Element *e
     cdef size_t pos = 0
-    k.listed.n = 0
+    k.scratch.listed.n = 0
     while k.db[db].counted.entries:
         e = table_next(&k.db[db].table, &pos)
         if e == NULL:
             break
-        if not list_key(k, e, T_NONE, span(element_key(e), e.klen), k.op_most):
+        if not list_key(k, e, T_NONE, span(element_key(e), e.klen), k.open.most):
             return 0
     return 1

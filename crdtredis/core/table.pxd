@@ -35,9 +35,6 @@ cdef struct Table:
 
 ctypedef void (*TableVisit)(void *arg, Element *e) noexcept nogil
 
-cdef inline uint32_t element_flags(const Element *e) noexcept nogil:
-    return e.meta & 0xff
-
 cdef inline size_t element_before_key(uint32_t flags) noexcept nogil:
     return E_HEAD + (8 if flags & E_ENTRY else 0) + (16 if flags & E_CELL
                                                      else 0) - (8 if flags & E_BARE else 0)
@@ -62,7 +59,7 @@ cdef void table_init(Table *t) noexcept nogil
 # Frees the slots; visit (may be NULL) is called with each element and frees it.
 cdef void table_clear(Table *t, TableVisit visit, void *arg) noexcept nogil
 cdef Element *table_find(Table *t, const char *key, size_t n, uint32_t hash) noexcept nogil
-# Hints ahead of a table_find, for whoever has other work to do meanwhile: first the slots, and when
+# Prefetch for a table_find, for whoever has other work to do meanwhile: first the slots, and when
 # those have come, the element.
 cdef void table_prefetch_slots(Table *t, uint32_t hash) noexcept nogil
 cdef void table_prefetch_element(Table *t, uint32_t hash) noexcept nogil

@@ -53,13 +53,13 @@ cdef void gather_tombstone(void *arg, Element *m) noexcept nogil:
 cdef void collect_members(Kernel *k, Element *e, Collection *c, Buffer *found,
                           int *most) noexcept nogil:
     """Some buckets of a collection under key e."""
-    cdef Database *d = &k.db[k.collect_db]
+    cdef Database *d = &k.db[k.search.db]
     cdef Element *m
     cdef size_t i
     cdef int live
     while c.tombstones:
         found.n = 0
-        k.collect_member = table_scan(&c.table, k.collect_member, gather_tombstone, found)
+        k.search.member = table_scan(&c.table, k.search.member, gather_tombstone, found)
         for i in range(found.n // sizeof(Element*)):
             m = (<Element**>found.p)[i]
             live = value_live(m)
@@ -69,22 +69,22 @@ cdef void collect_members(Kernel *k, Element *e, Collection *c, Buffer *found,
             if m != NULL:
                 index_member(k, c, m)
         if table_count(&c.table) == 0:
-            k.collect_member = 0           # the next place moves up
+            k.search.member = 0           # the next place moves up
             reencode(k, &d.table, &d.live, e, element_live(e))
             return
         most[0] -= 1
-        if k.collect_member == 0:
+        if k.search.member == 0:
             break
         if most[0] <= 0:
             return
-    k.collect_member = 0
-    k.collect_place += 1
+    k.search.member = 0
+    k.search.place += 1
 
 
 cdef int collect_place(Kernel *k, Buffer *keys, Buffer *found, int *most) noexcept nogil:
     """The next place in a bucket with these keys; 0 when there is none."""
-    cdef Database *d = &k.db[k.collect_db]
-    cdef uint32_t left = k.collect_place
+    cdef Database *d = &k.db[k.search.db]
+    cdef uint32_t left = k.search.place
     cdef Collection *c
     cdef Element *e
     cdef size_t i
@@ -93,11 +93,11 @@ cdef int collect_place(Kernel *k, Buffer *keys, Buffer *found, int *most) noexce
         e = (<Element**>keys.p)[i]
         c = element_entry(e).collections if e.meta & E_ENTRY else NULL
         if left == 0:
-            k.collect_place += 1
+            k.search.place += 1
             if e.meta & E_CELL and has_tombstone(element_cell(e)):
                 live = element_live(e)
                 cell_forget_tombstones(k, &d.counted, element_cell(e))
-                k.collect_place -= reencode(k, &d.table, &d.live, e, live) == NULL
+                k.search.place -= reencode(k, &d.table, &d.live, e, live) == NULL
             return 1
         left -= 1
         while c != NULL:
@@ -118,14 +118,14 @@ cdef int collect(Kernel *k, int most) noexcept nogil:
     while most > 0 and kernel_tombstones(k) and not over:
         most -= 1
         keys.n = 0
-        next = table_scan(&k.db[k.collect_db].table, k.collect_cursor, gather_key, &keys)
+        next = table_scan(&k.db[k.search.db].table, k.search.cursor, gather_key, &keys)
         if collect_place(k, &keys, &found, &most):
             continue
-        k.collect_cursor = next
-        k.collect_place = 0
+        k.search.cursor = next
+        k.search.place = 0
         if next == 0:
-            k.collect_db = (k.collect_db + 1) % DATABASES
-            over = k.collect_db == 0
+            k.search.db = (k.search.db + 1) % DATABASES
+            over = k.search.db == 0
     buffer_free(&keys)
     buffer_free(&found)
     return over or kernel_tombstones(k) == 0

@@ -13,7 +13,7 @@ cdef enum:
 
 
 cdef Watch *watch_find(Kernel *k, uint32_t db, Span key, uint32_t hash) noexcept nogil:
-    cdef Watch *w = k.watches[hash & k.watch_mask] if k.watches != NULL else NULL
+    cdef Watch *w = k.watched.chains[hash & k.watched.mask] if k.watched.chains != NULL else NULL
     while (w != NULL and not (w.hash == hash and w.db == db and w.n == key.n
                               and memcmp(watch_key(w).p, key.p, key.n) == 0)):
         w = w.next
@@ -22,22 +22,22 @@ cdef Watch *watch_find(Kernel *k, uint32_t db, Span key, uint32_t hash) noexcept
 
 cdef void watch_chains(Kernel *k, uint32_t n) noexcept nogil:
     """Spreads the watched keys over n chains, a power of two."""
-    cdef Watch **old = k.watches
+    cdef Watch **old = k.watched.chains
     cdef Watch **at
     cdef Watch *w
     cdef Watch *next
     cdef uint32_t i
-    k.watches = <Watch**>mem_alloc(n * sizeof(Watch*))
-    memset(k.watches, 0, n * sizeof(Watch*))
-    for i in range(k.watch_mask + 1 if old != NULL else 0):
+    k.watched.chains = <Watch**>mem_alloc(n * sizeof(Watch*))
+    memset(k.watched.chains, 0, n * sizeof(Watch*))
+    for i in range(k.watched.mask + 1 if old != NULL else 0):
         w = old[i]
         while w != NULL:
             next = w.next
-            at = &k.watches[w.hash & (n - 1)]
+            at = &k.watched.chains[w.hash & (n - 1)]
             w.next = at[0]
             at[0] = w
             w = next
-    k.watch_mask = n - 1
+    k.watched.mask = n - 1
     mem_free(old)
 
 
@@ -46,20 +46,20 @@ cdef Watch *watch_hold(Kernel *k, uint32_t db, Span key) noexcept nogil:
     cdef Watch *w = watch_find(k, db, key, hash)
     cdef Watch **at
     if w == NULL:
-        if k.watches == NULL:
+        if k.watched.chains == NULL:
             watch_chains(k, WATCH_CHAINS)
-        elif k.watch_n > k.watch_mask:
-            watch_chains(k, 2 * (k.watch_mask + 1))
+        elif k.watched.n > k.watched.mask:
+            watch_chains(k, 2 * (k.watched.mask + 1))
         w = <Watch*>mem_alloc(sizeof(Watch) + key.n)
         memset(w, 0, sizeof(Watch))
         w.hash = hash
         w.db = db
         w.n = key.n
         copy_span(<char*>w + sizeof(Watch), key)
-        at = &k.watches[hash & k.watch_mask]
+        at = &k.watched.chains[hash & k.watched.mask]
         w.next = at[0]
         at[0] = w
-        k.watch_n += 1
+        k.watched.n += 1
     w.holders += 1
     return w
 
@@ -69,15 +69,15 @@ cdef void watch_release(Kernel *k, Watch *w) noexcept nogil:
     w.holders -= 1
     if w.holders:
         return
-    at = &k.watches[w.hash & k.watch_mask]
+    at = &k.watched.chains[w.hash & k.watched.mask]
     while at[0] != w:
         at = &at[0].next
     at[0] = w.next
     mem_free(w)
-    k.watch_n -= 1
-    if k.watch_n == 0:
-        mem_free(k.watches)
-        k.watches = NULL
+    k.watched.n -= 1
+    if k.watched.n == 0:
+        mem_free(k.watched.chains)
+        k.watched.chains = NULL
 
 
 cdef inline void note_watch(Kernel *k, Watch *w) noexcept nogil:
@@ -91,17 +91,17 @@ cdef void watch_put_ready(Kernel *k, Watch *w) noexcept nogil:
         w.ready = 1
         w.holders += 1
         w.next_ready = NULL
-        if k.ready == NULL:
-            k.ready = w
+        if k.watched.ready == NULL:
+            k.watched.ready = w
         else:
-            k.ready_last.next_ready = w
-        k.ready_last = w
+            k.watched.ready_last.next_ready = w
+        k.watched.ready_last = w
 
 
 cdef Watch *watch_take_ready(Kernel *k) noexcept nogil:
-    cdef Watch *w = k.ready
+    cdef Watch *w = k.watched.ready
     if w != NULL:
-        k.ready = w.next_ready
+        k.watched.ready = w.next_ready
         w.ready = 0
     return w
 
@@ -113,15 +113,15 @@ cdef void note_touched(Kernel *k, uint32_t db, Span key, uint32_t hash) noexcept
 
 
 cdef void key_modified(Kernel *k, uint32_t db, Span key) noexcept nogil:
-    if k.watch_n:
+    if k.watched.n:
         note_touched(k, db, key, key_hash(k, key.p, key.n))
 
 
 cdef void touch_all(Kernel *k, uint32_t db) noexcept nogil:
     cdef Watch *w
     cdef uint32_t i
-    for i in range(k.watch_mask + 1 if k.watch_n else 0):
-        w = k.watches[i]
+    for i in range(k.watched.mask + 1 if k.watched.n else 0):
+        w = k.watched.chains[i]
         while w != NULL:
             if w.db == db and key_find(k, db, watch_key(w)) != NULL:
                 note_watch(k, w)

@@ -44,7 +44,7 @@ cdef void check_clock(Dispatch *d) noexcept nogil:
 
 
 cdef inline int iteration_is_full(Dispatch *d) noexcept nogil:
-    return d.kernel.ops_size > d.ops_limit
+    return d.kernel.outbox.size > d.ops_limit
 
 
 # ---- errors that are counted ---------------------------------------------------------------------

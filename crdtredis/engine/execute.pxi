@@ -171,12 +171,12 @@ cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv,
           == CLIENT_AUTHENTICATED):
         call_command(d, client, cmd, argv, argc)
         finish_reply(client, at, before)
-        if d.kernel.ready != NULL:
+        if d.kernel.watched.ready != NULL:
             serve_ready(d)
         return
     elif not is_rejected(d, client, cmd):
         if client.flags & CLIENT_MULTI and not cmd.flags & C_NO_QUEUE:
-            if client.queue.n + size_of(argv, argc) > d.kernel.op_most:
+            if client.queue.n + size_of(argv, argc) > d.kernel.open.most:
                 reject(d, client, cmd, TOO_LARGE)
             else:
                 pack_command(&client.queue, argv, argc)
@@ -186,7 +186,7 @@ cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv,
         else:
             call_command(d, client, cmd, argv, argc)
         finish_reply(client, at, before)
-        if d.kernel.ready != NULL:
+        if d.kernel.watched.ready != NULL:
             serve_ready(d)
         return
     count_error(d, client.reply.buf.p + at, client.reply.buf.n - at)

@@ -59,9 +59,9 @@ cdef void receive_message(Journal self, Message *b) noexcept nogil:
     cdef int status = RECEIVED_UNLOGGED
     if not self.d.guard & GUARD_MISCONF:
         # the message stays until log_ops, in this very iteration
-        self.d.kernel.lending = not self.d.guard & GUARD_LOADING
+        self.d.kernel.inbox.lending = not self.d.guard & GUARD_LOADING
         status = receive(self.d.kernel, b.bytes, b.n)
-        self.d.kernel.lending = 0
+        self.d.kernel.inbox.lending = 0
     if self.owed_n == self.owed_cap:
         self.owed_cap = self.owed_cap * 2 if self.owed_cap else 16
         self.owed = <Owed*>need_memory(realloc(self.owed, sizeof(Owed) * self.owed_cap))
@@ -84,7 +84,7 @@ cdef int log_ops(Journal self, size_t record_limit) noexcept nogil:
     while take_record(self.d.kernel, r, record_limit):
         record_end(&r.buf, r.at, r.rest)
         head = span(r.buf.p + r.at, r.buf.n - r.at)
-        if self.log is not None and self.log.append(head, r.rest, self.d.kernel.run_n > 0) != 0:
+        if self.log is not None and self.log.append(head, r.rest, self.d.kernel.outbox.n > 0) != 0:
             logged = 0
         elif self.bridge is not None and self.bridge.wanted:
             head = span(head.p + RECORD_HEAD, head.n - RECORD_HEAD)

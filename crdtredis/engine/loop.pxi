@@ -172,11 +172,12 @@ cdef class Loop(Listeners):
     cdef int wait_ms(self) noexcept nogil:
         cdef int64_t ms
         if (self.ready != NULL or accepting(self) or self.journal.more or self.k.garbage != NULL
-                or (self.k.ready != NULL and may_serve(self.d)) or self.working or self.stopping
+                or (self.k.watched.ready != NULL and may_serve(self.d))
+                or self.working or self.stopping
                 or pages_due()):
             return 0
         ms = self.next_cron - self.d.steady
-        if self.k.heap_n and self.next_expiry - self.d.steady < ms:
+        if self.k.deadlines.n and self.next_expiry - self.d.steady < ms:
             ms = self.next_expiry - self.d.steady
         if self.d.next_deferred >= 0 and self.d.next_deferred - self.d.steady < ms:
             ms = self.d.next_deferred - self.d.steady
@@ -252,9 +253,9 @@ cdef class Loop(Listeners):
         # Also in the iteration in which somebody may have looked at a key that has just expired:
         # with the next command it does not count any more.
         if (self.d.steady >= self.next_expiry
-                or (self.k.heap_n and self.k.heap[0].at <= self.k.now)):
+                or (self.k.deadlines.n and self.k.deadlines.heap[0].at <= self.k.now)):
             self.expire_due()
-        if self.k.ready != NULL:
+        if self.k.watched.ready != NULL:
             serve_ready(self.d)
         if self.k.garbage != NULL:
             free_garbage(self.k, FREE_SLICE)

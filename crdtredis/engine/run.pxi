@@ -69,9 +69,9 @@ cdef inline void run_handler(Dispatch *d, Client *client, Command *cmd, Span *ar
                 or op_room(d.kernel, client.db, 1, argv[1].n if argc > 1 else 0,
                            size_of(argv, argc))):
             cmd.handler(&c)
-        if d.kernel.refused:
+        if d.kernel.open.refused:
             client.reply.buf.n = at
-            refuse(&c, TOO_LARGE if d.kernel.refused == REFUSED_LARGE else UNSOUND_RESULT)
+            refuse(&c, TOO_LARGE if d.kernel.open.refused == REFUSED_LARGE else UNSOUND_RESULT)
         else:
             count_changes(d, cmd, &c, d.kernel.changes - before)
         if op_end(d.kernel):

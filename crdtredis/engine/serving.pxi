@@ -54,7 +54,7 @@ cdef void expire_waiting(Dispatch *d) noexcept nogil:
 # ---- serving -------------------------------------------------------------------------------------
 
 cdef inline int may_serve(Dispatch *d) noexcept nogil:
-    return (d.kernel.depth == 0
+    return (d.kernel.open.depth == 0
             and not d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_CLOCK | GUARD_PAUSE_ALL |
                                GUARD_PAUSE_WRITE))
 

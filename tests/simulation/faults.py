@@ -88,8 +88,8 @@ FAULTS = [
     Fault("dependencies not sent",
           CORE + "op.pxi",
           "simulation",
-          "    if k.deps_changed:\n",
-          "    if k.deps_changed and 0:\n"),
+          "    if k.open.deps_changed:\n",
+          "    if k.open.deps_changed and 0:\n"),
     Fault("set does not list the counter entries it saw",
           CORE + "effects.pxi",
           "simulation",
@@ -975,12 +975,12 @@ FAULTS = [
     Fault("log: an actor declared again at each start",
           CORE + "receive.pxi",
           "storage",
-          "    k.actors.v[slot].logged |= k.recovering\n",
+          "    k.actors.v[slot].logged |= k.inbox.recovering\n",
           ""),
     Fault("log: an actor never declared",
           CORE + "outbox.pxi",
           "storage",
-          "        encode_actor(&k.declarations, &k.actors.v[slot])\n",
+          "        encode_actor(&k.outbox.declarations, &k.actors.v[slot])\n",
           ""),
 
     # ops that come early, clocks that are wrong, tombstones, and who removes what has expired
@@ -994,13 +994,13 @@ FAULTS = [
           CORE + "pending.pxi",
           "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
-          "    return not k.recovering and (k.pending.bytes",
+          "    return not k.inbox.recovering and (k.pending.bytes",
           "    return 0 and (k.pending.bytes"),
     Fault("early: a repaired log finds no room",
           CORE + "pending.pxi",
           "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
-          "    return not k.recovering and (k.pending.bytes",
+          "    return not k.inbox.recovering and (k.pending.bytes",
           "    return (k.pending.bytes"),
     Fault("early: one actor may fill the causal buffer",
           CORE + "pending.pxi",
@@ -1057,8 +1057,8 @@ FAULTS = [
           CORE + "pending.pxi",
           "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
-          "    return max(k.now, k.accepted) + k.max_skew",
-          "    return k.now + k.max_skew"),
+          "    return max(k.now, k.inbox.accepted) + k.inbox.max_skew",
+          "    return k.now + k.inbox.max_skew"),
     Fault("early: writes go on while the timestamps run ahead",
           ENGINE + "execute.pxi",
           "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
@@ -1075,7 +1075,7 @@ FAULTS = [
           CORE + "deadline.pxi",
           "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
-          "        at += k.expiry_grace\n",
+          "        at += k.deadlines.grace\n",
           "        pass\n"),
     Fault("early: a tombstone of this replica's earlier process let go at once",
           CORE + "tombstones.pxi",
@@ -1102,10 +1102,10 @@ FAULTS = [
           "engine/test_dispatch.py engine/test_loop.py",
           "            if random_takes(k, n):\n"
           "                found = e\n"
-          "            if k.few.n",
+          "            if k.scratch.few.n",
           "            if n == 1:\n"
           "                found = e\n"
-          "            if k.few.n"),
+          "            if k.scratch.few.n"),
     Fault("early: the first of those that are known to live among tombstones is chosen",
           CORE + "keyspace.pxi",
           "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
@@ -1127,13 +1127,13 @@ FAULTS = [
           "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
           "        if (self.d.steady >= self.next_expiry or "
-          "(self.k.heap_n and self.k.heap[0].at <= self.k.now)):",
+          "(self.k.deadlines.n and self.k.deadlines.heap[0].at <= self.k.now)):",
           "        if self.d.steady >= self.next_expiry:"),
     Fault("early: new actors without end",
           CORE + "receive.pxi",
           "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
-          "    if k.newcomers == NEWCOMERS:\n",
+          "    if k.inbox.newcomers == NEWCOMERS:\n",
           "    if 0:\n"),
     Fault("early: a new replica learns of few actors at once",
           CORE + "receive.pxi",
@@ -1165,7 +1165,7 @@ FAULTS = [
           CORE + "sizes.pxi",
           "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
-          "    if k.changes == k.began and not op_fits(",
+          "    if k.changes == k.open.began and not op_fits(",
           "    if not op_fits("),
     Fault("size: effects counted without their keys",
           CORE + "sizes.pxi",
@@ -1189,13 +1189,13 @@ FAULTS = [
           CORE + "sizes.pxi",
           "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
-          "    return k.depth > 1 and k.changes == k.began",
+          "    return k.open.depth > 1 and k.changes == k.open.began",
           "    return 0"),
     Fault("size: a removal lists more than an op may hold",
           CORE + "effects.pxi",
           "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
           "engine/test_loop.py",
-          "    if (not list_key(k, e, T_NONE, span(NULL, 0), k.op_most)\n"
+          "    if (not list_key(k, e, T_NONE, span(NULL, 0), k.open.most)\n"
           "        or not",
           "    if (not list_key(k, e, T_NONE, span(NULL, 0), <size_t>-1)\n"
           "        or not"),
@@ -1232,9 +1232,9 @@ FAULTS = [
           CORE + "receive.pxi",
           "commands/test_sizes.py::test_a_removal_too_large_for_an_op_is_cut",
           "        if n == DECODED_KEPT:\n"
-          "            k.decoded_rest = p\n",
+          "            k.inbox.decoded_rest = p\n",
           "        if n == DECODED_KEPT - 1:\n"
-          "            k.decoded_rest = p\n"),
+          "            k.inbox.decoded_rest = p\n"),
     Fault("size: answers beyond the output limit are kept",
           "crdtredis/resp/writer.pxi",
           "engine/test_iteration_sizes.py::"
