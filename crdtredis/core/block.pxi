@@ -1,10 +1,10 @@
 # How is a list held in little more than the bytes of its elements?
 #
-# One replica mostly pushed the elements that stand side by side, one after the other: they are of one
-# run, their offsets are in steps of one, the dots of their inserts in steps that repeat. A Block
-# holds up to a page of such elements. Its head holds what they share. Of each element the page holds
-# the value, where that ends, and a Gap, in front of the value, where neighbours' dots are not
-# equally far apart: how the element differs from the one before, a byte as a rule.
+# One replica mostly pushed the elements that stand side by side, one after the other: they are of
+# one run, their offsets are in steps of one, the dots of their inserts in steps that repeat. A
+# Block holds up to a page of such elements. Its head holds what they share. Of each element the
+# page holds the value, where that ends, and a Gap, in front of the value, where neighbours' dots
+# are not equally far apart: how the element differs from the one before, a byte as a rule.
 #
 #     RPUSH l a bb c    ->    head: run, offsets 0 to 2, the push's dot, indexes 0 to 2
 #

@@ -5,8 +5,8 @@
 # replica id, epoch), which is a total order that agrees with causality. Which writes remain depends
 # only on the set of ops: a write is there unless an applied op observed it.
 #
-# Counter entries. A cell keeps the increments of each actor as one running total, which belongs to a
-# run of that actor. An increment carries the new total, never a step: applied twice, it changes
+# Counter entries. A cell keeps the increments of each actor as one running total, which belongs to
+# a run of that actor. An increment carries the new total, never a step: applied twice, it changes
 # nothing. A removal cannot take a counter entry away, for its actor may have added to it meanwhile.
 # Instead the remover lists the counter entries as it observed them, and that much is cancelled:
 #
@@ -16,11 +16,11 @@
 #     B applies the increment after its delete:  total 12, cancelled 10 as of seq 1  -> 2
 #
 # Of two cancellations, the one as of the greater seq holds. The greater sum would be wrong:
-# increments can be negative. A counter entry of which everything is cancelled is a tombstone. It adds
-# nothing. It stays until its actor is known to have observed the cancellation, and all that the
-# actor did before has arrived: until then an increment like A's second may come, and must count only
-# its own part. An actor that has observed its own counter entry cancelled begins a new run, which
-# replaces the older one. A run is named by seq and effect index, since one transaction may
+# increments can be negative. A counter entry of which everything is cancelled is a tombstone. It
+# adds nothing. It stays until its actor is known to have observed the cancellation, and all that
+# the actor did before has arrived: until then an increment like A's second may come, and must count
+# only its own part. An actor that has observed its own counter entry cancelled begins a new run,
+# which replaces the older one. A run is named by seq and effect index, since one transaction may
 # increment, delete and increment again.
 #
 # Totals are exact (core/exact.pxi): a counter entry is the sum of what its clients added, to the
