@@ -179,8 +179,24 @@ def steady(server: Process, a) -> float:
     return longest_gap(server, scenario)
 
 
+def checkpoint(server: Process, a) -> float:
+    """BGSAVE, until it is over. Prints what it took."""
+    def scenario() -> None:
+        begun = time.monotonic()
+        server("BGSAVE")
+        while b"rdb_bgsave_in_progress:1" in server("INFO", "persistence"):
+            time.sleep(0.01)
+        files = {end: sum(f.stat().st_size for f in server.directory.rglob(f"*{end}"))
+                 for end in (".ckpt", ".log")}
+        print(f"{server.name}: {time.monotonic() - begun:.2f} s, {files['.ckpt'] >> 20} MiB, "
+              f"log {files['.log'] >> 20} MiB")
+
+    send_all(server, strings(a.keys))
+    return longest_gap(server, scenario)
+
+
 SCENARIOS = {f.__name__: f for f in (flushall, flush_counters, delete, unlink, set_large, get_large,
-                                     del_large, insert, expiry, everysec, steady)}
+                                     del_large, insert, expiry, everysec, steady, checkpoint)}
 
 
 def main() -> int:

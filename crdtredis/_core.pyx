@@ -36,8 +36,12 @@
 #     digest          the digest of the state
 #     check           every invariant
 #     batch           Batches as bytes: which ops they hold, and cutting them
+#     state           the state as bytes
+#     give            walking through it while it changes
+#     take            putting it into a replica that is empty
 #     segment_writer  the segment file that is appended to
 #     replica         the Replica, as Python sees it
+#     stream          the state given out and taken in, as Python sees it
 #     probe           the test door: small Python classes over parts that nothing else shows
 
 include "core/pages.pxi"
@@ -74,6 +78,10 @@ include "core/tombstones.pxi"
 include "core/digest.pxi"
 include "core/check.pxi"
 include "core/batch.pxi"
+include "core/state.pxi"
+include "core/give.pxi"
+include "core/take.pxi"
 include "core/segment_writer.pxi"
 include "core/replica.pxi"
+include "core/stream.pxi"
 include "core/probe.pxi"

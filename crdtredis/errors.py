@@ -190,6 +190,8 @@ CONFIG_SET = "ERR CONFIG SET failed (possibly related to argument '%s') - %s"
 CONFIG_REWRITE = "ERR Rewriting config file: %s"
 NO_SHUTDOWN = "ERR No shutdown in progress."
 SHUTDOWN_FAILED = "ERR Errors trying to SHUTDOWN. Check logs."
+SAVE_IN_PROGRESS = "ERR Background save already in progress"
+REWRITE_IN_PROGRESS = "ERR Background append only file rewriting already in progress"
 UNKNOWN_CATEGORY = "ERR Unknown category '%s'"
 FUNCTION_FLUSH = "ERR FUNCTION FLUSH only supports SYNC|ASYNC option"
 SLOWLOG_COUNT = "ERR count should be greater than or equal to -1"
@@ -231,6 +233,10 @@ def time_limit(arg: bytes, now: int) -> int:
 class DamagedBatch(ValueError):
     """Bytes that should be a batch of ops are not, or say something this version does not
     understand."""
+
+
+class DamagedState(ValueError):
+    """Bytes that should be a message of a stream of state are not, or come out of turn."""
 
 
 class UndeclaredActor(ValueError):

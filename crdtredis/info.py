@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 from crdtredis import REDIS_VERSION, __version__
@@ -39,6 +40,11 @@ def section(function: Callable[[Any], Fields]) -> Callable[[Any], Fields]:
     return function
 
 
+# Of a server without a log, in place of what storage.checkpoint tells.
+NO_CHECKPOINTS = SimpleNamespace(in_progress=False, made=0, failed=0, error=None, last_time=0,
+                                 last_seconds=-1.0, seconds=-1.0, size=0, written=0)
+
+
 class Parts(Protocol):
     """What INFO and the commands about the server reach of it; of a part that is not there, or not
     yet, None. Server has all of them, tests have some (SomeParts)."""
@@ -46,6 +52,7 @@ class Parts(Protocol):
     config: Any                         # config.Config
     engine: Any                         # _engine.Loop: stats(), call_soon()
     log: Any                            # storage.segments.SegmentLog: status(), sync()
+    checkpoints: Any                    # storage.checkpoint.Checkpoints
     sync: Any                           # replication.service.Service
     last_save: int | None               # Unix time when the log was last forced to disk on request
     saves: Any                          # commands.server.Saves, made by the first who asks
@@ -60,6 +67,7 @@ class SomeParts:
     config: Any = None
     engine: Any = None
     log: Any = None
+    checkpoints: Any = None
     sync: Any = None
     last_save: int | None = None
     saves: Any = None
@@ -191,16 +199,19 @@ def memory(x: Any) -> Fields:
 
 @section
 def persistence(x: Any) -> Fields:
-    log = parts(x).log
+    log, checkpoints = parts(x).log, parts(x).checkpoints
+    made = checkpoints.status() if checkpoints is not None else NO_CHECKPOINTS
     out = {
         "loading": int(x.loading), "async_loading": 0, "rdb_changes_since_last_save": x.changes,
-        "rdb_bgsave_in_progress": 0,
-        "rdb_last_save_time": last_save(x), "rdb_last_bgsave_status": "ok",
-        "rdb_last_bgsave_time_sec": -1, "rdb_current_bgsave_time_sec": -1,
-        "rdb_saves": 0, "rdb_last_cow_size": 0, "aof_enabled": int(log is not None),
-        "aof_rewrite_in_progress": 0, "aof_rewrite_scheduled": 0,
-        "aof_last_rewrite_time_sec": -1, "aof_current_rewrite_time_sec": -1,
-        "aof_last_bgrewrite_status": "ok", "aof_rewrites": 0,
+        "rdb_bgsave_in_progress": int(made.in_progress),
+        "rdb_last_save_time": last_save(x), "rdb_last_bgsave_status": "err" if made.error else "ok",
+        "rdb_last_bgsave_time_sec": round(made.last_seconds),
+        "rdb_current_bgsave_time_sec": round(made.seconds),
+        "rdb_saves": made.made, "rdb_last_cow_size": 0, "aof_enabled": int(log is not None),
+        "aof_rewrite_in_progress": int(made.in_progress), "aof_rewrite_scheduled": 0,
+        "aof_last_rewrite_time_sec": round(made.last_seconds),
+        "aof_current_rewrite_time_sec": round(made.seconds),
+        "aof_last_bgrewrite_status": "err" if made.error else "ok", "aof_rewrites": made.made,
         "aof_last_write_status": "err" if x.misconf else "ok", "aof_last_cow_size": 0,
         "module_fork_in_progress": 0,
         "module_fork_last_cow_size": 0,
@@ -212,7 +223,10 @@ def persistence(x: Any) -> Fields:
         out |= {"appendfsync": status.policy, "log_segment": status.segment,
                 "log_segment_bytes": status.size, "log_unsynced_bytes": status.unsynced,
                 "log_failures": status.failures, "log_syncs": status.syncs,
-                "log_slowest_sync_ms": round(status.slowest_sync * 1000)}
+                "log_slowest_sync_ms": round(status.slowest_sync * 1000),
+                "checkpoint_time": made.last_time, "checkpoint_bytes": made.size,
+                "checkpoint_written_bytes": made.written, "checkpoints_failed": made.failed,
+                "checkpoint_error": made.error or ""}
     return out
 
 

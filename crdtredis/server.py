@@ -50,6 +50,7 @@ from crdtredis.clocks import Clock, lacking
 from crdtredis.config import Config
 from crdtredis.errors import EXIT_ADDRESS, EXIT_CONFIG, EXIT_DATA, EXIT_FORCED, StartError
 from crdtredis.settings import ENCODING_LIMITS, SETTINGS
+from crdtredis.storage.checkpoint import Checkpoints
 from crdtredis.storage.identity import newer_epoch, store_identity, take_identity
 from crdtredis.storage.lock import DirectoryLock
 from crdtredis.storage.reader import LogReader
@@ -98,6 +99,7 @@ class Server:
         self.log: SegmentLog | None = None
         self.last_save: int | None = None               # for info.Parts, with `saves`
         self.saves: Any = None
+        self.checkpoints: Checkpoints | None = None
         self._sync: Service | None = None
         self._starting: threading.Thread | None = None  # loads what `sync` needs
         self._logged: Clock = {}                        # the clock as recovered
@@ -346,11 +348,13 @@ class Server:
         if found.left_out:
             log.warning("%d records were left out, for the log no longer says whose they are; "
                         "peers may still have them", found.left_out)
+        if found.ignored:
+            log.warning("the newest checkpoint is not used: %s", found.ignored)
         self._unapplied = found.unapplied
         keys = sum(self.replica.keys(db)[0] for db in range(16))
-        log.info("loaded %d keys from %d records, %.1f MB in %d segments, in %.2f s", keys,
-                 found.records, found.bytes / 1e6, found.segments,
-                 found.seconds)
+        log.info("loaded %d keys from %s%d records, %.1f MB in %d segments, in %.2f s", keys,
+                 f"{found.checkpoint.name} and " if found.checkpoint else "", found.records,
+                 found.bytes / 1e6, found.segments, found.seconds)
         claim = None if self.identity.stored else lambda: store_identity(self.folder, self.identity)
         self.log = SegmentLog(self.folder, self.replica.id, self._describe, position=found.position,
                               unsynced=found.unsynced, unapplied=found.unapplied, claim=claim,
@@ -358,6 +362,9 @@ class Server:
                               writer=self.writer)
         self._stops.append(self._close_log)
         self.log.start()
+        self.checkpoints = Checkpoints(self.folder, self.replica, self.log, self.engine.call_soon,
+                                       self.engine.add_work)
+        self._stops.append(self.checkpoints.stop)
 
     def _reply_loading(self) -> None:
         from crdtredis.http.serving import Loading
@@ -422,6 +429,8 @@ class Server:
             if self._unapplied:
                 self._unapplied = lacking(self.replica.clock_ids(), self._unapplied)
             self._watch_clock()
+            if self.checkpoints.due(self.config.compaction_threshold):
+                self.checkpoints.begin()
             waiting = self.replica.pending()
             self._waiting = self._waiting + 1 if waiting["ops"] > waiting["held"] else 0
 
@@ -468,6 +477,8 @@ class Server:
         if self.sync is not None:
             reasons += self.sync.registry.faults()
         warnings = [*lost, *held(self.replica).values()]
+        if self.checkpoints is not None and (error := self.checkpoints.status().error):
+            warnings.append(f"the last checkpoint failed ({error}): a start will take longer")
         waiting = self.replica.pending()
         if self._waiting >= WAITING_LONG and waiting["ops"] > waiting["held"]:
             warnings.append(f"{waiting['ops'] - waiting['held']} received operations have waited "

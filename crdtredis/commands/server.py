@@ -3,7 +3,8 @@ at their start.
 
 What Redis does with snapshots and rewrites the log does here (storage/): it is always as new as the
 last loop iteration. So SAVE, BGSAVE and BGREWRITEAOF force it to disk, whatever `appendfsync` says,
-and LASTSAVE tells when that was last done. An iteration is logged when it ends, so all that waits
+and LASTSAVE tells when that was last done; and they begin a checkpoint, so that the next start need
+not replay all of the log. An iteration is logged when it ends, so all that waits
 for the log (SAVE, WAITAOF) is looked at after the iteration in which it was asked.
 
 WAIT counts the peers that have this client's last write in their logs, and all before it. WAITAOF
@@ -24,8 +25,8 @@ from crdtredis.config import is_glob
 from crdtredis.sources import ConfigError
 from crdtredis.errors import (CONFIG_REWRITE, CONFIG_SET, CONFIG_UNKNOWN, FUNCTION_FLUSH,
                               NOT_0_OR_1, NOT_POSITIVE, NO_CLUSTER, NO_CONFIG, NO_SHUTDOWN,
-                              SHUTDOWN_FAILED, SYNTAX, UNKNOWN_CATEGORY, WRONG_ARITY, CommandError,
-                              integer, time_limit)
+                              REWRITE_IN_PROGRESS, SAVE_IN_PROGRESS, SHUTDOWN_FAILED, SYNTAX,
+                              UNKNOWN_CATEGORY, WRONG_ARITY, CommandError, integer, time_limit)
 
 OK = Simple("OK")
 
@@ -203,31 +204,49 @@ def sync_log(session, done) -> None:
     server.saves.ask(done)
 
 
+def begin_checkpoint(session, in_progress: str) -> None:
+    """And has the log forced to disk at once."""
+    checkpoints = parts(session).checkpoints
+    if checkpoints is not None and checkpoints.in_progress:
+        raise CommandError(in_progress)
+    sync_log(session, lambda failure: None)
+    if checkpoints is not None:
+        checkpoints.begin()
+
+
 @command("SAVE", arity=1, flags="admin noscript no_async_loading no_multi", group="server",
-         since="1.0.0", summary="Forces the log to disk and answers when that is done.")
+         since="1.0.0", summary="Forces the log to disk, makes a checkpoint, and answers then.")
 def save(session, argv):
     if parts(session).log is None:
         return OK
+    checkpoints = parts(session).checkpoints
+    if checkpoints is not None and checkpoints.in_progress:
+        raise CommandError(SAVE_IN_PROGRESS)
     token = session.defer()
+
+    def checkpointed(failure):
+        token.resolve(OK if failure is None else Refusal(f"ERR {failure}"))
+
     sync_log(session,
-             lambda failure: token.resolve(OK if failure is None else Refusal(f"ERR {failure}")))
+             lambda failure: checkpointed(failure) if failure or checkpoints is None
+             else checkpoints.begin(checkpointed))
     return NO_REPLY
 
 
 @command("BGSAVE [SCHEDULE]", arity=-1, flags="admin noscript no_async_loading", group="server",
-         since="1.0.0", summary="Has the log forced to disk.")
+         since="1.0.0", summary="Has the log forced to disk, and a checkpoint made.")
 def bgsave(session, argv):
     if len(argv) > 2 or (len(argv) == 2 and argv[1].upper() != b"SCHEDULE"):
         raise CommandError(SYNTAX)
-    sync_log(session, lambda failure: None)
+    begin_checkpoint(session, SAVE_IN_PROGRESS)
     return Simple("Background saving started")
 
 
 @command("BGREWRITEAOF", arity=1, flags="admin noscript no_async_loading", group="server",
          since="1.0.0",
-         summary="Has the log forced to disk; old segments are compacted without being asked.")
+         summary="Has the log forced to disk, and a checkpoint made.")
 def bgrewriteaof(session, argv):
-    sync_log(session, lambda failure: None)
+    begin_checkpoint(session, REWRITE_IN_PROGRESS)
     return Simple("Background append only file rewriting started")
 
 

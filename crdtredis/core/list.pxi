@@ -150,9 +150,14 @@ cdef void list_assign(Kernel *k, const Applying *op, const Effect *x, Collection
     cdef uint64_t dot = make_dot(op.slot, op.seq)
     cdef uint64_t own = position_steps(position)[position_depth(position) - 1].own
     cdef Block *single = NULL
+    cdef Span value
     if not found and own == dot and x.value.n <= LARGEST_PACKED:
         list_put(c, b, rank, i, position, x.value)
         return
+    if found and own == dot and block_packed(b):
+        value = block_value(&k.actors, b, i)
+        if value.n == x.value.n and memcmp(value.p, x.value.p, value.n) == 0:
+            return                         # a checkpoint held it, and the log brings it again
     if b != NULL and (not found or block_packed(b)):
         b = list_cut(c, rank, b, i)
         if i:

@@ -33,6 +33,8 @@ from crdtredis.clocks import Actor
 from crdtredis.errors import EXIT_DATA, StartError
 from crdtredis.storage.batch import Op, ops_of, run
 from crdtredis.storage.chain import header_of
+from crdtredis.storage.checkpoint import (checkpoint_numbers, checkpoint_path, open_checkpoint,
+                                          verify)
 from crdtredis.storage.format import (CutShort, Foreign, FormatError, Header, encode_header,
                                       opened, read_at, read_batches, segment_numbers,
                                       segment_path, sync_directory)
@@ -108,10 +110,29 @@ def main(folder: str, repair: bool) -> int:
             print(f"{f.path.name}: kept {kept} records, left out {lost} bytes")
         while repair and mend_ops(where, identity.replica_id, identity.epoch, sorted(actors)):
             pass                        # what stood behind the first gap was not looked at yet
+        check_checkpoints(where, identity.replica_id, repair)
         code = rehearse(where, identity.replica_id, identity.epoch)
         if code and not repair:
             print("a start would be refused. --repair keeps what can be applied")
         return code
+
+
+def check_checkpoints(folder: Path, replica_id: str, repair: bool) -> None:
+    """A line for each. A damaged one is no reason to refuse a start, for the log holds all that it
+    holds; repair sets it aside."""
+    for number in checkpoint_numbers(folder):
+        path = checkpoint_path(folder, number)
+        try:
+            found = open_checkpoint(folder, number, replica_id)
+            for _ in verify(found):
+                pass
+            print(f"{path.name}: sound, {found.size} bytes, segment {found.position[0]} from "
+                  f"offset {found.position[1]} on follows")
+        except FormatError as e:
+            print(f"{path.name}: DAMAGED: {e}: the next start reads the log instead")
+            if repair:
+                path.rename(path.with_suffix(".damaged"))
+                sync_directory(folder)
 
 
 def replica_for(replica_id: str, epoch: int) -> Replica:

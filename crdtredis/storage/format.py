@@ -5,6 +5,7 @@
     identity.json               {"format": 1, "replica_id": "eu-1", "epoch": 1767225600000}: see
                                 identity.py
     segment-<16 digits>.log     the log, numbered from 1
+    checkpoint-<16 digits>.ckpt     the state as a walk found it; below
     *.damaged                   what `check --repair` set aside; nothing reads it
     *.torn                      segments behind a torn end, set aside by a start (recovery.py);
                                 nothing reads them
@@ -53,6 +54,25 @@ that `unsynced` allows and no mark behind it denies. See recovery.py.
 **Where a reader may begin.** At a segment whose ceiling its clock covers: then it lacks nothing of
 what stands before. Versions that wrote no ceiling gave a segment begun after a failed write the
 clock of the one it follows, so of two with the same clock only the first is a beginning.
+
+**A checkpoint** holds the state (checkpoint.py, proto/state.proto):
+
+    "CRDTCHK1"                  8 bytes
+    record                      the header; its payload is JSON:
+        format                  1
+        replica                 whose state this is
+        number                  the one in the file name
+        created_ms              wall clock, for people
+        position                [segment, offset]: where in the log the walk began. All of the log
+                                from there on is to be replayed on top of the state
+    record ...                  the stream: one message State each. The last one is its End
+    record                      the footer; its payload is JSON:
+        end                     [segment, offset]: where in the log the walk ended. The state holds
+                                operations up to there, so where the log has lost them (a copy from
+                                under a running server, a disk that lied), the checkpoint is no good
+
+A file of that name is whole and on disk; while it is written it ends in .tmp. Nearly always there
+is one, the newest; what is older is superseded.
 
 Numbers have no gaps. A change of this page changes `format` and the digit of the magic.
 """

@@ -42,11 +42,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from crdtredis._core import batch_ranges, record_find
+from crdtredis._core import StateReader, batch_ranges, record_find
 from crdtredis.clocks import Clock, lacking, observed
 from crdtredis.errors import EXIT_DATA, DamagedBatch, StartError, UndeclaredActor, CausalBufferFull
 from crdtredis.storage.batch import Op, ops_of
 from crdtredis.storage.chain import ChainError, Link, header_of, read_chain
+from crdtredis.storage.checkpoint import Checkpoint, find_checkpoint, take_state, verify
 from crdtredis.storage.format import (CutShort, FormatError, LogPosition, holds_mark, marks, opened,
                                       read_at, read_batches, read_header,
                                       segment_numbers, segment_path, sync_directory)
@@ -107,6 +108,8 @@ class Recovered:
     left_out: int = 0
     # up to where ops stand in it that are not applied
     unapplied: Clock = field(default_factory=dict)
+    checkpoint: Path | None = None      # with which it began
+    ignored: str = ""                   # why not with the newest
 
 
 def recover(folder: Path, replica_id: str, replica: Receiver,
@@ -139,6 +142,10 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
     begun = time.monotonic()
     links, truncations = find_links(folder, replica_id)
     total = sum(link.path.stat().st_size if link.end is None else link.end for link in links)
+    checkpoint, ignored = None, ""
+    if replace is None:
+        checkpoint, ignored = yield from usable_checkpoint(folder, replica_id, links, total)
+    state: StateReader | None = None
     done = records = left_out = 0
     position: LogPosition | None = None
     unsynced: LogPosition | None = None
@@ -148,11 +155,23 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
     replica.recovering = True
     try:
         declare(replica, links if repaired else links[:1])
+        if checkpoint is not None:
+            try:
+                for at, state in take_state(checkpoint, replica):
+                    yield at, checkpoint.size + total
+            except FormatError as e:
+                raise RecoveryError(checkpoint.path, e.offset, e.reason) from None
+            done, total = checkpoint.size, checkpoint.size + total
         for i, link in enumerate(links):
+            if checkpoint is not None and link.number < checkpoint.position[0]:
+                done += link.end or 0
+                continue
             header = link.header()
             unsynced = header.unsynced
             with opened(link.path, os.O_RDWR if change else os.O_RDONLY) as fd:
                 at, end = link.begin, os.fstat(fd).st_size if link.end is None else link.end
+                if checkpoint is not None and link.number == checkpoint.position[0]:
+                    at = max(at, checkpoint.position[1])
                 try:
                     most = 1 if repaired else 1 << 20
                     for batch, after, count in read_batches(fd, at, end, most):
@@ -185,6 +204,11 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
     # names and the log lacks stays missing; and an earlier version began segments before it had
     # written the last ops that the header's clock names, which stand behind that header then.
     clock = replica.clock_ids()
+    if state is not None and not observed(clock, state.clock()):
+        # It was on disk when the checkpoint got its name: no torn end, whatever the segment says.
+        raise RecoveryError(checkpoint.path, checkpoint.size,
+                            "the log ends before operations that this checkpoint holds; without "
+                            "the checkpoint, a start brings back what the log holds")
     for link in links if not repaired else []:
         if not observed(clock, link.header().clock):
             raise RecoveryError(link.path, 0, "this segment begins after ops that the segments "
@@ -198,7 +222,40 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
     return Recovered(position, tuple(truncations), len(links), records, done,
                      time.monotonic() - begun,
                      unsynced,
-                     waiting, left_out, lacking(replica.clock_ids(), logged))
+                     waiting, left_out, lacking(replica.clock_ids(), logged),
+                     checkpoint.path if checkpoint else None, ignored)
+
+
+def holds(links: list[Link], position: LogPosition) -> bool:
+    """Does the log reach this position, as far as the sizes of its files tell?"""
+    link = next((link for link in links if link.number == position[0]), None)
+    if link is None:
+        return False
+    return link.begin <= position[1] <= (link.path.stat().st_size if link.end is None else link.end)
+
+
+def usable_checkpoint(folder: Path, replica_id: str, links: list[Link], total: int
+                      ) -> Generator[tuple[int, int], None, tuple[Checkpoint | None, str]]:
+    """The checkpoint that a start may begin with, and why it is not the newest. It is read once
+    before anything of it is believed, for a replica that has taken in a part cannot begin anew. All
+    of the log is there still, so what is wrong with a checkpoint costs time and nothing else."""
+    found, wrong = find_checkpoint(folder, replica_id)
+    if found is not None and any(link.repaired for link in links):
+        return None, "the log was repaired"
+    if found is not None:
+        steps = verify(found)
+        try:
+            while True:
+                next(steps)
+                yield 0, found.size + total
+        except FormatError as e:
+            return None, f"{found.path.name}: {e}"
+        except StopIteration as e:
+            for position in (found.position, e.value):
+                if not holds(links, position):
+                    return None, (f"{found.path.name}: the log does not reach offset {position[1]} "
+                                  f"of segment {position[0]}")
+    return found, "; ".join(wrong)
 
 
 def declare(replica: Receiver, links: list[Link]) -> None:

@@ -240,6 +240,28 @@ class SegmentLog:
                 if named and durable < end and self._fdatasync(fd, (number, durable)):
                     self.writer.mark_durable(fd, end)
 
+    def durable_to(self, position: LogPosition) -> bool:
+        """Is the log on disk up to there?"""
+        with self._sync_lock:
+            _, number, end, durable = self.writer.snapshot()
+            unsynced = self._unsynced(number, end, durable)
+            return (self.writer.is_open and self._doubt is None and self._named >= position[0]
+                    and (unsynced is None or unsynced >= position))
+
+    def bytes_since(self, position: LogPosition) -> int:
+        """Bytes of the log behind this position; of closed segments as many as they may hold."""
+        number, end = self.writer.position()
+        between = number - position[0] - 1
+        if between < 0:
+            return end - position[1]
+        return max(self._most - position[1], 0) + between * self._most + end
+
+    @property
+    def holds_unapplied(self) -> bool:
+        """Do ops stand in a repaired log that are not applied?"""
+        self._unapplied = lacking(self._describe()[1], self._unapplied)
+        return bool(self._unapplied)
+
     # ---- syncing ---------------------------------------------------------------------------------
 
     def _run(self) -> None:

@@ -12,13 +12,14 @@ import random
 import re
 import struct
 
-from crdtredis._core import Replica, batch_ranges, record, record_find, records_join, slice_batch
+from crdtredis._core import (Replica, StateReader, StateWriter, batch_ranges, probe_records, record,
+                            record_find, records_join, slice_batch)
 from crdtredis._engine import Executor, Native
 from crdtredis._resp import (ProtocolError, RequestParser, read_double, read_int, read_long_double,
                              show_double)
 from crdtredis.commands.rdb import sealed
 from crdtredis.commands.table import load
-from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
+from crdtredis.errors import CausalBufferFull, DamagedBatch, DamagedState, UndeclaredActor
 from crdtredis.replication import crdtredis_pb2 as pb
 from tests.commands import extremes, payloads
 from tests.commands.run import Client, exchange
@@ -230,6 +231,66 @@ def batches(data: bytes) -> None:
 
 # ---- files ---------------------------------------------------------------------------------------
 
+def states(data: bytes) -> None:
+    """Whatever a stream of state says, what is taken of it is sound; a whole one is given out again
+    as the same state; and ops on top of it are taken by whoever took it, too."""
+    messages, status, _ = probe_records(data)
+    a = Replica("a", 1 << 60, seed=1)
+    a.now, a.recovering = NOW, True
+    if not take_all(a, messages):
+        return
+    again = Replica("a", 1 << 60, seed=3)
+    again.now, again.recovering = NOW, True
+    walk, copy = StateWriter(a), []
+    while record := walk.next(300):
+        copy += probe_records(record)[0]
+    assert take_all(again, copy)
+    assert (a.digest(), a.clock()) == (again.digest(), again.clock())
+    a.recovering = again.recovering = False
+    executor = Executor(a)
+    for argv in ON_STATES:
+        a.now += 7
+        executor.execute(executor.session(), list(argv))
+    a.check()
+    again.now = a.now
+    if made := a.take_ops():
+        other = Replica("b", 1, seed=3)
+        other.now, other.recovering = a.now, True
+        assert take_all(other, messages)
+        other.recovering = False
+        assert receive(other, made)
+        assert other.digest() == a.digest()
+
+
+ON_STATES = [tuple(line.split()) for line in (
+    b"SET s v", b"INCR n", b"DEL f", b"HSET h f v", b"HDEL h g", b"SADD set x", b"SREM set a",
+    b"ZINCRBY z 1 m", b"LPUSH l x", b"LINSERT l BEFORE y x", b"RPOP l", b"LSET l 0 x",
+    b"EXPIRE s 9", b"FLUSHALL")]
+
+
+def take_all(replica: Replica, messages: list[bytes]) -> bool:
+    """Whether they are a whole stream."""
+    reader = StateReader(replica)
+    try:
+        for message in messages:
+            reader.take(message)
+    except DamagedState:
+        return False
+    finally:
+        replica.check()
+    return reader.over
+
+
+def state_of(batch: bytes) -> bytes:
+    replica = fresh("y")
+    receive(replica, batch)
+    replica.take_ops()
+    walk, out = StateWriter(replica), b""
+    while record := walk.next(2000):
+        out += record
+    return out
+
+
 def records(data: bytes) -> None:
     """Reading in one stretch and record by record is the same, and nothing sound is passed over."""
     joined, end, count, status = records_join(data, 0, 1 << 30)
@@ -258,6 +319,9 @@ def seeds(target: str) -> list[bytes]:
                 for argvs in ([argv for _, argv in harness.make(seed)[1]],
                               [argv for _, some in waiting.make(seed)[1] for argv in some])] + \
             [b"\0" + extreme_commands(rng) for _ in range(100)]
+    if target == "states":
+        return ([state_of(b) for _ in range(40) for b in cluster_batches(rng)]
+                + [state_of(hostile_batch(rng)) for _ in range(60)])
     if target == "hostile":
         return [seed for _ in range(150) for batch in [hostile_batch(rng)]
                 for seed in [len(batch).to_bytes(2, "little") + batch + extreme_commands(rng)]
@@ -379,4 +443,4 @@ def cluster_batches(rng: random.Random) -> list[bytes]:
 
 
 TARGETS = {f.__name__: f for f in (requests, numbers, commands, dumps, ops, hostile, batches,
-                                   records)}
+                                   records, states)}

@@ -40,8 +40,10 @@ import random
 import sys
 import time
 
-from crdtredis._core import Replica, batch_ranges, probe_memory, slice_batch
+from crdtredis._core import (Replica, StateReader, StateWriter, batch_ranges, probe_memory,
+                             slice_batch)
 from crdtredis._engine import Executor
+from crdtredis.clocks import observed
 from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 from crdtredis.replication import crdtredis_pb2 as pb, plan
 from crdtredis.replication.wire import Actor
@@ -66,6 +68,7 @@ class Disk:
         self.synced = 0
         self.epoch = 0                    # identity.json: durable before the epoch is used
         self.backup: tuple | None = None
+        self.checkpoint: tuple | None = None      # (messages, records that stood before its walk)
 
     def append(self, record: bytes, sync: bool) -> None:
         self.records.append(record)
@@ -101,15 +104,44 @@ class Node:
                                pending_limit=self.world.room)
         self.replica.now = self.now()
         self.replica.accepted = self.accepted
-        self.replica.recovering = True
-        for record in self.disk.records:
-            self.replica.receive(record)
-        self.replica.recovering = False
+        # (StateWriter, messages so far, records that stood before), while one is under way
+        self.walk: tuple | None = None
+        self.recover()
         self.declare()
         self.executor = Executor(self.replica)
         self.sessions = [self.executor.session(2) for _ in range(2)]
         self.reader = Client(self.replica, self.executor)
         self.world.say(f"{self.name} starts, epoch {self.disk.epoch}, clock {self.replica.clock()}")
+
+    def recover(self) -> None:
+        """From the checkpoint, if there is one, and every record since its walk began."""
+        messages, begin = self.disk.checkpoint or ([], 0)
+        self.replica.recovering = True
+        reader = StateReader(self.replica)
+        for message in messages:
+            reader.take(message)
+        for record in self.disk.records[begin:]:
+            self.replica.receive(record)
+        self.replica.recovering = False
+        assert reader.over or not messages
+        assert observed(self.replica.clock_ids(), reader.clock()), "the log ends within the walk"
+
+    def checkpoint(self) -> None:
+        """Begins one, or goes on with it a little. It counts when the log is on disk up to its
+        end."""
+        dice = self.world.dice
+        if self.walk is None:
+            self.walk = StateWriter(self.replica), [], len(self.disk.records)
+        walk, messages, begin = self.walk
+        for _ in range(dice.choice([1, 1, 3, 50])):
+            record = walk.next(dice.choice([1, 1, 200, 64 << 10]))
+            if not record:
+                self.walk = None
+                self.disk.synced = len(self.disk.records)
+                self.disk.checkpoint = messages, begin
+                self.world.say(f"{self.name} has a checkpoint of {len(messages)} messages")
+                return
+            messages.append(record[8:])
 
     def epoch_above(self, last: int) -> int:
         """As storage/identity.py chooses it, with a chance that the seed decides."""
@@ -128,7 +160,7 @@ class Node:
 
     def stop(self, power: bool) -> None:
         disk = self.disk
-        self.replica = self.executor = self.sessions = self.reader = None
+        self.replica = self.executor = self.sessions = self.reader = self.walk = None
         if power and disk.synced < len(disk.records):
             before = disk.dots()
             del disk.records[self.world.rng.randint(disk.synced, len(disk.records)):]
@@ -139,7 +171,7 @@ class Node:
     def restore(self) -> None:
         """An older copy of the data directory is put back."""
         disk, before = self.disk, self.disk.dots()
-        records, disk.epoch = disk.backup
+        records, disk.epoch, disk.checkpoint = disk.backup
         disk.records, disk.synced = list(records), len(records)
         self.world.lost |= before - disk.dots()
         self.world.say(f"{self.name} is restored from a backup of {len(records)} records")
@@ -256,6 +288,8 @@ class World:
         self.lost: set = set()                        # dots that some disk held and lost
         self.acknowledged: dict[int, int] = {}        # actor id -> highest seq told to a client
         self.seen: dict[tuple, bytes] = {}            # dot -> its op's bytes
+        self.dice = random.Random(f"checkpoints {seed}")
+        self.checkpoints = self.dice.choice([0, 0.02, 0.2, 0.6])     # of the steps of each node
         self.always = rng.random() < 0.3
         self.room, self.refused = rng.choice(ROOMS), 0
         # stamps that are ahead are accepted in the end, instead of waiting for the clocks
@@ -318,6 +352,9 @@ class World:
         rng = self.rng
         self.now += rng.choice([0, 0, 1, 1, 3, 20, 20, 300, rng.choice([1, 1, 1, 1, 3000])])
         self.deliver()
+        for node in self.nodes:
+            if node.up and self.dice.random() < self.checkpoints:
+                node.checkpoint()
         node = rng.choice(self.nodes)
         if not node.up:
             if rng.random() < 0.3:
@@ -347,7 +384,8 @@ class World:
             node.stop(power=rng.random() < 0.6)
         elif self.backups:
             if not node.disk.backup:
-                node.disk.backup = (node.disk.records[:node.disk.synced], node.disk.epoch)
+                node.disk.backup = (node.disk.records[:node.disk.synced], node.disk.epoch,
+                                    node.disk.checkpoint)
             else:
                 node.stop(False)
                 node.restore()
@@ -441,12 +479,16 @@ class World:
                     "an op is gone although every write was synced")
 
     def recovery(self) -> None:
-        n = self.rng.choice(self.nodes)
-        digest, clock = n.replica.digest(), n.replica.clock()
-        n.stop(False)
-        n.start()
-        assert (n.replica.digest(), n.replica.clock()) == (digest, clock), (
-            f"{n.name} came back another")
+        one = self.rng.choice(self.nodes)
+        for n in self.nodes:
+            if n.disk.checkpoint is None and n is not one:
+                continue
+            digest, clock = n.replica.digest(), n.replica.clock()
+            n.stop(False)
+            n.start()
+            n.replica.check()
+            assert (n.replica.digest(), n.replica.clock()) == (digest, clock), (
+                f"{n.name} came back another")
 
     def cleared(self) -> None:
         for flusher in (self.nodes[0], self.nodes[-1]):
@@ -488,7 +530,7 @@ class World:
 
     def close(self) -> None:
         for n in self.nodes:
-            n.replica = n.executor = n.sessions = n.reader = None
+            n.replica = n.executor = n.sessions = n.reader = n.walk = None
 
 
 def check(seed: int, verbose: bool = False) -> None:

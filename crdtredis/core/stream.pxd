@@ -1,0 +1,12 @@
+# The state given out and taken in, as Python sees it. See core/stream.pxi.
+
+from crdtredis.buffer cimport Buffer
+
+cdef class StateWriter:
+    cdef Giving g
+    cdef Replica replica
+    cdef Buffer record
+
+cdef class StateReader:
+    cdef Taking t
+    cdef Replica replica

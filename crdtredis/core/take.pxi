@@ -1,0 +1,778 @@
+# Taking the state in: the other side of core/give.pxi, for a replica that holds nothing yet.
+#
+# A piece is looked at whole before any of it is put in: the same functions go over it twice, first
+# to see that all of it is sound, then to act (`act`). What they refuse: what proto/state.proto
+# does not allow, a dot that the giver's clock of that piece does not cover, two writes of one
+# actor at one place (a later one has always observed the earlier), and what no op could have put
+# where it stands.
+#
+# Nothing is compared: of an element that is given twice the first reading stays. Both are right,
+# since all that has happened since the first was read is in the log that follows. The clock is set
+# when the stream has ended, and to that of its beginning.
+#
+# What is derived is derived anew: order, counts, heap of deadlines, the newest dots, how list
+# elements are packed. Those of one block come in the order in which they were pushed, so they are
+# packed as they were.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport INT64_MIN, int64_t, uint16_t, uint32_t, uint64_t, uint8_t
+from libc.string cimport memcpy, memset
+
+from crdtredis.buffer cimport (Buffer, Span, buffer_add, buffer_free, buffer_need, copy_span, span)
+
+
+cdef void taking_begin(Taking *t, Kernel *k) noexcept nogil:
+    memset(t, 0, sizeof(Taking))
+    t.k = k
+
+
+cdef void taking_free(Taking *t) noexcept nogil:
+    mem_free(t.slots)
+    mem_free(t.begin)
+    mem_free(t.clock)
+    mem_free(t.mark)
+    mem_free(t.known)
+    buffer_free(&t.steps)
+
+
+# ---- actors and clocks ---------------------------------------------------------------------------
+
+cdef int take_actor(Taking *t, Span body) noexcept nogil:
+    """Declares it, and appends it to the table."""
+    cdef const char *p = body.p
+    cdef uint16_t slot
+    cdef Field f
+    if t.n == MAX_ACTORS or receive_actor(t.k, body) != RECEIVED_ALL:
+        return -1
+    get_field(&p, body.p + body.n, &f)     # its id
+    slot = actors_find(&t.k.actors, f.v)
+    if t.known == NULL:
+        t.known = <uint8_t*>mem_zalloc(MAX_ACTORS)
+    if t.known[slot]:
+        return -1
+    t.known[slot] = 1
+    if t.n == t.cap:
+        t.cap = t.cap * 2 if t.cap else 16
+        t.slots = <uint16_t*>mem_realloc(t.slots, t.cap * sizeof(uint16_t))
+        t.begin = <uint64_t*>mem_realloc(t.begin, t.cap * sizeof(uint64_t))
+        t.clock = <uint64_t*>mem_realloc(t.clock, t.cap * sizeof(uint64_t))
+        t.mark = <uint32_t*>mem_realloc(t.mark, t.cap * sizeof(uint32_t))
+    t.slots[t.n] = slot
+    t.begin[t.n] = t.clock[t.n] = 0
+    t.mark[t.n] = 0
+    t.n += 1
+    return 1
+
+
+cdef int take_moved(Taking *t, Span pairs) noexcept nogil:
+    """Pairs of index and seq: the giver's clock moves on."""
+    cdef const char *p = pairs.p
+    cdef const char *end = pairs.p + pairs.n
+    cdef uint64_t index, seq
+    while p < end:
+        if (not get_varint(&p, end, &index) or not get_varint(&p, end, &seq) or index >= t.n
+                or seq >> SEQ_BITS or seq <= t.clock[index]):
+            return -1
+        t.clock[index] = seq
+    return 1
+
+
+cdef int take_row(Taking *t, Span body, uint32_t of, uint64_t *row, int act) noexcept nogil:
+    """The deps of the actor at index `of`; row: those of the one before."""
+    cdef const char *p = body.p
+    cdef const char *end
+    cdef uint64_t passed, change
+    cdef uint32_t i = 0
+    cdef Field f
+    if body.n == 0:
+        end = p
+    elif (get_field(&p, body.p + body.n, &f) != 1 or f.number != 1 or f.wire != 2
+            or p != body.p + body.n):
+        return -1
+    else:
+        p = f.s.p
+        end = p + f.s.n
+    while p < end:
+        if (not get_varint(&p, end, &passed) or not get_varint(&p, end, &change)
+                or passed >= t.n - i):
+            return -1
+        i += <uint32_t>passed
+        row[i] += <uint64_t>unzigzag(change)
+        if row[i] > t.begin[i]:
+            return -1                      # what an op had seen is applied where the op is
+        i += 1
+    for i in range(t.n if act else 0):
+        if row[i]:
+            vector_raise(&t.k.actors.v[t.slots[of]].deps, t.slots[i], row[i])
+    return 1
+
+
+cdef int take_rows(Taking *t, const char *p, const char *end, int act) noexcept nogil:
+    cdef uint64_t *row = <uint64_t*>mem_zalloc((t.n + 1) * sizeof(uint64_t))
+    cdef uint32_t of = 0
+    cdef Span body
+    cdef int r
+    while True:
+        r = get_message(&p, end, 6, &body)
+        if r == 1:
+            r = take_row(t, body, of, row, act) if of < t.n else -1
+        if r != 1:
+            break
+        of += 1
+    mem_free(row)
+    return 1 if r == 0 and of == t.n else -1
+
+
+cdef int take_head(Taking *t, Span body) noexcept nogil:
+    cdef const char *p = body.p
+    cdef const char *end = body.p + body.n
+    cdef const char *at = p
+    cdef const char *q
+    cdef uint32_t i = 0
+    cdef uint64_t stamp = 0
+    cdef Field f
+    cdef int r
+    if get_field(&p, end, &f) != 1 or f.number != 1 or f.wire != 0 or f.v != STATE_VERSION:
+        return -1
+    while True:
+        at = p
+        r = get_field(&p, end, &f)
+        if r != 1 or f.number > 4:
+            break
+        if f.number == 3 and f.wire == 1 and stamp == 0 and t.n == 0:
+            stamp = f.v
+        elif f.number != 4 or f.wire != 2 or take_actor(t, f.s) < 0:
+            return -1
+    if r == 1 and f.number == 5 and f.wire == 2:
+        q = f.s.p
+        while q < f.s.p + f.s.n:
+            if i == t.n or not get_varint(&q, f.s.p + f.s.n, &t.begin[i]) or t.begin[i] >> SEQ_BITS:
+                return -1
+            t.clock[i] = t.begin[i]
+            i += 1
+        at = p
+    if r < 0 or i != t.n or take_rows(t, at, end, 0) < 0:
+        return -1
+    take_rows(t, at, end, 1)
+    t.k.newest_stamp = max(t.k.newest_stamp, stamp)
+    t.stage = TAKING_PIECES
+    return 1
+
+
+cdef int take_end(Taking *t, Span body) noexcept nogil:
+    cdef const char *p = body.p
+    cdef const char *end = body.p + body.n
+    cdef uint64_t v[3]
+    cdef uint32_t before = 1, i
+    cdef Field f
+    cdef int r
+    memset(v, 0, sizeof(v))
+    while True:
+        r = get_field(&p, end, &f)
+        if r != 1:
+            break
+        if f.number < before or (f.number == before and before > 1):
+            return -1
+        before = f.number
+        if f.number == 1 and f.wire == 2 and take_actor(t, f.s) == 1:
+            continue
+        if f.number == 2 and f.wire == 2 and take_moved(t, f.s) == 1:
+            continue
+        if 3 <= f.number <= 5 and f.wire == (1 if f.number == 3 else 0):
+            v[f.number - 3] = f.v
+            continue
+        return -1
+    if r < 0 or v[1] != t.pieces or v[2] != t.count:
+        return -1
+    for i in range(t.n):
+        t.k.actors.v[t.slots[i]].applied = t.begin[i]
+    t.k.open.deps_changed = 1
+    t.stage = TAKING_OVER
+    return 1
+
+
+# ---- dots and stamps -----------------------------------------------------------------------------
+
+cdef int take_dot(Taking *t, uint32_t actor, uint64_t seq, uint64_t *dot,
+        uint32_t *index) noexcept nogil:
+    """From the fields: 1 and the dot, which the giver's clock covers."""
+    if actor:
+        t.at.actor = actor - 1
+    index[0] = t.at.actor
+    t.at.seq += <uint64_t>unzigzag(seq)
+    if index[0] >= t.n or t.at.seq == 0 or t.at.seq > t.clock[index[0]]:
+        return -1
+    dot[0] = make_dot(t.slots[index[0]], t.at.seq)
+    return 1
+
+
+cdef inline int take_stamp(Taking *t, int has_none, uint64_t change, int stamped,
+        uint64_t *stamp) noexcept nogil:
+    stamp[0] = 0
+    if has_none:
+        return -1 if stamped else 1
+    t.at.stamp += <uint64_t>unzigzag(change)
+    stamp[0] = t.at.stamp
+    return 1 if stamp[0] else -1
+
+
+cdef inline int new_at_place(Taking *t, uint32_t index) noexcept nogil:
+    """Is it the first time that this actor is named at the place t.places?"""
+    if t.mark[index] == t.places:
+        return 0
+    t.mark[index] = t.places
+    return 1
+
+
+cdef void next_place(Taking *t) noexcept nogil:
+    t.places += 1
+    if t.places == 0:
+        memset(t.mark, 0, t.n * sizeof(uint32_t))
+        t.places = 1
+
+
+# ---- cells ---------------------------------------------------------------------------------------
+
+cdef int value_is_sound(int sort, Span value) noexcept nogil:
+    """As no op could have left another there."""
+    cdef double score
+    if sort == SORT_SET:
+        return value.n == 0
+    if sort != SORT_ZSET:
+        return 1
+    if value.n != sizeof(score):
+        return 0
+    memcpy(&score, value.p, sizeof(score))
+    return score == score
+
+
+cdef int take_writes(Taking *t, const StateItem *x, int sort, uint64_t own,
+        Cell *to) noexcept nogil:
+    """All writes of the item; to: where they go, NULL: nowhere. own: dot of a list element's
+    insert."""
+    cdef const char *p = x.writes.p
+    cdef const char *end = x.writes.p + x.writes.n
+    cdef uint64_t dot, stamp
+    cdef uint32_t index
+    cdef StateWrite w
+    cdef Span body
+    cdef int r
+    if x.flags & ITEM_NO_WRITE:
+        return (-1 if x.value.n or x.actor or x.seq or x.stamped or x.writes.n
+                or x.flags & ITEM_KEEPS else 1)
+    next_place(t)
+    if (take_dot(t, x.actor, x.seq, &dot, &index) < 0
+            or take_stamp(t, sort == SORT_SET or dot == own, x.stamp, x.stamped, &stamp) < 0):
+        return -1
+    if not value_is_sound(sort, x.value):
+        return -1
+    new_at_place(t, index)
+    if to != NULL:
+        cell_add_write(to, dot, stamp, dot_slot(dot), W_CLEARS if sort == SORT_KEY
+                and not x.flags & ITEM_KEEPS else 0, x.value)
+    while True:
+        r = get_message(&p, end, 12, &body)
+        if r != 1:
+            return r if r else 1
+        if (decode_write(body, &w) < 0 or w.by or w.deadline or (w.keeps and sort != SORT_KEY)
+                or not value_is_sound(sort, w.value)):
+            return -1
+        if (take_dot(t, w.actor, w.seq, &dot, &index) < 0
+                or take_stamp(t, sort == SORT_SET or dot == own, w.stamp, w.stamped, &stamp) < 0):
+            return -1
+        if not new_at_place(t, index):
+            return -1
+        if to != NULL:
+            cell_add_write(to, dot, stamp, dot_slot(dot), W_CLEARS if sort == SORT_KEY
+                    and not w.keeps else 0, w.value)
+
+
+cdef int take_deadlines(Taking *t, const StateItem *x, Cell *to) noexcept nogil:
+    cdef const char *p = x.deadlines.p
+    cdef const char *end = x.deadlines.p + x.deadlines.n
+    cdef uint64_t dot, stamp
+    cdef uint32_t index
+    cdef StateWrite w
+    cdef Span body
+    cdef int r
+    next_place(t)
+    while True:
+        r = get_message(&p, end, 13, &body)
+        if r != 1:
+            return r if r else 1
+        if decode_write(body, &w) < 0 or w.value.n or w.keeps or w.by > t.n:
+            return -1
+        if (take_dot(t, w.actor, w.seq, &dot, &index) < 0
+                or take_stamp(t, 0, w.stamp, w.stamped, &stamp) < 0):
+            return -1
+        if not new_at_place(t, index):
+            return -1
+        if to != NULL:
+            vector_raise(&t.k.db[t.db].written, dot_slot(dot), dot_seq(dot))
+            cell_add_write(to, dot, stamp, t.slots[w.by - 1] if w.by else dot_slot(dot), W_NUMBER,
+                    span(<const char*>&w.deadline, 8))
+
+
+cdef int take_counters(Taking *t, const StateItem *x, Cell *to) noexcept nogil:
+    cdef const char *p = x.counters.p
+    cdef const char *end = x.counters.p + x.counters.n
+    cdef uint64_t dot
+    cdef uint32_t index
+    cdef StateCounter y
+    cdef Span body
+    cdef int r
+    next_place(t)
+    while True:
+        r = get_message(&p, end, 14, &body)
+        if r != 1:
+            return r if r else 1
+        if (decode_counter(body, &y) < 0 or take_dot(t, y.actor, y.seq, &dot, &index) < 0
+                or not new_at_place(t, index)):
+            return -1
+        if y.run >= dot_seq(dot) or (y.context and y.shown.n == 0) or y.by_actor > t.n:
+            return -1
+        if (y.cancelled_seq == 0) != (y.by_actor == 0) or (y.by_actor == 0) != (y.by_seq == 0):
+            return -1
+        if y.by_seq and y.by_seq > t.clock[y.by_actor - 1]:
+            return -1
+        if (y.cancelled_seq == 0 and (y.cancelled.whole or y.cancelled.fraction.n
+                or y.cancelled.exact.n)):
+            return -1
+        if to != NULL:
+            put_counter(t, dot, &y, to)
+
+
+cdef void put_counter(Taking *t, uint64_t dot, const StateCounter *y, Cell *to) noexcept nogil:
+    cdef Database *d = &t.k.db[t.db]
+    cdef Count *x = <Count*>mem_zalloc(sizeof(Count))
+    cdef Count **at = &to.counts
+    x.actor = dot_slot(dot)
+    x.seq = dot_seq(dot)
+    x.run_seq = x.seq - y.run
+    x.run_index = y.run_index
+    x.wide = <uint16_t>y.wide
+    number_take(&x.total, &y.total)
+    if y.cancelled_seq:
+        x.cancelled_seq = y.cancelled_seq
+        x.cancelled_by = make_dot(t.slots[y.by_actor - 1], y.by_seq)
+        number_take(&x.cancelled, &y.cancelled)
+    if y.shown.n:
+        x.shown = <Shown*>mem_alloc(sizeof(Shown))
+        x.shown.context = y.context
+        memcpy(x.shown.number, y.shown.p, EXTENDED)
+    d.counted.entries += 1
+    d.counted.exact += number_room(&x.total)
+    d.counted.tombstones += is_tombstone(x)
+    vector_raise(&d.written, x.actor, x.seq)
+    while at[0] != NULL and t.k.actors.v[at[0].actor].rank < t.k.actors.v[x.actor].rank:
+        at = &at[0].next
+    x.next = at[0]
+    at[0] = x
+
+
+cdef int take_cell(Taking *t, const StateItem *x, int sort, Cell *to) noexcept nogil:
+    """Everything at the item's place but its deadline, which goes between writes and counter
+    entries."""
+    cdef Write *w
+    if to != NULL:
+        to.writes = NULL
+        to.counts = NULL
+    if take_writes(t, x, sort, 0, to) < 0:
+        return -1
+    w = to.writes if to != NULL else NULL
+    while w != NULL:
+        vector_raise(&t.k.db[t.db].written, dot_slot(w.dot), dot_seq(w.dot))
+        w = w.next
+    return 1
+
+
+# ---- keys ----------------------------------------------------------------------------------------
+
+cdef void close_key(Taking *t) noexcept nogil:
+    """Its collections have got what the piece had for them."""
+    cdef Database *d = &t.k.db[t.db]
+    if t.e != NULL:
+        reencode(t.k, &d.table, &d.live, t.e, t.was_live)
+    t.e = NULL
+    t.c = NULL
+
+
+cdef int take_key(Taking *t, const StateItem *x, int act) noexcept nogil:
+    cdef Kernel *k = t.k
+    cdef Database *d
+    cdef Element *e = NULL
+    cdef Cell value, deadline
+    cdef uint32_t hash, flags
+    cdef uint64_t dot, stamp
+    cdef uint32_t index
+    cdef int was_live, has_value, has_deadline
+    if x.stride or x.gaps.n or x.values.n or x.flags & ITEM_BACKWARDS:
+        return -1
+    close_key(t)
+    t.keyed = 1
+    t.db = x.db
+    t.key = x.name
+    if not act:
+        return (1 if take_cell(t, x, SORT_KEY, NULL) == 1 and take_deadlines(t, x, NULL) == 1
+                and take_counters(t, x, NULL) == 1 else -1)
+    d = &k.db[x.db]
+    hash = key_hash(k, x.name.p, x.name.n)
+    e = table_find(&d.table, x.name.p, x.name.n, hash)
+    flags = E_PLAIN if x.flags & ITEM_KEEPS else E_PLAIN | E_CLEARS
+    if (e == NULL and not x.flags & ITEM_NO_WRITE and x.writes.n == 0 and x.deadlines.n == 0
+            and x.counters.n == 0):
+        take_dot(t, x.actor, x.seq, &dot, &index)
+        take_stamp(t, 0, x.stamp, x.stamped, &stamp)
+        put_plain(k, &d.table, &d.live, x, hash, flags, dot, stamp)
+        vector_raise(&d.written, dot_slot(dot), dot_seq(dot))
+        return 1
+    has_value = (not x.flags & ITEM_NO_WRITE or x.counters.n) and (e == NULL
+            or not e.meta & (E_PLAIN | E_CELL))
+    has_deadline = x.deadlines.n and (e == NULL or not e.meta & E_ENTRY
+            or cell_empty(&element_entry(e).deadline))
+    value.writes = deadline.writes = NULL
+    value.counts = deadline.counts = NULL
+    take_cell(t, x, SORT_KEY, &value if has_value else NULL)
+    take_deadlines(t, x, &deadline if has_deadline else NULL)
+    take_counters(t, x, &value if has_value else NULL)
+    if not has_value and not has_deadline:
+        return 1
+    if e == NULL:
+        e = element_new(k, x.name, hash, 0, 0)
+        table_add(&d.table, e)
+    was_live = element_live(e)
+    if has_value:
+        e = open_cell(k, &d.table, e)
+        element_cell(e)[0] = value
+    if has_deadline:
+        e = open_entry(k, x.db, e)
+        element_entry(e).deadline = deadline
+    reencode(k, &d.table, &d.live, e, was_live)
+    return 1
+
+
+cdef Element *put_plain(Kernel *k, Table *table, size_t *live, const StateItem *x, uint32_t hash,
+        uint32_t flags, uint64_t dot,
+                        uint64_t stamp) noexcept nogil:
+    cdef Element *e = element_new(k, x.name, hash, flags, x.value.n)
+    copy_span(element_value(e), x.value)
+    e.dot = dot
+    element_put_stamp(e, stamp)
+    table_add(table, e)
+    live[0] += 1
+    return e
+
+
+# ---- collections ---------------------------------------------------------------------------------
+
+cdef void open_for(Taking *t, int type) noexcept nogil:
+    """t.c is the collection of this type under the key, t.e the key."""
+    cdef Kernel *k = t.k
+    cdef Element *e = t.e
+    if t.c != NULL and t.c.type == type:
+        return
+    if e == NULL:
+        e = key_find(k, t.db, t.key)
+        if e == NULL:
+            e = element_new(k, t.key, key_hash(k, t.key.p, t.key.n), 0, 0)
+            table_add(&k.db[t.db].table, e)
+        t.was_live = element_live(e)
+        t.e = open_entry(k, t.db, e)
+    t.c = collection_open(k, element_entry(t.e), type)
+
+
+cdef void note_dot(Taking *t, uint64_t dot) noexcept nogil:
+    """Of a write in t.c."""
+    cdef Applying op
+    op.slot = dot_slot(dot)
+    op.seq = dot_seq(dot)
+    note_written(&op, t.c)
+    vector_raise(&t.k.db[t.db].written, op.slot, op.seq)
+
+
+cdef int take_member(Taking *t, const StateItem *x, int sort, int act) noexcept nogil:
+    cdef Kernel *k = t.k
+    cdef Element *m
+    cdef Cell cell
+    cdef Write *w
+    cdef uint64_t dot, stamp
+    cdef uint32_t hash, index
+    if (not t.keyed or x.db or x.stride or x.gaps.n or x.values.n or x.deadlines.n
+            or x.flags & ~<uint32_t>ITEM_NO_WRITE):
+        return -1
+    if x.flags & ITEM_NO_WRITE and x.counters.n == 0:
+        return -1
+    if not act:
+        return 1 if take_cell(t, x, sort, NULL) == 1 and take_counters(t, x, NULL) == 1 else -1
+    open_for(t, sort - 1)
+    hash = key_hash(k, x.name.p, x.name.n)
+    m = table_find(&t.c.table, x.name.p, x.name.n, hash)
+    if m != NULL:
+        take_cell(t, x, sort, NULL)
+        take_counters(t, x, NULL)
+        return 1
+    if not x.flags & ITEM_NO_WRITE and x.writes.n == 0 and x.counters.n == 0:
+        take_dot(t, x.actor, x.seq, &dot, &index)
+        take_stamp(t, sort == SORT_SET, x.stamp, x.stamped, &stamp)
+        m = put_plain(k, &t.c.table, &t.c.live, x, hash, E_PLAIN | E_BARE if sort == SORT_SET
+                else E_PLAIN, dot, stamp)
+        index_member(k, t.c, m)
+        note_dot(t, dot)
+        return 1
+    take_cell(t, x, sort, &cell)
+    take_counters(t, x, &cell)
+    m = element_new(k, x.name, hash, E_CELL, 0)
+    element_cell(m)[0] = cell
+    table_add(&t.c.table, m)
+    w = cell.writes
+    m = reencode(k, &t.c.table, &t.c.live, m, 0)
+    index_member(k, t.c, m)
+    if m.meta & E_PLAIN:
+        note_dot(t, m.dot)
+        return 1
+    while w != NULL:
+        note_dot(t, w.dot)
+        w = w.next
+    return 1
+
+
+# ---- lists ---------------------------------------------------------------------------------------
+
+cdef int take_step_dot(Taking *t, const char **p, const char *end, uint32_t *index, uint64_t *dot,
+        uint32_t *at) noexcept nogil:
+    """index NO_ACTOR: the actor stands here, and is left there."""
+    cdef uint64_t v, seq
+    if index[0] == NO_ACTOR:
+        if not get_varint(p, end, &v) or v >= t.n:
+            return -1
+        index[0] = <uint32_t>v
+    if not get_varint(p, end, &seq) or seq == 0 or seq >> SEQ_BITS or not get_index(p, end, at):
+        return -1
+    dot[0] = make_dot(t.slots[index[0]], seq)
+    return 1
+
+
+cdef int take_position(Taking *t, Span name, uint32_t *own) noexcept nogil:
+    """Leaves the steps in t.steps, and the index of the last one's own actor in *own."""
+    cdef const char *p = name.p
+    cdef const char *end = name.p + name.n
+    cdef uint32_t depth = 0, index
+    cdef uint64_t v
+    cdef uint8_t flags
+    cdef Step s
+    t.steps.n = 0
+    while p < end:
+        memset(&s, 0, sizeof(Step))
+        flags = <uint8_t>p[0]
+        p += 1
+        depth += 1
+        if ((flags != 0 and flags != STEP_RUN_IS_OWN and flags != STEP_RUN_OF_OWN)
+                or depth > MAX_STEPS):
+            return -1
+        if not get_varint(&p, end, &v):
+            return -1
+        s.major = unzigzag(v)
+        if not get_varint(&p, end, &v):
+            return -1
+        s.offset = unzigzag(v)
+        own[0] = NO_ACTOR
+        if take_step_dot(t, &p, end, own, &s.own, &s.own_index) < 0:
+            return -1
+        s.run = s.own
+        s.run_index = s.own_index
+        if flags != STEP_RUN_IS_OWN:
+            index = own[0] if flags else NO_ACTOR
+            if take_step_dot(t, &p, end, &index, &s.run, &s.run_index) < 0:
+                return -1
+        buffer_add(&t.steps, &s, sizeof(Step))
+    return 1 if depth and s.major > INT64_MIN else -1
+
+
+cdef void put_packed(Taking *t, Span value) noexcept nogil:
+    """An element at the position in t.steps, unless it is there."""
+    cdef Collection *c = t.c
+    cdef Span position = span(t.steps.p, t.steps.n)
+    cdef size_t rank = 0
+    cdef uint32_t i = 0
+    cdef int found = 0
+    cdef Block *b = order_search(&c.order, position, &rank)
+    if b != NULL:
+        i = block_search(&t.k.actors, b, position, &found)
+    else:
+        rank = 0
+    if found:
+        return
+    list_put(c, b, rank, i, position, value)
+    c.live = c.order.n
+    note_dot(t, position_steps(position)[position_depth(position) - 1].own)
+
+
+cdef void put_single(Taking *t, Cell *cell) noexcept nogil:
+    cdef Collection *c = t.c
+    cdef Span position = span(t.steps.p, t.steps.n)
+    cdef size_t rank = 0
+    cdef uint32_t i = 0
+    cdef int found = 0
+    cdef Write *w = cell.writes
+    cdef Block *b = order_search(&c.order, position, &rank)
+    cdef Block *single
+    if b != NULL:
+        i = block_search(&t.k.actors, b, position, &found)
+    else:
+        rank = 0
+    if found:
+        cell_free(cell)
+        return
+    if b != NULL:
+        b = list_cut(c, rank, b, i)
+        if i:
+            rank += b.n
+    single = block_new(position, span(NULL, 0))
+    single.cell = cell[0]
+    order_insert_at(&c.order, rank, block_item(single))
+    c.live = c.order.n
+    while w != NULL:
+        note_dot(t, w.dot)
+        w = w.next
+
+
+cdef int take_list(Taking *t, const StateItem *x, int act) noexcept nogil:
+    cdef const char *p = x.values.p
+    cdef const char *end = x.values.p + x.values.n
+    cdef const char *g = x.gaps.p
+    cdef const char *gaps_end = x.gaps.p + x.gaps.n
+    cdef uint32_t own, depth, n = 0
+    cdef uint64_t index, seqs, offsets, seq
+    cdef Cell cell
+    cdef Span value
+    cdef Step *s
+    cdef Gap gap
+    cdef int r
+    if (not t.keyed or x.db or x.deadlines.n or x.counters.n or x.flags & ~<uint32_t>ITEM_BACKWARDS
+            or take_position(t, x.name, &own) < 0):
+        return -1
+    depth = <uint32_t>(t.steps.n // sizeof(Step))
+    s = <Step*>t.steps.p + depth - 1
+    if act:
+        open_for(t, T_LIST)
+    if x.values.n == 0:
+        if x.flags or x.stride or x.gaps.n:
+            return -1
+        cell.writes = NULL
+        cell.counts = NULL
+        if take_writes(t, x, SORT_LIST, s.own, &cell if act else NULL) < 0:
+            return -1
+        if act:
+            put_single(t, &cell)
+        return 1
+    if x.value.n or x.actor or x.seq or x.stamped or x.writes.n:
+        return -1
+    while True:
+        r = get_message(&p, end, 11, &value)
+        if r != 1:
+            break
+        if n:
+            offsets = <uint64_t>offset_step(depth)
+            index = 0
+            if x.stride:
+                seqs = x.stride - 1
+                index = 0 if seqs else <uint64_t>s.own_index + 1
+            else:
+                if not get_varint(&g, gaps_end, &seqs):
+                    return -1
+                if seqs & 1:
+                    if (not get_varint(&g, gaps_end, &index)
+                            or not get_varint(&g, gaps_end, &offsets)):
+                        return -1
+                elif seqs == 0:
+                    index = <uint64_t>s.own_index + 1
+                seqs >>= 1
+            if index >> 32 or seqs >> SEQ_BITS or dot_seq(s.own) + seqs > t.clock[own]:
+                return -1
+            s.own += seqs
+            s.own_index = <uint32_t>index
+            s.offset = <int64_t>(<uint64_t>s.offset + (0 - offsets if x.flags else offsets))
+        elif dot_seq(s.own) > t.clock[own]:
+            return -1
+        n += 1
+        if act:
+            put_packed(t, value)
+            s = <Step*>t.steps.p + depth - 1
+    return -1 if r < 0 or g != gaps_end or (n == 1 and (x.stride or x.flags)) else 1
+
+
+# ---- the stream ----------------------------------------------------------------------------------
+
+cdef int take_items(Taking *t, const char *p, const char *end, int act) noexcept nogil:
+    cdef StateItem x
+    cdef Span body
+    cdef int sort, r
+    memset(&t.at, 0, sizeof(Told))
+    t.at.actor = NO_ACTOR
+    t.keyed = 0
+    while True:
+        r = get_message(&p, end, 3, &body)
+        if r != 1:
+            break
+        if decode_item(body, &x) < 0:
+            r = -1
+            break
+        if x.sort == t.at.sort and x.sort:
+            r = -1                         # it would go without saying
+            break
+        sort = t.at.sort = x.sort if x.sort else t.at.sort
+        if sort == SORT_KEY:
+            r = take_key(t, &x, act)
+        elif sort == SORT_LIST:
+            r = take_list(t, &x, act)
+        else:
+            r = take_member(t, &x, sort, act) if sort else -1
+        if r < 0:
+            break
+        t.count += act
+    close_key(t)
+    return r
+
+
+cdef int take_piece(Taking *t, Span body) noexcept nogil:
+    cdef const char *p = body.p
+    cdef const char *end = body.p + body.n
+    cdef const char *at = p
+    cdef uint32_t before = 1
+    cdef Field f
+    cdef int r
+    while True:
+        at = p
+        r = get_field(&p, end, &f)
+        if r != 1 or f.number == 3:
+            break
+        if f.number < before or (f.number == before and before == 2) or f.wire != 2:
+            return -1
+        before = f.number
+        if f.number > 2 or (take_actor(t, f.s) if f.number == 1 else take_moved(t, f.s)) < 0:
+            return -1
+    if r != 1 or take_items(t, at, end, 0) < 0:
+        return -1
+    take_items(t, at, end, 1)
+    t.pieces += 1
+    return 1
+
+
+cdef int take(Taking *t, Span payload) noexcept nogil:
+    cdef const char *p = payload.p
+    cdef const char *end = payload.p + payload.n
+    cdef Field f
+    cdef int r = -1
+    if get_field(&p, end, &f) == 1 and f.wire == 2 and p == end:
+        if (f.number != 1 and t.stage == TAKING_HEAD or f.number == 1 and t.stage != TAKING_HEAD
+                or t.stage > TAKING_PIECES):
+            r = 0
+        elif f.number == 1:
+            r = take_head(t, f.s)
+        elif f.number == 2:
+            r = take_piece(t, f.s)
+        elif f.number == 3:
+            r = take_end(t, f.s)
+    if r != 1:
+        t.stage = TAKING_BROKEN
+    return r
