@@ -805,7 +805,7 @@ FAULTS = [
           "        self._gone += 1\n"),
     Fault("a client that has gone kept waiting for peers",
           COMMANDS + "server.py",
-          "replication/test_service.py::test_who_waits_for_replicas_and_leaves_is_forgotten",
+          "commands/test_server.py::test_who_waits_no_longer_is_not_kept",
           "        token.ended = sync.when_acknowledged(",
           "        sync.when_acknowledged("),
     Fault("log: a torn tail kept",
