@@ -168,9 +168,11 @@ def test_a_damaged_one_is_passed_over(tmp_path, cut):
     node, loop = node_with(tmp_path)
     loop.checkpoints.begin()
     assert loop.finish() is None
-    digest, size = node.digest(), checkpoint_path(tmp_path, 1).stat().st_size
+    found = checkpoint.open_checkpoint(tmp_path, 1, "a")
+    digest, size = node.digest(), found.size
+    between = [found.begin, *(after for _, after in checkpoint.read_records(found))][:-1]
     node.close()
-    for at in sorted({0, 8, 9, 20, *range(30, size, 97), size - 1}):
+    for at in sorted({0, 8, 9, 20, *range(30, size, 97), *between, size - 1}):
         folder = tmp_path.parent / f"{tmp_path.name}-{cut}-{at}"
         shutil.copytree(tmp_path, folder)
         damaged(checkpoint_path(folder, 1), at, cut)
