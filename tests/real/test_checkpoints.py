@@ -38,8 +38,8 @@ def checkpoints(server) -> list[str]:
 def test_a_killed_server_comes_back_from_checkpoint_and_log(server):
     a = server()
     fill(a, 20_000)
-    rng, counts, epoch = random.Random(5), [0] * 4, 0
-    for turn in range(ROUNDS):
+    rng = random.Random(5)
+    for _ in range(ROUNDS):
         load = Load(a)
         before = [int(a("GET", f"count{i}") or 0) for i in range(4)]
         time.sleep(rng.random() / 5)
