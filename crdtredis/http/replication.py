@@ -80,6 +80,9 @@ class Replication:
         try:
             await response.prepare(request)
             await PushReceiver(self.sessions, session, request.transport).ended
+        except ConnectionError:
+            # the caller has hung up before it had its 101: nobody is there to be told
+            pass
         finally:
             self._streams -= 1
         return response

@@ -1,9 +1,11 @@
 """The replication routes as bytes of HTTP: which requests are refused, with which status and
 code."""
 import asyncio
+import contextlib
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from crdtredis.http import replication
 from crdtredis.replication.stream import UPGRADE
@@ -95,3 +97,27 @@ def test_a_stream_wants_its_upgrade_and_a_session(upgrade, session, status):
                                     "Connection: close\n")
             assert found.startswith(f"HTTP/1.1 {status} ".encode())
     asyncio.run(asyncio.wait_for(body(), 60))
+
+
+def test_a_caller_that_hangs_up_before_its_stream_begins_is_no_error(monkeypatch, caplog):
+    prepare = web.StreamResponse.prepare
+
+    async def after_it_hung_up(response, request):
+        request.transport.abort()
+        return await prepare(response, request)
+
+    async def body():
+        async with Network(2) as (a, b):
+            await all_up(a, b)
+            session = b.sessions.by_replica["a"].key
+            monkeypatch.setattr(web.StreamResponse, "prepare", after_it_hung_up)
+            reader, writer = await asyncio.open_connection("127.0.0.1", b.port)
+            writer.write("GET /replication/stream HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                         f"Upgrade: {UPGRADE}\r\nX-Replica: a\r\n"
+                         f"X-Session: {session:x}\r\n\r\n".encode())
+            with contextlib.suppress(ConnectionError):          # the end, or a reset
+                assert await reader.read() == b""
+            writer.close()
+            monkeypatch.undo()
+    asyncio.run(asyncio.wait_for(body(), 60))
+    assert not [r for r in caplog.records if r.levelname == "ERROR"]
