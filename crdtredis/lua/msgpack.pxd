@@ -1,0 +1,3 @@
+# cmsgpack: MessagePack from and to Lua values.
+
+cdef void push_msgpack(lua_State *L) noexcept nogil
