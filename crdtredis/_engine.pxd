@@ -10,6 +10,7 @@ cdef struct Call
 cdef struct Client
 cdef struct Command
 cdef struct Dispatch
+cdef struct ScriptRun
 cdef struct Wait
 cdef struct Watched
 
@@ -27,6 +28,7 @@ include "engine/client.pxd"
 include "engine/session.pxd"
 include "engine/execute.pxd"
 include "engine/transaction.pxd"
+include "engine/scripting.pxd"
 include "engine/executor.pxd"
 include "engine/connection.pxd"
 include "engine/input.pxd"

@@ -14,6 +14,7 @@
 #   session       what Python commands see of a client; replies they defer
 #   execute       from argv to reply: which command it is, and whether it may run
 #   transaction   EXEC
+#   scripting     what a script may call, and what others see while one runs
 #   executor      the command table and settings of one replica: all of the above, with no socket
 #   connection    the connections: lists, their part in an iteration, their end
 #   input         read, parse, run
@@ -40,6 +41,7 @@ include "engine/client.pxi"
 include "engine/session.pxi"
 include "engine/execute.pxi"
 include "engine/transaction.pxi"
+include "engine/scripting.pxi"
 include "engine/executor.pxi"
 include "engine/connection.pxi"
 include "engine/input.pxi"

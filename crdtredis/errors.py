@@ -56,8 +56,36 @@ CLOCK_AHEAD = ("CLOCKAHEAD Writes are refused: timestamps here are ahead of the 
 TOO_LARGE = "ERR operation too large"
 UNSOUND_RESULT = ("ERR a result of this command is none that replicas could be told, and was not "
                   "stored")
+BUSY_SCRIPT = ("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN "
+               "NOSAVE.")
 # a Python command failed in a way nobody foresaw; the log has the traceback
 INTERNAL = "ERR internal error"
+
+# ---- scripts -------------------------------------------------------------------------------------
+NO_SCRIPT = "NOSCRIPT No matching script. Please use EVAL."
+NO_SCRIPT_RUNS = "NOTBUSY No scripts in execution right now."
+SCRIPT_UNKILLABLE = ("UNKILLABLE Sorry the script already executed write commands against the "
+                     "dataset. You can either wait the script termination or kill the server in a "
+                     "hard way using the SHUTDOWN NOSAVE command.")
+SCRIPT_UNKNOWN = "ERR Unknown Redis command called from script"
+SCRIPT_ARITY = "ERR Wrong number of args calling Redis command from script"
+NOT_FROM_SCRIPT = "ERR This Redis command is not allowed from script"
+SCRIPT_READ_ONLY_TEXT = "ERR Write commands are not allowed from read-only scripts."
+SCRIPT_WRITES = "ERR Can not execute a script with write flag using *_ro command."
+SCRIPT_OUT_OF_MEMORY = ("OOM allow-oom flag is not set on the script, can not run it when used "
+                        "memory > 'maxmemory'")
+SCRIPT_COMPILE = "ERR Error compiling script (new function): %.400s"
+SCRIPT_TOO_LONG = "ERR script is too long"
+SCRIPT_UNAVAILABLE = "ERR scripts are not available: %.300s"
+SCRIPT_FLUSH = "ERR SCRIPT FLUSH only support SYNC|ASYNC option"
+SCRIPT_DEBUG = "ERR Use SCRIPT DEBUG YES/SYNC/NO"
+SCRIPT_NO_DEBUG = "ERR scripts cannot be debugged here"
+KEYS_NEGATIVE = "ERR Number of keys can't be negative"
+KEYS_TOO_MANY = "ERR Number of keys can't be greater than number of args"
+SHEBANG_INVALID = "ERR Invalid script shebang"
+SHEBANG_ENGINE = "ERR Unexpected engine in script shebang: %.128s"
+SHEBANG_OPTION = "ERR Unknown lua shebang option: %.128s"
+SHEBANG_FLAG = "ERR Unexpected flag in script shebang: %.128s"
 
 # ---- requests that cannot be parsed --------------------------------------------------------------
 INVALID_MULTIBULK_LENGTH = "ERR Protocol error: invalid multibulk length"

@@ -166,6 +166,13 @@ def clients(x: Any) -> Fields:
     }
 
 
+def scripts(x: Any) -> dict[str, int]:
+    """What the cache of scripts holds; nothing before the first script."""
+    if x.scripts is None:
+        return dict.fromkeys(("scripts", "text_bytes", "evicted", "vm_bytes"), 0)
+    return x.scripts.stats()
+
+
 @section
 def memory(x: Any) -> Fields:
     used = x.replica.stats()["memory"]
@@ -176,6 +183,7 @@ def memory(x: Any) -> Fields:
     # kernel counts none. What beside the data and the process itself takes memory (buffers,
     # replication, gaps between allocations) is told as fragmentation.
     expected = used + STARTUP_RSS
+    lua = scripts(x)
     return {
         "used_memory": used, "used_memory_human": human(used), "used_memory_rss": rss,
         "used_memory_rss_human": human(rss),
@@ -184,9 +192,14 @@ def memory(x: Any) -> Fields:
         "used_memory_startup": STARTUP_RSS, "used_memory_dataset": used,
         "used_memory_dataset_perc": "100.00%",
         "total_system_memory": total, "total_system_memory_human": human(total),
-        "used_memory_lua": 0, "used_memory_lua_human": "0B", "used_memory_scripts": 0,
-        "used_memory_scripts_human": "0B",
-        "number_of_cached_scripts": 0, "maxmemory": limit, "maxmemory_human": human(limit),
+        "used_memory_vm_eval": lua["vm_bytes"], "used_memory_lua": lua["vm_bytes"],
+        "used_memory_lua_human": human(lua["vm_bytes"]),
+        "used_memory_scripts_eval": lua["text_bytes"], "number_of_cached_scripts": lua["scripts"],
+        "number_of_functions": 0, "number_of_libraries": 0, "used_memory_vm_functions": 0,
+        "used_memory_vm_total": lua["vm_bytes"],
+        "used_memory_vm_total_human": human(lua["vm_bytes"]), "used_memory_functions": 0,
+        "used_memory_scripts": lua["text_bytes"],
+        "used_memory_scripts_human": human(lua["text_bytes"]), "maxmemory": limit, "maxmemory_human": human(limit),
         "maxmemory_policy": "noeviction",
         "mem_fragmentation_ratio": f"{rss / expected if expected else 0:.2f}",
         "mem_fragmentation_bytes": max(0, rss - expected),
@@ -254,7 +267,7 @@ def stats(x: Any) -> Fields:
         "sync_partial_ok": peer_total(x, "pulls"),
         "sync_partial_err": 0, "expired_keys": replica["expired"], "expired_stale_perc": "0.00",
         "expired_time_cap_reached_count": 0,
-        "evicted_keys": 0, "evicted_clients": 0, "keyspace_hits": counts["hits"],
+        "evicted_keys": 0, "evicted_clients": 0, "evicted_scripts": scripts(x)["evicted"], "keyspace_hits": counts["hits"],
         "keyspace_misses": counts["misses"], "pubsub_channels": 0,
         "pubsub_patterns": 0, "pubsubshard_channels": 0, "latest_fork_usec": 0, "total_forks": 0,
         "migrate_cached_sockets": 0,

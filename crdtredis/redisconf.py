@@ -36,11 +36,11 @@ NO_EFFECT = frozenset("""
     active-defrag-ignore-bytes active-defrag-max-scan-fields active-defrag-threshold-lower
     active-defrag-threshold-upper active-expire-effort always-show-logo aof-load-truncated
     aof-rewrite-incremental-fsync aof-timestamp-enabled aof_rewrite_cpulist appenddirname
-    appendfilename bgsave_cpulist bind-source-addr bio_cpulist busy-reply-threshold
+    appendfilename bgsave_cpulist bind-source-addr bio_cpulist
     client-query-buffer-limit cluster-enabled crash-log-enabled crash-memcheck-enabled dbfilename
     disable-thp dynamic-hz enable-module-command enable-protected-configs io-threads
     io-threads-do-reads jemalloc-bg-thread latency-tracking latency-tracking-info-percentiles
-    lazyfree-lazy-user-flush loadmodule locale-collate lua-time-limit masterauth masteruser
+    lazyfree-lazy-user-flush loadmodule locale-collate masterauth masteruser
     maxmemory-clients maxmemory-eviction-tenacity min-replicas-max-lag min-replicas-to-write
     notify-keyspace-events oom-score-adj oom-score-adj-values proc-title-template
     propagation-error-behavior rdb-del-sync-files rdb-save-incremental-fsync repl-backlog-size

@@ -524,6 +524,8 @@ class Server:
         elif name == "client_output_buffer_limit":
             engine.output_hard, engine.output_soft, engine.output_soft_seconds = next(
                     v[1:] for v in value if v[0] == "normal")
+        elif name in ("busy_reply_threshold", "script_memory"):
+            setattr(executor, name, value)
         elif name in ("slowlog_log_slower_than", "slowlog_max_len"):
             executor.set_slowlog(config.slowlog_log_slower_than, config.slowlog_max_len)
         elif name in ENCODING_LIMITS:

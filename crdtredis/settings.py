@@ -226,6 +226,12 @@ SETTINGS: tuple[Setting, ...] = (
         S("slowlog_max_len", Int(0, 1_000_000), 128, "Entries that SLOWLOG keeps.", live=True),
         S("latency_monitor_threshold", Int(0, 2**31 - 1, "milliseconds"), 0,
           "LATENCY takes events slower than this; 0: none.", live=True),
+        S("busy_reply_threshold", Int(0, 2**31 - 1, "milliseconds"), 5000,
+          "A script that runs for longer is slow: other clients are told BUSY, and SCRIPT KILL may "
+          "end it; 0: never.", live=True, aliases=("lua-time-limit",)),
+        S("script_memory", Size("1mb", "64gb"), 256 * 1024**2,
+          "Memory that Lua scripts may hold together. What has grown beyond it is an error of the "
+          "script.", live=True),
         S("enable_debug_command", Choice("no", "yes", "local"), "no",
           "Who may use DEBUG, which can make the server stand still: nobody, everybody, clients of "
           "this machine."),

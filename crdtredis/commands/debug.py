@@ -23,6 +23,8 @@ PROTOCOL <string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|t
     Answers with a value of this type: for tests of clients.
 SET-ACTIVE-EXPIRE <0|1>
     Whether expired keys, which nobody sees, are removed.
+SET-DISABLE-DENY-SCRIPTS <0|1>
+    Whether scripts may call the commands that are not for them.
 SLEEP <seconds>
     Stands still for so long; fractions are allowed.
 HELP
@@ -57,6 +59,11 @@ def debug_set_active_expire(session, arg: bytes):
     return OK
 
 
+def debug_set_disable_deny_scripts(session, arg: bytes):
+    session.executor.scripts_run_all = arg != b"0"
+    return OK
+
+
 def debug_log(session, arg: bytes):
     log.warning("DEBUG LOG: %s", arg[:1024].decode("utf-8", "backslashreplace"))
     return OK
@@ -85,7 +92,9 @@ def is_local(address: str) -> bool:
     return port == "0" or is_loopback(host.strip("[]"))
 
 
-DEBUG = {b"SLEEP": debug_sleep, b"SET-ACTIVE-EXPIRE": debug_set_active_expire, b"LOG": debug_log,
+DEBUG = {b"SLEEP": debug_sleep, b"SET-ACTIVE-EXPIRE": debug_set_active_expire,
+         b"SET-DISABLE-DENY-SCRIPTS": debug_set_disable_deny_scripts,
+         b"LOG": debug_log,
          b"ERROR": debug_error, b"PROTOCOL": debug_protocol}
 
 

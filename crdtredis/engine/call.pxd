@@ -22,6 +22,9 @@ cdef enum ClientFlag:
     CLIENT_WROTE = 4096     # it made an op in this iteration: its replies wait for the log
     CLIENT_POSTPONED = 8192 # its next command waits for the end of CLIENT PAUSE
     CLIENT_UNIX = 16384     # connected over the Unix socket
+    CLIENT_SCRIPT = 32768   # the one whom a script's commands see
+    # the error it is replied with was counted when a command of its script made it
+    CLIENT_COUNTED = 65536
 
 # One client as commands see it. A Conn (connection.pxd) begins with one; a Session without a socket
 # owns one.

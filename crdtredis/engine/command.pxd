@@ -22,6 +22,8 @@ cdef enum CommandFlag:
     C_CONTAINER = 16384     # has subcommands, which are found as "name|sub"
     C_EXEC = 32768          # EXEC: what its queued commands are refused for, it is refused for
     C_SUBCOMMAND = 65536    # found through its container only: "config|get" itself names nothing
+    C_ALLOW_BUSY = 262144   # allowed while a script runs for long
+    C_MAY_REPLICATE = 524288        # it may call what writes: EVAL
     C_ONE_CHANGE = 131072   # Redis counts it as one change, however many effects it takes here
 
 cdef enum:

@@ -20,6 +20,7 @@ cdef enum Guard:
     GUARD_OOM = 4           # there is a max_memory to compare with
     GUARD_PAUSE_ALL = 8     # CLIENT PAUSE
     GUARD_PAUSE_WRITE = 16
+    GUARD_BUSY = 64         # a script runs for long
     GUARD_CLOCK = 32        # stamps run ahead of the clock: see check_clock
 
 # Up to where OBJECT ENCODING calls a collection small: Redis's settings, which hold nothing
@@ -57,6 +58,17 @@ cdef struct Waiting:
     Span *argv              # of the command that is run again
     int argv_cap
 
+# Scripts (scripting.pxi).
+cdef struct Scripting:
+    ScriptRun *run          # the one that runs, else NULL
+    Client *client          # whom its commands see; NULL before the first script
+    void *cache             # what commands/scripting.pyx keeps here, owned by the Executor
+    int64_t busy_ms         # after so long a script is slow; 0: never
+    size_t memory           # bytes that scripts may hold
+    int all_commands        # they may call also what is not for scripts: DEBUG
+    # other clients are served while a script runs; NULL without a loop
+    void (*serve_others)(void *loop) noexcept nogil
+
 cdef struct Dispatch:
     Kernel *kernel
     CommandTable table
@@ -81,6 +93,7 @@ cdef struct Dispatch:
     # Clients.
     uint64_t newest_client  # id
     Waiting waiting
+    Scripting scripting
     ClientPort port
     # Python: borrowed references, and what it left behind.
     Gil gil

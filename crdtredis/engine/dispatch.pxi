@@ -71,7 +71,10 @@ cdef void count_error(Dispatch *d, const char *p, size_t n) noexcept nogil:
 cdef inline void count_reply(Dispatch *d, Client *client, Command *cmd, size_t at) noexcept nogil:
     if client.reply.buf.n > at and client.reply.buf.p[at] == c'-':
         cmd.failed += 1
-        count_error(d, client.reply.buf.p + at, client.reply.buf.n - at)
+        if client.flags & CLIENT_COUNTED:
+            client.flags &= ~<uint32_t>CLIENT_COUNTED
+        else:
+            count_error(d, client.reply.buf.p + at, client.reply.buf.n - at)
 
 
 # ---- replies -------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@
 # authenticated and not in MULTI, nothing wrong with the server, it costs one hash look-up, one test
 # of flags and the handler.
 #
-# The order in which a command is refused is Redis's: unknown, arity, NOAUTH, not in MULTI, OOM,
+# The order in which a command is refused is Redis's: unknown, arity, NOAUTH, not in MULTI, BUSY, OOM,
 # MISCONF, LOADING; then our CLOCKAHEAD; then MULTI queues it. A refusal while queueing spoils the
 # transaction: EXEC replies EXECABORT.
 
@@ -16,9 +16,9 @@ from libc.string cimport memcmp, memcpy
 
 from crdtredis._core cimport mem_used
 from crdtredis._resp cimport reply_error, reply_simple
-from crdtredis.errors cimport (CLOCK_AHEAD, EXEC_REFUSED, LOADING, NOT_IN_TRANSACTION, NO_AUTH,
-                               OUT_OF_MEMORY, TOO_LARGE, UNKNOWN_COMMAND, UNKNOWN_SUBCOMMAND,
-                               WRONG_ARITY)
+from crdtredis.errors cimport (BUSY_SCRIPT, CLOCK_AHEAD, EXEC_REFUSED, LOADING,
+                               NOT_IN_TRANSACTION, NO_AUTH, OUT_OF_MEMORY, TOO_LARGE,
+                               UNKNOWN_COMMAND, UNKNOWN_SUBCOMMAND, WRONG_ARITY)
 
 cdef enum:
     TEXT_MAX = 512          # bytes of a refusal
@@ -123,6 +123,9 @@ cdef int is_rejected(Dispatch *d, Client *client, Command *cmd) noexcept nogil:
     if client.flags & CLIENT_MULTI and cmd.flags & C_NO_MULTI:
         reject(d, client, cmd, NOT_IN_TRANSACTION)
         return 1
+    if d.guard & GUARD_BUSY and not cmd.flags & C_ALLOW_BUSY:
+        reject(d, client, cmd, BUSY_SCRIPT)
+        return 1
     if effective & C_DENYOOM and d.guard & GUARD_OOM and mem_used() > d.max_memory:
         reject(d, client, cmd, OUT_OF_MEMORY)
         return 1
@@ -201,4 +204,5 @@ cdef int must_wait(Dispatch *d, Client *client, Span *argv, int argc) noexcept n
         return 0
     if d.guard & GUARD_PAUSE_ALL:
         return 1
-    return (cmd.flags & C_WRITE) != 0 or (cmd.flags & C_EXEC and client.queue_flags & C_WRITE)
+    return (cmd.flags & (C_WRITE | C_MAY_REPLICATE) != 0
+            or (cmd.flags & C_EXEC and client.queue_flags & (C_WRITE | C_MAY_REPLICATE)))

@@ -19,6 +19,7 @@ cdef class Executor:
     cdef list handlers                  # keeps the callables of Python commands alive
     cdef readonly dict specs            # name -> table.Spec
     cdef readonly Deferred deferred     # replies that Python commands owe
+    cdef public object scripts          # owns Dispatch.scripting.cache; None before the first
     cdef public object pending          # exception of a signal handler, for the loop to raise
 
     cdef build_table(self)

@@ -19,7 +19,7 @@ FLAG_BITS = {
     "admin": C_ADMIN,
     "blocking": C_BLOCKING, "movablekeys": C_MOVABLEKEYS, "skip_slowlog": C_SKIP_SLOWLOG,
     "container": C_CONTAINER, "exec": C_EXEC,
-    "one_change": C_ONE_CHANGE,
+    "one_change": C_ONE_CHANGE, "allow_busy": C_ALLOW_BUSY, "may_replicate": C_MAY_REPLICATE,
 }
 
 
@@ -51,6 +51,8 @@ cdef class Executor:
         self.d.ops_limit = <size_t>-1
         self.d.slow.ticks = <uint64_t>-1
         stopwatch_init(&self.d.stopwatch, calibrated())
+        self.d.scripting.busy_ms = 5000
+        self.d.scripting.memory = 256 << 20
         self.build_table()
         self.set_slowlog(10000, 128)
         self.set_encoding_limits()
@@ -60,6 +62,7 @@ cdef class Executor:
         slowlog_free(&self.d.slow)
         free(self.d.waiting.timeouts)
         free(self.d.waiting.argv)
+        scripting_free(&self.d)
 
     cdef build_table(self):
         cdef Command *cmd
@@ -189,6 +192,37 @@ cdef class Executor:
             text = f"MISCONF {value}".encode()[:255]
             memcpy(self.d.misconf, PyBytes_AS_STRING(text), len(text) + 1)
         self.set_guard(GUARD_MISCONF, value is not None)
+
+    @property
+    def busy_reply_threshold(self) -> int:
+        """Milliseconds after which a script is slow; 0: never."""
+        return self.d.scripting.busy_ms
+
+    @busy_reply_threshold.setter
+    def busy_reply_threshold(self, int64_t ms):
+        self.d.scripting.busy_ms = ms
+
+    @property
+    def script_memory(self) -> int:
+        """Bytes that scripts may hold; what runs already keeps the limit it had."""
+        return self.d.scripting.memory
+
+    @script_memory.setter
+    def script_memory(self, size_t value):
+        self.d.scripting.memory = value
+
+    @property
+    def runs_script(self) -> bool:
+        return self.d.scripting.run != NULL
+
+    @property
+    def scripts_run_all(self) -> bool:
+        """Whether scripts may call the commands that are not for them: for tests."""
+        return self.d.scripting.all_commands
+
+    @scripts_run_all.setter
+    def scripts_run_all(self, bint value):
+        self.d.scripting.all_commands = value
 
     @property
     def clock_ahead(self) -> bool:

@@ -118,7 +118,7 @@ cdef int run_commands(Connections self, Conn *c, uint32_t *left) noexcept nogil:
             parser_next(p)
             return 1
         if (left[0] == 0 or client.reply.buf.n > REPLY_SLICE or client.reply.over
-                or iteration_is_full(d)
+                or (iteration_is_full(d) and d.scripting.run == NULL)
                 or client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED)):
             c.state |= CONN_UNPARSED
             return 1
@@ -131,7 +131,8 @@ cdef int run_commands(Connections self, Conn *c, uint32_t *left) noexcept nogil:
                 and must_wait(d, client, p.argv, p.argc)):
                 pack_command(&c.held, p.argv, p.argc)
                 client.flags |= CLIENT_BLOCKED | CLIENT_POSTPONED
-            elif p.authenticated and parser_follows(p) and p.argc <= PREFETCH_ARGS:
+            elif (p.authenticated and d.scripting.run == NULL and parser_follows(p)
+                  and p.argc <= PREFETCH_ARGS):
                 run_pipeline(self, c, left)
             else:
                 left[0] -= 1

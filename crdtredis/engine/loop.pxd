@@ -21,6 +21,7 @@ cdef class Loop(Listeners):
     cdef int signal_fd                  # read end of the pipe for signal.set_wakeup_fd
     cdef readonly int signal_write_fd
     cdef void *events                   # struct epoll_event[EVENTS]
+    cdef Conn *turn                     # ready ones whose turn in this iteration has not come
     # when what is due: ms, Dispatch.steady
     cdef int64_t next_cron
     cdef int64_t next_expiry            # active expiry
@@ -46,6 +47,8 @@ cdef class Loop(Listeners):
     cdef Rate out_rate
 
     cdef void iterate(self) noexcept nogil
+    cdef void process_ready(self) noexcept nogil
+    cdef void serve_others(self) noexcept nogil     # while a script runs
     cdef int wait_ms(self) noexcept nogil   # how long epoll_wait may sleep
     cdef void set_clock(self) noexcept nogil
     cdef void take_events(self, int n) noexcept nogil

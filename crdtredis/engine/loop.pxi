@@ -69,6 +69,7 @@ cdef class Loop(Listeners):
         if bridge is not None:
             self.add_fd(bridge.engine_fd, TAG_BRIDGE)
         self.d.loop = <void*>self
+        self.d.scripting.serve_others = loop_serve_others
         self.set_clock()
 
     def __dealloc__(self):
@@ -77,6 +78,7 @@ cdef class Loop(Listeners):
                 close(fd)
         if self.d != NULL and self.d.loop == <void*>self:
             self.d.loop = NULL
+            self.d.scripting.serve_others = NULL
         free(self.events)
 
     # ---- from Python -----------------------------------------------------------------------------
@@ -227,8 +229,6 @@ cdef class Loop(Listeners):
             loop_deferred(self)
 
     cdef void iterate(self) noexcept nogil:
-        cdef Conn *c
-        cdef Conn *ready
         cdef int n = epoll_wait(self.ep, <epoll_event*>self.events, EVENTS, self.wait_ms())
         self.iterations += 1
         self.set_clock()
@@ -242,12 +242,7 @@ cdef class Loop(Listeners):
         if self.d.steady >= self.next_cron:
             self.cron()
         check_log(self.journal)
-        ready = take_ready(self)
-        while ready != NULL:
-            c = ready
-            ready = c.next_ready
-            c.state &= ~<uint32_t>CONN_READY
-            process(self, c)
+        self.process_ready()
         if self.journal.signalled or self.journal.more:
             receive_messages(self.journal)
         # Also in the iteration in which somebody may have looked at a key that has just expired:
@@ -271,6 +266,53 @@ cdef class Loop(Listeners):
         drop_gil(self.d)
         if self.d.interrupted:
             self.stopping = 1
+
+    cdef void process_ready(self) noexcept nogil:
+        """Every ready client's share, but for the one whose script runs."""
+        cdef Conn *c
+        cdef Conn *caller = NULL
+        cdef int kept = 0
+        if self.d.scripting.run != NULL:
+            caller = <Conn*>self.d.scripting.run.caller
+        self.turn = take_ready(self)
+        while self.turn != NULL:
+            c = self.turn
+            self.turn = c.next_ready
+            c.state &= ~<uint32_t>CONN_READY
+            if c == caller:
+                kept = 1
+            else:
+                process(self, c)
+        if kept:
+            add_ready(self, caller)
+
+    cdef void serve_others(self) noexcept nogil:
+        """What other clients have sent is read, and refused for the most part. A client that has a
+        reply of this iteration already gets it with the iteration's end, since it may speak of
+        writes that are not logged yet."""
+        cdef Conn *held = self.to_send
+        cdef Conn *c
+        self.to_send = NULL
+        while self.turn != NULL:                # those that the script keeps waiting
+            c = self.turn
+            self.turn = c.next_ready
+            c.next_ready = self.ready
+            self.ready = c
+        self.d.steady = clock_ms(CLOCK_MONOTONIC)
+        self.take_events(epoll_wait(self.ep, <epoll_event*>self.events, EVENTS, 0))
+        accept_all(self)
+        self.process_ready()
+        c = self.to_send
+        while c != NULL:
+            c.iteration = 0                     # its next reply is the first again
+            c = c.next_send
+        send_all(self)
+        self.to_send = held
+        drop_gil(self.d)
+        if self.stopping:
+            if self.d.scripting.run.wrote:
+                abandon()
+            self.d.scripting.run.killed = 1
 
     cdef void expire_due(self) noexcept nogil:
         cdef int64_t ms
@@ -360,6 +402,17 @@ cdef class Loop(Listeners):
 
 
 # ---- the loop's Python side ----------------------------------------------------------------------
+
+cdef void loop_serve_others(void *loop) noexcept nogil:
+    (<Loop>loop).serve_others()
+
+
+cdef void abandon() noexcept with gil:
+    """The end of the process in the middle of a script that has written: see scripting.pxi."""
+    log.warning("The server ends while a script runs that has written: what it wrote is lost")
+    logging.shutdown()
+    os._exit(0)
+
 
 cdef void loop_calls(Loop self) noexcept with gil:
     cdef uint64_t count

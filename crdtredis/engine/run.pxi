@@ -22,7 +22,7 @@ cdef void call_command(Dispatch *d, Client *client, Command *cmd, Span *argv,
         note_latency(&d.stopwatch, cmd, now)
     d.stats.commands += 1
     count_reply(d, client, cmd, at)
-    if now >= d.slow.ticks and not client.flags & CLIENT_BLOCKED:
+    if now >= d.slow.ticks and not client.flags & (CLIENT_BLOCKED | CLIENT_SCRIPT):
         note_if_slow(d, client, cmd, argv, argc, now)
 
 

@@ -42,7 +42,7 @@ cdef void set_text_field(lua_State *L, const char *name, const char *p, size_t n
 
 cdef void push_error_table(lua_State *L, const char *p, size_t n) noexcept nogil:
     cdef const char *space
-    lua.createtable(L, 0, 4)
+    lua.createtable(L, 0, 3)
     if n and p[0] == c'-':
         p += 1
         n -= 1
@@ -58,8 +58,6 @@ cdef void push_error_table(lua_State *L, const char *p, size_t n) noexcept nogil
         lua.pushlstring(L, p, n)
         lua.concat(L, 2)
     lua.setfield(L, -2, "err")
-    lua.pushboolean(L, 1)
-    lua.setfield(L, -2, "ignore_error_stats_update")
 
 
 cdef void push_next(Reading *r, lua_State *L, int depth) noexcept nogil:
@@ -224,6 +222,7 @@ cdef int reply_of_table(Vm *vm, lua_State *L, int idx, Reply *out, int depth) no
         p = lua.tolstring(L, -1, &n)
         reply_error_span(out, p, n)
         pop(L, 1)
+        vm.counted = raw_field(L, idx, "ignore_error_stats_update", LUA_TBOOLEAN)
         return 0
     if raw_field(L, idx, "ok", LUA_TSTRING):
         p = lua.tolstring(L, -1, &n)
@@ -325,6 +324,7 @@ cdef void reply_of_error(Vm *vm, lua_State *L, Reply *out, const char *sha) noex
         p = lua.tolstring(L, -1, &n)
     else:
         table = 0
+    vm.counted = table and raw_field(L, top, "ignore_error_stats_update", LUA_TBOOLEAN)
     if table and raw_field(L, top, "source", LUA_TSTRING):
         source = lua.tolstring(L, -1, NULL)
         if raw_field(L, top, "line", LUA_TNUMBER):

@@ -17,8 +17,9 @@ cdef struct Host:
     void *self
     # Runs a command: its reply, in the dialect of vm.resp, is *reply until the next call.
     void (*call)(void *self, Vm *vm, Span *argv, int argc, Span *reply) noexcept nogil
-    # Called now and then while a script runs. ENDS_KILLED ends it, whatever it catches.
-    int (*tick)(void *self) noexcept nogil
+    # Called while a script runs from vm.due on. ENDS_KILLED ends it, whatever it catches. *due is
+    # when to call again; left alone it is the next millisecond.
+    int (*tick)(void *self, int64_t now, int64_t *due) noexcept nogil
     void (*note)(void *self, int level, const char *p, size_t n) noexcept nogil
     # May the user run this command? -1: there is no such command
     int (*allowed)(void *self, Span *argv, int argc) noexcept nogil
@@ -35,6 +36,7 @@ cdef struct Vm:
     int ending              # Ending
     int hurried             # the hook is to run at the next instruction
     int64_t due             # `steady_now` from which host.tick is asked
+    int counted             # the error that the last run ended in was one of a command
     int single_line         # the script that runs has one line, so an error without a place is there
     int resp                # dialect of redis.call's replies
     int ref_globals         # references in the registry: the table behind _G

@@ -82,7 +82,7 @@ cdef void check_ending(lua_State *L, Vm *vm) noexcept nogil:
         if now >= vm.due:
             vm.due = now + 1
             if vm.host.tick != NULL:
-                vm.ending = vm.host.tick(vm.host.self)
+                vm.ending = vm.host.tick(vm.host.self, now, &vm.due)
     if vm.ending != ENDS_NOT:
         vm.hurried = 1
         lua.sethook(L, hook, LUA_MASKCOUNT, 1)
@@ -262,6 +262,7 @@ cdef int run_script(Vm *vm, int ref, const char *sha, Span *keys, int nkeys, Spa
     vm.stack = &here
     vm.ending = ENDS_NOT
     vm.work = 0
+    vm.counted = 0
     vm.resp = 2
     if vm.hurried:
         vm.hurried = 0

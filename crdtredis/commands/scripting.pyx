@@ -1,0 +1,570 @@
+"""EVAL, EVALSHA and SCRIPT: the cache of scripts, and the joint between the VM (_lua) and the engine.
+
+A script runs without the GIL, on the loop's thread. Its text is compiled once and kept under its
+SHA-1. What SCRIPT LOAD has loaded stays until SCRIPT FLUSH; of those that came with EVAL the
+KEPT most recently used stay. The VM is made at the first script, so a server without scripts pays
+for none.
+
+    EVAL "return redis.call('SET', KEYS[1], ARGV[1])" 1 k v
+      sha1 -> compiled function -> run_script (_lua) -> host_call -> script_call (engine) -> SET
+
+A script's first line may be a shebang, "#!lua flags=no-writes,allow-oom". With one the flags hold,
+and what would refuse a write refuses the script before it begins; without one each command is looked
+at by itself.
+"""
+import logging
+import os
+
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdio cimport snprintf
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memchr, memcmp, memcpy, memset
+
+from crdtredis._core cimport mem_used
+from crdtredis._engine cimport (CLIENT_COUNTED, GUARD_CLOCK, GUARD_MISCONF, SCRIPT_ALLOW_OOM,
+                                SCRIPT_READ_ONLY, Call, Dispatch, Executor, ScriptRun, is_word,
+                                native, refuse, script_allowed, script_begin, script_call,
+                                script_end, script_kill, script_tick)
+from crdtredis._lua cimport (ENDS_KILLED, ENDS_NOT, SOURCE_MOST, Host, Vm, drop_script, load_script,
+                             run_script, sha1_hex, vm_free, vm_new)
+from crdtredis._resp cimport (reply_array, reply_bulk, reply_error, reply_int, reply_ok)
+from crdtredis.buffer cimport Span, span
+from crdtredis.errors cimport (CLOCK_AHEAD, KEYS_NEGATIVE, KEYS_TOO_MANY, NOT_FROM_SCRIPT,
+                               NOT_INTEGER, NO_SCRIPT, NO_SCRIPT_RUNS, SCRIPT_COMPILE,
+                               SCRIPT_DEBUG, SCRIPT_FLUSH, SCRIPT_NO_DEBUG, SCRIPT_OUT_OF_MEMORY,
+                               SCRIPT_TOO_LONG, SCRIPT_UNAVAILABLE, SCRIPT_UNKILLABLE,
+                               SCRIPT_WRITES, SHEBANG_ENGINE, SHEBANG_FLAG, SHEBANG_INVALID,
+                               SHEBANG_OPTION, SYNTAX)
+from crdtredis.numbers cimport parse_int64
+
+from crdtredis.commands.table import CountedKeys, command
+from crdtredis.commands.usage import container
+
+log = logging.getLogger("crdtredis.scripts")
+
+cdef enum:
+    KEPT = 500              # scripts of EVAL
+    BUCKETS = 1024
+
+cdef enum TextFlag:
+    TEXT_SHEBANG = 1        # it has one, so its flags hold
+    TEXT_NO_WRITES = 2
+    TEXT_ALLOW_OOM = 4
+    TEXT_LOADED = 8         # by SCRIPT LOAD
+    TEXT_ONE_LINE = 16
+
+cdef struct Text:
+    char sha[41]
+    int ref                 # of the compiled function, in the VM
+    uint32_t flags          # TextFlag
+    char *body
+    size_t n
+    Text *next              # in its bucket
+    Text *newer             # those of EVAL, by when they were used last
+    Text *older
+
+cdef struct Scripts:
+    Vm *vm
+    Dispatch *dispatch
+    ScriptRun *run          # NULL: none runs
+    Text *buckets[1024]
+    Text *newest
+    Text *oldest
+    uint32_t n
+    uint32_t evaluated      # of these, those on the list
+    size_t bytes            # of the texts
+    uint64_t evicted
+    char refusal[512]       # why the last text was not taken
+
+
+# ---- the cache -----------------------------------------------------------------------------------
+
+cdef class ScriptCache:
+    """Owns the scripts of one Executor."""
+    cdef Scripts s
+
+    def __dealloc__(self):
+        flush(&self.s)
+        vm_free(self.s.vm)
+
+    def stats(self) -> dict:
+        return {"scripts": self.s.n, "text_bytes": self.s.bytes, "evicted": self.s.evicted,
+                "vm_bytes": self.s.vm.used if self.s.vm != NULL else 0}
+
+
+cdef inline Text **bucket(Scripts *s, const char *sha) noexcept nogil:
+    """By the first digits, which are evenly spread."""
+    cdef uint32_t h = 0
+    cdef int i
+    for i in range(4):
+        h = h << 4 ^ <uint32_t>((sha[i] - c'0') if sha[i] <= c'9' else sha[i] - c'a' + 10)
+    return &s.buckets[h % BUCKETS]
+
+
+cdef Text *find(Scripts *s, const char *sha) noexcept nogil:
+    cdef Text *t = bucket(s, sha)[0]
+    while t != NULL and memcmp(t.sha, sha, 40) != 0:
+        t = t.next
+    return t
+
+
+cdef void unlink_text(Scripts *s, Text *t) noexcept nogil:
+    """From the list of those of EVAL."""
+    if t.newer != NULL:
+        t.newer.older = t.older
+    else:
+        s.newest = t.older
+    if t.older != NULL:
+        t.older.newer = t.newer
+    else:
+        s.oldest = t.newer
+    s.evaluated -= 1
+
+
+cdef void link_newest(Scripts *s, Text *t) noexcept nogil:
+    t.newer = NULL
+    t.older = s.newest
+    if s.newest != NULL:
+        s.newest.newer = t
+    else:
+        s.oldest = t
+    s.newest = t
+    s.evaluated += 1
+
+
+cdef void drop(Scripts *s, Text *t) noexcept nogil:
+    cdef Text **at = bucket(s, t.sha)
+    while at[0] != t:
+        at = &at[0].next
+    at[0] = t.next
+    if not t.flags & TEXT_LOADED:
+        unlink_text(s, t)
+    s.n -= 1
+    s.bytes -= t.n + sizeof(Text)
+    drop_script(s.vm, t.ref)
+    free(t.body)
+    free(t)
+
+
+cdef void flush(Scripts *s) noexcept nogil:
+    cdef int i
+    for i in range(BUCKETS):
+        while s.buckets[i] != NULL:
+            drop(s, s.buckets[i])
+
+
+# ---- texts ---------------------------------------------------------------------------------------
+
+cdef int read_flags(Scripts *s, const char *p, const char *end, uint32_t *flags) noexcept nogil:
+    """The list behind "flags="."""
+    cdef const char *comma
+    cdef size_t n
+    while p < end:
+        comma = <const char*>memchr(p, c',', <size_t>(end - p))
+        if comma == NULL:
+            comma = end
+        n = <size_t>(comma - p)
+        if n == 9 and memcmp(p, b"no-writes", 9) == 0:
+            flags[0] |= TEXT_NO_WRITES
+        elif n == 9 and memcmp(p, b"allow-oom", 9) == 0:
+            flags[0] |= TEXT_ALLOW_OOM
+        elif not ((n == 11 and memcmp(p, b"allow-stale", 11) == 0)
+                  or (n == 10 and memcmp(p, b"no-cluster", 10) == 0)
+                  or (n == 21 and memcmp(p, b"allow-cross-slot-keys", 21) == 0)):
+            refuse_part(s, SHEBANG_FLAG, p, n)
+            return 0
+        p = comma + 1
+    return 1
+
+
+cdef void refuse_part(Scripts *s, const char *text, const char *p, size_t n) noexcept nogil:
+    """The refusal, with a part of the shebang in it."""
+    cdef char part[129]
+    n = min(n, <size_t>128)
+    memcpy(part, p, n)
+    part[n] = 0
+    snprintf(s.refusal, sizeof(s.refusal), text, part)
+
+
+cdef const char *read_shebang(Scripts *s, Span body, uint32_t *flags) noexcept nogil:
+    """Where the program begins: at the end of the first line, so that lines keep their numbers.
+    NULL where the line is refused."""
+    cdef const char *p = body.p
+    cdef const char *end
+    cdef const char *word
+    cdef int first = 1
+    flags[0] = 0
+    if body.n < 2 or p[0] != c'#' or p[1] != c'!':
+        return p
+    end = <const char*>memchr(p, c'\n', body.n)
+    if end == NULL:
+        refuse_part(s, SHEBANG_INVALID, p, 0)
+        return NULL
+    flags[0] = TEXT_SHEBANG
+    while p < end:
+        if p[0] == c' ' or p[0] == c'\t' or p[0] == c'\r':
+            p += 1
+            continue
+        word = p
+        while p < end and p[0] != c' ' and p[0] != c'\t' and p[0] != c'\r':
+            p += 1
+        if first:
+            if p - word != 5 or memcmp(word, b"#!lua", 5) != 0:
+                refuse_part(s, SHEBANG_ENGINE, word, <size_t>(p - word))
+                return NULL
+            first = 0
+        elif p - word >= 6 and memcmp(word, b"flags=", 6) == 0:
+            if not read_flags(s, word + 6, p, flags):
+                return NULL
+        else:
+            refuse_part(s, SHEBANG_OPTION, word, <size_t>(p - word))
+            return NULL
+    return end
+
+
+cdef Text *compile(Scripts *s, Span body, const char *sha) noexcept nogil:
+    """A new text; NULL, and s.refusal, where it is refused."""
+    cdef uint32_t flags
+    cdef const char *program
+    cdef const char *line
+    cdef Text *t
+    cdef Text **at
+    cdef int ref
+    if body.n > SOURCE_MOST:
+        refuse_part(s, SCRIPT_TOO_LONG, "", 0)
+        return NULL
+    program = read_shebang(s, body, &flags)
+    if program == NULL:
+        return NULL
+    ref = load_script(s.vm, program, body.n - <size_t>(program - body.p), "@user_script")
+    if ref < 0:
+        s.vm.error[min(s.vm.error_n, <size_t>400)] = 0
+        snprintf(s.refusal, sizeof(s.refusal), SCRIPT_COMPILE, s.vm.error)
+        return NULL
+    t = <Text*>calloc(1, sizeof(Text))
+    if t != NULL:
+        t.body = <char*>malloc(body.n + 1)
+    if t == NULL or t.body == NULL:
+        free(t)
+        drop_script(s.vm, ref)
+        refuse_part(s, SCRIPT_TOO_LONG, "", 0)
+        return NULL
+    memcpy(t.sha, sha, 41)
+    memcpy(t.body, body.p, body.n)
+    t.n = body.n
+    t.ref = ref
+    line = <const char*>memchr(program, c'\n', body.n - <size_t>(program - body.p))
+    t.flags = flags | (TEXT_ONE_LINE if line == NULL else 0)
+    at = bucket(s, sha)
+    t.next = at[0]
+    at[0] = t
+    s.n += 1
+    s.bytes += t.n + sizeof(Text)
+    link_newest(s, t)
+    if s.evaluated > KEPT:
+        s.evicted += 1
+        drop(s, s.oldest)
+    return t
+
+
+# ---- what a script asks for ----------------------------------------------------------------------
+
+cdef void host_call(void *self, Vm *vm, Span *argv, int argc, Span *reply) noexcept nogil:
+    script_call((<Scripts*>self).run, argv, argc, vm.resp, reply)
+
+
+cdef int host_tick(void *self, int64_t now, int64_t *due) noexcept nogil:
+    return ENDS_KILLED if script_tick((<Scripts*>self).run, now, due) else ENDS_NOT
+
+
+cdef int host_allowed(void *self, Span *argv, int argc) noexcept nogil:
+    return script_allowed((<Scripts*>self).dispatch, argv, argc)
+
+
+cdef void host_note(void *self, int level, const char *p, size_t n) noexcept with gil:
+    log.log(LEVELS[level], "%s", p[:n].decode("utf-8", "backslashreplace"))
+
+LEVELS = [logging.DEBUG, logging.DEBUG, logging.INFO, logging.WARNING]
+
+
+cdef void make_scripts(Call *c) noexcept with gil:
+    """The VM, at the first script."""
+    cdef Executor x = <Executor>c.dispatch.executor
+    cdef ScriptCache cache
+    cdef Host host
+    cdef char text[512]
+    cdef bytes seed
+    cdef int ref
+    try:
+        cache = ScriptCache()
+        host.self = &cache.s
+        host.call = host_call
+        host.tick = host_tick
+        host.note = host_note
+        host.allowed = host_allowed
+        cache.s.dispatch = c.dispatch
+        cache.s.vm = vm_new(c.dispatch.scripting.memory, host)
+        seed = b"math.randomseed(%d)" % int.from_bytes(os.urandom(6), "little")
+        ref = load_script(cache.s.vm, seed, len(seed), "=seed")
+        run_script(cache.s.vm, ref, NO_SHA, NULL, 0, NULL, 0, c.reply)
+        c.reply.buf.n = c.reply.keep
+        drop_script(cache.s.vm, ref)
+        x.scripts = cache
+        c.dispatch.scripting.cache = &cache.s
+    except Exception as e:
+        log.error("%s", e)
+        reason = str(e).encode("utf-8", "replace")
+        snprintf(text, sizeof(text), SCRIPT_UNAVAILABLE, <const char*>reason)
+        reply_error(c.reply, text)
+
+cdef const char *NO_SHA = "0000000000000000000000000000000000000000"
+
+
+cdef inline Scripts *scripts_of(Call *c) noexcept nogil:
+    """NULL after a refusal."""
+    if c.dispatch.scripting.run != NULL:
+        refuse(c, NOT_FROM_SCRIPT)
+        return NULL
+    if c.dispatch.scripting.cache == NULL:
+        make_scripts(c)
+    return <Scripts*>c.dispatch.scripting.cache
+
+
+# ---- EVAL and its kin ----------------------------------------------------------------------------
+
+cdef int may_run(Call *c, Text *t, int read_only, uint32_t *flags) noexcept nogil:
+    """What the whole script is refused for; else the flags of its run."""
+    cdef Dispatch *d = c.dispatch
+    flags[0] = SCRIPT_READ_ONLY if read_only or t.flags & TEXT_NO_WRITES else 0
+    if not t.flags & TEXT_SHEBANG:
+        return 1
+    if t.flags & (TEXT_NO_WRITES | TEXT_ALLOW_OOM):
+        flags[0] |= SCRIPT_ALLOW_OOM
+    if not t.flags & TEXT_NO_WRITES:
+        if read_only:
+            refuse(c, SCRIPT_WRITES)
+            return 0
+        if d.guard & GUARD_MISCONF:
+            refuse(c, d.misconf)
+            return 0
+        if d.guard & GUARD_CLOCK:
+            refuse(c, CLOCK_AHEAD)
+            return 0
+    if not flags[0] & SCRIPT_ALLOW_OOM and d.max_memory and mem_used() > d.max_memory:
+        refuse(c, SCRIPT_OUT_OF_MEMORY)
+        return 0
+    return 1
+
+
+cdef void evaluate(Call *c, int by_sha, int read_only) noexcept nogil:
+    cdef Scripts *s
+    cdef Text *t = NULL
+    cdef ScriptRun run
+    cdef uint32_t flags
+    cdef int64_t n
+    cdef char sha[41]
+    cdef int i
+    if by_sha and c.argv[1].n != 40:
+        refuse(c, NO_SCRIPT)
+        return
+    if not parse_int64(c.argv[2].p, c.argv[2].n, &n):
+        refuse(c, NOT_INTEGER)
+        return
+    if n > c.argc - 3:
+        refuse(c, KEYS_TOO_MANY)
+        return
+    if n < 0:
+        refuse(c, KEYS_NEGATIVE)
+        return
+    s = scripts_of(c)
+    if s == NULL:
+        return
+    if by_sha:
+        lower_sha(c.argv[1], sha)
+        t = find(s, sha)
+        if t == NULL:
+            refuse(c, NO_SCRIPT)
+            return
+    else:
+        sha1_hex(c.argv[1].p, c.argv[1].n, sha)
+        t = find(s, sha)
+        if t == NULL:
+            t = compile(s, c.argv[1], sha)
+            if t == NULL:
+                refuse(c, s.refusal)
+                return
+    if not t.flags & TEXT_LOADED and s.newest != t:
+        unlink_text(s, t)
+        link_newest(s, t)
+    if not may_run(c, t, read_only, &flags):
+        return
+    script_begin(c, &run, flags)
+    s.run = &run
+    s.vm.due = run.due
+    s.vm.single_line = (t.flags & TEXT_ONE_LINE) != 0
+    if not run_script(s.vm, t.ref, t.sha, c.argv + 3, <int>n, c.argv + 3 + n,
+                      c.argc - 3 - <int>n, c.reply) and s.vm.counted:
+        c.client.flags |= CLIENT_COUNTED
+    s.run = NULL
+    script_end(&run)
+
+
+cdef void lower_sha(Span arg, char *out) noexcept nogil:
+    """40 characters. Where one is no digit, what no script has."""
+    cdef int i
+    cdef char ch
+    for i in range(40):
+        ch = arg.p[i]
+        if c'A' <= ch <= c'F':
+            ch |= 32
+        if not (c'0' <= ch <= c'9' or c'a' <= ch <= c'f'):
+            memset(out, c'0', 40)
+            out[0] = c'?'
+            break
+        out[i] = ch
+    out[40] = 0
+
+
+cdef void eval_(Call *c) noexcept nogil:
+    evaluate(c, 0, 0)
+
+
+cdef void evalsha(Call *c) noexcept nogil:
+    evaluate(c, 1, 0)
+
+
+cdef void eval_ro(Call *c) noexcept nogil:
+    evaluate(c, 0, 1)
+
+
+cdef void evalsha_ro(Call *c) noexcept nogil:
+    evaluate(c, 1, 1)
+
+
+# ---- SCRIPT --------------------------------------------------------------------------------------
+
+cdef void script_load(Call *c) noexcept nogil:
+    cdef Scripts *s = scripts_of(c)
+    cdef Text *t
+    cdef char sha[41]
+    if s == NULL:
+        return
+    sha1_hex(c.argv[2].p, c.argv[2].n, sha)
+    t = find(s, sha)
+    if t == NULL:
+        t = compile(s, c.argv[2], sha)
+        if t == NULL:
+            refuse(c, s.refusal)
+            return
+    if not t.flags & TEXT_LOADED:
+        unlink_text(s, t)
+        t.flags |= TEXT_LOADED
+    reply_bulk(c.reply, t.sha, 40)
+
+
+cdef Text *known(Call *c, int i) noexcept nogil:
+    """The text whose SHA-1 is argv[i], or NULL."""
+    cdef Scripts *s = <Scripts*>c.dispatch.scripting.cache
+    cdef char sha[41]
+    if s == NULL or c.argv[i].n != 40:
+        return NULL
+    lower_sha(c.argv[i], sha)
+    return find(s, sha)
+
+
+cdef void script_exists(Call *c) noexcept nogil:
+    cdef int i
+    reply_array(c.reply, c.argc - 2)
+    for i in range(2, c.argc):
+        reply_int(c.reply, known(c, i) != NULL)
+
+
+cdef void script_show(Call *c) noexcept nogil:
+    cdef Text *t = known(c, 2)
+    if t == NULL:
+        refuse(c, NO_SCRIPT)
+    else:
+        reply_bulk(c.reply, t.body, t.n)
+
+
+cdef void script_flush(Call *c) noexcept nogil:
+    if c.argc > 3 or (c.argc == 3 and not is_word(c.argv[2], "SYNC")
+                      and not is_word(c.argv[2], "ASYNC")):
+        refuse(c, SCRIPT_FLUSH)
+        return
+    if c.dispatch.scripting.run != NULL:
+        refuse(c, NOT_FROM_SCRIPT)
+        return
+    if c.dispatch.scripting.cache != NULL:
+        drop_scripts(c)
+    reply_ok(c.reply)
+
+
+cdef void drop_scripts(Call *c) noexcept with gil:
+    """The VM goes too, with all that scripts have left in it; the next script makes a new one."""
+    c.dispatch.scripting.cache = NULL
+    (<Executor>c.dispatch.executor).scripts = None
+
+
+cdef void script_kill_(Call *c) noexcept nogil:
+    cdef int done = script_kill(c.dispatch)
+    if done == 0:
+        refuse(c, NO_SCRIPT_RUNS)
+    elif done < 0:
+        refuse(c, SCRIPT_UNKILLABLE)
+    else:
+        reply_ok(c.reply)
+
+
+cdef void script_debug(Call *c) noexcept nogil:
+    if is_word(c.argv[2], "NO"):
+        reply_ok(c.reply)
+    elif is_word(c.argv[2], "YES") or is_word(c.argv[2], "SYNC"):
+        refuse(c, SCRIPT_NO_DEBUG)
+    else:
+        refuse(c, SCRIPT_DEBUG)
+
+
+KEYS = [CountedKeys("RW access update", 2)]
+READ_KEYS = [CountedKeys("RO access", 2)]
+DEPENDS = "Depends on the script that is executed."
+REPLICAS = ("One op: every replica applies all that the script wrote at once or none yet. The script "
+            "itself does not travel, and each of its effects keeps its own rule against what other "
+            "replicas did concurrently. What it tests before it writes is what this replica knows.")
+FLAGS = "noscript skip_monitor may_replicate no_mandatory_keys stale"
+READ_FLAGS = "noscript skip_monitor no_mandatory_keys stale readonly"
+
+command("EVAL script numkeys [key]... [arg]...", arity=-3, flags=FLAGS, keys=KEYS,
+        group="scripting", since="2.6.0", complexity=DEPENDS, replicas=REPLICAS,
+        summary="Runs a Lua script.")(native(eval_))
+command("EVALSHA sha1 numkeys [key]... [arg]...", arity=-3, flags=FLAGS, keys=KEYS,
+        group="scripting", since="2.6.0", complexity=DEPENDS, replicas=REPLICAS,
+        summary="Runs a Lua script that is in the cache.")(native(evalsha))
+command("EVAL_RO script numkeys [key]... [arg]...", arity=-3, flags=READ_FLAGS, keys=READ_KEYS,
+        group="scripting", since="7.0.0", complexity=DEPENDS,
+        summary="Runs a Lua script that writes nothing.")(native(eval_ro))
+command("EVALSHA_RO sha1 numkeys [key]... [arg]...", arity=-3, flags=READ_FLAGS, keys=READ_KEYS,
+        group="scripting", since="7.0.0", complexity=DEPENDS,
+        summary="Runs a Lua script of the cache that writes nothing.")(native(evalsha_ro))
+
+container("SCRIPT", "scripting", "2.6.0", "The cache of Lua scripts.", help_since="5.0.0")
+command("SCRIPT|LOAD script", arity=3, flags="noscript stale", group="scripting", since="2.6.0",
+        complexity="O(N) with N the length in bytes of the script",
+        tips="request_policy:all_nodes response_policy:all_succeeded",
+        summary="Puts a script into the cache of this replica; answers its SHA-1."
+        )(native(script_load))
+command("SCRIPT|EXISTS sha1...", arity=-3, flags="noscript", group="scripting", since="2.6.0",
+        complexity="O(N) with N the number of digests",
+        tips="request_policy:all_shards response_policy:agg_logical_and",
+        summary="Which of these scripts are in the cache.")(native(script_exists))
+command("SCRIPT|FLUSH [ASYNC | SYNC]", arity=-2, flags="noscript", group="scripting", since="2.6.0",
+        complexity="O(N) with N the number of scripts in cache",
+        tips="request_policy:all_nodes response_policy:all_succeeded",
+        summary="Empties the cache of this replica.")(native(script_flush))
+command("SCRIPT|KILL", arity=2, flags="noscript allow_busy", group="scripting", since="2.6.0",
+        tips="request_policy:all_shards response_policy:one_succeeded",
+        summary="Ends the script that runs, if it has written nothing.")(native(script_kill_))
+command("SCRIPT|SHOW sha1", arity=3, flags="noscript", group="scripting", since="8.0.0",
+        summary="The text of a script of the cache.")(native(script_show))
+command("SCRIPT|DEBUG YES | SYNC | NO", arity=3, flags="noscript", group="scripting", since="3.2.0",
+        summary="Refused, but for NO: scripts cannot be debugged here.")(native(script_debug))
