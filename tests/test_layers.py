@@ -10,6 +10,7 @@ what stands above it.
     info                   what the server tells about itself
     _engine                loop and dispatch
     commands.table         what a command is
+    _lua                   scripts, over the codec: it knows no command
     _core, _resp           kernel and codec: they know nothing of each other
     config                 the settings in force
     sources                files and flags
@@ -32,6 +33,7 @@ FLOORS = [
     {"sources"},
     {"config"},
     {"_core", "_resp"},
+    {"_lua"},
     {"commands.table"},
     {"_engine"},
     {"info"},
@@ -69,7 +71,7 @@ def unit(path: Path) -> str:
     """The floor's member a file belongs to: "_core" for core/table.pxi, "commands.table" for
     commands/table.py."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
-    if parts[0] in ("core", "resp", "engine"):
+    if parts[0] in ("core", "resp", "lua", "engine"):
         return "_" + parts[0]
     return member(".".join(parts))
 

@@ -315,7 +315,7 @@ def wait_for(session, local: int, peers: int, timeout_ms: int, reply) -> object:
     return NO_REPLY
 
 
-@command("WAIT numreplicas timeout", arity=3, flags="noscript", group="generic", since="3.0.0",
+@command("WAIT numreplicas timeout", arity=3, flags="blocking", group="generic", since="3.0.0",
          tips="request_policy:all_shards response_policy:agg_min",
          categories="-keyspace connection",
          summary="Waits until so many peers have logged this client's writes; answers how many "

@@ -30,7 +30,7 @@ from crdtredis._core cimport (STEP_ROOM, T_HASH, T_LIST, T_NONE, T_SET, T_STRING
                               key_collection, key_find, key_type, list_insert, list_next, list_prev,
                               list_seek, list_value, member_find, member_view, order_at, order_next,
                               order_prev, string_view)
-from crdtredis._engine cimport Call, is_word, native, refuse, refuse_syntax
+from crdtredis._engine cimport CLIENT_SCRIPT, Call, is_word, native, refuse, refuse_syntax
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.common cimport REFUSED, read_int, touch
@@ -400,8 +400,9 @@ cdef void run(Call *c, Sorting *s, int read_only) noexcept nogil:
     if (not read_options(c, read_only, s)
         or read_any(c, c.argv[1], 1 << T_LIST | 1 << T_SET | 1 << T_ZSET, &s.source) == REFUSED):
         return
-    if s.unsorted and s.target != NULL and s.source != NULL and s.source.type == T_SET:
-        # what is stored has some order, not the table's
+    if (s.unsorted and (s.target != NULL or c.client.flags & CLIENT_SCRIPT)
+            and s.source != NULL and s.source.type == T_SET):
+        # what is stored, or seen by a script, has some order, not the table's
         s.unsorted = s.by = 0
         s.alpha = 1
     load(c, s, &first, &n)

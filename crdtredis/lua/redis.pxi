@@ -56,6 +56,7 @@ cdef int call_or_raise(lua_State *L, int raises) noexcept nogil:
         return lua.error(L) if raises else 1
     reply = span(NULL, 0)
     vm.host.call(vm.host.self, vm, vm.argv, n, &reply)
+    lua.settop(L, 0)            # up to 8,000 arguments: the reply needs the room
     if vm.ending != ENDS_NOT:
         check_ending(L, vm)
     if push_reply(vm, L, reply) and raises:
