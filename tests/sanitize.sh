@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The tests of codec, kernel, commands and engine, and some simulated clusters, under AddressSanitizer and UBSan:   tests/sanitize.sh [pytest arguments]
+# The tests of codec, kernel, scripts, commands and engine, and some simulated clusters, under AddressSanitizer and UBSan:   tests/sanitize.sh [pytest arguments]
 #
 # Builds the modules into build/sanitize with CRDT_REDIS_BUILD=sanitize (gcc) and runs against those. Python itself is not
 # instrumented, so the run-time library is preloaded, Python allocates through malloc, and leaks are not looked for (Python never frees all).
@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-python}
 build=build/sanitize
 CRDT_REDIS_BUILD=sanitize "$python" setup.py -q build -j 2 --build-base $build --build-lib $build/lib
-[ $# -gt 0 ] || set -- tests/resp tests/core tests/commands tests/engine tests/fuzz tests/simulation/test_simulation.py
+[ $# -gt 0 ] || set -- tests/resp tests/core tests/lua tests/commands tests/engine tests/fuzz tests/simulation/test_simulation.py
 export CRDT_SIMULATION_SCHEDULES=${CRDT_SIMULATION_SCHEDULES:-400}
 # The package is imported before pytest puts the checkout, with the ordinary build, in front.
 LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" PYTHONMALLOC=malloc \

@@ -156,7 +156,7 @@ cdef void encode_value(lua_State *L, Json *j, Out *o, int depth) noexcept nogil:
         if depth > j.encode_depth or not lua.checkstack(L, 8):
             snprintf(text, sizeof(text), "Cannot serialise, excessive nesting (%d)", depth)
             raise_text(L, text)
-        check_stack(L, vm_of(L), text)
+        check_stack(L, vm_of(L))
         count = array_length(L, j, idx)
         if count > 0 or (count == 0 and is_array(L, idx)):
             out_add(o, "[", 1)
@@ -401,7 +401,7 @@ cdef void deeper(Scanner *s) noexcept nogil:
         snprintf(text, sizeof(text), "Found too many nested data structures (%d) at character %zu",
                  s.depth, <size_t>(s.p - s.text))
         raise_text(s.L, text)
-    check_stack(s.L, vm_of(s.L), text)
+    check_stack(s.L, vm_of(s.L))
 
 
 cdef void decode_value(Scanner *s, JsonToken t) noexcept nogil:

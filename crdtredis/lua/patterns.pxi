@@ -504,7 +504,7 @@ cdef int lua_gsub(lua_State *L) noexcept nogil:
     cdef const char *e
     cdef Match m
     cdef Out o
-    check_stack(L, vm_of(L), <char*>&m)
+    check_stack(L, vm_of(L))
     if (type != LUA_TNUMBER and type != LUA_TSTRING and type != LUA_TFUNCTION
             and type != LUA_TTABLE):
         lua.argerror(L, 3, "string/function/table expected")

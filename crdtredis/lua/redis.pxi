@@ -45,8 +45,7 @@ cdef int call_or_raise(lua_State *L, int raises) noexcept nogil:
     cdef int n = lua.gettop(L)
     cdef Span reply
     cdef const char *refusal = NULL
-    cdef char here
-    check_stack(L, vm, &here)
+    check_stack(L, vm)
     if n == 0:
         refusal = "Please specify at least one argument for this redis lib call"
     elif read_arguments(L, vm) < 0:

@@ -329,6 +329,10 @@ cdef void reply_of_error(Vm *vm, lua_State *L, Reply *out, const char *sha) noex
         source = lua.tolstring(L, -1, NULL)
         if raw_field(L, top, "line", LUA_TNUMBER):
             line = lua.tonumber(L, -1)
+    if vm.ending != ENDS_NOT:                   # even where there was no memory to say so
+        p = KILLED
+        n = strlen(KILLED)
+        table = 0
     if not table:
         memcpy(w, <const char*>"ERR ", 4)
         k = 4

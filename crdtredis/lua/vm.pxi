@@ -23,8 +23,11 @@ cdef extern from *:
         clock_gettime(CLOCK_MONOTONIC, &t);
         return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
     }
+    /* not the address of a variable, which a sanitizer may put elsewhere */
+    #define stack_place() ((char *)__builtin_frame_address(0))
     """
     int64_t steady_now() noexcept nogil
+    char *stack_place() noexcept nogil
 
 cdef enum:
     LARGE_ALLOCATION = 1 << 18      # bytes: counted as work
@@ -91,7 +94,6 @@ cdef void check_ending(lua_State *L, Vm *vm) noexcept nogil:
 
 
 cdef void hook(lua_State *L, lua_Debug *ar) noexcept nogil:
-    cdef char here
     cdef Vm *vm = vm_of(L)
     if vm.stack == NULL:
         return
@@ -99,12 +101,12 @@ cdef void hook(lua_State *L, lua_Debug *ar) noexcept nogil:
     if vm.hurried and vm.ending == ENDS_NOT:
         vm.hurried = 0
         lua.sethook(L, hook, LUA_MASKCOUNT, HOOK_COUNT)
-    check_stack(L, vm, &here)
+    check_stack(L, vm)
     check_ending(L, vm)
 
 
-cdef inline void check_stack(lua_State *L, Vm *vm, char *here) noexcept nogil:
-    if vm.stack != NULL and vm.stack - here > STACK_MOST:
+cdef inline void check_stack(lua_State *L, Vm *vm) noexcept nogil:
+    if vm.stack != NULL and vm.stack - stack_place() > STACK_MOST:
         raise_text(L, "stack overflow")
 
 
@@ -246,7 +248,6 @@ cdef int run_protected(lua_State *L) noexcept nogil:
 cdef int run_script(Vm *vm, int ref, const char *sha, Span *keys, int nkeys, Span *args, int nargs,
                     Reply *out) noexcept nogil:
     cdef Run run
-    cdef char here
     cdef char text[192]
     cdef const char *why = "not enough memory"
     run.vm = vm
@@ -259,7 +260,7 @@ cdef int run_script(Vm *vm, int ref, const char *sha, Span *keys, int nkeys, Spa
     run.out = out
     run.at = out.buf.n
     run.good = 0
-    vm.stack = &here
+    vm.stack = stack_place()
     vm.ending = ENDS_NOT
     vm.work = 0
     vm.counted = 0
