@@ -281,6 +281,19 @@ cdef int host_allowed(void *self, Span *argv, int argc) noexcept nogil:
     return script_allowed((<Scripts*>self).dispatch, argv, argc)
 
 
+cdef int host_reads_only(void *self, Span script) noexcept nogil:
+    cdef Scripts *s = <Scripts*>self
+    cdef char sha[41]
+    cdef uint32_t flags
+    cdef Text *t = NULL
+    if script.n == 40:
+        lower_sha(script, sha)
+        t = find(s, sha)
+    if t != NULL:
+        return t.flags & TEXT_NO_WRITES != 0
+    return read_shebang(s, script, &flags) != NULL and flags & TEXT_NO_WRITES != 0
+
+
 cdef void host_note(void *self, int level, const char *p, size_t n) noexcept with gil:
     log.log(LEVELS[level], "%s", p[:n].decode("utf-8", "backslashreplace"))
 
@@ -310,6 +323,7 @@ cdef void make_scripts(Call *c) noexcept with gil:
         c.reply.buf.n = c.reply.keep
         drop_script(cache.s.vm, ref)
         x.scripts = cache
+        c.dispatch.scripting.reads_only = host_reads_only
         c.dispatch.scripting.cache = &cache.s
     except Exception as e:
         log.error("%s", e)

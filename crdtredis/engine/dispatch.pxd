@@ -63,6 +63,8 @@ cdef struct Scripting:
     ScriptRun *run          # the one that runs, else NULL
     Client *client          # whom its commands see; NULL before the first script
     void *cache             # what commands/scripting.pyx keeps here, owned by the Executor
+    # whether the script, a text or the SHA-1 of one in the cache, says that it only reads
+    int (*reads_only)(void *cache, Span script) noexcept nogil
     int64_t busy_ms         # after so long a script is slow; 0: never
     size_t memory           # bytes that scripts may hold
     int all_commands        # they may call also what is not for scripts: DEBUG

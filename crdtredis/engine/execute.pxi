@@ -204,5 +204,8 @@ cdef int must_wait(Dispatch *d, Client *client, Span *argv, int argc) noexcept n
         return 0
     if d.guard & GUARD_PAUSE_ALL:
         return 1
+    if (cmd.flags & C_MAY_REPLICATE and d.scripting.cache != NULL
+            and d.scripting.reads_only(d.scripting.cache, argv[1])):
+        return 0
     return (cmd.flags & (C_WRITE | C_MAY_REPLICATE) != 0
             or (cmd.flags & C_EXEC and client.queue_flags & (C_WRITE | C_MAY_REPLICATE)))

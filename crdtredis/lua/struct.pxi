@@ -54,12 +54,11 @@ cdef int64_t option_size(Format *f, char opt) noexcept nogil:
 
 
 cdef size_t padding(Format *f, size_t at, char opt, size_t size) noexcept nogil:
-    """Bytes before an item of this size, so that it stands aligned."""
-    if size == 0 or opt == c'c' or opt == c'x':
+    """Bytes before an item of this size, so that it stands aligned. For sizes that are no power of
+    two it is what Redis's formula gives."""
+    if size == 0 or opt == c'c':
         return 0
     size = min(size, f.align)
-    if size <= 1 or size & (size - 1):
-        return 0
     return (size - (at & (size - 1))) & (size - 1)
 
 

@@ -152,6 +152,7 @@ def test_pause_holds_back_scripts_that_may_write(served):
     a, b = s.connect(), s.connect()
     a.send("CLIENT PAUSE 100000 WRITE").expect(b"+OK\r\n")
     b.send([b"EVAL_RO", b"return 1", b"0"]).expect(b":1\r\n")
+    b.send(evaluate("#!lua flags=no-writes\nreturn 1")).expect(b":1\r\n")
     b.send(evaluate("return redis.call('set', 'k', 1)"))
     s.wait(lambda: s.loop.stats()["blocked"] == 1)
     a.send("CLIENT UNPAUSE").expect(b"+OK\r\n")
