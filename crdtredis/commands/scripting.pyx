@@ -580,5 +580,5 @@ command("SCRIPT|KILL", arity=2, flags="noscript allow_busy", group="scripting", 
         summary="Ends the script that runs, if it has written nothing.")(native(script_kill_))
 command("SCRIPT|SHOW sha1", arity=3, flags="noscript", group="scripting", since="8.0.0",
         summary="The text of a script of the cache.")(native(script_show))
-command("SCRIPT|DEBUG YES | SYNC | NO", arity=3, flags="noscript", group="scripting", since="3.2.0",
+command("SCRIPT|DEBUG <YES | SYNC | NO>", arity=3, flags="noscript", group="scripting", since="3.2.0",
         summary="Refused, but for NO: scripts cannot be debugged here.")(native(script_debug))
