@@ -187,6 +187,8 @@ class Spec:
     def redis_flags(self) -> list[str]:
         """The flags that COMMAND INFO shows, in a fixed order."""
         shown = self.flags - OWN_FLAGS
+        if self.group == "scripting":           # whether a script writes is the script's affair
+            shown -= {"may_replicate"}
         if self.movable:
             shown |= {"movablekeys"}
         return sorted(shown)
