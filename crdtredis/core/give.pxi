@@ -351,23 +351,25 @@ cdef inline size_t elements_of(Collection *c) noexcept nogil:
 
 cdef void visit_key(void *arg, Element *e) noexcept nogil:
     """Gives a key, and its collections where they are small; a large one is put down to be
-    walked."""
+    walked, and so is one of few elements that turns out to be more than a piece: what it gave
+    until then it gives again."""
     cdef Giving *g = <Giving*>arg
     cdef Collection *c = element_entry(e).collections if e.meta & E_ENTRY else NULL
-    cdef size_t elements = 0, n
+    cdef size_t elements = 0, most, n
     give_element(g, SORT_KEY, e, g.db)
+    most = g.items.n + PIECE
     while c != NULL:
         elements += elements_of(c)
         c = c.next
-    if elements > WALKED_WHOLE:
-        n = e.klen
-        buffer_add(&g.large, &n, sizeof(n))
-        buffer_add(&g.large, element_key(e), n)
-        return
-    c = element_entry(e).collections if e.meta & E_ENTRY else NULL
-    while c != NULL:
-        give_collection(g, c)
-        c = c.next
+    if elements <= WALKED_WHOLE:
+        c = element_entry(e).collections if e.meta & E_ENTRY else NULL
+        while c != NULL and give_collection(g, c, most):
+            c = c.next
+        if c == NULL:
+            return
+    n = e.klen
+    buffer_add(&g.large, &n, sizeof(n))
+    buffer_add(&g.large, element_key(e), n)
 
 
 cdef void visit_member(void *arg, Element *m) noexcept nogil:
@@ -375,20 +377,23 @@ cdef void visit_member(void *arg, Element *m) noexcept nogil:
     give_element(g, g.type + 1, m, 0)
 
 
-cdef void give_collection(Giving *g, Collection *c) noexcept nogil:
-    """All of it, at once."""
+cdef int give_collection(Giving *g, Collection *c, size_t most) noexcept nogil:
+    """All of it, at once: 1. 0 where that would be more than `most` bytes of items."""
     cdef OrderCursor at
     cdef Item *item
-    cdef int type = g.type
+    cdef Element *m
+    cdef size_t pos = 0
     if c.type != T_LIST:
-        g.type = c.type
-        table_walk(&c.table, visit_member, g)
-        g.type = type
-        return
+        m = table_next(&c.table, &pos)
+        while m != NULL and g.items.n < most:
+            give_element(g, c.type + 1, m, 0)
+            m = table_next(&c.table, &pos)
+        return m == NULL
     item = order_at(&c.order, 0, &at)
-    while item != NULL:
+    while item != NULL and g.items.n < most:
         give_block(g, <Block*>item.e)
         item = order_next(&at)
+    return item == NULL
 
 
 cdef int give_list(Giving *g, Collection *c, size_t most) noexcept nogil:

@@ -26,14 +26,19 @@ cdef class StateWriter:
 
     def next(self, size_t most=PIECE):
         """The next record, of about `most` bytes, and one item more. Cost: linear in them, and a
-        look at every actor."""
+        look at every actor. OverflowError where one item is more than a record holds: the walk is
+        to be given up."""
         cdef Span rest
         cdef size_t at
-        cdef int more
+        cdef int more, fits = 1
         with nogil:
             more = give(&self.g, most, &self.record, &at, &rest)
             if more:
-                record_end(&self.record, at, rest)
+                fits = self.record.n - at - RECORD_HEAD + rest.n <= RECORD_MAX
+                if fits:
+                    record_end(&self.record, at, rest)
+        if not fits:
+            raise OverflowError("an item of the state is larger than a record may be")
         if not more:
             return b""
         return (self.record.p[:self.record.n] + rest.p[:rest.n] if rest.n

@@ -128,7 +128,7 @@ def check_checkpoints(folder: Path, replica_id: str, repair: bool) -> None:
                 pass
             print(f"{path.name}: sound, {found.size} bytes, segment {found.position[0]} from "
                   f"offset {found.position[1]} on follows")
-        except FormatError as e:
+        except (FormatError, OSError) as e:
             print(f"{path.name}: DAMAGED: {e}: the next start reads the log instead")
             if repair:
                 path.rename(path.with_suffix(".damaged"))

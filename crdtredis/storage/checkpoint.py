@@ -377,11 +377,12 @@ class Job:
 
 
 def find_checkpoint(folder: Path, replica_id: str) -> tuple[Checkpoint | None, list[str]]:
-    """The newest whose header is sound, and what is wrong with those that are newer."""
+    """The newest whose header can be read and is sound, and what is wrong with those that are
+    newer."""
     wrong = []
     for number in reversed(checkpoint_numbers(folder)):
         try:
             return open_checkpoint(folder, number, replica_id), wrong
-        except FormatError as e:
+        except (FormatError, OSError) as e:
             wrong.append(f"{checkpoint_path(folder, number).name}: {e}")
     return None, wrong

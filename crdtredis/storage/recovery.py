@@ -248,7 +248,7 @@ def usable_checkpoint(folder: Path, replica_id: str, links: list[Link], total: i
             while True:
                 next(steps)
                 yield 0, found.size + total
-        except FormatError as e:
+        except (FormatError, OSError) as e:
             return None, f"{found.path.name}: {e}"
         except StopIteration as e:
             for position in (found.position, e.value):

@@ -254,6 +254,20 @@ def test_large_keys_come_in_pieces():
     same(a.replica, taken(messages).replica)
 
 
+@pytest.mark.parametrize("fill", [
+    lambda i, v: ("HSET", "k", i, v), lambda i, v: ("SADD", "k", b"%d" % i + v),
+    lambda i, v: ("ZADD", "k", i, b"%d" % i + v), lambda i, v: ("RPUSH", "k", v)])
+def test_few_large_elements_come_in_pieces(fill):
+    """One piece with all of them would hold the loop, and need as much memory again."""
+    a = Node("a")
+    for i in range(30):
+        a(*fill(i, bytes(1 << 20)))
+    messages = stream(a.replica)
+    assert max(map(len, messages)) < 8 << 20
+    assert sum(map(len, messages)) < 34 << 20
+    same(a.replica, taken(messages).replica)
+
+
 # ---- what is refused -----------------------------------------------------------------------------
 
 

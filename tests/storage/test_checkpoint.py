@@ -183,6 +183,28 @@ def test_a_damaged_one_is_passed_over(tmp_path, cut):
         shutil.rmtree(folder)
 
 
+@pytest.mark.parametrize("reads", [0, 1])
+def test_one_that_cannot_be_read_is_passed_over(tmp_path, monkeypatch, reads):
+    """Its header, or what stands behind it: the log is whole all the same."""
+    node, loop = node_with(tmp_path)
+    loop.checkpoints.begin()
+    assert loop.finish() is None
+    digest = node.digest()
+
+    def fail(*args):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    if reads:
+        monkeypatch.setattr(checkpoint, "read_records", fail)
+    else:
+        path = checkpoint_path(tmp_path, 1)
+        path.unlink()
+        path.mkdir()
+    back = again(node, 2)
+    assert back.digest() == digest and back.recovered.checkpoint is None
+    assert "checkpoint-0000000000000001.ckpt: " in back.recovered.ignored
+
+
 def test_a_log_that_ends_within_the_walk_is_no_torn_end(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "StateWriter", small_pieces(checkpoint.StateWriter, 1))
     node, loop = node_with(tmp_path)
