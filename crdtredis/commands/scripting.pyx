@@ -1,4 +1,5 @@
-"""EVAL, EVALSHA and SCRIPT: the cache of scripts, and the joint between the VM (_lua) and the engine.
+"""EVAL, EVALSHA and SCRIPT: the cache of scripts, and the joint between the VM (_lua) and the
+engine.
 
 A script runs without the GIL, on the loop's thread. Its text is compiled once and kept under its
 SHA-1. What SCRIPT LOAD has loaded stays until SCRIPT FLUSH; of those that came with EVAL the
@@ -9,8 +10,8 @@ for none.
       sha1 -> compiled function -> run_script (_lua) -> host_call -> script_call (engine) -> SET
 
 A script's first line may be a shebang, "#!lua flags=no-writes,allow-oom". With one the flags hold,
-and what would refuse a write refuses the script before it begins; without one each command is looked
-at by itself.
+and what would refuse a write refuses the script before it begins; without one each command is
+looked at by itself.
 """
 import logging
 import os
@@ -542,7 +543,8 @@ cdef void script_debug(Call *c) noexcept nogil:
 KEYS = [CountedKeys("RW access update", 2)]
 READ_KEYS = [CountedKeys("RO access", 2)]
 DEPENDS = "Depends on the script that is executed."
-REPLICAS = ("One op: every replica applies all that the script wrote at once or none yet. The script "
+REPLICAS = ("One op: every replica applies all that the script wrote at once or none "
+            "yet. The script "
             "itself does not travel, and each of its effects keeps its own rule against what other "
             "replicas did concurrently. What it tests before it writes is what this replica knows.")
 FLAGS = "noscript skip_monitor may_replicate no_mandatory_keys stale"
@@ -580,5 +582,6 @@ command("SCRIPT|KILL", arity=2, flags="noscript allow_busy", group="scripting", 
         summary="Ends the script that runs, if it has written nothing.")(native(script_kill_))
 command("SCRIPT|SHOW sha1", arity=3, flags="noscript", group="scripting", since="8.0.0",
         summary="The text of a script of the cache.")(native(script_show))
-command("SCRIPT|DEBUG <YES | SYNC | NO>", arity=3, flags="noscript", group="scripting", since="3.2.0",
+command("SCRIPT|DEBUG <YES | SYNC | NO>", arity=3, flags="noscript", group="scripting",
+        since="3.2.0",
         summary="Refused, but for NO: scripts cannot be debugged here.")(native(script_debug))

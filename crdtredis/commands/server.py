@@ -23,7 +23,8 @@ from crdtredis.commands.table import COMMANDS, NO_REPLY, command
 from crdtredis.commands.usage import container
 from crdtredis.config import is_glob
 from crdtredis.sources import ConfigError
-from crdtredis.errors import (BUSY_SCRIPT, CONFIG_REWRITE, CONFIG_SET, CONFIG_UNKNOWN, FUNCTION_FLUSH,
+from crdtredis.errors import (BUSY_SCRIPT, CONFIG_REWRITE, CONFIG_SET, CONFIG_UNKNOWN,
+                              FUNCTION_FLUSH,
                               NOT_0_OR_1, NOT_POSITIVE, NO_CLUSTER, NO_CONFIG, NO_SHUTDOWN,
                               REWRITE_IN_PROGRESS, SAVE_IN_PROGRESS, SHUTDOWN_FAILED, SYNTAX,
                               UNKNOWN_CATEGORY, WRONG_ARITY, CommandError, integer, time_limit)

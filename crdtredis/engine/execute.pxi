@@ -6,9 +6,9 @@
 # authenticated and not in MULTI, nothing wrong with the server, it costs one hash look-up, one test
 # of flags and the handler.
 #
-# The order in which a command is refused is Redis's: unknown, arity, NOAUTH, not in MULTI, BUSY, OOM,
-# MISCONF, LOADING; then our CLOCKAHEAD; then MULTI queues it. A refusal while queueing spoils the
-# transaction: EXEC replies EXECABORT.
+# The order in which a command is refused is Redis's: unknown, arity, NOAUTH, not in MULTI, BUSY,
+# OOM, MISCONF, LOADING; then our CLOCKAHEAD; then MULTI queues it. A refusal while queueing spoils
+# the transaction: EXEC replies EXECABORT.
 
 from libc.stdint cimport uint32_t
 from libc.stdio cimport snprintf

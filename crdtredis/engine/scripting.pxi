@@ -1,20 +1,20 @@
 # Scripts: how the commands they call are run, and what others see while a script runs for long.
 #
 # A script is one op: it begins and ends here, and the commands between are parts of it, as those of
-# EXEC are. They run for a client of their own (script_client), with its own database and dialect, so
-# what a script selects is nothing to its caller. Nobody blocks in it. Time stands still: the
+# EXEC are. They run for a client of their own (script_client), with its own database and dialect,
+# so what a script selects is nothing to its caller. Nobody blocks in it. Time stands still: the
 # kernel's clock moves between iterations.
 #
-# What a script's command is refused for is Redis's list: unknown, arity, not for scripts, a write in
-# a script that only reads; and, as long as the script has written nothing, what would refuse it
+# What a script's command is refused for is Redis's list: unknown, arity, not for scripts, a write
+# in a script that only reads; and, as long as the script has written nothing, what would refuse it
 # outside. Once it has written it goes on whatever happens, since half a script is worse.
 #
 # A script that runs for longer than busy_ms lets the loop serve other clients now and then
 # (script_tick). Until it ends they are refused with BUSY, but for the commands that may be run all
 # the same (allow_busy). Ops of peers wait. SCRIPT KILL ends a script that has written nothing. What
-# a script has written cannot be taken back, and half of it must not be made an op: so the end of the
-# server (SHUTDOWN NOSAVE, a signal) while such a script runs is the end of the process, as if it had
-# been killed. Nothing of the script is in the log then, nor acknowledged.
+# a script has written cannot be taken back, and half of it must not be made an op: so the end of
+# the server (SHUTDOWN NOSAVE, a signal) while such a script runs is the end of the process, as if
+# it had been killed. Nothing of the script is in the log then, nor acknowledged.
 
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 from libc.stdlib cimport free, malloc

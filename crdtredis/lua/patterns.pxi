@@ -1,8 +1,8 @@
 # Lua's patterns, in a matcher that can be stopped.
 #
-# A pattern such as ".-.-.-.-x" takes time that grows with a power of the text's length. LuaJIT's own
-# matcher runs without an instruction of Lua, so no hook could end it; this one looks at the clock
-# every MATCH_STEPS steps. Everything else is as the manual of Lua 5.1 has it (section 5.4.1).
+# A pattern such as ".-.-.-.-x" takes time that grows with a power of the text's length. LuaJIT's
+# own matcher runs without an instruction of Lua, so no hook could end it; this one looks at the
+# clock every MATCH_STEPS steps. Everything else is as the manual of Lua 5.1 has it (section 5.4.1).
 #
 # Items of a pattern, and what matches them:
 #   single character   x . %a [set]         then  * + - ?   repetitions

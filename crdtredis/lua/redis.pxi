@@ -16,8 +16,8 @@ cdef int raise_error(lua_State *L, const char *text) noexcept nogil:
 
 
 cdef int read_arguments(lua_State *L, Vm *vm) noexcept nogil:
-    """All arguments of the function into vm.argv; -1 where one is neither string nor number. Numbers
-    are replaced by their text on the Lua stack, so that they live as long as the others."""
+    """All arguments of the function into vm.argv; -1 where one is neither string nor number.
+    Numbers are replaced by their text on the Lua stack, so that they live as long as the others."""
     cdef int n = lua.gettop(L)
     cdef int i, type, k
     cdef char text[NUMBER_TEXT]
@@ -169,7 +169,9 @@ cdef int redis_set_repl(lua_State *L) noexcept nogil:
         return raise_error(L, "redis.set_repl() requires two arguments.")
     v = lua.tonumber(L, 1)
     if v < 0 or v > REPL_ALL or v != <double><int>v:
-        return raise_error(L, "Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.")
+        return raise_error(L,
+                           "Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or "
+                           "REPL_NONE.")
     return 0
 
 
@@ -192,7 +194,9 @@ cdef int redis_acl_check_cmd(lua_State *L) noexcept nogil:
     cdef int n = lua.gettop(L)
     cdef int may = 1
     if n == 0:
-        return raise_error(L, "Please specify at least one argument for this redis.acl_check_cmd() call")
+        return raise_error(L,
+                           "Please specify at least one argument for this redis.acl_check_cmd() "
+                           "call")
     if read_arguments(L, vm) < 0:
         return raise_error(L, "redis.acl_check_cmd() command arguments must be strings or integers")
     if vm.host.allowed != NULL:

@@ -59,8 +59,8 @@ for _, name in ipairs{"assert", "error", "ipairs", "rawequal", "select", "tonumb
 end
 globals.rawset, globals.setmetatable = native.rawset, native.setmetatable
 globals.pcall = function(...) return settle(pcall(...)) end
--- The handler runs after the error has unwound the stack: inside of the hook's error no hook runs, and
--- a handler that loops could not be ended.
+-- The handler runs after the error has unwound the stack: inside of the hook's error no hook runs,
+-- and a handler that loops could not be ended.
 globals.xpcall = function(f, handler)
     return handled(handler, pcall(f))
 end
@@ -97,7 +97,8 @@ local function copy(t, names)
 end
 
 local text = copy(string, "byte char dump format len lower rep reverse sub upper")
-text.find, text.match, text.gmatch, text.gsub = native.find, native.match, native.gmatch, native.gsub
+text.find, text.match = native.find, native.match
+text.gmatch, text.gsub = native.gmatch, native.gsub
 text.gfind = native.gmatch
 local tables = copy(table, "concat foreach foreachi getn maxn")
 tables.insert, tables.remove = native.insert, native.remove
@@ -107,8 +108,8 @@ tables.sort = function(t, f)
     return sort(t, f)
 end
 tables.setn = function() error("'setn' is obsolete", 2) end
-local maths = copy(math, "abs acos asin atan atan2 ceil cos cosh deg exp floor fmod frexp huge ldexp "
-    .. "log log10 max min modf pi pow rad random randomseed sin sinh sqrt tan tanh")
+local maths = copy(math, "abs acos asin atan atan2 ceil cos cosh deg exp floor fmod frexp huge "
+    .. "ldexp log log10 max min modf pi pow rad random randomseed sin sinh sqrt tan tanh")
 maths.mod = math.fmod
 local routines = copy(coroutine, "create resume running status wrap yield")
 

@@ -37,7 +37,8 @@ cdef struct Vm:
     int hurried             # the hook is to run at the next instruction
     int64_t due             # `steady_now` from which host.tick is asked
     int counted             # the error that the last run ended in was one of a command
-    int single_line         # the script that runs has one line, so an error without a place is there
+    # the script that runs has one line, so an error without a place is there
+    int single_line
     int resp                # dialect of redis.call's replies
     int ref_globals         # references in the registry: the table behind _G
     int ref_array_mt

@@ -20,7 +20,8 @@ def test_keys_and_arguments(c):
     assert c("EVAL", "return redis.call('SET', KEYS[1], ARGV[1])", 1, "k", "v") == b"OK"
     assert c("EVAL", "return {KEYS[1], redis.call('GET', KEYS[1]), #ARGV}", 1, "k") == [
         b"k", b"v", 0]
-    assert c.error("EVAL", "return 1", 2, "k") == "ERR Number of keys can't be greater than number of args"
+    assert (c.error("EVAL", "return 1", 2, "k")
+            == "ERR Number of keys can't be greater than number of args")
     assert c.error("EVAL", "return 1", -1, "k") == "ERR Number of keys can't be negative"
     assert c.error("EVAL", "return 1", "x") == "ERR value is not an integer or out of range"
 
@@ -75,9 +76,11 @@ def test_what_a_script_may_not_call(c):
             ("redis.call('config', 'foo')", "ERR Unknown Redis command called from script"),
             ("redis.call('get')", "ERR Wrong number of args calling Redis command from script"),
             ("redis.call('multi')", "ERR This Redis command is not allowed from script"),
-            ("redis.call('eval', 'return 1', 0)", "ERR This Redis command is not allowed from script"),
+            ("redis.call('eval', 'return 1', 0)",
+             "ERR This Redis command is not allowed from script"),
             ("redis.call('script', 'flush')", "ERR This Redis command is not allowed from script"),
-            ("redis.call('config', 'get', '*')", "ERR This Redis command is not allowed from script")]:
+            ("redis.call('config', 'get', '*')",
+             "ERR This Redis command is not allowed from script")]:
         assert c.error("EVAL", text, 0) == f"{error} script: {sha(text)}, on @user_script:1."
 
 
@@ -143,7 +146,8 @@ def test_a_script_is_one_op(c):
 
 
 def test_what_a_script_has_written_stands_when_it_fails(c):
-    assert c.error("EVAL", "redis.call('set', 'k', 1) error('x')", 0).startswith("ERR user_script:1: x")
+    assert c.error("EVAL", "redis.call('set', 'k', 1) error('x')",
+                   0).startswith("ERR user_script:1: x")
     assert c("GET", "k") == b"1"
 
 

@@ -13,19 +13,23 @@ from tests.compat.words import key, text, value
 GROUPS = [generators_strings, generators_lists, generators_zsets, generators_bits]
 # Those of a table's or a random order; those that redis 7.0 does not let scripts call; and those
 # that answer fractions, of which 7.0 gives more digits.
-LEFT_OUT = {"LCS", "ZRANDMEMBER", "ZSCAN", "COMMAND", "BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH", "BLMPOP",
+LEFT_OUT = {"LCS", "ZRANDMEMBER", "ZSCAN", "COMMAND", "BLPOP", "BRPOP", "BLMOVE", "BRPOPLPUSH",
+            "BLMPOP",
             "BZPOPMIN", "BZPOPMAX", "BZMPOP", "ZSCORE", "ZMSCORE", "ZINCRBY", "ZPOPMIN", "ZPOPMAX",
             "ZMPOP"}
 FRACTIONS = {"WITHSCORES", "WITHSCORE", "INCR"}
-LITERALS = ["0", "1", "-1", "1.5", "-1.5", "2^53", "1e15", "0.1", "'a'", "''", "'a\\r\\nb'", "'\\0\\255'",
+LITERALS = ["0", "1", "-1", "1.5", "-1.5", "2^53", "1e15", "0.1", "'a'", "''", "'a\\r\\nb'",
+            "'\\0\\255'",
             "true", "false", "nil", "{ok='fine'}", "{err='ERR no'}", "{ok=1}", "cjson.null"]
 FORMATS = ["b", "B", "h", "H", "i", "I", "l", "L", "f", "d", "i3", "I5", "i8"]
-PATTERNS = ["%a+", "%d", "(%w)(%w)", "^a", "b$", ".-b", "[^a-c]+", "%s*", "()", "a?b*", "%bxy", "%f[%w]%w+",
+PATTERNS = ["%a+", "%d", "(%w)(%w)", "^a", "b$", ".-b", "[^a-c]+", "%s*", "()", "a?b*", "%bxy",
+            "%f[%w]%w+",
             "[%a_]", "(a)(b)", ".", "[]x]", "%%", "(.)%1"]
 
 
 def call(rng) -> tuple[str, list]:
-    """An expression that calls a command, with its arguments in ARGV from a place that `%d` names."""
+    """An expression that calls a command, with its arguments in ARGV from a place that `%d`
+    names."""
     while True:
         argv = rng.choice(GROUPS).command(rng)
         words = {a.upper() if isinstance(a, str) else bytes(a).decode("latin-1").upper()
@@ -45,7 +49,8 @@ def calls(rng) -> tuple[str, list]:
     lines, args = ["local t = {}"], []
     for _ in range(rng.randint(1, 4)):
         function, argv = call(rng)
-        lines.append(f"t[#t + 1] = {function}(unpack(ARGV, {len(args) + 1}, {len(args) + len(argv)}))")
+        lines.append(f"t[#t + 1] = {function}(unpack(ARGV, {len(args) + 1}, "
+                     f"{len(args) + len(argv)}))")
         args += argv
     return "\n".join(lines + ["return t"]), args
 
@@ -62,8 +67,10 @@ def values(rng) -> tuple[str, list]:
 def json(rng) -> tuple[str, list]:
     if rng.random() < 0.5:
         return f"local s = cjson.encode({literal(rng)}) return s", []
-    source = rng.choice(['[1,2.5,"x",null,true]', '{"a":[{}]}', "[", "[1,]", '"\\u00e9"', "nul", '{"a"}', "1e5",
-                         "-", "[[[[1]]]]", " [ 1 , 2 ] ", '"abc', "{1:2}", "[1]x", "", "0x1f", '"\\ud83d\\ude00"'])
+    source = rng.choice(['[1,2.5,"x",null,true]', '{"a":[{}]}', "[", "[1,]", '"\\u00e9"', "nul",
+                         '{"a"}', "1e5",
+                         "-", "[[[[1]]]]", " [ 1 , 2 ] ", '"abc', "{1:2}", "[1]x", "", "0x1f",
+                         '"\\ud83d\\ude00"'])
     return "local v = cjson.decode(ARGV[1]) return v", [source]
 
 
@@ -71,7 +78,8 @@ def msgpack(rng) -> tuple[str, list]:
     if rng.random() < 0.5:
         return (f"local s = cmsgpack.pack({literal(rng)}) local v = cmsgpack.unpack(s) "
                 "return {s, v}"), []
-    data = bytes(rng.choice([0x01, 0x91, 0xa3, 0xc0, 0xc3, 0xca, 0xcc, 0xd9, 0xff, 0x80, 0xdc, 0x00, 0x61, 0xd1])
+    data = bytes(rng.choice([0x01, 0x91, 0xa3, 0xc0, 0xc3, 0xca, 0xcc, 0xd9, 0xff, 0x80, 0xdc, 0x00,
+                             0x61, 0xd1])
                  for _ in range(rng.randint(0, 6)))
     return "local t = {cmsgpack.unpack(ARGV[1])} return t", [data]
 
@@ -85,13 +93,15 @@ def struct(rng) -> tuple[str, list]:
 
 
 def strings(rng) -> tuple[str, list]:
-    subject, pattern = rng.choice(["abc", "hello world", "xaybz", "", "a1b2 c3", "aabb", "[x]", "a%b"]), rng.choice(PATTERNS)
+    subject, pattern = rng.choice(["abc", "hello world", "xaybz", "", "a1b2 c3", "aabb", "[x]",
+                                   "a%b"]), rng.choice(PATTERNS)
     operation = rng.choice([
         "{string.find(ARGV[1], ARGV[2])}", "{string.match(ARGV[1], ARGV[2])}",
         "{string.gsub(ARGV[1], ARGV[2], '<%0>')}", "{string.gsub(ARGV[1], ARGV[2], {a = 'A'}, 2)}",
         "{string.find(ARGV[1], ARGV[2], -3)}", "{string.find(ARGV[1], ARGV[2], 2, true)}",
         "{ARGV[1]:rep(3), ARGV[1]:upper(), ARGV[1]:reverse(), #ARGV[1], ARGV[1]:sub(2, -2)}",
-        "{ARGV[1]:byte(1, 3)}", "{string.format('%5s|%-5s|%q|%d|%.3f', ARGV[1], 'x', ARGV[2], 7, 1 / 3)}"])
+        "{ARGV[1]:byte(1, 3)}",
+        "{string.format('%5s|%-5s|%q|%d|%.3f', ARGV[1], 'x', ARGV[2], 7, 1 / 3)}"])
     return f"local t = {operation} return t", [subject, pattern]
 
 
@@ -103,8 +113,10 @@ def errors(rng) -> tuple[str, list]:
         "return redis.status_reply('fine')", "redis.log(9, 'x')", "redis.setresp(5)",
         "local ok, e = pcall(function() error('x') end) return {tostring(ok), e}",
         "local ok, e = pcall(redis.call, 'get') return {tostring(ok), e}",
-        "table.insert(redis, 1)", "rawset(_G, 'a', 1)", "string.rep = 1", "return {redis.sha1hex('abc')}",
-        "syntax error", "return (", "return 1 1", "\n\nerror('third line')", "return tostring(redis.pcall('get').err)",
+        "table.insert(redis, 1)", "rawset(_G, 'a', 1)", "string.rep = 1",
+        "return {redis.sha1hex('abc')}",
+        "syntax error", "return (", "return 1 1", "\n\nerror('third line')",
+        "return tostring(redis.pcall('get').err)",
         "redis.call('set', KEYS[1], 'v') error('after a write')",
     ]), []
 

@@ -36,7 +36,8 @@ def until_busy(client):
 
 @pytest.fixture
 def busy(served):
-    """busy(text) -> (server, the client that runs it, another client); the script is slow at once."""
+    """busy(text) -> (server, the client that runs it, another client); the script is slow at
+    once."""
     def busy(text, **settings):
         s = served(**settings)
         s.executor.busy_reply_threshold = 1

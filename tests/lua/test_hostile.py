@@ -11,13 +11,15 @@ while 1 do pcall(function() while true do end end) end
 while 1 do redis.call('ping') end
 while 1 do redis.pcall('ping') end
 while 1 do xpcall(function() while 1 do end end, function() while 1 do end end) end
-local function h() return xpcall(function() error('x') end, h) end while 1 do xpcall(function() while 1 do end end, h) end
+local function h() return xpcall(function() error('x') end, h) end
+  while 1 do xpcall(function() while 1 do end end, h) end
 while 1 do coroutine.resume(coroutine.create(function() while 1 do end end)) end
 local w = coroutine.wrap(function() while 1 do coroutine.yield() end end) while 1 do w() end
 while 1 do pcall(coroutine.wrap(function() while 1 do end end)) end
 local function f() pcall(string.gsub, 'a', 'a', f) return '' end while 1 do f() end
 local function f() pcall(f) return 1 + f() end while 1 do pcall(f) end
-local t = setmetatable({}, {__tostring = function(x) return string.format('%s', x) end}) while 1 do pcall(tostring, t) end
+local t = setmetatable({}, {__tostring = function(x) return string.format('%s', x)
+  end}) while 1 do pcall(tostring, t) end
 while 1 do pcall(table.sort, {3, 2, 1, 5, 4}, function() return true end) end
 while 1 do pcall(string.rep, 'x', 4e7) end
 local s = 'x' while 1 do pcall(function() s = s .. s end) end
@@ -35,10 +37,11 @@ repeat until false
 ::a:: goto a
 for i = 1, math.huge do end
 for k in function() return 1 end do end
-setmetatable({}, {__index = function(t, k) return t[k] end}).x = function() end local t = setmetatable({}, {}) while 1 do t = t end
+setmetatable({}, {__index = function(t, k) return t[k] end}).x = function() end
+  local t = setmetatable({}, {}) while 1 do t = t end
 local a = {} for i = 1, 100 do a[i] = a end while 1 do pcall(cjson.encode, a) end
 local a = {} for i = 1, 100 do a[i] = a end while 1 do pcall(cmsgpack.pack, a) end
-""".strip().splitlines()
+""".strip().replace("\n  ", " ").splitlines()     # indented: the line before goes on
 
 # They end by themselves, with an error or a value.
 FINITE = """
@@ -48,7 +51,8 @@ local function f() return (string.gsub('a', 'a', f)) end f()
 local function f(a, b) table.sort({1, 2, 3}, f) return a < b end f(1, 2)
 local function f() return 1 + f() end f()
 local mt = {} mt.__concat = function(a, b) return a .. b end return setmetatable({}, mt) .. 'x'
-local mt = {} mt.__lt = function(a, b) return a < b end table.sort({setmetatable({}, mt), setmetatable({}, mt)})
+local mt = {} mt.__lt = function(a, b) return a < b end table.sort({setmetatable({}, mt),
+  setmetatable({}, mt)})
 return string.rep('x', 1e9)
 local s = 'x' while 1 do s = s .. s end
 local t = {} while 1 do t[#t + 1] = {} end
@@ -69,14 +73,16 @@ return struct.unpack('i', 'abcd', 2^53)
 return struct.unpack('c0', 'abcd', -2^53)
 return struct.pack(string.rep('x', 1e6))
 return string.byte(string.rep('x', 1e6), 1, -1)
-error(setmetatable({}, {__newindex = function() while 1 do end end, __index = function() while 1 do end end}))
+error(setmetatable({}, {__newindex = function() while 1 do end end,
+  __index = function() while 1 do end end}))
 return setmetatable({}, {__index = function() while 1 do end end})
-local t = {} while 1 do local co = coroutine.create(function() coroutine.yield() end) coroutine.resume(co) t[#t + 1] = co end
+local t = {} while 1 do local co = coroutine.create(function() coroutine.yield()
+  end) coroutine.resume(co) t[#t + 1] = co end
 coroutine.yield()
 string.gsub('a', 'a', coroutine.yield)
 return redis.call(unpack({}, 1, 7000))
 local a = {} for i = 1, 100 do a[i] = a end return a
-""".strip().splitlines()
+""".strip().replace("\n  ", " ").splitlines()     # indented: the line before goes on
 
 
 def check_alive(vm):
@@ -85,7 +91,8 @@ def check_alive(vm):
 
 @pytest.mark.parametrize("text", ENDLESS)
 def test_a_script_that_is_to_end_ends_whatever_it_catches(text):
-    vm = Scripts(call=lambda argv, resp: b"+PONG\r\n", tick=lambda: True, most=16 << 20, patience=30)
+    vm = Scripts(call=lambda argv, resp: b"+PONG\r\n", tick=lambda: True, most=16 << 20,
+                 patience=30)
     reply = vm.run(vm.load(text.encode()))
     assert reply.startswith(b"-ERR Script killed by user with SCRIPT KILL. script: ")
     check_alive(vm)
@@ -123,7 +130,8 @@ def test_many_scripts_do_not_leak():
 def test_tick_that_says_no_lets_a_script_go_on():
     asked = []
     vm = Scripts(tick=lambda: asked.append(1))
-    assert vm.run(vm.load(b"local n = 0 for i = 1, 3e6 do n = n + 1 end return n")) == b":3000000\r\n"
+    assert (vm.run(vm.load(b"local n = 0 for i = 1, 3e6 do n = n + 1 end return n"))
+            == b":3000000\r\n")
     assert asked
 
 

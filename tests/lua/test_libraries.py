@@ -10,12 +10,14 @@ JSON = [
     (r"""cjson.encode('a"\\/\b\f\n\r\t\1\127')""", r'"a\"\\\/\b\f\n\r\t\u0001\u007f"'),
     ("cjson.encode({[1] = 1, [30] = 3})",
      "ERR user_script:1: Cannot serialise table: excessively sparse array"),
-    ("cjson.encode({a = 0/0})", "ERR user_script:1: Cannot serialise number: must not be NaN or Inf"),
+    ("cjson.encode({a = 0/0})",
+     "ERR user_script:1: Cannot serialise number: must not be NaN or Inf"),
     ("cjson.encode({[true] = 1})",
      "ERR user_script:1: Cannot serialise boolean: table key must be a number or string"),
     ("cjson.encode(print or type)", None),
     ("cjson.decode('null')", "userdata: NULL"), ("cjson.decode(' [1] ')[1]", "1"),
-    (r"""cjson.decode('"\\u0041\\u00e9\\u20ac\\ud83d\\ude00"')""", "Aé€😀".encode().decode("latin-1")),
+    (r"""cjson.decode('"\\u0041\\u00e9\\u20ac\\ud83d\\ude00"')""",
+     "Aé€😀".encode().decode("latin-1")),
     ("cjson.decode('0x10')", "16"), ("cjson.decode('-inf')", "-inf"), ("cjson.decode('+5')", "5"),
     ("cjson.decode('')", "ERR user_script:1: Expected value but found T_END at character 1"),
     ("cjson.decode('{')",
@@ -31,21 +33,27 @@ JSON = [
     ("cjson.decode(string.rep('[', 1001))",
      "ERR user_script:1: Found too many nested data structures (1001) at character 1001"),
     ("cjson.decode('[\\0]')", "ERR user_script:1: JSON parser does not support UTF-16 or UTF-32"),
-    ("cjson.encode_max_depth() + cjson.decode_max_depth() + cjson.encode_number_precision()", "2014"),
+    ("cjson.encode_max_depth() + cjson.decode_max_depth() + cjson.encode_number_precision()",
+     "2014"),
     ("cjson.new().encode({1})", "[1]"),
 ]
 MSGPACK = [
     ("1", "01"), ("-1", "ff"), ("128", "cc80"), ("256", "cd0100"), ("65536", "ce00010000"),
-    ("2^32", "cf0000000100000000"), ("-33", "d0df"), ("-129", "d1ff7f"), ("-2^31-1", "d3ffffffff7fffffff"),
-    ("0.5", "ca3f000000"), ("0.1", "cb3fb999999999999a"), ("nil", "c0"), ("true", "c3"), ("{}", "90"),
-    ("{1, 2}", "920102"), ("{a = 1}", "81a16101"), ("{[2] = 1}", "810201"), ("''", "a0"), ("'abc'", "a3616263"),
+    ("2^32", "cf0000000100000000"), ("-33", "d0df"), ("-129", "d1ff7f"),
+    ("-2^31-1", "d3ffffffff7fffffff"),
+    ("0.5", "ca3f000000"), ("0.1", "cb3fb999999999999a"), ("nil", "c0"), ("true", "c3"),
+    ("{}", "90"),
+    ("{1, 2}", "920102"), ("{a = 1}", "81a16101"), ("{[2] = 1}", "810201"), ("''", "a0"),
+    ("'abc'", "a3616263"),
     ("('x'):rep(32)", "d920" + "78" * 32), ("type", "c0"), ("1, 2", "0102"),
 ]
 STRUCT = [
     ("'b', 1", "01"), ("'>h', 1", "0001"), ("'<i', 1", "01000000"), ("'i3', 1", "010000"),
-    ("'l', -1", "ff" * 8), ("'f', 1", "0000803f"), ("'d', 1", "000000000000f03f"), ("'s', 'abc'", "61626300"),
+    ("'l', -1", "ff" * 8), ("'f', 1", "0000803f"), ("'d', 1", "000000000000f03f"),
+    ("'s', 'abc'", "61626300"),
     ("'c3', 'abcdef'", "616263"), ("'c0', 'abc'", "616263"), ("'x'", "00"),
-    ("'!4bi', 1, 2", "0100000002000000"), ("'<i2 >i2', 1, 1", "01000001"), ("'I8', 2^63", "0000000000000080"),
+    ("'!4bi', 1, 2", "0100000002000000"), ("'<i2 >i2', 1, 1", "01000001"),
+    ("'I8', 2^63", "0000000000000080"),
 ]
 
 
@@ -66,7 +74,8 @@ def test_json_settings(value):
     assert value("cjson.encode_sparse_array(true, 1, 1) and cjson.encode({[30] = 3})") == '{"30":3}'
     assert value("cjson.encode_max_depth(1) and cjson.encode({{}})") == (
         "ERR user_script:1: Cannot serialise, excessive nesting (2)")
-    assert value("cjson.encode_max_depth(1000) and cjson.decode_array_with_array_mt(true) and cjson.encode(cjson.decode('[[],{}]'))") == (
+    assert value("cjson.encode_max_depth(1000) and cjson.decode_array_with_array_mt(true) and "
+                 "cjson.encode(cjson.decode('[[],{}]'))") == (
         "[[],{}]")
     assert "invalid option 'x'" in value("cjson.encode_invalid_numbers('x')")
     assert "expected integer between 1 and 14" in value("cjson.encode_number_precision(20)")
@@ -92,7 +101,8 @@ def test_msgpack_unpacks_what_it_packed(value):
 
 
 def test_msgpack_stops_at_sixteen_tables(value):
-    assert value("(function() local a = {} a.x = a local n = 0 local u = cmsgpack.unpack(cmsgpack.pack(a)) "
+    assert value("(function() local a = {} a.x = a local n = 0 local u = "
+                 "cmsgpack.unpack(cmsgpack.pack(a)) "
                  "while u do u = u.x n = n + 1 end return n end)()") == "16"
 
 
@@ -125,18 +135,24 @@ def test_bit(value):
 
 @pytest.mark.parametrize("text, shown", [
     ("('hello world'):find('wor')", "7"), ("('hello'):find('l', 1, true)", "3"),
-    ("('hello'):find('xyz')", "nil"), ("('hello'):find('', 10)", "6"), ("('hello'):match('^(h)(.)')", "h"),
-    ("('key = value'):match('^(%w+)%s*=%s*(%w+)$')", "key"), ("('[[x]]'):match('%[(%b[])%]')", "[x]"),
+    ("('hello'):find('xyz')", "nil"), ("('hello'):find('', 10)", "6"),
+    ("('hello'):match('^(h)(.)')", "h"),
+    ("('key = value'):match('^(%w+)%s*=%s*(%w+)$')", "key"),
+    ("('[[x]]'):match('%[(%b[])%]')", "[x]"),
     ("('THE (quick) fox'):find('%((%a+)%)')", "5"), ("('a.b'):gsub('%.', '%%')", "a%b"),
     ("('hello world'):gsub('o', '0', 1)", "hell0 world"), ("('abc'):gsub('%w', '%0%0')", "aabbcc"),
     ("('abc'):gsub('', '-')", "-a-b-c-"), ("('hello'):gsub('l', {l = 'L'})", "heLLo"),
     ("('hello'):gsub('l', function() return nil end)", "hello"), ("('x'):rep(3)", "xxx"),
     ("('THE (quick) fox'):gsub('%f[%a]%a+', 'w')", "w (w) w"), ("('aXb'):match('%u')", "X"),
-    ("('abc'):match('()b()')", "2"), ("('abab'):match('(ab)%1')", "ab"), ("('a]b'):match('[]]')", "]"),
-    ("('a-b'):match('[a%-]+')", "a-"), ("('abc'):match('[^a]+')", "bc"), ("('aaa'):match('a-$')", "aaa"),
-    ("('aaab'):match('a-b')", "aaab"), ("('\\0x'):find('%z')", "1"), ("('abc'):match('a?b?c?d?')", "abc"),
+    ("('abc'):match('()b()')", "2"), ("('abab'):match('(ab)%1')", "ab"),
+    ("('a]b'):match('[]]')", "]"),
+    ("('a-b'):match('[a%-]+')", "a-"), ("('abc'):match('[^a]+')", "bc"),
+    ("('aaa'):match('a-$')", "aaa"),
+    ("('aaab'):match('a-b')", "aaab"), ("('\\0x'):find('%z')", "1"),
+    ("('abc'):match('a?b?c?d?')", "abc"),
     ("('a,b,c'):gsub(',', function(c) return ';' end)", "a;b;c"),
-    ("(function() local t = {} for k, v in ('a=1,b=2'):gmatch('(%w)=(%w)') do t[#t + 1] = k .. v end "
+    ("(function() local t = {} for k, v in ('a=1,b=2'):gmatch('(%w)=(%w)') do t[#t + 1] = k .. v "
+     "end "
      "return table.concat(t, ' ') end)()", "a1 b2"),
     ("('abc'):find('[a')", "ERR user_script:1: malformed pattern (missing ']')"),
     ("('abc'):find('%')", "ERR user_script:1: malformed pattern (ends with '%')"),

@@ -49,7 +49,8 @@ def test_booleans_stay_booleans_after_setresp_3(run):
     (b"_\r\n", 3, "r == nil"), (b"#t\r\n", 3, "r == true"), (b"#f\r\n", 3, "r == false"),
     (b",1.5\r\n", 3, "r.double == 1.5"), (b",inf\r\n", 3, "r.double == 1/0"),
     (b"(123\r\n", 3, "r.big_number == '123'"),
-    (b"=5\r\ntxt:x\r\n", 3, "r.verbatim_string.string == 'x' and r.verbatim_string.format == 'txt'"),
+    (b"=5\r\ntxt:x\r\n", 3,
+     "r.verbatim_string.string == 'x' and r.verbatim_string.format == 'txt'"),
     (b"%1\r\n+a\r\n:1\r\n", 3, "type(next(r.map)) == 'table'"),
     (b"%1\r\n$1\r\na\r\n:1\r\n", 3, "r.map.a == 1"), (b"~1\r\n$1\r\na\r\n", 3, "r.set.a == true"),
     (b"~1\r\n_\r\n", 3, "next(r.set) == nil"),
@@ -106,7 +107,8 @@ def test_arguments_are_as_they_stand_and_numbers_in_their_shortest_text(run):
         seen.append(argv)
         return b"+OK\r\n"
     run("redis.call('a\\0b', 1, -1, 1.5, 0.1, 2^53, 1e17, 1/0)", call=call)
-    assert seen == [[b"a\0b", b"1", b"-1", b"1.5", b"0.1", b"9007199254740992", b"100000000000000000", b"inf"]]
+    assert (seen == [[b"a\0b", b"1", b"-1", b"1.5", b"0.1", b"9007199254740992",
+                      b"100000000000000000", b"inf"]])
 
 
 def test_keys_and_arguments(run):

@@ -4,9 +4,9 @@ import pytest
 READ_ONLY = "Attempt to modify a readonly table"
 
 NAMES = """
-ARGV KEYS _G _VERSION assert bit cjson cmsgpack collectgarbage coroutine error gcinfo getmetatable ipairs
-load loadstring math next os pairs pcall rawequal rawget rawset redis select setmetatable string struct
-table tonumber tostring type unpack xpcall
+ARGV KEYS _G _VERSION assert bit cjson cmsgpack collectgarbage coroutine error gcinfo getmetatable
+ipairs load loadstring math next os pairs pcall rawequal rawget rawset redis select setmetatable
+string struct table tonumber tostring type unpack xpcall
 """.split()
 
 
@@ -17,7 +17,8 @@ def test_globals_are_those_of_redis(run):
 
 
 @pytest.mark.parametrize("library, names", [
-    ("string", "byte char dump find format gfind gmatch gsub len lower match rep reverse sub upper"),
+    ("string",
+     "byte char dump find format gfind gmatch gsub len lower match rep reverse sub upper"),
     ("table", "concat foreach foreachi getn insert maxn remove setn sort"),
     ("coroutine", "create resume running status wrap yield"), ("os", "clock"),
     ("bit", "arshift band bnot bor bswap bxor lshift rol ror rshift tobit tohex"),
@@ -32,19 +33,22 @@ def test_libraries_hold_what_those_of_redis_hold(run, library, names):
 @pytest.mark.parametrize("text", [
     "a = 1", "_G.a = 1", "_G = {}", "redis = 1", "KEYS = 1", "redis.call = 1", "cjson.encode = 1",
     "string.rep = nil", "getmetatable('').__index = nil", "getmetatable(_G).__index = {}",
-    "setmetatable(_G, {})", "setmetatable(redis, {})", "rawset(_G, 'a', 1)", "rawset(string, 'rep', 1)",
+    "setmetatable(_G, {})", "setmetatable(redis, {})", "rawset(_G, 'a', 1)",
+    "rawset(string, 'rep', 1)",
     "table.insert(redis, 1)", "table.remove(redis)", "table.sort(redis)",
     "local f, s = pairs(redis) rawset(s, 'call', 1)", "getmetatable('').__index.rep = 1",
     "rawset(getmetatable(''), '__index', 1)", "os.clock = 1", "bit.band = 1", "math.pi = 3",
 ])
 def test_what_is_shared_cannot_be_changed(run, text):
     assert READ_ONLY.encode() in run(text)
-    assert run("return {type(redis.call), type(string.rep), ('x'):rep(2), type(rawget(_G, 'a'))}") == (
+    assert run("return {type(redis.call), type(string.rep), ('x'):rep(2), "
+               "type(rawget(_G, 'a'))}") == (
         b"*4\r\n$8\r\nfunction\r\n$8\r\nfunction\r\n$2\r\nxx\r\n$3\r\nnil\r\n")
 
 
 @pytest.mark.parametrize("name", [
-    "foo", "print", "loadfile", "dofile", "io", "debug", "package", "require", "module", "jit", "ffi",
+    "foo", "print", "loadfile", "dofile", "io", "debug", "package", "require", "module", "jit",
+    "ffi",
     "getfenv", "setfenv", "newproxy",
 ])
 def test_what_is_left_out(run, name):
