@@ -17,10 +17,11 @@ from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
-from crdtredis._core cimport (T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, WALK_BACKWARDS, WALK_SHOWN,
-                              Element, Kernel, Walk, key_collection, key_delete, key_expire,
-                              key_find, key_hash, key_set_idle, key_type, key_visible, member_score,
-                              put_shown, removal_size, walk_next, walk_shown, walk_value)
+from crdtredis._core cimport (T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, WALK_BACKWARDS,
+                              WALK_FORWARDS, Element, Kernel, Walk, key_collection, key_delete,
+                              key_expire, key_find, key_hash, key_set_idle, key_type, key_visible,
+                              member_score, put_shown, removal_size, walk_next, walk_shown,
+                              walk_value)
 from crdtredis._engine cimport Call, is_word, native, refuse, refuse_syntax, refuse_too_large
 from crdtredis._resp cimport reply_bulk, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
@@ -64,7 +65,7 @@ cdef int put_intset(Buffer *b, Kernel *k, Element *e) noexcept nogil:
     cdef size_t i, n = key_collection(k, e, T_SET).live
     cdef Walk w
     memset(&numbers, 0, sizeof(Buffer))
-    walk_shown(&w, k, e, WALK_SHOWN)
+    walk_shown(&w, k, e, WALK_FORWARDS)
     while n <= MOST_PACKED and walk_next(&w) and parse_int64(w.name.p, w.name.n, &number):
         buffer_add(&numbers, &number, sizeof(int64_t))
     count = <uint32_t>(numbers.n // sizeof(int64_t))
@@ -93,7 +94,7 @@ cdef void put_shown_members(Buffer *b, Kernel *k, Element *e, int type) noexcept
     cdef Walk w
     if type != T_STRING:
         rdb_put_length(b, key_collection(k, e, type).live)
-    walk_shown(&w, k, e, WALK_BACKWARDS if type == T_ZSET else WALK_SHOWN)
+    walk_shown(&w, k, e, WALK_BACKWARDS if type == T_ZSET else WALK_FORWARDS)
     while walk_next(&w):
         if type != T_STRING and type != T_LIST:
             rdb_put_text(b, w.name)

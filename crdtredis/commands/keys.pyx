@@ -26,10 +26,11 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
 from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET,
-                              WALK_SHOWN, Element, Kernel, Walk, copy_size, db_flush, element_key,
-                              flush_size, key_copy, key_deadline, key_delete, key_expire, key_find,
-                              key_random, key_touch, key_type, key_visible, op_room, put_shown,
-                              removal_size, table_next, walk_next, walk_shown, walk_value)
+                              WALK_FORWARDS, Element, Kernel, Walk, copy_size, db_flush,
+                              element_key, flush_size, key_copy, key_deadline, key_delete,
+                              key_expire, key_find, key_random, key_touch, key_type, key_visible,
+                              op_room, put_shown, removal_size, table_next, walk_next, walk_shown,
+                              walk_value)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_NO_TOUCH, Call, is_word, native, refuse,
                                 refuse_int, refuse_syntax)
 from crdtredis._resp cimport (reply_bulk, reply_error_span, reply_int, reply_null, reply_ok,
@@ -436,7 +437,7 @@ cdef void db_unload(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
             head.deadline = key_deadline(k, e)
             buffer_add(b, &head, sizeof(head))
             buffer_add(b, element_key(e), head.klen)
-            walk_shown(&w, k, e, WALK_SHOWN)
+            walk_shown(&w, k, e, WALK_FORWARDS)
             while walk_next(&w):
                 carry(b, w.name if head.type != T_STRING else span(NULL, 0), walk_value(k, &w))
                 head.members += 1

@@ -3,7 +3,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
-from crdtredis.buffer cimport Buffer, Span
+from crdtredis.buffer cimport Buffer, Span, span
 
 # A place in a list.
 cdef struct ListCursor:
@@ -11,32 +11,38 @@ cdef struct ListCursor:
     Block *block
     uint32_t at             # index in the block
 
-cdef enum WalkOf:
-    WALK_CELLS = 0          # every cell, tombstones included, in no order
-    WALK_SHOWN = 1          # what clients are shown, in the type's order where it has one
-    WALK_BACKWARDS = 2      # the same from the end
+cdef enum WalkOrder:
+    WALK_FORWARDS = 0       # in the type's order where it has one
+    WALK_BACKWARDS = 1      # from the end
 
-# A walk over cells, while nothing changes. See core/walk.pxd.
+# A walk over cells or over what clients are shown, while nothing changes. See core/walk.pxd.
 cdef struct Walk:
     Actors *actors
-    int how
+    int order
     int stage               # of a walk over a whole key
     Element *key            # ... which is this
     Collection *c           # where it walks; NULL: at the key's own cells
+    int (*step)(Walk *w) noexcept nogil     # to what is next; NULL: that of c's table
     size_t pos
     ListCursor at
-    # the cell that it stands on
+    # what it stands on
     int type
     int is_deadline
-    Span name               # the member's; of a list the element's position, as steps (WALK_CELLS)
+    Span name               # the member's; of a list's cell the element's position, as steps
     Element *e              # whose cell it is; NULL: a list element's, or a deadline's
-    Cell *cell              # NULL: one write, which is
+    # of a walk over cells; NULL: one write, which is
+    Cell *cell
     uint64_t dot
     uint64_t stamp          # 0: it needs none
     uint16_t flags
     Span value
     double score            # where walk_value has put it
     Buffer steps
+
+cdef inline void walk_name(Walk *w, Element *e) noexcept nogil:
+    """Puts w on e."""
+    w.e = e
+    w.name = span(element_key(e), e.klen)
 
 # What is a type's own. NULL: as of a table of members.
 cdef struct CollectionType:
@@ -51,7 +57,9 @@ cdef struct CollectionType:
     Element *(*apply)(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil
     void (*remove)(const Applying *op, Collection *c) noexcept nogil    # what op observed of all
     int (*check)(Kernel *k, Collection *c) noexcept nogil       # 0, or what is broken
-    int (*walk)(Walk *w) noexcept nogil                         # 1 where there is a next cell
+    # Walk.step over cells, and over what clients are shown: 1 where there is a next one
+    int (*cells)(Walk *w) noexcept nogil
+    int (*shown)(Walk *w) noexcept nogil
 
 cdef enum:
     # members or elements: of no more, none is worth remembering or putting off

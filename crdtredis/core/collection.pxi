@@ -120,8 +120,9 @@ cdef void note_written(const Applying *op, Collection *c) noexcept nogil:
     if c.written.v == NULL:
         if c.live <= SMALL_COLLECTION:
             return
-        walk_begin(&w, op.actors, c, WALK_CELLS)
-        while types[c.type].walk(&w):
+        walk_begin(&w, op.actors)
+        walk_open(&w, c)
+        while walk_cell(&w):
             if w.cell == NULL:
                 vector_raise(&c.written, dot_slot(w.dot), dot_seq(w.dot))
             else:
@@ -171,34 +172,21 @@ cdef size_t members_memory(Collection *c) noexcept nogil:
     return members * table_count(&c.table) // i if i else 0
 
 
-cdef int members_walk(Walk *w) noexcept nogil:
-    """The next element of the table, of those that are asked for."""
-    cdef Element *m
-    while True:
-        m = table_next(&w.c.table, &w.pos)
-        if m == NULL:
-            return 0
-        if w.how == WALK_CELLS or value_live(m):
-            walk_element(w, m)
-            return 1
-
-
 # ---- sorted sets ---------------------------------------------------------------------------------
 
-cdef int zset_walk(Walk *w) noexcept nogil:
+cdef int zset_shown(Walk *w) noexcept nogil:
     cdef Item *item
-    if w.how == WALK_CELLS:
-        return members_walk(w)
     if w.pos == 0:
-        item = order_at(&w.c.order, w.c.order.n - 1 if w.how == WALK_BACKWARDS else 0, &w.at.order)
+        item = order_at(&w.c.order, w.c.order.n - 1 if w.order == WALK_BACKWARDS else 0,
+                        &w.at.order)
         w.pos = 1
-    elif w.how == WALK_BACKWARDS:
+    elif w.order == WALK_BACKWARDS:
         item = order_prev(&w.at.order)
     else:
         item = order_next(&w.at.order)
     if item == NULL:
         return 0
-    walk_element(w, item.e)
+    walk_name(w, item.e)
     return 1
 
 
@@ -239,18 +227,29 @@ cdef int set_sound(const Effect *x) noexcept nogil:
 
 # ---- a walk over cells ---------------------------------------------------------------------------
 
-cdef void walk_begin(Walk *w, Actors *a, Collection *c, int how) noexcept nogil:
+cdef void walk_begin(Walk *w, Actors *a) noexcept nogil:
     memset(w, 0, sizeof(Walk))
     w.actors = a
-    w.how = how
-    walk_open(w, c)
 
 
 cdef inline void walk_open(Walk *w, Collection *c) noexcept nogil:
+    """Before a walk over the cells of c."""
     w.c = c
     w.pos = 0
-    if c != NULL:
-        w.type = c.type
+    w.type = c.type
+    w.step = types[c.type].cells
+
+
+cdef inline int walk_cell(Walk *w) noexcept nogil:
+    """To the next cell of what is open: 1 where there is one."""
+    cdef Element *m
+    if w.step != NULL:
+        return w.step(w)
+    m = table_next(&w.c.table, &w.pos)
+    if m == NULL:
+        return 0
+    walk_element(w, m)
+    return 1
 
 
 cdef void walk_end(Walk *w) noexcept nogil:
@@ -259,8 +258,7 @@ cdef void walk_end(Walk *w) noexcept nogil:
 
 cdef inline void walk_element(Walk *w, Element *e) noexcept nogil:
     """Puts w on the cell of e."""
-    w.e = e
-    w.name = span(element_key(e), e.klen)
+    walk_name(w, e)
     if e.meta & E_PLAIN:
         w.cell = NULL
         w.dot = e.dot
@@ -283,7 +281,6 @@ cdef void fill_types() noexcept:
     memset(&members, 0, sizeof(CollectionType))
     members.free_some = members_free_some
     members.memory = members_memory
-    members.walk = members_walk
     for type in range(T_COUNT):
         types[type] = members
     types[<int>T_STRING].rank = 4          # only as garbage: a database that is let go of
@@ -293,7 +290,7 @@ cdef void fill_types() noexcept:
     types[<int>T_ZSET].rank = 2
     types[<int>T_ZSET].sound = zset_sound
     types[<int>T_ZSET].check = zset_check
-    types[<int>T_ZSET].walk = zset_walk
+    types[<int>T_ZSET].shown = zset_shown
 
 
 fill_types()

@@ -92,7 +92,7 @@ cdef void digest_key(void *arg, Element *e) noexcept nogil:
     cdef Walk w
     cdef Span name
     walk_key(&w, d.k, e)
-    while walk_next(&w):
+    while walk_next_cell(&w):
         d.type = w.type
         d.key = span(NULL, 0) if w.type == T_STRING else span(element_key(e), e.klen)
         name = w.name

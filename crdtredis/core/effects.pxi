@@ -373,7 +373,7 @@ cdef int key_copy(Kernel *k, Element *e, uint32_t to_db, Span to, size_t bytes) 
     if there != NULL and key_type(k, e) != T_STRING:
         key_delete(k, to_db, there)
         there = key_find(k, to_db, to)     # tombstones stay
-    walk_shown(&w, k, e, WALK_SHOWN)
+    walk_shown(&w, k, e, WALK_FORWARDS)
     while walk_next(&w):
         there = put_shown(k, to_db, to, there, w.type, i, w.name, walk_value(k, &w))
         i += 1

@@ -311,25 +311,29 @@ cdef int list_free_some(Collection *c, int *most) noexcept nogil:
     return item != NULL or order_free_some(&c.order, most)
 
 
-cdef int list_walk(Walk *w) noexcept nogil:
-    cdef Place place
+cdef int list_shown(Walk *w) noexcept nogil:
     if w.pos == 0:
-        if not list_seek(w.c, w.c.order.n - 1 if w.how == WALK_BACKWARDS else 0, &w.at):
+        if not list_seek(w.c, w.c.order.n - 1 if w.order == WALK_BACKWARDS else 0, &w.at):
             return 0
         w.pos = 1
-    elif not (list_prev(&w.at) if w.how == WALK_BACKWARDS else list_next(&w.at)):
+    elif not (list_prev(&w.at) if w.order == WALK_BACKWARDS else list_next(&w.at)):
         return 0
-    w.e = NULL
-    w.name = span("", 0)                   # a position is of use to nobody who is shown the list
-    if w.how == WALK_CELLS:
-        place = block_place_of(w.at.block, page_place(w.at.block, w.at.at))
-        w.steps.n = 0
-        block_position(w.at.block, &place, &w.steps)
-        w.name = span(w.steps.p, w.steps.n)
-        w.dot = place.own
-        w.cell = NULL if block_packed(w.at.block) else &w.at.block.cell
-    w.stamp = w.flags = 0                  # an insert needs no stamp
     w.value = block_value(w.actors, w.at.block, w.at.at)
+    return 1
+
+
+cdef int list_cells(Walk *w) noexcept nogil:
+    cdef Place place
+    if not list_shown(w):
+        return 0
+    place = block_place_of(w.at.block, page_place(w.at.block, w.at.at))
+    w.steps.n = 0
+    block_position(w.at.block, &place, &w.steps)
+    w.name = span(w.steps.p, w.steps.n)
+    w.e = NULL
+    w.cell = NULL if block_packed(w.at.block) else &w.at.block.cell
+    w.dot = place.own
+    w.stamp = w.flags = 0                  # an insert needs no stamp
     return 1
 
 
@@ -368,7 +372,8 @@ cdef void fill_list() noexcept:
     t.apply = apply_to_list
     t.remove = list_remove_observed
     t.check = list_check
-    t.walk = list_walk
+    t.cells = list_cells
+    t.shown = list_shown
 
 
 fill_list()

@@ -316,7 +316,7 @@ def probe_members(Replica r, uint32_t db, bytes key):
     out = []
     if type == T_NONE:
         return type, None
-    walk_shown(&w, k, e, WALK_SHOWN)
+    walk_shown(&w, k, e, WALK_FORWARDS)
     while walk_next(&w):
         v = walk_value(k, &w)
         out.append((w.name.p[:w.name.n], w.score if type == T_ZSET else v.p[:v.n]))

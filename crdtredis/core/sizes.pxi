@@ -66,7 +66,7 @@ cdef size_t flush_size(Kernel *k, uint32_t db) noexcept nogil:
 cdef size_t copy_size(Kernel *k, Element *e, size_t key) noexcept nogil:
     cdef Walk w
     cdef size_t bytes = 0, n = 1
-    walk_shown(&w, k, e, WALK_SHOWN)
+    walk_shown(&w, k, e, WALK_FORWARDS)
     while walk_next(&w):
         n += 1
         bytes += walk_value(k, &w).n

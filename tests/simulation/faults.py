@@ -290,7 +290,7 @@ FAULTS = [
     Fault("a collection that has become large counts only what comes then",
           CORE + "collection.pxi",
           "simulation",
-          "        while types[c.type].walk(&w):",
+          "        while walk_cell(&w):",
           "        while 0:"),
     Fault("removal of a whole collection forgets cells",
           CORE + "apply.pxi",
