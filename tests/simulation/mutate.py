@@ -121,10 +121,12 @@ class Copy:
         self.folder = folder
         left_out = [".git", ".venv", "build", "dist", "__pycache__", ".hypothesis"]
         if built is None and compiled:
-            left_out += ["*.so", "*.c"]
+            left_out += ["*.so"]
         source = built.folder if built else ROOT
         shutil.copytree(source, folder, ignore=shutil.ignore_patterns(*left_out))
         if built is None and compiled:
+            for generated in folder.glob("crdtredis/**/*.c"):
+                generated.unlink()
             self.build()
 
     def run(self, argv: list[str], seconds: float) -> tuple[int | None, str]:
