@@ -81,6 +81,18 @@ class ClosedSegment:
     durable: int
 
 
+class Pin:
+    """Keeps the log from `position` on, until it is released; any number of times, by any
+    thread."""
+
+    def __init__(self, position: LogPosition, release: Callable[[Pin], None]) -> None:
+        self.position = position
+        self._release = release
+
+    def release(self) -> None:
+        self._release(self)
+
+
 @dataclass(frozen=True)
 class LogStatus:
     failure: str | None                 # why writes are refused; None: all is well
@@ -147,7 +159,9 @@ class SegmentLog:
             self.writer.attach(fd, 1, size, size, self._limit(size), POLICIES[policy])
         else:
             self._resume(position, unsynced)
-        self._first = segment_numbers(folder)[0]
+        self._first = segment_numbers(folder)[0]    # older ones are removed, or about to be
+        self._pins: set[Pin] = set()
+        self._pins_lock = threading.Lock()              # also for `_first`; held for moments
         if claim is not None:
             self._try_claim()
         elif position is not None and position[1] >= max_segment_size and self.writer.is_open:
@@ -247,6 +261,40 @@ class SegmentLog:
             unsynced = self._unsynced(number, end, durable)
             return (self.writer.is_open and self._doubt is None and self._named >= position[0]
                     and (unsynced is None or unsynced >= position))
+
+    @property
+    def first(self) -> int:
+        """Number of the oldest segment; those before are superseded and removed."""
+        return self._first
+
+    def pin(self, position: LogPosition) -> Pin:
+        """Keep the log from there on, for somebody who is going to read it. LookupError where it
+        was removed already."""
+        with self._pins_lock:
+            if position[0] < self._first:
+                raise LookupError(f"segment {position[0]} was removed; the log begins with segment "
+                                  f"{self._first}")
+            found = Pin(position, self._unpin)
+            self._pins.add(found)
+            return found
+
+    def _unpin(self, pin: Pin) -> None:
+        with self._pins_lock:
+            self._pins.discard(pin)
+
+    def remove_first(self) -> bool:
+        """Remove the oldest segment, durably; the caller knows that nobody needs it. False: a pin
+        does, or there is no other. OSError; it may still be there then, and is no part of the log
+        any more. Waits for the disk."""
+        with self._pins_lock:
+            number = self._first
+            if (number >= self.writer.position()[0]
+                    or any(pin.position[0] <= number for pin in self._pins)):
+                return False
+            self._first = number + 1
+        segment_path(self._folder, number).unlink(missing_ok=True)
+        sync_directory(self._folder)
+        return True
 
     def bytes_since(self, position: LogPosition) -> int:
         """Bytes of the log behind this position; of closed segments as many as they may hold."""

@@ -648,3 +648,28 @@ def test_kill_9_at_random_moments_loses_nothing_acknowledged(tmp_path):
         node = Node(tmp_path, epoch=100 + epoch)
         assert int(node.get(b"k")) in (last, last + 1)
         node.close()
+
+
+# ---- removal -------------------------------------------------------------------------------------
+
+
+def test_the_oldest_segments_are_removed_one_by_one_up_to_a_pin(tmp_path):
+    node = Node(tmp_path, max_segment_size=600)
+    node.fill(60)
+    newest = node.log.writer.position()[0]
+    pins = [node.log.pin((n, 100)) for n in (3, 3, 2)]
+    assert node.log.first == 1 and node.log.remove_first() and not node.log.remove_first()
+    pins[2].release()
+    assert node.log.remove_first() and not node.log.remove_first()
+    pins[0].release()
+    pins[0].release()
+    assert not node.log.remove_first()
+    pins[1].release()
+    with pytest.raises(LookupError, match="segment 2 was removed; the log begins with segment 3"):
+        node.log.pin((2, 100))
+    while node.log.remove_first():
+        pass
+    assert segment_numbers(tmp_path) == [newest] and node.log.first == newest > 4
+    node.log._look_around()
+    assert node.log.status().missing is None
+    node.close()
