@@ -7,10 +7,14 @@ actor that a clock does not name has none. Pure functions; all cost O(length of 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 Clock = dict[int, int]                  # actor id -> highest seq, without gaps
+
+ENTRY = rb"[A-Za-z0-9._:-]{1,128}/[0-9]{1,20}=[0-9]{1,20}"
+TOKEN = re.compile(rb"%s(?:,%s)*" % (ENTRY, ENTRY))
 
 
 class Actor(NamedTuple):
@@ -24,6 +28,26 @@ def actor_id(replica: str, epoch: int) -> int:
     """The id by which ops name an actor: see Actor.id in proto/crdtredis.proto."""
     digest = hashlib.blake2b(epoch.to_bytes(8, "little") + replica.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")
+
+
+def as_token(actors: Iterable[tuple[tuple[str, int], int]]) -> str:
+    """A clock as one word, for clients that carry it from replica to replica: replica/epoch=seq,
+    with commas between. actors: ((replica, epoch), seq)."""
+    return ",".join(f"{replica}/{epoch}={seq}" for (replica, epoch), seq in sorted(actors))
+
+
+def from_token(token: bytes) -> Clock:
+    """What as_token wrote. ValueError where it did not."""
+    if token and not TOKEN.fullmatch(token):
+        raise ValueError("not a clock")
+    clock: Clock = {}
+    for entry in token.decode().split(",") if token else ():
+        name, _, seq = entry.partition("=")
+        replica, _, epoch = name.rpartition("/")
+        if int(epoch) >> 64 or int(seq) >> 64:
+            raise ValueError("not a clock")
+        join(clock, {actor_id(replica, int(epoch)): int(seq)})
+    return clock
 
 
 def observed(clock: Mapping[int, int], other: Mapping[int, int]) -> bool:

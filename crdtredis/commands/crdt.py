@@ -11,13 +11,13 @@ same operations, from which that follows.
 import time
 from dataclasses import asdict
 
-from crdtredis import info
+from crdtredis import clocks, info
 from crdtredis._resp import Refusal, Simple
 from crdtredis.commands import usage
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
 from crdtredis.kinds import is_peer
-from crdtredis.errors import (NOT_INTEGER, NOT_IN_SYNC, NO_REPLICATION, NO_SUCH_PEER, PEER_ADDRESS,
-                              SYNTAX, WRONG_ARITY, CommandError, integer, time_limit)
+from crdtredis.errors import (NOT_A_CLOCK, NOT_INTEGER, NOT_IN_SYNC, NO_REPLICATION, NO_SUCH_PEER,
+                              PEER_ADDRESS, SYNTAX, WRONG_ARITY, CommandError, integer, time_limit)
 
 OK = Simple("OK")
 
@@ -34,11 +34,39 @@ def front(session):
     return sync
 
 
-@crdt("CLOCK", 1, "loading stale fast",
-      "The clock: of each actor, the highest operation applied without gaps.")
+@crdt("CLOCK [TOKEN]", -1, "loading stale fast",
+      "The clock: of each actor, the highest operation applied without gaps. TOKEN: as one word, "
+      "for CRDT.WAITFOR at another replica.", "O(N) with the actors")
 def clock(session, argv):
+    if len(argv) > 1:
+        if len(argv) > 2 or argv[1].upper() != b"TOKEN":
+            raise CommandError(SYNTAX)
+        return clocks.as_token(session.replica.clock().items())
     return {f"{replica}/{epoch}": seq for (replica, epoch),
             seq in sorted(session.replica.clock().items())}
+
+
+@crdt("WAITFOR token timeout-ms", 3, "blocking noscript",
+      "Waits until this replica has applied all that CRDT.CLOCK TOKEN told of another: a client "
+      "that moves reads its own writes. Answers 1, or 0 when the time is up. 0: no limit.",
+      "O(N) with the actors")
+def waitfor(session, argv):
+    try:
+        target = clocks.from_token(argv[1])
+    except ValueError:
+        raise CommandError(NOT_A_CLOCK) from None
+    timeout = time_limit(argv[2], session.replica.now)
+
+    def here() -> int:
+        return int(clocks.observed(session.replica.clock_ids(), target))
+
+    if here() or not session.can_block:
+        return here()
+    replication = info.parts(session.executor).sync
+    token = session.defer(timeout or None, here)
+    if replication is not None:
+        token.ended = replication.when_here(target, lambda: token.resolve(1))
+    return NO_REPLY
 
 
 @crdt("DIGEST", 1, "admin",

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from crdtredis.replication.peer import Peer
 
 
+class Arrival:
+    """Somebody waits until all of a clock is here; of the actors that lack, one after the other."""
+
+    def __init__(self, clock: Clock, done: Callable[[], None]) -> None:
+        self.left = iter(clock.items())
+        self.done = done
+        self.waiter: Waiter | None = None   # for the actor that it waits for now
+
+
 class Registry:
     """peers: replaced by another list, never changed, so that any thread may iterate over it."""
 
@@ -30,9 +39,11 @@ class Registry:
                  soon: Callable[[Callable[[], Any]], None]) -> None:
         """soon: has the engine thread run a function."""
         self._identity, self._runtime, self._soon = identity, runtime, soon
+        self._tail = tail
         self.peers: list[Peer] = []
         self.paused_all = False
         self.waiters = Waiters()
+        self.arrivals = Waiters()           # for our own clock
         self._until: dict[asyncio.Future[None], Callable[[], bool]] = {}
         tail.grown, tail.changed, tail.early = self.grow, self.wake, self.hurry
 
@@ -79,6 +90,10 @@ class Registry:
                  for x in self.waiters.free(actor, self._reached(actor))]
         if freed:
             self._soon(lambda: [done(replicas) for done, replicas in freed])
+        head = self._tail.head
+        for go_on, _ in [x for actor in self.arrivals.actors
+                         for x in self.arrivals.free(actor, [head.get(actor, 0)])]:
+            go_on(1)
 
     async def until(self, condition: Callable[[], bool]) -> None:
         if not condition():
@@ -94,6 +109,23 @@ class Registry:
         for."""
         self.waiters.enter(waiter)
         self.wake()
+
+    def expect(self, arrival: Arrival) -> None:
+        """Have arrival.done called in the engine thread, once the log here has all of its clock."""
+        head = self._tail.head
+        for actor, seq in arrival.left:
+            if head.get(actor, 0) < seq:
+                arrival.waiter = Waiter(actor, seq, 1, lambda _: self.expect(arrival))
+                self.arrivals.enter(arrival.waiter)
+                return
+        self._soon(arrival.done)
+
+    def expect_no_more(self, arrival: Arrival) -> None:
+        """Nothing happens when it has come already."""
+        arrival.left = iter(())
+        arrival.done = lambda: None
+        if arrival.waiter is not None:
+            self.arrivals.leave(arrival.waiter)
 
     def _reached(self, actor: int) -> list[int]:
         """Up to where each replica has this actor in its log, greatest first. A replica with two

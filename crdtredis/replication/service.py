@@ -36,7 +36,7 @@ from crdtredis.replication import plan
 from crdtredis.replication.local import KernelView, LocalReplica, OwnIdentity
 from crdtredis.replication.oplog import Segments
 from crdtredis.replication.peer import APART, Peer, PeerInfo
-from crdtredis.replication.registry import Registry
+from crdtredis.replication.registry import Arrival, Registry
 from crdtredis.replication.resolver import Resolver
 from crdtredis.replication.runtime import Runtime
 from crdtredis.replication.sessions import InboundSessions
@@ -313,6 +313,13 @@ class Service:
         waiter = Waiter(actor, seq, count, done)
         self._soon(self.registry.wait, waiter)
         return lambda: self._soon(self.registry.waiters.leave, waiter)
+
+    def when_here(self, clock: Clock, done: Callable[[], None]) -> Callable[[], None]:
+        """done() in the engine thread, when the log here has all that the clock covers. Call what
+        is returned when nobody waits any more, in any case."""
+        arrival = Arrival(clock, done)
+        self._soon(self.registry.expect, arrival)
+        return lambda: self._soon(self.registry.expect_no_more, arrival)
 
     def when_synced(self, done: Callable[[SyncOutcome], None],
                     timeout: float | None = None) -> Callable[[], None]:

@@ -64,8 +64,8 @@ class PeerInfo:
 
 class Sync:
     def __init__(self):
-        self.urls, self.paused, self.logged, self.waiting, self.syncing, self.left = {}, set(), 0, [
-                ], [], []
+        self.urls, self.paused, self.logged = {}, set(), 0
+        self.waiting, self.syncing, self.expected, self.left = [], [], [], []
 
     def peers(self):
         return [PeerInfo(u, r) for u, r in self.urls.items()]
@@ -97,6 +97,10 @@ class Sync:
 
     def when_acknowledged(self, actor, seq, count, done):
         self.waiting.append((actor, seq, count, done))
+        return lambda: self.left.append(done)
+
+    def when_here(self, clock, done):
+        self.expected.append((clock, done))
         return lambda: self.left.append(done)
 
     def when_synced(self, done, timeout=None):

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from crdtredis.clocks import from_token
 from crdtredis.replication.peer import Counts, PeerInfo
 from tests.commands.parts import client
 from tests.commands.run import NOW, Client, exchange
@@ -165,6 +166,37 @@ def test_sync_arguments(c):
     assert d.error("CRDT.SYNC", -1) == "ERR timeout is negative"
     d("MULTI")
     assert d.error("CRDT.SYNC") == "ERR Command not allowed inside a transaction"
+
+
+def test_clock_as_a_token(c):
+    c("SET", "k", "v")
+    token = c("CRDT.CLOCK", "token")
+    actor, seq = c("CRDT.CLOCK")
+    assert token == b"%s=%d" % (actor, seq)
+    assert c("CRDT.WAITFOR", token, 0) == c("CRDT.WAITFOR", "", 0) == 1
+    ahead = b"other/7=1," + token
+    c("MULTI")
+    assert c("CRDT.WAITFOR", ahead, 0) == b"QUEUED"
+    assert c("EXEC") == [0]                     # nobody waits there
+    assert c.raw("CRDT.WAITFOR", ahead, 0) == b""
+    clock, done = c.server.sync.expected.pop()
+    assert clock == from_token(ahead) and len(clock) == 2
+    done()
+    assert c.session.take_replies() == b":1\r\n"
+
+
+@pytest.mark.parametrize("token", ["a", "a/1", "a/1=", "a/1=2,", "a/1=2;b/1=2", "a/-1=2", "a/1=-2",
+                                   "é/1=2", "a b/1=2", "a/1=2\n", "a" * 129 + "/1=2",
+                                   "a/18446744073709551616=1", "a/1=18446744073709551616"])
+def test_no_clock(c, token):
+    assert c.error("CRDT.WAITFOR", token, 0).startswith("ERR not a clock")
+
+
+def test_waitfor_arguments(c):
+    assert c.error("CRDT.CLOCK", "token", "x") == c.error("CRDT.CLOCK", "x") == "ERR syntax error"
+    assert c.error("CRDT.WAITFOR", "", "x") == "ERR timeout is not an integer or out of range"
+    assert c.error("CRDT.WAITFOR", "", -1) == "ERR timeout is negative"
+    assert c("CRDT.WAITFOR", "a/18446744073709551615=0", 0) == 1
 
 
 def test_without_replication():

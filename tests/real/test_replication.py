@@ -1,5 +1,6 @@
 """Replication between server processes: outages, crashes, restored backups, strangers. The rules in
 detail are in tests/replication."""
+import contextlib
 import json
 import os
 import shutil
@@ -163,6 +164,26 @@ def test_wait_replies_with_acknowledgements(cluster):
         b.kill()
         client("SET", "k", "w")
         assert client("WAIT", 2, 300) == 1
+
+
+def test_waitfor_lets_a_client_read_its_own_writes_elsewhere(cluster):
+    a, b, _ = servers = cluster(3)
+    servers.sync()
+    b("CRDT.PEER", "PAUSE", "*")
+    a("SET", "k", "v")
+    token = a("CRDT.CLOCK", "TOKEN")
+    assert b("CRDT.WAITFOR", token, 50) == 0 and b("GET", "k") is None
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(b.connect()) for _ in range(30)]
+        for client in clients:
+            client.send("CRDT.WAITFOR", token, 0)
+        with b.connect() as gone:
+            gone.send("CRDT.WAITFOR", token + b",other/1=1", 0)
+            until(lambda: b"blocked_clients:31" in b("INFO", "clients"))
+        b("CRDT.PEER", "RESUME", "*")
+        assert [client.read() for client in clients] == [1] * 30
+    assert b("GET", "k") == b"v"
+    assert a("CRDT.WAITFOR", b("CRDT.CLOCK", "TOKEN"), 5000) == 1
 
 
 def test_a_stopped_process_is_named_and_keeps_no_sync_waiting(cluster):
