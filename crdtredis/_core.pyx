@@ -21,6 +21,7 @@
 #     keyspace        databases and keys: look-up, visibility, memory
 #     walk            the one walk over what lies under a key
 #     watch           watched keys
+#     buckets         parts of the keyspace that replicas compare
 #     conflict        concurrent writes that had to be decided
 #     list            the elements of a list and what effects do to them
 #     soundness       does an effect mean something?
@@ -38,7 +39,8 @@
 #     batch           Batches as bytes: which ops they hold, and cutting them
 #     state           the state as bytes
 #     give            walking through it while it changes
-#     take            putting it into a replica that is empty
+#     join            joining it with what is here
+#     take            taking it in
 #     segment_writer  the segment file that is appended to
 #     replica         the Replica, as Python sees it
 #     stream          the state given out and taken in, as Python sees it
@@ -63,6 +65,7 @@ include "core/deadline.pxi"
 include "core/keyspace.pxi"
 include "core/walk.pxi"
 include "core/watch.pxi"
+include "core/buckets.pxi"
 include "core/conflict.pxi"
 include "core/list.pxi"
 include "core/soundness.pxi"
@@ -80,6 +83,7 @@ include "core/check.pxi"
 include "core/batch.pxi"
 include "core/state.pxi"
 include "core/give.pxi"
+include "core/join.pxi"
 include "core/take.pxi"
 include "core/segment_writer.pxi"
 include "core/replica.pxi"

@@ -343,6 +343,11 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
     cdef uint32_t hash = 0
     if x.kind <= INCREMENT or x.kind == DEADLINE:
         vector_raise(&k.db[x.db].written, op.slot, op.seq)
+    if k.touched.at != NULL:
+        if x.kind == FLUSH:
+            touch_buckets(k)
+        else:
+            touch_key(k, x.db, x.key)
     if k.watched.n and x.kind != FLUSH:
         hash = e.hash if e != NULL else key_hash(k, x.key.p, x.key.n)
     if x.type != T_STRING and x.kind <= REMOVE:

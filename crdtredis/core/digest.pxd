@@ -1,1 +1,40 @@
-# The digest of the whole state. See core/digest.pxi.
+# Digests of the state: of all of it, and by buckets. See core/digest.pxi.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from crdtredis.buffer cimport Buffer, Span
+
+cdef struct Digest:
+    Kernel *k
+    uint32_t db
+    int type
+    Span key                # of the collection whose members are being added
+    int tombstones          # they are told, too
+    uint64_t *sum           # two words
+    Buffer b
+    # a list element's: its position, which in memory names slots, as it is sent
+    Buffer name
+    Buffer total
+    Buffer totals           # of a counter entry, as they are sent
+
+# The sums of all buckets, a little at a time while the replica goes on working.
+cdef struct Digesting:
+    Digest d                # d.db: DATABASES: it is over
+    uint64_t begun          # Kernel.changes then
+    uint64_t *sums          # two words by bucket
+    int64_t most            # elements that are left of this step
+    uint64_t cursor         # a bucket of the database's table
+    int passed              # that was its last
+    # keys of the bucket before it that are summed up in parts: size (8 bytes), bytes
+    Buffer large
+    size_t large_at         # the first of them that is not done begins here
+    Span key                # it
+    int type                # of it: the collection under way, T_HASH to T_LIST
+    uint64_t member         # a bucket of the collection's table
+    size_t rank             # elements of a list that are done
+
+cdef void digesting_begin(Digesting *g, Kernel *k, int tombstones) noexcept nogil
+cdef void digesting_free(Digesting *g) noexcept nogil
+# Goes on with about `most` elements; 1 while more are left.
+cdef int digesting_step(Digesting *g, int64_t most) noexcept nogil

@@ -1,6 +1,16 @@
 # The digest: the sum, modulo 2^64 and under two keys, of a hash of every write, live counter entry
 # and deadline write with its place. A sum, so the order in which a replica meets them is no matter;
 # actors stand in it by their ids, never by their slots.
+#
+# Of the whole keyspace at once, or of each bucket of keys (core/buckets.pxi), a little at a time
+# while the replica goes on working. Such a walk goes through a table as SCAN does, but meets each
+# element once: in the order of the cursor, what was scanned has hashes below it, also where a table
+# that shrinks meanwhile begins a bucket again. A bucket that was changed while the walk was under
+# way may hold a part of this and a part of that, and counts as unsure.
+#
+# Tombstones are let go of at different times, so replicas that have the same ops may differ in
+# them. Yet where one gives its state to another they count: with a tombstone of which only the
+# giver knows passed over, a late increment would count twice.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
@@ -8,17 +18,8 @@ from libc.string cimport memcpy, memset
 
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 
-cdef struct Digest:
-    Kernel *k
-    uint32_t db
-    int type
-    Span key                # of the collection whose members are being added
-    uint64_t sum[2]
-    Buffer b
-    # a list element's: its position, which in memory names slots, as it is sent
-    Buffer name
-    Buffer total
-    Buffer totals           # of a counter entry, as they are sent
+cdef enum:
+    SUMMED_WHOLE = 64       # elements of collections under a key that are summed up with it
 
 
 cdef void digest_add(Digest *d, Span name, int what, const uint64_t *facts, int n,
@@ -58,11 +59,12 @@ cdef void digest_cell(Digest *d, Span name, int what, const Cell *c, uint64_t ow
         digest_add(d, name, what, facts, 5, span(write_value(w), w.n))
         w = w.next
     while t != NULL:
-        if not is_tombstone(t):
+        if d.tombstones or not is_tombstone(t):
             facts[0] = actors[t.actor].id
             facts[1] = t.run_seq
             facts[2] = t.run_index
             facts[3] = t.seq
+            facts[4] = t.cancelled_seq
             d.totals.n = 0
             digest_total(d, &t.total)
             digest_total(d, &t.cancelled)
@@ -70,7 +72,7 @@ cdef void digest_cell(Digest *d, Span name, int what, const Cell *c, uint64_t ow
             if t.shown != NULL:
                 buffer_add(&d.totals, &t.shown.context, sizeof(uint64_t))
                 buffer_add(&d.totals, t.shown.number, EXTENDED)
-            digest_add(d, name, what + 1, facts, 4, span(d.totals.p, d.totals.n))
+            digest_add(d, name, what + 1, facts, 4 + d.tombstones, span(d.totals.p, d.totals.n))
         t = t.next
 
 
@@ -84,32 +86,43 @@ cdef void digest_total(Digest *d, const Number *v) noexcept nogil:
     buffer_add(&d.totals, t.exact.p, t.exact.n)
 
 
+cdef void digest_place(Digest *d, Walk *w, Span key) noexcept nogil:
+    """The cell that w stands on, under `key`."""
+    cdef Actor *actors = d.k.actors.v
+    cdef uint64_t facts[5]
+    cdef Span name = w.name
+    d.type = w.type
+    d.key = span(NULL, 0) if w.type == T_STRING else key
+    if w.type == T_LIST:
+        d.name.n = 0
+        encode_position(&d.k.actors, &d.name, w.name, 0)
+        name = span(d.name.p, d.name.n)
+    if w.cell == NULL:
+        facts[0] = facts[3] = actors[dot_slot(w.dot)].id
+        facts[1] = dot_seq(w.dot)
+        facts[2] = w.stamp if w.type != T_SET else 0
+        facts[4] = w.flags
+        digest_add(d, name, 0, facts, 5, w.value)
+    else:
+        digest_cell(d, name, 2 if w.is_deadline else 0, w.cell,
+                    w.dot if w.type == T_LIST else 0)
+
+
 cdef void digest_key(void *arg, Element *e) noexcept nogil:
     """A TableVisit: every cell under a key."""
     cdef Digest *d = <Digest*>arg
-    cdef Actor *actors = d.k.actors.v
-    cdef uint64_t facts[5]
     cdef Walk w
-    cdef Span name
     walk_key(&w, d.k, e)
     while walk_next_cell(&w):
-        d.type = w.type
-        d.key = span(NULL, 0) if w.type == T_STRING else span(element_key(e), e.klen)
-        name = w.name
-        if w.type == T_LIST:
-            d.name.n = 0
-            encode_position(&d.k.actors, &d.name, w.name, 0)
-            name = span(d.name.p, d.name.n)
-        if w.cell == NULL:
-            facts[0] = facts[3] = actors[dot_slot(w.dot)].id
-            facts[1] = dot_seq(w.dot)
-            facts[2] = w.stamp if w.type != T_SET else 0
-            facts[4] = w.flags
-            digest_add(d, name, 0, facts, 5, w.value)
-        else:
-            digest_cell(d, name, 2 if w.is_deadline else 0, w.cell,
-                        w.dot if w.type == T_LIST else 0)
+        digest_place(d, &w, span(element_key(e), e.klen))
     walk_end(&w)
+
+
+cdef void digest_free(Digest *d) noexcept nogil:
+    buffer_free(&d.b)
+    buffer_free(&d.name)
+    buffer_free(&d.total)
+    buffer_free(&d.totals)
 
 
 cdef void digest_kernel(Kernel *k, uint64_t *sum) noexcept nogil:
@@ -118,11 +131,136 @@ cdef void digest_kernel(Kernel *k, uint64_t *sum) noexcept nogil:
     cdef int i
     memset(&d, 0, sizeof(Digest))
     d.k = k
+    d.sum = sum
+    sum[0] = sum[1] = 0
     for i in range(DATABASES):
         d.db = i
         table_walk(&k.db[i].table, digest_key, &d)
-    buffer_free(&d.b)
-    buffer_free(&d.name)
-    buffer_free(&d.total)
-    buffer_free(&d.totals)
-    memcpy(sum, d.sum, sizeof(d.sum))
+    digest_free(&d)
+
+
+# ---- by buckets ----------------------------------------------------------------------------------
+
+cdef void digesting_begin(Digesting *g, Kernel *k, int tombstones) noexcept nogil:
+    memset(g, 0, sizeof(Digesting))
+    g.d.k = k
+    g.d.tombstones = tombstones
+    g.sums = <uint64_t*>mem_zalloc(BUCKETS * 2 * sizeof(uint64_t))
+    g.begun = k.changes
+    g.type = T_HASH
+    buckets_watch(k)
+
+
+cdef void digesting_free(Digesting *g) noexcept nogil:
+    if g.sums == NULL:
+        return
+    buckets_leave(g.d.k)
+    digest_free(&g.d)
+    buffer_free(&g.large)
+    mem_free(g.sums)
+    g.sums = NULL
+
+
+cdef inline int was_scanned(const Element *e, uint64_t cursor) noexcept nogil:
+    """Did a call before this one, of table_scan at this cursor, come to e?"""
+    return bits_reversed(e.hash) < bits_reversed(cursor)
+
+
+cdef void sum_key(void *arg, Element *e) noexcept nogil:
+    """A TableVisit."""
+    cdef Digesting *g = <Digesting*>arg
+    cdef Collection *c = element_entry(e).collections if e.meta & E_ENTRY else NULL
+    cdef Span key = span(element_key(e), e.klen)
+    cdef size_t elements = 1
+    cdef Walk w
+    if was_scanned(e, g.cursor):
+        return
+    g.d.sum = &g.sums[2 * bucket_of(g.d.db, key)]
+    while c != NULL:
+        elements += table_count(&c.table) + c.order.n * (c.type == T_LIST)
+        c = c.next
+    if elements <= SUMMED_WHOLE:
+        digest_key(&g.d, e)
+        g.most -= <int64_t>elements
+        return
+    walk_key(&w, g.d.k, e)
+    while walk_cell(&w):                   # no further than the key's own
+        digest_place(&g.d, &w, key)
+    walk_end(&w)
+    buffer_add(&g.large, &key.n, sizeof(key.n))
+    buffer_add(&g.large, key.p, key.n)
+
+
+cdef void sum_member(void *arg, Element *m) noexcept nogil:
+    """A TableVisit, of a collection under the first of the large keys."""
+    cdef Digesting *g = <Digesting*>arg
+    cdef Walk w
+    if was_scanned(m, g.member):
+        return
+    walk_begin(&w, &g.d.k.actors)
+    w.type = g.type
+    walk_element(&w, m)
+    digest_place(&g.d, &w, g.key)
+    g.most -= 1
+
+
+cdef int sum_list(Digesting *g, Collection *c) noexcept nogil:
+    """Goes on behind the first g.rank elements; 1 while more is left."""
+    cdef Walk w
+    walk_begin(&w, &g.d.k.actors)
+    walk_open(&w, c)
+    if g.rank:
+        w.pos = list_seek(c, g.rank - 1, &w.at)
+    while (w.pos or g.rank == 0) and g.most > 0 and walk_cell(&w):
+        digest_place(&g.d, &w, g.key)
+        g.rank += 1
+        g.most -= 1
+    walk_end(&w)
+    return (w.pos or g.rank == 0) and g.most <= 0
+
+
+cdef void sum_large(Digesting *g) noexcept nogil:
+    """Goes on with the first of the large keys, as it is now. Where it has changed, its bucket is
+    unsure, and whatever becomes of the sum is right."""
+    cdef Kernel *k = g.d.k
+    cdef Collection *c
+    cdef Element *e
+    cdef int more
+    memcpy(&g.key.n, g.large.p + g.large_at, sizeof(g.key.n))
+    g.key.p = g.large.p + g.large_at + sizeof(g.key.n)
+    g.d.sum = &g.sums[2 * bucket_of(g.d.db, g.key)]
+    e = key_find(k, g.d.db, g.key)
+    while e != NULL and e.meta & E_ENTRY and g.type <= T_LIST:
+        c = entry_collection(element_entry(e), g.type)
+        more = c != NULL
+        if more and g.type == T_LIST:
+            more = sum_list(g, c)
+        while g.type != T_LIST and more and g.most > 0:
+            g.member = table_scan(&c.table, g.member, sum_member, g)
+            g.most -= 1
+            more = g.member != 0
+        if more:
+            return
+        g.type += 1
+    g.type = T_HASH
+    g.rank = 0
+    g.member = 0
+    g.large_at += sizeof(g.key.n) + g.key.n
+    if g.large_at == g.large.n:
+        g.large_at = g.large.n = 0
+
+
+cdef int digesting_step(Digesting *g, int64_t most) noexcept nogil:
+    g.most = most
+    while g.d.db < DATABASES and g.most > 0:
+        if g.large.n:
+            sum_large(g)
+            continue
+        if g.passed:
+            g.passed = 0
+            g.d.db += 1
+            continue
+        g.cursor = table_scan(&g.d.k.db[g.d.db].table, g.cursor, sum_key, g)
+        g.most -= 1
+        g.passed = g.cursor == 0
+    return g.d.db < DATABASES

@@ -110,7 +110,7 @@ cdef Element *open_cell(Kernel *k, Table *t, Element *e) noexcept nogil:
         slot = dot_slot(e.dot)
         cell_add_write(&c, e.dot, element_stamp(e), slot, W_CLEARS if e.meta & E_CLEARS else 0,
                        span(element_value(e), e.vlen))
-    e = element_convert(k, t, e, (e.meta & E_ENTRY) | E_CELL, span(NULL, 0))
+    e = element_convert(k, t, e, (e.meta & (E_ENTRY | E_MARKS)) | E_CELL, span(NULL, 0))
     element_cell(e)[0] = c
     return e
 

@@ -14,6 +14,9 @@ cdef enum GivingStage:
 cdef struct Giving:
     Kernel *k
     int stage               # what comes next
+    # buckets whose keys are given (core/buckets.pxi)
+    int some                # not all
+    uint8_t buckets[512]
     # as of the beginning
     Buffer begin            # the body of the Head
     # the table: actors in the order in which they were told
@@ -47,6 +50,10 @@ cdef struct Giving:
     uint64_t count          # items
 
 cdef void giving_begin(Giving *g, Kernel *k) noexcept nogil
+# Where it is, appended to b, and going on there: -1 where the bytes are not what this process has
+# said so.
+cdef void giving_tell(Giving *g, Buffer *b) noexcept nogil
+cdef int giving_resume(Giving *g, Kernel *k, Span told) noexcept nogil
 cdef void giving_free(Giving *g) noexcept nogil
 # The next State of the stream, of about `most` bytes, as the payload of a record that `b` begins
 # and `rest` ends: 1, 0 when the End was given. The span is good until the next call.

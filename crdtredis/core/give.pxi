@@ -115,6 +115,79 @@ cdef void giving_begin(Giving *g, Kernel *k) noexcept nogil:
     g.tail.n = g.more.n = g.declared.n = 0         # the Head has told the actors
 
 
+cdef void giving_tell(Giving *g, Buffer *b) noexcept nogil:
+    cdef uint16_t *slots = <uint16_t*>mem_alloc((g.actors + 1) * sizeof(uint16_t))
+    cdef size_t begin = b.n
+    cdef uint64_t tag
+    cdef uint32_t i
+    buffer_need(b, sizeof(tag))
+    b.n += sizeof(tag)
+    add_varint(b, g.stage)
+    add_varint(b, g.db)
+    add_varint(b, g.cursor)
+    add_varint(b, g.passed)
+    add_varint(b, g.type)
+    add_varint(b, g.member)
+    add_varint(b, g.pieces)
+    add_varint(b, g.count)
+    add_varint(b, g.actors)
+    for i in range(g.index_cap):
+        if g.index[i]:
+            slots[g.index[i] - 1] = <uint16_t>i
+    for i in range(g.actors):
+        add_varint(b, slots[i])
+        add_varint(b, vector_get(&g.clock, slots[i]))
+    mem_free(slots)
+    add_field(b, 1, span(g.begin.p, g.begin.n))
+    add_field(b, 2, span(g.large.p + g.large_at, g.large.n - g.large_at))
+    add_field(b, 3, span(g.after.p, g.after.n))
+    add_field(b, 4, span(g.until.p, g.until.n))
+    tag = siphash64(b.p + begin + sizeof(tag), b.n - begin - sizeof(tag), g.k.hash_key)
+    memcpy(b.p + begin, &tag, sizeof(tag))
+
+
+cdef int giving_resume(Giving *g, Kernel *k, Span told) noexcept nogil:
+    """Nobody but this process can tell the key of the tag, so what bears it is as it was told."""
+    cdef const char *p = told.p + sizeof(uint64_t)
+    cdef const char *end = told.p + told.n
+    cdef uint64_t numbers[9]
+    cdef uint64_t tag, slot, seq
+    cdef uint32_t i
+    cdef Field f
+    memset(g, 0, sizeof(Giving))
+    g.k = k
+    if told.n < sizeof(tag):
+        return -1
+    memcpy(&tag, told.p, sizeof(tag))
+    if tag != siphash64(p, told.n - sizeof(tag), k.hash_key):
+        return -1
+    for i in range(9):
+        get_varint(&p, end, &numbers[i])
+    g.stage = <int>numbers[0]
+    g.db = <uint32_t>numbers[1]
+    g.cursor = numbers[2]
+    g.passed = <int>numbers[3]
+    g.type = <int>numbers[4]
+    g.member = numbers[5]
+    g.pieces = numbers[6]
+    g.count = numbers[7]
+    for i in range(<uint32_t>numbers[8]):
+        get_varint(&p, end, &slot)
+        get_varint(&p, end, &seq)
+        giving_index(g, <uint16_t>slot)
+        vector_raise(&g.clock, <uint16_t>slot, seq)
+    g.declared.n = 0
+    get_field(&p, end, &f)
+    buffer_add(&g.begin, f.s.p, f.s.n)
+    get_field(&p, end, &f)
+    buffer_add(&g.large, f.s.p, f.s.n)
+    get_field(&p, end, &f)
+    buffer_add(&g.after, f.s.p, f.s.n)
+    get_field(&p, end, &f)
+    buffer_add(&g.until, f.s.p, f.s.n)
+    return 1
+
+
 cdef void giving_free(Giving *g) noexcept nogil:
     mem_free(g.index)
     mem_free(g.clock.v)
@@ -352,12 +425,19 @@ cdef inline size_t elements_of(Collection *c) noexcept nogil:
 cdef void visit_key(void *arg, Element *e) noexcept nogil:
     """Gives a key, and its collections where they are small; a large one is put down to be
     walked, and so is one of few elements that turns out to be more than a piece: what it gave
-    until then it gives again."""
+    until then it takes back, for the elements of a list are given in one walk (core/join.pxi)."""
     cdef Giving *g = <Giving*>arg
     cdef Collection *c = element_entry(e).collections if e.meta & E_ENTRY else NULL
-    cdef size_t elements = 0, most, n
+    cdef size_t elements = 0, most, n, items
+    cdef uint64_t count
+    cdef Told at
+    if g.some and not bucket_is_in(g.buckets, bucket_of(g.db, span(element_key(e), e.klen))):
+        return
     give_element(g, SORT_KEY, e, g.db)
     most = g.items.n + PIECE
+    at = g.at
+    items = g.items.n
+    count = g.count
     while c != NULL:
         elements += elements_of(c)
         c = c.next
@@ -367,6 +447,9 @@ cdef void visit_key(void *arg, Element *e) noexcept nogil:
             c = c.next
         if c == NULL:
             return
+        g.at = at
+        g.items.n = items
+        g.count = count
     n = e.klen
     buffer_add(&g.large, &n, sizeof(n))
     buffer_add(&g.large, element_key(e), n)

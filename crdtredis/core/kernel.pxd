@@ -163,6 +163,8 @@ cdef struct Inbox:
     # actors that peers declared, less one for every NEWCOMER_MS since; at `newcomers_at` (ms)
     int64_t newcomers
     int64_t newcomers_at
+    # ops that this covers wait: they come with a state that is to be joined
+    VersionVector barred
     # of the op under examination the first DECODED_KEPT effects, and where the others begin
     Effect *decoded
     const char *decoded_rest
@@ -181,6 +183,11 @@ cdef struct Watched:
     uint32_t n
     Watch *ready            # keys that are waited for and were touched, in that order
     Watch *ready_last
+
+# When keys were changed, while somebody wants to know (core/buckets.pxi).
+cdef struct Touched:
+    uint64_t *at            # by bucket: Kernel.changes then; NULL: nobody wants to know
+    uint32_t holders
 
 cdef struct Conflicts:
     uint64_t n              # concurrent writes that had to be decided
@@ -201,6 +208,9 @@ cdef struct Kernel:
     Pending pending         # ops that may not be applied yet
     Deadlines deadlines
     Watched watched
+    Touched touched
+    # another replica's state is being joined (core/join.pxi): no op is made, and none applied
+    int joining
     Conflicts conflicts
     Search search
     Scratch scratch

@@ -2,6 +2,12 @@
 
 from crdtredis.buffer cimport Buffer
 
+cdef class BucketDigests:
+    cdef Digesting g
+    cdef Replica replica
+    cdef Buffer start
+    cdef int more
+
 cdef class StateWriter:
     cdef Giving g
     cdef Replica replica

@@ -1,24 +1,111 @@
 # The state given out and taken in, as Python sees it: records and their payloads.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memcpy, memset
 
 from crdtredis.buffer cimport Buffer, Span, buffer_free, span
 
 from crdtredis.errors import DamagedState
 
 
+cdef void refuse_while_joining(Replica replica) except *:
+    if replica.k.joining:
+        raise RuntimeError("a state is being joined")
+
+
+cdef class BucketDigests:
+    """What two replicas compare before one gives the other its state: a digest of each bucket of
+    keys (core/buckets.pxi) of a Replica that goes on working, from now on: step() until it says
+    False, then result().
+
+    tombstones: they count, as they must before a state is joined. Without them the digests of
+    replicas that have applied the same ops are equal.
+    """
+    def __cinit__(self, Replica replica not None, bint tombstones=True):
+        cdef Giving from_here
+        refuse_while_joining(replica)
+        if has_ops(&replica.k):
+            raise RuntimeError("there are ops that no log has")
+        self.replica = replica
+        self.more = 1
+        giving_begin(&from_here, &replica.k)
+        giving_tell(&from_here, &self.start)
+        giving_free(&from_here)
+        digesting_begin(&self.g, &replica.k, tombstones)
+
+    def __dealloc__(self):
+        digesting_free(&self.g)
+        buffer_free(&self.start)
+
+    def step(self, int64_t most=1000):
+        """Goes on with about `most` elements; True while more are left. Cost: linear in `most`, and
+        the values' bytes."""
+        refuse_while_joining(self.replica)
+        with nogil:
+            self.more = digesting_step(&self.g, most)
+        return bool(self.more)
+
+    def result(self):
+        """(16 bytes of digest by bucket, a bitmap of the unsure ones: those whose keys were changed
+        since this was made)."""
+        cdef uint32_t i
+        if self.more:
+            raise RuntimeError("the digests are not whole yet")
+        unsure = bytearray(BUCKETS_MAP)
+        for i in range(BUCKETS):
+            if self.replica.k.touched.at[i] > self.g.begun:
+                unsure[i >> 3] |= 1 << (i & 7)
+        return (<char*>self.g.sums)[:BUCKETS * 16], bytes(unsure)
+
+    def cursor(self):
+        """For StateWriter: a stream that begins with the moment in which this was made."""
+        return self.start.p[:self.start.n]
+
+
+def bucket_map(digests, others):
+    """A bitmap of the buckets that must be given, from the result() of both sides' BucketDigests:
+    those that differ or are unsure. ValueError where one is none."""
+    for sums, unsure in (digests, others):
+        if len(sums) != BUCKETS * 16 or len(unsure) != BUCKETS_MAP:
+            raise ValueError("no digests of buckets")
+    asked = bytearray(a | b for a, b in zip(digests[1], others[1]))
+    for i in range(BUCKETS):
+        if digests[0][16 * i:16 * i + 16] != others[0][16 * i:16 * i + 16]:
+            asked[i >> 3] |= 1 << (i & 7)
+    return bytes(asked)
+
+
+def key_bucket(uint32_t db, bytes key not None):
+    """The number of a key's bucket, 0 to 4095: the same in every replica."""
+    return bucket_of(db, span(key, len(key)))
+
+
 cdef class StateWriter:
     """Walks through the state of a Replica that goes on working, from now on: each next() is one
     record of the stream, b"" behind the last.
 
+    buckets: a bitmap of those whose keys are given (bucket_map); None: all. cursor: where another
+    StateWriter of this process was, which goes on here; or the beginning that BucketDigests noted.
+    ValueError where it is none of this process.
+
     What is applied meanwhile, and what was when the walk began, are in the log; see above.
     """
-    def __cinit__(self, Replica replica not None):
+    def __cinit__(self, Replica replica not None, bytes buckets=None, bytes cursor not None=b""):
         self.replica = replica
-        if has_ops(&replica.k):
+        refuse_while_joining(replica)
+        if buckets is not None and len(buckets) != BUCKETS_MAP:
+            raise ValueError("no bitmap of buckets")
+        if cursor:
+            if giving_resume(&self.g, &replica.k, span(cursor, len(cursor))) < 0:
+                raise ValueError("no cursor of this process")
+        elif has_ops(&replica.k):
             raise RuntimeError("there are ops that no log has")
-        giving_begin(&self.g, &replica.k)
+        else:
+            giving_begin(&self.g, &replica.k)
+        if buckets is not None:
+            self.g.some = 1
+            memcpy(self.g.buckets, <const char*>buckets, BUCKETS_MAP)
 
     def __dealloc__(self):
         giving_free(&self.g)
@@ -31,6 +118,7 @@ cdef class StateWriter:
         cdef Span rest
         cdef size_t at
         cdef int more, fits = 1
+        refuse_while_joining(self.replica)
         with nogil:
             more = give(&self.g, most, &self.record, &at, &rest)
             if more:
@@ -43,6 +131,17 @@ cdef class StateWriter:
             return b""
         return (self.record.p[:self.record.n] + rest.p[:rest.n] if rest.n
                 else self.record.p[:self.record.n])
+
+    def cursor(self):
+        """Where the walk is, behind what next() gave last: for a StateWriter that goes on there, in
+        this process, with the same buckets. Some bytes for each actor, and the name of a key that
+        is walked in pieces."""
+        cdef Buffer b
+        memset(&b, 0, sizeof(Buffer))
+        giving_tell(&self.g, &b)
+        told = b.p[:b.n]
+        buffer_free(&b)
+        return told
 
     @property
     def over(self):

@@ -16,6 +16,12 @@ cdef enum:
     E_ENTRY = 4             # keyspace only: a pointer to an Entry stands before that
     # E_PLAIN only: the write was a SET, which cleared the key's deadline at its stamp
     E_CLEARS = 8
+    # While a replica joins another's state (core/join.pxi): a piece has named the element itself;
+    # of a key, its deadline, and its list.
+    E_NAMED = 32
+    E_DEADLINE_NAMED = 64
+    E_LIST_NAMED = 128
+    E_MARKS = 224
     E_HEAD = 32             # sizeof(Element)
 
 # One allocation: Element (E_BARE: up to its stamp), [Entry*], [Cell], key, [value].

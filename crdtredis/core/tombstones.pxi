@@ -13,7 +13,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from crdtredis.buffer cimport Buffer, buffer_add, buffer_free
+from crdtredis.buffer cimport Buffer, buffer_add, buffer_free, span
 
 
 cdef int tombstone_may_go(Kernel *k, const Count *t) noexcept nogil:
@@ -63,6 +63,7 @@ cdef void collect_members(Kernel *k, Element *e, Collection *c, Buffer *found,
         for i in range(found.n // sizeof(Element*)):
             m = (<Element**>found.p)[i]
             live = value_live(m)
+            touch_key(k, k.search.db, span(element_key(e), e.klen))
             unindex(k, c, m)
             cell_forget_tombstones(k, &d.counted, element_cell(m))
             m = reencode(k, &c.table, &c.live, m, live)
@@ -95,6 +96,7 @@ cdef int collect_place(Kernel *k, Buffer *keys, Buffer *found, int *most) noexce
         if left == 0:
             k.search.place += 1
             if e.meta & E_CELL and has_tombstone(element_cell(e)):
+                touch_key(k, k.search.db, span(element_key(e), e.klen))
                 live = element_live(e)
                 cell_forget_tombstones(k, &d.counted, element_cell(e))
                 k.search.place -= reencode(k, &d.table, &d.live, e, live) == NULL

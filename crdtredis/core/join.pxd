@@ -1,0 +1,1 @@
+# Joining another replica's state. See core/join.pxi.
