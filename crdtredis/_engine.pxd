@@ -11,6 +11,8 @@ cdef struct Client
 cdef struct Command
 cdef struct Dispatch
 cdef struct ScriptRun
+cdef struct Subscription
+cdef struct Topic
 cdef struct Wait
 cdef struct Watched
 
@@ -19,6 +21,7 @@ include "engine/call.pxd"
 include "engine/stopwatch.pxd"
 include "engine/slowlog.pxd"
 include "engine/dispatch.pxd"
+include "engine/pubsub.pxd"
 include "engine/watched.pxd"
 include "engine/waiting.pxd"
 include "engine/run.pxd"

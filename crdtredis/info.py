@@ -161,6 +161,7 @@ def clients(x: Any) -> Fields:
         "maxclients": setting(x, "max_connections", 0), "client_recent_max_input_buffer": 0,
         "client_recent_max_output_buffer": 0,
         "blocked_clients": engine.get("blocked", 0), "tracking_clients": 0,
+        "pubsub_clients": x.pubsub_stats()["clients"],
         "clients_in_timeout_table": engine.get("timeouts", 0),
         "total_blocking_keys": engine.get("waited_keys", 0), "total_blocking_keys_on_nokey": 0,
     }
@@ -254,6 +255,7 @@ def last_save(x: Any) -> int:
 @section
 def stats(x: Any) -> Fields:
     counts, engine, replica = x.stats(), engine_stats(x), x.replica.stats()
+    pubsub = x.pubsub_stats()
     return {
         "total_connections_received": engine.get("accepted", 0),
         "total_commands_processed": counts["commands"],
@@ -270,8 +272,9 @@ def stats(x: Any) -> Fields:
         "expired_time_cap_reached_count": 0,
         "evicted_keys": 0, "evicted_clients": 0, "evicted_scripts": scripts(x)["evicted"],
         "keyspace_hits": counts["hits"],
-        "keyspace_misses": counts["misses"], "pubsub_channels": 0,
-        "pubsub_patterns": 0, "pubsubshard_channels": 0, "latest_fork_usec": 0, "total_forks": 0,
+        "keyspace_misses": counts["misses"], "pubsub_channels": pubsub["channels"],
+        "pubsub_patterns": pubsub["patterns"],
+        "pubsubshard_channels": pubsub["shard_channels"], "latest_fork_usec": 0, "total_forks": 0,
         "migrate_cached_sockets": 0,
         "tracking_total_keys": 0, "tracking_total_items": 0, "tracking_total_prefixes": 0,
         "unexpected_error_replies": 0,

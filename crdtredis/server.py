@@ -522,8 +522,11 @@ class Server:
         elif name == "proto_max_bulk_len":
             engine.max_bulk = value
         elif name == "client_output_buffer_limit":
-            engine.output_hard, engine.output_soft, engine.output_soft_seconds = next(
-                    v[1:] for v in value if v[0] == "normal")
+            limits = {v[0]: v[1:] for v in value}
+            (engine.output_hard, engine.output_soft,
+             engine.output_soft_seconds) = limits["normal"]
+            (engine.pubsub_hard, engine.pubsub_soft,
+             engine.pubsub_soft_seconds) = limits["pubsub"]
         elif name in ("busy_reply_threshold", "script_memory"):
             setattr(executor, name, value)
         elif name in ("slowlog_log_slower_than", "slowlog_max_len"):

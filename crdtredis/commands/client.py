@@ -163,6 +163,10 @@ def client_type(arg: bytes) -> str:
     return found
 
 
+def type_of(row: dict) -> str:
+    return "pubsub" if "P" in row["flags"] else "normal"
+
+
 @subcommand("LIST [TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id...]", arity=-2,
             since="2.4.0", complexity="O(N) where N is the number of client connections",
             tips="nondeterministic_output", summary="Describes the connections, all or some.")
@@ -170,7 +174,8 @@ def client_list(session, argv):
     if len(argv) == 2:
         chosen = rows(session)
     elif len(argv) == 4 and argv[2].upper() == b"TYPE":
-        chosen = rows(session) if client_type(argv[3]) == "normal" else []
+        wanted = client_type(argv[3])
+        chosen = [row for row in rows(session) if type_of(row) == wanted]
     elif len(argv) > 3 and argv[2].upper() == b"ID":
         by_id = {row["id"]: row for row in rows(session)}
         ids = [integer(arg, CLIENT_ID) for arg in argv[3:]]
@@ -189,10 +194,11 @@ def client_kill(session, argv):
         filters, skip_me = {"addr": text(argv[2])}, False
     else:
         filters, skip_me = kill_filters(argv[2:])
-    wanted_type = filters.pop("type", "normal")
+    wanted_type = filters.pop("type", None)
     killed = 0
     for row in rows(session):
-        if wanted_type != "normal" or any(row[field] != value for field, value in filters.items()):
+        if (wanted_type not in (None, type_of(row))
+                or any(row[field] != value for field, value in filters.items())):
             continue
         if row["id"] == session.id:
             if skip_me:

@@ -4,9 +4,9 @@
 from libc.stdint cimport int64_t, uint32_t
 
 from crdtredis._core cimport DATABASES
-from crdtredis._engine cimport (CLIENT_CLOSE, Call, native, refuse, refuse_arity, refuse_int,
-                                reset_client)
-from crdtredis._resp cimport reply_bulk, reply_ok, reply_simple
+from crdtredis._engine cimport (CLIENT_CLOSE, CLIENT_SUBSCRIBED, Call, native, refuse,
+                                refuse_arity, refuse_int, reset_client)
+from crdtredis._resp cimport reply_array, reply_bulk, reply_ok, reply_simple
 from crdtredis.errors cimport DB_INDEX
 from crdtredis.numbers cimport parse_int64
 
@@ -16,6 +16,11 @@ from crdtredis.commands.table import command
 cdef void ping(Call *c) noexcept nogil:
     if c.argc > 2:
         refuse_arity(c)
+    elif c.client.flags & CLIENT_SUBSCRIBED and c.reply.resp == 2:
+        # told from a reply by its form
+        reply_array(c.reply, 2)
+        reply_bulk(c.reply, "pong", 4)
+        reply_bulk(c.reply, c.argv[c.argc - 1].p, c.argv[1].n if c.argc == 2 else 0)
     elif c.argc == 2:
         reply_bulk(c.reply, c.argv[1].p, c.argv[1].n)
     else:
@@ -47,16 +52,18 @@ cdef void reset(Call *c) noexcept nogil:
     reply_simple(c.reply, "RESET")
 
 
-command("PING [message]", arity=-1, flags="fast", group="connection", since="1.0.0",
+command("PING [message]", arity=-1, flags="fast subscribed", group="connection", since="1.0.0",
         tips="request_policy:all_shards response_policy:all_succeeded",
         summary="Answers PONG, or its argument.")(native(ping))
 command("ECHO message", arity=2, flags="loading stale fast", group="connection", since="1.0.0",
         summary="Answers its argument.")(native(echo))
 command("SELECT index", arity=2, flags="loading stale fast", group="connection", since="1.0.0",
         summary="Changes the database of this connection.")(native(select))
-command("QUIT", arity=-1, flags="noscript loading stale fast no_auth allow_busy no_queue",
+command("QUIT", arity=-1,
+        flags="noscript loading stale fast no_auth allow_busy no_queue subscribed",
         group="connection", since="1.0.0",
         summary="Closes the connection once the replies so far are sent.")(native(quit))
-command("RESET", arity=1, flags="noscript loading stale fast no_auth allow_busy no_queue",
+command("RESET", arity=1,
+        flags="noscript loading stale fast no_auth allow_busy no_queue subscribed",
         group="connection", since="6.2.0",
         summary="Puts the connection back as it was when it was new.")(native(reset))

@@ -37,7 +37,7 @@ from crdtredis._resp cimport (reply_bulk, reply_error_span, reply_int, reply_nul
                               reply_simple)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.common cimport find_key, prefetch_keys, read_key, refuse_named
-from crdtredis.commands.glob cimport glob_is_all, glob_match
+from crdtredis.glob cimport glob_is_all, glob_match
 from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add,
                                           scan_answer, scan_answer_found, scan_init, scan_matches,
                                           scan_pattern, scan_walk)

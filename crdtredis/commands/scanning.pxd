@@ -17,7 +17,7 @@ from crdtredis._engine cimport Call, is_word, refuse, refuse_int, refuse_syntax
 from crdtredis._resp cimport Reply, reply_array, reply_bulk, reply_raw
 from crdtredis.buffer cimport Span, buffer_free
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED
-from crdtredis.commands.glob cimport glob_is_all, glob_match
+from crdtredis.glob cimport glob_is_all, glob_match
 from crdtredis.commands.members cimport read_members
 from crdtredis.errors cimport INVALID_CURSOR
 from crdtredis.numbers cimport format_uint64, parse_int64

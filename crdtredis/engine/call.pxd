@@ -25,6 +25,21 @@ cdef enum ClientFlag:
     CLIENT_SCRIPT = 32768   # the one whom a script's commands see
     # the error it is replied with was counted when a command of its script made it
     CLIENT_COUNTED = 65536
+    CLIENT_SUBSCRIBED = 131072      # it listens to a channel or pattern
+    CLIENT_PUSHED = 262144  # messages wait for the end of the command that it runs
+
+# A message on its way to those who share it. Its bytes follow.
+cdef struct Shared:
+    size_t holders
+    size_t n
+
+cdef enum:
+    LATE = -1               # see Push.at
+
+# A message that goes out before the byte of the reply buffer that stands at `at`.
+cdef struct Push:
+    Shared *message
+    size_t at               # LATE: behind the reply to the command that runs
 
 # One client as commands see it. A Conn (connection.pxd) begins with one; a Session without a socket
 # owns one.
@@ -34,6 +49,12 @@ cdef struct Client:
     uint32_t flags          # ClientFlag
     int fd                  # -1 without a socket
     Reply reply             # replies not yet handed to the socket
+    # publish and subscribe (pubsub.pxi)
+    Buffer pushes           # messages for it, as Push: they stand between its replies
+    size_t push_bytes       # that they take
+    Subscription *subscriptions         # the earliest first
+    Subscription *subscribed_last
+    uint32_t subscribed[3]  # how many, by TopicKind
     # MULTI and WATCH (watched.pxi)
     Buffer queue            # queued commands, packed one after the other: see pack_command
     uint32_t queued         # how many

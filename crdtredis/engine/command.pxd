@@ -24,6 +24,7 @@ cdef enum CommandFlag:
     C_SUBCOMMAND = 65536    # found through its container only: "config|get" itself names nothing
     C_ALLOW_BUSY = 262144   # allowed while a script runs for long
     C_MAY_REPLICATE = 524288        # it may call what writes: EVAL
+    C_SUBSCRIBED = 1048576  # allowed to subscribers that speak RESP2
     C_ONE_CHANGE = 131072   # Redis counts it as one change, however many effects it takes here
 
 cdef enum:

@@ -19,6 +19,7 @@ cdef enum ConnState:
 cdef struct OutBlock:
     OutBlock *next
     Buffer buf
+    Shared *shared          # in its place; NULL: none
     size_t sent
 
 cdef struct Conn:
@@ -86,6 +87,9 @@ cdef class Connections:
     cdef public size_t output_hard
     cdef public size_t output_soft
     cdef public int64_t output_soft_seconds
+    cdef public size_t pubsub_hard      # the same for subscribers
+    cdef public size_t pubsub_soft
+    cdef public int64_t pubsub_soft_seconds
     cdef public size_t query_limit      # of unfinished commands and MULTI queue
     cdef public int64_t max_bulk        # of one argument
     cdef public int64_t timeout         # s of idleness after which a client is closed, 0: never
@@ -95,6 +99,7 @@ cdef class Connections:
     cdef void close_all(self) noexcept nogil
     cdef Conn *find(self, uint64_t id) noexcept
 
+cdef size_t hard_limit(Connections self, Client *client) noexcept nogil
 cdef void add_conn(Connections self, Conn *c) noexcept nogil        # a new one
 cdef void add_ready(Connections self, Conn *c) noexcept nogil
 cdef void add_send(Connections self, Conn *c) noexcept nogil
@@ -107,5 +112,6 @@ cdef void end_pause(Connections self) noexcept nogil                # of CLIENT 
 # Closes it at the iteration's end, when free_dead is called.
 cdef void kill(Connections self, Conn *c) noexcept nogil
 cdef void free_dead(Connections self) noexcept nogil
+cdef void free_block(OutBlock *o) noexcept nogil
 # A row of CLIENT LIST; conn NULL: a client without a connection.
 cdef dict client_row(Client *c, Conn *conn)

@@ -41,6 +41,7 @@ cdef class Connections:
         self.d.port.owner = <void*>self
         self.d.port.begin_reply = port_begin_reply
         self.d.port.wake = port_wake
+        self.d.port.pushed = port_pushed
         self.d.port.gone = port_gone
         self.ep = epoll_create1(EPOLL_CLOEXEC)
 
@@ -174,15 +175,20 @@ cdef Conn *take_ready(Connections self) noexcept nogil:
 
 # ---- replies in an iteration ---------------------------------------------------------------------
 
+cdef inline size_t hard_limit(Connections self, Client *client) noexcept nogil:
+    return self.pubsub_hard if client.flags & CLIENT_SUBSCRIBED else self.output_hard
+
+
 cdef void begin_replies(Connections self, Conn *c) noexcept nogil:
+    cdef size_t limit
     if c.iteration != self.iterations:
         c.iteration = self.iterations
         c.reply_at = c.client.reply.buf.n
         c.replies = 0
         c.client.reply.most = 0
-        if self.output_hard:
-            c.client.reply.most = (self.output_hard - c.out_bytes
-                                   if self.output_hard > c.out_bytes else 1)
+        limit = hard_limit(self, &c.client)
+        if limit:
+            c.client.reply.most = limit - c.out_bytes if limit > c.out_bytes else 1
         c.client.flags &= ~<uint32_t>CLIENT_WROTE
 
 
@@ -203,6 +209,21 @@ cdef inline void wake_conn(Connections self, Conn *c, uint32_t replies) noexcept
         add_ready(self, c)
 
 
+cdef void port_pushed(void *owner, Client *client) noexcept nogil:
+    note_push(<Connections>owner, <Conn*>client)
+
+
+cdef void note_push(Connections self, Conn *c) noexcept nogil:
+    """Whoever is over the limit is let go of at once: an iteration may bring any number of
+    messages."""
+    cdef size_t limit = hard_limit(self, &c.client)
+    add_send(self, c)
+    if limit and c.out_bytes + c.client.reply.buf.n + c.client.push_bytes > limit:
+        self.counts.closed_output += 1
+        c.client.flags |= CLIENT_KILLED
+        drop_pushes(&c.client)
+
+
 cdef int port_gone(void *owner, Client *client) noexcept nogil:
     return ((<Conn*>client).state & (CONN_HUNGUP | CONN_DEAD)) != 0
 
@@ -210,12 +231,19 @@ cdef int port_gone(void *owner, Client *client) noexcept nogil:
 cdef void refuse_writers(Connections self) noexcept nogil:
     """Nobody whose write is not logged is told that it was done."""
     cdef Conn *c = self.to_send
+    cdef Push *pushes
+    cdef size_t j
     cdef uint32_t i
     while c != NULL:
         if c.client.flags & CLIENT_WROTE and c.iteration == self.iterations:
             c.client.reply.buf.n = c.reply_at
             for i in range(c.replies):
                 reply_error(&c.client.reply, self.d.misconf)
+            # messages are no replies: they go out behind the errors
+            pushes = <Push*>c.client.pushes.p
+            for j in range(c.client.pushes.n // sizeof(Push)):
+                if pushes[j].at > c.reply_at:
+                    pushes[j].at = c.client.reply.buf.n
         c = c.next_send
 
 
@@ -227,6 +255,13 @@ cdef void kill(Connections self, Conn *c) noexcept nogil:
     c.state |= CONN_DEAD
     c.next_dead = self.dead
     self.dead = c
+
+
+cdef void free_block(OutBlock *o) noexcept nogil:
+    buffer_free(&o.buf)
+    if o.shared != NULL:
+        let_go(o.shared)
+    free(o)
 
 
 cdef void free_dead(Connections self) noexcept nogil:
@@ -265,8 +300,7 @@ cdef void free_dead(Connections self) noexcept nogil:
         while c.out_head != NULL:
             o = c.out_head
             c.out_head = o.next
-            buffer_free(&o.buf)
-            free(o)
+            free_block(o)
         buffer_free(&c.held)
         parser_free(&c.parser)
         client_free(self.d, &c.client)
@@ -280,8 +314,9 @@ cdef dict client_row(Client *c, Conn *conn):
     """Every field of CLIENT LIST, in its order."""
     cdef size_t qbuf = conn.parser.buf.n - conn.parser.start if conn != NULL else 0
     cdef size_t memory = sizeof(Conn) + c.reply.buf.cap + c.queue.cap + (
-            wait_memory(c.wait) if c.wait != NULL else 0)
-    flags = "".join(letter for bit, letter in ((CLIENT_MULTI, "x"), (CLIENT_BLOCKED, "b"),
+            wait_memory(c.wait) if c.wait != NULL else 0) + c.pushes.cap
+    flags = "".join(letter for bit, letter in ((CLIENT_SUBSCRIBED, "P"), (CLIENT_MULTI, "x"),
+                                               (CLIENT_BLOCKED, "b"),
                                                (CLIENT_CLOSE, "c"), (CLIENT_KILLED, "A"),
                                                (CLIENT_UNIX, "U"), (CLIENT_NO_EVICT, "e"),
                                                (CLIENT_NO_TOUCH, "T")) if c.flags & bit)
@@ -294,7 +329,8 @@ cdef dict client_row(Client *c, Conn *conn):
         "fd": c.fd, "name": text_of(c.name),
         "age": max(now - c.created, 0) // 1000, "idle": max(now - c.active, 0) // 1000,
         "flags": flags or "N", "db": c.db,
-        "sub": 0, "psub": 0, "ssub": 0, "multi": c.queued if c.flags & CLIENT_MULTI else -1,
+        "sub": c.subscribed[<int>TOPIC_CHANNEL], "psub": c.subscribed[<int>TOPIC_PATTERN],
+        "ssub": c.subscribed[<int>TOPIC_SHARD], "multi": c.queued if c.flags & CLIENT_MULTI else -1,
         "qbuf": qbuf,
         "qbuf-free": conn.parser.buf.cap - conn.parser.buf.n if conn != NULL else 0,
         "argv-mem": c.wait.args.n if c.wait != NULL else 0, "multi-mem": c.queue.n,

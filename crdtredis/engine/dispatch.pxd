@@ -40,6 +40,8 @@ cdef struct ClientPort:
     void (*begin_reply)(void *owner, Client *c) noexcept nogil
     # after it: the client is to be sent `replies` more of them, and may go on
     void (*wake)(void *owner, Client *c, uint32_t replies) noexcept nogil
+    # a message of so many bytes has been put into client.pushes
+    void (*pushed)(void *owner, Client *c) noexcept nogil
     # whether nobody would get it
     int (*gone)(void *owner, Client *c) noexcept nogil
 
@@ -57,6 +59,23 @@ cdef struct Waiting:
     uint32_t timeout_cap
     Span *argv              # of the command that is run again
     int argv_cap
+
+# Who listens to what (pubsub.pxi).
+cdef struct PubSub:
+    Topic **topics          # chains by hash
+    uint32_t topic_mask     # chains less one
+    uint32_t topic_n
+    uint32_t counts[3]      # of them, by TopicKind
+    Topic *first_pattern
+    Topic *last_pattern
+    Subscription **pairs    # chains by client and topic
+    uint32_t pair_mask
+    uint32_t pair_n
+    size_t bytes            # that all these take
+    uint32_t clients        # with a subscription
+    # beyond which SUBSCRIBE is refused: bytes, and subscriptions of one client
+    size_t most
+    uint32_t most_each
 
 # Scripts (scripting.pxi).
 cdef struct Scripting:
@@ -95,6 +114,7 @@ cdef struct Dispatch:
     # Clients.
     uint64_t newest_client  # id
     Waiting waiting
+    PubSub pubsub
     Scripting scripting
     ClientPort port
     # Python: borrowed references, and what it left behind.

@@ -99,11 +99,25 @@ cdef inline void drop_reply(Reply *r, size_t at, int over) noexcept nogil:
         buffer_free(&r.buf)
 
 
+cdef void place_pushes(Client *client) noexcept nogil:
+    """Those that waited for the end of the command."""
+    cdef Push *p = <Push*>client.pushes.p
+    cdef size_t i = client.pushes.n // sizeof(Push)
+    client.flags &= ~<uint32_t>CLIENT_PUSHED
+    while i and p[i - 1].at == <size_t>LATE:
+        i -= 1
+        p[i].at = client.reply.buf.n
+
+
 cdef inline void finish_reply(Client *client, size_t at, uint32_t before) noexcept nogil:
     if before & client.flags & (CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP):
         drop_reply(&client.reply, at, 0)
-    if (client.flags & (CLIENT_REPLY_SKIP | CLIENT_SKIP_NEXT)
-            and not client.flags & CLIENT_BLOCKED):
+    if (not client.flags & (CLIENT_REPLY_SKIP | CLIENT_SKIP_NEXT | CLIENT_PUSHED)
+            or client.flags & CLIENT_BLOCKED):
+        return
+    if client.flags & CLIENT_PUSHED:
+        place_pushes(client)
+    if client.flags & (CLIENT_REPLY_SKIP | CLIENT_SKIP_NEXT):
         client.flags &= ~<uint32_t>CLIENT_REPLY_SKIP
         if client.flags & CLIENT_SKIP_NEXT:
             client.flags = client.flags & ~<uint32_t>CLIENT_SKIP_NEXT | CLIENT_REPLY_SKIP

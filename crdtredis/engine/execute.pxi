@@ -7,7 +7,7 @@
 # of flags and the handler.
 #
 # The order in which a command is refused is Redis's: unknown, arity, NOAUTH, not in MULTI, BUSY,
-# OOM, MISCONF, LOADING; then our CLOCKAHEAD; then MULTI queues it. A refusal while queueing spoils
+# OOM, MISCONF, in a subscription, LOADING; then our CLOCKAHEAD; then MULTI queues it. A refusal while queueing spoils
 # the transaction: EXEC replies EXECABORT.
 
 from libc.stdint cimport uint32_t
@@ -17,8 +17,8 @@ from libc.string cimport memcmp, memcpy
 from crdtredis._core cimport mem_used
 from crdtredis._resp cimport reply_error, reply_simple
 from crdtredis.errors cimport (BUSY_SCRIPT, CLOCK_AHEAD, EXEC_REFUSED, LOADING,
-                               NOT_IN_TRANSACTION, NO_AUTH, OUT_OF_MEMORY, TOO_LARGE,
-                               UNKNOWN_COMMAND, UNKNOWN_SUBCOMMAND, WRONG_ARITY)
+                               NOT_IN_SUBSCRIPTION, NOT_IN_TRANSACTION, NO_AUTH, OUT_OF_MEMORY,
+                               TOO_LARGE, UNKNOWN_COMMAND, UNKNOWN_SUBCOMMAND, WRONG_ARITY)
 
 cdef enum:
     TEXT_MAX = 512          # bytes of a refusal
@@ -115,6 +115,7 @@ cdef void reject_subcommand(Dispatch *d, Client *client, Command *container,
 cdef int is_rejected(Dispatch *d, Client *client, Command *cmd) noexcept nogil:
     """1 when the command was refused, for whatever but its name and arity."""
     cdef uint32_t effective = cmd.flags
+    cdef char text[TEXT_MAX]
     if cmd.flags & C_EXEC:
         effective |= client.queue_flags & (C_WRITE | C_DENYOOM)
     if not client.flags & CLIENT_AUTHENTICATED and not cmd.flags & C_NO_AUTH:
@@ -131,6 +132,11 @@ cdef int is_rejected(Dispatch *d, Client *client, Command *cmd) noexcept nogil:
         return 1
     if d.guard & GUARD_MISCONF and effective & C_WRITE:
         reject(d, client, cmd, d.misconf)
+        return 1
+    if (client.flags & CLIENT_SUBSCRIBED and client.reply.resp == 2
+            and not cmd.flags & C_SUBSCRIBED):
+        snprintf(text, sizeof(text), NOT_IN_SUBSCRIPTION, cmd.name)
+        reject(d, client, cmd, text)
         return 1
     if d.guard & GUARD_LOADING and not cmd.flags & C_LOADING:
         reject(d, client, cmd, LOADING)
@@ -170,8 +176,8 @@ cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv,
     elif not arity_fits(cmd, argc):
         snprintf(text, sizeof(text), WRONG_ARITY, cmd.name)
         reject(d, client, cmd, text)
-    elif (d.guard == 0 and client.flags & (CLIENT_MULTI | CLIENT_AUTHENTICATED)
-          == CLIENT_AUTHENTICATED):
+    elif (d.guard == 0 and client.flags & (CLIENT_MULTI | CLIENT_AUTHENTICATED |
+                                               CLIENT_SUBSCRIBED) == CLIENT_AUTHENTICATED):
         call_command(d, client, cmd, argv, argc)
         finish_reply(client, at, before)
         if d.kernel.watched.ready != NULL:
@@ -204,7 +210,7 @@ cdef int must_wait(Dispatch *d, Client *client, Span *argv, int argc) noexcept n
         return 0
     if d.guard & GUARD_PAUSE_ALL:
         return 1
-    if (cmd.flags & C_MAY_REPLICATE and d.scripting.cache != NULL
+    if (cmd.flags & C_MAY_REPLICATE and cmd.flags & C_NOSCRIPT and d.scripting.cache != NULL
             and d.scripting.reads_only(d.scripting.cache, argv[1])):
         return 0
     return (cmd.flags & (C_WRITE | C_MAY_REPLICATE) != 0

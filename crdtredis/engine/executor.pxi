@@ -20,6 +20,7 @@ FLAG_BITS = {
     "blocking": C_BLOCKING, "movablekeys": C_MOVABLEKEYS, "skip_slowlog": C_SKIP_SLOWLOG,
     "container": C_CONTAINER, "exec": C_EXEC,
     "one_change": C_ONE_CHANGE, "allow_busy": C_ALLOW_BUSY, "may_replicate": C_MAY_REPLICATE,
+    "subscribed": C_SUBSCRIBED,
 }
 
 
@@ -52,6 +53,7 @@ cdef class Executor:
         self.d.slow.ticks = <uint64_t>-1
         stopwatch_init(&self.d.stopwatch, calibrated())
         self.d.scripting.busy_ms = 5000
+        self.limit_subscriptions(PUBSUB_MOST, SUBSCRIPTIONS_MOST)
         self.d.scripting.memory = 256 << 20
         self.build_table()
         self.set_slowlog(10000, 128)
@@ -62,6 +64,8 @@ cdef class Executor:
         slowlog_free(&self.d.slow)
         free(self.d.waiting.timeouts)
         free(self.d.waiting.argv)
+        free(self.d.pubsub.topics)
+        free(self.d.pubsub.pairs)
         scripting_free(&self.d)
 
     cdef build_table(self):
@@ -277,6 +281,19 @@ cdef class Executor:
         """Error code -> count."""
         return {self.d.errors[i].code.decode("utf-8", "replace"): self.d.errors[i].count
                 for i in range(ERROR_CODES) if self.d.errors[i].count}
+
+    def limit_subscriptions(self, size_t bytes, uint32_t each):
+        """bytes: that the subscriptions of all clients may take. each: how many one may have."""
+        self.d.pubsub.most = bytes
+        self.d.pubsub.most_each = each
+
+    def pubsub_stats(self) -> dict:
+        """How many channels, patterns and shard channels somebody listens to, and how many clients
+        do; the bytes that it takes."""
+        return {"channels": self.d.pubsub.counts[<int>TOPIC_CHANNEL],
+                "patterns": self.d.pubsub.counts[<int>TOPIC_PATTERN],
+                "shard_channels": self.d.pubsub.counts[<int>TOPIC_SHARD],
+                "clients": self.d.pubsub.clients, "bytes": self.d.pubsub.bytes}
 
     def reset_stats(self):
         cdef uint32_t i

@@ -20,7 +20,8 @@ cdef void check_idle(Connections self, int hz) noexcept nogil:
             c = self.first
         self.cron_at = c.next
         idle = self.d.steady - c.client.active
-        if self.timeout and idle > self.timeout * 1000 and not c.client.flags & CLIENT_BLOCKED:
+        if (self.timeout and idle > self.timeout * 1000
+                and not c.client.flags & (CLIENT_BLOCKED | CLIENT_SUBSCRIBED)):
             self.counts.timed_out += 1
             kill(self, c)
         elif c.out_head != NULL:

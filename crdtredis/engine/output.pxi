@@ -1,15 +1,17 @@
 # Sending clients what they are owed. What a socket does not take waits in blocks of its connection.
 
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from crdtredis._resp cimport Reply
-from crdtredis.buffer cimport Buffer, buffer_add, buffer_free, need_memory
+from crdtredis.buffer cimport (Buffer, Span, buffer_add, buffer_free, buffer_grow, need_memory,
+                               span)
 
 cdef enum:
     SMALL_REST = 16 << 10   # unsent bytes that are copied together rather than kept as a block
+    SMALL_MESSAGE = 512     # bytes of a message that is copied rather than shared
     SEND_SLICE = 4 << 20    # bytes one client may be sent in an iteration
     IOVECS = 64
 
@@ -32,10 +34,13 @@ cdef void send_conn(Connections self, Conn *c) noexcept nogil:
     cdef Reply *r = &c.client.reply
     cdef ssize_t sent
     # What one iteration made counts whole, as in Redis, whether the socket would take it or not.
-    if r.over or (self.output_hard and c.out_bytes + r.buf.n > self.output_hard):
+    cdef size_t limit = hard_limit(self, &c.client)
+    if r.over or (limit and c.out_bytes + r.buf.n + c.client.push_bytes > limit):
         self.counts.closed_output += 1
         kill(self, c)
         return
+    if c.client.pushes.n:
+        keep_pushes(self, c)
     if c.out_head == NULL:
         if r.buf.n:
             sent = send(c.client.fd, r.buf.p, r.buf.n, MSG_NOSIGNAL)
@@ -63,17 +68,71 @@ cdef void send_conn(Connections self, Conn *c) noexcept nogil:
         kill(self, c)
 
 
+cdef OutBlock *add_block(Conn *c) noexcept nogil:
+    cdef OutBlock *o = <OutBlock*>need_memory(calloc(1, sizeof(OutBlock)))
+    if c.out_tail != NULL:
+        c.out_tail.next = o
+    else:
+        c.out_head = o
+    c.out_tail = o
+    c.out_blocks += 1
+    return o
+
+
+cdef void keep_bytes(Conn *c, const char *p, size_t n, int many) noexcept nogil:
+    """A copy goes to the end of the queue. many: more will follow."""
+    cdef OutBlock *o = c.out_tail
+    if n == 0:
+        return
+    if o == NULL or o.shared != NULL or o.buf.n >= SMALL_REST:
+        o = add_block(c)
+        if many:
+            buffer_grow(&o.buf, SMALL_REST)
+    buffer_add(&o.buf, p, n)
+    c.out_bytes += n
+
+
+cdef void keep_pushes(Connections self, Conn *c) noexcept nogil:
+    """Replies and the messages between them go to the end of the queue: small messages are put
+    together, of the others there is one copy for all who get it."""
+    cdef Buffer *b = &c.client.reply.buf
+    cdef Push *p = <Push*>c.client.pushes.p
+    cdef size_t n = c.client.pushes.n // sizeof(Push)
+    cdef size_t i, to, at = 0
+    cdef OutBlock *o
+    for i in range(n):
+        to = p[i].at if p[i].at < b.n else b.n
+        if to > at:
+            keep_bytes(c, b.p + at, to - at, 0)
+            at = to
+        if p[i].message.n <= SMALL_MESSAGE and (n > 1 or c.out_tail != NULL
+                                                and c.out_tail.shared == NULL):
+            keep_bytes(c, <char*>p[i].message + sizeof(Shared), p[i].message.n, n > 8)
+        else:
+            o = add_block(c)
+            o.shared = p[i].message
+            o.shared.holders += 1
+            c.out_bytes += o.shared.n
+    keep_bytes(c, b.p + at, b.n - at, 0)
+    b.n = 0
+    if b.cap > KEEP_REPLY:
+        buffer_free(b)
+    drop_pushes(&c.client)
+    if c.client.pushes.cap > KEEP_REPLY:
+        buffer_free(&c.client.pushes)
+
+
 cdef void keep_rest(Connections self, Conn *c, size_t sent) noexcept nogil:
     """What the socket did not take of the reply buffer goes to the end of the queue."""
     cdef Buffer *b = &c.client.reply.buf
     cdef OutBlock *o = c.out_tail
     cdef size_t rest = b.n - sent
     c.out_bytes += rest
-    if o != NULL and rest <= SMALL_REST and o.buf.n < SMALL_REST:
+    if o != NULL and o.shared == NULL and rest <= SMALL_REST and o.buf.n < SMALL_REST:
         buffer_add(&o.buf, b.p + sent, rest)
         b.n = 0
         return
-    o = <OutBlock*>need_memory(calloc(1, sizeof(OutBlock)))
+    o = add_block(c)
     if rest <= SMALL_REST:
         buffer_add(&o.buf, b.p + sent, rest)
         b.n = 0
@@ -81,12 +140,12 @@ cdef void keep_rest(Connections self, Conn *c, size_t sent) noexcept nogil:
         o.buf = b[0]
         o.sent = sent
         memset(b, 0, sizeof(Buffer))
-    if c.out_tail != NULL:
-        c.out_tail.next = o
-    else:
-        c.out_head = o
-    c.out_tail = o
-    c.out_blocks += 1
+
+
+cdef inline Span block_bytes(const OutBlock *o) noexcept nogil:
+    if o.shared != NULL:
+        return span(<const char*>o.shared + sizeof(Shared), o.shared.n)
+    return span(o.buf.p, o.buf.n)
 
 
 cdef int write_out(Connections self, Conn *c) noexcept nogil:
@@ -104,8 +163,8 @@ cdef int write_out(Connections self, Conn *c) noexcept nogil:
         o = c.out_head
         n = 0
         while o != NULL and n < IOVECS:
-            iov[n].iov_base = o.buf.p + o.sent
-            iov[n].iov_len = o.buf.n - o.sent
+            iov[n].iov_base = <char*>block_bytes(o).p + o.sent
+            iov[n].iov_len = block_bytes(o).n - o.sent
             n += 1
             o = o.next
         m.msg_iovlen = <size_t>n
@@ -125,16 +184,15 @@ cdef int write_out(Connections self, Conn *c) noexcept nogil:
         left = <size_t>sent
         while left:
             o = c.out_head
-            if left < o.buf.n - o.sent:
+            if left < block_bytes(o).n - o.sent:
                 o.sent += left
                 break
-            left -= o.buf.n - o.sent
+            left -= block_bytes(o).n - o.sent
             c.out_head = o.next
             if c.out_head == NULL:
                 c.out_tail = NULL
             c.out_blocks -= 1
-            buffer_free(&o.buf)
-            free(o)
+            free_block(o)
     if c.out_head == NULL:
         c.soft_since = 0
         want_out(self, c, 0)
@@ -159,13 +217,17 @@ cdef void want_out(Connections self, Conn *c, int on) noexcept nogil:
 cdef void check_output(Connections self, Conn *c) noexcept nogil:
     """client-output-buffer-limit: above the hard limit, or above the soft one for too long, the
     client is dropped."""
-    if self.output_hard and c.out_bytes > self.output_hard:
+    cdef int subscribed = (c.client.flags & CLIENT_SUBSCRIBED) != 0
+    cdef size_t hard = hard_limit(self, &c.client)
+    cdef size_t soft = self.pubsub_soft if subscribed else self.output_soft
+    cdef int64_t seconds = self.pubsub_soft_seconds if subscribed else self.output_soft_seconds
+    if hard and c.out_bytes > hard:
         self.counts.closed_output += 1
         kill(self, c)
-    elif self.output_soft and c.out_bytes > self.output_soft:
+    elif soft and c.out_bytes > soft:
         if c.soft_since == 0:
             c.soft_since = self.d.steady
-        elif self.d.steady - c.soft_since > self.output_soft_seconds * 1000:
+        elif self.d.steady - c.soft_since > seconds * 1000:
             self.counts.closed_output += 1
             kill(self, c)
     else:

@@ -100,7 +100,7 @@ cdef void script_call(ScriptRun *run, Span *argv, int argc, int resp, Span *repl
         script_refuse(run, cmd, SCRIPT_ARITY)
     elif cmd.flags & C_NOSCRIPT and not d.scripting.all_commands:
         script_refuse(run, cmd, NOT_FROM_SCRIPT)
-    elif cmd.flags & C_WRITE and run.flags & SCRIPT_READ_ONLY:
+    elif cmd.flags & (C_WRITE | C_MAY_REPLICATE) and run.flags & SCRIPT_READ_ONLY:
         script_refuse(run, cmd, SCRIPT_READ_ONLY_TEXT)
     elif (cmd.flags & C_DENYOOM and run.out_of_memory and not run.wrote
           and not run.flags & SCRIPT_ALLOW_OOM):

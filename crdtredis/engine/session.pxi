@@ -367,8 +367,17 @@ cdef class Session:
         return self.token.resolve(Refusal(UNBLOCKED.decode())) if error else self.token.expire()
 
     def take_replies(self) -> bytes:
-        """Bytes replied so far to a session without a connection."""
+        """Bytes replied so far, and messages, to a session without a connection."""
+        cdef Push *p = <Push*>self.c.pushes.p
         cdef bytes out = PyBytes_FromStringAndSize(self.c.reply.buf.p,
                                                    <Py_ssize_t>self.c.reply.buf.n)
+        cdef size_t i, at = 0
+        parts = []
+        for i in range(self.c.pushes.n // sizeof(Push)):
+            parts += [out[at:p[i].at], (<char*>p[i].message + sizeof(Shared))[:p[i].message.n]]
+            at = p[i].at
+        if parts:
+            out = b"".join([*parts, out[at:]])
+            drop_pushes(self.c)
         self.c.reply.buf.n = 0
         return out
