@@ -7,8 +7,8 @@
 # of flags and the handler.
 #
 # The order in which a command is refused is Redis's: unknown, arity, NOAUTH, not in MULTI, BUSY,
-# OOM, MISCONF, in a subscription, LOADING; then our CLOCKAHEAD; then MULTI queues it. A refusal while queueing spoils
-# the transaction: EXEC replies EXECABORT.
+# OOM, MISCONF, not for subscribers, LOADING; then our CLOCKAHEAD; then MULTI queues it. A refusal
+# while queueing spoils the transaction: EXEC replies EXECABORT.
 
 from libc.stdint cimport uint32_t
 from libc.stdio cimport snprintf
