@@ -109,6 +109,8 @@ cdef void begin_replies(Connections self, Conn *c) noexcept nogil
 # The log has not taken the iteration: errors in place of the replies of those who wrote.
 cdef void refuse_writers(Connections self) noexcept nogil
 cdef void end_pause(Connections self) noexcept nogil                # of CLIENT PAUSE
+# Runs what CLIENT PAUSE or a join held back, unless the other still does so.
+cdef void resume_postponed(Connections self) noexcept nogil
 # Closes it at the iteration's end, when free_dead is called.
 cdef void kill(Connections self, Conn *c) noexcept nogil
 cdef void free_dead(Connections self) noexcept nogil

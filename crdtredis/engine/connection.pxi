@@ -126,9 +126,13 @@ cdef class Connections:
 
 
 cdef void end_pause(Connections self) noexcept nogil:
-    cdef Conn *c = self.first
     self.d.pause_until = 0
     self.d.guard &= ~<uint32_t>(GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE)
+    resume_postponed(self)
+
+
+cdef void resume_postponed(Connections self) noexcept nogil:
+    cdef Conn *c = self.first
     while c != NULL:
         if c.client.flags & CLIENT_POSTPONED:
             c.client.flags &= ~<uint32_t>(CLIENT_POSTPONED | CLIENT_BLOCKED)

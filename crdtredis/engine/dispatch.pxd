@@ -22,6 +22,9 @@ cdef enum Guard:
     GUARD_PAUSE_WRITE = 16
     GUARD_BUSY = 64         # a script runs for long
     GUARD_CLOCK = 32        # stamps run ahead of the clock: see check_clock
+    GUARD_JOIN = 128        # a peer's state is joined: nothing else changes the keyspace
+    # What writes waits: CLIENT PAUSE, or a join
+    GUARD_WAIT = GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE | GUARD_JOIN
 
 # Up to where OBJECT ENCODING calls a collection small: Redis's settings, which hold nothing
 # together here. See keys.pyx.

@@ -127,8 +127,7 @@ cdef int run_commands(Connections self, Conn *c, uint32_t *left) noexcept nogil:
         if status == PARSE_READY:
             if p.argc == 0:
                 continue
-            if (d.guard & (GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE)
-                and must_wait(d, client, p.argv, p.argc)):
+            if d.guard & GUARD_WAIT and must_wait(d, client, p.argv, p.argc):
                 pack_command(&c.held, p.argv, p.argc)
                 client.flags |= CLIENT_BLOCKED | CLIENT_POSTPONED
             elif (p.authenticated and d.scripting.run == NULL and parser_follows(p)
@@ -191,7 +190,7 @@ cdef void run_pipeline(Connections self, Conn *c, uint32_t *left) noexcept nogil
         if i and (client.flags & (CLIENT_CLOSE | CLIENT_KILLED | CLIENT_BLOCKED |
                                   CLIENT_AUTHENTICATED) != CLIENT_AUTHENTICATED
                   or client.reply.buf.n > REPLY_SLICE or client.reply.over or iteration_is_full(d)
-                  or d.guard & (GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE)):
+                  or d.guard & GUARD_WAIT):
             parser_back(p, a.at)
             return
         left[0] -= 1
@@ -201,14 +200,18 @@ cdef void run_pipeline(Connections self, Conn *c, uint32_t *left) noexcept nogil
 
 
 cdef void run_held(Connections self, Conn *c) noexcept nogil:
-    """The command that CLIENT PAUSE held back."""
+    """The command that CLIENT PAUSE, or a join, held back."""
     cdef Buffer held = c.held
     cdef Span *argv = NULL
     cdef int cap = 0
     cdef int argc = 0
     cdef size_t at = c.client.reply.buf.n
-    memset(&c.held, 0, sizeof(Buffer))
     unpack_command(held.p, &argv, &cap, &argc)
+    if self.d.guard & GUARD_WAIT and must_wait(self.d, &c.client, argv, argc):
+        c.client.flags |= CLIENT_BLOCKED | CLIENT_POSTPONED
+        free(argv)
+        return
+    memset(&c.held, 0, sizeof(Buffer))
     execute(self.d, &c.client, argv, argc)
     c.replies += c.client.reply.buf.n > at
     free(argv)

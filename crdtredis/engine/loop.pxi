@@ -114,6 +114,20 @@ cdef class Loop(Listeners):
         self.working = 1
         signal_fd(self.wake_fd)
 
+    @property
+    def joining(self) -> bool:
+        """While True, clients are served what reads, and nothing but the callbacks of add_work()
+        changes the keyspace: commands that write and what peers sent wait, nothing expires and no
+        tombstone goes."""
+        return (self.d.guard & GUARD_JOIN) != 0
+
+    @joining.setter
+    def joining(self, bint value):
+        self.executor.set_guard(GUARD_JOIN, value)
+        if not value:
+            self.journal.more = 1
+            resume_postponed(self)
+
     def run(self):
         """Serves until stop(), or until a signal handler raises, which is raised here after an
         orderly end."""
@@ -243,7 +257,7 @@ cdef class Loop(Listeners):
             self.cron()
         check_log(self.journal)
         self.process_ready()
-        if self.journal.signalled or self.journal.more:
+        if (self.journal.signalled or self.journal.more) and not self.d.guard & GUARD_JOIN:
             receive_messages(self.journal)
         # Also in the iteration in which somebody may have looked at a key that has just expired:
         # with the next command it does not count any more.
@@ -317,8 +331,7 @@ cdef class Loop(Listeners):
     cdef void expire_due(self) noexcept nogil:
         cdef int64_t ms
         if (not self.active_expire
-            or self.d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_PAUSE_ALL |
-                               GUARD_PAUSE_WRITE)):
+            or self.d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_WAIT)):
             self.next_expiry = self.d.steady + 100
             return
         ms = active_expiry(self.k, EXPIRE_SLICE)
@@ -356,7 +369,7 @@ cdef class Loop(Listeners):
                 loop_second(self)
         for i in range(16):
             table_work(&self.k.db[i].table, REHASH_SLICE)
-        if not self.d.guard & (GUARD_LOADING | GUARD_MISCONF):
+        if not self.d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_JOIN):
             self.journal.more |= retry_pending(self.k, PENDING_SLICE)
             if self.d.steady >= self.next_collect and collect(self.k, COLLECT_SLICE):
                 self.next_collect = self.d.steady + self.collect_every

@@ -55,8 +55,7 @@ cdef void expire_waiting(Dispatch *d) noexcept nogil:
 
 cdef inline int may_serve(Dispatch *d) noexcept nogil:
     return (d.kernel.open.depth == 0
-            and not d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_CLOCK | GUARD_PAUSE_ALL |
-                               GUARD_PAUSE_WRITE))
+            and not d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_CLOCK | GUARD_WAIT))
 
 
 cdef void serve_ready(Dispatch *d) noexcept nogil:

@@ -190,6 +190,19 @@ def test_nobody_is_served_during_a_pause(served, mode):
     a.expect(popped("k", "x"))
 
 
+def test_what_peers_send_waits_for_the_end_of_a_join(served):
+    bridge = Bridge()
+    s = served(bridge=bridge)
+    a = s.connect()
+    a.send("BLPOP k 0")
+    blocked(s, 1)
+    s.on_engine(lambda: setattr(s.loop, "joining", True))
+    bridge.send_receive(1, batch_of("RPUSH k x")[0])
+    assert a.silent(0.1) and s.replica.keys()[0] == 0 and bridge.incoming[0] == 1
+    s.on_engine(lambda: setattr(s.loop, "joining", False))
+    a.expect(popped("k", "x"))
+
+
 def test_a_pause_that_is_ended_by_a_client(served):
     bridge = Bridge()
     s = served(bridge=bridge)

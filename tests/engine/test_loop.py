@@ -454,6 +454,28 @@ def test_a_paused_client_may_go(served):
     a.send("CLIENT UNPAUSE", "GET k").expect(OK + b"$-1\r\n")
 
 
+def test_a_join_holds_writes_back_and_nothing_else_ends_that(served):
+    s = served()
+    a, b = s.connect(), s.connect()
+    a.send("SET k 0", "SET gone x PX 1", "MULTI", "SET m 7").expect(OK * 3 + b"+QUEUED\r\n")
+    s.on_engine(lambda: setattr(s.loop, "joining", True))
+    b.send("GET k", "INCR k", "GET k").expect(b"$1\r\n0\r\n")
+    a.send("EXEC")
+    s.wait(lambda: s.loop.stats()["blocked"] == 2)
+    other = s.connect()
+    other.send("CLIENT PAUSE 1 ALL").expect(OK)
+    other.send("CLIENT UNPAUSE").expect(OK)
+    other.send("CLIENT PAUSE 100000 WRITE", "GET k").expect(OK + b"$1\r\n0\r\n")
+    assert a.silent() and b.silent()
+    before = s.on_engine(lambda: s.replica.stats()["changes"])
+    s.on_engine(lambda: setattr(s.loop, "joining", False))
+    assert a.silent() and b.silent()                            # the pause is still there
+    assert s.on_engine(lambda: s.replica.stats()["changes"]) == before      # nothing has expired
+    other.send("CLIENT UNPAUSE").expect(OK)
+    a.expect(b"*1\r\n" + OK)
+    b.expect(b":1\r\n$1\r\n1\r\n")
+
+
 def test_deferred_replies(served):
     s = served()
     a, b = s.connect(), s.connect()
