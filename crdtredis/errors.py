@@ -55,6 +55,7 @@ LOADING = "LOADING Redis is loading the dataset in memory"
 LOG_NOT_WRITTEN = "MISCONF Errors writing to the AOF file: %s"
 CLOCK_AHEAD = ("CLOCKAHEAD Writes are refused: timestamps here are ahead of the clock by more "
                "than max-clock-skew. GET /health says how to go on")
+JOINING = "TRYAGAIN Writes wait until the state of another replica has been joined"
 TOO_LARGE = "ERR operation too large"
 UNSOUND_RESULT = ("ERR a result of this command is none that replicas could be told, and was not "
                   "stored")

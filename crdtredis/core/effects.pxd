@@ -51,5 +51,5 @@ cdef void key_expire(Kernel *k, uint32_t db, Element *e, int64_t deadline) noexc
 cdef void db_flush(Kernel *k, uint32_t db) noexcept nogil
 # Removes keys whose deadline has passed, at most `most`, each as an op of its own; returns ms until
 # the next is due, -1 if none is, or if no op may be made because the stamps run ahead of the
-# clock.
+# clock, or a state is being joined.
 cdef int64_t active_expiry(Kernel *k, int most) noexcept nogil

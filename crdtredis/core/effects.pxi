@@ -386,7 +386,7 @@ cdef int64_t active_expiry(Kernel *k, int most) noexcept nogil:
     cdef Element *e
     cdef Entry *x
     cdef int64_t wait
-    if stamps_run_ahead(k):
+    if stamps_run_ahead(k) or k.joining:
         return -1
     while k.deadlines.n and most > 0:
         x = k.deadlines.heap[0].entry

@@ -1,1 +1,65 @@
-# Joining another replica's state. See core/join.pxi.
+# Joining another replica's state with what is here. See core/join.pxi.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
+
+from crdtredis.buffer cimport Buffer, Span
+
+cdef struct Joining:
+    Kernel *k
+    # by slot: the giver's clock as the stream began, and as of the piece under way
+    VersionVector begin
+    VersionVector theirs
+    # something was here before: what no piece names goes in the end, so what one names is marked
+    int removes
+    int some                # only of these buckets
+    uint8_t buckets[512]
+    int changed             # the key under way
+    int64_t most            # elements that are left of this step
+    uint64_t *named         # scratch, by slot: 0 between two cells
+    # the op of nobody that had observed what `begin` covers: `actors` knows but him
+    Applying op
+    Actors actors
+    Actor nobody
+    # the list that pieces walk through: its database (4 bytes) and key; empty: none
+    Buffer list
+    Buffer after            # the position up to which that is done, as steps; empty: nothing is
+    Buffer steps            # scratch
+    # the last walk: over what no piece named. DATABASES: it is over
+    uint32_t db
+    uint64_t cursor         # a bucket of the database's table
+    int passed              # that was its last
+    Buffer keys             # scratch: elements of the bucket
+    # keys of the bucket before it that are walked in parts: size (8 bytes), bytes
+    Buffer large
+    size_t large_at         # the first of them that is not done begins here
+    int type                # of it: the collection under way, T_HASH to T_LIST
+    uint64_t member         # a bucket of the collection's table
+
+cdef void joining_begin(Joining *j, Kernel *k) noexcept nogil
+cdef void joining_free(Joining *j) noexcept nogil
+# As `begin` is known.
+cdef void joining_start(Joining *j) noexcept nogil
+# The cell here := what it and theirs, which is used up, come to. clock: what the giver had seen.
+# 1 where that changed anything.
+cdef int cell_join(Joining *j, Counted *counted, Cell *mine, Cell *theirs,
+                   const VersionVector *clock) noexcept nogil
+# Has this replica observed a dot before the join? Then what is not here is gone.
+cdef int observed_before(const Joining *j, uint64_t dot) noexcept nogil
+# The own cell of e, a key or a member of a collection that is out of the counts, which goes where
+# nothing is left. Returns what has become of it, with the marks.
+cdef Element *element_join(Joining *j, uint32_t db, Table *t, size_t *live, Element *e,
+                           Cell *theirs, const VersionVector *clock) noexcept nogil
+# An element of a list as the giver has it: packed, with its value, or a cell, which is used up.
+cdef void packed_join(Joining *j, Collection *c, Span position, Span value) noexcept nogil
+cdef void single_join(Joining *j, uint32_t db, Collection *c, Span position,
+                      Cell *theirs) noexcept nogil
+# The walk through the giver's list has come to a position ("" for the end): what stands between
+# that and where it was goes, if it may. 0 where the step was too short for it.
+cdef int list_pass(Joining *j, Collection *c, Span position) noexcept nogil
+# Ends the walk through j.list, unless it is of this key (NULL: of none). 0 as above.
+cdef int list_leave(Joining *j, uint32_t db, const Span *key) noexcept nogil
+# What becomes known of a change of a key, if there was one.
+cdef void joined(Joining *j, uint32_t db, Span key) noexcept nogil
+# Behind the last piece: removes what none has named; 1 while more is left.
+cdef int joining_tidy(Joining *j) noexcept nogil

@@ -1,1 +1,516 @@
-# Joining another replica's state.
+# Joining: how does a replica take in the state of another, when both hold what the other lacks?
+#
+# Element by element. Each is a cell (core/cell.pxi), and no effect looks from one cell at another,
+# so cells are joined one by one, by what each side had observed: `mine`, this replica's clock, and
+# `theirs`, the giver's as of the moment at which it read the piece that names the element.
+#
+#     a write on both sides stays
+#     a write here alone        goes where theirs covers its dot: the giver had it, and an op that
+#                               it applied removed it. Else the giver never had it, and it stays.
+#     a write there alone       comes unless mine covers its dot, for the same reason
+#     a counter entry here and there: that of the newer run; of one run the newer total and the newer
+#                               cancellation, each for itself
+#     a counter entry on one side: as a write, by its newest increment. (A side that has observed it
+#                               and lacks it has let go of a tombstone.)
+#
+#     A: SET k 1 (A,1), synced to B.   A: DEL k (A,2).   B: SET j 2 (B,1).
+#     B takes in A's state, which names nothing and whose clock is {A: 2}. B's k has the dot (A,1),
+#     which that covers: k goes. B's j has (B,1), which it does not cover: j stays.
+#     A takes in B's state {j: (B,1)} and {k: (A,1)}, as it was before. j comes, since A's clock does
+#     not cover (B,1). k does not come back: A's clock covers (A,1). Both hold j alone.
+#
+# So a cell after a join holds what the ops of both clocks together leave there: which writes those
+# are depends on the set of ops only (core/cell.pxi), a write of the union is there unless an op of
+# the union observed it, and each side says that of every write that its clock covers. It is the
+# state that some causally allowed order of the same ops gives; hence every order does.
+#
+# The giver works on while it is read. A piece may hold what its ops did since the stream began, and
+# the tail, all those ops, is applied after the join: an op over a state that holds it already
+# changes nothing in the end (core/give.pxi). The clock becomes that of the stream's beginning
+# joined with this replica's before, and moves on with the tail.
+#
+# What no piece named. A walk names every element that is there from its beginning to its end. One
+# that is here, that no piece has named and whose dot the giver's clock covered *as the stream
+# began*, was removed at the giver, before or while it walked: it goes. By a later clock it could
+# not be told from one that was added behind the walk's back:
+#
+#     A's walk has passed the bucket of k.   C: SET k 1, which A applies, and so does B.
+#     B joins: no piece names k. A's clock at the end covers it, and A has it.
+#
+# So pieces leave a mark at what they name (E_NAMED), and a last walk removes the rest and the
+# marks. A list has no place for a mark by element. Its walk goes from head to tail, in pieces that
+# follow each other, so what it has passed and not named is known at once (list_pass).
+#
+# All of it goes in steps: between two of them every key can be read, and nothing else may change
+# the keyspace (Kernel.joining): no op is made or received, nothing expires, no tombstone goes.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
+from libc.string cimport memcmp, memcpy, memset
+
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
+
+
+cdef void joining_begin(Joining *j, Kernel *k) noexcept nogil:
+    cdef uint32_t db
+    memset(j, 0, sizeof(Joining))
+    j.k = k
+    j.type = T_HASH
+    j.most = INT64_MAX
+    j.named = <uint64_t*>mem_zalloc(MAX_ACTORS * sizeof(uint64_t))
+    for db in range(DATABASES):
+        j.removes |= table_count(&k.db[db].table) > 0
+
+
+cdef void joining_free(Joining *j) noexcept nogil:
+    mem_free(j.begin.v)
+    mem_free(j.theirs.v)
+    mem_free(j.named)
+    buffer_free(&j.list)
+    buffer_free(&j.after)
+    buffer_free(&j.steps)
+    buffer_free(&j.keys)
+    buffer_free(&j.large)
+
+
+cdef void joining_start(Joining *j) noexcept nogil:
+    j.nobody.deps = j.begin
+    j.actors.v = &j.nobody
+    j.op.actors = &j.actors
+    j.op.seq = vector_get(&j.begin, 0)     # he is in slot 0, whose ops are told by his own seq
+
+
+cdef int observed_before(const Joining *j, uint64_t dot) noexcept nogil:
+    return j.k.actors.v[dot_slot(dot)].applied >= dot_seq(dot)
+
+
+cdef void joined(Joining *j, uint32_t db, Span key) noexcept nogil:
+    cdef Kernel *k = j.k
+    if not j.changed:
+        return
+    j.changed = 0
+    touch_key(k, db, key)
+    k.changes += 1
+    if k.watched.n:
+        note_touched(k, db, key, key_hash(k, key.p, key.n))
+
+
+# ---- cells ---------------------------------------------------------------------------------------
+
+cdef int writes_join(Joining *j, Cell *mine, Cell *theirs,
+                     const VersionVector *clock) noexcept nogil:
+    cdef Write **at = &mine.writes
+    cdef Write *w = theirs.writes
+    cdef uint16_t slot
+    cdef int changed = 0
+    while w != NULL:                       # of one actor there is one at most
+        j.named[dot_slot(w.dot)] = dot_seq(w.dot)
+        w = w.next
+    while at[0] != NULL:
+        w = at[0]
+        slot = dot_slot(w.dot)
+        if j.named[slot] == dot_seq(w.dot):
+            j.named[slot] = 0
+            at = &w.next
+        elif vector_get(clock, slot) >= dot_seq(w.dot):
+            at[0] = w.next
+            mem_free(w)
+            changed = 1
+        else:
+            at = &w.next
+    while theirs.writes != NULL:
+        w = theirs.writes
+        theirs.writes = w.next
+        slot = dot_slot(w.dot)
+        if j.named[slot] == 0 or observed_before(j, w.dot):
+            mem_free(w)
+        else:
+            w.next = mine.writes
+            mine.writes = w
+            changed = 1
+        j.named[slot] = 0
+    return changed
+
+
+cdef void count_in(Counted *counted, const Count *t, int by) noexcept nogil:
+    """by: 1, or -1 to leave it out."""
+    counted.entries += by
+    counted.exact += by * <int64_t>number_room(&t.total)
+    counted.tombstones += by * is_tombstone(t)
+
+
+cdef int count_join(Count *mine, Count *theirs) noexcept nogil:
+    """Of one run."""
+    cdef int changed = 0
+    if theirs.seq > mine.seq:
+        mine.seq = theirs.seq
+        mine.wide = theirs.wide
+        mine.total, theirs.total = theirs.total, mine.total
+        mine.shown, theirs.shown = theirs.shown, mine.shown
+        changed = 1
+    if theirs.cancelled_seq > mine.cancelled_seq:
+        mine.cancelled_seq = theirs.cancelled_seq
+        mine.cancelled_by = theirs.cancelled_by
+        mine.cancelled, theirs.cancelled = theirs.cancelled, mine.cancelled
+        changed = 1
+    return changed
+
+
+cdef int counts_join(Joining *j, Counted *counted, Cell *mine, Cell *theirs,
+                     const VersionVector *clock) noexcept nogil:
+    """Both in the order of ranks."""
+    cdef Actor *actors = j.k.actors.v
+    cdef Count **at = &mine.counts
+    cdef Count *s
+    cdef Count *o
+    cdef int changed = 0
+    while at[0] != NULL or theirs.counts != NULL:
+        s = at[0]
+        o = theirs.counts
+        if o == NULL or (s != NULL and actors[s.actor].rank < actors[o.actor].rank):
+            if vector_get(clock, s.actor) >= s.seq:
+                count_in(counted, s, -1)
+                at[0] = s.next
+                count_free(s)
+                changed = 1
+            else:
+                at = &s.next
+            continue
+        theirs.counts = o.next
+        if s == NULL or s.actor != o.actor:
+            if observed_before(j, make_dot(o.actor, o.seq)):
+                count_free(o)
+                continue
+            o.next = s
+        elif o.run_seq > s.run_seq or (o.run_seq == s.run_seq and o.run_index > s.run_index):
+            o.next = s.next
+            count_in(counted, s, -1)
+            count_free(s)
+        else:
+            if o.run_seq == s.run_seq and o.run_index == s.run_index:
+                count_in(counted, s, -1)
+                changed |= count_join(s, o)
+                count_in(counted, s, 1)
+            count_free(o)
+            at = &s.next
+            continue
+        count_in(counted, o, 1)
+        at[0] = o
+        at = &o.next
+        changed = 1
+    return changed
+
+
+cdef int cell_join(Joining *j, Counted *counted, Cell *mine, Cell *theirs,
+                   const VersionVector *clock) noexcept nogil:
+    cdef int changed = writes_join(j, mine, theirs, clock)
+    changed |= counts_join(j, counted, mine, theirs, clock)
+    j.changed |= changed
+    return changed
+
+
+cdef Element *element_join(Joining *j, uint32_t db, Table *t, size_t *live, Element *e,
+                           Cell *theirs, const VersionVector *clock) noexcept nogil:
+    cdef int was_live = element_live(e)
+    e = open_cell(j.k, t, e)
+    cell_join(j, &j.k.db[db].counted, element_cell(e), theirs, clock)
+    return reencode(j.k, t, live, e, was_live)
+
+
+# ---- lists ---------------------------------------------------------------------------------------
+
+cdef Block *list_find(Joining *j, Collection *c, Span position, size_t *rank, uint32_t *i,
+                       int *found) noexcept nogil:
+    """The block that a position is in or behind, before which *rank elements stand; *i of its own
+    stand before the position. NULL: all are behind."""
+    cdef Block *b = order_search(&c.order, position, rank)
+    found[0] = 0
+    i[0] = 0
+    if b == NULL:
+        rank[0] = 0
+    else:
+        i[0] = block_search(&j.k.actors, b, position, found)
+    return b
+
+
+cdef void packed_join(Joining *j, Collection *c, Span position, Span value) noexcept nogil:
+    """Its write is that of the insert."""
+    cdef uint64_t own = position_steps(position)[position_depth(position) - 1].own
+    cdef Cell theirs
+    cdef size_t rank
+    cdef uint32_t i
+    cdef int found
+    cdef Block *b = list_find(j, c, position, &rank, &i, &found)
+    if found and block_packed(b):
+        return
+    if found:
+        theirs.writes = NULL
+        theirs.counts = NULL
+        cell_add_write(&theirs, own, 0, dot_slot(own), 0, value)
+        cell_in_block_join(j, c, b, rank, &theirs)
+    elif not observed_before(j, own):
+        list_put(c, b, rank, i, position, value)
+        j.changed = 1
+    c.live = c.order.n
+
+
+cdef void cell_in_block_join(Joining *j, Collection *c, Block *b, size_t rank,
+                             Cell *theirs) noexcept nogil:
+    """Of a block by itself."""
+    cdef Counted none
+    memset(&none, 0, sizeof(Counted))      # an element is no counter
+    cell_join(j, &none, &b.cell, theirs, &j.theirs)
+    if b.cell.writes == NULL:
+        order_remove_at(&c.order, rank)
+        block_free(b)
+
+
+cdef void single_join(Joining *j, uint32_t db, Collection *c, Span position,
+                      Cell *theirs) noexcept nogil:
+    cdef Cell mine
+    cdef size_t rank
+    cdef uint32_t i
+    cdef int found
+    cdef Block *b = list_find(j, c, position, &rank, &i, &found)
+    if found and not block_packed(b):
+        cell_in_block_join(j, c, b, rank, theirs)
+        c.live = c.order.n
+        return
+    if not found:
+        mine.writes = NULL
+        mine.counts = NULL
+        if not cell_join(j, &j.k.db[db].counted, &mine, theirs, &j.theirs):
+            return
+    if b != NULL:
+        b = list_cut(c, rank, b, i)
+        if i:
+            rank += b.n
+    if found:
+        b = list_single(j.k, c, rank, position)
+        cell_in_block_join(j, c, b, rank, theirs)
+    else:
+        b = block_new(position, span(NULL, 0))
+        b.cell = mine
+        order_insert_at(&c.order, rank, block_item(b))
+    c.live = c.order.n
+
+
+cdef int compare_positions(Actors *a, Span x, Span y) noexcept nogil:
+    cdef Step *p = position_steps(x)
+    cdef Step *q = position_steps(y)
+    cdef uint32_t i
+    cdef int r
+    for i in range(min(position_depth(x), position_depth(y))):
+        r = compare_steps(a, &p[i], &q[i])
+        if r:
+            return r
+    return <int>position_depth(x) - <int>position_depth(y)
+
+
+cdef int list_pass(Joining *j, Collection *c, Span position) noexcept nogil:
+    cdef Actors *a = &j.k.actors
+    cdef ListCursor at
+    cdef Place place
+    cdef size_t rank = 0, n
+    cdef uint32_t i = 0
+    cdef int found = 0
+    if j.after.n:
+        list_find(j, c, span(j.after.p, j.after.n), &rank, &i, &found)
+    rank += i + found
+    while rank < c.order.n:
+        list_seek(c, rank, &at)
+        place = block_place_of(at.block, page_place(at.block, at.at))
+        if position.n and compare_to_place(a, at.block, &place, position) >= 0:
+            break
+        if j.most <= 0:
+            return 0
+        j.most -= 1
+        j.after.n = 0
+        block_position(at.block, &place, &j.after)
+        n = c.order.n
+        list_take(&j.op, c, at.block, rank - at.at, at.at, span(j.after.p, j.after.n))
+        if c.order.n == n:
+            rank += 1
+        else:
+            c.live = c.order.n
+            j.changed = 1
+    j.after.n = 0
+    buffer_add(&j.after, position.p, position.n)
+    return 1
+
+
+cdef int list_leave(Joining *j, uint32_t db, const Span *key) noexcept nogil:
+    cdef Kernel *k = j.k
+    cdef Collection *c = NULL
+    cdef Element *e
+    cdef Span name
+    cdef uint32_t of
+    cdef int was_live, over = 1
+    if j.list.n == 0:
+        return 1
+    memcpy(&of, j.list.p, sizeof(of))
+    name = span(j.list.p + sizeof(of), j.list.n - sizeof(of))
+    if key != NULL and db == of and key.n == name.n and memcmp(key.p, name.p, name.n) == 0:
+        return 1
+    e = key_find(k, of, name)
+    if e != NULL and e.meta & E_ENTRY:
+        c = entry_collection(element_entry(e), T_LIST)
+    if c != NULL and j.removes:
+        was_live = element_live(e)
+        over = list_pass(j, c, span(NULL, 0))
+        reencode(k, &k.db[of].table, &k.db[of].live, e, was_live)
+        joined(j, of, name)
+    if over:
+        j.list.n = j.after.n = 0
+    return over
+
+
+# ---- what no piece has named ---------------------------------------------------------------------
+
+cdef void tidy_member(Joining *j, Collection *c, Element *m) noexcept nogil:
+    cdef Kernel *k = j.k
+    cdef Cell theirs
+    if m.meta & E_NAMED:
+        m.meta &= ~<uint32_t>E_NAMED
+        return
+    if m.meta & E_PLAIN and not observed(&j.op, m.dot):
+        return
+    unindex(k, c, m)
+    theirs.writes = NULL
+    theirs.counts = NULL
+    m = element_join(j, j.db, &c.table, &c.live, m, &theirs, &j.begin)
+    if m != NULL:
+        index_member(k, c, m)
+
+
+cdef void gather_unscanned(void *arg, Element *m) noexcept nogil:
+    """A TableVisit, of a collection under the first of the large keys."""
+    cdef Joining *j = <Joining*>arg
+    if not was_scanned(m, j.member):
+        buffer_add(&j.keys, &m, sizeof(Element*))
+
+
+cdef void tidy_members(Joining *j, Collection *c) noexcept nogil:
+    """Those that were gathered."""
+    cdef size_t i
+    for i in range(j.keys.n // sizeof(Element*)):
+        tidy_member(j, c, (<Element**>j.keys.p)[i])
+        j.most -= 1
+    j.keys.n = 0
+
+
+cdef int tidy_collection(Joining *j, Element *key, Collection *c) noexcept nogil:
+    """Goes on with it; 1 while more is left."""
+    if c.type == T_LIST:
+        return not (key.meta & E_LIST_NAMED or list_pass(j, c, span(NULL, 0)))
+    while j.most > 0:
+        j.keys.n = 0
+        j.member = table_scan(&c.table, j.member, gather_unscanned, j)
+        tidy_members(j, c)
+        j.most -= 1
+        if j.member == 0:
+            return 0
+    return 1
+
+
+cdef void tidy_large(Joining *j) noexcept nogil:
+    """Goes on with the first of the large keys."""
+    cdef Kernel *k = j.k
+    cdef Database *d = &k.db[j.db]
+    cdef Collection *c
+    cdef Element *e
+    cdef Span key
+    cdef int was_live
+    memcpy(&key.n, j.large.p + j.large_at, sizeof(key.n))
+    key.p = j.large.p + j.large_at + sizeof(key.n)
+    e = key_find(k, j.db, key)
+    while e != NULL and e.meta & E_ENTRY and j.type <= T_LIST and j.most > 0:
+        c = entry_collection(element_entry(e), j.type)
+        if c != NULL:
+            was_live = element_live(e)
+            if not tidy_collection(j, e, c):
+                j.type += 1
+                j.member = 0
+                j.after.n = 0
+            e = reencode(k, &d.table, &d.live, e, was_live)
+        else:
+            j.type += 1
+    joined(j, j.db, key)
+    if e != NULL and e.meta & E_ENTRY and j.type <= T_LIST:
+        return
+    if e != NULL:
+        e.meta &= ~<uint32_t>E_MARKS
+    j.type = T_HASH
+    j.member = 0
+    j.after.n = 0
+    j.large_at += sizeof(key.n) + key.n
+    if j.large_at == j.large.n:
+        j.large_at = j.large.n = 0
+
+
+cdef void tidy_key(Joining *j, Element *e) noexcept nogil:
+    """Its own cells; what lies under it is put down to be walked."""
+    cdef Kernel *k = j.k
+    cdef Database *d = &k.db[j.db]
+    cdef Entry *x
+    cdef Cell theirs
+    cdef size_t n = e.klen
+    cdef int was_live
+    if not e.meta & E_ENTRY and (e.meta & E_NAMED or (e.meta & E_PLAIN
+                                                      and not observed(&j.op, e.dot))):
+        e.meta &= ~<uint32_t>E_MARKS
+        return
+    j.steps.n = 0
+    buffer_add(&j.steps, element_key(e), n)
+    theirs.writes = NULL
+    theirs.counts = NULL
+    was_live = element_live(e)
+    if e.meta & (E_PLAIN | E_CELL) and not e.meta & E_NAMED:
+        e = open_cell(k, &d.table, e)
+        cell_join(j, &d.counted, element_cell(e), &theirs, &j.begin)
+    x = element_entry(e)
+    if x != NULL and not e.meta & E_DEADLINE_NAMED:
+        cell_join(j, &d.counted, &x.deadline, &theirs, &j.begin)
+    if x != NULL and x.collections != NULL:
+        buffer_add(&j.large, &n, sizeof(n))
+        buffer_add(&j.large, j.steps.p, n)
+    else:
+        e.meta &= ~<uint32_t>E_MARKS
+    reencode(k, &d.table, &d.live, e, was_live)
+    joined(j, j.db, span(j.steps.p, n))
+
+
+cdef void gather_unscanned_key(void *arg, Element *e) noexcept nogil:
+    """A TableVisit."""
+    cdef Joining *j = <Joining*>arg
+    if was_scanned(e, j.cursor):
+        return
+    if not j.some or bucket_is_in(j.buckets, bucket_of(j.db, span(element_key(e), e.klen))):
+        buffer_add(&j.keys, &e, sizeof(Element*))
+
+
+cdef int joining_tidy(Joining *j) noexcept nogil:
+    cdef size_t i
+    if not list_leave(j, 0, NULL):
+        return 1
+    if not j.removes:
+        return 0
+    while j.db < DATABASES and j.most > 0:
+        if j.large.n:
+            tidy_large(j)
+            continue
+        if j.passed:
+            j.passed = 0
+            j.db += 1
+            j.cursor = 0
+            continue
+        j.keys.n = 0
+        i = table_scan(&j.k.db[j.db].table, j.cursor, gather_unscanned_key, j)
+        j.cursor = i
+        j.passed = i == 0
+        for i in range(j.keys.n // sizeof(Element*)):
+            tidy_key(j, (<Element**>j.keys.p)[i])
+            j.most -= 1
+        j.most -= 1
+        j.keys.n = 0
+    return j.db < DATABASES

@@ -3,6 +3,7 @@
 cdef enum Refused:
     REFUSED_LARGE = 1       # the op would be too large
     REFUSED_UNSOUND = 2     # an effect would be one that no replica accepts: see core/effects.pxi
+    REFUSED_JOINING = 3     # another replica's state is being joined
 
 # Every command that may change anything runs between these two; they nest (EXEC around commands).
 # The op is made at its first effect. A command that makes more than one effect asks before the

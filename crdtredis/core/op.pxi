@@ -125,6 +125,9 @@ cdef Element *make(Kernel *k, Effect *x, Element *e) noexcept nogil:
 
 
 cdef inline int may_be_made(Kernel *k, const Effect *x) noexcept nogil:
+    if k.joining:
+        k.open.refused = REFUSED_JOINING
+        return 0
     if effect_is_sound(x, k.open.op.seq, k.open.op.stamp):
         return 1
     mem_assert_not("an effect that no replica would accept")

@@ -8,3 +8,4 @@ cdef enum:
 # Would others hold back the next op made here, because the stamps here have run away from the
 # clock?
 cdef int stamps_run_ahead(Kernel *k) noexcept nogil
+cdef void pending_settle(Kernel *k) noexcept nogil

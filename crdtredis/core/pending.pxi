@@ -30,15 +30,16 @@
 # for (Replica.check).
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint16_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
 
-from crdtredis.buffer cimport Span, copy_span, span
+from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, copy_span, span
 
 cdef enum Blocked:
     BLOCKED_UNDECLARED = -2   # its deps name an actor that nobody declared
     BLOCKED_BAD = -1        # its deps are not what the format says
     BLOCKED_NOT = 0         # may be applied
-    BLOCKED_BY_OWN = 1      # an earlier op of its actor is missing
+    BLOCKED_BY_OWN = 1      # an earlier op of its actor is missing, or it is barred
     BLOCKED_BY_OTHER = 2    # an op of another actor is
     BLOCKED_BY_TIME = 3     # it is stamped too far ahead of the clock on the wall
 
@@ -78,7 +79,8 @@ cdef int blocked(Kernel *k, uint16_t slot, const OpHead *h, uint16_t *of,
             result = BLOCKED_BY_OTHER
             of[0] = at
             until[0] = seq
-    if h.seq != k.actors.v[slot].applied + 1:
+    if (h.seq != k.actors.v[slot].applied + 1
+            or h.seq <= vector_get(&k.inbox.barred, slot)):
         return BLOCKED_BY_OWN
     if (result == BLOCKED_NOT and not k.inbox.recovering
         and <int64_t>(h.stamp >> 16) > latest_stamp(k)):
@@ -213,3 +215,35 @@ cdef void wake(Kernel *k, uint16_t slot) noexcept nogil:
         look_at(k, first - 1)
     if b.n and b.state == BACKLOG_IDLE:
         look_at(k, slot)
+
+
+cdef void gather_waiting(void *arg, Element *m) noexcept nogil:
+    """A TableVisit."""
+    buffer_add(<Buffer*>arg, &m, sizeof(Element*))
+
+
+cdef void pending_settle(Kernel *k) noexcept nogil:
+    """After the clock has moved without ops being applied one by one, or what was barred may come:
+    lets go of the ops that are known by now, and has all others looked at. Cost: linear in those
+    that wait, and the actors."""
+    cdef Actors *a = &k.actors
+    cdef Buffer all
+    cdef Element *m
+    cdef uint64_t dot
+    cdef uint32_t i
+    memset(&all, 0, sizeof(Buffer))
+    table_walk(&k.pending.ops, gather_waiting, &all)
+    for i in range(a.n):
+        a.v[i].backlog.state = BACKLOG_IDLE
+        a.v[i].backlog.next = a.v[i].backlog.child = a.v[i].backlog.blocked = 0
+    k.pending.held = k.pending.ready = 0
+    k.pending.held_ops = 0
+    for i in range(<uint32_t>(all.n // sizeof(Element*))):
+        m = (<Element**>all.p)[i]
+        memcpy(&dot, element_key(m), sizeof(dot))
+        if dot_seq(dot) <= a.v[dot_slot(dot)].applied:
+            pending_take(k, dot_slot(dot), m)
+    buffer_free(&all)
+    for i in range(a.n):
+        if a.v[i].backlog.n:
+            look_at(k, <uint16_t>i)

@@ -17,7 +17,8 @@ cdef enum:
 cdef enum Received:
     RECEIVED_ALL = 0        # every op is applied, known already, or waits for what it depends on
     RECEIVED_BAD = -1       # the bytes are not a Batch; ops before the bad one are applied
-    RECEIVED_FULL = -2      # the causal buffer is full; send it again later
+    # the causal buffer is full, or a state is being joined; send it again later
+    RECEIVED_FULL = -2
     # a run of an actor nobody declared, or a declaration that contradicts a known one
     RECEIVED_UNDECLARED = -3
     # applied, but the log could not take it: send it again later. The kernel itself never says so

@@ -199,6 +199,8 @@ cdef int receive(Kernel *k, const char *p, size_t n) noexcept nogil:
     cdef const char *end = p + n
     cdef Field f
     cdef int r, result = RECEIVED_ALL
+    if k.joining:
+        return RECEIVED_FULL
     while True:
         r = get_field(&p, end, &f)
         if r == 0:
@@ -226,6 +228,8 @@ cdef int retry_pending(Kernel *k, size_t most) noexcept nogil:
     cdef uint16_t slot, first, of = 0
     cdef uint64_t until = 0
     cdef int why
+    if k.joining:
+        return 0
     while (k.pending.held
            and <int64_t>k.actors.v[k.pending.held - 1].backlog.until <= latest_stamp(k)):
         first = k.pending.held
@@ -250,6 +254,6 @@ cdef int retry_pending(Kernel *k, size_t most) noexcept nogil:
             continue
         k.pending.ready = b.next
         b.state = BACKLOG_IDLE
-        if m != NULL:
+        if why != BLOCKED_BY_OWN:
             put_off(k, slot, why, of, until)
     return k.pending.ready != 0

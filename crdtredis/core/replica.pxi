@@ -92,6 +92,7 @@ cdef class Replica:
             buffer_free(&k.outbox.runs[i].large)
         mem_free(k.outbox.runs)
         mem_free(k.inbox.decoded)
+        mem_free(k.inbox.barred.v)
         mem_free(k.deadlines.heap)
         mem_free(k.conflicts.ring)
 
@@ -113,6 +114,8 @@ cdef class Replica:
     def new_epoch(self, uint64_t epoch):
         """Goes on as a new actor, because this one's identity was met elsewhere. Never inside a
         command."""
+        if self.k.joining:
+            raise RuntimeError("a state is being joined")
         if epoch <= self.epoch:
             raise ValueError(f"epoch {epoch} is not above {self.epoch}")
         self.act_as(epoch)
@@ -221,6 +224,12 @@ cdef class Replica:
             if of != NO_SLOT:
                 vector_raise(&self.k.actors.v[who].told, of, seq)
 
+    @property
+    def joining(self):
+        """Is another replica's state being joined? Till that is over no op is made or received,
+        nothing expires and no tombstone is let go of; what only reads works as ever."""
+        return bool(self.k.joining)
+
     # ---- ops -------------------------------------------------------------------------------------
 
     def take_ops(self):
@@ -247,6 +256,8 @@ cdef class Replica:
         cdef int r
         cdef const char *p = batch
         cdef size_t n = len(batch)
+        if self.k.joining:
+            raise RuntimeError("a state is being joined")
         with nogil:
             r = receive(&self.k, p, n)
             while retry_pending(&self.k, PENDING_SLICE):
@@ -260,6 +271,23 @@ cdef class Replica:
                                 "contradicts a known one")
         if r == RECEIVED_FULL:
             raise CausalBufferFull("too many ops wait for others")
+
+    def bar(self, clock=None):
+        """From now on ops that `clock` {actor id: seq} covers wait in the causal buffer: they are
+        to come with a state that will be joined. None: they need wait no longer. Actors that are
+        not declared are passed over. Cost: linear in the actors and the ops that wait."""
+        cdef VersionVector *barred = &self.k.inbox.barred
+        cdef uint16_t of
+        mem_free(barred.v)
+        memset(barred, 0, sizeof(VersionVector))
+        for id, seq in (clock or {}).items():
+            of = actors_find(&self.k.actors, id)
+            if of != NO_SLOT:
+                vector_raise(barred, of, seq)
+        if not self.k.joining:
+            pending_settle(&self.k)
+            while retry_pending(&self.k, PENDING_SLICE):
+                pass
 
     @property
     def recovering(self):

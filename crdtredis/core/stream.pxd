@@ -13,6 +13,16 @@ cdef class StateWriter:
     cdef Replica replica
     cdef Buffer record
 
-cdef class StateReader:
+cdef class StateTaker:
     cdef Taking t
     cdef Replica replica
+
+cdef class StateReader(StateTaker):
+    pass
+
+cdef class StateCheck(StateTaker):
+    pass
+
+cdef class StateJoin(StateTaker):
+    cdef bytes payload      # the piece of which items are left
+    cdef int more

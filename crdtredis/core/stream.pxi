@@ -1,7 +1,7 @@
 # The state given out and taken in, as Python sees it: records and their payloads.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport INT64_MAX, int64_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from crdtredis.buffer cimport Buffer, Span, buffer_free, span
@@ -153,7 +153,43 @@ cdef class StateWriter:
         return self.g.pieces, self.g.count
 
 
-cdef class StateReader:
+REFUSED_STATES = {
+    TAKEN_NOT: "a message that does not come next",
+    TAKEN_BAD: "no message of this version",
+    TAKEN_ACTOR: "an actor that cannot be taken in, or an op of this process that it never made",
+    TAKEN_AHEAD: "stamps that are further ahead of the clock than max_clock_skew",
+    TAKEN_OTHER: "a key that was not asked for"}
+
+
+cdef class StateTaker:
+    """What those who take a stream of state have in common."""
+
+    def __dealloc__(self):
+        taking_free(&self.t)
+
+    @property
+    def over(self):
+        """Whether the end has come."""
+        return self.t.stage == TAKING_OVER
+
+    def clock(self):
+        """{actor id: seq} of the giver as of the last message taken."""
+        cdef uint32_t i
+        return ({self.replica.k.actors.v[self.t.slots[i]].id: self.t.clock[i]
+                for i in range(self.t.n) if self.t.clock[i]})
+
+    def start_clock(self):
+        """{actor id: seq} of the giver as the stream began."""
+        cdef uint32_t i
+        return ({self.replica.k.actors.v[self.t.slots[i]].id: self.t.begin[i]
+                for i in range(self.t.n) if self.t.begin[i]})
+
+    def counts(self):
+        """(pieces, items) taken so far."""
+        return self.t.pieces, self.t.count
+
+
+cdef class StateReader(StateTaker):
     """Puts a stream of state into a Replica that holds nothing yet: take() each of its messages,
     in order.
 
@@ -167,9 +203,6 @@ cdef class StateReader:
         if any(replica.keys(db)[1] for db in range(DATABASES)) or replica.clock_ids():
             raise ValueError("the replica holds something")
 
-    def __dealloc__(self):
-        taking_free(&self.t)
-
     def take(self, bytes payload not None):
         """DamagedState where the bytes are no message of this version that may come now; nothing
         of them has been put in."""
@@ -177,22 +210,158 @@ cdef class StateReader:
         cdef int r
         with nogil:
             r = take(&self.t, s)
-        if r == 0:
-            raise DamagedState("a message that does not come next")
-        if r < 0:
-            raise DamagedState("no message of this version")
+            while r == TAKEN and take_some(&self.t, INT64_MAX):
+                pass
+            if r == TAKEN and self.t.stage == TAKING_OVER:
+                taking_settle(&self.t)
+        if r != TAKEN:
+            raise DamagedState(REFUSED_STATES[r])
 
-    @property
-    def over(self):
-        """Whether the end has come."""
-        return self.t.stage == TAKING_OVER
+
+cdef class StateCheck(StateTaker):
+    """Looks at a stream of state that another replica sent, and at the ops that it logged
+    meanwhile, before any of it is joined: take() each message, then tail() each Batch. What it accepts whole,
+    StateJoin takes. Nothing of it is put in; but the actors that it names are declared.
+
+    buckets: those that were asked for, None: all.
+    """
+    def __cinit__(self, Replica replica not None, bytes buckets=None):
+        self.replica = replica
+        refuse_while_joining(replica)
+        taking_begin(&self.t, &replica.k)
+        self.t.looks = 1
+        ask_for(&self.t, buckets)
+
+    def take(self, bytes payload not None):
+        """DamagedState where the message may not come now, or cannot be joined: the text says why.
+        Cost: linear in the bytes."""
+        cdef Span s = span(payload, len(payload))
+        cdef int r
+        with nogil:
+            r = take(&self.t, s)
+        if r != TAKEN:
+            raise DamagedState(REFUSED_STATES[r])
+
+    def tail(self, bytes batch not None):
+        """A Batch of what the giver logged since the stream began, in its order, behind the End; ops
+        that are known may be among it. DamagedState as above."""
+        take_batch(self, batch)
 
     def clock(self):
-        """{actor id: seq} of the giver as of the last message taken."""
-        cdef uint32_t i
-        return ({self.replica.k.actors.v[self.t.slots[i]].id: self.t.clock[i]
-                for i in range(self.t.n) if self.t.clock[i]})
+        """{actor id: seq} of the giver as of the last message or Batch taken."""
+        clock = StateTaker.clock(self)
+        for id, seq in tail_clock(self).items():
+            clock[id] = max(clock.get(id, 0), seq)
+        return clock
 
-    def counts(self):
-        """(pieces, items) taken so far."""
-        return self.t.pieces, self.t.count
+    @property
+    def whole(self):
+        """Whether the end has come, and all ops that the giver applied till then."""
+        tail = tail_clock(self)
+        return self.over and all(seq <= tail.get(id, 0)
+                                 for id, seq in StateTaker.clock(self).items())
+
+
+cdef class StateJoin(StateTaker):
+    """Joins a stream of state with what a Replica holds: take() each message, and where that says
+    True step() until it says False; when `over`, apply() each Batch of the giver's ops since; then
+    finish(). See core/join.pxi.
+
+    From the first to the last of these the replica makes no op and receives none; it can be read
+    all the time. What is taken has been looked at by a StateCheck: if anything fails, or this is
+    not finished, the replica is to be thrown away.
+
+    buckets: those that were asked for; of the others nothing goes.
+    """
+    def __cinit__(self, Replica replica not None, bytes buckets=None):
+        self.replica = replica
+        refuse_while_joining(replica)
+        if has_ops(&replica.k):
+            raise RuntimeError("there are ops that no log has")
+        taking_begin(&self.t, &replica.k)
+        ask_for(&self.t, buckets)
+        replica.k.joining = 1
+
+    def take(self, bytes payload not None, int64_t most=1000):
+        """A message; True while step() has to go on with it. DamagedState where it is none that may
+        come now: nothing of it has been put in. Cost: a look at all of its bytes, and about `most`
+        elements."""
+        cdef Span s = span(payload, len(payload))
+        cdef int r
+        if self.more:
+            raise RuntimeError("the message before is not done")
+        with nogil:
+            r = take(&self.t, s)
+        if r != TAKEN:
+            raise DamagedState(REFUSED_STATES[r])
+        self.payload = payload
+        return self.step(most)
+
+    def step(self, int64_t most=1000):
+        """Goes on with about `most` elements; True while more are left. Behind the End: with those
+        that no piece has named."""
+        with nogil:
+            self.t.join.most = most
+            if self.t.stage == TAKING_OVER:
+                self.more = joining_tidy(&self.t.join)
+            else:
+                self.more = take_some(&self.t, most)
+        return bool(self.more)
+
+    def apply(self, bytes batch not None):
+        """A Batch of what the giver logged since the stream began, in its order; ops that are known
+        may be among it. DamagedState: it is none. Cost: that of its ops."""
+        if self.more or not self.over or not self.replica.k.joining:
+            raise RuntimeError("the state is not joined yet")
+        settle(self)
+        take_batch(self, batch)
+
+    def finish(self):
+        """The join is over: the clock is what both had, and ops may be made and received. What is
+        joined is in no log of this replica. RuntimeError where it is not over."""
+        cdef Kernel *k = &self.replica.k
+        cdef uint32_t i
+        if self.more or not self.over or not k.joining:
+            raise RuntimeError("the state is not joined yet")
+        settle(self)
+        for i in range(k.actors.n):        # ops made here will name them
+            if k.actors.v[i].applied:
+                declare(k, <uint16_t>i)
+        for i in range(self.t.n):
+            declare(k, self.t.slots[i])
+        k.joining = 0
+        self.replica.bar()
+
+
+cdef int ask_for(Taking *t, bytes buckets) except -1:
+    if buckets is None:
+        return 0
+    if len(buckets) != BUCKETS_MAP:
+        raise ValueError("no bitmap of buckets")
+    t.join.some = 1
+    memcpy(t.join.buckets, <const char*>buckets, BUCKETS_MAP)
+    return 0
+
+
+cdef int settle(StateJoin join) except -1:
+    """Once, before the first op: from then on the clock may be ahead of the stream's beginning."""
+    taking_settle(&join.t)
+    return 0
+
+
+cdef int take_batch(StateTaker taker, bytes batch) except -1:
+    cdef Span s = span(batch, len(batch))
+    cdef int r = TAKEN_NOT
+    if taker.t.stage == TAKING_OVER:
+        with nogil:
+            r = take_tail(&taker.t, s)
+    if r != TAKEN:
+        taker.t.stage = TAKING_BROKEN
+        raise DamagedState(REFUSED_STATES[r])
+    return 0
+
+
+cdef dict tail_clock(StateTaker taker):
+    cdef uint32_t i
+    return {taker.replica.k.actors.v[i].id: vector_get(&taker.t.tail, <uint16_t>i)
+            for i in range(taker.replica.k.actors.n) if vector_get(&taker.t.tail, <uint16_t>i)}

@@ -1,14 +1,18 @@
-# Taking the state in: the other side of core/give.pxi, for a replica that holds nothing yet.
+# Taking the state in: the other side of core/give.pxi, for a replica that holds nothing yet as for
+# one that joins it with what it holds (core/join.pxi).
 #
 # A piece is looked at whole before any of it is put in: the same functions go over it twice, first
 # to see that all of it is sound, then to act (`act`). What they refuse: what proto/state.proto
 # does not allow, a dot that the giver's clock of that piece does not cover, two writes of one
 # actor at one place (a later one has always observed the earlier), and what no op could have put
-# where it stands.
+# where it stands. The second pass may stop between two items, and goes on there.
 #
-# Nothing is compared: of an element that is given twice the first reading stays. Both are right,
-# since all that has happened since the first was read is in the log that follows. The clock is set
-# when the stream has ended, and to that of its beginning.
+# A stream that another replica sent is looked at to its end before any of it is put in (`looks`),
+# and so are the ops that follow: what is wrong with them is found while nothing has happened yet.
+# Then what is not in the format is refused, too: stamps too far ahead, keys that were not asked
+# for, ops of this process that it never made.
+#
+# The clock is set when the stream has ended, and to that of its beginning.
 #
 # What is derived is derived anew: order, counts, heap of deadlines, the newest dots, how list
 # elements are packed. Those of one block come in the order in which they were pushed, so they are
@@ -24,6 +28,7 @@ from crdtredis.buffer cimport (Buffer, Span, buffer_add, buffer_free, buffer_nee
 cdef void taking_begin(Taking *t, Kernel *k) noexcept nogil:
     memset(t, 0, sizeof(Taking))
     t.k = k
+    joining_begin(&t.join, k)
 
 
 cdef void taking_free(Taking *t) noexcept nogil:
@@ -32,7 +37,10 @@ cdef void taking_free(Taking *t) noexcept nogil:
     mem_free(t.clock)
     mem_free(t.mark)
     mem_free(t.known)
+    mem_free(t.tail.v)
     buffer_free(&t.steps)
+    buffer_free(&t.places)
+    joining_free(&t.join)
 
 
 # ---- actors and clocks ---------------------------------------------------------------------------
@@ -42,7 +50,9 @@ cdef int take_actor(Taking *t, Span body) noexcept nogil:
     cdef const char *p = body.p
     cdef uint16_t slot
     cdef Field f
-    if t.n == MAX_ACTORS or receive_actor(t.k, body) != RECEIVED_ALL:
+    cdef int r = receive_actor(t.k, body) if t.n < MAX_ACTORS else RECEIVED_CROWD
+    if r != RECEIVED_ALL:
+        t.refused = TAKEN_ACTOR if r != RECEIVED_BAD else TAKEN_BAD
         return -1
     get_field(&p, body.p + body.n, &f)     # its id
     slot = actors_find(&t.k.actors, f.v)
@@ -64,6 +74,14 @@ cdef int take_actor(Taking *t, Span body) noexcept nogil:
     return 1
 
 
+cdef int may_claim(Taking *t, uint64_t index, uint64_t seq) noexcept nogil:
+    """-1 where the giver would have an op of this very process that it never made."""
+    if t.looks and t.slots[index] == t.k.me and seq > t.k.actors.v[t.k.me].applied:
+        t.refused = TAKEN_ACTOR
+        return -1
+    return 1
+
+
 cdef int take_moved(Taking *t, Span pairs) noexcept nogil:
     """Pairs of index and seq: the giver's clock moves on."""
     cdef const char *p = pairs.p
@@ -71,9 +89,10 @@ cdef int take_moved(Taking *t, Span pairs) noexcept nogil:
     cdef uint64_t index, seq
     while p < end:
         if (not get_varint(&p, end, &index) or not get_varint(&p, end, &seq) or index >= t.n
-                or seq >> SEQ_BITS or seq <= t.clock[index]):
+                or seq >> SEQ_BITS or seq <= t.clock[index] or may_claim(t, index, seq) < 0):
             return -1
         t.clock[index] = seq
+        vector_raise(&t.join.theirs, t.slots[index], seq)
     return 1
 
 
@@ -146,16 +165,23 @@ cdef int take_head(Taking *t, Span body) noexcept nogil:
     if r == 1 and f.number == 5 and f.wire == 2:
         q = f.s.p
         while q < f.s.p + f.s.n:
-            if i == t.n or not get_varint(&q, f.s.p + f.s.n, &t.begin[i]) or t.begin[i] >> SEQ_BITS:
+            if (i == t.n or not get_varint(&q, f.s.p + f.s.n, &t.begin[i])
+                    or t.begin[i] >> SEQ_BITS or may_claim(t, i, t.begin[i]) < 0):
                 return -1
             t.clock[i] = t.begin[i]
+            vector_raise(&t.join.begin, t.slots[i], t.begin[i])
+            vector_raise(&t.join.theirs, t.slots[i], t.begin[i])
             i += 1
         at = p
     if r < 0 or i != t.n or take_rows(t, at, end, 0) < 0:
         return -1
+    t.newest = stamp
+    t.stage = TAKING_PIECES
+    joining_start(&t.join)
+    if t.looks:
+        return 1
     take_rows(t, at, end, 1)
     t.k.newest_stamp = max(t.k.newest_stamp, stamp)
-    t.stage = TAKING_PIECES
     return 1
 
 
@@ -184,11 +210,33 @@ cdef int take_end(Taking *t, Span body) noexcept nogil:
         return -1
     if r < 0 or v[1] != t.pieces or v[2] != t.count:
         return -1
+    t.last = v[0]
+    if t.looks and t.newest > t.last:
+        return -1
+    if t.looks and is_ahead(t, t.last):
+        return -1
     for i in range(t.n):
-        t.k.actors.v[t.slots[i]].applied = t.begin[i]
-    t.k.open.deps_changed = 1
+        vector_raise(&t.tail, t.slots[i], t.begin[i])
     t.stage = TAKING_OVER
     return 1
+
+
+cdef int is_ahead(Taking *t, uint64_t stamp) noexcept nogil:
+    """As an op of that stamp would wait (core/pending.pxi)."""
+    if t.k.inbox.recovering or <int64_t>(stamp >> 16) <= latest_stamp(t.k):
+        return 0
+    t.refused = TAKEN_AHEAD
+    return 1
+
+
+cdef void taking_settle(Taking *t) noexcept nogil:
+    cdef Actor *x
+    cdef uint32_t i
+    for i in range(t.n):
+        x = &t.k.actors.v[t.slots[i]]
+        x.applied = max(x.applied, t.begin[i])
+    t.k.newest_stamp = max(t.k.newest_stamp, t.last)
+    t.k.open.deps_changed = 1
 
 
 # ---- dots and stamps -----------------------------------------------------------------------------
@@ -213,22 +261,23 @@ cdef inline int take_stamp(Taking *t, int has_none, uint64_t change, int stamped
         return -1 if stamped else 1
     t.at.stamp += <uint64_t>unzigzag(change)
     stamp[0] = t.at.stamp
+    t.newest = max(t.newest, stamp[0])
     return 1 if stamp[0] else -1
 
 
 cdef inline int new_at_place(Taking *t, uint32_t index) noexcept nogil:
-    """Is it the first time that this actor is named at the place t.places?"""
-    if t.mark[index] == t.places:
+    """Is it the first time that this actor is named at the place number t.cells?"""
+    if t.mark[index] == t.cells:
         return 0
-    t.mark[index] = t.places
+    t.mark[index] = t.cells
     return 1
 
 
 cdef void next_place(Taking *t) noexcept nogil:
-    t.places += 1
-    if t.places == 0:
+    t.cells += 1
+    if t.cells == 0:
         memset(t.mark, 0, t.n * sizeof(uint32_t))
-        t.places = 1
+        t.cells = 1
 
 
 # ---- cells ---------------------------------------------------------------------------------------
@@ -343,7 +392,7 @@ cdef int take_counters(Taking *t, const StateItem *x, Cell *to) noexcept nogil:
 
 
 cdef void put_counter(Taking *t, uint64_t dot, const StateCounter *y, Cell *to) noexcept nogil:
-    cdef Database *d = &t.k.db[t.db]
+    """Nothing counts it yet."""
     cdef Count *x = <Count*>mem_zalloc(sizeof(Count))
     cdef Count **at = &to.counts
     x.actor = dot_slot(dot)
@@ -360,10 +409,7 @@ cdef void put_counter(Taking *t, uint64_t dot, const StateCounter *y, Cell *to) 
         x.shown = <Shown*>mem_alloc(sizeof(Shown))
         x.shown.context = y.context
         memcpy(x.shown.number, y.shown.p, EXTENDED)
-    d.counted.entries += 1
-    d.counted.exact += number_room(&x.total)
-    d.counted.tombstones += is_tombstone(x)
-    vector_raise(&d.written, x.actor, x.seq)
+    vector_raise(&t.k.db[t.db].written, x.actor, x.seq)
     while at[0] != NULL and t.k.actors.v[at[0].actor].rank < t.k.actors.v[x.actor].rank:
         at = &at[0].next
     x.next = at[0]
@@ -393,22 +439,32 @@ cdef void close_key(Taking *t) noexcept nogil:
     cdef Database *d = &t.k.db[t.db]
     if t.e != NULL:
         reencode(t.k, &d.table, &d.live, t.e, t.was_live)
+    joined(&t.join, t.db, t.key)
     t.e = NULL
     t.c = NULL
 
 
+cdef inline int takes_plain(const StateItem *x) noexcept nogil:
+    """Is it one write and nothing else?"""
+    return (not x.flags & ITEM_NO_WRITE and x.writes.n == 0 and x.deadlines.n == 0
+            and x.counters.n == 0)
+
+
 cdef int take_key(Taking *t, const StateItem *x, int act) noexcept nogil:
     cdef Kernel *k = t.k
+    cdef Joining *j = &t.join
     cdef Database *d
     cdef Element *e = NULL
     cdef Cell value, deadline
     cdef uint32_t hash, flags
     cdef uint64_t dot, stamp
     cdef uint32_t index
-    cdef int was_live, has_value, has_deadline
+    cdef int was_live
     if x.stride or x.gaps.n or x.values.n or x.flags & ITEM_BACKWARDS:
         return -1
-    close_key(t)
+    if j.some and not bucket_is_in(j.buckets, bucket_of(x.db, x.name)):
+        t.refused = TAKEN_OTHER
+        return -1
     t.keyed = 1
     t.db = x.db
     t.key = x.name
@@ -419,34 +475,41 @@ cdef int take_key(Taking *t, const StateItem *x, int act) noexcept nogil:
     hash = key_hash(k, x.name.p, x.name.n)
     e = table_find(&d.table, x.name.p, x.name.n, hash)
     flags = E_PLAIN if x.flags & ITEM_KEEPS else E_PLAIN | E_CLEARS
-    if (e == NULL and not x.flags & ITEM_NO_WRITE and x.writes.n == 0 and x.deadlines.n == 0
-            and x.counters.n == 0):
-        take_dot(t, x.actor, x.seq, &dot, &index)
-        take_stamp(t, 0, x.stamp, x.stamped, &stamp)
-        put_plain(k, &d.table, &d.live, x, hash, flags, dot, stamp)
-        vector_raise(&d.written, dot_slot(dot), dot_seq(dot))
-        return 1
-    has_value = (not x.flags & ITEM_NO_WRITE or x.counters.n) and (e == NULL
-            or not e.meta & (E_PLAIN | E_CELL))
-    has_deadline = x.deadlines.n and (e == NULL or not e.meta & E_ENTRY
-            or cell_empty(&element_entry(e).deadline))
     value.writes = deadline.writes = NULL
     value.counts = deadline.counts = NULL
-    take_cell(t, x, SORT_KEY, &value if has_value else NULL)
-    take_deadlines(t, x, &deadline if has_deadline else NULL)
-    take_counters(t, x, &value if has_value else NULL)
-    if not has_value and not has_deadline:
-        return 1
+    if takes_plain(x):
+        take_dot(t, x.actor, x.seq, &dot, &index)
+        take_stamp(t, 0, x.stamp, x.stamped, &stamp)
+        vector_raise(&d.written, dot_slot(dot), dot_seq(dot))
+        if e == NULL:
+            if not observed_before(j, dot):
+                e = put_plain(k, &d.table, &d.live, x, hash, flags, dot, stamp)
+                e.meta |= E_NAMED * j.removes
+                j.changed = 1
+            return 1
+        if e.meta & E_PLAIN and e.dot == dot:
+            e.meta |= E_NAMED * j.removes
+            return 1
+        cell_add_write(&value, dot, stamp, dot_slot(dot), W_CLEARS if flags & E_CLEARS else 0,
+                       x.value)
+    else:
+        take_cell(t, x, SORT_KEY, &value)
+        take_deadlines(t, x, &deadline)
+        take_counters(t, x, &value)
+        if x.flags & ITEM_NO_WRITE and x.counters.n == 0 and x.deadlines.n == 0:
+            return 1                       # it names no more than the key
     if e == NULL:
         e = element_new(k, x.name, hash, 0, 0)
         table_add(&d.table, e)
     was_live = element_live(e)
-    if has_value:
+    if not x.flags & ITEM_NO_WRITE or x.counters.n:
         e = open_cell(k, &d.table, e)
-        element_cell(e)[0] = value
-    if has_deadline:
+        cell_join(j, &d.counted, element_cell(e), &value, &j.theirs)
+        e.meta |= E_NAMED * j.removes
+    if x.deadlines.n:
         e = open_entry(k, x.db, e)
-        element_entry(e).deadline = deadline
+        cell_join(j, &d.counted, &element_entry(e).deadline, &deadline, &j.theirs)
+        e.meta |= E_DEADLINE_NAMED * j.removes
     reencode(k, &d.table, &d.live, e, was_live)
     return 1
 
@@ -490,11 +553,16 @@ cdef void note_dot(Taking *t, uint64_t dot) noexcept nogil:
     vector_raise(&t.k.db[t.db].written, op.slot, op.seq)
 
 
+cdef void note_dots(Taking *t, const Write *w) noexcept nogil:
+    while w != NULL:
+        note_dot(t, w.dot)
+        w = w.next
+
+
 cdef int take_member(Taking *t, const StateItem *x, int sort, int act) noexcept nogil:
     cdef Kernel *k = t.k
     cdef Element *m
     cdef Cell cell
-    cdef Write *w
     cdef uint64_t dot, stamp
     cdef uint32_t hash, index
     if (not t.keyed or x.db or x.stride or x.gaps.n or x.values.n or x.deadlines.n
@@ -507,36 +575,50 @@ cdef int take_member(Taking *t, const StateItem *x, int sort, int act) noexcept 
     open_for(t, sort - 1)
     hash = key_hash(k, x.name.p, x.name.n)
     m = table_find(&t.c.table, x.name.p, x.name.n, hash)
-    if m != NULL:
-        take_cell(t, x, sort, NULL)
-        take_counters(t, x, NULL)
-        return 1
-    if not x.flags & ITEM_NO_WRITE and x.writes.n == 0 and x.counters.n == 0:
+    if takes_plain(x):
         take_dot(t, x.actor, x.seq, &dot, &index)
         take_stamp(t, sort == SORT_SET, x.stamp, x.stamped, &stamp)
-        m = put_plain(k, &t.c.table, &t.c.live, x, hash, E_PLAIN | E_BARE if sort == SORT_SET
-                else E_PLAIN, dot, stamp)
+        if m == NULL:
+            if observed_before(&t.join, dot):
+                return 1
+            m = put_plain(k, &t.c.table, &t.c.live, x, hash, E_PLAIN | E_BARE if sort == SORT_SET
+                    else E_PLAIN, dot, stamp)
+            index_member(k, t.c, m)
+            note_dot(t, dot)
+            m.meta |= E_NAMED * t.join.removes
+            t.join.changed = 1
+            return 1
+        if m.meta & E_PLAIN and m.dot == dot:
+            m.meta |= E_NAMED * t.join.removes
+            return 1
+        cell.writes = NULL
+        cell.counts = NULL
+        cell_add_write(&cell, dot, stamp, dot_slot(dot), 0, x.value)
+    else:
+        take_cell(t, x, sort, &cell)
+        take_counters(t, x, &cell)
+    note_dots(t, cell.writes)
+    if m != NULL:
+        unindex(k, t.c, m)
+    else:
+        m = element_new(k, x.name, hash, E_CELL, 0)
+        table_add(&t.c.table, m)
+    m = element_join(&t.join, t.db, &t.c.table, &t.c.live, m, &cell, &t.join.theirs)
+    if m != NULL:
         index_member(k, t.c, m)
-        note_dot(t, dot)
-        return 1
-    take_cell(t, x, sort, &cell)
-    take_counters(t, x, &cell)
-    m = element_new(k, x.name, hash, E_CELL, 0)
-    element_cell(m)[0] = cell
-    table_add(&t.c.table, m)
-    w = cell.writes
-    m = reencode(k, &t.c.table, &t.c.live, m, 0)
-    index_member(k, t.c, m)
-    if m.meta & E_PLAIN:
-        note_dot(t, m.dot)
-        return 1
-    while w != NULL:
-        note_dot(t, w.dot)
-        w = w.next
+        m.meta |= E_NAMED * t.join.removes
     return 1
 
 
 # ---- lists ---------------------------------------------------------------------------------------
+
+# An element of a list item: the last step of its position, and its value.
+cdef struct Placed:
+    int64_t offset
+    uint64_t own
+    uint32_t own_index
+    Span value
+
 
 cdef int take_step_dot(Taking *t, const char **p, const char *end, uint32_t *index, uint64_t *dot,
         uint32_t *at) noexcept nogil:
@@ -588,87 +670,33 @@ cdef int take_position(Taking *t, Span name, uint32_t *own) noexcept nogil:
     return 1 if depth and s.major > INT64_MIN else -1
 
 
-cdef void put_packed(Taking *t, Span value) noexcept nogil:
-    """An element at the position in t.steps, unless it is there."""
-    cdef Collection *c = t.c
-    cdef Span position = span(t.steps.p, t.steps.n)
-    cdef size_t rank = 0
-    cdef uint32_t i = 0
-    cdef int found = 0
-    cdef Block *b = order_search(&c.order, position, &rank)
-    if b != NULL:
-        i = block_search(&t.k.actors, b, position, &found)
-    else:
-        rank = 0
-    if found:
-        return
-    list_put(c, b, rank, i, position, value)
-    c.live = c.order.n
-    note_dot(t, position_steps(position)[position_depth(position) - 1].own)
+cdef inline void list_step(Taking *t, const Placed *x) noexcept nogil:
+    """Makes the last step in t.steps that of x."""
+    cdef Step *s = <Step*>(t.steps.p + t.steps.n) - 1
+    s.offset = x.offset
+    s.own = x.own
+    s.own_index = x.own_index
 
 
-cdef void put_single(Taking *t, Cell *cell) noexcept nogil:
-    cdef Collection *c = t.c
-    cdef Span position = span(t.steps.p, t.steps.n)
-    cdef size_t rank = 0
-    cdef uint32_t i = 0
-    cdef int found = 0
-    cdef Write *w = cell.writes
-    cdef Block *b = order_search(&c.order, position, &rank)
-    cdef Block *single
-    if b != NULL:
-        i = block_search(&t.k.actors, b, position, &found)
-    else:
-        rank = 0
-    if found:
-        cell_free(cell)
-        return
-    if b != NULL:
-        b = list_cut(c, rank, b, i)
-        if i:
-            rank += b.n
-    single = block_new(position, span(NULL, 0))
-    single.cell = cell[0]
-    order_insert_at(&c.order, rank, block_item(single))
-    c.live = c.order.n
-    while w != NULL:
-        note_dot(t, w.dot)
-        w = w.next
-
-
-cdef int take_list(Taking *t, const StateItem *x, int act) noexcept nogil:
+cdef int list_places(Taking *t, const StateItem *x, uint32_t own) noexcept nogil:
+    """Its elements, in the order in which they were pushed, into t.places. own: index of the actor.
+    How many; -1 where the item says something else."""
     cdef const char *p = x.values.p
     cdef const char *end = x.values.p + x.values.n
     cdef const char *g = x.gaps.p
     cdef const char *gaps_end = x.gaps.p + x.gaps.n
-    cdef uint32_t own, depth, n = 0
-    cdef uint64_t index, seqs, offsets, seq
-    cdef Cell cell
-    cdef Span value
-    cdef Step *s
-    cdef Gap gap
+    cdef Step *s = <Step*>(t.steps.p + t.steps.n) - 1
+    cdef uint32_t depth = <uint32_t>(t.steps.n // sizeof(Step))
+    cdef uint64_t index, seqs, offsets
+    cdef Placed y
+    cdef uint32_t n = 0
     cdef int r
-    if (not t.keyed or x.db or x.deadlines.n or x.counters.n or x.flags & ~<uint32_t>ITEM_BACKWARDS
-            or take_position(t, x.name, &own) < 0):
-        return -1
-    depth = <uint32_t>(t.steps.n // sizeof(Step))
-    s = <Step*>t.steps.p + depth - 1
-    if act:
-        open_for(t, T_LIST)
-    if x.values.n == 0:
-        if x.flags or x.stride or x.gaps.n:
-            return -1
-        cell.writes = NULL
-        cell.counts = NULL
-        if take_writes(t, x, SORT_LIST, s.own, &cell if act else NULL) < 0:
-            return -1
-        if act:
-            put_single(t, &cell)
-        return 1
-    if x.value.n or x.actor or x.seq or x.stamped or x.writes.n:
-        return -1
+    y.offset = s.offset
+    y.own = s.own
+    y.own_index = s.own_index
+    t.places.n = 0
     while True:
-        r = get_message(&p, end, 11, &value)
+        r = get_message(&p, end, 11, &y.value)
         if r != 1:
             break
         if n:
@@ -676,7 +704,7 @@ cdef int take_list(Taking *t, const StateItem *x, int act) noexcept nogil:
             index = 0
             if x.stride:
                 seqs = x.stride - 1
-                index = 0 if seqs else <uint64_t>s.own_index + 1
+                index = 0 if seqs else <uint64_t>y.own_index + 1
             else:
                 if not get_varint(&g, gaps_end, &seqs):
                     return -1
@@ -685,53 +713,138 @@ cdef int take_list(Taking *t, const StateItem *x, int act) noexcept nogil:
                             or not get_varint(&g, gaps_end, &offsets)):
                         return -1
                 elif seqs == 0:
-                    index = <uint64_t>s.own_index + 1
+                    index = <uint64_t>y.own_index + 1
                 seqs >>= 1
-            if index >> 32 or seqs >> SEQ_BITS or dot_seq(s.own) + seqs > t.clock[own]:
+            if (index >> 32 or seqs >> SEQ_BITS or dot_seq(y.own) + seqs > t.clock[own]
+                    or n == MOST_PACKED):
                 return -1
-            s.own += seqs
-            s.own_index = <uint32_t>index
-            s.offset = <int64_t>(<uint64_t>s.offset + (0 - offsets if x.flags else offsets))
-        elif dot_seq(s.own) > t.clock[own]:
+            y.own += seqs
+            y.own_index = <uint32_t>index
+            y.offset = <int64_t>(<uint64_t>y.offset + (0 - offsets if x.flags else offsets))
+        elif dot_seq(y.own) > t.clock[own]:
             return -1
         n += 1
+        buffer_add(&t.places, &y, sizeof(Placed))
+    return (-1 if r < 0 or g != gaps_end or (n == 1 and (x.stride or x.flags)) else <int>n)
+
+
+cdef int list_walk(Taking *t, uint32_t n, int backwards) noexcept nogil:
+    """The giver's walk through its list comes to these elements, the only one where n is 0; 0 where
+    the step is too short for it."""
+    cdef Joining *j = &t.join
+    cdef Placed *places = <Placed*>t.places.p
+    cdef uint32_t i, db = t.db
+    if j.list.n == 0:
+        buffer_add(&j.list, &db, sizeof(db))
+        buffer_add(&j.list, t.key.p, t.key.n)
+        j.after.n = 0
+    if n:
+        list_step(t, &places[n - 1 if backwards else 0])
+    if j.after.n and compare_positions(&t.k.actors, span(t.steps.p, t.steps.n),
+                                       span(j.after.p, j.after.n)) < 0:
+        j.after.n = 0                      # it has begun again
+    for i in range(n if n else 1):
+        if n:
+            list_step(t, &places[n - 1 - i if backwards else i])
+        if not list_pass(j, t.c, span(t.steps.p, t.steps.n)):
+            return 0
+    return 1
+
+
+cdef int take_list(Taking *t, const StateItem *x, int act) noexcept nogil:
+    """0 where the step is too short for it: it is to be given again."""
+    cdef uint32_t own, i
+    cdef uint64_t dot
+    cdef Placed *places
+    cdef Cell cell
+    cdef int n = 0
+    if (not t.keyed or x.db or x.deadlines.n or x.counters.n or x.flags & ~<uint32_t>ITEM_BACKWARDS
+            or take_position(t, x.name, &own) < 0):
+        return -1
+    dot = (<Step*>(t.steps.p + t.steps.n) - 1).own
+    if x.values.n:
+        if x.value.n or x.actor or x.seq or x.stamped or x.writes.n:
+            return -1
+        n = list_places(t, x, own)
+        if n < 0:
+            return -1
+    elif x.flags or x.stride or x.gaps.n:
+        return -1
+    if act:
+        open_for(t, T_LIST)
+        if t.join.removes:
+            t.e.meta |= E_LIST_NAMED
+            if not list_walk(t, n, x.flags & ITEM_BACKWARDS):
+                return 0
+    if n == 0:
+        cell.writes = NULL
+        cell.counts = NULL
+        if take_writes(t, x, SORT_LIST, dot, &cell if act else NULL) < 0:
+            return -1
         if act:
-            put_packed(t, value)
-            s = <Step*>t.steps.p + depth - 1
-    return -1 if r < 0 or g != gaps_end or (n == 1 and (x.stride or x.flags)) else 1
+            note_dots(t, cell.writes)
+            single_join(&t.join, t.db, t.c, span(t.steps.p, t.steps.n), &cell)
+        return 1
+    places = <Placed*>t.places.p
+    for i in range(n if act else 0):
+        list_step(t, &places[i])
+        packed_join(&t.join, t.c, span(t.steps.p, t.steps.n), places[i].value)
+        note_dot(t, places[i].own)
+    t.join.most -= n * act
+    return 1
 
 
 # ---- the stream ----------------------------------------------------------------------------------
 
-cdef int take_items(Taking *t, const char *p, const char *end, int act) noexcept nogil:
+cdef int take_items(Taking *t, int act) noexcept nogil:
+    """Those from t.next on, while t.join.most lasts: 1 where none is left, 0 where some are."""
+    cdef Told before
     cdef StateItem x
     cdef Span body
-    cdef int sort, r
-    memset(&t.at, 0, sizeof(Told))
-    t.at.actor = NO_ACTOR
-    t.keyed = 0
-    while True:
-        r = get_message(&p, end, 3, &body)
-        if r != 1:
+    cdef const char *p
+    cdef int sort, r = 1
+    while t.next < t.end:
+        if t.join.most <= 0:
+            r = 0
             break
-        if decode_item(body, &x) < 0:
+        p = t.next
+        before = t.at
+        r = get_message(&p, t.end, 3, &body)
+        if r != 1 or decode_item(body, &x) < 0:
             r = -1
             break
         if x.sort == t.at.sort and x.sort:
             r = -1                         # it would go without saying
             break
         sort = t.at.sort = x.sort if x.sort else t.at.sort
-        if sort == SORT_KEY:
+        if act and sort == SORT_KEY:
+            close_key(t)
+        if act and sort == SORT_KEY and not list_leave(&t.join, x.db, &x.name):
+            r = 0
+        elif sort == SORT_KEY:
             r = take_key(t, &x, act)
         elif sort == SORT_LIST:
             r = take_list(t, &x, act)
         else:
             r = take_member(t, &x, sort, act) if sort else -1
-        if r < 0:
+        if r == 0:
+            t.at = before
+        if r != 1:
             break
-        t.count += act
-    close_key(t)
+        t.join.most -= act
+        t.count += act or t.looks
+        t.next = p
+    if act:
+        close_key(t)
     return r
+
+
+cdef void items_begin(Taking *t, const char *p, const char *end) noexcept nogil:
+    memset(&t.at, 0, sizeof(Told))
+    t.at.actor = NO_ACTOR
+    t.keyed = 0
+    t.next = p
+    t.end = end
 
 
 cdef int take_piece(Taking *t, Span body) noexcept nogil:
@@ -751,28 +864,116 @@ cdef int take_piece(Taking *t, Span body) noexcept nogil:
         before = f.number
         if f.number > 2 or (take_actor(t, f.s) if f.number == 1 else take_moved(t, f.s)) < 0:
             return -1
-    if r != 1 or take_items(t, at, end, 0) < 0:
+    items_begin(t, at, end)
+    t.join.most = INT64_MAX
+    if r != 1 or take_items(t, 0) < 0:
         return -1
-    take_items(t, at, end, 1)
     t.pieces += 1
+    if not t.looks:
+        items_begin(t, at, end)
     return 1
+
+
+cdef int take_some(Taking *t, int64_t most) noexcept nogil:
+    t.join.most = most
+    return t.next < t.end and take_items(t, 1) == 0
 
 
 cdef int take(Taking *t, Span payload) noexcept nogil:
     cdef const char *p = payload.p
     cdef const char *end = payload.p + payload.n
     cdef Field f
-    cdef int r = -1
+    cdef int r = TAKEN_BAD
+    t.refused = TAKEN_BAD
     if get_field(&p, end, &f) == 1 and f.wire == 2 and p == end:
         if (f.number != 1 and t.stage == TAKING_HEAD or f.number == 1 and t.stage != TAKING_HEAD
                 or t.stage > TAKING_PIECES):
-            r = 0
+            r = TAKEN_NOT
         elif f.number == 1:
             r = take_head(t, f.s)
         elif f.number == 2:
             r = take_piece(t, f.s)
         elif f.number == 3:
             r = take_end(t, f.s)
-    if r != 1:
+    if r != TAKEN:
         t.stage = TAKING_BROKEN
-    return r
+    return r if r >= 0 else t.refused
+
+
+# ---- the ops behind it ---------------------------------------------------------------------------
+
+cdef int take_tail_op(Taking *t, uint16_t slot, Span raw) noexcept nogil:
+    """In the giver's order every op is the next of its actor, and what it had observed stands
+    before it."""
+    cdef Kernel *k = t.k
+    cdef const char *p
+    cdef uint64_t actor, seq
+    cdef uint16_t at
+    cdef OpHead h
+    cdef int n, r, recovering
+    if decode_op(raw, &h) < 0:
+        return TAKEN_BAD
+    if h.seq <= vector_get(&t.tail, slot):
+        return TAKEN
+    if slot == k.me and h.seq > k.actors.v[slot].applied:
+        return TAKEN_ACTOR
+    if h.seq != vector_get(&t.tail, slot) + 1:
+        return TAKEN_NOT
+    p = h.deps.p
+    while True:
+        r = decode_dep(&p, h.deps.p + h.deps.n, &actor, &seq)
+        if r == 0:
+            break
+        at = actors_find(&k.actors, actor)
+        if r < 0 or at == slot:
+            return TAKEN_BAD
+        if at == NO_SLOT:
+            return TAKEN_ACTOR
+        if seq > vector_get(&t.tail, at):
+            return TAKEN_NOT
+    n = examine(k, &h)
+    if n < 0:
+        return TAKEN_BAD
+    if t.looks and is_ahead(t, h.stamp):
+        return TAKEN_AHEAD
+    vector_raise(&t.tail, slot, h.seq)
+    if not t.looks and h.seq > k.actors.v[slot].applied:
+        recovering = k.inbox.recovering
+        k.inbox.recovering = 1             # it is in no log of this replica, nor needs it be
+        apply_op(k, slot, &h, n, raw, 0)
+        k.inbox.recovering = recovering
+    return TAKEN
+
+
+cdef int take_tail(Taking *t, Span batch) noexcept nogil:
+    cdef const char *p = batch.p
+    cdef const char *end = batch.p + batch.n
+    cdef const char *q
+    cdef Field f, g
+    cdef Span raw
+    cdef uint16_t slot
+    cdef int r
+    while True:
+        r = get_field(&p, end, &f)
+        if r == 0:
+            return TAKEN
+        if r < 0 or f.wire != 2 or f.number > 2:
+            return TAKEN_BAD
+        if f.number == 1:
+            r = receive_actor(t.k, f.s)
+            if r != RECEIVED_ALL:
+                return TAKEN_BAD if r == RECEIVED_BAD else TAKEN_ACTOR
+            continue
+        q = f.s.p
+        if get_field(&q, f.s.p + f.s.n, &g) != 1 or g.number != 1 or g.wire != 1:
+            return TAKEN_BAD
+        slot = actors_find(&t.k.actors, g.v)
+        if slot == NO_SLOT:
+            return TAKEN_ACTOR
+        while True:
+            r = get_message(&q, f.s.p + f.s.n, 2, &raw)
+            if r == 0:
+                break
+            r = take_tail_op(t, slot, raw) if r > 0 else TAKEN_BAD
+            if r != TAKEN:
+                return r

@@ -117,6 +117,8 @@ cdef int collect(Kernel *k, int most) noexcept nogil:
     cdef int over = 0
     memset(&keys, 0, sizeof(Buffer))
     memset(&found, 0, sizeof(Buffer))
+    if k.joining:
+        return 1
     while most > 0 and kernel_tombstones(k) and not over:
         most -= 1
         keys.n = 0

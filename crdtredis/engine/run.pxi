@@ -2,8 +2,8 @@
 
 from libc.stdint cimport int64_t
 
-from crdtredis._core cimport REFUSED_LARGE, op_begin, op_end, op_room
-from crdtredis.errors cimport TOO_LARGE, UNSOUND_RESULT
+from crdtredis._core cimport REFUSED_JOINING, REFUSED_LARGE, op_begin, op_end, op_room
+from crdtredis.errors cimport JOINING, TOO_LARGE, UNSOUND_RESULT
 
 
 cdef void call_command(Dispatch *d, Client *client, Command *cmd, Span *argv,
@@ -71,7 +71,8 @@ cdef inline void run_handler(Dispatch *d, Client *client, Command *cmd, Span *ar
             cmd.handler(&c)
         if d.kernel.open.refused:
             client.reply.buf.n = at
-            refuse(&c, TOO_LARGE if d.kernel.open.refused == REFUSED_LARGE else UNSOUND_RESULT)
+            refuse(&c, TOO_LARGE if d.kernel.open.refused == REFUSED_LARGE
+                   else JOINING if d.kernel.open.refused == REFUSED_JOINING else UNSOUND_RESULT)
         else:
             count_changes(d, cmd, &c, d.kernel.changes - before)
         if op_end(d.kernel):
