@@ -4,14 +4,14 @@
 # so cells are joined one by one, by what each side had observed: `mine`, this replica's clock, and
 # `theirs`, the giver's as of the moment at which it read the piece that names the element.
 #
-#     a write on both sides stays
+#     a write on both sides     stays
 #     a write here alone        goes where theirs covers its dot: the giver had it, and an op that
-#                               it applied removed it. Else the giver never had it, and it stays.
+#                               it applied removed it. Else the giver never had it, and it stays
 #     a write there alone       comes unless mine covers its dot, for the same reason
-#     a counter entry here and there: that of the newer run; of one run the newer total and the newer
+#     a counter entry on both   that of the newer run; of one run the newer total and the newer
 #                               cancellation, each for itself
-#     a counter entry on one side: as a write, by its newest increment. (A side that has observed it
-#                               and lacks it has let go of a tombstone.)
+#     a counter entry on one    as a write, by its newest increment. (A side that has observed it
+#                               and lacks it has let go of a tombstone)
 #
 #     A: SET k 1 (A,1), synced to B.   A: DEL k (A,2).   B: SET j 2 (B,1).
 #     B takes in A's state, which names nothing and whose clock is {A: 2}. B's k has the dot (A,1),

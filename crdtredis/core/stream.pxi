@@ -220,8 +220,9 @@ cdef class StateReader(StateTaker):
 
 cdef class StateCheck(StateTaker):
     """Looks at a stream of state that another replica sent, and at the ops that it logged
-    meanwhile, before any of it is joined: take() each message, then tail() each Batch. What it accepts whole,
-    StateJoin takes. Nothing of it is put in; but the actors that it names are declared.
+    meanwhile, before any of it is joined: take() each message, then tail() each Batch. What it
+    accepts whole, StateJoin takes. Nothing of it is put in; but the actors that it names are
+    declared.
 
     buckets: those that were asked for, None: all.
     """
