@@ -13,11 +13,11 @@
 #     a counter entry on one    as a write, by its newest increment. (A side that has observed it
 #                               and lacks it has let go of a tombstone)
 #
-#     A: SET k 1 (A,1), synced to B.   A: DEL k (A,2).   B: SET j 2 (B,1).
-#     B takes in A's state, which names nothing and whose clock is {A: 2}. B's k has the dot (A,1),
-#     which that covers: k goes. B's j has (B,1), which it does not cover: j stays.
-#     A takes in B's state {j: (B,1)} and {k: (A,1)}, as it was before. j comes, since A's clock does
-#     not cover (B,1). k does not come back: A's clock covers (A,1). Both hold j alone.
+#     A: SET k 1 (A,1), synced to B.   A: DEL k (A,2)   ||   B: SET j 2 (B,1)
+#     A has nothing, and the clock {A: 2}.   B has k of (A,1), j of (B,1), and {A: 1, B: 1}.
+#     B joins A's state, which names nothing. (A,1) is covered: k goes. (B,1) is not: j stays.
+#     A joins B's state. (A,1) is covered by A's own clock: k stays gone. (B,1) is not: j comes.
+#     Both have j of (B,1), and {A: 2, B: 1}, as if they had got each other's ops.
 #
 # So a cell after a join holds what the ops of both clocks together leave there: which writes those
 # are depends on the set of ops only (core/cell.pxi), a write of the union is there unless an op of

@@ -244,8 +244,8 @@ cdef class StateCheck(StateTaker):
             raise DamagedState(REFUSED_STATES[r])
 
     def tail(self, bytes batch not None):
-        """A Batch of what the giver logged since the stream began, in its order, behind the End; ops
-        that are known may be among it. DamagedState as above."""
+        """A Batch of what the giver logged since the stream began, in its order, behind the End;
+        ops that are known may be among it. DamagedState as above."""
         take_batch(self, batch)
 
     def clock(self):
