@@ -185,6 +185,12 @@ class Config:
         return tuple(dict.fromkeys((peer if "://" in peer else f"{scheme}://{peer}").rstrip("/")
                                    for peer in self.peers))
 
+    @property
+    def advertised_url(self) -> str:
+        scheme = "https" if self.enable_tls else "http"
+        url = self.advertise.rstrip("/")
+        return url if not url or "://" in url else f"{scheme}://{url}"
+
     def get(self, patterns: Sequence[str], matches: Callable[[str, str], bool]) -> dict[str, str]:
         """CONFIG GET: glob patterns, in any case and with dashes or underscores -> {name: text}.
         Each setting once, under the spelling that matched: Redis's name, else its own. The data

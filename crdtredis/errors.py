@@ -242,6 +242,7 @@ DEBUG_PROTOCOL = "ERR Wrong protocol type name. Please use one of the following:
 NO_REPLICATION = "ERR This server has no replication"
 PEER_ADDRESS = "ERR A peer is given as host:port or http://host:port, with its HTTP port"
 NO_SUCH_PEER = "ERR No such peer: %s"
+REMOVES_ITSELF = "ERR A replica does not remove itself: CRDT.PEER REMOVE at another"
 NOT_A_CLOCK = "ERR not a clock: CRDT.WAITFOR takes what CRDT.CLOCK TOKEN replies"
 NOT_IN_SYNC = "ERR Not in sync with %s after %d ms"
 

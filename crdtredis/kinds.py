@@ -51,6 +51,17 @@ class Text(Kind):
         return text
 
 
+class Peer(Kind):
+    """An address of a replica's http_port, or nothing."""
+
+    expected = '"host:port" or "http://host:port", or nothing'
+
+    def from_text(self, text: str) -> str:
+        if text and not is_peer(text):
+            raise ValueError
+        return text
+
+
 class Int(Kind):
     word = "N"
 

@@ -49,6 +49,7 @@ from crdtredis._engine import Bridge, Executor, Loop
 from crdtredis.clocks import Clock, lacking
 from crdtredis.config import Config
 from crdtredis.errors import EXIT_ADDRESS, EXIT_CONFIG, EXIT_DATA, EXIT_FORCED, StartError
+from crdtredis.members import MEMBERS
 from crdtredis.settings import ENCODING_LIMITS, SETTINGS
 from crdtredis.storage.checkpoint import Checkpoints
 from crdtredis.storage.identity import newer_epoch, store_identity, take_identity
@@ -115,6 +116,8 @@ class Server:
         self._loading: Loading | None = None
         # replicas whose stamps lie too far ahead, as last told in the log
         self._ahead: set[str] = set()
+        # the records of members, as told to the sync thread
+        self._members: dict[bytes, bytes] = {}
         # s for which received ops have waited for others
         self._waiting = 0
         self._actors_told = ACTORS_MANY
@@ -411,7 +414,8 @@ class Server:
         local.clock = self._logged
         service = Service(local, self.bridge, self._call_soon,
                       LogReader(self.folder, self.writer.position), settings_of(config),
-                      config.peer_urls, serve if self._http else None, client_tls)
+                      config.peer_urls, serve if self._http else None, client_tls,
+                      [s.getsockname()[:2] for s in self._http])
         service.start()
         self._sync = service
         self._stops.append(service.stop)
@@ -429,6 +433,7 @@ class Server:
             if self._unapplied:
                 self._unapplied = lacking(self.replica.clock_ids(), self._unapplied)
             self._watch_clock()
+            self._keep_members()
             if self.checkpoints.due(self.config.compaction_threshold):
                 self.checkpoints.begin()
             waiting = self.replica.pending()
@@ -439,6 +444,19 @@ class Server:
         if actors >= self._actors_told:
             self._actors_told = actors + ACTORS_MANY // 8
             log.warning("%s", many_actors(actors))
+
+    def _keep_members(self) -> None:
+        """Tells the sync thread who belongs to the cluster, and writes down what it finds there is
+        to say of that."""
+        if self._sync is None:
+            return
+        records = self.replica.system_hash(MEMBERS)
+        if records != self._members:
+            self._members = records
+            self._sync.take_members(records)
+        elif not self.executor.misconf and not self.replica.runs_ahead:
+            for replica, record in self._sync.records_to_write(now_ms()).items():
+                self.replica.system_set(MEMBERS, replica.encode(), record)
 
     def _watch_clock(self) -> None:
         """Tells the log when stamps begin and cease to lie too far ahead of the clock: ours,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crdtredis.kinds import (Bool, BufferLimits, Choice, Duration, Fixed, Int, Items, Kind, Octal,
-                             Size, Text, is_address, is_peer)
+                             Peer, Size, Text, is_address, is_peer)
 
 MASK = "********"
 
@@ -168,7 +168,13 @@ SETTINGS: tuple[Setting, ...] = (
           "one; so many descriptors are kept for them."),
         S("peers", Items('a list of "host:port" or "http://host:port" with the peers\' http_port',
                          is_peer), [],
-          "The other replicas, each with its HTTP port."),
+          "Other replicas, each with its HTTP port. One that is up is enough: it knows the rest."),
+        S("advertise", Peer(), "",
+          "Where the other replicas reach this one's http_port. Nothing: at the address from which "
+          "it calls them.", live=True),
+        S("peer_discovery", Bool(), True,
+          "Call all members of the cluster, and not only those that peers and CRDT.PEER ADD name.",
+          live=True),
         S("auth_token", Text("a token of visible ASCII characters, or nothing", r"[!-~]*", 512), "",
           "Bearer token that peers, operators and Prometheus must show for everything but GET "
           "/health; the same in all replicas.", secret=True),

@@ -29,7 +29,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "crdtredis"
 FLOORS = [
     {"redisconf", "kinds", "errors", "logs", "buffer", "glob", "numbers", "clocks", "__init__"},
-    {"settings"},
+    {"settings", "members"},
     {"sources"},
     {"config"},
     {"_core", "_resp"},
@@ -50,7 +50,8 @@ IMPORT = re.compile(r"^\s*(?:from\s+crdtredis(?:\.([\w.]+))?\s+c?import\s+(\([^)
                     r"|c?import\s+crdtredis\.([\w.]+))", re.M)
 # Modules whose test stands elsewhere than where their name says.
 TESTED_IN = {
-    "__main__": "test_cli.py", "errors": "commands/test_against_redis.py",
+    "__main__": "test_cli.py", "members": "replication/test_members.py",
+    "errors": "commands/test_against_redis.py",
     "info": "commands/test_server.py", "server": "test_server_process.py",
     "kinds": "test_config.py", "settings": "test_config.py", "sources": "test_config.py",
     "storage.batch": "storage/test_segments.py", "storage.chain": "storage/test_recovery.py",

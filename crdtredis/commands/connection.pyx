@@ -3,7 +3,7 @@
 
 from libc.stdint cimport int64_t, uint32_t
 
-from crdtredis._core cimport DATABASES
+from crdtredis._core cimport SYSTEM_DB
 from crdtredis._engine cimport (CLIENT_CLOSE, CLIENT_SUBSCRIBED, Call, native, refuse,
                                 refuse_arity, refuse_int, reset_client)
 from crdtredis._resp cimport reply_array, reply_bulk, reply_ok, reply_simple
@@ -35,7 +35,7 @@ cdef void select(Call *c) noexcept nogil:
     cdef int64_t db
     if not parse_int64(c.argv[1].p, c.argv[1].n, &db):
         refuse_int(c)
-    elif db < 0 or db >= DATABASES:
+    elif db < 0 or db >= SYSTEM_DB:
         refuse(c, DB_INDEX)
     else:
         c.client.db = <uint32_t>db

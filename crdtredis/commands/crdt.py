@@ -15,9 +15,11 @@ from crdtredis import clocks, info
 from crdtredis._resp import Refusal, Simple
 from crdtredis.commands import usage
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
-from crdtredis.kinds import is_peer
 from crdtredis.errors import (NOT_A_CLOCK, NOT_INTEGER, NOT_IN_SYNC, NO_REPLICATION, NO_SUCH_PEER,
-                              PEER_ADDRESS, SYNTAX, WRONG_ARITY, CommandError, integer, time_limit)
+                              PEER_ADDRESS, REMOVES_ITSELF, SYNTAX, WRONG_ARITY, CommandError,
+                              integer, time_limit)
+from crdtredis.kinds import is_peer
+from crdtredis.members import MEMBERS, Member
 
 OK = Simple("OK")
 
@@ -133,9 +135,37 @@ def peer_line(p) -> str:
     return ", ".join(words) + (f"; {p.error}" if p.error else "")
 
 
+@crdt("MEMBERS", 1, "loading stale",
+      "The replicas of the cluster as all of them know it: id, address, since when, and whether it "
+      "was removed.", "O(N) with the members")
+def members(session, argv):
+    table = front(session).registry.members.table
+    return [{"replica": replica, **asdict(m)} for replica, m in sorted(table.items())]
+
+
+def remove(session, sync, name: str) -> None:
+    """A member leaves the cluster; a peer of which nothing is known yet, only this replica."""
+    try:
+        replica = sync.member(name)
+    except KeyError:
+        sync.remove(name)
+        return
+    if replica == session.replica.id:
+        raise CommandError(REMOVES_ITSELF)
+    if session.executor.misconf:
+        raise CommandError(session.executor.misconf)
+    url = sync.registry.members.table[replica].url
+    session.replica.system_set(MEMBERS, replica.encode(),
+                               Member(url, session.replica.now, removed=True).record())
+    for p in sync.peers():
+        if p.replica == replica:
+            sync.remove(p.url)
+
+
 @crdt("PEER <ADD | REMOVE | PAUSE | RESUME> peer", 3, "admin",
-      "Adds or removes a peer until the server stops, or cuts replication with one (or *) in "
-      "both directions, and resumes it.")
+      "ADD: calls a replica, which the whole cluster then knows. REMOVE: takes one out of the "
+      "cluster, everywhere. PAUSE cuts replication with one (or *) in both directions, at this "
+      "replica and until it stops; RESUME ends that.")
 def peer(session, argv):
     what, name = argv[1].upper(), argv[2].decode("utf-8", "surrogateescape")
     if what not in (b"ADD", b"REMOVE", b"PAUSE", b"RESUME"):
@@ -151,7 +181,12 @@ def peer(session, argv):
             raise CommandError(f"ERR {e}") from None
         return OK
     try:
-        {b"REMOVE": sync.remove, b"PAUSE": sync.pause, b"RESUME": sync.resume}[what](name)
+        if what == b"REMOVE":
+            remove(session, sync, name)
+        elif what == b"PAUSE":
+            sync.pause(name)
+        else:
+            sync.resume(name)
     except KeyError:
         raise CommandError(NO_SUCH_PEER % name[:128]) from None
     return OK

@@ -25,7 +25,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
-from crdtredis._core cimport (DATABASES, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET,
+from crdtredis._core cimport (SYSTEM_DB, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET,
                               WALK_FORWARDS, Element, Kernel, Walk, copy_size, db_flush,
                               element_key, flush_size, key_copy, key_deadline, key_delete,
                               key_expire, key_find, key_random, key_touch, key_type, key_visible,
@@ -85,7 +85,7 @@ cdef int read_db(Call *c, Span text, uint32_t *out) noexcept nogil:
         refuse_int(c)
     elif n < -2147483648 or n > 2147483647:
         refuse(c, NOT_INT32)
-    elif n < 0 or n >= DATABASES:
+    elif n < 0 or n >= SYSTEM_DB:
         refuse(c, DB_INDEX)
     else:
         out[0] = n
@@ -475,7 +475,7 @@ cdef void swapdb(Call *c) noexcept nogil:
     if not parse_int64(c.argv[2].p, c.argv[2].n, &two) or two < -2147483648 or two > 2147483647:
         refuse(c, SECOND_DB)
         return
-    if one < 0 or one >= DATABASES or two < 0 or two >= DATABASES:
+    if one < 0 or one >= SYSTEM_DB or two < 0 or two >= SYSTEM_DB:
         refuse(c, DB_INDEX)
         return
     if one != two:
@@ -519,7 +519,7 @@ cdef void flushdb(Call *c) noexcept nogil:
 
 
 cdef void flushall(Call *c) noexcept nogil:
-    flush_generic(c, 0, DATABASES - 1)
+    flush_generic(c, 0, SYSTEM_DB - 1)
 
 
 # ---- for Python commands ------------------------------------------------------------------------

@@ -6,7 +6,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from crdtredis.buffer cimport Buffer, Span
 
 cdef enum:
-    DATABASES = 16
+    DATABASES = 17              # those of clients, and the last:
+    SYSTEM_DB = 16              # what the cluster knows of itself: no command reaches it
     # of one key, name or value in an op; commands keep to proto-max-bulk-len, which is less
     MAX_BYTES = 1 << 30
 

@@ -194,7 +194,7 @@ cdef struct Conflicts:
     Conflict *ring          # newest at (n - 1) % CONFLICTS
 
 cdef struct Kernel:
-    Database db[16]
+    Database db[DATABASES]
     Actors actors
     uint16_t me             # slot of this process's actor
     uint64_t hash_key[2]

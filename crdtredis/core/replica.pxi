@@ -377,6 +377,32 @@ cdef class Replica:
             i += step
         return k.db[db].expiring, <int64_t>(sum / n) if n else 0
 
+    def system_hash(self, bytes key not None):
+        """{field: value} of a hash in the system's database."""
+        cdef Kernel *k = &self.k
+        cdef Element *e = key_find(k, SYSTEM_DB, span(key, len(key)))
+        cdef Walk w
+        cdef Span value
+        out = {}
+        if e == NULL or live_type(e) != T_HASH:
+            return out
+        walk_shown(&w, k, e, WALK_FORWARDS)
+        while walk_next(&w):
+            value = walk_value(k, &w)
+            out[w.name.p[:w.name.n]] = value.p[:value.n]
+        walk_end(&w)
+        return out
+
+    def system_set(self, bytes key not None, bytes field not None, bytes value not None):
+        """Sets a field of a hash in the system's database: an op like any other, where the owner
+        lets commands write."""
+        cdef Kernel *k = &self.k
+        cdef Span s = span(key, len(key))
+        op_begin(k)
+        member_set(k, SYSTEM_DB, s, key_prepare(k, SYSTEM_DB, s, key_find(k, SYSTEM_DB, s), T_HASH),
+                   T_HASH, span(field, len(field)), span(value, len(value)))
+        op_end(k)
+
     def digest(self):
         """32 hex digits, equal on two replicas exactly when their states are equal, metadata
         included but for tombstones. Cost: linear in the keyspace."""

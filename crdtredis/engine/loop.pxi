@@ -21,9 +21,9 @@ import signal
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport free, malloc
 
-from crdtredis._core cimport (PENDING_SLICE, RECORD_FULL, SegmentWriter, active_expiry, collect,
-                              free_garbage, has_ops, mem_used, pages_due, pages_give, pages_slices,
-                              pages_watch, retry_pending, table_work)
+from crdtredis._core cimport (DATABASES, PENDING_SLICE, RECORD_FULL, SegmentWriter, active_expiry,
+                              collect, free_garbage, has_ops, mem_used, pages_due, pages_give,
+                              pages_slices, pages_watch, retry_pending, table_work)
 from crdtredis.buffer cimport need_memory
 
 cdef enum:
@@ -367,7 +367,7 @@ cdef class Loop(Listeners):
             if self.seconds_n:
                 take_gil(self.d)
                 loop_second(self)
-        for i in range(16):
+        for i in range(DATABASES):
             table_work(&self.k.db[i].table, REHASH_SLICE)
         if not self.d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_JOIN):
             self.journal.more |= retry_pending(self.k, PENDING_SLICE)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from crdtredis.clocks import Actor, Clock
 from crdtredis.replication import plan
 from crdtredis.replication.runtime import Runtime
-from crdtredis.replication.wire import PROTOCOL, Refusal, entries, proto, to_clock
+from crdtredis.replication.wire import PROTOCOL, SPEAKS, Refusal, entries, proto, to_clock
 
 if TYPE_CHECKING:
     from crdtredis.replication.tail import LogTail
@@ -99,7 +99,7 @@ class OwnIdentity:
         hello = proto.Hello(
             version=PROTOCOL, cluster=self._runtime.settings.cluster, replica=own.replica,
             epoch=own.epoch, process=self.process, now=int(time.time() * 1000),
-            clock=entries(self._tail.head), session=session)
+            clock=entries(self._tail.head), session=session, speaks=SPEAKS)
         return hello, self._tail.declarations_beyond(())
 
     def check_hello(self, hello: proto.Hello) -> None:

@@ -121,13 +121,22 @@ class PeerInfo:
 
 
 class Peer:
+    """asked_for: CRDT.PEER ADD named it, which takes a removed replica back, and that has not been
+    done yet. member: the replica id whose record in the cluster named it; "": the configuration
+    did, or an operator. speaks: the newest version of the protocol it knows; 0: it has not shaken
+    hands. met: its clock then. here: our address on the stream to it; "": there is no stream, None:
+    no conversation."""
+
     def __init__(self, identity: OwnIdentity, tail: LogTail, registry: Registry,
-                 runtime: Runtime, url: str) -> None:
+                 runtime: Runtime, url: str, member: str = "") -> None:
         self._identity, self._tail, self._registry = identity, tail, registry
         self._runtime, self.url = runtime, url.rstrip("/")
         self._urls = {what: URL(f"{self.url}/replication/{what}")
                       for what in ("handshake", "push", "pull", "stream")}
         self.replica = ""
+        self.member, self.asked_for = member, False
+        self.speaks, self.met = 0, Clock()
+        self.here: str | None = None
         # of the Hello that `acked` began with
         self.process = 0
         # when it shook hands last (monotonic)
@@ -365,6 +374,8 @@ class Peer:
             self._is_up()
         self.wanted.clear()
         response = await self._open_stream()
+        self.here = "" if response is None else response.connection.transport.get_extra_info(
+                "sockname")[0]
         tasks = {asyncio.create_task(self._anti_entropy_loop()),
                  asyncio.create_task(self._watch_stream())}
         try:
@@ -379,7 +390,7 @@ class Peer:
             for t in done:
                 t.result()
         finally:
-            self._session = 0
+            self._session, self.here = 0, None
             for t in tasks | self._pushes:
                 t.cancel()
             await asyncio.gather(*tasks, *self._pushes, return_exceptions=True)
@@ -460,6 +471,9 @@ class Peer:
             log.warning("peer %s was replica %s and is now %s", self.url, self.replica,
                         hello.replica)
         self.replica = hello.replica
+        self.speaks, self.met = max(hello.version, hello.speaks), to_clock(hello.clock)
+        if not self.asked_for:
+            self._registry.members.refuse_removed(self.replica)
         if self._registry.cut_off(self.replica):
             raise Refusal(proto.PAUSED, f"replication with {self.replica} is paused here")
         epoch = self._identity.epoch

@@ -43,6 +43,8 @@ class Settings:
     """What replication needs of the configuration. Times in seconds, sizes in bytes."""
     cluster: str = "default"
     token: str = ""
+    advertise: str = ""                 # URL at which others reach this replica; "": found out
+    discovery: bool = True              # call members that nobody here has named
     allow_plain: bool = False           # the token may cross a network unencrypted
     interval: float = 5.0               # between anti-entropy rounds with one peer
     timeout: float = 30.0               # without progress of a request or its reply

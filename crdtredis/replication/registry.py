@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from crdtredis.clocks import Clock
 from crdtredis.replication.local import OwnIdentity
+from crdtredis.replication.members import Members
 from crdtredis.replication.runtime import Runtime
 from crdtredis.replication.tail import LogTail
 from crdtredis.replication.waiters import Waiter, Waiters
@@ -41,6 +42,7 @@ class Registry:
         self._identity, self._runtime, self._soon = identity, runtime, soon
         self._tail = tail
         self.peers: list[Peer] = []
+        self.members = Members(identity.replica)
         self.paused_all = False
         self.waiters = Waiters()
         self.arrivals = Waiters()           # for our own clock
@@ -160,6 +162,11 @@ class Registry:
         """Why clients should not be given to this server, as far as replication knows. From any
         thread."""
         out = [self.conflict] if self.conflict else []
+        if self.members.is_removed(self.members.own) or any(
+                p.refusal == proto.REMOVED and not self.members.is_removed(p.replica)
+                for p in self.peers):
+            out.append("this replica was removed from the cluster (CRDT.PEER REMOVE): CRDT.PEER "
+                       "ADD its address at a member takes it back")
         out += [f"operations of {p.replica} cannot be taken here: {p.error}"
                 for p in self.peers if p.cannot_take]
         return out

@@ -23,7 +23,7 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,8 @@ import aiohttp
 from crdtredis import clocks
 from crdtredis._engine import GAP, OPS, RESULT
 from crdtredis.clocks import Actor, Clock
+from crdtredis.kinds import is_loopback
+from crdtredis.members import Member
 from crdtredis.replication import plan
 from crdtredis.replication.local import KernelView, LocalReplica, OwnIdentity
 from crdtredis.replication.oplog import Segments
@@ -48,6 +50,7 @@ log = logging.getLogger("crdtredis.replication")
 STOP_PATIENCE = 5.0                     # seconds that a stop leaves to what is in flight
 # seconds within which a reachable peer says something to a CRDT.SYNC
 SYNC_PATIENCE = 5.0
+MEMBERS_SINCE = 3                       # a version of the protocol: wire.SPEAKS
 SYNCS = 16                              # CRDT.SYNCs at work; more wait for one of these
 
 
@@ -103,7 +106,8 @@ def settings_of(config: Any) -> plan.Settings:
                          timeout=config.seconds("sync_timeout"),
                          retry=config.seconds("retry_interval"), max_retries=config.max_retries,
                          skew=config.seconds("max_clock_skew"),
-                         allow_plain=config.allow_plain_peers)
+                         allow_plain=config.allow_plain_peers, advertise=config.advertised_url,
+                         discovery=config.peer_discovery)
 
 
 def local_replica_of(replica: Any, renew: Callable[[int], None],
@@ -138,8 +142,10 @@ class Service:
                  segments: Segments, settings: plan.Settings,
                  peers: Iterable[str] = (),
                  serve: Callable[[Service], Awaitable[Any]] | None = None,
-                 client_tls: ssl.SSLContext | None = None) -> None:
-        """peers: URLs. serve: begins to serve HTTP; what it returns has a coroutine close()."""
+                 client_tls: ssl.SSLContext | None = None,
+                 listening: Sequence[tuple[str, int]] = ()) -> None:
+        """peers: URLs. serve: begins to serve HTTP; what it returns has a coroutine close().
+        listening: addresses and ports where it does."""
         self.call_soon = call_soon
         self.engine = EngineLink(bridge, call_soon)
         self.runtime = Runtime(local.actor.replica, settings)
@@ -147,7 +153,7 @@ class Service:
         self.identity = OwnIdentity(local, self.engine.call, self.tail, self.runtime)
         self.registry = Registry(self.identity, self.tail, self.runtime, self.engine.soon)
         self.sessions = InboundSessions(self.identity, self.tail, self.registry, self.runtime)
-        self._urls = list(peers)
+        self._urls, self._listening = list(peers), listening
         self._serve, self._client_tls = serve, client_tls
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -194,9 +200,10 @@ class Service:
                     await served.close()
                 return
             started.set_result(None)
+            calling = self._loop.create_task(self._keep_calling())
             await self._stop.wait()
             self._stop_all()
-            tasks = [*self._tasks.values(), *self._waiting]
+            tasks = [calling, *self._tasks.values(), *self._waiting]
             for t in tasks:
                 t.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -241,18 +248,23 @@ class Service:
         raise KeyError(name)
 
     def add(self, url: str) -> None:
-        """Raises ValueError where there is such a peer already."""
+        """A removed replica there belongs to the cluster again. Raises ValueError where there is
+        such a peer already."""
         with self._changing:
             try:
-                self.find(url)
+                peer = self.find(url)
             except KeyError:
                 peer = self._join(url)
-            else:
-                raise ValueError(f"there is a peer {url} already")
-        self._soon(self._begin, peer)
+                peer.asked_for = True
+                self._soon(self._begin, peer)
+                return
+        if not self.registry.members.is_removed(peer.replica):
+            raise ValueError(f"there is a peer {url} already")
+        peer.asked_for = True
+        self._soon(peer.wanted.set)
 
-    def _join(self, url: str) -> Peer:
-        peer = Peer(self.identity, self.tail, self.registry, self.runtime, url)
+    def _join(self, url: str, member: str = "") -> Peer:
+        peer = Peer(self.identity, self.tail, self.registry, self.runtime, url, member)
         self.registry.peers = [*self.registry.peers, peer]
         return peer
 
@@ -263,13 +275,90 @@ class Service:
         """Raises KeyError. Its own requests are still replied to: it is another replica's peer
         until removed there too."""
         with self._changing:
-            peer = self.find(name)
-            self.registry.peers = [p for p in self.registry.peers if p is not peer]
+            self._leave(self.find(name))
+
+    def _leave(self, peer: Peer) -> None:
+        self.registry.peers = [p for p in self.registry.peers if p is not peer]
         self._soon(self._end, peer)
 
     def _end(self, peer: Peer) -> None:
         self._tasks.pop(peer).cancel()
         self.registry.wake()
+
+    # ---- members ---------------------------------------------------------------------------------
+
+    def member(self, name: str) -> str:
+        """The replica id of a member, by that, its URL or host:port, or any peer's address that it
+        has. Raises KeyError."""
+        name = name.rstrip("/")
+        for replica, m in self.registry.members.table.items():
+            if not m.removed and name in (replica, m.url, m.url.partition("://")[2]):
+                return replica
+        replica = self.find(name).replica
+        if replica not in self.registry.members.table:
+            raise KeyError(name)
+        return replica
+
+    def take_members(self, records: Mapping[bytes, bytes]) -> None:
+        """The cluster's records have changed."""
+        self.registry.members.update(records)
+        self._soon(self._call_members)
+
+    def records_to_write(self, now_ms: int) -> dict[str, bytes]:
+        """What this replica should say of itself and of those that CRDT.PEER ADD took back, where
+        the replicated records say otherwise."""
+        members, out = self.registry.members, {}
+        peers = [p for p in self.registry.peers if p.replica and p.state != "self"]
+        if any(p.speaks < MEMBERS_SINCE for p in peers):
+            return {}                                   # it could not read them
+        up = [p for p in peers if p.here is not None
+              and clocks.observed(self.tail.head, p.met)]
+        for p in up:
+            if p.asked_for:
+                p.asked_for = False
+                if members.is_removed(p.replica):
+                    out[p.replica] = Member(p.url, now_ms).record()
+        own = members.own_record(self._own_urls(up), now_ms) if up else None
+        if own is not None:
+            out[members.own] = own
+        return out
+
+    def _own_urls(self, up: Iterable[Peer]) -> list[str]:
+        """Where others can call this replica, the best first: as configured, or by the addresses
+        that it has towards those it has called itself."""
+        if self.runtime.settings.advertise:
+            return [self.runtime.settings.advertise]
+        scheme = "https" if self._client_tls else "http"
+        urls = []
+        for host in sorted({p.here for p in up} - {""}, key=lambda h: (is_loopback(h), h)):
+            host = host.removeprefix("::ffff:")
+            port = next((port for at, port in self._listening
+                         if at in (host, "::") or at == "0.0.0.0" and ":" not in host), 0)
+            if port:
+                urls.append(f"{scheme}://[{host}]:{port}" if ":" in host
+                            else f"{scheme}://{host}:{port}")
+        return urls
+
+    async def _keep_calling(self) -> None:
+        while True:
+            await asyncio.sleep(self.runtime.settings.interval)
+            self._call_members()
+
+    def _call_members(self) -> None:
+        """Peers are those that the configuration and operators name, and the members that none of
+        these reaches."""
+        members = self.registry.members
+        wanted = members.to_call() if self.runtime.settings.discovery else {}
+        with self._changing:
+            for p in self.registry.peers:
+                if (members.is_removed(p.replica) and not p.asked_for
+                        or p.member and wanted.get(p.member) != p.url):
+                    self._leave(p)
+            there = self.registry.peers
+            for replica, url in wanted.items():
+                if not any(p.url == url or p.replica == replica and p.state == "up"
+                           for p in there):
+                    self._soon(self._begin, self._join(url, replica))
 
     def pause(self, name: str) -> None:
         """Cut replication with a peer, or with all ("*"), in both directions, from now on. Raises

@@ -69,7 +69,7 @@ class InboundSessions:
             # a peer list that names this replica itself: the caller will see
             return self._identity.hello()
         self._identity.check_hello(hello)
-        self._refuse_paused(hello.replica)
+        self._refuse_cut_off(hello.replica)
         self._refuse_retired(hello)
         await self._identity.verify(hello, told)
         self._refuse_retired(hello)                             # that took time
@@ -99,9 +99,11 @@ class InboundSessions:
                 del self.by_replica[gone.replica]
                 gone.traffic.end()
 
-    def _refuse_paused(self, replica: str) -> None:
+    def _refuse_cut_off(self, replica: str) -> None:
         if self.runtime.stopping:
             raise Refusal(proto.STOPPING, f"{self._identity.replica} is stopping")
+        if not any(p.asked_for and p.replica == replica for p in self._registry.peers):
+            self._registry.members.refuse_removed(replica)
         if self._registry.cut_off(replica):
             raise Refusal(proto.PAUSED,
                           f"{self._identity.replica} has paused replication with {replica} "
@@ -121,7 +123,7 @@ class InboundSessions:
         found = self.by_replica.get(replica)
         if found is None or found.key != key:
             raise Refusal(proto.NO_SESSION, "no such session: shake hands first")
-        self._refuse_paused(replica)
+        self._refuse_cut_off(replica)
         found.last_request = time.monotonic()
         return found
 
@@ -235,7 +237,7 @@ class InboundSessions:
                 batch += chunk.batch
                 session.traffic.lend(None, 0.0)
             session.cursor = cursor
-            self._refuse_paused(replica)                        # reading took time
+            self._refuse_cut_off(replica)                        # reading took time
         head = self._tail.log.head
         return proto.Reply(clock=entries(head.seqs), version=head.version,
                            waiting=self._tail.waiting,

@@ -75,6 +75,9 @@ class Sync:
             raise ValueError(f"there is a peer {url} already")
         self.urls[url] = ""
 
+    def member(self, name):
+        raise KeyError(name)
+
     def _find(self, name):
         return name if name in self.urls else next(u for u, r in self.urls.items() if r == name)
 

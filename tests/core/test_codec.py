@@ -32,7 +32,7 @@ def random_op(rng):
     for _ in range(rng.choice([0, 0, 1, 3])):
         op.deps.add(actor=rng.getrandbits(64), seq=rng.choice(INTS[1:]))
     for _ in range(rng.choice([1, 1, 1, 4])):
-        x = op.effects.add(kind=rng.randrange(6), db=rng.randrange(16), key=random_bytes(rng),
+        x = op.effects.add(kind=rng.randrange(6), db=rng.randrange(17), key=random_bytes(rng),
                            type=rng.randrange(5), name=random_bytes(rng),
                            value=random_bytes(rng, 5000), keep=rng.random() < .5,
                            run_seq=rng.choice(INTS), run_index=rng.choice([0, 1, 300, 2**32 - 1]),
@@ -135,7 +135,7 @@ ACTOR = pb.Actor(id=7, replica="X", epoch=1)
     # not a number
     dict(kind=pb.ASSIGN, key=b"k", type=pb.ZSET, name=b"m", value=bytes(6) + b"\xf8\x7f"),
     dict(kind=pb.DELETE, key=b"k", observed=[pb.ObservedCount(actor=7, seq=1, key=b"l")]),
-    dict(kind=pb.DELETE, key=b"k", db=16),
+    dict(kind=pb.DELETE, key=b"k", db=17),
     dict(kind=pb.DELETE, key=b"k", deadline=-1),
 ])
 def test_an_effect_that_is_not_understood_is_refused_whole(effect):

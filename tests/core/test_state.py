@@ -90,7 +90,7 @@ def same(a: Replica, b: Replica) -> None:
     assert a.clock() == b.clock()
     assert a.digest() == b.digest()
     assert ordered(everything(a)) == ordered(everything(b))
-    assert [a.keys(db) for db in range(16)] == [b.keys(db) for db in range(16)]
+    assert [a.keys(db) for db in range(17)] == [b.keys(db) for db in range(17)]
     assert a.stats()["tombstones"] == b.stats()["tombstones"] and a.newest_stamp == b.newest_stamp
 
 

@@ -508,8 +508,8 @@ class World:
             n.replica.collect(5000)                   # to the end of the round,
             assert n.replica.collect(5000)            # and another one
             n.replica.check()
-            left, waiting = [n.replica.keys(db) for db in range(16)], n.replica.pending()
-            tombstones = [s for db in range(16) for s in self.tombstones(n, db)]
+            left, waiting = [n.replica.keys(db) for db in range(17)], n.replica.pending()
+            tombstones = [s for db in range(17) for s in self.tombstones(n, db)]
             assert len(tombstones) == n.replica.stats()["tombstones"]
             living = {f"{o.name}/{o.replica.epoch}" for o in self.nodes}
             assert not living & set(tombstones), \
