@@ -157,6 +157,7 @@ def remove(session, sync, name: str) -> None:
     url = sync.registry.members.table[replica].url
     session.replica.system_set(MEMBERS, replica.encode(),
                                Member(url, session.replica.now, removed=True).record())
+    sync.take_members(session.replica.system_hash(MEMBERS))
     for p in sync.peers():
         if p.replica == replica:
             sync.remove(p.url)

@@ -30,7 +30,7 @@ STATUS = {
     proto.MALFORMED: 400, proto.UNAUTHORIZED: 401, proto.WRONG_CLUSTER: 403,
     proto.WRONG_VERSION: 403, proto.SAME_REPLICA: 409, proto.CLOCK_SKEW: 409,
     proto.NO_SESSION: 409, proto.PAUSED: 503, proto.BUSY: 503, proto.TOO_LARGE: 413,
-    proto.NEEDS_FULL_SYNC: 409, proto.STOPPING: 503,
+    proto.NEEDS_FULL_SYNC: 409, proto.STOPPING: 503, proto.REMOVED: 403,
 }
 
 
