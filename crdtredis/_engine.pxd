@@ -10,6 +10,8 @@ cdef struct Call
 cdef struct Client
 cdef struct Command
 cdef struct Dispatch
+cdef struct Heard
+cdef struct Parked
 cdef struct ScriptRun
 cdef struct Subscription
 cdef struct Topic
@@ -21,7 +23,9 @@ include "engine/call.pxd"
 include "engine/stopwatch.pxd"
 include "engine/slowlog.pxd"
 include "engine/dispatch.pxd"
+include "engine/abroad.pxd"
 include "engine/pubsub.pxd"
+include "engine/exchange.pxd"
 include "engine/watched.pxd"
 include "engine/waiting.pxd"
 include "engine/run.pxd"

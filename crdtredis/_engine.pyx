@@ -5,7 +5,9 @@
 #   stopwatch     how long commands take
 #   slowlog       the ring of slow commands
 #   dispatch      what all that follows shares: guards, time, the GIL, the client port
-#   pubsub        who listens to which channel
+#   abroad        what other replicas listen to
+#   pubsub        who listens to which channel here
+#   exchange      messages of other replicas
 #   watched       MULTI and WATCH: what a client holds until EXEC
 #   waiting       the wait queues of keys
 #   run           runs a handler and counts it
@@ -33,7 +35,9 @@ include "engine/call.pxi"
 include "engine/stopwatch.pxi"
 include "engine/slowlog.pxi"
 include "engine/dispatch.pxi"
+include "engine/abroad.pxi"
 include "engine/pubsub.pxi"
+include "engine/exchange.pxi"
 include "engine/watched.pxi"
 include "engine/waiting.pxi"
 include "engine/run.pxi"

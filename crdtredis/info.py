@@ -255,7 +255,7 @@ def last_save(x: Any) -> int:
 @section
 def stats(x: Any) -> Fields:
     counts, engine, replica = x.stats(), engine_stats(x), x.replica.stats()
-    pubsub = x.pubsub_stats()
+    pubsub, messages, sync = x.pubsub_stats(), x.message_stats(), parts(x).sync
     return {
         "total_connections_received": engine.get("accepted", 0),
         "total_commands_processed": counts["commands"],
@@ -274,7 +274,11 @@ def stats(x: Any) -> Fields:
         "keyspace_hits": counts["hits"],
         "keyspace_misses": counts["misses"], "pubsub_channels": pubsub["channels"],
         "pubsub_patterns": pubsub["patterns"],
-        "pubsubshard_channels": pubsub["shard_channels"], "latest_fork_usec": 0, "total_forks": 0,
+        "pubsubshard_channels": pubsub["shard_channels"],
+        "pubsub_messages_sent": messages["sent"],
+        "pubsub_messages_received": messages["received"],
+        "pubsub_messages_dropped": messages["dropped"] + (sync.messages.dropped if sync else 0),
+        "latest_fork_usec": 0, "total_forks": 0,
         "migrate_cached_sockets": 0,
         "tracking_total_keys": 0, "tracking_total_items": 0, "tracking_total_prefixes": 0,
         "unexpected_error_replies": 0,

@@ -313,6 +313,10 @@ def is_peer(text: str) -> bool:
     return bool(match) and 0 < int(match[1]) < 65536
 
 
+def is_pattern(text: str) -> bool:
+    return 0 < len(text) <= 1000 and "\0" not in text
+
+
 def is_address(text: str) -> bool:
     """What `bind` takes: "*", a host name or an IP address; a leading "-" means: not having it is
     no fault."""

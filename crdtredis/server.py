@@ -545,6 +545,8 @@ class Server:
              engine.output_soft_seconds) = limits["normal"]
             (engine.pubsub_hard, engine.pubsub_soft,
              engine.pubsub_soft_seconds) = limits["pubsub"]
+        elif name == "pubsub_local":
+            executor.set_pubsub_local([p.encode("utf-8", "surrogateescape") for p in value])
         elif name in ("busy_reply_threshold", "script_memory"):
             setattr(executor, name, value)
         elif name in ("slowlog_log_slower_than", "slowlog_max_len"):

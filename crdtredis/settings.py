@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crdtredis.kinds import (Bool, BufferLimits, Choice, Duration, Fixed, Int, Items, Kind, Octal,
-                             Peer, Size, Text, is_address, is_peer)
+                             Peer, Size, Text, is_address, is_pattern, is_peer)
 
 MASK = "********"
 
@@ -196,6 +196,9 @@ SETTINGS: tuple[Setting, ...] = (
           "Failed attempts after which a peer counts as down (it is still tried).", live=True),
         S("gc_interval", Duration("10ms", "24h"), "60s",
           "Time between rounds of dropping what every peer has seen.", live=True),
+        S("pubsub_local", Items("a list of patterns of channels, each of at most 1000 characters",
+                                is_pattern), [],
+          "Messages to channels that match one of these patterns stay at this replica.", live=True),
         S("max_clock_skew", Duration("1ms", "24h"), "60s",
           "Hold back operations stamped further ahead of the local clock than this, until it gets "
           "there.", live=True),

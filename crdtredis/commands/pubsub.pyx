@@ -13,11 +13,11 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.stdio cimport snprintf
 from libc.string cimport memcpy, strlen
 
-from crdtredis._engine cimport (CLIENT_REPLY_OFF, CLIENT_REPLY_SKIP,
-                                TOPIC_CHANNEL, TOPIC_PATTERN, TOPIC_SHARD, Call, Client, Dispatch,
-                                Subscription, Topic, may_subscribe, native, next_subscription,
-                                publish, push_to, refuse, shared_begin, shared_of, subscribe,
-                                subscribers_of, topic_name, unsubscribe)
+from crdtredis._engine cimport (CLIENT_REPLY_OFF, CLIENT_REPLY_SKIP, TOPIC_CHANNEL, TOPIC_PATTERN,
+                                TOPIC_SHARD, Call, Client, Dispatch, Subscription, Topic,
+                                may_subscribe, native, next_subscription, publish, push_to, refuse,
+                                send_abroad, shared_begin, shared_of, subscribe, subscribers_of,
+                                topic_name, unsubscribe)
 from crdtredis._resp cimport (Reply, reply_array, reply_bulk, reply_int, reply_null, reply_push)
 from crdtredis.buffer cimport Span, span
 from crdtredis.errors cimport PUBSUB_ARITY
@@ -126,6 +126,7 @@ cdef void publish_to(Call *c, int kind) noexcept nogil:
     if c.dispatch.scripting.run != NULL and c.client == c.dispatch.scripting.run.client:
         caller = c.dispatch.scripting.run.caller
     reply_int(c.reply, publish(c.dispatch, caller, kind, c.argv[1], c.argv[2]))
+    send_abroad(c.dispatch, kind, c.argv[1], c.argv[2])
 
 
 cdef void publish_(Call *c) noexcept nogil:

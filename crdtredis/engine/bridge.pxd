@@ -10,6 +10,11 @@ cdef enum MessageKind:
     MESSAGE_GAP = 2         # engine -> sync: Batches were dropped here; read them from the segments
     MESSAGE_RESULT = 3      # engine -> sync: to a RECEIVE of the same token: status (int8)
     MESSAGE_RECEIVE = 4     # sync -> engine: an encoded Batch from a peer
+    # engine -> sync: [actor, u64][seq, u64][messages that were published behind that op]
+    MESSAGE_PUBLISHED = 5
+    MESSAGE_LISTENS = 6     # engine -> sync: [1: all, anew][changes of what is listened to here]
+    MESSAGE_HEARD = 7       # sync -> engine: a PUBLISHED of a peer; a RESULT follows
+    MESSAGE_INTEREST = 8    # sync -> engine: changes of what peers listen to
 
 cdef struct Message:
     Message *next
@@ -37,6 +42,7 @@ cdef class Bridge:
     cdef MessageQueue in_               # to the engine
     cdef size_t out_max                 # bytes of OPS messages
     cdef int wanted                     # somebody wants OPS
+    cdef int listens                    # a LISTENS waits
     cdef int sync_fd
     cdef int engine_fd
     cdef int signalled                  # sync_fd has been written to and not yet drained
@@ -55,6 +61,8 @@ cdef class Bridge:
     # NULL when empty; goes back with put_result
     cdef Message *take(self) noexcept nogil
     cdef void put_result(self, Message *b, int status) noexcept nogil
+    # 0: there are too many bytes for more messages
+    cdef int has_room(self, size_t n) noexcept nogil
     cdef void put(self, Message *b, int own) noexcept nogil
     cdef void raise_signal(self, int own) noexcept nogil
 

@@ -6,6 +6,7 @@
 #                    GAP      the queue was full and its oldest OPS were dropped: read them from the
 #                             segments
 #                    RESULT   what became of a RECEIVE
+#                    PUBLISHED, LISTENS: see abroad.pxi
 #   sync -> engine   RECEIVE  a Batch from a peer; applied within an iteration and logged with it;
 #                             then its RESULT follows
 #
@@ -40,6 +41,10 @@ cdef enum:
 OPS = MESSAGE_OPS
 GAP = MESSAGE_GAP
 RESULT = MESSAGE_RESULT
+PUBLISHED = MESSAGE_PUBLISHED
+LISTENS = MESSAGE_LISTENS
+HEARD = MESSAGE_HEARD
+INTEREST = MESSAGE_INTEREST
 
 cdef extern from "<pthread.h>" nogil:
     ctypedef struct pthread_mutex_t:
@@ -221,6 +226,7 @@ cdef class Bridge:
         taken = self.out
         memset(&self.out, 0, sizeof(MessageQueue))
         self.signalled = 0
+        self.listens = 0
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
         while taken.head != NULL:
             if taken.head.kind == MESSAGE_OPS:
@@ -240,13 +246,13 @@ cdef class Bridge:
             self.raise_signal(0)
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
 
-    def send_receive(self, uint64_t token, bytes batch not None):
+    def send_receive(self, uint64_t token, bytes batch not None, int kind=MESSAGE_RECEIVE):
         """Hands the engine a Batch from a peer; an RESULT with this token follows once it is
-        applied and logged.
+        applied and logged. kind: HEARD and INTEREST go the same way.
 
         At most 512 KiB at a time keeps clients' waits short: a Batch is applied in one go.
         """
-        cdef Message *b = new_message(MESSAGE_RECEIVE, token, NULL, <size_t>PyBytes_GET_SIZE(batch))
+        cdef Message *b = new_message(kind, token, NULL, <size_t>PyBytes_GET_SIZE(batch))
         cdef int first
         b.bytes = PyBytes_AS_STRING(batch)
         b.lent = <void*>batch
@@ -266,11 +272,20 @@ cdef class Bridge:
             self.signalled = 1
             signal_fd(self.sync_fd)
 
+    cdef int has_room(self, size_t n) noexcept nogil:
+        cdef int fits
+        pthread_mutex_lock(<pthread_mutex_t*>self.lock)
+        fits = self.out.bytes + n <= self.out_max
+        pthread_mutex_unlock(<pthread_mutex_t*>self.lock)
+        return fits
+
     cdef void put(self, Message *b, int own) noexcept nogil:
         pthread_mutex_lock(<pthread_mutex_t*>self.lock)
         if b.kind == MESSAGE_OPS and self.out.bytes + b.n > self.out_max:
             queue_drop_ops(&self.out)
             self.gaps += 1
+        if b.kind == MESSAGE_LISTENS:
+            self.listens = 1
         queue_put(&self.out, b)
         self.raise_signal(own)
         pthread_mutex_unlock(<pthread_mutex_t*>self.lock)

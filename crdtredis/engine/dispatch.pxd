@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from crdtredis.buffer cimport Span
+from crdtredis.buffer cimport Buffer, Span
 from crdtredis._core cimport Kernel
 from crdtredis._resp cimport Reply
 
@@ -80,6 +80,30 @@ cdef struct PubSub:
     size_t most
     uint32_t most_each
 
+# What other replicas listen to, and messages to and from them (abroad.pxi, exchange.pxi).
+cdef struct Abroad:
+    # what is listened to here: changes, for the sync thread; else all is to be told anew
+    int tell                # there is a sync thread
+    int whole
+    Buffer changes
+    # what is listened to abroad: chains by id, and patterns
+    Heard **heard
+    uint32_t heard_mask
+    uint32_t heard_n
+    Heard *heard_patterns
+    # patterns of channels whose messages stay at home
+    Span *local
+    uint32_t local_n
+    # messages
+    Buffer out              # of this iteration
+    Parked *parked          # received ones that wait for ops, the earliest first
+    Parked *parked_last
+    uint32_t parked_n
+    size_t parked_bytes
+    uint64_t sent           # since the start
+    uint64_t received
+    uint64_t dropped
+
 # Scripts (scripting.pxi).
 cdef struct Scripting:
     ScriptRun *run          # the one that runs, else NULL
@@ -118,6 +142,7 @@ cdef struct Dispatch:
     uint64_t newest_client  # id
     Waiting waiting
     PubSub pubsub
+    Abroad abroad
     Scripting scripting
     ClientPort port
     # Python: borrowed references, and what it left behind.

@@ -66,6 +66,8 @@ cdef class Executor:
         free(self.d.waiting.argv)
         free(self.d.pubsub.topics)
         free(self.d.pubsub.pairs)
+        abroad_free(&self.d)
+        parked_free(&self.d)
         scripting_free(&self.d)
 
     cdef build_table(self):
@@ -286,6 +288,21 @@ cdef class Executor:
         """bytes: that the subscriptions of all clients may take. each: how many one may have."""
         self.d.pubsub.most = bytes
         self.d.pubsub.most_each = each
+
+    def set_pubsub_local(self, list patterns):
+        """Patterns, as bytes, of channels whose messages stay at this replica."""
+        cdef Span *spans = <Span*>need_memory(malloc(sizeof(Span) * (len(patterns) + 1)))
+        cdef bytes pattern
+        for i, pattern in enumerate(patterns):
+            spans[i] = span(PyBytes_AS_STRING(pattern), <size_t>PyBytes_GET_SIZE(pattern))
+        set_local_patterns(&self.d, spans, <int>len(patterns))
+        free(spans)
+
+    def message_stats(self) -> dict:
+        """Messages sent to other replicas, received from them, and dropped; bytes of those that
+        wait for ops."""
+        return {"sent": self.d.abroad.sent, "received": self.d.abroad.received,
+                "dropped": self.d.abroad.dropped, "waiting_bytes": self.d.abroad.parked_bytes}
 
     def pubsub_stats(self) -> dict:
         """How many channels, patterns and shard channels somebody listens to, and how many clients

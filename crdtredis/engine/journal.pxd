@@ -31,6 +31,8 @@ cdef int unlogged(Journal self) noexcept nogil
 # The iteration's ops into the log, in records of at most so many bytes, then to the sync thread.
 # 0: the log could not take them; no client may be told of a write.
 cdef int log_ops(Journal self, size_t record_limit) noexcept nogil
+# Messages to the sync thread, and what is listened to here.
+cdef void give_messages(Journal self) noexcept nogil
 cdef void give_results(Journal self, int logged) noexcept nogil
 # Follows the state of the log, which its own thread may change: writes are refused while it has
 # failed.

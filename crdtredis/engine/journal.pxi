@@ -6,15 +6,17 @@
 
 from libc.stdio cimport snprintf
 from libc.stdlib cimport free, realloc
-from libc.string cimport strerror
+from libc.string cimport memcpy, memset, strerror
 
 from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, PENDING_SLICE, RECEIVED_UNLOGGED, RECORD_FULL,
                               RECORD_HEAD, has_ops, receive, record_end, retry_pending, take_record)
-from crdtredis.buffer cimport Span, buffer_free, need_memory, span
+from crdtredis.buffer cimport (Buffer, Span, buffer_add, buffer_free, buffer_need, need_memory,
+                               span)
 from crdtredis.errors cimport LOG_NOT_WRITTEN
 
 cdef enum:
     RECEIVE_US = 2000       # time for peers' ops in an iteration
+    PIECE_OF_MESSAGES = 256 << 10       # bytes, unless one is larger
 
 
 cdef class Journal:
@@ -57,7 +59,13 @@ cdef void receive_messages(Journal self) noexcept nogil:
 
 cdef void receive_message(Journal self, Message *b) noexcept nogil:
     cdef int status = RECEIVED_UNLOGGED
-    if not self.d.guard & GUARD_MISCONF:
+    if b.kind == MESSAGE_HEARD:
+        take_heard(self.d, b.bytes, b.n)
+        status = 0
+    elif b.kind == MESSAGE_INTEREST:
+        hear_changes(self.d, b.bytes, b.n)
+        status = 0
+    elif not self.d.guard & GUARD_MISCONF:
         # the message stays until log_ops, in this very iteration
         self.d.kernel.inbox.lending = not self.d.guard & GUARD_LOADING
         status = receive(self.d.kernel, b.bytes, b.n)
@@ -97,6 +105,49 @@ cdef int log_ops(Journal self, size_t record_limit) noexcept nogil:
     if r.buf.cap > 2 * RECORD_FULL:
         buffer_free(&r.buf)
     return logged
+
+
+cdef void give_messages(Journal self) noexcept nogil:
+    """Behind the ops. What cannot be logged now will be sent later, and messages do not wait."""
+    cdef Abroad *a = &self.d.abroad
+    cdef uint64_t head[2]
+    cdef const char *p = a.out.p
+    cdef const char *end = p + a.out.n
+    cdef const char *begin
+    cdef Message *b
+    cdef Buffer changes
+    cdef Span channel, message
+    cdef int kind
+    head[0] = self.d.kernel.actors.v[self.d.kernel.me].id
+    head[1] = self.d.kernel.actors.v[self.d.kernel.me].applied
+    while p < end:
+        begin = p
+        while p - begin < PIECE_OF_MESSAGES and next_message(&p, end, &kind, &channel, &message):
+            pass
+        if (self.bridge is None or self.d.guard & GUARD_MISCONF
+                or not self.bridge.has_room(p - begin)):
+            a.dropped += count_messages(begin, p - begin)
+            continue
+        b = new_message(MESSAGE_PUBLISHED, 0, <char*>head, 16, 16 + (p - begin))
+        memcpy(b.bytes + 16, begin, p - begin)
+        b.n += p - begin
+        self.bridge.put(b, 1)
+    a.out.n = 0
+    if a.out.cap > 2 * RECORD_FULL:
+        buffer_free(&a.out)
+    if (a.whole or a.changes.n) and self.bridge is not None and not self.bridge.listens:
+        memset(&changes, 0, sizeof(Buffer))
+        buffer_need(&changes, 1)[0] = <char>a.whole
+        changes.n = 1
+        if a.whole:
+            list_topics(self.d, &changes)
+        else:
+            buffer_add(&changes, a.changes.p, a.changes.n)
+        a.whole = 0
+        a.changes.n = 0
+        b = new_message(MESSAGE_LISTENS, 0, NULL, changes.n)
+        b.owned = b.bytes = changes.p
+        self.bridge.put(b, 1)
 
 
 cdef void give_results(Journal self, int logged) noexcept nogil:

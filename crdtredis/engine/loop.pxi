@@ -69,6 +69,7 @@ cdef class Loop(Listeners):
         if bridge is not None:
             self.add_fd(bridge.engine_fd, TAG_BRIDGE)
         self.d.loop = <void*>self
+        self.d.abroad.tell = bridge is not None
         self.d.scripting.serve_others = loop_serve_others
         self.set_clock()
 
@@ -259,6 +260,8 @@ cdef class Loop(Listeners):
         self.process_ready()
         if (self.journal.signalled or self.journal.more) and not self.d.guard & GUARD_JOIN:
             receive_messages(self.journal)
+        if self.d.abroad.parked != NULL:
+            release_parked(self.d)
         # Also in the iteration in which somebody may have looked at a key that has just expired:
         # with the next command it does not count any more.
         if (self.d.steady >= self.next_expiry
@@ -274,6 +277,8 @@ cdef class Loop(Listeners):
         # actors, waits for the open log.
         if unlogged(self.journal) and not self.d.guard & GUARD_LOADING:
             self.log_iteration()
+        if self.d.abroad.out.n or self.d.abroad.changes.n or self.d.abroad.whole:
+            give_messages(self.journal)
         self.tick_log()
         send_all(self)
         free_dead(self)

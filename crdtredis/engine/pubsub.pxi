@@ -24,7 +24,6 @@ from crdtredis._resp cimport Reply, reply_bulk, reply_push
 from crdtredis.buffer cimport (Buffer, Span, buffer_need, buffer_resize, copy_span, need_memory,
                                span)
 from crdtredis.errors cimport SUBSCRIPTIONS_MEMORY, SUBSCRIPTIONS_TOO_MANY, TOPIC_TOO_LONG
-from crdtredis.glob cimport glob_is_all, glob_match
 
 cdef enum:
     PUBSUB_CHAINS = 64      # at least; they double when there are more
@@ -90,6 +89,7 @@ cdef Topic *topic_of(Dispatch *d, int kind, Span name) noexcept nogil:
     p.topic_n += 1
     p.counts[kind] += 1
     p.bytes += sizeof(Topic) + name.n
+    note_topic(d, kind, name, 1)
     if kind == TOPIC_PATTERN:
         t.prev_pattern = p.last_pattern
         if p.last_pattern != NULL:
@@ -103,6 +103,7 @@ cdef Topic *topic_of(Dispatch *d, int kind, Span name) noexcept nogil:
 cdef void topic_free(Dispatch *d, Topic *t) noexcept nogil:
     cdef PubSub *p = &d.pubsub
     cdef Topic **at = &p.topics[t.hash & p.topic_mask]
+    note_topic(d, <int>t.kind, topic_name(t), 0)
     while at[0] != t:
         at = &at[0].next
     at[0] = t.next
@@ -373,8 +374,7 @@ cdef int64_t publish(Dispatch *d, Client *caller, int kind, Span channel,
         receivers += send_to(d, caller, t, channel, message)
     t = d.pubsub.first_pattern if kind == TOPIC_CHANNEL else NULL
     while t != NULL:
-        if (glob_is_all(topic_name(t).p, t.n)
-                or glob_match(topic_name(t).p, t.n, channel.p, channel.n, 0)):
+        if matches_one(topic_name(t), channel):
             receivers += send_to(d, caller, t, channel, message)
         t = t.next_pattern
     return receivers

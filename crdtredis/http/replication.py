@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from crdtredis.replication.flow import STEP, ProgressLimit, read
+from crdtredis.replication.messages import HEADER
 from crdtredis.replication.stream import UPGRADE, PushReceiver
 from crdtredis.replication.wire import (BODY_MAX, CONTENT_TYPE, HEAD_MAX, Refusal, decode, encode,
                                         refusal_body, proto)
@@ -79,7 +80,8 @@ class Replication:
         self._streams += 1
         try:
             await response.prepare(request)
-            await PushReceiver(self.sessions, session, request.transport).ended
+            messages = self.sessions.runtime.messages if HEADER in request.headers else None
+            await PushReceiver(self.sessions, session, request.transport, messages).ended
         except ConnectionError:
             # the caller has hung up before it had its 101: nobody is there to be told
             pass

@@ -45,7 +45,8 @@ from crdtredis.replication import plan
 from crdtredis.replication.faults import recognise, words
 from crdtredis.replication.flow import Body, PartialOp, ProgressLimit, progress_limit, read
 from crdtredis.replication.local import OwnIdentity
-from crdtredis.replication.oplog import Cursor, LargeOp, NeedsFullSync, Chunk
+from crdtredis.replication.messages import HEADER
+from crdtredis.replication.oplog import NOTHING, Chunk, Cursor, LargeOp, NeedsFullSync
 from crdtredis.replication.registry import Registry
 from crdtredis.replication.runtime import Runtime
 from crdtredis.replication.stream import UPGRADE, PushSender, Sent
@@ -199,6 +200,11 @@ class Peer:
             return "not replying"
         return ("needs full sync" if self._state == "up" and (self._it_lacks or self._here_lacks)
                 else self._state)
+
+    @property
+    def sender(self) -> PushSender | None:
+        """The stream, where there is one."""
+        return self._sender
 
     @property
     def contact(self) -> float:
@@ -425,6 +431,8 @@ class Peer:
         async with ProgressLimit(s.timeout) as patience:
             headers = {**self._runtime.headers, "Connection": "Upgrade", "Upgrade": UPGRADE,
                        "X-Session": f"{self._session:x}"}
+            if self._runtime.messages:
+                headers[HEADER] = "1"
             response = await self._runtime.http.get(self._urls["stream"], headers=headers,
                                                timeout=NO_LIMIT, allow_redirects=False)
             # an older replica, or a proxy that knows no such thing; why else, requests tell
@@ -433,7 +441,10 @@ class Peer:
                     await read(response.content, response.content_length, BODY_MAX, patience)
                 return None
         self._sender = PushSender(response.connection.transport, self._replied, self._ended,
-                              lambda n: progress_limit(self._runtime.settings.timeout, n))
+                              lambda n: progress_limit(self._runtime.settings.timeout, n),
+                              self._runtime.messages)
+        if self._runtime.messages:
+            self._sender.push(NOTHING, b"")                     # has it say what it listens to
         return response
 
     def _is_up(self) -> None:

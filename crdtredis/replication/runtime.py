@@ -9,13 +9,14 @@ import aiohttp
 from multidict import CIMultiDict
 
 from crdtredis.replication import plan
+from crdtredis.replication.messages import Messages
 from crdtredis.replication.wire import CONTENT_TYPE
 
 
 class Runtime:
     """settings: assigned as a whole when the configuration changes; read them anew each time.
     headers: what every request to a peer has in common. http: set by whoever runs the loop.
-    stopping: set once; from then on nothing new begins."""
+    stopping: set once; from then on nothing new begins. messages: None: PUBLISH stays at home."""
 
     def __init__(self, replica: str, settings: plan.Settings,
                  chance: random.Random | None = None) -> None:
@@ -24,6 +25,7 @@ class Runtime:
         self.chance = chance or random.Random()
         self.http: aiohttp.ClientSession | None = None
         self.stopping = False
+        self.messages: Messages | None = None
 
     @property
     def settings(self) -> plan.Settings:

@@ -30,12 +30,13 @@ from typing import Any
 import aiohttp
 
 from crdtredis import clocks
-from crdtredis._engine import GAP, OPS, RESULT
+from crdtredis._engine import GAP, LISTENS, OPS, PUBLISHED, RESULT
 from crdtredis.clocks import Actor, Clock
 from crdtredis.kinds import is_loopback
 from crdtredis.members import Member
 from crdtredis.replication import plan
 from crdtredis.replication.local import KernelView, LocalReplica, OwnIdentity
+from crdtredis.replication.messages import Messages
 from crdtredis.replication.oplog import Segments
 from crdtredis.replication.peer import APART, Peer, PeerInfo
 from crdtredis.replication.registry import Arrival, Registry
@@ -73,12 +74,16 @@ class EngineLink:
         self.receive = bridge.send_receive
         self.wait_for_more = bridge.wait_for_more
         self.soon = call_soon
+        self.messages: Messages | None = None
 
     def drain(self) -> tuple[list[bytes], list[tuple[int, int]], bool]:
         batches, results, gap = [], [], False
         for kind, token, data in self.bridge.drain():
             if kind == OPS:
                 batches.append(data)
+            elif kind in (PUBLISHED, LISTENS):
+                # behind the ops that were drained with it
+                asyncio.get_running_loop().call_soon(self.messages.drained, kind, data)
             elif kind == RESULT:
                 results.append((token, int.from_bytes(data[:1], "little", signed=True)))
             else:
@@ -153,6 +158,8 @@ class Service:
         self.identity = OwnIdentity(local, self.engine.call, self.tail, self.runtime)
         self.registry = Registry(self.identity, self.tail, self.runtime, self.engine.soon)
         self.sessions = InboundSessions(self.identity, self.tail, self.registry, self.runtime)
+        self.messages = self.runtime.messages = self.engine.messages = Messages(
+                lambda: self.registry.peers, self.tail.send)
         self._urls, self._listening = list(peers), listening
         self._serve, self._client_tls = serve, client_tls
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -9,6 +9,9 @@ push costs otherwise.
     frame = [length of what follows: u32 LE][kind: 1 byte][a body as in a request: see
     proto/replication.proto]
 
+Between the pushes go messages of clients, and the other way what clients listen to, with those who
+know of it (messages.py).
+
 Pushes are applied in the order in which they come. A reply is for all pushes up to the number it
 names, so one reply may do for many: what was logged is said at once, and then not again for
 REPLY_PAUSE. A refusal is for the push it names alone. An empty push is a question whether anybody
@@ -31,14 +34,16 @@ from collections.abc import Callable, Set
 from typing import TYPE_CHECKING, NamedTuple
 
 from crdtredis.replication.flow import progress_limit
+from crdtredis.replication.messages import BACKLOG, Hears
 from crdtredis.replication.oplog import NOTHING, Chunk
 from crdtredis.replication.wire import BODY_MAX, HEAD_MAX, Refusal, decode, encode, proto
 
 if TYPE_CHECKING:
+    from crdtredis.replication.messages import Messages
     from crdtredis.replication.sessions import InboundSession, InboundSessions
 
 UPGRADE = "crdt-redis"                  # the protocol's name in the header
-PUSH, REPLY, REFUSAL = 1, 2, 3
+PUSH, REPLY, REFUSAL, MESSAGES, LISTENING = 1, 2, 3, 4, 5
 FRAME_HEAD = 5                          # bytes
 # bytes of a frame up to which it is put together, to be sent with one call
 JOIN = 64 << 10
@@ -79,6 +84,11 @@ class FrameLink(asyncio.Protocol):
             self.transport.write(head + parts[0])
             for part in parts[1:]:
                 self.transport.write(part)
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that the system has not taken yet."""
+        return 0 if self.closed else self.transport.get_write_buffer_size()
 
     def close(self, why: Exception | None = None) -> None:
         """At once; what the system has taken may still arrive."""
@@ -136,7 +146,9 @@ class PushReceiver:
     of that peer begins."""
 
     def __init__(self, sessions: InboundSessions, session: InboundSession,
-                 transport: asyncio.Transport) -> None:
+                 transport: asyncio.Transport, messages: Messages | None = None) -> None:
+        """messages: where the sender knows of them."""
+        self._messages, self._joined = messages, False
         self.sessions, self.session = sessions, session
         self.ended = asyncio.get_running_loop().create_future()
         self.link = FrameLink(transport, BODY_MAX, self._frame, self._lost, self._read_or_wait)
@@ -156,6 +168,8 @@ class PushReceiver:
 
     def _lost(self, why: Exception) -> None:
         self._watch.cancel()
+        if self._messages:
+            self._messages.leave(self.link)
         if not self.ended.done():
             self.ended.set_result(None)
 
@@ -178,7 +192,27 @@ class PushReceiver:
         else:
             self._watch = asyncio.get_running_loop().call_later(max(rest, 1.0), self._look)
 
+    def _hear(self, body: bytes) -> None:
+        """Messages have no reply. They are bounded like pushes, until the engine has them."""
+        self.sessions.session(self.session.replica, self.session.key)
+        size = len(body) + PENDING
+
+        def done() -> None:
+            self._held -= size
+            self._read_or_wait()
+
+        self._held += size
+        self._last_frame = time.monotonic()
+        self._read_or_wait()
+        self._messages.heard(body, done)
+
     def _frame(self, kind: int, body: bytes) -> None:
+        if self._messages and not self._joined:
+            # now the other end is ready for frames, and not earlier
+            self._joined = True
+            self._messages.join(self.link, LISTENING)
+        if kind == MESSAGES and self._messages:
+            return self._hear(body)
         if kind != PUSH:
             raise Refusal(proto.MALFORMED, f"a frame of kind {kind}")
         push = [len(body) + PENDING, False, None]
@@ -234,10 +268,11 @@ class PushSender:
     def __init__(self, transport: asyncio.Transport,
                  replied: Callable[[list[Sent], proto.Reply | proto.Refusal], None],
                  lost: Callable[[PushSender, Exception], None],
-                 limit: Callable[[int], float]) -> None:
+                 limit: Callable[[int], float], messages: Messages | None = None) -> None:
         """replied(pushes, message): these have had their reply; a refusal is about the last of
         them. lost: the stream has ended. limit(bytes): seconds to wait for any reply when so many
-        bytes are under way."""
+        bytes are under way. messages: learn what the other end listens to."""
+        self._messages, self.hears = messages, Hears()
         self._replied, self._limit = replied, limit
         self.unreplied: deque[Sent] = deque()
         self.bytes = 0                                          # of them
@@ -245,7 +280,19 @@ class PushSender:
         # when the newest came, or what is under way began
         self._last_frame = 0.0
         self.link = FrameLink(transport, HEAD_MAX + FRAME_HEAD, self._frame,
-                              lambda why: lost(self, why))
+                              lambda why: self._lost(lost, why))
+
+    def _lost(self, lost: Callable[[PushSender, Exception], None], why: Exception) -> None:
+        if self._messages:
+            self._messages.gone(self.hears)
+        lost(self, why)
+
+    def messages(self, head: bytes, batch: bytes) -> bool:
+        """Send messages; False where those before are not taken in."""
+        if self.link.closed or self.link.backlog > BACKLOG:
+            return False
+        self.link.send(MESSAGES, head, batch)
+        return True
 
     def push(self, chunk: Chunk, batch: bytes, told: Set[int] = frozenset()) -> None:
         if not self.unreplied:
@@ -279,6 +326,8 @@ class PushSender:
         return pushes
 
     def _frame(self, kind: int, body: bytes) -> None:
+        if kind == LISTENING and self._messages:
+            return self._messages.listens(self.hears, body)
         if kind not in (REPLY, REFUSAL):
             raise Refusal(proto.MALFORMED, f"a frame of kind {kind}")
         self._last_frame = time.monotonic()

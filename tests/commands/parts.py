@@ -66,6 +66,7 @@ class Sync:
     def __init__(self):
         self.urls, self.paused, self.logged = {}, set(), 0
         self.waiting, self.syncing, self.expected, self.left = [], [], [], []
+        self.messages = SimpleNamespace(dropped=3)
 
     def peers(self):
         return [PeerInfo(u, r) for u, r in self.urls.items()]

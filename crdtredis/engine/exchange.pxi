@@ -1,0 +1,151 @@
+# Messages from and to other replicas: when are they given out?
+#
+# A message must not be heard before the writes that its replica had made:
+#
+#     A: SET k v; PUBLISH ch k     C has the message  ->  GET k at C is v
+#
+# It comes with the seq of its replica's newest op, and waits here until that op is applied, which
+# may itself wait for ops of other replicas. Messages of one replica stay in order: seqs only grow.
+# The waiting is bounded in bytes, number and time; what is beyond is dropped and counted, for
+# messages are sent at most once.
+
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+from crdtredis._core cimport NO_SLOT, actors_find
+from crdtredis.buffer cimport Span, need_memory, span
+
+
+cdef int is_applied(Dispatch *d, uint64_t actor, uint64_t seq) noexcept nogil:
+    cdef uint16_t slot
+    if seq == 0:
+        return 1
+    slot = actors_find(&d.kernel.actors, actor)
+    return slot != NO_SLOT and d.kernel.actors.v[slot].applied >= seq
+
+
+cdef void give_out(Dispatch *d, const char *p, size_t n) noexcept nogil:
+    cdef const char *end = p + n
+    cdef Span channel, message
+    cdef int kind
+    while next_message(&p, end, &kind, &channel, &message):
+        d.abroad.received += 1
+        publish(d, NULL, kind, channel, message)
+
+
+cdef uint64_t count_messages(const char *p, size_t n) noexcept nogil:
+    cdef const char *end = p + n
+    cdef Span channel, message
+    cdef uint64_t count = 0
+    cdef int kind
+    while next_message(&p, end, &kind, &channel, &message):
+        count += 1
+    return count
+
+
+cdef void take_heard(Dispatch *d, const char *p, size_t n) noexcept nogil:
+    cdef Abroad *a = &d.abroad
+    cdef Parked *w
+    cdef uint64_t head[2]
+    if n < 16:
+        return
+    memcpy(head, p, 16)
+    p += 16
+    n -= 16
+    w = a.parked
+    while w != NULL and w.actor != head[0]:
+        w = w.next
+    if w == NULL and is_applied(d, head[0], head[1]):
+        give_out(d, p, n)
+        return
+    if a.parked_n == PARKED_MOST or a.parked_bytes + n > PARKED_BYTES:
+        a.dropped += count_messages(p, n)
+        return
+    w = <Parked*>need_memory(malloc(sizeof(Parked) + n))
+    w.next = NULL
+    w.actor = head[0]
+    w.seq = head[1]
+    w.until = d.steady + PARKED_MS
+    w.n = n
+    memcpy(<char*>w + sizeof(Parked), p, n)
+    if a.parked == NULL:
+        a.parked = w
+    else:
+        a.parked_last.next = w
+    a.parked_last = w
+    a.parked_n += 1
+    a.parked_bytes += n
+
+
+cdef void release_parked(Dispatch *d) noexcept nogil:
+    cdef Abroad *a = &d.abroad
+    cdef Parked **at = &a.parked
+    cdef Parked *w
+    cdef int applied
+    a.parked_last = NULL
+    while at[0] != NULL:
+        w = at[0]
+        applied = is_applied(d, w.actor, w.seq)
+        if not applied and d.steady < w.until:
+            a.parked_last = w
+            at = &w.next
+            continue
+        at[0] = w.next
+        a.parked_n -= 1
+        a.parked_bytes -= w.n
+        if applied:
+            give_out(d, <char*>w + sizeof(Parked), w.n)
+        else:
+            a.dropped += count_messages(<char*>w + sizeof(Parked), w.n)
+        free(w)
+
+
+cdef void list_topics(Dispatch *d, Buffer *b) noexcept nogil:
+    cdef Topic *t
+    cdef uint32_t i
+    for i in range(d.pubsub.topic_mask + 1 if d.pubsub.topic_n else 0):
+        t = d.pubsub.topics[i]
+        while t != NULL:
+            if not is_own_event(topic_name(t)):
+                add_change(b, <int>t.kind, topic_name(t), 1)
+            t = t.next
+
+
+cdef void parked_free(Dispatch *d) noexcept nogil:
+    cdef Parked *w
+    while d.abroad.parked != NULL:
+        w = d.abroad.parked
+        d.abroad.parked = w.next
+        free(w)
+
+
+# ---- for the sync thread -------------------------------------------------------------------------
+
+def select_messages(bytes batch not None, set ids not None, list patterns not None):
+    """Of a batch of messages those that somebody listens to who named these topic_ids and patterns:
+    (the batch of them, how many)."""
+    cdef const char *begin = batch
+    cdef const char *p = begin
+    cdef const char *end = p + len(batch)
+    cdef const char *from_ = p
+    cdef Span channel, message
+    cdef bytes pattern
+    cdef uint64_t id
+    cdef int kind
+    cdef Py_ssize_t n = 0, all_n = 0
+    parts = []
+    while next_message(&p, end, &kind, &channel, &message):
+        all_n += 1
+        memcpy(&id, from_, 8)
+        wanted = id in ids
+        if not wanted and kind == 0:
+            for pattern in patterns:
+                if matches_one(span(pattern, <size_t>len(pattern)), channel):
+                    wanted = True
+                    break
+        if wanted:
+            parts.append(from_[:p - from_])
+            n += 1
+        from_ = p
+    return (batch if n == all_n and p == end else b"".join(parts)), n
