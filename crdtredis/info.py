@@ -41,8 +41,8 @@ def section(function: Callable[[Any], Fields]) -> Callable[[Any], Fields]:
 
 
 # Of a server without a log, in place of what storage.checkpoint tells.
-NO_CHECKPOINTS = SimpleNamespace(in_progress=False, made=0, failed=0, error=None, last_time=0,
-                                 last_seconds=-1.0, seconds=-1.0, size=0, written=0)
+NO_CHECKPOINTS = SimpleNamespace(in_progress=False, scheduled=False, made=0, failed=0, error=None,
+                                 last_time=0, last_seconds=-1.0, seconds=-1.0, size=0, written=0)
 
 
 class Parts(Protocol):
@@ -53,6 +53,7 @@ class Parts(Protocol):
     engine: Any                         # _engine.Loop: stats(), call_soon()
     log: Any                            # storage.segments.SegmentLog: status(), sync()
     checkpoints: Any                    # storage.checkpoint.Checkpoints
+    retention: Any                      # storage.retention.Retention
     sync: Any                           # replication.service.Service
     last_save: int | None               # Unix time when the log was last forced to disk on request
     saves: Any                          # commands.server.Saves, made by the first who asks
@@ -68,6 +69,7 @@ class SomeParts:
     engine: Any = None
     log: Any = None
     checkpoints: Any = None
+    retention: Any = None
     sync: Any = None
     last_save: int | None = None
     saves: Any = None
@@ -223,7 +225,8 @@ def persistence(x: Any) -> Fields:
         "rdb_last_bgsave_time_sec": round(made.last_seconds),
         "rdb_current_bgsave_time_sec": round(made.seconds),
         "rdb_saves": made.made, "rdb_last_cow_size": 0, "aof_enabled": int(log is not None),
-        "aof_rewrite_in_progress": int(made.in_progress), "aof_rewrite_scheduled": 0,
+        "aof_rewrite_in_progress": int(made.in_progress),
+        "aof_rewrite_scheduled": int(made.scheduled),
         "aof_last_rewrite_time_sec": round(made.last_seconds),
         "aof_current_rewrite_time_sec": round(made.seconds),
         "aof_last_bgrewrite_status": "err" if made.error else "ok", "aof_rewrites": made.made,
@@ -242,6 +245,11 @@ def persistence(x: Any) -> Fields:
                 "checkpoint_time": made.last_time, "checkpoint_bytes": made.size,
                 "checkpoint_written_bytes": made.written, "checkpoints_failed": made.failed,
                 "checkpoint_error": made.error or ""}
+    if (retention := parts(x).retention) is not None:
+        kept = retention.status()
+        out |= {"log_first_segment": kept.first, "log_kept_segments": kept.kept,
+                "log_kept_bytes": kept.kept_bytes, "log_removed_segments": kept.removed,
+                "log_pins": kept.pins}
     return out
 
 

@@ -56,6 +56,7 @@ from crdtredis.storage.identity import newer_epoch, store_identity, take_identit
 from crdtredis.storage.lock import DirectoryLock
 from crdtredis.storage.reader import LogReader
 from crdtredis.storage.recovery import Recovered, recovery
+from crdtredis.storage.retention import Retention
 from crdtredis.storage.segments import SegmentLog
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ class Server:
         self.last_save: int | None = None               # for info.Parts, with `saves`
         self.saves: Any = None
         self.checkpoints: Checkpoints | None = None
+        self.retention: Retention | None = None
         self._sync: Service | None = None
         self._starting: threading.Thread | None = None  # loads what `sync` needs
         self._logged: Clock = {}                        # the clock as recovered
@@ -365,9 +367,16 @@ class Server:
                               writer=self.writer)
         self._stops.append(self._close_log)
         self.log.start()
-        self.checkpoints = Checkpoints(self.folder, self.replica, self.log, self.engine.call_soon,
+        self.retention = Retention(self.folder, self.log, config.replication_log_size,
+                                   self._peers_logged)
+        self.checkpoints = Checkpoints(self.folder, self.replica, self.log, self.retention,
+                                       found.begun_with, self.engine.call_soon,
                                        self.engine.add_work)
         self._stops.append(self.checkpoints.stop)
+
+    def _peers_logged(self) -> dict[str, Clock]:
+        service = self._sync
+        return dict.fromkeys(self.config.peer_urls, {}) if service is None else service.logged()
 
     def _reply_loading(self) -> None:
         from crdtredis.http.serving import Loading
@@ -413,7 +422,8 @@ class Server:
         # clients may have written since, even in this iteration
         local.clock = self._logged
         service = Service(local, self.bridge, self._call_soon,
-                      LogReader(self.folder, self.writer.position), settings_of(config),
+                      LogReader(self.folder, self.writer.position, first=lambda: self.log.first),
+                      settings_of(config),
                       config.peer_urls, serve if self._http else None, client_tls,
                       [s.getsockname()[:2] for s in self._http])
         service.start()
@@ -497,6 +507,10 @@ class Server:
         warnings = [*lost, *held(self.replica).values()]
         if self.checkpoints is not None and (error := self.checkpoints.status().error):
             warnings.append(f"the last checkpoint failed ({error}): a start will take longer")
+        if self.retention is not None:
+            warnings += self._outrun()
+            if error := self.retention.status().error:
+                warnings.append(error)
         waiting = self.replica.pending()
         if self._waiting >= WAITING_LONG and waiting["ops"] > waiting["held"]:
             warnings.append(f"{waiting['ops'] - waiting['held']} received operations have waited "
@@ -510,6 +524,14 @@ class Server:
         if stats["actors"] >= ACTORS_MANY:
             warnings.append(many_actors(stats["actors"]))
         return reasons, warnings
+
+    def _outrun(self) -> list[str]:
+        """The peers for whom the log was not kept any longer, but those whose own line says it."""
+        told = {p.replica for p in self.sync.peers() if p.state == "needs full sync"} if (
+            self.sync is not None) else set()
+        return [f"the log no longer holds operations that {name} may lack: it has been away for "
+                "more than replication_log_size, and needs a full sync"
+                for name in self.retention.given_up() if name not in told]
 
     # ---- settings --------------------------------------------------------------------------------
 
@@ -563,6 +585,9 @@ class Server:
             logs.set_level(value)
         elif name == "log_format":
             logs.set_style(value)
+        elif name == "replication_log_size":
+            if self.retention is not None:
+                self.retention.most = value
         elif name in ("appendfsync", "max_segment_size"):
             if self.log is not None:
                 self.log.configure(policy=config.appendfsync,

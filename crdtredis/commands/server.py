@@ -205,24 +205,26 @@ def sync_log(session, done) -> None:
     server.saves.ask(done)
 
 
-def begin_checkpoint(session, in_progress: str) -> None:
-    """And has the log forced to disk at once."""
+def begin_checkpoint(session, in_progress: str, schedule: bool = False) -> bool:
+    """And has the log forced to disk at once. schedule: where one is under way, another follows it,
+    and that is no error. Returns whether it does."""
     checkpoints = parts(session).checkpoints
-    if checkpoints is not None and checkpoints.in_progress:
+    waits = checkpoints is not None and checkpoints.in_progress
+    if waits and not schedule:
         raise CommandError(in_progress)
     sync_log(session, lambda failure: None)
     if checkpoints is not None:
         checkpoints.begin()
+    return waits
 
 
 @command("SAVE", arity=1, flags="admin noscript no_async_loading no_multi", group="server",
          since="1.0.0", summary="Forces the log to disk, makes a checkpoint, and answers then.")
 def save(session, argv):
+    """One that is under way was begun before: another follows it, and is waited for."""
     if parts(session).log is None:
         return OK
     checkpoints = parts(session).checkpoints
-    if checkpoints is not None and checkpoints.in_progress:
-        raise CommandError(SAVE_IN_PROGRESS)
     token = session.defer()
 
     def checkpointed(failure):
@@ -239,8 +241,8 @@ def save(session, argv):
 def bgsave(session, argv):
     if len(argv) > 2 or (len(argv) == 2 and argv[1].upper() != b"SCHEDULE"):
         raise CommandError(SYNTAX)
-    begin_checkpoint(session, SAVE_IN_PROGRESS)
-    return Simple("Background saving started")
+    waits = begin_checkpoint(session, SAVE_IN_PROGRESS, schedule=len(argv) == 2)
+    return Simple("Background saving scheduled" if waits else "Background saving started")
 
 
 @command("BGREWRITEAOF", arity=1, flags="admin noscript no_async_loading", group="server",

@@ -44,6 +44,7 @@ from crdtredis._core import batch_ranges, slice_batch, split_batch
 from crdtredis.clocks import Clock
 from crdtredis.replication.wire import PART
 from crdtredis.storage.format import LogPosition
+from crdtredis.storage.reader import Removed
 
 # bytes of the segments after which others may read, whether something was found or not
 READ_MOST = 4 << 20
@@ -70,7 +71,7 @@ class Segments(Protocol):
 
     def read(self, position: LogPosition) -> tuple[bytes, LogPosition]:
         """Some records from there on as one Batch, in the order they were logged, and the position
-        behind them; b"" at the end of the log."""
+        behind them; b"" at the end of the log. Raises Removed where that place is no more."""
 
 
 class LargeOp:
@@ -306,18 +307,20 @@ class OpLog:
     def older(self, cursor: Cursor, limit: int) -> Chunk:
         """The next ops from the segments, about `limit` bytes; NOTHING when there were none for
         this reader, or the end was reached: go on as `is_old` says. Blocks on the disk. A cursor is
-        used by one caller at a time; one that raised is spoilt."""
+        used by one caller at a time; one that raised is spoilt. Raises NeedsFullSync where what it
+        wants was removed since it began."""
         with self._disk:
             if not cursor.reading:
                 cursor.reading = True
-                unwanted = ({} if cursor.actors is None
-                            else dict.fromkeys(self.head.seqs.keys() - cursor.actors, ALL))
-                found = self.segments.find({**unwanted, **cursor.clock})
-                cursor.position = max(found, cursor.position) if cursor.position else found
+                self._find_place(cursor)
             parts, size, ops, passed = [], 0, 0, 0
             while passed < READ_MOST:
                 if not cursor.read:
-                    batch, cursor.position = self.segments.read(cursor.position)
+                    try:
+                        batch, cursor.position = self.segments.read(cursor.position)
+                    except Removed:
+                        self._find_place(cursor)
+                        continue
                     cursor.read.extend(self._wanted(cursor, batch))
                     cursor.reading = bool(batch)
                     passed += len(batch)
@@ -335,6 +338,16 @@ class OpLog:
                 if cursor.read:
                     break
             return Chunk(b"".join(parts), ops) if parts else NOTHING
+
+    def _find_place(self, cursor: Cursor) -> None:
+        unwanted = ({} if cursor.actors is None
+                    else dict.fromkeys(self.head.seqs.keys() - cursor.actors, ALL))
+        found = self.segments.find({**unwanted, **cursor.clock})
+        # Only now: what is removed from here on is noticed by the reading.
+        lost = clocks.lacking(cursor.clock, cursor.part(self.segments.floor()))
+        if lost:
+            raise NeedsFullSync(lost)
+        cursor.position = max(found, cursor.position) if cursor.position else found
 
     def _wanted(self, cursor: Cursor, batch: bytes) -> list[bytes]:
         """What this reader lacks and wants of a Batch, cut to entries."""

@@ -395,6 +395,8 @@ class Peer:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for t in done:
                 t.result()
+        except NeedsFullSync:
+            pass                        # removed while it was being read: told after the handshake
         finally:
             self._session, self.here = 0, None
             for t in tasks | self._pushes:
@@ -833,11 +835,11 @@ class Peer:
         other."""
         try:
             cursor = self._tail.log.cursor(self.acked, actors)
+            while chunk := await self._tail.read(cursor, self._runtime.settings.chunk_size):
+                await self._deliver(chunk)
+                self.counts.relayed += chunk.ops
         except NeedsFullSync as e:
-            return self._needs_full_sync(e)
-        while chunk := await self._tail.read(cursor, self._runtime.settings.chunk_size):
-            await self._deliver(chunk)
-            self.counts.relayed += chunk.ops
+            self._needs_full_sync(e)
 
     async def bring_up(self, target: Clock) -> None:
         """Return when the peer has all of `target`. What is on its way, from here or from others,

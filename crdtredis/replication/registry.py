@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from crdtredis import clocks
 from crdtredis.clocks import Clock
 from crdtredis.replication.local import OwnIdentity
 from crdtredis.replication.members import Members
@@ -145,6 +146,18 @@ class Registry:
     def acknowledged(self, actor: int, seq: int) -> int:
         """Replicas that have this op of ours in their log."""
         return sum(1 for s in self._reached(actor) if s >= seq)
+
+    def logged(self) -> dict[str, Clock]:
+        """{replica: the clock of its newest process's log, as far as it has told}; {url: {}} of a
+        peer that has not shaken hands since the start. From any thread."""
+        out: dict[str, Clock] = {}
+        newest: dict[str, Peer] = {}
+        for p in sorted(self.peers, key=lambda p: -p.handshake_at):
+            if not p.replica:
+                out[p.url] = {}
+            elif p.is_replica and newest.setdefault(p.replica, p).process == p.process:
+                clocks.join(out.setdefault(p.replica, {}), dict(p.acked))
+        return out
 
     # ---- what operators must know ----------------------------------------------------------------
 

@@ -246,6 +246,10 @@ class Service:
     def peers(self) -> list[PeerInfo]:
         return [p.info() for p in list(self.registry.peers)]
 
+    def logged(self) -> dict[str, Clock]:
+        """What each known replica has in its log, as far as it has told."""
+        return {**self.sessions.logged(), **self.registry.logged()}
+
     def find(self, name: str) -> Peer:
         """By URL, host:port or replica id. Raises KeyError."""
         name = name.rstrip("/")

@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from crdtredis import clocks
@@ -42,6 +42,7 @@ class InboundSession:
     last_request: float                 # monotonic, of the newest request
     traffic: Traffic                    # of the replica, in whatever session
     cursor: Cursor | None = None        # of its pulls
+    logged: Clock = field(default_factory=dict)     # what it has said that its log holds
 
 
 class InboundSessions:
@@ -82,6 +83,7 @@ class InboundSessions:
         session = InboundSession(
             hello.replica, hello.process, self.runtime.chance.getrandbits(63) | 1,
             time.monotonic(), before.traffic if before else Traffic(self.runtime.settings.inbound))
+        session.logged = clocks.only(to_clock(hello.clock), self._tail.head)
         self.by_replica[hello.replica] = session
         self._bound_sessions(session)
         self._registry.is_there(hello.replica, hello.process)
@@ -143,6 +145,13 @@ class InboundSessions:
             done(refusal)
 
         self._tail.take(batch, taken)
+
+    def logged(self) -> dict[str, Clock]:
+        """As registry.logged, of replicas that came by themselves and are no longer silent than
+        Settings.silence. From any thread."""
+        oldest = time.monotonic() - self.runtime.settings.silence
+        return {s.replica: s.logged for s in list(self.by_replica.values())
+                if s.last_request >= oldest}
 
     def _record(self, session: InboundSession, clock: Clock) -> None:
         self._registry.record(session.replica, session.process, clock)
@@ -206,6 +215,7 @@ class InboundSessions:
         clock, part = to_clock(request.clock), None
         batch, more = b"", False
         if not request.limit:
+            session.logged = clocks.only(clock, self._tail.head)
             self._record(session, clock)
             self._registry.wake()
         elif lent := self._still_lent(session, request.part):
@@ -217,17 +227,17 @@ class InboundSessions:
                 clock = clocks.leaving_out(clock, self._tail.head, set(request.actors))
             # taken: a second pull meanwhile gets its own
             cursor, session.cursor = session.cursor, None
-            if cursor is None or not clocks.observed(clock, cursor.clock):
-                try:
+            try:
+                if cursor is None or not clocks.observed(clock, cursor.clock):
                     cursor = self._tail.log.cursor(clock)
-                except NeedsFullSync as e:
-                    raise Refusal(proto.NEEDS_FULL_SYNC,
-                                  f"{replica} needs a full sync: the log of "
-                                  f"{self._identity.replica} no longer holds ops that it lacks "
-                                  f"({e})") from e
-            clocks.join(cursor.clock, clock)
-            chunk = await self._tail.read(cursor, min(request.limit,
-                                                      self.runtime.settings.chunk_size))
+                clocks.join(cursor.clock, clock)
+                chunk = await self._tail.read(cursor, min(request.limit,
+                                                          self.runtime.settings.chunk_size))
+            except NeedsFullSync as e:
+                raise Refusal(proto.NEEDS_FULL_SYNC,
+                              f"{replica} needs a full sync: the log of "
+                              f"{self._identity.replica} no longer holds ops that it lacks "
+                              f"({e})") from e
             more = self._tail.log.pending(cursor)
             batch = self._tail.declarations_beyond(known) if chunk else b""
             if chunk.large:

@@ -1,7 +1,8 @@
 """Which parts of the segment files are the log? (format.py explains the chain.)
 
 From the newest segment backwards, each header's `follows` says where the log goes on in an earlier
-file. The result is a list of links in reading order; what is in no link is void.
+file. The result is a list of links in reading order; what is in no link is void. Where the oldest
+segments were removed (format.py), the chain ends at the oldest that is left.
 
 A link keeps only what the chain needs of a header. Clocks and actors grow with the replica's past,
 and all headers together with its square: whoever wants one reads it then (`Link.header`) and lets
@@ -69,8 +70,9 @@ def index_of(links: Sequence[Link], number: int) -> int:
 
 
 def read_chain(folder: Path, newest: int, replica_id: str | None,
-               known: Sequence[Link] = ()) -> list[Link]:
-    """The links from the first segment to `newest`. ChainError where it is broken.
+               known: Sequence[Link] = (), first: int = 1) -> list[Link]:
+    """The links up to `newest`, from the first segment on, or from number `first`, where those
+    before were removed. ChainError where it is broken.
 
     known: the links as they were once. Only what has come since is read: a header never changes
     once it is written.
@@ -94,7 +96,7 @@ def read_chain(folder: Path, newest: int, replica_id: str | None,
         links.append(Link(folder, number, header.size, None if header.repaired else end,
                           header.follows,
                           header.repaired))
-        if header.follows is None:
+        if header.follows is None or header.follows[0] < first:
             return links[::-1]
         number, end = header.follows
         if number >= links[-1].number:

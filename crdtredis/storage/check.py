@@ -12,6 +12,10 @@ recovery then accepts that ops are missing. Ops that depend on missing ones are 
 peer has sent those, so after a repair start the replica with its peers, and look at /health: what
 no peer has is lost, and so is what builds on it.
 
+A log whose beginning was removed needs a checkpoint. Repair sets aside those that no start could
+begin with. Where none is left, the rest of the log becomes a log of its own: its ops wait for what
+stood before, which only peers can give.
+
 An op that is sound as bytes but that this version cannot apply (a fault in the version that made
 it) stops the start, too, and no peer would take it. Repair names it and puts an op without effect
 in its place; the original record stays in the *.damaged file.
@@ -32,15 +36,16 @@ from crdtredis._core import Replica, record, record_find
 from crdtredis.clocks import Actor
 from crdtredis.errors import EXIT_DATA, StartError
 from crdtredis.storage.batch import Op, ops_of, run
-from crdtredis.storage.chain import header_of
+from crdtredis.storage.chain import ChainError, header_of, read_chain
 from crdtredis.storage.checkpoint import (checkpoint_numbers, checkpoint_path, open_checkpoint,
-                                          verify)
+                                          take_state, verify)
 from crdtredis.storage.format import (CutShort, Foreign, FormatError, Header, encode_header,
                                       opened, read_at, read_batches, segment_numbers,
                                       segment_path, sync_directory)
 from crdtredis.storage.identity import read_identity
 from crdtredis.storage.lock import DirectoryLock
-from crdtredis.storage.recovery import Gap, described, free_name, holds_records, recover
+from crdtredis.storage.recovery import (Gap, Headless, described, free_name, holds_records,
+                                        oldest_needed, recover)
 from crdtredis.storage.segments import write_all
 
 
@@ -108,31 +113,72 @@ def main(folder: str, repair: bool) -> int:
         for f in damaged:
             kept, lost = mend(f, findings, identity.replica_id, sorted(actors))
             print(f"{f.path.name}: kept {kept} records, left out {lost} bytes")
-        while repair and mend_ops(where, identity.replica_id, identity.epoch, sorted(actors)):
-            pass                        # what stood behind the first gap was not looked at yet
-        check_checkpoints(where, identity.replica_id, repair)
-        code = rehearse(where, identity.replica_id, identity.epoch)
-        if code and not repair:
+        check_checkpoints(where, identity.replica_id, identity.epoch, repair)
+        while True:
+            if repair:
+                begin_anew(where, identity.replica_id, sorted(actors))
+            while repair and mend_ops(where, identity.replica_id, identity.epoch, sorted(actors)):
+                pass                    # what stood behind the first gap was not looked at yet
+            error = rehearse(where, identity.replica_id, identity.epoch)
+            useless = useless_checkpoint(where, error)
+            if not repair or useless is None:
+                break
+            set_aside(useless)          # and once more, with an older one or the log alone
+        if error and not repair:
             print("a start would be refused. --repair keeps what can be applied")
-        return code
+        return EXIT_DATA if error else 0
 
 
-def check_checkpoints(folder: Path, replica_id: str, repair: bool) -> None:
-    """A line for each. A damaged one is no reason to refuse a start, for the log holds all that it
-    holds; repair sets it aside."""
+def useless_checkpoint(folder: Path, error: StartError | None) -> Path | None:
+    """One with which this start cannot be made, although it is sound."""
+    if isinstance(error, Headless):
+        return next((checkpoint_path(folder, n) for n in checkpoint_numbers(folder)), None)
+    path = getattr(error, "path", None)
+    return path if path is not None and path.suffix == ".ckpt" else None
+
+
+def check_checkpoints(folder: Path, replica_id: str, epoch: int, repair: bool) -> None:
+    """A line for each. A damaged one is no reason to refuse a start while there is another or the
+    log is whole; repair sets it aside."""
     for number in checkpoint_numbers(folder):
         path = checkpoint_path(folder, number)
         try:
             found = open_checkpoint(folder, number, replica_id)
             for _ in verify(found):
                 pass
+            for _ in take_state(found, replica_for(replica_id, epoch)):
+                pass
             print(f"{path.name}: sound, {found.size} bytes, segment {found.position[0]} from "
                   f"offset {found.position[1]} on follows")
         except (FormatError, OSError) as e:
-            print(f"{path.name}: DAMAGED: {e}: the next start reads the log instead")
+            print(f"{path.name}: DAMAGED: {e}: a start begins with an older one or the whole log, "
+                  "if there is such")
             if repair:
-                path.rename(path.with_suffix(".damaged"))
-                sync_directory(folder)
+                set_aside(path)
+
+
+def set_aside(path: Path) -> None:
+    path.rename(path.with_suffix(".damaged"))
+    sync_directory(path.parent)
+    print(f"{path.name}: set aside")
+
+
+def begin_anew(folder: Path, replica_id: str, actors: list[Actor]) -> None:
+    """Where the beginning of the log was removed and no checkpoint is left that goes on behind it:
+    a log that begins with the oldest segment there is, and whose ops wait for others."""
+    numbers = segment_numbers(folder)
+    if not numbers or oldest_needed(folder, replica_id, numbers) == numbers[0]:
+        return
+    try:
+        links = read_chain(folder, numbers[-1], replica_id, first=numbers[0])
+    except ChainError:
+        return                          # rehearse() says it
+    if links[0].follows is not None:
+        header = dataclasses.replace(links[0].header(), actors=tuple(actors), clock={},
+                                     follows=None, repaired=True)
+        replace_segment(links[0].path, header, rewritten(links[0].path, links[0].begin, {}))
+        print(f"{links[0].path.name}: the log begins here now; what builds on what stood before "
+              "waits for it")
 
 
 def replica_for(replica_id: str, epoch: int) -> Replica:
@@ -194,14 +240,16 @@ def rewritten(path: Path, begin: int,
         pass                            # the torn end of the log
 
 
-def rehearse(folder: Path, replica_id: str, epoch: int) -> int:
-    """Recover into a replica that is thrown away, without a change."""
+def rehearse(folder: Path, replica_id: str, epoch: int) -> StartError | None:
+    """Recover into a replica that is thrown away, without a change. Why it failed."""
     replica = replica_for(replica_id, epoch)
     try:
         r = recover(folder, replica_id, replica, change=False)
     except StartError as e:
         print(e)
-        return EXIT_DATA
+        return e
+    if r.checkpoint:
+        print(f"{r.checkpoint.name}: the next start begins with it")
     for truncation in r.truncations:
         what = ("sets it aside" if truncation.kept else
                 f"cuts {truncation.lost} bytes off at offset {truncation.offset}")
@@ -210,15 +258,17 @@ def rehearse(folder: Path, replica_id: str, epoch: int) -> int:
           (f"; {r.waiting} ops wait for others that were lost and that peers may have" if r.waiting
            else "") +
           (f"; {r.left_out} records are of unknown actors" if r.left_out else ""))
-    return 0
+    return None
 
 
 def examine(folder: Path, replica_id: str) -> list[Finding]:
-    """One finding per segment, ascending, missing numbers included."""
+    """One finding per segment, ascending, missing numbers included, but for those that may have
+    been removed because checkpoints made them superfluous."""
     present = segment_numbers(folder)
     if not present:
         return []
-    found = {n: Finding(n, segment_path(folder, n)) for n in range(1, present[-1] + 1)}
+    first = present[0] if may_be_shortened(folder, present[0]) else 1
+    found = {n: Finding(n, segment_path(folder, n)) for n in range(first, present[-1] + 1)}
     for n, f in found.items():
         if n not in present:
             f.missing = True
@@ -242,6 +292,15 @@ def examine(folder: Path, replica_id: str) -> list[Finding]:
     return list(found.values())
 
 
+def may_be_shortened(folder: Path, first: int) -> bool:
+    """Has there ever been a checkpoint, or has a repair made this the first segment?"""
+    try:
+        return (any(folder.glob("checkpoint-*"))
+                or header_of(segment_path(folder, first), first, None).follows is None)
+    except FormatError:
+        return False
+
+
 def forgive(findings: list[Finding], folder: Path, replica_id: str, epoch: int) -> None:
     """Faults that a loss of power explains are none: recovery is the judge."""
     try:
@@ -263,7 +322,7 @@ def in_log(found: dict[int, Finding]) -> list[tuple[Finding, int | None]]:
     numbers = [n for n, f in found.items() if f.torn != 0]
     out: list[tuple[Finding, int | None]] = []
     number, end = (numbers[-1] if numbers else 0), None
-    while number >= 1:
+    while number in found:
         f = found[number]
         repaired = f.header is not None and f.header.repaired
         out.append((f, None if repaired else end))
@@ -334,7 +393,8 @@ def mend(f: Finding, findings: list[Finding], replica_id: str,
     after = next((x for x in findings if x.number > f.number and not x.void), None)
     # Of a lost header's clocks this is left: nothing that stands before this segment is beyond what
     # stands before the next.
-    follows = (before.number, before.used or before.size) if before else None
+    follows = ((before.number, before.used or before.size) if before
+               else (f.number - 1, 0) if f.number > 1 else None)    # that one was removed
     lost = Header(replica_id, f.number, 0, (), {}, follows,
                   ceiling=after.header.ceiling if after and after.header else None)
     header = dataclasses.replace(f.header or lost, actors=tuple(actors), repaired=True)

@@ -13,12 +13,15 @@ Who does what:
 
 Order on disk: the file, under a temporary name; the log, up to where the walk ended, for the state
 holds ops up to there, and only the log can take back again what a part of them says; then the name;
-then older checkpoints go. A crash anywhere leaves the former checkpoint or this one.
+then checkpoints before the last one go, and what of the log they alone needed (retention.py). A
+crash anywhere leaves the former checkpoint or this one. The last one stays, and the log from its
+position on: should this one turn out to be damaged, a start begins with that.
 
 What goes wrong is told, by `status` and in the log of messages, and harms nothing: the file is
 removed, and the log is as it was. That is so for a full disk, too: a checkpoint leaves KEEP_FREE
-bytes of it alone, which are the log's. None is begun, and none completed, when the log has failed
-since, or while the log holds ops that could not be applied: they are in no state.
+bytes of it alone, which are the log's; before it gives up, what the log keeps for peers goes. None
+is begun, and none completed, when the log has failed since, or while the log holds ops that could
+not be applied: they are in no state.
 """
 from __future__ import annotations
 
@@ -39,6 +42,7 @@ from crdtredis._core import Replica, StateReader, StateWriter, record, write_bac
 from crdtredis.errors import DamagedState
 from crdtredis.storage.format import (FormatError, LogPosition, as_position, opened,
                                       read_batches, sync_directory)
+from crdtredis.storage.retention import Retention
 from crdtredis.storage.segments import SegmentLog, write_all
 
 MAGIC = b"CRDTCHK1"
@@ -48,6 +52,8 @@ QUEUE = 8 << 20                         # bytes that wait to be written
 EARLY = 4 << 20                         # bytes after which the kernel is asked to write them
 KEEP_FREE = 64 << 20                    # bytes of the disk that are left to the log
 HEADER_MOST = 1 << 20
+SYNCS = 100                             # of the log, until it is on disk up to the walk's end
+KEPT = 2                                # checkpoints
 PATIENCE = 60.0                         # s after a failure
 END = b"\x1a"                           # with what the message State begins that holds an End
 
@@ -139,6 +145,7 @@ def take_state(c: Checkpoint, replica: Replica) -> Iterator[tuple[int, StateRead
 @dataclass(frozen=True)
 class CheckpointStatus:
     in_progress: bool
+    scheduled: bool                     # is another to follow it?
     made: int                           # since the start
     failed: int
     error: str | None                   # of the last one; None: it was made, or there was none
@@ -150,15 +157,21 @@ class CheckpointStatus:
 
 
 class Checkpoints:
-    """Methods are for the engine thread. call_soon, add_work: the loop's."""
+    """Methods are for the engine thread. found: with which the start began. call_soon, add_work:
+    the loop's."""
 
-    def __init__(self, folder: Path, replica: Replica, segments: SegmentLog,
+    def __init__(self, folder: Path, replica: Replica, segments: SegmentLog, retention: Retention,
+                 found: Checkpoint | None,
                  call_soon: Callable[[Callable[[], None]], None],
                  add_work: Callable[[Callable[[], bool]], None]) -> None:
         self._folder, self._replica, self._log = folder, replica, segments
+        self.retention = retention
         self._call_soon, self._add_work = call_soon, add_work
         self._job: Job | None = None
         self._waiters: list[Callable[[str | None], None]] = []
+        self._scheduled: list[Callable[[str | None], None]] | None = None   # those of the next one
+        # Those that a start may begin with, as far as is known: number and position, ascending.
+        self._kept: list[tuple[int, LogPosition]] = []
         self._made = self._failed = self._size = self._last_time = 0
         self._last_seconds = -1.0
         self._error: str | None = None
@@ -166,8 +179,11 @@ class Checkpoints:
         self._not_before = 0.0                  # after a failure: none by itself before then
         for leftover in folder.glob("checkpoint-*.tmp"):
             leftover.unlink()
-        found, _ = find_checkpoint(folder, replica.id)
         if found is not None:
+            self._kept.append((found.number, found.position))
+            before = oldest_position(folder, found)
+            if before < found.position:
+                retention.expect(before[0])
             self.position, self._size = found.position, found.size
             self._last_time = int(found.path.stat().st_mtime)
 
@@ -176,17 +192,20 @@ class Checkpoints:
         return self._job is not None
 
     def begin(self, done: Callable[[str | None], None] | None = None) -> None:
-        """Begin one, unless one is under way. done(why it failed, or None) is called in the end."""
-        if done is not None:
-            self._waiters.append(done)
-        if self._job is None:
-            self._job = Job(self)
-            self._add_work(self._job.walk)
+        """Begin one; where one is under way, after that. done(why it failed, or None) is called in
+        the end."""
+        dones = [] if done is None else [done]
+        if self._job is not None:
+            self._scheduled = (self._scheduled or []) + dones
+            return
+        self._waiters += dones
+        self._job = Job(self)
+        self._add_work(self._job.walk)
 
     def status(self) -> CheckpointStatus:
         job = self._job
-        return CheckpointStatus(job is not None, self._made, self._failed, self._error,
-                                self._last_time, self._last_seconds,
+        return CheckpointStatus(job is not None, self._scheduled is not None, self._made,
+                                self._failed, self._error, self._last_time, self._last_seconds,
                                 time.monotonic() - job.begun if job else -1.0, self._size,
                                 job.written if job else 0)
 
@@ -201,9 +220,22 @@ class Checkpoints:
                      or closed > 1 and self._log.bytes_since(self.position) > 2 * self._size))
 
     def stop(self) -> None:
-        """Give up the one under way."""
+        """Give up the one under way, and those to come."""
+        scheduled, self._scheduled = self._scheduled or [], None
+        self._waiters += scheduled
         if self._job is not None:
             self._job.give_up("the server stops")
+
+    def remove_superseded(self, job: Job) -> None:
+        """In the thread of the job, whose checkpoint is on disk. OSError."""
+        self._kept = [*self._kept, (job.number, job.position)][-KEPT:]
+        kept = {number for number, _ in self._kept}
+        for number in checkpoint_numbers(self._folder):
+            if number not in kept:
+                checkpoint_path(self._folder, number).unlink()
+        sync_directory(self._folder)
+        if len(kept) == KEPT:
+            self.retention.remove(self._kept[0][1][0])
 
     def _ended(self, job: Job) -> None:
         self._job = None
@@ -222,6 +254,10 @@ class Checkpoints:
         waiters, self._waiters = self._waiters, []
         for done in waiters:
             done(job.error)
+        if self._scheduled is not None:
+            waiters, self._scheduled = self._scheduled, None
+            self.begin()
+            self._waiters += waiters
 
 
 class Job:
@@ -351,9 +387,9 @@ class Job:
             os.fdatasync(fd)
 
     def _put(self, fd: int, data: bytes) -> None:
-        space = os.fstatvfs(fd)
-        if space.f_bavail * space.f_frsize < KEEP_FREE + len(data):
-            raise OSError(errno.ENOSPC, "the disk is nearly full")
+        while room(fd) < KEEP_FREE + len(data):
+            if not self._owner.retention.make_room():
+                raise OSError(errno.ENOSPC, "the disk is nearly full")
         write_all(fd, data)
         self.written += len(data)
 
@@ -366,23 +402,34 @@ class Job:
 
     def _publish(self, draft: Path, path: Path) -> None:
         """The state holds ops up to the walk's end, so the log must, on disk, before it counts."""
-        self._log.sync(all_policies=True)
-        if self._log.status().failures != self._failures or not self._log.durable_to(self._end):
+        for _ in range(SYNCS):
+            self._log.sync(all_policies=True)
+            failed = self._log.status().failures != self._failures
+            if failed or self._log.durable_to(self._end):
+                break                   # else: a segment was begun meanwhile, with what is wanted
+        if failed or not self._log.durable_to(self._end):
             raise OSError(errno.EIO, "the log could not be forced to disk")
         os.rename(draft, path)
         sync_directory(self._folder)
-        for number in checkpoint_numbers(self._folder):
-            if number < self.number:
-                checkpoint_path(self._folder, number).unlink()
-
-
-def find_checkpoint(folder: Path, replica_id: str) -> tuple[Checkpoint | None, list[str]]:
-    """The newest whose header can be read and is sound, and what is wrong with those that are
-    newer."""
-    wrong = []
-    for number in reversed(checkpoint_numbers(folder)):
         try:
-            return open_checkpoint(folder, number, replica_id), wrong
-        except (FormatError, OSError) as e:
-            wrong.append(f"{checkpoint_path(folder, number).name}: {e}")
-    return None, wrong
+            self._owner.remove_superseded(self)
+        except OSError as e:
+            log.error("%s: superseded checkpoints cannot be removed: %s", self._folder, e.strerror)
+
+
+def oldest_position(folder: Path, found: Checkpoint) -> LogPosition:
+    """Of this checkpoint and older ones, as far as their headers can be read."""
+    position = found.position
+    for number in checkpoint_numbers(folder):
+        try:
+            if number < found.number:
+                position = min(position, open_checkpoint(folder, number, None).position)
+        except (FormatError, OSError):
+            pass
+    return position
+
+
+def room(fd: int) -> int:
+    """Free bytes of this file's disk."""
+    space = os.fstatvfs(fd)
+    return space.f_bavail * space.f_frsize

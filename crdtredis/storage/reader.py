@@ -9,7 +9,8 @@ A reader is a position, a segment's number and an offset in it, and nothing else
 and no bytes are kept for one that pauses, so it may come back after days and goes on where it was.
 
 Reading beside the writer is safe because the reader never goes beyond the position that the writer
-published after its write, and closed segments do not change. When a failed file gave way to another
+published after its write, and closed segments do not change. The oldest may be removed at any time
+(retention.py): `Removed` then says that the place is gone. When a failed file gave way to another
 (format.py, the chain) while it was being read, the reader goes on in the new one: what had been
 void and is read twice is known by its dots.
 """
@@ -18,42 +19,71 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from crdtredis.clocks import Clock, observed
 from crdtredis.storage.batch import declaration
-from crdtredis.storage.chain import Link, index_of, read_chain
+from crdtredis.storage.chain import ChainError, Link, index_of, read_chain
 from crdtredis.storage.format import Header, LogPosition, opened, read_batches, segment_path
+
+
+T = TypeVar("T")
+
+
+class Removed(Exception):
+    """The segment of that position was removed: its reader looks for another place."""
 
 
 class LogReader:
     """For worker threads; nothing here changes but the links that are known."""
 
     def __init__(self, folder: Path, position: Callable[[], LogPosition],
-                 batch_bytes: int = 1 << 18) -> None:
+                 batch_bytes: int = 1 << 18, first: Callable[[], int] = lambda: 1) -> None:
         """position: SegmentWriter.position, where the log ends now. batch_bytes: of one read,
-        unless a record is larger."""
+        unless a record is larger. first: SegmentLog.first, which ascends before a file goes."""
         self._folder = folder
         self._position = position
+        self._first = first
         self._batch = batch_bytes
         self._links: list[Link] = []    # as last read; replaced, never changed
 
     def links(self) -> list[Link]:
         """The chain up to the open segment. Cost: linear in the segments that were begun since the
         last call."""
-        links, newest = self._links, self._position()[0]
+        links, newest, first = self._links, self._position()[0], self._first()
+        if links and links[0].number < first:
+            links = links[index_of(links, first):]
         if not links or links[-1].number != newest:
             # A segment's position in the chain is settled when the next one begins.
-            self._links = links = read_chain(self._folder, newest, None, links)
+            links = read_chain(self._folder, newest, None, links, first)
+        self._links = links
         return links
 
+    def _steadily(self, look: Callable[[], T]) -> T:
+        """Again, where a file went while it looked."""
+        while True:
+            first = self._first()
+            try:
+                return look()
+            except (ChainError, FileNotFoundError):
+                if self._first() == first:
+                    raise
+
     def floor(self) -> Clock:
-        """The clock at the beginning of the oldest segment: ops up to there are not in the log."""
-        header = self.links()[0].header()
-        return header.ceiling or header.clock
+        """The clock at the beginning of the oldest segment: ops up to there are not in the log.
+        Where a repair left that unknown, that of a later one."""
+        return self._steadily(self._floor)
+
+    def _floor(self) -> Clock:
+        for link in self.links():
+            header = link.header()
+            if header.ceiling is not None or link.follows is None:
+                break
+        return header.clock if header.ceiling is None else header.ceiling
 
     def find(self, clock: Clock) -> LogPosition:
-        """A position before which `clock` covers every op."""
-        return self._start(clock)[1]
+        """A position before which `clock` covers every op that the log holds."""
+        return self._steadily(lambda: self._start(clock))[1]
 
     def _start(self, clock: Clock) -> tuple[Header, LogPosition]:
         """The last segment where a reader with this clock may begin: format.py says where that
@@ -71,8 +101,19 @@ class LogReader:
 
     def read(self, position: LogPosition) -> tuple[bytes, LogPosition]:
         """The records from a position on, as a Batch of about `batch_bytes` but of one record at
-        least, and the position behind them; b"" at the end of the log as it is now. Raises
+        least, and the position behind them; b"" at the end of the log as it is now. Raises Removed,
         FormatError on a damaged record, OSError."""
+        try:
+            found = self._read(position)
+        except (ChainError, FileNotFoundError):
+            if position[0] >= self._first():
+                raise
+            raise Removed from None
+        if position[0] < self._first():         # its place among the links may have been lost
+            raise Removed
+        return found
+
+    def _read(self, position: LogPosition) -> tuple[bytes, LogPosition]:
         number, at = position
         while True:
             newest, end = self._position()
@@ -98,7 +139,7 @@ class LogReader:
     def since(self, clock: Clock) -> Iterator[bytes]:
         """Batches, from `find` up to the end of the log as it is when it is reached. The first
         declares the actors of the ops before."""
-        header, position = self._start(clock)
+        header, position = self._steadily(lambda: self._start(clock))
         if header.actors:
             yield declaration(header.actors)
         while True:

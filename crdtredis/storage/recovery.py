@@ -47,7 +47,8 @@ from crdtredis.clocks import Clock, lacking, observed
 from crdtredis.errors import EXIT_DATA, DamagedBatch, StartError, UndeclaredActor, CausalBufferFull
 from crdtredis.storage.batch import Op, ops_of
 from crdtredis.storage.chain import ChainError, Link, header_of, read_chain
-from crdtredis.storage.checkpoint import Checkpoint, find_checkpoint, take_state, verify
+from crdtredis.storage.checkpoint import (Checkpoint, checkpoint_numbers, checkpoint_path,
+                                          open_checkpoint, take_state, verify)
 from crdtredis.storage.format import (CutShort, FormatError, LogPosition, holds_mark, marks, opened,
                                       read_at, read_batches, read_header,
                                       segment_numbers, segment_path, sync_directory)
@@ -66,6 +67,15 @@ class RecoveryError(StartError):
 
 class Gap(RecoveryError):
     """Every byte is sound, and ops are missing."""
+
+
+class Headless(RecoveryError):
+    """The beginning of the log was removed, and no checkpoint stands in for it."""
+
+    def __init__(self, path: Path, number: int, why: str = "") -> None:
+        super().__init__(path, 0, f"the log begins with this segment, number {number}, and no "
+                         "checkpoint that could be used holds what stood before"
+                         + (f" ({why})" if why else ""))
 
 
 class Receiver(Protocol):
@@ -108,8 +118,12 @@ class Recovered:
     left_out: int = 0
     # up to where ops stand in it that are not applied
     unapplied: Clock = field(default_factory=dict)
-    checkpoint: Path | None = None      # with which it began
-    ignored: str = ""                   # why not with the newest
+    begun_with: Checkpoint | None = None
+    ignored: str = ""                   # why not with a newer checkpoint
+
+    @property
+    def checkpoint(self) -> Path | None:
+        return self.begun_with.path if self.begun_with else None
 
 
 def recover(folder: Path, replica_id: str, replica: Receiver,
@@ -143,18 +157,22 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
     links, truncations = find_links(folder, replica_id)
     total = sum(link.path.stat().st_size if link.end is None else link.end for link in links)
     checkpoint, ignored = None, ""
-    if replace is None:
+    # A repair looks at all that the log still holds.
+    if replace is None or not is_whole(links):
         checkpoint, ignored = yield from usable_checkpoint(folder, replica_id, links, total)
+    if checkpoint is None and not is_whole(links):
+        raise Headless(links[0].path, links[0].number, ignored)
+    needed = [x for x in links if checkpoint is None or x.number >= checkpoint.position[0]]
     state: StateReader | None = None
     done = records = left_out = 0
     position: LogPosition | None = None
     unsynced: LogPosition | None = None
-    repaired = any(link.repaired for link in links)
+    repaired = any(link.repaired for link in needed)
     logged: dict[int, int] = {}         # up to where a repaired log has ops, applied or not
     torn = False
     replica.recovering = True
     try:
-        declare(replica, links if repaired else links[:1])
+        declare(replica, needed if repaired else needed[:1])
         if checkpoint is not None:
             try:
                 for at, state in take_state(checkpoint, replica):
@@ -170,7 +188,8 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
             unsynced = header.unsynced
             with opened(link.path, os.O_RDWR if change else os.O_RDONLY) as fd:
                 at, end = link.begin, os.fstat(fd).st_size if link.end is None else link.end
-                if checkpoint is not None and link.number == checkpoint.position[0]:
+                if (checkpoint is not None and link.number == checkpoint.position[0]
+                        and not link.repaired):         # what was written anew is read whole
                     at = max(at, checkpoint.position[1])
                 try:
                     most = 1 if repaired else 1 << 20
@@ -208,7 +227,7 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
         # It was on disk when the checkpoint got its name: no torn end, whatever the segment says.
         raise RecoveryError(checkpoint.path, checkpoint.size,
                             "the log ends before operations that this checkpoint holds; without "
-                            "the checkpoint, a start brings back what the log holds")
+                            "it, a start brings back what the log and older checkpoints hold")
     for link in links if not repaired else []:
         if not observed(clock, link.header().clock):
             raise RecoveryError(link.path, 0, "this segment begins after ops that the segments "
@@ -223,7 +242,12 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
                      time.monotonic() - begun,
                      unsynced,
                      waiting, left_out, lacking(replica.clock_ids(), logged),
-                     checkpoint.path if checkpoint else None, ignored)
+                     checkpoint, ignored)
+
+
+def is_whole(links: list[Link]) -> bool:
+    """Does the log need no checkpoint?"""
+    return not links or links[0].follows is None
 
 
 def holds(links: list[Link], position: LogPosition) -> bool:
@@ -231,31 +255,41 @@ def holds(links: list[Link], position: LogPosition) -> bool:
     link = next((link for link in links if link.number == position[0]), None)
     if link is None:
         return False
+    if link.repaired:
+        return True                     # its records have moved: what they hold, the end tells
     return link.begin <= position[1] <= (link.path.stat().st_size if link.end is None else link.end)
 
 
 def usable_checkpoint(folder: Path, replica_id: str, links: list[Link], total: int
                       ) -> Generator[tuple[int, int], None, tuple[Checkpoint | None, str]]:
-    """The checkpoint that a start may begin with, and why it is not the newest. It is read once
-    before anything of it is believed, for a replica that has taken in a part cannot begin anew. All
-    of the log is there still, so what is wrong with a checkpoint costs time and nothing else."""
-    found, wrong = find_checkpoint(folder, replica_id)
-    if found is not None and any(link.repaired for link in links):
-        return None, "the log was repaired"
-    if found is not None:
-        steps = verify(found)
+    """The newest checkpoint that a start may begin with, and what is wrong with newer ones. It is
+    read once before anything of it is believed, for a replica that has taken in a part cannot begin
+    anew. The log goes back to the one before the newest at least, so what is wrong with one costs
+    time and nothing else.
+
+    Where the log is whole and a repair has left ops out that the checkpoint may hold in part, the
+    log alone counts."""
+    wrong = []
+    for number in reversed(checkpoint_numbers(folder)):
+        name = checkpoint_path(folder, number).name
         try:
+            found = open_checkpoint(folder, number, replica_id)
+            if is_whole(links) and any(x.repaired for x in links if x.number >= found.position[0]):
+                wrong.append("the log was repaired")
+                break
+            steps = verify(found)
             while True:
                 next(steps)
                 yield 0, found.size + total
         except (FormatError, OSError) as e:
-            return None, f"{found.path.name}: {e}"
+            wrong.append(f"{name}: {e}")
         except StopIteration as e:
-            for position in (found.position, e.value):
-                if not holds(links, position):
-                    return None, (f"{found.path.name}: the log does not reach offset {position[1]} "
-                                  f"of segment {position[0]}")
-    return found, "; ".join(wrong)
+            beyond = next((p for p in (found.position, e.value) if not holds(links, p)), None)
+            if beyond is None:
+                return found, "; ".join(wrong)
+            wrong.append(f"{name}: the log does not reach offset {beyond[1]} of segment "
+                         f"{beyond[0]}")
+    return None, "; ".join(wrong)
 
 
 def declare(replica: Receiver, links: list[Link]) -> None:
@@ -275,6 +309,7 @@ def find_links(folder: Path, replica_id: str | None) -> tuple[list[Link], list[T
     """The log's links, and the newest files where they are behind its torn end. RecoveryError where
     the chain is broken."""
     numbers = segment_numbers(folder)
+    first, begins = oldest_needed(folder, replica_id, numbers), numbers[0] if numbers else 1
     truncations: list[Truncation] = []
     while numbers:
         newest, path = numbers[-1], segment_path(folder, numbers[-1])
@@ -290,21 +325,39 @@ def find_links(folder: Path, replica_id: str | None) -> tuple[list[Link], list[T
         except FormatError as e:
             raise RecoveryError(path, e.offset, e.reason) from None
         try:
-            return whole_chain(folder, numbers, replica_id), truncations
+            return whole_chain(folder, numbers, replica_id, first), truncations
         except ChainError as e:
+            if e.number < begins and checkpoint_numbers(folder):
+                raise Headless(segment_path(folder, begins), begins) from None
             later = [n for n in numbers if n > e.number]
             empty = not e.path.exists() or not holds_records(e.path)
             if not (e.torn and empty and may_be_torn(folder, later, (e.number, 0))):
                 raise RecoveryError(e.path, e.offset, e.reason) from None
             truncations += behind(folder, newest, e.number)
             numbers = numbers[:-len(later)]
+    if number := max(checkpoint_numbers(folder), default=0):
+        raise RecoveryError(checkpoint_path(folder, number), 0,
+                            "no segment of the log is there that goes on behind this checkpoint")
     return [], truncations
 
 
-def whole_chain(folder: Path, numbers: list[int], replica_id: str | None) -> list[Link]:
+def oldest_needed(folder: Path, replica_id: str | None, numbers: list[int]) -> int:
+    """From which number on no segment may be missing: from the oldest that is there, where a
+    checkpoint goes on behind it; else from the first."""
+    for number in checkpoint_numbers(folder) if numbers and numbers[0] > 1 else []:
+        try:
+            if open_checkpoint(folder, number, replica_id).position[0] >= numbers[0]:
+                return numbers[0]
+        except (FormatError, OSError):
+            pass                        # usable_checkpoint says what is wrong with it
+    return 1
+
+
+def whole_chain(folder: Path, numbers: list[int], replica_id: str | None,
+                first: int = 1) -> list[Link]:
     """read_chain of a directory that has these segments. A gap in them breaks it, too, even where
     only void ones are missing."""
-    links = read_chain(folder, numbers[-1], replica_id)
+    links = read_chain(folder, numbers[-1], replica_id, first=first)
     for expected, number in enumerate(numbers, numbers[0]):
         if number != expected:
             raise ChainError(segment_path(folder, expected), expected, 0,

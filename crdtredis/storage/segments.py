@@ -159,7 +159,8 @@ class SegmentLog:
             self.writer.attach(fd, 1, size, size, self._limit(size), POLICIES[policy])
         else:
             self._resume(position, unsynced)
-        self._first = segment_numbers(folder)[0]    # older ones are removed, or about to be
+        self._first = self._removed = segment_numbers(folder)[0]    # those before `_first` are
+                                        # removed; where that failed, those before `_removed`
         self._pins: set[Pin] = set()
         self._pins_lock = threading.Lock()              # also for `_first`; held for moments
         if claim is not None:
@@ -278,23 +279,33 @@ class SegmentLog:
             self._pins.add(found)
             return found
 
+    @property
+    def pins(self) -> int:
+        return len(self._pins)
+
     def _unpin(self, pin: Pin) -> None:
         with self._pins_lock:
             self._pins.discard(pin)
 
     def remove_first(self) -> bool:
         """Remove the oldest segment, durably; the caller knows that nobody needs it. False: a pin
-        does, or there is no other. OSError; it may still be there then, and is no part of the log
-        any more. Waits for the disk."""
+        does, or there is no other. OSError where that fails: it is no part of the log any more, and
+        the next call goes on with it, so that none goes before an older one. Waits for the disk.
+        One thread at a time."""
+        self._remove_files()
         with self._pins_lock:
-            number = self._first
-            if (number >= self.writer.position()[0]
-                    or any(pin.position[0] <= number for pin in self._pins)):
+            if (self._first >= self.writer.position()[0]
+                    or any(pin.position[0] <= self._first for pin in self._pins)):
                 return False
-            self._first = number + 1
-        segment_path(self._folder, number).unlink(missing_ok=True)
-        sync_directory(self._folder)
+            self._first += 1
+        self._remove_files()
         return True
+
+    def _remove_files(self) -> None:
+        while self._removed < self._first:
+            segment_path(self._folder, self._removed).unlink(missing_ok=True)
+            sync_directory(self._folder)
+            self._removed += 1
 
     def bytes_since(self, position: LogPosition) -> int:
         """Bytes of the log behind this position; of closed segments as many as they may hold."""
@@ -604,7 +615,7 @@ class SegmentLog:
     def _copy_records(self, to: int, doubt: LogPosition, number: int, end: int) -> None:
         """Write again what the log holds from the position in doubt to the end of segment `number`,
         if it can be read back whole."""
-        for link in read_chain(self._folder, number, None):
+        for link in read_chain(self._folder, number, None, first=self._first):
             if link.number < doubt[0]:
                 continue
             with opened(link.path) as fd:

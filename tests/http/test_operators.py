@@ -72,7 +72,8 @@ def test_operations_that_wait_for_long_are_a_warning(monkeypatch):
                               ahead=lambda: [], clock_ids=dict)
     monkeypatch.setattr(module, "held", lambda replica: {})
     fake = SimpleNamespace(executor=SimpleNamespace(loading=False, misconf=None), log=None,
-                           checkpoints=None, replica=replica, sync=None, _unapplied={},
+                           checkpoints=None, retention=None, replica=replica, sync=None,
+                           _unapplied={},
                            _waiting=module.WAITING_LONG, config=SimpleNamespace(max_memory=0))
     assert (module.Server.health(fake)
             == ([], [f"4 received operations have waited for others for {module.WAITING_LONG} s"]))
