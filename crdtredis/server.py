@@ -376,7 +376,7 @@ class Server:
 
     def _peers_logged(self) -> dict[str, Clock]:
         service = self._sync
-        return dict.fromkeys(self.config.peer_urls, {}) if service is None else service.logged()
+        return {"a peer": {}} if service is None else service.logged()      # not known yet
 
     def _reply_loading(self) -> None:
         from crdtredis.http.serving import Loading

@@ -148,13 +148,15 @@ class Registry:
         return sum(1 for s in self._reached(actor) if s >= seq)
 
     def logged(self) -> dict[str, Clock]:
-        """{replica: the clock of its newest process's log, as far as it has told}; {url: {}} of a
-        peer that has not shaken hands since the start. From any thread."""
+        """{replica: the clock of its newest process's log, as far as it has told}; {its id or url:
+        {}} of a peer that has not shaken hands since the start. From any thread."""
         out: dict[str, Clock] = {}
         newest: dict[str, Peer] = {}
         for p in sorted(self.peers, key=lambda p: -p.handshake_at):
+            if self.members.is_removed(p.replica or p.member):
+                continue
             if not p.replica:
-                out[p.url] = {}
+                out[p.member or p.url] = {}
             elif p.is_replica and newest.setdefault(p.replica, p).process == p.process:
                 clocks.join(out.setdefault(p.replica, {}), dict(p.acked))
         return out

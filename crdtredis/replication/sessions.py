@@ -150,8 +150,9 @@ class InboundSessions:
         """As registry.logged, of replicas that came by themselves and are no longer silent than
         Settings.silence. From any thread."""
         oldest = time.monotonic() - self.runtime.settings.silence
+        removed = self._registry.members.is_removed
         return {s.replica: s.logged for s in list(self.by_replica.values())
-                if s.last_request >= oldest}
+                if s.last_request >= oldest and not removed(s.replica)}
 
     def _record(self, session: InboundSession, clock: Clock) -> None:
         self._registry.record(session.replica, session.process, clock)
