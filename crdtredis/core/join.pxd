@@ -7,9 +7,7 @@ from crdtredis.buffer cimport Buffer, Span
 
 cdef struct Joining:
     Kernel *k
-    # by slot: the giver's clock as the stream began, and as of the piece under way
-    VersionVector begin
-    VersionVector theirs
+    VersionVector begin     # by slot: the giver's clock as the stream began
     # something was here before: what no piece names goes in the end, so what one names is marked
     int removes
     int some                # only of these buckets
@@ -40,16 +38,14 @@ cdef void joining_begin(Joining *j, Kernel *k) noexcept nogil
 cdef void joining_free(Joining *j) noexcept nogil
 # As `begin` is known.
 cdef void joining_start(Joining *j) noexcept nogil
-# The cell here := what it and theirs, which is used up, come to. clock: what the giver had seen.
-# 1 where that changed anything.
-cdef int cell_join(Joining *j, Counted *counted, Cell *mine, Cell *theirs,
-                   const VersionVector *clock) noexcept nogil
+# The cell here := what it and theirs, which is used up, come to: 1 where that changed anything.
+cdef int cell_join(Joining *j, Counted *counted, Cell *mine, Cell *theirs) noexcept nogil
 # Has this replica observed a dot before the join? Then what is not here is gone.
 cdef int observed_before(const Joining *j, uint64_t dot) noexcept nogil
 # The own cell of e, a key or a member of a collection that is out of the counts, which goes where
 # nothing is left. Returns what has become of it, with the marks.
 cdef Element *element_join(Joining *j, uint32_t db, Table *t, size_t *live, Element *e,
-                           Cell *theirs, const VersionVector *clock) noexcept nogil
+                           Cell *theirs) noexcept nogil
 # An element of a list as the giver has it: packed, with its value, or a cell, which is used up.
 cdef void packed_join(Joining *j, Collection *c, Span position, Span value) noexcept nogil
 cdef void single_join(Joining *j, uint32_t db, Collection *c, Span position,

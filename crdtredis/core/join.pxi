@@ -1,13 +1,13 @@
 # Joining: how does a replica take in the state of another, when both hold what the other lacks?
 #
 # Element by element. Each is a cell (core/cell.pxi), and no effect looks from one cell at another,
-# so cells are joined one by one, by what each side had observed: `mine`, this replica's clock, and
-# `theirs`, the giver's as of the moment at which it read the piece that names the element.
+# so cells are joined one by one, by what each side had observed: this replica's clock, and the
+# giver's as the stream began.
 #
 #     a write on both sides     stays
-#     a write here alone        goes where theirs covers its dot: the giver had it, and an op that
-#                               it applied removed it. Else the giver never had it, and it stays
-#     a write there alone       comes unless mine covers its dot, for the same reason
+#     a write here alone        goes where the giver's clock covers its dot: the giver had it, and
+#                               an op that it applied removed it. Else it stays
+#     a write there alone       comes unless this replica's clock covers its dot, likewise
 #     a counter entry on both   that of the newer run; of one run the newer total and the newer
 #                               cancellation, each for itself
 #     a counter entry on one    as a write, by its newest increment. (A side that has observed it
@@ -26,13 +26,15 @@
 #
 # The giver works on while it is read. A piece may hold what its ops did since the stream began, and
 # the tail, all those ops, is applied after the join: an op over a state that holds it already
-# changes nothing in the end (core/give.pxi). The clock becomes that of the stream's beginning
-# joined with this replica's before, and moves on with the tail.
+# changes nothing in the end (core/give.pxi). What they have removed is removed by them, once more
+# or now. The clock becomes that of the stream's beginning joined with this replica's before, and
+# moves on with the tail. Pieces carry the giver's clock as they were read; it bounds what may be in
+# them, and decides nothing.
 #
 # What no piece named. A walk names every element that is there from its beginning to its end. One
-# that is here, that no piece has named and whose dot the giver's clock covered *as the stream
-# began*, was removed at the giver, before or while it walked: it goes. By a later clock it could
-# not be told from one that was added behind the walk's back:
+# that is here, that no piece has named and whose dot the giver's clock covered as the stream began,
+# was removed at the giver, before or while it walked: it goes. By a later clock it could not be
+# told from one that was added behind the walk's back:
 #
 #     A's walk has passed the bucket of k.   C: SET k 1, which A applies, and so does B.
 #     B joins: no piece names k. A's clock at the end covers it, and A has it.
@@ -64,7 +66,6 @@ cdef void joining_begin(Joining *j, Kernel *k) noexcept nogil:
 
 cdef void joining_free(Joining *j) noexcept nogil:
     mem_free(j.begin.v)
-    mem_free(j.theirs.v)
     mem_free(j.named)
     buffer_free(&j.list)
     buffer_free(&j.after)
@@ -97,8 +98,7 @@ cdef void joined(Joining *j, uint32_t db, Span key) noexcept nogil:
 
 # ---- cells ---------------------------------------------------------------------------------------
 
-cdef int writes_join(Joining *j, Cell *mine, Cell *theirs,
-                     const VersionVector *clock) noexcept nogil:
+cdef int writes_join(Joining *j, Cell *mine, Cell *theirs) noexcept nogil:
     cdef Write **at = &mine.writes
     cdef Write *w = theirs.writes
     cdef uint16_t slot
@@ -112,7 +112,7 @@ cdef int writes_join(Joining *j, Cell *mine, Cell *theirs,
         if j.named[slot] == dot_seq(w.dot):
             j.named[slot] = 0
             at = &w.next
-        elif vector_get(clock, slot) >= dot_seq(w.dot):
+        elif vector_get(&j.begin, slot) >= dot_seq(w.dot):
             at[0] = w.next
             mem_free(w)
             changed = 1
@@ -156,8 +156,7 @@ cdef int count_join(Count *mine, Count *theirs) noexcept nogil:
     return changed
 
 
-cdef int counts_join(Joining *j, Counted *counted, Cell *mine, Cell *theirs,
-                     const VersionVector *clock) noexcept nogil:
+cdef int counts_join(Joining *j, Counted *counted, Cell *mine, Cell *theirs) noexcept nogil:
     """Both in the order of ranks."""
     cdef Actor *actors = j.k.actors.v
     cdef Count **at = &mine.counts
@@ -168,7 +167,7 @@ cdef int counts_join(Joining *j, Counted *counted, Cell *mine, Cell *theirs,
         s = at[0]
         o = theirs.counts
         if o == NULL or (s != NULL and actors[s.actor].rank < actors[o.actor].rank):
-            if vector_get(clock, s.actor) >= s.seq:
+            if vector_get(&j.begin, s.actor) >= s.seq:
                 count_in(counted, s, -1)
                 at[0] = s.next
                 count_free(s)
@@ -201,19 +200,18 @@ cdef int counts_join(Joining *j, Counted *counted, Cell *mine, Cell *theirs,
     return changed
 
 
-cdef int cell_join(Joining *j, Counted *counted, Cell *mine, Cell *theirs,
-                   const VersionVector *clock) noexcept nogil:
-    cdef int changed = writes_join(j, mine, theirs, clock)
-    changed |= counts_join(j, counted, mine, theirs, clock)
+cdef int cell_join(Joining *j, Counted *counted, Cell *mine, Cell *theirs) noexcept nogil:
+    cdef int changed = writes_join(j, mine, theirs)
+    changed |= counts_join(j, counted, mine, theirs)
     j.changed |= changed
     return changed
 
 
 cdef Element *element_join(Joining *j, uint32_t db, Table *t, size_t *live, Element *e,
-                           Cell *theirs, const VersionVector *clock) noexcept nogil:
+                           Cell *theirs) noexcept nogil:
     cdef int was_live = element_live(e)
     e = open_cell(j.k, t, e)
-    cell_join(j, &j.k.db[db].counted, element_cell(e), theirs, clock)
+    cell_join(j, &j.k.db[db].counted, element_cell(e), theirs)
     return reencode(j.k, t, live, e, was_live)
 
 
@@ -259,7 +257,7 @@ cdef void cell_in_block_join(Joining *j, Collection *c, Block *b, size_t rank,
     """Of a block by itself."""
     cdef Counted none
     memset(&none, 0, sizeof(Counted))      # an element is no counter
-    cell_join(j, &none, &b.cell, theirs, &j.theirs)
+    cell_join(j, &none, &b.cell, theirs)
     if b.cell.writes == NULL:
         order_remove_at(&c.order, rank)
         block_free(b)
@@ -279,7 +277,7 @@ cdef void single_join(Joining *j, uint32_t db, Collection *c, Span position,
     if not found:
         mine.writes = NULL
         mine.counts = NULL
-        if not cell_join(j, &j.k.db[db].counted, &mine, theirs, &j.theirs):
+        if not cell_join(j, &j.k.db[db].counted, &mine, theirs):
             return
     if b != NULL:
         b = list_cut(c, rank, b, i)
@@ -378,7 +376,7 @@ cdef void tidy_member(Joining *j, Collection *c, Element *m) noexcept nogil:
     unindex(k, c, m)
     theirs.writes = NULL
     theirs.counts = NULL
-    m = element_join(j, j.db, &c.table, &c.live, m, &theirs, &j.begin)
+    m = element_join(j, j.db, &c.table, &c.live, m, &theirs)
     if m != NULL:
         index_member(k, c, m)
 
@@ -467,10 +465,10 @@ cdef void tidy_key(Joining *j, Element *e) noexcept nogil:
     was_live = element_live(e)
     if e.meta & (E_PLAIN | E_CELL) and not e.meta & E_NAMED:
         e = open_cell(k, &d.table, e)
-        cell_join(j, &d.counted, element_cell(e), &theirs, &j.begin)
+        cell_join(j, &d.counted, element_cell(e), &theirs)
     x = element_entry(e)
     if x != NULL and not e.meta & E_DEADLINE_NAMED:
-        cell_join(j, &d.counted, &x.deadline, &theirs, &j.begin)
+        cell_join(j, &d.counted, &x.deadline, &theirs)
     if x != NULL and x.collections != NULL:
         buffer_add(&j.large, &n, sizeof(n))
         buffer_add(&j.large, j.steps.p, n)

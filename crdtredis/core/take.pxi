@@ -92,7 +92,6 @@ cdef int take_moved(Taking *t, Span pairs) noexcept nogil:
                 or seq >> SEQ_BITS or seq <= t.clock[index] or may_claim(t, index, seq) < 0):
             return -1
         t.clock[index] = seq
-        vector_raise(&t.join.theirs, t.slots[index], seq)
     return 1
 
 
@@ -170,7 +169,6 @@ cdef int take_head(Taking *t, Span body) noexcept nogil:
                 return -1
             t.clock[i] = t.begin[i]
             vector_raise(&t.join.begin, t.slots[i], t.begin[i])
-            vector_raise(&t.join.theirs, t.slots[i], t.begin[i])
             i += 1
         at = p
     if r < 0 or i != t.n or take_rows(t, at, end, 0) < 0:
@@ -504,11 +502,11 @@ cdef int take_key(Taking *t, const StateItem *x, int act) noexcept nogil:
     was_live = element_live(e)
     if not x.flags & ITEM_NO_WRITE or x.counters.n:
         e = open_cell(k, &d.table, e)
-        cell_join(j, &d.counted, element_cell(e), &value, &j.theirs)
+        cell_join(j, &d.counted, element_cell(e), &value)
         e.meta |= E_NAMED * j.removes
     if x.deadlines.n:
         e = open_entry(k, x.db, e)
-        cell_join(j, &d.counted, &element_entry(e).deadline, &deadline, &j.theirs)
+        cell_join(j, &d.counted, &element_entry(e).deadline, &deadline)
         e.meta |= E_DEADLINE_NAMED * j.removes
     reencode(k, &d.table, &d.live, e, was_live)
     return 1
@@ -603,7 +601,7 @@ cdef int take_member(Taking *t, const StateItem *x, int sort, int act) noexcept 
     else:
         m = element_new(k, x.name, hash, E_CELL, 0)
         table_add(&t.c.table, m)
-    m = element_join(&t.join, t.db, &t.c.table, &t.c.live, m, &cell, &t.join.theirs)
+    m = element_join(&t.join, t.db, &t.c.table, &t.c.live, m, &cell)
     if m != NULL:
         index_member(k, t.c, m)
         m.meta |= E_NAMED * t.join.removes

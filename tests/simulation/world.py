@@ -11,7 +11,8 @@ part of what was not synced; a backup can come back), and when anything happens.
 How ops travel differs by schedule: replicas push their own ops, push all they get (relays), or push
 nothing; and now and then one asks another for what it lacks. Lost messages are not repeated;
 exchanges make up for them, and for ops that found a causal buffer full: in some schedules it holds
-a few ops only.
+a few ops only. And in some, replicas give each other their states (syncs.py): then a log begins
+above what it was given, and what only states hold is had by further ones.
 
 While it runs, now and then a command or transaction is executed beside a replica without history
 that holds what clients see here: reply and outcome must be the same (views.py, Shadow), whatever
@@ -49,6 +50,7 @@ from crdtredis.replication import crdtredis_pb2 as pb, plan
 from crdtredis.replication.wire import Actor
 from tests.simulation.commands import DATABASES, KEYS, MEANINGLESS, NAMES, Clients
 from tests.simulation.oracle import Ops, told
+from tests.simulation.syncs import Joined, Sync
 from tests.simulation.views import Client, Shadow, can_be_shadowed, view
 
 START = 1_700_000_000_000                 # ms since 1970 when the world begins
@@ -75,8 +77,11 @@ class Disk:
         if sync:
             self.synced = len(self.records)
 
+    def batches(self, begin: int = 0) -> list[bytes]:
+        return [r for r in self.records[begin:] if not isinstance(r, Joined)]
+
     def dots(self) -> set:
-        return {(actor, seq) for r in self.records for actor, first,
+        return {(actor, seq) for r in self.batches() for actor, first,
                 last in batch_ranges(r) for seq in range(first, last + 1)}
 
 
@@ -96,6 +101,10 @@ class Node:
     def now(self) -> int:
         return self.world.now + self.skew
 
+    def connected(self, peer: Node) -> bool:
+        cut = self.world.cut
+        return peer.up and (self.name, peer.name) not in cut and (peer.name, self.name) not in cut
+
     # ---- process ---------------------------------------------------------------------------------
     def start(self) -> None:
         self.disk.epoch = self.epoch_above(self.disk.epoch)
@@ -106,6 +115,7 @@ class Node:
         self.replica.accepted = self.accepted
         # (StateWriter, messages so far, records that stood before), while one is under way
         self.walk: tuple | None = None
+        self.sync: Sync | None = None     # another's state that is to be joined here
         self.recover()
         self.declare()
         self.executor = Executor(self.replica)
@@ -121,10 +131,17 @@ class Node:
         for message in messages:
             reader.take(message)
         for record in self.disk.records[begin:]:
-            self.replica.receive(record)
+            if isinstance(record, Joined):
+                record.join(self.replica)
+            else:
+                self.replica.receive(record)
         self.replica.recovering = False
         assert reader.over or not messages
         assert observed(self.replica.clock_ids(), reader.clock()), "the log ends within the walk"
+
+    @property
+    def joining(self) -> bool:
+        return self.up and self.replica.joining
 
     def checkpoint(self) -> None:
         """Begins one, or goes on with it a little. It counts when the log is on disk up to its
@@ -160,7 +177,8 @@ class Node:
 
     def stop(self, power: bool) -> None:
         disk = self.disk
-        self.replica = self.executor = self.sessions = self.reader = self.walk = None
+        self.replica = self.executor = self.sessions = self.reader = None
+        self.walk = self.sync = None
         if power and disk.synced < len(disk.records):
             before = disk.dots()
             del disk.records[self.world.rng.randint(disk.synced, len(disk.records)):]
@@ -258,7 +276,7 @@ class Node:
             self.end_iteration()
             self.send(peer, "ack")
         elif kind == "pull":
-            parts = [p for r in self.disk.records if (p := slice_batch(r, body))]
+            parts = [p for r in self.disk.batches() if (p := slice_batch(r, body))]
             if parts:
                 self.send(peer, "ops", parts[:self.world.rng.choice([1, 3, 1 << 30])])
 
@@ -290,6 +308,9 @@ class World:
         self.seen: dict[tuple, bytes] = {}            # dot -> its op's bytes
         self.dice = random.Random(f"checkpoints {seed}")
         self.checkpoints = self.dice.choice([0, 0.02, 0.2, 0.6])     # of the steps of each node
+        self.sync_dice = random.Random(f"syncs {seed}")
+        self.syncs = self.sync_dice.choice([0, 0, 0.05, 0.2, 0.7])   # of the steps of each node
+        self.joins = 0
         self.always = rng.random() < 0.3
         self.room, self.refused = rng.choice(ROOMS), 0
         # stamps that are ahead are accepted in the end, instead of waiting for the clocks
@@ -333,7 +354,7 @@ class World:
         due = sorted((m for m in self.flying if m[0] <= self.now), key=lambda m: m[:2])
         self.flying = [m for m in self.flying if m[0] > self.now]
         for _, _, a, b, message in due:
-            if (a, b) not in self.cut and self.by_name[b].up:
+            if (a, b) not in self.cut and self.by_name[b].up and not self.by_name[b].joining:
                 self.by_name[b].handle(message)
 
     def partition(self) -> None:
@@ -353,14 +374,22 @@ class World:
         self.now += rng.choice([0, 0, 1, 1, 3, 20, 20, 300, rng.choice([1, 1, 1, 1, 3000])])
         self.deliver()
         for node in self.nodes:
-            if node.up and self.dice.random() < self.checkpoints:
+            if node.up and not node.joining and self.dice.random() < self.checkpoints:
                 node.checkpoint()
+        for node in self.nodes:
+            if node.up and self.sync_dice.random() < self.syncs:
+                Sync.step(node)
         node = rng.choice(self.nodes)
         if not node.up:
             if rng.random() < 0.3:
                 node.start()
             return
         x = rng.random()
+        if node.joining and (x < 0.91 or 0.958 <= x < 0.96):
+            node.replica.now = node.now()
+            view(node.reader)                         # it can be read all the time
+            node.replica.check()
+            return
         if x < 0.58:
             session = rng.randrange(2)
             for _ in range(rng.choice([1, 1, 1, 2, 5])):
@@ -397,8 +426,9 @@ class World:
 
     # ---- the end ---------------------------------------------------------------------------------
     def settle(self, tick: bool = False) -> None:
-        """Everybody exchanges with everybody until all have the same."""
-        for _ in range(40):
+        """Everybody exchanges with everybody until all have the same; where that does not do,
+        since no log holds what a state brought, by states."""
+        for turn in range(40):
             for a in self.nodes:
                 if tick:
                     a.tick()
@@ -411,6 +441,11 @@ class World:
             clocks = [n.replica.clock_ids() for n in self.nodes]
             if all(c == clocks[0] for c in clocks):
                 return
+            if self.joins and turn > 2:
+                for a in self.nodes:
+                    for b in self.nodes:
+                        if not observed(a.replica.clock_ids(), b.replica.clock_ids()):
+                            Sync.whole(a, b)
         raise AssertionError(f"clocks do not meet: {[n.replica.clock() for n in self.nodes]}")
 
     def finish(self) -> None:
@@ -425,6 +460,8 @@ class World:
             n.skew = 0
             if not n.up:
                 n.start()
+        for n in self.nodes:
+            Sync.end(n)
         for n in self.nodes:
             if self.trusting:
                 # also what is only held, its maker having lost it
@@ -451,7 +488,9 @@ class World:
         digests = {n.name: n.replica.digest() for n in self.nodes}
         assert len(set(digests.values())) == 1, f"digests differ: {digests}"
         found = Ops(self.positions)
-        for n in self.nodes:
+        if self.joins:
+            found.read(self.all_ops())
+        for n in self.nodes if not self.joins else ():
             for record in n.disk.records:
                 found.read(record)
         assert found.clock() == self.nodes[0].replica.clock(), (
@@ -468,6 +507,17 @@ class World:
             assert deadline == expected[at].deadline, (
                 f"{at} has the deadline {deadline}, but the ops say {expected[at].deadline}")
         return found
+
+    def all_ops(self) -> bytes:
+        """A Batch of all that was ever made, as far as the clocks have come: what a state brought
+        may stand in no log."""
+        replica, runs = self.nodes[0].replica, []
+        for actor, seq in replica.clock_ids().items():
+            runs.append(pb.Run(actor=actor, ops=[
+                pb.Op.FromString(self.seen[actor, s]) for s in range(1, seq + 1)]))
+        return pb.Batch(actors=[pb.Actor(id=i, replica=r, epoch=e)
+                                for i, r, e, _ in replica.actors()],
+                        runs=runs).SerializeToString()
 
     def nothing_acknowledged_is_missing(self, found: Ops) -> None:
         clock = {i: found.clock().get(name, 0) for i, name in found.names.items()}
@@ -530,11 +580,11 @@ class World:
 
     def close(self) -> None:
         for n in self.nodes:
-            n.replica = n.executor = n.sessions = n.reader = n.walk = None
+            n.replica = n.executor = n.sessions = n.reader = n.walk = n.sync = None
 
 
-def check(seed: int, verbose: bool = False) -> None:
-    """One schedule, and that it leaves no memory behind."""
+def check(seed: int, verbose: bool = False) -> int:
+    """One schedule, and that it leaves no memory behind. How many states were joined in it."""
     before = probe_memory()[0]
     world = World(seed, verbose)
     try:
@@ -548,6 +598,7 @@ def check(seed: int, verbose: bool = False) -> None:
         world.close()
         again = f"python -m tests.simulation.world --seed {seed} --verbose"
         raise AssertionError(f"seed {seed}: {type(e).__name__}: {e}\nagain with: {again}") from e
+    return world.joins
 
 
 def main() -> int:
@@ -558,14 +609,14 @@ def main() -> int:
     p.add_argument("--first", type=int, default=1)
     a = p.parse_args()
     seeds = [a.seed] if a.seed is not None else range(a.first, a.first + a.schedules)
-    start = time.monotonic()
+    start, joins = time.monotonic(), 0
     for seed in seeds:
         try:
-            check(seed, a.verbose)
+            joins += check(seed, a.verbose)
         except AssertionError as e:
             print(e)
             return 1
-    print(f"{len(seeds)} schedules held, {time.monotonic() - start:.1f} s")
+    print(f"{len(seeds)} schedules held, {joins} joins, {time.monotonic() - start:.1f} s")
     return 0
 
 
