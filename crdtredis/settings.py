@@ -154,7 +154,8 @@ SETTINGS: tuple[Setting, ...] = (
         S("compaction_threshold", Int(1, 1_000_000), 10,
           "Closed segments that trigger a checkpoint.", live=True),
         S("replication_log_size", Size("0", "1024tb"), 1_073_741_824,
-          "Log kept on disk beyond what recovery needs, for peers that were away.", live=True),
+          "Bytes of the log that are kept for peers that were away, beyond what a start needs.",
+          live=True),
     ),
     *_declare(
         "Replication",

@@ -4,7 +4,7 @@
                                 `check`) uses the directory; holds the process id
     identity.json               {"format": 1, "replica_id": "eu-1", "epoch": 1767225600000}: see
                                 identity.py
-    segment-<16 digits>.log     the log, numbered from 1
+    segment-<16 digits>.log     the log, numbered from 1; the oldest may have been removed
     checkpoint-<16 digits>.ckpt     the state as a walk found it; below
     *.damaged                   what `check --repair` set aside; nothing reads it
     *.torn                      segments behind a torn end, set aside by a start (recovery.py);
@@ -71,10 +71,17 @@ clock of the one it follows, so of two with the same clock only the first is a b
                                 operations up to there, so where the log has lost them (a copy from
                                 under a running server, a disk that lied), the checkpoint is no good
 
-A file of that name is whole and on disk; while it is written it ends in .tmp. Nearly always there
-is one, the newest; what is older is superseded.
+A file of that name is whole and on disk; while it is written it ends in .tmp. The newest two are
+kept; what is older is superseded.
 
-Numbers have no gaps. A change of this page changes `format` and the digit of the magic.
+**The beginning of the log.** Segments that end before the position of every checkpoint that is kept
+are superseded, and removed in ascending order (retention.py). So the oldest segment may be any
+number, where a checkpoint's position is in it or behind; its `follows` then leads to what is no
+more. Its ceiling says what a reader must have. A first segment that follows nothing, whatever its
+number, begins a log that needs no checkpoint.
+
+Numbers of segments have no gaps between the oldest and the newest. A change of this page changes
+`format` and the digit of the magic.
 """
 from __future__ import annotations
 

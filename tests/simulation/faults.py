@@ -1441,8 +1441,7 @@ FAULTS = [
           "            break\n"),
     Fault("an offset believed in a segment that was written anew",
           STORAGE + "recovery.py",
-          RETENTION + "test_repair_behind_the_checkpoint_keeps_all_that_does_not_build_on_what_was_"
-          "lost",
+          RETENTION + "test_repair_of_the_segment_in_which_a_checkpoint_begins",
           "                        and not link.repaired):",
           "                        ):"),
     Fault("a reader is not told that its place was removed",

@@ -438,6 +438,25 @@ def test_repair_behind_the_checkpoint_keeps_all_that_does_not_build_on_what_was_
     node.close()
 
 
+def test_repair_of_the_segment_in_which_a_checkpoint_begins(tmp_path):
+    """Its records move; nothing before the damage is lost."""
+    take_identity(tmp_path, "a", 1)
+    node, loop = node_in(tmp_path)
+    rounds(node, loop)
+    node.set(b"kept", b"1")
+    digest, (number, end) = node.digest(), node.log.writer.position()
+    assert positions(tmp_path)[-1][0] == number > 1
+    node.set(b"lost", b"1")
+    node.set(b"behind", b"1")
+    node.close()
+    damaged(segment_path(tmp_path, number), end + 12, False)
+    assert check.main(str(tmp_path), True) == 0
+    replica = Replica("a", 99)
+    found = recover(tmp_path, "a", replica)
+    assert replica.digest() == digest and found.waiting == 1
+    assert found.checkpoint == checkpoint_path(tmp_path, 3)
+
+
 def test_repair_sets_aside_a_checkpoint_whose_operations_the_log_lost_in_part(
         tmp_path, monkeypatch, capsys):
     """Damage between where its walk began and where it ended: the one before it, and the log."""

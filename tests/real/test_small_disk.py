@@ -1,0 +1,119 @@
+"""Servers on a file system that is really small and really full."""
+import json
+import os
+import subprocess
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.real.cluster import Server, until
+from tests.respclient import ReplyError
+
+
+@pytest.fixture
+def small(processes):
+    """small(MiB, **settings): a server, not started yet, whose data directory is all of a file
+    system of this size."""
+    mounted = []
+
+    def make(size: int, **settings) -> Server:
+        a = Server("a", **settings)
+        a.data_dir.mkdir(exist_ok=True)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}m,mode=700", "tmpfs",
+                               a.data_dir], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+        mounted.append(a)
+        return a
+    yield make
+    for a in mounted:
+        a.kill()
+        subprocess.run(["umount", a.data_dir], check=True)
+
+
+def write(a: Server, *argv) -> bool:
+    try:
+        a(*argv)
+        return True
+    except ReplyError as e:
+        assert str(e).startswith("MISCONF"), e
+        return False
+
+
+def fill_up(path: Path) -> None:
+    """To the last byte."""
+    with open(path, "wb", buffering=0) as f:
+        for size in (1 << 20, 4096, 1):
+            try:
+                while True:
+                    f.write(bytes(size))
+            except OSError:
+                pass
+
+
+def health(a: Server) -> tuple[int, dict]:
+    try:
+        with urllib.request.urlopen(f"http://{a.address}/health", timeout=10) as r:
+            return r.status, json.load(r)
+    except urllib.error.HTTPError as e:
+        return e.code, json.load(e)
+
+
+@pytest.mark.parametrize("policy", ["always", "everysec"])
+def test_a_server_killed_on_a_full_disk_starts_and_serves_reads(small, policy):
+    a = small(16, appendfsync=policy, max_segment_size="1mb")
+    a.start()
+    room, filler = a.data_dir / "room", a.data_dir / "filler"
+    room.write_bytes(bytes(4 << 20))
+    held = {}
+    for i in range(10_000):
+        if not write(a, "SET", f"k{i}", value := f"{i}:" + "x" * 3000):
+            break
+        held[f"k{i}"] = value
+    assert 2000 < len(held) < 10_000
+    for _ in range(4):
+        a.kill()
+        fill_up(filler)
+        assert os.statvfs(a.data_dir).f_bavail == 0
+        a.start()
+        with a.connect() as c:
+            assert c.pipeline([["GET", k] for k in held]) == [v.encode() for v in held.values()]
+        assert a("DBSIZE") == len(held) and not write(a, "SET", "k", "v")
+        status, told = health(a)
+        assert status == 503 and "No space left on device" in json.dumps(told)
+        with pytest.raises(ReplyError):
+            a("SAVE")
+        assert not list(a.data_dir.glob("checkpoint-*"))
+    room.unlink()
+    until(lambda: write(a, "SET", "k", "v"))
+    until(lambda: health(a)[0] == 200)
+    digest = a("CRDT.DIGEST")
+    a.kill()
+    a.start()
+    assert a("CRDT.DIGEST") == digest and a("GET", "k") == b"v"
+
+
+def test_three_times_the_size_of_the_disk_is_written(small):
+    a = small(200, appendfsync="no", max_segment_size="1mb", compaction_threshold=8)
+    a.start()
+    value = "v" * 1000
+    with a.connect() as c:
+        for saves in range(1, 21):
+            for _ in range(30):
+                c.pipeline([("SET", f"k{i % 100}", value) for i in range(1000)])
+            until(lambda: int(persistence(a)["rdb_saves"]) >= saves)
+    until(lambda: persistence(a)["rdb_bgsave_in_progress"] == "0")
+    assert health(a)[0] == 200 and a("DBSIZE") == 100
+    size = sum(p.stat().st_size for p in a.data_dir.iterdir())
+    assert size < 120 << 20
+    digest = a("CRDT.DIGEST")
+    a.kill()
+    a.start()
+    assert a("CRDT.DIGEST") == digest
+
+
+def persistence(a: Server) -> dict[str, str]:
+    return dict(line.split(":", 1) for line in a("INFO", "persistence").decode().split("\r\n")
+                if ":" in line)
