@@ -67,9 +67,8 @@ class Retention:
         """The peers that lack what was removed since the start, as far as they have told; and those
         that have told nothing since."""
         logged = self._logged()
-        self._given_up = {name for name in self._given_up
-                          if name in logged and not observed(logged[name], self._floor)}
-        return sorted(self._given_up)
+        return sorted(name for name in self._given_up
+                      if name in logged and not observed(logged[name], self._floor))
 
     def expect(self, before: int) -> None:
         """The segments before this one are superseded."""
@@ -105,7 +104,7 @@ class Retention:
                 self._kept -= 1
                 self._kept_bytes -= size
             if lost:
-                self._given_up |= lost
+                self._given_up = lost.union(self._given_up.intersection(logged))
                 log.warning("the log begins with segment %d now: %s may lack operations that stood "
                             "before, for no more than %d bytes (replication_log_size) are kept, "
                             "and less on a full disk", self._log.first, ", ".join(sorted(lost)),

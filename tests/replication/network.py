@@ -26,6 +26,7 @@ from crdtredis.replication.tail import LogTail
 from crdtredis.replication.peer import Peer
 from crdtredis.clocks import Actor
 from crdtredis.storage.batch import declaration
+from crdtredis.storage.reader import Removed
 from tests.replication.invariants import watch
 
 FAST = dict(interval=0.1, retry=0.02, retry_cap=0.1, timeout=5.0, linger=0.001)
@@ -37,19 +38,23 @@ class Log:
     def __init__(self):
         self.batches: list[tuple[dict, bytes]] = []
         self.reads = self.read_bytes = 0
+        self.first = 0                  # batches before this one are removed
 
     def append(self, before: dict, batch: bytes) -> None:
         self.batches.append((before, batch))
 
     def floor(self):
-        return dict(self.batches[0][0]) if self.batches else {}
+        return dict(self.batches[self.first][0]) if self.batches else {}
 
     def find(self, clock):
         self.reads += 1
         return 0, max((i for i, (before, _) in enumerate(self.batches)
-                       if clocks.observed(clock, before)), default=0)
+                       if i >= self.first and clocks.observed(clock, before)),
+                      default=self.first)
 
     def read(self, position):
+        if position[1] < self.first:
+            raise Removed
         batch = self.batches[position[1]][1] if position[1] < len(self.batches) else b""
         self.read_bytes += len(batch)
         return batch, (0, position[1] + bool(batch))

@@ -549,6 +549,73 @@ async def test_another_peer_can_spare_the_full_sync():
         await all_up(a, b, c)
 
 
+@pytest.mark.parametrize("streams", [True, False])
+def test_the_log_is_removed_under_a_peer_that_reads_it(monkeypatch, caplog, streams):
+    """It is told so as if it had come too late; what it lacks it gets from another."""
+    monkeypatch.setattr(network, "streams", streams)
+    run(read_while_removed)()
+    assert "unforeseen" not in caplog.text
+
+
+async def read_while_removed():
+    async with Network(3, memory=100) as (a, b, c):
+        await all_up(a, b, c)
+        await b.stop()
+        for i in range(40):
+            a.set(f"k{i}", "v" * 2000)
+            await until(lambda: a.tail.head.get(a.replica.actor) == i + 1)
+        await until(lambda: c.get("k39"))
+        await c.stop()
+        real = a.log.read
+
+        def read(position):
+            a.log.first = len(a.log.batches) - 10
+            return real(position)
+
+        a.log.read = read
+        await b.start()
+        b.connect()
+        await until(lambda: b.peer(a).state == "needs full sync"
+                    and a.peer(b).state == "needs full sync")
+        await asyncio.sleep(0.3)
+        assert b.get("k39") is None and b.replica.pending()["ops"] == 0
+        await c.start()
+        c.connect()
+        await converged([a, b, c])
+        await all_up(a, b, c)
+
+
+@run
+async def test_what_the_log_is_kept_for():
+    """Each replica once, with what its newest process has told; a peer that was not met has told
+    nothing; who came by itself counts, too."""
+    async with Network(3) as (a, b, c):
+        await all_up(a, b, c)
+        a.set("k", "v")
+        await converged([a, b, c])
+        head = dict(a.tail.head)
+        await until(lambda: a.registry.logged() == {"b": head, "c": head})
+        await until(lambda: a.sessions.logged() == {"b": head, "c": head})
+        await b.stop()
+        a.set("k", "w")
+        await until(lambda: c.get("k") == "w")
+        now = dict(a.tail.head)
+        await until(lambda: a.registry.logged() == {"b": head, "c": now})
+        a.registry.peers = [p for p in a.registry.peers if p.url != b.url]
+        assert set(a.registry.logged()) == {"c"}
+        a.call("http://127.0.0.1:1")
+        assert a.registry.logged()["http://127.0.0.1:1"] == {}
+        lonely = Node("d")
+        await lonely.start([])
+        try:
+            lonely.names = [a]
+            lonely.connect(a)
+            await until(lambda: a.sessions.logged().get("d") == a.tail.head)
+            assert "d" not in a.registry.logged()
+        finally:
+            await lonely.stop()
+
+
 @run
 async def test_ops_from_the_future_are_held_not_lost():
     async with Network(2, skew=0.6) as (a, b):
