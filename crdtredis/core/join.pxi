@@ -312,6 +312,9 @@ cdef int list_pass(Joining *j, Collection *c, Span position) noexcept nogil:
     cdef size_t rank = 0, n
     cdef uint32_t i = 0
     cdef int found = 0
+    if j.after.n and position.n and compare_positions(a, position,
+                                                      span(j.after.p, j.after.n)) <= 0:
+        return 1
     if j.after.n:
         list_find(j, c, span(j.after.p, j.after.n), &rank, &i, &found)
     rank += i + found

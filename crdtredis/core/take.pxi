@@ -738,14 +738,16 @@ cdef int list_walk(Taking *t, uint32_t n, int backwards) noexcept nogil:
         j.after.n = 0
     if n:
         list_step(t, &places[n - 1 if backwards else 0])
-    if j.after.n and compare_positions(&t.k.actors, span(t.steps.p, t.steps.n),
-                                       span(j.after.p, j.after.n)) < 0:
+    if not j.passing and j.after.n and compare_positions(
+            &t.k.actors, span(t.steps.p, t.steps.n), span(j.after.p, j.after.n)) < 0:
         j.after.n = 0                      # it has begun again
+    j.passing = 1
     for i in range(n if n else 1):
         if n:
             list_step(t, &places[n - 1 - i if backwards else i])
         if not list_pass(j, t.c, span(t.steps.p, t.steps.n)):
             return 0
+    j.passing = 0
     return 1
 
 
