@@ -446,6 +446,8 @@ class Server:
             self._keep_members()
             if self.checkpoints.due(self.config.compaction_threshold):
                 self.checkpoints.begin()
+            if self.executor.misconf:
+                self.retention.relieve()
             waiting = self.replica.pending()
             self._waiting = self._waiting + 1 if waiting["ops"] > waiting["held"] else 0
 

@@ -42,7 +42,7 @@ from crdtredis._core import Replica, StateReader, StateWriter, record, write_bac
 from crdtredis.errors import DamagedState
 from crdtredis.storage.format import (FormatError, LogPosition, as_position, opened,
                                       read_batches, sync_directory)
-from crdtredis.storage.retention import Retention
+from crdtredis.storage.retention import KEEP_FREE, Retention, room
 from crdtredis.storage.segments import SegmentLog, write_all
 
 MAGIC = b"CRDTCHK1"
@@ -50,7 +50,6 @@ FORMAT = 1
 NAME = re.compile(r"checkpoint-(\d{16})\.ckpt")
 QUEUE = 8 << 20                         # bytes that wait to be written
 EARLY = 4 << 20                         # bytes after which the kernel is asked to write them
-KEEP_FREE = 64 << 20                    # bytes of the disk that are left to the log
 HEADER_MOST = 1 << 20
 SYNCS = 100                             # of the log, until it is on disk up to the walk's end
 KEPT = 2                                # checkpoints
@@ -427,9 +426,3 @@ def oldest_position(folder: Path, found: Checkpoint) -> LogPosition:
         except (FormatError, OSError):
             pass
     return position
-
-
-def room(fd: int) -> int:
-    """Free bytes of this file's disk."""
-    space = os.fstatvfs(fd)
-    return space.f_bavail * space.f_frsize

@@ -10,7 +10,8 @@ so that one may turn out to be damaged. Segments that end before the older one's
 
 A peer that has been away for more than that needs a full sync; the log of messages says so when its
 segments go, and /health until it is there. When the disk is nearly full, what is kept for peers
-goes first of all (make_room): writes come before peers that are away.
+goes first of all, before a checkpoint or a write fails for good (make_room): writes come before
+peers that are away.
 
 The log ends nowhere in the middle: segments go in ascending order, each durably before the next
 one, by the thread that made the checkpoint, after that is on disk. So a crash leaves a log that
@@ -21,6 +22,8 @@ Of a segment nothing is lacking to a peer whose clock covers the ceiling of the 
 from __future__ import annotations
 
 import logging
+import os
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +34,15 @@ from crdtredis.storage.format import FormatError, segment_path
 from crdtredis.storage.segments import SegmentLog
 
 log = logging.getLogger("crdtredis.storage")
+
+
+KEEP_FREE = 64 << 20                    # bytes of the disk that are left to the log
+
+
+def room(where: int | Path) -> int:
+    """Free bytes of the disk of this file. OSError."""
+    space = os.statvfs(where)
+    return space.f_bavail * space.f_frsize
 
 
 @dataclass(frozen=True)
@@ -46,8 +58,8 @@ class RetentionStatus:
 class Retention:
     """most: the setting replication_log_size, in bytes. logged: {name of each known peer: the clock
     of what it has in its log, as far as it has told}, empty where it has told nothing yet. Called
-    in any thread. remove and make_room are for the thread of the checkpoint, expect for when there
-    is none yet, the rest for any."""
+    in any thread. remove and make_room wait for the disk; expect is for when nobody calls them
+    yet."""
 
     def __init__(self, folder: Path, segments: SegmentLog, most: int,
                  logged: Callable[[], Mapping[str, Clock]]) -> None:
@@ -58,6 +70,8 @@ class Retention:
         self._error: str | None = None
         self._floor: Clock = {}         # ops up to there may be gone, as far as was removed here
         self._given_up: set[str] = set()    # whom the log was no longer kept for
+        self._lock = threading.Lock()   # one removes at a time
+        self._relief: threading.Thread | None = None
 
     def status(self) -> RetentionStatus:
         return RetentionStatus(self._log.first, self._kept, self._kept_bytes, self._removed,
@@ -86,7 +100,23 @@ class Retention:
         self._remove(0)
         return self._removed > removed
 
+    def relieve(self) -> None:
+        """The log cannot be written: make room, if there is little, in a thread of its own. To be
+        called now and then, from one thread."""
+        if self._kept and not (self._relief and self._relief.is_alive()):
+            try:
+                nearly_full = room(self._folder) < KEEP_FREE
+            except OSError:
+                return
+            if nearly_full:
+                self._relief = threading.Thread(target=self.make_room, name="relief", daemon=True)
+                self._relief.start()
+
     def _remove(self, most: int) -> None:
+        with self._lock:
+            self._remove_oldest(most)
+
+    def _remove_oldest(self, most: int) -> None:
         try:
             sizes = self._count()
             self._error = None

@@ -8,6 +8,7 @@ test here.
 """
 import asyncio
 import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -549,6 +550,15 @@ async def test_another_peer_can_spare_the_full_sync():
         await all_up(a, b, c)
 
 
+@contextmanager
+def without_members(node, removed):
+    """These replicas were removed from the cluster, as this one knows it."""
+    before = node.registry.members.is_removed
+    node.registry.members.is_removed = removed.__contains__
+    yield
+    node.registry.members.is_removed = before
+
+
 @pytest.mark.parametrize("streams", [True, False])
 def test_the_log_is_removed_under_a_peer_that_reads_it(monkeypatch, caplog, streams):
     """It is told so as if it had come too late; what it lacks it gets from another."""
@@ -601,6 +611,8 @@ async def test_what_the_log_is_kept_for():
         await until(lambda: c.get("k") == "w")
         now = dict(a.tail.head)
         await until(lambda: a.registry.logged() == {"b": head, "c": now})
+        with without_members(a, {"b"}):
+            assert set(a.registry.logged()) == set(a.sessions.logged()) == {"c"}
         a.registry.peers = [p for p in a.registry.peers if p.url != b.url]
         assert set(a.registry.logged()) == {"c"}
         a.call("http://127.0.0.1:1")

@@ -10,7 +10,7 @@ import pytest
 
 from crdtredis._core import Replica, batch_ranges
 from crdtredis.replication.oplog import Cursor, NeedsFullSync, OpLog
-from crdtredis.storage import check, checkpoint, segments
+from crdtredis.storage import check, checkpoint, retention, segments
 from crdtredis.storage.checkpoint import checkpoint_numbers, checkpoint_path
 from crdtredis.storage.format import segment_numbers, segment_path
 from crdtredis.storage.identity import take_identity
@@ -217,6 +217,22 @@ def test_a_disk_that_is_nearly_full_takes_what_is_kept_for_peers(tmp_path, monke
     loop.checkpoints.begin()
     assert "nearly full" in loop.finish()
     assert node.log.first == positions(tmp_path)[0][0] and loop.retention.status().kept == 0
+    node.close()
+
+
+def test_a_log_that_cannot_be_written_takes_it_too(tmp_path, monkeypatch):
+    node, loop = node_in(tmp_path, most=MANY, peers={"b": {}})
+    loop.retention.relieve()
+    rounds(node, loop)
+    superseded = positions(tmp_path)[0][0]
+    loop.retention.relieve()                                # there is room: that is not it
+    assert node.log.first == 1
+    monkeypatch.setattr(retention, "room", lambda folder: 0)
+    loop.retention.relieve()
+    loop.retention._relief.join()
+    assert node.log.first == superseded > 1 and loop.retention.given_up() == ["b"]
+    loop.retention.relieve()
+    assert loop.retention.status().kept == 0
     node.close()
 
 
