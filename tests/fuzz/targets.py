@@ -12,8 +12,8 @@ import random
 import re
 import struct
 
-from crdtredis._core import (Replica, StateReader, StateWriter, batch_ranges, probe_records, record,
-                            record_find, records_join, slice_batch)
+from crdtredis._core import (Replica, StateCheck, StateJoin, StateReader, StateWriter, batch_ranges,
+                             probe_records, record, record_find, records_join, slice_batch)
 from crdtredis._engine import Executor, Native
 from crdtredis._resp import (ProtocolError, RequestParser, read_double, read_int, read_long_double,
                              show_double)
@@ -262,6 +262,73 @@ def states(data: bytes) -> None:
         assert other.digest() == a.digest()
 
 
+def joins(data: bytes) -> None:
+    """What a StateCheck accepts of a stream of state and of the ops behind it, a replica that holds
+    other things joins without a complaint, in small steps, and is sound then; and its state can be
+    given out and taken in. (A refused stream leaves nothing behind.) The first byte chooses the
+    steps; what follows the records up to the end is the ops."""
+    if not data:
+        return
+    records, _, rest = data[1:].partition(BEHIND)
+    messages, _, _ = probe_records(records)
+    r = held()
+    before = r.digest(), r.clock()
+    try:
+        check = StateCheck(r)
+        for message in messages:
+            check.take(message)
+        if rest:
+            check.tail(rest)
+    except DamagedState:
+        r.check()
+        assert (r.digest(), r.clock()) == before
+        return
+    if not check.over:
+        return
+    most = 1 + data[0]
+    joining = StateJoin(r)
+    for message in messages:
+        more = joining.take(message, most)
+        while more:
+            r.check()
+            more = joining.step(most)
+    while joining.step(most):
+        r.check()
+    if rest:
+        joining.apply(rest)
+    joining.finish()
+    r.check()
+    executor = Executor(r)
+    for argv in ON_STATES:
+        r.now += 7
+        executor.execute(executor.session(), list(argv))
+    r.check()
+    r.take_ops()
+    again, copy = Replica("a", 1 << 60, seed=3), []
+    again.now, again.recovering = r.now, True
+    walk = StateWriter(r)
+    while record := walk.next(300):
+        copy += probe_records(record)[0]
+    assert take_all(again, copy) and again.digest() == r.digest()
+
+
+BEHIND = b"-- ops --"
+
+
+def held() -> Replica:
+    """A replica with a little of everything, and with counter entries that are cancelled."""
+    r = Replica("held", 5, seed=2)
+    r.now = NOW
+    executor = Executor(r)
+    session = executor.session()
+    for argv in (b"SET s mine", b"INCR n", b"DEL n", b"INCRBYFLOAT f 0.5", b"HSET h f v g w",
+                 b"HINCRBY h n 2", b"SADD set a x", b"ZADD z 1 m", b"ZINCRBY z 0.5 n",
+                 b"RPUSH l x y z", b"LSET l 1 w", b"EXPIRE s 100", b"SET own 1", b"INCR n"):
+        executor.execute(session, argv.split())
+    r.take_ops()
+    return r
+
+
 ON_STATES = [tuple(line.split()) for line in (
     b"SET s v", b"INCR n", b"DEL f", b"HSET h f v", b"HDEL h g", b"SADD set x", b"SREM set a",
     b"ZINCRBY z 1 m", b"LPUSH l x", b"LINSERT l BEFORE y x", b"RPOP l", b"LSET l 0 x",
@@ -322,6 +389,9 @@ def seeds(target: str) -> list[bytes]:
     if target == "states":
         return ([state_of(b) for _ in range(40) for b in cluster_batches(rng)]
                 + [state_of(hostile_batch(rng)) for _ in range(60)])
+    if target == "joins":
+        return [bytes([i]) + state + (BEHIND + batch if i % 2 else b"") for i, (state, batch)
+                in enumerate((state_of(b), b) for _ in range(10) for b in cluster_batches(rng))]
     if target == "hostile":
         return [seed for _ in range(150) for batch in [hostile_batch(rng)]
                 for seed in [len(batch).to_bytes(2, "little") + batch + extreme_commands(rng)]
@@ -443,4 +513,4 @@ def cluster_batches(rng: random.Random) -> list[bytes]:
 
 
 TARGETS = {f.__name__: f for f in (requests, numbers, commands, dumps, ops, hostile, batches,
-                                   records, states)}
+                                   records, states, joins)}
