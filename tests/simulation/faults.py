@@ -1477,4 +1477,120 @@ FAULTS = [
           "storage/test_checkpoint.py::test_while_operations_wait_for_lost_ones_none_is_made",
           "        elif self._log.holds_unapplied:\n",
           "        elif 0:\n"),
+    # joining a state
+    Fault("join: what no piece named goes by a later clock",
+          CORE + "join.pxi",
+          "core/test_join.py::test_the_giver_works_on",
+          "    if not j.removes:\n"
+          "        return 0\n"
+          "    while j.db",
+          "    for i in range(j.k.actors.n):\n"
+          "        vector_raise(&j.begin, <uint16_t>i, 1 << 40)\n"
+          "    joining_start(j)\n"
+          "    if not j.removes:\n"
+          "        return 0\n"
+          "    while j.db"),
+    Fault("join: what no piece named stays",
+          CORE + "join.pxi",
+          "core/test_join.py::test_two_states_come_to_what_the_ops_of_both_come_to",
+          "    if not j.removes:\n"
+          "        return 0\n"
+          "    while j.db",
+          "    if 1:\n"
+          "        return 0\n"
+          "    while j.db"),
+    Fault("join: of a list it stays",
+          CORE + "join.pxi",
+          "core/test_join.py::test_large_keys_are_joined_in_steps",
+          "        if j.most <= 0:\n"
+          "            return 0\n"
+          "        j.most -= 1\n"
+          "        j.after.n = 0",
+          "        if 1:\n"
+          "            return 1\n"
+          "        j.most -= 1\n"
+          "        j.after.n = 0"),
+    Fault("join: the tail is looked at and left",
+          CORE + "take.pxi",
+          "core/test_join.py::test_the_giver_works_on",
+          "    if not t.looks and h.seq > k.actors.v[slot].applied:",
+          "    if 0 and h.seq > k.actors.v[slot].applied:"),
+    Fault("join: what this replica has seen go comes back",
+          CORE + "join.pxi",
+          "core/test_join.py::test_two_states_come_to_what_the_ops_of_both_come_to",
+          "    return j.k.actors.v[dot_slot(dot)].applied >= dot_seq(dot)",
+          "    return 0"),
+    Fault("join: what the giver has seen go stays",
+          CORE + "join.pxi",
+          "core/test_join.py::test_two_states_come_to_what_the_ops_of_both_come_to",
+          "        elif vector_get(&j.begin, slot) >= dot_seq(w.dot):",
+          "        elif 0:"),
+    Fault("join: a cancellation does not come",
+          CORE + "join.pxi",
+          "core/test_join.py::test_two_states_come_to_what_the_ops_of_both_come_to",
+          "    if theirs.cancelled_seq > mine.cancelled_seq:",
+          "    if 0:"),
+    Fault("join: the greater total holds, whatever the run",
+          CORE + "join.pxi",
+          "core/test_join.py::test_two_states_come_to_what_the_ops_of_both_come_to",
+          "        elif o.run_seq > s.run_seq or (o.run_seq == s.run_seq and "
+          "o.run_index > s.run_index):",
+          "        elif 0:"),
+    Fault("join: ops that come with the state are applied before",
+          CORE + "pending.pxi",
+          "core/test_join.py::test_what_is_barred_waits",
+          "            or h.seq <= vector_get(&k.inbox.barred, slot)):",
+          "            or 0):"),
+    Fault("join: buckets are compared without tombstones",
+          CORE + "digest.pxi",
+          "core/test_buckets.py::test_a_tombstone_makes_a_difference_where_it_is_asked_for",
+          "        if d.tombstones or not is_tombstone(t):",
+          "        if not is_tombstone(t):"),
+    Fault("join: a bucket that changed is sure",
+          CORE + "buckets.pxi",
+          "core/test_buckets.py::test_what_changes_meanwhile_is_unsure",
+          "    if k.touched.at != NULL:\n"
+          "        k.touched",
+          "    if 0:\n"
+          "        k.touched"),
+    Fault("join: in a table that shrinks an element counts twice",
+          CORE + "digest.pxi",
+          "core/test_buckets.py::test_every_element_counts_once_in_a_table_that_shrinks",
+          "    return bits_reversed(e.hash) < bits_reversed(cursor)",
+          "    return 0"),
+    Fault("join: a key whose encoding changes loses its marks",
+          CORE + "element.pxi",
+          "core/test_join.py::test_the_giver_works_on "
+          "core/test_join.py::test_two_states_come_to_what_the_ops_of_both_come_to",
+          "(e.meta & (E_ENTRY | E_MARKS)) | E_CELL",
+          "(e.meta & E_ENTRY) | E_CELL"),
+    Fault("join: waiting ops that the state held stay",
+          CORE + "pending.pxi",
+          "core/test_join.py::test_waiting_ops_that_the_state_held_are_forgotten_and_others_come",
+          "        if dot_seq(dot) <= a.v[dot_slot(dot)].applied:",
+          "        if 0:"),
+    Fault("join: the log does not name whom the state brought",
+          CORE + "stream.pxi",
+          "core/test_join.py::test_ops_go_on_above_the_join",
+          "            if k.actors.v[i].applied:\n"
+          "                declare(k, <uint16_t>i)",
+          "            if 0:\n"
+          "                declare(k, <uint16_t>i)"),
+    Fault("join: the tail may lack an op",
+          CORE + "take.pxi",
+          "core/test_join.py::test_a_tail_that_is_not_one",
+          "    if h.seq != vector_get(&t.tail, slot) + 1:",
+          "    if 0:"),
+    Fault("join: a tombstone is let go of meanwhile",
+          CORE + "tombstones.pxi",
+          "core/test_join.py::test_while_it_is_joined_nothing_else_changes",
+          "    if k.joining:\n"
+          "        return 1\n",
+          "    if 0:\n"
+          "        return 1\n"),
+    Fault("join: a half walk of a list is given",
+          CORE + "give.pxi",
+          "core/test_state.py::test_few_large_elements_come_in_pieces",
+          "        g.items.n = items\n",
+          ""),
 ]
