@@ -9,6 +9,7 @@ from crdtredis.buffer cimport Span
 from crdtredis._resp cimport Reply
 
 cdef struct Vm
+cdef struct Registration
 
 include "lua/api.pxd"
 include "lua/vm.pxd"
@@ -19,3 +20,4 @@ include "lua/json.pxd"
 include "lua/msgpack.pxd"
 include "lua/struct.pxd"
 include "lua/redis.pxd"
+include "lua/functions.pxd"

@@ -9,6 +9,7 @@
 #   msgpack     cmsgpack
 #   struct      struct
 #   redis       the table redis, SHA-1
+#   functions   libraries of functions
 #   objects     what Python sees of it
 #
 # A function that calls Lua may be left by a jump (see api), so it owns nothing.
@@ -31,4 +32,5 @@ include "lua/json.pxi"
 include "lua/msgpack.pxi"
 include "lua/struct.pxi"
 include "lua/redis.pxi"
+include "lua/functions.pxi"
 include "lua/objects.pxi"

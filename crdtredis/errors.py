@@ -61,6 +61,8 @@ UNSOUND_RESULT = ("ERR a result of this command is none that replicas could be t
                   "stored")
 BUSY_SCRIPT = ("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN "
                "NOSAVE.")
+BUSY_FUNCTION = ("BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN "
+                 "NOSAVE.")
 # a Python command failed in a way nobody foresaw; the log has the traceback
 INTERNAL = "ERR internal error"
 
@@ -85,6 +87,29 @@ SCRIPT_DEBUG = "ERR Use SCRIPT DEBUG YES/SYNC/NO"
 SCRIPT_NO_DEBUG = "ERR scripts cannot be debugged here"
 KEYS_NEGATIVE = "ERR Number of keys can't be negative"
 KEYS_TOO_MANY = "ERR Number of keys can't be greater than number of args"
+FUNCTION_UNKNOWN = "ERR Function not found"
+FUNCTION_KEYS = "ERR Bad number of keys provided"
+LIBRARY_UNKNOWN = "ERR Library not found"
+LIBRARY_EXISTS = "ERR Library '%s' already exists"
+LIBRARY_NAME = ("ERR Library names can only contain letters, numbers, or underscores(_) and must be at "
+                "least one character long")
+LIBRARY_METADATA = "ERR Missing library metadata"
+LIBRARY_METADATA_INVALID = "ERR Invalid library metadata"
+LIBRARY_METADATA_VALUE = "ERR Invalid metadata value given: %s"
+LIBRARY_NAME_TWICE = "ERR Invalid metadata value, name argument was given multiple times"
+LIBRARY_NAME_MISSING = "ERR Library name was not given"
+LIBRARY_ENGINE = "ERR Engine '%s' not found"
+LIBRARY_EMPTY = "ERR No functions registered"
+LIBRARY_TOO_LONG = "ERR library is too long"
+LIBRARIES_MANY = "ERR too many libraries"
+FUNCTION_EXISTS = "ERR Function %s already exists"
+FUNCTION_OPTION = "ERR Unknown option given: %s"
+FUNCTION_ARGUMENT = "ERR Unknown argument %s"
+FUNCTION_PATTERN = "ERR library name argument was not given"
+FUNCTION_DUMP = "ERR DUMP payload version or checksum are wrong"
+FUNCTION_POLICY = ("ERR Wrong restore policy given, value should be either FLUSH, APPEND or "
+                   "REPLACE.")
+FUNCTION_DUMP_TYPE = "ERR given type is not a function"
 SHEBANG_INVALID = "ERR Invalid script shebang"
 SHEBANG_ENGINE = "ERR Unexpected engine in script shebang: %.128s"
 SHEBANG_OPTION = "ERR Unknown lua shebang option: %.128s"

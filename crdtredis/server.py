@@ -467,8 +467,9 @@ class Server:
             self._members = records
             self._sync.take_members(records)
         elif not self.executor.misconf and not self.replica.runs_ahead:
-            for replica, record in self._sync.records_to_write(now_ms()).items():
-                self.replica.system_set(MEMBERS, replica.encode(), record)
+            records = self._sync.records_to_write(now_ms())
+            if records:
+                self.replica.system_set(MEMBERS, records)
 
     def _watch_clock(self) -> None:
         """Tells the log when stamps begin and cease to lie too far ahead of the clock: ours,

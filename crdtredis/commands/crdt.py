@@ -15,9 +15,9 @@ from crdtredis import clocks, info
 from crdtredis._resp import Refusal, Simple
 from crdtredis.commands import usage
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
-from crdtredis.errors import (NOT_A_CLOCK, NOT_INTEGER, NOT_IN_SYNC, NO_REPLICATION, NO_SUCH_PEER,
-                              PEER_ADDRESS, REMOVES_ITSELF, SYNTAX, WRONG_ARITY, CommandError,
-                              integer, time_limit)
+from crdtredis.errors import (JOINING, NOT_A_CLOCK, NOT_INTEGER, NOT_IN_SYNC, NO_REPLICATION,
+                              NO_SUCH_PEER, PEER_ADDRESS, REMOVES_ITSELF, SYNTAX, WRONG_ARITY,
+                              CommandError, integer, time_limit)
 from crdtredis.kinds import is_peer
 from crdtredis.members import MEMBERS, Member
 
@@ -155,8 +155,11 @@ def remove(session, sync, name: str) -> None:
     if session.executor.misconf:
         raise CommandError(session.executor.misconf)
     url = sync.registry.members.table[replica].url
-    session.replica.system_set(MEMBERS, replica.encode(),
-                               Member(url, session.replica.now, removed=True).record())
+    record = Member(url, session.replica.now, removed=True).record()
+    try:
+        session.replica.system_set(MEMBERS, {replica.encode(): record})
+    except RuntimeError:
+        raise CommandError(JOINING) from None
     sync.take_members(session.replica.system_hash(MEMBERS))
     for p in sync.peers():
         if p.replica == replica:

@@ -23,7 +23,7 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 
 from crdtredis._core cimport mem_used
 from crdtredis._engine cimport (CLIENT_COUNTED, GUARD_CLOCK, GUARD_MISCONF, SCRIPT_ALLOW_OOM,
-                                SCRIPT_READ_ONLY, Call, Dispatch, Executor, ScriptRun, is_word,
+                                SCRIPT_READ_ONLY, Call, Dispatch, Executor, ScriptRun, busy_text, is_word,
                                 native, refuse, script_allowed, script_begin, script_call,
                                 script_end, script_kill, script_tick)
 from crdtredis._lua cimport (ENDS_KILLED, ENDS_NOT, SOURCE_MOST, Host, Vm, drop_script, load_script,
@@ -349,13 +349,20 @@ cdef inline Scripts *scripts_of(Call *c) noexcept nogil:
 
 cdef int may_run(Call *c, Text *t, int read_only, uint32_t *flags) noexcept nogil:
     """What the whole script is refused for; else the flags of its run."""
+    if t.flags & TEXT_SHEBANG:
+        return may_run_flagged(c, (t.flags & TEXT_NO_WRITES) != 0, (t.flags & TEXT_ALLOW_OOM) != 0,
+                               read_only, flags)
+    flags[0] = SCRIPT_READ_ONLY if read_only else 0
+    return 1
+
+
+cdef int may_run_flagged(Call *c, int no_writes, int allow_oom, int read_only,
+                         uint32_t *flags) noexcept nogil:
     cdef Dispatch *d = c.dispatch
-    flags[0] = SCRIPT_READ_ONLY if read_only or t.flags & TEXT_NO_WRITES else 0
-    if not t.flags & TEXT_SHEBANG:
-        return 1
-    if t.flags & (TEXT_NO_WRITES | TEXT_ALLOW_OOM):
+    flags[0] = SCRIPT_READ_ONLY if read_only or no_writes else 0
+    if no_writes or allow_oom:
         flags[0] |= SCRIPT_ALLOW_OOM
-    if not t.flags & TEXT_NO_WRITES:
+    if not no_writes:
         if read_only:
             refuse(c, SCRIPT_WRITES)
             return 0
@@ -522,11 +529,16 @@ cdef void drop_scripts(Call *c) noexcept with gil:
 
 
 cdef void script_kill_(Call *c) noexcept nogil:
-    cdef int done = script_kill(c.dispatch)
+    reply_kill(c, script_kill(c.dispatch, 0))
+
+
+cdef void reply_kill(Call *c, int done) noexcept nogil:
     if done == 0:
         refuse(c, NO_SCRIPT_RUNS)
-    elif done < 0:
+    elif done == -1:
         refuse(c, SCRIPT_UNKILLABLE)
+    elif done < 0:
+        refuse(c, busy_text(c.dispatch))
     else:
         reply_ok(c.reply)
 

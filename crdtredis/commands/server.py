@@ -24,7 +24,6 @@ from crdtredis.commands.usage import container
 from crdtredis.config import is_glob
 from crdtredis.sources import ConfigError
 from crdtredis.errors import (BUSY_SCRIPT, CONFIG_REWRITE, CONFIG_SET, CONFIG_UNKNOWN,
-                              FUNCTION_FLUSH,
                               NOT_0_OR_1, NOT_POSITIVE, NO_CLUSTER, NO_CONFIG, NO_SHUTDOWN,
                               REWRITE_IN_PROGRESS, SAVE_IN_PROGRESS, SHUTDOWN_FAILED, SYNTAX,
                               UNKNOWN_CATEGORY, WRONG_ARITY, CommandError, integer, time_limit)
@@ -343,7 +342,7 @@ def waitaof(session, argv):
                     n: [here, n])
 
 
-# ---- users and functions, as far as clients call them --------------------------------------------
+# ---- users, as far as clients call them ----------------------------------------------------------
 
 container("ACL", "server", "6.0.0",
           "Users: there is one, default, with the password of `requirepass`.")
@@ -402,28 +401,10 @@ def acl_cat(session, argv):
     return found
 
 
-container("FUNCTION", "scripting", "7.0.0", "Functions: there are none.")
-
-
-@command("FUNCTION|FLUSH [ASYNC | SYNC]", arity=-2, flags="noscript", group="scripting",
-         since="7.0.0", tips="request_policy:all_shards response_policy:all_succeeded",
-         summary="Removes all functions: there are none.")
-def function_flush(session, argv):
-    if len(argv) > 3 or (len(argv) == 3 and argv[2].upper() not in (b"ASYNC", b"SYNC")):
-        raise CommandError(FUNCTION_FLUSH)
-    return OK
-
-
 container("MODULE", "server", "4.0.0", "Modules: there are none.", help_since="5.0.0")
 
 
 @command("MODULE|LIST", arity=2, flags="admin noscript", group="server", since="4.0.0",
          tips="nondeterministic_output_order", summary="The modules: none.")
 def module_list(session, argv):
-    return []
-
-
-@command("FUNCTION|LIST", arity=-2, flags="noscript", group="scripting", since="7.0.0",
-         tips="nondeterministic_output_order", summary="The functions: none.")
-def function_list(session, argv):
     return []

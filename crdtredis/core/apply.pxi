@@ -366,6 +366,7 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
     else:
         apply_removal(k, op, x, e)
     k.changes += 1
+    k.system_changes += x.db == SYSTEM_DB
     if k.watched.n and x.kind != FLUSH:
         note_touched(k, x.db, x.key, hash)
     return left

@@ -393,15 +393,34 @@ cdef class Replica:
         walk_end(&w)
         return out
 
-    def system_set(self, bytes key not None, bytes field not None, bytes value not None):
-        """Sets a field of a hash in the system's database: an op like any other, where the owner
-        lets commands write."""
+    def system_set(self, bytes key not None, fields not None):
+        """Sets fields of a hash in the system's database, {field: value}, or removes those whose
+        value is None: one op, or a part of the one that is being made. The owner sees to it that
+        writes are let in. RuntimeError, with nothing done, where no op can be made of it."""
         cdef Kernel *k = &self.k
         cdef Span s = span(key, len(key))
+        cdef Element *e
+        cdef size_t size = sum(len(f) + len(v or b"") for f, v in fields.items())
+        cdef int refused
         op_begin(k)
-        member_set(k, SYSTEM_DB, s, key_prepare(k, SYSTEM_DB, s, key_find(k, SYSTEM_DB, s), T_HASH),
-                   T_HASH, span(field, len(field)), span(value, len(value)))
+        if op_room(k, SYSTEM_DB, <uint32_t>len(fields) + 1, len(key), size):
+            e = key_prepare(k, SYSTEM_DB, s, key_find(k, SYSTEM_DB, s), T_HASH)
+            for field, value in fields.items():
+                if value is None:
+                    member_remove(k, SYSTEM_DB, s, e, T_HASH, span(field, len(field)))
+                else:
+                    member_set(k, SYSTEM_DB, s, e, T_HASH, span(field, len(field)),
+                               span(value, len(value)))
+                e = key_find(k, SYSTEM_DB, s)
+        refused = k.open.refused
         op_end(k)
+        if refused:
+            raise RuntimeError("the op is too large, or a join is under way")
+
+    @property
+    def system_changes(self):
+        """Grows with whatever may have changed in the system's database."""
+        return self.k.system_changes
 
     def digest(self):
         """32 hex digits, equal on two replicas exactly when their states are equal, metadata

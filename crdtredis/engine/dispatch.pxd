@@ -111,6 +111,7 @@ cdef struct Scripting:
     void *cache             # what commands/scripting.pyx keeps here, owned by the Executor
     # whether the script, a text or the SHA-1 of one in the cache, says that it only reads
     int (*reads_only)(void *cache, Span script) noexcept nogil
+    void *functions         # what commands/functions.pyx does, likewise
     int64_t busy_ms         # after so long a script is slow; 0: never
     size_t memory           # bytes that scripts may hold
     int all_commands        # they may call also what is not for scripts: DEBUG

@@ -16,7 +16,7 @@ from libc.string cimport memcmp, memcpy
 
 from crdtredis._core cimport mem_used
 from crdtredis._resp cimport reply_error, reply_simple
-from crdtredis.errors cimport (BUSY_SCRIPT, CLOCK_AHEAD, EXEC_REFUSED, LOADING,
+from crdtredis.errors cimport (CLOCK_AHEAD, EXEC_REFUSED, LOADING,
                                NOT_IN_SUBSCRIPTION, NOT_IN_TRANSACTION, NO_AUTH, OUT_OF_MEMORY,
                                TOO_LARGE, UNKNOWN_COMMAND, UNKNOWN_SUBCOMMAND, WRONG_ARITY)
 
@@ -125,7 +125,7 @@ cdef int is_rejected(Dispatch *d, Client *client, Command *cmd) noexcept nogil:
         reject(d, client, cmd, NOT_IN_TRANSACTION)
         return 1
     if d.guard & GUARD_BUSY and not cmd.flags & C_ALLOW_BUSY:
-        reject(d, client, cmd, BUSY_SCRIPT)
+        reject(d, client, cmd, busy_text(d))
         return 1
     if effective & C_DENYOOM and d.guard & GUARD_OOM and mem_used() > d.max_memory:
         reject(d, client, cmd, OUT_OF_MEMORY)

@@ -20,6 +20,7 @@ cdef class Executor:
     cdef readonly dict specs            # name -> table.Spec
     cdef readonly Deferred deferred     # replies that Python commands owe
     cdef public object scripts          # owns Dispatch.scripting.cache; None before the first
+    cdef public object functions        # owns Dispatch.scripting.functions, likewise
     cdef public object pending          # exception of a signal handler, for the loop to raise
 
     cdef build_table(self)

@@ -221,6 +221,16 @@ cdef class Executor:
     def runs_script(self) -> bool:
         return self.d.scripting.run != NULL
 
+    def running_function(self) -> dict | None:
+        """{"name", "command", "duration_ms"} of the function that runs, for FUNCTION STATS."""
+        cdef ScriptRun *run = self.d.scripting.run
+        cdef int i
+        if run == NULL or not run.flags & SCRIPT_FUNCTION:
+            return None
+        argv = [run.argv[i].p[:run.argv[i].n] for i in range(run.argc)]
+        return {"name": argv[1], "command": argv,
+                "duration_ms": clock_ms(CLOCK_MONOTONIC) - run.begun}
+
     @property
     def scripts_run_all(self) -> bool:
         """Whether scripts may call the commands that are not for them: for tests."""

@@ -7,10 +7,14 @@ from crdtredis.buffer cimport Span
 cdef enum ScriptFlag:
     SCRIPT_READ_ONLY = 1    # it may call no command that writes
     SCRIPT_ALLOW_OOM = 2    # ... and those that take memory when there is none left
+    SCRIPT_FUNCTION = 4     # it is a function
 
 cdef struct ScriptRun:
     Dispatch *dispatch
     Client *caller
+    Span *argv              # what the caller called
+    int argc
+    int64_t begun           # `steady` when it began
     Client *client          # whom its commands see: Scripting.client
     uint32_t flags          # ScriptFlag
     int out_of_memory       # when it began
@@ -31,5 +35,8 @@ cdef void script_end(ScriptRun *run) noexcept nogil
 cdef int script_tick(ScriptRun *run, int64_t now, int64_t *due) noexcept nogil
 # May the user run this? -1: there is no such command.
 cdef int script_allowed(Dispatch *d, Span *argv, int argc) noexcept nogil
-# SCRIPT KILL. 1: it will end; 0: none runs; -1: it has written.
-cdef int script_kill(Dispatch *d) noexcept nogil
+# SCRIPT KILL, or FUNCTION KILL. 1: it will end; 0: none runs; -1: it has written; -2: what runs is of
+# the other kind.
+cdef int script_kill(Dispatch *d, int function) noexcept nogil
+# what others are told while it runs for long
+cdef const char *busy_text(Dispatch *d) noexcept nogil

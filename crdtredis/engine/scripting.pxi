@@ -23,8 +23,8 @@ from libc.string cimport memset
 from crdtredis._core cimport mem_used, op_begin, op_end
 from crdtredis._resp cimport reply_error
 from crdtredis.buffer cimport Span, buffer_free, need_memory, span
-from crdtredis.errors cimport (CLOCK_AHEAD, NOT_FROM_SCRIPT, OUT_OF_MEMORY, SCRIPT_ARITY,
-                               SCRIPT_READ_ONLY_TEXT, SCRIPT_UNKNOWN, TOO_LARGE)
+from crdtredis.errors cimport (BUSY_FUNCTION, BUSY_SCRIPT, CLOCK_AHEAD, NOT_FROM_SCRIPT,
+                               OUT_OF_MEMORY, SCRIPT_ARITY, SCRIPT_READ_ONLY_TEXT, SCRIPT_UNKNOWN, TOO_LARGE)
 
 cdef enum:
     SCRIPT_REPLY = 64 << 10     # bytes of the buffer for replies that are kept
@@ -50,6 +50,9 @@ cdef void script_begin(Call *c, ScriptRun *run, uint32_t flags) noexcept nogil:
     memset(run, 0, sizeof(ScriptRun))
     run.dispatch = d
     run.caller = c.client
+    run.argv = c.argv
+    run.argc = c.argc
+    run.begun = d.steady
     run.client = script_client_of(d)
     run.flags = flags
     run.out_of_memory = d.guard & GUARD_OOM and mem_used() > d.max_memory
@@ -149,9 +152,15 @@ cdef int script_allowed(Dispatch *d, Span *argv, int argc) noexcept nogil:
     return 1 if find_whole_command(&d.table, argv, argc) != NULL else -1
 
 
-cdef int script_kill(Dispatch *d) noexcept nogil:
+cdef const char *busy_text(Dispatch *d) noexcept nogil:
+    return BUSY_FUNCTION if d.scripting.run.flags & SCRIPT_FUNCTION else BUSY_SCRIPT
+
+
+cdef int script_kill(Dispatch *d, int function) noexcept nogil:
     if d.scripting.run == NULL:
         return 0
+    if (d.scripting.run.flags & SCRIPT_FUNCTION != 0) != function:
+        return -2
     if d.scripting.run.wrote:
         return -1
     d.scripting.run.killed = 1

@@ -40,12 +40,23 @@ cdef int read_arguments(lua_State *L, Vm *vm) noexcept nogil:
     return n
 
 
+cdef int raise_unavailable(lua_State *L, const char *name) noexcept nogil:
+    """While a library is loaded, `redis` has less."""
+    lua.pushstring(L, "Script attempted to access nonexistent global variable '")
+    lua.pushstring(L, name)
+    lua.pushstring(L, "'")
+    lua.concat(L, 3)
+    return raise_error(L, lua.tolstring(L, -1, NULL))
+
+
 cdef int call_or_raise(lua_State *L, int raises) noexcept nogil:
     cdef Vm *vm = vm_of(L)
     cdef int n = lua.gettop(L)
     cdef Span reply
     cdef const char *refusal = NULL
     check_stack(L, vm)
+    if vm.registering:
+        return raise_unavailable(L, "call" if raises else "pcall")
     if n == 0:
         refusal = "Please specify at least one argument for this redis lib call"
     elif read_arguments(L, vm) < 0:
@@ -153,6 +164,8 @@ cdef int redis_log(lua_State *L) noexcept nogil:
 
 cdef int redis_setresp(lua_State *L) noexcept nogil:
     cdef double v
+    if vm_of(L).registering:
+        return raise_unavailable(L, "setresp")
     if lua.gettop(L) != 1:
         return raise_error(L, "redis.setresp() requires one argument.")
     v = lua.tonumber(L, 1)
@@ -235,6 +248,8 @@ cdef void push_redis(lua_State *L) noexcept nogil:
     set_number(L, "REPL_SLAVE", 2)
     set_number(L, "REPL_REPLICA", 2)
     set_number(L, "REPL_ALL", REPL_ALL)
+    if vm_of(L).host.take_function != NULL:
+        push_registering(L)
     lua.pushstring(L, "7.2.4")
     lua.setfield(L, -2, "REDIS_VERSION")
     set_number(L, "REDIS_VERSION_NUM", 0x070204)

@@ -340,12 +340,12 @@ cdef void reply_of_error(Vm *vm, lua_State *L, Reply *out, const char *sha) noex
     memcpy(w + k, p, n)
     k += <int>n
     if source != NULL and line > 0:
-        k += snprintf(w + k, room - <size_t>k, " script: %.40s, on %.128s:%d.", sha, source,
+        k += snprintf(w + k, room - <size_t>k, " script: %.128s, on %.128s:%d.", sha, source,
                       <int>line)
     elif source != NULL:
-        k += snprintf(w + k, room - <size_t>k, " script: %.40s, on %.128s.", sha, source)
+        k += snprintf(w + k, room - <size_t>k, " script: %.128s, on %.128s.", sha, source)
     else:
-        k += snprintf(w + k, room - <size_t>k, " script: %.40s", sha)
+        k += snprintf(w + k, room - <size_t>k, " script: %.128s", sha)
     vm.error_n = <size_t>k
     reply_error_span(out, w, vm.error_n)
 
@@ -390,7 +390,7 @@ cdef int handle_error(lua_State *L) noexcept nogil:
     if found:
         lua.pushstring(L, ar.source)
     else:
-        lua.pushstring(L, "@user_script")
+        lua.pushstring(L, vm_of(L).chunk)
     lua.rawset(L, 1)
     if found or vm_of(L).single_line:
         lua.pushstring(L, "line")

@@ -23,6 +23,9 @@ cdef struct Host:
     void (*note)(void *self, int level, const char *p, size_t n) noexcept nogil
     # May the user run this command? -1: there is no such command
     int (*allowed)(void *self, Span *argv, int argc) noexcept nogil
+    # A function that a library registers: why it is refused, or NULL. Itself NULL: the VM is one for
+    # scripts, which register none
+    const char *(*take_function)(void *self, Registration *r) noexcept nogil
 
 cdef struct Vm:
     lua_State *L
@@ -40,6 +43,8 @@ cdef struct Vm:
     # the script that runs has one line, so an error without a place is there
     int single_line
     int resp                # dialect of redis.call's replies
+    int registering         # a library is being loaded: it may register functions, and call nothing
+    const char *chunk       # what Lua calls the programs: "@user_script", "@user_function"
     int ref_globals         # references in the registry: the table behind _G
     int ref_array_mt
     int ref_handler
@@ -51,6 +56,7 @@ cdef struct Vm:
     char error[1024]
     size_t error_n
 
+cdef int64_t steady_ms() noexcept nogil     # what `due` is compared with
 cdef Vm *vm_new(size_t most, Host host) except NULL
 cdef void vm_free(Vm *vm) noexcept nogil
 # Compiles: a reference to the function, or -1 and vm.error.

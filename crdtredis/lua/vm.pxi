@@ -37,6 +37,10 @@ cdef enum:
 cdef const char *KILLED = "Script killed by user with SCRIPT KILL."
 
 
+cdef int64_t steady_ms() noexcept nogil:
+    return steady_now()
+
+
 cdef void *allocate(void *ud, void *p, size_t osize, size_t nsize) noexcept nogil:
     cdef Vm *vm = <Vm*>ud
     cdef void *q
@@ -131,6 +135,7 @@ cdef Vm *vm_new(size_t most, Host host) except NULL:
     vm.host = host
     vm.due = INT64_MAX
     vm.resp = 2
+    vm.chunk = "@user_script" if host.take_function == NULL else "@user_function"
     vm.L = lua.newstate(allocate, vm)
     if vm.L == NULL:
         free(vm)
@@ -205,7 +210,8 @@ cdef void drop_script(Vm *vm, int ref) noexcept nogil:
 cdef struct Run:
     Vm *vm
     int ref
-    const char *sha
+    int direct              # a function, which gets keys and arguments as its own
+    const char *sha         # or the function's name
     Span *keys
     int nkeys
     Span *args
@@ -227,17 +233,23 @@ cdef int run_protected(lua_State *L) noexcept nogil:
     cdef Run *run = <Run*>lua.touserdata(L, 1)
     cdef Vm *vm = run.vm
     cdef int status
-    lua.rawgeti(L, LUA_REGISTRYINDEX, vm.ref_globals)
-    push_spans(L, run.keys, run.nkeys)
-    lua.setfield(L, -2, "KEYS")
-    push_spans(L, run.args, run.nargs)
-    lua.setfield(L, -2, "ARGV")
     lua.settop(L, 0)
     lua.rawgeti(L, LUA_REGISTRYINDEX, vm.ref_handler)
     lua.rawgeti(L, LUA_REGISTRYINDEX, run.ref)
-    lua.pushvalue(L, LUA_GLOBALSINDEX)
-    lua.setfenv(L, -2)              # whatever the script did to its own environment last time
-    status = lua.pcall(L, 0, 1, 1)
+    if run.direct:
+        push_spans(L, run.keys, run.nkeys)
+        push_spans(L, run.args, run.nargs)
+        status = lua.pcall(L, 2, 1, 1)
+    else:
+        lua.rawgeti(L, LUA_REGISTRYINDEX, vm.ref_globals)
+        push_spans(L, run.keys, run.nkeys)
+        lua.setfield(L, -2, "KEYS")
+        push_spans(L, run.args, run.nargs)
+        lua.setfield(L, -2, "ARGV")
+        pop(L, 1)
+        lua.pushvalue(L, LUA_GLOBALSINDEX)
+        lua.setfenv(L, -2)          # whatever the script did to its own environment last time
+        status = lua.pcall(L, 0, 1, 1)
     if status == 0:
         run.good = reply_of_value(vm, L, -1, run.out, 0)
     else:
@@ -245,21 +257,7 @@ cdef int run_protected(lua_State *L) noexcept nogil:
     return 0
 
 
-cdef int run_script(Vm *vm, int ref, const char *sha, Span *keys, int nkeys, Span *args, int nargs,
-                    Reply *out) noexcept nogil:
-    cdef Run run
-    cdef char text[192]
-    cdef const char *why = "not enough memory"
-    run.vm = vm
-    run.ref = ref
-    run.sha = sha
-    run.keys = keys
-    run.nkeys = nkeys
-    run.args = args
-    run.nargs = nargs
-    run.out = out
-    run.at = out.buf.n
-    run.good = 0
+cdef inline void begin_run(Vm *vm) noexcept nogil:
     vm.stack = stack_place()
     vm.ending = ENDS_NOT
     vm.work = 0
@@ -268,6 +266,38 @@ cdef int run_script(Vm *vm, int ref, const char *sha, Span *keys, int nkeys, Spa
     if vm.hurried:
         vm.hurried = 0
         lua.sethook(vm.L, hook, LUA_MASKCOUNT, HOOK_COUNT)
+
+
+cdef inline void end_run(Vm *vm) noexcept nogil:
+    vm.stack = NULL
+    vm.due = INT64_MAX
+    if vm.used > vm.idle + GARBAGE:
+        lua.gc(vm.L, LUA_GCCOLLECT, 0)
+        vm.idle = vm.used
+
+
+cdef int run_script(Vm *vm, int ref, const char *sha, Span *keys, int nkeys, Span *args, int nargs,
+                    Reply *out) noexcept nogil:
+    return run_reference(vm, ref, 0, sha, keys, nkeys, args, nargs, out)
+
+
+cdef int run_reference(Vm *vm, int ref, int direct, const char *sha, Span *keys, int nkeys,
+                       Span *args, int nargs, Reply *out) noexcept nogil:
+    cdef Run run
+    cdef char text[192]
+    cdef const char *why = "not enough memory"
+    run.vm = vm
+    run.ref = ref
+    run.direct = direct
+    run.sha = sha
+    run.keys = keys
+    run.nkeys = nkeys
+    run.args = args
+    run.nargs = nargs
+    run.out = out
+    run.at = out.buf.n
+    run.good = 0
+    begin_run(vm)
     if lua.cpcall(vm.L, run_protected, &run) != 0:
         # Memory ran out around the script, or its reply could not be made.
         out.buf.n = run.at
@@ -279,9 +309,5 @@ cdef int run_script(Vm *vm, int ref, const char *sha, Span *keys, int nkeys, Spa
         snprintf(text, sizeof(text), "ERR %.100s script: %.40s", why, sha)
         lua.settop(vm.L, 0)
         reply_error(out, text)
-    vm.stack = NULL
-    vm.due = INT64_MAX
-    if vm.used > vm.idle + GARBAGE:
-        lua.gc(vm.L, LUA_GCCOLLECT, 0)
-        vm.idle = vm.used
+    end_run(vm)
     return run.good

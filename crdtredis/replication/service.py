@@ -315,7 +315,7 @@ class Service:
         self.registry.members.update(records)
         self._soon(self._call_members)
 
-    def records_to_write(self, now_ms: int) -> dict[str, bytes]:
+    def records_to_write(self, now_ms: int) -> dict[bytes, bytes]:
         """What this replica should say of itself and of those that CRDT.PEER ADD took back, where
         the replicated records say otherwise."""
         members, out = self.registry.members, {}
@@ -325,13 +325,13 @@ class Service:
         up = [p for p in peers if p.here is not None
               and clocks.observed(self.tail.head, p.met)]
         for p in up:
-            if p.asked_for:
+            if p.asked_for and members.is_removed(p.replica):
+                out[p.replica.encode()] = Member(p.url, now_ms).record()
+            else:
                 p.asked_for = False
-                if members.is_removed(p.replica):
-                    out[p.replica] = Member(p.url, now_ms).record()
         own = members.own_record(self._own_urls(up), now_ms) if up else None
         if own is not None:
-            out[members.own] = own
+            out[members.own.encode()] = own
         return out
 
     def _own_urls(self, up: Iterable[Peer]) -> list[str]:
