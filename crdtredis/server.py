@@ -426,8 +426,10 @@ class Server:
                       settings_of(config),
                       config.peer_urls, serve if self._http else None, client_tls,
                       [s.getsockname()[:2] for s in self._http])
+        service.on_meeting = self._keep_members
         service.start()
         self._sync = service
+        self.engine.on_system_change = self._keep_members
         self._stops.append(service.stop)
         if self._http:
             log.info("HTTP: %s", ", ".join(show(*s.getsockname()[:2]) for s in self._http))
@@ -443,7 +445,6 @@ class Server:
             if self._unapplied:
                 self._unapplied = lacking(self.replica.clock_ids(), self._unapplied)
             self._watch_clock()
-            self._keep_members()
             if self.checkpoints.due(self.config.compaction_threshold):
                 self.checkpoints.begin()
             if self.executor.misconf:
@@ -459,14 +460,14 @@ class Server:
 
     def _keep_members(self) -> None:
         """Tells the sync thread who belongs to the cluster, and writes down what it finds there is
-        to say of that."""
+        to say of that. Called where either may have changed."""
         if self._sync is None:
             return
         records = self.replica.system_hash(MEMBERS)
         if records != self._members:
             self._members = records
             self._sync.take_members(records)
-        elif not self.executor.misconf and not self.replica.runs_ahead:
+        if not self.executor.misconf and not self.replica.runs_ahead:
             records = self._sync.records_to_write(now_ms())
             if records:
                 self.replica.system_set(MEMBERS, records)

@@ -3,8 +3,8 @@
 
 The system's database holds a hash `functions`: library -> its text. So a library is logged,
 recovered and replicated like a field of a hash: of concurrent LOADs of one library the later holds.
-What runs is compiled from there when a function is called, or FUNCTION asked, after the database has
-changed (`refresh`), library by library, so that one which stays keeps what its functions share.
+What runs is compiled from there when a function is called, or FUNCTION asked, after the database
+has changed (`refresh`), library by library: one that stays keeps what its functions share.
 
 Two libraries that were loaded concurrently may have a function of the same name. The one whose
 library comes first by name is called, at every replica.
@@ -141,6 +141,15 @@ cdef int host_allowed(void *self, Span *argv, int argc) noexcept nogil:
     return script_allowed((<Functions*>self).dispatch, argv, argc)
 
 
+cdef int function_reads_only(void *functions, Span name) noexcept nogil:
+    cdef Functions *f = <Functions*>functions
+    cdef Function *x
+    if f.version != f.dispatch.kernel.system_changes:
+        return 0
+    x = find(f, name)
+    return x != NULL and x.flags & FUNCTION_NO_WRITES != 0
+
+
 cdef const char *host_take_function(void *self, Registration *r) noexcept with gil:
     cdef Library library = <Library>(<Functions*>self).loading
     return library.take(r)
@@ -153,6 +162,7 @@ cdef class Library:
     cdef readonly bytes name
     cdef readonly bytes text
     cdef readonly list functions
+    cdef set names_taken
     cdef Functions *f
 
     cdef const char *take(self, Registration *r) noexcept:
@@ -160,12 +170,13 @@ cdef class Library:
         description = r.description.p[:r.description.n] if r.description.p != NULL else None
         self.functions.append((name, description, r.flags, r.ref))      # first, so that it is freed
         if not NAME.fullmatch(name):
-            return ("Function names can only contain letters, numbers, or underscores(_) and must "
-                    "be at least one character long")
-        if any(name == other for other, _, _, _ in self.functions[:-1]):
+            return ("Library names can only contain letters, numbers, or underscores(_) and must "
+                    "be at least one character long")   # Redis says so of functions, too
+        if name in self.names_taken:
             return "Function already exists in the library"
         if len(self.functions) > FUNCTIONS_MOST:
             return "too many functions in the library"
+        self.names_taken.add(name)
         return NULL
 
     cdef drop(self):
@@ -185,10 +196,10 @@ def read_metadata(text: bytes) -> tuple[bytes, int]:
     line, newline, _ = text.partition(b"\n")
     if not newline:
         raise CommandError(errors.LIBRARY_METADATA_INVALID)
-    words = line[2:].split()
-    engine = words[0] if words and not line[2:3].isspace() else b""
+    words = split(line[2:])
+    engine = words.pop(0) if words and not line[2:3].isspace() else b""
     name = None
-    for word in words[1 if engine else 0:]:
+    for word in words:
         key, equals, value = word.partition(b"=")
         if not equals or key.lower() != b"name":
             raise CommandError(errors.LIBRARY_METADATA_VALUE % shown(word))
@@ -204,13 +215,41 @@ def read_metadata(text: bytes) -> tuple[bytes, int]:
     return name, len(line)
 
 
+WORD = re.compile(rb"""\s*((?:[^\s"']|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')+)""", re.S)
+QUOTED = re.compile(rb"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""", re.S)
+ESCAPE = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.S)
+ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
+
+
+def split(line: bytes) -> list[bytes]:
+    """Its words, which may have parts in quotes. CommandError where a quote has no end."""
+    def unescape(m):
+        c = m[1]
+        return bytes([int(c[1:], 16)]) if len(c) == 3 else ESCAPED.get(c, c)
+
+    def unquote(m):
+        if m[0][:1] == b'"':
+            return ESCAPE.sub(unescape, m[0][1:-1])
+        return m[0][1:-1].replace(b"\\'", b"'")
+
+    words, at = [], 0
+    line = line.rstrip()
+    while at < len(line):
+        m = WORD.match(line, at)
+        if m is None:
+            raise CommandError(errors.LIBRARY_METADATA_INVALID)
+        words.append(QUOTED.sub(unquote, m[1]))
+        at = m.end()
+    return words
+
+
 def shown(arg: bytes) -> str:
     return arg[:128].decode("utf-8", "backslashreplace")
 
 
 cdef class LibraryCache:
-    """The libraries of one Executor, compiled. loaded: name -> Library. broken: name -> the text that
-    could not be loaded."""
+    """The libraries of one Executor, compiled. loaded: name -> Library. broken: name -> the text
+    that could not be loaded."""
     cdef Functions f
     cdef readonly dict loaded
     cdef dict broken
@@ -234,6 +273,7 @@ cdef class LibraryCache:
             raise CommandError(errors.LIBRARY_TOO_LONG)
         library.name, begin = read_metadata(text)
         library.text, library.functions, library.f = text, [], &self.f
+        library.names_taken = set()
         at = begin
         self.f.loading = <void*>library
         self.f.vm.due = steady_ms() + LOAD_MS
@@ -319,6 +359,7 @@ cdef LibraryCache make_cache(Executor x):
     buffer_free(&nowhere.buf)
     drop_script(cache.f.vm, ref)
     x.functions = cache
+    x.d.scripting.function_reads_only = function_reads_only
     x.d.scripting.functions = &cache.f
     return cache
 
@@ -468,7 +509,9 @@ def function_delete(session, argv):
 
 
 def function_flush(session, argv):
-    if len(argv) > 3 or (len(argv) == 3 and argv[2].upper() not in (b"ASYNC", b"SYNC")):
+    if len(argv) > 3:
+        raise CommandError(errors.FUNCTION_ARITY % "flush")
+    if len(argv) == 3 and argv[2].upper() not in (b"ASYNC", b"SYNC"):
         raise CommandError(errors.FUNCTION_FLUSH)
     cache = libraries_of(session.executor)
     store(session, cache, dict.fromkeys(session.replica.system_hash(LIBRARIES)), {})
@@ -568,7 +611,7 @@ def read_dump(payload: bytes) -> list[bytes]:
 
 def function_restore(session, argv):
     if len(argv) > 4:
-        raise CommandError(errors.WRONG_ARITY % "function|restore")
+        raise CommandError(errors.FUNCTION_ARITY % "restore")
     policy = argv[3].upper() if len(argv) == 4 else b"APPEND"
     if policy not in (b"FLUSH", b"APPEND", b"REPLACE"):
         raise CommandError(errors.FUNCTION_POLICY)
@@ -584,7 +627,7 @@ def function_restore(session, argv):
             fresh.append(library)
             if (policy == b"APPEND" and library.name in there
                     or any(library.name == other.name for other in fresh[:-1])):
-                raise CommandError(errors.LIBRARY_EXISTS % shown(library.name))
+                raise CommandError(errors.LIBRARY_RESTORED % shown(library.name))
             libraries[library.name] = library
             changes[library.name] = text
         if len(libraries) > LIBRARIES_MOST:

@@ -23,7 +23,7 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 
 from crdtredis._core cimport mem_used
 from crdtredis._engine cimport (CLIENT_COUNTED, GUARD_CLOCK, GUARD_MISCONF, SCRIPT_ALLOW_OOM,
-                                SCRIPT_READ_ONLY, Call, Dispatch, Executor, ScriptRun, busy_text, is_word,
+                                SCRIPT_READ_ONLY, Call, Dispatch, Executor, ScriptRun, is_word,
                                 native, refuse, script_allowed, script_begin, script_call,
                                 script_end, script_kill, script_tick)
 from crdtredis._lua cimport (ENDS_KILLED, ENDS_NOT, SOURCE_MOST, Host, Vm, drop_script, load_script,
@@ -538,7 +538,7 @@ cdef void reply_kill(Call *c, int done) noexcept nogil:
     elif done == -1:
         refuse(c, SCRIPT_UNKILLABLE)
     elif done < 0:
-        refuse(c, busy_text(c.dispatch))
+        refuse(c, c.dispatch.scripting.busy_text)
     else:
         reply_ok(c.reply)
 

@@ -125,7 +125,7 @@ cdef int is_rejected(Dispatch *d, Client *client, Command *cmd) noexcept nogil:
         reject(d, client, cmd, NOT_IN_TRANSACTION)
         return 1
     if d.guard & GUARD_BUSY and not cmd.flags & C_ALLOW_BUSY:
-        reject(d, client, cmd, busy_text(d))
+        reject(d, client, cmd, d.scripting.busy_text)
         return 1
     if effective & C_DENYOOM and d.guard & GUARD_OOM and mem_used() > d.max_memory:
         reject(d, client, cmd, OUT_OF_MEMORY)
@@ -202,6 +202,14 @@ cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv,
     finish_reply(client, at, before)
 
 
+cdef int only_reads(Dispatch *d, Span script) noexcept nogil:
+    """Does the script, a text or a SHA-1, or the function of this name say that it only reads? No
+    text of a script is a name."""
+    cdef Scripting *s = &d.scripting
+    return ((s.cache != NULL and s.reads_only(s.cache, script))
+            or (s.functions != NULL and s.function_reads_only(s.functions, script)))
+
+
 cdef int must_wait(Dispatch *d, Client *client, Span *argv, int argc) noexcept nogil:
     cdef Command *cmd = find_whole_command(&d.table, argv, argc)
     if cmd == NULL or not arity_fits(cmd, argc):
@@ -210,8 +218,7 @@ cdef int must_wait(Dispatch *d, Client *client, Span *argv, int argc) noexcept n
         return 0
     if d.guard & GUARD_PAUSE_ALL:
         return 1
-    if (cmd.flags & C_MAY_REPLICATE and cmd.flags & C_NOSCRIPT and d.scripting.cache != NULL
-            and d.scripting.reads_only(d.scripting.cache, argv[1])):
+    if cmd.flags & C_MAY_REPLICATE and cmd.flags & C_NOSCRIPT and only_reads(d, argv[1]):
         return 0
     return (cmd.flags & (C_WRITE | C_MAY_REPLICATE) != 0
             or (cmd.flags & C_EXEC and client.queue_flags & (C_WRITE | C_MAY_REPLICATE)))

@@ -32,6 +32,9 @@ cdef class Loop(Listeners):
     cdef int calls_ready
     cdef list seconds                   # once a second
     cdef int seconds_n
+    # called within a run of cron of a change in the system's database
+    cdef public object on_system_change
+    cdef uint64_t system_seen           # Kernel.system_changes of which it was told
     cdef list work
     cdef int working                    # `work` is not empty
     cdef public list on_stop            # after the last iteration, before replies are flushed

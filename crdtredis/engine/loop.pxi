@@ -372,6 +372,10 @@ cdef class Loop(Listeners):
             if self.seconds_n:
                 take_gil(self.d)
                 loop_second(self)
+        if self.k.system_changes != self.system_seen and self.on_system_change is not None:
+            self.system_seen = self.k.system_changes
+            take_gil(self.d)
+            loop_system_change(self)
         for i in range(DATABASES):
             table_work(&self.k.db[i].table, REHASH_SLICE)
         if not self.d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_JOIN):
@@ -449,6 +453,10 @@ cdef void loop_work(Loop self) noexcept with gil:
 cdef void loop_second(Loop self) noexcept with gil:
     for fn in self.seconds:
         guarded(self, fn)
+
+
+cdef void loop_system_change(Loop self) noexcept with gil:
+    guarded(self, self.on_system_change)
 
 
 cdef void loop_log_tick(Loop self) noexcept with gil:

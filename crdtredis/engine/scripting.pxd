@@ -35,8 +35,6 @@ cdef void script_end(ScriptRun *run) noexcept nogil
 cdef int script_tick(ScriptRun *run, int64_t now, int64_t *due) noexcept nogil
 # May the user run this? -1: there is no such command.
 cdef int script_allowed(Dispatch *d, Span *argv, int argc) noexcept nogil
-# SCRIPT KILL, or FUNCTION KILL. 1: it will end; 0: none runs; -1: it has written; -2: what runs is of
-# the other kind.
+# SCRIPT KILL, or FUNCTION KILL. 1: it will end; 0: none runs; -1: it has written; -2: what runs is
+# of the other kind.
 cdef int script_kill(Dispatch *d, int function) noexcept nogil
-# what others are told while it runs for long
-cdef const char *busy_text(Dispatch *d) noexcept nogil

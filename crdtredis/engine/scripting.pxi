@@ -24,7 +24,8 @@ from crdtredis._core cimport mem_used, op_begin, op_end
 from crdtredis._resp cimport reply_error
 from crdtredis.buffer cimport Span, buffer_free, need_memory, span
 from crdtredis.errors cimport (BUSY_FUNCTION, BUSY_SCRIPT, CLOCK_AHEAD, NOT_FROM_SCRIPT,
-                               OUT_OF_MEMORY, SCRIPT_ARITY, SCRIPT_READ_ONLY_TEXT, SCRIPT_UNKNOWN, TOO_LARGE)
+                               OUT_OF_MEMORY, SCRIPT_ARITY, SCRIPT_READ_ONLY_TEXT,
+                               SCRIPT_UNKNOWN, TOO_LARGE)
 
 cdef enum:
     SCRIPT_REPLY = 64 << 10     # bytes of the buffer for replies that are kept
@@ -65,6 +66,7 @@ cdef void script_begin(Call *c, ScriptRun *run, uint32_t flags) noexcept nogil:
         run.slow_at = d.steady + d.scripting.busy_ms
     # What an iteration's Python commands have taken is let go soon: else whatever else runs in this
     # process would stand still as long as the script runs.
+    d.scripting.busy_text = BUSY_FUNCTION if flags & SCRIPT_FUNCTION else BUSY_SCRIPT
     run.due = d.steady + 2 if d.gil.held and run.slow_at > d.steady + 2 else run.slow_at
     d.scripting.run = run
     op_begin(d.kernel)
@@ -150,10 +152,6 @@ cdef void say_slow_script(ScriptRun *run) noexcept with gil:
 
 cdef int script_allowed(Dispatch *d, Span *argv, int argc) noexcept nogil:
     return 1 if find_whole_command(&d.table, argv, argc) != NULL else -1
-
-
-cdef const char *busy_text(Dispatch *d) noexcept nogil:
-    return BUSY_FUNCTION if d.scripting.run.flags & SCRIPT_FUNCTION else BUSY_SCRIPT
 
 
 cdef int script_kill(Dispatch *d, int function) noexcept nogil:

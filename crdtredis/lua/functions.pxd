@@ -7,8 +7,9 @@ cdef enum FunctionFlag:
     FUNCTION_NO_CLUSTER = 8
     FUNCTION_CROSS_SLOT = 16
 
-# What redis.register_function was given. `description.p` is NULL where there is none. The spans live
-# until the host returns; the reference is the host's then, whether it takes the function or not.
+# What redis.register_function was given. `description.p` is NULL where there is none. The spans
+# live until the host returns; the reference is the host's then, whether it takes the function or
+# not.
 cdef struct Registration:
     Span name
     Span description
@@ -17,7 +18,7 @@ cdef struct Registration:
 
 # FunctionFlag of a word, 0 where it is none
 cdef uint32_t function_flag(const char *p, size_t n) noexcept nogil
-# Adds register_function to the table on top of the stack.
+# Adds redis.register_function to the table on top of the stack.
 cdef void push_registering(lua_State *L) noexcept nogil
 # Compiles and runs a library, which registers its functions with the host; vm.due is set before.
 # 0, and vm.error, where that fails: what was registered by then is to be dropped.

@@ -1,6 +1,6 @@
 # Libraries of functions. A library is a program that runs once, when it is loaded, and registers
-# functions, which keep what they share with it. They are called with two tables, keys and arguments,
-# in place of the globals KEYS and ARGV.
+# functions, which keep what they share with it. They are called with two tables, keys and
+# arguments, in place of the globals KEYS and ARGV.
 
 cdef const char *LOAD_TIMEOUT = "ERR FUNCTION LOAD timeout"
 
@@ -118,18 +118,31 @@ cdef void push_registering(lua_State *L) noexcept nogil:
     set_function(L, "register_function", redis_register_function)
 
 
+cdef void load_mode(lua_State *L, int on) noexcept nogil:
+    lua.rawgeti(L, LUA_REGISTRYINDEX, vm_of(L).ref_load_mode)
+    lua.pushboolean(L, on)
+    lua.call(L, 1, 0)
+
+
+cdef int end_load_mode(lua_State *L) noexcept nogil:
+    load_mode(L, 0)
+    return 0
+
+
 cdef int load_library_protected(lua_State *L) noexcept nogil:
     cdef Loading *job = <Loading*>lua.touserdata(L, 1)
     cdef Vm *vm = vm_of(L)
     if lua.loadbufferx(L, job.p, job.n, job.name, "t") != 0:
         job.ref = 0                             # it does not compile
         return lua.error(L)
+    load_mode(L, 1)
     lua.pushvalue(L, LUA_GLOBALSINDEX)
     lua.setfenv(L, -2)
     lua.rawgeti(L, LUA_REGISTRYINDEX, vm.ref_handler)
     lua.insert(L, -2)
     if lua.pcall(L, 0, 0, -2) != 0:
-        lua.getfield(L, -1, "err")
+        if lua.type(L, -1) == LUA_TTABLE:       # else memory, or the handler, has failed
+            lua.getfield(L, -1, "err")
         return lua.error(L)
     return 0
 
@@ -155,6 +168,14 @@ cdef int load_library(Vm *vm, const char *p, size_t n) noexcept nogil:
                      vm.error + (4 if vm.error_n > 4 and memcmp(vm.error, b"ERR ", 4) == 0 else 0))
         vm.error_n = min(strlen(text), sizeof(vm.error) - 1)
         memcpy(vm.error, text, vm.error_n + 1)
+        job.ref = -2
+    vm.stack = NULL
+    if vm.hurried:                              # a load that was ended: the next program runs on
+        vm.hurried = 0
+        lua.sethook(vm.L, hook, LUA_MASKCOUNT, HOOK_COUNT)
+    if lua.cpcall(vm.L, end_load_mode, NULL) != 0:
+        take_error(vm)
+        vm.error_n = <size_t>snprintf(vm.error, sizeof(vm.error), "ERR not enough memory")
         job.ref = -2
     end_run(vm)
     vm.registering = 0

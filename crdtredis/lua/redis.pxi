@@ -40,23 +40,12 @@ cdef int read_arguments(lua_State *L, Vm *vm) noexcept nogil:
     return n
 
 
-cdef int raise_unavailable(lua_State *L, const char *name) noexcept nogil:
-    """While a library is loaded, `redis` has less."""
-    lua.pushstring(L, "Script attempted to access nonexistent global variable '")
-    lua.pushstring(L, name)
-    lua.pushstring(L, "'")
-    lua.concat(L, 3)
-    return raise_error(L, lua.tolstring(L, -1, NULL))
-
-
 cdef int call_or_raise(lua_State *L, int raises) noexcept nogil:
     cdef Vm *vm = vm_of(L)
     cdef int n = lua.gettop(L)
     cdef Span reply
     cdef const char *refusal = NULL
     check_stack(L, vm)
-    if vm.registering:
-        return raise_unavailable(L, "call" if raises else "pcall")
     if n == 0:
         refusal = "Please specify at least one argument for this redis lib call"
     elif read_arguments(L, vm) < 0:
@@ -164,8 +153,6 @@ cdef int redis_log(lua_State *L) noexcept nogil:
 
 cdef int redis_setresp(lua_State *L) noexcept nogil:
     cdef double v
-    if vm_of(L).registering:
-        return raise_unavailable(L, "setresp")
     if lua.gettop(L) != 1:
         return raise_error(L, "redis.setresp() requires one argument.")
     v = lua.tonumber(L, 1)
@@ -232,24 +219,27 @@ cdef void push_redis(lua_State *L) noexcept nogil:
     set_function(L, "status_reply", redis_status_reply)
     set_function(L, "error_reply", redis_error_reply)
     set_function(L, "sha1hex", redis_sha1hex)
-    set_function(L, "log", redis_log)
     set_function(L, "setresp", redis_setresp)
     set_function(L, "set_repl", redis_set_repl)
     set_function(L, "replicate_commands", redis_replicate_commands)
     set_function(L, "breakpoint", redis_breakpoint)
     set_function(L, "debug", redis_debug)
     set_function(L, "acl_check_cmd", redis_acl_check_cmd)
-    set_number(L, "LOG_DEBUG", 0)
-    set_number(L, "LOG_VERBOSE", 1)
-    set_number(L, "LOG_NOTICE", 2)
-    set_number(L, "LOG_WARNING", 3)
     set_number(L, "REPL_NONE", 0)
     set_number(L, "REPL_AOF", 1)
     set_number(L, "REPL_SLAVE", 2)
     set_number(L, "REPL_REPLICA", 2)
     set_number(L, "REPL_ALL", REPL_ALL)
-    if vm_of(L).host.take_function != NULL:
-        push_registering(L)
+    push_log(L)
+
+
+cdef void push_log(lua_State *L) noexcept nogil:
+    """What a library has while it is loaded, too."""
+    set_function(L, "log", redis_log)
+    set_number(L, "LOG_DEBUG", 0)
+    set_number(L, "LOG_VERBOSE", 1)
+    set_number(L, "LOG_NOTICE", 2)
+    set_number(L, "LOG_WARNING", 3)
     lua.pushstring(L, "7.2.4")
     lua.setfield(L, -2, "REDIS_VERSION")
     set_number(L, "REDIS_VERSION_NUM", 0x070204)

@@ -25,13 +25,15 @@ local getmetatable, setmetatable, tostring, sort = getmetatable, setmetatable, t
 local collectgarbage, select = collectgarbage, select
 local READ_ONLY = "Attempt to modify a readonly table"
 local behind = {}       -- front -> real table
+local gates = {}        -- front -> its metatable
 local shown = {}        -- front -> what getmetatable shows of it
 
 local function refuse() error(READ_ONLY, 2) end
 
 local function front(real)
-    local made = setmetatable({}, {__index = real, __newindex = refuse, __metatable = false})
-    behind[made] = real
+    local gate = {__index = real, __newindex = refuse, __metatable = false}
+    local made = setmetatable({}, gate)
+    behind[made], gates[made] = real, gate
     native.protect(made)
     return made
 end
@@ -130,10 +132,17 @@ end
 local _G = front(globals)
 globals._G = _G
 shown[_G] = front{}
-setmetatable(globals, {__index = function(_, name)
+local nothing = {__index = function(_, name)
     error("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'", 2)
-end})
-return _G, globals
+end}
+setmetatable(globals, nothing)
+-- A library that is loaded sees nothing but a `redis` of its own.
+local loading = setmetatable({redis = front(setmetatable(native.loading, nothing))}, nothing)
+local function load_mode(on)
+    gates[_G].__index = on and loading or globals
+    behind[_G] = gates[_G].__index
+end
+return _G, globals, load_mode
 """
 
 
@@ -321,7 +330,12 @@ cdef int build_sandbox(lua_State *L) noexcept nogil:
     push_struct(L)
     lua.setfield(L, -2, "struct")
     lua.setfield(L, -2, "libraries")
-    lua.call(L, 1, 2)
+    lua.createtable(L, 0, 16)
+    push_log(L)
+    push_registering(L)
+    lua.setfield(L, -2, "loading")
+    lua.call(L, 1, 3)
+    vm.ref_load_mode = lua.ref(L, LUA_REGISTRYINDEX)
     vm.ref_globals = lua.ref(L, LUA_REGISTRYINDEX)
     lua.replace(L, LUA_GLOBALSINDEX)
     lua.pushcclosure(L, handle_error, 0)

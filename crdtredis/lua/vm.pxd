@@ -23,8 +23,8 @@ cdef struct Host:
     void (*note)(void *self, int level, const char *p, size_t n) noexcept nogil
     # May the user run this command? -1: there is no such command
     int (*allowed)(void *self, Span *argv, int argc) noexcept nogil
-    # A function that a library registers: why it is refused, or NULL. Itself NULL: the VM is one for
-    # scripts, which register none
+    # A function that a library registers: why it is refused, or NULL. Itself NULL: the VM is one
+    # for scripts, which register none
     const char *(*take_function)(void *self, Registration *r) noexcept nogil
 
 cdef struct Vm:
@@ -46,6 +46,7 @@ cdef struct Vm:
     int registering         # a library is being loaded: it may register functions, and call nothing
     const char *chunk       # what Lua calls the programs: "@user_script", "@user_function"
     int ref_globals         # references in the registry: the table behind _G
+    int ref_load_mode       # a function: whether a library is being loaded
     int ref_array_mt
     int ref_handler
     const void *libraries[16]       # the protected tables

@@ -382,6 +382,7 @@ class Peer:
         response = await self._open_stream()
         self.here = "" if response is None else response.connection.transport.get_extra_info(
                 "sockname")[0]
+        self._registry.met()
         tasks = {asyncio.create_task(self._anti_entropy_loop()),
                  asyncio.create_task(self._watch_stream())}
         try:

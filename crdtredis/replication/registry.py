@@ -44,6 +44,7 @@ class Registry:
         self._tail = tail
         self.peers: list[Peer] = []
         self.members = Members(identity.replica)
+        self.met: Callable[[], None] = lambda: None     # a conversation has begun
         self.paused_all = False
         self.waiters = Waiters()
         self.arrivals = Waiters()           # for our own clock

@@ -167,6 +167,9 @@ class Service:
         self._tasks: dict[Peer, asyncio.Task[None]] = {}
         self._changing = threading.Lock()                       # the list of peers
         self._stop: asyncio.Event | None = None
+        # called in the engine thread, when records_to_write may have something
+        self.on_meeting: Callable[[], Any] = lambda: None
+        self.registry.met = lambda: self.engine.soon(self.on_meeting)
         self._waiting: set[asyncio.Task[None]] = set()
         self._syncs = asyncio.Semaphore(SYNCS)
 
@@ -354,6 +357,8 @@ class Service:
         while True:
             await asyncio.sleep(self.runtime.settings.interval)
             self._call_members()
+            if self.registry.members.table:
+                self.registry.met()
 
     def _call_members(self) -> None:
         """Peers are those that the configuration and operators name, and the members that none of

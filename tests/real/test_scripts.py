@@ -74,6 +74,56 @@ def test_a_signal_ends_a_server_whose_script_does_not_end(server):
     assert server("PING") == b"PONG"
 
 
+BUSY_FUNCTION = BUSY.replace("SCRIPT KILL", "FUNCTION KILL")
+LIBRARY = """#!lua name=lib
+redis.register_function('loop', function(keys) if keys[1] then redis.call('SET', keys[1], 1) end
+while true do end end)
+redis.register_function('f', function(keys, args) return redis.call('INCRBY', keys[1], args[1]) end)
+"""
+
+
+def test_a_function_that_does_not_end_is_killed_as_one(server):
+    server("FUNCTION", "LOAD", LIBRARY)
+    with server.connect() as c, server.connect() as other:
+        c.send("FCALL", "loop", 0)
+        until(lambda: reply_of(other, "PING") == BUSY_FUNCTION)
+        stats = other("FUNCTION", "STATS")
+        assert stats[1][:4] == [b"name", b"loop", b"command", [b"FCALL", b"loop", b"0"]]
+        assert stats[1][5] >= 1 and stats[3] == [b"LUA", [b"libraries_count", 1,
+                                                          b"functions_count", 2]]
+        assert reply_of(other, "SCRIPT", "KILL") == BUSY_FUNCTION
+        assert other("FUNCTION", "KILL") == b"OK"
+        assert "Script killed by user" in str(c.read())
+        assert reply_of(other, "FUNCTION", "KILL").startswith("NOTBUSY ")
+        c.send("FCALL", "loop", 1, "k")
+        until(lambda: reply_of(other, "PING") == BUSY_FUNCTION)
+        assert reply_of(other, "FUNCTION", "KILL").startswith("UNKILLABLE ")
+        other.socket.sendall(encode("SHUTDOWN", "NOSAVE"))
+        server.process.wait(20)
+    server.kill()
+    server.start()
+    assert server("EXISTS", "k") == 0 and server("FCALL", "f", 1, "n", 5) == 5
+
+
+def test_functions_outlive_the_process_and_reach_new_replicas():
+    a = Server("a").start()
+    try:
+        a("FUNCTION", "LOAD", LIBRARY)
+        a.restart()
+        assert a("FCALL", "f", 1, "n", 1) == 1
+        a("SAVE")
+        a("FUNCTION", "LOAD", "REPLACE", LIBRARY.replace("INCRBY", "DECRBY"))
+        a.restart()
+        assert a("FCALL", "f", 1, "n", 1) == 0
+        b = Server("b", [a.address]).start()
+        try:
+            until(lambda: reply_of(b, "FCALL", "f", 1, "m", 1) == -1)
+        finally:
+            b.dispose()
+    finally:
+        a.dispose()
+
+
 def test_the_time_of_a_script_can_be_set(server):
     assert server("CONFIG", "GET", "lua-time-limit") == [b"lua-time-limit", b"1"]
     server("CONFIG", "SET", "lua-time-limit", 0)
