@@ -463,7 +463,8 @@ def store(session, LibraryCache cache, dict texts, dict libraries):
         for name, library in libraries.items():
             if cache.loaded.get(name) is not library:
                 cache.discard(library)
-        raise CommandError(errors.JOINING if session.replica.joining else errors.TOO_LARGE) from None
+        why = errors.JOINING if session.replica.joining else errors.TOO_LARGE
+        raise CommandError(why) from None
     cache.put(libraries, session.replica.system_changes)
 
 

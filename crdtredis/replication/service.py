@@ -357,7 +357,7 @@ class Service:
         while True:
             await asyncio.sleep(self.runtime.settings.interval)
             self._call_members()
-            if self.registry.members.table:
+            if self.registry.peers:
                 self.registry.met()
 
     def _call_members(self) -> None:
