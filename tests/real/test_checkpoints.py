@@ -193,6 +193,7 @@ def test_the_log_waits_for_a_peer_within_its_bound(cluster):
     assert info(a)["log_kept_bytes"] == "0"
     digest = a("CRDT.DIGEST")
     a.restart()
+    knows_its_peers(a)
     assert a("CRDT.DIGEST") == digest
     # Without a full sync it is told, and what it has stays as it is.
     b.start()
@@ -208,6 +209,11 @@ def health(server) -> bytes:
         return e.read()
 
 
+def knows_its_peers(server) -> None:
+    """Before that, the log is kept for whoever there may be."""
+    until(lambda: server.log(1000).rfind("ready, ") > server.log(1000).rfind("connect with: "))
+
+
 @pytest.mark.parametrize("step", range(6))
 @pytest.mark.parametrize("power", [False, True])
 def test_killed_between_two_removals(processes, step, power):
@@ -216,6 +222,7 @@ def test_killed_between_two_removals(processes, step, power):
     a = Server("a", max_segment_size="64kb", appendfsync="always")
     disk = Disk(a.data_dir)
     a.start(**disk.environment)
+    knows_its_peers(a)
     for _ in range(2):
         fill(a, 2000)
         assert a("SAVE") == b"OK"
@@ -240,6 +247,7 @@ def test_killed_between_two_removals(processes, step, power):
         assert a("CRDT.DIGEST") == digest
         a.kill()
     a.start()
+    knows_its_peers(a)
     for _ in range(3):
         assert a("SAVE") == b"OK"
     assert segments(a)[0] > before[0] + 6 and len(checkpoints(a)) == 2
