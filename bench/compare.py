@@ -21,10 +21,12 @@ import csv
 import io
 import os
 import random
+import selectors
 import shutil
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -416,6 +418,57 @@ def cost(server: Process, commands: list[str], times: int = 10_000) -> float:
     return (server.cpu_seconds() - before) / (5 * times * len(commands)) * 1e6
 
 
+def pubsub(a):
+    """PUBLISH of 32 bytes, 16 in a pipeline: server CPU in µs per request, by how many clients
+    listen."""
+    rows = []
+    for listeners in (0, 1, 100):
+        n = min(a.n, 5_000_000 // (16 * max(listeners, 1)) * 16)
+        runs = {s: [] for s in ("redis-server", "crdt-redis")}
+        for _ in range(a.rounds):
+            for name, start in (("redis-server", redis_with_log), ("crdt-redis", ours)):
+                server = start()
+                runs[name].append(published(server, listeners, n))
+                server.dispose()
+        theirs, mine = (statistics.median(runs[s]) for s in runs)
+        rows.append([listeners, theirs, mine, mine / theirs])
+    table("PUBLISH", ["subscribers", "redis-server, µs", "crdt-redis, µs", "ratio"], rows)
+
+
+def published(server: Process, listeners: int, n: int) -> float:
+    """Until all of them have all of the messages."""
+    message = b"x" * 32
+    size = len(b"*3\r\n$7\r\nmessage\r\n$2\r\nch\r\n$32\r\n%b\r\n" % message)
+    subscribers = selectors.DefaultSelector()
+    for _ in range(listeners):
+        c = server.connect()
+        c("SUBSCRIBE", "ch")
+        c.socket.setblocking(False)
+        subscribers.register(c.socket, selectors.EVENT_READ, [n * size, c])
+
+    def read():
+        left = listeners
+        while left:
+            for key, _ in subscribers.select():
+                key.data[0] -= len(key.fileobj.recv(1 << 18))
+                if key.data[0] <= 0:
+                    subscribers.unregister(key.fileobj)
+                    left -= 1
+
+    data = encode(b"PUBLISH", b"ch", message) * 16
+    reader = threading.Thread(target=read)
+    reader.start()
+    before = server.cpu_seconds()
+    with server.connect() as c:
+        for _ in range(n // 16):
+            c.socket.sendall(data)
+            for _ in range(16):
+                c.raw()
+        reader.join()
+        used = server.cpu_seconds() - before
+    return used / n * 1e6
+
+
 def program(a):
     """Size of the executable and its start with an empty data directory."""
     path = Path(os.environ.get("CRDT_REDIS_EXECUTABLE") or ROOT / "dist" / "crdt-redis")
@@ -439,7 +492,7 @@ def program(a):
 
 
 SECTIONS = {f.__name__: f for f in (pipelined, unpipelined, large, memory, busy, lag, idle, peers,
-                                    catchup, growth, program)}
+                                    catchup, growth, pubsub, program)}
 
 
 def main() -> int:

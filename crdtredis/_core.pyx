@@ -21,6 +21,7 @@
 #     keyspace        databases and keys: look-up, visibility, memory
 #     walk            the one walk over what lies under a key
 #     watch           watched keys
+#     notices         keys that effects touched, for keyspace notifications
 #     buckets         parts of the keyspace that replicas compare
 #     conflict        concurrent writes that had to be decided
 #     list            the elements of a list and what effects do to them
@@ -65,6 +66,7 @@ include "core/deadline.pxi"
 include "core/keyspace.pxi"
 include "core/walk.pxi"
 include "core/watch.pxi"
+include "core/notices.pxi"
 include "core/buckets.pxi"
 include "core/conflict.pxi"
 include "core/list.pxi"

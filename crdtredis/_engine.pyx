@@ -8,6 +8,7 @@
 #   abroad        what other replicas listen to
 #   pubsub        who listens to which channel here
 #   exchange      messages of other replicas
+#   notify        keyspace notifications
 #   watched       MULTI and WATCH: what a client holds until EXEC
 #   waiting       the wait queues of keys
 #   run           runs a handler and counts it
@@ -38,6 +39,7 @@ include "engine/dispatch.pxi"
 include "engine/abroad.pxi"
 include "engine/pubsub.pxi"
 include "engine/exchange.pxi"
+include "engine/notify.pxi"
 include "engine/watched.pxi"
 include "engine/waiting.pxi"
 include "engine/run.pxi"

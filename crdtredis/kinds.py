@@ -236,6 +236,32 @@ class Items(Kind):
         return " ".join(value)
 
 
+# Of notify-keyspace-events: where to say it, of what, and of whose doing.
+EVENT_LETTERS = "KEg$lshzxetdmnLR"
+ALL_EVENTS = "g$lshzxetd"               # the letter A
+
+
+class Events(Kind):
+    """Redis's notify-keyspace-events. As text, A stands for all of ALL_EVENTS, and K and E come
+    behind the others."""
+
+    expected = "letters of KEg$lshzxetdmnALR, or nothing"
+    word = "LETTERS"
+
+    def from_text(self, text: str) -> str:
+        letters = text.replace("A", ALL_EVENTS)
+        if not set(letters) <= set(EVENT_LETTERS):
+            raise ValueError
+        return "".join(x for x in EVENT_LETTERS if x in letters)
+
+    def to_json(self, value: str) -> str:
+        return self.to_text(value)
+
+    def to_text(self, value: str) -> str:
+        kinds = "".join(x for x in ALL_EVENTS if x in value)
+        return ("A" if kinds == ALL_EVENTS else kinds) + "".join(x for x in "nKEmLR" if x in value)
+
+
 class BufferLimits(Kind):
     """Redis's client-output-buffer-limit: (class, hard limit, soft limit, seconds over the soft
     one) four words at a time. A class that is not named keeps the limits it has."""

@@ -42,7 +42,7 @@ NO_EFFECT = frozenset("""
     io-threads-do-reads jemalloc-bg-thread latency-tracking latency-tracking-info-percentiles
     lazyfree-lazy-user-flush loadmodule locale-collate masterauth masteruser
     maxmemory-clients maxmemory-eviction-tenacity min-replicas-max-lag min-replicas-to-write
-    notify-keyspace-events oom-score-adj oom-score-adj-values proc-title-template
+    oom-score-adj oom-score-adj-values proc-title-template
     propagation-error-behavior rdb-del-sync-files rdb-save-incremental-fsync repl-backlog-size
     repl-backlog-ttl repl-disable-tcp-nodelay repl-diskless-load repl-diskless-sync
     repl-diskless-sync-delay repl-diskless-sync-max-replicas repl-ping-replica-period repl-timeout

@@ -571,6 +571,8 @@ class Server:
              engine.output_soft_seconds) = limits["normal"]
             (engine.pubsub_hard, engine.pubsub_soft,
              engine.pubsub_soft_seconds) = limits["pubsub"]
+        elif name == "notify_keyspace_events":
+            executor.notify = value
         elif name == "pubsub_local":
             executor.set_pubsub_local([p.encode("utf-8", "surrogateescape") for p in value])
         elif name in ("busy_reply_threshold", "script_memory"):

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from crdtredis.kinds import (Bool, BufferLimits, Choice, Duration, Fixed, Int, Items, Kind, Octal,
-                             Peer, Size, Text, is_address, is_pattern, is_peer)
+from crdtredis.kinds import (Bool, BufferLimits, Choice, Duration, Events, Fixed, Int, Items, Kind,
+                             Octal, Peer, Size, Text, is_address, is_pattern, is_peer)
 
 MASK = "********"
 
@@ -128,6 +128,10 @@ SETTINGS: tuple[Setting, ...] = (
           "normal 0 0 0 replica 268435456 67108864 60 pubsub 33554432 8388608 60",
           "Disconnect a client whose unread replies exceed the hard limit, or the soft one for so "
           "many seconds; 0: no limit.", live=True),
+        S("notify_keyspace_events", Events(), "",
+          "Which events of keys clients can subscribe to, as in Redis: K and E for the channels, "
+          "and letters for the kinds of events. L: only of what was done at this replica; R: only "
+          "of what came from others.", live=True),
         S("client_query_buffer_limit", Size("1mb", "1024gb"), 1_073_741_824,
           "Disconnect a client whose unfinished command takes more than this.", live=True),
         # one value must fit an op (core/keyspace.pxd, OP_MOST) whatever else stands in it, and so

@@ -14,7 +14,7 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcpy, strlen
 
 from crdtredis._engine cimport (CLIENT_REPLY_OFF, CLIENT_REPLY_SKIP, TOPIC_CHANNEL, TOPIC_PATTERN,
-                                TOPIC_SHARD, Call, Client, Dispatch, Subscription, Topic,
+                                TOPIC_SHARD, Call, Client, Dispatch, Subscription, Topic, caller_of,
                                 may_subscribe, native, next_subscription, publish, push_to, refuse,
                                 send_abroad, shared_begin, shared_of, subscribe, subscribers_of,
                                 topic_name, unsubscribe)
@@ -122,10 +122,8 @@ cdef void sunsubscribe(Call *c) noexcept nogil:
 # ---- publishing ----------------------------------------------------------------------------------
 
 cdef void publish_to(Call *c, int kind) noexcept nogil:
-    cdef Client *caller = c.client
-    if c.dispatch.scripting.run != NULL and c.client == c.dispatch.scripting.run.client:
-        caller = c.dispatch.scripting.run.caller
-    reply_int(c.reply, publish(c.dispatch, caller, kind, c.argv[1], c.argv[2]))
+    reply_int(c.reply, publish(c.dispatch, caller_of(c.dispatch, c.client), kind, c.argv[1],
+                               c.argv[2]))
     send_abroad(c.dispatch, kind, c.argv[1], c.argv[2])
 
 

@@ -341,6 +341,7 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
     """For an effect on a member, returns what stands under the key then."""
     cdef Element *left = NULL
     cdef uint32_t hash = 0
+    cdef int before = 0
     if x.kind <= INCREMENT or x.kind == DEADLINE:
         vector_raise(&k.db[x.db].written, op.slot, op.seq)
     if k.touched.at != NULL:
@@ -348,8 +349,9 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
             touch_buckets(k)
         else:
             touch_key(k, x.db, x.key)
-    if k.watched.n and x.kind != FLUSH:
+    if k.watched.active and x.kind != FLUSH:
         hash = e.hash if e != NULL else key_hash(k, x.key.p, x.key.n)
+        before = state_before(k, e)
     if x.type != T_STRING and x.kind <= REMOVE:
         if types[x.type].apply != NULL:
             left = types[x.type].apply(k, op, x, e)
@@ -367,6 +369,8 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
         apply_removal(k, op, x, e)
     k.changes += 1
     k.system_changes += x.db == SYSTEM_DB
-    if k.watched.n and x.kind != FLUSH:
+    if k.watched.active and x.kind != FLUSH:
         note_touched(k, x.db, x.key, hash)
+        if k.notices.on and not k.inbox.recovering:
+            add_notice(k, op, x, before)
     return left

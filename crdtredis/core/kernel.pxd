@@ -181,6 +181,7 @@ cdef struct Watched:
     Watch **chains
     uint32_t mask           # chains less one
     uint32_t n
+    uint32_t active         # n, and one more while notices are wanted: effects look here
     Watch *ready            # keys that are waited for and were touched, in that order
     Watch *ready_last
 
@@ -188,6 +189,13 @@ cdef struct Watched:
 cdef struct Touched:
     uint64_t *at            # by bucket: Kernel.changes then; NULL: nobody wants to know
     uint32_t holders
+
+# Keys that effects touched (core/notices.pxi).
+cdef struct Notices:
+    int on                  # somebody wants them
+    Buffer rows             # of Notice
+    size_t last             # where the last one begins
+    uint64_t dropped
 
 cdef struct Conflicts:
     uint64_t n              # concurrent writes that had to be decided
@@ -208,6 +216,7 @@ cdef struct Kernel:
     Pending pending         # ops that may not be applied yet
     Deadlines deadlines
     Watched watched
+    Notices notices
     Touched touched
     # another replica's state is being joined (core/join.pxi): no op is made, and none applied
     int joining

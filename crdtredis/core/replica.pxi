@@ -78,6 +78,7 @@ cdef class Replica:
                 k.watched.chains[i] = w.next
                 mem_free(w)
         mem_free(k.watched.chains)
+        buffer_free(&k.notices.rows)
         table_clear(&k.pending.ops, free_visited, NULL)
         actors_free(&k.actors)
         buffer_free(&k.open.effects)

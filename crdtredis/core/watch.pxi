@@ -60,6 +60,7 @@ cdef Watch *watch_hold(Kernel *k, uint32_t db, Span key) noexcept nogil:
         w.next = at[0]
         at[0] = w
         k.watched.n += 1
+        k.watched.active += 1
     w.holders += 1
     return w
 
@@ -75,6 +76,7 @@ cdef void watch_release(Kernel *k, Watch *w) noexcept nogil:
     at[0] = w.next
     mem_free(w)
     k.watched.n -= 1
+    k.watched.active -= 1
     if k.watched.n == 0:
         mem_free(k.watched.chains)
         k.watched.chains = NULL

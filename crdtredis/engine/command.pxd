@@ -31,6 +31,23 @@ cdef enum:
     NAME_MAX = 48           # bytes of a command's name with its subcommand and the NUL
     LATENCIES = 24          # ranges of time; the last bound is 4.2 s
 
+# How a command's keyspace notification is made: Command.event where nothing else is said, and `del`
+# behind it where the key has gone.
+cdef enum EventRule:
+    EVENT_NONE = 0          # none of its own: as the effects say
+    EVENT_PLAIN = 1
+    EVENT_STORE = 2         # nothing but `del` where the key has gone
+    EVENT_SET = 3           # ... and `expire` where a time was given
+    EVENT_SCORE = 4         # ... and event2 with the option INCR
+    EVENT_DELETE = 5        # `del` alone
+    EVENT_DEADLINE = 6      # expire or persist
+    EVENT_ENDS = 7          # as PLAIN; event2 with RIGHT or MAX
+    EVENT_ANEW = 8          # as STORE, and the key is new even if it was there
+    # from here on of two keys: event of the first, event2 of the other
+    EVENT_PAIR = 9          # the other is new even if it was there
+    EVENT_MOVE = 10         # of lists
+    EVENT_SMOVE = 11        # of sets
+
 ctypedef void (*NativeHandler)(Call *c) noexcept nogil
 
 cdef struct Command:
@@ -47,6 +64,11 @@ cdef struct Command:
     # what runs it: never NULL; run_python for a command that is written in Python
     NativeHandler handler
     void *python            # then: borrowed callable(session, argv: list[bytes]) -> reply object
+    # its keyspace notification
+    int event_rule          # EventRule
+    uint32_t event_class    # NotifyFlag
+    char event[24]
+    char event2[24]
     # statistics since CONFIG RESETSTAT
     uint64_t calls
     uint64_t ticks          # of the cycle counter, all calls together

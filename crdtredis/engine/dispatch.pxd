@@ -104,6 +104,27 @@ cdef struct Abroad:
     uint64_t received
     uint64_t dropped
 
+# Of notify-keyspace-events, in the order of the letters KEg$lshzxetdmnLR.
+cdef enum NotifyFlag:
+    NOTIFY_KEYSPACE = 1
+    NOTIFY_KEYEVENT = 2
+    NOTIFY_GENERIC = 4
+    NOTIFY_STRING = 8
+    NOTIFY_LIST = 16
+    NOTIFY_SET = 32
+    NOTIFY_HASH = 64
+    NOTIFY_ZSET = 128
+    NOTIFY_EXPIRED = 256
+    NOTIFY_MISS = 4096
+    NOTIFY_NEW = 8192
+    NOTIFY_LOCAL = 16384    # only what was done here
+    NOTIFY_REMOTE = 32768   # only what was done elsewhere
+
+# Keyspace notifications (notify.pxi).
+cdef struct Notify:
+    uint32_t flags          # NotifyFlag; 0: none are made
+    Buffer channel          # room for a name
+
 # Scripts (scripting.pxi).
 cdef struct Scripting:
     ScriptRun *run          # the one that runs, else NULL
@@ -146,6 +167,7 @@ cdef struct Dispatch:
     Waiting waiting
     PubSub pubsub
     Abroad abroad
+    Notify notify
     Scripting scripting
     ClientPort port
     # Python: borrowed references, and what it left behind.

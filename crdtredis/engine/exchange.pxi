@@ -48,15 +48,19 @@ cdef void take_heard(Dispatch *d, const char *p, size_t n) noexcept nogil:
     cdef Abroad *a = &d.abroad
     cdef Parked *w
     cdef uint64_t head[2]
+    cdef int waits = 0
     if n < 16:
         return
     memcpy(head, p, 16)
     p += 16
     n -= 16
     w = a.parked
-    while w != NULL and w.actor != head[0]:
+    while w != NULL:
+        if w.actor == head[0]:
+            waits = 1
+            head[1] = max(head[1], w.seq)       # behind it in any case
         w = w.next
-    if w == NULL and is_applied(d, head[0], head[1]):
+    if not waits and is_applied(d, head[0], head[1]):
         give_out(d, p, n)
         return
     if a.parked_n == PARKED_MOST or a.parked_bytes + n > PARKED_BYTES:

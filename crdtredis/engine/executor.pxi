@@ -8,9 +8,10 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-from crdtredis._core cimport T_HASH, T_SET, T_ZSET, Replica
-from crdtredis.buffer cimport Span, need_memory, span
+from crdtredis._core cimport T_HASH, T_SET, T_ZSET, Replica, notices_set
+from crdtredis.buffer cimport Span, buffer_free, need_memory, span
 from crdtredis.commands import table
+from crdtredis.kinds import EVENT_LETTERS
 
 FLAG_BITS = {
     "write": C_WRITE, "readonly": C_READONLY, "denyoom": C_DENYOOM, "fast": C_FAST,
@@ -22,6 +23,23 @@ FLAG_BITS = {
     "one_change": C_ONE_CHANGE, "allow_busy": C_ALLOW_BUSY, "may_replicate": C_MAY_REPLICATE,
     "subscribed": C_SUBSCRIBED,
 }
+
+RULES = {"plain": EVENT_PLAIN, "store": EVENT_STORE, "set": EVENT_SET, "score": EVENT_SCORE,
+         "delete": EVENT_DELETE, "deadline": EVENT_DEADLINE, "ends": EVENT_ENDS,
+         "anew": EVENT_ANEW, "pair": EVENT_PAIR, "move": EVENT_MOVE, "smove": EVENT_SMOVE}
+
+
+cdef uint32_t notify_bit(str letter):
+    return <uint32_t>1 << <int>EVENT_LETTERS.index(letter)
+
+
+cdef dict event_table():
+    """Command's name -> (letter, event, rule, second event)."""
+    out = {}
+    for (letter, event, rule, event2), names in table.EVENTS.items():
+        for name in names.split():
+            out[name.encode()] = (letter, event.encode(), rule, event2.encode())
+    return out
 
 
 cdef class Native:
@@ -68,12 +86,14 @@ cdef class Executor:
         free(self.d.pubsub.pairs)
         abroad_free(&self.d)
         parked_free(&self.d)
+        buffer_free(&self.d.notify.channel)
         scripting_free(&self.d)
 
     cdef build_table(self):
         cdef Command *cmd
-        cdef bytes name
+        cdef bytes name, event, event2
         cdef uint32_t bits
+        cdef dict events = event_table()
         self.specs = dict(table.load())
         self.handlers = []
         command_table_init(&self.d.table, <uint32_t>len(self.specs))
@@ -87,6 +107,12 @@ cdef class Executor:
             for flag in spec.flags:
                 bits |= <uint32_t>FLAG_BITS.get(flag, 0)
             cmd.flags = bits | (C_SUBCOMMAND if spec.container else 0)
+            if name in events:
+                letter, event, rule, event2 = events[name]
+                cmd.event_rule = RULES[rule]
+                cmd.event_class = notify_bit(letter)
+                memcpy(cmd.event, PyBytes_AS_STRING(event), len(event))
+                memcpy(cmd.event2, PyBytes_AS_STRING(event2), len(event2))
             if not spec.movable:
                 cmd.first_key, cmd.last_key, cmd.key_step = spec.key_range
             handler = (spec.handler if spec.handler is not None
@@ -144,8 +170,10 @@ cdef class Executor:
         return session.take_replies()
 
     def serve_waiting(self):
-        """Serves clients that wait for keys, after what a peer sent. The loop does it by itself;
+        """Serves clients that wait for keys, and fires keyspace notifications, after what a peer
+        sent. The loop does it by itself;
         without one, whoever hands ops to the replica does."""
+        notify_others(&self.d)
         serve_ready(&self.d)
 
     def expire_deferred(self):
@@ -298,6 +326,19 @@ cdef class Executor:
         """bytes: that the subscriptions of all clients may take. each: how many one may have."""
         self.d.pubsub.most = bytes
         self.d.pubsub.most_each = each
+
+    @property
+    def notify(self) -> str:
+        """The letters of notify-keyspace-events, in the order of EVENT_LETTERS."""
+        return "".join([x for x in EVENT_LETTERS if self.d.notify.flags & notify_bit(x)])
+
+    @notify.setter
+    def notify(self, str letters):
+        self.d.notify.flags = 0
+        if "K" in letters or "E" in letters:
+            for x in letters:
+                self.d.notify.flags |= notify_bit(x)
+        notices_set(self.d.kernel, self.d.notify.flags != 0)
 
     def set_pubsub_local(self, list patterns):
         """Patterns, as bytes, of channels whose messages stay at this replica."""

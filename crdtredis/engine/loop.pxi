@@ -340,6 +340,8 @@ cdef class Loop(Listeners):
             self.next_expiry = self.d.steady + 100
             return
         ms = active_expiry(self.k, EXPIRE_SLICE)
+        if self.k.notices.rows.n:
+            notify_others(self.d)
         self.next_expiry = self.d.steady + (ms if 0 <= ms < 100 else 100)
 
     cdef void log_iteration(self) noexcept nogil:

@@ -77,8 +77,12 @@ cdef inline void run_handler(Dispatch *d, Client *client, Command *cmd, Span *ar
             count_changes(d, cmd, &c, d.kernel.changes - before)
         if op_end(d.kernel):
             mark_wrote(d, client)
+        if d.kernel.notices.rows.n:
+            notify_command(d, client, cmd, argv, argc, c.changes)
     else:
         cmd.handler(&c)
+        if d.notify.flags & NOTIFY_MISS and cmd.flags & C_READONLY:
+            notify_misses(d, client, cmd, argv, argc)
 
 
 cdef inline void mark_wrote(Dispatch *d, Client *client) noexcept nogil:

@@ -126,6 +126,21 @@ def test_a_message_waits_for_its_op(served):
     assert stats["received"] == 4 and stats["dropped"] == stats["waiting_bytes"] == 0
 
 
+def test_messages_of_one_replica_stay_in_order(served):
+    """One that names an op which is here waits behind one whose op is not."""
+    bridge = Bridge()
+    s = served(bridge=bridge)
+    sub = subscriber(s, "ch")
+    drained(bridge)
+    first, peer = batch_of("SET k 1")
+    bridge.send_receive(1, heard(peer.actor, 1, b"one"), HEARD)
+    bridge.send_receive(2, heard(peer.actor, 0, b"two"), HEARD)
+    bridge.send_receive(3, heard(peer.actor + 1, 0, b"of another"), HEARD)
+    sub.expect(push(b"ch", b"of another"))
+    bridge.send_receive(4, first)
+    sub.expect(push(b"ch", b"one") + push(b"ch", b"two"))
+
+
 def test_what_waits_is_bounded(served):
     bridge = Bridge()
     s = served(bridge=bridge)

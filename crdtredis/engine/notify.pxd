@@ -1,0 +1,16 @@
+# Keyspace notifications.
+
+from libc.stdint cimport int64_t
+
+from crdtredis.buffer cimport Span
+
+# What the command that has just run did to keys. client: whose it is. changes: that Redis would
+# count; -1: as many as effects.
+cdef void notify_command(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc,
+                         int64_t changes) noexcept nogil
+# What else did: ops of peers, and the removal of expired keys.
+cdef void notify_others(Dispatch *d) noexcept nogil
+# A command that reads has run: which of its keys are not there?
+cdef void notify_misses(Dispatch *d, Client *client, Command *cmd, Span *argv,
+                        int argc) noexcept nogil
+cdef Client *caller_of(Dispatch *d, Client *client) noexcept nogil  # of the script that runs, or it

@@ -1,0 +1,282 @@
+# Keyspace notifications: messages that say what was done to keys.
+#
+#     SET k v  ->  __keyspace@0__:k set,  __keyevent@0__:set k
+#
+# A replica fires them for its own clients' commands and for ops of its peers alike, wherever what
+# is visible changes, and to its own subscribers alone. A command's event is Redis's, from the
+# command table; of a peer's op only the effects are known, so an event is derived from these: set,
+# incrby, hset, hdel, hincrby, sadd, srem, zadd, zrem, zincr, linsert, lrem, expire, persist, del.
+# `expired` fires where the key is reaped, which one replica does, and the others fire nothing: to
+# them it was hidden already. FLUSHDB fires nothing, as in Redis.
+#
+# The kernel lists the keys that effects touched (core/notices.pxi), and only while they are wanted.
+
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memcmp, strlen
+
+from crdtredis._core cimport (DEADLINE, HAS_DEADLINE, INCREMENT, IS_LOCAL, IS_VISIBLE, REMOVE,
+                              T_HASH, T_LIST, T_SET, T_STRING, T_ZSET, WAS_LIVE, WAS_VISIBLE,
+                              Notice, key_find, key_visible, next_notice, notice_key)
+from crdtredis.buffer cimport Buffer, Span, buffer_add, span
+from crdtredis.numbers cimport format_uint64, parse_int64
+
+# What became of one key.
+cdef struct Touch:
+    Span key
+    uint32_t db
+    uint32_t kinds
+    uint32_t types
+    uint32_t state
+
+
+cdef inline Client *caller_of(Dispatch *d, Client *client) noexcept nogil:
+    return (d.scripting.run.caller if client != NULL and client.flags & CLIENT_SCRIPT
+            and d.scripting.run != NULL else client)
+
+
+# ---- firing --------------------------------------------------------------------------------------
+
+cdef void channel_of(Buffer *b, const char *prefix, uint32_t db, Span rest) noexcept nogil:
+    cdef char number[24]
+    b.n = 0
+    buffer_add(b, prefix, strlen(prefix))
+    buffer_add(b, number, format_uint64(db, number))
+    buffer_add(b, <const char*>"__:", 3)
+    buffer_add(b, rest.p, rest.n)
+
+
+cdef void fire(Dispatch *d, Client *caller, uint32_t kind, const char *event, uint32_t db,
+               Span key) noexcept nogil:
+    cdef Buffer *b = &d.notify.channel
+    cdef Span name = span(event, strlen(event))
+    if not d.notify.flags & kind or d.pubsub.topic_n == 0:
+        return
+    if d.notify.flags & NOTIFY_KEYSPACE:
+        channel_of(b, "__keyspace@", db, key)
+        publish(d, caller, TOPIC_CHANNEL, span(b.p, b.n), name)
+    if d.notify.flags & NOTIFY_KEYEVENT:
+        channel_of(b, "__keyevent@", db, name)
+        publish(d, caller, TOPIC_CHANNEL, span(b.p, b.n), key)
+
+
+cdef inline int is_wanted(Dispatch *d, const Touch *t) noexcept nogil:
+    """L and R: only what was done here, or only what was done elsewhere."""
+    cdef uint32_t wanted = d.notify.flags & (NOTIFY_LOCAL | NOTIFY_REMOTE)
+    return (wanted == 0 or wanted == (NOTIFY_LOCAL | NOTIFY_REMOTE)
+            or (wanted == NOTIFY_LOCAL) == ((t.state & IS_LOCAL) != 0))
+
+
+cdef inline int has_gone(const Touch *t) noexcept nogil:
+    return t.state & WAS_VISIBLE and not t.state & IS_VISIBLE
+
+
+cdef void fire_new(Dispatch *d, Client *caller, const Touch *t) noexcept nogil:
+    fire(d, caller, NOTIFY_NEW, "new", t.db, t.key)
+
+
+cdef void fire_before(Dispatch *d, Client *caller, const Touch *t) noexcept nogil:
+    if t.state & (WAS_LIVE | WAS_VISIBLE | IS_LOCAL) == (WAS_LIVE | IS_LOCAL):
+        fire(d, caller, NOTIFY_EXPIRED, "expired", t.db, t.key)
+    if t.state & (WAS_VISIBLE | IS_VISIBLE) == IS_VISIBLE:
+        fire_new(d, caller, t)
+
+
+cdef void fire_gone(Dispatch *d, Client *caller, const Touch *t) noexcept nogil:
+    if has_gone(t):
+        fire(d, caller, NOTIFY_GENERIC, "del", t.db, t.key)
+
+
+cdef void fire_deadline(Dispatch *d, Client *caller, const Touch *t) noexcept nogil:
+    cdef const char *event = "expire" if t.state & HAS_DEADLINE else "persist"
+    fire(d, caller, NOTIFY_GENERIC, event, t.db, t.key)
+
+
+# ---- what effects say ----------------------------------------------------------------------------
+
+cdef void fire_effects(Dispatch *d, Client *caller, const Touch *t) noexcept nogil:
+    cdef int removal = (t.kinds & 1 << <int>REMOVE) != 0
+    cdef int increment = (t.kinds & 1 << <int>INCREMENT) != 0
+    cdef const char *event
+    fire_before(d, caller, t)
+    if not t.state & (WAS_VISIBLE | IS_VISIBLE) or has_gone(t):
+        pass
+    elif t.kinds == <uint32_t>1 << <int>DEADLINE:
+        fire_deadline(d, caller, t)
+    elif t.types & 1 << <int>T_LIST:
+        event = "lrem" if removal else "linsert"
+        fire(d, caller, NOTIFY_LIST, event, t.db, t.key)
+    elif t.types & 1 << <int>T_HASH:
+        event = "hdel" if removal else "hincrby" if increment else "hset"
+        fire(d, caller, NOTIFY_HASH, event, t.db, t.key)
+    elif t.types & 1 << <int>T_SET:
+        event = "srem" if removal else "sadd"
+        fire(d, caller, NOTIFY_SET, event, t.db, t.key)
+    elif t.types & 1 << <int>T_ZSET:
+        event = "zrem" if removal else "zincr" if increment else "zadd"
+        fire(d, caller, NOTIFY_ZSET, event, t.db, t.key)
+    elif t.types & 1 << <int>T_STRING and not removal:
+        event = "incrby" if increment else "set"
+        fire(d, caller, NOTIFY_STRING, event, t.db, t.key)
+    fire_gone(d, caller, t)
+
+
+cdef Touch touch_of(const Notice *n) noexcept nogil:
+    cdef Touch t
+    t.key = notice_key(n)
+    t.db = n.db
+    t.kinds = n.kinds
+    t.types = n.types
+    t.state = n.state
+    return t
+
+
+cdef void notify_others(Dispatch *d) noexcept nogil:
+    cdef size_t at = 0
+    cdef Notice *n = next_notice(d.kernel, &at)
+    cdef Touch t
+    while n != NULL:
+        t = touch_of(n)
+        if is_wanted(d, &t):
+            fire_effects(d, NULL, &t)
+        n = next_notice(d.kernel, &at)
+    d.kernel.notices.rows.n = 0
+
+
+# ---- what commands say ---------------------------------------------------------------------------
+
+cdef int is_after(Span *argv, int argc, int from_, const char *word) noexcept nogil:
+    cdef int i
+    for i in range(from_, argc):
+        if is_word(argv[i], word):
+            return 1
+    return 0
+
+
+cdef int from_the_end(Command *cmd, Span *argv, int argc) noexcept nogil:
+    """LMPOP and ZMPOP, which say it behind their keys: RIGHT or MAX?"""
+    cdef int at = 2 if cmd.name[0] == c'b' else 1
+    cdef int64_t keys = 0
+    if not parse_int64(argv[at].p, argv[at].n, &keys) or not 0 < keys < argc - at - 1:
+        return 0
+    at += 1 + <int>keys
+    return is_word(argv[at], "RIGHT") or is_word(argv[at], "MAX")
+
+
+cdef int sets_deadline(Command *cmd, Span *argv, int argc) noexcept nogil:
+    """SET with a time, SETEX and PSETEX."""
+    return (cmd.arity == 4 and cmd.event_rule == EVENT_SET or is_after(argv, argc, 3, "EX")
+            or is_after(argv, argc, 3, "PX") or is_after(argv, argc, 3, "EXAT")
+            or is_after(argv, argc, 3, "PXAT"))
+
+
+cdef inline void fire_anew(Dispatch *d, Client *caller, const Touch *t) noexcept nogil:
+    """fire_before for a key whose value was removed first."""
+    fire_before(d, caller, t)
+    if t.state & (WAS_VISIBLE | IS_VISIBLE) == WAS_VISIBLE | IS_VISIBLE:
+        fire_new(d, caller, t)
+
+
+cdef void fire_command(Dispatch *d, Client *caller, Command *cmd, Span *argv, int argc,
+                       const Touch *t, int64_t changes) noexcept nogil:
+    cdef const char *event = cmd.event
+    cdef int lasts = cmd.event_rule == EVENT_PLAIN or cmd.event_rule == EVENT_ENDS
+    if cmd.event_rule == EVENT_ANEW:
+        fire_anew(d, caller, t)
+    else:
+        fire_before(d, caller, t)
+    if changes == 0:                    # SADD of what is there: an effect, but no change
+        pass
+    elif cmd.event_rule == EVENT_DEADLINE:
+        if t.state & IS_VISIBLE:
+            fire_deadline(d, caller, t)
+    elif cmd.event_rule != EVENT_DELETE and (t.state & IS_VISIBLE
+                                             or (lasts and t.state & WAS_VISIBLE)):
+        if cmd.event_rule == EVENT_ENDS and from_the_end(cmd, argv, argc):
+            event = cmd.event2
+        elif cmd.event_rule == EVENT_SCORE and is_after(argv, argc, 2, "INCR"):
+            event = cmd.event2
+        fire(d, caller, cmd.event_class, event, t.db, t.key)
+        if (cmd.event_rule == EVENT_SET and t.state & HAS_DEADLINE
+                and sets_deadline(cmd, argv, argc)):
+            fire(d, caller, NOTIFY_GENERIC, "expire", t.db, t.key)
+    fire_gone(d, caller, t)
+
+
+cdef void add_touch(Touch *to, const Touch *t) noexcept nogil:
+    if to.kinds == 0:
+        to[0] = t[0]
+        return
+    to.kinds |= t.kinds
+    to.types |= t.types
+    to.state = (to.state & (WAS_LIVE | WAS_VISIBLE)
+                | t.state & ~<uint32_t>(WAS_LIVE | WAS_VISIBLE))
+
+
+cdef void fire_pair(Dispatch *d, Client *caller, Command *cmd, Span *argv, int argc,
+                    const Touch *source, const Touch *target, int64_t changes) noexcept nogil:
+    """Of a command that takes from one key and gives to another. Either may be untouched, which is
+    told by its kinds."""
+    cdef const char *taken = cmd.event
+    cdef const char *given = cmd.event2
+    cdef const Touch *t = target if target.kinds else source
+    if cmd.event_rule == EVENT_MOVE:
+        if argc >= 5:
+            taken = "lpop" if is_word(argv[3], "LEFT") else "rpop"
+            given = "lpush" if is_word(argv[4], "LEFT") else "rpush"
+        # where both are one key, it was touched as the source
+        fire_before(d, caller, t)
+        fire(d, caller, NOTIFY_LIST, given, t.db, t.key)
+        if source.kinds:
+            fire(d, caller, NOTIFY_LIST, taken, source.db, source.key)
+            fire_gone(d, caller, source)
+    elif cmd.event_rule == EVENT_SMOVE:
+        if source.kinds:
+            fire(d, caller, NOTIFY_SET, taken, source.db, source.key)
+            fire_gone(d, caller, source)
+        if target.kinds and changes > 1:
+            fire_before(d, caller, target)
+            fire(d, caller, NOTIFY_SET, given, target.db, target.key)
+    else:
+        if target.kinds:
+            fire_anew(d, caller, target)
+        if source.kinds:
+            fire(d, caller, NOTIFY_GENERIC, taken, source.db, source.key)
+        if target.kinds:
+            fire(d, caller, NOTIFY_GENERIC, given, target.db, target.key)
+
+
+cdef void notify_command(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc,
+                         int64_t changes) noexcept nogil:
+    cdef Client *caller = caller_of(d, client)
+    cdef size_t at = 0
+    cdef Notice *n = next_notice(d.kernel, &at)
+    cdef Touch source, target, t
+    source.kinds = target.kinds = 0
+    while n != NULL:
+        t = touch_of(n)
+        if not is_wanted(d, &t):
+            pass
+        elif cmd.event_rule == EVENT_NONE:
+            fire_effects(d, caller, &t)
+        elif cmd.event_rule >= EVENT_PAIR:
+            if (t.key.n == argv[1].n and t.db == client.db
+                    and (t.key.n == 0 or memcmp(t.key.p, argv[1].p, t.key.n) == 0)):
+                add_touch(&source, &t)
+            else:
+                add_touch(&target, &t)
+        else:
+            fire_command(d, caller, cmd, argv, argc, &t, changes)
+        n = next_notice(d.kernel, &at)
+    if source.kinds or target.kinds:
+        fire_pair(d, caller, cmd, argv, argc, &source, &target, changes)
+    d.kernel.notices.rows.n = 0
+
+
+cdef void notify_misses(Dispatch *d, Client *client, Command *cmd, Span *argv,
+                        int argc) noexcept nogil:
+    cdef int last = cmd.last_key if cmd.last_key >= 0 else argc + cmd.last_key
+    cdef int i = cmd.first_key
+    while 0 < i <= last and i < argc:
+        if not key_visible(d.kernel, key_find(d.kernel, client.db, argv[i])):
+            fire(d, caller_of(d, client), NOTIFY_MISS, "keymiss", client.db, argv[i])
+        i += cmd.key_step
