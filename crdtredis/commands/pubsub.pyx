@@ -21,7 +21,7 @@ from crdtredis._engine cimport (CLIENT_REPLY_OFF, CLIENT_REPLY_SKIP, TOPIC_CHANN
 from crdtredis._resp cimport (Reply, reply_array, reply_bulk, reply_int, reply_null, reply_push)
 from crdtredis.buffer cimport Span, span
 from crdtredis.errors cimport PUBSUB_ARITY
-from crdtredis.glob cimport glob_is_all, glob_match
+from crdtredis.glob cimport glob_match
 
 from crdtredis.commands.table import KeyRange, command
 from crdtredis.commands.usage import container
@@ -159,8 +159,8 @@ cdef void channels(Call *c, int kind) noexcept nogil:
             t = d.pubsub.topics[i]
             while t != NULL:
                 if (t.kind == <uint32_t>kind
-                    and (glob_is_all(pattern.p, pattern.n)
-                         or glob_match(pattern.p, pattern.n, topic_name(t).p, t.n, 0))):
+                    and (c.argc == 2 or glob_match(pattern.p, pattern.n, topic_name(t).p, t.n,
+                                                   0))):
                     n += 1
                     if writing:
                         reply_bulk(c.reply, topic_name(t).p, t.n)

@@ -24,7 +24,7 @@ from libc.string cimport memcmp, memcpy
 from crdtredis._core cimport siphash64
 from crdtredis.buffer cimport (Buffer, Span, buffer_add, buffer_free, buffer_need, copy_span,
                                need_memory, span)
-from crdtredis.glob cimport glob_is_all, glob_match
+from crdtredis.glob cimport glob_match
 
 cdef enum:
     HEARD_CHAINS = 64
@@ -44,8 +44,8 @@ cdef int is_own_event(Span name) noexcept nogil:
 
 
 cdef int matches_one(Span pattern, Span name) noexcept nogil:
-    return (glob_is_all(pattern.p, pattern.n)
-            or glob_match(pattern.p, pattern.n, name.p, name.n, 0))
+    """As in Redis, "*" is not special here: it does not match the empty name."""
+    return glob_match(pattern.p, pattern.n, name.p, name.n, 0)
 
 
 # ---- what is listened to here --------------------------------------------------------------------
