@@ -647,8 +647,9 @@ def function_restore(session, argv):
 KEYS = [CountedKeys("RW access update", 2)]
 READ_KEYS = [CountedKeys("RO access", 2)]
 DEPENDS = "Depends on the function that is executed."
-REPLICAS = ("One op: every replica applies all that the function wrote at once or none yet. The call "
-            "itself does not travel. What it tests before it writes is what this replica knows.")
+REPLICAS = ("One op: every replica applies all that the function wrote at once or none yet. The "
+            "call itself does not travel. What it tests before it writes is what this replica "
+            "knows.")
 LATER = "Of concurrent loads and removals of one library the later holds."
 SHARDS = "request_policy:all_shards response_policy:all_succeeded"
 
