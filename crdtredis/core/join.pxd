@@ -52,8 +52,12 @@ cdef void packed_join(Joining *j, Collection *c, Span position, Span value) noex
 cdef void single_join(Joining *j, uint32_t db, Collection *c, Span position,
                       Cell *theirs) noexcept nogil
 # The walk through the giver's list has come to a position ("" for the end): what stands between
-# that and where it was goes, if it may. 0 where the step was too short for it.
-cdef int list_pass(Joining *j, Collection *c, Span position) noexcept nogil
+# that and where it was goes, if it may. rank: of the first element behind where it was, and moves
+# on with it. there: whether an element that is not assigned to has this position. 0 where the step
+# was too short for it.
+cdef int list_pass(Joining *j, Collection *c, Span position, size_t *rank,
+                   int *there) noexcept nogil
+cdef size_t list_behind(Joining *j, Collection *c) noexcept nogil
 # Ends the walk through j.list, unless it is of this key (NULL: of none). 0 as above.
 cdef int list_leave(Joining *j, uint32_t db, const Span *key) noexcept nogil
 # What becomes known of a change of a key, if there was one.

@@ -305,23 +305,34 @@ cdef int compare_positions(Actors *a, Span x, Span y) noexcept nogil:
     return <int>position_depth(x) - <int>position_depth(y)
 
 
-cdef int list_pass(Joining *j, Collection *c, Span position) noexcept nogil:
+cdef size_t list_behind(Joining *j, Collection *c) noexcept nogil:
+    cdef size_t rank = 0
+    cdef uint32_t i = 0
+    cdef int found = 0
+    if j.after.n:
+        list_find(j, c, span(j.after.p, j.after.n), &rank, &i, &found)
+    return rank + i + found
+
+
+cdef int list_pass(Joining *j, Collection *c, Span position, size_t *rank,
+                   int *there) noexcept nogil:
     cdef Actors *a = &j.k.actors
     cdef ListCursor at
     cdef Place place
-    cdef size_t rank = 0, n
-    cdef uint32_t i = 0
-    cdef int found = 0
+    cdef size_t n
+    cdef int r
+    there[0] = 0
     if j.after.n and position.n and compare_positions(a, position,
                                                       span(j.after.p, j.after.n)) <= 0:
         return 1
-    if j.after.n:
-        list_find(j, c, span(j.after.p, j.after.n), &rank, &i, &found)
-    rank += i + found
-    while rank < c.order.n:
-        list_seek(c, rank, &at)
+    while rank[0] < c.order.n:
+        list_seek(c, rank[0], &at)
         place = block_place_of(at.block, page_place(at.block, at.at))
-        if position.n and compare_to_place(a, at.block, &place, position) >= 0:
+        r = compare_to_place(a, at.block, &place, position) if position.n else -1
+        if r == 0:
+            there[0] = block_packed(at.block)
+            rank[0] += 1
+        if r >= 0:
             break
         if j.most <= 0:
             return 0
@@ -329,15 +340,22 @@ cdef int list_pass(Joining *j, Collection *c, Span position) noexcept nogil:
         j.after.n = 0
         block_position(at.block, &place, &j.after)
         n = c.order.n
-        list_take(&j.op, c, at.block, rank - at.at, at.at, span(j.after.p, j.after.n))
+        list_take(&j.op, c, at.block, rank[0] - at.at, at.at, span(j.after.p, j.after.n))
         if c.order.n == n:
-            rank += 1
+            rank[0] += 1
         else:
             c.live = c.order.n
             j.changed = 1
     j.after.n = 0
     buffer_add(&j.after, position.p, position.n)
     return 1
+
+
+cdef int list_pass_rest(Joining *j, Collection *c) noexcept nogil:
+    """As list_pass, to the end."""
+    cdef size_t rank = list_behind(j, c)
+    cdef int there
+    return list_pass(j, c, span(NULL, 0), &rank, &there)
 
 
 cdef int list_leave(Joining *j, uint32_t db, const Span *key) noexcept nogil:
@@ -358,7 +376,7 @@ cdef int list_leave(Joining *j, uint32_t db, const Span *key) noexcept nogil:
         c = entry_collection(element_entry(e), T_LIST)
     if c != NULL and j.removes:
         was_live = element_live(e)
-        over = list_pass(j, c, span(NULL, 0))
+        over = list_pass_rest(j, c)
         reencode(k, &k.db[of].table, &k.db[of].live, e, was_live)
         joined(j, of, name)
     if over:
@@ -403,7 +421,7 @@ cdef void tidy_members(Joining *j, Collection *c) noexcept nogil:
 cdef int tidy_collection(Joining *j, Element *key, Collection *c) noexcept nogil:
     """Goes on with it; 1 while more is left."""
     if c.type == T_LIST:
-        return not (key.meta & E_LIST_NAMED or list_pass(j, c, span(NULL, 0)))
+        return not (key.meta & E_LIST_NAMED or list_pass_rest(j, c))
     while j.most > 0:
         j.keys.n = 0
         j.member = table_scan(&c.table, j.member, gather_unscanned, j)

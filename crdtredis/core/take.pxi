@@ -615,6 +615,7 @@ cdef struct Placed:
     int64_t offset
     uint64_t own
     uint32_t own_index
+    int there               # it is here, as it was inserted
     Span value
 
 
@@ -692,6 +693,7 @@ cdef int list_places(Taking *t, const StateItem *x, uint32_t own) noexcept nogil
     y.offset = s.offset
     y.own = s.own
     y.own_index = s.own_index
+    y.there = 0
     t.places.n = 0
     while True:
         r = get_message(&p, end, 11, &y.value)
@@ -731,7 +733,10 @@ cdef int list_walk(Taking *t, uint32_t n, int backwards) noexcept nogil:
     the step is too short for it."""
     cdef Joining *j = &t.join
     cdef Placed *places = <Placed*>t.places.p
+    cdef Placed one
+    cdef Placed *x = &one
     cdef uint32_t i, db = t.db
+    cdef size_t rank
     if j.list.n == 0:
         buffer_add(&j.list, &db, sizeof(db))
         buffer_add(&j.list, t.key.p, t.key.n)
@@ -742,10 +747,12 @@ cdef int list_walk(Taking *t, uint32_t n, int backwards) noexcept nogil:
             &t.k.actors, span(t.steps.p, t.steps.n), span(j.after.p, j.after.n)) < 0:
         j.after.n = 0                      # it has begun again
     j.passing = 1
+    rank = list_behind(j, t.c)
     for i in range(n if n else 1):
         if n:
-            list_step(t, &places[n - 1 - i if backwards else i])
-        if not list_pass(j, t.c, span(t.steps.p, t.steps.n)):
+            x = &places[n - 1 - i if backwards else i]
+            list_step(t, x)
+        if not list_pass(j, t.c, span(t.steps.p, t.steps.n), &rank, &x.there):
             return 0
     j.passing = 0
     return 1
@@ -787,6 +794,8 @@ cdef int take_list(Taking *t, const StateItem *x, int act) noexcept nogil:
         return 1
     places = <Placed*>t.places.p
     for i in range(n if act else 0):
+        if places[i].there:
+            continue
         list_step(t, &places[i])
         packed_join(&t.join, t.c, span(t.steps.p, t.steps.n), places[i].value)
         note_dot(t, places[i].own)
