@@ -44,6 +44,7 @@
 #     take            taking it in
 #     segment_writer  the segment file that is appended to
 #     replica         the Replica, as Python sees it
+#     compare         the keys in which replicas differ
 #     stream          the state given out and taken in, as Python sees it
 #     probe           the test door: small Python classes over parts that nothing else shows
 
@@ -89,5 +90,6 @@ include "core/join.pxi"
 include "core/take.pxi"
 include "core/segment_writer.pxi"
 include "core/replica.pxi"
+include "core/compare.pxi"
 include "core/stream.pxi"
 include "core/probe.pxi"

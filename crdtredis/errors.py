@@ -273,6 +273,7 @@ NO_SUCH_PEER = "ERR No such peer: %s"
 REMOVES_ITSELF = "ERR A replica does not remove itself: CRDT.PEER REMOVE at another"
 NOT_A_CLOCK = "ERR not a clock: CRDT.WAITFOR takes what CRDT.CLOCK TOKEN replies"
 NOT_IN_SYNC = "ERR Not in sync with %s after %d ms"
+NOT_REPAIRED = "ERR Not repaired: %s"
 
 
 def integer(arg: bytes, text: str = NOT_INTEGER, low: int = -2**63, high: int = 2**63 - 1) -> int:

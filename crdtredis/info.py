@@ -309,7 +309,24 @@ def replication(x: Any) -> Fields:
         "master_replid2": "0" * 40, "master_repl_offset": 0, "second_repl_offset": -1,
         "repl_backlog_active": 0, "repl_backlog_size": 0,
         "repl_backlog_first_byte_offset": 0, "repl_backlog_histlen": 0,
+        **full_syncs(x),
     }
+
+
+def full_syncs(x: Any) -> Fields:
+    """None before replication has started."""
+    sync = parts(x).sync
+    if sync is None:
+        return {}
+    f = sync.full_syncs()
+    return {"full_sync_in_progress": int(bool(f.source)), "full_sync_from": f.source,
+            "full_sync_phase": f.phase.replace(" ", "-"), "full_sync_bytes": f.bytes,
+            "full_syncs_joined": f.joined, "full_syncs_failed": f.failed,
+            "full_sync_received_bytes": f.received_bytes, "full_sync_last_bytes": f.last_bytes,
+            "full_sync_last_seconds": round(f.last_seconds, 3),
+            "full_sync_last_pause_ms": round(f.last_pause * 1000), "full_sync_error": f.error,
+            "full_syncs_giving": f.giving, "full_syncs_given": f.given,
+            "full_sync_given_bytes": f.given_bytes}
 
 
 @section

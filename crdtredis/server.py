@@ -52,12 +52,15 @@ from crdtredis.errors import EXIT_ADDRESS, EXIT_CONFIG, EXIT_DATA, EXIT_FORCED, 
 from crdtredis.members import MEMBERS
 from crdtredis.settings import ENCODING_LIMITS, SETTINGS
 from crdtredis.storage.checkpoint import Checkpoints
+from crdtredis.storage.chain import read_chain
+from crdtredis.storage.exchange import StateExchange
 from crdtredis.storage.identity import newer_epoch, store_identity, take_identity
 from crdtredis.storage.lock import DirectoryLock
 from crdtredis.storage.reader import LogReader
 from crdtredis.storage.recovery import Recovered, recovery
 from crdtredis.storage.retention import Retention
 from crdtredis.storage.segments import SegmentLog
+from crdtredis.storage.stage import remove_strays
 
 if TYPE_CHECKING:
     import ssl
@@ -373,6 +376,10 @@ class Server:
                                        found.begun_with, self.engine.call_soon,
                                        self.engine.add_work)
         self._stops.append(self.checkpoints.stop)
+        remove_strays(self.folder, read_chain(self.folder, self.writer.position()[0], None,
+                                              first=self.log.first))
+        self._exchange = StateExchange(self.folder, self.replica, self.log, self.checkpoints,
+                                       self.engine, lambda why: self._fail(StartError(why, 1)))
 
     def _peers_logged(self) -> dict[str, Clock]:
         service = self._sync
@@ -404,6 +411,8 @@ class Server:
         from crdtredis.replication.service import Service, local_replica_of, settings_of
 
         def renew(above: int) -> None:
+            if self.engine.joining:
+                raise OSError(errno.EBUSY, "a full sync is being joined")
             self.identity = newer_epoch(self.folder, self.identity, above, now_ms())
             self.replica.new_epoch(self.identity.epoch)
             log.warning("this replica's id was met under another epoch: going on as epoch %d",
@@ -425,7 +434,7 @@ class Server:
                       LogReader(self.folder, self.writer.position, first=lambda: self.log.first),
                       settings_of(config),
                       config.peer_urls, serve if self._http else None, client_tls,
-                      [s.getsockname()[:2] for s in self._http])
+                      [s.getsockname()[:2] for s in self._http], self._exchange)
         service.on_meeting = self._keep_members
         service.start()
         self._sync = service
@@ -508,6 +517,8 @@ class Server:
             reasons.append(ahead_of_clock(self.replica))
         if self.sync is not None:
             reasons += self.sync.registry.faults()
+            if error := self.sync.full_syncs().error:
+                lost.append(f"the last full sync failed and is tried again: {error}")
         warnings = [*lost, *held(self.replica).values()]
         if self.checkpoints is not None and (error := self.checkpoints.status().error):
             warnings.append(f"the last checkpoint failed ({error}): a start will take longer")

@@ -15,9 +15,9 @@ from crdtredis import clocks, info
 from crdtredis._resp import Refusal, Simple
 from crdtredis.commands import usage
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
-from crdtredis.errors import (JOINING, NOT_A_CLOCK, NOT_INTEGER, NOT_IN_SYNC, NO_REPLICATION,
-                              NO_SUCH_PEER, PEER_ADDRESS, REMOVES_ITSELF, SYNTAX, WRONG_ARITY,
-                              CommandError, integer, time_limit)
+from crdtredis.errors import (JOINING, NOT_A_CLOCK, NOT_INTEGER, NOT_IN_SYNC, NOT_REPAIRED,
+                              NO_REPLICATION, NO_SUCH_PEER, PEER_ADDRESS, REMOVES_ITSELF, SYNTAX,
+                              WRONG_ARITY, CommandError, integer, time_limit)
 from crdtredis.kinds import is_peer
 from crdtredis.members import MEMBERS, Member
 
@@ -132,6 +132,8 @@ def peer_line(p) -> str:
                      else f"last contact {p.last_contact_ms} ms ago")
     elif p.state == "standby":
         words.append("it is reached by another address")
+    if p.full_sync:
+        words.append(p.full_sync)
     return ", ".join(words) + (f"; {p.error}" if p.error else "")
 
 
@@ -217,6 +219,26 @@ def sync(session, argv):
                            "unreachable": list(outcome.unreachable)})
 
     token.ended = replication.when_synced(done, timeout / 1000 if timeout else None)
+    return NO_REPLY
+
+
+@crdt("REPAIR peer", 2, "admin noscript no_multi",
+      "Takes in a peer's state, as far as it differs: what the peer has observed and lacks goes "
+      "here, what it has and is lacking here comes.",
+      "O(N) with the keys, in slices; O(M) with what differs")
+def repair(session, argv):
+    replication, name = front(session), argv[1].decode("utf-8", "surrogateescape")
+    try:
+        replication.find(name)
+    except KeyError:
+        raise CommandError(NO_SUCH_PEER % name[:128]) from None
+    token = session.defer()
+
+    def done(error, now):
+        token.resolve(Refusal(NOT_REPAIRED % error) if error else
+                      {"buckets": now.asked, "bytes": now.bytes, "ms": round(now.seconds * 1000)})
+
+    token.ended = replication.when_repaired(name, done)
     return NO_REPLY
 
 

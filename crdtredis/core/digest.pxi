@@ -151,14 +151,38 @@ cdef void digesting_begin(Digesting *g, Kernel *k, int tombstones) noexcept nogi
     buckets_watch(k)
 
 
+cdef void digesting_keys(Digesting *g, Kernel *k, const uint8_t *some) noexcept nogil:
+    digesting_begin(g, k, 0)
+    g.some = some
+    g.keys_cap = BUCKETS
+
+
 cdef void digesting_free(Digesting *g) noexcept nogil:
     if g.sums == NULL:
         return
     buckets_leave(g.d.k)
     digest_free(&g.d)
     buffer_free(&g.large)
+    buffer_free(&g.names)
     mem_free(g.sums)
     g.sums = NULL
+
+
+cdef size_t sum_place(Digesting *g, Span key, uint32_t bucket) noexcept nogil:
+    """Where the sum of this key belongs: with those of its bucket, or to a place of its own."""
+    cdef uint32_t head[2]
+    if g.some == NULL:
+        return bucket
+    if g.keys == g.keys_cap:
+        g.keys_cap *= 2
+        g.sums = <uint64_t*>mem_realloc(g.sums, g.keys_cap * 2 * sizeof(uint64_t))
+    g.sums[2 * g.keys] = g.sums[2 * g.keys + 1] = 0
+    head[0] = g.d.db
+    head[1] = <uint32_t>key.n
+    buffer_add(&g.names, head, sizeof(head))
+    buffer_add(&g.names, key.p, key.n)
+    g.keys += 1
+    return g.keys - 1
 
 
 cdef inline int was_scanned(const Element *e, uint64_t cursor) noexcept nogil:
@@ -172,10 +196,17 @@ cdef void sum_key(void *arg, Element *e) noexcept nogil:
     cdef Collection *c = element_entry(e).collections if e.meta & E_ENTRY else NULL
     cdef Span key = span(element_key(e), e.klen)
     cdef size_t elements = 1
+    cdef uint32_t bucket
+    cdef size_t place
     cdef Walk w
     if was_scanned(e, g.cursor):
         return
-    g.d.sum = &g.sums[2 * bucket_of(g.d.db, key)]
+    bucket = bucket_of(g.d.db, key)
+    if g.some != NULL and not bucket_is_in(g.some, bucket):
+        g.most -= 1
+        return
+    place = sum_place(g, key, bucket)
+    g.d.sum = &g.sums[2 * place]
     while c != NULL:
         elements += table_count(&c.table) + c.order.n * (c.type == T_LIST)
         c = c.next
@@ -187,6 +218,7 @@ cdef void sum_key(void *arg, Element *e) noexcept nogil:
     while walk_cell(&w):                   # no further than the key's own
         digest_place(&g.d, &w, key)
     walk_end(&w)
+    buffer_add(&g.large, &place, sizeof(place))
     buffer_add(&g.large, &key.n, sizeof(key.n))
     buffer_add(&g.large, key.p, key.n)
 
@@ -226,9 +258,10 @@ cdef void sum_large(Digesting *g) noexcept nogil:
     cdef Collection *c
     cdef Element *e
     cdef int more
-    memcpy(&g.key.n, g.large.p + g.large_at, sizeof(g.key.n))
-    g.key.p = g.large.p + g.large_at + sizeof(g.key.n)
-    g.d.sum = &g.sums[2 * bucket_of(g.d.db, g.key)]
+    cdef size_t head[2]
+    memcpy(head, g.large.p + g.large_at, sizeof(head))
+    g.key = span(g.large.p + g.large_at + sizeof(head), head[1])
+    g.d.sum = &g.sums[2 * head[0]]
     e = key_find(k, g.d.db, g.key)
     while e != NULL and e.meta & E_ENTRY and g.type <= T_LIST:
         c = entry_collection(element_entry(e), g.type)
@@ -245,7 +278,7 @@ cdef void sum_large(Digesting *g) noexcept nogil:
     g.type = T_HASH
     g.rank = 0
     g.member = 0
-    g.large_at += sizeof(g.key.n) + g.key.n
+    g.large_at += sizeof(head) + g.key.n
     if g.large_at == g.large.n:
         g.large_at = g.large.n = 0
 

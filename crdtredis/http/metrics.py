@@ -54,6 +54,12 @@ GAUGES = {
                                  "refused"),
     "tombstones": ("crdt", "tombstones",
               "Counter entries cancelled and kept until their actor is known to have seen it"),
+    "full_sync_in_progress": ("replication", "full_sync_in_progress",
+                              "1 while the state of a peer is taken in"),
+    "full_syncs_giving": ("replication", "full_syncs_giving",
+                          "Peers that are being given the state of this replica"),
+    "full_sync_last_seconds": ("replication", "full_sync_last_seconds",
+                               "Time that the last full sync took here; -1: there was none"),
 }
 COUNTERS = {
     "connections": ("stats", "total_connections_received", "Connections accepted"),
@@ -72,6 +78,13 @@ COUNTERS = {
     "own_ops": ("crdt", "own_ops", "Operations of this process"),
     "applied_ops": ("crdt", "applied_ops", "Operations of all replicas in the clock"),
     "conflicts": ("crdt", "conflicts_decided", "Concurrent writes that had to be decided"),
+    "full_syncs_joined": ("replication", "full_syncs_joined",
+                          "Times that the state of a peer was taken in"),
+    "full_syncs_failed": ("replication", "full_syncs_failed", "Times that this failed"),
+    "full_sync_received_bytes": ("replication", "full_sync_received_bytes", "Bytes of those"),
+    "full_syncs_given": ("replication", "full_syncs_given",
+                         "Times that the state of this replica was given to a peer"),
+    "full_sync_given_bytes": ("replication", "full_sync_given_bytes", "Bytes of those"),
 }
 PEER_GAUGES = {
     "lag_ops": ("lag_ops", 1, "Own operations the peer has not acknowledged"),
@@ -95,7 +108,7 @@ PEER_COUNTERS = {
     "full_syncs_needed": ("full_syncs", "Times the log no longer held what was lacking"),
 }
 STATES = ("connecting", "up", "not replying", "retrying", "down", "refused", "paused",
-          "needs full sync", "standby", "self")
+          "needs full sync", "full sync", "standby", "self")
 
 
 @dataclass(frozen=True)

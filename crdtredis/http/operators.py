@@ -59,7 +59,9 @@ class Operators:
         for p in self.service.peers():
             if p.state == "needs full sync":
                 (reasons if p.missing_ops else warnings).append(f"peer {p.replica}: {p.error}")
-            elif p.state not in ("up", "standby", "self", "connecting"):
+            elif p.state == "full sync" and p.missing_ops:
+                reasons.append(f"full sync with peer {p.replica}: {p.full_sync}")
+            elif p.state not in ("up", "full sync", "standby", "self", "connecting"):
                 warnings.append(f"peer {p.replica or p.url} is "
                                 f"{p.state}{f' ({p.error})' if p.error else ''}")
         found: dict[str, Any] = {"status": "failing" if reasons else "ok"}

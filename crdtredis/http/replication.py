@@ -24,14 +24,21 @@ from crdtredis.replication.wire import (BODY_MAX, CONTENT_TYPE, HEAD_MAX, Refusa
                                         refusal_body, proto)
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from google.protobuf.message import Message
+
+    from crdtredis.replication.giving import Given
     from crdtredis.replication.sessions import InboundSessions
+
+SYNC_MOST = 4096                        # bytes of the body of a request for a full sync
 
 # The status beside the code: a proxy or a log reader should see roughly what is the matter.
 STATUS = {
     proto.MALFORMED: 400, proto.UNAUTHORIZED: 401, proto.WRONG_CLUSTER: 403,
     proto.WRONG_VERSION: 403, proto.SAME_REPLICA: 409, proto.CLOCK_SKEW: 409,
     proto.NO_SESSION: 409, proto.PAUSED: 503, proto.BUSY: 503, proto.TOO_LARGE: 413,
-    proto.NEEDS_FULL_SYNC: 409, proto.STOPPING: 503, proto.REMOVED: 403,
+    proto.NEEDS_FULL_SYNC: 409, proto.STOPPING: 503, proto.REMOVED: 403, proto.NO_SYNC: 409,
 }
 
 
@@ -51,6 +58,7 @@ class Replication:
         return [web.post("/replication/handshake", self.handshake),
                 web.post("/replication/push", self.push),
                 web.post("/replication/pull", self.pull),
+                web.post("/replication/sync", self.sync),
                 web.get("/replication/stream", self.stream)]
 
     async def handshake(self, request: web.Request) -> web.StreamResponse:
@@ -104,8 +112,43 @@ class Replication:
         finally:
             replies.release()
 
-    async def reply(self, request: web.Request, kind, work, most: int) -> web.StreamResponse:
-        """most: bytes that a body of this kind can have."""
+    async def sync(self, request: web.Request) -> web.StreamResponse:
+        """A part of a full sync: the reply is as long as it takes (replication/giving.py)."""
+        replica, giver = request.headers.get("X-Replica", ""), self.sessions.giver
+
+        async def work(head: proto.Sync, _: bytes) -> tuple[Given, proto.Sync]:
+            session = self.sessions.session(replica, head.session)
+            return await giver.open(replica, session.process, head), head
+
+        return await self.reply(request, proto.Sync, work, SYNC_MOST, self.give)
+
+    async def give(self, request: web.Request, given: Given,
+                   head: proto.Sync) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_type = CONTENT_TYPE
+
+        async def send(head: proto.Given, data: bytes) -> None:
+            """Returns when there is room for more."""
+            body = encode(head, data)
+            async with ProgressLimit(self.sessions.runtime.settings.timeout) as patience:
+                await response.write(len(body).to_bytes(4, "little"))
+                for at in range(0, len(body), STEP):
+                    await response.write(memoryview(body)[at:at + STEP])
+                    patience.wrote(STEP)
+
+        async def stream() -> None:
+            try:
+                await self.sessions.giver.serve(given, head, send)
+            except Refusal as e:
+                await send(proto.Given(step=proto.REFUSED,
+                                       refusal=proto.Refusal(code=e.code, text=e.text)), b"")
+            await response.write_eof()
+
+        return await self.stream_out(request, response, stream)
+
+    async def reply(self, request: web.Request, kind, work, most: int,
+                    respond=None) -> web.StreamResponse:
+        """most: bytes that a body of this kind can have. respond: sends what `work` gave."""
         budget, size = self.sessions.traffic(request.headers.get("X-Replica",
                                                        "")).inbound, request.content_length
         try:
@@ -122,7 +165,7 @@ class Replication:
                     body = await read(request.content, size, size, patience)
                 head, batch = decode(kind, body)
                 del body
-                out, ops = await work(head, batch)
+                found = await work(head, batch)
                 del batch
             finally:
                 budget.release(size)
@@ -133,20 +176,31 @@ class Replication:
         except ConnectionError:
             # it broke off while it was sending: nobody reads this
             return refused(Refusal(proto.UNKNOWN, "the body ended early"))
-        return await self.send(request, encode(out, ops))
+        return await (respond or self.send)(request, *found)
 
-    async def send(self, request: web.Request, body: bytes) -> web.StreamResponse:
+    async def send(self, request: web.Request, out: Message, ops: bytes) -> web.StreamResponse:
+        body = encode(out, ops)
         if len(body) <= STEP:
             return web.Response(body=body, content_type=CONTENT_TYPE)
         response = web.StreamResponse()
         response.content_type, response.content_length = CONTENT_TYPE, len(body)
-        try:
+
+        async def stream() -> None:
             async with ProgressLimit(self.sessions.runtime.settings.timeout) as patience:
-                await response.prepare(request)
                 for at in range(0, len(body), STEP):
                     await response.write(memoryview(body)[at:at + STEP])
                     patience.wrote(STEP)
                 await response.write_eof()
+
+        return await self.stream_out(request, response, stream)
+
+    @staticmethod
+    async def stream_out(request: web.Request, response: web.StreamResponse,
+                         stream: Callable[[], Awaitable[None]]) -> web.StreamResponse:
+        """A reply that is written step by step."""
+        try:
+            await response.prepare(request)
+            await stream()
         except TimeoutError:
             if request.transport:
                 # and what the socket would not take goes with it

@@ -67,9 +67,13 @@ class ProgressLimit:
         self._moved += n
         self._at = time.monotonic()
         if self._moved >= STEP:
-            self._moved = 0
-            self._limit.reschedule(asyncio.get_running_loop().time() +
-                                   progress_limit(self._seconds, self._wrote))
+            self.alive()
+
+    def alive(self) -> None:
+        """What has moved is progress, however little it is."""
+        self._moved = 0
+        self._limit.reschedule(asyncio.get_running_loop().time() +
+                               progress_limit(self._seconds, self._wrote))
 
     def wrote(self, n: int) -> None:
         self._wrote += n

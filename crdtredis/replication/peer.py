@@ -22,7 +22,8 @@ is an address where something else than a replica listens (faults.py). Where ops
 or there, a handshake proves nothing: the state stays "refused" until what was refused has arrived
 (`RefusedOps`). Of several addresses of one replica one is talked to; the others stand by, since a
 handshake through one ends the conversation through another. A peer that lacks ops which the log no
-longer holds is not pushed to: its state says it needs a full sync.
+longer holds is not pushed to: its state says it needs a full sync, which it asks for itself
+(receiving.py), as this replica does where the peer says so.
 
 Everything but `paused` belongs to the sync thread's loop.
 """
@@ -47,6 +48,7 @@ from crdtredis.replication.flow import Body, PartialOp, ProgressLimit, progress_
 from crdtredis.replication.local import OwnIdentity
 from crdtredis.replication.messages import HEADER
 from crdtredis.replication.oplog import NOTHING, Chunk, Cursor, LargeOp, NeedsFullSync
+from crdtredis.replication.receiving import Receiver
 from crdtredis.replication.registry import Registry
 from crdtredis.replication.runtime import Runtime
 from crdtredis.replication.stream import UPGRADE, PushSender, Sent
@@ -109,7 +111,8 @@ class PeerInfo:
     """What CRDT.PEERS, INFO and /stats show of a peer."""
     url: str
     replica: str                        # "" until the first handshake
-    # connecting, up, not replying, retrying, down, refused, paused, needs full sync, standby, self
+    # connecting, up, not replying, retrying, down, refused, paused, needs full sync, full sync,
+    # standby, self
     state: str
     lag_ops: int                        # own ops it has not acknowledged
     lag_ms: int                         # age of the oldest of them
@@ -119,6 +122,7 @@ class PeerInfo:
     last_contact_ms: int                # since its last reply; -1: never
     error: str                          # the last one; "" while all is well
     counts: Counts
+    full_sync: str = ""                 # how far one has come; "": none is under way
 
 
 class Peer:
@@ -129,11 +133,13 @@ class Peer:
     no conversation."""
 
     def __init__(self, identity: OwnIdentity, tail: LogTail, registry: Registry,
-                 runtime: Runtime, url: str, member: str = "") -> None:
+                 runtime: Runtime, url: str, member: str = "",
+                 receiver: Receiver | None = None) -> None:
+        """receiver: takes in the peer's state where its log is not enough."""
         self._identity, self._tail, self._registry = identity, tail, registry
-        self._runtime, self.url = runtime, url.rstrip("/")
-        self._urls = {what: URL(f"{self.url}/replication/{what}")
-                      for what in ("handshake", "push", "pull", "stream")}
+        self._runtime, self.url, self._receiver = runtime, url.rstrip("/"), receiver
+        self.urls = {what: URL(f"{self.url}/replication/{what}")
+                     for what in ("handshake", "push", "pull", "stream", "sync")}
         self.replica = ""
         self.member, self.asked_for = member, False
         self.speaks, self.met = 0, Clock()
@@ -165,7 +171,7 @@ class Peer:
         self._idle = False
         self._next: Chunk | None = None                         # to be sent before what the log has
         self._actor: Actor | None = None                        # that it acts as
-        self._session = 0
+        self.session = 0
         self._version = 0                                       # of its clock
         self._declared: set[int] = set()                        # actors it knows
         self._it_lacks = ""                                     # why it needs a full sync
@@ -198,6 +204,8 @@ class Peer:
             return "paused"
         if self._is_mute:
             return "not replying"
+        if self._state == "up" and self.full_sync:
+            return "full sync"
         return ("needs full sync" if self._state == "up" and (self._it_lacks or self._here_lacks)
                 else self._state)
 
@@ -205,6 +213,20 @@ class Peer:
     def sender(self) -> PushSender | None:
         """The stream, where there is one."""
         return self._sender
+
+    @property
+    def full_sync(self) -> str:
+        """How far a full sync from it, or to it, has come; "" where none is under way."""
+        return self._receiver.progress(self) if self._receiver is not None else ""
+
+    def state_joined(self) -> None:
+        """This replica has taken in a state: what it still lacks has to be asked for anew."""
+        self._here_lacks = ""
+
+    @property
+    def gives_by_log(self) -> bool:
+        """As far as it has told, its log holds all that is lacking here."""
+        return self._state == "up" and self.session != 0 and not self._here_lacks
 
     @property
     def contact(self) -> float:
@@ -241,7 +263,7 @@ class Peer:
                         clocks.behind(self._tail.head, dict(self.acked)),
                         int((now - self._contact) * 1000) if self._contact else -1,
                         self.error or self._it_lacks or self._here_lacks
-                        or ("no reply" if self._is_mute else ""), self.counts)
+                        or ("no reply" if self._is_mute else ""), self.counts, self.full_sync)
 
     # ---- the task --------------------------------------------------------------------------------
 
@@ -316,12 +338,12 @@ class Peer:
 
     def hurry(self) -> None:
         """Compare clocks soon."""
-        if self._session:
+        if self.session:
             self.wanted.set()
 
     async def ready(self) -> bool:
         """Is it up, if need be after one more attempt?"""
-        if self._session:
+        if self.session:
             return True
         if self.is_paused or self._state in APART:
             return False
@@ -338,12 +360,12 @@ class Peer:
             # of the second the end of the first may be told
             if not (await self.ready() or attempt and await self.ready()):
                 break
-            session, conversation = self._session, self._conversation
+            session, conversation = self.session, self._conversation
             try:
                 await act()
                 return True
             except Exception:
-                if conversation and self._session == session:
+                if conversation and self.session == session:
                     conversation.cancel()
                     await asyncio.wait({conversation})
         return False
@@ -399,7 +421,7 @@ class Peer:
         except NeedsFullSync:
             pass                        # removed while it was being read: told after the handshake
         finally:
-            self._session, self.here = 0, None
+            self.session, self.here = 0, None
             for t in tasks | self._pushes:
                 t.cancel()
             await asyncio.gather(*tasks, *self._pushes, return_exceptions=True)
@@ -415,10 +437,10 @@ class Peer:
         return (other is not self and other in self._registry.peers
                 and other.process == self.process
                 and other._state != "standby"
-                and (other.is_paused or other._session != 0 or not other._failures))
+                and (other.is_paused or other.session != 0 or not other._failures))
 
     async def _stand_by(self, other: Peer) -> None:
-        self._state, self._session = "standby", 0
+        self._state, self.session = "standby", 0
         self._failures, self.error, self.refusal = 0, "", None
         log.info("peer %s stands by: replica %s is reached as %s", self.url, self.replica,
                  other.url)
@@ -433,10 +455,10 @@ class Peer:
         s = self._runtime.settings
         async with ProgressLimit(s.timeout) as patience:
             headers = {**self._runtime.headers, "Connection": "Upgrade", "Upgrade": UPGRADE,
-                       "X-Session": f"{self._session:x}"}
+                       "X-Session": f"{self.session:x}"}
             if self._runtime.messages:
                 headers[HEADER] = "1"
-            response = await self._runtime.http.get(self._urls["stream"], headers=headers,
+            response = await self._runtime.http.get(self.urls["stream"], headers=headers,
                                                timeout=NO_LIMIT, allow_redirects=False)
             # an older replica, or a proxy that knows no such thing; why else, requests tell
             if response.status != 101:
@@ -502,7 +524,7 @@ class Peer:
         self.process, self.acked = hello.process, to_clock(hello.clock)
         self.handshake_at = time.monotonic()
         self._declared = {a.id for a in told}
-        self._session, self._version = hello.session, 0
+        self.session, self._version = hello.session, 0
 
     async def _ask(self, what: str, head, batch: bytes | memoryview, kind,
                    most: int = HEAD_MAX + 4) -> tuple:
@@ -513,7 +535,7 @@ class Peer:
         async with ProgressLimit(self._runtime.settings.timeout) as patience:
             self._asked.add(patience)
             try:
-                async with self._runtime.http.post(self._urls[what],
+                async with self._runtime.http.post(self.urls[what],
                                          data=Body(encode(head), batch, patience=patience),
                                          headers=self._runtime.headers,
                                          timeout=NO_LIMIT, allow_redirects=False) as r:
@@ -719,7 +741,7 @@ class Peer:
 
     async def _push(self, batch: bytes | memoryview, told: Set[int],
                     part: proto.Part | None = None) -> proto.Reply:
-        head = proto.Push(session=self._session, since=self._version, part=part)
+        head = proto.Push(session=self.session, since=self._version, part=part)
         reply, _ = await self._ask("push", head, batch, proto.Reply)
         self._declared |= told
         self.counts.pushes += 1
@@ -735,6 +757,8 @@ class Peer:
         while True:
             await self._sleep(pause)
             await self.anti_entropy()
+            if self._here_lacks and self._receiver is not None:
+                self._receiver.want(self)
             if self._it_lacks and self._servable():
                 # others brought it up: shake hands, and push again
                 return
@@ -756,7 +780,7 @@ class Peer:
         async with self._anti_entropy_lock:
             self.counts.anti_entropy_rounds += 1
             reply, _ = await self._ask("pull",
-                                        proto.Pull(session=self._session,
+                                        proto.Pull(session=self.session,
                                                    clock=entries(self._tail.head)),
                                         b"", proto.Reply)
             self._record_reply(reply)
@@ -764,6 +788,7 @@ class Peer:
             await self._tail.record_clock(self._actor, theirs)
             due = (clocks.lacking(self._tail.head, theirs) if everything
                    else clocks.overdue(self._tail.head, theirs, self._before))
+            due = {a: s for a, s in due.items() if s > self._tail.gate.get(a, 0)}
             stuck = clocks.overdue(theirs, self._before or {}, self._theirs)
             self._before, self._theirs = dict(self._tail.head), theirs
             if not any(p._sending.locked() for p in self._registry.peers):
@@ -796,7 +821,7 @@ class Peer:
         more = True
         while more and not self.is_paused:
             try:
-                pull = proto.Pull(session=self._session, clock=entries(clock),
+                pull = proto.Pull(session=self.session, clock=entries(clock),
                                   limit=self._runtime.settings.chunk_size, actors=due,
                                   part=self._parts.next())
                 reply, batch = await self._ask("pull", pull, b"", proto.Reply, BODY_MAX)

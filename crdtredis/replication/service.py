@@ -35,16 +35,19 @@ from crdtredis.clocks import Actor, Clock
 from crdtredis.kinds import is_loopback
 from crdtredis.members import Member
 from crdtredis.replication import plan
+from crdtredis.replication.giving import Giver
 from crdtredis.replication.local import KernelView, LocalReplica, OwnIdentity
 from crdtredis.replication.messages import Messages
 from crdtredis.replication.oplog import Segments
 from crdtredis.replication.peer import APART, Peer, PeerInfo
+from crdtredis.replication.receiving import Receiver, Receiving
 from crdtredis.replication.registry import Arrival, Registry
 from crdtredis.replication.resolver import Resolver
 from crdtredis.replication.runtime import Runtime
 from crdtredis.replication.sessions import InboundSessions
 from crdtredis.replication.tail import LogTail
 from crdtredis.replication.waiters import Waiter
+from crdtredis.storage.exchange import StateExchange
 
 log = logging.getLogger("crdtredis.replication")
 
@@ -62,6 +65,24 @@ class SyncOutcome:
     synced: tuple[str, ...]
     unfinished: tuple[str, ...]
     unreachable: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FullSyncStatus:
+    """What INFO, /stats and /metrics show of full syncs."""
+    source: str                         # the replica whose state is being taken in; "": none
+    phase: str
+    bytes: int                          # of it that are here
+    joined: int                         # since the start, like the next two
+    failed: int
+    received_bytes: int
+    last_bytes: int                     # of the last one that was joined, like the next two
+    last_seconds: float                 # -1: none was
+    last_pause: float                   # s for which writes waited
+    error: str                          # why the last one failed; "": it did not
+    giving: int                         # to others, now
+    given: int                          # since the start, as
+    given_bytes: int
 
 
 class EngineLink:
@@ -111,6 +132,7 @@ def settings_of(config: Any) -> plan.Settings:
                          timeout=config.seconds("sync_timeout"),
                          retry=config.seconds("retry_interval"), max_retries=config.max_retries,
                          skew=config.seconds("max_clock_skew"),
+                         full_sync_rate=config.replication_rate_limit,
                          allow_plain=config.allow_plain_peers, advertise=config.advertised_url,
                          discovery=config.peer_discovery)
 
@@ -148,16 +170,21 @@ class Service:
                  peers: Iterable[str] = (),
                  serve: Callable[[Service], Awaitable[Any]] | None = None,
                  client_tls: ssl.SSLContext | None = None,
-                 listening: Sequence[tuple[str, int]] = ()) -> None:
+                 listening: Sequence[tuple[str, int]] = (),
+                 exchange: StateExchange | None = None) -> None:
         """peers: URLs. serve: begins to serve HTTP; what it returns has a coroutine close().
-        listening: addresses and ports where it does."""
+        listening: addresses and ports where it does. exchange: for full syncs."""
         self.call_soon = call_soon
         self.engine = EngineLink(bridge, call_soon)
         self.runtime = Runtime(local.actor.replica, settings)
         self.tail = LogTail(local, self.engine, segments, self.runtime)
         self.identity = OwnIdentity(local, self.engine.call, self.tail, self.runtime)
         self.registry = Registry(self.identity, self.tail, self.runtime, self.engine.soon)
-        self.sessions = InboundSessions(self.identity, self.tail, self.registry, self.runtime)
+        self.giver = Giver(self.tail, self.runtime, self.engine.call, exchange)
+        self.receiver = Receiver(self.identity, self.tail, self.registry, self.runtime, self.giver,
+                                 self.engine.call, exchange)
+        self.sessions = InboundSessions(self.identity, self.tail, self.registry, self.runtime,
+                                        self.giver)
         self.messages = self.runtime.messages = self.engine.messages = Messages(
                 lambda: self.registry.peers, self.tail.send)
         self._urls, self._listening = list(peers), listening
@@ -213,6 +240,7 @@ class Service:
             calling = self._loop.create_task(self._keep_calling())
             await self._stop.wait()
             self._stop_all()
+            await self.receiver.stop()
             tasks = [calling, *self._tasks.values(), *self._waiting]
             for t in tasks:
                 t.cancel()
@@ -253,6 +281,16 @@ class Service:
         """What each known replica has in its log, as far as it has told."""
         return {**self.sessions.logged(), **self.registry.logged()}
 
+    def full_syncs(self) -> FullSyncStatus:
+        """From any thread."""
+        now, counts, giver = self.receiver.now, self.receiver.counts, self.giver
+        return FullSyncStatus(
+            now.peer.replica if now else "", now.phase if now else "", now.bytes if now else 0,
+            counts.joined, counts.failed, counts.bytes, counts.last_bytes, counts.last_seconds,
+            counts.last_pause, self.receiver.error, sum(not g.over for g in
+                                                        list(giver.givings.values())),
+            giver.counts.given, giver.counts.bytes)
+
     def find(self, name: str) -> Peer:
         """By URL, host:port or replica id. Raises KeyError."""
         name = name.rstrip("/")
@@ -278,7 +316,8 @@ class Service:
         self._soon(peer.wanted.set)
 
     def _join(self, url: str, member: str = "") -> Peer:
-        peer = Peer(self.identity, self.tail, self.registry, self.runtime, url, member)
+        peer = Peer(self.identity, self.tail, self.registry, self.runtime, url, member,
+                    self.receiver)
         self.registry.peers = [*self.registry.peers, peer]
         return peer
 
@@ -297,6 +336,7 @@ class Service:
 
     def _end(self, peer: Peer) -> None:
         self._tasks.pop(peer).cancel()
+        self.receiver.refresh()
         self.registry.wake()
 
     # ---- members ---------------------------------------------------------------------------------
@@ -403,6 +443,7 @@ class Service:
     def _refresh(self) -> None:
         for p in self.registry.peers:
             p.refresh()
+        self.receiver.refresh()
 
     # ---- waiting ---------------------------------------------------------------------------------
 
@@ -454,6 +495,29 @@ class Service:
 
         self._soon(begin)
         return lambda: self._soon(lambda: [t.cancel() for t in tasks])
+
+    def when_repaired(self, name: str, done: Callable[[str, Receiving | None], None]
+                      ) -> Callable[[], None]:
+        """Have this replica take in the peer's state, what differs of it; done(why it did not, or
+        "", what was done) in the engine thread. Raises KeyError. Call what is returned when nobody
+        waits any more: it goes on all the same."""
+        peer = self.find(name)
+        told: list[bool] = []
+
+        def tell(error: str, now: Receiving | None) -> None:
+            if not told:
+                told.append(True)
+                self.call_soon(lambda: done(error, now))
+
+        def begin() -> None:
+            if reason := self.receiver.refuses(peer):
+                return tell(reason, None)
+            task = self.receiver.begin(peer)
+            now = self.receiver.now
+            task.add_done_callback(lambda _: tell(self.receiver.error, now))
+
+        self._soon(begin)
+        return lambda: told.append(True)
 
     async def _synchronise(self, timeout: float | None) -> SyncOutcome:
         """First fetch everything any reachable peer has, then see that each has all of it: after

@@ -22,6 +22,7 @@ from typing import Any
 from crdtredis import clocks
 from crdtredis.clocks import Clock
 from crdtredis.replication.flow import Traffic
+from crdtredis.replication.giving import Giver
 from crdtredis.replication.local import OwnIdentity
 from crdtredis.replication.oplog import Cursor, LargeOp, NeedsFullSync
 from crdtredis.replication.registry import Registry
@@ -49,15 +50,17 @@ class InboundSessions:
     """by_replica: the session of each replica that shook hands."""
 
     def __init__(self, identity: OwnIdentity, tail: LogTail, registry: Registry,
-                 runtime: Runtime) -> None:
+                 runtime: Runtime, giver: Giver) -> None:
         self._identity, self._tail, self._registry = identity, tail, registry
-        self.runtime = runtime
+        self.runtime, self.giver = runtime, giver
+        giver.is_gone, giver.refuse_cut_off = self._is_gone, self._refuse_cut_off
         self.by_replica: dict[str, InboundSession] = {}
         self.unidentified_traffic = Traffic(runtime.settings.inbound)   # of callers without session
         self._retired: OrderedDict[int, str] = OrderedDict()
 
     def stop(self) -> None:
         """End the streams."""
+        self.giver.stop()
         for s in self.by_replica.values():
             if s.traffic.stream:
                 s.traffic.stream.close()
@@ -120,6 +123,12 @@ class InboundSessions:
             raise Refusal(proto.SAME_REPLICA,
                           f"another process has taken over replica_id {hello.replica!r}: "
                           "give each replica its own, or stop one of them")
+
+    def _is_gone(self, replica: str, process: int) -> bool:
+        """Is this process known to have ended, or silent for too long?"""
+        found = self.by_replica.get(replica)
+        return (found is None or found.process != process
+                or time.monotonic() - found.last_request > self.runtime.settings.silence)
 
     def session(self, replica: str, key: int) -> InboundSession:
         found = self.by_replica.get(replica)

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from crdtredis import clocks
-from crdtredis._core import ReceiveStatus, batch_ranges
+from crdtredis._core import ReceiveStatus, batch_ranges, slice_batch
 from crdtredis.clocks import Actor, Clock
 from crdtredis.errors import DamagedBatch
 from crdtredis.replication import plan
@@ -99,6 +99,8 @@ class LogTail:
                            if a.replica == own.replica} | {own.id}
         self.waiting = 0
         self.duplicate_ops = 0
+        # ops up to there come with a full sync, and by no other way
+        self.gate: Clock = {}
         self.grown: Callable[[], None] = nothing
         self.changed: Callable[[], None] = nothing
         self.early: Callable[[], None] = nothing
@@ -241,6 +243,13 @@ class LogTail:
         if self._resync:
             await asyncio.shield(self._resync)
 
+    async def resync(self) -> None:
+        """Take the kernel's clock for what is logged: a stage has been joined."""
+        while self._resync:
+            await asyncio.shield(self._resync)
+        self._start_resync()
+        await asyncio.shield(self._resync)
+
     def _start_resync(self) -> None:
         self._held = []
         self._resync = self._loop.create_task(self._catch_up_with_engine())
@@ -259,12 +268,16 @@ class LogTail:
         if found and clocks.observed(self.head, last):
             self.duplicate_ops += count
             return done(last, None)
+        if self.gate and any(first <= self.gate.get(actor, 0) for actor, first, _ in found):
+            batch = slice_batch(batch, self.gate)
+            if not batch:
+                return done(last, None)
 
         def finish(status: int) -> None:
             if status in REFUSALS:
                 code, text = REFUSALS[status]
                 return done({}, Refusal(code, text.format(self._local.actor.replica)))
-            if not clocks.observed(self.head, last):
+            if not self.gate and not clocks.observed(self.head, last):
                 self.early()
             done(last, None)
 
@@ -277,6 +290,10 @@ class LogTail:
         self._tokens += 1
         self._receiving[self._tokens] = lambda status: done()
         self._engine.receive(self._tokens, data, kind)
+
+    async def settled(self) -> None:
+        """Returns when all that was taken so far is applied, or waits for others."""
+        await self.receive(b"")                                 # they are replied to in order
 
     async def receive(self, batch: bytes) -> Clock:
         """As `take`, for somebody who waits for it; raises its Refusal."""

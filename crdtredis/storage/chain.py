@@ -28,6 +28,7 @@ class Link:
                                         # segment, and repaired ones)
     follows: LogPosition | None
     repaired: bool
+    stage: int | None = None            # that is joined before the first record
 
     @property
     def path(self) -> Path:
@@ -95,7 +96,7 @@ def read_chain(folder: Path, newest: int, replica_id: str | None,
             raise ChainError(path, number, 0, f"the file is missing{what}", True) from None
         links.append(Link(folder, number, header.size, None if header.repaired else end,
                           header.follows,
-                          header.repaired))
+                          header.repaired, header.joined.stage if header.joined else None))
         if header.follows is None or header.follows[0] < first:
             return links[::-1]
         number, end = header.follows

@@ -40,10 +40,12 @@ import orjson
 
 from crdtredis._core import Replica, StateReader, StateWriter, record, write_back
 from crdtredis.errors import DamagedState
+from crdtredis.storage.chain import ChainError
 from crdtredis.storage.format import (FormatError, LogPosition, as_position, opened,
                                       read_batches, sync_directory)
 from crdtredis.storage.retention import KEEP_FREE, Retention, room
 from crdtredis.storage.segments import SegmentLog, write_all
+from crdtredis.storage.stage import remove_superseded_stages
 
 MAGIC = b"CRDTCHK1"
 FORMAT = 1
@@ -176,6 +178,7 @@ class Checkpoints:
         self._error: str | None = None
         self.position: LogPosition = (1, 0)     # where in the log the newest one begins
         self._not_before = 0.0                  # after a failure: none by itself before then
+        self._held = False
         for leftover in folder.glob("checkpoint-*.tmp"):
             leftover.unlink()
         if found is not None:
@@ -194,12 +197,20 @@ class Checkpoints:
         """Begin one; where one is under way, after that. done(why it failed, or None) is called in
         the end."""
         dones = [] if done is None else [done]
-        if self._job is not None:
+        if self._job is not None or self._held:
             self._scheduled = (self._scheduled or []) + dones
             return
         self._waiters += dones
         self._job = Job(self)
         self._add_work(self._job.walk)
+
+    def hold(self) -> None:
+        """Whatever is to begin from now on waits for let_go()."""
+        self._held = True
+
+    def let_go(self) -> None:
+        self._held = False
+        self._begin_scheduled()
 
     def status(self) -> CheckpointStatus:
         job = self._job
@@ -234,6 +245,8 @@ class Checkpoints:
                 checkpoint_path(self._folder, number).unlink()
         sync_directory(self._folder)
         if len(kept) == KEPT:
+            remove_superseded_stages(self._folder, self._log.writer.position()[0],
+                                     self._log.first, self._kept[0][1][0])
             self.retention.remove(self._kept[0][1][0])
 
     def _ended(self, job: Job) -> None:
@@ -253,7 +266,10 @@ class Checkpoints:
         waiters, self._waiters = self._waiters, []
         for done in waiters:
             done(job.error)
-        if self._scheduled is not None:
+        self._begin_scheduled()
+
+    def _begin_scheduled(self) -> None:
+        if self._scheduled is not None and not self._held:
             waiters, self._scheduled = self._scheduled, None
             self.begin()
             self._waiters += waiters
@@ -412,8 +428,8 @@ class Job:
         sync_directory(self._folder)
         try:
             self._owner.remove_superseded(self)
-        except OSError as e:
-            log.error("%s: superseded checkpoints cannot be removed: %s", self._folder, e.strerror)
+        except (OSError, ChainError) as e:
+            log.error("%s: what is superseded cannot be removed: %s", self._folder, e)
 
 
 def oldest_position(folder: Path, found: Checkpoint) -> LogPosition:

@@ -6,6 +6,7 @@
                                 identity.py
     segment-<16 digits>.log     the log, numbered from 1; the oldest may have been removed
     checkpoint-<16 digits>.ckpt     the state as a walk found it; below
+    stage-<16 digits>.state     the state of another replica, which was joined to this one's; below
     *.damaged                   what `check --repair` set aside; nothing reads it
     *.torn                      segments behind a torn end, set aside by a start (recovery.py);
                                 nothing reads them
@@ -29,6 +30,11 @@ A segment:
                                 and others wait for them
         unsynced                [number, offset]: from there on the log was not known to be on disk
                                 when this segment was begun. Left out where all of it was
+        joined                  {"stage": number, "before": {"id": seq}}: between the segments
+                                before and this one's records stands a stage (below). `clock` is the
+                                one behind it, `before` the one before it. Left out where there is
+                                none. Such a header has format 2, for a program that passed over
+                                this would lack the stage's operations
     record ...                  one or more per loop iteration; the payload is an encoded Batch
                                 (proto/crdtredis.proto). One without payload is a mark: all earlier
                                 segments are on disk
@@ -74,6 +80,26 @@ clock of the one it follows, so of two with the same clock only the first is a b
 A file of that name is whole and on disk; while it is written it ends in .tmp. The newest two are
 kept; what is older is superseded.
 
+**A stage** holds what a full sync brought (stage.py): the state of another replica, and what that
+one logged while it gave it. A segment names it, `joined`; no other counts, and none is needed any
+more once the positions of all checkpoints that are kept lie behind that segment's beginning.
+
+    "CRDTSTG1"                  8 bytes
+    record                      the header; its payload is JSON:
+        format                  1
+        replica                 whose directory this is
+        number                  the one in the file name
+        giver                   whose state it is
+        buckets                 512 bytes in hexadecimal, a bit for each bucket of keys that is
+                                here: see Sync in proto/replication.proto; null: all are
+    record ...                  the stream: one message State each. The last one is its End
+    record ...                  an encoded Batch each: the tail, in the giver's order
+    record                      the footer; its payload is JSON:
+        clock                   {"id": seq}: that of the stream's beginning, raised by the tail
+        actors                  as in a segment
+        records                 how many messages State,
+        batches                 and Batches there are
+
 **The beginning of the log.** Segments that end before the position of every checkpoint that is kept
 are superseded, and removed in ascending order (retention.py). So the oldest segment may be any
 number, where a checkpoint's position is in it or behind; its `follows` then leads to what is no
@@ -101,6 +127,7 @@ from crdtredis.clocks import Actor, Clock
 
 MAGIC = b"CRDTSEG1"
 FORMAT = 1
+FORMAT_JOINED = 2                       # of a header that names a stage
 READ_SIZE = 4 << 20                     # bytes read at once
 HEADER_MOST = 64 << 20                  # bytes of a header record: 65535 actors fit several times
 SEGMENT_NAME = re.compile(r"segment-(\d{16})\.log")
@@ -126,6 +153,13 @@ class Foreign(FormatError):
 
 
 @dataclass(frozen=True)
+class Joined:
+    """A stage that counts as part of the log, before the segment that names it."""
+    stage: int
+    before: Clock                       # of the log in front of it
+
+
+@dataclass(frozen=True)
 class Header:
     replica: str
     number: int
@@ -136,6 +170,7 @@ class Header:
     repaired: bool = False
     ceiling: Clock | None = None        # None: unknown
     unsynced: LogPosition | None = None
+    joined: Joined | None = None
     # bytes of magic and header record: where the first record begins
     size: int = 0
 
@@ -150,8 +185,8 @@ def segment_numbers(folder: Path) -> list[int]:
 
 
 def encode_header(h: Header) -> bytes:
-    fields = {"format": FORMAT, "replica": h.replica, "number": h.number,
-              "created_ms": h.created_ms, "actors": [list(a) for a in h.actors],
+    fields = {"format": FORMAT_JOINED if h.joined else FORMAT, "replica": h.replica,
+              "number": h.number, "created_ms": h.created_ms, "actors": [list(a) for a in h.actors],
               "clock": as_json(h.clock), "follows": h.follows}
     if h.ceiling != h.clock:
         fields["ceiling"] = None if h.ceiling is None else as_json(h.ceiling)
@@ -159,6 +194,8 @@ def encode_header(h: Header) -> bytes:
         fields["repaired"] = True
     if h.unsynced:
         fields["unsynced"] = h.unsynced
+    if h.joined:
+        fields["joined"] = {"stage": h.joined.stage, "before": as_json(h.joined.before)}
     return MAGIC + record(orjson.dumps(fields))
 
 
@@ -227,10 +264,14 @@ def read_header(fd: int, brief: bool = False) -> Header:
         raise FormatError(8, "the header record is damaged")
     try:
         j = orjson.loads(payload)
-        if j["format"] != FORMAT:
-            raise FormatError(8, f"format {j['format']}, this program reads format {FORMAT}")
+        joined = j.get("joined")
+        expected = FORMAT_JOINED if joined else FORMAT
+        if j["format"] != expected:
+            raise FormatError(8, f"format {j['format']}, this program reads format {expected}")
         if brief:
             j |= {"actors": [], "clock": {}, "ceiling": None}
+        if joined:
+            joined = Joined(int(joined["stage"]), {} if brief else from_json(joined["before"]))
         clock, repaired = from_json(j["clock"]), bool(j.get("repaired"))
         ceiling = None if repaired else clock           # of a header that names none
         if "ceiling" in j:
@@ -238,7 +279,7 @@ def read_header(fd: int, brief: bool = False) -> Header:
         actors = tuple((int(a), str(r), int(e)) for a, r, e in j["actors"])
         return Header(j["replica"], j["number"], j["created_ms"], actors, clock,
                       as_position(j["follows"]), repaired, ceiling,
-                      as_position(j.get("unsynced")), size)
+                      as_position(j.get("unsynced")), joined or None, size)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
         raise FormatError(8, f"the header is not what the format says: {e!r}") from None
 

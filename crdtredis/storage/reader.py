@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from crdtredis.clocks import Clock, observed
+from crdtredis.clocks import Clock, join, lacking, observed
 from crdtredis.storage.batch import declaration
 from crdtredis.storage.chain import ChainError, Link, index_of, read_chain
 from crdtredis.storage.format import Header, LogPosition, opened, read_batches, segment_path
@@ -70,16 +70,22 @@ class LogReader:
                     raise
 
     def floor(self) -> Clock:
-        """The clock at the beginning of the oldest segment: ops up to there are not in the log.
-        Where a repair left that unknown, that of a later one."""
+        """Ops up to there are not in the log, or not all: those before the oldest segment (where a
+        repair left that unknown, a later one), and those that came with a stage."""
         return self._steadily(self._floor)
 
     def _floor(self) -> Clock:
-        for link in self.links():
+        links = self.links()
+        for link in links:
             header = link.header()
             if header.ceiling is not None or link.follows is None:
                 break
-        return header.clock if header.ceiling is None else header.ceiling
+        floor = dict(header.clock if header.ceiling is None else header.ceiling)
+        for link in links:
+            if link.stage is not None:
+                header = link.header()
+                join(floor, lacking(header.joined.before, header.clock))
+        return floor
 
     def find(self, clock: Clock) -> LogPosition:
         """A position before which `clock` covers every op that the log holds."""

@@ -52,6 +52,7 @@ from crdtredis.storage.checkpoint import (Checkpoint, checkpoint_numbers, checkp
 from crdtredis.storage.format import (CutShort, FormatError, LogPosition, holds_mark, marks, opened,
                                       read_at, read_batches, read_header,
                                       segment_numbers, segment_path, sync_directory)
+from crdtredis.storage.stage import join_steps, open_stage, stage_path, verify as verify_stage
 
 
 class RecoveryError(StartError):
@@ -191,6 +192,9 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
                 if (checkpoint is not None and link.number == checkpoint.position[0]
                         and not link.repaired):         # what was written anew is read whole
                     at = max(at, checkpoint.position[1])
+                elif header.joined is not None:
+                    for _ in joined(link, header.joined.stage, replica_id, replica):
+                        yield done + at, total
                 try:
                     most = 1 if repaired else 1 << 20
                     for batch, after, count in read_batches(fd, at, end, most):
@@ -248,6 +252,21 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
 def is_whole(links: list[Link]) -> bool:
     """Does the log need no checkpoint?"""
     return not links or links[0].follows is None
+
+
+def joined(link: Link, number: int, replica_id: str, replica: Receiver) -> Iterator[int]:
+    """Join the stage that this segment names; yields offsets. RecoveryError where it is not whole:
+    what the records behind it build on is missing then."""
+    path = stage_path(link.folder, number)
+    try:
+        stage = open_stage(path, number, replica_id)
+        contents = yield from verify_stage(stage, replica)
+        yield from join_steps(stage, contents, replica)
+    except FileNotFoundError:
+        raise RecoveryError(path, 0, f"the file is missing, and segment {link.number} builds on "
+                                     "it") from None
+    except FormatError as e:
+        raise RecoveryError(path, e.offset, e.reason) from None
 
 
 def holds(links: list[Link], position: LogPosition) -> bool:

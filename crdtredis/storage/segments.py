@@ -53,11 +53,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crdtredis._core import SegmentWriter, record, reserve, write_back
-from crdtredis.clocks import Actor, Clock, lacking
+from crdtredis.clocks import Actor, Clock, join, lacking
 from crdtredis.storage.chain import ChainError, header_of, read_chain
-from crdtredis.storage.format import (FormatError, Header, LogPosition, encode_header, opened,
-                                      read_at,
-                                      read_batches, segment_numbers, segment_path, sync_directory)
+from crdtredis.storage.format import (FormatError, Header, Joined, LogPosition, encode_header,
+                                      opened, read_at, read_batches, segment_numbers,
+                                      segment_path, sync_directory)
 
 POLICIES = {"no": 0, "everysec": 1, "always": 2}      # as enum LogPolicy in core/segment_writer.pxd
 ALWAYS = POLICIES["always"]
@@ -518,20 +518,23 @@ class SegmentLog:
         appends what it must hold from the beginning."""
         actors, now = self._describe()
         self._unapplied = lacking(now, self._unapplied)
-        header = Header(self._replica_id, number, self._wall_ms(), tuple(actors),
-                        now if clock is None else clock, follows,
-                        ceiling={**now, **self._unapplied},
-                        unsynced=unsynced)
+        return self._write_new(Header(self._replica_id, number, self._wall_ms(), tuple(actors),
+                                      now if clock is None else clock, follows,
+                                      ceiling={**now, **self._unapplied}, unsynced=unsynced),
+                               durable, copy)
+
+    def _write_new(self, header: Header, durable: bool,
+                   copy: Callable[[int], None] = lambda fd: None) -> tuple[int, int]:
 
         def fill(fd: int) -> None:
             write_all(fd, encode_header(header))
             copy(fd)
 
         try:
-            fd = self._draft(number, fill, durable)
+            fd = self._draft(header.number, fill, durable)
         except BaseException:
             # It may have its name, but perhaps not on disk.
-            segment_path(self._folder, number).unlink(missing_ok=True)
+            segment_path(self._folder, header.number).unlink(missing_ok=True)
             raise
         return fd, os.fstat(fd).st_size
 
@@ -553,6 +556,29 @@ class SegmentLog:
         self._unmarked = unsynced is not None
         self.writer.attach(new, number + 1, size, size if policy == ALWAYS else 0,
                            self._limit(size), policy, healed=False)
+
+    def begin_joined(self, stage: int, actors: Iterable[Actor], clock: Clock) -> None:
+        """Go on in a new segment, which says that this stage is joined to what stands before it;
+        clock: what the stage brings. All of it is durable when this returns, so that nothing which
+        may go wrong later goes back behind it. OSError: nothing has changed."""
+        self.sync(all_policies=True)
+        fd, number, end, durable = self.writer.snapshot()
+        if not self.writer.is_open or self._unsynced(number, end, durable) is not None:
+            raise OSError(errno.EIO, "the log could not be forced to disk")
+        known, before = self._describe()
+        after = dict(before)
+        join(after, clock)
+        self._unapplied = lacking(after, self._unapplied)
+        new, size = self._write_new(
+            Header(self._replica_id, number + 1, self._wall_ms(),
+                   tuple(dict.fromkeys((*map(tuple, known), *map(tuple, actors)))), after,
+                   (number, end), ceiling={**after, **self._unapplied},
+                   joined=Joined(stage, before)), True)
+        with self._closed_lock:
+            self._closed.append(ClosedSegment(fd, number, end, durable))
+        self._unmarked = False
+        self.writer.attach(new, number + 1, size, size, self._limit(size),
+                           POLICIES[self._policy], healed=False)
 
     # ---- what went wrong -------------------------------------------------------------------------
 

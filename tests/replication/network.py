@@ -17,6 +17,7 @@ from crdtredis._core import ReceiveStatus, Replica, batch_ranges, probe_get, pro
 from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 from crdtredis.http.app import application
 from crdtredis.replication import plan
+from crdtredis.replication.giving import Giver
 from crdtredis.replication.local import KernelView, LocalReplica, OwnIdentity
 from crdtredis.replication.registry import Registry
 from crdtredis.replication.resolver import Resolver
@@ -199,7 +200,8 @@ class Node:
         self.tail = LogTail(local, self.engine, self.log, self.runtime)
         self.identity = OwnIdentity(local, self.engine.call, self.tail, self.runtime)
         self.registry = Registry(self.identity, self.tail, self.runtime, self.engine.soon)
-        self.sessions = InboundSessions(self.identity, self.tail, self.registry, self.runtime)
+        self.sessions = InboundSessions(self.identity, self.tail, self.registry, self.runtime,
+                                        Giver(self.tail, self.runtime, self.engine.call, None))
         self.runtime.http = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, resolver=Resolver()))
         watch(self)

@@ -39,8 +39,8 @@ def test_dead_names_delay_no_healthy_peer(dead):
                 a.set(f"k{i}", "v")
                 await asyncio.sleep(0)
             await until(lambda: all(p.counts.handshakes > 1 for p in a.registry.peers[1:]))
-            a.registry.peers[0]._urls = {k: u.with_host("localhost") for k,
-                                    u in a.registry.peers[0]._urls.items()}
+            a.registry.peers[0].urls = {k: u.with_host("localhost") for k,
+                                    u in a.registry.peers[0].urls.items()}
             await b.start()
             # from the segments, and its name looked up
             await converged([a, b])

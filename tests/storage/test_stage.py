@@ -1,0 +1,244 @@
+"""Stages on disk: what is written is read back, joined at a start, and refused where it is not
+whole."""
+import time
+
+import pytest
+
+from crdtredis._core import (BucketDigests, Replica, SegmentWriter, StateWriter, bucket_map,
+                             record)
+from crdtredis._engine import Executor
+from crdtredis.clocks import Actor
+from crdtredis.storage.batch import declaration
+from crdtredis.storage.chain import read_chain
+from crdtredis.storage.format import FormatError, segment_path
+from crdtredis.storage.reader import LogReader
+from crdtredis.storage.recovery import RecoveryError, recover
+from crdtredis.storage.segments import SegmentLog
+from crdtredis.storage.stage import (Contents, Draft, join_steps, open_stage, remove_strays,
+                                     remove_superseded_stages, stage_numbers, stage_path, verify)
+
+
+class Node:
+    """A replica with commands, whose ops go nowhere."""
+
+    def __init__(self, name: str, epoch: int = 1) -> None:
+        self.replica = Replica(name, epoch)
+        self.replica.now = time.time_ns() // 1_000_000
+        self.executor = Executor(self.replica)
+        self.session = self.executor.session()
+
+    def __call__(self, *argv) -> bytes:
+        """Runs it; returns the Batch that was made."""
+        self.executor.execute(self.session, [str(a).encode() for a in argv])
+        return self.replica.take_ops()
+
+    def get(self, key: str) -> bytes:
+        return self.executor.execute(self.session, [b"GET", key.encode()])
+
+    def digest(self) -> str:
+        return self.replica.digest()
+
+
+def result(steps):
+    while True:
+        try:
+            next(steps)
+        except StopIteration as e:
+            return e.value
+
+
+def digests(replica):
+    d = BucketDigests(replica)
+    while d.step():
+        pass
+    return d.result()
+
+
+def staged(folder, giver: Node, receiver: Node, number: int = 1, whole: bool = False):
+    """(stage, contents) of what the receiver lacks of the giver, who writes meanwhile."""
+    start = giver.replica.clock_ids()
+    buckets = None if whole else bucket_map(digests(receiver.replica), digests(giver.replica))
+    draft = Draft(folder, number, receiver.replica.id, giver.replica.id, buckets)
+    writer = StateWriter(giver.replica, buckets)
+    records, tail = 0, []
+    while piece := writer.next(500):
+        draft.put(piece)
+        records += 1
+        tail.append(giver("INCR", "meanwhile"))
+    actors = tuple(Actor(*a) for a in giver.replica.declared())
+    for batch in [declaration(actors), *tail]:
+        draft.put(record(batch))
+    contents = Contents(start, giver.replica.clock_ids(), actors, records, 1 + len(tail))
+    stage = draft.complete(contents)
+    assert result(verify(stage, receiver.replica)) == contents
+    return draft.publish(), contents
+
+
+@pytest.fixture
+def pair():
+    a, b = Node("a"), Node("b")
+    for i in range(300):
+        b.replica.receive(a("SET", f"k{i}", "v" * 50) + a("RPUSH", "l", i) + a("INCR", "n"))
+    b.replica.take_ops()
+    return a, b
+
+
+def test_what_is_staged_is_joined(tmp_path, pair):
+    a, b = pair
+    lost = [a("SET", "new", 1), a("DEL", "k7"), a("INCRBY", "n", 5), a("LPOP", "l")]
+    own = b("SET", "own", 2)
+    stage, contents = staged(tmp_path, a, b)
+    assert stage.number == 1 and stage.giver == "a" and 0 < len(stage.buckets) == 512
+    for _ in join_steps(stage, contents, b.replica):
+        pass
+    a.replica.receive(own)
+    assert b.digest() == a.digest() and len(lost) == 4
+    assert b.replica.clock_ids() == a.replica.clock_ids()
+
+
+def test_a_draft_that_is_discarded_leaves_nothing(tmp_path):
+    draft = Draft(tmp_path, 3, "b", "a", None)
+    assert [p.name for p in tmp_path.iterdir()] == ["stage-0000000000000003.state.tmp"]
+    draft.discard()
+    draft.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_disk_is_left_some_room(tmp_path, monkeypatch):
+    draft = Draft(tmp_path, 3, "b", "a", None)
+    monkeypatch.setattr("crdtredis.storage.stage.KEEP_FREE", 1 << 60)
+    with pytest.raises(OSError, match="nearly full"):
+        draft.put(b"x")
+    with pytest.raises(OSError, match="nearly full"):
+        Draft(tmp_path, 4, "b", "a", None)
+    draft.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_byte_counts(tmp_path, pair):
+    a, b = pair
+    a("SET", "new", 1)
+    stage, _ = staged(tmp_path, a, b)
+    data = stage.path.read_bytes()
+    for at in range(0, len(data), 37):
+        stage.path.write_bytes(data[:at] + bytes([data[at] ^ 0x41]) + data[at + 1:])
+        with pytest.raises(FormatError):
+            result(verify(open_stage(stage.path, 1, "b"), b.replica))
+    for at in range(0, len(data), 101):
+        stage.path.write_bytes(data[:at])
+        with pytest.raises(FormatError):
+            result(verify(open_stage(stage.path, 1, "b"), b.replica))
+    with pytest.raises(FormatError, match="belongs to replica 'b'"):
+        stage.path.write_bytes(data)
+        open_stage(stage.path, 1, "c")
+    with pytest.raises(FormatError, match="another file"):
+        open_stage(stage.path, 2, "b")
+
+
+# ---- in the log ----------------------------------------------------------------------------------
+
+
+class Logged:
+    """A receiver with a log in a folder."""
+
+    def __init__(self, folder) -> None:
+        self.folder, self.node = folder, Node("b")
+        self.log = SegmentLog(folder, "b", lambda: (self.node.replica.declared(),
+                                                    self.node.replica.clock_ids()),
+                              policy="no", writer=SegmentWriter())
+        self.reader = LogReader(folder, self.log.writer.position)
+
+    def write(self, batch: bytes) -> None:
+        assert self.log.writer.add(record(batch))
+
+    def run(self, *argv) -> None:
+        self.write(self.node(*argv))
+
+    def recovered(self) -> Replica:
+        found = Replica("b", 99)
+        found.now = self.node.replica.now
+        recover(self.folder, "b", found)
+        return found
+
+
+@pytest.fixture
+def joined(tmp_path):
+    a, r = Node("a"), Logged(tmp_path)
+    first = a("SET", "k", "old") + a("INCRBY", "n", 3)
+    r.node.replica.receive(first)
+    r.write(r.node.replica.take_ops())
+    r.run("SET", "own", 1)
+    a("DEL", "k"), a("SET", "j", "new"), a("INCRBY", "n", 4)
+    stage, contents = staged(tmp_path, a, r.node)
+    before = r.node.replica.clock_ids()
+    r.log.begin_joined(stage.number, contents.actors, contents.clock)
+    for _ in join_steps(stage, contents, r.node.replica):
+        pass
+    r.run("INCRBY", "n", 10)
+    r.before, r.stage, r.giver = before, stage, a
+    return r
+
+
+def test_a_start_joins_it_again(joined):
+    digest = joined.node.digest()
+    joined.log.close()
+    found = joined.recovered()
+    assert found.digest() == digest and found.clock_ids() == joined.node.replica.clock_ids()
+    assert joined.recovered().digest() == digest
+
+
+def test_a_start_right_after_the_segment_was_begun(joined):
+    """Nothing was written behind it: a crash in the middle of the join."""
+    joined.log.close()
+    path = segment_path(joined.folder, 2)
+    with open(path, "r+b") as f:
+        f.truncate(read_chain(joined.folder, 2, "b")[-1].begin)
+    found = Executor(joined.recovered())
+    session = found.session()
+    assert found.execute(session, [b"GET", b"n"]) == b"$1\r\n7\r\n"
+    assert found.execute(session, [b"EXISTS", b"k", b"j", b"own"]) == b":2\r\n"
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "another's"])
+def test_a_start_without_it_is_refused(joined, damage):
+    joined.log.close()
+    path = joined.stage.path
+    if damage == "missing":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:-9])
+    else:
+        path.write_bytes(path.read_bytes().replace(b'"replica":"b"', b'"replica":"x"', 1))
+    with pytest.raises(RecoveryError, match="stage-0000000000000001"):
+        joined.recovered()
+
+
+def test_an_earlier_version_refuses_the_segment(joined):
+    assert b'"format":2' in segment_path(joined.folder, 2).read_bytes()
+    assert b'"format":1' in segment_path(joined.folder, 1).read_bytes()
+
+
+def test_the_log_does_not_hold_what_was_joined(joined):
+    a = joined.giver.replica.actor
+    floor = joined.reader.floor()
+    # the giver's ops behind what had come by the log; and nothing of its own
+    assert floor == {a: joined.giver.replica.clock_ids()[a]} and joined.before[a] < floor[a]
+    links = joined.reader.links()
+    assert [x.stage for x in links] == [None, 1]
+    behind = b"".join(joined.reader.since({**joined.before, **floor}))
+    assert behind
+
+
+def test_what_no_segment_names_goes_at_a_start(joined):
+    for n in (2, 3):
+        stage_path(joined.folder, n).touch()
+    (joined.folder / "stage-0000000000000004.state.tmp").touch()
+    remove_strays(joined.folder, joined.reader.links())
+    assert stage_numbers(joined.folder) == [1] and not list(joined.folder.glob("*.tmp"))
+
+
+def test_one_is_superseded_once_checkpoints_lie_behind_the_segment_that_names_it(joined):
+    stage_path(joined.folder, 2).touch()                        # that nobody names yet
+    for before, left in ((1, [1, 2]), (2, [2])):
+        remove_superseded_stages(joined.folder, 2, 1, before)
+        assert stage_numbers(joined.folder) == left
