@@ -326,6 +326,7 @@ def full_syncs(x: Any) -> Fields:
             "full_sync_last_seconds": round(f.last_seconds, 3),
             "full_sync_last_pause_ms": round(f.last_pause * 1000), "full_sync_error": f.error,
             "full_syncs_giving": f.giving, "full_syncs_given": f.given,
+            "differing_peers": len(sync.verifier.differences()),
             "full_sync_given_bytes": f.given_bytes}
 
 

@@ -517,6 +517,7 @@ class Server:
             reasons.append(ahead_of_clock(self.replica))
         if self.sync is not None:
             reasons += self.sync.registry.faults()
+            lost += [v.text for v in self.sync.verifier.differences()]
             if error := self.sync.full_syncs().error:
                 lost.append(f"the last full sync failed and is tried again: {error}")
         warnings = [*lost, *held(self.replica).values()]

@@ -202,6 +202,9 @@ SETTINGS: tuple[Setting, ...] = (
         S("replication_rate_limit", Size("1kb", "1024tb", zero="no limit"), 0,
           "Bytes a second that full syncs may send to peers, all together; 0: no limit.",
           live=True),
+        S("verify_interval", Duration("1s", "8760h", zero="never"), "24h",
+          "Time between comparisons of the data with each peer's, made while no writes are under "
+          "way; 0: never.", live=True),
         S("gc_interval", Duration("10ms", "24h"), "60s",
           "Time between rounds of dropping what every peer has seen.", live=True),
         S("pubsub_local", Items("a list of patterns of channels, each of at most 1000 characters",

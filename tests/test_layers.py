@@ -64,6 +64,7 @@ TESTED_IN = {
     "replication.receiving": "real/test_full_sync.py",
     "replication.registry": "replication/test_links.py",
     "replication.runtime": "replication/test_peers.py",
+    "replication.verify": "real/test_full_sync.py",
     "replication.sessions": "replication/test_links.py",
     "replication.tail": "replication/test_peers.py",
     "http.app": "http/test_web_pages.py", "http.metrics": "http/test_operators.py",

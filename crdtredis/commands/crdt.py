@@ -222,6 +222,32 @@ def sync(session, argv):
     return NO_REPLY
 
 
+@crdt("VERIFY [peer]", -1, "noscript no_multi",
+      "Compares the data with a peer's, or with every peer's, at equal clocks: how many of 4096 "
+      "buckets of keys were compared and differ, and which keys do.",
+      "O(N) with the keys, in slices")
+def verify(session, argv):
+    if len(argv) > 2:
+        raise CommandError(WRONG_ARITY % "crdt.verify")
+    replication = front(session)
+    names = ([argv[1].decode("utf-8", "surrogateescape")] if len(argv) == 2 else
+             [p.url for p in replication.peers() if p.state not in ("self", "standby")])
+    for name in names if len(argv) == 2 else []:
+        try:
+            replication.find(name)
+        except KeyError:
+            raise CommandError(NO_SUCH_PEER % name[:128]) from None
+    token = session.defer()
+
+    def done(found):
+        token.resolve([{"peer": name, "error": v} if isinstance(v, str) else
+                       {"peer": name, "compared": v.compared, "differ": v.differ,
+                        "keys": [[db, key] for db, key in v.keys]} for name, v in found])
+
+    token.ended = replication.when_verified(names, done)
+    return NO_REPLY
+
+
 @crdt("REPAIR peer", 2, "admin noscript no_multi",
       "Takes in a peer's state, as far as it differs: what the peer has observed and lacks goes "
       "here, what it has and is lacking here comes.",

@@ -56,6 +56,8 @@ GAUGES = {
               "Counter entries cancelled and kept until their actor is known to have seen it"),
     "full_sync_in_progress": ("replication", "full_sync_in_progress",
                               "1 while the state of a peer is taken in"),
+    "differing_peers": ("replication", "differing_peers",
+                        "Peers whose data differed when they were last compared"),
     "full_syncs_giving": ("replication", "full_syncs_giving",
                           "Peers that are being given the state of this replica"),
     "full_sync_last_seconds": ("replication", "full_sync_last_seconds",

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from crdtredis.replication.runtime import Runtime
-from crdtredis.replication.wire import Refusal, entries, proto
+from crdtredis.replication.wire import Refusal, encode_keys, entries, proto
 from crdtredis.storage.reader import LogReader
 
 if TYPE_CHECKING:
@@ -123,14 +123,14 @@ class Giver:
         if len(request.buckets) not in (0, BUCKET_BYTES):
             raise Refusal(proto.MALFORMED, f"{len(request.buckets)} bytes name no buckets")
         if not request.sync:
-            return await self._begin(replica, process, request.digests)
+            return await self._begin(replica, process, request)
         g = self.givings.get(request.sync)
         if g is None or (g.replica, g.process) != (replica, process):
             raise Refusal(proto.NO_SYNC, "there is no such full sync, or it was given up: begin "
                                          "another")
         return g
 
-    async def _begin(self, replica: str, process: int, digests: bool) -> Given:
+    async def _begin(self, replica: str, process: int, request: proto.Sync) -> Given:
         if self._exchange is None:
             raise Refusal(proto.UNKNOWN, "this replica gives no full syncs")
         for g in [g for g in self.givings.values() if g.replica == replica]:
@@ -140,7 +140,8 @@ class Giver:
         if len(self.givings) >= GIVINGS:
             raise Refusal(proto.BUSY, f"{GIVINGS} full syncs are being given")
         try:
-            source = await self._call(lambda: self._exchange.begin(digests))
+            source = await self._call(lambda: self._exchange.begin(request.digests,
+                                                                   not request.compare))
         except (OSError, RuntimeError, LookupError) as e:
             raise Refusal(proto.BUSY, f"no full sync can be given now: {e}") from e
         g = Given(replica, process, self._runtime.chance.getrandbits(63) | 1, source)
@@ -163,6 +164,8 @@ class Giver:
             elif request.over:
                 self._end(g, None)
                 await send(proto.Given(step=proto.OVER), b"")
+            elif request.keys:
+                await self._keys(g, turn, request.buckets, send)
             else:
                 await self._stream(g, turn, request.buckets or None, request.at, send)
         finally:
@@ -180,6 +183,17 @@ class Giver:
                 await send(proto.Given(), b"")
                 said = time.monotonic()
         await send(proto.Given(step=proto.DIGESTS), b"".join(found))
+
+    async def _keys(self, g: Given, turn: object, buckets: bytes, send: Send) -> None:
+        try:
+            clock, found = await self._call(lambda: self._exchange.key_digests(buckets))
+            while await self._call(found.step):
+                self._check(g, turn)
+            keys, unsure = await self._call(found.result)
+        except (ValueError, OverflowError) as e:
+            raise Refusal(proto.TOO_LARGE, str(e)) from e
+        await send(proto.Given(step=proto.KEYS, clock=entries(clock)), encode_keys(keys, unsure))
+        await send(proto.Given(step=proto.OVER), b"")
 
     async def _stream(self, g: Given, turn: object, buckets: bytes | None, at: int,
                       send: Send) -> None:

@@ -58,6 +58,7 @@ class Settings:
     window: int = 4                     # requests in flight per peer
     memory: int = 64 << 20              # recent ops kept in memory
     full_sync_rate: int = 0             # bytes a second that full syncs may send; 0: no limit
+    verify_interval: float = 0.0        # between comparisons of the state with peers; 0: none
     inbound: int = 16 << 20             # bytes of ops received and not yet applied, of each peer
     # least time between two looks at what the engine has made, while it makes little,
     linger: float = 0.001

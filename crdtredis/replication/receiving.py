@@ -154,7 +154,7 @@ class Receiving:
                 raise unexpected(head)
 
         empty = not self._tail.head
-        await self._request(proto.Sync(digests=not empty), handle)
+        await self._ask(proto.Sync(digests=not empty), handle)
         if not self._sync or (self._theirs is None) != empty:
             raise Refusal(proto.MALFORMED, f"{self.peer.replica} began no full sync")
 
@@ -182,7 +182,7 @@ class Receiving:
         while self._over is None:
             at = self._records + self._batches
             try:
-                await self._request(proto.Sync(sync=self._sync, buckets=self._buckets or b"",
+                await self._ask(proto.Sync(sync=self._sync, buckets=self._buckets or b"",
                                                at=at), self._take)
                 if self._over is None:
                     raise ConnectionResetError("the stream ended early")
@@ -268,6 +268,9 @@ class Receiving:
         await self._tail.resync()
         return seconds
 
+    async def _ask(self, request: proto.Sync, handle: Handle) -> None:
+        await ask(self._runtime, self.peer, request, handle)
+
     async def _say_over(self) -> None:
         """The giver keeps its log for this, until it is told or loses patience."""
         async def handle(head: proto.Given, data: bytes) -> None:
@@ -275,57 +278,51 @@ class Receiving:
 
         if self._sync and self.peer.session:
             try:
-                await self._request(proto.Sync(sync=self._sync, over=True), handle)
+                await self._ask(proto.Sync(sync=self._sync, over=True), handle)
             except (*BROKEN, Refusal):
                 pass
 
-    # ---- requests --------------------------------------------------------------------------------
-
-    async def _request(self, request: proto.Sync, handle: Handle) -> None:
-        """One request; handle(head, data) is called for each frame of the reply. Raises Refusal,
-        TimeoutError, what aiohttp raises, or handle."""
-        peer, s = self.peer, self._runtime.settings
-        if reason := plan.exposed(peer.url, s):
-            raise Refusal(proto.UNAUTHORIZED, reason)
-        request.session = peer.session
-        buffer = bytearray()
-        async with ProgressLimit(s.timeout) as patience:
-            async with self._runtime.http.post(
-                    peer.urls["sync"], data=Body(encode(request), patience=patience),
-                    headers=self._runtime.headers, timeout=aiohttp.ClientTimeout(),
-                    allow_redirects=False) as r:
-                if r.status in (404, 405):
-                    raise Refusal(proto.WRONG_VERSION, f"{peer.replica} runs a version without "
-                                                       "full sync: upgrade it")
-                if r.status != 200 or r.content_type != CONTENT_TYPE:
-                    body = await read(r.content, r.content_length, BODY_MAX, patience)
-                    if r.content_type != CONTENT_TYPE:
-                        raise Refusal(proto.UNKNOWN, f"it replied with {r.status} {r.reason}")
-                    raise refusal(decode(proto.Refusal, body)[0])
-                async for data in r.content.iter_any():
+async def ask(runtime: Runtime, peer: Peer, request: proto.Sync, handle: Handle) -> None:
+    """One request about a full sync; handle(head, data) is called for each frame of the reply.
+    Raises Refusal, TimeoutError, what aiohttp raises, or handle."""
+    if reason := plan.exposed(peer.url, runtime.settings):
+        raise Refusal(proto.UNAUTHORIZED, reason)
+    request.session = peer.session
+    buffer = bytearray()
+    async with ProgressLimit(runtime.settings.timeout) as patience:
+        async with runtime.http.post(
+                peer.urls["sync"], data=Body(encode(request), patience=patience),
+                headers=runtime.headers, timeout=aiohttp.ClientTimeout(),
+                allow_redirects=False) as r:
+            if r.status in (404, 405):
+                raise Refusal(proto.WRONG_VERSION, f"{peer.replica} runs a version without full "
+                                                   "sync: upgrade it")
+            if r.status != 200 or r.content_type != CONTENT_TYPE:
+                body = await read(r.content, r.content_length, BODY_MAX, patience)
+                if r.content_type != CONTENT_TYPE:
+                    raise Refusal(proto.UNKNOWN, f"it replied with {r.status} {r.reason}")
+                raise refusal(decode(proto.Refusal, body)[0])
+            async for data in r.content.iter_any():
+                patience.alive()
+                buffer += data
+                while len(buffer) >= 4:
+                    size = int.from_bytes(buffer[:4], "little")
+                    if size > FRAME_MOST:
+                        raise Refusal(proto.TOO_LARGE, f"a frame of {size} bytes is more than "
+                                                       f"{FRAME_MOST}")
+                    if len(buffer) < 4 + size:
+                        break
+                    with memoryview(buffer) as view:
+                        body = bytes(view[4:4 + size])
+                    del buffer[:4 + size]
+                    head, data = decode(proto.Given, body)
+                    if peer.is_paused:
+                        raise Refusal(proto.PAUSED, "replication was paused here")
+                    if head.step == proto.REFUSED:
+                        raise refusal(head.refusal)
+                    if head.step != proto.WAIT:
+                        await handle(head, data)
                     patience.alive()
-                    buffer += data
-                    while len(buffer) >= 4:
-                        size = int.from_bytes(buffer[:4], "little")
-                        if size > FRAME_MOST:
-                            raise Refusal(proto.TOO_LARGE, f"a frame of {size} bytes is more than "
-                                                           f"{FRAME_MOST}")
-                        if len(buffer) < 4 + size:
-                            break
-                        with memoryview(buffer) as view:
-                            body = bytes(view[4:4 + size])
-                        del buffer[:4 + size]
-                        await self._frame(body, handle)
-                        patience.alive()
-
-    async def _frame(self, body: bytes, handle: Handle) -> None:
-        head, data = decode(proto.Given, body)
-        if self.peer.is_paused:
-            raise Refusal(proto.PAUSED, "replication was paused here")
-        if head.step == proto.REFUSED:
-            raise refusal(head.refusal)
-        if head.step != proto.WAIT:
-            await handle(head, data)
 
 
 def refusal(said: proto.Refusal) -> Refusal:

@@ -35,6 +35,7 @@ from crdtredis.clocks import Actor, Clock
 from crdtredis.kinds import is_loopback
 from crdtredis.members import Member
 from crdtredis.replication import plan
+from crdtredis.replication.faults import words
 from crdtredis.replication.giving import Giver
 from crdtredis.replication.local import KernelView, LocalReplica, OwnIdentity
 from crdtredis.replication.messages import Messages
@@ -46,7 +47,9 @@ from crdtredis.replication.resolver import Resolver
 from crdtredis.replication.runtime import Runtime
 from crdtredis.replication.sessions import InboundSessions
 from crdtredis.replication.tail import LogTail
+from crdtredis.replication.verify import Verdict, Verifier
 from crdtredis.replication.waiters import Waiter
+from crdtredis.replication.wire import Refusal
 from crdtredis.storage.exchange import StateExchange
 
 log = logging.getLogger("crdtredis.replication")
@@ -133,6 +136,7 @@ def settings_of(config: Any) -> plan.Settings:
                          retry=config.seconds("retry_interval"), max_retries=config.max_retries,
                          skew=config.seconds("max_clock_skew"),
                          full_sync_rate=config.replication_rate_limit,
+                         verify_interval=config.seconds("verify_interval"),
                          allow_plain=config.allow_plain_peers, advertise=config.advertised_url,
                          discovery=config.peer_discovery)
 
@@ -183,6 +187,7 @@ class Service:
         self.giver = Giver(self.tail, self.runtime, self.engine.call, exchange)
         self.receiver = Receiver(self.identity, self.tail, self.registry, self.runtime, self.giver,
                                  self.engine.call, exchange)
+        self.verifier = Verifier(self.runtime, self.receiver, self.engine.call, exchange)
         self.sessions = InboundSessions(self.identity, self.tail, self.registry, self.runtime,
                                         self.giver)
         self.messages = self.runtime.messages = self.engine.messages = Messages(
@@ -238,10 +243,11 @@ class Service:
                 return
             started.set_result(None)
             calling = self._loop.create_task(self._keep_calling())
+            verifying = self._loop.create_task(self._verify_all())
             await self._stop.wait()
             self._stop_all()
             await self.receiver.stop()
-            tasks = [calling, *self._tasks.values(), *self._waiting]
+            tasks = [calling, verifying, *self._tasks.values(), *self._waiting]
             for t in tasks:
                 t.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -518,6 +524,51 @@ class Service:
 
         self._soon(begin)
         return lambda: told.append(True)
+
+    def when_verified(self, names: Iterable[str],
+                      done: Callable[[list[tuple[str, Verdict | str]]], None]
+                      ) -> Callable[[], None]:
+        """Compare the state with that of these peers; done([(peer, verdict or why there is none)])
+        in the engine thread. Raises KeyError. Call what is returned when nobody waits any more."""
+        peers = [self.find(name) for name in names]
+        tasks: list[asyncio.Task[None]] = []
+
+        async def run() -> None:
+            found: list[tuple[str, Verdict | str]] = []
+            for p in peers:
+                found.append((p.replica or p.url, await self._verdict(p)))
+            self.call_soon(lambda: done(found))
+
+        def begin() -> None:
+            task = self._loop.create_task(run())
+            tasks.append(task)
+            self._waiting.add(task)
+            task.add_done_callback(self._waiting.discard)
+
+        self._soon(begin)
+        return lambda: self._soon(lambda: [t.cancel() for t in tasks])
+
+    async def _verdict(self, peer: Peer) -> Verdict | str:
+        try:
+            return await self.verifier.verify(peer)
+        except Refusal as e:
+            return e.text
+        except (OSError, aiohttp.ClientError) as e:
+            return words(e)
+
+    async def _verify_all(self) -> None:
+        """Every verify_interval, one peer after the other."""
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(1.0)
+            interval = self.runtime.settings.verify_interval
+            if interval and time.monotonic() - last >= interval:
+                last = time.monotonic()
+                for p in [p for p in self.registry.peers if p.state == "up"]:
+                    found = await self._verdict(p)
+                    if isinstance(found, str):
+                        log.info("the state was not compared with that of %s: %s", p.replica,
+                                 found)
 
     async def _synchronise(self, timeout: float | None) -> SyncOutcome:
         """First fetch everything any reachable peer has, then see that each has all of it: after

@@ -94,6 +94,35 @@ def to_clock(found: Collection[proto.ClockEntry]) -> Clock:
     return {e.actor: e.seq for e in found}
 
 
+KeyDigests = dict[tuple[int, bytes], bytes]     # (database, key) -> 16 bytes
+
+
+def encode_keys(keys: KeyDigests, unsure: bytes) -> bytes:
+    """What stands behind the head of KEYS: a bitmap of the buckets that changed while they were
+    looked at (512 bytes), then for each key its database and size (4 bytes each, little endian),
+    its bytes and its digest (16 bytes)."""
+    parts = [unsure]
+    for (db, key), digest in keys.items():
+        parts += db.to_bytes(4, "little"), len(key).to_bytes(4, "little"), key, digest
+    return b"".join(parts)
+
+
+def decode_keys(data: bytes) -> tuple[KeyDigests, bytes]:
+    """Raises Refusal(MALFORMED)."""
+    keys: KeyDigests = {}
+    unsure, at = data[:512], 512
+    while at < len(data):
+        size = int.from_bytes(data[at + 4:at + 8], "little")
+        end = at + 8 + size + 16
+        if end > len(data):
+            break
+        keys[int.from_bytes(data[at:at + 4], "little"), data[at + 8:end - 16]] = data[end - 16:end]
+        at = end
+    if at != len(data):
+        raise Refusal(proto.MALFORMED, "the digests of keys are cut short")
+    return keys, unsure
+
+
 def refusal_body(refusal: Refusal) -> bytes:
     return encode(proto.Refusal(code=refusal.code, text=refusal.text))
 

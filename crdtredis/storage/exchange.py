@@ -31,7 +31,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
-from crdtredis._core import BucketDigests, Replica, StateWriter
+from crdtredis._core import BucketDigests, KeyDigests, Replica, StateWriter
 from crdtredis.clocks import Clock
 from crdtredis.storage.checkpoint import Checkpoints
 from crdtredis.storage.segments import Pin, SegmentLog
@@ -45,13 +45,14 @@ log = logging.getLogger("crdtredis.storage")
 class Giving:
     """One full sync, on the giver's side. clock: at its beginning; position: of the log then."""
 
-    def __init__(self, replica: Replica, segments: SegmentLog, digests: bool) -> None:
-        """digests: they are wanted."""
+    def __init__(self, replica: Replica, segments: SegmentLog, digests: bool,
+                 tombstones: bool = True) -> None:
+        """digests: they are wanted; tombstones count in them."""
         self._replica, self._log = replica, segments
         self._failures = segments.status().failures
         self.clock: Clock = replica.clock_ids()
         self.position = segments.writer.position()
-        self._digests = BucketDigests(replica) if digests else None
+        self._digests = BucketDigests(replica, tombstones) if digests else None
         self._begin: bytes = (self._digests or StateWriter(replica)).cursor()
         self._writer: StateWriter | None = None
         self._behind = b""              # the cursor of the record that the writer gave last
@@ -125,15 +126,19 @@ class StateExchange:
     def keys(self) -> int:
         return sum(self._replica.keys(db)[0] for db in range(16))
 
-    def digests(self) -> BucketDigests:
-        return BucketDigests(self._replica)
+    def digests(self, tombstones: bool = True) -> BucketDigests:
+        return BucketDigests(self._replica, tombstones)
 
-    def begin(self, digests: bool) -> Giving:
+    def key_digests(self, buckets: bytes) -> tuple[Clock, KeyDigests]:
+        """With the clock as of which they are."""
+        return self.clock(), KeyDigests(self._replica, buckets)
+
+    def begin(self, digests: bool, tombstones: bool = True) -> Giving:
         """OSError while the log cannot be written; RuntimeError for other reasons why not now."""
         status = self.log.status()
         if status.failure is not None or not self.log.writer.is_open:
             raise OSError(f"the log has failed: {status.failure}")
-        return Giving(self._replica, self.log, digests)
+        return Giving(self._replica, self.log, digests, tombstones)
 
     def next_stage(self) -> int:
         """A number for a stage: no other of this replica's had it that was joined, for each join

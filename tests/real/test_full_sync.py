@@ -13,6 +13,8 @@ from contextlib import closing
 
 import pytest
 
+from crdtredis._core import record
+from crdtredis.storage.format import read_batches, read_header
 from tests.real.cluster import Cluster, Server, until
 from tests.real.links import Links
 from tests.real.test_crash import Load
@@ -323,3 +325,54 @@ def test_reads_go_on_while_writes_wait(processes):
     converged(a, b)
     assert load.missing(a) == [] and load.missing(b) == []
     assert slowest < 1.0
+
+
+def falsify(server, before: bytes, after: bytes) -> None:
+    """Change bytes of the log of a stopped server, as no checksum notices: as a fault in a program
+    or in a memory would."""
+    path, = server.data_dir.glob("segment-*.log")
+    with open(path, "rb") as f:
+        end = path.stat().st_size
+        begin = read_header(f.fileno()).size
+        records = [payload for payload, _, _ in read_batches(f.fileno(), begin, end, 1)]
+        f.seek(0)
+        head = f.read(begin)
+    assert any(before in r for r in records)
+    path.write_bytes(head + b"".join(record(r.replace(before, after)) for r in records))
+
+
+def test_a_difference_is_found_and_named(pair):
+    a, b = pair(verify_interval="1s", max_segment_size="64mb")
+    fill(a, 0, 1000)
+    a("SET", "the key", "the value")
+    converged(a, b)
+    reply, = a("CRDT.VERIFY")
+    assert dict(zip(reply[::2], reply[1::2])) == {b"peer": b"b", b"compared": 4096, b"differ": 0,
+                                                  b"keys": []}
+    assert b.stop() == 0
+    falsify(b, b"the value", b"a faulty!")
+    b.start()
+    until(lambda: a("CRDT.PEERS")[0].startswith(f"http://{b.address} b: up".encode()))
+    reply, = a("CRDT.VERIFY", "b")
+    assert dict(zip(reply[::2], reply[1::2])) == {b"peer": b"b", b"compared": 4096, b"differ": 1,
+                                                  b"keys": [[0, b"the key"]]}
+    until(lambda: "the key" in json.dumps(health(b)))           # by itself
+    assert info(b)["differing_peers"] == "1"
+    a("SET", "the key", "again")                                # which replaces both
+    converged(a, b)
+    until(lambda: info(b)["differing_peers"] == "0")
+    assert a("CRDT.VERIFY")[0][5] == 0
+    with pytest.raises(ReplyError, match="No such peer"):
+        a("CRDT.VERIFY", "nobody")
+
+
+def test_writes_that_go_on_are_no_difference(pair):
+    a, b = pair()
+    until(lambda: b": up" in b("CRDT.PEERS")[0])
+    load = Load(a)
+    reply, = b("CRDT.VERIFY")
+    load.join()
+    found = dict(zip(reply[::2], reply[1::2]))
+    assert found.get(b"differ") == 0 or b"were not equal within 5 s" in found[b"error"]
+    converged(a, b)
+    assert b("CRDT.VERIFY")[0][5] == 0

@@ -501,6 +501,24 @@ FAULTS = [
           "    g.seqs += h.seqs\n",
           "    g.seqs = h.seqs\n"),
 
+    # full syncs on disk
+    Fault("the log is said to hold what came with a stage",
+          "crdtredis/storage/reader.py",
+          "storage/test_stage.py::test_the_log_does_not_hold_what_was_joined",
+          "                join(floor, lacking(header.joined.before, header.clock))",
+          "                pass"),
+    Fault("a start passes over the stage that a segment names",
+          "crdtredis/storage/recovery.py",
+          "storage/test_stage.py::test_a_start_joins_it_again",
+          "                elif header.joined is not None:",
+          "                elif 0:"),
+    Fault("a stage goes although a checkpoint lies before the segment that names it",
+          "crdtredis/storage/stage.py",
+          "storage/test_stage.py::test_one_is_superseded_once_checkpoints_lie_behind_the_segment_that_"
+          "names_it",
+          "        if naming.get(number, 0) <= before:",
+          "        if number <= before:"),
+
     # replication
     Fault("acknowledged what still waits for others",
           PEERS + "tail.py",
