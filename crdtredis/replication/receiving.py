@@ -269,7 +269,15 @@ class Receiving:
         return seconds
 
     async def _ask(self, request: proto.Sync, handle: Handle) -> None:
-        await ask(self._runtime, self.peer, request, handle)
+        """As ask(); where the session has ended, which shows only now, once more in a new one."""
+        try:
+            await ask(self._runtime, self.peer, request, handle)
+        except Refusal as e:
+            if e.code != proto.NO_SESSION:
+                raise
+            await asyncio.sleep(self._runtime.settings.retry)
+            await self.peer.ready()
+            await ask(self._runtime, self.peer, request, handle)
 
     async def _say_over(self) -> None:
         """The giver keeps its log for this, until it is told or loses patience."""
@@ -377,7 +385,8 @@ class Receiver:
             return "no full sync can be taken in"
         if self.now is not None:
             return f"a full sync from {self.now.peer.replica} is under way"
-        return "" if peer.session else f"there is no connection to {peer.url}: {peer.state}"
+        return ("" if peer.session and not peer.is_paused
+                else f"there is no connection to {peer.url}: {peer.state}")
 
     def begin(self, peer: Peer) -> asyncio.Task[None]:
         self.now = Receiving(self, peer)

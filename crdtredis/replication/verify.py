@@ -77,7 +77,7 @@ class Verifier:
             while True:
                 if self._receiver.now is not None:
                     return f"a full sync from {self._receiver.now.peer.replica} is under way"
-                if not peer.session:
+                if not peer.session or peer.is_paused:
                     return f"there is no connection to {peer.url}: {peer.state}"
                 await peer.anti_entropy(everything=True)
                 found = await _Comparison(self, peer).run()

@@ -70,7 +70,8 @@ async def test_a_body_says_how_long_it_is():
 async def test_what_is_too_long_is_refused_before_it_comes():
     async with Network(2) as (a, b):
         await all_up(a, b)
-        for path, most in (("handshake", BODY_MAX), ("push", BODY_MAX), ("pull", HEAD_MAX + 4)):
+        for path, most in (("handshake", BODY_MAX), ("push", BODY_MAX), ("pull", HEAD_MAX + 4),
+                           ("sync", replication.SYNC_MOST)):
             head = (f"POST /replication/{path} HTTP/1.1\nHost: 127.0.0.1\nConnection: close\n"
                     f"Content-Type: {CONTENT_TYPE}\nX-Replica: a\nContent-Length: {most + 1}\n")
             found = await spoken(b, head)
@@ -81,9 +82,27 @@ async def test_what_is_too_long_is_refused_before_it_comes():
 async def test_a_session_that_is_not_there_is_named_so():
     async with Network(2) as (a, b):
         await all_up(a, b)
-        for path, message in (("push", proto.Push(session=1)), ("pull", proto.Pull(session=1))):
+        for path, message in (("push", proto.Push(session=1)), ("pull", proto.Pull(session=1)),
+                              ("sync", proto.Sync(session=1))):
             status, refusal = await ask(b, path, encode(message), OURS)
             assert (status, refusal.code) == (409, proto.NO_SESSION)
+
+
+@run
+async def test_full_syncs_that_cannot_be():
+    """Of a peer that shook hands: a wrong bitmap, one that never began, another's, and a replica
+    that gives none."""
+    async with Network(2) as (a, b):
+        await all_up(a, b)
+        key = b.sessions.by_replica["a"].key
+        for message, status, code in (
+                (proto.Sync(buckets=bytes(511)), 400, proto.MALFORMED),
+                (proto.Sync(sync=7), 409, proto.NO_SYNC),
+                (proto.Sync(sync=7, over=True), 409, proto.NO_SYNC),
+                (proto.Sync(), 500, proto.UNKNOWN)):
+            message.session = key
+            found, refusal = await ask(b, "sync", encode(message), OURS)
+            assert (found, refusal.code) == (status, code), message
 
 
 @pytest.mark.parametrize("upgrade, session, status", [("websocket", "1", 400), ("", "1", 400),
