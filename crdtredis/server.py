@@ -436,6 +436,9 @@ class Server:
                       config.peer_urls, serve if self._http else None, client_tls,
                       [s.getsockname()[:2] for s in self._http], self._exchange)
         service.on_meeting = self._keep_members
+        # whoever was removed is to be refused from the first request on
+        self._members = self.replica.system_hash(MEMBERS)
+        service.take_members(self._members)
         service.start()
         self._sync = service
         self.engine.on_system_change = self._keep_members

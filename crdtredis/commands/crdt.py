@@ -19,7 +19,7 @@ from crdtredis.errors import (JOINING, NOT_A_CLOCK, NOT_INTEGER, NOT_IN_SYNC, NO
                               NO_REPLICATION, NO_SUCH_PEER, PEER_ADDRESS, REMOVES_ITSELF, SYNTAX,
                               WRONG_ARITY, CommandError, integer, time_limit)
 from crdtredis.kinds import is_peer
-from crdtredis.members import MEMBERS, Member
+from crdtredis.members import MEMBERS, removal, removed_field
 
 OK = Simple("OK")
 
@@ -156,16 +156,13 @@ def remove(session, sync, name: str) -> None:
         raise CommandError(REMOVES_ITSELF)
     if session.executor.misconf:
         raise CommandError(session.executor.misconf)
-    url = sync.registry.members.table[replica].url
-    record = Member(url, session.replica.now, removed=True).record()
     try:
-        session.replica.system_set(MEMBERS, {replica.encode(): record})
+        session.replica.system_set(MEMBERS, {removed_field(replica):
+                                             removal(True, session.replica.now)})
     except RuntimeError:
         raise CommandError(JOINING) from None
     sync.take_members(session.replica.system_hash(MEMBERS))
-    for p in sync.peers():
-        if p.replica == replica:
-            sync.remove(p.url)
+    sync.part_from(replica)
 
 
 @crdt("PEER <ADD | REMOVE | PAUSE | RESUME> peer", 3, "admin",

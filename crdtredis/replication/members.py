@@ -1,11 +1,11 @@
 """Who belongs to the cluster: replicated data, so that a new replica need be told one address only,
 and that removing one anywhere removes it everywhere.
 
-The system's database (core/codec.pxd) holds a hash `members`: replica id -> a record. A replica
-writes its own, once it has met a peer and has all that this one has; the others find it there and
-call it. A record is written anew when the address changes, never at a restart. Records of removed
-replicas stay, so that they are told so when they come back. Of two concurrent writes of one record
-the later holds, as in any hash.
+The system's database holds a record of each (crdtredis/members.py). A replica writes its own, once
+it has met a peer and has all that this one has; the others find it there and call it. A record is
+written anew when the address changes, never at a restart. Records of removed replicas stay, so that
+they are told so when they come back. Of two concurrent writes of one record the later holds, as in
+any hash; that a replica was removed is a record by itself, which only CRDT.PEER writes.
 
 Pure: no socket, no thread. What is to be done with it is service.Service's.
 """
@@ -15,7 +15,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from crdtredis.kinds import is_loopback
-from crdtredis.members import Member, read_member
+from crdtredis.members import REMOVED, Member, read_member, read_removal
 from crdtredis.replication.wire import Refusal, one_line, proto
 from crdtredis.storage.identity import REPLICA_ID
 
@@ -32,15 +32,25 @@ class Members:
         self.table: Mapping[str, Member] = {}
 
     def update(self, records: Mapping[bytes, bytes]) -> None:
-        table = {}
+        table: dict[str, Member] = {}
+        removed: dict[str, int] = {}
         for name, record in sorted(records.items()):
             try:
-                replica = name.decode("ascii")
+                field = name.decode("ascii")
+                replica = field.removeprefix(REMOVED)
                 if not REPLICA_ID.fullmatch(replica):
                     raise ValueError("no replica can be called so")
-                table[replica] = read_member(record)
+                if replica == field:
+                    table[replica] = read_member(record)
+                else:
+                    is_removed, since = read_removal(record)
+                    if is_removed:
+                        removed[replica] = since
             except ValueError as e:
                 log.error("the record of member %r says nothing: %s", one_line(repr(name)), e)
+        for replica, since in removed.items():
+            url = table[replica].url if replica in table else ""
+            table[replica] = Member(url, since, removed=True)
         if len(table) > MEMBERS_MOST:
             log.error("there are %d members: only %d are called", len(table), MEMBERS_MOST)
         self.table = table
@@ -48,6 +58,13 @@ class Members:
     def is_removed(self, replica: str) -> bool:
         member = self.table.get(replica)
         return member is not None and member.removed
+
+    def takes_back(self, asked: Mapping[str, Member] | None, replica: str) -> bool:
+        """Does a CRDT.PEER ADD, given when the table was `asked`, undo the removal of this replica?
+        One that came later holds."""
+        known = None if asked is None else asked.get(replica)
+        return (known is not None and known.removed and self.is_removed(replica)
+                and known.since == self.table[replica].since)
 
     def refuse_removed(self, replica: str) -> None:
         if self.is_removed(replica):

@@ -32,7 +32,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable, Mapping, Set
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -42,6 +42,7 @@ from yarl import URL
 from crdtredis import clocks
 from crdtredis._core import batch_ranges
 from crdtredis.clocks import Actor, Clock, actor_id
+from crdtredis.members import Member
 from crdtredis.replication import plan
 from crdtredis.replication.faults import recognise, words
 from crdtredis.replication.flow import Body, PartialOp, ProgressLimit, progress_limit, read
@@ -126,11 +127,11 @@ class PeerInfo:
 
 
 class Peer:
-    """asked_for: CRDT.PEER ADD named it, which takes a removed replica back, and that has not been
-    done yet. member: the replica id whose record in the cluster named it; "": the configuration
-    did, or an operator. speaks: the newest version of the protocol it knows; 0: it has not shaken
-    hands. met: its clock then. here: our address on the stream to it; "": there is no stream, None:
-    no conversation."""
+    """asked_for: the table of members when CRDT.PEER ADD named it, which takes back a replica that
+    was removed then, while that has not been done yet; None: it has, or nobody did. member: the
+    replica id whose record in the cluster named it; "": the configuration did, or an operator.
+    speaks: the newest version of the protocol it knows; 0: it has not shaken hands. met: its clock
+    then. here: our address on the stream to it; "": there is no stream, None: no conversation."""
 
     def __init__(self, identity: OwnIdentity, tail: LogTail, registry: Registry,
                  runtime: Runtime, url: str, member: str = "",
@@ -141,7 +142,8 @@ class Peer:
         self.urls = {what: URL(f"{self.url}/replication/{what}")
                      for what in ("handshake", "push", "pull", "stream", "sync")}
         self.replica = ""
-        self.member, self.asked_for = member, False
+        self.member = member
+        self.asked_for: Mapping[str, Member] | None = None
         self.speaks, self.met = 0, Clock()
         self.here: str | None = None
         # of the Hello that `acked` began with
@@ -508,7 +510,7 @@ class Peer:
                         hello.replica)
         self.replica = hello.replica
         self.speaks, self.met = max(hello.version, hello.speaks), to_clock(hello.clock)
-        if not self.asked_for:
+        if not self._registry.members.takes_back(self.asked_for, self.replica):
             self._registry.members.refuse_removed(self.replica)
         if self._registry.cut_off(self.replica):
             raise Refusal(proto.PAUSED, f"replication with {self.replica} is paused here")

@@ -33,7 +33,7 @@ from crdtredis import clocks
 from crdtredis._engine import GAP, LISTENS, OPS, PUBLISHED, RESULT
 from crdtredis.clocks import Actor, Clock
 from crdtredis.kinds import is_loopback
-from crdtredis.members import Member
+from crdtredis.members import own_field, removal, removed_field
 from crdtredis.replication import plan
 from crdtredis.replication.faults import words
 from crdtredis.replication.giving import Giver
@@ -313,12 +313,12 @@ class Service:
                 peer = self.find(url)
             except KeyError:
                 peer = self._join(url)
-                peer.asked_for = True
+                peer.asked_for = self.registry.members.table
                 self._soon(self._begin, peer)
                 return
         if not self.registry.members.is_removed(peer.replica):
             raise ValueError(f"there is a peer {url} already")
-        peer.asked_for = True
+        peer.asked_for = self.registry.members.table
         self._soon(peer.wanted.set)
 
     def _join(self, url: str, member: str = "") -> Peer:
@@ -335,6 +335,13 @@ class Service:
         until removed there too."""
         with self._changing:
             self._leave(self.find(name))
+
+    def part_from(self, replica: str) -> None:
+        """Remove every peer that is known to be this replica."""
+        with self._changing:
+            for p in self.registry.peers:
+                if replica in (p.replica, p.member):
+                    self._leave(p)
 
     def _leave(self, peer: Peer) -> None:
         self.registry.peers = [p for p in self.registry.peers if p is not peer]
@@ -374,13 +381,13 @@ class Service:
         up = [p for p in peers if p.here is not None
               and clocks.observed(self.tail.head, p.met)]
         for p in up:
-            if p.asked_for and members.is_removed(p.replica):
-                out[p.replica.encode()] = Member(p.url, now_ms).record()
+            if members.takes_back(p.asked_for, p.replica):
+                out[removed_field(p.replica)] = removal(False, now_ms)
             else:
-                p.asked_for = False
+                p.asked_for = None
         own = members.own_record(self._own_urls(up), now_ms) if up else None
         if own is not None:
-            out[members.own.encode()] = own
+            out[own_field(members.own)] = own
         return out
 
     def _own_urls(self, up: Iterable[Peer]) -> list[str]:
@@ -413,7 +420,7 @@ class Service:
         wanted = members.to_call() if self.runtime.settings.discovery else {}
         with self._changing:
             for p in self.registry.peers:
-                if (members.is_removed(p.replica) and not p.asked_for
+                if (members.is_removed(p.replica) and not members.takes_back(p.asked_for, p.replica)
                         or p.member and wanted.get(p.member) != p.url):
                     self._leave(p)
             there = self.registry.peers

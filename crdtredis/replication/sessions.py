@@ -107,8 +107,10 @@ class InboundSessions:
     def _refuse_cut_off(self, replica: str) -> None:
         if self.runtime.stopping:
             raise Refusal(proto.STOPPING, f"{self._identity.replica} is stopping")
-        if not any(p.asked_for and p.replica == replica for p in self._registry.peers):
-            self._registry.members.refuse_removed(replica)
+        members = self._registry.members
+        if not any(members.takes_back(p.asked_for, replica) for p in self._registry.peers
+                   if p.replica == replica):
+            members.refuse_removed(replica)
         if self._registry.cut_off(replica):
             raise Refusal(proto.PAUSED,
                           f"{self._identity.replica} has paused replication with {replica} "

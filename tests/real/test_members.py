@@ -6,7 +6,7 @@ import urllib.request
 
 import pytest
 
-from tests.real.cluster import Server, until
+from tests.real.cluster import Server, free_port, until
 from tests.respclient import ReplyError
 
 QUICK = {"sync_interval": "200ms", "retry_interval": "50ms"}
@@ -174,3 +174,39 @@ def test_advertise_and_discovery(server):
     until(lambda: "c" in up(a))
     a("CONFIG", "SET", "peer-discovery", "no")
     until(lambda: a("CRDT.PEERS") == [])
+
+
+def test_a_removed_replica_that_writes_its_address_meanwhile_stays_removed(server):
+    a = server("a")
+    c = server("c", a)
+    d = server("d", c)
+    mesh(a, c, d)
+    a("CRDT.PEER", "PAUSE", "*")
+    assert a("CRDT.PEER", "REMOVE", "d") == b"OK"
+    d.kill()
+    d.http_port = free_port()
+    d.start()
+    until(lambda: members(c)["d"]["url"].endswith(str(d.http_port).encode()))
+    a("CRDT.PEER", "RESUME", "*")
+    until(lambda: all(members(s)["d"]["removed"] for s in (a, c)))
+    until(lambda: all(m["removed"] and m["url"].endswith(str(d.http_port).encode())
+                      for m in (members(a)["d"], members(c)["d"])))
+    until(lambda: up(a) == {"c"} and up(c) == {"a"} and up(d) == set())
+
+
+def test_an_add_that_waits_does_not_undo_a_later_removal(server):
+    a = server("a", peer_discovery="no")
+    b = server("b", a)
+    d = server("d", b)
+    until(lambda: {"b", "d"} <= set(members(a)) and up(b) == {"a", "d"})
+    d.kill()
+    assert a("CRDT.PEER", "ADD", d.address) == b"OK"
+    assert b("CRDT.PEER", "REMOVE", "d") == b"OK"
+    until(lambda: members(a)["d"]["removed"])
+    d.start()
+    until(lambda: any(b"was removed from the cluster" in line for line in a("CRDT.PEERS"))
+          or a("CRDT.PEERS") == [])
+    until(lambda: b"was removed from the cluster" in b"".join(d("CRDT.PEERS")))
+    assert members(a)["d"]["removed"] and up(d) == set()
+    assert a("CRDT.PEER", "ADD", d.address) == b"OK"    # given anew, it does
+    until(lambda: not members(b)["d"]["removed"] and up(d) >= {"b"})
