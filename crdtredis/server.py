@@ -479,7 +479,7 @@ class Server:
         if records != self._members:
             self._members = records
             self._sync.take_members(records)
-        if not self.executor.misconf and not self.replica.runs_ahead:
+        if not (self.executor.misconf or self.replica.runs_ahead or self.engine.joining):
             records = self._sync.records_to_write(now_ms())
             if records:
                 self.replica.system_set(MEMBERS, records)
