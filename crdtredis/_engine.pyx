@@ -9,11 +9,12 @@
 #   pubsub        who listens to which channel here
 #   exchange      messages of other replicas
 #   notify        keyspace notifications
+#   system        what the loop asks of Linux
+#   monitor       MONITOR
 #   watched       MULTI and WATCH: what a client holds until EXEC
 #   waiting       the wait queues of keys
 #   run           runs a handler and counts it
 #   serving       when clients that wait for keys are served
-#   system        what the loop asks of Linux
 #   client        the life of a client
 #   session       what Python commands see of a client; replies they defer
 #   execute       from argv to reply: which command it is, and whether it may run
@@ -40,11 +41,12 @@ include "engine/abroad.pxi"
 include "engine/pubsub.pxi"
 include "engine/exchange.pxi"
 include "engine/notify.pxi"
+include "engine/system.pxi"
+include "engine/monitor.pxi"
 include "engine/watched.pxi"
 include "engine/waiting.pxi"
 include "engine/run.pxi"
 include "engine/serving.pxi"
-include "engine/system.pxi"
 include "engine/client.pxi"
 include "engine/session.pxi"
 include "engine/execute.pxi"

@@ -584,6 +584,8 @@ class Server:
             limits = {v[0]: v[1:] for v in value}
             (engine.output_hard, engine.output_soft,
              engine.output_soft_seconds) = limits["normal"]
+            # what clients of MONITOR do not read is bounded in any case
+            engine.monitor_hard = limits["normal"][0] or limits["replica"][0]
             (engine.pubsub_hard, engine.pubsub_soft,
              engine.pubsub_soft_seconds) = limits["pubsub"]
         elif name == "notify_keyspace_events":

@@ -1,13 +1,14 @@
-# Connection commands that cost nothing but their dispatch: PING, ECHO, SELECT, QUIT, RESET. The
-# others are in client.py.
+# Connection commands that cost nothing but their dispatch: PING, ECHO, SELECT, QUIT, RESET,
+# MONITOR. The others are in client.py.
 
 from libc.stdint cimport int64_t, uint32_t
 
 from crdtredis._core cimport SYSTEM_DB
-from crdtredis._engine cimport (CLIENT_CLOSE, CLIENT_SUBSCRIBED, Call, native, refuse,
-                                refuse_arity, refuse_int, reset_client)
+from crdtredis._engine cimport (CLIENT_CLOSE, CLIENT_IN_EXEC, CLIENT_MONITOR, CLIENT_SUBSCRIBED,
+                                Call, monitor_begin, native, refuse, refuse_arity, refuse_int,
+                                reset_client)
 from crdtredis._resp cimport reply_array, reply_bulk, reply_ok, reply_simple
-from crdtredis.errors cimport DB_INDEX
+from crdtredis.errors cimport DB_INDEX, MONITOR_IN_EXEC
 from crdtredis.numbers cimport parse_int64
 
 from crdtredis.commands.table import command
@@ -52,6 +53,14 @@ cdef void reset(Call *c) noexcept nogil:
     reply_simple(c.reply, "RESET")
 
 
+cdef void monitor(Call *c) noexcept nogil:
+    if c.client.flags & CLIENT_IN_EXEC:
+        refuse(c, MONITOR_IN_EXEC)
+    elif not c.client.flags & CLIENT_MONITOR:           # a second time: no reply, as in Redis
+        monitor_begin(c.dispatch, c.client)
+        reply_ok(c.reply)
+
+
 command("PING [message]", arity=-1, flags="fast subscribed", group="connection", since="1.0.0",
         tips="request_policy:all_shards response_policy:all_succeeded",
         summary="Answers PONG, or its argument.")(native(ping))
@@ -67,3 +76,5 @@ command("RESET", arity=1,
         flags="noscript loading stale fast no_auth allow_busy no_queue subscribed",
         group="connection", since="6.2.0",
         summary="Puts the connection back as it was when it was new.")(native(reset))
+command("MONITOR", arity=1, flags="admin noscript loading stale", group="server", since="1.0.0",
+        summary="Shows this connection every command that runs here.")(native(monitor))

@@ -18,8 +18,9 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from crdtredis._engine cimport (CLIENT_COUNTED, SCRIPT_FUNCTION, Call, Dispatch, Executor,
-                                ScriptRun, native, refuse, script_allowed, script_begin,
-                                script_call, script_end, script_kill, script_tick)
+                                ScriptRun, monitor_show, native, refuse, script_allowed,
+                                script_begin, script_call, script_end, script_kill,
+                                script_tick)
 from crdtredis._lua cimport (ENDS_KILLED, ENDS_NOT, FUNCTION_ALLOW_OOM, FUNCTION_NO_WRITES,
                              SOURCE_MOST, Host, Registration, Vm, drop_script, load_library,
                              load_script, run_function, run_script, steady_ms, vm_free, vm_new)
@@ -402,6 +403,7 @@ cdef void call_function(Call *c, int read_only) noexcept nogil:
     cdef uint32_t flags
     cdef int64_t n
     cdef char name[129]
+    monitor_show(c.dispatch, c.client, c.client.command, c.argv, c.argc)
     if c.dispatch.scripting.run != NULL:
         refuse(c, NOT_FROM_SCRIPT)
         return

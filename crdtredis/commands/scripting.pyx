@@ -24,8 +24,8 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 from crdtredis._core cimport mem_used
 from crdtredis._engine cimport (CLIENT_COUNTED, GUARD_CLOCK, GUARD_MISCONF, SCRIPT_ALLOW_OOM,
                                 SCRIPT_READ_ONLY, Call, Dispatch, Executor, ScriptRun, is_word,
-                                native, refuse, script_allowed, script_begin, script_call,
-                                script_end, script_kill, script_tick)
+                                monitor_show, native, refuse, script_allowed, script_begin,
+                                script_call, script_end, script_kill, script_tick)
 from crdtredis._lua cimport (ENDS_KILLED, ENDS_NOT, SOURCE_MOST, Host, Vm, drop_script, load_script,
                              run_script, sha1_hex, vm_free, vm_new)
 from crdtredis._resp cimport (reply_array, reply_bulk, reply_error, reply_int, reply_ok)
@@ -386,6 +386,7 @@ cdef void evaluate(Call *c, int by_sha, int read_only) noexcept nogil:
     cdef int64_t n
     cdef char sha[41]
     cdef int i
+    monitor_show(c.dispatch, c.client, c.client.command, c.argv, c.argc)
     if by_sha and c.argv[1].n != 40:
         refuse(c, NO_SCRIPT)
         return

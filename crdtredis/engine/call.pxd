@@ -27,6 +27,7 @@ cdef enum ClientFlag:
     CLIENT_COUNTED = 65536
     CLIENT_SUBSCRIBED = 131072      # it listens to a channel or pattern
     CLIENT_PUSHED = 262144  # messages wait for the end of the command that it runs
+    CLIENT_MONITOR = 524288 # it is shown what others do
 
 # A message on its way to those who share it. Its bytes follow.
 cdef struct Shared:
@@ -55,6 +56,9 @@ cdef struct Client:
     Subscription *subscriptions         # the earliest first
     Subscription *subscribed_last
     uint32_t subscribed[3]  # how many, by TopicKind
+    # those of MONITOR (monitor.pxi)
+    Client *prev_monitor
+    Client *next_monitor
     # MULTI and WATCH (watched.pxi)
     Buffer queue            # queued commands, packed one after the other: see pack_command
     uint32_t queued         # how many

@@ -25,6 +25,7 @@ cdef enum CommandFlag:
     C_ALLOW_BUSY = 262144   # allowed while a script runs for long
     C_MAY_REPLICATE = 524288        # it may call what writes: EVAL
     C_SUBSCRIBED = 1048576  # allowed to subscribers that speak RESP2
+    C_SKIP_MONITOR = 2097152        # shown to MONITOR before it runs: EVAL
     C_ONE_CHANGE = 131072   # Redis counts it as one change, however many effects it takes here
 
 cdef enum:

@@ -90,6 +90,7 @@ cdef class Connections:
     cdef public size_t pubsub_hard      # the same for subscribers
     cdef public size_t pubsub_soft
     cdef public int64_t pubsub_soft_seconds
+    cdef public size_t monitor_hard     # of those that MONITOR
     cdef public size_t query_limit      # of unfinished commands and MULTI queue
     cdef public int64_t max_bulk        # of one argument
     cdef public int64_t timeout         # s of idleness after which a client is closed, 0: never

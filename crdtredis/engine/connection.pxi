@@ -180,7 +180,9 @@ cdef Conn *take_ready(Connections self) noexcept nogil:
 # ---- replies in an iteration ---------------------------------------------------------------------
 
 cdef inline size_t hard_limit(Connections self, Client *client) noexcept nogil:
-    return self.pubsub_hard if client.flags & CLIENT_SUBSCRIBED else self.output_hard
+    if client.flags & (CLIENT_SUBSCRIBED | CLIENT_MONITOR):
+        return self.monitor_hard if client.flags & CLIENT_MONITOR else self.pubsub_hard
+    return self.output_hard
 
 
 cdef void begin_replies(Connections self, Conn *c) noexcept nogil:
@@ -319,8 +321,8 @@ cdef dict client_row(Client *c, Conn *conn):
     cdef size_t qbuf = conn.parser.buf.n - conn.parser.start if conn != NULL else 0
     cdef size_t memory = sizeof(Conn) + c.reply.buf.cap + c.queue.cap + (
             wait_memory(c.wait) if c.wait != NULL else 0) + c.pushes.cap
-    flags = "".join(letter for bit, letter in ((CLIENT_SUBSCRIBED, "P"), (CLIENT_MULTI, "x"),
-                                               (CLIENT_BLOCKED, "b"),
+    flags = "".join(letter for bit, letter in ((CLIENT_MONITOR, "O"), (CLIENT_SUBSCRIBED, "P"),
+                                               (CLIENT_MULTI, "x"), (CLIENT_BLOCKED, "b"),
                                                (CLIENT_CLOSE, "c"), (CLIENT_KILLED, "A"),
                                                (CLIENT_UNIX, "U"), (CLIENT_NO_EVICT, "e"),
                                                (CLIENT_NO_TOUCH, "T")) if c.flags & bit)

@@ -168,6 +168,7 @@ cdef struct Dispatch:
     PubSub pubsub
     Abroad abroad
     Notify notify
+    Client *monitors        # of MONITOR; NULL: nobody
     Scripting scripting
     ClientPort port
     # Python: borrowed references, and what it left behind.

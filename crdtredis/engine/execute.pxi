@@ -7,8 +7,8 @@
 # of flags and the handler.
 #
 # The order in which a command is refused is Redis's: unknown, arity, NOAUTH, not in MULTI, BUSY,
-# OOM, MISCONF, not for subscribers, LOADING; then our CLOCKAHEAD; then MULTI queues it. A refusal
-# while queueing spoils the transaction: EXEC replies EXECABORT.
+# OOM, MISCONF, not for subscribers, LOADING, our CLOCKAHEAD, not for MONITOR; then MULTI queues it.
+# A refusal while queueing spoils the transaction: EXEC replies EXECABORT.
 
 from libc.stdint cimport uint32_t
 from libc.stdio cimport snprintf
@@ -16,7 +16,7 @@ from libc.string cimport memcmp, memcpy
 
 from crdtredis._core cimport mem_used
 from crdtredis._resp cimport reply_error, reply_simple
-from crdtredis.errors cimport (CLOCK_AHEAD, EXEC_REFUSED, LOADING,
+from crdtredis.errors cimport (CLOCK_AHEAD, EXEC_REFUSED, LOADING, MONITOR_KEYSPACE,
                                NOT_IN_SUBSCRIPTION, NOT_IN_TRANSACTION, NO_AUTH, OUT_OF_MEMORY,
                                TOO_LARGE, UNKNOWN_COMMAND, UNKNOWN_SUBCOMMAND, WRONG_ARITY)
 
@@ -144,6 +144,10 @@ cdef int is_rejected(Dispatch *d, Client *client, Command *cmd) noexcept nogil:
     if d.guard & GUARD_CLOCK and effective & C_WRITE:
         reject(d, client, cmd, CLOCK_AHEAD)
         return 1
+    if (client.flags & CLIENT_MONITOR
+            and effective & (C_WRITE | C_MAY_REPLICATE | C_READONLY)):
+        reject(d, client, cmd, MONITOR_KEYSPACE)
+        return 1
     return 0
 
 
@@ -176,8 +180,9 @@ cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv,
     elif not arity_fits(cmd, argc):
         snprintf(text, sizeof(text), WRONG_ARITY, cmd.name)
         reject(d, client, cmd, text)
-    elif (d.guard == 0 and client.flags & (CLIENT_MULTI | CLIENT_AUTHENTICATED |
-                                               CLIENT_SUBSCRIBED) == CLIENT_AUTHENTICATED):
+    elif (d.guard == 0 and client.flags & (CLIENT_MULTI | CLIENT_AUTHENTICATED
+                                               | CLIENT_SUBSCRIBED | CLIENT_MONITOR)
+          == CLIENT_AUTHENTICATED):
         call_command(d, client, cmd, argv, argc)
         finish_reply(client, at, before)
         if d.kernel.watched.ready != NULL:
@@ -214,7 +219,8 @@ cdef int must_wait(Dispatch *d, Client *client, Span *argv, int argc) noexcept n
     cdef Command *cmd = find_whole_command(&d.table, argv, argc)
     if cmd == NULL or not arity_fits(cmd, argc):
         return 0                                            # rejected at once
-    if not client.flags & CLIENT_AUTHENTICATED and not cmd.flags & C_NO_AUTH:
+    if (client.flags & CLIENT_MONITOR
+            or (not client.flags & CLIENT_AUTHENTICATED and not cmd.flags & C_NO_AUTH)):
         return 0
     if d.guard & GUARD_PAUSE_ALL:
         return 1

@@ -21,7 +21,7 @@ cdef void check_idle(Connections self, int hz) noexcept nogil:
         self.cron_at = c.next
         idle = self.d.steady - c.client.active
         if (self.timeout and idle > self.timeout * 1000
-                and not c.client.flags & (CLIENT_BLOCKED | CLIENT_SUBSCRIBED)):
+                and not c.client.flags & (CLIENT_BLOCKED | CLIENT_SUBSCRIBED | CLIENT_MONITOR)):
             self.counts.timed_out += 1
             kill(self, c)
         elif c.out_head != NULL:

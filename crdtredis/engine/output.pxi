@@ -217,7 +217,7 @@ cdef void want_out(Connections self, Conn *c, int on) noexcept nogil:
 cdef void check_output(Connections self, Conn *c) noexcept nogil:
     """client-output-buffer-limit: above the hard limit, or above the soft one for too long, the
     client is dropped."""
-    cdef int subscribed = (c.client.flags & CLIENT_SUBSCRIBED) != 0
+    cdef int subscribed = c.client.flags & (CLIENT_SUBSCRIBED | CLIENT_MONITOR) == CLIENT_SUBSCRIBED
     cdef size_t hard = hard_limit(self, &c.client)
     cdef size_t soft = self.pubsub_soft if subscribed else self.output_soft
     cdef int64_t seconds = self.pubsub_soft_seconds if subscribed else self.output_soft_seconds

@@ -22,6 +22,8 @@ cdef void call_command(Dispatch *d, Client *client, Command *cmd, Span *argv,
         note_latency(&d.stopwatch, cmd, now)
     d.stats.commands += 1
     count_reply(d, client, cmd, at)
+    if d.monitors != NULL and not cmd.flags & C_SKIP_MONITOR:
+        monitor_show(d, client, cmd, argv, argc)
     if now >= d.slow.ticks and not client.flags & (CLIENT_BLOCKED | CLIENT_SCRIPT):
         note_if_slow(d, client, cmd, argv, argc, now)
 
