@@ -118,11 +118,9 @@ class Receiving:
                 await asyncio.sleep(LOOK)
             # Only now: a checkpoint that ended would remove what no segment names.
             stage = await asyncio.to_thread(self._draft.publish)
-            self.phase = "joining"
-            pause = await asyncio.shield(asyncio.ensure_future(self._join(stage, contents)))
-            self._draft = None
-            held = False
-            return pause
+            # From here on a segment may name it, whatever becomes of this task: it stays.
+            self.phase, self._draft, held = "joining", None, False
+            return await asyncio.shield(asyncio.ensure_future(self._join(stage, contents)))
         finally:
             self._tail.gate = {}
             self._r.giver.reopen()
@@ -261,8 +259,7 @@ class Receiving:
 
         await self._call(lambda: self._exchange.join(stage, contents, self._before, done))
         error, seconds = await outcome
-        if error is not None:
-            await asyncio.to_thread(self._draft.discard)
+        if error is not None:           # the file goes with the next start, or gives way to another
             raise Refusal(proto.UNKNOWN, error)
         self._tail.gate = {}
         await self._tail.resync()

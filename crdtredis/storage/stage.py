@@ -138,12 +138,11 @@ class Draft:
         return open_stage(self._final, self.number, None)
 
     def discard(self) -> None:
-        """Nothing is left of it, whether it was completed or not, unless the disk is broken."""
+        """Nothing is left of it, unless the disk is broken; what was published stays."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-        for path in (self._path, self._final):
-            path.unlink(missing_ok=True)
+        self._path.unlink(missing_ok=True)
 
 
 # ---- reading -------------------------------------------------------------------------------------

@@ -8,8 +8,10 @@ import pytest
 from aiohttp import web
 
 from crdtredis.http import replication
+from crdtredis.replication import receiving
 from crdtredis.replication.stream import UPGRADE
-from crdtredis.replication.wire import BODY_MAX, CONTENT_TYPE, HEAD_MAX, decode, encode, proto
+from crdtredis.replication.wire import (BODY_MAX, CONTENT_TYPE, HEAD_MAX, Refusal, decode, encode,
+                                        proto)
 from tests.replication.network import Network
 from tests.replication.test_peers import all_up, run
 
@@ -103,6 +105,20 @@ async def test_full_syncs_that_cannot_be():
             message.session = key
             found, refusal = await ask(b, "sync", encode(message), OURS)
             assert (found, refusal.code) == (status, code), message
+
+
+def test_a_peer_of_a_version_without_full_syncs_is_told_as_such(monkeypatch):
+    async def missing(*_):
+        raise web.HTTPNotFound
+
+    async def body():
+        async with Network(2) as (a, b):
+            await all_up(a, b)
+            with pytest.raises(Refusal, match="b runs a version without full sync: upgrade it"):
+                await receiving.ask(a.runtime, a.registry.peers[0], proto.Sync(), missing)
+
+    monkeypatch.setattr(replication.Replication, "sync", missing)
+    asyncio.run(asyncio.wait_for(body(), 60))
 
 
 @pytest.mark.parametrize("upgrade, session, status", [("websocket", "1", 400), ("", "1", 400),
