@@ -12,9 +12,12 @@ cdef struct Command
 cdef struct Dispatch
 cdef struct Heard
 cdef struct Parked
+cdef struct Prefix
 cdef struct ScriptRun
 cdef struct Subscription
 cdef struct Topic
+cdef struct Tracked
+cdef struct Tracker
 cdef struct Wait
 cdef struct Watched
 
@@ -26,6 +29,7 @@ include "engine/dispatch.pxd"
 include "engine/abroad.pxd"
 include "engine/pubsub.pxd"
 include "engine/exchange.pxd"
+include "engine/tracking.pxd"
 include "engine/notify.pxd"
 include "engine/system.pxd"
 include "engine/monitor.pxd"

@@ -8,6 +8,7 @@
 #   abroad        what other replicas listen to
 #   pubsub        who listens to which channel here
 #   exchange      messages of other replicas
+#   tracking      client-side caching: who is to be told that a key has changed
 #   notify        keyspace notifications
 #   system        what the loop asks of Linux
 #   monitor       MONITOR
@@ -40,6 +41,7 @@ include "engine/dispatch.pxi"
 include "engine/abroad.pxi"
 include "engine/pubsub.pxi"
 include "engine/exchange.pxi"
+include "engine/tracking.pxi"
 include "engine/notify.pxi"
 include "engine/system.pxi"
 include "engine/monitor.pxi"

@@ -239,7 +239,22 @@ PAUSE_MODE = "ERR CLIENT PAUSE mode must be WRITE or ALL"
 MONITOR_IN_EXEC = "ERR MONITOR isn't allowed for DENY BLOCKING client"
 MONITOR_KEYSPACE = "ERR Replica can't interact with the keyspace"
 UNBLOCK_REASON = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"
-NO_TRACKING = "ERR client tracking is not supported by this server"
+REDIRECT_NOBODY = "ERR The client ID you want redirect to does not exist"
+REDIRECT_TWICE = "ERR A client can only redirect to a single other client"
+TRACKING_PREFIX = "ERR PREFIX option requires BCAST mode to be enabled"
+TRACKING_BCAST_OPT = "ERR OPTIN and OPTOUT are not compatible with BCAST"
+TRACKING_BOTH_OPTS = "ERR You can't specify both OPTIN mode and OPTOUT mode"
+TRACKING_SWITCH_BCAST = ("ERR You can't switch BCAST mode on/off before disabling tracking for "
+                         "this client, and then re-enabling it with a different mode.")
+TRACKING_SWITCH_OPT = ("ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this "
+                       "client, and then re-enabling it with a different mode.")
+PREFIX_OVERLAPS = ("ERR Prefix '%.*s' overlaps with an existing prefix '%.*s'. Prefixes for a "
+                   "single client must not overlap.")
+PREFIX_OVERLAPS_ANOTHER = ("ERR Prefix '%.*s' overlaps with another provided prefix '%.*s'. "
+                           "Prefixes for a single client must not overlap.")
+PREFIXES_TOO_MANY = "ERR too many prefixes"
+CACHING_YES = "ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode."
+CACHING_NO = "ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode."
 CACHING_WITHOUT_TRACKING = ("ERR CLIENT CACHING can be called only when the client is in tracking "
                             "mode with OPTIN or OPTOUT mode enabled")
 

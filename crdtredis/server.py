@@ -592,7 +592,7 @@ class Server:
             executor.notify = value
         elif name == "pubsub_local":
             executor.set_pubsub_local([p.encode("utf-8", "surrogateescape") for p in value])
-        elif name in ("busy_reply_threshold", "script_memory"):
+        elif name in ("busy_reply_threshold", "script_memory", "tracking_table_max_keys"):
             setattr(executor, name, value)
         elif name in ("slowlog_log_slower_than", "slowlog_max_len"):
             executor.set_slowlog(config.slowlog_log_slower_than, config.slowlog_max_len)

@@ -132,6 +132,9 @@ SETTINGS: tuple[Setting, ...] = (
           "Which events of keys clients can subscribe to, as in Redis: K and E for the channels, "
           "and letters for the kinds of events. L: only of what was done at this replica; R: only "
           "of what came from others.", live=True),
+        S("tracking_table_max_keys", Int(0, 2**32 - 1), 1_000_000,
+          "Keys remembered for client-side caching; beyond that, clients are told that a key is "
+          "invalid; 0: no limit.", live=True),
         S("client_query_buffer_limit", Size("1mb", "1024gb"), 1_073_741_824,
           "Disconnect a client whose unfinished command takes more than this.", live=True),
         # one value must fit an op (core/keyspace.pxd, OP_MOST) whatever else stands in it, and so

@@ -1,8 +1,7 @@
 """HELLO, AUTH and CLIENT: who a connection is, and what it may ask about others.
 
 There is one user, "default", whose password is requirepass. Client-side caching (CLIENT TRACKING)
-is not offered: asked to turn it on, the server says so, and what clients call without needing it is
-answered as by a server where it is off.
+is in tracking.pyx.
 """
 import hmac
 import re
@@ -11,11 +10,11 @@ from crdtredis import REDIS_VERSION
 from crdtredis._engine import client_flags, session_row
 from crdtredis._resp import Simple, Verbatim
 from crdtredis.commands.table import NO_REPLY, command
-from crdtredis.errors import (CACHING_WITHOUT_TRACKING, CLIENT_ARITY, CLIENT_ATTRIBUTE, CLIENT_ID,
-                              CLIENT_ID_NOT_POSITIVE, CLIENT_TYPE, HELLO_NO_AUTH, HELLO_OPTION,
-                              NO_PASSWORD, NO_SUCH_CLIENT, NO_SUCH_USER, NO_TRACKING, PAUSE_MODE,
-                              PROTOCOL_NOT_INTEGER, PROTOCOL_UNSUPPORTED, SPECIAL_CHARACTERS,
-                              SYNTAX, UNBLOCK_REASON, WRONG_PASS, CommandError, integer, time_limit)
+from crdtredis.errors import (CLIENT_ARITY, CLIENT_ATTRIBUTE, CLIENT_ID, CLIENT_ID_NOT_POSITIVE,
+                              CLIENT_TYPE, HELLO_NO_AUTH, HELLO_OPTION, NO_PASSWORD,
+                              NO_SUCH_CLIENT, NO_SUCH_USER, PAUSE_MODE, PROTOCOL_NOT_INTEGER,
+                              PROTOCOL_UNSUPPORTED, SPECIAL_CHARACTERS, SYNTAX, UNBLOCK_REASON,
+                              WRONG_PASS, CommandError, integer, time_limit)
 
 OK = Simple("OK")
 CLIENT_TYPES = {b"normal": "normal", b"master": "master", b"slave": "replica",
@@ -314,39 +313,14 @@ def client_unblock(session, argv):
     return int(other is not None and other.unblock(reason == b"ERROR"))
 
 
-@subcommand("TRACKING <ON | OFF> [REDIRECT client-id] [PREFIX prefix]... [BCAST] [OPTIN] "
-            "[OPTOUT] [NOLOOP]", arity=-3, since="6.0.0",
-            summary="Client-side caching is not offered: it can only be turned off.")
-def client_tracking(session, argv):
-    if on_off(argv[2]):
-        raise CommandError(NO_TRACKING)
-    return OK
-
-
-@subcommand("CACHING <YES | NO>", arity=3, since="6.0.0",
-            summary="Needs CLIENT TRACKING, which is not offered.")
-def client_caching(session, argv):
-    raise CommandError(CACHING_WITHOUT_TRACKING)
-
-
-@subcommand("GETREDIR", arity=2, since="6.0.0", summary="Answers -1: tracking is off.")
-def client_getredir(session, argv):
-    return -1
-
-
-@subcommand("TRACKINGINFO", arity=2, since="6.2.0", summary="Answers that tracking is off.")
-def client_trackinginfo(session, argv):
-    return {"flags": {"off"}, "redirect": -1, "prefixes": []}
-
-
 HELP = """\
 CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:
 CACHING (YES|NO)
-    Not available: needs tracking.
+    Whether the keys of the next command are tracked, with OPTIN or OPTOUT.
 GETNAME
     The name of this connection.
 GETREDIR
-    The connection that tracking notices go to: always -1.
+    The connection that tracking messages go to; 0: this one; -1: tracking is off.
 ID
     The id of this connection.
 INFO
@@ -375,10 +349,10 @@ SETINFO (LIB-NAME|LIB-VER) <value>
     Tell what library this is.
 SETNAME <name>
     Name this connection.
-TRACKING (ON|OFF) [...]
-    Not available: can only be turned off.
+TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]] [OPTIN] [OPTOUT] [NOLOOP]
+    Be told when keys that were read change.
 TRACKINGINFO
-    The state of tracking: off.
+    The state of tracking.
 UNBLOCK <clientid> [TIMEOUT|ERROR]
     End the wait of a connection.
 UNPAUSE

@@ -31,8 +31,8 @@ from crdtredis._core cimport (SYSTEM_DB, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET,
                               key_expire, key_find, key_random, key_touch, key_type, key_visible,
                               op_room, put_shown, removal_size, table_next, walk_next, walk_shown,
                               walk_value)
-from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_NO_TOUCH, Call, is_word, native, refuse,
-                                refuse_int, refuse_syntax)
+from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_NO_TOUCH, Call, caller_of, is_word, native,
+                                refuse, refuse_int, refuse_syntax, track_flush)
 from crdtredis._resp cimport (reply_bulk, reply_error_span, reply_int, reply_null, reply_ok,
                               reply_simple)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
@@ -511,6 +511,7 @@ cdef void flush_generic(Call *c, uint32_t first, uint32_t last) noexcept nogil:
     for db in range(first, last + 1):
         c.changes += <int64_t>c.kernel.db[db].live
         db_flush(c.kernel, db)
+    track_flush(c.dispatch, caller_of(c.dispatch, c.client))
     reply_ok(c.reply)
 
 

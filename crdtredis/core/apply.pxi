@@ -369,6 +369,8 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
         apply_removal(k, op, x, e)
     k.changes += 1
     k.system_changes += x.db == SYSTEM_DB
+    if x.kind == FLUSH and k.notices.on and not k.inbox.recovering:
+        k.notices.dropped += 1                          # it does not name its keys
     if k.watched.active and x.kind != FLUSH:
         note_touched(k, x.db, x.key, hash)
         if k.notices.on and not k.inbox.recovering:

@@ -1,8 +1,8 @@
 # Keys that effects touched, in order, until the owner turns them into keyspace notifications.
 #
 # They are kept only while somebody wants them (Kernel.notices.on), and what is kept is bounded:
-# beyond NOTICES_MOST bytes they are counted and dropped. Effects of one op on one key that follow
-# each other are one notice.
+# beyond NOTICES_MOST bytes they are counted and dropped, as is FLUSH, which does not name its keys.
+# Effects of one op on one key that follow each other are one notice.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t

@@ -28,6 +28,13 @@ cdef enum ClientFlag:
     CLIENT_SUBSCRIBED = 131072      # it listens to a channel or pattern
     CLIENT_PUSHED = 262144  # messages wait for the end of the command that it runs
     CLIENT_MONITOR = 524288 # it is shown what others do
+    CLIENT_TRACKING = 1048576       # it is told when what it has read changes: CLIENT TRACKING
+    CLIENT_BCAST = 2097152  # ... and its modes
+    CLIENT_OPTIN = 4194304
+    CLIENT_OPTOUT = 8388608
+    CLIENT_NOLOOP = 16777216
+    CLIENT_CACHING = 33554432       # CLIENT CACHING was just run
+    CLIENT_BROKEN = 67108864        # who gets its messages has gone
 
 # A message on its way to those who share it. Its bytes follow.
 cdef struct Shared:
@@ -56,6 +63,8 @@ cdef struct Client:
     Subscription *subscriptions         # the earliest first
     Subscription *subscribed_last
     uint32_t subscribed[3]  # how many, by TopicKind
+    # client-side caching (tracking.pxi); NULL: it has had nothing to do with it
+    Tracker *tracker
     # those of MONITOR (monitor.pxi)
     Client *prev_monitor
     Client *next_monitor

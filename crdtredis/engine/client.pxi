@@ -25,6 +25,7 @@ cdef void client_free(Dispatch *d, Client *c) noexcept nogil:
     stop_waiting(d, c)
     unsubscribe_all(d, c)
     monitor_end(d, c)
+    track_gone(d, c)
     drop_pushes(c)
     buffer_free(&c.pushes)
     buffer_free(&c.reply.buf)
@@ -42,6 +43,7 @@ cdef void reset_client(Dispatch *d, Client *client) noexcept nogil:
     drop_transaction(d, client)
     unsubscribe_all(d, client)
     monitor_end(d, client)
+    track_end(d, client)
     client.db = 0
     client.reply.resp = 2
     client.flags &= ~<uint32_t>(CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP | CLIENT_SKIP_NEXT

@@ -62,6 +62,10 @@ cdef struct Command:
     int first_key           # in argv; 0: none that can be told from the table
     int last_key            # negative: from the end
     int key_step
+    # of one that reads, for client-side caching: the same, or where the number of its keys stands
+    int read_first
+    int read_last
+    int read_count          # 0: the keys do not follow their number
     # what runs it: never NULL; run_python for a command that is written in Python
     NativeHandler handler
     void *python            # then: borrowed callable(session, argv: list[bytes]) -> reply object

@@ -98,7 +98,7 @@ cdef class Connections:
 
     cdef int add_fd(self, int fd, uint64_t tag) except -1
     cdef void close_all(self) noexcept nogil
-    cdef Conn *find(self, uint64_t id) noexcept
+    cdef Conn *find(self, uint64_t id) noexcept nogil
 
 cdef size_t hard_limit(Connections self, Client *client) noexcept nogil
 cdef void add_conn(Connections self, Conn *c) noexcept nogil        # a new one

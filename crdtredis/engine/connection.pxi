@@ -43,6 +43,7 @@ cdef class Connections:
         self.d.port.wake = port_wake
         self.d.port.pushed = port_pushed
         self.d.port.gone = port_gone
+        self.d.port.find = port_find
         self.ep = epoll_create1(EPOLL_CLOEXEC)
 
     def __dealloc__(self):
@@ -79,7 +80,7 @@ cdef class Connections:
             c = c.next
         free_dead(self)
 
-    cdef Conn *find(self, uint64_t id) noexcept:
+    cdef Conn *find(self, uint64_t id) noexcept nogil:
         cdef Conn *c = self.first
         while c != NULL and (c.client.id != id or c.state & CONN_DEAD):
             c = c.next
@@ -230,6 +231,10 @@ cdef void note_push(Connections self, Conn *c) noexcept nogil:
         drop_pushes(&c.client)
 
 
+cdef Client *port_find(void *owner, uint64_t id) noexcept nogil:
+    return <Client*>(<Connections>owner).find(id)
+
+
 cdef int port_gone(void *owner, Client *client) noexcept nogil:
     return ((<Conn*>client).state & (CONN_HUNGUP | CONN_DEAD)) != 0
 
@@ -323,6 +328,8 @@ cdef dict client_row(Client *c, Conn *conn):
             wait_memory(c.wait) if c.wait != NULL else 0) + c.pushes.cap
     flags = "".join(letter for bit, letter in ((CLIENT_MONITOR, "O"), (CLIENT_SUBSCRIBED, "P"),
                                                (CLIENT_MULTI, "x"), (CLIENT_BLOCKED, "b"),
+                                               (CLIENT_TRACKING, "t"), (CLIENT_BROKEN, "R"),
+                                               (CLIENT_BCAST, "B"),
                                                (CLIENT_CLOSE, "c"), (CLIENT_KILLED, "A"),
                                                (CLIENT_UNIX, "U"), (CLIENT_NO_EVICT, "e"),
                                                (CLIENT_NO_TOUCH, "T")) if c.flags & bit)
@@ -346,7 +353,8 @@ cdef dict client_row(Client *c, Conn *conn):
         "events": "rw" if conn != NULL and conn.state & CONN_WANTS_OUT else "r",
         "cmd": c.command.name.decode() if c.command != NULL else "NULL",
         "user": session.user if session is not None else "default",
-        "redir": -1, "resp": c.reply.resp, "lib-name": text_of(c.lib_name),
+        "redir": c.tracker.target_id if c.flags & CLIENT_TRACKING else -1, "resp": c.reply.resp,
+        "lib-name": text_of(c.lib_name),
         "lib-ver": text_of(c.lib_ver),
     }
 

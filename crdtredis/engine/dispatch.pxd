@@ -45,6 +45,8 @@ cdef struct ClientPort:
     void (*wake)(void *owner, Client *c, uint32_t replies) noexcept nogil
     # a message of so many bytes has been put into client.pushes
     void (*pushed)(void *owner, Client *c) noexcept nogil
+    # the one of this id; NULL: there is none
+    Client *(*find)(void *owner, uint64_t id) noexcept nogil
     # whether nobody would get it
     int (*gone)(void *owner, Client *c) noexcept nogil
 
@@ -125,6 +127,25 @@ cdef struct Notify:
     uint32_t flags          # NotifyFlag; 0: none are made
     Buffer channel          # room for a name
 
+# Client-side caching (tracking.pxi).
+cdef struct Tracking:
+    uint32_t clients        # that track; 0: nothing else of this is used
+    Tracker *first
+    # keys that were read: chains by hash
+    Tracked **keys
+    uint32_t key_mask       # chains less one
+    uint32_t key_n
+    uint32_t forget_at      # the chain that is not looked at next when there are too many
+    uint64_t items          # readers of all keys
+    size_t bytes            # that keys and readers take
+    size_t most             # keys beyond which some are forgotten; 0: no limit
+    # prefixes that somebody has, sorted, and changes of this iteration that they wait for
+    Prefix **prefixes
+    uint32_t prefix_n
+    size_t prefix_bytes     # that they take
+    Buffer changed
+    uint64_t dropped        # Kernel.notices.dropped up to which everything was said to be invalid
+
 # Scripts (scripting.pxi).
 cdef struct Scripting:
     ScriptRun *run          # the one that runs, else NULL
@@ -169,6 +190,8 @@ cdef struct Dispatch:
     Abroad abroad
     Notify notify
     Client *monitors        # of MONITOR; NULL: nobody
+    Tracking tracking
+    int reads               # somebody wants to know what commands read
     Scripting scripting
     ClientPort port
     # Python: borrowed references, and what it left behind.

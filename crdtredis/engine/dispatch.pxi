@@ -109,14 +109,25 @@ cdef void place_pushes(Client *client) noexcept nogil:
         p[i].at = client.reply.buf.n
 
 
+cdef void end_caching(Client *client) noexcept nogil:
+    """CLIENT CACHING holds for the next command that is not of CLIENT, or the transaction that it
+    begins."""
+    if (not client.flags & CLIENT_MULTI
+            and memcmp(client.command.name, <const char*>b"client|", 7) != 0):
+        client.flags &= ~<uint32_t>CLIENT_CACHING
+
+
 cdef inline void finish_reply(Client *client, size_t at, uint32_t before) noexcept nogil:
     if before & client.flags & (CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP):
         drop_reply(&client.reply, at, 0)
-    if (not client.flags & (CLIENT_REPLY_SKIP | CLIENT_SKIP_NEXT | CLIENT_PUSHED)
+    if (not client.flags & (CLIENT_REPLY_SKIP | CLIENT_SKIP_NEXT | CLIENT_PUSHED
+                             | CLIENT_CACHING)
             or client.flags & CLIENT_BLOCKED):
         return
     if client.flags & CLIENT_PUSHED:
         place_pushes(client)
+    if client.flags & CLIENT_CACHING:
+        end_caching(client)
     if client.flags & (CLIENT_REPLY_SKIP | CLIENT_SKIP_NEXT):
         client.flags &= ~<uint32_t>CLIENT_REPLY_SKIP
         if client.flags & CLIENT_SKIP_NEXT:

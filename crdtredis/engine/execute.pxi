@@ -45,6 +45,8 @@ cdef void reject(Dispatch *d, Client *client, Command *cmd, const char *text) no
         cmd.rejected += 1
     if client.flags & CLIENT_MULTI:
         client.flags |= CLIENT_DIRTY
+    else:
+        client.flags &= ~<uint32_t>CLIENT_CACHING
     if cmd != NULL and cmd.flags & C_EXEC:
         snprintf(abort_text, sizeof(abort_text), EXEC_REFUSED,
                  text + 4 if memcmp(text, <const char*>"ERR ", 4) == 0 else text)

@@ -8,7 +8,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
-from crdtredis._core cimport T_HASH, T_SET, T_ZSET, Replica, notices_set
+from crdtredis._core cimport T_HASH, T_SET, T_ZSET, Replica
 from crdtredis.buffer cimport Span, buffer_free, need_memory, span
 from crdtredis.commands import table
 from crdtredis.kinds import EVENT_LETTERS
@@ -72,6 +72,7 @@ cdef class Executor:
         stopwatch_init(&self.d.stopwatch, calibrated())
         self.d.scripting.busy_ms = 5000
         self.limit_subscriptions(PUBSUB_MOST, SUBSCRIPTIONS_MOST)
+        self.d.tracking.most = TRACKED_MOST
         self.d.scripting.memory = 256 << 20
         self.build_table()
         self.set_slowlog(10000, 128)
@@ -86,6 +87,7 @@ cdef class Executor:
         free(self.d.pubsub.pairs)
         abroad_free(&self.d)
         parked_free(&self.d)
+        track_free(&self.d)
         buffer_free(&self.d.notify.channel)
         scripting_free(&self.d)
 
@@ -115,6 +117,11 @@ cdef class Executor:
                 memcpy(cmd.event2, PyBytes_AS_STRING(event2), len(event2))
             if not spec.movable:
                 cmd.first_key, cmd.last_key, cmd.key_step = spec.key_range
+            if "readonly" in spec.flags and spec.group != "scripting":
+                if spec.keys and isinstance(spec.keys[0], table.CountedKeys):
+                    cmd.read_count = spec.keys[0].at
+                else:
+                    cmd.read_first, cmd.read_last, _ = spec.key_range
             handler = (spec.handler if spec.handler is not None
                        else self.specs[spec.container].handler)
             if isinstance(handler, Native):
@@ -161,6 +168,8 @@ cdef class Executor:
             steady_alone(&self.d)
             session.c.active = self.d.steady
             execute(&self.d, session.c, spans, <int>len(argv))
+            if self.d.tracking.clients and self.d.loop == NULL:
+                track_iteration(&self.d)
         finally:
             free(spans)
         if self.pending is not None:
@@ -175,6 +184,7 @@ cdef class Executor:
         without one, whoever hands ops to the replica does."""
         notify_others(&self.d)
         serve_ready(&self.d)
+        track_iteration(&self.d)
 
     def expire_deferred(self):
         """Gives every deferred reply whose time is up, and ends every wait for keys whose time is.
@@ -338,7 +348,7 @@ cdef class Executor:
         if "K" in letters or "E" in letters:
             for x in letters:
                 self.d.notify.flags |= notify_bit(x)
-        notices_set(self.d.kernel, self.d.notify.flags != 0)
+        update_wishes(&self.d)
 
     def set_pubsub_local(self, list patterns):
         """Patterns, as bytes, of channels whose messages stay at this replica."""
@@ -362,6 +372,21 @@ cdef class Executor:
                 "patterns": self.d.pubsub.counts[<int>TOPIC_PATTERN],
                 "shard_channels": self.d.pubsub.counts[<int>TOPIC_SHARD],
                 "clients": self.d.pubsub.clients, "bytes": self.d.pubsub.bytes}
+
+    @property
+    def tracking_table_max_keys(self) -> int:
+        """Keys that are tracked for client-side caching; 0: no limit. What is beyond it goes with
+        the end of the iteration."""
+        return self.d.tracking.most
+
+    @tracking_table_max_keys.setter
+    def tracking_table_max_keys(self, size_t value):
+        self.d.tracking.most = value
+
+    def tracking_stats(self) -> dict:
+        """Clients that track, keys tracked for them, readers of all these keys, and prefixes."""
+        return {"clients": self.d.tracking.clients, "keys": self.d.tracking.key_n,
+                "items": self.d.tracking.items, "prefixes": self.d.tracking.prefix_n}
 
     def reset_stats(self):
         cdef uint32_t i

@@ -53,7 +53,7 @@ cdef void receive_messages(Journal self) noexcept nogil:
                 self.more = 0
                 return
             receive_message(self, b)
-        if self.d.kernel.notices.rows.n:
+        if self.d.kernel.notices.on:
             notify_others(self.d)
         if cycles() - begun > most or iteration_is_full(self.d):
             return

@@ -128,6 +128,7 @@ cdef class Loop(Listeners):
         if not value:
             self.journal.more = 1
             resume_postponed(self)
+            track_flush(self.d, NULL)                   # whatever the state has changed
 
     def run(self):
         """Serves until stop(), or until a signal handler raises, which is raised here after an
@@ -269,6 +270,8 @@ cdef class Loop(Listeners):
             self.expire_due()
         if self.k.watched.ready != NULL:
             serve_ready(self.d)
+        if self.d.tracking.clients:
+            track_iteration(self.d)
         if self.k.garbage != NULL:
             free_garbage(self.k, FREE_SLICE)
         elif pages_due():

@@ -1,4 +1,4 @@
-# Keyspace notifications.
+# What is made of the keys that effects touch: invalidation, and keyspace notifications.
 
 from libc.stdint cimport int64_t
 
@@ -10,7 +10,7 @@ cdef void notify_command(Dispatch *d, Client *client, Command *cmd, Span *argv, 
                          int64_t changes) noexcept nogil
 # What else did: ops of peers, and the removal of expired keys.
 cdef void notify_others(Dispatch *d) noexcept nogil
-# A command that reads has run: which of its keys are not there?
-cdef void notify_misses(Dispatch *d, Client *client, Command *cmd, Span *argv,
-                        int argc) noexcept nogil
+# A command that reads has run: its keys are tracked, and which of them are not there?
+cdef void note_reads(Dispatch *d, Client *client, Command *cmd, Span *argv,
+                     int argc) noexcept nogil
 cdef Client *caller_of(Dispatch *d, Client *client) noexcept nogil  # of the script that runs, or it

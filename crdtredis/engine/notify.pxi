@@ -9,7 +9,8 @@
 # `expired` fires where the key is reaped, which one replica does, and the others fire nothing: to
 # them it was hidden already. FLUSHDB fires nothing, as in Redis.
 #
-# The kernel lists the keys that effects touched (core/notices.pxi), and only while they are wanted.
+# The kernel lists the keys that effects touched (core/notices.pxi), and only while they are wanted:
+# for this, or to tell clients that keep what they have read (tracking.pxi).
 
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, strlen
@@ -130,11 +131,29 @@ cdef Touch touch_of(const Notice *n) noexcept nogil:
     return t
 
 
+cdef void invalidate_touched(Dispatch *d, Client *caller, int64_t changes) noexcept nogil:
+    """For client-side caching. A command that changed nothing, by Redis's count, may have removed
+    what had expired."""
+    cdef size_t at = 0
+    cdef Notice *n = next_notice(d.kernel, &at)
+    cdef int seen
+    if d.kernel.notices.dropped != d.tracking.dropped:
+        track_flush(d, caller)
+    while n != NULL:
+        seen = n.state & (WAS_VISIBLE | IS_VISIBLE)
+        if (seen == IS_VISIBLE
+                or n.state & WAS_LIVE and (changes or seen != WAS_VISIBLE | IS_VISIBLE)):
+            track_change(d, caller, notice_key(n))
+        n = next_notice(d.kernel, &at)
+
+
 cdef void notify_others(Dispatch *d) noexcept nogil:
     cdef size_t at = 0
     cdef Notice *n = next_notice(d.kernel, &at)
     cdef Touch t
-    while n != NULL:
+    if d.tracking.clients:
+        invalidate_touched(d, NULL, -1)
+    while n != NULL and d.notify.flags:
         t = touch_of(n)
         if is_wanted(d, &t):
             fire_effects(d, NULL, &t)
@@ -252,7 +271,9 @@ cdef void notify_command(Dispatch *d, Client *client, Command *cmd, Span *argv, 
     cdef Notice *n = next_notice(d.kernel, &at)
     cdef Touch source, target, t
     source.kinds = target.kinds = 0
-    while n != NULL:
+    if d.tracking.clients:
+        invalidate_touched(d, caller, changes)
+    while n != NULL and d.notify.flags:
         t = touch_of(n)
         if not is_wanted(d, &t):
             pass
@@ -280,3 +301,11 @@ cdef void notify_misses(Dispatch *d, Client *client, Command *cmd, Span *argv,
         if not key_visible(d.kernel, key_find(d.kernel, client.db, argv[i])):
             fire(d, caller_of(d, client), NOTIFY_MISS, "keymiss", client.db, argv[i])
         i += cmd.key_step
+
+
+cdef void note_reads(Dispatch *d, Client *client, Command *cmd, Span *argv,
+                     int argc) noexcept nogil:
+    if d.tracking.clients:
+        track_reads(d, caller_of(d, client), cmd, argv, argc)
+    if d.notify.flags & NOTIFY_MISS:
+        notify_misses(d, client, cmd, argv, argc)

@@ -83,8 +83,8 @@ cdef inline void run_handler(Dispatch *d, Client *client, Command *cmd, Span *ar
             notify_command(d, client, cmd, argv, argc, c.changes)
     else:
         cmd.handler(&c)
-        if d.notify.flags & NOTIFY_MISS and cmd.flags & C_READONLY:
-            notify_misses(d, client, cmd, argv, argc)
+        if d.reads and cmd.flags & C_READONLY:
+            note_reads(d, client, cmd, argv, argc)
 
 
 cdef inline void mark_wrote(Dispatch *d, Client *client) noexcept nogil:
