@@ -126,7 +126,7 @@ def test_a_new_replica_gets_the_state(pair, processes):
     forget(b)
     new = [Server(name, [a.address], **QUICK).start() for name in ("c", "d", "e")]
     converged(a, b, *new)
-    assert all(info(n)["full_syncs_joined"] == "1" for n in new)
+    until(lambda: all(int(info(n)["full_syncs_joined"]) > 0 for n in new))
     fill(new[0], 5000, 5100)
     converged(a, b, *new)
     for n in new:
