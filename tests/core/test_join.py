@@ -210,6 +210,7 @@ def test_ops_go_on_above_the_join():
     a.receive(c.log)
     a("SET", "k", 2), a("INCR", "n")
     join(b.replica, stream(a.replica))
+    assert {a.replica.actor, c.replica.actor} <= {actor for actor, _, _ in b.replica.declared()}
     b("INCR", "n")
     fresh = Node("z", seed=4)
     join(fresh.replica, stream(a.replica))
@@ -273,7 +274,10 @@ def test_watched_keys_and_deadlines():
 
 def test_while_it_is_joined_nothing_else_changes():
     a, b = filled(), Node("c", seed=2)
-    b("SET", "mine", 1, "PX", 50), b("INCR", "n"), b("DEL", "n")
+    d = Node("d", seed=3)
+    d("INCR", "n"), b.receive(d.log)
+    b("SET", "mine", 1, "PX", 50), b("DEL", "n")
+    b.replica.record_clock(d.replica.actor, b.replica.clock_ids())  # so its tombstone may go
     messages = stream(a.replica)
     checked(b.replica, messages)
     digests_under_way = BucketDigests(b.replica)
@@ -281,7 +285,9 @@ def test_while_it_is_joined_nothing_else_changes():
     joining = StateJoin(b.replica)
     assert b.replica.joining
     b.replica.now += 1000
+    assert b.replica.stats()["tombstones"] == 1
     assert b.replica.tick() == -1 and b.replica.collect()
+    assert b.replica.stats()["tombstones"] == 1
     for refused in (lambda: b.replica.receive(a.log), lambda: StateJoin(b.replica),
                     lambda: StateCheck(b.replica), lambda: StateWriter(b.replica), walk.next,
                     lambda: BucketDigests(b.replica), digests_under_way.step,

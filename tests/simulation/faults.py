@@ -1591,9 +1591,10 @@ FAULTS = [
           CORE + "stream.pxi",
           "core/test_join.py::test_ops_go_on_above_the_join",
           "            if k.actors.v[i].applied:\n"
-          "                declare(k, <uint16_t>i)",
-          "            if 0:\n"
-          "                declare(k, <uint16_t>i)"),
+          "                declare(k, <uint16_t>i)\n"
+          "        for i in range(self.t.n):\n"
+          "            declare(k, self.t.slots[i])\n",
+          "            pass\n"),
     Fault("join: the tail may lack an op",
           CORE + "take.pxi",
           "core/test_join.py::test_a_tail_that_is_not_one",
