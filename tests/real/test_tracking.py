@@ -91,3 +91,16 @@ def test_ops_that_come_after_an_outage(two):
     b("SET", "k", "2")
     assert invalid(c) == [b"k"]
     until(lambda: c("GET", "k") == b"2")
+
+
+def test_a_state_that_is_joined_makes_everything_invalid(two):
+    a, b = two
+    a("SET", "k", "v")
+    two.sync()
+    c, d = tracking(b), tracking(b, "BCAST", "PREFIX", "nothing")
+    assert c("GET", "k") == b"v"
+    b("CRDT.REPAIR", "a")
+    assert invalid(c) is None and invalid(d) is None
+    assert c("GET", "k") == b"v"
+    a("SET", "k", "w")
+    assert invalid(c) == [b"k"]
