@@ -568,12 +568,13 @@ class SegmentLog:
         known, before = self._describe()
         after = dict(before)
         join(after, clock)
-        self._unapplied = lacking(after, self._unapplied)
+        unapplied = lacking(after, self._unapplied)
         new, size = self._write_new(
             Header(self._replica_id, number + 1, self._wall_ms(),
                    tuple(dict.fromkeys((*map(tuple, known), *map(tuple, actors)))), after,
-                   (number, end), ceiling={**after, **self._unapplied},
+                   (number, end), ceiling={**after, **unapplied},
                    joined=Joined(stage, before)), True)
+        self._unapplied = unapplied
         with self._closed_lock:
             self._closed.append(ClosedSegment(fd, number, end, durable))
         self._unmarked = False

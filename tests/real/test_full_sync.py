@@ -138,6 +138,23 @@ def test_a_new_replica_gets_the_state(pair, processes):
     converged(a, b, *new)
 
 
+def test_a_stop_in_the_middle_of_a_join_loses_nothing(processes):
+    a = Server("a", **QUICK).start()
+    fill(a, 0, 2000)
+    with a.connect() as c:
+        for i in range(0, 300_000, 1000):
+            c("SADD", "big", *range(i, i + 1000))
+    forget(a)
+    b = Server("b", [a.address], **QUICK).start()
+    until(lambda: info(b)["full_sync_phase"] == "joining" or info(b)["full_syncs_joined"] == "1")
+    assert b.stop() == 0
+    b.start()
+    converged(a, b)
+    assert b("SCARD", "big") == 300_000
+    b.restart()
+    converged(a, b)
+
+
 def test_both_lack_what_the_other_forgot(pair):
     a, b = servers = pair()
     fill(a, 0, 1000)
