@@ -57,6 +57,8 @@ CLOCK_AHEAD = ("CLOCKAHEAD Writes are refused: timestamps here are ahead of the 
                "than max-clock-skew. GET /health says how to go on")
 JOINING = "TRYAGAIN Writes wait until the state of another replica has been joined"
 TOO_LARGE = "ERR operation too large"
+REPLICA_TOO_OLD = ("ERR Replica %s runs a version that knows no functions and would refuse all "
+                   "that is written from now on: upgrade it first")
 UNSOUND_RESULT = ("ERR a result of this command is none that replicas could be told, and was not "
                   "stored")
 BUSY_SCRIPT = ("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN "

@@ -34,7 +34,7 @@ from crdtredis.errors cimport (FUNCTION_KEYS, FUNCTION_UNKNOWN, KEYS_NEGATIVE, K
 from crdtredis.glob cimport glob_match
 from crdtredis.numbers cimport parse_int64
 
-from crdtredis import errors
+from crdtredis import errors, info
 from crdtredis._resp import Ordered, Simple
 from crdtredis.commands.table import CountedKeys, command
 from crdtredis.commands.usage import container
@@ -458,15 +458,20 @@ cdef void function_kill(Call *c) noexcept nogil:
 def store(session, LibraryCache cache, dict texts, dict libraries):
     """Write what has changed, texts as system_set takes them, and have these libraries from now
     on. CommandError, and all is as it was."""
+    sync = info.parts(session.executor).sync
+    old = sync.too_old() if texts and sync is not None else ""
     try:
-        if texts:
+        if texts and not old:
             session.replica.system_set(LIBRARIES, texts)
     except RuntimeError:
+        why = errors.JOINING if session.replica.joining else errors.TOO_LARGE
+    else:
+        why = errors.REPLICA_TOO_OLD % old if old else ""
+    if why:
         for name, library in libraries.items():
             if cache.loaded.get(name) is not library:
                 cache.discard(library)
-        why = errors.JOINING if session.replica.joining else errors.TOO_LARGE
-        raise CommandError(why) from None
+        raise CommandError(why)
     cache.put(libraries, session.replica.system_changes)
 
 

@@ -57,7 +57,7 @@ log = logging.getLogger("crdtredis.replication")
 STOP_PATIENCE = 5.0                     # seconds that a stop leaves to what is in flight
 # seconds within which a reachable peer says something to a CRDT.SYNC
 SYNC_PATIENCE = 5.0
-MEMBERS_SINCE = 3                       # a version of the protocol: wire.SPEAKS
+SYSTEM_SINCE = 3                        # a version of the protocol: wire.SPEAKS
 SYNCS = 16                              # CRDT.SYNCs at work; more wait for one of these
 
 
@@ -375,11 +375,10 @@ class Service:
         """What this replica should say of itself and of those that CRDT.PEER ADD took back, where
         the replicated records say otherwise."""
         members, out = self.registry.members, {}
-        peers = [p for p in self.registry.peers if p.replica and p.state != "self"]
-        if any(p.speaks < MEMBERS_SINCE for p in peers):
-            return {}                                   # it could not read them
-        up = [p for p in peers if p.here is not None
-              and clocks.observed(self.tail.head, p.met)]
+        if self.too_old():
+            return {}
+        up = [p for p in self.registry.peers if p.replica and p.state != "self"
+              and p.here is not None and clocks.observed(self.tail.head, p.met)]
         for p in up:
             if members.takes_back(p.asked_for, p.replica):
                 out[removed_field(p.replica)] = removal(False, now_ms)
@@ -389,6 +388,12 @@ class Service:
         if own is not None:
             out[own_field(members.own)] = own
         return out
+
+    def too_old(self) -> str:
+        """A replica that cannot read the system's database, and so would refuse all operations from
+        the first one on that writes there; "" where none is known. From any thread."""
+        return next((p.replica for p in self.registry.peers if p.replica and p.state != "self"
+                     and p.speaks < SYSTEM_SINCE), "") or self.sessions.older_than(SYSTEM_SINCE)
 
     def _own_urls(self, up: Iterable[Peer]) -> list[str]:
         """Where others can call this replica, the best first: as configured, or by the addresses

@@ -44,6 +44,7 @@ class InboundSession:
     traffic: Traffic                    # of the replica, in whatever session
     cursor: Cursor | None = None        # of its pulls
     logged: Clock = field(default_factory=dict)     # what it has said that its log holds
+    speaks: int = 0                     # the newest version of the protocol that it knows
 
 
 class InboundSessions:
@@ -87,6 +88,7 @@ class InboundSessions:
             hello.replica, hello.process, self.runtime.chance.getrandbits(63) | 1,
             time.monotonic(), before.traffic if before else Traffic(self.runtime.settings.inbound))
         session.logged = clocks.only(to_clock(hello.clock), self._tail.head)
+        session.speaks = max(hello.version, hello.speaks)
         self.by_replica[hello.replica] = session
         self._bound_sessions(session)
         self._registry.is_there(hello.replica, hello.process)
@@ -164,6 +166,13 @@ class InboundSessions:
         removed = self._registry.members.is_removed
         return {s.replica: s.logged for s in list(self.by_replica.values())
                 if s.last_request >= oldest and not removed(s.replica)}
+
+    def older_than(self, version: int) -> str:
+        """A replica that came by itself, of late, and knows no such version of the protocol; "":
+        none. From any thread."""
+        oldest = time.monotonic() - self.runtime.settings.silence
+        return next((s.replica for s in list(self.by_replica.values())
+                     if s.speaks < version and s.last_request >= oldest), "")
 
     def _record(self, session: InboundSession, clock: Clock) -> None:
         self._registry.record(session.replica, session.process, clock)

@@ -11,11 +11,12 @@ from crdtredis.replication.wire import CONTENT_TYPE, PROTOCOL, decode, encode, p
 from crdtredis.storage.batch import declaration
 
 
-def shake_hands(server, told=(), clock=None, replica: str = "evil", batch: bytes = b""):
+def shake_hands(server, told=(), clock=None, replica: str = "evil", batch: bytes = b"",
+                speaks: int = 0):
     """(status, Hello or Failure, the declarations or nothing)"""
     now = int(time.time() * 1000)
     hello = proto.Hello(version=PROTOCOL, cluster="default", replica=replica, epoch=now,
-                       process=12345, now=now,
+                       process=12345, now=now, speaks=speaks,
                        clock=[proto.ClockEntry(actor=a, seq=s) for a, s in (clock or {}).items()])
     actors = [Actor(actor_id(r, e), r, e) for r, e in [(replica, now), *told]]
     declared = declaration(actors) + batch

@@ -6,7 +6,9 @@ import urllib.request
 
 import pytest
 
+from crdtredis.replication.wire import SPEAKS
 from tests.real.cluster import Server, free_port, until
+from tests.real.test_false_handshakes import shake_hands
 from tests.respclient import ReplyError
 
 QUICK = {"sync_interval": "200ms", "retry_interval": "50ms"}
@@ -210,3 +212,22 @@ def test_an_add_that_waits_does_not_undo_a_later_removal(server):
     assert members(a)["d"]["removed"] and up(d) == set()
     assert a("CRDT.PEER", "ADD", d.address) == b"OK"    # given anew, it does
     until(lambda: not members(b)["d"]["removed"] and up(d) >= {"b"})
+
+
+def test_nothing_is_written_that_an_older_version_would_refuse(server):
+    a = server("a")
+    shake_hands(a, replica="old")                       # which calls, and cannot be called
+    b = server("b", a)
+    until(lambda: up(b) == {"a"})
+    a("CRDT.PEER", "ADD", b.address)
+    until(lambda: up(a) == {"b"})
+    load = "FUNCTION", "LOAD", "#!lua name=l\nredis.register_function('f', function() end)"
+    with pytest.raises(ReplyError, match="^ERR Replica old runs a version that knows no functions"):
+        a(*load)
+    with pytest.raises(ReplyError, match="^ERR Function not found"):
+        a("FCALL", "f", 0)
+    assert "a" not in members(a)
+    assert a("FUNCTION", "FLUSH") == b"OK"              # which writes nothing here
+    shake_hands(a, replica="old", speaks=SPEAKS)        # upgraded
+    assert a(*load) == b"l"
+    until(lambda: "a" in members(b))
