@@ -16,6 +16,9 @@ A log whose beginning was removed needs a checkpoint. Repair sets aside those th
 begin with. Where none is left, the rest of the log becomes a log of its own: its ops wait for what
 stood before, which only peers can give.
 
+So with a stage (storage/stage.py) that is damaged or missing, where no checkpoint lies behind it:
+repair sets it aside, and what was written after it waits for what it brought.
+
 An op that is sound as bytes but that this version cannot apply (a fault in the version that made
 it) stops the start, too, and no peer would take it. Repair names it and puts an op without effect
 in its place; the original record stays in the *.damaged file.
@@ -47,6 +50,7 @@ from crdtredis.storage.lock import DirectoryLock
 from crdtredis.storage.recovery import (Gap, Headless, described, free_name, holds_records,
                                         oldest_needed, recover)
 from crdtredis.storage.segments import write_all
+from crdtredis.storage.stage import stage_path
 
 
 @dataclass
@@ -120,6 +124,8 @@ def main(folder: str, repair: bool) -> int:
             while repair and mend_ops(where, identity.replica_id, identity.epoch, sorted(actors)):
                 pass                    # what stood behind the first gap was not looked at yet
             error = rehearse(where, identity.replica_id, identity.epoch)
+            if repair and go_without_stage(where, identity.replica_id, error, sorted(actors)):
+                continue
             useless = useless_checkpoint(where, error)
             if not repair or useless is None:
                 break
@@ -135,6 +141,27 @@ def useless_checkpoint(folder: Path, error: StartError | None) -> Path | None:
         return next((checkpoint_path(folder, n) for n in checkpoint_numbers(folder)), None)
     path = getattr(error, "path", None)
     return path if path is not None and path.suffix == ".ckpt" else None
+
+
+def go_without_stage(folder: Path, replica_id: str, error: StartError | None,
+                     actors: list[Actor]) -> bool:
+    """Where this start fails for a stage: set it aside, if it is there, and have the log go on
+    without it. True when something was done."""
+    path = getattr(error, "path", None)
+    if path is None or path.suffix != ".state":
+        return False
+    links = read_chain(folder, segment_numbers(folder)[-1], replica_id,
+                       first=segment_numbers(folder)[0])
+    link = next(x for x in links if x.stage is not None
+                and stage_path(folder, x.stage).name == path.name)
+    if path.exists():
+        set_aside(path)
+    if not link.repaired:
+        header = dataclasses.replace(link.header(), actors=tuple(actors), repaired=True)
+        replace_segment(link.path, header, rewritten(link.path, link.begin, {}))
+    print(f"{link.path.name}: goes on without {path.name}; what that brought, and what builds on "
+          "it, only peers can give")
+    return True
 
 
 def check_checkpoints(folder: Path, replica_id: str, epoch: int, repair: bool) -> None:

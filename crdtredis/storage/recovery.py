@@ -192,7 +192,7 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
                 if (checkpoint is not None and link.number == checkpoint.position[0]
                         and not link.repaired):         # what was written anew is read whole
                     at = max(at, checkpoint.position[1])
-                elif header.joined is not None:
+                elif header.joined is not None and not goes_without(link):
                     for _ in joined(link, header.joined.stage, replica_id, replica):
                         yield done + at, total
                 try:
@@ -252,6 +252,12 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
 def is_whole(links: list[Link]) -> bool:
     """Does the log need no checkpoint?"""
     return not links or links[0].follows is None
+
+
+def goes_without(link: Link) -> bool:
+    """Has a repair accepted that the stage of this segment is gone? What it brought, and what
+    builds on that, only peers can give."""
+    return link.repaired and not stage_path(link.folder, link.stage).exists()
 
 
 def joined(link: Link, number: int, replica_id: str, replica: Receiver) -> Iterator[int]:

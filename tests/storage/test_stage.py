@@ -7,10 +7,13 @@ import pytest
 from crdtredis._core import (BucketDigests, Replica, SegmentWriter, StateWriter, bucket_map,
                              record)
 from crdtredis._engine import Executor
-from crdtredis.clocks import Actor
+from crdtredis.clocks import Actor, join
 from crdtredis.storage.batch import declaration
+from crdtredis.errors import EXIT_DATA
 from crdtredis.storage.chain import read_chain
+from crdtredis.storage.check import main
 from crdtredis.storage.format import FormatError, segment_path
+from crdtredis.storage.identity import Identity, store_identity
 from crdtredis.storage.reader import LogReader
 from crdtredis.storage.recovery import RecoveryError, recover
 from crdtredis.storage.segments import SegmentLog
@@ -211,6 +214,42 @@ def test_a_start_without_it_is_refused(joined, damage):
         path.write_bytes(path.read_bytes().replace(b'"replica":"b"', b'"replica":"x"', 1))
     with pytest.raises(RecoveryError, match="stage-0000000000000001"):
         joined.recovered()
+
+
+@pytest.mark.parametrize("damage", ["missing", "rotten"])
+def test_a_repair_goes_on_without_it_and_what_builds_on_it_waits(joined, damage, capsys):
+    joined.log.close()
+    store_identity(joined.folder, Identity("b", 1))
+    path = joined.stage.path
+    if damage == "missing":
+        path.unlink()
+    else:
+        data = bytearray(path.read_bytes())
+        data[-20] ^= 1
+        path.write_bytes(data)
+    assert main(str(joined.folder), repair=False) == EXIT_DATA
+    floor = LogReader(joined.folder, lambda: (2, segment_path(joined.folder, 2).stat().st_size)
+                      ).floor()
+    for _ in range(2):                  # once more changes nothing
+        assert main(str(joined.folder), repair=True) == 0
+        assert not path.exists()
+    assert "goes on without stage-0000000000000001.state" in capsys.readouterr().out
+    assert path.with_suffix(".damaged").exists() == (damage == "rotten")
+    found = joined.recovered()
+    assert found.clock_ids() == joined.before and found.pending()["ops"] == 1
+    size = segment_path(joined.folder, 2).stat().st_size
+    assert LogReader(joined.folder, lambda: (2, size)).floor() == floor
+    # a peer has it still, and gives it once more
+    back = Node("b")
+    back.replica, back.executor = found, Executor(found)
+    stage, contents = staged(joined.folder, joined.giver, back, number=2)
+    for _ in join_steps(stage, contents, found):
+        pass
+    assert found.pending()["ops"] == 0
+    clock = dict(joined.giver.replica.clock_ids())
+    join(clock, joined.node.replica.clock_ids())
+    assert found.clock_ids() == clock
+    assert found.inspect(0, b"own") == joined.node.replica.inspect(0, b"own")
 
 
 def test_an_earlier_version_refuses_the_segment(joined):
