@@ -51,6 +51,8 @@ cdef void receive_messages(Journal self) noexcept nogil:
             b = self.bridge.take() if self.bridge is not None else NULL
             if b == NULL:
                 self.more = 0
+                if self.d.kernel.notices.on:
+                    notify_others(self.d)
                 return
             receive_message(self, b)
         if self.d.kernel.notices.on:

@@ -257,6 +257,8 @@ cdef class Loop(Listeners):
             end_pause(self)
         if self.d.steady >= self.next_cron:
             self.cron()
+        if self.k.notices.on:
+            notify_others(self.d)                       # what was done outside of commands so far
         check_log(self.journal)
         self.process_ready()
         if (self.journal.signalled or self.journal.more) and not self.d.guard & GUARD_JOIN:
