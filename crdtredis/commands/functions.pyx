@@ -13,7 +13,7 @@ import logging
 import os
 import re
 
-from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
@@ -22,8 +22,8 @@ from crdtredis._engine cimport (CLIENT_COUNTED, SCRIPT_FUNCTION, Call, Dispatch,
                                 script_begin, script_call, script_end, script_kill,
                                 script_tick)
 from crdtredis._lua cimport (ENDS_KILLED, ENDS_NOT, FUNCTION_ALLOW_OOM, FUNCTION_NO_WRITES,
-                             SOURCE_MOST, Host, Registration, Vm, drop_script, load_library,
-                             load_script, run_function, run_script, steady_ms, vm_free, vm_new)
+                             SOURCE_MOST, Host, Registration, Vm, collect_dropped, drop_script,
+                             load_library, load_script, run_function, run_script, steady_ms, vm_free, vm_new)
 from crdtredis._resp cimport Reply, reply_error
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.rdb cimport (RDB_GOOD, RDB_STRING, RDB_TRAILER, RdbCursor, rdb_put_text,
@@ -46,6 +46,7 @@ LIBRARIES = b"functions"                # the key
 LIBRARIES_MOST = 10_000
 FUNCTIONS_MOST = 10_000                 # of a library
 LOAD_MS = 500                           # that a library may take to load
+TOGETHER_MS = 2000                      # that many may take together
 FLAG_NAMES = ("no-writes", "allow-oom", "allow-stale", "no-cluster", "allow-cross-slot-keys")
 NAME = re.compile(rb"[A-Za-z0-9_]+")
 OPCODE = 245                            # before a library's text, in Redis's snapshots and dumps
@@ -184,6 +185,7 @@ cdef class Library:
         for _, _, _, ref in self.functions:
             drop_script(self.f.vm, ref)
         self.functions = []
+        collect_dropped(self.f.vm)
 
     def names(self) -> set:
         return {name.lower() for name, _, _, _ in self.functions}
@@ -264,8 +266,9 @@ cdef class LibraryCache:
                 "functions": sum(len(x.functions) for x in self.loaded.values()),
                 "vm_bytes": self.f.vm.used}
 
-    def compile(self, text: bytes) -> Library:
-        """A library that is not called yet. CommandError, and nothing is left of it."""
+    def compile(self, text: bytes, int64_t until=INT64_MAX) -> Library:
+        """A library that is not called yet. CommandError, and nothing is left of it. until: as
+        steady_ms() has it."""
         cdef Library library = Library.__new__(Library)
         cdef const char *p = text
         cdef size_t n = len(text), at
@@ -277,7 +280,7 @@ cdef class LibraryCache:
         library.names_taken = set()
         at = begin
         self.f.loading = <void*>library
-        self.f.vm.due = steady_ms() + LOAD_MS
+        self.f.vm.due = min(steady_ms() + <int64_t>LOAD_MS, until)
         self.f.vm.single_line = 0
         with nogil:
             good = load_library(self.f.vm, p + at, n - at)
@@ -311,17 +314,24 @@ cdef class LibraryCache:
         self.f.version = version
 
     def refresh(self, replica):
-        """Compile what the system's database holds and is not compiled yet."""
+        """Compile what the system's database holds and is not compiled yet. Libraries of peers that
+        loop until their time is up must not stop this replica for as long as all of them take:
+        beyond TOGETHER_MS it is a CommandError, and the next call goes on."""
         if self.f.version == replica.system_changes:
             return
         texts = replica.system_hash(LIBRARIES)
         found, broken = {}, {}
+        end = steady_ms() + TOGETHER_MS
         for name, text in sorted(texts.items()):
             library = self.loaded.get(name)
             if library is not None and library.text == text:
                 found[name] = library
             elif self.broken.get(name) == text:
                 broken[name] = text
+            elif steady_ms() >= end:
+                self.broken = {**self.broken, **broken}
+                self.put({**self.loaded, **found}, UINT64_MAX)
+                raise CommandError(errors.LIBRARIES_LATER)
             else:
                 try:
                     library = self.compile(text)
@@ -629,9 +639,10 @@ def function_restore(session, argv):
     libraries = {} if policy == b"FLUSH" else dict(cache.loaded)
     changes = dict.fromkeys(there) if policy == b"FLUSH" else {}
     fresh = []
+    until = steady_ms() + TOGETHER_MS
     try:
         for text in texts:
-            library = cache.compile(text)
+            library = cache.compile(text, until)
             fresh.append(library)
             if (policy == b"APPEND" and library.name in there
                     or any(library.name == other.name for other in fresh[:-1])):

@@ -3,8 +3,8 @@ engine.
 
 A script runs without the GIL, on the loop's thread. Its text is compiled once and kept under its
 SHA-1. What SCRIPT LOAD has loaded stays until SCRIPT FLUSH; of those that came with EVAL the
-KEPT most recently used stay. The VM is made at the first script, so a server without scripts pays
-for none.
+KEPT most recently used stay, fewer where the texts together exceed script_memory. The VM is made at
+the first script, so a server without scripts pays for none.
 
     EVAL "return redis.call('SET', KEYS[1], ARGV[1])" 1 k v
       sha1 -> compiled function -> run_script (_lua) -> host_call -> script_call (engine) -> SET
@@ -34,8 +34,8 @@ from crdtredis.errors cimport (CLOCK_AHEAD, KEYS_NEGATIVE, KEYS_TOO_MANY, NOT_FR
                                NOT_INTEGER, NO_SCRIPT, NO_SCRIPT_RUNS, SCRIPT_COMPILE,
                                SCRIPT_DEBUG, SCRIPT_FLUSH, SCRIPT_NO_DEBUG, SCRIPT_OUT_OF_MEMORY,
                                SCRIPT_TOO_LONG, SCRIPT_UNAVAILABLE, SCRIPT_UNKILLABLE,
-                               SCRIPT_WRITES, SHEBANG_ENGINE, SHEBANG_FLAG, SHEBANG_INVALID,
-                               SHEBANG_OPTION, SYNTAX)
+                               SCRIPT_WRITES, SCRIPTS_FULL, SHEBANG_ENGINE, SHEBANG_FLAG,
+                               SHEBANG_INVALID, SHEBANG_OPTION, SYNTAX)
 from crdtredis.numbers cimport parse_int64
 
 from crdtredis.commands.table import CountedKeys, command
@@ -262,9 +262,13 @@ cdef Text *compile(Scripts *s, Span body, const char *sha) noexcept nogil:
     s.n += 1
     s.bytes += t.n + sizeof(Text)
     link_newest(s, t)
-    if s.evaluated > KEPT:
+    while s.evaluated > KEPT or (s.bytes > s.vm.most and s.evaluated > 1):
         s.evicted += 1
         drop(s, s.oldest)
+    if s.bytes > s.vm.most:
+        drop(s, t)
+        refuse_part(s, SCRIPTS_FULL, "", 0)
+        return NULL
     return t
 
 

@@ -29,6 +29,7 @@ from crdtredis.glob cimport glob_match
 cdef enum:
     HEARD_CHAINS = 64
     KIND_PATTERN = 1        # TOPIC_PATTERN
+    MATCH_MOST = 1 << 28    # bytes of a pattern times bytes of a channel
 
 
 cdef uint64_t topic_id(int kind, Span name) noexcept nogil:
@@ -44,8 +45,9 @@ cdef int is_own_event(Span name) noexcept nogil:
 
 
 cdef int matches_one(Span pattern, Span name) noexcept nogil:
-    """As in Redis, "*" is not special here: it does not match the empty name."""
-    return glob_match(pattern.p, pattern.n, name.p, name.n, 0)
+    """As in Redis, "*" is not special here: it does not match the empty name. What would take more
+    than MATCH_MOST steps at worst does not match: the loop would stand still."""
+    return pattern.n * name.n <= <size_t>MATCH_MOST and glob_match(pattern.p, pattern.n, name.p, name.n, 0)
 
 
 # ---- what is listened to here --------------------------------------------------------------------

@@ -43,6 +43,7 @@ cdef struct lua_Debug:
 
 ctypedef int (*lua_CFunction)(lua_State *L) noexcept nogil
 ctypedef void *(*lua_Alloc)(void *ud, void *p, size_t osize, size_t nsize) noexcept nogil
+ctypedef const char *(*lua_Reader)(lua_State *L, void *ud, size_t *n) noexcept nogil
 ctypedef void (*lua_Hook)(lua_State *L, lua_Debug *ar) noexcept nogil
 
 # Every function may jump out of the C function that calls it, but for those that this interface of
@@ -63,6 +64,8 @@ cdef struct LuaApi:
     int (*error)(lua_State *L) noexcept nogil
     int (*loadbufferx)(lua_State *L, const char *p, size_t n, const char *name,
                        const char *mode) noexcept nogil
+    int (*load)(lua_State *L, lua_Reader next, void *ud, const char *name,
+                const char *mode) noexcept nogil
     int (*gettop)(lua_State *L) noexcept nogil
     void (*settop)(lua_State *L, int idx) noexcept nogil
     void (*pushvalue)(lua_State *L, int idx) noexcept nogil

@@ -34,8 +34,8 @@ cdef bint lua_is_open = False
 # In the order of LuaApi's fields.
 NAMES = """
     lua_newstate lua_close lua_atpanic lua_getallocf luaJIT_setmode lua_sethook lua_getstack
-    lua_getinfo lua_gc lua_cpcall lua_pcall lua_call lua_error luaL_loadbufferx lua_gettop
-    lua_settop lua_pushvalue lua_remove lua_insert lua_replace lua_checkstack lua_type
+    lua_getinfo lua_gc lua_cpcall lua_pcall lua_call lua_error luaL_loadbufferx lua_loadx
+    lua_gettop lua_settop lua_pushvalue lua_remove lua_insert lua_replace lua_checkstack lua_type
     lua_typename lua_isnumber lua_tonumber lua_toboolean lua_tolstring lua_touserdata
     lua_topointer lua_objlen lua_pushnil lua_pushnumber lua_pushboolean lua_pushlstring
     lua_pushstring lua_pushcclosure lua_pushlightuserdata lua_newuserdata lua_createtable

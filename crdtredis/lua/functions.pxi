@@ -118,24 +118,26 @@ cdef void push_registering(lua_State *L) noexcept nogil:
     set_function(L, "register_function", redis_register_function)
 
 
-cdef void load_mode(lua_State *L, int on) noexcept nogil:
+cdef void begin_load_mode(lua_State *L) noexcept nogil:
     lua.rawgeti(L, LUA_REGISTRYINDEX, vm_of(L).ref_load_mode)
-    lua.pushboolean(L, on)
+    lua.pushboolean(L, 1)
     lua.call(L, 1, 0)
 
 
 cdef int end_load_mode(lua_State *L) noexcept nogil:
-    load_mode(L, 0)
-    return 0
+    """Takes no memory: there may be none left. 0: done."""
+    lua.rawgeti(L, LUA_REGISTRYINDEX, vm_of(L).ref_load_mode)
+    lua.pushboolean(L, 0)
+    return lua.pcall(L, 1, 0, 0)
 
 
 cdef int load_library_protected(lua_State *L) noexcept nogil:
     cdef Loading *job = <Loading*>lua.touserdata(L, 1)
     cdef Vm *vm = vm_of(L)
-    if lua.loadbufferx(L, job.p, job.n, job.name, "t") != 0:
+    if lua.load(L, next_piece, job, job.name, "t") != 0:
         job.ref = 0                             # it does not compile
         return lua.error(L)
-    load_mode(L, 1)
+    begin_load_mode(L)
     lua.pushvalue(L, LUA_GLOBALSINDEX)
     lua.setfenv(L, -2)
     lua.rawgeti(L, LUA_REGISTRYINDEX, vm.ref_handler)
@@ -153,13 +155,15 @@ cdef int load_library(Vm *vm, const char *p, size_t n) noexcept nogil:
     job.p = p
     job.n = n
     job.name = vm.chunk
+    job.due = vm.due
+    job.late = 0
     job.ref = -1
     vm.registering = 1
     begin_run(vm)
     if lua.cpcall(vm.L, load_library_protected, &job) != 0:
         take_error(vm)
         vm.error[min(vm.error_n, <size_t>400)] = 0
-        if vm.ending != ENDS_NOT:
+        if vm.ending != ENDS_NOT or job.late:
             snprintf(text, sizeof(text), "%s", LOAD_TIMEOUT)
         elif job.ref == 0:
             snprintf(text, sizeof(text), "ERR Error compiling function: %.400s", vm.error)
@@ -173,7 +177,7 @@ cdef int load_library(Vm *vm, const char *p, size_t n) noexcept nogil:
     if vm.hurried:                              # a load that was ended: the next program runs on
         vm.hurried = 0
         lua.sethook(vm.L, hook, LUA_MASKCOUNT, HOOK_COUNT)
-    if lua.cpcall(vm.L, end_load_mode, NULL) != 0:
+    if end_load_mode(vm.L) != 0:
         take_error(vm)
         vm.error_n = <size_t>snprintf(vm.error, sizeof(vm.error), "ERR not enough memory")
         job.ref = -2

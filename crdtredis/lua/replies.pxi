@@ -187,6 +187,8 @@ cdef int reply_of_value(Vm *vm, lua_State *L, int idx, Reply *out, int depth) no
     walk_on(L, vm)
     if idx < 0:
         idx = lua.gettop(L) + 1 + idx
+    if out.over or out.buf.n > vm.most:
+        raise_text(L, "the reply is too large")     # one value can stand in many places
     if type == LUA_TSTRING:
         p = lua.tolstring(L, idx, &n)
         reply_bulk(out, p, n)
@@ -216,8 +218,6 @@ cdef int reply_of_table(Vm *vm, lua_State *L, int idx, Reply *out, int depth) no
     if depth > REPLY_DEPTH or not lua.checkstack(L, 8):
         reply_error(out, "ERR reached lua stack limit")
         return 0
-    if out.over or out.buf.n > vm.most:
-        raise_text(L, "the reply is too large")     # one table can stand in many places
     if raw_field(L, idx, "err", LUA_TSTRING):
         p = lua.tolstring(L, -1, &n)
         reply_error_span(out, p, n)

@@ -20,9 +20,10 @@ cdef const char *READ_ONLY = "Attempt to modify a readonly table"
 # Runs with a table of the functions below as its argument; answers the front of the globals.
 cdef const char *PRELUDE = b"""
 local native = ...
-local error, type, next, pairs, rawget, pcall, load = error, type, next, pairs, rawget, pcall, load
+local error, type, next, pairs, rawget, pcall = error, type, next, pairs, rawget, pcall
 local getmetatable, setmetatable, tostring, sort = getmetatable, setmetatable, tostring, table.sort
 local collectgarbage, select = collectgarbage, select
+local concat, byte = table.concat, string.byte
 local READ_ONLY = "Attempt to modify a readonly table"
 local behind = {}       -- front -> real table
 local gates = {}        -- front -> its metatable
@@ -77,7 +78,23 @@ globals.getmetatable = function(...)
     if behind[t] then return shown[t] end
     return getmetatable(...)
 end
-globals.load = function(f, name) native.hurry() return load(f, name, "t") end
+globals.load = function(f, name)
+    native.hurry()
+    if type(f) == "function" then       -- not while it compiles: see load_text
+        local parts = {}
+        repeat
+            local ok, piece = pcall(f)
+            if not ok then return nil, piece end
+            if type(piece) == "number" then piece = tostring(piece) end
+            if piece ~= nil and type(piece) ~= "string" then
+                return nil, "reader function must return a string"
+            end
+            parts[#parts + 1] = piece
+        until piece == nil or piece == "" or byte(parts[1]) == 27      -- bytecode is refused
+        f, name = concat(parts), name == nil and "=(load)" or name
+    end
+    return native.load(f, name)
+end
 globals.loadstring = globals.load
 globals.gcinfo = function() return collectgarbage("count") end
 globals.collectgarbage = function(what)
@@ -201,6 +218,21 @@ cdef int lua_hurry(lua_State *L) noexcept nogil:
     return 0
 
 
+cdef int load_text(lua_State *L) noexcept nogil:
+    """load(text, name). An error that the hook raises while Lua compiles would leave the hook off
+    for ever, so nothing of Lua runs meanwhile."""
+    cdef Loading job
+    cdef const char *name
+    job.p = lua.checklstring(L, 1, &job.n)
+    name = job.p if lua.type(L, 2) <= LUA_TNIL else lua.checklstring(L, 2, NULL)
+    job.due = INT64_MAX
+    if lua.load(L, next_piece, &job, name, "t") == 0:
+        return 1
+    lua.pushnil(L)
+    lua.insert(L, -2)
+    return 2
+
+
 cdef int lua_metatable(lua_State *L) noexcept nogil:
     """The real metatable, for the prelude alone."""
     if not lua.getmetatable(L, 1):
@@ -311,6 +343,7 @@ cdef int build_sandbox(lua_State *L) noexcept nogil:
     set_function(L, "protect", lua_protect)
     set_function(L, "guard", lua_guard)
     set_function(L, "hurry", lua_hurry)
+    set_function(L, "load", load_text)
     set_function(L, "metatable", lua_metatable)
     set_function(L, "rawset", lua_rawset)
     set_function(L, "setmetatable", lua_setmetatable)

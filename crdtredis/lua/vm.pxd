@@ -5,6 +5,8 @@ cdef enum:
     STACK_MOST = 1 << 20    # bytes of C stack that a script may have below run_script
     LIBRARIES = 16
     SOURCE_MOST = 4 << 20   # bytes of a script
+    SOURCE_PIECE = 4 << 10  # bytes that are compiled between two looks at the clock
+    COMPILE_MS = 500        # that a script may take to compile
     REPLY_DEPTH = 4000      # nested aggregates of a reply
     WALK_STEPS = 1 << 12
 
@@ -63,6 +65,8 @@ cdef void vm_free(Vm *vm) noexcept nogil
 # Compiles: a reference to the function, or -1 and vm.error.
 cdef int load_script(Vm *vm, const char *p, size_t n, const char *name) noexcept nogil
 cdef void drop_script(Vm *vm, int ref) noexcept nogil
+# After some were dropped that held most of the memory: it is there again.
+cdef void collect_dropped(Vm *vm) noexcept nogil
 # Runs the function. The result, or its error, is appended to `out`. sha: 40 digits, for errors.
 # 1: it ended well.
 cdef int run_script(Vm *vm, int ref, const char *sha, Span *keys, int nkeys, Span *args, int nargs,

@@ -8,7 +8,8 @@
 # host, which serves other clients and may say that the script is to end. From then on the hook
 # raises an error at each instruction, so a script that catches errors ends as well. Functions that
 # take long without an instruction make the hook run at the next one (`hurry`), or look
-# themselves (`check_ending`).
+# themselves (`check_ending`). Lua's compiler walks some lists again for each part of an expression,
+# so it gets a text in pieces, and the clock is looked at between.
 #
 # C stack. LuaJIT limits its own stack, but a coroutine that resumes a coroutine, and a C function
 # that calls back, nest on the C stack without limit. The hook measures how deep it stands.
@@ -178,12 +179,29 @@ cdef struct Loading:
     const char *p
     size_t n
     const char *name
+    int64_t due             # `steady_now` at which it has taken too long
+    int late                # it has
     int ref
+
+
+cdef const char *next_piece(lua_State *L, void *ud, size_t *n) noexcept nogil:
+    cdef Loading *job = <Loading*>ud
+    cdef const char *p = job.p
+    if job.due == INT64_MAX:                # for a script that runs
+        check_ending(L, vm_of(L))
+    elif steady_now() >= job.due:
+        job.late = 1
+        lua.pushstring(L, "it takes too long to compile")
+        lua.error(L)
+    n[0] = min(job.n, <size_t>SOURCE_PIECE)
+    job.p += n[0]
+    job.n -= n[0]
+    return p if n[0] else NULL
 
 
 cdef int load_protected(lua_State *L) noexcept nogil:
     cdef Loading *job = <Loading*>lua.touserdata(L, 1)
-    if lua.loadbufferx(L, job.p, job.n, job.name, "t") != 0:
+    if lua.load(L, next_piece, job, job.name, "t") != 0:
         return lua.error(L)
     job.ref = lua.ref(L, LUA_REGISTRYINDEX)
     return 0
@@ -194,6 +212,7 @@ cdef int load_script(Vm *vm, const char *p, size_t n, const char *name) noexcept
     job.p = p
     job.n = n
     job.name = name
+    job.due = steady_now() + COMPILE_MS
     job.ref = -1
     if lua.cpcall(vm.L, load_protected, &job) != 0:
         take_error(vm)
@@ -203,6 +222,12 @@ cdef int load_script(Vm *vm, const char *p, size_t n, const char *name) noexcept
 
 cdef void drop_script(Vm *vm, int ref) noexcept nogil:
     lua.unref(vm.L, LUA_REGISTRYINDEX, ref)
+
+
+cdef void collect_dropped(Vm *vm) noexcept nogil:
+    if vm.used > vm.most // 2:
+        lua.gc(vm.L, LUA_GCCOLLECT, 0)
+        vm.idle = vm.used
 
 
 # ---- running -------------------------------------------------------------------------------------
@@ -250,7 +275,7 @@ cdef int run_protected(lua_State *L) noexcept nogil:
         lua.pushvalue(L, LUA_GLOBALSINDEX)
         lua.setfenv(L, -2)          # whatever the script did to its own environment last time
         status = lua.pcall(L, 0, 1, 1)
-    if status == 0:
+    if status == 0 and vm.ending == ENDS_NOT:   # it may have ended in a call that caught the error
         run.good = reply_of_value(vm, L, -1, run.out, 0)
     else:
         reply_of_error(vm, L, run.out, run.sha)

@@ -2,6 +2,7 @@
 data."""
 import pytest
 
+from tests.commands import payloads
 from tests.commands.run import NOW, Client, exchange
 
 ADD = "redis.register_function('%s', function(keys, args) return %s end)"
@@ -239,3 +240,38 @@ def test_errors_name_the_function(c):
     assert c.error("FCALL", "fails", 0) == (
         "ERR user_function:3: no script: fails, on @user_function:3.")
     assert "script: calls" in c.error("FCALL", "calls", 0)
+
+
+@pytest.mark.parametrize("filler", ["{}", "function() return t end", "('x'):rep(1000 + i)"])
+def test_a_library_that_fills_the_memory_leaves_the_others_as_they_were(filler):
+    c = Client()
+    c.executor.script_memory = 2 << 20
+    c("FUNCTION", "LOAD", library("good", "f", returns="tostring(pcall ~= nil)"))
+    # what it has registered holds the memory until the load has failed
+    text = ("#!lua name=evil\nlocal t, i = {}, 0\nredis.register_function('a', function() return t "
+            f"end)\nwhile true do i = i + 1 t = {{t, {filler}}} end")
+    assert c.error("FUNCTION", "LOAD", text) == "ERR Error registering functions: not enough memory"
+    assert c("FCALL", "f", 0) == b"true"
+    assert c.executor.functions.stats()["vm_bytes"] < 1 << 20
+
+
+def test_libraries_of_a_peer_that_take_long_stop_this_replica_for_a_while_only():
+    a, b = Client("a"), Client("b")
+    a("FUNCTION", "LOAD", library("zz", "f"))
+    loops = {b"l%d" % i: b"#!lua name=l%d\nwhile true do end" % i for i in range(9)}
+    a.replica.system_set(b"functions", loops)
+    exchange(a, b)
+    told = 0
+    while b.raw("FCALL", "f", 0) == b"-BUSY libraries are being compiled; try again\r\n":
+        told += 1
+        assert told < 9
+    assert told and b("FCALL", "f", 0) == 1 and names(b) == {b"zz": [b"f"]}
+
+
+def test_a_dump_of_libraries_that_take_long_is_refused_whole(c):
+    c("FUNCTION", "LOAD", library("good", "f"))
+    texts = [b"#!lua name=l%d\nredis.register_function('f%d', redis.log)\n" % (i, i)
+             + b"for i = 1, 1e7 do end" for i in range(100)]
+    dump = payloads.seal(b"".join(b"\xf5" + payloads.text(t) for t in texts))
+    assert c.error("FUNCTION", "RESTORE", dump) == "ERR FUNCTION LOAD timeout"
+    assert names(c) == {b"good": [b"f"]}

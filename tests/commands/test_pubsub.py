@@ -202,6 +202,15 @@ def test_names_and_numbers_are_bounded(c):
     assert set(c.executor.pubsub_stats().values()) == {0}
 
 
+def test_what_takes_too_long_to_compare_does_not_match(c):
+    s = c.other(3)
+    s("PSUBSCRIBE", "*" + "a" * 32768 + "b", "*", "a*")
+    assert c("PUBLISH", "a" * 8000, "m") == 2
+    # at 2 ns each these steps would take half an hour
+    assert c("PUBLISH", "a" * (64 << 20), "m") == 2
+    assert c("PUBLISH", "a" * 8000 + "b", "m") == 2
+
+
 def test_subscriptions_of_all_take_bounded_memory(c):
     c.executor.limit_subscriptions(1 << 20, 1 << 20)
     clients = [c.other(3) for _ in range(17)]

@@ -55,6 +55,25 @@ def test_scripts_of_eval_make_room_for_newer_ones_and_loaded_ones_stay(c):
     assert stats["scripts"] == 501 and stats["evicted"] == 101
 
 
+def test_the_texts_of_scripts_take_a_bounded_memory(c):
+    c.executor.script_memory = 4 << 20
+    rest = "--" + "x" * (1 << 20)
+    loaded = c("SCRIPT", "LOAD", "return 1" + rest)
+    for i in range(10):
+        assert c("EVAL", f"return {i}" + rest, 0) == i
+    stats = c.executor.scripts.stats()
+    assert stats["text_bytes"] <= 4 << 20 and stats["evicted"] == 8
+    assert c("EVALSHA", loaded, 0) == 1
+    c("SCRIPT", "LOAD", "return 2" + rest)
+    c("SCRIPT", "LOAD", "return 3" + rest)
+    full = "ERR the texts of scripts take too much memory; SCRIPT FLUSH removes them"
+    assert c.error("SCRIPT", "LOAD", "return 4" + rest) == full
+    assert c.error("EVAL", "return 5" + rest, 0) == full
+    assert c("EVAL", "return 5", 0) == 5 and c("EVALSHA", loaded, 0) == 1
+    c("SCRIPT", "FLUSH")
+    assert c("EVAL", "return 5" + rest, 0) == 5
+
+
 def test_texts_that_are_refused(c):
     assert c.error("EVAL", "syntax error(", 0) == (
         "ERR Error compiling script (new function): user_script:1: '=' expected near 'error'")

@@ -30,6 +30,8 @@ for x in string.gmatch(string.rep('a', 30000), '.-.-.-.-.-b') do end
 while 1 do for x in string.gmatch('abc', '') do end end
 table.insert({}, -1e9, 1)
 while 1 do loadstring(string.rep('a = 1 ', 1e4)) end
+while 1 do load(function() while 1 do end end) end
+while 1 do load(function() return 'x = 1 ' end) end
 while 1 do collectgarbage() end
 while 1 do redis.sha1hex(string.rep('x', 1e6)) end
 while 1 do redis.log(3, string.rep('x', 1e5)) end
@@ -141,3 +143,45 @@ def test_notes_of_a_script():
     vm = Scripts()
     vm.run(vm.load(b"redis.log(redis.LOG_WARNING, 'a', 1, {}, 'b')"))
     assert vm.notes == [(3, b"a 1 b")]
+
+
+# 9 MB of work for the compiler, which no hook interrupts: it walks lists again for each part.
+SLOW = {
+    "goto": "local function f() %s ::x:: end " % ("do goto x end " * 30000) * 9,
+    "or": ("x = (" + "or ".join(["a "] * 8000) + ") ") * 95,
+}
+
+
+@pytest.mark.parametrize("text", SLOW.values(), ids=SLOW)
+def test_a_script_that_takes_long_to_compile_is_refused(text):
+    vm = Scripts()
+    with pytest.raises(ValueError, match="it takes too long to compile"):
+        vm.load(text.encode())
+    check_alive(vm)
+
+
+@pytest.mark.parametrize("text", SLOW.values(), ids=SLOW)
+def test_a_script_that_compiles_for_long_can_be_ended(text):
+    vm = Scripts(tick=lambda: True, patience=30)
+    reply = vm.run(vm.load(b"return loadstring(ARGV[1])"), args=[text.encode()])
+    assert reply.startswith(b"-ERR Script killed by user with SCRIPT KILL. script: ")
+    check_alive(vm)
+
+
+def test_texts_of_any_length_compile_in_pieces():
+    vm = Scripts()
+    for n in (*range(4090, 4104), 8192, 12288, 100_000):
+        text = b"return %d --" % n + b"x" * n
+        for cut in (text, text[:n]):
+            assert vm.run(vm.load(cut)) == b":%d\r\n" % n
+            assert vm.run(vm.load(b"return loadstring(ARGV[1])()"), args=[cut]) == b":%d\r\n" % n
+    assert b"[string \"x (\"]:1: " in vm.run(vm.load(b"return select(2, loadstring('x ('))"))
+    assert b"name:1: " in vm.run(vm.load(b"return select(2, load('x (', '@name'))"))
+
+
+def test_a_string_that_stands_in_many_places_of_a_reply():
+    vm = Scripts(most=16 << 20)
+    text = b"local s, t = string.rep('x', 1e6), {} for i = 1, %d do t[i] = s end return t"
+    assert len(vm.run(vm.load(text % 15))) > 15_000_000
+    assert vm.run(vm.load(text % 100)).startswith(b"-ERR the reply is too large")
+    check_alive(vm)
