@@ -23,7 +23,8 @@ from crdtredis._engine cimport (CLIENT_COUNTED, SCRIPT_FUNCTION, Call, Dispatch,
                                 script_tick)
 from crdtredis._lua cimport (ENDS_KILLED, ENDS_NOT, FUNCTION_ALLOW_OOM, FUNCTION_NO_WRITES,
                              SOURCE_MOST, Host, Registration, Vm, collect_dropped, drop_script,
-                             load_library, load_script, run_function, run_script, steady_ms, vm_free, vm_new)
+                             load_library, load_script, run_function, run_script, steady_ms,
+                             vm_free, vm_new)
 from crdtredis._resp cimport Reply, reply_error
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.rdb cimport (RDB_GOOD, RDB_STRING, RDB_TRAILER, RdbCursor, rdb_put_text,

@@ -47,7 +47,8 @@ cdef int is_own_event(Span name) noexcept nogil:
 cdef int matches_one(Span pattern, Span name) noexcept nogil:
     """As in Redis, "*" is not special here: it does not match the empty name. What would take more
     than MATCH_MOST steps at worst does not match: the loop would stand still."""
-    return pattern.n * name.n <= <size_t>MATCH_MOST and glob_match(pattern.p, pattern.n, name.p, name.n, 0)
+    return (pattern.n * name.n <= <size_t>MATCH_MOST
+            and glob_match(pattern.p, pattern.n, name.p, name.n, 0))
 
 
 # ---- what is listened to here --------------------------------------------------------------------

@@ -204,7 +204,7 @@ def test_names_and_numbers_are_bounded(c):
 
 def test_what_takes_too_long_to_compare_does_not_match(c):
     s = c.other(3)
-    s("PSUBSCRIBE", "*" + "a" * 32768 + "b", "*", "a*")
+    s.raw("PSUBSCRIBE", "*" + "a" * 32768 + "b", "*", "a*")
     assert c("PUBLISH", "a" * 8000, "m") == 2
     # at 2 ns each these steps would take half an hour
     assert c("PUBLISH", "a" * (64 << 20), "m") == 2
