@@ -53,6 +53,7 @@ class OwnIdentity:
         """call: runs a function in the engine thread."""
         self._local, self._call, self._tail, self._runtime = local, call, tail, runtime
         self.twin = ("", 0.0)
+        self.url: Callable[[], str] = lambda: ""                # where others can call us
         self._renewing = asyncio.Lock()
         self._renewals = plan.Renewals()
 
@@ -99,7 +100,8 @@ class OwnIdentity:
         hello = proto.Hello(
             version=PROTOCOL, cluster=self._runtime.settings.cluster, replica=own.replica,
             epoch=own.epoch, process=self.process, now=int(time.time() * 1000),
-            clock=entries(self._tail.head), session=session, speaks=SPEAKS)
+            clock=entries(self._tail.head), session=session, speaks=SPEAKS,
+            url=self.url())
         return hello, self._tail.declarations_beyond(())
 
     def check_hello(self, hello: proto.Hello) -> None:

@@ -184,6 +184,7 @@ class Service:
         self.tail = LogTail(local, self.engine, segments, self.runtime)
         self.identity = OwnIdentity(local, self.engine.call, self.tail, self.runtime)
         self.registry = Registry(self.identity, self.tail, self.runtime, self.engine.soon)
+        self.identity.url = self._own_url
         self.giver = Giver(self.tail, self.runtime, self.engine.call, exchange)
         self.receiver = Receiver(self.identity, self.tail, self.registry, self.runtime, self.giver,
                                  self.engine.call, exchange)
@@ -400,16 +401,28 @@ class Service:
         that it has towards those it has called itself."""
         if self.runtime.settings.advertise:
             return [self.runtime.settings.advertise]
-        scheme = "https" if self._client_tls else "http"
         urls = []
-        for host in sorted({p.here for p in up} - {""}, key=lambda h: (is_loopback(h), h)):
+        for host in sorted({p.here for p in up if p.here}, key=lambda h: (is_loopback(h), h)):
             host = host.removeprefix("::ffff:")
             port = next((port for at, port in self._listening
                          if at in (host, "::") or at == "0.0.0.0" and ":" not in host), 0)
             if port:
-                urls.append(f"{scheme}://[{host}]:{port}" if ":" in host
-                            else f"{scheme}://{host}:{port}")
+                urls.append(self._url(host, port))
         return urls
+
+    def _url(self, host: str, port: int) -> str:
+        scheme = "https" if self._client_tls else "http"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+    def _own_url(self) -> str:
+        """For those who may not know our record: what it says, or may come to say; "" while this
+        replica listens everywhere and has called nobody."""
+        members = self.registry.members
+        mine = members.table.get(members.own)
+        urls = [mine.url] if mine is not None and mine.url else self._own_urls(self.registry.peers)
+        urls += [self._url(host, port) for host, port in self._listening
+                 if host not in ("0.0.0.0", "::")]
+        return urls[0] if urls else ""
 
     async def _keep_calling(self) -> None:
         while True:
@@ -418,11 +431,19 @@ class Service:
             if self.registry.peers:
                 self.registry.met()
 
+    def _to_call(self) -> dict[str, str]:
+        """Members, and those that call and whose record has not come: it may stand among operations
+        that the log of nobody holds any more, which a full sync brings, and that one asks for."""
+        members = self.registry.members
+        strangers = {s.replica: s.url for s in self.sessions.by_replica.values()
+                     if s.url and s.replica not in members.table}
+        return strangers | members.to_call()
+
     def _call_members(self) -> None:
         """Peers are those that the configuration and operators name, and the members that none of
         these reaches."""
         members = self.registry.members
-        wanted = members.to_call() if self.runtime.settings.discovery else {}
+        wanted = self._to_call() if self.runtime.settings.discovery else {}
         with self._changing:
             for p in self.registry.peers:
                 if (members.is_removed(p.replica) and not members.takes_back(p.asked_for, p.replica)

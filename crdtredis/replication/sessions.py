@@ -21,6 +21,7 @@ from typing import Any
 
 from crdtredis import clocks
 from crdtredis.clocks import Clock
+from crdtredis.kinds import is_peer
 from crdtredis.replication.flow import Traffic
 from crdtredis.replication.giving import Giver
 from crdtredis.replication.local import OwnIdentity
@@ -45,6 +46,7 @@ class InboundSession:
     cursor: Cursor | None = None        # of its pulls
     logged: Clock = field(default_factory=dict)     # what it has said that its log holds
     speaks: int = 0                     # the newest version of the protocol that it knows
+    url: str = ""                       # where it says that it can be called
 
 
 class InboundSessions:
@@ -89,6 +91,7 @@ class InboundSessions:
             time.monotonic(), before.traffic if before else Traffic(self.runtime.settings.inbound))
         session.logged = clocks.only(to_clock(hello.clock), self._tail.head)
         session.speaks = max(hello.version, hello.speaks)
+        session.url = hello.url if "://" in hello.url and is_peer(hello.url) else ""
         self.by_replica[hello.replica] = session
         self._bound_sessions(session)
         self._registry.is_there(hello.replica, hello.process)

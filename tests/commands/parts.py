@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 from crdtredis.config import Config
 from crdtredis.info import SomeParts
+from crdtredis.replication.service import FullSyncStatus
 from tests.commands.run import NOW, Client
 
 
@@ -75,6 +76,9 @@ class Sync:
         if url in self.urls:
             raise ValueError(f"there is a peer {url} already")
         self.urls[url] = ""
+
+    def full_syncs(self):
+        return FullSyncStatus("", "", 0, 1, 0, 100, 100, 0.5, 0.1, "", 0, 2, 200)
 
     def member(self, name):
         raise KeyError(name)

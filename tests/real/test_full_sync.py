@@ -390,3 +390,19 @@ def test_writes_that_go_on_are_no_difference(pair):
     assert found.get(b"differ") == 0 or b"were not equal within 5 s" in found[b"error"]
     converged(a, b)
     assert b("CRDT.VERIFY")[0][5] == 0
+
+
+def test_a_caller_whose_record_no_log_holds_is_called(processes):
+    """b knows a's address, a knows b by nothing but its record, which has not come."""
+    a = Server("a", **QUICK).start()
+    b = Server("b", [a.address], **QUICK).start()
+    fill(a, 0, 500)
+    converged(a, b)
+    a.kill()
+    for path in a.data_dir.iterdir():   # a lost all it had, and what it is told of no log has
+        path.unlink()
+    fill(b, 500, 1500)
+    forget(b)
+    a.start()
+    converged(a, b)
+    assert info(a)["full_syncs_joined"] == "1" and a("EXISTS", "key:3", "key:1400") == 2
