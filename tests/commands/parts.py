@@ -68,6 +68,7 @@ class Sync:
         self.urls, self.paused, self.logged = {}, set(), 0
         self.waiting, self.syncing, self.expected, self.left = [], [], [], []
         self.messages = SimpleNamespace(dropped=3)
+        self.verifier = SimpleNamespace(differences=lambda: [])
 
     def peers(self):
         return [PeerInfo(u, r) for u, r in self.urls.items()]
