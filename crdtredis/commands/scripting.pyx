@@ -315,6 +315,7 @@ cdef void make_scripts(Call *c) noexcept with gil:
     cdef int ref
     try:
         cache = ScriptCache()
+        memset(&host, 0, sizeof(host))
         host.self = &cache.s
         host.call = host_call
         host.tick = host_tick

@@ -83,7 +83,7 @@ class Receiving:
     """One full sync from one peer."""
 
     def __init__(self, receiver: Receiver, peer: Peer) -> None:
-        self._r, self.peer = receiver, peer
+        self._r, self.peer, self._process = receiver, peer, peer.process
         self._tail, self._runtime = receiver._tail, receiver._runtime
         self._call, self._exchange = receiver._call, receiver._exchange
         self.phase = "beginning"
@@ -197,7 +197,7 @@ class Receiving:
                 s = self._runtime.settings
                 await asyncio.sleep(plan.backoff(broken, s.retry, s.retry_cap,
                                                  self._runtime.chance))
-                await self.peer.ready()
+                await self._find_way()
         await self._flush()
         if (self._over.records, self._over.batches) != (self._records, self._batches):
             raise Refusal(proto.MALFORMED, f"{self.peer.replica} gave {self._over.records} "
@@ -273,8 +273,15 @@ class Receiving:
             if e.code != proto.NO_SESSION:
                 raise
             await asyncio.sleep(self._runtime.settings.retry)
-            await self.peer.ready()
+            await self._find_way()
             await ask(self._runtime, self.peer, request, handle)
+
+    async def _find_way(self) -> None:
+        """The giver's process may be reached by another of its addresses by now: that of the newest
+        handshake counts."""
+        await self.peer.ready()
+        self.peer = max((p for p in self._r.peers if p.session and p.process == self._process),
+                        key=lambda p: p.handshake_at, default=self.peer)
 
     async def _say_over(self) -> None:
         """The giver keeps its log for this, until it is told or loses patience."""
@@ -354,6 +361,10 @@ class Receiver:
         self._joined: list[float] = []                          # when, of late (monotonic)
         self._not_before = 0.0
         self._asked: dict[str, tuple[Clock, int]] = {}          # by peer: see `_others_may`
+
+    @property
+    def peers(self) -> list[Peer]:
+        return self._registry.peers
 
     def want(self, peer: Peer) -> None:
         """This peer's log no longer holds what is lacking here; called once a round."""

@@ -56,7 +56,13 @@ def test_messages_come_behind_the_ops_before_them(served):
                 other.now = int(time.time() * 1000)
                 other.receive(seen)
                 assert max(other.clock().values()) >= int.from_bytes(data[8:16], "little")
-    assert s.executor.message_stats()["sent"] == 50
+    c.send("SET k last", "PUBLISH ch last").expect(OK + b":0\r\n")
+    found = []
+    while not any(k == PUBLISHED for k, _, _ in found):
+        found += drained(bridge)
+    data, = [d for k, _, d in found if k == PUBLISHED]
+    assert int.from_bytes(data[8:16], "little") == max(s.on_engine(s.replica.clock).values())
+    assert s.executor.message_stats()["sent"] == 51
 
 
 def test_what_is_listened_to_is_told(served):
@@ -139,6 +145,12 @@ def test_messages_of_one_replica_stay_in_order(served):
     sub.expect(push(b"ch", b"of another"))
     bridge.send_receive(4, first)
     sub.expect(push(b"ch", b"one") + push(b"ch", b"two"))
+    # the op and a message behind it come at once, before what waits has been looked at
+    both, _ = batch_of("SET k 1", "SET k 2")
+    s.on_engine(lambda: (bridge.send_receive(5, heard(peer.actor, 2, b"three"), HEARD),
+                         bridge.send_receive(6, both),
+                         bridge.send_receive(7, heard(peer.actor, 0, b"four"), HEARD)))
+    sub.expect(push(b"ch", b"three") + push(b"ch", b"four"))
 
 
 def test_what_waits_is_bounded(served):

@@ -262,6 +262,8 @@ def test_starts_that_make_no_operation_are_kept_nowhere(cluster):
     a, b = c
     a("SET", "k", 1)
     b("SET", "l", 1)
+    # each has said that it is there, which it does once
+    until(lambda: all(len(s("CRDT.MEMBERS")) == 2 for s in c))
     c.sync()
     for _ in range(5):
         a.restart()

@@ -216,6 +216,7 @@ def test_a_start_without_it_is_refused(joined, damage):
         joined.recovered()
 
 
+@pytest.mark.timeout(30)
 @pytest.mark.parametrize("damage", ["missing", "rotten"])
 def test_a_repair_goes_on_without_it_and_what_builds_on_it_waits(joined, damage, capsys):
     joined.log.close()
@@ -281,3 +282,9 @@ def test_one_is_superseded_once_checkpoints_lie_behind_the_segment_that_names_it
     for before, left in ((1, [1, 2]), (2, [2])):
         remove_superseded_stages(joined.folder, 2, 1, before)
         assert stage_numbers(joined.folder) == left
+    # the log rotated between the beginning of this one and its join
+    stage_path(joined.folder, 0).touch()
+    joined.log.begin_joined(0, (), {})
+    for before, left in ((1, [0, 2]), (2, [0, 2]), (3, [])):
+        remove_superseded_stages(joined.folder, 3, 1, before)
+        assert [n for n in stage_numbers(joined.folder) if n != 2 or before < 3] == left
