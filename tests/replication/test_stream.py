@@ -7,7 +7,7 @@ import time
 import aiohttp
 import pytest
 
-from crdtredis._core import ReceiveStatus
+from crdtredis._core import ReceiveStatus, Replica, probe_make
 from crdtredis.replication.stream import REPLY, REFUSAL, NO_HEAD, PENDING, PUSH, UPGRADE
 from crdtredis.replication.wire import BODY_MAX, PROTOCOL, decode, encode, proto
 from tests.replication import network
@@ -95,8 +95,14 @@ async def test_a_stream_that_stands_still_is_given_up():
 
 @run
 async def test_a_full_receiver_is_tried_again_with_fewer_at_a_time():
+    """What it refused it has not taken the declarations of either: a's ops name an actor c, which b
+    knows from nowhere else."""
     async with Network(2, interval=30.0) as (a, b):
         await all_up(a, b)
+        c = Replica("c", 1)
+        c.now = int(time.time() * 1000)
+        probe_make(c, [("set", 0, b"of-c", b"1")])
+        await a.tail.receive(c.take_ops())
         receive, refusals = b.engine.receive, 0
 
         def busy(token, batch):
