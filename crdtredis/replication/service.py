@@ -23,7 +23,7 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -512,7 +512,6 @@ class Service:
         engine thread, after `timeout` seconds at the latest (None: no limit). Call what is returned
         when nobody waits any more."""
         names = tuple(p.url for p in self.registry.peers)
-        tasks: list[asyncio.Task[None]] = []
 
         async def run() -> None:
             try:
@@ -525,15 +524,7 @@ class Service:
                 outcome = SyncOutcome((), (), names)
             self.call_soon(lambda: done(outcome))
 
-        def begin() -> None:
-            task = self._loop.create_task(run())
-            tasks.append(task)
-            # the loop itself keeps only weak references to tasks
-            self._waiting.add(task)
-            task.add_done_callback(self._waiting.discard)
-
-        self._soon(begin)
-        return lambda: self._soon(lambda: [t.cancel() for t in tasks])
+        return self._start(run)
 
     def when_repaired(self, name: str, done: Callable[[str, Receiving | None], None]
                       ) -> Callable[[], None]:
@@ -564,7 +555,6 @@ class Service:
         """Compare the state with that of these peers; done([(peer, verdict or why there is none)])
         in the engine thread. Raises KeyError. Call what is returned when nobody waits any more."""
         peers = [self.find(name) for name in names]
-        tasks: list[asyncio.Task[None]] = []
 
         async def run() -> None:
             found: list[tuple[str, Verdict | str]] = []
@@ -572,9 +562,16 @@ class Service:
                 found.append((p.replica or p.url, await self._verdict(p)))
             self.call_soon(lambda: done(found))
 
+        return self._start(run)
+
+    def _start(self, run: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+        """Have the loop run it as a task. What is returned cancels that; from any thread."""
+        tasks: list[asyncio.Task[None]] = []
+
         def begin() -> None:
             task = self._loop.create_task(run())
             tasks.append(task)
+            # the loop itself keeps only weak references to tasks
             self._waiting.add(task)
             task.add_done_callback(self._waiting.discard)
 
