@@ -118,7 +118,6 @@ class StateExchange:
         self.folder, self.log = folder, segments
         self._replica, self._checkpoints, self._loop = replica, checkpoints, loop
         self._fail = fail
-        self.joining = False            # from the moment when a stage is to be joined, to the end
 
     def clock(self) -> Clock:
         return self._replica.clock_ids()
@@ -151,24 +150,19 @@ class StateExchange:
     # ---- joining ---------------------------------------------------------------------------------
 
     def hold(self) -> bool:
-        """From now on no checkpoint is begun, and no full sync given. True once none is under way,
-        so that join() may be called."""
-        self.joining = True
+        """From now on no checkpoint is begun. True once none is under way, so that join() may be
+        called."""
         self._checkpoints.hold()
         return not self._checkpoints.in_progress
 
     def let_go_soon(self) -> None:
-        """From any thread."""
-        self._loop.call_soon(self.let_go)
-
-    def let_go(self) -> None:
-        self.joining = False
-        self._checkpoints.let_go()
+        """Where nothing is to be joined after all. From any thread."""
+        self._loop.call_soon(self._checkpoints.let_go)
 
     def join(self, stage: Stage, contents: Contents, before: Clock | None,
              done: Callable[[str | None, float], None]) -> None:
-        """Join it, and let_go(); done(why it was not joined or None, seconds for which writes
-        waited) in the end.
+        """Join it, and let checkpoints go on; done(why it was not joined or None, seconds for which
+        writes waited) in the end.
 
         before: this replica's clock when its digests were begun; None where all buckets are
         joined."""
@@ -186,14 +180,14 @@ class StateExchange:
                 for _ in steps:
                     if time.monotonic() >= until:
                         return True
-            except (OSError, Stale) as e:
+            except NotJoined as e:
                 error = str(e)
             except Exception as e:
                 log.critical("a checked state could not be joined", exc_info=e)
                 self._fail(f"joining {stage.path.name} failed ({e!r}): the next start tries again")
                 return False
             self._loop.joining = False
-            self.let_go()
+            self._checkpoints.let_go()
             if error is None:
                 self._checkpoints.begin()
             done(error, time.monotonic() - begun)
@@ -206,11 +200,14 @@ class StateExchange:
         if before is not None:
             for actor, seq in contents.start.items():
                 if min(clock.get(actor, 0), seq) != min(before.get(actor, 0), seq):
-                    raise Stale("operations that the giver's state covers came by another way")
-        # What fails so far leaves all as it was. From here on there is no way back.
-        self.log.begin_joined(stage.number, contents.actors, contents.clock)
+                    raise NotJoined("operations that the giver's state covers came by another way")
+        try:
+            self.log.begin_joined(stage.number, contents.actors, contents.clock)
+        except OSError as e:
+            raise NotJoined(str(e)) from None
+        # From here on there is no way back, whatever it is that fails.
         yield from join_steps(stage, contents, self._replica)
 
 
-class Stale(Exception):
-    """What the stage was made for is no longer so."""
+class NotJoined(Exception):
+    """It was given up before anything had changed."""

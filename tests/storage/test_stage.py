@@ -1,6 +1,8 @@
 """Stages on disk: what is written is read back, joined at a start, and refused where it is not
 whole."""
+import errno
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +14,7 @@ from crdtredis.storage.batch import declaration
 from crdtredis.errors import EXIT_DATA
 from crdtredis.storage.chain import read_chain
 from crdtredis.storage.check import main
+from crdtredis.storage.exchange import StateExchange
 from crdtredis.storage.format import FormatError, segment_path
 from crdtredis.storage.identity import Identity, store_identity
 from crdtredis.storage.reader import LogReader
@@ -180,6 +183,61 @@ def joined(tmp_path):
     r.run("INCRBY", "n", 10)
     r.before, r.stage, r.giver = before, stage, a
     return r
+
+
+class StillLoop:
+    """What a join needs of one."""
+
+    joining = False
+
+    def __init__(self) -> None:
+        self.work: list = []
+        self.add_work = self.work.append
+
+
+def begin_join(folder, r, stage, contents):
+    """(loop, why the process is to end, outcomes) when the join has ended."""
+    loop, failed, outcomes = StillLoop(), [], []
+    checkpoints = SimpleNamespace(let_go=lambda: None, begin=lambda: None)
+    StateExchange(folder, r.node.replica, r.log, checkpoints, loop, failed.append).join(
+            stage, contents, None, lambda *outcome: outcomes.append(outcome))
+    while loop.work[0]():
+        pass
+    return loop, failed, outcomes
+
+
+def test_a_disk_that_fails_in_the_middle_of_the_join_ends_the_process(tmp_path, monkeypatch):
+    """For memory holds a part of the stage, and the log names it: the next start joins it whole."""
+    a, r = Node("a"), Logged(tmp_path)
+    a("SET", "k", 1)
+    stage, contents = staged(tmp_path, a, r.node)
+
+    def broken(*argv):
+        steps = join_steps(*argv)
+        yield next(steps)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("crdtredis.storage.exchange.join_steps", broken)
+    loop, failed, outcomes = begin_join(tmp_path, r, stage, contents)
+    assert len(failed) == 1 and "the next start tries again" in failed[0]
+    assert outcomes == [] and loop.joining
+    r.log.close()
+    found = Executor(r.recovered())
+    assert found.execute(found.session(), [b"GET", b"k"]) == b"$1\r\n1\r\n"
+
+
+def test_a_log_that_cannot_name_it_leaves_all_as_it_was(tmp_path, monkeypatch):
+    a, r = Node("a"), Logged(tmp_path)
+    a("SET", "k", 1)
+    stage, contents = staged(tmp_path, a, r.node)
+
+    def full(*argv):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(r.log, "begin_joined", full)
+    loop, failed, ((error, _),) = begin_join(tmp_path, r, stage, contents)
+    assert failed == [] and "No space left" in error and not loop.joining
+    r.run("SET", "k", 2)
 
 
 def test_a_start_joins_it_again(joined):
