@@ -52,7 +52,6 @@ from crdtredis.errors import EXIT_ADDRESS, EXIT_CONFIG, EXIT_DATA, EXIT_FORCED, 
 from crdtredis.members import MEMBERS
 from crdtredis.settings import ENCODING_LIMITS, SETTINGS
 from crdtredis.storage.checkpoint import Checkpoints
-from crdtredis.storage.chain import read_chain
 from crdtredis.storage.exchange import StateExchange
 from crdtredis.storage.identity import newer_epoch, store_identity, take_identity
 from crdtredis.storage.lock import DirectoryLock
@@ -376,8 +375,7 @@ class Server:
                                        found.begun_with, self.engine.call_soon,
                                        self.engine.add_work)
         self._stops.append(self.checkpoints.stop)
-        remove_strays(self.folder, read_chain(self.folder, self.writer.position()[0], None,
-                                              first=self.log.first))
+        remove_strays(self.folder, found.stages)
         self._exchange = StateExchange(self.folder, self.replica, self.log, self.checkpoints,
                                        self.engine, lambda why: self._fail(StartError(why, 1)))
 

@@ -121,6 +121,7 @@ class Recovered:
     unapplied: Clock = field(default_factory=dict)
     begun_with: Checkpoint | None = None
     ignored: str = ""                   # why not with a newer checkpoint
+    stages: frozenset[int | None] = frozenset()     # that segments of the log name
 
     @property
     def checkpoint(self) -> Path | None:
@@ -246,7 +247,7 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
                      time.monotonic() - begun,
                      unsynced,
                      waiting, left_out, lacking(replica.clock_ids(), logged),
-                     checkpoint, ignored)
+                     checkpoint, ignored, frozenset(link.stage for link in links))
 
 
 def is_whole(links: list[Link]) -> bool:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Container, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +26,7 @@ import orjson
 from crdtredis._core import Replica, StateCheck, StateJoin, record
 from crdtredis.clocks import Actor, Clock
 from crdtredis.errors import DamagedState
-from crdtredis.storage.chain import Link, read_chain
+from crdtredis.storage.chain import read_chain
 from crdtredis.storage.format import (FormatError, as_json, from_json, opened, read_batches,
                                       sync_directory)
 from crdtredis.storage.segments import write_all
@@ -67,9 +67,8 @@ def stage_numbers(folder: Path) -> list[int]:
     return sorted(int(m[1]) for name in os.listdir(folder) if (m := NAME.fullmatch(name)))
 
 
-def remove_strays(folder: Path, links: Iterable[Link]) -> None:
+def remove_strays(folder: Path, named: Container[int]) -> None:
     """At a start: remove what no segment of this log names, and drafts. OSError."""
-    named = {link.stage for link in links}
     for draft in folder.glob("stage-*.tmp"):
         draft.unlink()
     for number in stage_numbers(folder):

@@ -331,7 +331,7 @@ def test_what_no_segment_names_goes_at_a_start(joined):
     for n in (2, 3):
         stage_path(joined.folder, n).touch()
     (joined.folder / "stage-0000000000000004.state.tmp").touch()
-    remove_strays(joined.folder, joined.reader.links())
+    remove_strays(joined.folder, {link.stage for link in joined.reader.links()})
     assert stage_numbers(joined.folder) == [1] and not list(joined.folder.glob("*.tmp"))
 
 
