@@ -10,7 +10,6 @@ Two libraries that were loaded concurrently may have a function of the same name
 library comes first by name is called, at every replica.
 """
 import logging
-import os
 import re
 
 from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint32_t, uint64_t
@@ -23,17 +22,14 @@ from crdtredis._engine cimport (CLIENT_COUNTED, SCRIPT_FUNCTION, Call, Dispatch,
                                 script_tick)
 from crdtredis._lua cimport (ENDS_KILLED, ENDS_NOT, FUNCTION_ALLOW_OOM, FUNCTION_NO_WRITES,
                              SOURCE_MOST, Host, Registration, Vm, collect_dropped, drop_script,
-                             load_library, load_script, run_function, run_script, steady_ms,
-                             vm_free, vm_new)
-from crdtredis._resp cimport Reply, reply_error
+                             load_library, run_function, steady_ms, vm_free)
+from crdtredis._resp cimport reply_error
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.rdb cimport (RDB_GOOD, RDB_STRING, RDB_TRAILER, RdbCursor, rdb_put_text,
                                      rdb_read, rdb_seal, rdb_sealed)
-from crdtredis.commands.scripting cimport host_note, may_run_flagged, reply_kill
-from crdtredis.errors cimport (FUNCTION_KEYS, FUNCTION_UNKNOWN, KEYS_NEGATIVE, KEYS_TOO_MANY,
-                               NOT_FROM_SCRIPT)
+from crdtredis.commands.scripting cimport may_run_flagged, new_vm, read_key_count, reply_kill
+from crdtredis.errors cimport FUNCTION_KEYS, FUNCTION_UNKNOWN, NOT_FROM_SCRIPT
 from crdtredis.glob cimport glob_match
-from crdtredis.numbers cimport parse_int64
 
 from crdtredis import errors, info
 from crdtredis._resp import Ordered, Simple
@@ -350,32 +346,20 @@ cdef class LibraryCache:
 cdef LibraryCache make_cache(Executor x):
     cdef LibraryCache cache = LibraryCache()
     cdef Host host
-    cdef Reply nowhere
-    cdef bytes seed
-    cdef int ref
     memset(&host, 0, sizeof(host))
     host.self = &cache.f
     host.call = host_call
     host.tick = host_tick
-    host.note = host_note
     host.allowed = host_allowed
     host.take_function = host_take_function
     cache.loaded, cache.broken = {}, {}
     cache.f.dispatch = &x.d
     cache.f.version = UINT64_MAX
-    cache.f.vm = vm_new(x.d.scripting.memory, host)
-    seed = b"math.randomseed(%d)" % int.from_bytes(os.urandom(6), "little")
-    memset(&nowhere, 0, sizeof(Reply))
-    ref = load_script(cache.f.vm, seed, len(seed), "=seed")
-    run_script(cache.f.vm, ref, NO_NAME, NULL, 0, NULL, 0, &nowhere)
-    buffer_free(&nowhere.buf)
-    drop_script(cache.f.vm, ref)
+    cache.f.vm = new_vm(&x.d, &host)
     x.functions = cache
     x.d.scripting.function_reads_only = function_reads_only
     x.d.scripting.functions = &cache.f
     return cache
-
-cdef const char *NO_NAME = ""
 
 
 cdef LibraryCache libraries_of(Executor x):
@@ -427,14 +411,7 @@ cdef void call_function(Call *c, int read_only) noexcept nogil:
     if x == NULL:
         refuse(c, FUNCTION_UNKNOWN)
         return
-    if not parse_int64(c.argv[2].p, c.argv[2].n, &n):
-        refuse(c, FUNCTION_KEYS)
-        return
-    if n > c.argc - 3:
-        refuse(c, KEYS_TOO_MANY)
-        return
-    if n < 0:
-        refuse(c, KEYS_NEGATIVE)
+    if not read_key_count(c, FUNCTION_KEYS, &n):
         return
     if not may_run_flagged(c, (x.flags & FUNCTION_NO_WRITES) != 0,
                            (x.flags & FUNCTION_ALLOW_OOM) != 0, read_only, &flags):

@@ -28,8 +28,8 @@ from crdtredis._engine cimport (CLIENT_COUNTED, GUARD_CLOCK, GUARD_MISCONF, SCRI
                                 script_call, script_end, script_kill, script_tick)
 from crdtredis._lua cimport (ENDS_KILLED, ENDS_NOT, SOURCE_MOST, Host, Vm, drop_script, load_script,
                              run_script, sha1_hex, vm_free, vm_new)
-from crdtredis._resp cimport (reply_array, reply_bulk, reply_error, reply_int, reply_ok)
-from crdtredis.buffer cimport Span, span
+from crdtredis._resp cimport (Reply, reply_array, reply_bulk, reply_error, reply_int, reply_ok)
+from crdtredis.buffer cimport Span, buffer_free, span
 from crdtredis.errors cimport (CLOCK_AHEAD, KEYS_NEGATIVE, KEYS_TOO_MANY, NOT_FROM_SCRIPT,
                                NOT_INTEGER, NO_SCRIPT, NO_SCRIPT_RUNS, SCRIPT_COMPILE,
                                SCRIPT_DEBUG, SCRIPT_FLUSH, SCRIPT_NO_DEBUG, SCRIPT_OUT_OF_MEMORY,
@@ -305,29 +305,36 @@ cdef void host_note(void *self, int level, const char *p, size_t n) noexcept wit
 LEVELS = [logging.DEBUG, logging.DEBUG, logging.INFO, logging.WARNING]
 
 
+cdef Vm *new_vm(Dispatch *d, Host *host) except NULL:
+    cdef Vm *vm
+    cdef Reply nowhere
+    cdef bytes seed = b"math.randomseed(%d)" % int.from_bytes(os.urandom(6), "little")
+    cdef int ref
+    host.note = host_note
+    vm = vm_new(d.scripting.memory, host[0])
+    memset(&nowhere, 0, sizeof(Reply))
+    ref = load_script(vm, seed, len(seed), "=seed")
+    run_script(vm, ref, "", NULL, 0, NULL, 0, &nowhere)
+    buffer_free(&nowhere.buf)
+    drop_script(vm, ref)
+    return vm
+
+
 cdef void make_scripts(Call *c) noexcept with gil:
     """The VM, at the first script."""
     cdef Executor x = <Executor>c.dispatch.executor
     cdef ScriptCache cache
     cdef Host host
     cdef char text[512]
-    cdef bytes seed
-    cdef int ref
     try:
         cache = ScriptCache()
         memset(&host, 0, sizeof(host))
         host.self = &cache.s
         host.call = host_call
         host.tick = host_tick
-        host.note = host_note
         host.allowed = host_allowed
         cache.s.dispatch = c.dispatch
-        cache.s.vm = vm_new(c.dispatch.scripting.memory, host)
-        seed = b"math.randomseed(%d)" % int.from_bytes(os.urandom(6), "little")
-        ref = load_script(cache.s.vm, seed, len(seed), "=seed")
-        run_script(cache.s.vm, ref, NO_SHA, NULL, 0, NULL, 0, c.reply)
-        c.reply.buf.n = c.reply.keep
-        drop_script(cache.s.vm, ref)
+        cache.s.vm = new_vm(c.dispatch, &host)
         x.scripts = cache
         c.dispatch.scripting.reads_only = host_reads_only
         c.dispatch.scripting.cache = &cache.s
@@ -336,8 +343,6 @@ cdef void make_scripts(Call *c) noexcept with gil:
         reason = str(e).encode("utf-8", "replace")
         snprintf(text, sizeof(text), SCRIPT_UNAVAILABLE, <const char*>reason)
         reply_error(c.reply, text)
-
-cdef const char *NO_SHA = "0000000000000000000000000000000000000000"
 
 
 cdef inline Scripts *scripts_of(Call *c) noexcept nogil:
@@ -383,6 +388,18 @@ cdef int may_run_flagged(Call *c, int no_writes, int allow_oom, int read_only,
     return 1
 
 
+cdef int read_key_count(Call *c, const char *no_number, int64_t *n) noexcept nogil:
+    if not parse_int64(c.argv[2].p, c.argv[2].n, n):
+        refuse(c, no_number)
+    elif n[0] > c.argc - 3:
+        refuse(c, KEYS_TOO_MANY)
+    elif n[0] < 0:
+        refuse(c, KEYS_NEGATIVE)
+    else:
+        return 1
+    return 0
+
+
 cdef void evaluate(Call *c, int by_sha, int read_only) noexcept nogil:
     cdef Scripts *s
     cdef Text *t = NULL
@@ -395,14 +412,7 @@ cdef void evaluate(Call *c, int by_sha, int read_only) noexcept nogil:
     if by_sha and c.argv[1].n != 40:
         refuse(c, NO_SCRIPT)
         return
-    if not parse_int64(c.argv[2].p, c.argv[2].n, &n):
-        refuse(c, NOT_INTEGER)
-        return
-    if n > c.argc - 3:
-        refuse(c, KEYS_TOO_MANY)
-        return
-    if n < 0:
-        refuse(c, KEYS_NEGATIVE)
+    if not read_key_count(c, NOT_INTEGER, &n):
         return
     s = scripts_of(c)
     if s == NULL:
