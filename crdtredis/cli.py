@@ -36,6 +36,8 @@ crdt-redis: an active-active Redis. Every replica takes reads and writes, and al
 # Flags that are no settings, and whether they take a value.
 EXTRA = {"--config": True, "--generate-config": False, "--version": False, "--help": False}
 COMMANDS = ("check", "demo")
+# Seconds that a Python thread keeps the GIL while another one, the loop above all, waits for it.
+SWITCH_INTERVAL = 0.001
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,6 +97,7 @@ def serve(args: list[str]) -> int:
     started = daemonize() if config.daemonize else lambda: None
     from crdtredis.server import Server
 
+    sys.setswitchinterval(SWITCH_INTERVAL)
     server = Server(config)
     with pid_file(config.pidfile):
         started()

@@ -7,9 +7,13 @@ must be none left.
 """
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from tests.real import cluster as real
+
+sys.setswitchinterval(0.001)        # as a server does it: loops of tests share the GIL with them
 
 
 @pytest.hookimpl(hookwrapper=True)

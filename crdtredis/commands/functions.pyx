@@ -129,11 +129,11 @@ cdef void host_call(void *self, Vm *vm, Span *argv, int argc, Span *reply) noexc
     script_call((<Functions*>self).run, argv, argc, vm.resp, reply)
 
 
-cdef int host_tick(void *self, int64_t now, int64_t *due) noexcept nogil:
+cdef int host_tick(void *self, int64_t now) noexcept nogil:
     cdef Functions *f = <Functions*>self
     if f.loading != NULL:
         return ENDS_KILLED
-    return ENDS_KILLED if script_tick(f.run, now, due) else ENDS_NOT
+    return ENDS_KILLED if script_tick(f.run, now) else ENDS_NOT
 
 
 cdef int host_allowed(void *self, Span *argv, int argc) noexcept nogil:
@@ -420,7 +420,7 @@ cdef void call_function(Call *c, int read_only) noexcept nogil:
     memcpy(name, c.argv[1].p, min(c.argv[1].n, sizeof(name) - 1))
     script_begin(c, &run, flags | SCRIPT_FUNCTION)
     f.run = &run
-    f.vm.due = run.due
+    f.vm.due = 0
     f.vm.single_line = 0
     if not run_function(f.vm, x.ref, name, c.argv + 3, <int>n, c.argv + 3 + n,
                         c.argc - 3 - <int>n, c.reply) and f.vm.counted:

@@ -278,8 +278,8 @@ cdef void host_call(void *self, Vm *vm, Span *argv, int argc, Span *reply) noexc
     script_call((<Scripts*>self).run, argv, argc, vm.resp, reply)
 
 
-cdef int host_tick(void *self, int64_t now, int64_t *due) noexcept nogil:
-    return ENDS_KILLED if script_tick((<Scripts*>self).run, now, due) else ENDS_NOT
+cdef int host_tick(void *self, int64_t now) noexcept nogil:
+    return ENDS_KILLED if script_tick((<Scripts*>self).run, now) else ENDS_NOT
 
 
 cdef int host_allowed(void *self, Span *argv, int argc) noexcept nogil:
@@ -438,7 +438,7 @@ cdef void evaluate(Call *c, int by_sha, int read_only) noexcept nogil:
         return
     script_begin(c, &run, flags)
     s.run = &run
-    s.vm.due = run.due
+    s.vm.due = 0
     s.vm.single_line = (t.flags & TEXT_ONE_LINE) != 0
     if not run_script(s.vm, t.ref, t.sha, c.argv + 3, <int>n, c.argv + 3 + n,
                       c.argc - 3 - <int>n, c.reply) and s.vm.counted:

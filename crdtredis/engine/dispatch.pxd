@@ -50,12 +50,6 @@ cdef struct ClientPort:
     # whether nobody would get it
     int (*gone)(void *owner, Client *c) noexcept nogil
 
-# The interpreter's lock, held from a loop iteration's first Python call to the iteration's end.
-cdef struct Gil:
-    int in_loop             # a loop runs; else whoever calls holds the lock
-    int held
-    int state               # of PyGILState_Ensure, while held
-
 # Clients that wait for keys (waiting.pxi).
 cdef struct Waiting:
     uint32_t keys           # how many keys somebody waits for
@@ -200,9 +194,6 @@ cdef struct Dispatch:
     void *loop              # the Loop, NULL without one
     int interrupted         # a signal handler raised inside a Python command
 
-# The GIL, until the loop lets it go at the end of the iteration; without a loop it is held anyway.
-cdef void take_gil(Dispatch *d) noexcept nogil
-cdef void drop_gil(Dispatch *d) noexcept nogil
 # Without a loop, which sets it in every iteration, `steady` is the replica's time.
 cdef void steady_alone(Dispatch *d) noexcept nogil
 # Sets GUARD_CLOCK or takes it away, after the clock or the stamps have moved.

@@ -1,4 +1,4 @@
-# What the parts that run commands share: the GIL, time, counts of errors, the ends of replies.
+# What the parts that run commands share: time, counts of errors, the ends of replies.
 
 import logging
 
@@ -7,26 +7,10 @@ from libc.string cimport memcmp, memcpy
 from crdtredis._core cimport stamps_run_ahead
 from crdtredis.buffer cimport buffer_free
 
-cdef extern from "Python.h":
-    int PyGILState_Ensure() noexcept nogil
-    void PyGILState_Release(int state) noexcept nogil
-
 cdef object log = logging.getLogger("crdtredis.engine")
 
 cdef enum:
     KEEP_REPLY = 64 << 10   # bytes; a larger reply buffer is given back once it is empty
-
-
-cdef inline void take_gil(Dispatch *d) noexcept nogil:
-    if d.gil.in_loop and not d.gil.held:
-        d.gil.state = PyGILState_Ensure()
-        d.gil.held = 1
-
-
-cdef inline void drop_gil(Dispatch *d) noexcept nogil:
-    if d.gil.held:
-        d.gil.held = 0
-        PyGILState_Release(d.gil.state)
 
 
 cdef void steady_alone(Dispatch *d) noexcept nogil:

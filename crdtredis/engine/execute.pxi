@@ -88,7 +88,7 @@ cdef void close_http(Dispatch *d, Client *client) noexcept nogil:
     client.flags |= CLIENT_KILLED
     if d.steady >= d.next_http_warning:
         d.next_http_warning = d.steady + 60_000
-        take_gil(d)
+        take_gil(&d.gil)
         warn_of_http(client)
 
 

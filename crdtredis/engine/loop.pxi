@@ -17,6 +17,7 @@
 import collections
 import os
 import signal
+import sys
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport free, malloc
@@ -141,7 +142,7 @@ cdef class Loop(Listeners):
         except ValueError:
             pass        # not the main thread: signals are somebody else's affair
         self.next_cron = clock_ms(CLOCK_MONOTONIC)
-        self.d.gil.in_loop = 1
+        gil_begin(&self.d.gil, sys.getswitchinterval())
         try:
             with nogil:
                 pages_slices(1)
@@ -228,24 +229,36 @@ cdef class Loop(Listeners):
             elif e.data.u64 == TAG_BRIDGE:
                 self.journal.signalled = 1
             elif e.data.u64 == TAG_SIGNAL:
-                take_gil(self.d)
+                take_gil(&self.d.gil)
                 loop_signals(self)
 
     cdef void run_callbacks(self) noexcept nogil:
         """Callbacks, and deferred replies that are due."""
         if self.calls_ready:
             self.calls_ready = 0
-            take_gil(self.d)
+            take_gil(&self.d.gil)
             loop_calls(self)
         if self.working:
-            take_gil(self.d)
+            take_gil(&self.d.gil)
             loop_work(self)
         if self.d.next_deferred >= 0 and self.d.steady >= self.d.next_deferred:
-            take_gil(self.d)
+            take_gil(&self.d.gil)
             loop_deferred(self)
 
+    cdef int wait(self) noexcept nogil:
+        """How many events there are; waits for some while nothing else is to be done."""
+        cdef epoll_event *events = <epoll_event*>self.events
+        cdef int ms = self.wait_ms()
+        cdef int n
+        if self.d.gil.held:
+            n = epoll_wait(self.ep, events, EVENTS, 0)
+            if n or not ms:
+                return n
+            drop_gil(&self.d.gil)
+        return epoll_wait(self.ep, events, EVENTS, ms)
+
     cdef void iterate(self) noexcept nogil:
-        cdef int n = epoll_wait(self.ep, <epoll_event*>self.events, EVENTS, self.wait_ms())
+        cdef int n = self.wait()
         self.iterations += 1
         self.set_clock()
         check_clock(self.d)
@@ -287,7 +300,7 @@ cdef class Loop(Listeners):
         self.tick_log()
         send_all(self)
         free_dead(self)
-        drop_gil(self.d)
+        share_gil(&self.d.gil)
         if self.d.interrupted:
             self.stopping = 1
 
@@ -332,7 +345,7 @@ cdef class Loop(Listeners):
             c = c.next_send
         send_all(self)
         self.to_send = held
-        drop_gil(self.d)
+        share_gil(&self.d.gil)
         if self.stopping:
             if self.d.scripting.run.wrote:
                 abandon()
@@ -364,7 +377,7 @@ cdef class Loop(Listeners):
         if (self.log_tick is not None and self.journal.log is not None and not has_ops(self.k)
                 and (self.tick_due or self.journal.log.wants_tick())):
             self.tick_due = 0
-            take_gil(self.d)
+            take_gil(&self.d.gil)
             loop_log_tick(self)
             check_log(self.journal)
 
@@ -377,11 +390,11 @@ cdef class Loop(Listeners):
         if self.cron_n % <uint64_t>self.hz_ == 0:
             self.tick_due = 1
             if self.seconds_n:
-                take_gil(self.d)
+                take_gil(&self.d.gil)
                 loop_second(self)
         if self.k.system_changes != self.system_seen and self.on_system_change is not None:
             self.system_seen = self.k.system_changes
-            take_gil(self.d)
+            take_gil(&self.d.gil)
             loop_system_change(self)
         for i in range(DATABASES):
             table_work(&self.k.db[i].table, REHASH_SLICE)
@@ -408,9 +421,9 @@ cdef class Loop(Listeners):
         cdef int64_t deadline
         cdef int i, n, waiting
         self.close_listeners()
-        take_gil(self.d)
+        take_gil(&self.d.gil)
         loop_stopping(self)
-        drop_gil(self.d)
+        drop_gil(&self.d.gil)
         deadline = clock_ms(CLOCK_MONOTONIC) + FLUSH_MS
         while True:
             self.set_clock()
@@ -427,7 +440,7 @@ cdef class Loop(Listeners):
                     send_conn(self, <Conn*>events[i].data.ptr)
             free_dead(self)
         self.close_all()
-        drop_gil(self.d)
+        drop_gil(&self.d.gil)
 
 
 # ---- the loop's Python side ----------------------------------------------------------------------

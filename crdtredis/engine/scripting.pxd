@@ -22,7 +22,6 @@ cdef struct ScriptRun:
     int killed              # it is to end
     int busy                # other clients are told of it
     int64_t slow_at         # `steady` from which on it is slow; INT64_MAX: never
-    int64_t due             # ... at which script_tick is to be called first
 
 cdef void scripting_free(Dispatch *d) noexcept nogil      # what the Executor owns of it
 # One op begins, or a part of the one of EXEC.
@@ -30,9 +29,9 @@ cdef void script_begin(Call *c, ScriptRun *run, uint32_t flags) noexcept nogil
 # Runs a command for it, or refuses. *reply is in the dialect `resp`, until the next call.
 cdef void script_call(ScriptRun *run, Span *argv, int argc, int resp, Span *reply) noexcept nogil
 cdef void script_end(ScriptRun *run) noexcept nogil
-# For a script that has run for busy_ms, every ms from then on: serves other clients, who are told
-# that it runs. 1: it is to end.
-cdef int script_tick(ScriptRun *run, int64_t now, int64_t *due) noexcept nogil
+# To be called every ms, where now is `steady`. Once the script has run for busy_ms it serves other
+# clients, who are told that it runs. 1: the script is to end.
+cdef int script_tick(ScriptRun *run, int64_t now) noexcept nogil
 # May the user run this? -1: there is no such command.
 cdef int script_allowed(Dispatch *d, Span *argv, int argc) noexcept nogil
 # SCRIPT KILL, or FUNCTION KILL. 1: it will end; 0: none runs; -1: it has written; -2: what runs is

@@ -64,10 +64,7 @@ cdef void script_begin(Call *c, ScriptRun *run, uint32_t flags) noexcept nogil:
     run.slow_at = INT64_MAX
     if d.loop != NULL and d.scripting.busy_ms > 0:
         run.slow_at = d.steady + d.scripting.busy_ms
-    # What an iteration's Python commands have taken is let go soon: else whatever else runs in this
-    # process would stand still as long as the script runs.
     d.scripting.busy_text = BUSY_FUNCTION if flags & SCRIPT_FUNCTION else BUSY_SCRIPT
-    run.due = d.steady + 2 if d.gil.held and run.slow_at > d.steady + 2 else run.slow_at
     d.scripting.run = run
     op_begin(d.kernel)
 
@@ -123,11 +120,10 @@ cdef void script_call(ScriptRun *run, Span *argv, int argc, int resp, Span *repl
     reply[0] = span(client.reply.buf.p, client.reply.buf.n)
 
 
-cdef int script_tick(ScriptRun *run, int64_t now, int64_t *due) noexcept nogil:
+cdef int script_tick(ScriptRun *run, int64_t now) noexcept nogil:
     cdef Dispatch *d = run.dispatch
+    share_gil(&d.gil)
     if now < run.slow_at:
-        drop_gil(d)
-        due[0] = run.slow_at
         return 0
     if not run.busy:
         run.busy = 1
@@ -139,9 +135,8 @@ cdef int script_tick(ScriptRun *run, int64_t now, int64_t *due) noexcept nogil:
 
 
 cdef void warn_of_slow_script(ScriptRun *run) noexcept nogil:
-    take_gil(run.dispatch)
+    take_gil(&run.dispatch.gil)
     say_slow_script(run)
-    drop_gil(run.dispatch)
 
 
 cdef void say_slow_script(ScriptRun *run) noexcept with gil:

@@ -32,7 +32,7 @@ client_flags = {"REPLY_OFF": CLIENT_REPLY_OFF, "REPLY_SKIP": CLIENT_REPLY_SKIP,
 # ---- Python commands -----------------------------------------------------------------------------
 
 cdef void run_python(Call *c) noexcept nogil:
-    take_gil(c.dispatch)
+    take_gil(&c.dispatch.gil)
     call_python(c)
 
 
@@ -104,7 +104,7 @@ cdef Session new_session(Dispatch *d, Client *client):
 
 cdef void end_session(Dispatch *d, Client *client) noexcept nogil:
     if client.session != NULL:
-        take_gil(d)
+        take_gil(&d.gil)
         let_session_go(client)
 
 

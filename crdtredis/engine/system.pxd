@@ -67,6 +67,7 @@ cdef extern from "<time.h>" nogil:
         CLOCK_REALTIME, CLOCK_MONOTONIC
 
 cdef int64_t clock_ms(int clock) noexcept nogil
+cdef int64_t clock_ns(int clock) noexcept nogil
 # "ip:port", "[ip]:port", or the path of a Unix socket and ":0".
 cdef void format_address(char *out, size_t room, sockaddr_storage *a,
                          const char *unix_path) noexcept nogil

@@ -10,6 +10,12 @@ cdef inline int64_t clock_ms(int clock) noexcept nogil:
     return <int64_t>t.tv_sec * 1000 + t.tv_nsec // 1000000
 
 
+cdef inline int64_t clock_ns(int clock) noexcept nogil:
+    cdef timespec t
+    clock_gettime(clock, &t)
+    return <int64_t>t.tv_sec * 1_000_000_000 + t.tv_nsec
+
+
 cdef void format_address(char *out, size_t room, sockaddr_storage *a,
                          const char *unix_path) noexcept nogil:
     cdef char ip[48]

@@ -92,7 +92,7 @@ cdef void python_call(void *self, Vm *vm, Span *argv, int argc, Span *reply) noe
     reply[0] = span(PyBytes_AS_STRING(s.reply), <size_t>len(s.reply))
 
 
-cdef int python_tick(void *self, int64_t now, int64_t *due) noexcept with gil:
+cdef int python_tick(void *self, int64_t now) noexcept with gil:
     try:
         return ENDS_KILLED if (<Scripts>self).tick() else ENDS_NOT
     except Exception:

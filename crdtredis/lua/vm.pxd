@@ -19,9 +19,8 @@ cdef struct Host:
     void *self
     # Runs a command: its reply, in the dialect of vm.resp, is *reply until the next call.
     void (*call)(void *self, Vm *vm, Span *argv, int argc, Span *reply) noexcept nogil
-    # Called while a script runs from vm.due on. ENDS_KILLED ends it, whatever it catches. *due is
-    # when to call again; left alone it is the next millisecond.
-    int (*tick)(void *self, int64_t now, int64_t *due) noexcept nogil
+    # Called while a script runs, from vm.due on every ms. ENDS_KILLED ends it, whatever it catches.
+    int (*tick)(void *self, int64_t now) noexcept nogil
     void (*note)(void *self, int level, const char *p, size_t n) noexcept nogil
     # May the user run this command? -1: there is no such command
     int (*allowed)(void *self, Span *argv, int argc) noexcept nogil

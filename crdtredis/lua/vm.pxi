@@ -90,7 +90,7 @@ cdef void check_ending(lua_State *L, Vm *vm) noexcept nogil:
         if now >= vm.due:
             vm.due = now + 1
             if vm.host.tick != NULL:
-                vm.ending = vm.host.tick(vm.host.self, now, &vm.due)
+                vm.ending = vm.host.tick(vm.host.self, now)
     if vm.ending != ENDS_NOT:
         vm.hurried = 1
         lua.sethook(L, hook, LUA_MASKCOUNT, 1)

@@ -1695,4 +1695,9 @@ FAULTS = [
           "storage/test_stage.py::test_a_repair_goes_on_without_it_and_what_builds_on_it_waits",
           "    return link.repaired and not stage_path(link.folder, link.stage).exists()",
           "    return False"),
+    Fault("the loop takes the GIL again before others can",
+          ENGINE + "gil.pxi",
+          "engine/test_gil.py::test_a_script_that_calls_python_commands_starves_nobody",
+          "    elif now - g.rested < g.share:\n",
+          "    else:\n"),
 ]
