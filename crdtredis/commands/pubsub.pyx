@@ -14,10 +14,10 @@ from libc.stdio cimport snprintf
 from libc.string cimport memcpy, strlen
 
 from crdtredis._engine cimport (CLIENT_REPLY_OFF, CLIENT_REPLY_SKIP, TOPIC_CHANNEL, TOPIC_PATTERN,
-                                TOPIC_SHARD, Call, Client, Dispatch, Subscription, Topic, caller_of,
-                                may_subscribe, native, next_subscription, publish, push_to, refuse,
-                                send_abroad, shared_begin, shared_of, subscribe, subscribers_of,
-                                topic_name, unsubscribe)
+                                TOPIC_SHARD, Call, Client, Dispatch, Shared, Subscription, Topic,
+                                caller_of, let_go, may_subscribe, native, next_subscription,
+                                publish, push_to, refuse, send_abroad, shared_begin, shared_of,
+                                subscribe, subscribers_of, topic_name, unsubscribe)
 from crdtredis._resp cimport (Reply, reply_array, reply_bulk, reply_int, reply_null, reply_push)
 from crdtredis.buffer cimport Span, span
 from crdtredis.errors cimport PUBSUB_ARITY
@@ -55,12 +55,15 @@ cdef void write_confirmation(Client *client, Reply *r, int kind, int begins,
 cdef void confirm(Call *c, int kind, int begins, const Span *name) noexcept nogil:
     """One reply for each name. It comes although replies are off: as a message then."""
     cdef Reply r
+    cdef Shared *m
     if not c.client.flags & (CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP):
         write_confirmation(c.client, c.reply, kind, begins, name)
         return
     shared_begin(&r, c.reply.resp, 64 + (name.n if name != NULL else 0))
     write_confirmation(c.client, &r, kind, begins, name)
-    push_to(c.dispatch, c.client, shared_of(&r.buf), 0)
+    m = shared_of(&r.buf)
+    push_to(c.dispatch, c.client, m, 0)
+    let_go(m)
 
 
 cdef void begin(Call *c, int kind) noexcept nogil:

@@ -270,8 +270,7 @@ cdef void kill(Connections self, Conn *c) noexcept nogil:
 
 cdef void free_block(OutBlock *o) noexcept nogil:
     buffer_free(&o.buf)
-    if o.shared != NULL:
-        let_go(o.shared)
+    let_go(o.shared)
     free(o)
 
 

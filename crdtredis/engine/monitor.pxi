@@ -117,7 +117,6 @@ cdef void monitor_show(Dispatch *d, Client *client, Command *cmd, Span *argv,
     if to == NULL or cmd.flags & C_ADMIN or d.guard & GUARD_LOADING:
         return
     line = monitor_line(client, argv, argc)
-    line.holders = 1
     while to != NULL:
         if not to.flags & (CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP):
             push_to(d, to, line, 0)

@@ -55,8 +55,8 @@ cdef int64_t publish(Dispatch *d, Client *caller, int kind, Span channel,
 # late: behind the reply to the command that it runs.
 cdef void push_to(Dispatch *d, Client *client, Shared *message, int late) noexcept nogil
 # What is to become a Shared is written as a reply of about `room` bytes; shared_of takes its
-# buffer.
+# buffer, and its caller is the first holder.
 cdef void shared_begin(Reply *r, int resp, size_t room) noexcept nogil
 cdef Shared *shared_of(Buffer *b) noexcept nogil
-cdef void let_go(Shared *m) noexcept nogil                  # by one of its holders
+cdef void let_go(Shared *m) noexcept nogil                  # by one of its holders; NULL: nothing
 cdef void drop_pushes(Client *client) noexcept nogil

@@ -291,12 +291,14 @@ cdef void shared_begin(Reply *r, int resp, size_t room) noexcept nogil:
 
 cdef Shared *shared_of(Buffer *b) noexcept nogil:
     cdef Shared *m = <Shared*>b.p
-    m.holders = 0
+    m.holders = 1
     m.n = b.n - sizeof(Shared)
     return m
 
 
 cdef inline void let_go(Shared *m) noexcept nogil:
+    if m == NULL:
+        return
     m.holders -= 1
     if m.holders == 0:
         free(m)
@@ -349,18 +351,16 @@ cdef int64_t send_to(Dispatch *d, Client *caller, Topic *t, Span channel,
     """To all who subscribed to this topic."""
     cdef Shared *encoded[2]
     cdef Subscription *s = t.first
-    cdef int i, resp3
+    cdef int resp3
     encoded[0] = encoded[1] = NULL
     while s != NULL:
         resp3 = s.client.reply.resp == 3
         if encoded[resp3] == NULL:
             encoded[resp3] = encode_message(t, channel, message, s.client.reply.resp)
-            encoded[resp3].holders = 1
         push_to(d, s.client, encoded[resp3], s.client == caller)
         s = s.next
-    for i in range(2):
-        if encoded[i] != NULL:
-            let_go(encoded[i])
+    let_go(encoded[0])
+    let_go(encoded[1])
     return t.subscribers
 
 

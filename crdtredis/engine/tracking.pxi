@@ -250,7 +250,6 @@ cdef void say_broken(Dispatch *d, Client *caller, Tracker *t) noexcept nogil:
         reply_bulk(&r, "tracking-redir-broken", 21)
         reply_int(&r, <int64_t>t.target_id)
         m = shared_of(&r.buf)
-        m.holders = 1
         push_to(d, t.client, m, t.client == caller)
         let_go(m)
 
@@ -268,15 +267,12 @@ cdef void say(Dispatch *d, Client *caller, Tracker *t, Word *w) noexcept nogil:
         return
     if w.made[resp3] == NULL:
         w.made[resp3] = make_word(w, resp3)
-        w.made[resp3].holders = 1
     push_to(d, to, w.made[resp3], to == caller)
 
 
 cdef void word_end(Word *w) noexcept nogil:
-    cdef int i
-    for i in range(2):
-        if w.made[i] != NULL:
-            let_go(w.made[i])
+    let_go(w.made[0])
+    let_go(w.made[1])
 
 
 # ---- keys that were read -------------------------------------------------------------------------

@@ -193,6 +193,12 @@ def encode(line) -> bytes:
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(w), w) for w in words)
 
 
+def resident() -> int:
+    """Bytes of memory of this process."""
+    with open("/proc/self/statm") as f:
+        return int(f.read().split()[1]) * 4096
+
+
 @pytest.fixture
 def served():
     """served(**settings) -> Served."""

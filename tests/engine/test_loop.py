@@ -13,7 +13,7 @@ import time
 import pytest
 
 from crdtredis._core import SegmentWriter
-from tests.engine.conftest import encode, tokens
+from tests.engine.conftest import encode, resident, tokens
 
 PONG, OK = b"+PONG\r\n", b"+OK\r\n"
 
@@ -714,10 +714,6 @@ def test_memory_returns_to_its_baseline(served):
     """Connections, pipelines, large values, blocked and paused clients, transactions: nothing of
     them stays."""
     s = served()
-
-    def resident():
-        with open("/proc/self/statm") as f:
-            return int(f.read().split()[1]) * 4096
 
     def once():
         clients = [s.connect() for _ in range(20)]

@@ -3,7 +3,7 @@ held once."""
 import os
 import resource
 
-from tests.engine.conftest import encode
+from tests.engine.conftest import encode, resident
 from tests.engine.test_loop import attached
 from tests.respclient import Connection
 
@@ -96,6 +96,23 @@ def test_one_iteration_does_not_queue_more_than_the_limit(served):
     publisher.expect(b"+OK\r\n" + b"+QUEUED\r\n" * 20_000 + b"*20000\r\n")
     slow.closed()
     s.wait(lambda: s.loop.stats()["closed_output"] == 1)
+
+
+def test_confirmations_to_who_was_let_go_are_freed(served):
+    """They are messages where replies are off, and it gets no more of these."""
+    s = served(pubsub_hard=1_000_000)
+
+    def once():
+        c = subscriber(s, "ch", resp3=True)
+        c.send("CLIENT REPLY OFF", "MULTI", "PUBLISH ch " + "x" * 2_000_000,
+               "SUBSCRIBE" + " y" * 200_000, "EXEC")
+        c.closed()
+    once()
+    before = resident()
+    for _ in range(5):
+        once()
+    assert s.on_engine(lambda: s.loop.stats()["closed_output"]) == 6
+    assert resident() - before < 20 << 20
 
 
 def test_who_is_over_the_soft_limit_for_too_long_is_let_go(served):
