@@ -28,7 +28,6 @@ from crdtredis.glob cimport glob_match
 
 cdef enum:
     HEARD_CHAINS = 64
-    KIND_PATTERN = 1        # TOPIC_PATTERN
     MATCH_MOST = 1 << 28    # bytes of a pattern times bytes of a channel
 
 
@@ -60,7 +59,7 @@ cdef void add_change(Buffer *b, int kind, Span name, int begun) noexcept nogil:
     p = buffer_need(b, 14 + name.n)
     p[0] = <char>begun
     p[1] = <char>kind
-    if kind == KIND_PATTERN:
+    if kind == TOPIC_PATTERN:
         memcpy(p + 2, &n, 4)
         copy_span(p + 6, name)
         b.n += 6 + name.n
@@ -155,7 +154,7 @@ cdef void hear_changes(Dispatch *d, const char *p, size_t n) noexcept nogil:
     cdef uint32_t size
     cdef uint64_t id
     while end - p >= 6:
-        if p[1] == KIND_PATTERN:
+        if p[1] == TOPIC_PATTERN:
             memcpy(&size, p + 2, 4)
             if <size_t>(end - p) < 6 + <size_t>size:
                 return
@@ -175,7 +174,7 @@ cdef int is_heard(Dispatch *d, int kind, uint64_t id, Span channel) noexcept nog
         h = h.next
     if h != NULL:
         return 1
-    h = d.abroad.heard_patterns if kind == 0 else NULL
+    h = d.abroad.heard_patterns if kind == TOPIC_CHANNEL else NULL
     while h != NULL:
         if matches_one(heard_text(h), channel):
             return 1
@@ -225,7 +224,7 @@ cdef int next_message(const char **p, const char *end, int *kind, Span *channel,
     kind[0] = at[16]
     at += MESSAGE_HEAD
     if (<size_t>(end - at) < <size_t>sizes[0] + sizes[1]
-            or (kind[0] != 0 and kind[0] != 2)):
+            or (kind[0] != TOPIC_CHANNEL and kind[0] != TOPIC_SHARD)):
         return 0
     channel[0] = span(at, sizes[0])
     message[0] = span(at + sizes[0], sizes[1])

@@ -59,6 +59,12 @@ cdef struct Waiting:
     Span *argv              # of the command that is run again
     int argv_cap
 
+# What one may listen to. Replicas tell each other these.
+cdef enum TopicKind:
+    TOPIC_CHANNEL = 0
+    TOPIC_PATTERN = 1
+    TOPIC_SHARD = 2         # a channel of SSUBSCRIBE
+
 # Who listens to what (pubsub.pxi).
 cdef struct PubSub:
     Topic **topics          # chains by hash

@@ -143,7 +143,7 @@ def select_messages(bytes batch not None, set ids not None, list patterns not No
         all_n += 1
         memcpy(&id, from_, 8)
         wanted = id in ids
-        if not wanted and kind == 0:
+        if not wanted and kind == TOPIC_CHANNEL:
             for pattern in patterns:
                 if matches_one(span(pattern, <size_t>len(pattern)), channel):
                     wanted = True

@@ -5,11 +5,6 @@ from libc.stdint cimport int64_t, uint32_t
 from crdtredis._resp cimport Reply
 from crdtredis.buffer cimport Buffer, Span
 
-cdef enum TopicKind:
-    TOPIC_CHANNEL = 0
-    TOPIC_PATTERN = 1
-    TOPIC_SHARD = 2         # a channel of SSUBSCRIBE
-
 cdef enum:
     TOPIC_MOST = 64 << 10               # bytes of a channel's or pattern's name
     SUBSCRIPTIONS_MOST = 1 << 20        # PubSub.most_each
