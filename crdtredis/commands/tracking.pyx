@@ -10,7 +10,8 @@ from libc.string cimport memcmp, strlen
 from crdtredis._engine cimport (CLIENT_BCAST, CLIENT_BROKEN, CLIENT_CACHING, CLIENT_NOLOOP,
                                 CLIENT_OPTIN, CLIENT_OPTOUT, CLIENT_TRACKING, PREFIX_BYTES,
                                 PREFIXES_EACH, Call, Client, Prefix, is_word, native, prefix_name,
-                                refuse, refuse_int, refuse_syntax, track_begin, track_end)
+                                refuse, refuse_int, refuse_syntax, track_begin, track_end,
+                                track_target)
 from crdtredis._resp cimport (reply_array, reply_bulk, reply_int, reply_map, reply_ok, reply_set)
 from crdtredis.buffer cimport Span, need_memory
 from crdtredis.errors cimport (CACHING_NO, CACHING_WITHOUT_TRACKING, CACHING_YES, PREFIX_OVERLAPS,
@@ -156,12 +157,8 @@ cdef void client_caching(Call *c) noexcept nogil:
         reply_ok(c.reply)
 
 
-cdef inline int64_t target_of(Client *client) noexcept nogil:
-    return <int64_t>client.tracker.target_id if client.flags & CLIENT_TRACKING else -1
-
-
 cdef void client_getredir(Call *c) noexcept nogil:
-    reply_int(c.reply, target_of(c.client))
+    reply_int(c.reply, track_target(c.client))
 
 
 cdef inline void add_word(const char **words, int *n, int holds, const char *word) noexcept nogil:
@@ -191,7 +188,7 @@ cdef void client_trackinginfo(Call *c) noexcept nogil:
     for i in range(n):
         reply_bulk(c.reply, words[i], strlen(words[i]))
     reply_bulk(c.reply, "redirect", 8)
-    reply_int(c.reply, target_of(c.client))
+    reply_int(c.reply, track_target(c.client))
     reply_bulk(c.reply, "prefixes", 8)
     reply_array(c.reply, prefixes)
     for k in range(prefixes):

@@ -352,8 +352,7 @@ cdef dict client_row(Client *c, Conn *conn):
         "events": "rw" if conn != NULL and conn.state & CONN_WANTS_OUT else "r",
         "cmd": c.command.name.decode() if c.command != NULL else "NULL",
         "user": session.user if session is not None else "default",
-        "redir": c.tracker.target_id if c.flags & CLIENT_TRACKING else -1, "resp": c.reply.resp,
-        "lib-name": text_of(c.lib_name),
+        "redir": track_target(c), "resp": c.reply.resp, "lib-name": text_of(c.lib_name),
         "lib-ver": text_of(c.lib_ver),
     }
 

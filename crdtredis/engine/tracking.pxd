@@ -49,6 +49,8 @@ cdef void track_gone(Dispatch *d, Client *client) noexcept nogil        # the cl
 # A command that reads has run.
 cdef void track_reads(Dispatch *d, Client *caller, Command *cmd, Span *argv,
                       int argc) noexcept nogil
+# Whose id its messages go to: 0, its own; -1: it does not track.
+cdef int64_t track_target(const Client *client) noexcept nogil
 # This key has changed, or all have. caller: whose command did it, who is told behind its reply;
 # NULL: nobody's.
 cdef void track_change(Dispatch *d, Client *caller, Span key) noexcept nogil

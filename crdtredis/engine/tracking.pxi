@@ -220,6 +220,10 @@ cdef void track_gone(Dispatch *d, Client *client) noexcept nogil:
         release_tracker(t)
 
 
+cdef int64_t track_target(const Client *client) noexcept nogil:
+    return <int64_t>client.tracker.target_id if client.flags & CLIENT_TRACKING else -1
+
+
 # ---- messages ------------------------------------------------------------------------------------
 
 cdef Shared *make_word(const Word *w, int resp3) noexcept nogil:
