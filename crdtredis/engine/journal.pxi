@@ -46,15 +46,13 @@ cdef void receive_messages(Journal self) noexcept nogil:
         self.signalled = 0
         read(self.bridge.engine_fd, &count, 8)
     self.more = 1
-    while True:
+    while self.more:
         if self.d.guard & GUARD_MISCONF or not retry_pending(self.d.kernel, PENDING_SLICE):
             b = self.bridge.take() if self.bridge is not None else NULL
-            if b == NULL:
+            if b != NULL:
+                receive_message(self, b)
+            else:
                 self.more = 0
-                if self.d.kernel.notices.on:
-                    notify_others(self.d)
-                return
-            receive_message(self, b)
         if self.d.kernel.notices.on:
             notify_others(self.d)
         if cycles() - begun > most or iteration_is_full(self.d):
