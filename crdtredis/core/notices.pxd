@@ -24,6 +24,8 @@ cdef struct Notice:
 cdef void notices_set(Kernel *k, int on) noexcept nogil
 cdef int state_before(Kernel *k, Element *e) noexcept nogil         # of KeyState
 cdef void add_notice(Kernel *k, const Applying *op, const Effect *x, int before) noexcept nogil
+# The same key once more, in the state that a later effect left it.
+cdef void merge_state(Notice *n, int later) noexcept nogil
 # The next from *at on, where the first is 0; NULL: no more.
 cdef Notice *next_notice(Kernel *k, size_t *at) noexcept nogil
 cdef Span notice_key(const Notice *n) noexcept nogil

@@ -35,6 +35,10 @@ cdef int state_before(Kernel *k, Element *e) noexcept nogil:
     return WAS_LIVE | WAS_VISIBLE if key_visible(k, e) else WAS_LIVE
 
 
+cdef void merge_state(Notice *n, int later) noexcept nogil:
+    n.state = <uint8_t>(n.state & (WAS_LIVE | WAS_VISIBLE) | later & ~(WAS_LIVE | WAS_VISIBLE))
+
+
 cdef void add_notice(Kernel *k, const Applying *op, const Effect *x, int before) noexcept nogil:
     cdef Element *e
     cdef Notice *last = NULL
@@ -52,8 +56,7 @@ cdef void add_notice(Kernel *k, const Applying *op, const Effect *x, int before)
             and last.n == x.key.n and (last.n == 0
                                        or memcmp(notice_key(last).p, x.key.p, last.n) == 0)):
         n = last
-        n.state = <uint8_t>(n.state & (WAS_LIVE | WAS_VISIBLE)
-                            | state & ~(WAS_LIVE | WAS_VISIBLE))
+        merge_state(n, state)
     elif k.notices.rows.n + notice_size(<uint32_t>x.key.n) > NOTICES_MOST:
         k.notices.dropped += 1
         return

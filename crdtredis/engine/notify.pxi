@@ -17,17 +17,9 @@ from libc.string cimport memcmp, strlen
 
 from crdtredis._core cimport (DEADLINE, HAS_DEADLINE, INCREMENT, IS_LOCAL, IS_VISIBLE, REMOVE,
                               T_HASH, T_LIST, T_SET, T_STRING, T_ZSET, WAS_LIVE, WAS_VISIBLE,
-                              Notice, key_find, key_visible, next_notice, notice_key)
+                              Notice, key_find, key_visible, merge_state, next_notice, notice_key)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, span
 from crdtredis.numbers cimport format_uint64, parse_int64
-
-# What became of one key.
-cdef struct Touch:
-    Span key
-    uint32_t db
-    uint32_t kinds
-    uint32_t types
-    uint32_t state
 
 
 cdef inline Client *caller_of(Dispatch *d, Client *client) noexcept nogil:
@@ -46,8 +38,8 @@ cdef void channel_of(Buffer *b, const char *prefix, uint32_t db, Span rest) noex
     buffer_add(b, rest.p, rest.n)
 
 
-cdef void fire(Dispatch *d, Client *caller, uint32_t kind, const char *event, uint32_t db,
-               Span key) noexcept nogil:
+cdef void fire_at(Dispatch *d, Client *caller, uint32_t kind, const char *event, uint32_t db,
+                  Span key) noexcept nogil:
     cdef Buffer *b = &d.notify.channel
     cdef Span name = span(event, strlen(event))
     if not d.notify.flags & kind or d.pubsub.topic_n == 0:
@@ -60,41 +52,46 @@ cdef void fire(Dispatch *d, Client *caller, uint32_t kind, const char *event, ui
         publish(d, caller, TOPIC_CHANNEL, span(b.p, b.n), key)
 
 
-cdef inline int is_wanted(Dispatch *d, const Touch *t) noexcept nogil:
+cdef void fire(Dispatch *d, Client *caller, uint32_t kind, const char *event,
+               const Notice *t) noexcept nogil:
+    fire_at(d, caller, kind, event, t.db, notice_key(t))
+
+
+cdef inline int is_wanted(Dispatch *d, const Notice *t) noexcept nogil:
     """L and R: only what was done here, or only what was done elsewhere."""
     cdef uint32_t wanted = d.notify.flags & (NOTIFY_LOCAL | NOTIFY_REMOTE)
     return (wanted == 0 or wanted == (NOTIFY_LOCAL | NOTIFY_REMOTE)
             or (wanted == NOTIFY_LOCAL) == ((t.state & IS_LOCAL) != 0))
 
 
-cdef inline int has_gone(const Touch *t) noexcept nogil:
+cdef inline int has_gone(const Notice *t) noexcept nogil:
     return t.state & WAS_VISIBLE and not t.state & IS_VISIBLE
 
 
-cdef void fire_new(Dispatch *d, Client *caller, const Touch *t) noexcept nogil:
-    fire(d, caller, NOTIFY_NEW, "new", t.db, t.key)
+cdef void fire_new(Dispatch *d, Client *caller, const Notice *t) noexcept nogil:
+    fire(d, caller, NOTIFY_NEW, "new", t)
 
 
-cdef void fire_before(Dispatch *d, Client *caller, const Touch *t) noexcept nogil:
+cdef void fire_before(Dispatch *d, Client *caller, const Notice *t) noexcept nogil:
     if t.state & (WAS_LIVE | WAS_VISIBLE | IS_LOCAL) == (WAS_LIVE | IS_LOCAL):
-        fire(d, caller, NOTIFY_EXPIRED, "expired", t.db, t.key)
+        fire(d, caller, NOTIFY_EXPIRED, "expired", t)
     if t.state & (WAS_VISIBLE | IS_VISIBLE) == IS_VISIBLE:
         fire_new(d, caller, t)
 
 
-cdef void fire_gone(Dispatch *d, Client *caller, const Touch *t) noexcept nogil:
+cdef void fire_gone(Dispatch *d, Client *caller, const Notice *t) noexcept nogil:
     if has_gone(t):
-        fire(d, caller, NOTIFY_GENERIC, "del", t.db, t.key)
+        fire(d, caller, NOTIFY_GENERIC, "del", t)
 
 
-cdef void fire_deadline(Dispatch *d, Client *caller, const Touch *t) noexcept nogil:
+cdef void fire_deadline(Dispatch *d, Client *caller, const Notice *t) noexcept nogil:
     cdef const char *event = "expire" if t.state & HAS_DEADLINE else "persist"
-    fire(d, caller, NOTIFY_GENERIC, event, t.db, t.key)
+    fire(d, caller, NOTIFY_GENERIC, event, t)
 
 
 # ---- what effects say ----------------------------------------------------------------------------
 
-cdef void fire_effects(Dispatch *d, Client *caller, const Touch *t) noexcept nogil:
+cdef void fire_effects(Dispatch *d, Client *caller, const Notice *t) noexcept nogil:
     cdef int removal = (t.kinds & 1 << <int>REMOVE) != 0
     cdef int increment = (t.kinds & 1 << <int>INCREMENT) != 0
     cdef const char *event
@@ -105,30 +102,20 @@ cdef void fire_effects(Dispatch *d, Client *caller, const Touch *t) noexcept nog
         fire_deadline(d, caller, t)
     elif t.types & 1 << <int>T_LIST:
         event = "lrem" if removal else "linsert"
-        fire(d, caller, NOTIFY_LIST, event, t.db, t.key)
+        fire(d, caller, NOTIFY_LIST, event, t)
     elif t.types & 1 << <int>T_HASH:
         event = "hdel" if removal else "hincrby" if increment else "hset"
-        fire(d, caller, NOTIFY_HASH, event, t.db, t.key)
+        fire(d, caller, NOTIFY_HASH, event, t)
     elif t.types & 1 << <int>T_SET:
         event = "srem" if removal else "sadd"
-        fire(d, caller, NOTIFY_SET, event, t.db, t.key)
+        fire(d, caller, NOTIFY_SET, event, t)
     elif t.types & 1 << <int>T_ZSET:
         event = "zrem" if removal else "zincr" if increment else "zadd"
-        fire(d, caller, NOTIFY_ZSET, event, t.db, t.key)
+        fire(d, caller, NOTIFY_ZSET, event, t)
     elif t.types & 1 << <int>T_STRING and not removal:
         event = "incrby" if increment else "set"
-        fire(d, caller, NOTIFY_STRING, event, t.db, t.key)
+        fire(d, caller, NOTIFY_STRING, event, t)
     fire_gone(d, caller, t)
-
-
-cdef Touch touch_of(const Notice *n) noexcept nogil:
-    cdef Touch t
-    t.key = notice_key(n)
-    t.db = n.db
-    t.kinds = n.kinds
-    t.types = n.types
-    t.state = n.state
-    return t
 
 
 cdef void invalidate_touched(Dispatch *d, Client *caller, int64_t changes) noexcept nogil:
@@ -150,13 +137,11 @@ cdef void invalidate_touched(Dispatch *d, Client *caller, int64_t changes) noexc
 cdef void notify_others(Dispatch *d) noexcept nogil:
     cdef size_t at = 0
     cdef Notice *n = next_notice(d.kernel, &at)
-    cdef Touch t
     if d.tracking.clients:
         invalidate_touched(d, NULL, -1)
     while n != NULL and d.notify.flags:
-        t = touch_of(n)
-        if is_wanted(d, &t):
-            fire_effects(d, NULL, &t)
+        if is_wanted(d, n):
+            fire_effects(d, NULL, n)
         n = next_notice(d.kernel, &at)
     d.kernel.notices.rows.n = 0
 
@@ -188,7 +173,7 @@ cdef int sets_deadline(Command *cmd, Span *argv, int argc) noexcept nogil:
             or is_after(argv, argc, 3, "PXAT"))
 
 
-cdef inline void fire_anew(Dispatch *d, Client *caller, const Touch *t) noexcept nogil:
+cdef inline void fire_anew(Dispatch *d, Client *caller, const Notice *t) noexcept nogil:
     """fire_before for a key whose value was removed first."""
     fire_before(d, caller, t)
     if t.state & (WAS_VISIBLE | IS_VISIBLE) == WAS_VISIBLE | IS_VISIBLE:
@@ -196,7 +181,7 @@ cdef inline void fire_anew(Dispatch *d, Client *caller, const Touch *t) noexcept
 
 
 cdef void fire_command(Dispatch *d, Client *caller, Command *cmd, Span *argv, int argc,
-                       const Touch *t, int64_t changes) noexcept nogil:
+                       const Notice *t, int64_t changes) noexcept nogil:
     cdef const char *event = cmd.event
     cdef int lasts = cmd.event_rule == EVENT_PLAIN or cmd.event_rule == EVENT_ENDS
     if cmd.event_rule == EVENT_ANEW:
@@ -214,54 +199,58 @@ cdef void fire_command(Dispatch *d, Client *caller, Command *cmd, Span *argv, in
             event = cmd.event2
         elif cmd.event_rule == EVENT_SCORE and is_after(argv, argc, 2, "INCR"):
             event = cmd.event2
-        fire(d, caller, cmd.event_class, event, t.db, t.key)
+        fire(d, caller, cmd.event_class, event, t)
         if (cmd.event_rule == EVENT_SET and t.state & HAS_DEADLINE
                 and sets_deadline(cmd, argv, argc)):
-            fire(d, caller, NOTIFY_GENERIC, "expire", t.db, t.key)
+            fire(d, caller, NOTIFY_GENERIC, "expire", t)
     fire_gone(d, caller, t)
 
 
-cdef void add_touch(Touch *to, const Touch *t) noexcept nogil:
-    if to.kinds == 0:
-        to[0] = t[0]
-        return
-    to.kinds |= t.kinds
-    to.types |= t.types
-    to.state = (to.state & (WAS_LIVE | WAS_VISIBLE)
-                | t.state & ~<uint32_t>(WAS_LIVE | WAS_VISIBLE))
+cdef inline int is_key(const Notice *n, Span key) noexcept nogil:
+    cdef Span other = notice_key(n)
+    return other.n == key.n and (key.n == 0 or memcmp(other.p, key.p, key.n) == 0)
+
+
+cdef Notice *joined(Notice *earlier, Notice *n) noexcept nogil:
+    """What a command did to a key, of which there was a notice before; NULL: there was none."""
+    if earlier == NULL:
+        return n
+    earlier.kinds |= n.kinds
+    earlier.types |= n.types
+    merge_state(earlier, n.state)
+    return earlier
 
 
 cdef void fire_pair(Dispatch *d, Client *caller, Command *cmd, Span *argv, int argc,
-                    const Touch *source, const Touch *target, int64_t changes) noexcept nogil:
-    """Of a command that takes from one key and gives to another. Either may be untouched, which is
-    told by its kinds."""
+                    const Notice *source, const Notice *target, int64_t changes) noexcept nogil:
+    """Of a command that takes from one key and gives to another. Either may be untouched: NULL."""
     cdef const char *taken = cmd.event
     cdef const char *given = cmd.event2
-    cdef const Touch *t = target if target.kinds else source
+    cdef const Notice *t = target if target != NULL else source
     if cmd.event_rule == EVENT_MOVE:
         if argc >= 5:
             taken = "lpop" if is_word(argv[3], "LEFT") else "rpop"
             given = "lpush" if is_word(argv[4], "LEFT") else "rpush"
         # where both are one key, it was touched as the source
         fire_before(d, caller, t)
-        fire(d, caller, NOTIFY_LIST, given, t.db, t.key)
-        if source.kinds:
-            fire(d, caller, NOTIFY_LIST, taken, source.db, source.key)
+        fire(d, caller, NOTIFY_LIST, given, t)
+        if source != NULL:
+            fire(d, caller, NOTIFY_LIST, taken, source)
             fire_gone(d, caller, source)
     elif cmd.event_rule == EVENT_SMOVE:
-        if source.kinds:
-            fire(d, caller, NOTIFY_SET, taken, source.db, source.key)
+        if source != NULL:
+            fire(d, caller, NOTIFY_SET, taken, source)
             fire_gone(d, caller, source)
-        if target.kinds and changes > 1:
+        if target != NULL and changes > 1:
             fire_before(d, caller, target)
-            fire(d, caller, NOTIFY_SET, given, target.db, target.key)
+            fire(d, caller, NOTIFY_SET, given, target)
     else:
-        if target.kinds:
+        if target != NULL:
             fire_anew(d, caller, target)
-        if source.kinds:
-            fire(d, caller, NOTIFY_GENERIC, taken, source.db, source.key)
-        if target.kinds:
-            fire(d, caller, NOTIFY_GENERIC, given, target.db, target.key)
+        if source != NULL:
+            fire(d, caller, NOTIFY_GENERIC, taken, source)
+        if target != NULL:
+            fire(d, caller, NOTIFY_GENERIC, given, target)
 
 
 cdef void notify_command(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc,
@@ -269,27 +258,24 @@ cdef void notify_command(Dispatch *d, Client *client, Command *cmd, Span *argv, 
     cdef Client *caller = caller_of(d, client)
     cdef size_t at = 0
     cdef Notice *n = next_notice(d.kernel, &at)
-    cdef Touch source, target, t
-    source.kinds = target.kinds = 0
+    cdef Notice *source = NULL
+    cdef Notice *target = NULL
     if d.tracking.clients:
         invalidate_touched(d, caller, changes)
     while n != NULL and d.notify.flags:
-        t = touch_of(n)
-        if not is_wanted(d, &t):
+        if not is_wanted(d, n):
             pass
         elif cmd.event_rule == EVENT_NONE:
-            fire_effects(d, caller, &t)
-        elif cmd.event_rule >= EVENT_PAIR:
-            if (t.key.n == argv[1].n and t.db == client.db
-                    and (t.key.n == 0 or memcmp(t.key.p, argv[1].p, t.key.n) == 0)):
-                add_touch(&source, &t)
-            else:
-                add_touch(&target, &t)
+            fire_effects(d, caller, n)
+        elif cmd.event_rule < EVENT_PAIR:
+            fire_command(d, caller, cmd, argv, argc, n, changes)
+        elif n.db == client.db and is_key(n, argv[1]):
+            source = joined(source, n)
         else:
-            fire_command(d, caller, cmd, argv, argc, &t, changes)
+            target = joined(target, n)
         n = next_notice(d.kernel, &at)
-    if source.kinds or target.kinds:
-        fire_pair(d, caller, cmd, argv, argc, &source, &target, changes)
+    if source != NULL or target != NULL:
+        fire_pair(d, caller, cmd, argv, argc, source, target, changes)
     d.kernel.notices.rows.n = 0
 
 
@@ -299,7 +285,7 @@ cdef void notify_misses(Dispatch *d, Client *client, Command *cmd, Span *argv,
     cdef int i = cmd.first_key
     while 0 < i <= last and i < argc:
         if not key_visible(d.kernel, key_find(d.kernel, client.db, argv[i])):
-            fire(d, caller_of(d, client), NOTIFY_MISS, "keymiss", client.db, argv[i])
+            fire_at(d, caller_of(d, client), NOTIFY_MISS, "keymiss", client.db, argv[i])
         i += cmd.key_step
 
 
