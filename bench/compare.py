@@ -473,6 +473,140 @@ def published(server: Process, listeners: int, n: int) -> float:
     return used / n * 1e6
 
 
+# What scripts are compared by: (text, keys and arguments). The last one is what job queues run.
+SCRIPTS = {
+    "one SET": ("return redis.call('SET', KEYS[1], ARGV[1])", (b"1", b"k", b"v")),
+    "20 commands": ("""
+local id = redis.call('INCR', KEYS[1] .. ':id')
+local job = KEYS[1] .. ':' .. id % 1000
+redis.call('HSET', job, 'data', ARGV[1], 'state', 'waiting')
+redis.call('LPUSH', KEYS[1] .. ':waiting', id)
+for _ = 1, 3 do
+    redis.call('LLEN', KEYS[1] .. ':waiting')
+    redis.call('HGET', job, 'state')
+    redis.call('ZADD', KEYS[1] .. ':at', id, id % 100)
+    redis.call('HINCRBY', job, 'tries', 1)
+end
+redis.call('RPOP', KEYS[1] .. ':waiting')
+redis.call('HSET', job, 'state', 'done')
+redis.call('ZREM', KEYS[1] .. ':at', id % 100)
+redis.call('INCRBY', KEYS[1] .. ':done', 1)
+return id""", (b"1", b"q", b"x" * 100)),
+}
+
+
+def scripts(a):
+    """EVALSHA and FCALL: server CPU in µs per request, 16 in a pipeline and one by one."""
+    rows = []
+    for name, (text, args) in SCRIPTS.items():
+        for how in ("EVALSHA", "FCALL"):
+            for pipeline in (16, 1):
+                n = a.n // (10 if name == "one SET" else 50) // 16 * 16
+                runs = {s: [] for s in ("redis-server", "crdt-redis")}
+                for _ in range(a.rounds):
+                    for server, start in (("redis-server", redis_with_log), ("crdt-redis", ours)):
+                        s = start()
+                        runs[server].append(scripted(s, how, text, args, n, pipeline))
+                        s.dispose()
+                theirs, mine = (statistics.median(runs[s]) for s in runs)
+                rows.append([f"{how} of {name}, -P {pipeline}", theirs, mine, mine / theirs])
+    table("Scripts", ["what", "redis-server, µs", "crdt-redis, µs", "ratio"], rows)
+
+
+def scripted(server: Process, how: str, text: str, args, n: int, pipeline: int) -> float:
+    if how == "FCALL":
+        library = ("#!lua name=bench\nredis.register_function('f', function(KEYS, ARGV)\n"
+                   f"{text}\nend)")
+        server("FUNCTION", "LOAD", library)
+        name = b"f"
+    else:
+        name = server("SCRIPT", "LOAD", text)
+    data = encode(how.encode(), name, *args) * pipeline
+    with server.connect() as c:
+        c.socket.sendall(data)
+        for _ in range(pipeline):
+            c.raw()
+        before = server.cpu_seconds()
+        for _ in range(n // pipeline):
+            c.socket.sendall(data)
+            for _ in range(pipeline):
+                c.raw()
+        return (server.cpu_seconds() - before) / n * 1e6
+
+
+def fullsync(a):
+    """A new replica, which no log can help: what it costs and what clients of the giver notice."""
+    rows = []
+    for _ in range(a.rounds):
+        giver = ours("a", replication_log_size="0", max_segment_size="4mb",
+                     compaction_threshold=1000)
+        fill(giver, a.keys_in_memory)
+        for _ in range(3):      # two checkpoints, and the log before them goes
+            with giver.connect() as c:
+                c.pipeline([("SET", "filler", "x" * 4096)] * 40)
+            giver("SAVE")
+        with Probe(giver) as probe:
+            time.sleep(2)
+            quiet = probe.take()
+            before = giver.cpu_seconds()
+            new = ours("b", peers=[giver.address])
+            start = time.monotonic()
+            while (found := replication(new)).get("full_syncs_joined", "0") == "0":
+                time.sleep(0.01)
+            took = time.monotonic() - start
+            during = probe.take()
+        assert new("DBSIZE") == giver("DBSIZE")
+        rows.append([took, float(found["full_sync_last_pause_ms"]),
+                     int(found["full_sync_last_bytes"]) / 1e6, giver.cpu_seconds() - before,
+                     new.cpu_seconds(), percentile(quiet, 0.99), percentile(during, 0.99),
+                     max(during) * 1e3])
+        stop_all()
+    table(f"Full sync: {a.keys_in_memory} keys to a new replica",
+          ["seconds", "its writes wait, ms", "MB", "CPU of the giver, s", "of the receiver",
+           "p99 at the giver before, ms", "during it", "longest"],
+          [[statistics.median(column) for column in zip(*rows)]])
+
+
+def replication(server: Process) -> dict[str, str]:
+    lines = server("INFO", "replication").decode().split("\r\n")
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def percentile(seconds: list[float], part: float) -> float:
+    """In ms."""
+    return sorted(seconds)[int(len(seconds) * part)] * 1e3
+
+
+class Probe:
+    """A client that sends SETs one by one, 2,000 a second at most, and notes how long each takes."""
+
+    def __init__(self, server: Process):
+        self.server = server
+        self.seconds: list[float] = []
+        self.running = True
+        self.thread = threading.Thread(target=self.run)
+
+    def __enter__(self) -> Probe:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.running = False
+        self.thread.join()
+
+    def run(self) -> None:
+        with self.server.connect() as c:
+            while self.running:
+                begun = time.perf_counter()
+                c("SET", "probe", "x")
+                self.seconds.append(time.perf_counter() - begun)
+                time.sleep(0.0005)
+
+    def take(self) -> list[float]:
+        seconds, self.seconds = self.seconds, []
+        return seconds
+
+
 def program(a):
     """Size of the executable and its start with an empty data directory."""
     path = Path(os.environ.get("CRDT_REDIS_EXECUTABLE") or ROOT / "dist" / "crdt-redis")
@@ -496,7 +630,7 @@ def program(a):
 
 
 SECTIONS = {f.__name__: f for f in (pipelined, unpipelined, large, memory, busy, lag, idle, peers,
-                                    catchup, growth, pubsub, program)}
+                                    catchup, growth, pubsub, scripts, fullsync, program)}
 
 
 def main() -> int:
