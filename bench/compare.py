@@ -435,6 +435,15 @@ def pubsub(a):
     table("PUBLISH", ["subscribers", "redis-server, µs", "crdt-redis, µs", "ratio"], rows)
 
 
+def rested(server: Process) -> float:
+    """Its CPU seconds once it has nothing to do: a start goes on behind the first PONG."""
+    before = -1.0
+    while (now := server.cpu_seconds()) - before > 0.005:
+        before = now
+        time.sleep(0.2)
+    return now
+
+
 def published(server: Process, listeners: int, n: int) -> float:
     """Until all of them have all of the messages."""
     message = b"x" * 32
@@ -458,11 +467,7 @@ def published(server: Process, listeners: int, n: int) -> float:
     data = encode(b"PUBLISH", b"ch", message) * 16
     reader = threading.Thread(target=read)
     reader.start()
-    before = -1.0
-    while server.cpu_seconds() - before > 0.005:        # its start goes on behind the first PONG
-        before = server.cpu_seconds()
-        time.sleep(0.2)
-    before = server.cpu_seconds()
+    before = rested(server)
     with server.connect() as c:
         for _ in range(n // 16):
             c.socket.sendall(data)
@@ -526,7 +531,7 @@ def scripted(server: Process, how: str, text: str, args, n: int, pipeline: int) 
         c.socket.sendall(data)
         for _ in range(pipeline):
             c.raw()
-        before = server.cpu_seconds()
+        before = rested(server)
         for _ in range(n // pipeline):
             c.socket.sendall(data)
             for _ in range(pipeline):
@@ -578,7 +583,8 @@ def percentile(seconds: list[float], part: float) -> float:
 
 
 class Probe:
-    """A client that sends SETs one by one, 2,000 a second at most, and notes how long each takes."""
+    """A client that sends SETs one by one, 2,000 a second at most, and notes how long each
+    takes."""
 
     def __init__(self, server: Process):
         self.server = server
