@@ -414,6 +414,33 @@ async def test_what_the_failed_log_lacks_is_not_claimed():
 
 
 @run
+async def test_ops_are_acknowledged_once_the_engine_says_that_they_are_logged():
+    """Not before, whatever comes of them; and what it refuses is acknowledged by nobody."""
+    async with Network(2, interval=60.0) as (a, b):
+        await all_up(a, b)
+        session, theirs = a.sessions.by_replica["b"], b.replica.actor
+        a.pause(b), b.pause(a)
+        b.set("k", "v")
+        batch = b.log.batches[-1][1]
+        held, receive = [], a.engine.receive
+        a.engine.receive = lambda *argv: held.append(argv)
+        replies = []
+        for _ in range(2):
+            a.sessions.take(session, batch, replies.append)
+            a.tail._look()                                      # the engine has said nothing
+        assert replies == [] and a.peer(b).acked.get(theirs, 0) == 0 and len(held) == 2
+        (token, _), (other, _) = held
+        a.engine.results.append((token, ReceiveStatus.UNLOGGED))
+        a.engine.signal()
+        await until(lambda: replies)
+        assert replies[0].code == proto.BUSY and a.peer(b).acked.get(theirs, 0) == 0
+        receive(other, batch)
+        await until(lambda: len(replies) == 2)
+        assert replies[1] is None and a.get("k") == "v" and a.tail.head == {theirs: 1}
+        assert a.peer(b).acked[theirs] == 1 and len(replies) == 2
+
+
+@run
 async def test_a_peer_is_served_while_the_log_has_failed_with_what_it_holds():
     """The first peer ever comes while the log has failed: it is replied to, from the clock of the
     start."""

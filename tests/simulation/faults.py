@@ -846,7 +846,8 @@ FAULTS = [
           ""),
     Fault("acknowledged before it is logged",
           PEERS + "tail.py",
-          "replication/test_links.py::test_what_the_failed_log_lacks_is_not_claimed",
+          "replication/test_links.py"
+          "::test_ops_are_acknowledged_once_the_engine_says_that_they_are_logged",
           "        self._engine.receive(self._tokens, batch)\n",
           "        self._engine.receive(self._tokens, batch)\n"
           "        done(last, None)\n"),
