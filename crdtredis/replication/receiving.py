@@ -103,7 +103,7 @@ class Receiving:
         self._draft: Draft | None = None
         self._waiting: list[bytes] = []                         # to be written
         self._waiting_bytes = 0
-        self._writing: asyncio.Future[None] | None = None
+        self._writing: asyncio.Future[Any] | None = None
 
     async def run(self) -> float:
         """Returns the seconds for which writes waited. Raises what went wrong; nothing has changed
@@ -117,7 +117,7 @@ class Receiving:
             while not self._r.giver.close() or not await self._call(self._exchange.hold):
                 await asyncio.sleep(LOOK)
             # Only now: a checkpoint that ended would remove what no segment names.
-            stage = await asyncio.to_thread(self._draft.publish)
+            stage = await self._on_disk(self._draft.publish)
             # From here on a segment may name it, whatever becomes of this task: it stays.
             self.phase, self._draft, held = "joining", None, False
             return await asyncio.shield(asyncio.ensure_future(self._join(stage, contents)))
@@ -172,9 +172,7 @@ class Receiving:
     async def _stage(self) -> Contents:
         self.phase = "receiving"
         number = await self._call(self._exchange.next_stage)
-        self._draft = await asyncio.to_thread(Draft, self._exchange.folder, number,
-                                              self._r.identity.replica, self.peer.replica,
-                                              self._buckets)
+        await self._on_disk(self._begin_draft, number)
         broken = 0
         moved = time.monotonic()
         while self._over is None:
@@ -207,7 +205,7 @@ class Receiving:
                                            "its state holds")
         self.phase = "checking"
         contents = Contents(self._start, self._clock, self._actors, self._records, self._batches)
-        stage = await asyncio.to_thread(self._draft.complete, contents)
+        stage = await self._on_disk(self._draft.complete, contents)
         checking = await self._call(lambda: self._exchange.check(stage))
         while await self._call(checking.step):
             pass
@@ -243,12 +241,21 @@ class Receiving:
             await self._flush()
 
     async def _flush(self) -> None:
-        """Write what waits to the stage. One at a time, also where who waits for it goes away."""
+        """Write what waits to the stage."""
         if self._writing is not None:
             await asyncio.shield(self._writing)
         data, self._waiting, self._waiting_bytes = b"".join(self._waiting), [], 0
-        self._writing = asyncio.ensure_future(asyncio.to_thread(self._draft.put, data))
-        await asyncio.shield(self._writing)
+        await self._on_disk(self._draft.put, data)
+
+    def _on_disk(self, work: Callable[..., Any], *argv: Any) -> Awaitable[Any]:
+        """In a thread. It goes on where who waits for it goes away, and `_discard` comes behind
+        it."""
+        self._writing = asyncio.ensure_future(asyncio.to_thread(work, *argv))
+        return asyncio.shield(self._writing)
+
+    def _begin_draft(self, number: int) -> None:
+        self._draft = Draft(self._exchange.folder, number, self._r.identity.replica,
+                            self.peer.replica, self._buckets)
 
     async def _join(self, stage: Stage, contents: Contents) -> float:
         outcome = asyncio.get_running_loop().create_future()

@@ -13,6 +13,7 @@ ENGINE = "crdtredis/engine/"
 COMMANDS = "crdtredis/commands/"
 STORAGE = "crdtredis/storage/"
 RETENTION = "storage/test_retention.py::"
+STAGES = "storage/test_stage.py::"
 PEERS = "crdtredis/replication/"
 HTTP = "crdtredis/http/"
 
@@ -1706,4 +1707,33 @@ FAULTS = [
           "engine/test_gil.py::test_a_script_that_calls_python_commands_starves_nobody",
           "    elif now - g.rested < g.share:\n",
           "    else:\n"),
+    # joins that fail
+    Fault("a disk that fails in the middle of a join is taken for a join that never began",
+          STORAGE + "exchange.py",
+          STAGES + "test_an_error_in_any_step_of_the_join_leaves_nobody_with_a_part_of_it",
+          "            except NotJoined as e:\n",
+          "            except (OSError, NotJoined) as e:\n"),
+    Fault("a join that fails lets writes in again before the process has ended",
+          STORAGE + "exchange.py",
+          STAGES + "test_an_error_in_any_step_of_the_join_leaves_nobody_with_a_part_of_it",
+          "                return False\n"
+          "            self._loop.joining = False\n",
+          "                self._loop.joining = False\n"
+          "                return False\n"
+          "            self._loop.joining = False\n"),
+    Fault("a log that cannot name a stage ends the process",
+          STORAGE + "exchange.py",
+          STAGES + "test_a_log_that_cannot_name_it_leaves_all_as_it_was",
+          "            raise NotJoined(str(e)) from None\n",
+          "            raise\n"),
+    Fault("a stage is discarded while a thread gives it its name",
+          PEERS + "receiving.py",
+          "replication/test_receiving.py",
+          "await self._on_disk(self._draft.publish)",
+          "await asyncio.to_thread(self._draft.publish)"),
+    Fault("a full sync that is given up does not wait for the thread that writes",
+          PEERS + "receiving.py",
+          "replication/test_receiving.py",
+          "            await asyncio.wait({self._writing})\n",
+          "            pass\n"),
 ]

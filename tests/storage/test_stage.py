@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from crdtredis._core import (BucketDigests, Replica, SegmentWriter, StateWriter, bucket_map,
-                             record)
+from crdtredis._core import (BucketDigests, Replica, SegmentWriter, StateJoin, StateWriter,
+                             bucket_map, record)
 from crdtredis._engine import Executor
 from crdtredis.clocks import Actor, join
 from crdtredis.storage.batch import declaration
-from crdtredis.errors import EXIT_DATA
+from crdtredis.errors import EXIT_DATA, DamagedState
 from crdtredis.storage.chain import read_chain
 from crdtredis.storage.check import main
 from crdtredis.storage.exchange import StateExchange
@@ -25,18 +25,21 @@ from crdtredis.storage.stage import (Contents, Draft, join_steps, open_stage, re
 
 
 class Node:
-    """A replica with commands, whose ops go nowhere."""
+    """A replica with commands. made: its ops so far, which go nowhere."""
 
     def __init__(self, name: str, epoch: int = 1) -> None:
         self.replica = Replica(name, epoch)
         self.replica.now = time.time_ns() // 1_000_000
         self.executor = Executor(self.replica)
         self.session = self.executor.session()
+        self.made = b""
 
     def __call__(self, *argv) -> bytes:
         """Runs it; returns the Batch that was made."""
         self.executor.execute(self.session, [str(a).encode() for a in argv])
-        return self.replica.take_ops()
+        batch = self.replica.take_ops()
+        self.made += batch
+        return batch
 
     def get(self, key: str) -> bytes:
         return self.executor.execute(self.session, [b"GET", key.encode()])
@@ -195,15 +198,81 @@ class StillLoop:
         self.add_work = self.work.append
 
 
-def begin_join(folder, r, stage, contents):
+def begin_join(folder, r, stage, contents, before=None):
     """(loop, why the process is to end, outcomes) when the join has ended."""
     loop, failed, outcomes = StillLoop(), [], []
-    checkpoints = SimpleNamespace(let_go=lambda: None, begin=lambda: None)
+    loop.checkpoints = []
+    checkpoints = SimpleNamespace(let_go=lambda: loop.checkpoints.append("go on"),
+                                  begin=lambda: loop.checkpoints.append("begin"))
     StateExchange(folder, r.node.replica, r.log, checkpoints, loop, failed.append).join(
-            stage, contents, None, lambda *outcome: outcomes.append(outcome))
+            stage, contents, before, lambda *outcome: outcomes.append(outcome))
     while loop.work[0]():
         pass
     return loop, failed, outcomes
+
+
+class Failing:
+    """A StateJoin that fails at a step: 0 is its beginning."""
+
+    def __init__(self, fails_at: int, error: type[Exception]) -> None:
+        self.left, self.error, self.done = fails_at, error, []
+
+    def __call__(self, *argv):
+        self.count("begin")
+        self.joining = StateJoin(*argv)
+        return self
+
+    def __getattr__(self, name):
+        def step(*argv):
+            self.count(name)
+            return getattr(self.joining, name)(*argv)
+        return step
+
+    def count(self, name):
+        if self.left == 0:
+            raise self.error("broken")
+        self.left -= 1
+        self.done.append(name)
+
+
+@pytest.mark.parametrize("error", [OSError, MemoryError, RuntimeError, DamagedState])
+def test_an_error_in_any_step_of_the_join_leaves_nobody_with_a_part_of_it(
+        tmp_path, monkeypatch, error):
+    """The process ends, without having let in a write, and the start joins all of it. Where that
+    fails in turn, the start is refused, and the next one does it."""
+    monkeypatch.setattr("crdtredis.storage.stage.SLICE", 20)
+    monkeypatch.setattr("crdtredis.storage.exchange.SLICE", 0)
+    a = Node("a")
+    for i in range(30):
+        a("SET", f"k{i}", i), a("RPUSH", "l", i), a("INCRBY", "n", i), a("HSET", "h", i, i)
+    at, steps = 0, set()
+    while True:
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        r = Logged(folder)
+        r.run("SET", "own", 1), r.run("RPUSH", "l", "mine")
+        expected = Node("y")
+        stage, contents = staged(folder, a, r.node)
+        expected.replica.receive(a.made + r.node.made)
+        failing = Failing(at, error)
+        with monkeypatch.context() as patched:
+            patched.setattr("crdtredis.storage.stage.StateJoin", failing)
+            loop, failed, outcomes = begin_join(folder, r, stage, contents)
+        steps |= {*failing.done}
+        if not failed:
+            break
+        assert loop.joining and outcomes == [] and loop.checkpoints == []
+        r.log.close()
+        failing = Failing(min(at, 10), error)                   # tables differ, and so do steps
+        with monkeypatch.context() as patched:
+            patched.setattr("crdtredis.storage.stage.StateJoin", failing)
+            with pytest.raises((RecoveryError, error)):
+                r.recovered()
+        assert r.recovered().digest() == expected.digest()
+        at += 1
+    assert at > 12 and steps == {"begin", "take", "step", "apply", "finish"}
+    assert len(outcomes) == 1 and loop.checkpoints == ["go on", "begin"] and not loop.joining
+    assert r.node.digest() == expected.digest() and not r.node.replica.joining
 
 
 def test_a_disk_that_fails_in_the_middle_of_the_join_ends_the_process(tmp_path, monkeypatch):
