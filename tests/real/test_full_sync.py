@@ -299,6 +299,7 @@ def test_repair_takes_what_differs(pair):
     fill(a, 0, 2000)
     converged(a, b)
     a("SET", "one", "x")
+    until(lambda: len(b("CRDT.CLOCK")) == 4)                    # it has said who it is: its only op
     converged(a, b)
     reply = b("CRDT.REPAIR", "a")
     found = dict(zip(reply[::2], reply[1::2]))
