@@ -105,6 +105,10 @@ def check_hello(hello: proto.Hello, *, cluster: str, replica: str, process: int,
                                           "run versions that share one")
     if not hello.replica or not hello.epoch:
         raise Refusal(proto.MALFORMED, "the handshake names no replica or no epoch")
+    if hello.group:
+        raise Refusal(proto.WRONG_VERSION,
+                      f"{hello.replica} speaks of replication group {hello.group}, {replica} knows "
+                      "only group 0")
     if hello.cluster != cluster:
         raise Refusal(proto.WRONG_CLUSTER,
                       f"cluster_name is {hello.cluster!r} at {hello.replica} and {cluster!r} at "

@@ -17,6 +17,8 @@ A segment:
     record                      the header; its payload is JSON:
         format                  1
         replica                 whose log this is
+        group                   the replication group that the operations are of. Left out: 0, the
+                                only one so far
         number                  the one in the file name
         created_ms              wall clock, for people
         actors                  [[id, replica, epoch], ...]: all that are named in `clock`, and
@@ -268,6 +270,8 @@ def read_header(fd: int, brief: bool = False) -> Header:
         expected = FORMAT_JOINED if joined else FORMAT
         if j["format"] != expected:
             raise FormatError(8, f"format {j['format']}, this program reads format {expected}")
+        if j.get("group", 0) != 0:
+            raise FormatError(8, f"of replication group {j['group']}, this program knows only 0")
         if brief:
             j |= {"actors": [], "clock": {}, "ceiling": None}
         if joined:

@@ -24,7 +24,7 @@ def actor(replica, epoch):
 
 @pytest.mark.parametrize("change, code", [
     ({"version": PROTOCOL + 1}, proto.WRONG_VERSION), ({"cluster": "other"}, proto.WRONG_CLUSTER),
-    ({"replica": ""}, proto.MALFORMED),
+    ({"replica": ""}, proto.MALFORMED), ({"group": 1}, proto.WRONG_VERSION),
     ({"epoch": 0}, proto.MALFORMED), ({"replica": "a"}, proto.SAME_REPLICA),
     ({"now": 1_061_000}, proto.CLOCK_SKEW),
     ({"now": 938_000}, proto.CLOCK_SKEW), ({"replica": "b" * 129}, proto.MALFORMED),

@@ -304,6 +304,17 @@ def test_another_format_is_refused(tmp_path):
     data = encode_header(Header("a", 1, 0, (), {}, None)).replace(b'"format":1', b'"format":2')
     segment_path(tmp_path, 1).write_bytes(MAGIC + record(data[16:]))
     refused(tmp_path, segment_path(tmp_path, 1), "format 2, this program reads format 1")
+
+
+def test_another_replication_group_is_refused(tmp_path):
+    data = encode_header(Header("a", 1, 0, (), {}, None))
+    for group in (b"1", b"null"):
+        payload = data[16:].replace(b'"format":1', b'"format":1,"group":' + group)
+        segment_path(tmp_path, 1).write_bytes(MAGIC + record(payload))
+        refused(tmp_path, segment_path(tmp_path, 1), "of replication group ")
+    payload = data[16:].replace(b'"format":1', b'"format":1,"group":0')
+    segment_path(tmp_path, 1).write_bytes(MAGIC + record(payload))
+    recover(tmp_path, "a", Replica("a", 1))
     segment_path(tmp_path, 1).write_bytes(b"CRDTSEG2" + data[8:])
     refused(tmp_path, segment_path(tmp_path, 1), "no segment of this format version")
 
