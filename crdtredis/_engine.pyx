@@ -4,6 +4,7 @@
 #   call          what handlers use: refusals in Redis's words, arguments; what a client is
 #   stopwatch     how long commands take
 #   slowlog       the ring of slow commands
+#   latency       what has taken long, event by event
 #   dispatch      what all that follows shares: guards, time, the GIL, the client port
 #   abroad        what other replicas listen to
 #   pubsub        who listens to which channel here
@@ -37,6 +38,7 @@ include "engine/command.pxi"
 include "engine/call.pxi"
 include "engine/stopwatch.pxi"
 include "engine/slowlog.pxi"
+include "engine/latency.pxi"
 include "engine/system.pxi"
 include "engine/gil.pxi"
 include "engine/dispatch.pxi"

@@ -177,6 +177,13 @@ def scripts(x: Any) -> dict[str, int]:
     return x.scripts.stats()
 
 
+def functions(x: Any) -> dict[str, int]:
+    """What libraries are compiled; nothing before the first of them."""
+    if x.functions is None:
+        return dict.fromkeys(("libraries", "functions", "vm_bytes", "text_bytes"), 0)
+    return x.functions.stats()
+
+
 @section
 def memory(x: Any) -> Fields:
     used = x.replica.stats()["memory"]
@@ -187,7 +194,9 @@ def memory(x: Any) -> Fields:
     # kernel counts none. What beside the data and the process itself takes memory (buffers,
     # replication, gaps between allocations) is told as fragmentation.
     expected = used + STARTUP_RSS
-    lua = scripts(x)
+    lua, libraries = scripts(x), functions(x)
+    vms = lua["vm_bytes"] + libraries["vm_bytes"]
+    texts = lua["text_bytes"] + libraries["text_bytes"]
     return {
         "used_memory": used, "used_memory_human": human(used), "used_memory_rss": rss,
         "used_memory_rss_human": human(rss),
@@ -199,11 +208,12 @@ def memory(x: Any) -> Fields:
         "used_memory_vm_eval": lua["vm_bytes"], "used_memory_lua": lua["vm_bytes"],
         "used_memory_lua_human": human(lua["vm_bytes"]),
         "used_memory_scripts_eval": lua["text_bytes"], "number_of_cached_scripts": lua["scripts"],
-        "number_of_functions": 0, "number_of_libraries": 0, "used_memory_vm_functions": 0,
-        "used_memory_vm_total": lua["vm_bytes"],
-        "used_memory_vm_total_human": human(lua["vm_bytes"]), "used_memory_functions": 0,
-        "used_memory_scripts": lua["text_bytes"],
-        "used_memory_scripts_human": human(lua["text_bytes"]), "maxmemory": limit,
+        "number_of_functions": libraries["functions"],
+        "number_of_libraries": libraries["libraries"],
+        "used_memory_vm_functions": libraries["vm_bytes"], "used_memory_vm_total": vms,
+        "used_memory_vm_total_human": human(vms), "used_memory_functions": libraries["text_bytes"],
+        "used_memory_scripts": texts, "used_memory_scripts_human": human(texts),
+        "maxmemory": limit,
         "maxmemory_human": human(limit),
         "maxmemory_policy": "noeviction",
         "mem_fragmentation_ratio": f"{rss / expected if expected else 0:.2f}",
@@ -405,8 +415,12 @@ def errorstats(x: Any) -> Fields:
 @section
 def latencystats(x: Any) -> Fields:
     # From histograms, so each is the upper bound of a power of two.
-    return {f"latency_percentiles_usec_{name}": ",".join(f"p{p}={percentile(took, p / 100):.3f}"
-                                                         for p in (50, 99, 99.9))
+    if not x.latency_tracking:
+        return {}
+    shown = [(f"{float(p):f}".rstrip("0").rstrip("."), float(p) / 100)
+             for p in setting(x, "latency_tracking_info_percentiles", ("50", "99", "99.9"))]
+    return {f"latency_percentiles_usec_{name}": ",".join(f"p{p}={percentile(took, part):.3f}"
+                                                         for p, part in shown)
             for name, took in x.latencies().items()}
 
 

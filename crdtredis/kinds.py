@@ -55,11 +55,19 @@ class Peer(Kind):
     """An address of a replica's http_port, or nothing."""
 
     expected = '"host:port" or "http://host:port", or nothing'
+    may_be_url = True
 
     def from_text(self, text: str) -> str:
-        if text and not is_peer(text):
+        if text and not (is_peer(text) and (self.may_be_url or "/" not in text)):
             raise ValueError
         return text
+
+
+class Endpoint(Peer):
+    """An address for Redis clients, or nothing."""
+
+    expected = '"host:port", or nothing'
+    may_be_url = False
 
 
 class Int(Kind):
@@ -341,6 +349,10 @@ def is_peer(text: str) -> bool:
 
 def is_pattern(text: str) -> bool:
     return 0 < len(text) <= 1000 and "\0" not in text
+
+
+def is_percentile(text: str) -> bool:
+    return bool(re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,20})?", text)) and float(text) <= 100
 
 
 def is_address(text: str) -> bool:

@@ -39,7 +39,7 @@ NO_EFFECT = frozenset("""
     appendfilename bgsave_cpulist bind-source-addr bio_cpulist
     client-query-buffer-limit cluster-enabled crash-log-enabled crash-memcheck-enabled dbfilename
     disable-thp dynamic-hz enable-module-command enable-protected-configs io-threads
-    io-threads-do-reads jemalloc-bg-thread latency-tracking latency-tracking-info-percentiles
+    io-threads-do-reads jemalloc-bg-thread
     lazyfree-lazy-user-flush loadmodule locale-collate masterauth masteruser
     maxmemory-clients maxmemory-eviction-tenacity min-replicas-max-lag min-replicas-to-write
     oom-score-adj oom-score-adj-values proc-title-template

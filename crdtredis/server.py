@@ -590,10 +590,15 @@ class Server:
             executor.notify = value
         elif name == "pubsub_local":
             executor.set_pubsub_local([p.encode("utf-8", "surrogateescape") for p in value])
-        elif name in ("busy_reply_threshold", "script_memory", "tracking_table_max_keys"):
+        elif name in ("busy_reply_threshold", "script_memory", "tracking_table_max_keys",
+                      "latency_tracking"):
             setattr(executor, name, value)
         elif name in ("slowlog_log_slower_than", "slowlog_max_len"):
             executor.set_slowlog(config.slowlog_log_slower_than, config.slowlog_max_len)
+        elif name == "latency_monitor_threshold":
+            executor.set_latency_threshold(value)
+        elif name == "moving_endpoint":
+            engine.moving_to = value.encode()
         elif name in ENCODING_LIMITS:
             executor.set_encoding_limits(**{n: config.values[n] for n in ENCODING_LIMITS})
         elif name == "max_clock_skew":

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from crdtredis.kinds import (Bool, BufferLimits, Choice, Duration, Events, Fixed, Int, Items, Kind,
-                             Octal, Peer, Size, Text, is_address, is_pattern, is_peer)
+from crdtredis.kinds import (Bool, BufferLimits, Choice, Duration, Endpoint, Events, Fixed, Int,
+                             Items, Kind, Octal, Peer, Size, Text, is_address, is_pattern, is_peer,
+                             is_percentile)
 
 MASK = "********"
 
@@ -135,6 +136,11 @@ SETTINGS: tuple[Setting, ...] = (
         S("tracking_table_max_keys", Int(0, 2**32 - 1), 1_000_000,
           "Keys remembered for client-side caching; beyond that, clients are told that a key is "
           "invalid; 0: no limit.", live=True),
+        S("moving_endpoint", Endpoint(), "",
+          "Address for Redis clients, of another replica or what stands before several, that "
+          "clients are sent to before this server stops, if they asked for it (CLIENT "
+          "MAINT_NOTIFICATIONS). Empty: those that want no address are told to come back.",
+          live=True),
         S("client_query_buffer_limit", Size("1mb", "1024gb"), 1_073_741_824,
           "Disconnect a client whose unfinished command takes more than this.", live=True),
         # one value must fit an op (core/keyspace.pxd, OP_MOST) whatever else stands in it, and so
@@ -248,7 +254,13 @@ SETTINGS: tuple[Setting, ...] = (
           "SLOWLOG takes commands slower than this; 0: all, -1: none.", live=True),
         S("slowlog_max_len", Int(0, 1_000_000), 128, "Entries that SLOWLOG keeps.", live=True),
         S("latency_monitor_threshold", Int(0, 2**31 - 1, "milliseconds"), 0,
-          "LATENCY takes events slower than this; 0: none.", live=True),
+          "LATENCY takes events that last so long or longer; 0: none.", live=True),
+        S("latency_tracking", Bool(), True,
+          "Count how long commands take, for LATENCY HISTOGRAM, INFO latencystats and "
+          "crdt_redis_command_duration_seconds.", live=True),
+        S("latency_tracking_info_percentiles",
+          Items("a list of numbers from 0 to 100", is_percentile), ["50", "99", "99.9"],
+          "Percentiles that INFO latencystats shows.", live=True),
         S("busy_reply_threshold", Int(0, 2**31 - 1, "milliseconds"), 5000,
           "A script that runs for longer is slow: other clients are told BUSY, and SCRIPT KILL may "
           "end it; 0: never.", live=True, aliases=("lua-time-limit",)),

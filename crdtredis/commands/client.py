@@ -11,10 +11,11 @@ from crdtredis._engine import client_flags, session_row
 from crdtredis._resp import Simple, Verbatim
 from crdtredis.commands.table import NO_REPLY, command
 from crdtredis.errors import (CLIENT_ARITY, CLIENT_ATTRIBUTE, CLIENT_ID, CLIENT_ID_NOT_POSITIVE,
-                              CLIENT_TYPE, HELLO_NO_AUTH, HELLO_OPTION, NO_PASSWORD,
-                              NO_SUCH_CLIENT, NO_SUCH_USER, PAUSE_MODE, PROTOCOL_NOT_INTEGER,
-                              PROTOCOL_UNSUPPORTED, SPECIAL_CHARACTERS, SYNTAX, UNBLOCK_REASON,
-                              WRONG_PASS, CommandError, integer, time_limit)
+                              CLIENT_TYPE, HELLO_NO_AUTH, HELLO_OPTION, MAINT_ENDPOINT, MAINT_RESP3,
+                              NO_PASSWORD, NO_SUCH_CLIENT, NO_SUCH_USER, PAUSE_MODE,
+                              PROTOCOL_NOT_INTEGER, PROTOCOL_UNSUPPORTED, SPECIAL_CHARACTERS,
+                              SYNTAX, UNBLOCK_REASON, WRONG_PASS, CommandError, integer,
+                              time_limit)
 
 OK = Simple("OK")
 CLIENT_TYPES = {b"normal": "normal", b"master": "master", b"slave": "replica",
@@ -285,6 +286,25 @@ def client_reply(session, argv):
     return NO_REPLY
 
 
+@subcommand("MAINT_NOTIFICATIONS <ON [moving-endpoint-type <internal-ip | internal-fqdn | "
+            "external-ip | external-fqdn | none>] | OFF>", arity=-3, since="8.0.0",
+            summary="Whether this connection is told (MOVING) before the server stops.")
+def client_maint_notifications(session, argv):
+    on, endpoint = on_off(argv[2]), b"NONE"
+    if len(argv) == 5 and on and argv[3].upper() == b"MOVING-ENDPOINT-TYPE":
+        endpoint = argv[4].upper()
+    elif len(argv) != 3:
+        raise CommandError(SYNTAX)
+    if endpoint not in (b"INTERNAL-IP", b"INTERNAL-FQDN", b"EXTERNAL-IP", b"EXTERNAL-FQDN",
+                        b"NONE"):
+        raise CommandError(MAINT_ENDPOINT)
+    if on and session.resp != 3:
+        raise CommandError(MAINT_RESP3)
+    session.set_flag(client_flags["MOVES"], on)
+    session.set_flag(client_flags["MOVES_BACK"], on and endpoint == b"NONE")
+    return OK
+
+
 @subcommand("NO-EVICT <ON | OFF>", arity=3, flags="admin " + FLAGS, since="7.0.0",
             summary="Accepted: no client is evicted here.")
 def client_no_evict(session, argv):
@@ -337,6 +357,8 @@ KILL <option> <value> [<option> <value> [...]]
     * ID <client-id>
 LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] | [ID <client-id> [...]]
     A line about each connection.
+MAINT_NOTIFICATIONS (ON|OFF) [moving-endpoint-type <type>]
+    Be told before the server stops.
 NO-EVICT (ON|OFF)
     Accepted; no connection is evicted.
 NO-TOUCH (ON|OFF)

@@ -261,7 +261,8 @@ cdef class LibraryCache:
     def stats(self) -> dict:
         return {"libraries": len(self.loaded),
                 "functions": sum(len(x.functions) for x in self.loaded.values()),
-                "vm_bytes": self.f.vm.used}
+                "vm_bytes": self.f.vm.used,
+                "text_bytes": sum(len(x.text) for x in self.loaded.values())}
 
     def compile(self, text: bytes, int64_t until=INT64_MAX) -> Library:
         """A library that is not called yet. CommandError, and nothing is left of it. until: as

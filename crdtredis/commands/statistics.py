@@ -1,8 +1,7 @@
 """SLOWLOG, MEMORY and LATENCY: where time and memory go.
 
-The slow log is kept by the executor, and so are the histograms of LATENCY HISTOGRAM. Memory figures
-are those of INFO; MEMORY USAGE is native and stands in objects.pyx. Latency events are not sampled:
-the rest of LATENCY answers as a Redis does whose latency monitor has seen nothing.
+The slow log is kept by the executor, and so are the histograms and events of LATENCY. Memory
+figures are those of INFO; MEMORY USAGE is native and stands in objects.pyx.
 """
 from crdtredis import info
 from crdtredis._resp import Simple, Verbatim
@@ -104,6 +103,7 @@ def memory_malloc_stats(session, argv):
 
 # ---- LATENCY -------------------------------------------------------------------------------------
 
+GRAPH_WIDTH, GRAPH_ROWS = 80, 4
 container("LATENCY", "server", "2.8.13", "Latency events.")
 
 
@@ -113,38 +113,99 @@ def latency(synopsis: str, arity: int, summary: str, since: str = "2.8.13",
                    group="server", since=since, tips=tips, summary=summary)
 
 
-@latency("LATEST", 2, "The newest sample of each event: none.")
+def text(arg: bytes) -> str:
+    return arg.decode("utf-8", "surrogateescape")
+
+
+@latency("LATEST", 2, "The newest sample of each event, and the longest ever.")
 def latency_latest(session, argv):
-    return []
+    return [[name, *samples[-1], longest]
+            for name, (longest, samples) in session.executor.latency_events().items()]
 
 
-@latency("HISTORY event", 3, "The samples of an event: none.")
+@latency("HISTORY event", 3, "The newest 160 samples of an event, as seconds since 1970 and ms.")
 def latency_history(session, argv):
-    return []
+    _, samples = session.executor.latency_events().get(text(argv[2]), (0, []))
+    return [list(sample) for sample in samples]
 
 
-@latency("RESET [event]...", -2, "Forgets samples; answers of how many events: 0.",
+@latency("RESET [event]...", -2, "Forgets samples; answers of how many events.",
          tips="request_policy:all_nodes response_policy:all_succeeded")
 def latency_reset(session, argv):
-    return 0
+    if len(argv) == 2:
+        return session.executor.forget_latency()
+    return session.executor.forget_latency([text(a).lower() for a in argv[2:]])
+
+
+def age(seconds: int) -> str:
+    for unit, letter in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= unit:
+            return f"{seconds // unit}{letter}"
+    return f"{seconds}s"
+
+
+def graph(name: str, longest: int, samples: list[tuple[int, int]], now: int) -> str:
+    """A column for each sample, the age below it, read downwards. now: seconds since 1970."""
+    low, high = min(ms for _, ms in samples), max(ms for _, ms in samples)
+    lines = [f"{name} - high {high} ms, low {low} ms (all time high {longest} ms)",
+             "-" * GRAPH_WIDTH]
+    for part in [samples[i:i + GRAPH_WIDTH] for i in range(0, len(samples), GRAPH_WIDTH)]:
+        # thirds of a row: 1 to 3 * GRAPH_ROWS
+        heights = [1 + (ms - low) * (3 * GRAPH_ROWS - 1) // max(high - low, 1) for _, ms in part]
+        for row in reversed(range(GRAPH_ROWS)):
+            lines.append("".join(" _o#|"[min(max(h - 3 * row, 0), 4)] for h in heights))
+        ages = [age(max(now - at, 0)) for at, _ in part]
+        lines += ["", *("".join(a[i:i + 1] or " " for a in ages)
+                        for i in range(max(map(len, ages))))]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+@latency("GRAPH event", 3, "The newest samples of an event as a graph.")
+def latency_graph(session, argv):
+    name = text(argv[2])
+    found = session.executor.latency_events().get(name)
+    if found is None:
+        raise CommandError(NO_SAMPLES % name)
+    return Verbatim(graph(name, *found, session.replica.now // 1000))
+
+
+ADVICE = {
+    "command": "see SLOWLOG GET; commands that go through whole collections or keyspaces are "
+               "better split (SCAN, HSCAN, ranges), and huge keys removed in parts",
+    "fast-command": "these take microseconds by themselves: the machine was busy, or the process "
+                    "was not let run (virtual machine, swap, limits of CPU)",
+    "command-unblocking": "commands that had waited for a key are slow themselves: see SLOWLOG GET",
+    "expire-cycle": "many or huge keys expire at the same time: spread their deadlines",
+    "aof-write": "the log could not be written at once: the disk is slow or shared; with "
+                 "appendfsync always every iteration waits for it",
+    "receive-ops": "large operations of other replicas are applied: look for what is written there",
+}
 
 
 @latency("DOCTOR", 2, "A report on latency.")
 def latency_doctor(session, argv):
-    return Verbatim("Latency events are not sampled by this server. See SLOWLOG GET for slow "
-                    "commands and INFO commandstats for the mean "
-                    "time of each command.\n")
-
-
-@latency("GRAPH event", 3, "The samples of an event as a graph: none.")
-def latency_graph(session, argv):
-    raise CommandError(NO_SAMPLES % argv[2].decode("utf-8", "surrogateescape"))
+    events = session.executor.latency_events()
+    threshold = info.setting(session.executor, "latency_monitor_threshold", 0)
+    if not events:
+        return Verbatim(f"No event has taken {threshold} ms or longer.\n" if threshold else
+                        "Events are not sampled: CONFIG SET latency-monitor-threshold "
+                        "<milliseconds> begins it.\n")
+    lines = []
+    for name, (longest, samples) in events.items():
+        took = [ms for _, ms in samples]
+        mean = sum(took) / len(took)
+        deviation = sum(abs(ms - mean) for ms in took) / len(took)
+        period = max(session.replica.now // 1000 - samples[0][0], 1) / len(took)
+        lines += [f"{name}: {len(took)} samples, {mean:.0f} ms on average (mean deviation "
+                  f"{deviation:.0f} ms), one in {period:.1f} s; the longest ever {longest} ms.",
+                  f"  {ADVICE[name]}."]
+    return Verbatim("\n".join(lines) + "\n")
 
 
 @latency("HISTOGRAM [command]...", -2,
          "How many calls of the commands took up to 1, 2, 4 ... microseconds.", "7.0.0")
 def latency_histogram(session, argv):
-    wanted = {a.decode("utf-8", "surrogateescape").lower() for a in argv[2:]}
+    wanted = {text(a).lower() for a in argv[2:]}
     out = {}
     for name, took in session.executor.latencies().items():
         if not wanted or name in wanted or name.partition("|")[0] in wanted:

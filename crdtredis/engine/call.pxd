@@ -35,6 +35,8 @@ cdef enum ClientFlag:
     CLIENT_NOLOOP = 16777216
     CLIENT_CACHING = 33554432       # CLIENT CACHING was just run
     CLIENT_BROKEN = 67108864        # who gets its messages has gone
+    CLIENT_MOVES = 134217728        # it is told before the server stops: MAINT_NOTIFICATIONS
+    CLIENT_MOVES_BACK = 268435456   # ... and comes back to where it was, so needs no address
 
 # A message on its way to those who share it. Its bytes follow.
 cdef struct Shared:

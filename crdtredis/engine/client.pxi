@@ -47,7 +47,8 @@ cdef void reset_client(Dispatch *d, Client *client) noexcept nogil:
     client.db = 0
     client.reply.resp = 2
     client.flags &= ~<uint32_t>(CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP | CLIENT_SKIP_NEXT
-                                | CLIENT_NO_TOUCH | CLIENT_NO_EVICT | CLIENT_AUTHENTICATED)
+                                | CLIENT_NO_TOUCH | CLIENT_NO_EVICT | CLIENT_AUTHENTICATED
+                                | CLIENT_MOVES | CLIENT_MOVES_BACK)
     if not d.need_auth:
         client.flags |= CLIENT_AUTHENTICATED
     free(client.name)

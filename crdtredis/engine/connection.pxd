@@ -93,9 +93,12 @@ cdef class Connections:
     cdef public size_t monitor_hard     # of those that MONITOR
     cdef public size_t query_limit      # of unfinished commands and MULTI queue
     cdef public int64_t max_bulk        # of one argument
+    # "host:port" that clients of MAINT_NOTIFICATIONS are sent to before a stop; empty: none
+    cdef public bytes moving_to
     cdef public int64_t timeout         # s of idleness after which a client is closed, 0: never
     cdef ConnCounts counts
 
+    cdef Shared *moving(self, bint away) noexcept
     cdef int add_fd(self, int fd, uint64_t tag) except -1
     cdef void close_all(self) noexcept nogil
     cdef Conn *find(self, uint64_t id) noexcept nogil

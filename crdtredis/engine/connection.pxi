@@ -18,11 +18,13 @@ from libc.errno cimport errno
 from libc.stdlib cimport free
 from libc.string cimport memset, strerror
 
-from crdtredis._resp cimport parser_free, parser_memory, reply_error
+from crdtredis._resp cimport (Reply, parser_free, parser_memory, reply_bulk, reply_error, reply_int,
+                              reply_null, reply_push)
 from crdtredis.buffer cimport buffer_free
 
 cdef enum:
     OPS_SLICE = 32 << 20    # bytes of ops, see Dispatch.ops_limit
+    MOVING_S = 30           # s for which clients are told that the server may be away
 
 
 cdef class Connections:
@@ -37,6 +39,7 @@ cdef class Connections:
         self.d = &executor.d
         self.query_limit = 1 << 30
         self.max_bulk = 512 << 20
+        self.moving_to = b""
         self.d.ops_limit = OPS_SLICE
         self.d.port.owner = <void*>self
         self.d.port.begin_reply = port_begin_reply
@@ -110,6 +113,40 @@ cdef class Connections:
         c.client.flags |= CLIENT_KILLED
         add_send(self, c)
         return True
+
+    def tell_moving(self):
+        """Pushes MOVING to those who asked for it (CLIENT MAINT_NOTIFICATIONS): they may go to
+        moving_to. Without that, those who want no address are told to come back in a while, and the
+        others are told nothing."""
+        cdef Conn *c = self.first
+        cdef Shared *away = self.moving(len(self.moving_to) > 0)
+        cdef Shared *back = self.moving(False)
+        while c != NULL:
+            if c.client.flags & CLIENT_MOVES and c.client.reply.resp == 3:
+                if c.client.flags & CLIENT_MOVES_BACK:
+                    push_to(self.d, &c.client, back, 0)
+                elif self.moving_to:
+                    push_to(self.d, &c.client, away, 0)
+            c = c.next
+        let_go(away)
+        let_go(back)
+
+    cdef Shared *moving(self, bint away) noexcept:
+        """Held once. Its number is the time, so that no two stops are taken for one."""
+        cdef Reply r
+        cdef Shared *m
+        shared_begin(&r, 3, 128 + <size_t>len(self.moving_to))
+        reply_push(&r, 4)
+        reply_bulk(&r, "MOVING", 6)
+        reply_int(&r, self.d.kernel.now)
+        reply_int(&r, MOVING_S)
+        if away:
+            reply_bulk(&r, self.moving_to, <size_t>len(self.moving_to))
+        else:
+            reply_null(&r)
+        m = shared_of(&r.buf)
+        m.holders = 1
+        return m
 
     def pause(self, int64_t ms, bint writes_only):
         """CLIENT PAUSE: commands wait, or those that write. A pause is made longer or stricter by

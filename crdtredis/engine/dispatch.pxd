@@ -182,6 +182,7 @@ cdef struct Dispatch:
     Stats stats
     ErrorCount errors[128]  # ERROR_CODES; the first with a count of 0 ends them
     SlowLog slow
+    Latency latency
     EncodingLimits encoding
     # Clients.
     uint64_t newest_client  # id

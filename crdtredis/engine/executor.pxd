@@ -24,4 +24,5 @@ cdef class Executor:
     cdef public object pending          # exception of a signal handler, for the loop to raise
 
     cdef build_table(self)
+    cdef look_from(self)                # after either threshold of long commands has changed
     cdef set_guard(self, uint32_t bit, bint on)

@@ -68,7 +68,7 @@ cdef class Executor:
         self.d.executor = <void*>self
         self.d.next_deferred = -1
         self.d.ops_limit = <size_t>-1
-        self.d.slow.ticks = <uint64_t>-1
+        self.d.slow.ticks = self.d.latency.ticks = <uint64_t>-1
         stopwatch_init(&self.d.stopwatch, calibrated())
         self.d.scripting.busy_ms = 5000
         self.limit_subscriptions(PUBSUB_MOST, SUBSCRIPTIONS_MOST)
@@ -409,8 +409,50 @@ cdef class Executor:
         self.d.slow.ticks = <uint64_t>-1
         if threshold_usec >= 0:
             self.d.slow.ticks = <uint64_t>(<double>threshold_usec * self.d.stopwatch.per_usec)
+        self.look_from()
         if max_len != self.d.slow.size:
             slowlog_resize(&self.d.slow, max_len)
+
+    cdef look_from(self):
+        self.d.stopwatch.long_from = min(self.d.slow.ticks, self.d.latency.ticks)
+
+    # -- LATENCY
+
+    @property
+    def latency_tracking(self) -> bool:
+        """Whether latencies() counts."""
+        return not self.d.stopwatch.untracked
+
+    @latency_tracking.setter
+    def latency_tracking(self, bint on):
+        self.d.stopwatch.untracked = not on
+
+    def set_latency_threshold(self, int64_t ms):
+        """Events of at least so many ms are sampled; 0: none are."""
+        self.d.latency.ticks = <uint64_t>-1
+        if ms > 0:
+            self.d.latency.ticks = <uint64_t>(<double>ms * 1000 * self.d.stopwatch.per_usec)
+        self.look_from()
+
+    def latency_events(self) -> dict:
+        """Event -> (the longest in ms, ever; samples, the oldest first, as (s since 1970, ms)), of
+        events that have samples."""
+        cdef Samples *s
+        cdef uint64_t i
+        cdef int event
+        out = {}
+        for event in range(LATENCY_EVENTS):
+            s = &self.d.latency.events[event]
+            if s.made:
+                out[EVENT_NAMES[event]] = (s.longest, [
+                    (s.kept[i % SAMPLES].at, s.kept[i % SAMPLES].ms)
+                    for i in range(s.made - SAMPLES if s.made > SAMPLES else 0, s.made)])
+        return out
+
+    def forget_latency(self, events=EVENT_NAMES) -> int:
+        """Forgets the samples of these events; how many of them had any."""
+        return sum([forget_event(&self.d.latency, EVENT_NAMES.index(e)) for e in set(events)
+                    if e in EVENT_NAMES])
 
     def set_encoding_limits(self, *, int64_t hash_max_listpack_entries=512,
                             int64_t hash_max_listpack_value=64, int64_t set_max_intset_entries=512,

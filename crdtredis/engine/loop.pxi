@@ -259,6 +259,7 @@ cdef class Loop(Listeners):
 
     cdef void iterate(self) noexcept nogil:
         cdef int n = self.wait()
+        cdef uint64_t begun
         self.iterations += 1
         self.set_clock()
         check_clock(self.d)
@@ -275,7 +276,9 @@ cdef class Loop(Listeners):
         check_log(self.journal)
         self.process_ready()
         if (self.journal.signalled or self.journal.more) and not self.d.guard & GUARD_JOIN:
+            begun = event_begins(&self.d.latency)
             receive_messages(self.journal)
+            event_ends(self.d, LATENCY_RECEIVE, begun)
         if self.d.abroad.parked != NULL:
             release_parked(self.d)
         # Also in the iteration in which somebody may have looked at a key that has just expired:
@@ -353,17 +356,22 @@ cdef class Loop(Listeners):
 
     cdef void expire_due(self) noexcept nogil:
         cdef int64_t ms
+        cdef uint64_t begun
         if (not self.active_expire
             or self.d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_WAIT)):
             self.next_expiry = self.d.steady + 100
             return
+        begun = event_begins(&self.d.latency)
         ms = active_expiry(self.k, EXPIRE_SLICE)
+        event_ends(self.d, LATENCY_EXPIRE, begun)
         if self.k.notices.rows.n:
             notify_others(self.d)
         self.next_expiry = self.d.steady + (ms if 0 <= ms < 100 else 100)
 
     cdef void log_iteration(self) noexcept nogil:
+        cdef uint64_t begun = event_begins(&self.d.latency)
         cdef int logged = log_ops(self.journal, self.record_limit)
+        event_ends(self.d, LATENCY_LOG, begun)
         if not logged:
             check_log(self.journal)
             self.tick_log()
@@ -414,14 +422,17 @@ cdef class Loop(Listeners):
     # ---- the end ---------------------------------------------------------------------------------
 
     cdef void wind_down(self) noexcept nogil:
-        """After the last iteration: no new connections; on_stop; then a moment for replies that are
-        still queued."""
+        """After the last iteration: no new connections; those who asked for it are told; on_stop;
+        then a moment for replies that are still queued."""
         cdef epoll_event *events = <epoll_event*>self.events
         cdef Conn *c
         cdef int64_t deadline
         cdef int i, n, waiting
         self.close_listeners()
         take_gil(&self.d.gil)
+        loop_moving(self)
+        send_all(self)
+        free_dead(self)
         loop_stopping(self)
         drop_gil(&self.d.gil)
         deadline = clock_ms(CLOCK_MONOTONIC) + FLUSH_MS
@@ -485,6 +496,10 @@ cdef void loop_log_tick(Loop self) noexcept with gil:
 
 cdef void loop_deferred(Loop self) noexcept with gil:
     guarded(self, self.executor.expire_deferred)
+
+
+cdef void loop_moving(Loop self) noexcept with gil:
+    guarded(self, self.tell_moving)
 
 
 cdef void loop_stopping(Loop self) noexcept with gil:

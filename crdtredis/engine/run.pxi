@@ -18,14 +18,23 @@ cdef void call_command(Dispatch *d, Client *client, Command *cmd, Span *argv,
     now -= begun
     cmd.ticks += now
     cmd.calls += 1
-    if not client.flags & CLIENT_BLOCKED:
+    if not (client.flags & CLIENT_BLOCKED or d.stopwatch.untracked):
         note_latency(&d.stopwatch, cmd, now)
     d.stats.commands += 1
     count_reply(d, client, cmd, at)
     if d.monitors != NULL and not cmd.flags & C_SKIP_MONITOR:
         monitor_show(d, client, cmd, argv, argc)
-    if now >= d.slow.ticks and not client.flags & (CLIENT_BLOCKED | CLIENT_SCRIPT):
-        note_if_slow(d, client, cmd, argv, argc, now)
+    if now >= d.stopwatch.long_from:
+        note_long(d, client, cmd, argv, argc, now)
+
+
+cdef void note_long(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc,
+                    uint64_t ticks) noexcept nogil:
+    if ticks >= d.latency.ticks:
+        note_event(&d.latency, LATENCY_FAST if cmd.flags & C_FAST else LATENCY_COMMAND, ticks,
+                   d.stopwatch.per_usec, d.kernel.now // 1000)
+    if not client.flags & (CLIENT_BLOCKED | CLIENT_SCRIPT):
+        note_if_slow(d, client, cmd, argv, argc, ticks)
 
 
 cdef void note_if_slow(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc,

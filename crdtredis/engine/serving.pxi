@@ -103,7 +103,10 @@ cdef void run_again(Dispatch *d, Wait *w) noexcept nogil:
         return
     took = cycles() - begun
     cmd.ticks += took
-    note_latency(&d.stopwatch, cmd, w.ticks + took)
+    if not d.stopwatch.untracked:
+        note_latency(&d.stopwatch, cmd, w.ticks + took)
+    if took >= d.latency.ticks:
+        note_event(&d.latency, LATENCY_UNBLOCKING, took, d.stopwatch.per_usec, d.kernel.now // 1000)
     count_reply(d, client, cmd, at)
     note_if_slow(d, client, cmd, d.waiting.argv, argc, w.ticks + took)
     stop_waiting(d, client)

@@ -26,7 +26,8 @@ cdef enum:
 # Client flags that Python commands set.
 client_flags = {"REPLY_OFF": CLIENT_REPLY_OFF, "REPLY_SKIP": CLIENT_REPLY_SKIP,
                 "SKIP_NEXT": CLIENT_SKIP_NEXT, "NO_EVICT": CLIENT_NO_EVICT,
-                "NO_TOUCH": CLIENT_NO_TOUCH}
+                "NO_TOUCH": CLIENT_NO_TOUCH, "MOVES": CLIENT_MOVES,
+                "MOVES_BACK": CLIENT_MOVES_BACK}
 
 
 # ---- Python commands -----------------------------------------------------------------------------

@@ -598,11 +598,85 @@ def test_memory(c):
     assert c("MEMORY", "PURGE") == b"OK"
 
 
-def test_latency(c):
+def test_latency_without_samples(c):
     assert ((c("LATENCY", "LATEST"), c("LATENCY", "HISTORY", "x"), c("LATENCY", "RESET"),
              c("LATENCY", "HISTOGRAM", "get")) == ([], [], 0, []))
     assert c.error("LATENCY", "GRAPH", "x") == "ERR No samples available for event 'x'"
-    assert c("LATENCY", "DOCTOR")
+    assert b"latency-monitor-threshold" in c("LATENCY", "DOCTOR")
+    c("DEBUG", "SLEEP", "0.02")                         # the threshold is 0: nothing is sampled
+    assert c("LATENCY", "LATEST") == []
+
+
+def slept(c, seconds: float) -> None:
+    c("DEBUG", "SLEEP", seconds)
+    c.now += 1000
+
+
+def test_latency_events_of_commands(c):
+    c.executor.set_slowlog(-1, 128)
+    c.executor.set_latency_threshold(20)
+    for seconds in (0.03, 0.06, 0.04):
+        slept(c, seconds)
+    c("SET", "k", "v")                                  # too short
+    history = c("LATENCY", "HISTORY", "command")
+    assert [at for at, _ in history] == [NOW // 1000 + i for i in range(3)]
+    took = [ms for _, ms in history]
+    assert took[0] >= 30 and took[1] >= 60 and took[2] >= 40
+    assert (c("LATENCY", "LATEST")
+            == [[b"command", NOW // 1000 + 2, took[2], max(took)]])
+    assert c("SLOWLOG", "LEN") == 0
+    lines = c("LATENCY", "GRAPH", "command").decode().splitlines()
+    assert (lines[0] == f"command - high {max(took)} ms, low {min(took)} ms "
+                        f"(all time high {max(took)} ms)" and lines[1] == "-" * 80)
+    assert len(lines) == 2 + 4 + 1 + 2 and lines[-2:] == ["321", "sss"]
+    assert lines[2][took.index(max(took))] == "#" and lines[5][took.index(min(took))] == "_"
+    assert c("LATENCY", "DOCTOR").startswith(b"command: 3 samples, ")
+    assert (c("LATENCY", "HISTORY", "Command"), c("LATENCY", "RESET", "no", "COMMAND", "command"),
+            c("LATENCY", "LATEST"), c("LATENCY", "HISTORY", "command")) == ([], 1, [], [])
+    slept(c, 0.03)
+    assert c("LATENCY", "RESET") == 1 and c("LATENCY", "RESET") == 0
+    c.executor.set_latency_threshold(0)
+    slept(c, 0.03)
+    assert c("LATENCY", "LATEST") == []
+    assert b"Events are not sampled" in c("LATENCY", "DOCTOR")
+
+
+def test_latency_samples_of_one_second_are_one_and_the_newest_160_are_kept(c):
+    c.executor.set_latency_threshold(1)
+    for seconds in (0.002, 0.03, 0.002):
+        c("DEBUG", "SLEEP", seconds)
+    [[at, longest]] = c("LATENCY", "HISTORY", "command")
+    assert at == NOW // 1000 and longest >= 30
+    for _ in range(200):
+        slept(c, 0.0015)
+    history = c("LATENCY", "HISTORY", "command")
+    assert [at for at, _ in history] == [NOW // 1000 + i for i in range(40, 200)]
+    [[_, _, latest, ever]] = c("LATENCY", "LATEST")
+    assert latest == history[-1][1] and ever >= longest
+    lines = c("LATENCY", "GRAPH", "command").decode().splitlines()
+    assert max(map(len, lines)) == 80
+    c.now += 100 * 86400_000
+    assert "d" in c("LATENCY", "GRAPH", "command").decode().splitlines()[-1]
+
+
+def test_latency_tells_fast_commands_and_those_in_scripts(c):
+    c.executor.set_latency_threshold(1)
+    c.executor.scripts_run_all = True
+    c("EVAL", "redis.call('DEBUG', 'SLEEP', '0.01')", 0)
+    assert [e[0] for e in c("LATENCY", "LATEST")] == [b"command"]
+    c("LATENCY", "RESET")
+    c("SADD", "s", *range(400_000))                     # a fast command with very much to do
+    assert [e[0] for e in c("LATENCY", "LATEST")] == [b"fast-command"]
+
+
+def test_latency_tracking(c):
+    c.executor.latency_tracking = False
+    c("SET", "k", "v")
+    assert not c.executor.latency_tracking and c("LATENCY", "HISTOGRAM", "set")[1][3] == []
+    assert c("INFO", "latencystats") == b"# Latencystats\r\n"
+    c.executor.latency_tracking = True
+    c("SET", "k", "v")
+    assert c("LATENCY", "HISTOGRAM", "set")[1][3][1::2] == [1]
 
 
 def test_latency_histograms(c):

@@ -117,6 +117,29 @@ def test_metrics_are_read_by_prometheus(server):
     assert len(states) == 1 and states[0].labels["peer"] == "http://127.0.0.1:1"
 
 
+def test_what_clients_listen_to_and_which_scripts_there_are_is_counted(server):
+    from prometheus_client.parser import text_string_to_metric_families
+
+    s = server()
+    s("EVAL", "return 1", 0)
+    s("FUNCTION", "LOAD", "#!lua name=l\n"
+      "redis.register_function('f', function() end) redis.register_function('g', function() end)")
+    s("SET", "k", "v")
+    listener, reader = s.connect(resp=3), s.connect(resp=3)
+    for what in ("SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"):
+        listener(what, "one")
+    reader("CLIENT", "TRACKING", "ON"), reader("GET", "k")
+    found = {f.name.removeprefix("crdt_redis_"): f.samples[0].value
+             for f in text_string_to_metric_families(ask(s, "/metrics")[2]) if f.samples}
+    ones = ("pubsub_clients", "pubsub_channels", "pubsub_patterns", "pubsub_shard_channels",
+            "tracking_clients", "tracking_keys", "tracking_items", "cached_scripts", "libraries")
+    assert {name: found[name] for name in ones} == dict.fromkeys(ones, 1)
+    zeros = ("tracking_prefixes", "evicted_scripts", "pubsub_messages_sent",
+             "pubsub_messages_received", "pubsub_messages_dropped")
+    assert {name: found[name] for name in zeros} == dict.fromkeys(zeros, 0)
+    assert found["functions"] == 2 and found["script_memory_bytes"] > 10_000
+
+
 def test_the_configuration_is_shown_and_changed(server):
     s = server(auth_token="hush")
     found = json.loads(ask(s, "/config", token="hush")[2])

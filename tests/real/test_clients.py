@@ -1,5 +1,5 @@
-"""Clients as people use them, unmodified: redis-py, redis-cli, redis-benchmark, and a Node.js
-program."""
+"""Clients as people use them, unmodified: redis-py, redis-cli, redis-benchmark, a Node.js program,
+and packages of Node.js that work by scripts and messages (those of Python: test_packages.py)."""
 import asyncio
 import re
 import shutil
@@ -118,7 +118,7 @@ def test_redis_benchmark(s, pipeline, extra):
 
 @pytest.fixture(scope="session")
 def node_program(tmp_path_factory):
-    """The Node.js client installed from the checked-in lock file, in a directory of its own."""
+    """The Node.js clients installed from the checked-in lock file, in a directory of its own."""
     there = tmp_path_factory.mktemp("node")
     for f in NODE.iterdir():
         if f.is_file():
@@ -132,3 +132,10 @@ def test_node_redis(s, node_program):
     s("FLUSHALL")
     out = run(tool("node"), node_program, s.port)
     assert out.returncode == 0 and "node client: ok" in out.stdout, out.stdout + out.stderr
+
+
+@pytest.mark.parametrize("package", ["ioredis", "bull", "rate-limiter-flexible", "socket.io"])
+def test_node_packages(s, node_program, package):
+    s("FLUSHALL")
+    out = run(tool("node"), node_program.with_name("packages.js"), s.port, package)
+    assert out.returncode == 0 and f"{package}: ok" in out.stdout, out.stdout + out.stderr

@@ -1,0 +1,122 @@
+"""MOVING, which clients that asked for it are sent before the server stops."""
+import redis
+from redis.maint_notifications import MaintNotificationsConfig, NodeMovingNotification
+
+import pytest
+from tests.real.cluster import Server
+from tests.respclient import ReplyError
+
+
+@pytest.fixture
+def server():
+    made = []
+
+    def make(**settings):
+        made.append(Server(**settings).start())
+        return made[-1]
+    yield make
+    for s in made:
+        s.dispose()
+
+
+def asks(s, *argv):
+    c = s.connect(resp=3)
+    assert c("CLIENT", "MAINT_NOTIFICATIONS", *argv) == b"OK"
+    return c
+
+
+def told(c) -> list:
+    """What it is sent until the connection ends."""
+    out = []
+    while True:
+        try:
+            out.append(c.read())
+        except (ConnectionError, EOFError):
+            return out
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SHUTDOWN"])
+def test_clients_hear_of_a_stop(server, how):
+    s = server(moving_endpoint="other.example:6380")
+    clients = [asks(s, "ON", "moving-endpoint-type", "external-ip"), asks(s, "on"),
+               asks(s, "ON", "MOVING-ENDPOINT-TYPE", "None"), asks(s, "ON")]
+    listener = asks(s, "ON", "moving-endpoint-type", "internal-fqdn")
+    listener("SUBSCRIBE", "c")
+    waits = asks(s, "ON")
+    waits.send("BLPOP", "nothing", "0")
+    off = [s.connect(resp=3), asks(s, "ON"), asks(s, "ON")]
+    assert off[1]("CLIENT", "MAINT_NOTIFICATIONS", "OFF") == b"OK"
+    assert off[2]("RESET") == b"RESET"
+    clients[0]("SET", "k", "v")
+    if how == "SHUTDOWN":
+        s.connect().send("SHUTDOWN")
+    assert s.stop() == 0
+    found = [told(c) for c in clients]
+    [[word, number, seconds, endpoint]] = found[0]
+    assert (word, endpoint) == (b"MOVING", b"other.example:6380")
+    assert number > 1_700_000_000_000 and 0 < seconds <= 60
+    assert found[1:] == 3 * [[[b"MOVING", number, seconds, None]]]
+    assert told(listener) == found[0] and told(waits) == found[1]
+    assert [told(c) for c in off] == [[], [], []]
+
+
+def test_without_an_endpoint_nobody_is_sent_away(server):
+    """A client that wants an address may not be able to read anything else."""
+    s = server()
+    away, back = asks(s, "ON", "moving-endpoint-type", "internal-ip"), asks(s, "ON")
+    assert s.stop() == 0
+    assert told(away) == [] and [m[3] for m in told(back)] == [None]
+
+
+def test_the_endpoint_changes_at_run_time(server):
+    s = server(moving_endpoint="one:1")
+    c = asks(s, "ON", "moving-endpoint-type", "external-fqdn")
+    for bad in ("one", "one:0", "one:65536", "http://one:1", "one:1/", "a b:1"):
+        with pytest.raises(ReplyError, match="moving-endpoint"):
+            s("CONFIG", "SET", "moving-endpoint", bad)
+    s("CONFIG", "SET", "moving-endpoint", "[::1]:6379")
+    assert s("CONFIG", "GET", "moving-endpoint") == [b"moving-endpoint", b"[::1]:6379"]
+    assert s.stop() == 0
+    assert [m[3] for m in told(c)] == [b"[::1]:6379"]
+
+
+def test_what_is_refused(server):
+    s = server()
+    c = s.connect(resp=3)
+    for argv in (["MAYBE"], ["ON", "moving-endpoint-type"], ["ON", "endpoint", "none"],
+                 ["OFF", "moving-endpoint-type", "none"],
+                 ["ON", "moving-endpoint-type", "none", "more"]):
+        with pytest.raises(ReplyError, match="syntax"):
+            c("CLIENT", "MAINT_NOTIFICATIONS", *argv)
+    with pytest.raises(ReplyError, match="must be one of"):
+        c("CLIENT", "MAINT_NOTIFICATIONS", "ON", "moving-endpoint-type", "elsewhere")
+    with pytest.raises(ReplyError, match="RESP3"):
+        s("CLIENT", "MAINT_NOTIFICATIONS", "ON")
+    assert s("CLIENT", "MAINT_NOTIFICATIONS", "OFF") == b"OK"
+
+
+def test_a_client_that_reads_nothing_delays_no_stop(server):
+    s = server()
+    c = asks(s, "ON")
+    c("SET", "big", "x" * (1 << 20))
+    for _ in range(64):
+        c.send("GET", "big")
+    assert s.stop(timeout=20) == 0
+
+
+def test_redis_py_understands_it(server):
+    s = server(moving_endpoint="127.0.0.1:6380")
+    r = redis.Redis(port=s.port, protocol=3, maint_notifications_config=MaintNotificationsConfig(
+        enabled=True))                      # True: what the server refuses is an error
+    p = r.pubsub()
+    p.subscribe("c")
+    assert p.get_message(timeout=10)["type"] == "subscribe"
+    seen = []
+    p.connection._parser.set_node_moving_push_handler(seen.append)
+    assert s.stop() == 0
+    with pytest.raises(redis.ConnectionError):
+        while True:
+            p.connection.read_response(push_request=True)
+    [found] = seen
+    assert isinstance(found, NodeMovingNotification)
+    assert (found.new_node_host, found.new_node_port) == ("127.0.0.1", 6380) and found.ttl == 30
