@@ -1,5 +1,5 @@
-"""The command line: `crdt-redis [flags]` starts a server; `check`, `demo`, `--generate-config`,
-`--version` and `--help` do the rest.
+"""The command line: `crdt-redis [flags]` starts a server; `check`, `demo`, `import`,
+`--generate-config`, `--version` and `--help` do the rest.
 
 Everything a call does not need is imported late: the answer to --version must not wait for the HTTP
 library, nor a server's first PONG for the demo. Whatever stops a start is one line per fault on
@@ -25,6 +25,8 @@ crdt-redis: an active-active Redis. Every replica takes reads and writes, and al
   crdt-redis demo                   start three replicas on loopback and show them converge
   crdt-redis check [--repair] DIR   examine the data directory of a server that is not
                                     running; keep what is sound
+  crdt-redis import SOURCE          take the data of Redis or Valkey into a running server: from
+                                    its files, or live (--help)
   crdt-redis --generate-config      print a complete configuration file
   crdt-redis --version
 
@@ -35,7 +37,7 @@ crdt-redis: an active-active Redis. Every replica takes reads and writes, and al
 """
 # Flags that are no settings, and whether they take a value.
 EXTRA = {"--config": True, "--generate-config": False, "--version": False, "--help": False}
-COMMANDS = ("check", "demo")
+COMMANDS = ("check", "demo", "import")
 # Seconds that a Python thread keeps the GIL while another one, the loop above all, waits for it.
 SWITCH_INTERVAL = 0.001
 
@@ -47,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = check(args[1:])
         elif args[:1] == ["demo"]:
             code = demo(args[1:])
+        elif args[:1] == ["import"]:
+            code = take_in(args[1:])
         else:
             code = serve(args)
         if sys.stdout is not None:
@@ -170,6 +174,12 @@ def check(args: list[str]) -> int:
         return run(rest[0], repair)
     except OSError as e:                # a disk that fails, or something there that is no file
         raise StartError(f"{e.filename or rest[0]}: {e.strerror}", EXIT_DATA) from None
+
+
+def take_in(args: list[str]) -> int:
+    from crdtredis.moving.importing import main as run
+
+    return run(args)
 
 
 def demo(args: list[str]) -> int:

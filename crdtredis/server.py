@@ -362,6 +362,8 @@ class Server:
         log.info("loaded %d keys from %s%d records, %.1f MB in %d segments, in %.2f s", keys,
                  f"{found.checkpoint.name} and " if found.checkpoint else "", found.records,
                  found.bytes / 1e6, found.segments, found.seconds)
+        if not keys:
+            self._offer_import()
         claim = None if self.identity.stored else lambda: store_identity(self.folder, self.identity)
         self.log = SegmentLog(self.folder, self.replica.id, self._describe, position=found.position,
                               unsynced=found.unsynced, unapplied=found.unapplied, claim=claim,
@@ -378,6 +380,13 @@ class Server:
         remove_strays(self.folder, found.stages)
         self._exchange = StateExchange(self.folder, self.replica, self.log, self.checkpoints,
                                        self.engine, lambda why: self._fail(StartError(why, 1)))
+
+    def _offer_import(self) -> None:
+        from crdtredis.moving.legacy import store_path
+
+        if store := store_path(self.folder):
+            log.info("%s is the JSON store of an earlier server; `crdt-redis import %s --to "
+                     "127.0.0.1:%d` takes it in", store, store, self.config.server_port)
 
     def _peers_logged(self) -> dict[str, Clock]:
         service = self._sync

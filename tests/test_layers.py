@@ -3,6 +3,7 @@ what stands above it.
 
     __main__, cli, demo    the command line
     server                 puts the parts together
+    moving                 moving data in, over the codec of values
     http                   HTTP routes, over replication
     replication            the sync thread
     storage                files, over the kernel
@@ -41,6 +42,7 @@ FLOORS = [
     {"storage"},
     {"replication"},
     {"http"},
+    {"moving"},
     {"server"},
     {"demo"},
     {"cli"},
@@ -67,6 +69,8 @@ TESTED_IN = {
     "replication.verify": "real/test_full_sync.py",
     "replication.sessions": "replication/test_links.py",
     "replication.tail": "replication/test_peers.py",
+    "moving.importing": "real/test_import.py", "moving.source": "real/test_import.py",
+    "moving.target": "real/test_import.py",
     "http.app": "http/test_web_pages.py", "http.metrics": "http/test_operators.py",
     "http.operated": "http/test_operators.py",
 }

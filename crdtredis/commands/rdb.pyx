@@ -656,6 +656,65 @@ def sealed(bytes value, int version=RDB_WRITTEN):
         buffer_free(&b)
 
 
+# ---- for Python: files ---------------------------------------------------------------------------
+cdef RdbCursor cursor(const unsigned char[::1] data, size_t at) except *:
+    cdef RdbCursor c
+    if at > <size_t>len(data):
+        raise ValueError("behind the end")
+    c.left = <size_t>len(data) - at
+    c.p = &data[at] if c.left else NULL
+    return c
+
+
+def length_at(const unsigned char[::1] data, size_t at):
+    """(length, where it ends). ValueError where there is none."""
+    cdef RdbCursor c = cursor(data, at)
+    cdef uint64_t n
+    if not read_length(&c, &n, NULL):
+        raise ValueError("no length")
+    return n, <size_t>len(data) - c.left
+
+
+def text_at(const unsigned char[::1] data, size_t at):
+    """(text, where it ends). ValueError where there is none."""
+    cdef RdbCursor c = cursor(data, at)
+    cdef Text text
+    memset(&text, 0, sizeof(Text))
+    try:
+        if not read_text(&c, &text):
+            raise ValueError("no text")
+        return text.s.p[:text.s.n], <size_t>len(data) - c.left
+    finally:
+        buffer_free(&text.own)
+
+
+cdef int pass_over(void *arg, Span name, Span value) noexcept nogil:
+    return RDB_GOOD
+
+
+def value_end(const unsigned char[::1] data, size_t at, int type):
+    """Where the value that begins at `at`, behind its type byte, ends. ValueError where it is none
+    of this type, NotImplementedError for types that RESTORE does not take."""
+    cdef RdbCursor c = cursor(data, at)
+    cdef int status
+    if rdb_kind(type) == T_NONE:
+        raise NotImplementedError(type)
+    with nogil:
+        status = rdb_read(&c, type, pass_over, NULL)
+    if status != RDB_GOOD:
+        raise ValueError("the value is damaged")
+    return <size_t>len(data) - c.left
+
+
+def crc64(const unsigned char[::1] data):
+    """The checksum of all of it, as a file or a dumped value ends in."""
+    cdef uint64_t sum
+    cdef Span all = span(<const char*>&data[0], <size_t>len(data)) if len(data) else span(NULL, 0)
+    with nogil:
+        sum = checksum(all)
+    return sum
+
+
 # ---- writing -------------------------------------------------------------------------------------
 cdef enum:
     SHORTEST_COMPRESSED = 21    # bytes of a text for which compression is tried, as in Redis

@@ -1,0 +1,410 @@
+"""`crdt-redis import`: takes the data of another server into a running one.
+
+From a file, all is read once before anything is written, so a damaged file changes nothing. Keys of
+a snapshot replace those of the same name; running it twice gives the same. A log of commands (INCR
+among them) begins with nothing, so it is only run where there is nothing. What cannot be taken is
+counted and told, and the rest is taken.
+"""
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import sys
+import tempfile
+import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from crdtredis.errors import EXIT_CONFIG, EXIT_DATA, StartError
+from crdtredis.moving import legacy, snapshot
+from crdtredis.moving.commands import Command, Commands
+from crdtredis.moving.snapshot import Damaged, Key, Library, Snapshot
+from crdtredis.moving.source import Source
+from crdtredis.moving.target import Connection, Refused, ServerError, address, encode
+
+USAGE = """\
+SOURCE is one of
+  dump.rdb                  a snapshot that Redis (2.6 to 8) or Valkey wrote
+  appendonly.aof            an append only file, or the directory that holds several of one
+  commands.txt              commands as Redis's protocol writes them
+  store.json                the JSON store of an earlier server of this family, or the directory
+                            that holds it
+  redis://[:password@]host  a live server: all that it holds, then what is written there, until
+                            this is interrupted (Ctrl-C, SIGTERM) or, with --once, until nothing
+                            is left to take. To move without downtime: wait until it says that it
+                            follows, stop the writers, wait until it is 0 bytes behind, interrupt
+                            it, and start the writers at the new server.
+"""
+BATCH = 500                     # commands
+BATCH_BYTES = 4 << 20
+PIECE = 1 << 20                 # bytes of a file of commands that are read at once
+NAMED = 20                      # keys that are named of those that cannot be taken
+TOLD_EVERY = 5.0                # seconds, where no terminal shows the progress
+# What a stream says that is no change.
+PASSED_OVER = {b"PING", b"REPLCONF", b"MULTI", b"EXEC"}
+# Errors that are the server's, not the command's: to go on would lose what follows.
+FATAL = ("OOM", "MISCONF", "LOADING", "NOAUTH", "NOPERM", "BUSY", "READONLY", "CLOCK")
+
+
+def main(args: Sequence[str]) -> int:
+    """0: all was taken; 1: not all of it. StartError."""
+    p = ArgumentParser("crdt-redis import", description="Takes the data of another server into a "
+                       "running one.", epilog=USAGE, formatter_class=RawDescriptionHelpFormatter)
+    p.add_argument("source", metavar="SOURCE")
+    p.add_argument("--to", default="127.0.0.1:6379", metavar="ADDRESS",
+                   help="the running server: host:port, or redis://[[user]:password@]host:port; "
+                   "without it 127.0.0.1:6379")
+    p.add_argument("--flush", action="store_true", help="remove all keys there first")
+    p.add_argument("--once", action="store_true", help="do not follow a live server")
+    p.add_argument("--work-dir", metavar="DIR",
+                   help="where the copy of a live server is kept meanwhile; without it TMPDIR")
+    a = p.parse_args(args)
+    try:
+        to = Import(Connection(address(a.to)))
+        if "://" in a.source:
+            with tempfile.TemporaryDirectory(prefix="crdt-redis-import-", dir=a.work_dir) as folder:
+                to.live(Source(address(a.source), Path(folder)), a.flush, a.once)
+        else:
+            to.files(Path(a.source), a.flush)
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+    except ValueError as e:
+        raise StartError(str(e), EXIT_CONFIG) from None
+    except (ServerError, Damaged) as e:
+        raise StartError(str(e), EXIT_DATA) from None
+    except OSError as e:
+        raise StartError(f"{e.filename or a.source}: {e.strerror}", EXIT_DATA) from None
+    return to.report()
+
+
+class Sent(NamedTuple):
+    what: str               # of what is counted
+    name: str               # of the command
+    argument: bytes         # its first one
+    raw: bytes
+
+
+class Import:
+    def __init__(self, to: Connection) -> None:
+        self.to = to
+        self.taken = Counter()              # by what they are: keys, libraries, commands
+        self.untaken = Counter()            # by why
+        self.named: list[str] = []
+        self.db = -1                        # which is selected; -1: unknown
+
+    # ---- files -----------------------------------------------------------------------------------
+
+    def files(self, path: Path, flush: bool) -> None:
+        paths = parts(path)
+        with opened(paths) as views:
+            read = [look(p, v) for p, v in zip(paths, views)]
+            self.prepare(flush, any(r.commands for r in read))
+            for r in read:
+                if r.is_store:
+                    self.store(r)
+                elif r.keys or r.libraries:
+                    self.snapshot(r)
+                if r.commands:
+                    self.log(r)
+
+    def prepare(self, flush: bool, runs_commands: bool) -> None:
+        if flush:
+            self.to("FLUSHALL")
+        elif runs_commands and any(self.keys_there()):
+            raise ServerError(f"{self.to.to} holds keys, and commands are only run where there are "
+                              "none: --flush removes them first")
+
+    def keys_there(self) -> Iterator[int]:
+        for db in range(16):
+            self.to("SELECT", str(db))
+            yield self.to("DBSIZE")
+        self.db = -1
+
+    def snapshot(self, r: Read) -> None:
+        now = int(time.time() * 1000)
+        batch: list[Sent] = []
+        size = 0
+        with Progress("keys", r.keys + r.libraries) as progress:
+            for entry in Snapshot(r.view).read():
+                progress.step(1)
+                if isinstance(entry, Library):
+                    batch.append(Sent("library", "FUNCTION", b"", encode(
+                        [b"FUNCTION", b"LOAD", b"REPLACE", entry.text])))
+                elif entry.untaken:
+                    self.leave(entry.untaken, entry.name)
+                elif 0 < entry.deadline <= now:
+                    self.taken["expired"] += 1
+                else:
+                    self.select(entry.db, batch)
+                    value = snapshot.payload(r.view, entry)
+                    size += len(value)
+                    batch.append(Sent("key", "RESTORE", entry.name, encode(
+                        [b"RESTORE", entry.name, b"%d" % entry.deadline, value, b"REPLACE",
+                         b"ABSTTL"])))
+                if len(batch) >= BATCH or size >= BATCH_BYTES:
+                    self.send(batch)
+                    size = 0
+            self.send(batch)
+
+    def store(self, r: Read) -> None:
+        self.db = -1
+        batch: list[Sent] = []
+        self.select(0, batch)
+        with Progress("keys", r.keys) as progress:
+            for key, commands in legacy.read(r.view):
+                progress.step(1)
+                names = ["key", *["command"] * (len(commands) - 1)]
+                batch += [Sent(what, c[0].decode(), key, encode(c))
+                          for what, c in zip(names, commands)]
+                if len(batch) >= BATCH or len(batch[-1].raw) >= BATCH_BYTES:
+                    self.send(batch)
+            self.send(batch)
+
+    def log(self, r: Read) -> None:
+        self.db = -1
+        batch: list[Sent] = []
+        self.select(0, batch)
+        with Progress("bytes of commands", len(r.view) - r.begin) as progress:
+            commands = Commands(r.begin)
+            for piece in pieces(r):
+                self.forward(commands.feed(piece), batch)
+                progress.stand(commands.at - r.begin)
+
+    # ---- a live server ---------------------------------------------------------------------------
+
+    def live(self, source: Source, flush: bool, once: bool) -> None:
+        size = source.begin()
+        with Progress("bytes of the snapshot", size) as progress:
+            for got in source.snapshot(size):
+                progress.stand(got)
+        copy = source.folder / "snapshot"
+        with opened([copy]) as (view,):
+            r = look(copy, view)
+            self.prepare(flush, False)
+            self.snapshot(r)
+        os.unlink(copy)
+        if (more := sum(self.keys_there()) - self.taken["key"]) > 0:
+            say(f"{more} keys stand here that the snapshot did not hold; they stay")
+        with interrupts(source.stop):
+            self.follow(source, once)
+
+    def follow(self, source: Source, once: bool) -> None:
+        batch: list[Sent] = []
+        told = 0.0
+        self.select(0, batch)
+        for commands in source.commands():
+            self.forward(commands, batch)
+            behind = source.received - source.read
+            if once and not behind:
+                return
+            if time.monotonic() >= told:
+                told = time.monotonic() + TOLD_EVERY
+                say(f"following {source.address}: {self.taken['command']} commands, {behind} bytes "
+                    "behind")
+        if source.failure:
+            raise ServerError(f"{source.address}: {source.failure}; what came before was taken")
+
+    # ---- commands --------------------------------------------------------------------------------
+
+    def select(self, db: int, batch: list[Sent]) -> None:
+        if db != self.db:
+            self.db = db
+            batch.append(Sent("select", "SELECT", b"", encode([b"SELECT", b"%d" % db])))
+
+    def forward(self, commands: list[Command], batch: list[Sent]) -> None:
+        """Sends them, behind what the batch holds, which is empty then."""
+        size = 0
+        for c in commands:
+            if c.name not in PASSED_OVER:
+                batch.append(Sent("select" if c.name == b"SELECT" else "command",
+                                  c.name.decode("utf-8", "replace"), c.argument, c.raw))
+                size += len(c.raw)
+            if len(batch) >= BATCH or size >= BATCH_BYTES:
+                self.send(batch)
+                size = 0
+        self.send(batch)
+
+    def send(self, batch: list[Sent]) -> None:
+        """And empties it."""
+        for sent, reply in zip(batch, self.to.run([s.raw for s in batch])):
+            if not isinstance(reply, Refused):
+                self.taken[sent.what] += 1
+                continue
+            text = str(reply)
+            if sent.what == "select" or text.startswith(FATAL):
+                raise ServerError(f"{self.to.to}: {text}")
+            if text.startswith("ERR unknown command"):
+                text = "unknown here"
+            self.leave(f"{sent.name}: {text}", sent.argument)
+        batch.clear()
+
+    def leave(self, why: str, name: bytes) -> None:
+        self.untaken[why] += 1
+        if len(self.named) < NAMED:
+            self.named.append(f"  {name[:200].decode('utf-8', 'backslashreplace')!r}: {why}")
+
+    def report(self) -> int:
+        t = self.taken
+        say(f"taken: {t['key']} keys, {t['library']} libraries, {t['command']} commands; "
+            f"{t['expired']} keys had expired")
+        if not self.untaken:
+            return 0
+        say(f"not taken: {self.untaken.total()}")
+        for why, n in self.untaken.most_common():
+            say(f"  {n} x {why}")
+        say("among them:")
+        for line in self.named:
+            say(line)
+        return 1
+
+
+# ---- what files hold -----------------------------------------------------------------------------
+
+class Read:
+    """What one file holds."""
+
+    def __init__(self, view: memoryview) -> None:
+        self.view = view
+        self.keys = self.libraries = self.commands = 0
+        self.begin = 0                      # of the commands
+        self.is_store = False
+
+
+def parts(path: Path) -> list[Path]:
+    """The files that make it up, in order."""
+    if not path.is_dir():
+        if path.suffix != ".manifest":
+            return [path]
+        manifests = [path]
+    else:
+        if store := legacy.store_path(path):
+            return [store]
+        manifests = sorted(path.glob("*.manifest"))
+    if len(manifests) != 1:
+        raise ServerError(f"{path}: {len(manifests)} manifests (*.manifest) there; expected one")
+    found = {}
+    for line in manifests[0].read_text().splitlines():
+        words = line.split()
+        fields = dict(zip(words[::2], words[1::2]))
+        if fields.get("type") in ("b", "i"):
+            if os.path.basename(fields["file"]) != fields["file"]:
+                raise ServerError(f"{manifests[0]}: {fields['file']} is no file name")
+            found[fields["type"], int(fields["seq"])] = manifests[0].parent / fields["file"]
+    return [found[k] for k in sorted(found)]            # base before increments
+
+
+@contextmanager
+def opened(paths: Iterable[Path]) -> Iterator[list[memoryview]]:
+    views, maps = [], []
+    try:
+        for path in paths:
+            with open(path, "rb") as f:
+                if os.fstat(f.fileno()).st_size == 0:
+                    views.append(memoryview(b""))
+                    continue
+                maps.append(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ))
+                views.append(memoryview(maps[-1]))
+        yield views
+    finally:
+        for v in views:
+            v.release()
+        for m in maps:
+            m.close()
+
+
+def look(path: Path, view: memoryview) -> Read:
+    """Reads all of it. Damaged, or ServerError where it is of no kind that is known."""
+    r = Read(view)
+    start = bytes(view[:16])
+    try:
+        if start.startswith(snapshot.MAGICS):
+            all = Snapshot(view)
+            for entry in all.read():
+                r.libraries += isinstance(entry, Library)
+                r.keys += isinstance(entry, Key)
+            r.begin = all.at
+        elif start.lstrip()[:1] == b"{":
+            r.keys, r.is_store = sum(1 for _ in legacy.read(view)), True
+            return r
+        elif start[:1] not in (b"*", b"#", b""):
+            raise Damaged(0, "neither a snapshot nor commands")
+        commands = Commands(r.begin)
+        for piece in pieces(r):
+            r.commands += len(commands.feed(piece))
+    except Damaged as e:
+        raise ServerError(f"{path}: {e}; nothing was taken") from None
+    if commands.held:
+        say(f"{path}: ends in the middle of a command, at byte {commands.at}; what stands before "
+            "is taken")
+    return r
+
+
+def pieces(r: Read) -> Iterator[bytes]:
+    """Of its commands."""
+    for at in range(r.begin, len(r.view), PIECE):
+        yield bytes(r.view[at:at + PIECE])
+
+
+# ---- what the user sees --------------------------------------------------------------------------
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+class Progress:
+    """How much of `total` is done: a bar on a terminal, else a line now and then."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self.what, self.total, self.done = what, total, 0
+        self.told = time.monotonic() + TOLD_EVERY
+        self.bar = None
+
+    def __enter__(self) -> Progress:
+        if sys.stdout.isatty():
+            from rich.progress import Progress as Bar
+
+            self.bar = Bar()
+            self.bar.start()
+            self.task = self.bar.add_task(self.what, total=self.total)
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.tell()
+        if self.bar:
+            self.bar.stop()
+
+    def step(self, n: int) -> None:
+        self.stand(self.done + n)
+
+    def stand(self, done: int) -> None:
+        self.done = done
+        if done & 255 == 0 and time.monotonic() >= self.told:
+            self.tell()
+
+    def tell(self) -> None:
+        if self.bar:
+            self.told = time.monotonic() + 0.1
+            self.bar.update(self.task, completed=self.done)
+        else:
+            self.told = time.monotonic() + TOLD_EVERY
+            say(f"{self.done} of {self.total} {self.what}")
+
+
+@contextmanager
+def interrupts(stop) -> Iterator[None]:
+    """The first SIGINT or SIGTERM ends the following in order, the second one at once."""
+    def handle(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        stop()
+    before = [(n, signal.signal(n, handle)) for n in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        yield
+    finally:
+        for n, old in before:
+            signal.signal(n, old)

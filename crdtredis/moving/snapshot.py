@@ -1,0 +1,190 @@
+"""Snapshot files ("RDB") of Redis 2.6 to 8 and of Valkey: which keys they hold, and where.
+
+Values are not decoded here: with its type byte before it a value has the form that RESTORE takes,
+so only its end must be found, for which commands/rdb.pyx reads it. Streams, modules' values and
+hashes whose fields have deadlines are passed over and told.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from crdtredis.commands import rdb
+
+MAGICS = b"REDIS", b"VALKEY"
+HEAD = 9                    # bytes of magic and version
+
+# What stands in place of a type byte.
+SLOTS, LIBRARY, _, MODULE, IDLE, FREQ, AUX, SIZES, AT_MS, AT_S, SELECT, END = range(0xf4, 0x100)
+LENGTHS = {IDLE: 1, SIZES: 2, SLOTS: 3}
+# Types that RESTORE does not take here.
+MODULE_VALUE = 7
+STREAMS = {15: 1, 19: 2, 21: 3}         # type: version of the form
+FIELD_DEADLINES = {24: "Redis", 25: "Redis", 22: "Valkey"}
+
+
+class Damaged(Exception):
+    """The file is not what it should be, from byte `at` on."""
+
+    def __init__(self, at: int, why: str) -> None:
+        super().__init__(f"byte {at}: {why}")
+        self.at = at
+
+
+class Key(NamedTuple):
+    db: int
+    name: bytes
+    deadline: int           # ms since 1970; 0: none
+    type: int               # the type byte
+    begin: int              # of the value
+    end: int
+    untaken: str            # what it is that cannot be taken; "": it can
+
+
+class Library(NamedTuple):
+    text: bytes
+
+
+class Snapshot:
+    """One at the beginning of `data`; `at` is how far it has been read."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.data, self.at = data, 0
+
+    def read(self) -> Iterator[Key | Library]:
+        """All that it holds, in its order. Damaged: where it is no snapshot, holds what nobody
+        knows, or ends too early; at its end where the checksum is wrong."""
+        head = bytes(self.take(HEAD))
+        version = next((head[len(m):] for m in MAGICS if head.startswith(m)), b"")
+        if not version.isdigit():
+            raise Damaged(0, "this is no snapshot")
+        db = deadline = 0
+        while (kind := self.number(1)) != END:
+            if kind == AT_MS:
+                deadline = self.number(8)
+            elif kind == AT_S:
+                deadline = self.number(4) * 1000
+            elif kind == SELECT:
+                db = self.length()
+            elif kind == LIBRARY:
+                yield Library(self.text())
+            elif kind == MODULE:
+                self.module()
+            elif kind == AUX:
+                self.text(), self.text()
+            elif kind in LENGTHS:
+                self.lengths(LENGTHS[kind])
+            elif kind == FREQ:
+                self.number(1)
+            else:
+                name, begin = self.text(), self.at
+                untaken = self.value(kind, head)
+                yield Key(db, name, deadline, kind, begin, self.at, untaken)
+                deadline = 0
+        if int(version) >= 5:
+            end = self.at
+            if (sum := self.number(8)) and sum != rdb.crc64(self.data[:end]):
+                raise Damaged(end, "the checksum is wrong")
+
+    # ---- values ----------------------------------------------------------------------------------
+
+    def value(self, kind: int, head: bytes) -> str:
+        """Passes over it. What it is, where it cannot be taken."""
+        try:
+            self.at = rdb.value_end(self.data, self.at, kind)
+            return ""
+        except ValueError as e:
+            raise Damaged(self.at, str(e)) from None
+        except NotImplementedError:
+            pass
+        if kind in STREAMS:
+            self.stream(STREAMS[kind])
+            return "stream"
+        if kind == MODULE_VALUE:
+            return f"value of module {self.module()}"
+        if kind in FIELD_DEADLINES and head.startswith(b"VALKEY") == (kind == 22):
+            self.fields(kind)
+            return "hash whose fields have deadlines"
+        raise Damaged(self.at, f"a value of the unknown type {kind}")
+
+    def stream(self, version: int) -> None:
+        self.texts(2 * self.length())               # first id and entries of each block
+        self.lengths(3 if version == 1 else 8)
+        for _ in range(self.length()):              # consumer groups
+            self.text()
+            self.lengths(2 if version == 1 else 3)
+            for _ in range(self.length()):          # entries that are pending
+                self.take(16 + 8)
+                self.length()
+            for _ in range(self.length()):          # consumers
+                self.text()
+                self.take(8 if version < 3 else 16)
+                self.take(16 * self.length())
+
+    def module(self) -> str:
+        """Its value, or what it keeps besides; its name."""
+        module = self.length()
+        while part := self.length():
+            if part in (1, 2):
+                self.length()
+            elif part in (3, 4):
+                self.take(4 * (part - 2))
+            elif part == 5:
+                self.text()
+            else:
+                raise Damaged(self.at, f"a part of kind {part} in a module's value")
+        letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+        return "".join(letters[module >> 10 + 6 * i & 63] for i in reversed(range(9)))
+
+    def fields(self, kind: int) -> None:
+        if kind == 25:
+            self.take(8)
+            self.text()
+        elif kind == 24:
+            self.take(8)
+            for _ in range(self.length()):
+                self.length()
+                self.texts(2)
+        else:
+            for _ in range(self.length()):
+                self.texts(2)
+                self.take(8)
+
+    # ---- bytes -----------------------------------------------------------------------------------
+
+    def take(self, n: int) -> memoryview:
+        piece = self.data[self.at:self.at + n]
+        if len(piece) < n:
+            raise Damaged(len(self.data), "the file ends too early")
+        self.at += n
+        return piece
+
+    def number(self, n: int) -> int:
+        return int.from_bytes(self.take(n), "little")
+
+    def length(self) -> int:
+        try:
+            n, self.at = rdb.length_at(self.data, self.at)
+        except ValueError as e:
+            raise Damaged(self.at, str(e)) from None
+        return n
+
+    def lengths(self, n: int) -> None:
+        for _ in range(n):
+            self.length()
+
+    def text(self) -> bytes:
+        try:
+            text, self.at = rdb.text_at(self.data, self.at)
+        except ValueError as e:
+            raise Damaged(self.at, str(e)) from None
+        return text
+
+    def texts(self, n: int) -> None:
+        for _ in range(n):
+            self.text()
+
+
+def payload(data: memoryview, key: Key) -> bytes:
+    """What RESTORE takes."""
+    return rdb.sealed(bytes([key.type]) + bytes(data[key.begin:key.end]))
