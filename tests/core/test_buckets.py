@@ -48,6 +48,19 @@ def test_a_bucket_differs_where_a_key_does():
                 key_bucket(1, b"key:9")})
 
 
+def test_what_the_cluster_knows_of_itself_counts():
+    a, b = Node("a"), Node("b")
+    a("SET", "k", 1)
+    b.receive(a.log)
+    assert a.replica.digest() == b.replica.digest()
+    b.replica.system_set(b"members", {b"c": b"1"})
+    b.replica.take_ops()
+    assert a.replica.digest() != b.replica.digest()
+    differ = bucket_map(digests(a.replica), digests(b.replica))
+    assert ([i for i in range(4096) if differ[i >> 3] >> (i & 7) & 1]
+            == [key_bucket(16, b"members")])
+
+
 def test_a_tombstone_makes_a_difference_where_it_is_asked_for():
     a, b = Node("a"), Node("b")
     a("INCR", "k")

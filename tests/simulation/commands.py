@@ -26,6 +26,14 @@ MEANINGLESS = (b"-ERR unknown command", b"-ERR wrong number of arguments", b"-ER
 RANDOM = {"SPOP", "SRANDMEMBER", "HRANDFIELD", "ZRANDMEMBER"}
 # Replies whose order is that of a table.
 UNORDERED = {"HGETALL", "SMEMBERS"}
+# Runs the commands that stand in ARGV, each behind the number of its words.
+SCRIPT = """
+local at, last = 1
+while ARGV[at] do
+  last = redis.pcall(unpack(ARGV, at + 1, at + ARGV[at]))
+  at = at + 1 + ARGV[at]
+end
+return last"""
 
 
 @functools.cache
@@ -76,6 +84,9 @@ class Clients:
                                                              )] + body + [
                                                                  (rng.choice(
                                                                      ["EXEC"] * 9 + ["DISCARD"]),)]
+        if not inside and rng.random() < 0.04:
+            body = [c for _ in range(rng.randint(1, 5)) for c in self.next(now, True)]
+            return [("EVAL", SCRIPT, 0, *(word for c in body for word in (len(c), *c)))]
         x = rng.random()
         if x < 0.11:
             return [rng.choice([("DEL", k), ("DEL", k), ("DEL", k, other), ("UNLINK", other)])]

@@ -1736,4 +1736,70 @@ FAULTS = [
           "replication/test_receiving.py",
           "            await asyncio.wait({self._writing})\n",
           "            pass\n"),
+    # what the cluster knows of itself
+    Fault("a full sync leaves out the system's database",
+          CORE + "give.pxi",
+          "simulation",
+          "    while g.db < DATABASES and g.items.n < most:\n",
+          "    if g.some and g.db == SYSTEM_DB:\n"
+          "        g.db = DATABASES\n"
+          "    while g.db < DATABASES and g.items.n < most:\n"),
+    Fault("a checkpoint leaves out the system's database",
+          CORE + "give.pxi",
+          "simulation",
+          "    while g.db < DATABASES and g.items.n < most:\n",
+          "    if not g.some and g.db == SYSTEM_DB:\n"
+          "        g.db = DATABASES\n"
+          "    while g.db < DATABASES and g.items.n < most:\n"),
+    Fault("the digests of buckets leave out the system's database",
+          CORE + "digest.pxi",
+          "simulation",
+          "    g.most = most\n"
+          "    while g.d.db < DATABASES and g.most > 0:\n",
+          "    g.most = most\n"
+          "    if g.d.db == SYSTEM_DB:\n"
+          "        g.d.db = DATABASES\n"
+          "    while g.d.db < DATABASES and g.most > 0:\n"),
+    Fault("the digest leaves out the system's database",
+          CORE + "digest.pxi",
+          "core/test_buckets.py::test_what_the_cluster_knows_of_itself_counts",
+          "    for i in range(DATABASES):\n"
+          "        d.db = i\n",
+          "    for i in range(SYSTEM_DB):\n"
+          "        d.db = i\n"),
+    Fault("a join leaves what was removed from the system's database",
+          CORE + "join.pxi",
+          "simulation",
+          "        return 0\n"
+          "    while j.db < DATABASES and j.most > 0:\n",
+          "        return 0\n"
+          "    if j.db == SYSTEM_DB:\n"
+          "        j.db = DATABASES\n"
+          "    while j.db < DATABASES and j.most > 0:\n"),
+    Fault("a join does not take in the system's database",
+          CORE + "take.pxi",
+          "simulation",
+          "            if observed_before(&t.join, dot):\n"
+          "                return 1\n"
+          "            m = put_plain",
+          "            if observed_before(&t.join, dot) or (t.k.joining and t.db == SYSTEM_DB):\n"
+          "                return 1\n"
+          "            m = put_plain"),
+    Fault("who looks at the system's database does not hear of a peer's op",
+          CORE + "apply.pxi",
+          "simulation",
+          "    k.system_changes += x.db == SYSTEM_DB\n",
+          "    k.system_changes += x.db == SYSTEM_DB and op.slot == k.me\n"),
+    Fault("who looks at the system's database does not hear of a join",
+          CORE + "stream.pxi",
+          "simulation",
+          "        k.system_changes += 1\n",
+          ""),
+    # scripts
+    Fault("each command of a script is an op of its own",
+          ENGINE + "scripting.pxi",
+          "simulation",
+          "    d.scripting.run = run\n"
+          "    op_begin(d.kernel)\n",
+          "    d.scripting.run = run\n"),
 ]

@@ -106,4 +106,6 @@ class Shadow:
 
 
 def can_be_shadowed(commands: list[tuple]) -> bool:
-    return not any(c[0] in RANDOM or len(commands) > 1 and c[0] in UNORDERED for c in commands)
+    scripts = [c for c in commands if c[0] == "EVAL"]
+    return not (any(c[0] in RANDOM or len(commands) > 1 and c[0] in UNORDERED for c in commands)
+                or any(word in RANDOM | UNORDERED for c in scripts for word in c))

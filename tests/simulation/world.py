@@ -21,7 +21,9 @@ mixture of concurrent writes, hidden types and positions lies underneath.
 What is checked (`World.finish`), after links are healed and everybody is up:
 - digests are equal, and so is what clients read of every type (views.py);
 - visible keys are what the oracle reads off the bare ops found in the logs (oracle.py): so what was
-  deleted stays deleted, and nothing is counted twice or lost;
+  deleted stays deleted, and nothing is counted twice or lost; and so it is with the system's
+  database, which no command reaches. Who looks there only when Replica.system_changes has grown
+  misses nothing;
 - every acknowledged op is there, unless a disk that held it lost it, which `appendfsync always`
   prevents;
 - a replica recovered from its log has the digest it had before;
@@ -48,6 +50,8 @@ from crdtredis.clocks import observed
 from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 from crdtredis.replication import crdtredis_pb2 as pb, plan
 from crdtredis.replication.wire import Actor
+from crdtredis.commands.functions import LIBRARIES
+from crdtredis.members import MEMBERS
 from tests.simulation.commands import DATABASES, KEYS, MEANINGLESS, NAMES, Clients
 from tests.simulation.oracle import Ops, told
 from tests.simulation.syncs import Joined, Sync
@@ -57,6 +61,8 @@ START = 1_700_000_000_000                 # ms since 1970 when the world begins
 EVERY_OP = (1 << 48) - 1
 SHADOWED = 0.1                            # of all commands
 GRACE = 2000                              # ms of expiry_grace
+SYSTEM_DB = 16
+SYSTEM = [MEMBERS, LIBRARIES]             # hashes there
 ROOMS = [64 << 20] * 3 + [20_000, 3000, 800]         # bytes of ops that may wait
 FAULTS = (AssertionError, DamagedBatch, UndeclaredActor)
 
@@ -121,6 +127,7 @@ class Node:
         self.executor = Executor(self.replica)
         self.sessions = [self.executor.session(2) for _ in range(2)]
         self.reader = Client(self.replica, self.executor)
+        self.known = self.replica.system_changes, self.system()
         self.world.say(f"{self.name} starts, epoch {self.disk.epoch}, clock {self.replica.clock()}")
 
     def recover(self) -> None:
@@ -195,10 +202,15 @@ class Node:
         self.world.say(f"{self.name} is restored from a backup of {len(records)} records")
 
     # ---- iterations ------------------------------------------------------------------------------
+    def made(self) -> int:
+        return self.replica.clock_ids().get(self.replica.actor, 0)
+
     def execute(self, session: int, *argv) -> bytes:
         argv = [a if isinstance(a, bytes) else str(a).encode() for a in argv]
         self.replica.now = self.now()
+        made = self.made()
         reply = self.executor.execute(self.sessions[session], argv)
+        assert argv[0] != b"EVAL" or self.made() <= made + 1, "a script is one op"
         if self.world.verbose:
             self.world.say(f"{self.name}.{session} {b' '.join(argv)!r} -> {reply!r}")
         assert not reply.startswith(MEANINGLESS), f"{argv} is no command: {reply}"
@@ -225,8 +237,7 @@ class Node:
             return
         self.world.remember(batch)
         self.disk.append(batch, self.world.always)
-        self.world.acknowledged[self.replica.actor] = self.replica.clock_ids().get(
-                self.replica.actor, 0)
+        self.world.acknowledged[self.replica.actor] = self.made()
         if self.world.style == "own":
             batch = slice_batch(batch, {a: EVERY_OP for a, r, _, _ in self.replica.actors()
                                         if r != self.name})
@@ -239,6 +250,32 @@ class Node:
         self.replica.now = self.now()
         self.replica.tick()
         self.end_iteration()
+
+    # ---- what the cluster knows of itself --------------------------------------------------------
+    def system(self) -> dict:
+        return {key: self.replica.system_hash(key) for key in SYSTEM}
+
+    def note(self) -> None:
+        """Some fields of one of the hashes are set or removed."""
+        dice = self.world.system_dice
+        self.replica.now = self.now()
+        if not self.replica.runs_ahead:
+            values = [None, b"1", b"text", b"%d" % self.now(), b"x" * 3000]
+            self.replica.system_set(dice.choice(SYSTEM), {
+                name.encode(): dice.choice(values) for name in dice.sample(NAMES, dice.choice(
+                    [1, 1, 2, 4]))})
+            self.end_iteration()
+
+    def forget(self) -> None:
+        for key in SYSTEM:
+            self.replica.system_set(key, dict.fromkeys(self.replica.system_hash(key)))
+        self.end_iteration()
+
+    def look(self) -> None:
+        changes, system = self.replica.system_changes, self.system()
+        assert (changes, system) == self.known or changes > self.known[0], (
+            f"{self.name} has {system}, had {self.known[1]}, and does not know that it has changed")
+        self.known = changes, system
 
     # ---- messages --------------------------------------------------------------------------------
     def send(self, peer: Node, kind: str, body=None) -> None:
@@ -311,6 +348,8 @@ class World:
         self.sync_dice = random.Random(f"syncs {seed}")
         self.syncs = self.sync_dice.choice([0, 0, 0.05, 0.2, 0.7])   # of the steps of each node
         self.joins = 0
+        self.system_dice = random.Random(f"system {seed}")
+        self.notes = self.system_dice.choice([0, 0.02, 0.2])         # of the steps of each node
         self.always = rng.random() < 0.3
         self.room, self.refused = rng.choice(ROOMS), 0
         # stamps that are ahead are accepted in the end, instead of waiting for the clocks
@@ -379,6 +418,11 @@ class World:
         for node in self.nodes:
             if node.up and self.sync_dice.random() < self.syncs:
                 Sync.step(node)
+        for node in self.nodes:
+            if node.up and not node.joining:
+                if self.system_dice.random() < self.notes:
+                    node.note()
+                node.look()
         node = rng.choice(self.nodes)
         if not node.up:
             if rng.random() < 0.3:
@@ -495,7 +539,8 @@ class World:
                 found.read(record)
         assert found.clock() == self.nodes[0].replica.clock(), (
             "the logs hold something else than the clocks claim")
-        expected = {at: t for at, t in told(found).items() if t.visible(self.now)
+        there = told(found)
+        expected = {at: t for at, t in there.items() if t.visible(self.now)
                     and at[0] < DATABASES}
         views = [view(n.reader) for n in self.nodes]
         assert all(v == views[0] for v in views), f"reads differ: {views}"
@@ -506,6 +551,12 @@ class World:
                 f"{at} is {type} {content}, but the ops say {expected[at]}")
             assert deadline == expected[at].deadline, (
                 f"{at} has the deadline {deadline}, but the ops say {expected[at].deadline}")
+        systems = [n.system() for n in self.nodes]
+        assert all(x == systems[0] for x in systems), f"of the system they know {systems}"
+        for key, fields in systems[0].items():
+            at = SYSTEM_DB, key
+            assert there[at].shows("hash", fields) if at in there else not fields, (
+                f"of the system there is {key} {fields}, but the ops say {there.get(at)}")
         return found
 
     def all_ops(self) -> bytes:
@@ -549,6 +600,7 @@ class World:
             self.settle()
             flusher.execute(0, "FLUSHALL")
             flusher.end_iteration()
+            flusher.forget()
             self.settle()
         # deadlines without content are cleared away as well, counted from their stamp
         self.now += 300_000
