@@ -251,6 +251,13 @@ class Peer:
         return bool(self.replica) and self._state != "self"
 
     @property
+    def is_unmet(self) -> bool:
+        """Is the first attempt to reach it since the start under way? What it knows, nobody here
+        knows then."""
+        return not (self.speaks or self.counts.failures or self.is_paused
+                    or self._state == "self")
+
+    @property
     def cannot_take(self) -> bool:
         """Are there ops of this peer that this replica refuses?"""
         return self._refused_ops is not None and bool(self._refused_ops.here)
@@ -290,7 +297,10 @@ class Peer:
     def _after(self, fault: BaseException) -> float:
         """Note a failed conversation; returns the pause before the next."""
         s = self._runtime.settings
+        unmet = self.is_unmet
         self.counts.failures += 1
+        if unmet:
+            self._registry.met()                                # who waited for it goes on
         was_up, before = self._state == "up", self.error
         self._failures = 1 if was_up else self._failures + 1
         self.error = words(fault)

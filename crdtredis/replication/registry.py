@@ -44,7 +44,8 @@ class Registry:
         self._tail = tail
         self.peers: list[Peer] = []
         self.members = Members(identity.replica)
-        self.met: Callable[[], None] = lambda: None     # a conversation has begun
+        # a conversation has begun, or the first attempt has failed
+        self.met: Callable[[], None] = lambda: None
         self.paused_all = False
         self.waiters = Waiters()
         self.arrivals = Waiters()           # for our own clock

@@ -376,7 +376,7 @@ class Service:
         """What this replica should say of itself and of those that CRDT.PEER ADD took back, where
         the replicated records say otherwise."""
         members, out = self.registry.members, {}
-        if self.too_old():
+        if self.too_old() or any(p.is_unmet for p in self.registry.peers):
             return {}
         up = [p for p in self.registry.peers if p.replica and p.state != "self"
               and p.here is not None and clocks.observed(self.tail.head, p.met)]

@@ -14,7 +14,8 @@ from crdtredis._core import ReceiveStatus, batch_ranges
 from crdtredis.replication.service import Service
 from crdtredis.replication.sessions import InboundSessions
 from crdtredis.replication.waiters import Waiter
-from crdtredis.replication.wire import CONTENT_TYPE, declarations, decode, encode, entries, proto
+from crdtredis.replication.wire import (CONTENT_TYPE, SPEAKS, declarations, decode, encode, entries,
+                                        proto)
 from tests.replication import network
 from tests.replication.invariants import overclaims
 from tests.replication.network import Network, Node, converged, until
@@ -126,6 +127,18 @@ async def test_what_a_process_has_is_not_put_down_to_another_of_the_same_replica
         await ask(b, "pull",
                   proto.Pull(session=reply.session, clock=entries({b.replica.actor: 1000})))
         assert b.peer(a).acked.get(b.replica.actor, 0) < 1000
+
+
+@run
+async def test_a_caller_of_an_older_version_counts_until_it_is_silent():
+    async with Network(2, interval=60.0) as (a, b):
+        await all_up(a, b)
+        session = a.sessions.by_replica["b"]
+        assert a.sessions.older_than(SPEAKS) == ""
+        session.speaks = SPEAKS - 1
+        assert a.sessions.older_than(SPEAKS) == "b" and a.sessions.older_than(SPEAKS - 1) == ""
+        session.last_request -= a.runtime.settings.silence
+        assert a.sessions.older_than(SPEAKS) == ""
 
 
 # ---- what is refused -----------------------------------------------------------------------------

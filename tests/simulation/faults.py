@@ -1802,4 +1802,22 @@ FAULTS = [
           "    d.scripting.run = run\n"
           "    op_begin(d.kernel)\n",
           "    d.scripting.run = run\n"),
+    # a replica of an older version
+    Fault("written before it is known which version a peer runs",
+          PEERS + "service.py",
+          "real/test_older_version.py::"
+          "test_until_it_is_known_which_version_a_peer_runs_nothing_is_written_that_it_might_refuse",
+          "        if self.too_old() or any(p.is_unmet for p in self.registry.peers):\n",
+          "        if self.too_old():\n"),
+    Fault("a peer of an older version is not minded",
+          PEERS + "service.py",
+          "real/test_older_version.py::test_what_is_written_goes_both_ways_and_nothing_else_does",
+          "        if self.too_old() or any(p.is_unmet for p in self.registry.peers):\n",
+          "        if any(p.is_unmet for p in self.registry.peers):\n"),
+    Fault("a caller of an older version is not minded",
+          PEERS + "service.py",
+          "real/test_older_version.py::test_one_that_only_calls_holds_back_the_same",
+          "                     and p.speaks < SYSTEM_SINCE), \"\")"
+          " or self.sessions.older_than(SYSTEM_SINCE)\n",
+          "                     and p.speaks < SYSTEM_SINCE), \"\")\n"),
 ]
