@@ -12,18 +12,27 @@
 # Every element but the star takes exactly one byte. So it is enough to come back to the last star
 # on a mismatch (an earlier one could only repeat what the last one tried on a shorter text): at
 # most len(pattern) * len(text) steps, no recursion.
+#
+# That may still be minutes. So whoever compares has `left`, the steps that it may take beyond
+# GLOB_FREE for each byte of the texts, which honest patterns hardly reach; what would take more
+# does not match. A command begins with GLOB_STEPS, for all that it compares.
 
 from libc.stddef cimport size_t
+from libc.stdint cimport int64_t
+
+cdef enum:
+    GLOB_FREE = 4
+    GLOB_STEPS = 1 << 24    # less than a tenth of a second
 
 
 cdef inline signed char glob_fold(char c, int nocase) noexcept nogil:
     return c + 32 if nocase and c >= c'A' and c <= c'Z' else c
 
 
-cdef inline size_t glob_one(const char *p, size_t n, size_t i, char text,
-                            int nocase) noexcept nogil:
+cdef inline size_t glob_one(const char *p, size_t n, size_t i, char text, int nocase,
+                            int64_t *steps) noexcept nogil:
     """Where the pattern goes on after its element at i, which is no star, has taken the byte
-    `text`; 0 when it does not match."""
+    `text`; 0 when it does not match. What it looks at is added to `steps`."""
     cdef signed char c = glob_fold(text, nocase), low, high
     cdef int invert, hit = 0
     if p[i] == c'?':
@@ -37,6 +46,7 @@ cdef inline size_t glob_one(const char *p, size_t n, size_t i, char text,
     if invert:
         i += 1
     while i < n and p[i] != c']':
+        steps[0] += 1
         if p[i] == c'\\' and n - i >= 2:
             i += 1
             low = high = glob_fold(p[i], nocase)
@@ -54,20 +64,21 @@ cdef inline size_t glob_one(const char *p, size_t n, size_t i, char text,
     return i if hit != invert else 0
 
 
-cdef inline int glob_match(const char *p, size_t n, const char *text, size_t length,
-                           int nocase) noexcept nogil:
-    """1 when the whole text matches the whole pattern."""
+cdef inline int glob_compare(const char *p, size_t n, const char *text, size_t length, int nocase,
+                             int64_t most, int64_t *steps) noexcept nogil:
     cdef size_t i = 0, at = 0, after_star = 0, tried = 0, goes_on
-    while at < length:
+    while at < length and steps[0] <= most:
+        steps[0] += 1
         if i < n and p[i] == c'*':
             while i < n and p[i] == c'*':
                 i += 1
+                steps[0] += 1
             if i == n:
                 return 1
             after_star = i
             tried = at
             continue
-        goes_on = glob_one(p, n, i, text[at], nocase) if i < n else 0
+        goes_on = glob_one(p, n, i, text[at], nocase, steps) if i < n else 0
         if goes_on:
             i = goes_on
             at += 1
@@ -80,7 +91,21 @@ cdef inline int glob_match(const char *p, size_t n, const char *text, size_t len
     if length:
         while i < n and p[i] == c'*':
             i += 1
-    return i == n
+            steps[0] += 1
+    return at == length and i == n
+
+
+cdef inline int glob_match(const char *p, size_t n, const char *text, size_t length, int nocase,
+                           int64_t *left) noexcept nogil:
+    """1 when the whole text matches the whole pattern."""
+    cdef int64_t steps = -GLOB_FREE * <int64_t>length
+    cdef int hit = glob_compare(p, n, text, length, nocase, left[0], &steps)
+    if steps > left[0]:
+        hit = 0
+        steps = left[0]
+    if steps > 0:
+        left[0] -= steps
+    return hit
 
 
 cdef inline int glob_is_all(const char *p, size_t n) noexcept nogil:

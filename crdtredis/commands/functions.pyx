@@ -29,10 +29,11 @@ from crdtredis.commands.rdb cimport (RDB_GOOD, RDB_STRING, RDB_TRAILER, RdbCurso
                                      rdb_read, rdb_seal, rdb_sealed)
 from crdtredis.commands.scripting cimport may_run_flagged, new_vm, read_key_count, reply_kill
 from crdtredis.errors cimport FUNCTION_KEYS, FUNCTION_UNKNOWN, NOT_FROM_SCRIPT
-from crdtredis.glob cimport glob_match
 
 from crdtredis import errors, info
 from crdtredis._resp import Ordered, Simple
+from crdtredis.commands.command import check_patterns
+from crdtredis.commands.keys import matches
 from crdtredis.commands.table import CountedKeys, command
 from crdtredis.commands.usage import container
 from crdtredis.errors import CommandError
@@ -515,10 +516,6 @@ def function_flush(session, argv):
     return OK
 
 
-def glob(bytes pattern, bytes name) -> bool:
-    return bool(glob_match(pattern, len(pattern), name, len(name), 1))
-
-
 def function_list(session, argv):
     pattern, code = None, False
     words = iter(argv[2:])
@@ -529,11 +526,12 @@ def function_list(session, argv):
             pattern = next(words, None)
             if pattern is None:
                 raise CommandError(errors.FUNCTION_PATTERN)
+            check_patterns([pattern])
         else:
             raise CommandError(errors.FUNCTION_ARGUMENT % shown(word))
     out = []
     for name, library in sorted(libraries_of(session.executor).loaded.items()):
-        if pattern is not None and not glob(pattern, name):
+        if pattern is not None and not matches(pattern, name, True):
             continue
         row = {"library_name": name, "engine": "LUA", "functions": [
             {"name": function, "description": description,

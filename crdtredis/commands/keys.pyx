@@ -37,7 +37,7 @@ from crdtredis._resp cimport (reply_bulk, reply_error_span, reply_int, reply_nul
                               reply_simple)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.common cimport find_key, prefetch_keys, read_key, refuse_named
-from crdtredis.glob cimport glob_is_all, glob_match
+from crdtredis.glob cimport GLOB_STEPS, glob_is_all, glob_match
 from crdtredis.commands.scanning cimport (Scan, read_cursor, read_scan_options, scan_add,
                                           scan_answer, scan_answer_found, scan_init, scan_matches,
                                           scan_pattern, scan_walk)
@@ -526,9 +526,10 @@ cdef void flushall(Call *c) noexcept nogil:
 # ---- for Python commands ------------------------------------------------------------------------
 def matches(bytes pattern not None, bytes text not None, bint nocase=False):
     """Whether the whole text matches the glob pattern; nocase folds ASCII letters. At most
-    len(pattern) * len(text) steps."""
-    return (glob_is_all(pattern, len(pattern)) or glob_match(pattern, len(pattern), text, len(text),
-                                                             nocase))
+    len(pattern) * len(text) steps, and GLOB_STEPS about."""
+    cdef int64_t left = GLOB_STEPS
+    return (glob_is_all(pattern, len(pattern))
+            or bool(glob_match(pattern, len(pattern), text, len(text), nocase, &left)))
 
 
 # ---- registration --------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from crdtredis._engine cimport (CLIENT_REPLY_OFF, CLIENT_REPLY_SKIP, TOPIC_CHANN
 from crdtredis._resp cimport (Reply, reply_array, reply_bulk, reply_int, reply_null, reply_push)
 from crdtredis.buffer cimport Span, span
 from crdtredis.errors cimport PUBSUB_ARITY
-from crdtredis.glob cimport glob_match
+from crdtredis.glob cimport GLOB_STEPS, glob_match
 
 from crdtredis.commands.table import KeyRange, command
 from crdtredis.commands.usage import container
@@ -76,20 +76,22 @@ cdef void begin(Call *c, int kind) noexcept nogil:
 
 
 cdef void end(Call *c, int kind) noexcept nogil:
+    cdef Subscription *s = next_subscription(c.client, kind, NULL) if c.argc == 1 else NULL
+    cdef Subscription *after
     cdef int i
-    if c.argc == 1 and c.client.subscribed[kind] == 0:
+    if c.argc == 1 and s == NULL:
         confirm(c, kind, 0, NULL)
     for i in range(1, c.argc):
         unsubscribe(c.dispatch, c.client, kind, c.argv[i])
         confirm(c, kind, 0, c.argv + i)
-    while c.argc == 1 and c.client.subscribed[kind]:
-        end_one(c, kind)
+    while s != NULL:
+        after = next_subscription(c.client, kind, s)
+        end_one(c, kind, s)
+        s = after
 
 
-cdef void end_one(Call *c, int kind) noexcept nogil:
-    """The first there is. Its topic may go with it, and its name with that: so it is named before
-    it has ended."""
-    cdef Subscription *s = next_subscription(c.client, kind, NULL)
+cdef void end_one(Call *c, int kind, Subscription *s) noexcept nogil:
+    """Its topic may go with it, and its name with that: so it is named before it has ended."""
     cdef Span name = topic_name(s.topic)
     cdef uint32_t *counted = &c.client.subscribed[kind]
     counted[0] -= 1
@@ -148,6 +150,7 @@ cdef void channels(Call *c, int kind) noexcept nogil:
     cdef Topic *t
     cdef uint32_t i
     cdef int64_t n = 0
+    cdef int64_t left
     cdef int writing
     if c.argc > 3:
         memcpy(word, c.argv[1].p, c.argv[1].n)          # a subcommand's name, so short
@@ -158,12 +161,13 @@ cdef void channels(Call *c, int kind) noexcept nogil:
     for writing in range(2):
         if writing:
             reply_array(c.reply, n)
+        left = GLOB_STEPS                               # so both find the same
         for i in range(d.pubsub.topic_mask + 1 if d.pubsub.topic_n else 0):
             t = d.pubsub.topics[i]
             while t != NULL:
                 if (t.kind == <uint32_t>kind
                     and (c.argc == 2 or glob_match(pattern.p, pattern.n, topic_name(t).p, t.n,
-                                                   0))):
+                                                   0, &left))):
                     n += 1
                     if writing:
                         reply_bulk(c.reply, topic_name(t).p, t.n)

@@ -17,7 +17,7 @@ from crdtredis._engine cimport Call, is_word, refuse, refuse_int, refuse_syntax
 from crdtredis._resp cimport Reply, reply_array, reply_bulk, reply_raw
 from crdtredis.buffer cimport Span, buffer_free
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED
-from crdtredis.glob cimport glob_is_all, glob_match
+from crdtredis.glob cimport GLOB_STEPS, glob_is_all, glob_match
 from crdtredis.commands.members cimport read_members
 from crdtredis.errors cimport INVALID_CURSOR
 from crdtredis.numbers cimport format_uint64, parse_int64
@@ -29,6 +29,7 @@ cdef enum:
 cdef struct Scan:
     Kernel *kernel
     Span pattern
+    int64_t steps               # that comparing with it may still take
     int all                     # the pattern is "*", or there is none
     int type                    # T_*, or -1 for every type: for the visitor
     int64_t count               # elements to look at in this call
@@ -43,6 +44,7 @@ cdef inline void scan_init(Scan *s, Call *c) noexcept nogil:
     s.all = 1
     s.type = -1
     s.count = 10
+    s.steps = GLOB_STEPS
     s.found.resp = c.reply.resp
     s.found.most = c.reply.most
 
@@ -55,7 +57,8 @@ cdef inline void scan_pattern(Scan *s, Span pattern) noexcept nogil:
 cdef inline int scan_matches(Scan *s, Element *e) noexcept nogil:
     """For visitors: counts the element as looked at; does its name match?"""
     s.visited += 1
-    return s.all or glob_match(s.pattern.p, s.pattern.n, element_key(e), e.klen, 0)
+    return s.all or glob_match(s.pattern.p, s.pattern.n, element_key(e), e.klen, 0,
+                              &s.steps)
 
 
 cdef inline void scan_add(Scan *s, Span text) noexcept nogil:

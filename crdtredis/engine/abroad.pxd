@@ -1,6 +1,6 @@
 # What other replicas listen to, and what is to be sent to them.
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from crdtredis.buffer cimport Span
 
@@ -32,5 +32,6 @@ cdef void send_abroad(Dispatch *d, int kind, Span channel, Span message) noexcep
 cdef int next_message(const char **p, const char *end, int *kind, Span *channel,
                       Span *message) noexcept nogil
 cdef void set_local_patterns(Dispatch *d, const Span *patterns, int n) noexcept nogil
-cdef int matches_one(Span pattern, Span name) noexcept nogil
+# left: of GLOB_STEPS.
+cdef int matches_one(Span pattern, Span name, int64_t *left) noexcept nogil
 cdef void abroad_free(Dispatch *d) noexcept nogil

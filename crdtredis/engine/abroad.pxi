@@ -17,18 +17,17 @@
 # Little endian all. Keyspace notifications are fired by each replica for itself, so their channels
 # stay at home, and so do those that match pubsub_local.
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy
 
-from crdtredis._core cimport siphash64
+from crdtredis._core cimport key_hash, siphash64
 from crdtredis.buffer cimport (Buffer, Span, buffer_add, buffer_free, buffer_need, copy_span,
                                need_memory, span)
-from crdtredis.glob cimport glob_match
+from crdtredis.glob cimport GLOB_STEPS, glob_match
 
 cdef enum:
     HEARD_CHAINS = 64
-    MATCH_MOST = 1 << 28    # bytes of a pattern times bytes of a channel
 
 
 cdef uint64_t topic_id(int kind, Span name) noexcept nogil:
@@ -43,11 +42,9 @@ cdef int is_own_event(Span name) noexcept nogil:
                              or memcmp(name.p, <const char*>"__keyevent@", 11) == 0)
 
 
-cdef int matches_one(Span pattern, Span name) noexcept nogil:
-    """As in Redis, "*" is not special here: it does not match the empty name. What would take more
-    than MATCH_MOST steps at worst does not match: the loop would stand still."""
-    return (pattern.n * name.n <= <size_t>MATCH_MOST
-            and glob_match(pattern.p, pattern.n, name.p, name.n, 0))
+cdef int matches_one(Span pattern, Span name, int64_t *left) noexcept nogil:
+    """As in Redis, "*" is not special here: it does not match the empty name."""
+    return glob_match(pattern.p, pattern.n, name.p, name.n, 0, left)
 
 
 # ---- what is listened to here --------------------------------------------------------------------
@@ -82,29 +79,38 @@ cdef void note_topic(Dispatch *d, int kind, Span name, int begun) noexcept nogil
 
 # ---- what is listened to abroad ------------------------------------------------------------------
 
-cdef void hear_chains(Abroad *a, uint32_t n) noexcept nogil:
+cdef inline Heard **heard_chain(Dispatch *d, uint64_t id) noexcept nogil:
+    """Hashed once more, with our own key: peers choose the ids."""
+    return &d.abroad.heard[key_hash(d.kernel, <const char*>&id, sizeof(id)) & d.abroad.heard_mask]
+
+
+cdef void hear_chains(Dispatch *d, uint32_t n) noexcept nogil:
+    cdef Abroad *a = &d.abroad
     cdef Heard **old = a.heard
+    cdef Heard **at
     cdef Heard *h
     cdef Heard *next
-    cdef uint32_t i
+    cdef uint32_t i, old_n = a.heard_mask + 1 if old != NULL else 0
     a.heard = <Heard**>need_memory(calloc(n, sizeof(Heard*)))
-    for i in range(a.heard_mask + 1 if old != NULL else 0):
+    a.heard_mask = n - 1
+    for i in range(old_n):
         h = old[i]
         while h != NULL:
             next = h.next
-            h.next = a.heard[h.id & (n - 1)]
-            a.heard[h.id & (n - 1)] = h
+            at = heard_chain(d, h.id)
+            h.next = at[0]
+            at[0] = h
             h = next
-    a.heard_mask = n - 1
     free(old)
 
 
-cdef void hear(Abroad *a, uint64_t id, int begun) noexcept nogil:
+cdef void hear(Dispatch *d, uint64_t id, int begun) noexcept nogil:
+    cdef Abroad *a = &d.abroad
     cdef Heard **at
     cdef Heard *h
     if a.heard == NULL:
-        hear_chains(a, HEARD_CHAINS)
-    at = &a.heard[id & a.heard_mask]
+        hear_chains(d, HEARD_CHAINS)
+    at = heard_chain(d, id)
     while at[0] != NULL and at[0].id != id:
         at = &at[0].next
     h = at[0]
@@ -123,7 +129,7 @@ cdef void hear(Abroad *a, uint64_t id, int begun) noexcept nogil:
         a.heard_n += 1
     h.peers += 1
     if a.heard_n > a.heard_mask:
-        hear_chains(a, 2 * (a.heard_mask + 1))
+        hear_chains(d, 2 * (a.heard_mask + 1))
 
 
 cdef inline Span heard_text(const Heard *h) noexcept nogil:
@@ -164,19 +170,20 @@ cdef void hear_changes(Dispatch *d, const char *p, size_t n) noexcept nogil:
             if end - p < 10:
                 return
             memcpy(&id, p + 2, 8)
-            hear(&d.abroad, id, p[0])
+            hear(d, id, p[0])
             p += 10
 
 
 cdef int is_heard(Dispatch *d, int kind, uint64_t id, Span channel) noexcept nogil:
-    cdef Heard *h = d.abroad.heard[id & d.abroad.heard_mask] if d.abroad.heard != NULL else NULL
+    cdef int64_t left = GLOB_STEPS
+    cdef Heard *h = heard_chain(d, id)[0] if d.abroad.heard != NULL else NULL
     while h != NULL and h.id != id:
         h = h.next
     if h != NULL:
         return 1
     h = d.abroad.heard_patterns if kind == TOPIC_CHANNEL else NULL
     while h != NULL:
-        if matches_one(heard_text(h), channel):
+        if matches_one(heard_text(h), channel, &left):
             return 1
         h = h.next
     return 0
@@ -186,6 +193,7 @@ cdef int is_heard(Dispatch *d, int kind, uint64_t id, Span channel) noexcept nog
 
 cdef void send_abroad(Dispatch *d, int kind, Span channel, Span message) noexcept nogil:
     cdef Buffer *b = &d.abroad.out
+    cdef int64_t left = GLOB_STEPS
     cdef uint32_t sizes[2]
     cdef uint64_t id
     cdef char *p
@@ -196,7 +204,7 @@ cdef void send_abroad(Dispatch *d, int kind, Span channel, Span message) noexcep
     if is_own_event(channel) or not is_heard(d, kind, id, channel):
         return
     for i in range(d.abroad.local_n):
-        if matches_one(d.abroad.local[i], channel):
+        if matches_one(d.abroad.local[i], channel, &left):
             return
     if (channel.n + message.n > MESSAGE_MOST
             or b.n + MESSAGE_HEAD + channel.n + message.n > ABROAD_MOST):

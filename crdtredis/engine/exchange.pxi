@@ -4,17 +4,19 @@
 #
 #     A: SET k v; PUBLISH ch k     C has the message  ->  GET k at C is v
 #
-# It comes with the seq of its replica's newest op, and waits here until that op is applied, which
-# may itself wait for ops of other replicas. Messages of one replica stay in order: seqs only grow.
+# It comes with actor and seq of its replica's newest op, be it from before a restart, and waits
+# here until that op is applied, which may itself wait for ops of other replicas. Messages of one
+# replica stay in order: seqs only grow.
 # The waiting is bounded in bytes, number and time; what is beyond is dropped and counted, for
 # messages are sent at most once.
 
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from crdtredis._core cimport NO_SLOT, actors_find
 from crdtredis.buffer cimport Span, need_memory, span
+from crdtredis.glob cimport GLOB_STEPS
 
 
 cdef int is_applied(Dispatch *d, uint64_t actor, uint64_t seq) noexcept nogil:
@@ -51,6 +53,8 @@ cdef void take_heard(Dispatch *d, const char *p, size_t n) noexcept nogil:
     cdef int waits = 0
     if n < 16:
         return
+    if a.parked != NULL:
+        release_parked(d)                               # what was sent before comes before
     memcpy(head, p, 16)
     p += 16
     n -= 16
@@ -136,6 +140,7 @@ def select_messages(bytes batch not None, set ids not None, list patterns not No
     cdef Span channel, message
     cdef bytes pattern
     cdef uint64_t id
+    cdef int64_t left
     cdef int kind
     cdef Py_ssize_t n = 0, all_n = 0
     parts = []
@@ -143,9 +148,10 @@ def select_messages(bytes batch not None, set ids not None, list patterns not No
         all_n += 1
         memcpy(&id, from_, 8)
         wanted = id in ids
+        left = GLOB_STEPS
         if not wanted and kind == TOPIC_CHANNEL:
             for pattern in patterns:
-                if matches_one(span(pattern, <size_t>len(pattern)), channel):
+                if matches_one(span(pattern, <size_t>len(pattern)), channel, &left):
                     wanted = True
                     break
         if wanted:

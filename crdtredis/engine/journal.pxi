@@ -9,7 +9,8 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset, strerror
 
 from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, PENDING_SLICE, RECEIVED_UNLOGGED, RECORD_FULL,
-                              RECORD_HEAD, has_ops, receive, record_end, retry_pending, take_record)
+                              RECORD_HEAD, Actor, Kernel, has_ops, receive, record_end,
+                              retry_pending, take_record)
 from crdtredis.buffer cimport (Buffer, Span, buffer_add, buffer_free, buffer_need, need_memory,
                                span)
 from crdtredis.errors cimport LOG_NOT_WRITTEN
@@ -109,9 +110,23 @@ cdef int log_ops(Journal self, size_t record_limit) noexcept nogil:
     return logged
 
 
+cdef Actor *newest_own(Kernel *k) noexcept nogil:
+    """The actor that made this replica's newest op: after a restart it is a former one at first."""
+    cdef Actor *found = &k.actors.v[k.me]
+    cdef Actor *other
+    cdef uint32_t i
+    for i in range(k.actors.n if found.applied == 0 else 0):
+        other = &k.actors.v[i]
+        if (other.applied and other.replica_slot == found.replica_slot
+                and (found.applied == 0 or other.epoch > found.epoch)):
+            found = other
+    return found
+
+
 cdef void give_messages(Journal self) noexcept nogil:
     """Behind the ops. What cannot be logged now will be sent later, and messages do not wait."""
     cdef Abroad *a = &self.d.abroad
+    cdef Actor *newest = newest_own(self.d.kernel)
     cdef uint64_t head[2]
     cdef const char *p = a.out.p
     cdef const char *end = p + a.out.n
@@ -120,8 +135,8 @@ cdef void give_messages(Journal self) noexcept nogil:
     cdef Buffer changes
     cdef Span channel, message
     cdef int kind
-    head[0] = self.d.kernel.actors.v[self.d.kernel.me].id
-    head[1] = self.d.kernel.actors.v[self.d.kernel.me].applied
+    head[0] = newest.id
+    head[1] = newest.applied
     while p < end:
         begin = p
         while p - begin < PIECE_OF_MESSAGES and next_message(&p, end, &kind, &channel, &message):

@@ -24,6 +24,7 @@ from crdtredis._resp cimport Reply, reply_bulk, reply_push
 from crdtredis.buffer cimport (Buffer, Span, buffer_need, buffer_resize, copy_span, need_memory,
                                span)
 from crdtredis.errors cimport SUBSCRIPTIONS_MEMORY, SUBSCRIPTIONS_TOO_MANY, TOPIC_TOO_LONG
+from crdtredis.glob cimport GLOB_STEPS
 
 cdef enum:
     PUBSUB_CHAINS = 64      # at least; they double when there are more
@@ -367,14 +368,14 @@ cdef int64_t send_to(Dispatch *d, Client *caller, Topic *t, Span channel,
 cdef int64_t publish(Dispatch *d, Client *caller, int kind, Span channel,
                      Span message) noexcept nogil:
     cdef Topic *t = NULL
-    cdef int64_t receivers = 0
+    cdef int64_t receivers = 0, left = GLOB_STEPS
     if d.pubsub.counts[kind]:
         t = topic_find(d, kind, channel, topic_hash(d, kind, channel))
     if t != NULL:
         receivers += send_to(d, caller, t, channel, message)
     t = d.pubsub.first_pattern if kind == TOPIC_CHANNEL else NULL
     while t != NULL:
-        if matches_one(topic_name(t), channel):
+        if matches_one(topic_name(t), channel, &left):
             receivers += send_to(d, caller, t, channel, message)
         t = t.next_pattern
     return receivers

@@ -492,7 +492,8 @@ cdef int compare_changed(const void *a, const void *b) noexcept nogil:
 
 
 cdef size_t sort_changed(Buffer *b, Changed **v) noexcept nogil:
-    """The changes in the order of their keys, of each the latest; returns how many."""
+    """The changes in the order of their keys, each once; returns how many. What several have
+    changed is nobody's own."""
     cdef size_t at = 0, n = 0, kept = 0, i
     while at < b.n:
         v[n] = <Changed*>(b.p + at)
@@ -500,7 +501,10 @@ cdef size_t sort_changed(Buffer *b, Changed **v) noexcept nogil:
         n += 1
     qsort(v, n, sizeof(Changed*), compare_changed)
     for i in range(n):
-        if i + 1 == n or compare(changed_key(v[i]), changed_key(v[i + 1])):
+        if i + 1 < n and compare(changed_key(v[i]), changed_key(v[i + 1])) == 0:
+            if v[i].author != v[i + 1].author:
+                v[i + 1].author = 0
+        else:
             v[kept] = v[i]
             kept += 1
     return kept

@@ -162,6 +162,12 @@ class InboundSessions:
 
         self._tail.take(batch, taken)
 
+    def refuse_foreign(self, session: InboundSession, actor: int) -> None:
+        """Messages that name another replica's op could make that one's wait for ever."""
+        known = self._tail.actors.get(actor)
+        if known is not None and known.replica != session.replica:
+            raise Refusal(proto.MALFORMED, "messages in the name of another replica")
+
     def logged(self) -> dict[str, Clock]:
         """As registry.logged, of replicas that came by themselves and are no longer silent than
         Settings.silence. From any thread."""

@@ -195,6 +195,7 @@ class PushReceiver:
     def _hear(self, body: bytes) -> None:
         """Messages have no reply. They are bounded like pushes, until the engine has them."""
         self.sessions.session(self.session.replica, self.session.key)
+        self.sessions.refuse_foreign(self.session, int.from_bytes(body[:8], "little"))
         size = len(body) + PENDING
 
         def done() -> None:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from crdtredis.clocks import from_token
+from crdtredis.clocks import ENTRIES_MOST, from_token
 from crdtredis.replication.peer import Counts, PeerInfo
 from tests.commands.parts import client
 from tests.commands.run import NOW, Client, exchange
@@ -190,6 +190,13 @@ def test_clock_as_a_token(c):
                                    "a/18446744073709551616=1", "a/1=18446744073709551616"])
 def test_no_clock(c, token):
     assert c.error("CRDT.WAITFOR", token, 0).startswith("ERR not a clock")
+
+
+def test_a_token_names_as_many_actors_as_there_may_be(c):
+    """More would only keep the others waiting."""
+    most = b",".join(b"a/%d=0" % i for i in range(ENTRIES_MOST))
+    assert c("CRDT.WAITFOR", most, 0) == 1
+    assert c.error("CRDT.WAITFOR", most + b",a/1=0", 0).startswith("ERR not a clock")
 
 
 def test_waitfor_arguments(c):

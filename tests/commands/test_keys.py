@@ -645,6 +645,28 @@ def test_no_pattern_takes_long():
     assert time.process_time() - begun < 2
 
 
+def test_no_command_compares_for_long(c):
+    """What a pattern would find after that it does not find. Others find theirs."""
+    dear = b"*" + b"a" * 30_000 + b"b*"
+    for i in range(30):
+        c("SET", b"a" * 400_000 + b"%d" % i, "v")
+    c("SADD", "s", *(b"a" * 400_000 + b"%d" % i for i in range(30)))
+    begun = time.process_time()
+    assert c("KEYS", dear) == c("SCAN", 0, "COUNT", 100, "MATCH", dear)[1] == []
+    assert c("SSCAN", "s", 0, "MATCH", dear)[1] == []
+    assert time.process_time() - begun < 10
+    assert len(c("KEYS", "*a*a*7")) == 3 and len(c("KEYS", "*[0-9]")) == 30
+    assert not matches(dear, b"a" * 400_000 + b"b")
+
+
+def test_a_class_is_counted_by_what_is_in_it(c):
+    begun = time.process_time()
+    for i in range(3000):
+        c("SET", i, "v")
+    assert c("KEYS", b"[" + b"a" * 500_000 + b"]") == c("KEYS", b"*" * 500_000 + b"x") == []
+    assert time.process_time() - begun < 10
+
+
 # ---- hidden types --------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("hidden", [("SET", "k", "v"), ("INCR", "k"), ("SADD", "k", "m"),

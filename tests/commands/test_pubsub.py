@@ -1,5 +1,7 @@
 """SUBSCRIBE, PUBLISH and PUBSUB without sockets: who gets which message, in which form and order,
 and what a subscriber may do."""
+import time
+
 import pytest
 
 from tests.commands.run import Client
@@ -200,6 +202,18 @@ def test_names_and_numbers_are_bounded(c):
     assert c("PUBLISH", 999, "m") == 1
     s.raw("UNSUBSCRIBE")
     assert set(c.executor.pubsub_stats().values()) == {0}
+
+
+def test_those_of_one_kind_end_whatever_there_is_of_others():
+    """None of them is searched for among all the others."""
+    c = Client(resp=3)
+    n = 30_000
+    c.raw("PSUBSCRIBE", *(f"p{i}" for i in range(n)))
+    c.raw("SUBSCRIBE", *(f"c{i}" for i in range(n)))
+    begun = time.process_time()
+    assert c.raw("UNSUBSCRIBE").count(b"unsubscribe") == n
+    assert time.process_time() - begun < 3
+    assert c("PUBSUB", "NUMPAT") == n and c("PUBSUB", "CHANNELS") == []
 
 
 def test_what_takes_too_long_to_compare_does_not_match(c):

@@ -151,6 +151,39 @@ def test_messages_of_one_replica_stay_in_order(served):
                          bridge.send_receive(6, both),
                          bridge.send_receive(7, heard(peer.actor, 0, b"four"), HEARD)))
     sub.expect(push(b"ch", b"three") + push(b"ch", b"four"))
+    # ... whichever of its actors the second names, as after a restart
+    more, _ = batch_of("SET k 1", "SET k 2", "SET k 3")
+    s.on_engine(lambda: (bridge.send_receive(8, heard(peer.actor, 3, b"five"), HEARD),
+                         bridge.send_receive(9, more),
+                         bridge.send_receive(10, heard(peer.actor + 1, 0, b"six"), HEARD)))
+    sub.expect(push(b"ch", b"five") + push(b"ch", b"six"))
+
+
+def test_before_its_first_op_a_replica_names_the_last_of_its_former_actor(served):
+    """Else its messages overtook what it had written before it was started."""
+    bridge = Bridge()
+    s = served(bridge=bridge)
+    everything(s, bridge)
+    c = s.connect()
+
+    def named():
+        c.send("PUBLISH ch m").expect(b":0\r\n")
+        found = []
+        while not any(kind == PUBLISHED for kind, _, _ in found):
+            found += drained(bridge)
+        data = next(data for kind, _, data in found if kind == PUBLISHED)
+        return int.from_bytes(data[:8], "little"), int.from_bytes(data[8:16], "little")
+
+    assert named() == (s.replica.actor, 0)
+    bridge.send_receive(2, batch_of("SET l 1")[0])
+    made = []
+    for _ in range(2):
+        c.send("SET k 1", "SET k 2").expect(OK * 2)
+        made.append((s.replica.actor, 2))
+        assert named() == made[-1]
+        for _ in range(2):
+            s.on_engine(lambda: s.replica.new_epoch(s.replica.epoch + 1))
+            assert named() == made[-1] != (s.replica.actor, 2)
 
 
 def test_what_waits_is_bounded(served):
@@ -203,6 +236,17 @@ def test_a_sync_thread_that_stands_still_costs_no_more_than_its_queue(served):
     assert bridge.outgoing[1] <= 1 << 20
     stats = s.on_engine(s.executor.message_stats)
     assert stats["dropped"] >= 19 and stats["sent"] == 30
+
+
+def test_ids_that_a_peer_has_chosen_stand_in_no_common_chain(served):
+    bridge = Bridge()
+    served(bridge=bridge)
+    begun = time.process_time()
+    for i in range(0, 60_000, 10_000):
+        bridge.send_receive(1, b"".join(b"\1\0" + (k << 40).to_bytes(8, "little")
+                                        for k in range(i, i + 10_000)), INTEREST)
+        drained(bridge)
+    assert time.process_time() - begun < 3
 
 
 def test_interest_counts_peers(served):

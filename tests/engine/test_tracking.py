@@ -130,6 +130,22 @@ def test_a_broadcast_of_many_long_keys_comes_in_parts(served):
     assert sorted(found) == keys
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_what_another_changed_in_the_same_iteration_is_not_its_own(served, first):
+    s = served()
+    own, other = tracking(s, "BCAST", "NOLOOP"), s.connect()
+    own.send("SET own v")
+    own.expect(b"+OK\r\n")
+
+    def both():
+        for c in (other, own)[::1 if first else -1]:
+            c.send(f"HSET h f{c.sock.fileno()} v")
+
+    s.on_engine(both)
+    other.expect(b":1\r\n")
+    own.expect(b":1\r\n" + invalid(b"h"))
+
+
 @pytest.fixture
 def c():
     return Client(resp=3)

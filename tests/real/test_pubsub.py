@@ -122,6 +122,29 @@ def test_what_nobody_listens_to_stays_at_home(cluster):
         a("PUBLISH", "ch", "m"), stats(a)["sent"])[1])
 
 
+def test_a_message_after_a_restart_comes_behind_what_was_written_before_it(cluster):
+    a, c = cluster(2)
+    c("CRDT.PEER", "PAUSE", "*")
+    n = 20_000
+    with a.connect() as w:
+        for i in range(0, n, 1000):
+            w.pipeline(("SET", f"k{j}", "x" * 2000) for j in range(i, i + 1000))
+    a.restart()
+    with c.connect() as listener:
+        listener("SUBSCRIBE", "ch")
+        c("CRDT.PEER", "RESUME", "*")
+        listener.socket.settimeout(0.002)
+
+        def arrived():
+            a("PUBLISH", "ch", "m")
+            try:
+                return listener.read()
+            except TimeoutError:
+                return None
+        until(arrived)
+        assert c("DBSIZE") == n
+
+
 def test_messages_and_data_over_cuts_and_restarts(three):
     """Whatever happens to the publisher's replica and to the links: each message at most once, in
     order, and never before the data."""

@@ -259,6 +259,26 @@ async def test_a_replica_that_knows_is_told_after_its_first_frame():
         await until(lambda: not a.runtime.messages._told)
 
 
+@run
+async def test_a_replica_speaks_for_itself_alone():
+    """Messages that wait for an op keep those of its actor behind them waiting."""
+    async with Network(3, interval=30.0) as (a, b, c):
+        await all_up(a, b, c)
+        for peer in (b, c):
+            peer.set("k", "v")
+            await until(lambda: peer.replica.actor in a.tail.actors)
+            peer.pause(a)
+        a.runtime.messages, to_engine = hub()
+        end = (2 ** 64 - 1).to_bytes(8, "little")
+        own, foreign = (x.replica.actor.to_bytes(8, "little") + end + b"m" for x in (b, c))
+        async with Caller(a, "b", f"{HEADER}: 1\r\n") as caller:
+            caller.send(MESSAGES, own)
+            await until(lambda: to_engine == [(HEARD, own)])
+            caller.send(MESSAGES, foreign)
+            assert await caller.frame() is None
+        assert to_engine == [(HEARD, own)]
+
+
 def test_a_stream_on_which_a_peer_says_what_is_none_ends():
     """What it was taken to listen to is forgotten with it."""
     messages, to_engine = hub()
