@@ -38,6 +38,7 @@ from crdtredis.replication import plan
 from crdtredis.replication.faults import words
 from crdtredis.replication.giving import Giver
 from crdtredis.replication.local import KernelView, LocalReplica, OwnIdentity
+from crdtredis.replication.members import MEMBERS_MOST
 from crdtredis.replication.messages import Messages
 from crdtredis.replication.oplog import Segments
 from crdtredis.replication.peer import APART, Peer, PeerInfo
@@ -308,11 +309,14 @@ class Service:
 
     def add(self, url: str) -> None:
         """A removed replica there belongs to the cluster again. Raises ValueError where there is
-        such a peer already."""
+        such a peer already, or are too many."""
         with self._changing:
             try:
                 peer = self.find(url)
             except KeyError:
+                if len(self.registry.peers) >= MEMBERS_MOST:
+                    raise ValueError(f"there are {MEMBERS_MOST} peers, and no more are called"
+                                     ) from None
                 peer = self._join(url)
                 peer.asked_for = self.registry.members.table
                 self._soon(self._begin, peer)

@@ -9,6 +9,7 @@ import pytest
 from crdtredis._core import Replica
 from crdtredis._engine import Bridge
 from crdtredis.replication import plan
+from crdtredis.replication.members import MEMBERS_MOST
 from crdtredis.replication.service import SYNCS, Service, SyncOutcome, local_replica_of
 from tests.replication.network import Log
 
@@ -54,6 +55,17 @@ def test_add_and_remove_hold_at_once(service):
     assert service.peers() == []
     service.add(NOWHERE)
     until(lambda: len(service._tasks) == 1 and service.find(NOWHERE).counts.handshakes > 1)
+
+
+def test_no_more_are_called_than_a_cluster_may_have(service):
+    for i in range(MEMBERS_MOST):
+        service.add(f"http://127.0.0.1:{i + 1}")
+    with pytest.raises(ValueError, match=f"there are {MEMBERS_MOST} peers, and no more"):
+        service.add(f"http://127.0.0.1:{MEMBERS_MOST + 1}")
+    with pytest.raises(ValueError, match="already"):
+        service.add("http://127.0.0.1:1")
+    service.remove("http://127.0.0.1:1")
+    service.add("http://127.0.0.1:1")
 
 
 def test_who_waits_for_replicas_and_leaves_is_forgotten(service):
