@@ -1770,12 +1770,10 @@ FAULTS = [
     Fault("a join leaves what was removed from the system's database",
           CORE + "join.pxi",
           "simulation",
-          "        return 0\n"
-          "    while j.db < DATABASES and j.most > 0:\n",
-          "        return 0\n"
-          "    if j.db == SYSTEM_DB:\n"
-          "        j.db = DATABASES\n"
-          "    while j.db < DATABASES and j.most > 0:\n"),
+          "            j.passed = 0\n"
+          "            j.db += 1\n",
+          "            j.passed = 0\n"
+          "            j.db += 1 + (j.db == SYSTEM_DB - 1)\n"),
     Fault("a join does not take in the system's database",
           CORE + "take.pxi",
           "simulation",
@@ -1842,4 +1840,20 @@ FAULTS = [
           "commands/test_keys.py::test_no_command_compares_for_long",
           "    while at < length and steps[0] <= most:\n",
           "    while at < length:\n"),
+    # a full sync on a failing disk
+    Fault("a stage is named before it is on disk",
+          STORAGE + "stage.py",
+          "storage/test_full_sync_faults.py",
+          "        os.fdatasync(self._fd)\n",
+          ""),
+    Fault("a log names a stage whose name is not on disk",
+          STORAGE + "stage.py",
+          "storage/test_full_sync_faults.py",
+          "        sync_directory(self._folder)\n",
+          ""),
+    Fault("a join begins before the log names the stage for good",
+          STORAGE + "segments.py",
+          "storage/test_full_sync_faults.py",
+          "                   joined=Joined(stage, before)), True)\n",
+          "                   joined=Joined(stage, before)), False)\n"),
 ]
