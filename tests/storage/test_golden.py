@@ -5,12 +5,20 @@ two of a replica b that was cut off for a while. So its four segments hold every
 declarations, values, counters and list positions of four actors, concurrent writes of one place,
 hidden types, tombstones, deadlines, transactions, and databases that were flushed and swapped.
 expected.json in it is what that version showed to clients, and its digest.
+
+golden/0.1.0-full-sync.tar.gz is of a replica b that was killed behind a checkpoint, missed what a
+did, and took in a's state: a segment of format 2 names the stage, and behind it stands what b wrote
+then. Checkpoint, stage and both segments hold the system's database: libraries of functions, some
+replaced and deleted, and members.
 """
 import json
 import tarfile
 from pathlib import Path
 
 import pytest
+
+from crdtredis.storage.chain import read_chain
+from tests.real.test_members import members
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.tar.gz"))
 READ = {"string": ("GET",), "hash": ("HGETALL",), "set": ("SMEMBERS",),
@@ -48,14 +56,33 @@ def test_there_is_a_directory():
     assert GOLDEN
 
 
+def test_what_the_second_one_consists_of(tmp_path):
+    with tarfile.open(GOLDEN[0].with_name("0.1.0-full-sync.tar.gz")) as tar:
+        tar.extractall(tmp_path, filter="data")
+    links = read_chain(tmp_path / "data", 2, "b")
+    assert [link.stage for link in links] == [None, 1]
+    assert [b'"format":2' in p.read_bytes() for p in sorted(tmp_path.glob("data/segment-*"))] == [
+        False, True]
+    for file in ("checkpoint-*", "stage-*", "segment-*1.log", "segment-*2.log"):
+        (path,) = tmp_path.glob("data/" + file)
+        assert b"functions" in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("checkpoints", [True, False], ids=["checkpoint", "log alone"])
 @pytest.mark.parametrize("archive", GOLDEN, ids=lambda p: p.name)
-def test_a_directory_of_an_earlier_version_loads(archive, server, tmp_path):
+def test_a_directory_of_an_earlier_version_loads(archive, checkpoints, server, tmp_path):
     with tarfile.open(archive) as tar:
         tar.extractall(tmp_path, filter="data")
+    for checkpoint in tmp_path.glob("data/checkpoint-*"):
+        if not checkpoints:
+            checkpoint.unlink()
     expected = json.loads((tmp_path / "expected.json").read_text())
     s = server(expected["replica"], data_dir=str(tmp_path / "data"))
     assert shown(s) == expected["keys"]
     assert str(s("CRDT.DIGEST"), "ascii") == expected["digest"]
+    assert {f: s("FCALL", f, 0, "x").decode() for f in expected.get("functions", ())} == \
+        expected.get("functions", {})
+    assert {r: m["url"].decode() for r, m in members(s).items()} == expected.get("members", {})
     s("SET", "written by this version", "1")
     digest = s("CRDT.DIGEST")
     s.restart()
