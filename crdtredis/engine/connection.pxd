@@ -79,6 +79,9 @@ cdef class Connections:
     cdef Conn *to_send
     cdef Conn *dead
     cdef readonly uint32_t connected    # how many
+    # bytes that all took when check_idle came to each; of those that it has come to in this round
+    cdef size_t memory
+    cdef size_t memory_so_far
     # reading: the buffer lent to one parser at a time, and commands of one pipeline
     cdef Buffer shared
     cdef Prefetched prefetched[16]      # PREFETCH
@@ -119,5 +122,7 @@ cdef void resume_postponed(Connections self) noexcept nogil
 cdef void kill(Connections self, Conn *c) noexcept nogil
 cdef void free_dead(Connections self) noexcept nogil
 cdef void free_block(OutBlock *o) noexcept nogil
+# Bytes that it takes; conn NULL: a client without a connection.
+cdef size_t client_memory(Client *c, Conn *conn) noexcept nogil
 # A row of CLIENT LIST; conn NULL: a client without a connection.
 cdef dict client_row(Client *c, Conn *conn)

@@ -259,8 +259,10 @@ cdef void port_pushed(void *owner, Client *client) noexcept nogil:
 
 cdef void note_push(Connections self, Conn *c) noexcept nogil:
     """Whoever is over the limit is let go of at once: an iteration may bring any number of
-    messages."""
+    messages. Who has not asked for each, but tracks keys, is as who monitors."""
     cdef size_t limit = hard_limit(self, &c.client)
+    if limit == 0 and not c.client.flags & CLIENT_SUBSCRIBED:
+        limit = self.monitor_hard
     add_send(self, c)
     if limit and c.out_bytes + c.client.reply.buf.n + c.client.push_bytes > limit:
         self.counts.closed_output += 1
@@ -357,11 +359,18 @@ cdef void free_dead(Connections self) noexcept nogil:
 
 # ---- what CLIENT LIST says -----------------------------------------------------------------------
 
+cdef size_t client_memory(Client *c, Conn *conn) noexcept nogil:
+    cdef size_t n = sizeof(Conn) + c.reply.buf.cap + c.queue.cap + c.pushes.cap
+    if c.wait != NULL:
+        n += wait_memory(c.wait)
+    if conn != NULL:
+        n += parser_memory(&conn.parser) + conn.out_bytes
+    return n
+
+
 cdef dict client_row(Client *c, Conn *conn):
     """Every field of CLIENT LIST, in its order."""
     cdef size_t qbuf = conn.parser.buf.n - conn.parser.start if conn != NULL else 0
-    cdef size_t memory = sizeof(Conn) + c.reply.buf.cap + c.queue.cap + (
-            wait_memory(c.wait) if c.wait != NULL else 0) + c.pushes.cap
     flags = "".join(letter for bit, letter in ((CLIENT_MONITOR, "O"), (CLIENT_SUBSCRIBED, "P"),
                                                (CLIENT_MULTI, "x"), (CLIENT_BLOCKED, "b"),
                                                (CLIENT_TRACKING, "t"), (CLIENT_BROKEN, "R"),
@@ -369,8 +378,6 @@ cdef dict client_row(Client *c, Conn *conn):
                                                (CLIENT_CLOSE, "c"), (CLIENT_KILLED, "A"),
                                                (CLIENT_UNIX, "U"), (CLIENT_NO_EVICT, "e"),
                                                (CLIENT_NO_TOUCH, "T")) if c.flags & bit)
-    if conn != NULL:
-        memory += parser_memory(&conn.parser) + conn.out_bytes
     now = c.active if conn == NULL else clock_ms(CLOCK_MONOTONIC)
     session = <Session>c.session if c.session != NULL else None
     return {
@@ -385,7 +392,7 @@ cdef dict client_row(Client *c, Conn *conn):
         "argv-mem": c.wait.args.n if c.wait != NULL else 0, "multi-mem": c.queue.n,
         "rbs": c.reply.buf.cap, "rbp": c.reply.buf.n, "obl": c.reply.buf.n,
         "oll": conn.out_blocks if conn != NULL else 0,
-        "omem": conn.out_bytes if conn != NULL else 0, "tot-mem": memory,
+        "omem": conn.out_bytes if conn != NULL else 0, "tot-mem": client_memory(c, conn),
         "events": "rw" if conn != NULL and conn.state & CONN_WANTS_OUT else "r",
         "cmd": c.command.name.decode() if c.command != NULL else "NULL",
         "user": session.user if session is not None else "default",

@@ -13,12 +13,15 @@ cdef void check_idle(Connections self, int hz) noexcept nogil:
     cdef uint32_t n = self.connected // <uint32_t>hz + 5
     cdef Conn *c
     cdef int64_t idle
+    if self.cron_at == NULL:
+        self.memory_so_far = 0
     while n and self.first != NULL:
         n -= 1
         c = self.cron_at
         if c == NULL:
             c = self.first
         self.cron_at = c.next
+        self.memory_so_far += client_memory(&c.client, c)
         idle = self.d.steady - c.client.active
         if (self.timeout and idle > self.timeout * 1000
                 and not c.client.flags & (CLIENT_BLOCKED | CLIENT_SUBSCRIBED | CLIENT_MONITOR)):
@@ -31,4 +34,6 @@ cdef void check_idle(Connections self, int hz) noexcept nogil:
             if c.parser.buf.n == 0 and not c.client.flags & CLIENT_BLOCKED:
                 parser_trim(&c.parser)
         if self.cron_at == NULL:
-            return
+            break
+    if self.cron_at == NULL:
+        self.memory = self.memory_so_far

@@ -146,6 +146,19 @@ def test_what_another_changed_in_the_same_iteration_is_not_its_own(served, first
     own.expect(b":1\r\n" + invalid(b"h"))
 
 
+def test_who_does_not_read_what_it_is_told_is_closed(served):
+    s = served(monitor_hard=1 << 20)
+    deaf, hears, worker = tracking(s, "BCAST"), tracking(s, "BCAST", "PREFIX", "other"), s.connect()
+    key = "k" * 10_000
+    for _ in range(2000):
+        worker.send(f"SET {key} v").expect(b"+OK\r\n")
+    s.wait(lambda: s.loop.stats()["connected"] == 2)
+    deaf.closed()
+    assert s.loop.stats()["closed_output"] == 1 == stats(s)["clients"]
+    worker.send("SET other v").expect(b"+OK\r\n")
+    hears.expect(invalid(b"other"))
+
+
 @pytest.fixture
 def c():
     return Client(resp=3)

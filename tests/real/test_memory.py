@@ -178,6 +178,45 @@ def test_the_system_gets_the_memory_of_what_is_deleted_back(how, command):
     assert s("GET", "key:599999" if how == "strings" else "newest")
 
 
+def occupy(s, how, clients):
+    """With what clients are owed, listen to, have sent, and have read."""
+    if how == "messages":
+        for c in clients:
+            c("SUBSCRIBE", "ch")
+        with s.connect() as publisher:
+            for _ in range(900):
+                publisher.pipeline([("PUBLISH", "ch", "x" * 150)] * 100)
+        return
+    for k, c in enumerate(clients):
+        if how == "channels":
+            c.send("SUBSCRIBE", *(f"{k}:{i}:{'x' * 400}" for i in range(8000)))
+            for _ in range(8000):
+                c.read()
+        elif how == "MULTI":
+            c("MULTI")
+            for _ in range(200):
+                c.pipeline([("SET", "k", "x" * 20_000)])
+        else:
+            c("CLIENT", "TRACKING", "ON")
+            for i in range(0, 40_000, 1000):
+                c("MGET", *(f"{k}:{j}:{'x' * 30}" for j in range(i, i + 1000)))
+
+
+@pytest.mark.parametrize("how", ["messages", "channels", "MULTI", "tracking"])
+def test_the_system_gets_the_memory_back_that_clients_took(how):
+    s = Server("a", appendfsync="no", client_output_buffer_limit="pubsub 0 0 0").start()
+    until(lambda: " ready, " in s.log())
+    empty = s.resident_bytes()
+    clients = [s.connect(resp=3) for _ in range(30)]
+    occupy(s, how, clients)
+    s("SET", "newest", "stays at the end of the heap")
+    assert s.resident_bytes() > empty + 80_000_000
+    for c in clients:
+        c.close()
+    until(lambda: s.resident_bytes() < empty + (40 << 20))
+    assert s("PING") == b"PONG"
+
+
 def test_memory_purge_gives_back_what_is_too_little_to_be_noticed():
     s = Server("a", appendfsync="no").start()
     for i in range(0, 40_000, 400):
