@@ -34,6 +34,7 @@ cdef enum:
     REHASH_SLICE = 2000     # elements per database and cron run
     COLLECT_SLICE = 1000    # buckets looked at for tombstones per cron run
     FLUSH_MS = 1000         # for unsent replies at the end
+    DRAIN_READS = 64        # of 16 KiB that a client has sent, at the end
 
 
 cdef class Loop(Listeners):
@@ -450,8 +451,24 @@ cdef class Loop(Listeners):
                 if events[i].data.u64 >= TAGS and events[i].events & EPOLLOUT:
                     send_conn(self, <Conn*>events[i].data.ptr)
             free_dead(self)
-        self.close_all()
+        end_all(self, deadline)
         drop_gil(&self.d.gil)
+
+
+cdef void end_all(Loop self, int64_t deadline) noexcept nogil:
+    """Ends what clients are sent. What is unread when a connection is closed, or comes later, would
+    have the system reset it, and the client might not get the last that it was sent: MOVING. So
+    what has come is read, within bounds, and dropped, and close() closes the connections: when the
+    rest of the server has stopped, too."""
+    cdef char scratch[16384]
+    cdef Conn *c = self.first
+    cdef int i
+    while c != NULL:
+        shutdown(c.client.fd, SHUT_WR)
+        for i in range(DRAIN_READS if clock_ms(CLOCK_MONOTONIC) < deadline else 0):
+            if recv(c.client.fd, scratch, sizeof(scratch), 0) <= 0:
+                break
+        c = c.next
 
 
 # ---- the loop's Python side ----------------------------------------------------------------------
