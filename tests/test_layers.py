@@ -69,6 +69,8 @@ TESTED_IN = {
     "replication.verify": "real/test_full_sync.py",
     "replication.sessions": "replication/test_links.py",
     "replication.tail": "replication/test_peers.py",
+    "moving.backing_up": "real/test_backup.py", "moving.progress": "real/test_import.py",
+    "storage.backup": "real/test_backup.py",
     "moving.importing": "real/test_import.py", "moving.source": "real/test_import.py",
     "moving.target": "real/test_import.py",
     "http.app": "http/test_web_pages.py", "http.metrics": "http/test_operators.py",

@@ -96,7 +96,7 @@ def application(service: Service, server: Operated | None = None) -> web.Applica
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         replicates = request.path.startswith(PEERS)
-        if ((replicates or request.method not in SAFE)
+        if ((replicates or request.method not in SAFE or request.path == "/backup")
             and any(h in request.headers for h in FROM_PAGES)):
             return error(request, 403, "web pages have no business here")
         if request.path in OPEN:

@@ -10,6 +10,7 @@ class Operated(Protocol):
     executor: Any                       # _engine.Executor
     replica: Any                        # _core.Replica
     folder: Path                        # the data directory
+    log: Any                            # storage.segments.SegmentLog
     http_limit: int                     # HTTP connections at a time
 
     def health(self) -> tuple[list[str], list[str]]:

@@ -7,12 +7,15 @@
     GET /metrics   the same for Prometheus
     GET /config    every setting, secrets masked
     PATCH /config  {"name": value, ...}: what may change at run time, all or nothing
+    GET /backup    a tar archive for `crdt-redis restore` (storage/backup.py); BACKUPS at a time
 
 State of the engine is fetched by a call that runs between two of its iterations; an engine that
 does not come to it within a moment is itself a finding, and /health says so. """
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -27,8 +30,12 @@ from crdtredis.sources import ConfigError
 if TYPE_CHECKING:
     from crdtredis.replication.service import Service
 
+log = logging.getLogger("crdtredis.http")
+
+SILENCE = 60.0                          # seconds that whoever fetches a backup may take nothing
 PATIENCE = 2.0                          # seconds for the engine to reply
 BODY_MAX = 1 << 20                      # bytes of a PATCH
+BACKUPS = 2
 
 
 def as_json(data: Any, status: int = 200) -> web.Response:
@@ -40,11 +47,13 @@ class Operators:
     def __init__(self, server: Operated, service: Service,
                  is_trusted: Callable[[web.Request], bool]) -> None:
         self.server, self.service, self.is_trusted = server, service, is_trusted
+        self._backups = 0
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/health", self.health), web.get("/stats", self.stats),
                 web.get("/metrics", self.metrics),
-                web.get("/config", self.config), web.patch("/config", self.change)]
+                web.get("/config", self.config), web.patch("/config", self.change),
+                web.get("/backup", self.backup)]
 
     async def ask(self, function: Callable[[], Any]) -> Any:
         """Run in the engine thread. TimeoutError when it does not get to it."""
@@ -90,6 +99,38 @@ class Operators:
 
     async def config(self, request: web.Request) -> web.Response:
         return as_json(self.server.config.as_json())
+
+    async def backup(self, request: web.Request) -> web.StreamResponse:
+        from crdtredis.storage.backup import Backup
+
+        if self._backups >= BACKUPS:
+            return as_json({"error": f"{BACKUPS} backups are being taken"}, 503)
+        self._backups += 1
+        try:
+            backup = await asyncio.to_thread(Backup, self.server.folder, self.server.log)
+            try:
+                name = f"crdt-redis-{self.server.replica.id}-{int(time.time())}.tar"
+                response = web.StreamResponse(headers={
+                    "Content-Type": "application/x-tar", "X-Backup-Size": str(backup.size),
+                    "Content-Disposition": f'attachment; filename="{name}"'})
+                await response.prepare(request)
+                pieces = backup.read()
+                while piece := await asyncio.to_thread(next, pieces, None):
+                    async with asyncio.timeout(SILENCE):
+                        await response.write(piece)
+                await response.write_eof()
+                return response
+            except (OSError, TimeoutError) as e:
+                # What has been sent lacks its last member, so nobody takes it for whole.
+                log.warning("a backup for %s ends before its time: %s", request.remote,
+                            str(e) or "it takes nothing")
+                if request.transport is not None:
+                    request.transport.abort()
+                raise ConnectionResetError from None
+            finally:
+                backup.close()
+        finally:
+            self._backups -= 1
 
     async def change(self, request: web.Request) -> web.Response:
         if request.content_type != "application/json":

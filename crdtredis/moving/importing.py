@@ -10,7 +10,6 @@ from __future__ import annotations
 import mmap
 import os
 import signal
-import sys
 import tempfile
 import time
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -23,6 +22,7 @@ from typing import NamedTuple
 from crdtredis.errors import EXIT_CONFIG, EXIT_DATA, StartError
 from crdtredis.moving import legacy, snapshot
 from crdtredis.moving.commands import Command, Commands
+from crdtredis.moving.progress import TOLD_EVERY, Progress, say
 from crdtredis.moving.snapshot import Damaged, Key, Library, Snapshot
 from crdtredis.moving.source import Source
 from crdtredis.moving.target import Connection, Refused, ServerError, address, encode
@@ -44,7 +44,6 @@ BATCH = 500                     # commands
 BATCH_BYTES = 4 << 20
 PIECE = 1 << 20                 # bytes of a file of commands that are read at once
 NAMED = 20                      # keys that are named of those that cannot be taken
-TOLD_EVERY = 5.0                # seconds, where no terminal shows the progress
 # What a stream says that is no change.
 PASSED_OVER = {b"PING", b"REPLCONF", b"MULTI", b"EXEC"}
 # Errors that are the server's, not the command's: to go on would lose what follows.
@@ -349,51 +348,6 @@ def pieces(r: Read) -> Iterator[bytes]:
     """Of its commands."""
     for at in range(r.begin, len(r.view), PIECE):
         yield bytes(r.view[at:at + PIECE])
-
-
-# ---- what the user sees --------------------------------------------------------------------------
-
-def say(line: str) -> None:
-    print(line, flush=True)
-
-
-class Progress:
-    """How much of `total` is done: a bar on a terminal, else a line now and then."""
-
-    def __init__(self, what: str, total: int) -> None:
-        self.what, self.total, self.done = what, total, 0
-        self.told = time.monotonic() + TOLD_EVERY
-        self.bar = None
-
-    def __enter__(self) -> Progress:
-        if sys.stdout.isatty():
-            from rich.progress import Progress as Bar
-
-            self.bar = Bar()
-            self.bar.start()
-            self.task = self.bar.add_task(self.what, total=self.total)
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.tell()
-        if self.bar:
-            self.bar.stop()
-
-    def step(self, n: int) -> None:
-        self.stand(self.done + n)
-
-    def stand(self, done: int) -> None:
-        self.done = done
-        if done & 255 == 0 and time.monotonic() >= self.told:
-            self.tell()
-
-    def tell(self) -> None:
-        if self.bar:
-            self.told = time.monotonic() + 0.1
-            self.bar.update(self.task, completed=self.done)
-        else:
-            self.told = time.monotonic() + TOLD_EVERY
-            say(f"{self.done} of {self.total} {self.what}")
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Stages on disk: what is written is read back, joined at a start, and refused where it is not
 whole."""
 import errno
+import io
 import time
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ from crdtredis._core import (BucketDigests, Replica, SegmentWriter, StateJoin, S
                              bucket_map, record)
 from crdtredis._engine import Executor
 from crdtredis.clocks import Actor, join
+from crdtredis.storage.backup import Backup, restore
 from crdtredis.storage.batch import declaration
 from crdtredis.errors import EXIT_DATA, DamagedState
 from crdtredis.storage.chain import read_chain
@@ -164,9 +166,12 @@ class Logged:
         self.write(self.node(*argv))
 
     def recovered(self) -> Replica:
+        return self.recovered_in(self.folder)
+
+    def recovered_in(self, folder) -> Replica:
         found = Replica("b", 99)
         found.now = self.node.replica.now
-        recover(self.folder, "b", found)
+        recover(folder, "b", found)
         return found
 
 
@@ -415,3 +420,23 @@ def test_one_is_superseded_once_checkpoints_lie_behind_the_segment_that_names_it
     for before, left in ((1, [0, 2]), (2, [0, 2]), (3, [])):
         remove_superseded_stages(joined.folder, 3, 1, before)
         assert [n for n in stage_numbers(joined.folder) if n != 2 or before < 3] == left
+
+
+def test_a_backup_has_those_that_its_segments_name(joined, tmp_path, capsys):
+    store_identity(joined.folder, Identity("b", 1))
+    joined.run("SET", "behind", 1)
+    backup = Backup(joined.folder, joined.log)
+    joined.run("SET", "not in it", 1)
+    assert sorted(p.path.name[:6] for p in backup.parts) == [
+        "identi", "segmen", "segmen", "stage-"]
+    archive = io.BytesIO(b"".join(backup.read()))
+    assert joined.log.pins == 1
+    backup.close()
+    assert joined.log.pins == 0
+    to = tmp_path / "restored"
+    assert restore(archive, to) == 0, capsys.readouterr().out
+    found = Executor(joined.recovered_in(to))
+    session = found.session()
+    assert found.execute(session, [b"GET", b"behind"]) == b"$1\r\n1\r\n"
+    assert found.execute(session, [b"GET", b"j"]) == b"$3\r\nnew\r\n"
+    assert found.execute(session, [b"GET", b"not in it"]) == b"$-1\r\n"

@@ -1,0 +1,184 @@
+"""A backup: the files that a start needs, as one tar archive, taken while the server writes on.
+
+It holds identity.json, the newest checkpoint, the segments behind it up to where the log stood when
+the backup began, and the stages that those name; last comes LAST, which says what must have come.
+So an archive that ends too early is known. The log is pinned meanwhile; the other files, few, are
+opened at the beginning, so that they are read although they become superfluous.
+"""
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import tarfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+
+from crdtredis.errors import EXIT_CONFIG, EXIT_DATA, StartError
+from crdtredis.storage import check
+from crdtredis.storage.checkpoint import checkpoint_numbers, open_checkpoint
+from crdtredis.storage.format import (FormatError, opened, read_at, read_header, segment_path,
+                                      sync_directory)
+from crdtredis.storage.segments import Pin, SegmentLog
+from crdtredis.storage.stage import stage_path
+
+LAST = "backup.json"
+NAMES = re.compile(r"identity\.json|segment-\d{16}\.log|checkpoint-\d{16}\.ckpt"
+                   r"|stage-\d{16}\.state")
+LAST_MOST = 256 << 20       # bytes of it
+PIECE = 1 << 20
+TRIES = 10                  # while checkpoints come and go
+
+
+@dataclass(frozen=True)
+class Part:
+    path: Path
+    size: int
+    fd: int = -1                # -1: is opened when it is read
+
+
+class Backup:
+    """What belongs to one that begins now; close() lets it go. OSError, LookupError. For any
+    thread."""
+
+    def __init__(self, folder: Path, segments: SegmentLog) -> None:
+        self.parts: list[Part] = []
+        self._pin: Pin | None = None
+        for left in reversed(range(TRIES)):
+            try:
+                self._open(folder, segments)
+                return
+            except (FileNotFoundError, LookupError, FormatError):
+                self.close()                    # removed between two looks
+                if not left:
+                    raise
+
+    def _open(self, folder: Path, segments: SegmentLog) -> None:
+        self._pin = segments.pin((segments.first, 0))
+        number, end = segments.writer.position()
+        first, held = segments.first, 0         # what stands before segment `held` is in the state
+        self._add(folder / "identity.json")
+        if numbers := checkpoint_numbers(folder):
+            found = open_checkpoint(folder, numbers[-1], None)
+            self._add(found.path)
+            first = held = found.position[0]
+        for n in range(number, first - 1, -1):
+            path = segment_path(folder, n)
+            with opened(path) as fd:
+                header = read_header(fd, brief=True)
+            self.parts.append(Part(path, end))
+            if header.joined and n > held:
+                self._add(stage_path(folder, header.joined.stage))
+            end = header.follows[1] if header.follows else 0
+
+    def _add(self, path: Path) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.parts.append(Part(path, os.fstat(fd).st_size, fd))
+
+    def close(self) -> None:
+        for part in self.parts:
+            if part.fd >= 0:
+                os.close(part.fd)
+        self.parts = []
+        if self._pin:
+            self._pin.release()
+            self._pin = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files."""
+        return sum(p.size for p in self.parts)
+
+    def read(self) -> Iterator[bytes]:
+        """The archive in pieces. OSError."""
+        now = int(time.time())
+        for part in self.parts:
+            yield head(part.path.name, part.size, now)
+            if part.fd >= 0:
+                yield from read_whole(part.fd, part)
+            else:
+                with opened(part.path) as fd:
+                    yield from read_whole(fd, part)
+        last = orjson.dumps({"format": 1, "created_ms": now * 1000,
+                             "files": {p.path.name: p.size for p in self.parts}})
+        yield head(LAST, len(last), now) + last + padding(len(last)) + bytes(2 * tarfile.BLOCKSIZE)
+
+
+def read_whole(fd: int, part: Part) -> Iterator[bytes]:
+    at = 0
+    while at < part.size:
+        piece = read_at(fd, min(PIECE, part.size - at), at)
+        if not piece:
+            raise OSError(errno.EIO, "has become shorter", str(part.path))
+        yield piece
+        at += len(piece)
+    if missing := padding(at):
+        yield missing
+
+
+def head(name: str, size: int, now: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.mtime, info.mode = size, now, 0o600
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+def padding(size: int) -> bytes:
+    return bytes(-size % tarfile.BLOCKSIZE)
+
+
+def restore(archive: io.BufferedIOBase, folder: Path) -> int:
+    """Unpacks it into a directory that does not exist or is empty, and checks the result as
+    `crdt-redis check` does, whose answer it returns. StartError; nothing is left there then."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StartError(f"{folder}: is not empty; a backup is restored into a new directory",
+                         EXIT_CONFIG)
+    draft = folder.with_name(folder.name + ".restoring")
+    try:
+        draft.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        raise StartError(f"{draft}: exists; remove it if no other restore runs",
+                         EXIT_CONFIG) from None
+    try:
+        unpack(archive, draft)
+        if folder.exists():
+            folder.rmdir()
+        os.rename(draft, folder)
+        sync_directory(folder.parent)
+    except (tarfile.TarError, EOFError, ValueError, KeyError, TypeError) as e:
+        raise StartError(f"the archive is damaged or no backup: {e}; nothing was restored",
+                         EXIT_DATA) from None
+    finally:
+        if draft.exists():
+            for path in draft.iterdir():
+                path.unlink()
+            draft.rmdir()
+    return check.main(str(folder), False)
+
+
+def unpack(archive: io.BufferedIOBase, draft: Path) -> None:
+    found: dict[str, int] = {}
+    last = None
+    with tarfile.open(fileobj=archive, mode="r|*") as tar:
+        for member in tar:
+            if not member.isreg() or last is not None:
+                raise ValueError(f"{member.name!r} does not belong there")
+            source = tar.extractfile(member)
+            if member.name == LAST:
+                last = orjson.loads(source.read(LAST_MOST))
+                continue
+            if not NAMES.fullmatch(member.name) or member.name in found:
+                raise ValueError(f"{member.name!r} does not belong there")
+            fd = os.open(draft / member.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(fd, "wb", buffering=0) as f:
+                while piece := source.read(PIECE):
+                    f.write(piece)
+                os.fsync(f.fileno())
+            found[member.name] = member.size
+    if last is None or last["format"] != 1 or last["files"] != found:
+        raise ValueError("it ends too early")
+    sync_directory(draft)
