@@ -11,6 +11,7 @@ import pytest
 
 from crdtredis._core import Replica, probe_make, probe_members, probe_memory
 from crdtredis.replication import crdtredis_pb2 as pb
+from tests.core.test_state import Node
 from tests.simulation.oracle import Ops, told
 
 KEY = b"l"
@@ -195,6 +196,16 @@ def test_what_a_queue_took_is_given_back():
             r.replica.take_ops()
             r.replica.check()
             assert probe_memory()[1] - before[1] < 2000
+
+
+def test_an_assignment_leaves_nothing_of_the_value_before():
+    r = Node("a")
+    r("RPUSH", "l", *range(10))
+    r("LSET", "l", 4, "x"), r("LSET", "l", 5, "x")
+    before = probe_memory()
+    for i in range(50):
+        r("LSET", "l", 4 + i % 2, "xyz"[i % 3])
+        assert probe_memory() == before
 
 
 def test_an_index_in_the_middle_of_a_long_list():
