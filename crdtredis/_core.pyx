@@ -19,6 +19,7 @@
 #     collection      what lies under a key beside a string; the types
 #     deadline        deadlines, and the heap of those to come
 #     keyspace        databases and keys: look-up, visibility, memory
+#     home            keys that stay at home; how commands look keys up
 #     walk            the one walk over what lies under a key
 #     watch           watched keys
 #     notices         keys that effects touched, for keyspace notifications
@@ -65,6 +66,7 @@ include "core/element.pxi"
 include "core/collection.pxi"
 include "core/deadline.pxi"
 include "core/keyspace.pxi"
+include "core/home.pxi"
 include "core/walk.pxi"
 include "core/watch.pxi"
 include "core/notices.pxi"

@@ -223,13 +223,14 @@ class Items(Kind):
 
     word = "A,B"
 
-    def __init__(self, expected: str, check: Callable[[str], bool], least: int = 0) -> None:
-        self.expected, self.check, self.least = expected, check, least
+    def __init__(self, expected: str, check: Callable[[str], bool], least: int = 0,
+                 most: int = 1 << 20) -> None:
+        self.expected, self.check, self.least, self.most = expected, check, least, most
 
     def from_json(self, value: Any) -> tuple[str, ...]:
         if isinstance(value, str):
             return self.from_text(value)
-        if (not isinstance(value, (list, tuple)) or len(value) < self.least
+        if (not isinstance(value, (list, tuple)) or not self.least <= len(value) <= self.most
             or not all(isinstance(v, str) and self.check(v) for v in value)):
             raise ValueError
         return tuple(dict.fromkeys(value))
@@ -353,6 +354,10 @@ def is_pattern(text: str) -> bool:
 
 def is_percentile(text: str) -> bool:
     return bool(re.fullmatch(r"[0-9]{1,3}(\.[0-9]{1,20})?", text)) and float(text) <= 100
+
+
+def is_key_pattern(text: str) -> bool:
+    return 0 < len(text.encode("utf-8", "surrogateescape")) <= 256 and "\0" not in text
 
 
 def is_address(text: str) -> bool:

@@ -599,6 +599,8 @@ class Server:
             executor.notify = value
         elif name == "pubsub_local":
             executor.set_pubsub_local([p.encode("utf-8", "surrogateescape") for p in value])
+        elif name == "local_keys":
+            self.replica.local_keys = [p.encode("utf-8", "surrogateescape") for p in value]
         elif name in ("busy_reply_threshold", "script_memory", "tracking_table_max_keys",
                       "latency_tracking"):
             setattr(executor, name, value)

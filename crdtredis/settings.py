@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from crdtredis.kinds import (Bool, BufferLimits, Choice, Duration, Endpoint, Events, Fixed, Int,
-                             Items, Kind, Octal, Peer, Size, Text, is_address, is_pattern, is_peer,
-                             is_percentile)
+                             Items, Kind, Octal, Peer, Size, Text, is_address, is_key_pattern,
+                             is_pattern, is_peer, is_percentile)
 
 MASK = "********"
 
@@ -219,6 +219,10 @@ SETTINGS: tuple[Setting, ...] = (
         S("pubsub_local", Items("a list of patterns of channels, each of at most 1000 characters",
                                 is_pattern), [],
           "Messages to channels that match one of these patterns stay at this replica.", live=True),
+        S("local_keys", Items("a list of at most 64 patterns of keys, each of at most 256 bytes",
+                              is_key_pattern, most=64), [],
+          "Keys that match one of these patterns are never replicated: each replica has its own. "
+          "A key that is there when the patterns change stays what it is.", live=True),
         S("max_clock_skew", Duration("1ms", "24h"), "60s",
           "Hold back operations stamped further ahead of the local clock than this, until it gets "
           "there.", live=True),

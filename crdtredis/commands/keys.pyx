@@ -25,12 +25,12 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
-from crdtredis._core cimport (SYSTEM_DB, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET,
-                              WALK_FORWARDS, Element, Kernel, Walk, copy_size, db_flush,
-                              element_key, flush_size, key_copy, key_deadline, key_delete,
-                              key_expire, key_find, key_random, key_touch, key_type, key_visible,
-                              op_room, put_shown, removal_size, table_next, walk_next, walk_shown,
-                              walk_value)
+from crdtredis._core cimport (HOME_DB, SYSTEM_DB, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING,
+                              T_ZSET, WALK_FORWARDS, Element, Kernel, Walk, copy_size, db_flush,
+                              element_key, flush_size, home_find, is_hidden, key_copy, key_deadline,
+                              key_delete, key_expire, key_find, key_random, key_touch, key_type,
+                              key_visible, next_random, op_room, put_shown, removal_size,
+                              table_count, table_next, walk_next, walk_shown, walk_value)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_NO_TOUCH, Call, caller_of, is_word, native,
                                 refuse, refuse_int, refuse_syntax, track_flush)
 from crdtredis._resp cimport (reply_bulk, reply_error_span, reply_int, reply_null, reply_ok,
@@ -257,8 +257,31 @@ cdef const char *TYPE_WORDS[5]
 TYPE_WORDS[:] = [b"STRING", b"HASH", b"SET", b"ZSET", b"LIST"]
 
 
+# A cursor of SCAN that has come to keys which stay at home (core/home.pxi): beyond all cursors of
+# tables.
+cdef uint64_t SCAN_HOME = <uint64_t>1 << 40
+
+
+cdef Element *next_shown(Kernel *k, uint32_t db, size_t *at, uint32_t *of) noexcept nogil:
+    """A walk over the visible keys of a client's database while nothing changes: start with at = 0
+    and of = HOME_DB + db; NULL at the end."""
+    cdef Element *e
+    while True:
+        e = table_next(&k.db[of[0]].table, at)
+        if e == NULL and of[0] == db:
+            return NULL
+        if e == NULL:
+            of[0] = db
+            at[0] = 0
+        elif key_visible(k, e) and (of[0] != db
+                                    or not is_hidden(k, db, span(element_key(e), e.klen))):
+            return e
+
+
 cdef void visit_key(void *arg, Element *e) noexcept nogil:
     cdef Scan *s = <Scan*>arg
+    if is_hidden(s.kernel, s.db, span(element_key(e), e.klen)):
+        e = home_find(s.kernel, s.db, span(element_key(e), e.klen))
     if (scan_matches(s, e) and key_visible(s.kernel, e)
         and (s.type == -1 or key_type(s.kernel, e) == s.type)):
         scan_add(s, span(element_key(e), e.klen))
@@ -267,13 +290,14 @@ cdef void visit_key(void *arg, Element *e) noexcept nogil:
 cdef void keys(Call *c) noexcept nogil:
     cdef Scan s
     cdef size_t at = 0
+    cdef uint32_t of = HOME_DB + c.db
     cdef Element *e
     scan_init(&s, c)
     scan_pattern(&s, c.argv[1])
-    e = table_next(&c.kernel.db[c.db].table, &at)
+    e = next_shown(c.kernel, c.db, &at, &of)
     while e != NULL:
         visit_key(&s, e)
-        e = table_next(&c.kernel.db[c.db].table, &at)
+        e = next_shown(c.kernel, c.db, &at, &of)
     scan_answer_found(&s, c.reply)
 
 
@@ -290,12 +314,24 @@ cdef void scan(Call *c) noexcept nogil:
         for kind in range(T_COUNT):
             if is_word(type, TYPE_WORDS[kind]):
                 s.type = kind
-    cursor = scan_walk(&s, &c.kernel.db[c.db].table, cursor, visit_key)
+    if cursor < SCAN_HOME:
+        cursor = scan_walk(&s, &c.kernel.db[c.db].table, cursor, visit_key)
+        if cursor == 0 and table_count(&c.kernel.db[HOME_DB + c.db].table):
+            cursor = SCAN_HOME
+    else:
+        cursor = scan_walk(&s, &c.kernel.db[HOME_DB + c.db].table, cursor - SCAN_HOME, visit_key)
+        if cursor:
+            cursor += SCAN_HOME
     scan_answer(&s, c.reply, cursor)
 
 
 cdef void randomkey(Call *c) noexcept nogil:
-    cdef Element *e = key_random(c.kernel, c.db)
+    cdef Kernel *k = c.kernel
+    cdef size_t home = k.db[HOME_DB + c.db].live, n = k.db[c.db].live + home
+    cdef uint32_t first = HOME_DB + c.db if home and next_random(&k.seed) % n < home else c.db
+    cdef Element *e = key_random(k, first)
+    if e == NULL and home:
+        e = key_random(k, c.db if first != c.db else HOME_DB + c.db)
     if e == NULL:
         reply_null(c.reply)
     else:
@@ -303,7 +339,7 @@ cdef void randomkey(Call *c) noexcept nogil:
 
 
 cdef void dbsize(Call *c) noexcept nogil:
-    reply_int(c.reply, c.kernel.db[c.db].live)
+    reply_int(c.reply, c.kernel.db[c.db].live + c.kernel.db[HOME_DB + c.db].live)
 
 
 # ---- moving and copying --------------------------------------------------------------------------
@@ -414,35 +450,35 @@ cdef const char *carried(const char *p, Span *name, Span *value) noexcept nogil:
 cdef size_t swap_size(Kernel *k, uint32_t db) noexcept nogil:
     """Bytes of the effects that carry over all of a database."""
     cdef size_t at = 0, bytes = flush_size(k, db)
-    cdef Element *e = table_next(&k.db[db].table, &at)
+    cdef uint32_t of = HOME_DB + db
+    cdef Element *e = next_shown(k, db, &at, &of)
     while e != NULL:
-        if key_visible(k, e):
-            bytes += copy_size(k, e, e.klen)
-        e = table_next(&k.db[db].table, &at)
+        bytes += copy_size(k, e, e.klen)
+        e = next_shown(k, db, &at, &of)
     return bytes
 
 
 cdef void db_unload(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
     """Append every visible key to b, then flush the database, in the open op."""
     cdef size_t at = 0, begin
+    cdef uint32_t of = HOME_DB + db
     cdef Carried head
     cdef Walk w
-    cdef Element *e = table_next(&k.db[db].table, &at)
+    cdef Element *e = next_shown(k, db, &at, &of)
     while e != NULL:
-        if key_visible(k, e):
-            begin = b.n
-            head.type = key_type(k, e)
-            head.klen = e.klen
-            head.members = 0
-            head.deadline = key_deadline(k, e)
-            buffer_add(b, &head, sizeof(head))
-            buffer_add(b, element_key(e), head.klen)
-            walk_shown(&w, k, e, WALK_FORWARDS)
-            while walk_next(&w):
-                carry(b, w.name if head.type != T_STRING else span(NULL, 0), walk_value(k, &w))
-                head.members += 1
-            memcpy(b.p + begin, &head, sizeof(head))
-        e = table_next(&k.db[db].table, &at)
+        begin = b.n
+        head.type = key_type(k, e)
+        head.klen = e.klen
+        head.members = 0
+        head.deadline = key_deadline(k, e)
+        buffer_add(b, &head, sizeof(head))
+        buffer_add(b, element_key(e), head.klen)
+        walk_shown(&w, k, e, WALK_FORWARDS)
+        while walk_next(&w):
+            carry(b, w.name if head.type != T_STRING else span(NULL, 0), walk_value(k, &w))
+            head.members += 1
+        memcpy(b.p + begin, &head, sizeof(head))
+        e = next_shown(k, db, &at, &of)
     db_flush(k, db)
 
 
@@ -509,7 +545,7 @@ cdef void flush_generic(Call *c, uint32_t first, uint32_t last) noexcept nogil:
             return
     c.changes = 0
     for db in range(first, last + 1):
-        c.changes += <int64_t>c.kernel.db[db].live
+        c.changes += <int64_t>(c.kernel.db[db].live + c.kernel.db[HOME_DB + db].live)
         db_flush(c.kernel, db)
     track_flush(c.dispatch, caller_of(c.dispatch, c.client))
     reply_ok(c.reply)

@@ -8,7 +8,7 @@
 # The promise is the table's (table_scan): what is present from the first call to the last is
 # visited at least once. A visitor is given tombstones, too, and passes them over.
 
-from libc.stdint cimport INT64_MAX, int64_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from crdtredis._core cimport (Collection, Element, Kernel, Table, TableVisit, element_key,
@@ -28,6 +28,7 @@ cdef enum:
 
 cdef struct Scan:
     Kernel *kernel
+    uint32_t db
     Span pattern
     int64_t steps               # that comparing with it may still take
     int all                     # the pattern is "*", or there is none
@@ -41,6 +42,7 @@ cdef struct Scan:
 cdef inline void scan_init(Scan *s, Call *c) noexcept nogil:
     memset(s, 0, sizeof(Scan))
     s.kernel = c.kernel
+    s.db = c.db
     s.all = 1
     s.type = -1
     s.count = 10

@@ -9,6 +9,8 @@ cdef enum:
     RANK_GAP_BITS = 46      # between two ranks when all are given anew: 2^46
     MAX_REPLICA_ID = 255    # bytes
     SEQ_BITS = 48
+    # the id of the actor of keys that stay at home: no replica's, for its epoch is no time
+    HOME_ACTOR = 0x656d6f68
     NO_SLOT = 65535
 
 # A version vector by slot; what lies beyond n is 0.
@@ -57,6 +59,7 @@ cdef struct Actors:
     uint16_t *ordered       # slots in the order of ranks
     uint16_t *by_id         # open addressing over id: slot + 1, 0 empty
     uint32_t by_id_mask
+    uint16_t hidden         # slot + 1 of the one that is not found by its id; 0: none is
 
 cdef inline uint64_t make_dot(uint16_t slot, uint64_t seq) noexcept nogil:
     return <uint64_t>slot << 48 | seq

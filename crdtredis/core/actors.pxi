@@ -44,7 +44,7 @@ cdef uint16_t actors_find(Actors *a, uint64_t id) noexcept nogil:
     while a.by_id[i]:
         s = <uint16_t>(a.by_id[i] - 1)
         if a.v[s].id == id:
-            return s
+            return s if s + 1 != a.hidden else <uint16_t>NO_SLOT
         i = (i + 1) & a.by_id_mask
     return NO_SLOT
 

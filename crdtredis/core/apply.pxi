@@ -256,7 +256,7 @@ cdef void flush_count(Kernel *k, const Applying *op, uint32_t db,
                       const ObservedCount *s) noexcept nogil:
     """Cancels one of the counter entries that a FLUSH lists by key, type and name."""
     cdef uint16_t slot = actors_find(&k.actors, s.actor)
-    cdef Element *e = key_find(k, db, s.key)
+    cdef Element *e = key_in(k, db, s.key)
     cdef Collection *c = NULL
     cdef Element *m = e
     cdef int was_live
@@ -344,7 +344,7 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
     cdef int before = 0
     if x.kind <= INCREMENT or x.kind == DEADLINE:
         vector_raise(&k.db[x.db].written, op.slot, op.seq)
-    if k.touched.at != NULL:
+    if k.touched.at != NULL and x.db < HOME_DB:
         if x.kind == FLUSH:
             touch_buckets(k)
         else:

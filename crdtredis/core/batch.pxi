@@ -39,6 +39,97 @@ cdef object taken(bytes batch, Buffer *b, uint64_t actor, Span ops):
     return out
 
 
+cdef int leave_home(Span batch, Buffer *out) noexcept nogil:
+    """1: `out` is what others may have of a Batch of this replica's log, maybe nothing: it without
+    what stays at home (core/home.pxi). 0: that is all of it, and `out` is empty. -1: it is no
+    Batch, as far as this looks."""
+    cdef const char *p = batch.p
+    cdef const char *end = p + batch.n
+    cdef const char *at
+    cdef const char *q
+    cdef const char *op_at
+    cdef Field f, g
+    cdef Span raw, home
+    cdef Buffer ops
+    cdef int r, found = 0
+    out.n = 0
+    memset(&ops, 0, sizeof(Buffer))
+    while True:
+        at = p
+        r = get_field(&p, end, &f)
+        if r <= 0:
+            break
+        if f.wire != 2 or f.number > 2:
+            r = -1
+            break
+        if f.number == 1:
+            buffer_add(out, at, p - at)
+            continue
+        q = f.s.p
+        if get_field(&q, f.s.p + f.s.n, &g) != 1 or g.number != 1 or g.wire != 1:
+            r = -1
+            break
+        if g.v == HOME_ACTOR:
+            found = 1
+            continue
+        ops.n = 0
+        while True:
+            op_at = q
+            r = next_op(&q, f.s.p + f.s.n, &raw, &home)
+            if r <= 0:
+                break
+            if home.p == NULL:
+                buffer_add(&ops, op_at, q - op_at)
+            else:
+                found = 1
+                buffer_add(&ops, op_at, raw.p + raw.n - op_at)
+        if r < 0:
+            break
+        if ops.n:
+            add_run(out, g.v, span(ops.p, ops.n))
+    buffer_free(&ops)
+    if r < 0 or not found:
+        buffer_free(out)
+    return -1 if r < 0 else found
+
+
+cdef int stays_home(Span batch) noexcept nogil:
+    """As leave_home, without making anything: is there something to be left out?"""
+    cdef const char *p = batch.p
+    cdef const char *end = p + batch.n
+    cdef const char *q
+    cdef Field f, g
+    cdef Span raw, home
+    while get_field(&p, end, &f) == 1:
+        if f.number != 2 or f.wire != 2:
+            continue
+        q = f.s.p
+        if get_field(&q, f.s.p + f.s.n, &g) != 1 or g.v == HOME_ACTOR:
+            return 1
+        while next_op(&q, f.s.p + f.s.n, &raw, &home) == 1:
+            if home.p != NULL:
+                return 1
+    return 0
+
+
+def shared_batch(bytes batch not None):
+    """The Batch, which this replica's log holds, without what stays at home (core/home.pxi): what
+    others may have of it; b"" where that is nothing. DamagedBatch where it is none. Cost: a look at
+    every op, and a copy where there is something to be left out."""
+    cdef Span s = span(batch, len(batch))
+    cdef Buffer out
+    cdef int r
+    if not stays_home(s):
+        return batch
+    memset(&out, 0, sizeof(Buffer))
+    r = leave_home(s, &out)
+    if r < 0:
+        raise DamagedBatch("not a batch")
+    shared = out.p[:out.n] if r else batch
+    buffer_free(&out)
+    return shared
+
+
 def batch_ranges(bytes batch):
     """[(actor id, first seq, last seq)] of the runs of a Batch, in order. DamagedBatch where it is
     none, as far as this looks."""
@@ -46,7 +137,7 @@ def batch_ranges(bytes batch):
     cdef const char *end = p + len(batch)
     cdef const char *q
     cdef Field f, g
-    cdef Span raw
+    cdef Span raw, home
     cdef uint64_t seq
     cdef int r
     out = []
@@ -63,7 +154,7 @@ def batch_ranges(bytes batch):
             raise DamagedBatch("a run without its actor")
         first = last = 0
         while True:
-            r = get_message(&q, f.s.p + f.s.n, 2, &raw)
+            r = next_op(&q, f.s.p + f.s.n, &raw, &home)
             if r == 0:
                 break
             seq = op_seq(raw) if r > 0 else 0

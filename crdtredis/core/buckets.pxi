@@ -37,7 +37,7 @@ cdef void buckets_leave(Kernel *k) noexcept nogil:
 
 
 cdef inline void touch_key(Kernel *k, uint32_t db, Span key) noexcept nogil:
-    if k.touched.at != NULL:
+    if k.touched.at != NULL and db < HOME_DB:
         k.touched.at[bucket_of(db, key)] = k.changes + 1
 
 

@@ -13,7 +13,8 @@ cdef int check_actors(Actors *a) except -1:
     cdef uint32_t i
     for i in range(a.n):
         x = &a.v[a.ordered[i]]
-        assert actors_find(a, x.id) == a.ordered[i], "actors: one that is not found by its id"
+        assert a.ordered[i] == a.hidden - 1 or actors_find(a, x.id) == a.ordered[i], \
+            "actors: one that is not found by its id"
         assert strcmp(x.replica, a.v[x.replica_slot].replica) == 0, "actors: of another replica"
         if i:
             y = &a.v[a.ordered[i - 1]]
@@ -113,9 +114,12 @@ cdef int check_table(Kernel *k, uint32_t db, Table *t, size_t *live, Counted *fo
         assert (not e.meta & E_PLAIN
                 or dot_seq(e.dot) <= vector_get(&k.db[db].written, dot_slot(e.dot))), \
             "a write newer than the newest"
+        assert (not e.meta & E_PLAIN
+                or (dot_slot(e.dot) == k.home.slot) == (db >= HOME_DB)), "a write of the wrong half"
         y = element_cell(e).counts if e.meta & E_CELL else NULL
         while y != NULL:
             found.entries += 1
+            assert (y.actor == k.home.slot) == (db >= HOME_DB), "a counter entry of the wrong half"
             found.exact += number_room(&y.total)
             check_number(&y.total)
             check_number(&y.cancelled)
@@ -208,6 +212,7 @@ cdef int check_kernel(Kernel *k) except -1:
             "heap: an entry that does not know its place"
         assert i == 0 or k.deadlines.heap[(i - 1) // 2].at <= k.deadlines.heap[i].at, "heap: order"
     assert k.open.depth == 0 and not k.open.has_op, "an op was left open"
+    assert not k.open.home and not k.open.other.has_op, "half an op was left open"
     check_pending(k)
     check_actors(&k.actors)
     return 0

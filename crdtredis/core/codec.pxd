@@ -6,8 +6,11 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from crdtredis.buffer cimport Buffer, Span
 
 cdef enum:
-    DATABASES = 17              # those of clients, and the last:
     SYSTEM_DB = 16              # what the cluster knows of itself: no command reaches it
+    SHARED = 17                 # those of clients and that one: what replicas share
+    # from here on: those of clients once more, for keys that stay at home (core/home.pxi)
+    HOME_DB = 17
+    DATABASES = 33
     # of one key, name or value in an op; commands keep to proto-max-bulk-len, which is less
     MAX_BYTES = 1 << 30
 

@@ -21,7 +21,7 @@ cdef struct Digest:
 # The sums of all buckets, or of each key in some of them, a little at a time while the replica goes
 # on working.
 cdef struct Digesting:
-    Digest d                # d.db: DATABASES: it is over
+    Digest d                # d.db: SHARED: it is over
     uint64_t begun          # Kernel.changes then
     uint64_t *sums          # two words by bucket, or by key
     const uint8_t *some     # of the keys in these buckets, NULL: of the buckets

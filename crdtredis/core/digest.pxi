@@ -133,7 +133,7 @@ cdef void digest_kernel(Kernel *k, uint64_t *sum) noexcept nogil:
     d.k = k
     d.sum = sum
     sum[0] = sum[1] = 0
-    for i in range(DATABASES):
+    for i in range(SHARED):
         d.db = i
         table_walk(&k.db[i].table, digest_key, &d)
     digest_free(&d)
@@ -262,7 +262,7 @@ cdef void sum_large(Digesting *g) noexcept nogil:
     memcpy(head, g.large.p + g.large_at, sizeof(head))
     g.key = span(g.large.p + g.large_at + sizeof(head), head[1])
     g.d.sum = &g.sums[2 * head[0]]
-    e = key_find(k, g.d.db, g.key)
+    e = key_in(k, g.d.db, g.key)
     while e != NULL and e.meta & E_ENTRY and g.type <= T_LIST:
         c = entry_collection(element_entry(e), g.type)
         more = c != NULL
@@ -285,7 +285,7 @@ cdef void sum_large(Digesting *g) noexcept nogil:
 
 cdef int digesting_step(Digesting *g, int64_t most) noexcept nogil:
     g.most = most
-    while g.d.db < DATABASES and g.most > 0:
+    while g.d.db < SHARED and g.most > 0:
         if g.large.n:
             sum_large(g)
             continue
@@ -296,4 +296,4 @@ cdef int digesting_step(Digesting *g, int64_t most) noexcept nogil:
         g.cursor = table_scan(&g.d.k.db[g.d.db].table, g.cursor, sum_key, g)
         g.most -= 1
         g.passed = g.cursor == 0
-    return g.d.db < DATABASES
+    return g.d.db < SHARED

@@ -2,6 +2,9 @@
 # (core/op.pxi) and applies it with the function that remote ops go through, so a replica cannot do
 # to itself what it does not tell others. It observes everything that is here, the op's own earlier
 # effects included.
+#
+# Commands name a client's database; which of its two the effect is made in is said where it begins
+# (home_of), and what is called from there on names that one.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
@@ -24,7 +27,7 @@ cdef Element *prepare(Kernel *k, uint32_t db, Span key, Element *e,
         return NULL
     if not key_visible(k, e):
         remove_key(k, db, e, 0)
-        return key_find(k, db, key)
+        return key_in(k, db, key)
     if not e.meta & E_ENTRY and not removes_value:
         return e
     stated = stated_deadline(k, e, &deadline, &stamp, &actor)
@@ -34,13 +37,14 @@ cdef Element *prepare(Kernel *k, uint32_t db, Span key, Element *e,
         x.stamp = stamp
         x.actor = k.actors.v[actor].id
         make(k, &x, e)
-        return key_find(k, db, key)
+        return key_in(k, db, key)
     return e
 
 
 cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value,
                      int keep_deadline) noexcept nogil:
     cdef Effect x
+    db = home_of(k, db, key, &e)
     # in a transaction, what is removed first cannot be an op of its own
     cdef size_t bytes = value.n
     if k.open.depth > 1 and e != NULL and e.meta & E_ENTRY:
@@ -74,14 +78,14 @@ cdef Element *replace_collections(Kernel *k, uint32_t db, Span key, Element *e,
     cdef int stated = stated_deadline(k, e, &deadline, &stamp,
                                       &actor) if keep_deadline and key_visible(k, e) else STATED_NOT
     remove_key(k, db, e, 0)
-    e = key_find(k, db, key)
+    e = key_in(k, db, key)
     if stated != STATED_NOT:
         begin_effect(k, &x, DEADLINE, db, key)
         x.deadline = deadline
         x.stamp = stamp
         x.actor = k.actors.v[actor].id
         make(k, &x, e)
-        e = key_find(k, db, key)
+        e = key_in(k, db, key)
     return e
 
 
@@ -89,6 +93,7 @@ cdef void string_add(Kernel *k, uint32_t db, Span key, Element *e, long double s
                      const long double *wanted) noexcept nogil:
     cdef Effect x
     cdef char shown[EXTENDED]
+    db = home_of(k, db, key, &e)
     e = prepare(k, db, key, e, 0)
     begin_effect(k, &x, INCREMENT, db, key)
     set_run(k, &x, e, step, wanted, shown)
@@ -99,8 +104,10 @@ cdef void set_run(Kernel *k, Effect *x, Element *e, long double step, const long
                   char *shown) noexcept nogil:
     """The new total of this actor's own counter entry in e (NULL: none yet): its run goes on, or a
     new one begins. `shown` is room for what must be shown where that is not the sum."""
-    cdef Count *t = cell_count(element_cell(e), k.me) if e != NULL and e.meta & E_CELL else NULL
+    cdef Count *t = NULL
     cdef Number nothing
+    if e != NULL and e.meta & E_CELL:
+        t = cell_count(element_cell(e), k.open.op.slot)
     if t != NULL and not is_tombstone(t):
         x.run_seq = t.run_seq
         x.run_index = t.run_index
@@ -127,7 +134,7 @@ cdef void set_shown(Kernel *k, Effect *x, Element *e, const Count *t, long doubl
     memset(&mine, 0, sizeof(Count))
     if t != NULL:
         mine = t[0]
-    mine.actor = k.me
+    mine.actor = k.open.op.slot
     mine.run_seq = x.run_seq
     mine.run_index = x.run_index
     mine.seq = k.open.op.seq
@@ -159,8 +166,14 @@ cdef void total_after(Kernel *k, const Number *total, long double step, Total *o
 
 
 cdef void key_delete(Kernel *k, uint32_t db, Element *e) noexcept nogil:
-    if not k.open.refused:
-        remove_key(k, db, e, 1)
+    cdef uint32_t of
+    if k.open.refused:
+        return
+    of = home_of(k, db, span(element_key(e), e.klen), &e)
+    if of != db and key_visible(k, e):
+        k.home.left = left_mark(k, span(element_key(e), e.klen))
+        k.home.left_db = db
+    remove_key(k, of, e, 1)
 
 
 cdef void remove_key(Kernel *k, uint32_t db, Element *e, int refusable) noexcept nogil:
@@ -192,6 +205,7 @@ cdef void key_expire(Kernel *k, uint32_t db, Element *e, int64_t deadline) noexc
     cdef Effect x
     if not op_room(k, db, 1, e.klen if e != NULL else 0, 0):
         return
+    db = home_of(k, db, span(element_key(e), e.klen), &e)
     begin_effect(k, &x, DEADLINE, db, span(element_key(e), e.klen))
     x.deadline = deadline
     make_of_own_key(k, &x, e)
@@ -199,6 +213,8 @@ cdef void key_expire(Kernel *k, uint32_t db, Element *e, int64_t deadline) noexc
 
 cdef void db_flush(Kernel *k, uint32_t db) noexcept nogil:
     cdef Effect x
+    if db < SYSTEM_DB and table_count(&k.db[HOME_DB + db].table):
+        db_flush(k, HOME_DB + db)
     if k.open.refused or table_count(&k.db[db].table) == 0:
         return
     if not list_database(k, db) or not op_fits(k, db, 0, 0, k.scratch.listed.n):
@@ -219,6 +235,7 @@ cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type
     cdef Effect x
     cdef Collection *c
     cdef int other
+    db = home_of(k, db, key, &e)
     # A SET that a clash has hidden may be what says that there is no deadline.
     e = prepare(k, db, key, e, type != T_STRING and e != NULL and value_live(e))
     if e == NULL:
@@ -234,7 +251,7 @@ cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type
             list_key(k, e, other, span(NULL, 0), <size_t>-1)
             x.observed = span(k.scratch.listed.p, k.scratch.listed.n)
             make(k, &x, e)
-            e = key_find(k, db, key)
+            e = key_in(k, db, key)
     return e
 
 
@@ -259,6 +276,7 @@ cdef Element *make_member(Kernel *k, Effect *x, Element *e, Element *m, int type
 cdef Element *member_set(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name,
                          Span value) noexcept nogil:
     cdef Effect x
+    db = home_of(k, db, key, &e)
     begin_effect(k, &x, ASSIGN, db, key)
     x.value = value
     return make_member(k, &x, e, member_of(e, type, name, key_hash(k, name.p, name.n)), type, name)
@@ -269,7 +287,9 @@ cdef Element *member_add(Kernel *k, uint32_t db, Span key, Element *e, int type,
                          const long double *wanted) noexcept nogil:
     cdef Effect x
     cdef char shown[EXTENDED]
-    cdef Element *m = member_of(e, type, name, key_hash(k, name.p, name.n))
+    cdef Element *m
+    db = home_of(k, db, key, &e)
+    m = member_of(e, type, name, key_hash(k, name.p, name.n))
     begin_effect(k, &x, INCREMENT, db, key)
     x.type = type
     set_run(k, &x, m, step, wanted, shown)
@@ -279,6 +299,7 @@ cdef Element *member_add(Kernel *k, uint32_t db, Span key, Element *e, int type,
 cdef Element *member_remove(Kernel *k, uint32_t db, Span key, Element *e, int type,
                             Span name) noexcept nogil:
     cdef Effect x
+    db = home_of(k, db, key, &e)
     begin_effect(k, &x, REMOVE, db, key)
     return make_member(k, &x, e, member_of(e, type, name, key_hash(k, name.p, name.n)), type, name)
 
@@ -288,7 +309,7 @@ cdef Element *make_element(Kernel *k, Effect *x, Element *e) noexcept nogil:
     k.scratch.made.n = 0
     encode_position(&k.actors, &k.scratch.made,
                     span(k.scratch.position.p, k.scratch.position.n),
-                    make_dot(k.me, k.open.op.seq))
+                    make_dot(k.open.op.slot, k.open.op.seq))
     x.type = T_LIST
     x.name = span(k.scratch.made.p, k.scratch.made.n)
     return make(k, x, e)
@@ -302,7 +323,8 @@ cdef int list_place(Kernel *k, Collection *c, size_t index) noexcept nogil:
     cdef size_t n = c.live if c != NULL else 0
     cdef size_t middle = 0, end
     cdef int later = 0
-    cdef uint64_t own = make_dot(k.me, op.op.seq if op.has_op else k.actors.v[k.me].applied + 1)
+    cdef uint16_t slot = op_slot(k)
+    cdef uint64_t own = make_dot(slot, op.op.seq if op.has_op else k.actors.v[slot].applied + 1)
     b.n = k.scratch.position.n = 0
     if index:
         middle = list_position(c, index - 1, b).n
@@ -322,6 +344,8 @@ cdef Element *list_insert(Kernel *k, uint32_t db, Span key, Element *e, size_t i
                           Span value) noexcept nogil:
     cdef Effect x
     cdef Collection *c = NULL
+    db = home_of(k, db, key, &e)
+    turn_to(k, db >= HOME_DB)
     if e != NULL and e.meta & E_ENTRY:
         c = entry_collection(element_entry(e), T_LIST)
     if not list_place(k, c, index):
@@ -334,6 +358,7 @@ cdef Element *list_insert(Kernel *k, uint32_t db, Span key, Element *e, size_t i
 cdef Element *list_remove(Kernel *k, uint32_t db, Span key, Element *e,
                           size_t index) noexcept nogil:
     cdef Effect x
+    db = home_of(k, db, key, &e)
     begin_effect(k, &x, REMOVE, db, key)
     k.scratch.position.n = 0
     list_position(entry_collection(element_entry(e), T_LIST), index, &k.scratch.position)
@@ -343,6 +368,7 @@ cdef Element *list_remove(Kernel *k, uint32_t db, Span key, Element *e,
 cdef Element *list_set(Kernel *k, uint32_t db, Span key, Element *e, size_t index,
                        Span value) noexcept nogil:
     cdef Effect x
+    db = home_of(k, db, key, &e)
     begin_effect(k, &x, ASSIGN, db, key)
     x.value = value
     k.scratch.position.n = 0

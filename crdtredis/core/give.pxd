@@ -35,7 +35,8 @@ cdef struct Giving:
     Buffer body             # scratch: a write, a counter entry, a position
     Buffer steps            # scratch
     # where the walk is
-    uint32_t db             # DATABASES: it is over
+    uint32_t databases      # how many of them are walked: SHARED, or all
+    uint32_t db             # that many: it is over
     uint64_t cursor         # a bucket of the database's table
     int passed              # that was its last
     # keys of the bucket before it that are walked in pieces: size (8 bytes), bytes
@@ -49,7 +50,8 @@ cdef struct Giving:
     uint64_t pieces
     uint64_t count          # items
 
-cdef void giving_begin(Giving *g, Kernel *k) noexcept nogil
+# home: keys that stay at home are given, too.
+cdef void giving_begin(Giving *g, Kernel *k, int home) noexcept nogil
 # Where it is, appended to b, and going on there: -1 where the bytes are not what this process has
 # said so.
 cdef void giving_tell(Giving *g, Buffer *b) noexcept nogil

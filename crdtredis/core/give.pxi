@@ -60,7 +60,13 @@ cdef enum:
     WALKED_WHOLE = 32       # members or elements of a collection that is given out with its key
 
 
-cdef void giving_begin(Giving *g, Kernel *k) noexcept nogil:
+cdef inline int is_given(Giving *g, uint32_t slot) noexcept nogil:
+    cdef Actor *x = &g.k.actors.v[slot]
+    return (x.applied and g.databases > HOME_DB if slot == g.k.home.slot
+            else x.logged or x.applied)
+
+
+cdef void giving_begin(Giving *g, Kernel *k, int home) noexcept nogil:
     """What is true now is what the Head will say."""
     cdef Actors *a = &k.actors
     cdef Actor *x
@@ -69,20 +75,21 @@ cdef void giving_begin(Giving *g, Kernel *k) noexcept nogil:
     cdef uint32_t i, j, passed, n = 0
     memset(g, 0, sizeof(Giving))
     g.k = k
+    g.databases = DATABASES if home else SHARED
     g.type = T_HASH
     g.stage = GIVING_HEAD
     add_number(&g.begin, 1, STATE_VERSION)
     add_fixed(&g.begin, 3, k.newest_stamp)
     for i in range(a.n):
         x = &a.v[a.ordered[i]]
-        if x.logged or x.applied:
+        if is_given(g, a.ordered[i]):
             giving_index(g, a.ordered[i])
             vector_raise(&g.clock, a.ordered[i], x.applied)
             add_varint(&g.tail, x.applied)
     # The actors are encoded as those of a piece, whose tag is another.
     for i in range(a.n):
         x = &a.v[a.ordered[i]]
-        if x.logged or x.applied:
+        if is_given(g, a.ordered[i]):
             g.head.n = 0
             encode_actor(&g.head, x)
             g.head.p[0] = 4 << 3 | 2
@@ -92,12 +99,12 @@ cdef void giving_begin(Giving *g, Kernel *k) noexcept nogil:
     before = <uint64_t*>mem_zalloc((n + 1) * sizeof(uint64_t))
     for i in range(a.n):
         x = &a.v[a.ordered[i]]
-        if not (x.logged or x.applied):
+        if not is_given(g, a.ordered[i]):
             continue
         g.more.n = 0
         passed = n = 0
         for j in range(a.n):
-            if not (a.v[a.ordered[j]].logged or a.v[a.ordered[j]].applied):
+            if not is_given(g, a.ordered[j]):
                 continue
             v = vector_get(&x.deps, a.ordered[j])
             if v == before[n]:
@@ -156,6 +163,7 @@ cdef int giving_resume(Giving *g, Kernel *k, Span told) noexcept nogil:
     cdef Field f
     memset(g, 0, sizeof(Giving))
     g.k = k
+    g.databases = SHARED
     if told.n < sizeof(tag):
         return -1
     memcpy(&tag, told.p, sizeof(tag))
@@ -520,7 +528,7 @@ cdef void give_large(Giving *g, size_t most) noexcept nogil:
     cdef int more
     memcpy(&key.n, g.large.p + g.large_at, sizeof(key.n))
     key.p = g.large.p + g.large_at + sizeof(key.n)
-    e = key_find(k, g.db, key)
+    e = key_in(k, g.db, key)
     if e != NULL and e.meta & E_ENTRY:
         give_name(g, key)
         most = max(most, g.items.n + 1)        # a name may be longer than a piece
@@ -545,7 +553,7 @@ cdef void give_large(Giving *g, size_t most) noexcept nogil:
 
 
 cdef void give_items(Giving *g, size_t most) noexcept nogil:
-    while g.db < DATABASES and g.items.n < most:
+    while g.db < g.databases and g.items.n < most:
         if g.large.n:
             give_large(g, most)
             continue
@@ -565,7 +573,8 @@ cdef void tell_clock(Giving *g) noexcept nogil:
     cdef uint32_t slot
     g.moved.n = 0
     for slot in range(a.n):
-        if a.v[slot].applied != vector_get(&g.clock, <uint16_t>slot):
+        if (a.v[slot].applied != vector_get(&g.clock, <uint16_t>slot)
+                and (slot != g.k.home.slot or g.databases > HOME_DB)):
             add_varint(&g.moved, giving_index(g, <uint16_t>slot))
             add_varint(&g.moved, a.v[slot].applied)
             vector_raise(&g.clock, <uint16_t>slot, a.v[slot].applied)

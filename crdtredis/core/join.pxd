@@ -24,7 +24,7 @@ cdef struct Joining:
     Buffer after            # the position up to which that is done, as steps; empty: nothing is
     int passing             # an item's elements have been passed in part
     Buffer steps            # scratch
-    # the last walk: over what no piece named. DATABASES: it is over
+    # the last walk: over what no piece named. SHARED: it is over
     uint32_t db
     uint64_t cursor         # a bucket of the database's table
     int passed              # that was its last

@@ -60,7 +60,7 @@ cdef void joining_begin(Joining *j, Kernel *k) noexcept nogil:
     j.type = T_HASH
     j.most = INT64_MAX
     j.named = <uint64_t*>mem_zalloc(MAX_ACTORS * sizeof(uint64_t))
-    for db in range(DATABASES):
+    for db in range(SHARED):
         j.removes |= table_count(&k.db[db].table) > 0
 
 
@@ -371,7 +371,7 @@ cdef int list_leave(Joining *j, uint32_t db, const Span *key) noexcept nogil:
     name = span(j.list.p + sizeof(of), j.list.n - sizeof(of))
     if key != NULL and db == of and key.n == name.n and memcmp(key.p, name.p, name.n) == 0:
         return 1
-    e = key_find(k, of, name)
+    e = key_in(k, of, name)
     if e != NULL and e.meta & E_ENTRY:
         c = entry_collection(element_entry(e), T_LIST)
     if c != NULL and j.removes:
@@ -442,7 +442,7 @@ cdef void tidy_large(Joining *j) noexcept nogil:
     cdef int was_live
     memcpy(&key.n, j.large.p + j.large_at, sizeof(key.n))
     key.p = j.large.p + j.large_at + sizeof(key.n)
-    e = key_find(k, j.db, key)
+    e = key_in(k, j.db, key)
     while e != NULL and e.meta & E_ENTRY and j.type <= T_LIST and j.most > 0:
         c = entry_collection(element_entry(e), j.type)
         if c != NULL:
@@ -514,7 +514,7 @@ cdef int joining_tidy(Joining *j) noexcept nogil:
         return 1
     if not j.removes:
         return 0
-    while j.db < DATABASES and j.most > 0:
+    while j.db < SHARED and j.most > 0:
         if j.large.n:
             tidy_large(j)
             continue
@@ -532,4 +532,4 @@ cdef int joining_tidy(Joining *j) noexcept nogil:
             j.most -= 1
         j.most -= 1
         j.keys.n = 0
-    return j.db < DATABASES
+    return j.db < SHARED

@@ -75,6 +75,7 @@ cdef inline Span watch_key(Watch *w) noexcept nogil:
 # what a record puts in front, or lent, where it was received.
 cdef struct Run:
     uint16_t slot
+    uint16_t home           # it holds what stays at home
     uint64_t last           # seq
     size_t begin
     size_t end
@@ -86,6 +87,7 @@ cdef struct Record:
     Buffer buf
     size_t at
     int large               # it holds a single large op, and nobody else wants the buffer
+    int home                # it holds what stays at home
     Span rest               # a large op where it was received; else of no bytes
 
 # Concurrent writes that had to be decided.
@@ -118,19 +120,39 @@ cdef struct Search:
     uint32_t place          # in it: each key has one for itself and one for each collection
     uint64_t member         # a bucket of that collection's table
 
+# The half of what is being made that the next effect goes to, and the other: what all replicas
+# share, and what stays at home (core/home.pxi).
+cdef struct Half:
+    int has_op              # its first effect has been made
+    uint32_t effect_count
+    Applying op
+    Buffer effects
+
 # The op that is being made: effects are encoded into `effects`, the finished op into the outbox.
 cdef struct OpenOp:
     int depth               # op_begin nesting
-    int has_op              # its first effect has been made
     int deps_changed        # a remote op was applied since this actor's last op
-    uint32_t effect_count
-    size_t most             # bytes of effects: OP_MOST, less in tests
+    size_t most             # bytes of effects of both halves: OP_MOST, less in tests
     uint64_t began          # `changes` when the command under way began
     # a Refused, if the command is: what it would make is no good, and it makes none of it
     int refused
     uint64_t torn           # ops that were closed in the middle of a command: none
+    int home                # the half under way is that of keys that stay at home
+    int has_op
+    uint32_t effect_count
     Applying op
     Buffer effects
+    Half other              # the other half
+
+# Keys that stay at home (core/home.pxi).
+cdef struct Home:
+    uint16_t slot           # the actor of their ops, at once for all processes of this replica
+    int on                  # there are patterns or such keys: look-ups look here
+    int known               # patterns
+    Buffer patterns         # one after the other: length (4 bytes), bytes
+    # siphash64 of a key that the command under way has removed from here; 0: of none
+    uint64_t left
+    uint32_t left_db
 
 # Room that is used again and again.
 cdef struct Scratch:
@@ -215,6 +237,7 @@ cdef struct Kernel:
     Inbox inbox
     Pending pending         # ops that may not be applied yet
     Deadlines deadlines
+    Home home
     Watched watched
     Notices notices
     Touched touched

@@ -9,9 +9,9 @@ cdef enum:
     # how many keys keys_prefetch takes: about as many fetches as a core has under way
     KEYS_PREFETCHED = 16
 
-# The element under key whether visible or not: what the functions that make effects want to be
-# given.
-cdef Element *key_find(Kernel *k, uint32_t db, Span key) noexcept nogil
+# The element under key whether visible or not, in this very database: what commands look up is
+# found by key_find (core/home.pxd).
+cdef Element *key_in(Kernel *k, uint32_t db, Span key) noexcept nogil
 # keys[0], keys[step] ... (n of them, at most KEYS_PREFETCHED count) are about to be looked up:
 # their memory is fetched side by side.
 cdef void keys_prefetch(Kernel *k, uint32_t db, const Span *keys, int n, int step) noexcept nogil

@@ -88,7 +88,7 @@ cdef Element *reencode(Kernel *k, Table *t, size_t *live, Element *e, int was_li
 
 # ---- reading -------------------------------------------------------------------------------------
 
-cdef Element *key_find(Kernel *k, uint32_t db, Span key) noexcept nogil:
+cdef Element *key_in(Kernel *k, uint32_t db, Span key) noexcept nogil:
     return table_find(&k.db[db].table, key.p, key.n, siphash(key.p, key.n, k.hash_key))
 
 

@@ -44,15 +44,15 @@ cdef void add_notice(Kernel *k, const Applying *op, const Effect *x, int before)
     cdef Notice *last = NULL
     cdef Notice *n
     cdef int state
-    if x.db >= SYSTEM_DB:
+    if x.db == SYSTEM_DB or is_hidden(k, x.db, x.key):
         return
-    e = key_find(k, x.db, x.key)
+    e = key_in(k, x.db, x.key)
     state = before | (IS_LOCAL if op.local else 0)
     if key_visible(k, e):
         state |= IS_VISIBLE | (HAS_DEADLINE if key_deadline(k, e) >= 0 else 0)
     if k.notices.rows.n:
         last = <Notice*>(k.notices.rows.p + k.notices.last)
-    if (last != NULL and last.seq == op.seq and last.slot == op.slot and last.db == x.db
+    if (last != NULL and last.seq == op.seq and last.slot == op.slot and last.db == shown_db(x.db)
             and last.n == x.key.n and (last.n == 0
                                        or memcmp(notice_key(last).p, x.key.p, last.n) == 0)):
         n = last
@@ -67,7 +67,7 @@ cdef void add_notice(Kernel *k, const Applying *op, const Effect *x, int before)
         memset(n, 0, sizeof(Notice))
         n.seq = op.seq
         n.slot = op.slot
-        n.db = x.db
+        n.db = shown_db(x.db)
         n.n = <uint32_t>x.key.n
         n.state = <uint8_t>state
         copy_span(<char*>n + sizeof(Notice), x.key)

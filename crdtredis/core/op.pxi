@@ -5,6 +5,9 @@
 # received ones pass (core/soundness.pxi). Commands see to it that none fails: where one would, a
 # debug build aborts, and a release build makes nothing of that effect and has the command answered
 # with an error.
+#
+# It has two halves, of which nearly always only one is begun: the effects on keys that all replicas
+# share, and those on keys that stay at home (core/home.pxi).
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
@@ -14,37 +17,81 @@ from crdtredis.buffer cimport Buffer, Span, buffer_free, buffer_need, copy_span,
 
 
 cdef inline size_t op_used(Kernel *k) noexcept nogil:
-    return k.open.effects.n - HEAD_ROOM if k.open.has_op else 0
+    return ((k.open.effects.n - HEAD_ROOM if k.open.has_op else 0)
+            + (k.open.other.effects.n - HEAD_ROOM if k.open.other.has_op else 0))
+
+
+cdef inline uint16_t op_slot(Kernel *k) noexcept nogil:
+    """Who makes the effects of the half under way."""
+    return k.home.slot if k.open.home else k.me
+
+
+cdef void turn_to(Kernel *k, int home) noexcept nogil:
+    """Has the next effects go to this half."""
+    cdef Half h
+    if home == k.open.home:
+        return
+    h.has_op = k.open.has_op
+    h.effect_count = k.open.effect_count
+    h.op = k.open.op
+    h.effects = k.open.effects
+    k.open.has_op = k.open.other.has_op
+    k.open.effect_count = k.open.other.effect_count
+    k.open.op = k.open.other.op
+    k.open.effects = k.open.other.effects
+    k.open.other = h
+    k.open.home = home
+    k.actors.hidden = 0 if home else k.home.slot + 1
+
+
+cdef int close_halves(Kernel *k) noexcept nogil:
+    """What is open of both. 1 when an op was finished."""
+    cdef int shared = 0
+    turn_to(k, 0)
+    if k.open.has_op:
+        k.open.has_op = 0
+        shared = close_op(k)
+    if not k.open.other.has_op:
+        return shared
+    turn_to(k, 1)
+    k.open.has_op = 0
+    if shared:
+        put_behind(k)
+    else:
+        shared = close_op(k)
+    turn_to(k, 0)
+    return shared
 
 
 cdef void close_early(Kernel *k) noexcept nogil:
     """The next effect begins another op."""
-    if k.open.has_op:
-        k.open.has_op = 0
-        close_op(k)
+    cdef int home = k.open.home
+    close_halves(k)
+    turn_to(k, home)
 
 
 cdef void op_begin(Kernel *k) noexcept nogil:
     k.open.depth += 1
     k.open.began = k.changes
     k.open.refused = 0
+    k.home.left = 0
 
 
 cdef int op_end(Kernel *k) noexcept nogil:
     k.open.depth -= 1
     k.open.refused = 0
-    if k.open.depth or not k.open.has_op:
+    k.home.left = 0
+    if k.open.depth or not (k.open.has_op or k.open.other.has_op):
         return 0
-    k.open.has_op = 0
-    return close_op(k)
+    return close_halves(k)
 
 
 cdef void open_op(Kernel *k) noexcept nogil:
     cdef uint64_t wall = <uint64_t>k.now << 16
     k.open.has_op = 1
     k.newest_stamp = wall if wall > k.newest_stamp else k.newest_stamp + 1
-    k.open.op.slot = k.me
-    k.open.op.seq = k.actors.v[k.me].applied + 1
+    k.open.op.slot = op_slot(k)
+    k.open.op.seq = k.actors.v[k.open.op.slot].applied + 1
     k.open.op.stamp = k.newest_stamp
     k.open.op.local = 1
     k.open.op.actors = &k.actors
@@ -55,9 +102,10 @@ cdef void open_op(Kernel *k) noexcept nogil:
 
 
 cdef int close_op(Kernel *k) noexcept nogil:
-    """Encodes the finished op behind the others, and moves the clock to it. 0 where there is none:
-    its only effect was refused. Leaves k.scratch.listed alone: see close_early."""
-    cdef Actor *me = &k.actors.v[k.me]
+    """Encodes the finished op of this half behind the others, and moves the clock to it. 0 where
+    there is none: its only effect was refused. Leaves k.scratch.listed alone: see close_early."""
+    cdef uint16_t slot = k.open.op.slot
+    cdef Actor *me = &k.actors.v[slot]
     cdef uint32_t i
     cdef size_t head, body
     cdef char *p
@@ -65,22 +113,23 @@ cdef int close_op(Kernel *k) noexcept nogil:
     if k.open.effect_count == 0:
         return 0
     k.scratch.made.n = 0
-    if k.open.deps_changed:
+    if k.open.deps_changed and not k.open.home:
         for i in range(k.actors.n):
-            if i != k.me and k.actors.v[i].applied > vector_get(&me.deps, <uint16_t>i):
+            if (i != slot and i != k.home.slot
+                    and k.actors.v[i].applied > vector_get(&me.deps, <uint16_t>i)):
                 encode_dep(&k.scratch.made, k.actors.v[i].id, k.actors.v[i].applied)
                 vector_raise(&me.deps, <uint16_t>i, k.actors.v[i].applied)
         k.open.deps_changed = 0
     head = number_size(k.open.op.seq) + 9 + k.scratch.made.n
     body = head + k.open.effects.n - HEAD_ROOM
     if body < LARGE_OP:
-        r = run_extend(k, k.me, k.open.op.seq)
+        r = run_extend(k, slot, k.open.op.seq)
         p = put_op_head(k, buffer_need(&k.outbox.ops, body + 11), body)
         memcpy(p, k.open.effects.p + HEAD_ROOM, k.open.effects.n - HEAD_ROOM)
         k.outbox.ops.n = p + k.open.effects.n - HEAD_ROOM - k.outbox.ops.p
         r.end = k.outbox.ops.n
     else:
-        r = run_begin(k, k.me, k.open.op.seq)
+        r = run_begin(k, slot, k.open.op.seq)
         head += 1 + varint_size(body)
         r.begin = HEAD_ROOM - head
         if head + RUN_HEAD + RECORD_HEAD > HEAD_ROOM:      # deps on many actors
@@ -98,6 +147,30 @@ cdef int close_op(Kernel *k) noexcept nogil:
     if k.open.effects.cap > LARGE_OP:
         buffer_free(&k.open.effects)
     return 1
+
+
+cdef void put_behind(Kernel *k) noexcept nogil:
+    """As close_op, for the half that stays at home of an op whose shared half has just been closed:
+    as Batch.Run.home, right behind that."""
+    cdef Run *r = &k.outbox.runs[k.outbox.n - 1]
+    cdef Buffer *b = &r.large if r.large.p != NULL else &k.outbox.ops
+    cdef Span effects = span(k.open.effects.p + HEAD_ROOM, k.open.effects.n - HEAD_ROOM)
+    cdef size_t body = number_size(k.open.op.seq) + 9 + effects.n
+    cdef char *p
+    if k.open.effect_count == 0:
+        return
+    k.scratch.made.n = 0
+    p = buffer_need(b, body + 11)
+    copy_span(put_op_head(k, p, body), effects)
+    p[0] = 3 << 3 | 2
+    b.n += 1 + varint_size(body) + body
+    if b == &k.outbox.ops:
+        r.end = b.n
+    r.home = 1
+    k.outbox.size += body
+    k.actors.v[k.home.slot].applied = k.open.op.seq
+    if k.open.effects.cap > LARGE_OP:
+        buffer_free(&k.open.effects)
 
 
 cdef char *put_op_head(Kernel *k, char *p, size_t body) noexcept nogil:
@@ -139,6 +212,8 @@ cdef void begin_effect(Kernel *k, Effect *x, int kind, uint32_t db, Span key) no
     if op_used(k) > k.open.most:             # never: see core/sizes.pxi
         close_early(k)
         k.open.torn += 1
+    if (db >= HOME_DB) != k.open.home:
+        turn_to(k, db >= HOME_DB)
     if not k.open.has_op:
         open_op(k)
     memset(x, 0, sizeof(Effect))

@@ -36,6 +36,7 @@ cdef Run *run_begin(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogil:
     k.outbox.n += 1
     memset(r, 0, sizeof(Run))
     r.slot = slot
+    r.home = slot == k.home.slot
     r.last = seq
     r.begin = k.outbox.ops.n
     return r
@@ -66,6 +67,15 @@ cdef int has_ops(Kernel *k) noexcept nogil:
     return k.outbox.n > 0
 
 
+cdef inline int next_op(const char **p, const char *end, Span *op, Span *home) noexcept nogil:
+    """As get_message, for an op of a run, and what stays at home of it (NULL: nothing)."""
+    cdef int r = get_message(p, end, 2, op)
+    home[0] = span(NULL, 0)
+    if r == 1 and p[0] < end and p[0][0] == (3 << 3 | 2):
+        r = get_message(p, end, 3, home)
+    return r
+
+
 cdef size_t run_part(Kernel *k, const Run *r, size_t room, int one) noexcept nogil:
     """Bytes of the first ops of a run that go into `room` bytes. one: at least of the first,
     however large."""
@@ -73,10 +83,10 @@ cdef size_t run_part(Kernel *k, const Run *r, size_t room, int one) noexcept nog
     cdef const char *end = k.outbox.ops.p + r.end
     cdef const char *p = begin
     cdef const char *at = begin
-    cdef Span op
+    cdef Span op, home
     if r.end - r.begin <= room:
         return r.end - r.begin
-    while (get_message(&p, end, 2, &op) == 1
+    while (next_op(&p, end, &op, &home) == 1
            and (<size_t>(p - begin) <= room or (one and at == begin))):
         at = p
     return at - begin
@@ -86,9 +96,10 @@ cdef int take_record(Kernel *k, Record *r, size_t most) noexcept nogil:
     cdef Buffer *b = &r.buf
     cdef Run *run
     cdef size_t n
+    cdef int home
     if not has_ops(k):
         return 0
-    r.large = 0
+    r.large = r.home = 0
     r.rest = span(NULL, 0)
     b.n = 0
     r.at = record_begin(b)
@@ -97,15 +108,18 @@ cdef int take_record(Kernel *k, Record *r, size_t most) noexcept nogil:
         k.outbox.declarations.n = 0
     while k.outbox.at < k.outbox.n:
         run = &k.outbox.runs[k.outbox.at]
+        home = r.home | run.home
         if run.large.p != NULL or run.lent.p != NULL:
             if b.n == RECORD_HEAD:
                 take_large(k, run, r)
+                r.home = home
                 k.outbox.at += 1
             break
         n = b.n - RECORD_HEAD + RUN_HEAD
         n = run_part(k, run, most - n if n < most else 0, b.n == RECORD_HEAD)
         if n == 0:
             break
+        r.home = home
         add_run(b, k.actors.v[run.slot].id, span(k.outbox.ops.p + run.begin, n))
         run.begin += n
         if run.begin < run.end:

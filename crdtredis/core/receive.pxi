@@ -20,8 +20,9 @@ cdef int names_position(Kernel *k, const Effect *x, uint64_t dot) noexcept nogil
     return decode_position(&k.actors, &k.scratch.position, x.name, dot)
 
 
-cdef int examine(Kernel *k, const OpHead *h) noexcept nogil:
-    """Looks at all effects and keeps the first; their number, or -1 when one is not sound. An
+cdef int examine(Kernel *k, const OpHead *h, int home) noexcept nogil:
+    """Looks at all effects and keeps the first; their number, or -1 when one is not sound, or not
+    of a key that stays at home as `home` says. An
     effect decoded takes far more room than its bytes, so of a large op the others are decoded again
     one by one (next_effect). All actors that an effect names must be declared."""
     cdef const char *p = h.effects.p
@@ -36,7 +37,8 @@ cdef int examine(Kernel *k, const OpHead *h) noexcept nogil:
         r = decode_effect(&p, h.effects.p + h.effects.n, x)
         if r == 0:
             return n if n else -1
-        if (r < 0 or not effect_is_sound(x, h.seq, h.stamp) or names_position(k, x, 0) != 1
+        if (r < 0 or (x.db >= HOME_DB) != home or not effect_is_sound(x, h.seq, h.stamp)
+                or names_position(k, x, 0) != 1
                 or (x.actor and actors_find(&k.actors, x.actor) == NO_SLOT)):
             return -1
         n += 1
@@ -86,7 +88,7 @@ cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span 
     for i in range(effects):
         x = next_effect(k, h, i, &other)
         op.counted = &k.db[x.db].counted
-        apply_effect(k, &op, x, NULL if x.kind == FLUSH else key_find(k, x.db, x.key))
+        apply_effect(k, &op, x, NULL if x.kind == FLUSH else key_in(k, x.db, x.key))
         declare_named(k, x)
     k.actors.v[slot].applied = h.seq
     k.open.deps_changed = 1
@@ -96,6 +98,23 @@ cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span 
         keep_received(k, slot, h.seq, raw, lent)
     if table_count(&k.pending.ops):
         wake(k, slot)
+
+
+cdef int receive_home(Kernel *k, Span raw) noexcept nogil:
+    """An op on keys that stay at home, from the log. It depends on no other than those before it,
+    of which a repaired log may have lost some."""
+    cdef OpHead h
+    cdef int effects = -1
+    if not k.inbox.recovering or decode_op(raw, &h) < 0 or h.deps.n:
+        return RECEIVED_BAD
+    if h.seq <= k.actors.v[k.home.slot].applied:
+        return RECEIVED_ALL
+    effects = examine(k, &h, 1)
+    if effects < 0:
+        return RECEIVED_BAD
+    k.home.on = 1
+    apply_op(k, k.home.slot, &h, effects, raw, 0)
+    return RECEIVED_ALL
 
 
 cdef int receive_op(Kernel *k, uint16_t slot, Span raw, const OpHead *h) noexcept nogil:
@@ -112,7 +131,7 @@ cdef int receive_op(Kernel *k, uint16_t slot, Span raw, const OpHead *h) noexcep
     why = blocked(k, slot, h, &of, &until)
     if why == BLOCKED_UNDECLARED:
         return RECEIVED_UNDECLARED
-    effects = examine(k, h) if why >= 0 else -1
+    effects = examine(k, h, 0) if why >= 0 else -1
     if effects < 0:
         return RECEIVED_BAD
     if why == BLOCKED_NOT:
@@ -132,7 +151,7 @@ cdef int newcomer_may_come(Kernel *k) noexcept nogil:
     """Actors with ops are never forgotten, and of slots there are 65535: no peer may use the last
     quarter up before people notice."""
     cdef int64_t gone
-    if k.actors.n < FREELY:
+    if k.actors.n - 1 < FREELY:             # but for that of keys that stay at home
         return 1
     if k.now < k.inbox.newcomers_at or k.now - k.inbox.newcomers_at >= NEWCOMER_MS:
         gone = max(<int64_t>0, (k.now - k.inbox.newcomers_at) // NEWCOMER_MS)
@@ -159,6 +178,8 @@ cdef int receive_actor(Kernel *k, Span body) noexcept nogil:
     replica = f.s
     if get_field(&p, end, &f) != 1 or f.number != 3 or f.wire != 0 or f.v == 0 or p != end:
         return RECEIVED_BAD
+    if id == HOME_ACTOR and not k.inbox.recovering:
+        return RECEIVED_BAD
     if (actors_find(&k.actors, id) == NO_SLOT and not k.inbox.recovering
         and not newcomer_may_come(k)):
         return RECEIVED_CROWD
@@ -176,7 +197,7 @@ cdef int receive_run(Kernel *k, Span body) noexcept nogil:
     cdef const char *end = body.p + body.n
     cdef Field f
     cdef OpHead h
-    cdef Span raw
+    cdef Span raw, home
     cdef uint16_t slot
     cdef int r
     if get_field(&p, end, &f) != 1 or f.number != 1 or f.wire != 1:
@@ -185,12 +206,19 @@ cdef int receive_run(Kernel *k, Span body) noexcept nogil:
     if slot == NO_SLOT:
         return RECEIVED_UNDECLARED
     while True:
-        r = get_message(&p, end, 2, &raw)
+        r = next_op(&p, end, &raw, &home)
         if r == 0:
             return RECEIVED_ALL
-        if r < 0 or decode_op(raw, &h) < 0:
+        if r < 0:
             return RECEIVED_BAD
-        r = receive_op(k, slot, raw, &h)
+        if slot == k.home.slot:
+            r = receive_home(k, raw)
+        elif decode_op(raw, &h) < 0:
+            return RECEIVED_BAD
+        else:
+            r = receive_op(k, slot, raw, &h)
+        if r == RECEIVED_ALL and home.p != NULL:
+            r = receive_home(k, home)
         if r != RECEIVED_ALL:
             return r
 
@@ -248,7 +276,7 @@ cdef int retry_pending(Kernel *k, size_t most) noexcept nogil:
             decode_op(raw, &h)
             why = blocked(k, slot, &h, &of, &until)
         if why == BLOCKED_NOT:
-            apply_op(k, slot, &h, examine(k, &h), raw, 0)      # it was examined when it came
+            apply_op(k, slot, &h, examine(k, &h, 0), raw, 0)   # it was examined when it came
             most -= min(most, pending_size(m.vlen))
             pending_take(k, slot, m)
             continue

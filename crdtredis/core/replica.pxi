@@ -13,13 +13,15 @@ from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
-from crdtredis.buffer cimport buffer_free, span
+from crdtredis.buffer cimport buffer_add, buffer_free, span
 from crdtredis.numbers cimport REAL_TEXT, format_long_double
 
 cdef enum:
     DEADLINE_SAMPLE = 1000  # keys looked at for the mean time to live
+
+HOME_EPOCH = 0xffffffffffffffff     # of HOME_ACTOR: no time, so that no process has it
 
 TYPE_NAMES = {T_STRING: "string", T_HASH: "hash", T_SET: "set", T_ZSET: "zset", T_LIST: "list",
               T_NONE: "none"}
@@ -56,11 +58,16 @@ cdef class Replica:
         k.open.most = OP_MOST
         self.id = replica_id
         self.act_as(epoch)
+        replica = replica_id.encode()
+        k.home.slot = actors_declare(&k.actors, HOME_ACTOR, replica, len(replica), HOME_EPOCH)
+        k.actors.v[k.home.slot].logged = 1      # nobody else is to know of it
+        k.actors.hidden = k.home.slot + 1
 
     def __cinit__(self, *args, **kwargs):
         cdef Kernel *k = &self.k
         memset(k, 0, sizeof(Kernel))
         actors_init(&k.actors)
+        k.home.slot = NO_SLOT
         k.conflicts.ring = <Conflict*>mem_alloc(CONFLICTS * sizeof(Conflict))
         k.inbox.decoded = <Effect*>mem_alloc(DECODED_KEPT * sizeof(Effect))
 
@@ -82,6 +89,8 @@ cdef class Replica:
         table_clear(&k.pending.ops, free_visited, NULL)
         actors_free(&k.actors)
         buffer_free(&k.open.effects)
+        buffer_free(&k.open.other.effects)
+        buffer_free(&k.home.patterns)
         buffer_free(&k.scratch.listed)
         buffer_free(&k.scratch.position)
         buffer_free(&k.scratch.made)
@@ -181,7 +190,7 @@ cdef class Replica:
         cdef uint32_t i
         return [(self.k.actors.v[i].id, self.k.actors.v[i].replica.decode(),
                  self.k.actors.v[i].epoch, self.k.actors.v[i].applied)
-                for i in range(self.k.actors.n)]
+                for i in range(self.k.actors.n) if i != self.k.home.slot]
 
     def declared(self):
         """[(actor id, replica id, epoch)] of the actors that the log names, or will with what
@@ -190,17 +199,19 @@ cdef class Replica:
         cdef uint32_t i
         return [(self.k.actors.v[i].id, self.k.actors.v[i].replica.decode(),
                  self.k.actors.v[i].epoch)
-                for i in range(self.k.actors.n) if self.k.actors.v[i].logged]
+                for i in range(self.k.actors.n)
+                if self.k.actors.v[i].logged and i != self.k.home.slot]
 
     def clock(self):
         """{(replica id, epoch): highest seq applied}, actors without ops left out."""
         return {(replica, epoch): seq for _, replica, epoch, seq in self.actors() if seq}
 
-    def clock_ids(self):
-        """{actor id: highest seq applied}, actors without ops left out."""
+    def clock_ids(self, bint home=False):
+        """{actor id: highest seq applied}, actors without ops left out. home: with the one of keys
+        that stay at home, which is nobody else's business."""
         cdef uint32_t i
         return {self.k.actors.v[i].id: self.k.actors.v[i].applied for i in range(self.k.actors.n)
-                if self.k.actors.v[i].applied}
+                if self.k.actors.v[i].applied and (home or i != self.k.home.slot)}
 
     def declare(self, str replica_id, uint64_t epoch):
         """Makes an actor known (a peer that said hello); returns its id. UndeclaredActor when that
@@ -299,6 +310,39 @@ cdef class Replica:
     @recovering.setter
     def recovering(self, bint value):
         self.k.inbox.recovering = value
+        self.k.actors.hidden = 0 if value else self.k.home.slot + 1
+
+    @property
+    def local_keys(self):
+        """[bytes]: patterns of keys that stay at home, from the next command on (core/home.pxi).
+        ValueError where they are too many, or one is too long; nothing is changed then."""
+        cdef const char *p = self.k.home.patterns.p
+        cdef uint32_t n
+        out = []
+        for _ in range(self.k.home.known):
+            memcpy(&n, p, sizeof(n))
+            out.append(p[sizeof(n):sizeof(n) + n])
+            p += sizeof(n) + n
+        return out
+
+    @local_keys.setter
+    def local_keys(self, patterns):
+        cdef Home *home = &self.k.home
+        cdef uint32_t n, db
+        cdef bytes pattern
+        patterns = list(patterns)
+        if len(patterns) > HOME_PATTERNS or any(len(x) > HOME_PATTERN for x in patterns):
+            raise ValueError(f"at most {HOME_PATTERNS} patterns, of {HOME_PATTERN} bytes each")
+        home.patterns.n = 0
+        home.known = 0
+        for pattern in patterns:
+            n = len(pattern)
+            buffer_add(&home.patterns, &n, sizeof(n))
+            buffer_add(&home.patterns, <const char*>pattern, n)
+            home.known += 1
+        home.on = home.known > 0
+        for db in range(HOME_DB, DATABASES):
+            home.on |= table_count(&self.k.db[db].table) > 0
 
     def pending(self):
         """{"ops", "bytes", "held"}: ops that wait, the bytes they take, and how many of them for
@@ -350,14 +394,23 @@ cdef class Replica:
     def stats(self):
         cdef Kernel *k = &self.k
         return {"changes": k.changes, "expired": k.expired, "conflicts": k.conflicts.n,
-                "tombstones": kernel_tombstones(k), "actors": k.actors.n,
+                "tombstones": kernel_tombstones(k), "actors": k.actors.n - 1,
                 "deadlines": k.deadlines.n, "torn": k.open.torn,
                 "watched": k.watched.n, "memory": mem_used()}
 
     def keys(self, uint32_t db=0):
         """(live keys, all elements) of a database; the difference is tombstones and deadlines
-        without content."""
-        return self.k.db[db].live, table_count(&self.k.db[db].table)
+        without content. Of a client's, those that stay at home included."""
+        cdef Database *d = &self.k.db[db]
+        cdef Database *home
+        if db >= SYSTEM_DB:
+            return d.live, table_count(&d.table)
+        home = &self.k.db[HOME_DB + db]
+        return d.live + home.live, table_count(&d.table) + table_count(&home.table)
+
+    def shared_keys(self, uint32_t db=0):
+        """Live keys of a database that do not stay at home."""
+        return self.k.db[db].live
 
     def deadlines(self, uint32_t db=0):
         """(number of live keys with a deadline, mean ms until it) of a database. The mean is that
@@ -369,14 +422,18 @@ cdef class Replica:
         cdef uint32_t i = <uint32_t>(k.now % step)
         cdef int64_t n = 0
         cdef double sum = 0
-        if k.db[db].expiring == 0:
+        cdef size_t expiring = k.db[db].expiring
+        if db < SYSTEM_DB:
+            expiring += k.db[HOME_DB + db].expiring
+        if expiring == 0:
             return 0, 0
         while i < k.deadlines.n:
-            if k.deadlines.heap[i].entry.db == db and k.deadlines.heap[i].entry.expiring:
+            if (shown_db(k.deadlines.heap[i].entry.db) == db
+                    and k.deadlines.heap[i].entry.expiring):
                 n += 1
                 sum += <double>max(key_deadline(k, k.deadlines.heap[i].entry.owner) - k.now, 0)
             i += step
-        return k.db[db].expiring, <int64_t>(sum / n) if n else 0
+        return expiring, <int64_t>(sum / n) if n else 0
 
     def system_hash(self, bytes key not None):
         """{field: value} of a hash in the system's database."""
@@ -442,6 +499,10 @@ cdef class Replica:
                "writes": [], "counter_entries": [],
                "collections": {}, "deadline": key_deadline(&self.k, e), "deadlines": [],
                "memory": key_memory(&self.k, e)}
+        if db < SYSTEM_DB and e == home_find(&self.k, db, span(key, len(key))):
+            out["local"] = True         # no other replica has it,
+            # but one of this name is there for all replicas, too
+            out["hides"] = bool(key_visible(&self.k, key_in(&self.k, db, span(key, len(key)))))
         self.describe_value(e, out)
         if e.meta & E_ENTRY:
             self.describe(&element_entry(e).deadline, out["deadlines"], None)

@@ -28,8 +28,13 @@ from crdtredis.buffer cimport span
 
 cdef int op_fits(Kernel *k, uint32_t db, size_t n, size_t key, size_t bytes) noexcept nogil:
     # No effect lists more than one counter entry of an actor, and no counter entry is listed twice.
-    cdef size_t counts = min(n * k.actors.n, k.db[db].counted.entries)
-    cdef size_t listed = counts * COUNT_ROOM + min(counts * EXACT_ROOM, k.db[db].counted.exact)
+    cdef size_t entries = k.db[db].counted.entries, exact = k.db[db].counted.exact
+    cdef size_t counts, listed
+    if k.home.on and db < SYSTEM_DB:
+        entries += k.db[HOME_DB + db].counted.entries
+        exact += k.db[HOME_DB + db].counted.exact
+    counts = min(n * k.actors.n, entries)
+    listed = counts * COUNT_ROOM + min(counts * EXACT_ROOM, exact)
     return op_used(k) + (n + 3) * (EFFECT_ROOM + key) + listed + bytes <= k.open.most
 
 
@@ -50,7 +55,8 @@ cdef size_t removal_size(Kernel *k, Element *e) noexcept nogil:
 
 cdef size_t remainder_size(Kernel *k, uint32_t db, Element *e) noexcept nogil:
     cdef Collection *c
-    if e == NULL or k.db[db].counted.entries == 0:
+    if (e == NULL or (k.db[db].counted.entries == 0
+                      and (db >= SYSTEM_DB or k.db[HOME_DB + db].counted.entries == 0))):
         return 0
     c = element_entry(e).collections if e.meta & E_ENTRY else NULL
     if key_visible(k, e) and (c == NULL or (c.next == NULL and not value_live(e))):
@@ -59,8 +65,12 @@ cdef size_t remainder_size(Kernel *k, uint32_t db, Element *e) noexcept nogil:
 
 
 cdef size_t flush_size(Kernel *k, uint32_t db) noexcept nogil:
+    cdef size_t home = 0
+    if db < SYSTEM_DB:
+        list_database(k, HOME_DB + db)
+        home = EFFECT_ROOM + k.scratch.listed.n
     list_database(k, db)
-    return EFFECT_ROOM + k.scratch.listed.n
+    return EFFECT_ROOM + k.scratch.listed.n + home
 
 
 cdef size_t copy_size(Kernel *k, Element *e, size_t key) noexcept nogil:

@@ -29,7 +29,7 @@ cdef class BucketDigests:
             raise RuntimeError("there are ops that no log has")
         self.replica = replica
         self.more = 1
-        giving_begin(&from_here, &replica.k)
+        giving_begin(&from_here, &replica.k, 0)
         giving_tell(&from_here, &self.start)
         giving_free(&from_here)
         digesting_begin(&self.g, &replica.k, tombstones)
@@ -87,11 +87,13 @@ cdef class StateWriter:
 
     buckets: a bitmap of those whose keys are given (bucket_map); None: all. cursor: where another
     StateWriter of this process was, which goes on here; or the beginning that BucketDigests noted.
-    ValueError where it is none of this process.
+    ValueError where it is none of this process. home: keys that stay at home are given, too, as
+    only a checkpoint has them.
 
     What is applied meanwhile, and what was when the walk began, are in the log; see above.
     """
-    def __cinit__(self, Replica replica not None, bytes buckets=None, bytes cursor not None=b""):
+    def __cinit__(self, Replica replica not None, bytes buckets=None, bytes cursor not None=b"",
+                  bint home=False):
         self.replica = replica
         refuse_while_joining(replica)
         if buckets is not None and len(buckets) != BUCKETS_MAP:
@@ -102,7 +104,7 @@ cdef class StateWriter:
         elif has_ops(&replica.k):
             raise RuntimeError("there are ops that no log has")
         else:
-            giving_begin(&self.g, &replica.k)
+            giving_begin(&self.g, &replica.k, home)
         if buckets is not None:
             self.g.some = 1
             memcpy(self.g.buckets, <const char*>buckets, BUCKETS_MAP)

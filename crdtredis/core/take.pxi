@@ -458,7 +458,8 @@ cdef int take_key(Taking *t, const StateItem *x, int act) noexcept nogil:
     cdef uint64_t dot, stamp
     cdef uint32_t index
     cdef int was_live
-    if x.stride or x.gaps.n or x.values.n or x.flags & ITEM_BACKWARDS:
+    if (x.stride or x.gaps.n or x.values.n or x.flags & ITEM_BACKWARDS
+            or (x.db >= SHARED and not k.inbox.recovering)):
         return -1
     if j.some and not bucket_is_in(j.buckets, bucket_of(x.db, x.name)):
         t.refused = TAKEN_OTHER
@@ -469,6 +470,7 @@ cdef int take_key(Taking *t, const StateItem *x, int act) noexcept nogil:
     if not act:
         return (1 if take_cell(t, x, SORT_KEY, NULL) == 1 and take_deadlines(t, x, NULL) == 1
                 and take_counters(t, x, NULL) == 1 else -1)
+    k.home.on |= x.db >= HOME_DB
     d = &k.db[x.db]
     hash = key_hash(k, x.name.p, x.name.n)
     e = table_find(&d.table, x.name.p, x.name.n, hash)
@@ -533,7 +535,7 @@ cdef void open_for(Taking *t, int type) noexcept nogil:
     if t.c != NULL and t.c.type == type:
         return
     if e == NULL:
-        e = key_find(k, t.db, t.key)
+        e = key_in(k, t.db, t.key)
         if e == NULL:
             e = element_new(k, t.key, key_hash(k, t.key.p, t.key.n), 0, 0)
             table_add(&k.db[t.db].table, e)
@@ -940,7 +942,7 @@ cdef int take_tail_op(Taking *t, uint16_t slot, Span raw) noexcept nogil:
             return TAKEN_ACTOR
         if seq > vector_get(&t.tail, at):
             return TAKEN_NOT
-    n = examine(k, &h)
+    n = examine(k, &h, 0)
     if n < 0:
         return TAKEN_BAD
     if t.looks and is_ahead(t, h.stamp):

@@ -25,7 +25,7 @@ cdef int tombstone_may_go(Kernel *k, const Count *t) noexcept nogil:
     way; so such tombstones stay, at most as many as the process left live counter entries.
     """
     cdef Actors *a = &k.actors
-    return t.actor == k.me or (
+    return t.actor == k.me or t.actor == k.home.slot or (
         actor_observed(a, t.actor, dot_slot(t.cancelled_by)) >= dot_seq(t.cancelled_by)
         and a.v[t.actor].applied >= actor_observed(a, t.actor, t.actor))
 

@@ -109,7 +109,7 @@ cdef Watch *watch_take_ready(Kernel *k) noexcept nogil:
 
 
 cdef void note_touched(Kernel *k, uint32_t db, Span key, uint32_t hash) noexcept nogil:
-    cdef Watch *w = watch_find(k, db, key, hash)
+    cdef Watch *w = watch_find(k, shown_db(db), key, hash)
     if w != NULL:
         note_watch(k, w)
 
@@ -125,6 +125,6 @@ cdef void touch_all(Kernel *k, uint32_t db) noexcept nogil:
     for i in range(k.watched.mask + 1 if k.watched.n else 0):
         w = k.watched.chains[i]
         while w != NULL:
-            if w.db == db and key_find(k, db, watch_key(w)) != NULL:
+            if w.db == shown_db(db) and key_in(k, db, watch_key(w)) != NULL:
                 note_watch(k, w)
             w = w.next

@@ -9,7 +9,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset, strerror
 
 from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, PENDING_SLICE, RECEIVED_UNLOGGED, RECORD_FULL,
-                              RECORD_HEAD, Actor, Kernel, has_ops, receive, record_end,
+                              RECORD_HEAD, Actor, Kernel, has_ops, leave_home, receive, record_end,
                               retry_pending, take_record)
 from crdtredis.buffer cimport (Buffer, Span, buffer_add, buffer_free, buffer_need, need_memory,
                                span)
@@ -91,6 +91,8 @@ cdef int log_ops(Journal self, size_t record_limit) noexcept nogil:
     cdef uint64_t newest = self.d.kernel.actors.v[self.d.kernel.me].applied
     cdef int own = newest != self.own_logged
     cdef int logged = 1
+    cdef Buffer shared
+    memset(&shared, 0, sizeof(Buffer))
     self.own_logged = newest
     while take_record(self.d.kernel, r, record_limit):
         record_end(&r.buf, r.at, r.rest)
@@ -99,7 +101,12 @@ cdef int log_ops(Journal self, size_t record_limit) noexcept nogil:
             logged = 0
         elif self.bridge is not None and self.bridge.wanted:
             head = span(head.p + RECORD_HEAD, head.n - RECORD_HEAD)
-            if r.rest.n:
+            if r.home:
+                leave_home(head, &shared)
+                if shared.n:
+                    self.bridge.put_ops(shared.p, shared.n, own)
+                buffer_free(&shared)
+            elif r.rest.n:
                 self.bridge.put_received(head, r.rest, message_of(self, r.rest.p))
             elif r.large:
                 self.bridge.put_large(&r.buf, r.at + RECORD_HEAD, own)
@@ -117,7 +124,7 @@ cdef Actor *newest_own(Kernel *k) noexcept nogil:
     cdef uint32_t i
     for i in range(k.actors.n if found.applied == 0 else 0):
         other = &k.actors.v[i]
-        if (other.applied and other.replica_slot == found.replica_slot
+        if (other.applied and other.replica_slot == found.replica_slot and i != k.home.slot
                 and (found.applied == 0 or other.epoch > found.epoch)):
             found = other
     return found

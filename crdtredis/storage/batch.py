@@ -12,6 +12,8 @@ from crdtredis.clocks import Actor
 from crdtredis.storage.format import FormatError
 
 VARINT, FIXED64, BYTES = 0, 1, 2        # wire types
+# of keys that stay at home (core/home.pxi): whose their ops are, the first of their databases
+HOME_ACTOR, HOME_DB = 0x656d6f68, 17
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,13 @@ class Op:
         if [number for number, wire, _, _, _ in parts if number in (1, 2)] != [1, 2]:
             return b""
         key = b"\0set aside\0" + self.actor.to_bytes(8, "little") + self.seq.to_bytes(8, "little")
-        return head + sized(4, b"\x08\x03" + sized(3, key))
+        db = b"\x10" + varint(HOME_DB) if self.actor == HOME_ACTOR else b""
+        return head + sized(4, b"\x08\x03" + db + sized(3, key))
 
 
 def ops_of(batch: bytes) -> Iterator[Op]:
-    """The ops of a Batch in order. FormatError where it is none."""
+    """The ops of a Batch in order; what stays at home of one is another. FormatError where it is
+    none."""
     declared = b""
     for number, wire, body, begin, end in fields(batch):
         if wire != BYTES or number not in (1, 2):
@@ -59,12 +63,12 @@ def ops_of(batch: bytes) -> Iterator[Op]:
             declared += batch[begin:end]
             continue
         for n, w, raw, at, _ in parts[1:]:
-            if n != 2 or w != BYTES:
+            if n not in (2, 3) or w != BYTES:
                 raise FormatError(begin + at, "no field of a Run")
             first = next(fields(raw), None)
             if first is None or first[:2] != (1, VARINT):
                 raise FormatError(begin + at, "an op without seq")
-            yield Op(actor, first[2], raw, declared)
+            yield Op(actor if n == 2 else HOME_ACTOR, first[2], raw, declared)
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int, int | bytes, int, int]]:

@@ -340,7 +340,7 @@ class Job:
             return False
         self._failures = status.failures
         self.position = self._log.writer.position()
-        self._state = StateWriter(self._owner._replica)
+        self._state = StateWriter(self._owner._replica, home=True)
         self.number = max(checkpoint_numbers(self._folder), default=0) + 1
         self._thread.start()
         return True

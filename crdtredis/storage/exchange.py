@@ -123,7 +123,7 @@ class StateExchange:
         return self._replica.clock_ids()
 
     def keys(self) -> int:
-        return sum(self._replica.keys(db)[0] for db in range(16))
+        return sum(self._replica.shared_keys(db) for db in range(16))
 
     def digests(self, tombstones: bool = True) -> BucketDigests:
         return BucketDigests(self._replica, tombstones)

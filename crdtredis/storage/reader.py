@@ -5,6 +5,8 @@ segment whose header's ceiling the peer's clock covers: everything in earlier on
 there on every record is given out; cutting what the peer has is the caller's business (it does so
 anyway).
 
+What stays at home (core/home.pxi) is left out here: nobody else gets it.
+
 A reader is a position, a segment's number and an offset in it, and nothing else: no file stays open
 and no bytes are kept for one that pauses, so it may come back after days and goes on where it was.
 
@@ -21,6 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from crdtredis._core import shared_batch
 from crdtredis.clocks import Clock, join, lacking, observed
 from crdtredis.storage.batch import declaration
 from crdtredis.storage.chain import ChainError, Link, index_of, read_chain
@@ -135,6 +138,7 @@ class LogReader:
                 with opened(segment_path(self._folder, number)) as fd:
                     for batch, after, _ in read_batches(fd, at, end, self._batch, self._batch):
                         at = after
+                        batch = shared_batch(batch)
                         if batch:
                             return batch, (number, at)
             if not links:

@@ -85,7 +85,7 @@ class Receiver(Protocol):
 
     def receive(self, batch: bytes) -> object: ...
     def declare(self, replica_id: str, epoch: int) -> object: ...
-    def clock_ids(self) -> dict[int, int]: ...
+    def clock_ids(self, home: bool = False) -> dict[int, int]: ...
     def waiting(self) -> dict[str, int]: ...
     def actors(self) -> list[tuple[int, str, int, int]]: ...
 
@@ -227,7 +227,7 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
     # In the end, and not where a segment begins: ops of an actor have no gaps, so what a clock
     # names and the log lacks stays missing; and an earlier version began segments before it had
     # written the last ops that the header's clock names, which stand behind that header then.
-    clock = replica.clock_ids()
+    clock = replica.clock_ids(home=True)
     if state is not None and not observed(clock, state.clock()):
         # It was on disk when the checkpoint got its name: no torn end, whatever the segment says.
         raise RecoveryError(checkpoint.path, checkpoint.size,
@@ -246,7 +246,7 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
     return Recovered(position, tuple(truncations), len(links), records, done,
                      time.monotonic() - begun,
                      unsynced,
-                     waiting, left_out, lacking(replica.clock_ids(), logged),
+                     waiting, left_out, lacking(clock, logged),
                      checkpoint, ignored, frozenset(link.stage for link in links))
 
 

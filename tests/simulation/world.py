@@ -11,7 +11,8 @@ part of what was not synced; a backup can come back), and when anything happens.
 How ops travel differs by schedule: replicas push their own ops, push all they get (relays), or push
 nothing; and now and then one asks another for what it lacks. Lost messages are not repeated;
 exchanges make up for them, and for ops that found a causal buffer full: in some schedules it holds
-a few ops only. And in some, replicas give each other their states (syncs.py): then a log begins
+a few ops only. In some, replicas have keys that stay at home, by patterns that differ and change.
+And in some, replicas give each other their states (syncs.py): then a log begins
 above what it was given, and what only states hold is had by further ones.
 
 While it runs, now and then a command or transaction is executed beside a replica without history
@@ -26,7 +27,9 @@ What is checked (`World.finish`), after links are healed and everybody is up:
   misses nothing;
 - every acknowledged op is there, unless a disk that held it lost it, which `appendfsync always`
   prevents;
-- a replica recovered from its log has the digest it had before;
+- a replica recovered from its log has the digest it had before, and so has one that is killed what
+  stays at home;
+- what stays at home is in no op that others get, and in no state;
 - no dot ever stood for two ops;
 - after FLUSHALL, and after everybody heard from everybody: no key, no leftover, no op that waits,
   no tombstone but of processes that ended before they saw the cancellation; and when all is freed,
@@ -43,8 +46,9 @@ import random
 import sys
 import time
 
-from crdtredis._core import (Replica, StateReader, StateWriter, batch_ranges, probe_memory,
-                             slice_batch)
+from crdtredis._core import (Replica, StateReader, StateWriter, batch_ranges, probe_members,
+                             probe_memory,
+                             shared_batch, slice_batch)
 from crdtredis._engine import Executor
 from crdtredis.clocks import observed
 from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
@@ -59,6 +63,7 @@ from tests.simulation.views import Client, Shadow, can_be_shadowed, view
 
 START = 1_700_000_000_000                 # ms since 1970 when the world begins
 EVERY_OP = (1 << 48) - 1
+FIRST_HOME = 17                           # of the databases of keys that stay at home
 SHADOWED = 0.1                            # of all commands
 GRACE = 2000                              # ms of expiry_grace
 SYSTEM_DB = 16
@@ -84,7 +89,8 @@ class Disk:
             self.synced = len(self.records)
 
     def batches(self, begin: int = 0) -> list[bytes]:
-        return [r for r in self.records[begin:] if not isinstance(r, Joined)]
+        """What others may have of it."""
+        return [shared_batch(r) for r in self.records[begin:] if not isinstance(r, Joined)]
 
     def dots(self) -> set:
         return {(actor, seq) for r in self.batches() for actor, first,
@@ -97,7 +103,9 @@ class Node:
     def __init__(self, world: World, name: str, skew: int):
         self.world, self.name, self.disk = world, name, Disk()
         self.skew = skew
-        self.accepted = 0                 # a setting
+        self.accepted = 0                 # settings
+        self.patterns: list[bytes] = []
+        self.killed_with: dict | None = None      # what stayed at home as it was killed
         self.start()
 
     @property
@@ -119,6 +127,7 @@ class Node:
                                pending_limit=self.world.room)
         self.replica.now = self.now()
         self.replica.accepted = self.accepted
+        self.replica.local_keys = self.patterns
         # (StateWriter, messages so far, records that stood before), while one is under way
         self.walk: tuple | None = None
         self.sync: Sync | None = None     # another's state that is to be joined here
@@ -128,6 +137,9 @@ class Node:
         self.sessions = [self.executor.session(2) for _ in range(2)]
         self.reader = Client(self.replica, self.executor)
         self.known = self.replica.system_changes, self.system()
+        assert self.killed_with in (None, self.home()), (
+            f"at home was {self.killed_with}, and is {self.home()}")
+        self.killed_with = None
         self.world.say(f"{self.name} starts, epoch {self.disk.epoch}, clock {self.replica.clock()}")
 
     def recover(self) -> None:
@@ -144,7 +156,34 @@ class Node:
                 self.replica.receive(record)
         self.replica.recovering = False
         assert reader.over or not messages
-        assert observed(self.replica.clock_ids(), reader.clock()), "the log ends within the walk"
+        assert observed(self.replica.clock_ids(home=True), reader.clock()), (
+            "the log ends within the walk")
+
+    def home(self) -> dict:
+        """What stays at home here, by place, whether it has expired or not."""
+        found = {}
+        self.replica.now = 0
+        for db in range(DATABASES):
+            for k in KEYS:
+                state = self.replica.inspect(FIRST_HOME + db, k)
+                if state is not None and state["type"] != "none":
+                    found[db, k] = (state["writes"], state["deadline"],
+                                    probe_members(self.replica, FIRST_HOME + db, k),
+                                    [c for c in state["counter_entries"] if not c["tombstone"]])
+        self.replica.now = self.now()
+        return found
+
+    def set_patterns(self) -> None:
+        """An operator changes his mind."""
+        self.patterns = [k for k in KEYS if self.world.home_dice.random() < 0.4]
+        if self.up:
+            self.replica.local_keys = self.patterns
+
+    def hides(self) -> bool:
+        """Is there a key at home beside a shared one of its name? Clients that remove it see that,
+        as they would see it nowhere else."""
+        return any((self.replica.inspect(db, k) or {}).get("hides") for db in range(DATABASES)
+                   for k in KEYS)
 
     @property
     def joining(self) -> bool:
@@ -155,7 +194,7 @@ class Node:
         end."""
         dice = self.world.dice
         if self.walk is None:
-            self.walk = StateWriter(self.replica), [], len(self.disk.records)
+            self.walk = StateWriter(self.replica, home=True), [], len(self.disk.records)
         walk, messages, begin = self.walk
         for _ in range(dice.choice([1, 1, 3, 50])):
             record = walk.next(dice.choice([1, 1, 200, 64 << 10]))
@@ -184,6 +223,7 @@ class Node:
 
     def stop(self, power: bool) -> None:
         disk = self.disk
+        self.killed_with = self.home() if self.up and not power else None
         self.replica = self.executor = self.sessions = self.reader = None
         self.walk = self.sync = None
         if power and disk.synced < len(disk.records):
@@ -197,6 +237,7 @@ class Node:
         """An older copy of the data directory is put back."""
         disk, before = self.disk, self.disk.dots()
         records, disk.epoch, disk.checkpoint = disk.backup
+        self.killed_with = None
         disk.records, disk.synced = list(records), len(records)
         self.world.lost |= before - disk.dots()
         self.world.say(f"{self.name} is restored from a backup of {len(records)} records")
@@ -221,7 +262,7 @@ class Node:
         which must do the same."""
         self.replica.now = self.now()
         if (self.world.rng.random() >= SHADOWED or not can_be_shadowed(commands)
-            or self.replica.runs_ahead):
+            or self.replica.runs_ahead or self.hides()):
             for argv in commands:
                 self.execute(session, *argv)
             return
@@ -235,8 +276,9 @@ class Node:
         batch = self.replica.take_ops()
         if not batch:
             return
-        self.world.remember(batch)
         self.disk.append(batch, self.world.always)
+        batch = shared_batch(batch)
+        self.world.remember(batch)
         self.world.acknowledged[self.replica.actor] = self.made()
         if self.world.style == "own":
             batch = slice_batch(batch, {a: EVERY_OP for a, r, _, _ in self.replica.actors()
@@ -350,6 +392,8 @@ class World:
         self.joins = 0
         self.system_dice = random.Random(f"system {seed}")
         self.notes = self.system_dice.choice([0, 0.02, 0.2])         # of the steps of each node
+        self.home_dice = random.Random(f"home {seed}")
+        self.homes = self.home_dice.choice([0, 0, 0.02, 0.1])        # of the steps
         self.always = rng.random() < 0.3
         self.room, self.refused = rng.choice(ROOMS), 0
         # stamps that are ahead are accepted in the end, instead of waiting for the clocks
@@ -367,6 +411,8 @@ class World:
             self.now += rng.choice([0, 1, 700])
             self.by_name[name] = Node(self, name, rng.randint(-self.skew, self.skew))
             self.nodes.append(self.by_name[name])
+        for node in self.nodes if self.homes else ():
+            node.set_patterns()
 
     def say(self, text: str) -> None:
         if self.verbose:
@@ -412,6 +458,8 @@ class World:
         rng = self.rng
         self.now += rng.choice([0, 0, 1, 1, 3, 20, 20, 300, rng.choice([1, 1, 1, 1, 3000])])
         self.deliver()
+        if self.home_dice.random() < self.homes:
+            self.home_dice.choice(self.nodes).set_patterns()
         for node in self.nodes:
             if node.up and not node.joining and self.dice.random() < self.checkpoints:
                 node.checkpoint()
@@ -535,14 +583,14 @@ class World:
         if self.joins:
             found.read(self.all_ops())
         for n in self.nodes if not self.joins else ():
-            for record in n.disk.records:
+            for record in n.disk.batches():
                 found.read(record)
         assert found.clock() == self.nodes[0].replica.clock(), (
             "the logs hold something else than the clocks claim")
         there = told(found)
         expected = {at: t for at, t in there.items() if t.visible(self.now)
                     and at[0] < DATABASES}
-        views = [view(n.reader) for n in self.nodes]
+        views = [shared_view(n) if self.homes else view(n.reader) for n in self.nodes]
         assert all(v == views[0] for v in views), f"reads differ: {views}"
         assert views[0].keys() == expected.keys(), (
             f"there is {views[0]}, but the ops say {expected}")
@@ -592,6 +640,10 @@ class World:
                 f"{n.name} came back another")
 
     def cleared(self) -> None:
+        for n in self.nodes if self.homes else ():
+            n.patterns = n.replica.local_keys = []
+            n.execute(0, "FLUSHALL")
+            n.end_iteration()
         for flusher in (self.nodes[0], self.nodes[-1]):
             # every process makes an op: so all know who lives, and what it has seen
             for n in self.nodes:
@@ -633,6 +685,18 @@ class World:
     def close(self) -> None:
         for n in self.nodes:
             n.replica = n.executor = n.sessions = n.reader = n.walk = n.sync = None
+
+
+def shared_view(node: Node) -> dict:
+    """What a replica that took in the state of this one shows."""
+    other = Replica("other", 1, seed=1)
+    other.now = node.now()
+    reader, walk = StateReader(other), StateWriter(node.replica)
+    while record := walk.next():
+        reader.take(record[8:])
+    assert not any(other.keys(db)[1] for db in range(FIRST_HOME, FIRST_HOME + DATABASES))
+    assert other.digest() == node.replica.digest()
+    return view(Client(other, Executor(other)))
 
 
 def check(seed: int, verbose: bool = False) -> int:

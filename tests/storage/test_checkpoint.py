@@ -90,8 +90,8 @@ def test_what_happens_during_the_walk_is_in_the_log(tmp_path, monkeypatch):
 
 def small_pieces(kind, most: int):
     class Small:
-        def __init__(self, replica):
-            self.walk = kind(replica)
+        def __init__(self, replica, **options):
+            self.walk = kind(replica, **options)
 
         def next(self):
             return self.walk.next(most)

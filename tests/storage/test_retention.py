@@ -501,8 +501,8 @@ def test_repair_sets_aside_a_checkpoint_whose_operations_the_log_lost_in_part(
 
 def small(kind):
     class Small:
-        def __init__(self, replica):
-            self.walk = kind(replica)
+        def __init__(self, replica, **options):
+            self.walk = kind(replica, **options)
 
         def next(self):
             return self.walk.next(1)
