@@ -148,10 +148,10 @@ cdef int receive_op(Kernel *k, uint16_t slot, Span raw, const OpHead *h) noexcep
 # ---- batches -------------------------------------------------------------------------------------
 
 cdef int newcomer_may_come(Kernel *k) noexcept nogil:
-    """Actors with ops are never forgotten, and of slots there are 65535: no peer may use the last
-    quarter up before people notice."""
+    """Actors with ops are never forgotten, and of slots there are 65535, one of them for keys that
+    stay at home: no peer may use the last quarter up before people notice."""
     cdef int64_t gone
-    if k.actors.n - 1 < FREELY:             # but for that of keys that stay at home
+    if k.actors.n - 1 < FREELY:
         return 1
     if k.now < k.inbox.newcomers_at or k.now - k.inbox.newcomers_at >= NEWCOMER_MS:
         gone = max(<int64_t>0, (k.now - k.inbox.newcomers_at) // NEWCOMER_MS)

@@ -241,3 +241,18 @@ def test_messages_of_a_replica_that_wrote_only_such_keys_arrive(two):
         until(lambda: a("PUBLISH", "ch", "m") is not None
               and b"pubsub_messages_sent:0" not in a("INFO", "stats"))
         assert s.read() == [b"message", b"ch", b"m"]
+
+
+def test_a_checkpoint_brings_them_back():
+    a = Server("a", local_keys="job:*")
+    a.start()
+    try:
+        fill(a)
+        a("SAVE")
+        a("RPUSH", "job:list", "behind it")
+        before = [a("LRANGE", "job:list", 0, -1), a("HGETALL", "job:hash"), a("DBSIZE")]
+        a.restart()
+        assert [a("LRANGE", "job:list", 0, -1), a("HGETALL", "job:hash"), a("DBSIZE")] == before
+        assert "checkpoint" in a.log(500)
+    finally:
+        a.dispose()

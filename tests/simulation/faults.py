@@ -90,7 +90,7 @@ FAULTS = [
     Fault("dependencies not sent",
           CORE + "op.pxi",
           "simulation",
-          "    if k.open.deps_changed:\n",
+          "    if k.open.deps_changed and not k.open.home:\n",
           "    if k.open.deps_changed and 0:\n"),
     Fault("set does not list the counter entries it saw",
           CORE + "effects.pxi",
@@ -118,7 +118,7 @@ FAULTS = [
           "simulation",
           "    if not key_visible(k, e):\n"
           "        remove_key(k, db, e, 0)\n"
-          "        return key_find(k, db, key)\n",
+          "        return key_in(k, db, key)\n",
           ""),
     Fault("a key with a deadline still counted when it has none",
           CORE + "deadline.pxi",
@@ -266,7 +266,7 @@ FAULTS = [
     Fault("totals of kilobytes count for nothing",
           CORE + "sizes.pxi",
           "commands/test_sizes.py::test_totals_that_take_kilobytes_count",
-          " + min(counts * EXACT_ROOM, k.db[db].counted.exact)",
+          " + min(counts * EXACT_ROOM, exact)",
           ""),
 
     # collections
@@ -359,9 +359,9 @@ FAULTS = [
     Fault("who waits does not hear of a flush",
           CORE + "watch.pxi",
           "commands/test_blocking.py",
-          "key_find(k, db, watch_key(w)) != NULL:\n"
+          "key_in(k, db, watch_key(w)) != NULL:\n"
           "                note_watch(k, w)",
-          "key_find(k, db, watch_key(w)) != NULL:\n"
+          "key_in(k, db, watch_key(w)) != NULL:\n"
           "                w.version += 1"),
     Fault("who came last is served first",
           ENGINE + "serving.pxi",
@@ -1104,7 +1104,7 @@ FAULTS = [
           CORE + "tombstones.pxi",
           "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
-          "    return t.actor == k.me or (",
+          "    return t.actor == k.me or t.actor == k.home.slot or (",
           "    return a.v[t.actor].replica_slot == a.v[k.me].replica_slot or ("),
     Fault("early: members with tombstones not counted",
           CORE + "collection.pxi",
@@ -1162,7 +1162,7 @@ FAULTS = [
           CORE + "receive.pxi",
           "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
-          "    if k.actors.n < FREELY:\n",
+          "    if k.actors.n - 1 < FREELY:\n",
           "    if 0:\n"),
 
     # sizes
@@ -1568,7 +1568,7 @@ FAULTS = [
     Fault("join: a bucket that changed is sure",
           CORE + "buckets.pxi",
           "core/test_buckets.py::test_what_changes_meanwhile_is_unsure",
-          "    if k.touched.at != NULL:\n"
+          "    if k.touched.at != NULL and db < HOME_DB:\n"
           "        k.touched",
           "    if 0:\n"
           "        k.touched"),
@@ -1740,30 +1740,30 @@ FAULTS = [
     Fault("a full sync leaves out the system's database",
           CORE + "give.pxi",
           "simulation",
-          "    while g.db < DATABASES and g.items.n < most:\n",
+          "    while g.db < g.databases and g.items.n < most:\n",
           "    if g.some and g.db == SYSTEM_DB:\n"
-          "        g.db = DATABASES\n"
-          "    while g.db < DATABASES and g.items.n < most:\n"),
+          "        g.db = g.databases\n"
+          "    while g.db < g.databases and g.items.n < most:\n"),
     Fault("a checkpoint leaves out the system's database",
           CORE + "give.pxi",
           "simulation",
-          "    while g.db < DATABASES and g.items.n < most:\n",
+          "    while g.db < g.databases and g.items.n < most:\n",
           "    if not g.some and g.db == SYSTEM_DB:\n"
-          "        g.db = DATABASES\n"
-          "    while g.db < DATABASES and g.items.n < most:\n"),
+          "        g.db = g.databases\n"
+          "    while g.db < g.databases and g.items.n < most:\n"),
     Fault("the digests of buckets leave out the system's database",
           CORE + "digest.pxi",
           "simulation",
           "    g.most = most\n"
-          "    while g.d.db < DATABASES and g.most > 0:\n",
+          "    while g.d.db < SHARED and g.most > 0:\n",
           "    g.most = most\n"
           "    if g.d.db == SYSTEM_DB:\n"
-          "        g.d.db = DATABASES\n"
-          "    while g.d.db < DATABASES and g.most > 0:\n"),
+          "        g.d.db = SHARED\n"
+          "    while g.d.db < SHARED and g.most > 0:\n"),
     Fault("the digest leaves out the system's database",
           CORE + "digest.pxi",
           "core/test_buckets.py::test_what_the_cluster_knows_of_itself_counts",
-          "    for i in range(DATABASES):\n"
+          "    for i in range(SHARED):\n"
           "        d.db = i\n",
           "    for i in range(SYSTEM_DB):\n"
           "        d.db = i\n"),
@@ -1878,4 +1878,54 @@ FAULTS = [
           "::test_what_the_server_leaves_unread_does_not_reset_the_connection",
           "range(DRAIN_READS if",
           "range(0 if"),
+    Fault("home: a peer is sent what stays at home",
+          ENGINE + "journal.pxi",
+          "real/test_local_keys.py::test_no_byte_of_them_reaches_a_peer",
+          "            if r.home:",
+          "            if 0:"),
+    Fault("home: a peer that reads the log's files gets what stays at home",
+          STORAGE + "reader.py",
+          "real/test_local_keys.py::test_no_byte_of_them_reaches_a_peer",
+          "                        batch = shared_batch(batch)\n",
+          ""),
+    Fault("home: what replaces a removed key at home goes to an uncovered shared one",
+          CORE + "effects.pxi",
+          "core/test_home.py::test_what_takes_the_place_of_a_key_at_home_stays_there",
+          "    if of != db and key_visible(k, e):",
+          "    if 0:"),
+    Fault("home: halves of an op are cut apart",
+          CORE + "outbox.pxi",
+          "core/test_home.py::test_half_an_op_is_never_in_a_record_of_its_own",
+          "    if r == 1 and p[0] < end and p[0][0] == (3 << 3 | 2):",
+          "    if 0:"),
+    Fault("home: a full sync gives out what stays at home",
+          CORE + "give.pxi",
+          "core/test_home.py::test_nothing_of_them_reaches_others_whatever_the_command",
+          "DATABASES if home else SHARED",
+          "DATABASES"),
+    Fault("home: a join removes what stays at home",
+          CORE + "join.pxi",
+          "simulation",
+          "    while j.db < SHARED and j.most > 0:",
+          "    while j.db < DATABASES and j.most > 0:"),
+    Fault("home: the digest counts what stays at home",
+          CORE + "digest.pxi",
+          "core/test_home.py::test_nothing_of_them_reaches_others_whatever_the_command",
+          "    for i in range(SHARED):",
+          "    for i in range(DATABASES):"),
+    Fault("home: a peer's op reaches what stays at home",
+          CORE + "receive.pxi",
+          "core/test_home.py::test_a_peer_that_names_what_stays_at_home_is_refused",
+          "(x.db >= HOME_DB) != home or",
+          ""),
+    Fault("home: ops name the actor of what stays at home",
+          CORE + "op.pxi",
+          "core/test_home.py::test_nothing_of_them_reaches_others_whatever_the_command",
+          "            if (i != slot and i != k.home.slot",
+          "            if (i != slot"),
+    Fault("home: a checkpoint is without it",
+          STORAGE + "checkpoint.py",
+          "real/test_local_keys.py::test_a_checkpoint_brings_them_back",
+          "StateWriter(self._owner._replica, home=True)",
+          "StateWriter(self._owner._replica)"),
 ]
