@@ -47,6 +47,7 @@ cdef inline void share_gil(Gil *g) noexcept nogil:
     now = clock_ns(CLOCK_MONOTONIC)
     if now - g.since >= g.share:
         g.rested = now
+        g.handed += 1
         drop_gil(g)
     elif now - g.rested < g.share:
         drop_gil(g)

@@ -173,6 +173,7 @@ cdef class Loop(Listeners):
             c = c.next
         return {
             "connected": self.connected, "blocked": blocked,
+            "gil_handed": self.d.gil.handed,
             "timeouts": self.d.waiting.timeout_n, "waited_keys": self.d.waiting.keys,
             "accepted": self.counts.accepted, "rejected": self.counts.rejected,
             "net_in": self.counts.net_in, "net_out": self.counts.net_out,
