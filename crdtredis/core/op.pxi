@@ -83,7 +83,10 @@ cdef int op_end(Kernel *k) noexcept nogil:
     k.home.left = 0
     if k.open.depth or not (k.open.has_op or k.open.other.has_op):
         return 0
-    return close_halves(k)
+    if k.open.home or k.open.other.has_op:
+        return close_halves(k)
+    k.open.has_op = 0
+    return close_op(k)
 
 
 cdef void open_op(Kernel *k) noexcept nogil:

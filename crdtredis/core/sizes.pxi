@@ -33,7 +33,7 @@ cdef int op_fits(Kernel *k, uint32_t db, size_t n, size_t key, size_t bytes) noe
     if k.home.on and db < SYSTEM_DB:
         entries += k.db[HOME_DB + db].counted.entries
         exact += k.db[HOME_DB + db].counted.exact
-    counts = min(n * k.actors.n, entries)
+    counts = min(n * (k.actors.n - 1), entries)     # a place has entries of home, or of others
     listed = counts * COUNT_ROOM + min(counts * EXACT_ROOM, exact)
     return op_used(k) + (n + 3) * (EFFECT_ROOM + key) + listed + bytes <= k.open.most
 
