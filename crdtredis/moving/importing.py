@@ -101,16 +101,15 @@ class Import:
 
     def files(self, path: Path, flush: bool) -> None:
         paths = parts(path)
-        with opened(paths) as views:
-            read = [look(p, v) for p, v in zip(paths, views)]
-            self.prepare(flush, any(r.commands for r in read))
-            for r in read:
-                if r.is_store:
-                    self.store(r)
-                elif r.keys or r.libraries:
-                    self.snapshot(r)
-                if r.commands:
-                    self.log(r)
+        read = [look(p, v) for p, v in zip(paths, mapped(paths))]
+        self.prepare(flush, any(r.commands for r in read))
+        for r in read:
+            if r.is_store:
+                self.store(r)
+            elif r.keys or r.libraries:
+                self.snapshot(r)
+            if r.commands:
+                self.log(r)
 
     def prepare(self, flush: bool, runs_commands: bool) -> None:
         if flush:
@@ -183,11 +182,11 @@ class Import:
             for got in source.snapshot(size):
                 progress.stand(got)
         copy = source.folder / "snapshot"
-        with opened([copy]) as (view,):
-            r = look(copy, view)
-            self.prepare(flush, False)
-            self.snapshot(r)
-        os.unlink(copy)
+        r = look(copy, *mapped([copy]))
+        os.unlink(copy)                     # its room is free once `r` is
+        self.prepare(flush, False)
+        self.snapshot(r)
+        del r
         if (more := sum(self.keys_there()) - self.taken["key"]) > 0:
             say(f"{more} keys stand here that the snapshot did not hold; they stay")
         with interrupts(source.stop):
@@ -298,23 +297,15 @@ def parts(path: Path) -> list[Path]:
     return [found[k] for k in sorted(found)]            # base before increments
 
 
-@contextmanager
-def opened(paths: Iterable[Path]) -> Iterator[list[memoryview]]:
-    views, maps = [], []
-    try:
-        for path in paths:
-            with open(path, "rb") as f:
-                if os.fstat(f.fileno()).st_size == 0:
-                    views.append(memoryview(b""))
-                    continue
-                maps.append(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ))
-                views.append(memoryview(maps[-1]))
-        yield views
-    finally:
-        for v in views:
-            v.release()
-        for m in maps:
-            m.close()
+def mapped(paths: Iterable[Path]) -> list[memoryview]:
+    """All bytes of each file, mapped; unmapped once nobody looks at them any more."""
+    views = []
+    for path in paths:
+        with open(path, "rb") as f:
+            empty = os.fstat(f.fileno()).st_size == 0
+            views.append(memoryview(b"" if empty
+                                    else mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)))
+    return views
 
 
 def look(path: Path, view: memoryview) -> Read:

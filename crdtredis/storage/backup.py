@@ -53,10 +53,10 @@ class Backup:
             try:
                 self._open(folder, segments)
                 return
-            except (FileNotFoundError, LookupError, FormatError):
-                self.close()                    # removed between two looks
-                if not left:
-                    raise
+            except BaseException as e:
+                self.close()
+                if not (left and isinstance(e, (FileNotFoundError, LookupError, FormatError))):
+                    raise                       # else: removed between two looks
 
     def _open(self, folder: Path, segments: SegmentLog) -> None:
         self._pin = segments.pin((segments.first, 0))
