@@ -175,7 +175,7 @@ def slice_batch(bytes batch, clock):
     cdef const char *q
     cdef const char *at
     cdef Field f, g
-    cdef Span raw
+    cdef Span raw, home
     cdef uint64_t seq
     cdef Buffer b, ops
     cdef uint64_t known
@@ -201,7 +201,7 @@ def slice_batch(bytes batch, clock):
             ops.n = 0
             while True:
                 at = q
-                r = get_message(&q, f.s.p + f.s.n, 2, &raw)
+                r = next_op(&q, f.s.p + f.s.n, &raw, &home)
                 if r == 0:
                     break
                 seq = op_seq(raw) if r > 0 else 0
@@ -228,7 +228,7 @@ def split_batch(bytes batch, size_t most):
     cdef const char *q
     cdef const char *at
     cdef Field f, g
-    cdef Span raw, ops
+    cdef Span raw, home, ops
     cdef Buffer b
     cdef int r
     if <size_t>len(batch) <= most:
@@ -250,7 +250,7 @@ def split_batch(bytes batch, size_t most):
             ops = span(q, 0)
             while True:
                 at = q
-                r = get_message(&q, f.s.p + f.s.n, 2, &raw)
+                r = next_op(&q, f.s.p + f.s.n, &raw, &home)
                 if r == 0:
                     break
                 if r < 0:

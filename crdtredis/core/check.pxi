@@ -109,6 +109,7 @@ cdef int check_table(Kernel *k, uint32_t db, Table *t, size_t *live, Counted *fo
         if e == NULL:
             return 0
         live[0] += element_live(e)
+        assert k.joining or not e.meta & E_MARKS, "a mark that no join took away"
         assert e.meta & (E_PLAIN | E_CELL | E_ENTRY), "an element without content"
         assert (e.meta & (E_PLAIN | E_CELL)) != E_PLAIN | E_CELL, "two values"
         assert (not e.meta & E_PLAIN

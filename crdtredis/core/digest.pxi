@@ -275,6 +275,7 @@ cdef void sum_large(Digesting *g) noexcept nogil:
         if more:
             return
         g.type += 1
+        g.member = 0                       # c may have gone in the middle of its walk
     g.type = T_HASH
     g.rank = 0
     g.member = 0

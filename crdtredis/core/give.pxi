@@ -544,6 +544,7 @@ cdef void give_large(Giving *g, size_t most) noexcept nogil:
                 if more:
                     return
             g.type += 1
+            g.member = 0                   # c may have gone in the middle of its walk
     g.type = T_HASH
     g.member = 0
     g.after.n = g.until.n = 0

@@ -445,15 +445,13 @@ cdef void tidy_large(Joining *j) noexcept nogil:
     e = key_in(k, j.db, key)
     while e != NULL and e.meta & E_ENTRY and j.type <= T_LIST and j.most > 0:
         c = entry_collection(element_entry(e), j.type)
-        if c != NULL:
-            was_live = element_live(e)
-            if not tidy_collection(j, e, c):
-                j.type += 1
-                j.member = 0
-                j.after.n = 0
-            e = reencode(k, &d.table, &d.live, e, was_live)
-        else:
+        was_live = element_live(e)
+        # NULL also where it went in the middle of its walk
+        if c == NULL or not tidy_collection(j, e, c):
             j.type += 1
+            j.member = 0
+            j.after.n = 0
+        e = reencode(k, &d.table, &d.live, e, was_live)
     joined(j, j.db, key)
     if e != NULL and e.meta & E_ENTRY and j.type <= T_LIST:
         return

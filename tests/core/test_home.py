@@ -3,7 +3,8 @@ a checkpoint bring back."""
 import pytest
 
 from crdtredis._core import (BucketDigests, Replica, StateCheck, StateReader, StateWriter,
-                             batch_ranges, probe_records, probe_take, shared_batch)
+                             batch_ranges, probe_records, probe_take, shared_batch, slice_batch,
+                             split_batch)
 from crdtredis.errors import DamagedBatch, DamagedState
 from crdtredis.replication import crdtredis_pb2 as pb
 from tests.core.test_state import NOW, Node, stream
@@ -146,6 +147,29 @@ def test_half_an_op_is_never_in_a_record_of_its_own():
     again = recovered(b"".join(payloads))
     again.replica.local_keys = [b"job:*"]
     assert (again("GET", "job:2"), again("GET", "job:1")) == (b"29", b"secret" * 29)
+
+
+def test_a_log_is_cut_between_ops_and_not_within():
+    n = node()
+    for i in range(9):
+        n("MULTI"), n("SET", "job:1", i), n("SET", "k", i), n("EXEC")
+    assert slice_batch(n.log, {}) == n.log
+    parts = split_batch(n.log, 150)
+    assert len(parts) > 2 and sum(p.count(b"job:1") for p in parts) == 9
+    *_, (actor, _, last) = batch_ranges(n.log)
+    assert batch_ranges(slice_batch(n.log, {actor: 4})) == [
+        (actor, seq, seq) for seq in range(5, last + 1)]
+    assert [r for p in parts for r in batch_ranges(p)] == batch_ranges(n.log)
+    for half in (b"", b"\x80"):
+        for cut in (batch_ranges, lambda b: slice_batch(b, {}), lambda b: split_batch(b, 10)):
+            with pytest.raises(DamagedBatch):
+                cut(damaged_half(half))
+
+
+def damaged_half(half: bytes) -> bytes:
+    """A run of one op, behind whose shared half no whole one for home stands."""
+    run = b"\x09" + bytes(8) + b"\x12\x02\x08\x01\x1a" + half
+    return b"\x12" + bytes([len(run)]) + run
 
 
 @pytest.mark.parametrize("sizes", [(3 << 20, 10), (10, 3 << 20), (3 << 20, 2 << 20)])

@@ -185,6 +185,41 @@ def test_a_list_is_packed_as_it_was():
         assert b.replica.inspect(0, b"l")["memory"] < 1.2 * a.replica.inspect(0, b"l")["memory"]
 
 
+def two_types(fields: range) -> tuple[Node, Node, Node]:
+    """a knows the hash under a key, b the set, c both."""
+    a, b, c = Node("a"), Node("b", seed=2), Node("c", seed=3)
+    a("HSET", "k", *(x for i in fields for x in (i, i)))
+    b("SADD", "k", *range(100))
+    c.receive(a.log + b.log)
+    return a, b, c
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_collection_is_emptied_in_the_middle_of_its_walk(most):
+    for i in range(10):
+        a, b, c = two_types(range(i, i + 1))
+        a.receive(b.log)
+        a("DEL", "k")
+        join(c.replica, stream(a.replica), most=most)
+        same(c.replica, a.replica)
+
+
+def test_a_collection_goes_in_the_middle_of_being_given():
+    a, b, giver = two_types(range(100))
+    receiver = Node("d", seed=4)
+    receiver.receive(giver.log)
+    walk = StateWriter(giver.replica)
+    messages = [payload(walk.next(1)) for _ in range(20)]
+    a("DEL", "k")                          # of the hash alone
+    before = len(giver.log)
+    giver.receive(a.log)
+    assert giver("TYPE", "k") == b"set"
+    while record := walk.next(1):
+        messages.append(payload(record))
+    join(receiver.replica, messages, [giver.log[before:]])
+    same(receiver.replica, giver.replica)
+
+
 # ---- what else there is --------------------------------------------------------------------------
 
 def test_the_two_replica_example():
