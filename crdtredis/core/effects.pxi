@@ -166,14 +166,22 @@ cdef void total_after(Kernel *k, const Number *total, long double step, Total *o
 
 
 cdef void key_delete(Kernel *k, uint32_t db, Element *e) noexcept nogil:
+    cdef Span key = span(element_key(e), e.klen)
+    cdef Element *hidden
     cdef uint32_t of
     if k.open.refused:
         return
-    of = home_of(k, db, span(element_key(e), e.klen), &e)
-    if of != db and key_visible(k, e):
-        k.home.left = left_mark(k, span(element_key(e), e.klen))
+    of = home_of(k, db, key, &e)
+    if of == db and k.home.on and db < SYSTEM_DB:
+        # what takes its place may belong at home, where an expired remainder would hide it
+        hidden = home_find(k, db, key)
+        if hidden != NULL:
+            remove_key(k, HOME_DB + db, hidden, 1)
+    elif of != db and key_visible(k, e):
+        k.home.left = left_mark(k, key)
         k.home.left_db = db
-    remove_key(k, of, e, 1)
+    if not k.open.refused:
+        remove_key(k, of, e, 1)
 
 
 cdef void remove_key(Kernel *k, uint32_t db, Element *e, int refusable) noexcept nogil:

@@ -370,6 +370,30 @@ def test_what_takes_the_place_of_a_key_at_home_stays_there(argv):
     assert b("LRANGE", "job:q", 0, -1) == [b"theirs"]
 
 
+@pytest.mark.parametrize("argv", [
+    ("RESTORE", "job:x", 0), ("RENAME", "src", "job:x"), ("COPY", "src", "job:x", "REPLACE"),
+    ("SUNIONSTORE", "job:x", "src"), ("SORT", "src", "ALPHA", "STORE", "job:x")])
+def test_an_expired_remainder_at_home_does_not_hide_what_is_written_there(argv):
+    n, b = node(), Node("b")
+    b("SADD", "job:x", "theirs")
+    n("SADD", "src", "new")
+    n("SADD", "job:x", "old")
+    n("PEXPIRE", "job:x", 10)
+    n.replica.now += 20
+    n.receive(b.log)
+    if argv[0] == "RESTORE":
+        argv += (n("DUMP", "src"), "REPLACE")
+    n(*argv)
+    found = n("LRANGE", "job:x", 0, -1) if argv[0] == "SORT" else n("SMEMBERS", "job:x")
+    assert (found, n("PTTL", "job:x")) == ([b"new"], -1)
+    n.replica.check()
+    again = recovered(n.log)
+    again.replica.local_keys = n.replica.local_keys
+    again.replica.now = n.replica.now
+    assert again("DBSIZE") == n("DBSIZE")
+    assert again("PTTL", "job:x") == -1
+
+
 def test_values_that_leave_home_by_name_are_shared():
     n, b = node(), Node("b")
     fill(n, "job:")
