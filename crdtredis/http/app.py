@@ -127,7 +127,7 @@ def application(service: Service, server: Operated | None = None) -> web.Applica
 
     app = web.Application(middlewares=[guard], client_max_size=BODY_MAX)
     limit = server.http_limit if server is not None else 256
-    app.add_routes(Replication(service.sessions, max(limit // 2, 1)).routes())
+    app.add_routes(Replication(service.sessions, service.receiver, max(limit // 2, 1)).routes())
     if server is not None:
         from crdtredis.http.operators import Operators
 

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from crdtredis.replication.flow import STEP, ProgressLimit, read
+from crdtredis.replication.giving import SYNC_MOST
+from crdtredis.replication.lending import Way
 from crdtredis.replication.messages import HEADER
 from crdtredis.replication.stream import UPGRADE, PushReceiver
 from crdtredis.replication.wire import (BODY_MAX, CONTENT_TYPE, HEAD_MAX, Refusal, decode, encode,
@@ -29,9 +31,8 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from crdtredis.replication.giving import Given
-    from crdtredis.replication.sessions import InboundSessions
-
-SYNC_MOST = 4096                        # bytes of the body of a request for a full sync
+    from crdtredis.replication.receiving import Receiver
+    from crdtredis.replication.sessions import InboundSession, InboundSessions
 
 # The status beside the code: a proxy or a log reader should see roughly what is the matter.
 STATUS = {
@@ -48,10 +49,10 @@ def refused(refusal: Refusal) -> web.Response:
 
 
 class Replication:
-    def __init__(self, sessions: InboundSessions, streams: int) -> None:
+    def __init__(self, sessions: InboundSessions, receiver: Receiver, streams: int) -> None:
         """streams: at a time. The connections beyond them are for requests, which every peer
         needs."""
-        self.sessions = sessions
+        self.sessions, self.receiver = sessions, receiver
         self._streams, self._most_streams = 0, streams
 
     def routes(self) -> list[web.RouteDef]:
@@ -59,7 +60,8 @@ class Replication:
                 web.post("/replication/push", self.push),
                 web.post("/replication/pull", self.pull),
                 web.post("/replication/sync", self.sync),
-                web.get("/replication/stream", self.stream)]
+                web.get("/replication/stream", self.stream),
+                web.get("/replication/lend", self.lend)]
 
     async def handshake(self, request: web.Request) -> web.StreamResponse:
         return await self.reply(request, proto.Hello, lambda hello,
@@ -73,6 +75,19 @@ class Replication:
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Pushes from here on come as frames (replication/stream.py)."""
+        messages = self.sessions.runtime.messages if HEADER in request.headers else None
+        return await self.upgrade(request, lambda session: PushReceiver(
+            self.sessions, session, request.transport, messages))
+
+    async def lend(self, request: web.Request) -> web.StreamResponse:
+        """The caller serves full syncs on this connection (replication/lending.py)."""
+        return await self.upgrade(request, lambda session: Way(
+            self.sessions, session, self.receiver, request.transport))
+
+    async def upgrade(self, request: web.Request,
+                      begin: Callable[[InboundSession], PushReceiver | Way]
+                      ) -> web.StreamResponse:
+        """The connection is what `begin` makes of it, until that has ended."""
         try:
             if request.headers.get("Upgrade", "").lower() != UPGRADE:
                 raise Refusal(proto.MALFORMED, f"expected Upgrade: {UPGRADE}")
@@ -88,8 +103,7 @@ class Replication:
         self._streams += 1
         try:
             await response.prepare(request)
-            messages = self.sessions.runtime.messages if HEADER in request.headers else None
-            await PushReceiver(self.sessions, session, request.transport, messages).ended
+            await begin(session).ended
         except ConnectionError:
             # the caller has hung up before it had its 101: nobody is there to be told
             pass

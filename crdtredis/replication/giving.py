@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("crdtredis.replication")
 
 GIVINGS = 4
+SYNC_MOST = 4096                        # bytes of the body of a request
 BUCKET_BYTES = 512                      # a bit for each bucket
 IDLE = 600.0                            # s without a request after which one is given up
 PLACES = 1024                           # where a broken stream can go on,

@@ -46,10 +46,11 @@ from crdtredis.members import Member
 from crdtredis.replication import plan
 from crdtredis.replication.faults import recognise, words
 from crdtredis.replication.flow import Body, PartialOp, ProgressLimit, progress_limit, read
+from crdtredis.replication.lending import Lender
 from crdtredis.replication.local import OwnIdentity
 from crdtredis.replication.messages import HEADER
 from crdtredis.replication.oplog import NOTHING, Chunk, Cursor, LargeOp, NeedsFullSync
-from crdtredis.replication.receiving import Receiver
+from crdtredis.replication.receiving import Handle, Receiver, ask
 from crdtredis.replication.registry import Registry
 from crdtredis.replication.runtime import Runtime
 from crdtredis.replication.stream import UPGRADE, PushSender, Sent
@@ -140,7 +141,7 @@ class Peer:
         self._identity, self._tail, self._registry = identity, tail, registry
         self._runtime, self.url, self._receiver = runtime, url.rstrip("/"), receiver
         self.urls = {what: URL(f"{self.url}/replication/{what}")
-                     for what in ("handshake", "push", "pull", "stream", "sync")}
+                     for what in ("handshake", "push", "pull", "stream", "sync", "lend")}
         self.replica = ""
         self.member = member
         self.asked_for: Mapping[str, Member] | None = None
@@ -169,6 +170,9 @@ class Peer:
         self._busy_pause = BUSY_PAUSE[0]
         self._sender: PushSender | None = None                  # the stream, where there is one
         self._lost: Exception | None = None                     # it has ended, and why
+        # where it may ask for the state, and what to close then
+        self._lender: Lender | None = None
+        self._lent: aiohttp.ClientResponse | None = None
         # nothing to send, nothing went wrong: the loop waits for `grown`
         self._idle = False
         self._next: Chunk | None = None                         # to be sent before what the log has
@@ -438,6 +442,7 @@ class Peer:
                 t.cancel()
             await asyncio.gather(*tasks, *self._pushes, return_exceptions=True)
             self._pushes.clear()
+            self._withdraw()
             if response is not None:
                 sender, self._sender = self._sender, None
                 sender.link.close()
@@ -464,25 +469,53 @@ class Peer:
     async def _open_stream(self) -> aiohttp.ClientResponse | None:
         """Sets the sender, where the peer has streams; what is returned must be closed with it."""
         self._sender, self._lost = None, None
-        s = self._runtime.settings
-        async with ProgressLimit(s.timeout) as patience:
-            headers = {**self._runtime.headers, "Connection": "Upgrade", "Upgrade": UPGRADE,
-                       "X-Session": f"{self.session:x}"}
-            if self._runtime.messages:
-                headers[HEADER] = "1"
-            response = await self._runtime.http.get(self.urls["stream"], headers=headers,
-                                               timeout=NO_LIMIT, allow_redirects=False)
-            # an older replica, or a proxy that knows no such thing; why else, requests tell
-            if response.status != 101:
-                async with response:
-                    await read(response.content, response.content_length, BODY_MAX, patience)
-                return None
+        response = await self._upgrade("stream",
+                                       {HEADER: "1"} if self._runtime.messages else {})
+        if response is None:
+            return None
         self._sender = PushSender(response.connection.transport, self._replied, self._ended,
                               lambda n: progress_limit(self._runtime.settings.timeout, n),
                               self._runtime.messages)
         if self._runtime.messages:
             self._sender.push(NOTHING, b"")                     # has it say what it listens to
         return response
+
+    async def _upgrade(self, what: str, headers: dict[str, str]) -> aiohttp.ClientResponse | None:
+        """A connection without HTTP; None where there is none: an older replica, or a proxy that
+        knows no such thing. Why else, requests tell."""
+        async with ProgressLimit(self._runtime.settings.timeout) as patience:
+            response = await self._runtime.http.get(
+                self.urls[what], headers={
+                    **self._runtime.headers, **headers, "Connection": "Upgrade",
+                    "Upgrade": UPGRADE, "X-Session": f"{self.session:x}"},
+                timeout=NO_LIMIT, allow_redirects=False)
+            if response.status == 101:
+                return response
+            async with response:
+                await read(response.content, response.content_length, BODY_MAX, patience)
+            return None
+
+    async def _offer(self, receiver: Receiver) -> None:
+        """It may be unable to call: here is a connection on which it can ask for the state."""
+        if self._lender is not None and self._lender.link.closed:
+            self._withdraw()
+        if self._lender is None:
+            self._lent = await self._upgrade("lend", {})
+            if self._lent is None:
+                return
+            self._lender = Lender(self._lent.connection.transport, receiver.giver, self._runtime,
+                                  self.replica, self.process)
+        self._lender.offer(dict(self._tail.head))
+
+    def _withdraw(self) -> None:
+        if self._lender is not None:
+            self._lender.close()
+            self._lent.close()
+            self._lender = self._lent = None
+
+    async def sync(self, request: proto.Sync, handle: Handle) -> None:
+        """A request about a full sync, as receiving.ask."""
+        await ask(self._runtime, self, request, handle)
 
     def _is_up(self) -> None:
         self._state, self._failures, self.error, self.refusal, self._refused_ops = (
@@ -774,6 +807,8 @@ class Peer:
             if self._it_lacks and self._servable():
                 # others brought it up: shake hands, and push again
                 return
+            if self._it_lacks and self._receiver is not None:
+                await self._offer(self._receiver)
             await asyncio.sleep(min(BREATHER, s.interval))
             pause = self._runtime.settings.interval
 

@@ -42,6 +42,7 @@ from crdtredis.storage.format import FormatError
 from crdtredis.storage.stage import Contents, Draft, Stage
 
 if TYPE_CHECKING:
+    from crdtredis.replication.lending import Way
     from crdtredis.replication.peer import Peer
     from crdtredis.replication.registry import Registry
     from crdtredis.replication.tail import LogTail
@@ -82,7 +83,7 @@ class ReceiverCounts:
 class Receiving:
     """One full sync from one peer."""
 
-    def __init__(self, receiver: Receiver, peer: Peer) -> None:
+    def __init__(self, receiver: Receiver, peer: Peer | Way) -> None:
         self._r, self.peer, self._process = receiver, peer, peer.process
         self._tail, self._runtime = receiver._tail, receiver._runtime
         self._call, self._exchange = receiver._call, receiver._exchange
@@ -275,19 +276,20 @@ class Receiving:
     async def _ask(self, request: proto.Sync, handle: Handle) -> None:
         """As ask(); where the session has ended, which shows only now, once more in a new one."""
         try:
-            await ask(self._runtime, self.peer, request, handle)
+            await self.peer.sync(request, handle)
         except Refusal as e:
             if e.code != proto.NO_SESSION:
                 raise
             await asyncio.sleep(self._runtime.settings.retry)
             await self._find_way()
-            await ask(self._runtime, self.peer, request, handle)
+            await self.peer.sync(request, handle)
 
     async def _find_way(self) -> None:
         """The giver's process may be reached by another of its addresses by now: that of the newest
         handshake counts."""
         await self.peer.ready()
-        self.peer = max((p for p in self._r.peers if p.session and p.process == self._process),
+        self.peer = max((p for p in (*self._r.peers, *self._r.ways.values())
+                         if p.session and p.process == self._process),
                         key=lambda p: p.handshake_at, default=self.peer)
 
     async def _say_over(self) -> None:
@@ -361,6 +363,7 @@ class Receiver:
         self.identity, self._tail, self._registry = identity, tail, registry
         self._runtime, self.giver, self._call, self._exchange = runtime, giver, call, exchange
         self.now: Receiving | None = None
+        self.ways: dict[str, Way] = {}                          # that are lent, by replica
         self.error = ""
         self.counts = ReceiverCounts()
         self._task: asyncio.Task[None] | None = None
@@ -373,7 +376,23 @@ class Receiver:
     def peers(self) -> list[Peer]:
         return self._registry.peers
 
-    def want(self, peer: Peer) -> None:
+    def cut_off(self, replica: str) -> bool:
+        return self._registry.cut_off(replica)
+
+    def offered(self, way: Way) -> None:
+        """A peer says, once a round, that its log no longer holds what is lacking here."""
+        before = self.ways.get(way.replica)
+        self.ways[way.replica] = way
+        if before not in (None, way):
+            before.link.close()
+        if not any(p.session and p.process == way.process for p in self.peers):
+            self.want(way)
+
+    def withdrawn(self, way: Way) -> None:
+        if self.ways.get(way.replica) is way:
+            del self.ways[way.replica]
+
+    def want(self, peer: Peer | Way) -> None:
         """This peer's log no longer holds what is lacking here; called once a round."""
         if (self._exchange is None or self.now is not None or self._runtime.stopping
             or time.monotonic() < self._not_before):
@@ -382,7 +401,7 @@ class Receiver:
         if lacks and not self._others_may(peer, lacks):
             self.begin(peer)
 
-    def _others_may(self, peer: Peer, lacks: Clock) -> bool:
+    def _others_may(self, peer: Peer | Way, lacks: Clock) -> bool:
         """May another peer give by its log what this one lacks the log for? It is given a few
         rounds, as long as nothing comes."""
         head = clocks.only(self._tail.head, lacks)
@@ -403,7 +422,7 @@ class Receiver:
         return ("" if peer.session and not peer.is_paused
                 else f"there is no connection to {peer.url}: {peer.state}")
 
-    def begin(self, peer: Peer) -> asyncio.Task[None]:
+    def begin(self, peer: Peer | Way) -> asyncio.Task[None]:
         self.now = Receiving(self, peer)
         self.counts.begun += 1
         self._task = asyncio.get_running_loop().create_task(self._run(self.now))
@@ -455,7 +474,7 @@ class Receiver:
     def progress(self, peer: Peer) -> str:
         """How far a full sync from this peer, or to it, has come; "" where there is none."""
         now = self.now
-        if now is not None and now.peer is peer:
+        if now is not None and now.peer.replica == peer.replica:
             return f"{now.phase}, {now.bytes} bytes in {time.monotonic() - now.begun:.0f} s"
         for g in list(self.giver.givings.values()):
             if g.replica == peer.replica and not g.over:
@@ -465,8 +484,9 @@ class Receiver:
     def refresh(self) -> None:
         """PAUSE, or the peer was removed: nothing goes on."""
         now = self.now
-        if now and now.phase != "joining" and (now.peer.is_paused or
-                                               now.peer not in self._registry.peers):
+        if now and now.phase != "joining" and (
+                now.peer.is_paused
+                or now.peer not in (*self._registry.peers, *self.ways.values())):
             self._task.cancel()
 
     async def stop(self) -> None:

@@ -133,6 +133,8 @@ class InboundSessions:
 
     def _is_gone(self, replica: str, process: int) -> bool:
         """Is this process known to have ended, or silent for too long?"""
+        if any(p.session and p.process == process for p in self._registry.peers):
+            return False
         found = self.by_replica.get(replica)
         return (found is None or found.process != process
                 or time.monotonic() - found.last_request > self.runtime.settings.silence)

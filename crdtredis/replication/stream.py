@@ -113,7 +113,8 @@ class FrameLink(asyncio.Protocol):
                                   "expected")
                 if len(buffer) - at - 4 < size:
                     break
-                body = bytes(buffer[at + FRAME_HEAD:at + 4 + size])
+                with memoryview(buffer) as view:
+                    body = bytes(view[at + FRAME_HEAD:at + 4 + size])
                 kind = buffer[at + 4]
                 at += 4 + size
                 self._frame(kind, body)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from crdtredis.clocks import Clock
-from crdtredis.replication.receiving import BUCKETS, DIGESTS, Receiver, ask, unexpected
+from crdtredis.replication.receiving import BUCKETS, DIGESTS, Receiver, unexpected
 from crdtredis.replication.runtime import Runtime
 from crdtredis.replication.wire import Refusal, decode_keys, proto, to_clock
 
@@ -142,7 +142,7 @@ class _Comparison:
 
     async def _ask(self, request: proto.Sync) -> None:
         self._theirs, self._wanted = None, request.buckets
-        await ask(self._runtime, self._peer, request, self._take)
+        await self._peer.sync(request, self._take)
 
     async def _take(self, head: proto.Given, data: bytes) -> None:
         if head.step == proto.BEGUN:

@@ -408,3 +408,50 @@ def test_a_caller_whose_record_no_log_holds_is_called(processes):
     converged(a, b)
     until(lambda: info(a)["full_syncs_joined"] == "1")      # a moment after the state is there
     assert a("EXISTS", "key:3", "key:1400") == 2
+
+
+@pytest.fixture
+def one_way(processes):
+    """b can call a, and a has lost all it had. What it lacks no log of b holds."""
+    def start(**settings) -> tuple[Server, Server]:
+        settings = QUICK | {"peer_discovery": False} | settings
+        a = Server("a", **settings).start()
+        b = Server("b", [a.address], **settings).start()
+        fill(a, 0, 500)
+        converged(a, b)
+        a.kill()
+        for path in a.data_dir.iterdir():
+            path.unlink()
+        fill(b, 500, 3000)
+        forget(b)
+        a.start()
+        return a, b
+    return start
+
+
+def test_who_cannot_call_is_given_the_state_on_a_connection_from_the_giver(one_way):
+    a, b = one_way()
+    load = Load(b)
+    until(lambda: info(a)["full_syncs_joined"] == "1")
+    load.join()
+    converged(a, b)
+    assert a("CRDT.PEERS") == [] and a("EXISTS", "key:3", "key:2900") == 2
+    assert load.missing(a) == []
+    assert "is joined: " in a.log() and "was given a full sync: " in b.log()
+    # and what is written after goes as ever, both ways
+    a("SET", "here", 1), b("SET", "there", 1)
+    until(lambda: a("EXISTS", "here", "there") == b("EXISTS", "here", "there") == 2)
+    until(lambda: b": up" in b("CRDT.PEERS")[0])
+
+
+@pytest.mark.parametrize("side", ["giver", "receiver"])
+def test_either_is_killed_while_the_connection_is_lent(one_way, side):
+    a, b = one_way(replication_rate_limit="200kb")
+    until(lambda: info(a)["full_sync_from"] == "b" and int(info(a)["full_sync_bytes"]) > 50_000)
+    killed = b if side == "giver" else a
+    killed.kill()
+    killed.start()
+    for s in (a, b):
+        s("CONFIG", "SET", "replication_rate_limit", 0)
+    converged(a, b)
+    assert a("EXISTS", "key:3", "key:2900") == 2

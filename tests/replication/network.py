@@ -19,6 +19,7 @@ from crdtredis.http.app import application
 from crdtredis.replication import plan
 from crdtredis.replication.giving import Giver
 from crdtredis.replication.local import KernelView, LocalReplica, OwnIdentity
+from crdtredis.replication.receiving import Receiver
 from crdtredis.replication.registry import Registry
 from crdtredis.replication.resolver import Resolver
 from crdtredis.replication.runtime import Runtime
@@ -200,8 +201,11 @@ class Node:
         self.tail = LogTail(local, self.engine, self.log, self.runtime)
         self.identity = OwnIdentity(local, self.engine.call, self.tail, self.runtime)
         self.registry = Registry(self.identity, self.tail, self.runtime, self.engine.soon)
+        giver = Giver(self.tail, self.runtime, self.engine.call, None)
         self.sessions = InboundSessions(self.identity, self.tail, self.registry, self.runtime,
-                                        Giver(self.tail, self.runtime, self.engine.call, None))
+                                        giver)
+        self.receiver = Receiver(self.identity, self.tail, self.registry, self.runtime, giver,
+                                 self.engine.call, None)
         self.runtime.http = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, resolver=Resolver()))
         watch(self)
