@@ -19,7 +19,7 @@ def test_three_replicas(tmp_path):
     # all at once: a free port may hold another's digits
     block = re.sub(r"\b\d{4}\b", lambda m: ports.get(m[0], m[0]), block)
     ready = (f"for p in {ports['7001']} {ports['7002']} {ports['7003']}; do until redis-cli -p $p "
-             "PING 2>&1 | grep -q PONG; do sleep 0.1; done; done")
+             "CRDT.PEERS 2>&1 | grep -q ': up'; do sleep 0.1; done; done")
     block = block.replace("/tmp/three", str(tmp_path / "three")).replace("sleep 2", ready)
     program = tmp_path / "bin" / "crdt-redis"
     program.parent.mkdir()
