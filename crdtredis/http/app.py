@@ -113,8 +113,9 @@ def application(service: Service, server: Operated | None = None) -> web.Applica
         except web.HTTPException as e:
             if e.status < 400:
                 raise
-            text = e.reason.lower() + "; there are /health, /metrics, /stats and /config" * (
-                    e.status == 404 and not replicates)
+            text = e.reason.lower()
+            if e.status == 404 and not replicates:
+                text += "; there are /health, /metrics, /stats, /config and /backup"
             return error(request, e.status, text,
                          {k: v for k, v in e.headers.items() if k == "Allow"})
         except TimeoutError:

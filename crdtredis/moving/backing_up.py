@@ -41,13 +41,14 @@ def backup(args: Sequence[str]) -> int:
                           headers={"Authorization": f"Bearer {token}"} if token else {})
         context = ssl.create_default_context(cafile=a.cafile) if url.startswith("https:") else None
         with urlopen(request, timeout=PATIENCE, context=context) as response:
-            name = response.headers.get_filename("")
-            if a.to == "-":
-                shutil.copyfileobj(response, sys.stdout.buffer, PIECE)
-            elif not (to := a.to or os.path.basename(name)):
+            size = response.headers.get("X-Backup-Size", "")
+            to = a.to or os.path.basename(response.headers.get_filename(""))
+            if not size.isdigit() or not to:
                 raise StartError(f"{url}: this is no crdt-redis", EXIT_DATA)
+            if to == "-":
+                shutil.copyfileobj(response, sys.stdout.buffer, PIECE)
             else:
-                save(response, Path(to))
+                save(response, Path(to), int(size))
                 say(f"{to}: {os.path.getsize(to)} bytes")
     except HTTPError as e:
         raise StartError(f"{url}: {e.code} {e.read(1000).decode('utf-8', 'replace')}",
@@ -64,12 +65,12 @@ def backup(args: Sequence[str]) -> int:
     return 0
 
 
-def save(response, to: Path) -> None:
-    """Whole, or not at all: under another name until it is on disk."""
+def save(response, to: Path, size: int) -> None:
+    """Whole, or not at all: under another name until it is on disk. Nobody else may read it."""
     draft = to.with_name(f"{to.name}.{int(time.time())}.part")
     try:
-        with open(draft, "xb") as f, Progress("bytes of data",
-                                              int(response.headers["X-Backup-Size"])) as progress:
+        with (open(draft, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as f,
+              Progress("bytes", size) as progress):
             while piece := response.read(PIECE):
                 f.write(piece)
                 progress.stand(f.tell())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 import os
 import signal
+import stat
 import tempfile
 import time
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -40,6 +41,7 @@ SOURCE is one of
                             follows, stop the writers, wait until it is 0 bytes behind, interrupt
                             it, and start the writers at the new server.
 """
+DATABASES = [b"%d" % i for i in range(16)]     # of the server that takes
 BATCH = 500                     # commands
 BATCH_BYTES = 4 << 20
 PIECE = 1 << 20                 # bytes of a file of commands that are read at once
@@ -63,13 +65,16 @@ def main(args: Sequence[str]) -> int:
     p.add_argument("--work-dir", metavar="DIR",
                    help="where the copy of a live server is kept meanwhile; without it TMPDIR")
     a = p.parse_args(args)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    source = a.source
     try:
         to = Import(Connection(address(a.to)))
-        if "://" in a.source:
+        if "://" in source:
+            a.source = str(address(source))         # without its password, for messages
             with tempfile.TemporaryDirectory(prefix="crdt-redis-import-", dir=a.work_dir) as folder:
-                to.live(Source(address(a.source), Path(folder)), a.flush, a.once)
+                to.live(Source(address(source), Path(folder)), a.flush, a.once)
         else:
-            to.files(Path(a.source), a.flush)
+            to.files(Path(source), a.flush)
     except KeyboardInterrupt:
         say("interrupted")
         return 130
@@ -96,6 +101,7 @@ class Import:
         self.untaken = Counter()            # by why
         self.named: list[str] = []
         self.db = -1                        # which is selected; -1: unknown
+        self.elsewhere = False              # a log is at a database that is not there
 
     # ---- files -----------------------------------------------------------------------------------
 
@@ -119,13 +125,14 @@ class Import:
                               "none: --flush removes them first")
 
     def keys_there(self) -> Iterator[int]:
-        for db in range(16):
+        for db in range(len(DATABASES)):
             self.to("SELECT", str(db))
             yield self.to("DBSIZE")
         self.db = -1
 
     def snapshot(self, r: Read) -> None:
         now = int(time.time() * 1000)
+        longest = int(self.to("CONFIG", "GET", "proto-max-bulk-len")[1])
         batch: list[Sent] = []
         size = 0
         with Progress("keys", r.keys + r.libraries) as progress:
@@ -136,8 +143,12 @@ class Import:
                         [b"FUNCTION", b"LOAD", b"REPLACE", entry.text])))
                 elif entry.untaken:
                     self.leave(entry.untaken, entry.name)
+                elif entry.db >= len(DATABASES):
+                    self.leave("key in a database beyond 15", entry.name)
                 elif 0 < entry.deadline <= now:
                     self.taken["expired"] += 1
+                elif entry.end - entry.begin + snapshot.SEAL > longest:
+                    self.leave("larger than proto-max-bulk-len of the server", entry.name)
                 else:
                     self.select(entry.db, batch)
                     value = snapshot.payload(r.view, entry)
@@ -168,10 +179,13 @@ class Import:
         self.db = -1
         batch: list[Sent] = []
         self.select(0, batch)
+        left = r.commands
         with Progress("bytes of commands", len(r.view) - r.begin) as progress:
             commands = Commands(r.begin)
             for piece in pieces(r):
-                self.forward(commands.feed(piece), batch)
+                found = commands.feed(piece)[:left]
+                left -= len(found)
+                self.forward(found, batch)
                 progress.stand(commands.at - r.begin)
 
     # ---- a live server ---------------------------------------------------------------------------
@@ -211,17 +225,26 @@ class Import:
     # ---- commands --------------------------------------------------------------------------------
 
     def select(self, db: int, batch: list[Sent]) -> None:
+        """Sends the batch first: where this is refused, what follows must not reach the database
+        that was selected before."""
         if db != self.db:
+            self.send(batch)
+            self.to("SELECT", str(db))
             self.db = db
-            batch.append(Sent("select", "SELECT", b"", encode([b"SELECT", b"%d" % db])))
 
     def forward(self, commands: list[Command], batch: list[Sent]) -> None:
         """Sends them, behind what the batch holds, which is empty then."""
         size = 0
         for c in commands:
-            if c.name not in PASSED_OVER:
-                batch.append(Sent("select" if c.name == b"SELECT" else "command",
-                                  c.name.decode("utf-8", "replace"), c.argument, c.raw))
+            if c.name == b"SELECT":
+                self.elsewhere = c.argument not in DATABASES
+                if not self.elsewhere:
+                    self.db = -1
+                    self.select(int(c.argument), batch)
+            elif self.elsewhere and c.name not in PASSED_OVER:
+                self.leave("commands in a database beyond 15", c.argument)
+            elif c.name not in PASSED_OVER:
+                batch.append(Sent("command", c.name.decode("utf-8", "replace"), c.argument, c.raw))
                 size += len(c.raw)
             if len(batch) >= BATCH or size >= BATCH_BYTES:
                 self.send(batch)
@@ -235,7 +258,7 @@ class Import:
                 self.taken[sent.what] += 1
                 continue
             text = str(reply)
-            if sent.what == "select" or text.startswith(FATAL):
+            if text.startswith(FATAL):
                 raise ServerError(f"{self.to.to}: {text}")
             if text.startswith("ERR unknown command"):
                 text = "unknown here"
@@ -287,13 +310,14 @@ def parts(path: Path) -> list[Path]:
     if len(manifests) != 1:
         raise ServerError(f"{path}: {len(manifests)} manifests (*.manifest) there; expected one")
     found = {}
-    for line in manifests[0].read_text().splitlines():
+    for line in manifests[0].read_text("utf-8", "replace").splitlines():
         words = line.split()
-        fields = dict(zip(words[::2], words[1::2]))
+        fields = {"file": "", "seq": "", **dict(zip(words[::2], words[1::2]))}
         if fields.get("type") in ("b", "i"):
-            if os.path.basename(fields["file"]) != fields["file"]:
-                raise ServerError(f"{manifests[0]}: {fields['file']} is no file name")
-            found[fields["type"], int(fields["seq"])] = manifests[0].parent / fields["file"]
+            name, seq = fields["file"], fields["seq"]
+            if not name or os.path.basename(name) != name or not seq.isdecimal():
+                raise ServerError(f"{manifests[0]}: {line[:200]!r} names no file with a number")
+            found[fields["type"], int(seq)] = manifests[0].parent / name
     return [found[k] for k in sorted(found)]            # base before increments
 
 
@@ -301,6 +325,8 @@ def mapped(paths: Iterable[Path]) -> list[memoryview]:
     """All bytes of each file, mapped; unmapped once nobody looks at them any more."""
     views = []
     for path in paths:
+        if not stat.S_ISREG(os.stat(path).st_mode):         # a pipe seems to be empty
+            raise ServerError(f"{path}: is no file that can be read twice")
         with open(path, "rb") as f:
             empty = os.fstat(f.fileno()).st_size == 0
             views.append(memoryview(b"" if empty
@@ -311,6 +337,7 @@ def mapped(paths: Iterable[Path]) -> list[memoryview]:
 def look(path: Path, view: memoryview) -> Read:
     """Reads all of it. Damaged, or ServerError where it is of no kind that is known."""
     r = Read(view)
+    opened = None                       # commands before a MULTI without its EXEC
     start = bytes(view[:16])
     try:
         if start.startswith(snapshot.MAGICS):
@@ -326,12 +353,18 @@ def look(path: Path, view: memoryview) -> Read:
             raise Damaged(0, "neither a snapshot nor commands")
         commands = Commands(r.begin)
         for piece in pieces(r):
-            r.commands += len(commands.feed(piece))
+            for c in commands.feed(piece):
+                if c.name in (b"MULTI", b"EXEC"):
+                    opened = r.commands if c.name == b"MULTI" else None
+                r.commands += 1
     except Damaged as e:
         raise ServerError(f"{path}: {e}; nothing was taken") from None
     if commands.held:
         say(f"{path}: ends in the middle of a command, at byte {commands.at}; what stands before "
             "is taken")
+    if opened is not None:
+        say(f"{path}: ends in the middle of a transaction, of which nothing is taken")
+        r.commands = opened
     return r
 
 

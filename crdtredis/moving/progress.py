@@ -38,7 +38,7 @@ class Progress:
 
     def stand(self, done: int) -> None:
         self.done = done
-        if done & 255 == 0 and time.monotonic() >= self.told:
+        if time.monotonic() >= self.told:
             self.tell()
 
     def tell(self) -> None:

@@ -13,6 +13,7 @@ from crdtredis.commands import rdb
 
 MAGICS = b"REDIS", b"VALKEY"
 HEAD = 9                    # bytes of magic and version
+SEAL = 11                   # bytes that payload() adds to those of a value
 
 # What stands in place of a type byte.
 SLOTS, LIBRARY, _, MODULE, IDLE, FREQ, AUX, SIZES, AT_MS, AT_S, SELECT, END = range(0xf4, 0x100)
@@ -69,7 +70,9 @@ class Snapshot:
             elif kind == LIBRARY:
                 yield Library(self.text())
             elif kind == MODULE:
-                self.module()
+                begin = self.at
+                yield Key(db, b"", 0, kind, begin, self.at,
+                          f"what module {self.module()} keeps besides")
             elif kind == AUX:
                 self.text(), self.text()
             elif kind in LENGTHS:

@@ -48,6 +48,7 @@ class Backup:
 
     def __init__(self, folder: Path, segments: SegmentLog) -> None:
         self.parts: list[Part] = []
+        self.began = int(time.time())
         self._pin: Pin | None = None
         for left in reversed(range(TRIES)):
             try:
@@ -91,22 +92,27 @@ class Backup:
 
     @property
     def size(self) -> int:
-        """Bytes of the files."""
-        return sum(p.size for p in self.parts)
+        """Bytes of the archive."""
+        return len(self._last()) + sum(
+            len(head(p.path.name, p.size, self.began)) + p.size + len(padding(p.size))
+            for p in self.parts)
 
     def read(self) -> Iterator[bytes]:
         """The archive in pieces. OSError."""
-        now = int(time.time())
         for part in self.parts:
-            yield head(part.path.name, part.size, now)
+            yield head(part.path.name, part.size, self.began)
             if part.fd >= 0:
                 yield from read_whole(part.fd, part)
             else:
                 with opened(part.path) as fd:
                     yield from read_whole(fd, part)
-        last = orjson.dumps({"format": 1, "created_ms": now * 1000,
+        yield self._last()
+
+    def _last(self) -> bytes:
+        last = orjson.dumps({"format": 1, "created_ms": self.began * 1000,
                              "files": {p.path.name: p.size for p in self.parts}})
-        yield head(LAST, len(last), now) + last + padding(len(last)) + bytes(2 * tarfile.BLOCKSIZE)
+        return (head(LAST, len(last), self.began) + last + padding(len(last))
+                + bytes(2 * tarfile.BLOCKSIZE))
 
 
 def read_whole(fd: int, part: Part) -> Iterator[bytes]:
@@ -134,9 +140,13 @@ def padding(size: int) -> bytes:
 def restore(archive: io.BufferedIOBase, folder: Path) -> int:
     """Unpacks it into a directory that does not exist or is empty, and checks the result as
     `crdt-redis check` does, whose answer it returns. StartError; nothing is left there then."""
+    folder = folder.resolve()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StartError(f"{folder}: is not empty; a backup is restored into a new directory",
                          EXIT_CONFIG)
+    if folder.is_mount():
+        raise StartError(f"{folder}: is a mount point, which no new directory can replace; name "
+                         "one below it", EXIT_CONFIG)
     draft = folder.with_name(folder.name + ".restoring")
     try:
         draft.mkdir(mode=0o700, parents=True)

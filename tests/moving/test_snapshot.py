@@ -139,7 +139,9 @@ def test_what_stands_beside_values():
         + b"\xf7" + module("ReJSON-RL") + b"\x02\x02" + b"\x02\x01\x00"
         + b"\xfd\xff\xff\xff\x7f\x00" + value + b"\xf9\x05\xf8\x07\x00" + value
         + b"\xfe\x0f\xfc\x01\x00\x00\x00\x00\x00\x00\x00\x00" + value))
-    assert [(e.db, e.deadline) for e in found] == [(0, 0x7fffffff * 1000), (0, 0), (15, 1)]
+    assert [(e.db, e.deadline, e.untaken) for e in found] == [
+        (0, 0, "what module ReJSON-RL keeps besides"), (0, 0x7fffffff * 1000, ""), (0, 0, ""),
+        (15, 1, "")]
 
 
 def test_files_without_a_checksum():

@@ -1,5 +1,7 @@
 """`crdt-redis backup` and `crdt-redis restore` with real servers, while clients write."""
+import http.server
 import os
+import re
 import subprocess
 import tarfile
 import threading
@@ -32,7 +34,10 @@ def test_what_is_restored_is_what_was_there(server, tmp_path, saves):
         a("SAVE")
     fill(a)
     archive = tmp_path / "backup.tar"
-    assert "bytes" in run("backup", "--from", a.address, "--to", archive)
+    size = f"{archive}: (\\d+) bytes"
+    told = re.fullmatch("(\\d+) of (\\d+) bytes\n" + size + "\n",
+                        run("backup", "--from", a.address, "--to", archive))
+    assert set(told.groups()) == {str(archive.stat().st_size)}
     digest = a("CRDT.DIGEST")
     a("SET", "later", 1)
     b = Server("a")
@@ -41,6 +46,7 @@ def test_what_is_restored_is_what_was_there(server, tmp_path, saves):
     b.start()
     assert b("CRDT.DIGEST") == digest
     assert [p.name for p in tmp_path.iterdir()] == ["backup.tar"]
+    assert archive.stat().st_mode & 0o777 == 0o600
 
 
 def test_taken_while_clients_write_and_checkpoints_come_and_go(server, tmp_path):
@@ -135,6 +141,36 @@ def test_an_archive_of_a_stranger_writes_nowhere_else(tmp_path):
         out = run("restore", tmp_path / "a.tar", tmp_path / "to", code=4)
         assert "does not belong there" in out
         assert {p.name for p in tmp_path.iterdir()} == {"evil", "a.tar"}
+
+
+def test_where_it_is_restored(server, tmp_path, monkeypatch):
+    a = server("a")
+    run("backup", "--from", a.address, "--to", tmp_path / "b.tar")
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to("one")
+    assert "sound" in run("restore", tmp_path / "b.tar", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "one" / "identity.json").is_file()
+    monkeypatch.setenv("PYTHONPATH", os.getcwd())
+    monkeypatch.chdir(tmp_path / "two")
+    assert "sound" in run("restore", "../b.tar", ".")
+    assert (tmp_path / "two" / "identity.json").is_file()
+
+
+def test_a_server_of_another_kind_gives_no_backup(tmp_path):
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"hello")
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Other) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        for to in ([], ["--to", "-"], ["--to", tmp_path / "b.tar"]):
+            assert "this is no crdt-redis" in run(
+                "backup", "--from", f"127.0.0.1:{other.server_port}", *to, code=4)
+        other.shutdown()
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_wrong_is_said_in_one_line(server, tmp_path):

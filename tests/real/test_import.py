@@ -148,6 +148,76 @@ def test_append_only_files(old, new):
     assert "ends in the middle of a command" in out and new("GET", "count") == b"5"
 
 
+@pytest.mark.parametrize("how", ["snapshot", "log", "live"])
+def test_what_databases_beyond_15_hold_goes_nowhere_else(old, new, how):
+    source = old("--save", "", "--databases", "40", "--appendonly", "yes" if how == "log" else "no",
+                 "--aof-use-rdb-preamble", "no")
+    for db in (3, 20, 15):
+        source("SELECT", db)
+        source("SET", "k", f"of {db}")
+        source("SET", f"only {db}", db)
+        if db == 20:
+            source("INCR", "n")
+    argv = [source.directory / "dump.rdb"]
+    if how == "snapshot":
+        source("SAVE")
+    elif how == "log":
+        source("SELECT", 20)
+        source("FLUSHDB")
+        argv = [source.directory / "appendonlydir", "--flush"]
+    else:
+        argv = [f"redis://127.0.0.1:{source.port}", "--once"]
+    if how != "log":
+        new("SET", "k", "of 0")
+    out = run(*argv, "--to", f"127.0.0.1:{new.port}", code=1)
+    assert f"not taken: {4 if how == 'log' else 3}\n" in out and "beyond 15" in out
+    assert "'only 20'" in out
+    assert new("GET", "k") == (None if how == "log" else b"of 0")
+    for db in (3, 15):
+        new("SELECT", db)
+        assert sorted(new("KEYS", "*")) == [b"k", f"only {db}".encode()]
+        assert new("GET", "k") == f"of {db}".encode()
+
+
+def test_a_log_that_ends_in_a_transaction(new, tmp_path):
+    path = tmp_path / "appendonly.aof"
+    start = (encode("MULTI") + encode("INCR", "a") + encode("EXEC") + encode("INCR", "a"))
+    path.write_bytes(start + encode("MULTI") + encode("DECR", "a") + encode("INCR", "b")[:-2])
+    out = run(path, "--to", f"127.0.0.1:{new.port}")
+    assert "in the middle of a transaction" in out and "taken: 0 keys, 0 libraries, 2" in out
+    assert (new("GET", "a"), new("EXISTS", "b")) == (b"2", 0)
+
+
+def test_a_value_that_the_server_does_not_take_does_not_end_it(old, new):
+    source = old("--save", "")
+    for i in range(4):
+        source("SET", f"k{i}", os.urandom(2 << 20 if i == 1 else 10))
+    source("SAVE")
+    new("CONFIG", "SET", "proto-max-bulk-len", "1mb")
+    out = run(source.directory / "dump.rdb", "--to", f"127.0.0.1:{new.port}", code=1)
+    assert "taken: 3 keys" in out and "'k1': larger than proto-max-bulk-len" in out
+    assert new("EXISTS", "k0", "k2", "k3") == 3
+
+
+def test_a_copy_that_is_ended_leaves_nothing(new, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as source:
+        process = subprocess.Popen(
+            [*executable(), "import", f"redis://127.0.0.1:{source.getsockname()[1]}", "--to",
+             f"127.0.0.1:{new.port}", "--work-dir", tmp_path], stdout=subprocess.PIPE)
+        try:
+            connection, _ = source.accept()
+            connection.recv(100)
+            connection.sendall(b"$1000000\r\nREDIS0009")
+            until(lambda: list(tmp_path.rglob("snapshot")))
+            process.send_signal(signal.SIGTERM)
+            assert b"interrupted" in process.communicate(timeout=60)[0]
+        finally:
+            process.kill()
+            process.wait()
+            connection.close()
+    assert process.returncode == 130 and not list(tmp_path.iterdir())
+
+
 def test_a_file_of_commands(new, tmp_path):
     path = tmp_path / "commands"
     path.write_bytes(encode("SET", "a", 1) + encode("NOSUCH", "b") + encode("INCR", "a")
@@ -260,17 +330,24 @@ def test_a_source_that_goes_is_told(old, new):
 
 def test_what_is_wrong_is_said_in_one_line(new, tmp_path):
     to = f"127.0.0.1:{new.port}"
+    for n, line in enumerate(("type i seq 1", "file a.aof type i", "file a.aof type i seq x",
+                              "file ../a.aof type b seq 1")):
+        (tmp_path / f"{n}.manifest").write_text(line)
+    os.mkfifo(tmp_path / "pipe")
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
         for argv, code, text in [
                 ((tmp_path / "nosuch", "--to", to), 4, "No such file or directory"),
-                ((tmp_path, "--to", to), 4, "0 manifests"),
+                ((tmp_path, "--to", to), 4, "4 manifests"),
+                *[((tmp_path / f"{n}.manifest", "--to", to), 4, "names no file with a number")
+                  for n in range(4)],
+                ((tmp_path / "pipe", "--to", to), 4, "no file that can be read twice"),
                 ((__file__, "--to", f"127.0.0.1:{port}"), 4, "cannot be reached"),
                 ((__file__, "--to", to), 4, "neither a snapshot nor commands; nothing was taken"),
                 ((__file__, "--to", "http://x"), 2, "expected redis://"),
                 ((f"redis://127.0.0.1:{port}", "--to", to), 4, "cannot be reached"),
-                ((f"redis://127.0.0.1:{port}", "--work-dir", "/nosuch", "--to", to), 4,
+                ((f"redis://:pass@127.0.0.1:{port}", "--work-dir", "/nosuch", "--to", to), 4,
                  "No such file or directory"),
                 ((f"redis://127.0.0.1:{new.port}", "--to", to), 4, "unknown command 'SYNC'")]:
             out = run(*argv, code=code)

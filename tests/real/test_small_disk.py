@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.cluster import Server, until
+from tests.real.cluster import Server, executable, until
 from tests.respclient import ReplyError
 
 
@@ -29,7 +29,8 @@ def small(processes):
         return a
     yield make
     for a in mounted:
-        a.kill()
+        if a.process:
+            a.kill()
         subprocess.run(["umount", a.data_dir], check=True)
 
 
@@ -121,3 +122,17 @@ def test_three_times_the_size_of_the_disk_is_written(small, peers):
 def persistence(a: Server) -> dict[str, str]:
     return dict(line.split(":", 1) for line in a("INFO", "persistence").decode().split("\r\n")
                 if ":" in line)
+
+
+def test_backups_and_what_is_restored(small, server, tmp_path):
+    """On a full disk, and where a file system ends."""
+    a = server("a")
+    a("SET", "k", os.urandom(3 << 20))
+    disk = small(1).data_dir
+    for argv, text in [(("backup", "--from", a.address, "--to", disk / "b.tar"), "No space left"),
+                       (("backup", "--from", a.address, "--to", tmp_path / "b.tar"), "bytes"),
+                       (("restore", tmp_path / "b.tar", disk / "data"), "No space left"),
+                       (("restore", tmp_path / "b.tar", disk), "is a mount point")]:
+        done = subprocess.run([*executable(), *argv], capture_output=True, text=True)
+        assert text in done.stdout + done.stderr, done
+        assert "Traceback" not in done.stderr and not list(disk.iterdir())
