@@ -6,14 +6,15 @@
 Three servers in a random topology that is connected at least: a line, a mesh, pairs of which only
 one calls the other. Between them are links (links.py) that break, slow down and lose what goes one
 way. Disks fill and fail (tests/storage/faults.py), wall clocks jump (wrongclock.c), processes are
-killed with SIGKILL and start again. Meanwhile clients write at every server and note what was
-acknowledged.
+killed with SIGKILL and start again. Under every other seed logs are forgotten as soon as there is a
+checkpoint, so who was away takes full syncs. Meanwhile clients write and delete at every server and
+note what was acknowledged.
 
 What must hold:
 - `WAIT` never counts a server that has not got the write.
 - After everything is mended: all CRDT.DIGESTs and clocks are equal, every acknowledged write is at
-  every server, no increment is lost or counted twice, every element is in its list once, and every
-  server calls itself healthy.
+  every server, what was deleted is nowhere, no increment is lost or counted twice, every element is
+  in its list once, and every server calls itself healthy.
 
 The seed decides what happens, not when: processes take their own time. So a failure may need
 several runs of its seed.
@@ -25,6 +26,7 @@ import errno
 import mmap
 import os
 import random
+import re
 import struct
 import subprocess
 import sys
@@ -47,6 +49,7 @@ SKEW = 20_000
 LARGE = 3 << 20                         # bytes of the largest values
 SETTINGS = {"sync_interval": "200ms", "retry_interval": "50ms", "sync_timeout": "3s",
             "max_segment_size": "1mb"}
+FORGETFUL = {"max_segment_size": "64kb", "compaction_threshold": 1, "replication_log_size": "0"}
 
 
 def library(folder: Path) -> Path:
@@ -61,7 +64,8 @@ class Node:
 
     def __init__(self, world: Chaos, name: str, rng: random.Random) -> None:
         self.world, self.name, self.rng = world, name, rng
-        self.server = Server(name, appendfsync=rng.choice(("always", "everysec", "no")), **SETTINGS)
+        self.server = Server(name, appendfsync=rng.choice(("always", "everysec", "no")),
+                             **SETTINGS | (FORGETFUL if world.forgetful else {}))
         self.disk = Disk(self.server.data_dir)
         clock = self.server.directory / "clock"
         clock.write_bytes(bytes(8))
@@ -73,7 +77,8 @@ class Node:
         self.up = threading.Event()
         # acknowledged: key -> size of its value
         self.values: dict[str, int] = {}
-        self.elements: list[str] = []                           # acknowledged pushes
+        self.deleted: list[str] = []                            # acknowledged, like the next
+        self.elements: list[str] = []
         self.counted = self.sent = 0                            # increments: acknowledged, tried
         self.waits: list[str] = []                              # where WAIT was wrong
         self.waited = 0
@@ -122,6 +127,12 @@ class Node:
         elif what < 0.9:
             c("RPUSH", "list", key)
             self.elements.append(key)
+        elif what < 0.94 and self.values:
+            old = self.rng.choice(list(self.values))
+            # if it is not acknowledged, the key may be there or not
+            del self.values[old]
+            c("DEL", old)
+            self.deleted.append(old)
         else:
             c("MULTI")
             c("SET", key, key), c("SET", key + "'", key + "'")
@@ -148,6 +159,7 @@ class Node:
 class Chaos:
     def __init__(self, seed: int, folder: Path, topology: str = "") -> None:
         self.rng = random.Random(seed)
+        self.forgetful = seed % 2 == 0
         self.library = library(folder)
         self.over = False
         self.links = Links()
@@ -271,6 +283,10 @@ class Chaos:
         self.links.mend()
         for n in self.nodes:
             n.disk.heal()
+            if n.server.process.poll() is not None:             # its disk failed in a full sync
+                self.note(f"{n.name} had ended")
+                n.start()
+                n.server.wait_ready()
             self.tell(n, "CRDT.PEER", "RESUME", "*")
         time.sleep(1.0)                                         # clients go on for a moment
         self.over = True
@@ -283,6 +299,8 @@ class Chaos:
             assert not n.waits, n.waits
         self.until("digests", self.states, lambda found: found[0][0] is not None
                    and all(x == found[0] for x in found))
+        self.joined = sum(len(re.findall("full sync from . is joined", n.server.log(10**9)))
+                          for n in self.nodes)
         self.until("health", lambda: [health(n.server)[1]["reasons"] for n in self.nodes],
                    lambda found: not any(found))
         sent, counted = (sum(getattr(n, what) for n in self.nodes) for what in ("sent", "counted"))
@@ -295,6 +313,9 @@ class Chaos:
                     assert not wrong, (
                         f"{n.name} lacks what {m.name} acknowledged: {wrong[:10]} ({len(wrong)} of "
                         f"{len(keys)})")
+                    back = [k for k, found in zip(m.deleted, c.pipeline(
+                        ["EXISTS", k] for k in m.deleted)) if found]
+                    assert not back, f"{n.name} has what {m.name} deleted: {back[:10]}"
                 found = [x.decode() for x in c("LRANGE", "list", 0, -1)]
                 assert len(found) == len(set(found)), f"{n.name}: elements twice"
                 missing = {x for m in self.nodes for x in m.elements} - set(found)
@@ -340,10 +361,11 @@ def run(seed: int, seconds: float, topology: str = "") -> str:
             world.close()
     counts = [sum(f(n) for n in world.nodes) for f in (lambda n: len(n.values), lambda n: n.counted,
                                                        lambda n: len(n.elements),
+                                                       lambda n: len(n.deleted),
                                                        lambda n: n.waited)]
     return (f"seed {seed:5} {' '.join(a + b for a, b in world.between):20} {len(world.done)} "
-            f"events; acknowledged {counts[0]} values, {counts[1]} increments, "
-            f"{counts[2]} elements; {counts[3]} WAITs")
+            f"events; acknowledged {counts[0]} values, {counts[1]} increments, {counts[2]} "
+            f"elements, {counts[3]} removals; {counts[4]} WAITs; {world.joined} full syncs")
 
 
 def main() -> int:
