@@ -34,7 +34,7 @@ from crdtredis.errors import DamagedBatch
 from crdtredis.replication import plan
 from crdtredis.replication.faults import words
 from crdtredis.replication.flow import Body, ProgressLimit, read
-from crdtredis.replication.giving import BUCKET_BYTES, Giver
+from crdtredis.replication.giving import BUCKET_BYTES, PACK_MOST, Giver, unpacked
 from crdtredis.replication.runtime import Runtime
 from crdtredis.replication.wire import (ACTORS_MOST, BODY_MAX, CONTENT_TYPE, HEAD_MAX, OP_MOST,
                                         Refusal, declarations, decode, encode, proto, to_clock)
@@ -180,7 +180,7 @@ class Receiving:
             at = self._records + self._batches
             try:
                 await self._ask(proto.Sync(sync=self._sync, buckets=self._buckets or b"",
-                                               at=at), self._take)
+                                           at=at, unpacks=True), self._take)
                 if self._over is None:
                     raise ConnectionResetError("the stream ended early")
             except (*BROKEN, Refusal) as e:
@@ -220,6 +220,10 @@ class Receiving:
         return writing is not None and writing.done() and writing.exception() is not None
 
     async def _take(self, head: proto.Given, data: bytes) -> None:
+        if head.size > PACK_MOST:
+            raise Refusal(proto.TOO_LARGE, f"{head.size} packed bytes are more than {PACK_MOST}")
+        if head.size:
+            data = await asyncio.to_thread(unpacked, data, head.size)
         if head.step == proto.RECORD and not self._batches:
             self._records += 1
         elif head.step == proto.TAIL:

@@ -312,14 +312,15 @@ def test_repair_takes_what_differs(pair):
         b("CRDT.REPAIR", "a")
 
 
-def test_the_rate_is_kept(processes):
+def test_the_rate_is_kept_and_makes_the_giver_pack(processes):
     a = Server("a", **QUICK | {"replication_rate_limit": "300kb"}).start()
     fill(a, 0, 4000, width=200)
     forget(a)
     b = Server("b", [a.address], **QUICK).start()
     until(lambda: info(b)["full_syncs_joined"] == "1")
-    told = info(b)
-    assert int(told["full_sync_last_bytes"]) / float(told["full_sync_last_seconds"]) < 400_000
+    told, given = info(b), int(info(a)["full_sync_given_bytes"])
+    assert given / float(told["full_sync_last_seconds"]) < 400_000
+    assert given < int(told["full_sync_last_bytes"]) / 2
     converged(a, b)
 
 
