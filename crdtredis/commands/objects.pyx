@@ -7,8 +7,8 @@ from libc.stdint cimport int64_t
 from libc.string cimport strlen
 
 from crdtredis._core cimport (T_HASH, T_LIST, T_SET, T_STRING, Collection, Element, Kernel,
-                              ListCursor, element_key, key_collection, key_idle, key_memory,
-                              key_type, list_next, list_seek, list_value, member_view, string_view)
+                              ListCursor, element_key, is_hidden, key_collection, key_idle,
+                              key_memory, key_type, list_next, list_seek, list_value, member_view, string_view)
 from crdtredis._engine cimport (Call, EncodingLimits, is_word, native, refuse, refuse_int,
                                 refuse_syntax)
 from crdtredis._resp cimport reply_bulk, reply_int, reply_null
@@ -136,6 +136,11 @@ cdef void object_freq(Call *c) noexcept nogil:
         refuse(c, NO_LFU)
 
 
+cdef void object_local(Call *c) noexcept nogil:
+    if object_key(c) != NULL:
+        reply_int(c.reply, is_hidden(c.kernel, c.db, c.argv[2]))
+
+
 cdef void memory_usage(Call *c) noexcept nogil:
     """MEMORY USAGE key [SAMPLES n]: the samples are checked and passed over, since the table knows
     the exact sum."""
@@ -165,6 +170,7 @@ for _name, _handler, _summary in (
         ("ENCODING", native(object_encoding), "How Redis would hold the value."),
         ("FREQ", native(object_freq), "Access frequency; an error, since there is no LFU policy."),
         ("IDLETIME", native(object_idletime), "Seconds since the key was last read or written."),
+        ("LOCAL", native(object_local), "1: the key stays at this replica (`local_keys`); 0: not."),
         ("REFCOUNT", native(object_refcount), "The number of references to the value.")):
     command(f"OBJECT|{_name} key", arity=3, flags="readonly", keys=(2, 2, 1), access="RO",
             group="generic", since="2.2.3", tips="nondeterministic_output",

@@ -535,6 +535,17 @@ def test_object_idletime_and_touch(c):
     assert c("OBJECT", "IDLETIME", "a") == 0
 
 
+def test_object_local(c):
+    c("SET", "job:1", 1)
+    c.replica.local_keys = [b"job:*"]
+    c("SET", "job:2", 1)
+    c("SET", "a", 1)
+    assert [c("OBJECT", "LOCAL", k) for k in ("job:1", "job:2", "a", "job:3")] == [0, 1, 0, None]
+    c("SELECT", 1)
+    assert c("OBJECT", "LOCAL", "job:2") is None
+    assert b"LOCAL key" in c("OBJECT", "HELP")
+
+
 def test_object_errors(c):
     c("SET", "a", 1)
     assert c.error("OBJECT", "FREQ",
