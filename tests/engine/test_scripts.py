@@ -1,7 +1,12 @@
 """Scripts under the loop: what other clients see while one runs, and how it is ended."""
+import os
+import random
+import select
 import socket
 
 import pytest
+
+from tests.lua import generated
 
 BUSY = (b"-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN "
         b"NOSAVE.\r\n")
@@ -172,3 +177,35 @@ def test_replies_of_scripts_in_resp3(served):
         b"%1\r\n$1\r\nf\r\n$1\r\nv\r\n")
     c.send(evaluate("return redis.call('hgetall', 'h')")).expect(b"*2\r\n$1\r\nf\r\n$1\r\nv\r\n")
     c.send(evaluate("return redis.call('get', 'nokey')")).expect(b"_\r\n")
+
+
+def test_generated_scripts_under_the_loop(served):
+    """Other clients are served meanwhile, each script ends or can be ended, and then all is as it
+    was. (Those that have written cannot be ended, so these only read.)"""
+    s = served()
+    s.executor.busy_reply_threshold = 1
+    a, b = s.connect(60), s.connect(60)
+
+    def end(*argv):
+        """The reply, after as many SCRIPT KILL as it takes."""
+        a.send([*argv], "ECHO behind-it")
+        got = b""
+        while not got.endswith(b"$9\r\nbehind-it\r\n"):
+            b.send("SCRIPT KILL")
+            assert line(b).startswith((b"+OK", NOT_BUSY))
+            if select.select([a.sock], [], [], 0.002)[0]:
+                more = a.sock.recv(1 << 20)
+                assert more, "the connection is gone"
+                got += more
+        return got
+
+    a.send(evaluate(generated.SHARED.decode()))
+    before = a.read(int(line(a)[1:]) + 2)
+    for seed in range(int(os.environ.get("HOSTILE_SCRIPTS", "1000")) // 10):
+        text = generated.script(random.Random(-seed))
+        end(b"EVAL_RO", text.encode(), b"1", b"k", b"a")
+        s.executor.busy_reply_threshold = 60_000
+        a.send(evaluate(generated.SHARED.decode()))
+        assert a.read(int(line(a)[1:]) + 2) == before, text
+        s.executor.busy_reply_threshold = 1
+    b.send("DBSIZE", "PING").expect(b":0\r\n+PONG\r\n")

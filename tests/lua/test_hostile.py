@@ -1,8 +1,16 @@
 """Scripts that loop, recurse, allocate or catch everything: each ends when it is to end, and the VM
-goes on to serve. That a script ends at all is the assertion; a hang is the test's time limit."""
+goes on to serve. That a script ends at all is the assertion; a hang is the test's time limit.
+
+HOSTILE_SCRIPTS is how many generated ones are run here, and a tenth of it under the loop
+(tests/engine/test_scripts.py)."""
+import os
+import random
+
 import pytest
 
 from crdtredis._lua import Scripts
+from tests.commands.run import Client, exchange
+from tests.lua import generated
 
 # They end only because tick() says so, at its first call.
 ENDLESS = """
@@ -185,3 +193,37 @@ def test_a_string_that_stands_in_many_places_of_a_reply():
     assert len(vm.run(vm.load(text % 15))) > 15_000_000
     assert vm.run(vm.load(text % 100)).startswith(b"-ERR the reply is too large")
     check_alive(vm)
+
+
+def test_generated_scripts_end_and_leave_the_sandbox_as_it_was():
+    """Their commands are real ones. Whatever a script does, what all scripts share stays as it is,
+    and its writes are ops that another replica takes."""
+    c, other = Client(), Client("b")
+
+    def call(argv, resp):
+        reply = c.raw(*argv)
+        c.session.unblock()
+        return reply or c.session.take_replies()
+
+    vm = Scripts(call=call, tick=lambda: True, most=16 << 20, patience=60_000)
+    shared = vm.load(generated.SHARED)
+    before = vm.run(shared)
+    assert b"redis.call=function" in before and b"xxxY" in before
+    ended = {"killed": 0, "failed": 0, "answered": 0}
+    for seed in range(int(os.environ.get("HOSTILE_SCRIPTS", "1000"))):
+        text = generated.script(random.Random(seed))
+        script = vm.load(text.encode())
+        vm.patience = 2
+        reply = vm.run(script, keys=[b"k"], args=[b"a"])
+        vm.drop(script)
+        ended["killed" if b"Script killed by user" in reply else
+              "failed" if reply.startswith(b"-") else "answered"] += 1
+        vm.patience = 60_000
+        assert vm.run(shared) == before, text
+        assert vm.memory < 16 << 20
+        c("RESET")
+        if seed % 100 == 99:
+            c.replica.check()
+            exchange(c, other)
+            assert c.replica.digest() == other.replica.digest()
+    assert min(ended.values()) > 50, ended
