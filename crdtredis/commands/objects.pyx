@@ -8,7 +8,8 @@ from libc.string cimport strlen
 
 from crdtredis._core cimport (T_HASH, T_LIST, T_SET, T_STRING, Collection, Element, Kernel,
                               ListCursor, element_key, is_hidden, key_collection, key_idle,
-                              key_memory, key_type, list_next, list_seek, list_value, member_view, string_view)
+                              key_memory, key_type, list_next, list_seek, list_value, member_view,
+                              string_view)
 from crdtredis._engine cimport (Call, EncodingLimits, is_word, native, refuse, refuse_int,
                                 refuse_syntax)
 from crdtredis._resp cimport reply_bulk, reply_int, reply_null

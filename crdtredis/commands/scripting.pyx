@@ -2,9 +2,14 @@
 engine.
 
 A script runs without the GIL, on the loop's thread. Its text is compiled once and kept under its
-SHA-1. What SCRIPT LOAD has loaded stays until SCRIPT FLUSH; of those that came with EVAL the
-KEPT most recently used stay, fewer where the texts together exceed script_memory. The VM is made at
-the first script, so a server without scripts pays for none.
+SHA-1. The KEPT most recently used stay, fewer where the texts together exceed script_memory. The VM
+is made at the first script, so a server without scripts pays for none.
+
+What SCRIPT LOAD has loaded holds for all replicas: the system's database holds a hash `scripts`,
+SHA-1 -> text, so it is logged, recovered and replicated. A script that is asked for and not
+compiled is looked for there. SCRIPT FLUSH removes from it what this replica has observed. Where it
+is full (SHARED_TEXTS, SHARED_BYTES), or nothing can be written there now, a script is loaded at
+this replica alone and stays until SCRIPT FLUSH.
 
     EVAL "return redis.call('SET', KEYS[1], ARGV[1])" 1 k v
       sha1 -> compiled function -> run_script (_lua) -> host_call -> script_call (engine) -> SET
@@ -16,21 +21,23 @@ looked at by itself.
 import logging
 import os
 
-from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
-from crdtredis._core cimport mem_used
+from crdtredis._core cimport (SYSTEM_DB, T_HASH, Collection, Element, Kernel, key_collection,
+                              key_find, key_type, mem_used, member_find, member_view, op_begin,
+                              op_end)
 from crdtredis._engine cimport (CLIENT_COUNTED, GUARD_CLOCK, GUARD_MISCONF, SCRIPT_ALLOW_OOM,
                                 SCRIPT_READ_ONLY, Call, Dispatch, Executor, ScriptRun, is_word,
-                                monitor_show, native, refuse, script_allowed, script_begin,
-                                script_call, script_end, script_kill, script_tick)
+                                mark_wrote, monitor_show, native, refuse, script_allowed,
+                                script_begin, script_call, script_end, script_kill, script_tick)
 from crdtredis._lua cimport (ENDS_KILLED, ENDS_NOT, SOURCE_MOST, Host, Vm, drop_script, load_script,
                              run_script, sha1_hex, vm_free, vm_new)
 from crdtredis._resp cimport (Reply, reply_array, reply_bulk, reply_error, reply_int, reply_ok)
 from crdtredis.buffer cimport Span, buffer_free, span
-from crdtredis.errors cimport (CLOCK_AHEAD, KEYS_NEGATIVE, KEYS_TOO_MANY, NOT_FROM_SCRIPT,
+from crdtredis.errors cimport (CLOCK_AHEAD, JOINING, KEYS_NEGATIVE, KEYS_TOO_MANY, NOT_FROM_SCRIPT,
                                NOT_INTEGER, NO_SCRIPT, NO_SCRIPT_RUNS, SCRIPT_COMPILE,
                                SCRIPT_DEBUG, SCRIPT_FLUSH, SCRIPT_NO_DEBUG, SCRIPT_OUT_OF_MEMORY,
                                SCRIPT_TOO_LONG, SCRIPT_UNAVAILABLE, SCRIPT_UNKILLABLE,
@@ -38,21 +45,28 @@ from crdtredis.errors cimport (CLOCK_AHEAD, KEYS_NEGATIVE, KEYS_TOO_MANY, NOT_FR
                                SHEBANG_INVALID, SHEBANG_OPTION, SYNTAX)
 from crdtredis.numbers cimport parse_int64
 
+from crdtredis import info
 from crdtredis.commands.table import CountedKeys, command
 from crdtredis.commands.usage import container
+
+SCRIPTS = b"scripts"            # the key
 
 log = logging.getLogger("crdtredis.scripts")
 
 cdef enum:
-    KEPT = 500              # scripts of EVAL
+    KEPT = 500              # scripts
     BUCKETS = 1024
+    # in the system's database: scripts, and bytes of their texts
+    SHARED_TEXTS = 1000
+    SHARED_BYTES = 4 << 20
 
 cdef enum TextFlag:
     TEXT_SHEBANG = 1        # it has one, so its flags hold
     TEXT_NO_WRITES = 2
     TEXT_ALLOW_OOM = 4
-    TEXT_LOADED = 8         # by SCRIPT LOAD
+    TEXT_LOADED = 8         # at this replica alone
     TEXT_ONE_LINE = 16
+    TEXT_SHARED = 32        # the system's database has it, or had
 
 cdef struct Text:
     char sha[41]
@@ -61,7 +75,7 @@ cdef struct Text:
     char *body
     size_t n
     Text *next              # in its bucket
-    Text *newer             # those of EVAL, by when they were used last
+    Text *newer             # those not LOADED, by when they were used last
     Text *older
 
 cdef struct Scripts:
@@ -72,9 +86,11 @@ cdef struct Scripts:
     Text *newest
     Text *oldest
     uint32_t n
-    uint32_t evaluated      # of these, those on the list
+    uint32_t listed         # of these, those on the list
     size_t bytes            # of the texts
     uint64_t evicted
+    uint64_t version        # of the system's database, which the SHARED have been compared with
+    uint64_t full           # that version of it in which there was no room
     char refusal[512]       # why the last text was not taken
 
 
@@ -110,7 +126,7 @@ cdef Text *find(Scripts *s, const char *sha) noexcept nogil:
 
 
 cdef void unlink_text(Scripts *s, Text *t) noexcept nogil:
-    """From the list of those of EVAL."""
+    """From the list."""
     if t.newer != NULL:
         t.newer.older = t.older
     else:
@@ -119,7 +135,7 @@ cdef void unlink_text(Scripts *s, Text *t) noexcept nogil:
         t.older.newer = t.newer
     else:
         s.oldest = t.newer
-    s.evaluated -= 1
+    s.listed -= 1
 
 
 cdef void link_newest(Scripts *s, Text *t) noexcept nogil:
@@ -130,7 +146,7 @@ cdef void link_newest(Scripts *s, Text *t) noexcept nogil:
     else:
         s.oldest = t
     s.newest = t
-    s.evaluated += 1
+    s.listed += 1
 
 
 cdef void drop(Scripts *s, Text *t) noexcept nogil:
@@ -262,7 +278,7 @@ cdef Text *compile(Scripts *s, Span body, const char *sha) noexcept nogil:
     s.n += 1
     s.bytes += t.n + sizeof(Text)
     link_newest(s, t)
-    while s.evaluated > KEPT or (s.bytes > s.vm.most and s.evaluated > 1):
+    while s.listed > KEPT or (s.bytes > s.vm.most and s.listed > 1):
         s.evicted += 1
         drop(s, s.oldest)
     if s.bytes > s.vm.most:
@@ -270,6 +286,89 @@ cdef Text *compile(Scripts *s, Span body, const char *sha) noexcept nogil:
         refuse_part(s, SCRIPTS_FULL, "", 0)
         return NULL
     return t
+
+
+# ---- those of all replicas -----------------------------------------------------------------------
+
+cdef Span shared_text(Kernel *k, const char *sha) noexcept nogil:
+    """p is NULL where there is none."""
+    cdef Element *e = key_find(k, SYSTEM_DB, span("scripts", 7))
+    cdef Collection *c
+    if e == NULL or key_type(k, e) != T_HASH:
+        return span(NULL, 0)
+    c = key_collection(k, e, T_HASH)
+    e = member_find(k, c, span(sha, 40)) if c != NULL else NULL
+    return member_view(k, e) if e != NULL else span(NULL, 0)
+
+
+cdef void drop_flushed(Scripts *s, Kernel *k) noexcept nogil:
+    """Those that SCRIPT FLUSH has removed, here or elsewhere."""
+    cdef Text *t
+    cdef Text *next
+    cdef int i
+    for i in range(BUCKETS):
+        next = s.buckets[i]
+        while next != NULL:
+            t = next
+            next = t.next
+            if t.flags & TEXT_SHARED and shared_text(k, t.sha).p == NULL:
+                drop(s, t)
+    s.version = k.system_changes
+
+
+cdef Text *look_up(Scripts *s, Kernel *k, const char *sha) noexcept nogil:
+    """A script of the cache, or one that was loaded at any replica, compiled; else NULL."""
+    cdef Text *t
+    cdef Span text
+    cdef char is_of[41]
+    if s.version != k.system_changes:
+        drop_flushed(s, k)
+    t = find(s, sha)
+    if t != NULL:
+        return t
+    text = shared_text(k, sha)
+    if text.p == NULL:
+        return NULL
+    sha1_hex(text.p, text.n, is_of)
+    t = compile(s, text, sha) if memcmp(is_of, sha, 40) == 0 else NULL
+    if t != NULL:
+        t.flags |= TEXT_SHARED
+    return t
+
+
+cdef int share(Call *c, Text *t) noexcept with gil:
+    """Into the system's database. 0: not now."""
+    cdef Executor x = <Executor>c.dispatch.executor
+    cdef Scripts *s = <Scripts*>c.dispatch.scripting.cache
+    replica, sync = x.replica, info.parts(x).sync
+    if sync is not None and sync.too_old():
+        return 0
+    texts = replica.system_hash(SCRIPTS)
+    if len(texts) >= SHARED_TEXTS or sum(map(len, texts.values())) + t.n > <size_t>SHARED_BYTES:
+        s.full = c.kernel.system_changes
+        return 0
+    try:
+        replica.system_set(SCRIPTS, {t.sha[:40]: t.body[:t.n]})
+    except RuntimeError:
+        return 0
+    return 1
+
+
+cdef const char *unshare(Call *c) noexcept with gil:
+    """Out of it, with all others. Why not, or NULL."""
+    replica = (<Executor>c.dispatch.executor).replica
+    texts = replica.system_hash(SCRIPTS)
+    if not texts:
+        return NULL
+    if c.dispatch.guard & GUARD_MISCONF:
+        return c.dispatch.misconf
+    if c.dispatch.guard & GUARD_CLOCK:
+        return CLOCK_AHEAD
+    try:
+        replica.system_set(SCRIPTS, dict.fromkeys(texts))
+    except RuntimeError:
+        return JOINING
+    return NULL
 
 
 # ---- what a script asks for ----------------------------------------------------------------------
@@ -334,6 +433,7 @@ cdef void make_scripts(Call *c) noexcept with gil:
         host.tick = host_tick
         host.allowed = host_allowed
         cache.s.dispatch = c.dispatch
+        cache.s.full = UINT64_MAX
         cache.s.vm = new_vm(c.dispatch, &host)
         x.scripts = cache
         c.dispatch.scripting.reads_only = host_reads_only
@@ -419,7 +519,7 @@ cdef void evaluate(Call *c, int by_sha, int read_only) noexcept nogil:
         return
     if by_sha:
         lower_sha(c.argv[1], sha)
-        t = find(s, sha)
+        t = look_up(s, c.kernel, sha)
         if t == NULL:
             refuse(c, NO_SCRIPT)
             return
@@ -488,50 +588,77 @@ cdef void script_load(Call *c) noexcept nogil:
     if s == NULL:
         return
     sha1_hex(c.argv[2].p, c.argv[2].n, sha)
-    t = find(s, sha)
+    t = look_up(s, c.kernel, sha)
     if t == NULL:
         t = compile(s, c.argv[2], sha)
         if t == NULL:
             refuse(c, s.refusal)
             return
-    if not t.flags & TEXT_LOADED:
-        unlink_text(s, t)
-        t.flags |= TEXT_LOADED
+    if not t.flags & TEXT_SHARED:
+        if s.full != c.kernel.system_changes and not c.dispatch.guard & (GUARD_MISCONF
+                                                                         | GUARD_CLOCK):
+            op_begin(c.kernel)
+            if share(c, t):
+                t.flags |= TEXT_SHARED
+            if op_end(c.kernel):
+                mark_wrote(c.dispatch, c.client)
+        if t.flags & TEXT_SHARED and t.flags & TEXT_LOADED:
+            t.flags &= ~<uint32_t>TEXT_LOADED
+            link_newest(s, t)
+        elif not t.flags & (TEXT_SHARED | TEXT_LOADED):
+            unlink_text(s, t)
+            t.flags |= TEXT_LOADED
     reply_bulk(c.reply, t.sha, 40)
 
 
-cdef Text *known(Call *c, int i) noexcept nogil:
-    """The text whose SHA-1 is argv[i], or NULL."""
+cdef Span known(Call *c, int i) noexcept nogil:
+    """The text whose SHA-1 is argv[i]; p is NULL where there is none."""
     cdef Scripts *s = <Scripts*>c.dispatch.scripting.cache
+    cdef Text *t
     cdef char sha[41]
-    if s == NULL or c.argv[i].n != 40:
-        return NULL
+    if c.argv[i].n != 40:
+        return span(NULL, 0)
     lower_sha(c.argv[i], sha)
-    return find(s, sha)
+    if s != NULL:
+        # not while one of them runs
+        if s.version != c.kernel.system_changes and c.dispatch.scripting.run == NULL:
+            drop_flushed(s, c.kernel)
+        t = find(s, sha)
+        if t != NULL:
+            return span(t.body, t.n)
+    return shared_text(c.kernel, sha)
 
 
 cdef void script_exists(Call *c) noexcept nogil:
     cdef int i
     reply_array(c.reply, c.argc - 2)
     for i in range(2, c.argc):
-        reply_int(c.reply, known(c, i) != NULL)
+        reply_int(c.reply, known(c, i).p != NULL)
 
 
 cdef void script_show(Call *c) noexcept nogil:
-    cdef Text *t = known(c, 2)
-    if t == NULL:
+    cdef Span text = known(c, 2)
+    if text.p == NULL:
         refuse(c, NO_SCRIPT)
     else:
-        reply_bulk(c.reply, t.body, t.n)
+        reply_bulk(c.reply, text.p, text.n)
 
 
 cdef void script_flush(Call *c) noexcept nogil:
+    cdef const char *why
     if c.argc > 3 or (c.argc == 3 and not is_word(c.argv[2], "SYNC")
                       and not is_word(c.argv[2], "ASYNC")):
         refuse(c, SCRIPT_FLUSH)
         return
     if c.dispatch.scripting.run != NULL:
         refuse(c, NOT_FROM_SCRIPT)
+        return
+    op_begin(c.kernel)
+    why = unshare(c)
+    if op_end(c.kernel):
+        mark_wrote(c.dispatch, c.client)
+    if why != NULL:
+        refuse(c, why)
         return
     if c.dispatch.scripting.cache != NULL:
         drop_scripts(c)
@@ -592,19 +719,24 @@ command("EVALSHA_RO sha1 numkeys [key]... [arg]...", arity=-3, flags=READ_FLAGS,
         summary="Runs a Lua script of the cache that writes nothing.")(native(evalsha_ro))
 
 container("SCRIPT", "scripting", "2.6.0", "The cache of Lua scripts.", help_since="5.0.0")
-command("SCRIPT|LOAD script", arity=3, flags="noscript stale", group="scripting", since="2.6.0",
+command("SCRIPT|LOAD script", arity=3, flags="noscript may_replicate stale",
+        group="scripting", since="2.6.0",
         complexity="O(N) with N the length in bytes of the script",
         tips="request_policy:all_nodes response_policy:all_succeeded",
-        summary="Puts a script into the cache of this replica; answers its SHA-1."
+        replicas="Every replica can run it by its SHA-1, until a SCRIPT FLUSH that observed it.",
+        summary="Puts a script into the caches of all replicas; answers its SHA-1."
         )(native(script_load))
 command("SCRIPT|EXISTS sha1...", arity=-3, flags="noscript", group="scripting", since="2.6.0",
         complexity="O(N) with N the number of digests",
         tips="request_policy:all_shards response_policy:agg_logical_and",
         summary="Which of these scripts are in the cache.")(native(script_exists))
-command("SCRIPT|FLUSH [ASYNC | SYNC]", arity=-2, flags="noscript", group="scripting", since="2.6.0",
+command("SCRIPT|FLUSH [ASYNC | SYNC]", arity=-2, flags="noscript may_replicate",
+        group="scripting", since="2.6.0",
         complexity="O(N) with N the number of scripts in cache",
         tips="request_policy:all_nodes response_policy:all_succeeded",
-        summary="Empties the cache of this replica.")(native(script_flush))
+        replicas="What others load concurrently stays.",
+        summary="Empties the cache of this replica, and forgets what was loaded at any."
+        )(native(script_flush))
 command("SCRIPT|KILL", arity=2, flags="noscript allow_busy", group="scripting", since="2.6.0",
         tips="request_policy:all_shards response_policy:one_succeeded",
         summary="Ends the script that runs, if it has written nothing.")(native(script_kill_))

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from tests.commands.run import Client, exchange
+from tests.commands.run import NOW, Client, exchange
 
 
 def sha(text: str) -> str:
@@ -51,8 +51,9 @@ def test_scripts_of_eval_make_room_for_newer_ones_and_loaded_ones_stay(c):
         c("EVAL", "return 'used'", 0)
     assert c("SCRIPT", "EXISTS", sha("return 'loaded'"), sha("return 'used'"), sha("return 0"),
              sha("return 599")) == [1, 1, 0, 1]
+    assert c("EVALSHA", sha("return 'loaded'"), 0) == b"loaded"
     stats = c.executor.scripts.stats()
-    assert stats["scripts"] == 501 and stats["evicted"] == 101
+    assert stats["scripts"] == 500 and stats["evicted"] == 103
 
 
 def test_the_texts_of_scripts_take_a_bounded_memory(c):
@@ -64,14 +65,108 @@ def test_the_texts_of_scripts_take_a_bounded_memory(c):
     stats = c.executor.scripts.stats()
     assert stats["text_bytes"] <= 4 << 20 and stats["evicted"] == 7
     assert c("EVALSHA", loaded, 0) == 1
-    c("SCRIPT", "LOAD", "return 2" + rest)
-    c("SCRIPT", "LOAD", "return 3" + rest)
+    for i in range(2, 7):                       # from the fourth on at this replica alone
+        c("SCRIPT", "LOAD", f"return {i}" + rest)
     full = "ERR the texts of scripts take too much memory; SCRIPT FLUSH removes them"
-    assert c.error("SCRIPT", "LOAD", "return 4" + rest) == full
-    assert c.error("EVAL", "return 5" + rest, 0) == full
-    assert c("EVAL", "return 5", 0) == 5 and c("EVALSHA", loaded, 0) == 1
+    assert c.error("SCRIPT", "LOAD", "return 7" + rest) == full
+    assert c.error("EVAL", "return 8" + rest, 0) == full
+    assert c("EVAL", "return 5", 0) == 5
+    assert [c("EVALSHA", sha(f"return {i}" + rest), 0) for i in (4, 5, 6)] == [4, 5, 6]
+    assert c.executor.scripts.stats()["text_bytes"] <= 4 << 20
+    assert c.error("EVALSHA", loaded, 0).startswith("NOSCRIPT ")    # there is no room for it
     c("SCRIPT", "FLUSH")
     assert c("EVAL", "return 5" + rest, 0) == 5
+
+
+# ---- at all replicas -----------------------------------------------------------------------------
+
+def test_what_is_loaded_at_one_replica_runs_at_all():
+    a, b = Client("a"), Client("b")
+    assert a.effects("SCRIPT", "LOAD", "return 'loaded'") == 1
+    loaded = sha("return 'loaded'")
+    a("SCRIPT", "LOAD", "return 'loaded'")
+    assert b("SCRIPT", "EXISTS", loaded) == [0]
+    a("EVAL", "return 1", 0)
+    a("SCRIPT", "LOAD", "return 2")
+    exchange(a, b)
+    assert a.effects("SCRIPT", "LOAD", "return 'loaded'") == 0
+    assert b.effects("SCRIPT", "LOAD", "return 'loaded'") == 0
+    assert b("SCRIPT", "EXISTS", loaded, sha("return 1"), sha("return 2")) == [1, 0, 1]
+    assert b("SCRIPT", "SHOW", loaded) == b"return 'loaded'"
+    assert b("EVALSHA", loaded, 0) == b("EVALSHA_RO", loaded.upper(), 0) == b"loaded"
+    for c in (a, b):
+        c("FLUSHALL")
+        assert c("EVALSHA", loaded, 0) == b"loaded" and c("DBSIZE") == 0
+
+
+def test_a_flush_forgets_what_it_observed_everywhere():
+    a, b = Client("a"), Client("b")
+    one, two, three = (a("SCRIPT", "LOAD", f"return {i}").decode() for i in (1, 2, 3))
+    exchange(a, b)
+    assert b("EVALSHA", one, 0) == 1
+    b("EVAL", "return 'own'", 0)
+    four = b("SCRIPT", "LOAD", "return 4").decode()
+    for _ in range(2):
+        a("SCRIPT", "FLUSH")
+        assert a.replica.clock()["a", NOW] == 4         # the second found nothing there
+    assert a("SCRIPT", "EXISTS", one, two, three) == [0, 0, 0]
+    a("SCRIPT", "LOAD", "return 3")
+    assert b("SCRIPT", "EXISTS", one, two, three, four) == [1, 1, 1, 1]
+    exchange(a, b)
+    for c in (a, b):
+        assert c("SCRIPT", "EXISTS", one, two, three, four) == [0, 0, 1, 1]
+        assert c("EVALSHA", three, 0) == 3 and c("EVALSHA", four, 0) == 4
+        assert c.error("EVALSHA", one, 0).startswith("NOSCRIPT ")
+        assert c.error("EVALSHA", two, 0).startswith("NOSCRIPT ")
+    assert b("SCRIPT", "EXISTS", sha("return 'own'")) == [1]        # its own cache is untouched
+    assert a.replica.digest() == b.replica.digest()
+
+
+def test_what_is_loaded_outlives_the_process():
+    a = Client("a")
+    loaded = a("SCRIPT", "LOAD", "return 'loaded'")
+    again = Client("a", epoch=NOW + 1)
+    again.replica.recovering = True
+    again.replica.receive(a.replica.take_ops())
+    again.replica.recovering = False
+    assert again("EVALSHA", loaded, 0) == b"loaded"
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_the_op_of_a_load_is_its_clients(c, in_transaction):
+    """So WAIT waits for it."""
+    if in_transaction:
+        c("MULTI")
+    c("SCRIPT", "LOAD", "return 1")
+    if in_transaction:
+        assert c("EXEC") == [sha("return 1").encode()]
+    assert sum(c.replica.clock().values()) == 1
+
+
+def test_scripts_beyond_what_is_shared_stay_at_their_replica():
+    a, b = Client("a"), Client("b")
+    for i in range(1002):
+        a("SCRIPT", "LOAD", f"return {i}")
+    exchange(a, b)
+    last = [sha(f"return {i}") for i in (999, 1000, 1001)]
+    assert a("SCRIPT", "EXISTS", *last) == [1, 1, 1] and b("SCRIPT", "EXISTS", *last) == [1, 0, 0]
+    for i in range(600):
+        a("EVAL", f"return {-i}", 0)
+    assert [a("EVALSHA", x, 0) for x in last] == [999, 1000, 1001]
+    a("SCRIPT", "FLUSH")
+    assert a("SCRIPT", "EXISTS", *last) == [0, 0, 0]
+    assert a.effects("SCRIPT", "LOAD", "return 1001") == 1          # there is room again
+
+
+def test_a_text_that_is_not_what_its_digest_says_is_no_script(c):
+    """A peer may write anything."""
+    c.replica.system_set(b"scripts", {sha("return 1").encode(): b"return 2", b"x": b"return 3",
+                                      sha("return (").encode(): b"return ("})
+    assert c.error("EVALSHA", sha("return 1"), 0).startswith("NOSCRIPT ")
+    assert c.error("EVALSHA", sha("return ("), 0).startswith("NOSCRIPT ")
+    assert c("SCRIPT", "LOAD", "return 1") == sha("return 1").encode()
+    assert c("EVALSHA", sha("return 1"), 0) == 1
+    assert c("EVAL", "return 1", 0) == 1
 
 
 def test_texts_that_are_refused(c):

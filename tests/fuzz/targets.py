@@ -13,17 +13,21 @@ import re
 import struct
 
 from crdtredis._core import (Replica, StateCheck, StateJoin, StateReader, StateWriter, batch_ranges,
-                             probe_records, record, record_find, records_join, slice_batch)
+                             probe_records, record, record_find, records_join, shared_batch,
+                             slice_batch)
 from crdtredis._engine import Executor, Native
+from crdtredis._lua import Scripts
 from crdtredis._resp import (ProtocolError, RequestParser, read_double, read_int, read_long_double,
                              show_double)
+from crdtredis.commands import rdb
 from crdtredis.commands.rdb import sealed
 from crdtredis.commands.table import load
 from crdtredis.errors import CausalBufferFull, DamagedBatch, DamagedState, UndeclaredActor
 from crdtredis.replication import crdtredis_pb2 as pb
 from tests.commands import extremes, payloads
 from tests.commands.run import Client, exchange
-from tests.compat import generators_dump, harness, waiting
+from tests.compat import generators_dump, harness, scripts as random_scripts, waiting
+from tests.lua import generated
 from tests.resp import blobs
 from tests.respclient import decode, encode
 
@@ -132,6 +136,130 @@ def dumps(data: bytes) -> None:
     assert payloads.read(other, "k") == value and other.replica.digest() == c.replica.digest()
 
 
+def snapshots(data: bytes) -> None:
+    """Where a value and a text of a snapshot end: as RESTORE sees it, wherever they stand, and
+    whatever follows."""
+    if not data:
+        return
+    kind, body = data[0], data[1:]
+    ends = [rdb_end(rdb.value_end, before + body, len(before), kind) for before in (b"", b"before")]
+    assert ends[0] == ends[1]
+    if ends[0] is not None and ends[0] >= 0:
+        assert rdb_end(rdb.value_end, body[:ends[0]], 0, kind) == ends[0]
+        for cut in {0, ends[0] // 2, ends[0] - 1} - {-1, ends[0]}:
+            assert rdb_end(rdb.value_end, body[:cut], 0, kind) is None
+        c = Client()
+        reply = c.raw("RESTORE", "k", 0, sealed(data[:1 + ends[0]]))
+        assert reply in (b"+OK\r\n", b"-ERR Bad data format\r\n")
+    else:
+        assert Client().error("RESTORE", "k", 0, sealed(data)) == "ERR Bad data format"
+    for read in (rdb.text_at, rdb.length_at):
+        here, there = (rdb_end(read, before + body, len(before)) for before in (b"", b"before"))
+        assert here == there and (here is None or rdb_end(read, body[:here[1]], 0) == here)
+
+
+def rdb_end(read, data: bytes, at: int, *kind):
+    """What it answers, places counted from `at`; None where the bytes are damaged, -1 where the
+    type is not taken."""
+    try:
+        found = read(data, at, *kind)
+    except ValueError:
+        return None
+    except NotImplementedError:
+        return -1
+    return (found[0], found[1] - at) if isinstance(found, tuple) else found - at
+
+
+# ---- scripts -------------------------------------------------------------------------------------
+
+# Are two values the same? What a table is found by in a table is not compared.
+SAME = """
+local function same(a, b)
+    if type(a) ~= 'table' or type(b) ~= 'table' then return a == b or (a ~= a and b ~= b) end
+    for k, v in pairs(a) do
+        if type(k) ~= 'table' and not same(v, b[k]) then return false end
+    end
+    for k in pairs(b) do if type(k) ~= 'table' and a[k] == nil then return false end end
+    return true
+end
+"""
+# What was read and is written and read again is the same as that, written and read.
+LIBRARIES = ["""
+local ok, v = pcall(cjson.decode, ARGV[1])
+if not ok then return 'refused' end
+local ok, text = pcall(cjson.encode, v)
+if not ok then return 'refused' end
+local again = cjson.decode(text)
+return same(again, cjson.decode(cjson.encode(again)))
+""", """
+local read = {pcall(cmsgpack.unpack, ARGV[1])}
+if not read[1] or table.maxn(read) == 1 then return 'refused' end
+local again = {cmsgpack.unpack(cmsgpack.pack(unpack(read, 2, table.maxn(read))))}
+return same(again, {cmsgpack.unpack(cmsgpack.pack(unpack(again, 1, table.maxn(again))))})
+""", """
+local at, limit, out = 0, 1 + tonumber(ARGV[2]), 0
+while at >= 0 and out < 100 do
+    local read = {pcall(cmsgpack.unpack_limit, ARGV[1], limit, at)}
+    if not read[1] then return 'refused' end
+    if type(read[2]) ~= 'number' or #read > limit + 2 or (read[2] >= 0 and read[2] <= at)
+       or read[2] > #ARGV[1] then return false end
+    at, out = read[2], out + 1
+end
+return true
+""", """
+local n = tonumber(ARGV[2])
+local format, text = ARGV[1]:sub(1, n), ARGV[1]:sub(n + 1)
+local ok, size = pcall(struct.size, format)
+local read = {pcall(struct.unpack, format, text)}
+if not read[1] then return 'refused' end
+if read[#read] > #text + 1 then return false end
+local values = {unpack(read, 2, #read - 1)}
+local ok, made = pcall(struct.pack, format, unpack(values))
+if not ok then return 'refused' end
+if size and ok and #made ~= size and not format:find('[sc]') then return false end
+local again = {struct.unpack(format, made)}
+again[#again] = nil
+local once_more = {struct.unpack(format, struct.pack(format, unpack(again)))}
+once_more[#once_more] = nil
+return same(again, once_more)
+"""]
+KEPT = {}                                   # a server, which has compiled them
+
+
+def libraries(data: bytes) -> None:
+    """cjson, cmsgpack and struct read any bytes, or refuse them; the first two bytes choose."""
+    if len(data) < 2:
+        return
+    c = KEPT.get("client") or KEPT.setdefault("client", Client())
+    reply = c("EVAL", SAME + LIBRARIES[data[0] % len(LIBRARIES)], 0, data[2:], data[1] % 16)
+    assert reply in (b"refused", 1), (reply, data)
+
+
+def scripts(data: bytes) -> None:
+    """A program, generated or any bytes at all: it ends, its reply is whole, what all scripts share
+    is what it was, and what it wrote another replica takes."""
+    if len(data) < 2:
+        return
+    c, other = Client(), Client("b")
+    vm = Scripts(call=generated.calling(c), tick=lambda: True, most=16 << 20, patience=60_000)
+    shared = vm.load(generated.SHARED)
+    before = vm.run(shared)
+    text = data[1:] if data[0] & 1 else generated.script(generated.Dice(data[1:])).encode()
+    try:
+        script = vm.load(text)
+    except ValueError:
+        assert data[0] & 1, text
+        return
+    vm.patience = 1
+    decode(vm.run(script, keys=[b"k"], args=[b"a"], resp=2 + (data[0] >> 1 & 1)))
+    vm.patience = 60_000
+    assert vm.run(shared) == before
+    c("RESET")
+    c.replica.check()
+    exchange(c, other)
+    assert c.replica.digest() == other.replica.digest()
+
+
 # ---- peers ---------------------------------------------------------------------------------------
 
 def receive(replica: Replica, batch: bytes) -> bool:
@@ -227,6 +355,50 @@ def batches(data: bytes) -> None:
     half = {actor: (first + last) // 2 for actor, first, last in ranges}
     for actor, first, _ in batch_ranges(slice_batch(data, half)):
         assert first > half.get(actor, 0)
+
+
+def halves(data: bytes) -> None:
+    """What others may have of a log. Any bytes: nothing of what stays at home is left, the rest is
+    all there, and to leave it out again changes nothing. As commands on two kinds of keys: others
+    come to hold what is not local here, and a replica that recovers holds all."""
+    try:
+        shared = shared_batch(data)
+    except DamagedBatch:
+        shared = None
+    try:
+        ranges = batch_ranges(data)
+    except DamagedBatch:
+        ranges = None
+    if shared is not None:
+        assert shared_batch(shared) == shared
+        if ranges is not None:
+            assert batch_ranges(shared) == [r for r in ranges if r[0] != HOME_ACTOR]
+    if ranges is not None:
+        assert shared is not None
+    a, b, again = fresh("a"), fresh("b"), Replica("a", 2, seed=3)
+    a.local_keys = again.local_keys = [b"h*", b"l", b"n"]
+    executor = Executor(a)
+    session, log = executor.session(), b""
+    for argv in requests_in(data):
+        if worth_running(argv):
+            a.now += 7
+            executor.execute(session, argv)
+            session.unblock()
+            session.take_replies()
+            log += a.take_ops()
+    shared = shared_batch(log)
+    assert batch_ranges(shared) == [r for r in batch_ranges(log) if r[0] != HOME_ACTOR]
+    b.now = again.now = a.now
+    assert receive(b, shared) and b.digest() == a.digest()
+    again.recovering = True
+    assert receive(again, log)
+    again.recovering = False
+    assert (again.digest(), again.clock_ids(home=True)) == (a.digest(), a.clock_ids(home=True))
+    assert [again.keys(db) for db in range(33)] == [a.keys(db) for db in range(33)]
+    assert not any(b.keys(db)[1] for db in range(17, 33))
+
+
+HOME_ACTOR = 0x656d6f68                     # of the ops on keys that stay at home
 
 
 # ---- files ---------------------------------------------------------------------------------------
@@ -386,6 +558,27 @@ def seeds(target: str) -> list[bytes]:
                 for argvs in ([argv for _, argv in harness.make(seed)[1]],
                               [argv for _, some in waiting.make(seed)[1] for argv in some])] + \
             [b"\0" + extreme_commands(rng) for _ in range(100)]
+    if target == "snapshots":
+        return seeds("dumps")
+    if target == "libraries":
+        chosen = [[], [], [], []]
+        for _ in range(400):
+            for at, make in ((0, random_scripts.json), (1, random_scripts.msgpack)):
+                chosen[at] += make(rng)[1]
+        chosen[2] = chosen[1]
+        chosen[3] = [layout + rng.randbytes(40) for _ in range(100) for layout in
+                     [b"".join(rng.choices([b"<", b">", b"!4", b"b", b"H", b"i3", b"I8", b"d", b"f",
+                                            b"s", b"c3", b"Bc0", b"x", b"i16"], k=4))]]
+        return [bytes([at, rng.choice([4, 8])]) + (text if isinstance(text, bytes)
+                                                   else text.encode())
+                for at, texts in enumerate(chosen) for text in texts]
+    if target == "scripts":
+        return ([b"\0" + rng.randbytes(rng.choice([40, 400])) for _ in range(200)]
+                + [bytes([rng.choice([1, 3])]) + generated.script(rng).encode()
+                   for _ in range(100)])
+    if target == "halves":
+        return [b"".join(encode(*argv) for _, argv in harness.make(seed)[1]) for seed in range(100)
+                ] + [log for seed in range(60) for log in home_logs(random.Random(seed))]
     if target == "states":
         return ([state_of(b) for _ in range(40) for b in cluster_batches(rng)]
                 + [state_of(hostile_batch(rng)) for _ in range(60)])
@@ -512,5 +705,22 @@ def cluster_batches(rng: random.Random) -> list[bytes]:
     return [log for log in (*logs, logs[0] + logs[1] + logs[2]) if log]
 
 
-TARGETS = {f.__name__: f for f in (requests, numbers, commands, dumps, ops, hostile, batches,
-                                   records, states, joins)}
+def home_logs(rng: random.Random) -> list[bytes]:
+    """What a replica has in its log, some of whose keys stay at home."""
+    replica, logs = fresh("x"), []
+    replica.local_keys = [b"h*", b"l", b"k", b"n"]
+    executor = Executor(replica)
+    session = executor.session()
+    for _, argv in harness.make(rng.randrange(10**6))[1][:25]:
+        if worth_running(argv):
+            for line in ([b"MULTI"], [b"INCR", b"jobs"], list(argv), [b"SET", b"n", b"1"],
+                         [b"EXEC"]) if rng.random() < 0.3 else (list(argv),):
+                executor.execute(session, line)
+            session.unblock()
+            session.take_replies()
+            logs.append(replica.take_ops())
+    return [log for log in (*logs, b"".join(logs)) if log]
+
+
+TARGETS = {f.__name__: f for f in (requests, numbers, commands, dumps, snapshots, libraries,
+                                   scripts, ops, hostile, halves, batches, records, states, joins)}

@@ -198,6 +198,16 @@ def script(dice) -> str:
     return "\n".join(lines + [f"do return {maker.value(0)} end"])
 
 
+def calling(client):
+    """What a script calls: real commands of a client (tests/commands/run.py), who waits for
+    nothing."""
+    def call(argv, resp):
+        reply = client.raw(*argv)
+        client.session.unblock()
+        return reply or client.session.take_replies()
+    return call
+
+
 # What all scripts share, as one text: it stays what it is, whatever scripts do.
 SHARED = b"""
 local out = {}

@@ -199,13 +199,7 @@ def test_generated_scripts_end_and_leave_the_sandbox_as_it_was():
     """Their commands are real ones. Whatever a script does, what all scripts share stays as it is,
     and its writes are ops that another replica takes."""
     c, other = Client(), Client("b")
-
-    def call(argv, resp):
-        reply = c.raw(*argv)
-        c.session.unblock()
-        return reply or c.session.take_replies()
-
-    vm = Scripts(call=call, tick=lambda: True, most=16 << 20, patience=60_000)
+    vm = Scripts(call=generated.calling(c), tick=lambda: True, most=16 << 20, patience=60_000)
     shared = vm.load(generated.SHARED)
     before = vm.run(shared)
     assert b"redis.call=function" in before and b"xxxY" in before

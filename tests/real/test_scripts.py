@@ -46,6 +46,31 @@ def test_the_effects_of_scripts_reach_every_replica_and_survive_restarts():
         s.dispose()
 
 
+def test_loaded_scripts_run_at_every_replica_and_survive_restarts():
+    cluster = Cluster(3).start()
+    a, b, c = cluster
+    script = a("SCRIPT", "LOAD", "return redis.call('INCR', KEYS[1])")
+    cluster.sync()
+    assert [s("EVALSHA", script, 1, f"n{i}") for i, s in enumerate(cluster)] == [1, 1, 1]
+    b.kill()
+    b.start()
+    a("BGSAVE")
+    until(lambda: b"rdb_bgsave_in_progress:0" in a("INFO", "persistence"))
+    a.restart()
+    for s in (a, b):
+        assert s("SCRIPT", "EXISTS", script) == [1]
+    late = c("SCRIPT", "LOAD", "return 'late'")
+    cluster.sync()
+    b("SCRIPT", "FLUSH")
+    cluster.sync()
+    for s in cluster:
+        assert s("SCRIPT", "EXISTS", script, late) == [0, 0]
+        assert reply_of(s, "EVALSHA", script, 0).startswith("NOSCRIPT ")
+    cluster.assert_converged()
+    for s in cluster:
+        s.dispose()
+
+
 @pytest.mark.parametrize("wrote", [False, True])
 def test_shutdown_nosave_ends_a_server_whose_script_does_not_end(server, wrote):
     """What such a script wrote was not acknowledged, and nothing of it is left."""

@@ -55,6 +55,7 @@ from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 from crdtredis.replication import crdtredis_pb2 as pb, plan
 from crdtredis.replication.wire import Actor
 from crdtredis.commands.functions import LIBRARIES
+from crdtredis.commands.scripting import SCRIPTS
 from crdtredis.members import MEMBERS
 from tests.simulation.commands import DATABASES, KEYS, MEANINGLESS, NAMES, Clients
 from tests.simulation.oracle import Ops, told
@@ -67,7 +68,7 @@ FIRST_HOME = 17                           # of the databases of keys that stay a
 SHADOWED = 0.1                            # of all commands
 GRACE = 2000                              # ms of expiry_grace
 SYSTEM_DB = 16
-SYSTEM = [MEMBERS, LIBRARIES]             # hashes there
+SYSTEM = [MEMBERS, LIBRARIES, SCRIPTS]    # hashes there
 ROOMS = [64 << 20] * 3 + [20_000, 3000, 800]         # bytes of ops that may wait
 FAULTS = (AssertionError, DamagedBatch, UndeclaredActor)
 
