@@ -10,6 +10,9 @@ cdef struct Joining:
     VersionVector begin     # by slot: the giver's clock as the stream began
     # something was here before: what no piece names goes in the end, so what one names is marked
     int removes
+    # as the stream began, the giver had all that is here: where one dot says two things, and where
+    # one side lacks what both have observed, his state is right, and this one's has been falsified
+    int rules
     int some                # only of these buckets
     uint8_t buckets[512]
     int changed             # the key under way
@@ -41,21 +44,26 @@ cdef void joining_free(Joining *j) noexcept nogil
 cdef void joining_start(Joining *j) noexcept nogil
 # The cell here := what it and theirs, which is used up, come to: 1 where that changed anything.
 cdef int cell_join(Joining *j, Counted *counted, Cell *mine, Cell *theirs) noexcept nogil
-# Has this replica observed a dot before the join? Then what is not here is gone.
+# Has this replica observed a dot before the join? Then what is not here is gone, but for where the
+# giver's state rules.
 cdef int observed_before(const Joining *j, uint64_t dot) noexcept nogil
+# Is what stands in e what an item says, both under one dot, or does nobody look at that?
+cdef int plain_stays(const Joining *j, Element *e, uint32_t flags, uint64_t stamp,
+                     Span value) noexcept nogil
 # The own cell of e, a key or a member of a collection that is out of the counts, which goes where
 # nothing is left. Returns what has become of it, with the marks.
 cdef Element *element_join(Joining *j, uint32_t db, Table *t, size_t *live, Element *e,
                            Cell *theirs) noexcept nogil
 # An element of a list as the giver has it: packed, with its value, or a cell, which is used up.
-cdef void packed_join(Joining *j, Collection *c, Span position, Span value) noexcept nogil
+cdef void packed_join(Joining *j, uint32_t db, Collection *c, Span position,
+                      Span value) noexcept nogil
 cdef void single_join(Joining *j, uint32_t db, Collection *c, Span position,
                       Cell *theirs) noexcept nogil
 # The walk through the giver's list has come to a position ("" for the end): what stands between
 # that and where it was goes, if it may. rank: of the first element behind where it was, and moves
-# on with it. there: whether an element that is not assigned to has this position. 0 where the step
-# was too short for it.
-cdef int list_pass(Joining *j, Collection *c, Span position, size_t *rank,
+# on with it. there: whether an element that is not assigned to has this position and value. 0 where
+# the step was too short for it.
+cdef int list_pass(Joining *j, Collection *c, Span position, Span value, size_t *rank,
                    int *there) noexcept nogil
 cdef size_t list_behind(Joining *j, Collection *c) noexcept nogil
 # Ends the walk through j.list, unless it is of this key (NULL: of none). 0 as above.

@@ -31,6 +31,12 @@
 # moves on with the tail. Pieces carry the giver's clock as they were read; it bounds what may be in
 # them, and decides nothing.
 #
+# Where the giver had observed all that is here (Joining.rules), his state is that of more ops: what
+# he shows and this replica lacks can have been removed by no op, and one dot can say one thing only.
+# It comes all the same, and what is here under its dots gives way, for then a fault of a disk, a
+# memory or a program has falsified what is here, or there: CRDT.REPAIR at the falsified one, from
+# the other, makes the two equal. Among sound states nothing else comes of it.
+#
 # What no piece named. A walk names every element that is there from its beginning to its end. One
 # that is here, that no piece has named and whose dot the giver's clock covered as the stream began,
 # was removed at the giver, before or while it walked: it goes. By a later clock it could not be
@@ -75,14 +81,20 @@ cdef void joining_free(Joining *j) noexcept nogil:
 
 
 cdef void joining_start(Joining *j) noexcept nogil:
+    cdef uint32_t slot
     j.nobody.deps = j.begin
     j.actors.v = &j.nobody
     j.op.actors = &j.actors
     j.op.seq = vector_get(&j.begin, 0)     # he is in slot 0, whose ops are told by his own seq
+    j.rules = 1
+    for slot in range(j.k.actors.n):
+        if slot != j.k.home.slot and j.k.actors.v[slot].applied > vector_get(&j.begin,
+                                                                             <uint16_t>slot):
+            j.rules = 0
 
 
 cdef int observed_before(const Joining *j, uint64_t dot) noexcept nogil:
-    return j.k.actors.v[dot_slot(dot)].applied >= dot_seq(dot)
+    return not j.rules and j.k.actors.v[dot_slot(dot)].applied >= dot_seq(dot)
 
 
 cdef void joined(Joining *j, uint32_t db, Span key) noexcept nogil:
@@ -98,11 +110,65 @@ cdef void joined(Joining *j, uint32_t db, Span key) noexcept nogil:
 
 # ---- cells ---------------------------------------------------------------------------------------
 
+cdef inline int bytes_same(Span x, Span y) noexcept nogil:
+    return x.n == y.n and (x.n == 0 or memcmp(x.p, y.p, x.n) == 0)
+
+
+cdef int plain_stays(const Joining *j, Element *e, uint32_t flags, uint64_t stamp,
+                     Span value) noexcept nogil:
+    return not j.rules or (e.meta & E_CLEARS == flags & E_CLEARS and element_stamp(e) == stamp
+                           and bytes_same(span(element_value(e), e.vlen), value))
+
+
+cdef int write_same(Write *x, Write *y) noexcept nogil:
+    return (x.stamp == y.stamp and x.actor == y.actor and x.flags == y.flags
+            and bytes_same(span(write_value(x), x.n), span(write_value(y), y.n)))
+
+
+cdef int number_same(const Number *x, const Number *y) noexcept nogil:
+    if x.more == NULL or y.more == NULL:
+        return x.more == y.more and x.whole == y.whole
+    return (x.more.low == y.more.low and x.more.n == y.more.n and x.more.plus == y.more.plus
+            and x.more.minus == y.more.minus
+            and memcmp(limbs_of(x.more), limbs_of(y.more), x.more.n * sizeof(uint64_t)) == 0)
+
+
+cdef int count_same(const Count *x, const Count *y) noexcept nogil:
+    if (x.shown == NULL) != (y.shown == NULL) or (x.shown != NULL and (
+            x.shown.context != y.shown.context
+            or memcmp(x.shown.number, y.shown.number, EXTENDED))):
+        return 0
+    return (x.seq == y.seq and x.wide == y.wide and x.run_seq == y.run_seq
+            and x.run_index == y.run_index and x.cancelled_seq == y.cancelled_seq
+            and x.cancelled_by == y.cancelled_by and number_same(&x.total, &y.total)
+            and number_same(&x.cancelled, &y.cancelled))
+
+
+cdef int falsified_give_way(Cell *mine, Cell *theirs) noexcept nogil:
+    """Writes that say other things than theirs under the same dots."""
+    cdef Write **at = &mine.writes
+    cdef Write *w
+    cdef Write *y
+    cdef int changed = 0
+    while at[0] != NULL:
+        w = at[0]
+        y = theirs.writes
+        while y != NULL and y.dot != w.dot:
+            y = y.next
+        if y == NULL or write_same(w, y):
+            at = &w.next
+            continue
+        at[0] = w.next
+        mem_free(w)
+        changed = 1
+    return changed
+
+
 cdef int writes_join(Joining *j, Cell *mine, Cell *theirs) noexcept nogil:
     cdef Write **at = &mine.writes
     cdef Write *w = theirs.writes
     cdef uint16_t slot
-    cdef int changed = 0
+    cdef int changed = falsified_give_way(mine, theirs) if j.rules else 0
     while w != NULL:                       # of one actor there is one at most
         j.named[dot_slot(w.dot)] = dot_seq(w.dot)
         w = w.next
@@ -181,7 +247,7 @@ cdef int counts_join(Joining *j, Counted *counted, Cell *mine, Cell *theirs) noe
                 count_free(o)
                 continue
             o.next = s
-        elif o.run_seq > s.run_seq or (o.run_seq == s.run_seq and o.run_index > s.run_index):
+        elif (j.rules and not count_same(s, o)) or o.run_seq > s.run_seq or (o.run_seq == s.run_seq and o.run_index > s.run_index):
             o.next = s.next
             count_in(counted, s, -1)
             count_free(s)
@@ -231,7 +297,8 @@ cdef Block *list_find(Joining *j, Collection *c, Span position, size_t *rank, ui
     return b
 
 
-cdef void packed_join(Joining *j, Collection *c, Span position, Span value) noexcept nogil:
+cdef void packed_join(Joining *j, uint32_t db, Collection *c, Span position,
+                      Span value) noexcept nogil:
     """Its write is that of the insert."""
     cdef uint64_t own = position_steps(position)[position_depth(position) - 1].own
     cdef Cell theirs
@@ -240,6 +307,11 @@ cdef void packed_join(Joining *j, Collection *c, Span position, Span value) noex
     cdef int found
     cdef Block *b = list_find(j, c, position, &rank, &i, &found)
     if found and block_packed(b):
+        if j.rules and not bytes_same(block_value(&j.k.actors, b, i), value):
+            theirs.writes = NULL
+            theirs.counts = NULL
+            cell_add_write(&theirs, own, 0, dot_slot(own), 0, value)
+            single_join(j, db, c, position, &theirs)
         return
     if found:
         theirs.writes = NULL
@@ -314,7 +386,7 @@ cdef size_t list_behind(Joining *j, Collection *c) noexcept nogil:
     return rank + i + found
 
 
-cdef int list_pass(Joining *j, Collection *c, Span position, size_t *rank,
+cdef int list_pass(Joining *j, Collection *c, Span position, Span value, size_t *rank,
                    int *there) noexcept nogil:
     cdef Actors *a = &j.k.actors
     cdef ListCursor at
@@ -330,7 +402,8 @@ cdef int list_pass(Joining *j, Collection *c, Span position, size_t *rank,
         place = block_place_of(at.block, page_place(at.block, at.at))
         r = compare_to_place(a, at.block, &place, position) if position.n else -1
         if r == 0:
-            there[0] = block_packed(at.block)
+            there[0] = block_packed(at.block) and (
+                not j.rules or bytes_same(list_value(j.k, &at), value))
             rank[0] += 1
         if r >= 0:
             break
@@ -355,7 +428,7 @@ cdef int list_pass_rest(Joining *j, Collection *c) noexcept nogil:
     """As list_pass, to the end."""
     cdef size_t rank = list_behind(j, c)
     cdef int there
-    return list_pass(j, c, span(NULL, 0), &rank, &there)
+    return list_pass(j, c, span(NULL, 0), span(NULL, 0), &rank, &there)
 
 
 cdef int list_leave(Joining *j, uint32_t db, const Span *key) noexcept nogil:

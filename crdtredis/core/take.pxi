@@ -487,7 +487,7 @@ cdef int take_key(Taking *t, const StateItem *x, int act) noexcept nogil:
                 e.meta |= E_NAMED * j.removes
                 j.changed = 1
             return 1
-        if e.meta & E_PLAIN and e.dot == dot:
+        if e.meta & E_PLAIN and e.dot == dot and plain_stays(j, e, flags, stamp, x.value):
             e.meta |= E_NAMED * j.removes
             return 1
         cell_add_write(&value, dot, stamp, dot_slot(dot), W_CLEARS if flags & E_CLEARS else 0,
@@ -588,7 +588,8 @@ cdef int take_member(Taking *t, const StateItem *x, int sort, int act) noexcept 
             m.meta |= E_NAMED * t.join.removes
             t.join.changed = 1
             return 1
-        if m.meta & E_PLAIN and m.dot == dot:
+        if (m.meta & E_PLAIN and m.dot == dot
+                and plain_stays(&t.join, m, E_PLAIN, stamp, x.value)):
             m.meta |= E_NAMED * t.join.removes
             return 1
         cell.writes = NULL
@@ -748,13 +749,14 @@ cdef int list_walk(Taking *t, uint32_t n, int backwards) noexcept nogil:
     if not j.passing and j.after.n and compare_positions(
             &t.k.actors, span(t.steps.p, t.steps.n), span(j.after.p, j.after.n)) < 0:
         j.after.n = 0                      # it has begun again
+    one.value = span(NULL, 0)
     j.passing = 1
     rank = list_behind(j, t.c)
     for i in range(n if n else 1):
         if n:
             x = &places[n - 1 - i if backwards else i]
             list_step(t, x)
-        if not list_pass(j, t.c, span(t.steps.p, t.steps.n), &rank, &x.there):
+        if not list_pass(j, t.c, span(t.steps.p, t.steps.n), x.value, &rank, &x.there):
             return 0
     j.passing = 0
     return 1
@@ -799,7 +801,7 @@ cdef int take_list(Taking *t, const StateItem *x, int act) noexcept nogil:
         if places[i].there:
             continue
         list_step(t, &places[i])
-        packed_join(&t.join, t.c, span(t.steps.p, t.steps.n), places[i].value)
+        packed_join(&t.join, t.db, t.c, span(t.steps.p, t.steps.n), places[i].value)
         note_dot(t, places[i].own)
     t.join.most -= n * act
     return 1

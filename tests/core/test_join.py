@@ -431,3 +431,46 @@ def test_no_cut_or_flipped_byte_joins_anything_unsound():
             except (DamagedState, AssertionError):
                 continue
             join(b.replica, altered)
+
+
+# ---- states that were falsified ------------------------------------------------------------------
+
+@pytest.mark.parametrize("before, after", [
+    (b"string value", b"other string"), (b"field value", b"other field"), (b"member", b"nember"),
+    (b"element 2", b"element 9"), (b"assigned", b"forgotte"), (b"a field", b"b field"),
+    (b"\x00\x00\x00\x00\x00\x00\x45\x40", b"\x00\x00\x00\x00\x00\x00\x46\x40")])
+@pytest.mark.parametrize("most", [1, 1 << 30])
+def test_the_state_of_who_had_all_that_is_here_takes_the_place_of_what_was_falsified(
+        before, after, most):
+    a, b = Node("a"), Node("b", seed=2)
+    a("SET", "string", "string value", "EX", 1000), a("HSET", "hash", "a field", "field value")
+    a("SADD", "set", "member", "another"), a("ZADD", "zset", 42, "scored"), a("INCR", "counter")
+    a("RPUSH", "list", *(f"element {i}" for i in range(6))), a("LSET", "list", 3, "assigned")
+    assert a.log.count(before) == 1
+    b.receive(a.log.replace(before, after))
+    b.replica.check()
+    assert b.replica.digest() != a.replica.digest() and b.replica.clock() == a.replica.clock()
+    join(b.replica, stream(a.replica), most=most)
+    same(b.replica, a.replica)
+
+
+def test_a_falsified_counter_and_deadline_give_way():
+    for command in (("INCRBY", "k", 5), ("INCRBYFLOAT", "k", "0.5"), ("HINCRBY", "k", "f", 5),
+                    ("ZINCRBY", "k", 5, "m"), ("SET", "k", "v", "PXAT", NOW + 5000)):
+        a, b, wrong = Node("a"), Node("b", seed=2), Node("a")
+        a(*command)
+        wrong(*(x if x not in (5, "0.5", NOW + 5000) else 7 if x != NOW + 5000 else NOW + 7000
+                for x in command))
+        b.receive(wrong.log)
+        assert b.replica.digest() != a.replica.digest() and b.replica.clock() == a.replica.clock()
+        join(b.replica, stream(a.replica))
+        same(b.replica, a.replica)
+
+
+def test_where_the_giver_had_not_all_nothing_gives_way():
+    a, b = Node("a"), Node("b", seed=2)
+    a("SET", "k", "one value")
+    b.receive(a.log.replace(b"one", b"two"))
+    b("SET", "j", 1)
+    join(b.replica, stream(a.replica))
+    assert b("GET", "k") == b"two value" and b("GET", "j") == b"1"

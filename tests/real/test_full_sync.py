@@ -374,7 +374,10 @@ def test_a_difference_is_found_and_named(pair):
                                                   b"keys": [[0, b"the key"]]}
     until(lambda: "the key" in json.dumps(health(b)))           # by itself
     assert info(b)["differing_peers"] == "1"
-    a("SET", "the key", "again")                                # which replaces both
+    until(lambda: a("CRDT.CLOCK") == b("CRDT.CLOCK"))
+    reply = b("CRDT.REPAIR", "a")
+    assert dict(zip(reply[::2], reply[1::2]))[b"buckets"] == 1
+    assert b("GET", "the key") == b"the value"
     converged(a, b)
     until(lambda: info(b)["differing_peers"] == "0")
     assert a("CRDT.VERIFY")[0][5] == 0

@@ -1970,4 +1970,15 @@ FAULTS = [
           "replication/test_receiving.py::test_what_does_not_unpack_to_what_was_said",
           "    if not unpack.eof or unpack.unused_data or len(out) != size:",
           "    if len(out) > size:"),
+    Fault("join: what was falsified stays",
+          CORE + "join.pxi",
+          "core/test_join.py::test_the_state_of_who_had_all_that_is_here_takes_the_place_of_what_was_"
+          "falsified",
+          "        if y == NULL or write_same(w, y):",
+          "        if 1:"),
+    Fault("join: a giver that lacks something rules",
+          CORE + "join.pxi",
+          "core/test_join.py::test_where_the_giver_had_not_all_nothing_gives_way",
+          "            j.rules = 0\n",
+          "            pass\n"),
 ]
