@@ -32,10 +32,10 @@
 # them, and decides nothing.
 #
 # Where the giver had observed all that is here (Joining.rules), his state is that of more ops: what
-# he shows and this replica lacks can have been removed by no op, and one dot can say one thing only.
-# It comes all the same, and what is here under its dots gives way, for then a fault of a disk, a
-# memory or a program has falsified what is here, or there: CRDT.REPAIR at the falsified one, from
-# the other, makes the two equal. Among sound states nothing else comes of it.
+# he shows and this replica lacks can have been removed by no op, and one dot can say one thing
+# only. It comes all the same, and what is here under its dots gives way, for then a fault of a
+# disk, a memory or a program has falsified what is here, or there: CRDT.REPAIR at the falsified
+# one, from the other, makes the two equal. Among sound states nothing else comes of it.
 #
 # What no piece named. A walk names every element that is there from its beginning to its end. One
 # that is here, that no piece has named and whose dot the giver's clock covered as the stream began,
