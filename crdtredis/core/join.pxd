@@ -25,7 +25,6 @@ cdef struct Joining:
     # the list that pieces walk through: its database (4 bytes) and key; empty: none
     Buffer list
     Buffer after            # the position up to which that is done, as steps; empty: nothing is
-    int passing             # an item's elements have been passed in part
     Buffer steps            # scratch
     # the last walk: over what no piece named. SHARED: it is over
     uint32_t db

@@ -733,7 +733,8 @@ cdef int list_places(Taking *t, const StateItem *x, uint32_t own) noexcept nogil
 
 cdef int list_walk(Taking *t, uint32_t n, int backwards) noexcept nogil:
     """The giver's walk through its list comes to these elements, the only one where n is 0; 0 where
-    the step is too short for it."""
+    the step is too short for it. Where it comes to some once more (a block that has grown is given
+    again as a whole), nothing goes that it has passed: what went there since is in the tail."""
     cdef Joining *j = &t.join
     cdef Placed *places = <Placed*>t.places.p
     cdef Placed one
@@ -744,13 +745,7 @@ cdef int list_walk(Taking *t, uint32_t n, int backwards) noexcept nogil:
         buffer_add(&j.list, &db, sizeof(db))
         buffer_add(&j.list, t.key.p, t.key.n)
         j.after.n = 0
-    if n:
-        list_step(t, &places[n - 1 if backwards else 0])
-    if not j.passing and j.after.n and compare_positions(
-            &t.k.actors, span(t.steps.p, t.steps.n), span(j.after.p, j.after.n)) < 0:
-        j.after.n = 0                      # it has begun again
     one.value = span(NULL, 0)
-    j.passing = 1
     rank = list_behind(j, t.c)
     for i in range(n if n else 1):
         if n:
@@ -758,7 +753,6 @@ cdef int list_walk(Taking *t, uint32_t n, int backwards) noexcept nogil:
             list_step(t, x)
         if not list_pass(j, t.c, span(t.steps.p, t.steps.n), x.value, &rank, &x.there):
             return 0
-    j.passing = 0
     return 1
 
 

@@ -220,6 +220,24 @@ def test_a_collection_goes_in_the_middle_of_being_given():
     same(receiver.replica, giver.replica)
 
 
+def test_a_block_of_a_list_that_has_grown_is_given_again():
+    for kept in range(1, 6):
+        a, b = Node("a"), Node("b", seed=2)
+        for i in range(6):                 # each push is a block
+            for one, other in ((a, b), (b, a)):
+                one("RPUSH", "l", *(f"{i} of {one.replica.id}: {j}" for j in range(20)))
+                other.receive(one.log)
+        before = len(a.log)
+        walk = StateWriter(a.replica)
+        messages = [payload(walk.next(1)) for _ in range(2 * kept + 3)]
+        a("LTRIM", "l", 0, 20 * (2 * kept + 1) - 1)
+        a("RPUSH", "l", "more", "and more")
+        while record := walk.next(1):
+            messages.append(payload(record))
+        join(b.replica, messages, [a.log[before:]])
+        same(b.replica, a.replica)
+
+
 # ---- what else there is --------------------------------------------------------------------------
 
 def test_the_two_replica_example():

@@ -1981,4 +1981,13 @@ FAULTS = [
           "core/test_join.py::test_where_the_giver_had_not_all_nothing_gives_way",
           "            j.rules = 0\n",
           "            pass\n"),
+    Fault("join: the walk of a list that comes to elements once more begins again",
+          CORE + "take.pxi",
+          "core/test_join.py::test_a_block_of_a_list_that_has_grown_is_given_again",
+          "    rank = list_behind(j, t.c)\n",
+          "    list_step(t, &places[0])\n"
+          "    if compare_positions(&t.k.actors, span(t.steps.p, t.steps.n),\n"
+          "                         span(j.after.p, j.after.n)) < 0:\n"
+          "        j.after.n = 0\n"
+          "    rank = list_behind(j, t.c)\n"),
 ]
