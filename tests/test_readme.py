@@ -20,7 +20,8 @@ def test_three_replicas(tmp_path):
     block = re.sub(r"\b\d{4}\b", lambda m: ports.get(m[0], m[0]), block)
     ready = (f"for p in {ports['7001']} {ports['7002']} {ports['7003']}; do until redis-cli -p $p "
              "CRDT.PEERS 2>&1 | grep -q ': up'; do sleep 0.1; done; done")
-    block, pauses = re.subn(r"sleep \d", ready, block.replace("/tmp/three", str(tmp_path / "three")))
+    block = block.replace("/tmp/three", str(tmp_path / "three"))
+    block, pauses = re.subn(r"sleep \d", ready, block)
     assert pauses == 1
     program = tmp_path / "bin" / "crdt-redis"
     program.parent.mkdir()

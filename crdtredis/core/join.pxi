@@ -247,7 +247,8 @@ cdef int counts_join(Joining *j, Counted *counted, Cell *mine, Cell *theirs) noe
                 count_free(o)
                 continue
             o.next = s
-        elif (j.rules and not count_same(s, o)) or o.run_seq > s.run_seq or (o.run_seq == s.run_seq and o.run_index > s.run_index):
+        elif (o.run_seq > s.run_seq or (o.run_seq == s.run_seq and o.run_index > s.run_index)
+              or (j.rules and not count_same(s, o))):
             o.next = s.next
             count_in(counted, s, -1)
             count_free(s)

@@ -1552,9 +1552,9 @@ FAULTS = [
     Fault("join: the greater total holds, whatever the run",
           CORE + "join.pxi",
           "core/test_join.py::test_two_states_come_to_what_the_ops_of_both_come_to",
-          "        elif o.run_seq > s.run_seq or (o.run_seq == s.run_seq and "
-          "o.run_index > s.run_index):",
-          "        elif 0:"),
+          "        elif (o.run_seq > s.run_seq or (o.run_seq == s.run_seq and "
+          "o.run_index > s.run_index)",
+          "        elif (0"),
     Fault("join: ops that come with the state are applied before",
           CORE + "pending.pxi",
           "core/test_join.py::test_what_is_barred_waits",
