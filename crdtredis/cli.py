@@ -1,5 +1,5 @@
 """The command line: `crdt-redis [flags]` starts a server; `check`, `demo`, `import`,
-`backup`, `restore`, `--generate-config`, `--version` and `--help` do the rest.
+`export`, `backup`, `restore`, `--generate-config`, `--version` and `--help` do the rest.
 
 Everything a call does not need is imported late: the answer to --version must not wait for the HTTP
 library, nor a server's first PONG for the demo. Whatever stops a start is one line per fault on
@@ -27,6 +27,7 @@ crdt-redis: an active-active Redis. Every replica takes reads and writes, and al
                                     running; keep what is sound
   crdt-redis import SOURCE          take the data of Redis or Valkey into a running server: from
                                     its files, or live (--help)
+  crdt-redis export TARGET          take all data to a file, or into a server of Redis (--help)
   crdt-redis backup                 fetch a backup from a running server (--help)
   crdt-redis restore FILE DIR       make a data directory of a backup
   crdt-redis --generate-config      print a complete configuration file
@@ -39,7 +40,7 @@ crdt-redis: an active-active Redis. Every replica takes reads and writes, and al
 """
 # Flags that are no settings, and whether they take a value.
 EXTRA = {"--config": True, "--generate-config": False, "--version": False, "--help": False}
-COMMANDS = ("check", "demo", "import", "backup", "restore")
+COMMANDS = ("check", "demo", "import", "export", "backup", "restore")
 # Seconds that a Python thread keeps the GIL while another one, the loop above all, waits for it.
 SWITCH_INTERVAL = 0.001
 
@@ -53,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = demo(args[1:])
         elif args[:1] == ["import"]:
             code = take_in(args[1:])
+        elif args[:1] == ["export"]:
+            code = take_out(args[1:])
         elif args[:1] in (["backup"], ["restore"]):
             code = back_up(args)
         else:
@@ -182,6 +185,12 @@ def check(args: list[str]) -> int:
 
 def take_in(args: list[str]) -> int:
     from crdtredis.moving.importing import main as run
+
+    return run(args)
+
+
+def take_out(args: list[str]) -> int:
+    from crdtredis.moving.exporting import main as run
 
     return run(args)
 

@@ -57,6 +57,7 @@ class Parts(Protocol):
     sync: Any                           # replication.service.Service
     last_save: int | None               # Unix time when the log was last forced to disk on request
     saves: Any                          # commands.server.Saves, made by the first who asks
+    snapshots: Any                      # commands.snapshot.Snapshots, likewise
 
     def stop(self, reason: str = "") -> None:
         """Begin an orderly stop."""
@@ -73,6 +74,7 @@ class SomeParts:
     sync: Any = None
     last_save: int | None = None
     saves: Any = None
+    snapshots: Any = None
 
 
 def parts(executor: Any) -> Parts:
@@ -275,6 +277,7 @@ def last_save(x: Any) -> int:
 def stats(x: Any) -> Fields:
     counts, engine, replica = x.stats(), engine_stats(x), x.replica.stats()
     pubsub, messages, sync = x.pubsub_stats(), x.message_stats(), parts(x).sync
+    snapshots = parts(x).snapshots
     return {
         "total_connections_received": engine.get("accepted", 0),
         "total_commands_processed": counts["commands"],
@@ -297,7 +300,8 @@ def stats(x: Any) -> Fields:
         "pubsub_messages_sent": messages["sent"],
         "pubsub_messages_received": messages["received"],
         "pubsub_messages_dropped": messages["dropped"] + (sync.messages.dropped if sync else 0),
-        "latest_fork_usec": 0, "total_forks": 0,
+        "latest_fork_usec": snapshots.microseconds if snapshots else 0,
+        "total_forks": snapshots.sent if snapshots else 0,
         "migrate_cached_sockets": 0,
         **{f"tracking_total_{what}": x.tracking_stats()[what]
            for what in ("keys", "items", "prefixes")},

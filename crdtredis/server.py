@@ -101,8 +101,9 @@ class Server:
         self.config = config
         self.started = now_ms()
         self.log: SegmentLog | None = None
-        self.last_save: int | None = None               # for info.Parts, with `saves`
+        self.last_save: int | None = None               # for info.Parts, as the next two
         self.saves: Any = None
+        self.snapshots: Any = None
         self.checkpoints: Checkpoints | None = None
         self.retention: Retention | None = None
         self._sync: Service | None = None

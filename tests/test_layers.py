@@ -3,7 +3,7 @@ what stands above it.
 
     __main__, cli, demo    the command line
     server                 puts the parts together
-    moving                 moving data in, over the codec of values
+    moving                 moving data in and out, over the codec of values
     http                   HTTP routes, over replication
     replication            the sync thread
     storage                files, over the kernel
@@ -71,6 +71,7 @@ TESTED_IN = {
     "replication.tail": "replication/test_peers.py",
     "moving.backing_up": "real/test_backup.py", "moving.progress": "real/test_import.py",
     "storage.backup": "real/test_backup.py",
+    "moving.exporting": "real/test_export.py", "moving.whole": "real/test_export.py",
     "moving.importing": "real/test_import.py", "moving.source": "real/test_import.py",
     "moving.target": "real/test_import.py",
     "http.app": "http/test_web_pages.py", "http.metrics": "http/test_operators.py",

@@ -17,7 +17,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
-from crdtredis._core cimport (T_LIST, T_NONE, T_SET, T_STRING, T_ZSET, WALK_BACKWARDS,
+from crdtredis._core cimport (T_LIST, T_SET, T_STRING, T_ZSET, WALK_BACKWARDS,
                               WALK_FORWARDS, Element, Kernel, Walk, key_collection, key_delete,
                               key_expire, key_find, key_hash, key_set_idle, key_type, key_visible,
                               member_score, put_shown, removal_size, walk_next, walk_shown,
@@ -45,9 +45,11 @@ cdef enum:
     MOST_PACKED = 512           # members: beyond, Redis by default does not pack numbers either
 
 
-cdef void put_type(Buffer *b, int type) noexcept nogil:
+cdef void put_head(Buffer *b, int type, const Span *name) noexcept nogil:
     buffer_need(b, 1)[0] = <char>type
     b.n += 1
+    if name != NULL:
+        rdb_put_text(b, name[0])
 
 
 cdef int by_value(const void *a, const void *b) noexcept nogil:
@@ -55,7 +57,7 @@ cdef int by_value(const void *a, const void *b) noexcept nogil:
     return (x > y) - (x < y)
 
 
-cdef int put_intset(Buffer *b, Kernel *k, Element *e) noexcept nogil:
+cdef int put_intset(Buffer *b, Kernel *k, Element *e, const Span *name) noexcept nogil:
     """Appends a set of whole numbers, packed, and returns 1; or leaves b alone, where another
     member is met."""
     cdef Buffer numbers, packed
@@ -81,17 +83,22 @@ cdef int put_intset(Buffer *b, Kernel *k, Element *e) noexcept nogil:
     buffer_add(&packed, &count, 4)
     for i in range(count):
         buffer_add(&packed, &v[i], size)
-    put_type(b, RDB_SET_INTSET)
+    put_head(b, RDB_SET_INTSET, name)
     rdb_put_text(b, span(packed.p, packed.n))
     buffer_free(&packed)
     buffer_free(&numbers)
     return 1
 
 
-cdef void put_shown_members(Buffer *b, Kernel *k, Element *e, int type) noexcept nogil:
-    """Appends what a key shows; a sorted set from the greatest score on, as Redis does: it inserts
-    fastest at the head."""
+cdef void put_value(Buffer *b, Kernel *k, Element *e, const Span *name, Drain drain,
+                    void *arg) noexcept nogil:
+    """A sorted set is put from the greatest score on, as Redis does: it inserts fastest at the
+    head."""
+    cdef int type = key_type(k, e)
     cdef Walk w
+    if type == T_SET and put_intset(b, k, e, name):
+        return
+    put_head(b, RDB_KINDS[type], name)
     if type != T_STRING:
         rdb_put_length(b, key_collection(k, e, type).live)
     walk_shown(&w, k, e, WALK_BACKWARDS if type == T_ZSET else WALK_FORWARDS)
@@ -102,23 +109,22 @@ cdef void put_shown_members(Buffer *b, Kernel *k, Element *e, int type) noexcept
             rdb_put_double(b, member_score(k, w.e))
         elif type != T_SET:
             rdb_put_text(b, walk_value(k, &w))
+        if drain != NULL and b.n >= DRAINED:
+            drain(arg)
 
 
 cdef void dump(Call *c) noexcept nogil:
     cdef Kernel *k = c.kernel
     cdef Element *e = key_find(k, c.db, c.argv[1])
-    cdef int kind = key_type(k, e)
     cdef Buffer out
-    if kind == T_NONE:
+    if not key_visible(k, e):
         c.stats.misses += 1
         reply_null(c.reply)
         return
     c.stats.hits += 1
     touch(c, e)
     memset(&out, 0, sizeof(Buffer))
-    if kind != T_SET or not put_intset(&out, k, e):
-        put_type(&out, RDB_KINDS[kind])
-        put_shown_members(&out, k, e, kind)
+    put_value(&out, k, e, NULL, NULL, NULL)
     rdb_seal(&out, RDB_WRITTEN)
     reply_bulk(c.reply, out.p, out.n)
     buffer_free(&out)

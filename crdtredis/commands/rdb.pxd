@@ -66,5 +66,7 @@ cdef void rdb_put_length(Buffer *b, uint64_t n) noexcept nogil
 # as a number or compressed where that is shorter
 cdef void rdb_put_text(Buffer *b, Span text) noexcept nogil
 cdef void rdb_put_double(Buffer *b, double v) noexcept nogil
+# the checksum of bytes and these behind them, where the checksum of those is `before` (none: 0)
+cdef uint64_t rdb_checksum(uint64_t before, Span s) noexcept nogil
 # appends version and checksum of all that b holds
 cdef void rdb_seal(Buffer *b, int version) noexcept nogil

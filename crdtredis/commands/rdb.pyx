@@ -604,11 +604,11 @@ cdef void make_remainders() noexcept nogil:
 make_remainders()
 
 
-cdef uint64_t checksum(Span s) noexcept nogil:
+cdef uint64_t rdb_checksum(uint64_t before, Span s) noexcept nogil:
     """Eight bytes at a time."""
     cdef const unsigned char *p = <const unsigned char*>s.p
     cdef size_t n = s.n
-    cdef uint64_t v = 0
+    cdef uint64_t v = before
     cdef int i
     while n >= 8:
         v ^= little(p, 8)
@@ -633,14 +633,14 @@ cdef int rdb_sealed(Span payload) noexcept nogil:
         return 0
     trailer = <const unsigned char*>payload.p + payload.n - RDB_TRAILER
     return (little(trailer, 2) <= RDB_NEWEST and little(trailer + 2, 8)
-            == checksum(span(payload.p, payload.n - 8)))
+            == rdb_checksum(0, span(payload.p, payload.n - 8)))
 
 
 cdef void rdb_seal(Buffer *b, int version) noexcept nogil:
     cdef uint16_t v = <uint16_t>version
     cdef uint64_t sum
     buffer_add(b, &v, 2)
-    sum = checksum(span(b.p, b.n))
+    sum = rdb_checksum(0, span(b.p, b.n))
     buffer_add(b, &sum, 8)
 
 
@@ -706,12 +706,27 @@ def value_end(const unsigned char[::1] data, size_t at, int type):
     return <size_t>len(data) - c.left
 
 
+cdef int gather(void *all, Span name, Span value) noexcept with gil:
+    (<list>all).append((name.p[:name.n], value.p[:value.n]))
+    return RDB_GOOD
+
+
+def elements(const unsigned char[::1] data, size_t at, int type):
+    """[(name, value)], as RdbVisit has them, of the value that begins at `at`, behind its type
+    byte. ValueError."""
+    cdef RdbCursor c = cursor(data, at)
+    cdef list found = []
+    if rdb_read(&c, type, gather, <void*>found) != RDB_GOOD:
+        raise ValueError("the value is damaged")
+    return found
+
+
 def crc64(const unsigned char[::1] data):
     """The checksum of all of it, as a file or a dumped value ends in."""
     cdef uint64_t sum
     cdef Span all = span(<const char*>&data[0], <size_t>len(data)) if len(data) else span(NULL, 0)
     with nogil:
-        sum = checksum(all)
+        sum = rdb_checksum(0, all)
     return sum
 
 

@@ -105,6 +105,11 @@ cdef class Connections:
         cdef Conn *c = self.find(id)
         return session_of(self.d, &c.client) if c != NULL else None
 
+    def unsent(self, uint64_t id) -> int:
+        """Bytes of replies that the socket of a connected client has not taken."""
+        cdef Conn *c = self.find(id)
+        return c.out_bytes + c.client.reply.buf.n if c != NULL else 0
+
     def kill_client(self, uint64_t id) -> bool:
         """Closes a connection at the end of the iteration, unsent replies or not."""
         cdef Conn *c = self.find(id)

@@ -31,6 +31,7 @@ cdef class Session:
     cdef readonly Token token           # the deferred reply outstanding, or None
     cdef readonly uint64_t id
     cdef public object user
+    cdef public object replconf         # what REPLCONF said: {option: value}, or None
 
 # The handler of every Python command: Command.python is called with the GIL held.
 cdef void run_python(Call *c) noexcept nogil

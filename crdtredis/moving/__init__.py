@@ -1,1 +1,1 @@
-"""Moving data in from other servers: files that they wrote, or a server that goes on writing."""
+"""Moving data in from other servers, out to them, and to and from archives."""

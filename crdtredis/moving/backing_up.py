@@ -6,7 +6,6 @@ import os
 import shutil
 import ssl
 import sys
-import time
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from http.client import HTTPException, InvalidURL
@@ -16,7 +15,7 @@ from urllib.request import Request, urlopen
 
 from crdtredis.errors import EXIT_CONFIG, EXIT_DATA, StartError
 from crdtredis.moving.progress import Progress, say
-from crdtredis.storage.format import sync_directory
+from crdtredis.moving.whole import whole
 
 TOKEN = "CRDT_AUTH_TOKEN"
 PATIENCE = 60.0             # seconds without a byte
@@ -66,20 +65,10 @@ def backup(args: Sequence[str]) -> int:
 
 
 def save(response, to: Path, size: int) -> None:
-    """Whole, or not at all: under another name until it is on disk. Nobody else may read it."""
-    draft = to.with_name(f"{to.name}.{int(time.time())}.part")
-    try:
-        with (open(draft, "xb", opener=lambda path, flags: os.open(path, flags, 0o600)) as f,
-              Progress("bytes", size) as progress):
-            while piece := response.read(PIECE):
-                f.write(piece)
-                progress.stand(f.tell())
-            f.flush()
-            os.fsync(f.fileno())
-        os.rename(draft, to)
-        sync_directory(to.absolute().parent)
-    finally:
-        draft.unlink(missing_ok=True)
+    with whole(to) as f, Progress("bytes", size) as progress:
+        while piece := response.read(PIECE):
+            f.write(piece)
+            progress.stand(f.tell())
 
 
 def restore(args: Sequence[str]) -> int:

@@ -18,13 +18,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 from crdtredis.errors import EXIT_CONFIG, EXIT_DATA, StartError
 from crdtredis.moving import legacy, snapshot
 from crdtredis.moving.commands import Command, Commands
 from crdtredis.moving.progress import TOLD_EVERY, Progress, say
-from crdtredis.moving.snapshot import Damaged, Key, Library, Snapshot
+from crdtredis.moving.snapshot import Damaged, Key, Library, Sent, Snapshot
 from crdtredis.moving.source import Source
 from crdtredis.moving.target import Connection, Refused, ServerError, address, encode
 
@@ -87,13 +86,6 @@ def main(args: Sequence[str]) -> int:
     return to.report()
 
 
-class Sent(NamedTuple):
-    what: str               # of what is counted
-    name: str               # of the command
-    argument: bytes         # its first one
-    raw: bytes
-
-
 class Import:
     def __init__(self, to: Connection) -> None:
         self.to = to
@@ -128,74 +120,59 @@ class Import:
         for db in range(len(DATABASES)):
             self.to("SELECT", str(db))
             yield self.to("DBSIZE")
+
+    def begin(self) -> None:
         self.db = -1
+        self.select(0, [])
 
     def snapshot(self, r: Read) -> None:
-        now = int(time.time() * 1000)
-        longest = int(self.to("CONFIG", "GET", "proto-max-bulk-len")[1])
+        self.take("keys", r.keys + r.libraries,
+                  snapshot.restoring(r.view, self.longest(), self.leave, self.expired))
+
+    def longest(self) -> int:
+        """Bytes of an argument that the server takes."""
+        reply, = self.to.run([encode([b"CONFIG", b"GET", b"proto-max-bulk-len"])])
+        return int(reply[1]) if isinstance(reply, list) and len(reply) == 2 else snapshot.LONGEST
+
+    def store(self, r: Read) -> None:
+        self.begin()
+        self.take("keys", r.keys, ([Sent("command" if i else "key", c[0].decode(), key, encode(c))
+                                    for i, c in enumerate(commands)]
+                                   for key, commands in legacy.read(r.view)))
+
+    def take(self, what: str, total: int, all: Iterable[list[Sent]]) -> None:
+        """All of it, of `total` things, each of which is several commands, or none."""
         batch: list[Sent] = []
         size = 0
-        with Progress("keys", r.keys + r.libraries) as progress:
-            for entry in Snapshot(r.view).read():
+        with Progress(what, total) as progress:
+            for some in all:
                 progress.step(1)
-                if isinstance(entry, Library):
-                    batch.append(Sent("library", "FUNCTION", b"", encode(
-                        [b"FUNCTION", b"LOAD", b"REPLACE", entry.text])))
-                elif entry.untaken:
-                    self.leave(entry.untaken, entry.name)
-                elif entry.db >= len(DATABASES):
-                    self.leave("key in a database beyond 15", entry.name)
-                elif 0 < entry.deadline <= now:
-                    self.taken["expired"] += 1
-                elif entry.end - entry.begin + snapshot.SEAL > longest:
-                    self.leave("larger than proto-max-bulk-len of the server", entry.name)
-                else:
-                    self.select(entry.db, batch)
-                    value = snapshot.payload(r.view, entry)
-                    size += len(value)
-                    batch.append(Sent("key", "RESTORE", entry.name, encode(
-                        [b"RESTORE", entry.name, b"%d" % entry.deadline, value, b"REPLACE",
-                         b"ABSTTL"])))
+                for s in some:
+                    if s.what == "select":
+                        self.select(int(s.argument), batch)
+                    else:
+                        batch.append(s)
+                        size += len(s.raw)
                 if len(batch) >= BATCH or size >= BATCH_BYTES:
                     self.send(batch)
                     size = 0
             self.send(batch)
 
-    def store(self, r: Read) -> None:
-        self.db = -1
-        batch: list[Sent] = []
-        self.select(0, batch)
-        with Progress("keys", r.keys) as progress:
-            for key, commands in legacy.read(r.view):
-                progress.step(1)
-                names = ["key", *["command"] * (len(commands) - 1)]
-                batch += [Sent(what, c[0].decode(), key, encode(c))
-                          for what, c in zip(names, commands)]
-                if len(batch) >= BATCH or len(batch[-1].raw) >= BATCH_BYTES:
-                    self.send(batch)
-            self.send(batch)
-
     def log(self, r: Read) -> None:
-        self.db = -1
-        batch: list[Sent] = []
-        self.select(0, batch)
+        self.begin()
         left = r.commands
         with Progress("bytes of commands", len(r.view) - r.begin) as progress:
             commands = Commands(r.begin)
             for piece in pieces(r):
                 found = commands.feed(piece)[:left]
                 left -= len(found)
-                self.forward(found, batch)
+                self.forward(found)
                 progress.stand(commands.at - r.begin)
 
     # ---- a live server ---------------------------------------------------------------------------
 
     def live(self, source: Source, flush: bool, once: bool) -> None:
-        size = source.begin()
-        with Progress("bytes of the snapshot", size) as progress:
-            for got in source.snapshot(size):
-                progress.stand(got)
-        copy = source.folder / "snapshot"
+        copy = source.snapshot()
         r = look(copy, *mapped([copy]))
         os.unlink(copy)                     # its room is free once `r` is
         self.prepare(flush, False)
@@ -207,11 +184,10 @@ class Import:
             self.follow(source, once)
 
     def follow(self, source: Source, once: bool) -> None:
-        batch: list[Sent] = []
         told = 0.0
-        self.select(0, batch)
+        self.begin()
         for commands in source.commands():
-            self.forward(commands, batch)
+            self.forward(commands)
             behind = source.received - source.read
             if once and not behind:
                 return
@@ -219,7 +195,7 @@ class Import:
                 told = time.monotonic() + TOLD_EVERY
                 say(f"following {source.address}: {self.taken['command']} commands, {behind} bytes "
                     "behind")
-        if source.failure:
+        if source.failure and not (once and not source.received):
             raise ServerError(f"{source.address}: {source.failure}; what came before was taken")
 
     # ---- commands --------------------------------------------------------------------------------
@@ -232,8 +208,8 @@ class Import:
             self.to("SELECT", str(db))
             self.db = db
 
-    def forward(self, commands: list[Command], batch: list[Sent]) -> None:
-        """Sends them, behind what the batch holds, which is empty then."""
+    def forward(self, commands: list[Command]) -> None:
+        batch: list[Sent] = []
         size = 0
         for c in commands:
             if c.name == b"SELECT":
@@ -264,6 +240,9 @@ class Import:
                 text = "unknown here"
             self.leave(f"{sent.name}: {text}", sent.argument)
         batch.clear()
+
+    def expired(self) -> None:
+        self.taken["expired"] += 1
 
     def leave(self, why: str, name: bytes) -> None:
         self.untaken[why] += 1

@@ -14,13 +14,14 @@ def say(line: str) -> None:
 class Progress:
     """How much of `total` is done: a bar on a terminal, else a line now and then."""
 
-    def __init__(self, what: str, total: int) -> None:
+    def __init__(self, what: str, total: int, quiet: bool = False) -> None:
         self.what, self.total, self.done = what, total, 0
+        self.quiet = quiet
         self.told = time.monotonic() + TOLD_EVERY
         self.bar = None
 
     def __enter__(self) -> Progress:
-        if sys.stdout.isatty():
+        if sys.stdout.isatty() and not self.quiet:
             from rich.progress import Progress as Bar
 
             self.bar = Bar()
@@ -45,6 +46,6 @@ class Progress:
         if self.bar:
             self.told = time.monotonic() + 0.1
             self.bar.update(self.task, completed=self.done)
-        else:
+        elif not self.quiet:
             self.told = time.monotonic() + TOLD_EVERY
             say(f"{self.done} of {self.total} {self.what}")

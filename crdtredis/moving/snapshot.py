@@ -6,10 +6,13 @@ hashes whose fields have deadlines are passed over and told.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+import time
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from crdtredis.commands import rdb
+from crdtredis.moving.target import encode
 
 MAGICS = b"REDIS", b"VALKEY"
 HEAD = 9                    # bytes of magic and version
@@ -21,6 +24,16 @@ LENGTHS = {IDLE: 1, SIZES: 2, SLOTS: 3}
 # Types that RESTORE does not take here.
 MODULE_VALUE = 7
 STREAMS = {15: 1, 19: 2, 21: 3}         # type: version of the form
+# A collection of so many bytes is made part by part, not by one RESTORE, for which servers have a
+# limit.
+LARGE = 64 << 20
+LONGEST = 512 << 20         # bytes of an argument, in servers that do not say
+DATABASES = 16
+PART = 10_000               # words of a command
+PART_BYTES = 1 << 20
+# type: (the command that adds to it, how many words an element is)
+ADDED = {**dict.fromkeys((1, 10, 14, 18), ("RPUSH", 1)), **dict.fromkeys((2, 11, 20), ("SADD", 1)),
+         **dict.fromkeys((3, 5, 12, 17), ("ZADD", 2)), **dict.fromkeys((4, 9, 13, 16), ("HSET", 2))}
 FIELD_DEADLINES = {24: "Redis", 25: "Redis", 22: "Valkey"}
 
 
@@ -165,29 +178,90 @@ class Snapshot:
     def number(self, n: int) -> int:
         return int.from_bytes(self.take(n), "little")
 
-    def length(self) -> int:
+    def read_at(self, read):
         try:
-            n, self.at = rdb.length_at(self.data, self.at)
+            found, self.at = read(self.data, self.at)
         except ValueError as e:
             raise Damaged(self.at, str(e)) from None
-        return n
+        return found
+
+    def length(self) -> int:
+        return self.read_at(rdb.length_at)
 
     def lengths(self, n: int) -> None:
         for _ in range(n):
             self.length()
 
     def text(self) -> bytes:
-        try:
-            text, self.at = rdb.text_at(self.data, self.at)
-        except ValueError as e:
-            raise Damaged(self.at, str(e)) from None
-        return text
+        return self.read_at(rdb.text_at)
 
     def texts(self, n: int) -> None:
         for _ in range(n):
             self.text()
 
 
+# ---- as commands ---------------------------------------------------------------------------------
+
+class Sent(NamedTuple):
+    what: str               # of what is counted
+    name: str               # of the command
+    argument: bytes         # its first one
+    raw: bytes
+
+
+def assigned(data: memoryview, key: Key, longest: int) -> list[Sent]:
+    name = key.name
+    add, width = ADDED.get(key.type, ("", 0))
+    if not add or key.end - key.begin <= min(LARGE, longest - SEAL):
+        return [Sent("key", "RESTORE", name, encode(
+            [b"RESTORE", name, b"%d" % key.deadline, payload(data, key), b"REPLACE", b"ABSTTL"]))]
+    found = [Sent("key", "DEL", name, encode([b"DEL", name]))]
+    words: list[bytes] = []
+    size = 0
+    for member, value in rdb.elements(data, key.begin, key.type):
+        if add == "ZADD":
+            member, value = repr(struct.unpack("<d", value)[0]).encode(), member
+        words += (member, value) if width == 2 else (member or value,)
+        size += len(member) + len(value)
+        if len(words) >= PART or size >= PART_BYTES:
+            found.append(Sent("part", add, name, encode([add.encode(), name, *words])))
+            words, size = [], 0
+    if words:
+        found.append(Sent("part", add, name, encode([add.encode(), name, *words])))
+    if key.deadline:
+        found.append(Sent("part", "PEXPIREAT", name,
+                          encode([b"PEXPIREAT", name, b"%d" % key.deadline])))
+    return found
+
+
 def payload(data: memoryview, key: Key) -> bytes:
     """What RESTORE takes."""
     return rdb.sealed(bytes([key.type]) + bytes(data[key.begin:key.end]))
+
+
+def restoring(data: memoryview, longest: int, leave: Callable[[str, bytes], None],
+              expired: Callable[[], None]) -> Iterator[list[Sent]]:
+    """For each thing that a snapshot holds, the commands that make it elsewhere, in place of what
+    is there; none where it has expired, or cannot be taken: leave(why, name) is called then.
+    longest: bytes of an argument that the server takes."""
+    now = int(time.time() * 1000)
+    db = -1
+    for entry in Snapshot(data).read():
+        found = []
+        if isinstance(entry, Library):
+            found = [Sent("library", "FUNCTION", b"",
+                          encode([b"FUNCTION", b"LOAD", b"REPLACE", entry.text]))]
+        elif entry.untaken:
+            leave(entry.untaken, entry.name)
+        elif entry.db >= DATABASES:
+            leave("key in a database beyond 15", entry.name)
+        elif 0 < entry.deadline <= now:
+            expired()
+        elif entry.end - entry.begin + SEAL > longest and entry.type not in ADDED:
+            leave("larger than proto-max-bulk-len of the server", entry.name)
+        else:
+            if entry.db != db:
+                db = entry.db
+                found = [Sent("select", "SELECT", b"%d" % db, encode([b"SELECT", b"%d" % db]))]
+            found += assigned(data, entry, longest)
+        yield found

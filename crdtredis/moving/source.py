@@ -11,12 +11,35 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from crdtredis.moving.commands import Command, Commands
+from crdtredis.moving.progress import Progress
 from crdtredis.moving.snapshot import Damaged
 from crdtredis.moving.target import Address, Connection, ServerError
 
 PIECE = 64 << 20
+
+
+def receive(c: Connection, f: BinaryIO, quiet: bool = False) -> None:
+    """Asks for a snapshot, and writes it to a file."""
+    try:
+        c.socket.sendall(b"SYNC\r\n")
+        while (line := c.line()) in (b"\n", b"\r\n"):
+            pass                        # "still at work"
+        if not line.startswith(b"$") or not line[1:].strip().isdigit():
+            raise ServerError(f"{c.to}: {line[:200].decode('utf-8', 'replace').strip()}")
+        size = int(line[1:])
+        with Progress("bytes of the snapshot", size, quiet) as progress:
+            while progress.done < size:
+                if not (piece := c.file.read1(min(1 << 20, size - progress.done))):
+                    raise ServerError(f"{c.to} closed the connection")
+                f.write(piece)
+                progress.step(len(piece))
+    except TimeoutError:
+        raise ServerError(f"{c.to}: it was silent for a minute") from None
+    except ConnectionError as e:
+        raise ServerError(f"{c.to}: {e.strerror}") from None
 
 
 class Source:
@@ -30,26 +53,14 @@ class Source:
         self._changed = threading.Condition()
         self._ends = False
 
-    def begin(self) -> int:
-        """How many bytes the snapshot has."""
-        c = self.connection
-        c.socket.sendall(b"SYNC\r\n")
-        while (line := c.line()) in (b"\n", b"\r\n"):
-            pass                        # "still at work"
-        if not line.startswith(b"$") or not line[1:].strip().isdigit():
-            raise ServerError(f"{self.address}: {line[:200].decode('utf-8', 'replace').strip()}")
-        return int(line[1:])
-
-    def snapshot(self, size: int) -> Iterator[int]:
-        """Receives it; how many bytes are here. Commands come from then on."""
-        c = self.connection
-        with open(self.folder / "snapshot", "wb") as f:
-            while f.tell() < size:
-                if not (piece := c.file.read1(min(1 << 20, size - f.tell()))):
-                    raise ServerError(f"{self.address} closed the connection")
-                f.write(piece)
-                yield f.tell()
+    def snapshot(self) -> Path:
+        """Receives it. Commands come from then on."""
+        path = self.folder / "snapshot"
+        with open(path, "wb") as f:
+            receive(self.connection, f)
         threading.Thread(target=self._receive, daemon=True).start()
+
+        return path
 
     def _receive(self) -> None:
         number = 0

@@ -1,11 +1,15 @@
 """Reading snapshot files, some that redis-server wrote and some made by hand."""
 import random
+from collections import Counter
 
 import pytest
 
 from crdtredis._core import Replica
 from crdtredis._engine import Executor
-from crdtredis.moving.snapshot import Damaged, Key, Library, Snapshot, payload
+from crdtredis._resp import RequestParser
+from crdtredis.moving import snapshot
+from crdtredis.moving.commands import Commands
+from crdtredis.moving.snapshot import Damaged, Key, Library, Snapshot, payload, restoring
 from tests.commands.payloads import crc64, length, text
 from tests.real.cluster import Reference
 
@@ -72,6 +76,48 @@ def test_what_redis_wrote(written):
             assert made[:-10] == dumps[db, name][:-10]
             assert executor.execute(session, [b"RESTORE", b"%d:%b" % (db, name), b"0",
                                               made]) == b"+OK\r\n"
+
+
+def test_large_collections_are_made_part_by_part(written, monkeypatch):
+    data, dumps = written
+    monkeypatch.setattr(snapshot, "LARGE", -1)
+    monkeypatch.setattr(snapshot, "PART", 7)
+    executor = Executor(Replica("a", 1_700_000_000_000))
+    parts, restored = executor.session(), executor.session()
+    untaken = []
+    seen = Counter()
+    for some in restoring(memoryview(data), 1 << 20, lambda why, name: untaken.append(why),
+                          None):
+        for sent in some:
+            commands = Commands().feed(sent.raw)
+            assert [c.name.decode() for c in commands] == [sent.name]
+            seen[sent.what, sent.name] += 1
+            reply = executor.execute(parts, words(sent.raw))
+            assert not reply.startswith(b"-"), (sent, reply)
+    assert untaken == ["stream"] and seen["library", "FUNCTION"] == 1
+    assert seen["key", "RESTORE"] == 3 * 6 and seen["key", "DEL"] == 3 * 20
+    assert seen["part", "RPUSH"] == 3 * (1 + 1 + 3 + 43)
+    for (db, key), dump in dumps.items():
+        for session in parts, restored:
+            executor.execute(session, [b"SELECT", b"%d" % db])
+        if key == b"stream":
+            continue
+        executor.execute(restored, [b"RESTORE", b"r:" + key, b"0", dump])
+        kind = executor.execute(parts, [b"TYPE", key])
+        assert kind == executor.execute(restored, [b"TYPE", b"r:" + key])
+        name, *rest = {b"+list\r\n": [b"LRANGE", b"0", b"-1"], b"+hash\r\n": [b"HGETALL"],
+                       b"+zset\r\n": [b"ZRANGE", b"0", b"-1", b"WITHSCORES"],
+                       b"+set\r\n": [b"SMEMBERS"], b"+string\r\n": [b"GET"]}[kind]
+        one, other = (executor.execute(parts, [name, k, *rest]).split(b"\r\n")
+                      for k in (key, b"r:" + key))
+        if kind in (b"+hash\r\n", b"+set\r\n"):
+            one, other = sorted(one), sorted(other)
+        assert one == other, key
+
+
+def words(raw: bytes) -> list[bytes]:
+    [argv] = RequestParser().feed(raw)
+    return argv
 
 
 def test_a_file_that_ends_too_early_is_damaged_wherever_that_is(written):

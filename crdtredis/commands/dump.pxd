@@ -1,0 +1,17 @@
+# What keys hold, in the form in which Redis saves it.
+
+from libc.stddef cimport size_t
+
+from crdtredis._core cimport Element, Kernel
+from crdtredis.buffer cimport Buffer, Span
+
+cdef enum:
+    DRAINED = 1 << 20           # bytes
+
+# Empties the buffer.
+ctypedef void (*Drain)(void *arg) noexcept nogil
+
+# Appends what a visible key shows: a type byte, the name unless it is NULL, and the value. drain,
+# unless it is NULL, is called whenever b holds DRAINED bytes, at most one text more.
+cdef void put_value(Buffer *b, Kernel *k, Element *e, const Span *name, Drain drain,
+                    void *arg) noexcept nogil
