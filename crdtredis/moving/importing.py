@@ -172,7 +172,7 @@ class Import:
     # ---- a live server ---------------------------------------------------------------------------
 
     def live(self, source: Source, flush: bool, once: bool) -> None:
-        copy = source.snapshot()
+        copy = source.snapshot(once)
         r = look(copy, *mapped([copy]))
         os.unlink(copy)                     # its room is free once `r` is
         self.prepare(flush, False)

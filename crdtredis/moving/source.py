@@ -16,7 +16,7 @@ from typing import BinaryIO
 from crdtredis.moving.commands import Command, Commands
 from crdtredis.moving.progress import Progress
 from crdtredis.moving.snapshot import Damaged
-from crdtredis.moving.target import Address, Connection, ServerError
+from crdtredis.moving.target import Address, Connection, ServerError, encode
 
 PIECE = 64 << 20
 
@@ -53,8 +53,11 @@ class Source:
         self._changed = threading.Condition()
         self._ends = False
 
-    def snapshot(self) -> Path:
-        """Receives it. Commands come from then on."""
+    def snapshot(self, once: bool) -> Path:
+        """Receives it. Commands come from then on; once: they need not, so a server that gives none
+        (ours) does not refuse."""
+        if not once:
+            self.connection.run([encode([b"REPLCONF", b"listening-port", b"0"])])
         path = self.folder / "snapshot"
         with open(path, "wb") as f:
             receive(self.connection, f)

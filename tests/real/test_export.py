@@ -124,6 +124,16 @@ def test_100000_keys_of_every_kind_loaded_by_a_redis_server(server, loaded, redi
     assert redis("FCALL", "f", 0) == 7
 
 
+def test_a_server_of_ours_is_copied_by_another(server):
+    a, b = server(), server()
+    fill(a)
+    for argv in (("import", f"redis://127.0.0.1:{a.port}", "--once", "--to", f"127.0.0.1:{b.port}"),
+                 ("export", f"redis://127.0.0.1:{b.port}", "--from", f"127.0.0.1:{a.port}")):
+        b("FLUSHALL")
+        assert "1212 keys" in run(*argv)
+        assert equal(a, b)
+
+
 def test_into_a_live_redis_and_again(server, redis):
     a = server()
     fill(a)
