@@ -1,5 +1,5 @@
 """The command line: `crdt-redis [flags]` starts a server; `check`, `demo`, `import`,
-`export`, `backup`, `restore`, `--generate-config`, `--version` and `--help` do the rest.
+`export`, `backup`, `restore`, `dump`, `--generate-config`, `--version` and `--help` do the rest.
 
 Everything a call does not need is imported late: the answer to --version must not wait for the HTTP
 library, nor a server's first PONG for the demo. Whatever stops a start is one line per fault on
@@ -25,6 +25,7 @@ crdt-redis: an active-active Redis. Every replica takes reads and writes, and al
   crdt-redis demo                   start three replicas on loopback and show them converge
   crdt-redis check [--repair] DIR   examine the data directory of a server that is not
                                     running; keep what is sound
+  crdt-redis dump DIR               print what a data directory holds, as lines of JSON
   crdt-redis import SOURCE          take the data of Redis or Valkey into a running server: from
                                     its files, or live (--help)
   crdt-redis export TARGET          take all data to a file, or into a server of Redis (--help)
@@ -40,7 +41,7 @@ crdt-redis: an active-active Redis. Every replica takes reads and writes, and al
 """
 # Flags that are no settings, and whether they take a value.
 EXTRA = {"--config": True, "--generate-config": False, "--version": False, "--help": False}
-COMMANDS = ("check", "demo", "import", "export", "backup", "restore")
+COMMANDS = ("check", "demo", "import", "export", "backup", "restore", "dump")
 # Seconds that a Python thread keeps the GIL while another one, the loop above all, waits for it.
 SWITCH_INTERVAL = 0.001
 
@@ -54,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = demo(args[1:])
         elif args[:1] == ["import"]:
             code = take_in(args[1:])
+        elif args[:1] == ["dump"]:
+            code = dump(args[1:])
         elif args[:1] == ["export"]:
             code = take_out(args[1:])
         elif args[:1] in (["backup"], ["restore"]):
@@ -181,6 +184,20 @@ def check(args: list[str]) -> int:
         return run(rest[0], repair)
     except OSError as e:                # a disk that fails, or something there that is no file
         raise StartError(f"{e.filename or rest[0]}: {e.strerror}", EXIT_DATA) from None
+
+
+def dump(args: list[str]) -> int:
+    if len(args) != 1 or args[0].startswith("-"):
+        raise StartError("usage: crdt-redis dump DIR (what each line is: packaging/operation.md)",
+                         EXIT_CONFIG)
+    from crdtredis.storage.dump import main as run
+
+    try:
+        return run(args[0])
+    except BrokenPipeError:
+        raise
+    except OSError as e:
+        raise StartError(f"{e.filename or args[0]}: {e.strerror}", EXIT_DATA) from None
 
 
 def take_in(args: list[str]) -> int:

@@ -153,7 +153,7 @@ def test_into_a_live_redis_and_again(server, redis):
 
 
 def test_out_of_a_data_directory(server, loaded, tmp_path):
-    a = server(local_keys=["home:*"])
+    a = server(local_keys="home:*")
     fill(a)
     a("SAVE")
     a("SET", "home:1", "x")
