@@ -31,6 +31,7 @@ LAST = "backup.json"
 NAMES = re.compile(r"identity\.json|segment-\d{16}\.log|checkpoint-\d{16}\.ckpt"
                    r"|stage-\d{16}\.state")
 LAST_MOST = 256 << 20       # bytes of it
+HEADER_MOST = 1 << 16       # bytes of what says more of a file than its header holds
 PIECE = 1 << 20
 TRIES = 10                  # while checkpoints come and go
 
@@ -170,10 +171,21 @@ def restore(archive: io.BufferedIOBase, folder: Path) -> int:
     return check.main(str(folder), False)
 
 
+class Header(tarfile.TarInfo):
+    """tarfile reads what is no file into memory, whatever its size."""
+
+    @classmethod
+    def frombuf(cls, buf, encoding, errors):
+        found = super().frombuf(buf, encoding, errors)
+        if found.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) and found.size > HEADER_MOST:
+            raise ValueError(f"{found.name!r} is too large a header")
+        return found
+
+
 def unpack(archive: io.BufferedIOBase, draft: Path) -> None:
     found: dict[str, int] = {}
     last = None
-    with tarfile.open(fileobj=archive, mode="r|*") as tar:
+    with tarfile.open(fileobj=archive, mode="r|*", tarinfo=Header) as tar:
         for member in tar:
             if not member.isreg() or last is not None:
                 raise ValueError(f"{member.name!r} does not belong there")

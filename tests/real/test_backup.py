@@ -143,6 +143,16 @@ def test_an_archive_of_a_stranger_writes_nowhere_else(tmp_path):
         assert {p.name for p in tmp_path.iterdir()} == {"evil", "a.tar"}
 
 
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME,
+                                  tarfile.GNUTYPE_LONGLINK])
+def test_a_header_of_gigabytes_is_not_read(tmp_path, kind):
+    info = tarfile.TarInfo("identity.json")
+    info.type, info.size = kind, 3 << 30
+    (tmp_path / "a.tar").write_bytes(info.tobuf() + bytes(100_000))
+    out = run("restore", tmp_path / "a.tar", tmp_path / "to", code=4)
+    assert "too large a header" in out and not (tmp_path / "to").exists()
+
+
 def test_where_it_is_restored(server, tmp_path, monkeypatch):
     a = server("a")
     run("backup", "--from", a.address, "--to", tmp_path / "b.tar")
