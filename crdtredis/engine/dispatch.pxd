@@ -102,6 +102,7 @@ cdef struct Abroad:
     Parked *parked_last
     uint32_t parked_n
     size_t parked_bytes
+    int more                # there was no time for all that may be given out
     uint64_t sent           # since the start
     uint64_t received
     uint64_t dropped

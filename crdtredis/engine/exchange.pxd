@@ -16,6 +16,7 @@ cdef struct Parked:
     uint64_t seq
     int64_t until           # ms, Dispatch.steady
     size_t n
+    size_t left             # of n bytes, not yet given out
 
 # p: [actor, u64][seq, u64], then messages that go to subscribers here once that op is applied.
 cdef void take_heard(Dispatch *d, const char *p, size_t n) noexcept nogil

@@ -8,7 +8,8 @@
 # here until that op is applied, which may itself wait for ops of other replicas. Messages of one
 # replica stay in order: seqs only grow.
 # The waiting is bounded in bytes, number and time; what is beyond is dropped and counted, for
-# messages are sent at most once.
+# messages are sent at most once. A batch of very many messages is given out in several iterations,
+# what is left of it waits like the others.
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
@@ -27,13 +28,25 @@ cdef int is_applied(Dispatch *d, uint64_t actor, uint64_t seq) noexcept nogil:
     return slot != NO_SLOT and d.kernel.actors.v[slot].applied >= seq
 
 
-cdef void give_out(Dispatch *d, const char *p, size_t n) noexcept nogil:
+cdef enum:
+    GIVE_US = 1000          # of an iteration, for messages: before and behind its ops
+
+
+cdef inline uint64_t give_until(Dispatch *d) noexcept nogil:
+    return cycles() + <uint64_t>(GIVE_US * d.stopwatch.per_usec)
+
+
+cdef size_t give_out(Dispatch *d, const char *p, size_t n, uint64_t until) noexcept nogil:
+    """How many bytes are left."""
     cdef const char *end = p + n
     cdef Span channel, message
     cdef int kind
     while next_message(&p, end, &kind, &channel, &message):
         d.abroad.received += 1
         publish(d, NULL, kind, channel, message)
+        if cycles() >= until:
+            return <size_t>(end - p)
+    return 0
 
 
 cdef uint64_t count_messages(const char *p, size_t n) noexcept nogil:
@@ -50,6 +63,7 @@ cdef void take_heard(Dispatch *d, const char *p, size_t n) noexcept nogil:
     cdef Abroad *a = &d.abroad
     cdef Parked *w
     cdef uint64_t head[2]
+    cdef size_t left
     cdef int waits = 0
     if n < 16:
         return
@@ -65,8 +79,12 @@ cdef void take_heard(Dispatch *d, const char *p, size_t n) noexcept nogil:
             head[1] = max(head[1], w.seq)       # behind it in any case
         w = w.next
     if not waits and is_applied(d, head[0], head[1]):
-        give_out(d, p, n)
-        return
+        left = give_out(d, p, n, give_until(d))
+        if left == 0:
+            return
+        a.more = 1
+        p += n - left
+        n = left
     if a.parked_n == PARKED_MOST or a.parked_bytes + n > PARKED_BYTES:
         a.dropped += count_messages(p, n)
         return
@@ -75,7 +93,7 @@ cdef void take_heard(Dispatch *d, const char *p, size_t n) noexcept nogil:
     w.actor = head[0]
     w.seq = head[1]
     w.until = d.steady + PARKED_MS
-    w.n = n
+    w.n = w.left = n
     memcpy(<char*>w + sizeof(Parked), p, n)
     if a.parked == NULL:
         a.parked = w
@@ -90,23 +108,26 @@ cdef void release_parked(Dispatch *d) noexcept nogil:
     cdef Abroad *a = &d.abroad
     cdef Parked **at = &a.parked
     cdef Parked *w
-    cdef int applied
+    cdef uint64_t until = give_until(d)
     a.parked_last = NULL
+    a.more = 0
     while at[0] != NULL:
         w = at[0]
-        applied = is_applied(d, w.actor, w.seq)
-        if not applied and d.steady < w.until:
+        if not a.more and is_applied(d, w.actor, w.seq):
+            w.left = give_out(d, <char*>w + sizeof(Parked) + w.n - w.left, w.left, until)
+            a.more = cycles() >= until
+        elif not a.more and d.steady >= w.until:
+            a.dropped += count_messages(<char*>w + sizeof(Parked), w.n)
+            w.left = 0
+        if w.left:
             a.parked_last = w
             at = &w.next
             continue
         at[0] = w.next
         a.parked_n -= 1
         a.parked_bytes -= w.n
-        if applied:
-            give_out(d, <char*>w + sizeof(Parked), w.n)
-        else:
-            a.dropped += count_messages(<char*>w + sizeof(Parked), w.n)
         free(w)
+    a.more = a.more and a.parked != NULL
 
 
 cdef void list_topics(Dispatch *d, Buffer *b) noexcept nogil:

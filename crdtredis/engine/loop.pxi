@@ -194,7 +194,7 @@ cdef class Loop(Listeners):
         cdef int64_t ms
         if (self.ready != NULL or accepting(self) or self.journal.more or self.k.garbage != NULL
                 or (self.k.watched.ready != NULL and may_serve(self.d))
-                or self.working or self.stopping
+                or self.working or self.stopping or self.d.abroad.more
                 or pages_due()):
             return 0
         ms = self.next_cron - self.d.steady

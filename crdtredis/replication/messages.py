@@ -15,10 +15,12 @@ A replica of an older build says nothing of messages, when it opens a stream or 
 and is never sent such a frame.
 
 Bounds: what a peer listens to is at most IDS_MOST channels and PATTERNS_MOST patterns; beyond that
-it is sent every message to a channel. What waits in a connection is at most BACKLOG.
+it is sent every message to a channel. What waits in a connection is at most BACKLOG. The engine
+is told of it a piece at a time; what waits for that is the difference to what it knows.
 """
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -35,6 +37,7 @@ PATTERNS_MOST = 1000
 PATTERN_BYTES = 1 << 20
 BACKLOG = 32 << 20                      # bytes
 FRAME = 1 << 20                         # bytes of changes, about
+PIECE = 64 << 10                        # bytes of changes that the engine is told at once, about
 HEAD = 16                               # bytes before messages: actor and seq
 
 PATTERN = 1                             # kind of topic: see engine/abroad.pxi
@@ -132,6 +135,10 @@ class Messages:
         self._ids: dict[tuple[int, bytes], int] = {}
         self._patterns: set[bytes] = set()
         self._told: dict[FrameLink, int] = {}                   # who is told, with which frame
+        # what is listened to abroad: what the engine is not told yet, since it has not taken the
+        # last; how many have begun more than have ceased
+        self._telling = False
+        self._untold: OrderedDict[tuple[int, bytes], int] = OrderedDict()
 
     def drained(self, kind: int, data: bytes) -> None:
         """The engine has said something."""
@@ -204,8 +211,24 @@ class Messages:
         self._interest(hears.end())
 
     def _interest(self, data: bytes) -> None:
-        if data:
-            self._send(INTEREST, data, lambda: None)
+        for begun, kind, what in changes(data):
+            n = self._untold.pop((kind, what), 0) + (1 if begun else -1)
+            if n:
+                self._untold[kind, what] = n
+        if not self._telling:
+            self._tell_engine()
+
+    def _tell_engine(self) -> None:
+        """A piece at a time: what begins and ceases while the engine has no time takes no room."""
+        part: list[bytes] = []
+        size = 0
+        while self._untold and size < PIECE:
+            (kind, what), n = self._untold.popitem(last=False)
+            part.append(encoded((n > 0, kind, what)) * abs(n))
+            size += len(part[-1])
+        self._telling = bool(part)
+        if part:
+            self._send(INTEREST, b"".join(part), self._tell_engine)
 
     # ---- messages --------------------------------------------------------------------------------
 

@@ -202,6 +202,24 @@ def test_what_waits_is_bounded(served):
         sub.expect(push(b"ch", bytes([65 + i]) * (1 << 20)))
 
 
+def test_very_many_messages_are_given_out_a_piece_at_a_time(served):
+    bridge = Bridge()
+    s = served(bridge=bridge)
+    sub = subscriber(s, "ch")
+    drained(bridge)
+    unheard = heard(1, 0, *[b""] * 900_000, channel=b"")
+    before = s.on_engine(s.loop.stats)["iterations"]
+    bridge.send_receive(1, unheard, HEARD)
+    bridge.send_receive(2, heard(1, 0, *[b"%06d" % i for i in range(60_000)]), HEARD)
+    bridge.send_receive(3, heard(1, 0, b"behind"), HEARD)
+    got = sub.read(60_000 * len(push(b"ch", b"000000")))
+    assert got == b"".join(push(b"ch", b"%06d" % i) for i in range(60_000))
+    sub.expect(push(b"ch", b"behind"))
+    stats = s.on_engine(s.executor.message_stats)
+    assert stats == {**stats, "received": 960_001, "dropped": 0, "waiting_bytes": 0}
+    assert s.on_engine(s.loop.stats)["iterations"] - before > 10
+
+
 def test_messages_of_other_shapes_do_no_harm(served):
     bridge = Bridge()
     s = served(bridge=bridge)

@@ -67,9 +67,13 @@ class Peer:
 
 
 def hub(*peers):
+    """With an engine that takes all at once."""
     to_engine = []
-    return (Messages(lambda: peers, lambda kind, data, done: to_engine.append((kind, data))),
-            to_engine)
+
+    def send(kind, data, done):
+        to_engine.append((kind, data))
+        done()
+    return Messages(lambda: peers, send), to_engine
 
 
 # ---- what is listened to -------------------------------------------------------------------------
@@ -188,6 +192,43 @@ def test_interest_of_streams_reaches_the_engine():
     messages.heard(b"x", lambda: None)
     assert to_engine == [(INTEREST, channel(1) + pattern(b"a")),
                          (INTEREST, channel(1, 0) + pattern(b"a", 0)), (HEARD, b"x")]
+
+
+def test_what_begins_and_ceases_while_the_engine_has_no_time_takes_no_room():
+    sent = []
+    messages = Messages(lambda: [], lambda kind, data, done: sent.append((kind, data, done)))
+    a, b = Hears(), Hears()
+    messages.listens(a, channel(1))
+    for i in range(1000):
+        messages.listens(a, b"".join(channel(n) for n in range(2, 100)))
+        messages.listens(a, b"".join(channel(n, 0) for n in range(2, 99)))
+    for hears in (a, b):
+        messages.listens(hears, channel(500) + pattern(b"p" * 1000))
+    messages.listens(a, channel(1, 0))
+    assert len(sent) == 1
+    sent[0][2]()
+    (_, first, _), (kind, data, done) = sent
+    assert kind == INTEREST and len(data) < 3000
+    assert sorted(changes(data)) == sorted(changes(
+        channel(99) + 2 * channel(500) + 2 * pattern(b"p" * 1000) + channel(1, 0)))
+    done()
+    assert len(sent) == 2
+    messages.gone(a)
+    messages.gone(b)
+    assert sorted(changes(sent[2][1])) == sorted(changes(
+        channel(99, 0) + channel(500, 0) + pattern(b"p" * 1000, 0)))
+    sent[2][2]()
+    assert sorted(changes(sent[3][1])) == sorted(changes(channel(500, 0)
+                                                         + pattern(b"p" * 1000, 0)))
+
+
+def test_the_engine_is_told_a_piece_at_a_time():
+    messages, to_engine = hub()
+    hears = Hears()
+    messages.listens(hears, b"".join(map(channel, range(100_000))))
+    assert len(to_engine) == 1_000_000 // (64 << 10) + 1
+    assert max(len(data) for _, data in to_engine) <= (64 << 10) + 10
+    assert b"".join(data for _, data in to_engine) == b"".join(map(channel, range(100_000)))
 
 
 # ---- on streams ----------------------------------------------------------------------------------
