@@ -59,6 +59,9 @@ class Parts(Protocol):
     saves: Any                          # commands.server.Saves, made by the first who asks
     snapshots: Any                      # commands.snapshot.Snapshots, likewise
 
+    disk_free: int                      # bytes where the data directory is; -1: unknown
+    disk_low: bool                      # less than disk_free_warning
+
     def stop(self, reason: str = "") -> None:
         """Begin an orderly stop."""
 
@@ -75,6 +78,8 @@ class SomeParts:
     last_save: int | None = None
     saves: Any = None
     snapshots: Any = None
+    disk_free: int = -1
+    disk_low: bool = False
 
 
 def parts(executor: Any) -> Parts:
@@ -257,7 +262,8 @@ def persistence(x: Any) -> Fields:
                 "log_slowest_sync_ms": round(status.slowest_sync * 1000),
                 "checkpoint_time": made.last_time, "checkpoint_bytes": made.size,
                 "checkpoint_written_bytes": made.written, "checkpoints_failed": made.failed,
-                "checkpoint_error": made.error or ""}
+                "checkpoint_error": made.error or "",
+                "disk_free_bytes": parts(x).disk_free, "disk_low": int(parts(x).disk_low)}
     if (retention := parts(x).retention) is not None:
         kept = retention.status()
         out |= {"log_first_segment": kept.first, "log_kept_segments": kept.kept,

@@ -101,9 +101,11 @@ class Server:
         self.config = config
         self.started = now_ms()
         self.log: SegmentLog | None = None
-        self.last_save: int | None = None               # for info.Parts, as the next two
+        self.last_save: int | None = None               # for info.Parts, as those below
         self.saves: Any = None
         self.snapshots: Any = None
+        self.disk_free = -1                             # bytes; -1: not looked yet
+        self.disk_low = False                           # less than disk_free_warning
         self.checkpoints: Checkpoints | None = None
         self.retention: Retention | None = None
         self._sync: Service | None = None
@@ -462,6 +464,7 @@ class Server:
     def _each_second(self) -> None:
         if self.log is not None:
             self._count_actors()
+            self._watch_disk()
             if self._unapplied:
                 self._unapplied = lacking(self.replica.clock_ids(), self._unapplied)
             self._watch_clock()
@@ -471,6 +474,26 @@ class Server:
                 self.retention.relieve()
             waiting = self.replica.pending()
             self._waiting = self._waiting + 1 if waiting["ops"] > waiting["held"] else 0
+
+    def _watch_disk(self) -> None:
+        """Before writes are refused for it."""
+        try:
+            space = os.statvfs(self.folder)
+        except OSError:                 # the next write says it
+            return
+        self.disk_free = space.f_bavail * space.f_frsize
+        low = self.disk_free < self.config.disk_free_warning
+        if low != self.disk_low:
+            self.disk_low = low
+            if low:
+                log.warning("%s", self._disk_warning())
+            else:
+                log.info("%d MB are free again at %s", self.disk_free >> 20, self.folder)
+
+    def _disk_warning(self) -> str:
+        return (f"{self.disk_free >> 20} MB are free at {self.folder}, less than "
+                f"disk_free_warning ({self.config.disk_free_warning >> 20} MB): where nothing is "
+                "left, writes are refused")
 
     def _count_actors(self) -> None:
         actors = self.replica.stats()["actors"]
@@ -548,6 +571,8 @@ class Server:
             warnings.append(f"used memory is {100 * used // self.config.max_memory}% of "
                             "max_memory: "
                             "at 100% commands that need more are refused")
+        if self.disk_low:
+            warnings.append(self._disk_warning())
         if stats["actors"] >= ACTORS_MANY:
             warnings.append(many_actors(stats["actors"]))
         return reasons, warnings

@@ -166,6 +166,9 @@ SETTINGS: tuple[Setting, ...] = (
           "A log segment is closed and a new one begun at this size.", live=True),
         S("compaction_threshold", Int(1, 1_000_000), 10,
           "Closed segments that trigger a checkpoint.", live=True),
+        S("disk_free_warning", Size("1", "1024tb", zero="no warning"), 1_073_741_824,
+          "/health warns, and the log, while less than this is free where data_dir is; 0: no "
+          "warning.", live=True),
         S("replication_log_size", Size("0", "1024tb"), 1_073_741_824,
           "Bytes of the log that are kept for peers that were away, beyond what a start needs.",
           live=True),

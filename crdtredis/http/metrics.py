@@ -55,6 +55,8 @@ GAUGES = {
                                 "Unix time of the newest checkpoint; 0: there is none"),
     "checkpoint_duration_seconds": ("persistence", "rdb_last_bgsave_time_sec",
                                     "How long the last one took; -1: none was made"),
+    "disk_low": ("persistence", "disk_low",
+                 "1 while less than disk_free_warning is free where the data directory is"),
     "log_kept_segments": ("persistence", "log_kept_segments",
                           "Superseded segments that are kept for peers"),
     "log_kept_bytes": ("persistence", "log_kept_bytes", "Bytes of them"),

@@ -136,3 +136,23 @@ def test_backups_and_what_is_restored(small, server, tmp_path):
         done = subprocess.run([*executable(), *argv], capture_output=True, text=True)
         assert text in done.stdout + done.stderr, done
         assert "Traceback" not in done.stderr and not list(disk.iterdir())
+
+
+def test_low_space_warns_before_anything_fails(small):
+    a = small(48, disk_free_warning="32mb").start()
+    until(lambda: int(persistence(a)["disk_free_bytes"]) > 32 << 20)
+    assert health(a) == (200, {"status": "ok", "reasons": [], "warnings": []})
+    with open(a.data_dir / "something else", "wb") as f:
+        f.write(bytes(20 << 20))
+    until(lambda: persistence(a)["disk_low"] == "1")
+    status, found = health(a)
+    assert status == 200 and "less than disk_free_warning (32 MB)" in found["warnings"][0]
+    assert int(persistence(a)["disk_free_bytes"]) < 32 << 20 and write(a, "SET", "k", "v")
+    with urllib.request.urlopen(f"http://{a.address}/metrics", timeout=10) as r:
+        assert b"\ncrdt_redis_disk_low 1.0\n" in r.read()
+    a("CONFIG", "SET", "disk-free-warning", "1mb")
+    until(lambda: persistence(a)["disk_low"] == "0")
+    assert health(a)[1]["warnings"] == []
+    log = a.log_path.read_text()
+    assert log.count("less than disk_free_warning") == 1 and log.count("MB are free again") == 1
+    a("CONFIG", "SET", "disk-free-warning", 0)
