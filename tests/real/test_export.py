@@ -153,19 +153,29 @@ def test_into_a_live_redis_and_again(server, redis):
 
 
 def test_out_of_a_data_directory(server, loaded, tmp_path):
-    a = server(local_keys="home:*")
+    a = server("a", local_keys="home:*")
+    b = server("b", peers=[a.address])
     fill(a)
     a("SAVE")
     a("SET", "home:1", "x")
+    b("SET", "home:1", "is hidden")
+    b("CRDT.SYNC")
     a("SET", "behind the checkpoint", 1)
     assert "is in use" in run("export", tmp_path / "x", "--from", a.data_dir, code=4)
     held = everything(a)
+    assert held[0, b"home:1"][1] == b"x" and a("OBJECT", "LOCAL", "home:1") == 1
+    run("export", tmp_path / "live.rdb", "--from", f"127.0.0.1:{a.port}")
     a.stop()
     before = {p.name: p.read_bytes() for p in a.data_dir.iterdir()}
     run("export", tmp_path / "dump.rdb", "--from", a.data_dir)
     after = {p.name: p.read_bytes() for p in a.data_dir.iterdir()}
     assert before | {"LOCK": b""} == after | {"LOCK": b""}
-    assert_same(everything(loaded(tmp_path / "dump.rdb")), held)
+    for name in "dump.rdb", "live.rdb":
+        other = loaded(tmp_path / name)
+        assert_same(everything(other), held)
+        assert int(other("INFO", "keyspace").decode().split("db0:keys=")[1].split(",")[0]) == len(
+            [1 for db, _ in held if db == 0])
+        other.dispose()
 
 
 def test_one_moment_while_clients_write(server, loaded, tmp_path):
