@@ -19,7 +19,7 @@ TOKEN = re.compile(rb"%s(?:,%s)*" % (ENTRY, ENTRY))
 
 
 class Actor(NamedTuple):
-    """One process start of one replica."""
+    """One process start of one replica, and those behind it that can prove to go on with it."""
     id: int
     replica: str
     epoch: int

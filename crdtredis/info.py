@@ -28,6 +28,7 @@ from crdtredis import REDIS_VERSION, __version__
 
 DATABASES = 16
 BEGUN = time.monotonic()               # of this process, nearly
+STARTED = os.urandom(16).hex()         # names it
 
 Fields = dict[str, Any]
 SECTIONS: dict[str, Callable[[Any], Fields]] = {}
@@ -126,7 +127,7 @@ STARTUP_RSS = status_kb("VmRSS")
 
 def run_id(replica: Any) -> str:
     """40 hex digits that name this process start, as Redis's do."""
-    return hashlib.sha1(f"{replica.id}/{replica.epoch}".encode(), usedforsecurity=False).hexdigest()
+    return hashlib.sha1(f"{replica.id}/{STARTED}".encode(), usedforsecurity=False).hexdigest()
 
 
 def uptime() -> int:

@@ -6,7 +6,8 @@
     fdatasync       the log's durability (storage/segments.py)
 
 Start: data directory and lock; identity, which makes a new epoch durable (on a full disk the log
-does so later, and refuses writes until then); replica, executor, loop; listening sockets. From here
+does so later, and refuses writes until then); the witness of the process before, which says whether
+this one may go on as its actor; replica, executor, loop; listening sockets. From here
 on clients are replied to, with -LOADING, while the log is replayed in slices inside the loop. Then
 the log is opened for writing and the doors open. What replication and HTTP are made of takes most
 of the time of a start to load, so that is done meanwhile, in a thread; then the sync thread starts,
@@ -46,26 +47,29 @@ from typing import TYPE_CHECKING, Any
 from crdtredis import __version__, logs
 from crdtredis._core import Replica, SegmentWriter
 from crdtredis._engine import Bridge, Executor, Loop
-from crdtredis.clocks import Clock, lacking
+from crdtredis.clocks import Clock, actor_id, lacking
 from crdtredis.config import Config
 from crdtredis.errors import EXIT_ADDRESS, EXIT_CONFIG, EXIT_DATA, EXIT_FORCED, StartError
 from crdtredis.members import MEMBERS
 from crdtredis.settings import ENCODING_LIMITS, SETTINGS
 from crdtredis.storage.checkpoint import Checkpoints
 from crdtredis.storage.exchange import StateExchange
-from crdtredis.storage.identity import newer_epoch, store_identity, take_identity
+from crdtredis.storage.identity import (newer_epoch, read_identity, store_identity,
+                                        take_identity)
 from crdtredis.storage.lock import DirectoryLock
 from crdtredis.storage.reader import LogReader
 from crdtredis.storage.recovery import Recovered, recovery
 from crdtredis.storage.retention import Retention
 from crdtredis.storage.segments import SegmentLog
 from crdtredis.storage.stage import remove_strays
+from crdtredis.storage.witness import Sighting, Witness, is_next, open_witness, proves
 
 if TYPE_CHECKING:
     import ssl
 
     from crdtredis.http.serving import Loading
     from crdtredis.replication.service import Service
+    from crdtredis.storage.format import LogPosition
 
 log = logging.getLogger("crdtredis.server")
 
@@ -101,7 +105,7 @@ class Server:
         self.config = config
         self.started = now_ms()
         self.log: SegmentLog | None = None
-        self.last_save: int | None = None               # for info.Parts, as those below
+        self.last_save = self.started // 1000           # for info.Parts, as those below
         self.saves: Any = None
         self.snapshots: Any = None
         self.disk_free = -1                             # bytes; -1: not looked yet
@@ -135,14 +139,16 @@ class Server:
             self.folder = open_folder(config.data_dir)
             lock = DirectoryLock(self.folder)
             self._stops.append(lock.release)
+            self.writer = SegmentWriter()
+            last = read_identity(self.folder)
             self.identity = take_identity(self.folder, config.replica_id, self.started)
+            self._witness = self._find_witness(last.epoch if last else 0)
             self.replica = Replica(self.identity.replica_id, self.identity.epoch,
                                    max_clock_skew=config.ms("max_clock_skew"))
             self.replica.now = self.started
             self.executor = Executor(self.replica, self)
             self.executor.loading = True
             self.bridge = Bridge()
-            self.writer = SegmentWriter()
             self.engine = Loop(self.executor, self.writer, self.bridge, self._log_tick)
             self.http_limit = http_limit(config)
             self.engine.reserve = OWN_FILES + self.http_limit + PEER_FILES * len(config.peers)
@@ -367,12 +373,14 @@ class Server:
                  found.bytes / 1e6, found.segments, found.seconds)
         if not keys:
             self._offer_import()
+        self._go_on(found)
         claim = None if self.identity.stored else lambda: store_identity(self.folder, self.identity)
         self.log = SegmentLog(self.folder, self.replica.id, self._describe, position=found.position,
                               unsynced=found.unsynced, unapplied=found.unapplied, claim=claim,
                               policy=config.appendfsync, max_segment_size=config.max_segment_size,
                               writer=self.writer)
         self._stops.append(self._close_log)
+        self._bind_witness(found.position)
         self.log.start()
         self.retention = Retention(self.folder, self.log, config.replication_log_size,
                                    self._peers_logged)
@@ -383,6 +391,43 @@ class Server:
         remove_strays(self.folder, found.stages)
         self._exchange = StateExchange(self.folder, self.replica, self.log, self.checkpoints,
                                        self.engine, lambda why: self._fail(StartError(why, 1)))
+
+    # who this process is, beside those before it: see storage/witness.py
+
+    def _find_witness(self, last: int) -> Witness | None:
+        """last: the epoch of the process before."""
+        self._seen: Sighting | None = None
+        witness = open_witness(self.folder, self.identity.replica_id)
+        if witness is not None:
+            self._stops.append(lambda: (self.writer.testify(None), witness.close()))
+            seen = witness.testimony()
+            if is_next(seen, last) and self.identity.stored:
+                self._seen = seen
+                witness.move(self.identity.epoch)
+            else:
+                witness.release()
+        return witness if self.identity.stored else None
+
+    def _go_on(self, found: Recovered) -> None:
+        """As the actor that the last process was, where that is proven."""
+        seen = self._seen
+        if seen is None:
+            return
+        made = self.replica.clock_ids().get(actor_id(self.replica.id, seen.actor_epoch), 0)
+        if proves(seen, found.position, found.repaired, made):
+            if made:
+                self.replica.resume(seen.actor_epoch)
+                log.info("all that epoch %d made is here: going on as the same", seen.actor_epoch)
+        else:
+            # before the log is longer than what it has seen
+            self._witness.release()
+
+    def _bind_witness(self, recovered: LogPosition | None) -> None:
+        if self._witness is not None:
+            own = self.replica.clock_ids().get(self.replica.actor, 0)
+            self._witness.bind(self.folder, self.identity.epoch, self.replica.epoch, own,
+                               max(recovered or (0, 0), self.writer.position()))
+            self.writer.testify(self._witness.words)
 
     def _offer_import(self) -> None:
         from crdtredis.moving.legacy import store_path
@@ -425,6 +470,7 @@ class Server:
                 raise OSError(errno.EBUSY, "a full sync is being joined")
             self.identity = newer_epoch(self.folder, self.identity, above, now_ms())
             self.replica.new_epoch(self.identity.epoch)
+            self._bind_witness(None)
             log.warning("this replica's id was met under another epoch: going on as epoch %d",
                         self.identity.epoch)
 
@@ -463,6 +509,8 @@ class Server:
 
     def _each_second(self) -> None:
         if self.log is not None:
+            if self._witness is not None:
+                self._witness.beat()
             self._count_actors()
             self._watch_disk()
             if self._unapplied:
@@ -688,9 +736,10 @@ def held(replica: Replica) -> dict[str, str]:
 
 
 def many_actors(n: int) -> str:
-    """Each process that made an operation stays in the clocks, and there is room for 65535."""
-    return (f"the replicas of this cluster have made operations in {n} processes: 65535 are the "
-            "end. Restart less often")
+    """Each process that made an operation, and did not go on with the one before it, stays in the
+    clocks, and there is room for 65535."""
+    return (f"the replicas of this cluster have made operations as {n} actors: 65535 are the end. "
+            "Give processes a RUNTIME_DIRECTORY on a tmpfs that outlives them (operation.md)")
 
 
 def how_to_connect(config: Config) -> str:

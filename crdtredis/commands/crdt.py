@@ -4,9 +4,9 @@ CLOCK, DIGEST, INSPECT and CONFLICTS read the kernel; PEERS, PEER and SYNC speak
 through `server.sync`. A server without one (tests, the simulation) has no peers. Replies are maps
 in RESP3 and flat arrays in RESP2, as usual.
 
-An actor is written replica/epoch: one process start of one replica. Two replicas hold the same
-state exactly when their CRDT.DIGESTs are equal; equal CRDT.CLOCKs say that they have applied the
-same operations, from which that follows.
+An actor is written replica/epoch: one process start of one replica, and those behind it that go on
+with it (storage/witness.py). Two replicas hold the same state exactly when their CRDT.DIGESTs are
+equal; equal CRDT.CLOCKs say that they have applied the same operations, from which that follows.
 """
 import time
 from dataclasses import asdict

@@ -1,5 +1,6 @@
-# Actors: who made an op. Every process start of a replica is a new actor (replica id, epoch), so
-# that a crash, a restored backup or a copied disk can never issue the same dot twice.
+# Actors: who made an op. A process start of a replica is a new actor (replica id, epoch), so that a
+# crash, a restored backup or a copied disk can never issue the same dot twice; or, where it is
+# certain that nothing of it was lost, the actor of the process before (storage/witness.py).
 #
 # On disk and between peers an actor is named by a 64-bit id, the hash of both; in memory by a
 # 16-bit slot, so that a dot fits one word. Slots are given in the order in which this process meets

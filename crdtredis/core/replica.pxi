@@ -130,6 +130,18 @@ cdef class Replica:
             raise ValueError(f"epoch {epoch} is not above {self.epoch}")
         self.act_as(epoch)
 
+    def resume(self, uint64_t epoch):
+        """Goes on as the actor of a former process of this replica. The caller knows that all that
+        one ever gave out, or said that it had, is applied here (storage/witness.py). Before the
+        first op of this process."""
+        if self.k.actors.v[self.k.me].applied or self.k.joining or self.k.inbox.recovering:
+            raise RuntimeError("too late, or too early")
+        replica = self.id.encode()
+        cdef uint16_t slot = actors_find(&self.k.actors, actor_id(replica, len(replica), epoch))
+        if slot == NO_SLOT or self.k.actors.v[slot].backlog.n:
+            raise ValueError(f"epoch {epoch} of {self.id} is not known here to its end")
+        self.k.me = slot
+
     @property
     def epoch(self):
         return self.k.actors.v[self.k.me].epoch

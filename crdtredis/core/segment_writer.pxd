@@ -17,6 +17,13 @@ cdef enum LogPolicy:
     LOG_EVERYSEC = 1
     LOG_ALWAYS = 2
 
+# words of a witness
+cdef enum:
+    WITNESS_SEQ = 0         # of the newest own op that may be in the log
+    WITNESS_NUMBER = 1      # the log reaches up to there, and so do those to whom it was told
+    WITNESS_END = 2
+    WITNESS_WORDS = 3
+
 cdef class SegmentWriter:
     """See core/segment_writer.pxi. The engine reads `state` before a write command, calls append
     once per iteration, and `wants_tick` after it."""
@@ -32,6 +39,9 @@ cdef class SegmentWriter:
     cdef int error          # errno
     cdef int syncing        # it was fdatasync that failed: nothing after `durable` can be relied on
     cdef int noted          # log.tick() has observed the failure
+    # what a restart may rely on (storage/witness.py): its words, or NULL. `lent` keeps them
+    cdef uint64_t *witness
+    cdef object lent
     cdef Buffer pending     # records that could not be written; they go first into the next file
 
     # 0: written, and on disk where the policy is `always`. -1: the log has failed; what was given
@@ -40,6 +50,7 @@ cdef class SegmentWriter:
     # follows the bytes of `record`.
     cdef int append(self, Span record, Span rest, int more) noexcept nogil
     cdef int put(self, Span bytes) noexcept nogil
+    cdef void reach(self, int64_t end) noexcept nogil
     # 1: log.tick() has something to do (a successor is due, or a failure is to be told). The owner
     # also calls tick once a second.
     cdef int wants_tick(self) noexcept nogil

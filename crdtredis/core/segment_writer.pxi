@@ -66,10 +66,17 @@ cdef class SegmentWriter:
             buffer_add(&self.pending, record.p, record.n)
             buffer_add(&self.pending, rest.p, rest.n)
             return -1
-        publish(&self.end, self.end + <int64_t>(record.n + rest.n))
+        self.reach(self.end + <int64_t>(record.n + rest.n))
         if self.policy == LOG_ALWAYS and not more:
             return self.sync_now()
         return 0
+
+    cdef void reach(self, int64_t end) noexcept nogil:
+        """The file holds so much. The witness hears of it before anybody who could pass it on."""
+        if self.witness != NULL:
+            self.witness[WITNESS_NUMBER] = self.number
+            self.witness[WITNESS_END] = <uint64_t>end
+        publish(&self.end, end)
 
     cdef int put(self, Span bytes) noexcept nogil:
         cdef ssize_t r
@@ -103,7 +110,18 @@ cdef class SegmentWriter:
             return not self.noted
         return 0
 
-    # ---- for storage/segments.py -----------------------------------------------------------------
+    # ---- for storage ---------------------------------------------------------------------------
+
+    def testify(self, words):
+        """From now on `words`, a writable buffer of three unsigned 64-bit numbers, say of the log
+        what WITNESS_* says. None: nobody is told any more."""
+        cdef uint64_t[::1] found
+        self.witness, self.lent = NULL, words
+        if words is not None:
+            found = words
+            if found.shape[0] != WITNESS_WORDS:
+                raise ValueError("a witness has three words")
+            self.witness = &found[0]
 
     def attach(self, int fd, uint64_t number, int64_t size, int64_t durable, int64_t limit,
                int policy, bint healed=True):
@@ -116,7 +134,10 @@ cdef class SegmentWriter:
         self.fd = fd
         self.number = number
         publish(&self.durable, durable)
-        publish(&self.end, size)
+        if fd >= 0:
+            self.reach(size)
+        else:
+            publish(&self.end, size)
         self.limit = limit
         self.policy = policy
         if self.state == LOG_FAILED and not healed:

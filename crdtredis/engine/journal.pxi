@@ -9,8 +9,8 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset, strerror
 
 from crdtredis._core cimport (LOG_FAILED, LOG_OPEN, PENDING_SLICE, RECEIVED_UNLOGGED, RECORD_FULL,
-                              RECORD_HEAD, Actor, Kernel, has_ops, leave_home, receive, record_end,
-                              retry_pending, take_record)
+                              RECORD_HEAD, WITNESS_SEQ, Actor, Kernel, has_ops, leave_home,
+                              receive, record_end, retry_pending, take_record)
 from crdtredis.buffer cimport (Buffer, Span, buffer_add, buffer_free, buffer_need, need_memory,
                                span)
 from crdtredis.errors cimport LOG_NOT_WRITTEN
@@ -94,6 +94,8 @@ cdef int log_ops(Journal self, size_t record_limit) noexcept nogil:
     cdef Buffer shared
     memset(&shared, 0, sizeof(Buffer))
     self.own_logged = newest
+    if self.log is not None and self.log.witness != NULL:
+        self.log.witness[WITNESS_SEQ] = newest      # before any of it can be given out
     while take_record(self.d.kernel, r, record_limit):
         record_end(&r.buf, r.at, r.rest)
         head = span(r.buf.p + r.at, r.buf.n - r.at)

@@ -47,7 +47,7 @@ GAUGES = {
     "memory_resident_bytes": ("memory", "used_memory_rss", "Resident memory of the process"),
     "loading": ("persistence", "loading", "1 while the log is read at the start"),
     "known_actors": ("crdt", "known_actors",
-                     "Actors in the clock: one per process start of every replica"),
+                     "Actors in the clock: of each replica one per boot, or container, that wrote"),
     "checkpoint_in_progress": ("persistence", "rdb_bgsave_in_progress",
                                "1 while a checkpoint is made"),
     "checkpoint_bytes": ("persistence", "checkpoint_bytes", "Size of the newest checkpoint"),

@@ -1,4 +1,5 @@
-"""Who is this process? A replica for as long as its data lives, and an actor that never was before.
+"""Who is this process? A replica for as long as its data lives, and an actor that never was before,
+unless it can prove that it may be the one that the process before it was (witness.py).
 
 identity.json keeps the replica id and the last epoch. Every start takes a new epoch, the time in
 ms, and makes it durable before anything is written under it. So a dot can never be issued twice:

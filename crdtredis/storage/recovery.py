@@ -122,6 +122,7 @@ class Recovered:
     begun_with: Checkpoint | None = None
     ignored: str = ""                   # why not with a newer checkpoint
     stages: frozenset[int | None] = frozenset()     # that segments of the log name
+    repaired: bool = False              # something of it was, some time
 
     @property
     def checkpoint(self) -> Path | None:
@@ -247,7 +248,8 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
                      time.monotonic() - begun,
                      unsynced,
                      waiting, left_out, lacking(clock, logged),
-                     checkpoint, ignored, frozenset(link.stage for link in links))
+                     checkpoint, ignored, frozenset(link.stage for link in links),
+                     any(link.repaired for link in links))
 
 
 def is_whole(links: list[Link]) -> bool:

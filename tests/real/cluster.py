@@ -27,6 +27,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from crdtredis.storage.witness import name_of
 from tests.respclient import Connection, ReplyError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -219,6 +220,12 @@ class Server(Process):
     @property
     def data_dir(self) -> Path:
         return self.directory / "data"
+
+    @property
+    def witness(self) -> Path:
+        """What the machine remembers of this replica's processes (storage/witness.py). Without it,
+        each is another actor."""
+        return Path("/dev/shm", name_of(os.stat(self.data_dir)))
 
     def command(self) -> list[str]:
         flags = {"port": self.port, "http-port": self.http_port, "replica-id": self.name,

@@ -266,13 +266,17 @@ def test_starts_that_make_no_operation_are_kept_nowhere(cluster):
     until(lambda: all(len(s("CRDT.MEMBERS")) == 2 for s in c))
     c.sync()
     for _ in range(5):
-        a.restart()
+        a.kill()
+        a.witness.unlink()
+        a.start()
         a("GET", "k")
         b("SET", "l", 2)                            # is pushed to each life of A
         c.sync()
     a("SET", "k", 2)
     c.sync()
-    b.restart()
+    b.kill()
+    b.witness.unlink()
+    b.start()
     b("SET", "l", 3)
     c.sync()
     ours = {}

@@ -180,6 +180,7 @@ class Sync:
         joined.messages, joined.tail, joined.buckets = self.messages, self.tail, self.buckets
         node.disk.records.append(joined)
         node.disk.synced = len(node.disk.records)
+        node.testify()
         node.sync = None
         world.joins += 1
         node.replica.check()

@@ -6,7 +6,9 @@ the log, the rule by which a replica takes a newer epoch, that a replica whose t
 of its clock takes no writes. What is simulated is only what is outside: wall clocks (skewed, each
 its own way, and set now and then), operators (who sometimes accept stamps that are ahead), links
 (cut in any shape and direction, losing, doubling, reordering, slow), disks (a power loss takes any
-part of what was not synced; a backup can come back), and when anything happens.
+part of what was not synced; a backup can come back; a replica moves to another machine, over a
+copy of its disk or over what it left there earlier), what a machine remembers of the process that
+ended on it (storage/witness.py), and when anything happens.
 
 How ops travel differs by schedule: replicas push their own ops, push all they get (relays), or push
 nothing; and now and then one asks another for what it lacks. Lost messages are not repeated;
@@ -50,13 +52,14 @@ from crdtredis._core import (Replica, StateReader, StateWriter, batch_ranges, pr
                              probe_memory,
                              shared_batch, slice_batch)
 from crdtredis._engine import Executor
-from crdtredis.clocks import observed
+from crdtredis.clocks import actor_id, observed
 from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 from crdtredis.replication import crdtredis_pb2 as pb, plan
 from crdtredis.replication.wire import Actor
 from crdtredis.commands.functions import LIBRARIES
 from crdtredis.commands.scripting import SCRIPTS
 from crdtredis.members import MEMBERS
+from crdtredis.storage.witness import Sighting, is_next, proves
 from tests.simulation.commands import DATABASES, KEYS, MEANINGLESS, NAMES, Clients
 from tests.simulation.oracle import Ops, told
 from tests.simulation.syncs import Joined, Sync
@@ -84,6 +87,11 @@ class Disk:
         self.backup: tuple | None = None
         self.checkpoint: tuple | None = None      # (messages, records that stood before its walk)
 
+    def copied(self) -> Disk:
+        other = Disk()
+        other.__dict__ |= self.__dict__ | {"records": list(self.records)}
+        return other
+
     def append(self, record: bytes, sync: bool) -> None:
         self.records.append(record)
         if sync:
@@ -107,6 +115,8 @@ class Node:
         self.accepted = 0                 # settings
         self.patterns: list[bytes] = []
         self.killed_with: dict | None = None      # what stayed at home as it was killed
+        self.witness: Sighting | None = None     # of this machine, until its power goes
+        self.elsewhere: tuple = (None, None)      # disk and witness of another machine
         self.start()
 
     @property
@@ -122,6 +132,7 @@ class Node:
 
     # ---- process ---------------------------------------------------------------------------------
     def start(self) -> None:
+        seen, epoch = self.witness, self.disk.epoch
         self.disk.epoch = self.epoch_above(self.disk.epoch)
         self.replica = Replica(self.name, self.disk.epoch, seed=self.world.rng.randrange(1 << 30),
                                expiry_grace=GRACE,
@@ -133,6 +144,11 @@ class Node:
         self.walk: tuple | None = None
         self.sync: Sync | None = None     # another's state that is to be joined here
         self.recover()
+        if is_next(seen, epoch):
+            made = self.replica.clock_ids().get(actor_id(self.name, seen.actor_epoch), 0)
+            if proves(seen, (1, len(self.disk.records)), False, made) and made:
+                self.replica.resume(seen.actor_epoch)
+                self.world.resumed += 1
         self.declare()
         self.executor = Executor(self.replica)
         self.sessions = [self.executor.session(2) for _ in range(2)]
@@ -141,7 +157,8 @@ class Node:
         assert self.killed_with in (None, self.home()), (
             f"at home was {self.killed_with}, and is {self.home()}")
         self.killed_with = None
-        self.world.say(f"{self.name} starts, epoch {self.disk.epoch}, clock {self.replica.clock()}")
+        self.world.say(f"{self.name} starts, epoch {self.replica.epoch}, clock "
+                       f"{self.replica.clock()}")
 
     def recover(self) -> None:
         """From the checkpoint, if there is one, and every record since its walk began."""
@@ -211,10 +228,21 @@ class Node:
         """As storage/identity.py chooses it, with a chance that the seed decides."""
         return self.now() if self.now() > last else last + 1 + self.world.rng.randrange(1 << 20)
 
+    def actors(self) -> list:
+        """All known here but this process's own, where it goes on as another."""
+        return [a for a in self.replica.actors()
+                if a[3] or a[1] != self.name or a[0] == self.replica.actor
+                or a[2] != self.disk.epoch]
+
     def declare(self) -> None:
         """As the head of a segment does: every actor known here."""
-        actors = [pb.Actor(id=i, replica=r, epoch=e) for i, r, e, _ in self.replica.actors()]
+        actors = [pb.Actor(id=i, replica=r, epoch=e) for i, r, e, _ in self.actors()]
         self.disk.append(pb.Batch(actors=actors).SerializeToString(), True)
+        self.testify()
+
+    def testify(self) -> None:
+        self.witness = Sighting(self.disk.epoch, self.replica.epoch, self.made(),
+                                 (1, len(self.disk.records)))
 
     def accept(self, ms: int) -> None:
         """An operator's word."""
@@ -227,6 +255,8 @@ class Node:
         self.killed_with = self.home() if self.up and not power else None
         self.replica = self.executor = self.sessions = self.reader = None
         self.walk = self.sync = None
+        if power:
+            self.witness = None
         if power and disk.synced < len(disk.records):
             before = disk.dots()
             del disk.records[self.world.rng.randint(disk.synced, len(disk.records)):]
@@ -242,6 +272,17 @@ class Node:
         disk.records, disk.synced = list(records), len(records)
         self.world.lost |= before - disk.dots()
         self.world.say(f"{self.name} is restored from a backup of {len(records)} records")
+
+    def move(self) -> None:
+        """To another machine, with a copy of the disk, or without: what was there before then."""
+        self.stop(self.world.move_dice.random() < 0.3)
+        self.killed_with, before = None, self.disk.dots()
+        disk, witness = self.elsewhere
+        self.elsewhere = self.disk, self.witness
+        copied = disk is None or self.world.move_dice.random() < 0.6
+        self.disk, self.witness = self.disk.copied() if copied else disk, witness
+        self.world.lost |= before - self.disk.dots()
+        self.world.say(f"{self.name} moves, {'with' if copied else 'without'} its disk")
 
     # ---- iterations ------------------------------------------------------------------------------
     def made(self) -> int:
@@ -278,6 +319,7 @@ class Node:
         if not batch:
             return
         self.disk.append(batch, self.world.always)
+        self.testify()
         batch = shared_batch(batch)
         self.world.remember(batch)
         self.world.acknowledged[self.replica.actor] = self.made()
@@ -323,7 +365,7 @@ class Node:
     # ---- messages --------------------------------------------------------------------------------
     def send(self, peer: Node, kind: str, body=None) -> None:
         """Every message says who we are and what we have."""
-        self.world.network(self, peer, (kind, self.name, self.replica.actor, self.replica.actors(),
+        self.world.network(self, peer, (kind, self.name, self.replica.actor, self.actors(),
                                         body))
 
     def ask(self, peer: Node) -> None:
@@ -395,6 +437,9 @@ class World:
         self.notes = self.system_dice.choice([0, 0.02, 0.2])         # of the steps of each node
         self.home_dice = random.Random(f"home {seed}")
         self.homes = self.home_dice.choice([0, 0, 0.02, 0.1])        # of the steps
+        self.move_dice = random.Random(f"moves {seed}")
+        self.moves = self.move_dice.choice([0, 0, 0.01, 0.05])       # of the steps
+        self.resumed = 0
         self.always = rng.random() < 0.3
         self.room, self.refused = rng.choice(ROOMS), 0
         # stamps that are ahead are accepted in the end, instead of waiting for the clocks
@@ -461,6 +506,8 @@ class World:
         self.deliver()
         if self.home_dice.random() < self.homes:
             self.home_dice.choice(self.nodes).set_patterns()
+        if self.move_dice.random() < self.moves:
+            self.move_dice.choice(self.nodes).move()
         for node in self.nodes:
             if node.up and not node.joining and self.dice.random() < self.checkpoints:
                 node.checkpoint()
@@ -625,7 +672,7 @@ class World:
             for s in range(clock.get(actor, 0) + 1, seq + 1):
                 assert (actor, s) in self.lost, (
                     f"acknowledged op {(found.names.get(actor), s)} is gone, and no disk lost it")
-                assert not self.always or self.backups, (
+                assert not self.always or self.backups or self.moves, (
                     "an op is gone although every write was synced")
 
     def recovery(self) -> None:
