@@ -19,6 +19,7 @@ makes no next piece while the system does not take the last one. A way without a
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ from crdtredis.replication.wire import Refusal, decode, encode, entries, proto, 
 
 if TYPE_CHECKING:
     from crdtredis.replication.sessions import InboundSession, InboundSessions
+
+log = logging.getLogger("crdtredis.replication")
 
 OFFER, ASK, GIVEN, END = 1, 2, 3, 4
 HELD = 4 << 20                          # bytes
@@ -64,8 +67,9 @@ class Lender:
             self._room.set()
 
     def _lost(self, why: Exception) -> None:
-        if self._task:
-            self._task.cancel()
+        """The next piece is refused. What is under way is not cancelled: a full sync that is just
+        begun has pinned the log, and nobody would let go of it."""
+        self._room.set()
 
     def _frame(self, kind: int, body: bytes) -> None:
         if kind != ASK or self._task and not self._task.done():
@@ -75,15 +79,16 @@ class Lender:
 
     async def _serve(self, request: proto.Sync) -> None:
         try:
-            try:
-                given = await self._giver.open(self._replica, self._process, request)
-                await self._giver.serve(given, request, self._send)
-            except Refusal as e:
-                await self._send(proto.Given(step=proto.REFUSED, refusal=proto.Refusal(
-                    code=e.code, text=e.text)), b"")
-            self.link.send(END)
-        except TimeoutError as e:
+            given = await self._giver.open(self._replica, self._process, request)
+            await self._giver.serve(given, request, self._send)
+        except Refusal as e:
+            self.link.send(GIVEN, encode(proto.Given(step=proto.REFUSED, refusal=proto.Refusal(
+                code=e.code, text=e.text))))
+        except Exception as e:
+            if not isinstance(e, TimeoutError):
+                log.error("a full sync could not be given to %s", self._replica, exc_info=e)
             self.link.close(e)
+        self.link.send(END)
 
     async def _send(self, head: proto.Given, data: bytes) -> None:
         """Returns when there is room for more."""

@@ -217,6 +217,7 @@ def test_nothing_is_left_where_it_fails(server, tmp_path):
     for how in ((), ("--commands", "--work-dir", tmp_path)):
         assert "too large" in run("export", target, "--from", source, *how, code=4,
                                   preexec_fn=small)
+        until(lambda: not children(a.pid))
     a("CONFIG", "SET", "requirepass", "secret")
     for argv, code, words in [
             ((target, "--from", source), 4, "NOAUTH"),
@@ -230,6 +231,37 @@ def test_nothing_is_left_where_it_fails(server, tmp_path):
     assert target.read_bytes() == b"as it was"
     whole = run("export", "-", "--from", f"redis://:secret@{source}", text=False)
     assert whole[:5] == b"REDIS" and len(whole) > 30 << 20
+
+
+def test_what_is_no_file_stays(server, tmp_path):
+    """As a device would, which root could replace."""
+    a = server()
+    a("SET", "k", "v")
+    source = f"127.0.0.1:{a.port}"
+    pipe, link, there = tmp_path / "pipe", tmp_path / "link", tmp_path / "there"
+    os.mkfifo(pipe)
+    for target in (pipe, tmp_path):
+        for how in ((), ("--commands",)):
+            assert "no file that could be replaced" in run("export", target, "--from", source,
+                                                           *how, code=4)
+    assert pipe.is_fifo()
+    link.symlink_to(there)
+    run("export", link, "--from", source)
+    assert link.is_symlink() and there.read_bytes()[:5] == b"REDIS"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "pipe", "there"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_leaves_nothing_behind(how, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as s:       # sends a part, and no more
+        export = subprocess.Popen([*executable(), "export", str(tmp_path / "x"), "--from",
+                                   f"127.0.0.1:{s.getsockname()[1]}"], stderr=subprocess.PIPE)
+        with s.accept()[0] as to:
+            to.sendall(b"$1000000\r\n" + bytes(300_000))
+            until(lambda: any(p.stat().st_size for p in tmp_path.iterdir()))
+            export.send_signal(how)
+            assert b"Traceback" not in export.communicate(timeout=60)[1]
+    assert export.returncode == 128 + how and not list(tmp_path.iterdir())
 
 
 def test_redis_cli_takes_a_snapshot(server, loaded, tmp_path):

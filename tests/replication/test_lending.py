@@ -1,14 +1,18 @@
 """A connection lent for a full sync, spoken by hand in the name of the giver: what does not come
 next ends it, and costs the receiver nothing. That states come over it is tests/real/
 test_full_sync.py's."""
+import asyncio
+import random
 import socket
 import struct
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from crdtredis.clocks import actor_id
-from crdtredis.replication.lending import ASK, END, GIVEN, OFFER
+from crdtredis.replication.giving import Giver
+from crdtredis.replication.lending import ASK, END, GIVEN, OFFER, Lender
 from crdtredis.replication.receiving import FRAME_MOST
 from crdtredis.replication.stream import UPGRADE
 from crdtredis.replication.wire import decode, encode, proto
@@ -145,3 +149,74 @@ def test_what_is_not_taken_in_is_not_read(receiver):
         lent.send(GIVEN, body)
     after = int(receiver("INFO", "memory").split(b"used_memory_rss:")[1].split()[0])
     assert after - before < 100 << 20
+
+
+# ---- the giver's side ----------------------------------------------------------------------------
+
+class Line(asyncio.Transport):
+    """To nowhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.sent, self.aborted = b"", False
+        self.protocol = asyncio.Protocol()
+
+    def get_protocol(self):
+        return self.protocol
+
+    def set_protocol(self, protocol):
+        self.protocol = protocol
+
+    def write(self, data):
+        self.sent += data
+
+    def abort(self):
+        self.aborted = True
+
+
+class Begun:
+    clock, released = {}, False
+
+    def release(self):
+        self.released = True
+
+
+def lend(call) -> tuple[Lender, Giver, Line, Begun]:
+    begun, line = Begun(), Line()
+    runtime = SimpleNamespace(chance=random.Random(1), settings=SimpleNamespace(timeout=5.0))
+    giver = Giver(None, runtime, call, SimpleNamespace(begin=lambda digests, tombstones: begun))
+    lender = Lender(line, giver, runtime, "b", 1)
+    ask = encode(proto.Sync())
+    lender.link.data_received(struct.pack("<IB", len(ask) + 1, ASK) + ask)
+    return lender, giver, line, begun
+
+
+def test_a_full_sync_that_begins_as_the_connection_ends_does_not_hold_the_log_for_good():
+    async def check():
+        async def call(function):
+            out = function()
+            lender.link.connection_lost(None)
+            await asyncio.sleep(0)
+            return out
+
+        lender, giver, _, begun = lend(call)
+        await asyncio.wait({lender._task})
+        assert lender._task.exception() is None
+        assert len(giver.givings) == 1 and not begun.released
+        giver.stop()
+        assert begun.released
+
+    asyncio.run(check())
+
+
+def test_what_fails_at_the_giver_ends_the_connection_at_once(caplog):
+    async def check():
+        async def call(function):
+            raise ZeroDivisionError
+
+        lender, _, line, _ = lend(call)
+        await asyncio.wait({lender._task})
+        assert lender._task.exception() is None and line.aborted and not line.sent
+
+    asyncio.run(check())
+    assert "could not be given to b" in caplog.text
