@@ -350,6 +350,8 @@ cdef void free_dead(Connections self) noexcept nogil:
         if c.next != NULL:
             c.next.prev = c.prev
         self.connected -= 1
+        # closing is not enough where a child process has the socket, too
+        epoll_ctl(self.ep, EPOLL_CTL_DEL, c.client.fd, NULL)
         close(c.client.fd)
         while c.out_head != NULL:
             o = c.out_head

@@ -19,7 +19,7 @@ cdef extern from "<sys/epoll.h>" nogil:
     int epoll_wait(int ep, epoll_event *events, int n, int timeout)
     enum:
         EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP, EPOLLET
-        EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLL_CLOEXEC
+        EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLL_CLOEXEC
 
 cdef extern from "<sys/uio.h>" nogil:
     struct iovec:

@@ -23,6 +23,32 @@ def open_files():
     return len(os.listdir("/proc/self/fd"))
 
 
+def watched() -> int:
+    """Descriptors on which the loops of this process wait."""
+    found = 0
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            if "eventpoll" in os.readlink(f"/proc/self/fd/{fd}"):
+                with open(f"/proc/self/fdinfo/{fd}") as f:
+                    found += f.read().count("tfd:")
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def test_no_event_comes_of_a_connection_that_another_process_has_too(served):
+    """As a child does that sends a snapshot: for the system it is not closed then."""
+    s = served()
+    s.connect().send("PING").expect(PONG)
+    row, = s.on_engine(s.loop.clients)
+    held = os.dup(s.on_engine(lambda: s.loop.session_of(row["id"])).fd)
+    before = watched()
+    s.on_engine(lambda: s.loop.kill_client(row["id"]))
+    s.wait(lambda: not s.loop.clients())
+    assert watched() == before - 1
+    os.close(held)
+
+
 def test_one_request_in_single_bytes(served):
     c = served().connect()
     for byte in encode("SET k value") + encode("GET k"):

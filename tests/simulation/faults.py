@@ -2132,4 +2132,9 @@ FAULTS = [
           "replication/test_lending.py::test_what_fails_at_the_giver_ends_the_connection_at_once",
           "            self.link.close(e)\n        self.link.send(END)",
           "        self.link.send(END)"),
+    Fault("events of a socket that a child has are given to a connection that is gone",
+          ENGINE + "connection.pxi",
+          "engine/test_loop.py::test_no_event_comes_of_a_connection_that_another_process_has_too",
+          "        epoll_ctl(self.ep, EPOLL_CTL_DEL, c.client.fd, NULL)\n",
+          ""),
 ]
