@@ -60,13 +60,21 @@ def main(folder: str) -> int:
 
 def lines(folder: Path, names: Names) -> Iterator[dict]:
     for number in checkpoint_numbers(folder):
-        yield from state(checkpoint_path(folder, number),
-                         lambda n=number: open_checkpoint(folder, n, None))
+        yield from there(state(checkpoint_path(folder, number),
+                               lambda n=number: open_checkpoint(folder, n, None)))
     for number in stage_numbers(folder):
         path = stage_path(folder, number)
-        yield from state(path, lambda n=number, p=path: open_stage(p, n, None))
+        yield from there(state(path, lambda n=number, p=path: open_stage(p, n, None)))
     for number in segment_numbers(folder):
-        yield from log(segment_path(folder, number), names)
+        yield from there(log(segment_path(folder, number), names))
+
+
+def there(of: Iterator[dict]) -> Iterator[dict]:
+    """Of a file that the server may have removed since it was listed: nothing then."""
+    try:
+        yield from of
+    except FileNotFoundError:
+        pass
 
 
 def damage(path: Path, e: FormatError) -> dict:
@@ -300,7 +308,8 @@ def exact(b: bytes) -> str:
     m = message(b, {1: ("low", signed), 2: ("limbs", raw), 3: ("plus", whole),
                     4: ("minus", whole)})
     limbs = int.from_bytes(m.get("limbs", b""), "little", signed=True)
-    return f"{limbs}*2^{64 * m.get('low', 0)} +{m.get('plus', 0)}inf -{m.get('minus', 0)}inf"
+    # hexadecimal: Python makes no decimals of thousands of digits
+    return f"{limbs:#x}*2^{64 * m.get('low', 0)} +{m.get('plus', 0)}inf -{m.get('minus', 0)}inf"
 
 
 ACTOR: Schema = {1: ("id", fixed), 2: ("replica", bytes.decode), 3: ("epoch", whole)}

@@ -22,7 +22,9 @@ def written(tmp_path_factory):
     a = Server("a", local_keys="home:*").start()
     try:
         for argv in [("SET", "s", b"\xff\0", "PXAT", 4_000_000_000_123), ("INCRBY", "n", -7),
-                     ("INCRBYFLOAT", "f", "0.5"), ("RPUSH", "l", "x", "y"), ("SADD", "set", "m"),
+                     ("INCRBYFLOAT", "f", "0.5"), ("INCRBYFLOAT", "wide", "1e4930"),
+                     ("INCRBYFLOAT", "wide", "-1e-4900"),
+                     ("RPUSH", "l", "x", "y"), ("SADD", "set", "m"),
                      ("ZADD", "z", "2.5", "m", "-inf", "i"), ("HSET", "h", "field", "value"),
                      ("SET", "home:1", "stays"), ("SAVE",), ("DEL", "n", "s"), ("LPOP", "l"),
                      ("FLUSHALL",), ("SET", "last", "one")]:
@@ -53,6 +55,9 @@ def test_each_op_with_its_effects(written):
     assert of["set"] == {"kind": "ASSIGN", "db": 0, "key": "set", "type": "SET", "name": "m"}
     assert of["home:1"] == {"kind": "ASSIGN", "db": 0, "local": True, "key": "home:1",
                             "type": "STRING", "value": "stays"}
+    # more decimals than Python makes of an integer
+    digits, power = of["wide"]["exact"].split()[0].split("*2^")
+    assert 10 ** 4929 < int(digits, 16) >> -int(power) < 10 ** 4931
     delete = next(e for e in effects if e["kind"] == "DELETE" and e["key"] == "n")
     assert delete["observed"][0]["whole"] == -7 and delete["observed"][0]["actor"].startswith("a/")
     assert {e["kind"] for e in effects} >= {"FLUSH", "REMOVE"}
@@ -93,6 +98,23 @@ def test_damage_is_told_and_passed_over(written, tmp_path):
     done = subprocess.run([*executable(), "dump", str(tmp_path / "none")], capture_output=True,
                           text=True)
     assert done.returncode == 2 and "no such directory" in done.stderr
+
+
+def test_a_file_that_goes_meanwhile(written, tmp_path):
+    """The server at work has made a checkpoint, and removed what that supersedes."""
+    import shutil
+
+    from crdtredis.storage import dump as dumping
+
+    folder, lines = written
+    path = min(folder.glob("segment-*"))
+    shutil.copy(path, tmp_path)
+    (next_one := tmp_path / "segment-0000000000000002.log").touch()
+    walk = dumping.lines(tmp_path, dumping.Names())
+    found = [next(walk)]
+    next_one.unlink()
+    found += walk
+    assert found == [x for x in lines if x["file"] == path.name]
 
 
 def test_bytes_of_any_kind_are_damage_and_no_more(written, tmp_path):
