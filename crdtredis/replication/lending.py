@@ -55,7 +55,8 @@ class Lender:
                               self._flow)
 
     def offer(self, clock: Clock) -> None:
-        self.link.send(OFFER, encode(proto.Pull(clock=entries(clock))))
+        if not self.link.is_full:               # whoever reads none of them needs no more
+            self.link.send(OFFER, encode(proto.Pull(clock=entries(clock))))
 
     def close(self) -> None:
         self.link.close()

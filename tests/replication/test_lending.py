@@ -220,3 +220,17 @@ def test_what_fails_at_the_giver_ends_the_connection_at_once(caplog):
 
     asyncio.run(check())
     assert "could not be given to b" in caplog.text
+
+
+def test_offers_that_nobody_reads_do_not_gather():
+    async def check():
+        lender, _, line, _ = lend(None)
+        lender.link.pause_writing()
+        lender.offer(HERE)
+        assert not line.sent
+        lender.link.resume_writing()
+        lender.offer(HERE)
+        assert line.sent[4] == OFFER
+        lender._task.cancel()
+
+    asyncio.run(check())
