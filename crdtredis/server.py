@@ -530,7 +530,8 @@ class Server:
         except OSError:                 # the next write says it
             return
         self.disk_free = space.f_bavail * space.f_frsize
-        low = self.disk_free < self.config.disk_free_warning
+        # a little more must be free before that is over: it goes up and down with every segment
+        low = self.disk_free < self.config.disk_free_warning * (1.05 if self.disk_low else 1.0)
         if low != self.disk_low:
             self.disk_low = low
             if low:

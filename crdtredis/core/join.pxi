@@ -35,7 +35,8 @@
 # he shows and this replica lacks can have been removed by no op, and one dot can say one thing
 # only. It comes all the same, and what is here under its dots gives way, for then a fault of a
 # disk, a memory or a program has falsified what is here, or there: CRDT.REPAIR at the falsified
-# one, from the other, makes the two equal. Among sound states nothing else comes of it.
+# one, from the other, makes the two equal. Among sound states nothing comes of it but a tombstone
+# that was let go here and not there, until it is let go again.
 #
 # What no piece named. A walk names every element that is there from its beginning to its end. One
 # that is here, that no piece has named and whose dot the giver's clock covered as the stream began,
@@ -134,13 +135,14 @@ cdef int number_same(const Number *x, const Number *y) noexcept nogil:
 
 
 cdef int count_same(const Count *x, const Count *y) noexcept nogil:
+    """But for which op cancelled: of two that did so at the same seq each replica knows one."""
     if (x.shown == NULL) != (y.shown == NULL) or (x.shown != NULL and (
             x.shown.context != y.shown.context
             or memcmp(x.shown.number, y.shown.number, EXTENDED))):
         return 0
     return (x.seq == y.seq and x.wide == y.wide and x.run_seq == y.run_seq
             and x.run_index == y.run_index and x.cancelled_seq == y.cancelled_seq
-            and x.cancelled_by == y.cancelled_by and number_same(&x.total, &y.total)
+            and number_same(&x.total, &y.total)
             and number_same(&x.cancelled, &y.cancelled))
 
 
