@@ -418,21 +418,32 @@ def cost(server: Process, commands: list[str], times: int = 10_000) -> float:
     return (server.cpu_seconds() - before) / (5 * times * len(commands)) * 1e6
 
 
+def beside(a, measure: Callable[[Process], float]) -> list[float]:
+    """What is measured at servers that have just been started, each in turn, in the order of
+    `beside_titles`: medians of all rounds; and ours by the best of the others."""
+    makers = [lambda make=make: make().start() for make in others()] + [ours]
+    runs: list[list[float]] = [[] for _ in makers]
+    for _ in range(a.rounds):
+        for found, start in zip(runs, makers):
+            server = start()
+            found.append(measure(server))
+            server.dispose()
+    *theirs, mine = map(statistics.median, runs)
+    return [*theirs, mine, mine / min(theirs)]
+
+
+def beside_titles() -> list[str]:
+    return [*(f"{make().name}, µs" for make in others()), "crdt-redis, µs", "by the best"]
+
+
 def pubsub(a):
     """PUBLISH of 32 bytes, 16 in a pipeline: server CPU in µs per request, by how many clients
     listen."""
     rows = []
     for listeners in (0, 1, 100):
         n = min(a.n, 5_000_000 // (16 * max(listeners, 1)) * 16)
-        runs = {s: [] for s in ("redis-server", "crdt-redis")}
-        for _ in range(a.rounds):
-            for name, start in (("redis-server", redis_with_log), ("crdt-redis", ours)):
-                server = start()
-                runs[name].append(published(server, listeners, n))
-                server.dispose()
-        theirs, mine = (statistics.median(runs[s]) for s in runs)
-        rows.append([listeners, theirs, mine, mine / theirs])
-    table("PUBLISH", ["subscribers", "redis-server, µs", "crdt-redis, µs", "ratio"], rows)
+        rows.append([listeners, *beside(a, lambda s, k=listeners, n=n: published(s, k, n))])
+    table("PUBLISH", ["subscribers", *beside_titles()], rows)
 
 
 def rested(server: Process) -> float:
@@ -501,21 +512,16 @@ return id""", (b"1", b"q", b"x" * 100)),
 
 
 def scripts(a):
-    """EVALSHA and FCALL: server CPU in µs per request, 16 in a pipeline and one by one."""
+    """EVAL, EVALSHA and FCALL: server CPU in µs per request, 16 in a pipeline and one by one."""
     rows = []
     for name, (text, args) in SCRIPTS.items():
-        for how in ("EVALSHA", "FCALL"):
+        for how in ("EVAL", "EVALSHA", "FCALL"):
             for pipeline in (16, 1):
                 n = a.n // (10 if name == "one SET" else 50) // 16 * 16
-                runs = {s: [] for s in ("redis-server", "crdt-redis")}
-                for _ in range(a.rounds):
-                    for server, start in (("redis-server", redis_with_log), ("crdt-redis", ours)):
-                        s = start()
-                        runs[server].append(scripted(s, how, text, args, n, pipeline))
-                        s.dispose()
-                theirs, mine = (statistics.median(runs[s]) for s in runs)
-                rows.append([f"{how} of {name}, -P {pipeline}", theirs, mine, mine / theirs])
-    table("Scripts", ["what", "redis-server, µs", "crdt-redis, µs", "ratio"], rows)
+                rows.append([f"{how} of {name}, -P {pipeline}", *beside(
+                    a, lambda s, how=how, text=text, args=args, n=n, pipeline=pipeline:
+                    scripted(s, how, text, args, n, pipeline))])
+    table("Scripts", ["what", *beside_titles()], rows)
 
 
 def scripted(server: Process, how: str, text: str, args, n: int, pipeline: int) -> float:
@@ -525,7 +531,7 @@ def scripted(server: Process, how: str, text: str, args, n: int, pipeline: int) 
         server("FUNCTION", "LOAD", library)
         name = b"f"
     else:
-        name = server("SCRIPT", "LOAD", text)
+        name = text.encode() if how == "EVAL" else server("SCRIPT", "LOAD", text)
     data = encode(how.encode(), name, *args) * pipeline
     with server.connect() as c:
         c.socket.sendall(data)
