@@ -79,7 +79,8 @@ def test_kill_9_and_return(cluster):
     servers.sync()
     servers.assert_converged()
     assert b("GET", "n") == b"6"
-    assert len({k for k in [x.decode() for x in b("CRDT.CLOCK")[::2]] if k.startswith("a/")}) == 4
+    # it went on as the actor that it was
+    assert len([k for k in b("CRDT.CLOCK")[::2] if k.startswith(b"a/")]) == 1
 
 
 def test_a_restored_backup_loses_nothing_and_reuses_nothing(cluster, tmp_path):
