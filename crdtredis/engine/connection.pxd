@@ -82,6 +82,7 @@ cdef class Connections:
     # bytes that all took when check_idle came to each; of those that it has come to in this round
     cdef size_t memory
     cdef size_t memory_so_far
+    cdef size_t memory_gone         # of those that ended since the last look at it
     # reading: the buffer lent to one parser at a time, and commands of one pipeline
     cdef Buffer shared
     cdef Prefetched prefetched[16]      # PREFETCH

@@ -350,6 +350,7 @@ cdef void free_dead(Connections self) noexcept nogil:
         if c.next != NULL:
             c.next.prev = c.prev
         self.connected -= 1
+        self.memory_gone += client_memory(&c.client, c)
         # closing is not enough where a child process has the socket, too
         epoll_ctl(self.ep, EPOLL_CTL_DEL, c.client.fd, NULL)
         close(c.client.fd)

@@ -415,7 +415,9 @@ cdef class Loop(Listeners):
         for i in range(self.listener_n):
             if self.listeners[i].backlog == BACKLOG_LATER:
                 self.listeners[i].backlog = BACKLOG_NOW
-        pages_watch(mem_used() + self.memory + self.d.pubsub.bytes + self.d.tracking.bytes)
+        pages_watch(mem_used() + self.memory + self.memory_gone + self.d.pubsub.bytes
+                    + self.d.tracking.bytes)
+        self.memory_gone = 0
         rate_sample(&self.ops_rate, self.d.stats.commands, self.hz_)
         rate_sample(&self.in_rate, self.counts.net_in, self.hz_)
         rate_sample(&self.out_rate, self.counts.net_out, self.hz_)

@@ -13,6 +13,7 @@ import time
 import pytest
 
 from tests.real.cluster import Cluster, Server, until
+from tests.respclient import encode
 
 ELEMENTS = int(os.environ.get("CRDT_MEMORY_ELEMENTS", "50000"))
 BATCH = 500
@@ -192,6 +193,13 @@ def occupy(s, how, clients):
             c.send("SUBSCRIBE", *(f"{k}:{i}:{'x' * 400}" for i in range(8000)))
             for _ in range(8000):
                 c.read()
+        elif how == "a moment":             # too short for whoever looks once a second
+            c.send("MULTI")
+            c.socket.sendall(encode(b"SET", b"k", b"x" * 20_000) * 200)
+            if k == 29:
+                for sent in clients:
+                    for _ in range(201):
+                        sent.read()
         elif how == "MULTI":
             c("MULTI")
             for _ in range(200):
@@ -202,7 +210,7 @@ def occupy(s, how, clients):
                 c("MGET", *(f"{k}:{j}:{'x' * 30}" for j in range(i, i + 1000)))
 
 
-@pytest.mark.parametrize("how", ["messages", "channels", "MULTI", "tracking"])
+@pytest.mark.parametrize("how", ["messages", "channels", "MULTI", "a moment", "tracking"])
 def test_the_system_gets_the_memory_back_that_clients_took(how):
     s = Server("a", appendfsync="no", client_output_buffer_limit="pubsub 0 0 0").start()
     until(lambda: " ready, " in s.log())
