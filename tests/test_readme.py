@@ -18,8 +18,8 @@ def test_three_replicas(tmp_path):
     ports = {port: str(free_port()) for port in ("7001", "7002", "7003", "8001", "8002", "8003")}
     # all at once: a free port may hold another's digits
     block = re.sub(r"\b\d{4}\b", lambda m: ports.get(m[0], m[0]), block)
-    ready = (f"for p in {ports['7001']} {ports['7002']} {ports['7003']}; do until redis-cli -p $p "
-             "CRDT.PEERS 2>&1 | grep -q ': up'; do sleep 0.1; done; done")
+    ready = (f"for p in {ports['7001']} {ports['7002']} {ports['7003']}; do until [ \"$(redis-cli "
+             "-p $p CRDT.PEERS 2>&1 | grep -c ': up')\" = 2 ]; do sleep 0.1; done; done")
     block = block.replace("/tmp/three", str(tmp_path / "three"))
     block, pauses = re.subn(r"sleep \d", ready, block)
     assert pauses == 1

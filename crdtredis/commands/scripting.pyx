@@ -90,7 +90,8 @@ cdef struct Scripts:
     size_t bytes            # of the texts
     uint64_t evicted
     uint64_t version        # of the system's database, which the SHARED have been compared with
-    uint64_t full           # that version of it in which there was no room
+    uint64_t full           # that version of it in which there was no room ...
+    size_t full_from        # ... for a text of so many bytes
     char refusal[512]       # why the last text was not taken
 
 
@@ -346,6 +347,7 @@ cdef int share(Call *c, Text *t) noexcept with gil:
     texts = replica.system_hash(SCRIPTS)
     if len(texts) >= SHARED_TEXTS or sum(map(len, texts.values())) + t.n > <size_t>SHARED_BYTES:
         s.full = c.kernel.system_changes
+        s.full_from = 0 if len(texts) >= SHARED_TEXTS else t.n
         return 0
     try:
         replica.system_set(SCRIPTS, {t.sha[:40]: t.body[:t.n]})
@@ -390,11 +392,16 @@ cdef int host_reads_only(void *self, Span script) noexcept nogil:
     cdef char sha[41]
     cdef uint32_t flags
     cdef Text *t = NULL
+    cdef Span text
     if script.n == 40:
         lower_sha(script, sha)
         t = find(s, sha)
     if t != NULL:
         return t.flags & TEXT_NO_WRITES != 0
+    if script.n == 40:
+        text = shared_text(s.dispatch.kernel, sha)
+        if text.p != NULL:
+            script = text
     return read_shebang(s, script, &flags) != NULL and flags & TEXT_NO_WRITES != 0
 
 
@@ -595,8 +602,8 @@ cdef void script_load(Call *c) noexcept nogil:
             refuse(c, s.refusal)
             return
     if not t.flags & TEXT_SHARED:
-        if s.full != c.kernel.system_changes and not c.dispatch.guard & (GUARD_MISCONF
-                                                                         | GUARD_CLOCK):
+        if ((s.full != c.kernel.system_changes or t.n < s.full_from)
+                and not c.dispatch.guard & (GUARD_MISCONF | GUARD_CLOCK)):
             op_begin(c.kernel)
             if share(c, t):
                 t.flags |= TEXT_SHARED

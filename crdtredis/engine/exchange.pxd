@@ -20,6 +20,9 @@ cdef struct Parked:
 
 # p: [actor, u64][seq, u64], then messages that go to subscribers here once that op is applied.
 cdef void take_heard(Dispatch *d, const char *p, size_t n) noexcept nogil
+# Is there so much that waits for time alone that no more is to be taken from peers before it is
+# given out?
+cdef int messages_pend(const Abroad *a) noexcept nogil
 # Those whose op is applied now, and those whose time is up.
 cdef void release_parked(Dispatch *d) noexcept nogil
 # The changes that make up all that is listened to here.

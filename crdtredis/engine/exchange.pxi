@@ -59,6 +59,10 @@ cdef uint64_t count_messages(const char *p, size_t n) noexcept nogil:
     return count
 
 
+cdef int messages_pend(const Abroad *a) noexcept nogil:
+    return a.more and (a.parked_n > PARKED_MOST // 2 or a.parked_bytes > PARKED_BYTES // 2)
+
+
 cdef void take_heard(Dispatch *d, const char *p, size_t n) noexcept nogil:
     cdef Abroad *a = &d.abroad
     cdef Parked *w
@@ -85,7 +89,8 @@ cdef void take_heard(Dispatch *d, const char *p, size_t n) noexcept nogil:
         a.more = 1
         p += n - left
         n = left
-    if a.parked_n == PARKED_MOST or a.parked_bytes + n > PARKED_BYTES:
+    # what waits for time alone is not dropped: no more than this is taken then (messages_pend)
+    if not a.more and (a.parked_n == PARKED_MOST or a.parked_bytes + n > PARKED_BYTES):
         a.dropped += count_messages(p, n)
         return
     w = <Parked*>need_memory(malloc(sizeof(Parked) + n))

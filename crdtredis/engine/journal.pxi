@@ -48,6 +48,8 @@ cdef void receive_messages(Journal self) noexcept nogil:
         read(self.bridge.engine_fd, &count, 8)
     self.more = 1
     while self.more:
+        if messages_pend(&self.d.abroad):
+            return
         if self.d.guard & GUARD_MISCONF or not retry_pending(self.d.kernel, PENDING_SLICE):
             b = self.bridge.take() if self.bridge is not None else NULL
             if b != NULL:

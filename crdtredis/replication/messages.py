@@ -79,8 +79,10 @@ class Hears:
         return bool(self.ids or self.patterns)
 
     def take(self, data: bytes) -> bytes:
-        """Returns the changes that these were, for the engine."""
-        return b"".join(map(encoded, [c for change in changes(data) for c in self._take(change)]))
+        """Returns the changes that these were, for the engine. Raises Refusal, with none of them
+        taken, where they do not decode."""
+        told = list(changes(data))
+        return b"".join(map(encoded, [c for change in told for c in self._take(change)]))
 
     def _take(self, change: Change) -> list[Change]:
         begun, kind, what = change

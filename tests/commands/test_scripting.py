@@ -158,6 +158,17 @@ def test_scripts_beyond_what_is_shared_stay_at_their_replica():
     assert a.effects("SCRIPT", "LOAD", "return 1001") == 1          # there is room again
 
 
+def test_a_text_for_which_there_is_no_room_does_not_keep_out_smaller_ones():
+    a, b = Client("a"), Client("b")
+    large = "return #'" + "x" * (3 << 20) + "'"
+    a("SCRIPT", "LOAD", "--" + large)
+    for text in (large, large[:-9] + "'", "return 1"):
+        a("SCRIPT", "LOAD", text)
+    exchange(a, b)
+    assert b("SCRIPT", "EXISTS", sha("--" + large), sha(large), sha("return 1")) == [1, 0, 1]
+    assert a("EVALSHA", sha(large), 0) == 3 << 20
+
+
 def test_a_text_that_is_not_what_its_digest_says_is_no_script(c):
     """A peer may write anything."""
     c.replica.system_set(b"scripts", {sha("return 1").encode(): b"return 2", b"x": b"return 3",

@@ -220,6 +220,25 @@ def test_very_many_messages_are_given_out_a_piece_at_a_time(served):
     assert s.on_engine(s.loop.stats)["iterations"] - before > 10
 
 
+def test_what_waits_for_time_alone_is_not_dropped(served):
+    """Patterns that do not match make it slow; batches come faster."""
+    bridge = Bridge()
+    s = served(bridge=bridge)
+    sub = subscriber(s, "ch")
+    slow = s.connect()
+    slow.send("PSUBSCRIBE " + " ".join(f"*c*h*{i}" for i in range(500)))
+    drained(bridge)
+    text = b"x" * 1000
+    for i in range(40):
+        bridge.send_receive(i, heard(1, 0, *[text] * 1000), HEARD)
+    one = push(b"ch", text)
+    for _ in range(40):
+        assert sub.read(1000 * len(one)) == one * 1000
+        assert s.on_engine(s.executor.message_stats)["waiting_bytes"] < 10 << 20
+    stats = s.on_engine(s.executor.message_stats)
+    assert stats == {**stats, "received": 40_000, "dropped": 0, "waiting_bytes": 0}
+
+
 def test_messages_of_other_shapes_do_no_harm(served):
     bridge = Bridge()
     s = served(bridge=bridge)

@@ -92,8 +92,12 @@ def test_one_iteration_does_not_queue_more_than_the_limit(served):
     """Small messages, each with what it takes beside its bytes."""
     s = served(pubsub_hard=100_000)
     slow, publisher = subscriber(s, "ch"), s.connect()
-    publisher.send("MULTI", *["PUBLISH ch x"] * 20_000, "EXEC")
-    publisher.expect(b"+OK\r\n" + b"+QUEUED\r\n" * 20_000 + b"*20000\r\n")
+    publisher.send("MULTI", *["PUBLISH ch x"] * 20_000, "CLIENT LIST TYPE pubsub", "EXEC")
+    publisher.expect(b"+OK\r\n" + b"+QUEUED\r\n" * 20_001 + b"*20001\r\n" + b":1\r\n" * 20_000)
+    found = b""
+    while b"tot-mem=" not in found or not found.endswith(b"\n\r\n"):
+        found += publisher.sock.recv(4096)
+    assert int(found.split(b"tot-mem=")[1].split()[0]) < 200_000
     slow.closed()
     s.wait(lambda: s.loop.stats()["closed_output"] == 1)
 

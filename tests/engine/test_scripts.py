@@ -1,4 +1,5 @@
 """Scripts under the loop: what other clients see while one runs, and how it is ended."""
+import hashlib
 import os
 import random
 import select
@@ -156,9 +157,14 @@ def test_one_who_waits_is_served_after_the_script(served):
 def test_pause_holds_back_scripts_that_may_write(served):
     s = served()
     a, b = s.connect(), s.connect()
+    text = "#!lua flags=no-writes\nreturn 2"
+    loaded = hashlib.sha1(text.encode()).hexdigest()
+    # as a peer loads it: not compiled here yet
+    s.on_engine(lambda: s.replica.system_set(b"scripts", {loaded.encode(): text.encode()}))
     a.send("CLIENT PAUSE 100000 WRITE").expect(b"+OK\r\n")
     b.send([b"EVAL_RO", b"return 1", b"0"]).expect(b":1\r\n")
     b.send(evaluate("#!lua flags=no-writes\nreturn 1")).expect(b":1\r\n")
+    b.send(f"EVALSHA {loaded} 0").expect(b":2\r\n")
     b.send(evaluate("return redis.call('set', 'k', 1)"))
     s.wait(lambda: s.loop.stats()["blocked"] == 1)
     a.send("CLIENT UNPAUSE").expect(b"+OK\r\n")

@@ -194,6 +194,16 @@ def test_interest_of_streams_reaches_the_engine():
                          (INTEREST, channel(1, 0) + pattern(b"a", 0)), (HEARD, b"x")]
 
 
+def test_who_says_what_does_not_decode_takes_nothing_from_others():
+    messages, to_engine = hub()
+    hears, bad = Hears(), Hears()
+    messages.listens(hears, channel(1) + pattern(b"a"))
+    with pytest.raises(Refusal):
+        messages.listens(bad, channel(1) + pattern(b"a") + b"\2\2")
+    messages.gone(bad)
+    assert to_engine == [(INTEREST, channel(1) + pattern(b"a"))] and hears and not bad
+
+
 def test_what_begins_and_ceases_while_the_engine_has_no_time_takes_no_room():
     sent = []
     messages = Messages(lambda: [], lambda kind, data, done: sent.append((kind, data, done)))
