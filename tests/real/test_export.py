@@ -293,8 +293,14 @@ def test_a_replica_of_redis_is_refused(server, redis):
 
 
 def children(pid: int) -> list[int]:
-    return [int(p) for t in os.listdir(f"/proc/{pid}/task")
-            for p in open(f"/proc/{pid}/task/{t}/children").read().split()]
+    found = []
+    for task in os.listdir(f"/proc/{pid}/task"):
+        try:
+            with open(f"/proc/{pid}/task/{task}/children") as f:
+                found += map(int, f.read().split())
+        except (FileNotFoundError, ProcessLookupError):
+            pass                        # a thread that ended meanwhile
+    return found
 
 
 def read_all(s) -> int:
