@@ -80,9 +80,10 @@ class Node:
         self.deleted: list[str] = []                            # acknowledged, like the next
         self.elements: list[str] = []
         self.counted = self.sent = 0                            # increments: acknowledged, tried
+        self.commands = 0
         self.waits: list[str] = []                              # where WAIT was wrong
         self.waited = 0
-        self.thread = threading.Thread(target=self._write, daemon=True)
+        self.thread: threading.Thread | None = None
 
     def set_clock(self, ms: int) -> None:
         struct.pack_into("=q", self._clock, 0, ms)
@@ -97,17 +98,21 @@ class Node:
 
     # ---- its clients -----------------------------------------------------------------------------
 
+    def write(self) -> None:
+        """Until the world is over."""
+        self.thread = threading.Thread(target=self._write, daemon=True)
+        self.thread.start()
+
     def _write(self) -> None:
-        n = 0
         while not self.world.over:
             if not self.up.wait(0.1):
                 continue
             try:
                 with self.server.connect(timeout=5.0) as c:
                     while not self.world.over:
-                        n += 1
-                        self._one(c, n)
-                        time.sleep(self.rng.random() * 0.004)
+                        self.commands += 1
+                        self._one(c, self.commands)
+                        time.sleep(self.rng.random() * self.world.pace)
             except (OSError, ReplyError):
                 # killed, loading, or its disk is full
                 time.sleep(0.02)
@@ -157,13 +162,17 @@ class Node:
 
 
 class Chaos:
-    def __init__(self, seed: int, folder: Path, topology: str = "") -> None:
-        self.rng = random.Random(seed)
-        self.forgetful = seed % 2 == 0
+    """pace: at most so many seconds between two commands of a client."""
+
+    def __init__(self, seed: int, folder: Path, topology: str = "", names: str = "abc",
+                 node: type[Node] = Node, pace: float = 0.004,
+                 forgetful: bool | None = None) -> None:
+        self.rng, self.pace = random.Random(seed), pace
+        self.forgetful = seed % 2 == 0 if forgetful is None else forgetful
         self.library = library(folder)
         self.over = False
         self.links = Links()
-        self.nodes = [Node(self, name, random.Random(f"{seed}{name}")) for name in "abc"]
+        self.nodes = [node(self, name, random.Random(f"{seed}{name}")) for name in names]
         self.between: dict[tuple[str, str], Link] = {}
         for a, b in topology.split() or self._topology():
             x, y = self._node(a), self._node(b)
@@ -185,12 +194,17 @@ class Chaos:
 
     # ---- what happens ----------------------------------------------------------------------------
 
-    def run(self, seconds: float) -> None:
+    def start(self) -> None:
         for n in self.nodes:
             n.start()
         for n in self.nodes:
             n.server.wait_ready()
-            n.thread.start()
+
+    def run(self, seconds: float) -> None:
+        """Trouble for so long, and its end."""
+        self.over = False
+        for n in self.nodes:
+            n.write()
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             event, weight = zip(*self.events())
@@ -351,6 +365,7 @@ def run(seed: int, seconds: float, topology: str = "") -> str:
     with tempfile.TemporaryDirectory(prefix="crdt-redis-chaos-") as folder:
         world = Chaos(seed, Path(folder), topology)
         try:
+            world.start()
             world.run(seconds)
             world.check()
         except BaseException as e:
