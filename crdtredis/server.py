@@ -35,12 +35,14 @@ import gc
 import logging
 import os
 import resource
+import secrets
 import signal
 import socket
 import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +56,7 @@ from crdtredis.members import MEMBERS
 from crdtredis.settings import ENCODING_LIMITS, SETTINGS
 from crdtredis.storage.checkpoint import Checkpoints
 from crdtredis.storage.exchange import StateExchange
-from crdtredis.storage.identity import (newer_epoch, read_identity, store_identity,
+from crdtredis.storage.identity import (SECRET, Left, newer_epoch, read_identity, store_identity,
                                         take_identity)
 from crdtredis.storage.lock import DirectoryLock
 from crdtredis.storage.reader import LogReader
@@ -62,7 +64,7 @@ from crdtredis.storage.recovery import Recovered, recovery
 from crdtredis.storage.retention import Retention
 from crdtredis.storage.segments import SegmentLog
 from crdtredis.storage.stage import remove_strays
-from crdtredis.storage.witness import Sighting, Witness, is_next, open_witness, proves
+from crdtredis.storage.witness import Sighting, Witness, is_next, lasts, open_witness, proves
 
 if TYPE_CHECKING:
     import ssl
@@ -114,6 +116,7 @@ class Server:
         self.retention: Retention | None = None
         self._sync: Service | None = None
         self._starting: threading.Thread | None = None  # loads what `sync` needs
+        self._claiming: threading.Thread | None = None  # asks for what was left with a peer
         self._logged: Clock = {}                        # the clock as recovered
         self.recovered: Recovered | None = None
         self.failed: StartError | None = None
@@ -140,7 +143,7 @@ class Server:
             lock = DirectoryLock(self.folder)
             self._stops.append(lock.release)
             self.writer = SegmentWriter()
-            last = read_identity(self.folder)
+            last = self._last = read_identity(self.folder)
             self.identity = take_identity(self.folder, config.replica_id, self.started)
             self._witness = self._find_witness(last.epoch if last else 0)
             self.replica = Replica(self.identity.replica_id, self.identity.epoch,
@@ -185,6 +188,7 @@ class Server:
         self.engine.every_second(self._each_second)
         try:
             self.engine.run()
+            self._leave_testimony()
         finally:
             self._undo()
         if self.failed:
@@ -280,6 +284,7 @@ class Server:
     def _recover(self) -> Iterator[bool]:
         """The start's slow part, a slice per step. False ends it."""
         shown = begun = time.monotonic()
+        self._claim_testimony()
         steps = recovery(self.folder, self.replica.id, self.replica)
         try:
             while True:
@@ -297,6 +302,9 @@ class Server:
                            f"{100 * done // max(total, 1)}%")
                     log.info("loading: %d%% of %d MB in %.0f s", 100 * done // max(total, 1),
                              total >> 20, shown - begun)
+                yield True
+            while self._claiming is not None and self._claiming.is_alive():
+                self._claiming.join(0.01)
                 yield True
             self._open_log()
         except Exception as e:
@@ -418,7 +426,7 @@ class Server:
             if made:
                 self.replica.resume(seen.actor_epoch)
                 log.info("all that epoch %d made is here: going on as the same", seen.actor_epoch)
-        else:
+        elif self._witness is not None:
             # before the log is longer than what it has seen
             self._witness.release()
 
@@ -428,6 +436,54 @@ class Server:
             self._witness.bind(self.folder, self.identity.epoch, self.replica.epoch, own,
                                max(recovered or (0, 0), self.writer.position()))
             self.writer.testify(self._witness.words)
+
+    # where the page will not be there for the next process: see replication/keeping.py
+
+    def _leave_testimony(self) -> None:
+        """All is written that will be."""
+        witness, how = self._witness, self.config.leave_with_peer
+        own = self.replica.clock_ids().get(self.replica.actor, 0)
+        if (self.failed or self._sync is None or self.executor.misconf or not own
+                or not self.identity.stored or how == "no"
+                or how == "auto" and witness is not None and lasts()):
+            return
+        secret = secrets.token_bytes(SECRET)
+        if witness is not None:
+            witness.release()
+        try:
+            url = self._sync.leave(
+                secret, Sighting(self.identity.epoch, self.replica.epoch, own,
+                                 self.writer.position()),
+                lambda url: store_identity(self.folder, replace(self.identity,
+                                                                left=Left(url, secret))))
+        except OSError as e:
+            log.info("no peer said that it keeps the proof that all is here: the next start is a "
+                     "new actor (%s)", e)
+        else:
+            if url:
+                log.info("%s keeps the proof that all is here", url)
+            elif witness is not None:
+                witness.renew()
+
+    def _claim_testimony(self) -> None:
+        left = self._last.left if self._last else None
+        if self._seen is not None or left is None or not self.identity.stored:
+            return
+
+        def claim() -> None:
+            import asyncio
+
+            from crdtredis.replication import keeping
+            from crdtredis.replication.runtime import Runtime
+            from crdtredis.replication.service import settings_of
+
+            runtime = Runtime(self.identity.replica_id, settings_of(self.config))
+            seen = asyncio.run(keeping.claim(left, runtime, self.tls[1]))
+            if is_next(seen, self._last.epoch):
+                self._seen = seen
+
+        self._claiming = threading.Thread(target=claim, name="claim", daemon=True)
+        self._claiming.start()
 
     def _offer_import(self) -> None:
         from crdtredis.moving.legacy import store_path

@@ -192,6 +192,10 @@ SETTINGS: tuple[Setting, ...] = (
         S("peer_discovery", Bool(), True,
           "Call all members of the cluster, and not only those that peers and CRDT.PEER ADD name.",
           live=True),
+        S("leave_with_peer", Choice("auto", "yes", "no"), "auto",
+          "As it stops, leave with a peer the proof that its log is whole, so that the next start "
+          "goes on as the same actor although the machine's memory does not say so. auto: in "
+          "containers, and where the machine is about to stop.", live=True),
         S("auth_token", Text("a token of visible ASCII characters, or nothing", r"[!-~]*", 512), "",
           "Bearer token that peers, operators and Prometheus must show for everything but GET "
           "/health; the same in all replicas.", secret=True),

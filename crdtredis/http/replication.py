@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from crdtredis.replication import keeping
 from crdtredis.replication.flow import STEP, ProgressLimit, read
 from crdtredis.replication.giving import SYNC_MOST
 from crdtredis.replication.lending import Way
@@ -60,6 +61,8 @@ class Replication:
                 web.post("/replication/push", self.push),
                 web.post("/replication/pull", self.pull),
                 web.post("/replication/sync", self.sync),
+                web.post("/replication/keep", self.keep),
+                web.post("/replication/claim", self.claim),
                 web.get("/replication/stream", self.stream),
                 web.get("/replication/lend", self.lend)]
 
@@ -125,6 +128,24 @@ class Replication:
                                      _: self.sessions.pull(replica, head), HEAD_MAX + 4)
         finally:
             replies.release()
+
+    async def keep(self, request: web.Request) -> web.StreamResponse:
+        """What a replica that stops leaves here (replication/keeping.py)."""
+        replica = request.headers.get("X-Replica", "")
+
+        async def work(head: proto.Keep, _: bytes) -> tuple[proto.Kept, bytes]:
+            self.sessions.session(replica, head.session)
+            self.sessions.keeper.keep(replica, head)
+            return proto.Kept(), b""
+
+        return await self.reply(request, proto.Keep, work, HEAD_MAX + 4)
+
+    async def claim(self, request: web.Request) -> web.StreamResponse:
+        async def work(head: proto.Claim, _: bytes) -> tuple[proto.Kept, bytes]:
+            seen = self.sessions.keeper.claim(request.headers.get("X-Replica", ""), head.secret)
+            return proto.Kept(testimony=seen and keeping.as_testimony(seen)), b""
+
+        return await self.reply(request, proto.Claim, work, HEAD_MAX + 4)
 
     async def sync(self, request: web.Request) -> web.StreamResponse:
         """A part of a full sync: the reply is as long as it takes (replication/giving.py)."""

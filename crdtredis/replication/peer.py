@@ -141,7 +141,8 @@ class Peer:
         self._identity, self._tail, self._registry = identity, tail, registry
         self._runtime, self.url, self._receiver = runtime, url.rstrip("/"), receiver
         self.urls = {what: URL(f"{self.url}/replication/{what}")
-                     for what in ("handshake", "push", "pull", "stream", "sync", "lend")}
+                     for what in ("handshake", "push", "pull", "stream", "sync", "lend",
+                                  "keep")}
         self.replica = ""
         self.member = member
         self.asked_for: Mapping[str, Member] | None = None
@@ -516,6 +517,11 @@ class Peer:
     async def sync(self, request: proto.Sync, handle: Handle) -> None:
         """A request about a full sync, as receiving.ask."""
         await ask(self._runtime, self, request, handle)
+
+    async def keep(self, secret: bytes, testimony: proto.Testimony) -> None:
+        """Leave it there (keeping.py). Raises as _ask."""
+        await self._ask("keep", proto.Keep(session=self.session, secret=secret,
+                                           testimony=testimony), b"", proto.Kept)
 
     def _is_up(self) -> None:
         self._state, self._failures, self.error, self.refusal, self._refused_ops = (

@@ -34,7 +34,7 @@ from crdtredis._engine import GAP, LISTENS, OPS, PUBLISHED, RESULT
 from crdtredis.clocks import Actor, Clock
 from crdtredis.kinds import is_loopback
 from crdtredis.members import own_field, removal, removed_field
-from crdtredis.replication import plan
+from crdtredis.replication import keeping, plan
 from crdtredis.replication.faults import words
 from crdtredis.replication.giving import Giver
 from crdtredis.replication.local import KernelView, LocalReplica, OwnIdentity
@@ -52,6 +52,7 @@ from crdtredis.replication.verify import Verdict, Verifier
 from crdtredis.replication.waiters import Waiter
 from crdtredis.replication.wire import Refusal
 from crdtredis.storage.exchange import StateExchange
+from crdtredis.storage.witness import Sighting
 
 log = logging.getLogger("crdtredis.replication")
 
@@ -255,6 +256,23 @@ class Service:
             await asyncio.gather(*tasks, return_exceptions=True)
             if served:
                 await served.close()
+
+    def leave(self, secret: bytes, seen: Sighting, before: Callable[[str], None]) -> str:
+        """As keeping.leave, with the next peers in the order of what they lack. Waits. before: is
+        called in another thread. OSError where it is not known whether one has it."""
+        async def run() -> str:
+            peers = sorted(self.registry.peers, key=lambda p: clocks.behind(p.acked,
+                                                                            self.tail.head))
+            async with asyncio.timeout(keeping.PATIENCE):
+                return await keeping.leave(peers, secret, seen, before)
+
+        if self._loop is None or self._loop.is_closed() or not self._thread.is_alive():
+            return ""
+        try:
+            return asyncio.run_coroutine_threadsafe(run(), self._loop).result(
+                2 * keeping.PATIENCE)
+        except (aiohttp.ClientError, Refusal, TimeoutError) as e:
+            raise OSError(words(e)) from e
 
     def _stop_all(self) -> None:
         self.runtime.stopping = True

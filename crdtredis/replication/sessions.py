@@ -24,6 +24,7 @@ from crdtredis.clocks import Clock
 from crdtredis.kinds import is_peer
 from crdtredis.replication.flow import Traffic
 from crdtredis.replication.giving import Giver
+from crdtredis.replication.keeping import Keeper
 from crdtredis.replication.local import OwnIdentity
 from crdtredis.replication.oplog import Cursor, LargeOp, NeedsFullSync
 from crdtredis.replication.registry import Registry
@@ -55,7 +56,7 @@ class InboundSessions:
     def __init__(self, identity: OwnIdentity, tail: LogTail, registry: Registry,
                  runtime: Runtime, giver: Giver) -> None:
         self._identity, self._tail, self._registry = identity, tail, registry
-        self.runtime, self.giver = runtime, giver
+        self.runtime, self.giver, self.keeper = runtime, giver, Keeper()
         giver.is_gone, giver.refuse_cut_off = self._is_gone, self._refuse_cut_off
         self.by_replica: dict[str, InboundSession] = {}
         self.unidentified_traffic = Traffic(runtime.settings.inbound)   # of callers without session

@@ -32,6 +32,7 @@ import secrets
 import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -43,6 +44,14 @@ REPLICA_ID = re.compile(r"[^\x00-\x20\x7f]{1,128}")
 EPOCH_MAX = (1 << 63) - 1
 EPOCH_STEP = 1 << 20
 IDENTITY_MOST = 1 << 16               # bytes of the file that are looked at
+SECRET = 16                           # bytes
+
+
+@dataclass(frozen=True)
+class Left:
+    """Where the process before left its testimony (witness.py)."""
+    url: str                            # of a peer's http_port
+    secret: bytes                       # by which the peer gives it back
 
 
 @dataclass(frozen=True)
@@ -51,6 +60,11 @@ class Identity:
     epoch: int
     stored: bool = True                 # False: it could not be written, and nothing may be made
                                         # under this epoch before it is
+    left: Left | None = None            # None: nowhere
+
+
+def is_url(text: Any) -> bool:
+    return isinstance(text, str) and text.startswith(("http://", "https://")) and len(text) < 1000
 
 
 def read_identity(folder: Path) -> Identity | None:
@@ -68,11 +82,15 @@ def read_identity(folder: Path) -> Identity | None:
         j = orjson.loads(data)
         if j["format"] != 1:
             raise ValueError(f"format {j['format']!r}, this program reads format 1")
-        found = Identity(j["replica_id"], j["epoch"])
+        left = j.get("left")
+        found = Identity(j["replica_id"], j["epoch"], left=None if left is None else Left(
+            left["url"], bytes.fromhex(left["secret"])))
         if not isinstance(found.replica_id, str) or not REPLICA_ID.fullmatch(found.replica_id):
             raise ValueError("replica_id is no replica id")
         if type(found.epoch) is not int or not 0 < found.epoch < EPOCH_MAX:
             raise ValueError("epoch is no epoch")
+        if found.left and not (is_url(found.left.url) and len(found.left.secret) == SECRET):
+            raise ValueError("left is no peer and secret")
     except (ValueError, KeyError, TypeError) as e:
         raise StartError(f"{path}: damaged ({e}). Restore the file, or write "
                          f"{{\"format\":1,\"replica_id\":\"<the id>\",\"epoch\":1}} into it: "
@@ -138,7 +156,10 @@ def default_replica_id(hostname: str) -> str:
 def store_identity(folder: Path, mine: Identity) -> None:
     """Make it durable. OSError; the old one is there then, or the new one."""
     path, fresh = folder / NAME, folder / (NAME + ".tmp")
-    data = orjson.dumps({"format": 1, "replica_id": mine.replica_id, "epoch": mine.epoch}) + b"\n"
+    told: dict[str, Any] = {"format": 1, "replica_id": mine.replica_id, "epoch": mine.epoch}
+    if mine.left:
+        told["left"] = {"url": mine.left.url, "secret": mine.left.secret.hex()}
+    data = orjson.dumps(told) + b"\n"
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         if os.write(fd, data) != len(data):

@@ -36,7 +36,9 @@ from the image. The page holds both as of the last second; where they disagree b
 it proves nothing. (A clock that is set while no process runs has the same effect, and costs an
 actor. A process that is resumed from an image finds out from its peers: plan.newer_epoch.)
 
-Folder: $RUNTIME_DIRECTORY, which systemd sets, or an operator; else /dev/shm.
+Folder: $RUNTIME_DIRECTORY, which systemd sets, or an operator; else /dev/shm. Where that will not
+be there for the next process (`lasts`), the testimony is left with a peer instead:
+replication/keeping.py.
 """
 from __future__ import annotations
 
@@ -130,6 +132,10 @@ class Witness:
         """It is about nobody."""
         struct.pack_into("<Q", self._page, AT, 0)
 
+    def renew(self) -> None:
+        """It is about whom it was before release()."""
+        struct.pack_into("<Q", self._page, AT, 1)
+
     def beat(self) -> None:
         """Once a second: the clocks still agree."""
         struct.pack_into("<2Q", self._page, AT + 24, *clocks())
@@ -205,6 +211,25 @@ def in_memory(place: Path) -> bool:
             if len(words) > 6 and words[2] == number:
                 return words[words.index(b"-") + 1] == b"tmpfs"
     return False
+
+
+def lasts() -> bool:
+    """Is the page likely to be there when the next process starts? Not in a container, which gets
+    another /dev/shm, unless somebody named a folder; nor when the machine is about to stop."""
+    if not os.environ.get("RUNTIME_DIRECTORY") and (
+            os.environ.get("container") or os.environ.get("KUBERNETES_SERVICE_HOST")
+            or os.path.exists("/.dockerenv") or os.path.exists("/run/.containerenv")):
+        return False
+    if not os.path.isdir("/run/systemd/system"):
+        return True
+    import subprocess
+
+    try:
+        told = subprocess.run(["systemctl", "is-system-running"], capture_output=True, timeout=1.0,
+                              stdin=subprocess.DEVNULL, check=False).stdout
+    except (OSError, subprocess.SubprocessError):
+        return True
+    return told.strip() != b"stopping"
 
 
 def boot_id() -> bytes:

@@ -16,6 +16,7 @@ CRDT.DIGEST.
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import random
 import shutil
@@ -227,9 +228,15 @@ class Server(Process):
         each is another actor."""
         return Path("/dev/shm", name_of(os.stat(self.data_dir)))
 
+    @property
+    def url_left(self) -> str:
+        """Where its last process left its testimony (replication/keeping.py); "": nowhere."""
+        return json.loads((self.data_dir / "identity.json").read_text()).get("left",
+                                                                             {}).get("url", "")
+
     def command(self) -> list[str]:
         flags = {"port": self.port, "http-port": self.http_port, "replica-id": self.name,
-                 "data-dir": self.data_dir}
+                 "data-dir": self.data_dir, "leave-with-peer": "no"}
         if self.peers:
             flags["peers"] = ",".join(self.peers)
         flags |= {k.replace("_", "-"): v for k, v in self.settings.items()}

@@ -4,6 +4,8 @@ import json
 import os
 import random
 import shutil
+import signal
+import time
 
 import pytest
 
@@ -225,6 +227,150 @@ def test_pages_of_directories_that_are_gone_go(server, tmp_path):
     b = server("b")
     assert not stray.exists() and b.witness.exists()
     a.dispose()
+
+
+# ---- where the page does not outlive the process -------------------------------------------------
+
+def leaving(cluster, n: int = 2, **settings):
+    """Of these, a leaves with a peer what it has seen, and has no page when it starts again."""
+    c = cluster(n, **settings)
+    a = c[0]
+    a("CONFIG", "SET", "leave-with-peer", "yes")
+    a("INCR", "n")
+    c.sync()
+    return c
+
+
+def lives(a) -> int:
+    """Actors of it that ever made anything."""
+    return sum(name.startswith(b"a/") for name in clock(a))
+
+
+def elsewhere(a) -> None:
+    """It is to start in another container, or after the machine has been started anew."""
+    a.witness.unlink()
+
+
+def test_a_peer_says_that_all_is_here(cluster):
+    c = leaving(cluster)
+    a, b = c
+    for _ in range(3):
+        assert a.stop() == 0
+        elsewhere(a)
+        a.start()
+        a("CONFIG", "SET", "leave-with-peer", "yes")
+        a("INCR", "n")
+        assert lives(a) == 1
+        until(lambda: b"up" in a("CRDT.PEERS")[0])
+    c.sync()
+    assert a("GET", "n") == b("GET", "n") == b"4"
+    # where it stays on its machine, the page says nothing any more, and the peer does
+    a.restart()
+    a("INCR", "n")
+    assert lives(a) == 1
+    c.sync()
+    c.assert_converged()
+
+
+def copied_twice(c, tmp_path, page: bool = False):
+    """Two go on from one directory: one of them is another. page: the first on the same machine."""
+    a, b = c
+    page or elsewhere(a)
+    shutil.copytree(a.data_dir, tmp_path / "copy")
+    a.start()
+    a("INCR", "n")
+    assert lives(a) == 1
+    c.sync()
+    a.kill()
+    elsewhere(a)
+    shutil.rmtree(a.data_dir)
+    shutil.copytree(tmp_path / "copy", a.data_dir)
+
+
+def copied_from_its_machine(c, tmp_path):
+    copied_twice(c, tmp_path, True)
+
+
+def peer_was_stopped(c, tmp_path):
+    elsewhere(c[0])
+    c[1].restart()
+
+
+def lost_since(c, tmp_path):
+    elsewhere(c[0])
+    lost_end(c[0], None)
+
+
+def ran_without(c, tmp_path):
+    """A process started meanwhile, that could not reach the peer."""
+    a, b = c
+    elsewhere(a)
+    os.kill(b.pid, signal.SIGSTOP)
+    a.start()
+    a.kill()
+    os.kill(b.pid, signal.SIGCONT)
+    elsewhere(a)
+
+
+def identity_put_back(c, tmp_path):
+    """As before, and what the peer's secret stood in is put back."""
+    a, b = c
+    elsewhere(a)
+    kept = (a.data_dir / "identity.json").read_bytes()
+    a.start()
+    a("INCR", "n")
+    c.sync()
+    a.kill()
+    elsewhere(a)
+    (a.data_dir / "identity.json").write_bytes(kept)
+
+
+@pytest.mark.parametrize("what", [
+    copied_twice, copied_from_its_machine, peer_was_stopped, lost_since, ran_without,
+    identity_put_back], ids=lambda f: f.__name__)
+def test_it_is_another_where_no_peer_says_so(cluster, tmp_path, what):
+    c = leaving(cluster)
+    a, b = c
+    assert a.stop() == 0
+    assert a.url_left == f"http://{b.address}"
+    what(c, tmp_path)
+    a.start()
+    a("INCR", "n")
+    c.sync()
+    c.assert_converged()
+    assert lives(a) == 2 and a("GET", "n") == b("GET", "n")
+    assert int(a("GET", "n")) == (2 if what in (peer_was_stopped, lost_since, ran_without) else 3)
+
+
+def test_no_peer_takes_it(cluster):
+    """Then the page goes on being about this replica."""
+    c = leaving(cluster)
+    a, b = c
+    b.kill()
+    until(lambda: b": up" not in a("CRDT.PEERS")[0])
+    assert a.stop() == 0
+    a.start()
+    a("INCR", "n")
+    assert lives(a) == 1
+    a.kill()
+    b.start()
+    a.start()
+    c.sync()
+
+
+def test_a_peer_that_hangs_keeps_nobody_from_stopping(cluster):
+    c = leaving(cluster)
+    a, b = c
+    os.kill(b.pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    assert a.stop() == 0
+    assert time.monotonic() - begun < 15
+    a.start()
+    a("INCR", "n")
+    assert lives(a) == 2           # it may be that b has it
+    os.kill(b.pid, signal.SIGCONT)
+    c.sync()
+    c.assert_converged()
 
 
 def test_a_later_life_elsewhere_is_left_behind_as_ever(cluster, tmp_path):

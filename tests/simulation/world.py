@@ -8,7 +8,7 @@ its own way, and set now and then), operators (who sometimes accept stamps that 
 (cut in any shape and direction, losing, doubling, reordering, slow), disks (a power loss takes any
 part of what was not synced; a backup can come back; a replica moves to another machine, over a
 copy of its disk or over what it left there earlier), what a machine remembers of the process that
-ended on it (storage/witness.py), and when anything happens.
+ended on it (storage/witness.py), or a peer (replication/keeping.py), and when anything happens.
 
 How ops travel differs by schedule: replicas push their own ops, push all they get (relays), or push
 nothing; and now and then one asks another for what it lacks. Lost messages are not repeated;
@@ -55,10 +55,13 @@ from crdtredis._engine import Executor
 from crdtredis.clocks import actor_id, observed
 from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 from crdtredis.replication import crdtredis_pb2 as pb, plan
+from crdtredis.replication.keeping import Keeper, as_testimony
+from crdtredis.replication.replication_pb2 import Keep
 from crdtredis.replication.wire import Actor
 from crdtredis.commands.functions import LIBRARIES
 from crdtredis.commands.scripting import SCRIPTS
 from crdtredis.members import MEMBERS
+from crdtredis.storage.identity import SECRET
 from crdtredis.storage.witness import Sighting, is_next, proves
 from tests.simulation.commands import DATABASES, KEYS, MEANINGLESS, NAMES, Clients
 from tests.simulation.oracle import Ops, told
@@ -85,12 +88,16 @@ class Disk:
         self.synced = 0
         self.epoch = 0                    # identity.json: durable before the epoch is used
         self.backup: tuple | None = None
+        self.secret: bytes | None = None  # by which a peer gives back what was left with it
         self.checkpoint: tuple | None = None      # (messages, records that stood before its walk)
 
     def copied(self) -> Disk:
         other = Disk()
         other.__dict__ |= self.__dict__ | {"records": list(self.records)}
         return other
+
+    def back_up(self) -> None:
+        self.backup = self.records[:self.synced], self.epoch, self.checkpoint, self.secret
 
     def append(self, record: bytes, sync: bool) -> None:
         self.records.append(record)
@@ -116,6 +123,7 @@ class Node:
         self.patterns: list[bytes] = []
         self.killed_with: dict | None = None      # what stayed at home as it was killed
         self.witness: Sighting | None = None     # of this machine, until its power goes
+        self.keeper = Keeper()                    # of this process
         self.elsewhere: tuple = (None, None)      # disk and witness of another machine
         self.start()
 
@@ -132,7 +140,13 @@ class Node:
 
     # ---- process ---------------------------------------------------------------------------------
     def start(self) -> None:
-        seen, epoch = self.witness, self.disk.epoch
+        seen, epoch, self.keeper = self.witness, self.disk.epoch, Keeper()
+        if seen is None and self.disk.secret is not None:
+            found = [n.keeper.claim(self.name, self.disk.secret) for n in self.world.nodes
+                     if n is not self and self.connected(n)]
+            seen = next((s for s in found if s is not None), None)
+            self.world.given += seen is not None
+        self.disk.secret = None
         self.disk.epoch = self.epoch_above(self.disk.epoch)
         self.replica = Replica(self.name, self.disk.epoch, seed=self.world.rng.randrange(1 << 30),
                                expiry_grace=GRACE,
@@ -264,10 +278,22 @@ class Node:
         self.world.say(f"{self.name} {'loses power' if power else 'is killed'}, "
                        f"{len(disk.records)} records left")
 
+    def leave(self, peer: Node) -> None:
+        """An orderly stop, before which a peer is told what the machine would remember."""
+        dice = self.world.leave_dice
+        self.disk.synced, self.disk.secret = len(self.disk.records), dice.randbytes(SECRET)
+        seen, self.witness = self.witness, None
+        if self.world.backups and dice.random() < 0.5:
+            self.disk.back_up()
+        if dice.random() < 0.9:
+            peer.keeper.keep(self.name, Keep(secret=self.disk.secret,
+                                              testimony=as_testimony(seen)))
+        self.stop(False)
+
     def restore(self) -> None:
         """An older copy of the data directory is put back."""
         disk, before = self.disk, self.disk.dots()
-        records, disk.epoch, disk.checkpoint = disk.backup
+        records, disk.epoch, disk.checkpoint, disk.secret = disk.backup
         self.killed_with = None
         disk.records, disk.synced = list(records), len(records)
         self.world.lost |= before - disk.dots()
@@ -437,6 +463,9 @@ class World:
         self.notes = self.system_dice.choice([0, 0.02, 0.2])         # of the steps of each node
         self.home_dice = random.Random(f"home {seed}")
         self.homes = self.home_dice.choice([0, 0, 0.02, 0.1])        # of the steps
+        self.leave_dice = random.Random(f"leaves {seed}")
+        self.leaves = self.leave_dice.choice([0, 0, 0.01, 0.05])     # of the steps
+        self.given = 0
         self.move_dice = random.Random(f"moves {seed}")
         self.moves = self.move_dice.choice([0, 0, 0.01, 0.05])       # of the steps
         self.resumed = 0
@@ -508,6 +537,10 @@ class World:
             self.home_dice.choice(self.nodes).set_patterns()
         if self.move_dice.random() < self.moves:
             self.move_dice.choice(self.nodes).move()
+        if self.leave_dice.random() < self.leaves:
+            node, peer = self.leave_dice.sample(self.nodes, 2)
+            if node.up and not node.joining and node.connected(peer) and peer.up:
+                node.leave(peer)
         for node in self.nodes:
             if node.up and not node.joining and self.dice.random() < self.checkpoints:
                 node.checkpoint()
@@ -553,8 +586,7 @@ class World:
             node.stop(power=rng.random() < 0.6)
         elif self.backups:
             if not node.disk.backup:
-                node.disk.backup = (node.disk.records[:node.disk.synced], node.disk.epoch,
-                                    node.disk.checkpoint)
+                node.disk.back_up()
             else:
                 node.stop(False)
                 node.restore()

@@ -10,7 +10,7 @@ import pytest
 
 from crdtredis.errors import EXIT_DATA, StartError
 from crdtredis.storage import identity, lock
-from crdtredis.storage.identity import (Identity, newer_epoch, read_identity, store_identity,
+from crdtredis.storage.identity import (Identity, Left, newer_epoch, read_identity, store_identity,
                                         take_identity)
 from crdtredis.storage.lock import DirectoryLock
 
@@ -189,3 +189,23 @@ def test_files_are_for_their_owner_only(tmp_path):
     with DirectoryLock(tmp_path):
         assert ({p.name: p.stat().st_mode & 0o777 for p in tmp_path.iterdir()}
                 == {"identity.json": 0o600, "LOCK": 0o600})
+
+
+def test_where_a_testimony_was_left_is_read_once(tmp_path):
+    left = Left("http://10.0.0.1:8380", b"s" * 16)
+    store_identity(tmp_path, Identity("a", 7, left=left))
+    assert read_identity(tmp_path).left == left
+    assert take_identity(tmp_path, None, 1000).left is None
+    assert read_identity(tmp_path) == Identity("a", 1000)
+
+
+@pytest.mark.parametrize("left", [
+    7, "x", [], {"url": "http://a:1"}, {"url": 7, "secret": "00" * 16},
+    {"url": "file:///x", "secret": "00" * 16}, {"url": "http://a:1", "secret": "00" * 15},
+    {"url": "http://a:1", "secret": "x" * 32},
+    {"url": "http://" + "a" * 1000, "secret": "00" * 16}])
+def test_nonsense_there_is_told(tmp_path, left):
+    (tmp_path / "identity.json").write_text(json.dumps(
+        {"format": 1, "replica_id": "a", "epoch": 7, "left": left}))
+    with pytest.raises(StartError, match="damaged"):
+        read_identity(tmp_path)
