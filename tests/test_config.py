@@ -2,6 +2,7 @@
 and what is printed."""
 import json
 import os
+import re
 import stat
 
 import pytest
@@ -382,6 +383,14 @@ def test_the_example_is_complete_and_loads_back(tmp_path):
     keys = list(json.loads(example()))
     for s in SETTINGS:
         assert keys[keys.index(s.name) - 1] == "_" + s.name, "each setting follows its comment"
+
+
+def test_what_the_texts_of_settings_name_is_there():
+    for s in SETTINGS:
+        named = re.findall(r"\b(?!crdt_redis_)[a-z]+(?:_[a-z]+)+\b", s.help)
+        assert set(named) <= set(BY_NAME), s.name
+        assert "never rewritten" not in s.help and "no snapshots" not in s.help, (
+            "checkpoints take the place of the log")
 
 
 def test_help_and_reference_name_every_setting():

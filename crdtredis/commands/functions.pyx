@@ -23,7 +23,7 @@ from crdtredis._engine cimport (CLIENT_COUNTED, SCRIPT_FUNCTION, Call, Dispatch,
 from crdtredis._lua cimport (ENDS_KILLED, ENDS_NOT, FUNCTION_ALLOW_OOM, FUNCTION_NO_WRITES,
                              SOURCE_MOST, Host, Registration, Vm, collect_dropped, drop_script,
                              load_library, run_function, steady_ms, vm_free)
-from crdtredis._resp cimport reply_error
+from crdtredis._resp cimport Reply, reply_error
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.rdb cimport (RDB_GOOD, RDB_STRING, RDB_TRAILER, RdbCursor, rdb_put_text,
                                      rdb_read, rdb_seal, rdb_sealed)
@@ -141,12 +141,9 @@ cdef int host_allowed(void *self, Span *argv, int argc) noexcept nogil:
     return script_allowed((<Functions*>self).dispatch, argv, argc)
 
 
-cdef int function_reads_only(void *functions, Span name) noexcept nogil:
-    cdef Functions *f = <Functions*>functions
-    cdef Function *x
-    if f.version != f.dispatch.kernel.system_changes:
-        return 0
-    x = find(f, name)
+cdef int function_reads_only(Dispatch *d, Span name) noexcept nogil:
+    cdef Functions *f = up_to_date(d, NULL)
+    cdef Function *x = find(f, name) if f != NULL else NULL
     return x != NULL and x.flags & FUNCTION_NO_WRITES != 0
 
 
@@ -359,7 +356,6 @@ cdef LibraryCache make_cache(Executor x):
     cache.f.version = UINT64_MAX
     cache.f.vm = new_vm(&x.d, &host)
     x.functions = cache
-    x.d.scripting.function_reads_only = function_reads_only
     x.d.scripting.functions = &cache.f
     return cache
 
@@ -378,17 +374,26 @@ cdef LibraryCache libraries_of(Executor x):
     return cache
 
 
-cdef int look_again(Call *c) noexcept with gil:
-    """Before a call, when the system's database has changed. 0: refused."""
+cdef Functions *up_to_date(Dispatch *d, Reply *r) noexcept nogil:
+    """NULL after a refusal. r may be NULL."""
+    cdef Functions *f = <Functions*>d.scripting.functions
+    if f != NULL and f.version == d.kernel.system_changes:
+        return f
+    return look_again(d, r) if d.scripting.run == NULL else NULL
+
+
+cdef Functions *look_again(Dispatch *d, Reply *r) noexcept with gil:
+    """Before a call, when the system's database has changed."""
     cdef bytes text
     try:
-        libraries_of(<Executor>c.dispatch.executor)
-        return 1
+        libraries_of(<Executor>d.executor)
+        return <Functions*>d.scripting.functions
     except Exception as e:
         log.error("%s", e)
         text = str(e).encode("utf-8", "replace")
-        reply_error(c.reply, text)
-        return 0
+        if r != NULL:
+            reply_error(r, text)
+        return NULL
 
 
 # ---- FCALL ---------------------------------------------------------------------------------------
@@ -404,11 +409,9 @@ cdef void call_function(Call *c, int read_only) noexcept nogil:
     if c.dispatch.scripting.run != NULL:
         refuse(c, NOT_FROM_SCRIPT)
         return
-    f = <Functions*>c.dispatch.scripting.functions
-    if f == NULL or f.version != c.kernel.system_changes:
-        if not look_again(c):
-            return
-        f = <Functions*>c.dispatch.scripting.functions
+    f = up_to_date(c.dispatch, c.reply)
+    if f == NULL:
+        return
     x = find(f, c.argv[1])
     if x == NULL:
         refuse(c, FUNCTION_UNKNOWN)
@@ -651,7 +654,7 @@ SHARDS = "request_policy:all_shards response_policy:all_succeeded"
 command("FCALL function numkeys [key]... [arg]...", arity=-3,
         flags="noscript skip_monitor may_replicate no_mandatory_keys stale", keys=KEYS,
         group="scripting", since="7.0.0", complexity=DEPENDS, replicas=REPLICAS,
-        summary="Calls a function.")(native(fcall))
+        summary="Calls a function.")(native(fcall, function_reads_only))
 command("FCALL_RO function numkeys [key]... [arg]...", arity=-3,
         flags="noscript skip_monitor no_mandatory_keys stale readonly", keys=READ_KEYS,
         group="scripting", since="7.0.0", complexity=DEPENDS,

@@ -167,14 +167,17 @@ cdef void memory_usage(Call *c) noexcept nogil:
 
 
 # ---- registration --------------------------------------------------------------------------------
-for _name, _handler, _summary in (
-        ("ENCODING", native(object_encoding), "How Redis would hold the value."),
-        ("FREQ", native(object_freq), "Access frequency; an error, since there is no LFU policy."),
-        ("IDLETIME", native(object_idletime), "Seconds since the key was last read or written."),
-        ("LOCAL", native(object_local), "1: the key stays at this replica (`local_keys`); 0: not."),
-        ("REFCOUNT", native(object_refcount), "The number of references to the value.")):
+for _name, _handler, _since, _summary in (
+        ("ENCODING", native(object_encoding), "2.2.3", "How Redis would hold the value."),
+        ("FREQ", native(object_freq), "4.0.0",
+         "Access frequency; an error, since there is no LFU policy."),
+        ("IDLETIME", native(object_idletime), "2.2.3",
+         "Seconds since the key was last read or written."),
+        ("LOCAL", native(object_local), "0.1.0",        # of this server, as of CRDT.*
+         "1: the key stays at this replica (`local_keys`); 0: not."),
+        ("REFCOUNT", native(object_refcount), "2.2.3", "The number of references to the value.")):
     command(f"OBJECT|{_name} key", arity=3, flags="readonly", keys=(2, 2, 1), access="RO",
-            group="generic", since="2.2.3", tips="nondeterministic_output",
+            group="generic", since=_since, tips="nondeterministic_output",
             summary=_summary)(_handler)
 container("OBJECT", "generic", "2.2.3", "What the server knows about a key's value.",
           help_since="6.2.0")

@@ -36,7 +36,7 @@ from crdtredis._engine cimport (CLIENT_COUNTED, GUARD_CLOCK, GUARD_MISCONF, SCRI
 from crdtredis._lua cimport (ENDS_KILLED, ENDS_NOT, SOURCE_MOST, Host, Vm, drop_script, load_script,
                              run_script, sha1_hex, vm_free, vm_new)
 from crdtredis._resp cimport (Reply, reply_array, reply_bulk, reply_error, reply_int, reply_ok)
-from crdtredis.buffer cimport Span, buffer_free, span
+from crdtredis.buffer cimport Span, buffer_free, need_memory, span
 from crdtredis.errors cimport (CLOCK_AHEAD, JOINING, KEYS_NEGATIVE, KEYS_TOO_MANY, NOT_FROM_SCRIPT,
                                NOT_INTEGER, NO_SCRIPT, NO_SCRIPT_RUNS, SCRIPT_COMPILE,
                                SCRIPT_DEBUG, SCRIPT_FLUSH, SCRIPT_NO_DEBUG, SCRIPT_OUT_OF_MEMORY,
@@ -59,6 +59,7 @@ cdef enum:
     # in the system's database: scripts, and bytes of their texts
     SHARED_TEXTS = 1000
     SHARED_BYTES = 4 << 20
+    REFUSAL = 512           # bytes
 
 cdef enum TextFlag:
     TEXT_SHEBANG = 1        # it has one, so its flags hold
@@ -67,7 +68,10 @@ cdef enum TextFlag:
     TEXT_LOADED = 8         # at this replica alone
     TEXT_ONE_LINE = 16
     TEXT_SHARED = 32        # the system's database has it, or had
+    TEXT_BAD = 64           # of a mark: that is another's text, or one that does not compile
 
+# A script; or a mark: what is known of one that the system's database has under this name, without
+# a body. A script stands before the mark of its name.
 cdef struct Text:
     char sha[41]
     int ref                 # of the compiled function, in the VM
@@ -92,7 +96,7 @@ cdef struct Scripts:
     uint64_t version        # of the system's database, which the SHARED have been compared with
     uint64_t full           # that version of it in which there was no room ...
     size_t full_from        # ... for a text of so many bytes
-    char refusal[512]       # why the last text was not taken
+    char refusal[512]       # REFUSAL: why the last text was not taken
 
 
 # ---- the cache -----------------------------------------------------------------------------------
@@ -126,6 +130,13 @@ cdef Text *find(Scripts *s, const char *sha) noexcept nogil:
     return t
 
 
+cdef void put_first(Scripts *s, Text *t, const char *sha) noexcept nogil:
+    cdef Text **at = bucket(s, sha)
+    memcpy(t.sha, sha, 41)
+    t.next = at[0]
+    at[0] = t
+
+
 cdef void unlink_text(Scripts *s, Text *t) noexcept nogil:
     """From the list."""
     if t.newer != NULL:
@@ -155,12 +166,13 @@ cdef void drop(Scripts *s, Text *t) noexcept nogil:
     while at[0] != t:
         at = &at[0].next
     at[0] = t.next
-    if not t.flags & TEXT_LOADED:
-        unlink_text(s, t)
-    s.n -= 1
-    s.bytes -= t.n + sizeof(Text)
-    drop_script(s.vm, t.ref)
-    free(t.body)
+    if t.body != NULL:
+        if not t.flags & TEXT_LOADED:
+            unlink_text(s, t)
+        s.n -= 1
+        s.bytes -= t.n + sizeof(Text)
+        drop_script(s.vm, t.ref)
+        free(t.body)
     free(t)
 
 
@@ -173,7 +185,8 @@ cdef void flush(Scripts *s) noexcept nogil:
 
 # ---- texts ---------------------------------------------------------------------------------------
 
-cdef int read_flags(Scripts *s, const char *p, const char *end, uint32_t *flags) noexcept nogil:
+cdef int read_flags(char *refusal, const char *p, const char *end,
+                    uint32_t *flags) noexcept nogil:
     """The list behind "flags="."""
     cdef const char *comma
     cdef size_t n
@@ -189,24 +202,26 @@ cdef int read_flags(Scripts *s, const char *p, const char *end, uint32_t *flags)
         elif not ((n == 11 and memcmp(p, b"allow-stale", 11) == 0)
                   or (n == 10 and memcmp(p, b"no-cluster", 10) == 0)
                   or (n == 21 and memcmp(p, b"allow-cross-slot-keys", 21) == 0)):
-            refuse_part(s, SHEBANG_FLAG, p, n)
+            refuse_part(refusal, SHEBANG_FLAG, p, n)
             return 0
         p = comma + 1
     return 1
 
 
-cdef void refuse_part(Scripts *s, const char *text, const char *p, size_t n) noexcept nogil:
+cdef void refuse_part(char *refusal, const char *text, const char *p, size_t n) noexcept nogil:
     """The refusal, with a part of the shebang in it."""
     cdef char part[129]
+    if refusal == NULL:
+        return
     n = min(n, <size_t>128)
     memcpy(part, p, n)
     part[n] = 0
-    snprintf(s.refusal, sizeof(s.refusal), text, part)
+    snprintf(refusal, REFUSAL, text, part)
 
 
-cdef const char *read_shebang(Scripts *s, Span body, uint32_t *flags) noexcept nogil:
+cdef const char *read_shebang(Span body, uint32_t *flags, char *refusal) noexcept nogil:
     """Where the program begins: at the end of the first line, so that lines keep their numbers.
-    NULL where the line is refused."""
+    NULL where the line is refused: why stands in refusal, which may be NULL."""
     cdef const char *p = body.p
     cdef const char *end
     cdef const char *word
@@ -216,7 +231,7 @@ cdef const char *read_shebang(Scripts *s, Span body, uint32_t *flags) noexcept n
         return p
     end = <const char*>memchr(p, c'\n', body.n)
     if end == NULL:
-        refuse_part(s, SHEBANG_INVALID, p, 0)
+        refuse_part(refusal, SHEBANG_INVALID, p, 0)
         return NULL
     flags[0] = TEXT_SHEBANG
     while p < end:
@@ -228,14 +243,14 @@ cdef const char *read_shebang(Scripts *s, Span body, uint32_t *flags) noexcept n
             p += 1
         if first:
             if p - word != 5 or memcmp(word, b"#!lua", 5) != 0:
-                refuse_part(s, SHEBANG_ENGINE, word, <size_t>(p - word))
+                refuse_part(refusal, SHEBANG_ENGINE, word, <size_t>(p - word))
                 return NULL
             first = 0
         elif p - word >= 6 and memcmp(word, b"flags=", 6) == 0:
-            if not read_flags(s, word + 6, p, flags):
+            if not read_flags(refusal, word + 6, p, flags):
                 return NULL
         else:
-            refuse_part(s, SHEBANG_OPTION, word, <size_t>(p - word))
+            refuse_part(refusal, SHEBANG_OPTION, word, <size_t>(p - word))
             return NULL
     return end
 
@@ -246,18 +261,17 @@ cdef Text *compile(Scripts *s, Span body, const char *sha) noexcept nogil:
     cdef const char *program
     cdef const char *line
     cdef Text *t
-    cdef Text **at
     cdef int ref
     if body.n > SOURCE_MOST:
-        refuse_part(s, SCRIPT_TOO_LONG, "", 0)
+        refuse_part(s.refusal, SCRIPT_TOO_LONG, "", 0)
         return NULL
-    program = read_shebang(s, body, &flags)
+    program = read_shebang(body, &flags, s.refusal)
     if program == NULL:
         return NULL
     ref = load_script(s.vm, program, body.n - <size_t>(program - body.p), "@user_script")
     if ref < 0:
         s.vm.error[min(s.vm.error_n, <size_t>400)] = 0
-        snprintf(s.refusal, sizeof(s.refusal), SCRIPT_COMPILE, s.vm.error)
+        snprintf(s.refusal, REFUSAL, SCRIPT_COMPILE, s.vm.error)
         return NULL
     t = <Text*>calloc(1, sizeof(Text))
     if t != NULL:
@@ -265,17 +279,14 @@ cdef Text *compile(Scripts *s, Span body, const char *sha) noexcept nogil:
     if t == NULL or t.body == NULL:
         free(t)
         drop_script(s.vm, ref)
-        refuse_part(s, SCRIPT_TOO_LONG, "", 0)
+        refuse_part(s.refusal, SCRIPT_TOO_LONG, "", 0)
         return NULL
-    memcpy(t.sha, sha, 41)
     memcpy(t.body, body.p, body.n)
     t.n = body.n
     t.ref = ref
     line = <const char*>memchr(program, c'\n', body.n - <size_t>(program - body.p))
     t.flags = flags | (TEXT_ONE_LINE if line == NULL else 0)
-    at = bucket(s, sha)
-    t.next = at[0]
-    at[0] = t
+    put_first(s, t, sha)
     s.n += 1
     s.bytes += t.n + sizeof(Text)
     link_newest(s, t)
@@ -284,7 +295,7 @@ cdef Text *compile(Scripts *s, Span body, const char *sha) noexcept nogil:
         drop(s, s.oldest)
     if s.bytes > s.vm.most:
         drop(s, t)
-        refuse_part(s, SCRIPTS_FULL, "", 0)
+        refuse_part(s.refusal, SCRIPTS_FULL, "", 0)
         return NULL
     return t
 
@@ -303,7 +314,8 @@ cdef Span shared_text(Kernel *k, const char *sha) noexcept nogil:
 
 
 cdef void drop_flushed(Scripts *s, Kernel *k) noexcept nogil:
-    """Those that SCRIPT FLUSH has removed, here or elsewhere."""
+    """Those that SCRIPT FLUSH has removed, here or elsewhere; and all marks, since another text may
+    have come in place of what they were made for."""
     cdef Text *t
     cdef Text *next
     cdef int i
@@ -312,28 +324,44 @@ cdef void drop_flushed(Scripts *s, Kernel *k) noexcept nogil:
         while next != NULL:
             t = next
             next = t.next
-            if t.flags & TEXT_SHARED and shared_text(k, t.sha).p == NULL:
+            if t.body == NULL or (t.flags & TEXT_SHARED and shared_text(k, t.sha).p == NULL):
                 drop(s, t)
     s.version = k.system_changes
 
 
-cdef Text *look_up(Scripts *s, Kernel *k, const char *sha) noexcept nogil:
-    """A script of the cache, or one that was loaded at any replica, compiled; else NULL."""
-    cdef Text *t
+cdef Text *known(Scripts *s, Kernel *k, const char *sha) noexcept nogil:
+    """A script of the cache, or the mark of one that was loaded at any replica; else NULL. Looks at
+    a text once: peers may have put many, large and bad ones there, and clients ask for them again
+    and again."""
+    cdef Text *t = find(s, sha)
     cdef Span text
     cdef char is_of[41]
+    if t == NULL:
+        text = shared_text(k, sha)
+        if text.p == NULL:
+            return NULL
+        t = <Text*>need_memory(calloc(1, sizeof(Text)))
+        sha1_hex(text.p, text.n, is_of)
+        if memcmp(is_of, sha, 40) != 0:
+            t.flags = TEXT_BAD
+        put_first(s, t, sha)
+    return t if not t.flags & TEXT_BAD else NULL
+
+
+cdef Text *look_up(Scripts *s, Kernel *k, const char *sha) noexcept nogil:
+    """A script of the cache, or one that was loaded at any replica, compiled; else NULL."""
+    cdef Text *mark
+    cdef Text *t
     if s.version != k.system_changes:
         drop_flushed(s, k)
-    t = find(s, sha)
-    if t != NULL:
-        return t
-    text = shared_text(k, sha)
-    if text.p == NULL:
-        return NULL
-    sha1_hex(text.p, text.n, is_of)
-    t = compile(s, text, sha) if memcmp(is_of, sha, 40) == 0 else NULL
+    mark = known(s, k, sha)
+    if mark == NULL or mark.body != NULL:
+        return mark
+    t = compile(s, shared_text(k, sha), sha)
     if t != NULL:
         t.flags |= TEXT_SHARED
+    else:
+        mark.flags |= TEXT_BAD
     return t
 
 
@@ -387,22 +415,23 @@ cdef int host_allowed(void *self, Span *argv, int argc) noexcept nogil:
     return script_allowed((<Scripts*>self).dispatch, argv, argc)
 
 
-cdef int host_reads_only(void *self, Span script) noexcept nogil:
-    cdef Scripts *s = <Scripts*>self
+cdef int script_reads_only(Dispatch *d, Span script) noexcept nogil:
+    """Of EVAL's text, or EVALSHA's name."""
+    cdef Scripts *s = <Scripts*>d.scripting.cache
     cdef char sha[41]
     cdef uint32_t flags
     cdef Text *t = NULL
     cdef Span text
     if script.n == 40:
         lower_sha(script, sha)
-        t = find(s, sha)
-    if t != NULL:
-        return t.flags & TEXT_NO_WRITES != 0
-    if script.n == 40:
-        text = shared_text(s.dispatch.kernel, sha)
+        if s != NULL:
+            t = find(s, sha)
+        if t != NULL and t.body != NULL:
+            return t.flags & TEXT_NO_WRITES != 0
+        text = shared_text(d.kernel, sha)
         if text.p != NULL:
             script = text
-    return read_shebang(s, script, &flags) != NULL and flags & TEXT_NO_WRITES != 0
+    return read_shebang(script, &flags, NULL) != NULL and flags & TEXT_NO_WRITES != 0
 
 
 cdef void host_note(void *self, int level, const char *p, size_t n) noexcept with gil:
@@ -443,7 +472,6 @@ cdef void make_scripts(Call *c) noexcept with gil:
         cache.s.full = UINT64_MAX
         cache.s.vm = new_vm(c.dispatch, &host)
         x.scripts = cache
-        c.dispatch.scripting.reads_only = host_reads_only
         c.dispatch.scripting.cache = &cache.s
     except Exception as e:
         log.error("%s", e)
@@ -533,7 +561,7 @@ cdef void evaluate(Call *c, int by_sha, int read_only) noexcept nogil:
     else:
         sha1_hex(c.argv[1].p, c.argv[1].n, sha)
         t = find(s, sha)
-        if t == NULL:
+        if t == NULL or t.body == NULL:
             t = compile(s, c.argv[1], sha)
             if t == NULL:
                 refuse(c, s.refusal)
@@ -618,36 +646,38 @@ cdef void script_load(Call *c) noexcept nogil:
     reply_bulk(c.reply, t.sha, 40)
 
 
-cdef Span known(Call *c, int i) noexcept nogil:
-    """The text whose SHA-1 is argv[i]; p is NULL where there is none."""
-    cdef Scripts *s = <Scripts*>c.dispatch.scripting.cache
-    cdef Text *t
+cdef Text *named(Call *c, Scripts *s, Span name) noexcept nogil:
+    """NULL where there is no such script."""
     cdef char sha[41]
-    if c.argv[i].n != 40:
-        return span(NULL, 0)
-    lower_sha(c.argv[i], sha)
-    if s != NULL:
-        # not while one of them runs
-        if s.version != c.kernel.system_changes and c.dispatch.scripting.run == NULL:
-            drop_flushed(s, c.kernel)
-        t = find(s, sha)
-        if t != NULL:
-            return span(t.body, t.n)
-    return shared_text(c.kernel, sha)
+    if name.n != 40:
+        return NULL
+    lower_sha(name, sha)
+    if s.version != c.kernel.system_changes:
+        drop_flushed(s, c.kernel)
+    return known(s, c.kernel, sha)
 
 
 cdef void script_exists(Call *c) noexcept nogil:
+    cdef Scripts *s = scripts_of(c)
     cdef int i
+    if s == NULL:
+        return
     reply_array(c.reply, c.argc - 2)
     for i in range(2, c.argc):
-        reply_int(c.reply, known(c, i).p != NULL)
+        reply_int(c.reply, named(c, s, c.argv[i]) != NULL)
 
 
 cdef void script_show(Call *c) noexcept nogil:
-    cdef Span text = known(c, 2)
-    if text.p == NULL:
+    cdef Scripts *s = scripts_of(c)
+    cdef Text *t
+    cdef Span text
+    if s == NULL:
+        return
+    t = named(c, s, c.argv[2])
+    if t == NULL:
         refuse(c, NO_SCRIPT)
     else:
+        text = span(t.body, t.n) if t.body != NULL else shared_text(c.kernel, t.sha)
         reply_bulk(c.reply, text.p, text.n)
 
 
@@ -714,10 +744,11 @@ READ_FLAGS = "noscript skip_monitor no_mandatory_keys stale readonly"
 
 command("EVAL script numkeys [key]... [arg]...", arity=-3, flags=FLAGS, keys=KEYS,
         group="scripting", since="2.6.0", complexity=DEPENDS, replicas=REPLICAS,
-        summary="Runs a Lua script.")(native(eval_))
+        summary="Runs a Lua script.")(native(eval_, script_reads_only))
 command("EVALSHA sha1 numkeys [key]... [arg]...", arity=-3, flags=FLAGS, keys=KEYS,
         group="scripting", since="2.6.0", complexity=DEPENDS, replicas=REPLICAS,
-        summary="Runs a Lua script that is in the cache.")(native(evalsha))
+        summary="Runs a Lua script that is in the cache."
+        )(native(evalsha, script_reads_only))
 command("EVAL_RO script numkeys [key]... [arg]...", arity=-3, flags=READ_FLAGS, keys=READ_KEYS,
         group="scripting", since="7.0.0", complexity=DEPENDS,
         summary="Runs a Lua script that writes nothing.")(native(eval_ro))

@@ -109,8 +109,9 @@ cdef Watch *watch_take_ready(Kernel *k) noexcept nogil:
 
 
 cdef void note_touched(Kernel *k, uint32_t db, Span key, uint32_t hash) noexcept nogil:
+    """What a key at home hides has not changed for clients."""
     cdef Watch *w = watch_find(k, shown_db(db), key, hash)
-    if w != NULL:
+    if w != NULL and not is_hidden(k, db, key):
         note_watch(k, w)
 
 
@@ -125,6 +126,7 @@ cdef void touch_all(Kernel *k, uint32_t db) noexcept nogil:
     for i in range(k.watched.mask + 1 if k.watched.n else 0):
         w = k.watched.chains[i]
         while w != NULL:
-            if w.db == shown_db(db) and key_in(k, db, watch_key(w)) != NULL:
+            if (w.db == shown_db(db) and key_in(k, db, watch_key(w)) != NULL
+                    and not is_hidden(k, db, watch_key(w))):
                 note_watch(k, w)
             w = w.next

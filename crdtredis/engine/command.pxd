@@ -50,6 +50,8 @@ cdef enum EventRule:
     EVENT_SMOVE = 11        # of sets
 
 ctypedef void (*NativeHandler)(Call *c) noexcept nogil
+# whether argv[1], a script or its name, says that it writes nothing
+ctypedef int (*ReadsOnly)(Dispatch *d, Span script) noexcept nogil
 
 cdef struct Command:
     # look-up: lower case, "client|list" for a subcommand
@@ -69,6 +71,7 @@ cdef struct Command:
     # what runs it: never NULL; run_python for a command that is written in Python
     NativeHandler handler
     void *python            # then: borrowed callable(session, argv: list[bytes]) -> reply object
+    ReadsOnly reads_only    # of one that runs a script which may write; else NULL
     # its keyspace notification
     int event_rule          # EventRule
     uint32_t event_class    # NotifyFlag

@@ -152,10 +152,7 @@ cdef struct Scripting:
     ScriptRun *run          # the one that runs, else NULL
     Client *client          # whom its commands see; NULL before the first script
     void *cache             # what commands/scripting.pyx keeps here, owned by the Executor
-    # whether the script, a text or the SHA-1 of one in the cache, says that it only reads
-    int (*reads_only)(void *cache, Span script) noexcept nogil
     void *functions         # what commands/functions.pyx does, likewise
-    int (*function_reads_only)(void *functions, Span name) noexcept nogil
     const char *busy_text   # what others are told while what runs takes long
     int64_t busy_ms         # after so long a script is slow; 0: never
     size_t memory           # bytes that scripts may hold

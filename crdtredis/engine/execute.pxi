@@ -209,14 +209,6 @@ cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv,
     finish_reply(client, at, before)
 
 
-cdef int only_reads(Dispatch *d, Span script) noexcept nogil:
-    """Does the script, a text or a SHA-1, or the function of this name say that it only reads? No
-    text of a script is a name."""
-    cdef Scripting *s = &d.scripting
-    return ((s.cache != NULL and s.reads_only(s.cache, script))
-            or (s.functions != NULL and s.function_reads_only(s.functions, script)))
-
-
 cdef int must_wait(Dispatch *d, Client *client, Span *argv, int argc) noexcept nogil:
     cdef Command *cmd = find_whole_command(&d.table, argv, argc)
     if cmd == NULL or not arity_fits(cmd, argc):
@@ -226,7 +218,7 @@ cdef int must_wait(Dispatch *d, Client *client, Span *argv, int argc) noexcept n
         return 0
     if d.guard & GUARD_PAUSE_ALL:
         return 1
-    if cmd.flags & C_MAY_REPLICATE and cmd.flags & C_NOSCRIPT and only_reads(d, argv[1]):
+    if cmd.reads_only != NULL and cmd.reads_only(d, argv[1]):
         return 0
     return (cmd.flags & (C_WRITE | C_MAY_REPLICATE) != 0
             or (cmd.flags & C_EXEC and client.queue_flags & (C_WRITE | C_MAY_REPLICATE)))

@@ -8,8 +8,9 @@ cdef class Native:
     """Carries a NativeHandler through Python to the registration: command("GET", ...)(native(get)).
     """
     cdef NativeHandler f
+    cdef ReadsOnly reads_only
 
-cdef Native native(NativeHandler f)
+cdef Native native(NativeHandler f, ReadsOnly reads_only=*)
 
 cdef class Executor:
     cdef Dispatch d

@@ -46,9 +46,10 @@ cdef class Native:
     pass
 
 
-cdef Native native(NativeHandler f):
+cdef Native native(NativeHandler f, ReadsOnly reads_only=NULL):
     cdef Native h = Native.__new__(Native)
     h.f = f
+    h.reads_only = reads_only
     return h
 
 
@@ -126,6 +127,7 @@ cdef class Executor:
                        else self.specs[spec.container].handler)
             if isinstance(handler, Native):
                 cmd.handler = (<Native>handler).f
+                cmd.reads_only = (<Native>handler).reads_only
             else:
                 cmd.handler = run_python
                 cmd.python = <void*>handler

@@ -5,10 +5,17 @@ from libc.stdint cimport uint32_t, uint64_t
 from crdtredis.buffer cimport Span
 from crdtredis._core cimport Kernel, Watch
 
+# What a client sees of a key; and what has expired, so that the one effect which removes it will be
+# no change. Time alone makes a state greater.
+cdef enum SeenState:
+    SEEN_VISIBLE = 1
+    SEEN_HOME_EXPIRED = 2   # a key at home has expired, so that the shared one of its name is shown
+    SEEN_EXPIRED = 4        # what is found has expired
+
 cdef struct Watched:
     Watch *watch
     uint64_t version        # at WATCH time
-    int expired             # the key had already expired then: its going away is no change
+    uint32_t state          # SeenState then
 
 cdef void drop_transaction(Dispatch *d, Client *client) noexcept nogil  # queue, flags, watches
 # WATCH of one key in the client's database.

@@ -3,11 +3,11 @@
 # WATCH holds the kernel's Watch of a key, whose version every effect on the key raises, from here
 # or from a peer, and EXEC compares versions.
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, qsort, realloc
 
-from crdtredis._core cimport (Element, key_deadline, key_find, key_visible, watch_hold, watch_key,
-                              watch_release)
+from crdtredis._core cimport (Element, home_find, key_deadline, key_find, key_visible, watch_hold,
+                              watch_key, watch_release)
 from crdtredis.buffer cimport buffer_free, need_memory
 
 
@@ -30,14 +30,20 @@ cdef void unwatch_all(Dispatch *d, Client *client) noexcept nogil:
         client.watched_cap = 0
 
 
-cdef inline int is_expired(Kernel *k, uint32_t db, Span key) noexcept nogil:
+cdef inline int is_expired(Kernel *k, Element *e) noexcept nogil:
     """There, but past its deadline: not yet removed by an op."""
+    return e != NULL and 0 <= key_deadline(k, e) < k.now
+
+
+cdef uint32_t seen_state(Kernel *k, uint32_t db, Span key) noexcept nogil:
     cdef Element *e = key_find(k, db, key)
-    cdef int64_t at
-    if e == NULL:
-        return 0
-    at = key_deadline(k, e)
-    return 0 <= at < k.now
+    cdef Element *home = home_find(k, db, key) if k.home.on else NULL
+    cdef uint32_t state = SEEN_VISIBLE if key_visible(k, e) else 0
+    if is_expired(k, e):
+        state |= SEEN_EXPIRED
+    if home != e and is_expired(k, home):
+        state |= SEEN_HOME_EXPIRED
+    return state
 
 
 cdef void watch_key_for(Dispatch *d, Client *client, Span key) noexcept nogil:
@@ -50,7 +56,7 @@ cdef void watch_key_for(Dispatch *d, Client *client, Span key) noexcept nogil:
                                                            sizeof(Watched) * client.watched_cap))
     client.watched[client.watched_n].watch = w
     client.watched[client.watched_n].version = w.version
-    client.watched[client.watched_n].expired = is_expired(d.kernel, client.db, key)
+    client.watched[client.watched_n].state = seen_state(d.kernel, client.db, key)
     client.watched_n += 1
 
 
@@ -61,7 +67,7 @@ cdef int by_watch(const void *a, const void *b) noexcept nogil:
         return -1 if x.watch < y.watch else 1
     if x.version != y.version:
         return -1 if x.version < y.version else 1
-    return x.expired - y.expired
+    return <int>x.state - <int>y.state
 
 
 cdef void watched_once(Dispatch *d, Client *client) noexcept nogil:
@@ -82,16 +88,15 @@ cdef void watched_once(Dispatch *d, Client *client) noexcept nogil:
 
 
 cdef int watched_changed(Dispatch *d, Client *client) noexcept nogil:
-    """A key that had expired before WATCH was absent to its client already: the one effect that
-    removes it is no change."""
-    cdef uint32_t i
+    """What had expired before WATCH was absent to its client already: the one effect that removes
+    it is no change."""
+    cdef uint32_t i, state, removed
     cdef Watched *x
     for i in range(client.watched_n):
         x = &client.watched[i]
-        if x.expired:
-            if (x.watch.version - x.version > 1
-                or key_visible(d.kernel, key_find(d.kernel, x.watch.db, watch_key(x.watch)))):
-                return 1
-        elif x.watch.version != x.version or is_expired(d.kernel, x.watch.db, watch_key(x.watch)):
+        state = seen_state(d.kernel, x.watch.db, watch_key(x.watch))
+        removed = (x.state & ~state) >> 1
+        if (state & ~x.state or (x.state ^ state) & SEEN_VISIBLE
+                or x.watch.version - x.version != (removed & 1) + (removed >> 1)):
             return 1
     return 0

@@ -16,12 +16,14 @@ and is never sent such a frame.
 
 Bounds: what a peer listens to is at most IDS_MOST channels and PATTERNS_MOST patterns; beyond that
 it is sent every message to a channel. What waits in a connection is at most BACKLOG. The engine
-is told of it a piece at a time; what waits for that is the difference to what it knows.
+is told of it a piece at a time; what waits for that is the difference to what it knows, and what
+streams that ended had named, of which no more is looked at either.
 """
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from crdtredis._engine import HEARD, INTEREST, LISTENS, select_messages
@@ -38,6 +40,7 @@ PATTERN_BYTES = 1 << 20
 BACKLOG = 32 << 20                      # bytes
 FRAME = 1 << 20                         # bytes of changes, about
 PIECE = 64 << 10                        # bytes of changes that the engine is told at once, about
+ENDED = 5000                            # changes of ended streams that are looked at for a piece
 HEAD = 16                               # bytes before messages: actor and seq
 
 PATTERN = 1                             # kind of topic: see engine/abroad.pxi
@@ -119,12 +122,18 @@ class Hears:
         self.patterns.append(ALL)
         return [(1, PATTERN, ALL)]
 
-    def end(self) -> bytes:
-        """The changes that leave nothing."""
-        gone = [(0, 0, id.to_bytes(8, "little")) for id in self.ids]
-        gone += [(0, PATTERN, p) for p in self.patterns]
+    def end(self) -> Iterator[Change]:
+        """The changes that leave nothing: it listens to nothing any more, and the work is done as
+        they are taken."""
+        ids, patterns = self.ids, self.patterns
         self.ids, self.patterns = set(), []
-        return b"".join(map(encoded, gone))
+
+        def gone() -> Iterator[Change]:
+            while ids:
+                yield 0, 0, ids.pop().to_bytes(8, "little")
+            while patterns:
+                yield 0, PATTERN, patterns.pop()
+        return gone()
 
 
 class Messages:
@@ -141,6 +150,7 @@ class Messages:
         # last; how many have begun more than have ceased
         self._telling = False
         self._untold: OrderedDict[tuple[int, bytes], int] = OrderedDict()
+        self._ended: deque[Iterator[Change]] = deque()          # what streams leave, the rest of it
 
     def drained(self, kind: int, data: bytes) -> None:
         """The engine has said something."""
@@ -207,21 +217,42 @@ class Messages:
 
     def listens(self, hears: Hears, data: bytes) -> None:
         """The other end of a stream has begun or ceased to listen. Raises Refusal."""
-        self._interest(hears.take(data))
+        self._count(changes(hears.take(data)))
+        # two for each that comes: a peer that comes and goes leaves no more and more behind
+        self._look_at_ended(2 * len(data) // 6)
+        self._go_on()
 
     def gone(self, hears: Hears) -> None:
-        self._interest(hears.end())
+        """The stream has ended. This takes no time, however much it was."""
+        if hears:
+            self._ended.append(hears.end())
+        self._go_on()
 
-    def _interest(self, data: bytes) -> None:
-        for begun, kind, what in changes(data):
+    def _count(self, fresh: Iterable[Change]) -> int:
+        """Returns how many there were."""
+        i = 0
+        for i, (begun, kind, what) in enumerate(fresh, 1):
             n = self._untold.pop((kind, what), 0) + (1 if begun else -1)
             if n:
                 self._untold[kind, what] = n
+        return i
+
+    def _look_at_ended(self, most: int) -> None:
+        while most > 0 and self._ended:
+            n = self._count(islice(self._ended[0], most))
+            if n < most:
+                self._ended.popleft()
+            most -= n
+
+    def _go_on(self) -> None:
         if not self._telling:
             self._tell_engine()
 
     def _tell_engine(self) -> None:
         """A piece at a time: what begins and ceases while the engine has no time takes no room."""
+        self._look_at_ended(ENDED)
+        if not self._untold:                                    # they were what was not told yet
+            self._look_at_ended(ENDED)
         part: list[bytes] = []
         size = 0
         while self._untold and size < PIECE:

@@ -180,6 +180,42 @@ def test_a_text_that_is_not_what_its_digest_says_is_no_script(c):
     assert c("EVAL", "return 1", 0) == 1
 
 
+def test_the_name_of_a_text_that_is_anothers_names_none(c):
+    name, bad = sha("return 1"), sha("return (")
+    c.replica.system_set(b"scripts", {name.encode(): b"return 2", bad.encode(): b"return ("})
+    assert c("SCRIPT", "EXISTS", name, name.upper(), name, bad) == [0, 0, 0, 1]
+    assert c.error("SCRIPT", "SHOW", name).startswith("NOSCRIPT ")
+    assert c("SCRIPT", "SHOW", bad) == b"return ("
+    c.replica.system_set(b"scripts", {name.encode(): b"return 1"})
+    assert c("SCRIPT", "EXISTS", name) == [1] and c("SCRIPT", "SHOW", name) == b"return 1"
+    assert c("EVALSHA", name, 0) == 1
+
+
+def test_that_a_text_does_not_compile_is_remembered_while_it_is_the_one(c):
+    bad, long = "return (", "-" * (4 << 20) + "-"
+    c.replica.system_set(b"scripts", {sha(t).encode(): t.encode() for t in (bad, long)})
+    for text in (bad, long):
+        assert c("SCRIPT", "EXISTS", sha(text)) == [1]
+        assert c.error("EVALSHA", sha(text), 0).startswith("NOSCRIPT ")
+        assert c("SCRIPT", "EXISTS", sha(text)) == [0]
+        assert c.error("SCRIPT", "SHOW", sha(text)).startswith("NOSCRIPT ")
+        assert c.error("EVALSHA", sha(text), 0).startswith("NOSCRIPT ")
+    assert c.error("SCRIPT", "LOAD", bad).startswith("ERR Error compiling script")
+    assert c("SCRIPT", "LOAD", "return 1") == sha("return 1").encode()
+    assert c("EVALSHA", sha("return 1"), 0) == 1
+    assert c.executor.scripts.stats()["scripts"] == 1
+    c("SCRIPT", "FLUSH")
+    assert c("SCRIPT", "EXISTS", sha(bad), sha(long)) == [0, 0]
+
+
+def test_a_text_that_others_loaded_is_looked_at_once(c):
+    """To look at it for each name would take half an hour."""
+    large, false = "return #'" + "x" * (3 << 20) + "'", sha("return 1")
+    c.replica.system_set(b"scripts", {sha(t).encode(): t.encode() for t in (large,)}
+                         | {false.encode(): large.encode()})
+    assert c("SCRIPT", "EXISTS", *[sha(large), false] * 100_000) == [1, 0] * 100_000
+
+
 def test_texts_that_are_refused(c):
     assert c.error("EVAL", "syntax error(", 0) == (
         "ERR Error compiling script (new function): user_script:1: '=' expected near 'error'")

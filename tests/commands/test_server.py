@@ -207,6 +207,10 @@ def test_docs(c):
     for name, d in docs.items():
         assert d[b"summary"] and d[b"since"] and d[b"group"], name
     assert b"replicas" in docs[b"set"] and b"replicas" not in docs[b"get"]
+    assert {name: d[b"since"] for name, d in docs[b"object"][b"subcommands"].items()} == {
+        b"object|encoding": b"2.2.3", b"object|freq": b"4.0.0", b"object|help": b"6.2.0",
+        b"object|idletime": b"2.2.3", b"object|refcount": b"2.2.3",
+        b"object|local": docs[b"crdt.inspect"][b"since"]}
     expire = decode(c.other(3).raw("COMMAND", "DOCS", "expire", "nosuch"))[b"expire"][b"arguments"]
     assert [a[b"name"] for a in expire] == [b"key", b"seconds", b"option"]
     assert expire[2][b"type"] == b"oneof" and expire[2][b"flags"] == [b"optional"]

@@ -351,6 +351,61 @@ def test_it_hides_a_shared_one_of_its_name():
     a.replica.check()
 
 
+def executed(n: Node) -> bool:
+    return n("MULTI") == b"OK" and n("PING") == b"QUEUED" and n("EXEC") is not None
+
+
+@pytest.mark.parametrize("argv", [("RPUSH", "job:q", "x"), ("DEL", "job:q"), ("FLUSHALL",)])
+def test_what_peers_do_to_a_hidden_key_aborts_no_transaction(argv):
+    a, b = both()
+    a("WATCH", "job:q", "k")
+    b.log = b""
+    b(*argv)
+    a.receive(b.log)
+    assert executed(a)
+    a("WATCH", "job:q")
+    a("RPUSH", "job:q", "x")
+    assert not executed(a)
+    a("WATCH", "job:q")
+    a("FLUSHALL")
+    assert not executed(a)
+    a("WATCH", "job:q")
+    b.log = b""
+    b("RPUSH", "job:q", "shown now")
+    a.receive(b.log)
+    assert not executed(a)
+
+
+@pytest.mark.parametrize("reaped", [False, True])
+def test_a_key_at_home_that_expires_is_a_change_though_it_uncovers_another(reaped):
+    a, _ = both()
+    a("PEXPIRE", "job:q", 10)
+    a("WATCH", "job:q")
+    assert executed(a)
+    a("WATCH", "job:q")
+    a.replica.now += 20
+    if reaped:
+        a.replica.tick()
+    assert a("LRANGE", "job:q", 0, -1) == [b"theirs"] and not executed(a)
+
+
+@pytest.mark.parametrize("reaped", [False, True])
+def test_a_key_at_home_that_had_expired_before_watch_is_no_change_when_it_goes(reaped):
+    a, b = both()
+    a("PEXPIRE", "job:q", 10)
+    a.replica.now += 20
+    a("WATCH", "job:q")
+    if reaped:
+        a.replica.now += 100_000
+        a.replica.tick()
+    assert executed(a)
+    a("WATCH", "job:q")
+    a("RPUSH", "job:q", "x")
+    if reaped:
+        a.replica.tick()
+    assert not executed(a)
+
+
 @pytest.mark.parametrize("argv", [
     ("RENAME", "src", "job:q"), ("COPY", "src", "job:q", "REPLACE"),
     ("SUNIONSTORE", "job:q", "src"), ("SORT", "src", "ALPHA", "STORE", "job:q"),

@@ -171,6 +171,40 @@ def test_pause_holds_back_scripts_that_may_write(served):
     b.expect(b"+OK\r\n")
 
 
+READS = "#!lua flags=no-writes\nreturn 1"
+
+
+@pytest.mark.parametrize("argv", [
+    evaluate(READS), [b"EVALSHA", hashlib.sha1(READS.encode()).hexdigest().encode(), b"0"],
+    [b"FCALL", b"reads", b"0"]])
+def test_pause_lets_the_first_script_of_a_process_read(served, argv):
+    """Nothing has been compiled yet."""
+    s = served()
+    a, b = s.connect(), s.connect()
+    s.on_engine(lambda: s.replica.system_set(b"scripts", {
+        hashlib.sha1(READS.encode()).hexdigest().encode(): READS.encode()}))
+    s.on_engine(lambda: s.replica.system_set(b"functions", {b"l": (
+        b"#!lua name=l\nredis.register_function{function_name='reads', flags={'no-writes'}, "
+        b"callback=function() return 1 end}")}))
+    a.send("CLIENT PAUSE 100000 WRITE").expect(b"+OK\r\n")
+    b.send(argv).expect(b":1\r\n")
+
+
+@pytest.mark.parametrize("name, argv", [("flush", "SCRIPT FLUSH"), ("load", "SCRIPT LOAD x"),
+                                        ("flush", "FUNCTION FLUSH")])
+def test_a_function_lets_no_subcommand_of_its_name_through_a_pause(served, name, argv):
+    s = served()
+    a, b = s.connect(), s.connect()
+    a.send([b"FUNCTION", b"LOAD", (
+        f"#!lua name=l\nredis.register_function{{function_name='{name}', flags={{'no-writes'}}, "
+        "callback=function() return 1 end}").encode()]).expect(b"$1\r\nl\r\n")
+    a.send("CLIENT PAUSE 100000 WRITE", f"FCALL {name} 0").expect(b"+OK\r\n:1\r\n")
+    b.send(argv)
+    s.wait(lambda: s.loop.stats()["blocked"] == 1)
+    a.send("PING").expect(b"+PONG\r\n")
+    assert b.silent()
+
+
 def test_replies_of_scripts_in_resp3(served):
     c = served().connect()
     c.send("HELLO 3")
