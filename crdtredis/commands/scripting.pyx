@@ -8,8 +8,8 @@ is made at the first script, so a server without scripts pays for none.
 What SCRIPT LOAD has loaded holds for all replicas: the system's database holds a hash `scripts`,
 SHA-1 -> text, so it is logged, recovered and replicated. A script that is asked for and not
 compiled is looked for there. SCRIPT FLUSH removes from it what this replica has observed. Where it
-is full (SHARED_TEXTS, SHARED_BYTES), or nothing can be written there now, a script is loaded at
-this replica alone and stays until SCRIPT FLUSH.
+is full (SHARED_TEXTS, SHARED_BYTES), or nothing can be written there now, be it for CLIENT PAUSE, a
+script is loaded at this replica alone and stays until SCRIPT FLUSH.
 
     EVAL "return redis.call('SET', KEYS[1], ARGV[1])" 1 k v
       sha1 -> compiled function -> run_script (_lua) -> host_call -> script_call (engine) -> SET
@@ -29,10 +29,11 @@ from libc.string cimport memchr, memcmp, memcpy, memset
 from crdtredis._core cimport (SYSTEM_DB, T_HASH, Collection, Element, Kernel, key_collection,
                               key_find, key_type, mem_used, member_find, member_view, op_begin,
                               op_end)
-from crdtredis._engine cimport (CLIENT_COUNTED, GUARD_CLOCK, GUARD_MISCONF, SCRIPT_ALLOW_OOM,
-                                SCRIPT_READ_ONLY, Call, Dispatch, Executor, ScriptRun, is_word,
-                                mark_wrote, monitor_show, native, refuse, script_allowed,
-                                script_begin, script_call, script_end, script_kill, script_tick)
+from crdtredis._engine cimport (CLIENT_COUNTED, GUARD_CLOCK, GUARD_MISCONF, GUARD_WAIT,
+                                SCRIPT_ALLOW_OOM, SCRIPT_READ_ONLY, Call, Dispatch, Executor,
+                                ScriptRun, is_word, mark_wrote, monitor_show, native, refuse,
+                                script_allowed, script_begin, script_call, script_end,
+                                script_kill, script_tick)
 from crdtredis._lua cimport (ENDS_KILLED, ENDS_NOT, SOURCE_MOST, Host, Vm, drop_script, load_script,
                              run_script, sha1_hex, vm_free, vm_new)
 from crdtredis._resp cimport (Reply, reply_array, reply_bulk, reply_error, reply_int, reply_ok)
@@ -631,7 +632,7 @@ cdef void script_load(Call *c) noexcept nogil:
             return
     if not t.flags & TEXT_SHARED:
         if ((s.full != c.kernel.system_changes or t.n < s.full_from)
-                and not c.dispatch.guard & (GUARD_MISCONF | GUARD_CLOCK)):
+                and not c.dispatch.guard & (GUARD_MISCONF | GUARD_CLOCK | GUARD_WAIT)):
             op_begin(c.kernel)
             if share(c, t):
                 t.flags |= TEXT_SHARED
@@ -757,7 +758,7 @@ command("EVALSHA_RO sha1 numkeys [key]... [arg]...", arity=-3, flags=READ_FLAGS,
         summary="Runs a Lua script of the cache that writes nothing.")(native(evalsha_ro))
 
 container("SCRIPT", "scripting", "2.6.0", "The cache of Lua scripts.", help_since="5.0.0")
-command("SCRIPT|LOAD script", arity=3, flags="noscript may_replicate stale",
+command("SCRIPT|LOAD script", arity=3, flags="noscript stale",
         group="scripting", since="2.6.0",
         complexity="O(N) with N the length in bytes of the script",
         tips="request_policy:all_nodes response_policy:all_succeeded",

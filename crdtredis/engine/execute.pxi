@@ -12,6 +12,7 @@
 
 from libc.stdint cimport uint32_t
 from libc.stdio cimport snprintf
+from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy
 
 from crdtredis._core cimport mem_used
@@ -209,6 +210,29 @@ cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv,
     finish_reply(client, at, before)
 
 
+cdef int reads(Dispatch *d, Command *cmd, Span *argv) noexcept nogil:
+    """It changes nothing, nor may what it runs."""
+    return (not cmd.flags & (C_WRITE | C_MAY_REPLICATE)
+            or (cmd.reads_only != NULL and cmd.reads_only(d, argv[1])))
+
+
+cdef int queue_reads(Dispatch *d, Client *client) noexcept nogil:
+    """Asked of each script again: one of this name may write that did not when it was queued."""
+    cdef const char *p = client.queue.p
+    cdef Span *argv = NULL
+    cdef uint32_t i
+    cdef int all_read = not client.queue_flags & C_WRITE
+    cdef int cap = 0
+    cdef int argc = 0
+    for i in range(client.queued if client.queue_flags & C_MAY_REPLICATE else 0):
+        if not all_read:
+            break
+        p = unpack_command(p, &argv, &cap, &argc)
+        all_read = reads(d, find_whole_command(&d.table, argv, argc), argv)
+    free(argv)
+    return all_read
+
+
 cdef int must_wait(Dispatch *d, Client *client, Span *argv, int argc) noexcept nogil:
     cdef Command *cmd = find_whole_command(&d.table, argv, argc)
     if cmd == NULL or not arity_fits(cmd, argc):
@@ -218,7 +242,4 @@ cdef int must_wait(Dispatch *d, Client *client, Span *argv, int argc) noexcept n
         return 0
     if d.guard & GUARD_PAUSE_ALL:
         return 1
-    if cmd.reads_only != NULL and cmd.reads_only(d, argv[1]):
-        return 0
-    return (cmd.flags & (C_WRITE | C_MAY_REPLICATE) != 0
-            or (cmd.flags & C_EXEC and client.queue_flags & (C_WRITE | C_MAY_REPLICATE)))
+    return not (queue_reads(d, client) if cmd.flags & C_EXEC else reads(d, cmd, argv))

@@ -190,8 +190,38 @@ def test_pause_lets_the_first_script_of_a_process_read(served, argv):
     b.send(argv).expect(b":1\r\n")
 
 
-@pytest.mark.parametrize("name, argv", [("flush", "SCRIPT FLUSH"), ("load", "SCRIPT LOAD x"),
-                                        ("flush", "FUNCTION FLUSH")])
+def test_pause_lets_a_script_be_loaded_here_which_others_get_later(served):
+    s = served()
+    a, b = s.connect(), s.connect()
+    name = hashlib.sha1(READS.encode()).hexdigest()
+    a.send("CLIENT PAUSE 100000 WRITE").expect(b"+OK\r\n")
+    load = [b"SCRIPT", b"LOAD", READS.encode()]
+    b.send(load, f"EVALSHA {name} 0").expect(f"$40\r\n{name}\r\n:1\r\n".encode())
+    assert s.replica.system_hash(b"scripts") == {}
+    a.send("CLIENT UNPAUSE", load).expect(f"+OK\r\n$40\r\n{name}\r\n".encode())
+    assert s.replica.system_hash(b"scripts") == {name.encode(): READS.encode()}
+
+
+def test_pause_lets_transactions_of_scripts_that_only_read_run(served):
+    s = served()
+    a, b, c = s.connect(), s.connect(), s.connect()
+    library = ("#!lua name=l\nredis.register_function{function_name='f', %s"
+               "callback=function() return 2 end}")
+    reads, writes = library % "flags={'no-writes'}, ", library % ""
+    a.send([b"FUNCTION", b"LOAD", reads.encode()]).expect(b"$1\r\nl\r\n")
+    for client in (b, c):
+        client.send("MULTI", evaluate(READS), "FCALL f 0").expect(b"+OK\r\n+QUEUED\r\n+QUEUED\r\n")
+    a.send("CLIENT PAUSE 100000 WRITE").expect(b"+OK\r\n")
+    b.send("EXEC").expect(b"*2\r\n:1\r\n:2\r\n")
+    # another replica has replaced it
+    s.on_engine(lambda: s.replica.system_set(b"functions", {b"l": writes.encode()}))
+    c.send("EXEC")
+    s.wait(lambda: s.loop.stats()["blocked"] == 1)
+    a.send("CLIENT UNPAUSE").expect(b"+OK\r\n")
+    c.expect(b"*2\r\n:1\r\n:2\r\n")
+
+
+@pytest.mark.parametrize("name, argv", [("flush", "SCRIPT FLUSH"), ("flush", "FUNCTION FLUSH")])
 def test_a_function_lets_no_subcommand_of_its_name_through_a_pause(served, name, argv):
     s = served()
     a, b = s.connect(), s.connect()

@@ -1,8 +1,12 @@
 """Python packages that work by scripts, locks and sorted sets, unmodified, with what their users do
-with them: redis-py's Lock, Dramatiq, Huey. Those of Node.js: test_clients.py."""
+with them: redis-py's Lock, Dramatiq, Huey, arq. Those of Node.js: test_clients.py."""
 import logging
+import os
 import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import dramatiq
 import huey
@@ -15,7 +19,7 @@ from dramatiq.rate_limits.backends import RedisBackend as Limits
 from dramatiq.results import Results
 from dramatiq.results.backends import RedisBackend
 
-from tests.real.cluster import Server, until
+from tests.real.cluster import Cluster, Server, until
 
 WAIT = 60                       # s that a job may take on a busy machine
 
@@ -180,3 +184,31 @@ def test_huey(s, kind):
                 pass
     finally:
         consumer.stop(graceful=True)
+
+
+PROGRAMS = Path(__file__).parent / "python"
+
+
+@pytest.fixture(scope="module")
+def older_packages(tmp_path_factory):
+    """Of the checked-in list, in a directory of their own."""
+    there = tmp_path_factory.mktemp("packages")
+    out = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", str(there),
+                          "--no-deps", "-r", str(PROGRAMS / "requirements.txt")],
+                         capture_output=True, text=True, timeout=240)
+    assert out.returncode == 0, out.stdout + out.stderr
+    return there
+
+
+def test_jobs_of_arq_that_stay_at_home_run_once(older_packages):
+    """With a worker at each of two replicas. Without `local_keys` some run twice."""
+    replicas = Cluster(2, local_keys="arq:*").start()
+    try:
+        out = subprocess.run([sys.executable, str(PROGRAMS / "arq_jobs.py"),
+                              *(str(s.port) for s in replicas)], capture_output=True, text=True,
+                             env=os.environ | {"PYTHONPATH": str(older_packages)}, timeout=240)
+        assert (out.returncode, out.stdout) == (0, "101 0\n"), out.stdout + out.stderr
+        assert replicas[1]("KEYS", "*") == []
+    finally:
+        for s in replicas:
+            s.dispose()

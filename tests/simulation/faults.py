@@ -2233,9 +2233,20 @@ FAULTS = [
     Fault("a function lets a command with a subcommand of its name through a pause",
           ENGINE + "execute.pxi",
           "engine/test_scripts.py::test_a_function_lets_no_subcommand_of_its_name_through_a_pause",
-          "    if cmd.reads_only != NULL and cmd.reads_only(d, argv[1]):\n",
-          "    if cmd.flags & C_MAY_REPLICATE and find_command(&d.table, "
-          "span(<char*>\"fcall\", 5)).reads_only(d, argv[1]):\n"),
+          "or (cmd.reads_only != NULL and cmd.reads_only(d, argv[1])))",
+          "or (cmd.flags & C_MAY_REPLICATE and find_command(&d.table, "
+          "span(<char*>\"fcall\", 5)).reads_only(d, argv[1])))"),
+    Fault("a transaction whose function writes by now runs in a pause",
+          ENGINE + "execute.pxi",
+          "engine/test_scripts.py::test_pause_lets_transactions_of_scripts_that_only_read_run",
+          "        all_read = reads(d, find_whole_command(&d.table, argv, argc), argv)\n",
+          "        all_read = find_whole_command(&d.table, argv, argc).reads_only != NULL\n"),
+    Fault("a script that is loaded in a pause is written for all",
+          COMMANDS + "scripting.pyx",
+          "engine/test_scripts.py"
+          "::test_pause_lets_a_script_be_loaded_here_which_others_get_later",
+          "(GUARD_MISCONF | GUARD_CLOCK | GUARD_WAIT)",
+          "(GUARD_MISCONF | GUARD_CLOCK)"),
     Fault("a function that only reads waits while it is not compiled",
           COMMANDS + "functions.pyx",
           "engine/test_scripts.py::test_pause_lets_the_first_script_of_a_process_read",
