@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from crdtredis.replication.runtime import Runtime
 from crdtredis.replication.wire import Refusal, encode_keys, entries, proto
-from crdtredis.storage.reader import LogReader
+from crdtredis.storage.reader import LogReader, Removed
 
 if TYPE_CHECKING:
     from crdtredis.replication.tail import LogTail
@@ -305,6 +305,7 @@ class Giver:
 
     def _check(self, g: Given, turn: object) -> None:
         """Raises Refusal(NO_SYNC) where it is over, or another request goes on with it."""
+        self._check_log(g)
         if self.givings.get(g.key) is not g or g.turn is not turn:
             raise Refusal(proto.NO_SYNC, "the full sync was given up, or goes on elsewhere")
         self.refuse_cut_off(g.replica)
@@ -330,7 +331,11 @@ class Giver:
         if g.reader is None:
             g.reader = LogReader(self._exchange.folder, lambda: g.end,
                                  first=lambda: self._exchange.log.first)
-        batch, behind = await asyncio.to_thread(g.reader.read, place.position)
+        try:
+            batch, behind = await asyncio.to_thread(g.reader.read, place.position)
+        except Removed:
+            self._check_log(g)
+            raise Refusal(proto.NO_SYNC, "the full sync was given up: its log is gone") from None
         return batch, Place(b"", behind)
 
     # ---- the end ---------------------------------------------------------------------------------
@@ -343,10 +348,15 @@ class Giver:
         if why and not g.over:
             log.warning("the full sync of %s was given up: %s", g.replica, why)
 
+    def _check_log(self, g: Given) -> None:
+        if g.source.pin.broken:
+            self._end(g, "the disk here is nearly full, and the log is shortened")
+
     def _look(self) -> None:
         """Give up those that nobody will go on with."""
         now = time.monotonic()
         for g in list(self.givings.values()):
+            self._check_log(g)
             if not g.requests and now - g.last > IDLE:
                 self._end(g, f"no word of it for {IDLE:g} s")
             elif not g.requests and self.is_gone(g.replica, g.process):

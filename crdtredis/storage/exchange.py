@@ -56,7 +56,7 @@ class Giving:
         self._begin: bytes = (self._digests or StateWriter(replica)).cursor()
         self._writer: StateWriter | None = None
         self._behind = b""              # the cursor of the record that the writer gave last
-        self.pin: Pin = segments.pin(self.position)
+        self.pin: Pin = segments.pin(self.position, yields=True)
 
     def step_digests(self) -> tuple[bytes, bytes] | None:
         """A slice of the digests; (digests, unsure) when they are done."""

@@ -4,14 +4,15 @@ A start needs the log from the position of the checkpoint it begins with. Two ch
 so that one may turn out to be damaged. Segments that end before the older one's position are
 *superseded*: no start reads them. They stay
 
-    while somebody has pinned them (SegmentLog.pin): a peer's full sync reads the log from there;
+    while somebody has pinned them (SegmentLog.pin): a backup, or a peer's full sync, which reads
+    the log from there;
     while a known peer has not acknowledged all that they hold, but never more than
     `replication_log_size` bytes of them, however many peers are away and for however long.
 
 A peer that has been away for more than that needs a full sync; the log of messages says so when its
 segments go, and /health until it is there. When the disk is nearly full, what is kept for peers
-goes first of all, before a checkpoint or a write fails for good (make_room): writes come before
-peers that are away.
+goes first of all, before a checkpoint or a write fails for good (make_room), and then what a full
+sync that is given reads, which ends: writes come before peers.
 
 The log ends nowhere in the middle: segments go in ascending order, each durably before the next
 one, by the thread that made the checkpoint, after that is on disk. So a crash leaves a log that
@@ -95,9 +96,12 @@ class Retention:
         self._remove(self.most)
 
     def make_room(self) -> bool:
-        """The disk is nearly full: keep nothing for peers. True where that removed something."""
+        """The disk is nearly full: keep nothing for peers, and where that is not enough, nothing
+        for the full syncs that are given. True where that removed something."""
         removed = self._removed
         self._remove(0)
+        if self._removed == removed and self._log.break_pins():
+            self._remove(0)
         return self._removed > removed
 
     def relieve(self) -> None:

@@ -83,10 +83,11 @@ class ClosedSegment:
 
 class Pin:
     """Keeps the log from `position` on, until it is released; any number of times, by any
-    thread."""
+    thread. yields: or broken, where the disk is nearly full."""
 
-    def __init__(self, position: LogPosition, release: Callable[[Pin], None]) -> None:
-        self.position = position
+    def __init__(self, position: LogPosition, yields: bool,
+                 release: Callable[[Pin], None]) -> None:
+        self.position, self.yields, self.broken = position, yields, False
         self._release = release
 
     def release(self) -> None:
@@ -268,14 +269,14 @@ class SegmentLog:
         """Number of the oldest segment; those before are superseded and removed."""
         return self._first
 
-    def pin(self, position: LogPosition) -> Pin:
+    def pin(self, position: LogPosition, yields: bool = False) -> Pin:
         """Keep the log from there on, for somebody who is going to read it. LookupError where it
         was removed already."""
         with self._pins_lock:
             if position[0] < self._first:
                 raise LookupError(f"segment {position[0]} was removed; the log begins with segment "
                                   f"{self._first}")
-            found = Pin(position, self._unpin)
+            found = Pin(position, yields, self._unpin)
             self._pins.add(found)
             return found
 
@@ -286,6 +287,15 @@ class SegmentLog:
     def _unpin(self, pin: Pin) -> None:
         with self._pins_lock:
             self._pins.discard(pin)
+
+    def break_pins(self) -> bool:
+        """Those that yield keep nothing any more. False where there is none. From any thread."""
+        with self._pins_lock:
+            broken = {pin for pin in self._pins if pin.yields}
+            for pin in broken:
+                pin.broken = True
+            self._pins -= broken
+        return bool(broken)
 
     def remove_first(self) -> bool:
         """Remove the oldest segment, durably; the caller knows that nobody needs it. False: a pin

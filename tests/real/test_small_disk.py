@@ -2,6 +2,7 @@
 import json
 import os
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.real.cluster import Server, executable, until
+from tests.real.links import Links
+from tests.real.test_full_sync import QUICK, forget
 from tests.respclient import ReplyError
 
 
@@ -117,6 +120,36 @@ def test_three_times_the_size_of_the_disk_is_written(small, peers):
     a.kill()
     a.start()
     assert a("CRDT.DIGEST") == digest
+
+
+def test_a_full_sync_to_a_slow_receiver_does_not_fill_the_disk(small):
+    """It reads the log, which is kept for it no longer than there is room."""
+    a = small(100, appendfsync="no", max_segment_size="1mb", compaction_threshold=8,
+              replication_log_size=0)
+    a.start()
+    for i in range(8):
+        a("SET", f"large{i}", os.urandom(1 << 20))
+    forget(a)
+    links = Links()
+    link = links.to(a.http_port)
+    link.rate = 50_000
+    b = Server("b", [link.address], peer_discovery="no", **QUICK).start()
+    until(lambda: "b is given a full sync" in a.log(1000))
+    value, refused = "v" * 1000, 0
+    with a.connect() as c:
+        for i in range(300):            # three times the disk
+            told = c.pipeline([("SET", f"k{j % 100}", value) for j in range(1000)])
+            refused += any(isinstance(x, ReplyError) for x in told)
+            time.sleep(0.5 if refused else 0)
+            if "the log is shortened" in a.log(1000):
+                break
+    assert "the full sync of b was given up: the disk here is nearly full" in a.log(1000)
+    until(lambda: write(a, "SET", "k", "v"))
+    until(lambda: health(a)[0] == 200)
+    link.mend()
+    until(lambda: a("CRDT.DIGEST") == b("CRDT.DIGEST"), 120)
+    links.close()
+    b.dispose()
 
 
 def persistence(a: Server) -> dict[str, str]:

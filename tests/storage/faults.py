@@ -97,6 +97,12 @@ class Disk:
     def events(self) -> list[list[str]]:
         return [line.split(" ", 2) for line in self._trace.read_text().splitlines()]
 
+    def forget(self) -> None:
+        """What was removed from the folder by now is gone for good: it takes no room any more."""
+        for path in self._shadow.iterdir():
+            if path.stat().st_nlink == 1:
+                path.unlink()
+
     def power_loss(self, rng: random.Random | None = None, target: Path | None = None) -> Path:
         """Make the directory (or `target`) what a disk might hold that lost its power now. Without
         rng: the least that was promised. Returns the directory. Only after the process is dead."""
