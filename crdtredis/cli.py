@@ -29,8 +29,10 @@ crdt-redis: an active-active Redis. Every replica takes reads and writes, and al
   crdt-redis import SOURCE          take the data of Redis or Valkey into a running server: from
                                     its files, or live (--help)
   crdt-redis export TARGET          take all data to a file, or into a server of Redis (--help)
-  crdt-redis backup                 fetch a backup from a running server (--help)
-  crdt-redis restore FILE DIR       make a data directory of a backup
+  crdt-redis backup                 fetch a backup from a running server, once, or on and on with
+                                    all that is written (--help)
+  crdt-redis restore SOURCE DIR     make a data directory of a backup, as it was in the end or at
+                                    a moment (--help)
   crdt-redis --generate-config      print a complete configuration file
   crdt-redis --version
 

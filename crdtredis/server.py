@@ -144,7 +144,8 @@ class Server:
             self._stops.append(lock.release)
             self.writer = SegmentWriter()
             last = self._last = read_identity(self.folder)
-            self.identity = take_identity(self.folder, config.replica_id, self.started)
+            self.identity = take_identity(self.folder, config.replica_id, self.started,
+                                          cluster=config.cluster_name)
             self._witness = self._find_witness(last.epoch if last else 0)
             self.replica = Replica(self.identity.replica_id, self.identity.epoch,
                                    max_clock_skew=config.ms("max_clock_skew"))

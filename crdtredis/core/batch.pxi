@@ -1,6 +1,6 @@
 # Encoded Batches as bytes, for those who hand them on: which ops one holds, and how it is cut
-# between ops. Nothing here looks at more of an op than its seq: what the op holds is examined by
-# `receive`, and every op passes here several times.
+# between ops. Nothing here looks at more of an op than its seq and stamp: what the op holds is
+# examined by `receive`, and every op passes here several times.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stddef cimport size_t
@@ -17,6 +17,17 @@ cdef inline uint64_t op_seq(Span op) noexcept nogil:
     if op.n < 2 or op.p[0] != 1 << 3 or not get_varint(&p, op.p + op.n, &seq) or seq >> SEQ_BITS:
         return 0
     return seq
+
+
+cdef inline int op_stamp(Span op, uint64_t *stamp) noexcept nogil:
+    """1 and the stamp, an op's second field; 0 where it is not there."""
+    cdef const char *p = op.p
+    cdef Field f
+    if (get_field(&p, op.p + op.n, &f) != 1 or f.number != 1
+            or get_field(&p, op.p + op.n, &f) != 1 or f.number != 2 or f.wire != 1):
+        return 0
+    stamp[0] = f.v
+    return 1
 
 
 cdef object taken(bytes batch, Buffer *b, uint64_t actor, Span ops):
@@ -213,6 +224,54 @@ def slice_batch(bytes batch, clock):
                 any_op = 1
                 add_run(&b, g.v, span(ops.p, ops.n))
         return b.p[:b.n] if any_op else b""
+    finally:
+        buffer_free(&b)
+        buffer_free(&ops)
+
+
+def batch_until(bytes batch not None, uint64_t stamp):
+    """The Batch, of this replica's log, without the ops stamped later; declarations of actors stay,
+    which may be all that is left. An op goes with what stays at home of it, whose own stamp is a little
+    earlier or later. As no op is stamped before what its maker had observed, those that are left
+    build on no other. DamagedBatch where it is none. Cost: a look at every op, and a copy."""
+    cdef const char *p = batch
+    cdef const char *end = p + len(batch)
+    cdef const char *q
+    cdef const char *at
+    cdef Field f, g
+    cdef Span raw, home
+    cdef Buffer b, ops
+    cdef uint64_t made
+    cdef int r = 1
+    memset(&b, 0, sizeof(Buffer))
+    memset(&ops, 0, sizeof(Buffer))
+    try:
+        while True:
+            at = p
+            r = get_field(&p, end, &f)
+            if r == 0:
+                break
+            if r < 0 or f.wire != 2 or f.number > 2:
+                raise DamagedBatch("not a batch")
+            if f.number == 1:
+                buffer_add(&b, at, p - at)
+                continue
+            q = f.s.p
+            if get_field(&q, f.s.p + f.s.n, &g) != 1 or g.number != 1 or g.wire != 1:
+                raise DamagedBatch("a run without its actor")
+            ops.n = 0
+            while True:
+                at = q
+                r = next_op(&q, f.s.p + f.s.n, &raw, &home)
+                if r == 0:
+                    break
+                if r < 0 or not op_stamp(raw, &made):
+                    raise DamagedBatch("a damaged op")
+                if made <= stamp:
+                    buffer_add(&ops, at, q - at)
+            if ops.n:
+                add_run(&b, g.v, span(ops.p, ops.n))
+        return b.p[:b.n]
     finally:
         buffer_free(&b)
         buffer_free(&ops)

@@ -11,6 +11,8 @@ class Operated(Protocol):
     replica: Any                        # _core.Replica
     folder: Path                        # the data directory
     log: Any                            # storage.segments.SegmentLog
+    identity: Any                       # storage.identity.Identity
+    disk_low: bool                      # less is free than disk_free_warning
     http_limit: int                     # HTTP connections at a time
 
     def health(self) -> tuple[list[str], list[str]]:

@@ -7,7 +7,10 @@
     GET /metrics   the same for Prometheus
     GET /config    every setting, secrets masked
     PATCH /config  {"name": value, ...}: what may change at run time, all or nothing
-    GET /backup    a tar archive for `crdt-redis restore` (storage/backup.py); BACKUPS at a time
+    GET /backup    a tar archive for `crdt-redis restore` (storage/backup.py); BACKUPS at a time.
+                   ?history: with all of the log that is still there. ?follow: behind it the log as
+                   it grows (storage/shipping.py), FOLLOWERS at a time; with segment, offset and
+                   digest that alone, or 410 where it does not go on from there
 
 State of the engine is fetched by a call that runs between two of its iterations; an engine that
 does not come to it within a moment is itself a finding, and /health says so. """
@@ -15,8 +18,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +34,8 @@ from crdtredis.sources import ConfigError
 
 if TYPE_CHECKING:
     from crdtredis.replication.service import Service
+    from crdtredis.storage.format import LogPosition
+    from crdtredis.storage.segments import Pin
 
 log = logging.getLogger("crdtredis.http")
 
@@ -36,6 +43,9 @@ SILENCE = 60.0                          # seconds that whoever fetches a backup 
 PATIENCE = 2.0                          # seconds for the engine to reply
 BODY_MAX = 1 << 20                      # bytes of a PATCH
 BACKUPS = 2
+FOLLOWERS = 4
+SHIP_EVERY = 0.1                        # seconds between two looks at a log that did not grow
+HEARD_EVERY = 1.0                       # seconds between two words on up to when all was sent
 
 
 def as_json(data: Any, status: int = 200) -> web.Response:
@@ -47,7 +57,7 @@ class Operators:
     def __init__(self, server: Operated, service: Service,
                  is_trusted: Callable[[web.Request], bool]) -> None:
         self.server, self.service, self.is_trusted = server, service, is_trusted
-        self._backups = 0
+        self._backups = self._followers = 0
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/health", self.health), web.get("/stats", self.stats),
@@ -101,36 +111,137 @@ class Operators:
         return as_json(self.server.config.as_json())
 
     async def backup(self, request: web.Request) -> web.StreamResponse:
+        follows, comes_again = "follow" in request.query, "segment" in request.query
+        if self._backups >= BACKUPS and not comes_again:
+            return as_json({"error": f"{BACKUPS} backups are being taken"}, 503)
+        if self._followers >= FOLLOWERS and follows:
+            return as_json({"error": f"{FOLLOWERS} follow already"}, 503)
+        self._backups += not comes_again
+        self._followers += follows
+        try:
+            return await (self._ship if comes_again else self._back_up)(request, follows)
+        finally:
+            self._backups -= not comes_again
+            self._followers -= follows
+
+    async def _back_up(self, request: web.Request, follows: bool) -> web.StreamResponse:
         from crdtredis.storage.backup import Backup
 
-        if self._backups >= BACKUPS:
-            return as_json({"error": f"{BACKUPS} backups are being taken"}, 503)
-        self._backups += 1
+        through, _ = await self._moment()
+        backup = await asyncio.to_thread(Backup, self.server.folder, self.server.log, through,
+                                         "history" in request.query)
+        pin = None
         try:
-            backup = await asyncio.to_thread(Backup, self.server.folder, self.server.log)
-            try:
-                name = f"crdt-redis-{self.server.replica.id}-{int(time.time())}.tar"
-                response = web.StreamResponse(headers={
+            name = f"crdt-redis-{self.server.replica.id}-{int(time.time())}.tar"
+            async with self._sending(request, {
                     "Content-Type": "application/x-tar", "X-Backup-Size": str(backup.size),
-                    "Content-Disposition": f'attachment; filename="{name}"'})
-                await response.prepare(request)
+                    "X-Backup-Checkpoint": str(backup.checkpoint),
+                    "Content-Disposition": f'attachment; filename="{name}"'}, follows) as response:
                 pieces = backup.read()
                 while piece := await asyncio.to_thread(next, pieces, None):
-                    async with asyncio.timeout(SILENCE):
-                        await response.write(piece)
-                await response.write_eof()
-                return response
-            except (OSError, TimeoutError) as e:
-                # What has been sent lacks its last member, so nobody takes it for whole.
-                log.warning("a backup for %s ends before its time: %s", request.remote,
-                            str(e) or "it takes nothing")
-                if request.transport is not None:
-                    request.transport.abort()
-                raise ConnectionResetError from None
-            finally:
-                backup.close()
+                    await put(response, piece)
+                if follows:
+                    self._backups -= 1          # it is no backup any more
+                    try:
+                        pin = self.server.log.pin(backup.end)
+                        backup.close()
+                        await self._follow(request, response, backup.end, backup.checkpoint, pin)
+                    finally:
+                        self._backups += 1
+            return response
         finally:
-            self._backups -= 1
+            backup.close()
+            if pin is not None:
+                pin.release()
+
+    async def _ship(self, request: web.Request, follows: bool) -> web.StreamResponse:
+        from crdtredis.storage.shipping import goes_on
+
+        try:
+            position = number(request, "segment"), number(request, "offset")
+            known = number(request, "checkpoint")
+            number(request, "every")
+        except ValueError:
+            return as_json({"error": "expected segment, offset, checkpoint, every and digest"}, 400)
+        end = self.server.log.writer.position()
+        if position > end or not await asyncio.to_thread(
+                goes_on, self.server.folder, position, request.query.get("digest", "")):
+            return as_json({"error": "the log does not go on from there"}, 410)
+        try:
+            pin = self.server.log.pin(position)
+        except LookupError:
+            return as_json({"error": "the log does not go on from there any more"}, 410)
+        try:
+            async with self._sending(request, {"Content-Type": "application/octet-stream"},
+                                     True) as response:
+                await self._follow(request, response, position, known, pin)
+            return response
+        finally:
+            pin.release()
+
+    async def _follow(self, request: web.Request, response: web.StreamResponse,
+                      position: LogPosition, known: int, pin: Pin) -> None:
+        """Sends the log as it grows, until somebody ends it. The pin moves along; whoever is too
+        far behind has none."""
+        from crdtredis.storage.shipping import Gone, Shipping, frame
+
+        segments, config = self.server.log, self.server.config
+        try:
+            every = number(request, "every")
+        except ValueError:
+            every = 3600
+        moment: tuple[int, LogPosition] | None = None
+        last = 0.0
+        try:
+            shipping = Shipping(self.server.folder, segments, position, known, every)
+            while True:
+                if moment is None and time.monotonic() - last >= HEARD_EVERY:
+                    moment, last = await self._moment(), time.monotonic()
+                piece = await asyncio.to_thread(shipping.next)
+                if piece:
+                    await put(response, piece)
+                if moment is not None and shipping.position >= moment[1]:
+                    await put(response, frame({"through": moment[0],
+                                               "epoch": self.server.identity.epoch}))
+                    moment = None
+                if segments.bytes_since(shipping.position) > config.replication_log_size or (
+                        self.server.disk_low):
+                    pin.release()
+                else:
+                    pin.move(shipping.position)
+                if not piece:
+                    await asyncio.sleep(SHIP_EVERY)
+        except Gone:
+            log.warning("%s follows no more: the log was removed before it had come so far",
+                        request.remote)
+
+    async def _moment(self) -> tuple[int, LogPosition]:
+        """(ms, position): all that is stamped up to then stands before this position in the log.
+        (0, ...) where the engine does not come to say it."""
+        server = self.server
+        try:
+            return await self.ask(lambda: (server.replica.now - 1, server.log.writer.position()))
+        except TimeoutError:
+            return 0, server.log.writer.position()
+
+    @asynccontextmanager
+    async def _sending(self, request: web.Request, headers: dict[str, str],
+                       follows: bool) -> AsyncIterator[web.StreamResponse]:
+        """A reply in pieces. What ends it before its time is told, and no error of ours."""
+        if follows:
+            headers |= {"X-Follow": "1"}
+        response = web.StreamResponse(headers={**headers, "X-Replica": self.server.replica.id})
+        try:
+            await response.prepare(request)
+            yield response
+            await response.write_eof()
+        except (OSError, TimeoutError) as e:
+            # What has been sent lacks its last member, so nobody takes it for whole.
+            log.log(logging.INFO if follows else logging.WARNING,
+                    "a backup for %s ends%s: %s", request.remote,
+                    "" if follows else " before its time", str(e) or "it takes nothing")
+            if request.transport is not None:
+                request.transport.abort()
 
     async def change(self, request: web.Request) -> web.Response:
         if request.content_type != "application/json":
@@ -152,3 +263,16 @@ class Operators:
                             "faults": [{"setting": f.setting, "problem": f.problem}
                                        for f in e.faults]}, 400)
         return as_json(self.server.config.as_json())
+
+
+async def put(response: web.StreamResponse, piece: bytes) -> None:
+    async with asyncio.timeout(SILENCE):
+        await response.write(piece)
+
+
+def number(request: web.Request, name: str) -> int:
+    """ValueError where it is none."""
+    text = request.query[name] if name in request.query else ""
+    if not re.fullmatch(r"[0-9]{1,15}", text):
+        raise ValueError(name)
+    return int(text)

@@ -44,6 +44,7 @@ DATABASES = [b"%d" % i for i in range(16)]     # of the server that takes
 BATCH = 500                     # commands
 BATCH_BYTES = 4 << 20
 PIECE = 1 << 20                 # bytes of a file of commands that are read at once
+TRANSACTION = 256 << 20         # bytes of one that are held until it is whole
 NAMED = 20                      # keys that are named of those that cannot be taken
 # What a stream says that is no change.
 PASSED_OVER = {b"PING", b"REPLCONF", b"MULTI", b"EXEC"}
@@ -94,6 +95,8 @@ class Import:
         self.named: list[str] = []
         self.db = -1                        # which is selected; -1: unknown
         self.elsewhere = False              # a log is at a database that is not there
+        self.opened: list[Command] | None = None        # of a transaction that is not whole yet
+        self.held = 0                       # their bytes
 
     # ---- files -----------------------------------------------------------------------------------
 
@@ -143,10 +146,10 @@ class Import:
     def take(self, what: str, total: int, all: Iterable[list[Sent]]) -> None:
         """All of it, of `total` things, each of which is several commands, or none."""
         batch: list[Sent] = []
-        size = 0
+        size = read = 0
         with Progress(what, total) as progress:
             for some in all:
-                progress.step(1)
+                read += 1
                 for s in some:
                     if s.what == "select":
                         self.select(int(s.argument), batch)
@@ -155,8 +158,10 @@ class Import:
                         size += len(s.raw)
                 if len(batch) >= BATCH or size >= BATCH_BYTES:
                     self.send(batch)
+                    progress.stand(read)
                     size = 0
             self.send(batch)
+            progress.stand(read)
 
     def log(self, r: Read) -> None:
         self.begin()
@@ -188,13 +193,15 @@ class Import:
         self.begin()
         for commands in source.commands():
             self.forward(commands)
-            behind = source.received - source.read
+            behind = source.received - source.read + self.held
             if once and not behind:
                 return
             if time.monotonic() >= told:
                 told = time.monotonic() + TOLD_EVERY
                 say(f"following {source.address}: {self.taken['command']} commands, {behind} bytes "
                     "behind")
+        if self.held:
+            say(f"{source.address}: ends in the middle of a transaction, of which nothing is taken")
         if source.failure and not (once and not source.received):
             raise ServerError(f"{source.address}: {source.failure}; what came before was taken")
 
@@ -208,10 +215,25 @@ class Import:
             self.to("SELECT", str(db))
             self.db = db
 
+    def together(self, commands: list[Command]) -> Iterator[Command]:
+        """Those of a transaction when it is whole, and not before; but no more than TRANSACTION
+        bytes are held."""
+        for c in commands:
+            if c.name == b"MULTI":
+                self.opened = []
+            elif c.name == b"EXEC" or self.held > TRANSACTION:
+                found, self.opened, self.held = self.opened or [], None, 0
+                yield from [*found, c]
+            elif self.opened is None:
+                yield c
+            else:
+                self.opened.append(c)
+                self.held += len(c.raw)
+
     def forward(self, commands: list[Command]) -> None:
         batch: list[Sent] = []
         size = 0
-        for c in commands:
+        for c in self.together(commands):
             if c.name == b"SELECT":
                 self.elsewhere = c.argument not in DATABASES
                 if not self.elsewhere:
@@ -235,7 +257,8 @@ class Import:
                 continue
             text = str(reply)
             if text.startswith(FATAL):
-                raise ServerError(f"{self.to.to}: {text}")
+                raise ServerError(f"{self.to.to}: {text}; before that {self.taken['key']} keys "
+                                  f"and {self.taken['command']} commands were taken")
             if text.startswith("ERR unknown command"):
                 text = "unknown here"
             self.leave(f"{sent.name}: {text}", sent.argument)

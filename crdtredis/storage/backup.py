@@ -2,7 +2,8 @@
 
 It holds identity.json, the newest checkpoint, the segments behind it up to where the log stood when
 the backup began, and the stages that those name; last comes LAST, which says what must have come.
-So an archive that ends too early is known. The log is pinned meanwhile; the other files, few, are
+So an archive that ends too early is known, and up to when it holds all that was written
+(`through_ms`; restore.py). The log is pinned meanwhile; the other files, few, are
 opened at the beginning, so that they are read although they become superfluous.
 """
 from __future__ import annotations
@@ -19,12 +20,11 @@ from pathlib import Path
 
 import orjson
 
-from crdtredis.errors import EXIT_CONFIG, EXIT_DATA, StartError
-from crdtredis.storage import check
 from crdtredis.storage.checkpoint import checkpoint_numbers, open_checkpoint
-from crdtredis.storage.format import (FormatError, opened, read_at, read_header, segment_path,
-                                      sync_directory)
+from crdtredis.storage.format import (FormatError, LogPosition, opened, read_at, read_header,
+                                      segment_path, sync_directory)
 from crdtredis.storage.segments import Pin, SegmentLog
+from crdtredis.storage.shipping import end_of
 from crdtredis.storage.stage import stage_path
 
 LAST = "backup.json"
@@ -47,36 +47,44 @@ class Backup:
     """What belongs to one that begins now; close() lets it go. OSError, LookupError. For any
     thread."""
 
-    def __init__(self, folder: Path, segments: SegmentLog) -> None:
+    def __init__(self, folder: Path, segments: SegmentLog, through_ms: int = 0,
+                 history: bool = False) -> None:
+        """through_ms: all that was written up to then is in the log. 0: unknown. history: with
+        older checkpoints, and all of the log that is still there."""
         self.parts: list[Part] = []
         self.began = int(time.time())
+        self.through_ms = through_ms
+        self.end: LogPosition = (0, 0)
+        self.checkpoint = 0             # its number
         self._pin: Pin | None = None
         for left in reversed(range(TRIES)):
             try:
-                self._open(folder, segments)
+                self._open(folder, segments, history)
                 return
             except BaseException as e:
                 self.close()
                 if not (left and isinstance(e, (FileNotFoundError, LookupError, FormatError))):
                     raise                       # else: removed between two looks
 
-    def _open(self, folder: Path, segments: SegmentLog) -> None:
+    def _open(self, folder: Path, segments: SegmentLog, history: bool) -> None:
         self._pin = segments.pin((segments.first, 0))
-        number, end = segments.writer.position()
+        number, end = self.end = segments.writer.position()
         first, held = segments.first, 0         # what stands before segment `held` is in the state
         self._add(folder / "identity.json")
-        if numbers := checkpoint_numbers(folder):
-            found = open_checkpoint(folder, numbers[-1], None)
+        numbers = checkpoint_numbers(folder)
+        for n in numbers if history else numbers[-1:]:
+            found = open_checkpoint(folder, n, None)
             self._add(found.path)
-            first = held = found.position[0]
+            self.checkpoint = found.number
+            held = held or found.position[0]
+            first = first if history else held
         for n in range(number, first - 1, -1):
             path = segment_path(folder, n)
             with opened(path) as fd:
                 header = read_header(fd, brief=True)
-            self.parts.append(Part(path, end))
+            self.parts.append(Part(path, end if n == number else end_of(folder, n)))
             if header.joined and n > held:
                 self._add(stage_path(folder, header.joined.stage))
-            end = header.follows[1] if header.follows else 0
 
     def _add(self, path: Path) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -111,6 +119,7 @@ class Backup:
 
     def _last(self) -> bytes:
         last = orjson.dumps({"format": 1, "created_ms": self.began * 1000,
+                             "through_ms": self.through_ms,
                              "files": {p.path.name: p.size for p in self.parts}})
         return (head(LAST, len(last), self.began) + last + padding(len(last))
                 + bytes(2 * tarfile.BLOCKSIZE))
@@ -138,39 +147,6 @@ def padding(size: int) -> bytes:
     return bytes(-size % tarfile.BLOCKSIZE)
 
 
-def restore(archive: io.BufferedIOBase, folder: Path) -> int:
-    """Unpacks it into a directory that does not exist or is empty, and checks the result as
-    `crdt-redis check` does, whose answer it returns. StartError; nothing is left there then."""
-    folder = folder.resolve()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StartError(f"{folder}: is not empty; a backup is restored into a new directory",
-                         EXIT_CONFIG)
-    if folder.is_mount():
-        raise StartError(f"{folder}: is a mount point, which no new directory can replace; name "
-                         "one below it", EXIT_CONFIG)
-    draft = folder.with_name(folder.name + ".restoring")
-    try:
-        draft.mkdir(mode=0o700, parents=True)
-    except FileExistsError:
-        raise StartError(f"{draft}: exists; remove it if no other restore runs",
-                         EXIT_CONFIG) from None
-    try:
-        unpack(archive, draft)
-        if folder.exists():
-            folder.rmdir()
-        os.rename(draft, folder)
-        sync_directory(folder.parent)
-    except (tarfile.TarError, EOFError, ValueError, KeyError, TypeError) as e:
-        raise StartError(f"the archive is damaged or no backup: {e}; nothing was restored",
-                         EXIT_DATA) from None
-    finally:
-        if draft.exists():
-            for path in draft.iterdir():
-                path.unlink()
-            draft.rmdir()
-    return check.main(str(folder), False)
-
-
 class Header(tarfile.TarInfo):
     """tarfile reads what is no file into memory, whatever its size."""
 
@@ -182,7 +158,9 @@ class Header(tarfile.TarInfo):
         return found
 
 
-def unpack(archive: io.BufferedIOBase, draft: Path) -> None:
+def unpack(archive: io.BufferedIOBase, draft: Path) -> int:
+    """Into this directory: its through_ms. ValueError and others (restore.py) where it is none or
+    damaged, OSError."""
     found: dict[str, int] = {}
     last = None
     with tarfile.open(fileobj=archive, mode="r|*", tarinfo=Header) as tar:
@@ -203,4 +181,8 @@ def unpack(archive: io.BufferedIOBase, draft: Path) -> None:
             found[member.name] = member.size
     if last is None or last["format"] != 1 or last["files"] != found:
         raise ValueError("it ends too early")
+    through = last.get("through_ms", 0)
+    if type(through) is not int or not 0 <= through < 1 << 48:
+        raise ValueError("through_ms is no time")
     sync_directory(draft)
+    return through

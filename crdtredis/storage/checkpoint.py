@@ -40,6 +40,7 @@ import orjson
 
 from crdtredis._core import Replica, StateReader, StateWriter, record, write_back
 from crdtredis.errors import DamagedState
+from crdtredis.storage.batch import FIXED64, fields
 from crdtredis.storage.chain import ChainError
 from crdtredis.storage.format import (FormatError, LogPosition, as_position, opened,
                                       read_batches, sync_directory)
@@ -108,10 +109,10 @@ def read_records(c: Checkpoint) -> Iterator[tuple[bytes, int]]:
             yield payload, after
 
 
-def verify(c: Checkpoint) -> Generator[int, None, LogPosition]:
+def verify(c: Checkpoint) -> Generator[int, None, tuple[LogPosition, int]]:
     """Read it whole, before any of it is believed: yields offsets, and returns where in the log its
-    walk ended. FormatError where a record is not sound, or the last ones are not the state's end
-    and the footer."""
+    walk ended, and the greatest stamp then. FormatError where a record is not sound, or the last
+    ones are not the state's end and the footer."""
     before = last = b""
     for payload, after in read_records(c):
         before, last = last, payload
@@ -122,7 +123,17 @@ def verify(c: Checkpoint) -> Generator[int, None, LogPosition]:
         end = None
     if before[:1] != END or end is None:
         raise FormatError(c.size, "the file ends before the state does")
-    return end
+    return end, end_stamp(before)
+
+
+def end_stamp(message: bytes) -> int:
+    """The greatest stamp that a state's End tells: every op in the state has that one or an
+    earlier. FormatError."""
+    for _, _, end, _, _ in fields(message):
+        for number, wire, value, _, _ in fields(end) if isinstance(end, bytes) else ():
+            if number == 3 and wire == FIXED64:
+                return int.from_bytes(value, "little")
+    return 0
 
 
 def take_state(c: Checkpoint, replica: Replica) -> Iterator[tuple[int, StateReader]]:

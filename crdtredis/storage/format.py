@@ -2,8 +2,8 @@
 
     LOCK                        locked with flock, as the directory itself is, while a server (or
                                 `check`) uses the directory; holds the process id
-    identity.json               {"format": 1, "replica_id": "eu-1", "epoch": 1767225600000}: see
-                                identity.py
+    identity.json               {"format": 1, "replica_id": "eu-1", "epoch": 1767225600000,
+                                "cluster": "default"}: see identity.py
     segment-<16 digits>.log     the log, numbered from 1; the oldest may have been removed
     checkpoint-<16 digits>.ckpt     the state as a walk found it; below
     stage-<16 digits>.state     the state of another replica, which was joined to this one's; below

@@ -1,8 +1,9 @@
 """Who is this process? A replica for as long as its data lives, and an actor that never was before,
 unless it can prove that it may be the one that the process before it was (witness.py).
 
-identity.json keeps the replica id and the last epoch. Every start takes a new epoch, the time in
-ms, and makes it durable before anything is written under it. So a dot can never be issued twice:
+identity.json keeps the replica id, the name of the cluster and the last epoch. Every start takes a
+new epoch, the time in ms, and makes it durable before anything is written under it. So a dot can
+never be issued twice:
 
   - a crash that lost the end of the log: the lost dots belong to the old epoch, and no further dot
     of that epoch is made;
@@ -14,6 +15,10 @@ ms, and makes it durable before anything is written under it. So a dot can never
 If the clock does not stand behind the last epoch (it was set back), the epoch is the last one and a
 random step of up to a million: from one restored backup, two starts under such a clock must not
 take the same. An epoch is no time and nobody reads one out of it.
+
+The name of the cluster stands there so that a directory cannot come into another cluster by a
+setting alone. One that went back in time (restore.py) is of a cluster of its own, and what it left
+out still stands in the directories of its former peers.
 
 The file is replaced, never changed in place: temporary file, fsync, rename, fsync of the directory.
 A crash leaves the old one or the new one.
@@ -41,6 +46,7 @@ from crdtredis.storage.format import opened, read_at, sync_directory
 
 NAME = "identity.json"
 REPLICA_ID = re.compile(r"[^\x00-\x20\x7f]{1,128}")
+CLUSTER = r"[A-Za-z0-9._:-]{1,64}"
 EPOCH_MAX = (1 << 63) - 1
 EPOCH_STEP = 1 << 20
 IDENTITY_MOST = 1 << 16               # bytes of the file that are looked at
@@ -61,6 +67,7 @@ class Identity:
     stored: bool = True                 # False: it could not be written, and nothing may be made
                                         # under this epoch before it is
     left: Left | None = None            # None: nowhere
+    cluster: str = ""                   # "": of any, as versions before wrote it
 
 
 def is_url(text: Any) -> bool:
@@ -84,13 +91,15 @@ def read_identity(folder: Path) -> Identity | None:
             raise ValueError(f"format {j['format']!r}, this program reads format 1")
         left = j.get("left")
         found = Identity(j["replica_id"], j["epoch"], left=None if left is None else Left(
-            left["url"], bytes.fromhex(left["secret"])))
+            left["url"], bytes.fromhex(left["secret"])), cluster=j.get("cluster", ""))
         if not isinstance(found.replica_id, str) or not REPLICA_ID.fullmatch(found.replica_id):
             raise ValueError("replica_id is no replica id")
         if type(found.epoch) is not int or not 0 < found.epoch < EPOCH_MAX:
             raise ValueError("epoch is no epoch")
         if found.left and not (is_url(found.left.url) and len(found.left.secret) == SECRET):
             raise ValueError("left is no peer and secret")
+        if not isinstance(found.cluster, str) or not re.fullmatch(CLUSTER, found.cluster or "x"):
+            raise ValueError("cluster is no name of one")
     except (ValueError, KeyError, TypeError) as e:
         raise StartError(f"{path}: damaged ({e}). Restore the file, or write "
                          f"{{\"format\":1,\"replica_id\":\"<the id>\",\"epoch\":1}} into it: "
@@ -99,11 +108,12 @@ def read_identity(folder: Path) -> Identity | None:
 
 
 def take_identity(folder: Path, configured: str | None, now_ms: int,
-                  hostname: str | None = None) -> Identity:
+                  hostname: str | None = None, cluster: str = "") -> Identity:
     """The identity of this process start, durable when this returns, unless its `stored` is False.
 
-    configured: the setting replica_id, None or "" when not given. StartError when it is not the
-    directory's, or a fresh directory cannot be written. The caller holds the lock of the directory.
+    configured: the setting replica_id, None or "" when not given; cluster: cluster_name, likewise.
+    StartError when they are not the directory's, or a fresh directory cannot be written. The caller
+    holds the lock of the directory.
     """
     last = read_identity(folder)
     if last is None:
@@ -114,13 +124,19 @@ def take_identity(folder: Path, configured: str | None, now_ms: int,
         if not REPLICA_ID.fullmatch(chosen):
             raise StartError(f"replica_id {chosen!r}: expected 1 to 128 characters without spaces",
                              EXIT_DATA)
-        mine = Identity(chosen, max(1, now_ms))
+        mine = Identity(chosen, max(1, now_ms), cluster=cluster)
     else:
         if configured and configured != last.replica_id:
             raise StartError(f"{folder} belongs to replica {last.replica_id!r}, but replica_id is "
                              f"configured as {configured!r}; "
                              "use the former, or another data_dir for a new replica", EXIT_DATA)
-        mine = Identity(last.replica_id, epoch_above(last.epoch, now_ms))
+        if cluster and last.cluster and cluster != last.cluster:
+            raise StartError(f"{folder} belongs to cluster {last.cluster!r}, but cluster_name is "
+                             f"{cluster!r}: use the former, or an empty data_dir; `crdt-redis "
+                             f"restore {folder} NEW_DIR --new-cluster {cluster}` makes a cluster "
+                             "of its own of the data", EXIT_DATA)
+        mine = Identity(last.replica_id, epoch_above(last.epoch, now_ms),
+                        cluster=cluster or last.cluster)
     try:
         store_identity(folder, mine)
     except OSError as e:
@@ -134,7 +150,7 @@ def take_identity(folder: Path, configured: str | None, now_ms: int,
 def newer_epoch(folder: Path, mine: Identity, above: int, now_ms: int) -> Identity:
     """A further epoch for this replica, above `above` too: somebody else has been using its id.
     Durable when this returns; OSError when it cannot be made so."""
-    mine = Identity(mine.replica_id, epoch_above(max(mine.epoch, above), now_ms))
+    mine = replace(mine, epoch=epoch_above(max(mine.epoch, above), now_ms), left=None)
     store_identity(folder, mine)
     return mine
 
@@ -159,6 +175,8 @@ def store_identity(folder: Path, mine: Identity) -> None:
     told: dict[str, Any] = {"format": 1, "replica_id": mine.replica_id, "epoch": mine.epoch}
     if mine.left:
         told["left"] = {"url": mine.left.url, "secret": mine.left.secret.hex()}
+    if mine.cluster:
+        told["cluster"] = mine.cluster
     data = orjson.dumps(told) + b"\n"
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:

@@ -42,7 +42,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from crdtredis._core import StateReader, batch_ranges, record_find
+from crdtredis._core import StateReader, batch_ranges, batch_until, record_find
 from crdtredis.clocks import Clock, lacking, observed
 from crdtredis.errors import EXIT_DATA, DamagedBatch, StartError, UndeclaredActor, CausalBufferFull
 from crdtredis.storage.batch import Op, ops_of
@@ -52,7 +52,8 @@ from crdtredis.storage.checkpoint import (Checkpoint, checkpoint_numbers, checkp
 from crdtredis.storage.format import (CutShort, FormatError, LogPosition, holds_mark, marks, opened,
                                       read_at, read_batches, read_header,
                                       segment_numbers, segment_path, sync_directory)
-from crdtredis.storage.stage import join_steps, open_stage, stage_path, verify as verify_stage
+from crdtredis.storage.stage import join_steps, open_stage, stage_path
+from crdtredis.storage.stage import verify as verify_stage
 
 
 class RecoveryError(StartError):
@@ -79,9 +80,18 @@ class Headless(RecoveryError):
                          + (f" ({why})" if why else ""))
 
 
+class TooEarly(RecoveryError):
+    """What must be taken in whole holds operations stamped after `until`."""
+
+    def __init__(self, path: Path, stamp: int) -> None:
+        super().__init__(path, 0, "it holds what came later")
+        self.stamp = stamp
+
+
 class Receiver(Protocol):
     """What recovery needs of a Replica."""
     recovering: bool
+    newest_stamp: int
 
     def receive(self, batch: bytes) -> object: ...
     def declare(self, replica_id: str, epoch: int) -> object: ...
@@ -143,7 +153,8 @@ def recover(folder: Path, replica_id: str, replica: Receiver,
 
 
 def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool = True,
-             replace: Replace | None = None) -> Generator[tuple[int, int], None, Recovered]:
+             replace: Replace | None = None, until: int | None = None
+             ) -> Generator[tuple[int, int], None, Recovered]:
     """Give the whole log to a fresh replica and cut a torn end. The caller holds the lock of the
     directory.
 
@@ -154,7 +165,8 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
 
     change: False leaves a torn end where it is. replace(file, offset of the record, op): the Batch
     to go on with instead of an op that cannot be applied (None: of a record that is no Batch at
-    all); without it, such an op is an error.
+    all); without it, such an op is an error. until: ops stamped later are left out; Headless or
+    TooEarly where the log does not go back so far.
     """
     begun = time.monotonic()
     links, truncations = find_links(folder, replica_id)
@@ -162,7 +174,8 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
     checkpoint, ignored = None, ""
     # A repair looks at all that the log still holds.
     if replace is None or not is_whole(links):
-        checkpoint, ignored = yield from usable_checkpoint(folder, replica_id, links, total)
+        checkpoint, ignored = yield from usable_checkpoint(folder, replica_id, links, total,
+                                                            until)
     if checkpoint is None and not is_whole(links):
         raise Headless(links[0].path, links[0].number, ignored)
     needed = [x for x in links if checkpoint is None or x.number >= checkpoint.position[0]]
@@ -195,12 +208,14 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
                         and not link.repaired):         # what was written anew is read whole
                     at = max(at, checkpoint.position[1])
                 elif header.joined is not None and not goes_without(link):
-                    for _ in joined(link, header.joined.stage, replica_id, replica):
+                    for _ in joined(link, header.joined.stage, replica_id, replica, until):
                         yield done + at, total
                 try:
                     most = 1 if repaired else 1 << 20
                     for batch, after, count in read_batches(fd, at, end, most):
                         where = Stretch(link.path, fd, at, after)
+                        if until is not None:
+                            batch = cut(batch, until, where)
                         left_out += not give(replica, batch, where, repaired, replace)
                         if repaired:
                             logged |= lacking(logged,
@@ -234,7 +249,7 @@ def recovery(folder: Path, replica_id: str, replica: Receiver, *, change: bool =
         raise RecoveryError(checkpoint.path, checkpoint.size,
                             "the log ends before operations that this checkpoint holds; without "
                             "it, a start brings back what the log and older checkpoints hold")
-    for link in links if not repaired else []:
+    for link in links if not repaired and until is None else []:
         if not observed(clock, link.header().clock):
             raise RecoveryError(link.path, 0, "this segment begins after ops that the segments "
                                               "before it do not hold")
@@ -263,7 +278,8 @@ def goes_without(link: Link) -> bool:
     return link.repaired and not stage_path(link.folder, link.stage).exists()
 
 
-def joined(link: Link, number: int, replica_id: str, replica: Receiver) -> Iterator[int]:
+def joined(link: Link, number: int, replica_id: str, replica: Receiver,
+           until: int | None) -> Iterator[int]:
     """Join the stage that this segment names; yields offsets. RecoveryError where it is not whole:
     what the records behind it build on is missing then."""
     path = stage_path(link.folder, number)
@@ -276,6 +292,8 @@ def joined(link: Link, number: int, replica_id: str, replica: Receiver) -> Itera
                                      "it") from None
     except FormatError as e:
         raise RecoveryError(path, e.offset, e.reason) from None
+    if until is not None and replica.newest_stamp > until:
+        raise TooEarly(path, replica.newest_stamp)
 
 
 def holds(links: list[Link], position: LogPosition) -> bool:
@@ -288,7 +306,15 @@ def holds(links: list[Link], position: LogPosition) -> bool:
     return link.begin <= position[1] <= (link.path.stat().st_size if link.end is None else link.end)
 
 
-def usable_checkpoint(folder: Path, replica_id: str, links: list[Link], total: int
+def cut(batch: bytes, until: int, where: Stretch) -> bytes:
+    try:
+        return batch_until(batch, until)
+    except DamagedBatch as e:
+        raise RecoveryError(where.path, where.begin, f"what the records hold: {e}") from None
+
+
+def usable_checkpoint(folder: Path, replica_id: str, links: list[Link], total: int,
+                      until: int | None
                       ) -> Generator[tuple[int, int], None, tuple[Checkpoint | None, str]]:
     """The newest checkpoint that a start may begin with, and what is wrong with newer ones. It is
     read once before anything of it is believed, for a replica that has taken in a part cannot begin
@@ -312,7 +338,11 @@ def usable_checkpoint(folder: Path, replica_id: str, links: list[Link], total: i
         except (FormatError, OSError) as e:
             wrong.append(f"{name}: {e}")
         except StopIteration as e:
-            beyond = next((p for p in (found.position, e.value) if not holds(links, p)), None)
+            end, stamp = e.value
+            beyond = next((p for p in (found.position, end) if not holds(links, p)), None)
+            if until is not None and stamp > until:
+                wrong.append(f"{name}: holds what came later")
+                continue
             if beyond is None:
                 return found, "; ".join(wrong)
             wrong.append(f"{name}: the log does not reach offset {beyond[1]} of segment "

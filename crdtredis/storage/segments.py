@@ -93,6 +93,10 @@ class Pin:
     def release(self) -> None:
         self._release(self)
 
+    def move(self, position: LogPosition) -> None:
+        """On to a later position. One that was released keeps nothing any more."""
+        self.position = position
+
 
 @dataclass(frozen=True)
 class LogStatus:

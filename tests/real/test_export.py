@@ -149,7 +149,9 @@ def test_into_a_live_redis_and_again(server, redis):
     run("export", to, "--from", f"127.0.0.1:{a.port}", "--flush")
     assert equal(a, redis) and redis("FCALL", "f", 0) == 7
     redis("CONFIG", "SET", "maxmemory", 1)
-    assert "OOM" in run("export", to, "--from", f"127.0.0.1:{a.port}", code=4)
+    out = run("export", to, "--from", f"127.0.0.1:{a.port}", code=4)
+    assert "OOM" in out and "before that 0 keys and 0 commands were taken" in out
+    assert "0 of 1212 keys" in out
 
 
 def test_out_of_a_data_directory(server, loaded, tmp_path):

@@ -328,6 +328,40 @@ def test_a_source_that_goes_is_told(old, new):
     assert process.returncode == 4 and "what came before was taken" in out, out
 
 
+@pytest.mark.parametrize("ends", ["interrupted", "broken"])
+def test_of_a_transaction_that_has_not_come_whole_nothing_is_taken(old, new, tmp_path, ends):
+    empty = old("--save", "")
+    empty("SAVE")
+    snapshot = (empty.directory / "dump.rdb").read_bytes()
+    with socket.create_server(("127.0.0.1", 0)) as source:
+        process = subprocess.Popen(
+            [*executable(), "import", f"redis://127.0.0.1:{source.getsockname()[1]}", "--to",
+             f"127.0.0.1:{new.port}"], stdout=subprocess.PIPE, text=True)
+        try:
+            connection, _ = source.accept()
+            connection.recv(100)
+            connection.sendall(b"+OK\r\n$%d\r\n" % len(snapshot) + snapshot)
+            connection.sendall(b"".join(encode(*c) for c in (
+                ("SELECT", 0), ("MULTI",), ("SET", "a", 1), ("SET", "b", 1), ("EXEC",),
+                ("MULTI",), ("SET", "c", 1), ("SET", "d", 1))))
+            until(lambda: new("GET", "b") == b"1")
+            lines = iter(process.stdout.readline, "")
+            behind = len(encode("SET", "c", 1) + encode("SET", "d", 1))
+            assert any(f"{behind} bytes behind" in line for line in lines)
+            assert new("MGET", "c", "d") == [None, None]
+            if ends == "interrupted":
+                process.send_signal(signal.SIGINT)
+            else:
+                connection.close()
+            out = process.communicate(timeout=60)[0]
+        finally:
+            process.kill()
+            process.wait()
+            connection.close()
+    assert "in the middle of a transaction, of which nothing is taken" in out
+    assert new("MGET", "a", "b", "c", "d") == [b"1", b"1", None, None]
+
+
 def test_what_is_wrong_is_said_in_one_line(new, tmp_path):
     to = f"127.0.0.1:{new.port}"
     for n, line in enumerate(("type i seq 1", "file a.aof type i", "file a.aof type i seq x",

@@ -11,7 +11,7 @@ from crdtredis._core import (BucketDigests, Replica, SegmentWriter, StateJoin, S
                              bucket_map, record)
 from crdtredis._engine import Executor
 from crdtredis.clocks import Actor, join
-from crdtredis.storage.backup import Backup, restore
+from crdtredis.storage.backup import Backup
 from crdtredis.storage.batch import declaration
 from crdtredis.errors import EXIT_DATA, DamagedState
 from crdtredis.storage.chain import read_chain
@@ -21,6 +21,7 @@ from crdtredis.storage.format import FormatError, segment_path
 from crdtredis.storage.identity import Identity, store_identity
 from crdtredis.storage.reader import LogReader
 from crdtredis.storage.recovery import RecoveryError, recover
+from crdtredis.storage.restore import restore
 from crdtredis.storage.segments import SegmentLog
 from crdtredis.storage.stage import (Contents, Draft, join_steps, open_stage, remove_strays,
                                      remove_superseded_stages, stage_numbers, stage_path, verify)

@@ -1,0 +1,302 @@
+"""`crdt-redis backup --follow` against real servers: killed, cut off, outrun, refused."""
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+
+from crdtredis.storage.shipping import generations, heard
+from tests.real.cluster import Server, executable, until
+from tests.real.cluster import _die_with_parent
+from tests.real.links import Links
+from tests.real.test_backup import run
+from tests.real.test_point_in_time import Writer, gone_back, moments, now, past
+
+
+class Follower:
+    def __init__(self, address: str, folder, *more: str) -> None:
+        self.output = folder.with_suffix(".out")
+        self.folder, self.argv = folder, [*executable(), "backup", "--follow", "--from", address,
+                                          "--to", str(folder), *more]
+        self.start()
+
+    def start(self) -> None:
+        with open(self.output, "ab") as out:
+            self.process = subprocess.Popen(self.argv, stderr=out, stdout=out,
+                                            preexec_fn=_die_with_parent)
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def heard(self, ms: int) -> None:
+        def there():
+            assert self.process.poll() is None, self.said()
+            found = generations(self.folder) if self.folder.exists() else []
+            return found and heard(found[-1]) >= ms
+        until(there)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def follower(tmp_path):
+    made = []
+
+    def start(address: str, *more: str) -> Follower:
+        made.append(Follower(address, tmp_path / "kept", *more))
+        return made[-1]
+
+    yield start
+    for f in made:
+        if f.process.poll() is None:
+            f.stop(signal.SIGKILL)
+        assert "Traceback" not in f.said()
+
+
+@pytest.fixture
+def links():
+    found = Links()
+    yield found
+    found.close()
+
+
+def test_what_was_written_a_moment_ago_is_there(server, follower, tmp_path):
+    a = server("a", max_segment_size="64kb", replication_log_size="0", compaction_threshold=2)
+    w = Writer(a, "w")
+    w.write(20)
+    f = follower(a.address)
+    f.heard(past(now()))
+    for _ in range(4):                  # checkpoints come, and the log before them goes
+        w.write(60)
+        a("SAVE")
+    assert int(re.search(rb"log_first_segment:(\d+)", a("INFO", "persistence"))[1]) > 1
+    w.write(40)
+    f.heard(past(now()))
+    a.kill()
+    assert f.stop() == 0
+    assert re.search(r"stopped; .* can be restored up to \d{4}-", f.said())
+    assert len(generations(f.folder)) == 1
+    b = Server("a")
+    run("restore", f.folder, b.data_dir)
+    b.start()
+    assert w.check(b, now()) == 300
+    for ms in moments([w.log[20:]])[:3]:
+        x = gone_back(f.folder, ms)
+        w.check(x, ms)
+        x.dispose()
+    assert "is not covered" in run("restore", f.folder, tmp_path / "to", "--new-cluster", "x",
+                                   "--until", now() + 10 ** 6, code=2)
+
+
+def test_killed_at_any_moment_it_can_be_restored_and_goes_on(server, follower):
+    a = server("a")
+    w = Writer(a, "w")
+    f = follower(a.address, "--keep", "0")
+    f.heard(1)
+    running = True
+
+    def write():
+        while running:
+            w.write()
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for i in range(4):
+            f.heard(ms := past(now()))
+            time.sleep(0.03 * i)
+            if i == 1:
+                a("SAVE")
+            f.stop(signal.SIGKILL)
+            b = Server("a")
+            run("restore", f.folder, b.data_dir)
+            b.start()
+            n = int(b("GET", "w:count"))
+            assert sum(replied <= ms for _, replied in w.log) <= n
+            assert b("LRANGE", "w:list", 0, -1) == [b"%d" % j for j in range(n)]
+            b.dispose()
+            f.start()
+    finally:
+        running = False
+        thread.join()
+    f.heard(past(now()))
+    assert f.stop(signal.SIGINT) == 0
+    assert len(generations(f.folder)) == 1 and f.said().count("going on with") >= 4
+    b = Server("a")
+    run("restore", f.folder, b.data_dir)
+    b.start()
+    assert w.check(b, now()) == len(w.log)
+
+
+def test_through_restarts_of_the_server_and_cut_connections(server, follower, links):
+    a = server("a", max_segment_size="64kb")
+    w = Writer(a, "w")
+    link = links.to(a.http_port)
+    f = follower(link.address)
+    f.heard(1)
+    for i in range(3):
+        w.write(40)
+        if i == 0:
+            a.kill()
+            os.unlink(a.witness)        # another actor
+        elif i == 1:
+            assert a.stop() == 0        # which waits for no follower
+        else:
+            link.cut()
+            w.write(40)
+            link.mend()
+        if i < 2:
+            a.start()
+            w.c = a.connect()
+        w.write(10)
+        f.heard(past(now()))
+    assert f.stop() == 0
+    assert len(generations(f.folder)) == 1
+    b = Server("a")
+    run("restore", f.folder, b.data_dir)
+    b.start()
+    assert w.check(b, now()) == len(w.log) == 190
+    assert len(b("CRDT.CLOCK", "TOKEN").split(b",")) == 2
+
+
+def test_a_new_backup_where_the_log_does_not_go_on(server, follower):
+    a = server("a", max_segment_size="64kb", replication_log_size="0")
+    w = Writer(a, "w")
+    w.write(30)
+    f = follower(a.address)
+    f.heard(past(now()))
+    f.stop(signal.SIGKILL)
+    w.write(10)
+    for _ in range(3):                  # compacted meanwhile
+        w.write(60)
+        a("SAVE")
+    f.start()
+    f.heard(past(now()))
+    assert len(generations(f.folder)) == 2
+    # the server lost the end of its log, and went on differently
+    f.heard(past(now()))
+    sizes = {p: p.stat().st_size for p in a.data_dir.glob("segment-*")}
+    w.write(5)
+    f.heard(past(now()))
+    a.kill()
+    newest = max(a.data_dir.glob("segment-*"))
+    os.truncate(newest, sizes[newest])
+    os.unlink(a.witness)
+    a.start()
+    with a.connect() as c:
+        c("INCR", "w:count")
+    f.heard(past(now()))
+    found = generations(f.folder)
+    assert len(found) == 3 and f.stop() == 0
+    b = Server("a")
+    run("restore", f.folder, b.data_dir)
+    b.start()
+    assert b("GET", "w:count") == b"221" and b("LLEN", "w:list") == 220
+    x = gone_back(f.folder, ms := w.log[25][1])             # of which the first generation knows
+    w.check(x, ms)
+
+
+def test_what_is_older_than_keep_goes(server, follower):
+    a = server("a", max_segment_size="64kb", replication_log_size="0")
+    w = Writer(a, "w")
+    f = follower(a.address, "--keep", "0")
+    f.heard(1)
+    gen, = generations(f.folder)
+    for _ in range(3):
+        w.write(150)
+        a("SAVE")
+        newest = max(a.data_dir.glob("checkpoint-*")).name
+        until(lambda: [p.name for p in gen.glob("checkpoint-*.ckpt")] == [newest])
+    until(lambda: not (gen / "segment-0000000000000001.log").exists())
+    f.heard(past(now()))
+    assert f.stop() == 0
+    b = Server("a")
+    run("restore", f.folder, b.data_dir)
+    b.start()
+    assert w.check(b, now()) == 450
+
+
+def test_a_follower_that_takes_nothing_pins_nothing(server, follower):
+    import http.client
+
+    a = server("a", max_segment_size="64kb", replication_log_size="128kb")
+    w = Writer(a, "w")
+    slow = http.client.HTTPConnection("127.0.0.1", a.http_port, timeout=20)
+    slow.request("GET", "/backup?follow=1")
+    reply = slow.getresponse()
+    assert reply.status == 200 and reply.headers["X-Follow"] == "1"
+    w.write(20)
+    for _ in range(4):
+        with a.connect() as c:
+            c.pipeline([("SET", f"k:{i}", os.urandom(100_000)) for i in range(200)])
+        a("SAVE")
+    field = re.compile(rb"log_first_segment:(\d+)")
+    until(lambda: a("SAVE") and int(field.search(a("INFO", "persistence"))[1]) > 100)
+    slow.close()
+
+
+def test_no_more_than_a_few_and_each_to_its_own(server, follower, tmp_path):
+    import http.client
+
+    a = server("a")
+    a("SET", "k", 1)
+    conns = []
+    for _ in range(4):
+        conns.append(http.client.HTTPConnection("127.0.0.1", a.http_port, timeout=20))
+        conns[-1].request("GET", "/backup?follow=1")
+        reply = conns[-1].getresponse()
+        assert reply.status == 200
+        reply.read(int(reply.headers["X-Backup-Size"]))
+    out = run("backup", "--follow", "--from", a.address, "--to", tmp_path / "x", code=4)
+    assert "4 follow already" in out
+    run("backup", "--from", a.address, "--to", tmp_path / "b.tar")      # others are not kept out
+    for c in conns:
+        c.close()
+
+    def free():
+        f = follower(a.address)
+        return f if until(lambda: f.process.poll() is not None or (
+            "following" in f.said())) and f.process.poll() is None else None
+    f = until(free)
+    f.heard(past(now()))
+    assert "is in use" in run("backup", "--follow", "--from", a.address, "--to", f.folder, code=4)
+    assert f.stop() == 0
+    b = server("b")
+    b("SET", "k", 1)
+    out = run("backup", "--follow", "--from", b.address, "--to", f.folder, code=2)
+    assert "follows replica 'a', and this is 'b'" in out
+
+
+def test_what_is_wrong_is_said(server, tmp_path):
+    a = server("a", auth_token="secret")
+    a("SET", "k", 1)
+    for argv, code, text in [
+            (("--from", a.address), 2, "needs --to"), (("--to", "-"), 2, "needs --to"),
+            (("--from", a.address, "--to", tmp_path / "x"), 4, "401"),
+            (("--from", "127.0.0.1:1", "--to", tmp_path / "x"), 4, "refused"),
+            (("--to", tmp_path / "x", "--keep", "long"), 2, "expected a time"),
+            (("--to", tmp_path / "x", "--keep", "9999999999d"), 2, "expected a time"),
+            (("--to", a.data_dir), 2, "is a data directory")]:
+        out = run("backup", "--follow", *argv, code=code)
+        assert text in out and out.count("\n") == 1, out
+    shutil.rmtree(tmp_path / "x")
+
+
+@pytest.mark.parametrize("query", [
+    "follow=1&segment=1", "follow=1&segment=x&offset=1&checkpoint=0&every=1",
+    "follow=1&segment=1&offset=-1&checkpoint=0&every=1",
+    "follow=1&segment=1&offset=1&checkpoint=0&every=" + "9" * 30])
+def test_a_request_that_says_nothing(server, query):
+    import http.client
+
+    a = server("a")
+    c = http.client.HTTPConnection("127.0.0.1", a.http_port, timeout=20)
+    c.request("GET", f"/backup?{query}")
+    assert c.getresponse().status == 400
