@@ -231,9 +231,9 @@ def slice_batch(bytes batch, clock):
 
 def batch_until(bytes batch not None, uint64_t stamp):
     """The Batch, of this replica's log, without the ops stamped later; declarations of actors stay,
-    which may be all that is left. An op goes with what stays at home of it, whose own stamp is a little
-    earlier or later. As no op is stamped before what its maker had observed, those that are left
-    build on no other. DamagedBatch where it is none. Cost: a look at every op, and a copy."""
+    which may be all that is left. An op goes with what stays at home of it, whose own stamp is a
+    little earlier or later. As no op is stamped before what its maker had observed, those that are
+    left build on no other. DamagedBatch where it is none. Cost: a look at every op, and a copy."""
     cdef const char *p = batch
     cdef const char *end = p + len(batch)
     cdef const char *q
