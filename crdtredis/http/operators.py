@@ -44,6 +44,7 @@ PATIENCE = 2.0                          # seconds for the engine to reply
 BODY_MAX = 1 << 20                      # bytes of a PATCH
 BACKUPS = 2
 FOLLOWERS = 4
+BEHIND = 64 << 20                       # bytes that one who follows may be behind in any case
 SHIP_EVERY = 0.1                        # seconds between two looks at a log that did not grow
 HEARD_EVERY = 1.0                       # seconds between two words on up to when all was sent
 
@@ -204,8 +205,8 @@ class Operators:
                     await put(response, frame({"through": moment[0],
                                                "epoch": self.server.identity.epoch}))
                     moment = None
-                if segments.bytes_since(shipping.position) > config.replication_log_size or (
-                        self.server.disk_low):
+                if segments.bytes_since(shipping.position) > max(
+                        config.replication_log_size, BEHIND) or self.server.disk_low:
                     pin.release()
                 else:
                     pin.move(shipping.position)

@@ -20,7 +20,8 @@ it had sent, and went on differently; and it has none where checkpoints have mad
 Then the follower takes a new backup, as another generation.
 
 The server keeps nothing for a follower but the log, while it is connected, and up to
-`replication_log_size` bytes of that; one that is gone, or slower, is not waited for. It reads a
+`replication_log_size` bytes of that (64 MB at least); one that is gone, or slower, is not waited
+for. It reads a
 piece at a time, and closed files do not change (reader.py says why reading beside the writer is
 safe).
 

@@ -74,6 +74,7 @@ def test_what_was_written_a_moment_ago_is_there(server, follower, tmp_path):
     f.heard(past(now()))
     for _ in range(4):                  # checkpoints come, and the log before them goes
         w.write(60)
+        a("SET", "pad", "x" * 100_000)
         a("SAVE")
     assert int(re.search(rb"log_first_segment:(\d+)", a("INFO", "persistence"))[1]) > 1
     w.write(40)
@@ -176,6 +177,7 @@ def test_a_new_backup_where_the_log_does_not_go_on(server, follower):
     w.write(10)
     for _ in range(3):                  # compacted meanwhile
         w.write(60)
+        a("SET", "pad", "x" * 100_000)
         a("SAVE")
     f.start()
     f.heard(past(now()))
@@ -211,6 +213,7 @@ def test_what_is_older_than_keep_goes(server, follower):
     gen, = generations(f.folder)
     for _ in range(3):
         w.write(150)
+        a("SET", "pad", "x" * 100_000)
         a("SAVE")
         newest = max(a.data_dir.glob("checkpoint-*")).name
         until(lambda: [p.name for p in gen.glob("checkpoint-*.ckpt")] == [newest])
@@ -233,7 +236,7 @@ def test_a_follower_that_takes_nothing_pins_nothing(server, follower):
     reply = slow.getresponse()
     assert reply.status == 200 and reply.headers["X-Follow"] == "1"
     w.write(20)
-    for _ in range(4):
+    for _ in range(6):                  # more than it may be behind
         with a.connect() as c:
             c.pipeline([("SET", f"k:{i}", os.urandom(100_000)) for i in range(200)])
         a("SAVE")
