@@ -24,6 +24,7 @@
 #     watch           watched keys
 #     notices         keys that effects touched, for keyspace notifications
 #     buckets         parts of the keyspace that replicas compare
+#     mirror          what a mirror lacks
 #     conflict        concurrent writes that had to be decided
 #     list            the elements of a list and what effects do to them
 #     soundness       does an effect mean something?
@@ -71,6 +72,7 @@ include "core/walk.pxi"
 include "core/watch.pxi"
 include "core/notices.pxi"
 include "core/buckets.pxi"
+include "core/mirror.pxi"
 include "core/conflict.pxi"
 include "core/list.pxi"
 include "core/soundness.pxi"

@@ -59,6 +59,7 @@ class Parts(Protocol):
     last_save: int | None               # Unix time when the log was last forced to disk on request
     saves: Any                          # commands.server.Saves, made by the first who asks
     snapshots: Any                      # commands.snapshot.Snapshots, likewise
+    mirror: Any                         # moving.mirror.Mirror
 
     disk_free: int                      # bytes where the data directory is; -1: unknown
     disk_low: bool                      # less than disk_free_warning
@@ -79,6 +80,7 @@ class SomeParts:
     last_save: int | None = None
     saves: Any = None
     snapshots: Any = None
+    mirror: Any = None
     disk_free: int = -1
     disk_low: bool = False
 
@@ -389,6 +391,12 @@ def peer_infos(x: Any) -> list:
 
 def peer_total(x: Any, count: str) -> int:
     return sum(getattr(p.counts, count) for p in peer_infos(x))
+
+
+@section
+def mirror(x: Any) -> Fields:
+    there = parts(x).mirror
+    return there.fields() if there is not None else {"mirror_state": "off"}
 
 
 @section

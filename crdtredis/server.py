@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     import ssl
 
     from crdtredis.http.serving import Loading
+    from crdtredis.moving.mirror import Mirror, Target
     from crdtredis.replication.service import Service
     from crdtredis.storage.format import LogPosition
 
@@ -110,6 +111,7 @@ class Server:
         self.last_save = self.started // 1000           # for info.Parts, as those below
         self.saves: Any = None
         self.snapshots: Any = None
+        self.mirror: Mirror | None = None
         self.disk_free = -1                             # bytes; -1: not looked yet
         self.disk_low = False                           # less than disk_free_warning
         self.checkpoints: Checkpoints | None = None
@@ -181,8 +183,6 @@ class Server:
                  os.getpid(), self.folder)
         for warning in self.config.warnings:
             log.warning("%s", warning)
-        if self.config.redis_addr:
-            log.warning("redis_addr is set, but this version has no Redis mirror: it is ignored")
         log.info("clients: %s", ", ".join(self.engine.addresses()))
         self._recovery = self._recover()
         self.engine.add_work(lambda: next(self._recovery, False))
@@ -323,6 +323,7 @@ class Server:
         try:
             import crdtredis.http.app
             import crdtredis.http.serving
+            import crdtredis.moving.mirror
             import crdtredis.replication.service  # noqa: F401
         finally:                                        # should that fail, it fails again there
             self.engine.call_soon(self._finish_start)
@@ -520,6 +521,7 @@ class Server:
     # ---- replication -----------------------------------------------------------------------------
 
     def _start_sync(self) -> None:
+        from crdtredis.moving.mirror import Mirror
         from crdtredis.replication.service import Service, local_replica_of, settings_of
 
         def renew(above: int) -> None:
@@ -552,12 +554,22 @@ class Server:
         # whoever was removed is to be refused from the first request on
         self._members = self.replica.system_hash(MEMBERS)
         service.take_members(self._members)
+        self.mirror = Mirror(self.replica, service.engine.call)
+        self.mirror.configure(self._mirrored())
+        service.beside.append(self.mirror.run)
         service.start()
         self._sync = service
         self.engine.on_system_change = self._keep_members
         self._stops.append(service.stop)
         if self._http:
             log.info("HTTP: %s", ", ".join(show(*s.getsockname()[:2]) for s in self._http))
+
+    def _mirrored(self) -> Target | None:
+        from crdtredis.moving.mirror import Target
+
+        c = self.config
+        return (Target(c.redis_addr, c.redis_db, c.redis_user, c.redis_password) if c.redis_addr
+                else None)
 
     def _call_soon(self, function: Callable[..., Any], *args: Any) -> None:
         self.engine.call_soon(functools.partial(function, *args) if args else function)
@@ -679,6 +691,8 @@ class Server:
                             "at 100% commands that need more are refused")
         if self.disk_low:
             warnings.append(self._disk_warning())
+        if self.mirror is not None:
+            warnings += self.mirror.warnings()
         if stats["actors"] >= ACTORS_MANY:
             warnings.append(many_actors(stats["actors"]))
         return reasons, warnings
@@ -750,6 +764,9 @@ class Server:
                 self.sync.configure(config)
         elif name == "accept_stamps_until":
             self.replica.accepted = value * 1000
+        elif name in ("redis_addr", "redis_db", "redis_user", "redis_password"):
+            if self.mirror is not None:
+                self.mirror.configure(self._mirrored())
         elif name == "log_level":
             logs.set_level(value)
         elif name == "log_format":

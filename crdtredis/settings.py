@@ -368,11 +368,22 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     *_declare(
         "Redis mirror",
-        S("redis_addr", Text('"host:port", or nothing',
-                             r"(?:(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5})?"), "",
-          "A Redis server to mirror to. Accepted for existing files; this version has no mirror "
-          "and says so at the start."),
-        S("redis_db", Int(0, 15), 0, "The mirror's database."),
+        S("redis_addr", Text('"host:port", the path of a Unix socket, or nothing',
+                             r"(?:(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}"
+                             r"|/[^\0\r\n]{1,106})?"), "",
+          "A Redis beside this server, of version 5.0 or later, that is kept equal to what clients "
+          "see of database 0, for readers there. Its database must be empty at first.",
+          live=True),
+        S("redis_db", Int(0, 15), 0, "The database there.", live=True),
+        S("redis_user", Text("a user's name, or nothing", r"[^\s\0]*", 128), "",
+          "The user of that Redis to log in as, with redis_password; empty: its default one.",
+          live=True),
+        S("redis_password", Text("a password without line breaks, in UTF-8, or nothing",
+                                 r"[^\0\r\n]*", 512), "",
+          "Its password.", live=True, secret=True),
+        S("redis_password_file", Text("a path, or nothing", r"[^\0]*"), "",
+          "File that holds it, when redis_password is empty; else, the systemd credential "
+          "redis_password."),
     ),
 )
 

@@ -369,10 +369,14 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
         apply_removal(k, op, x, e)
     k.changes += 1
     k.system_changes += x.db == SYSTEM_DB
-    if x.kind == FLUSH and k.notices.on and not k.inbox.recovering:
-        k.notices.dropped += 1                          # it does not name its keys
+    if x.kind == FLUSH and k.watched.active and not k.inbox.recovering:
+        k.notices.dropped += k.notices.on != 0          # it does not name its keys
+        if shown_db(x.db) == 0:
+            mirror_lose(k)
     if k.watched.active and x.kind != FLUSH:
         note_touched(k, x.db, x.key, hash)
         if k.notices.on and not k.inbox.recovering:
             add_notice(k, op, x, before)
+        if k.mirror.on:
+            mirror_note(k, x, hash, before, left)
     return left

@@ -203,7 +203,8 @@ cdef struct Watched:
     Watch **chains
     uint32_t mask           # chains less one
     uint32_t n
-    uint32_t active         # n, and one more while notices are wanted: effects look here
+    # n, and one more while notices are wanted, and for a mirror: effects look here
+    uint32_t active
     Watch *ready            # keys that are waited for and were touched, in that order
     Watch *ready_last
 
@@ -218,6 +219,53 @@ cdef struct Notices:
     Buffer rows             # of Notice
     size_t last             # where the last one begins
     uint64_t dropped
+
+# Something that the mirror lacks. Key and name follow.
+cdef struct Dirty:
+    Dirty *next             # in its chain
+    Dirty *later            # in the order in which they came
+    uint64_t number         # in that order
+    int64_t since           # ms
+    uint32_t hash
+    uint32_t what           # DirtyWhat
+    uint32_t n              # bytes of key
+    uint32_t name_n
+    uint32_t commands       # that were made of it, in the batch under way
+
+# What a mirror lacks (core/mirror.pxi).
+cdef enum:
+    MIRROR_OVER = 2         # Mirror.stage of a pass that has looked at every key
+
+cdef struct Mirror:
+    int on
+    # what is listed: by hash, and in order
+    Dirty **chains
+    uint32_t chain_n        # a power of two
+    uint32_t n
+    size_t bytes            # with what is needed to list it
+    size_t most
+    Dirty *first
+    Dirty *last
+    # what is on its way
+    Dirty *sent
+    Dirty *sent_last
+    Dirty *copied           # a large collection that goes part by part; NULL: none
+    uint64_t copied_to      # where in its table that has come
+    int copied_type
+    # ms: since when changes are not listed; 0: they are
+    int64_t lost_since
+    # the pass
+    int64_t pass_since      # ms: since when what it brings is lacking; 0: there is none
+    int stage               # 0: looks at shared keys; 1: at those at home
+    uint64_t cursor         # where it looks
+    int swept               # 1: what is at the mirror has been looked at; 2: and `until` is set
+    uint64_t until          # number of the last that is of the pass
+    # counts
+    uint64_t listed
+    uint64_t losses
+    uint64_t passes
+    uint64_t taken          # keys, deadlines and members that were sent
+    uint64_t bytes_sent
 
 cdef struct Conflicts:
     uint64_t n              # concurrent writes that had to be decided
@@ -241,6 +289,7 @@ cdef struct Kernel:
     Watched watched
     Notices notices
     Touched touched
+    Mirror mirror
     # another replica's state is being joined (core/join.pxi): no op is made, and none applied
     int joining
     Conflicts conflicts

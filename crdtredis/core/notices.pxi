@@ -16,7 +16,7 @@ cdef enum:
 
 cdef void notices_set(Kernel *k, int on) noexcept nogil:
     k.notices.on = on
-    k.watched.active = k.watched.n + <uint32_t>(on != 0)
+    watch_active(k)
     if not on:
         buffer_free(&k.notices.rows)
 

@@ -86,6 +86,7 @@ cdef class Replica:
                 mem_free(w)
         mem_free(k.watched.chains)
         buffer_free(&k.notices.rows)
+        mirror_set(k, 0, 0)
         table_clear(&k.pending.ops, free_visited, NULL)
         actors_free(&k.actors)
         buffer_free(&k.open.effects)

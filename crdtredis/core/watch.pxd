@@ -13,3 +13,5 @@ cdef Watch *watch_take_ready(Kernel *k) noexcept nogil
 # For a command that changed nothing but counts as a change in Redis; every effect does it by
 # itself.
 cdef void key_modified(Kernel *k, uint32_t db, Span key) noexcept nogil
+# Kernel.watched.active anew: after a wish to know of effects has changed.
+cdef void watch_active(Kernel *k) noexcept nogil

@@ -12,6 +12,11 @@ cdef enum:
     WATCH_CHAINS = 64       # at least; they double when there are more watched keys
 
 
+cdef void watch_active(Kernel *k) noexcept nogil:
+    k.watched.active = (k.watched.n + <uint32_t>(k.notices.on != 0)
+                        + <uint32_t>(k.mirror.on != 0))
+
+
 cdef Watch *watch_find(Kernel *k, uint32_t db, Span key, uint32_t hash) noexcept nogil:
     cdef Watch *w = k.watched.chains[hash & k.watched.mask] if k.watched.chains != NULL else NULL
     while (w != NULL and not (w.hash == hash and w.db == db and w.n == key.n

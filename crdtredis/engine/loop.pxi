@@ -23,7 +23,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport free, malloc
 
 from crdtredis._core cimport (DATABASES, PENDING_SLICE, RECORD_FULL, SegmentWriter, active_expiry,
-                              collect, free_garbage, has_ops, mem_used, pages_due, pages_give,
+                              collect, free_garbage, has_ops, mem_used, mirror_lose, pages_due, pages_give,
                               pages_slices, pages_watch, retry_pending, table_work)
 from crdtredis.buffer cimport need_memory
 
@@ -131,6 +131,7 @@ cdef class Loop(Listeners):
             self.journal.more = 1
             resume_postponed(self)
             track_flush(self.d, NULL)                   # whatever the state has changed
+            mirror_lose(self.k)
 
     def run(self):
         """Serves until stop(), or until a signal handler raises, which is raised here after an

@@ -195,6 +195,8 @@ class Service:
                                         self.giver)
         self.messages = self.runtime.messages = self.engine.messages = Messages(
                 lambda: self.registry.peers, self.tail.send)
+        # coroutines that run as long as the thread does
+        self.beside: list[Callable[[], Coroutine[Any, Any, None]]] = []
         self._urls, self._listening = list(peers), listening
         self._serve, self._client_tls = serve, client_tls
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -247,10 +249,11 @@ class Service:
             started.set_result(None)
             calling = self._loop.create_task(self._keep_calling())
             verifying = self._loop.create_task(self._verify_all())
+            beside = [self._loop.create_task(c()) for c in self.beside]
             await self._stop.wait()
             self._stop_all()
             await self.receiver.stop()
-            tasks = [calling, verifying, *self._tasks.values(), *self._waiting]
+            tasks = [calling, verifying, *beside, *self._tasks.values(), *self._waiting]
             for t in tasks:
                 t.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

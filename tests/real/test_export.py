@@ -72,14 +72,14 @@ def fill_all(server, n: int) -> None:
     server("FUNCTION", "LOAD", LIBRARY)
 
 
-def everything(server) -> dict:
+def everything(server, databases=range(16)) -> dict:
     """{(db, key): (type, value, deadline)}, many at a time."""
     read = {b"string": lambda k: ("GET", k), b"list": lambda k: ("LRANGE", k, 0, -1),
             b"hash": lambda k: ("HGETALL", k), b"set": lambda k: ("SMEMBERS", k),
             b"zset": lambda k: ("ZRANGE", k, 0, -1, "WITHSCORES")}
     found = {}
     with server.connect() as c:
-        for db in range(16):
+        for db in databases:
             c("SELECT", db)
             names = c("KEYS", "*")
             for i in range(0, len(names), 2000):
