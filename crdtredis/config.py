@@ -194,8 +194,8 @@ class Config:
     def get(self, patterns: Sequence[str], matches: Callable[[str, str], bool]) -> dict[str, str]:
         """CONFIG GET: glob patterns, in any case and with dashes or underscores -> {name: text}.
         Each setting once, under the spelling that matched: Redis's name, else its own. The data
-        directory is shown whole, as in Redis. matches(pattern, name) knows globs; it is not asked
-        about mere names."""
+        directory is shown whole, as in Redis, the mirror's password is not. matches(pattern, name)
+        knows globs; it is not asked about mere names."""
         asked, folded = set(patterns), {p.lower().replace("_", "-") for p in patterns}
         globs = [p for p in folded if is_glob(p)]
         shown: dict[str, str] = {}
@@ -204,6 +204,8 @@ class Config:
                 dashed = name.replace("_", "-")
                 if dashed in folded or any(matches(g, dashed) for g in globs):
                     text = s.kind.to_text(self.values[s.name])
+                    if s.name == "redis_password" and text:     # another server's
+                        text = MASK
                     shown[name if name == s.public or name in asked else dashed] = (
                         os.path.abspath(text) if s.name == "data_dir" else text)
                     break

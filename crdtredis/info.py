@@ -396,7 +396,9 @@ def peer_total(x: Any, count: str) -> int:
 @section
 def mirror(x: Any) -> Fields:
     there = parts(x).mirror
-    return there.fields() if there is not None else {"mirror_state": "off"}
+    if there is not None:
+        return there.fields()
+    return {"mirror_state": "connecting" if setting(x, "redis_addr", "") else "off"}
 
 
 @section

@@ -187,6 +187,9 @@ class Mirror:
                     if b":" in line)
         if b"crdt_redis_version" in info:
             raise Refused("that is a crdt-redis, not a Redis")
+        version = info.get(b"redis_version", b"?").decode("utf-8", "replace")
+        if not version.partition(".")[0].isdigit() or int(version.partition(".")[0]) < 5:
+            raise Refused(f"that is Redis {version}: expected 5.0 or later")
         if info.get(b"role", b"master") != b"master":
             raise Refused("that is a replica, which takes no writes")
         if info.get(b"cluster_enabled", b"0") != b"0":

@@ -47,7 +47,7 @@ def test_info_works_with_any_parts_missing(make):
 
 def test_info_sections(c):
     everything = ["Server", "Clients", "Memory", "Persistence", "Stats", "Replication", "CRDT",
-                  "CPU", "Modules", "Commandstats", "Errorstats",
+                  "Mirror", "CPU", "Modules", "Commandstats", "Errorstats",
                   "Latencystats", "Cluster", "Keyspace"]
     default = [s for s in everything if s not in ("Commandstats", "Latencystats")]
     assert sections(c("INFO", "all")) == sections(c("INFO", "everything")) == everything

@@ -73,7 +73,7 @@ def test_operations_that_wait_for_long_are_a_warning(monkeypatch):
     monkeypatch.setattr(module, "held", lambda replica: {})
     fake = SimpleNamespace(executor=SimpleNamespace(loading=False, misconf=None), log=None,
                            checkpoints=None, retention=None, replica=replica, sync=None,
-                           _unapplied={}, disk_low=False,
+                           _unapplied={}, disk_low=False, mirror=None,
                            _waiting=module.WAITING_LONG, config=SimpleNamespace(max_memory=0))
     assert (module.Server.health(fake)
             == ([], [f"4 received operations have waited for others for {module.WAITING_LONG} s"]))
