@@ -233,6 +233,19 @@ def test_one_that_hangs_keeps_nobody_and_runs_nothing_late(server, redis):
         assert r("GET", "k") == b"the last"
 
 
+def test_a_connection_of_its_name_from_before_is_ended(server, redis):
+    r = redis()
+    with r.connect() as before, r.connect() as other:
+        before("CLIENT", "SETNAME", "crdt-redis-mirror:a")
+        other("CLIENT", "SETNAME", "crdt-redis-mirror:b")
+        a = server(**mirrored(r))
+        a("SET", "k", 1)
+        assert_equal(a, r)
+        assert other("PING") == b"PONG"
+        with pytest.raises((OSError, EOFError)):
+            before("PING")
+
+
 def write_all_the_time(server, seed: int, over: threading.Event) -> threading.Thread:
     def work() -> None:
         r = random.Random(seed)
