@@ -23,8 +23,8 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport free, malloc
 
 from crdtredis._core cimport (DATABASES, PENDING_SLICE, RECORD_FULL, SegmentWriter, active_expiry,
-                              collect, free_garbage, has_ops, mem_used, mirror_lose, pages_due, pages_give,
-                              pages_slices, pages_watch, retry_pending, table_work)
+                              collect, free_garbage, has_ops, mem_used, mirror_lose, pages_due,
+                              pages_give, pages_slices, pages_watch, retry_pending, table_work)
 from crdtredis.buffer cimport need_memory
 
 cdef enum:
