@@ -72,7 +72,6 @@ TESTED_IN = {
     "moving.backing_up": "real/test_backup.py", "moving.progress": "real/test_import.py",
     "storage.backup": "real/test_backup.py", "moving.following": "real/test_following.py",
     "storage.restore": "real/test_point_in_time.py", "storage.shipping": "real/test_following.py",
-    "storage.backup": "real/test_backup.py",
     "moving.mirror": "real/test_mirror.py",
     "moving.exporting": "real/test_export.py", "moving.whole": "real/test_export.py",
     "moving.importing": "real/test_import.py", "moving.source": "real/test_import.py",
