@@ -55,10 +55,20 @@ from crdtredis.replication.registry import Registry
 from crdtredis.replication.runtime import Runtime
 from crdtredis.replication.stream import UPGRADE, PushSender, Sent
 from crdtredis.replication.tail import LogTail
-from crdtredis.replication.wire import (ACTORS_MOST, BODY_MAX, CONTENT_TYPE, HEAD_MAX, PART,
-                                        Refusal, declarations, decode, encode, entries, to_clock,
-                                        proto)
-
+from crdtredis.replication.wire import (
+    ACTORS_MOST,
+    BODY_MAX,
+    CONTENT_TYPE,
+    HEAD_MAX,
+    PART,
+    Refusal,
+    declarations,
+    decode,
+    encode,
+    entries,
+    proto,
+    to_clock,
+)
 
 log = logging.getLogger("crdtredis.replication")
 
@@ -265,7 +275,8 @@ class Peer:
     @property
     def cannot_take(self) -> bool:
         """Are there ops of this peer that this replica refuses?"""
-        return self._refused_ops is not None and bool(self._refused_ops.here)
+        return (self._refused_ops is not None and bool(self._refused_ops.here)
+                and self._state not in APART)
 
     def info(self) -> PeerInfo:
         now = time.monotonic()

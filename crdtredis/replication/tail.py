@@ -265,13 +265,21 @@ class LogTail:
             return done({}, Refusal(proto.MALFORMED, f"the ops do not decode: {e}"))
         last = {actor: last for actor, _, last in found}
         count = sum(last - first + 1 for _, first, last in found)
+        wanted = batch
         if found and clocks.observed(self.head, last):
             self.duplicate_ops += count
-            return done(last, None)
-        if self.gate and any(first <= self.gate.get(actor, 0) for actor, first, _ in found):
-            batch = slice_batch(batch, self.gate)
-            if not batch:
+            wanted = b""
+        elif self.gate and any(first <= self.gate.get(actor, 0) for actor, first, _ in found):
+            wanted = slice_batch(batch, self.gate)
+        if found and not wanted:
+            # Nothing of it but the actors that it declares: its sender will not name them again.
+            try:
+                told = [a for a in declarations(batch) if a.id not in self.actors]
+            except Refusal as e:
+                return done({}, e)
+            if not told:
                 return done(last, None)
+            wanted = declaration(told)
 
         def finish(status: int) -> None:
             if status in REFUSALS:
@@ -283,7 +291,7 @@ class LogTail:
 
         self._tokens += 1
         self._receiving[self._tokens] = finish
-        self._engine.receive(self._tokens, batch)
+        self._engine.receive(self._tokens, wanted)
 
     def send(self, kind: int, data: bytes, done: Callable[[], None]) -> None:
         """Hand the engine what is no op (messages.py); done() when it has it."""

@@ -4,7 +4,6 @@ import gc
 import random
 
 import pytest
-
 from crdtredis._core import OrderProbe, probe_memory
 
 

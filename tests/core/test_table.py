@@ -3,7 +3,6 @@ it."""
 import random
 
 import pytest
-
 from crdtredis._core import TableProbe, probe_memory
 
 

@@ -1,5 +1,4 @@
 import pytest
-
 from crdtredis._lua import Scripts
 
 SHA = b"f" * 40

@@ -10,8 +10,9 @@ each step:
 """
 from __future__ import annotations
 
-from crdtredis import clocks
 from crdtredis._core import batch_ranges
+
+from crdtredis import clocks
 from crdtredis.replication.oplog import OpLog
 from crdtredis.replication.wire import to_clock
 

@@ -9,13 +9,23 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from crdtredis._core import ReceiveStatus, Replica, batch_ranges, probe_make
 
-from crdtredis._core import ReceiveStatus, batch_ranges
+from crdtredis.clocks import Actor
+from crdtredis.replication.peer import RefusedOps
 from crdtredis.replication.service import Service
 from crdtredis.replication.sessions import InboundSessions
 from crdtredis.replication.waiters import Waiter
-from crdtredis.replication.wire import (CONTENT_TYPE, SPEAKS, declarations, decode, encode, entries,
-                                        proto)
+from crdtredis.replication.wire import (
+    CONTENT_TYPE,
+    SPEAKS,
+    declarations,
+    decode,
+    encode,
+    entries,
+    proto,
+)
+from crdtredis.storage.batch import declaration
 from tests.replication import network
 from tests.replication.invariants import overclaims
 from tests.replication.network import Network, Node, converged, until
@@ -547,3 +557,58 @@ async def test_no_kind_of_bad_peer_stops_the_others():
         assert all(not p._pushes and not p.acked for p in bad) and written > 0
     for s in servers:
         s.close()
+
+
+# ---- actors --------------------------------------------------------------------------------------
+
+
+def ops_of(replica: str, count: int) -> tuple[bytes, list[bytes]]:
+    """The declaration of an actor, and so many batches of an op each."""
+    x = Replica(replica, 5)
+    batches = []
+    for i in range(count):
+        probe_make(x, [("set", 0, b"x", b"%d" % i)])
+        batches.append(x.take_ops())
+    told = declaration([Actor(x.actor, replica, 5)])
+    assert batches[0].startswith(told)
+    return told, [b.removeprefix(told) for b in batches]
+
+
+@run
+async def test_what_is_declared_beside_ops_that_are_here_is_known():
+    """Whoever sent it has said it, and does not say it again."""
+    async with Network(2) as (a, b):
+        await all_up(a, b)
+        b.set("k", "v")
+        await converged([a, b])
+        told, (first, second) = ops_of("x", 2)
+        batch = b.tail.log.take(b.tail.log.cursor({}), 1 << 20).batch
+        await a.tail.receive(told + batch)
+        await a.tail.receive(first)
+        await a.tail.receive(second)
+        assert a.get("x") == "1" and a.tail.duplicate_ops >= 1
+
+
+@run
+async def test_what_is_declared_beside_ops_that_a_join_brings_is_known():
+    async with Network(1) as (a,):
+        told, (first, second) = ops_of("x", 2)
+        a.tail.gate = {actor: 1 for actor, _, _ in batch_ranges(first)}
+        await a.tail.receive(told + first)
+        a.tail.gate = {}
+        await a.tail.receive(second)
+        assert a.get("x") is None
+        await a.tail.receive(first)
+        assert a.get("x") == "1"
+
+
+@run
+async def test_an_address_that_stands_by_takes_nothing_and_refuses_nothing():
+    """What it once refused is for the conversation that goes on."""
+    async with Network(2) as (a, b):
+        await all_up(a, b)
+        peer = a.peer(b)
+        peer._refused_ops = RefusedOps("the ops do not decode", here={1: 1})
+        assert a.registry.faults() == ["operations of b cannot be taken here: "]
+        peer._state = "standby"
+        assert a.registry.faults() == []

@@ -849,7 +849,7 @@ FAULTS = [
           PEERS + "tail.py",
           "replication/test_links.py"
           "::test_ops_are_acknowledged_once_the_engine_says_that_they_are_logged",
-          "        self._engine.receive(self._tokens, batch)\n",
+          "        self._engine.receive(self._tokens, wanted)\n",
           "        self._engine.receive(self._tokens, batch)\n"
           "        done(last, None)\n"),
     Fault("log: always without fdatasync",
@@ -2315,4 +2315,15 @@ FAULTS = [
           "real/test_mirror.py::test_a_connection_of_its_name_from_before_is_ended",
           "            if other.get(b\"name\") == name and ",
           "            if False and "),
+    Fault("what is declared beside ops that are here is not taken in",
+          PEERS + "tail.py",
+          "replication/test_links.py::test_what_is_declared_beside_ops_that_are_here_is_known",
+          "            if not told:\n                return done(last, None)\n",
+          "            if True:\n                return done(last, None)\n"),
+    Fault("an address that stands by refuses for ever",
+          PEERS + "peer.py",
+          "replication/test_links.py"
+          "::test_an_address_that_stands_by_takes_nothing_and_refuses_nothing",
+          "                and self._state not in APART)\n",
+          "                )\n"),
 ]

@@ -121,6 +121,7 @@ def test_bytes_of_any_kind_are_damage_and_no_more(written, tmp_path):
     from pathlib import Path
 
     from crdtredis._core import record
+
     from crdtredis.storage import dump as dumping
 
     folder, lines = written
