@@ -18,7 +18,6 @@ import threading
 import time
 
 from crdtredis._core import Replica, probe_make
-
 from tests.real.cluster import Cluster, Server, stop_all
 from tests.respclient import encode
 

@@ -38,17 +38,9 @@ from typing import Any
 
 from crdtredis import redisconf
 from crdtredis.kinds import NS, is_loopback
-from crdtredis.settings import BY_NAME, BY_PUBLIC, BY_VARIABLE, CONFIG_VARIABLE, MASK, SETTINGS
-from crdtredis.sources import (
-    ConfigError,
-    Fault,
-    near,
-    parse_json,
-    parse_redis_conf,
-    read_text,
-    read_value,
-    unknown,
-)
+from crdtredis.settings import (BY_NAME, BY_PUBLIC, BY_VARIABLE, CONFIG_VARIABLE, MASK, SETTINGS)
+from crdtredis.sources import (ConfigError, Fault, near, parse_json, parse_redis_conf, read_text,
+                               read_value, unknown)
 
 Observer = Callable[[str, Any], None]
 

@@ -56,14 +56,8 @@ from crdtredis.members import MEMBERS
 from crdtredis.settings import ENCODING_LIMITS, SETTINGS
 from crdtredis.storage.checkpoint import Checkpoints
 from crdtredis.storage.exchange import StateExchange
-from crdtredis.storage.identity import (
-    SECRET,
-    Left,
-    newer_epoch,
-    read_identity,
-    store_identity,
-    take_identity,
-)
+from crdtredis.storage.identity import (SECRET, Left, newer_epoch, read_identity, store_identity,
+                                        take_identity)
 from crdtredis.storage.lock import DirectoryLock
 from crdtredis.storage.reader import LogReader
 from crdtredis.storage.recovery import Recovered, recovery

@@ -8,27 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from crdtredis.kinds import (
-    Bool,
-    BufferLimits,
-    Choice,
-    Duration,
-    Endpoint,
-    Events,
-    Fixed,
-    Int,
-    Items,
-    Kind,
-    Octal,
-    Peer,
-    Size,
-    Text,
-    is_address,
-    is_key_pattern,
-    is_pattern,
-    is_peer,
-    is_percentile,
-)
+from crdtredis.kinds import (Bool, BufferLimits, Choice, Duration, Endpoint, Events, Fixed, Int,
+                             Items, Kind, Octal, Peer, Size, Text, is_address, is_key_pattern,
+                             is_pattern, is_peer, is_percentile)
 
 MASK = "********"
 

@@ -6,20 +6,12 @@ import re
 import stat
 
 import pytest
-from crdtredis.commands.keys import matches
 
+from crdtredis.commands.keys import matches
 from crdtredis.config import Config
-from crdtredis.kinds import format_duration, is_loopback, is_peer, parse_duration, parse_size
-from crdtredis.settings import (
-    BY_NAME,
-    BY_PUBLIC,
-    COMMON,
-    MASK,
-    SETTINGS,
-    example,
-    help_text,
-    reference,
-)
+from crdtredis.kinds import (format_duration, is_loopback, is_peer, parse_duration, parse_size)
+from crdtredis.settings import (BY_NAME, BY_PUBLIC, COMMON, MASK, SETTINGS, example, help_text,
+                                reference)
 from crdtredis.sources import ConfigError, Fault, parse_flags
 
 FIXED_NAMES = {      # those that existing deployments use, with their defaults

@@ -10,18 +10,11 @@ little. Nothing asserts a time.
 import random
 
 import pytest
-from crdtredis._core import (
-    Replica,
-    TableProbe,
-    batch_ranges,
-    probe_make,
-    probe_record,
-    probe_records,
-    slice_batch,
-)
+
+from crdtredis._core import (Replica, TableProbe, batch_ranges, probe_make, probe_record,
+                             probe_records, slice_batch)
 from crdtredis._engine import Executor
 from crdtredis._resp import RequestParser, encode_reply
-
 from tests.respclient import encode
 
 N = 1000

@@ -10,30 +10,12 @@ from crdtredis import REDIS_VERSION
 from crdtredis._engine import client_flags, session_row
 from crdtredis._resp import Simple, Verbatim
 from crdtredis.commands.table import NO_REPLY, command
-from crdtredis.errors import (
-    CLIENT_ARITY,
-    CLIENT_ATTRIBUTE,
-    CLIENT_ID,
-    CLIENT_ID_NOT_POSITIVE,
-    CLIENT_TYPE,
-    HELLO_NO_AUTH,
-    HELLO_OPTION,
-    MAINT_ENDPOINT,
-    MAINT_RESP3,
-    NO_PASSWORD,
-    NO_SUCH_CLIENT,
-    NO_SUCH_USER,
-    PAUSE_MODE,
-    PROTOCOL_NOT_INTEGER,
-    PROTOCOL_UNSUPPORTED,
-    SPECIAL_CHARACTERS,
-    SYNTAX,
-    UNBLOCK_REASON,
-    WRONG_PASS,
-    CommandError,
-    integer,
-    time_limit,
-)
+from crdtredis.errors import (CLIENT_ARITY, CLIENT_ATTRIBUTE, CLIENT_ID, CLIENT_ID_NOT_POSITIVE,
+                              CLIENT_TYPE, HELLO_NO_AUTH, HELLO_OPTION, MAINT_ENDPOINT, MAINT_RESP3,
+                              NO_PASSWORD, NO_SUCH_CLIENT, NO_SUCH_USER, PAUSE_MODE,
+                              PROTOCOL_NOT_INTEGER, PROTOCOL_UNSUPPORTED, SPECIAL_CHARACTERS,
+                              SYNTAX, UNBLOCK_REASON, WRONG_PASS, CommandError, integer,
+                              time_limit)
 
 OK = Simple("OK")
 CLIENT_TYPES = {b"normal": "normal", b"master": "master", b"slave": "replica",

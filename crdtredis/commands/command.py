@@ -10,15 +10,8 @@ from crdtredis._resp import Raw, Simple, encode_reply
 from crdtredis.commands import usage
 from crdtredis.commands.keys import matches
 from crdtredis.commands.table import COMMANDS, Spec, command
-from crdtredis.errors import (
-    INVALID_ARGUMENTS,
-    INVALID_COMMAND,
-    INVALID_NUMBER_OF_ARGUMENTS,
-    NO_KEY_ARGUMENTS,
-    PATTERN_TOO_LONG,
-    SYNTAX,
-    CommandError,
-)
+from crdtredis.errors import (INVALID_ARGUMENTS, INVALID_COMMAND, INVALID_NUMBER_OF_ARGUMENTS,
+                              NO_KEY_ARGUMENTS, PATTERN_TOO_LONG, SYNTAX, CommandError)
 
 PATTERN_MOST = 4096         # bytes of all patterns of one command
 

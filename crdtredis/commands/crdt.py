@@ -15,22 +15,9 @@ from crdtredis import clocks, info
 from crdtredis._resp import Refusal, Simple
 from crdtredis.commands import usage
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
-from crdtredis.errors import (
-    JOINING,
-    NO_REPLICATION,
-    NO_SUCH_PEER,
-    NOT_A_CLOCK,
-    NOT_IN_SYNC,
-    NOT_INTEGER,
-    NOT_REPAIRED,
-    PEER_ADDRESS,
-    REMOVES_ITSELF,
-    SYNTAX,
-    WRONG_ARITY,
-    CommandError,
-    integer,
-    time_limit,
-)
+from crdtredis.errors import (JOINING, NOT_A_CLOCK, NOT_INTEGER, NOT_IN_SYNC, NOT_REPAIRED,
+                              NO_REPLICATION, NO_SUCH_PEER, PEER_ADDRESS, REMOVES_ITSELF, SYNTAX,
+                              WRONG_ARITY, CommandError, integer, time_limit)
 from crdtredis.kinds import is_peer
 from crdtredis.members import MEMBERS, removal, removed_field
 

@@ -6,15 +6,8 @@ from math import inf
 from crdtredis import info
 from crdtredis._resp import Raw, Simple, Verbatim, encode_reply
 from crdtredis.commands.table import command
-from crdtredis.errors import (
-    DEBUG_NOT_ALLOWED,
-    DEBUG_PROTOCOL,
-    DEBUG_RESP2,
-    DEBUG_SLEEP,
-    DEBUG_SUBCOMMAND,
-    NOT_FLOAT,
-    CommandError,
-)
+from crdtredis.errors import (DEBUG_NOT_ALLOWED, DEBUG_PROTOCOL, DEBUG_RESP2, DEBUG_SLEEP,
+                              DEBUG_SUBCOMMAND, NOT_FLOAT, CommandError)
 from crdtredis.kinds import is_loopback
 
 log = logging.getLogger("crdtredis.debug")

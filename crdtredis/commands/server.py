@@ -16,33 +16,17 @@ import threading
 import time
 
 from crdtredis import REDIS_VERSION, __version__, info
-from crdtredis._resp import Ordered, Refusal, Simple, Verbatim
+from crdtredis._resp import Refusal, Ordered, Simple, Verbatim
 from crdtredis.commands.command import check_patterns
 from crdtredis.commands.keys import matches
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
 from crdtredis.commands.usage import container
 from crdtredis.config import is_glob
-from crdtredis.errors import (
-    BUSY_SCRIPT,
-    CONFIG_REWRITE,
-    CONFIG_SET,
-    CONFIG_UNKNOWN,
-    NO_CLUSTER,
-    NO_CONFIG,
-    NO_SHUTDOWN,
-    NOT_0_OR_1,
-    NOT_POSITIVE,
-    REWRITE_IN_PROGRESS,
-    SAVE_IN_PROGRESS,
-    SHUTDOWN_FAILED,
-    SYNTAX,
-    UNKNOWN_CATEGORY,
-    WRONG_ARITY,
-    CommandError,
-    integer,
-    time_limit,
-)
 from crdtredis.sources import ConfigError
+from crdtredis.errors import (BUSY_SCRIPT, CONFIG_REWRITE, CONFIG_SET, CONFIG_UNKNOWN,
+                              NOT_0_OR_1, NOT_POSITIVE, NO_CLUSTER, NO_CONFIG, NO_SHUTDOWN,
+                              REWRITE_IN_PROGRESS, SAVE_IN_PROGRESS, SHUTDOWN_FAILED, SYNTAX,
+                              UNKNOWN_CATEGORY, WRONG_ARITY, CommandError, integer, time_limit)
 
 OK = Simple("OK")
 

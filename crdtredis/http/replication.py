@@ -23,16 +23,8 @@ from crdtredis.replication.giving import SYNC_MOST
 from crdtredis.replication.lending import Way
 from crdtredis.replication.messages import HEADER
 from crdtredis.replication.stream import UPGRADE, PushReceiver
-from crdtredis.replication.wire import (
-    BODY_MAX,
-    CONTENT_TYPE,
-    HEAD_MAX,
-    Refusal,
-    decode,
-    encode,
-    proto,
-    refusal_body,
-)
+from crdtredis.replication.wire import (BODY_MAX, CONTENT_TYPE, HEAD_MAX, Refusal, decode, encode,
+                                        refusal_body, proto)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -34,7 +34,7 @@ from typing import Any
 
 from aiohttp import web, web_response
 
-from crdtredis.replication.wire import CONTENT_TYPE, Refusal, proto, refusal_body
+from crdtredis.replication.wire import CONTENT_TYPE, Refusal, refusal_body, proto
 
 log = logging.getLogger("crdtredis.http")
 

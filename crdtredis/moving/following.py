@@ -29,33 +29,15 @@ import orjson
 from crdtredis.errors import EXIT_CONFIG, EXIT_DATA, StartError
 from crdtredis.storage.backup import NAMES, unpack
 from crdtredis.storage.chain import ChainError
-from crdtredis.storage.checkpoint import (
-    Checkpoint,
-    checkpoint_numbers,
-    checkpoint_path,
-    open_checkpoint,
-    verify,
-)
-from crdtredis.storage.format import (
-    FormatError,
-    LogPosition,
-    opened,
-    segment_numbers,
-    segment_path,
-    sync_directory,
-)
+from crdtredis.storage.checkpoint import (Checkpoint, checkpoint_numbers, checkpoint_path,
+                                          open_checkpoint, verify)
+from crdtredis.storage.format import (FormatError, LogPosition, opened, segment_numbers,
+                                      segment_path, sync_directory)
 from crdtredis.storage.identity import read_identity, store_identity
 from crdtredis.storage.lock import DirectoryLock
 from crdtredis.storage.segments import write_all
-from crdtredis.storage.shipping import (
-    LINE_MOST,
-    PIECE,
-    digest_of,
-    generations,
-    heard,
-    note_heard,
-    settle,
-)
+from crdtredis.storage.shipping import (LINE_MOST, PIECE, digest_of, generations, heard,
+                                        note_heard, settle)
 from crdtredis.storage.stage import remove_superseded_stages
 
 PAUSES = 0.2, 30.0              # s before it connects again: the first, the longest

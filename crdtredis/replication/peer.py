@@ -55,20 +55,9 @@ from crdtredis.replication.registry import Registry
 from crdtredis.replication.runtime import Runtime
 from crdtredis.replication.stream import UPGRADE, PushSender, Sent
 from crdtredis.replication.tail import LogTail
-from crdtredis.replication.wire import (
-    ACTORS_MOST,
-    BODY_MAX,
-    CONTENT_TYPE,
-    HEAD_MAX,
-    PART,
-    Refusal,
-    declarations,
-    decode,
-    encode,
-    entries,
-    proto,
-    to_clock,
-)
+from crdtredis.replication.wire import (ACTORS_MOST, BODY_MAX, CONTENT_TYPE, HEAD_MAX, PART,
+                                        Refusal, declarations, decode, encode, entries, to_clock,
+                                        proto)
 
 log = logging.getLogger("crdtredis.replication")
 

@@ -36,19 +36,8 @@ from crdtredis.replication.faults import words
 from crdtredis.replication.flow import Body, ProgressLimit, read
 from crdtredis.replication.giving import BUCKET_BYTES, PACK_MOST, Giver, unpacked
 from crdtredis.replication.runtime import Runtime
-from crdtredis.replication.wire import (
-    ACTORS_MOST,
-    BODY_MAX,
-    CONTENT_TYPE,
-    HEAD_MAX,
-    OP_MOST,
-    Refusal,
-    declarations,
-    decode,
-    encode,
-    proto,
-    to_clock,
-)
+from crdtredis.replication.wire import (ACTORS_MOST, BODY_MAX, CONTENT_TYPE, HEAD_MAX, OP_MOST,
+                                        Refusal, declarations, decode, encode, proto, to_clock)
 from crdtredis.storage.format import FormatError
 from crdtredis.storage.stage import Contents, Draft, Stage
 

@@ -30,15 +30,8 @@ from crdtredis.replication.oplog import Cursor, LargeOp, NeedsFullSync
 from crdtredis.replication.registry import Registry
 from crdtredis.replication.runtime import Runtime
 from crdtredis.replication.tail import LogTail
-from crdtredis.replication.wire import (
-    OP_MOST,
-    PART,
-    Refusal,
-    declarations,
-    entries,
-    proto,
-    to_clock,
-)
+from crdtredis.replication.wire import (OP_MOST, PART, Refusal, declarations, entries, proto,
+                                        to_clock)
 
 SESSIONS = 1000                         # of replicas that shook hands, listed here or not
 RETIRED = 1000                          # processes remembered as superseded, over all replica ids

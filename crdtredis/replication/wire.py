@@ -22,8 +22,7 @@ from collections.abc import Collection, Mapping
 from google.protobuf.message import DecodeError, Message
 
 from crdtredis.clocks import Actor, Clock, actor_id
-from crdtredis.replication import crdtredis_pb2 as ops
-from crdtredis.replication import replication_pb2 as proto
+from crdtredis.replication import crdtredis_pb2 as ops, replication_pb2 as proto
 from crdtredis.storage.batch import read_varint
 from crdtredis.storage.format import FormatError
 

@@ -21,15 +21,8 @@ from pathlib import Path
 import orjson
 
 from crdtredis.storage.checkpoint import checkpoint_numbers, open_checkpoint
-from crdtredis.storage.format import (
-    FormatError,
-    LogPosition,
-    opened,
-    read_at,
-    read_header,
-    segment_path,
-    sync_directory,
-)
+from crdtredis.storage.format import (FormatError, LogPosition, opened, read_at, read_header,
+                                      segment_path, sync_directory)
 from crdtredis.storage.segments import Pin, SegmentLog
 from crdtredis.storage.shipping import end_of
 from crdtredis.storage.stage import stage_path

@@ -15,16 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from crdtredis.storage.format import (
-    CutShort,
-    Foreign,
-    FormatError,
-    Header,
-    LogPosition,
-    opened,
-    read_header,
-    segment_path,
-)
+from crdtredis.storage.format import (CutShort, Foreign, FormatError, Header, LogPosition, opened,
+                                      read_header, segment_path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,37 +40,15 @@ from crdtredis.clocks import Actor
 from crdtredis.errors import EXIT_DATA, StartError
 from crdtredis.storage.batch import Op, ops_of, run
 from crdtredis.storage.chain import ChainError, header_of, read_chain
-from crdtredis.storage.checkpoint import (
-    checkpoint_numbers,
-    checkpoint_path,
-    open_checkpoint,
-    take_state,
-    verify,
-)
-from crdtredis.storage.format import (
-    CutShort,
-    Foreign,
-    FormatError,
-    Header,
-    encode_header,
-    opened,
-    read_at,
-    read_batches,
-    segment_numbers,
-    segment_path,
-    sync_directory,
-)
+from crdtredis.storage.checkpoint import (checkpoint_numbers, checkpoint_path, open_checkpoint,
+                                          take_state, verify)
+from crdtredis.storage.format import (CutShort, Foreign, FormatError, Header, encode_header,
+                                      opened, read_at, read_batches, segment_numbers,
+                                      segment_path, sync_directory)
 from crdtredis.storage.identity import read_identity
 from crdtredis.storage.lock import DirectoryLock
-from crdtredis.storage.recovery import (
-    Gap,
-    Headless,
-    described,
-    free_name,
-    holds_records,
-    oldest_needed,
-    recover,
-)
+from crdtredis.storage.recovery import (Gap, Headless, described, free_name, holds_records,
+                                        oldest_needed, recover)
 from crdtredis.storage.segments import write_all
 from crdtredis.storage.stage import stage_path
 

@@ -42,14 +42,8 @@ from crdtredis._core import Replica, StateReader, StateWriter, record, write_bac
 from crdtredis.errors import DamagedState
 from crdtredis.storage.batch import FIXED64, fields
 from crdtredis.storage.chain import ChainError
-from crdtredis.storage.format import (
-    FormatError,
-    LogPosition,
-    as_position,
-    opened,
-    read_batches,
-    sync_directory,
-)
+from crdtredis.storage.format import (FormatError, LogPosition, as_position, opened,
+                                      read_batches, sync_directory)
 from crdtredis.storage.retention import KEEP_FREE, Retention, room
 from crdtredis.storage.segments import SegmentLog, write_all
 from crdtredis.storage.stage import remove_superseded_stages

@@ -31,14 +31,8 @@ from crdtredis.errors import EXIT_CONFIG, EXIT_DATA, StartError
 from crdtredis.storage.batch import HOME_ACTOR, HOME_DB, Op, fields, ops_of
 from crdtredis.storage.check import next_record
 from crdtredis.storage.checkpoint import checkpoint_numbers, checkpoint_path, open_checkpoint
-from crdtredis.storage.format import (
-    FormatError,
-    opened,
-    read_batches,
-    read_header,
-    segment_numbers,
-    segment_path,
-)
+from crdtredis.storage.format import (FormatError, opened, read_batches, read_header,
+                                      segment_numbers, segment_path)
 from crdtredis.storage.stage import open_stage, stage_numbers, stage_path
 
 Schema = dict[int, tuple[str, Callable]]        # a name that ends in []: there may be several

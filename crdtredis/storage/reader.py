@@ -29,6 +29,7 @@ from crdtredis.storage.batch import declaration
 from crdtredis.storage.chain import ChainError, Link, index_of, read_chain
 from crdtredis.storage.format import Header, LogPosition, opened, read_batches, segment_path
 
+
 T = TypeVar("T")
 
 

@@ -44,31 +44,14 @@ from typing import Protocol
 
 from crdtredis._core import StateReader, batch_ranges, batch_until, record_find
 from crdtredis.clocks import Clock, lacking, observed
-from crdtredis.errors import EXIT_DATA, CausalBufferFull, DamagedBatch, StartError, UndeclaredActor
+from crdtredis.errors import EXIT_DATA, DamagedBatch, StartError, UndeclaredActor, CausalBufferFull
 from crdtredis.storage.batch import Op, ops_of
 from crdtredis.storage.chain import ChainError, Link, header_of, read_chain
-from crdtredis.storage.checkpoint import (
-    Checkpoint,
-    checkpoint_numbers,
-    checkpoint_path,
-    open_checkpoint,
-    take_state,
-    verify,
-)
-from crdtredis.storage.format import (
-    CutShort,
-    FormatError,
-    LogPosition,
-    holds_mark,
-    marks,
-    opened,
-    read_at,
-    read_batches,
-    read_header,
-    segment_numbers,
-    segment_path,
-    sync_directory,
-)
+from crdtredis.storage.checkpoint import (Checkpoint, checkpoint_numbers, checkpoint_path,
+                                          open_checkpoint, take_state, verify)
+from crdtredis.storage.format import (CutShort, FormatError, LogPosition, holds_mark, marks, opened,
+                                      read_at, read_batches, read_header,
+                                      segment_numbers, segment_path, sync_directory)
 from crdtredis.storage.stage import join_steps, open_stage, stage_path
 from crdtredis.storage.stage import verify as verify_stage
 

@@ -42,24 +42,11 @@ from crdtredis.errors import EXIT_CONFIG, EXIT_DATA, StartError
 from crdtredis.members import MEMBERS
 from crdtredis.storage import check
 from crdtredis.storage.backup import NAMES, unpack
+from crdtredis.storage.checkpoint import (FORMAT, MAGIC, checkpoint_numbers, checkpoint_path,
+                                          open_checkpoint, verify)
+from crdtredis.storage.format import (FormatError, Header, encode_header, opened, segment_numbers,
+                                      segment_path, sync_directory)
 from crdtredis.storage.chain import header_of
-from crdtredis.storage.checkpoint import (
-    FORMAT,
-    MAGIC,
-    checkpoint_numbers,
-    checkpoint_path,
-    open_checkpoint,
-    verify,
-)
-from crdtredis.storage.format import (
-    FormatError,
-    Header,
-    encode_header,
-    opened,
-    segment_numbers,
-    segment_path,
-    sync_directory,
-)
 from crdtredis.storage.identity import Identity, epoch_above, read_identity, store_identity
 from crdtredis.storage.lock import DirectoryLock
 from crdtredis.storage.recovery import Headless, TooEarly, recover

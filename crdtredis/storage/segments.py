@@ -55,19 +55,9 @@ from pathlib import Path
 from crdtredis._core import SegmentWriter, record, reserve, write_back
 from crdtredis.clocks import Actor, Clock, join, lacking
 from crdtredis.storage.chain import ChainError, header_of, read_chain
-from crdtredis.storage.format import (
-    FormatError,
-    Header,
-    Joined,
-    LogPosition,
-    encode_header,
-    opened,
-    read_at,
-    read_batches,
-    segment_numbers,
-    segment_path,
-    sync_directory,
-)
+from crdtredis.storage.format import (FormatError, Header, Joined, LogPosition, encode_header,
+                                      opened, read_at, read_batches, segment_numbers,
+                                      segment_path, sync_directory)
 
 POLICIES = {"no": 0, "everysec": 1, "always": 2}      # as enum LogPolicy in core/segment_writer.pxd
 ALWAYS = POLICIES["always"]

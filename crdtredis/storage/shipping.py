@@ -45,18 +45,9 @@ from pathlib import Path
 import orjson
 
 from crdtredis.storage.checkpoint import checkpoint_numbers, checkpoint_path
-from crdtredis.storage.format import (
-    CutShort,
-    FormatError,
-    LogPosition,
-    opened,
-    read_at,
-    read_batches,
-    read_header,
-    segment_numbers,
-    segment_path,
-    sync_directory,
-)
+from crdtredis.storage.format import (CutShort, FormatError, LogPosition, opened, read_at,
+                                      read_batches, read_header, segment_numbers, segment_path,
+                                      sync_directory)
 from crdtredis.storage.segments import SegmentLog, write_all
 from crdtredis.storage.stage import stage_path
 

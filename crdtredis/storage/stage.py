@@ -27,14 +27,8 @@ from crdtredis._core import Replica, StateCheck, StateJoin, record
 from crdtredis.clocks import Actor, Clock
 from crdtredis.errors import DamagedState
 from crdtredis.storage.chain import read_chain
-from crdtredis.storage.format import (
-    FormatError,
-    as_json,
-    from_json,
-    opened,
-    read_batches,
-    sync_directory,
-)
+from crdtredis.storage.format import (FormatError, as_json, from_json, opened, read_batches,
+                                      sync_directory)
 from crdtredis.storage.segments import write_all
 
 MAGIC = b"CRDTSTG1"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from crdtredis._core import Replica
 from crdtredis._engine import Executor
-
 from crdtredis.commands import table
 
 NOW = 1_700_000_000_000                                    # ms; every test begins here

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from crdtredis._core import Replica
 from crdtredis._engine import Executor
-
 from tests.respclient import ReplyError, decode
 
 NOW = 1_700_000_000_000

@@ -6,24 +6,13 @@ import random
 import struct
 
 import pytest
-from crdtredis.commands.rdb import sealed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crdtredis.commands.rdb import sealed
 from tests.commands import payloads
-from tests.commands.payloads import (
-    FORMS,
-    Choice,
-    length,
-    listpack,
-    lzf,
-    read,
-    seal,
-    text,
-    write,
-    ziplist,
-    zipmap,
-)
+from tests.commands.payloads import (FORMS, Choice, length, listpack, lzf, read, seal, text, write,
+                                     ziplist, zipmap)
 from tests.commands.run import NOW, Client, exchange
 from tests.respclient import ReplyError
 

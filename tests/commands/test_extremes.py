@@ -6,7 +6,6 @@ import random
 
 from crdtredis._core import Replica
 from crdtredis._engine import Executor
-
 from crdtredis.commands import table
 
 NOW = 1_700_000_000_000

@@ -5,21 +5,8 @@ import re
 
 import pytest
 
-from tests.commands.local import (
-    NOT_FLOAT,
-    NOT_INTEGER,
-    NOW,
-    NULL,
-    OK,
-    SYNTAX,
-    WRONG_TYPE,
-    Local,
-    array,
-    bulk,
-    error,
-    num,
-    sync,
-)
+from tests.commands.local import (NOT_FLOAT, NOT_INTEGER, NOW, NULL, OK, SYNTAX, WRONG_TYPE, Local,
+                                  array, bulk, error, num, sync)
 from tests.respclient import decode
 
 

@@ -4,8 +4,8 @@ import random
 import time
 
 import pytest
-from crdtredis.commands.keys import matches
 
+from crdtredis.commands.keys import matches
 from tests.commands.run import NOW, Client, exchange
 
 EXPIRES = [("EXPIRE", 1000, False), ("PEXPIRE", 1, False), ("EXPIREAT", 1000, True),

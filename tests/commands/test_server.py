@@ -4,9 +4,9 @@ import threading
 import time
 
 import pytest
-from crdtredis._resp import Simple
 
 from crdtredis import info
+from crdtredis._resp import Simple
 from crdtredis.commands import table, usage
 from tests.commands.parts import NOW, client
 from tests.commands.run import Client

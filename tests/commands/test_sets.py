@@ -4,19 +4,8 @@ import random
 
 import pytest
 
-from tests.commands.local import (
-    NOT_INTEGER,
-    NOW,
-    NULL,
-    SYNTAX,
-    WRONG_TYPE,
-    Local,
-    array,
-    bulk,
-    error,
-    num,
-    sync,
-)
+from tests.commands.local import (NOT_INTEGER, NOW, NULL, SYNTAX, WRONG_TYPE, Local, array, bulk,
+                                  error, num, sync)
 from tests.respclient import decode
 
 

@@ -3,23 +3,10 @@ log; and what concurrent replicas get."""
 import itertools
 
 import pytest
-from crdtredis._core import probe_make
 
-from tests.commands.local import (
-    NOT_FLOAT,
-    NOT_INTEGER,
-    NOW,
-    NULL,
-    OK,
-    SYNTAX,
-    WRONG_TYPE,
-    Local,
-    array,
-    bulk,
-    error,
-    num,
-    sync,
-)
+from crdtredis._core import probe_make
+from tests.commands.local import (NOT_FLOAT, NOT_INTEGER, NOW, NULL, OK, SYNTAX, WRONG_TYPE, Local,
+                                  array, bulk, error, num, sync)
 
 TOO_LONG = error("ERR string exceeds maximum allowed size (proto-max-bulk-len)")
 OVERFLOW = error("ERR increment or decrement would overflow")

@@ -11,8 +11,8 @@ A rule is asked with the command as sent (name in upper case) and the two raw re
 """
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from collections.abc import Callable
 
 from tests.commands import payloads
 from tests.commands.run import Client

@@ -2,8 +2,8 @@
 import random
 
 import pytest
-from crdtredis._core import Replica, batch_ranges, probe_make, slice_batch, split_batch
 
+from crdtredis._core import Replica, batch_ranges, probe_make, slice_batch, split_batch
 from crdtredis.errors import DamagedBatch
 from crdtredis.replication import crdtredis_pb2
 

@@ -4,8 +4,8 @@ changes meanwhile is unsure. And streams of some buckets, which go on where they
 import random
 
 import pytest
-from crdtredis._core import BucketDigests, StateWriter, bucket_map, key_bucket
 
+from crdtredis._core import BucketDigests, StateWriter, bucket_map, key_bucket
 from tests.core.test_state import Node, cluster, filled, stream
 from tests.simulation.commands import KEYS
 

@@ -3,8 +3,8 @@ bytes."""
 import random
 
 import pytest
-from crdtredis._core import Replica, batch_ranges, probe_make, probe_reencode, slice_batch
 
+from crdtredis._core import Replica, batch_ranges, probe_make, probe_reencode, slice_batch
 from crdtredis.errors import DamagedBatch, UndeclaredActor
 from crdtredis.replication import crdtredis_pb2 as pb
 

@@ -14,8 +14,8 @@ import random
 import sys
 
 import pytest
-from crdtredis._core import Replica, probe_make, probe_members
 
+from crdtredis._core import Replica, probe_make, probe_members
 from crdtredis.replication import crdtredis_pb2 as pb
 from tests.simulation.oracle import TYPE_NAMES, TYPE_ORDER, Ops, told
 

@@ -4,7 +4,6 @@ import random
 from fractions import Fraction
 
 from crdtredis._core import probe_same_text, probe_sum
-
 from crdtredis.replication import crdtredis_pb2 as pb
 from tests.core.model import rounded
 from tests.simulation.oracle import exact_value, extended_value

@@ -3,8 +3,8 @@ freed a little at a time."""
 import random
 
 import pytest
-from crdtredis._core import Replica, probe_get, probe_make, probe_memory
 
+from crdtredis._core import Replica, probe_get, probe_make, probe_memory
 from crdtredis.replication import crdtredis_pb2 as pb
 from tests.core.test_collections import exchange, pair, run
 

@@ -3,6 +3,7 @@ one and published vectors."""
 import random
 
 import pytest
+
 from crdtredis._core import probe_crc32c, probe_siphash
 
 MASK = (1 << 64) - 1

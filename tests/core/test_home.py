@@ -1,20 +1,10 @@
 """Keys that stay at home: which they are, what others get of the ops on them, and what the log and
 a checkpoint bring back."""
 import pytest
-from crdtredis._core import (
-    BucketDigests,
-    Replica,
-    StateCheck,
-    StateReader,
-    StateWriter,
-    batch_ranges,
-    probe_records,
-    probe_take,
-    shared_batch,
-    slice_batch,
-    split_batch,
-)
 
+from crdtredis._core import (BucketDigests, Replica, StateCheck, StateReader, StateWriter,
+                             batch_ranges, probe_records, probe_take, shared_batch, slice_batch,
+                             split_batch)
 from crdtredis.errors import DamagedBatch, DamagedState
 from crdtredis.replication import crdtredis_pb2 as pb
 from tests.core.test_state import NOW, Node, stream

@@ -7,18 +7,10 @@ That whole clusters with joins come out as the bare ops say is the simulation's
 import random
 
 import pytest
-from crdtredis._core import (
-    BucketDigests,
-    Replica,
-    StateCheck,
-    StateJoin,
-    StateWriter,
-    bucket_map,
-    probe_records,
-    slice_batch,
-)
-from crdtredis._engine import Executor
 
+from crdtredis._core import (BucketDigests, Replica, StateCheck, StateJoin, StateWriter, bucket_map,
+                             probe_records, slice_batch)
+from crdtredis._engine import Executor
 from crdtredis.errors import DamagedState
 from tests.core.test_buckets import digests
 from tests.core.test_state import NOW, Node, cluster, filled, stream

@@ -8,8 +8,8 @@ import random
 import sys
 
 import pytest
-from crdtredis._core import Replica, probe_make, probe_members, probe_memory
 
+from crdtredis._core import Replica, probe_make, probe_members, probe_memory
 from crdtredis.replication import crdtredis_pb2 as pb
 from tests.core.test_state import Node
 from tests.simulation.oracle import Ops, told

@@ -14,8 +14,8 @@ import random
 from itertools import permutations, product
 
 import pytest
-from crdtredis._core import Replica, probe_get, probe_make
 
+from crdtredis._core import Replica, probe_get, probe_make
 from tests.core.model import Model, number
 
 SCHEDULES = int(os.environ.get("CRDT_MODEL_SCHEDULES", "2000"))

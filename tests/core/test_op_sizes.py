@@ -4,10 +4,10 @@ import subprocess
 import sys
 
 import pytest
-from crdtredis._core import Replica, probe_make, probe_records, probe_take
 
-from crdtredis.errors import DamagedBatch
 from crdtredis.replication import crdtredis_pb2 as pb
+from crdtredis._core import Replica, probe_make, probe_records, probe_take
+from crdtredis.errors import DamagedBatch
 
 NOW = 1_700_000_000_000
 LARGE = 1 << 20                         # bytes from which on an op keeps its buffer

@@ -4,6 +4,7 @@ import gc
 import random
 
 import pytest
+
 from crdtredis._core import OrderProbe, probe_memory
 
 

@@ -4,17 +4,10 @@ import random
 from itertools import permutations
 
 import pytest
-from crdtredis._core import (
-    Replica,
-    batch_ranges,
-    probe_get,
-    probe_make,
-    probe_memory,
-    probe_receive,
-    probe_retry,
-)
 
-from crdtredis.errors import CausalBufferFull, DamagedBatch, UndeclaredActor
+from crdtredis._core import (Replica, batch_ranges, probe_get, probe_make, probe_memory,
+                             probe_receive, probe_retry)
+from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 from crdtredis.replication import crdtredis_pb2 as pb
 
 NOW = 1_700_000_000_000

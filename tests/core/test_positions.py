@@ -16,9 +16,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+
 from crdtredis._core import Replica, probe_between, probe_make, probe_members
 from crdtredis._engine import Executor
-
 from crdtredis.errors import DamagedBatch
 from crdtredis.replication import crdtredis_pb2 as pb
 from tests.respclient import ReplyError

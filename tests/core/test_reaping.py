@@ -1,6 +1,7 @@
 """Who removes what has expired: the replica that set the deadline at once, the others after a
 grace; so a key costs one op, not one per replica."""
 import pytest
+
 from crdtredis._core import Replica, probe_get, probe_make
 
 NOW = 1_700_000_000_000

@@ -3,8 +3,8 @@ import subprocess
 import sys
 
 import pytest
-from crdtredis._core import Replica
 
+from crdtredis._core import Replica
 from crdtredis.errors import DamagedBatch
 from crdtredis.replication import crdtredis_pb2 as pb
 

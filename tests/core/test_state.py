@@ -10,9 +10,9 @@ import random
 from pathlib import Path
 
 import pytest
+
 from crdtredis._core import Replica, StateReader, StateWriter, probe_records
 from crdtredis._engine import Executor
-
 from crdtredis.errors import DamagedState
 from tests.respclient import decode
 from tests.simulation.commands import KEYS, NAMES, Clients

@@ -3,6 +3,7 @@ it."""
 import random
 
 import pytest
+
 from crdtredis._core import TableProbe, probe_memory
 
 

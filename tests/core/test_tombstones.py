@@ -4,9 +4,9 @@ import random
 from collections import Counter
 
 import pytest
+
 from crdtredis._core import Replica, probe_get, probe_make, slice_batch
 from crdtredis._engine import Executor
-
 from tests.respclient import decode
 
 NOW = 1_700_000_000_000

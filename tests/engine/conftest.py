@@ -7,10 +7,10 @@ import threading
 import time
 
 import pytest
+
 from crdtredis._core import Replica
 from crdtredis._engine import Executor, Loop
 from crdtredis._resp import Simple
-
 from crdtredis.commands import table
 from crdtredis.errors import CommandError
 

@@ -7,8 +7,8 @@ import socket
 import time
 
 import pytest
-from crdtredis._engine import OPS, Bridge, Executor
 
+from crdtredis._engine import OPS, Bridge, Executor
 from tests.engine.conftest import encode
 from tests.engine.test_bridge import batch_of
 from tests.engine.test_loop import attached

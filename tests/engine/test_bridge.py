@@ -5,9 +5,9 @@ import select
 import time
 
 import pytest
+
 from crdtredis._core import Replica
 from crdtredis._engine import GAP, OPS, RESULT, Bridge, Executor
-
 from tests.engine.conftest import NOW
 
 OK = b"+OK\r\n"

@@ -5,9 +5,9 @@ import gc
 import weakref
 
 import pytest
+
 from crdtredis._core import Replica
 from crdtredis._engine import Executor
-
 from crdtredis.commands.table import CountedKeys
 from tests.engine.conftest import NOW, tokens
 

@@ -4,7 +4,6 @@ import time
 
 from crdtredis._core import Replica
 from crdtredis._engine import HEARD, INTEREST, LISTENS, OPS, PUBLISHED, RESULT, Bridge
-
 from tests.engine.conftest import encode
 from tests.engine.test_bridge import batch_of, drained
 from tests.engine.test_pubsub import push, subscriber

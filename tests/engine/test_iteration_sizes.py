@@ -5,16 +5,10 @@ import resource
 import sys
 
 import pytest
-from crdtredis._core import (
-    Replica,
-    SegmentWriter,
-    batch_ranges,
-    probe_make,
-    probe_records,
-    split_batch,
-)
-from crdtredis._engine import OPS, RESULT, Bridge
 
+from crdtredis._core import (Replica, SegmentWriter, batch_ranges, probe_make, probe_records,
+                             split_batch)
+from crdtredis._engine import OPS, RESULT, Bridge
 from crdtredis.replication import crdtredis_pb2 as pb
 
 OK = b"+OK\r\n"

@@ -11,8 +11,8 @@ import threading
 import time
 
 import pytest
-from crdtredis._core import SegmentWriter
 
+from crdtredis._core import SegmentWriter
 from tests.engine.conftest import encode, resident, tokens
 
 PONG, OK = b"+PONG\r\n", b"+OK\r\n"

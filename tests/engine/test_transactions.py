@@ -3,9 +3,9 @@ transaction is one op."""
 from __future__ import annotations
 
 import pytest
+
 from crdtredis._core import Replica
 from crdtredis._engine import Executor
-
 from tests.engine.conftest import NOW
 
 OK, QUEUED = b"+OK\r\n", b"+QUEUED\r\n"

@@ -12,40 +12,21 @@ import random
 import re
 import struct
 
-from crdtredis._core import (
-    Replica,
-    StateCheck,
-    StateJoin,
-    StateReader,
-    StateWriter,
-    batch_ranges,
-    probe_records,
-    record,
-    record_find,
-    records_join,
-    shared_batch,
-    slice_batch,
-)
+from crdtredis._core import (Replica, StateCheck, StateJoin, StateReader, StateWriter, batch_ranges,
+                             probe_records, record, record_find, records_join, shared_batch,
+                             slice_batch)
 from crdtredis._engine import Executor, Native
 from crdtredis._lua import Scripts
-from crdtredis._resp import (
-    ProtocolError,
-    RequestParser,
-    read_double,
-    read_int,
-    read_long_double,
-    show_double,
-)
-from crdtredis.commands.rdb import sealed
-
+from crdtredis._resp import (ProtocolError, RequestParser, read_double, read_int, read_long_double,
+                             show_double)
 from crdtredis.commands import rdb
+from crdtredis.commands.rdb import sealed
 from crdtredis.commands.table import load
 from crdtredis.errors import CausalBufferFull, DamagedBatch, DamagedState, UndeclaredActor
 from crdtredis.replication import crdtredis_pb2 as pb
 from tests.commands import extremes, payloads
 from tests.commands.run import Client, exchange
-from tests.compat import generators_dump, harness, waiting
-from tests.compat import scripts as random_scripts
+from tests.compat import generators_dump, harness, scripts as random_scripts, waiting
 from tests.lua import generated
 from tests.resp import blobs
 from tests.respclient import decode, encode

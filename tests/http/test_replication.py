@@ -10,15 +10,8 @@ from aiohttp import web
 from crdtredis.http import replication
 from crdtredis.replication import receiving
 from crdtredis.replication.stream import UPGRADE
-from crdtredis.replication.wire import (
-    BODY_MAX,
-    CONTENT_TYPE,
-    HEAD_MAX,
-    Refusal,
-    decode,
-    encode,
-    proto,
-)
+from crdtredis.replication.wire import (BODY_MAX, CONTENT_TYPE, HEAD_MAX, Refusal, decode, encode,
+                                        proto)
 from tests.replication.network import Network
 from tests.replication.test_peers import all_up, run
 

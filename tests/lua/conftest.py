@@ -1,4 +1,5 @@
 import pytest
+
 from crdtredis._lua import Scripts
 
 SHA = b"f" * 40

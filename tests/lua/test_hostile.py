@@ -7,8 +7,8 @@ import os
 import random
 
 import pytest
-from crdtredis._lua import Scripts
 
+from crdtredis._lua import Scripts
 from tests.commands.run import Client, exchange
 from tests.lua import generated
 

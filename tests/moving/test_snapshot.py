@@ -3,10 +3,10 @@ import random
 from collections import Counter
 
 import pytest
+
 from crdtredis._core import Replica
 from crdtredis._engine import Executor
 from crdtredis._resp import RequestParser
-
 from crdtredis.moving import snapshot
 from crdtredis.moving.commands import Commands
 from crdtredis.moving.snapshot import Damaged, Key, Library, Snapshot, payload, restoring

@@ -15,10 +15,10 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from crdtredis._core import Replica, batch_ranges, slice_batch
-from crdtredis._engine import Executor
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
+from crdtredis._core import Replica, batch_ranges, slice_batch
+from crdtredis._engine import Executor
 from crdtredis.clocks import Actor
 from crdtredis.replication import crdtredis_pb2 as ops
 from crdtredis.replication.wire import declarations

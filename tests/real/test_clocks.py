@@ -1,12 +1,11 @@
 """A replica whose clock once was two hours ahead: it says so and takes no writes, the others go on,
 and an operator's word lets all of it in."""
 import json
+import pytest
 import re
 import time
 
-import pytest
 from crdtredis._core import Replica, probe_make, record
-
 from crdtredis.storage.recovery import recover
 from crdtredis.storage.segments import SegmentLog
 from tests.http.test_operators import ask

@@ -12,8 +12,8 @@ import threading
 import time
 
 import pytest
-from crdtredis._core import record
 
+from crdtredis._core import record
 from crdtredis.replication.wire import actor_id, declarations
 from crdtredis.storage.batch import declaration, run
 from crdtredis.storage.chain import read_chain

@@ -10,7 +10,8 @@ import time
 import pytest
 
 from crdtredis.storage.shipping import generations, heard
-from tests.real.cluster import Server, _die_with_parent, executable, until
+from tests.real.cluster import Server, executable, until
+from tests.real.cluster import _die_with_parent
 from tests.real.links import Links
 from tests.real.test_backup import run
 from tests.real.test_point_in_time import Writer, gone_back, moments, now, past

@@ -12,8 +12,8 @@ import urllib.request
 from contextlib import closing
 
 import pytest
-from crdtredis._core import record
 
+from crdtredis._core import record
 from crdtredis.storage.format import read_batches, read_header
 from tests.real.cluster import Cluster, Server, until
 from tests.real.links import Links

@@ -1,8 +1,8 @@
 """MOVING, which clients that asked for it are sent before the server stops."""
-import pytest
 import redis
 from redis.maint_notifications import MaintNotificationsConfig, NodeMovingNotification
 
+import pytest
 from tests.real.cluster import Server
 from tests.respclient import ReplyError
 

@@ -10,8 +10,8 @@ import time
 import urllib.request
 
 import pytest
-from crdtredis.commands.mirror import MARK
 
+from crdtredis.commands.mirror import MARK
 from tests.real.cluster import Reference, until
 from tests.real.test_export import LATER, assert_same, everything, fill_all
 from tests.respclient import ReplyError

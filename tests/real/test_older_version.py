@@ -7,7 +7,7 @@ import pytest
 from tests.real.cluster import Server, until
 from tests.real.older import Older
 from tests.real.test_full_sync import after_rounds
-from tests.real.test_members import QUICK, members, server, up  # noqa: F401
+from tests.real.test_members import QUICK, members, server, up                  # noqa: F401
 from tests.respclient import ReplyError
 
 LIBRARY = "#!lua name=l\nredis.register_function('f', function() return 'x' end)"

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from crdtredis.errors import StartError
 from crdtredis.moving.backing_up import moment
+from crdtredis.errors import StartError
 from tests.real.cluster import Cluster, Server, until
 from tests.real.test_backup import run
 

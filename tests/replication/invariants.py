@@ -10,9 +10,8 @@ each step:
 """
 from __future__ import annotations
 
-from crdtredis._core import batch_ranges
-
 from crdtredis import clocks
+from crdtredis._core import batch_ranges
 from crdtredis.replication.oplog import OpLog
 from crdtredis.replication.wire import to_clock
 

@@ -11,22 +11,22 @@ import time
 
 import aiohttp
 from aiohttp import web
-from crdtredis._core import ReceiveStatus, Replica, batch_ranges, probe_get, probe_make
 
 from crdtredis import clocks
-from crdtredis.clocks import Actor
-from crdtredis.errors import CausalBufferFull, DamagedBatch, UndeclaredActor
+from crdtredis._core import ReceiveStatus, Replica, batch_ranges, probe_get, probe_make
+from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 from crdtredis.http.app import application
 from crdtredis.replication import plan
 from crdtredis.replication.giving import Giver
 from crdtredis.replication.local import KernelView, LocalReplica, OwnIdentity
-from crdtredis.replication.peer import Peer
 from crdtredis.replication.receiving import Receiver
 from crdtredis.replication.registry import Registry
 from crdtredis.replication.resolver import Resolver
 from crdtredis.replication.runtime import Runtime
 from crdtredis.replication.sessions import InboundSessions
 from crdtredis.replication.tail import LogTail
+from crdtredis.replication.peer import Peer
+from crdtredis.clocks import Actor
 from crdtredis.storage.batch import declaration
 from crdtredis.storage.reader import Removed
 from tests.replication.invariants import watch

@@ -10,22 +10,13 @@ import aiohttp
 import aiohttp.abc
 import pytest
 from aiohttp import web
-from crdtredis._core import ReceiveStatus
 
+from crdtredis._core import ReceiveStatus
 from crdtredis.replication import plan
 from crdtredis.replication.flow import REPLIES, STEP, Budget, PartialOp, ProgressLimit
 from crdtredis.replication.peer import Peer
-from crdtredis.replication.wire import (
-    BODY_MAX,
-    CONTENT_TYPE,
-    HEAD_MAX,
-    OP_MOST,
-    PART,
-    Refusal,
-    decode,
-    encode,
-    proto,
-)
+from crdtredis.replication.wire import (BODY_MAX, CONTENT_TYPE, HEAD_MAX, OP_MOST, PART, Refusal,
+                                        decode, encode, proto)
 from tests.replication.network import Network, Node, converged, until
 from tests.replication.test_peers import all_up, run
 

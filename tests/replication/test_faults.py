@@ -7,7 +7,7 @@ import subprocess
 import aiohttp
 import pytest
 
-from crdtredis.replication.faults import any_certificate, who_replies, words
+from crdtredis.replication.faults import who_replies, any_certificate, words
 from tests.real.cluster import free_port
 from tests.replication.network import Node, until
 

@@ -9,17 +9,9 @@ import pytest
 from aiohttp import web
 
 from crdtredis.replication import sessions, stream
-from crdtredis.replication.wire import (
-    ACTORS_MOST,
-    CONTENT_TYPE,
-    PROTOCOL,
-    TEXT_MOST,
-    Refusal,
-    encode,
-    entries,
-    proto,
-    to_clock,
-)
+from crdtredis.replication.wire import (ACTORS_MOST, CONTENT_TYPE, PROTOCOL, TEXT_MOST, Refusal,
+                                        encode, entries, to_clock,
+                                        proto)
 from tests.replication.network import Network, Node, until
 from tests.replication.test_bodies import serving
 from tests.replication.test_peers import all_up, run

@@ -9,22 +9,15 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
-from crdtredis._core import ReceiveStatus, Replica, batch_ranges, probe_make
 
+from crdtredis._core import ReceiveStatus, Replica, batch_ranges, probe_make
 from crdtredis.clocks import Actor
 from crdtredis.replication.peer import RefusedOps
 from crdtredis.replication.service import Service
 from crdtredis.replication.sessions import InboundSessions
 from crdtredis.replication.waiters import Waiter
-from crdtredis.replication.wire import (
-    CONTENT_TYPE,
-    SPEAKS,
-    declarations,
-    decode,
-    encode,
-    entries,
-    proto,
-)
+from crdtredis.replication.wire import (CONTENT_TYPE, SPEAKS, declarations, decode, encode, entries,
+                                        proto)
 from crdtredis.storage.batch import declaration
 from tests.replication import network
 from tests.replication.invariants import overclaims

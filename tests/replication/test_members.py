@@ -1,7 +1,8 @@
 """Records of members, and what is to be done with them."""
 import pytest
 
-from crdtredis.members import Member, own_field, read_member, read_removal, removal, removed_field
+from crdtredis.members import (Member, own_field, read_member, read_removal, removal,
+                               removed_field)
 from crdtredis.replication.members import MEMBERS_MOST, Members
 from crdtredis.replication.wire import Refusal, proto
 

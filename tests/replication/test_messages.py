@@ -5,29 +5,12 @@ import random
 import struct
 
 import pytest
-from crdtredis._engine import HEARD, INTEREST, LISTENS, PUBLISHED, select_messages
 
-from crdtredis.replication.messages import (
-    ALL,
-    BACKLOG,
-    HEADER,
-    IDS_MOST,
-    PATTERN_BYTES,
-    PATTERNS_MOST,
-    Hears,
-    Messages,
-    changes,
-    encoded,
-)
-from crdtredis.replication.stream import (
-    LISTENING,
-    MESSAGES,
-    NO_HEAD,
-    PUSH,
-    REPLY,
-    UPGRADE,
-    PushSender,
-)
+from crdtredis._engine import HEARD, INTEREST, LISTENS, PUBLISHED, select_messages
+from crdtredis.replication.messages import (ALL, BACKLOG, HEADER, IDS_MOST, PATTERN_BYTES,
+                                            PATTERNS_MOST, Hears, Messages, changes, encoded)
+from crdtredis.replication.stream import (LISTENING, MESSAGES, NO_HEAD, PUSH, REPLY, UPGRADE,
+                                          PushSender)
 from crdtredis.replication.wire import Refusal
 from tests.replication.network import Network, until
 from tests.replication.test_peers import all_up, run

@@ -3,9 +3,9 @@ import random
 from collections import deque
 
 import pytest
-from crdtredis._core import Replica, batch_ranges, probe_make
 
 from crdtredis.clocks import behind, join
+from crdtredis._core import Replica, batch_ranges, probe_make
 from crdtredis.replication.oplog import Head, NeedsFullSync, OpLog
 from crdtredis.replication.wire import PART
 from tests.replication.network import Log

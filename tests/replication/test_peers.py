@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
-from crdtredis._core import Replica
 
+from crdtredis._core import Replica
 from crdtredis.replication import crdtredis_pb2 as pb
 from crdtredis.replication import peer as peers
 from crdtredis.replication.oplog import Chunk

@@ -5,9 +5,9 @@ import threading
 import time
 
 import pytest
+
 from crdtredis._core import Replica
 from crdtredis._engine import Bridge
-
 from crdtredis.replication import plan
 from crdtredis.replication.members import MEMBERS_MOST
 from crdtredis.replication.service import SYNCS, Service, SyncOutcome, local_replica_of

@@ -6,9 +6,9 @@ import time
 
 import aiohttp
 import pytest
-from crdtredis._core import ReceiveStatus, Replica, probe_make
 
-from crdtredis.replication.stream import NO_HEAD, PENDING, PUSH, REFUSAL, REPLY, UPGRADE
+from crdtredis._core import ReceiveStatus, Replica, probe_make
+from crdtredis.replication.stream import REPLY, REFUSAL, NO_HEAD, PENDING, PUSH, UPGRADE
 from crdtredis.replication.wire import BODY_MAX, PROTOCOL, decode, encode, proto
 from tests.replication import network
 from tests.replication.network import Network, Node, converged, traffic, until

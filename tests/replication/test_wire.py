@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from crdtredis._core import Replica, batch_ranges, probe_make, slice_batch
 
+from crdtredis._core import Replica, batch_ranges, probe_make, slice_batch
 from crdtredis.clocks import Actor, actor_id
-from crdtredis.replication import crdtredis_pb2, replication_pb2
-from crdtredis.replication import wire as w
+from crdtredis.replication import crdtredis_pb2, replication_pb2, wire as w
 from crdtredis.replication.wire import Refusal, proto
 from crdtredis.storage.batch import declaration
 

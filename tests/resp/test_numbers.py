@@ -7,8 +7,8 @@ import re
 import struct
 
 import pytest
-from crdtredis._resp import encode_reply, read_double, read_int, read_long_double, show_double
 
+from crdtredis._resp import encode_reply, read_double, read_int, read_long_double, show_double
 from tests.respclient import Connection, ReplyError
 
 INTEGERS = [b"0", b"-0", b"1", b"-1", b"01", b"+1", b" 1", b"1 ", b"", b"-", b"--1", b"1a",

@@ -6,8 +6,8 @@ import random
 import socket
 
 import pytest
-from crdtredis._resp import ProtocolError, RequestParser
 
+from crdtredis._resp import ProtocolError, RequestParser
 from tests.real.cluster import Reference
 from tests.resp import blobs
 from tests.respclient import Connection, encode

@@ -4,7 +4,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from crdtredis._resp import NullArray, Push, Raw, Refusal, Simple, Verbatim, encode_reply
+
+from crdtredis._resp import Refusal, NullArray, Push, Raw, Simple, Verbatim, encode_reply
 
 
 @pytest.mark.parametrize("value, resp2, resp3", [

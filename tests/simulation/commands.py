@@ -12,7 +12,6 @@ import random
 
 from crdtredis._core import Replica
 from crdtredis._engine import Executor
-
 from tests.respclient import decode
 
 KEYS = [b"k", b"l", b"m", b"{n}"]

@@ -13,7 +13,6 @@ of the receiver loses, and that a log which names them keeps (Joined).
 from __future__ import annotations
 
 from crdtredis._core import BucketDigests, StateCheck, StateJoin, StateWriter, bucket_map
-
 from crdtredis.clocks import observed
 from crdtredis.errors import DamagedState
 

@@ -21,9 +21,9 @@ import sys
 from itertools import count
 
 import pytest
+
 from crdtredis._core import Replica
 from crdtredis._engine import Executor
-
 from tests.simulation.views import Client
 
 KEY = "l"

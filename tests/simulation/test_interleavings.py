@@ -29,9 +29,9 @@ import time
 from itertools import permutations, product
 
 import pytest
+
 from crdtredis._core import Replica, probe_members
 from crdtredis._engine import Executor
-
 from crdtredis.replication import crdtredis_pb2 as pb
 from tests.simulation.commands import MEANINGLESS
 from tests.simulation.oracle import TYPE_NAMES, Ops, told

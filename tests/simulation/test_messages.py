@@ -16,9 +16,9 @@ import socket
 import threading
 
 import pytest
+
 from crdtredis._core import Replica, batch_ranges, slice_batch
 from crdtredis._engine import HEARD, INTEREST, OPS, PUBLISHED, Bridge, Executor, Loop
-
 from tests.engine.conftest import encode
 
 SCHEDULES = int(os.environ.get("CRDT_MESSAGE_SCHEDULES", "60"))

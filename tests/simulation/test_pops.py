@@ -15,9 +15,9 @@ import sys
 from itertools import count
 
 import pytest
+
 from crdtredis._core import Replica
 from crdtredis._engine import Executor
-
 from tests.simulation.views import Client, content, flat_pairs
 
 POPS = {"set": [("SPOP", "k"), ("SPOP", "k", 1), ("SPOP", "k", 3)],

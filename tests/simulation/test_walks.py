@@ -7,9 +7,9 @@ that a walk takes in pieces: tables that grow and shrink, large collections, lis
 import random
 
 import pytest
-from crdtredis._core import StateWriter, probe_records
 
 from tests.core.test_state import NOW, Node, stream, taken
+from crdtredis._core import StateWriter, probe_records
 
 LARGE = [b"large:0", b"large:1"]
 MEMBERS = [b"%d" % i for i in range(160)]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from crdtredis._core import Replica
 from crdtredis._engine import Executor
-
 from tests.respclient import decode
 from tests.simulation.commands import DATABASES, KEYS, RANDOM, UNORDERED
 

@@ -48,28 +48,19 @@ import random
 import sys
 import time
 
-from crdtredis._core import (
-    Replica,
-    StateReader,
-    StateWriter,
-    batch_ranges,
-    probe_members,
-    probe_memory,
-    shared_batch,
-    slice_batch,
-)
+from crdtredis._core import (Replica, StateReader, StateWriter, batch_ranges, probe_members,
+                             probe_memory,
+                             shared_batch, slice_batch)
 from crdtredis._engine import Executor
-from crdtredis.commands.functions import LIBRARIES
-from crdtredis.commands.scripting import SCRIPTS
-
 from crdtredis.clocks import actor_id, observed
-from crdtredis.errors import CausalBufferFull, DamagedBatch, UndeclaredActor
-from crdtredis.members import MEMBERS
-from crdtredis.replication import crdtredis_pb2 as pb
-from crdtredis.replication import plan
+from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
+from crdtredis.replication import crdtredis_pb2 as pb, plan
 from crdtredis.replication.keeping import Keeper, as_testimony
 from crdtredis.replication.replication_pb2 import Keep
 from crdtredis.replication.wire import Actor
+from crdtredis.commands.functions import LIBRARIES
+from crdtredis.commands.scripting import SCRIPTS
+from crdtredis.members import MEMBERS
 from crdtredis.storage.identity import SECRET
 from crdtredis.storage.witness import Sighting, is_next, proves
 from tests.simulation.commands import DATABASES, KEYS, MEANINGLESS, NAMES, Clients

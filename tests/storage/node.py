@@ -3,7 +3,6 @@ import random
 from pathlib import Path
 
 from crdtredis._core import Replica, probe_get, probe_make, record
-
 from crdtredis.storage.recovery import recover
 from crdtredis.storage.segments import SegmentLog
 

@@ -5,8 +5,8 @@ import random
 import shutil
 
 import pytest
-from crdtredis._core import Replica, probe_get, record
 
+from crdtredis._core import Replica, probe_get, record
 from crdtredis.errors import EXIT_DATA, StartError
 from crdtredis.storage.batch import declaration, run, sized, varint
 from crdtredis.storage.check import main

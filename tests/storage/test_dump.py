@@ -121,7 +121,6 @@ def test_bytes_of_any_kind_are_damage_and_no_more(written, tmp_path):
     from pathlib import Path
 
     from crdtredis._core import record
-
     from crdtredis.storage import dump as dumping
 
     folder, lines = written

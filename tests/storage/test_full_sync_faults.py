@@ -13,8 +13,8 @@ import sys
 import textwrap
 
 import pytest
-from crdtredis._core import Replica, probe_get
 
+from crdtredis._core import Replica, probe_get
 from crdtredis.storage.recovery import recover
 from crdtredis.storage.stage import remove_strays
 from tests.storage.faults import CALLS, KILL, Disk

@@ -10,14 +10,8 @@ import pytest
 
 from crdtredis.errors import EXIT_DATA, StartError
 from crdtredis.storage import identity, lock
-from crdtredis.storage.identity import (
-    Identity,
-    Left,
-    newer_epoch,
-    read_identity,
-    store_identity,
-    take_identity,
-)
+from crdtredis.storage.identity import (Identity, Left, newer_epoch, read_identity, store_identity,
+                                        take_identity)
 from crdtredis.storage.lock import DirectoryLock
 
 

@@ -12,8 +12,8 @@ import sys
 import textwrap
 
 import pytest
-from crdtredis._core import Replica
 
+from crdtredis._core import Replica
 from crdtredis.storage.format import segment_numbers, segment_path
 from crdtredis.storage.recovery import RecoveryError, recover
 from tests.storage.faults import KILL, Disk

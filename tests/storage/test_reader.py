@@ -5,19 +5,13 @@ import threading
 from dataclasses import replace
 
 import pytest
-from crdtredis._core import Replica, record
 
+from crdtredis._core import Replica, record
 from crdtredis.replication import crdtredis_pb2 as pb
 from crdtredis.storage import chain, check, segments
 from crdtredis.storage.chain import header_of
-from crdtredis.storage.format import (
-    CutShort,
-    FormatError,
-    encode_header,
-    read_batches,
-    segment_numbers,
-    segment_path,
-)
+from crdtredis.storage.format import (CutShort, FormatError, encode_header, read_batches,
+                                      segment_numbers, segment_path)
 from crdtredis.storage.identity import take_identity
 from crdtredis.storage.reader import LogReader
 from tests.storage.node import Node

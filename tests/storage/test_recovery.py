@@ -5,19 +5,13 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from crdtredis._core import Replica, record
 
+from crdtredis._core import Replica, record
 from crdtredis.errors import StartError
 from crdtredis.storage.batch import fields
 from crdtredis.storage.chain import header_of
-from crdtredis.storage.format import (
-    MAGIC,
-    Header,
-    encode_header,
-    read_header,
-    segment_numbers,
-    segment_path,
-)
+from crdtredis.storage.format import (MAGIC, Header, encode_header, read_header, segment_numbers,
+                                      segment_path)
 from crdtredis.storage.reader import LogReader
 from crdtredis.storage.recovery import RecoveryError, behind, recover
 from tests.storage.node import Node

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from crdtredis._core import Replica, batch_ranges
 
+from crdtredis._core import Replica, batch_ranges
 from crdtredis.replication.oplog import Cursor, NeedsFullSync, OpLog
 from crdtredis.storage import check, checkpoint, retention, segments
 from crdtredis.storage.checkpoint import checkpoint_numbers, checkpoint_path

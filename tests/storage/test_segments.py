@@ -7,8 +7,8 @@ import sys
 import textwrap
 
 import pytest
-from crdtredis._core import Replica
 
+from crdtredis._core import Replica
 from crdtredis.storage import segments
 from crdtredis.storage.format import read_header, segment_numbers, segment_path
 from crdtredis.storage.recovery import recover

@@ -6,21 +6,14 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from crdtredis._core import (
-    BucketDigests,
-    Replica,
-    SegmentWriter,
-    StateJoin,
-    StateWriter,
-    bucket_map,
-    record,
-)
-from crdtredis._engine import Executor
 
+from crdtredis._core import (BucketDigests, Replica, SegmentWriter, StateJoin, StateWriter,
+                             bucket_map, record)
+from crdtredis._engine import Executor
 from crdtredis.clocks import Actor, join
-from crdtredis.errors import EXIT_DATA, DamagedState
 from crdtredis.storage.backup import Backup
 from crdtredis.storage.batch import declaration
+from crdtredis.errors import EXIT_DATA, DamagedState
 from crdtredis.storage.chain import read_chain
 from crdtredis.storage.check import main
 from crdtredis.storage.exchange import StateExchange
@@ -30,17 +23,8 @@ from crdtredis.storage.reader import LogReader
 from crdtredis.storage.recovery import RecoveryError, recover
 from crdtredis.storage.restore import restore
 from crdtredis.storage.segments import SegmentLog
-from crdtredis.storage.stage import (
-    Contents,
-    Draft,
-    join_steps,
-    open_stage,
-    remove_strays,
-    remove_superseded_stages,
-    stage_numbers,
-    stage_path,
-    verify,
-)
+from crdtredis.storage.stage import (Contents, Draft, join_steps, open_stage, remove_strays,
+                                     remove_superseded_stages, stage_numbers, stage_path, verify)
 
 
 class Node:

@@ -6,21 +6,13 @@ from array import array
 from pathlib import Path
 
 import pytest
-from crdtredis._core import Replica, SegmentWriter
 
+from crdtredis._core import Replica, SegmentWriter
 from crdtredis.clocks import actor_id
 from crdtredis.errors import UndeclaredActor
 from crdtredis.storage import witness
-from crdtredis.storage.witness import (
-    REST,
-    SIZE,
-    STRAYS,
-    Sighting,
-    is_next,
-    name_of,
-    open_witness,
-    proves,
-)
+from crdtredis.storage.witness import (REST, SIZE, STRAYS, Sighting, is_next, name_of,
+                                       open_witness, proves)
 from tests.core.test_pending import NOW, parts, write
 from tests.storage.node import Node
 
