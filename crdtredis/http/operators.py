@@ -144,7 +144,7 @@ class Operators:
                 if follows:
                     self._backups -= 1          # it is no backup any more
                     try:
-                        pin = self.server.log.pin(backup.end)
+                        pin = self.server.log.pin(backup.end, yields=True)
                         backup.close()
                         await self._follow(request, response, backup.end, backup.checkpoint, pin)
                     finally:
@@ -169,7 +169,7 @@ class Operators:
                 goes_on, self.server.folder, position, request.query.get("digest", "")):
             return as_json({"error": "the log does not go on from there"}, 410)
         try:
-            pin = self.server.log.pin(position)
+            pin = self.server.log.pin(position, yields=True)
         except LookupError:
             return as_json({"error": "the log does not go on from there any more"}, 410)
         try:
