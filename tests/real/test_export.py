@@ -257,7 +257,8 @@ def test_what_is_no_file_stays(server, tmp_path):
 def test_a_signal_leaves_nothing_behind(how, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as s:       # sends a part, and no more
         export = subprocess.Popen([*executable(), "export", str(tmp_path / "x"), "--from",
-                                   f"127.0.0.1:{s.getsockname()[1]}"], stderr=subprocess.PIPE)
+                                   f"127.0.0.1:{s.getsockname()[1]}"], stderr=subprocess.PIPE,
+                                  preexec_fn=lambda: signal.signal(how, signal.SIG_DFL))
         with s.accept()[0] as to:
             to.sendall(b"$1000000\r\n" + bytes(300_000))
             until(lambda: any(p.stat().st_size for p in tmp_path.iterdir()))

@@ -682,7 +682,7 @@ FAULTS = [
           "        if 0 and time.monotonic()"),
     Fault("a relay left out",
           PEERS + "peer.py",
-          "replication/test_peers.py::test_what_a_third_replica_missed_is_handed_on",
+          "replication/test_peers.py::test_handed_on_also_to_a_peer_that_cannot_ask",
           "            if stuck and not self._it_lacks:",
           "            if 0 and not self._it_lacks:"),
     Fault("a part of an op taken wherever it belongs",
