@@ -13,6 +13,7 @@ from crdtredis.kinds import (Bool, BufferLimits, Choice, Duration, Endpoint, Eve
                              is_pattern, is_peer, is_percentile)
 
 MASK = "********"
+PEERS_INSTEAD = "No effect: replicas are peers (see replication_log_size, sync_timeout)."
 
 
 @dataclass(frozen=True)
@@ -332,22 +333,22 @@ SETTINGS: tuple[Setting, ...] = (
         S("lfu_log_factor", Int(0, 2**31 - 1), 10, "No effect: nothing is evicted.", live=True),
         S("lfu_decay_time", Int(0, 2**31 - 1), 1, "No effect: nothing is evicted.", live=True),
         S("repl_backlog_size", Size("1", "1024tb"), 1_048_576,
-          "No effect: replicas are peers (see replication_log_size, sync_timeout).", live=True),
+          PEERS_INSTEAD, live=True),
         S("repl_backlog_ttl", Int(0, 2**31 - 1, "seconds"), 3600,
-          "No effect: replicas are peers (see replication_log_size, sync_timeout).", live=True),
+          PEERS_INSTEAD, live=True),
         S("repl_timeout", Int(1, 2**31 - 1, "seconds"), 60,
-          "No effect: replicas are peers (see replication_log_size, sync_timeout).", live=True),
+          PEERS_INSTEAD, live=True),
         S("repl_ping_replica_period", Int(1, 2**31 - 1, "seconds"), 10,
-          "No effect: replicas are peers (see replication_log_size, sync_timeout).", live=True,
+          PEERS_INSTEAD, live=True,
           aliases=("repl-ping-slave-period",)),
         S("repl_diskless_sync", Bool(), True,
-          "No effect: replicas are peers (see replication_log_size, sync_timeout).", live=True),
+          PEERS_INSTEAD, live=True),
         S("repl_diskless_sync_delay", Int(0, 2**31 - 1, "seconds"), 5,
-          "No effect: replicas are peers (see replication_log_size, sync_timeout).", live=True),
+          PEERS_INSTEAD, live=True),
         S("repl_diskless_load", Choice("disabled", "on-empty-db", "swapdb"), "disabled",
-          "No effect: replicas are peers (see replication_log_size, sync_timeout).", live=True),
+          PEERS_INSTEAD, live=True),
         S("repl_disable_tcp_nodelay", Bool(), False,
-          "No effect: replicas are peers (see replication_log_size, sync_timeout).", live=True),
+          PEERS_INSTEAD, live=True),
         S("rdbcompression", Bool(), True,
           "No effect: snapshots, which SYNC sends, are not compressed.", live=True),
         S("rdbchecksum", Bool(), True, "No effect: snapshots always have one.", live=True),

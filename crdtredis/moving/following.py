@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError
@@ -30,7 +31,7 @@ from crdtredis.errors import EXIT_CONFIG, EXIT_DATA, StartError
 from crdtredis.storage.backup import NAMES, unpack
 from crdtredis.storage.chain import ChainError
 from crdtredis.storage.checkpoint import (Checkpoint, checkpoint_numbers, checkpoint_path,
-                                          open_checkpoint, verify)
+                                          open_checkpoint, verified)
 from crdtredis.storage.format import (FormatError, LogPosition, opened, segment_numbers,
                                       segment_path, sync_directory)
 from crdtredis.storage.identity import read_identity, store_identity
@@ -204,7 +205,7 @@ class Follower:
         self._sync()
         mine = read_identity(generation)
         if mine and 0 < epoch != mine.epoch:
-            store_identity(generation, type(mine)(mine.replica_id, epoch, cluster=mine.cluster))
+            store_identity(generation, replace(mine, epoch=epoch, left=None))
         if through > heard(generation):
             note_heard(generation, through)
         if self._due:
@@ -331,11 +332,7 @@ def looked_at(generation: Path, number: int) -> tuple[Checkpoint | None, LogPosi
     """(None where it is damaged, where its walk ended, its greatest stamp)."""
     try:
         found = open_checkpoint(generation, number, None)
-        steps = verify(found)
-        while True:
-            next(steps)
-    except StopIteration as e:
-        return found, *e.value
+        return found, *verified(found)
     except FormatError:
         return None, (0, 0), 0
 

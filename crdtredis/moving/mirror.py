@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ from typing import Any, NamedTuple
 from crdtredis.commands import mirror as native
 from crdtredis.moving.target import encode
 from crdtredis.replication.faults import words
+from crdtredis.replication.resolver import Resolver
 
 log = logging.getLogger("crdtredis.mirror")
 
@@ -121,7 +123,7 @@ class Mirror:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._resolver = asyncio.get_running_loop(), Resolver()
         delay = RETRY[0]
         while True:
             self._changed.clear()
@@ -160,7 +162,7 @@ class Mirror:
                 streams = await asyncio.open_unix_connection(target.address)
             else:
                 host, _, port = target.address.rpartition(":")
-                streams = await asyncio.open_connection(host.strip("[]"), int(port))
+                streams = await self._connect(host.strip("[]"), int(port))
         link = Link(*streams)
         try:
             await self._claim(link, target)
@@ -177,6 +179,16 @@ class Mirror:
                 await asyncio.sleep(await self._step(link))
         finally:
             link.close()
+
+    async def _connect(self, host: str, port: int
+                       ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Of its addresses the first that takes it. The loop's own way looks names up in the
+        threads that read the log for peers."""
+        *others, last = await self._resolver.resolve(host, port, socket.AF_UNSPEC)
+        for at in others:
+            with contextlib.suppress(OSError):
+                return await asyncio.open_connection(at["host"], port)
+        return await asyncio.open_connection(last["host"], port)
 
     async def _claim(self, link: Link, target: Target) -> None:
         name = b"crdt-redis-mirror:" + self.replica.id.encode()

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from crdtredis.replication import plan
+from crdtredis.replication.resolver import Resolver
 from crdtredis.replication.runtime import Runtime
 from crdtredis.replication.wire import CONTENT_TYPE, HEAD_MAX, Refusal, decode, encode, proto
 from crdtredis.storage.identity import SECRET, Left
@@ -119,7 +120,8 @@ async def claim(left: Left, runtime: Runtime, tls: ssl.SSLContext | None) -> Sig
         return None
     try:
         async with (asyncio.timeout(PATIENCE),
-                    aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls or True),
+                    aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls or True,
+                                                                         resolver=Resolver()),
                                           cookie_jar=aiohttp.DummyCookieJar(),
                                           auto_decompress=False) as http,
                     http.post(f"{left.url}/replication/claim",

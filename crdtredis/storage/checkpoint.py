@@ -109,6 +109,16 @@ def read_records(c: Checkpoint) -> Iterator[tuple[bytes, int]]:
             yield payload, after
 
 
+def verified(c: Checkpoint) -> tuple[LogPosition, int]:
+    """What `verify` returns, at once. FormatError."""
+    steps = verify(c)
+    try:
+        while True:
+            next(steps)
+    except StopIteration as e:
+        return e.value
+
+
 def verify(c: Checkpoint) -> Generator[int, None, tuple[LogPosition, int]]:
     """Read it whole, before any of it is believed: yields offsets, and returns where in the log its
     walk ended, and the greatest stamp then. FormatError where a record is not sound, or the last

@@ -43,7 +43,7 @@ from crdtredis.members import MEMBERS
 from crdtredis.storage import check
 from crdtredis.storage.backup import NAMES, unpack
 from crdtredis.storage.checkpoint import (FORMAT, MAGIC, checkpoint_numbers, checkpoint_path,
-                                          open_checkpoint, verify)
+                                          open_checkpoint, verified)
 from crdtredis.storage.format import (FormatError, Header, encode_header, opened, segment_numbers,
                                       segment_path, sync_directory)
 from crdtredis.storage.chain import header_of
@@ -156,11 +156,7 @@ def begin_of(folder: Path) -> int:
     stamps = [STAMP_MOST]
     for number in checkpoint_numbers(folder):
         try:
-            steps = verify(open_checkpoint(folder, number, None))
-            while True:
-                next(steps)
-        except StopIteration as e:
-            stamps.append(e.value[1])
+            stamps.append(verified(open_checkpoint(folder, number, None))[1])
         except FormatError:
             pass
     return (min(stamps) >> 16) + 1

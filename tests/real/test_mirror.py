@@ -1,17 +1,22 @@
 """The local mirror: a redis-server that is kept equal to database 0, whatever happens to either."""
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import json
 import os
 import random
 import signal
+import socket
 import threading
 import time
 import urllib.request
 
 import pytest
 
+from crdtredis._core import Replica
 from crdtredis.commands.mirror import MARK
+from crdtredis.moving import mirror
 from tests.real.cluster import Reference, until
 from tests.real.test_export import LATER, assert_same, everything, fill_all
 from tests.respclient import ReplyError
@@ -315,3 +320,30 @@ def test_chaos(cluster, redis):
     until(lambda: all(s("DBSIZE") == len(s("KEYS", "*")) for s in mesh))
     time.sleep(5.1)                             # all deadlines have passed
     assert_equal(a, to)
+
+
+def test_a_name_that_takes_long_to_look_up_takes_no_thread_from_peers(monkeypatch):
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: over.wait(60) and [])
+    monkeypatch.setattr(mirror, "PATIENCE", 0.05)
+    monkeypatch.setattr(mirror, "RETRY", (0.01, 0.01))
+
+    async def call(function):
+        return function()
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(2))
+        m = mirror.Mirror(Replica("a", 1), call)
+        m.configure(mirror.Target("redis.example:6379", 0, "", ""))
+        task = asyncio.create_task(m.run())
+        await asyncio.sleep(0.5)
+        async with asyncio.timeout(30):
+            assert await asyncio.to_thread(lambda: 7) == 7
+        assert m.state == "lost"
+        task.cancel()
+
+    try:
+        asyncio.run(run())
+    finally:
+        over.set()

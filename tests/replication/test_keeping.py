@@ -1,11 +1,16 @@
 """What a replica that stops leaves with a peer: kept once, given once."""
+import asyncio
+import socket
+import threading
+import time
 import types
 
 import aiohttp
 import pytest
 
-from crdtredis.replication import keeping
+from crdtredis.replication import keeping, plan
 from crdtredis.replication.keeping import Keeper
+from crdtredis.replication.runtime import Runtime
 from crdtredis.replication.wire import Refusal, proto
 from crdtredis.storage.identity import Left
 from crdtredis.storage.witness import Sighting
@@ -106,3 +111,16 @@ async def test_where_it_is_not_certain_that_a_peer_has_it_not_no_other_is_asked(
             assert await leave(a, tried) == "" and tried == [first.url, second.url]
         first.speaks, tried = keeping.SINCE - 1, []
         assert await leave(a, tried) == "" and tried == [second.url]
+
+
+def test_a_name_that_takes_long_to_look_up_delays_no_start(monkeypatch):
+    over = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: over.wait(60) and [])
+    monkeypatch.setattr(keeping, "PATIENCE", 0.2)
+    begun = time.monotonic()
+    try:
+        assert asyncio.run(keeping.claim(Left("http://peer.example:1", SECRET),
+                                         Runtime("a", plan.Settings()), None)) is None
+        assert time.monotonic() - begun < 30
+    finally:
+        over.set()
