@@ -86,7 +86,10 @@ const packages = {
     const { io } = require('socket.io-client');
     const { createAdapter, createShardedAdapter } = require('@socket.io/redis-adapter');
     for (const adapter of [createAdapter, createShardedAdapter]) {
-      const servers = numbers(2).map(() => new Server(0, { adapter: adapter(new Redis(port), new Redis(port)) }));
+      // Ready before they subscribe: ioredis asks INFO of a connection that has only just come up.
+      const redis = numbers(4).map(() => new Redis(port));
+      await Promise.all(redis.map((connection) => once(connection, 'ready')));
+      const servers = numbers(2).map((i) => new Server(0, { adapter: adapter(redis[2 * i], redis[2 * i + 1]) }));
       for (const server of servers) {
         server.on('connection', (socket) => {
           socket.join('room');
