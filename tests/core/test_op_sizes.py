@@ -143,3 +143,15 @@ def test_an_op_is_applied_whole_or_not_at_all_however_many_effects_it_has(n):
         assert c.keys() == (0, 0)
         c.receive(message.SerializeToString())
         assert c.digest() == a.digest()
+
+
+def test_a_command_that_has_begun_is_not_refused_in_its_middle():
+    """Where its sizes said too little the op is cut, and counted as torn."""
+    a, b = replica("a"), replica("b")
+    a.op_limit = 2000
+    probe_make(a, [("set", 0, b"%d" % i, b"x" * 900) for i in range(6)])
+    assert a.keys()[0] == 6 and a.stats()["torn"] == 1
+    batch = a.take_ops()
+    assert [seq for _, seq in ops(batch)] == [1, 2]
+    b.receive(batch)
+    assert b.digest() == a.digest()

@@ -1186,8 +1186,7 @@ FAULTS = [
           "        if head > HEAD_ROOM:"),
     Fault("size: a command is refused half done",
           CORE + "sizes.pxi",
-          "commands/test_sizes.py core/test_op_sizes.py engine/test_iteration_sizes.py "
-          "engine/test_loop.py",
+          "core/test_op_sizes.py",
           "    if k.changes == k.open.began and not op_fits(",
           "    if not op_fits("),
     Fault("size: effects counted without their keys",
