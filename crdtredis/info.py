@@ -60,6 +60,7 @@ class Parts(Protocol):
     saves: Any                          # commands.server.Saves, made by the first who asks
     snapshots: Any                      # commands.snapshot.Snapshots, likewise
     mirror: Any                         # moving.mirror.Mirror
+    followers: Any                      # storage.followers.Followers
 
     disk_free: int                      # bytes where the data directory is; -1: unknown
     disk_low: bool                      # less than disk_free_warning
@@ -81,6 +82,7 @@ class SomeParts:
     saves: Any = None
     snapshots: Any = None
     mirror: Any = None
+    followers: Any = None
     disk_free: int = -1
     disk_low: bool = False
 
@@ -272,6 +274,16 @@ def persistence(x: Any) -> Fields:
         out |= {"log_first_segment": kept.first, "log_kept_segments": kept.kept,
                 "log_kept_bytes": kept.kept_bytes, "log_removed_segments": kept.removed,
                 "log_pins": kept.pins}
+    if (followers := parts(x).followers) is not None and log is not None:
+        lags = followers.lags(x.replica.now, log.bytes_since)
+        out |= {"followers": len(lags),
+                "followers_lag_bytes": max((f.bytes for f in lags), default=0),
+                "followers_lag_seconds": max((f.ms for f in lags), default=0) / 1000,
+                "followers_outrun": followers.outrun}
+        out |= {f"follower{i}": ",".join(f"{k}={v}" for k, v in {
+                    **f.fields(), "log_kept": int(f.kept), "lag_bytes": behind,
+                    "lag_seconds": ms / 1000}.items())
+                for i, (f, behind, ms) in enumerate(lags)}
     return out
 
 

@@ -56,6 +56,8 @@ from crdtredis.members import MEMBERS
 from crdtredis.settings import ENCODING_LIMITS, SETTINGS
 from crdtredis.storage.checkpoint import Checkpoints
 from crdtredis.storage.exchange import StateExchange
+from crdtredis.storage.followers import Followers
+from crdtredis.storage.followers import warnings as follower_warnings
 from crdtredis.storage.identity import (SECRET, Left, newer_epoch, read_identity, store_identity,
                                         take_identity)
 from crdtredis.storage.lock import DirectoryLock
@@ -112,6 +114,7 @@ class Server:
         self.saves: Any = None
         self.snapshots: Any = None
         self.mirror: Mirror | None = None
+        self.followers = Followers()
         self.disk_free = -1                             # bytes; -1: not looked yet
         self.disk_low = False                           # less than disk_free_warning
         self.checkpoints: Checkpoints | None = None
@@ -693,6 +696,9 @@ class Server:
             warnings.append(self._disk_warning())
         if self.mirror is not None:
             warnings += self.mirror.warnings()
+        if self.log is not None:
+            warnings += follower_warnings(self.followers.lags(self.replica.now,
+                                                              self.log.bytes_since))
         if stats["actors"] >= ACTORS_MANY:
             warnings.append(many_actors(stats["actors"]))
         return reasons, warnings

@@ -57,7 +57,7 @@ TESTED_IN = {
     "info": "commands/test_server.py", "server": "test_server_process.py",
     "kinds": "test_config.py", "settings": "test_config.py", "sources": "test_config.py",
     "storage.batch": "storage/test_segments.py", "storage.chain": "storage/test_recovery.py",
-    "storage.exchange": "real/test_full_sync.py",
+    "storage.exchange": "real/test_full_sync.py", "storage.followers": "real/test_following.py",
     "storage.format": "storage/test_recovery.py", "storage.lock": "storage/test_identity.py",
     "replication.flow": "replication/test_bodies.py",
     "replication.giving": "real/test_full_sync.py",

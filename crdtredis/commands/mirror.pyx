@@ -20,7 +20,8 @@ from crdtredis._core cimport (DIRTY_DEADLINE, DIRTY_KEY, DIRTY_MEMBER, E_PLAIN, 
                               Element, Kernel, Mirror, Replica, Walk, dirty_key, dirty_name,
                               element_key, key_collection, key_deadline, key_find, key_hash,
                               key_memory, key_type, key_visible, member_find, member_score,
-                              member_view, mirror_arrived, mirror_begin_pass, mirror_find,
+                              member_view, mirror_again, mirror_arrived, mirror_begin_pass,
+                              mirror_find,
                               mirror_lacks, mirror_lose, mirror_put_back, mirror_sent, mirror_set,
                               mirror_since, mirror_take, mirror_walk, string_view, table_scan,
                               value_live, walk_next, walk_shown, walk_value)
@@ -40,6 +41,7 @@ cdef enum:
     LARGE_LIST = 64 << 20
     STEP = 500                  # members of one command
     STEP_BYTES = 256 << 10      # ... or bytes
+    LATE = 1000                 # ms that the mirror's clock may be ahead
 
 cdef const char *MARK_NAME = "crdt-redis-mirror"
 cdef const char *PART_NAME = "crdt-redis-mirror:part"
@@ -175,11 +177,13 @@ cdef void put(Batch *b, Dirty *x) noexcept nogil:
     cdef Element *e = key_find(k, 0, key)
     cdef Element *m
     cdef int type = key_type(k, e)
+    cdef int64_t at = key_deadline(k, e) if key_visible(k, e) else -1
+    x.until = at if at >= 0 and x.what != DIRTY_KEY else 0
     if not key_visible(k, e):
         begin(b, 2, "DEL")
         text(b, key)
     elif x.what == DIRTY_DEADLINE:
-        put_deadline(b, key, key_deadline(k, e))
+        put_deadline(b, key, at)
     elif x.what == DIRTY_MEMBER and REMOVES[type] != NULL:
         m = member_find(k, key_collection(k, e, type), dirty_name(x))
         if m != NULL:
@@ -234,7 +238,6 @@ cdef void copy_on(Batch *b, size_t room) noexcept nogil:
     cdef Kernel *k = b.k
     cdef Mirror *m = &k.mirror
     cdef Dirty *x = m.copied
-    cdef Dirty *again
     cdef Span key = dirty_key(x)
     cdef uint32_t hash = key_hash(k, key.p, key.n), n = b.n
     cdef Element *e = key_find(k, 0, key)
@@ -242,10 +245,7 @@ cdef void copy_on(Batch *b, size_t room) noexcept nogil:
     if c == NULL or mirror_find(k, key, hash, DIRTY_KEY, span(NULL, 0)) != NULL:
         begin(b, 2, "DEL")
         word(b, PART_NAME)
-        mirror_lacks(k, key, hash, DIRTY_KEY, span(NULL, 0))
-        again = mirror_find(k, key, hash, DIRTY_KEY, span(NULL, 0))
-        if again != NULL and x.since < again.since:
-            again.since = x.since
+        mirror_again(k, x)
     else:
         while b.r.buf.n < room:
             if not copy_some(b, c):
@@ -340,10 +340,13 @@ def take(Replica replica not None, size_t room):
     return out, b.n
 
 
-def settle(Replica replica not None, refused, zeros) -> list:
+def settle(Replica replica not None, refused, zeros, bint full=False) -> list:
     """What was on its way has arrived, but for the commands of these numbers: those that were
     refused, and those whose reply was 0. A key that was sent as a whole, and refused, is given up,
-    and told; of what else was refused the key is listed, and of a deadline that found no key."""
+    and told, unless the mirror's memory is full. Listed are the keys of what else was refused, of a
+    deadline that found no key, and of a change that may have come when the key had expired there,
+    so that it made another. Where anything was refused, what is copied begins again: PART is to be
+    deleted before what is taken next."""
     cdef Kernel *k = &replica.k
     cdef Dirty *x = k.mirror.sent
     cdef uint32_t at = 0
@@ -355,17 +358,23 @@ def settle(Replica replica not None, refused, zeros) -> list:
             at += x.commands
             x = x.later
         if x == NULL:                       # a part of a large one
-            if i in failed:
-                mirror_put_back(k)
-                return lost
             break
         if i not in failed and x.what != DIRTY_DEADLINE:
             continue
-        key = dirty_key(x)
-        if x.what == DIRTY_KEY and x.commands == 1:
+        if x.what == DIRTY_KEY and x.commands == 1 and not full:
+            key = dirty_key(x)
             lost.append(key.p[:key.n])
         else:
-            mirror_lacks(k, key, key_hash(k, key.p, key.n), DIRTY_KEY, span(NULL, 0))
+            mirror_again(k, x)
+    if failed and k.mirror.copied != NULL:
+        mirror_again(k, k.mirror.copied)
+        free(k.mirror.copied)
+        k.mirror.copied = NULL
+    x = k.mirror.sent
+    while x != NULL:
+        if x.until and x.until <= k.now + LATE:
+            mirror_again(k, x)
+        x = x.later
     mirror_arrived(k)
     return lost
 
@@ -395,8 +404,9 @@ def wants(Replica replica not None) -> bool:
 
 def figures(Replica replica not None) -> dict:
     """since: Unix time in ms from which on something is lacking; 0: nothing is. building: what
-    there was before the mirror, or too much, is lacking."""
+    there was before the mirror, or too much, is lacking. again: so is what was refused."""
     cdef Mirror *m = &replica.k.mirror
     return {"since": mirror_since(&replica.k), "queued": m.n, "queued_bytes": m.bytes,
-            "building": bool(m.lost_since or m.pass_since), "passes": m.passes,
+            "building": bool(m.lost_since or m.pass_since), "again": bool(m.again_since),
+            "passes": m.passes,
             "losses": m.losses, "sent": m.taken, "sent_bytes": m.bytes_sent}

@@ -226,6 +226,7 @@ cdef struct Dirty:
     Dirty *later            # in the order in which they came
     uint64_t number         # in that order
     int64_t since           # ms
+    int64_t until           # ms: the deadline with which a change to what is there was sent; or 0
     uint32_t hash
     uint32_t what           # DirtyWhat
     uint32_t n              # bytes of key
@@ -254,6 +255,8 @@ cdef struct Mirror:
     int copied_type
     # ms: since when changes are not listed; 0: they are
     int64_t lost_since
+    int64_t again_since     # ms: since when what was listed again is lacking; 0: there is none
+    uint64_t again_until    # number of the last of that
     # the pass
     int64_t pass_since      # ms: since when what it brings is lacking; 0: there is none
     int stage               # 0: looks at shared keys; 1: at those at home

@@ -22,6 +22,8 @@ cdef void mirror_set(Kernel *k, int on, size_t most) noexcept nogil
 cdef void mirror_lose(Kernel *k) noexcept nogil
 # The mirror lacks this key of database 0, or its deadline, or a member.
 cdef void mirror_lacks(Kernel *k, Span key, uint32_t hash, int what, Span name) noexcept nogil
+# What was sent of this key is not there: all of it is listed, behind the others.
+cdef void mirror_again(Kernel *k, const Dirty *x) noexcept nogil
 # An effect has been applied. before: KeyState. e: of an effect on a member, what stands under the
 # key; else NULL.
 cdef void mirror_note(Kernel *k, const Effect *x, uint32_t hash, int before,

@@ -13,7 +13,8 @@
 #
 # Why the mirror comes out equal: at any time each key there is as here, or what differs is listed,
 # on its way, or still to be found by the pass. What is on its way is listed anew where it changes,
-# and put back where it does not arrive. While no mirror is wanted, none of this is looked at
+# put back where it does not arrive, and where it is refused listed again, behind the others: of a
+# Redis whose memory is full, what has gone here must go before anything else comes. While no mirror is wanted, none of this is looked at
 # (Kernel.watched.active).
 
 from libc.stddef cimport size_t
@@ -146,10 +147,22 @@ cdef void mirror_lacks(Kernel *k, Span key, uint32_t hash, int what, Span name) 
     list_dirty(m, x)
 
 
+cdef void mirror_again(Kernel *k, const Dirty *x) noexcept nogil:
+    cdef Mirror *m = &k.mirror
+    cdef Span key = dirty_key(x)
+    mirror_lacks(k, key, key_hash(k, key.p, key.n), DIRTY_KEY, span(NULL, 0))
+    if not m.again_since or x.since < m.again_since:
+        m.again_since = x.since
+    m.again_until = m.listed
+
+
 cdef void mirror_lose(Kernel *k) noexcept nogil:
     cdef Mirror *m = &k.mirror
     if m.on and not m.lost_since:
         m.lost_since = m.first.since if m.first != NULL else k.now
+        if m.again_since:
+            m.lost_since = min(m.lost_since, m.again_since)
+            m.again_since = 0
         m.losses += 1
         drop_listed(m)
 
@@ -238,6 +251,8 @@ cdef void mirror_arrived(Kernel *k) noexcept nogil:
     """Of a pass, the last too, perhaps."""
     cdef Mirror *m = &k.mirror
     free_dirty(&m.sent)
+    if m.first == NULL or m.first.number > m.again_until:
+        m.again_since = 0
     if (m.pass_since and m.swept == 2 and m.copied == NULL
             and (m.first == NULL or m.first.number > m.until)):
         m.pass_since = 0
@@ -269,11 +284,11 @@ cdef void mirror_put_back(Kernel *k) noexcept nogil:
 cdef int64_t mirror_since(const Kernel *k) noexcept nogil:
     cdef const Mirror *m = &k.mirror
     cdef int64_t since = 0
-    cdef int64_t[5] found = [m.lost_since, m.pass_since,
+    cdef int64_t[6] found = [m.lost_since, m.pass_since, m.again_since,
                              m.first.since if m.first != NULL else 0,
                              m.sent.since if m.sent != NULL else 0,
                              m.copied.since if m.copied != NULL else 0]
-    for i in range(5):
+    for i in range(6):
         if found[i] and (since == 0 or found[i] < since):
             since = found[i]
     return since

@@ -13,6 +13,7 @@ class Operated(Protocol):
     log: Any                            # storage.segments.SegmentLog
     identity: Any                       # storage.identity.Identity
     disk_low: bool                      # less is free than disk_free_warning
+    followers: Any                      # storage.followers.Followers
     http_limit: int                     # HTTP connections at a time
 
     def health(self) -> tuple[list[str], list[str]]:

@@ -34,6 +34,7 @@ from crdtredis.sources import ConfigError
 
 if TYPE_CHECKING:
     from crdtredis.replication.service import Service
+    from crdtredis.storage.followers import Follower
     from crdtredis.storage.format import LogPosition
     from crdtredis.storage.segments import Pin
 
@@ -58,7 +59,7 @@ class Operators:
     def __init__(self, server: Operated, service: Service,
                  is_trusted: Callable[[web.Request], bool]) -> None:
         self.server, self.service, self.is_trusted = server, service, is_trusted
-        self._backups = self._followers = 0
+        self._backups = 0
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/health", self.health), web.get("/stats", self.stats),
@@ -92,8 +93,12 @@ class Operators:
     async def stats(self, request: web.Request) -> web.Response:
         fields = await self.ask(lambda: info.collect(self.server.executor))
         clock = await self.ask(self.server.replica.clock)
-        for field in [f for f in fields["crdt"] if f.startswith("peer") and f[4:].isdigit()]:
-            del fields["crdt"][field]                           # "peers" below says it better
+        for section, begin in ("crdt", "peer"), ("persistence", "follower"):
+            for name in [f for f in fields[section] if re.fullmatch(begin + r"\d+", f)]:
+                del fields[section][name]                       # said better below
+        lags = self.server.followers.lags(self.server.replica.now, self.server.log.bytes_since)
+        fields["followers"] = [f.fields() | {"lag_bytes": behind, "lag_ms": ms}
+                               for f, behind, ms in lags]
         return as_json({**fields, "peers": [asdict(p) for p in self.service.peers()],
                         "clock": {f"{replica}/{epoch}": seq for (replica, epoch),
                                   seq in clock.items()}})
@@ -112,50 +117,64 @@ class Operators:
         return as_json(self.server.config.as_json())
 
     async def backup(self, request: web.Request) -> web.StreamResponse:
-        follows, comes_again = "follow" in request.query, "segment" in request.query
+        follows = "follow" in request.query
+        comes_again = follows and "segment" in request.query
         if self._backups >= BACKUPS and not comes_again:
             return as_json({"error": f"{BACKUPS} backups are being taken"}, 503)
-        if self._followers >= FOLLOWERS and follows:
+        followers = self.server.followers.all
+        if follows and len(followers) >= FOLLOWERS:
             return as_json({"error": f"{FOLLOWERS} follow already"}, 503)
+        who = self._follower(request) if follows else None
         self._backups += not comes_again
-        self._followers += follows
+        if who is not None:
+            followers.append(who)
         try:
-            return await (self._ship if comes_again else self._back_up)(request, follows)
+            if who is not None and comes_again:
+                return await self._ship(request, who)
+            return await self._back_up(request, who)
         finally:
             self._backups -= not comes_again
-            self._followers -= follows
+            if who is not None:
+                followers.remove(who)
 
-    async def _back_up(self, request: web.Request, follows: bool) -> web.StreamResponse:
+    def _follower(self, request: web.Request) -> Follower:
+        from crdtredis.storage.followers import Follower
+
+        host, port, *_ = (request.transport and request.transport.get_extra_info("peername")
+                          or ("?", 0))
+        return Follower(f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+                        self.server.replica.now, self.server.log.writer.position())
+
+    async def _back_up(self, request: web.Request, who: Follower | None) -> web.StreamResponse:
         from crdtredis.storage.backup import Backup
 
         through, _ = await self._moment()
         backup = await asyncio.to_thread(Backup, self.server.folder, self.server.log, through,
                                          "history" in request.query)
-        pin = None
         try:
             name = f"crdt-redis-{self.server.replica.id}-{int(time.time())}.tar"
             async with self._sending(request, {
                     "Content-Type": "application/x-tar", "X-Backup-Size": str(backup.size),
                     "X-Backup-Checkpoint": str(backup.checkpoint),
-                    "Content-Disposition": f'attachment; filename="{name}"'}, follows) as response:
+                    "Content-Disposition": f'attachment; filename="{name}"'},
+                    who is not None) as response:
                 pieces = backup.read()
                 while piece := await asyncio.to_thread(next, pieces, None):
                     await put(response, piece)
-                if follows:
+                if who is not None:
                     self._backups -= 1          # it is no backup any more
+                    who.position = backup.end
                     try:
                         pin = self.server.log.pin(backup.end, yields=True)
                         backup.close()
-                        await self._follow(request, response, backup.end, backup.checkpoint, pin)
+                        await self._follow(request, response, who, backup.checkpoint, pin)
                     finally:
                         self._backups += 1
             return response
         finally:
             backup.close()
-            if pin is not None:
-                pin.release()
 
-    async def _ship(self, request: web.Request, follows: bool) -> web.StreamResponse:
+    async def _ship(self, request: web.Request, who: Follower) -> web.StreamResponse:
         from crdtredis.storage.shipping import goes_on
 
         try:
@@ -172,49 +191,63 @@ class Operators:
             pin = self.server.log.pin(position, yields=True)
         except LookupError:
             return as_json({"error": "the log does not go on from there any more"}, 410)
+        who.position = position
         try:
             async with self._sending(request, {"Content-Type": "application/octet-stream"},
                                      True) as response:
-                await self._follow(request, response, position, known, pin)
+                await self._follow(request, response, who, known, pin)
             return response
         finally:
             pin.release()
 
-    async def _follow(self, request: web.Request, response: web.StreamResponse,
-                      position: LogPosition, known: int, pin: Pin) -> None:
-        """Sends the log as it grows, until somebody ends it. The pin moves along; whoever is too
-        far behind has none."""
+    async def _follow(self, request: web.Request, response: web.StreamResponse, who: Follower,
+                      known: int, pin: Pin) -> None:
+        """Sends the log from who.position on as it grows, until somebody ends it. The pin moves
+        along; whoever is too far behind, and everybody while the disk is nearly full, has none."""
         from crdtredis.storage.shipping import Gone, Shipping, frame
 
         segments, config = self.server.log, self.server.config
+        who.backup, who.pin = False, pin
         try:
             every = number(request, "every")
         except ValueError:
             every = 3600
         moment: tuple[int, LogPosition] | None = None
         last = 0.0
+
+        def look() -> None:
+            nonlocal pin
+            if self.server.disk_low or segments.bytes_since(who.position) > max(
+                    config.replication_log_size, BEHIND):
+                pin.release()
+            elif pin.held or pin.broken:        # a broken one is not renewed
+                pin.move(who.position)
+            else:
+                who.pin = pin = segments.pin(who.position, yields=True)
+
         try:
-            shipping = Shipping(self.server.folder, segments, position, known, every)
+            shipping = Shipping(self.server.folder, segments, who.position, known, every)
             while True:
                 if moment is None and time.monotonic() - last >= HEARD_EVERY:
                     moment, last = await self._moment(), time.monotonic()
                 piece = await asyncio.to_thread(shipping.next)
                 if piece:
-                    await put(response, piece)
-                if moment is not None and shipping.position >= moment[1]:
+                    await put(response, piece, look)
+                who.position = shipping.position
+                if moment is not None and who.position >= moment[1]:
                     await put(response, frame({"through": moment[0],
                                                "epoch": self.server.identity.epoch}))
+                    who.through = max(moment[0], who.through)
                     moment = None
-                if segments.bytes_since(shipping.position) > max(
-                        config.replication_log_size, BEHIND) or self.server.disk_low:
-                    pin.release()
-                else:
-                    pin.move(shipping.position)
+                look()
                 if not piece:
                     await asyncio.sleep(SHIP_EVERY)
-        except Gone:
+        except (Gone, LookupError):
+            self.server.followers.outrun += 1
             log.warning("%s follows no more: the log was removed before it had come so far",
-                        request.remote)
+                        who.address)
+        finally:
+            pin.release()
 
     async def _moment(self) -> tuple[int, LogPosition]:
         """(ms, position): all that is stamped up to then stands before this position in the log.
@@ -266,9 +299,20 @@ class Operators:
         return as_json(self.server.config.as_json())
 
 
-async def put(response: web.StreamResponse, piece: bytes) -> None:
+async def put(response: web.StreamResponse, piece: bytes,
+              meanwhile: Callable[[], None] | None = None) -> None:
+    """meanwhile: is called now and then while it waits for whoever takes it."""
     async with asyncio.timeout(SILENCE):
-        await response.write(piece)
+        if meanwhile is None:
+            await response.write(piece)
+            return
+        writing = asyncio.ensure_future(response.write(piece))
+        try:
+            while not (await asyncio.wait({writing}, timeout=HEARD_EVERY))[0]:
+                meanwhile()
+            await writing
+        finally:
+            writing.cancel()
 
 
 def number(request: web.Request, name: str) -> int:

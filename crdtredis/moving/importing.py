@@ -242,8 +242,9 @@ class Import:
             elif self.elsewhere and c.name not in PASSED_OVER:
                 self.leave("commands in a database beyond 15", c.argument)
             elif c.name not in PASSED_OVER:
-                batch.append(Sent("command", c.name.decode("utf-8", "replace"), c.argument, c.raw))
-                size += len(c.raw)
+                raw = replacing(c.raw) if c.name == b"FUNCTION" else c.raw
+                batch.append(Sent("command", c.name.decode("utf-8", "replace"), c.argument, raw))
+                size += len(raw)
             if len(batch) >= BATCH or size >= BATCH_BYTES:
                 self.send(batch)
                 size = 0
@@ -285,6 +286,14 @@ class Import:
         for line in self.named:
             say(line)
         return 1
+
+
+def replacing(raw: bytes) -> bytes:
+    """FUNCTION LOAD of a library that may be here already: it replaces that, as keys do."""
+    array, *words = raw.split(b"\r\n", 5)
+    if array != b"*3" or words[3].upper() != b"LOAD":
+        return raw
+    return b"\r\n".join([b"*4", *words[:4], b"$7", b"REPLACE", words[4]])
 
 
 # ---- what files hold -----------------------------------------------------------------------------

@@ -38,6 +38,7 @@ IDLE = 0.02                     # s between two looks whether something has chan
 CHECK = 1.0                     # s between two looks at the mark
 PATIENCE = 5.0                  # s for a reply, and one more for each
 RATE = 10 << 20                 # ... bytes
+FULL_REST = 0.1                 # s after a batch of which its full memory refused something
 RETRY = 0.1, 5.0                # s before a connection is tried again, doubled up to the second
 SHARE, LONG_SHARE = 4, 50       # it rests so many times what a batch took; one of more than
 LONG = 0.005                    # s
@@ -45,7 +46,8 @@ SCANNED = 1000                  # keys that are asked for at a time
 REPLY_MOST = 64 << 20           # bytes
 LAGS = 10.0                     # s from which on /health says it
 # Errors that are not the command's: it is tried again.
-PASSING = {b"OOM", b"MISCONF", b"READONLY", b"LOADING", b"NOAUTH", b"NOPERM", b"BUSY",
+FULL = b"OOM"                   # what is deleted still goes
+PASSING = {b"MISCONF", b"READONLY", b"LOADING", b"NOAUTH", b"NOPERM", b"BUSY",
            b"MASTERDOWN", b"NOREPLICAS", b"CLUSTERDOWN", b"MOVED"}
 
 
@@ -71,6 +73,7 @@ class Mirror:
         self.connections = 0
         self._process = self._mark = b""            # of the mirror, as last claimed
         self._cursor = 0
+        self._part = False                          # may be left of a copy that was not ended
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
 
@@ -147,9 +150,7 @@ class Mirror:
             await self._call(lambda: native.put_back(self.replica))
             if self.target is not target:
                 continue
-            if (state, error) != (self.state, self.error):
-                log.warning("the mirror at %s: %s", target.address, error)
-            self.state, self.error = state, error
+            self._stands(target, state, error)
             delay = RETRY[0] if time.monotonic() - begun > RETRY[1] else min(2 * delay, RETRY[1])
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):
@@ -169,14 +170,14 @@ class Mirror:
             self.connections += 1
             log.info("the mirror at %s is followed", target.address)
             self.state, self.error = "following", ""
-            self._cursor = 0
+            self._cursor, self._part = 0, True
             checked = time.monotonic()
             while self.target is target:
                 if not native.wants(self.replica) and time.monotonic() - checked < CHECK:
                     await asyncio.sleep(IDLE)
                     continue
                 checked = time.monotonic()
-                await asyncio.sleep(await self._step(link))
+                await asyncio.sleep(await self._step(link, target))
         finally:
             link.close()
 
@@ -229,7 +230,7 @@ class Mirror:
             await link.ask([b"SET", native.MARK, self._mark])
             await self._call(lambda: native.lose(self.replica))
 
-    async def _step(self, link: Link) -> float:
+    async def _step(self, link: Link, target: Target) -> float:
         """Seconds to rest."""
         def make() -> tuple[bool, bytes, int, bool, float]:
             begun, empty = time.perf_counter(), False
@@ -239,30 +240,46 @@ class Mirror:
             return empty, data, n, native.sweeps(self.replica), time.perf_counter() - begun
 
         empty, data, n, sweeps, took = await self._call(make)
-        before = encode([b"GETRANGE", native.MARK, b"0", b"-1"])
-        if empty:
-            before += encode([b"FLUSHDB"]) + encode([b"SET", native.MARK, self._mark])
-        mark, replies = await link.pipeline(before + data, n + 2 * empty)
+        first = [[b"FLUSHDB"], [b"SET", native.MARK, self._mark]] if empty else []
+        if self._part:
+            first.append([b"DEL", native.PART])
+        mark, replies = await link.pipeline(
+            b"".join(map(encode, [[b"GETRANGE", native.MARK, b"0", b"-1"], *first])) + data,
+            n + len(first))
         if mark != self._mark:
             log.warning("the mirror at %s has been flushed: it is built anew", link.name)
             raise Refused("it has been flushed")
-        refused = [i - 2 * empty for i, x in enumerate(replies) if x[:1] == b"-"]
-        zeros = [i - 2 * empty for i, x in enumerate(replies) if x == b":0"]
-        for i in refused:
-            text = replies[i + 2 * empty][1:]
+        refused = [i - len(first) for i, x in enumerate(replies) if x[:1] == b"-"]
+        zeros = [i - len(first) for i, x in enumerate(replies) if x == b":0" and i >= len(first)]
+        texts = {i: replies[i + len(first)][1:] for i in refused}
+        for i, text in texts.items():
             if text.partition(b" ")[0] in PASSING or i < 0:
                 raise Refused(text.decode("utf-8", "replace"))
-        lost = await self._call(lambda: native.settle(self.replica, refused, zeros))
+        self._part = bool(refused)
+        full = [text for text in texts.values() if text.startswith(FULL)]
+        lost = await self._call(lambda: native.settle(self.replica, refused, zeros, bool(full)))
+        if full:
+            self._stands(target, "refused", full[0].decode("utf-8", "replace"))
+        elif self.state != "following" and not native.figures(self.replica)["again"]:
+            self._stands(target, "following", "")
+        if refused and not full:
+            log.warning("the mirror at %s refused %d commands: %s", link.name, len(refused),
+                        texts[refused[-1]].decode("utf-8", "replace"))
         if refused:
-            text = replies[refused[-1] + 2 * empty][1:].decode("utf-8", "replace")
-            log.warning("the mirror at %s refused %d commands: %s", link.name, len(refused), text)
-            await asyncio.sleep(CHECK)
+            await asyncio.sleep(FULL_REST if full else CHECK)
         if lost:
             self.given_up += len(lost)
             self.last_given_up = lost[-1]
         if sweeps:
             await self._sweep(link)
         return took * (SHARE if took < LONG else LONG_SHARE)
+
+    def _stands(self, target: Target, state: str, error: str) -> None:
+        """It does with this one, unless there is another by now."""
+        if self.target is target:
+            if error and (state, error) != (self.state, self.error):
+                log.warning("the mirror at %s: %s", target.address, error)
+            self.state, self.error = state, error
 
     async def _sweep(self, link: Link) -> None:
         """Some of the keys there: those that are not here go."""

@@ -83,8 +83,12 @@ class Backup:
             with opened(path) as fd:
                 header = read_header(fd, brief=True)
             self.parts.append(Part(path, end if n == number else end_of(folder, n)))
-            if header.joined and n > held:
-                self._add(stage_path(folder, header.joined.stage))
+            if header.joined and (history or n > held):
+                try:
+                    self._add(stage_path(folder, header.joined.stage))
+                except FileNotFoundError:       # superseded, and removed: the log goes back no
+                    if n > held:                # further then
+                        raise
 
     def _add(self, path: Path) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -73,6 +73,7 @@ class Gap(RecoveryError):
 
 class Headless(RecoveryError):
     """The beginning of the log was removed, and no checkpoint stands in for it."""
+    stamp = 0                           # as of TooEarly
 
     def __init__(self, path: Path, number: int, why: str = "") -> None:
         super().__init__(path, 0, f"the log begins with this segment, number {number}, and no "
@@ -81,7 +82,8 @@ class Headless(RecoveryError):
 
 
 class TooEarly(RecoveryError):
-    """What must be taken in whole holds operations stamped after `until`."""
+    """What must be taken in whole holds operations stamped after `until`; or has gone, since
+    checkpoints hold it, and later ones: stamp 0."""
 
     def __init__(self, path: Path, stamp: int) -> None:
         super().__init__(path, 0, "it holds what came later")
@@ -288,6 +290,8 @@ def joined(link: Link, number: int, replica_id: str, replica: Receiver,
         contents = yield from verify_stage(stage, replica)
         yield from join_steps(stage, contents, replica)
     except FileNotFoundError:
+        if until is not None:
+            raise TooEarly(path, 0) from None
         raise RecoveryError(path, 0, f"the file is missing, and segment {link.number} builds on "
                                      "it") from None
     except FormatError as e:

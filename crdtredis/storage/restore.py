@@ -49,9 +49,10 @@ from crdtredis.storage.format import (FormatError, Header, encode_header, opened
 from crdtredis.storage.chain import header_of
 from crdtredis.storage.identity import Identity, epoch_above, read_identity, store_identity
 from crdtredis.storage.lock import DirectoryLock
-from crdtredis.storage.recovery import Headless, TooEarly, recover
+from crdtredis.storage.recovery import Headless, RecoveryError, TooEarly, recover
 from crdtredis.storage.segments import write_all
 from crdtredis.storage.shipping import generations, heard
+from crdtredis.storage.stage import stage_path
 
 COPY = 4 << 20                          # bytes at once
 BEGINNING = 2                           # number of the segment with which a log begins anew: one
@@ -100,6 +101,9 @@ def restore(source: io.BufferedIOBase | Path, folder: Path, until: int | None = 
             folder.rmdir()
         os.rename(draft, folder)
         sync_directory(folder.parent)
+    except RecoveryError as e:          # its path is of the draft
+        raise StartError(f"{e.path.name}: offset {e.offset}: {e.reason}; nothing was restored",
+                         EXIT_DATA) from None
     except (tarfile.TarError, EOFError, ValueError, KeyError, TypeError) as e:
         raise StartError(f"the archive is damaged or no backup: {e}; nothing was restored",
                          EXIT_DATA) from None
@@ -146,10 +150,10 @@ def copy_files(source: Path, draft: Path) -> None:
 
 def begin_of(folder: Path) -> int:
     """From when on (ms) it holds each state that there was; 0: from the beginning."""
-    numbers = segment_numbers(folder)
     try:
-        if not numbers or header_of(segment_path(folder, numbers[0]), numbers[0],
-                                    None).follows is None:
+        headers = [header_of(segment_path(folder, n), n, None) for n in segment_numbers(folder)]
+        if not headers or headers[0].follows is None and all(
+                stage_path(folder, h.joined.stage).exists() for h in headers if h.joined):
             return 0
     except FormatError:
         pass
@@ -204,7 +208,7 @@ def taken_in(folder: Path, identity: Identity, until: int | None, end: int) -> R
             raise
         whole = replica()
         recover(folder, identity.replica_id, whole, change=False)
-        begin = (e.stamp >> 16) + 1 if isinstance(e, TooEarly) else begin_of(folder)
+        begin = (e.stamp >> 16) + 1 if e.stamp else begin_of(folder)
         raise NotCovered(until, begin, max(end, whole.newest_stamp >> 16)) from None
     if until is not None and until > end:
         whole = replica()

@@ -101,6 +101,8 @@ class Retention:
         removed = self._removed
         self._remove(0)
         if self._removed == removed and self._log.break_pins():
+            log.warning("the disk is nearly full: the log is not kept any longer for those who "
+                        "follow it or are given a full sync")
             self._remove(0)
         return self._removed > removed
 

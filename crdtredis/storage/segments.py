@@ -88,6 +88,7 @@ class Pin:
     def __init__(self, position: LogPosition, yields: bool,
                  release: Callable[[Pin], None]) -> None:
         self.position, self.yields, self.broken = position, yields, False
+        self.held = True                # neither released nor broken
         self._release = release
 
     def release(self) -> None:
@@ -290,6 +291,7 @@ class SegmentLog:
 
     def _unpin(self, pin: Pin) -> None:
         with self._pins_lock:
+            pin.held = False
             self._pins.discard(pin)
 
     def break_pins(self) -> bool:
@@ -297,7 +299,7 @@ class SegmentLog:
         with self._pins_lock:
             broken = {pin for pin in self._pins if pin.yields}
             for pin in broken:
-                pin.broken = True
+                pin.broken, pin.held = True, False
             self._pins -= broken
         return bool(broken)
 

@@ -180,6 +180,51 @@ def test_a_deadline_that_finds_no_key_there_brings_all_of_it():
     p.assert_equal()
 
 
+def test_what_came_when_the_key_had_expired_there_is_sent_as_a_whole():
+    """On its way it lost time: the deadline has passed there, so that the field makes a hash of its
+    own, which the next deadline finds."""
+    p = Pair()
+    p.here("HSET", "h", *range(1000))
+    p.here("PEXPIREAT", "h", later(p.here, 100))
+    p.follow()
+    p.here("PEXPIREAT", "h", later(p.here, 1))
+    p.here("HSET", "h", "new", 1)
+    data, n = mirror.take(p.replica, ROOM)
+    p.here("PEXPIREAT", "h", later(p.here, 200))
+    for c in (p.here, p.there):
+        c.replica.now += 2000
+    replies = run(p.there, parsed(data))
+    assert p.there("HLEN", "h") == 1 and len(replies) == n
+    mirror.settle(p.replica, [], [i for i, r in enumerate(replies) if r == 0])
+    p.follow()
+    p.assert_equal()
+
+
+def test_what_has_gone_goes_where_its_memory_is_full():
+    """What is refused goes behind what is listed, and is lacking since as long as before."""
+    p = Pair()
+    p.here("SET", "old", 1)
+    p.follow()
+    begun = p.replica.now
+    run(p.here, [("SET", "a", 1), ("SADD", "b", *range(6000))])
+    p.replica.now += 10_000
+    p.here("DEL", "old")
+    firsts = []
+    for _ in range(4):
+        data, n = mirror.take(p.replica, 1)
+        firsts.append(parsed(data)[0][:2])
+        full = firsts[-1][0] != b"DEL"
+        assert n == 1 and mirror.settle(p.replica, [0] if full else [], [], full) == []
+        f = mirror.figures(p.replica)
+        assert f["again"] and f["since"] == begun
+    assert firsts == [[b"SET", b"a"], [b"DEL", mirror.PART], [b"SADD", mirror.PART],
+                      [b"DEL", b"old"]]
+    p.there("DEL", "old")
+    p.follow()
+    p.assert_equal()
+    assert not mirror.figures(p.replica)["again"]
+
+
 def test_of_large_collections_the_members_that_changed_are_sent():
     p = Pair()
     p.here("HSET", "h", *range(20_000))

@@ -1,4 +1,5 @@
 """`crdt-redis backup --follow` against real servers: killed, cut off, outrun, refused."""
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import time
 import pytest
 
 from crdtredis.storage.shipping import generations, heard
+from tests.http.test_operators import ask
 from tests.real.cluster import Server, executable, until
 from tests.real.cluster import _die_with_parent
 from tests.real.links import Links
@@ -244,20 +246,54 @@ def test_what_is_older_than_keep_goes(server, follower):
 def test_a_follower_that_takes_nothing_pins_nothing(server, follower):
     import http.client
 
-    a = server("a", max_segment_size="64kb", replication_log_size="128kb")
+    a = server("a", max_segment_size="1mb", replication_log_size="2mb")
     w = Writer(a, "w")
     slow = http.client.HTTPConnection("127.0.0.1", a.http_port, timeout=20)
     slow.request("GET", "/backup?follow=1")
     reply = slow.getresponse()
     assert reply.status == 200 and reply.headers["X-Follow"] == "1"
     w.write(20)
-    for _ in range(6):                  # more than it may be behind
-        with a.connect() as c:
-            c.pipeline([("SET", f"k:{i}", os.urandom(100_000)) for i in range(200)])
-        a("SAVE")
+    with a.connect() as c:
+        for _ in range(10):             # more than it may be behind
+            c.pipeline([("SET", f"k:{i}", os.urandom(500_000)) for i in range(20)])
     field = re.compile(rb"log_first_segment:(\d+)")
-    until(lambda: a("SAVE") and int(field.search(a("INFO", "persistence"))[1]) > 100)
+    until(lambda: a("SAVE") and int(field.search(a("INFO", "persistence"))[1]) > 20)
+    assert "log_kept=0" in told(a)["follower0"]
+    assert "the log is not kept for the follower at 127.0.0.1:" in ask(a, "/health")[2]
     slow.close()
+
+
+def told(a) -> dict:
+    return dict(line.split(":", 1) for line in a("INFO", "persistence").decode().splitlines()
+                if line.startswith("follower"))
+
+
+def test_who_follows_is_told(server, follower):
+    """In INFO, /stats and /metrics; and in /health, where one is late."""
+    a = server("a", max_segment_size="64kb", replication_log_size="0")
+    assert told(a) == {"followers": "0", "followers_lag_bytes": "0", "followers_lag_seconds": "0.0",
+                       "followers_outrun": "0"}
+    f = follower(a.address)
+    f.heard(past(now()))
+    until(lambda: "state=following,log_kept=1,lag_bytes=0" in told(a).get("follower0", ""))
+    assert float(told(a)["followers_lag_seconds"]) < 5
+    one, = json.loads(ask(a, "/stats")[2])["followers"]
+    assert one["address"].startswith("127.0.0.1:") and one["state"] == "following"
+    f.process.send_signal(signal.SIGSTOP)
+    sent = 0
+    with a.connect() as c:
+        while int(told(a)["followers_lag_bytes"]) < 1 << 20 or sent < 100 << 20:
+            c.pipeline([("SET", f"k:{i}", os.urandom(1 << 20)) for i in range(10)])
+            sent += 10 << 20
+    until(lambda: float(told(a)["followers_lag_seconds"]) > 3)
+    text = ask(a, "/metrics")[2]
+    assert "crdt_redis_followers 1.0" in text and "crdt_redis_followers_outrun_total 0.0" in text
+    lag = float(re.search(r"crdt_redis_followers_lag_bytes (\d\S*)", text)[1])
+    assert 1 << 20 <= lag and "crdt_redis_followers_lag_seconds 0.0" not in text
+    f.process.send_signal(signal.SIGCONT)
+    f.heard(past(now()))
+    assert f.stop() == 0
+    until(lambda: told(a)["followers"] == "0")
 
 
 def test_no_more_than_a_few_and_each_to_its_own(server, follower, tmp_path):

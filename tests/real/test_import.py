@@ -124,6 +124,8 @@ def test_append_only_files(old, new):
     source("BGREWRITEAOF")
     until(lambda: b"aof_rewrite_in_progress:0" in source("INFO", "persistence")
           and b"aof_rewrite_scheduled:0" in source("INFO", "persistence"))
+    source("FUNCTION", "LOAD",
+           "#!lua name=l\nredis.register_function('f', function() return 7 end)")
     for _ in range(5):
         source("INCR", "count")
         source("RPUSH", "list", "more")
@@ -186,6 +188,12 @@ def test_a_log_that_ends_in_a_transaction(new, tmp_path):
     out = run(path, "--to", f"127.0.0.1:{new.port}")
     assert "in the middle of a transaction" in out and "taken: 0 keys, 0 libraries, 2" in out
     assert (new("GET", "a"), new("EXISTS", "b")) == (b"2", 0)
+    # of several files, what is in the next one stands alone
+    (tmp_path / "next").write_bytes(encode("INCR", "a"))
+    manifest = tmp_path / "appendonly.manifest"
+    manifest.write_text("file appendonly.aof seq 1 type i\nfile next seq 2 type i\n")
+    assert "libraries, 3" in run(manifest, "--flush", "--to", f"127.0.0.1:{new.port}")
+    assert (new("GET", "a"), new("EXISTS", "b")) == (b"3", 0)
 
 
 def test_a_value_that_the_server_does_not_take_does_not_end_it(old, new):

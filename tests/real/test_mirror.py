@@ -15,7 +15,7 @@ import urllib.request
 import pytest
 
 from crdtredis._core import Replica
-from crdtredis.commands.mirror import MARK
+from crdtredis.commands.mirror import MARK, PART
 from crdtredis.moving import mirror
 from tests.real.cluster import Reference, until
 from tests.real.test_export import LATER, assert_same, everything, fill_all
@@ -194,6 +194,42 @@ def assert_equal_by(server, c) -> None:
         assert c("TYPE", key) == server("TYPE", key)
         if server("TYPE", key) == b"string":
             assert c("GET", key) == server("GET", key)
+
+
+def test_what_is_deleted_here_goes_there_although_its_memory_is_full(server, redis):
+    r = redis("--maxmemory", "12mb")
+    a = server(**mirrored(r))
+
+    def write(name: str) -> None:
+        with a.connect() as c:
+            for i in range(0, 1500, 100):
+                c.pipeline([("SET", f"{name}:{j}", os.urandom(4000)) for j in range(i, i + 100)])
+
+    write("old")
+    until(lambda: up_to_date(a))
+    write("new")
+    a("SADD", "large", *(f"member {i}" for i in range(10_000)))
+    until(lambda: "OOM" in info(a).get("mirror_error", ""))
+    assert info(a)["mirror_state"] == "refused" and health(a)["status"] == "ok"
+    assert any("OOM" in w for w in health(a)["warnings"])
+    a("DEL", *(f"old:{i}" for i in range(1500)))
+    assert_equal(a, r)
+    assert info(a)["mirror_given_up"] == "0" and health(a)["warnings"] == []
+
+
+def test_of_a_copy_that_was_not_ended_nothing_stays(server, redis):
+    r = redis()
+    a = server(**mirrored(r))
+    until(lambda: up_to_date(a))
+    with a.connect() as c:
+        for i in range(0, 1_000_000, 20_000):
+            c("SADD", "s", *(f"member {j}" for j in range(i, i + 20_000)))
+        until(lambda: r("EXISTS", PART) == 1)
+        r("CLIENT", "KILL", "TYPE", "normal")
+        r._disconnect()
+        c("DEL", "s")
+    until(lambda: info(a)["mirror_connections"] == "2")
+    assert_equal(a, r)
 
 
 def test_a_socket_and_what_is_no_redis(server, redis, tmp_path):

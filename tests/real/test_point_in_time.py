@@ -1,6 +1,7 @@
 """`crdt-redis restore --until`, judged by what clients wrote down themselves: for each write, when
 they sent it and when they had the reply."""
 import shutil
+import subprocess
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -10,6 +11,7 @@ from crdtredis.moving.backing_up import moment
 from crdtredis.errors import StartError
 from tests.real.cluster import Cluster, Server, until
 from tests.real.test_backup import run
+from tests.real.test_full_sync import QUICK, forget
 
 
 def now() -> int:
@@ -128,6 +130,60 @@ def test_not_before_the_oldest_checkpoint(server, tmp_path, kind):
     assert not (tmp_path / "to").exists() and not (tmp_path / "to.restoring").exists()
     b = gone_back(source, begin)
     w.check(b, begin)
+
+
+def test_not_before_what_a_full_sync_brought(processes, tmp_path):
+    """Which the history has, as long as the server does; without it, not before the checkpoint that
+    was made then."""
+    a, b = c = Cluster(2, **QUICK).start()
+    writers = [Writer(s, s.name) for s in c]
+    for w in writers:
+        w.write(20)
+    c.sync()
+    c.pause()
+    writers[1].write(20)
+    before = past(now())
+    writers[0].write(20)
+    b.stop()
+    forget(a)
+    writers[0].c = a.connect()
+    a("CRDT.PEER", "PAUSE", "*")
+    writers[0].write(20)
+    b.start()
+    writers[1].c = b.connect()
+    c.resume()
+    until(lambda: b("GET", "a:count") == b"60")
+    joined = past(now())
+    writers[1].write(20)
+    middle = past(now())
+    assert b"full_syncs_joined:1" in b("INFO", "replication")
+    writers[1].write(40)
+    end = past(now())
+    run("backup", "--history", "--from", b.address, "--to", archive := tmp_path / "b.tar")
+    for ms in (joined, middle, end):
+        x = gone_back(archive, ms, "b")
+        assert [w.check(x, ms) for w in writers] == [60, {joined: 40, middle: 60}.get(ms, 100)]
+        x.dispose()
+    out = run("restore", archive, tmp_path / "to", "--new-cluster", "then", "--until", before,
+              code=2)
+    begin = moment(out.split("is not covered: what is there goes from ")[1].split(" to ")[0])
+    assert before < begin <= joined + 1
+    gone_back(archive, begin, "b").dispose()
+    data = tmp_path / "data"
+    data.mkdir()
+    subprocess.run(["tar", "xf", archive, "-C", data], check=True)
+    stage, = data.glob("stage-*")
+    checkpoint, = data.glob("checkpoint-*")
+    checkpoint.rename(tmp_path / "aside")
+    x = gone_back(data, middle, "b")    # from the log alone, which holds it
+    assert [w.check(x, middle) for w in writers] == [60, 60]
+    x.dispose()
+    stage.unlink()                      # as where checkpoints have made it superfluous
+    (tmp_path / "aside").rename(checkpoint)
+    out = run("restore", data, tmp_path / "to", "--new-cluster", "then", "--until", before, code=2)
+    assert before < moment(out.split("goes from ")[1].split(" to ")[0]) <= joined + 1
+    x = gone_back(data, end, "b")
+    assert [w.check(x, end) for w in writers] == [60, 100]
 
 
 def test_two_replicas_go_back_to_the_same(tmp_path):
