@@ -11,7 +11,7 @@ yes --appendfsync everysec --save "" --auto-aof-rewrite-percentage 0`, crdt-redi
 all on one disk. Tables are printed as Markdown. Nothing here fails for being slow.
 
 CRDT_REDIS_EXECUTABLE chooses the executable to measure instead of this checkout. BENCH_PEERS names
-servers beside the redis-server on the path, for throughput and stalls:
+servers beside the redis-server on the path, for throughput, memory and stalls:
 BENCH_PEERS="redis-8.2=/path/redis-server valkey-9.1=/path/valkey-server".
 """
 from __future__ import annotations
@@ -140,12 +140,26 @@ def throughput(a, title: str, tests: str, n: int, pipeline: int, sizes=(32,)) ->
 
 
 # What one command of a fill is, by the number it is for: names have 16 bytes, values 32.
+FIVE = range(5)
 FILLS = {
     "strings": lambda i: (b"SET", b"key:%012d" % i, b"%032d" % i),
     "set members": lambda i: (b"SADD", b"set", b"key:%012d" % i),
     "sorted set members": lambda i: (b"ZADD", b"zset", b"%d" % i, b"key:%012d" % i),
     "hash fields": lambda i: (b"HSET", b"hash", b"key:%012d" % i, b"%032d" % i),
     "list elements": lambda i: (b"RPUSH", b"list", b"%032d" % i),
+    "counters": lambda i: (b"INCR", b"key:%012d" % i),
+    "strings with TTL": lambda i: (b"SET", b"key:%012d" % i, b"%032d" % i, b"EX", b"100000"),
+}
+# Keys of five elements, a fifth as many of them.
+SMALL_FILLS = {
+    "hashes of 5": lambda i: (b"HSET", b"key:%012d" % i,
+                              *(x for j in FIVE for x in (b"field%d" % j, b"value:%07d" % i))),
+    "sets of 5 integers": lambda i: (b"SADD", b"key:%012d" % i, *(b"%d" % (i + j) for j in FIVE)),
+    "sets of 5 strings": lambda i: (b"SADD", b"key:%012d" % i,
+                                    *(b"member:%d:%d" % (i, j) for j in FIVE)),
+    "sorted sets of 5": lambda i: (b"ZADD", b"key:%012d" % i,
+                                   *(x for j in FIVE for x in (b"%d" % (i + j), b"member%d" % j))),
+    "lists of 5": lambda i: (b"RPUSH", b"key:%012d" % i, *(b"value:%07d" % i for j in FIVE)),
 }
 
 
@@ -154,7 +168,8 @@ def fill(server: Process, n: int, what: str = "strings") -> None:
     with server.connect() as c:
         for start in range(0, n, 10_000):
             numbers = [i * 7919 % n for i in range(start, min(start + 10_000, n))]
-            c.socket.sendall(b"".join(encode(*FILLS[what](i)) for i in numbers))
+            command = FILLS.get(what) or SMALL_FILLS[what]
+            c.socket.sendall(b"".join(encode(*command(i)) for i in numbers))
             for _ in numbers:
                 c.raw()
 
@@ -174,33 +189,38 @@ def large(a):
 
 
 def memory(a):
-    """Growth of resident memory for a million of each, and the start from a million strings on
-    disk."""
-    n = a.keys_in_memory
+    """Growth of resident memory for a million of each, and for a fifth as many keys of five."""
     rows = []
-    # strings last: the start is measured from them
-    for what in reversed(FILLS):
-        pair = (redis_with_log(), ours())
+    for what in (*FILLS, *SMALL_FILLS):
+        n = a.keys_in_memory // (5 if what in SMALL_FILLS else 1)
+        *theirs, mine = servers = [*(make().start() for make in others()), ours()]
         grown = []
-        for s in pair:
+        for s in servers:
             before = s.resident_bytes()
             fill(s, n, what)
             time.sleep(1.5)
             grown.append((s.resident_bytes() - before) / 1e6)
-        rows.insert(0, [f"{n} {what}", *grown, grown[1] / grown[0]])
-        if what != "strings":
-            stop_all()
+        rows.append([f"{n} {what}", *grown, grown[-1] / min(grown[:-1])])
+        names = [s.name for s in theirs]
+        stop_all()
     table("Memory: growth of RSS in MB (names of 16 bytes, values of 32)",
-          ["what", "redis", "ours", "ratio"], rows)
+          ["what", *names, "ours", "to the best"], rows)
+
+
+def start(a):
+    """From a million strings on disk."""
+    n = a.keys_in_memory
+    pair = (redis_with_log(), ours())
     times: dict = {s: [] for s in pair}
     for s in pair:
+        fill(s, n)
         s.stop(timeout=60)
     for _ in range(max(3, a.rounds // 2)):
         for s in pair:
-            start = time.monotonic()
+            began = time.monotonic()
             s.start(wait=False)
             s.wait_ready(300)
-            times[s].append(time.monotonic() - start)
+            times[s].append(time.monotonic() - began)
             assert s("DBSIZE") == n
             s.stop(timeout=60)
     r, o = (statistics.median(times[s]) for s in pair)
@@ -641,8 +661,8 @@ def program(a):
           [[Path(executable()[0]).name, size, statistics.median(times)]])
 
 
-SECTIONS = {f.__name__: f for f in (pipelined, unpipelined, large, memory, busy, lag, idle, peers,
-                                    catchup, growth, pubsub, scripts, fullsync, program)}
+SECTIONS = {f.__name__: f for f in (pipelined, unpipelined, large, memory, start, busy, lag, idle,
+                                    peers, catchup, growth, pubsub, scripts, fullsync, program)}
 
 
 def main() -> int:
