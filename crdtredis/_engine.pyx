@@ -11,6 +11,7 @@
 #   exchange      messages of other replicas
 #   tracking      client-side caching: who is to be told that a key has changed
 #   notify        keyspace notifications
+#   evict         room at max_memory
 #   system        what the loop asks of Linux
 #   monitor       MONITOR
 #   watched       MULTI and WATCH: what a client holds until EXEC
@@ -47,6 +48,7 @@ include "engine/pubsub.pxi"
 include "engine/exchange.pxi"
 include "engine/tracking.pxi"
 include "engine/notify.pxi"
+include "engine/evict.pxi"
 include "engine/monitor.pxi"
 include "engine/watched.pxi"
 include "engine/waiting.pxi"

@@ -152,6 +152,8 @@ GT_AND_LT = "ERR GT and LT options at the same time are not compatible"
 NO_LFU = ("ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note "
           "that when switching between policies at runtime LRU and LFU data will take some time "
           "to adjust.")
+NO_LRU = ("ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when "
+          "switching between policies at runtime LRU and LFU data will take some time to adjust.")
 KEY_EXISTS = "BUSYKEY Target key name already exists."
 TTL_NEGATIVE = "ERR Invalid TTL value, must be >= 0"
 IDLETIME_NEGATIVE = "ERR Invalid IDLETIME value, must be >= 0"

@@ -227,7 +227,7 @@ def memory(x: Any) -> Fields:
         "used_memory_scripts": texts, "used_memory_scripts_human": human(texts),
         "maxmemory": limit,
         "maxmemory_human": human(limit),
-        "maxmemory_policy": "noeviction",
+        "maxmemory_policy": setting(x, "maxmemory_policy", "noeviction"),
         "mem_fragmentation_ratio": f"{rss / expected if expected else 0:.2f}",
         "mem_fragmentation_bytes": max(0, rss - expected),
         "mem_not_counted_for_evict": 0, "mem_replication_backlog": 0, "mem_clients_slaves": 0,
@@ -298,7 +298,7 @@ def last_save(x: Any) -> int:
 def stats(x: Any) -> Fields:
     counts, engine, replica = x.stats(), engine_stats(x), x.replica.stats()
     pubsub, messages, sync = x.pubsub_stats(), x.message_stats(), parts(x).sync
-    snapshots = parts(x).snapshots
+    snapshots, eviction = parts(x).snapshots, x.eviction_stats()
     return {
         "total_connections_received": engine.get("accepted", 0),
         "total_commands_processed": counts["commands"],
@@ -313,7 +313,10 @@ def stats(x: Any) -> Fields:
         "sync_partial_ok": peer_total(x, "pulls"),
         "sync_partial_err": 0, "expired_keys": replica["expired"], "expired_stale_perc": "0.00",
         "expired_time_cap_reached_count": 0,
-        "evicted_keys": 0, "evicted_clients": 0, "evicted_scripts": scripts(x)["evicted"],
+        "evicted_keys": eviction["evicted"],
+        "total_eviction_exceeded_time": eviction["over_ms"],
+        "current_eviction_exceeded_time": eviction["over_now_ms"],
+        "evicted_clients": 0, "evicted_scripts": scripts(x)["evicted"],
         "keyspace_hits": counts["hits"],
         "keyspace_misses": counts["misses"], "pubsub_channels": pubsub["channels"],
         "pubsub_patterns": pubsub["patterns"],

@@ -53,7 +53,7 @@ from crdtredis.clocks import Clock, actor_id, lacking
 from crdtredis.config import Config
 from crdtredis.errors import EXIT_ADDRESS, EXIT_CONFIG, EXIT_DATA, EXIT_FORCED, StartError
 from crdtredis.members import MEMBERS
-from crdtredis.settings import ENCODING_LIMITS, SETTINGS
+from crdtredis.settings import ENCODING_LIMITS, EVICTION, SETTINGS
 from crdtredis.storage.checkpoint import Checkpoints
 from crdtredis.storage.exchange import StateExchange
 from crdtredis.storage.followers import Followers
@@ -87,6 +87,7 @@ ONE_SIGNAL = 0.5        # s within which signals to stop are one
 OWN_FILES = 64          # descriptors for the log, the sync thread, listening sockets
 PEER_FILES = 8          # ... and for the connections to one peer
 WAITING_LONG = 10       # s of that after which /health warns
+EVICTION_LAG_MS = 5000  # a peer that lags more takes no share in eviction
 MEMORY_LOW = 0.9        # part of max_memory in use from which on it does
 # processes in the clocks from which on somebody should know: 65535 are the end
 ACTORS_MANY = 16_384
@@ -594,6 +595,15 @@ class Server:
                 self.retention.relieve()
             waiting = self.replica.pending()
             self._waiting = self._waiting + 1 if waiting["ops"] > waiting["held"] else 0
+        self._share_eviction()
+
+    def _share_eviction(self) -> None:
+        """Among the replicas that are connected and keep up, which order themselves alike."""
+        names = {self.replica.id}
+        if self.sync is not None and self.config.max_memory:
+            names |= {p.replica for p in self.sync.peers()
+                      if p.state == "up" and p.lag_ms < EVICTION_LAG_MS}
+        self.replica.share_eviction(len(names), sorted(names).index(self.replica.id))
 
     def _watch_disk(self) -> None:
         """Before writes are refused for it."""
@@ -688,7 +698,8 @@ class Server:
                             f"for others for {self._waiting} s")
         stats = self.replica.stats()
         used = stats["memory"]
-        if self.config.max_memory and used >= MEMORY_LOW * self.config.max_memory:
+        if (self.config.max_memory and self.config.maxmemory_policy == "noeviction"
+                and used >= MEMORY_LOW * self.config.max_memory):
             warnings.append(f"used memory is {100 * used // self.config.max_memory}% of "
                             "max_memory: "
                             "at 100% commands that need more are refused")
@@ -731,6 +742,8 @@ class Server:
             setattr(engine, name, int(config.seconds(name)))
         elif name == "max_memory":
             executor.max_memory = value
+        elif name in EVICTION:
+            executor.set_eviction(*(config.values[n] for n in EVICTION))
         elif name == "gc_interval":
             engine.collect_every, engine.next_collect = config.ms(name), 0
         elif name in ("hz", "protected_mode"):

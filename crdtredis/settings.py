@@ -13,6 +13,8 @@ from crdtredis.kinds import (Bool, BufferLimits, Choice, Duration, Endpoint, Eve
                              is_pattern, is_peer, is_percentile)
 
 MASK = "********"
+POLICIES = ("noeviction", "allkeys-lru", "volatile-lru", "allkeys-lfu", "volatile-lfu",
+            "allkeys-random", "volatile-random", "volatile-ttl")
 PEERS_INSTEAD = "No effect: replicas are peers (see replication_log_size, sync_timeout)."
 
 
@@ -153,10 +155,22 @@ SETTINGS: tuple[Setting, ...] = (
     *_declare(
         "Memory and disk",
         S("max_memory", Size("1", "1024tb", zero="no limit"), 0,
-          "Refuse commands that would use more memory once the data takes this much; 0: no limit. "
-          "Nothing is evicted.",
+          "Evict keys, or refuse commands that would use more memory, once the data takes this "
+          "much; 0: no limit.",
           live=True, redis="maxmemory"),
-        S("maxmemory_policy", Fixed("noeviction"), "noeviction", "What happens at max_memory."),
+        S("maxmemory_policy", Choice(*POLICIES), "noeviction",
+          "What is evicted at max_memory, of all keys or of those with a deadline (volatile): the "
+          "least recently or least frequently used, random ones, those with the nearest deadline; "
+          "or nothing.", live=True),
+        S("maxmemory_samples", Int(1, 64), 5,
+          "Keys looked at for each that is evicted.", live=True),
+        S("maxmemory_eviction_tenacity", Int(0, 100), 10,
+          "How long eviction may keep a command waiting: 10 is 0.5 ms, 100 as long as it takes.",
+          live=True),
+        S("lfu_log_factor", Int(0, 2**31 - 1), 10,
+          "The greater, the more accesses the count of an LFU policy tells apart.", live=True),
+        S("lfu_decay_time", Int(0, 2**31 - 1), 1,
+          "Minutes without an access that take one off that count; 0: none do.", live=True),
         S("appendonly", Fixed(True), True, "Every write is logged before its reply leaves."),
         S("appendfsync", Choice("always", "everysec", "no"), "everysec",
           "When the log is forced to disk: before every reply, once a second, or when the system "
@@ -329,9 +343,6 @@ SETTINGS: tuple[Setting, ...] = (
         S("lazyfree_lazy_eviction", Bool(), False,
           "No effect: what is removed is always freed step by step.", live=True),
         S("activedefrag", Bool(), False, "No effect: memory is not rearranged.", live=True),
-        S("maxmemory_samples", Int(1, 64), 5, "No effect: nothing is evicted.", live=True),
-        S("lfu_log_factor", Int(0, 2**31 - 1), 10, "No effect: nothing is evicted.", live=True),
-        S("lfu_decay_time", Int(0, 2**31 - 1), 1, "No effect: nothing is evicted.", live=True),
         S("repl_backlog_size", Size("1", "1024tb"), 1_048_576,
           PEERS_INSTEAD, live=True),
         S("repl_backlog_ttl", Int(0, 2**31 - 1, "seconds"), 3600,
@@ -396,6 +407,9 @@ BY_PUBLIC = {alias.replace("_", "-"): s for s in SETTINGS
              for alias in (s.name, s.public, *s.aliases)}
 ENCODING_LIMITS = tuple(s.name for s in SETTINGS if "_max_listpack_" in s.name
                         or "_max_intset_" in s.name)
+# in the order of Executor.set_eviction
+EVICTION = ("maxmemory_policy", "maxmemory_samples", "lfu_log_factor", "lfu_decay_time",
+            "maxmemory_eviction_tenacity")
 # Not a setting, since it says where the settings are.
 CONFIG_VARIABLE = "CRDT_CONFIG"
 

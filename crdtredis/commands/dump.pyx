@@ -17,11 +17,11 @@ from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
-from crdtredis._core cimport (T_LIST, T_SET, T_STRING, T_ZSET, WALK_BACKWARDS,
+from crdtredis._core cimport (EVICT_LFU, T_LIST, T_SET, T_STRING, T_ZSET, WALK_BACKWARDS,
                               WALK_FORWARDS, Element, Kernel, Walk, key_collection, key_delete,
-                              key_expire, key_find, key_hash, key_set_idle, key_type, key_visible,
-                              member_score, put_shown, removal_size, walk_next, walk_shown,
-                              walk_value)
+                              key_expire, key_find, key_hash, key_set_frequency, key_set_idle,
+                              key_type, key_visible, member_score, put_shown, removal_size,
+                              walk_next, walk_shown, walk_value)
 from crdtredis._engine cimport Call, is_word, native, refuse, refuse_syntax, refuse_too_large
 from crdtredis._resp cimport reply_bulk, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
@@ -255,17 +255,16 @@ cdef void put_collected(Call *c, Collected *x) noexcept nogil:
         e = put_shown(k, c.db, key, e, x.kind, i, name, value)
 
 
-cdef int read_restore_options(Call *c, int *replace, int *absolute, int64_t *idle) noexcept nogil:
-    """0 after a refusal. FREQ is checked and passed over: there is no LFU policy that would use
-    it."""
-    cdef int64_t freq = -1
+cdef int read_restore_options(Call *c, int *replace, int *absolute, int64_t *idle,
+                              int64_t *freq) noexcept nogil:
+    """0 after a refusal. idle and freq are -1 where they are not given."""
     cdef int i = 4
     while i < c.argc:
         if is_word(c.argv[i], "REPLACE"):
             replace[0] = 1
         elif is_word(c.argv[i], "ABSTTL"):
             absolute[0] = 1
-        elif is_word(c.argv[i], "IDLETIME") and i + 1 < c.argc and freq == -1:
+        elif is_word(c.argv[i], "IDLETIME") and i + 1 < c.argc and freq[0] == -1:
             i += 1
             if not read_int(c, c.argv[i], idle):
                 return 0
@@ -274,9 +273,9 @@ cdef int read_restore_options(Call *c, int *replace, int *absolute, int64_t *idl
                 return 0
         elif is_word(c.argv[i], "FREQ") and i + 1 < c.argc and idle[0] == -1:
             i += 1
-            if not read_int(c, c.argv[i], &freq):
+            if not read_int(c, c.argv[i], freq):
                 return 0
-            if freq < 0 or freq > 255:
+            if freq[0] < 0 or freq[0] > 255:
                 refuse(c, FREQ_RANGE)
                 return 0
         else:
@@ -290,11 +289,11 @@ cdef void restore(Call *c) noexcept nogil:
     cdef Kernel *k = c.kernel
     cdef Span key = c.argv[1], payload = c.argv[3]
     cdef int replace = 0, absolute = 0, there, status
-    cdef int64_t idle = -1, deadline
+    cdef int64_t idle = -1, freq = -1, deadline
     cdef Element *e
     cdef size_t used
     cdef Collected found
-    if not read_restore_options(c, &replace, &absolute, &idle):
+    if not read_restore_options(c, &replace, &absolute, &idle, &freq):
         return
     e = key_find(k, c.db, key)
     there = key_visible(k, e)
@@ -332,7 +331,10 @@ cdef void restore(Call *c) noexcept nogil:
             put_collected(c, &found)
             if deadline:
                 key_expire(k, c.db, key_find(k, c.db, key), deadline)
-            key_set_idle(k, key_find(k, c.db, key), max(idle, <int64_t>0))
+            if not k.eviction.policy & EVICT_LFU:
+                key_set_idle(k, key_find(k, c.db, key), max(idle, <int64_t>0))
+            elif freq >= 0:
+                key_set_frequency(k, key_find(k, c.db, key), <uint32_t>freq)
         reply_ok(c.reply)
     buffer_free(&found.all)
     buffer_free(&found.table)

@@ -6,17 +6,17 @@ limits that are set (hash-max-listpack-entries and its like), had the value neve
 from libc.stdint cimport int64_t
 from libc.string cimport strlen
 
-from crdtredis._core cimport (T_HASH, T_LIST, T_SET, T_STRING, Collection, Element, Kernel,
-                              ListCursor, element_key, is_hidden, key_collection, key_idle,
-                              key_memory, key_type, list_next, list_seek, list_value, member_view,
-                              string_view)
+from crdtredis._core cimport (EVICT_LFU, T_HASH, T_LIST, T_SET, T_STRING, Collection, Element,
+                              Kernel, ListCursor, element_key, is_hidden, key_collection,
+                              key_frequency, key_idle, key_memory, key_type, list_next, list_seek,
+                              list_value, member_view, string_view)
 from crdtredis._engine cimport (Call, EncodingLimits, is_word, native, refuse, refuse_int,
                                 refuse_syntax)
 from crdtredis._resp cimport reply_bulk, reply_int, reply_null
 from crdtredis.buffer cimport Span
 from crdtredis.commands.common cimport find_key, read_key
 from crdtredis.commands.members cimport next_member
-from crdtredis.errors cimport NO_LFU
+from crdtredis.errors cimport NO_LFU, NO_LRU
 from crdtredis.numbers cimport parse_int64
 
 from crdtredis.commands.table import command
@@ -128,12 +128,21 @@ cdef void object_refcount(Call *c) noexcept nogil:
 
 cdef void object_idletime(Call *c) noexcept nogil:
     cdef Element *e = object_key(c)
-    if e != NULL:
+    if e == NULL:
+        return
+    if c.kernel.eviction.policy & EVICT_LFU:
+        refuse(c, NO_LRU)
+    else:
         reply_int(c.reply, key_idle(c.kernel, e))
 
 
 cdef void object_freq(Call *c) noexcept nogil:
-    if object_key(c) != NULL:
+    cdef Element *e = object_key(c)
+    if e == NULL:
+        return
+    if c.kernel.eviction.policy & EVICT_LFU:
+        reply_int(c.reply, key_frequency(c.kernel, e))
+    else:
         refuse(c, NO_LFU)
 
 
@@ -170,7 +179,7 @@ cdef void memory_usage(Call *c) noexcept nogil:
 for _name, _handler, _since, _summary in (
         ("ENCODING", native(object_encoding), "2.2.3", "How Redis would hold the value."),
         ("FREQ", native(object_freq), "4.0.0",
-         "Access frequency; an error, since there is no LFU policy."),
+         "How often the key is used, as a logarithm; under an LFU policy."),
         ("IDLETIME", native(object_idletime), "2.2.3",
          "Seconds since the key was last read or written."),
         ("LOCAL", native(object_local), "0.1.0",        # of this server, as of CRDT.*

@@ -27,12 +27,11 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memchr, memcmp, memcpy, memset
 
 from crdtredis._core cimport (SYSTEM_DB, T_HASH, Collection, Element, Kernel, key_collection,
-                              key_find, key_type, mem_used, member_find, member_view, op_begin,
-                              op_end)
-from crdtredis._engine cimport (CLIENT_COUNTED, GUARD_CLOCK, GUARD_MISCONF, GUARD_WAIT,
+                              key_find, key_type, member_find, member_view, op_begin, op_end)
+from crdtredis._engine cimport (CLIENT_COUNTED, GUARD_CLOCK, GUARD_MISCONF, GUARD_OOM, GUARD_WAIT,
                                 SCRIPT_ALLOW_OOM, SCRIPT_READ_ONLY, Call, Dispatch, Executor,
-                                ScriptRun, is_word, mark_wrote, monitor_show, native, refuse,
-                                script_allowed, script_begin, script_call, script_end,
+                                ScriptRun, is_full, is_word, mark_wrote, monitor_show, native,
+                                refuse, script_allowed, script_begin, script_call, script_end,
                                 script_kill, script_tick)
 from crdtredis._lua cimport (ENDS_KILLED, ENDS_NOT, SOURCE_MOST, Host, Vm, drop_script, load_script,
                              run_script, sha1_hex, vm_free, vm_new)
@@ -518,7 +517,7 @@ cdef int may_run_flagged(Call *c, int no_writes, int allow_oom, int read_only,
         if d.guard & GUARD_CLOCK:
             refuse(c, CLOCK_AHEAD)
             return 0
-    if not flags[0] & SCRIPT_ALLOW_OOM and d.max_memory and mem_used() > d.max_memory:
+    if not flags[0] & SCRIPT_ALLOW_OOM and d.guard & GUARD_OOM and is_full(d):
         refuse(c, SCRIPT_OUT_OF_MEMORY)
         return 0
     return 1

@@ -80,6 +80,9 @@ def memory_stats(session, argv):
 def memory_doctor(session, argv):
     m = info.memory(session.executor)
     limit, used = m["maxmemory"], m["used_memory"]
+    if limit and used > limit * 0.9 and m["maxmemory_policy"] != "noeviction":
+        return Verbatim(f"The data takes {m['used_memory_human']} of the {m['maxmemory_human']} "
+                        "that max_memory allows: keys are evicted, as maxmemory_policy says.\n")
     if limit and used > limit * 0.9:
         return Verbatim(f"The data takes {m['used_memory_human']} of the {m['maxmemory_human']} "
                         "that max_memory allows: writes will be refused.\n")

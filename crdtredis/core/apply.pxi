@@ -352,6 +352,11 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
     if k.watched.active and x.kind != FLUSH:
         hash = e.hash if e != NULL else key_hash(k, x.key.p, x.key.n)
         before = state_before(k, e)
+    if e != NULL:
+        key_written(k, e, op.seq)
+    elif k.eviction.policy & EVICT_LFU and x.kind != FLUSH:
+        k.eviction.counted_seq = op.seq             # a new key starts with its count
+        k.eviction.counted_hash = key_hash(k, x.key.p, x.key.n)
     if x.type != T_STRING and x.kind <= REMOVE:
         if types[x.type].apply != NULL:
             left = types[x.type].apply(k, op, x, e)

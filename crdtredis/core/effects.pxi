@@ -431,7 +431,7 @@ cdef int64_t active_expiry(Kernel *k, int most) noexcept nogil:
         most -= 1
         k.expired += element_live(e)
         op_begin(k)
-        key_delete(k, x.db, e)
+        remove_key(k, x.db, e, 0)
         op_end(k)
     return 0 if k.deadlines.n else -1
 

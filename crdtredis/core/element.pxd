@@ -1,7 +1,7 @@
 # Elements: what a key or a member is in memory, and the encodings that its cell has in it.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from crdtredis.buffer cimport Span
 
@@ -14,8 +14,12 @@ cdef Reading element_reading(Kernel *k, Element *e) noexcept nogil
 cdef Span string_view(Kernel *k, Element *e) noexcept nogil
 # WHOLE, WHOLE_SHOWN, or NO_NUMBER where it is no whole number
 cdef int string_int(Kernel *k, Element *e, int64_t *out) noexcept nogil
-# sets the access time
+# an access: its time, and under an LFU policy a count, are noted
 cdef void key_touch(Kernel *k, Element *e) noexcept nogil
+# an access by an effect of op number `seq`
+cdef void key_written(Kernel *k, Element *e, uint64_t seq) noexcept nogil
+cdef uint32_t key_frequency(Kernel *k, Element *e) noexcept nogil       # 0 to 255
+cdef void key_set_frequency(Kernel *k, Element *e, uint32_t frequency) noexcept nogil
 cdef int64_t key_idle(Kernel *k, Element *e) noexcept nogil                    # seconds
 # as if the last access were so long ago; at most 194 days
 cdef void key_set_idle(Kernel *k, Element *e, int64_t seconds) noexcept nogil

@@ -6,11 +6,14 @@
 # (core/keyspace.pxi) brings an element back to the smallest encoding that holds its state.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memmove, memset
 
 from crdtredis.buffer cimport Span, copy_span, span
 from crdtredis.numbers cimport format_int64, format_long_double, parse_int64
+
+cdef enum:
+    FREQUENCY_FIRST = 5     # as in Redis
 
 
 cdef inline Entry *element_entry(Element *e) noexcept nogil:
@@ -23,6 +26,16 @@ cdef inline Cell *element_cell(Element *e) noexcept nogil:
 
 cdef inline uint32_t access_second(Kernel *k) noexcept nogil:
     return <uint32_t>(k.now // 1000) & 0xffffff
+
+
+cdef inline uint32_t access_minute(Kernel *k) noexcept nogil:
+    return <uint32_t>(k.now // 60_000) & 0xffff
+
+
+cdef inline uint32_t first_access(Kernel *k) noexcept nogil:
+    """Of a new key. Under an LFU policy it must not be the next to go."""
+    return access_minute(k) << 8 | FREQUENCY_FIRST if k.eviction.policy & EVICT_LFU else (
+        access_second(k))
 
 
 cdef uint32_t key_hash(Kernel *k, const char *p, size_t n) noexcept nogil:
@@ -58,7 +71,7 @@ cdef Element *element_new(Kernel *k, Span key, uint32_t hash, uint32_t flags,
     e.hash = hash
     e.klen = <uint32_t>key.n
     e.vlen = <uint32_t>vlen
-    e.meta = flags | access_second(k) << 8
+    e.meta = flags | first_access(k) << 8
     copy_span(<char*>e + before, key)
     return e
 
@@ -189,8 +202,43 @@ cdef int string_int(Kernel *k, Element *e, int64_t *out) noexcept nogil:
     return kind if kind != REAL else NO_NUMBER
 
 
+cdef uint32_t key_frequency(Kernel *k, Element *e) noexcept nogil:
+    cdef uint32_t count = e.meta >> 8 & 0xff
+    cdef uint32_t passed
+    if k.eviction.decay == 0:
+        return count
+    passed = ((access_minute(k) - (e.meta >> 16)) & 0xffff) // k.eviction.decay
+    return count - passed if passed < count else 0
+
+
+cdef void key_set_frequency(Kernel *k, Element *e, uint32_t frequency) noexcept nogil:
+    e.meta = (e.meta & 0xff) | frequency << 8 | access_minute(k) << 16
+
+
+cdef void count_access(Kernel *k, Element *e) noexcept nogil:
+    """The greater the count, the less likely is it to grow."""
+    cdef uint32_t count = key_frequency(k, e)
+    cdef double above = count - FREQUENCY_FIRST if count > FREQUENCY_FIRST else 0
+    if count < 255 and <double>(next_random(&k.seed) >> 32) * (
+            above * k.eviction.log_factor + 1) < <double>(<uint64_t>1 << 32):
+        count += 1
+    key_set_frequency(k, e, count)
+
+
 cdef void key_touch(Kernel *k, Element *e) noexcept nogil:
-    e.meta = (e.meta & 0xff) | access_second(k) << 8
+    if k.eviction.policy & EVICT_LFU:
+        count_access(k, e)
+    else:
+        e.meta = (e.meta & 0xff) | access_second(k) << 8
+
+
+cdef void key_written(Kernel *k, Element *e, uint64_t seq) noexcept nogil:
+    if not k.eviction.policy & EVICT_LFU:
+        e.meta = (e.meta & 0xff) | access_second(k) << 8
+    elif k.eviction.counted_seq != seq or k.eviction.counted_hash != e.hash:
+        k.eviction.counted_seq = seq
+        k.eviction.counted_hash = e.hash
+        count_access(k, e)
 
 
 cdef int64_t key_idle(Kernel *k, Element *e) noexcept nogil:

@@ -270,6 +270,36 @@ cdef struct Mirror:
     uint64_t taken          # keys, deadlines and members that were sent
     uint64_t bytes_sent
 
+# How the next key to be evicted is found: bits (core/evict.pxi).
+cdef enum EvictionPolicy:
+    EVICT_LRU = 1
+    EVICT_LFU = 2
+    EVICT_TTL = 4
+    EVICT_RANDOM = 8
+    EVICT_VOLATILE = 16     # only keys with a deadline
+
+# A key that was sampled: who is evicted first has the greatest score.
+cdef struct Candidate:
+    uint64_t score
+    uint32_t db
+    Buffer key
+
+cdef struct Eviction:
+    uint32_t policy         # EvictionPolicy; 0: nothing is evicted
+    uint32_t samples
+    uint32_t log_factor     # LFU: how many accesses a count stands for
+    uint32_t decay          # LFU: minutes without access that take one off it; 0: none do
+    # of this replica: a `shares`-th of the keys, the `share`-th of them from 0 on
+    uint32_t shares
+    uint32_t share
+    int64_t turn            # when shares went round last, in SHARE_MS
+    Candidate pool[16]      # EVICTION_POOL, by score
+    uint32_t pooled
+    uint64_t evicted        # keys, since the start
+    # LFU: the last write that was counted, since all effects of an op on a key count as one
+    uint64_t counted_seq
+    uint32_t counted_hash
+
 cdef struct Conflicts:
     uint64_t n              # concurrent writes that had to be decided
     Conflict *ring          # newest at (n - 1) % CONFLICTS
@@ -279,7 +309,8 @@ cdef struct Kernel:
     Actors actors
     uint16_t me             # slot of this process's actor
     uint64_t hash_key[2]
-    uint64_t seed           # for random choices (never in applying)
+    # for random choices, on which nothing depends that replicas share
+    uint64_t seed
     # time, passed in
     int64_t now             # ms since 1970; set by the owner before each loop iteration or call
     uint64_t newest_stamp   # the greatest stamp observed or made
@@ -292,6 +323,7 @@ cdef struct Kernel:
     Watched watched
     Notices notices
     Touched touched
+    Eviction eviction
     Mirror mirror
     # another replica's state is being joined (core/join.pxi): no op is made, and none applied
     int joining

@@ -26,6 +26,12 @@ HOME_EPOCH = 0xffffffffffffffff     # of HOME_ACTOR: no time, so that no process
 TYPE_NAMES = {T_STRING: "string", T_HASH: "hash", T_SET: "set", T_ZSET: "zset", T_LIST: "list",
               T_NONE: "none"}
 
+EVICTION_POLICIES = {
+    "noeviction": 0, "allkeys-lru": EVICT_LRU, "volatile-lru": EVICT_LRU | EVICT_VOLATILE,
+    "allkeys-lfu": EVICT_LFU, "volatile-lfu": EVICT_LFU | EVICT_VOLATILE,
+    "allkeys-random": EVICT_RANDOM, "volatile-random": EVICT_RANDOM | EVICT_VOLATILE,
+    "volatile-ttl": EVICT_TTL | EVICT_VOLATILE}
+
 # What became of a Batch (enum Received in receive.pxd), for Python.
 ReceiveStatus = IntEnum("ReceiveStatus", {
     "ALL": RECEIVED_ALL, "BAD": RECEIVED_BAD, "FULL": RECEIVED_FULL,
@@ -56,6 +62,7 @@ cdef class Replica:
         k.inbox.max_skew = max_clock_skew
         k.pending.limit = pending_limit
         k.open.most = OP_MOST
+        k.eviction.shares = 1
         self.id = replica_id
         self.act_as(epoch)
         replica = replica_id.encode()
@@ -87,6 +94,7 @@ cdef class Replica:
         mem_free(k.watched.chains)
         buffer_free(&k.notices.rows)
         mirror_set(k, 0, 0)
+        eviction_free(k)
         table_clear(&k.pending.ops, free_visited, NULL)
         actors_free(&k.actors)
         buffer_free(&k.open.effects)
@@ -398,6 +406,34 @@ cdef class Replica:
         """Frees about `most` members of deleted collections; True while more are left."""
         return bool(free_garbage(&self.k, most))
 
+    def set_eviction(self, str policy not None, uint32_t samples=5, uint32_t log_factor=10,
+                     uint32_t decay=1):
+        """How keys to evict are found: EVICTION_POLICIES has the names, Redis's. log_factor, decay
+        (minutes): of the count of accesses under an LFU policy."""
+        cdef Eviction *x = &self.k.eviction
+        if x.policy != EVICTION_POLICIES[policy]:
+            x.pooled = 0                       # scores of different policies do not compare
+        x.policy = EVICTION_POLICIES[policy]
+        x.samples = samples
+        x.log_factor = log_factor
+        x.decay = decay
+
+    def share_eviction(self, uint32_t shares, uint32_t share):
+        """This replica evicts its share of the keys, from 0 on, of so many."""
+        self.k.eviction.shares = max(shares, <uint32_t>1)
+        self.k.eviction.share = share
+
+    def evict(self, int most=1) -> int:
+        """Evicts up to `most` keys as the policy says, in one op; how many it were."""
+        cdef int n = 0
+        if self.k.eviction.policy == 0 or stamps_run_ahead(&self.k):
+            return 0
+        op_begin(&self.k)
+        while n < most and evict_key(&self.k):
+            n += 1
+        op_end(&self.k)
+        return n
+
     def purge(self):
         """Has free memory given back to the system, step by step."""
         pages_purge(mem_used())
@@ -406,7 +442,7 @@ cdef class Replica:
 
     def stats(self):
         cdef Kernel *k = &self.k
-        return {"changes": k.changes, "expired": k.expired, "conflicts": k.conflicts.n,
+        return {"changes": k.changes, "expired": k.expired, "evicted": k.eviction.evicted, "conflicts": k.conflicts.n,
                 "tombstones": kernel_tombstones(k), "actors": k.actors.n - 1,
                 "deadlines": k.deadlines.n, "torn": k.open.torn,
                 "watched": k.watched.n, "memory": mem_used()}

@@ -118,6 +118,7 @@ cdef enum NotifyFlag:
     NOTIFY_HASH = 64
     NOTIFY_ZSET = 128
     NOTIFY_EXPIRED = 256
+    NOTIFY_EVICTED = 512
     NOTIFY_MISS = 4096
     NOTIFY_NEW = 8192
     NOTIFY_LOCAL = 16384    # only what was done here
@@ -160,6 +161,22 @@ cdef struct Scripting:
     # other clients are served while a script runs; NULL without a loop
     void (*serve_others)(void *loop) noexcept nogil
 
+# Room for what commands write (evict.pxi).
+cdef struct Room:
+    uint64_t ticks          # that eviction may take in one go, of the cycle counter
+    int more                # it took that long: it goes on in the next iteration
+    int none                # memory is at its limit, and nothing is left to evict
+    # bytes beyond the limit that other replicas' writes made, and are left for them to make good
+    size_t foreign
+    size_t least            # the fewest that these have been since the last look,
+    int64_t due             # and when the next one is (Dispatch.steady); 0: there are none
+    uint32_t part           # one part in so many of them is then taken on
+    # bytes of evicted counters that go once all replicas know of it: of so many tombstones
+    size_t owed
+    int64_t owed_tombstones
+    int64_t over_since      # Dispatch.steady since when memory is beyond the limit; 0: it is not
+    int64_t over_ms         # that it has been altogether, before that
+
 cdef struct Dispatch:
     Kernel *kernel
     CommandTable table
@@ -167,6 +184,7 @@ cdef struct Dispatch:
     uint32_t guard
     int need_auth           # new clients start unauthenticated
     size_t max_memory       # bytes of keyspace, 0: no limit
+    Room room
     size_t ops_limit        # bytes of ops after which all clients wait for the next iteration
     char misconf[256]       # what -MISCONF says
     # Time that no clock set right, or wrong, moves: ms since some moment. What waits, is paused or

@@ -15,7 +15,6 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy
 
-from crdtredis._core cimport mem_used
 from crdtredis._resp cimport reply_error, reply_simple
 from crdtredis.errors cimport (CLOCK_AHEAD, EXEC_REFUSED, LOADING, MONITOR_KEYSPACE,
                                NOT_IN_SUBSCRIPTION, NOT_IN_TRANSACTION, NO_AUTH, OUT_OF_MEMORY,
@@ -130,7 +129,9 @@ cdef int is_rejected(Dispatch *d, Client *client, Command *cmd) noexcept nogil:
     if d.guard & GUARD_BUSY and not cmd.flags & C_ALLOW_BUSY:
         reject(d, client, cmd, d.scripting.busy_text)
         return 1
-    if effective & C_DENYOOM and d.guard & GUARD_OOM and mem_used() > d.max_memory:
+    # a script's own commands ask no more: room is made before it
+    if (effective & (C_DENYOOM | C_MAY_REPLICATE) and d.guard & GUARD_OOM
+            and not has_room(d) and effective & C_DENYOOM):
         reject(d, client, cmd, OUT_OF_MEMORY)
         return 1
     if d.guard & GUARD_MISCONF and effective & C_WRITE:

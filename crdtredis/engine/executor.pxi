@@ -77,6 +77,7 @@ cdef class Executor:
         self.d.scripting.memory = 256 << 20
         self.build_table()
         self.set_slowlog(10000, 128)
+        self.set_eviction("noeviction")
         self.set_encoding_limits()
 
     def __dealloc__(self):
@@ -218,13 +219,37 @@ cdef class Executor:
 
     @property
     def max_memory(self) -> int:
-        """Bytes of keyspace above which commands that would use more are refused, 0: no limit."""
+        """Bytes of keyspace above which keys are evicted, or commands that would use more are
+        refused; 0: no limit."""
         return self.d.max_memory
 
     @max_memory.setter
     def max_memory(self, size_t value):
+        cdef size_t before = self.d.max_memory
         self.d.max_memory = value
         self.set_guard(GUARD_OOM, value > 0)
+        limit_changed(&self.d, before)
+
+    def set_eviction(self, str policy, int samples=5, int log_factor=10, int decay=1,
+                     int tenacity=10):
+        """What happens at max_memory: see Replica.set_eviction. tenacity: 0 to 100, how long one go
+        may take, as Redis's maxmemory-eviction-tenacity."""
+        cdef uint32_t before = self.d.kernel.eviction.policy
+        cdef double usec = 50 * tenacity if tenacity <= 10 else 500 * 1.15 ** (tenacity - 10)
+        self.replica.set_eviction(policy, samples, log_factor, decay)
+        self.d.room.ticks = <uint64_t>-1
+        if tenacity < 100:
+            self.d.room.ticks = <uint64_t>(usec * self.d.stopwatch.per_usec)
+        limit_changed(&self.d, self.d.max_memory if before else 0)
+
+    def eviction_stats(self) -> dict:
+        """evicted: keys; over_ms: how long memory has been beyond max_memory under a policy,
+        over_now_ms: and how much of that without an end yet; foreign: bytes of it that other
+        replicas are to evict."""
+        cdef Room *r = &self.d.room
+        now = self.d.steady - r.over_since if r.over_since else 0
+        return {"evicted": self.d.kernel.eviction.evicted, "over_ms": r.over_ms + now,
+                "over_now_ms": now, "foreign": r.foreign}
 
     @property
     def misconf(self) -> str | None:
@@ -397,6 +422,8 @@ cdef class Executor:
         memset(&self.d.stats, 0, sizeof(Stats))
         self.d.stats.changes = changes
         memset(self.d.errors, 0, sizeof(self.d.errors))
+        self.d.kernel.eviction.evicted = 0
+        self.d.room.over_ms = 0
         for i in range(self.d.table.mask + 1):
             cmd = self.d.table.slots[i]
             if cmd != NULL:

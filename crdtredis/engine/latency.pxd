@@ -9,7 +9,9 @@ cdef enum LatencyEvent:
     LATENCY_EXPIRE = 3        # active expiry in one iteration
     LATENCY_LOG = 4           # one iteration's ops into the log
     LATENCY_RECEIVE = 5       # what peers sent, in one iteration
-    LATENCY_EVENTS = 6
+    LATENCY_EVICTION = 6      # eviction in one go
+    LATENCY_EVICTION_DEL = 7  # of one key
+    LATENCY_EVENTS = 8
 
 cdef enum:
     SAMPLES = 160           # that are kept of each event
@@ -26,7 +28,7 @@ cdef struct Samples:
 
 cdef struct Latency:
     uint64_t ticks          # threshold, of the cycle counter; the greatest number: off
-    Samples events[6]       # LATENCY_EVENTS
+    Samples events[8]       # LATENCY_EVENTS
 
 # ticks: how long it took, at least the threshold. at: seconds since 1970.
 cdef void note_event(Latency *l, int event, uint64_t ticks, double per_usec,

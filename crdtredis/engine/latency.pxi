@@ -5,7 +5,7 @@
 from libc.string cimport memset
 
 EVENT_NAMES = ("command", "fast-command", "command-unblocking", "expire-cycle", "aof-write",
-               "receive-ops")
+               "receive-ops", "eviction-cycle", "eviction-del")
 
 
 cdef void note_event(Latency *l, int event, uint64_t ticks, double per_usec,

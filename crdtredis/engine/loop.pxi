@@ -3,7 +3,7 @@
 #   1  epoll_wait; the clock is read once
 #   2  accept what waits; callbacks, deferred replies that are due, cron
 #   3  for every client that has bytes: read, parse, run, replies into its buffer
-#   4  apply what peers sent (within a time budget), expire keys, serve clients that wait
+#   4  apply what peers sent (within a time budget), expire keys, make room, serve clients that wait
 #   5  the iteration's ops: one record, one append to the log; the same bytes to the sync thread
 #   6  replies to the sockets, connections to be closed closed
 #
@@ -34,6 +34,7 @@ cdef enum:
     REHASH_SLICE = 2000     # elements per database and cron run
     COLLECT_SLICE = 1000    # buckets looked at for tombstones per cron run
     FLUSH_MS = 1000         # for unsent replies at the end
+    OWED_MS = 1000          # until tombstones of evicted keys are looked for
     DRAIN_READS = 64        # of 16 KiB that a client has sent, at the end
 
 
@@ -196,7 +197,7 @@ cdef class Loop(Listeners):
         if (self.ready != NULL or accepting(self) or self.journal.more or self.k.garbage != NULL
                 or (self.k.watched.ready != NULL and may_serve(self.d))
                 or self.working or self.stopping or self.d.abroad.more
-                or pages_due()):
+                or pages_due() or self.d.room.more):
             return 0
         ms = self.next_cron - self.d.steady
         if self.k.deadlines.n and self.next_expiry - self.d.steady < ms:
@@ -263,6 +264,7 @@ cdef class Loop(Listeners):
     cdef void iterate(self) noexcept nogil:
         cdef int n = self.wait()
         cdef uint64_t begun
+        cdef size_t used
         self.iterations += 1
         self.set_clock()
         check_clock(self.d)
@@ -280,7 +282,9 @@ cdef class Loop(Listeners):
         self.process_ready()
         if (self.journal.signalled or self.journal.more) and not self.d.guard & GUARD_JOIN:
             begun = event_begins(&self.d.latency)
+            used = mem_used()
             receive_messages(self.journal)
+            note_foreign(self.d, used)
             event_ends(self.d, LATENCY_RECEIVE, begun)
         if self.d.abroad.parked != NULL:
             release_parked(self.d)
@@ -289,6 +293,8 @@ cdef class Loop(Listeners):
         if (self.d.steady >= self.next_expiry
                 or (self.k.deadlines.n and self.k.deadlines.heap[0].at <= self.k.now)):
             self.expire_due()
+        if self.d.guard & GUARD_OOM:
+            evict_due(self.d)
         if self.k.watched.ready != NULL:
             serve_ready(self.d)
         if self.d.tracking.clients:
@@ -411,6 +417,8 @@ cdef class Loop(Listeners):
             table_work(&self.k.db[i].table, REHASH_SLICE)
         if not self.d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_JOIN):
             self.journal.more |= retry_pending(self.k, PENDING_SLICE)
+            if self.d.room.owed:
+                self.next_collect = min(self.next_collect, self.d.steady + OWED_MS)
             if self.d.steady >= self.next_collect and collect(self.k, COLLECT_SLICE):
                 self.next_collect = self.d.steady + self.collect_every
         for i in range(self.listener_n):

@@ -10,6 +10,8 @@ cdef void notify_command(Dispatch *d, Client *client, Command *cmd, Span *argv, 
                          int64_t changes) noexcept nogil
 # What else did: ops of peers, and the removal of expired keys.
 cdef void notify_others(Dispatch *d) noexcept nogil
+# Keys have just been evicted, and nothing else done.
+cdef void notify_evicted(Dispatch *d) noexcept nogil
 # A command that reads has run: its keys are tracked, and which of them are not there?
 cdef void note_reads(Dispatch *d, Client *client, Command *cmd, Span *argv,
                      int argc) noexcept nogil

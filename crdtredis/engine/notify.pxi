@@ -7,7 +7,7 @@
 # command table; of a peer's op only the effects are known, so an event is derived from these: set,
 # incrby, hset, hdel, hincrby, sadd, srem, zadd, zrem, zincr, linsert, lrem, expire, persist, del.
 # `expired` fires where the key is reaped, which one replica does, and the others fire nothing: to
-# them it was hidden already. FLUSHDB fires nothing, as in Redis.
+# them it was hidden already; `evicted` fires where the key is evicted, the others fire del. FLUSHDB fires nothing, as in Redis.
 #
 # The kernel lists the keys that effects touched (core/notices.pxi), and only while they are wanted:
 # for this, or to tell clients that keep what they have read (tracking.pxi).
@@ -142,6 +142,18 @@ cdef void notify_others(Dispatch *d) noexcept nogil:
     while n != NULL and d.notify.flags:
         if is_wanted(d, n):
             fire_effects(d, NULL, n)
+        n = next_notice(d.kernel, &at)
+    d.kernel.notices.rows.n = 0
+
+
+cdef void notify_evicted(Dispatch *d) noexcept nogil:
+    cdef size_t at = 0
+    cdef Notice *n = next_notice(d.kernel, &at)
+    if d.tracking.clients:
+        invalidate_touched(d, NULL, -1)
+    while n != NULL and d.notify.flags:
+        if is_wanted(d, n) and has_gone(n):
+            fire(d, NULL, NOTIFY_EVICTED, "evicted", n)
         n = next_notice(d.kernel, &at)
     d.kernel.notices.rows.n = 0
 

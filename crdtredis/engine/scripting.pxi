@@ -20,7 +20,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from crdtredis._core cimport mem_used, op_begin, op_end
+from crdtredis._core cimport op_begin, op_end
 from crdtredis._resp cimport reply_error
 from crdtredis.buffer cimport Span, buffer_free, need_memory, span
 from crdtredis.errors cimport (BUSY_FUNCTION, BUSY_SCRIPT, CLOCK_AHEAD, NOT_FROM_SCRIPT,
@@ -56,7 +56,7 @@ cdef void script_begin(Call *c, ScriptRun *run, uint32_t flags) noexcept nogil:
     run.begun = d.steady
     run.client = script_client_of(d)
     run.flags = flags
-    run.out_of_memory = d.guard & GUARD_OOM and mem_used() > d.max_memory
+    run.out_of_memory = d.guard & GUARD_OOM and is_full(d)
     run.client.db = c.db
     run.client.flags = (CLIENT_AUTHENTICATED | CLIENT_IN_EXEC | CLIENT_SCRIPT
                         | c.client.flags & CLIENT_NO_TOUCH)

@@ -325,11 +325,13 @@ def test_config_set(c):
                                    "ERR CONFIG SET failed (possibly related to argument 'peers') - "
                                    "can't set immutable config "
                                    "(CRDT.PEER changes them until the next start)"),
-    (("hz", "11", "maxmemory-policy", "allkeys-lru"),
-                                                      "ERR CONFIG SET failed (possibly related to "
-                                                      "argument 'maxmemory-policy') - "
-                                                      "expected \"noeviction\", the only value "
-                                                      "there is, not \"allkeys-lru\""),
+    (("hz", "11", "appendonly", "no"), "ERR CONFIG SET failed (possibly related to argument "
+                                       "'appendonly') - expected true, the only value there is, "
+                                       "not \"no\""),
+    (("hz", "11", "maxmemory-policy", "lru"),
+     "ERR CONFIG SET failed (possibly related to argument 'maxmemory-policy') - "
+     "expected one of noeviction, allkeys-lru, volatile-lru, allkeys-lfu, volatile-lfu, "
+     "allkeys-random, volatile-random, volatile-ttl, not \"lru\""),
     (("hz", "11", "timeout"), "ERR wrong number of arguments for 'config|set' command")])
 def test_config_set_is_all_or_nothing(c, args, text):
     assert c.error("CONFIG", "SET", *args) == text

@@ -16,11 +16,9 @@ UNITS: dict[str, int] = {
 # Of lists, encodings are not compared.
 WITHOUT_ENCODINGS = {"type/list", "type/list-2", "type/list-3", "sort", "keyspace"}
 # unit -> patterns of tests that are not run, since they would wait for ever or spoil those after
-# them: of pubsub, two that fail while a client listens to everything, for want of streams and of
-# eviction
+# them: of pubsub, one that fails while a client listens to everything, for want of streams
 HANGING: dict[str, list[str]] = {
-    "pubsub": ["Keyspace notifications: stream events test",
-               "Keyspace notifications: evicted events"],
+    "pubsub": ["Keyspace notifications: stream events test"],
 }
 
 ORDER = ("compares the order of the fields, which is the table's here; that of Redis changes with "
@@ -43,8 +41,6 @@ DIFFERENCES: dict[str, list[tuple[str, str]]] = {
                   "adding what is there already asserts it again, so that it outlives a concurrent "
                   "removal; that is a change, and WATCH sees it")],
     "type/zset": [("zunionInterDiffGenericCommand acts on SET and ZSET", ENCODING)],
-    "dump": [("RESTORE can set L[RF]U",
-              "sets maxmemory-policy; nothing is evicted here, so there is one policy")],
     "keyspace": [("COPY basic usage for stream.*", STREAMS),
                  ("MOVE basic usage", "counts keys, and the tests of streams left some")],
     "multi": [("Blocking commands ignores the timeout", STREAMS)],
@@ -59,8 +55,6 @@ DIFFERENCES: dict[str, list[tuple[str, str]]] = {
                         ("MIGRATE .*", "no MIGRATE yet"),
                         ("COMMAND LIST FILTERBY PATTERN - .*",
                          "CLUSTER has no subcommands, since there is no cluster")],
-    "tracking": [("Tracking invalidation message of eviction keys should be before response",
-                  "nothing is evicted")],
     "latency-monitor": [("LATENCY of expire events .*",
                          "a key with a million members expires within 20 ms: their memory is given "
                          "back in slices")],

@@ -19,7 +19,8 @@ above what it was given, and what only states hold is had by further ones.
 
 While it runs, now and then a command or transaction is executed beside a replica without history
 that holds what clients see here: reply and outcome must be the same (views.py, Shadow), whatever
-mixture of concurrent writes, hidden types and positions lies underneath.
+mixture of concurrent writes, hidden types and positions lies underneath. In some schedules replicas
+evict keys, by all policies.
 
 What is checked (`World.finish`), after links are healed and everybody is up:
 - digests are equal, and so is what clients read of every type (views.py);
@@ -61,6 +62,7 @@ from crdtredis.replication.wire import Actor
 from crdtredis.commands.functions import LIBRARIES
 from crdtredis.commands.scripting import SCRIPTS
 from crdtredis.members import MEMBERS
+from crdtredis.settings import POLICIES
 from crdtredis.storage.identity import SECRET
 from crdtredis.storage.witness import Sighting, is_next, proves
 from tests.simulation.commands import DATABASES, KEYS, MEANINGLESS, NAMES, Clients
@@ -362,6 +364,25 @@ class Node:
         self.replica.tick()
         self.end_iteration()
 
+    def evict(self) -> None:
+        """As at max_memory, by some policy, of what falls to this one of all replicas."""
+        dice, replica = self.world.evict_dice, self.replica
+        replica.now = self.now()
+        policy = dice.choice(POLICIES)
+        replica.set_eviction(policy, samples=dice.choice([1, 5, 16]))
+        replica.share_eviction(len(self.world.nodes), self.world.nodes.index(self))
+        before, lasting = self.live()
+        n = replica.evict(dice.choice([1, 1, 3]))
+        assert self.live()[0] == before - n, f"{n} evicted of {before}, {self.live()[0]} are left"
+        assert not policy.startswith("volatile") or self.live()[1] == lasting, (
+            f"{policy} evicted a key without a deadline")
+        self.end_iteration()
+
+    def live(self) -> tuple[int, int]:
+        """How many keys there are, and how many without a deadline."""
+        live = sum(self.replica.keys(db)[0] for db in range(DATABASES))
+        return live, live - sum(self.replica.deadlines(db)[0] for db in range(DATABASES))
+
     # ---- what the cluster knows of itself --------------------------------------------------------
     def system(self) -> dict:
         return {key: self.replica.system_hash(key) for key in SYSTEM}
@@ -469,6 +490,8 @@ class World:
         self.move_dice = random.Random(f"moves {seed}")
         self.moves = self.move_dice.choice([0, 0, 0.01, 0.05])       # of the steps
         self.resumed = 0
+        self.evict_dice = random.Random(f"evictions {seed}")
+        self.evictions = self.evict_dice.choice([0, 0, 0.01, 0.1])   # of the steps of each node
         self.always = rng.random() < 0.3
         self.room, self.refused = rng.choice(ROOMS), 0
         # stamps that are ahead are accepted in the end, instead of waiting for the clocks
@@ -544,6 +567,9 @@ class World:
         for node in self.nodes:
             if node.up and not node.joining and self.dice.random() < self.checkpoints:
                 node.checkpoint()
+        for node in self.nodes:
+            if node.up and not node.joining and self.evict_dice.random() < self.evictions:
+                node.evict()
         for node in self.nodes:
             if node.up and self.sync_dice.random() < self.syncs:
                 Sync.step(node)
