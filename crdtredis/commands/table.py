@@ -69,6 +69,7 @@ EVENTS = {
     ("g", "move_from", "pair", "move_to"): "move",
     ("g", "", "pair", "copy_to"): "copy",
     ("g", "restore", "anew", ""): "restore",
+    ("g", "", "silent", ""): "swapdb",
     ("l", "sortstore", "store", ""): "sort",
     ("l", "lpush", "plain", ""): "lpush lpushx",
     ("l", "rpush", "plain", ""): "rpush rpushx",

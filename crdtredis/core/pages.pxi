@@ -16,18 +16,56 @@
 # being freed, so a server whose data comes and goes pays a page fault for each page a few times a
 # second at the worst. The C library's own trimming is off.
 #
-# Not here: the heaps of other threads. Where malloc is another library's, or the caller is not the
-# main thread, all addresses lie beyond the heap's end, and nothing is done.
+# What comes and goes between two looks nobody has seen in use: large messages, what scripts hold.
+# So once a second the pages that the process has are compared with what is in use. Where they have
+# become more by EXCESS and an eighth, the heap is given back. What that leaves (Python's memory,
+# holes that are too small) is what is compared with from then on. Each try costs page faults: the
+# next one comes REST looks later at the soonest, and twice as late each time that less than GIVE
+# came back.
+#
+# The heaps of other threads hold what crosses to peers, and only malloc_trim reaches them. It takes
+# every heap's lock for as long as it goes through it: 190 ms for the engine's, with 1 GiB in small
+# pieces. So it is called, by a thread of its own, where the engine's heap is at most TRIM_MOST.
+#
+# Where malloc is another library's, or the caller is not the main thread, all addresses lie beyond
+# the heap's end, and nothing is done.
 
 from libc.stddef cimport ptrdiff_t, size_t
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc
 
 cdef extern from *:
     """
+    #include <fcntl.h>
     #include <malloc.h>
+    #include <pthread.h>
+    #include <stdlib.h>
     #include <sys/mman.h>
     #include <unistd.h>
+    /* Pages that the process has; 0 where the system does not say. */
+    static size_t pages_resident(void) {
+        static int fd = -1;
+        char text[128];
+        char *at;
+        ssize_t n;
+        if (fd < 0) fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+        n = pread(fd, text, sizeof(text) - 1, 0);
+        if (n <= 0) return 0;
+        text[n] = 0;
+        strtoull(text, &at, 10);
+        return strtoull(at, NULL, 10);
+    }
+    static void *trim_all(void *unused) {
+        malloc_trim(0);
+        return unused;
+    }
+    static void trim_apart(void) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, trim_all, NULL) == 0) pthread_detach(thread);
+    }
     """
+    size_t pages_resident() noexcept nogil
+    void trim_apart() noexcept nogil
     int M_MXFAST
     int M_TRIM_THRESHOLD
     int M_MMAP_THRESHOLD
@@ -45,6 +83,10 @@ cdef enum:
     SLICE_LEAST = 1 << 16       # smaller pieces of free memory are left
     GIVE = 16 << 20             # bytes
     HELD_SLICE = 64             # blocks freed in a slice
+    EXCESS = 32 << 20           # bytes
+    REST = 5                    # looks, one a second
+    REST_MOST = 320
+    TRIM_MOST = 128 << 20       # bytes of the heap beyond what it had at the start
 
 mallopt(M_TRIM_THRESHOLD, -1)
 mallopt(M_MMAP_THRESHOLD, MAPPED)
@@ -61,6 +103,13 @@ cdef Freed *pages_held = NULL
 cdef size_t pages_slice = 0     # bytes of the free blocks that are looked for; 0: none are
 cdef size_t pages_most = 0      # bytes in use, at most since memory was given back
 cdef size_t pages_last = 0      # when watched last
+cdef char *heap_begin = <char*>sbrk(0)
+cdef size_t other_bytes = 0     # resident and not in use when last given back, or at least since
+# ... when it was begun to be given back; 0: it has been looked at since. The first look is such.
+cdef size_t other_before = <size_t>-1
+cdef uint32_t pages_rest = REST     # looks between two tries
+cdef uint32_t pages_resting = 0     # looks to come before the next
+cdef int trim_others = 0        # the heaps of other threads are to be given back, too
 
 
 cdef void pages_slices(int on) noexcept nogil:
@@ -95,8 +144,28 @@ cdef void pages_watch(size_t n) noexcept nogil:
     if n > pages_most:
         pages_more(n)
     elif n >= pages_last and pages_most - n > GIVE:
-        pages_purge(n)
+        pages_begin(n)
     pages_now(n)
+
+
+cdef void pages_look(size_t used) noexcept nogil:
+    global other_bytes, other_before, pages_rest, pages_resting
+    cdef size_t resident = pages_resident() * page
+    cdef size_t other = resident - used if resident > used else 0
+    if resident == 0 or pages_due():
+        return
+    if other_before:
+        pages_rest = REST if other + GIVE < other_before else min(2 * pages_rest, REST_MOST)
+        pages_resting = pages_rest
+        other_before = 0
+        other_bytes = other
+    elif other < other_bytes:
+        other_bytes = other
+    if pages_resting:
+        pages_resting -= 1
+    elif other > other_bytes + EXCESS + used // 8:
+        other_before = other
+        pages_purge(used)
 
 
 cdef void pages_more(size_t n) noexcept nogil:
@@ -109,10 +178,16 @@ cdef void pages_now(size_t n) noexcept nogil:
     pages_last = n
 
 
-cdef void pages_purge(size_t n) noexcept nogil:
+cdef void pages_begin(size_t n) noexcept nogil:
     global pages_slice
     pages_more(n)
     pages_slice = SLICE
+
+
+cdef void pages_purge(size_t n) noexcept nogil:
+    global trim_others
+    pages_begin(n)
+    trim_others = 1
 
 
 cdef int pages_due() noexcept nogil:
@@ -136,7 +211,7 @@ cdef void pages_give() noexcept nogil:
 
 
 cdef void pages_give_heap() noexcept nogil:
-    global pages_held, pages_slice
+    global pages_held, pages_slice, trim_others
     cdef char *end = <char*>sbrk(0)
     cdef Freed *f
     cdef int i
@@ -153,6 +228,10 @@ cdef void pages_give_heap() noexcept nogil:
     for i in range(HELD_SLICE):
         f = pages_held
         if f == NULL:
-            return
+            break
         pages_held = f.next
         free(f)
+    if pages_held == NULL and trim_others:
+        trim_others = 0
+        if end < heap_begin + TRIM_MOST:
+            trim_apart()

@@ -44,6 +44,7 @@ cdef enum EventRule:
     EVENT_DEADLINE = 6      # expire or persist
     EVENT_ENDS = 7          # as PLAIN; event2 with RIGHT or MAX
     EVENT_ANEW = 8          # as STORE, and the key is new even if it was there
+    EVENT_SILENT = 12       # nothing at all
     # from here on of two keys: event of the first, event2 of the other
     EVENT_PAIR = 9          # the other is new even if it was there
     EVENT_MOVE = 10         # of lists

@@ -26,7 +26,8 @@ FLAG_BITS = {
 
 RULES = {"plain": EVENT_PLAIN, "store": EVENT_STORE, "set": EVENT_SET, "score": EVENT_SCORE,
          "delete": EVENT_DELETE, "deadline": EVENT_DEADLINE, "ends": EVENT_ENDS,
-         "anew": EVENT_ANEW, "pair": EVENT_PAIR, "move": EVENT_MOVE, "smove": EVENT_SMOVE}
+         "anew": EVENT_ANEW, "silent": EVENT_SILENT, "pair": EVENT_PAIR,
+         "move": EVENT_MOVE, "smove": EVENT_SMOVE}
 
 
 cdef uint32_t notify_bit(str letter):

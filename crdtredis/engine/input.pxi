@@ -16,6 +16,7 @@ from crdtredis.buffer cimport Buffer, Span, buffer_free, buffer_grow
 
 cdef enum:
     READ_SIZE = 128 << 10   # bytes of the shared read buffer
+    READ_KEPT = 1 << 20     # ... once a second; a large command has it grow
     READ_SLICE = 256 << 10  # bytes one client may read in an iteration
     RUN_SLICE = 1000        # commands it may run
     REPLY_SLICE = 1 << 20   # bytes of replies after which it waits for the next iteration

@@ -24,8 +24,9 @@ from libc.stdlib cimport free, malloc
 
 from crdtredis._core cimport (DATABASES, PENDING_SLICE, RECORD_FULL, SegmentWriter, active_expiry,
                               collect, free_garbage, has_ops, mem_used, mirror_lose, pages_due,
-                              pages_give, pages_slices, pages_watch, retry_pending, table_work)
-from crdtredis.buffer cimport need_memory
+                              pages_give, pages_look, pages_slices, pages_watch, retry_pending,
+                              table_work)
+from crdtredis.buffer cimport buffer_free, need_memory
 
 cdef enum:
     EVENTS = 1024           # per epoll_wait
@@ -401,6 +402,7 @@ cdef class Loop(Listeners):
     # ---- cron ------------------------------------------------------------------------------------
 
     cdef void cron(self) noexcept nogil:
+        cdef size_t used
         cdef int i
         self.cron_n += 1
         self.next_cron = self.d.steady + 1000 // self.hz_
@@ -424,9 +426,13 @@ cdef class Loop(Listeners):
         for i in range(self.listener_n):
             if self.listeners[i].backlog == BACKLOG_LATER:
                 self.listeners[i].backlog = BACKLOG_NOW
-        pages_watch(mem_used() + self.memory + self.memory_gone + self.d.pubsub.bytes
-                    + self.d.tracking.bytes)
+        used = mem_used() + self.memory + self.d.pubsub.bytes + self.d.tracking.bytes
+        pages_watch(used + self.memory_gone)
         self.memory_gone = 0
+        if self.cron_n % <uint64_t>self.hz_ == 1 % <uint64_t>self.hz_:     # with the first, too
+            if self.shared.cap > READ_KEPT:
+                buffer_free(&self.shared)
+            pages_look(used)
         rate_sample(&self.ops_rate, self.d.stats.commands, self.hz_)
         rate_sample(&self.in_rate, self.counts.net_in, self.hz_)
         rate_sample(&self.out_rate, self.counts.net_out, self.hz_)

@@ -7,7 +7,8 @@
 # command table; of a peer's op only the effects are known, so an event is derived from these: set,
 # incrby, hset, hdel, hincrby, sadd, srem, zadd, zrem, zincr, linsert, lrem, expire, persist, del.
 # `expired` fires where the key is reaped, which one replica does, and the others fire nothing: to
-# them it was hidden already; `evicted` fires where the key is evicted, the others fire del. FLUSHDB fires nothing, as in Redis.
+# them it was hidden already. `evicted` fires where the key is evicted; the others fire del. FLUSHDB
+# and SWAPDB fire nothing, as in Redis; peers of who swaps fire what the effects say.
 #
 # The kernel lists the keys that effects touched (core/notices.pxi), and only while they are wanted:
 # for this, or to tell clients that keep what they have read (tracking.pxi).
@@ -274,7 +275,7 @@ cdef void notify_command(Dispatch *d, Client *client, Command *cmd, Span *argv, 
     cdef Notice *target = NULL
     if d.tracking.clients:
         invalidate_touched(d, caller, changes)
-    while n != NULL and d.notify.flags:
+    while n != NULL and d.notify.flags and cmd.event_rule != EVENT_SILENT:
         if not is_wanted(d, n):
             pass
         elif cmd.event_rule == EVENT_NONE:

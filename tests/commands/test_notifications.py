@@ -88,9 +88,13 @@ CASES = [
      "GEORADIUS k 1 1 1 km STORE d", "new k,zadd k,new d,geosearchstore d,georadiusstore d"),
     ("SET k v;BITOP NOT d k;BITOP AND d x y", "new k,set k,new d,set d,del d"),
     ("SET k v;RPUSH k x", "new k,set k"), ("SET k v;FLUSHALL", "new k,set k"),
+    ("SET k v;SWAPDB 0 1;SET l v", "new k,set k,new l,set l"),
     ("HSET k a 1;SET k v", "new k,hset k,set k"),
     ("EVAL redis.call('set',KEYS[1],1)redis.call('del',KEYS[1]) 1 k", "new k,set k,del k"),
+    ("EVAL redis.call('set',KEYS[1],1)redis.call('swapdb',0,1)redis.call('set',KEYS[1],1) 1 k",
+     "new k,set k,new k,set k"),
     ("MULTI;SET k v;INCR n;EXEC", "new k,set k,new n,incrby n"),
+    ("MULTI;SET k v;SWAPDB 0 1;SET k v;EXEC", "new k,set k,new k,set k"),
 ]
 
 

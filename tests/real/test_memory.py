@@ -225,6 +225,23 @@ def test_the_system_gets_the_memory_back_that_clients_took(how):
     assert s("PING") == b"PONG"
 
 
+def test_the_system_gets_the_memory_back_that_came_and_went_between_two_looks():
+    """Large messages for a peer: whoever looks once in a while sees none of them in use."""
+    mesh = Cluster(2, appendfsync="no").start()
+    mesh.sync()
+    with mesh[1].connect() as ear, mesh[0].connect() as c:
+        ear("SUBSCRIBE", "ch")
+        until(lambda: c("PUBLISH", "ch", "x") == 0
+              and b"pubsub_messages_sent:0" not in c("INFO", "stats"))
+        empty = mesh[0].resident_bytes()
+        for _ in range(20):
+            c("PUBLISH", "ch", b"x" * (15 << 20))
+        assert mesh[0].resident_bytes() > empty + (80 << 20)
+        until(lambda: mesh[0].resident_bytes() < empty + (40 << 20))
+    for s in mesh:
+        s.dispose()
+
+
 def test_memory_purge_gives_back_what_is_too_little_to_be_noticed():
     s = Server("a", appendfsync="no").start()
     for i in range(0, 40_000, 400):
