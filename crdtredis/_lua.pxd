@@ -2,7 +2,7 @@
 # no command, no socket and no keyspace: what a script calls is a function of its Host.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from crdtredis.buffer cimport Span

@@ -118,6 +118,7 @@ FUNCTION_POLICY = ("ERR Wrong restore policy given, value should be either FLUSH
                    "REPLACE.")
 FUNCTION_DUMP_TYPE = "ERR given type is not a function"
 SHEBANG_INVALID = "ERR Invalid script shebang"
+SHEBANG_QUOTES = "ERR Invalid engine in script shebang"
 SHEBANG_ENGINE = "ERR Unexpected engine in script shebang: %.128s"
 SHEBANG_OPTION = "ERR Unknown lua shebang option: %.128s"
 SHEBANG_FLAG = "ERR Unexpected flag in script shebang: %.128s"

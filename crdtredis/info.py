@@ -231,7 +231,7 @@ def memory(x: Any) -> Fields:
         "mem_fragmentation_ratio": f"{rss / expected if expected else 0:.2f}",
         "mem_fragmentation_bytes": max(0, rss - expected),
         "mem_not_counted_for_evict": 0, "mem_replication_backlog": 0, "mem_clients_slaves": 0,
-        "mem_clients_normal": 0, "mem_aof_buffer": 0,
+        "mem_clients_normal": engine_stats(x).get("client_memory", 0), "mem_aof_buffer": 0,
         "mem_allocator": "libc", "active_defrag_running": 0, "lazyfree_pending_objects": 0,
         "lazyfreed_objects": 0,
     }
@@ -316,7 +316,8 @@ def stats(x: Any) -> Fields:
         "evicted_keys": eviction["evicted"],
         "total_eviction_exceeded_time": eviction["over_ms"],
         "current_eviction_exceeded_time": eviction["over_now_ms"],
-        "evicted_clients": 0, "evicted_scripts": scripts(x)["evicted"],
+        "evicted_clients": engine.get("evicted", 0),
+        "evicted_scripts": scripts(x)["evicted"],
         "keyspace_hits": counts["hits"],
         "keyspace_misses": counts["misses"], "pubsub_channels": pubsub["channels"],
         "pubsub_patterns": pubsub["patterns"],

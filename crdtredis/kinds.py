@@ -201,6 +201,28 @@ class Size(Kind):
         return self.from_json(parse_size(text))
 
 
+class Share(Size):
+    """A size, or a percentage of max_memory: below 0."""
+
+    def __init__(self) -> None:
+        super().__init__("1", "1024tb", zero="no limit")
+        self.expected += ', or a percentage of max_memory such as "5%"'
+
+    def from_json(self, value: Any) -> int:
+        return value if type(value) is int and -100 <= value < 0 else super().from_json(value)
+
+    def from_text(self, text: str) -> int:
+        if re.fullmatch(r"[0-9]{1,3}%", text):
+            return self.from_json(-int(text[:-1]))
+        return super().from_text(text)
+
+    def to_json(self, value: int) -> Any:
+        return self.to_text(value) if value < 0 else value
+
+    def to_text(self, value: int) -> str:
+        return f"{-value}%" if value < 0 else super().to_text(value)
+
+
 class Octal(Kind):
     expected = ('file permissions in octal, as a string such as "700", or "0" for what the '
                 'umask leaves')

@@ -88,6 +88,7 @@ OWN_FILES = 64          # descriptors for the log, the sync thread, listening so
 PEER_FILES = 8          # ... and for the connections to one peer
 WAITING_LONG = 10       # s of that after which /health warns
 EVICTION_LAG_MS = 5000  # a peer that lags more takes no share in eviction
+CLIENTS_LEAST = 128 << 10      # bytes: maxmemory_clients is not taken for less
 MEMORY_LOW = 0.9        # part of max_memory in use from which on it does
 # processes in the clocks from which on somebody should know: 65535 are the end
 ACTORS_MANY = 16_384
@@ -740,8 +741,13 @@ class Server:
             engine.max_clients = value
         elif name in ("timeout", "tcp_keepalive"):
             setattr(engine, name, int(config.seconds(name)))
-        elif name == "max_memory":
-            executor.max_memory = value
+        elif name in ("max_memory", "maxmemory_clients"):
+            executor.max_memory = config.max_memory
+            most = config.maxmemory_clients
+            if most < 0:
+                most = config.max_memory * -most // 100
+            # with less, nobody could say anything
+            engine.clients_most = max(most, CLIENTS_LEAST) if most else 0
         elif name in EVICTION:
             executor.set_eviction(*(config.values[n] for n in EVICTION))
         elif name == "gc_interval":

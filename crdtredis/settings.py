@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from crdtredis.kinds import (Bool, BufferLimits, Choice, Duration, Endpoint, Events, Fixed, Int,
-                             Items, Kind, Octal, Peer, Size, Text, is_address, is_key_pattern,
-                             is_pattern, is_peer, is_percentile)
+                             Items, Kind, Octal, Peer, Share, Size, Text, is_address,
+                             is_key_pattern, is_pattern, is_peer, is_percentile)
 
 MASK = "********"
 POLICIES = ("noeviction", "allkeys-lru", "volatile-lru", "allkeys-lfu", "volatile-lfu",
@@ -146,6 +146,10 @@ SETTINGS: tuple[Setting, ...] = (
           live=True),
         S("client_query_buffer_limit", Size("1mb", "1024gb"), 1_073_741_824,
           "Disconnect a client whose unfinished command takes more than this.", live=True),
+        S("maxmemory_clients", Share(), 0,
+          "Disconnect clients, those that take most first, while what all take together is more "
+          "than this, or than such a percentage of max_memory; 0: no limit. CLIENT NO-EVICT "
+          "exempts a client.", live=True),
         # one value must fit an op (core/keyspace.pxd, OP_MOST) whatever else stands in it, and so
         # does the longest string
         S("proto_max_bulk_len", Size("1mb", "512mb"), 536_870_912,

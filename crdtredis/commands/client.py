@@ -306,7 +306,7 @@ def client_maint_notifications(session, argv):
 
 
 @subcommand("NO-EVICT <ON | OFF>", arity=3, flags="admin " + FLAGS, since="7.0.0",
-            summary="Accepted: no client is evicted here.")
+            summary="Whether maxmemory-clients leaves this connection alone.")
 def client_no_evict(session, argv):
     session.set_flag(client_flags["NO_EVICT"], on_off(argv[2]))
     return OK
@@ -360,7 +360,7 @@ LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] | [ID <client-id> [...]]
 MAINT_NOTIFICATIONS (ON|OFF) [moving-endpoint-type <type>]
     Be told before the server stops.
 NO-EVICT (ON|OFF)
-    Accepted; no connection is evicted.
+    Be left alone by maxmemory-clients.
 NO-TOUCH (ON|OFF)
     Leave the access times of keys alone.
 PAUSE <timeout> [WRITE|ALL]

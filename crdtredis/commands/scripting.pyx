@@ -35,14 +35,15 @@ from crdtredis._engine cimport (CLIENT_COUNTED, GUARD_CLOCK, GUARD_MISCONF, GUAR
                                 script_kill, script_tick)
 from crdtredis._lua cimport (ENDS_KILLED, ENDS_NOT, SOURCE_MOST, Host, Vm, drop_script, load_script,
                              run_script, sha1_hex, vm_free, vm_new)
-from crdtredis._resp cimport (Reply, reply_array, reply_bulk, reply_error, reply_int, reply_ok)
+from crdtredis._resp cimport (PARSE_MORE, PARSE_READY, Parser, Reply, parser_fed, parser_free,
+                              parser_init, parser_next, parser_room, reply_array, reply_bulk, reply_error, reply_int, reply_ok)
 from crdtredis.buffer cimport Span, buffer_free, need_memory, span
 from crdtredis.errors cimport (CLOCK_AHEAD, JOINING, KEYS_NEGATIVE, KEYS_TOO_MANY, NOT_FROM_SCRIPT,
                                NOT_INTEGER, NO_SCRIPT, NO_SCRIPT_RUNS, SCRIPT_COMPILE,
                                SCRIPT_DEBUG, SCRIPT_FLUSH, SCRIPT_NO_DEBUG, SCRIPT_OUT_OF_MEMORY,
                                SCRIPT_TOO_LONG, SCRIPT_UNAVAILABLE, SCRIPT_UNKILLABLE,
                                SCRIPT_WRITES, SCRIPTS_FULL, SHEBANG_ENGINE, SHEBANG_FLAG,
-                               SHEBANG_INVALID, SHEBANG_OPTION, SYNTAX)
+                               SHEBANG_INVALID, SHEBANG_OPTION, SHEBANG_QUOTES, SYNTAX)
 from crdtredis.numbers cimport parse_int64
 
 from crdtredis import info
@@ -185,12 +186,13 @@ cdef void flush(Scripts *s) noexcept nogil:
 
 # ---- texts ---------------------------------------------------------------------------------------
 
-cdef int read_flags(char *refusal, const char *p, const char *end,
+cdef int read_flags(char *refusal, const char *begin, const char *end,
                     uint32_t *flags) noexcept nogil:
     """The list behind "flags="."""
+    cdef const char *p = begin
     cdef const char *comma
     cdef size_t n
-    while p < end:
+    while p <= end and end > begin:
         comma = <const char*>memchr(p, c',', <size_t>(end - p))
         if comma == NULL:
             comma = end
@@ -219,40 +221,58 @@ cdef void refuse_part(char *refusal, const char *text, const char *p, size_t n) 
     snprintf(refusal, REFUSAL, text, part)
 
 
+cdef int read_words(Parser *line, const char *p, size_t n, uint32_t *flags,
+                    char *refusal) noexcept nogil:
+    """Of the line of n bytes, its end included: words as those of an inline command, which may be
+    quoted."""
+    cdef int status = PARSE_MORE
+    cdef size_t room
+    cdef char *to
+    cdef Span word
+    cdef int i
+    while n and status == PARSE_MORE:
+        to = parser_room(line, &room)
+        room = min(room, n)
+        memcpy(to, p, room)
+        parser_fed(line, room)
+        p += room
+        n -= room
+        status = parser_next(line)
+    if status != PARSE_READY:
+        refuse_part(refusal, SHEBANG_QUOTES, "", 0)
+        return 0
+    word = line.argv[0]
+    if word.n != 5 or memcmp(word.p, b"#!lua", 5) != 0:
+        refuse_part(refusal, SHEBANG_ENGINE, word.p, word.n)
+        return 0
+    for i in range(1, line.argc):
+        word = line.argv[i]
+        if word.n < 6 or memcmp(word.p, b"flags=", 6) != 0:
+            refuse_part(refusal, SHEBANG_OPTION, word.p, word.n)
+            return 0
+        if not read_flags(refusal, word.p + 6, word.p + word.n, flags):
+            return 0
+    return 1
+
+
 cdef const char *read_shebang(Span body, uint32_t *flags, char *refusal) noexcept nogil:
     """Where the program begins: at the end of the first line, so that lines keep their numbers.
     NULL where the line is refused: why stands in refusal, which may be NULL."""
-    cdef const char *p = body.p
     cdef const char *end
-    cdef const char *word
-    cdef int first = 1
+    cdef Parser line
+    cdef int good
     flags[0] = 0
-    if body.n < 2 or p[0] != c'#' or p[1] != c'!':
-        return p
-    end = <const char*>memchr(p, c'\n', body.n)
+    if body.n < 2 or body.p[0] != c'#' or body.p[1] != c'!':
+        return body.p
+    end = <const char*>memchr(body.p, c'\n', body.n)
     if end == NULL:
-        refuse_part(refusal, SHEBANG_INVALID, p, 0)
+        refuse_part(refusal, SHEBANG_INVALID, "", 0)
         return NULL
     flags[0] = TEXT_SHEBANG
-    while p < end:
-        if p[0] == c' ' or p[0] == c'\t' or p[0] == c'\r':
-            p += 1
-            continue
-        word = p
-        while p < end and p[0] != c' ' and p[0] != c'\t' and p[0] != c'\r':
-            p += 1
-        if first:
-            if p - word != 5 or memcmp(word, b"#!lua", 5) != 0:
-                refuse_part(refusal, SHEBANG_ENGINE, word, <size_t>(p - word))
-                return NULL
-            first = 0
-        elif p - word >= 6 and memcmp(word, b"flags=", 6) == 0:
-            if not read_flags(refusal, word + 6, p, flags):
-                return NULL
-        else:
-            refuse_part(refusal, SHEBANG_OPTION, word, <size_t>(p - word))
-            return NULL
-    return end
+    parser_init(&line, 0)
+    good = read_words(&line, body.p, <size_t>(end + 1 - body.p), flags, refusal)
+    parser_free(&line)
+    return end if good else NULL
 
 
 cdef Text *compile(Scripts *s, Span body, const char *sha) noexcept nogil:

@@ -33,6 +33,7 @@ cdef struct Conn:
     OutBlock *out_tail
     size_t out_bytes        # unsent bytes in those blocks
     size_t out_blocks
+    size_t counted          # of Connections.evictable
     int64_t soft_since      # ms since when the soft output limit is exceeded, 0: it is not
     # replies of one iteration; without meaning in others
     uint64_t iteration      # which
@@ -64,6 +65,7 @@ cdef struct ConnCounts:
     uint64_t closed_output  # for exceeding an output limit
     uint64_t closed_query
     uint64_t timed_out
+    uint64_t evicted        # for maxmemory_clients
     uint64_t net_in         # bytes
     uint64_t net_out
 
@@ -83,6 +85,9 @@ cdef class Connections:
     cdef size_t memory
     cdef size_t memory_so_far
     cdef size_t memory_gone         # of those that ended since the last look at it
+    # bytes that all may take together, 0: no limit; those that all took when each was looked at last
+    cdef size_t most_memory
+    cdef size_t evictable
     # reading: the buffer lent to one parser at a time, and commands of one pipeline
     cdef Buffer shared
     cdef Prefetched prefetched[16]      # PREFETCH
@@ -125,5 +130,9 @@ cdef void free_dead(Connections self) noexcept nogil
 cdef void free_block(OutBlock *o) noexcept nogil
 # Bytes that it takes; conn NULL: a client without a connection.
 cdef size_t client_memory(Client *c, Conn *conn) noexcept nogil
+# Looks at what it takes.
+cdef void count_memory(Connections self, Conn *c) noexcept nogil
+# Closes those that take most, until the others take no more than they may.
+cdef void evict_clients(Connections self) noexcept nogil
 # A row of CLIENT LIST; conn NULL: a client without a connection.
 cdef dict client_row(Client *c, Conn *conn)

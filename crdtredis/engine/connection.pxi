@@ -68,6 +68,20 @@ cdef class Connections:
     def iteration_limit(self, size_t value):
         self.d.ops_limit = value
 
+    @property
+    def clients_most(self) -> int:
+        """Bytes that clients may take together; beyond that, those are closed that take most. 0: no
+        limit."""
+        return self.most_memory
+
+    @clients_most.setter
+    def clients_most(self, size_t value):
+        cdef Conn *c = self.first
+        self.most_memory = value
+        while c != NULL:
+            count_memory(self, c)
+            c = c.next
+
     cdef int add_fd(self, int fd, uint64_t tag) except -1:
         cdef epoll_event e
         e.events = EPOLLIN | <uint32_t>EPOLLET
@@ -350,6 +364,7 @@ cdef void free_dead(Connections self) noexcept nogil:
         if c.next != NULL:
             c.next.prev = c.prev
         self.connected -= 1
+        self.evictable -= c.counted
         self.memory_gone += client_memory(&c.client, c)
         # closing is not enough where a child process has the socket, too
         epoll_ctl(self.ep, EPOLL_CTL_DEL, c.client.fd, NULL)
@@ -365,14 +380,46 @@ cdef void free_dead(Connections self) noexcept nogil:
         free(c)
 
 
+# ---- what clients take ---------------------------------------------------------------------------
+
+cdef void count_memory(Connections self, Conn *c) noexcept nogil:
+    self.evictable -= c.counted
+    c.counted = 0
+    if self.most_memory and not (c.client.flags & CLIENT_NO_EVICT or c.state & CONN_DEAD):
+        c.counted = client_memory(&c.client, c)
+        self.evictable += c.counted
+
+
+cdef void evict_clients(Connections self) noexcept nogil:
+    """In rounds, each through all clients: those go that take at least half of the most that one
+    takes."""
+    cdef size_t most
+    cdef Conn *c
+    while self.evictable > self.most_memory:
+        most = 0
+        c = self.first
+        while c != NULL:
+            most = max(most, c.counted)
+            c = c.next
+        c = self.first
+        while c != NULL and self.evictable > self.most_memory:
+            if c.counted > most // 2:
+                self.counts.evicted += 1
+                kill(self, c)
+                count_memory(self, c)
+            c = c.next
+
+
 # ---- what CLIENT LIST says -----------------------------------------------------------------------
 
 cdef size_t client_memory(Client *c, Conn *conn) noexcept nogil:
     cdef size_t n = sizeof(Conn) + c.reply.buf.cap + c.queue.cap + c.pushes.cap
+    n += c.watched_cap * sizeof(Watched)
+    n += sizeof(Subscription) * (c.subscribed[0] + c.subscribed[1] + c.subscribed[2])
     if c.wait != NULL:
         n += wait_memory(c.wait)
     if conn != NULL:
-        n += parser_memory(&conn.parser) + conn.out_bytes
+        n += parser_memory(&conn.parser) + conn.held.cap + conn.out_bytes
     return n
 
 

@@ -89,8 +89,10 @@ cdef void take_heard(Dispatch *d, const char *p, size_t n) noexcept nogil:
         a.more = 1
         p += n - left
         n = left
-    # what waits for time alone is not dropped: no more than this is taken then (messages_pend)
-    if not a.more and (a.parked_n == PARKED_MOST or a.parked_bytes + n > PARKED_BYTES):
+    # What waits for time alone is not dropped: no more than this is taken then (messages_pend).
+    # Nor is the first, which may be one message of the longest.
+    if not a.more and a.parked_n and (a.parked_n == PARKED_MOST
+                                      or a.parked_bytes + n > PARKED_BYTES):
         a.dropped += count_messages(p, n)
         return
     w = <Parked*>need_memory(malloc(sizeof(Parked) + n))

@@ -22,6 +22,8 @@ cdef void check_idle(Connections self, int hz) noexcept nogil:
             c = self.first
         self.cron_at = c.next
         self.memory_so_far += client_memory(&c.client, c)
+        if self.most_memory:
+            count_memory(self, c)
         idle = self.d.steady - c.client.active
         if (self.timeout and idle > self.timeout * 1000
                 and not c.client.flags & (CLIENT_BLOCKED | CLIENT_SUBSCRIBED | CLIENT_MONITOR)):

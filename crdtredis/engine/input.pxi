@@ -96,6 +96,8 @@ cdef void process(Connections self, Conn *c) noexcept nogil:
         elif errno != EINTR:
             client.flags |= CLIENT_KILLED
     take_back(self, c)
+    if self.most_memory:
+        count_memory(self, c)
     if client.flags & CLIENT_BLOCKED and c.state & CONN_HUNGUP:
         # nobody is waiting any more, and no event will say so again
         client.flags |= CLIENT_KILLED

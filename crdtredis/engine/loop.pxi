@@ -181,6 +181,7 @@ cdef class Loop(Listeners):
             "accepted": self.counts.accepted, "rejected": self.counts.rejected,
             "net_in": self.counts.net_in, "net_out": self.counts.net_out,
             "iterations": self.iterations, "timed_out": self.counts.timed_out,
+            "evicted": self.counts.evicted, "client_memory": self.memory,
             "closed_output": self.counts.closed_output,
             "closed_query": self.counts.closed_query,
             "ops_per_second": rate_of(&self.ops_rate), "in_per_second": rate_of(&self.in_rate),
@@ -312,6 +313,8 @@ cdef class Loop(Listeners):
             give_messages(self.journal)
         self.tick_log()
         send_all(self)
+        if self.most_memory:
+            evict_clients(self)
         free_dead(self)
         share_gil(&self.d.gil)
         if self.d.interrupted:

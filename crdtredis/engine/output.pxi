@@ -27,6 +27,8 @@ cdef void send_all(Connections self) noexcept nogil:
             kill(self, c)
         else:
             send_conn(self, c)
+        if self.most_memory:
+            count_memory(self, c)
         c = next
 
 

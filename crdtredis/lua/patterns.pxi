@@ -12,6 +12,7 @@
 cdef extern from "<ctype.h>" nogil:
     int isalpha(int c)
     int iscntrl(int c)
+    int isalnum(int c)
     int isdigit(int c)
     int islower(int c)
     int ispunct(int c)

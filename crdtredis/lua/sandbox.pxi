@@ -15,6 +15,15 @@
 # pcall answers the text of an error table, as Redis's does. collectgarbage cannot stop the
 # collector.
 
+from libc.math cimport floor
+
+cdef enum:
+    RANDOM_LOW = 0x330e         # the lowest bits of a seed
+
+cdef uint64_t RANDOM_FIRST = <uint64_t>0x1234abcd330e       # what stands for a seed in the beginning
+cdef uint64_t RANDOM_FACTOR = <uint64_t>0x5deece66d
+cdef uint64_t RANDOM_MASK = ((<uint64_t>1) << 48) - 1
+
 cdef const char *READ_ONLY = "Attempt to modify a readonly table"
 
 # Runs with a table of the functions below as its argument; answers the front of the globals.
@@ -128,8 +137,9 @@ tables.sort = function(t, f)
 end
 tables.setn = function() error("'setn' is obsolete", 2) end
 local maths = copy(math, "abs acos asin atan atan2 ceil cos cosh deg exp floor fmod frexp huge "
-    .. "ldexp log log10 max min modf pi pow rad random randomseed sin sinh sqrt tan tanh")
+    .. "ldexp log log10 max min modf pi pow rad sin sinh sqrt tan tanh")
 maths.mod = math.fmod
+maths.random, maths.randomseed = native.random, native.randomseed
 local routines = copy(coroutine, "create resume running status wrap yield")
 
 globals.string, globals.table, globals.math = front(text), front(tables), front(maths)
@@ -226,6 +236,7 @@ cdef int load_text(lua_State *L) noexcept nogil:
     job.p = lua.checklstring(L, 1, &job.n)
     name = job.p if lua.type(L, 2) <= LUA_TNIL else lua.checklstring(L, 2, NULL)
     job.due = INT64_MAX
+    job.begun = 0
     if lua.load(L, next_piece, &job, name, "t") == 0:
         return 1
     lua.pushnil(L)
@@ -313,6 +324,33 @@ cdef int lua_remove(lua_State *L) noexcept nogil:
     return 1
 
 
+cdef int lua_random(lua_State *L) noexcept nogil:
+    """The numbers of lrand48, as in Redis: the same ones behind the same seed."""
+    cdef Vm *vm = vm_of(L)
+    cdef int32_t low = 1, high
+    cdef int n = lua.gettop(L)
+    cdef double r
+    vm.random = vm.random * RANDOM_FACTOR + 0xb & RANDOM_MASK
+    r = <double>((vm.random >> 17) % 0x7fffffff) / 0x7fffffff
+    if n == 0:
+        lua.pushnumber(L, r)
+        return 1
+    if n > 2:
+        raise_text(L, "wrong number of arguments")
+    if n == 2:
+        low = <int32_t>whole(lua.checknumber(L, 1))
+    high = <int32_t>whole(lua.checknumber(L, n))
+    if low > high:
+        lua.argerror(L, n, "interval is empty")
+    lua.pushnumber(L, floor(r * (<double>high - low + 1)) + low)
+    return 1
+
+
+cdef int lua_randomseed(lua_State *L) noexcept nogil:
+    vm_of(L).random = <uint64_t><uint32_t>whole(lua.checknumber(L, 1)) << 16 | RANDOM_LOW
+    return 0
+
+
 # ---- building ------------------------------------------------------------------------------------
 
 cdef void set_function(lua_State *L, const char *name, lua_CFunction f) noexcept nogil:
@@ -349,6 +387,8 @@ cdef int build_sandbox(lua_State *L) noexcept nogil:
     set_function(L, "setmetatable", lua_setmetatable)
     set_function(L, "insert", lua_insert)
     set_function(L, "remove", lua_remove)
+    set_function(L, "random", lua_random)
+    set_function(L, "randomseed", lua_randomseed)
     set_function(L, "find", lua_find)
     set_function(L, "match", lua_match)
     set_function(L, "gmatch", lua_gmatch)

@@ -274,7 +274,8 @@ cdef int struct_size(lua_State *L) noexcept nogil:
         opt = f.p[0]
         f.p += 1
         if not holds_data(opt):
-            take_control(&f, opt)
+            if not isalnum(<uint8_t>opt):           # a letter without a meaning takes no room
+                take_control(&f, opt)
             continue
         size = <size_t>option_size(&f, opt)
         if opt == c's':

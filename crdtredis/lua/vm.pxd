@@ -39,6 +39,7 @@ cdef struct Vm:
     char *stack             # C stack where run_script stands; NULL: no script runs
     int ending              # Ending
     int hurried             # the hook is to run at the next instruction
+    uint64_t random         # what math.random has come to
     int64_t due             # `steady_now` from which host.tick is asked
     int counted             # the error that the last run ended in was one of a command
     # the script that runs has one line, so an error without a place is there

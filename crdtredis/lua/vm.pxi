@@ -132,6 +132,7 @@ cdef Vm *vm_new(size_t most, Host host) except NULL:
     if vm == NULL:
         raise MemoryError
     memset(vm, 0, sizeof(Vm))
+    vm.random = RANDOM_FIRST
     vm.most = most
     vm.host = host
     vm.due = INT64_MAX
@@ -181,6 +182,7 @@ cdef struct Loading:
     const char *name
     int64_t due             # `steady_now` at which it has taken too long
     int late                # it has
+    int begun               # Lua has got some of it
     int ref
 
 
@@ -193,6 +195,10 @@ cdef const char *next_piece(lua_State *L, void *ud, size_t *n) noexcept nogil:
         job.late = 1
         lua.pushstring(L, "it takes too long to compile")
         lua.error(L)
+    if job.n and p[0] == c'#' and not job.begun:
+        job.begun = n[0] = 1
+        return " "                          # LuaJIT passes over a first line that begins with #
+    job.begun = 1
     n[0] = min(job.n, <size_t>SOURCE_PIECE)
     job.p += n[0]
     job.n -= n[0]
@@ -214,6 +220,7 @@ cdef int load_script(Vm *vm, const char *p, size_t n, const char *name) noexcept
     job.name = name
     job.due = steady_now() + COMPILE_MS
     job.ref = -1
+    job.begun = 0
     if lua.cpcall(vm.L, load_protected, &job) != 0:
         take_error(vm)
         return -1

@@ -226,8 +226,20 @@ def test_texts_that_are_refused(c):
     assert c.error("EVAL", "#!lua name=x\n", 0) == "ERR Unknown lua shebang option: name=x"
     assert c.error("EVAL", "#!lua flags=allow-oom,what?\n", 0) == (
         "ERR Unexpected flag in script shebang: what?")
+    assert c.error("EVAL", "#!lua flags=no-writes,\n", 0) == (
+        "ERR Unexpected flag in script shebang: ")
+    for quoted in ['#!lua flags="no-writes', "#!lua 'flags=no-writes'x", "#!lua " + "x" * 70_000]:
+        assert c.error("EVAL", quoted + "\nreturn 1", 0) == (
+            "ERR Invalid engine in script shebang")
+    for text in ["#", "# return 1", "#lua\nreturn 1", "assert(loadstring('# \\n return 1'))"]:
+        assert "unexpected symbol near '#'" in c.error("EVAL", text, 0)
     assert c.error("EVAL", "-" * (5 << 20), 0) == "ERR script is too long"
     assert c("EVAL", "#!lua flags=allow-stale,no-cluster,allow-cross-slot-keys\nreturn 1", 0) == 1
+    for line in ["#!lua flags=", '#!lua "flags=no-writes"', "#!lua flags='no-writes,allow-oom'\r",
+                 '#!"lua"', '#!lua\tflags="no\\x2dwrites"']:
+        assert c("EVAL", line + "\nreturn 1", 0) == 1
+    assert c.error("EVAL", "#!lua 'flags=no-writes'\nreturn redis.call('set', 'k', 1)", 0
+                   ).startswith("ERR Write commands are not allowed from read-only scripts.")
     assert "user_script:2: x" in c.error("EVAL", "#!lua\nerror('x')", 0)
 
 

@@ -186,6 +186,22 @@ def test_before_its_first_op_a_replica_names_the_last_of_its_former_actor(served
             assert named() == made[-1] != (s.replica.actor, 2)
 
 
+def test_the_longest_message_waits_too(served):
+    bridge = Bridge()
+    s = served(bridge=bridge)
+    sub = subscriber(s, "ch")
+    drained(bridge)
+    batch, peer = batch_of("SET k 1")
+    longest = b"x" * ((16 << 20) - 2)                   # with its channel
+    bridge.send_receive(1, heard(peer.actor, 1, longest), HEARD)
+    bridge.send_receive(2, heard(peer.actor, 1, b"behind it"), HEARD)
+    drained(bridge, 2)
+    stats = s.on_engine(s.executor.message_stats)
+    assert stats["waiting_bytes"] > 16 << 20 and stats["dropped"] == 1
+    bridge.send_receive(3, batch)
+    sub.expect(push(b"ch", longest))
+
+
 def test_what_waits_is_bounded(served):
     bridge = Bridge()
     s = served(bridge=bridge)

@@ -2,6 +2,7 @@
 nobody disturbs others."""
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import socket
@@ -285,6 +286,61 @@ def test_soft_output_limit(served):
     slow.send(*["TEST.BIG 1000000"] * 20)
     s.wait(lambda: s.loop.connected == 0)
     assert s.loop.stats()["closed_output"] == 1 and time.monotonic() - begun > 1
+
+
+def holds(client, what):
+    """Has this client hold about 2 MB, of this kind."""
+    if what == "replies":
+        client.send(*["TEST.BIG 100000"] * 100)             # a part is in the system's buffers
+    elif what == "an unfinished command":
+        client.raw(b"*2\r\n$4\r\nECHO\r\n$3000000\r\n" + b"x" * 2_000_000)
+    elif what == "a transaction":
+        client.send("MULTI", *[f"SET k {'x' * 100_000}"] * 20)
+    elif what == "subscriptions":
+        client.send(*(f"SUBSCRIBE {i}" for i in range(30_000)))
+    else:
+        client.send(*(f"WATCH {i}" for i in range(100_000)))
+
+
+HELD = ["replies", "an unfinished command", "a transaction", "subscriptions", "watched keys"]
+
+
+@pytest.mark.parametrize("what", HELD)
+def test_clients_that_take_most_go_first(served, what):
+    s = served(clients_most=1_500_000)
+    small = [s.connect() for _ in range(3)]
+    for c in small:
+        c.send("MULTI", f"SET k {'x' * 100_000}").expect(OK + b"+QUEUED\r\n")
+    with contextlib.suppress(OSError):
+        holds(s.connect(), what)
+    s.wait(lambda: s.loop.stats()["evicted"] == 1)
+    assert s.loop.connected == 3
+    for c in small:
+        c.send("EXEC").expect(b"*1\r\n" + OK)
+
+
+def test_who_is_exempt_is_not_evicted_and_does_not_count(served):
+    s = served(clients_most=1_500_000)
+    exempt, small = s.connect(), s.connect()
+    exempt.send("CLIENT NO-EVICT ON").expect(OK)
+    holds(exempt, "a transaction")
+    exempt.expect(OK + b"+QUEUED\r\n" * 20)
+    small.send("PING").expect(PONG)
+    assert s.loop.stats()["evicted"] == 0
+    exempt.send("DISCARD", "CLIENT NO-EVICT OFF").expect(OK + OK)
+    holds(exempt, "a transaction")
+    s.wait(lambda: s.loop.connected == 1)
+    assert s.loop.stats()["evicted"] == 1
+
+
+def test_a_limit_that_comes_later_holds_for_those_that_are_there(served):
+    s = served()
+    large, small = s.connect(), s.connect()
+    holds(large, "a transaction")
+    large.expect(OK + b"+QUEUED\r\n" * 20)
+    s.loop.call_soon(lambda: setattr(s.loop, "clients_most", 1_500_000))
+    s.wait(lambda: s.loop.stats()["evicted"] == 1)
+    small.send("PING").expect(PONG)
 
 
 @pytest.mark.parametrize("start", [b"*1000\r\n$4\r\nMGET\r\n", b"*1\r\n$5\r\nMULTI\r\n"])

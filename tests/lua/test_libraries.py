@@ -118,6 +118,7 @@ def test_struct_unpacks(value):
     assert value("table.concat({struct.unpack('Bc0', '\\3abcd')}, ',')") == "abc,5"
     assert value("table.concat({struct.unpack('s', 'abc\\0def')}, ',')") == "abc,5"
     assert value("struct.size('bhilLTfdxc5')") == "49"
+    assert value("struct.size('zi')") == "4"
     for text, error in [("struct.unpack('s', 'abc')", "unfinished string in data"),
                         ("struct.unpack('i', 'abc')", "data string too short"),
                         ("struct.unpack('c0', 'abc')", "format 'c0' needs a previous size"),
@@ -126,6 +127,19 @@ def test_struct_unpacks(value):
                         ("struct.pack('q', 1)", "invalid format option 'q'"),
                         ("struct.size('s')", "option 's' has no fixed size")]:
         assert error in value(text)
+
+
+def test_random_numbers_are_those_of_redis(value):
+    assert value("(function() math.randomseed(7) return table.concat({math.random(100), "
+                 "math.random(100), math.random(1, 10)}, ' ') end)()") == "27 69 3"
+    assert value("(function() math.randomseed(7) return math.random() end)()") == "0.26644419658298"
+    assert value("math.random(1.5)") == "1"
+    for text in ["math.random(0)", "math.random(-1)"]:
+        assert value(text) == ("ERR user_script:1: bad argument #1 to 'random' (interval is empty)")
+    assert value("math.random(2, 1)") == (
+        "ERR user_script:1: bad argument #2 to 'random' (interval is empty)")
+    assert value("math.random(1, 2, 3)") == "ERR user_script:1: wrong number of arguments"
+    assert 1 <= int(value("math.random(-2^31, 2^31 - 1)")) + 2**31 + 1 <= 2**32
 
 
 def test_bit(value):
