@@ -6,6 +6,7 @@
 #     hash            SipHash-1-3 and CRC-32C
 #     table           the element table
 #     wire            protobuf's wire format
+#     vector          version vectors, shared page by page
 #     actors          actors, their order, what each has observed
 #     exact           sums without rounding
 #     codec           ops as bytes
@@ -55,6 +56,7 @@ include "core/mem.pxi"
 include "core/hash.pxi"
 include "core/table.pxi"
 include "core/wire.pxi"
+include "core/vector.pxi"
 include "core/actors.pxi"
 include "core/exact.pxi"
 include "core/codec.pxi"

@@ -13,11 +13,6 @@ cdef enum:
     HOME_ACTOR = 0x656d6f68
     NO_SLOT = 65535
 
-# A version vector by slot; what lies beyond n is 0.
-cdef struct VersionVector:
-    uint64_t *v
-    uint32_t n
-
 cdef enum BacklogState:
     BACKLOG_IDLE = 0        # the next op is not here
     # in the queue of those to be looked at: the next op may be here, and may be applied
@@ -59,6 +54,7 @@ cdef struct Actors:
     uint16_t *ordered       # slots in the order of ranks
     uint16_t *by_id         # open addressing over id: slot + 1, 0 empty
     uint32_t by_id_mask
+    VersionVector common    # what deps and told have alike (core/vector.pxi)
     uint16_t hidden         # slot + 1 of the one that is not found by its id; 0: none is
 
 cdef inline uint64_t make_dot(uint16_t slot, uint64_t seq) noexcept nogil:
@@ -80,9 +76,3 @@ cdef uint64_t actor_id(const char *replica, size_t n, uint64_t epoch)
 # slots are used up.
 cdef uint16_t actors_declare(Actors *a, uint64_t id, const char *replica, size_t n,
                              uint64_t epoch) noexcept nogil
-
-cdef inline uint64_t vector_get(const VersionVector *r, uint16_t slot) noexcept nogil:
-    return r.v[slot] if slot < r.n else 0
-
-# to seq, if it is below
-cdef void vector_raise(VersionVector *r, uint16_t slot, uint64_t seq) noexcept nogil

@@ -28,8 +28,9 @@ cdef void actors_free(Actors *a) noexcept nogil:
     cdef uint32_t i
     for i in range(a.n):
         mem_free(a.v[i].replica)
-        mem_free(a.v[i].deps.v)
-        mem_free(a.v[i].told.v)
+        vector_free(&a.v[i].deps)
+        vector_free(&a.v[i].told)
+    vector_free(&a.common)
     mem_free(a.v)
     mem_free(a.ordered)
     mem_free(a.by_id)
@@ -158,17 +159,6 @@ cdef uint16_t actors_declare(Actors *a, uint64_t id, const char *replica, size_t
     else:
         actors_index(a, slot)
     return slot
-
-
-cdef void vector_raise(VersionVector *r, uint16_t slot, uint64_t seq) noexcept nogil:
-    cdef uint32_t n
-    if slot >= r.n:
-        n = (<uint32_t>slot | 7) + 1
-        r.v = <uint64_t*>mem_realloc(r.v, n * sizeof(uint64_t))
-        memset(r.v + r.n, 0, (n - r.n) * sizeof(uint64_t))
-        r.n = n
-    if r.v[slot] < seq:
-        r.v[slot] = seq
 
 
 cdef uint64_t actor_observed(Actors *a, uint16_t who, uint16_t of) noexcept nogil:

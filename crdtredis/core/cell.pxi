@@ -227,10 +227,13 @@ cdef void cell_increment(Cell *c, const Applying *op, const Effect *x) noexcept 
 
 
 cdef int vector_observed(const Applying *op, const VersionVector *r) noexcept nogil:
-    cdef uint32_t slot
-    for slot in range(r.n):
-        if r.v[slot] and not observed(op, make_dot(<uint16_t>slot, r.v[slot])):
-            return 0
+    cdef uint64_t seq
+    cdef uint32_t i, at
+    for i in range(r.n):
+        for at in range(r.pages[i].n if r.pages[i] != NULL else 0):
+            seq = page_seqs(r.pages[i])[at]
+            if seq and not observed(op, make_dot(<uint16_t>(i * PAGE_SLOTS + at), seq)):
+                return 0
     return 1
 
 

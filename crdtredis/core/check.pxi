@@ -7,10 +7,20 @@ from libc.string cimport memcpy, memset, strcmp
 from crdtredis.buffer cimport span
 
 
+cdef int count_pages(const VersionVector *r, dict found) except -1:
+    cdef uint32_t i
+    for i in range(r.n):
+        if r.pages[i] != NULL:
+            assert r.pages[i].n <= PAGE_SLOTS, "actors: too long a page"
+            found[<size_t>r.pages[i]] = found.get(<size_t>r.pages[i], 0) + 1
+    return 0
+
+
 cdef int check_actors(Actors *a) except -1:
     cdef Actor *x
     cdef Actor *y
     cdef uint32_t i
+    found = {}
     for i in range(a.n):
         x = &a.v[a.ordered[i]]
         assert a.ordered[i] == a.hidden - 1 or actors_find(a, x.id) == a.ordered[i], \
@@ -22,6 +32,11 @@ cdef int check_actors(Actors *a) except -1:
                                 x) and y.rank < x.rank < <uint64_t>1 << 63, "actors: out of order"
             assert (y.replica_slot == x.replica_slot) == (strcmp(y.replica, x.replica)
                                                           == 0), "actors: replicas not told apart"
+        count_pages(&x.deps, found)
+        count_pages(&x.told, found)
+    count_pages(&a.common, found)
+    for page, held in found.items():
+        assert (<Page*><size_t>page).holders == held, "actors: a page of more or fewer vectors"
     return 0
 
 

@@ -41,7 +41,7 @@ cdef void collection_free(Collection *c) noexcept nogil:
     while types[c.type].free_some(c, &most):
         most = INT_MAX
     table_clear(&c.table, free_visited, NULL)
-    mem_free(c.written.v)
+    vector_free(&c.written)
     mem_free(c)
 
 
@@ -117,7 +117,7 @@ cdef void note_written(const Applying *op, Collection *c) noexcept nogil:
     """After an assign to c: its dot counts, and of a collection that has just become large, all
     dots."""
     cdef Walk w
-    if c.written.v == NULL:
+    if c.written.n == 0:
         if c.live <= SMALL_COLLECTION:
             return
         walk_begin(&w, op.actors)
@@ -133,7 +133,7 @@ cdef void note_written(const Applying *op, Collection *c) noexcept nogil:
 
 cdef int all_observed(const Applying *op, const Collection *c) noexcept nogil:
     """Has op surely observed every write of c? Where not, one has to look."""
-    return op.local or (c.written.v != NULL and vector_observed(op, &c.written))
+    return op.local or (c.written.n and vector_observed(op, &c.written))
 
 
 cdef void discard(Kernel *k, Collection *c) noexcept nogil:

@@ -72,7 +72,7 @@ cdef void joining_begin(Joining *j, Kernel *k) noexcept nogil:
 
 
 cdef void joining_free(Joining *j) noexcept nogil:
-    mem_free(j.begin.v)
+    vector_free(&j.begin)
     mem_free(j.named)
     buffer_free(&j.list)
     buffer_free(&j.after)

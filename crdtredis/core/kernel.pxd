@@ -20,7 +20,7 @@ cdef struct Collection:
     # members with a live cell; the table also holds those that have tombstones only
     size_t live
     size_t cells            # members that are not plain: only they can have counter entries
-    # by actor: no write here is newer. Of a small collection nothing, which is told by v == NULL
+    # by actor: no write here is newer. Of a small collection nothing, which is told by n == 0
     VersionVector written
     Table table             # empty for lists
     # sorted sets: the live members by (score, name); lists: the blocks by position

@@ -262,8 +262,7 @@ cdef void discard_database(Kernel *k, uint32_t db) noexcept nogil:
     d.live = d.expiring = 0
     memset(&d.counted, 0, sizeof(Counted))
     heap_forget(k, db)
-    mem_free(d.written.v)
-    memset(&d.written, 0, sizeof(VersionVector))
+    vector_free(&d.written)
 
 
 cdef void free_key(Kernel *k, Element *e) noexcept nogil:

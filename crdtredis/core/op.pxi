@@ -122,6 +122,8 @@ cdef int close_op(Kernel *k) noexcept nogil:
                     and k.actors.v[i].applied > vector_get(&me.deps, <uint16_t>i)):
                 encode_dep(&k.scratch.made, k.actors.v[i].id, k.actors.v[i].applied)
                 vector_raise(&me.deps, <uint16_t>i, k.actors.v[i].applied)
+        if k.scratch.made.n > PAGE_SLOTS:
+            vector_share(&me.deps, &k.actors.common)
         k.open.deps_changed = 0
     head = number_size(k.open.op.seq) + 9 + k.scratch.made.n
     body = head + k.open.effects.n - HEAD_ROOM

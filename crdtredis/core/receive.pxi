@@ -80,6 +80,8 @@ cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span 
     cdef int i
     while decode_dep(&p, h.deps.p + h.deps.n, &actor, &seq) == 1:
         vector_raise(&k.actors.v[slot].deps, actors_find(&k.actors, actor), seq)
+    if h.deps.n > PAGE_SLOTS:
+        vector_share(&k.actors.v[slot].deps, &k.actors.common)
     op.slot = slot
     op.seq = h.seq
     op.stamp = h.stamp

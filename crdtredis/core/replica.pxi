@@ -85,7 +85,7 @@ cdef class Replica:
         cdef int i
         for i in range(DATABASES):
             table_clear(&k.db[i].table, free_visited_key, k)
-            mem_free(k.db[i].written.v)
+            vector_free(&k.db[i].written)
         for i in range(<int>k.watched.mask + 1 if k.watched.chains != NULL else 0):
             while k.watched.chains[i] != NULL:
                 w = k.watched.chains[i]
@@ -111,7 +111,7 @@ cdef class Replica:
             buffer_free(&k.outbox.runs[i].large)
         mem_free(k.outbox.runs)
         mem_free(k.inbox.decoded)
-        mem_free(k.inbox.barred.v)
+        vector_free(&k.inbox.barred)
         mem_free(k.deadlines.heap)
         mem_free(k.conflicts.ring)
 
@@ -256,6 +256,7 @@ cdef class Replica:
             of = actors_find(&self.k.actors, id)
             if of != NO_SLOT:
                 vector_raise(&self.k.actors.v[who].told, of, seq)
+        vector_share(&self.k.actors.v[who].told, &self.k.actors.common)
 
     @property
     def joining(self):
@@ -311,8 +312,7 @@ cdef class Replica:
         not declared are passed over. Cost: linear in the actors and the ops that wait."""
         cdef VersionVector *barred = &self.k.inbox.barred
         cdef uint16_t of
-        mem_free(barred.v)
-        memset(barred, 0, sizeof(VersionVector))
+        vector_free(barred)
         for id, seq in (clock or {}).items():
             of = actors_find(&self.k.actors, id)
             if of != NO_SLOT:

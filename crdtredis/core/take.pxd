@@ -36,6 +36,7 @@ cdef struct Taking:
     uint32_t *mark          # the last of the places, counted on, at which it was named
     uint32_t cells
     uint8_t *known          # by slot: it is in the table
+    int alike               # deps of the actor that came last are as they were told, no more
     uint64_t newest         # stamp that was met
     uint64_t last           # stamp that the End says
     VersionVector tail      # the clock that the giver's further ops have come to

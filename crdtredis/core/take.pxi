@@ -37,7 +37,7 @@ cdef void taking_free(Taking *t) noexcept nogil:
     mem_free(t.clock)
     mem_free(t.mark)
     mem_free(t.known)
-    mem_free(t.tail.v)
+    vector_free(&t.tail)
     buffer_free(&t.steps)
     buffer_free(&t.places)
     joining_free(&t.join)
@@ -96,7 +96,9 @@ cdef int take_moved(Taking *t, Span pairs) noexcept nogil:
 
 
 cdef int take_row(Taking *t, Span body, uint32_t of, uint64_t *row, int act) noexcept nogil:
-    """The deps of the actor at index `of`; row: those of the one before."""
+    """The deps of the actor at index `of`; row: those of the one before. Of an actor of whom
+    nothing is known here they are those of the one before, but for what is told to differ."""
+    cdef VersionVector *deps = &t.k.actors.v[t.slots[of]].deps
     cdef const char *p = body.p
     cdef const char *end
     cdef uint64_t passed, change
@@ -110,6 +112,9 @@ cdef int take_row(Taking *t, Span body, uint32_t of, uint64_t *row, int act) noe
     else:
         p = f.s.p
         end = p + f.s.n
+    t.alike = act and deps.n == 0 and (of == 0 or t.alike)
+    if t.alike and of:
+        vector_copy(deps, &t.k.actors.v[t.slots[of - 1]].deps)
     while p < end:
         if (not get_varint(&p, end, &passed) or not get_varint(&p, end, &change)
                 or passed >= t.n - i):
@@ -118,10 +123,13 @@ cdef int take_row(Taking *t, Span body, uint32_t of, uint64_t *row, int act) noe
         row[i] += <uint64_t>unzigzag(change)
         if row[i] > t.begin[i]:
             return -1                      # what an op had seen is applied where the op is
+        if t.alike:
+            vector_put(deps, t.slots[i], row[i])
         i += 1
-    for i in range(t.n if act else 0):
-        if row[i]:
-            vector_raise(&t.k.actors.v[t.slots[of]].deps, t.slots[i], row[i])
+    for i in range(t.n if act and not t.alike else 0):
+        vector_raise(deps, t.slots[i], row[i])
+    if act and not t.alike:
+        vector_share(deps, &t.k.actors.common)
     return 1
 
 

@@ -14,7 +14,8 @@ own conversations reaches that process.
 
 Bounds: one way of each replica, the newest. A given is as long as a record may be, and is refused
 by its length. The receiver stops reading while more than HELD bytes are not taken in; the giver
-makes no next piece while the system does not take the last one. A way without a word ends.
+makes no next piece while the system does not take the last one. A way without a word ends, one
+without an offer soon.
 """
 from __future__ import annotations
 
@@ -119,7 +120,8 @@ class Way:
         self._last_frame = time.monotonic()
         self.ended = asyncio.get_running_loop().create_future()
         self.link = FrameLink(transport, FRAME_MOST + FRAME_HEAD, self._frame, self._lost)
-        self._watch = asyncio.get_running_loop().call_later(SILENCE, self._look)
+        self._patience = sessions.runtime.settings.timeout      # until it has offered something
+        self._watch = asyncio.get_running_loop().call_later(1.0, self._look)
 
     @property
     def session(self) -> int:
@@ -192,7 +194,7 @@ class Way:
         self._last_frame = time.monotonic()
         if kind == OFFER:
             offer, _ = decode(proto.Pull, body)
-            self.acked = to_clock(offer.clock)
+            self.acked, self._patience = to_clock(offer.clock), SILENCE
             self._receiver.offered(self)
         elif kind in (GIVEN, END) and self._asking:
             self._frames.append((kind, body))
@@ -210,7 +212,7 @@ class Way:
             self.ended.set_result(None)
 
     def _look(self) -> None:
-        rest = self._last_frame + SILENCE - time.monotonic()
+        rest = self._last_frame + self._patience - time.monotonic()
         if rest <= 0:
             self.link.close()
         else:

@@ -4,6 +4,7 @@ STARTS=1000 pytest -s tests/real/slow_restarts.py
 Each adds to the same hundred counters and is killed. What is left afterwards, in all three, must be
 what a cluster has that did the same without a restart.
 """
+import faulthandler
 import os
 
 import pytest
@@ -27,6 +28,7 @@ def left(c) -> list:
 
 @pytest.mark.timeout(0)
 def test_what_is_left_of_many_restarts(cluster):
+    faulthandler.cancel_dump_traceback_later()          # which would end it after some minutes
     c, fresh = cluster(3), cluster(3)
     restart_often(c, STARTS)
     restart_often(fresh, STARTS, fresh=True)

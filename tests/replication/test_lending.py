@@ -95,6 +95,17 @@ def test_what_lacks_nothing_asks_for_nothing(receiver):
         lent.socket.recv(1)
 
 
+def test_a_way_that_offers_nothing_ends(receiver):
+    """It would take the place of a stream."""
+    silent, other = Lent(receiver), Lent(receiver)
+    other.offer({})
+    silent.socket.settimeout(20)
+    assert silent.asked() is None
+    other.socket.settimeout(0.5)
+    with pytest.raises(TimeoutError):
+        other.socket.recv(1)
+
+
 def test_the_newest_way_of_a_replica_is_its_only_one(receiver):
     first, second = Lent(receiver), None
     first.offer({})
