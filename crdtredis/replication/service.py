@@ -381,14 +381,15 @@ class Service:
     # ---- members ---------------------------------------------------------------------------------
 
     def member(self, name: str) -> str:
-        """The replica id of a member, by that, its URL or host:port, or any peer's address that it
-        has. Raises KeyError."""
+        """The replica id of a member, or of one that is about to become one, by that, its URL or
+        host:port, or any peer's address that it has. Raises KeyError."""
         name = name.rstrip("/")
         for replica, m in self.registry.members.table.items():
             if not m.removed and name in (replica, m.url, m.url.partition("://")[2]):
                 return replica
-        replica = self.find(name).replica
-        if replica not in self.registry.members.table:
+        members, came = self.registry.members, name in self.sessions.by_replica
+        replica = name if came and not members.is_removed(name) else self.find(name).replica
+        if replica not in members.table and (replica in ("", members.own) or self.too_old()):
             raise KeyError(name)
         return replica
 

@@ -113,7 +113,7 @@ class LogReader:
         least, and the position behind them; b"" at the end of the log as it is now. Raises Removed,
         FormatError on a damaged record, OSError."""
         try:
-            found = self._read(position)
+            found = self._steadily(lambda: self._read(position))
         except (ChainError, FileNotFoundError):
             if position[0] >= self._first():
                 raise

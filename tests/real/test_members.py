@@ -9,6 +9,7 @@ import pytest
 from crdtredis.replication.wire import SPEAKS
 from tests.real.cluster import Server, free_port, until
 from tests.real.test_false_handshakes import shake_hands
+from tests.real.test_full_sync import fill, forget, info
 from tests.respclient import ReplyError
 
 QUICK = {"sync_interval": "200ms", "retry_interval": "50ms"}
@@ -131,6 +132,27 @@ def test_one_that_was_away_when_it_was_removed_is_told(server):
     c.start()
     until(lambda: b"c was removed from the cluster" in b"".join(c("CRDT.PEERS")))
     until(lambda: up(c) == set())
+
+
+@pytest.mark.parametrize("called", [False, True], ids=["it calls", "it is called"])
+def test_one_that_is_removed_while_it_takes_in_the_state_does_not_join(server, called):
+    a = server("a", replication_rate_limit="100kb", replication_log_size="0",
+               max_segment_size="64kb", compaction_threshold=1000)
+    fill(a, 0, 3000, 100)
+    forget(a)
+    b = server("b", a)
+    if called:
+        assert a("CRDT.PEER", "ADD", b.address) == b"OK"
+        until(lambda: up(a) == {"b"})
+    until(lambda: info(b)["full_sync_from"])
+    assert a("CRDT.PEER", "REMOVE", "b") == b"OK"
+    until(lambda: b"b was removed from the cluster" in b"".join(b("CRDT.PEERS")))
+    until(lambda: info(b)["full_sync_from"] == "" and up(a) == set())
+    assert b("DBSIZE") == 0 and members(a)["b"]["removed"] == 1
+    a("CONFIG", "SET", "replication-rate-limit", 0)
+    assert a("CRDT.PEER", "ADD", b.address) == b"OK"
+    mesh(a, b)
+    until(lambda: a("CRDT.DIGEST") == b("CRDT.DIGEST"))
 
 
 def test_who_may_be_removed(server):

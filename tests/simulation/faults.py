@@ -2448,4 +2448,21 @@ FAULTS = [
           "replication/test_lending.py::test_a_way_that_offers_nothing_ends",
           "        self._patience = sessions.runtime.settings.timeout ",
           "        self._patience = SILENCE "),
+    Fault("who reads on is thrown out where a file behind goes meanwhile",
+          STORAGE + "reader.py",
+          "storage/test_reader.py::test_who_stands_behind_what_goes_meanwhile_reads_on",
+          "            found = self._steadily(lambda: self._read(position))\n",
+          "            found = self._read(position)\n"),
+    Fault("who calls and has not joined yet cannot be removed",
+          PEERS + "service.py",
+          "real/test_members.py"
+          "::test_one_that_is_removed_while_it_takes_in_the_state_does_not_join",
+          "name if came and not members.is_removed(name) else self.find(name).replica",
+          "self.find(name).replica"),
+    Fault("who is removed before it has joined joins all the same",
+          PEERS + "service.py",
+          "real/test_members.py"
+          "::test_one_that_is_removed_while_it_takes_in_the_state_does_not_join",
+          "(replica in (\"\", members.own) or self.too_old())",
+          "True"),
 ]

@@ -350,3 +350,22 @@ def test_records_larger_than_what_is_read_at_once_are_held_once(tmp_path):
     with pytest.raises(CutShort):
         list(read_batches(fd, 0, len(data), 100, 200))
     os.close(fd)
+
+
+def test_who_stands_behind_what_goes_meanwhile_reads_on(node):
+    """The first file is looked for, and goes before it is found."""
+    node.fill(300)
+    numbers = segment_numbers(node.folder)
+    first = iter([1, 1])                    # for who will look again, and for who looks
+
+    def began() -> int:
+        found = next(first, numbers[3])
+        if found == 1:
+            for number in numbers[:3]:
+                segment_path(node.folder, number).unlink(missing_ok=True)
+        return found
+
+    reader = LogReader(node.folder, node.log.writer.position, first=began)
+    batch, behind = reader.read((numbers[-3], header_of(segment_path(node.folder, numbers[-3]),
+                                                        numbers[-3], None).size))
+    assert batch and behind[0] >= numbers[-3]
