@@ -33,7 +33,7 @@ from crdtredis.replication.resolver import Resolver
 
 log = logging.getLogger("crdtredis.mirror")
 
-ROOM = 256 << 10                # bytes of a batch
+ROOM = 16 << 10, 256 << 10      # bytes of a batch, so that it takes less than LONG
 IDLE = 0.02                     # s between two looks whether something has changed
 CHECK = 1.0                     # s between two looks at the mark
 PATIENCE = 5.0                  # s for a reply, and one more for each
@@ -72,7 +72,7 @@ class Mirror:
         self.given_up, self.last_given_up = 0, b""
         self.connections = 0
         self._process = self._mark = b""            # of the mirror, as last claimed
-        self._cursor = 0
+        self._cursor, self._room = 0, ROOM[0]
         self._part = False                          # may be left of a copy that was not ended
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
@@ -233,11 +233,11 @@ class Mirror:
     async def _step(self, link: Link, target: Target) -> float:
         """Seconds to rest."""
         def make() -> tuple[bool, bytes, int, bool, float]:
-            begun, empty = time.perf_counter(), False
+            begun, empty = time.thread_time(), False
             if native.begins_pass(self.replica):
                 empty, self.given_up = native.begin_pass(self.replica), 0
-            data, n = native.take(self.replica, ROOM)
-            return empty, data, n, native.sweeps(self.replica), time.perf_counter() - begun
+            data, n = native.take(self.replica, self._room)
+            return empty, data, n, native.sweeps(self.replica), time.thread_time() - begun
 
         empty, data, n, sweeps, took = await self._call(make)
         first = [[b"FLUSHDB"], [b"SET", native.MARK, self._mark]] if empty else []
@@ -272,6 +272,8 @@ class Mirror:
             self.last_given_up = lost[-1]
         if sweeps:
             await self._sweep(link)
+        self._room = (max(self._room // 2, ROOM[0]) if took > LONG / 2
+                      else min(self._room * 2, ROOM[1]))
         return took * (SHARE if took < LONG else LONG_SHARE)
 
     def _stands(self, target: Target, state: str, error: str) -> None:

@@ -55,6 +55,7 @@ from crdtredis.storage.shipping import generations, heard
 from crdtredis.storage.stage import stage_path
 
 COPY = 4 << 20                          # bytes at once
+TRIES = 10                              # to copy what a follower changes meanwhile
 BEGINNING = 2                           # number of the segment with which a log begins anew: one
                                         # that follows none would need no checkpoint
 STAMP_MOST = (1 << 64) - 1
@@ -123,15 +124,23 @@ def copy(source: Path, draft: Path, until: int | None) -> int:
         with DirectoryLock(source):
             copy_files(source, draft)
         return 0
-    found = generations(source)
-    if not found:
-        raise StartError(f"{source}: is neither a data directory nor one that `crdt-redis backup "
-                         "--follow` keeps", EXIT_CONFIG)
-    chosen = found[-1] if until is None else next(
-        (g for g in reversed(found) if begin_of(g) <= until), found[0])
-    end = heard(chosen)                 # first: it only grows
-    copy_files(chosen, draft)
-    return end
+    for left in reversed(range(TRIES)):
+        found = generations(source)
+        if not found:
+            raise StartError(f"{source}: is neither a data directory nor one that `crdt-redis "
+                             "backup --follow` keeps", EXIT_CONFIG)
+        try:
+            chosen = found[-1] if until is None else next(
+                (g for g in reversed(found) if begin_of(g) <= until), found[0])
+            end = heard(chosen)         # first: it only grows
+            copy_files(chosen, draft)
+            return end
+        except FileNotFoundError:       # the follower has removed it between two looks
+            if not left:
+                raise
+            for path in draft.iterdir():
+                path.unlink()
+    raise AssertionError
 
 
 def copy_files(source: Path, draft: Path) -> None:

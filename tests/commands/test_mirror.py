@@ -245,6 +245,20 @@ def test_of_large_collections_the_members_that_changed_are_sent():
     assert mirror.figures(p.replica)["sent_bytes"] - before < 1000
 
 
+def test_a_list_that_no_single_command_should_bring():
+    p = Pair()
+    for i in range(66):
+        p.here("RPUSH", "l", str(i) * (512 << 10), i)
+    p.here("PEXPIREAT", "l", later(p.here, 10))
+    p.there("SET", "l", "what was there before")
+    p.follow()
+    p.assert_equal()
+    p.here("RPUSH", "l", *range(2000))
+    p.here("PERSIST", "l")
+    p.follow()
+    p.assert_equal()
+
+
 @pytest.mark.parametrize("kind", ["hash", "set", "zset"])
 def test_a_large_one_that_changes_while_it_is_copied(kind):
     r = random.Random(kind)

@@ -41,10 +41,11 @@ def redis(processes):
     return Reference("--save", "").start()
 
 
-def fill_all(server, n: int) -> None:
-    """About n keys: each type, and each way in which its values are written."""
+def fill_all(server, n: int, databases=range(16), members: int = 200_000) -> None:
+    """About n keys, n / 16 in each database: each type, and each way in which its values are
+    written; in database 15 one of each with so many members."""
     with server.connect() as c:
-        for db in range(16):
+        for db in databases:
             c("SELECT", db)
             for begin in range(0, n // 16, 1000):
                 c.pipeline([x for i in range(begin, min(begin + 1000, n // 16)) for x in (
@@ -63,7 +64,7 @@ def fill_all(server, n: int) -> None:
             c("GEOADD", "geo", 13.361389, 38.115556, "Palermo", 15.087269, 37.502669, "Catania")
         c("SELECT", 15)
         c("SET", "large", os.urandom(30 << 20))
-        for i in range(0, 200_000, 10_000):
+        for i in range(0, members, 10_000):
             c.pipeline([("RPUSH", "long", *range(i, i + 10_000)),
                         ("SADD", "many", *range(i, i + 10_000)),
                         ("ZADD", "wide", *(x for j in range(i, i + 10_000) for x in (j / 7, j))),

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from crdtredis.storage import restore
 from crdtredis.storage.shipping import generations, heard
 from tests.http.test_operators import ask
 from tests.real.cluster import Server, executable, until
@@ -261,6 +262,28 @@ def test_a_follower_that_takes_nothing_pins_nothing(server, follower):
     assert "log_kept=0" in told(a)["follower0"]
     assert "the log is not kept for the follower at 127.0.0.1:" in ask(a, "/health")[2]
     slow.close()
+
+
+def test_what_the_follower_removes_meanwhile_is_looked_up_again(server, follower, monkeypatch):
+    a = server("a")
+    w = Writer(a, "w")
+    w.write(10)
+    f = follower(a.address)
+    f.heard(past(now()))
+    f.stop()
+    names, calls = os.listdir, []
+
+    def listed(path):
+        calls.append(path)
+        return names(path) + ["segment-0000000000000000.log"] * (len(calls) == 2)
+
+    b = Server("a")
+    monkeypatch.setattr(os, "listdir", listed)
+    assert restore.restore(f.folder, b.data_dir) == 0
+    monkeypatch.undo()
+    assert len(calls) > 3
+    b.start()
+    assert w.check(b, now()) == 10
 
 
 def told(a) -> dict:

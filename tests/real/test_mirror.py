@@ -62,7 +62,7 @@ def health(server) -> dict:
 
 def test_every_kind_of_value_what_was_there_before_and_what_changes(server, redis):
     a, r = server(), redis()
-    fill_all(a, 14_500)
+    fill_all(a, 14_500, [0], 40_000)
     others = r.connect()
     others("SELECT", 1)
     others("SET", "of others", 1)
@@ -70,7 +70,7 @@ def test_every_kind_of_value_what_was_there_before_and_what_changes(server, redi
     a("CONFIG", "SET", "redis-addr", f"127.0.0.1:{r.port}")
     assert_equal(a, r)
     a("FUNCTION", "FLUSH")
-    fill_all(a, 3_000)                          # changes each of those
+    fill_all(a, 3_000, [0], 40_000)             # changes each of those
     a("DEL", "s:0", "n:0", "l:0", "compresses")
     a("RENAME", "s:1", "renamed")
     a("PEXPIREAT", "h:1", LATER)
@@ -80,9 +80,9 @@ def test_every_kind_of_value_what_was_there_before_and_what_changes(server, redi
     a("PEXPIRE", "soon too", 200)
     until(lambda: a("EXISTS", "soon", "soon too") == 0)
     assert_equal(a, r)
-    for i in range(0, 200_000, 10_000):
-        a("RPUSH", "long", *range(i, i + 10_000))
-        a("HSET", "fields", *(x for j in range(i, i + 10_000) for x in (j, f"v{j}")))
+    for i in range(0, 50_000, 5_000):
+        a("RPUSH", "long", *range(i, i + 5_000))
+        a("HSET", "fields", *(x for j in range(i, i + 5_000) for x in (j, f"v{j}")))
     a("SET", "large", os.urandom(30 << 20))
     assert_equal(a, r)
     a("HSET", "fields", "one", "more")
@@ -107,7 +107,7 @@ def test_ops_of_peers_keys_at_home_and_a_full_sync(cluster, redis):
     mesh = cluster(2, local_keys="home:*")
     a, b = mesh
     a("CONFIG", "SET", "redis-addr", f"127.0.0.1:{r.port}")
-    fill_all(b, 1_000)
+    fill_all(b, 1_000, [0], 40_000)
     a("SET", "home:1", "a's")
     b("SET", "home:1", "b's")
     mesh.sync()

@@ -2465,4 +2465,9 @@ FAULTS = [
           "::test_one_that_is_removed_while_it_takes_in_the_state_does_not_join",
           "(replica in (\"\", members.own) or self.too_old())",
           "True"),
+    Fault("what a follower removes meanwhile ends a restore",
+          STORAGE + "restore.py",
+          "real/test_following.py::test_what_the_follower_removes_meanwhile_is_looked_up_again",
+          "            if not left:\n                raise",
+          "            if True:\n                raise"),
 ]
