@@ -41,6 +41,27 @@ crdt-redis: an active-active Redis. Every replica takes reads and writes, and al
         FILE before the flags is the same. A setting's value is that of its flag, else of its
         environment variable, else of the file, else the default.
 """
+CHECK = """\
+usage: crdt-redis check [--repair] DIR
+
+Reads all of a data directory that no server uses, and changes nothing. It prints a line for each
+file, damage with its offset and reason, what would be lost, and what the next start will do.
+
+  --repair   keep all that is sound. A damaged file stays, as *.damaged, and a new one of its name
+             holds what was sound in it. Start the replica beside its peers then, which give it
+             back what they have, and look at /health. Running it again does no more.
+
+It ends with 0 where all is sound, or has been repaired, and with 4 where not.
+"""
+DUMP = """\
+usage: crdt-redis dump DIR
+
+Prints what a data directory holds, each operation and each item of a state as a line of JSON. It
+writes nothing and may be run beside the server. It ends with 4 where something cannot be read: a
+line with "damaged" stands for that.
+
+  crdt-redis dump data | jq -c 'select(.op.effects[]?.key == "k") | .op'      who wrote the key k
+"""
 # Flags that are no settings, and whether they take a value.
 EXTRA = {"--config": True, "--generate-config": False, "--version": False, "--help": False}
 COMMANDS = ("check", "demo", "import", "export", "backup", "restore", "dump")
@@ -174,6 +195,8 @@ def keep_standard_descriptors() -> None:
 
 
 def check(args: list[str]) -> int:
+    if asks(args, CHECK):
+        return 0
     repair = "--repair" in args
     rest = [a for a in args if a != "--repair"]
     if len(rest) != 1 or rest[0].startswith("-"):
@@ -188,7 +211,17 @@ def check(args: list[str]) -> int:
         raise StartError(f"{e.filename or rest[0]}: {e.strerror}", EXIT_DATA) from None
 
 
+def asks(args: list[str], text: str) -> bool:
+    """For this text, with --help; it is printed then."""
+    wanted = "--help" in args or "-h" in args
+    if wanted:
+        print(text, end="")
+    return wanted
+
+
 def dump(args: list[str]) -> int:
+    if asks(args, DUMP):
+        return 0
     if len(args) != 1 or args[0].startswith("-"):
         raise StartError("usage: crdt-redis dump DIR (what each line is: packaging/operation.md)",
                          EXIT_CONFIG)

@@ -62,6 +62,15 @@ def test_wrong_settings_are_all_named(tmp_path):
 
 
 @pytest.mark.parametrize("args, part", [
+    (["check", "--help"], "--repair   keep"), (["dump", "-h"], "a line of JSON"),
+    *[([command, "--help"], "usage: crdt-redis " + command)
+      for command in ("backup", "restore", "import", "export")]])
+def test_each_tool_says_what_it_does(args, part):
+    found = run(*args)
+    assert found.returncode == 0 and part in found.stdout and found.stderr == ""
+
+
+@pytest.mark.parametrize("args, part", [
     (["dmeo"], "no such command or file: dmeo (did you mean demo?)"),
     (["--prot", "1"], "did you mean --port?"), (["--port"], "expected a value"),
     (["--config", "/nonexistent.json"], "cannot be read: No such file or directory"),

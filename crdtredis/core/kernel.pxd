@@ -247,6 +247,7 @@ cdef struct Mirror:
     size_t most
     Dirty *first
     Dirty *last
+    Dirty *dropped          # were listed, and are freed a few at a time
     # what is on its way
     Dirty *sent
     Dirty *sent_last

@@ -31,6 +31,7 @@ cdef enum:
     # buckets that a step of it looks at, at most, and also where so much is listed already
     MIRROR_BUCKETS = 4000
     MIRROR_FEW = 64
+    MIRROR_FREED = 8        # of what was dropped, with each effect
 
 
 cdef inline size_t dirty_size(const Dirty *x) noexcept nogil:
@@ -46,17 +47,30 @@ cdef void free_dirty(Dirty **first) noexcept nogil:
 
 
 cdef void drop_listed(Mirror *m) noexcept nogil:
-    free_dirty(&m.first)
-    m.last = NULL
+    """Hundreds of thousands, perhaps: no client waits until all are freed."""
+    if m.first != NULL:
+        m.last.later = m.dropped
+        m.dropped = m.first
+    m.first = m.last = NULL
     free(m.chains)
     m.chains = NULL
     m.chain_n = m.n = 0
     m.bytes = 0
 
 
+cdef void free_dropped(Mirror *m, int n) noexcept nogil:
+    cdef Dirty *x
+    while n and m.dropped != NULL:
+        n -= 1
+        x = m.dropped
+        m.dropped = x.later
+        free(x)
+
+
 cdef void mirror_set(Kernel *k, int on, size_t most) noexcept nogil:
     cdef Mirror *m = &k.mirror
     drop_listed(m)
+    free_dirty(&m.dropped)
     free_dirty(&m.sent)
     free(m.copied)
     memset(m, 0, sizeof(Mirror))
@@ -172,6 +186,7 @@ cdef void mirror_note(Kernel *k, const Effect *x, uint32_t hash, int before,
     """A key that was not visible may be missing there, so it is sent as a whole."""
     cdef int what = DIRTY_KEY
     cdef Span name = span(NULL, 0)
+    free_dropped(&k.mirror, MIRROR_FREED)
     if shown_db(x.db) != 0 or k.mirror.lost_since:
         return
     if before & WAS_VISIBLE:
@@ -206,6 +221,7 @@ cdef void mirror_walk(Kernel *k) noexcept nogil:
     """First over the keys that all replicas share, then over those that stay at home."""
     cdef Mirror *m = &k.mirror
     cdef int i = 0
+    free_dropped(m, MIRROR_AHEAD)
     while (m.stage < MIRROR_OVER and m.bytes < m.most // 2
             and (i < MIRROR_FEW or (i < MIRROR_BUCKETS and m.n < MIRROR_AHEAD))):
         m.cursor = table_scan(&k.db[HOME_DB if m.stage else 0].table, m.cursor, visit_for_mirror,

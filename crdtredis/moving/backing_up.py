@@ -147,7 +147,8 @@ Deadlines are moments, too: keys whose deadline has passed by now are gone.""")
     p.add_argument("--new-cluster", metavar="NAME", help="its cluster_name; not that of the former")
     p.add_argument("--until", metavar="TIME", help="take what was written up to then, the moment "
                    "included, by the clock of who wrote it: 2026-11-29T01:30:00Z, "
-                   "2026-11-29T02:30:00.5+01:00, or Unix time in seconds or milliseconds. Needs "
+                   "2026-11-29T02:30:00.5+01:00, or Unix time in seconds or milliseconds. Where "
+                   "SOURCE does not go back so far, the error says how far it does. Needs "
                    "--new-cluster: in the same cluster the rest would come back from the peers")
     a = p.parse_args(args)
     from crdtredis.storage.identity import CLUSTER
