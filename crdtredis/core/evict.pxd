@@ -4,7 +4,7 @@ from libc.stddef cimport size_t
 
 cdef enum:
     EVICTION_POOL = 16      # candidates that are kept, as in Redis
-    SHARE_MS = 100          # after which shares go round
+    SHARE_MS = 10           # after which shares go round
 
 # Makes the DEL of one key, between op_begin and op_end. 0: no key may be evicted.
 cdef int evict_key(Kernel *k) noexcept nogil

@@ -13,22 +13,22 @@
 # with that, but two writes would then be paid for with one key, and memory stay above the limit. So
 # each takes its own share of the keys, by the hash that all replicas share (core/buckets.pxi):
 #
-#     two replicas, time in steps of 100 ms          step 7          step 8
+#     two replicas, time in steps of 10 ms           step 7          step 8
 #     keys of even buckets are evicted by            A               B
 #     keys of odd buckets                            B               A
 #
 # Shares go round, for one that stayed would run dry where one replica takes most of the writes: new
 # keys fall into all shares alike, but it would pay for all of them from its own. So each share is
-# looked through by everybody in turn, and costs nothing in hits: a share is a random sample. Where
-# clocks differ by more than a step, shares overlap now and then, and no harm is done. A share that
-# holds nothing to evict (few keys have a deadline) is no reason to refuse a write: then any key may
-# go.
+# looked through by everybody in turn. It is a random sample of all keys, so what goes is as old as
+# elsewhere, as long as a step sees much less than a share go: of a cache that is replaced as a whole
+# within tens of milliseconds, some hits are lost. Where clocks differ by more than a step, shares
+# overlap now and then, and no harm is done. A share that holds nothing to evict (few keys have a
+# deadline) is no reason to refuse a write: then any key may go.
 #
 # Keys that stay at home are evicted by whoever has them; what the cluster knows of itself is not.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memcmp
 
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 
@@ -36,10 +36,10 @@ cdef enum:
     DRAWS = 8               # for each sample, times the number of shares
 
 
-cdef inline int in_share(Kernel *k, uint32_t db, Element *e) noexcept nogil:
+cdef inline int in_share(Kernel *k, uint32_t db, Span key) noexcept nogil:
     if k.eviction.shares < 2 or db >= HOME_DB:
         return 1
-    return (bucket_of(db, span(element_key(e), e.klen)) + <uint64_t>k.eviction.turn) % (
+    return (bucket_of(db, key) + <uint64_t>k.eviction.turn) % (
         k.eviction.shares) == k.eviction.share
 
 
@@ -115,21 +115,36 @@ cdef void pool_fill(Kernel *k, int anyones) noexcept nogil:
         e = draw(k, &db)
         if e == NULL:
             break
-        if may_evict(k, db, e) and (anyones or in_share(k, db, e)):
+        if may_evict(k, db, e) and (anyones or in_share(k, db, span(element_key(e), e.klen))):
             pool_add(k, db, e)
             samples += 1
 
 
-cdef Element *pool_take(Kernel *k, uint32_t *db) noexcept nogil:
-    """The best that may still be evicted."""
-    cdef Candidate *best
+cdef void pool_drop(Kernel *k, uint32_t i) noexcept nogil:
+    cdef Candidate *pool = k.eviction.pool
+    cdef Buffer key = pool[i].key
+    k.eviction.pooled -= 1
+    for i in range(i, k.eviction.pooled):
+        pool[i] = pool[i + 1]
+    pool[k.eviction.pooled].key = key
+
+
+cdef Element *pool_take(Kernel *k, uint32_t *db, int anyones) noexcept nogil:
+    """The best that may still be evicted. What is not in this replica's share now stays for when it
+    is."""
+    cdef Candidate *c
     cdef Element *e
-    while k.eviction.pooled:
-        k.eviction.pooled -= 1
-        best = &k.eviction.pool[k.eviction.pooled]
-        e = key_in(k, best.db, span(best.key.p, best.key.n))
-        if may_evict(k, best.db, e):
-            db[0] = best.db
+    cdef Span key
+    cdef uint32_t i
+    for i in range(k.eviction.pooled, 0, -1):
+        c = &k.eviction.pool[i - 1]
+        key = span(c.key.p, c.key.n)
+        if not anyones and not in_share(k, c.db, key):
+            continue
+        db[0] = c.db
+        e = key_in(k, c.db, key)
+        pool_drop(k, i - 1)
+        if may_evict(k, db[0], e):
             return e
     return NULL
 
@@ -138,25 +153,26 @@ cdef Element *random_candidate(Kernel *k, uint32_t *db, int anyones) noexcept no
     cdef Element *e
     for _ in range(DRAWS * k.eviction.shares):
         e = draw(k, db)
-        if may_evict(k, db[0], e) and (anyones or in_share(k, db[0], e)):
+        if may_evict(k, db[0], e) and (anyones or in_share(k, db[0], span(element_key(e), e.klen))):
             return e
     return NULL
 
 
 cdef Element *candidate(Kernel *k, uint32_t *db) noexcept nogil:
-    cdef int64_t turn = k.now // SHARE_MS if k.eviction.shares > 1 else 0
     cdef Element *e = NULL
     cdef uint32_t i
     cdef int anyones
-    if turn != k.eviction.turn:
-        k.eviction.turn = turn
-        k.eviction.pooled = 0
+    k.eviction.turn = k.now // SHARE_MS
     for anyones in range(2):
         if k.eviction.policy & EVICT_RANDOM:
             e = random_candidate(k, db, anyones)
         else:
             pool_fill(k, anyones)
-            e = pool_take(k, db)
+            e = pool_take(k, db, anyones)
+            if e == NULL and k.eviction.pooled:     # full of what is in others' shares now
+                k.eviction.pooled = 0
+                pool_fill(k, anyones)
+                e = pool_take(k, db, anyones)
         if e != NULL:
             return e
     # few of many that are there are alive

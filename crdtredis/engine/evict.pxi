@@ -201,6 +201,9 @@ cdef void evict_due(Dispatch *d) noexcept nogil:
 cdef void limit_changed(Dispatch *d, size_t before) noexcept nogil:
     """What is above it now may be so at all replicas."""
     d.room.none = 0
+    if d.max_memory == 0 and d.room.over_since:
+        d.room.over_ms += d.steady - d.room.over_since
+        d.room.over_since = 0
     if d.max_memory < before or before == 0:
         d.room.foreign += excess(d)
     settle(d)

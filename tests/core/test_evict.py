@@ -6,7 +6,7 @@ import pytest
 from crdtredis._core import shared_batch
 from tests.commands.run import NOW, Client, exchange
 
-SLOT = 100                      # ms after which shares go round
+SLOT = 10                       # ms after which shares go round
 
 
 def server(policy: str, name: str = "a", samples: int = 64, **options) -> Client:
