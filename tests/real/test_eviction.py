@@ -31,11 +31,6 @@ def evicted(cluster) -> int:
     return sum(int(info(s, "stats")["evicted_keys"]) for s in cluster)
 
 
-def linked(cluster) -> bool:
-    return all(sum(b": up" in line for line in s("CRDT.PEERS")) == len(cluster) - 1
-               for s in cluster)
-
-
 def cache(**settings) -> Cluster:
     settings = {"maxmemory": LIMIT, "maxmemory_policy": "allkeys-lru", "appendfsync": "no",
                 "gc_interval": "500ms"} | settings
