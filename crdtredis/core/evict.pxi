@@ -17,13 +17,13 @@
 #     keys of even buckets are evicted by            A               B
 #     keys of odd buckets                            B               A
 #
-# Shares go round, for one that stayed would run dry where one replica takes most of the writes: new
-# keys fall into all shares alike, but it would pay for all of them from its own. So each share is
-# looked through by everybody in turn. It is a random sample of all keys, so what goes is as old as
-# elsewhere, as long as a step sees much less than a share go: of a cache that is replaced as a whole
-# within tens of milliseconds, some hits are lost. Where clocks differ by more than a step, shares
-# overlap now and then, and no harm is done. A share that holds nothing to evict (few keys have a
-# deadline) is no reason to refuse a write: then any key may go.
+# Shares go round, for one that stayed would run dry where one replica takes most of the writes:
+# new keys fall into all shares alike, but it would pay for all of them from its own. So each share
+# is looked through by everybody in turn. It is a random sample of all keys, so what goes is as old
+# as elsewhere, as long as a step sees much less than a share go: of a cache that is replaced as a
+# whole within tens of milliseconds, some hits are lost. Where clocks differ by more than a step,
+# shares overlap now and then, and no harm is done. A share that holds nothing to evict (few keys
+# have a deadline) is no reason to refuse a write: then any key may go.
 #
 # Keys that stay at home are evicted by whoever has them; what the cluster knows of itself is not.
 

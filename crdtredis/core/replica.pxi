@@ -442,7 +442,8 @@ cdef class Replica:
 
     def stats(self):
         cdef Kernel *k = &self.k
-        return {"changes": k.changes, "expired": k.expired, "evicted": k.eviction.evicted, "conflicts": k.conflicts.n,
+        return {"changes": k.changes, "expired": k.expired, "evicted": k.eviction.evicted,
+                "conflicts": k.conflicts.n,
                 "tombstones": kernel_tombstones(k), "actors": k.actors.n - 1,
                 "deadlines": k.deadlines.n, "torn": k.open.torn,
                 "watched": k.watched.n, "memory": mem_used()}

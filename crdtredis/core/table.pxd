@@ -31,7 +31,7 @@ cdef struct Element:
     uint32_t klen
     uint32_t vlen           # E_PLAIN: bytes of value
     # bits 0-7: E_*; of a key, bits 8-31: second of the last access (mod 2^24), or, while the policy
-    # of eviction is LFU, 16-31: minute of the last access (mod 2^16), 8-15: how often, as a logarithm
+    # of eviction is LFU, 16-31: its minute (mod 2^16), 8-15: how often, as a logarithm
     uint32_t meta
     uint64_t stamp          # E_PLAIN: its stamp; its actor is the dot's
 

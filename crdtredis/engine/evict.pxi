@@ -3,7 +3,7 @@
 # As in Redis, before a command that may use memory, until there is room for it; but no longer than
 # maxmemory_eviction_tenacity says: then the command runs, and the next iterations go on. When
 # nothing is left to evict, the command is refused. Scripts and transactions have room made before
-# they begin. What peers send is applied at the limit, too. Which key goes is told in core/evict.pxi.
+# they begin. What peers send is applied at the limit, too. Which key goes: see core/evict.pxi.
 #
 # Replicas share their keys, so all of them come to the limit at once, and every one could pay for
 # the same write. So each pays for its own:
@@ -25,13 +25,13 @@
 #     200 bytes too many at A and at B    A: DEL of 100, - 100 of B's    B: DEL of 100, - 100 of A's
 #
 # and looks again after as long. Whatever is there then was not paid by the others, so its part
-# grows: of three, a third, a half, all. A replica with the smallest limit comes to pay for all, and
-# the others, which are then below theirs, for nothing. n is this replica and the peers that are
-# connected and keep up, counted once a second; a lone replica pays for everything at once.
+# grows: of three, a third, a half, all. A replica with the smallest limit comes to pay for all,
+# and the others, which are then below theirs, for nothing. n is this replica and the peers that
+# are connected and keep up, counted once a second; a lone replica pays for everything at once.
 #
 # So memory stays below the limit, its 32nd part, and what the others write in about FOREIGN_MS, or
-# n times as long while a part grows. What lies in wait for other ops (pending_limit) is left out, as
-# Redis leaves out its replicas' buffers.
+# n times as long while a part grows. What lies in wait for other ops (pending_limit) is left out,
+# as Redis leaves out its replicas' buffers.
 #
 # A counter that is removed leaves a tombstone until all replicas know of that: its bytes are as
 # good as free (Room.owed), up to the 16th part of the limit; else every counter would be evicted
