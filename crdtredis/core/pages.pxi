@@ -17,15 +17,15 @@
 # second at the worst. The C library's own trimming is off.
 #
 # What comes and goes between two looks nobody has seen in use: large messages, what scripts hold.
-# So once a second the pages that the process has are compared with what is in use. Where they have
-# become more by EXCESS and an eighth, the heap is given back. What that leaves (Python's memory,
-# holes that are too small) is what is compared with from then on. Each try costs page faults: the
-# next one comes REST looks later at the soonest, and twice as late each time that less than GIVE
-# came back.
+# So once a second the pages that the process has are compared with what is in use. Where there are
+# more by EXCESS and an eighth than there ever were beyond that at the least (Python's memory), the
+# heap is given back. Each try costs page faults: the next one comes REST looks later at the soonest,
+# and twice as late each time that less than GIVE came back, since the rest may be in use where
+# nobody counts it, or lie in holes that are too small.
 #
 # The heaps of other threads hold what crosses to peers, and only malloc_trim reaches them. It takes
-# every heap's lock for as long as it goes through it: 190 ms for the engine's, with 1 GiB in small
-# pieces. So it is called, by a thread of its own, where the engine's heap is at most TRIM_MOST.
+# every heap's lock for as long as it goes through it: 190 ms for the engine's, with 300,000 blocks
+# in use among free ones. So it is called, by a thread of its own, where at most TRIM_MOST is in use.
 #
 # Where malloc is another library's, or the caller is not the main thread, all addresses lie beyond
 # the heap's end, and nothing is done.
@@ -86,7 +86,7 @@ cdef enum:
     EXCESS = 32 << 20           # bytes
     REST = 5                    # looks, one a second
     REST_MOST = 320
-    TRIM_MOST = 128 << 20       # bytes of the heap beyond what it had at the start
+    TRIM_MOST = 8 << 20         # bytes
 
 mallopt(M_TRIM_THRESHOLD, -1)
 mallopt(M_MMAP_THRESHOLD, MAPPED)
@@ -103,10 +103,8 @@ cdef Freed *pages_held = NULL
 cdef size_t pages_slice = 0     # bytes of the free blocks that are looked for; 0: none are
 cdef size_t pages_most = 0      # bytes in use, at most since memory was given back
 cdef size_t pages_last = 0      # when watched last
-cdef char *heap_begin = <char*>sbrk(0)
-cdef size_t other_bytes = 0     # resident and not in use when last given back, or at least since
-# ... when it was begun to be given back; 0: it has been looked at since. The first look is such.
-cdef size_t other_before = <size_t>-1
+cdef size_t other_bytes = <size_t>-1    # resident and not in use, at least so far
+cdef size_t other_before = 0    # ... when a try began; 0: it has been looked at since
 cdef uint32_t pages_rest = REST     # looks between two tries
 cdef uint32_t pages_resting = 0     # looks to come before the next
 cdef int trim_others = 0        # the heaps of other threads are to be given back, too
@@ -158,8 +156,7 @@ cdef void pages_look(size_t used) noexcept nogil:
         pages_rest = REST if other + GIVE < other_before else min(2 * pages_rest, REST_MOST)
         pages_resting = pages_rest
         other_before = 0
-        other_bytes = other
-    elif other < other_bytes:
+    if other < other_bytes:
         other_bytes = other
     if pages_resting:
         pages_resting -= 1
@@ -187,7 +184,7 @@ cdef void pages_begin(size_t n) noexcept nogil:
 cdef void pages_purge(size_t n) noexcept nogil:
     global trim_others
     pages_begin(n)
-    trim_others = 1
+    trim_others = n < TRIM_MOST
 
 
 cdef int pages_due() noexcept nogil:
@@ -233,5 +230,4 @@ cdef void pages_give_heap() noexcept nogil:
         free(f)
     if pages_held == NULL and trim_others:
         trim_others = 0
-        if end < heap_begin + TRIM_MOST:
-            trim_apart()
+        trim_apart()
