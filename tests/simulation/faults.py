@@ -2459,12 +2459,6 @@ FAULTS = [
           "::test_one_that_is_removed_while_it_takes_in_the_state_does_not_join",
           "name if came and not members.is_removed(name) else self.find(name).replica",
           "self.find(name).replica"),
-    Fault("who is removed before it has joined joins all the same",
-          PEERS + "service.py",
-          "real/test_members.py"
-          "::test_one_that_is_removed_while_it_takes_in_the_state_does_not_join",
-          "(replica in (\"\", members.own) or self.too_old())",
-          "True"),
     Fault("what a follower removes meanwhile ends a restore",
           STORAGE + "restore.py",
           "real/test_following.py::test_what_the_follower_removes_meanwhile_is_looked_up_again",
