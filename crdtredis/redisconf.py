@@ -41,7 +41,7 @@ NO_EFFECT = frozenset("""
     disable-thp dynamic-hz enable-module-command enable-protected-configs io-threads
     io-threads-do-reads jemalloc-bg-thread
     lazyfree-lazy-user-flush loadmodule locale-collate masterauth masteruser
-    maxmemory-clients min-replicas-max-lag min-replicas-to-write
+    min-replicas-max-lag min-replicas-to-write
     oom-score-adj oom-score-adj-values proc-title-template
     propagation-error-behavior rdb-del-sync-files rdb-save-incremental-fsync repl-backlog-size
     repl-backlog-ttl repl-disable-tcp-nodelay repl-diskless-load repl-diskless-sync

@@ -36,7 +36,8 @@ from crdtredis._engine cimport (CLIENT_COUNTED, GUARD_CLOCK, GUARD_MISCONF, GUAR
 from crdtredis._lua cimport (ENDS_KILLED, ENDS_NOT, SOURCE_MOST, Host, Vm, drop_script, load_script,
                              run_script, sha1_hex, vm_free, vm_new)
 from crdtredis._resp cimport (PARSE_MORE, PARSE_READY, Parser, Reply, parser_fed, parser_free,
-                              parser_init, parser_next, parser_room, reply_array, reply_bulk, reply_error, reply_int, reply_ok)
+                              parser_init, parser_next, parser_room, reply_array, reply_bulk,
+                              reply_error, reply_int, reply_ok)
 from crdtredis.buffer cimport Span, buffer_free, need_memory, span
 from crdtredis.errors cimport (CLOCK_AHEAD, JOINING, KEYS_NEGATIVE, KEYS_TOO_MANY, NOT_FROM_SCRIPT,
                                NOT_INTEGER, NO_SCRIPT, NO_SCRIPT_RUNS, SCRIPT_COMPILE,

@@ -14,8 +14,8 @@
 # Why the mirror comes out equal: at any time each key there is as here, or what differs is listed,
 # on its way, or still to be found by the pass. What is on its way is listed anew where it changes,
 # put back where it does not arrive, and where it is refused listed again, behind the others: of a
-# Redis whose memory is full, what has gone here must go before anything else comes. While no mirror is wanted, none of this is looked at
-# (Kernel.watched.active).
+# Redis whose memory is full, what has gone here must go before anything else comes. While no mirror
+# is wanted, none of this is looked at (Kernel.watched.active).
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t

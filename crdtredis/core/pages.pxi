@@ -19,13 +19,13 @@
 # What comes and goes between two looks nobody has seen in use: large messages, what scripts hold.
 # So once a second the pages that the process has are compared with what is in use. Where there are
 # more by EXCESS and an eighth than there ever were beyond that at the least (Python's memory), the
-# heap is given back. Each try costs page faults: the next one comes REST looks later at the soonest,
-# and twice as late each time that less than GIVE came back, since the rest may be in use where
-# nobody counts it, or lie in holes that are too small.
+# heap is given back. Each try costs page faults: the next one comes REST looks later at the
+# soonest, and twice as late each time that less than GIVE came back, since the rest may be in use
+# where nobody counts it, or lie in holes that are too small.
 #
 # The heaps of other threads hold what crosses to peers, and only malloc_trim reaches them. It takes
 # every heap's lock for as long as it goes through it: 190 ms for the engine's, with 300,000 blocks
-# in use among free ones. So it is called, by a thread of its own, where at most TRIM_MOST is in use.
+# in use among free ones. So a thread of its own calls it, where at most TRIM_MOST is in use.
 #
 # Where malloc is another library's, or the caller is not the main thread, all addresses lie beyond
 # the heap's end, and nothing is done.

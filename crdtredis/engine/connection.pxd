@@ -85,7 +85,7 @@ cdef class Connections:
     cdef size_t memory
     cdef size_t memory_so_far
     cdef size_t memory_gone         # of those that ended since the last look at it
-    # bytes that all may take together, 0: no limit; those that all took when each was looked at last
+    # bytes that all may take together, 0: no limit; those that all took when each was looked at
     cdef size_t most_memory
     cdef size_t evictable
     # reading: the buffer lent to one parser at a time, and commands of one pipeline

@@ -20,7 +20,7 @@ from libc.math cimport floor
 cdef enum:
     RANDOM_LOW = 0x330e         # the lowest bits of a seed
 
-cdef uint64_t RANDOM_FIRST = <uint64_t>0x1234abcd330e       # what stands for a seed in the beginning
+cdef uint64_t RANDOM_FIRST = <uint64_t>0x1234abcd330e     # what stands for a seed in the beginning
 cdef uint64_t RANDOM_FACTOR = <uint64_t>0x5deece66d
 cdef uint64_t RANDOM_MASK = ((<uint64_t>1) << 48) - 1
 
