@@ -23,8 +23,8 @@ crdt-redis: an active-active Redis. Every replica takes reads and writes, and al
 
   crdt-redis [FILE] [flags]         start a server
   crdt-redis demo                   start three replicas on loopback and show them converge
-  crdt-redis check [--repair] DIR   examine the data directory of a server that is not
-                                    running; keep what is sound
+  crdt-redis check DIR              examine the data directory of a server that is not
+                                    running; keep what is sound of a damaged one (--help)
   crdt-redis dump DIR               print what a data directory holds, as lines of JSON
   crdt-redis import SOURCE          take the data of Redis or Valkey into a running server: from
                                     its files, or live (--help)
@@ -42,7 +42,7 @@ crdt-redis: an active-active Redis. Every replica takes reads and writes, and al
         environment variable, else of the file, else the default.
 """
 CHECK = """\
-usage: crdt-redis check [--repair] DIR
+usage: crdt-redis check [--repair [--to NEW]] DIR
 
 Reads all of a data directory that no server uses, and changes nothing. It prints a line for each
 file, damage with its offset and reason, what would be lost, and what the next start will do.
@@ -50,6 +50,7 @@ file, damage with its offset and reason, what would be lost, and what the next s
   --repair   keep all that is sound. A damaged file stays, as *.damaged, and a new one of its name
              holds what was sound in it. Start the replica beside its peers then, which give it
              back what they have, and look at /health. Running it again does no more.
+  --to NEW   copy the directory to this new one, and repair the copy: DIR stays as it is.
 
 It ends with 0 where all is sound, or has been repaired, and with 4 where not.
 """
@@ -199,14 +200,19 @@ def check(args: list[str]) -> int:
         return 0
     repair = "--repair" in args
     rest = [a for a in args if a != "--repair"]
+    to = None
+    if repair and "--to" in rest[:-1]:
+        at = rest.index("--to")
+        to = rest[at + 1]
+        del rest[at:at + 2]
     if len(rest) != 1 or rest[0].startswith("-"):
-        raise StartError("usage: crdt-redis check [--repair] DIR", EXIT_CONFIG)
+        raise StartError("usage: crdt-redis check [--repair [--to NEW]] DIR", EXIT_CONFIG)
     if not os.path.isdir(rest[0]):
         raise StartError(f"{rest[0]}: no such directory", EXIT_CONFIG)
     from crdtredis.storage.check import main as run
 
     try:
-        return run(rest[0], repair)
+        return run(rest[0], repair, to)
     except OSError as e:                # a disk that fails, or something there that is no file
         raise StartError(f"{e.filename or rest[0]}: {e.strerror}", EXIT_DATA) from None
 

@@ -34,7 +34,7 @@ def test_version_and_help():
     text = run("--help").stdout
     for s in SETTINGS:
         assert all(flag in text for flag in s.flags)
-    for word in ("crdt-redis demo", "crdt-redis check [--repair] DIR", "--generate-config",
+    for word in ("crdt-redis demo", "crdt-redis check DIR", "--generate-config",
                  "--config FILE", "Clients:", "Replication:"):
         assert word in text
     assert run("-h").stdout == text

@@ -1,4 +1,4 @@
-"""crdt-redis check [--repair] DIR: is this data directory sound, and if not, what can be kept?
+"""crdt-redis check [--repair [--to NEW]] DIR: is it sound, and if not, what can be kept?
 
 Check reads everything and changes nothing. It explains each segment in a line, names damage by file
 and offset, and says what the next start will do. The last step brings the log back into a replica
@@ -23,6 +23,9 @@ An op that is sound as bytes but that this version cannot apply (a fault in the 
 it) stops the start, too, and no peer would take it. Repair names it and puts an op without effect
 in its place; the original record stays in the *.damaged file.
 
+With --to the directory is copied, file by file, and the copy is repaired: the original stays as it
+is.
+
 Running it twice does no more than running it once. It refuses to work on a directory that a server
 uses.
 """
@@ -30,6 +33,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -37,7 +41,7 @@ from pathlib import Path
 
 from crdtredis._core import Replica, record, record_find
 from crdtredis.clocks import Actor
-from crdtredis.errors import EXIT_DATA, StartError
+from crdtredis.errors import EXIT_CONFIG, EXIT_DATA, StartError
 from crdtredis.storage.batch import Op, ops_of, run
 from crdtredis.storage.chain import ChainError, header_of, read_chain
 from crdtredis.storage.checkpoint import (checkpoint_numbers, checkpoint_path, open_checkpoint,
@@ -46,10 +50,10 @@ from crdtredis.storage.format import (CutShort, Foreign, FormatError, Header, en
                                       opened, read_at, read_batches, segment_numbers,
                                       segment_path, sync_directory)
 from crdtredis.storage.identity import read_identity
-from crdtredis.storage.lock import DirectoryLock
+from crdtredis.storage.lock import LOCK, DirectoryLock
 from crdtredis.storage.recovery import (Gap, Headless, described, free_name, holds_records,
                                         oldest_needed, recover)
-from crdtredis.storage.segments import write_all
+from crdtredis.storage.segments import copy_file, write_all
 from crdtredis.storage.stage import stage_path
 
 
@@ -86,10 +90,14 @@ class Finding:
         return f"{self.path.name}: " + ", ".join(what)
 
 
-def main(folder: str, repair: bool) -> int:
+def main(folder: str, repair: bool, to: str | None = None) -> int:
     """Print what is found to standard output. 0 when the directory is sound (now); EXIT_DATA
-    otherwise. StartError when it is in use."""
+    otherwise. StartError when it is in use. to: a new directory, whose copy of it is repaired."""
     where = Path(folder)
+    if to is not None:
+        with DirectoryLock(where):
+            copy(where, Path(to))
+        where = Path(to)
     with DirectoryLock(where):
         identity = read_identity(where)
         if identity is None:
@@ -133,6 +141,24 @@ def main(folder: str, repair: bool) -> int:
         if error and not repair:
             print("a start would be refused. --repair keeps what can be applied")
         return EXIT_DATA if error else 0
+
+
+def copy(folder: Path, to: Path) -> None:
+    """All files there. StartError where there is something; OSError; and nothing is left then."""
+    try:
+        to.mkdir(mode=0o700)
+    except FileExistsError:
+        raise StartError(f"{to}: is there already; the copy needs a new directory",
+                         EXIT_CONFIG) from None
+    try:
+        for x in os.scandir(folder):
+            if x.is_file(follow_symlinks=False) and x.name != LOCK:
+                copy_file(Path(x.path), to / x.name)
+        sync_directory(to)
+        sync_directory(to.absolute().parent)
+    except BaseException:
+        shutil.rmtree(to)
+        raise
 
 
 def useless_checkpoint(folder: Path, error: StartError | None) -> Path | None:

@@ -19,13 +19,15 @@ from crdtredis.errors import EXIT_DATA, StartError
 
 log = logging.getLogger("crdtredis.storage")
 
+LOCK = "LOCK"                           # name of the file
+
 
 class DirectoryLock:
     """Held from the constructor on. StartError when the directory is in use or cannot be locked."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.path = folder / "LOCK"
+        self.path = folder / LOCK
         self._fds: list[int] = []
         try:
             directory = self._lock(folder, os.O_RDONLY | os.O_DIRECTORY)

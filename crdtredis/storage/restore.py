@@ -50,11 +50,10 @@ from crdtredis.storage.chain import header_of
 from crdtredis.storage.identity import Identity, epoch_above, read_identity, store_identity
 from crdtredis.storage.lock import DirectoryLock
 from crdtredis.storage.recovery import Headless, RecoveryError, TooEarly, recover
-from crdtredis.storage.segments import write_all
+from crdtredis.storage.segments import copy_file, write_all
 from crdtredis.storage.shipping import generations, heard
 from crdtredis.storage.stage import stage_path
 
-COPY = 4 << 20                          # bytes at once
 TRIES = 10                              # to copy what a follower changes meanwhile
 BEGINNING = 2                           # number of the segment with which a log begins anew: one
                                         # that follows none would need no checkpoint
@@ -147,13 +146,7 @@ def copy_files(source: Path, draft: Path) -> None:
     # segments in ascending order: a follower may be writing the newest
     for name in sorted(os.listdir(source)):
         if NAMES.fullmatch(name):
-            with opened(source / name) as fd, opened(
-                    draft / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as to:
-                at = 0
-                while piece := os.pread(fd, COPY, at):
-                    write_all(to, piece)
-                    at += len(piece)
-                os.fsync(to)
+            copy_file(source / name, draft / name)
     sync_directory(draft)
 
 

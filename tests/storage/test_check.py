@@ -2,6 +2,7 @@
 leaves the original beside it."""
 import os
 import random
+import resource
 import shutil
 
 import pytest
@@ -29,7 +30,7 @@ def node(tmp_path):
 
 
 def files(folder):
-    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name != "LOCK"}
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file() and p.name != "LOCK"}
 
 
 def rot(folder, number, at=0.5, n=3):
@@ -67,6 +68,30 @@ def test_repair_keeps_every_sound_record_and_the_damaged_original(node, capsys):
     replica = Replica("a", 99)
     r = recover(node.folder, "a", replica)
     assert r.records == 199 and r.waiting > 0
+
+
+def test_a_copy_is_repaired_and_the_original_stays(node, tmp_path, capsys):
+    rot(node.folder, 2)
+    before = files(node.folder)
+    new = tmp_path / "new"
+    assert main(str(node.folder), True, str(new)) == 0
+    assert files(node.folder) == before
+    name = segment_path(new, 2).name
+    assert files(new)[name + ".damaged"] == before[name]
+    assert recover(new, "a", Replica("a", 99)).records == 199
+    with pytest.raises(StartError, match="there already"):
+        main(str(node.folder), True, str(new))
+
+
+def test_of_a_copy_that_fails_nothing_is_left(node, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            main(str(node.folder), True, str(tmp_path / "new"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "new").exists()
 
 
 def test_after_a_repair_a_peer_heals_what_was_lost(node, tmp_path_factory):
