@@ -101,6 +101,8 @@ COUNTERS = {
     "keyspace_misses": ("stats", "keyspace_misses", "Reads that did not"),
     "expired_keys": ("stats", "expired_keys", "Keys removed because their deadline passed"),
     "evicted_keys": ("stats", "evicted_keys", "Keys evicted here, at max_memory"),
+    "evicted_clients": ("stats", "evicted_clients",
+                        "Clients closed because all took more than maxmemory_clients"),
     "evicted_scripts": ("stats", "evicted_scripts", "Scripts that made room for newer ones"),
     "pubsub_messages_sent": ("stats", "pubsub_messages_sent", "Messages sent to other replicas"),
     "pubsub_messages_received": ("stats", "pubsub_messages_received",

@@ -224,11 +224,24 @@ class Mirror:
         if not mark and keys and process != self._process:
             raise Refused(f"its database {target.db} has {keys} keys and is no mirror of this "
                           "replica: FLUSHDB there, or choose another redis_db")
+        if not mark and keys:
+            await self._swapped(link, target, info)
         if not mark or (process, mark) != (self._process, self._mark):
-            self._mark = f"{self.replica.id} {secrets.token_hex(8)}".encode()
-            self._process = process
-            await link.ask([b"SET", native.MARK, self._mark])
+            new = f"{self.replica.id} {secrets.token_hex(8)}".encode()
+            if not await link.ask([b"SET", native.MARK, new, *([] if mark else [b"NX"])]):
+                raise Refused("another claims it at this moment")
+            self._process, self._mark = process, new
             await self._call(lambda: native.lose(self.replica))
+
+    async def _swapped(self, link: Link, target: Target, info: dict[bytes, bytes]) -> None:
+        """Refused where SWAPDB has put the mirror into another database and another's data here."""
+        for name in info:
+            if name[:2] == b"db" and name[2:].isdigit() and int(name[2:]) != target.db:
+                await link.ask([b"SELECT", name[2:]])
+                if await link.ask([b"GET", native.MARK]) == self._mark:
+                    raise Refused(f"the mirror has been swapped to database {int(name[2:])}: swap "
+                                  f"it back, FLUSHDB database {target.db}, or set redis_db")
+        await link.ask([b"SELECT", b"%d" % target.db])
 
     async def _step(self, link: Link, target: Target) -> float:
         """Seconds to rest."""
@@ -243,12 +256,10 @@ class Mirror:
         first = [[b"FLUSHDB"], [b"SET", native.MARK, self._mark]] if empty else []
         if self._part:
             first.append([b"DEL", native.PART])
-        mark, replies = await link.pipeline(
-            b"".join(map(encode, [[b"GETRANGE", native.MARK, b"0", b"-1"], *first])) + data,
-            n + len(first))
-        if mark != self._mark:
-            log.warning("the mirror at %s has been flushed: it is built anew", link.name)
-            raise Refused("it has been flushed")
+        if await link.ask([b"GET", native.MARK]) != self._mark:     # before anything is written
+            await self._call(lambda: native.lose(self.replica))
+            raise Refused("it has been flushed, swapped or claimed by another")
+        replies = await link.pipeline(b"".join(map(encode, first)) + data, n + len(first))
         refused = [i - len(first) for i, x in enumerate(replies) if x[:1] == b"-"]
         zeros = [i - len(first) for i, x in enumerate(replies) if x == b":0" and i >= len(first)]
         texts = {i: replies[i + len(first)][1:] for i in refused}
@@ -309,12 +320,11 @@ class Link:
             await self.writer.drain()
             return await self._reply()
 
-    async def pipeline(self, data: bytes, n: int) -> tuple[bytes, list[bytes]]:
-        """Sends commands: the first one's reply is a text, those of the n others are lines."""
+    async def pipeline(self, data: bytes, n: int) -> list[bytes]:
+        """Sends n commands: their replies are lines."""
         async with asyncio.timeout(PATIENCE + len(data) / RATE):
             self.writer.write(data)
             await self.writer.drain()
-            first = await self._reply()
             got, have = [], 0
             while have < n:
                 piece = await self.reader.read(1 << 16)
@@ -325,7 +335,7 @@ class Link:
                     raise EOFError
                 got.append(piece)
                 have += piece.count(b"\n")
-        return first, b"".join(got).split(b"\r\n")[:n]
+        return b"".join(got).split(b"\r\n")[:n]
 
     async def _reply(self) -> Any:
         line = await self.reader.readuntil(b"\r\n")

@@ -134,7 +134,7 @@ def test_what_clients_listen_to_and_which_scripts_there_are_is_counted(server):
     ones = ("pubsub_clients", "pubsub_channels", "pubsub_patterns", "pubsub_shard_channels",
             "tracking_clients", "tracking_keys", "tracking_items", "cached_scripts", "libraries")
     assert {name: found[name] for name in ones} == dict.fromkeys(ones, 1)
-    zeros = ("tracking_prefixes", "evicted_scripts", "pubsub_messages_sent",
+    zeros = ("tracking_prefixes", "evicted_clients", "evicted_scripts", "pubsub_messages_sent",
              "pubsub_messages_received", "pubsub_messages_dropped")
     assert {name: found[name] for name in zeros} == dict.fromkeys(zeros, 0)
     assert found["functions"] == 2 and found["script_memory_bytes"] > 10_000

@@ -153,6 +153,60 @@ def test_foreign_data_stay(server, redis):
     assert info(b) == {"mirror_state": "off"}
 
 
+def test_data_that_swapdb_puts_in_its_place_stay(server, redis):
+    r = redis()
+    others = r.connect()
+    others("SELECT", 1)
+    others("MSET", *(x for i in range(50) for x in (f"of others {i}", i)))
+    a = server(**mirrored(r))
+    a("MSET", "k", 1, "other", 1)
+    assert_equal(a, r)
+    foreign = sorted(others("KEYS", "*"))
+    r("SWAPDB", 0, 1)
+    a("DEL", "k")
+    until(lambda: "swapped to database 1" in info(a).get("mirror_error", ""))
+    assert info(a)["mirror_state"] == "refused" and sorted(r("KEYS", "*")) == foreign
+    a("SET", "later", 1)
+    r("SWAPDB", 0, 1)
+    assert_equal(a, r)
+    r("SWAPDB", 0, 1)
+    until(lambda: info(a)["mirror_state"] == "refused")
+    a("CONFIG", "SET", "redis-db", 1)
+    a("SET", "later still", 1)
+    until(lambda: up_to_date(a))
+    assert sorted(set(others("KEYS", "*")) - {MARK}) == sorted(a("KEYS", "*"))
+    assert sorted(r("KEYS", "*")) == foreign
+
+
+def test_of_two_that_claim_one_database_only_one_writes(server, redis):
+    r = redis()
+    seen = r.connect()
+    seen("MONITOR")
+    both = server("a"), server("b", replica_id="b")
+    for s in both:
+        s("MSET", *(x for i in range(2000) for x in (f"of {s.port}: {i}", i)))
+    for db in range(12):
+        r("CLIENT", "PAUSE", 300)
+        threads = [threading.Thread(target=s, args=(
+            "CONFIG", "SET", "redis-db", db, "redis-addr", f"127.0.0.1:{r.port}")) for s in both]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        until(lambda: sorted(info(s)["mirror_state"] for s in both) == ["following", "refused"])
+        wins = next(s for s in both if info(s)["mirror_state"] == "following")
+        until(lambda: up_to_date(wins))                                         # noqa: B023
+        r("SELECT", db)
+        assert sorted(set(r("KEYS", "*")) - {MARK}) == sorted(wins("KEYS", "*"))
+        r("PING", "over")
+        written = []
+        while b"over" not in (line := seen.read()):
+            written.append(line)
+        loses = next(s for s in both if s is not wins)
+        assert f"of {wins.port}: 7".encode() in b"".join(written)
+        assert f"of {loses.port}:".encode() not in b"".join(written)
+
+
 def test_what_a_redis_may_refuse(server, redis):
     r, other = redis(), redis()
     r("CONFIG", "SET", "requirepass", "se cret")
