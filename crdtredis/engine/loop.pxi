@@ -33,7 +33,8 @@ cdef enum:
     EXPIRE_SLICE = 100      # keys
     FREE_SLICE = 1000       # keys of flushed databases and members of collections per iteration
     REHASH_SLICE = 2000     # elements per database and cron run
-    COLLECT_SLICE = 1000    # buckets looked at for tombstones per cron run
+    COLLECT_SLICE = 1000    # buckets looked at for tombstones per cron run,
+    COLLECT_OWED = 16_000   # and where their memory is lacking: a millisecond or two
     FLUSH_MS = 1000         # for unsent replies at the end
     OWED_MS = 1000          # until tombstones of evicted keys are looked for
     DRAIN_READS = 64        # of 16 KiB that a client has sent, at the end
@@ -406,7 +407,7 @@ cdef class Loop(Listeners):
 
     cdef void cron(self) noexcept nogil:
         cdef size_t used
-        cdef int i
+        cdef int i, most = COLLECT_SLICE
         self.cron_n += 1
         self.next_cron = self.d.steady + 1000 // self.hz_
         if self.cron_n % <uint64_t>self.hz_ == 0:
@@ -422,9 +423,10 @@ cdef class Loop(Listeners):
             table_work(&self.k.db[i].table, REHASH_SLICE)
         if not self.d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_JOIN):
             self.journal.more |= retry_pending(self.k, PENDING_SLICE)
-            if self.d.room.owed:
+            if self.d.room.owed or self.d.room.over_since:
                 self.next_collect = min(self.next_collect, self.d.steady + OWED_MS)
-            if self.d.steady >= self.next_collect and collect(self.k, COLLECT_SLICE):
+                most = COLLECT_OWED
+            if self.d.steady >= self.next_collect and collect(self.k, most):
                 self.next_collect = self.d.steady + self.collect_every
         for i in range(self.listener_n):
             if self.listeners[i].backlog == BACKLOG_LATER:

@@ -169,6 +169,30 @@ def test_a_limit_lowered_everywhere_at_once_is_paid_for_once(fit):
     dispose(cluster)
 
 
+def test_tombstones_of_evicted_counters_go_as_fast_as_they_come():
+    """Counters that are new all the time, as of a limiter of rates: each that is evicted by another
+    replica than its own leaves a tombstone."""
+    limit, n = 5 << 20, 44_000
+    cluster = cache(maxmemory=limit, gc_interval="60s")
+
+    def count(s):
+        c, begun = s.connect(), time.monotonic()
+        for at in range(0, n, BATCH):
+            c.pipeline([("INCR", f"{s.name}:{i}") for i in range(at, at + BATCH)])
+            time.sleep(max(0, begun + at / 4000 - time.monotonic()))
+        c.close()
+
+    writers = [threading.Thread(target=count, args=(s,)) for s in cluster]
+    for t in writers:
+        t.start()
+    for t in writers:
+        t.join()
+    assert all(used(s) <= 1.5 * limit for s in cluster), [used(s) for s in cluster]
+    settle(cluster)
+    assert cluster[0]("DBSIZE") > 5000
+    dispose(cluster)
+
+
 # ---- hits ----------------------------------------------------------------------------------------
 
 KEYS, KEPT, READS = 50_000, 5000, 200_000
