@@ -210,8 +210,11 @@ def check(args: list[str]) -> int:
     if not os.path.isdir(rest[0]):
         raise StartError(f"{rest[0]}: no such directory", EXIT_CONFIG)
     from crdtredis.storage.check import main as run
+    from crdtredis.storage.identity import NAME
 
     try:
+        if NAME not in os.listdir(rest[0]):
+            raise StartError(f"{rest[0]}: no {NAME}: no data directory of a replica", EXIT_DATA)
         return run(rest[0], repair, to)
     except OSError as e:                # a disk that fails, or something there that is no file
         raise StartError(f"{e.filename or rest[0]}: {e.strerror}", EXIT_DATA) from None

@@ -83,6 +83,12 @@ def test_mistakes(args, part, tmp_path):
     refused(run(*args, cwd=tmp_path), 2, part)
 
 
+@pytest.mark.parametrize("tool", [["check"], ["check", "--repair"], ["dump"]])
+def test_a_directory_that_is_no_replicas_is_left_as_it_is(tool, tmp_path):
+    refused(run(*tool, tmp_path), 4, "no data directory of a replica")
+    assert not os.listdir(tmp_path)
+
+
 def test_a_closed_pipe_is_no_error():
     for args in (["--help"], ["--version"], ["--generate-config"]):
         process = subprocess.Popen([*executable(), *args], stdout=subprocess.PIPE,

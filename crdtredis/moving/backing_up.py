@@ -10,7 +10,7 @@ import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from http.client import HTTPException, HTTPResponse, InvalidURL
+from http.client import HTTPException, HTTPResponse, InvalidURL, RemoteDisconnected
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -53,7 +53,7 @@ it with 0. It tells on standard error what it does.""",
                    "still has, so that `restore --until` can go further back: it keeps that since "
                    "the checkpoint before its last")
     p.add_argument("--follow", action="store_true", help="go on with what the server writes")
-    p.add_argument("--keep", metavar="TIME", default=KEEP,
+    p.add_argument("--keep", metavar="TIME",
                    help="with --follow: how far back `restore --until` can go, 12h or 7d, say; "
                    "older checkpoints and log are removed. 0: the newest state and what follows "
                    f"it. Without it {KEEP}")
@@ -71,7 +71,9 @@ it with 0. It tells on standard error what it does.""",
         raise StartError("--follow and --history do not go together", EXIT_CONFIG)
     if a.follow and a.to in (None, "-"):
         raise StartError("--follow needs --to DIRECTORY", EXIT_CONFIG)
-    keep = seconds(a.keep)
+    if a.keep is not None and not a.follow:
+        raise StartError("--keep goes with --follow", EXIT_CONFIG)
+    keep = seconds(a.keep or KEEP)
     try:
         if a.follow:
             from crdtredis.moving.following import Refused, follow
@@ -97,11 +99,15 @@ it with 0. It tells on standard error what it does.""",
         raise StartError(f"{a.source}: {e}", EXIT_CONFIG) from None
     except InvalidURL as e:
         raise StartError(f"{a.source}: {e}", EXIT_CONFIG) from None
+    except RemoteDisconnected:
+        raise StartError(f"{url}: it closed the connection without a reply: is that its http_port?",
+                         EXIT_DATA) from None
     except HTTPException:
         raise StartError(f"{url}: the connection broke before the end", EXIT_DATA) from None
     except (URLError, OSError) as e:
-        raise StartError(f"{getattr(e, 'filename', None) or url}: {getattr(e, 'reason', e)}",
-                         EXIT_DATA) from None
+        why = getattr(e, "reason", e)
+        raise StartError(f"{getattr(e, 'filename', None) or url}: "
+                         f"{getattr(why, 'strerror', None) or why}", EXIT_DATA) from None
     return 0
 
 

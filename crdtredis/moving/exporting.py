@@ -113,6 +113,8 @@ def held(f: BinaryIO) -> Read:
 def fetch(source: str, f: BinaryIO, quiet: bool = False) -> None:
     if os.path.isdir(source):
         recovered(Path(source), f)
+    elif "/" in source and "://" not in source:
+        raise ValueError(f"{source}: no such directory")
     else:
         receive(Connection(address(source)), f, quiet)
 

@@ -25,7 +25,10 @@ def whole(to: Path) -> Iterator[BinaryIO]:
         raise OSError(errno.EEXIST, "it is there, and no file that could be replaced", str(to))
     to = to.resolve()                   # a link stays
     with ended_in_order():
-        fd, draft = tempfile.mkstemp(prefix=f"{to.name}.", suffix=".part", dir=to.parent)
+        try:
+            fd, draft = tempfile.mkstemp(prefix=f"{to.name}.", suffix=".part", dir=to.parent)
+        except OSError as e:
+            raise OSError(e.errno, e.strerror, str(to)) from None
         try:
             with open(fd, "w+b") as f:
                 yield f

@@ -411,8 +411,8 @@ def read_records(f: Finding, end: int, newest: bool) -> None:
 
 
 def pieces(f: Finding, end: int) -> Iterator[tuple[int, int, int] | FormatError]:
-    """The sound records up to `end` as (offset, offset behind, count), and a FormatError for each
-    stretch between them that is none."""
+    """The sound records up to `end`, behind damage all, as (offset, offset behind, count), and a
+    FormatError for each stretch between them that is none."""
     with opened(f.path) as fd:
         at = f.header.size if f.header else 0
         if f.header is None:
@@ -425,6 +425,7 @@ def pieces(f: Finding, end: int) -> Iterator[tuple[int, int, int] | FormatError]
                 return
             except FormatError as e:
                 yield e
+                end = f.size            # bytes that were inserted have moved those behind them
                 at = next_record(fd, e.offset + 1, end)
 
 

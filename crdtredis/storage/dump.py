@@ -49,6 +49,8 @@ def main(folder: str) -> int:
     where = Path(folder)
     if not where.is_dir():
         raise StartError(f"{where}: no such directory", EXIT_CONFIG)
+    if not (segment_numbers(where) or checkpoint_numbers(where) or stage_numbers(where)):
+        raise StartError(f"{where}: no data directory of a replica", EXIT_DATA)
     names = Names()
     damaged = False
     for line in lines(where, names):

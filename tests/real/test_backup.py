@@ -188,7 +188,11 @@ def test_what_is_wrong_is_said_in_one_line(server, tmp_path):
     for argv, code, text in [
             (("backup", "--from", "127.0.0.1:1"), 4, "refused"),
             (("backup", "--from", "127.0.0.1:x"), 2, ""),
-            (("backup", "--from", a.address, "--to", "/nosuch/x"), 4, "No such file"),
+            (("backup", "--from", a.address, "--to", "/nosuch/x"), 4,
+             ": /nosuch/x: No such file or directory\n"),
+            (("backup", "--from", f"127.0.0.1:{a.port}"), 4, "is that its http_port?"),
+            (("backup", "--from", a.address, "--keep", "1h"), 2, "goes with --follow"),
+            (("export", "--from", "./nosuch", tmp_path / "x"), 2, "./nosuch: no such directory"),
             (("restore", "/nosuch", tmp_path / "to"), 4, "No such file"),
             (("restore", "/dev/null", "/proc/x/y"), 4, "No such file")]:
         out = run(*argv, code=code)

@@ -70,6 +70,40 @@ def test_repair_keeps_every_sound_record_and_the_damaged_original(node, capsys):
     assert r.records == 199 and r.waiting > 0
 
 
+@pytest.mark.parametrize("n", [1, 7, 300])
+def test_bytes_that_were_inserted_cost_no_record(node, n):
+    path = segment_path(node.folder, 2)
+    raw = path.read_bytes()
+    with open(path, "rb") as f:
+        begin = read_header(f.fileno()).size
+        _, at, _ = next(read_batches(f.fileno(), begin, len(raw), 1))
+    path.write_bytes(raw[:at] + b"\xa5" * n + raw[at:])
+    assert main(str(node.folder), True) == 0
+    r = recover(node.folder, "a", Replica("a", 99))
+    assert r.records == 200 and r.waiting == 0
+
+
+def test_what_was_written_again_behind_damage_counts_once(node):
+    """A write that failed, so that the log went on in the next segment."""
+    path, later = segment_path(node.folder, 2), segment_path(node.folder, 3)
+    with open(later, "rb") as f:
+        begin = read_header(f.fileno()).size
+        _, end, _ = next(read_batches(f.fileno(), begin, later.stat().st_size, 1))
+    with open(path, "ab") as f:
+        f.write(later.read_bytes()[begin:end])
+    assert main(str(node.folder), False) == 0
+    before = Replica("a", 99)
+    recover(node.folder, "a", before)
+    raw = path.read_bytes()
+    with open(path, "rb") as f:
+        _, at, _ = next(read_batches(f.fileno(), read_header(f.fileno()).size, len(raw), 1))
+    path.write_bytes(raw[:at] + b"\xa5" * 3 + raw[at:])
+    assert main(str(node.folder), True) == 0
+    replica = Replica("a", 99)
+    assert recover(node.folder, "a", replica).waiting == 0
+    assert replica.digest() == before.digest()
+
+
 def test_a_copy_is_repaired_and_the_original_stays(node, tmp_path, capsys):
     rot(node.folder, 2)
     before = files(node.folder)
