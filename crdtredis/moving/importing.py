@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import signal
 import stat
 import tempfile
@@ -73,6 +74,8 @@ def main(args: Sequence[str]) -> int:
             a.source = str(address(source))         # without its password, for messages
             with tempfile.TemporaryDirectory(prefix="crdt-redis-import-", dir=a.work_dir) as folder:
                 to.live(Source(address(source), Path(folder)), a.flush, a.once)
+        elif re.fullmatch(r"[^/]+:[0-9]+", source) and not os.path.exists(source):
+            raise ValueError(f"{source}: no such file; a live server is redis://{source}")
         else:
             to.files(Path(source), a.flush)
     except KeyboardInterrupt:

@@ -388,6 +388,7 @@ def test_what_is_wrong_is_said_in_one_line(new, tmp_path):
                 ((__file__, "--to", f"127.0.0.1:{port}"), 4, "cannot be reached"),
                 ((__file__, "--to", to), 4, "neither a snapshot nor commands; nothing was taken"),
                 ((__file__, "--to", "http://x"), 2, "expected redis://"),
+                (("127.0.0.1:1", "--to", to), 2, "a live server is redis://127.0.0.1:1"),
                 ((f"redis://127.0.0.1:{port}", "--to", to), 4, "cannot be reached"),
                 ((f"redis://:pass@127.0.0.1:{port}", "--work-dir", "/nosuch", "--to", to), 4,
                  "No such file or directory"),
