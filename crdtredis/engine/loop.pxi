@@ -23,9 +23,9 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport free, malloc
 
 from crdtredis._core cimport (DATABASES, PENDING_SLICE, RECORD_FULL, SegmentWriter, active_expiry,
-                              collect, free_garbage, has_ops, mem_used, mirror_lose, pages_due,
-                              pages_give, pages_look, pages_slices, pages_watch, retry_pending,
-                              table_work)
+                              collect, free_garbage, has_ops, kernel_tombstones, mem_used,
+                              mirror_lose, pages_due, pages_give, pages_look, pages_slices,
+                              pages_watch, retry_pending, table_work)
 from crdtredis.buffer cimport buffer_free, need_memory
 
 cdef enum:
@@ -34,10 +34,27 @@ cdef enum:
     FREE_SLICE = 1000       # keys of flushed databases and members of collections per iteration
     REHASH_SLICE = 2000     # elements per database and cron run
     COLLECT_SLICE = 1000    # buckets looked at for tombstones per cron run,
-    COLLECT_OWED = 16_000   # and where their memory is lacking: a millisecond or two
+    COLLECT_OWED = 16_000   # and where their memory is lacking: some milliseconds
     FLUSH_MS = 1000         # for unsent replies at the end
     OWED_MS = 1000          # until tombstones of evicted keys are looked for
     DRAIN_READS = 64        # of 16 KiB that a client has sent, at the end
+
+
+cdef int64_t collected = 0      # tombstones that this round has let go
+cdef int collect_pays = 1       # ... and it, or the one before, has any
+
+
+cdef void collect_some(Loop self, int most) noexcept nogil:
+    """Goes on with a round of letting tombstones go. Those of ended processes may stay."""
+    global collected, collect_pays
+    cdef int64_t before = kernel_tombstones(self.k)
+    cdef int over = collect(self.k, most)
+    collected += before - kernel_tombstones(self.k)
+    if over or collected:
+        collect_pays = collected > 0
+    if over:
+        collected = 0
+        self.next_collect = self.d.steady + self.collect_every
 
 
 cdef class Loop(Listeners):
@@ -423,11 +440,11 @@ cdef class Loop(Listeners):
             table_work(&self.k.db[i].table, REHASH_SLICE)
         if not self.d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_JOIN):
             self.journal.more |= retry_pending(self.k, PENDING_SLICE)
-            if self.d.room.owed or self.d.room.over_since:
+            if self.d.room.owed or (self.d.room.over_since and collect_pays):
                 self.next_collect = min(self.next_collect, self.d.steady + OWED_MS)
-                most = COLLECT_OWED
-            if self.d.steady >= self.next_collect and collect(self.k, most):
-                self.next_collect = self.d.steady + self.collect_every
+                most = COLLECT_OWED if collect_pays else COLLECT_SLICE
+            if self.d.steady >= self.next_collect:
+                collect_some(self, most)
         for i in range(self.listener_n):
             if self.listeners[i].backlog == BACKLOG_LATER:
                 self.listeners[i].backlog = BACKLOG_NOW
