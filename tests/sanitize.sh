@@ -18,12 +18,12 @@ ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH="$build/
     "$python" -P -c "
 import sys, crdtredis._core, pytest
 assert '$build' in crdtredis._core.__file__, crdtredis._core.__file__
-class Failed(list):
+failed = []
+class Failures:
     def pytest_runtest_logreport(self, report):
         if report.failed:
-            self.append(report.nodeid)
-failed = Failed()
-status = pytest.main(sys.argv[1:], plugins=[failed])
+            failed.append(report.nodeid)
+status = pytest.main(sys.argv[1:], plugins=[Failures()])
 if status == pytest.ExitCode.TESTS_FAILED and len(failed) <= 3:
     print('what failed, once more, as .ci/run does:', *failed, flush=True)
     status = pytest.main(['-q', '-p', 'no:cacheprovider', '--capture=sys', *failed])

@@ -21,7 +21,8 @@
 # more by EXCESS and an eighth than there ever were beyond that at the least (Python's memory), the
 # heap is given back. Each try costs page faults: the next one comes REST looks later at the
 # soonest, and twice as late each time that less than GIVE came back, since the rest may be in use
-# where nobody counts it, or lie in holes that are too small.
+# where nobody counts it, or lie in holes that are too small; but soon where half of what is in use
+# has gone.
 #
 # The heaps of other threads hold what crosses to peers, and only malloc_trim reaches them. It takes
 # every heap's lock for as long as it goes through it: 190 ms for the engine's, with 300,000 blocks
@@ -107,6 +108,7 @@ cdef size_t other_bytes = <size_t>-1    # resident and not in use, at least so f
 cdef size_t other_before = 0    # ... when a try began; 0: it has been looked at since
 cdef uint32_t pages_rest = REST     # looks between two tries
 cdef uint32_t pages_resting = 0     # looks to come before the next
+cdef size_t pages_tried = 0     # bytes in use when the last began
 cdef int trim_others = 0        # the heaps of other threads are to be given back, too
 
 
@@ -147,7 +149,7 @@ cdef void pages_watch(size_t n) noexcept nogil:
 
 
 cdef void pages_look(size_t used) noexcept nogil:
-    global other_bytes, other_before, pages_rest, pages_resting
+    global other_bytes, other_before, pages_rest, pages_resting, pages_tried
     cdef size_t resident = pages_resident() * page
     cdef size_t other = resident - used if resident > used else 0
     if resident == 0 or pages_due():
@@ -158,10 +160,14 @@ cdef void pages_look(size_t used) noexcept nogil:
         other_before = 0
     if other < other_bytes:
         other_bytes = other
+    if used < pages_tried // 2:             # what was in the way may have gone
+        pages_rest = REST
+        pages_resting = 0
     if pages_resting:
         pages_resting -= 1
     elif other > other_bytes + EXCESS + used // 8:
         other_before = other
+        pages_tried = used
         pages_purge(used)
 
 
@@ -188,7 +194,7 @@ cdef void pages_purge(size_t n) noexcept nogil:
 
 
 cdef int pages_due() noexcept nogil:
-    return pages_large != NULL or pages_slice or pages_held != NULL
+    return pages_large != NULL or pages_slice or pages_held != NULL or trim_others
 
 
 cdef void pages_give() noexcept nogil:

@@ -26,6 +26,8 @@ cdef class Loop(Listeners):
     cdef int64_t next_cron
     cdef int64_t next_expiry            # active expiry
     cdef public int64_t next_collect    # the next round of letting tombstones go begins, or goes on
+    cdef int64_t collected              # tombstones that this round has let go
+    cdef int collects_none              # it, or the one before, has let none go
     cdef uint64_t cron_n                # runs so far
     # Python callables
     cdef object calls                   # deque, for call_soon

@@ -40,20 +40,23 @@ cdef enum:
     DRAIN_READS = 64        # of 16 KiB that a client has sent, at the end
 
 
-cdef int64_t collected = 0      # tombstones that this round has let go
-cdef int collect_pays = 1       # ... and it, or the one before, has any
-
-
-cdef void collect_some(Loop self, int most) noexcept nogil:
-    """Goes on with a round of letting tombstones go. Those of ended processes may stay."""
-    global collected, collect_pays
+cdef void collect_some(Loop self) noexcept nogil:
+    """Goes on with a round of letting tombstones go: soon and fast where memory is lacking, as long
+    as some go. Those of ended processes may stay."""
+    cdef int lacking = self.d.room.owed or (self.d.room.over_since and not self.collects_none)
+    cdef int most = COLLECT_OWED if lacking and not self.collects_none else COLLECT_SLICE
     cdef int64_t before = kernel_tombstones(self.k)
-    cdef int over = collect(self.k, most)
-    collected += before - kernel_tombstones(self.k)
-    if over or collected:
-        collect_pays = collected > 0
+    cdef int over
+    if lacking:
+        self.next_collect = min(self.next_collect, self.d.steady + OWED_MS)
+    if self.d.steady < self.next_collect:
+        return
+    over = collect(self.k, most)
+    self.collected += before - kernel_tombstones(self.k)
+    if over or self.collected:
+        self.collects_none = self.collected == 0
     if over:
-        collected = 0
+        self.collected = 0
         self.next_collect = self.d.steady + self.collect_every
 
 
@@ -424,7 +427,7 @@ cdef class Loop(Listeners):
 
     cdef void cron(self) noexcept nogil:
         cdef size_t used
-        cdef int i, most = COLLECT_SLICE
+        cdef int i
         self.cron_n += 1
         self.next_cron = self.d.steady + 1000 // self.hz_
         if self.cron_n % <uint64_t>self.hz_ == 0:
@@ -440,11 +443,7 @@ cdef class Loop(Listeners):
             table_work(&self.k.db[i].table, REHASH_SLICE)
         if not self.d.guard & (GUARD_LOADING | GUARD_MISCONF | GUARD_JOIN):
             self.journal.more |= retry_pending(self.k, PENDING_SLICE)
-            if self.d.room.owed or (self.d.room.over_since and collect_pays):
-                self.next_collect = min(self.next_collect, self.d.steady + OWED_MS)
-                most = COLLECT_OWED if collect_pays else COLLECT_SLICE
-            if self.d.steady >= self.next_collect:
-                collect_some(self, most)
+            collect_some(self)
         for i in range(self.listener_n):
             if self.listeners[i].backlog == BACKLOG_LATER:
                 self.listeners[i].backlog = BACKLOG_NOW

@@ -132,5 +132,7 @@ def application(service: Service, server: Operated | None = None) -> web.Applica
     if server is not None:
         from crdtredis.http.operators import Operators
 
-        app.add_routes(Operators(server, service, is_trusted).routes())
+        operators = Operators(server, service, is_trusted)
+        app.add_routes(operators.routes())
+        app.on_shutdown.append(operators.stop)
     return app

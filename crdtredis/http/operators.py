@@ -60,6 +60,11 @@ class Operators:
                  is_trusted: Callable[[web.Request], bool]) -> None:
         self.server, self.service, self.is_trusted = server, service, is_trusted
         self._backups = 0
+        self._stops = False
+
+    async def stop(self, app: web.Application) -> None:
+        """Who follows gets what there is, and no more."""
+        self._stops = True
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/health", self.health), web.get("/stats", self.stats),
@@ -241,6 +246,8 @@ class Operators:
                     moment = None
                 look()
                 if not piece:
+                    if self._stops:
+                        return
                     await asyncio.sleep(SHIP_EVERY)
         except (Gone, LookupError):
             self.server.followers.outrun += 1

@@ -116,7 +116,8 @@ class Follower:
                 if not self._connected or isinstance(e, HTTPError) and (
                         e.code < 500 and e.code != 408):
                     raise
-                why = str(getattr(e, "reason", "") or e) or "the connection broke"
+                e = getattr(e, "reason", "") or e
+                why = getattr(e, "strerror", "") or str(e) or "the connection broke"
             finally:
                 self._leave()
             tell(f"{why}; connecting again")

@@ -10,8 +10,9 @@ ROOM = 200_000                      # bytes beside what an empty server takes
 
 
 def cache(policy: str = "allkeys-lru", room: int = ROOM, **options) -> Client:
+    """tenacity: unless given without a bound of time, which a busy machine would reach."""
     c = Client()
-    c.executor.set_eviction(policy, **options)
+    c.executor.set_eviction(policy, **{"tenacity": 100} | options)
     c.executor.max_memory = used(c) + room
     return c
 

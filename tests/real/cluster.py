@@ -183,6 +183,11 @@ class Process:
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf(
                 "SC_PAGE_SIZE")
 
+    def peak_bytes(self) -> int:
+        """Resident at most, since the start or since /proc/PID/clear_refs was written to."""
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(int(x.split()[1]) << 10 for x in lines if x.startswith("VmHWM"))
+
     def dispose(self) -> None:
         """End the process and remove its files."""
         if self.process:

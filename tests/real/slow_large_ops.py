@@ -55,13 +55,6 @@ class SlowLine:
         self.sockets = []
 
 
-def peak(server) -> int:
-    """Bytes resident at most since the last reset_peak."""
-    return next(int(line.split()[1]) << 10
-                for line in Path(f"/proc/{server.pid}/status").read_text().splitlines()
-                if line.startswith("VmHWM"))
-
-
 def reset_peak(server) -> None:
     Path(f"/proc/{server.pid}/clear_refs").write_text("5")
 
@@ -83,7 +76,7 @@ def test_a_transaction_of_300_mb_takes_a_small_multiple_of_it_with_three_peers(c
     for s in servers.servers[1:]:
         until(lambda s=s: s("EXISTS", "large0") == 1, 120.0)
     took = time.monotonic() - begun
-    peaks = [(peak(s) - b) / (300 * MB) for s, b in zip(servers, before)]
+    peaks = [(s.peak_bytes() - b) / (300 * MB) for s, b in zip(servers, before)]
     print(f"\n300 MB in one op to 3 peers: answered after {answered:.1f} s, everywhere after "
           f"{took:.1f} s, "
           f"peaks {', '.join(f'{p:.1f}' for p in peaks)} times the op")

@@ -351,6 +351,18 @@ def test_no_more_than_a_few_and_each_to_its_own(server, follower, tmp_path):
     assert "follows replica 'a', and this is 'b'" in out
 
 
+def test_a_stop_does_not_wait_for_a_follower(server, follower):
+    a = server("a")
+    f = follower(a.address)
+    f.heard(past(now()))
+    a("SET", "k", "last")
+    begun = time.monotonic()
+    assert a.stop() == 0 and time.monotonic() - begun < 4
+    until(lambda: "connecting again" in f.said())
+    f.stop()
+    assert b"last" in b"".join(p.read_bytes() for p in f.folder.rglob("segment-*"))
+
+
 def test_what_is_wrong_is_said(server, tmp_path):
     a = server("a", auth_token="secret")
     a("SET", "k", 1)

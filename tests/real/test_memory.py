@@ -236,10 +236,27 @@ def test_the_system_gets_the_memory_back_that_came_and_went_between_two_looks():
         empty = mesh[0].resident_bytes()
         for _ in range(20):
             c("PUBLISH", "ch", b"x" * (15 << 20))
-        assert mesh[0].resident_bytes() > empty + (80 << 20)
+        assert mesh[0].peak_bytes() > empty + (80 << 20)
         until(lambda: mesh[0].resident_bytes() < empty + (40 << 20))
     for s in mesh:
         s.dispose()
+
+
+def test_the_system_gets_the_memory_back_of_what_was_in_the_way():
+    """Holes too small to be given back: tried in vain, and when the rest goes, tried soon again."""
+    s = Server("a", appendfsync="no").start()
+    until(lambda: " ready, " in s.log())
+    empty = s.resident_bytes()
+    with s.connect() as c:
+        for i in range(0, 700_000, 1000):
+            c("MSET", *(w for j in range(i, i + 1000) for w in (f"key:{j}", "v" * 150)))
+        for i in range(0, 700_000, 1000):
+            c("DEL", *(f"key:{j}" for j in range(i, i + 1000) if j % 50))
+    time.sleep(14)
+    assert s.resident_bytes() > empty + (50 << 20)
+    s("FLUSHALL")
+    until(lambda: s.resident_bytes() < empty + (40 << 20), seconds=8)
+    s.dispose()
 
 
 def test_memory_purge_gives_back_what_is_too_little_to_be_noticed():

@@ -2515,4 +2515,9 @@ FAULTS = [
           "storage/test_check.py::test_bytes_that_were_inserted_cost_no_record",
           "                end = f.size  ",
           "                end = end  "),
+    Fault("a stop waits for who follows",
+          "crdtredis/http/operators.py",
+          "real/test_following.py::test_a_stop_does_not_wait_for_a_follower",
+          "                    if self._stops:\n",
+          "                    if False:\n"),
 ]
