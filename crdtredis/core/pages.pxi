@@ -24,9 +24,11 @@
 # where nobody counts it, or lie in holes that are too small; but soon where half of what is in use
 # has gone.
 #
-# The heaps of other threads hold what crosses to peers, and only malloc_trim reaches them. It takes
-# every heap's lock for as long as it goes through it: 190 ms for the engine's, with 300,000 blocks
-# in use among free ones. So a thread of its own calls it, where at most TRIM_MOST is in use.
+# The heap of the sync thread holds what crosses to peers. malloc_trim gives back its holes; its end
+# only goes with a free() in that thread, while the C library's own trimming is on for a moment. So
+# that thread does both, once a second if it is to. malloc_trim takes every heap's lock for as long
+# as it goes through it: 190 ms for the engine's, with 300,000 blocks in use among free ones; so
+# only where at most TRIM_MOST is in use.
 #
 # Where malloc is another library's, or the caller is not the main thread, all addresses lie beyond
 # the heap's end, and nothing is done.
@@ -39,7 +41,6 @@ cdef extern from *:
     """
     #include <fcntl.h>
     #include <malloc.h>
-    #include <pthread.h>
     #include <stdlib.h>
     #include <sys/mman.h>
     #include <unistd.h>
@@ -56,17 +57,15 @@ cdef extern from *:
         strtoull(text, &at, 10);
         return strtoull(at, NULL, 10);
     }
-    static void *trim_all(void *unused) {
-        malloc_trim(0);
-        return unused;
-    }
-    static void trim_apart(void) {
-        pthread_t thread;
-        if (pthread_create(&thread, NULL, trim_all, NULL) == 0) pthread_detach(thread);
+    /* A free() that looks at the end of the thread's heap: of a block of 64 KiB at least. */
+    static void trim_end(void) {
+        void *volatile p = malloc(1 << 17);     /* else the compiler leaves both out */
+        free(p);
     }
     """
     size_t pages_resident() noexcept nogil
-    void trim_apart() noexcept nogil
+    void trim_end() noexcept nogil
+    int malloc_trim(size_t pad) noexcept nogil
     int M_MXFAST
     int M_TRIM_THRESHOLD
     int M_MMAP_THRESHOLD
@@ -109,7 +108,8 @@ cdef size_t other_before = 0    # ... when a try began; 0: it has been looked at
 cdef uint32_t pages_rest = REST     # looks between two tries
 cdef uint32_t pages_resting = 0     # looks to come before the next
 cdef size_t pages_tried = 0     # bytes in use when the last began
-cdef int trim_others = 0        # the heaps of other threads are to be given back, too
+cdef int trim_others = 0        # the heap of the sync thread is to be given back, too,
+cdef int trim_now = 0           # ... once this one has been
 
 
 cdef void pages_slices(int on) noexcept nogil:
@@ -152,7 +152,7 @@ cdef void pages_look(size_t used) noexcept nogil:
     global other_bytes, other_before, pages_rest, pages_resting, pages_tried
     cdef size_t resident = pages_resident() * page
     cdef size_t other = resident - used if resident > used else 0
-    if resident == 0 or pages_due():
+    if resident == 0 or pages_due() or trim_now:
         return
     if other_before:
         pages_rest = REST if other + GIVE < other_before else min(2 * pages_rest, REST_MOST)
@@ -214,7 +214,7 @@ cdef void pages_give() noexcept nogil:
 
 
 cdef void pages_give_heap() noexcept nogil:
-    global pages_held, pages_slice, trim_others
+    global pages_held, pages_slice, trim_others, trim_now
     cdef char *end = <char*>sbrk(0)
     cdef Freed *f
     cdef int i
@@ -236,4 +236,17 @@ cdef void pages_give_heap() noexcept nogil:
         free(f)
     if pages_held == NULL and trim_others:
         trim_others = 0
-        trim_apart()
+        trim_now = 1
+
+
+def give_back_pages():
+    """Gives back what is free in the calling thread's heap, if that is due."""
+    global trim_now
+    if not trim_now:
+        return
+    trim_now = 0
+    with nogil:
+        malloc_trim(0)
+        mallopt(M_TRIM_THRESHOLD, SLICE)
+        trim_end()
+        mallopt(M_TRIM_THRESHOLD, -1)

@@ -30,6 +30,7 @@ from typing import Any
 import aiohttp
 
 from crdtredis import clocks
+from crdtredis._core import give_back_pages
 from crdtredis._engine import GAP, LISTENS, OPS, PUBLISHED, RESULT
 from crdtredis.clocks import Actor, Clock
 from crdtredis.kinds import is_loopback
@@ -249,11 +250,12 @@ class Service:
             started.set_result(None)
             calling = self._loop.create_task(self._keep_calling())
             verifying = self._loop.create_task(self._verify_all())
+            giving = self._loop.create_task(self._give_back_pages())
             beside = [self._loop.create_task(c()) for c in self.beside]
             await self._stop.wait()
             self._stop_all()
             await self.receiver.stop()
-            tasks = [calling, verifying, *beside, *self._tasks.values(), *self._waiting]
+            tasks = [calling, verifying, giving, *beside, *self._tasks.values(), *self._waiting]
             for t in tasks:
                 t.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -611,6 +613,11 @@ class Service:
             return e.text
         except (OSError, aiohttp.ClientError) as e:
             return words(e)
+
+    async def _give_back_pages(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            give_back_pages()
 
     async def _verify_all(self) -> None:
         """Every verify_interval, one peer after the other."""
