@@ -25,9 +25,12 @@ cdef struct Count:
     uint32_t run_index
     uint64_t run_seq        # the run is named by (run_seq, run_index): the increment that began it
     uint64_t seq            # last increment observed
+    Number total            # the sum of the run's increments as of seq
+    Rare *rare              # RARE_NONE, which all share, for nearly every counter
+
+cdef struct Rare:
     uint64_t cancelled_seq  # newest cancellation: `cancelled` was the total as of this seq; 0: none
     uint64_t cancelled_by   # dot of the op that cancelled
-    Number total            # the sum of the run's increments as of seq
     Number cancelled
     # what the newest increment was answered with, where it is not what the sum says; NULL: it is
     Shown *shown
@@ -60,7 +63,7 @@ cdef inline char *write_value(Write *w) noexcept nogil:
     return <char*>w + sizeof(Write)
 
 cdef inline int is_tombstone(const Count *t) noexcept nogil:
-    return t.cancelled_seq >= t.seq
+    return t.rare.cancelled_seq >= t.seq
 
 cdef inline int observed(const Applying *op, uint64_t dot) noexcept nogil:
     if op.local:

@@ -29,9 +29,13 @@
 # What a cell shows, where it is a counter, is in core/shown.pxi.
 
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from crdtredis.buffer cimport Span, copy_span
+
+
+cdef Rare RARE_NONE
+memset(&RARE_NONE, 0, sizeof(Rare))
 
 
 cdef int later(Actors *a, uint64_t stamp1, uint16_t actor1, uint64_t stamp2,
@@ -95,9 +99,23 @@ cdef void cell_free(Cell *c) noexcept nogil:
 
 cdef void count_free(Count *t) noexcept nogil:
     number_free(&t.total)
-    number_free(&t.cancelled)
-    mem_free(t.shown)
+    rare_free(t)
     mem_free(t)
+
+
+cdef void rare_free(Count *t) noexcept nogil:
+    if t.rare != &RARE_NONE:
+        number_free(&t.rare.cancelled)
+        mem_free(t.rare.shown)
+        mem_free(t.rare)
+        t.rare = &RARE_NONE
+
+
+cdef Rare *count_rare(Count *t) noexcept nogil:
+    """To be changed."""
+    if t.rare == &RARE_NONE:
+        t.rare = <Rare*>mem_zalloc(sizeof(Rare))
+    return t.rare
 
 
 # ---- effects on one cell -------------------------------------------------------------------------
@@ -151,13 +169,15 @@ cdef void cell_cancel(Cell *c, const Applying *op, Span counts) noexcept nogil:
 cdef void cell_cancel_one(Cell *c, const Applying *op, uint16_t slot,
                           const ObservedCount *s) noexcept nogil:
     cdef Count *t = cell_count(c, slot)
+    cdef Rare *r
     if (t == NULL or t.run_seq != s.run_seq or t.run_index != s.run_index
-            or s.seq <= t.cancelled_seq):
+            or s.seq <= t.rare.cancelled_seq):
         return
     op.counted.tombstones -= is_tombstone(t)
-    t.cancelled_seq = s.seq
-    number_take(&t.cancelled, &s.total)
-    t.cancelled_by = make_dot(op.slot, op.seq)
+    r = count_rare(t)
+    r.cancelled_seq = s.seq
+    number_take(&r.cancelled, &s.total)
+    r.cancelled_by = make_dot(op.slot, op.seq)
     op.counted.tombstones += is_tombstone(t)
     if is_tombstone(t) and slot == op.slot:
         # its actor cancelled it itself, so has observed it: it needs no tombstone
@@ -184,15 +204,28 @@ cdef void count_move(Counted *counted, Count *t, uint64_t seq, const Effect *x) 
     counted.exact -= number_room(&t.total)
     number_take(&t.total, &x.total)
     counted.exact += number_room(&t.total)
-    if x.shown.n == 0:
-        if t.shown != NULL:
-            mem_free(t.shown)
-            t.shown = NULL
-        return
-    if t.shown == NULL:
-        t.shown = <Shown*>mem_alloc(sizeof(Shown))
-    t.shown.context = x.context
-    memcpy(t.shown.number, x.shown.p, EXTENDED)
+    if x.shown.n:
+        count_show(t, x.context, x.shown)
+    elif t.rare.cancelled_seq == 0:
+        rare_free(t)
+    elif t.rare.shown != NULL:
+        mem_free(t.rare.shown)
+        t.rare.shown = NULL
+
+
+cdef Count *count_new(uint16_t actor) noexcept nogil:
+    cdef Count *t = <Count*>mem_zalloc(sizeof(Count))
+    t.actor = actor
+    t.rare = &RARE_NONE
+    return t
+
+
+cdef void count_show(Count *t, uint64_t context, Span number) noexcept nogil:
+    cdef Rare *r = count_rare(t)
+    if r.shown == NULL:
+        r.shown = <Shown*>mem_alloc(sizeof(Shown))
+    r.shown.context = context
+    memcpy(r.shown.number, number.p, EXTENDED)
 
 
 cdef void cell_increment(Cell *c, const Applying *op, const Effect *x) noexcept nogil:
@@ -213,8 +246,7 @@ cdef void cell_increment(Cell *c, const Applying *op, const Effect *x) noexcept 
             return
         cell_drop_count(counted, c, t)
     counted.entries += 1
-    t = <Count*>mem_zalloc(sizeof(Count))
-    t.actor = op.slot
+    t = count_new(op.slot)
     t.run_seq = x.run_seq
     t.run_index = x.run_index
     count_move(counted, t, op.seq, x)

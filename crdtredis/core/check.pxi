@@ -138,7 +138,7 @@ cdef int check_table(Kernel *k, uint32_t db, Table *t, size_t *live, Counted *fo
             assert (y.actor == k.home.slot) == (db >= HOME_DB), "a counter entry of the wrong half"
             found.exact += number_room(&y.total)
             check_number(&y.total)
-            check_number(&y.cancelled)
+            check_number(&y.rare.cancelled)
             found.tombstones += is_tombstone(y)
             assert y.next == NULL or k.actors.v[y.actor].rank < k.actors.v[
                     y.next.actor].rank, "counter entries out of order"

@@ -64,14 +64,14 @@ cdef void digest_cell(Digest *d, Span name, int what, const Cell *c, uint64_t ow
             facts[1] = t.run_seq
             facts[2] = t.run_index
             facts[3] = t.seq
-            facts[4] = t.cancelled_seq
+            facts[4] = t.rare.cancelled_seq
             d.totals.n = 0
             digest_total(d, &t.total)
-            digest_total(d, &t.cancelled)
+            digest_total(d, &t.rare.cancelled)
             buffer_add(&d.totals, &t.wide, sizeof(uint16_t))
-            if t.shown != NULL:
-                buffer_add(&d.totals, &t.shown.context, sizeof(uint64_t))
-                buffer_add(&d.totals, t.shown.number, EXTENDED)
+            if t.rare.shown != NULL:
+                buffer_add(&d.totals, &t.rare.shown.context, sizeof(uint64_t))
+                buffer_add(&d.totals, t.rare.shown.number, EXTENDED)
             digest_add(d, name, what + 1, facts, 4 + d.tombstones, span(d.totals.p, d.totals.n))
         t = t.next
 

@@ -130,16 +130,18 @@ cdef void set_shown(Kernel *k, Effect *x, Element *e, const Count *t, long doubl
     """Where the sum will not be shown as `wanted`, x says that this is to be shown. t: the counter
     entry that moves to x.total, NULL: a new one."""
     cdef Count mine
+    cdef Rare rare = t.rare[0] if t != NULL else RARE_NONE
     cdef Reading r = element_reading(k, e)
     memset(&mine, 0, sizeof(Count))
     if t != NULL:
         mine = t[0]
+    rare.shown = NULL
+    mine.rare = &rare
     mine.actor = k.open.op.slot
     mine.run_seq = x.run_seq
     mine.run_index = x.run_index
     mine.seq = k.open.op.seq
     mine.wide = <uint16_t>x.wide
-    mine.shown = NULL
     mine.total.more = NULL                  # t's
     number_take(&mine.total, &x.total)
     r.mine = &mine

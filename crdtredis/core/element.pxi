@@ -1,8 +1,8 @@
 # Elements: a key or a member in memory, and the encodings that its cell has in it.
 #
 # An element is one allocation as long as it is what nearly all are: one write (E_PLAIN). Only what
-# needs more has more: a Cell before the key (E_CELL) for concurrent writes and for counters; before
-# that, of a key, an Entry (E_ENTRY) for a deadline and for what is no string. `reencode`
+# needs more has more: a Cell (E_CELL) for concurrent writes and for counters; of a key, an Entry
+# (E_ENTRY) for a deadline and for what is no string. `reencode`
 # (core/keyspace.pxi) brings an element back to the smallest encoding that holds its state.
 
 from libc.stddef cimport size_t
@@ -16,12 +16,16 @@ cdef enum:
     FREQUENCY_FIRST = 5     # as in Redis
 
 
+cdef inline Entry **entry_at(Element *e) noexcept nogil:
+    return <Entry**>(element_key(e) - sizeof(Entry*))
+
+
 cdef inline Entry *element_entry(Element *e) noexcept nogil:
-    return (<Entry**>(<char*>e + E_HEAD))[0] if e.meta & E_ENTRY else NULL
+    return entry_at(e)[0] if e.meta & E_ENTRY else NULL
 
 
 cdef inline Cell *element_cell(Element *e) noexcept nogil:
-    return <Cell*>(<char*>e + E_HEAD + (8 if e.meta & E_ENTRY else 0))
+    return <Cell*>&e.dot
 
 
 cdef inline uint32_t access_second(Kernel *k) noexcept nogil:
@@ -81,12 +85,13 @@ cdef Element *element_convert(Kernel *k, Table *t, Element *e, uint32_t flags,
     """e in another encoding, at the same place of t. Entry and cell go along where both encodings
     have them; `value` (which may lie in e) is copied for E_PLAIN."""
     cdef Element *x = element_new(k, span(element_key(e), e.klen), e.hash, flags, value.n)
-    x.dot = e.dot
-    element_put_stamp(x, element_stamp(e))
     x.meta = flags | (e.meta & ~<uint32_t>0xff)
+    if flags & e.meta & E_PLAIN:
+        x.dot = e.dot
+        element_put_stamp(x, element_stamp(e))
     copy_span(element_value(x), value)
     if flags & e.meta & E_ENTRY:
-        (<Entry**>(<char*>x + E_HEAD))[0] = element_entry(e)
+        entry_at(x)[0] = element_entry(e)
         element_entry(x).owner = x
     if flags & e.meta & E_CELL:
         element_cell(x)[0] = element_cell(e)[0]
@@ -148,8 +153,10 @@ cdef size_t cell_memory(const Cell *c) noexcept nogil:
         n += malloc_usable_size(w)
         w = w.next
     while t != NULL:
-        n += malloc_usable_size(t) + malloc_usable_size(t.total.more) + malloc_usable_size(
-                t.cancelled.more) + malloc_usable_size(t.shown)
+        n += malloc_usable_size(t) + malloc_usable_size(t.total.more)
+        if t.rare != &RARE_NONE:
+            n += malloc_usable_size(t.rare) + malloc_usable_size(
+                    t.rare.cancelled.more) + malloc_usable_size(t.rare.shown)
         t = t.next
     return n
 

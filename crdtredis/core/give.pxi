@@ -333,15 +333,15 @@ cdef void give_counters(Giving *g, const Cell *c) noexcept nogil:
         add_number(&g.body, 4, t.run_index)
         number_total(&t.total, &g.steps, &total)
         add_total(&g.body, 5, &total)
-        if t.cancelled_seq:
-            add_number(&g.body, 8, t.cancelled_seq)
-            number_total(&t.cancelled, &g.steps, &total)
+        if t.rare.cancelled_seq:
+            add_number(&g.body, 8, t.rare.cancelled_seq)
+            number_total(&t.rare.cancelled, &g.steps, &total)
             add_total(&g.body, 9, &total)
-            add_number(&g.body, 12, giving_index(g, dot_slot(t.cancelled_by)) + 1)
-            add_number(&g.body, 13, dot_seq(t.cancelled_by))
-        if t.shown != NULL:
-            add_span(&g.body, 14, span(t.shown.number, EXTENDED))
-            add_fixed(&g.body, 15, t.shown.context)
+            add_number(&g.body, 12, giving_index(g, dot_slot(t.rare.cancelled_by)) + 1)
+            add_number(&g.body, 13, dot_seq(t.rare.cancelled_by))
+        if t.rare.shown != NULL:
+            add_span(&g.body, 14, span(t.rare.shown.number, EXTENDED))
+            add_fixed(&g.body, 15, t.rare.shown.context)
         add_number(&g.body, 16, t.wide)
         add_field(&g.more, 14, span(g.body.p, g.body.n))
         t = t.next

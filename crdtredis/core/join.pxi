@@ -136,14 +136,16 @@ cdef int number_same(const Number *x, const Number *y) noexcept nogil:
 
 cdef int count_same(const Count *x, const Count *y) noexcept nogil:
     """But for which op cancelled: of two that did so at the same seq each replica knows one."""
-    if (x.shown == NULL) != (y.shown == NULL) or (x.shown != NULL and (
-            x.shown.context != y.shown.context
-            or memcmp(x.shown.number, y.shown.number, EXTENDED))):
+    cdef const Rare *r = x.rare
+    cdef const Rare *o = y.rare
+    if (r.shown == NULL) != (o.shown == NULL) or (r.shown != NULL and (
+            r.shown.context != o.shown.context
+            or memcmp(r.shown.number, o.shown.number, EXTENDED))):
         return 0
     return (x.seq == y.seq and x.wide == y.wide and x.run_seq == y.run_seq
-            and x.run_index == y.run_index and x.cancelled_seq == y.cancelled_seq
+            and x.run_index == y.run_index and r.cancelled_seq == o.cancelled_seq
             and number_same(&x.total, &y.total)
-            and number_same(&x.cancelled, &y.cancelled))
+            and number_same(&r.cancelled, &o.cancelled))
 
 
 cdef int falsified_give_way(Cell *mine, Cell *theirs) noexcept nogil:
@@ -209,17 +211,22 @@ cdef void count_in(Counted *counted, const Count *t, int by) noexcept nogil:
 
 cdef int count_join(Count *mine, Count *theirs) noexcept nogil:
     """Of one run."""
+    cdef Rare *r
     cdef int changed = 0
     if theirs.seq > mine.seq:
         mine.seq = theirs.seq
         mine.wide = theirs.wide
         mine.total, theirs.total = theirs.total, mine.total
-        mine.shown, theirs.shown = theirs.shown, mine.shown
+        if mine.rare.shown != theirs.rare.shown:
+            r = count_rare(mine)
+            count_rare(theirs)
+            r.shown, theirs.rare.shown = theirs.rare.shown, r.shown
         changed = 1
-    if theirs.cancelled_seq > mine.cancelled_seq:
-        mine.cancelled_seq = theirs.cancelled_seq
-        mine.cancelled_by = theirs.cancelled_by
-        mine.cancelled, theirs.cancelled = theirs.cancelled, mine.cancelled
+    if theirs.rare.cancelled_seq > mine.rare.cancelled_seq:
+        r = count_rare(mine)
+        r.cancelled_seq = theirs.rare.cancelled_seq
+        r.cancelled_by = theirs.rare.cancelled_by
+        r.cancelled, theirs.rare.cancelled = theirs.rare.cancelled, r.cancelled
         changed = 1
     return changed
 

@@ -19,7 +19,7 @@ cdef Element *open_entry(Kernel *k, uint32_t db, Element *e) noexcept nogil:
     memset(x, 0, sizeof(Entry))
     x.owner = e
     x.db = <uint16_t>db
-    (<Entry**>(<char*>e + E_HEAD))[0] = x
+    entry_at(e)[0] = x
     return e
 
 

@@ -138,7 +138,7 @@ cdef Element *pending_find(Kernel *k, uint16_t slot, uint64_t seq) noexcept nogi
 
 cdef inline size_t pending_size(size_t n) noexcept nogil:
     """Bytes that an op of n bytes takes in the room."""
-    return E_HEAD + sizeof(uint64_t) + n + 2 * sizeof(uint64_t)
+    return sizeof(Element) + sizeof(uint64_t) + n + 2 * sizeof(uint64_t)
 
 
 cdef int pending_is_full(Kernel *k, uint16_t slot, size_t n) noexcept nogil:

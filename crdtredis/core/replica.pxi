@@ -610,8 +610,8 @@ cdef class Replica:
         while t != NULL:
             counts.append({"actor": self.name(t.actor), "run": [t.run_seq, t.run_index],
                            "seq": t.seq, "total": number_text(&t.total),
-                           "cancelled_seq": t.cancelled_seq,
-                           "cancelled": number_text(&t.cancelled),
+                           "cancelled_seq": t.rare.cancelled_seq,
+                           "cancelled": number_text(&t.rare.cancelled),
                            "tombstone": bool(is_tombstone(t))})
             t = t.next
 

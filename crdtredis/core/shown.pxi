@@ -71,7 +71,7 @@ cdef uint64_t reading_context(Actors *a, const Reading *r) noexcept nogil:
         facts[1] = t.run_seq
         facts[2] = t.run_index
         facts[3] = t.seq
-        facts[4] = t.cancelled_seq
+        facts[4] = t.rare.cancelled_seq
         sum += siphash64(<const char*>facts, sizeof(facts), key)
         t = next_count(r, t)
     return sum
@@ -85,13 +85,13 @@ cdef int answered(Actors *a, const Reading *r, long double *out) noexcept nogil:
     cdef uint64_t context = 0
     cdef int known = 0
     while t != NULL:
-        if t.shown != NULL:
+        if t.rare.shown != NULL:
             if not known:
                 context = reading_context(a, r)
                 known = 1
-            if (t.shown.context == context
-                and (best == NULL or memcmp(t.shown.number, best.number, EXTENDED) > 0)):
-                best = t.shown
+            if (t.rare.shown.context == context
+                and (best == NULL or memcmp(t.rare.shown.number, best.number, EXTENDED) > 0)):
+                best = t.rare.shown
         t = next_count(r, t)
     if best != NULL:
         out[0] = extended_load(best.number)
@@ -113,9 +113,9 @@ cdef int shown_number(Actors *a, const Reading *r, int64_t *whole,
     sum = <int128>v
     t = next_count(r, NULL)
     while t != NULL:
-        if t.total.more != NULL or t.cancelled.more != NULL or t.shown != NULL or t.wide:
+        if t.total.more != NULL or t.rare.cancelled.more != NULL or t.rare.shown != NULL or t.wide:
             return shown_sum(a, r, v, 0, 0, whole, real)
-        sum += <int128>t.total.whole - t.cancelled.whole
+        sum += <int128>t.total.whole - t.rare.cancelled.whole
         t = next_count(r, t)
     whole[0] = <int64_t>sum
     if sum == <int128>whole[0]:
@@ -139,7 +139,7 @@ cdef int shown_sum(Actors *a, const Reading *r, int64_t base, long double real_b
     sum_add_whole(&sum, base)
     sum_add_real(&sum, real_base)
     while t != NULL:
-        sum_add_difference(&sum, &t.total, &t.cancelled)
+        sum_add_difference(&sum, &t.total, &t.rare.cancelled)
         is_real |= t.wide
         t = next_count(r, t)
     kind = sum_whole(&sum, whole)
@@ -167,8 +167,9 @@ cdef double shown_score(Actors *a, const Reading *r) noexcept nogil:
     # nearly always no more is to be added up than 64-bit numbers
     if is_whole(score):
         whole = <int64_t>score
-        while t != NULL and t.total.more == NULL and t.cancelled.more == NULL and t.shown == NULL:
-            whole += <int128>t.total.whole - t.cancelled.whole
+        while (t != NULL and t.total.more == NULL and t.rare.cancelled.more == NULL
+               and t.rare.shown == NULL):
+            whole += <int128>t.total.whole - t.rare.cancelled.whole
             t = next_count(r, t)
         if t == NULL:
             return <double>whole
@@ -178,7 +179,7 @@ cdef double shown_score(Actors *a, const Reading *r) noexcept nogil:
     sum_zero(&sum)
     sum_add_real(&sum, score)
     while t != NULL:
-        sum_add_difference(&sum, &t.total, &t.cancelled)
+        sum_add_difference(&sum, &t.total, &t.rare.cancelled)
         t = next_count(r, t)
     return sum_double(&sum)
 

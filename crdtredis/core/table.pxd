@@ -12,8 +12,8 @@ cdef enum:
     # E_PLAIN only: a member of a set, without a stamp; of values that are all empty none needs to
     # win
     E_BARE = 16
-    E_CELL = 2              # a Cell (writes and counter entries) stands before the key
-    E_ENTRY = 4             # keyspace only: a pointer to an Entry stands before that
+    E_CELL = 2              # a Cell: writes and counter entries
+    E_ENTRY = 4             # keyspace only: a pointer to an Entry stands before the key
     # E_PLAIN only: the write was a SET, which cleared the key's deadline at its stamp
     E_CLEARS = 8
     # While a replica joins another's state (core/join.pxi): a piece has named the element itself;
@@ -22,18 +22,18 @@ cdef enum:
     E_DEADLINE_NAMED = 64
     E_LIST_NAMED = 128
     E_MARKS = 224
-    E_HEAD = 32             # sizeof(Element)
 
-# One allocation: Element (E_BARE: up to its stamp), [Entry*], [Cell], key, [value].
+# One allocation: hash to meta; of E_PLAIN dot and stamp, of E_CELL a Cell in their place; [Entry*];
+# key, [value].
 cdef struct Element:
-    uint64_t dot            # E_PLAIN: the write's dot, actor slot << 48 | seq
     uint32_t hash
     uint32_t klen
     uint32_t vlen           # E_PLAIN: bytes of value
     # bits 0-7: E_*; of a key, bits 8-31: second of the last access (mod 2^24), or, while the policy
     # of eviction is LFU, 16-31: its minute (mod 2^16), 8-15: how often, as a logarithm
     uint32_t meta
-    uint64_t stamp          # E_PLAIN: its stamp; its actor is the dot's
+    uint64_t dot            # E_PLAIN: the write's dot, actor slot << 48 | seq
+    uint64_t stamp          # E_PLAIN, not E_BARE: its stamp; its actor is the dot's
 
 cdef struct Table:
     uint64_t *slots[2]      # [0] the table, or the one being emptied; [1] the one being filled
@@ -44,8 +44,8 @@ cdef struct Table:
 ctypedef void (*TableVisit)(void *arg, Element *e) noexcept nogil
 
 cdef inline size_t element_before_key(uint32_t flags) noexcept nogil:
-    return E_HEAD + (8 if flags & E_ENTRY else 0) + (16 if flags & E_CELL
-                                                     else 0) - (8 if flags & E_BARE else 0)
+    return 16 + (16 if flags & (E_PLAIN | E_CELL) else 0) - (8 if flags & E_BARE else 0) + (
+            8 if flags & E_ENTRY else 0)
 
 cdef inline uint64_t element_stamp(const Element *e) noexcept nogil:
     return 0 if e.meta & E_BARE else e.stamp

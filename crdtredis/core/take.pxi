@@ -399,22 +399,21 @@ cdef int take_counters(Taking *t, const StateItem *x, Cell *to) noexcept nogil:
 
 cdef void put_counter(Taking *t, uint64_t dot, const StateCounter *y, Cell *to) noexcept nogil:
     """Nothing counts it yet."""
-    cdef Count *x = <Count*>mem_zalloc(sizeof(Count))
+    cdef Count *x = count_new(dot_slot(dot))
     cdef Count **at = &to.counts
-    x.actor = dot_slot(dot)
+    cdef Rare *r
     x.seq = dot_seq(dot)
     x.run_seq = x.seq - y.run
     x.run_index = y.run_index
     x.wide = <uint16_t>y.wide
     number_take(&x.total, &y.total)
     if y.cancelled_seq:
-        x.cancelled_seq = y.cancelled_seq
-        x.cancelled_by = make_dot(t.slots[y.by_actor - 1], y.by_seq)
-        number_take(&x.cancelled, &y.cancelled)
+        r = count_rare(x)
+        r.cancelled_seq = y.cancelled_seq
+        r.cancelled_by = make_dot(t.slots[y.by_actor - 1], y.by_seq)
+        number_take(&r.cancelled, &y.cancelled)
     if y.shown.n:
-        x.shown = <Shown*>mem_alloc(sizeof(Shown))
-        x.shown.context = y.context
-        memcpy(x.shown.number, y.shown.p, EXTENDED)
+        count_show(x, y.context, y.shown)
     vector_raise(&t.k.db[t.db].written, x.actor, x.seq)
     while at[0] != NULL and t.k.actors.v[at[0].actor].rank < t.k.actors.v[x.actor].rank:
         at = &at[0].next
