@@ -18,6 +18,7 @@ cdef struct Subscription
 cdef struct Topic
 cdef struct Tracked
 cdef struct Tracker
+cdef struct User
 cdef struct Wait
 cdef struct Watched
 
@@ -36,6 +37,7 @@ include "engine/tracking.pxd"
 include "engine/notify.pxd"
 include "engine/evict.pxd"
 include "engine/monitor.pxd"
+include "engine/acl.pxd"
 include "engine/watched.pxd"
 include "engine/waiting.pxd"
 include "engine/run.pxd"

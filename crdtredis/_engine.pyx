@@ -14,6 +14,7 @@
 #   evict         room at max_memory
 #   system        what the loop asks of Linux
 #   monitor       MONITOR
+#   acl           users: may a command run?
 #   watched       MULTI and WATCH: what a client holds until EXEC
 #   waiting       the wait queues of keys
 #   run           runs a handler and counts it
@@ -50,6 +51,7 @@ include "engine/tracking.pxi"
 include "engine/notify.pxi"
 include "engine/evict.pxi"
 include "engine/monitor.pxi"
+include "engine/acl.pxi"
 include "engine/watched.pxi"
 include "engine/waiting.pxi"
 include "engine/run.pxi"

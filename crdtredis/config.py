@@ -43,6 +43,7 @@ from crdtredis.sources import (ConfigError, Fault, near, parse_json, parse_redis
                                read_value, unknown)
 
 Observer = Callable[[str, Any], None]
+MASKED = ("redis_password", "users")       # in CONFIG GET: another server's, and many users'
 
 
 @dataclass
@@ -128,9 +129,9 @@ class Config:
 
     def _read_secrets(self, environ: Mapping[str, str], faults: list[Fault]) -> None:
         for s in SETTINGS:
-            if not s.secret:
-                continue
             setting = f"{s.name}_file"
+            if not s.secret or setting not in BY_NAME:
+                continue
             path, origin = self.values[setting], self.origin(setting)
             if not path:
                 path, origin = os.path.join(environ.get("CREDENTIALS_DIRECTORY", ""),
@@ -204,7 +205,7 @@ class Config:
                 dashed = name.replace("_", "-")
                 if dashed in folded or any(matches(g, dashed) for g in globs):
                     text = s.kind.to_text(self.values[s.name])
-                    if s.name == "redis_password" and text:     # another server's
+                    if s.name in MASKED and text:
                         text = MASK
                     shown[name if name == s.public or name in asked else dashed] = (
                         os.path.abspath(text) if s.name == "data_dir" else text)
@@ -291,9 +292,9 @@ class Config:
             for name in changed.keys() & names:
                 observer(name, changed[name])
 
-    def rewrite(self) -> None:
+    def rewrite(self, users: tuple[str, ...] | None = None) -> None:
         """CONFIG REWRITE: put what was changed at run time into the file, leaving its order and
-        comments. ValueError without a file."""
+        comments, and these users in the place of those it has. ValueError without a file."""
         if self.file is None:
             raise ValueError("the server is running without a config file")
         changed = [s for s in SETTINGS if self.origin(s.name) in ("CONFIG SET", "PATCH /config")]
@@ -301,10 +302,12 @@ class Config:
         if redisconf.is_redis_conf(self.file, text):
             text = redisconf.rewrite(text,
                                      {s.name: (s.directives, s.words(self.values[s.name]))
-                                      for s in changed})
+                                      for s in changed}, users)
         else:
             data = parse_json(text, self.file)
             data.update({s.name: s.kind.to_json(self.values[s.name]) for s in changed})
+            if users or (users is not None and "users" in data):
+                data["users"] = list(users)
             text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
         path = os.path.realpath(self.file)
         mode = os.stat(path).st_mode & 0o777
@@ -344,6 +347,8 @@ class Config:
         if v["tls_ca_file"] and not os.access(v["tls_ca_file"], os.R_OK):
             fault("tls_ca_file",
                   f"expected a readable PEM file, not {json.dumps(v['tls_ca_file'])}")
+        if v["aclfile"] and v["users"]:
+            fault("aclfile", "expected nothing, since there are users as well")
         if v["protected_mode"]:
             for port, binding, addresses, secret in (("server_port", "bind", v["bind"],
                                                       "requirepass"),
@@ -351,7 +356,9 @@ class Config:
                                                       else "bind",
                                                       v["http_bind"] or v["bind"], "auth_token")):
                 outside = [a for a in addresses if not is_loopback(a)]
-                if v[port] and outside and not v[secret]:
+                # whether users have passwords is looked at once they are read
+                users = secret == "requirepass" and (v["aclfile"] or v["users"])
+                if v[port] and outside and not v[secret] and not users:
                     fault(secret,
                                   f"expected a value, since {binding} opens "
                                   f"{outside[0].lstrip('-')} to other machines "

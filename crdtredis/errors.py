@@ -47,6 +47,15 @@ TIMEOUT_OUT_OF_RANGE = "ERR timeout is out of range"
 UNKNOWN_COMMAND = "ERR unknown command '%s', with args beginning with: %s"
 UNKNOWN_SUBCOMMAND = "ERR unknown subcommand '%s'. Try %s HELP."
 NO_AUTH = "NOAUTH Authentication required."
+NO_PERMISSION_COMMAND = "NOPERM User %.*s has no permissions to run the '%s' command"
+NO_PERMISSION_KEY = "NOPERM No permissions to access a key"
+NO_PERMISSION_CHANNEL = "NOPERM No permissions to access a channel"
+NO_PERMISSION_ANY_MORE = ("NOPERM ACLs rules changed between the moment the transaction was "
+                          "accumulated and the EXEC call. This command is no longer allowed for "
+                          "the following reason: %s")
+SCRIPT_NO_PERMISSION = "ERR ACL failure in script: %s"
+SORT_BY_DENIED = "ERR BY option of SORT denied due to insufficient ACL permissions."
+SORT_GET_DENIED = "ERR GET option of SORT denied due to insufficient ACL permissions."
 NOT_IN_TRANSACTION = "ERR Command not allowed inside a transaction"
 NOT_IN_SUBSCRIPTION = ("ERR Can't execute '%s': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / "
                        "QUIT / RESET are allowed in this context")
@@ -267,6 +276,29 @@ CACHING_YES = "ERR CLIENT CACHING YES is only valid when tracking is enabled in 
 CACHING_NO = "ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode."
 CACHING_WITHOUT_TRACKING = ("ERR CLIENT CACHING can be called only when the client is in tracking "
                             "mode with OPTIN or OPTOUT mode enabled")
+
+# ---- users ---------------------------------------------------------------------------------------
+ACL_MODIFIER = "ERR Error in ACL SETUSER modifier '%s': %s"
+ACL_PARENTHESIS = "ERR Unmatched parenthesis in acl selector starting at '%s'."
+ACL_USERNAME = "ERR Usernames can't contain spaces or null characters"
+ACL_USERNAME_TOO_LONG = "ERR Usernames can't be longer than 256 bytes"
+ACL_TOO_MANY = "ERR too many users"
+ACL_TOO_MANY_RULES = "ERR too many rules of one user"
+ACL_DEFAULT_STAYS = "ERR The 'default' user cannot be removed"
+ACL_NO_FILE = ("ERR This Redis instance is not configured to use an ACL file. You may want to "
+               "specify users via the ACL SETUSER command and then issue a CONFIG REWRITE "
+               "(assuming you have a Redis configuration file set) in order to store users in the "
+               "Redis configuration.")
+ACL_NOT_LOADED = "ERR %s"
+ACL_NOT_SAVED = ("ERR There was an error trying to save the ACLs. Please check the server logs for "
+                 "more information")
+ACL_GENPASS = ("ERR ACL GENPASS argument must be the number of bits for the output password, a "
+               "positive number up to 4096")
+ACL_ARITY = "ERR unknown subcommand or wrong number of arguments for '%s'. Try ACL HELP."
+ACL_NO_USER = "ERR User '%s' not found"
+ACL_NO_COMMAND = "ERR Command '%s' not found"
+ACL_DRYRUN_COMMAND = "User %s has no permissions to run the '%s' command"
+ACL_DRYRUN_ARGUMENT = "User %s has no permissions to access the '%s' %s"
 
 # ---- the server ----------------------------------------------------------------------------------
 INVALID_COMMAND = "ERR Invalid command specified"

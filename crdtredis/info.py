@@ -332,6 +332,7 @@ def stats(x: Any) -> Fields:
            for what in ("keys", "items", "prefixes")},
         "unexpected_error_replies": 0,
         "total_error_replies": counts["errors"],
+        **{f"acl_access_denied_{what}": n for what, n in x.users.refused.items()},
         "total_reads_processed": engine.get("iterations", 0),
         "client_query_buffer_limit_disconnections": engine.get("closed_query", 0),
         "client_output_buffer_limit_disconnections": engine.get("closed_output", 0),

@@ -267,6 +267,32 @@ class Items(Kind):
         return " ".join(value)
 
 
+class UserLines(Kind):
+    """Users: a JSON list of texts, or lines. Each is a name and rules, quoted as in a
+    redis.conf."""
+
+    expected = 'a list of users, such as ["alice on >secret ~cache:* +@read"], each name once'
+    word = "USER"
+
+    def from_json(self, value: Any) -> tuple[str, ...]:
+        if isinstance(value, str):
+            return self.from_text(value)
+        if (not isinstance(value, (list, tuple))
+            or not all(isinstance(v, str) and v.strip() and not re.search(r"[\0\r\n]", v)
+                       for v in value)):
+            raise ValueError
+        return tuple(value)
+
+    def from_text(self, text: str) -> tuple[str, ...]:
+        return self.from_json([line for line in text.split("\n") if line.strip()])
+
+    def to_json(self, value: tuple[str, ...]) -> list[str]:
+        return list(value)
+
+    def to_text(self, value: tuple[str, ...]) -> str:
+        return "\n".join(value)
+
+
 # Of notify-keyspace-events: where to say it, of what, and of whose doing.
 EVENT_LETTERS = "KEg$lshzxetdmnLR"
 ALL_EVENTS = "g$lshzxetd"               # the letter A

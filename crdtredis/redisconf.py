@@ -8,8 +8,8 @@ applies as text, exactly as CONFIG SET would take it. The rest falls in two grou
   without effect      known to Redis and meaningless here, or with a value that is not to be had
                       (`databases 32`), or known to nobody. The server starts, and one warning names
                       them all.
-  refused             `user`, `aclfile`, `rename-command`, TLS for clients: they close something,
-                      and passing over them would leave it open. The start stops at them.
+  refused             `rename-command`, TLS for clients: they close something, and passing over
+                      them would leave it open. The start stops at them.
 
 CONFIG REWRITE keeps the file's lines and order: `rewrite` replaces a changed directive where it
 stands, else adds it at the end.
@@ -24,15 +24,13 @@ from dataclasses import dataclass
 
 INCLUDES = 16                           # nested `include`s, and files in all
 REFUSED = {
-    "user": "there are no ACL users here yet; requirepass sets the one password",
-    "aclfile": "there are no ACL users here yet; requirepass sets the one password",
     "rename-command": "commands cannot be renamed or switched off here",
     "tls-port": "Redis clients connect in the clear here; enable_tls is for HTTP",
 }
 # Directives of Redis 7.2 that are no settings here and close nothing: as flags they are passed over
 # with a warning.
 NO_EFFECT = frozenset("""
-    acllog-max-len acl-pubsub-default active-defrag-cycle-max active-defrag-cycle-min
+    active-defrag-cycle-max active-defrag-cycle-min
     active-defrag-ignore-bytes active-defrag-max-scan-fields active-defrag-threshold-lower
     active-defrag-threshold-upper active-expire-effort always-show-logo aof-load-truncated
     aof-rewrite-incremental-fsync aof-timestamp-enabled aof_rewrite_cpulist appenddirname
@@ -154,13 +152,16 @@ def quote(word: str) -> str:
     """A word as it may stand in a line."""
     if word and re.fullmatch(r"[^\s\"'\\#]+", word) and word.isprintable():
         return word
-    return '"' + "".join(f"\\{c}" if c in '"\\' else c if c.isprintable() else f"\\x{ord(c):02x}"
+    return '"' + "".join(f"\\{c}" if c in '"\\' else
+                         c if c.isprintable() or 0x7f < ord(c) < 0xdc00 else
+                         f"\\x{ord(c) & 0xff:02x}"        # a byte that is no UTF-8, too
                          for c in word) + '"'
 
 
-def rewrite(text: str, changed: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]) -> str:
-    """The file with these settings: {name: (the directives that set it, the words of its
-    value)}."""
+def rewrite(text: str, changed: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]],
+            users: Iterable[str] | None = None) -> str:
+    """The file with these settings: {name: (the directives that set it, the words of its value)};
+    and with these users, unless they stand elsewhere."""
     out: list[str] = []
     left = dict(changed)
     owner = {directive: name for name, (directives, _) in changed.items()
@@ -171,12 +172,15 @@ def rewrite(text: str, changed: Mapping[str, tuple[tuple[str, ...], tuple[str, .
         except (ValueError, IndexError):
             directive = ""
         name = owner.get(directive)
+        if directive == "user" and users is not None:
+            continue
         if name is None:
             out.append(line)
         elif name in left:
             # further lines of the directive go: the first holds the whole value
             out.append(" ".join([directive, *map(quote, left.pop(name)[1])]))
-    if left and ADDED not in out:
+    lines = [f"user {user}" for user in users or ()]
+    if (left or lines) and ADDED not in out:
         out.append(ADDED)
     out += [" ".join([directives[0], *map(quote, words)]) for directives, words in left.values()]
-    return "\n".join(out) + "\n"
+    return "\n".join(out + lines) + "\n"

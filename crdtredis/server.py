@@ -49,6 +49,7 @@ from typing import TYPE_CHECKING, Any
 from crdtredis import __version__, logs
 from crdtredis._core import Replica, SegmentWriter
 from crdtredis._engine import Bridge, Executor, Loop
+from crdtredis.acl import FileError
 from crdtredis.clocks import Clock, actor_id, lacking
 from crdtredis.config import Config
 from crdtredis.errors import EXIT_ADDRESS, EXIT_CONFIG, EXIT_DATA, EXIT_FORCED, StartError
@@ -168,10 +169,18 @@ class Server:
                 if s.live:
                     self.apply(s.name, config.values[s.name])
             config.observe([s.name for s in SETTINGS if s.live], self._changed)
+            self._load_users()
             self._listen()
         except BaseException:
             self._undo()
             raise
+
+    def _load_users(self) -> None:
+        try:
+            self.executor.users.load_configured(self.config)
+        except FileError as e:
+            name = "aclfile" if self.config.aclfile else "users"
+            raise StartError(f"{name} ({self.config.origin(name)}): {e}", EXIT_CONFIG) from None
 
     # ---- life ------------------------------------------------------------------------------------
 
@@ -737,6 +746,10 @@ class Server:
         executor, engine, config = self.executor, self.engine, self.config
         if name == "requirepass":
             executor.requirepass = value.encode() or None
+        elif name == "acl_pubsub_default":
+            executor.users.all_channels = value == "allchannels"
+        elif name == "acllog_max_len":
+            executor.users.limit_log(value)
         elif name == "max_connections":
             engine.max_clients = value
         elif name in ("timeout", "tcp_keepalive"):

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from crdtredis.kinds import (Bool, BufferLimits, Choice, Duration, Endpoint, Events, Fixed, Int,
-                             Items, Kind, Octal, Peer, Share, Size, Text, is_address,
-                             is_key_pattern, is_pattern, is_peer, is_percentile)
+                             Items, Kind, Octal, Peer, Share, Size, Text, UserLines,
+                             is_address, is_key_pattern, is_pattern, is_peer, is_percentile)
 
 MASK = "********"
 POLICIES = ("noeviction", "allkeys-lru", "volatile-lru", "allkeys-lfu", "volatile-lfu",
@@ -116,8 +116,17 @@ SETTINGS: tuple[Setting, ...] = (
         S("requirepass_file", Text("a path, or nothing", r"[^\0]*"), "",
           "File that holds the password, when requirepass is empty; else, the systemd credential "
           "requirepass."),
+        S("users", UserLines(), [],
+          "Users, each as its name and rules: `user` lines of a redis.conf.", secret=True,
+          flag="user"),
+        S("aclfile", Text("a path, or nothing", r"[^\0]*"), "",
+          "File of users, for ACL LOAD and ACL SAVE, in the place of `users`."),
+        S("acl_pubsub_default", Choice("resetchannels", "allchannels"), "resetchannels",
+          "What new users may listen to and publish on: nothing, or every channel.", live=True),
+        S("acllog_max_len", Int(0, 100_000), 128,
+          "Entries of ACL LOG; the oldest go.", live=True),
         S("protected_mode", Bool(), True,
-          "Refuse to listen on anything but loopback without requirepass for clients and "
+          "Refuse to listen on anything but loopback without a password for clients and "
           "auth_token for peers.", live=True),
         S("max_connections", Int(1, 1_000_000), 10_000,
           "Client connections at a time; further ones get an error and are closed.",

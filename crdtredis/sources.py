@@ -175,6 +175,11 @@ def parse_redis_conf(text: str, path: str) -> tuple[dict[str, tuple[str, str]], 
     except OSError as e:
         raise ConfigError([Fault("", f"file {e.filename}",
                                  f"cannot be read: {os.strerror(e.errno or 0)}")]) from None
+    users = [line for line in lines if line.directive == "user"]
+    if users:
+        values["users"] = ("\n".join(" ".join(map(redisconf.quote, line.words))
+                                      for line in users), users[0].origin)
+    lines = [line for line in lines if line.directive != "user"]
     lists = {name: True for s in SETTINGS if s.is_list and s.name != "bind"
              for name in s.directives}
     for line in redisconf.merge(lines, lists).values():

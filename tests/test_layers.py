@@ -16,6 +16,7 @@ what stands above it.
     config                 the settings in force
     sources                files and flags
     settings               their declarations
+    acl                    users and their rules
     kinds, redisconf, errors, logs, buffer, glob, numbers, clocks
 
 Imports made inside a function count like others, those under TYPE_CHECKING do not. In Cython files
@@ -30,7 +31,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "crdtredis"
 FLOORS = [
     {"redisconf", "kinds", "errors", "logs", "buffer", "glob", "numbers", "clocks", "__init__"},
-    {"settings", "members"},
+    {"settings", "members", "acl"},
     {"sources"},
     {"config"},
     {"_core", "_resp"},
@@ -53,7 +54,7 @@ IMPORT = re.compile(r"^\s*(?:from\s+crdtredis(?:\.([\w.]+))?\s+c?import\s+(\([^)
 # Modules whose test stands elsewhere than where their name says.
 TESTED_IN = {
     "__main__": "test_cli.py", "members": "replication/test_members.py",
-    "errors": "commands/test_against_redis.py",
+    "errors": "commands/test_against_redis.py", "acl": "commands/test_acl.py",
     "info": "commands/test_server.py", "server": "test_server_process.py",
     "kinds": "test_config.py", "settings": "test_config.py", "sources": "test_config.py",
     "storage.batch": "storage/test_segments.py", "storage.chain": "storage/test_recovery.py",

@@ -1,14 +1,14 @@
 """HELLO, AUTH and CLIENT: who a connection is, and what it may ask about others.
 
-There is one user, "default", whose password is requirepass. Client-side caching (CLIENT TRACKING)
+Users are in crdtredis/acl.py. Client-side caching (CLIENT TRACKING)
 is in tracking.pyx.
 """
-import hmac
 import re
 
 from crdtredis import REDIS_VERSION
 from crdtredis._engine import client_flags, session_row
 from crdtredis._resp import Simple, Verbatim
+from crdtredis.acl import NAME_MOST
 from crdtredis.commands.table import NO_REPLY, command
 from crdtredis.errors import (CLIENT_ARITY, CLIENT_ATTRIBUTE, CLIENT_ID, CLIENT_ID_NOT_POSITIVE,
                               CLIENT_TYPE, HELLO_NO_AUTH, HELLO_OPTION, MAINT_ENDPOINT, MAINT_RESP3,
@@ -27,14 +27,16 @@ def text(arg: bytes) -> str:
     return arg.decode("utf-8", "surrogateescape")
 
 
-def check_password(session, user: bytes, password: bytes) -> None:
-    """WRONGPASS unless this is the one user and, if one is set, the password. Compared in constant
-    time."""
-    wanted = session.executor.requirepass
-    if user != b"default" or (wanted is not None and not hmac.compare_digest(wanted, password)):
+def login(session, user: bytes, password: bytes) -> None:
+    """WRONGPASS unless there is such a user, who may log in with this password."""
+    users = session.executor.users
+    found = users.login(user, password)
+    if found is None:
+        users.denied(session.executor.loop, session.id, session, "auth",
+                     "multi" if session.flags & client_flags["MULTI"] else "toplevel", b"AUTH",
+                     user[:NAME_MOST])
         raise CommandError(WRONG_PASS)
-    session.authenticated = True
-    session.user = "default"
+    session.become(found.account)
 
 
 def printable(arg: bytes, error: str) -> str:
@@ -60,11 +62,11 @@ def auth(session, argv):
     if len(argv) > 3:
         raise CommandError(SYNTAX)
     if len(argv) == 2:
-        if session.executor.requirepass is None:
+        if session.executor.users.default.nopass:
             raise CommandError(NO_PASSWORD)
-        check_password(session, b"default", argv[1])
+        login(session, b"default", argv[1])
     else:
-        check_password(session, argv[1], argv[2])
+        login(session, argv[1], argv[2])
     return OK
 
 
@@ -77,12 +79,12 @@ def hello(session, argv):
         resp = integer(argv[1], PROTOCOL_NOT_INTEGER)
         if resp not in (2, 3):
             raise CommandError(PROTOCOL_UNSUPPORTED)
-    name = None
+    name = credentials = None
     at = 2
     while at < len(argv):
         word, more = argv[at].upper(), len(argv) - at - 1
         if word == b"AUTH" and more >= 2:
-            check_password(session, argv[at + 1], argv[at + 2])
+            credentials = argv[at + 1], argv[at + 2]
             at += 3
         elif word == b"SETNAME" and more >= 1:
             name = argv[at + 1]
@@ -90,6 +92,8 @@ def hello(session, argv):
             at += 2
         else:
             raise CommandError(HELLO_OPTION % text(argv[at]))
+    if credentials is not None:             # the last ones that were given
+        login(session, *credentials)
     if not session.authenticated:
         raise CommandError(HELLO_NO_AUTH)
     if name is not None:
@@ -193,7 +197,7 @@ def client_kill(session, argv):
     if len(argv) == 3:
         filters, skip_me = {"addr": text(argv[2])}, False
     else:
-        filters, skip_me = kill_filters(argv[2:])
+        filters, skip_me = kill_filters(session, argv[2:])
     wanted_type = filters.pop("type", None)
     killed = 0
     for row in rows(session):
@@ -214,7 +218,7 @@ def client_kill(session, argv):
     return OK
 
 
-def kill_filters(args: list[bytes]) -> tuple[dict, bool]:
+def kill_filters(session, args: list[bytes]) -> tuple[dict, bool]:
     """The name-value pairs of CLIENT KILL, as fields of a row, and whether the caller is spared."""
     filters, skip_me = {}, True
     if len(args) % 2:
@@ -230,9 +234,9 @@ def kill_filters(args: list[bytes]) -> tuple[dict, bool]:
             case b"LADDR":
                 filters["laddr"] = text(value)
             case b"USER":
-                if value != b"default":
+                if value not in session.executor.users.users:
                     raise CommandError(NO_SUCH_USER % text(value))
-                filters["user"] = "default"
+                filters["user"] = text(value)
             case b"SKIPME" if value.upper() in (b"YES", b"NO"):
                 skip_me = value.upper() == b"YES"
             case _:

@@ -11,22 +11,22 @@ WAIT counts the peers that have this client's last write in their logs, and all 
 asks the same of this replica's own disk and of the peers; peers acknowledge what they have logged,
 and their disks get it by their own `appendfsync`.
 """
-import hashlib
 import threading
 import time
 
 from crdtredis import REDIS_VERSION, __version__, info
-from crdtredis._resp import Refusal, Ordered, Simple, Verbatim
+from crdtredis._resp import Refusal, Simple, Verbatim
 from crdtredis.commands.command import check_patterns
 from crdtredis.commands.keys import matches
-from crdtredis.commands.table import COMMANDS, NO_REPLY, command
+from crdtredis.commands.table import NO_REPLY, command
 from crdtredis.commands.usage import container
 from crdtredis.config import is_glob
+from crdtredis.redisconf import quote
 from crdtredis.sources import ConfigError
 from crdtredis.errors import (BUSY_SCRIPT, CONFIG_REWRITE, CONFIG_SET, CONFIG_UNKNOWN,
                               NOT_0_OR_1, NOT_POSITIVE, NO_CLUSTER, NO_CONFIG, NO_SHUTDOWN,
                               REWRITE_IN_PROGRESS, SAVE_IN_PROGRESS, SHUTDOWN_FAILED, SYNTAX,
-                              UNKNOWN_CATEGORY, WRONG_ARITY, CommandError, integer, time_limit)
+                              WRONG_ARITY, CommandError, integer, time_limit)
 
 OK = Simple("OK")
 
@@ -148,7 +148,11 @@ def config_resetstat(session, argv):
                 "2.8.0")
 def config_rewrite(session, argv):
     try:
-        configuration(session).rewrite()
+        config = configuration(session)
+        users = None if config.aclfile else tuple(
+            " ".join(quote(text(word)) for word in line.split(b" "))
+            for line in session.executor.users.lines())
+        config.rewrite(users)
     except ValueError as e:
         raise CommandError(f"ERR {str(e)[:1].upper()}{str(e)[1:]}") from None
     except OSError as e:
@@ -340,65 +344,6 @@ def waitaof(session, argv):
         raise CommandError(NOT_POSITIVE)
     return wait_for(session, local, peers, time_limit(argv[3], session.replica.now), lambda here,
                     n: [here, n])
-
-
-# ---- users, as far as clients call them ----------------------------------------------------------
-
-container("ACL", "server", "6.0.0",
-          "Users: there is one, default, with the password of `requirepass`.")
-
-
-def acl_command(synopsis: str, arity: int, summary: str,
-                flags: str = "admin noscript loading stale"):
-    return command(f"ACL|{synopsis}", arity=arity, flags=flags, group="server", since="6.0.0",
-                   summary=summary)
-
-
-def password_hash(session) -> str | None:
-    password = session.executor.requirepass
-    return hashlib.sha256(password).hexdigest() if password else None
-
-
-@acl_command("WHOAMI", 2, "The name of this connection's user.", flags="noscript loading stale")
-def acl_whoami(session, argv):
-    return "default"
-
-
-@acl_command("LIST", 2, "The users, as rules.")
-def acl_list(session, argv):
-    hashed = password_hash(session)
-    return ["user default on "
-            f"{f'sanitize-payload #{hashed}' if hashed else 'nopass sanitize-payload'} ~* &* +@all"]
-
-
-@acl_command("USERS", 2, "The names of the users.")
-def acl_users(session, argv):
-    return ["default"]
-
-
-@acl_command("GETUSER username", 3, "What a user may do.")
-def acl_getuser(session, argv):
-    if argv[2] != b"default":
-        return None
-    hashed = password_hash(session)
-    return {"flags": Ordered(("on", "sanitize-payload") if hashed
-                             else ("on", "nopass", "sanitize-payload")), "passwords": [hashed]
-                             if hashed else [], "commands": "+@all", "keys": "~*",
-            "channels": "&*", "selectors": []}
-
-
-@acl_command("CAT [category]", -2, "The categories of commands, or the commands of one.",
-             flags="noscript loading stale")
-def acl_cat(session, argv):
-    if len(argv) > 3:
-        raise CommandError(WRONG_ARITY % "acl|cat")
-    if len(argv) == 2:
-        return sorted({c for s in COMMANDS.values() for c in s.categories})
-    wanted = text(argv[2]).lower()
-    found = [s.name.lower() for s in COMMANDS.values() if wanted in s.categories]
-    if not found:
-        raise CommandError(UNKNOWN_CATEGORY % text(argv[2]))
-    return found
 
 
 container("MODULE", "server", "4.0.0", "Modules: there are none.", help_since="5.0.0")

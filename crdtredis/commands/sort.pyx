@@ -30,12 +30,13 @@ from crdtredis._core cimport (STEP_ROOM, T_HASH, T_LIST, T_NONE, T_SET, T_STRING
                               key_collection, key_find, key_type, list_insert, list_next, list_prev,
                               list_seek, list_value, member_find, member_view, order_at, order_next,
                               order_prev, string_view)
-from crdtredis._engine cimport CLIENT_SCRIPT, Call, is_word, native, refuse, refuse_syntax
+from crdtredis._engine cimport (CLIENT_SCRIPT, Call, acl_reads_all, is_word, native, refuse,
+                                refuse_syntax)
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.common cimport REFUSED, read_int, touch
 from crdtredis.commands.members cimport member_name, next_member, read_any, replace_key
-from crdtredis.errors cimport SORT_NOT_FLOAT
+from crdtredis.errors cimport SORT_BY_DENIED, SORT_GET_DENIED, SORT_NOT_FLOAT
 from crdtredis.numbers cimport parse_int64
 
 from crdtredis.commands.table import KeyRange, OtherKeys, command
@@ -199,8 +200,14 @@ cdef int read_options(Call *c, int read_only, Sorting *s) noexcept nogil:
             s.by = 1
             if s.pattern.kind == NOTHING or s.pattern.kind == ITSELF:
                 s.unsorted = 1                              # also if another BY follows
+            elif not acl_reads_all(c):
+                refuse(c, SORT_BY_DENIED)
+                return 0
         elif is_word(c.argv[i], "GET") and left >= 1:
             i += 1
+            if not acl_reads_all(c):
+                refuse(c, SORT_GET_DENIED)
+                return 0
             p = read_pattern(c.argv[i])
             buffer_add(&s.gets, &p, sizeof(p))
         else:
@@ -446,7 +453,7 @@ def _target(argv: list[bytes]) -> list[int]:
         word = argv[i].upper()
         if word == b"STORE" and i + 1 < len(argv):
             target = [i + 1]
-        i += {b"LIMIT": 3, b"GET": 2, b"BY": 2}.get(word, 1)
+        i += {b"LIMIT": 3, b"GET": 2, b"BY": 2, b"STORE": 2}.get(word, 1)
     return target
 
 

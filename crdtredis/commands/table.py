@@ -184,10 +184,14 @@ class KeyAfter:
 class OtherKeys:
     """Keys of which a specification cannot tell where they stand. `where` finds those in argv."""
     access: str
-    where: Callable[[list[bytes]], list[int]] = lambda argv: []
+    where: Callable[[list[bytes]], list[int]] | None = None     # None: not even that can be told
 
     def find(self, argv: list[bytes]) -> list[int] | None:
-        return self.where(argv)
+        return self.where(argv) if self.where is not None else []
+
+    @property
+    def nowhere(self) -> bool:
+        return self.where is None
 
     @property
     def begin(self) -> dict:

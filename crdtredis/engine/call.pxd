@@ -37,6 +37,7 @@ cdef enum ClientFlag:
     CLIENT_BROKEN = 67108864        # who gets its messages has gone
     CLIENT_MOVES = 134217728        # it is told before the server stops: MAINT_NOTIFICATIONS
     CLIENT_MOVES_BACK = 268435456   # ... and comes back to where it was, so needs no address
+    CLIENT_LIMITED = 1073741824     # its user may not do everything: see acl.pxi
 
 # A message on its way to those who share it. Its bytes follow.
 cdef struct Shared:
@@ -79,6 +80,10 @@ cdef struct Client:
     uint32_t watched_cap
     # what it waits for (waiting.pxi), NULL: nothing
     Wait *wait
+    # whose it is (acl.pxi)
+    User *user
+    Client *prev_of_user
+    Client *next_of_user
     # its Session: an owned reference, NULL before its first Python command
     void *session
     # what WAIT waits for: its last write

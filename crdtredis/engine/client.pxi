@@ -16,8 +16,9 @@ cdef void client_init(Dispatch *d, Client *c, int resp) noexcept nogil:
     c.reply.resp = resp
     c.created = d.steady
     c.active = d.steady
+    join_user(d.default_user, c)
     if not d.need_auth:
-        c.flags = CLIENT_AUTHENTICATED
+        c.flags |= CLIENT_AUTHENTICATED
 
 
 cdef void client_free(Dispatch *d, Client *c) noexcept nogil:
@@ -27,6 +28,7 @@ cdef void client_free(Dispatch *d, Client *c) noexcept nogil:
     monitor_end(d, c)
     track_gone(d, c)
     drop_pushes(c)
+    leave_user(c)
     buffer_free(&c.pushes)
     buffer_free(&c.reply.buf)
     free(c.watched)
@@ -45,6 +47,7 @@ cdef void reset_client(Dispatch *d, Client *client) noexcept nogil:
     monitor_end(d, client)
     track_end(d, client)
     client.db = 0
+    join_user(d.default_user, client)
     client.reply.resp = 2
     client.flags &= ~<uint32_t>(CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP | CLIENT_SKIP_NEXT
                                 | CLIENT_NO_TOUCH | CLIENT_NO_EVICT | CLIENT_AUTHENTICATED

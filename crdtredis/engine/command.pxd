@@ -28,7 +28,35 @@ cdef enum CommandFlag:
     C_SKIP_MONITOR = 2097152        # shown to MONITOR before it runs: EVAL
     C_ONE_CHANGE = 131072   # Redis counts it as one change, however many effects it takes here
 
+# How a command's keys are found among its arguments.
+cdef enum KeyKind:
+    KEYS_RANGE = 0          # argv[first] to argv[last], every step-th; a negative last from the end
+    KEYS_COUNTED = 1        # behind their number, which is argv[first]
+    KEYS_AFTER = 2          # behind the word, from argv[first] on
+    KEYS_SORTED = 3         # the target of SORT
+
+# What a key needs, beyond AclPermission: what the arguments say.
+cdef enum KeyNeeds:
+    NEEDS_OF_SET = 16
+    NEEDS_OF_BITFIELD = 32
+
+cdef struct KeySpec:
+    int kind                # KeyKind
+    int needs               # AclPermission, or KeyNeeds
+    int first
+    int last                # 0: first
+    int step
+    char word[12]
+
+# Which arguments of a command are channels.
+cdef enum ChannelKind:
+    CHANNEL_NONE = 0
+    CHANNEL_ONE = 1         # argv[1]
+    CHANNEL_ALL = 2         # all
+    CHANNEL_PATTERNS = 3    # all, and they are patterns
+
 cdef enum:
+    KEY_SPECS = 4
     NAME_MAX = 48           # bytes of a command's name with its subcommand and the NUL
     LATENCIES = 24          # ranges of time; the last bound is 4.2 s
 
@@ -78,6 +106,11 @@ cdef struct Command:
     uint32_t event_class    # NotifyFlag
     char event[24]
     char event2[24]
+    # what users need for it (acl.pxi)
+    uint32_t index          # in the table, in the order of registration
+    int key_n
+    KeySpec keys[4]         # KEY_SPECS
+    int channels            # ChannelKind
     # statistics since CONFIG RESETSTAT
     uint64_t calls
     uint64_t ticks          # of the cycle counter, all calls together

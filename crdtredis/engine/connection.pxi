@@ -434,7 +434,6 @@ cdef dict client_row(Client *c, Conn *conn):
                                                (CLIENT_UNIX, "U"), (CLIENT_NO_EVICT, "e"),
                                                (CLIENT_NO_TOUCH, "T")) if c.flags & bit)
     now = c.active if conn == NULL else clock_ms(CLOCK_MONOTONIC)
-    session = <Session>c.session if c.session != NULL else None
     return {
         "id": c.id, "addr": c.addr.decode(), "laddr": local_address(c) if c.fd >= 0 else "",
         "fd": c.fd, "name": text_of(c.name),
@@ -450,7 +449,7 @@ cdef dict client_row(Client *c, Conn *conn):
         "omem": conn.out_bytes if conn != NULL else 0, "tot-mem": client_memory(c, conn),
         "events": "rw" if conn != NULL and conn.state & CONN_WANTS_OUT else "r",
         "cmd": c.command.name.decode() if c.command != NULL else "NULL",
-        "user": session.user if session is not None else "default",
+        "user": text_of(c.user.name.p) if c.user != NULL else "",
         "redir": track_target(c), "resp": c.reply.resp, "lib-name": text_of(c.lib_name),
         "lib-ver": text_of(c.lib_ver),
     }

@@ -183,6 +183,7 @@ cdef struct Dispatch:
     # What refuses commands: bits of Guard, and what they need.
     uint32_t guard
     int need_auth           # new clients start unauthenticated
+    User *default_user      # whose new clients are
     size_t max_memory       # bytes of keyspace, 0: no limit
     Room room
     size_t ops_limit        # bytes of ops after which all clients wait for the next iteration

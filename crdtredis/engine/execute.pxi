@@ -3,11 +3,12 @@
 # execute() runs one complete command for one client and appends its reply to client.reply. It knows
 # no socket: the loop calls it with what it has parsed, and so do unit tests and the simulation
 # (Executor.execute). In the common case, a known command with enough arguments, a client that is
-# authenticated and not in MULTI, nothing wrong with the server, it costs one hash look-up, one test
-# of flags and the handler.
+# authenticated, may do everything and is not in MULTI, nothing wrong with the server, it costs one
+# hash look-up, one test of flags and the handler.
 #
-# The order in which a command is refused is Redis's: unknown, arity, NOAUTH, not in MULTI, BUSY,
-# OOM, MISCONF, not for subscribers, LOADING, our CLOCKAHEAD, not for MONITOR; then MULTI queues it.
+# The order in which a command is refused is Redis's: unknown, arity, NOAUTH, not in MULTI, NOPERM,
+# BUSY, OOM, MISCONF, not for subscribers, LOADING, our CLOCKAHEAD, not for MONITOR; then MULTI
+# queues it.
 # A refusal while queueing spoils the transaction: EXEC replies EXECABORT.
 
 from libc.stdint cimport uint32_t
@@ -114,7 +115,23 @@ cdef void reject_subcommand(Dispatch *d, Client *client, Command *container,
     reject(d, client, NULL, text)
 
 
-cdef int is_rejected(Dispatch *d, Client *client, Command *cmd) noexcept nogil:
+cdef int is_denied(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc) noexcept nogil:
+    """1 when the user may not run it."""
+    cdef char text[TEXT_MAX]
+    cdef int at
+    cdef int denied = acl_check(d, client, cmd, argv, argc, &at)
+    if denied == DENIED_NOTHING:
+        return 0
+    client.command = cmd
+    acl_note(d, client, cmd, denied, ACL_MULTI if client.flags & CLIENT_MULTI else ACL_TOPLEVEL,
+             argv, at)
+    acl_text(text, sizeof(text), client, cmd, denied)
+    reject(d, client, cmd, text)
+    return 1
+
+
+cdef int is_rejected(Dispatch *d, Client *client, Command *cmd, Span *argv,
+                     int argc) noexcept nogil:
     """1 when the command was refused, for whatever but its name and arity."""
     cdef uint32_t effective = cmd.flags
     cdef char text[TEXT_MAX]
@@ -125,6 +142,8 @@ cdef int is_rejected(Dispatch *d, Client *client, Command *cmd) noexcept nogil:
         return 1
     if client.flags & CLIENT_MULTI and cmd.flags & C_NO_MULTI:
         reject(d, client, cmd, NOT_IN_TRANSACTION)
+        return 1
+    if client.flags & CLIENT_LIMITED and is_denied(d, client, cmd, argv, argc):
         return 1
     if d.guard & GUARD_BUSY and not cmd.flags & C_ALLOW_BUSY:
         reject(d, client, cmd, d.scripting.busy_text)
@@ -185,14 +204,15 @@ cdef void execute_found(Dispatch *d, Client *client, Command *cmd, Span *argv,
         snprintf(text, sizeof(text), WRONG_ARITY, cmd.name)
         reject(d, client, cmd, text)
     elif (d.guard == 0 and client.flags & (CLIENT_MULTI | CLIENT_AUTHENTICATED
-                                               | CLIENT_SUBSCRIBED | CLIENT_MONITOR)
+                                               | CLIENT_SUBSCRIBED | CLIENT_MONITOR
+                                               | CLIENT_LIMITED)
           == CLIENT_AUTHENTICATED):
         call_command(d, client, cmd, argv, argc)
         finish_reply(client, at, before)
         if d.kernel.watched.ready != NULL:
             serve_ready(d)
         return
-    elif not is_rejected(d, client, cmd):
+    elif not is_rejected(d, client, cmd, argv, argc):
         if client.flags & CLIENT_MULTI and not cmd.flags & C_NO_QUEUE:
             if client.queue.n + size_of(argv, argc) > d.kernel.open.most:
                 reject(d, client, cmd, TOO_LARGE)

@@ -16,7 +16,8 @@ cdef class Executor:
     cdef Dispatch d
     cdef readonly Replica replica
     cdef public object server
-    cdef object password                # bytes, or None: see requirepass
+    cdef readonly Account default_account
+    cdef readonly object users          # acl.Users: who may log in, and what each may do
     cdef list handlers                  # keeps the callables of Python commands alive
     cdef readonly dict specs            # name -> table.Spec
     cdef readonly Deferred deferred     # replies that Python commands owe

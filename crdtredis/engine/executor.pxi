@@ -10,6 +10,7 @@ from libc.string cimport memcpy, memset
 
 from crdtredis._core cimport T_HASH, T_SET, T_ZSET, Replica
 from crdtredis.buffer cimport Span, buffer_free, need_memory, span
+from crdtredis.acl import Users
 from crdtredis.commands import table
 from crdtredis.kinds import EVENT_LETTERS
 
@@ -23,6 +24,11 @@ FLAG_BITS = {
     "one_change": C_ONE_CHANGE, "allow_busy": C_ALLOW_BUSY, "may_replicate": C_MAY_REPLICATE,
     "subscribed": C_SUBSCRIBED, "skip_monitor": C_SKIP_MONITOR,
 }
+
+PERMISSIONS = {"access": ACL_READ, "insert": ACL_WRITE, "update": ACL_WRITE, "delete": ACL_WRITE}
+VARIABLE_NEEDS = {"SET": NEEDS_OF_SET, "BITFIELD": NEEDS_OF_BITFIELD}
+CHANNELS = {"SUBSCRIBE": CHANNEL_ALL, "SSUBSCRIBE": CHANNEL_ALL, "PSUBSCRIBE": CHANNEL_PATTERNS,
+            "PUBLISH": CHANNEL_ONE, "SPUBLISH": CHANNEL_ONE}
 
 RULES = {"plain": EVENT_PLAIN, "store": EVENT_STORE, "set": EVENT_SET, "score": EVENT_SCORE,
          "delete": EVENT_DELETE, "deadline": EVENT_DEADLINE, "ends": EVENT_ENDS,
@@ -54,6 +60,47 @@ cdef Native native(NativeHandler f, ReadsOnly reads_only=NULL):
     return h
 
 
+cdef int needs_of(spec, str access) except -1:
+    """What a command does to a key, as a permission."""
+    cdef int bits = 0
+    if "variable_flags" in access:
+        return VARIABLE_NEEDS[spec.name]
+    for word in access.split():
+        bits |= <int>PERMISSIONS.get(word, 0)
+    return bits
+
+
+cdef int describe_keys(Command *cmd, spec) except -1:
+    """Where the command's keys and channels stand, for acl.pxi."""
+    cdef KeySpec *k
+    cdef bytes word
+    cmd.channels = CHANNELS.get(spec.name, CHANNEL_NONE)
+    for keys in spec.keys:
+        if keys.access == "not_key" or (isinstance(keys, table.OtherKeys) and keys.nowhere):
+            continue
+        if cmd.key_n == KEY_SPECS:
+            raise ValueError(f"{spec.name} has too many key specifications")
+        k = &cmd.keys[cmd.key_n]
+        cmd.key_n += 1
+        k.needs = needs_of(spec, keys.access)
+        k.step = 1
+        if isinstance(keys, table.KeyRange):
+            k.kind, k.first, k.last, k.step = KEYS_RANGE, keys.first, keys.last, keys.step
+        elif isinstance(keys, table.CountedKeys):
+            k.kind, k.first = KEYS_COUNTED, keys.at
+        elif isinstance(keys, table.KeyAfter):
+            word = keys.word.encode()
+            k.kind, k.first = KEYS_AFTER, keys.start
+            if len(word) >= sizeof(k.word):
+                raise ValueError(f"{spec.name}: {keys.word} is too long")
+            memcpy(k.word, PyBytes_AS_STRING(word), len(word) + 1)
+        elif spec.name == "SORT":
+            k.kind = KEYS_SORTED
+        else:
+            raise ValueError(f"{spec.name}: how its keys are found, users' rights do not know")
+    return 0
+
+
 cdef class Executor:
     """Commands over a replica: what a server is without sockets, files and peers.
 
@@ -77,6 +124,10 @@ cdef class Executor:
         self.d.tracking.most = TRACKED_MOST
         self.d.scripting.memory = 256 << 20
         self.build_table()
+        self.default_account = Account(b"default")
+        self.default_account.d = &self.d
+        self.d.default_user = &self.default_account.u
+        self.users = Users(self.specs, self.default_account)
         self.set_slowlog(10000, 128)
         self.set_eviction("noeviction")
         self.set_encoding_limits()
@@ -102,12 +153,14 @@ cdef class Executor:
         self.specs = dict(table.load())
         self.handlers = []
         command_table_init(&self.d.table, <uint32_t>len(self.specs))
-        for spec in self.specs.values():
+        for index, spec in enumerate(self.specs.values()):
             name = spec.name.lower().encode()
             cmd = <Command*>need_memory(calloc(1, sizeof(Command)))
             memcpy(cmd.name, PyBytes_AS_STRING(name), len(name))
             cmd.name_n = <uint32_t>len(name)
             cmd.arity = spec.arity
+            cmd.index = index
+            describe_keys(cmd, spec)
             bits = 0
             for flag in spec.flags:
                 bits |= <uint32_t>FLAG_BITS.get(flag, 0)
@@ -201,14 +254,27 @@ cdef class Executor:
 
     @property
     def requirepass(self) -> bytes | None:
-        """The password new clients must give, None: none. Clients that are connected keep what they
-        have."""
-        return self.password
+        """The password of the default user, as it was set here; None: none. Clients that are logged
+        in keep what they have."""
+        return self.users.password
 
     @requirepass.setter
     def requirepass(self, value):
-        self.password = value or None
-        self.d.need_auth = self.password is not None
+        self.users.set_password(value or None)
+
+    def permits(self, Account account, list argv) -> tuple | None:
+        """May this user run it? (Denied, where in argv); None: there is no such command."""
+        cdef Span *spans = <Span*>need_memory(malloc(sizeof(Span) * (len(argv) + 1)))
+        cdef Command *cmd
+        cdef bytes arg
+        cdef int at = 0
+        for i, arg in enumerate(argv):
+            spans[i] = span(PyBytes_AS_STRING(arg), <size_t>PyBytes_GET_SIZE(arg))
+        cmd = find_whole_command(&self.d.table, spans, <int>len(argv))
+        found = (None if cmd == NULL
+                 else (user_check(&account.u, cmd, spans, <int>len(argv), &at), at))
+        free(spans)
+        return found
 
     @property
     def loading(self) -> bool:

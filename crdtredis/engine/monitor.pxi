@@ -37,22 +37,6 @@ cdef void monitor_end(Dispatch *d, Client *client) noexcept nogil:
         client.next_monitor.prev_monitor = client.prev_monitor
 
 
-cdef int hides(Span *argv, int argc, int i) noexcept nogil:
-    """Is this argument a name or a password?"""
-    cdef int at = 2
-    if is_word(argv[0], "AUTH"):
-        return 0 < i and argc <= 3
-    if is_word(argv[0], "HELLO"):
-        while at < i:
-            if is_word(argv[at], "AUTH"):
-                if i <= at + 2:
-                    return 1
-                at += 3
-            else:
-                at += 2
-    return 0
-
-
 cdef void add_shown(Buffer *b, Span arg) noexcept nogil:
     """The argument in quotes, with what is not printable escaped."""
     cdef char *out = buffer_need(b, 4 * arg.n + 2)

@@ -24,8 +24,8 @@ from crdtredis._core cimport op_begin, op_end
 from crdtredis._resp cimport reply_error
 from crdtredis.buffer cimport Span, buffer_free, need_memory, span
 from crdtredis.errors cimport (BUSY_FUNCTION, BUSY_SCRIPT, CLOCK_AHEAD, NOT_FROM_SCRIPT,
-                               OUT_OF_MEMORY, SCRIPT_ARITY, SCRIPT_READ_ONLY_TEXT,
-                               SCRIPT_UNKNOWN, TOO_LARGE)
+                               OUT_OF_MEMORY, SCRIPT_ARITY, SCRIPT_NO_PERMISSION,
+                               SCRIPT_READ_ONLY_TEXT, SCRIPT_UNKNOWN, TOO_LARGE)
 
 cdef enum:
     SCRIPT_REPLY = 64 << 10     # bytes of the buffer for replies that are kept
@@ -35,6 +35,7 @@ cdef Client *script_client_of(Dispatch *d) noexcept nogil:
     if d.scripting.client == NULL:
         d.scripting.client = <Client*>need_memory(malloc(sizeof(Client)))
         client_init(d, d.scripting.client, 2)
+        leave_user(d.scripting.client)            # its caller's rights hold
         d.newest_client -= 1                      # it has no number
         d.scripting.client.id = 0
     return d.scripting.client
@@ -88,6 +89,21 @@ cdef void script_refuse(ScriptRun *run, Command *cmd, const char *text) noexcept
     count_error(run.dispatch, run.client.reply.buf.p, run.client.reply.buf.n)
 
 
+cdef int denied_in_script(ScriptRun *run, Command *cmd, Span *argv, int argc) noexcept nogil:
+    """1 when the user who runs the script may not run this."""
+    cdef char text[TEXT_MAX]
+    cdef char whole[TEXT_MAX + 64]
+    cdef int at
+    cdef int denied = acl_check(run.dispatch, run.caller, cmd, argv, argc, &at)
+    if denied == DENIED_NOTHING:
+        return 0
+    acl_note(run.dispatch, run.caller, cmd, denied, ACL_SCRIPT, argv, at)
+    acl_text(text, sizeof(text), run.caller, cmd, denied)
+    snprintf(whole, sizeof(whole), SCRIPT_NO_PERMISSION, text + 7)      # behind "NOPERM "
+    script_refuse(run, cmd, whole)
+    return 1
+
+
 cdef void script_call(ScriptRun *run, Span *argv, int argc, int resp, Span *reply) noexcept nogil:
     cdef Dispatch *d = run.dispatch
     cdef Client *client = run.client
@@ -102,6 +118,8 @@ cdef void script_call(ScriptRun *run, Span *argv, int argc, int resp, Span *repl
         script_refuse(run, cmd, SCRIPT_ARITY)
     elif cmd.flags & C_NOSCRIPT and not d.scripting.all_commands:
         script_refuse(run, cmd, NOT_FROM_SCRIPT)
+    elif run.caller.flags & CLIENT_LIMITED and denied_in_script(run, cmd, argv, argc):
+        pass
     elif cmd.flags & (C_WRITE | C_MAY_REPLICATE) and run.flags & SCRIPT_READ_ONLY:
         script_refuse(run, cmd, SCRIPT_READ_ONLY_TEXT)
     elif (cmd.flags & C_DENYOOM and run.out_of_memory and not run.wrote
@@ -146,7 +164,13 @@ cdef void say_slow_script(ScriptRun *run) noexcept with gil:
 
 
 cdef int script_allowed(Dispatch *d, Span *argv, int argc) noexcept nogil:
-    return 1 if find_whole_command(&d.table, argv, argc) != NULL else -1
+    cdef Command *cmd = find_whole_command(&d.table, argv, argc)
+    cdef Client *caller = d.scripting.run.caller if d.scripting.run != NULL else NULL
+    cdef int at
+    if cmd == NULL:
+        return -1
+    return (caller == NULL or not caller.flags & CLIENT_LIMITED
+            or acl_check(d, caller, cmd, argv, argc, &at) == DENIED_NOTHING)
 
 
 cdef int script_kill(Dispatch *d, int function) noexcept nogil:

@@ -85,6 +85,20 @@ cdef void serve_key(Dispatch *d, Watch *watch) noexcept nogil:
         watch_put_ready(d.kernel, watch)
 
 
+cdef int denied_when_served(Dispatch *d, Client *client, int argc) noexcept nogil:
+    """1 when the user may not run any more what it waits with: the wait ends."""
+    cdef char text[512]
+    cdef int at
+    cdef int denied = acl_check(d, client, client.command, d.waiting.argv, argc, &at)
+    if denied == DENIED_NOTHING:
+        return 0
+    client.command.rejected += 1
+    acl_note(d, client, client.command, denied, ACL_TOPLEVEL, d.waiting.argv, at)
+    acl_text(text, sizeof(text), client, client.command, denied)
+    give_up(d, client, text)
+    return 1
+
+
 cdef void run_again(Dispatch *d, Wait *w) noexcept nogil:
     cdef Client *client = w.client
     cdef Command *cmd = client.command
@@ -98,6 +112,8 @@ cdef void run_again(Dispatch *d, Wait *w) noexcept nogil:
     begin_reply(d, client)
     at = client.reply.buf.n
     unpack_command(w.args.p, &d.waiting.argv, &d.waiting.argv_cap, &argc)
+    if client.flags & CLIENT_LIMITED and denied_when_served(d, client, argc):
+        return
     run_handler(d, client, cmd, d.waiting.argv, argc)
     if client.reply.buf.n == at:
         return

@@ -30,7 +30,6 @@ cdef class Session:
     cdef readonly object executor
     cdef readonly Token token           # the deferred reply outstanding, or None
     cdef readonly uint64_t id
-    cdef public object user
     cdef public object replconf         # what REPLCONF said: {option: value}, or None
 
 # The handler of every Python command: Command.python is called with the GIL held.

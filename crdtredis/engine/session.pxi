@@ -24,7 +24,8 @@ cdef enum:
     DONE_KEPT = 64
 
 # Client flags that Python commands set.
-client_flags = {"REPLY_OFF": CLIENT_REPLY_OFF, "REPLY_SKIP": CLIENT_REPLY_SKIP,
+client_flags = {"MULTI": CLIENT_MULTI,
+                "REPLY_OFF": CLIENT_REPLY_OFF, "REPLY_SKIP": CLIENT_REPLY_SKIP,
                 "SKIP_NEXT": CLIENT_SKIP_NEXT, "NO_EVICT": CLIENT_NO_EVICT,
                 "NO_TOUCH": CLIENT_NO_TOUCH, "MOVES": CLIENT_MOVES,
                 "MOVES_BACK": CLIENT_MOVES_BACK}
@@ -91,7 +92,6 @@ cdef Session new_session(Dispatch *d, Client *client):
     s.d = d
     s.executor = <object>d.executor
     s.deferred = s.executor.deferred
-    s.user = "default"
     if client == NULL:
         s.c = &s.own
         client_init(d, s.c, 2)
@@ -270,6 +270,16 @@ cdef class Session:
     @authenticated.setter
     def authenticated(self, bint value):
         self.set_flag(CLIENT_AUTHENTICATED, value)
+
+    @property
+    def user(self) -> bytes:
+        """The name of its user."""
+        return (<Account>self.c.user.account).name if self.c != NULL else b""
+
+    def become(self, Account account):
+        """Logs it in as this user."""
+        join_user(&account.u, self.c)
+        self.c.flags |= CLIENT_AUTHENTICATED
 
     @property
     def blocked(self) -> bool:

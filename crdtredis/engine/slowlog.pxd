@@ -25,3 +25,5 @@ cdef void note_slow(SlowLog *slow, Client *client, Span *argv, int argc, uint64_
                     int64_t at) noexcept nogil
 cdef void slowlog_resize(SlowLog *slow, uint32_t size) noexcept nogil           # the newest stay
 cdef void slowlog_free(SlowLog *slow) noexcept nogil
+# Is this argument a name or a password? Nobody is shown it.
+cdef int hides(Span *argv, int argc, int i) noexcept nogil

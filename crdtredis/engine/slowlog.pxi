@@ -12,6 +12,26 @@ cdef enum:
     SLOW_BYTES = 128
 
 
+cdef int hides(Span *argv, int argc, int i) noexcept nogil:
+    """Is this argument a name or a password?"""
+    cdef int at = 2
+    if is_word(argv[0], "AUTH"):
+        return 0 < i and argc <= 3
+    if is_word(argv[0], "HELLO"):
+        while at < i:
+            if is_word(argv[at], "AUTH"):
+                if i <= at + 2:
+                    return 1
+                at += 3
+            else:
+                at += 2
+    if is_word(argv[0], "ACL"):
+        return i > 1 and is_word(argv[1], "SETUSER")
+    if is_word(argv[0], "CONFIG"):
+        return i > 2 and is_word(argv[1], "SET") and is_word(argv[i - 1], "REQUIREPASS")
+    return 0
+
+
 cdef void note_slow(SlowLog *slow, Client *client, Span *argv, int argc, uint64_t usec,
                     int64_t at) noexcept nogil:
     cdef SlowEntry *e
@@ -38,6 +58,10 @@ cdef void note_slow(SlowLog *slow, Client *client, Span *argv, int argc, uint64_
             n = <uint32_t>k
             buffer_add(&e.args, &n, 4)
             buffer_add(&e.args, more, n)
+        elif hides(argv, argc, i):
+            n = 10
+            buffer_add(&e.args, &n, 4)
+            buffer_add(&e.args, "(redacted)", n)
         elif argv[i].n > SLOW_BYTES:
             k = snprintf(more, sizeof(more), "... (%zu more bytes)", argv[i].n - SLOW_BYTES)
             n = SLOW_BYTES + <uint32_t>k

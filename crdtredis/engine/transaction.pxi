@@ -11,7 +11,7 @@ from libc.string cimport memset
 from crdtredis._core cimport key_find, op_begin, op_end, op_fits, remainder_size
 from crdtredis._resp cimport reply_array, reply_null_array
 from crdtredis.buffer cimport Buffer, Span, buffer_free
-from crdtredis.errors cimport EXEC_ABORTED, EXEC_WITHOUT_MULTI
+from crdtredis.errors cimport EXEC_ABORTED, EXEC_WITHOUT_MULTI, NO_PERMISSION_ANY_MORE
 
 
 cdef void exec_queued(Call *c) noexcept nogil:
@@ -56,6 +56,8 @@ cdef void exec_queued(Call *c) noexcept nogil:
         before = client.flags
         if not remainders_fit(d, client, cmd, argv, argc):
             refuse_too_large(c)            # what has run stands, as after any error inside EXEC
+        elif client.flags & CLIENT_LIMITED and denied_in_exec(c, me, cmd, argv, argc):
+            count_error(d, c.reply.buf.p + at, c.reply.buf.n - at)
         else:
             call_command(d, client, cmd, argv, argc)
         if before & client.flags & (CLIENT_REPLY_OFF | CLIENT_REPLY_SKIP):
@@ -66,6 +68,27 @@ cdef void exec_queued(Call *c) noexcept nogil:
     free(argv)
     buffer_free(&queue)
     drop_transaction(d, client)
+
+
+cdef int denied_in_exec(Call *c, Command *exec_, Command *cmd, Span *argv,
+                        int argc) noexcept nogil:
+    """1 when the user may not run it any more."""
+    cdef char text[TEXT_MAX]
+    cdef int at
+    cdef int denied = acl_check(c.dispatch, c.client, cmd, argv, argc, &at)
+    if denied == DENIED_NOTHING:
+        return 0
+    c.client.command = exec_
+    acl_note(c.dispatch, c.client, cmd, denied, ACL_MULTI, argv, at)
+    snprintf(text, sizeof(text), NO_PERMISSION_ANY_MORE,
+             <const char*>b"no permission to execute the command or subcommand"
+             if denied == DENIED_COMMAND
+             else <const char*>b"no permission to touch the specified keys"
+             if denied == DENIED_KEY
+             else <const char*>b"no permission to access one of the channels used as arguments to "
+                               b"the command")
+    refuse(c, text)
+    return 1
 
 
 cdef int remainders_fit(Dispatch *d, Client *client, Command *cmd, Span *argv,

@@ -61,7 +61,6 @@ DIFFERENCES: dict[str, list[tuple[str, str]]] = {
     "scripting": [(".* XREAD and XREADGROUP .*", STREAMS),
                   ("CLUSTER RESET can not .*",
                    "CLUSTER has no subcommands, since there is no cluster"),
-                  ("Script ACL check", "no ACL SETUSER yet"),
                   ("EVAL - cmsgpack can pack and unpack circular references.",
                    "sometimes, in one of its two runs: nesting is refused where it is too deep"),
                   ("EVAL does not leak in the Lua stack",
@@ -75,5 +74,4 @@ DIFFERENCES: dict[str, list[tuple[str, str]]] = {
                               ("DUMP RESTORE with -x option",
                                "compares the order of the members of a set of whole numbers, which "
                                "Redis keeps sorted")],
-    "other": [("RESET clears authenticated state", "no ACL users yet")],
 }
