@@ -71,6 +71,11 @@ def bytes_of(s: str) -> bytes:
     return s.encode("utf-8", "surrogateescape")
 
 
+def command_name(rule: str) -> str:
+    """As in the command table; only letters of ASCII have another case."""
+    return text_of(bytes_of(rule).upper())
+
+
 class Commands:
     """What rules need to know of the command table: bits by the order of registration."""
 
@@ -180,7 +185,7 @@ class Selector:
                            if not bits >> commands.index[c] & 1}
 
     def _set(self, name: str, allow: bool, commands: Commands) -> None:
-        command = name.upper()
+        command = command_name(name)
         if command not in commands.index:
             raise RuleError(UNKNOWN)
         self._put(commands.whole[command], allow)
@@ -190,7 +195,7 @@ class Selector:
     def _add_part(self, op: bytes, commands: Commands) -> None:
         """+config|get, a subcommand; +select|0, a command with this first argument only."""
         name, _, part = text_of(op[1:]).rpartition("|")
-        command = name.upper()
+        command = command_name(name)
         if command not in commands.index:
             raise RuleError(UNKNOWN)
         if "|" in command:
@@ -198,12 +203,12 @@ class Selector:
         if not part:
             raise RuleError(WRONG)
         if command in commands.containers:
-            self._set(f"{name}|{part}".lower(), True, commands)
+            self._set(text_of(op[1:].lower()), True, commands)
             return
         args = self.first_args.setdefault(command, [])
         if bytes_of(part).lower() not in args:
             args.append(bytes_of(part).lower())
-        self._note(f"{name}|{part}".lower(), True)
+        self._note(text_of(op[1:].lower()), True)
 
     # -- what it is, told and compiled
 

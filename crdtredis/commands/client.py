@@ -21,6 +21,7 @@ OK = Simple("OK")
 CLIENT_TYPES = {b"normal": "normal", b"master": "master", b"slave": "replica",
                 b"replica": "replica", b"pubsub": "pubsub"}
 FLAGS = "noscript loading stale"
+ADMIN = "admin " + FLAGS
 
 
 def text(arg: bytes) -> str:
@@ -172,7 +173,8 @@ def type_of(row: dict) -> str:
 
 
 @subcommand("LIST [TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id...]", arity=-2,
-            since="2.4.0", complexity="O(N) where N is the number of client connections",
+            flags=ADMIN, since="2.4.0",
+            complexity="O(N) where N is the number of client connections",
             tips="nondeterministic_output", summary="Describes the connections, all or some.")
 def client_list(session, argv):
     if len(argv) == 2:
@@ -190,7 +192,7 @@ def client_list(session, argv):
 
 
 @subcommand("KILL <addr | [ID client-id | TYPE type | ADDR addr | LADDR addr | USER username | "
-            "SKIPME yesno | MAXAGE seconds]...>", arity=-3, since="2.4.0",
+            "SKIPME yesno | MAXAGE seconds]...>", arity=-3, flags=ADMIN, since="2.4.0",
             complexity="O(N) where N is the number of client connections",
             summary="Closes connections, by address or by filters.")
 def client_kill(session, argv):
@@ -244,7 +246,7 @@ def kill_filters(session, args: list[bytes]) -> tuple[dict, bool]:
     return filters, skip_me
 
 
-@subcommand("PAUSE timeout [WRITE | ALL]", arity=-3, since="2.9.50",
+@subcommand("PAUSE timeout [WRITE | ALL]", arity=-3, flags=ADMIN, since="2.9.50",
             summary="Holds commands back, or those that write, for a time in milliseconds.")
 def client_pause(session, argv):
     no_more_than(4, argv)
@@ -258,7 +260,7 @@ def client_pause(session, argv):
     return OK
 
 
-@subcommand("UNPAUSE", arity=2, since="6.2.0",
+@subcommand("UNPAUSE", arity=2, flags=ADMIN, since="6.2.0",
             complexity="O(N) Where N is the number of paused clients", summary="Ends CLIENT PAUSE.")
 def client_unpause(session, argv):
     if session.executor.loop is not None:
@@ -309,7 +311,7 @@ def client_maint_notifications(session, argv):
     return OK
 
 
-@subcommand("NO-EVICT <ON | OFF>", arity=3, flags="admin " + FLAGS, since="7.0.0",
+@subcommand("NO-EVICT <ON | OFF>", arity=3, flags=ADMIN, since="7.0.0",
             summary="Whether maxmemory-clients leaves this connection alone.")
 def client_no_evict(session, argv):
     session.set_flag(client_flags["NO_EVICT"], on_off(argv[2]))
@@ -323,7 +325,7 @@ def client_no_touch(session, argv):
     return OK
 
 
-@subcommand("UNBLOCK client-id [TIMEOUT | ERROR]", arity=-3, flags="admin " + FLAGS, since="5.0.0",
+@subcommand("UNBLOCK client-id [TIMEOUT | ERROR]", arity=-3, flags=ADMIN, since="5.0.0",
             complexity="O(log N) where N is the number of client connections",
             summary="Ends another connection's wait, as by timeout or with an error.")
 def client_unblock(session, argv):

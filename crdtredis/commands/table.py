@@ -333,7 +333,9 @@ def check(spec: Spec) -> None:
 
 def derive_categories(flags: frozenset[str], group: str) -> frozenset[str]:
     """Redis's access categories, without the '@', by its own rules."""
-    found = {GROUP_CATEGORIES[group]} if group in GROUP_CATEGORIES else set()
+    found = set()
+    if group in GROUP_CATEGORIES and "container" not in flags:      # which its subcommands have
+        found.add(GROUP_CATEGORIES[group])
     found |= flags & {"write", "admin", "pubsub", "fast", "blocking"}
     if "readonly" in flags and group not in ("scripting", "connection", "server", "transactions"):
         found.add("read")

@@ -274,7 +274,8 @@ cdef class Session:
     @property
     def user(self) -> bytes:
         """The name of its user."""
-        return (<Account>self.c.user.account).name if self.c != NULL else b""
+        return ((<Account>self.c.user.account).name
+                if self.c != NULL and self.c.user != NULL else b"")
 
     def become(self, Account account):
         """Logs it in as this user."""

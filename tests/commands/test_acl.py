@@ -452,6 +452,18 @@ CALLS = ["GET a1", "SET a1 v", "SET a1 v GET", "GET r1", "SET r1 v", "SET w1 v",
          "LMPOP 2 a b LEFT", "SINTERCARD 2 r a", "DUMP d", "KEYS *", "MULTI", "TYPE d"]
 
 
+def test_categories_are_those_of_redis(c, reference):
+    """Of the commands that both have. In 7.2 WAIT is blocking, too."""
+    names = {n.lower().encode() for n in SPECS} - {b"wait", b"pubsub|help"}
+    with reference.connect() as theirs:
+        categories = theirs("ACL", "CAT")
+        assert set(categories) == set(c("ACL", "CAT"))
+        held = {x: set(theirs("ACL", "CAT", x)) for x in categories}
+        names &= set().union(*held.values())
+        for x in categories:
+            assert set(c("ACL", "CAT", x)) & names == held[x] & names, x
+
+
 def test_rules_and_what_they_allow_are_those_of_redis(c, reference):
     """Redis 7.0 knows the same rules as 7.2, words refusals in another way, and its categories hold
     no subcommands."""
