@@ -13,6 +13,7 @@
 #   notify        keyspace notifications
 #   evict         room at max_memory
 #   system        what the loop asks of Linux
+#   tls           TLS on a socket, by the OpenSSL that Python brings
 #   monitor       MONITOR
 #   acl           users: may a command run?
 #   watched       MULTI and WATCH: what a client holds until EXEC
@@ -26,6 +27,7 @@
 #   scripting     what a script may call, and what others see while one runs
 #   executor      the command table and settings of one replica: all of the above, with no socket
 #   connection    the connections: lists, their part in an iteration, their end
+#   handshake     when the handshakes of TLS go on, and which end
 #   input         read, parse, run
 #   output        send
 #   idle          what is due for clients that do nothing
@@ -42,6 +44,7 @@ include "engine/stopwatch.pxi"
 include "engine/slowlog.pxi"
 include "engine/latency.pxi"
 include "engine/system.pxi"
+include "engine/tls.pxi"
 include "engine/gil.pxi"
 include "engine/dispatch.pxi"
 include "engine/abroad.pxi"
@@ -63,6 +66,7 @@ include "engine/transaction.pxi"
 include "engine/scripting.pxi"
 include "engine/executor.pxi"
 include "engine/connection.pxi"
+include "engine/handshake.pxi"
 include "engine/input.pxi"
 include "engine/output.pxi"
 include "engine/idle.pxi"

@@ -30,6 +30,7 @@ Safe by default: listening on anything but loopback needs `requirepass` (clients
 """
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -119,9 +120,11 @@ class Config:
                     for s in SETTINGS)):
             config._warn_if_open(file)
         config._read_secrets(environ or {}, found)
-        if not config.enable_tls and (config.tls_cert_file or config.tls_key_file):
+        if (not config.enable_tls and not config.tls_port
+                and (config.tls_cert_file or config.tls_key_file)):
             config.warnings.append("tls_cert_file and tls_key_file have no effect, since "
-                                   "enable_tls is off: HTTP is in the clear")
+                                   "enable_tls is off and there is no tls_port: all is in the "
+                                   "clear")
         found += config._together(config.values)
         if found:
             raise ConfigError(found)
@@ -262,7 +265,7 @@ class Config:
                 faults.append(Fault(spelling, origin, found[0].problem))
                 continue
             value = setting.kind.over(value, self.values[name])
-            if value != self.values[name]:
+            if value != self.values[name] or setting.reference:
                 if setting.live:
                     new[name] = value
                 else:
@@ -275,22 +278,26 @@ class Config:
             raise ConfigError(faults)
         old = {name: self.values[name] for name in new}
         self.values.update(new)
+        told: list[tuple[Observer, str]] = []
         try:
-            self._tell(new)
+            for observer, name in self._tells(new):
+                observer(name, new[name])
+                told.append((observer, name))
         except ValueError as e:
             self.values.update(old)
-            self._tell(old)
-            raise ConfigError([Fault(given[next(iter(new))][0], origin, str(e))]) from None
+            for observer, name in told:
+                with contextlib.suppress(ValueError):       # as good as it was
+                    observer(name, old[name])
+            raise ConfigError([Fault(given[name][0], origin, str(e))]) from None
         except Exception:
             # an observer's own fault: what it did not bring into force is not shown as if it were
             self.values.update(old)
             raise
-        self.origins.update(dict.fromkeys(new, origin))
+        self.origins.update(dict.fromkeys((n for n in new if new[n] != old[n]), origin))
 
-    def _tell(self, changed: Mapping[str, Any]) -> None:
-        for names, observer in self._observers:
-            for name in changed.keys() & names:
-                observer(name, changed[name])
+    def _tells(self, changed: Mapping[str, Any]) -> list[tuple[Observer, str]]:
+        return [(observer, name) for names, observer in self._observers
+                for name in changed if name in names]
 
     def rewrite(self, users: tuple[str, ...] | None = None) -> None:
         """CONFIG REWRITE: put what was changed at run time into the file, leaving its order and
@@ -332,25 +339,34 @@ class Config:
         def fault(name: str, problem: str) -> None:
             faults.append(Fault(name, self.origin(name), problem, "together"))
 
-        if v["server_port"] == 0 and not v["unixsocket"]:
+        if v["server_port"] == v["tls_port"] == 0 and not v["unixsocket"]:
             fault("server_port", "expected a port, since there is no unixsocket either")
-        if v["server_port"] and v["server_port"] == v["http_port"]:
-            fault("http_port", f"expected another port than server_port, not {v['http_port']}")
+        for name, other in (("http_port", "server_port"), ("http_port", "tls_port"),
+                            ("tls_port", "server_port")):
+            if v[name] and v[name] == v[other]:
+                fault(name, f"expected another port than {other}, not {v[name]}")
         if v["peers"] and not v["http_port"]:
             fault("http_port", "expected a port, since there are peers")
-        if v["enable_tls"]:
+        if v["enable_tls"] or v["tls_port"]:
+            why = "enable_tls is on" if v["enable_tls"] else "there is a tls_port"
             for name in ("tls_cert_file", "tls_key_file"):
                 if not os.access(v[name] or "-", os.R_OK):
                     fault(name,
-                          "expected a readable PEM file, since enable_tls is on, not "
+                          f"expected a readable PEM file, since {why}, not "
                           f"{json.dumps(v[name])}")
+        if (v["tls_port"] and v["tls_auth_clients"] != "no" and not v["tls_ca_file"]
+                and not v["tls_ca_cert_dir"]):
+            fault("tls_ca_file", "expected the authorities of clients' certificates, since "
+                                 f"tls_auth_clients is {v['tls_auth_clients']} (no: clients need "
+                                 "none)")
         if v["tls_ca_file"] and not os.access(v["tls_ca_file"], os.R_OK):
             fault("tls_ca_file",
                   f"expected a readable PEM file, not {json.dumps(v['tls_ca_file'])}")
         if v["aclfile"] and v["users"]:
             fault("aclfile", "expected nothing, since there are users as well")
         if v["protected_mode"]:
-            for port, binding, addresses, secret in (("server_port", "bind", v["bind"],
+            for port, binding, addresses, secret in (("server_port" if v["server_port"]
+                                                      else "tls_port", "bind", v["bind"],
                                                       "requirepass"),
                                                      ("http_port", "http_bind" if v["http_bind"]
                                                       else "bind",

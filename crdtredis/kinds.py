@@ -51,6 +51,17 @@ class Text(Kind):
         return text
 
 
+class Protocols(Kind):
+    """Versions of TLS."""
+
+    expected = "any of TLSv1 TLSv1.1 TLSv1.2 TLSv1.3, or nothing"
+
+    def from_text(self, text: str) -> str:
+        if not all(re.fullmatch(r"tlsv1(\.[1-3])?", word) for word in text.lower().split()):
+            raise ValueError
+        return text
+
+
 class Peer(Kind):
     """An address of a replica's http_port, or nothing."""
 

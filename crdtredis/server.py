@@ -50,11 +50,12 @@ from crdtredis import __version__, logs
 from crdtredis._core import Replica, SegmentWriter
 from crdtredis._engine import Bridge, Executor, Loop
 from crdtredis.acl import FileError
+from crdtredis.certificates import clients_tls, http_tls
 from crdtredis.clocks import Clock, actor_id, lacking
 from crdtredis.config import Config
 from crdtredis.errors import EXIT_ADDRESS, EXIT_CONFIG, EXIT_DATA, EXIT_FORCED, StartError
 from crdtredis.members import MEMBERS
-from crdtredis.settings import ENCODING_LIMITS, EVICTION, SETTINGS
+from crdtredis.settings import ENCODING_LIMITS, EVICTION, SETTINGS, TLS
 from crdtredis.storage.checkpoint import Checkpoints
 from crdtredis.storage.exchange import StateExchange
 from crdtredis.storage.followers import Followers
@@ -135,6 +136,7 @@ class Server:
         self._unapplied: Clock = {}
         self._stops: list[Callable[[], Any]] = []       # undone in reverse order
         self._http: list[socket.socket] = []
+        self._http_tls: Callable[[ssl.SSLContext | None], None] | None = None
         self._loading: Loading | None = None
         # replicas whose stamps lie too far ahead, as last told in the log
         self._ahead: set[str] = set()
@@ -146,7 +148,7 @@ class Server:
 
         self.output = start_logging(config)
         try:
-            self.tls = tls_of(config)
+            self.tls = http_tls(config)
             self.folder = open_folder(config.data_dir)
             lock = DirectoryLock(self.folder)
             self._stops.append(lock.release)
@@ -165,6 +167,11 @@ class Server:
             self.http_limit = http_limit(config)
             self.engine.reserve = OWN_FILES + self.http_limit + PEER_FILES * len(config.peers)
             self._stops.append(self.engine.close)
+            if config.tls_port:
+                try:
+                    self.engine.tls = clients_tls(config)
+                except ValueError as e:
+                    raise StartError(str(e), EXIT_CONFIG) from None
             for s in SETTINGS:
                 if s.live:
                     self.apply(s.name, config.values[s.name])
@@ -235,6 +242,13 @@ class Server:
                       self.config.log_file, e.strerror)
         else:
             log.info("SIGHUP: log file opened again")
+        if self.config.tls_port or self.config.enable_tls:
+            try:
+                self._renew_tls()
+            except ValueError as e:
+                log.error("TLS goes on with the certificates it has: %s", e)
+            else:
+                log.info("SIGHUP: certificates read again")
 
     def _undo(self) -> None:
         while self._stops:
@@ -254,18 +268,18 @@ class Server:
 
     def _listen(self) -> None:
         config = self.config
-        if config.server_port:
+        for port, name in ((config.server_port, "port"), (config.tls_port, "tls_port")):
             found = 0
-            for address in config.bind:
-                for host in resolve(address):
-                    try:
-                        self.engine.listen_tcp(host, config.server_port, config.tcp_backlog)
-                        found += 1
-                    except OSError as e:
-                        if not may_be_missing(address, e):
-                            raise StartError(f"cannot listen on {show(host, config.server_port)} "
-                                             f"(port): {e.strerror or e}", EXIT_ADDRESS) from None
-            if not found:
+            for host, may_fail in ((host, address) for address in config.bind if port
+                                   for host in resolve(address)):
+                try:
+                    self.engine.listen_tcp(host, port, config.tcp_backlog, name == "tls_port")
+                    found += 1
+                except OSError as e:
+                    if not may_be_missing(may_fail, e):
+                        raise StartError(f"cannot listen on {show(host, port)} ({name}): "
+                                         f"{e.strerror or e}", EXIT_ADDRESS) from None
+            if port and not found:
                 raise StartError(f"none of the addresses {', '.join(config.bind)} can "
                                  "be listened on", EXIT_ADDRESS)
         if config.unixsocket:
@@ -551,18 +565,20 @@ class Server:
             from crdtredis.http import serving
             from crdtredis.http.app import application
 
-            return await serving.serve(application(service, self), self._http, self.http_limit,
-                                       server_tls)
+            served = await serving.serve(application(service, self), self._http, self.http_limit,
+                                         self.tls[0])
+            self._http_tls = served.renew_tls
+            served.renew_tls(self.tls[0])               # it may have changed meanwhile
+            return served
 
         config = self.config
-        server_tls, client_tls = self.tls
         local = local_replica_of(self.replica, renew, lambda: not self.executor.misconf)
         # clients may have written since, even in this iteration
         local.clock = self._logged
         service = Service(local, self.bridge, self._call_soon,
                       LogReader(self.folder, self.writer.position, first=lambda: self.log.first),
                       settings_of(config),
-                      config.peer_urls, serve if self._http else None, client_tls,
+                      config.peer_urls, serve if self._http else None, self.tls[1],
                       [s.getsockname()[:2] for s in self._http], self._exchange)
         service.on_meeting = self._keep_members
         # whoever was removed is to be refused from the first request on
@@ -736,10 +752,28 @@ class Server:
 
     def _changed(self, name: str, value: Any) -> None:
         """Config's observer: in the main thread at once, else in its next iteration."""
-        if threading.current_thread() is threading.main_thread():
+        if name in TLS:
+            self._renew_tls()
+        elif threading.current_thread() is threading.main_thread():
             self.apply(name, value)
         else:
             self.engine.call_soon(functools.partial(self.apply, name, value))
+
+    def _renew_tls(self) -> None:
+        """For those who connect from now on. From any thread. ValueError where a file will not do:
+        then nothing has changed."""
+        try:
+            http = http_tls(self.config)
+            clients = clients_tls(self.config) if self.config.tls_port else None
+        except StartError as e:
+            raise ValueError(str(e)) from None
+        self.tls = http
+        if self._http_tls is not None:
+            self._http_tls(http[0])
+        if threading.current_thread() is threading.main_thread():
+            self.engine.tls = clients
+        else:
+            self.engine.call_soon(functools.partial(setattr, self.engine, "tls", clients))
 
     def apply(self, name: str, value: Any) -> None:
         """Bring one setting into force."""
@@ -754,6 +788,10 @@ class Server:
             engine.max_clients = value
         elif name in ("timeout", "tcp_keepalive"):
             setattr(engine, name, int(config.seconds(name)))
+        elif name == "tls_handshake_timeout":
+            engine.handshake_timeout = config.ms(name)
+        elif name in TLS:
+            pass                                        # see _renew_tls
         elif name in ("max_memory", "maxmemory_clients"):
             executor.max_memory = config.max_memory
             most = config.maxmemory_clients
@@ -862,6 +900,8 @@ def how_to_connect(config: Config) -> str:
         host = config.bind[0].lstrip("-")
         words += ["-h", host] if host not in ("127.0.0.1", "localhost", "*", "0.0.0.0") else []
         words += ["-p", str(config.server_port)] if config.server_port != 6379 else []
+    elif config.tls_port:
+        words += ["--tls", "-h", config.bind[0].lstrip("-"), "-p", str(config.tls_port)]
     else:
         words += ["-s", config.unixsocket]
     return " ".join(words + (["--askpass"] if config.requirepass else []))
@@ -891,40 +931,6 @@ def start_logging(config: Config) -> logs.Output:
     except OSError as e:
         raise StartError(f"log_file ({config.origin('log_file')}): {config.log_file} cannot be "
                          f"opened: {e.strerror}", EXIT_CONFIG) from None
-
-
-def tls_of(config: Config) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
-    """(for what listens, for what connects); None: no TLS there, or the system's defaults.
-    StartError where a file will not do."""
-    server = client = None
-    if not config.enable_tls and not config.tls_ca_file:
-        return server, client
-    import ssl
-
-    def refuse(files: str, e: OSError, expected: str) -> StartError:
-        problem = expected if isinstance(e, ssl.SSLError) else f"cannot be read: {e.strerror}"
-        if getattr(e, "reason", None) == "KEY_VALUES_MISMATCH":
-            problem = "the key is not that of the certificate"
-        return StartError(f"{files}: {problem}", EXIT_CONFIG)
-
-    if config.enable_tls:
-        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        server.minimum_version = ssl.TLSVersion.TLSv1_2
-        try:
-            # else it would ask the terminal
-            server.load_cert_chain(config.tls_cert_file, config.tls_key_file, password=lambda: "")
-        except OSError as e:
-            raise refuse(f"tls_cert_file {config.tls_cert_file}, tls_key_file "
-                         f"{config.tls_key_file}", e,
-                         "expected a certificate chain and its key, without a passphrase, in PEM "
-                         "format") from None
-    if config.tls_ca_file:
-        try:
-            client = ssl.create_default_context(cafile=config.tls_ca_file)
-        except OSError as e:
-            raise refuse(f"tls_ca_file {config.tls_ca_file}", e,
-                         "expected certificates in PEM format") from None
-    return server, client
 
 
 def open_folder(path: str) -> Path:

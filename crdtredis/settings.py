@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crdtredis.kinds import (Bool, BufferLimits, Choice, Duration, Endpoint, Events, Fixed, Int,
-                             Items, Kind, Octal, Peer, Share, Size, Text, UserLines,
+                             Items, Kind, Octal, Peer, Protocols, Share, Size, Text, UserLines,
                              is_address, is_key_pattern, is_pattern, is_peer, is_percentile)
 
 MASK = "********"
@@ -30,6 +30,8 @@ class Setting:
     flag: str = ""                  # a second flag
     env: str = ""                   # the variable's name where it is not CRDT_<NAME>
     secret: bool = False            # never shown by /config, faults or logs
+    # it names what may have changed by itself: giving the same value again brings it into force
+    reference: bool = False
     aliases: tuple[str, ...] = ()   # older names of Redis's, for CONFIG GET and SET
 
     @property
@@ -267,11 +269,48 @@ SETTINGS: tuple[Setting, ...] = (
           "wrong, set at every replica. 0: the clock alone counts.", live=True),
         S("enable_tls", Bool(), False,
           "TLS on http_port, and towards peers given without a scheme."),
+    ),
+    *_declare(
+        "TLS",
+        S("tls_port", Int(0, 65535), 0,
+          "TCP port for Redis clients that speak TLS, beside server_port; 0: none."),
         S("tls_cert_file", Text("a path, or nothing", r"[^\0]*"), "",
-          "Certificate chain in PEM format."),
-        S("tls_key_file", Text("a path, or nothing", r"[^\0]*"), "", "Private key in PEM format."),
+          "Certificate in PEM format, with those that lead to its authority: for tls_port and, "
+          "with enable_tls, for http_port. Setting it again, and SIGHUP, read the files again.",
+          live=True, reference=True),
+        S("tls_key_file", Text("a path, or nothing", r"[^\0]*"), "",
+          "Its private key in PEM format.", live=True, reference=True),
+        S("tls_key_file_pass", Text("a passphrase without line breaks, in UTF-8, or nothing",
+                                    r"[^\0\r\n\ud800-\udfff]*", 512), "",
+          "Passphrase of the key.", live=True, secret=True),
+        S("tls_key_file_pass_file", Text("a path, or nothing", r"[^\0]*"), "",
+          "File that holds it, when tls_key_file_pass is empty; else, the systemd credential "
+          "tls_key_file_pass."),
         S("tls_ca_file", Text("a path, or nothing", r"[^\0]*"), "",
-          "Certificates that peers' certificates must lead to; empty: the system's."),
+          "Authorities that certificates of clients, and those of peers, must lead to. Empty: the "
+          "system's, for peers.", live=True, reference=True, redis="tls-ca-cert-file"),
+        S("tls_ca_cert_dir", Text("a path, or nothing", r"[^\0]*"), "",
+          "Directory of further authorities for clients, as openssl rehash leaves it.", live=True,
+          reference=True),
+        S("tls_auth_clients", Choice("yes", "no", "optional"), "yes",
+          "Clients of tls_port show a certificate of tls_ca_file or tls_ca_cert_dir: they must, "
+          "need not, or may.", live=True),
+        S("tls_protocols", Protocols(), "",
+          "Versions of TLS for tls_port; empty: TLSv1.2 TLSv1.3.", live=True),
+        S("tls_ciphers", Text("a list of ciphers as OpenSSL has it, or nothing"), "",
+          "Ciphers of TLSv1.2 for tls_port; empty: OpenSSL's.", live=True),
+        S("tls_ciphersuites", Text("a list of cipher suites as OpenSSL has it, or nothing"), "",
+          "Cipher suites of TLSv1.3 for tls_port; empty: OpenSSL's.", live=True),
+        S("tls_prefer_server_ciphers", Bool(), False,
+          "The server's order of ciphers goes before the client's.", live=True),
+        S("tls_session_caching", Bool(), True,
+          "Clients may resume a session, which saves most of a handshake.", live=True),
+        S("tls_session_cache_size", Int(0, 2**31 - 1), 20_480,
+          "Sessions of TLSv1.2 that are kept; 0: no limit.", live=True),
+        S("tls_session_cache_timeout", Duration("1s", "8760h", "s"), 300,
+          "How long a session may be resumed.", live=True),
+        S("tls_handshake_timeout", Duration("100ms", "1h"), "10s",
+          "Close a client whose handshake takes longer.", live=True),
     ),
     *_declare(
         "Logging and monitoring",
@@ -423,6 +462,11 @@ ENCODING_LIMITS = tuple(s.name for s in SETTINGS if "_max_listpack_" in s.name
 # in the order of Executor.set_eviction
 EVICTION = ("maxmemory_policy", "maxmemory_samples", "lfu_log_factor", "lfu_decay_time",
             "maxmemory_eviction_tenacity")
+# what engine.TlsContext takes, less "tls_"
+TLS = ("tls_cert_file", "tls_key_file", "tls_key_file_pass", "tls_ca_file", "tls_ca_cert_dir",
+       "tls_auth_clients", "tls_protocols", "tls_ciphers", "tls_ciphersuites",
+       "tls_prefer_server_ciphers", "tls_session_caching", "tls_session_cache_size",
+       "tls_session_cache_timeout")
 # Not a setting, since it says where the settings are.
 CONFIG_VARIABLE = "CRDT_CONFIG"
 

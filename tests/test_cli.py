@@ -156,11 +156,14 @@ def pem(tmp_path_factory):
 @pytest.mark.parametrize("cert, key, ca, said", [
     ("cert", "other", "cert", "the key is not that of the certificate"),
     ("cert", "locked", "cert",
-     "expected a certificate chain and its key, without a passphrase, in PEM format"),
+     "expected a certificate chain and its key, without a passphrase or with "
+     "tls_key_file_pass, in PEM format"),
     ("none", "key", "cert",
-     "expected a certificate chain and its key, without a passphrase, in PEM format"),
+     "expected a certificate chain and its key, without a passphrase or with "
+     "tls_key_file_pass, in PEM format"),
     ("key", "cert", "cert",
-     "expected a certificate chain and its key, without a passphrase, in PEM format"),
+     "expected a certificate chain and its key, without a passphrase or with "
+     "tls_key_file_pass, in PEM format"),
     ("cert", "key", "none", "expected certificates in PEM format")])
 def test_tls_files_are_judged_before_anybody_is_served(pem, tmp_path, cert, key, ca, said):
     result = run("--port", free_port(), "--http-port", free_port(), "--data-dir", tmp_path / "d",

@@ -322,8 +322,8 @@ def test_output_limits_of_one_class_leave_the_others():
 def test_certificates_that_nothing_uses_are_a_warning(tmp_path):
     config = Config.of(tls_cert_file=str(tmp_path / "cert"))
     assert (config.warnings
-            == ["tls_cert_file and tls_key_file have no effect, since enable_tls is off: HTTP is "
-                "in the clear"])
+            == ["tls_cert_file and tls_key_file have no effect, since enable_tls is off and there "
+                "is no tls_port: all is in the clear"])
     assert Config.of().warnings == []
 
 

@@ -9,6 +9,7 @@ what stands above it.
     storage                files, over the kernel
     commands               handlers, over the engine
     info                   what the server tells about itself
+    certificates           what TLS is made of
     _engine                loop and dispatch
     commands.table         what a command is
     _lua                   scripts, over the codec: it knows no command
@@ -38,7 +39,7 @@ FLOORS = [
     {"_lua"},
     {"commands.table"},
     {"_engine"},
-    {"info"},
+    {"info", "certificates"},
     {"commands"},
     {"storage"},
     {"replication"},
@@ -55,6 +56,7 @@ IMPORT = re.compile(r"^\s*(?:from\s+crdtredis(?:\.([\w.]+))?\s+c?import\s+(\([^)
 TESTED_IN = {
     "__main__": "test_cli.py", "members": "replication/test_members.py",
     "errors": "commands/test_against_redis.py", "acl": "commands/test_acl.py",
+    "certificates": "real/test_tls.py",
     "info": "commands/test_server.py", "server": "test_server_process.py",
     "kinds": "test_config.py", "settings": "test_config.py", "sources": "test_config.py",
     "storage.batch": "storage/test_segments.py", "storage.chain": "storage/test_recovery.py",

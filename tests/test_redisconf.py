@@ -85,7 +85,7 @@ def test_what_has_no_effect_is_one_warning(tmp_path):
                                "replicaof; not known: nonsense, prot (did you mean port?)"]
 
 
-@pytest.mark.parametrize("line", ['rename-command FLUSHALL ""', "tls-port 6380"])
+@pytest.mark.parametrize("line", ['rename-command FLUSHALL ""'])
 def test_what_would_leave_something_open_stops_the_start(tmp_path, line):
     assert "does not start with less than the file asks for" in faults(tmp_path, line)
 
@@ -136,9 +136,9 @@ def test_flags_as_redis_spells_them():
     assert ((config.max_memory, config.data_dir, config.log_level, config.bind)
             == (1 << 30, "/x", "debug", ("127.0.0.1", "::1")))
     assert others == {"--save": "900 1 300 10", "--appendonly": "no", "--replica-read-only": "yes"}
-    parse_flags(["--tls-port", "6380"], found, {})
+    parse_flags(["--rename-command", "FLUSHALL"], found, {})
     assert ([str(f.problem) for f in found]
-            == ["Redis clients connect in the clear here; enable_tls is for HTTP"])
+            == ["commands cannot be renamed or switched off here"])
 
 
 def test_rewrite_keeps_lines_and_order(tmp_path):

@@ -25,6 +25,7 @@ cdef struct OutBlock:
 cdef struct Conn:
     Client client           # first, so that a Client with an fd is a Conn
     uint32_t state          # ConnState
+    Tls *tls                # NULL: in the clear
     # what it sent
     Parser parser
     Buffer held             # a command that CLIENT PAUSE holds back, packed as in Client.queue
@@ -68,6 +69,9 @@ cdef struct ConnCounts:
     uint64_t evicted        # for maxmemory_clients
     uint64_t net_in         # bytes
     uint64_t net_out
+    uint64_t shaken         # handshakes of TLS that were completed; that failed, all ways
+    uint64_t unshaken
+    uint64_t broken         # TLS connections ended by an error after that
 
 cdef class Connections:
     cdef readonly Executor executor
@@ -106,6 +110,16 @@ cdef class Connections:
     cdef public bytes moving_to
     cdef public int64_t timeout         # s of idleness after which a client is closed, 0: never
     cdef ConnCounts counts
+    # TLS: for those accepted from now on; handshakes under way, and what they have cost in this
+    # iteration; how long one may take, in ms; the minute in which failures are logged, how many
+    # were, and how many were not
+    cdef public TlsContext tls
+    cdef TlsQueue handshakes
+    cdef int64_t handshake_ns
+    cdef public int64_t handshake_timeout
+    cdef int64_t failures_since
+    cdef uint32_t failures_logged
+    cdef uint32_t failures_left_out
 
     cdef Shared *moving(self, bint away) noexcept
     cdef int add_fd(self, int fd, uint64_t tag) except -1
@@ -124,6 +138,8 @@ cdef void refuse_writers(Connections self) noexcept nogil
 cdef void end_pause(Connections self) noexcept nogil                # of CLIENT PAUSE
 # Runs what CLIENT PAUSE or a join held back, unless the other still does so.
 cdef void resume_postponed(Connections self) noexcept nogil
+# Has events say when the socket takes more, or ends that.
+cdef void want_out(Connections self, Conn *c, int on) noexcept nogil
 # Closes it at the iteration's end, when free_dead is called.
 cdef void kill(Connections self, Conn *c) noexcept nogil
 cdef void free_dead(Connections self) noexcept nogil

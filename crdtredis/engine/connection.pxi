@@ -40,6 +40,7 @@ cdef class Connections:
         self.query_limit = 1 << 30
         self.max_bulk = 512 << 20
         self.moving_to = b""
+        self.handshake_timeout = 10_000
         self.d.ops_limit = OPS_SLICE
         self.d.port.owner = <void*>self
         self.d.port.begin_reply = port_begin_reply
@@ -234,6 +235,18 @@ cdef Conn *take_ready(Connections self) noexcept nogil:
     return out
 
 
+cdef void want_out(Connections self, Conn *c, int on) noexcept nogil:
+    cdef epoll_event e
+    if on == ((c.state & CONN_WANTS_OUT) != 0):
+        return
+    c.state ^= CONN_WANTS_OUT
+    e.events = EPOLLIN | EPOLLRDHUP | <uint32_t>EPOLLET
+    if on:
+        e.events |= EPOLLOUT
+    e.data.ptr = c
+    epoll_ctl(self.ep, EPOLL_CTL_MOD, c.client.fd, &e)
+
+
 # ---- replies in an iteration ---------------------------------------------------------------------
 
 cdef inline size_t hard_limit(Connections self, Client *client) noexcept nogil:
@@ -366,6 +379,9 @@ cdef void free_dead(Connections self) noexcept nogil:
         self.connected -= 1
         self.evictable -= c.counted
         self.memory_gone += client_memory(&c.client, c)
+        if c.tls != NULL:
+            tls_queue_remove(&self.handshakes, c.tls)
+            tls_end(c.tls)
         # closing is not enough where a child process has the socket, too
         epoll_ctl(self.ep, EPOLL_CTL_DEL, c.client.fd, NULL)
         close(c.client.fd)
@@ -420,6 +436,8 @@ cdef size_t client_memory(Client *c, Conn *conn) noexcept nogil:
         n += wait_memory(c.wait)
     if conn != NULL:
         n += parser_memory(&conn.parser) + conn.held.cap + conn.out_bytes
+        if conn.tls != NULL:
+            n += TLS_MEMORY
     return n
 
 

@@ -55,6 +55,10 @@ cdef void process(Connections self, Conn *c) noexcept nogil:
     cdef uint32_t left = RUN_SLICE
     if c.state & CONN_DEAD or client.flags & (CLIENT_CLOSE | CLIENT_KILLED):
         return
+    if c.tls != NULL:
+        c.tls.room = READ_SLICE
+        if c.tls.flags & TLS_HANDSHAKE and not go_on_shaking(self, c):
+            return
     if client.flags & CLIENT_BLOCKED:
         if c.state & CONN_HUNGUP:
             client.flags |= CLIENT_KILLED
@@ -74,12 +78,12 @@ cdef void process(Connections self, Conn *c) noexcept nogil:
         p = parser_room(&c.parser, &room)
         if room > budget:
             room = budget
-        got = recv(client.fd, p, room, 0)
+        got = tls_recv(c.tls, p, room) if c.tls != NULL else recv(client.fd, p, room, 0)
         if got > 0:
             parser_fed(&c.parser, <size_t>got)
             self.counts.net_in += <uint64_t>got
             budget -= <size_t>got
-            if <size_t>got < room and not c.state & CONN_HUNGUP:
+            if <size_t>got < room and c.tls == NULL and not c.state & CONN_HUNGUP:
                 c.state &= ~<uint32_t>CONN_READABLE
             self.d.stopwatch.at = cycles()
             run_commands(self, c, &left)
@@ -93,8 +97,13 @@ cdef void process(Connections self, Conn *c) noexcept nogil:
             client.flags |= CLIENT_KILLED if client.flags & CLIENT_BLOCKED else CLIENT_CLOSE
         elif errno == EAGAIN:
             c.state &= ~<uint32_t>CONN_READABLE
+            if c.tls != NULL and c.tls.flags & TLS_WANTS_OUT:
+                want_out(self, c, 1)
+        elif errno == EBUSY:
+            budget = 0
         elif errno != EINTR:
             client.flags |= CLIENT_KILLED
+            self.counts.broken += c.tls != NULL
     take_back(self, c)
     if self.most_memory:
         count_memory(self, c)

@@ -20,6 +20,7 @@ cdef enum Backlog:
 cdef struct Listener:
     int fd                  # -1: closed
     int is_unix
+    int is_tls
     int backlog             # Backlog
     char path[64]           # of a Unix socket: what is shown of it
 
@@ -33,7 +34,7 @@ cdef class Listeners(Connections):
     cdef int keepalive                  # s, 0: off
 
     cdef void close_listeners(self) noexcept nogil
-    cdef add_listener(self, s, str path)
+    cdef add_listener(self, s, str path, bint tls)
 
 cdef void accept_all(Listeners self) noexcept nogil
 cdef int accepting(Listeners self) noexcept nogil       # connections wait to be accepted

@@ -77,9 +77,11 @@ cdef class Listeners(Connections):
             s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(self.keepalive // 3, 1))
             s.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
 
-    def listen_tcp(self, str host, int port, int backlog=511) -> int:
-        """Listens on one address (IPv4 or IPv6); port 0 picks one. Returns the port. OSError where
-        that is impossible."""
+    def listen_tcp(self, str host, int port, int backlog=511, bint tls=False) -> int:
+        """Listens on one address (IPv4 or IPv6); port 0 picks one. tls: clients speak TLS, by the
+        context self.tls, which may be replaced. Returns the port. OSError where that is
+        impossible."""
+        assert not tls or self.tls is not None
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         s = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
@@ -91,7 +93,7 @@ cdef class Listeners(Connections):
             s.bind((host, port))
             s.listen(backlog)
             port = s.getsockname()[1]
-            self.add_listener(s, "")
+            self.add_listener(s, "", tls)
         except BaseException:
             s.close()
             raise
@@ -110,12 +112,12 @@ cdef class Listeners(Connections):
             if perm:
                 os.chmod(path, perm)
             s.listen(backlog)
-            self.add_listener(s, path)
+            self.add_listener(s, path, False)
         except BaseException:
             s.close()
             raise
 
-    cdef add_listener(self, s, str path):
+    cdef add_listener(self, s, str path, bint tls):
         cdef Listener *l
         # What is shown of it: whole characters of UTF-8, whatever bytes the path has.
         cdef bytes name = path.encode("utf-8", "replace")[:60].decode("utf-8", "ignore").encode()
@@ -125,12 +127,14 @@ cdef class Listeners(Connections):
         self.add_fd(s.fileno(), TAG_LISTENER + self.listener_n)
         l.fd = s.detach()
         l.is_unix = bool(path)
+        l.is_tls = tls
         l.backlog = BACKLOG_NOW
         memcpy(l.path, PyBytes_AS_STRING(name), len(name) + 1)
         self.listener_n += 1
 
     def addresses(self) -> list[str]:
-        """Where it listens: "ip:port", "[ip]:port", or the path of a Unix socket."""
+        """Where it listens: "ip:port", "[ip]:port", perhaps with " (TLS)" behind, or the path of a
+        Unix socket."""
         cdef sockaddr_storage a
         cdef socklen_t n
         cdef char text[64]
@@ -143,7 +147,7 @@ cdef class Listeners(Connections):
                 n = sizeof(a)
                 getsockname(self.listeners[i].fd, <sockaddr*>&a, &n)
                 format_address(text, sizeof(text), &a, b"")
-                out.append(text.decode())
+                out.append(text.decode() + (" (TLS)" if self.listeners[i].is_tls else ""))
         return out
 
 
@@ -183,12 +187,13 @@ cdef void accept_from(Listeners self, Listener *l) noexcept nogil:
             return
         self.counts.accepted += 1
         if self.connected >= self.limit:
-            reject_socket(self, fd, "-ERR max number of clients reached\r\n")
+            reject_socket(self, fd, "" if l.is_tls else "-ERR max number of clients reached\r\n")
             continue
         if self.protected_mode and not self.d.need_auth and not is_loopback(&a):
-            reject_socket(self, fd, "-DENIED crdt-redis runs in protected mode: without a password "
-                                    "it serves this host only. Set requirepass, or turn "
-                                    "protected_mode off.\r\n")
+            reject_socket(self, fd, "" if l.is_tls else
+                          "-DENIED crdt-redis runs in protected mode: without a password "
+                          "it serves this host only. Set requirepass, or turn "
+                          "protected_mode off.\r\n")
             continue
         c = <Conn*>need_memory(calloc(1, sizeof(Conn)))
         client_init(self.d, &c.client, 2)
@@ -206,6 +211,8 @@ cdef void accept_from(Listeners self, Listener *l) noexcept nogil:
             free(c)
             continue
         add_conn(self, c)
+        if l.is_tls and not begin_shaking(self, c):
+            kill(self, c)
 
 
 cdef void reject_socket(Listeners self, int fd, const char *text) noexcept nogil:

@@ -11,8 +11,6 @@
 # the log fail, the replies of those who wrote in this iteration are replaced by errors.
 #
 # The GIL is held from an iteration's first Python call to its end and never otherwise.
-#
-# Not here: TLS.
 
 import collections
 import os
@@ -207,6 +205,8 @@ cdef class Loop(Listeners):
             "closed_query": self.counts.closed_query,
             "ops_per_second": rate_of(&self.ops_rate), "in_per_second": rate_of(&self.in_rate),
             "out_per_second": rate_of(&self.out_rate),
+            "tls_handshakes": self.counts.shaken, "tls_failed": self.counts.unshaken,
+            "tls_errors": self.counts.broken, "tls_shaking": self.handshakes.n,
         }
 
     # ---- the iteration ---------------------------------------------------------------------------
@@ -217,7 +217,7 @@ cdef class Loop(Listeners):
 
     cdef int wait_ms(self) noexcept nogil:
         cdef int64_t ms
-        if (self.ready != NULL or accepting(self) or self.journal.more or self.k.garbage != NULL
+        if (self.ready != NULL or self.to_send != NULL or accepting(self) or self.journal.more or self.k.garbage != NULL
                 or (self.k.watched.ready != NULL and may_serve(self.d))
                 or self.working or self.stopping or self.d.abroad.more
                 or pages_due() or self.d.room.more):
@@ -249,6 +249,8 @@ cdef class Loop(Listeners):
                     add_ready(self, c)
                 if e.events & EPOLLOUT:
                     add_send(self, c)
+                if c.tls != NULL:
+                    wake_tls(self, c)
             elif e.data.u64 >= TAG_LISTENER:
                 self.listeners[e.data.u64 - TAG_LISTENER].backlog = BACKLOG_NOW
             elif e.data.u64 == TAG_WAKE:
@@ -289,6 +291,7 @@ cdef class Loop(Listeners):
         cdef uint64_t begun
         cdef size_t used
         self.iterations += 1
+        self.handshake_ns = 0
         self.set_clock()
         check_clock(self.d)
         self.take_events(n)
@@ -373,6 +376,7 @@ cdef class Loop(Listeners):
             c.next_ready = self.ready
             self.ready = c
         self.d.steady = clock_ms(CLOCK_MONOTONIC)
+        self.handshake_ns = 0
         self.take_events(epoll_wait(self.ep, <epoll_event*>self.events, EVENTS, 0))
         accept_all(self)
         self.process_ready()
@@ -458,6 +462,7 @@ cdef class Loop(Listeners):
         rate_sample(&self.in_rate, self.counts.net_in, self.hz_)
         rate_sample(&self.out_rate, self.counts.net_out, self.hz_)
         check_idle(self, self.hz_)
+        end_late_handshakes(self)
 
     # ---- the end ---------------------------------------------------------------------------------
 
@@ -485,10 +490,11 @@ cdef class Loop(Listeners):
                 c = c.next
             if not waiting or self.d.steady >= deadline:
                 break
-            n = epoll_wait(self.ep, events, EVENTS, 20)
+            n = epoll_wait(self.ep, events, EVENTS, 20 if self.to_send == NULL else 0)
             for i in range(n):
                 if events[i].data.u64 >= TAGS and events[i].events & EPOLLOUT:
-                    send_conn(self, <Conn*>events[i].data.ptr)
+                    add_send(self, <Conn*>events[i].data.ptr)
+            send_all(self)
             free_dead(self)
         end_all(self, deadline)
         drop_gil(&self.d.gil)
@@ -503,6 +509,8 @@ cdef void end_all(Loop self, int64_t deadline) noexcept nogil:
     cdef Conn *c = self.first
     cdef int i
     while c != NULL:
+        if c.tls != NULL:
+            tls_farewell(c.tls)
         shutdown(c.client.fd, SHUT_WR)
         for i in range(DRAIN_READS if clock_ms(CLOCK_MONOTONIC) < deadline else 0):
             if recv(c.client.fd, scratch, sizeof(scratch), 0) <= 0:

@@ -45,9 +45,13 @@ cdef void send_conn(Connections self, Conn *c) noexcept nogil:
         keep_pushes(self, c)
     if c.out_head == NULL:
         if r.buf.n:
-            sent = send(c.client.fd, r.buf.p, r.buf.n, MSG_NOSIGNAL)
+            if c.tls != NULL:
+                sent = tls_send(c.tls, r.buf.p, r.buf.n)
+            else:
+                sent = send(c.client.fd, r.buf.p, r.buf.n, MSG_NOSIGNAL)
             if sent < 0:
                 if errno != EAGAIN and errno != EINTR:
+                    self.counts.broken += c.tls != NULL
                     kill(self, c)
                     return
                 sent = 0
@@ -59,6 +63,8 @@ cdef void send_conn(Connections self, Conn *c) noexcept nogil:
             else:
                 keep_rest(self, c, <size_t>sent)
                 want_out(self, c, 1)
+                if c.tls != NULL and sent:
+                    add_send(self, c)       # perhaps only its share was used up
     else:
         if r.buf.n:
             keep_rest(self, c, 0)
@@ -156,27 +162,32 @@ cdef int write_out(Connections self, Conn *c) noexcept nogil:
     cdef msghdr m
     cdef OutBlock *o
     cdef size_t total = 0
+    cdef size_t most = SEND_TLS if c.tls != NULL else SEND_SLICE
     cdef size_t left
     cdef ssize_t sent
     cdef int n
     memset(&m, 0, sizeof(m))
     m.msg_iov = iov
-    while c.out_head != NULL and total < SEND_SLICE:
+    while c.out_head != NULL and total < most:
         o = c.out_head
-        n = 0
-        while o != NULL and n < IOVECS:
-            iov[n].iov_base = <char*>block_bytes(o).p + o.sent
-            iov[n].iov_len = block_bytes(o).n - o.sent
-            n += 1
-            o = o.next
-        m.msg_iovlen = <size_t>n
-        sent = sendmsg(c.client.fd, &m, MSG_NOSIGNAL)
+        if c.tls != NULL:
+            sent = tls_send(c.tls, block_bytes(o).p + o.sent, block_bytes(o).n - o.sent)
+        else:
+            n = 0
+            while o != NULL and n < IOVECS:
+                iov[n].iov_base = <char*>block_bytes(o).p + o.sent
+                iov[n].iov_len = block_bytes(o).n - o.sent
+                n += 1
+                o = o.next
+            m.msg_iovlen = <size_t>n
+            sent = sendmsg(c.client.fd, &m, MSG_NOSIGNAL)
         if sent < 0:
             if errno == EINTR:
                 continue
             if errno == EAGAIN:
                 want_out(self, c, 1)
                 return 1
+            self.counts.broken += c.tls != NULL
             kill(self, c)
             return 0
         self.counts.net_out += <uint64_t>sent
@@ -202,18 +213,6 @@ cdef int write_out(Connections self, Conn *c) noexcept nogil:
         # its share of the iteration is used up, and edges come only after a short send
         add_send(self, c)
     return 1
-
-
-cdef void want_out(Connections self, Conn *c, int on) noexcept nogil:
-    cdef epoll_event e
-    if on == ((c.state & CONN_WANTS_OUT) != 0):
-        return
-    c.state ^= CONN_WANTS_OUT
-    e.events = EPOLLIN | EPOLLRDHUP | <uint32_t>EPOLLET
-    if on:
-        e.events |= EPOLLOUT
-    e.data.ptr = c
-    epoll_ctl(self.ep, EPOLL_CTL_MOD, c.client.fd, &e)
 
 
 cdef void check_output(Connections self, Conn *c) noexcept nogil:

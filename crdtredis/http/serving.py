@@ -252,6 +252,10 @@ class Served:
     def __init__(self, runner: web.AppRunner, listener: Listener) -> None:
         self.runner, self.listener = runner, listener
 
+    def renew_tls(self, tls: ssl.SSLContext | None) -> None:
+        """For connections from now on. From any thread."""
+        self.listener.tls = tls
+
     async def close(self) -> None:
         """No new connections and no new requests; those under way may finish (AppRunner's
         shutdown_timeout)."""

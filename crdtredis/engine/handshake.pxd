@@ -1,0 +1,9 @@
+# When the handshakes of TLS go on, and which end.
+
+# For a connection that was just accepted; 0 without memory.
+cdef int begin_shaking(Connections self, Conn *c) noexcept nogil
+# 1: it is over, and the client may be read.
+cdef int go_on_shaking(Connections self, Conn *c) noexcept nogil
+# After any event of its socket.
+cdef void wake_tls(Connections self, Conn *c) noexcept nogil
+cdef void end_late_handshakes(Connections self) noexcept nogil

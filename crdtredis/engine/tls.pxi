@@ -1,0 +1,502 @@
+# TLS on a socket.
+#
+# OpenSSL is the one that Python brings: module _ssl is loaded, and the dynamic linker finds libssl's
+# and libcrypto's functions behind it. So no header is needed to build, one version serves HTTP and
+# clients alike, and a server without tls_port loads nothing. Declared below is what is the same in
+# 1.1.1 and 3.x.
+#
+# Reading and writing go through a BIO of our own rather than through SSL_set_fd:
+#   a short recv() has emptied the socket. The next one is left out (TLS_DRY) until epoll says that
+#   there is more, so that a request costs one recv and one send as it does in the clear;
+#   OpenSSL reads as much as its buffer takes and not each record's header by itself (read-ahead),
+#   which leaves bytes that epoll knows nothing of: a connection is readable until SSL_read says
+#   that it wants more;
+#   what a peer sends that is no data (key updates, attempts to renegotiate, empty records) cannot
+#   keep OpenSSL reading: `room` ends it, and who sends nothing else is closed.
+# Buffers of connections that are idle are given back (SSL_MODE_RELEASE_BUFFERS).
+#
+# Not here: KTLS, early data (it may be replayed), stapling, several certificates by name.
+
+import os
+
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, strlen
+
+from crdtredis.buffer cimport need_memory
+
+cdef extern from "<dlfcn.h>" nogil:
+    void *dlopen(const char *path, int flags)
+    void *dlsym(void *library, const char *name)
+    enum:
+        RTLD_NOW, RTLD_LOCAL
+
+cdef extern from * nogil:
+    """
+    #include <errno.h>
+    static inline ssize_t crdt_fail_with(int e) { errno = e; return -1; }
+    """
+    ssize_t fail_with "crdt_fail_with"(int e)
+    enum:
+        EBUSY, EPROTO
+
+ctypedef int (*BioData)(void *bio, char *p, int n) noexcept nogil
+ctypedef long (*BioControl)(void *bio, int cmd, long n, void *p) noexcept nogil
+ctypedef int (*BioMake)(void *bio) noexcept nogil
+ctypedef void (*SslInfo)(const void *ssl, int where, int value) noexcept nogil
+ctypedef int (*Password)(char *p, int n, int writing, void *user) noexcept nogil
+
+# What is used of OpenSSL, by its own names without what they begin with.
+cdef struct OpenSsl:
+    void *library
+    # libcrypto
+    unsigned long (*version)() noexcept nogil
+    void (*clear_errors)() noexcept nogil
+    unsigned long (*get_error)() noexcept nogil
+    const char *(*reason)(unsigned long code) noexcept nogil
+    const char *(*certificate_reason)(long code) noexcept nogil
+    void *(*meth_new)(int type, const char *name) noexcept nogil
+    int (*meth_set_read)(void *meth, BioData fn) noexcept nogil
+    int (*meth_set_write)(void *meth, BioData fn) noexcept nogil
+    int (*meth_set_ctrl)(void *meth, BioControl fn) noexcept nogil
+    int (*meth_set_create)(void *meth, BioMake fn) noexcept nogil
+    void *(*bio_new)(const void *meth) noexcept nogil
+    void (*bio_set_data)(void *bio, void *p) noexcept nogil
+    void *(*bio_get_data)(void *bio) noexcept nogil
+    void (*bio_set_init)(void *bio, int on) noexcept nogil
+    void (*bio_set_flags)(void *bio, int flags) noexcept nogil
+    void (*bio_clear_flags)(void *bio, int flags) noexcept nogil
+    # libssl: the settings of a context
+    const void *(*server_method)() noexcept nogil
+    void *(*ctx_new)(const void *method) noexcept nogil
+    void (*ctx_free)(void *ctx) noexcept nogil
+    long (*ctx_ctrl)(void *ctx, int cmd, long n, void *p) noexcept nogil
+    uint64_t (*ctx_set_options)(void *ctx, uint64_t options) noexcept nogil
+    void (*ctx_set_verify)(void *ctx, int mode, void *fn) noexcept nogil
+    int (*ctx_load_verify)(void *ctx, const char *file, const char *folder) noexcept nogil
+    int (*ctx_chain)(void *ctx, const char *file) noexcept nogil
+    int (*ctx_key)(void *ctx, const char *file, int type) noexcept nogil
+    int (*ctx_check_key)(const void *ctx) noexcept nogil
+    void (*ctx_set_passwd)(void *ctx, Password fn) noexcept nogil
+    void (*ctx_set_passwd_user)(void *ctx, void *user) noexcept nogil
+    int (*ctx_set_ciphers)(void *ctx, const char *text) noexcept nogil
+    int (*ctx_set_ciphersuites)(void *ctx, const char *text) noexcept nogil
+    int (*ctx_set_session_id)(void *ctx, const char *id, unsigned int n) noexcept nogil
+    int (*ctx_set_tickets)(void *ctx, size_t n) noexcept nogil
+    long (*ctx_set_timeout)(void *ctx, long s) noexcept nogil
+    void (*ctx_set_info)(void *ctx, SslInfo fn) noexcept nogil
+    # ... and a connection
+    void *(*ssl_new)(void *ctx) noexcept nogil
+    void (*ssl_free)(void *ssl) noexcept nogil
+    void (*ssl_set_bio)(void *ssl, void *reads, void *writes) noexcept nogil
+    void (*ssl_set_accept_state)(void *ssl) noexcept nogil
+    void *(*ssl_get_rbio)(const void *ssl) noexcept nogil
+    int (*ssl_accept)(void *ssl) noexcept nogil
+    int (*ssl_read)(void *ssl, void *p, int n) noexcept nogil
+    int (*ssl_write)(void *ssl, const void *p, int n) noexcept nogil
+    int (*ssl_shutdown)(void *ssl) noexcept nogil
+    int (*ssl_get_error)(const void *ssl, int got) noexcept nogil
+    long (*ssl_verify_result)(const void *ssl) noexcept nogil
+    # of our own
+    void *method                # BIO_METHOD
+
+# In the order of OpenSsl.
+OPENSSL_NAMES = (
+    "OpenSSL_version_num", "ERR_clear_error", "ERR_get_error", "ERR_reason_error_string",
+    "X509_verify_cert_error_string", "BIO_meth_new", "BIO_meth_set_read", "BIO_meth_set_write",
+    "BIO_meth_set_ctrl", "BIO_meth_set_create", "BIO_new", "BIO_set_data", "BIO_get_data",
+    "BIO_set_init", "BIO_set_flags", "BIO_clear_flags", "TLS_server_method", "SSL_CTX_new",
+    "SSL_CTX_free", "SSL_CTX_ctrl", "SSL_CTX_set_options", "SSL_CTX_set_verify",
+    "SSL_CTX_load_verify_locations", "SSL_CTX_use_certificate_chain_file",
+    "SSL_CTX_use_PrivateKey_file", "SSL_CTX_check_private_key", "SSL_CTX_set_default_passwd_cb",
+    "SSL_CTX_set_default_passwd_cb_userdata", "SSL_CTX_set_cipher_list", "SSL_CTX_set_ciphersuites",
+    "SSL_CTX_set_session_id_context", "SSL_CTX_set_num_tickets", "SSL_CTX_set_timeout", "SSL_CTX_set_info_callback",
+    "SSL_new", "SSL_free", "SSL_set_bio", "SSL_set_accept_state", "SSL_get_rbio", "SSL_accept",
+    "SSL_read", "SSL_write", "SSL_shutdown", "SSL_get_error", "SSL_get_verify_result")
+
+cdef OpenSsl openssl
+
+cdef enum:
+    # values of OpenSSL's headers
+    BIO_SOURCE_SINK = 0x0400
+    BIO_READ = 1
+    BIO_WRITE = 2
+    BIO_RETRY = 8
+    BIO_CTRL_EOF = 2
+    BIO_CTRL_FLUSH = 11
+    ERROR_SSL = 1
+    ERROR_WANT_READ = 2
+    ERROR_WANT_WRITE = 3
+    ERROR_SYSCALL = 5
+    ERROR_ZERO_RETURN = 6
+    CTRL_MODE = 33
+    CTRL_READ_AHEAD = 41
+    CTRL_SESSIONS = 42
+    CTRL_SESSION_MODE = 44
+    MODES = 0x1 | 0x2 | 0x10    # partial writes, from moving buffers; release buffers
+    OP_IGNORE_EOF = 0x80        # 3.0 and later
+    OP_NO_COMPRESSION = 0x20000
+    OP_SERVER_CIPHERS = 0x400000
+    OP_NO_RENEGOTIATION = 0x40000000
+    FILE_PEM = 1
+    INFO_LOOP = 0x01
+    INFO_ALERT = 0x4000
+    # our own
+    IDLE_MESSAGES = 64          # see Tls.idle_messages
+    SEND_TLS = 1 << 20          # bytes that tls_send takes at a time
+    HANDSHAKE_ROOM = 64 << 10   # bytes that a handshake may read at a time
+
+PROTOCOLS = {"tlsv1": 0x04000000, "tlsv1.1": 0x10000000, "tlsv1.2": 0x08000000,
+             "tlsv1.3": 0x20000000}     # SSL_OP_NO_*
+# What OpenSSL says of a handshake that fails, and of files, where that is not clear by itself.
+CLEAR = {
+    "http request": "it speaks HTTP in the clear",
+    "https proxy request": "it speaks HTTP in the clear",
+    "wrong version number": "it does not speak TLS (does it mean the port without?)",
+    "unknown protocol": "it does not speak TLS (does it mean the port without?)",
+    "unsupported protocol": "it wants a version of TLS that tls_protocols does not have",
+    "no shared cipher": "it has no cipher in common with tls_ciphers and tls_ciphersuites",
+    "peer did not return a certificate": "it has shown no certificate, and tls_auth_clients wants one",
+    "tlsv1 alert unknown ca": "it does not trust the authority that signed tls_cert_file",
+    "sslv3 alert bad certificate": "it does not accept tls_cert_file",
+    "sslv3 alert certificate expired": "it says that tls_cert_file has expired",
+    "unexpected eof while reading": "it closed the connection",
+}
+
+
+cdef void load_openssl() except *:
+    """Finds OpenSSL's functions. ValueError where that is impossible."""
+    cdef void **at = <void**>&openssl
+    cdef void *library
+    cdef bytes path
+    cdef int i
+    if openssl.library != NULL:
+        return
+    try:
+        import _ssl
+        path = os.fsencode(getattr(_ssl, "__file__", None) or "")
+    except ImportError:
+        raise ValueError("this Python has no module ssl, whose OpenSSL TLS needs") from None
+    library = dlopen(<const char*>path if path else NULL, RTLD_NOW | RTLD_LOCAL)
+    for i, name in enumerate(OPENSSL_NAMES if library != NULL else (), 1):
+        at[i] = dlsym(library, <bytes>name.encode())
+        if at[i] == NULL:
+            raise ValueError("the OpenSSL of this Python's module ssl cannot be used: it has no "
+                             f"{name} to share")
+    if library == NULL:
+        raise ValueError(f"the OpenSSL of this Python's module ssl cannot be used: {path!r} is not "
+                         "to be opened")
+    openssl.method = openssl.meth_new(100 | BIO_SOURCE_SINK, "crdtredis")
+    openssl.meth_set_read(openssl.method, bio_read)
+    openssl.meth_set_write(openssl.method, bio_write)
+    openssl.meth_set_ctrl(openssl.method, bio_control)
+    openssl.meth_set_create(openssl.method, bio_make)
+    openssl.library = library
+
+
+cdef str error_text(unsigned long code):
+    """In OpenSSL's words."""
+    cdef const char *text = openssl.reason(code) if code else NULL
+    return text.decode() if text != NULL else "it closed the connection" if not code else hex(code)
+
+
+cdef str first_error():
+    """Of those that the last calls have left behind."""
+    cdef unsigned long code = openssl.get_error()
+    openssl.clear_errors()
+    return error_text(code)
+
+
+cdef str tls_problem(Tls *t):
+    """Why a handshake has failed."""
+    if t.problem:
+        return f"its certificate is not accepted: {openssl.certificate_reason(t.problem).decode()}"
+    text = error_text(t.error)
+    return CLEAR.get(text, text)
+
+
+# ---- a context -----------------------------------------------------------------------------------
+
+cdef int give_password(char *p, int n, int writing, void *user) noexcept nogil:
+    """Without one: none, and no question on the terminal."""
+    cdef size_t length = strlen(<const char*>user)
+    if length > <size_t>n:
+        return -1
+    memcpy(p, user, length)
+    return <int>length
+
+
+cdef class TlsContext:
+    """What a server's side of TLS is made of: certificate, key, who may connect and how. It does
+    not change; connections keep the one that they began with.
+
+    Arguments are those settings' values whose names begin with tls_. ValueError says what is
+    wrong with them, and which it is.
+    """
+
+    def __cinit__(self, *, str cert_file, str key_file, str key_file_pass="", str ca_file="",
+                  str ca_cert_dir="", str auth_clients="yes", str protocols="", str ciphers="",
+                  str ciphersuites="", bint prefer_server_ciphers=False,
+                  bint session_caching=True, long session_cache_size=20480,
+                  long session_cache_timeout=300):
+        cdef uint64_t options = OP_NO_COMPRESSION | OP_NO_RENEGOTIATION
+        cdef bytes cert = os.fsencode(cert_file)
+        cdef bytes key = os.fsencode(key_file)
+        cdef bytes ca = os.fsencode(ca_file)
+        cdef bytes folder = os.fsencode(ca_cert_dir)
+        load_openssl()
+        openssl.clear_errors()
+        self.ctx = openssl.ctx_new(openssl.server_method())
+        if self.ctx == NULL:
+            raise ValueError(f"OpenSSL makes no context: {first_error()}")
+        openssl.ctx_ctrl(self.ctx, CTRL_MODE, MODES, NULL)
+        openssl.ctx_ctrl(self.ctx, CTRL_READ_AHEAD, 1, NULL)
+        if openssl.version() >= 0x30000000:
+            options |= OP_IGNORE_EOF
+        if prefer_server_ciphers:
+            options |= OP_SERVER_CIPHERS
+        wanted = (protocols or "TLSv1.2 TLSv1.3").lower().split()
+        for name, bit in PROTOCOLS.items():
+            if name not in wanted:
+                options |= <uint64_t>bit
+        openssl.ctx_set_options(self.ctx, options)
+        openssl.ctx_set_info(self.ctx, note_message)
+        # sessions
+        openssl.ctx_ctrl(self.ctx, CTRL_SESSION_MODE, 2 if session_caching else 0, NULL)
+        openssl.ctx_ctrl(self.ctx, CTRL_SESSIONS, session_cache_size, NULL)
+        openssl.ctx_set_timeout(self.ctx, session_cache_timeout)
+        if not session_caching:
+            openssl.ctx_set_tickets(self.ctx, 0)
+        openssl.ctx_set_session_id(self.ctx, "crdtredis", 9)
+        # ciphers
+        if ciphers and not openssl.ctx_set_ciphers(self.ctx, ciphers.encode()):
+            raise ValueError(f"tls_ciphers: {first_error()}")
+        if ciphersuites and not openssl.ctx_set_ciphersuites(self.ctx, ciphersuites.encode()):
+            raise ValueError(f"tls_ciphersuites: {first_error()}")
+        # files
+        self.password = key_file_pass.encode()
+        openssl.ctx_set_passwd(self.ctx, give_password)
+        openssl.ctx_set_passwd_user(self.ctx, <void*><char*>self.password)
+        for name, path in (("tls_cert_file", cert_file), ("tls_key_file", key_file),
+                           ("tls_ca_file", ca_file), ("tls_ca_cert_dir", ca_cert_dir)):
+            try:
+                if path:
+                    os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            except OSError as e:
+                raise ValueError(f"{name} {path} cannot be read: {e.strerror}") from None
+        if openssl.ctx_chain(self.ctx, cert) != 1:
+            raise ValueError(f"tls_cert_file {cert_file}: expected a certificate and those that "
+                             f"lead to its authority, in PEM format ({first_error()})")
+        if (openssl.ctx_key(self.ctx, key, FILE_PEM) != 1
+                or openssl.ctx_check_key(self.ctx) != 1):
+            text = first_error()
+            if text == "key values mismatch":
+                raise ValueError(f"tls_key_file {key_file}: the key is not that of the certificate")
+            if text in ("bad decrypt", "bad password read", "problems getting password",
+                        "interrupted or cancelled"):
+                raise ValueError(f"tls_key_file {key_file}: tls_key_file_pass does not open it")
+            raise ValueError(f"tls_key_file {key_file}: expected a private key in PEM format "
+                             f"({text})")
+        if (ca or folder) and openssl.ctx_load_verify(
+                self.ctx, <const char*>ca if ca else NULL,
+                <const char*>folder if folder else NULL) != 1:
+            raise ValueError(f"tls_ca_file {ca_file}: expected certificates in PEM format "
+                             f"({first_error()})")
+        if auth_clients != "no":
+            openssl.ctx_set_verify(self.ctx, 1 if auth_clients == "optional" else 3, NULL)
+        openssl.clear_errors()
+
+    def __dealloc__(self):
+        if self.ctx != NULL:
+            openssl.ctx_free(self.ctx)
+
+
+# ---- the socket ----------------------------------------------------------------------------------
+
+cdef int bio_make(void *bio) noexcept nogil:
+    openssl.bio_set_init(bio, 1)
+    return 1
+
+
+cdef long bio_control(void *bio, int cmd, long n, void *p) noexcept nogil:
+    if cmd == BIO_CTRL_EOF:
+        return ((<Tls*>openssl.bio_get_data(bio)).flags & TLS_EOF) != 0
+    return cmd == BIO_CTRL_FLUSH
+
+
+cdef int bio_read(void *bio, char *p, int n) noexcept nogil:
+    cdef Tls *t = <Tls*>openssl.bio_get_data(bio)
+    cdef ssize_t got
+    openssl.bio_clear_flags(bio, BIO_READ | BIO_WRITE | BIO_RETRY)
+    if t.idle_messages > IDLE_MESSAGES:
+        return -1
+    if not t.flags & TLS_DRY and t.room:
+        while True:
+            got = recv(t.fd, p, <size_t>n, 0)
+            if got >= 0:
+                t.room -= min(t.room, <size_t>got)
+                if got == 0:
+                    t.flags |= TLS_EOF
+                if got < n and not t.flags & TLS_HUNGUP:
+                    t.flags |= TLS_DRY
+                return <int>got
+            if errno != EINTR:
+                break
+        if errno != EAGAIN:
+            return -1
+        t.flags |= TLS_DRY
+    openssl.bio_set_flags(bio, BIO_READ | BIO_RETRY)
+    return -1
+
+
+cdef int bio_write(void *bio, char *p, int n) noexcept nogil:
+    cdef Tls *t = <Tls*>openssl.bio_get_data(bio)
+    cdef ssize_t sent
+    openssl.bio_clear_flags(bio, BIO_READ | BIO_WRITE | BIO_RETRY)
+    while True:
+        sent = send(t.fd, p, <size_t>n, MSG_NOSIGNAL)
+        if sent >= 0:
+            return <int>sent
+        if errno != EINTR:
+            break
+    if errno == EAGAIN:
+        openssl.bio_set_flags(bio, BIO_WRITE | BIO_RETRY)
+    return -1
+
+
+cdef void note_message(const void *ssl, int where, int value) noexcept nogil:
+    """OpenSSL has taken a step of a handshake, or had or sent an alert."""
+    cdef Tls *t
+    if where & (INFO_LOOP | INFO_ALERT):
+        t = <Tls*>openssl.bio_get_data(openssl.ssl_get_rbio(ssl))
+        if not t.flags & TLS_HANDSHAKE:
+            t.idle_messages += 1
+
+
+# ---- a connection --------------------------------------------------------------------------------
+
+cdef Tls *tls_begin(void *ctx, int fd, void *owner) noexcept nogil:
+    cdef void *ssl = openssl.ssl_new(ctx)
+    cdef void *bio = openssl.bio_new(openssl.method) if ssl != NULL else NULL
+    cdef Tls *t
+    if bio == NULL:
+        if ssl != NULL:
+            openssl.ssl_free(ssl)
+        return NULL
+    t = <Tls*>need_memory(calloc(1, sizeof(Tls)))
+    t.ssl = ssl
+    t.fd = fd
+    t.owner = owner
+    t.flags = TLS_HANDSHAKE
+    openssl.bio_set_data(bio, t)
+    openssl.ssl_set_bio(ssl, bio, bio)
+    openssl.ssl_set_accept_state(ssl)
+    return t
+
+
+cdef void tls_farewell(Tls *t) noexcept nogil:
+    """Once, and not inside a record of which a part was sent: then OpenSSL refuses."""
+    if not t.flags & (TLS_HANDSHAKE | TLS_BROKEN):
+        t.flags |= TLS_BROKEN
+        openssl.clear_errors()
+        openssl.ssl_shutdown(t.ssl)
+
+
+cdef void tls_end(Tls *t) noexcept nogil:
+    tls_farewell(t)
+    openssl.ssl_free(t.ssl)
+    free(t)
+
+
+cdef int tls_failed(Tls *t, int got) noexcept nogil:
+    """errno of a call that returned `got`; 0: the peer has ended what it sends."""
+    cdef int error = openssl.ssl_get_error(t.ssl, got)
+    t.flags &= ~<uint32_t>TLS_WANTS_OUT
+    if error == ERROR_WANT_WRITE:
+        t.flags |= TLS_WANTS_OUT
+    if error == ERROR_WANT_READ or error == ERROR_WANT_WRITE:
+        # a socket that was not read to its end was not asked
+        return EBUSY if error == ERROR_WANT_READ and not t.flags & TLS_DRY else EAGAIN
+    if (error == ERROR_ZERO_RETURN
+            or (error == ERROR_SYSCALL and t.flags & TLS_EOF and not t.flags & TLS_HANDSHAKE)):
+        return 0
+    t.flags |= TLS_BROKEN
+    t.error = openssl.get_error()
+    return EPROTO
+
+
+cdef ssize_t tls_recv(Tls *t, char *p, size_t n) noexcept nogil:
+    cdef int got
+    if t.flags & TLS_BROKEN:
+        return fail_with(EPROTO)
+    openssl.clear_errors()
+    got = openssl.ssl_read(t.ssl, p, <int>min(n, <size_t>(1 << 30)))
+    if got > 0:
+        t.idle_messages = 0
+        return got
+    got = tls_failed(t, got)
+    return fail_with(got) if got else 0
+
+
+cdef ssize_t tls_send(Tls *t, const char *p, size_t n) noexcept nogil:
+    """Record by record."""
+    cdef size_t sent = 0
+    cdef int got = 1
+    if t.flags & TLS_BROKEN:
+        return fail_with(EPROTO)
+    openssl.clear_errors()
+    while sent < n and sent < SEND_TLS:
+        # all that is left: a record that was not sent whole is to be offered again, and no less
+        got = openssl.ssl_write(t.ssl, p + sent, <int>min(n - sent, <size_t>(1 << 30)))
+        if got <= 0:
+            break
+        sent += <size_t>got
+    if sent or got > 0:
+        return <ssize_t>sent
+    got = tls_failed(t, got)
+    return fail_with(EAGAIN if got == EBUSY else got if got else EPROTO)
+
+
+cdef int tls_handshake(Tls *t) noexcept nogil:
+    cdef int got
+    t.room = HANDSHAKE_ROOM
+    openssl.clear_errors()
+    got = openssl.ssl_accept(t.ssl)
+    if got == 1:
+        t.flags &= ~<uint32_t>TLS_HANDSHAKE
+        return 1
+    got = tls_failed(t, got)
+    if got == EAGAIN or got == EBUSY:
+        return 0
+    t.flags |= TLS_BROKEN
+    t.problem = <int>openssl.ssl_verify_result(t.ssl)
+    return -1
+
+
+# ---- handshakes under way ------------------------------------------------------------------------
+
+cdef void tls_queue_add(TlsQueue *q, Tls *t) noexcept nogil:
+    t.prev = q.last
+    if t.prev != NULL:
+        t.prev.next = t
+    else:
+        q.first = t
+    q.last = t
+    q.n += 1
+
+
+cdef void tls_queue_remove(TlsQueue *q, Tls *t) noexcept nogil:
+    if q.first != t and t.prev == NULL:
+        return
+    if t.prev != NULL:
+        t.prev.next = t.next
+    else:
+        q.first = t.next
+    if t.next != NULL:
+        t.next.prev = t.prev
+    else:
+        q.last = t.prev
+    t.prev = NULL
+    t.next = NULL
+    q.n -= 1

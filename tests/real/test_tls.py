@@ -1,0 +1,511 @@
+"""Clients over TLS: every client that people use, certificates of all kinds, changes while the
+server runs, and peers that do not keep to the protocol.
+
+The certificates are made here, with the openssl executable.
+"""
+import contextlib
+import ctypes
+import os
+import random
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+
+import _ssl
+import pytest
+import redis
+
+from tests.real.cluster import Server, free_port, until
+from tests.respclient import Connection, ReplyError
+
+KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+
+
+def openssl(*argv, stdin="", timeout=20):
+    return subprocess.run(["openssl", *map(str, argv)], input=stdin, capture_output=True,
+                          text=True, timeout=timeout)
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory):
+    """ca; server, other (server's too), client, expired: signed by it; foreign: by foreign-ca;
+    own: by itself. Each as NAME.crt and NAME.key; locked.key: server.key with a passphrase."""
+    folder = tmp_path_factory.mktemp("pem")
+
+    def made(*argv):
+        result = openssl(*argv)
+        assert result.returncode == 0, result.stderr
+
+    def sign(name, ca, *options):
+        made("req", *KEY, "-keyout", folder / f"{name}.key", "-out", folder / f"{name}.csr",
+             "-subj", f"/CN={name}")
+        made("x509", "-req", "-in", folder / f"{name}.csr", "-CA", folder / f"{ca}.crt", "-CAkey",
+             folder / f"{ca}.key", "-CAcreateserial", "-out", folder / f"{name}.crt", *options)
+
+    for name in ("ca", "foreign-ca", "own"):
+        made("req", "-x509", *KEY, "-keyout", folder / f"{name}.key", "-out",
+             folder / f"{name}.crt", "-subj", f"/CN={name}", "-days", 9)
+    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    for name in ("server", "other"):
+        sign(name, "ca", "-days", 9, "-extfile", folder / "names")
+    sign("client", "ca", "-days", 9)
+    sign("expired", "ca", "-days", -1)
+    sign("foreign", "foreign-ca", "-days", 9)
+    made("ec", "-in", folder / "server.key", "-aes256", "-passout", "pass:sesame", "-out",
+         folder / "locked.key")
+    return folder
+
+
+class Secure(Connection):
+    """A connection over TLS. client: the name of the certificate that it shows."""
+
+    def __init__(self, server, pem, client="", high=None, **options):
+        super().__init__(server.settings["tls_port"], **options)
+        context = ssl.create_default_context(cafile=pem / "ca.crt")
+        if client:
+            context.load_cert_chain(pem / f"{client}.crt", pem / f"{client}.key")
+        if high:
+            context.maximum_version = high
+        try:
+            self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
+        except BaseException:
+            self.socket.close()
+            raise
+
+
+def flags(pem, **settings):
+    return {"tls_port": free_port(), "tls_cert_file": pem / "server.crt",
+            "tls_key_file": pem / "server.key", "tls_ca_file": pem / "ca.crt",
+            "tls_auth_clients": "no"} | settings
+
+
+@pytest.fixture(scope="module")
+def shared(pem):
+    """One server for the tests that leave it as it was."""
+    server = Server("a", **flags(pem)).start()
+    yield server
+    server.dispose()
+
+
+def info(server, name):
+    return int(dict(line.split(b":", 1) for line in server("INFO").split(b"\r\n")
+                    if b":" in line)[name.encode()])
+
+
+def is_well(server, pem):
+    """It serves clients of both ports, and nothing is left of whoever was there before."""
+    with Secure(server, pem) as c:
+        assert c("PING") == b"PONG" and server("PING") == b"PONG"
+    until(lambda: info(server, "connected_clients") == 1)
+    return True
+
+
+# ---- clients -------------------------------------------------------------------------------------
+
+
+def test_redis_cli(shared, pem):
+    result = subprocess.run(["redis-cli", "--tls", "--cacert", pem / "ca.crt", "-p",
+                             str(shared.settings["tls_port"])], input="SET cli 1\nINCR cli\n",
+                            capture_output=True, text=True, timeout=20)
+    assert result.stdout.split() == ["OK", "2"] and shared("GET", "cli") == b"2"
+
+
+def test_redis_py(shared, pem):
+    with redis.Redis(port=shared.settings["tls_port"], ssl=True,
+                     ssl_ca_certs=str(pem / "ca.crt")) as r:
+        with r.pipeline() as p:
+            for i in range(2000):
+                p.rpush("list", i)
+            assert p.execute() == list(range(1, 2001))
+        assert r.lrange("list", 0, -1) == [b"%d" % i for i in range(2000)]
+        listener = r.pubsub(ignore_subscribe_messages=True)
+        listener.subscribe("news")
+        until(lambda: shared("PUBLISH", "news", "hello") == 1)
+        until(lambda: (m := listener.get_message()) and m["data"] == b"hello")
+        listener.close()
+    shared("DEL", "list")
+
+
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_s_client(shared, pem, version):
+    result = openssl("s_client", version, "-connect", f"localhost:{shared.settings['tls_port']}",
+                     "-CAfile", pem / "ca.crt", "-verify_return_error", "-quiet",
+                     stdin="PING\r\nQUIT\r\n")
+    assert "+PONG\n+OK" in result.stdout.replace("\r", "")
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_all_bytes_come_whatever_the_socket_takes(shared, pem, version):
+    """Large arguments and replies, small ones in between, and a client that does not read for a
+    while: records are cut anywhere."""
+    value = random.Random(1).randbytes(3_000_000)
+    with Secure(shared, pem, high=version) as c:
+        assert c("SET", "large", value) == b"OK"
+        for i in range(8):
+            c.send("GET", "large")
+            c.send("ECHO", f"small {i}")
+            c.send("GETRANGE", "large", 0, 30_000)
+        until(lambda: any(int(field.split(b"=")[1]) > 1_000_000
+                          for field in shared("CLIENT", "LIST").split()
+                          if field.startswith(b"omem=")))
+        for i in range(8):
+            same = [c.read() == x for x in (value, f"small {i}".encode(), value[:30_001])]
+            assert all(same), (i, same)     # no comparison of megabytes in words
+        assert c("PING") == b"PONG"
+    shared("DEL", "large")
+
+
+def test_a_client_that_waits_is_served(shared, pem):
+    with Secure(shared, pem) as c:
+        c.send("BLPOP", "queue", 0)
+        c.send("PING")
+        until(lambda: info(shared, "blocked_clients") == 1)
+        shared("RPUSH", "queue", "x")
+        assert c.read() == [b"queue", b"x"] and c.read() == b"PONG"
+
+
+def test_who_has_said_all_gets_its_replies(shared, pem):
+    """close_notify, and the end of the socket's direction, are no reason to drop replies."""
+    context = ssl.create_default_context(cafile=pem / "ca.crt")
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with socket.create_connection(("127.0.0.1", shared.settings["tls_port"])) as s:
+        s.settimeout(20)
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                s.sendall(outgoing.read())
+                incoming.write(s.recv(65536))
+        tls.write(b"PING\r\n" * 5000)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            tls.unwrap()
+        s.sendall(outgoing.read())
+        s.shutdown(socket.SHUT_WR)
+        while data := s.recv(65536):
+            incoming.write(data)
+        got = b""
+        with contextlib.suppress(ssl.SSLError):
+            while data := tls.read(1 << 20):
+                got += data
+    assert got == b"+PONG\r\n" * 5000
+
+
+def test_sessions_are_resumed_unless_told_otherwise(shared, pem):
+    context = ssl.create_default_context(cafile=pem / "ca.crt")
+
+    def connect(session=None):
+        s = socket.create_connection(("127.0.0.1", shared.settings["tls_port"]))
+        with context.wrap_socket(s, server_hostname="localhost", session=session) as c:
+            c.sendall(b"PING\r\n")
+            assert c.recv(100) == b"+PONG\r\n"
+            return c.session, c.session_reused
+    assert connect(connect()[0])[1]
+    shared("CONFIG", "SET", "tls-session-caching", "no")
+    assert not connect(connect()[0])[1]
+    shared("CONFIG", "SET", "tls-session-caching", "yes")
+
+
+def test_tls_alone(processes, pem):
+    """port 0; the key has a passphrase, and clients a password."""
+    server = Server("a", **flags(pem, tls_key_file=pem / "locked.key", requirepass="secret",
+                                 tls_key_file_pass="sesame"))
+    server.port = 0
+    server.start(wait=False)
+    until(lambda: "ready, " in server.log())
+    assert f"127.0.0.1:{server.settings['tls_port']} (TLS)" in server.log()
+    with Secure(server, pem) as c:
+        with pytest.raises(ReplyError, match="NOAUTH"):
+            c("GET", "k")
+        assert c("AUTH", "secret") == b"OK"
+        assert b"tcp_port:%d\r\n" % server.settings["tls_port"] in c("INFO", "server")
+        assert c("CONFIG", "GET", "port")[1] == b"0"
+    assert server.stop() == 0
+
+
+# ---- who may connect -----------------------------------------------------------------------------
+
+
+def connects(server, pem, client=""):
+    """Whether a client with this certificate is served, and why not."""
+    try:
+        with Secure(server, pem, client) as c:
+            return c("PING") == b"PONG"
+    except (OSError, EOFError, AssertionError):
+        return False
+
+
+@pytest.mark.parametrize("client, said", [
+    ("", "it has shown no certificate, and tls_auth_clients wants one"),
+    ("expired", "its certificate is not accepted: certificate has expired"),
+    ("foreign", "its certificate is not accepted: unable to get local issuer certificate"),
+    ("own", "its certificate is not accepted: self-signed certificate")])
+def test_clients_whose_certificate_will_not_do(shared, pem, client, said):
+    shared("CONFIG", "SET", "tls-auth-clients", "yes")
+    failed = info(shared, "tls_handshakes_failed")
+    assert connects(shared, pem, "client") and not connects(shared, pem, client)
+    until(lambda: info(shared, "tls_handshakes_failed") == failed + 1)
+    until(lambda: said in shared.log(1))
+    shared("CONFIG", "SET", "tls-auth-clients", "optional")
+    assert connects(shared, pem, client) == (client == "") and connects(shared, pem, "client")
+    shared("CONFIG", "SET", "tls-auth-clients", "no")
+    assert connects(shared, pem, client)
+
+
+def test_protocols_and_ciphers(shared, pem):
+    only = ssl.TLSVersion.TLSv1_2
+    shared("CONFIG", "SET", "tls-protocols", "TLSv1.3")
+    with pytest.raises(OSError):
+        Secure(shared, pem, high=only)
+    until(lambda: "it wants a version of TLS that tls_protocols does not have" in shared.log(1))
+    shared("CONFIG", "SET", "tls-protocols", "TLSv1.2", "tls-ciphers",
+           "ECDHE-ECDSA-CHACHA20-POLY1305")
+    with Secure(shared, pem) as c:
+        assert c.socket.version() == "TLSv1.2" and "CHACHA20" in c.socket.cipher()[0]
+    shared("CONFIG", "SET", "tls-protocols", "", "tls-ciphers", "", "tls-ciphersuites",
+           "TLS_CHACHA20_POLY1305_SHA256")
+    with Secure(shared, pem) as c:
+        assert c.socket.cipher()[0] == "TLS_CHACHA20_POLY1305_SHA256"
+    shared("CONFIG", "SET", "tls-ciphersuites", "")
+    for name, value in (("tls-protocols", "SSLv3"), ("tls-ciphers", "none"),
+                        ("tls-ciphersuites", "none")):
+        with pytest.raises(ReplyError):
+            shared("CONFIG", "SET", name, value)
+        assert shared("CONFIG", "GET", name)[1] == b""
+    assert connects(shared, pem)
+
+
+@pytest.mark.parametrize("data, said", [
+    (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", "it speaks HTTP in the clear"),
+    (b"*1\r\n$4\r\nPING\r\n", "it does not speak TLS")])
+def test_other_protocols_are_named(shared, pem, data, said):
+    with socket.create_connection(("127.0.0.1", shared.settings["tls_port"])) as s:
+        s.sendall(data)
+        until(lambda: said in shared.log(1))
+    assert is_well(shared, pem)
+
+
+def test_who_finds_no_room_is_closed(server, pem):
+    a = server(**flags(pem, max_connections=3))
+    with Secure(a, pem) as one, Secure(a, pem) as two:
+        assert one("PING") == two("PING") == a("PING")
+        with pytest.raises(OSError):
+            Secure(a, pem)
+        ids = [dict(f.split(b"=", 1) for f in line.split())[b"id"]
+               for line in a("CLIENT", "LIST").splitlines()]
+        me = b"%d" % a("CLIENT", "ID")
+        assert [a("CLIENT", "KILL", "ID", i) for i in ids if i != me] == [1, 1]
+        assert one.socket.recv(1) == b""
+    until(lambda: connects(a, pem))
+
+
+def test_replies_that_nobody_reads(server, pem):
+    a = server(**flags(pem, client_output_buffer_limit="normal 10mb 0 0"))
+    a("SET", "k", b"x" * 3_000_000)
+    with Secure(a, pem) as c:
+        for _ in range(20):
+            c.send("GET", "k")
+        until(lambda: info(a, "connected_clients") == 1)
+
+
+# ---- changes -------------------------------------------------------------------------------------
+
+
+def shown(server, pem):
+    with Secure(server, pem) as c:
+        return c.socket.getpeercert()["subject"][0][0][1]
+
+
+def test_new_certificates_without_dropping_anyone(server, pem, tmp_path):
+    for kind in ("crt", "key"):
+        shutil.copy(pem / f"server.{kind}", tmp_path / f"mine.{kind}")
+    mine = {"tls_cert_file": tmp_path / "mine.crt", "tls_key_file": tmp_path / "mine.key"}
+    a = server(**flags(pem, **mine))
+    with Secure(a, pem) as old:
+        assert shown(a, pem) == "server"
+        # another file
+        assert a("CONFIG", "SET", "tls-cert-file", pem / "other.crt", "tls-key-file",
+                 pem / "other.key") == b"OK"
+        assert shown(a, pem) == "other"
+        # a broken one, and one that is not there, are refused
+        (tmp_path / "broken").write_text("none")
+        for name, value, said in (
+                ("tls-cert-file", tmp_path / "broken", "expected a certificate"),
+                ("tls-key-file", pem / "server.key", "the key is not that of the certificate"),
+                ("tls-key-file", pem / "locked.key", "tls_key_file_pass does not open it"),
+                ("tls-ca-cert-file", tmp_path / "broken", "expected certificates in PEM format"),
+                ("tls-cert-file", tmp_path / "none", "expected a readable PEM file")):
+            with pytest.raises(ReplyError, match=said):
+                a("CONFIG", "SET", "maxmemory", 1 << 30, name, value)
+            assert a("CONFIG", "GET", "maxmemory")[1] == b"0"
+        assert shown(a, pem) == "other"
+        # the same path again, with another file there: by CONFIG SET, and by a signal
+        a("CONFIG", "SET", "tls-cert-file", mine["tls_cert_file"], "tls-key-file",
+          mine["tls_key_file"])
+        for kind in ("crt", "key"):
+            shutil.copy(pem / f"other.{kind}", tmp_path / f"mine.{kind}")
+        assert shown(a, pem) == "server"
+        a("CONFIG", "SET", "tls-cert-file", mine["tls_cert_file"])
+        assert shown(a, pem) == "other"
+        shutil.copy(tmp_path / "broken", tmp_path / "mine.crt")
+        os.kill(a.pid, 1)
+        until(lambda: "TLS goes on with the certificates it has" in a.log())
+        assert shown(a, pem) == "other"
+        for kind in ("crt", "key"):
+            shutil.copy(pem / f"server.{kind}", tmp_path / f"mine.{kind}")
+        os.kill(a.pid, 1)
+        until(lambda: "certificates read again" in a.log())
+        assert shown(a, pem) == "server" and old("PING") == b"PONG"
+
+
+def test_a_stop_says_what_is_due_and_farewell(server, pem):
+    a = server(**flags(pem))
+    a("SET", "k", b"x" * 3_000_000)
+    with Secure(a, pem) as c:
+        c.send("GET", "k")
+        until(lambda: b"cmd=get" in a("CLIENT", "LIST"))
+        a.process.terminate()
+        assert len(c.read()) == 3_000_000
+        # close_notify: else the end would be an error, for the bytes might be cut off
+        c.socket.suppress_ragged_eofs = False
+        assert c.socket.recv(1) == b""
+    assert a.process.wait(20) == 0
+    a.process = None
+
+
+# ---- peers that do not keep to it ----------------------------------------------------------------
+
+
+def client_hello(pem):
+    context = ssl.create_default_context(cafile=pem / "ca.crt")
+    outgoing = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost").do_handshake()
+    return outgoing.read()
+
+
+@pytest.mark.parametrize("what", ["random", "huge", "empty", "half", "cut", "twice",
+                                  "mutated"])
+def test_what_is_no_handshake(shared, pem, what):
+    hello, chance = client_hello(pem), random.Random(what)
+    attempts = {
+        "random": [chance.randbytes(chance.randrange(1, 40_000)) for _ in range(20)],
+        # records, and handshake messages, of all lengths that can be said
+        "huge": [b"\x16\x03\x01\xff\xff" + b"\x01\xff\xff\xff" + bytes(70_000),
+                 b"\x16\x03\x01\x40\x00\x01\xff\xff\xff" + bytes(300_000),
+                 b"\x80\xff" + bytes(70_000)],
+        "empty": [b"\x16\x03\x01\x00\x00" * 20_000, b"\x15\x03\x01\x00\x02\x01\x00" * 20_000,
+                  b"\x14\x03\x03\x00\x01\x01" * 20_000],
+        "half": [hello[:n] for n in range(0, len(hello), 40)],
+        "cut": [hello], "twice": [hello * 50],
+        "mutated": [bytes(b ^ (chance.randrange(60) == 0) << chance.randrange(8) for b in hello)
+                    for _ in range(60)],
+    }[what]
+    for data in attempts:
+        with socket.create_connection(("127.0.0.1", shared.settings["tls_port"])) as s:
+            s.settimeout(0.3)
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                s.sendall(data)
+                if what not in ("half", "cut"):
+                    s.recv(1)
+            if what == "cut":       # a reset rather than an end
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    assert is_well(shared, pem)
+
+
+@pytest.mark.parametrize("end", ["garbage", "reset"])
+def test_what_breaks_off_within_the_stream(shared, pem, end):
+    broken = info(shared, "tls_errors")
+    c = Secure(shared, pem)
+    assert c("PING") == b"PONG"
+    fd = c.socket.detach()
+    with socket.socket(fileno=fd) as raw:
+        if end == "garbage":
+            raw.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+            until(lambda: info(shared, "tls_errors") == broken + 1)
+        else:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    assert is_well(shared, pem)
+
+
+def test_handshakes_that_do_not_end(server, pem):
+    """More than may be under way: the earliest make room, the others end when their time is up, and
+    clients are served meanwhile."""
+    a = server(**flags(pem, tls_handshake_timeout="2s"))
+    hello = client_hello(pem)[:100]
+    slow = [socket.create_connection(("127.0.0.1", a.settings["tls_port"])) for _ in range(1200)]
+    for s in slow:
+        s.send(hello)
+    with Secure(a, pem) as c:
+        assert c("PING") == b"PONG" == a("PING")
+    until(lambda: info(a, "tls_handshakes_failed") == 1200)
+    log = a.log()
+    assert ("it made room for others" in log and "it took longer than tls_handshake_timeout" in log
+            or "more of late" in log or log.count("TLS with client") == 20)
+    assert log.count("TLS with client") <= 21
+    for s in slow:
+        s.close()
+    assert is_well(a, pem)
+
+
+def test_renegotiation_is_refused(shared, pem):
+    with subprocess.Popen(["openssl", "s_client", "-tls1_2", "-connect",
+                           f"localhost:{shared.settings['tls_port']}", "-CAfile", pem / "ca.crt"],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT) as client:
+        client.stdin.write(b"PING\r\n")
+        client.stdin.flush()
+        while b"+PONG" not in (line := client.stdout.readline()):
+            assert line
+        client.stdin.write(b"R\n")
+        client.stdin.flush()
+        assert b"no renegotiation" in client.communicate(timeout=20)[0]
+    assert is_well(shared, pem)
+
+
+class Raw:
+    """A client of TLSv1.3 by OpenSSL itself, which does what no library offers."""
+
+    def __init__(self, port):
+        self.lib = ctypes.CDLL(_ssl.__file__)
+        for name in ("TLS_client_method", "SSL_CTX_new", "SSL_new"):
+            getattr(self.lib, name).restype = ctypes.c_void_p
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        context = ctypes.c_void_p(self.lib.SSL_CTX_new(ctypes.c_void_p(
+            self.lib.TLS_client_method())))
+        self.ssl = ctypes.c_void_p(self.lib.SSL_new(context))
+        self.lib.SSL_set_fd(self.ssl, self.socket.fileno())
+        assert self.lib.SSL_connect(self.ssl) == 1
+
+    def update(self, asks):
+        """Sends a key update, and perhaps asks for one."""
+        self.lib.SSL_key_update(self.ssl, asks)
+        return self.lib.SSL_do_handshake(self.ssl) == 1
+
+    def __call__(self, command):
+        self.lib.SSL_write(self.ssl, command, len(command))
+        buffer = ctypes.create_string_buffer(1000)
+        n = self.lib.SSL_read(self.ssl, buffer, 1000)
+        return buffer.raw[:max(n, 0)]
+
+
+def test_keys_are_updated_and_not_for_ever(shared, pem):
+    c = Raw(shared.settings["tls_port"])
+    for asks in (0, 1, 1, 0, 1):
+        assert c.update(asks) and c(b"PING\r\n") == b"+PONG\r\n"
+    broken, begun = info(shared, "tls_errors"), time.monotonic()
+    for _ in range(10_000):
+        if not c.update(0):
+            break
+    until(lambda: info(shared, "tls_errors") == broken + 1)
+    assert time.monotonic() - begun < 30
+    c.socket.close()
+    assert is_well(shared, pem)
+
+
+def test_a_server_without_it_loads_no_openssl_for_clients(server):
+    a = server(http_port=0)
+    assert "libssl" not in open(f"/proc/{a.pid}/maps").read()
