@@ -281,12 +281,12 @@ class Config:
         told: list[tuple[Observer, str]] = []
         try:
             for observer, name in self._tells(new):
-                observer(name, new[name])
                 told.append((observer, name))
+                observer(name, new[name])
         except ValueError as e:
             self.values.update(old)
             for observer, name in told:
-                with contextlib.suppress(ValueError):       # as good as it was
+                with contextlib.suppress(ValueError):   # its file may have changed: it has the old
                     observer(name, old[name])
             raise ConfigError([Fault(given[name][0], origin, str(e))]) from None
         except Exception:

@@ -56,7 +56,7 @@ cdef void process(Connections self, Conn *c) noexcept nogil:
     if c.state & CONN_DEAD or client.flags & (CLIENT_CLOSE | CLIENT_KILLED):
         return
     if c.tls != NULL:
-        c.tls.room = READ_SLICE
+        c.tls.room = TLS_ROOM
         if c.tls.flags & TLS_HANDSHAKE and not go_on_shaking(self, c):
             return
     if client.flags & CLIENT_BLOCKED:

@@ -217,7 +217,8 @@ cdef class Loop(Listeners):
 
     cdef int wait_ms(self) noexcept nogil:
         cdef int64_t ms
-        if (self.ready != NULL or self.to_send != NULL or accepting(self) or self.journal.more or self.k.garbage != NULL
+        if (self.ready != NULL or self.to_send != NULL or accepting(self)
+                or self.journal.more or self.k.garbage != NULL
                 or (self.k.watched.ready != NULL and may_serve(self.d))
                 or self.working or self.stopping or self.d.abroad.more
                 or pages_due() or self.d.room.more):

@@ -12,6 +12,8 @@ cdef enum TlsFlag:
 
 cdef enum:
     TLS_MEMORY = 16 << 10   # bytes that OpenSSL takes for an idle connection, about
+    TLS_ROOM = 64 << 10     # see Tls.room
+    SEND_TLS = 1 << 20      # bytes that tls_send takes at a time
 
 cdef struct Tls:
     void *ssl               # SSL
@@ -43,8 +45,8 @@ cdef Tls *tls_begin(void *ctx, int fd, void *owner) noexcept nogil
 cdef void tls_end(Tls *t) noexcept nogil
 cdef void tls_farewell(Tls *t) noexcept nogil
 # As recv and send without flags and their errno; also EBUSY: room was used up. A fatal error is
-# EPROTO, and EAGAIN may mean that the other direction is waited for. What tls_send has not taken is offered again, from where it left off, in one piece with
-# what follows.
+# EPROTO, and EAGAIN may mean that the other direction is waited for. What tls_send has not taken is
+# offered again, from where it left off, in one piece with what follows.
 cdef ssize_t tls_recv(Tls *t, char *p, size_t n) noexcept nogil
 cdef ssize_t tls_send(Tls *t, const char *p, size_t n) noexcept nogil
 # 1: the handshake is over; 0: it waits for the peer; -1: it has failed.

@@ -1,9 +1,9 @@
 # TLS on a socket.
 #
-# OpenSSL is the one that Python brings: module _ssl is loaded, and the dynamic linker finds libssl's
-# and libcrypto's functions behind it. So no header is needed to build, one version serves HTTP and
-# clients alike, and a server without tls_port loads nothing. Declared below is what is the same in
-# 1.1.1 and 3.x.
+# OpenSSL is the one that Python brings: module _ssl is loaded, and the dynamic linker finds the
+# functions of libssl and libcrypto behind it. So no header is needed to build, one version serves
+# HTTP and clients alike, and a server without tls_port loads nothing. Declared below is what is the
+# same in 1.1.1 and 3.x.
 #
 # Reading and writing go through a BIO of our own rather than through SSL_set_fd:
 #   a short recv() has emptied the socket. The next one is left out (TLS_DRY) until epoll says that
@@ -11,8 +11,9 @@
 #   OpenSSL reads as much as its buffer takes and not each record's header by itself (read-ahead),
 #   which leaves bytes that epoll knows nothing of: a connection is readable until SSL_read says
 #   that it wants more;
-#   what a peer sends that is no data (key updates, attempts to renegotiate, empty records) cannot
-#   keep OpenSSL reading: `room` ends it, and who sends nothing else is closed.
+#   what a peer sends that is no data (key updates, attempts to renegotiate, empty records), and
+#   data in records of one byte, cannot keep OpenSSL reading: `room` ends it, and who sends only the
+#   former is closed.
 # Buffers of connections that are idle are given back (SSL_MODE_RELEASE_BUFFERS).
 #
 # Not here: KTLS, early data (it may be replayed), stapling, several certificates by name.
@@ -89,7 +90,7 @@ cdef struct OpenSsl:
     # ... and a connection
     void *(*ssl_new)(void *ctx) noexcept nogil
     void (*ssl_free)(void *ssl) noexcept nogil
-    void (*ssl_set_bio)(void *ssl, void *reads, void *writes) noexcept nogil
+    void (*ssl_set_bio)(void *ssl, void *rbio, void *wbio) noexcept nogil
     void (*ssl_set_accept_state)(void *ssl) noexcept nogil
     void *(*ssl_get_rbio)(const void *ssl) noexcept nogil
     int (*ssl_accept)(void *ssl) noexcept nogil
@@ -111,7 +112,8 @@ OPENSSL_NAMES = (
     "SSL_CTX_load_verify_locations", "SSL_CTX_use_certificate_chain_file",
     "SSL_CTX_use_PrivateKey_file", "SSL_CTX_check_private_key", "SSL_CTX_set_default_passwd_cb",
     "SSL_CTX_set_default_passwd_cb_userdata", "SSL_CTX_set_cipher_list", "SSL_CTX_set_ciphersuites",
-    "SSL_CTX_set_session_id_context", "SSL_CTX_set_num_tickets", "SSL_CTX_set_timeout", "SSL_CTX_set_info_callback",
+    "SSL_CTX_set_session_id_context", "SSL_CTX_set_num_tickets", "SSL_CTX_set_timeout",
+    "SSL_CTX_set_info_callback",
     "SSL_new", "SSL_free", "SSL_set_bio", "SSL_set_accept_state", "SSL_get_rbio", "SSL_accept",
     "SSL_read", "SSL_write", "SSL_shutdown", "SSL_get_error", "SSL_get_verify_result")
 
@@ -144,8 +146,7 @@ cdef enum:
     INFO_ALERT = 0x4000
     # our own
     IDLE_MESSAGES = 64          # see Tls.idle_messages
-    SEND_TLS = 1 << 20          # bytes that tls_send takes at a time
-    HANDSHAKE_ROOM = 64 << 10   # bytes that a handshake may read at a time
+    MESSAGE_ROOM = 8 << 10      # ... and what a message that is no data takes of it
 
 PROTOCOLS = {"tlsv1": 0x04000000, "tlsv1.1": 0x10000000, "tlsv1.2": 0x08000000,
              "tlsv1.3": 0x20000000}     # SSL_OP_NO_*
@@ -157,7 +158,8 @@ CLEAR = {
     "unknown protocol": "it does not speak TLS (does it mean the port without?)",
     "unsupported protocol": "it wants a version of TLS that tls_protocols does not have",
     "no shared cipher": "it has no cipher in common with tls_ciphers and tls_ciphersuites",
-    "peer did not return a certificate": "it has shown no certificate, and tls_auth_clients wants one",
+    "peer did not return a certificate":
+        "it has shown no certificate, and tls_auth_clients wants one",
     "tlsv1 alert unknown ca": "it does not trust the authority that signed tls_cert_file",
     "sslv3 alert bad certificate": "it does not accept tls_cert_file",
     "sslv3 alert certificate expired": "it says that tls_cert_file has expired",
@@ -372,6 +374,7 @@ cdef void note_message(const void *ssl, int where, int value) noexcept nogil:
         t = <Tls*>openssl.bio_get_data(openssl.ssl_get_rbio(ssl))
         if not t.flags & TLS_HANDSHAKE:
             t.idle_messages += 1
+            t.room -= min(t.room, <size_t>MESSAGE_ROOM)
 
 
 # ---- a connection --------------------------------------------------------------------------------
@@ -460,7 +463,6 @@ cdef ssize_t tls_send(Tls *t, const char *p, size_t n) noexcept nogil:
 
 cdef int tls_handshake(Tls *t) noexcept nogil:
     cdef int got
-    t.room = HANDSHAKE_ROOM
     openssl.clear_errors()
     got = openssl.ssl_accept(t.ssl)
     if got == 1:

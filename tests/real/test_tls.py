@@ -336,6 +336,7 @@ def test_new_certificates_without_dropping_anyone(server, pem, tmp_path):
                 ("tls-cert-file", tmp_path / "broken", "expected a certificate"),
                 ("tls-key-file", pem / "server.key", "the key is not that of the certificate"),
                 ("tls-key-file", pem / "locked.key", "tls_key_file_pass does not open it"),
+                ("tls-ca-cert-dir", tmp_path / "none", "cannot be read: No such file"),
                 ("tls-ca-cert-file", tmp_path / "broken", "expected certificates in PEM format"),
                 ("tls-cert-file", tmp_path / "none", "expected a readable PEM file")):
             with pytest.raises(ReplyError, match=said):
