@@ -1,6 +1,7 @@
 # The CRDT kernel: clocks, cells, the keyspace, the op codec. Knows no RESP, no socket and no wall
 # clock; of files, only the segment that log appends to.
 
+include "core/slab.pxd"
 include "core/pages.pxd"
 include "core/mem.pxd"
 include "core/hash.pxd"

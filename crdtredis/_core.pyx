@@ -1,6 +1,7 @@
 # The CRDT kernel, one extension of several parts. Each part is core/<part>.pxi with its contract in
 # core/<part>.pxd, and uses those before it only (tests/test_parts.py); read them in this order:
 #
+#     slab            small blocks of memory
 #     pages           freed memory goes back to the system
 #     mem             counted allocation
 #     hash            SipHash-1-3 and CRC-32C
@@ -51,6 +52,7 @@
 #     stream          the state given out and taken in, as Python sees it
 #     probe           the test door: small Python classes over parts that nothing else shows
 
+include "core/slab.pxi"
 include "core/pages.pxi"
 include "core/mem.pxi"
 include "core/hash.pxi"

@@ -165,7 +165,7 @@ cdef size_t members_memory(Collection *c) noexcept nogil:
         m = table_next(&c.table, &pos)
         if m == NULL:
             break
-        members += malloc_usable_size(m)
+        members += mem_size(m)
         if m.meta & E_CELL:
             members += cell_memory(element_cell(m))
         i += 1

@@ -104,7 +104,7 @@ cdef Element *element_assign(Kernel *k, Table *t, Element *e, uint32_t flags,
                              Span value) noexcept nogil:
     """A plain value over a plain one: in place where the allocation fits without waste."""
     cdef size_t size = element_before_key(e.meta) + e.klen + value.n
-    cdef size_t room = malloc_usable_size(e)
+    cdef size_t room = mem_room(e)
     if (flags & (E_ENTRY | E_BARE) == e.meta & (E_ENTRY | E_BARE) and size <= room
         and room - size <= 24 + size // 8):
         if value.n:
@@ -150,13 +150,12 @@ cdef size_t cell_memory(const Cell *c) noexcept nogil:
     cdef Write *w = c.writes
     cdef Count *t = c.counts
     while w != NULL:
-        n += malloc_usable_size(w)
+        n += mem_size(w)
         w = w.next
     while t != NULL:
-        n += malloc_usable_size(t) + malloc_usable_size(t.total.more)
+        n += mem_size(t) + mem_size(t.total.more)
         if t.rare != &RARE_NONE:
-            n += malloc_usable_size(t.rare) + malloc_usable_size(
-                    t.rare.cancelled.more) + malloc_usable_size(t.rare.shown)
+            n += mem_size(t.rare) + mem_size(t.rare.cancelled.more) + mem_size(t.rare.shown)
         t = t.next
     return n
 

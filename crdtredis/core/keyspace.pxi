@@ -221,13 +221,13 @@ cdef Span member_view(Kernel *k, Element *m) noexcept nogil:
 
 
 cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil:
-    cdef size_t n = malloc_usable_size(e) + 8
+    cdef size_t n = mem_size(e)
     cdef Collection *c
     if e.meta & E_CELL:
         n += cell_memory(element_cell(e))
     if not e.meta & E_ENTRY:
         return n
-    n += malloc_usable_size(element_entry(e)) + cell_memory(&element_entry(e).deadline)
+    n += mem_size(element_entry(e)) + cell_memory(&element_entry(e).deadline)
     c = element_entry(e).collections
     while c != NULL:
         n += sizeof(Collection) + table_memory(&c.table) + order_memory(&c.order)

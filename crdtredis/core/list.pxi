@@ -91,7 +91,7 @@ cdef size_t list_memory(Collection *c) noexcept nogil:
     cdef size_t bytes = 0, elements = 0, i
     for i in range(MEMORY_SAMPLES):
         item = order_at(&c.order, c.order.n // MEMORY_SAMPLES * i, &at)
-        bytes += malloc_usable_size(item.e) + 8 + cell_memory(&(<Block*>item.e).cell)
+        bytes += mem_size(item.e) + cell_memory(&(<Block*>item.e).cell)
         elements += item.sort_key
     return bytes * c.order.n // elements
 

@@ -9,7 +9,10 @@ cdef void *mem_alloc(size_t n) noexcept nogil
 cdef void *mem_zalloc(size_t n) noexcept nogil
 cdef void *mem_realloc(void *p, size_t n) noexcept nogil
 cdef void mem_free(void *p) noexcept nogil
-# bytes held by live allocations, as malloc rounds them
+# bytes that an allocation can hold, and that it takes; of NULL none
+cdef size_t mem_room(const void *p) noexcept nogil
+cdef size_t mem_size(const void *p) noexcept nogil
+# bytes that live allocations take
 cdef size_t mem_used() noexcept nogil
 # number of live allocations; the tests assert that it returns to its baseline
 cdef int64_t mem_live() noexcept nogil

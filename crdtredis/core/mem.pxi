@@ -1,9 +1,10 @@
 # How much memory does the keyspace hold, and does it give all of it back?
 #
 # Every allocation of the kernel goes through here, so both answers are a counter and not a walk.
-# The bytes counted are what malloc really set aside: the usable size it reports plus its own word
-# in front of each block. The figure leaves out what malloc keeps in its free lists; RSS, which INFO
-# shows beside it, includes that.
+# Small blocks come from slabs (core/slab.pxi), larger ones from malloc. The bytes counted are what
+# is really set aside: of malloc's blocks the usable size it reports plus its own word in front. The
+# figure leaves out what is free in slabs and in malloc's lists; RSS, which INFO shows beside it,
+# includes that.
 #
 # The counters are plain integers: the keyspace belongs to one thread at a time (the engine's; at
 # start the recovering one; in tests the test's), and what crosses to other threads is Python bytes.
@@ -25,6 +26,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
 from libc.stdio cimport fprintf, stderr
 from libc.stdlib cimport abort, calloc, malloc, realloc
+from libc.string cimport memcpy, memset
 
 from crdtredis.buffer cimport huge_pages
 
@@ -33,14 +35,14 @@ cdef extern from *:
     #include <malloc.h>
     #include <string.h>
     #ifdef CRDT_DEBUG
-    #define mem_poison(p) memset((p), 0xdd, malloc_usable_size(p))
+    #define mem_poison(p, n) memset((p), 0xdd, (n))
     #define mem_assert_not(what) (fprintf(stderr, "crdt-redis: %s\\n", what), abort())
     #else
-    #define mem_poison(p) ((void)0)
+    #define mem_poison(p, n) ((void)0)
     #define mem_assert_not(what) ((void)0)
     #endif
     """
-    void mem_poison(void *p) noexcept nogil
+    void mem_poison(void *p, size_t n) noexcept nogil
     void mem_assert_not(const char *what) noexcept nogil     # this must not be reached
 
 mallopt(M_MXFAST, 0)
@@ -55,38 +57,80 @@ cdef void mem_exhausted(size_t n) noexcept nogil:
     abort()
 
 
+cdef size_t mem_room(const void *p) noexcept nogil:
+    return slab_size(p) if is_slab(p) else malloc_usable_size(<void*>p)
+
+
+cdef size_t mem_size(const void *p) noexcept nogil:
+    if is_slab(p):
+        return slab_size(p)
+    return malloc_usable_size(<void*>p) + sizeof(size_t) if p != NULL else 0
+
+
 cdef void *mem_counted(void *p, size_t n) noexcept nogil:
     global mem_bytes, mem_blocks
     if p == NULL:
         mem_exhausted(n)
-    huge_pages(p, n)
-    mem_bytes += malloc_usable_size(p) + sizeof(size_t)
+    mem_bytes += mem_size(p)
     mem_blocks += 1
     return p
 
 
+cdef void *mem_small(size_t n) noexcept nogil:
+    """NULL where malloc is to be asked."""
+    cdef void *p = slab_alloc(n) if 0 < n <= SMALL_BLOCK else NULL
+    return mem_counted(p, n) if p != NULL else NULL
+
+
 cdef void *mem_alloc(size_t n) noexcept nogil:
-    return mem_counted(malloc(n), n)
+    cdef void *p = mem_small(n)
+    if p != NULL:
+        return p
+    p = malloc(n)
+    huge_pages(p, n)
+    return mem_counted(p, n)
 
 
 cdef void *mem_zalloc(size_t n) noexcept nogil:
-    return mem_counted(calloc(1, n), n)
+    cdef void *p = mem_small(n)
+    if p != NULL:
+        return memset(p, 0, n)
+    p = calloc(1, n)
+    huge_pages(p, n)
+    return mem_counted(p, n)
 
 
 cdef void *mem_realloc(void *p, size_t n) noexcept nogil:
     global mem_bytes, mem_blocks
-    if p != NULL:
-        mem_bytes -= malloc_usable_size(p) + sizeof(size_t)
-        mem_blocks -= 1
-    return mem_counted(realloc(p, n), n)
+    cdef size_t room
+    cdef void *moved
+    if p == NULL:
+        return mem_alloc(n)
+    if is_slab(p) or n <= SMALL_BLOCK:
+        room = mem_room(p)
+        if is_slab(p) and n <= room < n + 8:
+            return p
+        moved = mem_alloc(n)
+        memcpy(moved, p, min(n, room))
+        mem_free(p)
+        return moved
+    mem_bytes -= mem_size(p)
+    mem_blocks -= 1
+    p = realloc(p, n)
+    huge_pages(p, n)
+    return mem_counted(p, n)
 
 
 cdef void mem_free(void *p) noexcept nogil:
     global mem_bytes, mem_blocks
-    if p != NULL:
-        mem_bytes -= malloc_usable_size(p) + sizeof(size_t)
-        mem_blocks -= 1
-        mem_poison(p)
+    if p == NULL:
+        return
+    mem_bytes -= mem_size(p)
+    mem_blocks -= 1
+    mem_poison(p, mem_room(p))
+    if is_slab(p):
+        slab_free(p)
+    else:
         pages_free(p)
 
 

@@ -484,7 +484,7 @@ cdef Item *order_prev(OrderCursor *cursor) noexcept nogil:
 
 
 cdef size_t node_memory(void *node, int height) noexcept nogil:
-    cdef size_t n = malloc_usable_size(node) + 8
+    cdef size_t n = mem_size(node)
     cdef uint32_t i
     if height:
         for i in range((<Branch*>node).n):

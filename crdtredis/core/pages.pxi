@@ -5,12 +5,15 @@
 # of these can be cut into pieces, and malloc_trim in another thread holds the lock that the next
 # malloc waits for. So pages go back here, a MiB or two per loop iteration:
 #
-#   - blocks of MAPPED bytes and more malloc maps by themselves. One that is freed is put on a list;
-#     its pages go from its end on, with madvise, and free() comes last and finds little left to do.
-#   - the heap: small blocks that were freed have joined to large free ones. Those are taken from
-#     malloc one by one, their pages are given back, and they are kept until no more are to be had:
-#     then all of them are freed. What malloc gives from beyond the end that the heap had shows that
-#     it has no free block of the size left; then smaller ones are looked for.
+#   - blocks of LARGE bytes and more, such as the slots of a table that has grown, which nothing
+#     will fill as well again; malloc maps those of MAPPED bytes by themselves. One that is freed is
+#     put on a list; its pages go from its end on, with madvise, and free() comes last and finds
+#     little left to do.
+#   - empty slabs (core/slab.pxi) go first;
+#   - the heap: blocks of malloc that were freed have joined to large free ones. Those are taken
+#     from malloc one by one, their pages are given back, and they are kept until no more are to be
+#     had: then all of them are freed. What malloc gives from beyond the end that the heap had shows
+#     that it has no free block of the size left; then smaller ones are looked for.
 #
 # The heap is given back once much less of it is in use than before (GIVE bytes) and nothing more is
 # being freed, so a server whose data comes and goes pays a page fault for each page a few times a
@@ -78,6 +81,7 @@ cdef extern from *:
 
 cdef enum:
     MAPPED = 32 << 20           # bytes; the most that malloc can be told
+    LARGE = 4 << 20             # bytes
     SLICE = 1 << 20             # bytes of the heap given back at once
     HUGE = 2 << 20              # bytes of a large page, where such blocks have them
     SLICE_LEAST = 1 << 16       # smaller pieces of free memory are left
@@ -87,6 +91,7 @@ cdef enum:
     REST = 5                    # looks, one a second
     REST_MOST = 320
     TRIM_MOST = 8 << 20         # bytes
+    SLABS_GIVEN = 16            # slabs given back in a slice: a MiB
 
 mallopt(M_TRIM_THRESHOLD, -1)
 mallopt(M_MMAP_THRESHOLD, MAPPED)
@@ -123,7 +128,7 @@ cdef void pages_free(void *p) noexcept nogil:
     global pages_large
     cdef Freed *f = <Freed*>p
     cdef size_t n = malloc_usable_size(p)
-    if n < MAPPED or not pages_sliced:
+    if n < LARGE or not pages_sliced:
         free(p)
         return
     f.n = n
@@ -210,6 +215,7 @@ cdef void pages_give() noexcept nogil:
         f.n = begin
     else:
         pages_large = f.next
+        pages_drop(f, 0, f.n)              # free() keeps those of the heap
         free(f)
 
 
@@ -219,6 +225,8 @@ cdef void pages_give_heap() noexcept nogil:
     cdef Freed *f
     cdef int i
     if pages_slice:
+        if slabs_give(SLABS_GIVEN):
+            return
         f = <Freed*>malloc(pages_slice)
         if f == NULL or <char*>f + pages_slice > end:
             free(f)

@@ -9,6 +9,66 @@ from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need
 from crdtredis.numbers cimport REAL_TEXT, format_long_double, parse_long_double
 
 
+cdef class BlocksProbe:
+    """Blocks of memory, each filled with bytes of its own; by address."""
+    cdef dict blocks            # address: bytes, what they are filled with
+
+    def __cinit__(self):
+        self.blocks = {}
+
+    def __dealloc__(self):
+        for at in list(self.blocks):
+            self.free(at)
+
+    def add(self, size_t n, fill, zeroed=False):
+        cdef void *p = mem_zalloc(n) if zeroed else mem_alloc(n)
+        if zeroed:
+            assert not any((<char*>p)[:n])
+        return self.fill(p, n, fill)
+
+    def resize(self, size_t at, size_t n, fill):
+        size, kept = self.blocks.pop(at)
+        cdef char *p = <char*>mem_realloc(<void*>at, n)
+        cdef size_t i
+        for i in range(min(size, n)):
+            assert p[i] & 0xff == kept, "what was in a block has not come along"
+        return self.fill(p, n, fill)
+
+    def free(self, size_t at):
+        self.check(at)
+        del self.blocks[at]
+        mem_free(<void*>at)
+
+    def check(self, size_t at):
+        cdef size_t i, n
+        n, kept = self.blocks[at]
+        assert mem_room(<void*>at) >= n
+        for i in range(n):
+            assert (<char*>at)[i] & 0xff == kept, "a block was written over"
+
+    def is_slab(self, size_t at):
+        return bool(is_slab(<void*>at))
+
+    cdef fill(self, void *p, size_t n, fill):
+        memset(p, fill, n)
+        self.blocks[<size_t>p] = n, fill
+        return <size_t>p
+
+    @staticmethod
+    def used():
+        """Bytes, and blocks, of the whole process."""
+        return mem_used(), mem_live()
+
+    @staticmethod
+    def slabs():
+        """Bytes of those that are not empty."""
+        return slabs_bytes()
+
+    @staticmethod
+    def give():
+        return slabs_give(1 << 30)
+
+
 cdef class TableProbe:
     """A Table of plain elements without values, with a choice of hash so that tests can force
     collisions."""
