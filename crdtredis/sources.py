@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from crdtredis import redisconf
-from crdtredis.kinds import Bool, Items
+from crdtredis.kinds import Bool, Items, UserLines
 from crdtredis.settings import BY_FLAG, BY_PUBLIC, SETTINGS, Setting
 
 NEAR_MOST = 64                          # characters
@@ -69,8 +69,9 @@ def parse_flags(argv: Sequence[str], faults: list[Fault],
 
     extra: flags that are no settings, and whether they take a value. A flag's value follows it, or
     an "=". A flag of a yes-or-no setting may stand alone. A list's flag may be repeated, and takes
-    all words up to the next flag. What cannot be read is added to faults. A flag that is a
-    directive of Redis's without effect here comes back among the others, with its words.
+    all words up to the next flag; so does a user's, each time for one more. What cannot be read is
+    added to faults. A flag that is a directive of Redis's without effect here comes back among the
+    others, with its words.
     """
     values: dict[str, tuple[str, str]] = {}
     others: dict[str, str] = {}
@@ -103,7 +104,8 @@ def parse_flags(argv: Sequence[str], faults: list[Fault],
         alone = isinstance(setting.kind, Bool) if setting else not extra[flag]
         if not equals:
             if args and not args[0].startswith("--") and (setting or extra[flag]):
-                value = words() if setting and setting.is_list else args.pop(0)
+                many = setting and (setting.is_list or isinstance(setting.kind, UserLines))
+                value = words() if many else args.pop(0)
             elif alone:
                 value = "yes"
             else:
@@ -114,6 +116,8 @@ def parse_flags(argv: Sequence[str], faults: list[Fault],
             others[flag] = value
         elif setting.name in values and isinstance(setting.kind, Items):
             values[setting.name] = (f"{values[setting.name][0]},{value}", flag)
+        elif setting.name in values and isinstance(setting.kind, UserLines):
+            values[setting.name] = (f"{values[setting.name][0]}\n{value}", flag)
         else:
             values[setting.name] = (value, flag)
     return values, others
