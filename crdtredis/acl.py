@@ -519,7 +519,8 @@ class Users:
                     raise FileError(f"user {n}: unbalanced quotes") from None
             self.replace(self.read(lines))
         outside = [a.lstrip("-") for a in config.bind if not is_loopback(a)]
-        if config.protected_mode and config.server_port and outside and self.open:
+        listens = config.server_port or config.tls_port
+        if config.protected_mode and listens and outside and self.open:
             raise FileError("expected a default user that is off or has a password, since bind "
                             f"opens {outside[0]} to other machines (or turn protected_mode off)")
 

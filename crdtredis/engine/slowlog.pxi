@@ -5,11 +5,15 @@ from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from crdtredis.buffer cimport buffer_add, buffer_free, need_memory
+from crdtredis.buffer cimport buffer_add, buffer_free, need_memory, span
 
 cdef enum:
     SLOW_ARGS = 32          # arguments that are kept, and bytes of each
     SLOW_BYTES = 128
+
+
+cdef inline int ends_with(Span name, const char *word, size_t n) noexcept nogil:
+    return name.n >= n and is_word(span(name.p + name.n - n, n), word)
 
 
 cdef int hides(Span *argv, int argc, int i) noexcept nogil:
@@ -28,7 +32,8 @@ cdef int hides(Span *argv, int argc, int i) noexcept nogil:
     if is_word(argv[0], "ACL"):
         return i > 1 and is_word(argv[1], "SETUSER")
     if is_word(argv[0], "CONFIG"):
-        return i > 2 and is_word(argv[1], "SET") and is_word(argv[i - 1], "REQUIREPASS")
+        return (i > 2 and is_word(argv[1], "SET")
+                and (ends_with(argv[i - 1], "PASS", 4) or ends_with(argv[i - 1], "PASSWORD", 8)))
     return 0
 
 

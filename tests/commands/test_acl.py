@@ -3,6 +3,7 @@ EXEC, scripts, waiting clients and subscribers whose rights have changed; files;
 import hashlib
 import random
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -396,6 +397,9 @@ def test_passwords_are_not_shown(c):
     c.executor.set_slowlog(0, 128)
     c("ACL", "SETUSER", "alice", ">secret")
     c.other().raw("AUTH", "alice", "secret")
+    c.other().raw("HELLO", "2", "AUTH", "alice", "secret")
+    for name in ("requirepass", "tls-key-file-pass", "redis_password"):
+        c.raw("CONFIG", "SET", "hz", "9", name, "secret")
     assert b"secret" not in b" ".join(a for row in c.executor.slowlog() for a in row[3])
 
 
@@ -434,6 +438,17 @@ def test_the_default_user_without_a_line_keeps_requirepass(c, tmp_path):
     c.executor.users.load(str(tmp_path / "users"))
     assert c.other().error("PING") == "NOAUTH Authentication required."
     assert [line.split()[0] for line in c.executor.users.lines()] == [b"alice"]
+
+
+@pytest.mark.parametrize("ports", [(1, 0), (0, 1)])
+def test_users_do_not_open_the_server_to_other_machines(c, ports):
+    config = SimpleNamespace(aclfile="", users=("a on",), bind=("127.0.0.1", "-10.0.0.1"),
+                             protected_mode=True, server_port=ports[0], tls_port=ports[1])
+    with pytest.raises(FileError, match="since bind opens 10.0.0.1"):
+        c.executor.users.load_configured(config)
+    for user in ("default on >p", "default off"):
+        config.users = (user,)
+        c.executor.users.load_configured(config)
 
 
 # ---- beside Redis --------------------------------------------------------------------------------
