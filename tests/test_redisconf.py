@@ -103,6 +103,21 @@ def test_users(tmp_path):
     assert Config.load(flags).users == ("a on +get", "b off")
 
 
+def test_tls(tmp_path):
+    file = tmp_path / "pem"
+    file.write_text("")
+    config = load(tmp_path, f"port 0\ntls-port 6380\ntls-cert-file {file}\ntls-key-file {file}\n"
+                            f"tls-ca-cert-file {file}\ntls-auth-clients optional\n"
+                            'tls-protocols "TLSv1.2 TLSv1.3"\ntls-session-caching no\n')
+    assert ((config.server_port, config.tls_port, config.tls_ca_file, config.tls_auth_clients,
+             config.tls_protocols, config.tls_session_caching)
+            == (0, 6380, str(file), "optional", "TLSv1.2 TLSv1.3", False))
+    line = f"tls-port 6380\ntls-cert-file {file}\ntls-key-file {file}\n"
+    assert "since tls_auth_clients is yes" in faults(tmp_path, line)
+    assert "expected another port than server_port" in faults(
+        tmp_path, line + "port 6380\ntls-auth-clients no\n")
+
+
 def test_what_closes_nothing_does_not(tmp_path):
     assert load(tmp_path, 'tls-port 0\naclfile ""\n').server_port == 6379
 

@@ -2,8 +2,8 @@
 #
 # OpenSSL is the one that Python brings: module _ssl is loaded, and the dynamic linker finds the
 # functions of libssl and libcrypto behind it. So no header is needed to build, one version serves
-# HTTP and clients alike, and a server without tls_port loads nothing. Declared below is what is the
-# same in 1.1.1 and 3.x.
+# HTTP and clients alike, and without tls_port the engine loads nothing. Declared below is what is
+# the same in 1.1.1 and 3.x.
 #
 # Reading and writing go through a BIO of our own rather than through SSL_set_fd:
 #   a short recv() has emptied the socket. The next one is left out (TLS_DRY) until epoll says that
@@ -97,6 +97,7 @@ cdef struct OpenSsl:
     int (*ssl_read)(void *ssl, void *p, int n) noexcept nogil
     int (*ssl_write)(void *ssl, const void *p, int n) noexcept nogil
     int (*ssl_shutdown)(void *ssl) noexcept nogil
+    void (*ssl_set_shutdown)(void *ssl, int mode) noexcept nogil
     int (*ssl_get_error)(const void *ssl, int got) noexcept nogil
     long (*ssl_verify_result)(const void *ssl) noexcept nogil
     # of our own
@@ -115,7 +116,8 @@ OPENSSL_NAMES = (
     "SSL_CTX_set_session_id_context", "SSL_CTX_set_num_tickets", "SSL_CTX_set_timeout",
     "SSL_CTX_set_info_callback",
     "SSL_new", "SSL_free", "SSL_set_bio", "SSL_set_accept_state", "SSL_get_rbio", "SSL_accept",
-    "SSL_read", "SSL_write", "SSL_shutdown", "SSL_get_error", "SSL_get_verify_result")
+    "SSL_read", "SSL_write", "SSL_shutdown", "SSL_set_shutdown", "SSL_get_error",
+    "SSL_get_verify_result")
 
 cdef OpenSsl openssl
 
@@ -144,8 +146,9 @@ cdef enum:
     FILE_PEM = 1
     INFO_LOOP = 0x01
     INFO_ALERT = 0x4000
+    RECEIVED_SHUTDOWN = 2
     # our own
-    IDLE_MESSAGES = 64          # see Tls.idle_messages
+    IDLE_MESSAGES = 32          # see Tls.idle_messages
     MESSAGE_ROOM = 8 << 10      # ... and what a message that is no data takes of it
 
 PROTOCOLS = {"tlsv1": 0x04000000, "tlsv1.1": 0x10000000, "tlsv1.2": 0x08000000,
@@ -331,8 +334,6 @@ cdef int bio_read(void *bio, char *p, int n) noexcept nogil:
     cdef Tls *t = <Tls*>openssl.bio_get_data(bio)
     cdef ssize_t got
     openssl.bio_clear_flags(bio, BIO_READ | BIO_WRITE | BIO_RETRY)
-    if t.idle_messages > IDLE_MESSAGES:
-        return -1
     if not t.flags & TLS_DRY and t.room:
         while True:
             got = recv(t.fd, p, <size_t>n, 0)
@@ -368,13 +369,16 @@ cdef int bio_write(void *bio, char *p, int n) noexcept nogil:
 
 
 cdef void note_message(const void *ssl, int where, int value) noexcept nogil:
-    """OpenSSL has taken a step of a handshake, or had or sent an alert."""
+    """OpenSSL has taken a step of a handshake, or had or sent an alert. A key update takes 50 us,
+    and its buffer holds 600 of them: that no more are wanted it learns as if the peer had ended."""
     cdef Tls *t
     if where & (INFO_LOOP | INFO_ALERT):
         t = <Tls*>openssl.bio_get_data(openssl.ssl_get_rbio(ssl))
         if not t.flags & TLS_HANDSHAKE:
             t.idle_messages += 1
             t.room -= min(t.room, <size_t>MESSAGE_ROOM)
+            if t.idle_messages > IDLE_MESSAGES:
+                openssl.ssl_set_shutdown(<void*>ssl, RECEIVED_SHUTDOWN)
 
 
 # ---- a connection --------------------------------------------------------------------------------
@@ -421,7 +425,8 @@ cdef int tls_failed(Tls *t, int got) noexcept nogil:
     if error == ERROR_WANT_READ or error == ERROR_WANT_WRITE:
         # a socket that was not read to its end was not asked
         return EBUSY if error == ERROR_WANT_READ and not t.flags & TLS_DRY else EAGAIN
-    if (error == ERROR_ZERO_RETURN
+    if t.idle_messages <= IDLE_MESSAGES and (
+            error == ERROR_ZERO_RETURN
             or (error == ERROR_SYSCALL and t.flags & TLS_EOF and not t.flags & TLS_HANDSHAKE)):
         return 0
     t.flags |= TLS_BROKEN

@@ -11,13 +11,14 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import time
 
 import _ssl
 import pytest
 import redis
 
-from tests.real.cluster import Server, free_port, until
+from tests.real.cluster import ROOT, Server, free_port, until
 from tests.respclient import Connection, ReplyError
 
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
@@ -507,6 +508,9 @@ def test_keys_are_updated_and_not_for_ever(shared, pem):
     assert is_well(shared, pem)
 
 
-def test_a_server_without_it_loads_no_openssl_for_clients(server):
-    a = server(http_port=0)
-    assert "libssl" not in open(f"/proc/{a.pid}/maps").read()
+def test_an_engine_without_it_loads_no_openssl():
+    """A server's HTTP does, by way of Python."""
+    program = ("from crdtredis._core import Replica; from crdtredis._engine import Executor, Loop;"
+               "Loop(Executor(Replica('a', 1))).listen_tcp('127.0.0.1', 0);"
+               "assert 'libssl' not in open('/proc/self/maps').read()")
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT, timeout=60)
