@@ -826,8 +826,8 @@ class Server:
         elif name in ("busy_reply_threshold", "script_memory", "tracking_table_max_keys",
                       "latency_tracking"):
             setattr(executor, name, value)
-        elif name in ("slowlog_log_slower_than", "slowlog_max_len"):
-            executor.set_slowlog(config.slowlog_log_slower_than, config.slowlog_max_len)
+        elif name.startswith(("slowlog_", "commandlog_")):
+            executor.set_commandlogs(config)
         elif name == "latency_monitor_threshold":
             executor.set_latency_threshold(value)
         elif name == "moving_endpoint":

@@ -18,7 +18,7 @@ what stands above it.
     sources                files and flags
     settings               their declarations
     acl                    users and their rules
-    kinds, redisconf, errors, logs, buffer, glob, numbers, clocks
+    kinds, redisconf, errors, logs, buffer, glob, numbers, xxh3, clocks
 
 Imports made inside a function count like others, those under TYPE_CHECKING do not. In Cython files
 cimports count as well.
@@ -31,7 +31,8 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "crdtredis"
 FLOORS = [
-    {"redisconf", "kinds", "errors", "logs", "buffer", "glob", "numbers", "clocks", "__init__"},
+    {"redisconf", "kinds", "errors", "logs", "buffer", "glob", "numbers", "xxh3", "clocks",
+     "__init__"},
     {"settings", "members", "acl"},
     {"sources"},
     {"config"},

@@ -185,24 +185,21 @@ cdef void bitcount(Call *c) noexcept nogil:
     cdef Element *e
     cdef Span v
     cdef int64_t first = 0, last = -1, total
-    cdef int by_bit = 0, found = read_string(c, 1, &e)
-    # before the arguments are looked at, as in Redis 7
-    if found != FOUND:
-        if found == MISSING:
-            reply_int(c.reply, 0)
-        return
-    v = string_view(c.kernel, e)
+    cdef int by_bit = 0, found
     if c.argc == 3 or c.argc > 5:
         refuse_syntax(c)
         return
-    if c.argc > 3:
-        if not read_int(c, c.argv[2], &first) or not read_int(c, c.argv[3], &last):
-            return
-        if first < 0 and last < 0 and first > last:
-            reply_int(c.reply, 0)
-            return
-        if c.argc == 5 and not read_unit(c, c.argv[4], &by_bit):
-            return
+    # before the key is looked up, as in Redis 8
+    if (c.argc > 3 and not (read_int(c, c.argv[2], &first) and read_int(c, c.argv[3], &last))
+            or c.argc == 5 and not read_unit(c, c.argv[4], &by_bit)):
+        return
+    found = read_string(c, 1, &e)
+    if found == REFUSED:
+        return
+    if found == MISSING or first < 0 and last < 0 and first > last and c.argc > 3:
+        reply_int(c.reply, 0)
+        return
+    v = string_view(c.kernel, e)
     clamp_range(&first, &last, <int64_t>(v.n * 8 if by_bit else v.n))
     if first > last:
         reply_int(c.reply, 0)
@@ -228,12 +225,6 @@ cdef void bitpos(Call *c) noexcept nogil:
     if bit < 0 or bit > 1:
         refuse(c, BITPOS_BIT)
         return
-    found = read_string(c, 1, &e)
-    if found != FOUND:
-        if found == MISSING:
-            reply_int(c.reply, -1 if bit else 0)
-        return
-    v = string_view(c.kernel, e)
     if c.argc > 6:
         refuse_syntax(c)
         return
@@ -243,6 +234,12 @@ cdef void bitpos(Call *c) noexcept nogil:
         return
     if c.argc > 4 and not read_int(c, c.argv[4], &last):
         return
+    found = read_string(c, 1, &e)
+    if found != FOUND:
+        if found == MISSING:
+            reply_int(c.reply, -1 if bit else 0)
+        return
+    v = string_view(c.kernel, e)
     clamp_range(&first, &last, <int64_t>(v.n * 8 if by_bit else v.n))
     if first > last:
         reply_int(c.reply, -1)

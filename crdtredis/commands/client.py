@@ -10,16 +10,19 @@ from crdtredis._engine import client_flags, session_row
 from crdtredis._resp import Simple, Verbatim
 from crdtredis.acl import NAME_MOST
 from crdtredis.commands.table import NO_REPLY, command
-from crdtredis.errors import (CLIENT_ARITY, CLIENT_ATTRIBUTE, CLIENT_ID, CLIENT_ID_NOT_POSITIVE,
-                              CLIENT_TYPE, HELLO_NO_AUTH, HELLO_OPTION, MAINT_ENDPOINT, MAINT_RESP3,
-                              NO_PASSWORD, NO_SUCH_CLIENT, NO_SUCH_USER, PAUSE_MODE,
+from crdtredis.errors import (CLIENT_ARITY, CLIENT_ATTRIBUTE, CLIENT_DB, CLIENT_FLAGS, CLIENT_ID,
+                              CLIENT_ID_NOT_POSITIVE, CLIENT_OPTION_POSITIVE, CLIENT_TYPE,
+                              HELLO_NO_AUTH, HELLO_OPTION, MAINT_ENDPOINT, MAINT_RESP3, NO_PASSWORD,
+                              NO_SUCH_CLIENT, NO_SUCH_USER, OPTION_NOT_INTEGER, PAUSE_MODE,
                               PROTOCOL_NOT_INTEGER, PROTOCOL_UNSUPPORTED, SPECIAL_CHARACTERS,
                               SYNTAX, UNBLOCK_REASON, WRONG_PASS, CommandError, integer,
                               time_limit)
+from crdtredis.info import DATABASES
 
 OK = Simple("OK")
-CLIENT_TYPES = {b"normal": "normal", b"master": "master", b"slave": "replica",
-                b"replica": "replica", b"pubsub": "pubsub"}
+CLIENT_TYPES = {b"normal": "normal", b"master": "master", b"primary": "master",
+                b"slave": "replica", b"replica": "replica", b"pubsub": "pubsub"}
+CLIENT_FLAG_LETTERS = set("AbBcdegiIMNoOPrRStTuUxCE")       # Redis's and Valkey's
 FLAGS = "noscript loading stale"
 ADMIN = "admin " + FLAGS
 
@@ -172,78 +175,145 @@ def type_of(row: dict) -> str:
     return "pubsub" if "P" in row["flags"] else "normal"
 
 
-@subcommand("LIST [TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id...]", arity=-2,
-            flags=ADMIN, since="2.4.0",
+# ---- which connections ---------------------------------------------------------------------------
+# The filters of CLIENT LIST and CLIENT KILL: Redis's, and those that Valkey added. A filter is made
+# of its argument, and says of a row whether it fits. NOT- before the name of one wants the others.
+
+def field_is(name: str):
+    def of(value: bytes):
+        wanted = text(value)
+        return lambda row: row[name] == wanted
+    return of
+
+
+def of_type(value: bytes):
+    wanted = client_type(value)
+    return lambda row: type_of(row) == wanted
+
+
+def of_user(users):
+    def of(value: bytes):
+        if value not in users:
+            raise CommandError(NO_SUCH_USER % text(value))
+        wanted = text(value)
+        return lambda row: row["user"] == wanted
+    return of
+
+
+def of_db(value: bytes):
+    wanted = integer(value, OPTION_NOT_INTEGER % "DB")
+    if not 0 <= wanted < DATABASES:
+        raise CommandError(CLIENT_DB % (DATABASES - 1))
+    return lambda row: row["db"] == wanted
+
+
+def of_ip(value: bytes):
+    wanted = text(value)
+    return lambda row: row["addr"].rpartition(":")[0].strip("[]") == wanted
+
+
+def at_least(name: str, field: str):
+    def of(value: bytes):
+        least = integer(value, OPTION_NOT_INTEGER % name)
+        if least < 1:
+            raise CommandError(CLIENT_OPTION_POSITIVE % name)
+        return lambda row: row[field] >= least
+    return of
+
+
+def with_flags(filter_name: str):
+    def of(value: bytes):
+        wanted = set(text(value))
+        if not wanted <= CLIENT_FLAG_LETTERS:
+            raise CommandError(CLIENT_FLAGS % (filter_name, text(value)))
+        return lambda row: wanted <= set(row["flags"])
+    return of
+
+
+def other_than(make):
+    def of(value: bytes):
+        fits = make(value)
+        return lambda row: not fits(row)
+    return of
+
+
+FILTERS = {b"TYPE": of_type, b"ADDR": field_is("addr"),
+           b"LADDR": field_is("laddr"), b"NAME": field_is("name"),
+           b"LIB-NAME": field_is("lib-name"), b"LIB-VER": field_is("lib-ver"), b"DB": of_db,
+           b"IP": of_ip, b"FLAGS": with_flags("provided")}
+FILTERS |= {b"NOT-" + name: other_than(make) for name, make in FILTERS.items()}
+FILTERS[b"NOT-FLAGS"] = other_than(with_flags("NOT-FLAGS"))
+FILTERS |= {b"IDLE": at_least("idle", "idle"), b"MAXAGE": at_least("maxage", "age")}
+OPTIONS = {*FILTERS, b"ID", b"NOT-ID", b"USER", b"NOT-USER", b"SKIPME"}
+FILTER_USAGE = (
+    "ID client-id... | TYPE <NORMAL | MASTER | SLAVE | REPLICA | PUBSUB> | USER username | "
+    "ADDR addr | LADDR laddr | SKIPME <YES | NO> | MAXAGE maxage | FLAGS flags | NAME name | "
+    "IDLE idle | LIB-NAME libname | LIB-VER libver | DB db | IP ip | NOT-ID client-id... | "
+    "NOT-TYPE type | NOT-USER username | NOT-ADDR addr | NOT-LADDR laddr | NOT-FLAGS flags | "
+    "NOT-NAME name | NOT-LIB-NAME libname | NOT-LIB-VER libver | NOT-DB db | NOT-IP ip")
+
+
+def chosen(session, args: list[bytes], skip_me: bool, read_id) -> list[dict]:
+    """The rows that all filters fit, in the order of the ids where some are asked for. skip_me: is
+    this client left out, where SKIPME does not say? Of filters of one name the last holds, ids add
+    up."""
+    fits, ids, at = {}, {b"ID": [], b"NOT-ID": []}, 0
+    user = of_user(session.executor.users.users)
+    made = FILTERS | {b"USER": user, b"NOT-USER": other_than(user)}
+    while at < len(args):
+        word, value = args[at].upper(), args[at + 1] if at + 1 < len(args) else None
+        if word not in OPTIONS or value is None:
+            raise CommandError(SYNTAX)
+        if word in ids:
+            at += 1
+            while at < len(args) and args[at].upper() not in OPTIONS:
+                ids[word].append(read_id(args[at]))
+                at += 1
+            if not ids[word]:
+                raise CommandError(SYNTAX)
+            continue
+        if word == b"SKIPME":
+            if value.upper() not in (b"YES", b"NO"):
+                raise CommandError(SYNTAX)
+            skip_me = value.upper() == b"YES"
+        else:
+            fits[word] = made[word](value)
+        at += 2
+    found = rows(session)
+    if ids[b"ID"]:
+        by_id = {row["id"]: row for row in found}
+        found = [by_id[i] for i in ids[b"ID"] if i in by_id]
+    return [row for row in found if row["id"] not in ids[b"NOT-ID"]
+            and not (skip_me and row["id"] == session.id) and all(f(row) for f in fits.values())]
+
+
+@subcommand(f"LIST [{FILTER_USAGE}]...", arity=-2, flags=ADMIN, since="2.4.0",
             complexity="O(N) where N is the number of client connections",
             tips="nondeterministic_output", summary="Describes the connections, all or some.")
 def client_list(session, argv):
-    if len(argv) == 2:
-        chosen = rows(session)
-    elif len(argv) == 4 and argv[2].upper() == b"TYPE":
-        wanted = client_type(argv[3])
-        chosen = [row for row in rows(session) if type_of(row) == wanted]
-    elif len(argv) > 3 and argv[2].upper() == b"ID":
-        by_id = {row["id"]: row for row in rows(session)}
-        ids = [integer(arg, CLIENT_ID) for arg in argv[3:]]
-        chosen = [by_id[i] for i in ids if i in by_id]
-    else:
-        raise CommandError(SYNTAX)
-    return Verbatim("".join(map(line, chosen)))
+    found = chosen(session, argv[2:], False, lambda arg: integer(arg, CLIENT_ID))
+    return Verbatim("".join(map(line, found)))
 
 
-@subcommand("KILL <addr | [ID client-id | TYPE type | ADDR addr | LADDR addr | USER username | "
-            "SKIPME yesno | MAXAGE seconds]...>", arity=-3, flags=ADMIN, since="2.4.0",
+@subcommand(f"KILL <addr | [{FILTER_USAGE}]...>", arity=-3, flags=ADMIN, since="2.4.0",
             complexity="O(N) where N is the number of client connections",
             summary="Closes connections, by address or by filters.")
 def client_kill(session, argv):
     if len(argv) == 3:
-        filters, skip_me = {"addr": text(argv[2])}, False
+        found = chosen(session, [b"ADDR", argv[2]], False, None)
     else:
-        filters, skip_me = kill_filters(session, argv[2:])
-    wanted_type = filters.pop("type", None)
-    killed = 0
-    for row in rows(session):
-        if (wanted_type not in (None, type_of(row))
-                or any(row[field] != value for field, value in filters.items())):
-            continue
+        found = chosen(session, argv[2:], True,
+                       lambda arg: integer(arg, CLIENT_ID_NOT_POSITIVE, low=1))
+    for row in {row["id"]: row for row in found}.values():
         if row["id"] == session.id:
-            if skip_me:
-                continue
             session.close()
         else:
             session.executor.loop.kill_client(row["id"])
-        killed += 1
     if len(argv) > 3:
-        return killed
-    if not killed:
+        return len({row["id"] for row in found})
+    if not found:
         raise CommandError(NO_SUCH_CLIENT)
     return OK
-
-
-def kill_filters(session, args: list[bytes]) -> tuple[dict, bool]:
-    """The name-value pairs of CLIENT KILL, as fields of a row, and whether the caller is spared."""
-    filters, skip_me = {}, True
-    if len(args) % 2:
-        raise CommandError(SYNTAX)
-    for name, value in zip(args[::2], args[1::2]):
-        match name.upper():
-            case b"ID":
-                filters["id"] = integer(value, CLIENT_ID_NOT_POSITIVE, low=1)
-            case b"TYPE":
-                filters["type"] = client_type(value)
-            case b"ADDR":
-                filters["addr"] = text(value)
-            case b"LADDR":
-                filters["laddr"] = text(value)
-            case b"USER":
-                if value not in session.executor.users.users:
-                    raise CommandError(NO_SUCH_USER % text(value))
-                filters["user"] = text(value)
-            case b"SKIPME" if value.upper() in (b"YES", b"NO"):
-                skip_me = value.upper() == b"YES"
-            case _:
-                raise CommandError(SYNTAX)
-    return filters, skip_me
 
 
 @subcommand("PAUSE timeout [WRITE | ALL]", arity=-3, flags=ADMIN, since="2.9.50",
@@ -354,15 +424,19 @@ INFO
 KILL <ip:port>
     Close the connection from this address.
 KILL <option> <value> [<option> <value> [...]]
-    Close the connections that all of these fit. Options are:
-    * ADDR <ip:port>
-    * LADDR <ip:port>
+    Close the connections that all of these fit. Options, all but the last three also with NOT-:
+    * ID <client-id> [<client-id> ...]
     * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)
     * USER <username>
+    * ADDR <ip:port>, LADDR <ip:port>, IP <ip>
+    * NAME <name>, LIB-NAME <name>, LIB-VER <version>
+    * FLAGS <flags>
+    * DB <db>
+    * IDLE <seconds>
+    * MAXAGE <seconds>
     * SKIPME (YES|NO)
-    * ID <client-id>
-LIST [TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] | [ID <client-id> [...]]
-    A line about each connection.
+LIST [<option> <value> [...]]
+    A line about each connection that all of the options fit, which are those of KILL.
 MAINT_NOTIFICATIONS (ON|OFF) [moving-endpoint-type <type>]
     Be told before the server stops.
 NO-EVICT (ON|OFF)

@@ -36,10 +36,10 @@ cdef inline void touch(Call *c, Element *e) noexcept nogil:
 
 
 cdef inline void prefetch_keys(Call *c, int i, int step) noexcept nogil:
-    """In a walk over keys that has come to argv[i] (from 1 on, every step-th): now and then, have
-    the next ones fetched from memory. A look-up that misses the caches waits twice; sixteen of them
-    can wait at the same time."""
-    if (i - 1) % (KEYS_PREFETCHED * step) == 0 and i + step < c.argc:
+    """In a walk over keys that has come to argv[i] (from 1 or 2 on, every step-th): now and then,
+    have the next ones fetched from memory. A look-up that misses the caches waits twice; sixteen of
+    them can wait at the same time."""
+    if (i - 1) // step % KEYS_PREFETCHED == 0 and i + step < c.argc:
         keys_prefetch(c.kernel, c.db, c.argv + i, (c.argc - i + step - 1) // step, step)
 
 

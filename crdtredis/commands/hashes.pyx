@@ -19,17 +19,19 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
 
 from crdtredis._core cimport (NO_NUMBER, T_HASH, WHOLE, Collection, Element, Kernel, key_collection,
-                              key_prepare, member_add, member_find, member_set, member_view,
-                              string_int)
-from crdtredis._engine cimport Call, native, refuse, refuse_arity, refuse_float
+                              key_prepare, member_add, member_find, member_remove, member_set,
+                              member_view, string_int)
+from crdtredis._engine cimport Call, is_word, native, refuse, refuse_arity, refuse_float
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
 from crdtredis.buffer cimport Span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_fit, read_int
-from crdtredis.commands.members cimport (find_members, member_live, member_name, next_member,
-                                         read_members, read_random, remove_members, reply_random)
+from crdtredis.commands.members cimport (end_removal, find_members, member_live, member_name,
+                                         next_member, read_members, read_random, remove_members,
+                                         reply_random)
 from crdtredis.commands.scanning cimport Scan, scan_add, scan_matches, scan_members
-from crdtredis.errors cimport (HASH_NOT_FLOAT, HASH_NOT_INTEGER, INCREMENT_NOT_FINITE,
-                               INCREMENT_OVERFLOW, NOT_FINITE)
+from crdtredis.errors cimport (FIELDS_COUNT, FIELDS_MISSING, FIELDS_NOT_POSITIVE, HASH_NOT_FLOAT,
+                               HASH_NOT_INTEGER, INCREMENT_NOT_FINITE, INCREMENT_OVERFLOW,
+                               NOT_FINITE)
 from crdtredis.numbers cimport REAL_TEXT, format_long_double, parse_int64, parse_long_double
 
 from functools import partial
@@ -108,6 +110,39 @@ cdef void hsetnx(Call *c) noexcept nogil:
 
 cdef void hdel(Call *c) noexcept nogil:
     remove_members(c, T_HASH)
+
+
+cdef void hgetdel(Call *c) noexcept nogil:
+    cdef Kernel *k = c.kernel
+    cdef Span key = c.argv[1]
+    cdef Collection *h
+    cdef Element *e
+    cdef Element *m
+    cdef int64_t n
+    cdef int i, removed = 0
+    if find_members(c, key, T_HASH, &e, &h) == REFUSED:
+        return
+    if not is_word(c.argv[2], "FIELDS"):
+        refuse(c, FIELDS_MISSING)
+    elif not parse_int64(c.argv[3].p, c.argv[3].n, &n) or n < 1:
+        refuse(c, FIELDS_NOT_POSITIVE)
+    elif n != c.argc - 4:
+        refuse(c, FIELDS_COUNT)
+    elif args_fit(c, 4, 1):
+        reply_array(c.reply, n)
+        for i in range(4, c.argc):
+            m = member_find(k, h, c.argv[i]) if h != NULL else NULL
+            if m == NULL:
+                reply_null(c.reply)
+                continue
+            reply_field(c, m, VALUE)
+            if not removed:
+                e = key_prepare(k, c.db, key, e, T_HASH)
+            e = member_remove(k, c.db, key, e, T_HASH, c.argv[i])
+            h = key_collection(k, e, T_HASH)
+            removed = 1
+        if removed:
+            end_removal(c, key, e)
 
 
 # ---- counters ------------------------------------------------------------------------------------
@@ -278,7 +313,8 @@ cdef void visit_field(void *arg, Element *m) noexcept nogil:
     cdef Scan *s = <Scan*>arg
     if scan_matches(s, m) and member_live(m):
         scan_add(s, member_name(m))
-        scan_add(s, member_view(s.kernel, m))
+        if not s.names_only:
+            scan_add(s, member_view(s.kernel, m))
 
 
 cdef void hscan(Call *c) noexcept nogil:
@@ -311,6 +347,10 @@ _of_one_key("HDEL key field...", arity=-3, flags="write fast", access="RW delete
         complexity="O(N) with N fields",
         summary="Removes fields of a hash; answers how many there were.",
         replicas=REMOVES)(native(hdel))
+_of_one_key("HGETDEL key FIELDS numfields field...", arity=-5, flags="write fast",
+        access="RW access delete", since="8.0.0", complexity="O(N) with N fields",
+        summary="Answers the values of fields of a hash and removes these.",
+        replicas="Two replicas can both be given a value. " + REMOVES)(native(hgetdel))
 _of_one_key("HINCRBY key field increment", arity=4, flags="write denyoom fast",
         access="RW access update", since="2.0.0",
         summary="Adds to the whole number in a field of a hash.", replicas=SUM)(native(hincrby))
@@ -342,7 +382,9 @@ _of_one_key("HRANDFIELD key [count [WITHVALUES]]", arity=-2, flags="readonly", s
         complexity="O(N) with N fields answered, or of the hash if that is most of it",
         tips="nondeterministic_output",
         summary="Fields of a hash chosen at random.")(native(hrandfield))
-_of_one_key("HSCAN key cursor [MATCH pattern] [COUNT count]", arity=-3, flags="readonly",
-        since="2.8.0", complexity="O(1) per call, O(N) for a whole iteration",
+_of_one_key("HSCAN key cursor [MATCH pattern] [COUNT count] [NOVALUES]", arity=-3,
+        flags="readonly", since="2.8.0",
+        complexity="O(1) per call, O(N) for a whole iteration",
         tips="nondeterministic_output",
-        summary="Iterates over the fields of a hash and their values.")(native(hscan))
+        summary="Iterates over the fields of a hash, and their values unless NOVALUES is given.")(
+        native(hscan))

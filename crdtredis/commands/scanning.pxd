@@ -11,7 +11,7 @@
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from crdtredis._core cimport (Collection, Element, Kernel, Table, TableVisit, element_key,
+from crdtredis._core cimport (T_HASH, Collection, Element, Kernel, Table, TableVisit, element_key,
                               table_count, table_scan)
 from crdtredis._engine cimport Call, is_word, refuse, refuse_int, refuse_syntax
 from crdtredis._resp cimport Reply, reply_array, reply_bulk, reply_raw
@@ -19,7 +19,7 @@ from crdtredis.buffer cimport Span, buffer_free
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED
 from crdtredis.glob cimport GLOB_STEPS, glob_is_all, glob_match
 from crdtredis.commands.members cimport read_members
-from crdtredis.errors cimport INVALID_CURSOR
+from crdtredis.errors cimport INVALID_CURSOR, NOVALUES_ELSEWHERE
 from crdtredis.numbers cimport format_uint64, parse_int64
 
 cdef enum:
@@ -33,6 +33,8 @@ cdef struct Scan:
     int64_t steps               # that comparing with it may still take
     int all                     # the pattern is "*", or there is none
     int type                    # T_*, or -1 for every type: for the visitor
+    int of_fields               # HSCAN: NOVALUES may be given,
+    int names_only              # and was
     int64_t count               # elements to look at in this call
     int64_t visited             # elements looked at
     int64_t n                   # replies in `found`
@@ -91,8 +93,16 @@ cdef inline int read_cursor(Call *c, Span text, uint64_t *out) noexcept nogil:
 
 
 cdef inline int read_scan_options(Call *c, int i, Scan *s, Span *type) noexcept nogil:
-    """MATCH, COUNT and, where `type` is not NULL, TYPE, from argv[i] on; 0 after a refusal."""
+    """MATCH, COUNT, NOVALUES and, where `type` is not NULL, TYPE, from argv[i] on; 0 after a
+    refusal."""
     while i < c.argc:
+        if is_word(c.argv[i], "NOVALUES"):
+            if not s.of_fields:
+                refuse(c, NOVALUES_ELSEWHERE)
+                return 0
+            s.names_only = 1
+            i += 1
+            continue
         if i + 1 == c.argc:
             refuse_syntax(c)
             return 0
@@ -147,6 +157,7 @@ cdef inline void scan_members(Call *c, int type, TableVisit visit) noexcept nogi
     cdef uint64_t cursor
     cdef int found
     scan_init(&s, c)
+    s.of_fields = type == T_HASH
     if not read_cursor(c, c.argv[2], &cursor):
         return
     found = read_members(c, c.argv[1], type, &members)

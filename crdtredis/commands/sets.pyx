@@ -10,8 +10,8 @@ it, leaves it. Hence SADD of a member that is there makes an effect, too, though
 SREM, SPOP and SMOVE name the members they remove; of a member that is not there they make no
 effect.
 
-Combining. SINTER, SUNION and SDIFF, their STORE forms and SINTERCARD choose among the members of
-the sources as Element*, in a scratch Buffer: no name is copied, the number is known before the
+Combining. SINTER, SUNION and SDIFF, their STORE forms and those that count choose among the members
+of the sources as Element*, in a scratch Buffer: no name is copied, the number is known before the
 first member is answered, and SUNION tells repetitions apart with a table that borrows the members
 themselves. A STORE form then copies the names, since its target may be one of the sources, deletes
 the target and writes it anew, in one op.
@@ -279,7 +279,8 @@ cdef void intersect(Sources *from_, size_t most, Buffer *out) noexcept nogil:
         m = next_member(sets[0], &at)
 
 
-cdef void unite(Sources *from_, Buffer *out) noexcept nogil:
+cdef void unite(Sources *from_, size_t most, Buffer *out) noexcept nogil:
+    """The members that any has, at most `most` of them."""
     cdef Collection **sets = <Collection**>from_.sets.p
     cdef Table seen
     cdef Element *m
@@ -290,51 +291,54 @@ cdef void unite(Sources *from_, Buffer *out) noexcept nogil:
             continue
         at = 0
         m = next_member(sets[i], &at)
-        while m != NULL:
+        while m != NULL and most:
             if table_find(&seen, element_key(m), m.klen, m.hash) == NULL:
                 table_add(&seen, m)
                 buffer_add(out, &m, sizeof(m))
+                most -= 1
             m = next_member(sets[i], &at)
     table_clear(&seen, NULL, NULL)
 
 
-cdef void subtract(Sources *from_, Buffer *out) noexcept nogil:
-    """The first set's members that no other has."""
+cdef void subtract(Sources *from_, size_t most, Buffer *out) noexcept nogil:
+    """The first set's members that no other has, at most `most` of them."""
     cdef Collection **sets = <Collection**>from_.sets.p
     cdef Element *m
     cdef size_t at = 0, i
     if sets[0] == NULL:
         return
     m = next_member(sets[0], &at)
-    while m != NULL:
+    while m != NULL and most:
         for i in range(1, from_.n):
             if sets[i] != NULL and has_member(sets[i], m):
                 break
         else:
             buffer_add(out, &m, sizeof(m))
+            most -= 1
         m = next_member(sets[0], &at)
 
 
-cdef int combine(Call *c, int first, Combining how, Buffer *out) noexcept nogil:
-    """Chooses among the members of the keys from argv[first] on; 0 after a refusal. The caller
-    frees out."""
+cdef int combine(Call *c, int first, int n, Combining how, size_t most,
+                 Buffer *out) noexcept nogil:
+    """Chooses among the members of n keys from argv[first] on, at most `most`; 0 after a refusal.
+    The caller frees out."""
     cdef Sources from_
     memset(out, 0, sizeof(Buffer))
-    if not read_sources(c, first, c.argc - first, &from_):
+    if not read_sources(c, first, n, &from_):
         return 0
     if how == INTERSECTION:
-        intersect(&from_, <size_t>-1, out)
+        intersect(&from_, most, out)
     elif how == UNION:
-        unite(&from_, out)
+        unite(&from_, most, out)
     else:
-        subtract(&from_, out)
+        subtract(&from_, most, out)
     buffer_free(&from_.sets)
     return 1
 
 
 cdef void answer_combined(Call *c, Combining how) noexcept nogil:
     cdef Buffer members
-    if combine(c, 1, how, &members):
+    if combine(c, 1, c.argc - 1, how, <size_t>-1, &members):
         reply_set(c.reply, count_of(&members))
         reply_members(c, &members)
         buffer_free(&members)
@@ -343,7 +347,7 @@ cdef void answer_combined(Call *c, Combining how) noexcept nogil:
 cdef void store_combined(Call *c, Combining how) noexcept nogil:
     """argv[1] := the combination of the others, whatever it held; an empty one leaves no key."""
     cdef Buffer members
-    if combine(c, 2, how, &members):
+    if combine(c, 2, c.argc - 2, how, <size_t>-1, &members):
         store_members(c, c.argv[1], T_SET, &members, sizeof(Element*))
         buffer_free(&members)
 
@@ -372,8 +376,9 @@ cdef void sdiffstore(Call *c) noexcept nogil:
     store_combined(c, DIFFERENCE)
 
 
-cdef void sintercard(Call *c) noexcept nogil:
-    cdef Sources from_
+cdef void count_combined(Call *c, Combining how) noexcept nogil:
+    """`numkeys key... [LIMIT limit]`. A union takes APPROX, too, and is counted exactly all the
+    same."""
     cdef Buffer members
     cdef int64_t n, limit = 0
     cdef int i
@@ -385,6 +390,9 @@ cdef void sintercard(Call *c) noexcept nogil:
         return
     i = 2 + n
     while i < c.argc:
+        if how == UNION and is_word(c.argv[i], "APPROX"):
+            i += 1
+            continue
         if not is_word(c.argv[i], "LIMIT") or i + 1 == c.argc:
             refuse_syntax(c)
             return
@@ -392,13 +400,21 @@ cdef void sintercard(Call *c) noexcept nogil:
             refuse(c, LIMIT_NEGATIVE)
             return
         i += 2
-    if not read_sources(c, 2, n, &from_):
-        return
-    memset(&members, 0, sizeof(Buffer))
-    intersect(&from_, limit if limit else <size_t>-1, &members)
-    reply_int(c.reply, count_of(&members))
-    buffer_free(&members)
-    buffer_free(&from_.sets)
+    if combine(c, 2, <int>n, how, limit if limit else <size_t>-1, &members):
+        reply_int(c.reply, count_of(&members))
+        buffer_free(&members)
+
+
+cdef void sintercard(Call *c) noexcept nogil:
+    count_combined(c, INTERSECTION)
+
+
+cdef void sunioncard(Call *c) noexcept nogil:
+    count_combined(c, UNION)
+
+
+cdef void sdiffcard(Call *c) noexcept nogil:
+    count_combined(c, DIFFERENCE)
 
 
 # ---- registration --------------------------------------------------------------------------------
@@ -464,3 +480,11 @@ for _name, _cost, _what, _access, _answering, _storing in [
 command("SINTERCARD numkeys key... [LIMIT limit]", arity=-3, flags="readonly",
         keys=[CountedKeys("RO access", 1)], group="set", since="7.0.0", complexity=INTERSECTING,
         summary="How many members all of several sets have.")(native(sintercard))
+command("SUNIONCARD numkeys key... [APPROX] [LIMIT limit]", arity=-3, flags="readonly",
+        keys=[CountedKeys("RO access", 1)], group="set", since="8.10.0",
+        complexity="O(N) with the members of all sets",
+        summary="How many members any of several sets has.")(native(sunioncard))
+command("SDIFFCARD numkeys key... [LIMIT limit]", arity=-3, flags="readonly",
+        keys=[CountedKeys("RO access", 1)], group="set", since="8.10.0",
+        complexity="O(N*M) with N members of the first set and M sets",
+        summary="How many members of a set none of the others has.")(native(sdiffcard))

@@ -1,13 +1,15 @@
-"""SLOWLOG, MEMORY and LATENCY: where time and memory go.
+"""SLOWLOG, COMMANDLOG, MEMORY and LATENCY: where time and memory go.
 
-The slow log is kept by the executor, and so are the histograms and events of LATENCY. Memory
-figures are those of INFO; MEMORY USAGE is native and stands in objects.pyx.
+The logs of commands are kept by the executor, and so are the histograms and events of LATENCY.
+Memory figures are those of INFO; MEMORY USAGE is native and stands in objects.pyx.
 """
 from crdtredis import info
+from crdtredis._engine import COMMAND_LOGS
 from crdtredis._resp import Simple, Verbatim
 from crdtredis.commands.table import command
 from crdtredis.commands.usage import container
-from crdtredis.errors import NO_SAMPLES, SLOWLOG_COUNT, WRONG_ARITY, CommandError, integer
+from crdtredis.errors import (COMMANDLOG_TYPE, NO_SAMPLES, SLOWLOG_COUNT, WRONG_ARITY,
+                              CommandError, integer)
 
 OK = Simple("OK")
 
@@ -41,6 +43,46 @@ def slowlog_len(session, argv):
          summary="Removes all entries.")
 def slowlog_reset(session, argv):
     session.executor.slowlog_reset()
+    return OK
+
+
+# ---- COMMANDLOG ----------------------------------------------------------------------------------
+
+container("COMMANDLOG", "server", "8.1.0", "The logs of commands that cost much.")
+
+
+def log_type(arg: bytes) -> int:
+    found = COMMAND_LOGS.get(arg.decode("latin-1").lower())
+    if found is None:
+        raise CommandError(COMMANDLOG_TYPE)
+    return found
+
+
+def commandlog(synopsis: str, arity: int, tips: str, summary: str, complexity: str = "O(1)"):
+    return command(f"COMMANDLOG|{synopsis} <SLOW | LARGE-REQUEST | LARGE-REPLY>", arity=arity,
+                   flags="admin loading stale", group="server", since="8.1.0", tips=tips,
+                   complexity=complexity, summary=summary)
+
+
+@commandlog("GET count", 4, "request_policy:all_nodes nondeterministic_output",
+            "The newest entries of a log: id, time, microseconds or bytes, arguments, client's "
+            "address and name. -1: all.", "O(N) with the entries answered")
+def commandlog_get(session, argv):
+    count = integer(argv[2], SLOWLOG_COUNT, -1)
+    return [list(entry) for entry in session.executor.slowlog(count, log_type(argv[3]))]
+
+
+@commandlog("LEN", 3,
+            "request_policy:all_nodes response_policy:agg_sum nondeterministic_output",
+            "The number of entries of a log.")
+def commandlog_len(session, argv):
+    return len(session.executor.slowlog(-1, log_type(argv[2])))
+
+
+@commandlog("RESET", 3, "request_policy:all_nodes response_policy:all_succeeded",
+            "Removes all entries of a log.")
+def commandlog_reset(session, argv):
+    session.executor.slowlog_reset(log_type(argv[2]))
     return OK
 
 

@@ -56,14 +56,15 @@ GROUP_CATEGORIES = {
 # Keyspace notifications: (letter of the kind, event, rule, second event) -> commands. The rules are
 # in engine/command.pxd; a command that is not here says what its effects say.
 EVENTS = {
-    ("$", "set", "set", ""): "set setex psetex setnx getset mset msetnx",
+    ("$", "set", "set", ""): "set setex psetex setnx getset mset msetnx msetex",
     ("$", "append", "plain", ""): "append",
     ("$", "setrange", "plain", ""): "setrange",
     ("$", "setbit", "plain", ""): "setbit bitfield",
     ("$", "set", "store", ""): "bitop",
     ("$", "incrby", "plain", ""): "incr decr incrby decrby",
     ("$", "incrbyfloat", "plain", ""): "incrbyfloat",
-    ("g", "del", "delete", ""): "del unlink getdel",
+    ("$", "incrby", "counter", "incrbyfloat"): "increx",
+    ("g", "del", "delete", ""): "del unlink getdel delex delifeq",
     ("g", "", "deadline", ""): "expire pexpire expireat pexpireat persist getex",
     ("g", "rename_from", "pair", "rename_to"): "rename renamenx",
     ("g", "move_from", "pair", "move_to"): "move",
@@ -91,7 +92,7 @@ EVENTS = {
     ("h", "hset", "plain", ""): "hset hsetnx hmset",
     ("h", "hincrby", "plain", ""): "hincrby",
     ("h", "hincrbyfloat", "plain", ""): "hincrbyfloat",
-    ("h", "hdel", "plain", ""): "hdel",
+    ("h", "hdel", "plain", ""): "hdel hgetdel",
     ("z", "zadd", "score", "zincr"): "zadd",
     ("z", "zincr", "plain", ""): "zincrby",
     ("z", "zadd", "plain", ""): "geoadd",
@@ -142,13 +143,15 @@ class KeyRange:
 
 @dataclass(frozen=True, slots=True)
 class CountedKeys:
-    """`numkeys key...`, numkeys at argv[at]."""
+    """`numkeys key...`, numkeys at argv[at]; with a step of 2, a value behind each key."""
     access: str
     at: int
+    step: int = 1
 
     def find(self, argv: list[bytes]) -> list[int] | None:
         n = int(argv[self.at]) if argv[self.at].isdigit() else 0
-        return list(range(self.at + 1, self.at + 1 + n)) if 0 < n < len(argv) - self.at else None
+        places = range(self.at + 1, self.at + 1 + n * self.step, self.step)
+        return list(places) if 0 < n and places[-1] + self.step <= len(argv) else None
 
     @property
     def begin(self) -> dict:
@@ -156,7 +159,7 @@ class CountedKeys:
 
     @property
     def rest(self) -> dict:
-        return {"type": "keynum", "spec": {"keynumidx": 0, "firstkey": 1, "keystep": 1}}
+        return {"type": "keynum", "spec": {"keynumidx": 0, "firstkey": 1, "keystep": self.step}}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ TYPES = {
     **dict.fromkeys(("seconds", "milliseconds", "count", "offset", "start", "end", "db",
                      "destination-db", "index", "index1", "index2", "decrement",
                      "numreplicas", "numlocal", "numkeys", "stop", "rank", "num-matches", "len",
-                     "timeout", "timeout-ms", "cursor", "protover",
+                     "timeout", "timeout-ms", "numfields", "cursor", "protover",
                      "min-match-len", "client-id", "ttl", "frequency", "version", "bit"),
                      "integer"),
     **dict.fromkeys(("unix-time-seconds", "unix-time-milliseconds"), "unix-time"),

@@ -65,10 +65,11 @@ cdef void join_user(User *u, Client *client) noexcept nogil:
 # ---- keys ----------------------------------------------------------------------------------------
 
 cdef int set_needs(Span *argv, int argc) noexcept nogil:
-    """SET reads with GET."""
+    """SET reads with GET, and with IFEQ and its like."""
     cdef int i
     for i in range(3, argc):
-        if is_word(argv[i], "GET"):
+        if (is_word(argv[i], "GET") or is_word(argv[i], "IFEQ") or is_word(argv[i], "IFNE")
+                or is_word(argv[i], "IFDEQ") or is_word(argv[i], "IFDNE")):
             return ACL_READ | ACL_WRITE
     return ACL_WRITE
 
@@ -91,6 +92,8 @@ cdef inline int needs(const KeySpec *k, Span *argv, int argc) noexcept nogil:
         return set_needs(argv, argc)
     if k.needs == NEEDS_OF_BITFIELD:
         return bitfield_needs(argv, argc)
+    if k.needs == NEEDS_OF_DELEX:               # a condition says what the key holds
+        return ACL_READ | ACL_WRITE if argc > 2 else ACL_WRITE
     return k.needs
 
 
@@ -137,9 +140,8 @@ cdef int keys_allowed(const Selector *s, const KeySpec *k, Span *argv, int argc,
     cdef int last = k.last if k.last > 0 else i
     cdef int step = k.step
     if k.kind == KEYS_COUNTED:
-        last = i + <int>counted_keys(k, argv, argc)
+        last = i + <int>counted_keys(k, argv, argc) * step
         i += 1
-        step = 1
     elif k.kind == KEYS_SORTED:
         i = last = sort_target(argv, argc)
         if i == 0:

@@ -39,6 +39,7 @@ cdef enum KeyKind:
 cdef enum KeyNeeds:
     NEEDS_OF_SET = 16
     NEEDS_OF_BITFIELD = 32
+    NEEDS_OF_DELEX = 64
 
 cdef struct KeySpec:
     int kind                # KeyKind
@@ -72,11 +73,12 @@ cdef enum EventRule:
     EVENT_DEADLINE = 6      # expire or persist
     EVENT_ENDS = 7          # as PLAIN; event2 with RIGHT or MAX
     EVENT_ANEW = 8          # as STORE, and the key is new even if it was there
-    EVENT_SILENT = 12       # nothing at all
+    EVENT_COUNTER = 9       # event2 with BYFLOAT; and expire or persist where changes > 1
+    EVENT_SILENT = 13       # nothing at all
     # from here on of two keys: event of the first, event2 of the other
-    EVENT_PAIR = 9          # the other is new even if it was there
-    EVENT_MOVE = 10         # of lists
-    EVENT_SMOVE = 11        # of sets
+    EVENT_PAIR = 10         # the other is new even if it was there
+    EVENT_MOVE = 11         # of lists
+    EVENT_SMOVE = 12        # of sets
 
 ctypedef void (*NativeHandler)(Call *c) noexcept nogil
 # whether argv[1], a script or its name, says that it writes nothing

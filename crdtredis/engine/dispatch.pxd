@@ -198,7 +198,7 @@ cdef struct Dispatch:
     Stopwatch stopwatch
     Stats stats
     ErrorCount errors[128]  # ERROR_CODES; the first with a count of 0 ends them
-    SlowLog slow
+    SlowLog logs[3]         # by CommandCost
     Latency latency
     EncodingLimits encoding
     # Clients.

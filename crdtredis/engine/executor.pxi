@@ -26,14 +26,16 @@ FLAG_BITS = {
 }
 
 PERMISSIONS = {"access": ACL_READ, "insert": ACL_WRITE, "update": ACL_WRITE, "delete": ACL_WRITE}
-VARIABLE_NEEDS = {"SET": NEEDS_OF_SET, "BITFIELD": NEEDS_OF_BITFIELD}
+VARIABLE_NEEDS = {"SET": NEEDS_OF_SET, "BITFIELD": NEEDS_OF_BITFIELD, "DELEX": NEEDS_OF_DELEX}
 CHANNELS = {"SUBSCRIBE": CHANNEL_ALL, "SSUBSCRIBE": CHANNEL_ALL, "PSUBSCRIBE": CHANNEL_PATTERNS,
             "PUBLISH": CHANNEL_ONE, "SPUBLISH": CHANNEL_ONE}
 
 RULES = {"plain": EVENT_PLAIN, "store": EVENT_STORE, "set": EVENT_SET, "score": EVENT_SCORE,
          "delete": EVENT_DELETE, "deadline": EVENT_DEADLINE, "ends": EVENT_ENDS,
-         "anew": EVENT_ANEW, "silent": EVENT_SILENT, "pair": EVENT_PAIR,
+         "anew": EVENT_ANEW, "counter": EVENT_COUNTER, "silent": EVENT_SILENT, "pair": EVENT_PAIR,
          "move": EVENT_MOVE, "smove": EVENT_SMOVE}
+# of COMMANDLOG
+COMMAND_LOGS = {"slow": COST_TIME, "large-request": COST_REQUEST, "large-reply": COST_REPLY}
 
 
 cdef uint32_t notify_bit(str letter):
@@ -87,7 +89,7 @@ cdef int describe_keys(Command *cmd, spec) except -1:
         if isinstance(keys, table.KeyRange):
             k.kind, k.first, k.last, k.step = KEYS_RANGE, keys.first, keys.last, keys.step
         elif isinstance(keys, table.CountedKeys):
-            k.kind, k.first = KEYS_COUNTED, keys.at
+            k.kind, k.first, k.step = KEYS_COUNTED, keys.at, keys.step
         elif isinstance(keys, table.KeyAfter):
             word = keys.word.encode()
             k.kind, k.first = KEYS_AFTER, keys.start
@@ -117,7 +119,7 @@ cdef class Executor:
         self.d.executor = <void*>self
         self.d.next_deferred = -1
         self.d.ops_limit = <size_t>-1
-        self.d.slow.ticks = self.d.latency.ticks = <uint64_t>-1
+        self.d.latency.ticks = <uint64_t>-1
         stopwatch_init(&self.d.stopwatch, calibrated())
         self.d.scripting.busy_ms = 5000
         self.limit_subscriptions(PUBSUB_MOST, SUBSCRIPTIONS_MOST)
@@ -129,12 +131,16 @@ cdef class Executor:
         self.d.default_user = &self.default_account.u
         self.users = Users(self.specs, self.default_account)
         self.set_slowlog(10000, 128)
+        self.set_slowlog(1 << 20, 128, COST_REQUEST)
+        self.set_slowlog(1 << 20, 128, COST_REPLY)
         self.set_eviction("noeviction")
         self.set_encoding_limits()
 
     def __dealloc__(self):
+        cdef int i
         command_table_free(&self.d.table)
-        slowlog_free(&self.d.slow)
+        for i in range(<int>COSTS):
+            slowlog_free(&self.d.logs[i])
         free(self.d.waiting.timeouts)
         free(self.d.waiting.argv)
         free(self.d.pubsub.topics)
@@ -499,18 +505,28 @@ cdef class Executor:
 
     # -- slow log
 
-    def set_slowlog(self, int64_t threshold_usec, uint32_t max_len):
-        """Commands of at least threshold_usec are kept, the newest max_len of them; negative: none
-        are."""
-        self.d.slow.ticks = <uint64_t>-1
-        if threshold_usec >= 0:
-            self.d.slow.ticks = <uint64_t>(<double>threshold_usec * self.d.stopwatch.per_usec)
+    def set_slowlog(self, int64_t least, uint32_t max_len, int cost=COST_TIME):
+        """Commands that take at least so many microseconds (COST_TIME), or bytes of request or
+        reply, are kept, the newest max_len of them; negative: none are."""
+        cdef SlowLog *log = &self.d.logs[cost]
+        log.least = <uint64_t>-1
+        if least >= 0:
+            log.least = (<uint64_t>least if cost != COST_TIME
+                         else <uint64_t>(<double>least * self.d.stopwatch.per_usec))
         self.look_from()
-        if max_len != self.d.slow.size:
-            slowlog_resize(&self.d.slow, max_len)
+        if max_len != log.size:
+            slowlog_resize(log, max_len)
+
+    def set_commandlogs(self, settings):
+        """All three as the settings say, which are attributes of theirs."""
+        self.set_slowlog(settings.slowlog_log_slower_than, settings.slowlog_max_len)
+        self.set_slowlog(settings.commandlog_request_larger_than,
+                         settings.commandlog_large_request_max_len, COST_REQUEST)
+        self.set_slowlog(settings.commandlog_reply_larger_than,
+                         settings.commandlog_large_reply_max_len, COST_REPLY)
 
     cdef look_from(self):
-        self.d.stopwatch.long_from = min(self.d.slow.ticks, self.d.latency.ticks)
+        self.d.stopwatch.long_from = min(self.d.logs[<int>COST_TIME].least, self.d.latency.ticks)
 
     # -- LATENCY
 
@@ -566,27 +582,28 @@ cdef class Executor:
         e.whole = set_max_intset_entries
         e.list_size = list_max_listpack_size
 
-    def slowlog(self, most: int = -1) -> list:
-        """Newest first: (id, seconds, usec, [args], addr, name)."""
+    def slowlog(self, most: int = -1, int cost=COST_TIME) -> list:
+        """Newest first: (id, seconds, usec or bytes, [args], addr, name)."""
+        cdef SlowLog *log = &self.d.logs[cost]
         cdef SlowEntry *e
         cdef Span *argv = NULL
         cdef int cap = 0
         cdef int argc = 0
         cdef int i
-        cdef uint64_t at = self.d.slow.made
+        cdef uint64_t at = log.made
         out = []
-        while at > 0 and at + self.d.slow.size > self.d.slow.made and most != len(out):
+        while at > 0 and at + log.size > log.made and most != len(out):
             at -= 1
-            e = &self.d.slow.entries[at % self.d.slow.size]
+            e = &log.entries[at % log.size]
             if e.args.n == 0:
                 break
             unpack_command(e.args.p, &argv, &cap, &argc)
-            out.append((e.id, e.at, e.usec, [argv[i].p[:argv[i].n] for i in range(argc)],
+            out.append((e.id, e.at, e.cost, [argv[i].p[:argv[i].n] for i in range(argc)],
                         e.addr.decode(), text_of(e.name)))
         free(argv)
         return out
 
-    def slowlog_reset(self):
+    def slowlog_reset(self, int cost=COST_TIME):
         cdef uint32_t i
-        for i in range(self.d.slow.size):
-            self.d.slow.entries[i].args.n = 0
+        for i in range(self.d.logs[cost].size):
+            self.d.logs[cost].entries[i].args.n = 0

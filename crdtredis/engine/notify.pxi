@@ -180,10 +180,20 @@ cdef int from_the_end(Command *cmd, Span *argv, int argc) noexcept nogil:
 
 
 cdef int sets_deadline(Command *cmd, Span *argv, int argc) noexcept nogil:
-    """SET with a time, SETEX and PSETEX."""
-    return (cmd.arity == 4 and cmd.event_rule == EVENT_SET or is_after(argv, argc, 3, "EX")
-            or is_after(argv, argc, 3, "PX") or is_after(argv, argc, 3, "EXAT")
-            or is_after(argv, argc, 3, "PXAT"))
+    """SET or MSETEX with a time, SETEX and PSETEX."""
+    cdef int64_t keys = 0
+    cdef int i = 3
+    if cmd.arity == 4:
+        return 1
+    if cmd.first_key == 0 and parse_int64(argv[1].p, argv[1].n, &keys):
+        i = 2 + 2 * <int>keys                       # MSETEX
+    while i < argc:
+        if (is_word(argv[i], "EX") or is_word(argv[i], "PX") or is_word(argv[i], "EXAT")
+                or is_word(argv[i], "PXAT")):
+            return 1
+        # what stands behind IFEQ and its like is a value
+        i += 2 if argv[i].n > 3 and is_word(span(argv[i].p, 2), "IF") else 1
+    return 0
 
 
 cdef inline void fire_anew(Dispatch *d, Client *caller, const Notice *t) noexcept nogil:
@@ -210,12 +220,15 @@ cdef void fire_command(Dispatch *d, Client *caller, Command *cmd, Span *argv, in
                                              or (lasts and t.state & WAS_VISIBLE)):
         if cmd.event_rule == EVENT_ENDS and from_the_end(cmd, argv, argc):
             event = cmd.event2
-        elif cmd.event_rule == EVENT_SCORE and is_after(argv, argc, 2, "INCR"):
+        elif (cmd.event_rule == EVENT_SCORE and is_after(argv, argc, 2, "INCR")
+                or cmd.event_rule == EVENT_COUNTER and is_after(argv, argc, 2, "BYFLOAT")):
             event = cmd.event2
         fire(d, caller, cmd.event_class, event, t)
         if (cmd.event_rule == EVENT_SET and t.state & HAS_DEADLINE
                 and sets_deadline(cmd, argv, argc)):
             fire(d, caller, NOTIFY_GENERIC, "expire", t)
+        elif cmd.event_rule == EVENT_COUNTER and changes > 1:
+            fire_deadline(d, caller, t)
     fire_gone(d, caller, t)
 
 

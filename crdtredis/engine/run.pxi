@@ -4,11 +4,21 @@ from libc.stdint cimport int64_t
 
 from crdtredis._core cimport REFUSED_JOINING, REFUSED_LARGE, op_begin, op_end, op_room
 from crdtredis.errors cimport JOINING, TOO_LARGE, UNSOUND_RESULT
+from crdtredis.numbers cimport format_uint64
+
+
+cdef inline size_t size_of(Span *argv, int argc) noexcept nogil:
+    cdef size_t n = 0
+    cdef int i
+    for i in range(argc):
+        n += argv[i].n
+    return n
 
 
 cdef void call_command(Dispatch *d, Client *client, Command *cmd, Span *argv,
                        int argc) noexcept nogil:
     cdef size_t at = client.reply.buf.n
+    cdef size_t replied
     cdef uint64_t begun = d.stopwatch.at
     cdef uint64_t now
     client.command = cmd
@@ -26,6 +36,10 @@ cdef void call_command(Dispatch *d, Client *client, Command *cmd, Span *argv,
         monitor_show(d, client, cmd, argv, argc)
     if now >= d.stopwatch.long_from:
         note_long(d, client, cmd, argv, argc, now)
+    replied = client.reply.buf.n - at if client.reply.buf.n > at else 0
+    if (replied >= d.logs[<int>COST_REPLY].least
+            or size_of(argv, argc) + 20 * <size_t>argc >= d.logs[<int>COST_REQUEST].least):
+        note_large(d, client, cmd, argv, argc, replied)
 
 
 cdef void note_long(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc,
@@ -39,17 +53,25 @@ cdef void note_long(Dispatch *d, Client *client, Command *cmd, Span *argv, int a
 
 cdef void note_if_slow(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc,
                        uint64_t ticks) noexcept nogil:
-    if ticks >= d.slow.ticks and not cmd.flags & C_SKIP_SLOWLOG:
-        note_slow(&d.slow, client, argv, argc, <uint64_t>(<double>ticks / d.stopwatch.per_usec),
-                  d.kernel.now // 1000)
+    if ticks >= d.logs[<int>COST_TIME].least and not cmd.flags & C_SKIP_SLOWLOG:
+        note_slow(&d.logs[<int>COST_TIME], client, argv, argc,
+                  <uint64_t>(<double>ticks / d.stopwatch.per_usec), d.kernel.now // 1000)
 
 
-cdef inline size_t size_of(Span *argv, int argc) noexcept nogil:
-    cdef size_t n = 0
+cdef void note_large(Dispatch *d, Client *client, Command *cmd, Span *argv, int argc,
+                     size_t replied) noexcept nogil:
+    """What the request takes in RESP is counted exactly here: at most 20 bytes more an argument."""
+    cdef char digits[20]
+    cdef size_t asked = 3 + format_uint64(argc, digits)
     cdef int i
+    if cmd.flags & C_SKIP_SLOWLOG or client.flags & CLIENT_SCRIPT:
+        return
     for i in range(argc):
-        n += argv[i].n
-    return n
+        asked += argv[i].n + 5 + format_uint64(argv[i].n, digits)
+    if asked >= d.logs[<int>COST_REQUEST].least and not client.flags & CLIENT_BLOCKED:
+        note_slow(&d.logs[<int>COST_REQUEST], client, argv, argc, asked, d.kernel.now // 1000)
+    if replied >= d.logs[<int>COST_REPLY].least:
+        note_slow(&d.logs[<int>COST_REPLY], client, argv, argc, replied, d.kernel.now // 1000)
 
 
 cdef inline void count_changes(Dispatch *d, Command *cmd, Call *c, uint64_t effects) noexcept nogil:

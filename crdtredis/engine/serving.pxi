@@ -125,5 +125,7 @@ cdef void run_again(Dispatch *d, Wait *w) noexcept nogil:
         note_event(&d.latency, LATENCY_UNBLOCKING, took, d.stopwatch.per_usec, d.kernel.now // 1000)
     count_reply(d, client, cmd, at)
     note_if_slow(d, client, cmd, d.waiting.argv, argc, w.ticks + took)
+    note_large(d, client, cmd, d.waiting.argv, argc,
+               client.reply.buf.n - at if client.reply.buf.n > at else 0)
     stop_waiting(d, client)
     end_reply(d, client, at)

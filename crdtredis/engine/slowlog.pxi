@@ -1,5 +1,5 @@
-# The slow log: the newest commands that took long, as C structs in a ring, so that a threshold of 0
-# does not make native commands wait for the GIL.
+# What COMMANDLOG and SLOWLOG answer: the newest commands that cost much, as C structs in a ring, so
+# that a threshold of 0 does not make native commands wait for the GIL.
 
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
@@ -37,7 +37,7 @@ cdef int hides(Span *argv, int argc, int i) noexcept nogil:
     return 0
 
 
-cdef void note_slow(SlowLog *slow, Client *client, Span *argv, int argc, uint64_t usec,
+cdef void note_slow(SlowLog *slow, Client *client, Span *argv, int argc, uint64_t cost,
                     int64_t at) noexcept nogil:
     cdef SlowEntry *e
     cdef uint32_t n
@@ -51,7 +51,7 @@ cdef void note_slow(SlowLog *slow, Client *client, Span *argv, int argc, uint64_
     e.id = slow.made
     slow.made += 1
     e.at = at
-    e.usec = usec
+    e.cost = cost
     memcpy(e.addr, client.addr, sizeof(e.addr))
     snprintf(e.name, sizeof(e.name), "%s", <const char*>b"" if client.name == NULL else client.name)
     e.args.n = 0

@@ -44,7 +44,7 @@ def arguments(spec, key: bytes = b"key") -> list[bytes]:
     for keys in spec.keys:
         if isinstance(keys, CountedKeys):
             argv[keys.at] = b"2"
-            argv += [key] * (keys.at + 3 - len(argv))
+            argv += [key] * (keys.at + 1 + 2 * keys.step - len(argv))
         elif isinstance(keys, KeyAfter):
             argv += [b"1"] * (keys.start - len(argv)) + [keys.word.encode(), key]
     if spec.name == "SORT":
@@ -96,7 +96,10 @@ def test_each_key_is_refused_to_who_has_no_right_to_it(c, name):
 
 @pytest.mark.parametrize("argv, reads, writes", [
     ("SET k v", False, True), ("SET k v GET", True, True), ("SET k get EX 1", False, True),
-    ("SET k v EX 1 get", True, True), ("BITFIELD k GET u8 0", True, False),
+    ("SET k v EX 1 get", True, True), ("SET k v IFNE w", True, True), ("DELEX k", False, True),
+    ("SET k v ifdeq w EX 1", True, True), ("DELEX k IFEQ v", True, True),
+    ("DELIFEQ k v", False, True), ("MSETEX 1 k v", False, True),
+    ("BITFIELD k GET u8 0", True, False),
     ("BITFIELD k GET u8 0 SET u8 0 1", True, True),
     ("BITFIELD k OVERFLOW SAT GET u8 0", True, False),
     ("BITFIELD k INCRBY u8 0 1", True, True), ("BITFIELD k GET u8", True, True),
@@ -129,6 +132,7 @@ def test_keys_whose_place_the_arguments_decide(c):
                  "LMPOP 2 m o LEFT",
                  "GEORADIUS m 0 0 1 m STORE o", "GEORADIUS m 0 0 1 m STORE m STOREDIST o",
                  "GEORADIUS m 0 0 1 m STORE m STORE o", "BLMPOP 0 2 m o LEFT", "MSET m 1 o 2",
+                 "MSETEX 2 m 1 o 2 EX 9", "MSETEX 3 m 1 m 2 o 3",
                  "OBJECT ENCODING o", "MEMORY USAGE o", "COPY m o", "BITOP AND m m o"):
         assert u.error(*argv.split()) == KEY, argv
     # the argument behind STORE is no option, whatever it says

@@ -59,7 +59,14 @@ def test_bitcount_examples(c):
     assert (c("BITCOUNT", "k", 0) == SYNTAX == c("BITCOUNT", "k", 0, 1, "x")
             == c("BITCOUNT", "k", 0, 1, "BIT", "x"))
     assert c("BITCOUNT", "k", "x", 1) == NOT_INTEGER
-    assert c("BITCOUNT", "missing", "x") == num(0)         # Redis 7 looks at the key first
+    c("RPUSH", "l", "a")
+    # before the key is looked up, as in Redis 8
+    for key in ("missing", "l"):
+        assert c("BITCOUNT", key, 1) == SYNTAX == c("BITCOUNT", key, 0, 1, "x")
+        assert c("BITCOUNT", key, "x", 1) == NOT_INTEGER
+        assert c("BITPOS", key, 1, 0, 1, "x") == SYNTAX == c("BITPOS", key, 1, 0, 1, "BIT", 2)
+        assert c("BITPOS", key, 1, "x") == NOT_INTEGER
+    assert c("BITCOUNT", "missing", -1, -2) == num(0)
     c("SET", "k", "")
     assert c("BITCOUNT", "k") == num(0) == c("BITCOUNT", "k", 0, -1)
 

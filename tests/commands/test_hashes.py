@@ -32,6 +32,64 @@ def test_hset_counts_new_fields(r):
     assert r("HGET", "h", "") == bulk("empty name")
 
 
+def test_hgetdel(r):
+    r("HSET", "h", "a", 1, "b", "two", "c", 3)
+    r("EXPIRE", "h", 100)
+    assert r("HGETDEL", "h", "FIELDS", 3, "a", "x", "a") == array(bulk(1), NULL, NULL)
+    assert everything(r) == {b"b": b"two", b"c": b"3"} and r.deadline("h") == NOW + 100_000
+    r.ops()
+    assert r("HGETDEL", "h", "FIELDS", 1, "x") == r("HGETDEL", "x", "FIELDS", 1, "a") == array(NULL)
+    assert r.ops() == 0
+    assert r("HINCRBY", "h", "c", 4) == num(7)
+    assert r("HGETDEL", "h", "fields", 2, "b", "c") == array(bulk("two"), bulk(7)) and r.ops() == 2
+    assert r("EXISTS", "h") == num(0) and r("HSET", "h", "a", 1) == num(1) and r.deadline("h") == -1
+    assert Local(resp=3)("HGETDEL", "h", "FIELDS", 1, "a") == b"*1\r\n_\r\n"
+
+
+def test_hgetdel_refusals(r):
+    r("HSET", "h", "a", 1)
+    r("SET", "s", 1)
+    missing = error("ERR Mandatory argument FIELDS is missing or not at the right position")
+    assert r("HGETDEL", "h", "FOO", 1, "a") == missing == r("HGETDEL", "x", "FOO", "y", "a")
+    for n in (0, -1, "x", "", 2**64):
+        assert r("HGETDEL", "h", "FIELDS", n, "a") == error(
+            "ERR Number of fields must be a positive integer"), n
+    for fields in ([2, "a"], [1, "a", "b"], [2**62, "a"]):
+        assert r("HGETDEL", "h", "FIELDS", *fields) == error(
+            "ERR The `numfields` parameter must match the number of arguments"), fields
+    assert r("HGETDEL", "s", "FOO", "x", "a") == WRONG_TYPE
+    assert everything(r) == {b"a": b"1"}
+
+
+def test_a_field_that_is_written_survives_the_concurrent_hgetdel(r):
+    other = Local("b")
+    r("HSET", "h", "a", 1, "b", 2)
+    sync(r, other)
+    assert r("HGETDEL", "h", "FIELDS", 2, "a", "b") == array(bulk(1), bulk(2))
+    assert other("HSET", "h", "a", 5) == num(0)
+    sync(r, other)
+    assert everything(r) == everything(other) == {b"a": b"5"}
+
+
+def test_hscan_without_values(r):
+    r("HSET", "h", "a", 1, "b", 2)
+    assert sorted(decode(r("HSCAN", "h", 0, "novalues"))[1]) == [b"a", b"b"]
+    assert decode(r("HSCAN", "h", 0, "NOVALUES", "MATCH", "b", "NOVALUES")) == [b"0", [b"b"]]
+    assert r("HSCAN", "h", 0, "NOVALUES", "COUNT") == SYNTAX
+    r("HSET", "l", *range(2000))
+    found, cursor = [], b"0"
+    while True:
+        cursor, some = decode(r("HSCAN", "l", cursor, "COUNT", 100, "NOVALUES"))
+        found += some
+        if cursor == b"0":
+            break
+    assert sorted(map(int, set(found))) == list(range(0, 2000, 2))
+    r("SADD", "s", "a")
+    r("ZADD", "z", 1, "a")
+    for scan in (["SCAN", 0], ["SSCAN", "s", 0], ["ZSCAN", "z", 0]):
+        assert r(*scan, "NOVALUES") == error("ERR NOVALUES option can only be used in HSCAN")
+
+
 @pytest.mark.parametrize("name", ["HSET", "HMSET"])
 def test_pairs_are_pairs(r, name):
     assert (r(name, "h", "a", 1, "b")

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from crdtredis import info
+from crdtredis._engine import COMMAND_LOGS
 from crdtredis._resp import Simple
 from crdtredis.commands import table, usage
 from tests.commands.parts import NOW, client
@@ -593,6 +594,41 @@ def test_slowlog(c):
     c.executor.set_slowlog(-1, 128)
     assert c("SLOWLOG", "RESET") == b"OK" and c("SLOWLOG", "LEN") == 0
     assert (c.error("SLOWLOG", "GET", "x") == c.error("SLOWLOG", "GET", -2)
+            == "ERR count should be greater than or equal to -1")
+
+
+def test_commandlog(c):
+    c.executor.set_slowlog(-1, 128)
+    for log in ("slow", "large-request", "large-reply"):
+        assert (c("COMMANDLOG", "GET", 10, log), c("COMMANDLOG", "LEN", log)) == ([], 0)
+    c.executor.set_slowlog(100, 2, COMMAND_LOGS["large-request"])
+    c.executor.set_slowlog(100, 128, COMMAND_LOGS["large-reply"])
+    for n in (73, 72, 92):                 # *3 $3 SET $1 k $73 ...: 27 bytes of RESP and the value
+        c("SET", "k", "x" * n)
+    c("GET", "k")                           # a reply `$92 ...`: 99 bytes
+    c("SET", "k", "x" * 93), c("GET", "k")
+    c("EVAL", "return redis.call('GET', 'k') .. redis.call('GET', 'k')", 0)     # is one command
+    requests = c("COMMANDLOG", "GET", -1, "Large-Request")
+    assert [e[3][0] for e in requests] == [b"SET", b"SET"]
+    assert requests[1][2:4] == [119, [b"SET", b"k", b"x" * 92]] and len(requests[1]) == 6
+    replies = c("COMMANDLOG", "GET", -1, "LARGE-REPLY")
+    assert [e[2] for e in replies][1:] == [194, 100] and replies[2][3] == [b"GET", b"k"]
+    assert replies[0][3][0] == b"COMMANDLOG"
+    assert (c("COMMANDLOG", "LEN", "large-request"), c("COMMANDLOG", "LEN", "slow")) == (2, 0)
+    assert len(c("COMMANDLOG", "GET", 1, "large-request")) == 1
+    assert c("COMMANDLOG", "RESET", "large-request") == b"OK"
+    assert c("COMMANDLOG", "LEN", "large-request") == 0 != c("COMMANDLOG", "LEN", "large-reply")
+    c.executor.set_slowlog(-1, 128, COMMAND_LOGS["large-request"])
+    c("SET", "k", "x" * 2_000_000)
+    assert c("COMMANDLOG", "LEN", "large-request") == 0
+    c.executor.set_slowlog(0, 128)
+    c("PING")
+    assert c("COMMANDLOG", "GET", 1, "slow")[0][3] == [b"PING"]
+    assert c("SLOWLOG", "LEN") == c("COMMANDLOG", "LEN", "slow") - 1
+    kinds = "ERR type should be one of the following: slow, large-request, large-reply"
+    assert (kinds == c.error("COMMANDLOG", "GET", 1, "x") == c.error("COMMANDLOG", "LEN", "x")
+            == c.error("COMMANDLOG", "RESET", "x"))
+    assert (c.error("COMMANDLOG", "GET", "x", "x") == c.error("COMMANDLOG", "GET", -2, "slow")
             == "ERR count should be greater than or equal to -1")
 
 

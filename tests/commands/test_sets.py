@@ -209,6 +209,28 @@ def test_sintercard_refusals(r):
               1) == array(bulk("a"), bulk("b")))
 
 
+def test_cards_of_unions_and_differences(r):
+    r("SADD", "s", "a", "b", "c")
+    r("SADD", "t", "c", "d", "e")
+    r("SET", "v", 1)
+    for command, answers in [("SUNIONCARD", (5, 3, 3)), ("SDIFFCARD", (2, 3, 3))]:
+        assert r(command, 2, "s", "t") == num(answers[0]) == r(command, 3, "s", "none", "t")
+        assert r(command, 1, "s") == num(answers[1]) and r(command, 1, "none") == num(0)
+        for limit in (0, 1, 2, 4, 5, 6):
+            assert r(command, 2, "s", "t", "limit", limit) == num(
+                min(answers[0], limit) if limit else answers[0])
+        assert r(command, 2, "s", "v") == WRONG_TYPE == r(command, 2, "none", "v")
+        assert r(command, 0, "s") == error("ERR numkeys should be greater than 0")
+        assert r(command, 2, "s") == error(
+            "ERR Number of keys can't be greater than number of args")
+        assert r(command, 1, "s", "LIMIT", -1) == error("ERR LIMIT can't be negative")
+        assert r(command, 1, "s", "LIMIT") == SYNTAX == r(command, 1, "s", "x")
+    assert r("SDIFFCARD", 2, "none", "s") == r("SDIFFCARD", 2, "s", "s") == num(0)
+    assert r("SUNIONCARD", 2, "s", "t", "APPROX", "LIMIT", 3) == num(3)
+    assert r("SUNIONCARD", 2, "s", "t", "LIMIT", 0, "approx") == num(5)
+    assert r("SDIFFCARD", 2, "s", "t", "APPROX") == SYNTAX
+
+
 # ---- SSCAN ---------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("size", [0, 1, 128, 129, 3000])

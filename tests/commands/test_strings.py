@@ -150,6 +150,155 @@ def test_getex(c):
         assert c("GETEX", "k", *bad) == SYNTAX
 
 
+# ---- conditions ----------------------------------------------------------------------------------
+DIGEST_LENGTH = error("ERR must be exactly 16 hexadecimal characters")
+HELLO = "9555e8555c62dcfd"
+
+
+def test_set_if_equal(c):
+    assert c("SET", "k", 1, "IFEQ", "") == NULL and c("GET", "k") == NULL
+    c("SET", "k", "hello")
+    assert c("SET", "k", "x", "IFEQ", "hell") == NULL == c("SET", "k", "x", "IFEQ", "hello!")
+    assert c("SET", "k", 7, "ifeq", "hello") == OK and c("GET", "k") == bulk(7)
+    c("INCR", "k")
+    assert c("SET", "k", "w", "IFEQ", "8", "EX", 10) == OK and c.deadline("k") == NOW + 10_000
+    assert c("SET", "k", "v", "IFEQ", "w", "KEEPTTL") == OK and c.deadline("k") == NOW + 10_000
+    assert c("SET", "k", "u", "IFEQ", "v") == OK and c.deadline("k") == -1
+    assert c("SET", "k", "x", "IFEQ", "x", "GET") == bulk("u") == c("GET", "k")
+    assert c("SET", "k", "x", "GET", "IFEQ", "u") == bulk("u") and c("GET", "k") == bulk("x")
+    c.ops()
+    assert c("SET", "k", "y", "IFEQ", "no", "PX", 1) == NULL and c.ops() == 0
+
+
+def test_set_if_not_equal(c):
+    assert c("SET", "k", "a", "IFNE", "a") == OK
+    assert c("SET", "k", "b", "IFNE", "a") == NULL and c("GET", "k") == bulk("a")
+    assert c("SET", "k", "b", "IFNE", "c", "GET") == bulk("a") and c("GET", "k") == bulk("b")
+    assert c("SET", "new", "b", "IFNE", "c", "GET") == NULL and c("GET", "new") == bulk("b")
+
+
+def test_set_by_digest(c):
+    assert c("SET", "k", "x", "IFDEQ", 5) == NULL       # how it is written matters where it is used
+    assert c("SET", "k", "hello", "IFDNE", HELLO) == OK
+    assert c("SET", "k", "x", "IFDNE", HELLO.upper()) == NULL
+    assert c("SET", "k", "x", "IFDEQ", "z" * 16) == NULL
+    assert c("SET", "k", "x", "IFDEQ", HELLO.upper(), "GET") == bulk("hello")
+    for wrong in ("", HELLO[1:], "0" + HELLO):
+        assert (DIGEST_LENGTH == c("SET", "k", "y", "IFDEQ", wrong)
+                == c("SET", "k", "y", "IFDNE", wrong, "GET") == c("DELEX", "k", "IFDEQ", wrong)
+                == c("DELEX", "k", "IFDNE", wrong))
+    assert c("GET", "k") == bulk("x")
+
+
+def test_conditions_exclude_one_another(c):
+    c("SET", "k", "v")
+    for options in (["NX", "IFEQ", "v"], ["IFEQ", "v", "XX"], ["IFEQ", "v", "IFNE", "w"],
+                    ["IFDEQ", HELLO, "IFEQ", "v"], ["IFEQ"], ["IFDNE"], ["IFXX", "v"]):
+        assert c("SET", "k", "x", *options) == SYNTAX, options
+    assert c("SET", "k", "x", "IFEQ", "w", "IFEQ", "v") == OK      # of the same one the last holds
+
+
+@pytest.mark.parametrize("word", ["IFEQ", "IFNE", "IFDEQ", "IFDNE"])
+def test_conditions_on_other_types(c, word):
+    c("RPUSH", "l", "a")
+    assert c("SET", "l", "x", word, "a") == WRONG_TYPE == c("SET", "l", "x", word, "a", "GET")
+    assert c("DELEX", "l", word, "a") == error("ERR Key should be of string type if conditions "
+                                               "are specified") == c("DELEX", "l", "FOO", "a")
+    assert c("DELIFEQ", "l", "a") == WRONG_TYPE == c("DIGEST", "l")
+    assert c("DELEX", "l") == num(1) and c("EXISTS", "l") == num(0)
+
+
+def test_delex_and_delifeq(c):
+    assert c("DELEX", "k") == c("DELEX", "k", "FOO", "v") == c("DELIFEQ", "k", "v") == num(0)
+    c("SET", "k", "hello")
+    c.ops()
+    assert (c("DELEX", "k", "IFEQ", "x") == c("DELEX", "k", "IFNE", "hello") == num(0)
+            == c("DELEX", "k", "IFDEQ", "0" * 16) == c("DELEX", "k", "IFDNE", HELLO)
+            == c("DELIFEQ", "k", "hell"))
+    assert c("DELEX", "k", "FOO", "x") == error(
+        "ERR Invalid condition. Use IFEQ, IFNE, IFDEQ, or IFDNE")
+    for wrong in (["IFEQ"], ["IFEQ", "a", "b"]):
+        assert c("DELEX", "k", *wrong) == error("ERR wrong number of arguments for 'delex' command")
+    assert c.ops() == 0
+    for condition in (["DELEX", "k", "ifeq", "hello"], ["DELEX", "k", "IFNE", ""],
+                      ["DELEX", "k", "IFDEQ", HELLO], ["DELEX", "k", "IFDNE", "0" * 16],
+                      ["DELEX", "k"], ["DELIFEQ", "k", "hello"]):
+        assert c("SET", "k", "hello", "EX", 9) == OK and c(*condition) == num(1), condition
+        assert c("GET", "k") == NULL and c.deadline("k") == -2
+
+
+def test_two_replicas_that_both_find_their_condition(c):
+    other = Local("b")
+    c("SET", "lock", "mine")
+    sync(c, other)
+    other.later(1)
+    assert c("DELEX", "lock", "IFEQ", "mine") == num(1)
+    assert other("SET", "lock", "yours", "IFEQ", "mine") == OK
+    sync(c, other)
+    assert c("GET", "lock") == other("GET", "lock") == bulk("yours")       # the write survives
+
+
+# What xxHash's own library gives; the lengths are on both sides of where the algorithm changes.
+DIGESTS = {
+    0: "2d06800538d394c2", 1: "c44bdff4074eecdb", 2: "9093381c8763d62e", 3: "c3489259e968ad9e",
+    4: "d3d60c1519014e89", 8: "b88dee77f6bf6980", 9: "03688dcad730d826", 16: "9da23836adf2be1e",
+    17: "f34c3c9cf5a112d1", 32: "99cb9ad0f1a11fbe", 33: "c077b45492d29cde", 128: "65f3c2c00fa93185",
+    129: "28065c6ec25f5b25", 240: "4917a75c0ef8eed7", 241: "541b19226f0052e8",
+    255: "99b37c2c806e33d3", 256: "ff5a1cefade75bb9", 1024: "71bee625238addb4",
+    1025: "d9b414f4e1bbf7ad", 1088: "b74e423e955e509d", 2048: "3293e8238bd8f743",
+    2049: "922549b11c04c2eb", 5000: "ed0146266d138bd8"}
+
+
+@pytest.mark.parametrize("n", DIGESTS)
+def test_digests(c, n):
+    c("SET", "k", bytes(i * 7 + (i >> 8) & 255 for i in range(n)))
+    assert c("DIGEST", "k") == bulk(DIGESTS[n])
+
+
+def test_digest_of_what_is_not_there_and_of_numbers(c):
+    assert c("DIGEST", "k") == NULL and Local(resp=3)("DIGEST", "k") == b"_\r\n"
+    c("INCRBY", "k", 123)
+    assert c("DIGEST", "k") == bulk("404a763b3f4c8c9a")
+    c("SET", "k", "v8lf0c11xh8ymlqztfd3eeq16kfn4sspw7fqmnuuq3k3t75em5wdizgcdw7uc26nnf961u2jkfzkjytl"
+                  "s2kwlj7626sd")
+    assert c("DIGEST", "k") == bulk("00006c38adf31777")
+
+
+# ---- MSETEX --------------------------------------------------------------------------------------
+def test_msetex(c):
+    assert c("MSETEX", 2, "a", 1, "b", 2) == num(1) and c.ops() == 1
+    assert c("MGET", "a", "b") == array(bulk(1), bulk(2))
+    assert c("MSETEX", 2, "a", 3, "n", 4, "NX") == num(0) == c("MSETEX", 2, "a", 3, "n", 4, "xx")
+    assert c.ops() == 0 and c("GET", "n") == NULL
+    assert c("MSETEX", 2, "a", 3, "b", 4, "XX", "PX", 500) == num(1)
+    assert c.deadline("a") == c.deadline("b") == NOW + 500
+    assert c("MSETEX", 1, "a", 5, "KEEPTTL") == num(1) and c.deadline("a") == NOW + 500
+    assert c("MSETEX", 2, "a", 5, "a", 6) == num(1) and c.deadline("a") == -1
+    assert c("GET", "a") == bulk(6)
+    c("RPUSH", "l", "x")
+    assert c("MSETEX", 2, "l", 1, "m", 2, "EXAT", 1_800_000_000) == num(1)
+    assert c("GET", "l") == bulk(1) and c.deadline("m") == 1_800_000_000_000
+    assert c("MSETEX", 2, "l", 1, "m", 2, "PXAT", 1) == num(1)
+    assert c("EXISTS", "l", "m") == num(0)
+    assert c("MSETEX", 2, "p", 1, "q", 2, "EX", 10, "NX") == num(1)
+    assert c.deadline("q") == NOW + 10_000
+
+
+def test_msetex_refusals(c):
+    numkeys = error("ERR invalid numkeys value")
+    for n in (0, -1, "x", "", 2**31, 2**63):
+        assert c("MSETEX", n, "a", 1) == numkeys, n
+    for n in (2, 2**31 - 1):
+        assert c("MSETEX", n, "a", 1, "b") == error("ERR wrong number of key-value pairs")
+    for options in (["b", 2], ["NX", "XX"], ["EX", 1, "PX", 1], ["KEEPTTL", "EX", 1], ["EX"],
+                    ["GET"], ["IFEQ", 1], ["PERSIST"]):
+        assert c("MSETEX", 1, "a", 1, *options) == SYNTAX, options
+    assert c("MSETEX", 1, "a", 1, "EX", "x") == NOT_INTEGER
+    assert c("MSETEX", 1, "a", 1, "EX", 0) == bad_time("msetex") and c("EXISTS", "a") == num(0)
+    assert c("COMMAND", "GETKEYS", "MSETEX", 2, "a", "EX", "b", 9, "EX", 1) == array(
+        bulk("a"), bulk("b"))
+
+
 # ---- several keys --------------------------------------------------------------------------------
 def test_mset_mget(c):
     assert c("MSET", "a", 1, "b", 2, "a", 3) == OK

@@ -175,7 +175,16 @@ def _never(argv, theirs, ours):
     return False
 
 
+def _looked_at_first(argv, theirs, ours):
+    """Redis 7 looks the key up first, so only of one that is not there, or no string."""
+    return (theirs in (b":0\r\n", b":-1\r\n") or theirs.startswith(b"-WRONGTYPE")) and ours in (
+        b"-ERR syntax error\r\n", b"-ERR value is not an integer or out of range\r\n")
+
+
 DIFFERENCES: list[Rule] = [
+    Rule(("BITCOUNT", "BITPOS"), _looked_at_first,
+         "of a key that is not there, or no string, wrong arguments are refused",
+         "as in Redis 8"),
     Rule(("BITFIELD",), _never,
          "`OVERFLOW SAT SET` of a signed field to a number near -2^63 stores the least value of "
          "the field",

@@ -133,8 +133,8 @@ class Side:
         cursor, found = decode(reply)
         for _ in range(100_000):
             if cursor == b"0":
-                units = (zip(found[::2], found[1::2]) if name in (b"HSCAN", b"ZSCAN")
-                         else ((x,) for x in found))
+                paired = name in (b"HSCAN", b"ZSCAN") and b"NOVALUES" not in argv
+                units = zip(found[::2], found[1::2]) if paired else ((x,) for x in found)
                 return encode(*(x for unit in sorted(set(units)) for x in unit))
             cursor, more = c(*argv[:at], cursor, *argv[at + 1:])
             found += more

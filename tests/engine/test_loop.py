@@ -481,6 +481,74 @@ def test_client_list_and_kill(served):
     assert a.closed() == b":1\r\n"
 
 
+def test_filters_of_clients(served):
+    """Those of Redis and of Valkey, and what they refuse."""
+    s = served()
+    a, b, c, d = (s.connect() for _ in range(4))
+    b.send("CLIENT SETNAME b", "CLIENT SETINFO lib-name redis-py",
+           "CLIENT SETINFO lib-ver 7").expect(OK * 3)
+    c.send("SELECT 3", "CLIENT NO-EVICT on").expect(OK * 2)
+    d.send("SUBSCRIBE x").expect(b"*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n")
+    ports = [x.sock.getsockname()[1] for x in (a, b, c, d)]
+
+    def listed(filters: str) -> str:
+        a.send(f"CLIENT LIST {filters}".rstrip())
+        head = a.sock.makefile("rb", 0).readline()
+        if head[:1] == b"-":
+            return head.decode().strip()
+        rows = a.read(int(head[1:]) + 2).decode().splitlines()
+        return " ".join(row.split("=")[1].split(" ")[0] for row in rows if row)
+
+    for filters, ids in [
+            ("", "1 2 3 4"), ("ID 3 1 3 99", "3 1 3"), ("ID 1 2 3 TYPE normal NAME b", "2"),
+            ("ID 1 ID 2", "1 2"), ("NOT-ID 1 3", "2 4"), ("ID 1 2 NOT-ID 2", "1"),
+            ("TYPE pubsub", "4"), ("NOT-TYPE pubsub", "1 2 3"), ("TYPE primary", ""),
+            ("TYPE pubsub TYPE normal", "1 2 3"), ("NAME b", "2"), ("NOT-NAME b", "1 3 4"),
+            ("LIB-NAME redis-py", "2"), ("NOT-LIB-NAME redis-py", "1 3 4"), ("LIB-VER 7", "2"),
+            ("NOT-LIB-VER 7 DB 0", "1 4"), ("DB 3", "3"), ("NOT-DB 3", "1 2 4"), ("FLAGS P", "4"),
+            ("FLAGS e NAME none", ""), ("FLAGS e", "3"), ("NOT-FLAGS N", "3 4"), ("FLAGS eP", ""),
+            (f"ADDR 127.0.0.1:{ports[1]}", "2"), (f"NOT-ADDR 127.0.0.1:{ports[1]}", "1 3 4"),
+            (f"LADDR 127.0.0.1:{s.port}", "1 2 3 4"), ("IP 127.0.0.1", "1 2 3 4"),
+            ("NOT-IP 127.0.0.1", ""), ("USER default SKIPME yes", "2 3 4"), ("MAXAGE 3600", ""),
+            ("NOT-USER default", ""), ("SKIPME no", "1 2 3 4"), ("IDLE 3600", "")]:
+        assert listed(filters) == ids, filters
+    for filters, refusal in [
+            ("ID", "syntax error"), ("ID x", "Invalid client ID"), ("FOO x", "syntax error"),
+            ("ID TYPE normal", "syntax error"), ("TYPE x", "Unknown client type 'x'"),
+            ("TYPE", "syntax error"),
+            ("USER x", "No such user 'x'"), ("NOT-USER x", "No such user 'x'"),
+            ("DB 16", "DB number should be between 0 and 15"), ("SKIPME x", "syntax error"),
+            ("DB x", "DB is not an integer or out of range"), ("NOT-IDLE 1", "syntax error"),
+            ("IDLE x", "idle is not an integer or out of range"),
+            ("IDLE 0", "idle should be greater than 0"), ("NOT-SKIPME yes", "syntax error"),
+            ("MAXAGE x", "maxage is not an integer or out of range"),
+            ("MAXAGE -1", "maxage should be greater than 0"),
+            ("FLAGS z", "Unknown flags found in the provided filter: z"),
+            ("NOT-FLAGS z", "Unknown flags found in the NOT-FLAGS filter: z")]:
+        assert listed(filters) == f"-ERR {refusal}", filters
+    for kill, reply in [("ID x", b"-ERR client-id should be greater than 0\r\n"),
+                        ("ID 0", b"-ERR client-id should be greater than 0\r\n"),
+                        ("NAME x", b":0\r\n"), ("DB 3 NOT-ID 1 2", b":1\r\n"),
+                        ("ID 2 4 2", b":2\r\n"), ("LIB-NAME redis-py", b":0\r\n"),
+                        ("MAXAGE 3600 SKIPME no", b":0\r\n"), ("USER default", b":0\r\n")]:
+        a.send(f"CLIENT KILL {kill}").expect(reply)
+    assert c.closed() == b.closed() == d.closed() == b""
+    a.send("CLIENT KILL IP 127.0.0.1 SKIPME no")
+    assert a.closed() == b":1\r\n"
+
+
+def test_age_and_idleness(served):
+    s = served()
+    a, b = s.connect(), s.connect()
+    a.send("PING").expect(PONG)
+    b.send("PING").expect(PONG)
+    s.wait(lambda: s.loop.clients()[0]["age"] >= 1)
+    a.send("CLIENT KILL IDLE 1").expect(b":1\r\n")
+    assert b.closed() == b""
+    a.send("CLIENT KILL MAXAGE 1 SKIPME no").expect(b":1\r\n")
+    assert a.closed() == b""
+
+
 def test_killing_a_slow_reader(served):
     s = served()
     slow, other = s.connect(), s.connect()

@@ -309,12 +309,12 @@ class Reference(Process):
 
     name = "redis-server"
 
-    def __init__(self, *options: str, directory: str | None = None):
+    def __init__(self, *options: str, directory: str | None = None, binary: str | None = None):
         super().__init__(directory)
-        self.options = options
+        self.options, self.binary = options, binary
 
     def command(self) -> list[str]:
-        binary = shutil.which("redis-server")
+        binary = self.binary or shutil.which("redis-server")
         assert binary, (
             "redis-server is needed to compare with: install the Debian package redis-server")
         return [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir",

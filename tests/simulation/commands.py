@@ -153,6 +153,11 @@ class Clients:
             return rng.choice([("SET", k, rng.choice(["1", "-7", "text", "", "0.5", "9" * 18])),
                                ("SET", k, "v", "PX", soon),
                                ("SET", k, "5", "KEEPTTL"), ("SET", k, "nx", "NX"),
+                               ("SET", k, "text", rng.choice(["IFEQ", "IFNE"]), "5"),
+                               ("MSETEX", 2, k, "2", other, "v", "PX", soon),
+                               ("MSETEX", 2, k, "7", other, "8", "XX", "KEEPTTL"),
+                               ("DELEX", k, rng.choice(["IFEQ", "IFNE"]), "5"),
+                               ("DELIFEQ", k, "text"), ("DIGEST", k),
                                ("GETSET", k, "5"), ("APPEND", k, "1"), ("SETRANGE", k, 1, "7"),
                                ("SETBIT", k, 3, 1), ("MSET", k, "2", other, "3"),
                                ("MSETNX", k, "2", other, "3"), ("GETDEL", k), ("GET", k),
@@ -163,7 +168,10 @@ class Clients:
                            ("INCRBYFLOAT", k, "0.5"),
                            ("INCRBYFLOAT", k,
                             rng.choice(["-0.25", "0.1", "-0.3", "123456789.1", "1e20"])),
-                           ("INCRBY", k, rng.choice([2**63 - 1, -2**63]))])
+                           ("INCRBY", k, rng.choice([2**63 - 1, -2**63])),
+                           ("INCREX", k, "BYINT", 4, "UBOUND", 9, "SATURATE"),
+                           ("INCREX", k, "BYFLOAT", "0.5", "LBOUND", -3, "PX", soon, "ENX"),
+                           ("INCREX", k, "BYINT", -4, "LBOUND", -9, "PERSIST")])
 
     # ---- hashes ----------------------------------------------------------------------------------
     def hash(self, k, other):
@@ -177,7 +185,8 @@ class Clients:
                                ("HINCRBYFLOAT", k, g, rng.choice(["-0.25", "0.1", "123456789.1"]))])
         return rng.choice([("HSET", k, f, v), ("HSET", k, f, v, g, "2"), ("HMSET", k, f, v),
                            ("HSETNX", k, f, v), ("HDEL", k, f), ("HDEL", k, f, g),
-                           ("HDEL", k, *NAMES), ("HGET", k, f), ("HGETALL", k), ("HLEN", k),
+                           ("HDEL", k, *NAMES), ("HGETDEL", k, "FIELDS", 2, f, g), ("HGET", k, f),
+                           ("HGETALL", k), ("HLEN", k),
                            ("HMGET", k, f, g), ("HSTRLEN", k, f), ("HRANDFIELD", k)])
 
     # ---- sets ------------------------------------------------------------------------------------
@@ -190,7 +199,8 @@ class Clients:
                            ("SUNIONSTORE", k, other, rng.choice(self.keys)),
                            ("SDIFFSTORE", k, other, rng.choice(self.keys)), ("SMEMBERS", k),
                            ("SISMEMBER", k, m), ("SCARD", k),
-                           ("SRANDMEMBER", k), ("SINTERCARD", 2, k, other)])
+                           ("SRANDMEMBER", k),
+                           (rng.choice(["SINTERCARD", "SUNIONCARD", "SDIFFCARD"]), 2, k, other)])
 
     # ---- sorted sets -----------------------------------------------------------------------------
     def zset(self, k, other):
