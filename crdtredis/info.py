@@ -61,6 +61,8 @@ class Parts(Protocol):
     snapshots: Any                      # commands.snapshot.Snapshots, likewise
     mirror: Any                         # moving.mirror.Mirror
     followers: Any                      # storage.followers.Followers
+    ended: Any                          # replication.ended.Ended, and the actors it has closed
+    closed: Any
 
     disk_free: int                      # bytes where the data directory is; -1: unknown
     disk_low: bool                      # less than disk_free_warning
@@ -83,6 +85,8 @@ class SomeParts:
     snapshots: Any = None
     mirror: Any = None
     followers: Any = None
+    ended: Any = None
+    closed: Any = ()
     disk_free: int = -1
     disk_low: bool = False
 
@@ -376,6 +380,14 @@ def full_syncs(x: Any) -> Fields:
             "full_sync_given_bytes": f.given_bytes}
 
 
+def ended_processes(x: Any) -> Fields:
+    """Of which it is agreed, or being agreed, that nothing more can come (replication/ended.py)."""
+    ended, closed = parts(x).ended, parts(x).closed
+    return {} if ended is None else {
+        "ended_processes_frozen": len(ended.own.last), "ended_processes_closed": len(closed),
+        "ended_processes_wait_for": ended.waits_for}
+
+
 @section
 def crdt(x: Any) -> Fields:
     replica = x.replica
@@ -391,7 +403,7 @@ def crdt(x: Any) -> Fields:
         "stamps_ahead_seconds": max(0, (replica.newest_stamp >> 16) - replica.now) / 1000,
         "writes_refused_for_clock": int(replica.runs_ahead),
         "effects_applied": stats["changes"], "conflicts_decided": stats["conflicts"],
-        "tombstones": stats["tombstones"],
+        "tombstones": stats["tombstones"], **ended_processes(x),
         "keys_with_deadline_state": stats["deadlines"], "peers": len(peers),
         "peers_up": sum(p.state == "up" for p in peers),
     }

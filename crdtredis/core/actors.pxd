@@ -43,6 +43,9 @@ cdef struct Actor:
     # slot of the first known actor of the same replica: equal exactly for actors of one replica
     uint16_t replica_slot
     uint64_t applied        # the clock: highest seq applied, without gaps
+    # 1 + the last seq that may be applied, of one that has ended (replication/ended.py); 0: any
+    uint64_t frozen
+    int closed              # nobody will ever apply more of it than is applied here
     VersionVector deps      # the deps of its newest applied op
     VersionVector told      # its clock as it told it itself (acknowledgements, handshakes), or NULL
     Backlog backlog         # its ops in the causal buffer

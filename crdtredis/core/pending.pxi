@@ -39,7 +39,7 @@ cdef enum Blocked:
     BLOCKED_UNDECLARED = -2   # its deps name an actor that nobody declared
     BLOCKED_BAD = -1        # its deps are not what the format says
     BLOCKED_NOT = 0         # may be applied
-    BLOCKED_BY_OWN = 1      # an earlier op of its actor is missing, or it is barred
+    BLOCKED_BY_OWN = 1      # an earlier op of its actor is missing, or it is barred or beyond
     BLOCKED_BY_OTHER = 2    # an op of another actor is
     BLOCKED_BY_TIME = 3     # it is stamped too far ahead of the clock on the wall
 
@@ -56,6 +56,11 @@ cdef int stamps_run_ahead(Kernel *k) noexcept nogil:
     causality, and without it a deadline that has been replaced could win again. So neither are such
     stamps made smaller, nor is more of them made: it is for people to say which time holds."""
     return <int64_t>(k.newest_stamp >> 16) > latest_stamp(k)
+
+
+cdef inline int is_refused(const Actor *x, uint64_t seq) noexcept nogil:
+    """Has the replica that made it gone on as another actor, and been agreed to have made less?"""
+    return x.frozen and seq >= x.frozen
 
 
 cdef int blocked(Kernel *k, uint16_t slot, const OpHead *h, uint16_t *of,
@@ -79,6 +84,8 @@ cdef int blocked(Kernel *k, uint16_t slot, const OpHead *h, uint16_t *of,
             result = BLOCKED_BY_OTHER
             of[0] = at
             until[0] = seq
+    if is_refused(&k.actors.v[slot], h.seq):
+        return BLOCKED_BY_OWN
     if (h.seq != k.actors.v[slot].applied + 1
             or h.seq <= vector_get(&k.inbox.barred, slot)):
         return BLOCKED_BY_OWN

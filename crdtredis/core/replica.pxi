@@ -322,6 +322,42 @@ cdef class Replica:
             while retry_pending(&self.k, PENDING_SLICE):
                 pass
 
+    def freeze(self, limits):
+        """From now on of these actors, {actor id: seq}, no later ops are applied, of others any:
+        they wait in the causal buffer until other limits allow it. Actors that are not declared are
+        passed over. Cost: linear in the actors and the ops that wait."""
+        cdef Actors *a = &self.k.actors
+        cdef uint32_t i
+        cdef uint16_t of
+        for i in range(a.n):
+            a.v[i].frozen = 0
+        for id, seq in limits.items():
+            of = actors_find(a, id)
+            if of != NO_SLOT:
+                a.v[of].frozen = max(<uint64_t>seq, a.v[of].applied) + 1
+        if table_count(&self.k.pending.ops) and not self.k.joining:
+            pending_settle(&self.k)
+            while retry_pending(&self.k, PENDING_SLICE):
+                pass
+
+    def takes(self, clock):
+        """Does freeze() allow all ops that `clock` {actor id: seq} covers?"""
+        cdef uint16_t of
+        for id, seq in clock.items():
+            of = actors_find(&self.k.actors, id)
+            if of != NO_SLOT and is_refused(&self.k.actors.v[of], seq):
+                return False
+        return True
+
+    def close(self, actors):
+        """Of these actors, ids, no replica will ever apply more than is applied here: their
+        tombstones go."""
+        cdef uint16_t of
+        for id in actors:
+            of = actors_find(&self.k.actors, id)
+            if of != NO_SLOT:
+                self.k.actors.v[of].closed = 1
+
     @property
     def recovering(self):
         """While True, what is received or declared comes from the log: it is neither given to

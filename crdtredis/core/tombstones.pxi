@@ -22,12 +22,14 @@ cdef int tombstone_may_go(Kernel *k, const Count *t) noexcept nogil:
 
     Of a process that has ended without having observed it, this never becomes true. That nobody's
     clock names further ops of it proves nothing, for they can lie in a causal buffer or be on their
-    way; so such tombstones stay, at most as many as the process left live counter entries.
+    way; so such tombstones stay until the members have agreed on its last op
+    (replication/ended.py): then, too, all that it did is applied here.
     """
     cdef Actors *a = &k.actors
     return t.actor == k.me or t.actor == k.home.slot or (
         actor_observed(a, t.actor, dot_slot(t.rare.cancelled_by)) >= dot_seq(t.rare.cancelled_by)
-        and a.v[t.actor].applied >= actor_observed(a, t.actor, t.actor))
+        and a.v[t.actor].applied >= actor_observed(a, t.actor, t.actor)) or (
+        a.v[t.actor].closed)
 
 
 cdef void cell_forget_tombstones(Kernel *k, Counted *counted, Cell *c) noexcept nogil:

@@ -32,6 +32,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import zlib
 from collections.abc import Awaitable, Callable, Mapping, Set
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -180,6 +181,8 @@ class Peer:
         self.session = 0
         self._version = 0                                       # of its clock
         self._declared: set[int] = set()                        # actors it knows
+        # of processes that have ended: what it was told last, and the mark of what it told
+        self._ended_told, self._ended_heard = b"", 0
         self._it_lacks = ""                                     # why it needs a full sync
         # why this replica does, as far as this peer can help
         self._here_lacks = ""
@@ -412,6 +415,7 @@ class Peer:
         self._window = plan.Window(self._runtime.settings.window)
         self._fault = self._next = None
         self._it_lacks = ""
+        self._ended_told, self._ended_heard = b"", 0
         self._before, self._theirs = dict(self._tail.head), dict(self.acked)
         if self._refused_ops:
             self._state, self.error = "refused", self._refused_ops.error
@@ -832,11 +836,16 @@ class Peer:
         is lacking here at once."""
         async with self._anti_entropy_lock:
             self.counts.anti_entropy_rounds += 1
-            reply, _ = await self._ask("pull",
-                                        proto.Pull(session=self.session,
-                                                   clock=entries(self._tail.head)),
-                                        b"", proto.Reply)
+            told = self._runtime.ended
+            reply, _ = await self._ask(
+                "pull", proto.Pull(session=self.session, clock=entries(self._tail.head),
+                                   ended=told if told != self._ended_told else b"",
+                                   ended_heard=self._ended_heard), b"", proto.Reply)
             self._record_reply(reply)
+            self._ended_told = told
+            if reply.ended:
+                self._ended_heard = zlib.crc32(reply.ended)
+                self._runtime.hear_ended(reply.ended)
             theirs = to_clock(reply.clock)
             await self._tail.record_clock(self._actor, theirs)
             due = (clocks.lacking(self._tail.head, theirs) if everything

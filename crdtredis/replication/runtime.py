@@ -4,6 +4,7 @@ peers.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import aiohttp
 from multidict import CIMultiDict
@@ -16,7 +17,9 @@ from crdtredis.replication.wire import CONTENT_TYPE
 class Runtime:
     """settings: assigned as a whole when the configuration changes; read them anew each time.
     headers: what every request to a peer has in common. http: set by whoever runs the loop.
-    stopping: set once; from then on nothing new begins. messages: None: PUBLISH stays at home."""
+    stopping: set once; from then on nothing new begins. messages: None: PUBLISH stays at home.
+    ended: what is to be told of processes that have ended (ended.py), replaced by the engine
+    thread; hear_ended: has it hear what others tell."""
 
     def __init__(self, replica: str, settings: plan.Settings,
                  chance: random.Random | None = None) -> None:
@@ -26,6 +29,8 @@ class Runtime:
         self.http: aiohttp.ClientSession | None = None
         self.stopping = False
         self.messages: Messages | None = None
+        self.ended = b""
+        self.hear_ended: Callable[[bytes], None] = lambda told: None
 
     @property
     def settings(self) -> plan.Settings:

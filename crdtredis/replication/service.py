@@ -364,6 +364,19 @@ class Service:
         with self._changing:
             self._leave(self.find(name))
 
+    def members_there(self) -> set[str]:
+        """Who belongs to the cluster, as far as is known here, this replica among them; none while
+        that is not certain: it has peers, and no record. From any thread."""
+        members = self.registry.members
+        there = {r for r, m in members.table.items() if not m.removed}
+        if members.own not in there and (there or self.registry.peers):
+            return set()
+        return there | {members.own}
+
+    def tell_ended(self, told: bytes) -> None:
+        """What replication/ended.py has peers know. From any thread."""
+        self.runtime.ended = told
+
     def part_from(self, replica: str) -> None:
         """Remove every peer that is known to be this replica."""
         with self._changing:

@@ -14,6 +14,7 @@ waits, and the peers' windows close by themselves.
 from __future__ import annotations
 
 import time
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from crdtredis.replication.wire import (OP_MOST, PART, Refusal, declarations, en
                                         to_clock)
 
 SESSIONS = 1000                         # of replicas that shook hands, listed here or not
+ENDED_SINCE = 5                         # a version of the protocol: wire.SPEAKS
 RETIRED = 1000                          # processes remembered as superseded, over all replica ids
 
 
@@ -246,11 +248,16 @@ class InboundSessions:
         a WAIT at B that took this for an acknowledgement would lie."""
         session = self.session(replica, request.session)
         clock, part = to_clock(request.clock), None
-        batch, more = b"", False
+        batch, more, ended = b"", False, b""
         if not request.limit:
             session.logged = clocks.only(clock, self._tail.head)
             self._record(session, clock)
             self._registry.wake()
+            if request.ended:
+                self.runtime.hear_ended(request.ended)
+            if session.speaks >= ENDED_SINCE and (
+                    zlib.crc32(self.runtime.ended) != request.ended_heard):
+                ended = self.runtime.ended
         elif lent := self._still_lent(session, request.part):
             part, batch = self._lend(session, lent, request.part, b"")
             more = True
@@ -284,7 +291,7 @@ class InboundSessions:
         head = self._tail.log.head
         return proto.Reply(clock=entries(head.seqs), version=head.version,
                            waiting=self._tail.waiting,
-                           more=more, part=part), batch
+                           more=more, part=part, ended=ended), batch
 
     @staticmethod
     def _still_lent(session: InboundSession, part: proto.Part) -> LargeOp | None:

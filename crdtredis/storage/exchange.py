@@ -201,6 +201,9 @@ class StateExchange:
             for actor, seq in contents.start.items():
                 if min(clock.get(actor, 0), seq) != min(before.get(actor, 0), seq):
                     raise NotJoined("operations that the giver's state covers came by another way")
+        if not self._replica.takes(contents.clock):
+            raise NotJoined("the giver holds operations of processes that have ended which the "
+                            "cluster has agreed not to take any more")
         try:
             self.log.begin_joined(stage.number, contents.actors, contents.clock)
         except OSError as e:

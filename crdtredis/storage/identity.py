@@ -171,13 +171,18 @@ def default_replica_id(hostname: str) -> str:
 
 def store_identity(folder: Path, mine: Identity) -> None:
     """Make it durable. OSError; the old one is there then, or the new one."""
-    path, fresh = folder / NAME, folder / (NAME + ".tmp")
+    path = folder / NAME
     told: dict[str, Any] = {"format": 1, "replica_id": mine.replica_id, "epoch": mine.epoch}
     if mine.left:
         told["left"] = {"url": mine.left.url, "secret": mine.left.secret.hex()}
     if mine.cluster:
         told["cluster"] = mine.cluster
-    data = orjson.dumps(told) + b"\n"
+    replace_file(path, orjson.dumps(told) + b"\n")
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Make it durable. OSError; the old one is there then, or the new one."""
+    fresh = path.with_name(path.name + ".tmp")
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         if os.write(fd, data) != len(data):
@@ -186,4 +191,4 @@ def store_identity(folder: Path, mine: Identity) -> None:
     finally:
         os.close(fd)
     os.rename(fresh, path)
-    sync_directory(folder)
+    sync_directory(path.parent)

@@ -297,3 +297,48 @@ def test_restarts_alone_leave_no_tombstones():
         assert a.tombstones == b.tombstones == 0
     assert (probe_get(a.replica, 0, b"n") is None
             and not probe_make(a.replica, [("del", 0, b"n", None)]))
+
+
+# ---- of processes that have ended ----------------------------------------------------------------
+
+def test_no_op_beyond_what_was_agreed_on_is_applied():
+    a, b, other = Node("a", 1), Node("b", 1), Node("c", 1)
+    batches = []
+    for _ in range(4):
+        b("INCR", "k")
+        batches.append(b.iterate())
+    for batch in batches[:2]:
+        a.replica.receive(batch)
+    actor, r = b.replica.actor, a.replica
+    r.receive(batches[3])               # it waits already
+    r.freeze({actor: 2, 99: 1})
+    r.receive(batches[2])
+    r.check()
+    assert r.clock_ids()[actor] == 2 and r.pending()["ops"] == 2
+    assert r.takes({actor: 2, 99: 5}) and not r.takes({actor: 3})
+    other("SET", "k2", "v")
+    r.receive(other.iterate())
+    assert a("GET", "k2") == b"v"       # of others all come
+    r.freeze({actor: 3})
+    r.check()
+    assert r.clock_ids()[actor] == 3 and r.pending()["ops"] == 1
+    r.freeze({})
+    r.check()
+    assert r.clock_ids()[actor] == 4 and a("GET", "k") == b"4"
+    r.freeze({actor: 1})                # what is applied is
+    assert r.takes({actor: 4}) and not r.takes({actor: 5})
+
+
+def test_a_tombstone_goes_when_its_actor_is_closed():
+    a, b = Node("a", 1), Node("b", 1)
+    counted(b, "h", range(10))
+    a.hear(b)
+    a("DEL", "h")
+    a.iterate()
+    a.replica.freeze({b.replica.actor: 10})
+    a.replica.collect()
+    assert a.tombstones == 10           # others may still have more
+    a.replica.close([b.replica.actor, 99])
+    a.replica.collect()
+    a.replica.check()
+    assert a.tombstones == 0

@@ -12,7 +12,8 @@ of the receiver loses, and that a log which names them keeps (Joined).
 """
 from __future__ import annotations
 
-from crdtredis._core import BucketDigests, StateCheck, StateJoin, StateWriter, bucket_map
+from crdtredis._core import (BucketDigests, StateCheck, StateJoin, StateWriter, batch_ranges,
+                             bucket_map)
 from crdtredis.clocks import observed
 from crdtredis.errors import DamagedState
 
@@ -150,7 +151,11 @@ class Sync:
             self.begin_join()
 
     def begin_join(self) -> None:
-        node = self.node
+        node, clock = self.node, dict(self.start)
+        for batch in self.tail:
+            clock |= {a: max(last, clock.get(a, 0)) for a, _, last in batch_ranges(batch)}
+        if not node.replica.takes(clock):
+            return self.give_up()
         try:
             check(node.replica, self.messages, self.tail, self.buckets)
         except DamagedState as e:

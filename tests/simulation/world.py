@@ -56,6 +56,7 @@ from crdtredis._engine import Executor
 from crdtredis.clocks import actor_id, observed
 from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 from crdtredis.replication import crdtredis_pb2 as pb, plan
+from crdtredis.replication.ended import Ended
 from crdtredis.replication.keeping import Keeper, as_testimony
 from crdtredis.replication.replication_pb2 import Keep
 from crdtredis.replication.wire import Actor
@@ -92,6 +93,7 @@ class Disk:
         self.backup: tuple | None = None
         self.secret: bytes | None = None  # by which a peer gives back what was left with it
         self.checkpoint: tuple | None = None      # (messages, records that stood before its walk)
+        self.ended = b""                  # durable before it is told
 
     def copied(self) -> Disk:
         other = Disk()
@@ -99,7 +101,8 @@ class Disk:
         return other
 
     def back_up(self) -> None:
-        self.backup = self.records[:self.synced], self.epoch, self.checkpoint, self.secret
+        self.backup = (self.records[:self.synced], self.epoch, self.checkpoint, self.secret,
+                       self.ended)
 
     def append(self, record: bytes, sync: bool) -> None:
         self.records.append(record)
@@ -166,6 +169,8 @@ class Node:
                 self.replica.resume(seen.actor_epoch)
                 self.world.resumed += 1
         self.declare()
+        self.ended = Ended(self.name, self.world.ended_dice.getrandbits(60) | 1, self.disk.ended)
+        self.keep_ended()
         self.executor = Executor(self.replica)
         self.sessions = [self.executor.session(2) for _ in range(2)]
         self.reader = Client(self.replica, self.executor)
@@ -295,7 +300,7 @@ class Node:
     def restore(self) -> None:
         """An older copy of the data directory is put back."""
         disk, before = self.disk, self.disk.dots()
-        records, disk.epoch, disk.checkpoint, disk.secret = disk.backup
+        records, disk.epoch, disk.checkpoint, disk.secret, disk.ended = disk.backup
         self.killed_with = None
         disk.records, disk.synced = list(records), len(records)
         self.world.lost |= before - disk.dots()
@@ -409,17 +414,44 @@ class Node:
             f"{self.name} has {system}, had {self.known[1]}, and does not know that it has changed")
         self.known = changes, system
 
+    # ---- processes that have ended ---------------------------------------------------------------
+    def keep_ended(self) -> None:
+        replica, members = self.replica, set(self.world.names)
+        if replica.joining:
+            return
+        clock, newest = replica.clock_ids(), {}
+        for a, r, e, seq in replica.actors():
+            if seq or a == replica.actor:
+                newest[r] = max(newest.get(r, 0), e)
+
+        def store(data: bytes) -> None:
+            self.disk.ended, self.disk.synced = data, len(self.disk.records)
+
+        self.ended.step(replica.actor, members, [a for a, r, e, seq in replica.actors()
+                                                 if seq and e < newest[r]], clock,
+                        replica.freeze, store)
+        replica.close(self.ended.closed(members, clock))
+        self.end_iteration()
+
+    def start_anew(self) -> None:
+        """It holds what the cluster has agreed not to take any more."""
+        self.world.lost |= self.disk.dots()
+        self.world.anew += 1
+        self.stop(False)
+        self.disk, self.killed_with, self.witness = Disk(), None, None
+        self.start()
+
     # ---- messages --------------------------------------------------------------------------------
     def send(self, peer: Node, kind: str, body=None) -> None:
         """Every message says who we are and what we have."""
         self.world.network(self, peer, (kind, self.name, self.replica.actor, self.actors(),
-                                        body))
+                                        body, self.ended.told()))
 
     def ask(self, peer: Node) -> None:
         self.send(peer, "pull", self.replica.clock_ids())
 
     def handle(self, message: tuple) -> None:
-        kind, sender, actor, actors, body = message
+        kind, sender, actor, actors, body, told = message
         replica, peer = self.replica, self.world.by_name[sender]
         replica.now = self.now()
         epoch = next(e for a, _, e, _ in actors if a == actor)
@@ -432,6 +464,10 @@ class Node:
         if len(replica.actors()) > known:
             self.declare()
         replica.record_clock(actor, {a: seq for a, _, _, seq in actors if seq})
+        if told:
+            self.ended.hear(told)
+            if self.world.ended_dice.random() < 0.5:
+                self.keep_ended()
         if self.world.rng.random() < 0.3:
             # at once, while what it now knows of has yet to arrive
             replica.collect(500)
@@ -490,6 +526,8 @@ class World:
         self.move_dice = random.Random(f"moves {seed}")
         self.moves = self.move_dice.choice([0, 0, 0.01, 0.05])       # of the steps
         self.resumed = 0
+        self.ended_dice = random.Random(f"ended {seed}")
+        self.anew = 0
         self.evict_dice = random.Random(f"evictions {seed}")
         self.evictions = self.evict_dice.choice([0, 0, 0.01, 0.1])   # of the steps of each node
         self.always = rng.random() < 0.3
@@ -505,7 +543,8 @@ class World:
         self.clients = Clients(rng)
         self.nodes: list[Node] = []
         self.by_name: dict[str, Node] = {}
-        for name in rng.sample("abcde", rng.choice([2, 3, 3, 3, 4, 5])):
+        self.names = rng.sample("abcde", rng.choice([2, 3, 3, 3, 4, 5]))
+        for name in self.names:
             self.now += rng.choice([0, 1, 700])
             self.by_name[name] = Node(self, name, rng.randint(-self.skew, self.skew))
             self.nodes.append(self.by_name[name])
@@ -574,6 +613,9 @@ class World:
             if node.up and self.sync_dice.random() < self.syncs:
                 Sync.step(node)
         for node in self.nodes:
+            if node.up and not node.joining and self.ended_dice.random() < 0.05:
+                node.keep_ended()
+        for node in self.nodes:
             if node.up and not node.joining:
                 if self.system_dice.random() < self.notes:
                     node.note()
@@ -628,6 +670,9 @@ class World:
         since no log holds what a state brought, by states."""
         for turn in range(40):
             for a in self.nodes:
+                a.keep_ended()
+                if a.ended.parted():
+                    a.start_anew()
                 if tick:
                     a.tick()
                 for b in self.nodes:
@@ -645,6 +690,17 @@ class World:
                         if not observed(a.replica.clock_ids(), b.replica.clock_ids()):
                             Sync.whole(a, b)
         raise AssertionError(f"clocks do not meet: {[n.replica.clock() for n in self.nodes]}")
+
+    def agree(self) -> None:
+        """Everybody hears of everybody what is frozen."""
+        for a in self.nodes:
+            a.keep_ended()
+            for b in self.nodes:
+                if a is not b:
+                    a.ask(b)
+            while self.flying:
+                self.now += max(1, self.slow // 10)
+                self.deliver()
 
     def finish(self) -> None:
         self.say("-- everybody up, links healed")
@@ -763,7 +819,8 @@ class World:
         # deadlines without content are cleared away as well, counted from their stamp
         self.now += 300_000
         self.settle(tick=True)
-        self.settle()
+        for _ in range(4):
+            self.agree()
         for n in self.nodes:
             n.replica.collect(5000)                   # to the end of the round,
             assert n.replica.collect(5000)            # and another one
@@ -771,9 +828,7 @@ class World:
             left, waiting = [n.replica.keys(db) for db in range(17)], n.replica.pending()
             tombstones = [s for db in range(17) for s in self.tombstones(n, db)]
             assert len(tombstones) == n.replica.stats()["tombstones"]
-            living = {f"{o.name}/{o.replica.epoch}" for o in self.nodes}
-            assert not living & set(tombstones), \
-                f"{n.name} keeps tombstones of {tombstones}, of which {living} live"
+            assert not tombstones, f"{n.name} keeps tombstones of {tombstones}"
             assert sum(live for live, _ in left) == 0, f"{n.name} keeps keys after FLUSHALL: {left}"
             assert sum(elements for _, elements in left) <= len(tombstones), (
                 f"{n.name} keeps leftovers after FLUSHALL: {left}")

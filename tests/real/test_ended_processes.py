@@ -1,0 +1,145 @@
+"""Processes that end with the memory of their machine: nothing of them stays but their names, and
+nothing that was removed comes back."""
+import shutil
+
+import pytest
+
+from tests.real.cluster import until
+
+COUNTERS = 300
+ENDS = 5
+
+
+def tombstones(s) -> int:
+    return info(s)["tombstones"]
+
+
+def info(s) -> dict:
+    lines = [line.split(":", 1) for line in s("INFO", "crdt").decode().splitlines() if ":" in line]
+    return {k: int(v) if v.isdigit() else v for k, v in lines}
+
+
+def end(s) -> None:
+    """As a container that is killed: no testimony, no witness."""
+    s.kill()
+    s.witness.unlink()
+
+
+def count(s, n: int = COUNTERS) -> None:
+    with s.connect() as c:
+        c.pipeline([["INCR", f"c:{i}"] for i in range(n)])
+
+
+def remove(s, n: int = COUNTERS) -> None:
+    with s.connect() as c:
+        c.pipeline([["DEL", f"c:{i}"] for i in range(n)])
+
+
+@pytest.fixture
+def pair(cluster):
+    return cluster(2, gc_interval="50ms", sync_interval="200ms", retry_interval="50ms")
+
+
+def gone(c) -> None:
+    for s in c:
+        until(lambda s=s: tombstones(s) == 0)
+    c.sync()
+    for s in c:
+        assert s("DBSIZE") == 0
+    c.assert_converged()
+
+
+def test_a_cache_of_counters_gets_its_memory_back(pair):
+    """Each life leaves some 300 KB of tombstones. 4 MB are soon full of them, and every write is
+    refused then, unless they go."""
+    a, b = pair
+    for s in pair:
+        s("CONFIG", "SET", "maxmemory", "4mb")
+    before = [int(s("INFO", "memory").split(b"used_memory:")[1].split(b"\r")[0]) for s in pair]
+    for life in range(ENDS):
+        count(a, 2500)
+        pair.sync()
+        end(a)
+        remove(b, 2500)
+        a.start()
+        pair.sync()
+        gone(pair)
+    for s in pair:
+        s("MEMORY", "PURGE")
+        assert info(s)["ended_processes_closed"] == ENDS
+        used = int(s("INFO", "memory").split(b"used_memory:")[1].split(b"\r")[0])
+        assert used - before[list(pair).index(s)] < 200_000
+
+
+def test_all_end_at_once(pair):
+    a, b = pair
+    count(a)
+    count(b)
+    pair.sync()
+    remove(a)
+    pair.sync()
+    for s in pair:
+        end(s)
+    for s in pair:
+        s.start()
+    pair.sync()
+    gone(pair)
+
+
+def test_an_older_directory_brings_nothing_back(pair):
+    a, b = pair
+    count(b)
+    pair.sync()
+    b.stop()
+    copy = b.data_dir.with_name("copy")
+    shutil.copytree(b.data_dir, copy)
+    b.start()
+    pair.sync()
+    count(b)
+    pair.sync()
+    end(b)
+    remove(a)
+    b.start()
+    pair.sync()
+    gone(pair)
+    end(b)
+    shutil.rmtree(b.data_dir)
+    copy.rename(b.data_dir)
+    b.start()
+    pair.sync()
+    gone(pair)
+
+
+def test_who_is_away_is_waited_for(cluster):
+    c = cluster(3, gc_interval="50ms", sync_interval="200ms", retry_interval="50ms")
+    a, b, away = c
+    count(b)
+    c.sync()
+    away.stop()
+    end(b)
+    remove(a)
+    b.start()
+    until(lambda: info(a)["ended_processes_wait_for"] == away.name)
+    assert tombstones(a) == COUNTERS
+    away.start()
+    c.sync()
+    gone(c)
+    for s in c:
+        assert info(s)["ended_processes_wait_for"] == ""
+
+
+def test_what_was_frozen_outlives_the_process(pair):
+    a, b = pair
+    count(b)
+    pair.sync()
+    end(b)
+    remove(a)
+    b.start()
+    pair.sync()
+    gone(pair)
+    b.stop()
+    a.kill()
+    a.start()
+    assert info(a)["ended_processes_frozen"] == 1
+    b.start()
+    until(lambda: all(info(s)["ended_processes_closed"] == 1 for s in pair))
