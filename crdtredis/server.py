@@ -38,7 +38,6 @@ import resource
 import secrets
 import signal
 import socket
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -56,6 +55,8 @@ from crdtredis.config import Config
 from crdtredis.errors import EXIT_ADDRESS, EXIT_CONFIG, EXIT_DATA, EXIT_FORCED, StartError
 from crdtredis.members import MEMBERS
 from crdtredis.settings import ENCODING_LIMITS, EVICTION, SETTINGS, TLS
+from crdtredis.sockets import (check_socket_path, listening, may_be_missing, remove_socket, resolve,
+                               show)
 from crdtredis.storage.checkpoint import Checkpoints
 from crdtredis.storage.exchange import StateExchange
 from crdtredis.storage.followers import Followers
@@ -1027,69 +1028,3 @@ def open_folder(path: str) -> Path:
         log.warning("data_dir %s is open to other users of this machine (mode %o): chmod 700 it",
                     folder, mode)
     return folder
-
-
-def resolve(address: str) -> list[str]:
-    """IP addresses of a `bind` word; "*" is all of IPv4 and, where the machine has it, IPv6."""
-    name = address.lstrip("-")
-    if name in ("*", "::*"):
-        return (["::"] if name == "::*"
-                else ["0.0.0.0", *(["::"] if os.path.exists("/proc/net/if_inet6") else [])])
-    try:
-        return list(dict.fromkeys(str(found[4][0])
-                                  for found in socket.getaddrinfo(name, None,
-                                                                  type=socket.SOCK_STREAM)))
-    except OSError as e:
-        if address.startswith("-"):
-            return []
-        raise StartError(f"bind: {name} cannot be resolved: {e.strerror or e}",
-                         EXIT_ADDRESS) from None
-
-
-def listening(host: str, port: int, backlog: int) -> socket.socket:
-    """A socket that listens on one address and does not block. OSError where that is impossible."""
-    s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if ":" in host:
-            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        s.bind((host, port))
-        s.listen(backlog)
-        s.setblocking(False)
-    except BaseException:
-        s.close()
-        raise
-    return s
-
-
-def may_be_missing(address: str, e: OSError) -> bool:
-    return address.startswith("-") and e.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-
-
-def show(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def check_socket_path(path: str) -> None:
-    """OSError where the path is something else than a socket, or a socket somebody listens on: only
-    a stale one may be replaced."""
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise OSError(errno.EEXIST, "the path is there and is no socket")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX) as s:
-        try:
-            s.connect(path)
-        except OSError:
-            return
-    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-
-
-def remove_socket(path: str, inode: int) -> None:
-    """Unless another server has put its own there."""
-    try:
-        if os.stat(path).st_ino == inode:
-            os.unlink(path)
-    except FileNotFoundError:
-        pass

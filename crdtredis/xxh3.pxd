@@ -7,8 +7,8 @@
 #     more       eight accumulators; stripes of 64 bytes, blocks of 16 stripes
 #
 # It runs without the GIL, which the library for Python needs for every call, and takes 512 MB in
-# a tenth of a second. Both machines that the package runs on are little-endian, and it is refused
-# at compile time elsewhere.
+# four tenths of a second. Both machines that the package runs on are little-endian, and it is
+# refused at compile time elsewhere.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t

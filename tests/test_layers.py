@@ -10,6 +10,7 @@ what stands above it.
     commands               handlers, over the engine
     info                   what the server tells about itself
     certificates           what TLS is made of
+    sockets                addresses that are listened at
     _engine                loop and dispatch
     commands.table         what a command is
     _lua                   scripts, over the codec: it knows no command
@@ -40,7 +41,7 @@ FLOORS = [
     {"_lua"},
     {"commands.table"},
     {"_engine"},
-    {"info", "certificates"},
+    {"info", "certificates", "sockets"},
     {"commands"},
     {"storage"},
     {"replication"},
@@ -57,7 +58,7 @@ IMPORT = re.compile(r"^\s*(?:from\s+crdtredis(?:\.([\w.]+))?\s+c?import\s+(\([^)
 TESTED_IN = {
     "__main__": "test_cli.py", "members": "replication/test_members.py",
     "errors": "commands/test_against_redis.py", "acl": "commands/test_acl.py",
-    "certificates": "real/test_tls.py",
+    "certificates": "real/test_tls.py", "sockets": "test_server_process.py",
     "info": "commands/test_server.py", "server": "test_server_process.py",
     "kinds": "test_config.py", "settings": "test_config.py", "sources": "test_config.py",
     "storage.batch": "storage/test_segments.py", "storage.chain": "storage/test_recovery.py",

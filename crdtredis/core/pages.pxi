@@ -72,10 +72,8 @@ cdef extern from *:
     int M_MXFAST
     int M_TRIM_THRESHOLD
     int M_MMAP_THRESHOLD
-    int MADV_DONTNEED
     int mallopt(int what, int value) noexcept nogil
     size_t malloc_usable_size(void *p) noexcept nogil
-    int madvise(void *p, size_t n, int advice) noexcept nogil
     void *sbrk(ptrdiff_t n) noexcept nogil
     int getpagesize() noexcept nogil
 

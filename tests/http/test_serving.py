@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from crdtredis.http.serving import DISPLACES, Timeouts, serve
-from crdtredis.server import listening
+from crdtredis.sockets import listening
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
 LITTLE = Timeouts(headers=0.3, stall=0.3, idle=0.6)

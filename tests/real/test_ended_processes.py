@@ -50,8 +50,8 @@ def gone(c) -> None:
 
 
 def test_a_cache_of_counters_gets_its_memory_back(pair):
-    """Each life leaves some 300 KB of tombstones. 4 MB are soon full of them, and every write is
-    refused then, unless they go."""
+    """Each life leaves some 300 KB of tombstones; in the end there are none, and what they took is
+    free."""
     a, b = pair
     for s in pair:
         s("CONFIG", "SET", "maxmemory", "4mb")
