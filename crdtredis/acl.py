@@ -101,19 +101,21 @@ class Selector:
     def __init__(self, all_channels: bool = False) -> None:
         self.allowed = 0                            # bits by Commands.index
         self.all_commands = False                   # begins with +@all, not with -@all
-        self.rules: list[str] = []                  # what followed that: "+get", "-@write"
-        self.first_args: dict[str, list[bytes]] = {}
+        self.rules: dict[str, bool] = {}            # what followed that: "get" -> allowed
+        self.parts: dict[str, dict[str, None]] = {}     # of these, "get" -> "get|a" and the like
+        self.first_args: dict[str, dict[bytes, None]] = {}
         self.all_keys = False
         self.keys: dict[bytes, int] = {}            # pattern -> READ | WRITE
         self.all_channels = all_channels
-        self.channels: list[bytes] = []
+        self.channels: dict[bytes, None] = {}
 
     def copy(self) -> Selector:
         other = Selector.__new__(Selector)
         other.__dict__.update(self.__dict__)
-        other.rules, other.channels = list(self.rules), list(self.channels)
+        other.rules, other.channels = dict(self.rules), dict(self.channels)
         other.keys = dict(self.keys)
-        other.first_args = {name: list(args) for name, args in self.first_args.items()}
+        other.parts = {name: dict(parts) for name, parts in self.parts.items()}
+        other.first_args = {name: dict(args) for name, args in self.first_args.items()}
         return other
 
     @property
@@ -135,6 +137,7 @@ class Selector:
             self.all_commands = word in (b"allcommands", b"+@all")
             self.allowed = commands.all if self.all_commands else 0
             self.rules.clear()
+            self.parts.clear()
             self.first_args.clear()
         elif op[:1] in (b"~", b"%"):
             self._add_keys(op)
@@ -143,8 +146,7 @@ class Selector:
                 raise RuleError(AFTER_ALL_CHANNELS)
             if SPACE.search(op):
                 raise RuleError(WRONG)
-            if op[1:] not in self.channels:
-                self.channels.append(op[1:])
+            self.channels.setdefault(op[1:])
         elif op[:1] in (b"+", b"-") and op[1:2] == b"@":
             self._set_category(text_of(word[2:]), op[:1] == b"+", commands)
         elif op[:1] == b"+" and b"|" in op:
@@ -168,9 +170,12 @@ class Selector:
 
     def _note(self, rule: str, allow: bool) -> None:
         """What was said before of the same command, or of its subcommands, is no longer so."""
-        self.rules = [r for r in self.rules
-                      if r[1:] != rule and not r[1:].startswith(rule + "|")]
-        self.rules.append(("+" if allow else "-") + rule)
+        for said in (rule, *self.parts.pop(rule, ())):
+            self.rules.pop(said, None)
+        self.rules[rule] = allow
+        name, bar, _ = rule.partition("|")
+        if bar:
+            self.parts.setdefault(name, {})[rule] = None
 
     def _put(self, bits: int, allow: bool) -> None:
         self.allowed = self.allowed | bits if allow else self.allowed & ~bits
@@ -205,16 +210,15 @@ class Selector:
         if command in commands.containers:
             self._set(text_of(op[1:].lower()), True, commands)
             return
-        args = self.first_args.setdefault(command, [])
-        if bytes_of(part).lower() not in args:
-            args.append(bytes_of(part).lower())
+        self.first_args.setdefault(command, {}).setdefault(bytes_of(part).lower())
         self._note(text_of(op[1:].lower()), True)
 
     # -- what it is, told and compiled
 
     @property
     def command_rules(self) -> str:
-        return " ".join(["+@all" if self.all_commands else "-@all", *self.rules])
+        return " ".join(["+@all" if self.all_commands else "-@all",
+                         *("-+"[allowed] + rule for rule, allowed in self.rules.items())])
 
     @property
     def key_rules(self) -> bytes:
@@ -247,14 +251,15 @@ class User:
         self.on = False
         self.nopass = False
         self.sanitize = True
-        self.passwords: list[str] = []              # SHA-256, in hexadecimal
+        self.passwords: dict[str, None] = {}        # SHA-256, in hexadecimal
         self.selectors = [Selector(all_channels)]
+        self.others = 0                             # rules in all selectors but the first
         self.account: Any = None                    # _engine.Account, once it is in force
 
     def copy(self) -> User:
         other = User(self.name)
         other.__dict__.update(self.__dict__)
-        other.passwords = list(self.passwords)
+        other.passwords = dict(self.passwords)
         other.selectors = [s.copy() for s in self.selectors]
         return other
 
@@ -271,29 +276,34 @@ class User:
             self.nopass = word == b"nopass"
             self.passwords.clear()
         elif op[:1] in (b">", b"#"):
-            hashed = self._hash(op)
-            if hashed not in self.passwords:
-                self.passwords.append(hashed)
+            self.passwords.setdefault(self._hash(op))
             self.nopass = False
         elif op[:1] in (b"<", b"!"):
             hashed = self._hash(op)
             if hashed not in self.passwords:
                 raise RuleError(NO_SUCH_PASSWORD)
-            self.passwords.remove(hashed)
+            del self.passwords[hashed]
         elif op[:1] == b"(" and op[-1:] == b")":
             selector = Selector(all_channels)
             for inner in op[1:-1].split():
                 selector.apply(inner, commands)
+                self._limit(self.others + selector.size)
             self.selectors.append(selector)
+            self.others += 1 + selector.size
         elif word == b"clearselectors":
             del self.selectors[1:]
+            self.others = 0
         elif word == b"reset":
             self.on, self.nopass, self.sanitize = False, False, True
             self.passwords.clear()
-            self.selectors = [Selector(all_channels)]
+            self.selectors, self.others = [Selector(all_channels)], 0
         else:
             self.selectors[0].apply(op, commands)
-        if len(self.passwords) + sum(1 + s.size for s in self.selectors) > RULES_MOST:
+        self._limit(len(self.passwords) + 1 + self.selectors[0].size + self.others)
+
+    @staticmethod
+    def _limit(rules: int) -> None:
+        if rules > RULES_MOST:
             raise CommandError(ACL_TOO_MANY_RULES)
 
     @staticmethod
@@ -399,7 +409,8 @@ class Users:
     @staticmethod
     def _set_password(user: User, password: bytes | None) -> None:
         user.nopass = password is None
-        user.passwords = [] if password is None else [hashlib.sha256(password).hexdigest()]
+        user.passwords = ({} if password is None
+                          else {hashlib.sha256(password).hexdigest(): None})
 
     def set_password(self, password: bytes | None) -> None:
         """requirepass: the one password of the default user; None: it needs none."""

@@ -95,7 +95,7 @@ def verbose(argv: list[bytes], most: int) -> bool:
     return found
 
 
-@crdt("CONFLICTS [count] [VERBOSE]", -1, "readonly",
+@crdt("CONFLICTS [count] [VERBOSE]", -1, "admin",      # values of all keys
       "The newest concurrent writes that had to be decided, a line each: when, where, winner, "
       "loser. VERBOSE: all that is known of them. 128 are kept.", "O(N) with the count")
 def conflicts(session, argv):

@@ -3,6 +3,7 @@ EXEC, scripts, waiting clients and subscribers whose rights have changed; files;
 import hashlib
 import random
 import re
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -405,6 +406,45 @@ def test_passwords_are_not_shown(c):
     for name in ("requirepass", "tls-key-file-pass", "redis_password"):
         c.raw("CONFIG", "SET", "hz", "9", name, "secret")
     assert b"secret" not in b" ".join(a for row in c.executor.slowlog() for a in row[3])
+
+
+def test_conflicts_hold_values_of_keys_that_others_may_not_read(c):
+    u = user(c, "~mine", "+@read", "+@all", "-@admin")
+    assert u.error("CRDT.CONFLICTS") == command_refused("u", "crdt.conflicts")
+    assert user(c, "~mine", "+@read").error("CRDT.CONFLICTS") == u.error("CRDT.CONFLICTS")
+
+
+@pytest.mark.parametrize("rule", ["+get|%d", "~%d", "&%d", ">%d", "(~%d)"])
+def test_a_rule_costs_the_same_however_many_there_are(c, rule):
+    """Counted in steps of Python's; 10,000 rules of one user took half a minute."""
+    steps = 0
+
+    def count(frame, event, arg):
+        nonlocal steps
+        frame.f_trace_opcodes = True
+        steps += event == "opcode"
+        return count
+
+    users, costs = c.executor.users, []
+    for n in (50, 400):
+        ops, before = [(rule % i).encode() for i in range(n)], steps
+        alice, tracing = User(b"alice"), sys.gettrace()
+        sys.settrace(count)
+        try:
+            for op in ops:
+                alice.apply(op, users.commands, False)
+        finally:
+            sys.settrace(tracing)
+        costs.append((steps - before) / n)
+    assert costs[1] < 1.5 * costs[0]
+
+
+def test_rules_in_parentheses_are_counted_as_they_are_read(c):
+    rules = b"(%b)" % b" ".join(b"~%d" % i for i in range(10_001))
+    assert c.error("ACL", "SETUSER", "u", rules) == "ERR too many rules of one user"
+    assert c.error("ACL", "SETUSER", "u", rules[:-1] + b" nonsense)") == \
+        "ERR too many rules of one user"
+    assert c("ACL", "USERS") == [b"default"]
 
 
 # ---- files ---------------------------------------------------------------------------------------

@@ -2730,4 +2730,9 @@ FAULTS = [
           "real/test_ended_processes.py::test_what_was_frozen_outlives_the_process",
           "            stored = self._ended_file.read_bytes()\n",
           "            stored = b\"\"\n"),
+    Fault("conflicts are shown to who may read some keys",
+          "crdtredis/commands/crdt.py",
+          "commands/test_acl.py::test_conflicts_hold_values_of_keys_that_others_may_not_read",
+          "VERBOSE]\", -1, \"admin\",  ",
+          "VERBOSE]\", -1, \"readonly\",  "),
 ]
