@@ -691,13 +691,13 @@ class Server:
         self._ended_file, life = self.folder / ENDED, secrets.randbits(63) | 1
         try:
             stored = self._ended_file.read_bytes()
-        except FileNotFoundError:
-            stored = b""
-        try:
             self.ended = Ended(self.replica.id, life, stored)
-        except ValueError as e:
-            raise StartError(f"{self._ended_file}: damaged ({e}). Remove it: tombstones stay until "
-                             "a peer has told what stood there", EXIT_DATA) from None
+        except (OSError, ValueError) as e:
+            # as in a directory that was restored
+            self.ended = Ended(self.replica.id, life)
+            if not isinstance(e, FileNotFoundError):
+                log.error("%s: damaged (%s): going on without it, tombstones stay until a peer has "
+                          "told what stood there", self._ended_file, e)
         self.replica.freeze(self.ended.limits())
 
     def _hear_ended(self, told: bytes) -> None:

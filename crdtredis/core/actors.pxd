@@ -59,6 +59,8 @@ cdef struct Actors:
     uint32_t by_id_mask
     VersionVector common    # what deps and told have alike (core/vector.pxi)
     uint16_t hidden         # slot + 1 of the one that is not found by its id; 0: none is
+    uint64_t *to_freeze     # id and `frozen` by turns, of those that are not declared yet
+    uint32_t to_freeze_n    # pairs
 
 cdef inline uint64_t make_dot(uint16_t slot, uint64_t seq) noexcept nogil:
     return <uint64_t>slot << 48 | seq
@@ -73,6 +75,8 @@ cdef void actors_init(Actors *a) noexcept nogil
 cdef void actors_free(Actors *a) noexcept nogil
 # NO_SLOT when unknown
 cdef uint16_t actors_find(Actors *a, uint64_t id) noexcept nogil
+# Actor.frozen, of one that is not declared yet, too
+cdef uint64_t actors_frozen(Actors *a, uint64_t id) noexcept nogil
 # takes the GIL: hashlib
 cdef uint64_t actor_id(const char *replica, size_t n, uint64_t epoch)
 # Slot of a declared actor, added when new; NO_SLOT when the id contradicts a known actor or the

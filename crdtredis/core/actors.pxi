@@ -34,6 +34,7 @@ cdef void actors_free(Actors *a) noexcept nogil:
     mem_free(a.v)
     mem_free(a.ordered)
     mem_free(a.by_id)
+    mem_free(a.to_freeze)
     memset(a, 0, sizeof(Actors))
 
 
@@ -49,6 +50,17 @@ cdef uint16_t actors_find(Actors *a, uint64_t id) noexcept nogil:
             return s if s + 1 != a.hidden else <uint16_t>NO_SLOT
         i = (i + 1) & a.by_id_mask
     return NO_SLOT
+
+
+cdef uint64_t actors_frozen(Actors *a, uint64_t id) noexcept nogil:
+    cdef uint16_t slot = actors_find(a, id)
+    cdef uint32_t i
+    if slot != NO_SLOT:
+        return a.v[slot].frozen
+    for i in range(a.to_freeze_n):
+        if a.to_freeze[2 * i] == id:
+            return a.to_freeze[2 * i + 1]
+    return 0
 
 
 cdef void actors_index(Actors *a, uint16_t slot) noexcept nogil:
@@ -144,6 +156,7 @@ cdef uint16_t actors_declare(Actors *a, uint64_t id, const char *replica, size_t
     memset(x, 0, sizeof(Actor))
     x.id = id
     x.epoch = epoch
+    x.frozen = actors_frozen(a, id)
     x.replica = <char*>mem_alloc(n + 1)
     memcpy(x.replica, replica, n)
     x.replica[n] = 0

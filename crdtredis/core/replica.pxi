@@ -324,17 +324,24 @@ cdef class Replica:
 
     def freeze(self, limits):
         """From now on of these actors, {actor id: seq}, no later ops are applied, of others any:
-        they wait in the causal buffer until other limits allow it. Actors that are not declared are
-        passed over. Cost: linear in the actors and the ops that wait."""
+        they wait in the causal buffer until other limits allow it. Actors may be declared later.
+        Cost: linear in the actors and the ops that wait."""
         cdef Actors *a = &self.k.actors
         cdef uint32_t i
         cdef uint16_t of
         for i in range(a.n):
             a.v[i].frozen = 0
+        mem_free(a.to_freeze)
+        a.to_freeze = <uint64_t*>mem_alloc((2 * len(limits) + 1) * sizeof(uint64_t))
+        a.to_freeze_n = 0
         for id, seq in limits.items():
             of = actors_find(a, id)
             if of != NO_SLOT:
                 a.v[of].frozen = max(<uint64_t>seq, a.v[of].applied) + 1
+            else:
+                a.to_freeze[2 * a.to_freeze_n] = id
+                a.to_freeze[2 * a.to_freeze_n + 1] = <uint64_t>seq + 1
+                a.to_freeze_n += 1
         if table_count(&self.k.pending.ops) and not self.k.joining:
             pending_settle(&self.k)
             while retry_pending(&self.k, PENDING_SLICE):
@@ -342,10 +349,10 @@ cdef class Replica:
 
     def takes(self, clock):
         """Does freeze() allow all ops that `clock` {actor id: seq} covers?"""
-        cdef uint16_t of
+        cdef uint64_t frozen
         for id, seq in clock.items():
-            of = actors_find(&self.k.actors, id)
-            if of != NO_SLOT and is_refused(&self.k.actors.v[of], seq):
+            frozen = actors_frozen(&self.k.actors, id)
+            if frozen and <uint64_t>seq >= frozen:
                 return False
         return True
 

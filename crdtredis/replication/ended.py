@@ -139,6 +139,8 @@ class Ended:
     def hear(self, data: bytes) -> None:
         """ValueError: they are no Acks."""
         for ack in decode(data):
+            if ack.version[1] >> 62:
+                raise ValueError("more changes than there can be")   # no room for the next
             if ack.replica == self.own.replica:
                 if not self.own.follows(ack.version) and (
                         self._other is None or ack.follows(self._other.version)):

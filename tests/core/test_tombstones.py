@@ -315,7 +315,7 @@ def test_no_op_beyond_what_was_agreed_on_is_applied():
     r.receive(batches[2])
     r.check()
     assert r.clock_ids()[actor] == 2 and r.pending()["ops"] == 2
-    assert r.takes({actor: 2, 99: 5}) and not r.takes({actor: 3})
+    assert r.takes({actor: 2, 99: 1}) and not r.takes({actor: 3}) and not r.takes({99: 2})
     other("SET", "k2", "v")
     r.receive(other.iterate())
     assert a("GET", "k2") == b"v"       # of others all come
@@ -327,6 +327,29 @@ def test_no_op_beyond_what_was_agreed_on_is_applied():
     assert r.clock_ids()[actor] == 4 and a("GET", "k") == b"4"
     r.freeze({actor: 1})                # what is applied is
     assert r.takes({actor: 4}) and not r.takes({actor: 5})
+
+
+def test_who_is_frozen_may_be_declared_later():
+    a, b, c, d = (Node(n, 1) for n in "abcd")
+    batches = []
+    for _ in range(4):
+        b("INCR", "k")
+        batches.append(b.iterate())
+    actor, r = b.replica.actor, a.replica
+    r.freeze({actor: 2, 99: 1})
+    assert r.takes({actor: 2}) and not r.takes({actor: 3})
+    for batch in batches:
+        r.receive(batch)
+    r.check()
+    assert r.clock_ids() == {actor: 2} and not r.takes({actor: 3})
+    c.replica.freeze({actor: 2})
+    c.replica.freeze({})                # what stood before stands no more
+    d.replica.freeze({actor: 2})
+    d.replica.freeze({actor: 3})
+    for batch in batches:
+        c.replica.receive(batch)
+        d.replica.receive(batch)
+    assert c.replica.clock_ids() == {actor: 4} and d.replica.clock_ids() == {actor: 3}
 
 
 def test_a_tombstone_goes_when_its_actor_is_closed():

@@ -143,3 +143,23 @@ def test_what_was_frozen_outlives_the_process(pair):
     assert info(a)["ended_processes_frozen"] == 1
     b.start()
     until(lambda: all(info(s)["ended_processes_closed"] == 1 for s in pair))
+
+
+@pytest.mark.parametrize("left", [0, 100])
+def test_what_was_frozen_is_told_again_where_it_was_damaged(pair, left):
+    a, b = pair
+    count(b)
+    pair.sync()
+    end(b)
+    remove(a)
+    b.start()
+    pair.sync()
+    gone(pair)
+    a.kill()
+    kept = a.data_dir / "ended.json"
+    kept.write_bytes(kept.read_bytes()[:left])
+    a.start()
+    pair.sync()
+    for s in pair:
+        until(lambda s=s: info(s).get("ended_processes_closed") == 1)
+    assert ("damaged" in a.log()) == (left > 0)

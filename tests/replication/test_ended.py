@@ -433,6 +433,7 @@ def test_who_acts_as_that_actor_says_nothing_of_it():
     b'[{"replica":"a","version":[1,-1],"turn":1,"chain":[],"last":[],"members":[],"seen":[]}]',
     b'[{"replica":"a","version":[1,1],"turn":1,"chain":[],"last":[[1,1.5]],"members":[],"seen":[]}]',
     b'[{"replica":"a","version":[1,1],"turn":1,"chain":[],"last":[],"members":[[[],1]],"seen":[]}]',
+    encode([Ack("b", (1, 1 << 62))]),
     encode([Ack("a", last=dict.fromkeys(range(MOST + 1), 1))]), encode([Ack("a")] * (ACKS + 1))])
 def test_what_is_none_is_refused(data):
     if data == b"{}":
