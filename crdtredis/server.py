@@ -718,8 +718,9 @@ class Server:
             return
         # it looks at all actors
         self._ended_due = time.monotonic() + replica.stats()["actors"] / ACTORS_A_SECOND
-        members = self._sync.members_there()
-        if not members:
+        members, stranger = self._sync.members_there(), self._sync.stranger()
+        if not members or stranger:         # who is no member yet may have more than they have
+            ended.waits_for = stranger
             return
         clock, actors = replica.clock_ids(), [a for a in replica.actors() if a[3]]
         newest: dict[str, int] = {replica.id: replica.epoch}

@@ -373,6 +373,15 @@ class Service:
             return set()
         return there | {members.own}
 
+    def stranger(self) -> str:
+        """A peer that is no member yet, as far as is known here: its replica id, or its URL where
+        it was never met; "": none is. From any thread."""
+        table = self.registry.members.table
+        urls = {m.url for m in table.values()}
+        return next((p.replica or p.url for p in list(self.registry.peers)
+                     if p.state != "self" and (p.replica or p.member) not in table
+                     and (p.replica or p.url not in urls)), "")
+
     def tell_ended(self, told: bytes) -> None:
         """What replication/ended.py has peers know. From any thread."""
         self.runtime.ended = told

@@ -35,9 +35,15 @@ def remove(s, n: int = COUNTERS) -> None:
         c.pipeline([["DEL", f"c:{i}"] for i in range(n)])
 
 
+def met(c):
+    """c, when all are members to each."""
+    until(lambda: all(len(s("CRDT.MEMBERS")) == len(c) for s in c))
+    return c
+
+
 @pytest.fixture
 def pair(cluster):
-    return cluster(2, gc_interval="50ms", sync_interval="200ms", retry_interval="50ms")
+    return met(cluster(2, gc_interval="50ms", sync_interval="200ms", retry_interval="50ms"))
 
 
 def gone(c) -> None:
@@ -111,7 +117,7 @@ def test_an_older_directory_brings_nothing_back(pair):
 
 
 def test_who_is_away_is_waited_for(cluster):
-    c = cluster(3, gc_interval="50ms", sync_interval="200ms", retry_interval="50ms")
+    c = met(cluster(3, gc_interval="50ms", sync_interval="200ms", retry_interval="50ms"))
     a, b, away = c
     count(b)
     c.sync()
@@ -126,6 +132,21 @@ def test_who_is_away_is_waited_for(cluster):
     gone(c)
     for s in c:
         assert info(s)["ended_processes_wait_for"] == ""
+
+
+def test_a_peer_that_was_never_met_is_waited_for(pair):
+    a, b = pair
+    count(b)
+    pair.sync()
+    a("CRDT.PEER", "ADD", "127.0.0.1:1")
+    end(b)
+    remove(a)
+    b.start()
+    until(lambda: info(b)["tombstones"] == COUNTERS)
+    until(lambda: info(a)["ended_processes_wait_for"] == "http://127.0.0.1:1")
+    assert tombstones(a) == COUNTERS and info(a)["ended_processes_frozen"] == 0
+    a("CRDT.PEER", "REMOVE", "127.0.0.1:1")
+    gone(pair)
 
 
 def test_what_was_frozen_outlives_the_process(pair):
