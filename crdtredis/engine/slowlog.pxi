@@ -33,7 +33,8 @@ cdef int hides(Span *argv, int argc, int i) noexcept nogil:
         return i > 1 and is_word(argv[1], "SETUSER")
     if is_word(argv[0], "CONFIG"):
         return (i > 2 and is_word(argv[1], "SET")
-                and (ends_with(argv[i - 1], "PASS", 4) or ends_with(argv[i - 1], "PASSWORD", 8)))
+                and (ends_with(argv[i - 1], "PASS", 4) or ends_with(argv[i - 1], "PASSWORD", 8)
+                     or ends_with(argv[i - 1], "TOKEN", 5) or ends_with(argv[i - 1], "AUTH", 4)))
     return 0
 
 

@@ -197,7 +197,7 @@ class Ended:
         counted |= {r: len(last) for r in sorted(there - counted.keys())}
         if self._agreed(there):
             told = {a for z in self.acks.values() for a in z.last}
-            for a in sorted({*ended, *told} - last.keys() - {me})[:MOST - len(last)]:
+            for a in sorted({*ended, *told} - last.keys() - {me})[:max(MOST - len(last), 0)]:
                 last[a] = applied.get(a, 0)
         seen = {r: a.version for r, a in self.acks.items()}
         seen = {r: v for r, v in base.seen.items() if r in there} | seen
@@ -250,13 +250,17 @@ class Ended:
 
     def parted(self) -> bool:
         """Does this directory hold ops that the cluster has agreed not to take any more?"""
-        return self._apart or any(self._is_refused(a, seq) for a, seq in self.own.last.items())
+        places = {r: {actor: i for i, actor in enumerate(a.last)} for r, a in self.acks.items()}
+        return self._apart or any(self._is_refused(a, seq, places)
+                                  for a, seq in self.own.last.items())
 
-    def _is_refused(self, actor: int, seq: int) -> bool:
+    def _is_refused(self, actor: int, seq: int,
+                    places: Mapping[str, Mapping[int, int]]) -> bool:
         """Is there a member that will never take the actor's op `seq`, which is applied here?
-        Whoever has not frozen it will, and so will who is raised by one that will."""
+        Whoever has not frozen it will, and so will who is raised by one that will. places: where in
+        the Ack of each replica an actor stands."""
         acks = {r: a for r, a in self.acks.items() if r in self.own.members}
-        left = {r: [z for z, place in a.members.items() if place <= list(a.last).index(actor)]
+        left = {r: [z for z, place in a.members.items() if place <= places[r][actor]]
                 for r, a in acks.items() if a.last.get(actor, seq) < seq}
         takes = self.own.members.keys() - left.keys()
         while left:

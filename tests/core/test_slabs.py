@@ -107,6 +107,6 @@ def test_without_addresses_malloc_gives_all():
     def limit():
         resource.setrlimit(resource.RLIMIT_AS, (1 << 29, 1 << 29))
 
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True,
                           preexec_fn=limit if has_slabs() else None)
     assert done.stdout == "all freed\n", done.stderr

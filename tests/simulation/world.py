@@ -35,8 +35,8 @@ What is checked (`World.finish`), after links are healed and everybody is up:
 - what stays at home is in no op that others get, and in no state;
 - no dot ever stood for two ops;
 - after FLUSHALL, and after everybody heard from everybody: no key, no leftover, no op that waits,
-  no tombstone but of processes that ended before they saw the cancellation; and when all is freed,
-  memory is back where it was.
+  no tombstone but of processes that have ended and of which somebody told of an op that all have
+  lost; and when all is freed, memory is back where it was.
 
 Replay one schedule:  python -m tests.simulation.world --seed 4711 --verbose
 Many:                 python -m tests.simulation.world --schedules 100000
@@ -821,6 +821,12 @@ class World:
         self.settle(tick=True)
         for _ in range(4):
             self.agree()
+        # one told of an op and lost it to an old disk, as did all who had it: it may still come
+        applied = [n.replica.clock_ids() for n in self.nodes]
+        awaited = {actor for n in self.nodes for actor, seq in n.ended.own.last.items()
+                   if all(clock.get(actor, 0) < seq for clock in applied)}
+        names = {f"{r}/{e}" for n in self.nodes for actor, r, e, _ in n.replica.actors()
+                 if actor in awaited}
         for n in self.nodes:
             n.replica.collect(5000)                   # to the end of the round,
             assert n.replica.collect(5000)            # and another one
@@ -828,7 +834,7 @@ class World:
             left, waiting = [n.replica.keys(db) for db in range(17)], n.replica.pending()
             tombstones = [s for db in range(17) for s in self.tombstones(n, db)]
             assert len(tombstones) == n.replica.stats()["tombstones"]
-            assert not tombstones, f"{n.name} keeps tombstones of {tombstones}"
+            assert names.issuperset(tombstones), f"{n.name} keeps tombstones of {tombstones}"
             assert sum(live for live, _ in left) == 0, f"{n.name} keeps keys after FLUSHALL: {left}"
             assert sum(elements for _, elements in left) <= len(tombstones), (
                 f"{n.name} keeps leftovers after FLUSHALL: {left}")
