@@ -675,12 +675,7 @@ class World:
                     a.start_anew()
                 if tick:
                     a.tick()
-                for b in self.nodes:
-                    if a is not b:
-                        a.ask(b)
-                while self.flying:
-                    self.now += max(1, self.slow // 10)
-                    self.deliver()
+                self.ask_all(a)
             clocks = [n.replica.clock_ids() for n in self.nodes]
             if all(c == clocks[0] for c in clocks):
                 return
@@ -695,12 +690,16 @@ class World:
         """Everybody hears of everybody what is frozen."""
         for a in self.nodes:
             a.keep_ended()
-            for b in self.nodes:
-                if a is not b:
-                    a.ask(b)
-            while self.flying:
-                self.now += max(1, self.slow // 10)
-                self.deliver()
+            self.ask_all(a)
+
+    def ask_all(self, a) -> None:
+        """a asks everybody, and all of it arrives."""
+        for b in self.nodes:
+            if a is not b:
+                a.ask(b)
+        while self.flying:
+            self.now += max(1, self.slow // 10)
+            self.deliver()
 
     def finish(self) -> None:
         self.say("-- everybody up, links healed")
