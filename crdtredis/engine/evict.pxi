@@ -34,7 +34,7 @@
 # as Redis leaves out its replicas' buffers.
 #
 # A counter that is removed leaves a tombstone until all replicas know of that: its bytes are as
-# good as free (Room.owed), up to the 16th part of the limit; else every counter would be evicted
+# good as free (Room.owed), up to a fourth of the limit; else every counter would be evicted
 # before the first byte is free.
 
 from libc.stddef cimport size_t
@@ -46,7 +46,7 @@ from crdtredis._core cimport (Count, Element, evict_key, free_garbage, kernel_to
 cdef enum:
     FOREIGN_MS = 1000       # in which other replicas pay for what they write
     UNPAID = 32             # one part in so many of the limit may stay foreign
-    OWED = 16               # one part in so many of the limit may be owed
+    OWED = 4                # one part in so many of the limit may be owed
     TOMBSTONE_ROOM = 64     # bytes of one, with its key, beside the structs
     BETWEEN_LOOKS = 16      # keys evicted between looks at the time that has passed, as in Redis
     KEYS_OF_AN_OP = 1024

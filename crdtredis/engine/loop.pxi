@@ -34,7 +34,7 @@ cdef enum:
     COLLECT_SLICE = 1000    # buckets looked at for tombstones per cron run,
     COLLECT_OWED = 16_000   # and where their memory is lacking: some milliseconds
     FLUSH_MS = 1000         # for unsent replies at the end
-    OWED_MS = 1000          # until tombstones of evicted keys are looked for
+    OWED_MS = 100           # until tombstones of evicted keys are looked for
     DRAIN_READS = 64        # of 16 KiB that a client has sent, at the end
 
 

@@ -189,7 +189,7 @@ def test_tombstones_of_evicted_counters_go_as_fast_as_they_come():
         t.join()
     assert all(used(s) <= 1.5 * limit for s in cluster), [used(s) for s in cluster]
     settle(cluster)
-    assert cluster[0]("DBSIZE") > 5000
+    assert cluster[0]("DBSIZE") > 20_000
     dispose(cluster)
 
 
