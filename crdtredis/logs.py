@@ -8,7 +8,8 @@ so that no client or peer can forge a line.
 
 A log that cannot be written (disk full, standard error closed) must never stop the server: such
 errors are swallowed. Nor may a fault that a client can repeat fill the disk: of one message (see
-Brake) only so many are written in a while, and the next one says how many were not.
+Brake) only so many are written in a while, and the next one says how many were not. The audit log
+is whole (audit.py).
 """
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from collections.abc import Callable
 
 ROOT = "crdtredis"
 LIBRARIES = ("aiohttp", "asyncio")      # what they say goes where ours does, from warnings on
+AUDIT = "crdtredis.audit"               # its logger
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING,
           "error": logging.ERROR}
 
@@ -65,6 +67,8 @@ class Brake(logging.Filter):
         self.kinds: dict[tuple[str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.name == AUDIT:
+            return True
         now, kind = self.clock(), (record.name, str(record.msg))
         most = self.FAULTS if record.exc_info else self.MOST
         begun, count = self.kinds.get(kind, (now, 0))

@@ -45,7 +45,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crdtredis import __version__, logs
+from crdtredis import __version__, audit, logs
 from crdtredis._core import Replica, SegmentWriter
 from crdtredis._engine import Bridge, Executor, Loop
 from crdtredis.acl import FileError
@@ -924,6 +924,8 @@ class Server:
                 self.mirror.configure(self._mirrored())
         elif name == "log_level":
             logs.set_level(value)
+        elif name == "audit_log":
+            audit.enable(value)
         elif name == "log_format":
             logs.set_style(value)
         elif name == "replication_log_size":

@@ -85,6 +85,17 @@ def _declare(group: str, *settings: Setting) -> list[Setting]:
 
 
 S = Setting
+PASSWORD = r"[^\0\r\n\ud800-\udfff]*"
+TOKEN = Text("a token of visible ASCII characters, or nothing", r"[!-~]*", 512)
+
+
+def _secret(name: str, kind: Kind, help: str, live: bool = False) -> tuple[Setting, Setting]:
+    """A secret, and the file that may hold it."""
+    return (S(name, kind, "", help, live=live, secret=True),
+            S(f"{name}_file", Text("a path, or nothing", r"[^\0]*"), "",
+              f"File that holds it, when {name} is empty; else, the systemd credential {name}."))
+
+
 SETTINGS: tuple[Setting, ...] = (
     *_declare(
         "Identity and data",
@@ -112,12 +123,9 @@ SETTINGS: tuple[Setting, ...] = (
           "Path of a Unix socket for Redis clients."),
         S("unixsocketperm", Octal(), "0",
           "Permissions of the Unix socket, in octal; 0: what the umask leaves."),
-        S("requirepass", Text("a password without line breaks, in UTF-8, or nothing",
-                              r"[^\0\r\n\ud800-\udfff]*", 512), "",
-          "Password that clients must give with AUTH or HELLO.", live=True, secret=True),
-        S("requirepass_file", Text("a path, or nothing", r"[^\0]*"), "",
-          "File that holds the password, when requirepass is empty; else, the systemd credential "
-          "requirepass."),
+        *_secret("requirepass", Text("a password without line breaks, in UTF-8, or nothing",
+                                     PASSWORD, 512),
+                 "Password that clients must give with AUTH or HELLO.", live=True),
         S("users", UserLines(), [],
           "Users, each as its name and rules: `user` lines of a redis.conf.", secret=True,
           flag="user"),
@@ -226,12 +234,14 @@ SETTINGS: tuple[Setting, ...] = (
           "As it stops, leave with a peer the proof that its log is whole, so that the next start "
           "goes on as the same actor although the machine's memory does not say so. auto: in "
           "containers, and where the machine is about to stop.", live=True),
-        S("auth_token", Text("a token of visible ASCII characters, or nothing", r"[!-~]*", 512), "",
-          "Bearer token that peers, operators and Prometheus must show for everything but GET "
-          "/health; the same in all replicas.", secret=True),
-        S("auth_token_file", Text("a path, or nothing", r"[^\0]*"), "",
-          "File that holds the token, when auth_token is empty; else, the systemd credential "
-          "auth_token."),
+        *_secret("auth_token", TOKEN,
+                 "Bearer token that peers, operators and Prometheus must show for everything but "
+                 "GET /health; the same in all replicas."),
+        *_secret("operator_token", TOKEN,
+                 "Bearer token of operators, for all of HTTP but replication; auth_token is then "
+                 "for peers alone."),
+        *_secret("metrics_token", TOKEN,
+                 "Bearer token for GET /metrics and /stats alone, for monitoring."),
         S("allow_plain_peers", Bool(), False,
           "Send auth_token to peers on other machines over plain HTTP too, where whoever can "
           "listen reads it: for networks that are private "
@@ -280,12 +290,8 @@ SETTINGS: tuple[Setting, ...] = (
           live=True, reference=True),
         S("tls_key_file", Text("a path, or nothing", r"[^\0]*"), "",
           "Its private key in PEM format.", live=True, reference=True),
-        S("tls_key_file_pass", Text("a passphrase without line breaks, in UTF-8, or nothing",
-                                    r"[^\0\r\n\ud800-\udfff]*", 512), "",
-          "Passphrase of the key.", live=True, secret=True),
-        S("tls_key_file_pass_file", Text("a path, or nothing", r"[^\0]*"), "",
-          "File that holds it, when tls_key_file_pass is empty; else, the systemd credential "
-          "tls_key_file_pass."),
+        *_secret("tls_key_file_pass", Text("a passphrase without line breaks, in UTF-8, or nothing",
+                                           PASSWORD, 512), "Passphrase of the key.", live=True),
         S("tls_ca_file", Text("a path, or nothing", r"[^\0]*"), "",
           "Authorities that certificates of clients, and those of peers, must lead to. Empty: the "
           "system's, for peers.", live=True, reference=True, redis="tls-ca-cert-file"),
@@ -318,6 +324,9 @@ SETTINGS: tuple[Setting, ...] = (
           Choice("debug", "info", "warning", "error",
                  also={"verbose": "debug", "notice": "info", "nothing": "error"}), "info",
           "Least important messages to log.", live=True, redis="loglevel"),
+        S("audit_log", Bool(), False,
+          "Log what administrators do: CONFIG SET, ACL SETUSER, FLUSHALL, SHUTDOWN and their like, "
+          "with user and address; of HTTP, changes, backups and what was refused.", live=True),
         S("log_file", Text("a path, or nothing", r"[^\0]*"), "",
           "File to log to, opened again on SIGHUP; empty: standard error.",
           redis="logfile"),
@@ -452,12 +461,8 @@ SETTINGS: tuple[Setting, ...] = (
         S("redis_user", Text("a user's name, or nothing", r"[^\s\0]*", 128), "",
           "The user of that Redis to log in as, with redis_password; empty: its default one.",
           live=True),
-        S("redis_password", Text("a password without line breaks, in UTF-8, or nothing",
-                                 r"[^\0\r\n]*", 512), "",
-          "Its password.", live=True, secret=True),
-        S("redis_password_file", Text("a path, or nothing", r"[^\0]*"), "",
-          "File that holds it, when redis_password is empty; else, the systemd credential "
-          "redis_password."),
+        *_secret("redis_password", Text("a password without line breaks, in UTF-8, or nothing",
+                                        r"[^\0\r\n]*", 512), "Its password.", live=True),
     ),
 )
 

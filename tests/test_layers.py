@@ -19,6 +19,7 @@ what stands above it.
     sources                files and flags
     settings               their declarations
     acl                    users and their rules
+    audit                  what administrators do
     kinds, redisconf, errors, logs, buffer, glob, numbers, xxh3, clocks
 
 Imports made inside a function count like others, those under TYPE_CHECKING do not. In Cython files
@@ -34,7 +35,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "crdtredis"
 FLOORS = [
     {"redisconf", "kinds", "errors", "logs", "buffer", "glob", "numbers", "xxh3", "clocks",
      "__init__"},
-    {"settings", "members", "acl"},
+    {"settings", "members", "acl", "audit"},
     {"sources"},
     {"config"},
     {"_core", "_resp"},

@@ -114,7 +114,7 @@ def conflict_line(c: dict) -> str:
     return f"{when} db {c['db']} {c['type']} {at}: {won} won over {lost}"
 
 
-@crdt("PEERS [VERBOSE]", -1, "loading stale",
+@crdt("PEERS [VERBOSE]", -1, "admin loading stale",
       "The peers, a line each: address, replica, state, what it lacks, the last error. VERBOSE: "
       "all that is counted of them.", "O(N) with the peers")
 def peers(session, argv):
@@ -137,7 +137,7 @@ def peer_line(p) -> str:
     return ", ".join(words) + (f"; {p.error}" if p.error else "")
 
 
-@crdt("MEMBERS", 1, "loading stale",
+@crdt("MEMBERS", 1, "admin loading stale",
       "The replicas of the cluster as all of them know it: id, address, since when, and whether it "
       "was removed.", "O(N) with the members")
 def members(session, argv):
@@ -219,7 +219,7 @@ def sync(session, argv):
     return NO_REPLY
 
 
-@crdt("VERIFY [peer]", -1, "noscript no_multi",
+@crdt("VERIFY [peer]", -1, "admin noscript no_multi",      # names keys
       "Compares the data with a peer's, or with every peer's, at equal clocks: how many of 4096 "
       "buckets of keys were compared and differ, and which keys do.",
       "O(N) with the keys, in slices")

@@ -4,12 +4,13 @@
 # The table is made from commands/table.py once per Executor. Everything that runs per command is in
 # the parts below; this is what Python asks for now and then.
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from crdtredis._core cimport T_HASH, T_SET, T_ZSET, Replica
-from crdtredis.buffer cimport Span, buffer_free, need_memory, span
+from crdtredis.buffer cimport Buffer, Span, buffer_free, need_memory, span
+from crdtredis import audit
 from crdtredis.acl import Users
 from crdtredis.commands import table
 from crdtredis.kinds import EVENT_LETTERS
@@ -60,6 +61,37 @@ cdef Native native(NativeHandler f, ReadsOnly reads_only=NULL):
     h.f = f
     h.reads_only = reads_only
     return h
+
+
+cdef void run_audited(Call *c) noexcept nogil:
+    take_gil(&c.dispatch.gil)
+    call_audited(c)
+
+
+cdef void call_audited(Call *c) noexcept with gil:
+    """Runs it, in Python or not, and has it written down (audit.py)."""
+    cdef Client *client = c.client
+    cdef Client *who = caller_of(c.dispatch, client)
+    cdef Buffer *reply = &client.reply.buf
+    cdef size_t at = reply.n
+    cdef int i
+    handler = <object>client.command.python
+    if isinstance(handler, Native):
+        (<Native>handler).f(c)
+    else:
+        call_python(c)
+    if not audit.log.isEnabledFor(logging.INFO):
+        return
+    try:
+        audit.command((<Account>who.user.account).name if who.user != NULL else b"",
+                      text_of(who.addr),
+                      [audit.REDACTED if hides(c.argv, c.argc, i) else
+                       PyBytes_FromStringAndSize(c.argv[i].p, <Py_ssize_t>c.argv[i].n)
+                       for i in range(c.argc)],
+                      PyBytes_FromStringAndSize(reply.p + at, min(<Py_ssize_t>(reply.n - at), 512))
+                      if reply.n > at else b"")
+    except Exception:
+        log.exception("command %s is not in the audit log", client.command.name.decode())
 
 
 cdef int needs_of(spec, str access) except -1:
@@ -186,11 +218,15 @@ cdef class Executor:
                     cmd.read_first, cmd.read_last, _ = spec.key_range
             handler = (spec.handler if spec.handler is not None
                        else self.specs[spec.container].handler)
-            if isinstance(handler, Native):
+            native = isinstance(handler, Native)
+            if native:
                 cmd.handler = (<Native>handler).f
                 cmd.reads_only = (<Native>handler).reads_only
             else:
                 cmd.handler = run_python
+            if spec.name in audit.COMMANDS:
+                cmd.handler = run_audited
+            if not native or cmd.handler == run_audited:
                 cmd.python = <void*>handler
                 self.handlers.append(handler)
             command_table_add(&self.d.table, cmd)

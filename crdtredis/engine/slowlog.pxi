@@ -3,7 +3,7 @@
 
 from libc.stdio cimport snprintf
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memchr, memcpy
 
 from crdtredis.buffer cimport buffer_add, buffer_free, need_memory, span
 
@@ -31,6 +31,8 @@ cdef int hides(Span *argv, int argc, int i) noexcept nogil:
                 at += 2
     if is_word(argv[0], "ACL"):
         return i > 1 and is_word(argv[1], "SETUSER")
+    if is_word(argv[0], "CRDT.PEER"):
+        return i == 2 and memchr(argv[i].p, c"@", argv[i].n) != NULL       # http://user:password@
     if is_word(argv[0], "CONFIG"):
         return (i > 2 and is_word(argv[1], "SET")
                 and (ends_with(argv[i - 1], "PASS", 4) or ends_with(argv[i - 1], "PASSWORD", 8)

@@ -2,6 +2,8 @@
 
 With an `auth_token`, every route but GET /health wants it as bearer token, /metrics too (Prometheus
 sends one when told to): numbers about keys and peers are nobody's business who was not let in.
+Tokens of fewer rights stand beside it: `operator_token` opens all but replication, and auth_token
+that alone then; `metrics_token` opens what monitoring reads.
 /health stays open because load balancers and orchestrators seldom carry secrets, and says no more
 than which part is failing.
 
@@ -38,6 +40,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from crdtredis import audit
 from crdtredis.http.operated import Operated
 from crdtredis.http.replication import Replication, refused
 from crdtredis.replication.wire import BODY_MAX, Refusal, proto
@@ -49,6 +52,7 @@ log = logging.getLogger("crdtredis.http")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPEN = {"/health"}
+MONITORING = {"/metrics", "/stats"}
 PEERS = "/replication/"                 # what lies below is for peers
 SAFE = {"GET", "HEAD"}
 FROM_PAGES = ("Origin", "Sec-Fetch-Site")
@@ -68,6 +72,10 @@ def error(request: web.Request, status: int, text: str,
     return response
 
 
+def audit_request(request: web.Request, status: int | None = None) -> None:
+    audit.request(request.remote or "?", request.method, request.path_qs, status)
+
+
 def is_our_name(request: web.Request, names: set[str]) -> bool:
     """Whether Host, which HTTP/1.0 may lack, names no domain, or one of `names`."""
     for host in request.headers.getall("Host", ()):
@@ -80,31 +88,57 @@ def is_our_name(request: web.Request, names: set[str]) -> bool:
     return True
 
 
+def tokens(peer: str, operator: str | None,
+           monitor: str | None) -> tuple[set[bytes], set[bytes], set[bytes]]:
+    """What opens replication, operators' routes and what monitoring reads; empty: it stands open,
+    to requests by our own names."""
+    operators = {t.encode() for t in (operator or peer,) if t}
+    return ({peer.encode()} if peer else set(), operators,
+            operators | ({monitor.encode()} if monitor else set()))
+
+
 def application(service: Service, server: Operated | None = None) -> web.Application:
     """The routes for peers, and with a server those for operators too."""
-    token = service.runtime.settings.token.encode()
     names = ({name.removeprefix("-").lower() for name in server.config.http_addresses}
              if server is not None else set())
+    peers, operators, monitors = tokens(service.runtime.settings.token,
+                                        server and server.config.operator_token,
+                                        server and server.config.metrics_token)
 
-    def shows_token(request: web.Request) -> bool:
+    def shows(request: web.Request, allowed: set[bytes]) -> bool:
         given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-        return bool(token) and hmac.compare_digest(given, b"Bearer " + token)
+        return any([hmac.compare_digest(given, b"Bearer " + token) for token in allowed])
 
     def is_trusted(request: web.Request) -> bool:
-        return shows_token(request) or is_our_name(request, names)
+        return shows(request, monitors) or is_our_name(request, names)
+
+    @web.middleware
+    async def audited(request: web.Request, handler: Handler) -> web.StreamResponse:
+        backs_up = request.path == "/backup"
+        if backs_up:                            # which takes long
+            audit_request(request)
+        response = await handler(request)
+        if response.status in (401, 403, 421) or (
+                not backs_up and request.method not in SAFE and not request.path.startswith(PEERS)):
+            audit_request(request, response.status)
+        return response
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         replicates = request.path.startswith(PEERS)
+        wanted = (peers if replicates else monitors
+                  if request.path in MONITORING and request.method in SAFE else operators)
         if ((replicates or request.method not in SAFE or request.path == "/backup")
             and any(h in request.headers for h in FROM_PAGES)):
             return error(request, 403, "web pages have no business here")
         if request.path in OPEN:
             pass
-        elif token and not shows_token(request):
+        elif wanted and not shows(request, wanted):
+            if shows(request, monitors | peers):
+                return error(request, 403, "this token does not open it")
             return error(request, 401, "the auth_token is missing or wrong",
                          {"WWW-Authenticate": "Bearer"})
-        elif not replicates and not is_trusted(request):
+        elif not replicates and not wanted and not is_our_name(request, names):
             return error(request, 421,
                          "without an auth_token, Host must be an IP address, localhost or a name "
                          "in http_bind")
@@ -126,13 +160,13 @@ def application(service: Service, server: Operated | None = None) -> web.Applica
             log.exception("%s %s", request.method, request.path)
             return error(request, 500, "internal error")
 
-    app = web.Application(middlewares=[guard], client_max_size=BODY_MAX)
+    app = web.Application(middlewares=[audited, guard], client_max_size=BODY_MAX)
     limit = server.http_limit if server is not None else 256
     app.add_routes(Replication(service.sessions, service.receiver, max(limit // 2, 1)).routes())
     if server is not None:
         from crdtredis.http.operators import Operators
 
-        operators = Operators(server, service, is_trusted)
-        app.add_routes(operators.routes())
-        app.on_shutdown.append(operators.stop)
+        routes = Operators(server, service, is_trusted)
+        app.add_routes(routes.routes())
+        app.on_shutdown.append(routes.stop)
     return app

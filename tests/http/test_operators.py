@@ -20,7 +20,7 @@ def ask(server, path: str, method: str = "GET", body=None, token: str | None = N
         request.add_header("Authorization", f"Bearer {token}")
     try:
         with urllib.request.urlopen(request, timeout=10) as r:
-            return r.status, r.headers, r.read().decode()
+            return r.status, r.headers, r.read().decode("utf-8", "replace")
     except urllib.error.HTTPError as e:
         return e.code, e.headers, e.read().decode()
 
@@ -175,6 +175,28 @@ def test_the_token_guards_everything_but_health(server):
             and ask(s, "/nothing", token="open-sesame")[0] == 404)
     assert "/health" in ask(s, "/", token="open-sesame")[2]
     assert ask(s, "/stats", "DELETE", token="open-sesame")[0] == 405
+
+
+def test_tokens_of_fewer_rights(server):
+    s = server(auth_token="peer", operator_token="operator", metrics_token="metrics")
+    for request, *statuses in (         # without one, with a wrong one, with each
+            (["/metrics"], 401, 401, 403, 200, 200), (["/stats"], 401, 401, 403, 200, 200),
+            (["/config"], 401, 401, 403, 403, 200), (["/backup"], 401, 401, 403, 403, 200),
+            (["/nothing"], 401, 401, 403, 403, 404),
+            (["/config", "PATCH", {}], 401, 401, 403, 403, 200),
+            (["/stats", "POST", {}], 401, 401, 403, 403, 405),
+            (["/replication/push", "POST", b""], 401, 401, 400, 403, 403)):
+        for token, status in zip((None, "wrong", "peer", "metrics", "operator"), statuses,
+                                 strict=True):
+            assert ask(s, *request, token=token)[0] == status, (request, token)
+    assert ask(s, "/health")[0] == 200
+    text = ask(s, "/config", token="operator")[2]
+    assert json.loads(text)["metrics_token"] == "********"
+    # without a token for operators that of peers opens all
+    s = server(auth_token="peer", metrics_token="metrics")
+    assert (ask(s, "/config", token="peer")[0], ask(s, "/stats", token="peer")[0],
+            ask(s, "/stats", token="metrics")[0], ask(s, "/config", token="metrics")[0]) == (
+                200, 200, 200, 403)
 
 
 def test_an_engine_that_does_not_reply_is_a_reason(server):
