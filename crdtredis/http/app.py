@@ -31,6 +31,7 @@ like every other refusal there, whoever finds them.
 from __future__ import annotations
 
 import asyncio
+import base64
 import hmac
 import logging
 import re
@@ -52,7 +53,8 @@ log = logging.getLogger("crdtredis.http")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 OPEN = {"/health"}
-MONITORING = {"/metrics", "/stats"}
+AVAILABILITY = "/v1/"
+MONITORING = ("/metrics", "/stats", AVAILABILITY)       # paths begin so
 PEERS = "/replication/"                 # what lies below is for peers
 SAFE = {"GET", "HEAD"}
 FROM_PAGES = ("Origin", "Sec-Fetch-Site")
@@ -70,6 +72,18 @@ def error(request: web.Request, status: int, text: str,
     response.set_status(status)
     response.headers.update(headers or {})
     return response
+
+
+def token_of(request: web.Request) -> bytes:
+    """What a request shows: a bearer token or, where clients of Redis Enterprise ask, who know no
+    other way, a password."""
+    kind, _, given = request.headers.get("Authorization", "").partition(" ")
+    if kind == "Basic" and request.path.startswith(AVAILABILITY):
+        try:
+            return base64.b64decode(given, validate=True).partition(b":")[2]
+        except ValueError:
+            return b""
+    return given.encode("utf-8", "surrogateescape") if kind == "Bearer" else b""
 
 
 def audit_request(request: web.Request, status: int | None = None) -> None:
@@ -106,8 +120,8 @@ def application(service: Service, server: Operated | None = None) -> web.Applica
                                         server and server.config.metrics_token)
 
     def shows(request: web.Request, allowed: set[bytes]) -> bool:
-        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
-        return any([hmac.compare_digest(given, b"Bearer " + token) for token in allowed])
+        given = token_of(request)
+        return any([hmac.compare_digest(given, token) for token in allowed])
 
     def is_trusted(request: web.Request) -> bool:
         return shows(request, monitors) or is_our_name(request, names)
@@ -127,7 +141,7 @@ def application(service: Service, server: Operated | None = None) -> web.Applica
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         replicates = request.path.startswith(PEERS)
         wanted = (peers if replicates else monitors
-                  if request.path in MONITORING and request.method in SAFE else operators)
+                  if request.path.startswith(MONITORING) and request.method in SAFE else operators)
         if ((replicates or request.method not in SAFE or request.path == "/backup")
             and any(h in request.headers for h in FROM_PAGES)):
             return error(request, 403, "web pages have no business here")
@@ -149,7 +163,7 @@ def application(service: Service, server: Operated | None = None) -> web.Applica
                 raise
             text = e.reason.lower()
             if e.status == 404 and not replicates:
-                text += "; there are /health, /metrics, /stats, /config and /backup"
+                text += "; there are /health, /metrics, /stats, /config, /backup and /v1/bdbs"
             return error(request, e.status, text,
                          {k: v for k, v in e.headers.items() if k == "Allow"})
         except TimeoutError:
@@ -164,9 +178,11 @@ def application(service: Service, server: Operated | None = None) -> web.Applica
     limit = server.http_limit if server is not None else 256
     app.add_routes(Replication(service.sessions, service.receiver, max(limit // 2, 1)).routes())
     if server is not None:
+        from crdtredis.http.availability import Availability
         from crdtredis.http.operators import Operators
 
         routes = Operators(server, service, is_trusted)
         app.add_routes(routes.routes())
+        app.add_routes(Availability(server, service, routes.findings).routes())
         app.on_shutdown.append(routes.stop)
     return app

@@ -76,7 +76,8 @@ class Operators:
         """Run in the engine thread. TimeoutError when it does not get to it."""
         return await asyncio.wait_for(self.service.engine.call(function), PATIENCE)
 
-    async def health(self, request: web.Request) -> web.Response:
+    async def findings(self) -> tuple[list[str], list[str]]:
+        """(reasons why this server should not be given clients, warnings)"""
         reasons, warnings = [], []
         try:
             reasons, warnings = await self.ask(self.server.health)
@@ -90,6 +91,10 @@ class Operators:
             elif p.state not in ("up", "full sync", "standby", "self", "connecting"):
                 warnings.append(f"peer {p.replica or p.url} is "
                                 f"{p.state}{f' ({p.error})' if p.error else ''}")
+        return reasons, warnings
+
+    async def health(self, request: web.Request) -> web.Response:
+        reasons, warnings = await self.findings()
         found: dict[str, Any] = {"status": "failing" if reasons else "ok"}
         if self.is_trusted(request):
             found |= {"reasons": reasons, "warnings": warnings}

@@ -237,6 +237,11 @@ class Peer:
         """As far as it has told, its log holds all that is lacking here."""
         return self._state == "up" and self.session != 0 and not self._here_lacks
 
+    def lacks_here(self, clock: Clock | None = None) -> Clock:
+        """What is not here of all it has told of, or of `clock`; nothing while it is not up."""
+        return (clocks.lacking(self._tail.head, dict(self.acked) if clock is None else clock)
+                if self.state == "up" else {})
+
     @property
     def contact(self) -> float:
         """When it replied last (monotonic); 0.0: never."""

@@ -11,13 +11,13 @@ from tests.real.cluster import Server, executable
 
 
 def ask(server, path: str, method: str = "GET", body=None, token: str | None = None,
-        kind: str = "application/json"):
+        kind: str = "application/json", authorization: str = ""):
     """(status, headers, body as text)"""
     data = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
     request = urllib.request.Request(f"http://{server.address}{path}", data, {"Content-Type": kind},
                                      method=method)
-    if token is not None:
-        request.add_header("Authorization", f"Bearer {token}")
+    if token is not None or authorization:
+        request.add_header("Authorization", authorization or f"Bearer {token}")
     try:
         with urllib.request.urlopen(request, timeout=10) as r:
             return r.status, r.headers, r.read().decode("utf-8", "replace")
