@@ -1,5 +1,5 @@
-"""The command line: `crdt-redis [flags]` starts a server; `check`, `demo`, `import`,
-`export`, `backup`, `restore`, `dump`, `--generate-config`, `--version` and `--help` do the rest.
+"""The command line: `crdt-redis [flags]` starts a server; the tools of tools.py,
+`--generate-config`, `--version` and `--help` do the rest.
 
 Everything a call does not need is imported late: the answer to --version must not wait for the HTTP
 library, nor a server's first PONG for the demo. Whatever stops a start is one line per fault on
@@ -12,27 +12,17 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from crdtredis import __version__
 from crdtredis.config import Config
-from crdtredis.errors import EXIT_CONFIG, EXIT_DATA, StartError
+from crdtredis.errors import EXIT_CONFIG, StartError
 from crdtredis.settings import CONFIG_VARIABLE, example, help_text
 from crdtredis.sources import ConfigError, Fault, near, parse_flags
+from crdtredis.tools import TOOLS, usage, version
 
-USAGE = """\
+USAGE = f"""\
 crdt-redis: an active-active Redis. Every replica takes reads and writes, and all converge.
 
   crdt-redis [FILE] [flags]         start a server
-  crdt-redis demo                   start three replicas on loopback and show them converge
-  crdt-redis check DIR              examine the data directory of a server that is not
-                                    running; keep what is sound of a damaged one (--help)
-  crdt-redis dump DIR               print what a data directory holds, as lines of JSON
-  crdt-redis import SOURCE          take the data of Redis or Valkey into a running server: from
-                                    its files, or live (--help)
-  crdt-redis export TARGET          take all data to a file, or into a server of Redis (--help)
-  crdt-redis backup                 fetch a backup from a running server, once, or on and on with
-                                    all that is written (--help)
-  crdt-redis restore SOURCE DIR     make a data directory of a backup, as it was in the end or at
-                                    a moment (--help)
+{usage()}
   crdt-redis --generate-config      print a complete configuration file
   crdt-redis --version
 
@@ -41,31 +31,8 @@ crdt-redis: an active-active Redis. Every replica takes reads and writes, and al
         FILE before the flags is the same. A setting's value is that of its flag, else of its
         environment variable, else of the file, else the default.
 """
-CHECK = """\
-usage: crdt-redis check [--repair [--to NEW]] DIR
-
-Reads all of a data directory that no server uses, and changes nothing. It prints a line for each
-file, damage with its offset and reason, what would be lost, and what the next start will do.
-
-  --repair   keep all that is sound. A damaged file stays, as *.damaged, and a new one of its name
-             holds what was sound in it. Start the replica beside its peers then, which give it
-             back what they have, and look at /health. Running it again does no more.
-  --to NEW   copy the directory to this new one, and repair the copy: DIR stays as it is.
-
-It ends with 0 where all is sound, or has been repaired, and with 4 where not.
-"""
-DUMP = """\
-usage: crdt-redis dump DIR
-
-Prints what a data directory holds, each operation and each item of a state as a line of JSON. It
-writes nothing and may be run beside the server. It ends with 4 where something cannot be read: a
-line with "damaged" stands for that.
-
-  crdt-redis dump data | jq -c 'select(.op.effects[]?.key == "k") | .op'      who wrote the key k
-"""
 # Flags that are no settings, and whether they take a value.
 EXTRA = {"--config": True, "--generate-config": False, "--version": False, "--help": False}
-COMMANDS = ("check", "demo", "import", "export", "backup", "restore", "dump")
 # Seconds that a Python thread keeps the GIL while another one, the loop above all, waits for it.
 SWITCH_INTERVAL = 0.001
 
@@ -73,20 +40,8 @@ SWITCH_INTERVAL = 0.001
 def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     try:
-        if args[:1] == ["check"]:
-            code = check(args[1:])
-        elif args[:1] == ["demo"]:
-            code = demo(args[1:])
-        elif args[:1] == ["import"]:
-            code = take_in(args[1:])
-        elif args[:1] == ["dump"]:
-            code = dump(args[1:])
-        elif args[:1] == ["export"]:
-            code = take_out(args[1:])
-        elif args[:1] in (["backup"], ["restore"]):
-            code = back_up(args)
-        else:
-            code = serve(args)
+        tool = TOOLS.get(args[0]) if args else None
+        code = tool.run(args[1:]) if tool else serve(args)
         if sys.stdout is not None:
             sys.stdout.flush()
         return code
@@ -113,7 +68,7 @@ def serve(args: list[str]) -> int:
     if args and not args[0].startswith("-"):
         file = args.pop(0)
         if not (os.path.exists(file) or "/" in file or file.endswith((".conf", ".json"))):
-            raise StartError(f"no such command or file: {file}{near(file, COMMANDS)}; crdt-redis "
+            raise StartError(f"no such command or file: {file}{near(file, TOOLS)}; crdt-redis "
                              "--help lists the commands", EXIT_CONFIG)
     args = ["--help" if a == "-h" else "--version" if a in ("-v", "-V") else a for a in args]
     flags, others = parse_flags(args, faults, EXTRA)
@@ -121,8 +76,7 @@ def serve(args: list[str]) -> int:
         print(USAGE + help_text())
         return 0
     if "--version" in others:
-        print(f"crdt-redis {__version__}")
-        return 0
+        return version([])
     if "--generate-config" in others and not faults:
         print(example())
         return 0
@@ -193,78 +147,3 @@ def keep_standard_descriptors() -> None:
             os.fstat(fd)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-
-
-def check(args: list[str]) -> int:
-    if asks(args, CHECK):
-        return 0
-    repair = "--repair" in args
-    rest = [a for a in args if a != "--repair"]
-    to = None
-    if repair and "--to" in rest[:-1]:
-        at = rest.index("--to")
-        to = rest[at + 1]
-        del rest[at:at + 2]
-    if len(rest) != 1 or rest[0].startswith("-"):
-        raise StartError("usage: crdt-redis check [--repair [--to NEW]] DIR", EXIT_CONFIG)
-    if not os.path.isdir(rest[0]):
-        raise StartError(f"{rest[0]}: no such directory", EXIT_CONFIG)
-    from crdtredis.storage.check import main as run
-    from crdtredis.storage.identity import NAME
-
-    try:
-        if NAME not in os.listdir(rest[0]):
-            raise StartError(f"{rest[0]}: no {NAME}: no data directory of a replica", EXIT_DATA)
-        return run(rest[0], repair, to)
-    except OSError as e:                # a disk that fails, or something there that is no file
-        raise StartError(f"{e.filename or rest[0]}: {e.strerror}", EXIT_DATA) from None
-
-
-def asks(args: list[str], text: str) -> bool:
-    """For this text, with --help; it is printed then."""
-    wanted = "--help" in args or "-h" in args
-    if wanted:
-        print(text, end="")
-    return wanted
-
-
-def dump(args: list[str]) -> int:
-    if asks(args, DUMP):
-        return 0
-    if len(args) != 1 or args[0].startswith("-"):
-        raise StartError("usage: crdt-redis dump DIR (what each line is: packaging/operation.md)",
-                         EXIT_CONFIG)
-    from crdtredis.storage.dump import main as run
-
-    try:
-        return run(args[0])
-    except BrokenPipeError:
-        raise
-    except OSError as e:
-        raise StartError(f"{e.filename or args[0]}: {e.strerror}", EXIT_DATA) from None
-
-
-def take_in(args: list[str]) -> int:
-    from crdtredis.moving.importing import main as run
-
-    return run(args)
-
-
-def take_out(args: list[str]) -> int:
-    from crdtredis.moving.exporting import main as run
-
-    return run(args)
-
-
-def back_up(args: list[str]) -> int:
-    from crdtredis.moving import backing_up
-
-    return getattr(backing_up, args[0])(args[1:])
-
-
-def demo(args: list[str]) -> int:
-    if args:
-        raise StartError("usage: crdt-redis demo (it takes no arguments)", EXIT_CONFIG)
-    from crdtredis.demo import main as run
-
-    return run()

@@ -214,6 +214,8 @@ class Server:
         self._recovery = self._recover()
         self.engine.add_work(lambda: next(self._recovery, False))
         self.engine.every_second(self._each_second)
+        if is_watched():
+            self.engine.on_life = functools.partial(notify, "WATCHDOG=1")
         try:
             self.engine.run()
             self._leave_testimony()
@@ -995,6 +997,13 @@ def notify(state: str) -> None:
     if address[:1] in ("/", "@"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s, contextlib.suppress(OSError):
             s.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
+
+
+def is_watched() -> bool:
+    """Whether the service manager ends this process when it is no longer told of its life
+    (systemd's WatchdogSec=, which must be some seconds; sd_watchdog_enabled(3))."""
+    of = os.environ.get("WATCHDOG_PID", "")
+    return "WATCHDOG_USEC" in os.environ and of in ("", str(os.getpid()))
 
 
 def http_limit(config: Config) -> int:

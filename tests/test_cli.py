@@ -10,6 +10,7 @@ import pytest
 
 from crdtredis import __version__
 from crdtredis.settings import SETTINGS, example
+from crdtredis.tools import TOOLS
 from tests.real.cluster import ROOT, executable, free_port
 
 
@@ -30,7 +31,7 @@ def refused(result, code: int, *parts: str) -> None:
 
 
 def test_version_and_help():
-    assert run("--version").stdout == f"crdt-redis {__version__}\n"
+    assert run("--version").stdout == run("version").stdout == f"crdt-redis {__version__}\n"
     text = run("--help").stdout
     for s in SETTINGS:
         assert all(flag in text for flag in s.flags)
@@ -62,9 +63,8 @@ def test_wrong_settings_are_all_named(tmp_path):
 
 
 @pytest.mark.parametrize("args, part", [
-    (["check", "--help"], "--repair   keep"), (["dump", "-h"], "a line of JSON"),
-    *[([command, "--help"], "usage: crdt-redis " + command)
-      for command in ("backup", "restore", "import", "export")]])
+    (["check", "--help"], "keep all that is sound"), (["dump", "-h"], "a line of JSON"),
+    *[([name, "--help"], "usage: crdt-redis " + name) for name in TOOLS]])
 def test_each_tool_says_what_it_does(args, part):
     found = run(*args)
     assert found.returncode == 0 and part in found.stdout and found.stderr == ""
@@ -74,7 +74,8 @@ def test_each_tool_says_what_it_does(args, part):
     (["dmeo"], "no such command or file: dmeo (did you mean demo?)"),
     (["--prot", "1"], "did you mean --port?"), (["--port"], "expected a value"),
     (["--config", "/nonexistent.json"], "cannot be read: No such file or directory"),
-    (["check"], "usage: crdt-redis check"),
+    (["check"], "usage: crdt-redis check"), (["check", "--to", "x", "y"], "goes with --repair"),
+    (["dump"], "usage: crdt-redis dump"), (["backup", "--fro"], "expected one argument"),
     (["check", "/nonexistent"], "no such directory"), (["demo", "x"], "usage: crdt-redis demo"),
     (["--log-file", "/nonexistent/x.log"], "cannot be opened: No such file or directory"),
     (["--bind", "0.0.0.0"], "protected_mode"),

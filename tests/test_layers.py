@@ -1,7 +1,7 @@
 """Imports run downward only. A folder is a floor; what stands on a lower floor knows nothing of
 what stands above it.
 
-    __main__, cli, demo    the command line
+    __main__, cli, manual, tools, demo, healthcheck    the command line
     server                 puts the parts together
     moving                 moving data in and out, over the codec of values
     http                   HTTP routes, over replication
@@ -20,6 +20,7 @@ what stands above it.
     settings               their declarations
     acl                    users and their rules
     audit                  what administrators do
+    arguments              those of the command line's tools
     kinds, redisconf, errors, logs, buffer, glob, numbers, xxh3, clocks
 
 Imports made inside a function count like others, those under TYPE_CHECKING do not. In Cython files
@@ -35,7 +36,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "crdtredis"
 FLOORS = [
     {"redisconf", "kinds", "errors", "logs", "buffer", "glob", "numbers", "xxh3", "clocks",
      "__init__"},
-    {"settings", "members", "acl", "audit"},
+    {"settings", "members", "acl", "audit", "arguments"},
     {"sources"},
     {"config"},
     {"_core", "_resp"},
@@ -49,7 +50,9 @@ FLOORS = [
     {"http"},
     {"moving"},
     {"server"},
-    {"demo"},
+    {"demo", "healthcheck"},
+    {"tools"},
+    {"manual"},
     {"cli"},
     {"__main__"},
 ]
@@ -57,7 +60,8 @@ IMPORT = re.compile(r"^\s*(?:from\s+crdtredis(?:\.([\w.]+))?\s+c?import\s+(\([^)
                     r"|c?import\s+crdtredis\.([\w.]+))", re.M)
 # Modules whose test stands elsewhere than where their name says.
 TESTED_IN = {
-    "__main__": "test_cli.py", "members": "replication/test_members.py",
+    "__main__": "test_cli.py", "arguments": "test_cli.py", "tools": "test_cli.py",
+    "members": "replication/test_members.py",
     "errors": "commands/test_against_redis.py", "acl": "commands/test_acl.py",
     "certificates": "real/test_tls.py", "sockets": "test_server_process.py",
     "info": "commands/test_server.py", "server": "test_server_process.py",

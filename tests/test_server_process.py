@@ -1,4 +1,5 @@
 """One server as a process: start, stop, signals, sockets, logs, settings at run time, loading."""
+import contextlib
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.cluster import ROOT, Server, executable, free_port
+from tests.real.cluster import ROOT, Server, executable, free_port, until
 from tests.respclient import Connection, ReplyError
 
 
@@ -369,6 +370,53 @@ def test_a_service_manager_that_has_gone_is_no_fault(processes):
         s.kill()
         s.start(NOTIFY_SOCKET=address)
         assert s("PING") == b"PONG"
+
+
+def test_a_service_manager_that_watches_is_told_of_life_while_a_script_runs_on_too(processes):
+    s = Server(busy_reply_threshold=1)
+    address = str(s.directory / "notify")
+    manager = Manager(address)
+    s.start(NOTIFY_SOCKET=address, WATCHDOG_USEC="9000000")
+
+    def told_again():
+        while "WATCHDOG=1" not in manager.next():
+            pass
+
+    told_again()
+    with s.connect() as c, s.connect() as other:
+        c.send("EVAL", "while true do end", "0")
+
+        def is_busy():
+            try:
+                return other("PING") != b"PONG"
+            except ReplyError as e:
+                return str(e).startswith("BUSY")
+
+        until(is_busy)
+        manager.socket.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while manager.next():       # what it was told before
+                pass
+        manager.socket.settimeout(30)
+        told_again()
+        assert is_busy()
+        assert other("SCRIPT", "KILL") == b"OK"
+    manager.socket.close()
+
+
+def test_a_service_manager_that_watches_another_process_is_told_of_no_life(processes):
+    s = Server()
+    address = str(s.directory / "notify")
+    manager = Manager(address)
+    s.start(NOTIFY_SOCKET=address, WATCHDOG_USEC="9000000", WATCHDOG_PID="1")
+    told = []
+    while "READY=1" not in told:
+        told += manager.next()
+    s.stop()
+    while "STOPPING=1" not in told:
+        told += manager.next()
+    assert "WATCHDOG=1" not in told
+    manager.socket.close()
 
 
 def test_secrets_of_a_process_come_from_credentials(processes):

@@ -37,6 +37,9 @@ cdef class Loop(Listeners):
     # called within a run of cron of a change in the system's database
     cdef public object on_system_change
     cdef uint64_t system_seen           # Kernel.system_changes of which it was told
+    # called about once a second, also while a script runs on and on; None: nobody asks
+    cdef public object on_life
+    cdef int64_t next_life              # ms, Dispatch.steady
     cdef list work
     cdef int working                    # `work` is not empty
     cdef public list on_stop            # after the last iteration, before replies are flushed
@@ -54,6 +57,7 @@ cdef class Loop(Listeners):
     cdef void iterate(self) noexcept nogil
     cdef void process_ready(self) noexcept nogil
     cdef void serve_others(self) noexcept nogil     # while a script runs
+    cdef void tell_life(self) noexcept nogil
     cdef int wait_ms(self) noexcept nogil   # how long epoll_wait may sleep
     cdef int wait(self) noexcept nogil      # for events, while nothing else is to be done: how many
     cdef void set_clock(self) noexcept nogil

@@ -377,6 +377,7 @@ cdef class Loop(Listeners):
             c.next_ready = self.ready
             self.ready = c
         self.d.steady = clock_ms(CLOCK_MONOTONIC)
+        self.tell_life()
         self.handshake_ns = 0
         self.take_events(epoll_wait(self.ep, <epoll_event*>self.events, EVENTS, 0))
         accept_all(self)
@@ -392,6 +393,12 @@ cdef class Loop(Listeners):
             if self.d.scripting.run.wrote:
                 abandon()
             self.d.scripting.run.killed = 1
+
+    cdef void tell_life(self) noexcept nogil:
+        if self.on_life is not None and self.d.steady >= self.next_life:
+            self.next_life = self.d.steady + 1000
+            take_gil(&self.d.gil)
+            loop_life(self)
 
     cdef void expire_due(self) noexcept nogil:
         cdef int64_t ms
@@ -435,6 +442,7 @@ cdef class Loop(Listeners):
         cdef int i
         self.cron_n += 1
         self.next_cron = self.d.steady + 1000 // self.hz_
+        self.tell_life()
         if self.cron_n % <uint64_t>self.hz_ == 0:
             self.tick_due = 1
             if self.seconds_n:
@@ -549,6 +557,10 @@ cdef void loop_work(Loop self) noexcept with gil:
 cdef void loop_second(Loop self) noexcept with gil:
     for fn in self.seconds:
         guarded(self, fn)
+
+
+cdef void loop_life(Loop self) noexcept with gil:
+    guarded(self, self.on_life)
 
 
 cdef void loop_system_change(Loop self) noexcept with gil:

@@ -7,7 +7,6 @@ import re
 import shutil
 import ssl
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPException, HTTPResponse, InvalidURL, RemoteDisconnected
@@ -15,6 +14,7 @@ from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from crdtredis.arguments import Arguments
 from crdtredis.errors import EXIT_CONFIG, EXIT_DATA, StartError
 from crdtredis.kinds import parse_duration
 from crdtredis.moving.progress import Progress, say
@@ -30,10 +30,8 @@ KEEP = "1d"
 KEEP_MOST = 10 * 365 * 86_400
 
 
-def backup(args: Sequence[str]) -> int:
-    """StartError; then no file is left, and what --follow has fetched is."""
-    p = ArgumentParser("crdt-redis backup", formatter_class=RawDescriptionHelpFormatter,
-                       description="""\
+def backup_arguments() -> Arguments:
+    p = Arguments("backup", description="""\
 Fetches a backup from a running server, into a file for `crdt-redis restore`.
 
 With --follow it goes on after that: what the server writes comes into a directory, and is on
@@ -41,7 +39,7 @@ disk there, within a second or two. Kill it at any moment, run it again: it goes
 through restarts of the server, and takes a new backup by itself where the server no longer has
 what came in between. `crdt-redis restore DIRECTORY ...` works at any time. SIGTERM or Ctrl-C end
 it with 0. It tells on standard error what it does.""",
-                       epilog=f"The server's auth_token, where it has one, is taken from {TOKEN}.")
+                  epilog=f"The server's auth_token, where it has one, is taken from {TOKEN}.")
     p.add_argument("--from", dest="source", default="127.0.0.1:8080", metavar="ADDRESS",
                    help="the server's http_port: host:port, or https://host:port; without it "
                    "127.0.0.1:8080")
@@ -57,7 +55,12 @@ it with 0. It tells on standard error what it does.""",
                    help="with --follow: how far back `restore --until` can go, 12h or 7d, say; "
                    "older checkpoints and log are removed. 0: the newest state and what follows "
                    f"it. Without it {KEEP}")
-    a = p.parse_args(args)
+    return p
+
+
+def backup(args: Sequence[str]) -> int:
+    """StartError; then no file is left, and what --follow has fetched is."""
+    a = backup_arguments().parse_args(args)
     url = a.source if "://" in a.source else f"http://{a.source}"
     token = os.environ.get(TOKEN)
 
@@ -130,10 +133,8 @@ def seconds(text: str) -> float:
     return found
 
 
-def restore(args: Sequence[str]) -> int:
-    """0. StartError; then no directory is left."""
-    p = ArgumentParser("crdt-redis restore", formatter_class=RawDescriptionHelpFormatter,
-                       description="""\
+def restore_arguments() -> Arguments:
+    p = Arguments("restore", description="""\
 Makes a data directory of a backup, and checks it; where something is wrong, there is none.
 
 The server that starts there is the same replica, of which no other process may run: it takes on
@@ -156,7 +157,12 @@ Deadlines are moments, too: keys whose deadline has passed by now are gone.""")
                    "2026-11-29T02:30:00.5+01:00, or Unix time in seconds or milliseconds. Where "
                    "SOURCE does not go back so far, the error says how far it does. Needs "
                    "--new-cluster: in the same cluster the rest would come back from the peers")
-    a = p.parse_args(args)
+    return p
+
+
+def restore(args: Sequence[str]) -> int:
+    """0. StartError; then no directory is left."""
+    a = restore_arguments().parse_args(args)
     from crdtredis.storage.identity import CLUSTER
     from crdtredis.storage.restore import restore
 

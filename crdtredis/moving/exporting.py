@@ -6,11 +6,11 @@ import os
 import shutil
 import sys
 import tempfile
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from crdtredis.arguments import Arguments
 from crdtredis.errors import EXIT_CONFIG, EXIT_DATA, StartError
 from crdtredis.moving.importing import Import, Read, look, mapped
 from crdtredis.moving.progress import say
@@ -34,10 +34,9 @@ All databases are taken, with deadlines and libraries of functions, as they stan
 """
 
 
-def main(args: Sequence[str]) -> int:
-    """0: all was taken; 1: the server there has not taken all. StartError."""
-    p = ArgumentParser("crdt-redis export", description="Takes all data to a file, or into another "
-                       "server.", epilog=USAGE, formatter_class=RawDescriptionHelpFormatter)
+def arguments() -> Arguments:
+    p = Arguments("export", description="Takes all data to a file, or into another server.",
+                  epilog=USAGE)
     p.add_argument("target", metavar="TARGET")
     p.add_argument("--from", dest="source", default="127.0.0.1:6379", metavar="SOURCE",
                    help="the running server: host:port, or redis://[[user]:password@]host:port; or "
@@ -46,6 +45,12 @@ def main(args: Sequence[str]) -> int:
     p.add_argument("--flush", action="store_true", help="remove all keys of the other server first")
     p.add_argument("--work-dir", metavar="DIR",
                    help="where a copy is kept meanwhile, for all but FILE; without it TMPDIR")
+    return p
+
+
+def main(args: Sequence[str]) -> int:
+    """0: all was taken; 1: the server there has not taken all. StartError."""
+    p = arguments()
     a = p.parse_args(args)
     live = "://" in a.target
     if (a.commands and (live or a.target == "-")) or (a.flush and not live):

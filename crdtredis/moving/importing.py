@@ -14,12 +14,12 @@ import signal
 import stat
 import tempfile
 import time
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from crdtredis.arguments import Arguments
 from crdtredis.errors import EXIT_CONFIG, EXIT_DATA, StartError
 from crdtredis.moving import legacy, snapshot
 from crdtredis.moving.commands import Command, Commands
@@ -53,10 +53,9 @@ PASSED_OVER = {b"PING", b"REPLCONF", b"MULTI", b"EXEC"}
 FATAL = ("OOM", "MISCONF", "LOADING", "NOAUTH", "NOPERM", "BUSY", "READONLY", "CLOCK")
 
 
-def main(args: Sequence[str]) -> int:
-    """0: all was taken; 1: not all of it. StartError."""
-    p = ArgumentParser("crdt-redis import", description="Takes the data of another server into a "
-                       "running one.", epilog=USAGE, formatter_class=RawDescriptionHelpFormatter)
+def arguments() -> Arguments:
+    p = Arguments("import", description="Takes the data of another server into a running one.",
+                  epilog=USAGE)
     p.add_argument("source", metavar="SOURCE")
     p.add_argument("--to", default="127.0.0.1:6379", metavar="ADDRESS",
                    help="the running server: host:port, or redis://[[user]:password@]host:port; "
@@ -65,7 +64,12 @@ def main(args: Sequence[str]) -> int:
     p.add_argument("--once", action="store_true", help="do not follow a live server")
     p.add_argument("--work-dir", metavar="DIR",
                    help="where the copy of a live server is kept meanwhile; without it TMPDIR")
-    a = p.parse_args(args)
+    return p
+
+
+def main(args: Sequence[str]) -> int:
+    """0: all was taken; 1: not all of it. StartError."""
+    a = arguments().parse_args(args)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     source = a.source
     try:
