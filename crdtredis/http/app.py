@@ -5,7 +5,8 @@ sends one when told to): numbers about keys and peers are nobody's business who 
 Tokens of fewer rights stand beside it: `operator_token` opens all but replication, and auth_token
 that alone then; `metrics_token` opens what monitoring reads.
 /health stays open because load balancers and orchestrators seldom carry secrets, and says no more
-than which part is failing.
+than which part is failing; so does the page at /, which holds no data, because a browser cannot
+show a token before there is a page to ask for it.
 
 **Web pages.** A browser on this machine, or on one that can reach it, runs the scripts of any page;
 none of them has business here.
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("crdtredis.http")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-OPEN = {"/health"}
+OPEN = {"/health", "/"}                  # the page itself holds no data
 AVAILABILITY = "/v1/"
 MONITORING = ("/metrics", "/stats", AVAILABILITY)       # paths begin so
 PEERS = "/replication/"                 # what lies below is for peers
@@ -180,9 +181,11 @@ def application(service: Service, server: Operated | None = None) -> web.Applica
     if server is not None:
         from crdtredis.http.availability import Availability
         from crdtredis.http.operators import Operators
+        from crdtredis.http.page import Page
 
         routes = Operators(server, service, is_trusted)
         app.add_routes(routes.routes())
+        app.add_routes(Page(server, routes.ask).routes())
         app.add_routes(Availability(server, service, routes.findings).routes())
         app.on_shutdown.append(routes.stop)
     return app
