@@ -44,6 +44,7 @@ GAUGES = {
     "script_memory_bytes": ("memory", "used_memory_vm_total",
                             "Memory of Lua, of scripts and functions"),
     "memory_used_bytes": ("memory", "used_memory", "Memory of the keyspace"),
+    "memory_limit_bytes": ("memory", "maxmemory", "max_memory; 0: no limit"),
     "memory_resident_bytes": ("memory", "used_memory_rss", "Resident memory of the process"),
     "loading": ("persistence", "loading", "1 while the log is read at the start"),
     "known_actors": ("crdt", "known_actors",
