@@ -1,5 +1,5 @@
-"""packaging/alerts.yml and packaging/grafana.json: what they ask for is in /metrics, and where there
-is a Prometheus, it answers."""
+"""packaging/alerts.yml and packaging/grafana.json: what they ask for is in /metrics, and where
+there is a Prometheus, it answers."""
 import json
 import re
 import shutil

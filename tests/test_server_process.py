@@ -9,10 +9,12 @@ import stat
 import subprocess
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 
+from tests.http.test_operators import until as until_it_listens
 from tests.real.cluster import ROOT, Server, executable, free_port, until
 from tests.respclient import Connection, ReplyError
 
@@ -252,6 +254,17 @@ def test_config_set_takes_effect(server):
     with pytest.raises(ReplyError, match="maxmemory"):
         s("CONFIG", "SET", "maxmemory", "lots")
     assert s("CONFIG", "GET", "maxmemory") == [b"maxmemory", b"1048576"]
+
+
+def test_the_page_and_the_metrics_are_part_of_it(server):
+    s = server()
+
+    def get(path: str) -> str:
+        with urllib.request.urlopen(f"http://{s.address}{path}", timeout=10) as reply:
+            return reply.read().decode()
+
+    assert "<title>crdt-redis</title>" in until_it_listens(lambda: get("/"))
+    assert "crdt_redis_uptime_seconds" in get("/metrics") and get("/page/keys").startswith("{")
 
 
 def test_config_rewrite(server, tmp_path):
