@@ -61,8 +61,7 @@ class Parts(Protocol):
     snapshots: Any                      # commands.snapshot.Snapshots, likewise
     mirror: Any                         # moving.mirror.Mirror
     followers: Any                      # storage.followers.Followers
-    ended: Any                          # replication.ended.Ended, and the actors it has closed
-    closed: Any
+    agreement: Any                      # replication.agreement.Agreement
 
     disk_free: int                      # bytes where the data directory is; -1: unknown
     disk_low: bool                      # less than disk_free_warning
@@ -85,8 +84,7 @@ class SomeParts:
     snapshots: Any = None
     mirror: Any = None
     followers: Any = None
-    ended: Any = None
-    closed: Any = ()
+    agreement: Any = None
     disk_free: int = -1
     disk_low: bool = False
 
@@ -382,10 +380,11 @@ def full_syncs(x: Any) -> Fields:
 
 def ended_processes(x: Any) -> Fields:
     """Of which it is agreed, or being agreed, that nothing more can come (replication/ended.py)."""
-    ended, closed = parts(x).ended, parts(x).closed
-    return {} if ended is None else {
-        "ended_processes_frozen": len(ended.own.last), "ended_processes_closed": len(closed),
-        "ended_processes_wait_for": ended.waits_for}
+    agreement = parts(x).agreement
+    return {} if agreement is None else {
+        "ended_processes_frozen": len(agreement.ended.own.last),
+        "ended_processes_closed": len(agreement.closed),
+        "ended_processes_wait_for": agreement.ended.waits_for}
 
 
 @section

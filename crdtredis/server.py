@@ -61,7 +61,7 @@ from crdtredis.storage.checkpoint import Checkpoints
 from crdtredis.storage.exchange import StateExchange
 from crdtredis.storage.followers import Followers
 from crdtredis.storage.followers import warnings as follower_warnings
-from crdtredis.storage.identity import (SECRET, Left, newer_epoch, read_identity, replace_file,
+from crdtredis.storage.identity import (SECRET, Left, newer_epoch, read_identity,
                                         store_identity, take_identity)
 from crdtredis.storage.lock import DirectoryLock
 from crdtredis.storage.reader import LogReader
@@ -76,7 +76,7 @@ if TYPE_CHECKING:
 
     from crdtredis.http.serving import Loading
     from crdtredis.moving.mirror import Mirror, Target
-    from crdtredis.replication.ended import Ended
+    from crdtredis.replication.agreement import Agreement
     from crdtredis.replication.service import Service
     from crdtredis.storage.format import LogPosition
 
@@ -96,7 +96,6 @@ CLIENTS_LEAST = 128 << 10      # bytes: maxmemory_clients is not taken for less
 MEMORY_LOW = 0.9        # part of max_memory in use from which on it does
 # processes in the clocks from which on somebody should know: 65535 are the end
 ACTORS_MANY = 16_384
-ACTORS_A_SECOND = 200                   # of ended processes that are looked at
 
 
 def now_ms() -> int:
@@ -145,9 +144,7 @@ class Server:
         self._ahead: set[str] = set()
         # the records of members, as told to the sync thread
         self._members: dict[bytes, bytes] = {}
-        self.ended: Ended | None = None
-        self.closed: set[int] = set()                   # actors: see _keep_ended
-        self._ended_due = 0.0                           # monotonic
+        self.agreement: Agreement | None = None         # on processes that have ended
         # s for which received ops have waited for others
         self._waiting = 0
         self._actors_told = ACTORS_MANY
@@ -558,6 +555,7 @@ class Server:
 
     def _start_sync(self) -> None:
         from crdtredis.moving.mirror import Mirror
+        from crdtredis.replication.agreement import Agreement
         from crdtredis.replication.service import Service, local_replica_of, settings_of
 
         def renew(above: int) -> None:
@@ -589,10 +587,9 @@ class Server:
                       config.peer_urls, serve if self._http else None, self.tls[1],
                       [s.getsockname()[:2] for s in self._http], self._exchange)
         service.on_meeting = self._keep_members
-        self._load_ended()
+        self.agreement = Agreement(self.replica, self.folder, service, self._make_durable)
         service.runtime.hear_ended = lambda told: self.engine.call_soon(
             functools.partial(self._hear_ended, told))
-        service.tell_ended(self.ended.told())
         # whoever was removed is to be refused from the first request on
         self._members = self.replica.system_hash(MEMBERS)
         service.take_members(self._members)
@@ -627,7 +624,7 @@ class Server:
             if self._unapplied:
                 self._unapplied = lacking(self.replica.clock_ids(), self._unapplied)
             self._watch_clock()
-            self._keep_ended()
+            self._agree()
             if self.checkpoints.due(self.config.compaction_threshold):
                 self.checkpoints.begin()
             if self.executor.misconf:
@@ -685,68 +682,20 @@ class Server:
             if records:
                 self.replica.system_set(MEMBERS, records)
 
-    # of processes that have ended: see replication/ended.py
-
-    def _load_ended(self) -> None:
-        from crdtredis.replication.ended import NAME as ENDED, Ended
-
-        self._ended_file, life = self.folder / ENDED, secrets.randbits(63) | 1
-        try:
-            stored = self._ended_file.read_bytes()
-            self.ended = Ended(self.replica.id, life, stored)
-        except (OSError, ValueError) as e:
-            # as in a directory that was restored
-            self.ended = Ended(self.replica.id, life)
-            if not isinstance(e, FileNotFoundError):
-                log.error("%s: damaged (%s): going on without it, tombstones stay until a peer has "
-                          "told what stood there", self._ended_file, e)
-        self.replica.freeze(self.ended.limits())
-
     def _hear_ended(self, told: bytes) -> None:
-        try:
-            self.ended.hear(told)
-        except ValueError as e:
-            log.warning("what a peer says of processes that have ended is no such thing: %s", e)
-        else:
-            self._keep_ended()
+        self.agreement.hear(told)
+        self._agree()
 
-    def _keep_ended(self) -> None:
-        """Agrees with the members on the last ops of processes that have ended, while tombstones
-        stay, here or at another."""
-        ended, replica = self.ended, self.replica
-        if (self._sync is None or self.engine.joining or self.executor.misconf
-                or not (ended.own.turn or ended.acks or replica.stats()["tombstones"])
-                or time.monotonic() < self._ended_due):
-            return
-        # it looks at all actors
-        self._ended_due = time.monotonic() + replica.stats()["actors"] / ACTORS_A_SECOND
-        members, stranger = self._sync.members_there(), self._sync.stranger()
-        if not members or stranger:         # who is no member yet may have more than they have
-            ended.waits_for = stranger
-            return
-        clock, actors = replica.clock_ids(), [a for a in replica.actors() if a[3]]
-        newest: dict[str, int] = {replica.id: replica.epoch}
-        for _, name, epoch, _ in actors:
-            newest[name] = max(newest.get(name, 0), epoch)
-        try:
-            ended.step(replica.actor, members, [a for a, name, epoch, _ in actors
-                                                if epoch < newest[name]], clock, replica.freeze,
-                       self._store_ended)
-        except OSError as e:
-            log.warning("%s cannot be written: %s", self._ended_file, e.strerror)
-            return
-        self._sync.tell_ended(ended.told())
-        if closed := set(ended.closed(members, clock)) - self.closed:
-            self.closed |= closed
-            replica.close(closed)
+    def _agree(self) -> None:
+        """On processes that have ended."""
+        if (self.agreement is not None and not self.engine.joining and not self.executor.misconf
+                and self.agreement.step()):
             self.engine.next_collect = 0
 
-    def _store_ended(self, data: bytes) -> None:
+    def _make_durable(self) -> bool:
         position = self.writer.position()
         self.log.sync(all_policies=True)
-        if not self.log.durable_to(position):
-            raise OSError(errno.EIO, "the log before it cannot be made durable")
-        replace_file(self._ended_file, data)
+        return self.log.durable_to(position)
 
     def _watch_clock(self) -> None:
         """Tells the log when stamps begin and cease to lie too far ahead of the clock: ours,
@@ -784,7 +733,7 @@ class Server:
             reasons.append(ahead_of_clock(self.replica))
         if self.sync is not None:
             reasons += self.sync.registry.faults()
-            if self.ended.parted():
+            if self.agreement.ended.parted():
                 reasons.append("data_dir holds operations of processes that have ended which the "
                                "cluster has agreed not to take any more, and which later ones "
                                "depend on: start it with an empty data_dir and another "

@@ -69,6 +69,7 @@ TESTED_IN = {
     "storage.batch": "storage/test_segments.py", "storage.chain": "storage/test_recovery.py",
     "storage.exchange": "real/test_full_sync.py", "storage.followers": "real/test_following.py",
     "storage.format": "storage/test_recovery.py", "storage.lock": "storage/test_identity.py",
+    "replication.agreement": "real/test_ended_processes.py",
     "replication.flow": "replication/test_bodies.py",
     "replication.giving": "real/test_full_sync.py",
     "replication.local": "replication/test_peers.py",
