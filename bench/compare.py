@@ -159,6 +159,7 @@ SMALL_FILLS = {
                                     *(b"member:%d:%d" % (i, j) for j in FIVE)),
     "sorted sets of 5": lambda i: (b"ZADD", b"key:%012d" % i,
                                    *(x for j in FIVE for x in (b"%d" % (i + j), b"member%d" % j))),
+    "HyperLogLogs of 5": lambda i: (b"PFADD", b"key:%012d" % i, *(b"%d:%d" % (i, j) for j in FIVE)),
     "lists of 5": lambda i: (b"RPUSH", b"key:%012d" % i, *(b"value:%07d" % i for j in FIVE)),
 }
 

@@ -12,6 +12,7 @@
 #     exact           sums without rounding
 #     codec           ops as bytes
 #     cell            the cell: writes and counter entries
+#     hyperloglog     strings that are HyperLogLogs
 #     shown           what a counter or a score shows
 #     position        where a list element stands
 #     block           list elements, packed
@@ -63,6 +64,7 @@ include "core/actors.pxi"
 include "core/exact.pxi"
 include "core/codec.pxi"
 include "core/cell.pxi"
+include "core/hyperloglog.pxi"
 include "core/shown.pxi"
 include "core/position.pxi"
 include "core/block.pxi"

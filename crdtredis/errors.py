@@ -202,6 +202,14 @@ BITFIELD_TYPE = ("ERR Invalid bitfield type. Use something like i16 u8. Note tha
 BITFIELD_OVERFLOW = "ERR Invalid OVERFLOW type specified"
 BITFIELD_RO_GET = "ERR BITFIELD_RO only supports the GET subcommand"
 
+# ---- HyperLogLogs --------------------------------------------------------------------------------
+NOT_HLL = "WRONGTYPE Key is not a valid HyperLogLog string value."
+HLL_CORRUPTED = "INVALIDOBJ Corrupted HLL object detected"
+HLL_NOT_SPARSE = "ERR HLL encoding is not sparse"
+PFDEBUG_NO_KEY = "ERR The specified key does not exist"
+PFDEBUG_SUBCOMMAND = "ERR Unknown PFDEBUG subcommand '%.*s'"
+PFSELFTEST_FAILED = "TESTFAILED The two forms do not agree, or the estimate is off"
+
 # ---- hashes, sets and lists ----------------------------------------------------------------------
 HASH_NOT_INTEGER = "ERR hash value is not an integer"
 HASH_NOT_FLOAT = "ERR hash value is not a float"

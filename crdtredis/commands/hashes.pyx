@@ -18,9 +18,9 @@ gathered first.
 from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
 
-from crdtredis._core cimport (NO_NUMBER, T_HASH, WHOLE, Collection, Element, Kernel, key_collection,
-                              key_prepare, member_add, member_find, member_remove, member_set,
-                              member_view, string_int)
+from crdtredis._core cimport (NO_NUMBER, T_HASH, WHOLE, Collection, Element, Kernel, field_int,
+                              key_collection, key_prepare, member_add, member_find,
+                              member_remove, member_set, member_view)
 from crdtredis._engine cimport Call, is_word, native, refuse, refuse_arity, refuse_float
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
 from crdtredis.buffer cimport Span
@@ -162,7 +162,7 @@ cdef void hincrby(Call *c) noexcept nogil:
     if h != NULL:
         m = member_find(k, h, field)
     if m != NULL:
-        kind = string_int(k, m, &v)
+        kind = field_int(k, m, &v)
     if kind == NO_NUMBER:
         # fractions that add up to what is shown as a whole number are one, too
         text = member_view(k, m)

@@ -1,8 +1,8 @@
 """LCS: the longest common subsequence of two strings.
 
 It takes time and memory of the product of both lengths, as in Redis, and refuses what would need
-more than a string may have. A counter is shown by formatting it into the kernel's one scratch
-place, so a view of it lasts until the next one: the first of two is copied.
+more than a string may have. A counter and a HyperLogLog are shown by writing them into the kernel's
+one place for that, so a view lasts until the next one: the first of two is copied.
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t
@@ -159,7 +159,7 @@ cdef void lcs(Call *c) noexcept nogil:
         if type == T_STRING:
             touch(c, e)
             v[i] = string_view(k, e)
-        if i == 0 and v[0].p == <const char*>k.scratch.number:
+        if i == 0 and (v[0].p == <const char*>k.scratch.number or v[0].p == k.scratch.image.p):
             buffer_add(&copy, v[0].p, v[0].n)
             v[0].p = copy.p
     i = 3

@@ -61,6 +61,7 @@ EVENTS = {
     ("$", "setrange", "plain", ""): "setrange",
     ("$", "setbit", "plain", ""): "setbit bitfield",
     ("$", "set", "store", ""): "bitop",
+    ("$", "pfadd", "plain", ""): "pfadd pfmerge",
     ("$", "incrby", "plain", ""): "incr decr incrby decrby",
     ("$", "incrbyfloat", "plain", ""): "incrbyfloat",
     ("$", "incrby", "counter", "incrbyfloat"): "increx",
@@ -70,7 +71,7 @@ EVENTS = {
     ("g", "move_from", "pair", "move_to"): "move",
     ("g", "", "pair", "copy_to"): "copy",
     ("g", "restore", "anew", ""): "restore",
-    ("g", "", "silent", ""): "swapdb",
+    ("g", "", "silent", ""): "swapdb pfdebug",
     ("l", "sortstore", "store", ""): "sort",
     ("l", "lpush", "plain", ""): "lpush lpushx",
     ("l", "rpush", "plain", ""): "rpush rpushx",
@@ -324,7 +325,8 @@ def check(spec: Spec) -> None:
             first, last, step = keys.first, keys.last or keys.first, keys.step
             if first < 1 or step < 1 or 0 <= last < first:
                 refuse("keys are (first >= 1, last >= first or negative, step >= 1)")
-            if first > required and "no_mandatory_keys" not in spec.flags:
+            may_be_none = last < 0 and keys != spec.keys[0] or "no_mandatory_keys" in spec.flags
+            if first > required and not may_be_none:
                 refuse("arity does not reach the first key")
             if last > required or (spec.arity > 0 and last < 0 and required + 1 + last < first):
                 refuse("arity does not reach the last key")

@@ -92,6 +92,7 @@ cdef void assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, si
     had observed the other unless it is applied after it."""
     cdef uint64_t dot = make_dot(op.slot, op.seq)
     cdef Cell *c
+    cdef Span v
     cdef int was_live
     if e == NULL:
         e = element_new(k, name, hash, flags, x.value.n)
@@ -112,8 +113,9 @@ cdef void assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, si
     cell_remove_writes(c, op)
     cell_cancel(c, op, x.observed)
     cell_add_write(c, dot, op.stamp, op.slot, W_CLEARS if flags & E_CLEARS else 0, x.value)
-    # two writes of a set's member say the same
-    if c.writes.next != NULL and x.type != T_SET:
+    # two writes of a set's member say the same, and HyperLogLogs are merged
+    if (c.writes.next != NULL and x.type != T_SET
+            and not (x.type == T_STRING and images_shown(c, &k.scratch.image, &v))):
         note_conflict(k, x, c)
     reencode(k, t, live, e, was_live)
 

@@ -7,9 +7,9 @@
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memmove, memset
+from libc.string cimport memcpy, memmove, memset
 
-from crdtredis.buffer cimport Span, copy_span, span
+from crdtredis.buffer cimport Buffer, Span, buffer_add, copy_span, span
 from crdtredis.numbers cimport format_int64, format_long_double, parse_int64
 
 cdef enum:
@@ -178,7 +178,61 @@ cdef Reading element_reading(Kernel *k, Element *e) noexcept nogil:
     return r
 
 
+cdef Cardinality *cardinality_of(Kernel *k, Element *e, uint64_t *of) noexcept nogil:
+    """Where it would stand. *of: a hash of the writes of e."""
+    cdef Write *w = element_cell(e).writes if e.meta & E_CELL else NULL
+    cdef uint64_t dots = e.dot if e.meta & E_PLAIN else 0
+    of[0] = siphash64(<const char*>&e.dot, sizeof(e.dot), k.hash_key) if e.meta & E_PLAIN else 0
+    while w != NULL:
+        of[0] += siphash64(<const char*>&w.dot, sizeof(w.dot), k.hash_key)
+        dots += w.dot
+        w = w.next
+    return &k.cardinalities[dots & (CARDINALITIES - 1)]
+
+
+cdef int is_open(Kernel *k, uint64_t dot) noexcept nogil:
+    """Is it of the op that is being made, which may write once more?"""
+    return dot_seq(dot) > k.actors.v[dot_slot(dot)].applied
+
+
+cdef void cardinality_put(Kernel *k, Element *e, uint64_t n) noexcept nogil:
+    cdef uint64_t of
+    cdef Cardinality *c = cardinality_of(k, e, &of)
+    cdef Write *w = element_cell(e).writes if e.meta & E_CELL else NULL
+    if e.meta & E_PLAIN and is_open(k, e.dot):
+        return
+    while w != NULL:
+        if is_open(k, w.dot):
+            return
+        w = w.next
+    c.of = of
+    c.n = n
+
+
+cdef Span counted_view(Kernel *k, Element *e, Span v) noexcept nogil:
+    """An image as e shows it: with its cardinality, if it was counted."""
+    cdef uint64_t of
+    cdef Cardinality *c = cardinality_of(k, e, &of)
+    cdef Buffer *b = &k.scratch.image
+    if c.of != of or image_counted(v):
+        return v
+    if v.p != b.p:
+        b.n = 0
+        buffer_add(b, v.p, v.n)
+    memcpy(b.p + 8, &c.n, 8)
+    return span(b.p, b.n)
+
+
 cdef Span string_view(Kernel *k, Element *e) noexcept nogil:
+    cdef Span v
+    if e.meta & E_PLAIN:
+        v = span(element_value(e), e.vlen)
+    elif not images_shown(element_cell(e), &k.scratch.image, &v):
+        v = field_view(k, e)
+    return counted_view(k, e, v) if is_image(v) else v
+
+
+cdef Span field_view(Kernel *k, Element *e) noexcept nogil:
     cdef int64_t whole
     cdef long double real
     cdef Reading r
@@ -196,6 +250,13 @@ cdef Span string_view(Kernel *k, Element *e) noexcept nogil:
 
 
 cdef int string_int(Kernel *k, Element *e, int64_t *out) noexcept nogil:
+    cdef Span v
+    if e.meta & E_CELL and images_shown(element_cell(e), &k.scratch.image, &v):
+        return NO_NUMBER
+    return field_int(k, e, out)
+
+
+cdef int field_int(Kernel *k, Element *e, int64_t *out) noexcept nogil:
     cdef long double real
     cdef Reading r
     cdef int kind

@@ -9,6 +9,7 @@ from crdtredis.buffer cimport Buffer, Span, span
 cdef enum:
     CONFLICTS = 128         # how many CRDT.CONFLICTS remembers
     CONFLICT_TEXT = 64      # bytes of key and of each value it remembers
+    CARDINALITIES = 1024    # a power of two
 
 # A hash, set, sorted set or list: members are elements like keys, each with a cell. A hash field's
 # value is bytes, a set member has none, a sorted set member's is its score (8 bytes, double). Of a
@@ -154,6 +155,11 @@ cdef struct Home:
     uint64_t left
     uint32_t left_db
 
+# Of a HyperLogLog that was counted here: what its head shows then, though its writes do not say it.
+cdef struct Cardinality:
+    uint64_t of             # a hash of its writes
+    uint64_t n
+
 # Room that is used again and again.
 cdef struct Scratch:
     Buffer listed           # counter entries that an effect cancels, in wire form
@@ -161,7 +167,8 @@ cdef struct Scratch:
     Buffer made             # a position in wire form; the deps of an op
     Buffer total            # a total in wire form
     Buffer few              # the live ones found among many tombstones: see random_among_few
-    char number[5200]       # where string_view formats a number
+    char number[5200]       # where string_view formats a number,
+    Buffer image            # and where it writes a HyperLogLog
 
 # Finished ops, own and received, not yet taken: runs from `at` on say whose ops stand where in
 # `ops`.
@@ -331,6 +338,7 @@ cdef struct Kernel:
     Conflicts conflicts
     Search search
     Scratch scratch
+    Cardinality cardinalities[CARDINALITIES]        # by dots: the last ones
     Collection *garbage     # detached collections, freed a little at a time
     uint64_t changes        # effects applied since the start ("dirty")
     uint64_t system_changes # ... in the system's database, and joins, which may have changed it

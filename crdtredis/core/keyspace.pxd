@@ -31,7 +31,7 @@ cdef Element *key_random(Kernel *k, uint32_t db) noexcept nogil
 cdef Collection *key_collection(Kernel *k, Element *e, int type) noexcept nogil
 # a live member; c.live > 0
 cdef Element *member_random(Kernel *k, Collection *c) noexcept nogil
-# a hash field's value, as string_view
+# a hash field's value, as field_view
 cdef Span member_view(Kernel *k, Element *m) noexcept nogil
 
 # Frees detached collections, about `most` members; 1 while more is left.

@@ -217,7 +217,7 @@ cdef Element *member_random(Kernel *k, Collection *c) noexcept nogil:
 
 
 cdef Span member_view(Kernel *k, Element *m) noexcept nogil:
-    return string_view(k, m)
+    return field_view(k, m)
 
 
 cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil:

@@ -105,6 +105,7 @@ cdef class Replica:
         buffer_free(&k.scratch.made)
         buffer_free(&k.scratch.total)
         buffer_free(&k.scratch.few)
+        buffer_free(&k.scratch.image)
         buffer_free(&k.outbox.declarations)
         buffer_free(&k.outbox.ops)
         for i in range(<int>k.outbox.n):

@@ -32,4 +32,4 @@ cdef inline Span walk_value(Kernel *k, Walk *w) noexcept nogil:
     if w.type == T_ZSET:
         w.score = member_score(k, w.e)
         return span(<const char*>&w.score, sizeof(w.score))
-    return string_view(k, w.e)
+    return string_view(k, w.e) if w.type == T_STRING else field_view(k, w.e)

@@ -27,12 +27,13 @@ cdef enum Guard:
     GUARD_WAIT = GUARD_PAUSE_ALL | GUARD_PAUSE_WRITE | GUARD_JOIN
 
 # Up to where OBJECT ENCODING calls a collection small: Redis's settings, which hold nothing
-# together here. See keys.pyx.
+# together here. See keys.pyx. And up to where a HyperLogLog is sparse.
 cdef struct EncodingLimits:
     int64_t entries[5]      # by KeyType: members
     int64_t value[5]        # bytes of a name or value
     int64_t whole           # members of a set of whole numbers
     int64_t list_size       # of a list: elements, or, from -1 to -5, 4 to 64 KiB in all
+    int64_t hll_sparse      # bytes of a HyperLogLog
 
 # What a reply needs of the connection it goes to, when it comes outside of that client's own share
 # of a loop iteration: all that serving and sessions know of sockets. It is called for clients with

@@ -606,8 +606,9 @@ cdef class Executor:
                             int64_t hash_max_listpack_value=64, int64_t set_max_intset_entries=512,
                             int64_t set_max_listpack_entries=128, int64_t set_max_listpack_value=64,
                             int64_t zset_max_listpack_entries=128,
-                            int64_t zset_max_listpack_value=64, int64_t list_max_listpack_size=-2):
-        """What OBJECT ENCODING goes by, as the settings of these names."""
+                            int64_t zset_max_listpack_value=64, int64_t list_max_listpack_size=-2,
+                            int64_t hll_sparse_max_bytes=3000):
+        """What OBJECT ENCODING and PFADD go by, as the settings of these names."""
         cdef EncodingLimits *e = &self.d.encoding
         e.entries[<int>T_HASH] = hash_max_listpack_entries
         e.entries[<int>T_SET] = set_max_listpack_entries
@@ -617,6 +618,7 @@ cdef class Executor:
         e.value[<int>T_ZSET] = zset_max_listpack_value
         e.whole = set_max_intset_entries
         e.list_size = list_max_listpack_size
+        e.hll_sparse = hll_sparse_max_bytes
 
     def slowlog(self, most: int = -1, int cost=COST_TIME) -> list:
         """Newest first: (id, seconds, usec or bytes, [args], addr, name)."""

@@ -11,6 +11,11 @@ mantissa. A single Redis rounds at every increment: where that shows, an increme
 client was answered (`Counter entry.shown`), which holds as long as the key reads from the same
 writes and counter entries.
 
+HyperLogLogs are strings, too. Of writes that stand side by side the latest is shown; but all
+HyperLogLogs together, register by register the greatest, and before any other text:
+
+    A: PFADD h a writes {a}  ||  B: PFADD h b writes {b}  ->  {a, b};  A: SET h x as well  ->  {b}
+
     a, b = Model("a"), Model("b")
     ops = [a.execute([("add", 0, b"k", 7)], now=1), b.execute([("add", 0, b"k", 3)], now=1)]
     a.receive(ops[1]); b.receive(ops[0])
@@ -22,6 +27,8 @@ import copy
 import re
 from dataclasses import dataclass, field
 from fractions import Fraction
+
+from tests.core import hyperloglog
 
 WHOLE = re.compile(rb"-?[1-9][0-9]*|0")
 REAL = re.compile(rb"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
@@ -130,6 +137,9 @@ class Key:
     def text(self) -> bytes | None:
         winner = max(self.writes.values(), key=lambda w: w[:2], default=None)
         live = [t for t in self.counts.values() if t.live]
+        union = hyperloglog.shown([w[2] for w in self.writes.values()])
+        if union is not None:
+            return union
         if not live:
             return winner and winner[2]
         base = number(winner[2]) if winner else Fraction(0)

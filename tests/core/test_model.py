@@ -16,11 +16,14 @@ from itertools import permutations, product
 import pytest
 
 from crdtredis._core import Replica, probe_get, probe_make
+from tests.core.hyperloglog import made_of
 from tests.core.model import Model, number
 
 SCHEDULES = int(os.environ.get("CRDT_MODEL_SCHEDULES", "2000"))
 BLOCKS = 10
 KEYS = [b"k", b"l"]
+# of HyperLogLogs, one dense and one damaged
+IMAGES = [made_of("a"), made_of("b", "c"), made_of("a", "d", dense=True), made_of("e")[:-1]]
 
 
 class Both:
@@ -69,10 +72,12 @@ def command(rng, b: Both, now, huge: bool):
     x = rng.random()
     if x < 0.16:
         return ("set", 0, key,
-                rng.choice([b"1", b"-5", b"text", b"", b"9223372036854775807" if huge else b"0.1"]))
+                rng.choice([b"1", b"-5", b"text", b"", b"9223372036854775807" if huge else b"0.1",
+                            *rng.sample(IMAGES, rng.randrange(3))]))
     if x < 0.28:
         return ("keep", 0, key,
-                rng.choice([b"7", b"tail", b"-9223372036854775808" if huge else b"1.5"]))
+                rng.choice([b"7", b"tail", b"-9223372036854775808" if huge else b"1.5",
+                            *rng.sample(IMAGES, rng.randrange(3))]))
     if x < 0.62:
         if value is not None and number(value) is None:
             return ("del", 0, key, None)
@@ -162,6 +167,8 @@ COMMANDS = {
     "set text": [("set", *K, b"text")],
     "set number": [("set", *K, b"100")],
     "append": [("keep", *K, b"5")],
+    "pfadd": [("keep", *K, made_of("a", "b"))],
+    "set hyperloglog": [("set", *K, made_of("a", "c"))],
     "incr": [("add", *K, 7)],
     "decr": [("add", *K, -4)],
     "del": [("del", *K, None)],
@@ -175,10 +182,11 @@ NUMERIC = ["incr", "decr", "incr del incr"]
 BEFORE = {
     "nothing": [],
     "string": [("a", [("set", *K, b"10")])],
+    "hyperloglog": [("a", [("set", *K, made_of("a"))])],
     "counter": [("a", [("add", *K, 10)]), ("b", [("add", *K, 20)])],
     "deadline": [("a", [("set", *K, b"3"), ("expire", *K, 7000)]), ("b", [("add", *K, 1)])],
 }
-SHORT = ["set number", "append", "incr", "del", "expire", "incr del incr"]
+SHORT = ["set number", "append", "incr", "del", "expire", "incr del incr", "pfadd"]
 
 
 def world(names, before):

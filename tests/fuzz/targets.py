@@ -27,9 +27,11 @@ from crdtredis.replication import crdtredis_pb2 as pb
 from tests.commands import extremes, payloads
 from tests.commands.run import Client, exchange
 from tests.compat import generators_dump, harness, scripts as random_scripts, waiting
+from tests.core import hyperloglog
 from tests.lua import generated
 from tests.resp import blobs
-from tests.respclient import decode, encode
+from tests.respclient import ReplyError, decode, encode
+from tests.simulation.views import Client as Reader
 
 NOW = 1_700_000_000_000
 SCORES = [struct.pack("<d", x) for x in (0.0, -0.0, 0.1, 5e-324, 1.7e308, float("inf"),
@@ -279,6 +281,31 @@ def fresh(name: str) -> Replica:
     replica = Replica(name, 1, seed=1, pending_limit=100_000)
     replica.now = NOW
     return replica
+
+
+def images(data: bytes) -> None:
+    """Of any string that says it is a HyperLogLog the commands say what a naive reader does, and
+    show it together with one that another replica has made meanwhile."""
+    a, b, other = fresh("a"), fresh("b"), hyperloglog.made_of("a", "b")
+    a.declare(b.id, b.epoch)
+    b.declare(a.id, a.epoch)
+    client, peer, text = Reader(a, Executor(a)), Reader(b, Executor(b)), b"HYLL" + data
+    client("SET", "h", text)
+    peer("SET", "h", other)
+    there = hyperloglog.registers(text)
+    told = client("PFDEBUG", "GETREG", "h")
+    assert told == there if there else isinstance(told, ReplyError)
+    client("SET", "h", text)
+    receive(a, b.take_ops())
+    receive(b, a.take_ops())
+    assert client("GET", "h") == peer("GET", "h") == hyperloglog.shown([text, other])
+    assert client("PFCOUNT", "h") == peer("PFCOUNT", "h")
+    client("SET", "i", text)
+    for argv in (("PFADD", "i", "c", "d"), ("PFCOUNT", "i"), ("PFCOUNT", "i", "h"),
+                 ("PFMERGE", "h", "i"), ("PFDEBUG", "DECODE", "i"), ("PFDEBUG", "TODENSE", "i"),
+                 ("PFADD", "i", "e"), ("PFCOUNT", "i")):
+        client(*argv)
+    a.check()
 
 
 def ops(data: bytes) -> None:
@@ -578,6 +605,11 @@ def seeds(target: str) -> list[bytes]:
         return ([b"\0" + rng.randbytes(rng.choice([40, 400])) for _ in range(200)]
                 + [bytes([rng.choice([1, 3])]) + generated.script(rng).encode()
                    for _ in range(100)])
+    if target == "images":
+        made = [hyperloglog.made_of(*map(str, range(n)), dense=dense)[4:] for n in (0, 1, 9, 90)
+                for dense in (False, True)]
+        return made + [m[:at] + rng.randbytes(1) + m[at + 1:] for m in made for _ in range(20)
+                       for at in [rng.randrange(min(len(m), 60))]]
     if target == "halves":
         return [b"".join(encode(*argv) for _, argv in harness.make(seed)[1]) for seed in range(100)
                 ] + [log for seed in range(60) for log in home_logs(random.Random(seed))]
@@ -725,4 +757,5 @@ def home_logs(rng: random.Random) -> list[bytes]:
 
 
 TARGETS = {f.__name__: f for f in (requests, numbers, commands, dumps, snapshots, libraries,
-                                   scripts, ops, hostile, halves, batches, records, states, joins)}
+                                   scripts, images, ops, hostile, halves, batches, records, states,
+                                   joins)}

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from tests.core.hyperloglog import made_of
 from tests.respclient import ReplyError
 
 # seconds between two commands of which one must have the later timestamp
@@ -91,6 +92,34 @@ def test_CNT_4(w, how):
     assert w.B("INCRBY", "c", 5) == 15
     w.S()
     assert w.all("GET", "c") == b"105"
+
+
+def test_HLL_1(w):
+    w.A("PFADD", "h", "a")
+    w.S()
+    w.apart()
+    w.A("DEL", "h")
+    w.B("PFADD", "h", "a", "b")
+    w.S()
+    assert w.all("PFCOUNT", "h") == 2
+    w.apart()
+    w.A("PFADD", "h", "c")
+    w.B("PFADD", "h", "d")
+    w.C("SET", "h", made_of("e"))
+    w.S()
+    assert w.all("PFCOUNT", "h") == 5 and w.all("TYPE", "h") == b"string"
+    w.A("PFMERGE", "sum", "h", "none")
+    w.S()
+    assert w.all("PFCOUNT", "sum", "h") == 5
+    w.apart()
+    w.A("PFADD", "h", "f")
+    time.sleep(LATER)
+    w.B("SET", "h", "text")
+    w.S()
+    assert w.all("PFCOUNT", "h") == 6
+    w.C("SET", "h", "text")
+    w.S()
+    assert w.all("GET", "h") == b"text"
 
 
 def test_TTL_1(w):

@@ -72,6 +72,8 @@ class Clients:
         self.large = rng.random() < 0.1
         # most work at one place, beside each other's newest elements
         self.crowd = self.types == ["list"] and rng.random() < 0.4
+        # of commands on strings, those of HyperLogLogs
+        self.counting = rng.choice([0, 0, 0.2, 0.6])
         self.pushed = 0
 
     def next(self, now: int, inside: bool = False) -> list[tuple]:
@@ -149,6 +151,11 @@ class Clients:
     # ---- strings and counters --------------------------------------------------------------------
     def string(self, k, other):
         rng, soon = self.rng, self.soon()
+        if rng.random() < self.counting:
+            return rng.choice([("PFADD", k, *rng.choices("abcdefgh", k=rng.randint(1, 3))),
+                               ("PFADD", k, rng.choice(NAMES)), ("PFADD", other),
+                               ("PFCOUNT", k), ("PFCOUNT", k, other), ("PFMERGE", k, other),
+                               ("PFDEBUG", "TODENSE", k) if rng.random() < 0.1 else ("GET", k)])
         if rng.random() < 0.45:
             return rng.choice([("SET", k, rng.choice(["1", "-7", "text", "", "0.5", "9" * 18])),
                                ("SET", k, "v", "PX", soon),

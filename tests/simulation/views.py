@@ -70,6 +70,12 @@ def view(client: Client) -> dict:
     return out
 
 
+def shared(seen: dict) -> dict:
+    """Of a view what replicas have in common: that a HyperLogLog was counted is of each alone."""
+    return {at: (type, what[:8] + what[16:] if type == "string" and what[:4] == b"HYLL" else what,
+                 deadline) for at, (type, what, deadline) in seen.items()}
+
+
 class Shadow:
     def __init__(self, now: int, before: dict, selected: int):
         self.replica = Replica("shadow", 1, seed=1)
