@@ -55,7 +55,7 @@ from crdtredis.config import Config
 from crdtredis.errors import EXIT_ADDRESS, EXIT_CONFIG, EXIT_DATA, EXIT_FORCED, StartError
 from crdtredis.members import MEMBERS
 from crdtredis.settings import ENCODING_LIMITS, EVICTION, SETTINGS, TLS
-from crdtredis.sockets import (check_socket_path, listening, may_be_missing, remove_socket, resolve,
+from crdtredis.sockets import (check_socket_path, hosts, listening, may_be_missing, remove_socket,
                                show)
 from crdtredis.storage.checkpoint import Checkpoints
 from crdtredis.storage.exchange import StateExchange
@@ -275,8 +275,7 @@ class Server:
         config = self.config
         for port, name in ((config.server_port, "port"), (config.tls_port, "tls_port")):
             found = 0
-            for host, may_fail in ((host, address) for address in config.bind if port
-                                   for host in resolve(address)):
+            for host, may_fail in hosts(config.bind if port else ()).items():
                 try:
                     self.engine.listen_tcp(host, port, config.tcp_backlog, name == "tls_port")
                     found += 1
@@ -300,15 +299,14 @@ class Server:
             # Nobody accepts here yet: until the log is loaded a thread of its own does, when that
             # takes long; then replication's.
             self._stops.append(lambda: [s.close() for s in self._http])
-            for address in config.http_addresses:
-                for host in resolve(address):
-                    try:
-                        self._http.append(listening(host, config.http_port, config.tcp_backlog))
-                    except OSError as e:
-                        if not may_be_missing(address, e):
-                            raise StartError(f"cannot listen on {show(host, config.http_port)} "
-                                             f"(http_port): {e.strerror or e}",
-                                             EXIT_ADDRESS) from None
+            for host, address in hosts(config.http_addresses).items():
+                try:
+                    self._http.append(listening(host, config.http_port, config.tcp_backlog))
+                except OSError as e:
+                    if not may_be_missing(address, e):
+                        raise StartError(f"cannot listen on {show(host, config.http_port)} "
+                                         f"(http_port): {e.strerror or e}",
+                                         EXIT_ADDRESS) from None
             if not self._http:
                 raise StartError(f"none of the addresses {', '.join(config.http_addresses)} can "
                                  "be listened on", EXIT_ADDRESS)

@@ -5,6 +5,7 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Iterable
 
 from crdtredis.errors import EXIT_ADDRESS, StartError
 
@@ -24,6 +25,17 @@ def resolve(address: str) -> list[str]:
             return []
         raise StartError(f"bind: {name} cannot be resolved: {e.strerror or e}",
                          EXIT_ADDRESS) from None
+
+
+def hosts(addresses: Iterable[str]) -> dict[str, str]:
+    """{IP address: the word of `bind` that names it}. Each once: Redis's own "* -::*" names [::]
+    twice. That it may be missing is enough to say of one."""
+    found: dict[str, str] = {}
+    for address in addresses:
+        for host in resolve(address):
+            if host not in found or address.startswith("-"):
+                found[host] = address
+    return found
 
 
 def listening(host: str, port: int, backlog: int) -> socket.socket:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds dist/crdt-redis, one static file that needs nothing of the machine it runs on.
+# Builds dist/crdt-redis, one static file that needs nothing of the machine it runs on, and beside it dist/crdt-redis.cdx.json, which
+# says what went in. Two builds of one commit make the same bytes, if they are of the same versions (PIP_CONSTRAINT) and compiler.
 #
 # Needs on the machine that builds: gcc with the static C library and zlib (Debian: gcc libc6-dev zlib1g-dev), binutils, and a CPython
 # 3.11 to 3.13 that has its shared library (PyInstaller wants it). PYTHON chooses the interpreter. All else goes into build/, which
@@ -9,6 +10,9 @@ cd "$(dirname "$0")/.."
 root=$PWD
 work=$root/build/package
 mkdir -p "$work" dist
+# Nothing of the place and the time goes in: no paths, no order of a hash.
+export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)} PYTHONHASHSEED=0
+export CFLAGS="${CFLAGS:-} -g0 -ffile-prefix-map=$root=." LDSHARED="${CC:-gcc} -shared"
 
 [ -x "$work/venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check ".[package]"
@@ -17,4 +21,5 @@ mkdir -p "$work" dist
 cd "$work"
 "$work/venv/bin/pyinstaller" --noconfirm --log-level WARN --distpath "$work/dist" --workpath "$work/build" "$root/packaging/crdt-redis.spec"
 "${CC:-gcc}" -O2 -Wall -Wextra -Wno-format-truncation -static -s -o "$work/launcher" "$root/packaging/launcher.c" -lz
-"$work/venv/bin/python" "$root/packaging/pack.py" "$work/launcher" "$work/dist/crdt-redis" "$root/dist/crdt-redis"
+"$work/venv/bin/python" "$root/packaging/pack.py" "$work/launcher" "$work/dist/crdt-redis" "$root/dist/crdt-redis" "$work/libraries"
+"$work/venv/bin/python" "$root/packaging/sbom.py" "$work/build/crdt-redis" "$work/libraries" "$root/dist/crdt-redis" "$root/dist/crdt-redis.cdx.json"

@@ -9,6 +9,9 @@
  *   index:  per file: path length u32, mode u32, size u64, path       (native byte order: the file is for one machine)
  *   footer: index offset u64, index size u64, stream offset u64, name of the content (16 characters), "CRDTPACK"
  *
+ * A package holds it unpacked, and in the executable's place this program with an empty stream (unpack.py): it needs no directory to
+ * write to, and users of it none of their own.
+ *
  * PyInstaller's own one-file mode was not chosen: it is dynamically linked, unpacks at every start, keeps a second process, and leaves
  * its directory behind after kill -9. /tmp cleaners that honour flock leave the directory alone while it is in use; where one has
  * removed a part of it, the sizes show it and it is unpacked afresh.
@@ -51,10 +54,12 @@ static int next(size_t *at, struct entry *e) {
     return 1;
 }
 
-static int ours(void) {
+static int of_user(uid_t other) {
     struct stat s;
-    return lstat(dir, &s) == 0 && S_ISDIR(s.st_mode) && s.st_uid == geteuid() && !(s.st_mode & 022);
+    return lstat(dir, &s) == 0 && S_ISDIR(s.st_mode) && (s.st_uid == geteuid() || s.st_uid == other) && !(s.st_mode & 022);
 }
+
+static int ours(void) { return of_user(geteuid()); }
 
 static int whole(void) {
     struct entry e;
@@ -66,6 +71,18 @@ static int whole(void) {
         if (stat(path, &s) != 0 || (uint64_t)s.st_size != e.size) return 0;
     }
     return 1;
+}
+
+/* Whether a package has unpacked it where packages do: PREFIX/lib/crdt-redis/NAME, for PREFIX/bin/crdt-redis. */
+static int installed(const char *name) {
+    char prefix[PATH_MAX], *slash;
+    strcpy(prefix, self);
+    for (int i = 0; i < 2; i++) {
+        if (!(slash = strrchr(prefix, '/'))) return 0;
+        *slash = 0;
+    }
+    snprintf(dir, sizeof dir, "%s/lib/crdt-redis/%s", prefix, name);
+    return of_user(0) && whole();
 }
 
 static void remove_tree(const char *path) {
@@ -162,8 +179,10 @@ int main(int argc, char **argv) {
     index_bytes = malloc(index_size);
     if (!index_bytes || pread(file, index_bytes, index_size, index_at) != (ssize_t)index_size) { errno = ENOEXEC; die("cannot read", self, ""); }
 
-    snprintf(dir, sizeof dir, "%s/crdt-redis-%u-%s", parent, (unsigned)geteuid(), name);
-    if (!ours() || !whole()) {
+    if (installed(name)) parent = NULL;
+    else if (index_at == stream_at) { errno = ENOENT; die("this is a part of a package, whose other part is not whole:", dir, ""); }
+    else snprintf(dir, sizeof dir, "%s/crdt-redis-%u-%s", parent, (unsigned)geteuid(), name);
+    if (parent && (!ours() || !whole())) {
         unpack(parent);
         /* Somebody else's directory of that name, or one with holes, may stand in the way: the fresh one does as well. Where another
          * start was quicker, its directory is used. */

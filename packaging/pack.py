@@ -1,7 +1,9 @@
 """Puts the one file together: launcher, then PyInstaller's directory with the C library added. See
 launcher.c for the format.
 
-    pack.py LAUNCHER DIRECTORY OUTPUT
+    pack.py LAUNCHER DIRECTORY OUTPUT LIBRARIES
+
+Into LIBRARIES goes what was added of this machine, one path a line (for sbom.py).
 """
 import hashlib
 import os
@@ -12,7 +14,7 @@ import sys
 import zlib
 from pathlib import Path
 
-launcher, directory, output = map(Path, sys.argv[1:])
+launcher, directory, output, added = map(Path, sys.argv[1:])
 files = {str(p.relative_to(directory)): p for p in sorted(directory.rglob("*")) if p.is_file()}
 
 # The C library is not among what PyInstaller collects, since it must match the loader; here both
@@ -33,6 +35,7 @@ interpreter = subprocess.run(["readelf", "-p", ".interp", str(directory / "crdt-
 loader = re.search(r"(/\S+)", interpreter.split("]", 1)[1])[1]
 files |= {f"_internal/{name}": path for name,
           path in sorted(needed.items())} | {"_internal/ld-linux.so.2": Path(loader)}
+added.write_text("".join(f"{path}\n" for path in (*needed.values(), Path(loader))))
 
 index, packer, parts, digest = b"", zlib.compressobj(9), [], hashlib.sha256()
 for name, path in files.items():

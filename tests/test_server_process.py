@@ -346,6 +346,13 @@ def test_nothing_outlives_it(server):
         probe.bind(("127.0.0.1", free_port()))
 
 
+@pytest.mark.parametrize("words", ["* -::*", "127.0.0.1 localhost", "-::* *"])
+def test_an_address_that_is_named_twice_is_listened_at_once(processes, words):
+    s = Server(bind=words, protected_mode="no").start()
+    assert s("PING") == b"PONG"
+    socket.create_connection(("127.0.0.1", s.http_port)).close()
+
+
 # ---- the service manager ----
 
 class Manager:
