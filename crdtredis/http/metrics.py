@@ -99,6 +99,11 @@ COUNTERS = {
     "tls_handshakes_failed": ("stats", "tls_handshakes_failed",
                               "Those that failed, or took too long"),
     "tls_errors": ("stats", "tls_errors", "TLS connections that an error ended after that"),
+    **{f"acl_access_denied_{what}": ("stats", f"acl_access_denied_{what}", help_text)
+       for what, help_text in (("auth", "Passwords that were wrong"),
+                               ("cmd", "Commands refused to users without the right to them"),
+                               ("key", "Those refused for a key"),
+                               ("channel", "Those refused for a channel"))},
     "commands": ("stats", "total_commands_processed", "Commands executed"),
     "network_input_bytes": ("stats", "total_net_input_bytes", "Bytes read from clients"),
     "network_output_bytes": ("stats", "total_net_output_bytes", "Bytes sent to clients"),

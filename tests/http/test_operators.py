@@ -8,6 +8,7 @@ import urllib.request
 import pytest
 
 from tests.real.cluster import Server, executable
+from tests.respclient import ReplyError
 
 
 def ask(server, path: str, method: str = "GET", body=None, token: str | None = None,
@@ -138,6 +139,22 @@ def test_what_clients_listen_to_and_which_scripts_there_are_is_counted(server):
              "pubsub_messages_received", "pubsub_messages_dropped")
     assert {name: found[name] for name in zeros} == dict.fromkeys(zeros, 0)
     assert found["functions"] == 2 and found["script_memory_bytes"] > 10_000
+
+
+def test_what_users_were_refused_is_counted(server):
+    s = server()
+    s("ACL", "SETUSER", "u", "on", ">p", "~a", "&a", "+get", "+publish")
+    with s.connect() as c:
+        for words, times in ((("AUTH", "u", "wrong"), 1), (("AUTH", "u", "p"), 0),
+                             (("SET", "a", "v"), 2), (("GET", "b"), 3), (("PUBLISH", "b", "m"), 4)):
+            for _ in range(times):
+                with pytest.raises(ReplyError):
+                    c(*words)
+            if not times:
+                c(*words)
+    text = ask(s, "/metrics")[2]
+    for what, n in ("auth", 1), ("cmd", 2), ("key", 3), ("channel", 4):
+        assert f"\ncrdt_redis_acl_access_denied_{what}_total {n}.0\n" in text
 
 
 def test_the_configuration_is_shown_and_changed(server):
