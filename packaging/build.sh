@@ -12,7 +12,11 @@ work=$root/build/package
 mkdir -p "$work" dist
 # Nothing of the place and the time goes in: no paths, no order of a hash.
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)} PYTHONHASHSEED=0
-export CFLAGS="${CFLAGS:-} -g0 -ffile-prefix-map=$root=." LDSHARED="${CC:-gcc} -shared"
+# (CPPFLAGS: they go behind the flags of Python, in whose place CFLAGS would stand.)
+export CPPFLAGS="${CPPFLAGS:-} -g0 -ffile-prefix-map=$root=." LDSHARED="${CC:-gcc} -shared"
+# Nor of what was compiled here before, with other flags.
+printf '[build]\nbuild_base = %s/base\n' "$work" >"$work/setup.cfg"
+export DIST_EXTRA_CONFIG=$work/setup.cfg
 
 [ -x "$work/venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check ".[package]"
