@@ -19,6 +19,7 @@
 #     order           ranks of sorted set members and list elements
 #     kernel          the state: the structs that the parts share
 #     element         a key or a member in memory, and its encodings
+#     fields          deadlines of hash fields
 #     collection      what lies under a key beside a string; the types
 #     deadline        deadlines, and the heap of those to come
 #     keyspace        databases and keys: look-up, visibility, memory
@@ -70,6 +71,7 @@ include "core/position.pxi"
 include "core/block.pxi"
 include "core/order.pxi"
 include "core/element.pxi"
+include "core/fields.pxi"
 include "core/collection.pxi"
 include "core/deadline.pxi"
 include "core/keyspace.pxi"

@@ -3,7 +3,7 @@
 
 DUMP writes what all servers since 4.0 read: texts after a count, and sets of whole numbers packed.
 RESTORE reads all forms that Redis has ever written for strings, lists, sets, sorted sets and hashes
-(rdb.pyx), up to those of 7.2.
+(rdb.pyx), up to those of 8. A hash whose fields have deadlines is written as 7.4 reads it.
 
 RESTORE is all or nothing: the payload is read to its end before the first effect is made. What it
 holds is collected in one buffer of at most OP_MOST bytes, since it becomes one op; so a small
@@ -17,17 +17,19 @@ from libc.stdint cimport INT64_MAX, int64_t, uint32_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcmp, memcpy, memset
 
-from crdtredis._core cimport (EVICT_LFU, T_LIST, T_SET, T_STRING, T_ZSET, WALK_BACKWARDS,
-                              WALK_FORWARDS, Element, Kernel, Walk, key_collection, key_delete,
+from crdtredis._core cimport (EVICT_LFU, T_HASH, T_LIST, T_SET, T_STRING, T_ZSET, WALK_BACKWARDS,
+                              WALK_FORWARDS, Element, Kernel, Walk, deadlines_of, field_expire,
+                              key_collection, key_delete,
                               key_expire, key_find, key_hash, key_set_frequency, key_set_idle,
                               key_type, key_visible, member_score, put_shown, removal_size,
-                              walk_next, walk_shown, walk_value)
+                              walk_deadline, walk_next, walk_shown, walk_value)
 from crdtredis._engine cimport Call, is_word, native, refuse, refuse_syntax, refuse_too_large
 from crdtredis._resp cimport reply_bulk, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.common cimport MAX_STRING, read_int, refuse_named, touch
-from crdtredis.commands.rdb cimport (RDB_BAD, RDB_GOOD, RDB_HASH, RDB_LIST, RDB_SET, RDB_SET_INTSET,
-                                     RDB_STRING, RDB_TRAILER, RDB_WRITTEN, RDB_ZSET_2, RdbCursor,
+from crdtredis.commands.members cimport members_shown
+from crdtredis.commands.rdb cimport (RDB_BAD, RDB_GOOD, RDB_HASH, RDB_HASH_DUE, RDB_LIST, RDB_SET, RDB_SET_INTSET,
+                                     RDB_STRING, RDB_TRAILER, RDB_WRITTEN, RDB_WRITTEN_DUE, RDB_ZSET_2, RdbCursor,
                                      rdb_kind, rdb_put_double, rdb_put_length, rdb_put_text,
                                      rdb_read, rdb_seal, rdb_sealed)
 from crdtredis.errors cimport (FREQ_RANGE, IDLETIME_NEGATIVE, INVALID_EXPIRE, KEY_EXISTS,
@@ -90,19 +92,42 @@ cdef int put_intset(Buffer *b, Kernel *k, Element *e, const Span *name) noexcept
     return 1
 
 
+cdef int64_t first_deadline(Kernel *k, Element *e) noexcept nogil:
+    """The earliest of the fields that clients see of a hash; -1: none has any."""
+    cdef int64_t first = -1, at
+    cdef Walk w
+    if deadlines_of(key_collection(k, e, T_HASH)) == NULL:
+        return -1
+    walk_shown(&w, k, e, WALK_FORWARDS)
+    while walk_next(&w):
+        at = walk_deadline(k, &w)
+        if at >= 0 and (first < 0 or at < first):
+            first = at
+    return first
+
+
+cdef void seal_value(Buffer *b) noexcept nogil:
+    rdb_seal(b, RDB_WRITTEN_DUE if b.p[0] == RDB_HASH_DUE else RDB_WRITTEN)
+
+
 cdef void put_value(Buffer *b, Kernel *k, Element *e, const Span *name, Drain drain,
                     void *arg) noexcept nogil:
     """A sorted set is put from the greatest score on, as Redis does: it inserts fastest at the
     head."""
     cdef int type = key_type(k, e)
+    cdef int64_t first = first_deadline(k, e) if type == T_HASH else -1
     cdef Walk w
     if type == T_SET and put_intset(b, k, e, name):
         return
-    put_head(b, RDB_KINDS[type], name)
+    put_head(b, RDB_HASH_DUE if first >= 0 else RDB_KINDS[type], name)
+    if first >= 0:
+        buffer_add(b, &first, sizeof(int64_t))
     if type != T_STRING:
-        rdb_put_length(b, key_collection(k, e, type).live)
+        rdb_put_length(b, members_shown(k, key_collection(k, e, type)))
     walk_shown(&w, k, e, WALK_BACKWARDS if type == T_ZSET else WALK_FORWARDS)
     while walk_next(&w):
+        if first >= 0:
+            rdb_put_length(b, max(walk_deadline(k, &w) - first + 1, <int64_t>0))
         if type != T_STRING and type != T_LIST:
             rdb_put_text(b, w.name)
         if type == T_ZSET:
@@ -125,7 +150,7 @@ cdef void dump(Call *c) noexcept nogil:
     touch(c, e)
     memset(&out, 0, sizeof(Buffer))
     put_value(&out, k, e, NULL, NULL, NULL)
-    rdb_seal(&out, RDB_WRITTEN)
+    seal_value(&out)
     reply_bulk(c.reply, out.p, out.n)
     buffer_free(&out)
 
@@ -142,12 +167,14 @@ cdef struct Found:
     uint32_t hash               # of the name
     uint32_t name               # bytes
     uint32_t value
+    uint32_t[2] due             # of a hash's field: its deadline in ms, as 8 bytes; 0: none
 
 # All elements of a payload, and where names are unique a hash table of them with open addressing,
 # which tells a name that comes twice.
 cdef struct Collected:
     Kernel *k
     int kind                    # T_*
+    const RdbCursor *at
     size_t key                  # bytes: each effect repeats it
     size_t room                 # bytes of effects that may still be made
     size_t n
@@ -207,6 +234,11 @@ cdef int collect(void *arg, Span name, Span value) noexcept nogil:
     if effect > x.room or value.n > MAX_STRING:
         return TOO_MUCH
     x.room -= effect
+    if x.at.due:
+        if x.at.due < x.k.now:
+            return RDB_GOOD             # it has gone
+        x.room -= min(x.room, EFFECT_SIZE + x.key + name.n)
+    memcpy(f.due, &x.at.due, sizeof(f.due))
     f.hash = 0
     f.name = <uint32_t>name.n
     f.value = <uint32_t>value.n
@@ -232,6 +264,7 @@ cdef int collect_payload(Collected *x, Span payload) noexcept nogil:
     at.p = <const unsigned char*>payload.p + 1
     at.left = payload.n - 1 - RDB_TRAILER
     x.kind = rdb_kind(type)
+    x.at = &at
     status = rdb_read(&at, type, collect, x)
     return RDB_BAD if status == RDB_GOOD and at.left else status
 
@@ -242,6 +275,7 @@ cdef void put_collected(Call *c, Collected *x) noexcept nogil:
     cdef Kernel *k = c.kernel
     cdef Span key = c.argv[1], name, value
     cdef Element *e = key_find(k, c.db, key)
+    cdef int64_t due
     cdef size_t at = 0, i
     cdef Found *f
     if e != NULL and x.kind != T_STRING:
@@ -253,6 +287,9 @@ cdef void put_collected(Call *c, Collected *x) noexcept nogil:
         name = span(found_name(f), f.name)
         value = span(name.p + f.name, f.value)
         e = put_shown(k, c.db, key, e, x.kind, i, name, value)
+        memcpy(&due, f.due, sizeof(due))
+        if due:
+            e = field_expire(k, c.db, key, e, name, due)
 
 
 cdef int read_restore_options(Call *c, int *replace, int *absolute, int64_t *idle,
@@ -324,7 +361,7 @@ cdef void restore(Call *c) noexcept nogil:
     else:
         if deadline and not absolute:
             deadline += k.now
-        if deadline and deadline <= k.now:
+        if (deadline and deadline <= k.now) or found.n == 0:
             if there:
                 key_delete(k, c.db, key_find(k, c.db, key))
         else:

@@ -19,14 +19,14 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
 
 from crdtredis._core cimport (NO_NUMBER, T_HASH, WHOLE, Collection, Element, Kernel, field_int,
-                              key_collection, key_prepare, member_add, member_find,
+                              key_collection, key_prepare, member_add, member_find, member_lapsed,
                               member_remove, member_set, member_view)
 from crdtredis._engine cimport Call, is_word, native, refuse, refuse_arity, refuse_float
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_map, reply_null, reply_ok
 from crdtredis.buffer cimport Span
 from crdtredis.commands.common cimport FOUND, MISSING, REFUSED, args_fit, read_int
 from crdtredis.commands.members cimport (end_removal, find_members, member_live, member_name,
-                                         next_member, read_members, read_random, remove_members,
+                                         members_shown, next_shown_member, read_members, read_random, remove_members,
                                          reply_random)
 from crdtredis.commands.scanning cimport Scan, scan_add, scan_matches, scan_members
 from crdtredis.errors cimport (FIELDS_COUNT, FIELDS_MISSING, FIELDS_NOT_POSITIVE, HASH_NOT_FLOAT,
@@ -74,11 +74,11 @@ cdef int64_t set_fields(Call *c) noexcept nogil:
         return -1
     if not args_fit(c, 2, 2):
         return -1
-    before = h.live if h != NULL else 0
+    before = members_shown(k, h)
     e = key_prepare(k, c.db, key, e, T_HASH)
     for i in range(2, c.argc, 2):
         e = member_set(k, c.db, key, e, T_HASH, c.argv[i], c.argv[i + 1])
-    return key_collection(k, e, T_HASH).live - before
+    return <int64_t>members_shown(k, key_collection(k, e, T_HASH)) - before
 
 
 cdef void hset(Call *c) noexcept nogil:
@@ -261,7 +261,7 @@ cdef void hmget(Call *c) noexcept nogil:
 cdef void hlen(Call *c) noexcept nogil:
     cdef Collection *h
     if read_members(c, c.argv[1], T_HASH, &h) != REFUSED:
-        reply_int(c.reply, h.live if h != NULL else 0)
+        reply_int(c.reply, members_shown(c.kernel, h))
 
 
 cdef void answer_all(Call *c, int parts) noexcept nogil:
@@ -271,15 +271,15 @@ cdef void answer_all(Call *c, int parts) noexcept nogil:
     if read_members(c, c.argv[1], T_HASH, &h) == REFUSED:
         return
     if parts == FIELD | VALUE:
-        reply_map(c.reply, h.live if h != NULL else 0)
+        reply_map(c.reply, members_shown(c.kernel, h))
     else:
-        reply_array(c.reply, h.live if h != NULL else 0)
+        reply_array(c.reply, members_shown(c.kernel, h))
     if h == NULL:
         return
-    m = next_member(h, &at)
+    m = next_shown_member(c.kernel, h, &at)
     while m != NULL:
         reply_field(c, m, parts)
-        m = next_member(h, &at)
+        m = next_shown_member(c.kernel, h, &at)
 
 
 cdef void hgetall(Call *c) noexcept nogil:
@@ -311,7 +311,7 @@ cdef void hrandfield(Call *c) noexcept nogil:
 
 cdef void visit_field(void *arg, Element *m) noexcept nogil:
     cdef Scan *s = <Scan*>arg
-    if scan_matches(s, m) and member_live(m):
+    if scan_matches(s, m) and member_live(m) and not member_lapsed(s.kernel, s.members, m):
         scan_add(s, member_name(m))
         if not s.names_only:
             scan_add(s, member_view(s.kernel, m))

@@ -27,10 +27,11 @@ from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
 from crdtredis._core cimport (HOME_DB, SYSTEM_DB, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING,
                               T_ZSET, WALK_FORWARDS, Element, Kernel, Walk, copy_size, db_flush,
-                              element_key, flush_size, home_find, is_hidden, key_copy, key_deadline,
+                              element_key, field_expire, flush_size, home_find, is_hidden, key_copy, key_deadline,
                               key_delete, key_expire, key_find, key_random, key_touch, key_type,
                               key_visible, next_random, op_room, put_shown, removal_size,
-                              table_count, table_next, walk_next, walk_shown, walk_value)
+                              table_count, table_next, walk_deadline, walk_next, walk_shown,
+                              walk_value)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_NO_TOUCH, Call, caller_of, is_word, native,
                                 refuse, refuse_int, refuse_syntax, track_flush)
 from crdtredis._resp cimport (reply_bulk, reply_error_span, reply_int, reply_null, reply_ok,
@@ -424,7 +425,7 @@ cdef void move(Call *c) noexcept nogil:
 
 
 # One key of a database that SWAPDB carries over. Then come the key, and for each of its members (a
-# string has one, without a name) the lengths of name and value and both of them.
+# string has one, without a name) the lengths of name and value, its deadline, -1: none, and both.
 cdef struct Carried:
     int type
     size_t klen
@@ -432,17 +433,20 @@ cdef struct Carried:
     int64_t deadline
 
 
-cdef void carry(Buffer *b, Span name, Span value) noexcept nogil:
+cdef void carry(Buffer *b, Span name, Span value, int64_t deadline) noexcept nogil:
     buffer_add(b, &name.n, sizeof(size_t))
     buffer_add(b, &value.n, sizeof(size_t))
+    buffer_add(b, &deadline, sizeof(int64_t))
     buffer_add(b, name.p, name.n)
     buffer_add(b, value.p, value.n)
 
 
-cdef const char *carried(const char *p, Span *name, Span *value) noexcept nogil:
+cdef const char *carried(const char *p, Span *name, Span *value,
+                         int64_t *deadline) noexcept nogil:
     memcpy(&name.n, p, sizeof(size_t))
     memcpy(&value.n, p + sizeof(size_t), sizeof(size_t))
-    name.p = p + 2 * sizeof(size_t)
+    memcpy(deadline, p + 2 * sizeof(size_t), sizeof(int64_t))
+    name.p = p + 2 * sizeof(size_t) + sizeof(int64_t)
     value.p = name.p + name.n
     return value.p + value.n
 
@@ -475,7 +479,8 @@ cdef void db_unload(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
         buffer_add(b, element_key(e), head.klen)
         walk_shown(&w, k, e, WALK_FORWARDS)
         while walk_next(&w):
-            carry(b, w.name if head.type != T_STRING else span(NULL, 0), walk_value(k, &w))
+            carry(b, w.name if head.type != T_STRING else span(NULL, 0), walk_value(k, &w),
+                  walk_deadline(k, &w))
             head.members += 1
         memcpy(b.p + begin, &head, sizeof(head))
         e = next_shown(k, db, &at, &of)
@@ -488,6 +493,7 @@ cdef void db_load(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
     cdef Carried head
     cdef Span key, name, value
     cdef Element *e
+    cdef int64_t deadline
     cdef size_t i
     while p < end:
         memcpy(&head, p, sizeof(head))
@@ -495,8 +501,10 @@ cdef void db_load(Kernel *k, uint32_t db, Buffer *b) noexcept nogil:
         p = key.p + key.n
         e = key_find(k, db, key)
         for i in range(head.members):
-            p = carried(p, &name, &value)
+            p = carried(p, &name, &value, &deadline)
             e = put_shown(k, db, key, e, head.type, i, name, value)
+            if deadline >= 0:
+                e = field_expire(k, db, key, e, name, deadline)
         if head.deadline != -1:
             key_expire(k, db, key_find(k, db, key), head.deadline)
 

@@ -18,7 +18,8 @@ from libc.string cimport memcpy, memset
 
 from crdtredis._core cimport (E_PLAIN, T_NONE, Collection, Element, Kernel, Table, element_key,
                               key_collection, key_deadline, key_delete, key_find, key_prepare,
-                              key_type, key_visible, member_find, member_random, member_remove,
+                              key_type, key_visible, member_find, member_lapsed, member_random,
+                              members_lapsed, member_remove,
                               member_set, next_random, op_room, removal_size, table_add,
                               table_clear, table_find, table_init, table_next, value_live)
 from crdtredis._engine cimport Call, is_word, refuse, refuse_int, refuse_syntax, refuse_type
@@ -94,6 +95,19 @@ cdef inline Element *next_member(Collection *c, size_t *at) noexcept nogil:
     cdef Element *m = table_next(&c.table, at)
     while m != NULL and not member_live(m):
         m = table_next(&c.table, at)
+    return m
+
+
+cdef inline size_t members_shown(Kernel *k, const Collection *c) noexcept nogil:
+    """How many members clients see; c may be NULL."""
+    return c.live - members_lapsed(k, c) if c != NULL else 0
+
+
+cdef inline Element *next_shown_member(Kernel *k, Collection *c, size_t *at) noexcept nogil:
+    """As next_member, over those that clients see."""
+    cdef Element *m = next_member(c, at)
+    while m != NULL and member_lapsed(k, c, m):
+        m = next_member(c, at)
     return m
 
 
@@ -276,38 +290,40 @@ cdef extern from *:
     ctypedef unsigned long long uint128 "crdt_uint128"
 
 
-cdef inline void add_all(Collection *c, Buffer *out) noexcept nogil:
+cdef inline void add_all(Kernel *k, Collection *c, Buffer *out) noexcept nogil:
     """Append an Element* for every member."""
     cdef size_t at = 0
-    cdef Element *m = next_member(c, &at)
-    cdef Element **to = <Element**>buffer_need(out, c.live * sizeof(Element*))
+    cdef Element *m = next_shown_member(k, c, &at)
+    cdef size_t size = members_shown(k, c) * sizeof(Element*)
+    cdef Element **to = <Element**>buffer_need(out, size)
     while m != NULL:
         to[0] = m
         to += 1
-        m = next_member(c, &at)
-    out.n += c.live * sizeof(Element*)
+        m = next_shown_member(k, c, &at)
+    out.n += size
 
 
-cdef inline void draw_begin(Collection *c, size_t n, Buffer *all) noexcept nogil:
+cdef inline void draw_begin(Kernel *k, Collection *c, size_t n, Buffer *all) noexcept nogil:
     """Before n draws with repetition, by draw: all members, where they are fewer than many draws;
     else nothing."""
     memset(all, 0, sizeof(Buffer))
     if n >= max(c.live, <size_t>MANY_DRAWS):
-        add_all(c, all)
+        add_all(k, c, all)
 
 
 cdef inline Element *draw(Kernel *k, Collection *c, const Buffer *all) noexcept nogil:
-    return (<Element**>all.p)[random_below(k, c.live)] if all.n else member_random(k, c)
+    return ((<Element**>all.p)[random_below(k, all.n // sizeof(Element*))] if all.n
+            else member_random(k, c))
 
 
 cdef inline void choose(Kernel *k, Collection *c, size_t n, Buffer *out) noexcept nogil:
-    """Append n different members, every such choice as likely as any other; n <= c.live. The order
+    """Append n different members, every such choice as likely as any other; n <= what is shown. The order
     is arbitrary."""
     cdef Table chosen
     cdef Element **all
     cdef Element *m
-    cdef size_t i, j, first = out.n
-    if n * 3 < c.live:                  # few of them: draw again what was drawn before
+    cdef size_t i, j, first = out.n, live = members_shown(k, c)
+    if n * 3 < live:                  # few of them: draw again what was drawn before
         table_init(&chosen)
         while n:
             m = member_random(k, c)
@@ -317,11 +333,11 @@ cdef inline void choose(Kernel *k, Collection *c, size_t n, Buffer *out) noexcep
                 n -= 1
         table_clear(&chosen, NULL, NULL)
         return
-    add_all(c, out)
-    if n < c.live:                      # the beginning of a shuffle
+    add_all(k, c, out)
+    if n < live:                      # the beginning of a shuffle
         all = <Element**>(out.p + first)
         for i in range(n):
-            j = i + random_below(k, c.live - i)
+            j = i + random_below(k, live - i)
             m = all[j]
             all[j] = all[i]
             all[i] = m
@@ -366,13 +382,13 @@ cdef inline void reply_random(Call *c, Collection *s, int64_t n, int with_values
         reply_array(c.reply, 0)
     elif n < 0:
         reply_members_header(c, -n, with_values)
-        draw_begin(s, -n, &chosen)
+        draw_begin(k, s, -n, &chosen)
         for i in range(-n):
             reply(c, draw(k, s, &chosen), with_values)
         buffer_free(&chosen)
     else:
         memset(&chosen, 0, sizeof(Buffer))
-        choose(k, s, min(<size_t>n, s.live), &chosen)
+        choose(k, s, min(<size_t>n, members_shown(k, s)), &chosen)
         n = chosen.n // sizeof(Element*)
         reply_members_header(c, n, with_values)
         for i in range(n):

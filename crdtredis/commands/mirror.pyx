@@ -15,11 +15,12 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memset, strlen
 
-from crdtredis._core cimport (DIRTY_DEADLINE, DIRTY_KEY, DIRTY_MEMBER, E_PLAIN, MIRROR_OVER, T_HASH,
+from crdtredis._core cimport (DIRTY_DEADLINE, DIRTY_KEY, DIRTY_MEMBER, MIRROR_OVER, T_HASH,
                               T_LIST, T_SET, T_STRING, T_ZSET, WALK_FORWARDS, Collection, Dirty,
                               Element, Kernel, Mirror, Replica, Walk, dirty_key, dirty_name,
-                              element_key, key_collection, key_deadline, key_find, key_hash,
-                              key_memory, key_type, key_visible, member_find, member_score,
+                              element_key, field_deadline, key_collection, key_deadline, key_find, key_hash,
+                              key_memory, key_type, key_visible, member_find, member_lapsed,
+                              member_score,
                               member_view, mirror_again, mirror_arrived, mirror_begin_pass,
                               mirror_find,
                               mirror_lacks, mirror_lose, mirror_put_back, mirror_sent, mirror_set,
@@ -27,8 +28,7 @@ from crdtredis._core cimport (DIRTY_DEADLINE, DIRTY_KEY, DIRTY_MEMBER, E_PLAIN, 
                               value_live, walk_next, walk_shown, walk_value)
 from crdtredis._resp cimport Reply, format_double, reply_array, reply_bulk
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
-from crdtredis.commands.dump cimport put_value
-from crdtredis.commands.rdb cimport RDB_WRITTEN, rdb_seal
+from crdtredis.commands.dump cimport put_value, seal_value
 from crdtredis.numbers cimport format_int64
 
 MARK = b"crdt-redis-mirror"
@@ -57,6 +57,7 @@ cdef struct Batch:
     Reply r
     uint32_t n                  # commands
     Buffer found                # of Element*: members that are to be added
+    Collection *collection      # ... which are of this
 
 
 cdef inline void word(Batch *b, const char *text) noexcept nogil:
@@ -101,11 +102,24 @@ cdef void put_member(Batch *b, int type, Element *m) noexcept nogil:
         text(b, member_view(b.k, m))
 
 
+cdef void put_due(Batch *b, Span key, Collection *c, Element *m) noexcept nogil:
+    """The deadline of m, where it is a field that has one."""
+    cdef int64_t at = field_deadline(b.k, c, m) if c.type == T_HASH else -1
+    if at < 0:
+        return
+    begin(b, 6, "HPEXPIREAT")
+    text(b, key)
+    number(b, at)
+    word(b, "FIELDS")
+    word(b, "1")
+    text(b, span(element_key(m), m.klen))
+
+
 cdef void put_restore(Batch *b, Element *e, Span key, int64_t at) noexcept nogil:
     cdef Buffer payload
     memset(&payload, 0, sizeof(Buffer))
     put_value(&payload, b.k, e, NULL, NULL, NULL)
-    rdb_seal(&payload, RDB_WRITTEN)
+    seal_value(&payload)
     begin(b, 6, "RESTORE")
     text(b, key)
     number(b, at if at >= 0 else 0)
@@ -190,6 +204,7 @@ cdef void put(Batch *b, Dirty *x) noexcept nogil:
             begin(b, 3 if type == T_SET else 4, ADDS[type])
             text(b, key)
             put_member(b, type, m)
+            put_due(b, key, key_collection(k, e, type), m)
         else:
             begin(b, 3, REMOVES[type])
             text(b, key)
@@ -202,7 +217,7 @@ cdef void put(Batch *b, Dirty *x) noexcept nogil:
 
 cdef void visit_member(void *arg, Element *m) noexcept nogil:
     cdef Batch *b = <Batch*>arg
-    if m.meta & E_PLAIN or value_live(m):
+    if value_live(m) and not member_lapsed(b.k, b.collection, m):
         buffer_add(&b.found, &m, sizeof(Element*))
 
 
@@ -211,8 +226,9 @@ cdef int copy_some(Batch *b, Collection *c) noexcept nogil:
     cdef Mirror *m = &b.k.mirror
     cdef int type = m.copied_type
     cdef Element **v
-    cdef size_t n, i = 0, j, bytes
+    cdef size_t n, i = 0, j, first = 0, bytes
     b.found.n = 0
+    b.collection = c
     while b.found.n < STEP * sizeof(Element*):
         m.copied_to = table_scan(&c.table, m.copied_to, visit_member, b)
         if m.copied_to == 0:
@@ -230,6 +246,9 @@ cdef int copy_some(Batch *b, Collection *c) noexcept nogil:
         while i < j:
             put_member(b, type, v[i])
             i += 1
+        while first < j:
+            put_due(b, span(PART_NAME, strlen(PART_NAME)), c, v[first])
+            first += 1
     return m.copied_to != 0
 
 

@@ -6,7 +6,7 @@ limits that are set (hash-max-listpack-entries and its like), had the value neve
 from libc.stdint cimport int64_t
 from libc.string cimport strlen
 
-from crdtredis._core cimport (EVICT_LFU, T_HASH, T_LIST, T_SET, T_STRING, Collection, Element,
+from crdtredis._core cimport (deadlines_of, EVICT_LFU, T_HASH, T_LIST, T_SET, T_STRING, Collection, Element,
                               Kernel, ListCursor, element_key, is_hidden, key_collection,
                               key_frequency, key_idle, key_memory, key_type, list_next, list_seek,
                               list_value, member_view, string_view)
@@ -39,7 +39,7 @@ cdef Element *object_key(Call *c) noexcept nogil:
 
 
 # By KeyType: what Redis calls its own encodings of large values.
-cdef const char *ENCODINGS[5]
+cdef const char *ENCODINGS[5]              # those that clients see
 ENCODINGS[:] = [b"", b"hashtable", b"hashtable", b"skiplist", b"quicklist"]
 cdef enum:
     PACKED_OVERHEAD = 2                 # bytes that Redis adds to each element of a small list
@@ -63,6 +63,11 @@ cdef const char *list_encoding(Kernel *k, Collection *c, int64_t limit) noexcept
     return "listpack"
 
 
+cdef inline int has_deadlines(Collection *hash) noexcept nogil:
+    cdef Collection *c = deadlines_of(hash)
+    return c != NULL and c.order.n
+
+
 cdef const char *collection_encoding(Kernel *k, Collection *c,
                                      EncodingLimits *limits) noexcept nogil:
     """How Redis 7.2 would hold it, had it never been larger."""
@@ -81,7 +86,7 @@ cdef const char *collection_encoding(Kernel *k, Collection *c,
     if whole:
         return "intset"
     if small:
-        return "listpack"
+        return "listpackex" if c.type == T_HASH and has_deadlines(c) else "listpack"
     return ENCODINGS[c.type]
 
 

@@ -7,13 +7,14 @@
 # name comes twice is for the visitor to notice, which has the table for it.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from crdtredis.buffer cimport Buffer, Span
 
 cdef enum:
-    RDB_NEWEST = 11         # the greatest version of the format that is read: Redis 7.2's
-    RDB_WRITTEN = 8         # the version that is written: Redis 4.0 and all after it read it
+    RDB_NEWEST = 12         # the greatest version of the format that is read: Redis 8's
+    RDB_WRITTEN = 8         # the version that is written: Redis 4.0 and all after it read it;
+    RDB_WRITTEN_DUE = 12    # of a hash whose fields have deadlines: Redis 7.4
     RDB_TRAILER = 10        # bytes of version and checksum after a dumped value
     RDB_LONGEST = 512 << 20 # bytes of one text, as Redis's default proto-max-bulk-len
 
@@ -35,6 +36,8 @@ cdef enum RdbType:
     RDB_ZSET_LISTPACK = 17
     RDB_LIST_QUICKLIST_2 = 18
     RDB_SET_LISTPACK = 20
+    RDB_HASH_DUE = 24       # fields with deadlines,
+    RDB_HASH_LISTPACK_DUE = 25      # and packed
 
 cdef enum RdbStatus:
     RDB_GOOD = 0
@@ -44,6 +47,8 @@ cdef enum RdbStatus:
 cdef struct RdbCursor:
     const unsigned char *p
     size_t left
+    # of the field of a hash that the visitor is told of: its deadline in ms; 0: none
+    int64_t due
 
 # Told of each element, in the order of the bytes; the spans are dead when it returns. Not RDB_GOOD:
 # reading stops with that answer.

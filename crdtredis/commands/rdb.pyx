@@ -20,7 +20,7 @@ so that what one server refuses the other does too.
 """
 from libc.math cimport INFINITY
 from libc.stddef cimport size_t
-from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int8_t, int16_t, int32_t, int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 from crdtredis._core cimport T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET
@@ -53,9 +53,13 @@ cdef struct Reader:
     RdbVisit visit
     void *arg
     size_t visited
-    int half                # in a packed form: the name of a pair has been read, its value has not
+    # in a packed form: the name of a pair has been read, its value has not; 2: of a field with a
+    # deadline both have
+    int half
+    int triples             # fields with deadlines, packed
     Text name
     Text value
+    Text third              # a deadline
     Text packed             # the packed form that name and value lie in
 
 
@@ -230,6 +234,15 @@ cdef int packed_entry(Reader *r, Span s) noexcept nogil:
         return hand_on(r, span(NULL, 0), s)
     if r.kind == T_SET:
         return hand_on(r, s, span(NULL, 0))
+    if r.triples and r.half == 1:
+        r.half = 2
+        r.value.s = s
+        return RDB_GOOD
+    if r.half == 2:
+        r.half = 0
+        if not parse_int64(s.p, s.n, &r.at.due) or r.at.due < 0:
+            return RDB_BAD
+        return hand_on(r, r.name.s, r.value.s)
     r.half = not r.half
     if r.half:
         r.name.s = s
@@ -240,7 +253,7 @@ cdef int packed_entry(Reader *r, Span s) noexcept nogil:
 
 
 cdef int packed_number(Reader *r, int64_t v) noexcept nogil:
-    cdef Text *t = &r.value if r.half else &r.name
+    cdef Text *t = &r.value if r.half == 1 else &r.third if r.half else &r.name
     set_number(t, v)
     return packed_entry(r, t.s)
 
@@ -472,7 +485,7 @@ cdef int rdb_kind(int type) noexcept nogil:
         or type == RDB_ZSET_LISTPACK):
         return T_ZSET
     if (type == RDB_HASH or type == RDB_HASH_ZIPMAP or type == RDB_HASH_ZIPLIST
-        or type == RDB_HASH_LISTPACK):
+        or type == RDB_HASH_LISTPACK or type == RDB_HASH_DUE or type == RDB_HASH_LISTPACK_DUE):
         return T_HASH
     return T_NONE
 
@@ -485,12 +498,17 @@ cdef int rdb_read(RdbCursor *at, int type, RdbVisit visit, void *arg) noexcept n
     r.kind = rdb_kind(type)
     r.visit = visit
     r.arg = arg
+    at.due = 0
     if (type == RDB_STRING or type == RDB_LIST or type == RDB_SET or type == RDB_HASH
         or type == RDB_ZSET or type == RDB_ZSET_2):
         status = read_elements(&r, type)
     elif type == RDB_LIST_QUICKLIST or type == RDB_LIST_QUICKLIST_2:
         status = read_quicklist(&r, type)
-    elif r.kind != T_NONE and read_text(at, &r.packed):
+    elif type == RDB_HASH_DUE:
+        status = read_fields(&r)
+    elif (r.kind != T_NONE and (type != RDB_HASH_LISTPACK_DUE or take(at, 8) != NULL)
+            and read_text(at, &r.packed)):
+        r.triples = type == RDB_HASH_LISTPACK_DUE
         status = read_packed(&r, type)
     else:
         status = RDB_BAD
@@ -498,6 +516,7 @@ cdef int rdb_read(RdbCursor *at, int type, RdbVisit visit, void *arg) noexcept n
         status = RDB_BAD
     buffer_free(&r.name.own)
     buffer_free(&r.value.own)
+    buffer_free(&r.third.own)
     buffer_free(&r.packed.own)
     return status
 
@@ -522,6 +541,29 @@ cdef int read_elements(Reader *r, int type) noexcept nogil:
             if r.kind != T_SET and not read_text(r.at, &r.value):
                 return RDB_BAD
             status = hand_on(r, r.name.s, r.value.s)
+        if status != RDB_GOOD:
+            return status
+    return RDB_GOOD
+
+
+cdef int read_fields(Reader *r) noexcept nogil:
+    """The earliest deadline (8 bytes), a count, and so many fields: how much later its deadline is,
+    and 1 more (0: it has none), name, value."""
+    cdef const unsigned char *p = take(r.at, 8)
+    cdef uint64_t count = 0, later
+    cdef int64_t first
+    cdef int status
+    if p == NULL or not read_count(r.at, &count):
+        return RDB_BAD
+    first = signed_little(p, 8)
+    while count:
+        count -= 1
+        if (not read_length(r.at, &later, NULL) or first < 0 or later > <uint64_t>INT64_MAX
+                or <int64_t>later > INT64_MAX - first
+                or not read_text(r.at, &r.name) or not read_text(r.at, &r.value)):
+            return RDB_BAD
+        r.at.due = first + <int64_t>later - 1 if later else 0
+        status = hand_on(r, r.name.s, r.value.s)
         if status != RDB_GOOD:
             return status
     return RDB_GOOD

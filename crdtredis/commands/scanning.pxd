@@ -33,6 +33,7 @@ cdef struct Scan:
     int64_t steps               # that comparing with it may still take
     int all                     # the pattern is "*", or there is none
     int type                    # T_*, or -1 for every type: for the visitor
+    Collection *members         # HSCAN and its like
     int of_fields               # HSCAN: NOVALUES may be given,
     int names_only              # and was
     int64_t count               # elements to look at in this call
@@ -168,5 +169,6 @@ cdef inline void scan_members(Call *c, int type, TableVisit visit) noexcept nogi
     else:
         if table_count(&members.table) <= ANSWERED_AT_ONCE:
             s.count = INT64_MAX
+        s.members = members
         cursor = scan_walk(&s, &members.table, cursor, visit)
     scan_answer(&s, c.reply, cursor)

@@ -33,9 +33,9 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c,
     cdef Table old
     cdef Element *m
     cdef uint16_t slot
-    cdef size_t pos = 0
+    cdef size_t pos = 0, none
     cdef int live
-    if c.cells == 0 and c.live > SMALL_COLLECTION and all_observed(op, c):
+    if c.cells == 0 and collection_size(c) > SMALL_COLLECTION and all_observed(op, c):
         discard(k, c)
         return
     if types[c.type].remove != NULL:
@@ -60,21 +60,23 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c,
         if m == NULL:
             break
         if m.meta & E_PLAIN and observed(op, m.dot):
-            c.live -= 1
+            live_of(c, &none)[0] -= 1
             mem_free(m)
             continue
         table_add(&c.table, m)
         if m.meta & E_CELL:
             live = value_live(m)
             cell_remove_writes(element_cell(m), op)
-            reencode(k, &c.table, &c.live, m, live)
+            reencode(k, &c.table, live_of(c, &none), m, live)
     table_clear(&old, NULL, NULL)
     pos = 0
     while True:
         m = table_next(&c.table, &pos)
         if m == NULL:
             break
-        index_member(k, c, m)
+        count_member(c, m)
+        if c.type == T_ZSET and value_live(m):
+            order_insert(&c.order, member_sort_key(k, c, m), m)
 
 
 # ---- applying effects ----------------------------------------------------------------------------
@@ -155,7 +157,8 @@ cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x,
                               Element *e) noexcept nogil:
     """ASSIGN, INCREMENT and REMOVE of a member. The member's cell follows the rules of every cell,
     and a collection is no more than its members, so nothing new is to be argued; a key is there as
-    long as any member is."""
+    long as any member is. What removes a field's content removes its deadline, too, as far as op
+    had observed that."""
     cdef Database *d = &k.db[x.db]
     cdef Span name = x.name
     cdef uint32_t hash = key_hash(k, name.p, name.n)
@@ -172,6 +175,9 @@ cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x,
         c = entry_collection(element_entry(e), x.type) if e.meta & E_ENTRY else NULL
         m = table_find(&c.table, name.p, name.n, hash) if c != NULL else NULL
         if m == NULL:
+            if x.type == T_HASH:
+                register_remove(k, op, entry_deadlines(element_entry(e)), name, hash)
+                return reencode(k, &d.table, &d.live, e, was_live)
             return e
     else:
         e = open_entry(k, x.db, e)
@@ -180,12 +186,14 @@ cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x,
     unindex(k, c, m)
     if x.kind == ASSIGN:
         assign_in(k, op, x, &c.table, &c.live, name, hash, m, E_PLAIN | E_BARE if x.type == T_SET
-                  else E_PLAIN)
+                  else E_PLAIN | E_KEEPS if x.type == T_HASH and x.keep else E_PLAIN)
         note_written(op, c)
     elif x.kind == INCREMENT:
         increment_in(k, op, x, &c.table, &c.live, name, hash, m)
     else:
         remove_in(k, op, x, &c.table, &c.live, m)
+    if x.type == T_HASH and x.kind != INCREMENT and not x.keep:
+        register_remove(k, op, deadlines_of(c), name, hash)
     reindex(k, c, name, hash)
     return reencode(k, &d.table, &d.live, e, was_live)
 
@@ -221,9 +229,12 @@ cdef void apply_removal(Kernel *k, const Applying *op, const Effect *x, Element 
     was_live = element_live(e)
     c = element_entry(e).collections
     while c != NULL:
-        if x.kind == DELETE or (x.kind == CLEAR and x.type == c.type):
+        if x.kind == DELETE or (x.kind == CLEAR and x.type == shown_as(c.type)):
             collection_remove(k, op, c, x.observed)
         c = c.next
+    c = entry_deadlines(element_entry(e))
+    if c != NULL:
+        fields_reorder(k, c)
     if x.kind == DELETE:
         cell_remove_writes(&element_entry(e).deadline, op)
     if x.kind != CLEAR or x.type == T_STRING:
@@ -252,6 +263,52 @@ cdef void apply_deadline(Kernel *k, const Applying *op, const Effect *x, Element
     cell_add_write(&entry.deadline, make_dot(op.slot, op.seq), stamp, actor, W_NUMBER,
                    span(<const char*>&x.deadline, 8))
     heap_place(k, entry)
+
+
+cdef Element *apply_field_deadline(Kernel *k, const Applying *op, const Effect *x,
+                                   Element *e) noexcept nogil:
+    """The same of the field x.name of a hash."""
+    cdef Database *db = &k.db[x.db]
+    cdef uint32_t hash = key_hash(k, x.name.p, x.name.n)
+    cdef uint64_t stamp = x.stamp if x.stamp else op.stamp
+    cdef uint16_t actor = actors_find(&k.actors, x.actor) if x.stamp else op.slot
+    cdef Span value = span(<const char*>&x.deadline, sizeof(x.deadline))
+    cdef size_t none = 0
+    cdef Collection *c
+    cdef Element *m
+    cdef int was_live
+    if e == NULL:
+        e = element_new(k, x.key, key_hash(k, x.key.p, x.key.n), 0, 0)
+        table_add(&db.table, e)
+    was_live = element_live(e)
+    e = open_entry(k, x.db, e)
+    c = collection_open(k, element_entry(e), T_DEADLINES)
+    m = table_find(&c.table, x.name.p, x.name.n, hash)
+    unindex(k, c, m)
+    if m == NULL:
+        m = element_new(k, x.name, hash, E_CELL, 0)
+        table_add(&c.table, m)
+    m = open_cell(k, &c.table, m)
+    cell_remove_writes(element_cell(m), op)
+    cell_add_write(element_cell(m), make_dot(op.slot, op.seq), stamp, actor, 0, value)
+    index_member(k, c, reencode(k, &c.table, &none, m, 0))
+    note_written(op, c)
+    return reencode(k, &db.table, &db.live, e, was_live)
+
+
+cdef void register_remove(Kernel *k, const Applying *op, Collection *c, Span name,
+                          uint32_t hash) noexcept nogil:
+    """What op observed of the deadlines of a field that is out of the counts and the order. c: the
+    registers, or NULL."""
+    cdef Element *m = table_find(&c.table, name.p, name.n, hash) if c != NULL else NULL
+    cdef size_t none = 0
+    if m == NULL:
+        return
+    c.cells -= (m.meta & E_CELL) != 0
+    m = open_cell(k, &c.table, m)
+    cell_remove_writes(element_cell(m), op)
+    m = reencode(k, &c.table, &none, m, 0)
+    c.cells += m != NULL and (m.meta & E_CELL) != 0
 
 
 cdef void flush_count(Kernel *k, const Applying *op, uint32_t db,
@@ -338,6 +395,16 @@ cdef void apply_flush(Kernel *k, const Applying *op, const Effect *x) noexcept n
     table_clear(&old, NULL, NULL)
 
 
+cdef int removes_lapsed(Kernel *k, const Effect *x, Element *e) noexcept nogil:
+    """Does it remove a field whose deadline has passed?"""
+    cdef Collection *c = entry_collection(element_entry(e), T_HASH) if (
+        e != NULL and e.meta & E_ENTRY) else NULL
+    cdef Element *m = NULL
+    if c != NULL and members_lapsed(k, c):
+        m = table_find(&c.table, x.name.p, x.name.n, key_hash(k, x.name.p, x.name.n))
+    return m != NULL and field_lapsed(k, c, m)
+
+
 cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
                            Element *e) noexcept nogil:
     """For an effect on a member, returns what stands under the key then."""
@@ -354,6 +421,8 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
     if k.watched.active and x.kind != FLUSH:
         hash = e.hash if e != NULL else key_hash(k, x.key.p, x.key.n)
         before = state_before(k, e)
+        if x.kind == REMOVE and x.type == T_HASH and removes_lapsed(k, x, e):
+            before |= FIELD_LAPSED
     if e != NULL:
         key_written(k, e, op.seq)
     elif k.eviction.policy & EVICT_LFU and x.kind != FLUSH:
@@ -368,6 +437,8 @@ cdef Element *apply_effect(Kernel *k, const Applying *op, const Effect *x,
         apply_assign(k, op, x, e)
     elif x.kind == INCREMENT:
         apply_increment(k, op, x, e)
+    elif x.kind == DEADLINE and x.type == T_HASH:
+        left = apply_field_deadline(k, op, x, e)
     elif x.kind == DEADLINE:
         apply_deadline(k, op, x, e)
     elif x.kind == FLUSH:

@@ -5,7 +5,9 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
-    W_CLEARS = 1            # a SET: cleared the key's deadline at its stamp
+    # a SET: cleared the key's deadline at its stamp. In a hash the other way round: the write did
+    # not clear the field's
+    W_CLEARS = 1
     W_NUMBER = 2            # deadline register: `value` holds an int64 of ms, 0 = "no deadline"
 
 cdef struct Write:

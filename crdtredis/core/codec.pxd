@@ -29,7 +29,9 @@ cdef enum KeyType:
     T_SET = 2
     T_ZSET = 3
     T_LIST = 4
-    T_COUNT = 5
+    # the deadlines of a hash's fields (core/fields.pxi): of collections in memory, never of an effect
+    T_DEADLINES = 5
+    T_COUNT = 6
     T_NONE = 255
 
 cdef struct Effect:

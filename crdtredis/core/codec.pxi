@@ -245,7 +245,7 @@ cdef int decode_observed(const char **p, const char *end, ObservedCount *out) no
             out.total.whole = unzigzag(f.v)
         elif f.number == 6 and f.wire == 2 and f.s.n == EXTENDED:
             out.total.fraction = f.s
-        elif f.number == 7 and f.wire == 0 and f.v < T_COUNT:
+        elif f.number == 7 and f.wire == 0 and f.v < T_DEADLINES:
             out.type = <int>f.v
         elif f.number == 8 and f.wire == 2:
             out.name = f.s
@@ -290,7 +290,7 @@ cdef int decode_effect(const char **p, const char *end, Effect *out) noexcept no
             out.db = <uint32_t>f.v
         elif f.number == 3 and f.wire == 2 and f.s.n <= MAX_BYTES:
             out.key = f.s
-        elif f.number == 4 and f.wire == 0 and f.v < T_COUNT:
+        elif f.number == 4 and f.wire == 0 and f.v < T_DEADLINES:
             out.type = <int>f.v
         elif f.number == 5 and f.wire == 2 and f.s.n <= MAX_BYTES:
             out.name = f.s

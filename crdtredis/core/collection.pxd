@@ -38,6 +38,7 @@ cdef struct Walk:
     Span value
     double score            # where walk_value has put it
     Buffer steps
+    Kernel *k               # of a walk over what is shown
 
 cdef inline void walk_name(Walk *w, Element *e) noexcept nogil:
     """Puts w on e."""
@@ -71,5 +72,7 @@ cdef enum:
 # what the order of a sorted set compares
 cdef uint64_t score_sort_key(double score) noexcept nogil
 cdef double member_score(Kernel *k, Element *m) noexcept nogil
-# a live member or NULL
+# is it a field whose deadline has passed?
+cdef int member_lapsed(Kernel *k, const Collection *c, Element *m) noexcept nogil
+# a member that clients see, or NULL
 cdef Element *member_find(Kernel *k, Collection *c, Span name) noexcept nogil

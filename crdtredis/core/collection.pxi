@@ -30,9 +30,30 @@ cdef Collection *collection_open(Kernel *k, Entry *x, int type) noexcept nogil:
         c.type = type
         if t.open != NULL:
             t.open(k, c)
-        c.next = x.collections
-        x.collections = c
+        enter_collection(x, c)
     return c
+
+
+cdef void enter_collection(Entry *x, Collection *c) noexcept nogil:
+    """Puts a new one under its key: the deadlines of fields right behind their hash."""
+    cdef Collection **at = &x.collections
+    cdef Collection *hash = entry_collection(x, T_HASH)
+    if c.type == T_DEADLINES and hash != NULL:
+        at = &hash.next
+    elif c.type == T_HASH:
+        while at[0] != NULL and at[0].type != T_DEADLINES:
+            at = &at[0].next
+    c.next = at[0]
+    at[0] = c
+    if c.type == T_DEADLINES:
+        fields_of(c).hash = hash
+    elif c.type == T_HASH and c.next != NULL:
+        fields_of(c.next).hash = c
+
+
+cdef inline size_t collection_size(const Collection *c) noexcept nogil:
+    """Members, tombstones included, or elements."""
+    return c.order.n if c.type == T_LIST else table_count(<Table*>&c.table)
 
 
 cdef void collection_free(Collection *c) noexcept nogil:
@@ -51,6 +72,8 @@ cdef void drop_empty_collections(Entry *x) noexcept nogil:
     while at[0] != NULL:
         c = at[0]
         if table_count(&c.table) == 0 and c.order.n == 0:
+            if c.type == T_HASH and deadlines_of(c) != NULL:
+                fields_of(c.next).hash = NULL
             at[0] = c.next
             collection_free(c)
         else:
@@ -67,7 +90,7 @@ cdef uint64_t score_sort_key(double score) noexcept nogil:
 
 
 cdef uint64_t member_sort_key(Kernel *k, Collection *c, Element *m) noexcept nogil:
-    """By what the order compares first."""
+    """By what the order of a sorted set compares first."""
     return score_sort_key(member_score(k, m))
 
 
@@ -84,11 +107,16 @@ cdef double member_score(Kernel *k, Element *m) noexcept nogil:
 
 cdef Element *member_find(Kernel *k, Collection *c, Span name) noexcept nogil:
     cdef Element *m = table_find(&c.table, name.p, name.n, key_hash(k, name.p, name.n))
-    return m if m != NULL and value_live(m) else NULL
+    return m if m != NULL and value_live(m) and not member_lapsed(k, c, m) else NULL
+
+
+cdef int member_lapsed(Kernel *k, const Collection *c, Element *m) noexcept nogil:
+    return c.type == T_HASH and field_lapsed(k, c, m)
 
 
 cdef void unindex(Kernel *k, Collection *c, Element *m) noexcept nogil:
     """Before a change of member m (NULL: none yet): takes it out of the counts and the order."""
+    cdef Element *d
     if m == NULL:
         return
     if m.meta & E_CELL:
@@ -96,6 +124,12 @@ cdef void unindex(Kernel *k, Collection *c, Element *m) noexcept nogil:
         c.tombstones -= has_tombstone(element_cell(m))
     if c.type == T_ZSET and value_live(m):
         order_remove(&c.order, member_sort_key(k, c, m), m)
+    elif c.type == T_DEADLINES:
+        register_out(k, c, field_of(c, m), m)
+    elif c.type == T_HASH:
+        d = register_of(c, m)
+        if d != NULL:
+            register_out(k, deadlines_of(c), m, d)
 
 
 cdef void reindex(Kernel *k, Collection *c, Span name, uint32_t hash) noexcept nogil:
@@ -103,14 +137,29 @@ cdef void reindex(Kernel *k, Collection *c, Span name, uint32_t hash) noexcept n
     cdef Element *m = table_find(&c.table, name.p, name.n, hash)
     if m != NULL:
         index_member(k, c, m)
+    elif c.type == T_HASH:
+        field_changed(k, c, name, hash, NULL)
 
 
-cdef void index_member(Kernel *k, Collection *c, Element *m) noexcept nogil:
+cdef void count_member(Collection *c, Element *m) noexcept nogil:
     if m.meta & E_CELL:
         c.cells += 1
         c.tombstones += has_tombstone(element_cell(m))
+
+
+cdef inline size_t *live_of(Collection *c, size_t *none) noexcept nogil:
+    """Where the live members of c are counted: those that show nothing are not."""
+    return none if c.type == T_DEADLINES else &c.live
+
+
+cdef void index_member(Kernel *k, Collection *c, Element *m) noexcept nogil:
+    count_member(c, m)
     if c.type == T_ZSET and value_live(m):
         order_insert(&c.order, member_sort_key(k, c, m), m)
+    elif c.type == T_DEADLINES:
+        register_in(k, c, field_of(c, m), m)
+    elif c.type == T_HASH:
+        field_changed(k, c, span(element_key(m), m.klen), m.hash, m)
 
 
 cdef void note_written(const Applying *op, Collection *c) noexcept nogil:
@@ -118,7 +167,7 @@ cdef void note_written(const Applying *op, Collection *c) noexcept nogil:
     dots."""
     cdef Walk w
     if c.written.n == 0:
-        if c.live <= SMALL_COLLECTION:
+        if collection_size(c) <= SMALL_COLLECTION:
             return
         walk_begin(&w, op.actors)
         walk_open(&w, c)
@@ -272,7 +321,7 @@ cdef inline void walk_element(Walk *w, Element *e) noexcept nogil:
 # ---- the types -----------------------------------------------------------------------------------
 
 # by T_*, of which there are T_COUNT
-cdef CollectionType types[5]
+cdef CollectionType types[6]
 
 
 cdef void fill_types() noexcept:
@@ -283,6 +332,8 @@ cdef void fill_types() noexcept:
     members.memory = members_memory
     for type in range(T_COUNT):
         types[type] = members
+    types[<int>T_DEADLINES].extra = sizeof(Fields)
+    types[<int>T_DEADLINES].check = fields_check
     types[<int>T_STRING].rank = 4          # only as garbage: a database that is let go of
     types[<int>T_HASH].rank = 1
     types[<int>T_SET].rank = 3

@@ -2,5 +2,8 @@
 
 from libc.stdint cimport int64_t
 
+cdef enum:
+    NEVER = 0x7fffffffffffffff
+
 # ms since 1970; -1: none
 cdef int64_t key_deadline(Kernel *k, Element *e) noexcept nogil

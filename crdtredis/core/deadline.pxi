@@ -17,41 +17,23 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-cdef enum Stated:
-    STATED_NOT = 0          # nobody said anything about a deadline
-    STATED_DEADLINE = 1     # a deadline write counts
-    STATED_CLEAR = 2        # a SET that cleared it counts
-
-
 cdef int stated_deadline(Kernel *k, Element *e, int64_t *deadline, uint64_t *stamp,
                          uint16_t *actor) noexcept nogil:
     """What the deadline register says: the latest of its own writes and of the SETs that cleared
     it."""
     cdef Entry *x = element_entry(e)
     cdef Write *w = cell_winner(&k.actors, &x.deadline) if x != NULL else NULL
-    cdef Write *s = NULL
     cdef uint64_t clear_stamp = 0
     cdef uint16_t clear_actor = 0
+    cdef int cleared = cleared_at(k, e, W_CLEARS, &clear_stamp, &clear_actor)
     deadline[0] = 0
-    if e.meta & E_CLEARS:
-        clear_stamp = e.stamp
-        clear_actor = dot_slot(e.dot)
-    elif e.meta & E_CELL:
-        s = element_cell(e).writes
-        while s != NULL:
-            if (s.flags & W_CLEARS
-                and (clear_stamp == 0 or later(&k.actors, s.stamp, s.actor, clear_stamp,
-                                               clear_actor))):
-                clear_stamp = s.stamp
-                clear_actor = s.actor
-            s = s.next
-    if w != NULL and (clear_stamp == 0
+    if w != NULL and (not cleared
                       or not later(&k.actors, clear_stamp, clear_actor, w.stamp, w.actor)):
         memcpy(deadline, write_value(w), 8)
         stamp[0] = w.stamp
         actor[0] = w.actor
         return STATED_DEADLINE
-    if clear_stamp == 0:
+    if not cleared:
         return STATED_NOT
     stamp[0] = clear_stamp
     actor[0] = clear_actor
@@ -132,25 +114,54 @@ cdef void heap_forget(Kernel *k, uint32_t db) noexcept nogil:
         heap_sink(k, i - 1, k.deadlines.heap[i - 1])
 
 
-cdef void heap_place(Kernel *k, Entry *x) noexcept nogil:
-    """When should this replica look at the key? At its deadline where a process of this replica set
-    it, after a grace where another did; and a deadline without content (DEL || EXPIRE) is cleared
-    away in the same way, counted from when it was set."""
-    cdef int64_t deadline, at
+cdef inline int64_t grace_of(Kernel *k, uint16_t actor) noexcept nogil:
+    """How long after a deadline this replica waits for the one of the actor that set it."""
+    return k.deadlines.grace if (k.actors.v[actor].replica_slot
+                                 != k.actors.v[k.me].replica_slot) else 0
+
+
+cdef int64_t key_due(Kernel *k, Entry *x) noexcept nogil:
+    """When should this replica look at the key for its own deadline? Then, where a process of this
+    replica set it, after a grace where another did; and a deadline without content (DEL || EXPIRE)
+    is cleared away in the same way, counted from when it was set."""
+    cdef int64_t deadline
     cdef uint64_t stamp = 0
     cdef uint16_t actor = 0
     cdef int live
     if cell_empty(&x.deadline):
-        heap_remove(k, x)
-        return
+        return NEVER
     live = element_live(x.owner)
     stated_deadline(k, x.owner, &deadline, &stamp, &actor)
     if live and deadline == 0:
+        return NEVER
+    return (min(deadline, <int64_t>1 << 62) + 1 if live
+            else <int64_t>(stamp >> 16) + 1000) + grace_of(k, actor)
+
+
+cdef int64_t fields_due(Kernel *k, Entry *x) noexcept nogil:
+    """The same for the first of its fields."""
+    cdef Collection *c = entry_deadlines(x)
+    cdef OrderCursor cursor
+    cdef int64_t deadline, at = NEVER
+    cdef uint64_t stamp = 0
+    cdef uint16_t actor = 0
+    cdef Element *d
+    if c == NULL:
+        return NEVER
+    if c.order.n:
+        d = order_at(&c.order, 0, &cursor).e
+        field_stated(k, field_of(c, d), d, &deadline, &stamp, &actor)
+        at = min(deadline, <int64_t>1 << 62) + 1 + grace_of(k, actor)
+    return min(at, fields_of(c).tidy_at) if fields_of(c).tidy_at else at
+
+
+cdef void heap_place(Kernel *k, Entry *x) noexcept nogil:
+    """When should this replica look at the key, or at a field?"""
+    cdef int64_t due = key_due(k, x)
+    cdef int64_t at = min(due, fields_due(k, x))
+    if at == NEVER:
         heap_remove(k, x)
         return
-    at = min(deadline, <int64_t>1 << 62) + 1 if live else <int64_t>(stamp >> 16) + 1000
-    if k.actors.v[actor].replica_slot != k.actors.v[k.me].replica_slot:
-        at += k.deadlines.grace
     if x.heap == 0:
         if k.deadlines.n == k.deadlines.cap:
             k.deadlines.cap = k.deadlines.cap * 2 if k.deadlines.cap else 64
@@ -161,5 +172,5 @@ cdef void heap_place(Kernel *k, Entry *x) noexcept nogil:
         k.db[x.db].timed += 1
     k.deadlines.heap[x.heap - 1].at = at
     k.deadlines.heap[x.heap - 1].entry = x
-    count_expiring(k, x, live)
+    count_expiring(k, x, due != NEVER and element_live(x.owner))
     heap_sift(k, x.heap - 1)

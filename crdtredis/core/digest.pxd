@@ -36,7 +36,7 @@ cdef struct Digesting:
     Buffer large
     size_t large_at         # the first of them that is not done begins here
     Span key                # it
-    int type                # of it: the collection under way, T_HASH to T_LIST
+    int type                # of it: the collection under way, from T_HASH on
     uint64_t member         # a bucket of the collection's table
     size_t rank             # elements of a list that are done
 

@@ -208,7 +208,7 @@ cdef void sum_key(void *arg, Element *e) noexcept nogil:
     place = sum_place(g, key, bucket)
     g.d.sum = &g.sums[2 * place]
     while c != NULL:
-        elements += table_count(&c.table) + c.order.n * (c.type == T_LIST)
+        elements += collection_size(c)
         c = c.next
     if elements <= SUMMED_WHOLE:
         digest_key(&g.d, e)
@@ -263,7 +263,7 @@ cdef void sum_large(Digesting *g) noexcept nogil:
     g.key = span(g.large.p + g.large_at + sizeof(head), head[1])
     g.d.sum = &g.sums[2 * head[0]]
     e = key_in(k, g.d.db, g.key)
-    while e != NULL and e.meta & E_ENTRY and g.type <= T_LIST:
+    while e != NULL and e.meta & E_ENTRY and g.type < T_COUNT:
         c = entry_collection(element_entry(e), g.type)
         more = c != NULL
         if more and g.type == T_LIST:

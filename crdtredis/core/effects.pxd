@@ -29,6 +29,12 @@ cdef Element *member_add(Kernel *k, uint32_t db, Span key, Element *e, int type,
                          long double step, const long double *wanted) noexcept nogil
 cdef Element *member_remove(Kernel *k, uint32_t db, Span key, Element *e, int type,
                             Span name) noexcept nogil
+# A field of a hash, set and its deadline left alone (HSETEX KEEPTTL); and its deadline, in ms, or 0
+# for none (HPERSIST), of a field that is there.
+cdef Element *field_keep(Kernel *k, uint32_t db, Span key, Element *e, Span name,
+                         Span value) noexcept nogil
+cdef Element *field_expire(Kernel *k, uint32_t db, Span key, Element *e, Span name,
+                           int64_t deadline) noexcept nogil
 # One element of a list: inserted before the one at `index` (the length: at the tail), removed,
 # given another value. e as above. An insert gives NULL, and has done nothing, where there is no
 # room between two neighbours (core/position.pxi); in a fresh list there is.
@@ -49,7 +55,7 @@ cdef int key_copy(Kernel *k, Element *e, uint32_t to_db, Span to, size_t bytes) 
 # of a visible key; 0: PERSIST
 cdef void key_expire(Kernel *k, uint32_t db, Element *e, int64_t deadline) noexcept nogil
 cdef void db_flush(Kernel *k, uint32_t db) noexcept nogil
-# Removes keys whose deadline has passed, at most `most`, each as an op of its own; returns ms until
+# Removes keys and fields whose deadline has passed, about `most`, those of a key in an op; returns ms until
 # the next is due, -1 if none is, or if no op may be made because the stamps run ahead of the
 # clock, or a state is being joined.
 cdef int64_t active_expiry(Kernel *k, int most) noexcept nogil

@@ -8,9 +8,12 @@
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
+
+cdef enum:
+    EXPIRED_FIELDS = 100    # how many of a hash go in one op
 
 
 cdef Element *prepare(Kernel *k, uint32_t db, Span key, Element *e,
@@ -292,6 +295,64 @@ cdef Element *member_set(Kernel *k, uint32_t db, Span key, Element *e, int type,
     return make_member(k, &x, e, member_of(e, type, name, key_hash(k, name.p, name.n)), type, name)
 
 
+cdef Element *make_field_deadline(Kernel *k, uint32_t db, Span key, Element *e, Span name,
+                                  int64_t deadline, uint64_t stamp,
+                                  uint16_t actor) noexcept nogil:
+    """stamp 0: set now; else asserted again, as it was set then by this actor."""
+    cdef Effect x
+    begin_effect(k, &x, DEADLINE, db, key)
+    x.type = T_HASH
+    x.name = name
+    x.deadline = deadline
+    x.stamp = stamp
+    x.actor = k.actors.v[actor].id if stamp else 0
+    return make(k, &x, e)
+
+
+cdef Element *prepare_field(Kernel *k, uint32_t db, Span key, Element *e, Span name,
+                            int removes_value) noexcept nogil:
+    """As `prepare`, for a field. Where none has ever had a deadline, only a write that removes what
+    says that there is none has anything to assert."""
+    cdef uint32_t hash = key_hash(k, name.p, name.n)
+    cdef Entry *entry = element_entry(e) if e != NULL else NULL
+    cdef Collection *c = entry_deadlines(entry)
+    cdef Element *d = table_find(&c.table, name.p, name.n, hash) if c != NULL else NULL
+    cdef Element *m = member_of(e, T_HASH, name, hash)
+    cdef int live = m != NULL and value_live(m)
+    cdef Effect x
+    cdef int64_t deadline
+    cdef uint64_t stamp = 0
+    cdef uint16_t actor = 0
+    cdef int stated
+    if d != NULL and (not live or field_lapsed(k, entry_collection(entry, T_HASH), m)):
+        begin_effect(k, &x, REMOVE, db, key)
+        return make_member(k, &x, e, m, T_HASH, name)
+    if not live or (d == NULL and not removes_value):
+        return e
+    stated = field_stated(k, m, d, &deadline, &stamp, &actor)
+    if stated == STATED_DEADLINE or (stated == STATED_CLEAR and removes_value):
+        return make_field_deadline(k, db, key, e, name, deadline, stamp, actor)
+    return e
+
+
+cdef Element *field_keep(Kernel *k, uint32_t db, Span key, Element *e, Span name,
+                         Span value) noexcept nogil:
+    cdef Effect x
+    db = home_of(k, db, key, &e)
+    e = prepare_field(k, db, key, e, name, 1)
+    begin_effect(k, &x, ASSIGN, db, key)
+    x.value = value
+    x.keep = 1
+    return make_member(k, &x, e, member_of(e, T_HASH, name, key_hash(k, name.p, name.n)), T_HASH,
+                       name)
+
+
+cdef Element *field_expire(Kernel *k, uint32_t db, Span key, Element *e, Span name,
+                           int64_t deadline) noexcept nogil:
+    db = home_of(k, db, key, &e)
+    return make_field_deadline(k, db, key, e, name, deadline, 0, 0)
+
+
 cdef Element *member_add(Kernel *k, uint32_t db, Span key, Element *e, int type, Span name,
                          long double step,
                          const long double *wanted) noexcept nogil:
@@ -299,6 +360,8 @@ cdef Element *member_add(Kernel *k, uint32_t db, Span key, Element *e, int type,
     cdef char shown[EXTENDED]
     cdef Element *m
     db = home_of(k, db, key, &e)
+    if type == T_HASH:
+        e = prepare_field(k, db, key, e, name, 0)
     m = member_of(e, type, name, key_hash(k, name.p, name.n))
     begin_effect(k, &x, INCREMENT, db, key)
     x.type = type
@@ -397,7 +460,7 @@ cdef Element *put_shown(Kernel *k, uint32_t db, Span key, Element *e, int type, 
 
 
 cdef int key_copy(Kernel *k, Element *e, uint32_t to_db, Span to, size_t bytes) noexcept nogil:
-    cdef int64_t deadline = key_deadline(k, e)
+    cdef int64_t deadline = key_deadline(k, e), due
     cdef Element *there = key_find(k, to_db, to)
     cdef Walk w
     cdef size_t i = 0
@@ -413,6 +476,9 @@ cdef int key_copy(Kernel *k, Element *e, uint32_t to_db, Span to, size_t bytes) 
     while walk_next(&w):
         there = put_shown(k, to_db, to, there, w.type, i, w.name, walk_value(k, &w))
         i += 1
+        due = walk_deadline(k, &w)
+        if due >= 0:
+            there = field_expire(k, to_db, to, there, w.name, due)
     if deadline >= 0:
         key_expire(k, to_db, key_find(k, to_db, to), deadline)
     return 1
@@ -431,11 +497,80 @@ cdef int64_t active_expiry(Kernel *k, int most) noexcept nogil:
             wait = k.deadlines.heap[0].at - k.now
             return wait
         most -= 1
-        k.expired += element_live(e)
         op_begin(k)
-        remove_key(k, x.db, e, 0)
+        if key_due(k, x) <= k.now:
+            k.expired += element_live(e)
+            remove_key(k, x.db, e, 0)
+        else:
+            most -= expire_fields(k, x.db, e)
         op_end(k)
     return 0 if k.deadlines.n else -1
+
+
+cdef void gather_register(void *arg, Element *d) noexcept nogil:
+    """A TableVisit."""
+    buffer_add(<Buffer*>arg, &d, sizeof(Element*))
+
+
+cdef void gather_lapsed(Kernel *k, Collection *c, Buffer *found) noexcept nogil:
+    """Fields that are due, the first few; else deadlines whose fields have gone, in a few buckets."""
+    cdef Fields *fields = fields_of(c)
+    cdef OrderCursor at
+    cdef Item *item = order_at(&c.order, 0, &at)
+    cdef Element **seen
+    cdef size_t i, n
+    cdef int buckets = EXPIRED_FIELDS
+    while (item != NULL and <int64_t>item.sort_key < k.now
+           and found.n < EXPIRED_FIELDS * sizeof(Element*)):
+        gather_register(found, item.e)
+        item = order_next(&at)
+    while found.n == 0 and fields.tidy_at and fields.tidy_at <= k.now and buckets:
+        buckets -= 1
+        fields.cursor = table_scan(&c.table, fields.cursor, gather_register, found)
+        seen = <Element**>found.p
+        n = 0
+        for i in range(found.n // sizeof(Element*)):
+            if field_of(c, seen[i]) == NULL or not value_live(field_of(c, seen[i])):
+                seen[n] = seen[i]
+                n += 1
+        found.n = n * sizeof(Element*)
+        if fields.cursor == 0:
+            fields.tidy_at = 0
+
+
+cdef int expire_fields(Kernel *k, uint32_t db, Element *e) noexcept nogil:
+    """Removes some fields whose deadline has passed, and with the last one the key's deadline;
+    returns how many."""
+    cdef Collection *c = entry_deadlines(element_entry(e))
+    cdef Buffer found, key, names
+    cdef Entry *x = element_entry(e)
+    cdef Element *d
+    cdef Span name
+    cdef size_t i, at = 0
+    memset(&found, 0, sizeof(Buffer))
+    memset(&key, 0, sizeof(Buffer))
+    memset(&names, 0, sizeof(Buffer))
+    buffer_add(&key, element_key(e), e.klen)
+    gather_lapsed(k, c, &found)
+    for i in range(found.n // sizeof(Element*)):
+        d = (<Element**>found.p)[i]
+        name = span(element_key(d), d.klen)
+        buffer_add(&names, &name.n, sizeof(size_t))
+        buffer_add(&names, name.p, name.n)
+    heap_place(k, x)                       # where there was nothing to remove
+    while at < names.n and e != NULL and op_used(k) <= OP_PIECE:
+        memcpy(&name.n, names.p + at, sizeof(size_t))
+        name.p = names.p + at + sizeof(size_t)
+        at += sizeof(size_t) + name.n
+        e = member_remove(k, db, span(key.p, key.n), e, T_HASH, name)
+        k.expired_fields += 1
+    if e != NULL and not element_live(e) and e.meta & E_ENTRY and key_deadline(k, e) >= 0:
+        remove_key(k, db, e, 0)
+    i = found.n // sizeof(Element*)
+    buffer_free(&found)
+    buffer_free(&key)
+    buffer_free(&names)
+    return <int>i
 
 
 # ---- removals too large for one op ---------------------------------------------------------------

@@ -42,7 +42,7 @@ cdef struct Giving:
     # keys of the bucket before it that are walked in pieces: size (8 bytes), bytes
     Buffer large
     size_t large_at         # the first of them that is not done begins here
-    int type                # of it: the collection that is being walked, T_HASH to T_LIST
+    int type                # of it: the collection that is being walked, from T_HASH on
     uint64_t member         # a bucket of the collection's table
     Buffer after            # of a list: the position of the last element that was given,
     Buffer until            # and of the one that was the last when its walk began

@@ -284,6 +284,13 @@ cdef inline void give_stamp(Giving *g, Buffer *b, int field, int sort,
 
 # ---- cells ---------------------------------------------------------------------------------------
 
+cdef inline uint32_t keeps_flag(int sort, uint32_t bit) noexcept nogil:
+    """bit: that of a key's write that cleared the deadline, of a field's that kept it."""
+    if sort == SORT_KEY:
+        return 0 if bit else ITEM_KEEPS
+    return ITEM_KEEPS if sort == SORT_HASH and bit else 0
+
+
 cdef Span give_writes(Giving *g, int sort, const Cell *c, uint32_t *flags) noexcept nogil:
     """The first write in the item's own fields, the others as messages; returns the first one's
     value."""
@@ -292,8 +299,7 @@ cdef Span give_writes(Giving *g, int sort, const Cell *c, uint32_t *flags) noexc
     if w == NULL:
         flags[0] |= ITEM_NO_WRITE
         return span(NULL, 0)
-    if sort == SORT_KEY and not w.flags & W_CLEARS:
-        flags[0] |= ITEM_KEEPS
+    flags[0] |= keeps_flag(sort, w.flags & W_CLEARS)
     give_dot(g, &g.tail, 4, w.dot)
     give_stamp(g, &g.tail, 6, sort, w.stamp)
     w = w.next
@@ -302,7 +308,7 @@ cdef Span give_writes(Giving *g, int sort, const Cell *c, uint32_t *flags) noexc
         add_span(&g.body, 1, span(write_value(w), w.n))
         give_dot(g, &g.body, 2, w.dot)
         give_stamp(g, &g.body, 4, sort, w.stamp)
-        add_number(&g.body, 5, sort == SORT_KEY and not w.flags & W_CLEARS)
+        add_number(&g.body, 5, keeps_flag(sort, w.flags & W_CLEARS) != 0)
         add_field(&g.more, 12, span(g.body.p, g.body.n))
         w = w.next
     return span(write_value(first), first.n)
@@ -379,11 +385,14 @@ cdef void give_element(Giving *g, int sort, Element *e, uint32_t db) noexcept no
     """A key without its collections, or a member."""
     cdef Span value = span(NULL, 0)
     cdef uint32_t flags = 0
+    if sort == SORT_DEADLINES:
+        give_register(g, e)
+        return
     if e.meta & E_PLAIN:
         value = span(element_value(e), e.vlen)
         give_dot(g, &g.tail, 4, e.dot)
         give_stamp(g, &g.tail, 6, sort, element_stamp(e))
-        flags = ITEM_KEEPS if sort == SORT_KEY and not e.meta & E_CLEARS else 0
+        flags = keeps_flag(sort, e.meta & E_CLEARS)
     elif e.meta & E_CELL:
         value = give_writes(g, sort, element_cell(e), &flags)
     else:
@@ -395,6 +404,22 @@ cdef void give_element(Giving *g, int sort, Element *e, uint32_t db) noexcept no
     if e.meta & E_CELL:
         give_counters(g, element_cell(e))
     give_item(g, sort, span(element_key(e), e.klen), value)
+
+
+cdef void give_register(Giving *g, Element *e) noexcept nogil:
+    """The deadlines of a field."""
+    cdef int64_t ms
+    add_number(&g.tail, 7, ITEM_NO_WRITE)
+    if e.meta & E_CELL:
+        give_deadlines(g, element_cell(e))
+    else:
+        g.body.n = 0
+        give_dot(g, &g.body, 2, e.dot)
+        give_stamp(g, &g.body, 4, SORT_DEADLINES, e.stamp)
+        memcpy(&ms, element_value(e), sizeof(ms))
+        add_number(&g.body, 7, <uint64_t>ms)
+        add_field(&g.more, 13, span(g.body.p, g.body.n))
+    give_item(g, SORT_DEADLINES, span(element_key(e), e.klen), span(NULL, 0))
 
 
 cdef void give_name(Giving *g, Span key) noexcept nogil:
@@ -460,10 +485,6 @@ cdef inline void b_gap(Buffer *b, const Gap *g) noexcept nogil:
 
 # ---- the walk ------------------------------------------------------------------------------------
 
-cdef inline size_t elements_of(Collection *c) noexcept nogil:
-    return table_count(&c.table) + c.order.n * (c.type == T_LIST)
-
-
 cdef void visit_key(void *arg, Element *e) noexcept nogil:
     """Gives a key, and its collections where they are small; a large one is put down to be
     walked, and so is one of few elements that turns out to be more than a piece: what it gave
@@ -481,7 +502,7 @@ cdef void visit_key(void *arg, Element *e) noexcept nogil:
     items = g.items.n
     count = g.count
     while c != NULL:
-        elements += elements_of(c)
+        elements += collection_size(c)
         c = c.next
     if elements <= WALKED_WHOLE:
         c = element_entry(e).collections if e.meta & E_ENTRY else NULL
@@ -566,7 +587,7 @@ cdef void give_large(Giving *g, size_t most) noexcept nogil:
     if e != NULL and e.meta & E_ENTRY:
         give_name(g, key)
         most = max(most, g.items.n + 1)        # a name may be longer than a piece
-        while g.type <= T_LIST:
+        while g.type < T_COUNT:
             c = entry_collection(element_entry(e), g.type)
             if c != NULL:
                 more = 1

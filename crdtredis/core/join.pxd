@@ -34,7 +34,7 @@ cdef struct Joining:
     # keys of the bucket before it that are walked in parts: size (8 bytes), bytes
     Buffer large
     size_t large_at         # the first of them that is not done begins here
-    int type                # of it: the collection under way, T_HASH to T_LIST
+    int type                # of it: the collection under way, from T_HASH on
     uint64_t member         # a bucket of the collection's table
 
 cdef void joining_begin(Joining *j, Kernel *k) noexcept nogil

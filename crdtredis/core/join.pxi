@@ -472,6 +472,8 @@ cdef int list_leave(Joining *j, uint32_t db, const Span *key) noexcept nogil:
 cdef void tidy_member(Joining *j, Collection *c, Element *m) noexcept nogil:
     cdef Kernel *k = j.k
     cdef Cell theirs
+    cdef size_t none = 0
+    cdef uint32_t hash
     if m.meta & E_NAMED:
         m.meta &= ~<uint32_t>E_NAMED
         return
@@ -480,9 +482,11 @@ cdef void tidy_member(Joining *j, Collection *c, Element *m) noexcept nogil:
     unindex(k, c, m)
     theirs.writes = NULL
     theirs.counts = NULL
-    m = element_join(j, j.db, &c.table, &c.live, m, &theirs)
-    if m != NULL:
-        index_member(k, c, m)
+    j.steps.n = 0
+    buffer_add(&j.steps, element_key(m), m.klen)
+    hash = m.hash
+    element_join(j, j.db, &c.table, live_of(c, &none), m, &theirs)
+    reindex(k, c, span(j.steps.p, j.steps.n), hash)
 
 
 cdef void gather_unscanned(void *arg, Element *m) noexcept nogil:
@@ -526,7 +530,7 @@ cdef void tidy_large(Joining *j) noexcept nogil:
     memcpy(&key.n, j.large.p + j.large_at, sizeof(key.n))
     key.p = j.large.p + j.large_at + sizeof(key.n)
     e = key_in(k, j.db, key)
-    while e != NULL and e.meta & E_ENTRY and j.type <= T_LIST and j.most > 0:
+    while e != NULL and e.meta & E_ENTRY and j.type < T_COUNT and j.most > 0:
         c = entry_collection(element_entry(e), j.type)
         was_live = element_live(e)
         # NULL also where it went in the middle of its walk
@@ -536,7 +540,7 @@ cdef void tidy_large(Joining *j) noexcept nogil:
             j.after.n = 0
         e = reencode(k, &d.table, &d.live, e, was_live)
     joined(j, j.db, key)
-    if e != NULL and e.meta & E_ENTRY and j.type <= T_LIST:
+    if e != NULL and e.meta & E_ENTRY and j.type < T_COUNT:
         return
     if e != NULL:
         e.meta &= ~<uint32_t>E_MARKS

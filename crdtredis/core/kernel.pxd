@@ -342,7 +342,8 @@ cdef struct Kernel:
     Collection *garbage     # detached collections, freed a little at a time
     uint64_t changes        # effects applied since the start ("dirty")
     uint64_t system_changes # ... in the system's database, and joins, which may have changed it
-    uint64_t expired        # keys removed here at their deadline
+    uint64_t expired        # keys removed here at their deadline,
+    uint64_t expired_fields # and fields of hashes
 
 cdef inline int64_t kernel_tombstones(const Kernel *k) noexcept nogil:
     cdef int64_t n = 0

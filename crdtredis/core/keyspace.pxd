@@ -29,7 +29,7 @@ cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil
 cdef Element *key_random(Kernel *k, uint32_t db) noexcept nogil
 # The collection of this type when it is the visible one, else NULL.
 cdef Collection *key_collection(Kernel *k, Element *e, int type) noexcept nogil
-# a live member; c.live > 0
+# one that clients see, of which there is one
 cdef Element *member_random(Kernel *k, Collection *c) noexcept nogil
 # a hash field's value, as field_view
 cdef Span member_view(Kernel *k, Element *m) noexcept nogil

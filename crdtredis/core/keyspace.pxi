@@ -118,29 +118,30 @@ cdef void hash_prefetch(Kernel *k, uint32_t db, uint32_t hash) noexcept nogil:
 
 
 cdef int key_visible(Kernel *k, Element *e) noexcept nogil:
-    cdef int64_t deadline
-    if e == NULL or not element_live(e):
-        return 0
-    if e.meta & E_ENTRY:
-        deadline = key_deadline(k, e)
-        return deadline < 0 or k.now <= deadline
-    return 1
+    return key_type(k, e) != T_NONE
 
 
-cdef int live_type(Element *e) noexcept nogil:
+cdef int live_type(Kernel *k, Element *e) noexcept nogil:
     """The type that shows where several are live, the same in every replica: list, hash, sorted
-    set, set, string."""
+    set, set, string. A hash of which no field is seen is none."""
     cdef Collection *c = element_entry(e).collections if e.meta & E_ENTRY else NULL
     cdef int best = T_NONE
     while c != NULL:
-        if c.live and (best == T_NONE or types[c.type].rank < types[best].rank):
+        if c.live > members_lapsed(k, c) and (best == T_NONE
+                                              or types[c.type].rank < types[best].rank):
             best = c.type
         c = c.next
     return best if best != T_NONE else T_STRING if value_live(e) else T_NONE
 
 
 cdef int key_type(Kernel *k, Element *e) noexcept nogil:
-    return live_type(e) if key_visible(k, e) else T_NONE
+    cdef int64_t deadline
+    if e == NULL:
+        return T_NONE
+    if not e.meta & E_ENTRY:
+        return T_STRING if value_live(e) else T_NONE
+    deadline = key_deadline(k, e)
+    return live_type(k, e) if deadline < 0 or k.now <= deadline else T_NONE
 
 
 cdef Collection *key_collection(Kernel *k, Element *e, int type) noexcept nogil:
@@ -162,13 +163,15 @@ cdef inline int random_takes(Kernel *k, size_t n) noexcept nogil:
     return (next_random(&k.seed) >> 32) * n >> 32 == 0
 
 
-cdef inline int may_be_chosen(Kernel *k, Element *e, int keys) noexcept nogil:
-    return key_visible(k, e) if keys else value_live(e)
+cdef inline int may_be_chosen(Kernel *k, const Collection *c, Element *e) noexcept nogil:
+    """c: what e is a member of; NULL: e is a key."""
+    return value_live(e) and not member_lapsed(k, c, e) if c != NULL else key_visible(k, e)
 
 
-cdef Element *random_among_few(Kernel *k, Table *t, size_t live, int keys) noexcept nogil:
-    """One of the `live` elements of a table that holds far more tombstones, or NULL. keys: a table
-    of keys, of which some may be expired.
+cdef Element *random_among_few(Kernel *k, const Collection *c, Table *t,
+                               size_t live) noexcept nogil:
+    """One of the `live` elements of a table that holds far more tombstones, or NULL. c: what they
+    are members of; NULL: they are keys, of which some may be expired.
 
     A look at all elements, 90 ms for 500,000, leaves the names of the live ones in k.scratch.few.
     When as many of those names as there are live elements stand for one, they stand for all: so no
@@ -185,7 +188,7 @@ cdef Element *random_among_few(Kernel *k, Table *t, size_t live, int keys) noexc
         name = k.scratch.few.p + at + 4
         at += 4 + size
         e = table_find(t, name, size, key_hash(k, name, size))
-        if e != NULL and may_be_chosen(k, e, keys):
+        if e != NULL and may_be_chosen(k, c, e):
             n += 1
             if random_takes(k, n):
                 found = e
@@ -197,7 +200,7 @@ cdef Element *random_among_few(Kernel *k, Table *t, size_t live, int keys) noexc
         e = table_next(t, &at)
         if e == NULL:
             return found
-        if may_be_chosen(k, e, keys):
+        if may_be_chosen(k, c, e):
             n += 1
             if random_takes(k, n):
                 found = e
@@ -209,11 +212,12 @@ cdef Element *random_among_few(Kernel *k, Table *t, size_t live, int keys) noexc
 
 cdef Element *member_random(Kernel *k, Collection *c) noexcept nogil:
     cdef Element *m
-    for _ in range(random_tries(&c.table, c.live)):
+    cdef size_t shown = c.live - members_lapsed(k, c)
+    for _ in range(random_tries(&c.table, shown)):
         m = table_random(&c.table, &k.seed)
-        if value_live(m):
+        if may_be_chosen(k, c, m):
             return m
-    return random_among_few(k, &c.table, c.live, 0)
+    return random_among_few(k, c, &c.table, shown)
 
 
 cdef Span member_view(Kernel *k, Element *m) noexcept nogil:
@@ -230,7 +234,7 @@ cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil:
     n += mem_size(element_entry(e)) + cell_memory(&element_entry(e).deadline)
     c = element_entry(e).collections
     while c != NULL:
-        n += sizeof(Collection) + table_memory(&c.table) + order_memory(&c.order)
+        n += sizeof(Collection) + types[c.type].extra + table_memory(&c.table) + order_memory(&c.order)
         n += types[c.type].memory(c)
         c = c.next
     return n
@@ -243,7 +247,7 @@ cdef Element *key_random(Kernel *k, uint32_t db) noexcept nogil:
         e = table_random(t, &k.seed)
         if e == NULL or key_visible(k, e):
             return e
-    return random_among_few(k, t, k.db[db].live, 1)
+    return random_among_few(k, NULL, t, k.db[db].live)
 
 
 # ---- freeing a little at a time ------------------------------------------------------------------
@@ -275,7 +279,7 @@ cdef void free_key(Kernel *k, Element *e) noexcept nogil:
         while x.collections != NULL:
             c = x.collections
             x.collections = c.next
-            if c.live > SMALL_COLLECTION:
+            if collection_size(c) > SMALL_COLLECTION:
                 c.live = 0
                 c.next = k.garbage.next    # behind the database, which is being worked on
                 k.garbage.next = c

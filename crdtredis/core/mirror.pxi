@@ -190,7 +190,7 @@ cdef void mirror_note(Kernel *k, const Effect *x, uint32_t hash, int before,
     if shown_db(x.db) != 0 or k.mirror.lost_since:
         return
     if before & WAS_VISIBLE:
-        if x.kind == DEADLINE:
+        if x.kind == DEADLINE and x.type == T_STRING:
             what = DIRTY_DEADLINE
         elif (e != NULL and e.meta & E_ENTRY and x.type != T_LIST and key_type(k, e) == x.type
                 and entry_collection(element_entry(e), x.type).live > MIRROR_MEMBERS):

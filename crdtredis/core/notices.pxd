@@ -10,6 +10,9 @@ cdef enum KeyState:
     IS_VISIBLE = 4
     HAS_DEADLINE = 8
     IS_LOCAL = 16           # the op was made here
+    FIELD_LAPSED = 32       # a field was removed whose deadline had passed
+    FIELD_DUE = 64          # a field got a deadline,
+    FIELD_PERSISTS = 128    # or lost one
 
 # What the effects of one op did to a key. The key follows.
 cdef struct Notice:

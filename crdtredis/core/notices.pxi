@@ -36,7 +36,8 @@ cdef int state_before(Kernel *k, Element *e) noexcept nogil:
 
 
 cdef void merge_state(Notice *n, int later) noexcept nogil:
-    n.state = <uint8_t>(n.state & (WAS_LIVE | WAS_VISIBLE) | later & ~(WAS_LIVE | WAS_VISIBLE))
+    n.state = <uint8_t>(n.state & (WAS_LIVE | WAS_VISIBLE | FIELD_LAPSED | FIELD_DUE | FIELD_PERSISTS)
+                        | later & ~(WAS_LIVE | WAS_VISIBLE))
 
 
 cdef void add_notice(Kernel *k, const Applying *op, const Effect *x, int before) noexcept nogil:
@@ -50,6 +51,8 @@ cdef void add_notice(Kernel *k, const Applying *op, const Effect *x, int before)
     state = before | (IS_LOCAL if op.local else 0)
     if key_visible(k, e):
         state |= IS_VISIBLE | (HAS_DEADLINE if key_deadline(k, e) >= 0 else 0)
+    if x.kind == DEADLINE and x.type == T_HASH and x.stamp == 0:
+        state |= FIELD_DUE if x.deadline else FIELD_PERSISTS
     if k.notices.rows.n:
         last = <Notice*>(k.notices.rows.p + k.notices.last)
     if (last != NULL and last.seq == op.seq and last.slot == op.slot and last.db == shown_db(x.db)
@@ -72,7 +75,7 @@ cdef void add_notice(Kernel *k, const Applying *op, const Effect *x, int before)
         n.state = <uint8_t>state
         copy_span(<char*>n + sizeof(Notice), x.key)
     n.kinds |= <uint32_t>1 << x.kind
-    if x.kind <= REMOVE or x.kind == CLEAR:
+    if x.kind <= REMOVE or x.kind == CLEAR or x.type == T_HASH:
         n.types |= <uint8_t>(1 << x.type)
 
 

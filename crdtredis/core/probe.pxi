@@ -366,7 +366,7 @@ def probe_between(Replica r, bytes left, bytes right):
 
 
 def probe_members(Replica r, uint32_t db, bytes key):
-    """(type, members): {name: value or score}, sorted sets as a list in order; (T_NONE, None) for
+    """(type, members): {name: value or score, or (value, deadline) of a field}, sorted sets as a list in order; (T_NONE, None) for
     no visible key."""
     cdef Kernel *k = &r.k
     cdef Element *e = key_find(k, db, span(key, len(key)))
@@ -379,7 +379,10 @@ def probe_members(Replica r, uint32_t db, bytes key):
     walk_shown(&w, k, e, WALK_FORWARDS)
     while walk_next(&w):
         v = walk_value(k, &w)
-        out.append((w.name.p[:w.name.n], w.score if type == T_ZSET else v.p[:v.n]))
+        value = w.score if type == T_ZSET else v.p[:v.n]
+        if walk_deadline(k, &w) >= 0:
+            value = value, walk_deadline(k, &w)
+        out.append((w.name.p[:w.name.n], value))
     if type == T_ZSET:
         return type, out
     if type == T_STRING or type == T_LIST:

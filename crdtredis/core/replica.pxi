@@ -24,7 +24,7 @@ cdef enum:
 HOME_EPOCH = 0xffffffffffffffff     # of HOME_ACTOR: no time, so that no process has it
 
 TYPE_NAMES = {T_STRING: "string", T_HASH: "hash", T_SET: "set", T_ZSET: "zset", T_LIST: "list",
-              T_NONE: "none"}
+              T_DEADLINES: "field deadlines", T_NONE: "none"}
 
 EVICTION_POLICIES = {
     "noeviction": 0, "allkeys-lru": EVICT_LRU, "volatile-lru": EVICT_LRU | EVICT_VOLATILE,
@@ -486,7 +486,8 @@ cdef class Replica:
 
     def stats(self):
         cdef Kernel *k = &self.k
-        return {"changes": k.changes, "expired": k.expired, "evicted": k.eviction.evicted,
+        return {"changes": k.changes, "expired": k.expired,
+                "expired_fields": k.expired_fields, "evicted": k.eviction.evicted,
                 "conflicts": k.conflicts.n,
                 "tombstones": kernel_tombstones(k), "actors": k.actors.n - 1,
                 "deadlines": k.deadlines.n, "torn": k.open.torn,
@@ -536,7 +537,7 @@ cdef class Replica:
         cdef Walk w
         cdef Span value
         out = {}
-        if e == NULL or live_type(e) != T_HASH:
+        if e == NULL or live_type(&self.k, e) != T_HASH:
             return out
         walk_shown(&w, k, e, WALK_FORWARDS)
         while walk_next(&w):
@@ -589,7 +590,7 @@ cdef class Replica:
         cdef Collection *c
         if e == NULL:
             return None
-        out = {"type": TYPE_NAMES[live_type(e)], "visible": bool(key_visible(&self.k, e)),
+        out = {"type": TYPE_NAMES[live_type(&self.k, e)], "visible": bool(key_visible(&self.k, e)),
                "writes": [], "counter_entries": [],
                "collections": {}, "deadline": key_deadline(&self.k, e), "deadlines": [],
                "memory": key_memory(&self.k, e)}

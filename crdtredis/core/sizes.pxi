@@ -84,6 +84,9 @@ cdef size_t copy_size(Kernel *k, Element *e, size_t key) noexcept nogil:
             bytes += 2 * STEP_ROOM
         elif w.type != T_STRING:
             bytes += w.name.n
+            if walk_deadline(k, &w) >= 0:
+                n += 1
+                bytes += w.name.n
     return n * (EFFECT_ROOM + key) + bytes
 
 

@@ -11,8 +11,9 @@ cdef int effect_is_sound(const Effect *x, uint64_t seq, uint64_t stamp) noexcept
     cdef ObservedCount s
     if x.key.n > MAX_BYTES or x.name.n > MAX_BYTES or x.value.n > MAX_BYTES:
         return 0
-    if ((x.type != T_STRING and x.kind > REMOVE and x.kind != CLEAR)
-        or (x.name.n and (x.type == T_STRING or x.kind > REMOVE))):
+    if ((x.type != T_STRING and x.kind > REMOVE and x.kind != CLEAR
+         and not (x.kind == DEADLINE and x.type == T_HASH))
+        or (x.name.n and (x.type == T_STRING or (x.kind > REMOVE and x.kind != DEADLINE)))):
         # a type that this version does not hold, or a name where there are no members
         return 0
     if x.kind <= REMOVE and types[x.type].sound != NULL and not types[x.type].sound(x):

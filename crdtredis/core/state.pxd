@@ -14,9 +14,11 @@ cdef enum:
 cdef enum StateSort:        # KeyType + 1
     SORT_SAME = 0
     SORT_KEY = 1
+    SORT_HASH = 2
     SORT_SET = 3
     SORT_ZSET = 4
     SORT_LIST = 5
+    SORT_DEADLINES = 6
 
 cdef enum ItemFlag:
     ITEM_NO_WRITE = 1

@@ -80,7 +80,7 @@ cdef int decode_item(Span body, StateItem *out) noexcept nogil:
         if f.number < before or (f.number == before and f.number < 11):
             return -1
         before = f.number
-        if f.number == 1 and f.wire == 0 and SORT_KEY <= f.v <= SORT_LIST:
+        if f.number == 1 and f.wire == 0 and SORT_KEY <= f.v <= SORT_DEADLINES:
             out.sort = <int>f.v
         elif f.number == 2 and f.wire == 2 and f.s.n <= MAX_BYTES:
             out.name = f.s

@@ -16,6 +16,8 @@ cdef enum:
     E_ENTRY = 4             # keyspace only: a pointer to an Entry stands before the key
     # E_PLAIN only: the write was a SET, which cleared the key's deadline at its stamp
     E_CLEARS = 8
+    # the same bit of a hash's field: the write left the field's deadline alone (HSETEX KEEPTTL)
+    E_KEEPS = 8
     # While a replica joins another's state (core/join.pxi): a piece has named the element itself;
     # of a key, its deadline, and its list.
     E_NAMED = 32

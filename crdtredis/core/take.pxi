@@ -301,6 +301,11 @@ cdef int value_is_sound(int sort, Span value) noexcept nogil:
     return score == score
 
 
+cdef inline int clears_bit(int sort, int keeps) noexcept nogil:
+    """W_CLEARS of a key's write that cleared the deadline, and of a field's that kept it."""
+    return sort == SORT_KEY and not keeps or sort == SORT_HASH and keeps
+
+
 cdef int take_writes(Taking *t, const StateItem *x, int sort, uint64_t own,
         Cell *to) noexcept nogil:
     """All writes of the item; to: where they go, NULL: nowhere. own: dot of a list element's
@@ -323,13 +328,14 @@ cdef int take_writes(Taking *t, const StateItem *x, int sort, uint64_t own,
         return -1
     new_at_place(t, index)
     if to != NULL:
-        cell_add_write(to, dot, stamp, dot_slot(dot), W_CLEARS if sort == SORT_KEY
-                and not x.flags & ITEM_KEEPS else 0, x.value)
+        cell_add_write(to, dot, stamp, dot_slot(dot),
+                       W_CLEARS if clears_bit(sort, x.flags & ITEM_KEEPS) else 0, x.value)
     while True:
         r = get_message(&p, end, 12, &body)
         if r != 1:
             return r if r else 1
-        if (decode_write(body, &w) < 0 or w.by or w.deadline or (w.keeps and sort != SORT_KEY)
+        if (decode_write(body, &w) < 0 or w.by or w.deadline
+                or (w.keeps and sort != SORT_KEY and sort != SORT_HASH)
                 or not value_is_sound(sort, w.value)):
             return -1
         if (take_dot(t, w.actor, w.seq, &dot, &index) < 0
@@ -338,11 +344,12 @@ cdef int take_writes(Taking *t, const StateItem *x, int sort, uint64_t own,
         if not new_at_place(t, index):
             return -1
         if to != NULL:
-            cell_add_write(to, dot, stamp, dot_slot(dot), W_CLEARS if sort == SORT_KEY
-                    and not w.keeps else 0, w.value)
+            cell_add_write(to, dot, stamp, dot_slot(dot),
+                           W_CLEARS if clears_bit(sort, w.keeps) else 0, w.value)
 
 
-cdef int take_deadlines(Taking *t, const StateItem *x, Cell *to) noexcept nogil:
+cdef int take_deadlines(Taking *t, const StateItem *x, Cell *to,
+                        uint16_t flags) noexcept nogil:
     cdef const char *p = x.deadlines.p
     cdef const char *end = x.deadlines.p + x.deadlines.n
     cdef uint64_t dot, stamp
@@ -364,7 +371,7 @@ cdef int take_deadlines(Taking *t, const StateItem *x, Cell *to) noexcept nogil:
             return -1
         if to != NULL:
             vector_raise(&t.k.db[t.db].written, dot_slot(dot), dot_seq(dot))
-            cell_add_write(to, dot, stamp, t.slots[w.by - 1] if w.by else dot_slot(dot), W_NUMBER,
+            cell_add_write(to, dot, stamp, t.slots[w.by - 1] if w.by else dot_slot(dot), flags,
                     span(<const char*>&w.deadline, 8))
 
 
@@ -475,7 +482,7 @@ cdef int take_key(Taking *t, const StateItem *x, int act) noexcept nogil:
     t.db = x.db
     t.key = x.name
     if not act:
-        return (1 if take_cell(t, x, SORT_KEY, NULL) == 1 and take_deadlines(t, x, NULL) == 1
+        return (1 if take_cell(t, x, SORT_KEY, NULL) == 1 and take_deadlines(t, x, NULL, 0) == 1
                 and take_counters(t, x, NULL) == 1 else -1)
     k.home.on |= x.db >= HOME_DB
     d = &k.db[x.db]
@@ -501,7 +508,7 @@ cdef int take_key(Taking *t, const StateItem *x, int act) noexcept nogil:
                        x.value)
     else:
         take_cell(t, x, SORT_KEY, &value)
-        take_deadlines(t, x, &deadline)
+        take_deadlines(t, x, &deadline, W_NUMBER)
         take_counters(t, x, &value)
         if x.flags & ITEM_NO_WRITE and x.counters.n == 0 and x.deadlines.n == 0:
             return 1                       # it names no more than the key
@@ -572,8 +579,11 @@ cdef int take_member(Taking *t, const StateItem *x, int sort, int act) noexcept 
     cdef Cell cell
     cdef uint64_t dot, stamp
     cdef uint32_t hash, index
+    cdef uint32_t flags = E_PLAIN | E_BARE if sort == SORT_SET else E_PLAIN
+    if x.flags & ITEM_KEEPS:
+        flags |= E_KEEPS
     if (not t.keyed or x.db or x.stride or x.gaps.n or x.values.n or x.deadlines.n
-            or x.flags & ~<uint32_t>ITEM_NO_WRITE):
+            or x.flags & ~<uint32_t>(ITEM_NO_WRITE | (ITEM_KEEPS if sort == SORT_HASH else 0))):
         return -1
     if x.flags & ITEM_NO_WRITE and x.counters.n == 0:
         return -1
@@ -588,33 +598,61 @@ cdef int take_member(Taking *t, const StateItem *x, int sort, int act) noexcept 
         if m == NULL:
             if observed_before(&t.join, dot):
                 return 1
-            m = put_plain(k, &t.c.table, &t.c.live, x, hash, E_PLAIN | E_BARE if sort == SORT_SET
-                    else E_PLAIN, dot, stamp)
+            m = put_plain(k, &t.c.table, &t.c.live, x, hash, flags, dot, stamp)
             index_member(k, t.c, m)
             note_dot(t, dot)
             m.meta |= E_NAMED * t.join.removes
             t.join.changed = 1
             return 1
         if (m.meta & E_PLAIN and m.dot == dot
-                and plain_stays(&t.join, m, E_PLAIN, stamp, x.value)):
+                and plain_stays(&t.join, m, flags, stamp, x.value)):
             m.meta |= E_NAMED * t.join.removes
             return 1
         cell.writes = NULL
         cell.counts = NULL
-        cell_add_write(&cell, dot, stamp, dot_slot(dot), 0, x.value)
+        cell_add_write(&cell, dot, stamp, dot_slot(dot), W_CLEARS if flags & E_KEEPS else 0,
+                       x.value)
     else:
         take_cell(t, x, sort, &cell)
         take_counters(t, x, &cell)
+    join_member(t, x.name, hash, m, &cell)
+    return 1
+
+
+cdef void join_member(Taking *t, Span name, uint32_t hash, Element *m,
+                      Cell *cell) noexcept nogil:
+    """m: what stands in t.c under this name, or NULL."""
+    cdef Kernel *k = t.k
+    cdef size_t none = 0
     note_dots(t, cell.writes)
     if m != NULL:
         unindex(k, t.c, m)
     else:
-        m = element_new(k, x.name, hash, E_CELL, 0)
+        m = element_new(k, name, hash, E_CELL, 0)
         table_add(&t.c.table, m)
-    m = element_join(&t.join, t.db, &t.c.table, &t.c.live, m, &cell)
+    m = element_join(&t.join, t.db, &t.c.table, live_of(t.c, &none), m, cell)
     if m != NULL:
-        index_member(k, t.c, m)
         m.meta |= E_NAMED * t.join.removes
+    reindex(k, t.c, name, hash)
+
+
+cdef int take_register(Taking *t, const StateItem *x, int act) noexcept nogil:
+    """The deadlines of a field."""
+    cdef Element *m
+    cdef Cell cell
+    cdef uint32_t hash
+    if (not t.keyed or x.db or x.stride or x.gaps.n or x.values.n or x.counters.n
+            or x.flags != ITEM_NO_WRITE or x.deadlines.n == 0 or take_cell(t, x, SORT_KEY, NULL) < 0):
+        return -1
+    if not act:
+        return take_deadlines(t, x, NULL, 0)
+    open_for(t, T_DEADLINES)
+    hash = key_hash(t.k, x.name.p, x.name.n)
+    cell.writes = NULL
+    cell.counts = NULL
+    take_deadlines(t, x, &cell, 0)
+    m = table_find(&t.c.table, x.name.p, x.name.n, hash)
+    join_member(t, x.name, hash, m, &cell)
     return 1
 
 
@@ -839,6 +877,8 @@ cdef int take_items(Taking *t, int act) noexcept nogil:
             r = take_key(t, &x, act)
         elif sort == SORT_LIST:
             r = take_list(t, &x, act)
+        elif sort == SORT_DEADLINES:
+            r = take_register(t, &x, act)
         else:
             r = take_member(t, &x, sort, act) if sort else -1
         if r == 0:

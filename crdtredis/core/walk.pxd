@@ -9,6 +9,8 @@ cdef void walk_end(Walk *w) noexcept nogil
 # ... or over what clients are shown of a visible key: of a string one element, whose name is the
 # key; of other types the members, or the elements, which have no names.
 cdef void walk_shown(Walk *w, Kernel *k, Element *e, int order) noexcept nogil
+# the deadline of the field where it stands, ms; -1: none
+cdef int64_t walk_deadline(Kernel *k, Walk *w) noexcept nogil
 
 cdef inline int walk_next(Walk *w) noexcept nogil:
     """1 where it stands on what is shown. Inline: what a step costs is most of DUMP."""

@@ -57,6 +57,7 @@ cdef int walk_next_cell(Walk *w) noexcept nogil:
 
 cdef void walk_shown(Walk *w, Kernel *k, Element *e, int order) noexcept nogil:
     walk_begin(w, &k.actors)
+    w.k = k
     w.key = e
     w.order = order
     w.type = key_type(k, e)
@@ -65,6 +66,23 @@ cdef void walk_shown(Walk *w, Kernel *k, Element *e, int order) noexcept nogil:
     else:
         w.c = entry_collection(element_entry(e), w.type)
         w.step = types[w.type].shown
+        if w.type == T_HASH and members_lapsed(k, w.c):
+            w.step = fields_shown
+
+
+cdef int fields_shown(Walk *w) noexcept nogil:
+    """Of a hash in which some are not."""
+    cdef Element *m = table_next(&w.c.table, &w.pos)
+    while m != NULL and (not value_live(m) or field_lapsed(w.k, w.c, m)):
+        m = table_next(&w.c.table, &w.pos)
+    if m == NULL:
+        return 0
+    walk_name(w, m)
+    return 1
+
+
+cdef int64_t walk_deadline(Kernel *k, Walk *w) noexcept nogil:
+    return field_deadline(k, w.c, w.e) if w.type == T_HASH else -1
 
 
 cdef int string_shown(Walk *w) noexcept nogil:

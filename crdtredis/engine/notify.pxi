@@ -16,7 +16,7 @@
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, strlen
 
-from crdtredis._core cimport (DEADLINE, HAS_DEADLINE, INCREMENT, IS_LOCAL, IS_VISIBLE, REMOVE,
+from crdtredis._core cimport (DEADLINE, FIELD_DUE, FIELD_LAPSED, FIELD_PERSISTS, HAS_DEADLINE, INCREMENT, IS_LOCAL, IS_VISIBLE, REMOVE,
                               T_HASH, T_LIST, T_SET, T_STRING, T_ZSET, WAS_LIVE, WAS_VISIBLE,
                               Notice, key_find, key_visible, merge_state, next_notice, notice_key)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, span
@@ -90,15 +90,33 @@ cdef void fire_deadline(Dispatch *d, Client *caller, const Notice *t) noexcept n
     fire(d, caller, NOTIFY_GENERIC, event, t)
 
 
+cdef void fire_lapsed(Dispatch *d, Client *caller, const Notice *t) noexcept nogil:
+    """Fields were removed whose deadline had passed. To other replicas they were hidden already."""
+    if t.state & IS_LOCAL:
+        fire(d, caller, NOTIFY_HASH, "hexpired", t)
+        if not t.state & IS_VISIBLE:
+            fire(d, caller, NOTIFY_GENERIC, "del", t)
+
+
 # ---- what effects say ----------------------------------------------------------------------------
 
 cdef void fire_effects(Dispatch *d, Client *caller, const Notice *t) noexcept nogil:
     cdef int removal = (t.kinds & 1 << <int>REMOVE) != 0
     cdef int increment = (t.kinds & 1 << <int>INCREMENT) != 0
     cdef const char *event
+    if t.state & FIELD_LAPSED:
+        fire_lapsed(d, caller, t)
+        return
     fire_before(d, caller, t)
-    if not t.state & (WAS_VISIBLE | IS_VISIBLE) or has_gone(t):
+    if not t.state & (WAS_VISIBLE | IS_VISIBLE):
         pass
+    elif has_gone(t):
+        if t.state & IS_LOCAL and removal and t.types & 1 << <int>T_HASH:
+            fire(d, caller, NOTIFY_HASH, "hdel", t)
+    elif t.kinds == <uint32_t>1 << <int>DEADLINE and t.types:
+        if t.state & (FIELD_DUE | FIELD_PERSISTS):
+            event = "hexpire" if t.state & FIELD_DUE else "hpersist"
+            fire(d, caller, NOTIFY_HASH, event, t)
     elif t.kinds == <uint32_t>1 << <int>DEADLINE:
         fire_deadline(d, caller, t)
     elif t.types & 1 << <int>T_LIST:
@@ -107,6 +125,8 @@ cdef void fire_effects(Dispatch *d, Client *caller, const Notice *t) noexcept no
     elif t.types & 1 << <int>T_HASH:
         event = "hdel" if removal else "hincrby" if increment else "hset"
         fire(d, caller, NOTIFY_HASH, event, t)
+        if t.state & FIELD_DUE and not removal:
+            fire(d, caller, NOTIFY_HASH, "hexpire", t)
     elif t.types & 1 << <int>T_SET:
         event = "srem" if removal else "sadd"
         fire(d, caller, NOTIFY_SET, event, t)

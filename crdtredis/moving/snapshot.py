@@ -2,7 +2,7 @@
 
 Values are not decoded here: with its type byte before it a value has the form that RESTORE takes,
 so only its end must be found, for which commands/rdb.pyx reads it. Streams, modules' values and
-hashes whose fields have deadlines are passed over and told.
+Valkey's hashes whose fields have deadlines are passed over and told.
 """
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PART_BYTES = 1 << 20
 # type: (the command that adds to it, how many words an element is)
 ADDED = {**dict.fromkeys((1, 10, 14, 18), ("RPUSH", 1)), **dict.fromkeys((2, 11, 20), ("SADD", 1)),
          **dict.fromkeys((3, 5, 12, 17), ("ZADD", 2)), **dict.fromkeys((4, 9, 13, 16), ("HSET", 2))}
-FIELD_DEADLINES = {24: "Redis", 25: "Redis", 22: "Valkey"}
+FIELD_DEADLINES = 22        # of Valkey
 
 
 class Damaged(Exception):
@@ -118,8 +118,8 @@ class Snapshot:
             return "stream"
         if kind == MODULE_VALUE:
             return f"value of module {self.module()}"
-        if kind in FIELD_DEADLINES and head.startswith(b"VALKEY") == (kind == 22):
-            self.fields(kind)
+        if kind == FIELD_DEADLINES and head.startswith(b"VALKEY"):
+            self.fields()
             return "hash whose fields have deadlines"
         raise Damaged(self.at, f"a value of the unknown type {kind}")
 
@@ -152,19 +152,10 @@ class Snapshot:
         letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
         return "".join(letters[module >> 10 + 6 * i & 63] for i in reversed(range(9)))
 
-    def fields(self, kind: int) -> None:
-        if kind == 25:
+    def fields(self) -> None:
+        for _ in range(self.length()):
+            self.texts(2)
             self.take(8)
-            self.text()
-        elif kind == 24:
-            self.take(8)
-            for _ in range(self.length()):
-                self.length()
-                self.texts(2)
-        else:
-            for _ in range(self.length()):
-                self.texts(2)
-                self.take(8)
 
     # ---- bytes -----------------------------------------------------------------------------------
 

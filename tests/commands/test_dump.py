@@ -131,10 +131,10 @@ def test_large_collections():
 
 
 def test_versions():
-    for version in (1, 6, 9, 10, 11):
+    for version in (1, 6, 9, 10, 11, 12):
         assert restored(sample("hash"), version) == SAMPLES["hash"]
     c = Client()
-    for version in (12, 80, 65535):
+    for version in (13, 80, 65535):
         assert c.error("RESTORE", "k", 0, seal(sample("hash"), version)) == BAD_SEAL
 
 

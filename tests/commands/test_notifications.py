@@ -117,6 +117,14 @@ NEWER = [
     ("INCREX k;INCREX k UBOUND 1;INCREX k EXAT 1", "new k,incrby k,del k"),
     ("HSET k a 1 b 2;HGETDEL k FIELDS 2 a x;HGETDEL k FIELDS 1 x;HGETDEL k FIELDS 1 b",
      "new k,hset k,hdel k,hdel k,del k"),
+    ("HSET k a 1 b 2;HEXPIRE k 9 FIELDS 1 a;HPERSIST k FIELDS 2 a b;HPERSIST k FIELDS 1 a;"
+     "HEXPIRE k 0 FIELDS 1 a;HEXPIRE k 9 XX FIELDS 1 b;HEXPIRE k 0 FIELDS 1 b",
+     "new k,hset k,hexpire k,hpersist k,hdel k,hdel k,del k"),
+    ("HSET k a 1 b 2;HGETEX k FIELDS 1 a;HGETEX k EX 9 FIELDS 1 a;HINCRBY k a 1;"
+     "HGETEX k PERSIST FIELDS 1 a;HGETEX k PX 0 FIELDS 1 a",
+     "new k,hset k,hexpire k,hincrby k,hpersist k,hdel k"),
+    ("HSETEX k EX 9 FIELDS 1 a 1;HSETEX k KEEPTTL FIELDS 1 a 2;HSETEX k FNX FIELDS 1 a 2;"
+     "HSETEX k FIELDS 1 a 3", "new k,hset k,hexpire k,hset k,hset k"),
 ]
 
 
@@ -187,13 +195,33 @@ def test_expired_keys(c):
     assert sorted(c.heard()) == ["expired k", "expired m"]
 
 
+def test_expired_fields(c):
+    peer = Listening("b")
+    c.events("HSET h a 1 b 2", "HPEXPIRE h 10 FIELDS 1 a", "HPEXPIRE h 200 FIELDS 1 b")
+    exchange(c, peer)
+    peer.heard()
+    c.now += 100
+    peer.now += 100
+    assert c.events("HLEN h") == []
+    c.replica.tick()
+    assert c.heard() == ["hexpired h"]
+    c.now += 200
+    c.replica.tick()
+    assert c.heard() == ["hexpired h", "del h"]
+    peer.now += 200
+    exchange(c, peer)
+    assert peer.heard() == [], "to others they were hidden already"
+
+
 def test_ops_of_peers_fire_here():
     a, b = Client("a"), Listening("b")
     for commands, events in (
             ("SET k v", ["new k", "set k"]), ("INCRBY n 5", ["new n", "incrby n"]),
             ("EXPIRE k 100", ["expire k"]), ("PERSIST k", ["persist k"]), ("DEL k", ["del k"]),
             ("HSET h a 1 b 2", ["new h", "hset h"]), ("HINCRBY h n 1", ["hincrby h"]),
-            ("HDEL h a", ["hdel h"]), ("HDEL h b n", ["del h"]),
+            ("HDEL h a", ["hdel h"]), ("HEXPIRE h 9 FIELDS 1 b", ["hexpire h"]),
+            ("HINCRBY h b 1", ["hincrby h"]), ("HPERSIST h FIELDS 1 b", ["hpersist h"]),
+            ("HDEL h b n", ["del h"]),
             ("SADD s a b", ["new s", "sadd s"]), ("SREM s a", ["srem s"]), ("SPOP s", ["del s"]),
             ("ZADD z 1 a 2 b", ["new z", "zadd z"]), ("ZINCRBY z 1 a", ["zincr z"]),
             ("ZREM z a", ["zrem z"]), ("RPUSH l a b", ["new l", "linsert l"]),

@@ -39,6 +39,8 @@ def _values(test):
 
 def _near(tolerance):
     def test(t, o):
+        if isinstance(t, list):
+            return len(t) == len(o) and all(map(test, t, o))
         return t == o if t is None or o is None or min(t, o) < 0 else abs(t - o) <= tolerance
     return _values(test)
 
@@ -125,9 +127,9 @@ def _hello(t, o):
 
 
 NOISE = [
-    Rule(("TTL", "EXPIRETIME"), _near(1), "seconds",
+    Rule(("TTL", "EXPIRETIME", "HTTL", "HEXPIRETIME"), _near(1), "seconds",
          "the two servers run the command a moment apart"),
-    Rule(("PTTL", "PEXPIRETIME"), _near(1500), "milliseconds",
+    Rule(("PTTL", "PEXPIRETIME", "HPTTL", "HPEXPIRETIME"), _near(1500), "milliseconds",
          "the two servers run the command a moment apart"),
     Rule(("KEYS",), _values(lambda t, o: sorted(t) == sorted(o)), "order", "table order"),
     Rule(("DBSIZE",), _values(lambda t, o: 0 <= t - o < 4), "keys set to expire in the past",

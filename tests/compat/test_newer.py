@@ -37,6 +37,35 @@ def both(rng):
     ])
 
 
+def fields(rng):
+    """Deadlines of hash fields, in Redis alone."""
+    k, f, g, v = rng.choice(["h", "h", "h", "k"]), *rng.sample(FIELDS, 2), rng.choice(VALUES)
+    time = rng.choice([*TIMES, ["EX", "-1"], ["PXAT", "70368744177664"], ["PERSIST"], []])
+    some = rng.choice([["FIELDS", "1", f], ["FIELDS", "2", f, g], ["FIELDS", "2", f, f],
+                       ["FIELDS", rng.choice(["0", "x", "3", "-1", str(2**63)]), f],
+                       ["FOO", "1", f], ["FIELDS", "1"], ["FIELDS", "1", f, "NX"]])
+    pairs = rng.choice([["FIELDS", "1", f, v], ["FIELDS", "2", f, v, g, "3"], ["FIELDS", "1", f],
+                        ["FIELDS", "2", f, v], ["FIELDS", "0", f, v], ["FOO", "1", f, v],
+                        ["FIELDS", "2", f, v, f, "4"]])
+    when = rng.choice(["100", "0", "-1", "x", "4102444800", "1", str(2**62), "99999999999999"])
+    return rng.choice([
+        ("HSET", "h", f, v, g, "1"), ("HDEL", "h", f), ("HINCRBY", "h", f, "2"), ("DEL", "h"),
+        ("HGETALL", "h"), ("HLEN", "h"), ("HMGET", "h", f, g), ("HSETNX", "h", f, v),
+        ("HINCRBYFLOAT", "h", f, "1.5"), ("RENAME", "h", "g"), ("RENAME", "g", "h"),
+        ("COPY", "h", "g", "REPLACE"), ("HGETALL", "g"), ("HTTL", "g", "FIELDS", "2", f, g),
+        ("HEXPIRE", k, when, *some), ("HEXPIRE", k, "1000", *some), ("HPERSIST", k, *some),
+        ("HEXPIRE", k, when, rng.choice(["NX", "XX", "GT", "LT", "gt", "FOO"]), *some),
+        ("HPEXPIRE", k, "5000000", rng.choice(["NX", "XX", "GT", "LT"]), *some),
+        ("HEXPIREAT", k, when, *some), ("HPEXPIREAT", k, when, *some),
+        ("HPEXPIREAT", k, rng.choice(["4102444800001", "70368744177663", "1"]), *some),
+        ("HTTL", k, *some), ("HEXPIRETIME", k, *some), ("HPEXPIRETIME", k, *some),
+        ("HGETEX", k, *time, *some), ("HGETEX", k, "PERSIST", *some),
+        ("HSETEX", k, *time, *pairs), ("HSETEX", k, "KEEPTTL", *pairs),
+        ("HSETEX", k, rng.choice(["FNX", "FXX", "FOO"]), *time, *pairs),
+        ("HSETEX", k, *time, "FNX", rng.choice(["FXX", "FNX", "KEEPTTL"]), *pairs),
+        ("HGETDEL", k, *some), ("EXISTS", "h"), ("TTL", "h"), ("EXPIRE", "h", "100")])
+
+
 def redis(rng):
     return both(rng) if rng.random() < 0.7 else rng.choice([
         ("HGETDEL", "h", rng.choice(["FIELDS", "FOO"]), rng.choice(["0", "x", "2", "-1"]), "a"),
@@ -68,7 +97,8 @@ def valkey(rng):
                                         ("ID", "999999", "999998"), ("DB", "x"), ("IP", "x")]))])
 
 
-@pytest.mark.parametrize("name, choose", [("redis", redis), ("valkey", valkey)])
+@pytest.mark.parametrize("name, choose", [("redis", redis), ("redis", fields),
+                                          ("valkey", valkey)])
 def test_replies_are_equal(name, choose):
     found = [path for server, path in SERVERS.items() if server.startswith(name)]
     if not found:

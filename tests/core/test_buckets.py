@@ -6,7 +6,7 @@ import random
 import pytest
 
 from crdtredis._core import BucketDigests, StateWriter, bucket_map, key_bucket
-from tests.core.test_state import Node, cluster, filled, stream
+from tests.core.test_state import Node, cluster, filled, stream, with_field_deadlines
 from tests.simulation.commands import KEYS
 
 
@@ -46,6 +46,16 @@ def test_a_bucket_differs_where_a_key_does():
     assert ({i for i in range(4096) if differ[i >> 3] >> (i & 7) & 1}
             == {key_bucket(0, b"key:7"), key_bucket(0, b"h"), key_bucket(0, b"key:8"),
                 key_bucket(1, b"key:9")})
+
+
+def test_deadlines_of_the_fields_of_a_large_hash():
+    a, b = with_field_deadlines()
+    assert digests(a.replica, 1) == digests(b.replica)
+    b("HPEXPIRE", "h", 77, "FIELDS", 1, 180)
+    differ = bucket_map(digests(a.replica, 1), digests(b.replica))
+    assert differ[key_bucket(0, b"h") >> 3] == 1 << (key_bucket(0, b"h") & 7)
+    a.receive(b.log)
+    assert digests(a.replica, 1) == digests(b.replica)
 
 
 def test_what_the_cluster_knows_of_itself_counts():

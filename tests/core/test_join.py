@@ -13,7 +13,7 @@ from crdtredis._core import (BucketDigests, Replica, StateCheck, StateJoin, Stat
 from crdtredis._engine import Executor
 from crdtredis.errors import DamagedState
 from tests.core.test_buckets import digests
-from tests.core.test_state import NOW, Node, cluster, filled, stream
+from tests.core.test_state import NOW, Node, cluster, filled, stream, with_field_deadlines
 from tests.respclient import decode
 from tests.simulation.commands import Clients
 
@@ -254,6 +254,21 @@ def test_the_two_replica_example():
         assert node("GET", "k") is None and node("GET", "j") == b"2"
         assert node.replica.clock() == {("a", 1): 2, ("b", 1): 1}
     assert a.replica.digest() == b.replica.digest()
+
+
+@pytest.mark.parametrize("most", [1, 1 << 30])
+def test_deadlines_of_fields(most):
+    """Those that the giver has removed go, with their fields or without; what nobody had seen
+    stays."""
+    a, b = with_field_deadlines()
+    a("HPEXPIRE", "h", 7000, "FIELDS", 1, 160)
+    b("HDEL", "h", *range(50)), b("HSET", "h", 60, 1), b("HPEXPIRE", "h", 70, "FIELDS", 1, 199)
+    wanted = all_of(a.log, b.log)
+    of_a, of_b = stream(a.replica, 300), stream(b.replica, 300)
+    join(a.replica, of_b, most=most)
+    join(b.replica, of_a, most=most)
+    for node in (a, b):
+        same(node.replica, wanted)
 
 
 def test_ops_go_on_above_the_join():

@@ -151,6 +151,34 @@ def test_it_goes_on_as_the_other_does(block):
         assert node.replica.digest() == other.replica.digest()
 
 
+def with_field_deadlines() -> tuple[Node, Node]:
+    """Of a large hash, some asserted again by another replica, some without their fields."""
+    a, b = Node("a"), Node("b", seed=2)
+    a("HSET", "h", *(x for i in range(200) for x in (i, i)))
+    a("HPEXPIRE", "h", 5000, "FIELDS", 150, *range(150))
+    b.receive(a.log)
+    b("HINCRBY", "h", 7, 1), b("HSETEX", "h", "KEEPTTL", "FIELDS", 2, 8, "x", 199, "y")
+    b("HPERSIST", "h", "FIELDS", 1, 9), b("HPEXPIRE", "h", 9000, "FIELDS", 2, 10, 199)
+    a("HDEL", "h", 10, 11), a("HSET", "h", 199, "z")
+    b.receive(a.log)
+    a.receive(b.log)
+    return a, b
+
+
+@pytest.mark.parametrize("most", [1, 300, 64 << 10])
+def test_deadlines_of_the_fields_of_a_large_hash(most):
+    a, b = with_field_deadlines()
+    other = taken(stream(b.replica, most))
+    other.replica.now = b.replica.now
+    same(b.replica, other.replica)
+    asked = "HPEXPIRETIME", "h", "FIELDS", 200, *range(200)
+    assert a(*asked) == b(*asked) == other(*asked)
+    for node in (a, b, other):
+        node.replica.now += 10_000
+    for node in (b, other):
+        assert node("HLEN", "h") == a("HLEN", "h")
+
+
 def test_the_state_of_a_state_is_the_same():
     nodes, _ = cluster(7)
     for node in nodes:

@@ -90,6 +90,17 @@ def test_hdel_leaves_what_it_did_not_see(w):
     assert fields(w, "h") == {b"f": b"v", b"n": b"3", b"keep": b"1"}
 
 
+def test_HFT_1_the_deadline_of_a_field(w):
+    seed(w, ("HSET", "h", "f", "1", "g", "1"))
+    assert w.A("HEXPIRE", "h", 100, "FIELDS", 1, "f") == [1]
+    assert w.B("HINCRBY", "h", "f", 1) == 2
+    assert w.C("HPEXPIRE", "h", 1, "FIELDS", 1, "g") == [1]
+    w.S()
+    assert fields(w, "h") == {b"f": b"2"}
+    assert all(95 < ttl <= 100 and gone == -2
+               for ttl, gone in (s("HTTL", "h", "FIELDS", 2, "f", "g") for s in w.mesh))
+
+
 # ---- sets ----------------------------------------------------------------------------------------
 
 def test_SET_1_both_members(w):

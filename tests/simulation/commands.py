@@ -185,6 +185,8 @@ class Clients:
         rng = self.rng
         f, g = rng.choice(NAMES), rng.choice(NAMES)
         v = rng.choice(["1", "-7", "text", "", "0.5"])
+        if rng.random() < 0.25:
+            return self.fields(k, f, g, v)
         if rng.random() < 0.35:
             return rng.choice([("HINCRBY", k, f, 1), ("HINCRBY", k, f, 10), ("HINCRBY", k, g, -3),
                                ("HINCRBY", k, f, 0),
@@ -195,6 +197,20 @@ class Clients:
                            ("HDEL", k, *NAMES), ("HGETDEL", k, "FIELDS", 2, f, g), ("HGET", k, f),
                            ("HGETALL", k), ("HLEN", k),
                            ("HMGET", k, f, g), ("HSTRLEN", k, f), ("HRANDFIELD", k)])
+
+    def fields(self, k, f, g, v):
+        rng, soon = self.rng, self.soon()
+        when = rng.choice([("PX", soon), ("PXAT", 1), ("KEEPTTL",), ("KEEPTTL",)])
+        return rng.choice([("HPEXPIRE", k, soon, "FIELDS", 1, f),
+                           ("HPEXPIRE", k, soon, "FIELDS", 2, f, g),
+                           ("HPEXPIRE", k, soon, rng.choice(["NX", "XX", "GT", "LT"]), "FIELDS", 1,
+                            f),
+                           ("HEXPIRE", k, 0, "FIELDS", 1, f), ("HPERSIST", k, "FIELDS", 2, f, g),
+                           ("HSETEX", k, *when, "FIELDS", 1, f, v),
+                           ("HSETEX", k, *when, "FIELDS", 2, f, v, g, "3"),
+                           ("HSETEX", k, rng.choice(["FNX", "FXX"]), *when, "FIELDS", 1, f, v),
+                           ("HGETEX", k, "PX", soon, "FIELDS", 2, f, g),
+                           ("HGETEX", k, "PERSIST", "FIELDS", 1, f), ("HPTTL", k, "FIELDS", 1, f)])
 
     # ---- sets ------------------------------------------------------------------------------------
     def set(self, k, other):

@@ -15,7 +15,7 @@ member, an element of a list.
 - A collection is the places that anything survives at; a list has them in the order of their
   positions, a sorted set by score.
 - The deadline is the latest of the surviving deadline writes and of the surviving SETs that cleared
-  it.
+  it. That of a field likewise, with the writes to the field that did not keep it.
 - Of several types under one key the first of TYPE_ORDER is seen.
 
 Worked example: A `SET c 10`, synced; A `DEL c` || B `INCRBY c 5`. The delete observed the write and
@@ -166,9 +166,15 @@ class Value:
     score: float | None = None
     any: bool = False                       # infinities met
     answers: list = field(default_factory=list)
+    deadline: int | None = None             # of a field, ms
 
-    def is_text(self, text: bytes | None) -> bool:
-        if text and text[:4] == b"HYLL":                # whether it was counted is not told
+    def is_text(self, text: bytes | tuple | None) -> bool:
+        """A field that has a deadline is (text, ms)."""
+        if self.deadline is not None:
+            text, deadline = text if isinstance(text, tuple) else (text, None)
+            if deadline != self.deadline:
+                return False
+        if isinstance(text, bytes) and text[:4] == b"HYLL":     # whether it was counted is not told
             return text[:8] + text[16:] == (self.text or b"")[:8] + (self.text or b"")[16:]
         return text == self.text or text in map(number_text, self.answers)
 
@@ -205,8 +211,9 @@ class Told:
         return [m[p].text for p in sorted(m)] == content
 
 
-def told(found: Ops) -> dict[tuple[int, bytes], Told]:
-    """{(db, key): Told} for every key with content, expired or not."""
+def told(found: Ops, now: int = 0) -> dict[tuple[int, bytes], Told]:
+    """{(db, key): Told} for every key with content, expired or not; of fields those that have not
+    expired."""
     # (db, key) -> {(type, place): [(op, index, what, payload)]}: "write", "add", "remove"
     values: dict[tuple, dict] = {}
     wide: dict[tuple, list] = {}            # (db, key) -> [(op, index, "remove", type or None)]
@@ -221,7 +228,7 @@ def told(found: Ops) -> dict[tuple[int, bytes], Told]:
             at = (e.db, e.key)
             if e.kind == pb.DEADLINE:
                 who = found.names[e.actor] if e.actor else op.dot[0]
-                deadlines.setdefault(at,
+                deadlines.setdefault((*at, e.name) if e.type == pb.HASH else at,
                                      []).append((op, i, "write",
                                                  (e.stamp or op.stamp, who, True,
                                                   e.deadline or None)))
@@ -237,6 +244,8 @@ def told(found: Ops) -> dict[tuple[int, bytes], Told]:
                     acts.append((op, i, "write", (op.stamp, op.dot[0], e.value, not e.keep)))
                     if e.type == pb.STRING and not e.keep:
                         deadlines.setdefault(at, []).append((op, i, "remove", None))
+                    elif e.type == pb.HASH and not e.keep:
+                        deadlines.setdefault((*at, e.name), []).append((op, i, "remove", None))
                 elif e.kind == pb.INCREMENT:
                     run = (op.dot[0], at, place, e.run_seq, e.run_index)
                     acts.append((op, i, "add",
@@ -245,25 +254,40 @@ def told(found: Ops) -> dict[tuple[int, bytes], Told]:
                     sums[run] = total(e)
                 else:
                     acts.append((op, i, "remove", None))
+                    if e.type == pb.HASH:
+                        deadlines.setdefault((*at, e.name), []).append((op, i, "remove", None))
     out = {}
     for at, places in values.items():
         flushed = flushes.get(at[0], [])
         types: dict[int, dict] = {}
         clears = []
         for (type, place), acts in places.items():
-            kept = surviving(acts, [w for w in wide.get(at, []) if w[3] in (None, type)] + flushed)
-            if kept:
-                types.setdefault(type, {})[place] = value_of(type, kept)
+            removals = [w for w in wide.get(at, []) if w[3] in (None, type)] + flushed
+            kept = surviving(acts, removals)
+            value = value_of(type, kept) if kept else None
+            if kept and type == pb.HASH:
+                words = surviving(deadlines.get((*at, place), []), removals)
+                value.deadline = latest(words, kept)
+                if value.deadline is not None and now > value.deadline:
+                    value = None
+            if value:
+                types.setdefault(type, {})[place] = value
                 if type == pb.STRING:
-                    clears += [p for what, p in kept if what == "write" and p[3]]
+                    clears = kept
         if not types:
             continue
-        words = [p for what, p in surviving(deadlines.get(at, []), flushed)]
-        words += [(stamp, actor, False, None) for stamp, actor, _, _ in clears]
         seen = next(t for t in TYPE_ORDER if t in types)
-        out[at] = Told(TYPE_NAMES[seen], types[seen], max(words, key=lambda w: w[:3])[3] if words
-                       else None)
+        out[at] = Told(TYPE_NAMES[seen], types[seen],
+                       latest(surviving(deadlines.get(at, []), flushed), clears))
     return out
+
+
+def latest(words: list, writes: list) -> int | None:
+    """The deadline that the latest word says, of the surviving deadline writes and of the writes to
+    the content that cleared it; [(what, payload)] both. ms, or None."""
+    said = [p for _, p in words]
+    said += [(p[0], p[1], False, None) for what, p in writes if what == "write" and p[3]]
+    return max(said, key=lambda w: w[:3])[3] if said else None
 
 
 def surviving(acts: list, wide: list = ()) -> list:

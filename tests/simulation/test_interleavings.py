@@ -45,7 +45,9 @@ COMMANDS = {
                "INCR k; DEL k; INCRBY k 2"],
     "hash": ["HSET k f a", "HSET k f 5 g 6", "HSETNX k h 1", "HINCRBY k f 2", "HINCRBY k g -1",
              "HDEL k f", "HDEL k f g h", "HINCRBYFLOAT k f 0.5",
-             "HINCRBY k f 1; HDEL k f; HINCRBY k f 3", "PERSIST k"],
+             "HINCRBY k f 1; HDEL k f; HINCRBY k f 3", "PERSIST k", "HPEXPIREAT k 5000 FIELDS 1 f",
+             "HPERSIST k FIELDS 2 f g", "HSETEX k KEEPTTL FIELDS 1 f 7",
+             "HSETEX k PXAT 9000 FIELDS 2 f 8 h 1", "HGETEX k PXAT 500 FIELDS 1 f"],
     "set": ["SADD k x", "SADD k x y z", "SREM k x", "SREM k x y", "SPOP k", "SPOP k 2",
             "SMOVE k l x", "SUNIONSTORE l k l", "SDIFFSTORE k k l",
             "SREM k x; SADD k x"],
@@ -63,7 +65,8 @@ BEFORE = {
     "string": {"nothing": [], "number": ["SET k 10"], "counter": ["INCRBY k 10", "INCRBY k 20"],
                "deadline": ["SET k 3 PXAT 7000", "INCR k"]},
     "hash": {"nothing": [], "fields": ["HSET k f 10 g text"],
-             "counters": ["HINCRBY k f 10", "HINCRBY k f 20", "HSET k g 1; PEXPIREAT k 7000"]},
+             "counters": ["HINCRBY k f 10", "HINCRBY k f 20", "HSET k g 1; PEXPIREAT k 7000"],
+             "deadlines": ["HSETEX k PXAT 7000 FIELDS 2 f 3 g text", "HINCRBY k f 1"]},
     "set": {"nothing": [], "two": ["SADD k x y", "SADD l y"],
             "added twice": ["SADD k x", "SREM k x", "SADD k x y; PEXPIREAT k 7000"]},
     "zset": {"nothing": [], "two": ["ZADD k 1 x 2 y"],
@@ -76,7 +79,9 @@ SHORT = {
     "string": ["SET k 100", "APPEND k 5", "INCRBY k 7", "DECRBY k 4", "DEL k", "PEXPIREAT k 5000",
                "PERSIST k", "INCR k; DEL k; INCRBY k 2"],
     "hash": ["HSET k f a", "HSET k f 5 g 6", "HINCRBY k f 2", "HDEL k f", "HDEL k f g h", "DEL k",
-             "PEXPIREAT k 5000", "HINCRBY k f 1; HDEL k f; HINCRBY k f 3"],
+             "PEXPIREAT k 5000", "HINCRBY k f 1; HDEL k f; HINCRBY k f 3",
+             "HPEXPIREAT k 5000 FIELDS 1 f", "HSETEX k KEEPTTL FIELDS 1 f 7",
+             "HPERSIST k FIELDS 1 f"],
     "set": ["SADD k x", "SADD k x y z", "SREM k x", "SPOP k", "DEL k", "SMOVE k l x",
             "SUNIONSTORE l k l", "PEXPIREAT k 5000"],
     "zset": ["ZADD k 5 x", "ZINCRBY k 1 x", "ZINCRBY k -2 y", "ZREM k x", "ZPOPMIN k",
@@ -183,9 +188,9 @@ def differs_from_oracle(z: Replica, base: bytes, ops: list[bytes]) -> str | None
     found = Ops()
     for batch in (base, *ops):
         found.read(batch)
-    expected = told(found)
     for now in (1100, 6000, 8000, 10_000):
         z.now = now
+        expected = told(found, now)
         for k in KEYS:
             type, shown = probe_members(z, 0, k)
             t = expected.get((0, k))

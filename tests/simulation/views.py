@@ -40,7 +40,8 @@ def content(client: Client, key: bytes, type: str):
     if type == "hash":
         fields = dict(flat_pairs(client("HGETALL", key)))
         assert client("HLEN", key) == len(fields)
-        return fields
+        times = client("HPEXPIRETIME", key, "FIELDS", len(fields), *fields)
+        return {f: v if at == -1 else (v, at) for (f, v), at in zip(fields.items(), times)}
     if type == "set":
         members = client("SMEMBERS", key)
         assert client("SCARD", key) == len(members) == len(set(members))
@@ -87,7 +88,11 @@ class Shadow:
             if type == "string":
                 client("SET", k, what)
             elif type == "hash":
-                client("HSET", k, *(x for pair in what.items() for x in pair))
+                for f, v in what.items():
+                    text, at = v if isinstance(v, tuple) else (v, None)
+                    client("HSET", k, f, text)
+                    if at is not None:
+                        client("HPEXPIREAT", k, at, "FIELDS", 1, f)
             elif type == "set":
                 client("SADD", k, *what)
             elif type == "zset":

@@ -749,7 +749,7 @@ class World:
                 found.read(record)
         assert found.clock() == self.nodes[0].replica.clock(), (
             "the logs hold something else than the clocks claim")
-        there = told(found)
+        there = told(found, self.now)
         expected = {at: t for at, t in there.items() if t.visible(self.now)
                     and at[0] < DATABASES}
         views = [shared_view(n) if self.homes else view(n.reader) for n in self.nodes]

@@ -1,0 +1,43 @@
+# Deadlines of hash fields: see core/fields.pxi.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint16_t, uint64_t
+
+# What is said about a deadline, of a key or of a field.
+cdef enum Stated:
+    STATED_NOT = 0          # nobody said anything
+    STATED_DEADLINE = 1     # a deadline write counts
+    STATED_CLEAR = 2        # a write to the content that cleared it counts
+
+# What follows the Collection of type T_DEADLINES, whose members are the registers by field.
+cdef struct Fields:
+    Collection *hash        # the fields; NULL: there are none
+    # ms: when this replica removes deadlines whose fields have gone; 0: it knows of none
+    int64_t tidy_at
+    uint64_t cursor         # a bucket of the table: where that goes on
+
+cdef inline Fields *fields_of(Collection *deadlines) noexcept nogil:
+    return <Fields*>(<char*>deadlines + sizeof(Collection))
+
+cdef inline Collection *deadlines_of(const Collection *hash) noexcept nogil:
+    """Of its fields; NULL: none has any. They stand next to each other under the key."""
+    cdef Collection *c = hash.next
+    return c if c != NULL and c.type == T_DEADLINES else NULL
+
+cdef inline Collection *entry_deadlines(const Entry *x) noexcept nogil:
+    """Of the fields of the hash under a key; NULL: there are none."""
+    cdef Collection *c = x.collections if x != NULL else NULL
+    while c != NULL and c.type != T_DEADLINES:
+        c = c.next
+    return c
+
+cdef inline int shown_as(int type) noexcept nogil:
+    """The type that what lies in a collection of this one is part of."""
+    return T_HASH if type == T_DEADLINES else type
+
+# ms since 1970 of a field that is there; -1: none
+cdef int64_t field_deadline(Kernel *k, const Collection *hash, Element *m) noexcept nogil
+# Has a field's deadline passed? Then clients do not see it.
+cdef int field_lapsed(Kernel *k, const Collection *hash, Element *m) noexcept nogil
+# How many live members clients do not see, because their deadline has passed.
+cdef size_t members_lapsed(Kernel *k, const Collection *c) noexcept nogil
