@@ -362,9 +362,9 @@ class Config:
         if v["tls_ca_file"] and not os.access(v["tls_ca_file"], os.R_OK):
             fault("tls_ca_file",
                   f"expected a readable PEM file, not {json.dumps(v['tls_ca_file'])}")
-        if v["metrics_token"] and not (v["auth_token"] or v["operator_token"]):
-            fault("metrics_token", "expected operator_token or auth_token as well, since all else "
-                                   "would stand open")
+        for name in ("operator_token", "metrics_token"):
+            if v[name] and not v["auth_token"]:
+                fault(name, "expected auth_token as well, since all else would stand open")
         if v["aclfile"] and v["users"]:
             fault("aclfile", "expected nothing, since there are users as well")
         if v["protected_mode"]:

@@ -138,11 +138,11 @@ def health(config: Config) -> str:
     finally:
         connection.close()
     try:
-        reasons = json.loads(text).get("reasons", ())
-    except (ValueError, AttributeError):
-        reasons = (text[:200],)
+        reasons = [str(reason) for reason in json.loads(text).get("reasons", ())]
+    except (ValueError, AttributeError, TypeError, RecursionError):     # it is another's
+        reasons = [text[:200]]
     if response.status != 200:
-        raise Ill(f"{where}: {response.status}: {'; '.join(map(str, reasons)) or 'failing'}")
+        raise Ill(f"{where}: {response.status}: {'; '.join(reasons) or 'failing'}")
     return f"{where}: {response.status}"
 
 

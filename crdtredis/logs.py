@@ -21,6 +21,8 @@ from collections.abc import Callable
 
 ROOT = "crdtredis"
 LIBRARIES = ("aiohttp", "asyncio")      # what they say goes where ours does, from warnings on
+# what a terminal takes for an order is shown instead
+CONTROLS = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160))}
 AUDIT = "crdtredis.audit"               # its logger
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING,
           "error": logging.ERROR}
@@ -38,7 +40,7 @@ def _part(record: logging.LogRecord) -> str:
 class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = (f"{_time(record)} {record.levelname.lower():7} {_part(record)}: "
-                f"{' '.join(record.getMessage().splitlines())}")
+                f"{' '.join(record.getMessage().splitlines()).translate(CONTROLS)}")
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -92,6 +94,7 @@ class Output(logging.Handler):
         super().__init__()
         self.addFilter(Brake())
         self.path = path
+        self.lost, self.torn = 0, False         # lines; whether the last one was cut
         self.fd = self._open()
 
     def _open(self) -> int:
@@ -100,9 +103,20 @@ class Output(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            os.write(self.fd, self.format(record).encode("utf-8", "replace") + b"\n")
+            line = self._line(record)
+            if self.lost:
+                line = b"\n" * self.torn + self._line(logging.LogRecord(
+                    ROOT, logging.WARNING, "", 0, "%d lines are missing here: the log could not "
+                    "be written", (self.lost,), None)) + line
+            written = os.write(self.fd, line)
         except (OSError, ValueError):
-            pass
+            self.lost += 1
+        else:
+            self.torn = written < len(line)
+            self.lost = self.lost + 1 if self.torn else 0
+
+    def _line(self, record: logging.LogRecord) -> bytes:
+        return self.format(record).encode("utf-8", "replace") + b"\n"
 
     def reopen(self) -> None:
         """Go on in a new file under the old name; stay with the old file when that fails. OSError

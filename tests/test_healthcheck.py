@@ -110,6 +110,10 @@ def test_what_a_server_says_of_itself():
     reply = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
     with answering(reply) as (port, _):
         ill(check("--http-port", port), "/health: 503: the disk is full; a clock")
+    for body in (b'{"reasons": 5}', b"[" * 60_000, b"5"):
+        with answering(b"HTTP/1.1 503 No\r\nContent-Length: %d\r\n\r\n%s" % (
+                len(body), body)) as (port, _):
+            ill(check("--http-port", port), "/health: 503: " + body[:9].decode())
     with answering(b"SSH-2.0-x\r\n") as (port, _):
         ill(check("--port", port, *NO_HTTP, "--alive"), "PING: SSH-2.0-x")
     with answering() as (port, _):

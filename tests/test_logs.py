@@ -109,6 +109,39 @@ def test_a_log_that_takes_nothing_stops_nobody(output):
     say(logging.ERROR, "into nothing")
 
 
+def test_what_could_not_be_written_is_counted(output):
+    real = os.dup(output.fd)
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, output.fd)
+    for _ in range(3):
+        say(logging.ERROR, "into nothing")
+    os.dup2(real, output.fd)
+    for fd in (full, real):
+        os.close(fd)
+    say(logging.INFO, "there again")
+    first, second = lines(output)
+    assert first.endswith(" server: 3 lines are missing here: the log could not be written")
+    assert second.endswith("there again")
+    logs.set_style("json")
+    output.lost = 1
+    say(logging.INFO, "and so on")
+    assert [json.loads(line)["level"] for line in lines(output)[2:]] == ["warning", "info"]
+
+
+def test_a_line_that_was_cut_is_not_glued_to_the_next(output, monkeypatch):
+    monkeypatch.setattr(logs.os, "write", lambda fd, line: os.writev(fd, [line[:40]]))
+    say(logging.INFO, "a long line that does not fit")
+    monkeypatch.undo()
+    say(logging.INFO, "the next")
+    cut, missing, whole = lines(output)
+    assert len(cut) == 40 and "1 lines are missing" in missing and whole.endswith("the next")
+
+
+def test_what_a_terminal_takes_for_an_order_is_shown(output):
+    say(logging.INFO, "name %s", "x\x1b[2K\x1b[1A\x07\x9b")
+    assert lines(output)[0].endswith(r"name x\x1b[2K\x1b[1A\x07\x9b")
+
+
 def test_start_says_that_a_file_cannot_be_opened(tmp_path):
     with pytest.raises(OSError):
         logs.Output(str(tmp_path / "missing" / "log"))

@@ -35,12 +35,14 @@
 #
 # A counter that is removed leaves a tombstone until all replicas know of that: its bytes are as
 # good as free (Room.owed), up to a fourth of the limit; else every counter would be evicted
-# before the first byte is free.
+# before the first byte is free. Above that, keys go that free nothing for now. So tombstones are
+# looked for first, and only a few keys go for each command: as many as could free what it takes,
+# and far less than there are until the others have had the time to tell what they know.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from crdtredis._core cimport (Count, Element, evict_key, free_garbage, kernel_tombstones, mem_used,
+from crdtredis._core cimport (Count, Element, collect, evict_key, free_garbage, kernel_tombstones, mem_used,
                               op_begin, op_end)
 
 cdef enum:
@@ -51,6 +53,8 @@ cdef enum:
     BETWEEN_LOOKS = 16      # keys evicted between looks at the time that has passed, as in Redis
     KEYS_OF_AN_OP = 1024
     FREED_AT_ONCE = 1000    # members of collections
+    LOOKED_THROUGH = 32     # buckets for tombstones, and keys evicted, for a command where more is
+    EVICTED_AT_MOST = 4     # owed than that
     # what must not be running when an op is made outside of commands
     GUARD_EVICT = GUARD_LOADING | GUARD_MISCONF | GUARD_CLOCK | GUARD_WAIT
 
@@ -93,12 +97,18 @@ cdef int evict_one(Dispatch *d) noexcept nogil:
     return 1
 
 
+cdef inline int owes_much(Dispatch *d) noexcept nogil:
+    return d.room.owed > d.max_memory // OWED
+
+
 cdef void make_room(Dispatch *d) noexcept nogil:
     """Evicts until nothing but what is foreign is above the limit, for as long as it may take."""
     cdef uint64_t begun = cycles()
     cdef uint64_t event = event_begins(&d.latency)
     cdef uint32_t n = 0
     d.room.more = d.room.none = 0
+    if owes_much(d):
+        collect(d.kernel, LOOKED_THROUGH)
     if d.kernel.notices.rows.n:
         notify_others(d)
     op_begin(d.kernel)
@@ -109,7 +119,8 @@ cdef void make_room(Dispatch *d) noexcept nogil:
             d.room.none = 1
             break
         n += 1
-        if n % BETWEEN_LOOKS == 0 and cycles() - begun > d.room.ticks:
+        if (n % BETWEEN_LOOKS == 0 and cycles() - begun > d.room.ticks
+                or n >= EVICTED_AT_MOST and owes_much(d)):
             d.room.more = 1
             break
         if n % KEYS_OF_AN_OP == 0:

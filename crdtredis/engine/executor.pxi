@@ -74,24 +74,32 @@ cdef void call_audited(Call *c) noexcept with gil:
     cdef Client *who = caller_of(c.dispatch, client)
     cdef Buffer *reply = &client.reply.buf
     cdef size_t at = reply.n
-    cdef int i
-    handler = <object>client.command.python
+    cdef int on = audit.is_on()
+    handler, user, address = <object>client.command.python, b"", text_of(who.addr)
+    if who.user != NULL:                    # it may remove itself
+        user = (<Account>who.user.account).name
     if isinstance(handler, Native):
         (<Native>handler).f(c)
     else:
         call_python(c)
-    if not audit.log.isEnabledFor(logging.INFO):
+    if not on and not audit.is_on():
         return
     try:
-        audit.command((<Account>who.user.account).name if who.user != NULL else b"",
-                      text_of(who.addr),
-                      [audit.REDACTED if hides(c.argv, c.argc, i) else
-                       PyBytes_FromStringAndSize(c.argv[i].p, <Py_ssize_t>c.argv[i].n)
-                       for i in range(c.argc)],
-                      PyBytes_FromStringAndSize(reply.p + at, min(<Py_ssize_t>(reply.n - at), 512))
+        audit.command(user, address, [shown_word(c, i) for i in range(min(c.argc, audit.WORDS))],
+                      c.argc, PyBytes_FromStringAndSize(
+                          reply.p + at, min(<Py_ssize_t>(reply.n - at), 512))
                       if reply.n > at else b"")
     except Exception:
         log.exception("command %s is not in the audit log", client.command.name.decode())
+
+
+cdef tuple shown_word(Call *c, int i):
+    """(the beginning of an argument, its length), or what stands there for a secret."""
+    cdef Span word = c.argv[i]
+    if hides(c.argv, c.argc, i) and not (
+            is_word(c.argv[0], "ACL") and (i == 2 or word.n and word.p[0] in b"+-~%&@")):
+        return audit.REDACTED, 0
+    return PyBytes_FromStringAndSize(word.p, min(<Py_ssize_t>word.n, audit.BYTES)), word.n
 
 
 cdef int needs_of(spec, str access) except -1:

@@ -36,7 +36,8 @@ cdef int hides(Span *argv, int argc, int i) noexcept nogil:
     if is_word(argv[0], "CONFIG"):
         return (i > 2 and is_word(argv[1], "SET")
                 and (ends_with(argv[i - 1], "PASS", 4) or ends_with(argv[i - 1], "PASSWORD", 8)
-                     or ends_with(argv[i - 1], "TOKEN", 5) or ends_with(argv[i - 1], "AUTH", 4)))
+                     or ends_with(argv[i - 1], "TOKEN", 5) or ends_with(argv[i - 1], "AUTH", 4)
+                     or is_word(argv[i - 1], "USERS") or is_word(argv[i - 1], "PEERS")))
     return 0
 
 

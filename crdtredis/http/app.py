@@ -12,8 +12,9 @@ show a token before there is a page to ask for it.
 none of them has business here.
 
 - *A page that calls our address* (cross-origin) cannot read the replies, since none has a CORS
-  header, but what it sends arrives. So whatever changes something or replicates is refused when it
-  has an Origin or a Sec-Fetch-Site header: browsers put Origin on every such request and let no
+  header, but what it sends arrives, and costs. So nothing but / and /health replies to it; and
+  whatever changes something or replicates is refused when it has an Origin or a Sec-Fetch-Site
+  header at all: browsers put Origin on every such request and let no
   script leave it out; replicas, curl and libraries send neither. PATCH and the media type of
   replication are also such that a browser asks first (OPTIONS), and it gets no permission.
 - *A page whose own host name points to our address* (DNS rebinding) is one origin with us for the
@@ -59,6 +60,7 @@ MONITORING = ("/metrics", "/stats", AVAILABILITY)       # paths begin so
 PEERS = "/replication/"                 # what lies below is for peers
 SAFE = {"GET", "HEAD"}
 FROM_PAGES = ("Origin", "Sec-Fetch-Site")
+OURS = ("same-origin", "none")          # of our own page, or typed
 
 
 def error(request: web.Request, status: int, text: str,
@@ -88,7 +90,8 @@ def token_of(request: web.Request) -> bytes:
 
 
 def audit_request(request: web.Request, status: int | None = None) -> None:
-    audit.request(request.remote or "?", request.method, request.path_qs, status)
+    audit.request(request.remote or "?", request.method, request.path_qs, status,
+                  " ".join(request.get("changes", ())))
 
 
 def is_our_name(request: web.Request, names: set[str]) -> bool:
@@ -101,6 +104,11 @@ def is_our_name(request: web.Request, names: set[str]) -> bool:
             except ValueError:
                 return False
     return True
+
+
+def is_from_elsewhere(request: web.Request) -> bool:
+    """Whether a browser says that another page than ours made it ask."""
+    return "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") not in OURS
 
 
 def tokens(peer: str, operator: str | None,
@@ -129,12 +137,13 @@ def application(service: Service, server: Operated | None = None) -> web.Applica
 
     @web.middleware
     async def audited(request: web.Request, handler: Handler) -> web.StreamResponse:
-        backs_up = request.path == "/backup"
-        if backs_up:                            # which takes long
+        on, backs_up = audit.is_on(), request.path == "/backup"
+        if on and backs_up:                     # which takes long
             audit_request(request)
         response = await handler(request)
-        if response.status in (401, 403, 421) or (
-                not backs_up and request.method not in SAFE and not request.path.startswith(PEERS)):
+        if (on or audit.is_on()) and (response.status in (401, 403, 421) or (
+                not backs_up and request.method not in SAFE
+                and not request.path.startswith(PEERS))):
             audit_request(request, response.status)
         return response
 
@@ -144,7 +153,8 @@ def application(service: Service, server: Operated | None = None) -> web.Applica
         wanted = (peers if replicates else monitors
                   if request.path.startswith(MONITORING) and request.method in SAFE else operators)
         if ((replicates or request.method not in SAFE or request.path == "/backup")
-            and any(h in request.headers for h in FROM_PAGES)):
+            and any(h in request.headers for h in FROM_PAGES)
+                or request.path not in OPEN and is_from_elsewhere(request)):
             return error(request, 403, "web pages have no business here")
         if request.path in OPEN:
             pass

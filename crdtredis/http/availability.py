@@ -25,7 +25,6 @@ from aiohttp import web
 from crdtredis.http.operated import Operated
 
 if TYPE_CHECKING:
-    from crdtredis.clocks import Clock
     from crdtredis.replication.service import Service
 
 TOLERANCE, TOLERANCE_MOST = 100, 3_600_000      # ms
@@ -44,8 +43,6 @@ class Availability:
     def __init__(self, server: Operated, service: Service,
                  findings: Callable[[], Awaitable[tuple[list[str], list[str]]]]) -> None:
         self.server, self.service, self.findings = server, service, findings
-        # peer -> what is known to be lacking of it, and since when (monotonic)
-        self.lacking: dict[str, tuple[Clock, float]] = {}
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/v1/bdbs", self.databases),
@@ -55,7 +52,10 @@ class Availability:
     async def databases(self, request: web.Request) -> web.Response:
         config = self.server.config
         here = request.transport and request.transport.get_extra_info("sockname")
-        name = request.url.host or "localhost"
+        try:
+            name = request.url.host or "localhost"
+        except ValueError:                      # a port that is none
+            name = "localhost"
         found: list[dict[str, Any]] = [
             {"uid": f"{UID}:{i}", "dns_name": name, "addr": [here[0]] if here else [],
              "addr_type": "internal", "port": port}
@@ -80,24 +80,14 @@ class Availability:
         return web.json_response({})
 
     async def lags(self, tolerance: float) -> list[str]:
-        """What was known of already `tolerance` seconds ago, and is not here."""
+        """What was known of already `tolerance` seconds ago, and is not here. What only came to be
+        known a moment ago has as long to come."""
         begun = time.monotonic()
         while True:
-            now = time.monotonic()
-            late = {name for name, since in self.look(now).items() if now - since >= tolerance}
-            waits = len(self.lacking) > len(late) and now - begun < min(tolerance, WAIT_MOST)
-            if late or not waits:
+            ages = {p.replica or p.url: p.lacking_for() for p in list(self.service.registry.peers)}
+            late = [name for name, age in ages.items() if age is not None and age >= tolerance]
+            if (late or all(age is None for age in ages.values())
+                    or time.monotonic() - begun >= min(tolerance, WAIT_MOST)):
                 return [f"operations of peer {name} are lacking for more than "
                         f"{tolerance * 1000:g} ms" for name in sorted(late)]
             await asyncio.sleep(LOOKS)
-
-    def look(self, now: float) -> dict[str, float]:
-        """{peer: since when it is known that something of it is lacking}"""
-        known, self.lacking = self.lacking, {}
-        for peer in list(self.service.registry.peers):
-            before, since = known.get(peer.url, ({}, now))
-            if still := peer.lacks_here(before):
-                self.lacking[peer.url] = still, since
-            elif lacks := peer.lacks_here():
-                self.lacking[peer.url] = lacks, now
-        return {url: since for url, (_, since) in self.lacking.items()}

@@ -302,6 +302,7 @@ class Operators:
                 raise ValueError
         except ValueError:
             return as_json({"error": "expected a JSON object of settings"}, 400)
+        request["changes"] = [str(name)[:64] for name in wanted][:32]        # for the audit log
         try:
             await self.ask(lambda: self.server.config.patch(wanted))
         except ConfigError as e:

@@ -29,17 +29,22 @@ from crdtredis.http.operated import Operated
 SHOWN = 1000                            # bytes of a value
 MEMBERS = 50                            # of a collection, and elements of a list
 KEYS = 50                               # a search replies with, if there are as many
-SCANS, SCANNED = 20, 500                # of a search, and keys looked at by each
+SCANS, SCANNED = 100, 100               # of a search, and keys looked at by each
+NAMED = 4096                            # bytes of a key that can be asked for
+# bytes of a key of which all is shown, and of members on average: more would hold clients up
+SHOWN_WHOLE, MEMBER = 4 << 20, 4096
 DATABASES = 16
 ALL_RIGHTS = [(b"\xff" * 128, True, [], True, [], True, [])]
 
-# how the first members of a type are read: command, what follows the key, columns
+# how the first members of a type are read: command, and the one that counts them, what follows the
+# key, columns
 READS: dict[str, tuple[list[bytes], list[bytes], list[str]]] = {
-    "hash": ([b"HSCAN"], [b"0", b"COUNT", b"%d" % MEMBERS], ["Field", "Value"]),
-    "set": ([b"SSCAN"], [b"0", b"COUNT", b"%d" % MEMBERS], ["Member"]),
-    "zset": ([b"ZRANGE"], [b"0", b"%d" % (MEMBERS - 1), b"WITHSCORES"], ["Member", "Score"]),
-    "list": ([b"LRANGE"], [b"0", b"%d" % (MEMBERS - 1)], ["Element"]),
-    "string": ([b"GETRANGE"], [b"0", b"%d" % (SHOWN - 1)], ["Value"]),
+    "hash": ([b"HSCAN", b"HLEN"], [b"0", b"COUNT", b"%d" % MEMBERS], ["Field", "Value"]),
+    "set": ([b"SSCAN", b"SCARD"], [b"0", b"COUNT", b"%d" % MEMBERS], ["Member"]),
+    "zset": ([b"ZRANGE", b"ZCARD"], [b"0", b"%d" % (MEMBERS - 1), b"WITHSCORES"],
+             ["Member", "Score"]),
+    "list": ([b"LRANGE", b"LLEN"], [b"0", b"%d" % (MEMBERS - 1)], ["Element"]),
+    "string": ([b"GETRANGE", b""], [b"0", b"%d" % (SHOWN - 1)], ["Value"]),
 }
 
 
@@ -129,7 +134,7 @@ class Page:
         def scan(cursor: bytes) -> tuple[bytes, list[dict[str, Any]]]:
             cursor, names = self.run(db, b"SCAN", cursor, b"MATCH", pattern,
                                      b"COUNT", b"%d" % SCANNED)
-            return cursor, [{"id": base64.b64encode(name).decode(), "key": shown(name),
+            return cursor, [{"id": base64.b64encode(name[:NAMED]).decode(), "key": shown(name),
                              "type": shown(self.run(db, b"TYPE", name)),
                              "memory": self.run(db, b"MEMORY", b"USAGE", name) or 0}
                             for name in names]
@@ -168,10 +173,16 @@ class Page:
         return parse(executor.execute(self._session, list(argv)))[0]
 
     def describe(self, db: int, name: bytes) -> dict[str, Any] | None:
+        kind = shown(self.run(db, b"TYPE", name))
+        size = self.run(db, b"MEMORY", b"USAGE", name) or 0
+        if size > SHOWN_WHOLE:
+            counts = READS[kind][0][1] if kind in READS else b""
+            if size > MEMBER * (self.run(db, counts, name) if counts else 1):
+                return {"key": shown(name), "tables": [], "facts": {
+                    "Type": kind, "Memory": f"{size} bytes: too much to be shown here"}}
         state = self.server.replica.inspect(db, name)
         if state is None:
             return None
-        kind = shown(self.run(db, b"TYPE", name))
         tables: list[tuple[str, list[str], list[list[str]]]] = []
         if kind in READS:
             tables.append((f"Value{' (its beginning)' if kind != 'string' else ''}",
@@ -197,8 +208,8 @@ class Page:
         return {"key": shown(name), "facts": facts, "tables": tables}
 
     def members(self, db: int, name: bytes, kind: str) -> tuple[list[str], list[list[str]]]:
-        command, rest, columns = READS[kind]
-        found = self.run(db, *command, name, *rest)
+        (command, _), rest, columns = READS[kind]
+        found = self.run(db, command, name, *rest)
         if kind in ("hash", "set"):
             found = found[1]
         if kind == "string":

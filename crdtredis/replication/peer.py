@@ -79,6 +79,7 @@ NO_LIMIT = aiohttp.ClientTimeout()      # of aiohttp's own: see flow.ProgressLim
 # seconds without a reply after which a peer is shown as not replying
 MUTE = 5.0
 # least seconds between two anti-entropy rounds, however much in a hurry somebody is
+LACKS_MOST = 32         # looks at what is lacking that are kept
 BREATHER = 0.2
 
 
@@ -193,6 +194,8 @@ class Peer:
         self._fault: BaseException | None = None                # what a push ended with
         self._refused_ops: RefusedOps | None = None
         self._anti_entropy_lock = asyncio.Lock()
+        # looks at what was lacking here of what it has: when (monotonic), and what
+        self._lacked: list[tuple[float, Clock]] = []
         self._before: Clock | None = None                       # our clock in the last round,
         self._theirs: Clock | None = None                       # and the peer's
         self._conversation: asyncio.Task[None] | None = None
@@ -237,10 +240,17 @@ class Peer:
         """As far as it has told, its log holds all that is lacking here."""
         return self._state == "up" and self.session != 0 and not self._here_lacks
 
-    def lacks_here(self, clock: Clock | None = None) -> Clock:
-        """What is not here of all it has told of, or of `clock`; nothing while it is not up."""
-        return (clocks.lacking(self._tail.head, dict(self.acked) if clock is None else clock)
-                if self.state == "up" else {})
+    def lacking_for(self) -> float | None:
+        """Seconds for which it is known that something is lacking here that the peer has; None:
+        nothing is, or the peer is not up, so nobody knows. Cost: linear in the actors."""
+        now, looks = time.monotonic(), self._lacked
+        while looks and not clocks.lacking(self._tail.head, looks[0][1]):
+            del looks[0]
+        if lacks := clocks.lacking(self._tail.head, dict(self.acked)):
+            if len(looks) == LACKS_MOST:        # the oldest says most; of the others every other
+                del looks[1::2]
+            looks.append((now, lacks))
+        return now - looks[0][0] if looks and self.state == "up" else None
 
     @property
     def contact(self) -> float:
@@ -856,6 +866,7 @@ class Peer:
             due = (clocks.lacking(self._tail.head, theirs) if everything
                    else clocks.overdue(self._tail.head, theirs, self._before))
             due = {a: s for a, s in due.items() if s > self._tail.gate.get(a, 0)}
+            self.lacking_for()
             stuck = clocks.overdue(theirs, self._before or {}, self._theirs)
             self._before, self._theirs = dict(self._tail.head), theirs
             if not any(p._sending.locked() for p in self._registry.peers):

@@ -78,6 +78,8 @@ def test_a_replica_that_lags_is_not_available(slow_pair):
     assert ask(a, "/v1/bdbs/1/availability")[0] == 200          # it can be read and written
     assert ask(a, LAG + "3600000")[0] == 200
     assert ask(b, LAG + "100")[0] == 200                        # it lacks nothing
+    # however seldom somebody asks: since when it lags is known
+    assert until(lambda: ask(a, LAG + "1500")[0] == 503)
     # who cannot be reached does not count
     a("CRDT.PEER", "PAUSE", "*")
     assert ask(a, LAG + "0")[0] == 200

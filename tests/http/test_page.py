@@ -103,6 +103,21 @@ def test_all_that_is_kept_of_a_key(cluster):
     assert get(a, "/page/key", db=-1, id="bg==") == 400
 
 
+def test_what_is_large_holds_nobody_up(server):
+    s = server()
+    with s.connect() as c:
+        c.pipeline([("SET", "string", "x" * (5 << 20)), ("SET", "n" * 10_000, "v"),
+                    *[("HSET", "hash", f"f{i}", "x" * (1 << 20)) for i in range(8)],
+                    *[("SADD", "many", *range(i, i + 1000)) for i in range(0, 100_000, 1000)]])
+    for key in (b"string", b"hash"):
+        facts, tables = described(s, key)
+        assert "too much to be shown" in facts["Memory"] and not tables
+    facts, tables = described(s, b"many")
+    assert len(tables["Value (its beginning)"]) == 50
+    long, = (k for k in get(s, "/page/keys", match="n*")["keys"])
+    assert long["key"] == "n" * 1000 + "... (10000 bytes)" and len(long["id"]) < 6000
+
+
 def test_looking_is_for_operators_needs_no_user_and_leaves_no_trace(server):
     s = server(auth_token="peer", operator_token="op", metrics_token="m",
                maxmemory_policy="allkeys-lru")
@@ -192,7 +207,7 @@ async def look_at(url: str, folder, drive) -> list:
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here: the page is not looked at")
 def test_the_page_in_a_browser(cluster, tmp_path):
-    a, b, _ = cluster(3, operator_token="hush", slowlog_log_slower_than=0)
+    a, b, _ = cluster(3, auth_token="peer", operator_token="hush", slowlog_log_slower_than=0)
     a("SET", "<img src=x onerror=alert(1)>", "<script>alert(2)</script>")
     b("HSET", "h", "f", "v")
     a("CRDT.SYNC")

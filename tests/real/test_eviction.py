@@ -193,6 +193,25 @@ def test_tombstones_of_evicted_counters_go_as_fast_as_they_come():
     dispose(cluster)
 
 
+def test_counters_stay_where_limits_differ_and_clients_send_much_at_once():
+    """The replica with the smallest limit evicts for all: nearly each key leaves a tombstone, and
+    it hears of what the others know only between its long iterations."""
+    cluster = Cluster(3, maxmemory_policy="allkeys-lru", appendfsync="no",
+                      sync_interval="200ms").start()
+    for s, limit in zip(cluster, ("8mb", "30mb", "0"), strict=True):
+        s("CONFIG", "SET", "maxmemory", limit)
+    until(lambda: all(s("CRDT.SYNC", 10_000) for s in cluster))
+    connections = [s.connect() for s in cluster]
+    for at in range(0, 160_000, 1000):
+        for c in connections:
+            assert all(isinstance(n, int) for n in
+                       c.pipeline([("INCR", f"k{i}") for i in range(at, at + 1000)]))
+    assert used(cluster[0]) <= 2 * (8 << 20), used(cluster[0])
+    settle(cluster)
+    assert cluster[0]("DBSIZE") > 15_000
+    dispose(cluster)
+
+
 # ---- hits ----------------------------------------------------------------------------------------
 
 KEYS, KEPT, READS = 50_000, 5000, 200_000
