@@ -37,7 +37,7 @@ def payload(rng) -> bytes:
     if x < 0.8:
         return seal(b, rng.choice([1, 6, 9, 10, 10, 10]))
     if x < 0.85:
-        return seal(b, rng.choice([12, 99, 65535]))                 # 11 is that of 7.2
+        return seal(b, rng.choice([13, 99, 65535]))                 # 12 is that of 8
     if x < 0.9:
         return seal(bytes([rng.choice([8, 21, 99, 246, 255])]) + b[1:])
     s = bytearray(seal(b))
