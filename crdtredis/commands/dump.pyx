@@ -28,10 +28,11 @@ from crdtredis._resp cimport reply_bulk, reply_null, reply_ok
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, buffer_need, span
 from crdtredis.commands.common cimport MAX_STRING, read_int, refuse_named, touch
 from crdtredis.commands.members cimport members_shown
-from crdtredis.commands.rdb cimport (RDB_BAD, RDB_GOOD, RDB_HASH, RDB_HASH_DUE, RDB_LIST, RDB_SET, RDB_SET_INTSET,
-                                     RDB_STRING, RDB_TRAILER, RDB_WRITTEN, RDB_WRITTEN_DUE, RDB_ZSET_2, RdbCursor,
-                                     rdb_kind, rdb_put_double, rdb_put_length, rdb_put_text,
-                                     rdb_read, rdb_seal, rdb_sealed)
+from crdtredis.commands.rdb cimport (RDB_BAD, RDB_GOOD, RDB_HASH, RDB_HASH_DUE, RDB_LIST, RDB_SET,
+                                     RDB_SET_INTSET, RDB_STRING, RDB_TRAILER, RDB_WRITTEN,
+                                     RDB_WRITTEN_DUE, RDB_ZSET_2, RdbCursor, rdb_kind,
+                                     rdb_put_double, rdb_put_length, rdb_put_text, rdb_read,
+                                     rdb_seal, rdb_sealed)
 from crdtredis.errors cimport (FREQ_RANGE, IDLETIME_NEGATIVE, INVALID_EXPIRE, KEY_EXISTS,
                                PAYLOAD_DAMAGED, PAYLOAD_NOT_SEALED, TTL_NEGATIVE)
 from crdtredis.numbers cimport parse_int64

@@ -362,9 +362,9 @@ cdef void hpexpiretime(Call *c) noexcept nogil:
 
 # ---- registration --------------------------------------------------------------------------------
 _of_one_key = partial(command, keys=(1, 1, 1), group="hash")
-DEADLINES = ("The deadline is a register of the field: of concurrent HEXPIRE, HPERSIST and HSET the "
-             "later timestamp decides it; a concurrent HINCRBY is kept and gets it. A time in the "
-             "past removes what this replica had seen of the field.")
+DEADLINES = ("The deadline is a register of the field: of concurrent HEXPIRE, HPERSIST and HSET "
+             "the later timestamp decides it; a concurrent HINCRBY is kept and gets it. A time in "
+             "the past removes what this replica had seen of the field.")
 _writes = partial(_of_one_key, flags="write fast", access="RW update", replicas=DEADLINES,
                   complexity="O(N) with N fields")
 _reads = partial(_of_one_key, flags="readonly fast", complexity="O(N) with N fields")

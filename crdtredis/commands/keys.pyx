@@ -27,9 +27,9 @@ from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
 from crdtredis._core cimport (HOME_DB, SYSTEM_DB, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING,
                               T_ZSET, WALK_FORWARDS, Element, Kernel, Walk, copy_size, db_flush,
-                              element_key, field_expire, flush_size, home_find, is_hidden, key_copy, key_deadline,
-                              key_delete, key_expire, key_find, key_random, key_touch, key_type,
-                              key_visible, next_random, op_room, put_shown, removal_size,
+                              element_key, field_expire, flush_size, home_find, is_hidden, key_copy,
+                              key_deadline, key_delete, key_expire, key_find, key_random, key_touch,
+                              key_type, key_visible, next_random, op_room, put_shown, removal_size,
                               table_count, table_next, walk_deadline, walk_next, walk_shown,
                               walk_value)
 from crdtredis._engine cimport (CLIENT_IN_EXEC, CLIENT_NO_TOUCH, Call, caller_of, is_word, native,

@@ -317,8 +317,8 @@ cdef inline Element *draw(Kernel *k, Collection *c, const Buffer *all) noexcept 
 
 
 cdef inline void choose(Kernel *k, Collection *c, size_t n, Buffer *out) noexcept nogil:
-    """Append n different members, every such choice as likely as any other; n <= what is shown. The order
-    is arbitrary."""
+    """Append n different members, every such choice as likely as any other; n <= what is shown.
+    The order is arbitrary."""
     cdef Table chosen
     cdef Element **all
     cdef Element *m

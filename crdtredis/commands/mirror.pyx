@@ -15,17 +15,16 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memset, strlen
 
-from crdtredis._core cimport (DIRTY_DEADLINE, DIRTY_KEY, DIRTY_MEMBER, MIRROR_OVER, T_HASH,
-                              T_LIST, T_SET, T_STRING, T_ZSET, WALK_FORWARDS, Collection, Dirty,
-                              Element, Kernel, Mirror, Replica, Walk, dirty_key, dirty_name,
-                              element_key, field_deadline, key_collection, key_deadline, key_find, key_hash,
+from crdtredis._core cimport (DIRTY_DEADLINE, DIRTY_KEY, DIRTY_MEMBER, MIRROR_OVER, T_HASH, T_LIST,
+                              T_SET, T_STRING, T_ZSET, WALK_FORWARDS, Collection, Dirty, Element,
+                              Kernel, Mirror, Replica, Walk, dirty_key, dirty_name, element_key,
+                              field_deadline, key_collection, key_deadline, key_find, key_hash,
                               key_memory, key_type, key_visible, member_find, member_lapsed,
-                              member_score,
-                              member_view, mirror_again, mirror_arrived, mirror_begin_pass,
-                              mirror_find,
-                              mirror_lacks, mirror_lose, mirror_put_back, mirror_sent, mirror_set,
-                              mirror_since, mirror_take, mirror_walk, string_view, table_scan,
-                              value_live, walk_next, walk_shown, walk_value)
+                              member_score, member_view, mirror_again, mirror_arrived,
+                              mirror_begin_pass, mirror_find, mirror_lacks, mirror_lose,
+                              mirror_put_back, mirror_sent, mirror_set, mirror_since, mirror_take,
+                              mirror_walk, string_view, table_scan, value_live, walk_next,
+                              walk_shown, walk_value)
 from crdtredis._resp cimport Reply, format_double, reply_array, reply_bulk
 from crdtredis.buffer cimport Buffer, Span, buffer_add, buffer_free, span
 from crdtredis.commands.dump cimport put_value, seal_value

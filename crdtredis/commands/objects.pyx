@@ -6,8 +6,8 @@ limits that are set (hash-max-listpack-entries and its like), had the value neve
 from libc.stdint cimport int64_t
 from libc.string cimport strlen
 
-from crdtredis._core cimport (deadlines_of, EVICT_LFU, T_HASH, T_LIST, T_SET, T_STRING, Collection, Element,
-                              Kernel, ListCursor, element_key, is_hidden, key_collection,
+from crdtredis._core cimport (deadlines_of, EVICT_LFU, T_HASH, T_LIST, T_SET, T_STRING, Collection,
+                              Element, Kernel, ListCursor, element_key, is_hidden, key_collection,
                               key_frequency, key_idle, key_memory, key_type, list_next, list_seek,
                               list_value, member_view, string_view)
 from crdtredis._engine cimport (Call, EncodingLimits, is_word, native, refuse, refuse_int,

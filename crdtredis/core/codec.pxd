@@ -29,7 +29,7 @@ cdef enum KeyType:
     T_SET = 2
     T_ZSET = 3
     T_LIST = 4
-    # the deadlines of a hash's fields (core/fields.pxi): of collections in memory, never of an effect
+    # the deadlines of a hash's fields (core/fields.pxi): of collections in memory, not of effects
     T_DEADLINES = 5
     T_COUNT = 6
     T_NONE = 255

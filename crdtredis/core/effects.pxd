@@ -55,7 +55,7 @@ cdef int key_copy(Kernel *k, Element *e, uint32_t to_db, Span to, size_t bytes) 
 # of a visible key; 0: PERSIST
 cdef void key_expire(Kernel *k, uint32_t db, Element *e, int64_t deadline) noexcept nogil
 cdef void db_flush(Kernel *k, uint32_t db) noexcept nogil
-# Removes keys and fields whose deadline has passed, about `most`, those of a key in an op; returns ms until
-# the next is due, -1 if none is, or if no op may be made because the stamps run ahead of the
-# clock, or a state is being joined.
+# Removes keys and fields whose deadline has passed, about `most`, those of a key in an op; returns
+# ms until the next is due, -1 if none is, or if no op may be made because the stamps run ahead of
+# the clock, or a state is being joined.
 cdef int64_t active_expiry(Kernel *k, int most) noexcept nogil

@@ -513,7 +513,8 @@ cdef void gather_register(void *arg, Element *d) noexcept nogil:
 
 
 cdef void gather_lapsed(Kernel *k, Collection *c, Buffer *found) noexcept nogil:
-    """Fields that are due, the first few; else deadlines whose fields have gone, in a few buckets."""
+    """Fields that are due, the first few; else deadlines whose fields have gone, in a few
+    buckets."""
     cdef Fields *fields = fields_of(c)
     cdef OrderCursor at
     cdef Item *item = order_at(&c.order, 0, &at)

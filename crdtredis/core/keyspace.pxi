@@ -234,8 +234,8 @@ cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil:
     n += mem_size(element_entry(e)) + cell_memory(&element_entry(e).deadline)
     c = element_entry(e).collections
     while c != NULL:
-        n += sizeof(Collection) + types[c.type].extra + table_memory(&c.table) + order_memory(&c.order)
-        n += types[c.type].memory(c)
+        n += sizeof(Collection) + types[c.type].extra + table_memory(&c.table)
+        n += order_memory(&c.order) + types[c.type].memory(c)
         c = c.next
     return n
 

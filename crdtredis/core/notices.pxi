@@ -36,8 +36,8 @@ cdef int state_before(Kernel *k, Element *e) noexcept nogil:
 
 
 cdef void merge_state(Notice *n, int later) noexcept nogil:
-    n.state = <uint8_t>(n.state & (WAS_LIVE | WAS_VISIBLE | FIELD_LAPSED | FIELD_DUE | FIELD_PERSISTS)
-                        | later & ~(WAS_LIVE | WAS_VISIBLE))
+    n.state = <uint8_t>(n.state & (WAS_LIVE | WAS_VISIBLE | FIELD_LAPSED | FIELD_DUE
+                                   | FIELD_PERSISTS) | later & ~(WAS_LIVE | WAS_VISIBLE))
 
 
 cdef void add_notice(Kernel *k, const Applying *op, const Effect *x, int before) noexcept nogil:

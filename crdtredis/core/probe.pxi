@@ -366,8 +366,8 @@ def probe_between(Replica r, bytes left, bytes right):
 
 
 def probe_members(Replica r, uint32_t db, bytes key):
-    """(type, members): {name: value or score, or (value, deadline) of a field}, sorted sets as a list in order; (T_NONE, None) for
-    no visible key."""
+    """(type, members): {name: value or score, or (value, deadline) of a field}, sorted sets as a
+    list in order; (T_NONE, None) for no visible key."""
     cdef Kernel *k = &r.k
     cdef Element *e = key_find(k, db, span(key, len(key)))
     cdef int type = key_type(k, e)

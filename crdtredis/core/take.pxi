@@ -642,7 +642,8 @@ cdef int take_register(Taking *t, const StateItem *x, int act) noexcept nogil:
     cdef Cell cell
     cdef uint32_t hash
     if (not t.keyed or x.db or x.stride or x.gaps.n or x.values.n or x.counters.n
-            or x.flags != ITEM_NO_WRITE or x.deadlines.n == 0 or take_cell(t, x, SORT_KEY, NULL) < 0):
+            or x.flags != ITEM_NO_WRITE or x.deadlines.n == 0
+            or take_cell(t, x, SORT_KEY, NULL) < 0):
         return -1
     if not act:
         return take_deadlines(t, x, NULL, 0)

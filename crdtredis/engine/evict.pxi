@@ -42,8 +42,8 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from crdtredis._core cimport (Count, Element, collect, evict_key, free_garbage, kernel_tombstones, mem_used,
-                              op_begin, op_end)
+from crdtredis._core cimport (Count, Element, collect, evict_key, free_garbage, kernel_tombstones,
+                              mem_used, op_begin, op_end)
 
 cdef enum:
     FOREIGN_MS = 1000       # in which other replicas pay for what they write

@@ -16,9 +16,10 @@
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp, strlen
 
-from crdtredis._core cimport (DEADLINE, FIELD_DUE, FIELD_LAPSED, FIELD_PERSISTS, HAS_DEADLINE, INCREMENT, IS_LOCAL, IS_VISIBLE, REMOVE,
-                              T_HASH, T_LIST, T_SET, T_STRING, T_ZSET, WAS_LIVE, WAS_VISIBLE,
-                              Notice, key_find, key_visible, merge_state, next_notice, notice_key)
+from crdtredis._core cimport (DEADLINE, FIELD_DUE, FIELD_LAPSED, FIELD_PERSISTS, HAS_DEADLINE,
+                              INCREMENT, IS_LOCAL, IS_VISIBLE, REMOVE, T_HASH, T_LIST, T_SET,
+                              T_STRING, T_ZSET, WAS_LIVE, WAS_VISIBLE, Notice, key_find,
+                              key_visible, merge_state, next_notice, notice_key)
 from crdtredis.buffer cimport Buffer, Span, buffer_add, span
 from crdtredis.numbers cimport format_uint64, parse_int64
 
