@@ -25,8 +25,8 @@ from libc.stddef cimport size_t
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, memset, strlen
 
-from crdtredis._core cimport (HOME_DB, SYSTEM_DB, T_COUNT, T_HASH, T_LIST, T_NONE, T_SET, T_STRING,
-                              T_ZSET, WALK_FORWARDS, Element, Kernel, Walk, copy_size, db_flush,
+from crdtredis._core cimport (HOME_DB, SYSTEM_DB, T_HASH, T_LIST, T_NONE, T_SET, T_STRING, T_ZSET,
+                              WALK_FORWARDS, Element, Kernel, Walk, copy_size, db_flush,
                               element_key, field_expire, flush_size, home_find, is_hidden, key_copy,
                               key_deadline, key_delete, key_expire, key_find, key_random, key_touch,
                               key_type, key_visible, next_random, op_room, put_shown, removal_size,
@@ -312,7 +312,7 @@ cdef void scan(Call *c) noexcept nogil:
         return
     if type.p != NULL:
         s.type = T_NONE                                 # an unknown type has no keys
-        for kind in range(T_COUNT):
+        for kind in range(T_LIST + 1):
             if is_word(type, TYPE_WORDS[kind]):
                 s.type = kind
     if cursor < SCAN_HOME:

@@ -2848,4 +2848,21 @@ FAULTS = [
           "core/test_buckets.py::test_deadlines_of_the_fields_of_a_large_hash",
           "    while e != NULL and e.meta & E_ENTRY and g.type < T_COUNT:",
           "    while e != NULL and e.meta & E_ENTRY and g.type <= T_LIST:"),
+    Fault("evict: above what may be owed, all keys go as fast as they can",
+          "crdtredis/engine/evict.pxi",
+          "real/test_eviction.py"
+          "::test_counters_stay_where_limits_differ_and_clients_send_much_at_once",
+          "\n                or n >= EVICTED_AT_MOST and owes_much(d)):",
+          "):"),
+    Fault("HTTP: what another page's script asks for is made",
+          "crdtredis/http/app.py",
+          "http/test_web_pages.py::test_no_page_changes_a_setting_or_replicates",
+          "                or request.path not in OPEN and is_from_elsewhere(request)):",
+          "                ):"),
+    Fault("audit: the line that ends it is left out",
+          "crdtredis/audit.py",
+          "test_audit.py::test_acts_of_administrators_are_logged_with_user_and_address",
+          "logger.handle(logger.makeRecord(logger.name, logging.INFO, \"\", 0, text, args, "
+          "None))",
+          "logger.info(text, *args)"),
 ]
