@@ -30,7 +30,7 @@ from libc.stdlib cimport qsort
 from libc.string cimport memset
 
 from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCursor, element_key,
-                              member_find, member_score, order_at, order_next, order_rank,
+                              member_find, member_score, order_at, order_next, order_of, order_rank,
                               score_sort_key)
 from crdtredis._engine cimport Call, is_word, native, refuse, refuse_float, refuse_syntax
 from crdtredis._resp cimport (parse_double, reply_array, reply_bulk, reply_int, reply_null,
@@ -267,8 +267,8 @@ cdef void search_cell(Kernel *k, Collection *z, Area *a, Cell *cell, size_t most
     cdef int rest = 2 * (STEPS - cell.step)
     cdef uint64_t end = score_sort_key(<double>((bits + 1) << rest))
     cdef OrderCursor at
-    cdef size_t rank = order_rank(&z.order, score_sort_key(<double>(bits << rest)), span(NULL, 0))
-    cdef Item *item = order_at(&z.order, rank, &at)
+    cdef uint64_t begin = score_sort_key(<double>(bits << rest))
+    cdef Item *item = order_at(order_of(z), order_rank(order_of(z), begin, span(NULL, 0)), &at)
     cdef Found f
     while item != NULL and item.sort_key < end and out.n < most * sizeof(Found):
         f.m = item.e

@@ -6,10 +6,10 @@ limits that are set (hash-max-listpack-entries and its like), had the value neve
 from libc.stdint cimport int64_t
 from libc.string cimport strlen
 
-from crdtredis._core cimport (deadlines_of, EVICT_LFU, T_HASH, T_LIST, T_SET, T_STRING, Collection,
-                              Element, Kernel, ListCursor, element_key, is_hidden, key_collection,
-                              key_frequency, key_idle, key_memory, key_type, list_next, list_seek,
-                              list_value, member_view, string_view)
+from crdtredis._core cimport (EVICT_LFU, T_HASH, T_LIST, T_SET, T_STRING, Collection, Element,
+                              Kernel, ListCursor, deadlines_of, element_key, is_hidden,
+                              key_collection, key_frequency, key_idle, key_memory, key_type,
+                              list_next, list_seek, list_value, member_view, order_of, string_view)
 from crdtredis._engine cimport (Call, EncodingLimits, is_word, native, refuse, refuse_int,
                                 refuse_syntax)
 from crdtredis._resp cimport reply_bulk, reply_int, reply_null
@@ -65,7 +65,7 @@ cdef const char *list_encoding(Kernel *k, Collection *c, int64_t limit) noexcept
 
 cdef inline int has_deadlines(Collection *hash) noexcept nogil:
     cdef Collection *c = deadlines_of(hash)
-    return c != NULL and c.order.n
+    return c != NULL and order_of(c).n > 0
 
 
 cdef const char *collection_encoding(Kernel *k, Collection *c,

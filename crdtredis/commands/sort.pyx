@@ -29,7 +29,7 @@ from crdtredis._core cimport (STEP_ROOM, T_HASH, T_LIST, T_NONE, T_SET, T_STRING
                               Collection, Element, Item, Kernel, ListCursor, OrderCursor,
                               key_collection, key_find, key_type, list_insert, list_next, list_prev,
                               list_seek, list_value, member_find, member_view, order_at, order_next,
-                              order_prev, string_view)
+                              order_of, order_prev, string_view)
 from crdtredis._engine cimport (CLIENT_SCRIPT, Call, acl_reads_all, is_word, native, refuse,
                                 refuse_syntax)
 from crdtredis._resp cimport reply_array, reply_bulk, reply_int, reply_null
@@ -242,7 +242,7 @@ cdef void load_zset(Sorting *s, size_t first, size_t n, int backwards) noexcept 
     cdef Collection *z = s.source
     cdef OrderCursor at
     cdef size_t i
-    cdef Item *item = order_at(&z.order, z.live - 1 - first if backwards else first,
+    cdef Item *item = order_at(order_of(z), z.live - 1 - first if backwards else first,
                                &at) if n else NULL
     for i in range(n):
         add_row(s, member_name(item.e))

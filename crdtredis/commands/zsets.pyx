@@ -28,7 +28,8 @@ from libc.string cimport memcmp, memcpy, memset
 
 from crdtredis._core cimport (T_ZSET, Collection, Element, Item, Kernel, OrderCursor, element_key,
                               key_collection, key_delete, key_prepare, member_find, member_score,
-                              op_room, order_at, order_next, order_prev, order_rank, score_sort_key)
+                              op_room, order_at, order_next, order_of, order_prev, order_rank,
+                              score_sort_key)
 from crdtredis._engine cimport (Call, is_word, native, refuse, refuse_arity, refuse_float,
                                 refuse_syntax)
 from crdtredis._resp cimport (format_double, parse_double, reply_array, reply_bulk, reply_double,
@@ -181,11 +182,11 @@ cdef size_t names_before(Collection *z, Span name, int or_equal) noexcept nogil:
     scores may be in the order of their names too."""
     cdef OrderCursor at
     cdef Element *e
-    cdef size_t low = 0, high = z.order.n, middle
+    cdef size_t low = 0, high = order_of(z).n, middle
     cdef int order
     while low < high:
         middle = (low + high) // 2
-        e = order_at(&z.order, middle, &at).e
+        e = order_at(order_of(z), middle, &at).e
         order = memcmp(element_key(e), name.p, min(<size_t>e.klen, name.n)) if name.n else 0
         if order == 0:
             order = (e.klen > name.n) - (e.klen < name.n)
@@ -204,14 +205,14 @@ cdef size_t items_before(Collection *z, By by, Bound *b, int or_equal) noexcept 
     cdef size_t rank
     # sort keys of neighbouring doubles are neighbours
     if by == BY_SCORE:
-        return order_rank(&z.order, score_sort_key(b.score) + or_equal, span(NULL, 0))
+        return order_rank(order_of(z), score_sort_key(b.score) + or_equal, span(NULL, 0))
     if b.edge:
-        return z.order.n if b.edge > 0 else 0
-    sort_key = order_at(&z.order, 0, &at).sort_key
-    if order_at(&z.order, z.order.n - 1, &at).sort_key != sort_key:
+        return order_of(z).n if b.edge > 0 else 0
+    sort_key = order_at(order_of(z), 0, &at).sort_key
+    if order_at(order_of(z), order_of(z).n - 1, &at).sort_key != sort_key:
         return names_before(z, b.name, or_equal)
-    rank = order_rank(&z.order, sort_key, b.name)
-    item = order_at(&z.order, rank, &at) if or_equal else NULL
+    rank = order_rank(order_of(z), sort_key, b.name)
+    item = order_at(order_of(z), rank, &at) if or_equal else NULL
     if item != NULL and item.sort_key == sort_key and item.e.klen == b.name.n and (
             b.name.n == 0 or memcmp(element_key(item.e), b.name.p, b.name.n) == 0):
         rank += 1
@@ -219,7 +220,7 @@ cdef size_t items_before(Collection *z, By by, Bound *b, int or_equal) noexcept 
 
 
 cdef Slice find_slice(Collection *z, Range *r) noexcept nogil:
-    cdef int64_t size = <int64_t>z.order.n, first = r.first, last = r.last
+    cdef int64_t size = <int64_t>order_of(z).n, first = r.first, last = r.last
     cdef size_t low, high
     cdef Slice s
     s.first = s.n = 0
@@ -252,7 +253,7 @@ cdef Slice find_slice(Collection *z, Range *r) noexcept nogil:
 cdef inline Item *slice_begin(Collection *z, Slice *s, Direction direction,
                               OrderCursor *at) noexcept nogil:
     """The member to start with, NULL for an empty slice; then slice_next s.n - 1 times."""
-    return (order_at(&z.order, s.first + s.n - 1 if direction == REVERSE else s.first, at) if s.n
+    return (order_at(order_of(z), s.first + s.n - 1 if direction == REVERSE else s.first, at) if s.n
             else NULL)
 
 
@@ -287,7 +288,7 @@ cdef void remove_slice(Call *c, Span key, Element *e, Collection *z, Slice *s) n
     if s.n == z.live:
         key_delete(k, c.db, e)
         return
-    item = order_at(&z.order, s.first, &at)
+    item = order_at(order_of(z), s.first, &at)
     for i in range(s.n):
         bytes += item.e.klen
         item = order_next(&at)
@@ -297,7 +298,7 @@ cdef void remove_slice(Call *c, Span key, Element *e, Collection *z, Slice *s) n
     e = key_prepare(k, c.db, key, e, T_ZSET)
     z = key_collection(k, e, T_ZSET)
     for i in range(s.n):
-        e = remove_member(c, key, e, T_ZSET, order_at(&z.order, s.first, &at).e, &name)
+        e = remove_member(c, key, e, T_ZSET, order_at(order_of(z), s.first, &at).e, &name)
     buffer_free(&name)
 
 
@@ -419,7 +420,7 @@ cdef Slice end_of(Collection *z, int64_t n, int greatest) noexcept nogil:
 cdef void pop_one(Call *c, Span key, Element *e, Collection *z, int greatest) noexcept nogil:
     cdef Slice s = end_of(z, 1, greatest)
     cdef OrderCursor at
-    cdef Item *item = order_at(&z.order, s.first, &at)
+    cdef Item *item = order_at(order_of(z), s.first, &at)
     reply_scored(c, item.e, 0, 0)
     reply_double(c.reply, member_score(c.kernel, item.e))
     remove_slice(c, key, e, z, &s)
@@ -537,7 +538,7 @@ cdef void rank(Call *c, Direction direction) noexcept nogil:
             reply_null(c.reply)
         return
     score = member_score(c.kernel, m)
-    n = order_rank(&z.order, score_sort_key(score), c.argv[2])
+    n = order_rank(order_of(z), score_sort_key(score), c.argv[2])
     if with_score:
         reply_array(c.reply, 2)
     reply_int(c.reply, z.live - 1 - n if direction == REVERSE else n)

@@ -41,7 +41,8 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c,
     if types[c.type].remove != NULL:
         types[c.type].remove(op, c)
         return
-    order_free(&c.order)
+    if has_order(c):
+        order_free(order_of(c))
     if c.cells:
         while decode_observed(&p, counts.p + counts.n, &s) == 1:
             slot = actors_find(&k.actors, s.actor)
@@ -76,7 +77,7 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c,
             break
         count_member(c, m)
         if c.type == T_ZSET and value_live(m):
-            order_insert(&c.order, member_sort_key(k, c, m), m)
+            order_insert(order_of(c), member_sort_key(k, c, m), m)
 
 
 # ---- applying effects ----------------------------------------------------------------------------
@@ -172,16 +173,16 @@ cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x,
         table_add(&d.table, e)
     was_live = element_live(e)
     if x.kind == REMOVE:
-        c = entry_collection(element_entry(e), x.type) if e.meta & E_ENTRY else NULL
+        c = element_collection(e, x.type)
         m = table_find(&c.table, name.p, name.n, hash) if c != NULL else NULL
         if m == NULL:
             if x.type == T_HASH:
-                register_remove(k, op, entry_deadlines(element_entry(e)), name, hash)
+                register_remove(k, op, element_collection(e, T_DEADLINES), name, hash)
                 return reencode(k, &d.table, &d.live, e, was_live)
             return e
     else:
-        e = open_entry(k, x.db, e)
-        c = collection_open(k, element_entry(e), x.type)
+        e = open_collections(k, x.db, e)
+        c = collection_open(k, e, x.type)
         m = table_find(&c.table, name.p, name.n, hash)
     unindex(k, c, m)
     if x.kind == ASSIGN:
@@ -198,9 +199,23 @@ cdef Element *apply_to_member(Kernel *k, const Applying *op, const Effect *x,
     return reencode(k, &d.table, &d.live, e, was_live)
 
 
+cdef Element *remove_deadline(Kernel *k, const Applying *op, uint32_t db,
+                              Element *e) noexcept nogil:
+    """What op observed of the deadline of key e. A joint one goes at once, and E_ENTRY with it."""
+    cdef Entry *x = element_entry(e)
+    if x != NULL and not x.joint:
+        cell_remove_writes(&x.deadline, op)
+    elif x != NULL and observed(op, e.dot):
+        heap_remove(k, x)
+        mem_free(x)
+        return element_convert(k, &k.db[db].table, e, e.meta & 0xff & ~<uint32_t>E_ENTRY,
+                               span(element_value(e), e.vlen))
+    return e
+
+
 cdef void apply_assign(Kernel *k, const Applying *op, const Effect *x, Element *e) noexcept nogil:
     if e != NULL and e.meta & E_ENTRY and not x.keep:
-        cell_remove_writes(&element_entry(e).deadline, op)
+        e = remove_deadline(k, op, x.db, e)
     assign_in(k, op, x, &k.db[x.db].table, &k.db[x.db].live, x.key, key_hash(k, x.key.p, x.key.n)
               if e == NULL else e.hash, e,
               E_PLAIN if x.keep else E_PLAIN | E_CLEARS)
@@ -210,7 +225,7 @@ cdef void apply_increment(Kernel *k, const Applying *op, const Effect *x,
                           Element *e) noexcept nogil:
     e = increment_in(k, op, x, &k.db[x.db].table, &k.db[x.db].live, x.key,
                      key_hash(k, x.key.p, x.key.n) if e == NULL else e.hash, e)
-    if e.meta & E_ENTRY:
+    if element_entry(e) != NULL:
         heap_place(k, element_entry(e))
 
 
@@ -222,21 +237,21 @@ cdef void apply_removal(Kernel *k, const Applying *op, const Effect *x, Element 
     cdef int was_live
     if e == NULL:
         return
+    if e.meta & E_ENTRY and x.kind == DELETE:
+        e = remove_deadline(k, op, x.db, e)
     if not e.meta & E_ENTRY:
         if x.kind != CLEAR or x.type == T_STRING:
             remove_in(k, op, x, &d.table, &d.live, e)
         return
     was_live = element_live(e)
-    c = element_entry(e).collections
+    c = element_collections(e)
     while c != NULL:
         if x.kind == DELETE or (x.kind == CLEAR and x.type == shown_as(c.type)):
             collection_remove(k, op, c, x.observed)
         c = c.next
-    c = entry_deadlines(element_entry(e))
+    c = element_collection(e, T_DEADLINES)
     if c != NULL:
         fields_reorder(k, c)
-    if x.kind == DELETE:
-        cell_remove_writes(&element_entry(e).deadline, op)
     if x.kind != CLEAR or x.type == T_STRING:
         e = open_cell(k, &d.table, e)
         cell_remove_writes(element_cell(e), op)
@@ -257,12 +272,23 @@ cdef void apply_deadline(Kernel *k, const Applying *op, const Effect *x, Element
     if e == NULL:
         e = element_new(k, x.key, key_hash(k, x.key.p, x.key.n), 0, 0)
         table_add(&d.table, e)
+    if (not e.meta & E_ENTRY
+            and may_be_joint(e, make_dot(op.slot, op.seq), stamp, actor, x.deadline)):
+        e = open_collections(k, x.db, e)
+        entry = <Entry*>mem_zalloc(JOINT_ENTRY)
+        entry.owner = e
+        entry.db = <uint16_t>x.db
+        entry.joint = 1
+        entry.held.at = x.deadline
+        under_at(e)[0] = <uint64_t>entry
+        heap_place(k, entry)
+        return
     e = open_entry(k, x.db, e)
     entry = element_entry(e)
     cell_remove_writes(&entry.deadline, op)
     cell_add_write(&entry.deadline, make_dot(op.slot, op.seq), stamp, actor, W_NUMBER,
                    span(<const char*>&x.deadline, 8))
-    heap_place(k, entry)
+    heap_place(k, join_deadline(k, e))
 
 
 cdef Element *apply_field_deadline(Kernel *k, const Applying *op, const Effect *x,
@@ -282,7 +308,7 @@ cdef Element *apply_field_deadline(Kernel *k, const Applying *op, const Effect *
         table_add(&db.table, e)
     was_live = element_live(e)
     e = open_entry(k, x.db, e)
-    c = collection_open(k, element_entry(e), T_DEADLINES)
+    c = collection_open(k, e, T_DEADLINES)
     m = table_find(&c.table, x.name.p, x.name.n, hash)
     unindex(k, c, m)
     if m == NULL:
@@ -322,7 +348,7 @@ cdef void flush_count(Kernel *k, const Applying *op, uint32_t db,
     if e == NULL or slot == NO_SLOT:
         return
     if s.type != T_STRING:
-        c = entry_collection(element_entry(e), s.type) if e.meta & E_ENTRY else NULL
+        c = element_collection(e, s.type)
         m = (table_find(&c.table, s.name.p, s.name.n, key_hash(k, s.name.p, s.name.n)) if c != NULL
              else NULL)
     if m == NULL or not m.meta & E_CELL:
@@ -397,8 +423,7 @@ cdef void apply_flush(Kernel *k, const Applying *op, const Effect *x) noexcept n
 
 cdef int removes_lapsed(Kernel *k, const Effect *x, Element *e) noexcept nogil:
     """Does it remove a field whose deadline has passed?"""
-    cdef Collection *c = entry_collection(element_entry(e), T_HASH) if (
-        e != NULL and e.meta & E_ENTRY) else NULL
+    cdef Collection *c = element_collection(e, T_HASH) if e != NULL else NULL
     cdef Element *m = NULL
     if c != NULL and members_lapsed(k, c):
         m = table_find(&c.table, x.name.p, x.name.n, key_hash(k, x.name.p, x.name.n))

@@ -360,7 +360,7 @@ cdef int block_append(Block **at, const Place *place, Span value) noexcept nogil
         need += live_bytes(b) + (2 * b.n if gives_up else 0)
         if need > largest_page(b):
             return 0
-        need = min(2 * need, largest_page(b))
+        need = min(2 * need if need > 256 else need + need // 2, largest_page(b))
         b = at[0] = block_give_up_stride(b, need) if gives_up else block_resize(b, need)
     to = block_page(b) + b.used
     if b.stride == STRIDE_NONE:

@@ -161,18 +161,17 @@ cdef int check_number(const Number *v) except -1:
 cdef int check_collection(Kernel *k, uint32_t db, Collection *c, Counted *found) except -1:
     cdef Element *m
     cdef size_t live = 0, cells = 0, pos = 0, with_tombstones = 0
-    cdef int broken = order_check(&c.order)
+    cdef int broken = order_check(order_of(c)) if has_order(c) else 0
     assert broken == 0, f"order: {broken}"
     if types[c.type].check != NULL:
         broken = types[c.type].check(k, c)
         assert broken == 0, f"collection of type {c.type}: {broken}"
-    if c.order.positions != NULL:
+    if c.type == T_LIST:
         return 0
     check_table(k, db, &c.table, &live, found)
     assert table_count(&c.table), "an empty collection"
     if c.type != T_DEADLINES:
         assert live == c.live, f"{c.live} members counted, {live} there"
-        assert c.order.n == 0 or c.order.n == live, f"{c.order.n} in order, {live} live"
     while True:
         m = table_next(&c.table, &pos)
         if m == NULL:
@@ -190,6 +189,8 @@ cdef int check_kernel(Kernel *k) except -1:
     cdef Element *e
     cdef Entry *x
     cdef Collection *c
+    cdef Collection *fields
+    cdef Collection *hash
     cdef size_t pos, live, expiring
     cdef Counted found
     cdef uint32_t i, timed
@@ -205,18 +206,26 @@ cdef int check_kernel(Kernel *k) except -1:
             if not e.meta & E_ENTRY:
                 continue
             x = element_entry(e)
-            assert x.owner == e and x.db == db, "an entry that is not its element's"
-            assert x.expiring == (element_live(e) and key_deadline(k, e) != -1), \
-                "a deadline counted that is none, or not counted"
-            expiring += x.expiring
-            timed += x.heap != 0
-            c = entry_deadlines(x)
-            if c != NULL:
-                assert fields_of(c).hash == entry_collection(x, T_HASH), "deadlines of another hash"
-                assert fields_of(c).hash == NULL or fields_of(c).hash.next == c, \
-                    "deadlines that are not behind their hash"
+            c = element_collections(e)
+            assert x != NULL or c != NULL, "a pointer to nothing"
+            fields = element_collection(e, T_DEADLINES)
+            if x != NULL:
+                assert x.owner == e and x.db == db, "an entry that is not its element's"
+                if x.joint:
+                    assert x.held.at and e.meta & E_PLAIN, "a joint deadline of no plain value"
+                else:
+                    assert not cell_empty(&x.deadline) or fields != NULL, \
+                        "an entry without a deadline"
+                assert x.expiring == (element_live(e) and key_deadline(k, e) != -1), \
+                    "a deadline counted that is none, or not counted"
+                expiring += x.expiring
+                timed += x.heap != 0
+            if fields != NULL:
+                assert x != NULL, "deadlines of fields without an entry"
+                hash = fields_of(fields).hash
+                assert hash == element_collection(e, T_HASH), "deadlines of another hash"
+                assert hash == NULL or hash.next == fields, "deadlines not behind their hash"
                 assert fields_due(k, x) == NEVER or x.heap, "fields that nobody looks at"
-            c = x.collections
             while c != NULL:
                 check_collection(k, db, c, &found)
                 c = c.next

@@ -37,6 +37,7 @@ cdef struct Walk:
     uint16_t flags
     Span value
     double score            # where walk_value has put it
+    DeadlineRoom room       # of a joint deadline
     Buffer steps
     Kernel *k               # of a walk over what is shown
 

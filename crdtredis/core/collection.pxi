@@ -15,29 +15,32 @@ from libc.string cimport memcpy, memset
 from crdtredis.buffer cimport Span, buffer_free, span
 
 
-cdef Collection *entry_collection(Entry *x, int type) noexcept nogil:
-    cdef Collection *c = x.collections
-    while c != NULL and c.type != type:
+cdef Collection *element_collection(Element *e, int type) noexcept nogil:
+    """What key e holds of this type, or NULL."""
+    cdef Collection *c = element_collections(e)
+    while c != NULL and c.type != <uint32_t>type:
         c = c.next
     return c
 
 
-cdef Collection *collection_open(Kernel *k, Entry *x, int type) noexcept nogil:
-    cdef Collection *c = entry_collection(x, type)
+cdef Collection *collection_open(Kernel *k, Element *e, int type) noexcept nogil:
+    """The same, of E_ENTRY; a new one where there is none."""
+    cdef Collection *c = element_collection(e, type)
     cdef const CollectionType *t = &types[type]
     if c == NULL:
         c = <Collection*>mem_zalloc(sizeof(Collection) + t.extra)
         c.type = type
         if t.open != NULL:
             t.open(k, c)
-        enter_collection(x, c)
+        enter_collection(e, c)
     return c
 
 
-cdef void enter_collection(Entry *x, Collection *c) noexcept nogil:
+cdef void enter_collection(Element *e, Collection *c) noexcept nogil:
     """Puts a new one under its key: the deadlines of fields right behind their hash."""
-    cdef Collection **at = &x.collections
-    cdef Collection *hash = entry_collection(x, T_HASH)
+    cdef Collection *first = element_collections(e)
+    cdef Collection **at = &first
+    cdef Collection *hash = element_collection(e, T_HASH)
     if c.type == T_DEADLINES and hash != NULL:
         at = &hash.next
     elif c.type == T_HASH:
@@ -45,15 +48,20 @@ cdef void enter_collection(Entry *x, Collection *c) noexcept nogil:
             at = &at[0].next
     c.next = at[0]
     at[0] = c
+    element_put_collections(e, first)
     if c.type == T_DEADLINES:
         fields_of(c).hash = hash
     elif c.type == T_HASH and c.next != NULL:
         fields_of(c.next).hash = c
 
 
-cdef inline size_t collection_size(const Collection *c) noexcept nogil:
+cdef inline size_t collection_size(Collection *c) noexcept nogil:
     """Members, tombstones included, or elements."""
-    return c.order.n if c.type == T_LIST else table_count(<Table*>&c.table)
+    return order_of(c).n if c.type == T_LIST else table_count(&c.table)
+
+
+cdef inline int has_order(const Collection *c) noexcept nogil:
+    return c.type == T_ZSET or c.type == T_LIST or c.type == T_DEADLINES
 
 
 cdef void collection_free(Collection *c) noexcept nogil:
@@ -62,22 +70,27 @@ cdef void collection_free(Collection *c) noexcept nogil:
     while types[c.type].free_some(c, &most):
         most = INT_MAX
     table_clear(&c.table, free_visited, NULL)
-    vector_free(&c.written)
+    if c.written != NULL:
+        vector_free(c.written)
+        mem_free(c.written)
     mem_free(c)
 
 
-cdef void drop_empty_collections(Entry *x) noexcept nogil:
-    cdef Collection **at = &x.collections
+cdef void drop_empty_collections(Element *e) noexcept nogil:
+    """Of E_ENTRY."""
+    cdef Collection *first = element_collections(e)
+    cdef Collection **at = &first
     cdef Collection *c
     while at[0] != NULL:
         c = at[0]
-        if table_count(&c.table) == 0 and c.order.n == 0:
+        if collection_size(c) == 0:
             if c.type == T_HASH and deadlines_of(c) != NULL:
                 fields_of(c.next).hash = NULL
             at[0] = c.next
             collection_free(c)
         else:
             at = &c.next
+    element_put_collections(e, first)
 
 
 cdef uint64_t score_sort_key(double score) noexcept nogil:
@@ -123,7 +136,7 @@ cdef void unindex(Kernel *k, Collection *c, Element *m) noexcept nogil:
         c.cells -= 1
         c.tombstones -= has_tombstone(element_cell(m))
     if c.type == T_ZSET and value_live(m):
-        order_remove(&c.order, member_sort_key(k, c, m), m)
+        order_remove(order_of(c), member_sort_key(k, c, m), m)
     elif c.type == T_DEADLINES:
         register_out(k, c, field_of(c, m), m)
     elif c.type == T_HASH:
@@ -155,7 +168,7 @@ cdef inline size_t *live_of(Collection *c, size_t *none) noexcept nogil:
 cdef void index_member(Kernel *k, Collection *c, Element *m) noexcept nogil:
     count_member(c, m)
     if c.type == T_ZSET and value_live(m):
-        order_insert(&c.order, member_sort_key(k, c, m), m)
+        order_insert(order_of(c), member_sort_key(k, c, m), m)
     elif c.type == T_DEADLINES:
         register_in(k, c, field_of(c, m), m)
     elif c.type == T_HASH:
@@ -166,43 +179,46 @@ cdef void note_written(const Applying *op, Collection *c) noexcept nogil:
     """After an assign to c: its dot counts, and of a collection that has just become large, all
     dots."""
     cdef Walk w
-    if c.written.n == 0:
+    if c.written == NULL:
         if collection_size(c) <= SMALL_COLLECTION:
             return
+        c.written = <VersionVector*>mem_zalloc(sizeof(VersionVector))
         walk_begin(&w, op.actors)
         walk_open(&w, c)
         while walk_cell(&w):
             if w.cell == NULL:
-                vector_raise(&c.written, dot_slot(w.dot), dot_seq(w.dot))
+                vector_raise(c.written, dot_slot(w.dot), dot_seq(w.dot))
             else:
-                vector_raise_writes(&c.written, w.cell)
+                vector_raise_writes(c.written, w.cell)
         walk_end(&w)
-    vector_raise(&c.written, op.slot, op.seq)
+    vector_raise(c.written, op.slot, op.seq)
 
 
 cdef int all_observed(const Applying *op, const Collection *c) noexcept nogil:
     """Has op surely observed every write of c? Where not, one has to look."""
-    return op.local or (c.written.n and vector_observed(op, &c.written))
+    return op.local or (c.written != NULL and vector_observed(op, c.written))
 
 
 cdef void discard(Kernel *k, Collection *c) noexcept nogil:
     """Empties c of all its members, which are freed later, a little at a time."""
-    cdef Collection *rest = <Collection*>mem_alloc(sizeof(Collection))
-    rest[0] = c[0]
+    cdef size_t size = sizeof(Collection) + types[c.type].extra
+    cdef Collection *rest = <Collection*>mem_alloc(size)
+    memcpy(rest, c, size)
     rest.next = k.garbage
     rest.live = 0
     k.garbage = rest
     table_init(&c.table)
-    order_forget(&c.order)
-    memset(&c.written, 0, sizeof(VersionVector))
+    if has_order(c):
+        order_forget(order_of(c))
+    c.written = NULL
     c.live = 0
 
 
 # ---- tables of members ---------------------------------------------------------------------------
 
 cdef int members_free_some(Collection *c, int *most) noexcept nogil:
-    """The order; the members are freed by who asks, a table at a time."""
-    return order_free_some(&c.order, most)
+    """Nothing: the members are freed by who asks, a table at a time."""
+    return 0
 
 
 cdef size_t members_memory(Collection *c) noexcept nogil:
@@ -223,11 +239,19 @@ cdef size_t members_memory(Collection *c) noexcept nogil:
 
 # ---- sorted sets ---------------------------------------------------------------------------------
 
+cdef int zset_free_some(Collection *c, int *most) noexcept nogil:
+    return order_free_some(order_of(c), most)
+
+
+cdef size_t zset_memory(Collection *c) noexcept nogil:
+    return members_memory(c) + order_memory(order_of(c))
+
+
 cdef int zset_shown(Walk *w) noexcept nogil:
+    cdef Order *o = order_of(w.c)
     cdef Item *item
     if w.pos == 0:
-        item = order_at(&w.c.order, w.c.order.n - 1 if w.order == WALK_BACKWARDS else 0,
-                        &w.at.order)
+        item = order_at(o, o.n - 1 if w.order == WALK_BACKWARDS else 0, &w.at.order)
         w.pos = 1
     elif w.order == WALK_BACKWARDS:
         item = order_prev(&w.at.order)
@@ -253,9 +277,9 @@ cdef int zset_sound(const Effect *x) noexcept nogil:
 cdef int zset_check(Kernel *k, Collection *c) noexcept nogil:
     """0 sound, else the number of the broken invariant."""
     cdef OrderCursor at
-    cdef Item *item = order_at(&c.order, 0, &at)
+    cdef Item *item = order_at(order_of(c), 0, &at)
     cdef Element *m
-    if c.order.n != c.live:
+    if order_of(c).n != c.live:
         return 1
     while item != NULL:
         m = item.e
@@ -332,16 +356,21 @@ cdef void fill_types() noexcept:
     members.memory = members_memory
     for type in range(T_COUNT):
         types[type] = members
-    types[<int>T_DEADLINES].extra = sizeof(Fields)
-    types[<int>T_DEADLINES].check = fields_check
     types[<int>T_STRING].rank = 4          # only as garbage: a database that is let go of
     types[<int>T_HASH].rank = 1
     types[<int>T_SET].rank = 3
     types[<int>T_SET].sound = set_sound
     types[<int>T_ZSET].rank = 2
+    types[<int>T_ZSET].extra = sizeof(Order)
+    types[<int>T_ZSET].free_some = zset_free_some
+    types[<int>T_ZSET].memory = zset_memory
     types[<int>T_ZSET].sound = zset_sound
     types[<int>T_ZSET].check = zset_check
     types[<int>T_ZSET].shown = zset_shown
+    types[<int>T_DEADLINES].extra = sizeof(Order) + sizeof(Fields)     # order_of, fields_of
+    types[<int>T_DEADLINES].free_some = zset_free_some
+    types[<int>T_DEADLINES].memory = zset_memory
+    types[<int>T_DEADLINES].check = fields_check
 
 
 fill_types()

@@ -9,6 +9,8 @@
 #         A: SET k v  ||  B: EXPIRE k 10  ->  v, and the later stamp decides the deadline
 #     A write that removes such a SET but keeps the deadline states "no deadline" with the SET's
 #     stamp in its place.
+#   - A deadline that came with the value, as of SET k v EX 10, needs no dot or stamp of its own.
+#     It is joint (part_deadline, join_deadline), which is only how it is held.
 #   - A passed deadline hides the key at once, by the local clock; removing it is an op like any
 #     other (`active_expiry`). A write to a hidden key removes it first, so that nothing of it
 #     comes back.
@@ -21,8 +23,9 @@ cdef int stated_deadline(Kernel *k, Element *e, int64_t *deadline, uint64_t *sta
                          uint16_t *actor) noexcept nogil:
     """What the deadline register says: the latest of its own writes and of the SETs that cleared
     it."""
-    cdef Entry *x = element_entry(e)
-    cdef Write *w = cell_winner(&k.actors, &x.deadline) if x != NULL else NULL
+    cdef DeadlineRoom room
+    cdef const Cell *c = deadline_cell(e, &room)
+    cdef Write *w = cell_winner(&k.actors, c) if c != NULL else NULL
     cdef uint64_t clear_stamp = 0
     cdef uint16_t clear_actor = 0
     cdef int cleared = cleared_at(k, e, W_CLEARS, &clear_stamp, &clear_actor)
@@ -44,7 +47,12 @@ cdef int64_t key_deadline(Kernel *k, Element *e) noexcept nogil:
     cdef int64_t deadline
     cdef uint64_t stamp
     cdef uint16_t actor
-    if not e.meta & E_ENTRY or element_entry(e).deadline.writes == NULL:
+    cdef Entry *x = element_entry(e)
+    if x == NULL:
+        return -1
+    if x.joint:
+        return x.held.at                   # the SET it came with is not later
+    if x.deadline.writes == NULL:
         return -1
     stated_deadline(k, e, &deadline, &stamp, &actor)
     return deadline if deadline else -1
@@ -82,7 +90,7 @@ cdef void heap_sink(Kernel *k, uint32_t i, HeapItem item) noexcept nogil:
 
 cdef inline void count_expiring(Kernel *k, Entry *x, int expiring) noexcept nogil:
     k.db[x.db].expiring += <size_t>(expiring - x.expiring)
-    x.expiring = <uint16_t>expiring
+    x.expiring = <uint8_t>expiring
 
 
 cdef void heap_remove(Kernel *k, Entry *x) noexcept nogil:
@@ -128,7 +136,7 @@ cdef int64_t key_due(Kernel *k, Entry *x) noexcept nogil:
     cdef uint64_t stamp = 0
     cdef uint16_t actor = 0
     cdef int live
-    if cell_empty(&x.deadline):
+    if not x.joint and cell_empty(&x.deadline):
         return NEVER
     live = element_live(x.owner)
     stated_deadline(k, x.owner, &deadline, &stamp, &actor)
@@ -140,7 +148,7 @@ cdef int64_t key_due(Kernel *k, Entry *x) noexcept nogil:
 
 cdef int64_t fields_due(Kernel *k, Entry *x) noexcept nogil:
     """The same for the first of its fields."""
-    cdef Collection *c = entry_deadlines(x)
+    cdef Collection *c = element_collection(x.owner, T_DEADLINES)
     cdef OrderCursor cursor
     cdef int64_t deadline, at = NEVER
     cdef uint64_t stamp = 0
@@ -148,8 +156,8 @@ cdef int64_t fields_due(Kernel *k, Entry *x) noexcept nogil:
     cdef Element *d
     if c == NULL:
         return NEVER
-    if c.order.n:
-        d = order_at(&c.order, 0, &cursor).e
+    if order_of(c).n:
+        d = order_at(order_of(c), 0, &cursor).e
         field_stated(k, field_of(c, d), d, &deadline, &stamp, &actor)
         at = min(deadline, <int64_t>1 << 62) + 1 + grace_of(k, actor)
     return min(at, fields_of(c).tidy_at) if fields_of(c).tidy_at else at

@@ -193,7 +193,7 @@ cdef inline int was_scanned(const Element *e, uint64_t cursor) noexcept nogil:
 cdef void sum_key(void *arg, Element *e) noexcept nogil:
     """A TableVisit."""
     cdef Digesting *g = <Digesting*>arg
-    cdef Collection *c = element_entry(e).collections if e.meta & E_ENTRY else NULL
+    cdef Collection *c = element_collections(e)
     cdef Span key = span(element_key(e), e.klen)
     cdef size_t elements = 1
     cdef uint32_t bucket
@@ -264,7 +264,7 @@ cdef void sum_large(Digesting *g) noexcept nogil:
     g.d.sum = &g.sums[2 * head[0]]
     e = key_in(k, g.d.db, g.key)
     while e != NULL and e.meta & E_ENTRY and g.type < T_COUNT:
-        c = entry_collection(element_entry(e), g.type)
+        c = element_collection(e, g.type)
         more = c != NULL
         if more and g.type == T_LIST:
             more = sum_list(g, c)

@@ -54,7 +54,7 @@ cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value,
         bytes += removal_size(k, e)
     if not op_room(k, db, 1, key.n, bytes):
         return
-    if e != NULL and e.meta & E_ENTRY and element_entry(e).collections != NULL:
+    if e != NULL and element_collections(e) != NULL:
         e = replace_collections(k, db, key, e, keep_deadline)
     elif e != NULL and (keep_deadline or not key_visible(k, e)):
         e = prepare(k, db, key, e, 1)
@@ -256,7 +256,7 @@ cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type
     for other in range(T_COUNT):
         if other == type or e == NULL:
             continue
-        c = entry_collection(element_entry(e), other) if e.meta & E_ENTRY else NULL
+        c = element_collection(e, other)
         if (other == T_STRING and value_live(e)) or (c != NULL and c.live):
             begin_effect(k, &x, CLEAR, db, key)
             x.type = other
@@ -269,8 +269,7 @@ cdef Element *key_prepare(Kernel *k, uint32_t db, Span key, Element *e, int type
 
 
 cdef Element *member_of(Element *e, int type, Span name, uint32_t hash) noexcept nogil:
-    cdef Collection *c = entry_collection(element_entry(e),
-                                          type) if e != NULL and e.meta & E_ENTRY else NULL
+    cdef Collection *c = element_collection(e, type) if e != NULL else NULL
     return table_find(&c.table, name.p, name.n, hash) if c != NULL else NULL
 
 
@@ -314,8 +313,7 @@ cdef Element *prepare_field(Kernel *k, uint32_t db, Span key, Element *e, Span n
     """As `prepare`, for a field. Where none has ever had a deadline, only a write that removes what
     says that there is none has anything to assert."""
     cdef uint32_t hash = key_hash(k, name.p, name.n)
-    cdef Entry *entry = element_entry(e) if e != NULL else NULL
-    cdef Collection *c = entry_deadlines(entry)
+    cdef Collection *c = element_collection(e, T_DEADLINES) if e != NULL else NULL
     cdef Element *d = table_find(&c.table, name.p, name.n, hash) if c != NULL else NULL
     cdef Element *m = member_of(e, T_HASH, name, hash)
     cdef int live = m != NULL and value_live(m)
@@ -324,7 +322,7 @@ cdef Element *prepare_field(Kernel *k, uint32_t db, Span key, Element *e, Span n
     cdef uint64_t stamp = 0
     cdef uint16_t actor = 0
     cdef int stated
-    if d != NULL and (not live or field_lapsed(k, entry_collection(entry, T_HASH), m)):
+    if d != NULL and (not live or field_lapsed(k, element_collection(e, T_HASH), m)):
         begin_effect(k, &x, REMOVE, db, key)
         return make_member(k, &x, e, m, T_HASH, name)
     if not live or (d == NULL and not removes_value):
@@ -419,8 +417,8 @@ cdef Element *list_insert(Kernel *k, uint32_t db, Span key, Element *e, size_t i
     cdef Collection *c = NULL
     db = home_of(k, db, key, &e)
     turn_to(k, db >= HOME_DB)
-    if e != NULL and e.meta & E_ENTRY:
-        c = entry_collection(element_entry(e), T_LIST)
+    if e != NULL:
+        c = element_collection(e, T_LIST)
     if not list_place(k, c, index):
         return NULL                        # no op has been begun for it
     begin_effect(k, &x, ASSIGN, db, key)
@@ -434,7 +432,7 @@ cdef Element *list_remove(Kernel *k, uint32_t db, Span key, Element *e,
     db = home_of(k, db, key, &e)
     begin_effect(k, &x, REMOVE, db, key)
     k.scratch.position.n = 0
-    list_position(entry_collection(element_entry(e), T_LIST), index, &k.scratch.position)
+    list_position(element_collection(e, T_LIST), index, &k.scratch.position)
     return make_element(k, &x, e)
 
 
@@ -445,7 +443,7 @@ cdef Element *list_set(Kernel *k, uint32_t db, Span key, Element *e, size_t inde
     begin_effect(k, &x, ASSIGN, db, key)
     x.value = value
     k.scratch.position.n = 0
-    list_position(entry_collection(element_entry(e), T_LIST), index, &k.scratch.position)
+    list_position(element_collection(e, T_LIST), index, &k.scratch.position)
     return make_element(k, &x, e)
 
 
@@ -517,7 +515,7 @@ cdef void gather_lapsed(Kernel *k, Collection *c, Buffer *found) noexcept nogil:
     buckets."""
     cdef Fields *fields = fields_of(c)
     cdef OrderCursor at
-    cdef Item *item = order_at(&c.order, 0, &at)
+    cdef Item *item = order_at(order_of(c), 0, &at)
     cdef Element **seen
     cdef size_t i, n
     cdef int buckets = EXPIRED_FIELDS
@@ -542,7 +540,7 @@ cdef void gather_lapsed(Kernel *k, Collection *c, Buffer *found) noexcept nogil:
 cdef int expire_fields(Kernel *k, uint32_t db, Element *e) noexcept nogil:
     """Removes some fields whose deadline has passed, and with the last one the key's deadline;
     returns how many."""
-    cdef Collection *c = entry_deadlines(element_entry(e))
+    cdef Collection *c = element_collection(e, T_DEADLINES)
     cdef Buffer found, key, names
     cdef Entry *x = element_entry(e)
     cdef Element *d
@@ -599,7 +597,7 @@ cdef Element *shed_members(Kernel *k, uint32_t db, Element *e) noexcept nogil:
     memset(&members, 0, sizeof(Buffer))
     buffer_add(&key, element_key(e), e.klen)
     for type in range(T_COUNT):
-        c = entry_collection(element_entry(e), type) if e != NULL and e.meta & E_ENTRY else NULL
+        c = element_collection(e, type) if e != NULL else NULL
         members.n = 0
         if c != NULL and c.cells:
             gather_listed(&c.table, &members)

@@ -1,9 +1,12 @@
 # Elements: a key or a member in memory, and the encodings that its cell has in it.
 #
 # An element is one allocation as long as it is what nearly all are: one write (E_PLAIN). Only what
-# needs more has more: a Cell (E_CELL) for concurrent writes and for counters; of a key, an Entry
-# (E_ENTRY) for a deadline and for what is no string. `reencode`
-# (core/keyspace.pxi) brings an element back to the smallest encoding that holds its state.
+# needs more has more: a Cell (E_CELL) for concurrent writes and for counters; of a key, a pointer
+# (E_ENTRY) to what is no string, or to an Entry for a deadline. `reencode` (core/keyspace.pxi)
+# brings an element back to the smallest encoding that holds its state.
+#
+#     HSET h f v              ->  pointer: Collection | 1
+#     then EXPIRE h 10        ->  pointer: Entry, and in it the Collection
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
@@ -14,14 +17,34 @@ from crdtredis.numbers cimport format_int64, format_long_double, parse_int64
 
 cdef enum:
     FREQUENCY_FIRST = 5     # as in Redis
+    JOINT_ENTRY = 24        # bytes of a joint Entry
 
 
-cdef inline Entry **entry_at(Element *e) noexcept nogil:
-    return <Entry**>(element_key(e) - sizeof(Entry*))
+cdef inline uint64_t *under_at(Element *e) noexcept nogil:
+    """Of E_ENTRY: the pointer."""
+    return <uint64_t*>(element_key(e) - sizeof(uint64_t))
 
 
 cdef inline Entry *element_entry(Element *e) noexcept nogil:
-    return entry_at(e)[0] if e.meta & E_ENTRY else NULL
+    return <Entry*>under_at(e)[0] if e.meta & E_ENTRY and not under_at(e)[0] & 1 else NULL
+
+
+cdef inline Collection *element_collections(Element *e) noexcept nogil:
+    if not e.meta & E_ENTRY:
+        return NULL
+    if under_at(e)[0] & 1:
+        return <Collection*>(under_at(e)[0] - 1)
+    if (<Entry*>under_at(e)[0]).joint:
+        return NULL
+    return (<Entry*>under_at(e)[0]).held.collections
+
+
+cdef inline void element_put_collections(Element *e, Collection *c) noexcept nogil:
+    """Of E_ENTRY; nothing beside a joint deadline, where c is NULL."""
+    if under_at(e)[0] & 1:
+        under_at(e)[0] = <uint64_t>c | 1
+    elif not (<Entry*>under_at(e)[0]).joint:
+        (<Entry*>under_at(e)[0]).held.collections = c
 
 
 cdef inline Cell *element_cell(Element *e) noexcept nogil:
@@ -56,19 +79,18 @@ cdef int element_live(Element *e) noexcept nogil:
     cdef Collection *c
     if value_live(e):
         return 1
-    if e.meta & E_ENTRY:
-        c = element_entry(e).collections
-        while c != NULL:
-            if c.live:
-                return 1
-            c = c.next
+    c = element_collections(e)
+    while c != NULL:
+        if c.live:
+            return 1
+        c = c.next
     return 0
 
 
 cdef Element *element_new(Kernel *k, Span key, uint32_t hash, uint32_t flags,
                           size_t vlen) noexcept nogil:
-    """A detached element; Entry pointer, cell and value are for the caller to fill (the first two
-    are zero)."""
+    """A detached element; pointer, cell and value are for the caller to fill (the first two are
+    zero)."""
     cdef size_t before = element_before_key(flags)
     cdef Element *e = <Element*>mem_alloc(before + key.n + vlen)
     memset(e, 0, before)
@@ -82,7 +104,7 @@ cdef Element *element_new(Kernel *k, Span key, uint32_t hash, uint32_t flags,
 
 cdef Element *element_convert(Kernel *k, Table *t, Element *e, uint32_t flags,
                               Span value) noexcept nogil:
-    """e in another encoding, at the same place of t. Entry and cell go along where both encodings
+    """e in another encoding, at the same place of t. Pointer and cell go along where both encodings
     have them; `value` (which may lie in e) is copied for E_PLAIN."""
     cdef Element *x = element_new(k, span(element_key(e), e.klen), e.hash, flags, value.n)
     x.meta = flags | (e.meta & ~<uint32_t>0xff)
@@ -91,8 +113,9 @@ cdef Element *element_convert(Kernel *k, Table *t, Element *e, uint32_t flags,
         element_put_stamp(x, element_stamp(e))
     copy_span(element_value(x), value)
     if flags & e.meta & E_ENTRY:
-        entry_at(x)[0] = element_entry(e)
-        element_entry(x).owner = x
+        under_at(x)[0] = under_at(e)[0]
+        if element_entry(x) != NULL:
+            element_entry(x).owner = x
     if flags & e.meta & E_CELL:
         element_cell(x)[0] = element_cell(e)[0]
     table_swap(t, e, x)
@@ -115,6 +138,83 @@ cdef Element *element_assign(Kernel *k, Table *t, Element *e, uint32_t flags,
     return element_convert(k, t, e, flags, value)
 
 
+# ---- joint deadlines -----------------------------------------------------------------------------
+
+cdef Cell *deadline_cell(Element *e, DeadlineRoom *room) noexcept nogil:
+    """The register of key e, to read it; in `room` where it is joint. NULL where there is none."""
+    cdef Entry *x = element_entry(e)
+    if x == NULL:
+        return NULL
+    if not x.joint:
+        return &x.deadline if not cell_empty(&x.deadline) else NULL
+    room.cell.writes = &room.write
+    room.cell.counts = NULL
+    room.write.next = NULL
+    room.write.dot = e.dot
+    room.write.stamp = e.stamp
+    room.write.actor = dot_slot(e.dot)
+    room.write.flags = W_NUMBER
+    room.write.n = sizeof(int64_t)
+    room.at = x.held.at
+    return &room.cell
+
+
+cdef Entry *replace_entry(Kernel *k, Element *e, size_t size) noexcept nogil:
+    """Another Entry of e, of `size` bytes; what follows its head is zero."""
+    cdef Entry *old = element_entry(e)
+    cdef Entry *x = <Entry*>mem_zalloc(size)
+    x.owner = e
+    x.heap = old.heap
+    x.db = old.db
+    x.expiring = old.expiring
+    if x.heap:
+        k.deadlines.heap[x.heap - 1].entry = x
+    under_at(e)[0] = <uint64_t>x
+    mem_free(old)
+    return x
+
+
+cdef void part_deadline(Kernel *k, Element *e) noexcept nogil:
+    """Before a change of key e's value or deadline: what is joint gets a write of its own."""
+    cdef DeadlineRoom room
+    cdef Entry *x = element_entry(e)
+    if x == NULL or not x.joint:
+        return
+    deadline_cell(e, &room)
+    x = replace_entry(k, e, sizeof(Entry))
+    cell_add_write(&x.deadline, room.write.dot, room.write.stamp, room.write.actor, W_NUMBER,
+                   span(<const char*>&room.at, sizeof(room.at)))
+
+
+cdef inline int may_be_joint(const Element *e, uint64_t dot, uint64_t stamp, uint16_t actor,
+                             int64_t at) noexcept nogil:
+    """A deadline write: is it that of e's plain value, but for what it says?"""
+    return (e.meta & E_PLAIN and e.dot == dot and e.stamp == stamp and dot_slot(dot) == actor
+            and at != 0)
+
+
+cdef Entry *join_deadline(Kernel *k, Element *e) noexcept nogil:
+    """After it, and the reverse. Returns the Entry of e."""
+    cdef Entry *x = element_entry(e)
+    cdef Write *w
+    cdef int64_t at
+    if x.joint or x.held.collections != NULL:
+        return x
+    w = x.deadline.writes
+    if w == NULL or w.next != NULL:
+        return x
+    memcpy(&at, write_value(w), sizeof(at))
+    if not may_be_joint(e, w.dot, w.stamp, w.actor, at):
+        return x
+    mem_free(w)
+    x = replace_entry(k, e, JOINT_ENTRY)
+    x.joint = 1
+    x.held.at = at
+    return x
+
+
+# ---- cells ---------------------------------------------------------------------------------------
+
 cdef Element *open_cell(Kernel *k, Table *t, Element *e) noexcept nogil:
     """e with a Cell; a plain write becomes a Write in it. Its value, if any, is in the cell
     only."""
@@ -122,6 +222,7 @@ cdef Element *open_cell(Kernel *k, Table *t, Element *e) noexcept nogil:
     cdef uint16_t slot
     if e.meta & E_CELL:
         return e
+    part_deadline(k, e)
     c.writes = NULL
     c.counts = NULL
     if e.meta & E_PLAIN:

@@ -9,7 +9,8 @@ cdef enum Stated:
     STATED_DEADLINE = 1     # a deadline write counts
     STATED_CLEAR = 2        # a write to the content that cleared it counts
 
-# What follows the Collection of type T_DEADLINES, whose members are the registers by field.
+# What follows the order of a Collection of type T_DEADLINES, whose members are the registers by
+# field.
 cdef struct Fields:
     Collection *hash        # the fields; NULL: there are none
     # ms: when this replica removes deadlines whose fields have gone; 0: it knows of none
@@ -17,19 +18,12 @@ cdef struct Fields:
     uint64_t cursor         # a bucket of the table: where that goes on
 
 cdef inline Fields *fields_of(Collection *deadlines) noexcept nogil:
-    return <Fields*>(<char*>deadlines + sizeof(Collection))
+    return <Fields*>(<char*>deadlines + sizeof(Collection) + sizeof(Order))
 
 cdef inline Collection *deadlines_of(const Collection *hash) noexcept nogil:
     """Of its fields; NULL: none has any. They stand next to each other under the key."""
     cdef Collection *c = hash.next
     return c if c != NULL and c.type == T_DEADLINES else NULL
-
-cdef inline Collection *entry_deadlines(const Entry *x) noexcept nogil:
-    """Of the fields of the hash under a key; NULL: there are none."""
-    cdef Collection *c = x.collections if x != NULL else NULL
-    while c != NULL and c.type != T_DEADLINES:
-        c = c.next
-    return c
 
 cdef inline int shown_as(int type) noexcept nogil:
     """The type that what lies in a collection of this one is part of."""

@@ -100,22 +100,22 @@ cdef int64_t field_deadline(Kernel *k, const Collection *hash, Element *m) noexc
 cdef inline int64_t first_due(Collection *deadlines) noexcept nogil:
     """0: no field is ever due."""
     cdef OrderCursor at
-    if deadlines.order.n == 0:
+    if order_of(deadlines).n == 0:
         return 0
-    return <int64_t>order_at(&deadlines.order, 0, &at).sort_key
+    return <int64_t>order_at(order_of(deadlines), 0, &at).sort_key
 
 
 cdef size_t members_lapsed(Kernel *k, const Collection *c) noexcept nogil:
     cdef Collection *deadlines = deadlines_of(c) if c.type == T_HASH else NULL
-    if deadlines == NULL or deadlines.order.n == 0 or first_due(deadlines) >= k.now:
+    if deadlines == NULL or order_of(deadlines).n == 0 or first_due(deadlines) >= k.now:
         return 0
-    return order_rank(&deadlines.order, <uint64_t>k.now, span(b"", 0))
+    return order_rank(order_of(deadlines), <uint64_t>k.now, span(b"", 0))
 
 
 cdef int field_lapsed(Kernel *k, const Collection *hash, Element *m) noexcept nogil:
     cdef Collection *deadlines = deadlines_of(hash)
     cdef int64_t deadline
-    if deadlines == NULL or deadlines.order.n == 0 or first_due(deadlines) >= k.now:
+    if deadlines == NULL or order_of(deadlines).n == 0 or first_due(deadlines) >= k.now:
         return 0
     deadline = field_deadline(k, hash, m)
     return deadline >= 0 and deadline < k.now
@@ -133,7 +133,7 @@ cdef void register_out(Kernel *k, Collection *deadlines, Element *m, Element *d)
     """Before a change of field m (NULL: none) or of its register d."""
     cdef int64_t at = due_at(k, m, d)
     if at:
-        order_remove(&deadlines.order, <uint64_t>at, d)
+        order_remove(order_of(deadlines), <uint64_t>at, d)
 
 
 cdef void register_in(Kernel *k, Collection *deadlines, Element *m, Element *d) noexcept nogil:
@@ -142,7 +142,7 @@ cdef void register_in(Kernel *k, Collection *deadlines, Element *m, Element *d) 
     cdef uint64_t stamp = 0
     cdef Write *w
     if at:
-        order_insert(&deadlines.order, <uint64_t>at, d)
+        order_insert(order_of(deadlines), <uint64_t>at, d)
     elif m == NULL or not value_live(m):
         if d.meta & E_PLAIN:
             stamp = d.stamp
@@ -170,7 +170,7 @@ cdef void fields_reorder(Kernel *k, Collection *deadlines) noexcept nogil:
     """Makes the order anew, after many fields or registers have gone at once."""
     cdef size_t pos = 0
     cdef Element *d
-    order_free(&deadlines.order)
+    order_free(order_of(deadlines))
     while True:
         d = table_next(&deadlines.table, &pos)
         if d == NULL:
@@ -181,7 +181,7 @@ cdef void fields_reorder(Kernel *k, Collection *deadlines) noexcept nogil:
 cdef int fields_check(Kernel *k, Collection *deadlines) noexcept nogil:
     """0 sound, else the number of the broken invariant."""
     cdef OrderCursor at
-    cdef Item *item = order_at(&deadlines.order, 0, &at)
+    cdef Item *item = order_at(order_of(deadlines), 0, &at)
     cdef Element *d
     cdef size_t pos = 0, due = 0
     while item != NULL:
@@ -195,6 +195,6 @@ cdef int fields_check(Kernel *k, Collection *deadlines) noexcept nogil:
         if d == NULL:
             break
         due += due_at(k, field_of(deadlines, d), d) != 0
-    if due != deadlines.order.n:
+    if due != order_of(deadlines).n:
         return 3
     return 4 if deadlines.live else 0

@@ -315,7 +315,8 @@ cdef Span give_writes(Giving *g, int sort, const Cell *c, uint32_t *flags) noexc
 
 
 cdef void give_deadlines(Giving *g, const Cell *c) noexcept nogil:
-    cdef Write *w = c.writes
+    """NULL: none."""
+    cdef Write *w = c.writes if c != NULL else NULL
     cdef int64_t ms
     while w != NULL:
         g.body.n = 0
@@ -383,6 +384,7 @@ cdef void give_item(Giving *g, int sort, Span name, Span value) noexcept nogil:
 
 cdef void give_element(Giving *g, int sort, Element *e, uint32_t db) noexcept nogil:
     """A key without its collections, or a member."""
+    cdef DeadlineRoom room
     cdef Span value = span(NULL, 0)
     cdef uint32_t flags = 0
     if sort == SORT_DEADLINES:
@@ -400,7 +402,7 @@ cdef void give_element(Giving *g, int sort, Element *e, uint32_t db) noexcept no
     add_number(&g.tail, 7, flags)
     add_number(&g.tail, 8, db)
     if e.meta & E_ENTRY:
-        give_deadlines(g, &element_entry(e).deadline)
+        give_deadlines(g, deadline_cell(e, &room))
     if e.meta & E_CELL:
         give_counters(g, element_cell(e))
     give_item(g, sort, span(element_key(e), e.klen), value)
@@ -490,7 +492,7 @@ cdef void visit_key(void *arg, Element *e) noexcept nogil:
     walked, and so is one of few elements that turns out to be more than a piece: what it gave
     until then it takes back, for the elements of a list are given in one walk (core/join.pxi)."""
     cdef Giving *g = <Giving*>arg
-    cdef Collection *c = element_entry(e).collections if e.meta & E_ENTRY else NULL
+    cdef Collection *c = element_collections(e)
     cdef size_t elements = 0, most, n, items
     cdef uint64_t count
     cdef Told at
@@ -505,7 +507,7 @@ cdef void visit_key(void *arg, Element *e) noexcept nogil:
         elements += collection_size(c)
         c = c.next
     if elements <= WALKED_WHOLE:
-        c = element_entry(e).collections if e.meta & E_ENTRY else NULL
+        c = element_collections(e)
         while c != NULL and give_collection(g, c, most):
             c = c.next
         if c == NULL:
@@ -535,7 +537,7 @@ cdef int give_collection(Giving *g, Collection *c, size_t most) noexcept nogil:
             give_element(g, c.type + 1, m, 0)
             m = table_next(&c.table, &pos)
         return m == NULL
-    item = order_at(&c.order, 0, &at)
+    item = order_at(order_of(c), 0, &at)
     while item != NULL and g.items.n < most:
         give_block(g, <Block*>item.e)
         item = order_next(&at)
@@ -552,12 +554,12 @@ cdef int give_list(Giving *g, Collection *c, size_t most) noexcept nogil:
     cdef Block *b = NULL
     cdef size_t rank = 0
     if g.until.n == 0:
-        b = <Block*>order_at(&c.order, c.order.n - 1, &at).e
+        b = <Block*>order_at(order_of(c), order_of(c).n - 1, &at).e
         block_position(b, block_tail(b), &g.until)
         b = NULL
     if g.after.n:
-        b = order_search(&c.order, span(g.after.p, g.after.n), &rank)
-    item = order_at(&c.order, rank, &at)
+        b = order_search(order_of(c), span(g.after.p, g.after.n), &rank)
+    item = order_at(order_of(c), rank, &at)
     if b != NULL and compare_to_place(a, b, block_tail(b), span(g.after.p, g.after.n)) <= 0:
         item = order_next(&at)
     while item != NULL:
@@ -588,7 +590,7 @@ cdef void give_large(Giving *g, size_t most) noexcept nogil:
         give_name(g, key)
         most = max(most, g.items.n + 1)        # a name may be longer than a piece
         while g.type < T_COUNT:
-            c = entry_collection(element_entry(e), g.type)
+            c = element_collection(e, g.type)
             if c != NULL:
                 more = 1
                 if g.type == T_LIST:

@@ -297,7 +297,7 @@ cdef Block *list_find(Joining *j, Collection *c, Span position, size_t *rank, ui
                        int *found) noexcept nogil:
     """The block that a position is in or behind, before which *rank elements stand; *i of its own
     stand before the position. NULL: all are behind."""
-    cdef Block *b = order_search(&c.order, position, rank)
+    cdef Block *b = order_search(order_of(c), position, rank)
     found[0] = 0
     i[0] = 0
     if b == NULL:
@@ -331,7 +331,7 @@ cdef void packed_join(Joining *j, uint32_t db, Collection *c, Span position,
     elif not observed_before(j, own):
         list_put(c, b, rank, i, position, value)
         j.changed = 1
-    c.live = c.order.n
+    c.live = order_of(c).n
 
 
 cdef void cell_in_block_join(Joining *j, Collection *c, Block *b, size_t rank,
@@ -341,7 +341,7 @@ cdef void cell_in_block_join(Joining *j, Collection *c, Block *b, size_t rank,
     memset(&none, 0, sizeof(Counted))      # an element is no counter
     cell_join(j, &none, &b.cell, theirs)
     if b.cell.writes == NULL:
-        order_remove_at(&c.order, rank)
+        order_remove_at(order_of(c), rank)
         block_free(b)
 
 
@@ -354,7 +354,7 @@ cdef void single_join(Joining *j, uint32_t db, Collection *c, Span position,
     cdef Block *b = list_find(j, c, position, &rank, &i, &found)
     if found and not block_packed(b):
         cell_in_block_join(j, c, b, rank, theirs)
-        c.live = c.order.n
+        c.live = order_of(c).n
         return
     if not found:
         mine.writes = NULL
@@ -371,8 +371,8 @@ cdef void single_join(Joining *j, uint32_t db, Collection *c, Span position,
     else:
         b = block_new(position, span(NULL, 0))
         b.cell = mine
-        order_insert_at(&c.order, rank, block_item(b))
-    c.live = c.order.n
+        order_insert_at(order_of(c), rank, block_item(b))
+    c.live = order_of(c).n
 
 
 cdef int compare_positions(Actors *a, Span x, Span y) noexcept nogil:
@@ -407,7 +407,7 @@ cdef int list_pass(Joining *j, Collection *c, Span position, Span value, size_t 
     if j.after.n and position.n and compare_positions(a, position,
                                                       span(j.after.p, j.after.n)) <= 0:
         return 1
-    while rank[0] < c.order.n:
+    while rank[0] < order_of(c).n:
         list_seek(c, rank[0], &at)
         place = block_place_of(at.block, page_place(at.block, at.at))
         r = compare_to_place(a, at.block, &place, position) if position.n else -1
@@ -422,12 +422,12 @@ cdef int list_pass(Joining *j, Collection *c, Span position, Span value, size_t 
         j.most -= 1
         j.after.n = 0
         block_position(at.block, &place, &j.after)
-        n = c.order.n
+        n = order_of(c).n
         list_take(&j.op, c, at.block, rank[0] - at.at, at.at, span(j.after.p, j.after.n))
-        if c.order.n == n:
+        if order_of(c).n == n:
             rank[0] += 1
         else:
-            c.live = c.order.n
+            c.live = order_of(c).n
             j.changed = 1
     j.after.n = 0
     buffer_add(&j.after, position.p, position.n)
@@ -455,8 +455,8 @@ cdef int list_leave(Joining *j, uint32_t db, const Span *key) noexcept nogil:
     if key != NULL and db == of and key.n == name.n and memcmp(key.p, name.p, name.n) == 0:
         return 1
     e = key_in(k, of, name)
-    if e != NULL and e.meta & E_ENTRY:
-        c = entry_collection(element_entry(e), T_LIST)
+    if e != NULL:
+        c = element_collection(e, T_LIST)
     if c != NULL and j.removes:
         was_live = element_live(e)
         over = list_pass_rest(j, c)
@@ -531,7 +531,7 @@ cdef void tidy_large(Joining *j) noexcept nogil:
     key.p = j.large.p + j.large_at + sizeof(key.n)
     e = key_in(k, j.db, key)
     while e != NULL and e.meta & E_ENTRY and j.type < T_COUNT and j.most > 0:
-        c = entry_collection(element_entry(e), j.type)
+        c = element_collection(e, j.type)
         was_live = element_live(e)
         # NULL also where it went in the middle of its walk
         if c == NULL or not tidy_collection(j, e, c):
@@ -556,7 +556,6 @@ cdef void tidy_key(Joining *j, Element *e) noexcept nogil:
     """Its own cells; what lies under it is put down to be walked."""
     cdef Kernel *k = j.k
     cdef Database *d = &k.db[j.db]
-    cdef Entry *x
     cdef Cell theirs
     cdef size_t n = e.klen
     cdef int was_live
@@ -572,10 +571,10 @@ cdef void tidy_key(Joining *j, Element *e) noexcept nogil:
     if e.meta & (E_PLAIN | E_CELL) and not e.meta & E_NAMED:
         e = open_cell(k, &d.table, e)
         cell_join(j, &d.counted, element_cell(e), &theirs)
-    x = element_entry(e)
-    if x != NULL and not e.meta & E_DEADLINE_NAMED:
-        cell_join(j, &d.counted, &x.deadline, &theirs)
-    if x != NULL and x.collections != NULL:
+    if element_entry(e) != NULL and not e.meta & E_DEADLINE_NAMED:
+        part_deadline(k, e)
+        cell_join(j, &d.counted, &element_entry(e).deadline, &theirs)
+    if element_collections(e) != NULL:
         buffer_add(&j.large, &n, sizeof(n))
         buffer_add(&j.large, j.steps.p, n)
     else:

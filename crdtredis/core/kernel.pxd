@@ -2,7 +2,7 @@
 # struct of its own, named by the part.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
 from crdtredis.buffer cimport Buffer, Span, span
 
@@ -16,31 +16,47 @@ cdef enum:
 # list, elements stand in blocks (core/block.pxi).
 cdef struct Collection:
     Collection *next
-    int type                # T_*
-    uint32_t tombstones     # members with a tombstone
     # members with a live cell; the table also holds those that have tombstones only
     size_t live
-    size_t cells            # members that are not plain: only they can have counter entries
-    # by actor: no write here is newer. Of a small collection nothing, which is told by n == 0
-    VersionVector written
+    VersionVector *written  # by actor: no write here is newer; NULL: not told of a small collection
     Table table             # empty for lists
-    # sorted sets: the live members by (score, name); lists: the blocks by position
-    Order order
+    uint32_t type           # T_*
+    uint32_t tombstones     # members with a tombstone
+    uint32_t cells          # members that are not plain: only they can have counter entries
 
-# Of a list, what follows the struct: the dots of the last two inserts applied, the last first. Not
-# state: they only help to guess where the next will be.
+# What follows the struct of a sorted set, the live members by (score, name), of a list, the blocks
+# by position, and of the deadlines of fields, those that count, by time.
+cdef inline Order *order_of(Collection *c) noexcept nogil:
+    return <Order*>(<char*>c + sizeof(Collection))
+
+# And then of a list: the dots of the last two inserts applied, the last first. Not state: they only
+# help to guess where the next will be.
 cdef inline uint64_t *list_recent(Collection *c) noexcept nogil:
-    return <uint64_t*>(<char*>c + sizeof(Collection))
+    return <uint64_t*>(<char*>c + sizeof(Collection) + sizeof(Order))
 
-# What an E_ENTRY element points to: whatever a plain string key does not need.
+cdef union Held:
+    # What the key holds beside a string, nearly always one collection and never an empty one. It
+    # hangs at the element where there is no Entry (core/element.pxi).
+    Collection *collections
+    int64_t at              # of a joint Entry: the deadline, not 0
+
+# What a key has that has a deadline, or whose fields have. A joint one ends after `held`: the only
+# deadline write is that of the op that wrote the plain value, with its dot and stamp
+# (core/deadline.pxi).
 cdef struct Entry:
     Element *owner
-    # what the key holds beside a string; nearly always one, never an empty one
-    Collection *collections
-    Cell deadline           # register of absolute ms (W_NUMBER writes)
     uint32_t heap           # place in the deadline heap + 1; 0: not in it
     uint16_t db
-    uint16_t expiring       # counted in its database's `expiring`
+    uint8_t expiring        # counted in its database's `expiring`
+    uint8_t joint
+    Held held
+    Cell deadline           # register of absolute ms (W_NUMBER writes)
+
+# Where the deadline's cell of a joint Entry is made up for who reads it.
+cdef struct DeadlineRoom:
+    Cell cell
+    Write write
+    int64_t at              # the value of `write`, which it follows
 
 cdef struct Database:
     Table table

@@ -9,31 +9,51 @@ from crdtredis.buffer cimport Span, buffer_add, span
 
 # ---- encodings -----------------------------------------------------------------------------------
 
-cdef Element *open_entry(Kernel *k, uint32_t db, Element *e) noexcept nogil:
-    cdef Entry *x
+cdef Element *open_collections(Kernel *k, uint32_t db, Element *e) noexcept nogil:
+    """Key e with room for collections."""
     if e.meta & E_ENTRY:
+        part_deadline(k, e)
         return e
     e = element_convert(k, &k.db[db].table, e, (e.meta & 0xff) | E_ENTRY,
                         span(element_value(e), e.vlen))
-    x = <Entry*>mem_alloc(sizeof(Entry))
-    memset(x, 0, sizeof(Entry))
-    x.owner = e
-    x.db = <uint16_t>db
-    entry_at(e)[0] = x
+    under_at(e)[0] = 1
     return e
+
+
+cdef Element *open_entry(Kernel *k, uint32_t db, Element *e) noexcept nogil:
+    """Key e with an Entry that is not joint."""
+    cdef Entry *x
+    e = open_collections(k, db, e)
+    if element_entry(e) == NULL:
+        x = <Entry*>mem_zalloc(sizeof(Entry))
+        x.owner = e
+        x.held.collections = element_collections(e)
+        x.db = <uint16_t>db
+        under_at(e)[0] = <uint64_t>x
+    return e
+
+
+cdef void close_entry(Kernel *k, Element *e) noexcept nogil:
+    """Frees the Entry of e, whose deadline is empty."""
+    cdef Entry *x = element_entry(e)
+    under_at(e)[0] = <uint64_t>element_collections(e) | 1
+    heap_remove(k, x)
+    mem_free(x)
 
 
 cdef void key_free(Kernel *k, Element *e) noexcept nogil:
     """Frees a detached key and all that lies under it."""
     cdef Entry *x = element_entry(e)
-    cdef Collection *c
+    cdef Collection *c = element_collections(e)
+    cdef Collection *next
+    while c != NULL:
+        next = c.next
+        collection_free(c)
+        c = next
     if x != NULL:
         heap_remove(k, x)
-        cell_free(&x.deadline)
-        while x.collections != NULL:
-            c = x.collections
-            x.collections = c.next
-            collection_free(c)
+        if not x.joint:
+            cell_free(&x.deadline)
         mem_free(x)
     element_free(e)
 
@@ -62,13 +82,14 @@ cdef Element *reencode(Kernel *k, Table *t, size_t *live, Element *e, int was_li
             value = span(write_value(w), w.n)
         else:
             w = NULL
-    if x != NULL:
-        drop_empty_collections(x)
-        if cell_empty(&x.deadline) and x.collections == NULL:
-            flags &= ~<uint32_t>E_ENTRY
-            heap_remove(k, x)
-            mem_free(x)
+    if flags & E_ENTRY:
+        drop_empty_collections(e)
+        if (x != NULL and not x.joint and cell_empty(&x.deadline)
+                and element_collection(e, T_DEADLINES) == NULL):
+            close_entry(k, e)
             x = NULL
+        if x == NULL and element_collections(e) == NULL:
+            flags &= ~<uint32_t>E_ENTRY
     if flags & (E_PLAIN | E_CELL | E_ENTRY) == 0:
         live[0] -= was_live
         table_remove(t, e)
@@ -81,7 +102,7 @@ cdef Element *reencode(Kernel *k, Table *t, size_t *live, Element *e, int was_li
             e.stamp = w.stamp
             mem_free(w)
     if x != NULL:
-        heap_place(k, x)
+        heap_place(k, join_deadline(k, e))
     live[0] += element_live(e) - was_live
     return e
 
@@ -124,7 +145,7 @@ cdef int key_visible(Kernel *k, Element *e) noexcept nogil:
 cdef int live_type(Kernel *k, Element *e) noexcept nogil:
     """The type that shows where several are live, the same in every replica: list, hash, sorted
     set, set, string. A hash of which no field is seen is none."""
-    cdef Collection *c = element_entry(e).collections if e.meta & E_ENTRY else NULL
+    cdef Collection *c = element_collections(e)
     cdef int best = T_NONE
     while c != NULL:
         if c.live > members_lapsed(k, c) and (best == T_NONE
@@ -145,7 +166,7 @@ cdef int key_type(Kernel *k, Element *e) noexcept nogil:
 
 
 cdef Collection *key_collection(Kernel *k, Element *e, int type) noexcept nogil:
-    return entry_collection(element_entry(e), type) if key_type(k, e) == type else NULL
+    return element_collection(e, type) if key_type(k, e) == type else NULL
 
 cdef enum:
     FEW_BYTES = 4096        # of k.scratch.few
@@ -226,16 +247,14 @@ cdef Span member_view(Kernel *k, Element *m) noexcept nogil:
 
 cdef size_t key_memory(Kernel *k, Element *e) noexcept nogil:
     cdef size_t n = mem_size(e)
-    cdef Collection *c
+    cdef Entry *x = element_entry(e)
+    cdef Collection *c = element_collections(e)
     if e.meta & E_CELL:
         n += cell_memory(element_cell(e))
-    if not e.meta & E_ENTRY:
-        return n
-    n += mem_size(element_entry(e)) + cell_memory(&element_entry(e).deadline)
-    c = element_entry(e).collections
+    if x != NULL:
+        n += mem_size(x) + (0 if x.joint else cell_memory(&x.deadline))
     while c != NULL:
-        n += sizeof(Collection) + types[c.type].extra + table_memory(&c.table)
-        n += order_memory(&c.order) + types[c.type].memory(c)
+        n += mem_size(c) + table_memory(&c.table) + types[c.type].memory(c)
         c = c.next
     return n
 
@@ -272,19 +291,22 @@ cdef void discard_database(Kernel *k, uint32_t db) noexcept nogil:
 cdef void free_key(Kernel *k, Element *e) noexcept nogil:
     """One key of a discarded database: what it holds of collections becomes garbage of its own."""
     cdef Entry *x = element_entry(e)
-    cdef Collection *c
+    cdef Collection *c = element_collections(e)
+    cdef Collection *next
     if x != NULL:
         x.heap = 0                         # the heap has forgotten it, and so have the counts
         x.expiring = 0
-        while x.collections != NULL:
-            c = x.collections
-            x.collections = c.next
-            if collection_size(c) > SMALL_COLLECTION:
-                c.live = 0
-                c.next = k.garbage.next    # behind the database, which is being worked on
-                k.garbage.next = c
-            else:
-                collection_free(c)
+    while c != NULL:
+        next = c.next
+        if collection_size(c) > SMALL_COLLECTION:
+            c.live = 0
+            c.next = k.garbage.next        # behind the database, which is being worked on
+            k.garbage.next = c
+        else:
+            collection_free(c)
+        c = next
+    if e.meta & E_ENTRY:
+        element_put_collections(e, NULL)
     key_free(k, e)
 
 

@@ -30,7 +30,7 @@ cdef inline Item block_item(Block *b) noexcept nogil:
 # ---- reading -------------------------------------------------------------------------------------
 
 cdef int list_seek(Collection *c, size_t index, ListCursor *at) noexcept nogil:
-    cdef Item *item = order_at(&c.order, index, &at.order)
+    cdef Item *item = order_at(order_of(c), index, &at.order)
     if item == NULL:
         return 0
     at.block = <Block*>item.e
@@ -90,10 +90,10 @@ cdef size_t list_memory(Collection *c) noexcept nogil:
     cdef Item *item
     cdef size_t bytes = 0, elements = 0, i
     for i in range(MEMORY_SAMPLES):
-        item = order_at(&c.order, c.order.n // MEMORY_SAMPLES * i, &at)
+        item = order_at(order_of(c), order_of(c).n // MEMORY_SAMPLES * i, &at)
         bytes += mem_size(item.e) + cell_memory(&(<Block*>item.e).cell)
         elements += item.sort_key
-    return bytes * c.order.n // elements
+    return bytes * order_of(c).n // elements + order_memory(order_of(c))
 
 
 # ---- changing ------------------------------------------------------------------------------------
@@ -104,8 +104,8 @@ cdef Block *list_cut(Collection *c, size_t rank, Block *b, uint32_t i) noexcept 
     cdef Block *rest
     if 0 < i < b.n:
         rest = block_cut(&b, i)
-        order_change_at(&c.order, rank, block_item(b))
-        order_insert_at(&c.order, rank + b.n, block_item(rest))
+        order_change_at(order_of(c), rank, block_item(b))
+        order_insert_at(order_of(c), rank + b.n, block_item(rest))
     return b
 
 
@@ -121,7 +121,7 @@ cdef int list_append(Collection *c, size_t rank, Block *b, Span position,
     place.index = s.own_index
     if not block_append(&b, &place, value):
         return 0
-    order_change_at(&c.order, rank, block_item(b))
+    order_change_at(order_of(c), rank, block_item(b))
     return 1
 
 
@@ -136,10 +136,10 @@ cdef void list_put(Collection *c, Block *b, size_t rank, uint32_t i, Span positi
         if b.direction >= 0 and list_append(c, rank, b, position, value):
             return
         rank += b.n
-    next = order_at(&c.order, rank, &at)
+    next = order_at(order_of(c), rank, &at)
     if (next == NULL or (<Block*>next.e).direction > 0
         or not list_append(c, rank, <Block*>next.e, position, value)):
-        order_insert_at(&c.order, rank, block_item(block_new(position, value)))
+        order_insert_at(order_of(c), rank, block_item(block_new(position, value)))
 
 
 cdef void list_assign(Kernel *k, const Applying *op, const Effect *x, Collection *c, Block *b,
@@ -164,7 +164,7 @@ cdef void list_assign(Kernel *k, const Applying *op, const Effect *x, Collection
             rank += b.n
     if not found:
         single = block_new(position, span(NULL, 0))
-        order_insert_at(&c.order, rank, block_item(single))
+        order_insert_at(order_of(c), rank, block_item(single))
     elif block_packed(b):
         single = list_single(k, c, rank, position)
     else:
@@ -183,12 +183,12 @@ cdef Block *list_single(Kernel *k, Collection *c, size_t rank, Span position) no
     """Takes the packed element at index `rank`, the first of its block, out into a block with a
     cell."""
     cdef OrderCursor at
-    cdef Block *b = <Block*>order_at(&c.order, rank, &at).e
+    cdef Block *b = <Block*>order_at(order_of(c), rank, &at).e
     cdef Block *single = block_new(position, span(NULL, 0))
     b = list_cut(c, rank, b, 1)
     cell_add_write(&single.cell, b.first.own, 0, dot_slot(b.first.own), 0,
                    block_value(&k.actors, b, 0))
-    order_change_at(&c.order, rank, block_item(single))
+    order_change_at(order_of(c), rank, block_item(single))
     block_free(b)
     return single
 
@@ -201,13 +201,13 @@ cdef void list_take(const Applying *op, Collection *c, Block *b, size_t rank, ui
             return
         if b.n > 1:
             b = block_remove(b, i)
-            order_change_at(&c.order, rank, block_item(b))
+            order_change_at(order_of(c), rank, block_item(b))
             return
     else:
         cell_remove_writes(&b.cell, op)
         if b.cell.writes != NULL:
             return
-    order_remove_at(&c.order, rank)
+    order_remove_at(order_of(c), rank)
     block_free(b)
 
 
@@ -232,13 +232,13 @@ cdef Element *apply_to_list(Kernel *k, const Applying *op, const Effect *x,
         table_add(&d.table, e)
     was_live = element_live(e)
     if x.kind == ASSIGN:
-        e = open_entry(k, x.db, e)
-        c = collection_open(k, element_entry(e), T_LIST)
-    elif e.meta & E_ENTRY:
-        c = entry_collection(element_entry(e), T_LIST)
+        e = open_collections(k, x.db, e)
+        c = collection_open(k, e, T_LIST)
+    else:
+        c = element_collection(e, T_LIST)
     if c == NULL:
         return e
-    b = order_search(&c.order, position, &rank)
+    b = order_search(order_of(c), position, &rank)
     if b != NULL:
         i = block_search(&k.actors, b, position, &found)
     if x.kind == ASSIGN:
@@ -249,7 +249,7 @@ cdef Element *apply_to_list(Kernel *k, const Applying *op, const Effect *x,
         note_written(op, c)
     elif found:
         list_take(op, c, b, rank, i, position)
-    c.live = c.order.n
+    c.live = order_of(c).n
     return reencode(k, &d.table, &d.live, e, was_live)
 
 
@@ -284,36 +284,36 @@ cdef Block *block_unobserved(const Applying *op, Block *b) noexcept nogil:
 cdef void list_remove_observed(const Applying *op, Collection *c) noexcept nogil:
     """Removes what op observed. Looks at every block, and into those of which it observed a
     part."""
-    cdef Order old = c.order
+    cdef Order old = order_of(c)[0]
     cdef OrderCursor at
     cdef Block *b
     cdef Item *item = order_at(&old, 0, &at)
-    order_forget(&c.order)
+    order_forget(order_of(c))
     while item != NULL:
         b = block_unobserved(op, <Block*>item.e)
         if b != NULL:
-            order_insert_at(&c.order, c.order.n, block_item(b))
+            order_insert_at(order_of(c), order_of(c).n, block_item(b))
         item = order_next(&at)
     order_free(&old)
-    c.live = c.order.n
+    c.live = order_of(c).n
 
 
 cdef int list_free_some(Collection *c, int *most) noexcept nogil:
     """Frees blocks of a list that is not used any more, and then its order; c.live says how far it
     has come. 1 while more is left."""
     cdef OrderCursor at
-    cdef Item *item = order_at(&c.order, c.live, &at)
+    cdef Item *item = order_at(order_of(c), c.live, &at)
     while item != NULL and most[0] > 0:
         most[0] -= 1
         c.live += item.sort_key
         block_free(<Block*>item.e)
         item = order_next(&at)
-    return item != NULL or order_free_some(&c.order, most)
+    return item != NULL or order_free_some(order_of(c), most)
 
 
 cdef int list_shown(Walk *w) noexcept nogil:
     if w.pos == 0:
-        if not list_seek(w.c, w.c.order.n - 1 if w.order == WALK_BACKWARDS else 0, &w.at):
+        if not list_seek(w.c, order_of(w.c).n - 1 if w.order == WALK_BACKWARDS else 0, &w.at):
             return 0
         w.pos = 1
     elif not (list_prev(&w.at) if w.order == WALK_BACKWARDS else list_next(&w.at)):
@@ -345,8 +345,8 @@ cdef int list_sound(const Effect *x) noexcept nogil:
 cdef int list_check(Kernel *k, Collection *c) noexcept nogil:
     """0 sound, else the number of the broken invariant, that of a block in hundreds."""
     cdef OrderCursor at
-    cdef Item *item = order_at(&c.order, 0, &at)
-    if c.order.n == 0 or c.order.n != c.live or table_count(&c.table) or c.cells:
+    cdef Item *item = order_at(order_of(c), 0, &at)
+    if order_of(c).n == 0 or order_of(c).n != c.live or table_count(&c.table) or c.cells:
         return 1
     while item != NULL:
         if item.sort_key != (<Block*>item.e).n:
@@ -358,13 +358,13 @@ cdef int list_check(Kernel *k, Collection *c) noexcept nogil:
 
 
 cdef void list_open(Kernel *k, Collection *c) noexcept nogil:
-    c.order.positions = &k.actors
+    order_of(c).positions = &k.actors
 
 
 cdef void fill_list() noexcept:
     cdef CollectionType *t = &types[<int>T_LIST]
     t.rank = 0
-    t.extra = 2 * sizeof(uint64_t)         # list_recent
+    t.extra = sizeof(Order) + 2 * sizeof(uint64_t)     # order_of, list_recent
     t.open = list_open
     t.free_some = list_free_some
     t.memory = list_memory

@@ -24,6 +24,7 @@ from crdtredis.buffer cimport Buffer, Span, buffer_free, span
 
 cdef enum:
     LEAF_ITEMS = 64
+    EXACT_ITEMS = 8         # a root of no more is as large as these need
     BRANCH_CHILDREN = 32
 
 cdef struct Leaf:
@@ -151,8 +152,9 @@ cdef Leaf *leaf_insert(Leaf *l, uint32_t at, Item item, Split *split) noexcept n
     cdef Leaf *right
     cdef uint32_t keep
     if l.n == l.cap and l.cap < LEAF_ITEMS:
-        l = <Leaf*>mem_realloc(l, sizeof(Leaf) + 2 * l.cap * sizeof(Item))
-        l.cap *= 2
+        l.cap = min(l.cap + (l.cap // 2 if l.cap >= EXACT_ITEMS else 1),
+                    <uint32_t>LEAF_ITEMS)
+        l = <Leaf*>mem_realloc(l, sizeof(Leaf) + l.cap * sizeof(Item))
     if l.n == LEAF_ITEMS:
         right = leaf_new(LEAF_ITEMS)
         keep = LEAF_ITEMS if at == LEAF_ITEMS and l.next == NULL else LEAF_ITEMS // 2
@@ -236,7 +238,7 @@ cdef void order_insert_at(Order *o, size_t rank, Item item) noexcept nogil:
     cdef Split split
     cdef Branch *root
     if o.root == NULL:
-        o.root = leaf_new(4 if o.positions == NULL else 1)
+        o.root = leaf_new(1)
         o.height = 0
     o.root = node_insert(o, o.root, o.height, rank, item, &split)
     o.n += item_weight(o, &item)

@@ -144,11 +144,11 @@ cdef class TableProbe:
         return table_memory(&self.t)
 
     def resizing(self):
-        return self.t.slots[1] != NULL
+        return self.t.next != NULL
 
     def left(self):
         """Elements the old array still holds."""
-        return self.t.used[0] if self.t.slots[1] != NULL else 0
+        return self.t.array.used if self.t.next != NULL else 0
 
     def __len__(self):
         return table_count(&self.t)

@@ -587,6 +587,8 @@ cdef class Replica:
         """The state of a key as a dict: writes (latest first, so the first is the winner), counter
         entries, deadline writes; None for no key."""
         cdef Element *e = key_find(&self.k, db, span(key, len(key)))
+        cdef DeadlineRoom room
+        cdef Cell *deadline
         cdef Collection *c
         if e == NULL:
             return None
@@ -600,12 +602,13 @@ cdef class Replica:
             out["hides"] = bool(key_visible(&self.k, key_in(&self.k, db, span(key, len(key)))))
         self.describe_value(e, out)
         if e.meta & E_ENTRY:
-            self.describe(&element_entry(e).deadline, out["deadlines"], None)
-            c = element_entry(e).collections
+            deadline = deadline_cell(e, &room)
+            if deadline != NULL:
+                self.describe(deadline, out["deadlines"], None)
+            c = element_collections(e)
             while c != NULL:
                 out["collections"][TYPE_NAMES[c.type]] = {"live": c.live,
-                                                          "elements": table_count(&c.table) +
-                                                          c.order.n * (c.type == T_LIST)}
+                                                          "elements": collection_size(c)}
                 c = c.next
         return out
 
@@ -618,7 +621,7 @@ cdef class Replica:
         if e == NULL:
             return None
         out = {}
-        c = element_entry(e).collections if e.meta & E_ENTRY else NULL
+        c = element_collections(e)
         while c != NULL:
             m = table_find(&c.table, name, len(name), key_hash(&self.k, name, len(name)))
             if m != NULL:

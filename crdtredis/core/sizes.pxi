@@ -58,7 +58,7 @@ cdef size_t remainder_size(Kernel *k, uint32_t db, Element *e) noexcept nogil:
     if (e == NULL or (k.db[db].counted.entries == 0
                       and (db >= SYSTEM_DB or k.db[HOME_DB + db].counted.entries == 0))):
         return 0
-    c = element_entry(e).collections if e.meta & E_ENTRY else NULL
+    c = element_collections(e)
     if key_visible(k, e) and (c == NULL or (c.next == NULL and not value_live(e))):
         return 0
     return removal_size(k, e)
@@ -93,7 +93,7 @@ cdef size_t copy_size(Kernel *k, Element *e, size_t key) noexcept nogil:
 cdef size_t place_size(Collection *c) noexcept nogil:
     """Looks at every block."""
     cdef OrderCursor at
-    cdef Item *item = order_at(&c.order, 0, &at)
+    cdef Item *item = order_at(order_of(c), 0, &at)
     cdef size_t depth = 0
     while item != NULL:
         depth = max(depth, <size_t>(<Block*>item.e).depth)

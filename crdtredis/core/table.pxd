@@ -2,7 +2,7 @@
 #
 # Open addressing, Robin Hood order, a slot is one word: pointer (48 bits), distance from home (8),
 # bits of the hash (8); so a miss and a removal look at no element. Growth and shrinking move a few
-# elements per change, never all at once.
+# elements per change, never all at once. A few elements stand in as many slots, in no order.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
@@ -13,7 +13,9 @@ cdef enum:
     # win
     E_BARE = 16
     E_CELL = 2              # a Cell: writes and counter entries
-    E_ENTRY = 4             # keyspace only: a pointer to an Entry stands before the key
+    # keyspace only: before the key stands a pointer to an Entry, or one with its lowest bit set, to
+    # the first Collection
+    E_ENTRY = 4
     # E_PLAIN only: the write was a SET, which cleared the key's deadline at its stamp
     E_CLEARS = 8
     # the same bit of a hash's field: the write left the field's deadline alone (HSETEX KEEPTTL)
@@ -25,8 +27,8 @@ cdef enum:
     E_LIST_NAMED = 128
     E_MARKS = 224
 
-# One allocation: hash to meta; of E_PLAIN dot and stamp, of E_CELL a Cell in their place; [Entry*];
-# key, [value].
+# One allocation: hash to meta; of E_PLAIN dot and stamp, of E_CELL a Cell in their place; of
+# E_ENTRY the pointer; key, [value].
 cdef struct Element:
     uint32_t hash
     uint32_t klen
@@ -37,11 +39,19 @@ cdef struct Element:
     uint64_t dot            # E_PLAIN: the write's dot, actor slot << 48 | seq
     uint64_t stamp          # E_PLAIN, not E_BARE: its stamp; its actor is the dot's
 
+cdef struct Array:
+    uint64_t *slots         # NULL: none
+    uint32_t mask           # capacity - 1, of a power of two; 0: there are as many as are used
+    uint32_t used
+
+# What a table that grows or shrinks moves to.
+cdef struct Successor:
+    Array array
+    size_t emptied          # slots of the old array below this are empty
+
 cdef struct Table:
-    uint64_t *slots[2]      # [0] the table, or the one being emptied; [1] the one being filled
-    size_t mask[2]          # capacity - 1; capacity is 0 or a power of two
-    size_t used[2]
-    size_t emptied          # slots of [0] below this are empty; meaningful while slots[1] is there
+    Array array
+    Successor *next         # NULL: nothing is moved
 
 ctypedef void (*TableVisit)(void *arg, Element *e) noexcept nogil
 
@@ -62,8 +72,8 @@ cdef inline char *element_key(Element *e) noexcept nogil:
 cdef inline char *element_value(Element *e) noexcept nogil:
     return element_key(e) + e.klen
 
-cdef inline size_t table_count(Table *t) noexcept nogil:
-    return t.used[0] + t.used[1]
+cdef inline size_t table_count(const Table *t) noexcept nogil:
+    return <size_t>t.array.used + (t.next.array.used if t.next != NULL else 0)
 
 cdef void table_init(Table *t) noexcept nogil
 # Frees the slots; visit (may be NULL) is called with each element and frees it.

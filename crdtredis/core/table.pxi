@@ -32,6 +32,11 @@
 # takes a hash no secret key would give, finishes everything at once and doubles. An empty table
 # owns no memory.
 #
+# Few. Most collections are small, so up to FEW elements stand in an array of just as many words,
+# in no order and all with distance 1, which a look-up reads from the beginning. The next one opens
+# an array of FIRST_CAPACITY slots; a removal that leaves half of FEW in it goes back. A SCAN visits
+# all of them in one call, the last.
+#
 # SCAN. The cursor is a home bucket with its bits in reverse: it counts 0, 100, 010, 110 ... (for 8
 # buckets), the highest bit first. Where an element sits changes with every insertion nearby, but
 # its home bucket does not, so a call visits everything whose home is the cursor's bucket. Why
@@ -63,7 +68,8 @@ cdef extern from *:
 
 
 cdef enum:
-    SMALLEST_TABLE = 4
+    FEW = 8
+    FIRST_CAPACITY = 16
     DISTANCE_MAX = 255
     WALK_PREFETCHED = 12         # slots by which a walk fetches elements before it comes to them
     STEP_ELEMENTS = 2       # moved per change while two arrays exist
@@ -84,8 +90,26 @@ cdef inline uint64_t slot_word(Element *e) noexcept nogil:
     return <uint64_t>e | <uint64_t>1 << 48 | <uint64_t>(e.hash >> 24) << 56
 
 
+cdef inline Array *table_array(Table *t, int i) noexcept nogil:
+    """0: the table, or what is being emptied; 1: what is being filled, which is there then."""
+    return &t.next.array if i else &t.array
+
+
+cdef inline int array_few(const Array *a) noexcept nogil:
+    return a.mask == 0
+
+
+cdef inline size_t array_capacity(const Array *a) noexcept nogil:
+    return <size_t>a.mask + 1 if a.mask else a.used
+
+
 cdef inline size_t table_capacity(const Table *t, int i) noexcept nogil:
-    return t.mask[i] + 1 if t.slots[i] else 0
+    return array_capacity(&t.array) if i == 0 else (
+        array_capacity(&t.next.array) if t.next != NULL else 0)
+
+
+cdef inline size_t table_emptied(const Table *t) noexcept nogil:
+    return t.next.emptied if t.next != NULL else 0
 
 
 cdef inline size_t table_limit(size_t capacity) noexcept nogil:
@@ -99,36 +123,45 @@ cdef inline size_t probe_start(const Table *t, int i, uint32_t hash,
                                size_t *distance) noexcept nogil:
     """Where the search for this hash begins in array i, and the distance that an element of its
     home would have there."""
-    cdef size_t home = hash & t.mask[i]
+    cdef size_t home
     distance[0] = 1
-    if i == 0 and home < t.emptied:
-        distance[0] += t.emptied - home
-        return t.emptied
+    if i:
+        return hash & t.next.array.mask
+    home = hash & t.array.mask
+    if t.next != NULL and home < t.next.emptied:
+        distance[0] += t.next.emptied - home
+        return t.next.emptied
     return home
 
 
-cdef size_t slot_of(const Table *t, int i, const Element *e, uint32_t hash) noexcept nogil:
+cdef size_t slot_of(Table *t, int i, const Element *e, uint32_t hash) noexcept nogil:
     """The slot of array i that points to e, which is not looked into; capacity where there is
     none."""
     cdef size_t capacity = table_capacity(t, i)
-    cdef size_t at, distance
+    cdef size_t at = 0, distance
+    cdef Array *a
     if capacity == 0:
         return 0
+    a = table_array(t, i)
+    if array_few(a):
+        while at < capacity and slot_element(a.slots[at]) != e:
+            at += 1
+        return at
     at = probe_start(t, i, hash, &distance)
     if at < capacity:
-        while slot_distance(t.slots[i][at]) >= distance:
-            if slot_element(t.slots[i][at]) == e:
+        while slot_distance(a.slots[at]) >= distance:
+            if slot_element(a.slots[at]) == e:
                 return at
-            at = (at + 1) & t.mask[i]
+            at = (at + 1) & a.mask
             distance += 1
     return capacity
 
 
-cdef int array_insert(Table *t, int i, Element *e) noexcept nogil:
+cdef int array_insert(Array *a, Element *e) noexcept nogil:
     """1 when e has its place. 0, and nothing changed, where some element would end up too far from
     home."""
-    cdef uint64_t *slots = t.slots[i]
-    cdef size_t mask = t.mask[i]
+    cdef uint64_t *slots = a.slots
+    cdef size_t mask = a.mask
     cdef uint64_t word = slot_word(e)
     cdef uint64_t other
     cdef size_t at = e.hash & mask
@@ -151,39 +184,75 @@ cdef int array_insert(Table *t, int i, Element *e) noexcept nogil:
         slots[hole] = other + (<uint64_t>1 << 48)
         hole = back
     slots[at] = word
-    t.used[i] += 1
+    a.used += 1
     return 1
 
 
-cdef void array_remove(Table *t, int i, size_t at) noexcept nogil:
-    cdef uint64_t *slots = t.slots[i]
-    cdef size_t next = (at + 1) & t.mask[i]
+cdef void array_remove(Array *a, size_t at) noexcept nogil:
+    cdef uint64_t *slots = a.slots
+    cdef size_t next = (at + 1) & a.mask
     while slot_distance(slots[next]) > 1:
         slots[at] = slots[next] - (<uint64_t>1 << 48)
         at = next
-        next = (next + 1) & t.mask[i]
+        next = (next + 1) & a.mask
     slots[at] = 0
-    t.used[i] -= 1
+    a.used -= 1
+
+
+# ---- a few elements ------------------------------------------------------------------------------
+
+cdef void few_add(Array *a, Element *e) noexcept nogil:
+    a.slots = <uint64_t*>mem_realloc(a.slots, (a.used + 1) * sizeof(uint64_t))
+    a.slots[a.used] = slot_word(e)
+    a.used += 1
+
+
+cdef void few_remove(Array *a, size_t at) noexcept nogil:
+    """One of several."""
+    a.used -= 1
+    a.slots[at] = a.slots[a.used]
+    a.slots = <uint64_t*>mem_realloc(a.slots, a.used * sizeof(uint64_t))
+
+
+cdef void few_to_slots(Array *a) noexcept nogil:
+    """They become an array of FIRST_CAPACITY, in which no distance can be too great."""
+    cdef Array few = a[0]
+    cdef uint32_t i
+    array_open(a, FIRST_CAPACITY)
+    for i in range(few.used):
+        array_insert(a, slot_element(few.slots[i]))
+    mem_free(few.slots)
+
+
+cdef void slots_to_few(Array *a) noexcept nogil:
+    """And back, those of any array."""
+    cdef Array old = a[0]
+    cdef size_t at
+    a.slots = NULL
+    a.mask = a.used = 0
+    for at in range(array_capacity(&old)):
+        if old.slots[at]:
+            few_add(a, slot_element(old.slots[at]))
+    mem_free(old.slots)
 
 
 # ---- growing and shrinking -----------------------------------------------------------------------
 
-cdef void array_open(Table *t, int i, size_t capacity) noexcept nogil:
-    t.slots[i] = <uint64_t*>mem_zalloc(capacity * sizeof(uint64_t))
-    t.mask[i] = capacity - 1
-    t.used[i] = 0
+cdef void array_open(Array *a, size_t capacity) noexcept nogil:
+    if capacity > <size_t>1 << 32:         # a hash has no more bits, and `mask` neither
+        mem_exhausted(capacity * sizeof(uint64_t))
+    a.slots = <uint64_t*>mem_zalloc(capacity * sizeof(uint64_t))
+    a.mask = <uint32_t>(capacity - 1)
+    a.used = 0
 
 
 cdef void table_join(Table *t) noexcept nogil:
     """The old array is empty: its successor is the table."""
-    mem_free(t.slots[0])
-    t.slots[0] = t.slots[1]
-    t.mask[0] = t.mask[1]
-    t.used[0] = t.used[1]
-    t.slots[1] = NULL
-    t.mask[1] = 0
-    t.used[1] = 0
-    t.emptied = 0
+    cdef Successor *next = t.next
+    mem_free(t.array.slots)
+    t.array = next.array
+    t.next = NULL
+    mem_free(next)
 
 
 cdef void table_rebuild(Table *t) noexcept nogil:
@@ -196,76 +265,73 @@ cdef void table_rebuild(Table *t) noexcept nogil:
     while True:
         capacity *= 2
         table_init(&all)
-        array_open(&all, 0, capacity)
+        array_open(&all.array, capacity)
         pos = 0
         e = table_next(t, &pos)
-        while e != NULL and array_insert(&all, 0, e):
+        while e != NULL and array_insert(&all.array, e):
             e = table_next(t, &pos)
         if e == NULL:
             break
-        mem_free(all.slots[0])
-    mem_free(t.slots[0])
-    mem_free(t.slots[1])
+        mem_free(all.array.slots)
+    table_clear(t, NULL, NULL)
     t[0] = all
 
 
 cdef int table_take(Table *t, size_t at) noexcept nogil:
     """Move the element of the old array's slot to the successor. 0: the table was rebuilt instead
     and is one array."""
-    cdef Element *e = slot_element(t.slots[0][at])
-    if not array_insert(t, 1, e):
+    cdef Element *e = slot_element(t.array.slots[at])
+    if not array_insert(&t.next.array, e):
         table_rebuild(t)
         return 0
-    t.slots[0][at] = 0
-    t.used[0] -= 1
+    t.array.slots[at] = 0
+    t.array.used -= 1
     return 1
 
 
 cdef int table_work(Table *t, int elements) noexcept nogil:
     cdef size_t capacity, ahead
     cdef int slots = elements * (STEP_SLOTS // STEP_ELEMENTS)
-    if t.slots[1] == NULL:
+    if t.next == NULL:
         return 0
-    capacity = t.mask[0] + 1
-    while t.used[0] and elements and slots:
-        if t.slots[0][t.emptied]:
-            if not table_take(t, t.emptied):
+    capacity = array_capacity(&t.array)
+    while t.array.used and elements and slots:
+        if t.array.slots[t.next.emptied]:
+            if not table_take(t, t.next.emptied):
                 return 0
             elements -= 1
-        t.emptied += 1
+        t.next.emptied += 1
         slots -= 1
-    if t.used[0] == 0:
+    if t.array.used == 0:
         table_join(t)
         return 0
     # The next call reads the hashes of the next elements: have them in the cache by then.
-    for ahead in range(t.emptied, min(t.emptied + STEP_ELEMENTS + 1, capacity)):
-        prefetch(slot_element(t.slots[0][ahead]))
+    for ahead in range(t.next.emptied, min(t.next.emptied + STEP_ELEMENTS + 1, capacity)):
+        prefetch(slot_element(t.array.slots[ahead]))
     return 1
 
 
 cdef void table_resize(Table *t, size_t capacity) noexcept nogil:
     """Begin to move from the array to a successor of this capacity."""
     cdef size_t at = 0
-    array_open(t, 1, capacity)
-    t.emptied = 0
-    while at <= t.mask[0] and slot_distance(t.slots[0][at]) > at + 1:       # wrapped around the end
+    t.next = <Successor*>mem_alloc(sizeof(Successor))
+    array_open(&t.next.array, capacity)
+    t.next.emptied = 0
+    while at <= t.array.mask and slot_distance(t.array.slots[at]) > at + 1: # wrapped around the end
         if not table_take(t, at):
             return
         at += 1
-    t.emptied = at
+    t.next.emptied = at
     table_work(t, STEP_ELEMENTS)
 
 
 # ---- the interface -------------------------------------------------------------------------------
 
 cdef void table_init(Table *t) noexcept nogil:
-    t.slots[0] = NULL
-    t.slots[1] = NULL
-    t.mask[0] = 0
-    t.mask[1] = 0
-    t.used[0] = 0
-    t.used[1] = 0
-    t.emptied = 0
+    t.array.slots = NULL
+    t.array.mask = 0
+    t.array.used = 0
+    t.next = NULL
 
 
 cdef void table_clear(Table *t, TableVisit visit, void *arg) noexcept nogil:
@@ -276,8 +342,10 @@ cdef void table_clear(Table *t, TableVisit visit, void *arg) noexcept nogil:
         while e != NULL:
             visit(arg, e)
             e = table_next(t, &pos)
-    mem_free(t.slots[0])
-    mem_free(t.slots[1])
+    mem_free(t.array.slots)
+    if t.next != NULL:
+        mem_free(t.next.array.slots)
+        mem_free(t.next)
     table_init(t)
 
 
@@ -288,12 +356,18 @@ cdef Element *table_find(Table *t, const char *key, size_t n, uint32_t hash) noe
     cdef size_t at, distance, mask
     cdef Element *e
     cdef int i
+    if array_few(&t.array):
+        for at in range(t.array.used):
+            word = t.array.slots[at]
+            if word >> 56 == hash >> 24:
+                e = slot_element(word)
+                if e.hash == hash and e.klen == n and memcmp(element_key(e), key, n) == 0:
+                    return e
+        return NULL
     # The successor first: while a table grows or shrinks it is where the newer elements are.
-    for i in range(1, -1, -1):
-        slots = t.slots[i]
-        if slots == NULL or t.used[i] == 0:
-            continue
-        mask = t.mask[i]
+    for i in range(t.next != NULL, -1, -1):
+        slots = table_array(t, i).slots
+        mask = table_array(t, i).mask
         at = probe_start(t, i, hash, &distance)
         while distance <= DISTANCE_MAX:
             word = slots[at]
@@ -311,40 +385,43 @@ cdef Element *table_find(Table *t, const char *key, size_t n, uint32_t hash) noe
 
 cdef void table_prefetch_slots(Table *t, uint32_t hash) noexcept nogil:
     cdef size_t distance
-    cdef int i
-    for i in range(2):
-        if t.slots[i] != NULL:
-            prefetch(&t.slots[i][probe_start(t, i, hash, &distance)])
+    if t.array.slots != NULL:
+        prefetch(&t.array.slots[probe_start(t, 0, hash, &distance)])
+    if t.next != NULL:
+        prefetch(&t.next.array.slots[probe_start(t, 1, hash, &distance)])
 
 
 cdef void table_prefetch_element(Table *t, uint32_t hash) noexcept nogil:
     cdef uint64_t *slots
     cdef size_t at, distance
     cdef int i
-    for i in range(2):
-        slots = t.slots[i]
-        if slots == NULL or t.used[i] == 0:
-            continue
+    if array_few(&t.array):
+        return
+    for i in range(1 + (t.next != NULL)):
+        slots = table_array(t, i).slots
         at = probe_start(t, i, hash, &distance)
         while distance <= DISTANCE_MAX and slot_distance(slots[at]) >= distance:
             if slots[at] >> 48 == (<uint64_t>(hash >> 24) << 8 | distance):
                 prefetch(slot_element(slots[at]))
                 return
-            at = (at + 1) & t.mask[i]
+            at = (at + 1) & table_array(t, i).mask
             distance += 1
 
 
 cdef void table_add(Table *t, Element *e) noexcept nogil:
-    cdef int i
-    if t.slots[0] == NULL:
-        array_open(t, 0, SMALLEST_TABLE)
-    elif t.slots[1] != NULL:
+    cdef Array *a
+    if array_few(&t.array):
+        if t.array.used < FEW:
+            few_add(&t.array, e)
+            return
+        few_to_slots(&t.array)
+    elif t.next != NULL:
         table_work(t, STEP_ELEMENTS)
-    if t.slots[1] == NULL and t.used[0] >= table_limit(t.mask[0] + 1):
-        table_resize(t, (t.mask[0] + 1) * 2)
+    if t.next == NULL and t.array.used >= table_limit(array_capacity(&t.array)):
+        table_resize(t, array_capacity(&t.array) * 2)
     while True:
-        i = 1 if t.slots[1] != NULL else 0
-        if t.used[i] < t.mask[i] and array_insert(t, i, e):
+        a = table_array(t, t.next != NULL)
+        if a.used < a.mask and array_insert(a, e):
             return
         table_rebuild(t)
 
@@ -355,13 +432,20 @@ cdef void table_remove(Table *t, Element *e) noexcept nogil:
     if at == table_capacity(t, 1):
         i = 0
         at = slot_of(t, 0, e, e.hash)
-    array_remove(t, i, at)
-    if table_count(t) == 0:
+    if table_count(t) == 1:
         table_clear(t, NULL, NULL)
-    elif t.slots[1] != NULL:
+        return
+    if array_few(&t.array):
+        few_remove(&t.array, at)
+        return
+    array_remove(table_array(t, i), at)
+    if t.next != NULL:
         table_work(t, STEP_ELEMENTS)
-    elif t.mask[0] >= SMALLEST_TABLE and t.used[0] * 8 <= t.mask[0] + 1:
-        table_resize(t, (t.mask[0] + 1) // 2)
+    elif t.array.mask < FIRST_CAPACITY:
+        if t.array.used <= FEW // 2:
+            slots_to_few(&t.array)
+    elif <size_t>t.array.used * 8 <= array_capacity(&t.array):
+        table_resize(t, array_capacity(&t.array) // 2)
 
 
 cdef void table_swap(Table *t, Element *old, Element *new) noexcept nogil:
@@ -370,12 +454,13 @@ cdef void table_swap(Table *t, Element *old, Element *new) noexcept nogil:
     if at == table_capacity(t, 1):
         i = 0
         at = slot_of(t, 0, old, new.hash)
-    t.slots[i][at] = t.slots[i][at] & ~<uint64_t>0xffffffffffff | <uint64_t>new
+    table_array(t, i).slots[at] = (table_array(t, i).slots[at] & ~<uint64_t>0xffffffffffff
+                                   | <uint64_t>new)
 
 
 cdef Element *table_random(Table *t, uint64_t *seed) noexcept nogil:
     # slots of the old array that can hold something
-    cdef size_t first = table_capacity(t, 0) - t.emptied
+    cdef size_t first = table_capacity(t, 0) - table_emptied(t)
     cdef size_t slots = first + table_capacity(t, 1)
     cdef size_t at
     cdef uint64_t word
@@ -384,7 +469,8 @@ cdef Element *table_random(Table *t, uint64_t *seed) noexcept nogil:
     while True:
         # scaled instead of a remainder: the bias is below slots / 2^32
         at = (next_random(seed) >> 32) * slots >> 32
-        word = t.slots[0][t.emptied + at] if at < first else t.slots[1][at - first]
+        word = (t.array.slots[table_emptied(t) + at] if at < first
+                else t.next.array.slots[at - first])
         if word:
             return slot_element(word)
 
@@ -405,34 +491,37 @@ cdef uint64_t cursor_next(uint64_t cursor, size_t mask) noexcept nogil:
 cdef void bucket_visit(Table *t, int i, size_t home, TableVisit visit, void *arg) noexcept nogil:
     """Visit the elements of array i whose home this is: they stand together, behind those of
     earlier homes."""
+    cdef Array *a = table_array(t, i)
     cdef size_t distance
     cdef size_t at = probe_start(t, i, <uint32_t>home, &distance)
-    if at > t.mask[i]:
+    if at > a.mask:
         return
-    while slot_distance(t.slots[i][at]) >= distance:
-        if slot_distance(t.slots[i][at]) == distance:
-            visit(arg, slot_element(t.slots[i][at]))
-        at = (at + 1) & t.mask[i]
+    while slot_distance(a.slots[at]) >= distance:
+        if slot_distance(a.slots[at]) == distance:
+            visit(arg, slot_element(a.slots[at]))
+        at = (at + 1) & a.mask
         distance += 1
 
 
 cdef uint64_t table_scan(Table *t, uint64_t cursor, TableVisit visit, void *arg) noexcept nogil:
     cdef int small = 0
-    cdef int large
-    if table_count(t) == 0:
+    cdef size_t mask = t.array.mask, large
+    if mask == 0:
+        table_walk(t, visit, arg)
         return 0
-    if t.slots[1] == NULL:
-        bucket_visit(t, 0, cursor & t.mask[0], visit, arg)
-        return cursor_next(cursor, t.mask[0])
-    if t.mask[1] < t.mask[0]:
+    if t.next == NULL:
+        bucket_visit(t, 0, cursor & mask, visit, arg)
+        return cursor_next(cursor, mask)
+    if t.next.array.mask < mask:
         small = 1
-    large = 1 - small
-    bucket_visit(t, small, cursor & t.mask[small], visit, arg)
+    mask = table_array(t, small).mask
+    large = table_array(t, 1 - small).mask
+    bucket_visit(t, small, cursor & mask, visit, arg)
     while True:
-        bucket_visit(t, large, cursor & t.mask[large], visit, arg)
-        cursor = cursor_next(cursor, t.mask[large])
+        bucket_visit(t, 1 - small, cursor & large, visit, arg)
+        cursor = cursor_next(cursor, large)
         # all buckets that the small one splits into are done
-        if not cursor & (t.mask[small] ^ t.mask[large]):
+        if not cursor & (mask ^ large):
             return cursor
 
 
@@ -442,11 +531,11 @@ cdef Element *table_next(Table *t, size_t *pos) noexcept nogil:
     cdef size_t ahead
     cdef uint64_t word
     while pos[0] < slots:
-        word = t.slots[0][pos[0]] if pos[0] < first else t.slots[1][pos[0] - first]
+        word = t.array.slots[pos[0]] if pos[0] < first else t.next.array.slots[pos[0] - first]
         ahead = pos[0] + WALK_PREFETCHED
         if ahead < slots:
-            prefetch(slot_element(t.slots[0][ahead] if ahead < first
-                                  else t.slots[1][ahead - first]))
+            prefetch(slot_element(t.array.slots[ahead] if ahead < first
+                                  else t.next.array.slots[ahead - first]))
         pos[0] += 1
         if word:
             return slot_element(word)
@@ -454,31 +543,44 @@ cdef Element *table_next(Table *t, size_t *pos) noexcept nogil:
 
 
 cdef size_t table_memory(Table *t) noexcept nogil:
-    return (table_capacity(t, 0) + table_capacity(t, 1)) * sizeof(uint64_t)
+    return (table_capacity(t, 0) + table_capacity(t, 1)) * sizeof(uint64_t) + mem_size(t.next)
+
+
+cdef int few_check(Array *a, const uint64_t *hash_key) noexcept nogil:
+    """As table_check."""
+    cdef Element *e
+    cdef uint32_t i
+    if a.used > FEW:
+        return 14
+    for i in range(a.used):
+        e = slot_element(a.slots[i])
+        if e == NULL or a.slots[i] != slot_word(e):
+            return 15
+        if hash_key != NULL and e.hash != siphash(element_key(e), e.klen, hash_key):
+            return 11
+    return 0
 
 
 cdef int table_check(Table *t, const uint64_t *hash_key) noexcept nogil:
     cdef size_t at, mask, used, before
     cdef uint64_t word
     cdef Element *e
+    cdef Array *a
     cdef int i
-    if table_count(t) == 0 and (t.slots[0] != NULL or t.slots[1] != NULL):
+    if table_count(t) == 0 and (t.array.slots != NULL or t.next != NULL):
         return 1                                # an empty table owns no memory
-    if t.slots[1] != NULL and (t.slots[0] == NULL or t.used[0] == 0):
+    if t.next != NULL and t.array.used == 0:
         return 2                                # a successor without anything to take over
-    if t.slots[1] == NULL and t.emptied:
-        return 3
-    for i in range(2):
-        if t.slots[i] == NULL:
-            if t.used[i] or t.mask[i]:
-                return 4
-            continue
-        mask = t.mask[i]
-        if mask & (mask + 1) or mask + 1 < SMALLEST_TABLE:
+    if array_few(&t.array):
+        return 3 if t.next != NULL else few_check(&t.array, hash_key)
+    for i in range(1 + (t.next != NULL)):
+        a = table_array(t, i)
+        mask = a.mask
+        if mask & (mask + 1) or mask + 1 < FIRST_CAPACITY:
             return 5                            # capacity is a power of two
         used = 0
         for at in range(mask + 1):
-            word = t.slots[i][at]
+            word = a.slots[at]
             if word == 0:
                 continue
             used += 1
@@ -489,16 +591,16 @@ cdef int table_check(Table *t, const uint64_t *hash_key) noexcept nogil:
                 return 7                        # the word's part of the hash is the element's
             if (e.hash + slot_distance(word) - 1 & mask) != at:
                 return 8                        # the distance is the distance
-            if i == 0 and at < t.emptied:
+            if i == 0 and at < table_emptied(t):
                 return 9
-            before = slot_distance(t.slots[i][at - 1 & mask])
+            before = slot_distance(a.slots[at - 1 & mask])
             if (slot_distance(word) > before + 1
-                and not (i == 0 and t.slots[1] != NULL and at == t.emptied)):
+                and not (i == 0 and t.next != NULL and at == t.next.emptied)):
                 # homes ascend along a cluster, and no cluster begins away from home
                 return 10
             if hash_key != NULL and e.hash != siphash(element_key(e), e.klen, hash_key):
                 return 11
-        if used != t.used[i]:
+        if used != a.used:
             return 12
         if used > mask:
             return 13                           # an empty slot ends every search

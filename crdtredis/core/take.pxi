@@ -554,8 +554,10 @@ cdef void open_for(Taking *t, int type) noexcept nogil:
             e = element_new(k, t.key, key_hash(k, t.key.p, t.key.n), 0, 0)
             table_add(&k.db[t.db].table, e)
         t.was_live = element_live(e)
-        t.e = open_entry(k, t.db, e)
-    t.c = collection_open(k, element_entry(t.e), type)
+        t.e = open_collections(k, t.db, e)
+    if type == T_DEADLINES:
+        t.e = open_entry(k, t.db, t.e)
+    t.c = collection_open(k, t.e, type)
 
 
 cdef void note_dot(Taking *t, uint64_t dot) noexcept nogil:

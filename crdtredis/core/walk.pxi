@@ -26,29 +26,27 @@ cdef void walk_key(Walk *w, Kernel *k, Element *e) noexcept nogil:
 
 cdef int key_cells(Walk *w) noexcept nogil:
     """The key's own cells: its value's and its deadline's."""
-    cdef Entry *x
+    cdef Cell *deadline
     w.type = T_STRING
     if w.stage == 0:
         w.stage = 1
         if w.key.meta & (E_PLAIN | E_CELL):
             walk_element(w, w.key)
             return 1
-    x = element_entry(w.key)
-    w.is_deadline = w.stage == 1 and x != NULL and not cell_empty(&x.deadline)
+    deadline = deadline_cell(w.key, &w.room) if w.stage == 1 else NULL
+    w.is_deadline = deadline != NULL
     w.stage = 2
     if w.is_deadline:
         w.name = span(element_key(w.key), w.key.klen)
         w.e = NULL
-        w.cell = &x.deadline
+        w.cell = deadline
     return w.is_deadline
 
 
 cdef int walk_next_cell(Walk *w) noexcept nogil:
-    cdef Entry *x
     cdef Collection *c
     while not walk_cell(w):
-        x = element_entry(w.key)
-        c = w.c.next if w.c != NULL else x.collections if x != NULL else NULL
+        c = w.c.next if w.c != NULL else element_collections(w.key)
         if c == NULL:
             return 0
         walk_open(w, c)
@@ -64,7 +62,7 @@ cdef void walk_shown(Walk *w, Kernel *k, Element *e, int order) noexcept nogil:
     if w.type == T_STRING:
         w.step = string_shown
     else:
-        w.c = entry_collection(element_entry(e), w.type)
+        w.c = element_collection(e, w.type)
         w.step = types[w.type].shown
         if w.type == T_HASH and members_lapsed(k, w.c):
             w.step = fields_shown

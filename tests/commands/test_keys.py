@@ -49,6 +49,82 @@ def test_a_command_that_changes_nothing_makes_no_op(c):
         assert c.effects(*argv) == 0, argv
 
 
+@pytest.mark.parametrize("make, read", [
+    (("HSET", "a", "f", 1, "g", 2), ("HGETALL", "a")), (("SADD", "a", 1), ("SMEMBERS", "a")),
+    (("ZADD", "a", 1, "m", 2, "n"), ("ZRANGE", "a", 0, -1, "WITHSCORES")),
+    (("RPUSH", "a", 1, 2), ("LRANGE", "a", 0, -1)), (("SET", "a", 1), ("GET", "a"))])
+def test_a_deadline_that_goes_leaves_what_was_there_before(c, make, read):
+    c(*make)
+    held, size = c(*read), c("MEMORY", "USAGE", "a")
+    for _ in range(2):
+        c("EXPIRE", "a", 100)
+        assert c(*read) == held and c("TTL", "a") == 100 and c("MEMORY", "USAGE", "a") > size
+        c.replica.check()
+        c("PERSIST", "a")
+        c.replica.check()
+        assert c(*read) == held and c("TTL", "a") == -1
+    c("DEL", "a")
+    c.replica.check()
+    assert c("EXISTS", "a") == 0
+
+
+def test_what_a_key_holds_outlives_its_deadline():
+    a, b = Client("a"), Client("b")
+    a("HSET", "k", "f", 1)
+    exchange(a, b)
+    b("HSET", "k", "g", 2)
+    a("EXPIRE", "k", 100)
+    a("DEL", "k")
+    exchange(a, b)
+    for c in a, b:
+        assert c("HGETALL", "k") == [b"g", b"2"] and c("TTL", "k") == -1
+        c.replica.check()
+    assert a.replica.digest() == b.replica.digest()
+
+
+def test_a_deadline_that_came_with_the_value_is_held_with_it():
+    """And takes a place of its own while the key holds something else."""
+    a, b = Client("a"), Client("b")
+    a("SET", "k", "v", "EX", 100)
+    b("HSET", "k", "f", 1)
+    alone, size = a.replica.inspect(0, b"k"), a("MEMORY", "USAGE", "k")
+    assert alone["deadlines"][0]["seq"] == alone["writes"][0]["seq"] == 1
+    a.replica.receive(b.replica.take_ops())
+    assert a("TTL", "k") == 100 and a("TYPE", "k") == b"hash"
+    assert a.replica.inspect(0, b"k")["deadlines"] == alone["deadlines"]
+    a.replica.check()
+    b("DEL", "k")
+    exchange(a, b)
+    for c in a, b:
+        assert c("GET", "k") == b"v" and c("TTL", "k") == 100
+        assert c("MEMORY", "USAGE", "k") == size and c.replica.inspect(0, b"k") == alone
+        c.replica.check()
+    a("EXPIRE", "k", 100)
+    held = a.replica.inspect(0, b"k")
+    assert held["deadlines"][0]["seq"] == 2 and held["writes"] == alone["writes"]
+    a("SET", "k", "w", "EX", 50)
+    assert a("MEMORY", "USAGE", "k") == size and a("TTL", "k") == 50
+    a("DEL", "k")
+    a.replica.check()
+    exchange(a, b)
+    assert a.replica.digest() == b.replica.digest() and b("EXISTS", "k") == 0
+
+
+@pytest.mark.parametrize("argv", [("SET", "k", "w"), ("DEL", "k"), ("SET", "k", "w", "EX", 5)])
+def test_a_deadline_that_came_with_the_value_outlives_who_has_not_seen_it(argv):
+    a, b = Client("a"), Client("b")
+    a("SET", "k", "old")
+    exchange(a, b)
+    b(*argv)
+    a.now += 1000
+    a("SET", "k", "v", "EX", 100)
+    exchange(a, b)
+    for c in a, b:
+        assert c("GET", "k") == b"v" and c("PTTL", "k") == 100_000 + a.now - c.now
+        c.replica.check()
+    assert a.replica.digest() == b.replica.digest()
+
+
 @pytest.mark.parametrize("argv", [("DEL", "a", "b"), ("RENAME", "a", "b"), ("RENAMENX", "a", "n"),
                                   ("COPY", "a", "n"), ("MOVE", "a", 1), ("SWAPDB", 0, 1),
                                   ("FLUSHALL",), ("EXPIRE", "a", 5), ("PEXPIREAT", "a", 1)])

@@ -28,9 +28,28 @@ def test_an_empty_table_owns_no_memory_before_and_after():
     assert (table.memory() == 0 and table.find(b"a") is None and table.random() is None
             and table.scan(0) == (0, []) and table.keys() == [])
     table.add(b"a")
-    assert table.memory() == 32
+    assert table.memory() == 8
     table.remove(b"a")
     assert table.memory() == 0 and table.check() == 0
+
+
+def test_a_few_elements_take_a_word_each():
+    table = TableProbe()
+    for i in range(8):
+        table.add(key(i))
+        assert table.memory() == 8 * len(table) and table.check() == 0
+        assert sorted(table.scan(5)[1]) == sorted(table.keys()) and table.scan(5)[0] == 0
+    table.remove(key(2))
+    assert table.memory() == 56 and sorted(table.keys()) == [key(i) for i in range(8) if i != 2]
+    table.add(key(2))
+    table.add(key(8))
+    assert table.memory() == 128 and table.check() == 0
+    for i in range(8):
+        table.remove(key(i))
+        assert table.memory() == (128 if len(table) > 4 else 8 * len(table))
+        assert table.check() == 0
+        assert sorted(table.keys()) == [key(j) for j in range(i + 1, 9)]
+        assert all((table.find(key(j)) is None) == (j <= i) for j in range(9))
 
 
 @pytest.mark.parametrize("seed", range(12))
