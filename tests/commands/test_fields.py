@@ -240,6 +240,22 @@ def test_a_hash_without_deadlines_costs_nothing(r):
     assert int(r("MEMORY", "USAGE", "h")[1:]) == before
 
 
+def test_it_outlives_the_deadline_of_its_key(r):
+    r("HPEXPIRE", "h", 10, "FIELDS", 1, "a")
+    assert r.replica.tick() == 11
+    r.replica.check()
+    r("EXPIRE", "h", 1000)
+    r.replica.check()
+    r("PERSIST", "h")
+    r.replica.check()
+    assert times(r, "a") == numbers(NOW + 10) and r.replica.tick() == 11
+    r.later(11)
+    r.replica.tick()
+    r.replica.check()
+    assert r.replica.inspect(0, b"h")["collections"]["hash"]["live"] == 2
+    assert r.deadline("h") == -1 and r.replica.tick() == -1
+
+
 # ---- two replicas --------------------------------------------------------------------------------
 
 @pytest.fixture
@@ -256,6 +272,26 @@ def settled(a: Local, b: Local, value, deadline: int) -> None:
         r.replica.check()
         assert r("HGET", "h", "f") == (NULL if value is None else bulk(value))
         assert times(r, "f") == numbers(deadline)
+    assert a.replica.digest() == b.replica.digest()
+
+
+def test_beside_a_string_and_its_deadline():
+    a, b = Local("a"), Local("b")
+    a("SET", "h", "v", "PX", 100)
+    alone = a("MEMORY", "USAGE", "h")
+    b("HSET", "h", "f", 1)
+    b("HPEXPIRE", "h", 50, "FIELDS", 1, "f")
+    settled(a, b, 1, NOW + 50)
+    for r in (a, b):
+        assert r.deadline("h") == NOW + 100
+        r.later(51)
+        assert r("GET", "h") == bulk("v")
+    b.replica.tick()
+    sync(a, b)
+    for r in (a, b):
+        r.replica.check()
+        assert r("GET", "h") == bulk("v") and r.deadline("h") == NOW + 100
+        assert r("MEMORY", "USAGE", "h") == alone
     assert a.replica.digest() == b.replica.digest()
 
 

@@ -171,6 +171,7 @@ def test_deadlines_of_the_fields_of_a_large_hash(most):
     other = taken(stream(b.replica, most))
     other.replica.now = b.replica.now
     same(b.replica, other.replica)
+    other.replica.check()
     asked = "HPEXPIRETIME", "h", "FIELDS", 200, *range(200)
     assert a(*asked) == b(*asked) == other(*asked)
     for node in (a, b, other):

@@ -2885,4 +2885,15 @@ FAULTS = [
           "commands/test_keys.py::test_a_deadline_that_came_with_the_value_outlives_who_has_not_seen_it",
           "    elif x != NULL and observed(op, e.dot):\n",
           "    elif x != NULL:\n"),
+    Fault("fields: nobody looks at them once their key has no deadline",
+          CORE + "keyspace.pxi",
+          "commands/test_fields.py::test_it_outlives_the_deadline_of_its_key",
+          "cell_empty(&x.deadline)\n"
+          "                and element_collection(e, T_DEADLINES) == NULL):\n",
+          "cell_empty(&x.deadline)):\n"),
+    Fault("fields: nobody looks at those that came with a state",
+          CORE + "take.pxi",
+          "core/test_state.py::test_deadlines_of_the_fields_of_a_large_hash",
+          "        t.e = open_entry(k, t.db, t.e)\n",
+          "        pass\n"),
 ]
