@@ -49,7 +49,8 @@ cdef void collection_remove(Kernel *k, const Applying *op, Collection *c,
             m = NULL
             if s.type == c.type and slot != NO_SLOT:
                 m = table_find(&c.table, s.name.p, s.name.n, key_hash(k, s.name.p, s.name.n))
-            if m != NULL and m.meta & E_CELL:
+            if m != NULL and not m.meta & E_PLAIN:
+                m = open_cell(k, &c.table, m)
                 live = value_live(m)
                 cell_cancel_one(element_cell(m), op, slot, &s)
                 c.live += value_live(m) - live
@@ -126,7 +127,23 @@ cdef void assign_in(Kernel *k, const Applying *op, const Effect *x, Table *t, si
 cdef Element *increment_in(Kernel *k, const Applying *op, const Effect *x, Table *t, size_t *live,
                            Span name, uint32_t hash,
                            Element *e) noexcept nogil:
+    cdef uint64_t dot = make_dot(op.slot, op.seq)
     cdef int was_live = 0
+    cdef int may_be_lone = (x.total.fraction.n == 0 and x.total.exact.n == 0 and x.shown.n == 0
+                            and not x.wide and x.run_index <= 0xffff)
+    if e == NULL and may_be_lone:
+        e = element_new(k, name, hash, E_LONE, 0)
+        lone_put(e, dot, x.run_seq, x.run_index, x.total.whole)
+        table_add(t, e)
+        op.counted.entries += 1
+        live[0] += 1
+        return e
+    if (e != NULL and may_be_lone and is_lone(e) and dot_slot(element_lone(e).dot) == op.slot
+            and element_lone(e).run == (x.run_seq << 16 | x.run_index)):
+        # its increments arrive in the order in which they were made, or again
+        if dot >= element_lone(e).dot:
+            lone_put(e, dot, x.run_seq, x.run_index, x.total.whole)
+        return e
     if e == NULL:
         e = element_new(k, name, hash, E_CELL, 0)
         table_add(t, e)
@@ -351,12 +368,15 @@ cdef void flush_count(Kernel *k, const Applying *op, uint32_t db,
         c = element_collection(e, s.type)
         m = (table_find(&c.table, s.name.p, s.name.n, key_hash(k, s.name.p, s.name.n)) if c != NULL
              else NULL)
-    if m == NULL or not m.meta & E_CELL:
+    if m == NULL or m.meta & E_PLAIN or not m.meta & E_VALUE:
         return
     was_live = element_live(e)
     if c != NULL:
         unindex(k, c, m)
         c.live -= value_live(m)
+        m = open_cell(k, &c.table, m)
+    else:
+        m = e = open_cell(k, &k.db[db].table, e)
     cell_cancel_one(element_cell(m), op, slot, s)
     if c != NULL:
         c.live += value_live(m)

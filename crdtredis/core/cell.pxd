@@ -46,6 +46,18 @@ cdef struct Cell:
     Write *writes           # newest first is not promised: see cell_winner
     Count *counts
 
+# Nearly every counter: the one Count of a Cell without writes, rare nothing and not wide, its total
+# a 64-bit integer. It stands in the element in the Cell's place.
+cdef struct Lone:
+    uint64_t dot            # of the last increment observed
+    uint64_t run            # run_seq << 16 | run_index
+    int64_t total
+
+# Where a lone one's cell is made up for who reads it.
+cdef struct LoneRoom:
+    Cell cell
+    Count count
+
 # What is counted of the counter entries of one database.
 cdef struct Counted:
     size_t entries          # tombstones included

@@ -116,6 +116,8 @@ cdef int check_table(Kernel *k, uint32_t db, Table *t, size_t *live, Counted *fo
     """Asserts what holds for keys and members alike; counts t's
     live elements, counter entries and bytes of exact totals."""
     cdef Element *e
+    cdef LoneRoom room
+    cdef Cell *c
     cdef Count *y
     cdef size_t pos = 0
     assert table_check(t, k.hash_key) == 0, f"table: {table_check(t, k.hash_key)}"
@@ -125,14 +127,16 @@ cdef int check_table(Kernel *k, uint32_t db, Table *t, size_t *live, Counted *fo
             return 0
         live[0] += element_live(e)
         assert k.joining or not e.meta & E_MARKS, "a mark that no join took away"
-        assert e.meta & (E_PLAIN | E_CELL | E_ENTRY), "an element without content"
+        assert e.meta & (E_VALUE | E_ENTRY), "an element without content"
         assert (e.meta & (E_PLAIN | E_CELL)) != E_PLAIN | E_CELL, "two values"
         assert (not e.meta & E_PLAIN
                 or dot_seq(e.dot) <= vector_get(&k.db[db].written, dot_slot(e.dot))), \
             "a write newer than the newest"
         assert (not e.meta & E_PLAIN
                 or (dot_slot(e.dot) == k.home.slot) == (db >= HOME_DB)), "a write of the wrong half"
-        y = element_cell(e).counts if e.meta & E_CELL else NULL
+        assert e.meta & (E_CELL | E_LONE) != E_CELL | E_LONE, "two cells"
+        c = cell_of(e, &room)
+        y = c.counts if c != NULL else NULL
         while y != NULL:
             found.entries += 1
             assert (y.actor == k.home.slot) == (db >= HOME_DB), "a counter entry of the wrong half"
@@ -176,7 +180,7 @@ cdef int check_collection(Kernel *k, uint32_t db, Collection *c, Counted *found)
         m = table_next(&c.table, &pos)
         if m == NULL:
             break
-        cells += (m.meta & E_CELL) != 0
+        cells += not m.meta & E_PLAIN
         with_tombstones += m.meta & E_CELL and has_tombstone(element_cell(m))
     assert with_tombstones == c.tombstones, \
         f"{c.tombstones} members with tombstones counted, {with_tombstones} there"

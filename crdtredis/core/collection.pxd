@@ -38,6 +38,7 @@ cdef struct Walk:
     Span value
     double score            # where walk_value has put it
     DeadlineRoom room       # of a joint deadline
+    LoneRoom lone           # of a lone counter entry
     Buffer steps
     Kernel *k               # of a walk over what is shown
 

@@ -132,9 +132,9 @@ cdef void unindex(Kernel *k, Collection *c, Element *m) noexcept nogil:
     cdef Element *d
     if m == NULL:
         return
-    if m.meta & E_CELL:
+    if not m.meta & E_PLAIN:
         c.cells -= 1
-        c.tombstones -= has_tombstone(element_cell(m))
+        c.tombstones -= m.meta & E_CELL and has_tombstone(element_cell(m))
     if c.type == T_ZSET and value_live(m):
         order_remove(order_of(c), member_sort_key(k, c, m), m)
     elif c.type == T_DEADLINES:
@@ -155,9 +155,9 @@ cdef void reindex(Kernel *k, Collection *c, Span name, uint32_t hash) noexcept n
 
 
 cdef void count_member(Collection *c, Element *m) noexcept nogil:
-    if m.meta & E_CELL:
+    if not m.meta & E_PLAIN:
         c.cells += 1
-        c.tombstones += has_tombstone(element_cell(m))
+        c.tombstones += m.meta & E_CELL and has_tombstone(element_cell(m))
 
 
 cdef inline size_t *live_of(Collection *c, size_t *none) noexcept nogil:
@@ -339,7 +339,7 @@ cdef inline void walk_element(Walk *w, Element *e) noexcept nogil:
         w.flags = W_CLEARS if e.meta & E_CLEARS else 0
         w.value = span(element_value(e), e.vlen)
     else:
-        w.cell = element_cell(e)
+        w.cell = cell_of(e, &w.lone)
 
 
 # ---- the types -----------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ cdef void string_set(Kernel *k, uint32_t db, Span key, Element *e, Span value,
     begin_effect(k, &x, ASSIGN, db, key)
     x.value = value
     x.keep = keep_deadline
-    if e != NULL and e.meta & E_CELL:
+    if e != NULL and not e.meta & E_PLAIN:
         k.scratch.listed.n = 0
         list_cell(k, e, T_STRING, span(NULL, 0), span(NULL, 0))
         x.observed = span(k.scratch.listed.p, k.scratch.listed.n)
@@ -109,8 +109,10 @@ cdef void set_run(Kernel *k, Effect *x, Element *e, long double step, const long
     new one begins. `shown` is room for what must be shown where that is not the sum."""
     cdef Count *t = NULL
     cdef Number nothing
-    if e != NULL and e.meta & E_CELL:
-        t = cell_count(element_cell(e), k.open.op.slot)
+    cdef LoneRoom room
+    cdef const Cell *c = cell_of(e, &room) if e != NULL else NULL
+    if c != NULL:
+        t = cell_count(c, k.open.op.slot)
     if t != NULL and not is_tombstone(t):
         x.run_seq = t.run_seq
         x.run_index = t.run_index
@@ -278,7 +280,7 @@ cdef Element *make_member(Kernel *k, Effect *x, Element *e, Element *m, int type
     """make() for a member: lists the counter entries that an assign or a removal cancels."""
     x.type = type
     x.name = name
-    if x.kind != INCREMENT and m != NULL and m.meta & E_CELL:
+    if x.kind != INCREMENT and m != NULL and not m.meta & E_PLAIN:
         k.scratch.listed.n = 0
         list_cell(k, m, T_STRING, span(NULL, 0), span(NULL, 0))
         x.observed = span(k.scratch.listed.p, k.scratch.listed.n)
@@ -579,7 +581,8 @@ cdef void gather_listed(Table *t, Buffer *to) noexcept nogil:
     cdef size_t pos = 0
     cdef Element *m = table_next(t, &pos)
     while m != NULL:
-        if m.meta & E_CELL and cell_live(element_cell(m)) and element_cell(m).counts != NULL:
+        if is_lone(m) or (m.meta & E_CELL and cell_live(element_cell(m))
+                          and element_cell(m).counts != NULL):
             buffer_add(to, &m, sizeof(Element*))
         m = table_next(t, &pos)
 

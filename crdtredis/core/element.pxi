@@ -51,6 +51,10 @@ cdef inline Cell *element_cell(Element *e) noexcept nogil:
     return <Cell*>&e.dot
 
 
+cdef inline Lone *element_lone(Element *e) noexcept nogil:
+    return <Lone*>&e.dot
+
+
 cdef inline uint32_t access_second(Kernel *k) noexcept nogil:
     return <uint32_t>(k.now // 1000) & 0xffffff
 
@@ -71,7 +75,7 @@ cdef uint32_t key_hash(Kernel *k, const char *p, size_t n) noexcept nogil:
 
 cdef int value_live(Element *e) noexcept nogil:
     """Does the element's own cell (a string's, a member's) hold anything?"""
-    return 1 if e.meta & E_PLAIN else cell_live(element_cell(e)) if e.meta & E_CELL else 0
+    return e.meta & (E_PLAIN | E_LONE) != 0 or (e.meta & E_CELL and cell_live(element_cell(e)))
 
 
 cdef int element_live(Element *e) noexcept nogil:
@@ -118,6 +122,8 @@ cdef Element *element_convert(Kernel *k, Table *t, Element *e, uint32_t flags,
             element_entry(x).owner = x
     if flags & e.meta & E_CELL:
         element_cell(x)[0] = element_cell(e)[0]
+    if is_lone(x) and is_lone(e):
+        element_lone(x)[0] = element_lone(e)[0]
     table_swap(t, e, x)
     mem_free(e)
     return x
@@ -215,9 +221,47 @@ cdef Entry *join_deadline(Kernel *k, Element *e) noexcept nogil:
 
 # ---- cells ---------------------------------------------------------------------------------------
 
+cdef void lone_count(Element *e, Count *t) noexcept nogil:
+    """The counter entry of a lone one."""
+    cdef const Lone *x = element_lone(e)
+    memset(t, 0, sizeof(Count))
+    t.actor = dot_slot(x.dot)
+    t.seq = dot_seq(x.dot)
+    t.run_seq = x.run >> 16
+    t.run_index = x.run & 0xffff
+    t.total.whole = x.total
+    t.rare = &RARE_NONE
+
+
+cdef int may_be_lone(const Cell *c) noexcept nogil:
+    cdef const Count *t = c.counts
+    return (c.writes == NULL and t != NULL and t.next == NULL and t.rare == &RARE_NONE
+            and t.total.more == NULL and not t.wide and t.run_index <= 0xffff)
+
+
+cdef inline void lone_put(Element *e, uint64_t dot, uint64_t run_seq, uint32_t run_index,
+                          int64_t total) noexcept nogil:
+    element_lone(e).dot = dot
+    element_lone(e).run = run_seq << 16 | run_index
+    element_lone(e).total = total
+
+
+cdef Cell *cell_of(Element *e, LoneRoom *room) noexcept nogil:
+    """e's own cell, to read it; a lone one's is made up in `room`. NULL where it is one plain write,
+    or none."""
+    if e.meta & E_CELL:
+        return element_cell(e)
+    if not is_lone(e):
+        return NULL
+    lone_count(e, &room.count)
+    room.cell.writes = NULL
+    room.cell.counts = &room.count
+    return &room.cell
+
+
 cdef Element *open_cell(Kernel *k, Table *t, Element *e) noexcept nogil:
-    """e with a Cell; a plain write becomes a Write in it. Its value, if any, is in the cell
-    only."""
+    """e with a Cell; a plain write becomes a Write in it, a lone counter entry a Count. Its value, if
+    any, is in the cell only."""
     cdef Cell c
     cdef uint16_t slot
     if e.meta & E_CELL:
@@ -229,6 +273,9 @@ cdef Element *open_cell(Kernel *k, Table *t, Element *e) noexcept nogil:
         slot = dot_slot(e.dot)
         cell_add_write(&c, e.dot, element_stamp(e), slot, W_CLEARS if e.meta & E_CLEARS else 0,
                        span(element_value(e), e.vlen))
+    elif is_lone(e):
+        c.counts = count_new(0)
+        lone_count(e, c.counts)
     e = element_convert(k, t, e, (e.meta & (E_ENTRY | E_MARKS)) | E_CELL, span(NULL, 0))
     element_cell(e)[0] = c
     return e
@@ -270,6 +317,9 @@ cdef Reading element_reading(Kernel *k, Element *e) noexcept nogil:
     if e != NULL and e.meta & E_PLAIN:
         r.dot = e.dot
         r.value = span(element_value(e), e.vlen)
+    elif e != NULL and is_lone(e):
+        r.is_lone = 1
+        lone_count(e, &r.lone)
     elif e != NULL and e.meta & E_CELL:
         r.counts = element_cell(e).counts
         w = cell_winner(&k.actors, element_cell(e))
@@ -328,7 +378,7 @@ cdef Span string_view(Kernel *k, Element *e) noexcept nogil:
     cdef Span v
     if e.meta & E_PLAIN:
         v = span(element_value(e), e.vlen)
-    elif not images_shown(element_cell(e), &k.scratch.image, &v):
+    elif not (e.meta & E_CELL and images_shown(element_cell(e), &k.scratch.image, &v)):
         v = field_view(k, e)
     return counted_view(k, e, v) if is_image(v) else v
 
@@ -363,6 +413,9 @@ cdef int field_int(Kernel *k, Element *e, int64_t *out) noexcept nogil:
     cdef int kind
     if e.meta & E_PLAIN:
         return WHOLE if parse_int64(element_value(e), e.vlen, out) else NO_NUMBER
+    if is_lone(e):
+        out[0] = element_lone(e).total
+        return WHOLE
     r = element_reading(k, e)
     if r.dot and next_count(&r, NULL) == NULL:
         return WHOLE if parse_int64(r.value.p, r.value.n, out) else NO_NUMBER

@@ -385,6 +385,8 @@ cdef void give_item(Giving *g, int sort, Span name, Span value) noexcept nogil:
 cdef void give_element(Giving *g, int sort, Element *e, uint32_t db) noexcept nogil:
     """A key without its collections, or a member."""
     cdef DeadlineRoom room
+    cdef LoneRoom lone
+    cdef const Cell *c = cell_of(e, &lone)
     cdef Span value = span(NULL, 0)
     cdef uint32_t flags = 0
     if sort == SORT_DEADLINES:
@@ -395,16 +397,16 @@ cdef void give_element(Giving *g, int sort, Element *e, uint32_t db) noexcept no
         give_dot(g, &g.tail, 4, e.dot)
         give_stamp(g, &g.tail, 6, sort, element_stamp(e))
         flags = keeps_flag(sort, e.meta & E_CLEARS)
-    elif e.meta & E_CELL:
-        value = give_writes(g, sort, element_cell(e), &flags)
+    elif c != NULL:
+        value = give_writes(g, sort, c, &flags)
     else:
         flags = ITEM_NO_WRITE
     add_number(&g.tail, 7, flags)
     add_number(&g.tail, 8, db)
     if e.meta & E_ENTRY:
         give_deadlines(g, deadline_cell(e, &room))
-    if e.meta & E_CELL:
-        give_counters(g, element_cell(e))
+    if c != NULL:
+        give_counters(g, c)
     give_item(g, sort, span(element_key(e), e.klen), value)
 
 

@@ -568,7 +568,7 @@ cdef void tidy_key(Joining *j, Element *e) noexcept nogil:
     theirs.writes = NULL
     theirs.counts = NULL
     was_live = element_live(e)
-    if e.meta & (E_PLAIN | E_CELL) and not e.meta & E_NAMED:
+    if e.meta & E_VALUE and not e.meta & E_NAMED:
         e = open_cell(k, &d.table, e)
         cell_join(j, &d.counted, element_cell(e), &theirs)
     if element_entry(e) != NULL and not e.meta & E_DEADLINE_NAMED:

@@ -71,6 +71,7 @@ cdef Element *reencode(Kernel *k, Table *t, size_t *live, Element *e, int was_li
     cdef Span value = span(element_value(e), e.vlen)
     cdef Cell c
     cdef Write *w = NULL
+    cdef int was_cell = e.meta & E_CELL
     if flags & E_CELL:
         c = element_cell(e)[0]
         w = c.writes
@@ -82,6 +83,8 @@ cdef Element *reencode(Kernel *k, Table *t, size_t *live, Element *e, int was_li
             value = span(write_value(w), w.n)
         else:
             w = NULL
+            if may_be_lone(&c):
+                flags = (flags & ~<uint32_t>E_CELL) | E_LONE
     if flags & E_ENTRY:
         drop_empty_collections(e)
         if (x != NULL and not x.joint and cell_empty(&x.deadline)
@@ -90,7 +93,7 @@ cdef Element *reencode(Kernel *k, Table *t, size_t *live, Element *e, int was_li
             x = NULL
         if x == NULL and element_collections(e) == NULL:
             flags &= ~<uint32_t>E_ENTRY
-    if flags & (E_PLAIN | E_CELL | E_ENTRY) == 0:
+    if flags & (E_VALUE | E_ENTRY) == 0:
         live[0] -= was_live
         table_remove(t, e)
         mem_free(e)
@@ -101,6 +104,10 @@ cdef Element *reencode(Kernel *k, Table *t, size_t *live, Element *e, int was_li
             e.dot = w.dot
             e.stamp = w.stamp
             mem_free(w)
+        elif was_cell and is_lone(e):
+            lone_put(e, make_dot(c.counts.actor, c.counts.seq), c.counts.run_seq,
+                     c.counts.run_index, c.counts.total.whole)
+            count_free(c.counts)
     if x != NULL:
         heap_place(k, join_deadline(k, e))
     live[0] += element_live(e) - was_live

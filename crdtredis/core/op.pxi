@@ -245,7 +245,9 @@ cdef void make_of_own_key(Kernel *k, Effect *x, Element *e) noexcept nogil:
 cdef void list_cell(Kernel *k, Element *e, int type, Span name, Span key) noexcept nogil:
     """Adds the live counter entries of one cell to k.scratch.listed, with the place that the kind
     of effect asks for."""
-    cdef const Count *t = element_cell(e).counts if e.meta & E_CELL else NULL
+    cdef LoneRoom room
+    cdef const Cell *c = cell_of(e, &room)
+    cdef const Count *t = c.counts if c != NULL else NULL
     cdef ObservedCount s
     while t != NULL:
         if not is_tombstone(t):

@@ -631,11 +631,15 @@ cdef class Replica:
         return out
 
     cdef describe_value(self, Element *e, dict out):
+        cdef LoneRoom room
+        cdef Cell *c
         if e.meta & E_PLAIN:
             out["writes"].append(self.write(e.dot, element_stamp(e), dot_slot(e.dot),
                                             e.meta & E_CLEARS, element_value(e)[:e.vlen]))
-        elif e.meta & E_CELL:
-            self.describe(element_cell(e), out["writes"], out["counter_entries"])
+        else:
+            c = cell_of(e, &room)
+            if c != NULL:
+                self.describe(c, out["writes"], out["counter_entries"])
 
     cdef str name(self, uint16_t slot):
         return f"{self.k.actors.v[slot].replica.decode()}/{self.k.actors.v[slot].epoch}"

@@ -17,6 +17,8 @@ cdef struct Reading:
     uint64_t dot            # of the write that counts; 0: there is none
     Span value              # its value
     const Count *counts
+    int is_lone             # there is only `lone`
+    Count lone
     const Count *mine       # stands for its actor's counter entry, there or not; NULL: nothing does
 
 # into *whole or *real, by what it answers

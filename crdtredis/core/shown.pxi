@@ -47,7 +47,10 @@ cdef inline const Count *next_count(const Reading *r, const Count *t) noexcept n
     """A walk over the live counter entries, r.mine first, that begins with t = NULL."""
     if t == NULL and r.mine != NULL:
         return r.mine
-    t = r.counts if t == r.mine else t.next            # r.mine may be NULL
+    if t == r.mine:                        # which may be NULL
+        t = &r.lone if r.is_lone else r.counts
+    else:
+        t = t.next
     while t != NULL and (is_tombstone(t) or (r.mine != NULL and t.actor == r.mine.actor)):
         t = t.next
     return t

@@ -13,6 +13,9 @@ cdef enum:
     # win
     E_BARE = 16
     E_CELL = 2              # a Cell: writes and counter entries
+    # the same bit without E_PLAIN: a single counter entry of whole numbers, in the Cell's place
+    E_LONE = 16
+    E_VALUE = 19            # of a key: it has something of its own, beside collections
     # keyspace only: before the key stands a pointer to an Entry, or one with its lowest bit set, to
     # the first Collection
     E_ENTRY = 4
@@ -27,8 +30,8 @@ cdef enum:
     E_LIST_NAMED = 128
     E_MARKS = 224
 
-# One allocation: hash to meta; of E_PLAIN dot and stamp, of E_CELL a Cell in their place; of
-# E_ENTRY the pointer; key, [value].
+# One allocation: hash to meta; of E_PLAIN dot and stamp, of E_CELL a Cell in their place, of E_LONE
+# a Lone; of E_ENTRY the pointer; key, [value].
 cdef struct Element:
     uint32_t hash
     uint32_t klen
@@ -56,8 +59,11 @@ cdef struct Table:
 ctypedef void (*TableVisit)(void *arg, Element *e) noexcept nogil
 
 cdef inline size_t element_before_key(uint32_t flags) noexcept nogil:
-    return 16 + (16 if flags & (E_PLAIN | E_CELL) else 0) - (8 if flags & E_BARE else 0) + (
-            8 if flags & E_ENTRY else 0)
+    return 16 + (16 if flags & (E_PLAIN | E_CELL) else 32 if flags & E_LONE else 0) - (
+            8 if flags & E_BARE else 0) + (8 if flags & E_ENTRY else 0)
+
+cdef inline int is_lone(const Element *e) noexcept nogil:
+    return e.meta & (E_PLAIN | E_LONE) == E_LONE
 
 cdef inline uint64_t element_stamp(const Element *e) noexcept nogil:
     return 0 if e.meta & E_BARE else e.stamp

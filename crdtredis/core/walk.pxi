@@ -30,7 +30,7 @@ cdef int key_cells(Walk *w) noexcept nogil:
     w.type = T_STRING
     if w.stage == 0:
         w.stage = 1
-        if w.key.meta & (E_PLAIN | E_CELL):
+        if w.key.meta & E_VALUE:
             walk_element(w, w.key)
             return 1
     deadline = deadline_cell(w.key, &w.room) if w.stage == 1 else NULL

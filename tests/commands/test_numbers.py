@@ -97,6 +97,77 @@ def test_a_set_that_keeps_the_deadline_keeps_that_there_is_none(ab):
     assert both(ab, "TTL", "k") == -1
 
 
+def test_a_hidden_string_that_goes_leaves_its_word_that_there_is_no_deadline(ab):
+    """The SET is the later word on the deadline; a hash of B's hides it, and a write to that hash
+    removes it."""
+    a, b = ab
+    c = Client("c")
+    a("HSET", "k", "f", "v")
+    exchange(a, b, c)
+    c("EXPIRE", "k", 5)
+    late = c.replica.take_ops()
+    b("HSET", "k", "g", "v")
+    a.now += 1
+    a("SET", "k", "x")
+    assert both(ab, "TYPE", "k") == b"hash"
+    a("HSET", "k", "h", "v")
+    a.replica.receive(late)
+    b.replica.receive(late)
+    assert both(ab, "TTL", "k") == -1
+
+
+# ---- counters of one process ---------------------------------------------------------------------
+ADDS = {"k": (["INCRBY", "k"], [], ["GET", "k"]), "h": (["HINCRBY", "h", "f"], [], ["HGET", "h", "f"]),
+        "z": (["ZINCRBY", "z"], ["m"], ["ZSCORE", "z", "m"])}
+
+
+@pytest.mark.parametrize("key", ADDS)
+def test_a_counter_of_one_process_takes_as_little_as_a_number(ab, key):
+    """Whatever it was before, and however it came."""
+    (name, after, read), (a, b) = ADDS[key], ab
+    plain = {"k": ["SET", "k", 5], "h": ["HSET", "h", "f", 5], "z": ["ZADD", "z", 5, "m"]}[key]
+    one = Client("c")
+    one(*plain)
+    a(*name, 2, *after)
+    a(*name, 3, *after)
+    assert both(ab, *read) == b"5" and both(ab, "MEMORY", "USAGE", key) <= one(
+        "MEMORY", "USAGE", key) + 8
+    alone, size = a.replica.inspect(0, key.encode()), a("MEMORY", "USAGE", key)
+    assert b.replica.inspect(0, key.encode()) == alone
+    a("EXPIRE", key, 100)
+    a("PERSIST", key)
+    a("MULTI")
+    a(*name, 1, *after)
+    a(*name, -1, *after)
+    a("EXEC")
+    assert both(ab, *read) == b"5"
+    b(*name, 4, *after)
+    assert both(ab, *read) == b"9" and both(ab, "MEMORY", "USAGE", key) > size
+    a("DEL", key)
+    b(*name, 1, *after)
+    assert both(ab, *read) == b"1"
+    a("FLUSHALL")
+    b(*name, 1, *after)
+    assert both(ab, *read) == b"1"
+
+
+@pytest.mark.parametrize("key", ADDS)
+def test_an_increment_beside_a_removal_of_the_counter_of_one_process(ab, key):
+    (name, after, read), (a, b) = ADDS[key], ab
+    one_of_it = {"k": ["GETDEL", "k"], "h": ["HDEL", "h", "f"], "z": ["ZREM", "z", "m"]}[key]
+    for remove in ["DEL", key], ["FLUSHALL"], one_of_it, ["RENAME", key, "other"]:
+        for first, second in (a, b), (b, a):
+            first(*name, 7, *after)
+            assert both(ab, *read) == b"7"
+            second(*remove)
+            first(*name, 2, *after)
+            assert both(ab, *read) == b"2", remove
+            first(*name, 0.5 if key == "z" else 1, *after)
+            assert both(ab, *read) == (b"2.5" if key == "z" else b"3")
+            first("FLUSHALL")
+            assert both(ab, "DBSIZE") == 0
+
+
 # ---- sums ----------------------------------------------------------------------------------------
 def test_totals_beyond_64_bits_are_exact(ab):
     a, b = ab
