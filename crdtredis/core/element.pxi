@@ -247,8 +247,8 @@ cdef inline void lone_put(Element *e, uint64_t dot, uint64_t run_seq, uint32_t r
 
 
 cdef Cell *cell_of(Element *e, LoneRoom *room) noexcept nogil:
-    """e's own cell, to read it; a lone one's is made up in `room`. NULL where it is one plain write,
-    or none."""
+    """e's own cell, to read it; a lone one's is made up in `room`. NULL where it is one plain
+    write, or none."""
     if e.meta & E_CELL:
         return element_cell(e)
     if not is_lone(e):
@@ -260,8 +260,8 @@ cdef Cell *cell_of(Element *e, LoneRoom *room) noexcept nogil:
 
 
 cdef Element *open_cell(Kernel *k, Table *t, Element *e) noexcept nogil:
-    """e with a Cell; a plain write becomes a Write in it, a lone counter entry a Count. Its value, if
-    any, is in the cell only."""
+    """e with a Cell; a plain write becomes a Write in it, a lone counter entry a Count. Its value,
+    if any, is in the cell only."""
     cdef Cell c
     cdef uint16_t slot
     if e.meta & E_CELL:

@@ -117,7 +117,8 @@ def test_a_hidden_string_that_goes_leaves_its_word_that_there_is_no_deadline(ab)
 
 
 # ---- counters of one process ---------------------------------------------------------------------
-ADDS = {"k": (["INCRBY", "k"], [], ["GET", "k"]), "h": (["HINCRBY", "h", "f"], [], ["HGET", "h", "f"]),
+ADDS = {"k": (["INCRBY", "k"], [], ["GET", "k"]),
+        "h": (["HINCRBY", "h", "f"], [], ["HGET", "h", "f"]),
         "z": (["ZINCRBY", "z"], ["m"], ["ZSCORE", "z", "m"])}
 
 

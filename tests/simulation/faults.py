@@ -98,7 +98,7 @@ FAULTS = [
           CORE + "effects.pxi",
           "simulation",
           "    x.keep = keep_deadline\n"
-          "    if e != NULL and e.meta & E_CELL:",
+          "    if e != NULL and not e.meta & E_PLAIN:",
           "    x.keep = keep_deadline\n"
           "    if 0:"),
     Fault("deadline not asserted again",
@@ -331,7 +331,7 @@ FAULTS = [
     Fault("counter entries of a member not listed by what removes it",
           CORE + "effects.pxi",
           "simulation",
-          "    if x.kind != INCREMENT and m != NULL and m.meta & E_CELL:",
+          "    if x.kind != INCREMENT and m != NULL and not m.meta & E_PLAIN:",
           "    if 0:"),
     Fault("counter entries of members not listed by what removes the key",
           CORE + "op.pxi",
@@ -341,10 +341,10 @@ FAULTS = [
     Fault("flush does not take members' counter entries back",
           CORE + "apply.pxi",
           "simulation",
-          "    if m == NULL or not m.meta & E_CELL:\n"
+          "    if m == NULL or m.meta & E_PLAIN or not m.meta & E_VALUE:\n"
           "        return\n"
           "    was_live",
-          "    if m == NULL or c != NULL or not m.meta & E_CELL:\n"
+          "    if m == NULL or c != NULL or m.meta & E_PLAIN or not m.meta & E_VALUE:\n"
           "        return\n"
           "    was_live"),
     Fault("hidden types outlive a write that saw them",
@@ -1114,7 +1114,7 @@ FAULTS = [
           CORE + "collection.pxi",
           "core/test_pending.py core/test_tombstones.py core/test_reaping.py core/test_codec.py "
           "engine/test_dispatch.py engine/test_loop.py",
-          "        c.tombstones += has_tombstone(element_cell(m))\n",
+          "        c.tombstones += m.meta & E_CELL and has_tombstone(element_cell(m))\n",
           ""),
     Fault("early: a collection is looked through for tombstones in one go",
           CORE + "tombstones.pxi",

@@ -1,7 +1,7 @@
 """Are the tests awake? Breaks the sources on purpose, one fault at a time: does a test notice?
 
     python -m tests.simulation.mutate                 # all faults; an hour and a half on two cores
-    python -m tests.simulation.mutate --tenth         # the tenth whose turn it is at this commit
+    python -m tests.simulation.mutate --part          # the twentieth whose turn it is at this commit
     python -m tests.simulation.mutate --only "later"  # those whose name contains the word
     python -m tests.simulation.mutate --search        # tries every check of the area, not one
     python -m tests.simulation.mutate --list
@@ -16,7 +16,7 @@ text does not stand in its file exactly once: then the fault must be written ane
 not count in the comparison, so lines may be wrapped and indented anew. With --search it says which
 test catches a fault.
 
-CI runs one tenth at each commit. Ten commits in a row run all of them.
+CI runs one twentieth at each commit. Twenty commits in a row run all of them.
 """
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from pathlib import Path
 from tests.simulation.faults import FAULTS, Fault
 
 ROOT = Path(__file__).resolve().parents[2]
-TENTHS = 10
+PARTS = 20
 LONGEST = 900                           # seconds of one check: a fault may make it hang
 TRIES = 2                               # of a check without any fault: a busy machine is no fault
 # The modules of which a part is built alone: no other module needs to be built with it.
@@ -198,7 +198,7 @@ class Copy:
 # ---- the run -------------------------------------------------------------------------------------
 
 def turn() -> int:
-    """Which tenth this commit runs: by the number of commits before it, where the history is whole;
+    """Which twentieth this commit runs: by the number of commits before it, where the history is whole;
     else by its name. Without a repository, by the day."""
     def git(*argv: str) -> str:
         return subprocess.run(["git", *argv], cwd=ROOT, capture_output=True, text=True,
@@ -206,10 +206,10 @@ def turn() -> int:
 
     try:
         if git("rev-parse", "--is-shallow-repository") == "true":
-            return int(git("rev-parse", "HEAD"), 16) % TENTHS
-        return int(git("rev-list", "--count", "HEAD")) % TENTHS
+            return int(git("rev-parse", "HEAD"), 16) % PARTS
+        return int(git("rev-list", "--count", "HEAD")) % PARTS
     except (OSError, subprocess.CalledProcessError):
-        return date.today().toordinal() % TENTHS
+        return date.today().toordinal() % PARTS
 
 
 def run(faults: list[Fault], jobs: int, search: bool) -> int:
@@ -267,15 +267,15 @@ def try_all(faults: list[Fault], folder: Path, jobs: int, search: bool) -> list[
 def main() -> int:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--only", default="", help="the faults whose name contains this")
-    p.add_argument("--tenth", nargs="?", type=int, const=-1, metavar="N",
-                   help="one tenth of the faults: N, from 0 to 9, else this commit's")
+    p.add_argument("--part", nargs="?", type=int, const=-1, metavar="N",
+                   help="one twentieth of the faults: N, from 0 to 19, else this commit's")
     p.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1))
     p.add_argument("--search", action="store_true", help="try every check of the area")
     p.add_argument("--list", action="store_true", help="only say which")
     a = p.parse_args()
     faults = [f for f in FAULTS if a.only in f.name]
-    if a.tenth is not None:
-        faults = faults[(turn() if a.tenth < 0 else a.tenth) % TENTHS::TENTHS]
+    if a.part is not None:
+        faults = faults[(turn() if a.part < 0 else a.part) % PARTS::PARTS]
     if a.list:
         print(*(f.name for f in faults), sep="\n")
         return 0

@@ -4,7 +4,7 @@ from collections import Counter
 import pytest
 
 from tests.simulation.faults import FAULTS, Fault
-from tests.simulation.mutate import PROGRAMS, ROOT, TENTHS, replaced
+from tests.simulation.mutate import PROGRAMS, ROOT, PARTS, replaced
 
 
 def test_names_are_unique():
@@ -23,8 +23,8 @@ def test_a_fault_is_in_its_file_once_and_its_test_exists(fault):
         assert not test or f"def {test}(" in (ROOT / "tests" / path).read_text(), check
 
 
-def test_ten_tenths_are_all():
-    assert Counter(f for n in range(TENTHS) for f in FAULTS[n::TENTHS]) == Counter(FAULTS)
+def test_the_parts_are_all():
+    assert Counter(f for n in range(PARTS) for f in FAULTS[n::PARTS]) == Counter(FAULTS)
 
 
 def change(source: str, old: str, new: str) -> list[str]:
