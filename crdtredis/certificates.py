@@ -5,6 +5,7 @@ will not do is said with the setting that names it.
 """
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from crdtredis._engine import TlsContext
@@ -16,10 +17,19 @@ if TYPE_CHECKING:
     import ssl
 
 
+def check_files(config: Config) -> None:
+    """StartError where OpenSSL would wait for a FIFO, or read a device without end."""
+    for name in ("tls_cert_file", "tls_key_file", "tls_ca_file"):
+        path = config.values[name]
+        if path and os.path.exists(path) and not os.path.isfile(path):
+            raise StartError(f"{name} {path}: expected a file", EXIT_CONFIG)
+
+
 def http_tls(config: Config) -> tuple[ssl.SSLContext | None, ssl.SSLContext | None]:
     """(for what listens, for what connects); None: no TLS there, or the system's defaults.
     StartError where a file will not do."""
     server = client = None
+    check_files(config)
     if not config.enable_tls and not config.tls_ca_file:
         return server, client
     import ssl
@@ -52,7 +62,7 @@ def http_tls(config: Config) -> tuple[ssl.SSLContext | None, ssl.SSLContext | No
 
 
 def clients_tls(config: Config) -> TlsContext:
-    """For tls_port. ValueError where a file will not do."""
+    """For tls_port, of files that http_tls has looked at. ValueError where one will not do."""
     values = {name.removeprefix("tls_"): config.values[name] for name in TLS}
     values["session_cache_timeout"] = int(config.seconds("tls_session_cache_timeout"))
     return TlsContext(**values)

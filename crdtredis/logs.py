@@ -7,7 +7,8 @@ logger, message and, after an exception, traceback. A line break inside a messag
 so that no client or peer can forge a line.
 
 A log that cannot be written (disk full, standard error closed) must never stop the server: such
-errors are swallowed. Nor may a fault that a client can repeat fill the disk: of one message (see
+errors are swallowed. Nor does it wait for whoever is to read its pipe, socket or terminal and does
+not: what does not fit there is left out, and counted. Nor may a fault that a client can repeat fill the disk: of one message (see
 Brake) only so many are written in a while, and the next one says how many were not. The audit log
 is whole (audit.py).
 """
@@ -16,6 +17,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+import select
+import stat
 import time
 from collections.abc import Callable
 
@@ -87,7 +90,8 @@ class Brake(logging.Filter):
 
 class Output(logging.Handler):
     """One append-mode file descriptor. A line is one write, so lines of several processes never mix
-    inside."""
+    inside; but what is no file takes a page at a time, and only while there is room for it. (Its
+    O_NONBLOCK is not ours to set: whoever started this process shares it.)"""
 
     def __init__(self, path: str = "") -> None:
         """OSError when the file cannot be opened."""
@@ -98,8 +102,22 @@ class Output(logging.Handler):
         self.fd = self._open()
 
     def _open(self) -> int:
-        return (os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-                if self.path else 2)
+        # O_NONBLOCK: a FIFO that nobody reads is refused
+        return (os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                        | os.O_NONBLOCK, 0o640) if self.path else 2)
+
+    def _write(self, line: bytes) -> int:
+        """How much of it went out. OSError where nothing did."""
+        if stat.S_ISREG(os.fstat(self.fd).st_mode):
+            return os.write(self.fd, line)
+        room = select.poll()
+        room.register(self.fd, select.POLLOUT)
+        n = 0
+        while n < len(line) and room.poll(0):
+            n += os.write(self.fd, line[n:n + select.PIPE_BUF])
+        if not n:
+            raise BlockingIOError
+        return n
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -108,7 +126,7 @@ class Output(logging.Handler):
                 line = b"\n" * self.torn + self._line(logging.LogRecord(
                     ROOT, logging.WARNING, "", 0, "%d lines are missing here: the log could not "
                     "be written", (self.lost,), None)) + line
-            written = os.write(self.fd, line)
+            written = self._write(line)
         except (OSError, ValueError):
             self.lost += 1
         else:

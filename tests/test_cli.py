@@ -175,6 +175,15 @@ def test_tls_files_are_judged_before_anybody_is_served(pem, tmp_path, cert, key,
     assert "connect with" not in result.stderr and not (tmp_path / "d").exists()
 
 
+def test_a_fifo_is_no_certificate(pem, tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    result = run("--port", 0, "--tls-port", free_port(), "--http-port", 0, "--data-dir",
+                 tmp_path / "d", "--tls-auth-clients", "no", "--tls-cert-file", pem / "cert",
+                 "--tls-key-file", tmp_path / "fifo")
+    assert result.returncode == 2
+    assert f"tls_key_file {tmp_path / 'fifo'}: expected a file" in result.stderr
+
+
 def test_data_directory_that_is_none(tmp_path):
     (tmp_path / "file").write_text("")
     result = run("--port", free_port(), "--http-port", free_port(), "--data-dir", tmp_path / "file")

@@ -3,6 +3,7 @@ import json
 import logging
 import os
 import re
+import socket
 
 import pytest
 
@@ -126,6 +127,36 @@ def test_what_could_not_be_written_is_counted(output):
     output.lost = 1
     say(logging.INFO, "and so on")
     assert [json.loads(line)["level"] for line in lines(output)[2:]] == ["warning", "info"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "terminal"])
+def test_nobody_reads_and_nobody_waits(output, kind):
+    """Until somebody reads: then whole lines follow, and one says how many are missing."""
+    if kind == "socket":
+        ours, theirs = (s.detach() for s in socket.socketpair())
+    else:
+        ours, theirs = os.pipe() if kind == "pipe" else os.openpty()
+    os.dup2(theirs, output.fd)
+    os.close(theirs)
+    logs.set_level("debug")
+    for i in range(200):
+        logging.getLogger("crdtredis.storage").debug(f"%s {i}", "x" * 5000)
+    assert os.get_blocking(output.fd)           # it may be another's, too
+    assert output.lost > 50
+    with open(ours, "rb", buffering=0) as f:
+        os.set_blocking(ours, False)
+        while f.read(1 << 20):
+            pass
+        say(logging.INFO, "goes on")
+        text = f.read(1 << 20).decode()
+    assert re.fullmatch(r"\s*\S+ warning server: \d+ lines are missing here: the log could not be "
+                        r"written\r?\n\S+ info    storage: goes on\r?\n", text)
+
+
+def test_a_fifo_that_nobody_reads_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "log")
+    with pytest.raises(OSError):
+        logs.Output(str(tmp_path / "log"))
 
 
 def test_a_line_that_was_cut_is_not_glued_to_the_next(output, monkeypatch):

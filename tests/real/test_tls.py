@@ -333,10 +333,12 @@ def test_new_certificates_without_dropping_anyone(server, pem, tmp_path):
         assert shown(a, pem) == "other"
         # a broken one, and one that is not there, are refused
         (tmp_path / "broken").write_text("none")
+        os.mkfifo(tmp_path / "fifo")
         for name, value, said in (
                 ("tls-cert-file", tmp_path / "broken", "expected a certificate"),
                 ("tls-key-file", pem / "server.key", "the key is not that of the certificate"),
                 ("tls-key-file", pem / "locked.key", "tls_key_file_pass does not open it"),
+                ("tls-key-file", tmp_path / "fifo", "expected a file"),
                 ("tls-ca-cert-dir", tmp_path / "none", "cannot be read: No such file"),
                 ("tls-ca-cert-file", tmp_path / "broken", "expected certificates in PEM format"),
                 ("tls-cert-file", tmp_path / "none", "expected a readable PEM file")):
