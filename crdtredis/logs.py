@@ -8,9 +8,9 @@ so that no client or peer can forge a line.
 
 A log that cannot be written (disk full, standard error closed) must never stop the server: such
 errors are swallowed. Nor does it wait for whoever is to read its pipe, socket or terminal and does
-not: what does not fit there is left out, and counted. Nor may a fault that a client can repeat fill the disk: of one message (see
-Brake) only so many are written in a while, and the next one says how many were not. The audit log
-is whole (audit.py).
+not: what does not fit there is left out, and counted. Nor may a fault that a client can repeat fill
+the disk: of one message (see Brake) only so many are written in a while, and the next one says how
+many were not. The audit log is whole (audit.py).
 """
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ import time
 from collections.abc import Callable
 
 ROOT = "crdtredis"
-LIBRARIES = ("aiohttp", "asyncio")      # what they say goes where ours does, from warnings on
+# what they say goes where ours does, from warnings on
+LIBRARIES = ("aiohttp", "asyncio", "opentelemetry")
 # what a terminal takes for an order is shown instead
 CONTROLS = {c: f"\\x{c:02x}" for c in (*range(32), *range(127, 160))}
 AUDIT = "crdtredis.audit"               # its logger

@@ -70,6 +70,7 @@ from crdtredis.storage.retention import Retention
 from crdtredis.storage.segments import SegmentLog
 from crdtredis.storage.stage import remove_strays
 from crdtredis.storage.witness import Sighting, Witness, is_next, lasts, open_witness, proves
+from crdtredis.tracing import Tracing, provider_of
 
 if TYPE_CHECKING:
     import ssl
@@ -159,6 +160,7 @@ class Server:
             last = self._last = read_identity(self.folder)
             self.identity = take_identity(self.folder, config.replica_id, self.started,
                                           cluster=config.cluster_name)
+            self.tracing = provider_of(self.identity.replica_id) if config.tracing else None
             self._witness = self._find_witness(last.epoch if last else 0)
             self.replica = Replica(self.identity.replica_id, self.identity.epoch,
                                    max_clock_skew=config.ms("max_clock_skew"))
@@ -594,6 +596,9 @@ class Server:
         self.mirror = Mirror(self.replica, service.engine.call)
         self.mirror.configure(self._mirrored())
         service.beside.append(self.mirror.run)
+        if self.tracing is not None:
+            service.beside.append(Tracing(self.tracing, service, self.executor.slowlog,
+                                          lambda: self.config.ms("tracing_interval") / 1000).run)
         service.start()
         self._sync = service
         self.engine.on_system_change = self._keep_members

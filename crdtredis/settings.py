@@ -329,6 +329,12 @@ SETTINGS: tuple[Setting, ...] = (
         S("audit_log", Bool(), False,
           "Log what administrators do: CONFIG SET, ACL SETUSER, FLUSHALL, SHUTDOWN and their like, "
           "with user and address; of HTTP, changes, backups and what was refused.", live=True),
+        S("tracing", Bool(), False,
+          "Send spans of slow commands and of operations on their way to other replicas to an "
+          "OpenTelemetry collector, which OTEL_EXPORTER_OTLP_ENDPOINT names. Takes "
+          "crdtredis[tracing]."),
+        S("tracing_interval", Duration("100ms", "1h"), "1s",
+          "How long after one operation the next is followed to other replicas.", live=True),
         S("log_file", Text("a path, or nothing", r"[^\0]*"), "",
           "File to log to, opened again on SIGHUP; empty: standard error.",
           redis="logfile"),

@@ -48,7 +48,7 @@ FLOORS = [
     {"storage"},
     {"replication"},
     {"http"},
-    {"moving"},
+    {"moving", "tracing"},
     {"server"},
     {"demo", "healthcheck"},
     {"tools"},

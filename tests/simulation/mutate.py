@@ -1,7 +1,7 @@
 """Are the tests awake? Breaks the sources on purpose, one fault at a time: does a test notice?
 
     python -m tests.simulation.mutate                 # all faults; an hour and a half on two cores
-    python -m tests.simulation.mutate --part          # the twentieth whose turn it is at this commit
+    python -m tests.simulation.mutate --part          # the twentieth whose turn it is now
     python -m tests.simulation.mutate --only "later"  # those whose name contains the word
     python -m tests.simulation.mutate --search        # tries every check of the area, not one
     python -m tests.simulation.mutate --list
@@ -198,8 +198,8 @@ class Copy:
 # ---- the run -------------------------------------------------------------------------------------
 
 def turn() -> int:
-    """Which twentieth this commit runs: by the number of commits before it, where the history is whole;
-    else by its name. Without a repository, by the day."""
+    """Which twentieth this commit runs: by the number of commits before it, where the history is
+    whole; else by its name. Without a repository, by the day."""
     def git(*argv: str) -> str:
         return subprocess.run(["git", *argv], cwd=ROOT, capture_output=True, text=True,
                               check=True).stdout.strip()

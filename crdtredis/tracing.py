@@ -1,0 +1,140 @@
+"""Spans for OpenTelemetry, with `tracing`: slow commands, and the way of an operation from its
+write here to each replica. Off, it costs nothing.
+
+    HGETALL         a command that SLOWLOG took. Its number there (crdtredis.slowlog.id) leads to
+                    the arguments, which stay here.
+    replicate       every tracing_interval, the next operation that clients make here: from the
+      -> eu-2       moment it is logged here until eu-2 has logged it, a span for each peer that
+      -> us-1       was up. An error where PATIENCE was not enough.
+
+The official SDK makes and sends the spans, as its own variables say (OTEL_EXPORTER_OTLP_ENDPOINT,
+OTEL_EXPORTER_OTLP_HEADERS, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_BSP_...). What a
+collector does not take is dropped. The SDK is an optional extra, and no part of the executable.
+"""
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from crdtredis import __version__
+from crdtredis.errors import EXIT_CONFIG, StartError
+
+PATIENCE = 60.0         # seconds that an operation is followed
+STOP_PATIENCE = 2.0     # seconds that the last spans have to go out when the server stops
+COMMANDS = 128          # slow ones that become spans, each time one looks
+LOOKS = 1.0             # seconds between looks at the slow log
+MISSING = ("tracing needs OpenTelemetry's SDK, which is not installed (pip install "
+           "'crdtredis[tracing]'), and which the executable has no room for")
+
+
+def provider_of(replica: str) -> Any:
+    """What sends the spans of this replica. StartError where the SDK is missing, or its variables
+    are wrong."""
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as e:
+        raise StartError(MISSING, EXIT_CONFIG) from e
+    try:
+        here = Resource.create({"service.name": "crdtredis", "service.instance.id": replica,
+                                "service.version": __version__})
+        provider = TracerProvider(resource=here.merge(OTELResourceDetector().detect()),
+                                  shutdown_on_exit=False)
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    except ValueError as e:
+        raise StartError(f"tracing: {e}", EXIT_CONFIG) from e
+    return provider
+
+
+class Tracing:
+    """Runs beside a replication.service.Service. slow: the newest entries of the slow log, as
+    Executor.slowlog. interval: tracing_interval in seconds, as it is when it is asked for."""
+
+    def __init__(self, provider: Any, service: Any, slow: Callable[[int], list[Any]],
+                 interval: Callable[[], float]) -> None:
+        self._provider, self._tracer = provider, provider.get_tracer("crdtredis")
+        self._service, self._slow, self._interval = service, slow, interval
+        self._told = -1                 # number of the last slow command that has a span
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._tell_slow())
+                tasks.create_task(self._follow())
+        finally:
+            # a collector that does not reply must not hold up the end of the server
+            end = threading.Thread(target=self._provider.shutdown, daemon=True)
+            end.start()
+            await asyncio.to_thread(end.join, STOP_PATIENCE)
+
+    # ---- slow commands ---------------------------------------------------------------------------
+
+    async def _tell_slow(self) -> None:
+        while True:
+            for number, seconds, usec, args, address, name in reversed(
+                    await self._service.engine.call(lambda: self._slow(COMMANDS))):
+                if number > self._told:
+                    self._told = number
+                    self._tell(number, seconds, usec, args, address, name)
+            await asyncio.sleep(LOOKS)
+
+    def _tell(self, number: int, seconds: int, usec: int, args: list[bytes], address: str,
+              name: str) -> None:
+        from opentelemetry.trace import SpanKind
+
+        command = args[0][:64].decode("ascii", "replace").upper()
+        told: dict[str, Any] = {
+            "db.system.name": "redis", "db.operation.name": command, "client.address": address,
+            "crdtredis.slowlog.id": number, "crdtredis.arguments": len(args) - 1}
+        if name:
+            told["crdtredis.client.name"] = name
+        span = self._tracer.start_span(command, kind=SpanKind.SERVER, attributes=told,
+                                       start_time=seconds * 10**9)
+        span.end(seconds * 10**9 + usec * 1000)
+
+    # ---- the way of an operation -----------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        tail = self._service.tail
+        while True:
+            before = {a: tail.head.get(a, 0) for a in tail.own_actors}
+
+            def made() -> list[int]:
+                return [a for a in tail.own_actors if tail.head.get(a, 0) > before.get(a, 0)]
+
+            await self._until(made)
+            for actor in made()[:1]:
+                await self._follow_one(actor, before.get(actor, 0) + 1)
+            await asyncio.sleep(self._interval())
+
+    async def _follow_one(self, actor: int, seq: int) -> None:
+        from opentelemetry.trace import SpanKind, set_span_in_context
+
+        peers = [p for p in self._service.registry.peers if p.state == "up"]
+        span = self._tracer.start_span("replicate", kind=SpanKind.PRODUCER, attributes={
+            "crdtredis.seq": seq, "crdtredis.peers": len(peers)})
+        context = set_span_in_context(span)
+        try:
+            await asyncio.gather(*(self._follow_to(p, actor, seq, context) for p in peers))
+        finally:
+            span.end()
+
+    async def _follow_to(self, peer: Any, actor: int, seq: int, context: Any) -> None:
+        from opentelemetry.trace import Status, StatusCode
+
+        with self._tracer.start_as_current_span(
+                f"-> {peer.replica}", context=context,
+                attributes={"crdtredis.peer": peer.replica}) as span:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await self._until(lambda: peer.acked.get(actor, 0) >= seq)
+            except TimeoutError:
+                span.set_status(Status(StatusCode.ERROR, f"not there after {PATIENCE:g} s"))
+
+    def _until(self, condition: Callable[[], Any]) -> Awaitable[None]:
+        return self._service.registry.until(condition)

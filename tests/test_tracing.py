@@ -1,0 +1,126 @@
+"""Spans reach a collector: of slow commands, and of operations on their way to other replicas."""
+import os
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.real.cluster import ROOT, Cluster, Server, until
+
+if os.environ.get("CRDT_REDIS_EXECUTABLE"):
+    pytest.skip("the executable has no OpenTelemetry SDK", allow_module_level=True)
+
+
+class Collector(ThreadingHTTPServer):
+    """Takes what exporters send."""
+
+    def __init__(self):
+        from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+            ExportTraceServiceRequest)
+
+        taken = self.taken = []
+        headers = self.headers = []
+
+        class Take(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                headers.append((self.path, self.headers.get("x-key")))
+                taken.append(ExportTraceServiceRequest.FromString(body))
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        super().__init__(("127.0.0.1", 0), Take)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def spans(self, name=None):
+        """[(attributes of the sender, span)]"""
+        return [({a.key: a.value.string_value for a in r.resource.attributes}, span)
+                for taken in list(self.taken) for r in taken.resource_spans
+                for scope in r.scope_spans for span in scope.spans if name in (None, span.name)]
+
+
+@pytest.fixture
+def collector():
+    found = Collector()
+    yield found
+    found.shutdown()
+    found.server_close()
+
+
+def variables(collector, **more):
+    return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.server_port}",
+            "OTEL_BSP_SCHEDULE_DELAY": "100", **more}
+
+
+def attributes(span):
+    return {a.key: a.value.string_value or a.value.int_value for a in span.attributes}
+
+
+def test_an_operation_is_followed_to_each_replica(processes, collector):
+    c = Cluster(3, tracing="yes", tracing_interval="100ms")
+    for s in c:
+        s.start(wait=False, **variables(collector, OTEL_EXPORTER_OTLP_HEADERS="x-key=k"))
+    for s in c:
+        s.wait_ready()
+    a, *others = c
+    n = 0
+
+    def followed():
+        nonlocal n
+        n += 1
+        a("SET", "k", n)
+        return [(told, s) for told, s in collector.spans("replicate")
+                if told["service.instance.id"] == "a" and attributes(s)["crdtredis.peers"] == 2]
+
+    told, way = until(followed)[0]
+    assert told["service.name"] == "crdtredis" and told["service.version"]
+    assert collector.headers[0] == ("/v1/traces", "k")
+    legs = [s for _, s in collector.spans() if s.parent_span_id == way.span_id]
+    assert sorted(s.name for s in legs) == sorted(f"-> {s.name}" for s in others)
+    for leg in legs:
+        assert leg.trace_id == way.trace_id and leg.status.code != 2
+        assert (way.start_time_unix_nano <= leg.start_time_unix_nano
+                <= leg.end_time_unix_nano <= way.end_time_unix_nano)
+
+
+def test_slow_commands_have_spans_without_arguments(processes, collector):
+    s = Server(tracing="yes", slowlog_log_slower_than=0)
+    s.start(**variables(collector, OTEL_SERVICE_NAME="cache"))
+    with s.connect() as c:
+        c("CLIENT", "SETNAME", "me")
+        c("LPUSH", "secret", "a", "b")
+        entry = next(e for e in c("SLOWLOG", "GET", -1) if e[3][0] == b"LPUSH")
+        (told, span), = until(lambda: collector.spans("LPUSH"))
+        found = attributes(span)
+        assert told["service.name"] == "cache" and found["crdtredis.slowlog.id"] == entry[0]
+        assert found["crdtredis.arguments"] == 3 and found["crdtredis.client.name"] == "me"
+        assert found["client.address"] == entry[4].decode()
+        assert span.end_time_unix_nano - span.start_time_unix_nano == entry[2] * 1000
+        until(lambda: collector.spans("SLOWLOG"))
+    s.stop()
+    assert not [taken for taken in collector.taken if b"secret" in taken.SerializeToString()]
+
+
+def test_a_collector_that_is_not_there_stops_nothing(processes):
+    s = Server(tracing="yes", slowlog_log_slower_than=0)
+    s.start(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1", OTEL_BSP_SCHEDULE_DELAY="10")
+    with s.connect() as c:
+        assert [c("INCR", "k") for _ in range(3)] == [1, 2, 3]
+        until(lambda: "opentelemetry" in s.log())
+    assert s.stop() == 0
+
+
+def test_without_the_sdk_it_is_told_at_the_start(tmp_path):
+    (tmp_path / "opentelemetry.py").write_text("raise ImportError('none')")
+    found = subprocess.run(
+        [sys.executable, "-m", "crdtredis", "--tracing", "yes", "--data-dir", tmp_path / "data",
+         "--port", "0", "--unixsocket", tmp_path / "s", "--http-port", "0"],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}, capture_output=True,
+        text=True, timeout=60)
+    assert found.returncode == 2 and "crdtredis[tracing]" in found.stderr, found
