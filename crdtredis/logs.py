@@ -10,7 +10,7 @@ A log that cannot be written (disk full, standard error closed) must never stop 
 errors are swallowed. Nor does it wait for whoever is to read its pipe, socket or terminal and does
 not: what does not fit there is left out, and counted. Nor may a fault that a client can repeat fill
 the disk: of one message (see Brake) only so many are written in a while, and the next one says how
-many were not. The audit log is whole (audit.py).
+many were not. Of the audit log (audit.py) none is left out so.
 """
 from __future__ import annotations
 

@@ -38,6 +38,36 @@ def hosts(addresses: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def listens_at(addresses: Iterable[str], host: str | None) -> bool:
+    """Whether a server with these words of `bind` listens at the IP address `host`, or, so called,
+    localhost. No name is looked up."""
+    host = "127.0.0.1" if host == "localhost" else host or ""
+    family = family_of(host)
+    own = hosts(a for a in addresses if a.endswith("*") or family_of(a.lstrip("-")))
+    if host in own or ANY.get(family) not in own:
+        return host in own
+    with socket.socket(family, socket.SOCK_DGRAM) as s:
+        try:
+            s.bind((host, 0))           # one of this machine's
+        except OSError:
+            return False
+    return True
+
+
+ANY = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}
+
+
+def family_of(host: str) -> int | None:
+    """Of an IP address; None: it is none."""
+    for family in ANY:
+        try:
+            socket.inet_pton(family, host)
+        except (OSError, ValueError):
+            continue
+        return family
+    return None
+
+
 def listening(host: str, port: int, backlog: int) -> socket.socket:
     """A socket that listens on one address and does not block. OSError where that is impossible."""
     s = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)

@@ -10,16 +10,19 @@ equal; equal CRDT.CLOCKs say that they have applied the same operations, from wh
 """
 import time
 from dataclasses import asdict
+from urllib.parse import urlsplit
 
-from crdtredis import clocks, info
+from crdtredis import clocks, info, staleness
 from crdtredis._resp import Refusal, Simple
 from crdtredis.commands import usage
 from crdtredis.commands.table import COMMANDS, NO_REPLY, command
 from crdtredis.errors import (JOINING, NOT_A_CLOCK, NOT_INTEGER, NOT_IN_SYNC, NOT_REPAIRED,
-                              NO_REPLICATION, NO_SUCH_PEER, PEER_ADDRESS, REMOVES_ITSELF, SYNTAX,
-                              WRONG_ARITY, CommandError, integer, time_limit)
+                              NO_REPLICATION, NO_SUCH_PEER, OWN_ADDRESS, PEER_ADDRESS,
+                              REMOVES_ITSELF, SYNTAX, WRONG_ARITY, CommandError, integer,
+                              time_limit)
 from crdtredis.kinds import is_peer
 from crdtredis.members import MEMBERS, removal, removed_field
+from crdtredis.sockets import listens_at
 
 OK = Simple("OK")
 
@@ -95,23 +98,59 @@ def verbose(argv: list[bytes], most: int) -> bool:
     return found
 
 
-@crdt("CONFLICTS [count] [VERBOSE]", -1, "admin",      # values of all keys
+@crdt("CONFLICTS [TOP] [count] [VERBOSE]", -1, "admin",      # values of all keys
       "The newest concurrent writes that had to be decided, a line each: when, where, winner, "
-      "loser. VERBOSE: all that is known of them. 128 are kept.", "O(N) with the count")
+      "loser. TOP: where most were, by beginning of keys, type and replicas. VERBOSE: all that is "
+      "known of them. 128 are kept.", "O(N) with the count")
 def conflicts(session, argv):
     argv = list(argv)
-    whole = verbose(argv, 2)
+    whole = verbose(argv, 3)
+    top = len(argv) > 1 and argv[1].upper() == b"TOP"
+    if top:
+        del argv[1]
+    if len(argv) > 2:
+        raise CommandError(SYNTAX)
     count = integer(argv[1], NOT_INTEGER, 0) if len(argv) == 2 else 10
-    found = session.replica.conflicts(count)
-    return found if whole else [conflict_line(c) for c in found]
+    found = (session.replica.meetings if top else session.replica.conflicts)(count)
+    return found if whole else [(meeting_line if top else conflict_line)(c) for c in found]
 
 
 def conflict_line(c: dict) -> str:
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(c["ms"] / 1000))
     at = " ".join(repr(part)[1:] for part in (c["key"], c["name"]) if part or part is c["key"])
+    return f"{when} db {c['db']} {c['type']} {at}: {outcome(c)}"
+
+
+def outcome(c: dict) -> str:
     won, lost = (f"{repr(side['value'])[1:]} of {side['actor'].rpartition('/')[0]}"
                  for side in (c["winner"], c["loser"]))
-    return f"{when} db {c['db']} {c['type']} {at}: {won} won over {lost}"
+    return f"{won} won over {lost}"
+
+
+def meeting_line(m: dict) -> str:
+    last, n = m["latest"], m["conflicts"]
+    rest = b"" if m["prefix"] == last["key"] else b"*"
+    won = ", ".join(f"{replica} won {times}" for replica, times in m["won"].items())
+    over = f" (up to {m['over']} less)" if m["over"] else ""
+    text = (f"{n}{over} in db {last['db']} {m['type']} {repr(m['prefix'] + rest)[1:]}: {won}; "
+            f"{m['lost_bytes']} bytes lost, the latest under {repr(last['key'])[1:]}: "
+            f"{outcome(last)}")
+    if m["type"] in ("string", "hash") and 2 * m["integers"] > n:
+        text += f"; {m['integers']} of integers: {INCREASES[m['type']]} would have kept both"
+    return text
+
+
+INCREASES = {"string": "INCRBY", "hash": "HINCRBY"}
+
+
+@crdt("LAG [VERBOSE]", -1, "loading stale",
+      "How late writes of other replicas become visible here, a line for each of them: quantiles "
+      "of what was measured, what is predicted, and how often that was right. VERBOSE: as "
+      "numbers.", "O(N) with the replicas")
+def lag(session, argv):
+    whole = verbose(list(argv), 1)
+    found = staleness.lags(session.replica.delays())
+    return found if whole else [staleness.line(x) for x in found]
 
 
 @crdt("PEERS [VERBOSE]", -1, "admin loading stale",
@@ -165,21 +204,46 @@ def remove(session, sync, name: str) -> None:
     sync.part_from(replica)
 
 
-@crdt("PEER <ADD | REMOVE | PAUSE | RESUME> peer", 3, "admin",
+PEER_HELP = """\
+CRDT.PEER <subcommand> [<arg> ...]. Subcommands are:
+ADD <host:port>
+    Call the replica with its HTTP port there; the whole cluster then knows it.
+    One that was removed belongs to the cluster again.
+REMOVE <replica-id | address>
+    Take a replica out of the cluster, everywhere.
+PAUSE <replica-id | address | *>
+    Cut replication with one peer, or all, in both directions, at this replica
+    and until it stops.
+RESUME <replica-id | address | *>
+    End that.
+HELP
+    Print this help."""
+
+
+@crdt("PEER <HELP | <ADD | REMOVE | PAUSE | RESUME> peer>", -2, "admin",
       "ADD: calls a replica, which the whole cluster then knows. REMOVE: takes one out of the "
       "cluster, everywhere. PAUSE cuts replication with one (or *) in both directions, at this "
       "replica and until it stops; RESUME ends that.")
 def peer(session, argv):
-    what, name = argv[1].upper(), argv[2].decode("utf-8", "surrogateescape")
+    what = argv[1].upper()
+    if what == b"HELP" and len(argv) == 2:
+        return [Simple(line) for line in PEER_HELP.splitlines()]
     if what not in (b"ADD", b"REMOVE", b"PAUSE", b"RESUME"):
         raise CommandError(SYNTAX)
+    if len(argv) != 3:
+        raise CommandError(WRONG_ARITY % "crdt.peer")
+    name = argv[2].decode("utf-8", "surrogateescape")
     sync = front(session)
     if what == b"ADD":
         if not is_peer(name):
             raise CommandError(PEER_ADDRESS)
         scheme = "https" if info.setting(session.executor, "enable_tls", False) else "http"
+        url = urlsplit((name if "://" in name else f"{scheme}://{name}").rstrip("/"))
+        if url.port == info.setting(session.executor, "http_port", 0) and listens_at(
+                info.setting(session.executor, "http_addresses", ()), url.hostname):
+            raise CommandError(OWN_ADDRESS)
         try:
-            sync.add((name if "://" in name else f"{scheme}://{name}").rstrip("/"))
+            sync.add(url.geturl())
         except ValueError as e:
             raise CommandError(f"ERR {e}") from None
         return OK

@@ -1,9 +1,59 @@
-# Concurrent writes that had to be decided, for CRDT.CONFLICTS.
+# Concurrent writes that had to be decided, for CRDT.CONFLICTS: the latest, and how many there were
+# of a kind.
+#
+# A kind is a database, a key's beginning up to and with its first colon (a key without one: the
+# whole of it, at most MEETING_PREFIX bytes), a type, and two replicas. There is room for MEETINGS of
+# them: a new one takes the place of the rarest and goes on from its count, as far as which it may
+# be too high (Metwally et al., Space-Saving, ICDT 2005). So a kind that makes more than a
+# MEETINGS-th of all conflicts is never missing.
 
-from libc.stdint cimport uint32_t
-from libc.string cimport memcpy
+from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.string cimport memchr, memcmp, memcpy, memset
 
 from crdtredis.buffer cimport copy_span, span
+from crdtredis.numbers cimport parse_int64
+
+
+cdef void count_meeting(Kernel *k, const Conflict *c, uint32_t lost) noexcept nogil:
+    """lost: bytes of the value that lost."""
+    cdef Conflicts *all = &k.conflicts
+    cdef uint16_t a = k.actors.v[c.actor[0]].replica_slot, b = k.actors.v[c.actor[1]].replica_slot
+    cdef uint16_t first = min(a, b), second = max(a, b)
+    cdef uint32_t n = min(c.key_n, <uint32_t>MEETING_PREFIX), i, rarest = 0, of
+    cdef const char *colon = <const char*>memchr(c.key, b':', n)
+    cdef Meeting *m
+    cdef int64_t number
+    if colon != NULL:
+        n = <uint32_t>(colon - c.key) + 1
+    of = (key_hash(k, c.key, n) ^ (<uint32_t>first << 16 | second) ^ c.db * <uint32_t>0x9e3779b1
+          ^ <uint32_t>c.type)
+    for i in range(all.met):
+        m = &all.meetings[i]
+        if (all.of[i] == of and m.prefix_n == n and m.replica[0] == first
+            and m.replica[1] == second and m.last.db == c.db and m.last.type == c.type
+            and memcmp(m.last.key, c.key, n) == 0):
+            break
+        if all.times[i] < all.times[rarest]:
+            rarest = i
+    else:
+        i = rarest
+        if all.met < MEETINGS:
+            i = all.met
+            all.met += 1
+            all.times[i] = 0
+        m = &all.meetings[i]
+        memset(m, 0, sizeof(Meeting))
+        m.over = all.times[i]
+        m.prefix_n = n
+        m.replica[0] = first
+        m.replica[1] = second
+        all.of[i] = of
+    all.times[i] += 1
+    m.won += a == first
+    m.lost += lost
+    m.numbers += (parse_int64(c.value[0], c.n[0], &number) == 1
+                  and parse_int64(c.value[1], c.n[1], &number) == 1)
+    m.last = c[0]
 
 
 cdef void note_conflict(Kernel *k, const Effect *at, const Cell *cell) noexcept nogil:
@@ -32,3 +82,4 @@ cdef void note_conflict(Kernel *k, const Effect *at, const Cell *cell) noexcept 
         c.stamp[i] = w[i].stamp
         c.n[i] = w[i].n if w[i].n < CONFLICT_TEXT else CONFLICT_TEXT
         memcpy(c.value[i], write_value(w[i]), c.n[i])
+    count_meeting(k, c, w[1].n)

@@ -9,6 +9,10 @@ from crdtredis.buffer cimport Buffer, Span, span
 cdef enum:
     CONFLICTS = 128         # how many CRDT.CONFLICTS remembers
     CONFLICT_TEXT = 64      # bytes of key and of each value it remembers
+    MEETINGS = 128          # rows of CRDT.CONFLICTS TOP that are counted
+    MEETING_PREFIX = 32     # bytes of a key by which they are
+    DELAYED_MOST = 256      # replicas whose delays are measured
+    DELAYS = 232            # see core/delay.pxi
     CARDINALITIES = 1024    # a power of two
 
 # A hash, set, sorted set or list: members are elements like keys, each with a cell. A hash field's
@@ -324,9 +328,41 @@ cdef struct Eviction:
     uint64_t counted_seq
     uint32_t counted_hash
 
+# Conflicts in one database, under one prefix, of one type, between two replicas.
+cdef struct Meeting:
+    uint64_t over           # at most so many of `times` were another row's, in whose place this is
+    uint64_t won            # by the first of the replicas: the one whose slot is smaller
+    uint64_t lost           # bytes of the values that lost
+    uint64_t numbers        # conflicts of which both values were integers
+    uint32_t prefix_n       # the key's first bytes
+    uint16_t replica[2]     # Actor.replica_slot
+    Conflict last           # the latest of them
+
 cdef struct Conflicts:
     uint64_t n              # concurrent writes that had to be decided
     Conflict *ring          # newest at (n - 1) % CONFLICTS
+    uint32_t met            # rows
+    uint32_t of[128]        # MEETINGS: a hash of what a row is about,
+    uint64_t times[128]     # and how many conflicts there were, at most
+    Meeting *meetings
+
+# How late the ops of one replica were applied here: counts by delay in ms (core/delay.pxi).
+cdef struct Delays:
+    uint64_t n              # ops since the start
+    uint64_t sum            # of their delays, ms
+    int64_t most
+    int64_t since           # ms: when the window under way began
+    uint32_t predicted      # delay, as an index: the window before gave it; DELAYS: nothing has
+    uint64_t foretold       # ops of windows that have ended and for which there was a prediction
+    uint64_t within         # those that it held for
+    uint64_t all[232]
+    uint32_t window[232]    # the window under way,
+    uint32_t before[232]    # and the one before it
+
+cdef struct Delayed:
+    uint32_t n
+    uint16_t *replica       # Actor.replica_slot
+    Delays *of
 
 cdef struct Kernel:
     Database db[DATABASES]
@@ -352,6 +388,7 @@ cdef struct Kernel:
     # another replica's state is being joined (core/join.pxi): no op is made, and none applied
     int joining
     Conflicts conflicts
+    Delayed delayed
     Search search
     Scratch scratch
     Cardinality cardinalities[CARDINALITIES]        # by dots: the last ones

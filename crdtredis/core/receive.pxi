@@ -97,6 +97,7 @@ cdef void apply_op(Kernel *k, uint16_t slot, const OpHead *h, int effects, Span 
     if h.stamp > k.newest_stamp:
         k.newest_stamp = h.stamp
     if not k.inbox.recovering:
+        note_delay(k, slot, h.stamp)
         keep_received(k, slot, h.seq, raw, lent)
     if table_count(&k.pending.ops):
         wake(k, slot)

@@ -9,5 +9,6 @@ cdef class Replica:
     cdef act_as(self, uint64_t epoch)
     cdef str name(self, uint16_t slot)
     cdef dict write(self, uint64_t dot, uint64_t stamp, uint16_t actor, int clears, value)
+    cdef dict conflict(self, const Conflict *c)
     cdef describe_value(self, Element *e, dict out)
     cdef describe(self, Cell *c, list writes, list counts)

@@ -76,6 +76,7 @@ cdef class Replica:
         actors_init(&k.actors)
         k.home.slot = NO_SLOT
         k.conflicts.ring = <Conflict*>mem_alloc(CONFLICTS * sizeof(Conflict))
+        k.conflicts.meetings = <Meeting*>mem_alloc(MEETINGS * sizeof(Meeting))
         k.inbox.decoded = <Effect*>mem_alloc(DECODED_KEPT * sizeof(Effect))
 
     def __dealloc__(self):
@@ -115,6 +116,8 @@ cdef class Replica:
         vector_free(&k.inbox.barred)
         mem_free(k.deadlines.heap)
         mem_free(k.conflicts.ring)
+        mem_free(k.conflicts.meetings)
+        delays_free(k)
 
     # ---- identity and clocks ---------------------------------------------------------------------
 
@@ -671,15 +674,53 @@ cdef class Replica:
         """The newest `count` (at most 128) concurrent writes that had to be decided, latest
         first."""
         cdef Kernel *k = &self.k
-        cdef Conflict *c
+        return [self.conflict(&k.conflicts.ring[(k.conflicts.n - 1 - i) % CONFLICTS])
+                for i in range(min(count, k.conflicts.n, CONFLICTS))]
+
+    cdef dict conflict(self, const Conflict *c):
+        sides = [{"actor": self.name(c.actor[j]), "ms": c.stamp[j] >> 16,
+                  "counter": c.stamp[j] & 0xffff,
+                  "value": c.value[j][:c.n[j]]} for j in range(2)]
+        return {"ms": c.at, "db": c.db, "key": c.key[:c.key_n], "type": TYPE_NAMES[c.type],
+                "name": c.name[:c.name_n], "winner": sides[0], "loser": sides[1]}
+
+    def meetings(self, count=10):
+        """Where most concurrent writes had to be decided since the start: `count` (at most 128)
+        rows, that with most first."""
+        cdef Kernel *k = &self.k
+        cdef Meeting *m
         out = []
-        for i in range(min(count, k.conflicts.n, CONFLICTS)):
-            c = &k.conflicts.ring[(k.conflicts.n - 1 - i) % CONFLICTS]
-            sides = [{"actor": self.name(c.actor[j]), "ms": c.stamp[j] >> 16,
-                      "counter": c.stamp[j] & 0xffff,
-                      "value": c.value[j][:c.n[j]]} for j in range(2)]
-            out.append({"ms": c.at, "db": c.db, "key": c.key[:c.key_n], "type": TYPE_NAMES[c.type],
-                        "name": c.name[:c.name_n], "winner": sides[0], "loser": sides[1]})
+        for i in range(k.conflicts.met):
+            m = &k.conflicts.meetings[i]
+            names = [k.actors.v[m.replica[j]].replica.decode() for j in range(2)]
+            at_most = k.conflicts.times[i]
+            out.append({"conflicts": at_most, "over": m.over, "db": m.last.db,
+                        "prefix": m.last.key[:m.prefix_n], "type": TYPE_NAMES[m.last.type],
+                        "won": {names[0]: m.won, names[1]: at_most - m.over - m.won}
+                               if names[0] != names[1] else {names[0]: at_most - m.over},
+                        "lost_bytes": m.lost, "integers": m.numbers,
+                        "latest": self.conflict(&m.last)})
+        out.sort(key=lambda row: -row["conflicts"])
+        return out[:count]
+
+    def delays(self):
+        """{replica: how late its ops were applied here}: ops, sum and most of their delays since
+        the start, and counts as [(ms at most, ops)]: all; the window under way; the one before
+        it. predicted: of the window under way, ms, or None; foretold: ops of windows before it
+        for which there was a prediction; within: those that it held for. Times are ms."""
+        cdef Kernel *k = &self.k
+        cdef Delays *d
+        cdef uint32_t i, j
+        out = {}
+        for i in range(k.delayed.n):
+            d = &k.delayed.of[i]
+            out[k.actors.v[k.delayed.replica[i]].replica.decode()] = {
+                "ops": d.n, "sum": d.sum, "most": d.most, "since": d.since,
+                "predicted": delay_bound(d.predicted) if d.predicted < DELAYS else None,
+                "foretold": d.foretold, "within": d.within,
+                "all": [(delay_bound(j), d.all[j]) for j in range(DELAYS) if d.all[j]],
+                "window": [(delay_bound(j), d.window[j]) for j in range(DELAYS) if d.window[j]],
+                "before": [(delay_bound(j), d.before[j]) for j in range(DELAYS) if d.before[j]]}
         return out
 
     def check(self):

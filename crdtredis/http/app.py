@@ -81,12 +81,13 @@ def token_of(request: web.Request) -> bytes:
     """What a request shows: a bearer token or, where clients of Redis Enterprise ask, who know no
     other way, a password."""
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
-    if kind == "Basic" and request.path.startswith(AVAILABILITY):
+    kind = kind.lower()
+    if kind == "basic" and request.path.startswith(AVAILABILITY):
         try:
             return base64.b64decode(given, validate=True).partition(b":")[2]
         except ValueError:
             return b""
-    return given.encode("utf-8", "surrogateescape") if kind == "Bearer" else b""
+    return given.encode("utf-8", "surrogateescape") if kind == "bearer" else b""
 
 
 def audit_request(request: web.Request, status: int | None = None) -> None:
@@ -161,7 +162,7 @@ def application(service: Service, server: Operated | None = None) -> web.Applica
         elif wanted and not shows(request, wanted):
             if shows(request, monitors | peers):
                 return error(request, 403, "this token does not open it")
-            return error(request, 401, "the auth_token is missing or wrong",
+            return error(request, 401, "the token is missing or wrong",
                          {"WWW-Authenticate": "Bearer"})
         elif not replicates and not wanted and not is_our_name(request, names):
             return error(request, 421,

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 import resource
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily,
                                     InfoMetricFamily, Metric)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from crdtredis import staleness
+from crdtredis.commands.table import COMMANDS
 
 if TYPE_CHECKING:
     from crdtredis.info import Fields
@@ -192,12 +196,20 @@ def look(folder: str) -> Disk:
                 resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
+def family(command: str) -> str:
+    """The group of a command, by its name in commandstats."""
+    spec = COMMANDS.get(command.upper())
+    return spec.group if spec is not None else "other"
+
+
 class Snapshot:
     """A collector of one look."""
 
     def __init__(self, fields: dict[str, Fields], peers: Iterable[PeerInfo],
-                 latencies: dict[str, list[int]], disk: Disk) -> None:
+                 latencies: dict[str, list[int]], disk: Disk,
+                 delays: dict[str, dict[str, Any]]) -> None:
         self.fields, self.peers, self.latencies, self.disk = fields, list(peers), latencies, disk
+        self.delays = delays
 
     def collect(self) -> Iterable[Metric]:
         f = self.fields
@@ -216,6 +228,7 @@ class Snapshot:
         yield from self.commands()
         yield from self.keyspace()
         yield from self.of_peers()
+        yield from self.staleness()
 
     def resources(self) -> Iterable[Metric]:
         cpu = CounterMetricFamily(PREFIX + "cpu_seconds", "CPU time of the process",
@@ -242,21 +255,45 @@ class Snapshot:
         failed = CounterMetricFamily(PREFIX + "command_failures",
                                      "Calls that were refused or ended in an error",
                                      labels=["command"])
+        spent: dict[str, float] = defaultdict(float)
         for field, text in self.fields["commandstats"].items():
             name, found = field.removeprefix("cmdstat_"), dict(part.split("=")
                                                                for part in text.split(","))
             calls.add_metric([name], float(found["calls"]))
             seconds.add_metric([name], float(found["usec"]) / 1e6)
             failed.add_metric([name], float(found["rejected_calls"]) + float(found["failed_calls"]))
-        took = [sum(of) for of in zip(*self.latencies.values())]
-        buckets = [(f"{(1 << i) / 1e6:g}", float(sum(took[:i + 1])))
-                   for i in range(len(took) - 1)] + [("+Inf", float(sum(took)))]
-        total = sum(float(dict(part.split("=") for part in text.split(","))["usec"])
-                    for text in self.fields["commandstats"].values())
+            spent[family(name)] += float(found["usec"]) / 1e6
         duration = HistogramMetricFamily(PREFIX + "command_duration_seconds",
-                                         "How long commands took, all together", buckets=buckets,
-                                         sum_value=total / 1e6)
+                                         "How long commands took, by group of commands",
+                                         labels=["family"])
+        for of in sorted(spent):
+            took = [sum(n) for n in zip(*(counts for name, counts in self.latencies.items()
+                                          if family(name) == of))]
+            duration.add_metric([of], [(f"{(1 << i) / 1e6:g}", float(sum(took[:i + 1])))
+                                       for i in range(len(took) - 1)]
+                                + [("+Inf", float(sum(took)))], spent[of])
         return calls, seconds, failed, duration
+
+    def staleness(self) -> Iterable[Metric]:
+        late = HistogramMetricFamily(PREFIX + "visibility_delay_seconds",
+                                     "How late operations of a replica became visible here, by "
+                                     "the clocks of both", labels=["replica"])
+        predicted = GaugeMetricFamily(PREFIX + "visibility_predicted_seconds",
+                                      "Within which 99.9 % of them are predicted to",
+                                      labels=["replica"])
+        foretold = CounterMetricFamily(PREFIX + "visibility_predicted_ops",
+                                       "Operations for which there was a prediction",
+                                       labels=["replica"])
+        within = CounterMetricFamily(PREFIX + "visibility_predicted_right",
+                                     "Those that it held for", labels=["replica"])
+        for replica, d in sorted(self.delays.items()):
+            x = staleness.lag(replica, d)
+            late.add_metric([replica], staleness.doublings(d["all"]), d["sum"] / 1e3)
+            if x["predicted_ms"] != staleness.NONE:
+                predicted.add_metric([replica], x["predicted_ms"] / 1e3)
+            foretold.add_metric([replica], float(x["foretold"]))
+            within.add_metric([replica], float(x["within"]))
+        return late, predicted, foretold, within
 
     def keyspace(self) -> Iterable[Metric]:
         keys = GaugeMetricFamily(PREFIX + "keys", "Live keys", labels=["db"])
@@ -288,8 +325,9 @@ class Snapshot:
 
 
 def render(fields: dict[str, Fields], peers: Iterable[PeerInfo], latencies: dict[str, list[int]],
-           disk: Disk) -> tuple[bytes, str]:
-    """(body, content type) of a scrape. latencies: Executor.latencies()."""
+           disk: Disk, delays: dict[str, dict[str, Any]]) -> tuple[bytes, str]:
+    """(body, content type) of a scrape. latencies: Executor.latencies(), delays:
+    Replica.delays()."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Snapshot(fields, peers, latencies, disk))
+    registry.register(Snapshot(fields, peers, latencies, disk, delays))
     return generate_latest(registry), CONTENT_TYPE_LATEST

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from aiohttp import web
 
-from crdtredis import info
+from crdtredis import info, staleness
 from crdtredis.http.operated import Operated
 from crdtredis.sources import ConfigError
 
@@ -109,7 +109,9 @@ class Operators:
         lags = self.server.followers.lags(self.server.replica.now, self.server.log.bytes_since)
         fields["followers"] = [f.fields() | {"lag_bytes": behind, "lag_ms": ms}
                                for f, behind, ms in lags]
+        delays = await self.ask(self.server.replica.delays)
         return as_json({**fields, "peers": [asdict(p) for p in self.service.peers()],
+                        "staleness": staleness.lags(delays),
                         "clock": {f"{replica}/{epoch}": seq for (replica, epoch),
                                   seq in clock.items()}})
 
@@ -118,9 +120,10 @@ class Operators:
         from crdtredis.http import metrics
 
         executor = self.server.executor
-        fields, latencies = await self.ask(lambda: (info.collect(executor), executor.latencies()))
+        fields, latencies, delays = await self.ask(
+            lambda: (info.collect(executor), executor.latencies(), self.server.replica.delays()))
         disk = await asyncio.to_thread(metrics.look, str(self.server.folder))
-        body, kind = metrics.render(fields, self.service.peers(), latencies, disk)
+        body, kind = metrics.render(fields, self.service.peers(), latencies, disk, delays)
         return web.Response(body=body, headers={"Content-Type": kind})
 
     async def config(self, request: web.Request) -> web.Response:

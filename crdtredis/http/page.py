@@ -3,6 +3,7 @@
     GET /                  the page itself (page.html), which holds no data: it asks for the token
                            where there is one. It loads nothing from elsewhere.
     GET /page/conflicts    the newest concurrent writes that were decided
+    GET /page/meetings     where most were: by beginning of keys, type and replicas
     GET /page/slow         the newest slow commands
     GET /page/keys         some keys of a database that match a pattern, and where to go on
     GET /page/key          what is kept of one key: value, writes, counter entries, deadlines
@@ -79,6 +80,14 @@ def parse(reply: bytes, at: int = 0) -> tuple[Any, int]:
     return found, at
 
 
+def conflict(c: dict[str, Any]) -> dict[str, Any]:
+    """One of Replica.conflicts(), as texts."""
+    for side in (c["winner"], c["loser"]):
+        side["value"] = shown(side["value"])
+        side["replica"] = side["actor"].rpartition("/")[0]
+    return c | {"key": shown(c["key"]), "name": shown(c["name"])}
+
+
 def hash_of(tag: bytes, page: bytes) -> str:
     """By which a browser knows what stands in this element of the page as ours."""
     part, = re.findall(b"<%s>(.*?)</%s>" % (tag, tag), page, re.S)
@@ -95,8 +104,8 @@ class Page:
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get("/", self.page), web.get("/page/conflicts", self.conflicts),
-                web.get("/page/slow", self.slow), web.get("/page/keys", self.keys),
-                web.get("/page/key", self.key)]
+                web.get("/page/meetings", self.meetings), web.get("/page/slow", self.slow),
+                web.get("/page/keys", self.keys), web.get("/page/key", self.key)]
 
     async def page(self, request: web.Request) -> web.Response:
         text = await asyncio.to_thread(Path(__file__).with_name("page.html").read_bytes)
@@ -111,11 +120,14 @@ class Page:
     async def conflicts(self, request: web.Request) -> web.Response:
         count = number(request, "count", 10, 128)
         found = await self.ask(lambda: self.server.replica.conflicts(count))
-        for c in found:
-            c["key"], c["name"] = shown(c["key"]), shown(c["name"])
-            for side in (c["winner"], c["loser"]):
-                side["value"] = shown(side["value"])
-                side["replica"] = side["actor"].rpartition("/")[0]
+        return web.json_response([conflict(c) for c in found])
+
+    async def meetings(self, request: web.Request) -> web.Response:
+        count = number(request, "count", 10, 128)
+        found = await self.ask(lambda: self.server.replica.meetings(count))
+        for m in found:
+            rest = "" if m["prefix"] == m["latest"]["key"] else "*"
+            m["keys"], m["latest"] = shown(m.pop("prefix")) + rest, conflict(m["latest"])
         return web.json_response(found)
 
     async def slow(self, request: web.Request) -> web.Response:

@@ -20,7 +20,7 @@ from crdtredis.kinds import parse_duration
 from crdtredis.moving.progress import Progress, say
 from crdtredis.moving.whole import ended_in_order, whole
 
-TOKEN = "CRDT_AUTH_TOKEN"
+TOKENS = "CRDT_OPERATOR_TOKEN", "CRDT_AUTH_TOKEN"         # the first that is there
 PATIENCE = 60.0             # seconds without a byte
 PIECE = 1 << 20
 MS_FROM = 10 ** 11          # numbers from here on count ms: as seconds they would be the year 5138
@@ -39,7 +39,8 @@ disk there, within a second or two. Kill it at any moment, run it again: it goes
 through restarts of the server, and takes a new backup by itself where the server no longer has
 what came in between. `crdt-redis restore DIRECTORY ...` works at any time. SIGTERM or Ctrl-C end
 it with 0. It tells on standard error what it does.""",
-                  epilog=f"The server's auth_token, where it has one, is taken from {TOKEN}.")
+                  epilog=f"The server's operator_token is taken from {TOKENS[0]}; where it has "
+                         f"none, its auth_token from {TOKENS[1]}.")
     p.add_argument("--from", dest="source", default="127.0.0.1:8080", metavar="ADDRESS",
                    help="the server's http_port: host:port, or https://host:port; without it "
                    "127.0.0.1:8080")
@@ -62,7 +63,7 @@ def backup(args: Sequence[str]) -> int:
     """StartError; then no file is left, and what --follow has fetched is."""
     a = backup_arguments().parse_args(args)
     url = a.source if "://" in a.source else f"http://{a.source}"
-    token = os.environ.get(TOKEN)
+    token = next(filter(None, map(os.environ.get, TOKENS)), None)
 
     def fetch(path: str) -> HTTPResponse:
         request = Request(url + path,

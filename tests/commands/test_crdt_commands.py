@@ -85,7 +85,76 @@ def test_conflicts():
             == (b"k14", b"yours", b"mine"))
     assert (c.error("CRDT.CONFLICTS", "x") == c.error("CRDT.CONFLICTS", -1)
             == "ERR value is not an integer or out of range")
-    assert c.error("CRDT.CONFLICTS", 1, 2) == "ERR syntax error"
+    for wrong in ((1, 2), ("TOP", 1, 2), (1, "TOP"), ("VERBOSE", "TOP")):
+        assert c.error("CRDT.CONFLICTS", *wrong) in (
+            "ERR syntax error", "ERR value is not an integer or out of range")
+
+
+def test_where_conflicts_are():
+    """By prefix, type and replicas, with what was lost."""
+    c, d, e = Client("a", resp=3), Client("b", resp=3), Client("c", resp=3)
+    assert c("CRDT.CONFLICTS", "TOP") == []
+    for i in range(7):
+        c("SET", f"stats:{i}", i)
+        d("SET", f"stats:{i}:x", "alone")
+    for x, value in ((d, 1000), (e, "text")):
+        x.now += 1
+        for i in range(7 if x is d else 2):
+            x("SET", f"stats:{i}", value)
+    for x in (c, d):
+        x("HSET", "plain", "f", x.replica.id * 3)
+    exchange(c, d, e)
+    first, *others = c("CRDT.CONFLICTS", "TOP", "VERBOSE")
+    assert (first[b"prefix"], first[b"type"], first[b"conflicts"], first[b"over"]) == (
+        b"stats:", b"string", 7, 0)
+    assert first[b"won"] == {b"a": 0, b"b": 7} and first[b"lost_bytes"] == 7
+    assert first[b"integers"] == 7 and first[b"latest"][b"key"] == b"stats:6"
+    rows = {(m[b"prefix"], *sorted(m[b"won"])): m[b"conflicts"] for m in others}
+    assert rows == {(b"stats:", b"b", b"c"): 2, (b"plain", b"a", b"b"): 1}
+    lines = c("CRDT.CONFLICTS", "top")
+    assert lines[0] == (b"7 in db 0 string 'stats:*': a won 0, b won 7; 7 bytes lost, the latest "
+                        b"under 'stats:6': '1000' of b won over '6' of a; 7 of integers: INCRBY "
+                        b"would have kept both")
+    assert b"db 0 hash 'plain': " in lines[2] and lines[:1] == c("CRDT.CONFLICTS", "TOP", 1)
+
+
+def test_where_conflicts_are_takes_bounded_memory():
+    """Of any number of prefixes the frequent one is not lost, and what it may be too high by is
+    said."""
+    c, d = Client("a", resp=3), Client("b", resp=3)
+    for i in range(1500):
+        for x in (c, d):
+            x("SET", f"{i}:", x.replica.id)
+            if i % 20 == 0:
+                x("SET", f"often:{i}", "v" + x.replica.id)
+    exchange(c, d)
+    rows = c("CRDT.CONFLICTS", "TOP", 1000, "VERBOSE")
+    assert len(rows) == 128 and rows[0][b"prefix"] == b"often:"
+    assert 75 <= rows[0][b"conflicts"] <= 75 + rows[0][b"over"]
+    assert sum(row[b"conflicts"] for row in rows) == 1575
+    assert all(sum(row[b"won"].values()) == row[b"conflicts"] - row[b"over"] for row in rows)
+    assert b" less) in db 0 string" in c("CRDT.CONFLICTS", "TOP")[-1]
+
+
+def test_lag():
+    c, d = Client("a", resp=3), Client("b", resp=3)
+    assert c("CRDT.LAG") == [] and c.error("CRDT.LAG", "x") == "ERR syntax error"
+    for i in range(1000):
+        d("SET", "k", i)
+        if i in (500, 999):                 # the first 501 are 30 ms late, then 498, at once
+            c.replica.now = c.now = c.now + 30 * (i == 500)
+            c.replica.receive(d.replica.take_ops())
+            d.now = c.now
+    d("SET", "k", "late")
+    c.now += 400
+    c.replica.now = c.now
+    c.replica.receive(d.replica.take_ops())
+    found, = c("CRDT.LAG", "VERBOSE")
+    assert found == {b"replica": b"b", b"ops": 1001, b"p50_ms": 31, b"p99_ms": 31,
+                     b"p999_ms": 31, b"max_ms": 415, b"predicted_ms": -1, b"foretold": 0,
+                     b"within": 0}
+    assert c("CRDT.LAG") == [b"b: of its last 1001 operations 50 % were here within 31 ms, 99 % "
+                             b"within 31 ms, 99.9 % within 31 ms, all within 415 ms"]
 
 
 def test_peers(monkeypatch, c):
@@ -131,7 +200,26 @@ def test_peer_add_and_remove(c):
         assert c.error("CRDT.PEER", "ADD", name).startswith("ERR A peer is given as")
     assert (c.error("CRDT.PEER", "REMOVE", "nosuch") == c.error("CRDT.PEER", "PAUSE", "nosuch")
             == "ERR No such peer: nosuch")
-    assert c.error("CRDT.PEER", "x", "y") == "ERR syntax error"
+    assert c.error("CRDT.PEER", "x", "y") == c.error("CRDT.PEER", "x") == "ERR syntax error"
+    assert c.error("CRDT.PEER", "ADD") == "ERR wrong number of arguments for 'crdt.peer' command"
+    assert c.error("CRDT.PEER", "HELP", "x") == "ERR syntax error"
+    assert c("CRDT.PEER", "help")[1] == b"ADD <host:port>"
+
+
+@pytest.mark.parametrize("bind, own, others", [
+    (("127.0.0.1", "-::1"), ["127.0.0.1", "[::1]", "localhost"], ["127.0.0.2", "10.0.0.1"]),
+    (("*",), ["127.0.0.1", "[::1]", "127.0.0.9"], ["192.0.2.1", "[2001:db8::1]", "host"]),
+    (("name.invalid",), [], ["127.0.0.1"])])
+def test_a_replica_is_no_peer_of_its_own(c, bind, own, others):
+    c.server.config = c.server.config.__class__.load({"bind": " ".join(bind)}, {}, None)
+    urls = c.server.sync.urls
+    for host in own:
+        for text in (f"{host}:8080", f"http://{host}:8080/", f"https://{host}:8080"):
+            assert c.error("CRDT.PEER", "ADD", text) == "ERR That is the address of this replica"
+    assert not urls
+    for host in others:
+        assert c("CRDT.PEER", "ADD", f"{host}:8080") == b"OK"
+    assert len(urls) == len(others) and c("CRDT.PEER", "ADD", "127.0.0.1:8081") == b"OK"
 
 
 def test_pause_and_resume(c):

@@ -103,6 +103,8 @@ def test_metrics_are_read_by_prometheus(server):
     assert ({m.labels["command"] for m in families["crdt_redis_command_calls"].samples}
             >= {"set", "get"})
     took = families["crdt_redis_command_duration_seconds"].samples
+    assert {m.labels["family"] for m in took} >= {"string", "connection"}
+    took = [m for m in took if m.labels["family"] == "string"]
     assert families["crdt_redis_command_duration_seconds"].type == "histogram"
     buckets = [m.value for m in took if m.name.endswith("_bucket")]
     count = next(m.value for m in took if m.name.endswith("_count"))
@@ -116,6 +118,21 @@ def test_metrics_are_read_by_prometheus(server):
             == {"user", "system"})
     states = [m for m in families["crdt_redis_peer_state"].samples if m.value]
     assert len(states) == 1 and states[0].labels["peer"] == "http://127.0.0.1:1"
+
+
+def test_how_late_writes_of_others_are_visible(cluster):
+    from prometheus_client.parser import text_string_to_metric_families
+
+    a, b, _ = cluster(3)
+    b("SET", "k", "v")
+    b("CRDT.SYNC")
+    x, = json.loads(ask(a, "/stats")[2])["staleness"]
+    assert (x["replica"], x["ops"]) == ("b", 1) and 0 <= x["p50_ms"] == x["max_ms"]
+    families = {f.name: f for f in text_string_to_metric_families(ask(a, "/metrics")[2])}
+    late = families["crdt_redis_visibility_delay_seconds"].samples
+    assert [m.value for m in late if m.name.endswith("_count")] == [1]
+    assert late[0].labels["replica"] == "b"
+    assert families["crdt_redis_visibility_predicted_ops"].samples[0].value == 0
 
 
 def test_what_clients_listen_to_and_which_scripts_there_are_is_counted(server):

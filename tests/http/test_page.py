@@ -46,6 +46,8 @@ def test_conflicts_and_slow_commands(cluster):
     assert found["key"] == "k\\n" and {found["winner"]["value"], found["loser"]["value"]} == {
         "<b>ÿ", "other"}
     assert {found["winner"]["replica"], found["loser"]["replica"]} == {"a", "b"}
+    met, = get(a, "/page/meetings")
+    assert (met["keys"], met["conflicts"], met["latest"]["winner"]) == ("k\\n", 1, found["winner"])
     slow = get(a, "/page/slow", count=1000)
     assert ["SET", "k\\n", "<b>ÿ"] in [entry["args"] for entry in slow]
     assert get(a, "/page/slow", count=1001) == get(a, "/page/conflicts", count="x") == 400

@@ -110,6 +110,14 @@ def test_by_pipe_compressed(server, tmp_path):
     assert "401" in run("backup", "--from", a.address, code=4)
 
 
+def test_the_operators_token_goes_before_that_of_peers(server, tmp_path, monkeypatch):
+    a = server("a", auth_token="of-peers", operator_token="of-operators")
+    monkeypatch.setenv("CRDT_AUTH_TOKEN", "of-peers")
+    assert "403" in run("backup", "--from", a.address, "--to", tmp_path / "b.tar", code=4)
+    monkeypatch.setenv("CRDT_OPERATOR_TOKEN", "of-operators")
+    run("backup", "--from", a.address, "--to", tmp_path / "b.tar")
+
+
 def test_what_is_damaged_is_not_restored(server, tmp_path):
     a = server("a")
     fill(a)

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Builds dist/crdtredis-VERSION-cpXY-cpXY-manylinux_2_N_ARCH.whl, which pip installs where there is no compiler. For the CPython
+# that PYTHON names (3.11 to 3.13), and every Linux of this processor with glibc 2.N or newer: N is what its modules ask for, which
+# the glibc and compiler of the machine that builds decide. So build it on the oldest that is to be served.
+#
+# Needs gcc, binutils, and the interpreter's headers. Two builds of one commit by the same tools make the same bytes.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+work=$root/build/wheel
+rm -rf "$work/made" "$work/look"
+mkdir -p "$work/made" "$work/look" dist
+export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 315532800)} PYTHONHASHSEED=0
+# As in build.sh: nothing of the place goes in, nor what was compiled here before, with other flags.
+export CPPFLAGS="${CPPFLAGS:-} -g0 -ffile-prefix-map=$root=." LDSHARED="${CC:-gcc} -shared"
+printf '[build]\nbuild_base = %s/base\n' "$work" >"$work/setup.cfg"
+export DIST_EXTRA_CONFIG=$work/setup.cfg
+
+[ -x "$work/venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$work/venv"
+"$work/venv/bin/pip" install --quiet --disable-pip-version-check "wheel>=0.40"
+"$work/venv/bin/pip" wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$work/made" .
+made=$(ls "$work"/made/*.whl)
+
+"$work/venv/bin/python" -m zipfile -e "$made" "$work/look"
+mapfile -t modules < <(find "$work/look" -name '*.so')
+# All that may be asked of the system beside glibc is nothing.
+others=$(readelf -d "${modules[@]}" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort -u | grep -Ev '^(libc|libm|libdl|librt|libpthread|ld-linux.*)\.so\.' || true)
+[ -z "$others" ] || { echo "the modules need $others, which not every Linux has" >&2; exit 1; }
+minor=$(objdump -T "${modules[@]}" | grep -o 'GLIBC_2\.[0-9]*' | cut -d. -f2 | sort -n | tail -n 1)
+# 2.17 is the oldest that there is a tag for.
+[ "$minor" -ge 17 ] || minor=17
+(cd "$work/made" && "$work/venv/bin/python" -m wheel tags --remove --platform-tag "manylinux_2_${minor}_$(uname -m)" "$(basename "$made")" >/dev/null)
+rm -f dist/crdtredis-*.whl
+mv "$work"/made/*.whl dist/
+ls -1 dist/crdtredis-*.whl
