@@ -42,6 +42,8 @@ USERS_MOST = 100_000
 RULES_MOST = 10_000         # patterns, passwords, first arguments and selectors of one user
 NAME_MOST = 256             # bytes
 LOG_SAME = 60.0             # s in which refusals of one kind are one entry of the log
+# what a reason is counted as
+COUNTED = {"command": "cmd", "tls-cert": "tls_cert"}
 LOG_LOOK = 10               # the newest entries that may be of that kind
 SPACE = re.compile(rb"[\s\0]")
 
@@ -374,7 +376,7 @@ class Users:
         self.log: deque[dict] = deque()
         self.log_most = 128
         self.logged = 0                             # entries ever
-        self.refused = dict.fromkeys(("auth", "cmd", "key", "channel"), 0)
+        self.refused = dict.fromkeys(("auth", "cmd", "key", "channel", "tls_cert"), 0)
         self.root = default
         self._put(self._new_default())
 
@@ -444,6 +446,15 @@ class Users:
     def login(self, name: bytes, password: bytes) -> User | None:
         user = self.users.get(name)
         return user if user is not None and user.on and user.is_password(password) else None
+
+    def login_by_certificate(self, session: Any, name: bytes) -> None:
+        """A client showed one with this common name. Where that is no user who may log in, it
+        stays who it is."""
+        user = self.users.get(name)
+        if user is not None and user.on:
+            session.become(user.account)
+        else:
+            self.denied(None, session.id, session, "tls-cert", "toplevel", b"", name[:NAME_MOST])
 
     # -- files
 
@@ -569,7 +580,7 @@ class Users:
     def denied(self, loop: Any, client: int, session: Any, reason: str, context: str, what: bytes,
                name: bytes) -> None:
         """A refusal. loop: of the client with this id, None: it is `session`'s."""
-        self.refused["cmd" if reason == "command" else reason] += 1
+        self.refused[COUNTED.get(reason, reason)] += 1
         if session is None and loop is not None:
             session = loop.session_of(client)
         now = self.clock()

@@ -118,7 +118,7 @@ class Bool(Kind):
 
 class Choice(Kind):
     def __init__(self, *choices: str, also: Mapping[str, str] | None = None) -> None:
-        self.choices, self.also = choices, also or {}
+        self.choices, self.also = choices, {c.lower(): c for c in choices} | dict(also or {})
         self.expected = (" or ".join(f'"{c}"' for c in choices) if len(choices) < 3
                          else "one of " + ", ".join(choices))
         self.word = "|".join(choices)

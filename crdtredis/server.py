@@ -823,6 +823,8 @@ class Server:
             setattr(engine, name, int(config.seconds(name)))
         elif name == "tls_handshake_timeout":
             engine.handshake_timeout = config.ms(name)
+        elif name == "tls_auth_clients_user":
+            engine.on_certificate = executor.users.login_by_certificate if value == "CN" else None
         elif name in TLS:
             pass                                        # see _renew_tls
         elif name in ("max_memory", "maxmemory_clients"):
@@ -931,12 +933,12 @@ def many_actors(n: int) -> str:
 def how_to_connect(config: Config) -> str:
     """The redis-cli command that reaches this server."""
     words = ["redis-cli"]
-    if config.server_port:
+    port = config.server_port or config.tls_port
+    if port:
+        words += [] if config.server_port else ["--tls"]
         host = config.bind[0].lstrip("-")
         words += ["-h", host] if host not in ("127.0.0.1", "localhost", "*", "0.0.0.0") else []
-        words += ["-p", str(config.server_port)] if config.server_port != 6379 else []
-    elif config.tls_port:
-        words += ["--tls", "-h", config.bind[0].lstrip("-"), "-p", str(config.tls_port)]
+        words += ["-p", str(port)] if port != 6379 else []
     else:
         words += ["-s", config.unixsocket]
     return " ".join(words + (["--askpass"] if config.requirepass else []))

@@ -303,6 +303,9 @@ SETTINGS: tuple[Setting, ...] = (
         S("tls_auth_clients", Choice("yes", "no", "optional"), "yes",
           "Clients of tls_port show a certificate of tls_ca_file or tls_ca_cert_dir: they must, "
           "need not, or may.", live=True),
+        S("tls_auth_clients_user", Choice("off", "CN"), "off",
+          "CN: a client of tls_port is, from its handshake on, the user whose name is the common "
+          "name in its certificate, where there is one.", live=True, reference=True),
         S("tls_protocols", Protocols(), "",
           "Versions of TLS for tls_port; empty: TLSv1.2 TLSv1.3.", live=True),
         S("tls_ciphers", Text("a list of ciphers as OpenSSL has it, or nothing"), "",

@@ -162,11 +162,16 @@ def peers(session, argv):
     return [asdict(p) if whole else peer_line(p) for p in found]
 
 
+# states of peers that tell what they have
+TELLING = {"up", "needs full sync", "full sync"}
+
+
 def peer_line(p) -> str:
     words = [f"{p.url} {p.replica or '(no handshake yet)'}: {p.state}"]
     if p.state not in ("self", "standby"):
         words.append(f"it lacks {p.lag_ops} of ours" + (f" for {p.lag_ms} ms" if p.lag_ops else ""))
-        words.append(f"we lack {p.missing_ops} of its")
+        words.append(f"we lack {p.missing_ops} of its" if p.state in TELLING else
+                     f"we lacked {p.missing_ops} of its when it last told")
         words.append("no contact yet" if p.last_contact_ms < 0
                      else f"last contact {p.last_contact_ms} ms ago")
     elif p.state == "standby":

@@ -13,7 +13,10 @@
 #     ms       0 .. 15    16-17 .. 30-31   32-35 .. 60-63   ...    up to 2^31 - 1
 
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
+
+from crdtredis.buffer cimport need_memory
 
 cdef extern from *:
     """
@@ -78,9 +81,10 @@ cdef void note_delay(Kernel *k, uint16_t slot, uint64_t stamp) noexcept nogil:
         if i == DELAYED_MOST:
             return
         if i & i - 1 == 0:
-            k.delayed.replica = <uint16_t*>mem_realloc(k.delayed.replica,
-                                                       (2 * i + 1) * sizeof(uint16_t))
-            k.delayed.of = <Delays*>mem_realloc(k.delayed.of, (2 * i + 1) * sizeof(Delays))
+            k.delayed.replica = <uint16_t*>need_memory(realloc(k.delayed.replica,
+                                                               (2 * i + 1) * sizeof(uint16_t)))
+            k.delayed.of = <Delays*>need_memory(realloc(k.delayed.of,
+                                                        (2 * i + 1) * sizeof(Delays)))
         d = &k.delayed.of[i]
         memset(d, 0, sizeof(Delays))
         d.since = k.now
@@ -100,5 +104,5 @@ cdef void note_delay(Kernel *k, uint16_t slot, uint64_t stamp) noexcept nogil:
 
 
 cdef void delays_free(Kernel *k) noexcept nogil:
-    mem_free(k.delayed.replica)
-    mem_free(k.delayed.of)
+    free(k.delayed.replica)
+    free(k.delayed.of)

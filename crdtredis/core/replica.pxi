@@ -13,9 +13,10 @@ from crdtredis.errors import DamagedBatch, UndeclaredActor, CausalBufferFull
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from crdtredis.buffer cimport buffer_add, buffer_free, span
+from crdtredis.buffer cimport buffer_add, buffer_free, need_memory, span
 from crdtredis.numbers cimport REAL_TEXT, format_long_double
 
 cdef enum:
@@ -76,7 +77,7 @@ cdef class Replica:
         actors_init(&k.actors)
         k.home.slot = NO_SLOT
         k.conflicts.ring = <Conflict*>mem_alloc(CONFLICTS * sizeof(Conflict))
-        k.conflicts.meetings = <Meeting*>mem_alloc(MEETINGS * sizeof(Meeting))
+        k.conflicts.meetings = <Meeting*>need_memory(calloc(MEETINGS, sizeof(Meeting)))
         k.inbox.decoded = <Effect*>mem_alloc(DECODED_KEPT * sizeof(Effect))
 
     def __dealloc__(self):
@@ -116,7 +117,7 @@ cdef class Replica:
         vector_free(&k.inbox.barred)
         mem_free(k.deadlines.heap)
         mem_free(k.conflicts.ring)
-        mem_free(k.conflicts.meetings)
+        free(k.conflicts.meetings)
         delays_free(k)
 
     # ---- identity and clocks ---------------------------------------------------------------------

@@ -117,6 +117,8 @@ cdef class Connections:
     cdef TlsQueue handshakes
     cdef int64_t handshake_ns
     cdef public int64_t handshake_timeout
+    # called with the session of who has shaken hands, and the name in its certificate; None: nobody
+    cdef public object on_certificate
     cdef int64_t failures_since
     cdef uint32_t failures_logged
     cdef uint32_t failures_left_out

@@ -47,6 +47,9 @@ cdef int go_on_shaking(Connections self, Conn *c) noexcept nogil:
         self.counts.shaken += 1
         want_out(self, c, 0)
         c.state |= CONN_READABLE        # requests may have come along with its end
+        if self.on_certificate is not None:
+            take_gil(&self.d.gil)
+            tell_name(self, c)
     elif c.tls.flags & TLS_WANTS_OUT:
         want_out(self, c, 1)
     elif not c.tls.flags & TLS_DRY:
@@ -90,6 +93,12 @@ cdef void fail_handshake(Connections self, Conn *c, const char *why) noexcept no
     self.failures_logged += 1
     take_gil(&self.d.gil)
     log_failure(self, c, why)
+
+
+cdef void tell_name(Connections self, Conn *c) noexcept with gil:
+    name = tls_client_name(c.tls)
+    if name is not None:
+        self.on_certificate(session_of(self.d, &c.client), name)
 
 
 cdef void log_failure(Connections self, Conn *c, const char *why) noexcept with gil:

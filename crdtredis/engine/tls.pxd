@@ -39,6 +39,7 @@ cdef class TlsContext:
     cdef bytes password
 
 cdef str tls_problem(Tls *t)            # why its handshake has failed
+cdef bytes tls_client_name(Tls *t)      # after it
 # A server's side of a connection that has just been accepted; NULL without memory.
 cdef Tls *tls_begin(void *ctx, int fd, void *owner) noexcept nogil
 # Says farewell, where that is possible at once, and frees it. The socket stays open.

@@ -100,10 +100,15 @@ cdef struct OpenSsl:
     void (*ssl_set_shutdown)(void *ssl, int mode) noexcept nogil
     int (*ssl_get_error)(const void *ssl, int got) noexcept nogil
     long (*ssl_verify_result)(const void *ssl) noexcept nogil
+    # the client's certificate
+    void *(*ssl_peer)(const void *ssl) noexcept nogil
+    const void *(*x509_subject)(const void *x509) noexcept nogil
+    int (*x509_text)(const void *name, int nid, char *p, int n) noexcept nogil
+    void (*x509_free)(void *x509) noexcept nogil
     # of our own
     void *method                # BIO_METHOD
 
-# In the order of OpenSsl.
+# In the order of OpenSsl. The first of two is the newer name.
 OPENSSL_NAMES = (
     "OpenSSL_version_num", "ERR_clear_error", "ERR_get_error", "ERR_reason_error_string",
     "X509_verify_cert_error_string", "BIO_meth_new", "BIO_meth_set_read", "BIO_meth_set_write",
@@ -117,12 +122,14 @@ OPENSSL_NAMES = (
     "SSL_CTX_set_info_callback",
     "SSL_new", "SSL_free", "SSL_set_bio", "SSL_set_accept_state", "SSL_get_rbio", "SSL_accept",
     "SSL_read", "SSL_write", "SSL_shutdown", "SSL_set_shutdown", "SSL_get_error",
-    "SSL_get_verify_result")
+    "SSL_get_verify_result", "SSL_get1_peer_certificate SSL_get_peer_certificate",
+    "X509_get_subject_name", "X509_NAME_get_text_by_NID", "X509_free")
 
 cdef OpenSsl openssl
 
 cdef enum:
     # values of OpenSSL's headers
+    COMMON_NAME = 13
     BIO_SOURCE_SINK = 0x0400
     BIO_READ = 1
     BIO_WRITE = 2
@@ -184,8 +191,11 @@ cdef void load_openssl() except *:
     except ImportError:
         raise ValueError("this Python has no module ssl, whose OpenSSL TLS needs") from None
     library = dlopen(<const char*>path if path else NULL, RTLD_NOW | RTLD_LOCAL)
-    for i, name in enumerate(OPENSSL_NAMES if library != NULL else (), 1):
-        at[i] = dlsym(library, <bytes>name.encode())
+    for i, names in enumerate(OPENSSL_NAMES if library != NULL else (), 1):
+        at[i] = NULL
+        for name in names.split():
+            if at[i] == NULL:
+                at[i] = dlsym(library, <bytes>name.encode())
         if at[i] == NULL:
             raise ValueError("the OpenSSL of this Python's module ssl cannot be used: it has no "
                              f"{name} to share")
@@ -219,6 +229,19 @@ cdef str tls_problem(Tls *t):
         return f"its certificate is not accepted: {openssl.certificate_reason(t.problem).decode()}"
     text = error_text(t.error)
     return CLEAR.get(text, text)
+
+
+cdef bytes tls_client_name(Tls *t):
+    """The common name in the certificate that the client showed; None: it showed none, or that has
+    no such name, or a longer one than users have."""
+    cdef char text[260]
+    cdef void *certificate = openssl.ssl_peer(t.ssl)
+    cdef int n
+    if certificate == NULL:
+        return None
+    n = openssl.x509_text(openssl.x509_subject(certificate), COMMON_NAME, text, sizeof(text))
+    openssl.x509_free(certificate)
+    return text[:n] if 0 < n < <int>sizeof(text) - 1 else None
 
 
 # ---- a context -----------------------------------------------------------------------------------

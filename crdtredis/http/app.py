@@ -162,7 +162,7 @@ def application(service: Service, server: Operated | None = None) -> web.Applica
         elif wanted and not shows(request, wanted):
             if shows(request, monitors | peers):
                 return error(request, 403, "this token does not open it")
-            return error(request, 401, "the token is missing or wrong",
+            return error(request, 401, f"the {'auth_' * replicates}token is missing or wrong",
                          {"WWW-Authenticate": "Bearer"})
         elif not replicates and not wanted and not is_our_name(request, names):
             return error(request, 421,

@@ -391,7 +391,8 @@ def test_log(c):
                                (b"command", b"toplevel", b"set", b"u", 1),
                                (b"key", b"toplevel", b"o", b"u", 2)]
     assert b" user=u " in rows[-1][b"client-info"] and b" cmd=get " in rows[-1][b"client-info"]
-    assert c.executor.users.refused == {"auth": 1, "cmd": 2, "key": 3, "channel": 0}
+    assert c.executor.users.refused == {"auth": 1, "cmd": 2, "key": 3, "channel": 0,
+                                        "tls_cert": 0}
     c.executor.users.limit_log(2)
     assert len(c("ACL", "LOG", 10)) == 2 == len(c("ACL", "LOG", 2)) and c("ACL", "LOG", 0) == []
     c("ACL", "LOG", "RESET")

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from crdtredis.clocks import ENTRIES_MOST, from_token
+from crdtredis.config import Config
 from crdtredis.replication.peer import Counts, PeerInfo
 from tests.commands.parts import client
 from tests.commands.run import NOW, Client, exchange
@@ -173,7 +174,7 @@ def test_a_line_per_peer():
     down = PeerInfo("http://c:1", "", "down", 7, 1500, 0, 0, 0, -1, "refused", Counts())
     assert (peer_line(down)
             == ("http://c:1 (no handshake yet): down, it lacks 7 of ours for 1500 ms, "
-                "we lack 0 of its, no contact yet; refused"))
+                "we lacked 0 of its when it last told, no contact yet; refused"))
     second = PeerInfo("http://b:2", "b", "standby", 0, 0, 0, 0, 0, 15, "", Counts())
     assert peer_line(second) == "http://b:2 b: standby, it is reached by another address"
 
@@ -211,7 +212,8 @@ def test_peer_add_and_remove(c):
     (("*",), ["127.0.0.1", "[::1]", "127.0.0.9"], ["192.0.2.1", "[2001:db8::1]", "host"]),
     (("name.invalid",), [], ["127.0.0.1"])])
 def test_a_replica_is_no_peer_of_its_own(c, bind, own, others):
-    c.server.config = c.server.config.__class__.load({"bind": " ".join(bind)}, {}, None)
+    c.server.config = Config.load(environ={}, settings={
+        "bind": list(bind), "requirepass": "x", "auth_token": "x"})
     urls = c.server.sync.urls
     for host in own:
         for text in (f"{host}:8080", f"http://{host}:8080/", f"https://{host}:8080"):
@@ -302,6 +304,6 @@ def test_without_replication():
 
 def test_help_names_every_command(c):
     text = b"\n".join(c("CRDT.HELP"))
-    for name in (b"CLOCK", b"DIGEST", b"INSPECT key", b"PEERS", b"PEER <ADD", b"SYNC [timeout-ms]",
-                 b"CONFLICTS [count]", b"HELP"):
+    for name in (b"CLOCK", b"DIGEST", b"INSPECT key", b"PEERS", b"PEER <HELP", b"SYNC [timeout-ms]",
+                 b"CONFLICTS [TOP]", b"LAG", b"HELP"):
         assert b"CRDT." + name in text

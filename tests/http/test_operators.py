@@ -126,13 +126,15 @@ def test_how_late_writes_of_others_are_visible(cluster):
     a, b, _ = cluster(3)
     b("SET", "k", "v")
     b("CRDT.SYNC")
-    x, = json.loads(ask(a, "/stats")[2])["staleness"]
-    assert (x["replica"], x["ops"]) == ("b", 1) and 0 <= x["p50_ms"] == x["max_ms"]
+    x = {x["replica"]: x for x in json.loads(ask(a, "/stats")[2])["staleness"]}["b"]
+    assert x["ops"] >= 1 and 0 <= x["p50_ms"] <= x["p999_ms"] <= x["max_ms"]
     families = {f.name: f for f in text_string_to_metric_families(ask(a, "/metrics")[2])}
-    late = families["crdt_redis_visibility_delay_seconds"].samples
-    assert [m.value for m in late if m.name.endswith("_count")] == [1]
-    assert late[0].labels["replica"] == "b"
-    assert families["crdt_redis_visibility_predicted_ops"].samples[0].value == 0
+    late = [m for m in families["crdt_redis_visibility_delay_seconds"].samples
+            if m.labels["replica"] == "b"]
+    assert [m.value for m in late if m.name.endswith("_count")] >= [x["ops"]]
+    assert [m.value for m in late if m.name.endswith("_bucket")][-1] >= x["ops"]
+    assert {m.labels["replica"]: m.value for m in
+            families["crdt_redis_visibility_predicted_ops"].samples}["b"] == 0
 
 
 def test_what_clients_listen_to_and_which_scripts_there_are_is_counted(server):

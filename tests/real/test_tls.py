@@ -256,6 +256,50 @@ def test_clients_whose_certificate_will_not_do(shared, pem, client, said):
     assert connects(shared, pem, client)
 
 
+def test_a_certificate_names_its_user(server, pem):
+    a = server(**flags(pem, tls_auth_clients="optional", tls_auth_clients_user="CN"))
+    a("ACL", "SETUSER", "client", "on", "+@all", "~mine:*")
+
+    def who(client=""):
+        with Secure(a, pem, client) as c:
+            return c("ACL", "WHOAMI").decode()
+
+    with Secure(a, pem, "client") as c:
+        assert c("ACL", "WHOAMI") == b"client" and c("SET", "mine:1", "v") == b"OK"
+        with pytest.raises(ReplyError, match="NOPERM"):
+            c("GET", "other")
+        assert b" user=client " in a("CLIENT", "LIST")
+    # who resumes a session is who it was
+    context, session = ssl.create_default_context(cafile=pem / "ca.crt"), None
+    context.load_cert_chain(pem / "client.crt", pem / "client.key")
+    for resumed in (False, True):
+        s = socket.create_connection(("127.0.0.1", a.settings["tls_port"]))
+        with context.wrap_socket(s, server_hostname="localhost", session=session) as tls:
+            tls.sendall(b"ACL WHOAMI\r\n")
+            assert tls.recv(100) == b"$6\r\nclient\r\n" and tls.session_reused == resumed
+            session = tls.session
+    # no certificate; one of nobody; one of somebody who may not
+    assert who() == who("server") == "default"
+    a("ACL", "SETUSER", "client", "off")
+    assert who("client") == "default"
+    rows = [dict(zip(row[::2], row[1::2])) for row in a("ACL", "LOG")]
+    assert [(row[b"reason"], row[b"object"], row[b"username"]) for row in rows
+            if row[b"reason"] == b"tls-cert"] == [(b"tls-cert", b"", b"client"),
+                                                  (b"tls-cert", b"", b"server")]
+    assert info(a, "acl_access_denied_tls_cert") == 2
+    # a password that others need is none that it needs
+    a("ACL", "SETUSER", "client", "on")
+    a("CONFIG", "SET", "requirepass", "secret")
+    assert who("client") == "client"
+    with Secure(a, pem) as c, pytest.raises(ReplyError, match="NOAUTH"):
+        c("ACL", "WHOAMI")
+    with a.connect() as c:
+        c("AUTH", "secret")
+        c("CONFIG", "SET", "tls-auth-clients-user", "off")
+    with Secure(a, pem, "client") as c, pytest.raises(ReplyError, match="NOAUTH"):
+        c("ACL", "WHOAMI")
+
+
 def test_protocols_and_ciphers(shared, pem):
     only = ssl.TLSVersion.TLSv1_2
     shared("CONFIG", "SET", "tls-protocols", "TLSv1.3")
