@@ -16,11 +16,13 @@ password, until `requirepass`, rules or a file say otherwise.
 """
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import logging
 import os
 import re
+import stat
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -515,6 +517,9 @@ class Users:
     def load(self, path: str) -> list[int]:
         """ACL LOAD: all or nothing. The ids of clients to close; FileError."""
         try:
+            mode = os.stat(path).st_mode
+            if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):       # it might never end
+                raise OSError(errno.EINVAL, "")
             with open(path, "rb") as f:
                 text = f.read()
         except OSError as e:

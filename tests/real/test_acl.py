@@ -1,5 +1,6 @@
 """Users over sockets, in configurations and in files."""
 import json
+import os
 import subprocess
 
 import pytest
@@ -113,6 +114,11 @@ def test_a_file_of_users(server, tmp_path):
     assert is_closed(bob) and s("ACL", "USERS") == [b"alice", b"default"]
     with pytest.raises(ReplyError, match="no permissions to run the 'set' command"):
         alice("SET", "k", "v")
+    file.unlink()
+    os.mkfifo(file)                     # nobody writes to it: whoever opened it would wait
+    with pytest.raises(ReplyError, match="Invalid argument"):
+        s("ACL", "LOAD")
+    assert s("ACL", "USERS") == [b"alice", b"default"]
 
 
 @pytest.mark.parametrize("text, flags, why", [
