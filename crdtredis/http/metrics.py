@@ -280,7 +280,7 @@ class Snapshot:
                                      "How late operations of a replica became visible here, by "
                                      "the clocks of both", labels=["replica"])
         predicted = GaugeMetricFamily(PREFIX + "visibility_predicted_seconds",
-                                      "Within which 99.9 % of them are predicted to",
+                                      "Within which 99.9 % of them are predicted to, or NaN",
                                       labels=["replica"])
         foretold = CounterMetricFamily(PREFIX + "visibility_predicted_ops",
                                        "Operations for which there was a prediction",
@@ -290,8 +290,8 @@ class Snapshot:
         for replica, d in sorted(self.delays.items()):
             x = staleness.lag(replica, d)
             late.add_metric([replica], staleness.doublings(d["all"]), d["sum"] / 1e3)
-            if x["predicted_ms"] != staleness.NONE:
-                predicted.add_metric([replica], x["predicted_ms"] / 1e3)
+            predicted.add_metric([replica], x["predicted_ms"] / 1e3
+                                 if x["predicted_ms"] != staleness.NONE else float("nan"))
             foretold.add_metric([replica], float(x["foretold"]))
             within.add_metric([replica], float(x["within"]))
         return late, predicted, foretold, within
