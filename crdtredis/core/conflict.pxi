@@ -1,8 +1,8 @@
 # Concurrent writes that had to be decided, for CRDT.CONFLICTS: the latest, and how many there were
 # of a kind.
 #
-# A kind is a database, a key's beginning up to and with its first colon (a key without one: the
-# whole of it, at most MEETING_PREFIX bytes), a type, and two replicas. There is room for MEETINGS of
+# A kind is a database, a key's beginning up to and with its first colon (without one: the
+# whole of it, at most MEETING_PREFIX bytes), a type, two replicas. There is room for MEETINGS of
 # them: a new one takes the place of the rarest and goes on from its count, as far as which it may
 # be too high (Metwally et al., Space-Saving, ICDT 2005). So a kind that makes more than a
 # MEETINGS-th of all conflicts is never missing.

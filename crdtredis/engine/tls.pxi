@@ -255,6 +255,11 @@ cdef int give_password(char *p, int n, int writing, void *user) noexcept nogil:
     return <int>length
 
 
+cdef bint is_locked(str path) except -1:
+    with open(path, "rb") as f:
+        return b"ENCRYPTED" in f.read(1 << 20)
+
+
 cdef class TlsContext:
     """What a server's side of TLS is made of: certificate, key, who may connect and how. It does
     not change; connections keep the one that they began with.
@@ -321,8 +326,10 @@ cdef class TlsContext:
             text = first_error()
             if text == "key values mismatch":
                 raise ValueError(f"tls_key_file {key_file}: the key is not that of the certificate")
-            if text in ("bad decrypt", "bad password read", "problems getting password",
-                        "interrupted or cancelled"):
+            # a wrong passphrase may make something of it that looks deciphered, and is no key
+            if is_locked(key_file) or text in ("bad decrypt", "bad password read",
+                                               "problems getting password",
+                                               "interrupted or cancelled"):
                 raise ValueError(f"tls_key_file {key_file}: tls_key_file_pass does not open it")
             raise ValueError(f"tls_key_file {key_file}: expected a private key in PEM format "
                              f"({text})")
