@@ -378,10 +378,14 @@ def test_new_certificates_without_dropping_anyone(server, pem, tmp_path):
         # a broken one, and one that is not there, are refused
         (tmp_path / "broken").write_text("none")
         os.mkfifo(tmp_path / "fifo")
+        # what a wrong passphrase deciphers looks like a key at times, and is none
+        (tmp_path / "odd.key").write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n"
+                                          "-----END ENCRYPTED PRIVATE KEY-----\n")
         for name, value, said in (
                 ("tls-cert-file", tmp_path / "broken", "expected a certificate"),
                 ("tls-key-file", pem / "server.key", "the key is not that of the certificate"),
                 ("tls-key-file", pem / "locked.key", "tls_key_file_pass does not open it"),
+                ("tls-key-file", tmp_path / "odd.key", "tls_key_file_pass does not open it"),
                 ("tls-key-file", tmp_path / "fifo", "expected a file"),
                 ("tls-ca-cert-dir", tmp_path / "none", "cannot be read: No such file"),
                 ("tls-ca-cert-file", tmp_path / "broken", "expected certificates in PEM format"),
